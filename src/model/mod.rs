@@ -1,0 +1,14 @@
+//! Names and plain data: what every floor above speaks of. No I/O, no environment.
+
+mod error;
+mod inventory;
+mod names;
+mod operation;
+mod progress;
+pub mod settings;
+
+pub use error::{Error, Kind, Result};
+pub use inventory::{ChainLink, Compression, ImageFacts, Object, Sandbox, SandboxState, Snapshot};
+pub use names::{HostName, SandboxId, SnapshotName};
+pub use operation::{Operation, Outcome};
+pub use progress::{Phase, Progress, ProgressCell};

@@ -1,0 +1,123 @@
+//! Validated names. A value of these types may go into a path, a key or a domain name as it is.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::{Error, Kind};
+
+/// Longest name, in bytes.
+const MAX: usize = 128;
+
+/// `[A-Za-z0-9][A-Za-z0-9._-]{0,127}`: no separator, no leading dot or dash, nothing a shell sees.
+fn check(kind: &str, name: &str) -> Result<(), Error> {
+    let allowed = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-');
+    let valid = name.len() <= MAX
+        && name.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric)
+        && name.bytes().all(allowed);
+    if valid {
+        return Ok(());
+    }
+    Err(Error::new(Kind::BadInput, format!("{name:?} is not a valid {kind}"))
+        .hint("use 1 to 128 letters, digits, '.', '_' and '-', beginning with a letter or digit"))
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $type:ident, $kind:literal, $clean:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+        #[serde(transparent)]
+        pub struct $type(Arc<str>);
+
+        impl $type {
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = Error;
+
+            fn from_str(given: &str) -> Result<Self, Error> {
+                let clean: fn(&str) -> &str = $clean;
+                let name = clean(given);
+                check($kind, name)?;
+                Ok(Self(name.into()))
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&self.0, f)
+            }
+        }
+    };
+}
+
+name!(
+    /// A snapshot's (and an object's) name, without the `.qcow2` ending.
+    SnapshotName, "snapshot name", |given| given.strip_suffix(".qcow2").unwrap_or(given)
+);
+name!(
+    /// A sandbox's id, which is its libvirt domain's name.
+    SandboxId, "sandbox id", |given| given
+);
+name!(
+    /// A host's name in the settings.
+    HostName, "host name", |given| given
+);
+
+impl SnapshotName {
+    /// `NAME.qcow2`, the file's name in a snapshots directory and under the bucket's prefix.
+    pub fn file_name(&self) -> String {
+        format!("{self}.qcow2")
+    }
+
+    /// `.NAME.qcow2.partial`, the name a pull writes under until the image is proven.
+    pub fn partial_file_name(&self) -> String {
+        format!(".{self}.qcow2.partial")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn drops_a_given_ending_once() {
+        assert_eq!("a.qcow2".parse::<SnapshotName>().unwrap().as_str(), "a");
+        assert_eq!("a.qcow2.qcow2".parse::<SnapshotName>().unwrap().as_str(), "a.qcow2");
+        assert!(".qcow2".parse::<SnapshotName>().is_err());
+    }
+
+    #[test]
+    fn refuses_what_could_leave_its_place() {
+        for bad in ["", "../x", "a/b", "a;b", ".hidden", "-rf", "a b", "a\n", "ä", "a\0"] {
+            assert!(bad.parse::<SnapshotName>().is_err(), "{bad:?}");
+            assert!(bad.parse::<SandboxId>().is_err(), "{bad:?}");
+        }
+        assert!("a".repeat(128).parse::<SandboxId>().is_ok());
+        assert!("a".repeat(129).parse::<SandboxId>().is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn accepts_exactly_the_documented_form(name in "[ -~]{0,140}") {
+            let mut chars = name.chars();
+            let documented = name.len() <= 128
+                && chars.next().is_some_and(|c| c.is_ascii_alphanumeric())
+                && chars.all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+            prop_assert_eq!(name.parse::<SandboxId>().is_ok(), documented);
+        }
+    }
+}

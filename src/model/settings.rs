@@ -1,0 +1,111 @@
+//! Settings as plain structs. `crate::settings` fills them from files, environment and flags.
+
+use super::HostName;
+
+/// All settings in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The hosts, at least one, names unique.
+    pub hosts: Vec<HostSettings>,
+    /// The bucket.
+    pub bucket: BucketSettings,
+    /// How sandboxes are run.
+    pub sandbox: SandboxSettings,
+    /// How jobs are run.
+    pub jobs: JobSettings,
+    /// The console's.
+    pub console: ConsoleSettings,
+}
+
+/// One libvirt host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostSettings {
+    /// Its name on screen and in `--host`.
+    pub name: HostName,
+    /// libvirt URI, as the user wrote it.
+    pub uri: String,
+    /// Directory of the snapshots, absolute.
+    pub snapshots_dir: String,
+    /// Directory of the sandboxes' overlays, absolute.
+    pub sandboxes_dir: String,
+    /// Directory of the sandboxes' UEFI variables, absolute.
+    pub nvram_dir: String,
+    /// `user:group` that snapshots belong to.
+    pub owner: String,
+    /// Directory for flattened images on their way to the bucket, absolute.
+    pub temp_dir: String,
+}
+
+/// The S3-compatible bucket.
+#[derive(Clone, PartialEq, Eq)]
+pub struct BucketSettings {
+    /// Its name; `None` until it is configured: everything about hosts works without.
+    pub name: Option<String>,
+    /// What every key begins with, `snapshots/` for instance; empty or ending in `/`.
+    pub prefix: String,
+    /// Endpoint URL of a store other than AWS; addressed by path style.
+    pub endpoint: Option<String>,
+    /// Region; `None`: as the AWS chain finds it, else us-east-1.
+    pub region: Option<String>,
+    /// Key pair; `None`: the AWS chain (environment, profiles, SSO, instance roles).
+    pub credentials: Option<Credentials>,
+}
+
+/// An access key pair. Its `Debug` shows no secret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// Access key id.
+    pub access_key_id: String,
+    /// Secret access key.
+    pub secret_access_key: String,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credentials").field("access_key_id", &self.access_key_id).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for BucketSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BucketSettings")
+            .field("name", &self.name)
+            .field("prefix", &self.prefix)
+            .field("endpoint", &self.endpoint)
+            .field("region", &self.region)
+            .field("credentials", &self.credentials)
+            .finish()
+    }
+}
+
+/// How a sandbox's guest is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accel {
+    /// KVM where a guest really runs under it, else QEMU's emulation.
+    Auto,
+    /// KVM only.
+    Kvm,
+    /// QEMU's emulation (TCG).
+    Qemu,
+}
+
+/// `[sandbox]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SandboxSettings {
+    /// Acceleration.
+    pub accel: Accel,
+}
+
+/// `[jobs]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobSettings {
+    /// Jobs that run at once; the others wait in their order.
+    pub parallel: usize,
+}
+
+/// `[console]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConsoleSettings {
+    /// Does the console take clicks and the wheel?
+    pub mouse: bool,
+}
