@@ -8,7 +8,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::model::settings::HostSettings;
-use crate::model::{HostName, ImageFacts, ProgressCell, Result, Sandbox, SandboxId, SandboxState, Snapshot};
+use crate::model::{
+    HostName, ImageFacts, ProgressCell, Result, Sandbox, SandboxId, SandboxState, Snapshot,
+};
 
 /// A host. Cheap to clone; opening nothing until it is used.
 #[derive(Clone)]

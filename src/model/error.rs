@@ -41,7 +41,13 @@ pub struct Error {
 impl Error {
     /// A failure of `kind`; `what` says what failed and on what: "cannot pull myapp to host alpha".
     pub fn new(kind: Kind, what: impl Into<String>) -> Self {
-        Self { kind, what: what.into(), cause: None, hint: None, retry: false }
+        Self {
+            kind,
+            what: what.into(),
+            cause: None,
+            hint: None,
+            retry: false,
+        }
     }
 
     /// Why: the words of the program or library below, trimmed to one line.
@@ -122,9 +128,12 @@ mod tests {
 
     #[test]
     fn reads_as_one_sentence() {
-        let error = Error::new(Kind::Failed, "cannot convert the disk of config-vm on host alpha")
-            .because("qemu-img: error\n  while writing: No space left.")
-            .hint("free space in /tmp");
+        let error = Error::new(
+            Kind::Failed,
+            "cannot convert the disk of config-vm on host alpha",
+        )
+        .because("qemu-img: error\n  while writing: No space left.")
+        .hint("free space in /tmp");
         assert_eq!(
             error.to_string(),
             "cannot convert the disk of config-vm on host alpha: qemu-img: error while writing: \
@@ -134,7 +143,9 @@ mod tests {
 
     #[test]
     fn keeps_kind_and_hint_when_told_as_part_of_a_larger_failure() {
-        let error = Error::new(Kind::NotFound, "no such file").hint("look again").within("cannot push a");
+        let error = Error::new(Kind::NotFound, "no such file")
+            .hint("look again")
+            .within("cannot push a");
         assert_eq!(error.kind(), Kind::NotFound);
         assert_eq!(error.to_string(), "cannot push a: no such file; look again");
     }

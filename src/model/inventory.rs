@@ -38,7 +38,10 @@ impl SandboxState {
 
     /// Is there a QEMU process that holds the disk open?
     pub fn is_active(self) -> bool {
-        matches!(self, Self::Running | Self::Paused | Self::Crashed | Self::Asleep)
+        matches!(
+            self,
+            Self::Running | Self::Paused | Self::Crashed | Self::Asleep
+        )
     }
 
     /// May its disk be pushed (spec, "Push Snapshot", requirements)? A saved sandbox counts as stopped.
@@ -71,7 +74,10 @@ impl Sandbox {
 
     /// The snapshot it stands on, if its chain ends in one.
     pub fn base(&self) -> Option<&SnapshotName> {
-        self.chain.iter().rev().find_map(|link| link.snapshot.as_ref())
+        self.chain
+            .iter()
+            .rev()
+            .find_map(|link| link.snapshot.as_ref())
     }
 }
 

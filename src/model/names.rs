@@ -15,13 +15,19 @@ const MAX: usize = 128;
 fn check(kind: &str, name: &str) -> Result<(), Error> {
     let allowed = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-');
     let valid = name.len() <= MAX
-        && name.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric)
+        && name
+            .as_bytes()
+            .first()
+            .is_some_and(u8::is_ascii_alphanumeric)
         && name.bytes().all(allowed);
     if valid {
         return Ok(());
     }
-    Err(Error::new(Kind::BadInput, format!("{name:?} is not a valid {kind}"))
-        .hint("use 1 to 128 letters, digits, '.', '_' and '-', beginning with a letter or digit"))
+    Err(
+        Error::new(Kind::BadInput, format!("{name:?} is not a valid {kind}")).hint(
+            "use 1 to 128 letters, digits, '.', '_' and '-', beginning with a letter or digit",
+        ),
+    )
 }
 
 macro_rules! name {
@@ -96,13 +102,18 @@ mod tests {
     #[test]
     fn drops_a_given_ending_once() {
         assert_eq!("a.qcow2".parse::<SnapshotName>().unwrap().as_str(), "a");
-        assert_eq!("a.qcow2.qcow2".parse::<SnapshotName>().unwrap().as_str(), "a.qcow2");
+        assert_eq!(
+            "a.qcow2.qcow2".parse::<SnapshotName>().unwrap().as_str(),
+            "a.qcow2"
+        );
         assert!(".qcow2".parse::<SnapshotName>().is_err());
     }
 
     #[test]
     fn refuses_what_could_leave_its_place() {
-        for bad in ["", "../x", "a/b", "a;b", ".hidden", "-rf", "a b", "a\n", "ä", "a\0"] {
+        for bad in [
+            "", "../x", "a/b", "a;b", ".hidden", "-rf", "a b", "a\n", "ä", "a\0",
+        ] {
             assert!(bad.parse::<SnapshotName>().is_err(), "{bad:?}");
             assert!(bad.parse::<SandboxId>().is_err(), "{bad:?}");
         }

@@ -75,7 +75,9 @@ impl Operation {
     /// The host it works on, if any.
     pub fn host(&self) -> Option<&HostName> {
         match self {
-            Self::Create { host, .. } | Self::Push { host, .. } | Self::Pull { host, .. } => Some(host),
+            Self::Create { host, .. } | Self::Push { host, .. } | Self::Pull { host, .. } => {
+                Some(host)
+            }
             Self::Remove { host, .. } => host.as_ref(),
         }
     }
@@ -91,13 +93,21 @@ impl Operation {
     /// One line for a job: `push config-vm → myapp-v1.1`.
     pub fn title(&self) -> String {
         match self {
-            Self::Create { sandbox, name, live: true, .. } => format!("create {sandbox} → {name} (live)"),
+            Self::Create {
+                sandbox,
+                name,
+                live: true,
+                ..
+            } => format!("create {sandbox} → {name} (live)"),
             Self::Create { sandbox, name, .. } => format!("create {sandbox} → {name}"),
             Self::Push { sandbox, name, .. } => format!("push {sandbox} → {name}"),
             Self::Pull { host, name, .. } => format!("pull {name} → {host}"),
             Self::Remove { host, name, bucket } => {
-                let places: Vec<&str> =
-                    host.iter().map(HostName::as_str).chain(bucket.then_some("bucket")).collect();
+                let places: Vec<&str> = host
+                    .iter()
+                    .map(HostName::as_str)
+                    .chain(bucket.then_some("bucket"))
+                    .collect();
                 format!("remove {name} from {}", places.join(" and "))
             }
         }

@@ -99,7 +99,11 @@ pub struct ProgressCell {
 
 impl Default for ProgressCell {
     fn default() -> Self {
-        Self { phase: AtomicU8::new(Phase::Queued as u8), done: AtomicU64::new(0), total: AtomicU64::new(0) }
+        Self {
+            phase: AtomicU8::new(Phase::Queued as u8),
+            done: AtomicU64::new(0),
+            total: AtomicU64::new(0),
+        }
     }
 }
 
