@@ -1,206 +1,223 @@
 //! The engine: one cheap handle for every face. It hands out immutable views and takes commands.
+//!
+//! ```text
+//! hosts, bucket --survey, list--> inventory --\
+//!                                              View --> faces --Operation--> jobs --> ops
+//!                       jobs, their states ----/
+//! ```
 
-use std::sync::Arc;
-use std::time::Instant;
+mod claims;
+mod inventory;
+mod jobs;
+mod view;
 
-use jiff::Timestamp;
-use tokio::sync::watch;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use futures_util::TryStreamExt;
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::bucket::Bucket;
+use crate::host::Host;
 use crate::model::settings::Settings;
 use crate::model::{
-    Error, HostName, Object, Operation, Outcome, Progress, ProgressCell, Result, Sandbox, Snapshot,
-    SnapshotName,
+    Error, HostName, Kind, Object, Operation, Outcome, Result, Sandbox, Snapshot, SnapshotName,
 };
+
+pub use view::{BucketView, HostView, JobId, JobState, JobView, Link, LogLine, View};
+
+/// How long [`Engine::shutdown`] waits for jobs to clean up.
+const SHUTDOWN: Duration = Duration::from_secs(30);
 
 /// The engine's handle; clones are the same engine.
 #[derive(Clone)]
-pub struct Engine {}
-
-/// Everything there is to show, immutable. Parts that did not change are shared with the view before.
-#[derive(Debug, Clone, Default)]
-pub struct View {
-    /// The hosts, in the order of the settings.
-    pub hosts: Vec<Arc<HostView>>,
-    /// The bucket.
-    pub bucket: Arc<BucketView>,
-    /// Jobs, oldest first.
-    pub jobs: Vec<Arc<JobView>>,
+pub struct Engine {
+    inner: Arc<Inner>,
 }
 
-/// How a host or the bucket answers.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Link {
-    /// Not asked yet, or the answer is awaited for the first time.
-    #[default]
-    Opening,
-    /// It answered last time.
-    Up,
-    /// It did not: what is shown is as old as `seen`.
-    Down(Error),
-    /// Nothing is configured (bucket without a name).
-    Off,
+struct Inner {
+    settings: Settings,
+    hosts: Vec<Host>,
+    /// One per host: asks its follower for a fresh look.
+    host_calls: Vec<Notify>,
+    bucket: Bucket,
+    bucket_call: Notify,
+    jobs: Mutex<jobs::Table>,
+    slots: Arc<Semaphore>,
+    /// The only place views are made in; its lock is held for the making of one, never for I/O.
+    view: watch::Sender<Arc<View>>,
+    stop: CancellationToken,
 }
 
-/// A host as last seen.
-#[derive(Debug, Clone)]
-pub struct HostView {
-    /// Name.
-    pub name: HostName,
-    /// libvirt URI.
-    pub uri: String,
-    /// Does it answer?
-    pub link: Link,
-    /// When `sandboxes` and `snapshots` were seen.
-    pub seen: Option<Instant>,
-    /// Sandboxes by id.
-    pub sandboxes: Arc<[Sandbox]>,
-    /// Snapshots by name.
-    pub snapshots: Arc<[Snapshot]>,
-}
-
-/// The bucket as last seen.
-#[derive(Debug, Clone, Default)]
-pub struct BucketView {
-    /// `s3://NAME/PREFIX`.
-    pub location: String,
-    /// Does it answer?
-    pub link: Link,
-    /// When `objects` was seen whole.
-    pub seen: Option<Instant>,
-    /// Is a listing under way? (`objects` grows page by page the first time.)
-    pub listing: bool,
-    /// Objects by key.
-    pub objects: Arc<[Object]>,
-}
-
-/// Number of a job, from 1, unique in this process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct JobId(pub u64);
-
-/// Where a job stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum JobState {
-    /// Waits for its turn.
-    Queued,
-    /// Runs.
-    Running,
-    /// Was told to stop and cleans up.
-    Cancelling,
-    /// Ended well.
-    Done(Outcome),
-    /// Ended with an error (`Kind::Cancelled` where the operator stopped it).
-    Failed(Error),
-}
-
-impl JobState {
-    /// Is it over?
-    pub fn is_over(&self) -> bool {
-        matches!(self, Self::Done(_) | Self::Failed(_))
+impl Inner {
+    fn jobs(&self) -> MutexGuard<'_, jobs::Table> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-/// One line of a job's own log.
-#[derive(Debug, Clone)]
-pub struct LogLine {
-    /// When.
-    pub at: Timestamp,
-    /// What.
-    pub text: String,
-    /// Is it something the operator should heed?
-    pub warning: bool,
-}
+    /// Changes the view and wakes who watches it.
+    fn publish(&self, change: impl FnOnce(&mut View)) {
+        self.view.send_modify(|view| change(Arc::make_mut(view)));
+    }
 
-/// A job. Its progress is sampled when it is drawn.
-#[derive(Debug, Clone)]
-pub struct JobView {
-    /// Number.
-    pub id: JobId,
-    /// What was asked.
-    pub operation: Operation,
-    /// Where it stands.
-    pub state: JobState,
-    /// When it began to run.
-    pub started: Option<Instant>,
-    /// When it was over.
-    pub ended: Option<Instant>,
-    /// Its log so far, oldest first (bounded).
-    pub log: Arc<[LogLine]>,
-    /// Where its worker writes progress.
-    pub cell: Arc<ProgressCell>,
-}
-
-impl JobView {
-    /// Progress now.
-    pub fn progress(&self) -> Progress {
-        self.cell.sample()
+    /// Changes the view without waking anybody: for what is only looked at when something else changes.
+    fn note(&self, change: impl FnOnce(&mut View)) {
+        self.view.send_if_modified(|view| {
+            change(Arc::make_mut(view));
+            false
+        });
     }
 }
 
 impl Engine {
     /// An engine for `settings`; must be called inside a tokio runtime. Nothing is opened yet.
+    ///
+    /// # Errors
+    /// `BadInput` where a host's settings cannot be served.
     pub async fn new(settings: Settings) -> Result<Self> {
-        todo!()
-    }
-    /// Settings in force.
-    pub fn settings(&self) -> &Settings {
-        todo!()
-    }
-    /// Begins to follow all hosts and the bucket, into the view. Returns at once.
-    pub fn follow(&self) {
-        todo!()
-    }
-    /// The newest view.
-    pub fn view(&self) -> Arc<View> {
-        todo!()
-    }
-    /// Woken when there is a newer view (never for progress).
-    pub fn watch(&self) -> watch::Receiver<Arc<View>> {
-        todo!()
-    }
-    /// Asks all hosts and the bucket again, now. Returns at once.
-    pub fn refresh(&self) {
-        todo!()
-    }
-    /// Takes an operation on as a job. `Refused` where another job holds the same sandbox or name.
-    pub fn submit(&self, operation: Operation) -> Result<JobId> {
-        todo!()
-    }
-    /// Waits until the job is over.
-    pub async fn wait(&self, id: JobId) -> Result<Outcome> {
-        todo!()
-    }
-    /// Stops a job; acknowledged at once, its clean-up is part of it.
-    pub fn cancel(&self, id: JobId) {
-        todo!()
-    }
-    /// Forgets a job that is over.
-    pub fn dismiss(&self, id: JobId) {
-        todo!()
-    }
-    /// Ends: cancels what runs and waits (bounded) until it has cleaned up.
-    pub async fn shutdown(&self) {
-        todo!()
+        let hosts = settings
+            .hosts
+            .iter()
+            .cloned()
+            .map(Host::new)
+            .collect::<Result<Vec<Host>>>()?;
+        let bucket = Bucket::new(&settings.bucket).await;
+        let view = inventory::blank(&settings, &bucket);
+        Ok(Self {
+            inner: Arc::new(Inner {
+                host_calls: hosts.iter().map(|_| Notify::new()).collect(),
+                hosts,
+                bucket,
+                bucket_call: Notify::new(),
+                jobs: Mutex::default(),
+                slots: Arc::new(Semaphore::new(settings.jobs.parallel)),
+                view: watch::Sender::new(Arc::new(view)),
+                stop: CancellationToken::new(),
+                settings,
+            }),
+        })
     }
 
-    // one-shot questions, for the command line
+    /// Settings in force.
+    pub fn settings(&self) -> &Settings {
+        &self.inner.settings
+    }
+
+    /// Begins to follow all hosts and the bucket, into the view. Returns at once.
+    pub fn follow(&self) {
+        for index in 0..self.inner.hosts.len() {
+            tokio::spawn(inventory::follow_host(self.inner.clone(), index));
+        }
+        tokio::spawn(inventory::follow_bucket(self.inner.clone()));
+    }
+
+    /// The newest view.
+    pub fn view(&self) -> Arc<View> {
+        self.inner.view.borrow().clone()
+    }
+
+    /// Woken when there is a newer view (never for progress).
+    pub fn watch(&self) -> watch::Receiver<Arc<View>> {
+        self.inner.view.subscribe()
+    }
+
+    /// Asks all hosts and the bucket again, now. Returns at once.
+    pub fn refresh(&self) {
+        self.inner.host_calls.iter().for_each(Notify::notify_one);
+        self.inner.bucket_call.notify_one();
+    }
+
+    /// Takes an operation on as a job.
+    ///
+    /// # Errors
+    /// `Refused` where another job works on the same sandbox, snapshot or object; `BadInput` for a host that
+    /// is not in the settings.
+    pub fn submit(&self, operation: Operation) -> Result<JobId> {
+        jobs::submit(&self.inner, operation)
+    }
+
+    /// Waits until the job is over and returns what came of it. Jobs end: each of their steps has a
+    /// deadline or can be cancelled.
+    ///
+    /// # Errors
+    /// The job's own; `NotFound` for a job that is not (any more) known.
+    pub async fn wait(&self, id: JobId) -> Result<Outcome> {
+        let unknown = || Error::new(Kind::NotFound, format!("there is no job {}", id.0));
+        let mut watch = self.watch();
+        let over = |view: &Arc<View>| view.job(id).is_none_or(|job| job.state.is_over());
+        let view = watch.wait_for(over).await.map_err(|_| unknown())?;
+        match view.job(id).map(|job| &job.state) {
+            Some(JobState::Done(outcome)) => Ok(outcome.clone()),
+            Some(JobState::Failed(error)) => Err(error.clone()),
+            _ => Err(unknown()),
+        }
+    }
+
+    /// Stops a job; acknowledged at once, its clean-up is part of it. A job that is over stays as it is.
+    pub fn cancel(&self, id: JobId) {
+        jobs::cancel(&self.inner, id);
+    }
+
+    /// Forgets a job that is over.
+    pub fn dismiss(&self, id: JobId) {
+        jobs::dismiss(&self.inner, id);
+    }
+
+    /// Ends: cancels what runs and waits, 30 s at most, until it has cleaned up.
+    pub async fn shutdown(&self) {
+        let ids: Vec<JobId> = self.view().jobs.iter().map(|job| job.id).collect();
+        ids.into_iter().for_each(|id| self.cancel(id));
+        let mut watch = self.watch();
+        let idle = |view: &Arc<View>| view.jobs.iter().all(|job| job.state.is_over());
+        // Past the deadline the guards on the hosts do what is left to do.
+        let _ = tokio::time::timeout(SHUTDOWN, watch.wait_for(idle)).await;
+        self.inner.stop.cancel();
+    }
+
     /// Sandboxes of a host, asked now.
+    ///
+    /// # Errors
+    /// `BadInput` for an unknown host, `Unreachable` where it does not answer.
     pub async fn sandboxes(&self, host: &HostName) -> Result<Vec<Sandbox>> {
-        todo!()
+        Ok(self.host(host)?.survey().await?.sandboxes)
     }
+
     /// Snapshots of a host, asked now.
+    ///
+    /// # Errors
+    /// As [`Engine::sandboxes`].
     pub async fn snapshots(&self, host: &HostName) -> Result<Vec<Snapshot>> {
-        todo!()
+        Ok(self.host(host)?.survey().await?.snapshots)
     }
+
     /// One snapshot of a host, asked now.
+    ///
+    /// # Errors
+    /// As [`Engine::sandboxes`].
     pub async fn snapshot(&self, host: &HostName, name: &SnapshotName) -> Result<Option<Snapshot>> {
-        todo!()
+        let snapshots = self.snapshots(host).await?;
+        Ok(snapshots
+            .into_iter()
+            .find(|snapshot| snapshot.name == *name))
     }
+
     /// All objects, asked now.
+    ///
+    /// # Errors
+    /// As the bucket's listing fails.
     pub async fn objects(&self) -> Result<Vec<Object>> {
-        todo!()
+        self.inner.bucket.list().try_concat().await
     }
-    /// One object, asked now.
+
+    /// One object, asked now; `None` where the bucket has no such object.
+    ///
+    /// # Errors
+    /// As the bucket fails to answer.
     pub async fn object(&self, name: &SnapshotName) -> Result<Option<Object>> {
-        todo!()
+        self.inner.bucket.head(name).await
+    }
+
+    fn host(&self, name: &HostName) -> Result<&Host> {
+        jobs::find_host(&self.inner, name).map(|(_, host)| host)
     }
 }

@@ -1,1 +1,111 @@
-//! ops
+//! The operations, one file each, read top to bottom as the story of that operation
+//! (spec, "Push Snapshot", "Pull Snapshot", "Create Snapshot", "API Reference").
+
+mod create;
+mod flatten;
+mod pull;
+mod push;
+mod remove;
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::bucket::Bucket;
+use crate::host::Host;
+use crate::model::{Error, Kind, Operation, Outcome, Phase, ProgressCell, Result, SnapshotName};
+
+pub use create::create;
+pub use pull::pull;
+pub use push::push;
+pub use remove::remove;
+
+/// A line an operation has to say; `true` marks a warning.
+pub type Log = dyn Fn(bool, String) + Send + Sync;
+
+/// What an operation is given beside its arguments: where to tell its progress, where to log, and
+/// when to stop.
+#[derive(Clone)]
+pub struct Context {
+    /// Progress, sampled by whoever draws.
+    pub progress: Arc<ProgressCell>,
+    /// Fires when the operator cancels; clean-up still runs to its end.
+    pub cancel: CancellationToken,
+    /// The job's own log.
+    pub log: Arc<Log>,
+}
+
+impl Context {
+    /// Enters a phase without bytes; fails where the operation was cancelled meanwhile.
+    fn enter(&self, phase: Phase) -> Result<()> {
+        self.progress.enter(phase, 0);
+        self.go_on()
+    }
+
+    /// Fails where the operation was cancelled.
+    fn go_on(&self) -> Result<()> {
+        if self.cancel.is_cancelled() {
+            return Err(Error::cancelled("the operation"));
+        }
+        Ok(())
+    }
+
+    fn info(&self, text: impl Into<String>) {
+        (self.log)(false, text.into());
+    }
+
+    fn warn(&self, text: impl Into<String>) {
+        (self.log)(true, text.into());
+    }
+}
+
+/// Runs `operation`; `host` is the host it names.
+///
+/// # Errors
+/// What the operation failed with, after everything it made on the way is gone.
+pub async fn run(
+    operation: &Operation,
+    host: Option<&Host>,
+    bucket: &Bucket,
+    ctx: &Context,
+) -> Result<Outcome> {
+    let on_host = || {
+        host.ok_or_else(|| Error::new(Kind::BadInput, format!("{} needs a host", operation.verb())))
+    };
+    match operation {
+        Operation::Create {
+            sandbox,
+            name,
+            live,
+            overwrite,
+            ..
+        } => create(on_host()?, bucket, sandbox, name, *live, *overwrite, ctx).await,
+        Operation::Push {
+            sandbox,
+            name,
+            overwrite,
+            ..
+        } => push(on_host()?, bucket, sandbox, name, *overwrite, ctx).await,
+        Operation::Pull {
+            name, overwrite, ..
+        } => pull(on_host()?, bucket, name, *overwrite, ctx).await,
+        Operation::Remove {
+            name,
+            bucket: from_bucket,
+            ..
+        } => remove(host, from_bucket.then_some(bucket), name, ctx).await,
+    }
+}
+
+/// Refuses to go on where the object is there and may not be replaced: better now than after an
+/// hour of converting. The bucket checks again when the upload completes.
+async fn refuse_existing(bucket: &Bucket, name: &SnapshotName, overwrite: bool) -> Result<()> {
+    match bucket.head(name).await? {
+        Some(object) if !overwrite => Err(Error::new(
+            Kind::Refused,
+            format!("{} already exists in {}", object.key, bucket.location()),
+        )
+        .hint("choose another name, or pass --overwrite to replace it")),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,75 @@
+//! What a job holds while it runs, so that two jobs never work on one sandbox, file or object.
+
+use crate::model::Operation;
+
+/// One thing a job needs: shared with readers, or for itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Claim {
+    /// Names the thing, in words the operator reads.
+    pub what: String,
+    exclusive: bool,
+}
+
+/// What `operation` needs.
+pub(super) fn of(operation: &Operation) -> Vec<Claim> {
+    let mut claims = Vec::new();
+    let mut claim = |what: String, exclusive| claims.push(Claim { what, exclusive });
+    let name = operation.snapshot();
+    match operation {
+        Operation::Create { host, sandbox, .. } | Operation::Push { host, sandbox, .. } => {
+            claim(format!("sandbox {sandbox} on host {host}"), true);
+            claim(format!("object {name}"), true);
+        }
+        Operation::Pull { host, .. } => {
+            claim(format!("snapshot {name} on host {host}"), true);
+            claim(format!("object {name}"), false);
+        }
+        Operation::Remove { host, bucket, .. } => {
+            if let Some(host) = host {
+                claim(format!("snapshot {name} on host {host}"), true);
+            }
+            if *bucket {
+                claim(format!("object {name}"), true);
+            }
+        }
+    }
+    claims
+}
+
+/// The first thing both want where one of them wants it for itself.
+pub(super) fn conflict<'a>(wanted: &'a [Claim], held: &[Claim]) -> Option<&'a Claim> {
+    wanted.iter().find(|want| {
+        held.iter()
+            .any(|have| have.what == want.what && (have.exclusive || want.exclusive))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn pull(host: &str) -> Operation {
+        Operation::Pull {
+            host: host.parse().unwrap(),
+            name: "base".parse().unwrap(),
+            overwrite: false,
+        }
+    }
+
+    #[test]
+    fn two_hosts_may_pull_one_object_and_nobody_removes_it_meanwhile() {
+        let remove = Operation::Remove {
+            host: None,
+            name: "base".parse().unwrap(),
+            bucket: true,
+        };
+        assert_eq!(conflict(&of(&pull("a")), &of(&pull("b"))), None);
+        assert!(conflict(&of(&pull("a")), &of(&pull("a"))).is_some());
+        let clash = of(&remove);
+        assert_eq!(
+            conflict(&clash, &of(&pull("a"))).unwrap().what,
+            "object base"
+        );
+    }
+}

@@ -1,0 +1,224 @@
+//! The inventory: what is where, and how fresh. One follower a host and one for the bucket, so that one
+//! that hangs never holds up another.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+
+use super::Inner;
+use super::view::{BucketView, HostView, Link, View};
+use crate::bucket::Bucket;
+use crate::host::Survey;
+use crate::model::settings::Settings;
+use crate::model::{Error, Kind, Object, Result};
+
+/// The net under the events: a host is looked at this often even if it tells nothing.
+const HOST_POLL: Duration = Duration::from_secs(30);
+/// Files may change without an event, and the bucket always does.
+const BUCKET_POLL: Duration = Duration::from_secs(120);
+/// Events come in flocks: a start alone sends four. One look serves them all.
+const SETTLE: Duration = Duration::from_millis(100);
+/// A survey that takes longer is given up; each of its calls has a shorter deadline of its own.
+const SURVEY: Duration = Duration::from_secs(30);
+/// First and longest wait before a host or bucket that is down is asked again.
+const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// A growing listing is shown at most this often.
+const PAGE_SHOWN: Duration = Duration::from_millis(200);
+
+/// The view before anything has answered: every host and the bucket by name.
+pub(super) fn blank(settings: &Settings, bucket: &Bucket) -> View {
+    let hosts = settings.hosts.iter().map(|host| {
+        Arc::new(HostView {
+            name: host.name.clone(),
+            uri: host.uri.clone(),
+            link: Link::Opening,
+            seen: None,
+            sandboxes: Arc::default(),
+            snapshots: Arc::default(),
+        })
+    });
+    let link = if settings.bucket.name.is_some() {
+        Link::Opening
+    } else {
+        Link::Off
+    };
+    let bucket = BucketView {
+        location: bucket.location().to_owned(),
+        link,
+        ..Default::default()
+    };
+    View {
+        hosts: hosts.collect(),
+        bucket: Arc::new(bucket),
+        jobs: Vec::new(),
+    }
+}
+
+/// Waits before the next try while something is down: doubling, bounded, back to the start once it is up.
+struct Backoff(Duration);
+
+impl Backoff {
+    fn next(&mut self, up: bool, poll: Duration) -> Duration {
+        if up {
+            self.0 = BACKOFF.0;
+            return poll;
+        }
+        let wait = self.0;
+        self.0 = (wait * 2).min(BACKOFF.1);
+        wait
+    }
+}
+
+pub(super) async fn follow_host(inner: Arc<Inner>, index: usize) {
+    let host = &inner.hosts[index];
+    let mut changes = host.changes();
+    let mut backoff = Backoff(BACKOFF.0);
+    loop {
+        changes.mark_unchanged();
+        let survey = tokio::select! {
+            survey = tokio::time::timeout(SURVEY, host.survey()) => survey.unwrap_or_else(|_| {
+                Err(Error::new(Kind::Unreachable, format!("host {} does not answer", host.name()))
+                    .hint("is libvirtd running there?"))
+            }),
+            () = inner.stop.cancelled() => return,
+        };
+        let up = survey.is_ok();
+        show_host(&inner, index, survey);
+        let wait = backoff.next(up, HOST_POLL);
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = inner.host_calls[index].notified() => {}
+            Ok(()) = changes.changed() => tokio::time::sleep(SETTLE).await,
+            () = inner.stop.cancelled() => return,
+        }
+    }
+}
+
+/// Puts what a host said into the view; wakes nobody where it said the same as before.
+fn show_host(inner: &Inner, index: usize, survey: Result<Survey>) {
+    let old = inner.view.borrow().hosts[index].clone();
+    let mut new = HostView::clone(&old);
+    match survey {
+        Ok(survey) => {
+            if old.link != Link::Up {
+                tracing::info!("host {} answers", old.name);
+            }
+            new.link = Link::Up;
+            new.seen = Some(Instant::now());
+            if *old.sandboxes != survey.sandboxes[..] {
+                new.sandboxes = survey.sandboxes.into();
+            }
+            if *old.snapshots != survey.snapshots[..] {
+                new.snapshots = survey.snapshots.into();
+            }
+        }
+        Err(error) => {
+            if old.link != Link::Down(error.clone()) {
+                tracing::error!("{error}");
+            }
+            new.link = Link::Down(error);
+        }
+    }
+    let same = old.link == new.link
+        && Arc::ptr_eq(&old.sandboxes, &new.sandboxes)
+        && Arc::ptr_eq(&old.snapshots, &new.snapshots);
+    let show = |view: &mut View| view.hosts[index] = Arc::new(new);
+    if same {
+        inner.note(show)
+    } else {
+        inner.publish(show)
+    }
+}
+
+pub(super) async fn follow_bucket(inner: Arc<Inner>) {
+    if inner.settings.bucket.name.is_none() {
+        return;
+    }
+    let mut backoff = Backoff(BACKOFF.0);
+    loop {
+        let listed = tokio::select! {
+            listed = list(&inner) => listed,
+            () = inner.stop.cancelled() => return,
+        };
+        let up = listed.is_ok();
+        show_bucket(&inner, listed);
+        tokio::select! {
+            () = tokio::time::sleep(backoff.next(up, BUCKET_POLL)) => {}
+            () = inner.bucket_call.notified() => {}
+            () = inner.stop.cancelled() => return,
+        }
+    }
+}
+
+/// Lists the bucket. The first listing is shown as it grows; a later one replaces the old one whole.
+async fn list(inner: &Inner) -> Result<Vec<Object>> {
+    let first = inner.view.borrow().bucket.seen.is_none();
+    let mut shown = Instant::now();
+    let mut objects = Vec::new();
+    let mut pages = pin!(inner.bucket.list());
+    while let Some(page) = pages.next().await {
+        objects.extend(page?);
+        if first && shown.elapsed() > PAGE_SHOWN {
+            shown = Instant::now();
+            edit_bucket(inner, |bucket| {
+                bucket.listing = true;
+                bucket.objects = objects.as_slice().into();
+            });
+        }
+    }
+    Ok(objects)
+}
+
+fn show_bucket(inner: &Inner, listed: Result<Vec<Object>>) {
+    let old = inner.view.borrow().bucket.clone();
+    match listed {
+        Ok(objects) => {
+            let same = old.link == Link::Up && !old.listing && *old.objects == objects[..];
+            let change = |view: &mut View| {
+                let bucket = Arc::make_mut(&mut view.bucket);
+                bucket.link = Link::Up;
+                bucket.listing = false;
+                bucket.seen = Some(Instant::now());
+                if !same {
+                    bucket.objects = objects.into();
+                }
+            };
+            if same {
+                inner.note(change)
+            } else {
+                inner.publish(change)
+            }
+        }
+        Err(error) => {
+            if old.link != Link::Down(error.clone()) {
+                tracing::error!("{error}");
+                edit_bucket(inner, |bucket| {
+                    bucket.link = Link::Down(error);
+                    bucket.listing = false;
+                });
+            }
+        }
+    }
+}
+
+fn edit_bucket(inner: &Inner, change: impl FnOnce(&mut BucketView)) {
+    inner.publish(|view| change(Arc::make_mut(&mut view.bucket)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backs_off_while_down_and_starts_afresh_once_up() {
+        let mut backoff = Backoff(BACKOFF.0);
+        let waits: Vec<u64> = (0..7)
+            .map(|_| backoff.next(false, HOST_POLL).as_secs())
+            .collect();
+        assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30]);
+        assert_eq!(backoff.next(true, HOST_POLL), HOST_POLL);
+        assert_eq!(backoff.next(false, HOST_POLL).as_secs(), 1);
+    }
+}

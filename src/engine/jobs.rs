@@ -1,0 +1,239 @@
+//! Jobs: operations taken on, run a few at a time, kept until dismissed.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use super::view::{JobId, JobState, JobView, LogLine};
+use super::{Inner, claims};
+use crate::host::Host;
+use crate::model::{Error, HostName, Kind, Operation, Outcome, Phase, ProgressCell, Result};
+use crate::ops;
+
+/// Finished jobs that are kept; the oldest go first.
+const HISTORY: usize = 200;
+/// Lines kept of one job's log; the first ones stay, they say how it began.
+const LOG_LINES: usize = 500;
+
+/// The jobs that are not over, with what their views need not show.
+#[derive(Default)]
+pub(super) struct Table {
+    last: u64,
+    live: Vec<Live>,
+}
+
+struct Live {
+    id: JobId,
+    title: String,
+    claims: Vec<claims::Claim>,
+    cancel: CancellationToken,
+}
+
+pub(super) fn find_host<'a>(inner: &'a Inner, name: &HostName) -> Result<(usize, &'a Host)> {
+    inner
+        .hosts
+        .iter()
+        .enumerate()
+        .find(|(_, host)| host.name() == name)
+        .ok_or_else(|| {
+            let known: Vec<&str> = inner
+                .hosts
+                .iter()
+                .map(|host| host.name().as_str())
+                .collect();
+            Error::new(
+                Kind::BadInput,
+                format!("there is no host {name} in the settings"),
+            )
+            .hint(format!("known hosts: {}", known.join(", ")))
+        })
+}
+
+pub(super) fn submit(inner: &Arc<Inner>, operation: Operation) -> Result<JobId> {
+    let host = operation
+        .host()
+        .map(|name| find_host(inner, name))
+        .transpose()?;
+    let wanted = claims::of(&operation);
+    let cancel = inner.stop.child_token();
+    let cell = Arc::new(ProgressCell::default());
+    let id = {
+        let mut table = inner.jobs();
+        let clash = table
+            .live
+            .iter()
+            .find_map(|live| claims::conflict(&wanted, &live.claims).map(|claim| (live, claim)));
+        if let Some((live, claim)) = clash {
+            return Err(Error::new(
+                Kind::Refused,
+                format!(
+                    "cannot {} while job {} ({}) works on {}",
+                    operation.title(),
+                    live.id.0,
+                    live.title,
+                    claim.what
+                ),
+            )
+            .hint("wait until it is over, or cancel it"));
+        }
+        table.last += 1;
+        let id = JobId(table.last);
+        table.live.push(Live {
+            id,
+            title: operation.title(),
+            claims: wanted,
+            cancel: cancel.clone(),
+        });
+        id
+    };
+    inner.publish(|view| {
+        view.jobs.push(Arc::new(JobView {
+            id,
+            operation: operation.clone(),
+            state: JobState::Queued,
+            started: None,
+            ended: None,
+            log: Arc::default(),
+            cell: cell.clone(),
+        }));
+    });
+    let host = host.map(|(index, host)| (index, host.clone()));
+    tokio::spawn(run(inner.clone(), id, operation, host, cell, cancel));
+    Ok(id)
+}
+
+async fn run(
+    inner: Arc<Inner>,
+    id: JobId,
+    operation: Operation,
+    host: Option<(usize, Host)>,
+    cell: Arc<ProgressCell>,
+    cancel: CancellationToken,
+) {
+    let title = operation.title();
+    let slot = tokio::select! {
+        slot = inner.slots.clone().acquire_owned() => slot.ok(),
+        () = cancel.cancelled() => None,
+    };
+    let result = if slot.is_some() {
+        update(&inner, id, |job| {
+            job.started = Some(Instant::now());
+            if job.state == JobState::Queued {
+                job.state = JobState::Running;
+            }
+        });
+        tracing::info!(job = id.0, "{title}: started");
+        let ctx = ops::Context {
+            progress: cell.clone(),
+            cancel,
+            log: log_of(&inner, id),
+        };
+        let worker = {
+            let inner = inner.clone();
+            let host = host.as_ref().map(|(_, host)| host.clone());
+            // A task of its own, so that a panic ends this job and nothing else.
+            tokio::spawn(
+                async move { ops::run(&operation, host.as_ref(), &inner.bucket, &ctx).await },
+            )
+        };
+        worker.await.unwrap_or_else(|crash| {
+            Err(Error::new(Kind::Failed, format!("{title} crashed inside snapdeck")).because(crash))
+        })
+    } else {
+        Err(Error::cancelled(title.clone()))
+    };
+    finish(&inner, id, &title, &cell, result);
+    drop(slot);
+    if let Some((index, _)) = host {
+        inner.host_calls[index].notify_one();
+    }
+    inner.bucket_call.notify_one();
+}
+
+fn finish(inner: &Inner, id: JobId, title: &str, cell: &ProgressCell, result: Result<Outcome>) {
+    let state = match result {
+        Ok(outcome) => {
+            tracing::info!(job = id.0, "{title}: done");
+            cell.enter(Phase::Done, 0);
+            JobState::Done(outcome)
+        }
+        Err(error) if error.kind() == Kind::Cancelled => {
+            tracing::info!(job = id.0, "{title}: cancelled");
+            // However deep below it was noticed, the operator cancelled this job.
+            JobState::Failed(Error::cancelled(title))
+        }
+        Err(error) => {
+            tracing::error!(job = id.0, "{title}: {error}");
+            JobState::Failed(error)
+        }
+    };
+    inner.jobs().live.retain(|live| live.id != id);
+    inner.publish(|view| {
+        edit(&mut view.jobs, id, |job| {
+            job.state = state;
+            job.ended = Some(Instant::now());
+        });
+        let over = view.jobs.iter().filter(|job| job.state.is_over()).count();
+        let mut surplus = over.saturating_sub(HISTORY);
+        view.jobs.retain(|job| {
+            let goes = surplus > 0 && job.state.is_over() && job.id != id;
+            surplus -= usize::from(goes);
+            !goes
+        });
+    });
+}
+
+pub(super) fn cancel(inner: &Inner, id: JobId) {
+    let token = inner
+        .jobs()
+        .live
+        .iter()
+        .find(|live| live.id == id)
+        .map(|live| live.cancel.clone());
+    if let Some(token) = token {
+        update(inner, id, |job| {
+            if !job.state.is_over() {
+                job.state = JobState::Cancelling;
+            }
+        });
+        token.cancel();
+    }
+}
+
+pub(super) fn dismiss(inner: &Inner, id: JobId) {
+    inner.publish(|view| view.jobs.retain(|job| job.id != id || !job.state.is_over()));
+}
+
+fn update(inner: &Inner, id: JobId, change: impl FnOnce(&mut JobView)) {
+    inner.publish(|view| edit(&mut view.jobs, id, change));
+}
+
+fn edit(jobs: &mut [Arc<JobView>], id: JobId, change: impl FnOnce(&mut JobView)) {
+    if let Some(job) = jobs.iter_mut().find(|job| job.id == id) {
+        change(Arc::make_mut(job));
+    }
+}
+
+/// The log of one job: its lines stand on the job and in the program's log.
+fn log_of(inner: &Arc<Inner>, id: JobId) -> Arc<ops::Log> {
+    let inner = inner.clone();
+    Arc::new(move |warning, text| {
+        if warning {
+            tracing::warn!(job = id.0, "{text}");
+        } else {
+            tracing::info!(job = id.0, "{text}");
+        }
+        update(&inner, id, |job| {
+            if job.log.len() < LOG_LINES {
+                let line = LogLine {
+                    at: Timestamp::now(),
+                    text,
+                    warning,
+                };
+                job.log = job.log.iter().cloned().chain([line]).collect();
+            }
+        });
+    })
+}

@@ -1,0 +1,142 @@
+//! What the engine shows: immutable, owned, shared where nothing changed.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use jiff::Timestamp;
+
+use crate::model::{
+    Error, HostName, Object, Operation, Outcome, Progress, ProgressCell, Sandbox, Snapshot,
+};
+
+/// Everything there is to show, immutable. Parts that did not change are shared with the view before.
+#[derive(Debug, Clone, Default)]
+pub struct View {
+    /// The hosts, in the order of the settings.
+    pub hosts: Vec<Arc<HostView>>,
+    /// The bucket.
+    pub bucket: Arc<BucketView>,
+    /// Jobs, oldest first.
+    pub jobs: Vec<Arc<JobView>>,
+}
+
+/// How a host or the bucket answers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Link {
+    /// Not asked yet, or the answer is awaited for the first time.
+    #[default]
+    Opening,
+    /// It answered last time.
+    Up,
+    /// It did not: what is shown is as old as `seen`.
+    Down(Error),
+    /// Nothing is configured (bucket without a name).
+    Off,
+}
+
+/// A host as last seen.
+#[derive(Debug, Clone)]
+pub struct HostView {
+    /// Name.
+    pub name: HostName,
+    /// libvirt URI.
+    pub uri: String,
+    /// Does it answer?
+    pub link: Link,
+    /// When `sandboxes` and `snapshots` were seen.
+    pub seen: Option<Instant>,
+    /// Sandboxes by id.
+    pub sandboxes: Arc<[Sandbox]>,
+    /// Snapshots by name.
+    pub snapshots: Arc<[Snapshot]>,
+}
+
+/// The bucket as last seen.
+#[derive(Debug, Clone, Default)]
+pub struct BucketView {
+    /// `s3://NAME/PREFIX`.
+    pub location: String,
+    /// Does it answer?
+    pub link: Link,
+    /// When `objects` was seen whole.
+    pub seen: Option<Instant>,
+    /// Is a listing under way? (`objects` grows page by page the first time.)
+    pub listing: bool,
+    /// Objects by key.
+    pub objects: Arc<[Object]>,
+}
+
+/// Number of a job, from 1, unique in this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct JobId(pub u64);
+
+/// Where a job stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JobState {
+    /// Waits for its turn.
+    Queued,
+    /// Runs.
+    Running,
+    /// Was told to stop and cleans up.
+    Cancelling,
+    /// Ended well.
+    Done(Outcome),
+    /// Ended with an error (`Kind::Cancelled` where the operator stopped it).
+    Failed(Error),
+}
+
+impl JobState {
+    /// Is it over?
+    pub fn is_over(&self) -> bool {
+        matches!(self, Self::Done(_) | Self::Failed(_))
+    }
+}
+
+/// One line of a job's own log.
+#[derive(Debug, Clone)]
+pub struct LogLine {
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    pub text: String,
+    /// Is it something the operator should heed?
+    pub warning: bool,
+}
+
+/// A job. Its progress is sampled when it is drawn.
+#[derive(Debug, Clone)]
+pub struct JobView {
+    /// Number.
+    pub id: JobId,
+    /// What was asked.
+    pub operation: Operation,
+    /// Where it stands.
+    pub state: JobState,
+    /// When it began to run.
+    pub started: Option<Instant>,
+    /// When it was over.
+    pub ended: Option<Instant>,
+    /// Its log so far, oldest first (bounded).
+    pub log: Arc<[LogLine]>,
+    /// Where its worker writes progress.
+    pub cell: Arc<ProgressCell>,
+}
+
+impl JobView {
+    /// Progress now.
+    pub fn progress(&self) -> Progress {
+        self.cell.sample()
+    }
+}
+
+impl View {
+    /// The job, unless it was dismissed.
+    pub fn job(&self, id: JobId) -> Option<&Arc<JobView>> {
+        self.jobs.iter().find(|job| job.id == id)
+    }
+
+    /// The host, by name.
+    pub fn host(&self, name: &HostName) -> Option<&Arc<HostView>> {
+        self.hosts.iter().find(|host| host.name == *name)
+    }
+}

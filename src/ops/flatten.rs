@@ -1,0 +1,289 @@
+//! Flattening a sandbox's disk into a temporary file on its host, and sending that to the bucket.
+
+use std::time::{Duration, Instant};
+
+use crate::bucket::Bucket;
+use crate::host::{FileStamp, Guard, Host};
+use crate::model::{Error, Kind, Object, Phase, Result, SandboxId, SandboxState, SnapshotName};
+
+use super::Context;
+
+/// How often and how long resuming a sandbox is tried before it is left to the guard.
+const RESUME_TRIES: u32 = 5;
+
+/// A sandbox as an operation found it.
+pub(super) struct Source {
+    pub id: SandboxId,
+    pub state: SandboxState,
+    pub disk: String,
+}
+
+/// How the guest is kept from writing while its disk is read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stillness {
+    /// It stands still already; a write by anybody fails the operation.
+    Given,
+    /// We pause it and let it go on afterwards, whatever happens.
+    Pause,
+    /// Nothing keeps it: best effort (spec, "Warning: Live Mode Consistency").
+    None,
+}
+
+impl Source {
+    /// Looks the sandbox up, now.
+    pub async fn find(host: &Host, id: &SandboxId) -> Result<Self> {
+        let survey = host.survey().await?;
+        let sandbox = survey
+            .sandboxes
+            .into_iter()
+            .find(|sandbox| sandbox.id == *id)
+            .ok_or_else(|| {
+                Error::new(
+                    Kind::NotFound,
+                    format!("there is no sandbox {id} on host {}", host.name()),
+                )
+                .hint("`snapdeck sandboxes` lists them")
+            })?;
+        let disk = sandbox.disk().map(str::to_owned).ok_or_else(|| {
+            Error::new(
+                Kind::Refused,
+                format!("sandbox {id} on host {} has no disk", host.name()),
+            )
+        })?;
+        Ok(Self {
+            id: sandbox.id,
+            state: sandbox.state,
+            disk,
+        })
+    }
+
+    async fn stamp(&self, host: &Host) -> Result<FileStamp> {
+        let file = host.image_file(&self.disk).await?;
+        file.map(|file| file.stamp).ok_or_else(|| {
+            Error::new(
+                Kind::NotFound,
+                format!(
+                    "the disk {} of {} is not on host {}",
+                    self.disk,
+                    self.id,
+                    host.name()
+                ),
+            )
+        })
+    }
+}
+
+/// What was sent, and how long the guest stood still for it.
+pub(super) struct Sent {
+    pub object: Object,
+    pub paused: Duration,
+}
+
+/// Flattens `source` and uploads it as `name`. The temporary directory is gone and the guest runs
+/// again (if it ran before) when this returns, with or without an error; if it cannot return, the
+/// guard on the host does both.
+pub(super) async fn flatten_and_upload(
+    host: &Host,
+    bucket: &Bucket,
+    source: &Source,
+    stillness: Stillness,
+    name: &SnapshotName,
+    overwrite: bool,
+    ctx: &Context,
+) -> Result<Sent> {
+    let dir = host.make_temp_dir().await?;
+    let guard = match host.guard(None, &dir).await {
+        Ok(guard) => guard,
+        Err(error) => {
+            host.remove_temp_dir(&dir).await?;
+            return Err(error);
+        }
+    };
+    let flat = format!("{dir}/{}", name.file_name());
+    let sent = async {
+        let paused = flatten(host, source, stillness, &dir, &flat, ctx).await?;
+        let object = upload(host, bucket, &flat, name, overwrite, ctx).await?;
+        Ok(Sent { object, paused })
+    }
+    .await;
+    ctx.progress.enter(Phase::CleaningUp, 0);
+    let cleaned = host.remove_temp_dir(&dir).await;
+    if cleaned.is_ok() {
+        // A guard that was killed meanwhile has nothing left to do: that is no failure of the job.
+        if let Err(error) = guard.release().await {
+            ctx.warn(error.to_string());
+        }
+    }
+    let sent = sent?;
+    if let Err(error) = cleaned {
+        ctx.warn(format!("{error}; remove {dir} by hand"));
+    }
+    Ok(sent)
+}
+
+/// Writes the flattened disk to `flat`; returns how long the guest was paused by us.
+async fn flatten(
+    host: &Host,
+    source: &Source,
+    stillness: Stillness,
+    dir: &str,
+    flat: &str,
+    ctx: &Context,
+) -> Result<Duration> {
+    ctx.enter(Phase::Checking)?;
+    // QEMU holds the locks of an active sandbox's disk: only then is it read without them. A stopped
+    // one is read under qemu's own locks, so that nobody can start it meanwhile.
+    let shared = source.state.is_active();
+    let needed = host.measure(&source.disk, shared).await?;
+    let free = host.free_bytes(dir).await?;
+    if needed > free {
+        return Err(Error::new(
+            Kind::NoSpace,
+            format!(
+                "the flattened disk of {} may take {needed} bytes, and {} on host {} has {free}",
+                source.id,
+                host.settings().temp_dir,
+                host.name()
+            ),
+        )
+        .hint("free space there, or point temp_dir of the host at a larger disk"));
+    }
+    ctx.go_on()?;
+    if stillness != Stillness::Pause {
+        let before = source.stamp(host).await?;
+        host.convert(&source.disk, flat, shared, None, &ctx.progress, &ctx.cancel)
+            .await?;
+        if stillness == Stillness::Given {
+            still_the_same(host, source, source.state, before).await?;
+        }
+        return Ok(Duration::ZERO);
+    }
+
+    let mut guard = host.guard(Some(&source.id), dir).await?;
+    ctx.progress.enter(Phase::Pausing, 0);
+    let since = Instant::now();
+    let converted = async {
+        host.suspend(&source.id).await?;
+        ctx.info(format!("paused {}", source.id));
+        let before = source.stamp(host).await?;
+        host.convert(
+            &source.disk,
+            flat,
+            shared,
+            Some(&mut guard),
+            &ctx.progress,
+            &ctx.cancel,
+        )
+        .await?;
+        still_the_same(host, source, SandboxState::Paused, before).await
+    }
+    .await;
+    // From here on nothing may return before the guest runs again or the guard has been left to it.
+    let resumed = resume(host, &source.id).await;
+    let paused = since.elapsed();
+    match resumed {
+        Ok(()) => {
+            ctx.info(format!(
+                "{} runs again after {} ms",
+                source.id,
+                paused.as_millis()
+            ));
+            if let Err(error) = guard.release().await {
+                ctx.warn(error.to_string());
+            }
+        }
+        Err(error) => {
+            // Dropped without a release, the guard goes on trying on its own.
+            drop(guard);
+            let id = &source.id;
+            let error = error
+                .within(format!(
+                    "cannot resume sandbox {id} on host {}",
+                    host.name()
+                ))
+                .hint(format!(
+                    "a guard on the host goes on trying; else run `virsh resume {id}` there"
+                ));
+            ctx.warn(error.to_string());
+            return Err(converted.err().unwrap_or(error));
+        }
+    }
+    converted.map(|()| paused)
+}
+
+/// Fails where the sandbox left `state` or its disk was written since `before`: such a copy may be torn.
+async fn still_the_same(
+    host: &Host,
+    source: &Source,
+    state: SandboxState,
+    before: FileStamp,
+) -> Result<()> {
+    let now = host.sandbox_state(&source.id).await?;
+    // A managed save leaves the disk alone, so stopped and saved are one here.
+    let stopped = |state| matches!(state, SandboxState::ShutOff | SandboxState::Saved);
+    if (now == state || stopped(now) && stopped(state)) && source.stamp(host).await? == before {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::Refused,
+        format!(
+            "sandbox {} on host {} changed while its disk was read",
+            source.id,
+            host.name()
+        ),
+    )
+    .because(format!(
+        "it was {} and is {} now; nothing was uploaded",
+        state.as_str(),
+        now.as_str()
+    ))
+    .hint("try again while nobody starts or resumes it")
+    .worth_retrying())
+}
+
+/// Resumes the sandbox, unless it is no longer paused; tried a few times.
+async fn resume(host: &Host, id: &SandboxId) -> Result<()> {
+    let mut tries = 0;
+    loop {
+        let error = match host.resume(id).await {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        // Gone, stopped or resumed by another hand: there is nothing to resume any more.
+        match host.sandbox_state(id).await {
+            Ok(SandboxState::Paused) => {}
+            Ok(_) => return Ok(()),
+            Err(gone) if gone.kind() == Kind::NotFound => return Ok(()),
+            Err(_) => {}
+        }
+        tries += 1;
+        if tries == RESUME_TRIES {
+            return Err(error);
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+}
+
+async fn upload(
+    host: &Host,
+    bucket: &Bucket,
+    flat: &str,
+    name: &SnapshotName,
+    overwrite: bool,
+    ctx: &Context,
+) -> Result<Object> {
+    ctx.go_on()?;
+    let reader = host.open_reader(flat).await?;
+    let size = reader.size_bytes();
+    let reader = &reader;
+    bucket
+        .upload(
+            name,
+            size,
+            move |offset, length| reader.read_at(offset, length),
+            overwrite,
+            &ctx.progress,
+            &ctx.cancel,
+        )
+        .await
+}

@@ -1,0 +1,247 @@
+//! Pull: an object becomes a snapshot on a host (spec, "Pull Snapshot").
+
+use crate::bucket::Bucket;
+use crate::host::{FileWriter, Host, ImageFile};
+use crate::model::{
+    Error, Kind, Object, Outcome, Phase, Result, SandboxId, SandboxState, SnapshotName,
+};
+
+use super::Context;
+
+/// What stands under the snapshot's name before the pull.
+enum Local {
+    Absent,
+    Valid { size_bytes: u64 },
+    Broken(String),
+}
+
+/// Pulls `name` to `host`. A valid local copy is left alone unless `overwrite`; a broken one is replaced
+/// once the new one is proven.
+///
+/// # Errors
+/// `NotFound` where the bucket has no such object; `Damaged` where the object is no sound standalone qcow2
+/// image; `Refused` where the file is in use by sandboxes; `NoSpace` where it does not fit. No error leaves
+/// anything under the final name or a temporary file behind.
+pub async fn pull(
+    host: &Host,
+    bucket: &Bucket,
+    name: &SnapshotName,
+    overwrite: bool,
+    ctx: &Context,
+) -> Result<Outcome> {
+    ctx.enter(Phase::Checking)?;
+    let path = host.snapshot_path(name);
+    let local = inspect(host, &path, overwrite, ctx).await?;
+    let pulled = |size_bytes, skipped, repaired| Outcome::Pulled {
+        snapshot_name: name.clone(),
+        snapshot_path: path.clone(),
+        size_bytes,
+        host: host.name().clone(),
+        skipped,
+        repaired,
+    };
+    match &local {
+        Local::Valid { size_bytes } if !overwrite => {
+            ctx.info(format!(
+                "a valid copy of {name} is on host {} already",
+                host.name()
+            ));
+            return Ok(pulled(*size_bytes, true, false));
+        }
+        Local::Valid { .. } => refuse_dependents(host, name, "replace", |_| true).await?,
+        Local::Broken(why) => {
+            ctx.warn(format!(
+                "the copy of {name} on host {} is broken and is fetched again: {why}",
+                host.name()
+            ));
+            refuse_dependents(host, name, "repair", |state| state != SandboxState::ShutOff).await?;
+        }
+        Local::Absent => {}
+    }
+    let object = bucket.head(name).await?.ok_or_else(|| {
+        Error::new(
+            Kind::NotFound,
+            format!(
+                "snapshot not found in store: {name} is not in {}",
+                bucket.location()
+            ),
+        )
+        .hint("`snapdeck objects` lists what is there")
+    })?;
+    let free = host.free_bytes(&host.settings().snapshots_dir).await?;
+    if object.size_bytes > free {
+        return Err(Error::new(
+            Kind::NoSpace,
+            format!(
+                "{name} has {} bytes, and {} on host {} has {free} left",
+                object.size_bytes,
+                host.settings().snapshots_dir,
+                host.name()
+            ),
+        )
+        .hint("remove snapshots that are no longer needed"));
+    }
+
+    let partial = format!(
+        "{}/{}",
+        host.settings().snapshots_dir,
+        name.partial_file_name()
+    );
+    let replace = !matches!(local, Local::Absent);
+    ctx.go_on()?;
+    // Fails where another process writes this very file, which is then not ours to remove.
+    let writer = host.open_writer(&partial).await?;
+    let landed = async {
+        fetch(host, bucket, &object, writer, &partial, ctx).await?;
+        ctx.enter(Phase::Landing)?;
+        host.land(&partial, &path, replace).await
+    }
+    .await;
+    if let Err(error) = landed {
+        ctx.progress.enter(Phase::CleaningUp, 0);
+        if let Err(left) = host.remove_file(&partial).await {
+            ctx.warn(format!("{left}; remove {partial} by hand"));
+        }
+        return Err(error);
+    }
+    Ok(pulled(
+        object.size_bytes,
+        false,
+        matches!(local, Local::Broken(_)),
+    ))
+}
+
+/// What stands under `path` now, proven by its header and `qemu-img check`.
+async fn inspect(host: &Host, path: &str, overwrite: bool, ctx: &Context) -> Result<Local> {
+    let Some(file) = host.image_file(path).await? else {
+        return Ok(Local::Absent);
+    };
+    if let Err(why) = &file.facts {
+        return Ok(Local::Broken(why.clone()));
+    }
+    // An image that stands on another file is no broken copy of ours, it is something of the operator's.
+    if let Err(error) = refuse_unfit(&file, path) {
+        if overwrite {
+            return Ok(Local::Valid {
+                size_bytes: file.size_bytes,
+            });
+        }
+        return Err(Error::new(
+            Kind::Refused,
+            format!("{path} on host {} is no snapshot", host.name()),
+        )
+        .because(error.message())
+        .hint("move it away, or pass --overwrite to replace it"));
+    }
+    match host.check(path, &ctx.cancel).await {
+        Ok(warning) => {
+            if let Some(warning) = warning {
+                ctx.warn(warning);
+            }
+            Ok(Local::Valid {
+                size_bytes: file.size_bytes,
+            })
+        }
+        Err(error) if error.kind() == Kind::Damaged => Ok(Local::Broken(error.message())),
+        Err(error) => Err(error),
+    }
+}
+
+/// Refuses to touch the file under sandboxes whose state is `unsafe_in`, naming them.
+async fn refuse_dependents(
+    host: &Host,
+    name: &SnapshotName,
+    verb: &str,
+    unsafe_in: impl Fn(SandboxState) -> bool,
+) -> Result<()> {
+    let survey = host.survey().await?;
+    let Some(snapshot) = survey
+        .snapshots
+        .iter()
+        .find(|snapshot| snapshot.name == *name)
+    else {
+        return Ok(());
+    };
+    let state_of = |id: &SandboxId| {
+        survey
+            .sandboxes
+            .iter()
+            .find(|sandbox| sandbox.id == *id)
+            .map(|s| s.state)
+    };
+    let users: Vec<&str> = snapshot
+        .dependents
+        .iter()
+        // An overlay without a sandbox of ours has no state we could know: it counts as in use.
+        .filter(|id| state_of(id).is_none_or(&unsafe_in))
+        .map(|id| id.as_str())
+        .collect();
+    if users.is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::Refused,
+        format!(
+            "cannot {verb} {name} on host {}: in use by {}",
+            host.name(),
+            users.join(", ")
+        ),
+    )
+    .hint(match verb {
+        "repair" => "stop those sandboxes first",
+        _ => "sandboxes stand on this very file; pull under another name, or destroy them first",
+    }))
+}
+
+/// Fetches the object into `partial` and proves it.
+async fn fetch(
+    host: &Host,
+    bucket: &Bucket,
+    object: &Object,
+    writer: FileWriter,
+    partial: &str,
+    ctx: &Context,
+) -> Result<()> {
+    let sink = &writer;
+    bucket
+        .download(
+            object,
+            move |offset, data| sink.write_at(offset, data),
+            &ctx.progress,
+            &ctx.cancel,
+        )
+        .await?;
+    ctx.enter(Phase::Verifying)?;
+    writer.finish().await?;
+    let file = host.image_file(partial).await?.ok_or_else(|| {
+        Error::new(
+            Kind::Failed,
+            format!("{partial} went away on host {}", host.name()),
+        )
+    })?;
+    // The header comes first: nothing may open an image that names other files (CVE-2024-32498).
+    refuse_unfit(&file, &object.key)?;
+    if let Some(warning) = host.check(partial, &ctx.cancel).await? {
+        ctx.warn(warning);
+    }
+    Ok(())
+}
+
+/// Refuses what may not be a snapshot: no qcow2, or an image that needs another file.
+fn refuse_unfit(file: &ImageFile, what: &str) -> Result<()> {
+    let unfit = |why: String| {
+        Err(
+            Error::new(Kind::Damaged, format!("{what} is not fit to be a snapshot"))
+                .because(why)
+                .hint("only standalone qcow2 images are; look at it with `qemu-img info`"),
+        )
+    };
+    match &file.facts {
+        Err(why) => unfit(why.clone()),
+        Ok(facts) => match &facts.backing_file {
+            Some(backing) => unfit(format!("it has the backing file {backing:?}")),
+            None if facts.external_data_file => unfit("it has an external data file".into()),
+            None => Ok(()),
+        },
+    }
+}

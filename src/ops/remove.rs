@@ -1,0 +1,94 @@
+//! Remove: a snapshot goes from a host, from the bucket, or both (spec, "API Reference").
+
+use crate::bucket::Bucket;
+use crate::host::Host;
+use crate::model::{Error, Kind, Outcome, Phase, Result, SandboxId, SnapshotName};
+
+use super::Context;
+
+/// Removes `name` from the places given. Everything is checked before anything goes; a place that does not
+/// have it is a warning as long as another has.
+///
+/// # Errors
+/// `Refused` where a sandbox's chain needs the file, naming the sandboxes; `NotFound` where no place has it.
+pub async fn remove(
+    host: Option<&Host>,
+    bucket: Option<&Bucket>,
+    name: &SnapshotName,
+    ctx: &Context,
+) -> Result<Outcome> {
+    ctx.enter(Phase::Checking)?;
+    let mut missing = Vec::new();
+    let on_host = match host {
+        Some(host) if may_go(host, name).await? => Some(host),
+        Some(host) => {
+            missing.push(format!("{name} is not on host {}", host.name()));
+            None
+        }
+        None => None,
+    };
+    let in_bucket = match bucket {
+        Some(bucket) if bucket.head(name).await?.is_some() => Some(bucket),
+        Some(bucket) => {
+            missing.push(format!("{name} is not in {}", bucket.location()));
+            None
+        }
+        None => None,
+    };
+    if on_host.is_none() && in_bucket.is_none() {
+        return Err(if missing.is_empty() {
+            Error::new(
+                Kind::BadInput,
+                format!("cannot remove {name}: no place is named"),
+            )
+            .hint("pass --local, --bucket or both")
+        } else {
+            Error::new(Kind::NotFound, missing.join(", and "))
+        });
+    }
+    missing.into_iter().for_each(|line| ctx.warn(line));
+
+    ctx.enter(Phase::Removing)?;
+    if let Some(host) = on_host {
+        host.remove_file(&host.snapshot_path(name)).await?;
+        ctx.info(format!("removed {name} from host {}", host.name()));
+    }
+    if let Some(bucket) = in_bucket {
+        bucket.delete(name).await?;
+        ctx.info(format!(
+            "removed {} from {}",
+            bucket.key(name),
+            bucket.location()
+        ));
+    }
+    Ok(Outcome::Removed {
+        snapshot_name: name.clone(),
+        host: on_host.map(|host| host.name().clone()),
+        bucket: in_bucket.is_some(),
+    })
+}
+
+/// Is the snapshot there? Refuses where a chain needs it.
+async fn may_go(host: &Host, name: &SnapshotName) -> Result<bool> {
+    let survey = host.survey().await?;
+    let Some(snapshot) = survey
+        .snapshots
+        .into_iter()
+        .find(|snapshot| snapshot.name == *name)
+    else {
+        return Ok(false);
+    };
+    if snapshot.dependents.is_empty() {
+        return Ok(true);
+    }
+    let users: Vec<&str> = snapshot.dependents.iter().map(SandboxId::as_str).collect();
+    Err(Error::new(
+        Kind::Refused,
+        format!(
+            "cannot remove {name} from host {}: in use by {}",
+            host.name(),
+            users.join(", ")
+        ),
+    )
+    .hint("their disks stand on this file; destroy those sandboxes first"))
+}
