@@ -4,6 +4,10 @@
 //!
 //! An import goes down only: faces ([`console`], [`cli`]) → [`engine`] → [`ops`] → [`host`] and
 //! [`bucket`] → [`qcow2`] → [`model`]. `tests/floors.rs` reads the sources and holds this.
+//! [`settings`] and [`demo`] stand beside the faces.
+
+#![deny(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod bucket;
 pub mod cli;

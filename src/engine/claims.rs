@@ -46,7 +46,6 @@ pub(super) fn conflict<'a>(wanted: &'a [Claim], held: &[Claim]) -> Option<&'a Cl
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn pull(host: &str) -> Operation {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::bucket::Bucket;
-use crate::host::{FileStamp, Guard, Host};
+use crate::host::{FileStamp, Host};
 use crate::model::{Error, Kind, Object, Phase, Result, SandboxId, SandboxState, SnapshotName};
 
 use super::Context;
