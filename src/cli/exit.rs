@@ -56,3 +56,24 @@ pub fn usage(error: &clap::Error) -> Error {
     let hint: Vec<&str> = tips.chain(["see snapdeck --help"]).collect();
     Error::new(Kind::BadInput, what).hint(hint.join("; "))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_the_documented_ones() {
+        for (kind, expected) in [
+            (Kind::BadInput, 2),
+            (Kind::NotFound, 3),
+            (Kind::Refused, 4),
+            (Kind::Unreachable, 5),
+            (Kind::Cancelled, 130),
+            (Kind::NoSpace, 1),
+            (Kind::Damaged, 1),
+            (Kind::Failed, 1),
+        ] {
+            assert_eq!(code(kind), expected, "{kind:?}");
+        }
+    }
+}

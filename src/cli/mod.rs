@@ -131,3 +131,56 @@ pub async fn run(engine: &Engine, plan: Plan, verbose: bool) -> Result<Answer> {
         Plan::Run(operation) => job::run(engine, operation, verbose).await,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use clap::Parser;
+
+    fn planned(args: &[&str], hosts: usize) -> Result<Option<Plan>> {
+        let mut settings = crate::settings::load(&Default::default(), &|_| None, None)
+            .unwrap()
+            .settings;
+        let local = settings.hosts[0].clone();
+        settings.hosts = (0..hosts).map(|_| local.clone()).collect();
+        for (host, name) in settings.hosts.iter_mut().zip(["alpha", "beta"]) {
+            host.name = name.parse().unwrap();
+        }
+        let cli = Cli::try_parse_from(["snapdeck"].iter().chain(args)).unwrap();
+        plan(cli.command.unwrap(), cli.global.host.as_ref(), &settings)
+    }
+
+    #[test]
+    fn one_host_needs_no_name_and_several_do() {
+        let pull = |host: &str| {
+            Ok(Some(Plan::Run(Operation::Pull {
+                host: host.parse()?,
+                name: "x".parse()?,
+                overwrite: false,
+            })))
+        };
+        assert_eq!(planned(&["pull", "x.qcow2"], 1), pull("alpha"));
+        assert_eq!(planned(&["pull", "x", "--host", "beta"], 2), pull("beta"));
+        assert_eq!(
+            planned(&["pull", "x"], 2).unwrap_err().kind(),
+            Kind::BadInput
+        );
+    }
+
+    #[test]
+    fn listings_ask_every_host_and_the_bucket_alone_needs_none() {
+        let both = vec!["alpha".parse().unwrap(), "beta".parse().unwrap()];
+        assert_eq!(planned(&["sandboxes"], 2), Ok(Some(Plan::Sandboxes(both))));
+        let remove = Operation::Remove {
+            host: None,
+            name: "x".parse().unwrap(),
+            bucket: true,
+        };
+        assert_eq!(
+            planned(&["remove", "x", "--bucket"], 2),
+            Ok(Some(Plan::Run(remove)))
+        );
+        assert!(planned(&["remove", "x", "--bucket", "--local"], 2).is_err());
+    }
+}
