@@ -1,1 +1,5 @@
 //! demo
+/// Stand-in.
+pub fn run() -> color_eyre::Result<()> {
+    Ok(())
+}

@@ -1,1 +1,156 @@
-fn main() {}
+//! Arguments -> a face; an error -> an exit code.
+
+use std::ffi::OsString;
+use std::io::{IsTerminal, stdin, stdout};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+use snapdeck::cli::{self, Answer, Cli, Command, Plan};
+use snapdeck::engine::Engine;
+use snapdeck::model::{Error, Kind, Result};
+use snapdeck::settings::{self, Loaded};
+use snapdeck::{console, demo};
+use tokio::runtime::Runtime;
+use tracing_subscriber::EnvFilter;
+
+/// How long the end waits for threads that may hang in a call to libvirt.
+const LEAVE: Duration = Duration::from_millis(500);
+
+fn main() -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    // Asked before the line is understood: what is wrong with it must be told as JSON, too.
+    let json = args
+        .iter()
+        .skip(1)
+        .take_while(|arg| *arg != "--")
+        .any(|arg| arg == "--json");
+    let result = match Cli::try_parse_from(args) {
+        Ok(cli) => face(cli),
+        Err(error) if !error.use_stderr() => {
+            let text = error.render();
+            let answer = Answer::new(&text.to_string(), text.to_string());
+            return ExitCode::from(cli::output::finish(answer, false));
+        }
+        Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            Err(Error::new(Kind::BadInput, "a command is missing").hint("see snapdeck --help"))
+        }
+        Err(error) => Err(cli::exit::usage(&error)),
+    };
+    ExitCode::from(cli::output::finish(result, json))
+}
+
+/// Opens the face that was asked for.
+fn face(cli: Cli) -> Result<Answer> {
+    let Cli { command, global } = cli;
+    if global.json && matches!(command, None | Some(Command::Demo)) {
+        return Err(Error::new(
+            Kind::BadInput,
+            "--json needs a command that answers something",
+        )
+        .hint("see snapdeck --help"));
+    }
+    if matches!(command, Some(Command::Demo)) {
+        on_a_terminal()?;
+        color_eyre::install().map_err(report)?;
+        demo::run().map_err(report)?;
+        return done();
+    }
+    let loaded = settings::load(
+        &global.flags(),
+        &|name| std::env::var_os(name),
+        settings::user_file().as_deref(),
+    )?;
+    match command {
+        None => {
+            on_a_terminal()?;
+            open_console(loaded)
+        }
+        Some(Command::Config) => Answer::new(&loaded.report.json(), loaded.report.to_string()),
+        Some(command) => {
+            let plan = cli::plan(command, global.host.as_ref(), &loaded.settings)?;
+            log_to_stderr(global.verbose);
+            match plan {
+                Some(plan) => on_the_line(loaded, plan, global.verbose > 0),
+                None => done(),
+            }
+        }
+    }
+}
+
+fn done() -> Result<Answer> {
+    Answer::new(&(), "")
+}
+
+fn on_the_line(loaded: Loaded, plan: Plan, verbose: bool) -> Result<Answer> {
+    let runtime = runtime()?;
+    let result = runtime.block_on(async {
+        let engine = Engine::new(loaded.settings).await?;
+        cli::run(&engine, plan, verbose).await
+    });
+    runtime.shutdown_timeout(LEAVE);
+    result
+}
+
+fn open_console(loaded: Loaded) -> Result<Answer> {
+    color_eyre::install().map_err(report)?;
+    let runtime = runtime()?;
+    let options = console::Options {
+        log_file: settings::state_dir().map(|dir| dir.join("snapdeck.log")),
+        banner: None,
+    };
+    let result = runtime
+        .block_on(Engine::new(loaded.settings))
+        .and_then(|engine| {
+            let _inside = runtime.enter();
+            console::run(engine, options).map_err(report)
+        });
+    runtime.shutdown_timeout(LEAVE);
+    result.and_then(|()| done())
+}
+
+fn on_a_terminal() -> Result<()> {
+    if stdin().is_terminal() && stdout().is_terminal() {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::BadInput,
+        "the console needs a terminal for its input and output",
+    )
+    .hint("in a script use a command such as snapdeck sandboxes; see snapdeck --help"))
+}
+
+fn runtime() -> Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(
+            std::thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 4)),
+        )
+        .enable_all()
+        .build()
+        .map_err(|error| Error::new(Kind::Failed, "cannot start the runtime").because(error))
+}
+
+/// The error below a report, with its exit code, where there is one of ours.
+fn report(report: color_eyre::Report) -> Error {
+    match report.downcast::<Error>() {
+        Ok(error) => error,
+        Err(report) => Error::new(Kind::Failed, format!("{report:#}")),
+    }
+}
+
+/// What the program logs, on stderr. A job's own lines are shown with its progress: they stay out of it.
+fn log_to_stderr(verbose: u8) {
+    let filter = match verbose {
+        0 => "warn,snapdeck::engine::jobs=off",
+        1 => "warn,snapdeck=info,snapdeck::engine::jobs=off",
+        _ => "info,snapdeck=debug,snapdeck::engine::jobs=off",
+    };
+    // Fails only where there is a subscriber already.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(filter))
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false)
+        .with_ansi(std::io::stderr().is_terminal())
+        .try_init();
+}

@@ -1,0 +1,141 @@
+//! The command line's form.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand};
+
+use crate::model::{HostName, SandboxId, SnapshotName};
+use crate::settings::Flags;
+
+/// Console and command line for Windows VM sandboxes, their snapshots and an S3 bucket.
+///
+/// Without a command it opens the console.
+#[derive(Debug, Parser)]
+#[command(name = "snapdeck", version, max_term_width = 100)]
+#[command(
+    after_help = "Exit codes: 0 done, 2 bad usage or input, 3 not found, 4 refused (state, in use, \
+    exists), 5 host or bucket out of reach, 130 cancelled, 1 anything else."
+)]
+pub struct Cli {
+    /// What to do; nothing: the console.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// What holds for every command.
+    #[command(flatten)]
+    pub global: Global,
+}
+
+/// Flags that stand before or behind any command.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Everywhere")]
+pub struct Global {
+    /// Print exactly one JSON document on stdout, also for an error
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// The host to work on; needed where there are several
+    #[arg(long, global = true, value_name = "NAME")]
+    pub host: Option<HostName>,
+    /// Tell more on stderr; twice for still more
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+    /// Settings file to read instead of the user's config.toml [env: SNAPDECK_CONFIG]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// libvirt URI: work on this host alone [env: LIBVIRT_URI]
+    #[arg(long, global = true, value_name = "URI")]
+    pub uri: Option<String>,
+    /// The bucket's name [env: AWS_DEFAULT_BUCKET]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub bucket_name: Option<String>,
+    /// What the keys of all snapshots in the bucket begin with
+    #[arg(long, global = true, value_name = "PREFIX")]
+    pub prefix: Option<String>,
+    /// URL of an S3-compatible store other than AWS [env: AWS_ENDPOINT_URL]
+    #[arg(long, global = true, value_name = "URL")]
+    pub endpoint: Option<String>,
+    /// The bucket's region [env: AWS_REGION]
+    #[arg(long, global = true, value_name = "REGION")]
+    pub region: Option<String>,
+}
+
+impl Global {
+    /// The flags that are settings.
+    pub fn flags(&self) -> Flags {
+        Flags {
+            config: self.config.clone(),
+            uri: self.uri.clone(),
+            bucket: self.bucket_name.clone(),
+            prefix: self.prefix.clone(),
+            endpoint: self.endpoint.clone(),
+            region: self.region.clone(),
+        }
+    }
+}
+
+/// The commands.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// List sandboxes
+    Sandboxes,
+    /// List the snapshots on the hosts
+    Snapshots,
+    /// List the snapshots in the bucket
+    Objects,
+    /// Cut a snapshot from a sandbox in any state and upload it; a running guest is paused meanwhile
+    Create {
+        /// The sandbox
+        sandbox: SandboxId,
+        /// The new snapshot's name
+        name: SnapshotName,
+        /// Do not pause the guest: the image is only as consistent as after a power cut, or less
+        #[arg(long)]
+        live: bool,
+        /// Replace an object of that name
+        #[arg(long)]
+        overwrite: bool,
+    },
+    /// Upload the disk of a stopped or paused sandbox as a snapshot
+    Push {
+        /// The sandbox
+        sandbox: SandboxId,
+        /// The new snapshot's name
+        name: SnapshotName,
+        /// Replace an object of that name
+        #[arg(long)]
+        overwrite: bool,
+    },
+    /// Download a snapshot from the bucket to a host
+    Pull {
+        /// The snapshot
+        name: SnapshotName,
+        /// Fetch it again even where a valid copy is there
+        #[arg(long)]
+        overwrite: bool,
+    },
+    /// Remove a snapshot from a host, from the bucket, or both
+    #[command(group = ArgGroup::new("place").required(true).multiple(true).args(["local", "bucket"]))]
+    Remove {
+        /// The snapshot
+        name: SnapshotName,
+        /// Remove it from the host
+        #[arg(long)]
+        local: bool,
+        /// Remove it from the bucket
+        #[arg(long)]
+        bucket: bool,
+    },
+    /// Is a snapshot on the host? Exit code 0 where it is, 3 where it is not
+    Exists {
+        /// The snapshot
+        name: SnapshotName,
+    },
+    /// Show what is known of a snapshot, on the host and in the bucket
+    Info {
+        /// The snapshot
+        name: SnapshotName,
+    },
+    /// Print the settings in force and where each came from, secrets masked
+    Config,
+    /// Open the console on a small world of its own: needs no setup, touches nothing else
+    Demo,
+}

@@ -1,0 +1,143 @@
+//! Questions about one snapshot: exists, info.
+
+use std::fmt::Write;
+
+use serde_json::json;
+
+use super::output::{Answer, say, size, time};
+use crate::engine::Engine;
+use crate::model::{Error, HostName, Kind, Object, Result, Snapshot, SnapshotName};
+
+/// What the bucket says of a snapshot. A bucket that does not answer is no failure of a question about
+/// a host.
+enum InBucket {
+    Found(Box<Object>),
+    Absent,
+    /// None is configured, or it does not answer (which was told on stderr).
+    Unknown,
+}
+
+async fn in_bucket(engine: &Engine, name: &SnapshotName) -> InBucket {
+    if engine.settings().bucket.name.is_none() {
+        return InBucket::Unknown;
+    }
+    match engine.object(name).await {
+        Ok(Some(object)) => InBucket::Found(Box::new(object)),
+        Ok(None) => InBucket::Absent,
+        Err(error) => {
+            say(format_args!("warning: {error}"));
+            InBucket::Unknown
+        }
+    }
+}
+
+/// `snapdeck exists`: is it on the host (spec, API reference, `/snapshots/exists`)? The bucket is told beside it.
+pub async fn exists(engine: &Engine, host: &HostName, name: &SnapshotName) -> Result<Answer> {
+    let (here, object) = tokio::join!(engine.snapshot(host, name), in_bucket(engine, name));
+    let here = here?.is_some();
+    let (bucket, in_words) = match object {
+        InBucket::Found(_) => (Some(true), "in the bucket"),
+        InBucket::Absent => (Some(false), "not in the bucket"),
+        InBucket::Unknown => (None, "the bucket is unknown"),
+    };
+    let on_host = if here { "on" } else { "not on" };
+    let answer = Answer::new(
+        &json!({"name": name, "host": host, "local": here, "bucket": bucket, "exists": here}),
+        format!("{name}: {on_host} {host}, {in_words}\n"),
+    )?;
+    let code = if here {
+        0
+    } else {
+        super::exit::code(Kind::NotFound)
+    };
+    Ok(Answer { code, ..answer })
+}
+
+/// `snapdeck info`.
+pub async fn info(engine: &Engine, host: &HostName, name: &SnapshotName) -> Result<Answer> {
+    let (snapshot, object) = tokio::join!(engine.snapshot(host, name), in_bucket(engine, name));
+    let object = match object {
+        InBucket::Found(object) => Some(*object),
+        InBucket::Absent | InBucket::Unknown => None,
+    };
+    let snapshot = match snapshot {
+        Ok(snapshot) => snapshot,
+        // What the bucket knows is worth telling also while the host is away.
+        Err(error) if object.is_some() => {
+            say(format_args!("warning: {error}"));
+            None
+        }
+        Err(error) => return Err(error),
+    };
+    if snapshot.is_none() && object.is_none() {
+        let what = format!("there is no snapshot {name} on host {host} or in the bucket");
+        return Err(Error::new(Kind::NotFound, what)
+            .hint("list what there is with snapdeck snapshots and snapdeck objects"));
+    }
+    let text = describe(host, name, snapshot.as_ref(), object.as_ref());
+    Answer::new(
+        &json!({"name": name, "host": host, "snapshot": snapshot, "object": object}),
+        text,
+    )
+}
+
+fn describe(
+    host: &HostName,
+    name: &SnapshotName,
+    snapshot: Option<&Snapshot>,
+    object: Option<&Object>,
+) -> String {
+    let mut text = format!("{name}\n");
+    // Writing to a String does not fail.
+    let mut line = |key: &str, value: &str| {
+        let _ = writeln!(text, "  {key:<13} {value}");
+    };
+    match snapshot {
+        None => line("host", &format!("not on {host}")),
+        Some(snapshot) => {
+            line("host", host.as_str());
+            line("path", &snapshot.path);
+            let size_bytes = snapshot.size_bytes;
+            line(
+                "size",
+                &format!("{} ({size_bytes} bytes)", size(size_bytes)),
+            );
+            line("on disk", &size(snapshot.allocated_bytes));
+            line("modified", &time(snapshot.modified));
+            if let Some(facts) = &snapshot.facts {
+                line("virtual size", &size(facts.virtual_size));
+                line(
+                    "format",
+                    &format!(
+                        "qcow2 version {}, clusters of {}",
+                        facts.version,
+                        size(facts.cluster_size)
+                    ),
+                );
+                if let Some(backing) = &facts.backing_file {
+                    line("backing file", backing);
+                }
+            }
+            if let Some(problem) = &snapshot.problem {
+                line("problem", problem);
+            }
+            let users: Vec<&str> = snapshot.dependents.iter().map(|id| id.as_str()).collect();
+            if !users.is_empty() {
+                line("used by", &users.join(", "));
+            }
+        }
+    }
+    match object {
+        None => line("bucket", "not seen there"),
+        Some(object) => {
+            line("key", &object.key);
+            let size_bytes = object.size_bytes;
+            line(
+                "object size",
+                &format!("{} ({size_bytes} bytes)", size(size_bytes)),
+            );
+            line("uploaded", &time(object.modified));
+        }
+    }
+    text
+}

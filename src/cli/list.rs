@@ -1,0 +1,181 @@
+//! Listings: sandboxes, snapshots, objects.
+
+use std::future::Future;
+
+use futures_util::future::join_all;
+use serde::Serialize;
+
+use super::exit;
+use super::output::{Answer, say, size, table, time};
+use crate::engine::Engine;
+use crate::model::{HostName, Object, Result, Sandbox, Snapshot};
+
+/// An item and the host it is on; in JSON one flat object.
+#[derive(Serialize)]
+struct On<'a, T> {
+    host: &'a HostName,
+    #[serde(flatten)]
+    item: T,
+}
+
+/// What the hosts that answered have, and the exit code for those that did not.
+struct Gathered<'a, T> {
+    items: Vec<On<'a, T>>,
+    code: u8,
+}
+
+/// Asks every host at once. A host that fails is told of on stderr and leaves its exit code; only
+/// where none answers it is an error.
+async fn gather<'a, T, F>(
+    hosts: &'a [HostName],
+    ask: impl Fn(&'a HostName) -> F,
+) -> Result<Gathered<'a, T>>
+where
+    F: Future<Output = Result<Vec<T>>>,
+{
+    let mut failed = Vec::new();
+    let mut items = Vec::new();
+    let mut answered = false;
+    for (host, answer) in hosts.iter().zip(join_all(hosts.iter().map(ask)).await) {
+        match answer {
+            Ok(found) => {
+                answered = true;
+                items.extend(found.into_iter().map(|item| On { host, item }));
+            }
+            Err(error) => failed.push(error),
+        }
+    }
+    if !answered && let Some(last) = failed.pop() {
+        failed.iter().for_each(say);
+        return Err(last);
+    }
+    failed.iter().for_each(say);
+    let code = failed.first().map_or(0, |error| exit::code(error.kind()));
+    Ok(Gathered { items, code })
+}
+
+/// A table with a column for the host where several were asked.
+fn with_hosts<'a>(
+    many: bool,
+    headings: &[&str],
+    rows: impl Iterator<Item = (&'a HostName, Vec<String>)>,
+) -> String {
+    let headings: Vec<&str> = many
+        .then_some("HOST")
+        .into_iter()
+        .chain(headings.iter().copied())
+        .collect();
+    let rows: Vec<Vec<String>> = rows
+        .map(|(host, row)| {
+            many.then(|| host.to_string())
+                .into_iter()
+                .chain(row)
+                .collect()
+        })
+        .collect();
+    filled(&headings, &rows)
+}
+
+/// A table, or nothing where it would have no rows.
+fn filled(headings: &[&str], rows: &[Vec<String>]) -> String {
+    match rows {
+        [] => String::new(),
+        rows => table(headings, rows),
+    }
+}
+
+fn names(hosts: &[HostName]) -> String {
+    let names: Vec<&str> = hosts.iter().map(HostName::as_str).collect();
+    names.join(", ")
+}
+
+/// `snapdeck sandboxes`.
+pub async fn sandboxes(engine: &Engine, hosts: &[HostName]) -> Result<Answer> {
+    let found = gather(hosts, |host| engine.sandboxes(host)).await?;
+    if found.items.is_empty() {
+        say(format_args!("there are no sandboxes on {}", names(hosts)));
+    }
+    let rows = found.items.iter().map(|On { host, item }| {
+        let Sandbox {
+            id,
+            state,
+            cpus,
+            memory_bytes,
+            ..
+        } = item;
+        let disk = item.chain.first().and_then(|link| link.size_bytes);
+        let row = vec![
+            id.to_string(),
+            state.as_str().to_owned(),
+            cpus.to_string(),
+            size(*memory_bytes),
+            disk.map_or_else(|| "-".to_owned(), size),
+            item.base()
+                .map_or_else(|| "-".to_owned(), ToString::to_string),
+        ];
+        (*host, row)
+    });
+    let headings = ["SANDBOX", "STATE", ">CPUS", ">MEMORY", ">DISK", "BASE"];
+    let text = with_hosts(hosts.len() > 1, &headings, rows);
+    let answer = Answer::new(&found.items, text)?;
+    Ok(Answer {
+        code: found.code,
+        ..answer
+    })
+}
+
+/// `snapdeck snapshots`.
+pub async fn snapshots(engine: &Engine, hosts: &[HostName]) -> Result<Answer> {
+    let found = gather(hosts, |host| engine.snapshots(host)).await?;
+    if found.items.is_empty() {
+        say(format_args!("there are no snapshots on {}", names(hosts)));
+    }
+    let rows = found
+        .items
+        .iter()
+        .map(|On { host, item }| (*host, snapshot_row(item)));
+    let headings = [
+        "SNAPSHOT", ">SIZE", ">DISK", "MODIFIED", "USED BY", "PROBLEM",
+    ];
+    let text = with_hosts(hosts.len() > 1, &headings, rows);
+    let answer = Answer::new(&found.items, text)?;
+    Ok(Answer {
+        code: found.code,
+        ..answer
+    })
+}
+
+fn snapshot_row(snapshot: &Snapshot) -> Vec<String> {
+    let users: Vec<&str> = snapshot.dependents.iter().map(|id| id.as_str()).collect();
+    vec![
+        snapshot.name.to_string(),
+        size(snapshot.size_bytes),
+        snapshot.virtual_size().map_or_else(|| "-".to_owned(), size),
+        time(snapshot.modified),
+        match users.is_empty() {
+            true => "-".to_owned(),
+            false => users.join(","),
+        },
+        snapshot.problem.clone().unwrap_or_default(),
+    ]
+}
+
+/// `snapdeck objects`.
+pub async fn objects(engine: &Engine) -> Result<Answer> {
+    let objects = engine.objects().await?;
+    if objects.is_empty() {
+        say("there are no snapshots in the bucket");
+    }
+    let rows: Vec<Vec<String>> = objects
+        .iter()
+        .map(
+            |Object {
+                 name,
+                 size_bytes,
+                 modified,
+                 ..
+             }| { vec![name.to_string(), size(*size_bytes), time(*modified)] },
+        )
+        .collect();
+    Answer::new(&objects, filled(&["SNAPSHOT", ">SIZE", "MODIFIED"], &rows))
+}

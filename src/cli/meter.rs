@@ -1,0 +1,185 @@
+//! A job's progress on stderr: a bar on a terminal, elsewhere a line at each phase and every 100 MB.
+
+use std::io::{self, IsTerminal};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::output::say;
+use crate::model::{Phase, Progress};
+
+/// Bytes between two lines (spec, "Pull Snapshot", features).
+const STEP: u64 = 100_000_000;
+
+/// Shows the progress of one job.
+pub struct Meter {
+    label: String,
+    face: Face,
+}
+
+enum Face {
+    Bar(ProgressBar),
+    Lines(Lines),
+}
+
+impl Meter {
+    /// A meter for a job told as `label` (`pull myapp-v1.0`). `plain` asks for lines on a terminal too: other lines
+    /// (`--verbose`) would tear a bar.
+    pub fn new(label: String, plain: bool) -> Self {
+        let face = match io::stderr().is_terminal() && !plain {
+            true => Face::Bar(bar(&label)),
+            false => Face::Lines(Lines::default()),
+        };
+        Self { label, face }
+    }
+
+    /// Shows a sample.
+    pub fn show(&mut self, progress: Progress) {
+        match &mut self.face {
+            Face::Bar(bar) => {
+                bar.set_message(progress.phase.as_str());
+                if progress.total_bytes == 0 {
+                    bar.unset_length();
+                } else {
+                    bar.set_length(progress.total_bytes);
+                }
+                // A phase begins at no bytes: the rate of the one before is not its own.
+                if progress.done_bytes < bar.position() {
+                    bar.reset_eta();
+                }
+                bar.set_position(progress.done_bytes);
+            }
+            Face::Lines(lines) => {
+                if let Some(line) = lines.next(progress) {
+                    say(format_args!("{}: {line}", self.label));
+                }
+            }
+        }
+    }
+
+    /// Says something above the bar.
+    pub fn say(&self, line: impl std::fmt::Display) {
+        match &self.face {
+            Face::Bar(bar) => bar.suspend(|| say(line)),
+            Face::Lines(_) => say(line),
+        }
+    }
+
+    /// Takes the bar away.
+    pub fn end(self) {
+        if let Face::Bar(bar) = self.face {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn bar(label: &str) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
+    let form = "{prefix}: {msg} {wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}";
+    if let Ok(style) = ProgressStyle::with_template(form) {
+        bar.set_style(style);
+    }
+    bar.set_prefix(label.to_owned());
+    bar.enable_steady_tick(Duration::from_millis(250));
+    bar
+}
+
+/// Decides which samples become lines.
+#[derive(Default)]
+struct Lines {
+    phase: Option<Phase>,
+    steps: u64,
+}
+
+impl Lines {
+    /// The line for `progress`, where it is a new phase or another 100 MB:
+    /// `downloading 45.2% (4831838208 / 10685726720 bytes)`.
+    fn next(&mut self, progress: Progress) -> Option<String> {
+        let Progress {
+            phase,
+            done_bytes,
+            total_bytes,
+        } = progress;
+        let steps = done_bytes / STEP;
+        let entered = self.phase != Some(phase);
+        if !entered && steps <= self.steps {
+            return None;
+        }
+        self.phase = Some(phase);
+        self.steps = steps;
+        // Over is told by the answer, waiting is worth no line.
+        if matches!(phase, Phase::Queued | Phase::Done) {
+            return None;
+        }
+        if total_bytes == 0 {
+            return Some(match done_bytes {
+                0 => phase.as_str().to_owned(),
+                done => format!("{} ({done} bytes)", phase.as_str()),
+            });
+        }
+        // Tenths of a percent, under 100 until the job is over.
+        let tenths = (u128::from(done_bytes) * 1000 / u128::from(total_bytes)).min(999);
+        Some(format!(
+            "{} {}.{}% ({done_bytes} / {total_bytes} bytes)",
+            phase.as_str(),
+            tenths / 10,
+            tenths % 10
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(phase: Phase, done_bytes: u64, total_bytes: u64) -> Progress {
+        Progress {
+            phase,
+            done_bytes,
+            total_bytes,
+        }
+    }
+
+    #[test]
+    fn a_line_at_each_phase_and_every_100_mb() {
+        let mut lines = Lines::default();
+        let total = 10_685_726_720;
+        assert_eq!(lines.next(at(Phase::Queued, 0, 0)), None);
+        assert_eq!(
+            lines.next(at(Phase::Checking, 0, 0)).as_deref(),
+            Some("checking")
+        );
+        assert_eq!(
+            lines.next(at(Phase::Downloading, 0, total)).as_deref(),
+            Some("downloading 0.0% (0 / 10685726720 bytes)")
+        );
+        assert_eq!(lines.next(at(Phase::Downloading, 99_999_999, total)), None);
+        assert_eq!(
+            lines
+                .next(at(Phase::Downloading, 4_831_838_208, total))
+                .as_deref(),
+            Some("downloading 45.2% (4831838208 / 10685726720 bytes)")
+        );
+        assert_eq!(
+            lines.next(at(Phase::Downloading, 4_831_838_209, total)),
+            None
+        );
+        assert_eq!(
+            lines.next(at(Phase::Downloading, total, total)).as_deref(),
+            Some("downloading 99.9% (10685726720 / 10685726720 bytes)")
+        );
+        assert_eq!(lines.next(at(Phase::Done, 0, 0)), None);
+    }
+
+    #[test]
+    fn a_new_phase_counts_its_own_bytes() {
+        let mut lines = Lines::default();
+        lines.next(at(Phase::Converting, 500_000_000, 600_000_000));
+        lines.next(at(Phase::Uploading, 0, 600_000_000));
+        assert!(
+            lines
+                .next(at(Phase::Uploading, 100_000_000, 600_000_000))
+                .is_some()
+        );
+    }
+}

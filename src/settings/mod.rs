@@ -1,0 +1,290 @@
+//! Settings in layers, later wins: `config/default.toml` compiled in, the user's file, the
+//! environment, flags. The result is the plain structs of [`crate::model::settings`] and a
+//! [`Report`] of where each value came from.
+
+mod check;
+mod document;
+mod environment;
+mod layer;
+mod report;
+
+use std::ffi::OsString;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use directories::ProjectDirs;
+
+pub use layer::Origin;
+pub use report::Report;
+
+use crate::model::settings::{
+    Accel, BucketSettings, ConsoleSettings, Credentials, HostSettings, JobSettings,
+    SandboxSettings, Settings,
+};
+use crate::model::{Error, Kind, Result};
+use layer::{Layer, Setting, Table, Value, bad, find_key};
+
+/// The defaults, every key commented.
+pub const DEFAULT: &str = include_str!("../../config/default.toml");
+
+/// Longest file of settings, in bytes; anything longer is something else.
+const MAX_FILE: u64 = 1 << 20;
+
+/// Settings given on the command line.
+#[derive(Debug, Clone, Default)]
+pub struct Flags {
+    /// `--config`: the file to read instead of the user's.
+    pub config: Option<PathBuf>,
+    /// `--uri`: the only host.
+    pub uri: Option<String>,
+    /// `--bucket-name`.
+    pub bucket: Option<String>,
+    /// `--prefix`.
+    pub prefix: Option<String>,
+    /// `--endpoint`.
+    pub endpoint: Option<String>,
+    /// `--region`.
+    pub region: Option<String>,
+}
+
+/// Settings in force, and where they came from.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The settings.
+    pub settings: Settings,
+    /// What `snapdeck config` prints.
+    pub report: Report,
+}
+
+fn project() -> Option<ProjectDirs> {
+    ProjectDirs::from("", "", "snapdeck")
+}
+
+/// Path of the user's `config.toml`; `None` where there is no home directory.
+pub fn user_file() -> Option<PathBuf> {
+    project().map(|dirs| dirs.config_dir().join("config.toml"))
+}
+
+/// The directory for what outlives a run but is no setting (logs); `None` where there is no home directory.
+pub fn state_dir() -> Option<PathBuf> {
+    project().map(|dirs| {
+        dirs.state_dir()
+            .unwrap_or_else(|| dirs.data_local_dir())
+            .to_owned()
+    })
+}
+
+/// Puts the layers together. `env` answers for environment variables; `user_file` is the file to
+/// read where neither flag nor environment names one, and need not exist.
+///
+/// # Errors
+/// `BadInput` with the file and line, variable or flag, and the key.
+pub fn load(
+    flags: &Flags,
+    env: &dyn Fn(&str) -> Option<OsString>,
+    user_file: Option<&Path>,
+) -> Result<Loaded> {
+    let mut layer = document::read(DEFAULT, None)?;
+    // What a host leaves out is as it is with the default host.
+    let host_defaults = layer.hosts.first().cloned().unwrap_or_default();
+
+    let named = flags
+        .config
+        .clone()
+        .or_else(|| environment::path(env, "SNAPDECK_CONFIG"));
+    let file = named.as_deref().or(user_file);
+    let text = file
+        .map(|path| read_file(path, named.is_some()))
+        .transpose()?
+        .flatten();
+    let mut notes = Vec::new();
+    let mut hosts_in_file = false;
+    if let (Some(path), Some(text)) = (file, &text) {
+        let user = document::read(text, Some(path))?;
+        hosts_in_file = !user.hosts.is_empty();
+        layer.cover(user);
+    }
+    environment::cover(&mut layer, env, hosts_in_file, &mut notes)?;
+    cover_flags(&mut layer, flags)?;
+    for host in &mut layer.hosts {
+        for (key, default) in &host_defaults {
+            host.entry(key).or_insert_with(|| default.clone());
+        }
+    }
+    check_pair(&layer)?;
+    Ok(Loaded {
+        settings: settings(&layer)?,
+        report: Report::new(layer, file.map(Path::to_owned), text.is_some(), notes),
+    })
+}
+
+/// The file's text; `None` where it is absent and `required` is false.
+fn read_file(path: &Path, required: bool) -> Result<Option<String>> {
+    let shown = path.display();
+    let fail = |why: &dyn std::fmt::Display| {
+        Error::new(Kind::BadInput, format!("cannot read settings: {shown}")).because(why)
+    };
+    let file = match std::fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !required => return Ok(None),
+        Err(error) => {
+            return Err(fail(&error)
+                .hint("check the file named by --config or SNAPDECK_CONFIG, and its permissions"));
+        }
+    };
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| fail(&error))?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(fail(
+            &"it is longer than 1 MiB, which no file of settings is",
+        ));
+    }
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) => {
+            let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+            let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
+            Err(fail(&format!("line {line} is not UTF-8")))
+        }
+    }
+}
+
+fn cover_flags(layer: &mut Layer, flags: &Flags) -> Result<()> {
+    if let Some(uri) = &flags.uri {
+        layer.hosts = vec![host_at(uri, &Origin::Flag("--uri"))?];
+    }
+    for (name, flag, value) in [
+        ("name", "--bucket-name", &flags.bucket),
+        ("prefix", "--prefix", &flags.prefix),
+        ("endpoint", "--endpoint", &flags.endpoint),
+        ("region", "--region", &flags.region),
+    ] {
+        if let (Some(value), Some(key)) = (value, find_key("bucket", name)) {
+            layer.set_text(key, value.clone(), Origin::Flag(flag))?;
+        }
+    }
+    Ok(())
+}
+
+/// The one host at `uri`, named after the machine in it.
+fn host_at(uri: &str, origin: &Origin) -> Result<Table> {
+    let mut host = Table::new();
+    for (name, text) in [("name", name_of(uri)), ("uri", uri.to_owned())] {
+        if let Some(key) = find_key("hosts", name) {
+            let setting = Setting::new(key, Value::Text(text), origin.clone())?;
+            host.insert(key.name, setting);
+        }
+    }
+    Ok(host)
+}
+
+/// The machine in a libvirt URI; `local` where it names none.
+fn name_of(uri: &str) -> String {
+    let authority = uri
+        .split_once("://")
+        .and_then(|(_, rest)| rest.split(['/', '?']).next())
+        .unwrap_or_default();
+    let machine = authority.rsplit('@').next().unwrap_or_default();
+    let machine = match machine.strip_prefix('[') {
+        Some(address) => address.split(']').next().unwrap_or_default(),
+        None => machine.split(':').next().unwrap_or_default(),
+    };
+    match machine.replace(':', "-") {
+        name if name.is_empty() => "local".to_owned(),
+        name => check::host_name(&name).unwrap_or_else(|_| "remote".to_owned()),
+    }
+}
+
+/// Half a key pair is a slip: no store takes it, and the AWS chain must not be asked for the other half.
+fn check_pair(layer: &Layer) -> Result<()> {
+    let get = |name| layer.get("bucket", name);
+    let (there, absent, variable) = match (get("access_key_id"), get("secret_access_key")) {
+        (Some(id), None) => (id, "secret_access_key", "AWS_SECRET_ACCESS_KEY"),
+        (None, Some(secret)) => (secret, "access_key_id", "AWS_ACCESS_KEY_ID"),
+        _ => return Ok(()),
+    };
+    Err(bad(
+        &there.origin,
+        format!("a key pair needs its other half, {absent} in [bucket]"),
+    )
+    .hint(format!("set {variable} too, or neither")))
+}
+
+/// The plain structs, from layers that were checked value by value.
+fn settings(layer: &Layer) -> Result<Settings> {
+    let text = |section: &'static str, name: &'static str| match layer.get(section, name) {
+        Some(Setting {
+            value: Value::Text(text),
+            ..
+        }) => Some(text.clone()),
+        _ => None,
+    };
+    let parallel = match layer.get("jobs", "parallel").map(|setting| &setting.value) {
+        Some(Value::Count(count)) => usize::try_from(*count).ok(),
+        _ => None,
+    };
+    let mouse = match layer.get("console", "mouse").map(|setting| &setting.value) {
+        Some(Value::Switch(on)) => Some(*on),
+        _ => None,
+    };
+    let credentials = text("bucket", "access_key_id")
+        .zip(text("bucket", "secret_access_key"))
+        .map(|(access_key_id, secret_access_key)| Credentials {
+            access_key_id,
+            secret_access_key,
+        });
+    Ok(Settings {
+        hosts: layer.hosts.iter().map(host).collect::<Result<_>>()?,
+        bucket: BucketSettings {
+            name: text("bucket", "name"),
+            prefix: text("bucket", "prefix").ok_or_else(|| lacks("bucket", "prefix"))?,
+            endpoint: text("bucket", "endpoint"),
+            region: text("bucket", "region"),
+            credentials,
+        },
+        sandbox: SandboxSettings {
+            accel: match text("sandbox", "accel").as_deref() {
+                Some("kvm") => Accel::Kvm,
+                Some("qemu") => Accel::Qemu,
+                _ => Accel::Auto,
+            },
+        },
+        jobs: JobSettings {
+            parallel: parallel.ok_or_else(|| lacks("jobs", "parallel"))?,
+        },
+        console: ConsoleSettings {
+            mouse: mouse.ok_or_else(|| lacks("console", "mouse"))?,
+        },
+    })
+}
+
+fn host(table: &Table) -> Result<HostSettings> {
+    let text = |name: &'static str| match table.get(name) {
+        Some(Setting {
+            value: Value::Text(text),
+            ..
+        }) => Ok(text.clone()),
+        _ => Err(lacks("hosts", name)),
+    };
+    Ok(HostSettings {
+        name: text("name")?.parse()?,
+        uri: text("uri")?,
+        snapshots_dir: text("snapshots_dir")?,
+        sandboxes_dir: text("sandboxes_dir")?,
+        nvram_dir: text("nvram_dir")?,
+        owner: text("owner")?,
+        temp_dir: text("temp_dir")?,
+    })
+}
+
+fn lacks(section: &str, name: &str) -> Error {
+    Error::new(
+        Kind::Failed,
+        format!(
+            "the built-in defaults lack {name} in {}",
+            layer::heading(section)
+        ),
+    )
+}
