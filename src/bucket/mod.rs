@@ -1,6 +1,20 @@
-//! The S3-compatible bucket.
+//! The S3-compatible bucket: where snapshots lie as objects `PREFIX/NAME.qcow2`.
+//!
+//! [`Bucket`] is the handle. Small calls are tried again by the SDK; parts of an upload and ranges
+//! of a download each on their own (`parts`), so that one lost connection costs 8 MiB and no more.
+
+mod client;
+mod download;
+mod errors;
+mod list;
+mod meter;
+mod object;
+mod parts;
+mod pending;
+mod upload;
 
 use std::future::Future;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::Stream;
@@ -9,33 +23,57 @@ use tokio_util::sync::CancellationToken;
 use crate::model::settings::BucketSettings;
 use crate::model::{Object, ProgressCell, Result, SnapshotName};
 
+use client::Door;
+
 /// The bucket. Cheap to clone; no call is made until it is used.
 #[derive(Clone)]
-pub struct Bucket {}
+pub struct Bucket {
+    door: Arc<Door>,
+}
 
 impl Bucket {
-    /// A handle for `settings`.
+    /// A handle for `settings`. Makes no call: the client, its region and its credentials are found
+    /// at the first use, so that this never waits for a metadata service or a sign-on.
     pub async fn new(settings: &BucketSettings) -> Self {
-        todo!()
+        Self {
+            door: Arc::new(Door::new(settings.clone())),
+        }
     }
-    /// `s3://NAME/PREFIX`, for messages and the header.
+
+    /// Is a bucket named in the settings? Without one every call is `BadInput`.
+    pub fn is_configured(&self) -> bool {
+        self.door.settings().name.is_some()
+    }
+
+    /// `s3://NAME/PREFIX`, for messages and the header; `no bucket` where none is configured.
     pub fn location(&self) -> &str {
-        todo!()
+        self.door.location()
     }
+
     /// Key of a snapshot's object.
     pub fn key(&self, name: &SnapshotName) -> String {
-        todo!()
+        format!("{}{name}.qcow2", self.door.settings().prefix)
     }
-    /// The objects, a page at a time, in the order of their keys.
+
+    /// The objects, a page at a time, in the order of their keys. Keys that are no `NAME.qcow2`
+    /// directly under the prefix are passed over. Ends after the first error.
     pub fn list(&self) -> impl Stream<Item = Result<Vec<Object>>> + Send + use<> {
-        futures_util::stream::empty()
+        list::pages(self.door.clone())
     }
-    /// The object, or `None`.
+
+    /// The object, or `None`. `NotFound` where the bucket itself does not exist.
     pub async fn head(&self, name: &SnapshotName) -> Result<Option<Object>> {
-        todo!()
+        let store = self.door.open().await?;
+        object::head(store, name, &self.key(name)).await
     }
-    /// Uploads `size_bytes` read by `read(offset, length)`; multipart, parts in parallel, each tried again.
-    /// `Refused` where the object exists and `overwrite` is false; an upload that does not complete is aborted.
+
+    /// Uploads `size_bytes` read by `read(offset, length)`, which must give exactly `length` bytes;
+    /// multipart, parts in parallel, each tried again. At most 128 MiB (or one part, for images over
+    /// 1.2 TiB) are in memory.
+    ///
+    /// `Refused` where the object exists and `overwrite` is false. On an error, a cancel or a drop
+    /// the upload is aborted in the store. A cancel that comes when every part has been sent and
+    /// the upload is being completed may come too late: then the object is returned.
     pub async fn upload<R, F>(
         &self,
         name: &SnapshotName,
@@ -49,9 +87,20 @@ impl Bucket {
         R: Fn(u64, usize) -> F + Send + Sync,
         F: Future<Output = Result<Bytes>> + Send,
     {
-        todo!()
+        let store = self.door.open().await?;
+        let upload = upload::Upload {
+            store,
+            name,
+            key: self.key(name),
+            size: size_bytes,
+            overwrite,
+        };
+        upload.run(read, progress, cancel).await
     }
-    /// Downloads the object in parallel ranges, each given to `write(offset, bytes)`; fails where the object changes meanwhile.
+
+    /// Downloads the object in parallel ranges, each given to `write(offset, bytes)` once and whole
+    /// (at most 8 MiB), in no order. `Failed` where the object changes meanwhile, `NotFound` where
+    /// it is gone. At most 64 MiB are in memory.
     pub async fn download<W, F>(
         &self,
         object: &Object,
@@ -63,10 +112,13 @@ impl Bucket {
         W: Fn(u64, Bytes) -> F + Send + Sync,
         F: Future<Output = Result<()>> + Send,
     {
-        todo!()
+        let store = self.door.open().await?;
+        download::run(store, object, write, progress, cancel).await
     }
+
     /// Deletes the object. `NotFound` where there is none.
     pub async fn delete(&self, name: &SnapshotName) -> Result<()> {
-        todo!()
+        let store = self.door.open().await?;
+        object::delete(store, name, &self.key(name)).await
     }
 }

@@ -1,0 +1,171 @@
+//! From the SDK's errors to ours: which kind, one sentence, what to do. Codes:
+//! <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>.
+
+use std::error::Error as StdError;
+
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+
+use super::client::Store;
+use crate::model::{Error, Kind};
+
+const ENDPOINT_HINT: &str =
+    "check [bucket] endpoint (AWS_ENDPOINT_URL) and that the store is running";
+const KEYS_HINT: &str = "check [bucket] access_key_id and secret_access_key (AWS_ACCESS_KEY_ID, \
+                         AWS_SECRET_ACCESS_KEY) or the AWS profile";
+const REGION_HINT: &str = "check [bucket] region (AWS_REGION)";
+
+/// Codes that say who we are is the trouble.
+const NOT_LET_IN: [&str; 12] = [
+    "AccessDenied",
+    "AccountProblem",
+    "AllAccessDisabled",
+    "ExpiredToken",
+    "InvalidAccessKeyId",
+    "InvalidSecurity",
+    "InvalidToken",
+    "NotSignedUp",
+    "RequestExpired",
+    "SignatureDoesNotMatch",
+    "TokenRefreshRequired",
+    "UnauthorizedAccess",
+];
+/// Codes of a store that is full.
+const FULL: [&str; 5] = [
+    "QuotaExceeded",
+    "QuotaExceededException",
+    "InsufficientStorage",
+    "XMinioStorageFull",
+    "XMinioAdminBucketQuotaExceeded",
+];
+/// Words of a store that is full and says so in an `InternalError` only.
+const FULL_WORDS: [&str; 4] = [
+    "no space left",
+    "no free volumes",
+    "no writable volumes",
+    "disk full",
+];
+/// Codes below 500 that another try may help: the bytes were damaged or late on their way.
+const PASSING: [&str; 7] = [
+    "BadDigest",
+    "IncompleteBody",
+    "RequestTimeout",
+    "SlowDown",
+    "ThrottlingException",
+    "XAmzContentChecksumMismatch",
+    "XAmzContentSHA256Mismatch",
+];
+
+/// What the store said: HTTP status and code; `None` where nothing was heard.
+pub(super) fn answer<E: ProvideErrorMetadata>(error: &SdkError<E>) -> Option<(u16, &str)> {
+    let status = error.raw_response()?.status().as_u16();
+    let code = error.as_service_error().and_then(|e| e.code());
+    Some((status, code.unwrap_or_default()))
+}
+
+/// Tells `error`, which made `what` fail ("cannot list s3://lab/snapshots/").
+pub(super) fn told<E>(store: &Store, what: String, error: &SdkError<E>) -> Error
+where
+    E: StdError + ProvideErrorMetadata + 'static,
+{
+    let endpoint = &store.endpoint;
+    match error {
+        SdkError::TimeoutError(_) => Error::new(Kind::Unreachable, what)
+            .because(format!("{endpoint} did not answer in time"))
+            .hint(ENDPOINT_HINT)
+            .worth_retrying(),
+        SdkError::ServiceError(_) => refused(store, what, error),
+        SdkError::ResponseError(_) => Error::new(Kind::Unreachable, what)
+            .because(format!("{endpoint} gave no answer of an S3 store"))
+            .hint(ENDPOINT_HINT)
+            .worth_retrying(),
+        // Dispatch failures, and requests that could not be made for want of credentials.
+        other => {
+            let causes = causes(other);
+            if causes.iter().any(|cause| cause.contains("credential")) {
+                return Error::new(Kind::Unreachable, what)
+                    .because("no usable credentials were found")
+                    .hint(KEYS_HINT);
+            }
+            let deepest = causes.last().map_or("no connection", String::as_str);
+            Error::new(Kind::Unreachable, what)
+                .because(format!("{endpoint} cannot be reached: {deepest}"))
+                .hint(ENDPOINT_HINT)
+                .worth_retrying()
+        }
+    }
+}
+
+/// The store answered with an error.
+fn refused<E>(store: &Store, what: String, error: &SdkError<E>) -> Error
+where
+    E: ProvideErrorMetadata,
+{
+    let (status, code) = answer(error).unwrap_or_default();
+    let message = error.as_service_error().and_then(|e| e.message());
+    let said = match (code, message) {
+        ("", None) => format!("HTTP status {status}"),
+        ("", Some(message)) => message.to_owned(),
+        (code, None) => code.to_owned(),
+        (code, Some(message)) => format!("{code}: {message}"),
+    };
+    let lower = said.to_lowercase();
+    let endpoint = &store.endpoint;
+    if status == 507 || FULL.contains(&code) || FULL_WORDS.iter().any(|w| lower.contains(w)) {
+        return Error::new(Kind::NoSpace, what)
+            .because(format!("{endpoint} is full ({said})"))
+            .hint("free space in the store or raise its quota");
+    }
+    match (status, code) {
+        (_, "NoSuchBucket") => no_such_bucket(store, what),
+        (_, "RequestTimeTooSkewed") => Error::new(Kind::Unreachable, what)
+            .because(format!("{endpoint} does not let us in ({said})"))
+            .hint("set this machine's clock"),
+        (_, "AuthorizationHeaderMalformed" | "PermanentRedirect") | (301 | 307, _) => {
+            Error::new(Kind::Unreachable, what)
+                .because(format!(
+                    "bucket {} is in another region ({said})",
+                    store.bucket
+                ))
+                .hint(REGION_HINT)
+        }
+        (401 | 403, _) => not_let_in(endpoint, what, &said),
+        (_, code) if NOT_LET_IN.contains(&code) => not_let_in(endpoint, what, &said),
+        (404, _) => Error::new(Kind::NotFound, what)
+            .because(format!("{endpoint} has no such thing ({said})"))
+            .hint("check [bucket] name and endpoint"),
+        (409 | 412, _) => Error::new(Kind::Refused, what).because(said),
+        (501, _) => Error::new(Kind::Failed, what)
+            .because(format!("{endpoint} does not offer this ({said})")),
+        (429 | 500.., _) => Error::new(Kind::Failed, what)
+            .because(format!("{endpoint} is in trouble ({said})"))
+            .hint("try again in a while")
+            .worth_retrying(),
+        (_, code) if PASSING.contains(&code) => Error::new(Kind::Failed, what)
+            .because(said)
+            .worth_retrying(),
+        _ => Error::new(Kind::Failed, what).because(format!("{endpoint} answered {said}")),
+    }
+}
+
+fn not_let_in(endpoint: &str, what: String, said: &str) -> Error {
+    Error::new(Kind::Unreachable, what)
+        .because(format!("{endpoint} does not let us in ({said})"))
+        .hint(KEYS_HINT)
+}
+
+/// The bucket itself is missing.
+pub(super) fn no_such_bucket(store: &Store, what: String) -> Error {
+    Error::new(Kind::NotFound, what)
+        .because(format!(
+            "bucket {} does not exist at {}",
+            store.bucket, store.endpoint
+        ))
+        .hint("create it, or check [bucket] name and endpoint")
+}
+
+/// The errors under `error`, outermost first, as they tell themselves.
+fn causes(error: &dyn StdError) -> Vec<String> {
+    std::iter::successors(error.source(), |&e| e.source())
+        .map(ToString::to_string)
+        .collect()
+}

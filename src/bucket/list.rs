@@ -1,0 +1,112 @@
+//! The objects under the prefix, a page at a time.
+
+use std::sync::Arc;
+
+use futures_util::{Stream, stream};
+
+use super::client::Door;
+use super::errors::told;
+use super::object::{bytes, timestamp};
+use crate::model::{Error, Kind, Object, Result, SnapshotName};
+
+/// Pages of up to 1,000 keys: ten million keys. A store that gives more is going in circles.
+const MAX_PAGES: u32 = 10_000;
+
+struct Walk {
+    door: Arc<Door>,
+    token: Option<String>,
+    pages: u32,
+    over: bool,
+}
+
+/// The pages, as the store gives them; ends after the first error.
+pub(super) fn pages(door: Arc<Door>) -> impl Stream<Item = Result<Vec<Object>>> + Send + use<> {
+    let walk = Walk {
+        door,
+        token: None,
+        pages: 0,
+        over: false,
+    };
+    stream::unfold(walk, |mut walk| async move {
+        if walk.over {
+            return None;
+        }
+        let page = walk.next().await;
+        walk.over |= page.is_err();
+        Some((page, walk))
+    })
+}
+
+impl Walk {
+    async fn next(&mut self) -> Result<Vec<Object>> {
+        let store = self.door.open().await?;
+        let prefix = &self.door.settings().prefix;
+        let what = || format!("cannot list {}", self.door.location());
+        // The delimiter keeps what lies deeper from being listed key by key.
+        let page = store
+            .client
+            .list_objects_v2()
+            .bucket(&store.bucket)
+            .prefix(prefix)
+            .delimiter("/")
+            .set_continuation_token(self.token.clone())
+            .send()
+            .await
+            .map_err(|e| told(store, what(), &e))?;
+        self.pages += 1;
+        let objects = page
+            .contents()
+            .iter()
+            .filter_map(|entry| object(prefix, entry))
+            .collect();
+        let next = page.next_continuation_token;
+        if page.is_truncated != Some(true) {
+            self.over = true;
+        } else if next.is_none() || next == self.token || self.pages >= MAX_PAGES {
+            return Err(Error::new(Kind::Failed, what())
+                .because(format!("{} does not come to an end", store.endpoint))
+                .hint("look at the bucket with another S3 client"));
+        }
+        self.token = next;
+        Ok(objects)
+    }
+}
+
+/// The object of an entry, where its key is one of ours.
+fn object(prefix: &str, entry: &aws_sdk_s3::types::Object) -> Option<Object> {
+    let key = entry.key()?;
+    Some(Object {
+        name: name(prefix, key)?,
+        key: key.to_owned(),
+        size_bytes: bytes(entry.size),
+        modified: entry.last_modified().and_then(timestamp),
+        etag: entry.e_tag.clone(),
+    })
+}
+
+/// The snapshot's name in a key; `None` where another key would belong to that name (`a.qcow2.qcow2`).
+fn name(prefix: &str, key: &str) -> Option<SnapshotName> {
+    let stem = key.strip_prefix(prefix)?.strip_suffix(".qcow2")?;
+    let name: SnapshotName = stem.parse().ok()?;
+    (name.as_str() == stem).then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn only_names_directly_under_the_prefix_are_ours() {
+        let name = |key| super::name("snapshots/", key).map(|name| name.to_string());
+        assert_eq!(name("snapshots/a-1.qcow2").as_deref(), Some("a-1"));
+        for other in [
+            "snapshots/",
+            "snapshots/.qcow2",
+            "snapshots/deep/a.qcow2",
+            "snapshots/a.json",
+            "snapshots/a.qcow2.qcow2",
+            "snapshots/a b.qcow2",
+            "a.qcow2",
+        ] {
+            assert_eq!(name(other), None, "{other}");
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! What uploads and downloads share: how big parts are, how many move at once, how each is tried
+//! again, and the loop that drives them.
+
+use std::future::Future;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::meter::{Count, Meter};
+use crate::model::{Error, Kind, ProgressCell, Result};
+
+const MIB: u64 = 1024 * 1024;
+/// Smallest part: S3 takes 5 MiB, 8 MiB is what clients settle on.
+pub(super) const PART: u64 = 8 * MIB;
+/// Most parts of an upload (S3 user guide, "Amazon S3 multipart upload limits").
+const MAX_PARTS: u64 = 10_000;
+/// Parts on their way at once.
+const IN_FLIGHT: u64 = 6;
+/// Bytes on their way at once.
+const MEMORY: u64 = 128 * MIB;
+/// Tries of one part.
+const TRIES: u32 = 5;
+/// A try that moves no byte for so long is given up. Longer than it takes to empty a deep socket
+/// buffer over a slow line, which looks the same from here.
+const STALL: Duration = Duration::from_secs(60);
+/// How often progress is written.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Bytes of each part but the last: equal, and not more than 10,000 of them.
+pub(super) fn part_size(total: u64) -> u64 {
+    total.div_ceil(MAX_PARTS).next_multiple_of(MIB).max(PART)
+}
+
+/// How many parts of that size may be in memory at once.
+fn in_flight(part: u64) -> usize {
+    (MEMORY / part).clamp(1, IN_FLIGHT) as usize
+}
+
+/// One part or range of a transfer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Part {
+    /// From 0.
+    pub(super) index: u64,
+    pub(super) offset: u64,
+    pub(super) length: u64,
+}
+
+/// A transfer of `total` bytes in parts of `size`.
+pub(super) struct Transfer<'a> {
+    pub(super) what: String,
+    pub(super) total: u64,
+    pub(super) size: u64,
+    pub(super) progress: &'a ProgressCell,
+    pub(super) cancel: &'a CancellationToken,
+    pub(super) meter: Meter,
+}
+
+impl<'a> Transfer<'a> {
+    pub(super) fn new(
+        what: String,
+        total: u64,
+        size: u64,
+        progress: &'a ProgressCell,
+        cancel: &'a CancellationToken,
+    ) -> Self {
+        Self {
+            what,
+            total,
+            size,
+            progress,
+            cancel,
+            meter: Meter::default(),
+        }
+    }
+
+    fn part(&self, index: u64) -> Part {
+        let offset = index * self.size;
+        Part {
+            index,
+            offset,
+            length: self.size.min(self.total - offset),
+        }
+    }
+
+    /// Moves `count` parts by `each`, the first ones first; ends at the first error or when it is
+    /// cancelled, dropping what is on its way.
+    pub(super) async fn drive<T, F: Future<Output = Result<T>>>(
+        &self,
+        count: u64,
+        each: impl Fn(Part) -> F,
+    ) -> Result<Vec<T>> {
+        let most = in_flight(self.size);
+        let mut done = Vec::new();
+        let mut moving = FuturesUnordered::new();
+        let mut ahead = (0..count).map(|index| self.part(index));
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            while moving.len() < most
+                && let Some(part) = ahead.next()
+            {
+                moving.push(each(part));
+            }
+            tokio::select! {
+                biased;
+                () = self.cancel.cancelled() => return Err(self.cancelled()),
+                _ = tick.tick() => self.progress.set_done(self.meter.total()),
+                next = moving.next() => match next {
+                    Some(outcome) => done.push(outcome?),
+                    None => break,
+                },
+            }
+        }
+        self.progress.set_done(self.meter.total());
+        Ok(done)
+    }
+
+    /// Waits for `work` unless the operator cancels.
+    pub(super) async fn unless_cancelled<T>(
+        &self,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        self.unless_cancelled_for(Duration::ZERO, work).await
+    }
+
+    /// Waits for `work`, and `grace` longer when the operator cancels.
+    pub(super) async fn unless_cancelled_for<T>(
+        &self,
+        grace: Duration,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let over = async {
+            self.cancel.cancelled().await;
+            sleep(grace).await;
+        };
+        tokio::select! {
+            outcome = work => outcome,
+            () = over => Err(self.cancelled()),
+        }
+    }
+
+    pub(super) fn cancelled(&self) -> Error {
+        Error::cancelled(self.what.clone())
+    }
+
+    /// Tries `attempt` until it succeeds, fails for good, or has been tried often enough.
+    pub(super) async fn persist<T, F: Future<Output = Result<T>>>(
+        &self,
+        part: Part,
+        attempt: impl Fn(Count) -> F,
+    ) -> Result<T> {
+        let mut tried = 0;
+        loop {
+            let count = self.meter.begin(part.index);
+            let outcome = tokio::select! {
+                outcome = attempt(count.clone()) => outcome,
+                () = stalled(&count) => Err(self.stalled()),
+            };
+            tried += 1;
+            match outcome {
+                Ok(value) => {
+                    self.meter.finish(part.index, part.length);
+                    return Ok(value);
+                }
+                Err(error) if error.is_worth_retrying() && tried < TRIES => {
+                    tracing::debug!(part = part.index, tried, %error, "trying a part again");
+                    self.meter.begin(part.index);
+                    sleep(backoff(tried)).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn stalled(&self) -> Error {
+        Error::new(Kind::Unreachable, format!("{} stands still", self.what))
+            .because(format!("no byte moved for {} s", STALL.as_secs()))
+            .hint("check the network to the store")
+            .worth_retrying()
+    }
+}
+
+/// Returns when `count` has not moved for [`STALL`].
+async fn stalled(count: &Count) {
+    let mut seen = count.load(Relaxed);
+    loop {
+        sleep(STALL).await;
+        let now = count.load(Relaxed);
+        if now == seen {
+            return;
+        }
+        seen = now;
+    }
+}
+
+/// The wait before the next try: doubled each time, up to half of it by chance, so that parts that
+/// failed together do not come back together.
+pub(super) fn backoff(tried: u32) -> Duration {
+    let base = Duration::from_millis(250) * 2_u32.pow(tried.min(5) - 1);
+    base / 2 + base.mul_f64(0.5 * (random() % 1000) as f64 / 1000.0)
+}
+
+/// A number nobody can guess from the last: the standard library seeds its hashers from the system.
+pub(super) fn random() -> u64 {
+    RandomState::new().hash_one(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_grow_so_that_there_are_not_too_many() {
+        for total in [0, 1, PART, PART + 1, 80 << 30, 81 << 30, 1 << 40, 5 << 40] {
+            let size = part_size(total);
+            assert!(size >= PART && size <= 5 << 30);
+            assert!(total.div_ceil(size) <= MAX_PARTS, "{total}");
+        }
+        assert_eq!(part_size(40 << 30), PART);
+    }
+
+    #[test]
+    fn big_parts_move_fewer_at_once() {
+        assert_eq!(in_flight(PART), 6);
+        assert_eq!(in_flight(50 * MIB), 2);
+        assert_eq!(in_flight(525 * MIB), 1);
+    }
+
+    #[test]
+    fn waits_grow_and_stay_short() {
+        for tried in 1..TRIES {
+            assert!(backoff(tried) <= Duration::from_secs(4));
+        }
+        assert!(backoff(4) > backoff(1));
+    }
+}
