@@ -1,0 +1,123 @@
+//! The terminal: taken over, and given back whatever happens.
+
+use std::io::{self, BufWriter, Stdout, Write};
+use std::panic::PanicHookInfo;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use color_eyre::config::{HookBuilder, Theme};
+use crossterm::cursor::Show;
+use crossterm::event::{DisableBracketedPaste, EnableBracketedPaste};
+use crossterm::style::Print;
+use crossterm::terminal::{
+    BeginSynchronizedUpdate, EndSynchronizedUpdate, EnterAlternateScreen, LeaveAlternateScreen,
+    disable_raw_mode, enable_raw_mode,
+};
+use crossterm::{execute, queue};
+use ratatui::Frame;
+use ratatui::backend::CrosstermBackend;
+
+/// Button presses and the wheel (1000) in SGR form (1006). crossterm's own command would also turn on
+/// 1003, which reports every motion of the mouse and so wakes the console all the time.
+const MOUSE_ON: &str = "\x1b[?1000h\x1b[?1006h";
+const MOUSE_OFF: &str = "\x1b[?1006l\x1b[?1000l";
+
+static TAKEN: AtomicBool = AtomicBool::new(false);
+
+/// The terminal while the console has it; dropping gives it back.
+pub struct Terminal(ratatui::Terminal<CrosstermBackend<BufWriter<Stdout>>>);
+
+impl Terminal {
+    /// Takes the terminal over.
+    pub fn take(mouse: bool) -> io::Result<Self> {
+        // One write for a frame: a frame in pieces flickers over a slow link.
+        let backend = CrosstermBackend::new(BufWriter::with_capacity(1 << 16, io::stdout()));
+        let terminal = ratatui::Terminal::new(backend)?;
+        TAKEN.store(true, Ordering::SeqCst);
+        let taken = Self(terminal);
+        enable_raw_mode()?;
+        let mouse = if mouse { MOUSE_ON } else { "" };
+        execute!(
+            io::stdout(),
+            EnterAlternateScreen,
+            EnableBracketedPaste,
+            Print(mouse)
+        )?;
+        Ok(taken)
+    }
+
+    /// Draws a frame; a terminal that knows synchronized output shows it at once.
+    pub fn draw<T>(&mut self, draw: impl FnOnce(&mut Frame) -> T) -> io::Result<Option<T>> {
+        let mut drawn = None;
+        queue!(self.0.backend_mut(), BeginSynchronizedUpdate)?;
+        self.0.draw(|frame| drawn = Some(draw(frame)))?;
+        queue!(self.0.backend_mut(), EndSynchronizedUpdate)?;
+        Write::flush(self.0.backend_mut())?;
+        Ok(drawn)
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        give_back();
+    }
+}
+
+/// Gives the terminal back, once. What cannot be written now can be written nowhere else either.
+fn give_back() {
+    if TAKEN.swap(false, Ordering::SeqCst) {
+        let _ = execute!(
+            io::stdout(),
+            EndSynchronizedUpdate,
+            Print(MOUSE_OFF),
+            DisableBracketedPaste,
+            LeaveAlternateScreen,
+            Show
+        );
+        let _ = disable_raw_mode();
+    }
+}
+
+/// From now on a panic gives the terminal back first and writes a report beside the log file.
+pub fn report_panics(log_file: Option<&Path>) {
+    let directory = log_file.and_then(Path::parent).map(Path::to_path_buf);
+    let Ok((hook, eyre)) = HookBuilder::default().theme(Theme::new()).try_into_hooks() else {
+        return;
+    };
+    // Errors' hook can be set once; the faces' main may have done so.
+    let _ = eyre.install();
+    std::panic::set_hook(Box::new(move |info: &PanicHookInfo<'_>| {
+        give_back();
+        let report = hook.panic_report(info).to_string();
+        match directory
+            .as_deref()
+            .map(|directory| write_report(directory, &report))
+        {
+            Some(Ok(path)) => {
+                eprintln!(
+                    "snapdeck came upon a bug and stopped; a report is in {}",
+                    path.display()
+                );
+            }
+            _ => eprintln!("snapdeck came upon a bug and stopped:\n{report}"),
+        }
+    }));
+}
+
+fn write_report(directory: &Path, report: &str) -> io::Result<PathBuf> {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let path = directory.join(format!(
+        "panic-{}-{}.txt",
+        now.as_secs(),
+        std::process::id()
+    ));
+    std::fs::create_dir_all(directory)?;
+    std::fs::write(
+        &path,
+        format!("snapdeck {}\n{report}\n", env!("CARGO_PKG_VERSION")),
+    )?;
+    Ok(path)
+}
