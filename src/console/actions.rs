@@ -223,6 +223,13 @@ pub static ACTIONS: &[Entry] = &[
         "Cancel the selected job; it cleans up after itself.",
     )),
     entry(
+        Action::Jobs,
+        "jobs",
+        &[Char('J')],
+        EVERYWHERE,
+        "Go to the jobs.",
+    ),
+    entry(
         Action::Dismiss,
         "dismiss",
         &[Char('X')],
@@ -313,13 +320,6 @@ pub static ACTIONS: &[Entry] = &[
         EVERYWHERE,
         "Show the host of that number.",
     )),
-    entry(
-        Action::Jobs,
-        "jobs",
-        &[Char('J')],
-        EVERYWHERE,
-        "Go to the jobs.",
-    ),
     quiet(entry(
         Action::Log,
         "log",

@@ -11,6 +11,15 @@ pub fn size(bytes: u64) -> String {
     format_size(bytes, FormatSizeOptions::from(BINARY).decimal_places(1))
 }
 
+/// How much of how much: `503/812 MiB`, `812 MiB/1.2 GiB`.
+pub fn share(done: u64, total: u64) -> String {
+    let (done, total) = (size(done), size(total));
+    match (done.split_once(' '), total.split_once(' ')) {
+        (Some((number, one)), Some((_, other))) if one == other => format!("{number}/{total}"),
+        _ => format!("{done}/{total}"),
+    }
+}
+
 /// Bytes in at most six columns: `812M`, `9.8G`.
 pub fn short_size(bytes: u64) -> String {
     let options = FormatSizeOptions::from(BINARY)
@@ -137,6 +146,8 @@ mod tests {
         assert_eq!(size(812 << 20), "812 MiB");
         assert_eq!(short_size(10_522_669_875), "9.8G");
         assert_eq!(short_size(512), "512B");
+        assert_eq!(share(503 << 20, 812 << 20), "503/812 MiB");
+        assert_eq!(share(503 << 20, 2 << 30), "503 MiB/2 GiB");
         assert_eq!(clock(Duration::from_secs(3723)), "1:02:03");
         assert_eq!(clock(Duration::from_secs(2)), "0:02");
         assert_eq!(age(Duration::from_secs(59)), "<1m");

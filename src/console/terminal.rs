@@ -3,7 +3,9 @@
 use std::io::{self, BufWriter, Stdout, Write};
 use std::panic::PanicHookInfo;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, ThreadId};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use color_eyre::config::{HookBuilder, Theme};
@@ -24,6 +26,8 @@ const MOUSE_ON: &str = "\x1b[?1000h\x1b[?1006h";
 const MOUSE_OFF: &str = "\x1b[?1006l\x1b[?1000l";
 
 static TAKEN: AtomicBool = AtomicBool::new(false);
+/// The thread that draws: only its panics end the console.
+static DRAWER: OnceLock<ThreadId> = OnceLock::new();
 
 /// The terminal while the console has it; dropping gives it back.
 pub struct Terminal(ratatui::Terminal<CrosstermBackend<BufWriter<Stdout>>>);
@@ -34,6 +38,7 @@ impl Terminal {
         // One write for a frame: a frame in pieces flickers over a slow link.
         let backend = CrosstermBackend::new(BufWriter::with_capacity(1 << 16, io::stdout()));
         let terminal = ratatui::Terminal::new(backend)?;
+        DRAWER.get_or_init(|| thread::current().id());
         TAKEN.store(true, Ordering::SeqCst);
         let taken = Self(terminal);
         enable_raw_mode()?;
@@ -79,28 +84,32 @@ fn give_back() {
     }
 }
 
-/// From now on a panic gives the terminal back first and writes a report beside the log file.
+/// From now on a panic writes a report beside the log file. Where it ends the console the terminal is
+/// given back first and the report's path is printed; a panic on another thread (a job's, say) is
+/// told in the log, and the console goes on.
 pub fn report_panics(log_file: Option<&Path>) {
     let directory = log_file.and_then(Path::parent).map(Path::to_path_buf);
-    let Ok((hook, eyre)) = HookBuilder::default().theme(Theme::new()).try_into_hooks() else {
-        return;
-    };
-    // Errors' hook can be set once; the faces' main may have done so.
+    let hooks = HookBuilder::default().theme(Theme::new()).try_into_hooks();
+    let Ok((hook, eyre)) = hooks else { return };
+    // The hook for errors can be set once, and main may have set it.
     let _ = eyre.install();
     std::panic::set_hook(Box::new(move |info: &PanicHookInfo<'_>| {
-        give_back();
         let report = hook.panic_report(info).to_string();
-        match directory
+        let written = directory
             .as_deref()
-            .map(|directory| write_report(directory, &report))
-        {
-            Some(Ok(path)) => {
-                eprintln!(
-                    "snapdeck came upon a bug and stopped; a report is in {}",
-                    path.display()
-                );
-            }
-            _ => eprintln!("snapdeck came upon a bug and stopped:\n{report}"),
+            .map(|directory| write_report(directory, &report));
+        let text = match written {
+            Some(Ok(path)) => format!("a report is in {}", path.display()),
+            _ => report,
+        };
+        let drawer = DRAWER
+            .get()
+            .is_none_or(|drawer| *drawer == thread::current().id());
+        if TAKEN.load(Ordering::SeqCst) && !drawer {
+            tracing::error!("snapdeck came upon a bug of its own: {text}");
+        } else {
+            give_back();
+            eprintln!("snapdeck came upon a bug of its own and stopped: {text}");
         }
     }));
 }

@@ -92,20 +92,15 @@ fn of_link(link: &ChainLink, depth: usize, host: &HostView, theme: &Theme) -> Li
         (None, 0) => "overlay".to_owned(),
         (None, _) => "base".to_owned(),
     };
-    let mut text = format!("  {}", link.path);
-    match link.size_bytes {
-        Some(bytes) => text.push_str(&format!("  {}", size(bytes))),
-        None => text.push_str("  not found"),
-    }
-    if let Some(facts) = &link.facts {
-        text.push_str(&format!(", {}", of_facts(facts)));
-    }
+    let mut facts = vec![link.size_bytes.map_or("not found".to_owned(), size)];
     let base = snapshot.and_then(|name| host.snapshots.iter().find(|found| found.name == *name));
-    if let Some(base) = base {
-        let count = crate::console::format::count(base.dependents.len(), "sandbox");
-        let count = count.replace("sandboxs", "sandboxes");
-        text.push_str(&format!(", under {count}"));
+    match base.map(|base| base.dependents.len()) {
+        Some(1) => facts.push("under 1 sandbox".to_owned()),
+        Some(count) => facts.push(format!("under {count} sandboxes")),
+        None => {}
     }
+    facts.extend(link.facts.as_ref().map(of_facts));
+    let text = format!("  {}  {}", facts.join(", "), link.path);
     let style = if link.size_bytes.is_none() {
         theme.warn
     } else {

@@ -37,10 +37,14 @@ pub fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas: &mut 
         let start = active.unwrap_or(end).min(end.saturating_sub(height));
         window = start..(start + height).min(end);
     }
+    let width = usize::from(inner.width);
+    let shown = jobs.get(window.clone()).unwrap_or_default();
+    let widest = shown.iter().map(|job| name(app, job).width()).max();
+    let room = widest.unwrap_or(0).min((width * 2 / 5).max(12));
     let line = |row: usize| {
         let job = jobs.get(row)?;
         let selected = row == app.jobs.row() && app.focus == Pane::Jobs;
-        let line = line(app, job, usize::from(inner.width), now);
+        let line = line(app, job, room, width, now);
         Some(if selected {
             line.style(app.theme.selected)
         } else {
@@ -52,7 +56,8 @@ pub fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas: &mut 
     frame.render_widget(Paragraph::new(lines), inner);
 }
 
-fn line(app: &App, job: &JobView, width: usize, now: Instant) -> Line<'static> {
+/// One job, its name in `room` of `width` columns.
+fn line(app: &App, job: &JobView, room: usize, width: usize, now: Instant) -> Line<'static> {
     let theme = &app.theme;
     let (sign, style) = match &job.state {
         JobState::Queued => ("◌", theme.dim),
@@ -62,19 +67,10 @@ fn line(app: &App, job: &JobView, width: usize, now: Instant) -> Line<'static> {
         JobState::Failed(error) if error.kind() == Kind::Cancelled => ("–", theme.warn),
         JobState::Failed(_) => ("✗", theme.bad),
     };
-    let mut name = job.operation.title();
-    if let (true, Some(host), Some(_)) = (
-        app.view.hosts.len() > 1,
-        job.operation.host(),
-        job.operation.sandbox(),
-    ) {
-        name.push_str(&format!(" · {host}"));
-    }
-    let room = (width * 2 / 5).clamp(12, 44);
     let mut spans = vec![
         Span::raw(" "),
         Span::styled(sign, style),
-        Span::raw(format!(" {}  ", fit(&name, room))),
+        Span::raw(format!(" {}  ", fit(&name(app, job), room))),
     ];
     let rest = width.saturating_sub(room + 5);
     spans.extend(match &job.state {
@@ -100,6 +96,15 @@ fn line(app: &App, job: &JobView, width: usize, now: Instant) -> Line<'static> {
     Line::from(spans)
 }
 
+/// What was asked, with the host where that is not said and there are several.
+fn name(app: &App, job: &JobView) -> String {
+    let title = job.operation.title();
+    match (job.operation.host(), job.operation.sandbox()) {
+        (Some(host), Some(_)) if app.view.hosts.len() > 1 => format!("{title} · {host}"),
+        _ => title,
+    }
+}
+
 fn took(job: &JobView, now: Instant) -> Option<String> {
     let ended = job.ended.unwrap_or(now);
     Some(format::clock(ended.saturating_duration_since(job.started?)))
@@ -108,17 +113,13 @@ fn took(job: &JobView, now: Instant) -> Option<String> {
 /// What a running job shows, as much of it as there is room for.
 fn running(app: &App, job: &JobView, room: usize, style: Style) -> Vec<Span<'static>> {
     let progress = job.progress();
-    let mut parts = vec![fit(progress.phase.as_str(), 12)];
+    let mut parts = vec![fit(progress.phase.as_str(), 11)];
     let percent = progress.percent();
     if let Some(percent) = percent {
         let share = progress.done_bytes as f64 / progress.total_bytes.max(1) as f64;
-        parts.push(gauge(share, if room >= 60 { 16 } else { 8 }));
+        parts.push(gauge(share, if room >= 60 { 10 } else { 8 }));
         parts.push(format!("{percent:>3} %"));
-        let (done, total) = (
-            format::size(progress.done_bytes),
-            format::size(progress.total_bytes),
-        );
-        parts.push(format!("{done} of {total}"));
+        parts.push(format::share(progress.done_bytes, progress.total_bytes));
     } else if progress.done_bytes > 0 {
         parts.push(format::size(progress.done_bytes));
     }
