@@ -132,6 +132,10 @@ impl Remove {
         !self.operations(view).is_empty() && self.refusals(view).is_empty()
     }
 
+    fn is_confirmed(&self, view: &View) -> bool {
+        self.ready(view) && self.phrase(view).as_deref() == Some(self.typed.text())
+    }
+
     /// Takes a key.
     pub fn key(&mut self, key: KeyEvent, view: &View) -> Reply {
         let parts = self.parts(view);
@@ -147,10 +151,8 @@ impl Remove {
             KeyCode::BackTab | KeyCode::Up => {
                 self.focus = parts[(at + parts.len() - 1) % parts.len()];
             }
-            KeyCode::Enter if self.focus == Part::Typed => {
-                if self.ready(view) && self.phrase(view).as_deref() == Some(self.typed.text()) {
-                    return self.submit(view);
-                }
+            KeyCode::Enter if self.focus == Part::Typed && self.is_confirmed(view) => {
+                return self.submit(view);
             }
             _ if self.focus == Part::Typed => {
                 self.typed.key(key);
