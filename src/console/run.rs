@@ -1,6 +1,6 @@
 //! The loop: waits for keys, views, log lines and, only while something moves, for time.
 
-use std::future::pending;
+use std::future::{pending, ready};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use color_eyre::Result;
 use color_eyre::eyre::{WrapErr, eyre};
 use crossterm::event::{Event, EventStream};
-use futures_util::{FutureExt, StreamExt};
+use futures_util::StreamExt;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 use tokio::time::{sleep_until, timeout};
@@ -150,10 +150,15 @@ impl Screen {
                         return Ok(());
                     }
                     for _ in 0..BURST {
-                        let Some(Some(more)) = events.next().now_or_never() else { break };
+                        let Some(more) = at_hand(&mut events).await else { break };
                         if self.take(more?, engine) {
                             return Ok(());
                         }
+                    }
+                    // Under a flood of events this branch is always the first that is ready.
+                    if views.has_changed().wrap_err("the engine has ended")? {
+                        let view = views.borrow_and_update().clone();
+                        self.app.take_view(view, Instant::now());
                     }
                     self.draw(terminal)?;
                 }
@@ -220,6 +225,16 @@ impl Screen {
                 }
             }
         }
+    }
+}
+
+/// The next event, where there is one now. Not `now_or_never`: the stream keeps the waker of the poll
+/// that found nothing, and with that one's it would never wake us again.
+async fn at_hand(events: &mut EventStream) -> Option<std::io::Result<Event>> {
+    tokio::select! {
+        biased;
+        event = events.next() => event,
+        () = ready(()) => None,
     }
 }
 

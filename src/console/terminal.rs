@@ -1,6 +1,7 @@
 //! The terminal: taken over, and given back whatever happens.
 
 use std::io::{self, BufWriter, Stdout, Write};
+use std::mem::ManuallyDrop;
 use std::panic::PanicHookInfo;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -30,7 +31,10 @@ static TAKEN: AtomicBool = AtomicBool::new(false);
 static DRAWER: OnceLock<ThreadId> = OnceLock::new();
 
 /// The terminal while the console has it; dropping gives it back.
-pub struct Terminal(ratatui::Terminal<CrosstermBackend<BufWriter<Stdout>>>);
+///
+/// ratatui's own drop is left out: it prints to stderr where the cursor cannot be shown, which panics
+/// when the terminal is gone. What it would do is done in [`give_back`].
+pub struct Terminal(ManuallyDrop<ratatui::Terminal<CrosstermBackend<BufWriter<Stdout>>>>);
 
 impl Terminal {
     /// Takes the terminal over.
@@ -40,7 +44,7 @@ impl Terminal {
         let terminal = ratatui::Terminal::new(backend)?;
         DRAWER.get_or_init(|| thread::current().id());
         TAKEN.store(true, Ordering::SeqCst);
-        let taken = Self(terminal);
+        let taken = Self(ManuallyDrop::new(terminal));
         enable_raw_mode()?;
         let mouse = if mouse { MOUSE_ON } else { "" };
         execute!(
@@ -109,7 +113,11 @@ pub fn report_panics(log_file: Option<&Path>) {
             tracing::error!("snapdeck came upon a bug of its own: {text}");
         } else {
             give_back();
-            eprintln!("snapdeck came upon a bug of its own and stopped: {text}");
+            // Not eprintln: it panics where stderr is gone, and a panic in here aborts.
+            let _ = writeln!(
+                io::stderr(),
+                "snapdeck came upon a bug of its own and stopped: {text}"
+            );
         }
     }));
 }
