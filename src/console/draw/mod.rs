@@ -74,7 +74,16 @@ impl Plan {
                 usual
             }
         };
-        let details = zoomed(Pane::Details, if height >= 20 { 6 } else { 3 });
+        let usual = match height {
+            20.. => 6,
+            14.. => 3,
+            _ => 2,
+        };
+        let details = if height < 14 {
+            usual
+        } else {
+            zoomed(Pane::Details, usual)
+        };
         let running = u16::try_from(app.view.jobs.len()).unwrap_or(u16::MAX);
         let jobs = match running {
             0 => 0,
@@ -82,6 +91,7 @@ impl Plan {
         };
         let log = match app.log.shown {
             Shown::Hidden => 0,
+            _ if height < 16 => 0,
             Shown::IfRoom if height < 30 => 0,
             Shown::IfRoom => 7,
             _ => zoomed(Pane::Log, 7.min(height / 3)),
