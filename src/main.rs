@@ -103,8 +103,9 @@ fn open_console(loaded: Loaded) -> Result<Answer> {
     let result = runtime
         .block_on(Engine::new(loaded.settings))
         .and_then(|engine| {
-            let _inside = runtime.enter();
-            console::run(engine, options).map_err(report)
+            runtime
+                .block_on(console::run(engine, options))
+                .map_err(report)
         });
     runtime.shutdown_timeout(LEAVE);
     result.and_then(|()| done())

@@ -1,13 +1,24 @@
-//! console
-use std::path::PathBuf;
-/// Stand-in.
-pub struct Options {
-    /// Stand-in.
-    pub log_file: Option<PathBuf>,
-    /// Stand-in.
-    pub banner: Option<String>,
-}
-/// Stand-in.
-pub fn run(_engine: crate::engine::Engine, _options: Options) -> color_eyre::Result<()> {
-    Ok(())
-}
+//! The console: the screen an operator lives in. Holds an engine handle and nothing below it.
+
+mod actions;
+mod app;
+mod dialog;
+mod draw;
+mod filter;
+#[cfg(test)]
+mod fixture;
+mod format;
+mod keymap;
+mod list;
+mod log;
+mod logpane;
+mod meter;
+mod perform;
+mod run;
+mod terminal;
+#[cfg(test)]
+mod tests;
+mod theme;
+mod world;
+
+pub use run::{Options, run};

@@ -1,0 +1,351 @@
+//! The one table of actions: keymap, footer and help are made from it.
+
+use crossterm::event::KeyCode;
+
+/// A part of the screen that can have the focus.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Pane {
+    /// The current host's sandboxes.
+    Sandboxes,
+    /// The current host's snapshots.
+    Snapshots,
+    /// The bucket's objects.
+    Bucket,
+    /// Details of what is selected.
+    Details,
+    /// Jobs.
+    Jobs,
+    /// The log.
+    Log,
+}
+
+impl Pane {
+    /// Its title.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sandboxes => "Sandboxes",
+            Self::Snapshots => "Snapshots",
+            Self::Bucket => "Bucket",
+            Self::Details => "Details",
+            Self::Jobs => "Jobs",
+            Self::Log => "Log",
+        }
+    }
+}
+
+/// The three lists side by side.
+pub const LISTS: &[Pane] = &[Pane::Sandboxes, Pane::Snapshots, Pane::Bucket];
+const MARKABLE: &[Pane] = &[Pane::Snapshots, Pane::Bucket];
+const EVERYWHERE: &[Pane] = &[
+    Pane::Sandboxes,
+    Pane::Snapshots,
+    Pane::Bucket,
+    Pane::Details,
+    Pane::Jobs,
+    Pane::Log,
+];
+
+/// What a key means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Cut a snapshot of a sandbox in any state.
+    Create,
+    /// Upload the disk of a stopped or paused sandbox.
+    Push,
+    /// Download.
+    Pull,
+    /// Remove snapshots, objects or both.
+    Remove,
+    /// Ask hosts and bucket again.
+    Refresh,
+    /// Open what is selected.
+    Open,
+    /// Mark.
+    Mark,
+    /// Edit the filter.
+    Filter,
+    /// Leave what was opened; drop marks and filter.
+    Back,
+    /// Selection one up.
+    Up,
+    /// Selection one down.
+    Down,
+    /// Selection one page up.
+    PageUp,
+    /// Selection one page down.
+    PageDown,
+    /// First row.
+    First,
+    /// Last row.
+    Last,
+    /// Focus the next pane.
+    NextPane,
+    /// Focus the pane before.
+    PreviousPane,
+    /// The next host.
+    NextHost,
+    /// The host before.
+    PreviousHost,
+    /// The host of this number, from 0.
+    Host(u8),
+    /// Focus the jobs.
+    Jobs,
+    /// Cancel the selected job.
+    Cancel,
+    /// Forget jobs that are over.
+    Dismiss,
+    /// The log pane's next form.
+    Log,
+    /// Help.
+    Help,
+    /// Leave.
+    Quit,
+}
+
+/// A key of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Key {
+    /// A character, as typed.
+    Char(char),
+    /// A character with Ctrl.
+    Ctrl(char),
+    /// A key with a name.
+    Code(KeyCode),
+    /// Any of 1 to 9.
+    Digit,
+}
+
+/// One row of the table.
+#[derive(Debug)]
+pub struct Entry {
+    /// What it means.
+    pub action: Action,
+    /// One or two words, for the footer.
+    pub name: &'static str,
+    /// Its keys; the first is the one to show.
+    pub keys: &'static [Key],
+    /// One sentence, for the help.
+    pub sentence: &'static str,
+    /// Where it applies.
+    pub panes: &'static [Pane],
+    /// Does something go for good?
+    pub destructive: bool,
+    /// Is it worth a place in the footer?
+    pub footer: bool,
+}
+
+const fn entry(
+    action: Action,
+    name: &'static str,
+    keys: &'static [Key],
+    panes: &'static [Pane],
+    sentence: &'static str,
+) -> Entry {
+    Entry {
+        action,
+        name,
+        keys,
+        sentence,
+        panes,
+        destructive: false,
+        footer: true,
+    }
+}
+
+const fn quiet(mut entry: Entry) -> Entry {
+    entry.footer = false;
+    entry
+}
+
+const fn destructive(mut entry: Entry) -> Entry {
+    entry.destructive = true;
+    entry
+}
+
+use Key::{Char, Code, Ctrl, Digit};
+
+/// All actions, in the order of the help.
+pub static ACTIONS: &[Entry] = &[
+    entry(
+        Action::Create,
+        "create",
+        &[Char('c')],
+        &[Pane::Sandboxes],
+        "Cut a snapshot of the selected sandbox, running or not, and upload it.",
+    ),
+    entry(
+        Action::Push,
+        "push",
+        &[Char('p')],
+        &[Pane::Sandboxes],
+        "Upload the disk of the selected sandbox, which is stopped or paused, as a snapshot.",
+    ),
+    entry(
+        Action::Pull,
+        "pull",
+        &[Char('l')],
+        MARKABLE,
+        "Download the marked or selected snapshots from the bucket to the current host.",
+    ),
+    destructive(entry(
+        Action::Remove,
+        "remove",
+        &[Char('d'), Code(KeyCode::Delete)],
+        MARKABLE,
+        "Remove the marked or selected snapshots from the host, the bucket, or both.",
+    )),
+    entry(
+        Action::Open,
+        "details",
+        &[Code(KeyCode::Enter)],
+        EVERYWHERE,
+        "Go to the details of the selected row, or open the selected job with its log.",
+    ),
+    entry(
+        Action::Mark,
+        "mark",
+        &[Char(' ')],
+        LISTS,
+        "Mark the selected row or unmark it; pull and remove then act on all that is marked.",
+    ),
+    entry(
+        Action::Filter,
+        "filter",
+        &[Char('/')],
+        LISTS,
+        "Show only rows whose name contains what is typed; enter keeps it, esc drops it.",
+    ),
+    destructive(entry(
+        Action::Cancel,
+        "cancel",
+        &[Char('x')],
+        &[Pane::Jobs],
+        "Cancel the selected job; it cleans up after itself.",
+    )),
+    entry(
+        Action::Jobs,
+        "jobs",
+        &[Char('J')],
+        EVERYWHERE,
+        "Go to the jobs.",
+    ),
+    entry(
+        Action::Dismiss,
+        "dismiss",
+        &[Char('X')],
+        EVERYWHERE,
+        "Forget the selected job if it is over; outside the jobs, all that are over.",
+    ),
+    quiet(entry(
+        Action::Refresh,
+        "refresh",
+        &[Char('r'), Ctrl('l')],
+        EVERYWHERE,
+        "Ask all hosts and the bucket again, now.",
+    )),
+    quiet(entry(
+        Action::NextPane,
+        "next pane",
+        &[Code(KeyCode::Tab), Code(KeyCode::Right)],
+        EVERYWHERE,
+        "Go to the next pane.",
+    )),
+    quiet(entry(
+        Action::PreviousPane,
+        "pane before",
+        &[Code(KeyCode::BackTab), Code(KeyCode::Left)],
+        EVERYWHERE,
+        "Go to the pane before.",
+    )),
+    quiet(entry(
+        Action::Up,
+        "up",
+        &[Char('k'), Code(KeyCode::Up)],
+        EVERYWHERE,
+        "Go one row up.",
+    )),
+    quiet(entry(
+        Action::Down,
+        "down",
+        &[Char('j'), Code(KeyCode::Down)],
+        EVERYWHERE,
+        "Go one row down.",
+    )),
+    quiet(entry(
+        Action::PageUp,
+        "page up",
+        &[Code(KeyCode::PageUp), Ctrl('b')],
+        EVERYWHERE,
+        "Go one page up.",
+    )),
+    quiet(entry(
+        Action::PageDown,
+        "page down",
+        &[Code(KeyCode::PageDown), Ctrl('f')],
+        EVERYWHERE,
+        "Go one page down.",
+    )),
+    quiet(entry(
+        Action::First,
+        "first",
+        &[Char('g'), Code(KeyCode::Home)],
+        EVERYWHERE,
+        "Go to the first row.",
+    )),
+    quiet(entry(
+        Action::Last,
+        "last",
+        &[Char('G'), Code(KeyCode::End)],
+        EVERYWHERE,
+        "Go to the last row.",
+    )),
+    quiet(entry(
+        Action::NextHost,
+        "next host",
+        &[Char(']')],
+        EVERYWHERE,
+        "Show the next host.",
+    )),
+    quiet(entry(
+        Action::PreviousHost,
+        "host before",
+        &[Char('[')],
+        EVERYWHERE,
+        "Show the host before.",
+    )),
+    quiet(entry(
+        Action::Host(0),
+        "host",
+        &[Digit],
+        EVERYWHERE,
+        "Show the host of that number.",
+    )),
+    quiet(entry(
+        Action::Log,
+        "log",
+        &[Char('L')],
+        EVERYWHERE,
+        "Show the log from information on, warnings only, everything, or not at all.",
+    )),
+    quiet(entry(
+        Action::Back,
+        "back",
+        &[Code(KeyCode::Esc)],
+        EVERYWHERE,
+        "Go back to the lists; there, drop the marks, then the filter.",
+    )),
+    entry(
+        Action::Help,
+        "help",
+        &[Char('?'), Code(KeyCode::F(1))],
+        EVERYWHERE,
+        "Show all keys.",
+    ),
+    entry(
+        Action::Quit,
+        "quit",
+        &[Char('q'), Ctrl('c')],
+        EVERYWHERE,
+        "Leave; jobs that still run are named first.",
+    ),
+];

@@ -1,0 +1,355 @@
+//! The console's state. Data goes one way: input → action → state → draw; what the engine shall do
+//! comes back as commands, so that nothing here needs an engine.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crossterm::event::{Event, KeyEvent, KeyEventKind, MouseButton, MouseEvent, MouseEventKind};
+use ratatui::layout::{Position, Rect};
+
+use super::actions::{Action, Pane};
+use super::dialog::{Field, Layer, Reply};
+use super::list::{Change, List};
+use super::logpane::LogPane;
+use super::meter::Meters;
+use super::theme::Theme;
+use super::world::{self, Index};
+use super::{filter, perform};
+use crate::engine::{HostView, JobId, JobState, View};
+use crate::model::{HostName, Operation, SandboxId, SnapshotName};
+
+/// What the engine, or the loop, shall do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Take this on.
+    Submit(Operation),
+    /// Cancel this job.
+    Cancel(JobId),
+    /// Forget this job.
+    Dismiss(JobId),
+    /// Ask everything again.
+    Refresh,
+    /// End.
+    Quit,
+}
+
+/// What is selected on one host.
+#[derive(Debug, Default)]
+pub struct HostLists {
+    /// Its sandboxes.
+    pub sandboxes: List<SandboxId>,
+    /// Its snapshots.
+    pub snapshots: List<SnapshotName>,
+    /// Sizes of its snapshots.
+    pub index: Index,
+}
+
+/// A sentence for the operator; it stands in the footer until the next key.
+#[derive(Debug, Clone)]
+pub struct Notice {
+    /// The sentence.
+    pub text: String,
+    /// Is it about something that failed or was refused?
+    pub bad: bool,
+}
+
+/// Where things were drawn, for the mouse and for paging.
+#[derive(Debug, Default, Clone)]
+pub struct Areas {
+    /// The rows of each pane on screen, and the first row's number.
+    pub panes: Vec<(Pane, Rect, usize)>,
+    /// Titles of panes that can be clicked.
+    pub tabs: Vec<(Pane, Rect)>,
+    /// How far the details can be scrolled.
+    pub details_end: u16,
+    /// Lines of the topmost layer on screen, and how far it can be scrolled.
+    pub layer: (u16, u16),
+}
+
+/// The state.
+#[derive(Debug)]
+pub struct App {
+    /// What there is, as last told by the engine.
+    pub view: Arc<View>,
+    /// Roles to styles.
+    pub theme: Theme,
+    /// Shown in the header: the kind of world this is ("demo").
+    pub banner: Option<String>,
+    /// What has the focus.
+    pub focus: Pane,
+    /// The list whose selection the details are about.
+    pub list: Pane,
+    /// The current host.
+    pub host: Option<HostName>,
+    /// Lists of each host.
+    pub hosts: HashMap<HostName, HostLists>,
+    /// The bucket's list.
+    pub objects: List<SnapshotName>,
+    /// Sizes of the objects.
+    pub index: Index,
+    /// The jobs' list.
+    pub jobs: List<JobId>,
+    /// Dialogs, the topmost last.
+    pub layers: Vec<Layer>,
+    /// The filter that is being typed.
+    pub filter: Option<Field>,
+    /// The log pane.
+    pub log: LogPane,
+    /// How fast the jobs move.
+    pub meters: Meters,
+    /// How far the details are scrolled.
+    pub details: u16,
+    /// What to tell.
+    pub notice: Option<Notice>,
+    /// The end has begun: jobs clean up.
+    pub ending: bool,
+    /// Where things were drawn last.
+    pub areas: Areas,
+}
+
+impl App {
+    /// The state at the start.
+    pub fn new(view: Arc<View>, banner: Option<String>, now: Instant) -> Self {
+        let mut app = Self {
+            view: Arc::default(),
+            theme: Theme::default(),
+            banner,
+            focus: Pane::Sandboxes,
+            list: Pane::Sandboxes,
+            host: None,
+            hosts: HashMap::new(),
+            objects: List::default(),
+            index: Index::default(),
+            jobs: List::default(),
+            layers: Vec::new(),
+            filter: None,
+            log: LogPane::default(),
+            meters: Meters::default(),
+            details: 0,
+            notice: None,
+            ending: false,
+            areas: Areas::default(),
+        };
+        app.take_view(view, now);
+        app
+    }
+
+    /// Takes up a newer view.
+    pub fn take_view(&mut self, view: Arc<View>, now: Instant) {
+        // The view before stays alive until all is taken up: an Index knows lists by their address.
+        let _before = std::mem::replace(&mut self.view, view.clone());
+        for host in &view.hosts {
+            let lists = self.hosts.entry(host.name.clone()).or_default();
+            lists.sandboxes.sync(&host.sandboxes);
+            lists.snapshots.sync(&host.snapshots);
+            lists.index.sync(&host.snapshots, |snapshot| {
+                (&snapshot.name, snapshot.size_bytes)
+            });
+        }
+        let known = |name: &HostName| world::host(&view, name).is_some();
+        if !self.host.as_ref().is_some_and(known) {
+            self.host = view.hosts.first().map(|host| host.name.clone());
+        }
+        if self.index.sync(&view.bucket.objects, |object| {
+            (&object.name, object.size_bytes)
+        }) {
+            self.objects.sync(&view.bucket.objects);
+        }
+        self.jobs.sync(&view.jobs);
+        self.meters.sample(&view, now);
+        if self.focus == Pane::Jobs && view.jobs.is_empty() {
+            self.focus = self.list;
+        }
+    }
+
+    /// Takes an event of the terminal.
+    pub fn event(&mut self, event: Event) -> Vec<Command> {
+        match event {
+            Event::Key(key) if key.kind != KeyEventKind::Release => self.key(key),
+            Event::Mouse(mouse) => self.mouse(mouse),
+            Event::Paste(text) => {
+                match (self.layers.last_mut(), &mut self.filter) {
+                    (Some(layer), _) => layer.paste(&text),
+                    (None, Some(field)) => {
+                        field.paste(&text);
+                        filter::refilter(self);
+                    }
+                    (None, None) => {}
+                }
+                Vec::new()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Takes a key.
+    pub fn key(&mut self, key: KeyEvent) -> Vec<Command> {
+        self.notice = None;
+        if self.ending {
+            return Vec::new();
+        }
+        if perform::is_interrupt(key) {
+            return perform::perform(self, Action::Quit);
+        }
+        if let Some(layer) = self.layers.last_mut() {
+            layer.scroll = layer.scroll.min(self.areas.layer.1);
+            let view = self.view.clone();
+            return match layer.key(key, &view, self.areas.layer.0) {
+                Reply::Stay => Vec::new(),
+                Reply::Do(commands) => commands,
+                Reply::Close(commands) => {
+                    self.layers.pop();
+                    if commands
+                        .iter()
+                        .any(|command| matches!(command, Command::Submit(_)))
+                    {
+                        self.change(self.list, Change::Unmark);
+                    }
+                    commands
+                }
+            };
+        }
+        if self.filter.is_some() {
+            filter::key(self, key);
+            return Vec::new();
+        }
+        perform::key(self, key)
+    }
+
+    fn mouse(&mut self, mouse: MouseEvent) -> Vec<Command> {
+        if self.ending {
+            return Vec::new();
+        }
+        let at = Position::new(mouse.column, mouse.row);
+        let by = match mouse.kind {
+            MouseEventKind::ScrollUp => -3,
+            MouseEventKind::ScrollDown => 3,
+            _ => 0,
+        };
+        if let Some(layer) = self.layers.last_mut() {
+            layer.scroll = layer
+                .scroll
+                .saturating_add_signed(by)
+                .min(self.areas.layer.1);
+            return Vec::new();
+        }
+        let found = self
+            .areas
+            .panes
+            .iter()
+            .find(|(_, area, _)| area.contains(at))
+            .copied();
+        match (mouse.kind, found) {
+            (MouseEventKind::Down(MouseButton::Left), Some((pane, area, first))) => {
+                self.notice = None;
+                self.focus_on(pane);
+                self.change(pane, Change::Row(first + usize::from(at.y - area.y)));
+            }
+            (MouseEventKind::Down(MouseButton::Left), None) => {
+                let tab = self.areas.tabs.iter().find(|(_, area)| area.contains(at));
+                if let Some((pane, _)) = tab.copied() {
+                    self.focus_on(pane);
+                }
+            }
+            (_, Some((pane, ..))) if by != 0 => self.scroll(pane, isize::from(by)),
+            _ => {}
+        }
+        Vec::new()
+    }
+
+    /// Gives `pane` the focus.
+    pub fn focus_on(&mut self, pane: Pane) {
+        self.filter = None;
+        self.focus = pane;
+        if matches!(pane, Pane::Sandboxes | Pane::Snapshots | Pane::Bucket) {
+            if self.list != pane {
+                self.details = 0;
+            }
+            self.list = pane;
+        }
+    }
+
+    /// Moves in `pane` by so many rows or lines.
+    pub fn scroll(&mut self, pane: Pane, by: isize) {
+        match pane {
+            Pane::Details => {
+                let line = (self.details as isize).saturating_add(by).max(0);
+                self.details = u16::try_from(line)
+                    .unwrap_or(u16::MAX)
+                    .min(self.areas.details_end);
+            }
+            Pane::Log => self.log.scroll(by),
+            _ => self.change(pane, Change::By(by)),
+        }
+    }
+
+    /// Changes the list in `pane`.
+    pub fn change(&mut self, pane: Pane, change: Change) {
+        let view = self.view.clone();
+        let host = self.host.as_ref().and_then(|name| world::host(&view, name));
+        let lists = self.host.as_ref().and_then(|name| self.hosts.get_mut(name));
+        match (pane, host, lists) {
+            (Pane::Sandboxes, Some(host), Some(lists)) => {
+                lists.sandboxes.apply(&host.sandboxes, change);
+            }
+            (Pane::Snapshots, Some(host), Some(lists)) => {
+                lists.snapshots.apply(&host.snapshots, change);
+            }
+            (Pane::Bucket, ..) => self.objects.apply(&view.bucket.objects, change),
+            (Pane::Jobs, ..) => self.jobs.apply(&view.jobs, change),
+            _ => {}
+        }
+        if pane == self.list {
+            self.details = 0;
+        }
+    }
+
+    /// The current host.
+    pub fn host_view(&self) -> Option<&HostView> {
+        world::host(&self.view, self.host.as_ref()?)
+    }
+
+    /// The current host's lists.
+    pub fn host_lists(&self) -> Option<&HostLists> {
+        self.hosts.get(self.host.as_ref()?)
+    }
+
+    /// Tells the operator something until the next key.
+    pub fn tell(&mut self, text: impl Into<String>, bad: bool) {
+        self.notice = Some(Notice {
+            text: text.into(),
+            bad,
+        });
+    }
+
+    /// Does anything move by itself, so that gauges have to be drawn?
+    pub fn is_moving(&self) -> bool {
+        let moves = |state: &JobState| matches!(state, JobState::Running | JobState::Cancelling);
+        self.view.jobs.iter().any(|job| moves(&job.state))
+    }
+
+    /// Is the log on screen?
+    pub fn shows_log(&self) -> bool {
+        self.areas.panes.iter().any(|(pane, ..)| *pane == Pane::Log)
+    }
+
+    /// Remembers where things were drawn.
+    pub fn settle(&mut self, areas: Areas) {
+        for (pane, _, first) in &areas.panes {
+            let lists = self.host.as_ref().and_then(|name| self.hosts.get_mut(name));
+            match (pane, lists) {
+                (Pane::Sandboxes, Some(lists)) => lists.sandboxes.offset = *first,
+                (Pane::Snapshots, Some(lists)) => lists.snapshots.offset = *first,
+                (Pane::Bucket, _) => self.objects.offset = *first,
+                (Pane::Jobs, _) => self.jobs.offset = *first,
+                _ => {}
+            }
+        }
+        self.details = self.details.min(areas.details_end);
+        if let Some(layer) = self.layers.last_mut() {
+            layer.scroll = layer.scroll.min(areas.layer.1);
+        }
+        self.areas = areas;
+    }
+}

@@ -1,0 +1,288 @@
+//! Create and push: a snapshot is cut from a sandbox and goes to the bucket.
+
+use crossterm::event::{KeyCode, KeyEvent};
+
+use super::{Content, Field, Reply};
+use crate::console::app::Command;
+use crate::console::format::size;
+use crate::console::theme::Theme;
+use crate::console::world;
+use crate::engine::{Link, View};
+use crate::model::{HostName, Operation, Sandbox, SandboxId, SandboxState, SnapshotName};
+
+/// Which of the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// Of a sandbox in any state.
+    Create,
+    /// Of one that is stopped or paused.
+    Push,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Name,
+    Live,
+    Overwrite,
+}
+
+/// The dialog.
+#[derive(Debug)]
+pub struct Cut {
+    verb: Verb,
+    host: HostName,
+    sandbox: SandboxId,
+    name: Field,
+    live: bool,
+    overwrite: bool,
+    focus: Part,
+}
+
+impl Cut {
+    /// Asks for the name of a snapshot of `sandbox`.
+    pub fn new(verb: Verb, host: HostName, sandbox: SandboxId) -> Self {
+        Self {
+            verb,
+            host,
+            sandbox,
+            name: Field::default(),
+            live: false,
+            overwrite: false,
+            focus: Part::Name,
+        }
+    }
+
+    fn word(&self) -> &'static str {
+        match self.verb {
+            Verb::Create => "create",
+            Verb::Push => "push",
+        }
+    }
+
+    fn name(&self) -> Result<SnapshotName, String> {
+        let name = self.name.text().parse::<SnapshotName>();
+        name.map_err(|error| error.to_string())
+    }
+
+    fn exists(&self, view: &View) -> bool {
+        self.name()
+            .is_ok_and(|name| world::object(view, &name).is_some())
+    }
+
+    fn parts(&self, view: &View) -> Vec<Part> {
+        let mut parts = vec![Part::Name];
+        if self.can_be_live(view) {
+            parts.push(Part::Live);
+        }
+        if self.exists(view) {
+            parts.push(Part::Overwrite);
+        }
+        parts
+    }
+
+    fn can_be_live(&self, view: &View) -> bool {
+        self.verb == Verb::Create
+            && world::sandbox(view, &self.host, &self.sandbox).is_some_and(|s| s.state.is_active())
+    }
+
+    /// Why it cannot be done to this sandbox at all.
+    fn refusal(&self, view: &View) -> Option<String> {
+        match &view.bucket.link {
+            Link::Off => {
+                return Some("no bucket is configured: name one in config.toml".to_owned());
+            }
+            Link::Down(error) => return Some(error.to_string()),
+            Link::Opening | Link::Up => {}
+        }
+        if let Some(Link::Down(error)) = world::host(view, &self.host).map(|host| &host.link) {
+            return Some(error.to_string());
+        }
+        match world::sandbox(view, &self.host, &self.sandbox) {
+            None => Some(format!(
+                "{} is no longer on host {}",
+                self.sandbox, self.host
+            )),
+            Some(sandbox) if self.verb == Verb::Push => push_refusal(sandbox),
+            Some(_) => None,
+        }
+    }
+
+    /// The operation as it is filled in, or why it is none yet.
+    fn operation(&self, view: &View) -> Result<Operation, String> {
+        if let Some(reason) = self.refusal(view) {
+            return Err(reason);
+        }
+        let name = self.name()?;
+        if self.exists(view) && !self.overwrite {
+            return Err(format!(
+                "{name} is in the bucket already: tick overwrite or take another name"
+            ));
+        }
+        let (host, sandbox) = (self.host.clone(), self.sandbox.clone());
+        let overwrite = self.overwrite && self.exists(view);
+        Ok(match self.verb {
+            Verb::Create => {
+                let live = self.live && self.can_be_live(view);
+                Operation::Create {
+                    host,
+                    sandbox,
+                    name,
+                    live,
+                    overwrite,
+                }
+            }
+            Verb::Push => Operation::Push {
+                host,
+                sandbox,
+                name,
+                overwrite,
+            },
+        })
+    }
+
+    /// Takes a key.
+    pub fn key(&mut self, key: KeyEvent, view: &View) -> Reply {
+        let parts = self.parts(view);
+        let at = parts
+            .iter()
+            .position(|part| *part == self.focus)
+            .unwrap_or(0);
+        match key.code {
+            KeyCode::Enter => {
+                if let Ok(operation) = self.operation(view) {
+                    return Reply::Close(vec![Command::Submit(operation)]);
+                }
+            }
+            KeyCode::Tab | KeyCode::Down => self.focus = parts[(at + 1) % parts.len()],
+            KeyCode::BackTab | KeyCode::Up => {
+                self.focus = parts[(at + parts.len() - 1) % parts.len()];
+            }
+            KeyCode::Char(' ') if self.focus == Part::Live => self.live = !self.live,
+            KeyCode::Char(' ') if self.focus == Part::Overwrite => self.overwrite = !self.overwrite,
+            _ if self.focus == Part::Name => {
+                let before = self.name.text().to_owned();
+                self.name.key(key);
+                if before != self.name.text() {
+                    self.overwrite = false;
+                }
+            }
+            _ => {}
+        }
+        Reply::Stay
+    }
+
+    /// Takes pasted text.
+    pub fn paste(&mut self, text: &str) {
+        if self.focus == Part::Name {
+            self.name.paste(text.trim());
+            self.overwrite = false;
+        }
+    }
+
+    /// What it shows.
+    pub fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
+        let mut content = Content {
+            title: format!(
+                "{} a snapshot of {} on {}",
+                self.word(),
+                self.sandbox,
+                self.host
+            ),
+            ..Content::default()
+        };
+        let refusal = self.refusal(view);
+        if let Some(sandbox) = world::sandbox(view, &self.host, &self.sandbox) {
+            content.say(&cost(sandbox), 0, theme.text, width);
+            if sandbox.state == SandboxState::Saved {
+                content.say(
+                    "Its memory was saved and is not in the disk: the snapshot is what the disk \
+                     holds, as after pulling the plug.",
+                    0,
+                    theme.warn,
+                    width,
+                );
+            }
+            content.gap();
+        }
+        content.field("Name: ", &self.name, self.focus == Part::Name, width, theme);
+        self.say_about_name(&mut content, view, theme, width);
+        if self.can_be_live(view) {
+            content.gap();
+            let focused = self.focus == Part::Live;
+            content.tick(
+                "live: do not pause the guest",
+                self.live,
+                focused,
+                true,
+                theme,
+            );
+            if self.live {
+                let warning = "Live: the disk is read while the guest writes to it. The snapshot may \
+                    be inconsistent, its file system unclean and open files incomplete; check it \
+                    before it becomes a base.";
+                content.say(warning, 4, theme.warn, width);
+            } else {
+                let promise = "Safe: the guest is paused while its disk is copied, and resumed \
+                    before the upload.";
+                content.say(promise, 4, theme.dim, width);
+            }
+        }
+        if let Some(reason) = &refusal {
+            content.gap();
+            content.say(&format!("✗ {reason}"), 0, theme.bad, width);
+        }
+        let ready = self.operation(view).is_ok();
+        content.keys = vec![("enter", self.word(), ready), ("tab", "next", true)];
+        if self.focus != Part::Name {
+            content.keys.push(("space", "tick", true));
+        }
+        content.keys.push(("esc", "close", true));
+        content
+    }
+
+    fn say_about_name(&self, content: &mut Content, view: &View, theme: &Theme, width: usize) {
+        match self.name() {
+            _ if self.name.text().is_empty() => {
+                let rule =
+                    "1 to 128 letters, digits, '.', '_' and '-', beginning with a letter or digit";
+                content.say(rule, 6, theme.dim, width);
+            }
+            Err(error) => content.say(&format!("✗ {error}"), 6, theme.bad, width),
+            Ok(name) if self.exists(view) => {
+                let found = world::object(view, &name).map_or(0, |object| object.size_bytes);
+                let text = format!("! {name} is in the bucket already ({})", size(found));
+                content.say(&text, 6, theme.warn, width);
+                let label = format!("overwrite: replace {name} in the bucket");
+                let focused = self.focus == Part::Overwrite;
+                content.tick(&label, self.overwrite, focused, true, theme);
+            }
+            Ok(name) => {
+                let text = format!("✓ goes to {}{}", view.bucket.location, name.file_name());
+                content.say(&text, 6, theme.good, width);
+            }
+        }
+    }
+}
+
+/// Why the sandbox cannot be pushed in its present state.
+pub fn push_refusal(sandbox: &Sandbox) -> Option<String> {
+    (!sandbox.state.is_still()).then(|| {
+        format!(
+            "{} is {}: push needs a stopped or paused sandbox; create (c) also cuts from a running one",
+            sandbox.id,
+            sandbox.state.as_str()
+        )
+    })
+}
+
+fn cost(sandbox: &Sandbox) -> String {
+    let known: Option<u64> = sandbox.chain.iter().map(|link| link.size_bytes).sum();
+    let state = sandbox.state.as_str();
+    match known.filter(|bytes| *bytes > 0) {
+        Some(bytes) => format!(
+            "It is {state}. Reads {0}, then uploads at most {0}.",
+            size(bytes)
+        ),
+        None => format!("It is {state}."),
+    }
+}

@@ -1,0 +1,119 @@
+//! One job with its own log, its result or its error.
+
+use crossterm::event::{KeyCode, KeyEvent};
+use ratatui::text::{Line, Span};
+
+use super::{Content, Reply};
+use crate::console::app::Command;
+use crate::console::format::{self, size};
+use crate::console::theme::Theme;
+use crate::console::world;
+use crate::engine::{JobId, JobState, View};
+use crate::model::Outcome;
+
+/// The dialog.
+#[derive(Debug)]
+pub struct JobDetails(pub JobId);
+
+impl JobDetails {
+    /// Takes a key.
+    pub fn key(&mut self, key: KeyEvent, view: &View) -> Reply {
+        let over = world::job(view, self.0).is_some_and(|job| job.state.is_over());
+        match key.code {
+            KeyCode::Char('q' | 'J') | KeyCode::Enter => Reply::close(),
+            KeyCode::Char('x') if !over => Reply::Do(vec![Command::Cancel(self.0)]),
+            KeyCode::Char('X') if over => Reply::Close(vec![Command::Dismiss(self.0)]),
+            _ => Reply::Stay,
+        }
+    }
+
+    /// What it shows.
+    pub fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
+        let mut content = Content {
+            title: format!("job {}", self.0.0),
+            ..Content::default()
+        };
+        content.keys = vec![("esc", "close", true), ("j k", "scroll", true)];
+        let Some(job) = world::job(view, self.0) else {
+            content.say("This job was dismissed.", 0, theme.dim, width);
+            return content;
+        };
+        content.say(&job.operation.title(), 0, theme.title, width);
+        if let Some(host) = job.operation.host() {
+            content.say(&format!("on host {host}"), 0, theme.dim, width);
+        }
+        content.gap();
+        match &job.state {
+            JobState::Queued => content.say("◌ waits for its turn", 0, theme.dim, width),
+            JobState::Running => {
+                let phase = job.progress().phase.as_str();
+                content.say(&format!("● {phase}"), 0, theme.good, width);
+            }
+            JobState::Cancelling => content.say("◐ cancelling: it cleans up", 0, theme.warn, width),
+            JobState::Done(outcome) => {
+                content.say(&format!("✓ {}", result(outcome)), 0, theme.good, width);
+            }
+            JobState::Failed(error) => {
+                content.say(&format!("✗ {}", error.message()), 0, theme.bad, width);
+                if let Some(hint) = error.hint_text() {
+                    content.say(&format!("→ {hint}"), 0, theme.warn, width);
+                }
+            }
+        }
+        content.gap();
+        for line in job.log.iter() {
+            let style = if line.warning { theme.warn } else { theme.text };
+            let mut time = line.at.strftime("%H:%M:%S ").to_string();
+            for text in format::wrap(&line.text, width.saturating_sub(10)) {
+                let margin = std::mem::replace(&mut time, " ".repeat(9));
+                let sign = if line.warning { "!" } else { " " };
+                content.lines.push(Line::from(vec![
+                    Span::styled(margin, theme.dim),
+                    Span::styled(format!("{sign}{text}"), style),
+                ]));
+            }
+        }
+        content.keys.push(if job.state.is_over() {
+            ("X", "dismiss", true)
+        } else {
+            ("x", "cancel", job.state != JobState::Cancelling)
+        });
+        content
+    }
+}
+
+/// What came of a job, in a few words.
+pub fn result(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Created {
+            snapshot_path,
+            size_bytes,
+            paused_ms,
+            ..
+        } => {
+            let pause = match paused_ms {
+                0 => "no pause".to_owned(),
+                ms => format!("paused for {:.1} s", *ms as f64 / 1000.0),
+            };
+            format!("{snapshot_path}, {}, {pause}", size(*size_bytes))
+        }
+        Outcome::Pushed {
+            snapshot_path,
+            size_bytes,
+            ..
+        } => {
+            format!("{snapshot_path}, {}", size(*size_bytes))
+        }
+        Outcome::Pulled { skipped: true, .. } => "was here already and sound".to_owned(),
+        Outcome::Pulled {
+            snapshot_path,
+            size_bytes,
+            repaired,
+            ..
+        } => {
+            let repaired = if *repaired { ", repaired" } else { "" };
+            format!("{snapshot_path}, {}{repaired}", size(*size_bytes))
+        }
+        Outcome::Removed { .. } => "removed".to_owned(),
+    }
+}

@@ -1,0 +1,180 @@
+//! Dialogs: layers above the screen. The topmost one consumes every key, so that a letter typed into
+//! a field never acts.
+
+mod cut;
+mod field;
+mod help;
+mod job;
+mod pull;
+mod quit;
+mod remove;
+
+use crossterm::event::{KeyCode, KeyEvent};
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
+
+pub use cut::{Cut, Verb, push_refusal};
+pub use field::Field;
+pub use help::Help;
+pub use job::{JobDetails, result};
+pub use pull::Pull;
+pub use quit::Quit;
+pub use remove::Remove;
+
+use super::app::Command;
+use super::format;
+use super::theme::Theme;
+use crate::engine::View;
+
+/// What a dialog answers to a key.
+#[derive(Debug)]
+pub enum Reply {
+    /// It stays.
+    Stay,
+    /// It closes, and these are to be done.
+    Close(Vec<Command>),
+    /// It stays, and these are to be done.
+    Do(Vec<Command>),
+}
+
+impl Reply {
+    /// It closes and nothing is done.
+    pub fn close() -> Self {
+        Self::Close(Vec::new())
+    }
+}
+
+/// What a dialog shows, already broken to the width it was asked for.
+#[derive(Debug, Default)]
+pub struct Content {
+    /// In its border.
+    pub title: String,
+    /// Its lines.
+    pub lines: Vec<Line<'static>>,
+    /// Column and line of the text cursor.
+    pub cursor: Option<(u16, u16)>,
+    /// Its keys and what they do; where the last is false it is not possible now.
+    pub keys: Vec<(&'static str, &'static str, bool)>,
+}
+
+impl Content {
+    /// Adds `text` as paragraph lines in `style`, each behind `indent` spaces.
+    fn say(&mut self, text: &str, indent: usize, style: Style, width: usize) {
+        for line in format::wrap(text, width.saturating_sub(indent)) {
+            self.lines.push(Line::from(vec![
+                Span::raw(" ".repeat(indent)),
+                Span::styled(line, style),
+            ]));
+        }
+    }
+
+    fn gap(&mut self) {
+        self.lines.push(Line::default());
+    }
+
+    /// Adds a check box.
+    fn tick(&mut self, label: &str, ticked: bool, focused: bool, possible: bool, theme: &Theme) {
+        let sign = if ticked { "[x]" } else { "[ ]" };
+        let style = match (focused, possible) {
+            (true, _) => theme.selected,
+            (false, true) => theme.text,
+            (false, false) => theme.dim,
+        };
+        self.lines
+            .push(Line::styled(format!("{sign} {label}"), style));
+    }
+
+    /// Adds a text field with its label and puts the cursor into it where it has the focus.
+    fn field(&mut self, label: &str, field: &Field, focused: bool, width: usize, theme: &Theme) {
+        let room = width.saturating_sub(label.len() + 1).max(1);
+        let (text, column) = field.visible(room);
+        if focused {
+            self.cursor = Some(((label.len() + column) as u16, self.lines.len() as u16));
+        }
+        let label_style = if focused { theme.focus } else { theme.text };
+        self.lines.push(Line::from(vec![
+            Span::styled(label.to_owned(), label_style),
+            Span::styled(format::fit(&text, room), theme.title.underlined()),
+        ]));
+    }
+}
+
+/// What a layer is.
+#[derive(Debug)]
+pub enum Dialog {
+    /// Create or push.
+    Cut(Cut),
+    /// Pull.
+    Pull(Pull),
+    /// Remove.
+    Remove(Remove),
+    /// Leave with jobs running.
+    Quit(Quit),
+    /// A job with its log.
+    Job(JobDetails),
+    /// All keys.
+    Help(Help),
+}
+
+/// One layer: a dialog, and how far it is scrolled.
+#[derive(Debug)]
+pub struct Layer {
+    /// The dialog.
+    pub dialog: Dialog,
+    /// Lines that are scrolled out at its top.
+    pub scroll: u16,
+}
+
+impl From<Dialog> for Layer {
+    fn from(dialog: Dialog) -> Self {
+        Self { dialog, scroll: 0 }
+    }
+}
+
+impl Layer {
+    /// Takes a key. `lines` is how many lines of it were on screen.
+    pub fn key(&mut self, key: KeyEvent, view: &View, lines: u16) -> Reply {
+        let by = |lines: i32| lines.clamp(i32::from(i16::MIN), i32::from(i16::MAX)) as i16;
+        let mut scroll = |lines: i32| self.scroll = self.scroll.saturating_add_signed(by(lines));
+        let reads_only = matches!(self.dialog, Dialog::Help(_) | Dialog::Job(_));
+        match key.code {
+            KeyCode::PageUp => scroll(-i32::from(lines)),
+            KeyCode::PageDown => scroll(i32::from(lines)),
+            KeyCode::Up | KeyCode::Char('k') if reads_only => scroll(-1),
+            KeyCode::Down | KeyCode::Char('j') if reads_only => scroll(1),
+            KeyCode::Esc => return Reply::close(),
+            _ => {
+                return match &mut self.dialog {
+                    Dialog::Cut(dialog) => dialog.key(key, view),
+                    Dialog::Pull(dialog) => dialog.key(key, view),
+                    Dialog::Remove(dialog) => dialog.key(key, view),
+                    Dialog::Quit(dialog) => dialog.key(key, view),
+                    Dialog::Job(dialog) => dialog.key(key, view),
+                    Dialog::Help(dialog) => dialog.key(key),
+                };
+            }
+        }
+        Reply::Stay
+    }
+
+    /// Takes pasted text, where there is a field.
+    pub fn paste(&mut self, text: &str) {
+        match &mut self.dialog {
+            Dialog::Cut(dialog) => dialog.paste(text),
+            Dialog::Remove(dialog) => dialog.paste(text),
+            _ => {}
+        }
+    }
+
+    /// What it shows, in `width` columns.
+    pub fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
+        match &self.dialog {
+            Dialog::Cut(dialog) => dialog.content(view, theme, width),
+            Dialog::Pull(dialog) => dialog.content(view, theme, width),
+            Dialog::Remove(dialog) => dialog.content(view, theme, width),
+            Dialog::Quit(dialog) => dialog.content(view, theme, width),
+            Dialog::Job(dialog) => dialog.content(view, theme, width),
+            Dialog::Help(dialog) => dialog.content(theme, width),
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Leaving while jobs run.
+
+use crossterm::event::{KeyCode, KeyEvent};
+use ratatui::text::Line;
+
+use super::{Content, Reply};
+use crate::console::app::Command;
+use crate::console::format;
+use crate::console::theme::Theme;
+use crate::engine::View;
+
+/// The dialog.
+#[derive(Debug)]
+pub struct Quit;
+
+impl Quit {
+    /// Takes a key.
+    pub fn key(&mut self, key: KeyEvent, view: &View) -> Reply {
+        match key.code {
+            KeyCode::Char('c') => Reply::Close(vec![Command::Quit]),
+            KeyCode::Char('q' | 'y') | KeyCode::Enter if unfinished(view) == 0 => {
+                Reply::Close(vec![Command::Quit])
+            }
+            KeyCode::Char('s' | 'n') | KeyCode::Enter => Reply::close(),
+            _ => Reply::Stay,
+        }
+    }
+
+    /// What it shows.
+    pub fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
+        let mut content = Content {
+            title: "quit".to_owned(),
+            ..Content::default()
+        };
+        let left = unfinished(view);
+        if left == 0 {
+            content.say("All jobs are over.", 0, theme.text, width);
+            content.keys = vec![("q", "quit", true), ("s", "stay", true)];
+            return content;
+        }
+        let verb = if left == 1 { "is" } else { "are" };
+        let text = format!("{} {verb} not over:", format::count(left, "job"));
+        content.say(&text, 0, theme.text, width);
+        content.gap();
+        for job in view.jobs.iter().filter(|job| !job.state.is_over()) {
+            let line = format!("  {}", job.operation.title());
+            content.lines.push(Line::raw(format::clip(&line, width)));
+        }
+        content.gap();
+        let promise = "Cancelled jobs clean up after themselves: temporary files go, a guest that was \
+            paused for its job runs again.";
+        content.say(promise, 0, theme.dim, width);
+        content.keys = vec![("s", "stay", true), ("c", "cancel them and quit", true)];
+        content
+    }
+}
+
+/// How many jobs are not over.
+pub fn unfinished(view: &View) -> usize {
+    view.jobs.iter().filter(|job| !job.state.is_over()).count()
+}

@@ -1,0 +1,292 @@
+//! Remove: from the host, from the bucket, or both. Confirmation grows with the harm.
+
+use crossterm::event::{KeyCode, KeyEvent};
+use ratatui::text::{Line, Span};
+
+use super::{Content, Field, Reply};
+use crate::console::app::Command;
+use crate::console::format::{self, size};
+use crate::console::theme::Theme;
+use crate::console::world;
+use crate::engine::{Link, View};
+use crate::model::{HostName, Operation, SnapshotName};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Here,
+    Bucket,
+    Typed,
+}
+
+/// The dialog.
+#[derive(Debug)]
+pub struct Remove {
+    host: Option<HostName>,
+    names: Vec<SnapshotName>,
+    here: bool,
+    bucket: bool,
+    typed: Field,
+    focus: Part,
+}
+
+impl Remove {
+    /// Asks where `names` shall be removed; `in_bucket` says which place is meant at first.
+    pub fn new(host: Option<HostName>, names: Vec<SnapshotName>, in_bucket: bool) -> Self {
+        let focus = if in_bucket { Part::Bucket } else { Part::Here };
+        let typed = Field::default();
+        Self {
+            host,
+            names,
+            here: !in_bucket,
+            bucket: in_bucket,
+            typed,
+            focus,
+        }
+    }
+
+    fn is_here(&self, view: &View, name: &SnapshotName) -> bool {
+        let host = self.host.as_ref();
+        host.is_some_and(|host| world::snapshot(view, host, name).is_some())
+    }
+
+    fn operations(&self, view: &View) -> Vec<Operation> {
+        let operation = |name: &SnapshotName| {
+            let here = self.here && self.is_here(view, name);
+            let bucket = self.bucket && world::object(view, name).is_some();
+            (here || bucket).then(|| Operation::Remove {
+                host: self.host.clone().filter(|_| here),
+                name: name.clone(),
+                bucket,
+            })
+        };
+        self.names.iter().filter_map(operation).collect()
+    }
+
+    /// Those of which no copy is known to be left afterwards. Only what answers now counts as a copy.
+    fn last_copies(&self, view: &View) -> Vec<SnapshotName> {
+        let stays = |operation: &&Operation| {
+            let Operation::Remove {
+                host: from,
+                name,
+                bucket,
+            } = operation
+            else {
+                return true;
+            };
+            let in_bucket =
+                !bucket && world::bucket_is_known(view) && world::object(view, name).is_some();
+            in_bucket
+                || view.hosts.iter().any(|host| {
+                    host.link == Link::Up
+                        && from.as_ref() != Some(&host.name)
+                        && host
+                            .snapshots
+                            .iter()
+                            .any(|s| s.name == *name && s.problem.is_none())
+                })
+        };
+        let operations = self.operations(view);
+        let gone = operations.iter().filter(|operation| !stays(operation));
+        gone.map(|operation| operation.snapshot().clone()).collect()
+    }
+
+    /// What must be typed to confirm, where a last copy goes.
+    fn phrase(&self, view: &View) -> Option<String> {
+        match self.last_copies(view).as_slice() {
+            [] => None,
+            [name] => Some(name.to_string()),
+            names => Some(format!("remove {}", names.len())),
+        }
+    }
+
+    fn refusals(&self, view: &View) -> Vec<String> {
+        let mut refusals = Vec::new();
+        let host = self.host.as_ref().filter(|_| self.here);
+        for name in &self.names {
+            let Some(found) = host.and_then(|host| world::snapshot(view, host, name)) else {
+                continue;
+            };
+            if !found.dependents.is_empty() {
+                let ids: Vec<&str> = found.dependents.iter().map(|id| id.as_str()).collect();
+                refusals.push(format!("{name} is in use by {}", ids.join(", ")));
+            }
+        }
+        if let Some(Link::Down(error)) = host.and_then(|h| world::host(view, h)).map(|h| &h.link) {
+            refusals.push(error.to_string());
+        }
+        if let (true, Link::Down(error)) = (self.bucket, &view.bucket.link) {
+            refusals.push(error.to_string());
+        }
+        refusals
+    }
+
+    fn parts(&self, view: &View) -> Vec<Part> {
+        let mut parts = vec![Part::Here, Part::Bucket];
+        if self.phrase(view).is_some() {
+            parts.push(Part::Typed);
+        }
+        parts
+    }
+
+    fn ready(&self, view: &View) -> bool {
+        !self.operations(view).is_empty() && self.refusals(view).is_empty()
+    }
+
+    fn is_confirmed(&self, view: &View) -> bool {
+        self.ready(view) && self.phrase(view).as_deref() == Some(self.typed.text())
+    }
+
+    /// Takes a key.
+    pub fn key(&mut self, key: KeyEvent, view: &View) -> Reply {
+        let parts = self.parts(view);
+        if !parts.contains(&self.focus) {
+            self.focus = Part::Here;
+        }
+        let at = parts
+            .iter()
+            .position(|part| *part == self.focus)
+            .unwrap_or(0);
+        match key.code {
+            KeyCode::Tab | KeyCode::Down => self.focus = parts[(at + 1) % parts.len()],
+            KeyCode::BackTab | KeyCode::Up => {
+                self.focus = parts[(at + parts.len() - 1) % parts.len()];
+            }
+            KeyCode::Enter if self.focus == Part::Typed && self.is_confirmed(view) => {
+                return self.submit(view);
+            }
+            _ if self.focus == Part::Typed => {
+                self.typed.key(key);
+            }
+            KeyCode::Char(' ') => match self.focus {
+                Part::Here => self.here = !self.here,
+                _ => self.bucket = !self.bucket,
+            },
+            KeyCode::Char('y') if self.ready(view) => {
+                if self.phrase(view).is_none() {
+                    return self.submit(view);
+                }
+                self.focus = Part::Typed;
+            }
+            KeyCode::Char('n' | 'q') => return Reply::close(),
+            _ => {}
+        }
+        Reply::Stay
+    }
+
+    fn submit(&self, view: &View) -> Reply {
+        Reply::Close(
+            self.operations(view)
+                .into_iter()
+                .map(Command::Submit)
+                .collect(),
+        )
+    }
+
+    /// Takes pasted text.
+    pub fn paste(&mut self, text: &str) {
+        if self.focus == Part::Typed {
+            self.typed.paste(text.trim());
+        }
+    }
+
+    /// What it shows.
+    pub fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
+        let what = match self.names.as_slice() {
+            [name] => name.to_string(),
+            names => format::count(names.len(), "snapshot"),
+        };
+        let mut content = Content {
+            title: format!("remove {what}"),
+            ..Content::default()
+        };
+        let here = self
+            .names
+            .iter()
+            .filter(|name| self.is_here(view, name))
+            .count();
+        let there = self
+            .names
+            .iter()
+            .filter(|name| world::object(view, name).is_some())
+            .count();
+        let host = self.host.as_ref().map_or("no host", HostName::as_str);
+        let label = format!("here, on {host} ({})", format::count(here, "file"));
+        content.tick(&label, self.here, self.focus == Part::Here, here > 0, theme);
+        let label = format!("in the bucket ({})", format::count(there, "object"));
+        content.tick(
+            &label,
+            self.bucket,
+            self.focus == Part::Bucket,
+            there > 0,
+            theme,
+        );
+        content.gap();
+        self.list(&mut content, view, theme, width);
+        let refusals = self.refusals(view);
+        for refusal in &refusals {
+            content.say(&format!("✗ refused: {refusal}"), 0, theme.bad, width);
+        }
+        let phrase = self.phrase(view).filter(|_| refusals.is_empty());
+        let ready = self.ready(view);
+        if let Some(phrase) = &phrase {
+            content.say(
+                "! No other copy is known: it cannot be brought back.",
+                0,
+                theme.bad,
+                width,
+            );
+            content.say(&format!("Type {phrase} to confirm:"), 0, theme.text, width);
+            content.field("> ", &self.typed, self.focus == Part::Typed, width, theme);
+        }
+        if self.focus == Part::Typed && phrase.is_some() {
+            let same = phrase.as_deref() == Some(self.typed.text());
+            content.keys = vec![("enter", "remove", ready && same), ("tab", "next", true)];
+        } else {
+            content.keys = vec![
+                ("y", "remove", ready),
+                ("space", "tick", true),
+                ("n", "keep", true),
+            ];
+        }
+        content.keys.push(("esc", "close", true));
+        content
+    }
+
+    /// Names all that goes.
+    fn list(&self, content: &mut Content, view: &View, theme: &Theme, width: usize) {
+        let operations = self.operations(view);
+        if operations.is_empty() {
+            content.say(
+                "Nothing goes: tick where to remove it.",
+                0,
+                theme.dim,
+                width,
+            );
+            return;
+        }
+        content.say("This goes for good:", 0, theme.text, width);
+        let mut line = |place: &str, what: &str, bytes: u64| {
+            let room = width.saturating_sub(22);
+            content.lines.push(Line::from(vec![
+                Span::styled(format!("  {} ", format::fit(place, 8)), theme.title),
+                Span::raw(format!("{} {:>9}", format::fit(what, room), size(bytes))),
+            ]));
+        };
+        for operation in &operations {
+            let Operation::Remove { host, name, bucket } = operation else {
+                continue;
+            };
+            if let Some(found) = host
+                .as_ref()
+                .and_then(|host| world::snapshot(view, host, name))
+            {
+                let host = host.as_ref().map_or("", HostName::as_str);
+                line(host, &found.path, found.size_bytes);
+            }
+            if let Some(found) = world::object(view, name).filter(|_| *bucket) {
+                line("bucket", &found.key, found.size_bytes);
+            }
+        }
+        content.gap();
+    }
+}

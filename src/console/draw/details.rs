@@ -1,0 +1,226 @@
+//! Details of the selected row.
+
+use std::time::Instant;
+
+use ratatui::Frame;
+use ratatui::layout::Rect;
+use ratatui::text::{Line, Span};
+use ratatui::widgets::Paragraph;
+
+use super::panes::state_sign;
+use super::section;
+use crate::console::actions::Pane;
+use crate::console::app::{App, Areas};
+use crate::console::format::{moment, size, wrap};
+use crate::console::theme::Theme;
+use crate::console::world;
+use crate::engine::{HostView, Link};
+use crate::model::{ChainLink, Compression, ImageFacts, Object, Sandbox, Snapshot};
+
+/// Draws them.
+pub fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas: &mut Areas) {
+    let inner = section(app, frame, area, Pane::Details, " Details ".to_owned());
+    let lines = lines(app, usize::from(inner.width), now);
+    let height = usize::from(inner.height);
+    areas.details_end = u16::try_from(lines.len().saturating_sub(height)).unwrap_or(u16::MAX);
+    areas.panes.push((Pane::Details, inner, 0));
+    let first = usize::from(app.details.min(areas.details_end));
+    let shown: Vec<Line> = lines.into_iter().skip(first).take(height).collect();
+    frame.render_widget(Paragraph::new(shown), inner);
+}
+
+fn lines(app: &App, width: usize, now: Instant) -> Vec<Line<'static>> {
+    let theme = &app.theme;
+    let mut lines = Vec::new();
+    let (host, lists) = (app.host_view(), app.host_lists());
+    let link = match app.list {
+        Pane::Bucket => Some((&app.view.bucket.link, app.view.bucket.seen)),
+        _ => host.map(|host| (&host.link, host.seen)),
+    };
+    if let Some((Link::Down(error), Some(seen))) = link {
+        let age = crate::console::format::age(now.saturating_duration_since(seen));
+        for line in wrap(
+            &format!("✗ {error}. What is shown was seen {age} ago."),
+            width.saturating_sub(1),
+        ) {
+            lines.push(Line::styled(format!(" {line}"), theme.bad));
+        }
+    }
+    match (app.list, host, lists) {
+        (Pane::Sandboxes, Some(host), Some(lists)) => {
+            if let Some(sandbox) = lists.sandboxes.current(&host.sandboxes) {
+                of_sandbox(&mut lines, sandbox, host, theme);
+            }
+        }
+        (Pane::Snapshots, Some(host), Some(lists)) => {
+            if let Some(snapshot) = lists.snapshots.current(&host.snapshots) {
+                of_snapshot(&mut lines, snapshot, app);
+            }
+        }
+        (Pane::Bucket, ..) => {
+            if let Some(object) = app.objects.current(&app.view.bucket.objects) {
+                of_object(&mut lines, object, app);
+            }
+        }
+        _ => {}
+    }
+    lines
+}
+
+fn of_sandbox(lines: &mut Vec<Line<'static>>, sandbox: &Sandbox, host: &HostView, theme: &Theme) {
+    lines.push(Line::from(vec![
+        Span::styled(format!(" {}", sandbox.id), theme.title),
+        Span::raw(format!(
+            "  {} {}, {} CPUs, {}, on {}",
+            state_sign(sandbox.state),
+            sandbox.state.as_str(),
+            sandbox.cpus,
+            size(sandbox.memory_bytes),
+            host.name,
+        )),
+    ]));
+    for (depth, link) in sandbox.chain.iter().enumerate() {
+        lines.push(of_link(link, depth, host, theme));
+    }
+}
+
+/// One image of the chain as a branch of the tree, overlay first.
+fn of_link(link: &ChainLink, depth: usize, host: &HostView, theme: &Theme) -> Line<'static> {
+    let snapshot = link.snapshot.as_ref();
+    let name = match (snapshot, depth) {
+        (Some(name), _) => name.to_string(),
+        (None, 0) => "overlay".to_owned(),
+        (None, _) => "base".to_owned(),
+    };
+    let mut facts = vec![link.size_bytes.map_or("not found".to_owned(), size)];
+    let base = snapshot.and_then(|name| host.snapshots.iter().find(|found| found.name == *name));
+    match base.map(|base| base.dependents.len()) {
+        Some(1) => facts.push("under 1 sandbox".to_owned()),
+        Some(count) => facts.push(format!("under {count} sandboxes")),
+        None => {}
+    }
+    facts.extend(link.facts.as_ref().map(of_facts));
+    let text = format!("  {}  {}", facts.join(", "), link.path);
+    let style = if link.size_bytes.is_none() {
+        theme.warn
+    } else {
+        theme.text
+    };
+    Line::from(vec![
+        Span::styled(format!(" {}└ ", "  ".repeat(depth)), theme.dim),
+        Span::styled(name, theme.title),
+        Span::styled(text, style),
+    ])
+}
+
+fn of_facts(facts: &ImageFacts) -> String {
+    let mut text = format!(
+        "disk of {}, qcow2 v{}, {} clusters",
+        size(facts.virtual_size),
+        facts.version,
+        size(facts.cluster_size)
+    );
+    let compression = match facts.compression {
+        Compression::Zlib => None,
+        Compression::Zstd => Some("zstd"),
+        Compression::Unknown => Some("unknown compression"),
+    };
+    let flags = [
+        (facts.dirty, "not closed cleanly"),
+        (facts.corrupt, "marked corrupt"),
+        (facts.encrypted, "encrypted"),
+        (facts.extended_l2, "subclusters"),
+        (facts.external_data_file, "external data file"),
+        (facts.internal_snapshots > 0, "internal snapshots"),
+    ];
+    let flags = flags
+        .into_iter()
+        .filter_map(|(set, word)| set.then_some(word));
+    for word in compression.into_iter().chain(flags) {
+        text.push_str(", ");
+        text.push_str(word);
+    }
+    text
+}
+
+fn fact(lines: &mut Vec<Line<'static>>, label: &str, text: String, theme: &Theme) {
+    lines.push(Line::from(vec![
+        Span::styled(format!("   {label:<9}"), theme.dim),
+        Span::raw(text),
+    ]));
+}
+
+fn of_snapshot(lines: &mut Vec<Line<'static>>, snapshot: &Snapshot, app: &App) {
+    let theme = &app.theme;
+    let mut text = format!(
+        "  {}, {} on disk",
+        size(snapshot.size_bytes),
+        size(snapshot.allocated_bytes)
+    );
+    if let Some(at) = snapshot.modified {
+        text.push_str(&format!(", written {}", moment(at)));
+    }
+    lines.push(Line::from(vec![
+        Span::styled(format!(" {}", snapshot.name), theme.title),
+        Span::raw(text),
+    ]));
+    if let Some(problem) = &snapshot.problem {
+        lines.push(Line::styled(format!("   ! {problem}"), theme.warn));
+    }
+    let ids: Vec<&str> = snapshot.dependents.iter().map(|id| id.as_str()).collect();
+    let users = if ids.is_empty() {
+        "no sandbox".to_owned()
+    } else {
+        ids.join(", ")
+    };
+    fact(lines, "used by", users, theme);
+    let there = match app.index.size(&snapshot.name) {
+        Some(bytes) if bytes == snapshot.size_bytes => "= of the same size".to_owned(),
+        Some(bytes) => format!("≠ of another size, {}", size(bytes)),
+        None if world::bucket_is_known(&app.view) => "↑ not there".to_owned(),
+        None => "? not known".to_owned(),
+    };
+    fact(lines, "bucket", there, theme);
+    if let Some(facts) = &snapshot.facts {
+        fact(lines, "image", of_facts(facts), theme);
+        if let Some(backing) = &facts.backing_file {
+            fact(lines, "backing", backing.clone(), theme);
+        }
+    }
+    fact(lines, "path", snapshot.path.clone(), theme);
+}
+
+fn of_object(lines: &mut Vec<Line<'static>>, object: &Object, app: &App) {
+    let theme = &app.theme;
+    let mut text = format!("  {}", size(object.size_bytes));
+    if let Some(at) = object.modified {
+        text.push_str(&format!(", written {}", moment(at)));
+    }
+    lines.push(Line::from(vec![
+        Span::styled(format!(" {}", object.name), theme.title),
+        Span::raw(text),
+    ]));
+    let places = app.view.hosts.iter().map(|host| {
+        let here = app
+            .hosts
+            .get(&host.name)
+            .and_then(|lists| lists.index.size(&object.name));
+        let sign = match here {
+            _ if host.seen.is_none() => "?",
+            Some(bytes) if bytes == object.size_bytes => "=",
+            Some(_) => "≠",
+            None => "↓ absent",
+        };
+        format!("{} {sign}", host.name)
+    });
+    fact(
+        lines,
+        "hosts",
+        places.collect::<Vec<_>>().join("   "),
+        theme,
+    );
+    fact(lines, "key", object.key.clone(), theme);
+    if let Some(etag) = &object.etag {
+        fact(lines, "etag", etag.clone(), theme);
+    }
+}

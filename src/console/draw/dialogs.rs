@@ -1,0 +1,84 @@
+//! Layers: a frame in the middle of the screen, its content, and its keys on the last line.
+
+use ratatui::Frame;
+use ratatui::layout::{Position, Rect};
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Block, Clear, Paragraph};
+
+use crate::console::app::{App, Areas};
+use crate::console::theme::Theme;
+
+/// Columns of text in a dialog, where the screen has them.
+const WIDTH: u16 = 84;
+
+/// Draws the topmost layer.
+pub fn draw(app: &App, frame: &mut Frame, area: Rect, areas: &mut Areas) {
+    let Some(layer) = app.layers.last() else {
+        return;
+    };
+    let theme = &app.theme;
+    let width = WIDTH.min(area.width.saturating_sub(6));
+    let content = layer.content(&app.view, theme, usize::from(width));
+    let lines = u16::try_from(content.lines.len()).unwrap_or(u16::MAX);
+    let height = lines.saturating_add(4).min(area.height.saturating_sub(2));
+    let outer = Rect {
+        x: area.x + (area.width - width - 4) / 2,
+        y: area.y + (area.height - height) / 2,
+        width: width + 4,
+        height,
+    };
+    frame.render_widget(Clear, outer);
+    let block = Block::bordered()
+        .border_style(theme.focus)
+        .title(Line::styled(format!(" {} ", content.title), theme.focus));
+    let inner = block.inner(outer);
+    let body = Rect {
+        x: inner.x + 1,
+        width: inner.width.saturating_sub(2),
+        height: inner.height.saturating_sub(2),
+        ..inner
+    };
+    let end = lines.saturating_sub(body.height);
+    areas.layer = (body.height, end);
+    let mut scroll = layer.scroll.min(end);
+    if let Some((_, line)) = content.cursor {
+        scroll = scroll.min(line).max((line + 1).saturating_sub(body.height));
+    }
+    let block = if end > 0 {
+        let text = format!(" {}-{} of {lines} ", scroll + 1, scroll + body.height);
+        block.title_bottom(Line::styled(text, theme.dim).right_aligned())
+    } else {
+        block
+    };
+    frame.render_widget(block, outer);
+    let shown = content
+        .lines
+        .into_iter()
+        .skip(scroll.into())
+        .take(body.height.into());
+    frame.render_widget(Paragraph::new(shown.collect::<Vec<_>>()), body);
+    let last = Rect {
+        y: inner.bottom().saturating_sub(1),
+        height: inner.height.min(1),
+        ..inner
+    };
+    frame.render_widget(keys(&content.keys, theme), last);
+    if let Some((column, line)) = content.cursor.filter(|_| body.height > 0) {
+        let x = (body.x + column).min(body.right().saturating_sub(1));
+        frame.set_cursor_position(Position::new(x, body.y + line - scroll));
+    }
+}
+
+fn keys(keys: &[(&'static str, &'static str, bool)], theme: &Theme) -> Line<'static> {
+    let mut spans = Vec::new();
+    for (key, name, possible) in keys {
+        let (key_style, style) = if *possible {
+            (theme.key, theme.text)
+        } else {
+            (theme.dim, theme.dim)
+        };
+        spans.push(Span::styled(format!(" {key}"), key_style));
+        spans.push(Span::styled(format!(" {name} "), style));
+    }
+    Line::from(spans)
+}

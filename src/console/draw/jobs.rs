@@ -1,0 +1,160 @@
+//! Jobs: phase, gauge, bytes, rate and time left; a finished one with its result.
+
+use std::time::Instant;
+
+use ratatui::Frame;
+use ratatui::layout::Rect;
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
+use ratatui::widgets::Paragraph;
+use unicode_width::UnicodeWidthStr;
+
+use super::section;
+use crate::console::actions::Pane;
+use crate::console::app::{App, Areas};
+use crate::console::dialog::result;
+use crate::console::format::{self, fit};
+use crate::engine::{JobState, JobView};
+use crate::model::Kind;
+
+/// Draws them.
+pub fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas: &mut Areas) {
+    let jobs = &app.view.jobs;
+    let over = jobs.iter().filter(|job| job.state.is_over()).count();
+    let over = if over > 0 {
+        format!(", {over} over")
+    } else {
+        String::new()
+    };
+    let title = format!(" Jobs ({}{over}) ", jobs.len());
+    let inner = section(app, frame, area, Pane::Jobs, title);
+    let mut window = app.jobs.window(usize::from(inner.height));
+    if app.focus != Pane::Jobs {
+        // Unwatched, the list shows what is going on: from the first job that is not over.
+        let height = usize::from(inner.height);
+        let active = jobs.iter().position(|job| !job.state.is_over());
+        let end = jobs.len();
+        let start = active.unwrap_or(end).min(end.saturating_sub(height));
+        window = start..(start + height).min(end);
+    }
+    let width = usize::from(inner.width);
+    let shown = jobs.get(window.clone()).unwrap_or_default();
+    let widest = shown.iter().map(|job| name(app, job).width()).max();
+    let room = widest.unwrap_or(0).min((width * 2 / 5).max(12));
+    let line = |row: usize| {
+        let job = jobs.get(row)?;
+        let selected = row == app.jobs.row() && app.focus == Pane::Jobs;
+        let line = line(app, job, room, width, now);
+        Some(if selected {
+            line.style(app.theme.selected)
+        } else {
+            line
+        })
+    };
+    areas.panes.push((Pane::Jobs, inner, window.start));
+    let lines: Vec<Line> = window.filter_map(line).collect();
+    frame.render_widget(Paragraph::new(lines), inner);
+}
+
+/// One job, its name in `room` of `width` columns.
+fn line(app: &App, job: &JobView, room: usize, width: usize, now: Instant) -> Line<'static> {
+    let theme = &app.theme;
+    let (sign, style) = match &job.state {
+        JobState::Queued => ("◌", theme.dim),
+        JobState::Running => ("●", theme.good),
+        JobState::Cancelling => ("◐", theme.warn),
+        JobState::Done(_) => ("✓", theme.good),
+        JobState::Failed(error) if error.kind() == Kind::Cancelled => ("–", theme.warn),
+        JobState::Failed(_) => ("✗", theme.bad),
+    };
+    let mut spans = vec![
+        Span::raw(" "),
+        Span::styled(sign, style),
+        Span::raw(format!(" {}  ", fit(&name(app, job), room))),
+    ];
+    let rest = width.saturating_sub(room + 5);
+    spans.extend(match &job.state {
+        JobState::Queued => vec![Span::styled("waits for its turn", theme.dim)],
+        JobState::Running => running(app, job, rest, style),
+        JobState::Cancelling => {
+            let phase = job.progress().phase.as_str();
+            vec![Span::styled(format!("cancelling ({phase})"), style)]
+        }
+        JobState::Done(outcome) => {
+            let took = took(job, now)
+                .map(|took| format!(" in {took}"))
+                .unwrap_or_default();
+            vec![Span::raw(format::clip(
+                &format!("done{took}: {}", result(outcome)),
+                rest,
+            ))]
+        }
+        JobState::Failed(error) => {
+            vec![Span::styled(format::clip(&error.to_string(), rest), style)]
+        }
+    });
+    Line::from(spans)
+}
+
+/// What was asked, with the host where that is not said and there are several.
+fn name(app: &App, job: &JobView) -> String {
+    let title = job.operation.title();
+    match (job.operation.host(), job.operation.sandbox()) {
+        (Some(host), Some(_)) if app.view.hosts.len() > 1 => format!("{title} · {host}"),
+        _ => title,
+    }
+}
+
+fn took(job: &JobView, now: Instant) -> Option<String> {
+    let ended = job.ended.unwrap_or(now);
+    Some(format::clock(ended.saturating_duration_since(job.started?)))
+}
+
+/// What a running job shows, as much of it as there is room for.
+fn running(app: &App, job: &JobView, room: usize, style: Style) -> Vec<Span<'static>> {
+    let progress = job.progress();
+    let mut parts = vec![fit(progress.phase.as_str(), 11)];
+    let percent = progress.percent();
+    if let Some(percent) = percent {
+        let share = progress.done_bytes as f64 / progress.total_bytes.max(1) as f64;
+        parts.push(gauge(share, if room >= 60 { 10 } else { 8 }));
+        parts.push(format!("{percent:>3} %"));
+        parts.push(format::share(progress.done_bytes, progress.total_bytes));
+    } else if progress.done_bytes > 0 {
+        parts.push(format::size(progress.done_bytes));
+    }
+    if let Some(rate) = app.meters.rate(job.id).filter(|_| progress.done_bytes > 0) {
+        parts.push(format::rate(rate));
+        if let Some(left) = app.meters.left(job.id, progress) {
+            parts.push(format!("{} left", format::clock(left)));
+        }
+        parts.push(app.meters.graph(job.id));
+    }
+    let mut spans = Vec::new();
+    let mut used = 0;
+    for (at, part) in parts.into_iter().enumerate() {
+        used += part.width() + 2;
+        if used > room + 2 {
+            break;
+        }
+        let style = if at == 1 && percent.is_some() {
+            style
+        } else {
+            Style::new()
+        };
+        spans.push(Span::styled(part, style));
+        spans.push(Span::raw("  "));
+    }
+    spans
+}
+
+/// A bar of `width` columns, to an eighth of a column.
+fn gauge(share: f64, width: usize) -> String {
+    const PARTS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
+    let eighths = (share.clamp(0.0, 1.0) * width as f64 * 8.0) as usize;
+    let bar = format!("{}{}", "█".repeat(eighths / 8), PARTS[eighths % 8]);
+    format!(
+        "{bar}{}",
+        "░".repeat(width.saturating_sub(bar.chars().count()))
+    )
+}

@@ -1,0 +1,178 @@
+//! Drawing: the state goes in, a frame comes out, and where things are on it.
+
+mod details;
+mod dialogs;
+mod footer;
+mod header;
+mod jobs;
+mod panes;
+
+#[cfg(test)]
+pub use panes::rows as pane_rows;
+
+use std::time::Instant;
+
+use ratatui::Frame;
+use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::text::Line;
+use ratatui::widgets::{Block, Borders};
+use tui_logger::{TuiLoggerLevelOutput, TuiLoggerWidget};
+
+use super::actions::{LISTS, Pane};
+use super::app::{App, Areas};
+use super::logpane::Shown;
+
+/// Under this the screen says only that it is too small.
+const SMALLEST: (u16, u16) = (40, 10);
+/// From this width on the three lists stand side by side.
+const WIDE: u16 = 100;
+
+/// Draws the state as it is at `now`.
+pub fn draw(app: &App, frame: &mut Frame, now: Instant) -> Areas {
+    let mut areas = Areas::default();
+    let area = frame.area();
+    if area.is_empty() {
+        return areas;
+    }
+    if area.width < SMALLEST.0 || area.height < SMALLEST.1 {
+        let text = format!("snapdeck needs {}x{} cells", SMALLEST.0, SMALLEST.1);
+        frame.render_widget(Line::raw(text), Rect { height: 1, ..area });
+        return areas;
+    }
+    let plan = Plan::new(app, area);
+    header::draw(app, frame, plan.header, now);
+    panes::draw(app, frame, plan.lists, area.width >= WIDE, now, &mut areas);
+    details::draw(app, frame, plan.details, now, &mut areas);
+    if plan.jobs.height > 0 {
+        jobs::draw(app, frame, plan.jobs, now, &mut areas);
+    }
+    if plan.log.height > 0 {
+        log(app, frame, plan.log, &mut areas);
+    }
+    footer::draw(app, frame, plan.footer);
+    dialogs::draw(app, frame, area, &mut areas);
+    areas
+}
+
+/// Which part of the screen is whose.
+struct Plan {
+    header: Rect,
+    lists: Rect,
+    details: Rect,
+    jobs: Rect,
+    log: Rect,
+    footer: Rect,
+}
+
+impl Plan {
+    fn new(app: &App, area: Rect) -> Self {
+        let height = area.height;
+        let zoomed = |pane: Pane, usual: u16| {
+            if app.focus == pane {
+                usual.max(height / 2)
+            } else {
+                usual
+            }
+        };
+        let usual = match height {
+            20.. => 6,
+            14.. => 3,
+            _ => 2,
+        };
+        let details = if height < 14 {
+            usual
+        } else {
+            zoomed(Pane::Details, usual)
+        };
+        let running = u16::try_from(app.view.jobs.len()).unwrap_or(u16::MAX);
+        let jobs = match running {
+            0 => 0,
+            count => zoomed(Pane::Jobs, (height / 6).max(2)).min(count.saturating_add(1)),
+        };
+        let log = match app.log.shown {
+            Shown::Hidden => 0,
+            _ if height < 16 => 0,
+            Shown::IfRoom if height < 30 => 0,
+            Shown::IfRoom => 7,
+            _ => zoomed(Pane::Log, 7.min(height / 3)),
+        };
+        let [header, lists, details, jobs, log, footer] = Layout::vertical([
+            Constraint::Length(1),
+            Constraint::Min(4),
+            Constraint::Length(details),
+            Constraint::Length(jobs),
+            Constraint::Length(log),
+            Constraint::Length(1),
+        ])
+        .areas(area);
+        Self {
+            header,
+            lists,
+            details,
+            jobs,
+            log,
+            footer,
+        }
+    }
+}
+
+/// The border and title of a section below the lists; gives back what is inside.
+fn section(app: &App, frame: &mut Frame, area: Rect, pane: Pane, title: String) -> Rect {
+    let focused = app.focus == pane;
+    let style = if focused {
+        app.theme.focus
+    } else {
+        app.theme.border
+    };
+    let title_style = if focused {
+        app.theme.focus
+    } else {
+        app.theme.text
+    };
+    let block = Block::new()
+        .borders(Borders::TOP)
+        .border_style(style)
+        .title(Line::styled(title, title_style));
+    let inner = block.inner(area);
+    frame.render_widget(block, area);
+    inner
+}
+
+fn log(app: &App, frame: &mut Frame, area: Rect, areas: &mut Areas) {
+    let title = format!(" Log · {} ", app.log.label());
+    let inner = section(app, frame, area, Pane::Log, title);
+    areas.panes.push((Pane::Log, inner, 0));
+    let theme = &app.theme;
+    let widget = TuiLoggerWidget::default()
+        .state(&app.log.state)
+        .output_timestamp(Some("%H:%M:%S".to_owned()))
+        .output_level(Some(TuiLoggerLevelOutput::Long))
+        .output_target(false)
+        .output_file(false)
+        .output_line(false)
+        .output_separator(' ')
+        .style_error(theme.bad)
+        .style_warn(theme.warn)
+        .style_info(theme.text)
+        .style_debug(theme.dim)
+        .style_trace(theme.dim);
+    frame.render_widget(widget, inner);
+}
+
+/// The title of a list.
+fn title(app: &App, pane: Pane) -> String {
+    let host = app
+        .host
+        .as_ref()
+        .map(|host| host.as_str())
+        .unwrap_or("no host");
+    match pane {
+        Pane::Sandboxes | Pane::Snapshots => format!("{} · {host}", pane.name()),
+        _ => pane.name().to_owned(),
+    }
+}
+
+/// Is it the list whose selection counts?
+fn is_list(pane: Pane) -> bool {
+    LISTS.contains(&pane)
+}

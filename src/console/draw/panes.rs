@@ -1,0 +1,308 @@
+//! The three lists. Only the rows on screen are ever built.
+
+use std::time::Instant;
+
+use ratatui::Frame;
+use ratatui::layout::{Constraint, Layout, Margin, Rect};
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Block, Paragraph};
+
+use super::{is_list, title};
+use crate::console::actions::{LISTS, Pane};
+use crate::console::app::{App, Areas};
+use crate::console::dialog::Field;
+use crate::console::format::{self, fit, short_size};
+use crate::console::list::{List, Row};
+use crate::console::world;
+use crate::engine::Link;
+use crate::model::{Object, Sandbox, SandboxState, Snapshot};
+
+/// Draws the lists: three side by side, or one with tabs.
+pub fn draw(app: &App, frame: &mut Frame, area: Rect, wide: bool, now: Instant, areas: &mut Areas) {
+    if wide {
+        let columns: [Rect; 3] = Layout::horizontal([Constraint::Fill(1); 3]).areas(area);
+        for (pane, column) in LISTS.iter().zip(columns) {
+            areas.tabs.push((*pane, column));
+            let block = pane_block(app, *pane, now);
+            let inner = block.inner(column);
+            frame.render_widget(block, column);
+            list(app, frame, *pane, inner, areas);
+        }
+        return;
+    }
+    let [tabs, below] = Layout::vertical([Constraint::Length(1), Constraint::Min(0)]).areas(area);
+    let mut x = tabs.x;
+    for pane in LISTS {
+        let count = total(app, *pane);
+        let text = format!(" {} ({count}) ", pane.name());
+        let width = (text.chars().count() as u16).min(tabs.right() - x);
+        let style = match (*pane == app.list, app.focus == app.list) {
+            (true, true) => app.theme.selected,
+            (true, false) => app.theme.resting,
+            (false, _) => app.theme.dim,
+        };
+        let place = Rect { x, width, ..tabs };
+        frame.render_widget(Line::styled(text, style), place);
+        areas.tabs.push((*pane, place));
+        x += width;
+    }
+    let block = pane_block(app, app.list, now);
+    let inner = block.inner(below);
+    frame.render_widget(block, below);
+    list(app, frame, app.list, inner, areas);
+}
+
+fn total(app: &App, pane: Pane) -> usize {
+    match (pane, app.host_view()) {
+        (Pane::Sandboxes, Some(host)) => host.sandboxes.len(),
+        (Pane::Snapshots, Some(host)) => host.snapshots.len(),
+        (Pane::Bucket, _) => app.view.bucket.objects.len(),
+        _ => 0,
+    }
+}
+
+fn pane_block(app: &App, pane: Pane, now: Instant) -> Block<'static> {
+    let theme = &app.theme;
+    let focused = app.focus == pane;
+    let style = if focused { theme.focus } else { theme.border };
+    let (shown, marked, filter) = match (pane, app.host_lists()) {
+        (Pane::Sandboxes, Some(lists)) => numbers(&lists.sandboxes),
+        (Pane::Snapshots, Some(lists)) => numbers(&lists.snapshots),
+        (Pane::Bucket, _) => numbers(&app.objects),
+        _ => (0, 0, ""),
+    };
+    let total = total(app, pane);
+    let count = if filter.is_empty() {
+        total.to_string()
+    } else {
+        format!("{shown} of {total}")
+    };
+    let mut text = format!(" {} ({count}", title(app, pane));
+    if pane == Pane::Bucket && app.view.bucket.listing {
+        text.push('…');
+    }
+    text.push_str(") ");
+    if marked > 0 {
+        text.push_str(&format!("{marked} marked "));
+    }
+    if let Some(seen) = stale_since(app, pane) {
+        text.push_str(&format!(
+            "· {} old ",
+            format::age(now.saturating_duration_since(seen))
+        ));
+    }
+    let title_style = if focused { theme.focus } else { theme.text };
+    let mut block = Block::bordered()
+        .border_style(style)
+        .title(Line::styled(text, title_style));
+    let typing = app
+        .filter
+        .as_ref()
+        .filter(|_| pane == app.list)
+        .map(Field::text);
+    if let Some(text) = typing {
+        block = block.title_bottom(Line::styled(format!(" /{text}▏"), theme.selected));
+    } else if !filter.is_empty() {
+        block = block.title_bottom(Line::styled(format!(" /{filter} "), theme.focus));
+    }
+    block
+}
+
+fn numbers<K: Clone + Ord + std::hash::Hash>(list: &List<K>) -> (usize, usize, &str) {
+    (list.len(), list.marked(), list.filter())
+}
+
+/// When the rows were seen, where they are not what is there now.
+fn stale_since(app: &App, pane: Pane) -> Option<Instant> {
+    let (link, seen) = state(app, pane)?;
+    seen.filter(|_| matches!(link, Link::Down(_)))
+}
+
+fn state(app: &App, pane: Pane) -> Option<(&Link, Option<Instant>)> {
+    match pane {
+        Pane::Bucket => Some((&app.view.bucket.link, app.view.bucket.seen)),
+        _ => app.host_view().map(|host| (&host.link, host.seen)),
+    }
+}
+
+fn list(app: &App, frame: &mut Frame, pane: Pane, area: Rect, areas: &mut Areas) {
+    let (first, lines) = rows(app, pane, area.width, area.height);
+    if lines.is_empty() && area.height > 0 {
+        let place = area.inner(Margin::new(1, 0));
+        let (text, style) = nothing(app, pane);
+        let lines = format::wrap(&text, usize::from(place.width))
+            .into_iter()
+            .map(Line::raw);
+        frame.render_widget(
+            Paragraph::new(lines.collect::<Vec<_>>()).style(style),
+            place,
+        );
+    }
+    frame.render_widget(Paragraph::new(lines), area);
+    areas.panes.push((pane, area, first));
+}
+
+/// What to say where there are no rows.
+fn nothing(app: &App, pane: Pane) -> (String, Style) {
+    let theme = &app.theme;
+    let what = pane.name().to_lowercase();
+    let host = app.host.as_ref().map_or("", |host| host.as_str());
+    if total(app, pane) > 0 {
+        return (
+            "nothing matches the filter (esc drops it)".to_owned(),
+            theme.dim,
+        );
+    }
+    match state(app, pane).map(|(link, _)| link) {
+        None => ("no host is configured".to_owned(), theme.warn),
+        Some(Link::Down(error)) => (error.to_string(), theme.bad),
+        Some(Link::Off) => {
+            let text = "no bucket is configured: name one in config.toml, section [bucket]; all \
+                about hosts works without";
+            (text.to_owned(), theme.warn)
+        }
+        Some(_) if pane == Pane::Bucket && app.view.bucket.listing => {
+            ("asking the bucket…".to_owned(), theme.dim)
+        }
+        Some(Link::Opening) if pane == Pane::Bucket => ("asking the bucket…".to_owned(), theme.dim),
+        Some(Link::Opening) => (format!("asking {host}…"), theme.dim),
+        Some(Link::Up) if pane == Pane::Bucket => (
+            "the bucket has no snapshots yet: push or create one".to_owned(),
+            theme.dim,
+        ),
+        Some(Link::Up) => (format!("{host} has no {what}"), theme.dim),
+    }
+}
+
+/// The rows of a list that are on screen, and the number of the first of them.
+pub fn rows(app: &App, pane: Pane, width: u16, height: u16) -> (usize, Vec<Line<'static>>) {
+    let width = usize::from(width);
+    let stale = matches!(state(app, pane), Some((Link::Down(_), _)));
+    let build = Build {
+        app,
+        pane,
+        height: usize::from(height),
+        stale,
+    };
+    match (pane, app.host_view(), app.host_lists()) {
+        (Pane::Sandboxes, Some(host), Some(lists)) => {
+            build.rows(&host.sandboxes, &lists.sandboxes, |sandbox| {
+                sandbox_row(sandbox, width)
+            })
+        }
+        (Pane::Snapshots, Some(host), Some(lists)) => {
+            build.rows(&host.snapshots, &lists.snapshots, |snapshot| {
+                snapshot_row(app, snapshot, width)
+            })
+        }
+        (Pane::Bucket, ..) => build.rows(&app.view.bucket.objects, &app.objects, |object| {
+            object_row(app, object, width)
+        }),
+        _ => (0, Vec::new()),
+    }
+}
+
+struct Build<'a> {
+    app: &'a App,
+    pane: Pane,
+    height: usize,
+    stale: bool,
+}
+
+impl Build<'_> {
+    fn rows<R: Row>(
+        &self,
+        items: &[R],
+        list: &List<R::Key>,
+        text: impl Fn(&R) -> (String, Style),
+    ) -> (usize, Vec<Line<'static>>) {
+        let theme = &self.app.theme;
+        let window = list.window(self.height);
+        let row = |row: usize| {
+            let item = items.get(list.item(row)?)?;
+            let (text, style) = text(item);
+            let mark = if list.is_marked(item.key()) {
+                "▸"
+            } else {
+                " "
+            };
+            let style = match (row == list.row(), self.app.focus == self.pane) {
+                (true, true) => theme.selected,
+                (true, false) if self.app.list == self.pane && is_list(self.pane) => theme.resting,
+                _ => style,
+            };
+            let style = if self.stale {
+                style.patch(theme.dim)
+            } else {
+                style
+            };
+            Some(Line::from(vec![
+                Span::styled(mark, style),
+                Span::styled(text, style),
+            ]))
+        };
+        (window.start, window.clone().filter_map(row).collect())
+    }
+}
+
+/// The sign of a state.
+pub fn state_sign(state: SandboxState) -> &'static str {
+    match state {
+        SandboxState::Running => "●",
+        SandboxState::Paused | SandboxState::Asleep => "◐",
+        SandboxState::Saved => "◌",
+        SandboxState::ShutOff => "○",
+        SandboxState::Crashed => "✗",
+    }
+}
+
+fn sandbox_row(sandbox: &Sandbox, width: usize) -> (String, Style) {
+    let memory = short_size(sandbox.memory_bytes);
+    let right = format!(
+        "{:<8} {:>2}c {memory:>5} ",
+        sandbox.state.as_str(),
+        sandbox.cpus
+    );
+    let name = fit(sandbox.id.as_str(), width.saturating_sub(right.len() + 4));
+    (
+        format!("{} {name} {right}", state_sign(sandbox.state)),
+        Style::new(),
+    )
+}
+
+fn snapshot_row(app: &App, snapshot: &Snapshot, width: usize) -> (String, Style) {
+    let there = app.index.size(&snapshot.name);
+    let sign = match there {
+        _ if snapshot.problem.is_some() => "!",
+        Some(size) if size == snapshot.size_bytes => "=",
+        Some(_) => "≠",
+        None if world::bucket_is_known(&app.view) => "↑",
+        None => "?",
+    };
+    let size = short_size(snapshot.size_bytes);
+    let dependents = snapshot.dependents.len();
+    let name = fit(snapshot.name.as_str(), width.saturating_sub(16));
+    let style = if snapshot.problem.is_some() {
+        app.theme.warn
+    } else {
+        Style::new()
+    };
+    (format!("{name} {size:>6} ⌂{dependents:<3} {sign} "), style)
+}
+
+fn object_row(app: &App, object: &Object, width: usize) -> (String, Style) {
+    let host = app.host_view().filter(|host| host.seen.is_some());
+    let here = app
+        .host_lists()
+        .and_then(|lists| lists.index.size(&object.name));
+    let (sign, style) = match (host, here) {
+        (None, _) => ("? unknown", app.theme.dim),
+        (_, Some(size)) if size == object.size_bytes => ("= here", Style::new()),
+        (_, Some(_)) => ("≠ here", Style::new()),
+        (_, None) => ("↓ absent", Style::new()),
+    };
+    let size = short_size(object.size_bytes);
+    let name = fit(object.name.as_str(), width.saturating_sub(20));
+    (format!("{name} {size:>6} {} ", fit(sign, 9)), style)
+}

@@ -1,0 +1,47 @@
+//! Typing a filter: every key belongs to the field until enter or esc.
+
+use crossterm::event::{KeyCode, KeyEvent};
+
+use super::actions::Pane;
+use super::app::App;
+use super::dialog::Field;
+use super::list::Change;
+
+/// Begins to type the filter of the focused list.
+pub fn begin(app: &mut App) {
+    app.filter = Some(Field::holding(&text(app, app.list)));
+}
+
+/// Takes a key.
+pub fn key(app: &mut App, key: KeyEvent) {
+    let Some(field) = &mut app.filter else { return };
+    match key.code {
+        KeyCode::Enter => app.filter = None,
+        KeyCode::Esc => {
+            app.filter = None;
+            app.change(app.list, Change::Filter(String::new()));
+        }
+        KeyCode::Up => app.change(app.list, Change::By(-1)),
+        KeyCode::Down => app.change(app.list, Change::By(1)),
+        _ if field.key(key) => refilter(app),
+        _ => {}
+    }
+}
+
+/// Shows what matches the text as it stands now.
+pub fn refilter(app: &mut App) {
+    let wanted = app.filter.as_ref().map(|field| field.text().to_owned());
+    if let Some(wanted) = wanted.filter(|wanted| *wanted != text(app, app.list)) {
+        app.change(app.list, Change::Filter(wanted));
+    }
+}
+
+/// The filter of a list.
+pub fn text(app: &App, pane: Pane) -> String {
+    match (pane, app.host_lists()) {
+        (Pane::Sandboxes, Some(lists)) => lists.sandboxes.filter().to_owned(),
+        (Pane::Snapshots, Some(lists)) => lists.snapshots.filter().to_owned(),
+        (Pane::Bucket, _) => app.objects.filter().to_owned(),
+        _ => String::new(),
+    }
+}

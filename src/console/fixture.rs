@@ -1,0 +1,215 @@
+//! Views made by hand, for the tests.
+#![allow(clippy::unwrap_used)]
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::engine::{BucketView, HostView, JobId, JobState, JobView, Link, LogLine, View};
+use crate::model::{
+    ChainLink, Compression, Error, ImageFacts, Kind, Object, Operation, Phase, ProgressCell,
+    Sandbox, SandboxState, Snapshot,
+};
+
+const GIB: u64 = 1 << 30;
+
+/// What a sound image's header says.
+pub fn facts(backing: Option<&str>) -> ImageFacts {
+    ImageFacts {
+        version: 3,
+        virtual_size: 64 * GIB,
+        cluster_size: 65536,
+        backing_file: backing.map(str::to_owned),
+        external_data_file: false,
+        dirty: false,
+        corrupt: false,
+        encrypted: false,
+        extended_l2: false,
+        internal_snapshots: 0,
+        refcount_bits: 16,
+        compression: Compression::Zlib,
+    }
+}
+
+/// A sandbox on `winserver-base`.
+pub fn sandbox(id: &str, state: SandboxState) -> Sandbox {
+    let base = "/var/lib/libvirt/snapshots/winserver-base.qcow2";
+    Sandbox {
+        id: id.parse().unwrap(),
+        state,
+        cpus: 2,
+        memory_bytes: 4 * GIB,
+        chain: vec![
+            ChainLink {
+                path: format!("/var/lib/libvirt/sandboxes/{id}.qcow2"),
+                snapshot: None,
+                size_bytes: Some(812 << 20),
+                facts: Some(facts(Some(base))),
+            },
+            ChainLink {
+                path: base.to_owned(),
+                snapshot: Some("winserver-base".parse().unwrap()),
+                size_bytes: Some(9 * GIB),
+                facts: Some(facts(None)),
+            },
+        ],
+    }
+}
+
+/// A snapshot, with the sandboxes that need it.
+pub fn snapshot(name: &str, size_bytes: u64, dependents: &[&str]) -> Snapshot {
+    Snapshot {
+        name: name.parse().unwrap(),
+        path: format!("/var/lib/libvirt/snapshots/{name}.qcow2"),
+        size_bytes,
+        allocated_bytes: size_bytes,
+        modified: Some("2026-01-02T03:04:05Z".parse().unwrap()),
+        facts: Some(facts(None)),
+        problem: None,
+        dependents: dependents.iter().map(|id| id.parse().unwrap()).collect(),
+    }
+}
+
+/// An object.
+pub fn object(name: &str, size_bytes: u64) -> Object {
+    Object {
+        name: name.parse().unwrap(),
+        key: format!("snapshots/{name}.qcow2"),
+        size_bytes,
+        modified: Some("2026-01-02T03:04:05Z".parse().unwrap()),
+        etag: Some("\"d41d8cd98f00b204e9800998ecf8427e-2\"".to_owned()),
+    }
+}
+
+/// A host that is being opened.
+pub fn opening(name: &str) -> HostView {
+    HostView {
+        name: name.parse().unwrap(),
+        uri: format!("qemu+ssh://root@{name}/system"),
+        link: Link::Opening,
+        seen: None,
+        sandboxes: Arc::new([]),
+        snapshots: Arc::new([]),
+    }
+}
+
+/// Two hosts and a bucket, none of which answered yet.
+pub fn empty() -> View {
+    View {
+        hosts: vec![Arc::new(opening("alpha")), Arc::new(opening("beta"))],
+        bucket: Arc::new(BucketView {
+            location: "s3://daytona/snapshots/".to_owned(),
+            listing: true,
+            ..BucketView::default()
+        }),
+        jobs: Vec::new(),
+    }
+}
+
+/// The host `alpha` with sandboxes and snapshots, seen at `seen`.
+pub fn alpha(seen: Instant) -> HostView {
+    let ids = ["config-vm", "sandbox-002", "sandbox-003", "sandbox-004"];
+    let states = [
+        SandboxState::Running,
+        SandboxState::Paused,
+        SandboxState::Saved,
+        SandboxState::ShutOff,
+    ];
+    HostView {
+        link: Link::Up,
+        seen: Some(seen),
+        sandboxes: ids
+            .iter()
+            .zip(states)
+            .map(|(id, state)| sandbox(id, state))
+            .collect(),
+        snapshots: Arc::new([
+            snapshot("local-only", 2 * GIB, &[]),
+            snapshot("myapp-v1.0", 10 * GIB, &[]),
+            snapshot("winserver-base", 9 * GIB, &ids),
+        ]),
+        ..opening("alpha")
+    }
+}
+
+/// A job in the middle of its upload.
+pub fn running_job(id: u64) -> JobView {
+    let cell = ProgressCell::default();
+    cell.enter(Phase::Uploading, 812 << 20);
+    cell.add(503 << 20);
+    JobView {
+        id: JobId(id),
+        operation: Operation::Push {
+            host: "alpha".parse().unwrap(),
+            sandbox: "sandbox-004".parse().unwrap(),
+            name: "myapp-v1.1".parse().unwrap(),
+            overwrite: false,
+        },
+        state: JobState::Running,
+        started: Some(Instant::now()),
+        ended: None,
+        log: Arc::new([LogLine {
+            at: "2026-01-02T03:04:05Z".parse().unwrap(),
+            text: "converting /var/lib/libvirt/sandboxes/sandbox-004.qcow2".to_owned(),
+            warning: false,
+        }]),
+        cell: Arc::new(cell),
+    }
+}
+
+/// A job that went wrong.
+pub fn failed_job(id: u64) -> JobView {
+    JobView {
+        operation: Operation::Pull {
+            host: "alpha".parse().unwrap(),
+            name: "broken".parse().unwrap(),
+            overwrite: false,
+        },
+        state: JobState::Failed(
+            Error::new(Kind::Damaged, "cannot pull broken to host alpha")
+                .because("qemu-img check found 3 errors")
+                .hint("push it again"),
+        ),
+        ended: Some(Instant::now()),
+        ..running_job(id)
+    }
+}
+
+/// One host that answers, one that does not, a bucket, a running and a failed job.
+pub fn populated() -> View {
+    let now = Instant::now();
+    let beta = HostView {
+        link: Link::Down(Error::new(Kind::Unreachable, "cannot reach host beta")),
+        ..opening("beta")
+    };
+    View {
+        hosts: vec![Arc::new(alpha(now)), Arc::new(beta)],
+        bucket: Arc::new(BucketView {
+            location: "s3://daytona/snapshots/".to_owned(),
+            link: Link::Up,
+            seen: Some(now),
+            listing: false,
+            objects: Arc::new([
+                object("far-away", 3 * GIB),
+                object("myapp-v1.0", 10 * GIB),
+                object("winserver-base", 9 * GIB),
+            ]),
+        }),
+        jobs: vec![Arc::new(running_job(1)), Arc::new(failed_job(2))],
+    }
+}
+
+/// As [`populated`], but alpha went away `age` before `now`.
+pub fn away(now: Instant, age: Duration) -> View {
+    let mut view = populated();
+    view.hosts[0] = Arc::new(HostView {
+        link: Link::Down(
+            Error::new(Kind::Unreachable, "cannot reach host alpha")
+                .because("Connection timed out")
+                .hint("check the network and sshd on alpha"),
+        ),
+        seen: now.checked_sub(age),
+        ..alpha(now)
+    });
+    view.jobs.clear();
+    view
+}

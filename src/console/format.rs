@@ -1,0 +1,170 @@
+//! Numbers, times and texts in the form they have on screen.
+
+use std::time::Duration;
+
+use humansize::{BINARY, FormatSizeOptions, format_size};
+use jiff::Timestamp;
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+/// Bytes in words: `812 MiB`, `9.8 GiB`.
+pub fn size(bytes: u64) -> String {
+    format_size(bytes, FormatSizeOptions::from(BINARY).decimal_places(1))
+}
+
+/// How much of how much: `503/812 MiB`, `812 MiB/1.2 GiB`.
+pub fn share(done: u64, total: u64) -> String {
+    let (done, total) = (size(done), size(total));
+    match (done.split_once(' '), total.split_once(' ')) {
+        (Some((number, one)), Some((_, other))) if one == other => format!("{number}/{total}"),
+        _ => format!("{done}/{total}"),
+    }
+}
+
+/// Bytes in at most six columns: `812M`, `9.8G`.
+pub fn short_size(bytes: u64) -> String {
+    let options = FormatSizeOptions::from(BINARY)
+        .decimal_places(1)
+        .space_after_value(false);
+    format_size(bytes, options)
+        .trim_end_matches("iB")
+        .to_owned()
+}
+
+/// Bytes a second in words.
+pub fn rate(bytes_per_second: f64) -> String {
+    format!("{}/s", size(bytes_per_second as u64))
+}
+
+/// A span of time as a clock shows it: `0:02`, `1:02:03`.
+pub fn clock(span: Duration) -> String {
+    let seconds = span.as_secs();
+    let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
+    if hours > 0 {
+        format!("{hours}:{minutes:02}:{:02}", seconds % 60)
+    } else {
+        format!("{minutes}:{:02}", seconds % 60)
+    }
+}
+
+/// How old something is, in steps of a minute at least, so that a clock needs to wake nobody more often.
+pub fn age(span: Duration) -> String {
+    match span.as_secs() / 60 {
+        0 => "<1m".to_owned(),
+        minutes @ 1..60 => format!("{minutes}m"),
+        minutes @ 60..2880 => format!("{}h", minutes / 60),
+        minutes => format!("{}d", minutes / 1440),
+    }
+}
+
+/// A moment, to the minute, in UTC.
+pub fn moment(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%d %H:%M UTC").to_string()
+}
+
+/// `text` cut to `width` columns, with `…` where something is missing.
+pub fn clip(text: &str, width: usize) -> String {
+    if text.width() <= width {
+        return text.to_owned();
+    }
+    let Some(room) = width.checked_sub(1) else {
+        return String::new();
+    };
+    let mut used = 0;
+    let mut cut: String = text
+        .chars()
+        .take_while(|c| {
+            used += c.width().unwrap_or(0);
+            used <= room
+        })
+        .collect();
+    cut.push('…');
+    cut
+}
+
+/// `text` in exactly `width` columns: cut, or filled with spaces at its end.
+pub fn fit(text: &str, width: usize) -> String {
+    let mut cut = clip(text, width);
+    let missing = width.saturating_sub(cut.width());
+    cut.extend(std::iter::repeat_n(' ', missing));
+    cut
+}
+
+/// `text` in lines of at most `width` columns, broken between words where that is possible.
+pub fn wrap(text: &str, width: usize) -> Vec<String> {
+    let width = width.max(1);
+    let mut lines = Vec::new();
+    let mut line = String::new();
+    for word in text.split_whitespace() {
+        let mut rest = word;
+        if !line.is_empty() && line.width() + 1 + rest.width() > width {
+            lines.push(std::mem::take(&mut line));
+        }
+        while line.is_empty() && rest.width() > width {
+            let mut used = 0;
+            let cut = rest
+                .char_indices()
+                .find(|(_, c)| {
+                    used += c.width().unwrap_or(0);
+                    used > width
+                })
+                .map_or(
+                    rest.len(),
+                    |(at, c)| if at == 0 { c.len_utf8() } else { at },
+                );
+            let (head, tail) = rest.split_at(cut);
+            lines.push(head.to_owned());
+            rest = tail;
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(rest);
+    }
+    if !line.is_empty() {
+        lines.push(line);
+    }
+    lines
+}
+
+/// `1 job`, `2 jobs`.
+pub fn count(number: usize, one: &str) -> String {
+    if number == 1 {
+        format!("1 {one}")
+    } else {
+        format!("{number} {one}s")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn sizes_and_times_read_as_on_the_screen() {
+        assert_eq!(size(812 << 20), "812 MiB");
+        assert_eq!(short_size(10_522_669_875), "9.8G");
+        assert_eq!(short_size(512), "512B");
+        assert_eq!(share(503 << 20, 812 << 20), "503/812 MiB");
+        assert_eq!(share(503 << 20, 2 << 30), "503 MiB/2 GiB");
+        assert_eq!(clock(Duration::from_secs(3723)), "1:02:03");
+        assert_eq!(clock(Duration::from_secs(2)), "0:02");
+        assert_eq!(age(Duration::from_secs(59)), "<1m");
+        assert_eq!(age(Duration::from_secs(200)), "3m");
+        assert_eq!(age(Duration::from_secs(7200)), "2h");
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_wider_than_asked(text in "\\PC{0,80}", width in 0usize..40) {
+            prop_assert!(clip(&text, width).width() <= width);
+            prop_assert_eq!(fit("name", width).width(), width);
+            if width > 1 {
+                for line in wrap(&text, width) {
+                    prop_assert!(line.width() <= width, "{:?}", line);
+                }
+            }
+        }
+    }
+}

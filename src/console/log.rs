@@ -1,0 +1,62 @@
+//! Where the log goes: to tui-logger's buffer, to a file, and a nudge to the loop that draws.
+
+use std::fs::OpenOptions;
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use color_eyre::Result;
+use color_eyre::eyre::WrapErr;
+use tokio::sync::Notify;
+use tracing::{Event, Subscriber};
+use tracing_subscriber::layer::{Context, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, fmt};
+use tui_logger::{LevelFilter, TuiTracingSubscriberLayer};
+
+/// What is kept for the pane; the pane itself shows information and above unless told otherwise.
+const KEPT: &str = "warn,snapdeck=debug";
+/// What goes to the file.
+const WRITTEN: &str = "warn,snapdeck=info";
+
+/// Wakes the loop when there is a new line; many lines before it looks are one wake.
+struct Nudge(Arc<Notify>);
+
+impl<S: Subscriber> Layer<S> for Nudge {
+    fn on_event(&self, _: &Event<'_>, _: Context<'_, S>) {
+        self.0.notify_one();
+    }
+}
+
+/// Sends what is traced from now on to the pane and, appended, to `file`. What comes back is notified
+/// when there are lines to [`tui_logger::move_events`].
+///
+/// `tui_logger::init_logger` is not for us: it starts a thread that wakes 98 times a second for ever.
+pub fn start(file: Option<&Path>) -> Result<Arc<Notify>> {
+    static STARTED: OnceLock<Arc<Notify>> = OnceLock::new();
+    if let Some(notify) = STARTED.get() {
+        return Ok(notify.clone());
+    }
+    let notify = Arc::new(Notify::new());
+    tui_logger::set_default_level(LevelFilter::Debug);
+    let file = file.map(open).transpose()?;
+    let file = file.map(|file| {
+        let plain = fmt::layer().with_ansi(false).with_writer(Mutex::new(file));
+        plain.with_filter(EnvFilter::new(WRITTEN))
+    });
+    let pane = TuiTracingSubscriberLayer.and_then(Nudge(notify.clone()));
+    tracing_subscriber::registry()
+        .with(pane.with_filter(EnvFilter::new(KEPT)))
+        .with(file)
+        .try_init()
+        .wrap_err("cannot start logging")?;
+    Ok(STARTED.get_or_init(|| notify).clone())
+}
+
+fn open(path: &Path) -> Result<std::fs::File> {
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent)
+            .wrap_err_with(|| format!("cannot make the log's directory {}", parent.display()))?;
+    }
+    let file = OpenOptions::new().create(true).append(true).open(path);
+    file.wrap_err_with(|| format!("cannot write the log file {}", path.display()))
+}

@@ -1,0 +1,143 @@
+//! Rates of running jobs, from samples taken when the screen is drawn.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use crate::engine::{JobId, JobState, View};
+use crate::model::{Phase, Progress};
+
+/// Samples closer together than this are left out: their noise is larger than what they tell.
+const SHORTEST: Duration = Duration::from_millis(80);
+/// Half a rate's weight is older than about this.
+const SMOOTHING: f64 = 1.5;
+/// Rates remembered for the small graph.
+const HISTORY: usize = 8;
+/// How often a rate goes into the small graph.
+const HISTORY_STEP: Duration = Duration::from_secs(1);
+
+/// How fast one job moves.
+#[derive(Debug)]
+struct Meter {
+    phase: Phase,
+    at: Instant,
+    done: u64,
+    rate: Option<f64>,
+    history: VecDeque<f64>,
+    stepped: Instant,
+}
+
+/// The meters of all running jobs.
+#[derive(Debug, Default)]
+pub struct Meters(HashMap<JobId, Meter>);
+
+impl Meters {
+    /// Takes a sample of every running job.
+    pub fn sample(&mut self, view: &View, now: Instant) {
+        self.0.retain(|id, _| {
+            view.jobs
+                .iter()
+                .any(|job| job.id == *id && job.state == JobState::Running)
+        });
+        for job in view
+            .jobs
+            .iter()
+            .filter(|job| job.state == JobState::Running)
+        {
+            let progress = job.progress();
+            let fresh = || Meter {
+                phase: progress.phase,
+                at: now,
+                done: progress.done_bytes,
+                rate: None,
+                history: VecDeque::new(),
+                stepped: now,
+            };
+            let meter = self.0.entry(job.id).or_insert_with(fresh);
+            if meter.phase != progress.phase || progress.done_bytes < meter.done {
+                *meter = fresh();
+            }
+            meter.take(progress, now);
+        }
+    }
+
+    /// Bytes a second of a job's present phase.
+    pub fn rate(&self, id: JobId) -> Option<f64> {
+        self.0.get(&id)?.rate
+    }
+
+    /// Bytes a second of all jobs together.
+    pub fn total(&self) -> f64 {
+        self.0.values().filter_map(|meter| meter.rate).sum()
+    }
+
+    /// Time left in this phase at the present rate.
+    pub fn left(&self, id: JobId, progress: Progress) -> Option<Duration> {
+        let rate = self.rate(id).filter(|rate| *rate >= 1.0)?;
+        let bytes = progress.total_bytes.checked_sub(progress.done_bytes)?;
+        let seconds = bytes as f64 / rate;
+        (progress.total_bytes > 0 && seconds < 360_000.0).then(|| Duration::from_secs_f64(seconds))
+    }
+
+    /// The last rates as a small graph, one column each.
+    pub fn graph(&self, id: JobId) -> String {
+        const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+        let Some(meter) = self.0.get(&id) else {
+            return String::new();
+        };
+        let top = meter.history.iter().copied().fold(1.0, f64::max);
+        let bar = |rate: &f64| BARS[((rate / top * 7.0).round() as usize).min(7)];
+        meter.history.iter().map(bar).collect()
+    }
+}
+
+impl Meter {
+    fn take(&mut self, progress: Progress, now: Instant) {
+        let span = now.saturating_duration_since(self.at);
+        if span < SHORTEST {
+            return;
+        }
+        let seconds = span.as_secs_f64();
+        let latest = progress.done_bytes.saturating_sub(self.done) as f64 / seconds;
+        let weight = 1.0 - (-seconds / SMOOTHING).exp();
+        let rate = self
+            .rate
+            .map_or(latest, |rate| rate + (latest - rate) * weight);
+        self.rate = Some(rate);
+        self.at = now;
+        self.done = progress.done_bytes;
+        if now.saturating_duration_since(self.stepped) >= HISTORY_STEP {
+            self.stepped = now;
+            self.history.push_back(rate);
+            if self.history.len() > HISTORY {
+                self.history.pop_front();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::console::fixture;
+
+    #[test]
+    fn tells_rate_and_time_left_and_starts_anew_with_each_phase() {
+        let view = fixture::populated();
+        let job = &view.jobs[0];
+        let mut meters = Meters::default();
+        let start = Instant::now();
+        job.cell.enter(Phase::Uploading, 1000 << 20);
+        for tenths in 0..=50u32 {
+            job.cell.set_done(u64::from(tenths) * (10 << 20));
+            meters.sample(&view, start + Duration::from_millis(100) * tenths);
+        }
+        let rate = meters.rate(job.id).unwrap();
+        assert!((rate / f64::from(100 << 20) - 1.0).abs() < 0.01, "{rate}");
+        assert_eq!(meters.left(job.id, job.progress()).unwrap().as_secs(), 5);
+        assert_eq!(meters.graph(job.id), "█████");
+        job.cell.enter(Phase::CleaningUp, 0);
+        meters.sample(&view, start + Duration::from_secs(6));
+        assert_eq!(meters.rate(job.id), None);
+    }
+}

@@ -1,0 +1,293 @@
+//! What each action does to the state.
+
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+
+use super::actions::{Action, LISTS, Pane};
+use super::app::{App, Command};
+use super::dialog::{Cut, Dialog, Help, JobDetails, Layer, Pull, Quit, Remove, Verb, push_refusal};
+use super::filter;
+use super::keymap::{self, Pressed};
+use super::list::Change;
+use crate::engine::{JobId, JobState, Link};
+use crate::model::{HostName, SandboxId, SnapshotName};
+
+/// Is it ctrl-c, which asks to leave from wherever one is?
+pub fn is_interrupt(key: KeyEvent) -> bool {
+    key.code == KeyCode::Char('c') && key.modifiers.contains(KeyModifiers::CONTROL)
+}
+
+/// Takes a key that no layer consumed.
+pub fn key(app: &mut App, key: KeyEvent) -> Vec<Command> {
+    match keymap::look_up(key, app.focus) {
+        Some(Pressed::Do(action)) => perform(app, action),
+        Some(Pressed::Elsewhere(entry)) => {
+            let panes: Vec<&str> = entry.panes.iter().map(|pane| pane.name()).collect();
+            app.tell(
+                format!(
+                    "{} works in {} (tab goes there)",
+                    entry.name,
+                    panes.join(" and ")
+                ),
+                false,
+            );
+            Vec::new()
+        }
+        None => Vec::new(),
+    }
+}
+
+/// Why `action` cannot be done to what is selected now; the footer shows it dimmed then.
+pub fn obstacle(app: &App, action: Action) -> Option<String> {
+    match action {
+        Action::Create | Action::Push => one_sandbox(app)
+            .and_then(|(_, id)| {
+                let host = app.host_view();
+                let sandbox = host.and_then(|host| host.sandboxes.iter().find(|s| s.id == id));
+                match sandbox
+                    .filter(|_| action == Action::Push)
+                    .and_then(push_refusal)
+                {
+                    Some(reason) => Err(reason),
+                    None => bucket_works(app),
+                }
+            })
+            .err(),
+        Action::Pull => match chosen(app).is_empty() {
+            true => Some("there is nothing to pull here".to_owned()),
+            false => bucket_works(app)
+                .and_then(|()| app.host.as_ref().map(|_| ()).ok_or_else(no_host))
+                .err(),
+        },
+        Action::Remove if chosen(app).is_empty() => {
+            Some("there is nothing to remove here".to_owned())
+        }
+        Action::Cancel => match selected_job(app) {
+            Some((_, JobState::Queued | JobState::Running)) => None,
+            Some((_, JobState::Cancelling)) => Some("this job is being cancelled".to_owned()),
+            Some(_) => Some("this job is over".to_owned()),
+            None => Some("there is no job".to_owned()),
+        },
+        Action::Dismiss if over(app).is_empty() => Some("no job is over".to_owned()),
+        _ => None,
+    }
+}
+
+fn no_host() -> String {
+    "there is no host".to_owned()
+}
+
+fn bucket_works(app: &App) -> Result<(), String> {
+    match &app.view.bucket.link {
+        Link::Off => Err("no bucket is configured: name one in config.toml".to_owned()),
+        _ => Ok(()),
+    }
+}
+
+/// The sandbox an operation is about: the selected one, or the only marked one.
+fn one_sandbox(app: &App) -> Result<(HostName, SandboxId), String> {
+    let host = app.host_view().ok_or_else(no_host)?;
+    let lists = app.host_lists().ok_or_else(no_host)?;
+    match lists.sandboxes.chosen(&host.sandboxes).as_slice() {
+        [one] => Ok((host.name.clone(), one.clone())),
+        [] => Err(format!("there is no sandbox on {}", host.name)),
+        many => Err(format!(
+            "{} sandboxes are marked: create and push take one (esc drops the marks)",
+            many.len()
+        )),
+    }
+}
+
+/// The snapshots or objects an operation is about.
+fn chosen(app: &App) -> Vec<SnapshotName> {
+    match (app.list, app.host_view(), app.host_lists()) {
+        (Pane::Bucket, ..) => app.objects.chosen(&app.view.bucket.objects),
+        (Pane::Snapshots, Some(host), Some(lists)) => lists.snapshots.chosen(&host.snapshots),
+        _ => Vec::new(),
+    }
+}
+
+fn selected_job(app: &App) -> Option<(JobId, &JobState)> {
+    app.jobs
+        .current(&app.view.jobs)
+        .map(|job| (job.id, &job.state))
+}
+
+/// The jobs that dismissing is about.
+fn over(app: &App) -> Vec<JobId> {
+    let selected = selected_job(app).map(|(id, _)| id);
+    let jobs = app
+        .view
+        .jobs
+        .iter()
+        .filter(|job| job.state.is_over())
+        .map(|job| job.id);
+    jobs.filter(|id| app.focus != Pane::Jobs || selected == Some(*id))
+        .collect()
+}
+
+/// Does `action`.
+pub fn perform(app: &mut App, action: Action) -> Vec<Command> {
+    // What push and create are refused for is told by their dialog, which follows the sandbox's state.
+    let explains_itself = action == Action::Push && one_sandbox(app).is_ok();
+    if let Some(reason) = obstacle(app, action).filter(|_| !explains_itself) {
+        app.tell(reason, true);
+        return Vec::new();
+    }
+    match action {
+        Action::Create => open_cut(app, Verb::Create),
+        Action::Push => open_cut(app, Verb::Push),
+        Action::Pull => {
+            if let Some(host) = app.host.clone() {
+                let names = chosen(app);
+                open(app, Dialog::Pull(Pull::new(host, names)));
+            }
+        }
+        Action::Remove => {
+            let names = chosen(app);
+            let in_bucket = app.list == Pane::Bucket;
+            open(
+                app,
+                Dialog::Remove(Remove::new(app.host.clone(), names, in_bucket)),
+            );
+        }
+        Action::Help => open(app, Dialog::Help(Help)),
+        Action::Open => match app.focus {
+            Pane::Jobs => {
+                if let Some((id, _)) = selected_job(app) {
+                    open(app, Dialog::Job(JobDetails(id)));
+                }
+            }
+            Pane::Details | Pane::Log => app.focus_on(app.list),
+            _ => app.focus_on(Pane::Details),
+        },
+        Action::Mark => app.change(app.focus, Change::Mark),
+        Action::Filter => filter::begin(app),
+        Action::Back => back(app),
+        Action::Up => app.scroll(app.focus, -1),
+        Action::Down => app.scroll(app.focus, 1),
+        Action::PageUp => app.scroll(app.focus, -page(app)),
+        Action::PageDown => app.scroll(app.focus, page(app)),
+        Action::First => match app.focus {
+            Pane::Details | Pane::Log => app.scroll(app.focus, -isize::MAX),
+            pane => app.change(pane, Change::First),
+        },
+        Action::Last => match app.focus {
+            Pane::Details | Pane::Log => app.scroll(app.focus, isize::MAX),
+            pane => app.change(pane, Change::Last),
+        },
+        Action::NextPane => turn(app, 1),
+        Action::PreviousPane => turn(app, -1),
+        Action::NextHost => turn_host(app, 1),
+        Action::PreviousHost => turn_host(app, -1),
+        Action::Host(number) => {
+            if let Some(host) = app.view.hosts.get(usize::from(number)) {
+                app.host = Some(host.name.clone());
+                app.details = 0;
+            }
+        }
+        Action::Jobs => match (app.focus, app.view.jobs.is_empty()) {
+            (Pane::Jobs, _) => app.focus_on(app.list),
+            (_, true) => app.tell("there are no jobs", false),
+            (_, false) => app.focus_on(Pane::Jobs),
+        },
+        Action::Log => {
+            let visible = app.shows_log();
+            app.log.next(visible);
+            if app.focus == Pane::Log {
+                app.focus_on(app.list);
+            }
+        }
+        Action::Refresh => {
+            app.tell("asking all hosts and the bucket again", false);
+            return vec![Command::Refresh];
+        }
+        Action::Cancel => {
+            let job = selected_job(app).map(|(id, _)| Command::Cancel(id));
+            app.tell("cancelling: the job cleans up after itself", false);
+            return job.into_iter().collect();
+        }
+        Action::Dismiss => return over(app).into_iter().map(Command::Dismiss).collect(),
+        Action::Quit => {
+            let asked = matches!(
+                app.layers.last(),
+                Some(Layer {
+                    dialog: Dialog::Quit(_),
+                    ..
+                })
+            );
+            if app.view.jobs.iter().all(|job| job.state.is_over()) {
+                return vec![Command::Quit];
+            }
+            if !asked {
+                open(app, Dialog::Quit(Quit));
+            }
+        }
+    }
+    Vec::new()
+}
+
+fn open(app: &mut App, dialog: Dialog) {
+    app.layers.push(dialog.into());
+}
+
+fn open_cut(app: &mut App, verb: Verb) {
+    if let Ok((host, sandbox)) = one_sandbox(app) {
+        open(app, Dialog::Cut(Cut::new(verb, host, sandbox)));
+    }
+}
+
+fn back(app: &mut App) {
+    if !LISTS.contains(&app.focus) {
+        return app.focus_on(app.list);
+    }
+    let marked = match (app.list, app.host_lists()) {
+        (Pane::Sandboxes, Some(lists)) => lists.sandboxes.marked(),
+        (Pane::Snapshots, Some(lists)) => lists.snapshots.marked(),
+        _ => app.objects.marked(),
+    };
+    let change = if marked > 0 {
+        Change::Unmark
+    } else {
+        Change::Filter(String::new())
+    };
+    app.change(app.list, change);
+}
+
+/// Rows of a page in the focused pane.
+fn page(app: &App) -> isize {
+    let area = app.areas.panes.iter().find(|(pane, ..)| *pane == app.focus);
+    area.map_or(1, |(_, area, _)| isize::try_from(area.height).unwrap_or(1))
+        .max(2)
+        - 1
+}
+
+fn turn(app: &mut App, by: isize) {
+    let mut panes = LISTS.to_vec();
+    panes.push(Pane::Details);
+    if !app.view.jobs.is_empty() {
+        panes.push(Pane::Jobs);
+    }
+    if app.shows_log() {
+        panes.push(Pane::Log);
+    }
+    let at = panes
+        .iter()
+        .position(|pane| *pane == app.focus)
+        .unwrap_or(0);
+    let next = (at as isize + by).rem_euclid(panes.len() as isize) as usize;
+    app.focus_on(panes[next]);
+}
+
+fn turn_host(app: &mut App, by: isize) {
+    let hosts = &app.view.hosts;
+    let Some(at) = hosts
+        .iter()
+        .position(|host| Some(&host.name) == app.host.as_ref())
+    else {
+        return;
+    };
+    let next = (at as isize + by).rem_euclid(hosts.len() as isize) as usize;
+    let name = hosts[next].name.clone();
+    app.host = Some(name);
+    app.details = 0;
+}

@@ -1,0 +1,140 @@
+//! The terminal: taken over, and given back whatever happens.
+
+use std::io::{self, BufWriter, Stdout, Write};
+use std::mem::ManuallyDrop;
+use std::panic::PanicHookInfo;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, ThreadId};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use color_eyre::config::{HookBuilder, Theme};
+use crossterm::cursor::Show;
+use crossterm::event::{DisableBracketedPaste, EnableBracketedPaste};
+use crossterm::style::Print;
+use crossterm::terminal::{
+    BeginSynchronizedUpdate, EndSynchronizedUpdate, EnterAlternateScreen, LeaveAlternateScreen,
+    disable_raw_mode, enable_raw_mode,
+};
+use crossterm::{execute, queue};
+use ratatui::Frame;
+use ratatui::backend::CrosstermBackend;
+
+/// Button presses and the wheel (1000) in SGR form (1006). crossterm's own command would also turn on
+/// 1003, which reports every motion of the mouse and so wakes the console all the time.
+const MOUSE_ON: &str = "\x1b[?1000h\x1b[?1006h";
+const MOUSE_OFF: &str = "\x1b[?1006l\x1b[?1000l";
+
+static TAKEN: AtomicBool = AtomicBool::new(false);
+/// The thread that draws: only its panics end the console.
+static DRAWER: OnceLock<ThreadId> = OnceLock::new();
+
+/// The terminal while the console has it; dropping gives it back.
+///
+/// ratatui's own drop is left out: it prints to stderr where the cursor cannot be shown, which panics
+/// when the terminal is gone. What it would do is done in [`give_back`].
+pub struct Terminal(ManuallyDrop<ratatui::Terminal<CrosstermBackend<BufWriter<Stdout>>>>);
+
+impl Terminal {
+    /// Takes the terminal over.
+    pub fn take(mouse: bool) -> io::Result<Self> {
+        // One write for a frame: a frame in pieces flickers over a slow link.
+        let backend = CrosstermBackend::new(BufWriter::with_capacity(1 << 16, io::stdout()));
+        let terminal = ratatui::Terminal::new(backend)?;
+        DRAWER.get_or_init(|| thread::current().id());
+        TAKEN.store(true, Ordering::SeqCst);
+        let taken = Self(ManuallyDrop::new(terminal));
+        enable_raw_mode()?;
+        let mouse = if mouse { MOUSE_ON } else { "" };
+        execute!(
+            io::stdout(),
+            EnterAlternateScreen,
+            EnableBracketedPaste,
+            Print(mouse)
+        )?;
+        Ok(taken)
+    }
+
+    /// Draws a frame; a terminal that knows synchronized output shows it at once.
+    pub fn draw<T>(&mut self, draw: impl FnOnce(&mut Frame) -> T) -> io::Result<Option<T>> {
+        let mut drawn = None;
+        queue!(self.0.backend_mut(), BeginSynchronizedUpdate)?;
+        self.0.draw(|frame| drawn = Some(draw(frame)))?;
+        queue!(self.0.backend_mut(), EndSynchronizedUpdate)?;
+        Write::flush(self.0.backend_mut())?;
+        Ok(drawn)
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        give_back();
+    }
+}
+
+/// Gives the terminal back, once. What cannot be written now can be written nowhere else either.
+fn give_back() {
+    if TAKEN.swap(false, Ordering::SeqCst) {
+        let _ = execute!(
+            io::stdout(),
+            EndSynchronizedUpdate,
+            Print(MOUSE_OFF),
+            DisableBracketedPaste,
+            LeaveAlternateScreen,
+            Show
+        );
+        let _ = disable_raw_mode();
+    }
+}
+
+/// From now on a panic writes a report beside the log file. Where it ends the console the terminal is
+/// given back first and the report's path is printed; a panic on another thread (a job's, say) is
+/// told in the log, and the console goes on.
+pub fn report_panics(log_file: Option<&Path>) {
+    let directory = log_file.and_then(Path::parent).map(Path::to_path_buf);
+    let hooks = HookBuilder::default().theme(Theme::new()).try_into_hooks();
+    let Ok((hook, eyre)) = hooks else { return };
+    // The hook for errors can be set once, and main may have set it.
+    let _ = eyre.install();
+    std::panic::set_hook(Box::new(move |info: &PanicHookInfo<'_>| {
+        let report = hook.panic_report(info).to_string();
+        let written = directory
+            .as_deref()
+            .map(|directory| write_report(directory, &report));
+        let text = match written {
+            Some(Ok(path)) => format!("a report is in {}", path.display()),
+            _ => report,
+        };
+        let drawer = DRAWER
+            .get()
+            .is_none_or(|drawer| *drawer == thread::current().id());
+        if TAKEN.load(Ordering::SeqCst) && !drawer {
+            tracing::error!("snapdeck came upon a bug of its own: {text}");
+        } else {
+            give_back();
+            // Not eprintln: it panics where stderr is gone, and a panic in here aborts.
+            let _ = writeln!(
+                io::stderr(),
+                "snapdeck came upon a bug of its own and stopped: {text}"
+            );
+        }
+    }));
+}
+
+fn write_report(directory: &Path, report: &str) -> io::Result<PathBuf> {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let path = directory.join(format!(
+        "panic-{}-{}.txt",
+        now.as_secs(),
+        std::process::id()
+    ));
+    std::fs::create_dir_all(directory)?;
+    std::fs::write(
+        &path,
+        format!("snapdeck {}\n{report}\n", env!("CARGO_PKG_VERSION")),
+    )?;
+    Ok(path)
+}

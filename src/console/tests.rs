@@ -1,0 +1,351 @@
+//! The console without an engine: keys go in, screens come out; `keys` has what comes out as commands.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod keys;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossterm::event::{
+    Event, KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent, MouseEventKind,
+};
+use ratatui::Terminal;
+use ratatui::backend::TestBackend;
+
+use super::actions::Pane;
+use super::app::{App, Command};
+use super::dialog::Layer;
+use super::draw::{draw, pane_rows};
+use super::fixture::{away, empty, object, populated, sandbox, snapshot};
+use crate::engine::{BucketView, HostView, JobId, Link, View};
+use crate::model::{Error, Kind, Operation, SandboxState};
+
+fn app(view: View) -> App {
+    App::new(Arc::new(view), None, Instant::now())
+}
+
+fn show(app: &mut App, width: u16, height: u16, now: Instant) -> TestBackend {
+    let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
+    let mut areas = None;
+    terminal
+        .draw(|frame| areas = Some(draw(app, frame, now)))
+        .unwrap();
+    app.settle(areas.unwrap());
+    terminal.backend().clone()
+}
+
+fn screen_at(app: &mut App, width: u16, height: u16, now: Instant) -> String {
+    show(app, width, height, now).to_string()
+}
+
+fn screen(app: &mut App, width: u16, height: u16) -> String {
+    screen_at(app, width, height, Instant::now())
+}
+
+fn press(app: &mut App, code: KeyCode) -> Vec<Command> {
+    app.event(Event::Key(KeyEvent::from(code)))
+}
+
+/// Types characters, one key each; gives back all commands.
+fn keys(app: &mut App, text: &str) -> Vec<Command> {
+    text.chars()
+        .flat_map(|c| press(app, KeyCode::Char(c)))
+        .collect()
+}
+
+fn update(app: &mut App, change: impl FnOnce(&mut View)) {
+    let mut view = (*app.view).clone();
+    change(&mut view);
+    app.take_view(Arc::new(view), Instant::now());
+}
+
+fn set_alpha(view: &mut View, change: impl FnOnce(&mut HostView)) {
+    let mut host = (*view.hosts[0]).clone();
+    change(&mut host);
+    view.hosts[0] = Arc::new(host);
+}
+
+fn set_bucket(view: &mut View, change: impl FnOnce(&mut BucketView)) {
+    let mut bucket = (*view.bucket).clone();
+    change(&mut bucket);
+    view.bucket = Arc::new(bucket);
+}
+
+fn selected(app: &App) -> String {
+    let lists = app.host_lists().unwrap();
+    let host = app.host_view().unwrap();
+    match app.list {
+        Pane::Sandboxes => lists
+            .sandboxes
+            .current(&host.sandboxes)
+            .unwrap()
+            .id
+            .to_string(),
+        Pane::Snapshots => lists
+            .snapshots
+            .current(&host.snapshots)
+            .unwrap()
+            .name
+            .to_string(),
+        _ => app
+            .objects
+            .current(&app.view.bucket.objects)
+            .unwrap()
+            .name
+            .to_string(),
+    }
+}
+
+fn shot(name: &str, app: &mut App, now: Instant) {
+    insta::assert_snapshot!(format!("{name}_120x40"), screen_at(app, 120, 40, now));
+    insta::assert_snapshot!(format!("{name}_80x24"), screen_at(app, 80, 24, now));
+}
+
+#[test]
+fn the_first_frame_says_what_is_awaited() {
+    let mut app = app(empty());
+    app.banner = Some("demo".to_owned());
+    shot("start", &mut app, Instant::now());
+    insta::assert_snapshot!("too_small", screen(&mut app, 39, 9));
+}
+
+#[test]
+fn a_view_with_a_running_job() {
+    let mut app = app(populated());
+    let start = Instant::now();
+    let cell = app.view.jobs[0].cell.clone();
+    let view = app.view.clone();
+    for second in 1..=4u32 {
+        cell.set_done(u64::from(303 + 50 * second) << 20);
+        app.meters
+            .sample(&view, start + Duration::from_secs(1) * second);
+    }
+    shot("populated", &mut app, start + Duration::from_secs(4));
+    keys(&mut app, "J");
+    press(&mut app, KeyCode::Down);
+    press(&mut app, KeyCode::Enter);
+    insta::assert_snapshot!("job_failed", screen(&mut app, 120, 40));
+}
+
+#[test]
+fn create_tells_what_is_wrong_with_a_name_as_it_is_typed() {
+    let mut app = app(populated());
+    keys(&mut app, "c");
+    keys(&mut app, "my app;v1");
+    shot("create_bad_name", &mut app, Instant::now());
+    assert!(press(&mut app, KeyCode::Enter).is_empty());
+    assert_eq!(app.layers.len(), 1);
+}
+
+#[test]
+fn pull_acts_on_all_that_is_marked_and_drops_the_marks() {
+    let mut app = app(populated());
+    press(&mut app, KeyCode::BackTab);
+    app.focus_on(Pane::Bucket);
+    keys(&mut app, "  ");
+    keys(&mut app, "l");
+    insta::assert_snapshot!("pull", screen(&mut app, 80, 24));
+    let pull = |name: &str| {
+        Command::Submit(Operation::Pull {
+            host: "alpha".parse().unwrap(),
+            name: name.parse().unwrap(),
+            overwrite: false,
+        })
+    };
+    assert_eq!(keys(&mut app, "y"), [pull("far-away"), pull("myapp-v1.0")]);
+    assert_eq!(app.objects.marked(), 0);
+}
+
+#[test]
+fn remove_is_refused_while_sandboxes_need_the_file() {
+    let mut app = app(populated());
+    press(&mut app, KeyCode::Tab);
+    keys(&mut app, "Gd");
+    shot("remove_refused", &mut app, Instant::now());
+    assert!(keys(&mut app, "y").is_empty());
+    // In the bucket alone nothing depends on it.
+    keys(&mut app, " ");
+    press(&mut app, KeyCode::Down);
+    keys(&mut app, " ");
+    let commands = keys(&mut app, "y");
+    let [
+        Command::Submit(Operation::Remove {
+            host: None,
+            bucket: true,
+            ..
+        }),
+    ] = &commands[..]
+    else {
+        panic!("{commands:?}")
+    };
+}
+
+#[test]
+fn remove_of_one_of_two_copies_takes_a_y_and_of_both_the_name() {
+    let mut app = app(populated());
+    press(&mut app, KeyCode::Tab);
+    press(&mut app, KeyCode::Down);
+    keys(&mut app, "d");
+    let commands = keys(&mut app, "y");
+    let [
+        Command::Submit(Operation::Remove {
+            host: Some(_),
+            bucket: false,
+            ..
+        }),
+    ] = &commands[..]
+    else {
+        panic!("{commands:?}")
+    };
+    keys(&mut app, "d");
+    press(&mut app, KeyCode::Down);
+    keys(&mut app, " ");
+    assert!(keys(&mut app, "y").is_empty());
+    insta::assert_snapshot!("remove_last_copy", screen(&mut app, 80, 24));
+    keys(&mut app, "myapp-v1");
+    assert!(press(&mut app, KeyCode::Enter).is_empty());
+    keys(&mut app, ".0");
+    let commands = press(&mut app, KeyCode::Enter);
+    let [
+        Command::Submit(Operation::Remove {
+            host: Some(_),
+            bucket: true,
+            name,
+        }),
+    ] = &commands[..]
+    else {
+        panic!("{commands:?}")
+    };
+    assert_eq!(name.as_str(), "myapp-v1.0");
+}
+
+#[test]
+fn help_names_every_key() {
+    let mut app = app(populated());
+    keys(&mut app, "?");
+    shot("help", &mut app, Instant::now());
+    let content = app.layers[0].content(&app.view, &app.theme, 84);
+    let text: String = content
+        .lines
+        .iter()
+        .map(|line| format!("{line}\n"))
+        .collect();
+    for entry in super::actions::ACTIONS {
+        assert!(
+            text.contains(entry.sentence.split_once(' ').unwrap().0),
+            "{}",
+            entry.name
+        );
+    }
+    press(&mut app, KeyCode::Esc);
+    assert!(app.layers.is_empty());
+}
+
+#[test]
+fn a_host_that_went_away_keeps_its_rows_with_their_age() {
+    let now = Instant::now() + Duration::from_secs(3600);
+    let mut app = app(away(now, Duration::from_secs(200)));
+    shot("host_away", &mut app, now);
+    let mut terminal = Terminal::new(TestBackend::new(120, 40)).unwrap();
+    terminal.draw(|frame| drop(draw(&app, frame, now))).unwrap();
+    let cell = &terminal.backend().buffer()[(5, 3)];
+    assert!(cell.modifier.contains(ratatui::style::Modifier::DIM));
+}
+
+#[test]
+fn leaving_names_the_jobs_that_are_not_over() {
+    let mut app = app(populated());
+    assert!(keys(&mut app, "q").is_empty());
+    insta::assert_snapshot!("quit", screen(&mut app, 80, 24));
+    assert!(keys(&mut app, "s").is_empty() && app.layers.is_empty());
+    let interrupt = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
+    assert!(app.key(interrupt).is_empty() && app.key(interrupt).is_empty());
+    assert_eq!(app.layers.len(), 1);
+    assert_eq!(keys(&mut app, "c"), [Command::Quit]);
+    update(&mut app, |view| view.jobs.clear());
+    assert_eq!(keys(&mut app, "q"), [Command::Quit]);
+}
+
+#[test]
+fn every_size_can_be_drawn() {
+    let mut views = vec![
+        empty(),
+        populated(),
+        away(Instant::now(), Duration::ZERO),
+        View::default(),
+    ];
+    let long = "x".repeat(128);
+    let mut wide = populated();
+    set_alpha(&mut wide, |host| {
+        host.sandboxes = Arc::new([sandbox(&long, SandboxState::Crashed)]);
+        host.snapshots = Arc::new([snapshot(&long, u64::MAX, &[&long, &long])]);
+        host.link = Link::Down(Error::new(Kind::Failed, "日本語の長い文".repeat(20)));
+    });
+    set_bucket(&mut wide, |bucket| {
+        bucket.objects = Arc::new([object(&long, u64::MAX)])
+    });
+    views.push(wide);
+    let openers = ["", "c", "p", "d", "?", "q", "J\r", "LL", "/x"];
+    for view in views {
+        for opener in openers {
+            let mut app = app(view.clone());
+            if opener == "d" {
+                app.focus_on(Pane::Snapshots);
+            }
+            for c in opener.chars() {
+                let code = if c == '\r' {
+                    KeyCode::Enter
+                } else {
+                    KeyCode::Char(c)
+                };
+                press(&mut app, code);
+            }
+            for width in [0, 1, 9, 39, 40, 41, 60, 80, 99, 100, 133, 200] {
+                for height in [0, 1, 2, 9, 10, 11, 12, 15, 19, 20, 24, 30, 60] {
+                    show(&mut app, width, height, Instant::now());
+                    press(&mut app, KeyCode::PageDown);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn of_a_hundred_thousand_objects_only_those_on_screen_are_built() {
+    let mut view = populated();
+    let objects = (0..100_000).map(|i| object(&format!("o{i:06}"), i));
+    set_bucket(&mut view, |bucket| bucket.objects = objects.collect());
+    let mut app = app(view);
+    app.focus_on(Pane::Bucket);
+    press(&mut app, KeyCode::End);
+    let (first, rows) = pane_rows(&app, Pane::Bucket, 40, 30);
+    assert_eq!((first, rows.len()), (99_970, 30));
+    keys(&mut app, "/99999");
+    assert_eq!(pane_rows(&app, Pane::Bucket, 40, 30).1.len(), 1);
+}
+
+#[test]
+fn a_dialog_longer_than_the_screen_can_be_read_to_its_end() {
+    let mut app = app(populated());
+    keys(&mut app, "?");
+    let mut seen = screen(&mut app, 80, 12);
+    for _ in 0..20 {
+        press(&mut app, KeyCode::PageDown);
+        seen.push_str(&screen(&mut app, 80, 12));
+    }
+    assert!(seen.contains("Leave; jobs that still run"), "{seen}");
+    assert!(
+        matches!(app.layers.last(), Some(Layer { scroll, .. }) if *scroll == app.areas.layer.1)
+    );
+}
+
+#[test]
+fn the_smallest_screen_still_has_its_keys() {
+    let mut app = app(populated());
+    let shown = screen(&mut app, 40, 10);
+    assert!(
+        shown.contains("config-vm") && shown.contains("push sandbox"),
+        "{shown}"
+    );
+    assert!(shown.contains("? help  q quit"), "{shown}");
+}

@@ -1,0 +1,206 @@
+//! What keys and clicks do.
+
+use super::*;
+
+#[test]
+fn details_follow_the_focused_list() {
+    let mut app = app(populated());
+    press(&mut app, KeyCode::Tab);
+    press(&mut app, KeyCode::End);
+    let shown = screen(&mut app, 120, 40);
+    assert!(
+        shown.contains("used by  config-vm, sandbox-002, sandbox-003, sandbox-004"),
+        "{shown}"
+    );
+    press(&mut app, KeyCode::Tab);
+    let shown = screen(&mut app, 120, 40);
+    assert!(
+        shown.contains("hosts    alpha ↓ absent   beta ?"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn create_safe_by_default_and_live_when_ticked() {
+    let mut app = app(populated());
+    keys(&mut app, "cnew-one");
+    press(&mut app, KeyCode::Tab);
+    keys(&mut app, " ");
+    assert!(screen(&mut app, 120, 40).contains("Live: the disk is read while the guest writes"));
+    let create = |live| {
+        Command::Submit(Operation::Create {
+            host: "alpha".parse().unwrap(),
+            sandbox: "config-vm".parse().unwrap(),
+            name: "new-one".parse().unwrap(),
+            live,
+            overwrite: false,
+        })
+    };
+    assert_eq!(press(&mut app, KeyCode::Enter), [create(true)]);
+    assert!(app.layers.is_empty());
+    keys(&mut app, "cnew-one.qcow2");
+    assert_eq!(press(&mut app, KeyCode::Enter), [create(false)]);
+}
+
+#[test]
+fn a_taken_name_needs_overwrite() {
+    let mut app = app(populated());
+    press(&mut app, KeyCode::Down);
+    keys(&mut app, "pmyapp-v1.0");
+    assert!(press(&mut app, KeyCode::Enter).is_empty());
+    assert!(screen(&mut app, 80, 24).contains("myapp-v1.0 is in the bucket already"));
+    press(&mut app, KeyCode::Tab);
+    keys(&mut app, " ");
+    let commands = press(&mut app, KeyCode::Enter);
+    let [
+        Command::Submit(Operation::Push {
+            overwrite: true,
+            sandbox,
+            ..
+        }),
+    ] = &commands[..]
+    else {
+        panic!("{commands:?}")
+    };
+    assert_eq!(sandbox.as_str(), "sandbox-002");
+}
+
+#[test]
+fn push_of_a_running_sandbox_says_why_not_and_follows_its_state() {
+    let mut app = app(populated());
+    keys(&mut app, "pnew");
+    assert!(press(&mut app, KeyCode::Enter).is_empty());
+    assert!(screen(&mut app, 80, 24).contains("config-vm is running: push needs"));
+    update(&mut app, |view| {
+        set_alpha(view, |host| {
+            host.sandboxes = Arc::new([sandbox("config-vm", SandboxState::Saved)]);
+        });
+    });
+    assert!(screen(&mut app, 80, 24).contains("memory was saved and is not in the disk"));
+    assert_eq!(press(&mut app, KeyCode::Enter).len(), 1);
+}
+
+#[test]
+fn letters_in_a_field_never_act() {
+    let mut app = app(populated());
+    let all = "cpldrxXqJL?/[]123 hjklgGyn";
+    keys(&mut app, "c");
+    assert!(keys(&mut app, all).is_empty());
+    assert_eq!(app.layers.len(), 1);
+    let shown = screen(&mut app, 120, 40);
+    assert!(shown.contains(all), "{shown}");
+    press(&mut app, KeyCode::Esc);
+    keys(&mut app, "/");
+    assert!(keys(&mut app, all).is_empty());
+    assert!(app.layers.is_empty());
+    assert!(screen(&mut app, 120, 40).contains(&format!("/{all}")));
+    press(&mut app, KeyCode::Esc);
+    app.event(Event::Paste("qqq".to_owned()));
+    keys(&mut app, "c");
+    app.event(Event::Paste("pasted\n".to_owned()));
+    assert!(screen(&mut app, 120, 40).contains("goes to s3://daytona/snapshots/pasted.qcow2"));
+}
+
+#[test]
+fn create_takes_one_sandbox_and_says_so() {
+    let mut app = app(populated());
+    keys(&mut app, "  c");
+    assert!(app.layers.is_empty());
+    assert!(screen(&mut app, 80, 24).contains("2 sandboxes are marked"));
+}
+
+#[test]
+fn the_only_copy_on_a_host_takes_its_name() {
+    let mut app = app(populated());
+    press(&mut app, KeyCode::Tab);
+    keys(&mut app, "d");
+    assert!(keys(&mut app, "y").is_empty());
+    keys(&mut app, "local-only");
+    assert_eq!(press(&mut app, KeyCode::Enter).len(), 1);
+}
+
+#[test]
+fn the_selection_outlives_a_refresh() {
+    let mut app = app(populated());
+    app.focus_on(Pane::Snapshots);
+    press(&mut app, KeyCode::Down);
+    assert_eq!(selected(&app), "myapp-v1.0");
+    update(&mut app, |view| {
+        set_alpha(view, |host| {
+            let mut snapshots = host.snapshots.to_vec();
+            snapshots.insert(0, snapshot("aaa", 1, &[]));
+            host.snapshots = snapshots.into();
+        });
+    });
+    assert_eq!(selected(&app), "myapp-v1.0");
+    update(&mut app, |view| {
+        set_alpha(view, |host| {
+            let left = host
+                .snapshots
+                .iter()
+                .filter(|s| s.name.as_str() != "myapp-v1.0");
+            host.snapshots = left.cloned().collect();
+        });
+    });
+    assert_eq!(selected(&app), "winserver-base");
+}
+
+#[test]
+fn each_host_has_its_own_lists() {
+    let mut app = app(populated());
+    press(&mut app, KeyCode::Down);
+    keys(&mut app, "]");
+    assert!(screen(&mut app, 120, 40).contains("Sandboxes · beta (0)"));
+    assert!(keys(&mut app, "c").is_empty() && app.layers.is_empty());
+    keys(&mut app, "1");
+    assert_eq!(selected(&app), "sandbox-002");
+}
+
+#[test]
+fn without_a_bucket_it_says_what_to_configure() {
+    let mut app = app(populated());
+    update(&mut app, |view| {
+        view.bucket = Arc::new(BucketView {
+            link: Link::Off,
+            ..Default::default()
+        })
+    });
+    assert!(screen(&mut app, 120, 40).contains("no bucket is configured"));
+    keys(&mut app, "c");
+    assert!(app.layers.is_empty());
+    assert!(app.notice.as_ref().unwrap().text.contains("config.toml"));
+}
+
+#[test]
+fn jobs_are_cancelled_and_dismissed_one_by_one_or_together() {
+    let mut app = app(populated());
+    assert_eq!(keys(&mut app, "X"), [Command::Dismiss(JobId(2))]);
+    keys(&mut app, "J");
+    assert_eq!(keys(&mut app, "x"), [Command::Cancel(JobId(1))]);
+    assert!(keys(&mut app, "X").is_empty());
+    press(&mut app, KeyCode::Down);
+    assert_eq!(keys(&mut app, "X"), [Command::Dismiss(JobId(2))]);
+    assert!(keys(&mut app, "x").is_empty());
+}
+
+#[test]
+fn a_click_selects_and_the_wheel_moves() {
+    let mut app = app(populated());
+    screen(&mut app, 120, 40);
+    let mut mouse = |kind, column, row| {
+        app.event(Event::Mouse(MouseEvent {
+            kind,
+            column,
+            row,
+            modifiers: KeyModifiers::NONE,
+        }));
+        (app.focus, selected(&app))
+    };
+    let click = MouseEventKind::Down(MouseButton::Left);
+    assert_eq!(
+        mouse(click, 50, 3),
+        (Pane::Snapshots, "myapp-v1.0".to_owned())
+    );
+    assert_eq!(mouse(MouseEventKind::ScrollUp, 50, 3).1, "local-only");
+    assert_eq!(mouse(click, 90, 20).0, Pane::Bucket);
+}

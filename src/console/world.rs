@@ -1,0 +1,85 @@
+//! Looking things up in a view.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::engine::{HostView, JobId, JobView, Link, View};
+use crate::model::{HostName, Object, Sandbox, SandboxId, Snapshot, SnapshotName};
+
+/// The host of that name.
+pub fn host<'a>(view: &'a View, name: &HostName) -> Option<&'a HostView> {
+    view.hosts
+        .iter()
+        .map(Arc::as_ref)
+        .find(|host| host.name == *name)
+}
+
+/// A sandbox of a host.
+pub fn sandbox<'a>(view: &'a View, on: &HostName, id: &SandboxId) -> Option<&'a Sandbox> {
+    host(view, on)?
+        .sandboxes
+        .iter()
+        .find(|sandbox| sandbox.id == *id)
+}
+
+/// A snapshot of a host.
+pub fn snapshot<'a>(view: &'a View, on: &HostName, name: &SnapshotName) -> Option<&'a Snapshot> {
+    host(view, on)?
+        .snapshots
+        .iter()
+        .find(|snapshot| snapshot.name == *name)
+}
+
+/// An object.
+pub fn object<'a>(view: &'a View, name: &SnapshotName) -> Option<&'a Object> {
+    view.bucket
+        .objects
+        .iter()
+        .find(|object| object.name == *name)
+}
+
+/// A job.
+pub fn job(view: &View, id: JobId) -> Option<&Arc<JobView>> {
+    view.jobs.iter().find(|job| job.id == id)
+}
+
+/// Is what is shown of the bucket what is there?
+pub fn bucket_is_known(view: &View) -> bool {
+    view.bucket.link == Link::Up && view.bucket.seen.is_some()
+}
+
+/// Sizes by name of one list, made again only when that list has changed.
+#[derive(Debug, Default)]
+pub struct Index {
+    of: usize,
+    sizes: HashMap<SnapshotName, u64>,
+}
+
+impl Index {
+    /// Takes up `items`; cheap where they are the ones from before. The caller keeps the list it gave
+    /// alive until it gives another one, so that an address stands for its content.
+    pub fn sync<T>(
+        &mut self,
+        items: &Arc<[T]>,
+        entry: impl Fn(&T) -> (&SnapshotName, u64),
+    ) -> bool {
+        let address = Arc::as_ptr(items).cast::<()>() as usize;
+        if self.of == address && self.sizes.len() == items.len() {
+            return false;
+        }
+        self.of = address;
+        self.sizes = items
+            .iter()
+            .map(|item| {
+                let (name, size) = entry(item);
+                (name.clone(), size)
+            })
+            .collect();
+        true
+    }
+
+    /// Bytes of that name, where there is one.
+    pub fn size(&self, name: &SnapshotName) -> Option<u64> {
+        self.sizes.get(name).copied()
+    }
+}

@@ -1,0 +1,192 @@
+//! The stores the bucket is tried on: s3s-fs in this process, and SeaweedFS where one is running.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::{Duration, SystemTime};
+
+use aws_sdk_s3::config::{BehaviorVersion, Credentials as Keys, Region};
+use aws_sdk_s3::primitives::ByteStream;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use snapdeck::bucket::Bucket;
+use snapdeck::model::settings::{BucketSettings, Credentials};
+use tempfile::TempDir;
+
+const BUCKET: &str = "snapdeck-tests";
+
+/// A store with a bucket, and a second client to look at it from outside.
+pub struct Lab {
+    pub name: &'static str,
+    pub settings: BucketSettings,
+    pub other: aws_sdk_s3::Client,
+    /// Root of an s3s-fs.
+    root: Option<TempDir>,
+}
+
+/// Every store there is: s3s-fs always.
+pub async fn labs() -> Vec<Lab> {
+    let mut labs = vec![s3s_fs().await];
+    match std::env::var("SNAPDECK_LAB_S3") {
+        Ok(endpoint) => labs.push(seaweed(&endpoint).await),
+        Err(_) => eprintln!("SKIPPED on SeaweedFS: SNAPDECK_LAB_S3 is not set"),
+    }
+    labs
+}
+
+/// A fresh s3s-fs on a free port; lives as long as the test's runtime.
+pub async fn s3s_fs() -> Lab {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::create_dir(root.path().join(BUCKET)).unwrap();
+    let address = serve(root.path()).await;
+    lab(
+        "s3s-fs",
+        &format!("http://{address}"),
+        "lab",
+        "lab-secret",
+        Some(root),
+    )
+}
+
+async fn serve(root: &Path) -> SocketAddr {
+    let mut builder = s3s::service::S3ServiceBuilder::new(s3s_fs::FileSystem::new(root).unwrap());
+    builder.set_auth(s3s::auth::SimpleAuth::from_single("lab", "lab-secret"));
+    let service = builder.build();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let http = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+        while let Ok((socket, _)) = listener.accept().await {
+            let connection = http.serve_connection(TokioIo::new(socket), service.clone());
+            tokio::spawn(connection.into_owned());
+        }
+    });
+    address
+}
+
+async fn seaweed(endpoint: &str) -> Lab {
+    let key = std::env::var("SNAPDECK_LAB_S3_KEY").expect("SNAPDECK_LAB_S3_KEY");
+    let secret = std::env::var("SNAPDECK_LAB_S3_SECRET").expect("SNAPDECK_LAB_S3_SECRET");
+    let lab = lab("SeaweedFS", endpoint, &key, &secret, None);
+    // Another test may have made it: tests share a bucket, each has a prefix of its own.
+    let _ = lab.other.create_bucket().bucket(BUCKET).send().await;
+    lab.other
+        .head_bucket()
+        .bucket(BUCKET)
+        .send()
+        .await
+        .expect("SeaweedFS answers");
+    lab
+}
+
+fn lab(name: &'static str, endpoint: &str, key: &str, secret: &str, root: Option<TempDir>) -> Lab {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos();
+    let settings = BucketSettings {
+        name: Some(BUCKET.into()),
+        prefix: format!("t{now}-{}/", NEXT.fetch_add(1, Relaxed)),
+        endpoint: Some(endpoint.into()),
+        region: Some("us-east-1".into()),
+        credentials: Some(Credentials {
+            access_key_id: key.into(),
+            secret_access_key: secret.into(),
+        }),
+    };
+    let config = aws_sdk_s3::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .endpoint_url(endpoint)
+        .region(Region::new("us-east-1"))
+        .force_path_style(true)
+        .credentials_provider(Keys::new(key, secret, None, None, "lab"))
+        .build();
+    Lab {
+        name,
+        settings,
+        other: aws_sdk_s3::Client::from_conf(config),
+        root,
+    }
+}
+
+impl Lab {
+    pub async fn bucket(&self) -> Bucket {
+        Bucket::new(&self.settings).await
+    }
+
+    /// The same bucket, reached by another address.
+    pub async fn bucket_at(&self, address: SocketAddr) -> Bucket {
+        let mut settings = self.settings.clone();
+        settings.endpoint = Some(format!("http://{address}"));
+        Bucket::new(&settings).await
+    }
+
+    /// `HOST:PORT` of the store.
+    pub fn address(&self) -> String {
+        self.settings
+            .endpoint
+            .as_ref()
+            .unwrap()
+            .trim_start_matches("http://")
+            .into()
+    }
+
+    pub fn key(&self, file: &str) -> String {
+        format!("{}{file}", self.settings.prefix)
+    }
+
+    /// Puts an object by the other client.
+    pub async fn put(&self, file: &str, bytes: Vec<u8>) {
+        self.other
+            .put_object()
+            .bucket(BUCKET)
+            .key(self.key(file))
+            .body(ByteStream::from(bytes))
+            .send()
+            .await
+            .unwrap();
+    }
+
+    /// Reads an object by the other client; `None` where there is none.
+    pub async fn get(&self, file: &str) -> Option<Vec<u8>> {
+        let call = self.other.get_object().bucket(BUCKET).key(self.key(file));
+        let found = call.send().await.ok()?;
+        Some(found.body.collect().await.unwrap().to_vec())
+    }
+
+    /// What unfinished uploads have left in the store.
+    pub async fn leftovers(&self) -> Vec<String> {
+        if let Some(root) = &self.root {
+            let entries = std::fs::read_dir(root.path()).unwrap();
+            return entries
+                .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+                .filter(|name| name.contains("upload") || name.contains("tmp"))
+                .collect();
+        }
+        let call = self.other.list_multipart_uploads().bucket(BUCKET);
+        let listed = call.prefix(&self.settings.prefix).send().await.unwrap();
+        listed
+            .uploads()
+            .iter()
+            .map(|upload| upload.key().unwrap().to_owned())
+            .collect()
+    }
+
+    /// Waits until unfinished uploads have left nothing.
+    pub async fn clean(&self) {
+        until(
+            async || self.leftovers().await.is_empty(),
+            "the store is clean",
+        )
+        .await;
+    }
+}
+
+/// Waits for a condition.
+pub async fn until(condition: impl AsyncFn() -> bool, what: &str) {
+    let wait = async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), wait)
+        .await
+        .expect(what);
+}

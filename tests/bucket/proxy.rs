@@ -1,0 +1,120 @@
+//! A bad line to a store: slow, cut in the middle, or answered by a busy server.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering::SeqCst};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, tcp};
+
+const BUSY: &str = "HTTP/1.1 503 Slow Down\r\ncontent-type: application/xml\r\n\
+                    content-length: 39\r\nconnection: close\r\n\r\n<Error><Code>SlowDown</Code></Error>   \n";
+/// A connection is cut after so many bytes in one direction.
+const CUT_AFTER: u64 = 3 * 1024 * 1024;
+
+/// What still is to go wrong, and what has passed.
+#[derive(Default)]
+pub struct Trouble {
+    /// Parts to be answered with 503.
+    pub busy: AtomicI32,
+    /// Connections to be cut while the client sends.
+    pub cut_up: AtomicI32,
+    /// Connections to be cut while the client receives.
+    pub cut_down: AtomicI32,
+    /// Milliseconds to wait after each 64 KiB that the client sends.
+    pub slow: AtomicU64,
+    /// Bytes the client has sent.
+    pub sent: AtomicU64,
+}
+
+/// A proxy in front of `store` (HOST:PORT).
+pub async fn proxy(store: String) -> (SocketAddr, Arc<Trouble>) {
+    let trouble = Arc::new(Trouble::default());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let shared = trouble.clone();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let (store, trouble) = (store.clone(), shared.clone());
+            tokio::spawn(async move {
+                let Ok(server) = TcpStream::connect(store).await else {
+                    return;
+                };
+                let (client_in, client_out) = client.into_split();
+                let (server_in, server_out) = server.into_split();
+                // Whichever direction ends first takes the other with it.
+                tokio::select! {
+                    back = up(client_in, server_out, &trouble) => {
+                        if let Some(client_in) = back {
+                            answer_busy(client_in, client_out).await;
+                        }
+                    }
+                    () = down(server_in, &trouble, &client_out) => {}
+                }
+            });
+        }
+    });
+    (address, trouble)
+}
+
+/// Is there a piece of trouble left to make?
+fn take(left: &AtomicI32) -> bool {
+    left.fetch_update(SeqCst, SeqCst, |n| (n > 0).then(|| n - 1))
+        .is_ok()
+}
+
+/// Forwards requests; gives the client's half back when its request is to be answered with 503.
+async fn up(
+    mut from: tcp::OwnedReadHalf,
+    mut to: tcp::OwnedWriteHalf,
+    trouble: &Trouble,
+) -> Option<tcp::OwnedReadHalf> {
+    let mut buffer = vec![0; 64 * 1024];
+    let mut passed = 0;
+    loop {
+        let length = from.read(&mut buffer).await.ok().filter(|n| *n > 0)?;
+        let head = String::from_utf8_lossy(&buffer[..length.min(400)]);
+        if head.starts_with("PUT ") && head.contains("partNumber=") && take(&trouble.busy) {
+            return Some(from);
+        }
+        passed += length as u64;
+        trouble.sent.fetch_add(length as u64, SeqCst);
+        if passed > CUT_AFTER && take(&trouble.cut_up) {
+            return None;
+        }
+        to.write_all(&buffer[..length]).await.ok()?;
+        let slow = trouble.slow.load(SeqCst);
+        if slow > 0 {
+            tokio::time::sleep(Duration::from_millis(slow)).await;
+        }
+    }
+}
+
+async fn down(mut from: tcp::OwnedReadHalf, trouble: &Trouble, to: &tcp::OwnedWriteHalf) {
+    let mut buffer = vec![0; 64 * 1024];
+    let mut passed = 0;
+    while let Ok(length @ 1..) = from.read(&mut buffer).await {
+        passed += length as u64;
+        if passed > CUT_AFTER && take(&trouble.cut_down) {
+            return;
+        }
+        let mut rest = &buffer[..length];
+        while !rest.is_empty() {
+            if to.writable().await.is_err() {
+                return;
+            }
+            match to.try_write(rest) {
+                Ok(written) => rest = &rest[written..],
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+/// Answers, and reads on so that the answer is not lost in a reset.
+async fn answer_busy(mut from: tcp::OwnedReadHalf, mut to: tcp::OwnedWriteHalf) {
+    let _ = to.write_all(BUSY.as_bytes()).await;
+    let _ = tokio::io::copy(&mut from, &mut tokio::io::sink()).await;
+}
