@@ -187,14 +187,7 @@ async fn an_object_that_appears_during_the_upload_is_not_overwritten() {
         };
         let (progress, cancel) = (ProgressCell::default(), CancellationToken::new());
         let outcome = bucket
-            .upload(
-                &name("image"),
-                100,
-                |o, l| read(o, l),
-                false,
-                &progress,
-                &cancel,
-            )
+            .upload(&name("image"), 100, read, false, &progress, &cancel)
             .await;
         assert_told(&outcome.unwrap_err(), Kind::Refused, &["exists"]);
         assert_eq!(lab.get("image.qcow2").await.unwrap(), b"theirs");

@@ -218,7 +218,7 @@ mod tests {
     fn parts_grow_so_that_there_are_not_too_many() {
         for total in [0, 1, PART, PART + 1, 80 << 30, 81 << 30, 1 << 40, 5 << 40] {
             let size = part_size(total);
-            assert!(size >= PART && size <= 5 << 30);
+            assert!((PART..=5 << 30).contains(&size));
             assert!(total.div_ceil(size) <= MAX_PARTS, "{total}");
         }
         assert_eq!(part_size(40 << 30), PART);

@@ -121,9 +121,8 @@ fn describe(
             if let Some(problem) = &snapshot.problem {
                 line("problem", problem);
             }
-            let users: Vec<&str> = snapshot.dependents.iter().map(|id| id.as_str()).collect();
-            if !users.is_empty() {
-                line("used by", &users.join(", "));
+            if !snapshot.dependents.is_empty() {
+                line("used by", &snapshot.dependents.join(", "));
             }
         }
     }

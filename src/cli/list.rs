@@ -146,15 +146,14 @@ pub async fn snapshots(engine: &Engine, hosts: &[HostName]) -> Result<Answer> {
 }
 
 fn snapshot_row(snapshot: &Snapshot) -> Vec<String> {
-    let users: Vec<&str> = snapshot.dependents.iter().map(|id| id.as_str()).collect();
     vec![
         snapshot.name.to_string(),
         size(snapshot.size_bytes),
         snapshot.virtual_size().map_or_else(|| "-".to_owned(), size),
         time(snapshot.modified),
-        match users.is_empty() {
+        match snapshot.dependents.is_empty() {
             true => "-".to_owned(),
-            false => users.join(","),
+            false => snapshot.dependents.join(","),
         },
         snapshot.problem.clone().unwrap_or_default(),
     ]

@@ -75,6 +75,7 @@ pub(super) async fn follow_host(inner: Arc<Inner>, index: usize) {
     let host = &inner.hosts[index];
     let mut changes = host.changes();
     let mut backoff = Backoff(BACKOFF.0);
+    let mut told = Vec::new();
     loop {
         changes.mark_unchanged();
         let survey = tokio::select! {
@@ -85,6 +86,13 @@ pub(super) async fn follow_host(inner: Arc<Inner>, index: usize) {
             () = inner.stop.cancelled() => return,
         };
         let up = survey.is_ok();
+        if let Ok(survey) = &survey {
+            let new: Vec<String> = warnings(survey).collect();
+            for warning in new.iter().filter(|warning| !told.contains(*warning)) {
+                tracing::warn!("{warning}");
+            }
+            told = new;
+        }
         show_host(&inner, index, survey);
         let wait = backoff.next(up, HOST_POLL);
         tokio::select! {
@@ -94,6 +102,15 @@ pub(super) async fn follow_host(inner: Arc<Inner>, index: usize) {
             () = inner.stop.cancelled() => return,
         }
     }
+}
+
+/// What an operator should know of a survey beside what it lists.
+pub(super) fn warnings(survey: &Survey) -> impl Iterator<Item = String> {
+    let unread = survey
+        .unread
+        .iter()
+        .map(|chain| format!("cannot follow the disk chain of {chain}"));
+    survey.warnings.iter().cloned().chain(unread)
 }
 
 /// Puts what a host said into the view; wakes nobody where it said the same as before.

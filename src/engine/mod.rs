@@ -19,7 +19,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::bucket::Bucket;
-use crate::host::Host;
+use crate::host::{Host, Survey};
 use crate::model::settings::Settings;
 use crate::model::{
     Error, HostName, Kind, Object, Operation, Outcome, Result, Sandbox, Snapshot, SnapshotName,
@@ -179,7 +179,7 @@ impl Engine {
     /// # Errors
     /// `BadInput` for an unknown host, `Unreachable` where it does not answer.
     pub async fn sandboxes(&self, host: &HostName) -> Result<Vec<Sandbox>> {
-        Ok(self.host(host)?.survey().await?.sandboxes)
+        Ok(self.survey(host).await?.sandboxes)
     }
 
     /// Snapshots of a host, asked now.
@@ -187,7 +187,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::sandboxes`].
     pub async fn snapshots(&self, host: &HostName) -> Result<Vec<Snapshot>> {
-        Ok(self.host(host)?.survey().await?.snapshots)
+        Ok(self.survey(host).await?.snapshots)
     }
 
     /// One snapshot of a host, asked now.
@@ -215,6 +215,14 @@ impl Engine {
     /// As the bucket fails to answer.
     pub async fn object(&self, name: &SnapshotName) -> Result<Option<Object>> {
         self.inner.bucket.head(name).await
+    }
+
+    async fn survey(&self, host: &HostName) -> Result<Survey> {
+        let survey = self.host(host)?.survey().await?;
+        for warning in inventory::warnings(&survey) {
+            tracing::warn!("{warning}");
+        }
+        Ok(survey)
     }
 
     fn host(&self, name: &HostName) -> Result<&Host> {

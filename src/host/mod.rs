@@ -1,180 +1,345 @@
 //! One libvirt host: its domains, its files, and commands on it.
 
-use std::collections::HashMap;
+mod command;
+mod domain;
+mod ffi;
+mod files;
+mod guard;
+mod image;
+mod image_file;
+mod libvirt;
+mod survey;
+mod threads;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use self::files::Files;
+use self::libvirt::Libvirt;
 use crate::model::settings::HostSettings;
 use crate::model::{
-    HostName, ImageFacts, ProgressCell, Result, Sandbox, SandboxId, SandboxState, Snapshot,
+    Error, HostName, Kind, ProgressCell, Result, SandboxId, SandboxState, SnapshotName,
 };
 
-/// A host. Cheap to clone; opening nothing until it is used.
+pub use files::{FileReader, FileWriter};
+pub use guard::Guard;
+pub use image_file::{FileStamp, ImageFile};
+pub use survey::Survey;
+
+/// For a call that asks or tells libvirt something.
+const CALL: Duration = Duration::from_secs(10);
+/// For listing all domains and files.
+const SURVEY: Duration = Duration::from_secs(25);
+/// For starting a guest; the first one on a host waits until QEMU's capabilities are probed.
+const START: Duration = Duration::from_secs(120);
+
+/// A host. Cheap to clone; nothing is opened until it is used.
 #[derive(Clone)]
-pub struct Host {}
-
-/// What a host has, from one look at libvirt and its two directories.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Survey {
-    /// Sandboxes by id.
-    pub sandboxes: Vec<Sandbox>,
-    /// Snapshots by name.
-    pub snapshots: Vec<Snapshot>,
-}
-
-/// What an image file is, as `stat` and its header say.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ImageFile {
-    /// Length in bytes.
-    pub size_bytes: u64,
-    /// Inode and modification time (nanoseconds): equal while nobody has written it.
-    pub stamp: FileStamp,
-    /// The header's facts, or why there are none.
-    pub facts: Result<ImageFacts, String>,
-}
-
-/// Tells whether a file is still the one seen before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FileStamp {
-    /// Inode.
-    pub inode: u64,
-    /// Modification time, nanoseconds since the epoch.
-    pub modified_ns: i128,
-    /// Length in bytes.
-    pub size_bytes: u64,
+pub struct Host {
+    settings: Arc<HostSettings>,
+    libvirt: Libvirt,
+    files: Files,
 }
 
 impl Host {
     /// A handle for `settings`. No I/O.
     ///
     /// # Errors
-    /// `BadInput` where the URI is none this version can serve.
+    /// `BadInput` where the URI or a path is none this version can serve.
     pub fn new(settings: HostSettings) -> Result<Self> {
-        todo!()
+        let name = &settings.name;
+        if !is_local(&settings.uri) {
+            return Err(Error::new(
+                Kind::BadInput,
+                format!("host {name} is not on this machine: {}", settings.uri),
+            )
+            .hint("run snapdeck on that host, with a uri such as qemu:///system"));
+        }
+        let texts = [
+            &settings.uri,
+            &settings.snapshots_dir,
+            &settings.sandboxes_dir,
+            &settings.temp_dir,
+        ];
+        if let Some(text) = texts
+            .into_iter()
+            .find(|text| text.chars().any(char::is_control))
+        {
+            return Err(Error::new(
+                Kind::BadInput,
+                format!("{text:?} of host {name} has control characters"),
+            ));
+        }
+        Ok(Self {
+            libvirt: Libvirt::new(name.clone(), settings.uri.clone()),
+            files: Files::new(name.clone()),
+            settings: Arc::new(settings),
+        })
     }
+
+    /// Its name.
     pub fn name(&self) -> &HostName {
-        todo!()
+        &self.settings.name
     }
+
+    /// Its settings.
     pub fn settings(&self) -> &HostSettings {
-        todo!()
+        &self.settings
     }
-    /// Opens libvirt and looks at everything: a handful of calls and commands, whatever the number of files.
+
+    /// Looks at everything: libvirt's domains, then the two directories, reading the first bytes of each image.
+    /// No command is run, whatever the number of files.
+    ///
+    /// # Errors
+    /// `Unreachable` where libvirt does not answer or a directory may not be listed.
     pub async fn survey(&self) -> Result<Survey> {
-        todo!()
+        let domains = self
+            .libvirt
+            .call("list sandboxes", CALL, domain::list)
+            .await?;
+        let settings = self.settings.clone();
+        let look = move || survey::take(&settings, &domains);
+        self.files.run("list images".into(), SURVEY, look).await
     }
-    /// A counter that moves whenever libvirt told of a change or the connection came or went.
+
+    /// A counter that moves whenever libvirt told of a change or the connection was lost.
     pub fn changes(&self) -> watch::Receiver<u64> {
-        todo!()
+        self.libvirt.changes()
     }
-    /// State of one sandbox, asked now. NotFound where there is no such sandbox of ours.
+
+    /// State of one sandbox, asked now.
+    ///
+    /// # Errors
+    /// `NotFound` where there is no such domain; `Unreachable`.
     pub async fn sandbox_state(&self, id: &SandboxId) -> Result<SandboxState> {
-        todo!()
+        self.on(id, "look at", CALL, domain::state).await
     }
-    /// Stops the guest's CPUs.
+
+    /// Stops the guest's CPUs; its pending writes have reached the disk's file when this returns.
+    ///
+    /// # Errors
+    /// `Refused` where it does not run; `NotFound`; `Unreachable`.
     pub async fn suspend(&self, id: &SandboxId) -> Result<()> {
-        todo!()
+        self.on(id, "pause", CALL, |domain| domain.suspend()).await
     }
+
     /// Lets a paused guest go on.
+    ///
+    /// # Errors
+    /// As [`Host::suspend`].
     pub async fn resume(&self, id: &SandboxId) -> Result<()> {
-        todo!()
+        self.on(id, "resume", CALL, |domain| domain.resume()).await
     }
 
-    // --- files: paths are absolute, on the host ---
+    /// Makes a domain known to libvirt, shut off.
+    ///
+    /// # Errors
+    /// `Failed` with libvirt's words where the XML is not to its liking; `Unreachable`.
+    pub async fn define(&self, xml: String) -> Result<()> {
+        self.libvirt
+            .call("define a sandbox", CALL, move |connect| {
+                connect.define_domain_xml(&xml).map(|_| ())
+            })
+            .await
+    }
+
+    /// Starts a shut off guest.
+    ///
+    /// # Errors
+    /// As [`Host::suspend`].
+    pub async fn start(&self, id: &SandboxId) -> Result<()> {
+        self.on(id, "start", START, |domain| domain.create()).await
+    }
+
+    /// Ends a guest's process at once.
+    ///
+    /// # Errors
+    /// As [`Host::suspend`].
+    pub async fn force_off(&self, id: &SandboxId) -> Result<()> {
+        self.on(id, "force off", START, |domain| domain.destroy())
+            .await
+    }
+
+    async fn on<T: Send + 'static>(
+        &self,
+        id: &SandboxId,
+        verb: &str,
+        deadline: Duration,
+        call: impl FnOnce(&virt::domain::Domain) -> Result<T, virt::error::Error> + Send + 'static,
+    ) -> Result<T> {
+        let name = id.clone();
+        self.libvirt
+            .call(format!("{verb} sandbox {id}"), deadline, move |connect| {
+                call(&connect.lookup_domain_by_name(name.as_str())?)
+            })
+            .await
+    }
+
     /// Path of a snapshot.
-    pub fn snapshot_path(&self, name: &crate::model::SnapshotName) -> String {
-        todo!()
-    }
-    /// `None` where there is no such file.
-    pub async fn image_file(&self, path: &str) -> Result<Option<ImageFile>> {
-        todo!()
-    }
-    /// Reads `length` bytes at `offset`.
-    pub async fn open_reader(&self, path: &str) -> Result<FileReader> {
-        todo!()
-    }
-    /// Creates (or truncates) a file for positioned writes, mode 0600.
-    pub async fn open_writer(&self, path: &str) -> Result<FileWriter> {
-        todo!()
-    }
-    /// A fresh private directory (0700) under temp_dir.
-    pub async fn make_temp_dir(&self) -> Result<String> {
-        todo!()
-    }
-    /// Removes a directory made by make_temp_dir, with what is in it.
-    pub async fn remove_temp_dir(&self, path: &str) -> Result<()> {
-        todo!()
-    }
-    /// Removes a file; a missing one is fine (returns whether it was there).
-    pub async fn remove_file(&self, path: &str) -> Result<bool> {
-        todo!()
-    }
-    /// Bytes free for us at the directory.
-    pub async fn free_bytes(&self, dir: &str) -> Result<u64> {
-        todo!()
-    }
-    /// Owner, mode 0644, fsync, rename to `path`, fsync of the directory. With `replace` false never over an existing file (Refused).
-    pub async fn land(&self, partial: &str, path: &str, replace: bool) -> Result<()> {
-        todo!()
+    pub fn snapshot_path(&self, name: &SnapshotName) -> String {
+        format!("{}/{}", self.settings.snapshots_dir, name.file_name())
     }
 
-    // --- qemu-img ---
-    /// Bytes a flattened copy may take (`qemu-img measure`).
-    pub async fn measure(&self, disk: &str, shared: bool) -> Result<u64> {
-        todo!()
+    /// Path a pull of the snapshot writes under until the image is proven.
+    pub fn partial_path(&self, name: &SnapshotName) -> String {
+        format!(
+            "{}/{}",
+            self.settings.snapshots_dir,
+            name.partial_file_name()
+        )
     }
-    /// Flattens `disk` into `target`; `shared`: while QEMU holds the disk. Killed when cancelled.
+
+    /// Looks at one file; `None` where there is no such file.
+    ///
+    /// # Errors
+    /// `Unreachable` where it may not be read; `Failed` for what is no regular file.
+    pub async fn image_file(&self, path: &str) -> Result<Option<ImageFile>> {
+        self.files.image_file(path).await
+    }
+
+    /// Opens a file for reads at offsets.
+    ///
+    /// # Errors
+    /// The system's, as of [`Host::image_file`].
+    pub async fn open_reader(&self, path: &str) -> Result<FileReader> {
+        self.files.open_reader(path).await
+    }
+
+    /// Creates (or empties) a file for writes at offsets: mode 0600, of the host's `owner`, locked until the
+    /// writer is dropped.
+    ///
+    /// # Errors
+    /// `Refused`, with nothing touched, where another process is writing that very file.
+    pub async fn open_writer(&self, path: &str) -> Result<FileWriter> {
+        self.files.open_writer(path, &self.settings.owner).await
+    }
+
+    /// Makes a fresh private directory (0700) under the host's `temp_dir`.
+    ///
+    /// # Errors
+    /// The system's.
+    pub async fn make_temp_dir(&self) -> Result<String> {
+        self.files.make_temp_dir(&self.settings.temp_dir).await
+    }
+
+    /// Removes a directory made by [`Host::make_temp_dir`], with what is in it; a missing one is fine.
+    ///
+    /// # Errors
+    /// `Failed` for any other directory; the system's.
+    pub async fn remove_temp_dir(&self, path: &str) -> Result<()> {
+        self.files.remove_temp_dir(path).await
+    }
+
+    /// Removes a file; returns whether it was there.
+    ///
+    /// # Errors
+    /// The system's.
+    pub async fn remove_file(&self, path: &str) -> Result<bool> {
+        self.files.remove_file(path).await
+    }
+
+    /// Bytes free for us at a directory.
+    ///
+    /// # Errors
+    /// The system's.
+    pub async fn free_bytes(&self, dir: &str) -> Result<u64> {
+        self.files.free_bytes(dir).await
+    }
+
+    /// Bytes a flattened copy of `disk` may take (`qemu-img measure`); `shared` while QEMU holds the disk.
+    ///
+    /// # Errors
+    /// `Failed` with qemu-img's words.
+    pub async fn measure(&self, disk: &str, shared: bool) -> Result<u64> {
+        image::measure(self.name(), disk, shared).await
+    }
+
+    /// Flattens `disk` into the new file `target` (`qemu-img convert`); `shared` while QEMU holds the disk;
+    /// progress counts to `expected_bytes`, as measured. qemu-img has ended when this returns.
+    ///
+    /// # Errors
+    /// `Cancelled`; `NoSpace`; `Failed` with qemu-img's words.
     pub async fn convert(
         &self,
         disk: &str,
         target: &str,
         shared: bool,
-        guard: Option<&mut Guard>,
+        expected_bytes: u64,
         progress: &ProgressCell,
         cancel: &CancellationToken,
     ) -> Result<()> {
-        todo!()
+        image::convert(
+            self.name(),
+            disk,
+            target,
+            shared,
+            expected_bytes,
+            progress,
+            cancel,
+        )
+        .await
     }
-    /// `qemu-img check`: Ok(None) sound, Ok(Some(warning)) leaks only (exit 3), `Damaged` else.
+
+    /// Is the image consistent (`qemu-img check`)? `Some` with a warning where it has leaked clusters only.
+    ///
+    /// # Errors
+    /// `Damaged` where it is not; `Cancelled`; `Failed` where that could not be found out.
     pub async fn check(&self, path: &str, cancel: &CancellationToken) -> Result<Option<String>> {
-        todo!()
+        image::check(self.name(), path, cancel).await
     }
 
-    /// Starts a guard on the host.
+    /// Posts a guard over a directory made by [`Host::make_temp_dir`] and, with `resume`, over the pause of a
+    /// sandbox.
+    ///
+    /// # Errors
+    /// `Failed` where it does not come up.
     pub async fn guard(&self, resume: Option<&SandboxId>, temp_dir: &str) -> Result<Guard> {
-        todo!()
+        // The embedded driver's guests are out of any other process's reach.
+        let uri = self.settings.uri.as_str();
+        let resume = resume
+            .filter(|_| !uri.starts_with("qemu:///embed"))
+            .map(|id| (uri, id));
+        Guard::post(self.name(), temp_dir, resume).await
     }
 }
 
-/// Reads a file of the host at offsets.
-pub struct FileReader {}
-impl FileReader {
-    pub fn size_bytes(&self) -> u64 {
-        todo!()
-    }
-    pub async fn read_at(&self, offset: u64, length: usize) -> Result<bytes::Bytes> {
-        todo!()
-    }
-}
-/// Writes a file of the host at offsets, in any order.
-pub struct FileWriter {}
-impl FileWriter {
-    pub async fn write_at(&self, offset: u64, data: bytes::Bytes) -> Result<()> {
-        todo!()
-    }
-    /// Everything is on the disk (fsync).
-    pub async fn finish(self) -> Result<()> {
-        todo!()
-    }
+/// Only a URI without a host part is local: `DRIVER:///...`, and no transport but a unix socket.
+fn is_local(uri: &str) -> bool {
+    uri.split_once("://").is_some_and(|(driver, rest)| {
+        rest.starts_with('/')
+            && driver
+                .split_once('+')
+                .is_none_or(|(_, transport)| transport == "unix")
+    })
 }
 
-/// A small process on the host that outlives us: if we die before `release`, it ends our child, resumes
-/// the sandbox and removes the temporary directory.
-pub struct Guard {}
-impl Guard {
-    pub async fn release(self) -> Result<()> {
-        todo!()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_uri_without_a_host_is_local() {
+        for uri in [
+            "qemu:///system",
+            "qemu+unix:///system",
+            "qemu:///embed?root=/tmp/x",
+            "qemu:///system?socket=/run/x",
+            "test:///default",
+        ] {
+            assert!(is_local(uri), "{uri}");
+        }
+        for uri in [
+            "qemu+ssh://root@alpha/system",
+            "qemu+ssh:///system",
+            "qemu://alpha/system",
+            "qemu+tls://localhost/system",
+            "qemu:system",
+            "",
+        ] {
+            assert!(!is_local(uri), "{uri}");
+        }
     }
 }

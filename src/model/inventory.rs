@@ -163,8 +163,8 @@ pub struct Snapshot {
     pub facts: Option<ImageFacts>,
     /// Why `facts` is `None`, or why it is not fit to be a snapshot.
     pub problem: Option<String>,
-    /// Sandboxes whose chain needs this file.
-    pub dependents: Vec<SandboxId>,
+    /// Who needs this file: ids of sandboxes, names of other domains, paths of images that no domain has.
+    pub dependents: Vec<String>,
 }
 
 impl Snapshot {

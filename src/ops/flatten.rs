@@ -151,15 +151,22 @@ async fn flatten(
     ctx.go_on()?;
     if stillness != Stillness::Pause {
         let before = source.stamp(host).await?;
-        host.convert(&source.disk, flat, shared, None, &ctx.progress, &ctx.cancel)
-            .await?;
+        host.convert(
+            &source.disk,
+            flat,
+            shared,
+            needed,
+            &ctx.progress,
+            &ctx.cancel,
+        )
+        .await?;
         if stillness == Stillness::Given {
             still_the_same(host, source, source.state, before).await?;
         }
         return Ok(Duration::ZERO);
     }
 
-    let mut guard = host.guard(Some(&source.id), dir).await?;
+    let guard = host.guard(Some(&source.id), dir).await?;
     ctx.progress.enter(Phase::Pausing, 0);
     let since = Instant::now();
     let converted = async {
@@ -170,7 +177,7 @@ async fn flatten(
             &source.disk,
             flat,
             shared,
-            Some(&mut guard),
+            needed,
             &ctx.progress,
             &ctx.cancel,
         )

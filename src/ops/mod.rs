@@ -6,6 +6,7 @@ mod flatten;
 mod pull;
 mod push;
 mod remove;
+mod users;
 
 use std::sync::Arc;
 

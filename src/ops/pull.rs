@@ -2,11 +2,9 @@
 
 use crate::bucket::Bucket;
 use crate::host::{FileWriter, Host, ImageFile};
-use crate::model::{
-    Error, Kind, Object, Outcome, Phase, Result, SandboxId, SandboxState, SnapshotName,
-};
+use crate::model::{Error, Kind, Object, Outcome, Phase, Result, SandboxState, SnapshotName};
 
-use super::Context;
+use super::{Context, users};
 
 /// What stands under the snapshot's name before the pull.
 enum Local {
@@ -48,13 +46,18 @@ pub async fn pull(
             ));
             return Ok(pulled(*size_bytes, true, false));
         }
-        Local::Valid { .. } => refuse_dependents(host, name, "replace", |_| true).await?,
+        Local::Valid { .. } => {
+            users::refuse(host, &host.survey().await?, name, "replace", |_| true)?
+        }
         Local::Broken(why) => {
             ctx.warn(format!(
                 "the copy of {name} on host {} is broken and is fetched again: {why}",
                 host.name()
             ));
-            refuse_dependents(host, name, "repair", |state| state != SandboxState::ShutOff).await?;
+            // Under a stopped sandbox a broken base may be mended; one that runs has it open.
+            users::refuse(host, &host.survey().await?, name, "repair", |state| {
+                state != SandboxState::ShutOff
+            })?;
         }
         Local::Absent => {}
     }
@@ -82,19 +85,15 @@ pub async fn pull(
         .hint("remove snapshots that are no longer needed"));
     }
 
-    let partial = format!(
-        "{}/{}",
-        host.settings().snapshots_dir,
-        name.partial_file_name()
-    );
+    let partial = host.partial_path(name);
     let replace = !matches!(local, Local::Absent);
     ctx.go_on()?;
     // Fails where another process writes this very file, which is then not ours to remove.
     let writer = host.open_writer(&partial).await?;
     let landed = async {
-        fetch(host, bucket, &object, writer, &partial, ctx).await?;
+        fetch(host, bucket, &object, &writer, &partial, ctx).await?;
         ctx.enter(Phase::Landing)?;
-        host.land(&partial, &path, replace).await
+        writer.land(&path, replace).await
     }
     .await;
     if let Err(error) = landed {
@@ -147,66 +146,19 @@ async fn inspect(host: &Host, path: &str, overwrite: bool, ctx: &Context) -> Res
     }
 }
 
-/// Refuses to touch the file under sandboxes whose state is `unsafe_in`, naming them.
-async fn refuse_dependents(
-    host: &Host,
-    name: &SnapshotName,
-    verb: &str,
-    unsafe_in: impl Fn(SandboxState) -> bool,
-) -> Result<()> {
-    let survey = host.survey().await?;
-    let Some(snapshot) = survey
-        .snapshots
-        .iter()
-        .find(|snapshot| snapshot.name == *name)
-    else {
-        return Ok(());
-    };
-    let state_of = |id: &SandboxId| {
-        survey
-            .sandboxes
-            .iter()
-            .find(|sandbox| sandbox.id == *id)
-            .map(|s| s.state)
-    };
-    let users: Vec<&str> = snapshot
-        .dependents
-        .iter()
-        // An overlay without a sandbox of ours has no state we could know: it counts as in use.
-        .filter(|id| state_of(id).is_none_or(&unsafe_in))
-        .map(|id| id.as_str())
-        .collect();
-    if users.is_empty() {
-        return Ok(());
-    }
-    Err(Error::new(
-        Kind::Refused,
-        format!(
-            "cannot {verb} {name} on host {}: in use by {}",
-            host.name(),
-            users.join(", ")
-        ),
-    )
-    .hint(match verb {
-        "repair" => "stop those sandboxes first",
-        _ => "sandboxes stand on this very file; pull under another name, or destroy them first",
-    }))
-}
-
 /// Fetches the object into `partial` and proves it.
 async fn fetch(
     host: &Host,
     bucket: &Bucket,
     object: &Object,
-    writer: FileWriter,
+    writer: &FileWriter,
     partial: &str,
     ctx: &Context,
 ) -> Result<()> {
-    let sink = &writer;
     bucket
         .download(
             object,
-            move |offset, data| sink.write_at(offset, data),
+            |offset, data| writer.write_at(offset, data),
             &ctx.progress,
             &ctx.cancel,
         )

@@ -2,9 +2,9 @@
 
 use crate::bucket::Bucket;
 use crate::host::Host;
-use crate::model::{Error, Kind, Outcome, Phase, Result, SandboxId, SnapshotName};
+use crate::model::{Error, Kind, Outcome, Phase, Result, SnapshotName};
 
-use super::Context;
+use super::{Context, users};
 
 /// Removes `name` from the places given. Everything is checked before anything goes; a place that does not
 /// have it is a warning as long as another has.
@@ -71,24 +71,12 @@ pub async fn remove(
 /// Is the snapshot there? Refuses where a chain needs it.
 async fn may_go(host: &Host, name: &SnapshotName) -> Result<bool> {
     let survey = host.survey().await?;
-    let Some(snapshot) = survey
+    let there = survey
         .snapshots
-        .into_iter()
-        .find(|snapshot| snapshot.name == *name)
-    else {
-        return Ok(false);
-    };
-    if snapshot.dependents.is_empty() {
-        return Ok(true);
+        .iter()
+        .any(|snapshot| snapshot.name == *name);
+    if there {
+        users::refuse(host, &survey, name, "remove", |_| true)?;
     }
-    let users: Vec<&str> = snapshot.dependents.iter().map(SandboxId::as_str).collect();
-    Err(Error::new(
-        Kind::Refused,
-        format!(
-            "cannot remove {name} from host {}: in use by {}",
-            host.name(),
-            users.join(", ")
-        ),
-    )
-    .hint("their disks stand on this file; destroy those sandboxes first"))
+    Ok(there)
 }

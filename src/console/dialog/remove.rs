@@ -107,8 +107,10 @@ impl Remove {
                 continue;
             };
             if !found.dependents.is_empty() {
-                let ids: Vec<&str> = found.dependents.iter().map(|id| id.as_str()).collect();
-                refusals.push(format!("{name} is in use by {}", ids.join(", ")));
+                refusals.push(format!(
+                    "{name} is in use by {}",
+                    found.dependents.join(", ")
+                ));
             }
         }
         if let Some(Link::Down(error)) = host.and_then(|h| world::host(view, h)).map(|h| &h.link) {

@@ -167,11 +167,10 @@ fn of_snapshot(lines: &mut Vec<Line<'static>>, snapshot: &Snapshot, app: &App) {
     if let Some(problem) = &snapshot.problem {
         lines.push(Line::styled(format!("   ! {problem}"), theme.warn));
     }
-    let ids: Vec<&str> = snapshot.dependents.iter().map(|id| id.as_str()).collect();
-    let users = if ids.is_empty() {
+    let users = if snapshot.dependents.is_empty() {
         "no sandbox".to_owned()
     } else {
-        ids.join(", ")
+        snapshot.dependents.join(", ")
     };
     fact(lines, "used by", users, theme);
     let there = match app.index.size(&snapshot.name) {

@@ -1,0 +1,140 @@
+//! libvirt domains, as far as sandboxes need them.
+
+use roxmltree::{Document, Node};
+use virt::connect::Connect;
+use virt::domain::{
+    Domain, DomainPausedReason, DomainState, DomainStateReason, DomainStateReasonEnum,
+};
+use virt::error::{Error, ErrorNumber};
+
+use crate::model::SandboxState;
+
+/// Domains that are looked at; no host of ours comes near.
+const MAX_DOMAINS: usize = 10_000;
+
+/// What a domain is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    pub name: String,
+    pub state: SandboxState,
+    pub cpus: u32,
+    pub memory_bytes: u64,
+    pub disks: Vec<Disk>,
+}
+
+/// A disk of a domain that lies in a file or on a block device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disk {
+    pub path: String,
+    /// `qcow2`, `raw`, ...; `None` where the domain leaves it open.
+    pub format: Option<String>,
+}
+
+/// All domains of the host. One that goes away meanwhile is left out.
+pub fn list(connect: &Connect) -> Result<Vec<Facts>, Error> {
+    let domains = connect.list_all_domains(0)?;
+    domains
+        .iter()
+        .take(MAX_DOMAINS)
+        .filter_map(|domain| match facts(domain) {
+            Err(error) if error.code().is(ErrorNumber::NoDomain) => None,
+            facts => Some(facts),
+        })
+        .collect()
+}
+
+fn facts(domain: &Domain) -> Result<Facts, Error> {
+    let info = domain.info()?;
+    Ok(Facts {
+        name: domain.name()?,
+        state: state(domain)?,
+        cpus: info.nr_virt_cpu,
+        memory_bytes: info.max_mem * 1024,
+        disks: disks(&domain.xml_desc(0)?),
+    })
+}
+
+/// The domain's state in our words.
+pub fn state(domain: &Domain) -> Result<SandboxState, Error> {
+    // `Domain::state` of virt 0.5 swallows errors; `info` does not.
+    let state = domain.info()?.state;
+    Ok(match state.unwrap_or(DomainState::NoState) {
+        DomainState::Paused if crashed(domain)? => SandboxState::Crashed,
+        DomainState::Paused => SandboxState::Paused,
+        DomainState::Shutoff if domain.has_managed_save(0)? => SandboxState::Saved,
+        DomainState::Shutoff => SandboxState::ShutOff,
+        DomainState::Crashed => SandboxState::Crashed,
+        DomainState::PMSuspended => SandboxState::Asleep,
+        DomainState::NoState
+        | DomainState::Running
+        | DomainState::Blocked
+        | DomainState::Shutdown => SandboxState::Running,
+    })
+}
+
+/// A guest that panicked and is kept stands paused, too.
+fn crashed(domain: &Domain) -> Result<bool, Error> {
+    let (_, reason) = domain.state()?;
+    Ok(matches!(
+        reason,
+        DomainStateReasonEnum::Known(DomainStateReason::Paused(paused))
+            if paused.is(DomainPausedReason::Crashed)
+    ))
+}
+
+/// Disks of a domain's XML in its order; none where it cannot be read.
+fn disks(xml: &str) -> Vec<Disk> {
+    let Ok(document) = Document::parse(xml) else {
+        return Vec::new();
+    };
+    let Some(devices) = child(document.root_element(), "devices") else {
+        return Vec::new();
+    };
+    devices
+        .children()
+        .filter(|node| node.has_tag_name("disk"))
+        .filter(|disk| matches!(disk.attribute("device"), None | Some("disk" | "lun")))
+        .filter_map(|disk| {
+            let source = child(disk, "source")?;
+            let path = source.attribute("file").or(source.attribute("dev"))?;
+            Some(Disk {
+                path: path.to_owned(),
+                format: child(disk, "driver")
+                    .and_then(|driver| driver.attribute("type"))
+                    .map(str::to_owned),
+            })
+        })
+        .collect()
+}
+
+fn child<'a, 'xml>(node: Node<'a, 'xml>, tag: &str) -> Option<Node<'a, 'xml>> {
+    node.children().find(|child| child.has_tag_name(tag))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_disks_and_leaves_media_out() {
+        let found = disks(
+            "<domain><devices>
+               <disk type='file' device='cdrom'><source file='/iso'/></disk>
+               <disk type='file' device='disk'><driver name='qemu' type='qcow2'/>
+                 <source file='/s/a&amp;b.qcow2' index='1'/>
+                 <backingStore type='file'><source file='/base.qcow2'/></backingStore></disk>
+               <disk type='block'><source dev='/dev/vg/lv'/></disk>
+               <disk type='network'><source protocol='nbd' name='x'/></disk>
+             </devices></domain>",
+        );
+        let paths: Vec<(&str, Option<&str>)> = found
+            .iter()
+            .map(|disk| (disk.path.as_str(), disk.format.as_deref()))
+            .collect();
+        assert_eq!(
+            paths,
+            [("/s/a&b.qcow2", Some("qcow2")), ("/dev/vg/lv", None)]
+        );
+        assert!(disks("no xml").is_empty());
+    }
+}

@@ -1,0 +1,165 @@
+//! What the `virt` crate does not wrap: domain events and the close callback. The only file with `unsafe`.
+#![allow(unsafe_code)]
+
+use std::ffi::{c_int, c_void};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use virt::connect::Connect;
+use virt::error::Error;
+
+/// What a connection told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// A domain was defined, started, suspended, stopped, ...
+    Lifecycle,
+    /// The connection is gone (libvirtd ended, keepalive ran out).
+    Closed,
+}
+
+type Tell = Arc<dyn Fn(Event) + Send + Sync>;
+
+/// Starts libvirt's default event loop on a thread of its own, once a process, and switches off libvirt's
+/// printing of errors to stderr. To be called before the first connection opens: what opens earlier has
+/// neither events nor keepalive.
+///
+/// # Errors
+/// What libvirt or the system said when it could not be started; the same every time.
+pub fn start_event_loop() -> Result<(), String> {
+    static STARTED: OnceLock<Result<(), String>> = OnceLock::new();
+    STARTED
+        .get_or_init(|| {
+            virt::error::clear_error_callback();
+            virt::event::event_register_default_impl().map_err(|error| error.to_string())?;
+            std::thread::Builder::new()
+                .name("libvirt-events".into())
+                .spawn(|| {
+                    loop {
+                        if virt::event::event_run_default_impl().is_err() {
+                            // Never a busy loop, whatever is wrong with poll(2).
+                            std::thread::sleep(Duration::from_millis(100));
+                        }
+                    }
+                })
+                .map(|_| ())
+                .map_err(|error| error.to_string())
+        })
+        .clone()
+}
+
+/// Callbacks registered on a connection, until it is dropped.
+pub struct Watch {
+    connect: Connect,
+    lifecycle: c_int,
+    closing: bool,
+}
+
+impl Watch {
+    /// Calls `tell` from the event loop's thread for each event. It must not call libvirt.
+    ///
+    /// # Errors
+    /// libvirt's, where the driver has no domain events. A driver without a close callback is fine.
+    pub fn new(connect: &Connect, tell: Tell) -> Result<Self, Error> {
+        // SAFETY: with VIR_DOMAIN_EVENT_ID_LIFECYCLE libvirt calls back with exactly the parameters of
+        // `on_lifecycle`; C code casts the pointer the same way (VIR_DOMAIN_EVENT_CALLBACK).
+        let callback = unsafe {
+            std::mem::transmute::<
+                unsafe extern "C" fn(
+                    virt_sys::virConnectPtr,
+                    virt_sys::virDomainPtr,
+                    c_int,
+                    c_int,
+                    *mut c_void,
+                ) -> c_int,
+                unsafe extern "C" fn(virt_sys::virConnectPtr, virt_sys::virDomainPtr, *mut c_void),
+            >(on_lifecycle)
+        };
+        let opaque = into_opaque(&tell);
+        // SAFETY: the connection is alive; `opaque` stays ours until libvirt has taken it (no error), from
+        // then on it is freed by `free` alone.
+        let lifecycle = unsafe {
+            virt_sys::virConnectDomainEventRegisterAny(
+                connect.as_ptr(),
+                std::ptr::null_mut(),
+                virt_sys::VIR_DOMAIN_EVENT_ID_LIFECYCLE as c_int,
+                Some(callback),
+                opaque,
+                Some(free),
+            )
+        };
+        if lifecycle < 0 {
+            let error = Error::last_error();
+            // SAFETY: libvirt does not free what it did not take.
+            unsafe { free(opaque) };
+            return Err(error);
+        }
+        let opaque = into_opaque(&tell);
+        // SAFETY: as above.
+        let closing = unsafe {
+            virt_sys::virConnectRegisterCloseCallback(
+                connect.as_ptr(),
+                Some(on_close),
+                opaque,
+                Some(free),
+            )
+        };
+        if closing < 0 {
+            // SAFETY: as above.
+            unsafe { free(opaque) };
+        }
+        Ok(Self {
+            connect: connect.clone(),
+            lifecycle,
+            closing: closing >= 0,
+        })
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        // SAFETY: the connection is alive (we hold a reference) and the callbacks are ours. On a dead
+        // connection these fail, which leaves nothing behind but what the connection frees itself.
+        unsafe {
+            virt_sys::virConnectDomainEventDeregisterAny(self.connect.as_ptr(), self.lifecycle);
+            if self.closing {
+                virt_sys::virConnectUnregisterCloseCallback(self.connect.as_ptr(), Some(on_close));
+            }
+        }
+    }
+}
+
+fn into_opaque(tell: &Tell) -> *mut c_void {
+    Box::into_raw(Box::new(tell.clone())).cast()
+}
+
+unsafe extern "C" fn free(opaque: *mut c_void) {
+    // SAFETY: made by `into_opaque`, and freed once.
+    drop(unsafe { Box::from_raw(opaque.cast::<Tell>()) });
+}
+
+fn tell(opaque: *mut c_void, event: Event) {
+    // SAFETY: made by `into_opaque`, and not freed while its callback runs.
+    let tell = unsafe { &*opaque.cast::<Tell>() };
+    // A panic must not cross into C.
+    let _ = catch_unwind(AssertUnwindSafe(|| tell(event)));
+}
+
+unsafe extern "C" fn on_lifecycle(
+    _connect: virt_sys::virConnectPtr,
+    _domain: virt_sys::virDomainPtr,
+    _event: c_int,
+    _detail: c_int,
+    opaque: *mut c_void,
+) -> c_int {
+    tell(opaque, Event::Lifecycle);
+    0
+}
+
+unsafe extern "C" fn on_close(
+    _connect: virt_sys::virConnectPtr,
+    _reason: c_int,
+    opaque: *mut c_void,
+) {
+    tell(opaque, Event::Closed);
+}

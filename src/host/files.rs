@@ -1,0 +1,382 @@
+//! Files of a host: read and written at offsets, made under names that no finished file has, and landed.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+use nix::sys::statvfs::statvfs;
+use nix::unistd::{Group, User};
+
+use super::image_file::{self, ImageFile};
+use super::threads::{Threads, TooLate};
+use crate::model::{Error, HostName, Kind, Result};
+
+/// File calls under way at once on one host.
+const CALLS: usize = 16;
+/// For calls on names and for blocks of a few MiB.
+const CALL: Duration = Duration::from_secs(60);
+/// For bringing gigabytes to the disk.
+const SYNC: Duration = Duration::from_secs(30 * 60);
+/// What the private directories under a host's `temp_dir` begin with.
+const TEMP_PREFIX: &str = "snapdeck-";
+
+/// The files of one host.
+#[derive(Clone)]
+pub struct Files {
+    host: HostName,
+    threads: Threads,
+}
+
+impl Files {
+    pub fn new(host: HostName) -> Self {
+        Self {
+            host,
+            threads: Threads::new(CALLS),
+        }
+    }
+
+    /// Runs a blocking `call`; `what` completes "cannot ... on host NAME".
+    pub async fn run<T: Send + 'static>(
+        &self,
+        what: String,
+        deadline: Duration,
+        call: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let what = format!("cannot {what} on host {}", self.host);
+        match self.threads.run(deadline, call).await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => Err(explain(what, &error)),
+            Err(TooLate) => Err(Error::new(Kind::Unreachable, what)
+                .because(format!("no answer for {} s", deadline.as_secs()))
+                .hint("is the file system there hanging?")
+                .worth_retrying()),
+        }
+    }
+
+    /// `None` where there is no such file.
+    pub async fn image_file(&self, path: &str) -> Result<Option<ImageFile>> {
+        let file = PathBuf::from(path);
+        self.run(
+            format!("read {path}"),
+            CALL,
+            move || match image_file::look(&file) {
+                Ok(seen) => Ok(Some(seen)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(error),
+            },
+        )
+        .await
+    }
+
+    pub async fn open_reader(&self, path: &str) -> Result<FileReader> {
+        let name = PathBuf::from(path);
+        let (file, size_bytes) = self
+            .run(format!("open {path}"), CALL, move || {
+                let file = File::open(name)?;
+                let size = file.metadata()?.len();
+                Ok((file, size))
+            })
+            .await?;
+        Ok(FileReader {
+            files: self.clone(),
+            path: path.into(),
+            file: Arc::new(file),
+            size_bytes,
+        })
+    }
+
+    pub async fn open_writer(&self, path: &str, owner: &str) -> Result<FileWriter> {
+        let (name, owner) = (PathBuf::from(path), owner.to_owned());
+        let file = self
+            .run(format!("create {path}"), CALL, move || {
+                create(&name, &owner)
+            })
+            .await?;
+        Ok(FileWriter {
+            files: self.clone(),
+            path: path.into(),
+            file: Arc::new(file),
+        })
+    }
+
+    pub async fn make_temp_dir(&self, under: &str) -> Result<String> {
+        let parent = PathBuf::from(under);
+        let made = self
+            .run(
+                format!("make a directory in {under}"),
+                CALL,
+                move || -> io::Result<PathBuf> {
+                    let dir = tempfile::Builder::new()
+                        .prefix(TEMP_PREFIX)
+                        .permissions(std::fs::Permissions::from_mode(0o700))
+                        .tempdir_in(parent)?;
+                    Ok(dir.keep())
+                },
+            )
+            .await;
+        let dir = made.map_err(|error| error.hint("see temp_dir of the host in the settings"))?;
+        dir.into_os_string().into_string().map_err(|dir| {
+            Error::new(
+                Kind::BadInput,
+                format!(
+                    "temp_dir of host {} is no valid UTF-8: {}",
+                    self.host,
+                    dir.display()
+                ),
+            )
+        })
+    }
+
+    pub async fn remove_temp_dir(&self, path: &str) -> Result<()> {
+        let dir = PathBuf::from(path);
+        self.run(format!("remove {path}"), CALL, move || {
+            let ours = dir
+                .file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with(TEMP_PREFIX));
+            if !ours {
+                return Err(io::Error::other("it is no directory of snapdeck's"));
+            }
+            absent_is_fine(std::fs::remove_dir_all(dir)).map(|_| ())
+        })
+        .await
+    }
+
+    pub async fn remove_file(&self, path: &str) -> Result<bool> {
+        let file = PathBuf::from(path);
+        self.run(format!("remove {path}"), CALL, move || {
+            let removed = absent_is_fine(std::fs::remove_file(&file))?;
+            sync_directory_of(&file)?;
+            Ok(removed)
+        })
+        .await
+    }
+
+    pub async fn free_bytes(&self, dir: &str) -> Result<u64> {
+        let path = PathBuf::from(dir);
+        self.run(format!("look at {dir}"), CALL, move || {
+            let there = statvfs(&path)?;
+            Ok(there
+                .blocks_available()
+                .saturating_mul(there.fragment_size()))
+        })
+        .await
+    }
+}
+
+/// A fresh file for us alone. Its lock is taken before anything in the directory changes, and is held until
+/// the writer is dropped: two processes never write, prove or land one partial file at a time.
+fn create(path: &Path, owner: &str) -> io::Result<File> {
+    let (uid, gid) = ids(owner)?;
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(in_use()),
+        Err(TryLockError::Error(error)) => return Err(error),
+    }
+    // Between the opening and the lock its last writer may have landed it: then it bears a final name now,
+    // and is not ours to write.
+    if std::fs::metadata(path).map(|now| now.ino()).ok() != Some(file.metadata()?.ino()) {
+        return Err(in_use());
+    }
+    file.set_len(0)?;
+    file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+    // Now rather than after an hour of writing.
+    let given = std::os::unix::fs::fchown(&file, Some(uid), Some(gid));
+    if let Err(error) = given {
+        std::fs::remove_file(path)?;
+        return Err(io::Error::new(
+            error.kind(),
+            format!("it cannot be given to {owner}: {error}"),
+        ));
+    }
+    Ok(file)
+}
+
+fn in_use() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::WouldBlock,
+        "another process is writing it, or just finished",
+    )
+}
+
+/// `user:group`, names or numbers, as ids.
+fn ids(owner: &str) -> io::Result<(u32, u32)> {
+    let unknown = |what: &str, name: &str| {
+        io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("there is no {what} {name:?}; see owner of the host in the settings"),
+        )
+    };
+    let (user, group) = owner
+        .split_once(':')
+        .ok_or_else(|| unknown("user:group", owner))?;
+    let uid = match user.parse() {
+        Ok(uid) => uid,
+        Err(_) => User::from_name(user)?
+            .ok_or_else(|| unknown("user", user))?
+            .uid
+            .as_raw(),
+    };
+    let gid = match group.parse() {
+        Ok(gid) => gid,
+        Err(_) => Group::from_name(group)?
+            .ok_or_else(|| unknown("group", group))?
+            .gid
+            .as_raw(),
+    };
+    Ok((uid, gid))
+}
+
+/// Did it happen, rather than having nothing to happen to?
+fn absent_is_fine(result: io::Result<()>) -> io::Result<bool> {
+    match result {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn sync_directory_of(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(dir) => File::open(dir)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+/// Renames; with `replace` false never over an existing file.
+fn rename(from: &Path, to: &Path, replace: bool) -> io::Result<()> {
+    if replace {
+        return std::fs::rename(from, to);
+    }
+    match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
+        // A file system that cannot (NFS): a link refuses an existing name just as safely.
+        Err(Errno::EINVAL | Errno::ENOSYS | Errno::ENOTSUP) => {
+            std::fs::hard_link(from, to)?;
+            std::fs::remove_file(from)
+        }
+        renamed => Ok(renamed?),
+    }
+}
+
+fn explain(what: String, error: &io::Error) -> Error {
+    use io::ErrorKind::*;
+    let (kind, hint) = match error.kind() {
+        StorageFull | QuotaExceeded => (Kind::NoSpace, Some("free space there")),
+        PermissionDenied => (
+            Kind::Unreachable,
+            Some("run snapdeck as root or as a user with access to it"),
+        ),
+        AlreadyExists => (
+            Kind::Refused,
+            Some("choose another name, or pass --overwrite to replace it"),
+        ),
+        WouldBlock => (
+            Kind::Refused,
+            Some("wait until the other pull is over, and try again"),
+        ),
+        _ => (Kind::Failed, None),
+    };
+    let error = Error::new(kind, what).because(error);
+    match hint {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
+}
+
+/// Reads a file of the host at offsets.
+pub struct FileReader {
+    files: Files,
+    path: Arc<str>,
+    file: Arc<File>,
+    size_bytes: u64,
+}
+
+impl FileReader {
+    /// Length when it was opened, in bytes.
+    pub fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    /// Reads exactly `length` bytes at `offset`.
+    ///
+    /// # Errors
+    /// `Failed` where the file ends before; the system's.
+    pub async fn read_at(&self, offset: u64, length: usize) -> Result<Bytes> {
+        let file = self.file.clone();
+        self.files
+            .run(format!("read {}", self.path), CALL, move || {
+                let mut bytes = vec![0; length];
+                file.read_exact_at(&mut bytes, offset)?;
+                Ok(bytes.into())
+            })
+            .await
+    }
+}
+
+/// Writes a fresh file of the host at offsets, in any order. Nobody else's [`FileWriter`] opens the same file
+/// until this one is dropped.
+pub struct FileWriter {
+    files: Files,
+    path: Arc<str>,
+    file: Arc<File>,
+}
+
+impl FileWriter {
+    /// Writes all of `data` at `offset`.
+    ///
+    /// # Errors
+    /// `NoSpace` where the disk is full; the system's.
+    pub async fn write_at(&self, offset: u64, data: Bytes) -> Result<()> {
+        let file = self.file.clone();
+        self.files
+            .run(format!("write {}", self.path), CALL, move || {
+                file.write_all_at(&data, offset)
+            })
+            .await
+    }
+
+    /// Everything written is on the disk when this returns.
+    ///
+    /// # Errors
+    /// The system's; what was written is then not to be relied on.
+    pub async fn finish(&self) -> Result<()> {
+        let file = self.file.clone();
+        self.files
+            .run(format!("write {}", self.path), SYNC, move || {
+                file.sync_all()
+            })
+            .await
+    }
+
+    /// Gives the file its final name and mode 0644; with `replace` false never over an existing file.
+    ///
+    /// # Errors
+    /// `Refused` where `path` exists and `replace` is false; the system's. The file keeps its name then.
+    pub async fn land(&self, path: &str, replace: bool) -> Result<()> {
+        let (file, from, to) = (
+            self.file.clone(),
+            PathBuf::from(&*self.path),
+            PathBuf::from(path),
+        );
+        self.files
+            .run(format!("name {path}"), CALL, move || {
+                file.set_permissions(std::fs::Permissions::from_mode(0o644))?;
+                file.sync_all()?;
+                rename(&from, &to, replace)?;
+                sync_directory_of(&to)
+            })
+            .await
+    }
+}

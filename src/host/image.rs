@@ -1,0 +1,261 @@
+//! `qemu-img` on a host.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio::io::AsyncReadExt;
+use tokio_util::sync::CancellationToken;
+
+use super::command::{Said, command, run, start, text};
+use crate::model::{Error, HostName, Kind, Phase, ProgressCell, Result};
+
+/// Reads the image's tables only, however large the disk.
+const MEASURE: Duration = Duration::from_secs(120);
+/// Reads every table of the image.
+const CHECK: Duration = Duration::from_secs(60 * 60);
+/// A conversion that has not come one step (0.01 %... 1 %, as QEMU likes) further for so long hangs.
+const STALLED: Duration = Duration::from_secs(30 * 60);
+
+/// `--force-share`: reads an image whose locks QEMU holds.
+fn share(shared: bool) -> &'static [&'static str] {
+    if shared { &["-U"] } else { &[] }
+}
+
+/// Bytes a flattened copy of `disk` may take at most, compressible or not.
+pub async fn measure(host: &HostName, disk: &str, shared: bool) -> Result<u64> {
+    #[derive(Deserialize)]
+    struct Measured {
+        required: u64,
+    }
+    let what = || format!("cannot measure {disk} on host {host}");
+    let mut argv = vec![
+        "qemu-img",
+        "measure",
+        "--output=json",
+        "-f",
+        "qcow2",
+        "-O",
+        "qcow2",
+    ];
+    argv.extend(share(shared));
+    argv.push(disk);
+    let said = run(host, &argv, MEASURE, &CancellationToken::new()).await?;
+    if !said.status.success() {
+        return Err(explain(what(), &said));
+    }
+    serde_json::from_str(&said.stdout)
+        .map(|measured: Measured| measured.required)
+        .map_err(|error| {
+            Error::new(Kind::Failed, what())
+                .because(format!("qemu-img measure said no JSON: {error}"))
+        })
+}
+
+/// Flattens `disk` into the new file `target`. `expected_bytes`, as measured, is what progress counts to.
+pub async fn convert(
+    host: &HostName,
+    disk: &str,
+    target: &str,
+    shared: bool,
+    expected_bytes: u64,
+    progress: &ProgressCell,
+    cancel: &CancellationToken,
+) -> Result<()> {
+    let what = || format!("cannot flatten {disk} on host {host}");
+    let mut argv = vec!["qemu-img", "convert", "-p", "-f", "qcow2", "-O", "qcow2"];
+    argv.extend(share(shared));
+    argv.extend([disk, target]);
+    progress.enter(Phase::Converting, expected_bytes);
+    let mut child = start(host, "qemu-img", &mut command(&argv))?;
+    let mut stdout = child.stdout.take();
+    let stderr = child.stderr.take();
+
+    let told = async {
+        let mut percent = Percent::default();
+        let mut buffer = [0; 4096];
+        while let Some(stdout) = &mut stdout {
+            match tokio::time::timeout(STALLED, stdout.read(&mut buffer)).await {
+                Err(_) => return false,
+                Ok(Ok(0) | Err(_)) => break,
+                Ok(Ok(length)) => {
+                    let said = buffer.iter().take(length);
+                    if let Some(part) = said.filter_map(|byte| percent.take(*byte)).last() {
+                        progress.set_done((expected_bytes as f64 * part) as u64);
+                    }
+                }
+            }
+        }
+        true
+    };
+    let ended = async {
+        let (moving, stderr) = tokio::join!(told, text(stderr));
+        if !moving {
+            return Err(Error::new(Kind::Failed, what()).because(format!(
+                "qemu-img has not come further for {} minutes",
+                STALLED.as_secs() / 60
+            )));
+        }
+        let status = child.wait().await;
+        let status = status.map_err(|error| Error::new(Kind::Failed, what()).because(error))?;
+        if status.success() {
+            return Ok(());
+        }
+        let stdout = String::new();
+        Err(explain(
+            what(),
+            &Said {
+                status,
+                stdout,
+                stderr,
+            },
+        ))
+    };
+    let ended = tokio::select! {
+        ended = ended => ended,
+        () = cancel.cancelled() => Err(Error::cancelled("qemu-img convert")),
+    };
+    if ended.is_err() {
+        // Waits until it is gone: it must not go on writing what is about to be removed.
+        let _ = child.kill().await;
+    }
+    ended
+}
+
+/// Is the image consistent? `Some` with a warning where it is but for leaked clusters, which waste space only.
+///
+/// # Errors
+/// `Damaged` where it is not; `Failed` where that could not be found out.
+pub async fn check(
+    host: &HostName,
+    path: &str,
+    cancel: &CancellationToken,
+) -> Result<Option<String>> {
+    let what = || format!("cannot check {path} on host {host}");
+    let said = run(
+        host,
+        &["qemu-img", "check", "-f", "qcow2", path],
+        CHECK,
+        cancel,
+    )
+    .await?;
+    // QEMU, docs/tools/qemu-img, "check": the meaning of its exit codes.
+    match said.status.code() {
+        Some(0) => Ok(None),
+        Some(3) => Ok(Some(format!(
+            "{path} has leaked clusters: its data is sound, some of its space is wasted"
+        ))),
+        Some(2) => Err(Error::new(
+            Kind::Damaged,
+            format!("qemu-img check failed: {path} on host {host} is damaged"),
+        )
+        .because(verdict(&said))),
+        Some(1) if !is_access(&said.stderr) => Err(Error::new(
+            Kind::Damaged,
+            format!("qemu-img check failed: {path} on host {host} cannot be read as qcow2"),
+        )
+        .because(last_line(&said.stderr))),
+        _ => Err(explain(what(), &said)),
+    }
+}
+
+/// Failures of exit code 1 that say nothing about the image.
+fn is_access(stderr: &str) -> bool {
+    [
+        "Permission denied",
+        "No such file",
+        LOCKED,
+        "Input/output error",
+        "Cannot allocate memory",
+    ]
+    .iter()
+    .any(|words| stderr.contains(words))
+}
+
+/// How QEMU says that another process holds an image's locks.
+const LOCKED: &str = "Is another process using";
+
+/// The line of a check's output that counts the errors, else the last one.
+fn verdict(said: &Said) -> String {
+    let counts = |line: &&str| line.contains("errors were found");
+    match said.stdout.lines().find(counts) {
+        Some(line) => line.to_owned(),
+        None => last_line(&said.stderr).to_owned(),
+    }
+}
+
+fn last_line(text: &str) -> &str {
+    text.lines()
+        .rev()
+        .find(|line| !line.trim().is_empty())
+        .unwrap_or("it said nothing")
+}
+
+fn explain(what: String, said: &Said) -> Error {
+    let stderr = &said.stderr;
+    if stderr.contains("No space left") || stderr.contains("Disk quota exceeded") {
+        return Error::new(Kind::NoSpace, what)
+            .because(last_line(stderr))
+            .hint("free space there, or point temp_dir of the host at a larger disk");
+    }
+    let error = Error::new(Kind::Failed, what);
+    if stderr.contains(LOCKED) {
+        return error.because(last_line(stderr)).hint(
+            "another program has the image open: wait for it, or pause the sandbox rather than stop it",
+        );
+    }
+    match said.status.code() {
+        Some(_) => error.because(last_line(stderr)),
+        None => error.because(format!("qemu-img was ended by a signal ({})", said.status)),
+    }
+}
+
+/// Reads `(12.34/100%)` out of what `qemu-img -p` says, byte by byte.
+#[derive(Default)]
+struct Percent {
+    digits: String,
+    inside: bool,
+}
+
+impl Percent {
+    /// The part done, 0 to 1, at the byte that completes it.
+    fn take(&mut self, byte: u8) -> Option<f64> {
+        match byte {
+            b'(' => {
+                self.digits.clear();
+                self.inside = true;
+            }
+            b'0'..=b'9' | b'.' if self.inside && self.digits.len() < 8 => {
+                self.digits.push(char::from(byte));
+            }
+            b'/' if self.inside => {
+                self.inside = false;
+                let percent = self.digits.parse::<f64>().ok()?;
+                return Some((percent / 100.0).clamp(0.0, 1.0));
+            }
+            _ => self.inside = false,
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_progress_as_qemu_img_writes_it() {
+        let mut percent = Percent::default();
+        let told: Vec<f64> = b"    (0.00/100%)\r    (50.25/100%)\r    (100.00/100%)\r\n"
+            .iter()
+            .filter_map(|byte| percent.take(*byte))
+            .collect();
+        assert_eq!(told, [0.0, 0.5025, 1.0]);
+    }
+
+    #[test]
+    fn noise_is_no_progress() {
+        let mut percent = Percent::default();
+        let noise = b"(x) 12/100% ((..) (123456789123456789";
+        assert!(noise.iter().all(|byte| percent.take(*byte).is_none()));
+    }
+}

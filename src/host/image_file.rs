@@ -1,0 +1,92 @@
+//! Looking at one image file: its length, its stamp and its header.
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+use crate::model::ImageFacts;
+use crate::qcow2::{HEADER_BYTES, HeaderError, read_header};
+
+/// What an image file is, as `stat` and its header say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageFile {
+    /// Length in bytes.
+    pub size_bytes: u64,
+    /// Bytes it takes on the disk.
+    pub allocated_bytes: u64,
+    /// Equal while nobody has written the file.
+    pub stamp: FileStamp,
+    /// The header's facts, or why there are none.
+    pub facts: Result<ImageFacts, String>,
+}
+
+/// Tells whether a file is still the one seen before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileStamp {
+    /// Inode.
+    pub inode: u64,
+    /// Modification time, nanoseconds since the epoch.
+    pub modified_ns: i128,
+    /// Length in bytes.
+    pub size_bytes: u64,
+}
+
+impl FileStamp {
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            inode: metadata.ino(),
+            modified_ns: i128::from(metadata.mtime()) * 1_000_000_000
+                + i128::from(metadata.mtime_nsec()),
+            size_bytes: metadata.len(),
+        }
+    }
+}
+
+/// Looks at the file `path`. Blocks.
+///
+/// # Errors
+/// The system's; `InvalidInput` for what is neither a regular file nor a block device.
+pub fn look(path: &Path) -> io::Result<ImageFile> {
+    // Not blocking: a FIFO with an image's name would hang the opening for ever.
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits())
+        .open(path)?;
+    let metadata = file.metadata()?;
+    if !(metadata.is_file() || metadata.file_type().is_block_device()) {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is no regular file",
+        ));
+    }
+    let facts = match read_header(&start(&file, HEADER_BYTES)?) {
+        Err(HeaderError::Short { needed_bytes }) => read_header(&start(&file, needed_bytes)?),
+        facts => facts,
+    };
+    Ok(ImageFile {
+        size_bytes: metadata.len(),
+        allocated_bytes: metadata.blocks() * 512,
+        stamp: FileStamp::of(&metadata),
+        facts: facts.map_err(|error| match error {
+            HeaderError::Unfit(why) => why,
+            HeaderError::Short { .. } => "its header is cut off".into(),
+        }),
+    })
+}
+
+/// The first `length` bytes, or the whole of a shorter file.
+fn start(file: &File, length: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; length];
+    let mut filled = 0;
+    while filled < length {
+        match file.read_at(&mut bytes[filled..], filled as u64) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    bytes.truncate(filled);
+    Ok(bytes)
+}

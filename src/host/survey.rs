@@ -1,0 +1,374 @@
+//! What a host has, put together from libvirt's domains and the files in its two directories.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ffi::OsStr;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::domain::{Disk, Facts};
+use super::image_file::{self, ImageFile};
+use crate::model::settings::HostSettings;
+use crate::model::{ChainLink, Sandbox, Snapshot, SnapshotName};
+
+/// Longest chain that is followed; libvirt itself stops at 200.
+const MAX_CHAIN: usize = 200;
+/// Files of a directory that are looked at.
+const MAX_FILES: usize = 100_000;
+
+/// What a host has, from one look at libvirt and its two directories.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Survey {
+    /// Sandboxes by id.
+    pub sandboxes: Vec<Sandbox>,
+    /// Snapshots by name.
+    pub snapshots: Vec<Snapshot>,
+    /// Disks whose chain could not be followed, and why: what they stand on is not known, so no snapshot of
+    /// the host may be taken from under them.
+    pub unread: Vec<String>,
+    /// What else is not as it should be, a sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// Looks at the files and puts them together with `domains`. Blocks; reads the first bytes of each image.
+///
+/// # Errors
+/// The system's, where a directory is there but cannot be listed.
+pub fn take(settings: &HostSettings, domains: &[Facts]) -> io::Result<Survey> {
+    let mut look = Look {
+        snapshots: Directory::list(&settings.snapshots_dir)?,
+        sandboxes: Directory::list(&settings.sandboxes_dir)?,
+        seen: HashMap::new(),
+        users: BTreeMap::new(),
+        survey: Survey::default(),
+    };
+    look.domains(domains);
+    look.overlays();
+    look.snapshots();
+    let mut survey = look.survey;
+    survey.sandboxes.sort_by(|a, b| a.id.cmp(&b.id));
+    survey.snapshots.sort_by(|a, b| a.name.cmp(&b.name));
+    survey.warnings.extend(
+        [&settings.snapshots_dir, &settings.sandboxes_dir]
+            .into_iter()
+            .filter(|dir| !Path::new(dir).is_dir())
+            .map(|dir| format!("there is no directory {dir} on host {}", settings.name)),
+    );
+    Ok(survey)
+}
+
+/// A directory and the images in it. One that is not there has none.
+struct Directory {
+    path: PathBuf,
+    images: Vec<PathBuf>,
+}
+
+impl Directory {
+    fn list(path: &str) -> io::Result<Self> {
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("{path}: {error}"));
+        // Links resolved once, so that files are known by one name.
+        let path = match std::fs::canonicalize(path) {
+            Ok(path) => path,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => path.into(),
+            Err(error) => return Err(named(error)),
+        };
+        let mut images = Vec::new();
+        match std::fs::read_dir(&path) {
+            Ok(entries) => {
+                for entry in entries.take(MAX_FILES) {
+                    let file = entry.map_err(named)?.path();
+                    if image_name(&file).is_some() {
+                        images.push(file);
+                    }
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(named(error)),
+        }
+        images.sort();
+        Ok(Self { path, images })
+    }
+
+    fn holds(&self, file: &Path) -> bool {
+        file.parent() == Some(&self.path)
+    }
+}
+
+/// `NAME` of a file `NAME.qcow2`, where it is a valid name.
+fn image_name(file: &Path) -> Option<SnapshotName> {
+    let name = file.file_name().and_then(OsStr::to_str)?;
+    name.ends_with(".qcow2").then(|| name.parse().ok())?
+}
+
+/// The file by its one name: directories resolved, the last part too unless it is not there.
+fn canonical(path: &Path) -> PathBuf {
+    let whole = std::fs::canonicalize(path);
+    whole.unwrap_or_else(|_| match (path.parent(), path.file_name()) {
+        (Some(dir), Some(name)) => {
+            std::fs::canonicalize(dir).map_or_else(|_| path.into(), |dir| dir.join(name))
+        }
+        _ => path.into(),
+    })
+}
+
+struct Look {
+    snapshots: Directory,
+    sandboxes: Directory,
+    /// Every file is looked at once.
+    seen: HashMap<PathBuf, Result<ImageFile, String>>,
+    /// Who needs a file: ids, names, or paths of overlays that no domain has.
+    users: BTreeMap<PathBuf, BTreeSet<String>>,
+    survey: Survey,
+}
+
+impl Look {
+    fn domains(&mut self, domains: &[Facts]) {
+        for domain in domains {
+            let mut ours = None;
+            for disk in &domain.disks {
+                let chain = self.chain(disk, &domain.name);
+                if ours.is_none() && self.sandboxes.holds(&canonical(Path::new(&disk.path))) {
+                    ours = Some(chain);
+                }
+            }
+            let (Some(chain), Ok(id)) = (ours, domain.name.parse()) else {
+                continue;
+            };
+            self.survey.sandboxes.push(Sandbox {
+                id,
+                state: domain.state,
+                cpus: domain.cpus,
+                memory_bytes: domain.memory_bytes,
+                chain,
+            });
+        }
+    }
+
+    /// Overlays that no domain has, and snapshots that stand on another: they need their files, too.
+    fn overlays(&mut self) {
+        let files: Vec<PathBuf> = [&self.sandboxes.images, &self.snapshots.images]
+            .into_iter()
+            .flatten()
+            .filter(|file| !self.users.contains_key(&canonical(file)))
+            .cloned()
+            .collect();
+        for file in files {
+            let Some(path) = file.to_str().map(str::to_owned) else {
+                continue;
+            };
+            let disk = Disk {
+                path: path.clone(),
+                format: None,
+            };
+            let needs_none = match self.look(&canonical(&file)) {
+                Ok(seen) => !matches!(&seen.facts, Ok(facts) if facts.backing_file.is_some()),
+                // One that cannot be read may need any.
+                Err(_) => self.snapshots.holds(&file),
+            };
+            if !needs_none {
+                self.chain(&disk, &path);
+            }
+        }
+    }
+
+    fn look(&mut self, file: &Path) -> &Result<ImageFile, String> {
+        self.seen.entry(file.to_owned()).or_insert_with(|| {
+            image_file::look(file).map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => String::new(),
+                _ => error.to_string(),
+            })
+        })
+    }
+
+    /// Follows a disk to its end, noting `user` at every file.
+    fn chain(&mut self, disk: &Disk, user: &str) -> Vec<ChainLink> {
+        let mut chain = Vec::new();
+        let mut path = disk.path.clone();
+        let mut visited = BTreeSet::new();
+        loop {
+            let file = canonical(Path::new(&path));
+            if !visited.insert(file.clone()) || chain.len() == MAX_CHAIN {
+                self.unread(user, &path, "its chain does not end");
+                return chain;
+            }
+            self.users
+                .entry(file.clone())
+                .or_default()
+                .insert(user.to_owned());
+            let snapshot = self
+                .snapshots
+                .holds(&file)
+                .then(|| image_name(&file))
+                .flatten();
+            let seen = self.look(&file).clone();
+            // libvirt does not look inside a raw disk, whose bytes are the guest's.
+            let raw = chain.is_empty() && disk.format.as_deref() == Some("raw");
+            let facts = match &seen {
+                Ok(seen) if !raw => seen.facts.as_ref().ok().cloned(),
+                _ => None,
+            };
+            chain.push(ChainLink {
+                path: path.clone(),
+                snapshot,
+                size_bytes: seen.as_ref().ok().map(|seen| seen.allocated_bytes),
+                facts: facts.clone(),
+            });
+            if let Err(why) = seen.as_ref()
+                && !why.is_empty()
+            {
+                self.unread(user, &path, why);
+            }
+            let Some(backing) = facts.and_then(|facts| facts.backing_file) else {
+                return chain;
+            };
+            match resolve(&file, &backing) {
+                Backing::File(next) => path = next,
+                Backing::Elsewhere => {
+                    chain.push(ChainLink {
+                        path: backing,
+                        snapshot: None,
+                        size_bytes: None,
+                        facts: None,
+                    });
+                    return chain;
+                }
+                Backing::Unknown => {
+                    self.unread(user, &path, "its backing file's name is not understood");
+                    return chain;
+                }
+            }
+        }
+    }
+
+    fn unread(&mut self, user: &str, path: &str, why: &str) {
+        self.survey.unread.push(format!("{user} ({path}: {why})"));
+    }
+
+    fn snapshots(&mut self) {
+        for file in std::mem::take(&mut self.snapshots.images) {
+            let (Some(name), Some(path)) = (image_name(&file), file.to_str()) else {
+                continue;
+            };
+            let path = path.to_owned();
+            let real = canonical(&file);
+            let mut users = self.users.get(&real).cloned().unwrap_or_default();
+            // A snapshot that stands on another is noted at itself, too.
+            users.remove(&path);
+            let dependents = users.into_iter().collect();
+            let snapshot = match self.look(&real) {
+                Ok(seen) => Snapshot {
+                    name,
+                    path,
+                    size_bytes: seen.size_bytes,
+                    allocated_bytes: seen.allocated_bytes,
+                    modified: Timestamp::from_nanosecond(seen.stamp.modified_ns).ok(),
+                    facts: seen.facts.as_ref().ok().cloned(),
+                    problem: problem(seen),
+                    dependents,
+                },
+                // Gone since the directory was listed.
+                Err(why) if why.is_empty() => continue,
+                Err(why) => Snapshot {
+                    name,
+                    path,
+                    size_bytes: 0,
+                    allocated_bytes: 0,
+                    modified: None,
+                    facts: None,
+                    problem: Some(why.clone()),
+                    dependents,
+                },
+            };
+            self.survey.snapshots.push(snapshot);
+        }
+    }
+}
+
+/// Why an image is not fit to be a snapshot.
+fn problem(seen: &ImageFile) -> Option<String> {
+    let facts = match &seen.facts {
+        Ok(facts) => facts,
+        Err(why) => return Some(why.clone()),
+    };
+    match &facts.backing_file {
+        Some(backing) => Some(format!("it stands on {backing}")),
+        None if facts.external_data_file => Some("its data lies in another file".into()),
+        None if facts.corrupt => Some("it is marked corrupt".into()),
+        None => None,
+    }
+}
+
+enum Backing {
+    File(String),
+    /// On a server, say: no file of this host.
+    Elsewhere,
+    Unknown,
+}
+
+/// The file that `backing` in the header of `overlay` names (QEMU, docs/interop/qcow2, "backing file name":
+/// relative to the overlay's directory; block drivers' syntax as of `-drive file=`).
+fn resolve(overlay: &Path, backing: &str) -> Backing {
+    let file = |name: &str| match overlay
+        .parent()
+        .unwrap_or(Path::new("/"))
+        .join(name)
+        .to_str()
+    {
+        Some(path) => Backing::File(path.to_owned()),
+        None => Backing::Unknown,
+    };
+    if let Some(json) = backing.strip_prefix("json:") {
+        let Ok(json) = serde_json::from_str::<Value>(json) else {
+            return Backing::Unknown;
+        };
+        let name = json
+            .get("file.filename")
+            .or_else(|| json.get("filename"))
+            .or_else(|| json.pointer("/file/filename"));
+        return name.and_then(Value::as_str).map_or(Backing::Unknown, file);
+    }
+    if let Some(name) = backing.strip_prefix("file:") {
+        return file(name);
+    }
+    // A protocol's name ends at the first colon, unless a slash comes before it.
+    match backing.find([':', '/']) {
+        Some(at) if backing[at..].starts_with(':') => Backing::Elsewhere,
+        _ => file(backing),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolved(backing: &str) -> Option<String> {
+        match resolve(Path::new("/s/o.qcow2"), backing) {
+            Backing::File(path) => Some(path),
+            Backing::Elsewhere => Some("elsewhere".into()),
+            Backing::Unknown => None,
+        }
+    }
+
+    #[test]
+    fn resolves_backing_files_as_qemu_does() {
+        for (backing, path) in [
+            ("/b/x.qcow2", "/b/x.qcow2"),
+            ("x.qcow2", "/s/x.qcow2"),
+            ("../b/x.qcow2", "/s/../b/x.qcow2"),
+            ("file:/b/x", "/b/x"),
+            ("./a:b", "/s/./a:b"),
+            ("nbd://localhost/x", "elsewhere"),
+            (
+                "json:{\"driver\":\"qcow2\",\"file\":{\"driver\":\"file\",\"filename\":\"/b/x\"}}",
+                "/b/x",
+            ),
+            ("json:{\"file.filename\":\"x\"}", "/s/x"),
+        ] {
+            assert_eq!(resolved(backing).as_deref(), Some(path), "{backing}");
+        }
+        assert_eq!(resolved("json:{"), None);
+        assert_eq!(resolved("json:{\"driver\":\"blkdebug\"}"), None);
+    }
+}
