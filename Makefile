@@ -1,0 +1,22 @@
+# make demo    install what is missing, build, open the console on an embedded world
+# make test    install what the tests need, start the lab, run everything, stop the lab
+# make lint    formatting and clippy
+# make lab     a shell in the lab: $SNAPDECK_LAB_URI, $SNAPDECK_LAB_S3, ...
+.PHONY: demo test lint lab
+
+demo:
+	@tests/lab/packages.sh demo
+	cargo build --release --locked
+	@target/release/snapdeck demo
+
+test:
+	@tests/lab/packages.sh test
+	@tests/lab/run.sh cargo test --locked
+
+lint:
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+
+lab:
+	@tests/lab/packages.sh test
+	@tests/lab/run.sh $${SHELL:-bash}
