@@ -53,9 +53,7 @@ fn face(cli: Cli) -> Result<Answer> {
     }
     if matches!(command, Some(Command::Demo)) {
         on_a_terminal()?;
-        color_eyre::install().map_err(report)?;
-        demo::run().map_err(report)?;
-        return done();
+        return open_demo();
     }
     let loaded = settings::load(
         &global.flags(),
@@ -100,13 +98,33 @@ fn open_console(loaded: Loaded) -> Result<Answer> {
         log_file: settings::state_dir().map(|dir| dir.join("snapdeck.log")),
         banner: None,
     };
-    let result = runtime
-        .block_on(Engine::new(loaded.settings))
-        .and_then(|engine| {
-            runtime
-                .block_on(console::run(engine, options))
-                .map_err(report)
-        });
+    let result = runtime.block_on(async {
+        let engine = Engine::new(loaded.settings).await?;
+        console::run(engine, options).await.map_err(report)
+    });
+    runtime.shutdown_timeout(LEAVE);
+    result.and_then(|()| done())
+}
+
+fn open_demo() -> Result<Answer> {
+    demo::quiet_libvirt()?;
+    color_eyre::install().map_err(report)?;
+    let runtime = runtime()?;
+    let result = runtime.block_on(async {
+        eprintln!("making a host, a bucket, an image and three sandboxes ...");
+        let world = demo::World::make().await?;
+        let options = console::Options {
+            log_file: Some(world.dir().join("snapdeck.log")),
+            banner: Some("demo: goes when you leave".into()),
+        };
+        let shown = async {
+            let engine = Engine::new(world.settings()).await?;
+            console::run(engine, options).await.map_err(report)
+        }
+        .await;
+        world.end().await?;
+        shown
+    });
     runtime.shutdown_timeout(LEAVE);
     result.and_then(|()| done())
 }

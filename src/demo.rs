@@ -1,5 +1,0 @@
-//! demo
-/// Stand-in.
-pub fn run() -> color_eyre::Result<()> {
-    Ok(())
-}

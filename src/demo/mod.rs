@@ -1,0 +1,362 @@
+//! The embedded world of `snapdeck demo`: an S3 server in this process, libvirt's QEMU driver in this process,
+//! a base image and three sandboxes on it. All of it in one directory, which goes when the world ends.
+
+mod store;
+
+use std::io::Read;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::bucket::Bucket;
+use crate::host::Host;
+use crate::model::settings::{
+    Accel, BucketSettings, ConsoleSettings, Credentials, HostSettings, JobSettings,
+    SandboxSettings, Settings,
+};
+use crate::model::{Error, Kind, ProgressCell, Result, SandboxId, SnapshotName};
+
+/// What each program we need comes in.
+const PROGRAMS: [(&str, &str); 2] = [
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("qemu-img", "qemu-utils"),
+];
+/// Where libvirt's own log goes: the embedded driver would write it across the screen.
+const LOG: (&str, &str) = ("LIBVIRT_LOG_OUTPUTS", "4:file:/dev/null");
+const BUCKET: &str = "demo";
+const BASE: &str = "winserver-base";
+/// Only in the bucket, so that there is something to pull.
+const IN_BUCKET: &str = "winserver-tools-v1";
+/// Random bytes in the images: enough for a gauge to be seen moving.
+const BASE_BYTES: u64 = 256 << 20;
+const TOOLS_BYTES: u64 = 96 << 20;
+const DISK_BYTES: u64 = 4 << 30;
+/// The sandboxes, and whether each is started and then paused.
+const SANDBOXES: [(&str, bool, bool); 3] = [
+    ("web-01", true, false),
+    ("build-02", false, false),
+    ("test-03", true, true),
+];
+/// For QEMU's processes to end and the directory to go.
+const END: Duration = Duration::from_secs(10);
+
+/// Ends the guests and removes the directory once its stdin ends, however we ended. Until the directory is
+/// gone, for what libvirt still writes while its guests die.
+const CLEANER: &str = r#"
+trap '' HUP INT TERM
+cd /
+read -r dir || exit 1
+while read -r _; do :; done
+for file in "$dir"/host/run/qemu/*.pid; do
+  pid=$(cat "$file")
+  tr '\0' ' ' <"/proc/$pid/cmdline" | grep -qF "$dir" && kill -9 "$pid"
+done
+tries=0
+while ! rm -rf -- "$dir" || [ -e "$dir" ]; do
+  tries=$((tries + 1))
+  [ $tries -lt 50 ] || exit 1
+  sleep 0.1
+done
+"#;
+
+/// The demo's world while it stands.
+pub struct World {
+    dir: PathBuf,
+    settings: Settings,
+    /// Kept: the embedded driver may end with its last connection.
+    host: Host,
+    cleaner: Child,
+}
+
+/// Starts this program again where libvirt's log would go to the terminal: libvirt reads that from the
+/// environment alone.
+///
+/// # Errors
+/// `Failed` where it cannot be started again.
+pub fn quiet_libvirt() -> Result<()> {
+    if std::env::var_os(LOG.0).is_some() {
+        return Ok(());
+    }
+    let failed = |error| Error::new(Kind::Failed, "cannot start the demo's process").because(error);
+    let program = std::env::current_exe().map_err(failed)?;
+    let error = Command::new(program)
+        .args(std::env::args_os().skip(1))
+        .env(LOG.0, LOG.1)
+        .exec();
+    Err(failed(error))
+}
+
+impl World {
+    /// Makes the world, in a second or two. Its running sandboxes are started in the background: the first
+    /// start on a fresh host takes QEMU some seconds.
+    ///
+    /// # Errors
+    /// `Failed` with the system package that is missing; what was made until an error is gone again.
+    pub async fn make() -> Result<Self> {
+        look_for_programs()?;
+        let dir = tempfile::Builder::new()
+            .prefix("snapdeck-demo-")
+            .tempdir_in(short_temp_dir())
+            .map_err(|error| failed("make a directory").because(error))?
+            .keep();
+        let cleaner = post_cleaner(&dir)?;
+        let keys = Credentials {
+            access_key_id: "demo".into(),
+            secret_access_key: random_text()?,
+        };
+        for part in ["host/etc", "snapshots", "sandboxes", "nvram", "temp"] {
+            make_dir(&dir.join(part))?;
+        }
+        make_dir(&dir.join("s3").join(BUCKET))?;
+        let endpoint = store::serve(&dir.join("s3"), &keys).await?;
+        let host = host_settings(&dir)?;
+        let world = Self {
+            host: Host::new(host.clone())?,
+            settings: settings(host, format!("http://{endpoint}"), keys),
+            dir,
+            cleaner,
+        };
+        world.fill().await?;
+        Ok(world)
+    }
+
+    /// The settings that lead into this world.
+    pub fn settings(&self) -> Settings {
+        self.settings.clone()
+    }
+
+    /// Where all of it lies.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Ends the guests and removes the directory.
+    ///
+    /// # Errors
+    /// `Failed` where something of it is still there after 10 s.
+    pub async fn end(mut self) -> Result<()> {
+        drop(self.cleaner.stdin.take());
+        let mut cleaner = self.cleaner;
+        let ended = tokio::task::spawn_blocking(move || cleaner.wait());
+        match tokio::time::timeout(END, ended).await {
+            Ok(Ok(Ok(status))) if status.success() => Ok(()),
+            _ => Err(failed("clean up").hint(format!("remove {} by hand", self.dir.display()))),
+        }
+    }
+
+    async fn fill(&self) -> Result<()> {
+        let host = &self.host;
+        std::fs::write(self.dir.join("host/etc/qemu.conf"), qemu_conf())
+            .map_err(|error| failed("write qemu.conf").because(error))?;
+        let base = host.snapshot_path(&BASE.parse()?);
+        let tools = format!("{}/{IN_BUCKET}.qcow2", host.settings().temp_dir);
+        let (images, opened) = tokio::join!(
+            async {
+                image(&self.dir, &base, BASE_BYTES).await?;
+                image(&self.dir, &tools, TOOLS_BYTES).await
+            },
+            // libvirt takes a moment to come up: both at once.
+            host.survey(),
+        );
+        images?;
+        opened.map_err(|error| error.hint("is libvirt-daemon-driver-qemu installed?"))?;
+        let name: SnapshotName = IN_BUCKET.parse()?;
+        self.upload(host, &tools, &name).await?;
+        host.remove_file(&tools).await?;
+        let mut starts = Vec::new();
+        for (name, started, paused) in SANDBOXES {
+            let id: SandboxId = name.parse()?;
+            let disk = format!("{}/{id}.qcow2", host.settings().sandboxes_dir);
+            qemu_img(&[
+                "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", &base, &disk,
+            ])
+            .await?;
+            host.define(xml(&id, &disk)).await?;
+            if started {
+                starts.push((id, paused));
+            }
+        }
+        let host = host.clone();
+        tokio::spawn(async move {
+            for (id, paused) in starts {
+                if let Err(error) = start(&host, &id, paused).await {
+                    tracing::error!("the demo's sandbox {id}: {error}");
+                }
+            }
+        });
+        Ok(())
+    }
+
+    async fn upload(&self, host: &Host, image: &str, name: &SnapshotName) -> Result<()> {
+        let reader = host.open_reader(image).await?;
+        let bucket = Bucket::new(&self.settings.bucket).await;
+        let (progress, cancel) = (ProgressCell::default(), CancellationToken::new());
+        let read = |offset, length| reader.read_at(offset, length);
+        bucket
+            .upload(name, reader.size_bytes(), read, false, &progress, &cancel)
+            .await
+            .map(|_| ())
+    }
+}
+
+async fn start(host: &Host, id: &SandboxId, paused: bool) -> Result<()> {
+    host.start(id).await?;
+    if paused {
+        host.suspend(id).await?;
+    }
+    Ok(())
+}
+
+fn failed(what: &str) -> Error {
+    Error::new(Kind::Failed, format!("the demo cannot {what}"))
+}
+
+fn make_dir(path: &Path) -> Result<()> {
+    std::fs::create_dir_all(path)
+        .map_err(|error| failed(&format!("make {}", path.display())).because(error))
+}
+
+fn look_for_programs() -> Result<()> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let missing: Vec<&str> = PROGRAMS
+        .into_iter()
+        .filter(|(program, _)| !std::env::split_paths(&path).any(|dir| dir.join(program).is_file()))
+        .map(|(_, package)| package)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(failed("start")
+        .because(format!("missing: {}", missing.join(", ")))
+        .hint(format!(
+            "install it: apt-get install {} libvirt-daemon-driver-qemu",
+            missing.join(" ")
+        )))
+}
+
+/// Unix sockets lie in the world's directory, and their paths have room for 107 bytes.
+fn short_temp_dir() -> PathBuf {
+    let given = std::env::temp_dir();
+    if given.as_os_str().len() <= 24 {
+        given
+    } else {
+        "/tmp".into()
+    }
+}
+
+fn post_cleaner(dir: &Path) -> Result<Child> {
+    use std::io::Write;
+    let posted = || -> std::io::Result<Child> {
+        let mut child = Command::new("sh")
+            .args(["-c", CLEANER, "snapdeck-demo-cleaner"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()?;
+        if let Some(stdin) = &mut child.stdin {
+            writeln!(stdin, "{}", dir.display())?;
+        }
+        Ok(child)
+    };
+    posted().map_err(|error| {
+        let _ = std::fs::remove_dir_all(dir);
+        failed("start its cleaner").because(error)
+    })
+}
+
+fn random_text() -> Result<String> {
+    let mut bytes = [0; 12];
+    std::fs::File::open("/dev/urandom")
+        .and_then(|mut random| random.read_exact(&mut bytes))
+        .map_err(|error| failed("make a key").because(error))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn host_settings(dir: &Path) -> Result<HostSettings> {
+    let at = |part: &str| format!("{}/{part}", dir.display());
+    let (uid, gid) = (nix::unistd::getuid(), nix::unistd::getgid());
+    Ok(HostSettings {
+        name: "demo".parse()?,
+        uri: format!("qemu:///embed?root={}", at("host")),
+        snapshots_dir: at("snapshots"),
+        sandboxes_dir: at("sandboxes"),
+        nvram_dir: at("nvram"),
+        owner: format!("{uid}:{gid}"),
+        temp_dir: at("temp"),
+    })
+}
+
+fn settings(host: HostSettings, endpoint: String, keys: Credentials) -> Settings {
+    Settings {
+        hosts: vec![host],
+        bucket: BucketSettings {
+            name: Some(BUCKET.into()),
+            prefix: "snapshots/".into(),
+            endpoint: Some(endpoint),
+            region: Some("us-east-1".into()),
+            credentials: Some(keys),
+        },
+        sandbox: SandboxSettings { accel: Accel::Qemu },
+        jobs: JobSettings { parallel: 4 },
+        console: ConsoleSettings { mouse: true },
+    }
+}
+
+/// QEMU as ourselves, with nothing that needs more than a directory.
+fn qemu_conf() -> String {
+    let ids = format!(
+        "user = \"+{}\"\ngroup = \"+{}\"\n",
+        nix::unistd::getuid(),
+        nix::unistd::getgid()
+    );
+    ids + "security_driver = \"none\"\nremember_owner = 0\nnamespaces = []\ncgroup_controllers = []\n\
+           stdio_handler = \"file\"\n"
+}
+
+/// A guest of firmware alone: small, quick, and with a real QEMU that holds its disk.
+fn xml(id: &SandboxId, disk: &str) -> String {
+    format!(
+        "<domain type='qemu'><name>{id}</name><memory unit='MiB'>64</memory><vcpu>1</vcpu>\
+         <os><type arch='x86_64' machine='pc'>hvm</type></os><devices>\
+         <disk type='file' device='disk'><driver name='qemu' type='qcow2' discard='unmap'/>\
+         <source file='{disk}'/><target dev='vda' bus='virtio'/></disk></devices></domain>"
+    )
+}
+
+/// A standalone image with `bytes` of random content.
+async fn image(dir: &Path, path: &str, bytes: u64) -> Result<()> {
+    let raw = dir.join("temp/random.raw");
+    let made = raw.clone();
+    tokio::task::spawn_blocking(move || -> std::io::Result<()> {
+        let mut file = std::fs::File::create(&made)?;
+        std::io::copy(
+            &mut std::fs::File::open("/dev/urandom")?.take(bytes),
+            &mut file,
+        )?;
+        file.set_len(DISK_BYTES)
+    })
+    .await
+    .map_err(|error| failed("make an image").because(error))?
+    .map_err(|error| failed("make an image").because(error))?;
+    let raw = raw.display().to_string();
+    qemu_img(&["convert", "-q", "-f", "raw", "-O", "qcow2", &raw, path]).await?;
+    std::fs::remove_file(raw).map_err(|error| failed("make an image").because(error))
+}
+
+async fn qemu_img(args: &[&str]) -> Result<()> {
+    let mut command = tokio::process::Command::new("qemu-img");
+    command.args(args).kill_on_drop(true).stdin(Stdio::null());
+    let output = tokio::time::timeout(Duration::from_secs(120), command.output()).await;
+    match output {
+        Ok(Ok(output)) if output.status.success() => Ok(()),
+        Ok(Ok(output)) => {
+            Err(failed("run qemu-img").because(String::from_utf8_lossy(&output.stderr)))
+        }
+        Ok(Err(error)) => Err(failed("run qemu-img").because(error)),
+        Err(_) => Err(failed("run qemu-img").because("it does not end")),
+    }
+}
