@@ -1,6 +1,8 @@
 //! A world for one test: directories of a host, sandboxes on the lab's libvirt, a place in its bucket. All of
 //! it real, all of it gone when the test is over. `make test` starts the lab.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+pub mod screen;
 
 use std::cell::RefCell;
 use std::io::Write;

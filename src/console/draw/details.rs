@@ -71,7 +71,7 @@ fn of_sandbox(lines: &mut Vec<Line<'static>>, sandbox: &Sandbox, host: &HostView
     lines.push(Line::from(vec![
         Span::styled(format!(" {}", sandbox.id), theme.title),
         Span::raw(format!(
-            "  {} {}, {} CPUs, {}, on {}",
+            "  {} {}, {} vCPU, {}, on {}",
             state_sign(sandbox.state),
             sandbox.state.as_str(),
             sandbox.cpus,

@@ -1,0 +1,111 @@
+//! A program in a real pseudo terminal: keys in, screen out.
+
+use std::io::{Read, Write};
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
+
+/// Longer than anything here takes on a slow machine.
+const DEADLINE: Duration = Duration::from_secs(60);
+const COLUMNS: u16 = 120;
+const ROWS: u16 = 40;
+
+pub struct Screen {
+    shown: Arc<Mutex<vt100::Parser>>,
+    keys: Box<dyn Write + Send>,
+    pub child: Box<dyn Child + Send + Sync>,
+    /// The terminal goes away with it.
+    _terminal: Box<dyn MasterPty + Send>,
+}
+
+impl Screen {
+    pub fn open(command: &Command) -> Self {
+        let size = PtySize {
+            rows: ROWS,
+            cols: COLUMNS,
+            ..PtySize::default()
+        };
+        let pair = native_pty_system().openpty(size).unwrap();
+        let mut builder = CommandBuilder::new(command.get_program());
+        builder.args(command.get_args());
+        builder.env_clear();
+        for (name, value) in command.get_envs() {
+            builder.env(name, value.unwrap());
+        }
+        builder.env("TERM", "xterm-256color");
+        let child = pair.slave.spawn_command(builder).unwrap();
+        let mut output = pair.master.try_clone_reader().unwrap();
+        let shown = Arc::new(Mutex::new(vt100::Parser::new(ROWS, COLUMNS, 0)));
+        let parser = shown.clone();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(length @ 1..) = output.read(&mut buffer) {
+                parser.lock().unwrap().process(&buffer[..length]);
+            }
+        });
+        Self {
+            shown,
+            keys: pair.master.take_writer().unwrap(),
+            child,
+            _terminal: pair.master,
+        }
+    }
+
+    pub fn text(&self) -> String {
+        self.shown.lock().unwrap().screen().contents()
+    }
+
+    /// Is the alternate screen left and the cursor back?
+    pub fn is_restored(&self) -> bool {
+        let shown = self.shown.lock().unwrap();
+        !shown.screen().alternate_screen() && !shown.screen().hide_cursor()
+    }
+
+    pub fn press(&mut self, keys: &str) {
+        self.keys.write_all(keys.as_bytes()).unwrap();
+        self.keys.flush().unwrap();
+    }
+
+    /// Waits until the screen shows all of `words`; returns it.
+    #[track_caller]
+    pub fn wait(&self, words: &[&str]) -> String {
+        self.wait_for(&format!("{words:?}"), |text| {
+            words.iter().all(|word| text.contains(word))
+        })
+    }
+
+    #[track_caller]
+    pub fn wait_for(&self, what: &str, condition: impl Fn(&str) -> bool) -> String {
+        let since = Instant::now();
+        loop {
+            let text = self.text();
+            if condition(&text) {
+                return text;
+            }
+            assert!(since.elapsed() < DEADLINE, "never: {what}, but\n{text}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Waits until the program has ended; returns its exit code.
+    #[track_caller]
+    pub fn ended(&mut self) -> u32 {
+        let since = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.exit_code();
+            }
+            assert!(since.elapsed() < DEADLINE, "still there:\n{}", self.text());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
