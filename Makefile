@@ -11,7 +11,8 @@ demo:
 
 test:
 	@tests/lab/packages.sh test
-	@tests/lab/run.sh cargo test --locked
+	cargo test --locked --no-run
+	@tests/lab/run.sh cargo test --locked --no-fail-fast
 
 lint:
 	cargo fmt --check

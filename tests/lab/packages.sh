@@ -27,7 +27,8 @@ installed() {
 
 # qemu-system-x86 and qemu-utils may come from different releases, and then exclude each other.
 install() {
-  local apt=(apt-get install -y -q --no-install-recommends -o DPkg::Lock::Timeout=300) version
+  # Through env: sudo keeps no variables.
+  local apt=(env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends -o DPkg::Lock::Timeout=300) version
   as_root "${apt[@]}" "$@" && return
   version=$(LC_ALL=C apt-cache policy qemu-system-x86 | sed -n 's/^ *Candidate: //p')
   echo "a plain install failed; trying qemu-utils of qemu-system-x86's version, $version" >&2
@@ -44,16 +45,22 @@ if [ ${#missing[@]} -gt 0 ]; then
     exit 1
   fi
   echo "installing: ${missing[*]}"
-  export DEBIAN_FRONTEND=noninteractive
-  as_root apt-get update -q
+  as_root apt-get update -q -o DPkg::Lock::Timeout=300
   # All that is wanted, not only what is missing: no install may take away another.
   install "${wanted[@]}"
 fi
 
-if [ "$1" = test ] && ! [ -e .lab/venv/ready ]; then
-  echo "installing the S3 server and a second S3 client into .lab/venv"
-  rm -rf .lab/venv
-  python3 -m venv .lab/venv
-  .lab/venv/bin/pip install -q --disable-pip-version-check -r tests/lab/requirements.txt
-  touch .lab/venv/ready
+made_of=.lab/venv/requirements.txt
+if [ "$1" = test ] && ! cmp -s tests/lab/requirements.txt "$made_of"; then
+  mkdir -p .lab
+  # Two runs may start at once: the second waits, and finds it done.
+  exec 9>.lab/lock
+  flock 9
+  if ! cmp -s tests/lab/requirements.txt "$made_of"; then
+    echo "installing the S3 server and a second S3 client into .lab/venv"
+    rm -rf .lab/venv
+    python3 -m venv .lab/venv
+    .lab/venv/bin/pip install -q --disable-pip-version-check -r tests/lab/requirements.txt
+    cp tests/lab/requirements.txt "$made_of"
+  fi
 fi
