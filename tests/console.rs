@@ -57,6 +57,8 @@ fn removes_what_nothing_stands_on_after_a_question() {
     screen.press("jd");
     // The last copy there is: its name is asked for.
     screen.wait(&["This goes for good", "Type old to confirm"]);
+    screen.press("y");
+    screen.wait(&["enter remove"]);
     screen.press("old\r");
     screen.wait(&["✓ remove old"]);
     assert_eq!(world.names("snapshots"), ["base.qcow2"]);
@@ -80,9 +82,9 @@ fn a_host_and_a_bucket_out_of_reach_are_told_in_their_place() {
     let mut screen = Screen::open(&world.command(&[]));
     screen.wait(&["beta ✗", "alpha ●"]);
     screen.press("\t\t?");
-    screen.wait(&["help"]);
+    screen.wait(&["┌ help"]);
     screen.press("\u{1b}");
-    screen.wait_for("the help is gone", |text| !text.contains("help ─"));
+    screen.wait_for("the help is gone", |text| !text.contains("┌ help"));
     screen.press("q");
     assert_eq!(screen.ended(), 0);
 }

@@ -74,10 +74,7 @@ where
             .hint(ENDPOINT_HINT)
             .worth_retrying(),
         SdkError::ServiceError(_) => refused(store, what, error),
-        SdkError::ResponseError(_) => Error::new(Kind::Unreachable, what)
-            .because(format!("{endpoint} gave no answer of an S3 store"))
-            .hint(ENDPOINT_HINT)
-            .worth_retrying(),
+        SdkError::ResponseError(_) => no_store(endpoint, what),
         // Dispatch failures, and requests that could not be made for want of credentials.
         other => {
             let causes = causes(other);
@@ -116,6 +113,8 @@ where
             .hint("free space in the store or raise its quota");
     }
     match (status, code) {
+        // A success whose body is none the SDK can read.
+        (200..=299, "") => no_store(endpoint, what),
         (_, "NoSuchBucket") => no_such_bucket(store, what),
         (_, "RequestTimeTooSkewed") => Error::new(Kind::Unreachable, what)
             .because(format!("{endpoint} does not let us in ({said})"))
@@ -145,6 +144,13 @@ where
             .worth_retrying(),
         _ => Error::new(Kind::Failed, what).because(format!("{endpoint} answered {said}")),
     }
+}
+
+fn no_store(endpoint: &str, what: String) -> Error {
+    Error::new(Kind::Unreachable, what)
+        .because(format!("{endpoint} gave no answer of an S3 store"))
+        .hint(ENDPOINT_HINT)
+        .worth_retrying()
 }
 
 fn not_let_in(endpoint: &str, what: String, said: &str) -> Error {

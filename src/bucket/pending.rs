@@ -189,7 +189,8 @@ impl Drop for Pending {
                 id: std::mem::take(&mut self.id),
                 checksums: self.checksums,
                 mark: std::mem::take(&mut self.mark),
-                open: true,
+                // A runtime that is ending drops the task at once: this must not start another.
+                open: false,
             };
             runtime.spawn(async move { left.abort().await });
         }

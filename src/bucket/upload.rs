@@ -52,7 +52,7 @@ impl Upload<'_> {
             progress,
             cancel,
         );
-        transfer.unless_cancelled(self.must_be_new()).await?;
+        transfer.unless_cancelled(self.look_first()).await?;
         let begin = Pending::begin(self.store, &self.key);
         let mut pending = transfer.unless_cancelled_for(LAST_CALL, begin).await?;
         match self.send(&transfer, &pending, read).await {
@@ -70,9 +70,11 @@ impl Upload<'_> {
         self.store.address(&self.key)
     }
 
-    /// `Refused` where the object exists and is not to be overwritten.
-    async fn must_be_new(&self) -> Result<()> {
-        if !self.overwrite && object::look(self.store, &self.key).await?.is_some() {
+    /// `Refused` where the object exists and is not to be overwritten. Asked for every upload, for stores that
+    /// take parts for a bucket that is not there.
+    async fn look_first(&self) -> Result<()> {
+        let found = object::look(self.store, &self.key).await?;
+        if found.is_some() && !self.overwrite {
             return Err(exists(&self.address()));
         }
         Ok(())
@@ -110,7 +112,9 @@ impl Upload<'_> {
             })
             .await?;
         parts.sort_unstable_by_key(|part| part.part_number);
-        transfer.unless_cancelled(self.must_be_new()).await?;
+        if !self.overwrite {
+            transfer.unless_cancelled(self.look_first()).await?;
+        }
         Ok(parts)
     }
 

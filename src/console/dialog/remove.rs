@@ -244,8 +244,13 @@ impl Remove {
             let same = phrase.as_deref() == Some(self.typed.text());
             content.keys = vec![("enter", "remove", ready && same), ("tab", "next", true)];
         } else {
+            let confirm = if phrase.is_some() {
+                "type its name"
+            } else {
+                "remove"
+            };
             content.keys = vec![
-                ("y", "remove", ready),
+                ("y", confirm, ready),
                 ("space", "tick", true),
                 ("n", "keep", true),
             ];
