@@ -5,6 +5,8 @@
 mod common;
 #[path = "operations/create.rs"]
 mod create;
+#[path = "operations/followed.rs"]
+mod followed;
 #[path = "operations/interrupted.rs"]
 mod interrupted;
 #[path = "operations/listings.rs"]
@@ -15,6 +17,8 @@ mod pull;
 mod push;
 #[path = "operations/remove.rs"]
 mod remove;
+#[path = "operations/trouble.rs"]
+mod trouble;
 #[path = "operations/unfit.rs"]
 mod unfit;
 

@@ -216,3 +216,20 @@ fn many_pulls_at_once_never_leave_a_damaged_file() {
         std::fs::remove_file(world.snapshot_path("app")).unwrap();
     }
 }
+
+#[test]
+fn an_overlay_under_the_name_is_the_operators_own_and_replaced_only_when_asked() {
+    let (world, image) = stocked();
+    let (base, path) = (world.snapshot("base", 0), world.snapshot_path("app"));
+    let create = [
+        "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", &base, &path,
+    ];
+    run("qemu-img", &create);
+    let before = (sha256(&path), stamp(&path));
+    world
+        .snapdeck(&["pull", "app"])
+        .failed(4, &[&path, "is no snapshot", "backing file"]);
+    assert_eq!((sha256(&path), stamp(&path)), before);
+    world.snapdeck(&["pull", "app", "--overwrite"]).ok();
+    assert_pulled(&world, &image);
+}
