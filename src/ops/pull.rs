@@ -71,7 +71,8 @@ pub async fn pull(
         )
         .hint("`snapdeck objects` lists what is there")
     })?;
-    let free = host.free_bytes(&host.settings().snapshots_dir).await?;
+    let free = host.free_bytes(&host.settings().snapshots_dir).await;
+    let free = free.map_err(|error| error.hint("see snapshots_dir of the host in the settings"))?;
     if object.size_bytes > free {
         return Err(Error::new(
             Kind::NoSpace,

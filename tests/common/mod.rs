@@ -5,7 +5,7 @@
 pub mod screen;
 
 use std::cell::RefCell;
-use std::io::Write;
+use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -37,6 +37,8 @@ pub struct World {
     pub tag: String,
     pub dir: PathBuf,
     domains: RefCell<Vec<String>>,
+    /// Where snapdeck looks for programs.
+    programs: RefCell<OsString>,
 }
 
 impl World {
@@ -51,6 +53,7 @@ impl World {
             tag,
             dir,
             domains: RefCell::default(),
+            programs: RefCell::new(std::env::var_os("PATH").unwrap()),
         };
         world.configure("");
         world
@@ -189,7 +192,7 @@ impl World {
         command
             .args(args)
             .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap())
+            .env("PATH", &*self.programs.borrow())
             .env("HOME", self.dir.join("home"))
             .env("SNAPDECK_CONFIG", self.config())
             .stdin(Stdio::null());
@@ -256,20 +259,101 @@ impl World {
         names
     }
 
-    /// Puts a program of that name before all others of snapdeck's PATH; returns the PATH. It is a fake: for
-    /// what the real one cannot be made to do at a given moment.
-    pub fn fake(&self, program: &str, script: &str) -> String {
-        let dir = self.dir.join("fakes");
-        std::fs::create_dir_all(&dir).unwrap();
-        let file = dir.join(program);
-        let mut handle = std::fs::File::create(&file).unwrap();
-        handle
-            .write_all(format!("#!/bin/bash\n{script}\n").as_bytes())
-            .unwrap();
-        drop(handle);
-        run("chmod", &["755", file.to_str().unwrap()]);
-        format!("{}:{}", dir.display(), std::env::var("PATH").unwrap())
+    /// The object's entity tag, as the other client sees it.
+    pub fn etag(&self, name: &str) -> String {
+        let listed = self.s5cmd(&["ls", "-e", &format!("{{}}/{name}.qcow2")]);
+        assert!(listed.status.success(), "{listed:?}");
+        let line = String::from_utf8(listed.stdout).unwrap();
+        // DATE TIME ETAG SIZE NAME
+        line.split_whitespace().nth(2).unwrap().to_owned()
     }
+
+    /// Puts a program of that name before all others that snapdeck finds. It is a fake: for what the real one
+    /// cannot be made to do at a given moment.
+    pub fn fake(&self, program: &str, script: &str) {
+        let dir = self.path("fakes");
+        std::fs::create_dir_all(&dir).unwrap();
+        let text = self.path("scratch/fake");
+        std::fs::write(&text, format!("#!/bin/bash\n{script}\n")).unwrap();
+        // Written by another process: a fork of a test beside this one would hold our handle open, and a
+        // program that is open for writing cannot be run.
+        run(
+            "install",
+            &["-m", "755", &text, &format!("{dir}/{program}")],
+        );
+        let mut programs = self.programs.borrow_mut();
+        let first = OsString::from(format!("{dir}:"));
+        if !programs
+            .to_str()
+            .unwrap()
+            .starts_with(&*first.to_string_lossy())
+        {
+            *programs = [first, programs.clone()].into_iter().collect();
+        }
+    }
+
+    /// From here on snapdeck finds these programs and the fakes, no others.
+    pub fn only_programs(&self, programs: &[&str]) {
+        let (dir, fakes) = (self.path("programs"), self.path("fakes"));
+        std::fs::create_dir(&dir).unwrap();
+        for program in programs {
+            std::os::unix::fs::symlink(found(program), format!("{dir}/{program}")).unwrap();
+        }
+        *self.programs.borrow_mut() = format!("{fakes}:{dir}").into();
+    }
+
+    /// Makes qemu-img stop before it begins with `verb`, until [`Gate::open`].
+    pub fn gate(&self, verb: &str) -> Gate {
+        let gate = Gate {
+            pid: self.path("scratch/gate.pid"),
+            go: self.path("scratch/gate.go"),
+        };
+        let Gate { pid, go } = &gate;
+        let (dir, real) = (self.dir.display(), found("qemu-img"));
+        self.fake(
+            "qemu-img",
+            &format!(
+                "if [ \"$1\" = {verb} ]; then\n\
+                 echo $$ >{pid}.new && mv {pid}.new {pid}\n\
+                 until [ -e {go} ] || [ ! -d {dir} ]; do sleep 0.02; done\n\
+                 fi\n\
+                 exec {real} \"$@\""
+            ),
+        );
+        gate
+    }
+}
+
+/// A fake qemu-img that waits.
+pub struct Gate {
+    pid: String,
+    go: String,
+}
+
+impl Gate {
+    /// Waits until somebody stands before it.
+    pub fn reached(&self) {
+        until("qemu-img was called", || exists(&self.pid));
+    }
+
+    /// Lets all through, now and later.
+    pub fn open(&self) {
+        std::fs::write(&self.go, "").unwrap();
+    }
+
+    /// Is the process that stood before it gone?
+    pub fn is_left(&self) -> bool {
+        let pid = std::fs::read_to_string(&self.pid).unwrap();
+        let command = std::fs::read(format!("/proc/{}/cmdline", pid.trim()));
+        // What only waits for its parent to take note of its end has no arguments any more.
+        command.map_or(true, |words| words.is_empty())
+    }
+}
+
+/// Where a program lies.
+pub fn found(program: &str) -> String {
+    let said = run("sh", &["-c", &format!("command -v {program}")]);
+    said.trim().to_owned()
 }
 
 impl Drop for World {
@@ -305,6 +389,12 @@ impl Ran {
     /// Its answer, where it was asked for with `--json`.
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// The kind of its error, where it was asked for with `--json`.
+    pub fn error_kind(&self) -> String {
+        let json = self.json();
+        json["error"]["kind"].as_str().unwrap().to_owned()
     }
 
     #[track_caller]
@@ -384,6 +474,23 @@ pub fn same_disk(a: &str, b: &str) -> bool {
         .status()
         .unwrap();
     shared.success()
+}
+
+/// The checksum of a file.
+pub fn sha256(path: &str) -> String {
+    let said = run("sha256sum", &[path]);
+    said.split_whitespace().next().unwrap().to_owned()
+}
+
+/// Tells whether a file was touched: its inode and when it was last written.
+pub fn stamp(path: &str) -> (u64, std::time::SystemTime) {
+    use std::os::unix::fs::MetadataExt;
+    let metadata = std::fs::metadata(path).unwrap();
+    (metadata.ino(), metadata.modified().unwrap())
+}
+
+pub fn am_root() -> bool {
+    run("id", &["-u"]).trim() == "0"
 }
 
 pub fn exists(path: &str) -> bool {

@@ -1,0 +1,176 @@
+//! Remove: here, in the bucket, both; never what a chain needs.
+
+use serde_json::json;
+
+use crate::common::{State, World, exists, run};
+
+#[test]
+fn refused_while_sandboxes_need_it_and_they_are_named() {
+    for state in [State::Running, State::Paused, State::Saved, State::Off] {
+        let world = World::new();
+        let base = world.snapshot("base", 0);
+        world.put(&base, "base");
+        let (a, b) = (
+            world.sandbox("a", "base", state),
+            world.sandbox("b", "base", State::Off),
+        );
+        for places in [&["--local"][..], &["--local", "--bucket"]] {
+            let ran = world.snapdeck(&[&["remove", "base"], places].concat());
+            ran.failed(4, &["cannot remove base", &a, &b]);
+            assert!(exists(&base));
+            assert!(
+                world.is_in_bucket("base"),
+                "all is checked before anything goes"
+            );
+        }
+        // What is in the bucket only is under nobody.
+        world.snapdeck(&["remove", "base", "--bucket"]).ok();
+        assert!(exists(&base) && !world.is_in_bucket("base"));
+    }
+}
+
+#[test]
+fn refused_while_an_overlay_without_a_domain_needs_it() {
+    let world = World::new();
+    let base = world.snapshot("base", 0);
+    let overlay = world.path("sandboxes/orphan.qcow2");
+    on_top(&overlay, &base);
+    world
+        .snapdeck(&["remove", "base", "--local"])
+        .failed(4, &["cannot remove base", &overlay]);
+    assert!(exists(&base));
+    std::fs::remove_file(overlay).unwrap();
+    world.snapdeck(&["remove", "base", "--local"]).ok();
+    assert!(!exists(&base));
+}
+
+#[test]
+fn refused_while_a_domain_that_is_no_sandbox_needs_it() {
+    let world = World::new();
+    let base = world.snapshot("base", 0);
+    let (middle, disk) = (
+        world.path("scratch/middle.qcow2"),
+        world.path("scratch/foreign.qcow2"),
+    );
+    on_top(&middle, &base);
+    on_top(&disk, &middle);
+    let id = world.id("foreign");
+    world.define(&id, &disk);
+    let sandboxes = world.snapdeck(&["sandboxes", "--json"]).ok().json();
+    assert_eq!(sandboxes, json!([]), "it is none of ours");
+    world
+        .snapdeck(&["remove", "base", "--local"])
+        .failed(4, &["cannot remove base", &id]);
+    assert!(exists(&base));
+}
+
+#[test]
+fn refused_while_another_snapshot_stands_on_it() {
+    let world = World::new();
+    let base = world.snapshot("base", 0);
+    on_top(&world.snapshot_path("next"), &base);
+    world
+        .snapdeck(&["remove", "base", "--local"])
+        .failed(4, &["cannot remove base", "next.qcow2"]);
+    assert!(exists(&base));
+}
+
+#[test]
+fn refused_while_a_domain_has_it_for_its_own_disk() {
+    let world = World::new();
+    let base = world.snapshot("base", 0);
+    let id = world.id("direct");
+    world.define(&id, &base);
+    world
+        .snapdeck(&["remove", "base", "--local"])
+        .failed(4, &["cannot remove base", &id]);
+    assert!(exists(&base));
+}
+
+#[test]
+fn a_link_to_the_directory_hides_no_user() {
+    let world = World::new();
+    let base = world.snapshot("base", 0);
+    let link = world.path("scratch/link");
+    std::os::unix::fs::symlink(world.path("snapshots"), &link).unwrap();
+    let overlay = world.path("sandboxes/orphan.qcow2");
+    on_top(&overlay, &format!("{link}/base.qcow2"));
+    world
+        .snapdeck(&["remove", "base", "--local"])
+        .failed(4, &[&overlay]);
+    assert!(exists(&base));
+}
+
+#[test]
+fn from_the_places_that_were_named() {
+    let world = World::new();
+    let path = world.snapshot("app", 0);
+    world.put(&path, "app");
+    let told = world
+        .snapdeck(&["remove", "app", "--local", "--json"])
+        .ok()
+        .json();
+    assert_eq!(
+        told,
+        json!({"snapshotName": "app", "host": "alpha", "bucket": false})
+    );
+    assert!(!exists(&path) && world.is_in_bucket("app"));
+
+    let told = world
+        .snapdeck(&["remove", "app", "--bucket", "--json"])
+        .ok()
+        .json();
+    assert_eq!(
+        told,
+        json!({"snapshotName": "app", "host": null, "bucket": true})
+    );
+    assert!(!world.is_in_bucket("app"));
+
+    let path = world.snapshot("app", 0);
+    world.put(&path, "app");
+    world
+        .snapdeck(&["remove", "app", "--local", "--bucket"])
+        .ok();
+    assert!(!exists(&path) && !world.is_in_bucket("app"));
+}
+
+#[test]
+fn missing_in_one_place_is_a_warning_and_in_all_an_error() {
+    let world = World::new();
+    let both = ["remove", "app", "--local", "--bucket"];
+    let path = world.snapshot("app", 0);
+    let ran = world.snapdeck(&both).ok();
+    assert!(
+        ran.stderr.contains("warning: app is not in s3://"),
+        "{ran:?}"
+    );
+    assert!(!exists(&path));
+
+    let path = world.snapshot("app", 0);
+    world.put(&path, "app");
+    std::fs::remove_file(path).unwrap();
+    let ran = world.snapdeck(&both).ok();
+    assert!(
+        ran.stderr.contains("warning: app is not on host alpha"),
+        "{ran:?}"
+    );
+    assert!(!world.is_in_bucket("app"));
+
+    world
+        .snapdeck(&both)
+        .failed(3, &["app is not on host alpha", "app is not in s3://"]);
+    world
+        .snapdeck(&["remove", "app", "--local"])
+        .failed(3, &["app is not on host alpha"]);
+    world
+        .snapdeck(&["remove", "app", "--bucket"])
+        .failed(3, &["app is not in s3://"]);
+    world.snapdeck(&["remove", "app"]).failed(2, &["--local"]);
+}
+
+fn on_top(overlay: &str, base: &str) {
+    let create = [
+        "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", base, overlay,
+    ];
+    run("qemu-img", &create);
+}
