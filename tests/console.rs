@@ -94,17 +94,11 @@ fn leaving_with_a_job_under_way_cancels_it_and_lets_the_guest_go_on() {
     let world = World::new();
     world.snapshot("base", 4);
     let id = world.sandbox("vm", "base", State::Running);
-    let begun = world.path("scratch/begun");
-    let path = world.fake(
-        "qemu-img",
-        &format!("case $1 in convert) touch {begun}; exec sleep 1000;; *) exec /usr/bin/qemu-img \"$@\";; esac"),
-    );
-    let mut command = world.command(&[]);
-    command.env("PATH", path);
-    let mut screen = Screen::open(&command);
+    let gate = world.gate("convert");
+    let mut screen = Screen::open(&world.command(&[]));
     screen.wait(&[&id, "running"]);
     screen.press("cgolden\r");
-    until("it is being converted", || common::exists(&begun));
+    gate.reached();
     assert_eq!(world.state(&id), "paused");
     screen.wait(&["paused"]);
     screen.press("q");
@@ -120,17 +114,11 @@ fn a_closed_window_ends_it_and_lets_the_guest_go_on() {
     let world = World::new();
     world.snapshot("base", 4);
     let id = world.sandbox("vm", "base", State::Running);
-    let begun = world.path("scratch/begun");
-    let path = world.fake(
-        "qemu-img",
-        &format!("case $1 in convert) touch {begun}; exec sleep 1000;; *) exec /usr/bin/qemu-img \"$@\";; esac"),
-    );
-    let mut command = world.command(&[]);
-    command.env("PATH", path);
-    let mut screen = Screen::open(&command);
+    let gate = world.gate("convert");
+    let mut screen = Screen::open(&world.command(&[]));
     screen.wait(&[&id, "running"]);
     screen.press("cgolden\r");
-    until("it is being converted", || common::exists(&begun));
+    gate.reached();
     // What the kernel sends when a terminal goes away.
     run(
         "kill",
