@@ -149,20 +149,19 @@ async fn flatten(
         .hint("free space there, or point temp_dir of the host at a larger disk"));
     }
     ctx.go_on()?;
-    if stillness != Stillness::Pause {
+    let copy = |still: Option<SandboxState>| async move {
         let before = source.stamp(host).await?;
-        host.convert(
-            &source.disk,
-            flat,
-            shared,
-            needed,
-            &ctx.progress,
-            &ctx.cancel,
-        )
-        .await?;
-        if stillness == Stillness::Given {
-            still_the_same(host, source, source.state, before).await?;
+        let (progress, cancel) = (&ctx.progress, &ctx.cancel);
+        host.convert(&source.disk, flat, shared, needed, progress, cancel)
+            .await?;
+        match still {
+            Some(state) => still_the_same(host, source, state, before).await,
+            None => Ok(()),
         }
+    };
+    if stillness != Stillness::Pause {
+        let still = (stillness == Stillness::Given).then_some(source.state);
+        copy(still).await?;
         return Ok(Duration::ZERO);
     }
 
@@ -172,17 +171,7 @@ async fn flatten(
     let converted = async {
         host.suspend(&source.id).await?;
         ctx.info(format!("paused {}", source.id));
-        let before = source.stamp(host).await?;
-        host.convert(
-            &source.disk,
-            flat,
-            shared,
-            needed,
-            &ctx.progress,
-            &ctx.cancel,
-        )
-        .await?;
-        still_the_same(host, source, SandboxState::Paused, before).await
+        copy(Some(SandboxState::Paused)).await
     }
     .await;
     // From here on nothing may return before the guest runs again or the guard has been left to it.

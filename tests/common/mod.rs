@@ -59,6 +59,14 @@ impl World {
         world
     }
 
+    /// A world with one sandbox, on a small snapshot.
+    pub fn with_sandbox(state: State) -> (Self, String) {
+        let world = Self::new();
+        world.snapshot("base", 1);
+        let id = world.sandbox("a", "base", state);
+        (world, id)
+    }
+
     /// Writes the settings; `more` goes into `[[hosts]]`.
     pub fn configure(&self, more: &str) {
         let dir = self.dir.display();
@@ -214,6 +222,14 @@ impl World {
         let mut command = self.command(args);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command.process_group(0).spawn().unwrap()
+    }
+
+    /// Starts snapdeck and waits until it is about to run qemu-img with `verb`.
+    pub fn start_to_gate(&self, verb: &str, args: &[&str]) -> (Child, Gate) {
+        let gate = self.gate(verb);
+        let child = self.start(args);
+        gate.reached();
+        (child, gate)
     }
 
     /// The other S3 client; `{}` in an argument is this world's place in the bucket.

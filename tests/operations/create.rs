@@ -10,9 +10,7 @@ fn a_running_sandbox_is_cut_and_runs_again() {
     let world = World::new();
     world.snapshot("base", 3);
     let id = world.sandbox("a", "base", State::Running);
-    let gate = world.gate("convert");
-    let child = world.start(&["create", &id, "app", "--json"]);
-    gate.reached();
+    let (child, gate) = world.start_to_gate("convert", &["create", &id, "app", "--json"]);
     assert_eq!(world.state(&id), "paused", "while its disk is read");
     gate.open();
     let told = ended(child).ok().json();
@@ -32,12 +30,8 @@ fn a_running_sandbox_is_cut_and_runs_again() {
 
 #[test]
 fn live_does_not_pause_and_says_what_that_means() {
-    let world = World::new();
-    world.snapshot("base", 1);
-    let id = world.sandbox("a", "base", State::Running);
-    let gate = world.gate("convert");
-    let child = world.start(&["create", &id, "app", "--live", "--json"]);
-    gate.reached();
+    let (world, id) = World::with_sandbox(State::Running);
+    let (child, gate) = world.start_to_gate("convert", &["create", &id, "app", "--live", "--json"]);
     assert_eq!(world.state(&id), "running", "while its disk is read");
     gate.open();
     let ran = ended(child).ok();
@@ -74,12 +68,8 @@ fn one_that_stands_still_stays_as_it_is() {
 
 #[test]
 fn one_resumed_by_another_in_the_middle_is_not_uploaded() {
-    let world = World::new();
-    world.snapshot("base", 1);
-    let id = world.sandbox("a", "base", State::Running);
-    let gate = world.gate("convert");
-    let child = world.start(&["create", &id, "app"]);
-    gate.reached();
+    let (world, id) = World::with_sandbox(State::Running);
+    let (child, gate) = world.start_to_gate("convert", &["create", &id, "app"]);
     world.virsh(&["resume", &id]);
     gate.open();
     ended(child).failed(4, &["changed while its disk was read", "is running now"]);
@@ -90,9 +80,7 @@ fn one_resumed_by_another_in_the_middle_is_not_uploaded() {
 
 #[test]
 fn two_snapshots_of_one_sandbox_at_once_never_leave_it_paused() {
-    let world = World::new();
-    world.snapshot("base", 1);
-    let id = world.sandbox("a", "base", State::Running);
+    let (world, id) = World::with_sandbox(State::Running);
     let gate = world.gate("convert");
     let first = world.start(&["create", &id, "one"]);
     gate.reached();

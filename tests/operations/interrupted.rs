@@ -6,12 +6,8 @@ use crate::common::{State, World, ended, signal, until};
 #[test]
 fn a_cancelled_create_lets_the_guest_go_on() {
     for name in ["INT", "TERM", "HUP"] {
-        let world = World::new();
-        world.snapshot("base", 1);
-        let id = world.sandbox("a", "base", State::Running);
-        let gate = world.gate("convert");
-        let child = world.start(&["create", &id, "app", "--json"]);
-        gate.reached();
+        let (world, id) = World::with_sandbox(State::Running);
+        let (child, gate) = world.start_to_gate("convert", &["create", &id, "app", "--json"]);
         signal(&child, name);
         let ran = ended(child);
         assert_eq!(ran.error_kind(), "cancelled", "{name}");
@@ -25,12 +21,8 @@ fn a_cancelled_create_lets_the_guest_go_on() {
 
 #[test]
 fn a_second_signal_does_not_cut_the_clean_up_short() {
-    let world = World::new();
-    world.snapshot("base", 1);
-    let id = world.sandbox("a", "base", State::Running);
-    let gate = world.gate("convert");
-    let child = world.start(&["create", &id, "app"]);
-    gate.reached();
+    let (world, id) = World::with_sandbox(State::Running);
+    let (child, _gate) = world.start_to_gate("convert", &["create", &id, "app"]);
     signal(&child, "INT");
     // It may be over already.
     let _ = std::process::Command::new("kill")
@@ -44,12 +36,8 @@ fn a_second_signal_does_not_cut_the_clean_up_short() {
 #[test]
 fn a_cancelled_push_leaves_the_sandbox_as_it_was() {
     for (state, after) in [(State::Off, "shut off"), (State::Paused, "paused")] {
-        let world = World::new();
-        world.snapshot("base", 1);
-        let id = world.sandbox("a", "base", state);
-        let gate = world.gate("convert");
-        let child = world.start(&["push", &id, "app"]);
-        gate.reached();
+        let (world, id) = World::with_sandbox(state);
+        let (child, _gate) = world.start_to_gate("convert", &["push", &id, "app"]);
         signal(&child, "INT");
         ended(child).failed(130, &["was cancelled"]);
         assert_eq!(world.state(&id), after);
@@ -60,9 +48,7 @@ fn a_cancelled_push_leaves_the_sandbox_as_it_was() {
 
 #[test]
 fn a_disk_that_fills_up_in_the_middle_is_told_and_the_guest_goes_on() {
-    let world = World::new();
-    world.snapshot("base", 1);
-    let id = world.sandbox("a", "base", State::Running);
+    let (world, id) = World::with_sandbox(State::Running);
     let real = crate::common::found("qemu-img");
     world.fake(
         "qemu-img",
@@ -83,12 +69,8 @@ fn a_disk_that_fills_up_in_the_middle_is_told_and_the_guest_goes_on() {
 
 #[test]
 fn killed_outright_its_guard_takes_everything_back() {
-    let world = World::new();
-    world.snapshot("base", 1);
-    let id = world.sandbox("a", "base", State::Running);
-    let gate = world.gate("convert");
-    let child = world.start(&["create", &id, "app"]);
-    gate.reached();
+    let (world, id) = World::with_sandbox(State::Running);
+    let (child, gate) = world.start_to_gate("convert", &["create", &id, "app"]);
     assert_eq!(world.state(&id), "paused");
     signal(&child, "KILL");
     assert_eq!(ended(child).code, None);
@@ -102,12 +84,8 @@ fn killed_outright_its_guard_takes_everything_back() {
 
 #[test]
 fn killed_while_it_pushes_a_paused_sandbox_that_stays_paused() {
-    let world = World::new();
-    world.snapshot("base", 1);
-    let id = world.sandbox("a", "base", State::Paused);
-    let gate = world.gate("convert");
-    let child = world.start(&["push", &id, "app"]);
-    gate.reached();
+    let (world, id) = World::with_sandbox(State::Paused);
+    let (child, gate) = world.start_to_gate("convert", &["push", &id, "app"]);
     signal(&child, "KILL");
     ended(child);
     until("qemu-img is gone", || gate.is_left());
@@ -123,9 +101,7 @@ fn a_pull_cancelled_in_the_middle_leaves_nothing() {
     let image = world.path("scratch/image.qcow2");
     world.image(&image, 2);
     world.put(&image, "app");
-    let gate = world.gate("check");
-    let child = world.start(&["pull", "app"]);
-    gate.reached();
+    let (child, gate) = world.start_to_gate("check", &["pull", "app"]);
     assert!(
         world
             .names("snapshots")
@@ -144,9 +120,7 @@ fn a_pull_killed_in_the_middle_is_made_good_by_the_next() {
     let image = world.path("scratch/image.qcow2");
     world.image(&image, 2);
     world.put(&image, "app");
-    let gate = world.gate("check");
-    let child = world.start(&["pull", "app"]);
-    gate.reached();
+    let (child, gate) = world.start_to_gate("check", &["pull", "app"]);
     signal(&child, "KILL");
     ended(child);
     let listed = world.snapdeck(&["snapshots", "--json"]).ok().json();

@@ -46,9 +46,7 @@ fn sandboxes_with_their_states_and_chains() {
 
 #[test]
 fn snapshots_with_their_users_and_their_problems() {
-    let world = World::new();
-    world.snapshot("base", 1);
-    let id = world.sandbox("a", "base", State::Off);
+    let (world, id) = World::with_sandbox(State::Off);
     std::fs::write(world.snapshot_path("broken"), "no image").unwrap();
     std::fs::write(world.path("snapshots/note.txt"), "no snapshot").unwrap();
     let overlay = world.snapshot_path("overlay");

@@ -51,9 +51,7 @@ fn an_object_becomes_a_snapshot_that_libvirt_may_read() {
 
 #[test]
 fn what_was_pushed_here_and_pulled_there_starts_a_sandbox() {
-    let world = World::new();
-    world.snapshot("base", 1);
-    let id = world.sandbox("a", "base", State::Off);
+    let (world, id) = World::with_sandbox(State::Off);
     world.snapdeck(&["push", &id, "app"]).ok();
     world.snapdeck(&["pull", "app"]).ok();
     let next = world.sandbox("b", "app", State::Running);
@@ -80,8 +78,10 @@ fn a_valid_copy_needs_no_bucket() {
     world.snapdeck(&["pull", "app"]).ok();
 }
 
-/// Ways in which a local copy is broken.
-fn breakages() -> [(&'static str, fn(&str)); 5] {
+/// A way in which a local copy is broken: its name, and what breaks a file so.
+type Breakage = (&'static str, fn(&str));
+
+fn breakages() -> [Breakage; 5] {
     [
         ("garbage", |path| std::fs::write(path, "no image").unwrap()),
         ("empty", |path| std::fs::write(path, "").unwrap()),

@@ -43,9 +43,7 @@ fn a_name_may_carry_the_ending() {
 
 #[test]
 fn a_paused_sandbox_is_pushed_and_stays_paused() {
-    let world = World::new();
-    world.snapshot("base", 1);
-    let id = world.sandbox("a", "base", State::Paused);
+    let (world, id) = World::with_sandbox(State::Paused);
     world.snapdeck(&["push", &id, "app"]).ok();
     assert_object_is(&world, "app", &world.disk("a"));
     assert_eq!(world.state(&id), "paused");
@@ -54,9 +52,7 @@ fn a_paused_sandbox_is_pushed_and_stays_paused() {
 
 #[test]
 fn a_saved_sandbox_is_pushed_with_a_word_about_its_memory_and_stays_saved() {
-    let world = World::new();
-    world.snapshot("base", 1);
-    let id = world.sandbox("a", "base", State::Saved);
+    let (world, id) = World::with_sandbox(State::Saved);
     let ran = world.snapdeck(&["push", &id, "app", "--json"]).ok();
     assert!(
         ran.stderr.contains("its memory is not in the snapshot"),
@@ -74,9 +70,7 @@ fn a_saved_sandbox_is_pushed_with_a_word_about_its_memory_and_stays_saved() {
 
 #[test]
 fn a_running_sandbox_is_refused() {
-    let world = World::new();
-    world.snapshot("base", 1);
-    let id = world.sandbox("a", "base", State::Running);
+    let (world, id) = World::with_sandbox(State::Running);
     let ran = world.snapdeck(&["push", &id, "app", "--json"]);
     assert_eq!(ran.error_kind(), "refused");
     ran.failed(
@@ -119,9 +113,7 @@ fn an_object_that_comes_up_meanwhile_is_not_replaced() {
     let world = World::new();
     let base = world.snapshot("base", 1);
     let id = world.sandbox("a", "base", State::Off);
-    let gate = world.gate("convert");
-    let child = world.start(&["push", &id, "app"]);
-    gate.reached();
+    let (child, gate) = world.start_to_gate("convert", &["push", &id, "app"]);
     world.put(&base, "app");
     let theirs = world.etag("app");
     gate.open();
@@ -132,12 +124,8 @@ fn an_object_that_comes_up_meanwhile_is_not_replaced() {
 
 #[test]
 fn a_sandbox_resumed_in_the_middle_is_not_uploaded() {
-    let world = World::new();
-    world.snapshot("base", 1);
-    let id = world.sandbox("a", "base", State::Paused);
-    let gate = world.gate("convert");
-    let child = world.start(&["push", &id, "app"]);
-    gate.reached();
+    let (world, id) = World::with_sandbox(State::Paused);
+    let (child, gate) = world.start_to_gate("convert", &["push", &id, "app"]);
     world.virsh(&["resume", &id]);
     gate.open();
     ended(child).failed(
@@ -155,12 +143,8 @@ fn a_sandbox_resumed_in_the_middle_is_not_uploaded() {
 
 #[test]
 fn a_sandbox_started_in_the_middle_is_not_uploaded() {
-    let world = World::new();
-    world.snapshot("base", 1);
-    let id = world.sandbox("a", "base", State::Off);
-    let gate = world.gate("convert");
-    let child = world.start(&["push", &id, "app"]);
-    gate.reached();
+    let (world, id) = World::with_sandbox(State::Off);
+    let (child, gate) = world.start_to_gate("convert", &["push", &id, "app"]);
     world.virsh(&["start", &id]);
     gate.open();
     ended(child).failed(1, &["another program has the image open"]);

@@ -8,9 +8,7 @@ use crate::common::{State, World, am_root, ended, run};
 
 /// A world with a stopped sandbox; its id.
 fn with_sandbox() -> (World, String) {
-    let world = World::new();
-    world.snapshot("base", 1);
-    let id = world.sandbox("a", "base", State::Off);
+    let (world, id) = World::with_sandbox(State::Off);
     (world, id)
 }
 
