@@ -24,7 +24,7 @@ use crate::model::{
     Error, HostName, Kind, ProgressCell, Result, SandboxId, SandboxState, SnapshotName,
 };
 
-pub use files::{FileReader, FileWriter};
+pub use files::{Content, FileReader, FileWriter};
 pub use guard::Guard;
 pub use image_file::{FileStamp, ImageFile};
 pub use survey::Survey;
@@ -208,13 +208,14 @@ impl Host {
         self.files.open_reader(path).await
     }
 
-    /// Creates (or empties) a file for writes at offsets: mode 0600, of the host's `owner`, locked until the
-    /// writer is dropped.
+    /// Creates a file for writes at offsets, or takes up one that an earlier writer of the same content left:
+    /// mode 0600, of the host's `owner`, as long as the content, locked until the writer is dropped.
     ///
     /// # Errors
     /// `Refused`, with nothing touched, where another process is writing that very file.
-    pub async fn open_writer(&self, path: &str) -> Result<FileWriter> {
-        self.files.open_writer(path, &self.settings.owner).await
+    pub async fn open_writer(&self, path: &str, content: &Content) -> Result<FileWriter> {
+        let owner = &self.settings.owner;
+        self.files.open_writer(path, owner, content).await
     }
 
     /// Makes a fresh private directory (0700) under the host's `temp_dir`.

@@ -1,5 +1,6 @@
 //! Names and plain data: what every floor above speaks of. No I/O, no environment.
 
+mod doctor;
 mod error;
 mod inventory;
 mod names;
@@ -7,6 +8,7 @@ mod operation;
 mod progress;
 pub mod settings;
 
+pub use doctor::{Check, Examination, Verdict};
 pub use error::{Error, Kind, Result};
 pub use inventory::{ChainLink, Compression, ImageFacts, Object, Sandbox, SandboxState, Snapshot};
 pub use names::{HostName, SandboxId, SnapshotName};

@@ -1,7 +1,7 @@
 //! Pull: an object becomes a snapshot on a host (spec, "Pull Snapshot").
 
 use crate::bucket::Bucket;
-use crate::host::{FileWriter, Host, ImageFile};
+use crate::host::{Content, FileWriter, Host, ImageFile};
 use crate::model::{Error, Kind, Object, Outcome, Phase, Result, SandboxState, SnapshotName};
 
 use super::{Context, users};
@@ -90,7 +90,9 @@ pub async fn pull(
     let replace = !matches!(local, Local::Absent);
     ctx.go_on()?;
     // Fails where another process writes this very file, which is then not ours to remove.
-    let writer = host.open_writer(&partial).await?;
+    let writer = host
+        .open_writer(&partial, &content(bucket, &object))
+        .await?;
     let landed = async {
         fetch(host, bucket, &object, &writer, &partial, ctx).await?;
         ctx.enter(Phase::Landing)?;
@@ -99,7 +101,7 @@ pub async fn pull(
     .await;
     if let Err(error) = landed {
         ctx.progress.enter(Phase::CleaningUp, 0);
-        if let Err(left) = host.remove_file(&partial).await {
+        if let Err(left) = writer.discard().await {
             ctx.warn(format!("{left}; remove {partial} by hand"));
         }
         return Err(error);
@@ -144,6 +146,14 @@ async fn inspect(host: &Host, path: &str, overwrite: bool, ctx: &Context) -> Res
         }
         Err(error) if error.kind() == Kind::Damaged => Ok(Local::Broken(error.message())),
         Err(error) => Err(error),
+    }
+}
+
+fn content(bucket: &Bucket, object: &Object) -> Content {
+    let tag = object.etag.as_deref().unwrap_or_default();
+    Content {
+        version: format!("{}/{} {tag}", bucket.location(), object.key),
+        size_bytes: object.size_bytes,
     }
 }
 

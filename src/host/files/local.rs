@@ -13,8 +13,9 @@ use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use nix::sys::statvfs::statvfs;
 use nix::unistd::{Group, User};
 
-use super::image_file::{self, ImageFile};
-use super::threads::{Threads, TooLate};
+use super::mark::{Content, Mark};
+use crate::host::image_file::{self, ImageFile};
+use crate::host::threads::{Threads, TooLate};
 use crate::model::{Error, HostName, Kind, Result};
 
 /// File calls under way at once on one host.
@@ -25,6 +26,8 @@ const CALL: Duration = Duration::from_secs(60);
 const SYNC: Duration = Duration::from_secs(30 * 60);
 /// What the private directories under a host's `temp_dir` begin with.
 const TEMP_PREFIX: &str = "snapdeck-";
+/// Differs after every start of the host (proc(5)).
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// The files of one host.
 #[derive(Clone)]
@@ -91,17 +94,37 @@ impl Files {
         })
     }
 
-    pub async fn open_writer(&self, path: &str, owner: &str) -> Result<FileWriter> {
+    pub async fn open_writer(
+        &self,
+        path: &str,
+        owner: &str,
+        content: &Content,
+    ) -> Result<FileWriter> {
         let (name, owner) = (PathBuf::from(path), owner.to_owned());
-        let file = self
+        let (mark, whole) = (Mark::path(path), content.clone());
+        let (file, done_bytes, boot_id) = self
             .run(format!("create {path}"), CALL, move || {
-                create(&name, &owner)
+                let file = create(&name, &owner)?;
+                // Without one, nothing is taken up.
+                let boot_id = std::fs::read_to_string(BOOT_ID).unwrap_or_default();
+                let text = std::fs::read(&mark).unwrap_or_default();
+                let length = file.metadata()?.len();
+                let done_bytes = Mark::done_bytes(&text, &whole, boot_id.trim(), length);
+                if done_bytes == 0 {
+                    absent_is_fine(std::fs::remove_file(&mark))?;
+                    file.set_len(0)?;
+                    file.set_len(whole.size_bytes)?;
+                }
+                Ok((file, done_bytes, boot_id.trim().to_owned()))
             })
             .await?;
         Ok(FileWriter {
             files: self.clone(),
             path: path.into(),
             file: Arc::new(file),
+            content: content.clone(),
+            boot_id,
+            done_bytes,
         })
     }
 
@@ -169,7 +192,7 @@ impl Files {
     }
 }
 
-/// A fresh file for us alone. Its lock is taken before anything in the directory changes, and is held until
+/// A file for us alone. Its lock is taken before anything in the directory changes, and is held until
 /// the writer is dropped: two processes never write, prove or land one partial file at a time.
 fn create(path: &Path, owner: &str) -> io::Result<File> {
     let (uid, gid) = ids(owner)?;
@@ -190,7 +213,6 @@ fn create(path: &Path, owner: &str) -> io::Result<File> {
     if std::fs::metadata(path).map(|now| now.ino()).ok() != Some(file.metadata()?.ino()) {
         return Err(in_use());
     }
-    file.set_len(0)?;
     file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
     // Now rather than after an hour of writing.
     let given = std::os::unix::fs::fchown(&file, Some(uid), Some(gid));
@@ -325,15 +347,52 @@ impl FileReader {
     }
 }
 
-/// Writes a fresh file of the host at offsets, in any order. Nobody else's [`FileWriter`] opens the same file
+/// Writes a file of the host at offsets, in any order. Nobody else's [`FileWriter`] opens the same file
 /// until this one is dropped.
 pub struct FileWriter {
     files: Files,
     path: Arc<str>,
     file: Arc<File>,
+    content: Content,
+    boot_id: String,
+    done_bytes: u64,
 }
 
 impl FileWriter {
+    /// How many leading bytes an earlier writer of the same content left: these need not be written again.
+    pub fn done_bytes(&self) -> u64 {
+        self.done_bytes
+    }
+
+    /// Notes, beside the file, that all bytes before `done_bytes` are written.
+    ///
+    /// # Errors
+    /// The system's.
+    pub async fn mark(&self, done_bytes: u64) -> Result<()> {
+        let mark = Mark {
+            content: self.content.clone(),
+            boot_id: self.boot_id.clone(),
+            done_bytes,
+        };
+        let path = Mark::path(&self.path);
+        self.files
+            .run(format!("write {path}"), CALL, move || {
+                let new = format!("{path}.new");
+                std::fs::write(&new, serde_json::to_vec(&mark)?)?;
+                std::fs::rename(new, path)
+            })
+            .await
+    }
+
+    /// Removes the file and its mark.
+    ///
+    /// # Errors
+    /// The system's.
+    pub async fn discard(&self) -> Result<()> {
+        self.files.remove_file(&Mark::path(&self.path)).await?;
+        self.files.remove_file(&self.path).await.map(|_| ())
+    }
+
     /// Writes all of `data` at `offset`.
     ///
     /// # Errors
@@ -370,6 +429,7 @@ impl FileWriter {
             PathBuf::from(&*self.path),
             PathBuf::from(path),
         );
+        self.files.remove_file(&Mark::path(&self.path)).await?;
         self.files
             .run(format!("name {path}"), CALL, move || {
                 file.set_permissions(std::fs::Permissions::from_mode(0o644))?;

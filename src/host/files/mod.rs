@@ -1,0 +1,7 @@
+//! Files of a host.
+
+mod local;
+mod mark;
+
+pub use local::{FileReader, FileWriter, Files};
+pub use mark::Content;
