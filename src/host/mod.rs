@@ -8,6 +8,7 @@ mod guard;
 mod image;
 mod image_file;
 mod libvirt;
+mod nbd;
 mod survey;
 mod threads;
 
