@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::view::{JobId, JobState, JobView, LogLine};
 use super::{Inner, claims};
-use crate::host::Host;
+use crate::host::{Host, Patience};
 use crate::model::{Error, HostName, Kind, Operation, Outcome, Phase, ProgressCell, Result};
 use crate::ops;
 
@@ -132,7 +132,7 @@ async fn run(
         };
         let worker = {
             let inner = inner.clone();
-            let host = host.as_ref().map(|(_, host)| host.clone());
+            let host = host.as_ref().map(|(_, host)| patient(host, &ctx));
             // A task of its own, so that a panic ends this job and nothing else.
             tokio::spawn(
                 async move { ops::run(&operation, host.as_ref(), &inner.bucket, &ctx).await },
@@ -150,6 +150,17 @@ async fn run(
         inner.host_calls[index].notify_one();
     }
     inner.bucket_call.notify_one();
+}
+
+/// The host, for a job: it waits for it while it is away.
+fn patient(host: &Host, ctx: &ops::Context) -> Host {
+    let log = ctx.log.clone();
+    let tell = Arc::new(move |text| log(true, text));
+    host.patient(Patience::new(
+        host.settings().reconnect,
+        ctx.cancel.clone(),
+        tell,
+    ))
 }
 
 fn finish(inner: &Inner, id: JobId, title: &str, cell: &ProgressCell, result: Result<Outcome>) {

@@ -4,8 +4,6 @@
 //! its client does. The export's length is the file's, rounded up to 512 bytes (QEMU counts in sectors); reading the
 //! bytes that are not in the file gives zeros, and only writing them makes the file longer.
 
-#![cfg_attr(not(test), allow(dead_code))]
-
 mod wire;
 
 #[cfg(test)]
