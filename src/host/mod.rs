@@ -109,6 +109,13 @@ impl Host {
         }
     }
 
+    /// Ends the connection to it, where it is a remote one; using it again makes a new one.
+    pub async fn leave(&self) {
+        if let Some(ssh) = self.place.ssh() {
+            ssh.leave().await;
+        }
+    }
+
     /// Its name.
     pub fn name(&self) -> &HostName {
         &self.settings.name

@@ -2,6 +2,7 @@
 //! user's own ssh: settings, agent, jump hosts and known host keys are as on the command line.
 
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
@@ -165,6 +166,24 @@ impl Ssh {
     pub async fn suspect(&self, master: &Master) {
         let stands = matches!(timeout(ASK, master.session.check()).await, Ok(Ok(())));
         master.dead.fetch_or(!stands, Relaxed);
+    }
+
+    /// Ends the connection. Whatever still goes over it breaks off.
+    pub async fn leave(&self) {
+        let Ok(mut slot) = timeout(ASK, self.inner.slot.lock()).await else {
+            return;
+        };
+        if let Some(master) = slot.master.take() {
+            master.dead.store(true, Relaxed);
+            let mut exit = master.ssh();
+            exit.args(["-O", "exit", "none"])
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .kill_on_drop(true);
+            // Where that fails it goes by itself, a minute after its last use.
+            let _ = timeout(ASK, exit.status()).await;
+            let _ = std::fs::remove_dir_all(master.dir.path());
+        }
     }
 
     /// What to say of something that broke off with the connection.
