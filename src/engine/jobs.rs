@@ -155,7 +155,7 @@ async fn run(
 /// The host, for a job: it waits for it while it is away.
 fn patient(host: &Host, ctx: &ops::Context) -> Host {
     let log = ctx.log.clone();
-    let tell = Arc::new(move |text| log(true, text));
+    let tell = Arc::new(move |warning, text| log(warning, text));
     host.patient(Patience::new(
         host.settings().reconnect,
         ctx.cancel.clone(),

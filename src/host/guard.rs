@@ -62,7 +62,7 @@ impl Guard {
     /// Lets the guard go, its work not needed.
     ///
     /// # Errors
-    /// `Failed` where it was gone already or does not end.
+    /// `Failed` where it was gone already or does not end, and that is not the connection's fault.
     pub async fn release(self) -> Result<()> {
         let (answer, answered) = oneshot::channel();
         let gone = || "it is gone".to_owned();
@@ -96,8 +96,13 @@ async fn stand(
                 // Dropped: the guard sees the end of its stdin, and acts.
                 let Ok(answer) = answer else { return };
                 let ended = match post {
+                    // One that was lost with the connection does by itself what is left to do.
+                    Some(post) if remote => post.release().await.or_else(|why| {
+                        tracing::debug!("guard of {}: {why}", duty.dir);
+                        Ok(())
+                    }),
                     Some(post) => post.release().await,
-                    None => Err("it was lost with the connection".to_owned()),
+                    None => Ok(()),
                 };
                 let _ = answer.send(ended);
                 return;

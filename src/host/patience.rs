@@ -18,28 +18,36 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 pub struct Patience {
     limit: Duration,
     cancel: CancellationToken,
-    tell: Arc<dyn Fn(String) + Send + Sync>,
+    tell: Arc<dyn Fn(bool, String) + Send + Sync>,
     met: Arc<AtomicBool>,
+    /// Is anybody waiting? Many calls wait for one host, and it is told once.
+    waiting: Arc<AtomicBool>,
 }
 
 impl Patience {
-    /// Waits at most `limit` for a host that was there before, until cancelled; `tell` is told why.
+    /// Waits at most `limit` for a host that was there before, until cancelled; `tell` is told why,
+    /// with `true`, and when it is back.
     pub fn new(
         limit: Duration,
         cancel: CancellationToken,
-        tell: Arc<dyn Fn(String) + Send + Sync>,
+        tell: Arc<dyn Fn(bool, String) + Send + Sync>,
     ) -> Self {
         Self {
             limit,
             cancel,
             tell,
             met: Arc::default(),
+            waiting: Arc::default(),
         }
     }
 
     /// None at all.
     pub fn none() -> Self {
-        Self::new(Duration::ZERO, CancellationToken::new(), Arc::new(|_| {}))
+        Self::new(
+            Duration::ZERO,
+            CancellationToken::new(),
+            Arc::new(|_, _| {}),
+        )
     }
 
     /// Has been told to stop?
@@ -78,8 +86,9 @@ impl Patience {
 
     /// The host has answered.
     pub fn meet(&self) {
-        if !self.met.load(Relaxed) {
-            self.met.store(true, Relaxed);
+        self.met.store(true, Relaxed);
+        if self.waiting.swap(false, Relaxed) {
+            (self.tell)(false, "the host is back".into());
         }
     }
 }
@@ -102,16 +111,20 @@ impl Wait<'_> {
             cancel,
             tell,
             met,
+            waiting,
         } = self.patience;
         let away = error.kind() == Kind::Unreachable && error.is_worth_retrying();
         if !away || limit.is_zero() || !met.load(Relaxed) || cancel.is_cancelled() {
             return Err(error);
         }
         let since = *self.since.get_or_insert_with(|| {
-            tell(format!(
-                "{error}: waiting for it, {} s at most",
-                limit.as_secs()
-            ));
+            if !waiting.swap(true, Relaxed) {
+                let (why, limit) = (error.message(), limit.as_secs());
+                tell(
+                    true,
+                    format!("{why}; waiting for the host, {limit} s at most"),
+                );
+            }
             Instant::now()
         });
         if since.elapsed() >= *limit {

@@ -169,7 +169,10 @@ impl Stream {
         loop {
             let failed = match self.door().await {
                 Ok((hold, door)) => match timeout(deadline, door.work(work)).await {
-                    Ok(Ok(value)) => return Ok(value),
+                    Ok(Ok(value)) => {
+                        self.patience.meet();
+                        return Ok(value);
+                    }
                     Ok(Err(error)) if !is_broken(&error) => return Err(explain(what(), &error)),
                     broken => {
                         self.forget(&hold).await;
