@@ -26,6 +26,10 @@ pub struct Trouble {
     pub slow: AtomicU64,
     /// Bytes the client has sent.
     pub sent: AtomicU64,
+    /// Bytes the client has received.
+    pub received: AtomicU64,
+    /// With so many bytes received the client gets no more until it is set higher; 0: no limit.
+    pub hold_at: AtomicU64,
 }
 
 /// A proxy in front of `store` (HOST:PORT).
@@ -99,6 +103,10 @@ async fn down(mut from: tcp::OwnedReadHalf, trouble: &Trouble, to: &tcp::OwnedWr
         if passed > CUT_AFTER && take(&trouble.cut_down) {
             return;
         }
+        while (1..=trouble.received.load(SeqCst)).contains(&trouble.hold_at.load(SeqCst)) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        trouble.received.fetch_add(length as u64, SeqCst);
         let mut rest = &buffer[..length];
         while !rest.is_empty() {
             if to.writable().await.is_err() {
