@@ -255,30 +255,86 @@ async fn run(
     }
 }
 
-/// Watches for who holds the others up: the window is full, with more of it waiting for this host than for any
-/// other, while another one has nothing to do.
+/// Watches for who holds the others up, and lets them go on without it.
 async fn leave_behind(lanes: &[Lane], window: &Semaphore) -> Infallible {
-    let mut held = vec![Duration::ZERO; lanes.len()];
+    let mut patience = Patience::with(lanes.len());
     let mut looks = interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         looks.tick().await;
-        let backlogs: Vec<usize> = lanes
+        let backlogs: Vec<Option<usize>> = lanes
             .iter()
-            .filter(|lane| lane.is_served())
-            .map(|lane| lane.pace.blocks.load(Relaxed))
+            .map(|lane| lane.is_served().then(|| lane.pace.blocks.load(Relaxed)))
             .collect();
-        let most = backlogs.iter().copied().max().unwrap_or_default();
-        let waits = window.available_permits() == 0 && backlogs.contains(&0);
-        for (lane, held) in lanes.iter().zip(&mut held) {
-            let holds = waits && lane.is_served() && lane.pace.blocks.load(Relaxed) == most;
-            *held = match holds {
+        for lane in patience.look(window.available_permits() == 0, &backlogs) {
+            if let Some(lane) = lanes.get(lane) {
+                lane.pace.left_behind.cancel();
+            }
+        }
+    }
+}
+
+/// For how long, on balance, each host held the others up.
+struct Patience(Vec<Duration>);
+
+impl Patience {
+    fn with(hosts: usize) -> Self {
+        Self(vec![Duration::ZERO; hosts])
+    }
+
+    /// Takes note of how many blocks wait for each host (`None`: it is not served any more); returns whose time
+    /// is over. While the window is full, the one that most of it waits for holds up those that have nothing to do.
+    fn look(&mut self, full: bool, backlogs: &[Option<usize>]) -> Vec<usize> {
+        let waits = full && backlogs.contains(&Some(0));
+        let most = backlogs.iter().copied().max().flatten();
+        let mut over = Vec::new();
+        for (host, (held, backlog)) in self.0.iter_mut().zip(backlogs).enumerate() {
+            *held = match waits && backlog.is_some() && *backlog == most {
                 true => *held + LOOK,
                 false => held.saturating_sub(LOOK),
             };
             if *held >= PATIENCE {
-                lane.pace.left_behind.cancel();
+                over.push(host);
             }
+        }
+        over
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Looks as often as it takes for 5 s.
+    fn looks() -> usize {
+        (PATIENCE.as_millis() / LOOK.as_millis()) as usize
+    }
+
+    #[test]
+    fn who_stops_is_left_behind_after_its_time() {
+        let mut patience = Patience::with(3);
+        for _ in 1..looks() {
+            assert!(patience.look(true, &[Some(0), Some(8), Some(1)]).is_empty());
+        }
+        assert_eq!(patience.look(true, &[Some(0), Some(8), Some(1)]), [1]);
+    }
+
+    #[test]
+    fn who_is_a_little_slower_never_is() {
+        let mut patience = Patience::with(2);
+        for _ in 0..10 * looks() {
+            assert!(patience.look(true, &[Some(0), Some(8)]).is_empty());
+            assert!(patience.look(true, &[Some(1), Some(8)]).is_empty());
+        }
+    }
+
+    #[test]
+    fn nobody_is_while_all_are_busy_or_the_bucket_is_what_is_slow() {
+        let mut patience = Patience::with(2);
+        for _ in 0..2 * looks() {
+            assert!(patience.look(true, &[Some(8), Some(8)]).is_empty());
+            assert!(patience.look(false, &[Some(0), Some(2)]).is_empty());
+            assert!(patience.look(true, &[Some(8), None]).is_empty());
         }
     }
 }

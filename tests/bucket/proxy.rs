@@ -30,6 +30,8 @@ pub struct Trouble {
     pub received: AtomicU64,
     /// With so many bytes received the client gets no more until it is set higher; 0: no limit.
     pub hold_at: AtomicU64,
+    /// Connections that are open.
+    pub open: AtomicU64,
 }
 
 /// A proxy in front of `store` (HOST:PORT).
@@ -45,6 +47,7 @@ pub async fn proxy(store: String) -> (SocketAddr, Arc<Trouble>) {
                 let Ok(server) = TcpStream::connect(store).await else {
                     return;
                 };
+                trouble.open.fetch_add(1, SeqCst);
                 let (client_in, client_out) = client.into_split();
                 let (server_in, server_out) = server.into_split();
                 // Whichever direction ends first takes the other with it.
@@ -56,6 +59,7 @@ pub async fn proxy(store: String) -> (SocketAddr, Arc<Trouble>) {
                     }
                     () = down(server_in, &trouble, &client_out) => {}
                 }
+                trouble.open.fetch_sub(1, SeqCst);
             });
         }
     });
