@@ -67,7 +67,7 @@ fn face(cli: Cli) -> Result<Answer> {
         }
         Some(Command::Config) => Answer::new(&loaded.report.json(), loaded.report.to_string()),
         Some(command) => {
-            let plan = cli::plan(command, global.host.as_ref(), &loaded.settings)?;
+            let plan = cli::plan(command, &global.host, &loaded.settings)?;
             log_to_stderr(global.verbose);
             match plan {
                 Some(plan) => on_the_line(loaded, plan, global.verbose > 0),

@@ -134,7 +134,20 @@ impl Engine {
     /// `Refused` where another job works on the same sandbox, snapshot or object; `BadInput` for a host that
     /// is not in the settings.
     pub fn submit(&self, operation: Operation) -> Result<JobId> {
-        jobs::submit(&self.inner, operation)
+        let mut taken = jobs::submit(&self.inner, vec![operation]);
+        taken
+            .pop()
+            .unwrap_or_else(|| Err(Error::new(Kind::Failed, "the operation was not taken on")))
+    }
+
+    /// Takes operations on, a job each; what came of each stands in their order. Pulls of one snapshot run
+    /// together, in one of the places of `jobs.parallel`, and each byte is fetched from the bucket once for all of
+    /// their hosts.
+    ///
+    /// # Errors
+    /// Of each as [`Engine::submit`]'s: one that is refused does not stop the others.
+    pub fn submit_all(&self, operations: Vec<Operation>) -> Vec<Result<JobId>> {
+        jobs::submit(&self.inner, operations)
     }
 
     /// Waits until the job is over and returns what came of it. Jobs end: each of their steps has a
