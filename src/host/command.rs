@@ -15,8 +15,6 @@ use crate::model::{Error, HostName, Kind, Result};
 
 /// Bytes kept of what a command says, unless the caller wants more.
 const OUTPUT: usize = 1 << 20;
-/// For a free session to the host.
-const SESSION: Duration = Duration::from_secs(20);
 /// For a command there to end after it was told to.
 const END: Duration = Duration::from_secs(3);
 /// What ssh exits with when it was not the command that ended.
@@ -117,8 +115,7 @@ impl Place {
                 (command, None)
             }
             Some(ssh) => {
-                let master = ssh.master().await?;
-                let place = master.place(SESSION).await?;
+                let (master, place) = ssh.session().await?;
                 let there = There {
                     ssh: ssh.clone(),
                     master,
@@ -252,7 +249,13 @@ impl Place {
         match &running.there {
             Some(there) if status.code() == Some(SSH_FAILED) => {
                 there.ssh.suspect(&there.master).await;
-                Err(there.ssh.lost(what))
+                match there.master.is_up() {
+                    true => Err(Error::new(Kind::Unreachable, what)
+                        .because("its sshd opened no session for it")
+                        .hint("is MaxSessions there (sshd_config) less than 10?")
+                        .worth_retrying()),
+                    false => Err(there.ssh.lost(what)),
+                }
             }
             Some(_) if status.code() == Some(NOT_FOUND) => Err(self.missing(&running.program)),
             _ => Ok(status),

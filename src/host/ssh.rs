@@ -1,5 +1,6 @@
-//! One multiplexed SSH connection a host: made when it is first needed, made again when it was lost. It is the
-//! user's own ssh: settings, agent, jump hosts and known host keys are as on the command line.
+//! The way to a host over SSH: one multiplexed connection, made when it is first needed and made again when it was
+//! lost; more of them only while one has no room for another session. It is the user's own ssh: settings, agent,
+//! jump hosts and known host keys are as on the command line.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -11,7 +12,7 @@ use openssh::{ControlPersist, ForwardType, KnownHosts, Session, SessionBuilder};
 use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::address::SshAddress;
 use crate::model::{Error, HostName, Kind, Result};
@@ -26,6 +27,10 @@ const ALIVE: Duration = Duration::from_secs(2);
 const IDLE_SECS: std::num::NonZeroUsize = std::num::NonZeroUsize::MIN.saturating_add(59);
 /// Sessions at once on one connection (sshd_config, `MaxSessions`, default 10).
 const SESSIONS: usize = 10;
+/// Connections to one host, at most.
+const MASTERS: usize = 4;
+/// For a free session on one of them.
+const SESSION: Duration = Duration::from_secs(20);
 /// For a question to our own ssh.
 const ASK: Duration = Duration::from_secs(3);
 /// A host that could not be reached is not tried again sooner: many callers share one answer.
@@ -45,7 +50,8 @@ struct Inner {
 
 #[derive(Default)]
 struct Slot {
-    master: Option<Arc<Master>>,
+    /// Those that stand, as far as is known.
+    masters: Vec<Arc<Master>>,
     failed: Option<(Instant, Error)>,
 }
 
@@ -74,43 +80,78 @@ impl Ssh {
         &self.inner.address
     }
 
-    /// The connection; a new one where there is none.
+    /// A connection; a new one where there is none.
     ///
     /// # Errors
     /// `Unreachable` with what ssh said, within 12 s; worth retrying unless the host turned us away.
     pub async fn master(&self) -> Result<Arc<Master>> {
-        let host = &self.inner.host;
-        let late = || {
-            Error::new(
-                Kind::Unreachable,
-                format!("cannot reach host {host} over SSH"),
-            )
-            .because(format!("no answer for {} s", OPEN.as_secs()))
-            .hint("is the host up?")
-            .worth_retrying()
-        };
+        self.one_of(|_| true, 1).await?.ok_or_else(|| self.late())
+    }
+
+    /// A place for one session, to be held while it lasts, and its connection.
+    ///
+    /// # Errors
+    /// As [`Ssh::master`]; `Unreachable` where all places stay taken for 20 s.
+    pub async fn session(&self) -> Result<(Arc<Master>, OwnedSemaphorePermit)> {
+        let room = |master: &Master| master.sessions.available_permits() > 0;
+        let deadline = Instant::now() + SESSION;
+        while Instant::now() < deadline {
+            match self.one_of(room, MASTERS).await? {
+                Some(master) => {
+                    // Somebody may have been faster.
+                    if let Ok(place) = master.sessions.clone().try_acquire_owned() {
+                        return Ok((master, place));
+                    }
+                }
+                None => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        }
+        Err(Error::new(
+            Kind::Unreachable,
+            format!("all SSH sessions to host {} are taken", self.inner.host),
+        )
+        .hint("run fewer jobs at once (jobs.parallel in the settings)"))
+    }
+
+    fn late(&self) -> Error {
+        Error::new(
+            Kind::Unreachable,
+            format!("cannot reach host {} over SSH", self.inner.host),
+        )
+        .because(format!("no answer for {} s", OPEN.as_secs()))
+        .hint("is the host up?")
+        .worth_retrying()
+    }
+
+    /// The first connection that `will_do`; a new one where none does and there are fewer than `most`, else `None`.
+    async fn one_of(
+        &self,
+        will_do: impl Fn(&Master) -> bool,
+        most: usize,
+    ) -> Result<Option<Arc<Master>>> {
         let deadline = Instant::now() + OPEN;
-        let Ok(mut slot) = tokio::time::timeout_at(deadline, self.inner.slot.lock()).await else {
-            return Err(late());
+        let Ok(mut slot) = timeout_at(deadline, self.inner.slot.lock()).await else {
+            return Err(self.late());
         };
-        if let Some(master) = slot.master.as_ref().filter(|master| master.is_up()) {
-            return Ok(master.clone());
+        slot.masters.retain(|master| master.is_up());
+        if let Some(master) = slot.masters.iter().find(|master| will_do(master)) {
+            return Ok(Some(master.clone()));
+        }
+        if slot.masters.len() >= most {
+            return Ok(None);
         }
         if let Some((at, error)) = &slot.failed
             && at.elapsed() < AGAIN
         {
             return Err(error.clone());
         }
-        slot.master = None;
-        let opened = tokio::time::timeout_at(deadline, self.open()).await;
-        match opened.unwrap_or_else(|_| Err(late())) {
+        let opened = timeout_at(deadline, self.open()).await;
+        match opened.unwrap_or_else(|_| Err(self.late())) {
             Ok(master) => {
                 let master = Arc::new(master);
-                *slot = Slot {
-                    master: Some(master.clone()),
-                    failed: None,
-                };
-                Ok(master)
+                slot.masters.push(master.clone());
+                slot.failed = None;
+                Ok(Some(master))
             }
             Err(error) => {
                 slot.failed = Some((Instant::now(), error.clone()));
@@ -168,12 +209,12 @@ impl Ssh {
         master.dead.fetch_or(!stands, Relaxed);
     }
 
-    /// Ends the connection. Whatever still goes over it breaks off.
+    /// Ends the connections. Whatever still goes over them breaks off.
     pub async fn leave(&self) {
         let Ok(mut slot) = timeout(ASK, self.inner.slot.lock()).await else {
             return;
         };
-        if let Some(master) = slot.master.take() {
+        for master in std::mem::take(&mut slot.masters) {
             master.dead.store(true, Relaxed);
             let mut exit = master.ssh();
             exit.args(["-O", "exit", "none"])
@@ -202,21 +243,6 @@ impl Master {
     /// Does it stand, as far as is known?
     pub fn is_up(&self) -> bool {
         !self.dead.load(Relaxed)
-    }
-
-    /// A place for one session; to be held while it lasts.
-    ///
-    /// # Errors
-    /// `Unreachable` where all places stay taken for `deadline`.
-    pub async fn place(&self, deadline: Duration) -> Result<OwnedSemaphorePermit> {
-        match timeout(deadline, self.sessions.clone().acquire_owned()).await {
-            Ok(Ok(place)) => Ok(place),
-            _ => Err(Error::new(
-                Kind::Unreachable,
-                format!("all {SESSIONS} SSH sessions of the connection are taken"),
-            )
-            .hint("run fewer jobs at once (jobs.parallel in the settings)")),
-        }
     }
 
     /// An ssh that hands `more` to this connection, and never makes one of its own.
