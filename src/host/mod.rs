@@ -9,6 +9,8 @@ mod image;
 mod image_file;
 mod libvirt;
 mod nbd;
+mod parts;
+mod sftp;
 mod survey;
 mod threads;
 
