@@ -87,6 +87,17 @@ struct There {
     _place: OwnedSemaphorePermit,
 }
 
+impl There {
+    async fn enter(ssh: &Ssh) -> Result<Self> {
+        let (master, place) = ssh.session().await?;
+        Ok(Self {
+            ssh: ssh.clone(),
+            master,
+            _place: place,
+        })
+    }
+}
+
 impl Place {
     pub fn new(host: HostName, ssh: Option<Ssh>) -> Self {
         Self { host, ssh }
@@ -108,28 +119,40 @@ impl Place {
     /// it is waited for); `Unreachable`.
     pub async fn start(&self, argv: &[&str], input: Input) -> Result<Running> {
         let program = argv.first().copied().unwrap_or_default();
-        let (mut command, there) = match &self.ssh {
-            None => {
-                let mut command = Command::new(program);
-                command.args(argv.get(1..).unwrap_or_default());
-                (command, None)
-            }
-            Some(ssh) => {
-                let (master, place) = ssh.session().await?;
-                let there = There {
-                    ssh: ssh.clone(),
-                    master,
-                    _place: place,
-                };
-                let leash = match input {
-                    Input::None => &["sh", "-c", LEASH, "snapdeck"][..],
-                    Input::Piped => &[],
-                };
-                let words = ["env", "LC_ALL=C"].into_iter().chain(leash.iter().copied());
-                let line = quote::line(words.chain(argv.iter().copied()));
-                (there.master.command(&format!("exec {line}")), Some(there))
-            }
+        let Some(ssh) = &self.ssh else {
+            let mut command = Command::new(program);
+            command.args(argv.get(1..).unwrap_or_default());
+            return self.spawn(program, command, input, None);
         };
+        let there = There::enter(ssh).await?;
+        let leash = match input {
+            Input::None => &["sh", "-c", LEASH, "snapdeck"][..],
+            Input::Piped => &[],
+        };
+        let words = ["env", "LC_ALL=C"].into_iter().chain(leash.iter().copied());
+        let line = quote::line(words.chain(argv.iter().copied()));
+        let command = there.master.command(&format!("exec {line}"));
+        self.spawn(program, command, input, Some(there))
+    }
+
+    /// Starts the SFTP server of a remote host, to be talked to by its input and output.
+    ///
+    /// # Errors
+    /// `Unreachable`; `Failed` for this machine, which needs none.
+    pub async fn sftp(&self) -> Result<Running> {
+        let ssh = self.ssh.as_ref().ok_or_else(|| self.cannot_run("sftp"))?;
+        let there = There::enter(ssh).await?;
+        let command = there.master.sftp();
+        self.spawn("sftp", command, Input::Piped, Some(there))
+    }
+
+    fn spawn(
+        &self,
+        program: &str,
+        mut command: Command,
+        input: Input,
+        there: Option<There>,
+    ) -> Result<Running> {
         let stdin = match (&there, input) {
             (None, Input::None) => Stdio::null(),
             _ => Stdio::piped(),

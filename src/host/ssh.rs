@@ -263,6 +263,13 @@ impl Master {
         command
     }
 
+    /// A command that is the host's SFTP server.
+    pub fn sftp(&self) -> Command {
+        let mut command = self.ssh();
+        command.args(["-s", "none", "--", "sftp"]);
+        command
+    }
+
     /// A program that behaves as ssh does and uses this connection, for libvirt's own transport.
     ///
     /// # Errors

@@ -21,6 +21,7 @@ use super::there::script;
 use crate::host::command::{Input, Place, Running, text};
 use crate::host::nbd::Nbd;
 use crate::host::patience::Patience;
+use crate::host::sftp::{Access, SftpFile};
 use crate::host::ssh::{Forward, Master};
 use crate::model::{Error, Kind, Result};
 
@@ -78,6 +79,11 @@ struct Hold {
 /// The way to the bytes.
 enum Door {
     Nbd(Nbd),
+    /// And the ssh that its server talks through.
+    Sftp {
+        file: SftpFile,
+        _ssh: Box<Running>,
+    },
 }
 
 /// What is done with them.
@@ -106,13 +112,28 @@ impl Work {
 impl Door {
     /// What was read; nothing else gives bytes.
     async fn work(&self, work: &Work) -> io::Result<Bytes> {
+        let nothing = |()| Bytes::new();
         match (self, work) {
             (Self::Nbd(nbd), Work::Read(offset, length)) => nbd.read(*offset, *length).await,
-            (Self::Nbd(nbd), Work::Write(offset, data)) => nbd
-                .write(*offset, data.clone())
-                .await
-                .map(|()| Bytes::new()),
-            (Self::Nbd(nbd), Work::Flush) => nbd.flush().await.map(|()| Bytes::new()),
+            (Self::Sftp { file, .. }, Work::Read(offset, length)) => {
+                file.read(*offset, *length).await
+            }
+            (Self::Nbd(nbd), Work::Write(offset, data)) => {
+                nbd.write(*offset, data.clone()).await.map(nothing)
+            }
+            (Self::Sftp { file, .. }, Work::Write(offset, data)) => {
+                file.write(*offset, data.clone()).await.map(nothing)
+            }
+            (Self::Nbd(nbd), Work::Flush) => nbd.flush().await.map(nothing),
+            (Self::Sftp { file, .. }, Work::Flush) => file.flush().await.map(nothing),
+        }
+    }
+
+    /// Lets go of the file.
+    async fn close(self) -> io::Result<()> {
+        match self {
+            Self::Nbd(nbd) => nbd.close(ORDER).await,
+            Self::Sftp { file, .. } => file.close(ORDER).await,
         }
     }
 }
@@ -201,7 +222,7 @@ impl Stream {
                 slot.insert(Arc::new(hold)).clone()
             }
         };
-        match hold.door(&self.place, &self.path).await {
+        match hold.door(&self.place, &self.path, &self.mode).await {
             Ok(door) => Ok((hold, door)),
             Err(error) => {
                 *slot = None;
@@ -356,7 +377,7 @@ impl Hold {
         })
     }
 
-    async fn door(&self, place: &Place, path: &str) -> Result<Arc<Door>> {
+    async fn door(&self, place: &Place, path: &str, mode: &Mode) -> Result<Arc<Door>> {
         let mut slot = self.bytes.lock().await;
         if let Some(door) = slot.as_ref() {
             return Ok(door.clone());
@@ -370,10 +391,13 @@ impl Hold {
         let door = match self.offer().await {
             Ok(there) => match self.nbd(&there).await {
                 Ok(nbd) => Door::Nbd(nbd),
-                Err(error) => {
-                    self.close_offer().await;
-                    return Err(broken(error));
+                Err(error) if self.master.is_up() => {
+                    // Forbidden, perhaps: then there is the slower way.
+                    tracing::debug!("{}: {error}; using SFTP", what());
+                    self.end_offer().await;
+                    self.sftp(place, path, mode).await?
                 }
+                Err(error) => return Err(broken(error)),
             },
             Err(Refusal::Broken(error)) => return Err(broken(error)),
             Err(Refusal::Said(why)) => {
@@ -409,14 +433,47 @@ impl Hold {
         nbd
     }
 
-    async fn close_offer(&self) {
+    async fn sftp(&self, place: &Place, path: &str, mode: &Mode) -> Result<Door> {
+        let mut running = place.sftp().await?;
+        let (Some(stdin), Some(stdout)) = (running.stdin(), running.stdout()) else {
+            return Err(Error::new(
+                Kind::Failed,
+                format!("cannot talk SFTP to host {}", place.host()),
+            ));
+        };
+        let access = match mode {
+            Mode::Read => Access::Read,
+            Mode::Write { .. } => Access::ReadWrite,
+        };
+        let file = SftpFile::open(stdin, stdout, path, access, ORDER).await;
+        let file = file.map_err(|error| {
+            let host = place.host();
+            Error::new(
+                Kind::Unreachable,
+                format!("cannot reach the bytes of {path} on host {host}"),
+            )
+            .because(error)
+            .hint("sshd there has to allow AllowStreamLocalForwarding, or the sftp subsystem")
+            .worth_retrying()
+        })?;
+        Ok(Door::Sftp {
+            file,
+            _ssh: Box::new(running),
+        })
+    }
+
+    /// Has qemu-nbd end, and waits until it has.
+    async fn end_offer(&self) {
         let _ = within(self.order(b"y")).await;
     }
 
     /// Closes the bytes; the lock stays.
     async fn close(&self) {
-        if self.bytes.lock().await.take().is_some() {
-            self.close_offer().await;
+        if let Some(door) = self.bytes.lock().await.take() {
+            if let Some(door) = Arc::into_inner(door) {
+                let _ = door.close().await;
+            }
+            self.end_offer().await;
         }
     }
 

@@ -15,7 +15,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use futures_util::future::try_join_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -24,6 +23,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use self::wire::{Command, Export};
+use super::parts;
 
 /// Requests under way at once on a connection: as many as qemu-nbd works on (`MAX_NBD_REQUESTS` in QEMU's
 /// `nbd/server.c`).
@@ -72,51 +72,17 @@ impl Nbd {
         })
     }
 
-    /// Length of the export in bytes: the file's, rounded up to 512.
-    pub fn size_bytes(&self) -> u64 {
-        self.export.size_bytes
-    }
-
-    /// Does it refuse to write?
-    pub fn is_read_only(&self) -> bool {
-        self.export.read_only
-    }
-
-    /// Has the connection ended? All calls fail then, and a new connection may do better.
-    pub fn is_closed(&self) -> bool {
-        self.link.state().closed.is_some()
-    }
-
     /// Reads exactly `length` bytes at `offset`.
     ///
     /// # Errors
-    /// `InvalidInput` beyond the end. `ConnectionReset`, `BrokenPipe` or `UnexpectedEof` where the connection ended,
+    /// `InvalidInput` beyond the end (of a write there QEMU would say "no space"). `ConnectionReset`, `BrokenPipe` or `UnexpectedEof` where the connection ended,
     /// `InvalidData` where it was ended because of what came. Otherwise the host's.
     pub async fn read(&self, offset: u64, length: usize) -> io::Result<Bytes> {
-        self.within(offset, length)?;
-        // One buffer, of which each request fills a part in place.
-        let mut free = BytesMut::with_capacity(length);
-        let step = self.step();
-        let parts = (0..length).step_by(step).map(|start| {
-            let part_length = step.min(length - start);
-            let rest = free.split_off(part_length);
-            let part = std::mem::replace(&mut free, rest);
-            self.call(
-                Command::Read,
-                offset + start as u64,
-                part_length,
-                Payload::In(part),
-            )
-        });
-        let mut whole = BytesMut::new();
-        for part in try_join_all(parts).await? {
-            if whole.is_empty() {
-                whole = part;
-            } else {
-                whole.unsplit(part);
-            }
-        }
-        Ok(whole.freeze())
+        parts::within(self.export.size_bytes, offset, length)?;
+        parts::read(offset, length, self.step(), |offset, length, buffer| {
+            self.call(Command::Read, offset, length, Payload::In(buffer))
+        })
+        .await
     }
 
     /// Writes all of `data` at `offset`. It has reached the host's page cache then, not the disk: see [`Nbd::flush`].
@@ -124,22 +90,17 @@ impl Nbd {
     /// # Errors
     /// `StorageFull`; `PermissionDenied` where the export is read-only; as [`Nbd::read`].
     pub async fn write(&self, offset: u64, data: Bytes) -> io::Result<()> {
-        self.within(offset, data.len())?;
+        parts::within(self.export.size_bytes, offset, data.len())?;
         if self.export.read_only {
             let words = "qemu-nbd serves it read-only";
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, words));
         }
-        let step = self.step();
-        let parts = (0..data.len()).step_by(step).map(|start| {
-            let part = data.slice(start..data.len().min(start + step));
-            self.call(
-                Command::Write,
-                offset + start as u64,
-                part.len(),
-                Payload::Out(part),
-            )
-        });
-        try_join_all(parts).await.map(|_| ())
+        parts::write(offset, data, self.step(), |offset, data| async move {
+            self.call(Command::Write, offset, data.len(), Payload::Out(data))
+                .await
+                .map(|_| ())
+        })
+        .await
     }
 
     /// Brings everything to the disk whose [`Nbd::write`] has returned (`NBD_CMD_FLUSH`).
@@ -185,18 +146,6 @@ impl Nbd {
     /// Most bytes of one request.
     fn step(&self) -> usize {
         REQUEST_BYTES.min(self.export.max_payload as usize)
-    }
-
-    /// Beyond the end QEMU says "no space" of a write, which is another thing here.
-    fn within(&self, offset: u64, length: usize) -> io::Result<()> {
-        let size_bytes = self.export.size_bytes;
-        match offset.checked_add(length as u64) {
-            Some(end) if end <= size_bytes => Ok(()),
-            _ => Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                format!("{length} bytes at {offset} end behind the last of {size_bytes}"),
-            )),
-        }
     }
 
     async fn call(

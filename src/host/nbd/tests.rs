@@ -91,8 +91,6 @@ async fn many_tasks_write_and_read_in_any_order() {
     let size = 24 * MIB + 1000;
     let mut server = Server::start(size as u64, RAW).await;
     let nbd = Arc::new(server.open().await);
-    assert_eq!(nbd.size_bytes(), size as u64 + 24);
-    assert!(!nbd.is_read_only());
     // Pieces of odd lengths, some longer than a request, the last one first.
     let mut pieces = Vec::new();
     let mut start = 0;
@@ -167,7 +165,6 @@ async fn a_full_or_broken_disk_is_told_as_such() {
         let error = soon(nbd.write(0, pattern(0, 3 * MIB))).await.unwrap_err();
         assert_eq!(error.kind(), kind, "{error}");
         // That was the disk's trouble, not the connection's.
-        assert!(!nbd.is_closed());
         assert!(soon(nbd.read(0, 4 * MIB)).await.unwrap() == vec![0; 4 * MIB]);
     }
 }
@@ -178,7 +175,6 @@ async fn a_read_only_export_is_read() {
     let file = std::fs::File::options().write(true).open(server.disk());
     file.unwrap().write_all_at(&pattern(0, 4096), 0).unwrap();
     let nbd = server.open().await;
-    assert!(nbd.is_read_only());
     assert!(soon(nbd.read(0, 4096)).await.unwrap() == pattern(0, 4096));
     let error = soon(nbd.write(0, pattern(0, 1))).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
@@ -227,7 +223,6 @@ async fn a_killed_server_ends_every_call_at_once() {
     for outcome in soon(calls).await {
         assert_is_gone(&outcome.unwrap_err());
     }
-    assert!(nbd.is_closed());
     assert_is_gone(&soon(nbd.read(0, 1)).await.unwrap_err());
     assert_is_gone(&soon(nbd.write(0, pattern(0, 1))).await.unwrap_err());
     assert_is_gone(&soon(nbd.flush()).await.unwrap_err());
@@ -370,7 +365,6 @@ async fn an_unknown_error_is_no_reason_to_disconnect() {
     theirs.write_all(&said).await.unwrap();
     let error = soon(call).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
-    assert!(!nbd.is_closed());
 }
 
 proptest! {

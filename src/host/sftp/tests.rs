@@ -1,0 +1,270 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::io::ErrorKind;
+use std::path::PathBuf;
+use std::pin::{Pin, pin};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::task::Poll;
+
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+
+use super::*;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+const MIB: usize = 1 << 20;
+/// Where Debian has it.
+const SERVER: &str = "/usr/lib/openssh/sftp-server";
+
+/// A real SFTP server, a file for it, and what is said over its pipes.
+struct Server {
+    dir: TempDir,
+    child: Child,
+}
+
+impl Server {
+    /// Starts one beside a file of `size` bytes.
+    fn start(size: u64) -> Self {
+        Self::start_by(size, SERVER)
+    }
+
+    /// Starts one as the shell `script` says, with `$DIR` being the file's directory.
+    fn start_by(size: u64, script: &str) -> Self {
+        let dir = TempDir::new().unwrap();
+        let file = std::fs::File::create(dir.path().join("disk")).unwrap();
+        file.set_len(size).unwrap();
+        let child = Command::new("sh")
+            .args(["-c", &format!("exec {script}")])
+            .env("DIR", dir.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        Self { dir, child }
+    }
+
+    fn disk(&self) -> PathBuf {
+        self.dir.path().join("disk")
+    }
+
+    async fn try_open(&mut self, name: &str, access: Access) -> io::Result<SftpFile> {
+        let (stdin, stdout) = (self.child.stdin.take(), self.child.stdout.take());
+        let path = self.dir.path().join(name);
+        let path = path.to_str().unwrap();
+        SftpFile::open(stdin.unwrap(), stdout.unwrap(), path, access, PATIENCE).await
+    }
+
+    async fn open(&mut self, access: Access) -> SftpFile {
+        self.try_open("disk", access).await.unwrap()
+    }
+
+    async fn signal(&self, signal: &str) {
+        let id = self.child.id().unwrap().to_string();
+        let told = Command::new("kill").args([signal, &id]).status().await;
+        assert!(told.unwrap().success());
+    }
+}
+
+fn pattern(offset: usize, length: usize) -> Bytes {
+    let byte = |at: usize| (at ^ (at >> 8) ^ (at >> 16)).wrapping_mul(31) as u8;
+    (offset..offset + length).map(byte).collect()
+}
+
+async fn soon<T>(future: impl Future<Output = T>) -> T {
+    timeout(PATIENCE, future).await.expect("it hangs")
+}
+
+/// Starts a call and leaves it where it first waits.
+async fn begun<T>(mut call: Pin<&mut impl Future<Output = T>>) {
+    std::future::poll_fn(|context| {
+        assert!(call.as_mut().poll(context).is_pending());
+        Poll::Ready(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_tasks_write_and_read_in_any_order() {
+    let size = 12 * MIB + 1001;
+    let mut server = Server::start(size as u64);
+    let file = Arc::new(server.open(Access::ReadWrite).await);
+    let mut pieces = Vec::new();
+    let mut start = 0;
+    while start < size {
+        let length = (start % 7 * 411_111 + 70_001).min(size - start);
+        pieces.push((start, length));
+        start += length;
+    }
+    let mut tasks = tokio::task::JoinSet::new();
+    for &(start, length) in pieces.iter().rev() {
+        let file = file.clone();
+        tasks.spawn(async move {
+            let (offset, data) = (start as u64, pattern(start, length));
+            file.write(offset, data.clone()).await.unwrap();
+            assert!(file.read(offset, length).await.unwrap() == data);
+        });
+    }
+    while let Some(done) = soon(tasks.join_next()).await {
+        done.unwrap();
+    }
+    soon(file.flush()).await.unwrap();
+    assert!(soon(file.read(0, size)).await.unwrap() == pattern(0, size));
+    assert!(soon(file.read(7, 0)).await.unwrap().is_empty());
+    soon(file.write(7, Bytes::new())).await.unwrap();
+    assert!(std::fs::read(server.disk()).unwrap() == pattern(0, size));
+    // All this was asked for in the longest pieces the server takes.
+    assert_eq!(file.step(), REQUEST_BYTES);
+    let file = Arc::into_inner(file).unwrap();
+    file.close(PATIENCE).await.unwrap();
+    assert!(soon(server.child.wait()).await.unwrap().success());
+}
+
+#[tokio::test]
+async fn a_server_that_knows_less_is_served_as_well() {
+    let mut server = Server::start_by(2 * MIB as u64, &format!("{SERVER} -P limits,fsync"));
+    let file = server.open(Access::ReadWrite).await;
+    soon(file.write(5, pattern(5, MIB))).await.unwrap();
+    assert!(soon(file.read(5, MIB)).await.unwrap() == pattern(5, MIB));
+    // What it carried out is what it is asked for from now on.
+    assert!(file.step() < REQUEST_BYTES);
+    assert!(soon(file.read(5, MIB)).await.unwrap() == pattern(5, MIB));
+    let error = soon(file.flush()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+}
+
+#[tokio::test]
+async fn beyond_the_end_is_refused_and_nothing_else() {
+    let mut server = Server::start(4096);
+    let file = server.open(Access::ReadWrite).await;
+    for (offset, length) in [(4096, 1), (4000, 97), (u64::MAX, 1), (u64::MAX, 0)] {
+        let read = soon(file.read(offset, length)).await.unwrap_err();
+        assert_eq!(read.kind(), ErrorKind::InvalidInput, "{read}");
+        let data = Bytes::from(vec![1; length]);
+        let write = soon(file.write(offset, data)).await.unwrap_err();
+        assert_eq!(write.kind(), ErrorKind::InvalidInput, "{write}");
+    }
+    assert_eq!(soon(file.read(4000, 96)).await.unwrap().len(), 96);
+    assert_eq!(std::fs::metadata(server.disk()).unwrap().len(), 4096);
+    // Somebody cut it off behind our back.
+    let disk = std::fs::File::options().write(true).open(server.disk());
+    disk.unwrap().set_len(100).unwrap();
+    let error = soon(file.read(0, 4096)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidData, "{error}");
+}
+
+#[tokio::test]
+async fn a_file_opened_for_reading_is_not_written() {
+    let mut server = Server::start(4096);
+    std::fs::write(server.disk(), pattern(3, 4096)).unwrap();
+    let file = server.open(Access::Read).await;
+    assert!(soon(file.read(0, 4096)).await.unwrap() == pattern(3, 4096));
+    let error = soon(file.write(0, pattern(0, 1))).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
+    let error = soon(file.flush()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
+}
+
+#[tokio::test]
+async fn what_cannot_be_opened_is_told() {
+    for (name, kind) in [
+        ("absent", ErrorKind::NotFound),
+        (".", ErrorKind::InvalidData),
+    ] {
+        let mut server = Server::start(1);
+        let error = server.try_open(name, Access::Read).await.err().unwrap();
+        assert_eq!(error.kind(), kind, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn who_is_no_server_is_told() {
+    for (script, kinds) in [
+        (
+            "true",
+            vec![ErrorKind::UnexpectedEof, ErrorKind::BrokenPipe],
+        ),
+        ("echo Welcome to this host", vec![ErrorKind::InvalidData]),
+        ("cat /dev/zero", vec![ErrorKind::InvalidData]),
+    ] {
+        let mut server = Server::start_by(1, script);
+        let error = soon(server.try_open("disk", Access::Read)).await;
+        let error = error.err().unwrap();
+        assert!(kinds.contains(&error.kind()), "{:?} {error}", error.kind());
+    }
+    let mut server = Server::start_by(1, "sleep 600");
+    let (stdin, stdout) = (server.child.stdin.take(), server.child.stdout.take());
+    let deadline = Duration::from_millis(50);
+    let opened = SftpFile::open(stdin.unwrap(), stdout.unwrap(), "x", Access::Read, deadline);
+    assert_eq!(opened.await.err().unwrap().kind(), ErrorKind::TimedOut);
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_as_such() {
+    // A small file system of its own, in namespaces of its own: no rights are needed for it.
+    let script = format!(
+        "unshare --user --map-root-user --mount sh -c 'mount -t tmpfs -o size=1m none \"$DIR\" && \
+         truncate -s 4M \"$DIR/disk\" && exec {SERVER}'"
+    );
+    let mut server = Server::start_by(1, &script);
+    let file = server.open(Access::ReadWrite).await;
+    let error = soon(file.write(0, pattern(0, 3 * MIB))).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}");
+    // That was the disk's trouble, not the connection's.
+    assert_eq!(
+        soon(file.read(3 * MIB as u64, 9)).await.unwrap(),
+        [0; 9][..]
+    );
+}
+
+#[tokio::test]
+async fn a_killed_server_ends_every_call_at_once() {
+    let mut server = Server::start(64 * MIB as u64);
+    let file = server.open(Access::ReadWrite).await;
+    server.signal("-STOP").await;
+    let calls = (0..32).map(|at| {
+        let (file, offset) = (&file, (at * MIB) as u64);
+        async move {
+            if at % 2 == 0 {
+                file.read(offset, MIB).await.map(|_| ())
+            } else {
+                file.write(offset, pattern(0, MIB)).await
+            }
+        }
+    });
+    let mut calls = Box::pin(futures_util::future::join_all(calls));
+    begun(calls.as_mut()).await;
+    server.child.kill().await.unwrap();
+    for outcome in soon(calls).await {
+        assert_eq!(outcome.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    }
+    for outcome in [
+        soon(file.read(0, 1)).await.map(|_| ()),
+        soon(file.write(0, pattern(0, 1))).await,
+        soon(file.flush()).await,
+    ] {
+        assert_eq!(outcome.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    }
+}
+
+#[tokio::test]
+async fn dropped_calls_leave_the_connection_usable() {
+    let mut server = Server::start(64 * MIB as u64);
+    let file = server.open(Access::ReadWrite).await;
+    soon(file.write(0, pattern(9, 8 * MIB))).await.unwrap();
+    for _ in 0..3 {
+        server.signal("-STOP").await;
+        for at in 0..16 {
+            let offset = (at * MIB) as u64;
+            begun(pin!(file.read(offset, 3 * MIB + 1))).await;
+            let elsewhere = 32 * MIB as u64 + offset;
+            begun(pin!(file.write(elsewhere, pattern(at, MIB)))).await;
+        }
+        let mut call = pin!(file.read(0, 8 * MIB));
+        begun(call.as_mut()).await;
+        server.signal("-CONT").await;
+        assert!(soon(call).await.unwrap() == pattern(9, 8 * MIB));
+    }
+    soon(file.flush()).await.unwrap();
+}
