@@ -85,7 +85,9 @@ fn on_the_line(loaded: Loaded, plan: Plan, verbose: bool) -> Result<Answer> {
     let runtime = runtime()?;
     let result = runtime.block_on(async {
         let engine = Engine::new(loaded.settings).await?;
-        cli::run(&engine, plan, verbose).await
+        let answer = cli::run(&engine, plan, verbose).await;
+        engine.shutdown().await;
+        answer
     });
     runtime.shutdown_timeout(LEAVE);
     result

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::view::{JobId, JobState, JobView, LogLine};
 use super::{Inner, claims};
-use crate::host::Host;
+use crate::host::{Host, Patience};
 use crate::model::{Error, HostName, Kind, Operation, Outcome, Phase, ProgressCell, Result};
 use crate::ops::{self, Share};
 
@@ -188,7 +188,7 @@ async fn run(inner: Arc<Inner>, job: Accepted, slot: Slot, share: Share) {
         };
         let worker = {
             let inner = inner.clone();
-            let host = host.as_ref().map(|(_, host)| host.clone());
+            let host = host.as_ref().map(|(_, host)| patient(host, &ctx));
             // A task of its own, so that a panic ends this job and nothing else.
             tokio::spawn(async move {
                 ops::run(&operation, host.as_ref(), &inner.bucket, share, &ctx).await
@@ -206,6 +206,17 @@ async fn run(inner: Arc<Inner>, job: Accepted, slot: Slot, share: Share) {
         inner.host_calls[index].notify_one();
     }
     inner.bucket_call.notify_one();
+}
+
+/// The host, for a job: it waits for it while it is away.
+fn patient(host: &Host, ctx: &ops::Context) -> Host {
+    let log = ctx.log.clone();
+    let tell = Arc::new(move |warning, text| log(warning, text));
+    host.patient(Patience::new(
+        host.settings().reconnect,
+        ctx.cancel.clone(),
+        tell,
+    ))
 }
 
 fn finish(inner: &Inner, id: JobId, title: &str, cell: &ProgressCell, result: Result<Outcome>) {

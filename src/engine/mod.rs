@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
+use futures_util::future::join_all;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -176,7 +177,7 @@ impl Engine {
         jobs::dismiss(&self.inner, id);
     }
 
-    /// Ends: cancels what runs and waits, 30 s at most, until it has cleaned up.
+    /// Ends: cancels what runs, waits, 30 s at most, until it has cleaned up, and leaves the hosts.
     pub async fn shutdown(&self) {
         let ids: Vec<JobId> = self.view().jobs.iter().map(|job| job.id).collect();
         ids.into_iter().for_each(|id| self.cancel(id));
@@ -185,6 +186,7 @@ impl Engine {
         // Past the deadline the guards on the hosts do what is left to do.
         let _ = tokio::time::timeout(SHUTDOWN, watch.wait_for(idle)).await;
         self.inner.stop.cancel();
+        join_all(self.inner.hosts.iter().map(Host::leave)).await;
     }
 
     /// Sandboxes of a host, asked now.
