@@ -75,6 +75,8 @@ impl Meters {
 impl Meter {
     fn show(&mut self, progress: Progress) {
         match &mut self.face {
+            // The others' go on.
+            Face::Bar(bar) if progress.phase == Phase::Done => bar.finish_and_clear(),
             Face::Bar(bar) => {
                 // The rate of another phase, or of what was there before, is not this one's.
                 if bar.message() != progress.phase.as_str() || progress.done_bytes < bar.position()

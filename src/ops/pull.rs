@@ -94,13 +94,19 @@ pub async fn pull(
     .await;
     if let Err(Break { error, host_away }) = landed {
         ctx.progress.enter(Phase::CleaningUp, 0);
-        if host_away {
-            ctx.warn(format!(
+        let discarded = match host_away {
+            true => Err(None),
+            false => writer.discard().await.map_err(Some),
+        };
+        match discarded {
+            Ok(()) => {}
+            Err(Some(left)) if left.kind() != Kind::Unreachable => {
+                ctx.warn(format!("{left}; remove {partial} by hand"));
+            }
+            Err(_) => ctx.warn(format!(
                 "what was fetched stays in {partial} on host {}, for the next pull",
                 host.name()
-            ));
-        } else if let Err(left) = writer.discard().await {
-            ctx.warn(format!("{left}; remove {partial} by hand"));
+            )),
         }
         return Err(error);
     }

@@ -182,7 +182,11 @@ impl Receiving<'_> {
                     }
                 },
                 _ = ticks.tick() => {
-                    let fetched = queue.fetched.sample().done_bytes;
+                    // Smoother than whole blocks, while what is fetched is for us, too.
+                    let fetched = match left {
+                        true => 0,
+                        false => queue.fetched.sample().done_bytes,
+                    };
                     let ours = fetched.saturating_sub(queue.pace.backlog_bytes());
                     self.ctx.progress.set_done(ours.max(self.written.done));
                     self.mark();

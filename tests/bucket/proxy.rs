@@ -28,8 +28,8 @@ pub struct Trouble {
     pub sent: AtomicU64,
     /// Bytes the client has received.
     pub received: AtomicU64,
-    /// With so many bytes received the client gets no more until it is set higher; 0: no limit.
-    pub hold_at: AtomicU64,
+    /// Ranges that begin there or later are not answered until this is 0 again, which is no limit.
+    pub hold_from: AtomicU64,
     /// Connections that are open.
     pub open: AtomicU64,
 }
@@ -82,9 +82,14 @@ async fn up(
     let mut passed = 0;
     loop {
         let length = from.read(&mut buffer).await.ok().filter(|n| *n > 0)?;
-        let head = String::from_utf8_lossy(&buffer[..length.min(400)]);
+        let head = String::from_utf8_lossy(&buffer[..length.min(2000)]);
         if head.starts_with("PUT ") && head.contains("partNumber=") && take(&trouble.busy) {
             return Some(from);
+        }
+        if let Some(offset) = range(&head) {
+            while (1..=offset).contains(&trouble.hold_from.load(SeqCst)) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
         }
         passed += length as u64;
         trouble.sent.fetch_add(length as u64, SeqCst);
@@ -99,6 +104,12 @@ async fn up(
     }
 }
 
+/// Where the range that a request asks for begins.
+fn range(head: &str) -> Option<u64> {
+    let (_, rest) = head.split_once("range: bytes=")?;
+    rest.split('-').next()?.parse().ok()
+}
+
 async fn down(mut from: tcp::OwnedReadHalf, trouble: &Trouble, to: &tcp::OwnedWriteHalf) {
     let mut buffer = vec![0; 64 * 1024];
     let mut passed = 0;
@@ -106,9 +117,6 @@ async fn down(mut from: tcp::OwnedReadHalf, trouble: &Trouble, to: &tcp::OwnedWr
         passed += length as u64;
         if passed > CUT_AFTER && take(&trouble.cut_down) {
             return;
-        }
-        while (1..=trouble.received.load(SeqCst)).contains(&trouble.hold_at.load(SeqCst)) {
-            tokio::time::sleep(Duration::from_millis(10)).await;
         }
         trouble.received.fetch_add(length as u64, SeqCst);
         let mut rest = &buffer[..length];
