@@ -67,7 +67,7 @@ fn face(cli: Cli) -> Result<Answer> {
         }
         Some(Command::Config) => Answer::new(&loaded.report.json(), loaded.report.to_string()),
         Some(command) => {
-            let plan = cli::plan(command, global.host.as_ref(), &loaded.settings)?;
+            let plan = cli::plan(command, &global.host, &loaded.settings)?;
             log_to_stderr(global.verbose);
             match plan {
                 Some(plan) => on_the_line(loaded, plan, global.verbose > 0),
@@ -85,7 +85,9 @@ fn on_the_line(loaded: Loaded, plan: Plan, verbose: bool) -> Result<Answer> {
     let runtime = runtime()?;
     let result = runtime.block_on(async {
         let engine = Engine::new(loaded.settings).await?;
-        cli::run(&engine, plan, verbose).await
+        let answer = cli::run(&engine, plan, verbose).await;
+        engine.shutdown().await;
+        answer
     });
     runtime.shutdown_timeout(LEAVE);
     result

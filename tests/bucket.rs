@@ -66,7 +66,9 @@ async fn download(bucket: &Bucket, object: &Object) -> Result<Vec<u8>> {
         file.lock().unwrap()[offset..offset + bytes.len()].copy_from_slice(&bytes);
         async { Ok(()) }
     };
-    bucket.download(object, write, &progress, &cancel).await?;
+    bucket
+        .download(object, 0, write, &progress, &cancel)
+        .await?;
     let sample = progress.sample();
     assert_eq!(sample.phase, Phase::Downloading);
     assert_eq!(sample.done_bytes, object.size_bytes);
@@ -360,7 +362,7 @@ async fn an_object_that_changes_during_its_download_is_an_error() {
             Ok(())
         };
         let (progress, cancel) = (ProgressCell::default(), CancellationToken::new());
-        let outcome = bucket.download(&object, write, &progress, &cancel).await;
+        let outcome = bucket.download(&object, 0, write, &progress, &cancel).await;
         assert_told(
             &outcome.unwrap_err(),
             Kind::Failed,
@@ -380,6 +382,40 @@ async fn an_object_that_changes_during_its_download_is_an_error() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_download_may_begin_anywhere() {
+    for lab in labs().await {
+        let (address, trouble) = proxy(lab.address()).await;
+        let bucket = lab.bucket_at(address).await;
+        let bytes = random(20 * MIB, 8);
+        let object = upload(&bucket, "image", &bytes, false).await.unwrap();
+        for from in [0, 1, 8 * MIB, 20 * MIB - 1, 20 * MIB] {
+            trouble.received.store(0, SeqCst);
+            let (progress, cancel) = (ProgressCell::default(), CancellationToken::new());
+            let file = Mutex::new(bytes[..from].to_vec());
+            file.lock().unwrap().resize(20 * MIB, 0);
+            let write = |offset: u64, bytes: Bytes| {
+                let offset = offset as usize;
+                file.lock().unwrap()[offset..offset + bytes.len()].copy_from_slice(&bytes);
+                async { Ok(()) }
+            };
+            let fetched = bucket.download(&object, from as u64, write, &progress, &cancel);
+            fetched.await.unwrap();
+            assert!(
+                file.into_inner().unwrap() == bytes,
+                "{} from {from}",
+                lab.name
+            );
+            assert_eq!(progress.sample().done_bytes, object.size_bytes);
+            let received = trouble.received.load(SeqCst) as usize;
+            assert!(
+                received < 20 * MIB - from + MIB / 10,
+                "{received} from {from}"
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_download_stops_at_once() {
     for lab in labs().await {
         let bucket = lab.bucket().await;
@@ -392,7 +428,7 @@ async fn a_cancelled_download_stops_at_once() {
             cancel.cancel();
             std::future::pending().await
         };
-        let outcome = bucket.download(&object, write, &progress, &cancel);
+        let outcome = bucket.download(&object, 0, write, &progress, &cancel);
         let outcome = tokio::time::timeout(Duration::from_secs(10), outcome)
             .await
             .unwrap();

@@ -22,6 +22,7 @@ const FIRST_BYTE: Duration = Duration::from_secs(30);
 pub(super) async fn run<W, F>(
     store: &Store,
     object: &Object,
+    from: u64,
     write: W,
     progress: &ProgressCell,
     cancel: &CancellationToken,
@@ -38,7 +39,8 @@ where
         PART,
         progress,
         cancel,
-    );
+    )
+    .beginning_at(from);
     // Also finds the tag where the caller's list had none.
     let source = transfer
         .unless_cancelled(object::head(store, &object.name, &object.key))
@@ -49,15 +51,18 @@ where
     }
     let (store, source, write) = (store, &source, &write);
     transfer
-        .drive(object.size_bytes.div_ceil(PART), |part| {
-            let transfer = &transfer;
-            async move {
-                let bytes = transfer
-                    .persist(part, |count| range(store, source, part, count))
-                    .await?;
-                write(part.offset, bytes).await
-            }
-        })
+        .drive(
+            object.size_bytes.saturating_sub(from).div_ceil(PART),
+            |part| {
+                let transfer = &transfer;
+                async move {
+                    let bytes = transfer
+                        .persist(part, |count| range(store, source, part, count))
+                        .await?;
+                    write(part.offset, bytes).await
+                }
+            },
+        )
         .await?;
     Ok(())
 }

@@ -98,12 +98,13 @@ impl Bucket {
         upload.run(read, progress, cancel).await
     }
 
-    /// Downloads the object in parallel ranges, each given to `write(offset, bytes)` once and whole
-    /// (at most 8 MiB), in no order. `Failed` where the object changes meanwhile, `NotFound` where
+    /// Downloads the object's bytes from the offset `from` on, in parallel ranges, each given to
+    /// `write(offset, bytes)` once and whole (at most 8 MiB), nearly in order. `Failed` where the object changes meanwhile, `NotFound` where
     /// it is gone. At most 64 MiB are in memory.
     pub async fn download<W, F>(
         &self,
         object: &Object,
+        from: u64,
         write: W,
         progress: &ProgressCell,
         cancel: &CancellationToken,
@@ -113,7 +114,7 @@ impl Bucket {
         F: Future<Output = Result<()>> + Send,
     {
         let store = self.door.open().await?;
-        download::run(store, object, write, progress, cancel).await
+        download::run(store, object, from, write, progress, cancel).await
     }
 
     /// Deletes the object. `NotFound` where there is none.

@@ -50,9 +50,10 @@ pub(super) struct Part {
     pub(super) length: u64,
 }
 
-/// A transfer of `total` bytes in parts of `size`.
+/// A transfer of the bytes from `from` to `total` in parts of `size`.
 pub(super) struct Transfer<'a> {
     pub(super) what: String,
+    pub(super) from: u64,
     pub(super) total: u64,
     pub(super) size: u64,
     pub(super) progress: &'a ProgressCell,
@@ -70,6 +71,7 @@ impl<'a> Transfer<'a> {
     ) -> Self {
         Self {
             what,
+            from: 0,
             total,
             size,
             progress,
@@ -78,8 +80,13 @@ impl<'a> Transfer<'a> {
         }
     }
 
+    /// The same without the bytes before `from`, which count as done.
+    pub(super) fn beginning_at(self, from: u64) -> Self {
+        Self { from, ..self }
+    }
+
     fn part(&self, index: u64) -> Part {
-        let offset = index * self.size;
+        let offset = self.from + index * self.size;
         Part {
             index,
             offset,
@@ -109,14 +116,14 @@ impl<'a> Transfer<'a> {
             tokio::select! {
                 biased;
                 () = self.cancel.cancelled() => return Err(self.cancelled()),
-                _ = tick.tick() => self.progress.set_done(self.meter.total()),
+                _ = tick.tick() => self.progress.set_done(self.from + self.meter.total()),
                 next = moving.next() => match next {
                     Some(outcome) => done.push(outcome?),
                     None => break,
                 },
             }
         }
-        self.progress.set_done(self.meter.total());
+        self.progress.set_done(self.from + self.meter.total());
         Ok(done)
     }
 

@@ -32,9 +32,9 @@ pub struct Global {
     /// Print exactly one JSON document on stdout, also for an error
     #[arg(long, global = true)]
     pub json: bool,
-    /// The host to work on; needed where there are several
+    /// The host to work on; needed where there are several. A pull and listings take more than one
     #[arg(long, global = true, value_name = "NAME")]
-    pub host: Option<HostName>,
+    pub host: Vec<HostName>,
     /// Tell more on stderr; twice for still more
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub verbose: u8,
@@ -104,10 +104,13 @@ pub enum Command {
         #[arg(long)]
         overwrite: bool,
     },
-    /// Download a snapshot from the bucket to a host
+    /// Download a snapshot from the bucket to a host, or to several at once
     Pull {
         /// The snapshot
         name: SnapshotName,
+        /// Pull it to every host of the settings
+        #[arg(long)]
+        all_hosts: bool,
         /// Fetch it again even where a valid copy is there
         #[arg(long)]
         overwrite: bool,

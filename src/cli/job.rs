@@ -1,20 +1,23 @@
-//! One operation as a job in the foreground: submit, show progress, heed signals, wait.
+//! Operations as jobs in the foreground: submit, show progress, heed signals, wait.
 
 use std::io;
 use std::time::Duration;
 
+use futures_util::future::join_all;
+use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::MissedTickBehavior;
 
-use super::meter::Meter;
-use super::output::{Answer, size};
+use super::exit;
+use super::meter::Meters;
+use super::output::{Answer, say, size};
 use crate::engine::{Engine, JobId};
-use crate::model::{Error, Kind, Operation, Outcome, Result};
+use crate::model::{Error, HostName, Kind, Operation, Outcome, Result};
 
 /// How often progress is sampled.
 const SAMPLE: Duration = Duration::from_millis(100);
 
-/// The signals that ask a job to stop.
+/// The signals that ask the jobs to stop.
 struct Stops {
     interrupt: Signal,
     terminate: Signal,
@@ -43,56 +46,116 @@ impl Stops {
     }
 }
 
-/// Runs `operation` to its end. Ctrl-C, SIGTERM and SIGHUP cancel it and its clean-up is awaited.
-pub async fn run(engine: &Engine, operation: Operation, verbose: bool) -> Result<Answer> {
+/// Runs `operations`, at least one, to their ends, all at once. Ctrl-C, SIGTERM and SIGHUP cancel them, and their
+/// clean-up is awaited. One fails as it fails; of several each has a result of its own, and the first failure gives
+/// the exit code.
+pub async fn run(engine: &Engine, operations: Vec<Operation>, verbose: bool) -> Result<Answer> {
     // First, so that no signal can kill a job between its start and this.
     let mut stops = Stops::new()?;
-    let label = format!("{} {}", operation.verb(), operation.snapshot());
-    let mut meter = Meter::new(label, verbose);
-    let id = engine.submit(operation)?;
-    let wait = engine.wait(id);
+    let several = operations.len() > 1;
+    let labels = operations.iter().map(|operation| match several {
+        true => operation.title(),
+        false => format!("{} {}", operation.verb(), operation.snapshot()),
+    });
+    let mut meters = Meters::new(labels, verbose);
+    let hosts: Vec<Option<HostName>> = operations
+        .iter()
+        .map(|operation| operation.host().cloned())
+        .collect();
+    let jobs = engine.submit_all(operations);
+    let ids: Vec<Option<JobId>> = jobs.iter().map(|job| job.as_ref().ok().copied()).collect();
+    let wait = join_all(
+        jobs.into_iter()
+            .map(|job| async { engine.wait(job?).await }),
+    );
     tokio::pin!(wait);
     let mut ticks = tokio::time::interval(SAMPLE);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    let mut told = 0;
+    let mut told = vec![0; ids.len()];
     let mut cancelling = false;
-    let result = loop {
+    let results = loop {
         tokio::select! {
-            result = &mut wait => break result,
-            _ = ticks.tick() => told = show(engine, id, &mut meter, told, verbose),
+            results = &mut wait => break results,
+            _ = ticks.tick() => show(engine, &ids, &mut meters, &mut told, verbose),
             () = stops.next() => {
                 if cancelling {
-                    meter.say("still cleaning up, so that nothing is left behind");
+                    meters.say("still cleaning up, so that nothing is left behind");
                 } else {
                     cancelling = true;
-                    meter.say("cancelling and cleaning up");
-                    engine.cancel(id);
+                    meters.say("cancelling and cleaning up");
+                    ids.iter().flatten().for_each(|id| engine.cancel(*id));
                 }
             }
         }
     };
-    show(engine, id, &mut meter, told, verbose);
-    meter.end();
-    let outcome = result?;
-    Answer::new(&outcome, sentence(&outcome))
-}
-
-/// Shows progress and what came to the job's log since `told` lines: its warnings, or all of it;
-/// returns how many lines it has now.
-fn show(engine: &Engine, id: JobId, meter: &mut Meter, told: usize, all: bool) -> usize {
-    let view = engine.view();
-    let Some(job) = view.job(id) else {
-        return told;
-    };
-    for line in job.log.iter().skip(told) {
-        match line.warning {
-            true => meter.say(format_args!("warning: {}", line.text)),
-            false if all => meter.say(&line.text),
-            false => {}
+    show(engine, &ids, &mut meters, &mut told, verbose);
+    meters.end();
+    match several {
+        true => answer(hosts.into_iter().zip(results)),
+        false => {
+            let nothing = || Error::new(Kind::Failed, "there was nothing to do");
+            let outcome = results.into_iter().next().ok_or_else(nothing)??;
+            Answer::new(&outcome, sentence(&outcome))
         }
     }
-    meter.show(job.progress());
-    job.log.len()
+}
+
+/// What came of several operations: `{"results": [...]}` with an outcome, or a host and an error, in their order.
+/// For a person a line each; those of failures go to stderr.
+fn answer(results: impl Iterator<Item = (Option<HostName>, Result<Outcome>)>) -> Result<Answer> {
+    let (mut documents, mut text, mut code) = (Vec::new(), String::new(), 0);
+    for (host, result) in results {
+        match result {
+            Ok(outcome) => {
+                let answer = Answer::new(&outcome, sentence(&outcome))?;
+                documents.push(answer.json);
+                text += &answer.text;
+            }
+            Err(error) => {
+                let mut document = exit::json(&error);
+                document["host"] = json!(host);
+                documents.push(document);
+                match &host {
+                    Some(host) => say(format_args!("{host}: {error}")),
+                    None => say(&error),
+                }
+                if code == 0 {
+                    code = exit::code(error.kind());
+                }
+            }
+        }
+    }
+    let answer = Answer::new(&json!({ "results": documents }), text)?;
+    Ok(Answer { code, ..answer })
+}
+
+/// Shows progress and what came to the jobs' logs since `told` lines of each: their warnings, or all of it.
+fn show(
+    engine: &Engine,
+    ids: &[Option<JobId>],
+    meters: &mut Meters,
+    told: &mut [usize],
+    all: bool,
+) {
+    let view = engine.view();
+    for (index, (id, told)) in ids.iter().zip(told).enumerate() {
+        let Some(job) = id.and_then(|id| view.job(id)) else {
+            continue;
+        };
+        let whose = match (ids.len(), job.operation.host()) {
+            (2.., Some(host)) => format!("{host}: "),
+            _ => String::new(),
+        };
+        for line in job.log.iter().skip(*told) {
+            match line.warning {
+                true => meters.say(format_args!("{whose}warning: {}", line.text)),
+                false if all => meters.say(format_args!("{whose}{}", line.text)),
+                false => {}
+            }
+        }
+        *told = job.log.len();
+        meters.show(index, job.progress());
+    }
 }
 
 /// What came of it, for a person.

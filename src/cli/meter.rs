@@ -1,9 +1,9 @@
-//! A job's progress on stderr: a bar on a terminal, elsewhere a line at each phase and every 100 MB.
+//! Jobs' progress on stderr: a bar each on a terminal, elsewhere a line at each phase and every 100 MB.
 
 use std::io::{self, IsTerminal};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::output::say;
 use crate::model::{Phase, Progress};
@@ -11,8 +11,14 @@ use crate::model::{Phase, Progress};
 /// Bytes between two lines (spec, "Pull Snapshot", features).
 const STEP: u64 = 100_000_000;
 
-/// Shows the progress of one job.
-pub struct Meter {
+/// Shows the progress of jobs that run side by side.
+pub struct Meters {
+    meters: Vec<Meter>,
+    /// Where there are bars: what keeps them under each other.
+    bars: Option<MultiProgress>,
+}
+
+struct Meter {
     label: String,
     face: Face,
 }
@@ -22,30 +28,65 @@ enum Face {
     Lines(Lines),
 }
 
-impl Meter {
-    /// A meter for a job told as `label` (`pull myapp-v1.0`). `plain` asks for lines on a terminal too: other lines
-    /// (`--verbose`) would tear a bar.
-    pub fn new(label: String, plain: bool) -> Self {
-        let face = match io::stderr().is_terminal() && !plain {
-            true => Face::Bar(bar(&label)),
-            false => Face::Lines(Lines::default()),
-        };
-        Self { label, face }
+impl Meters {
+    /// A meter for each job, told as its label (`pull myapp-v1.0`). `plain` asks for lines on a terminal too: other
+    /// lines (`--verbose`) would tear a bar.
+    pub fn new(labels: impl Iterator<Item = String>, plain: bool) -> Self {
+        let bars = (io::stderr().is_terminal() && !plain)
+            .then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10)));
+        let meters = labels.map(|label| Meter {
+            face: match &bars {
+                Some(bars) => Face::Bar(bar(bars, &label)),
+                None => Face::Lines(Lines::default()),
+            },
+            label,
+        });
+        Self {
+            meters: meters.collect(),
+            bars,
+        }
     }
 
-    /// Shows a sample.
-    pub fn show(&mut self, progress: Progress) {
+    /// Shows a sample of the job with that number, from 0.
+    pub fn show(&mut self, index: usize, progress: Progress) {
+        if let Some(meter) = self.meters.get_mut(index) {
+            meter.show(progress);
+        }
+    }
+
+    /// Says something above the bars.
+    pub fn say(&self, line: impl std::fmt::Display) {
+        match &self.bars {
+            Some(bars) => bars.suspend(|| say(line)),
+            None => say(line),
+        }
+    }
+
+    /// Takes the bars away.
+    pub fn end(self) {
+        for meter in self.meters {
+            if let Face::Bar(bar) = meter.face {
+                bar.finish_and_clear();
+            }
+        }
+    }
+}
+
+impl Meter {
+    fn show(&mut self, progress: Progress) {
         match &mut self.face {
             Face::Bar(bar) => {
-                bar.set_message(progress.phase.as_str());
+                // The rate of another phase, or of what was there before, is not this one's.
+                if bar.message() != progress.phase.as_str() || progress.done_bytes < bar.position()
+                {
+                    bar.set_message(progress.phase.as_str());
+                    bar.set_position(progress.done_bytes);
+                    bar.reset_eta();
+                }
                 if progress.total_bytes == 0 {
                     bar.unset_length();
                 } else {
                     bar.set_length(progress.total_bytes);
-                }
-                // A phase begins at no bytes: the rate of the one before is not its own.
-                if progress.done_bytes < bar.position() {
-                    bar.reset_eta();
                 }
                 bar.set_position(progress.done_bytes);
             }
@@ -56,25 +97,10 @@ impl Meter {
             }
         }
     }
-
-    /// Says something above the bar.
-    pub fn say(&self, line: impl std::fmt::Display) {
-        match &self.face {
-            Face::Bar(bar) => bar.suspend(|| say(line)),
-            Face::Lines(_) => say(line),
-        }
-    }
-
-    /// Takes the bar away.
-    pub fn end(self) {
-        if let Face::Bar(bar) = self.face {
-            bar.finish_and_clear();
-        }
-    }
 }
 
-fn bar(label: &str) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
+fn bar(bars: &MultiProgress, label: &str) -> ProgressBar {
+    let bar = bars.add(ProgressBar::no_length());
     let form = "{prefix}: {msg} {wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}";
     if let Ok(style) = ProgressStyle::with_template(form) {
         bar.set_style(style);

@@ -28,43 +28,50 @@ pub enum Plan {
     Exists(HostName, SnapshotName),
     /// What is it?
     Info(HostName, SnapshotName),
-    /// Run a job.
-    Run(Operation),
+    /// Run these as jobs, at the same time.
+    Run(Vec<Operation>),
 }
 
-/// Finds the hosts and puts the operation together. `None` for the commands that need no engine.
+/// Finds the hosts and puts the operations together. `None` for the commands that need no engine.
 ///
 /// # Errors
-/// `BadInput` for a host that is not in the settings, or where one must be named.
-pub fn plan(
-    command: Command,
-    host: Option<&HostName>,
-    settings: &Settings,
-) -> Result<Option<Plan>> {
+/// `BadInput` for a host that is not in the settings, or where one must be named, or too many are.
+pub fn plan(command: Command, named: &[HostName], settings: &Settings) -> Result<Option<Plan>> {
     let known = || settings.hosts.iter().map(|host| &host.name);
-    if let Some(name) = host.filter(|name| !known().any(|known| known == *name)) {
+    if let Some(name) = named
+        .iter()
+        .find(|name| !known().any(|known| known == *name))
+    {
         return Err(Error::new(
             Kind::BadInput,
             format!("there is no host {name} in the settings"),
         )
         .hint(format!("known hosts: {}", names(settings))));
     }
-    let several = || match host {
-        Some(name) => vec![name.clone()],
-        None => known().cloned().collect(),
+    let hosts = || match named {
+        [] => known().cloned().collect(),
+        named => once_each(named),
     };
-    let one = || match (host, settings.hosts.as_slice()) {
-        (Some(name), _) => Ok(name.clone()),
-        (None, [only]) => Ok(only.name.clone()),
-        (None, hosts) => Err(Error::new(
+    let one = || match (once_each(named).as_slice(), settings.hosts.as_slice()) {
+        ([name], _) => Ok(name.clone()),
+        ([], [only]) => Ok(only.name.clone()),
+        ([], hosts) => Err(Error::new(
             Kind::BadInput,
             format!("there are {} hosts and none is named", hosts.len()),
         )
         .hint(format!("name one with --host: {}", names(settings)))),
+        (several, _) => Err(Error::new(
+            Kind::BadInput,
+            format!(
+                "this command works on one host, and {} are named",
+                several.len()
+            ),
+        )
+        .hint("run it once for each; a pull and the listings take several")),
     };
     Ok(Some(match command {
-        Command::Sandboxes => Plan::Sandboxes(several()),
-        Command::Snapshots => Plan::Snapshots(several()),
+        Command::Sandboxes => Plan::Sandboxes(hosts()),
+        Command::Snapshots => Plan::Snapshots(hosts()),
         Command::Objects => Plan::Objects,
         Command::Exists { name } => Plan::Exists(one()?, name),
         Command::Info { name } => Plan::Info(one()?, name),
@@ -73,7 +80,7 @@ pub fn plan(
             name,
             live,
             overwrite,
-        } => Plan::Run(Operation::Create {
+        } => run_one(Operation::Create {
             host: one()?,
             sandbox,
             name,
@@ -84,28 +91,61 @@ pub fn plan(
             sandbox,
             name,
             overwrite,
-        } => Plan::Run(Operation::Push {
+        } => run_one(Operation::Push {
             host: one()?,
             sandbox,
             name,
             overwrite,
         }),
-        Command::Pull { name, overwrite } => Plan::Run(Operation::Pull {
-            host: one()?,
+        Command::Pull {
             name,
+            all_hosts,
             overwrite,
-        }),
+        } => {
+            let to = match (all_hosts, named) {
+                (false, [] | [_]) => vec![one()?],
+                (true, [_, ..]) => {
+                    return Err(Error::new(
+                        Kind::BadInput,
+                        "--all-hosts names every host, and --host some of them",
+                    )
+                    .hint("give one of the two"));
+                }
+                _ => hosts(),
+            };
+            let pull = |host| Operation::Pull {
+                host,
+                name: name.clone(),
+                overwrite,
+            };
+            Plan::Run(to.into_iter().map(pull).collect())
+        }
         Command::Remove {
             name,
             local,
             bucket,
-        } => Plan::Run(Operation::Remove {
+        } => run_one(Operation::Remove {
             host: local.then(one).transpose()?,
             name,
             bucket,
         }),
         Command::Config | Command::Demo => return Ok(None),
     }))
+}
+
+fn run_one(operation: Operation) -> Plan {
+    Plan::Run(vec![operation])
+}
+
+/// Named twice is named once.
+fn once_each(named: &[HostName]) -> Vec<HostName> {
+    let mut hosts: Vec<HostName> = Vec::new();
+    for name in named {
+        if !hosts.contains(name) {
+            hosts.push(name.clone());
+        }
+    }
+    hosts
 }
 
 fn names(settings: &Settings) -> String {
@@ -128,7 +168,7 @@ pub async fn run(engine: &Engine, plan: Plan, verbose: bool) -> Result<Answer> {
         Plan::Objects => list::objects(engine).await,
         Plan::Exists(host, name) => ask::exists(engine, &host, &name).await,
         Plan::Info(host, name) => ask::info(engine, &host, &name).await,
-        Plan::Run(operation) => job::run(engine, operation, verbose).await,
+        Plan::Run(operations) => job::run(engine, operations, verbose).await,
     }
 }
 
@@ -148,18 +188,46 @@ mod tests {
             host.name = name.parse().unwrap();
         }
         let cli = Cli::try_parse_from(["snapdeck"].iter().chain(args)).unwrap();
-        plan(cli.command.unwrap(), cli.global.host.as_ref(), &settings)
+        plan(cli.command.unwrap(), &cli.global.host, &settings)
+    }
+
+    fn pulls(hosts: &[&str]) -> Plan {
+        let pull = |host: &&str| Operation::Pull {
+            host: host.parse().unwrap(),
+            name: "x".parse().unwrap(),
+            overwrite: false,
+        };
+        Plan::Run(hosts.iter().map(pull).collect())
+    }
+
+    #[test]
+    fn a_pull_takes_several_hosts_and_most_commands_do_not() {
+        let named = ["--host", "beta", "--host", "alpha", "--host", "beta"];
+        let with = |args: &[&'static str]| planned(&[args, &named].concat(), 2);
+        assert_eq!(with(&["pull", "x"]), Ok(Some(pulls(&["beta", "alpha"]))));
+        assert_eq!(
+            planned(&["pull", "x", "--all-hosts"], 2),
+            Ok(Some(pulls(&["alpha", "beta"])))
+        );
+        assert_eq!(
+            planned(&["pull", "x", "--all-hosts"], 1),
+            Ok(Some(pulls(&["alpha"])))
+        );
+        let named = vec!["beta".parse().unwrap(), "alpha".parse().unwrap()];
+        assert_eq!(with(&["snapshots"]), Ok(Some(Plan::Snapshots(named))));
+        for args in [
+            &["pull", "x", "--all-hosts"][..],
+            &["push", "a", "x"],
+            &["exists", "x"],
+            &["remove", "x", "--local"],
+        ] {
+            assert_eq!(with(args).unwrap_err().kind(), Kind::BadInput, "{args:?}");
+        }
     }
 
     #[test]
     fn one_host_needs_no_name_and_several_do() {
-        let pull = |host: &str| {
-            Ok(Some(Plan::Run(Operation::Pull {
-                host: host.parse()?,
-                name: "x".parse()?,
-                overwrite: false,
-            })))
-        };
+        let pull = |host: &str| Ok(Some(pulls(&[host])));
         assert_eq!(planned(&["pull", "x.qcow2"], 1), pull("alpha"));
         assert_eq!(planned(&["pull", "x", "--host", "beta"], 2), pull("beta"));
         assert_eq!(
@@ -179,7 +247,7 @@ mod tests {
         };
         assert_eq!(
             planned(&["remove", "x", "--bucket"], 2),
-            Ok(Some(Plan::Run(remove)))
+            Ok(Some(run_one(remove)))
         );
         assert!(planned(&["remove", "x", "--bucket", "--local"], 2).is_err());
     }

@@ -287,6 +287,7 @@ fn host_settings(dir: &Path) -> Result<HostSettings> {
         nvram_dir: at("nvram"),
         owner: format!("{uid}:{gid}"),
         temp_dir: at("temp"),
+        reconnect: Duration::ZERO,
     })
 }
 

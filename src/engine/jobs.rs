@@ -3,14 +3,17 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared};
 use jiff::Timestamp;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use super::view::{JobId, JobState, JobView, LogLine};
 use super::{Inner, claims};
-use crate::host::Host;
+use crate::host::{Host, Patience};
 use crate::model::{Error, HostName, Kind, Operation, Outcome, Phase, ProgressCell, Result};
-use crate::ops;
+use crate::ops::{self, Share};
 
 /// Finished jobs that are kept; the oldest go first.
 const HISTORY: usize = 200;
@@ -51,7 +54,56 @@ pub(super) fn find_host<'a>(inner: &'a Inner, name: &HostName) -> Result<(usize,
         })
 }
 
-pub(super) fn submit(inner: &Arc<Inner>, operation: Operation) -> Result<JobId> {
+/// An operation that was taken on.
+struct Accepted {
+    id: JobId,
+    operation: Operation,
+    host: Option<(usize, Host)>,
+    cell: Arc<ProgressCell>,
+    cancel: CancellationToken,
+}
+
+/// A place among the jobs that run; the jobs of one fan-out have one in common.
+type Slot = Shared<BoxFuture<'static, Option<Arc<OwnedSemaphorePermit>>>>;
+
+/// Takes operations on, each for itself; pulls of one snapshot share a slot and a fetch.
+pub(super) fn submit(inner: &Arc<Inner>, operations: Vec<Operation>) -> Vec<Result<JobId>> {
+    let taken: Vec<Result<Accepted>> = operations
+        .into_iter()
+        .map(|operation| accept(inner, operation))
+        .collect();
+    let ids = taken
+        .iter()
+        .map(|taken| taken.as_ref().map(|job| job.id).map_err(Error::clone))
+        .collect();
+    let mut groups: Vec<Vec<Accepted>> = Vec::new();
+    for job in taken.into_iter().flatten() {
+        let of_one = |group: &&mut Vec<Accepted>| {
+            let is_pull = |operation: &Operation| matches!(operation, Operation::Pull { .. });
+            is_pull(&job.operation)
+                && group.first().is_some_and(|first| {
+                    is_pull(&first.operation)
+                        && first.operation.snapshot() == job.operation.snapshot()
+                })
+        };
+        match groups.iter_mut().find(of_one) {
+            Some(group) => group.push(job),
+            None => groups.push(vec![job]),
+        }
+    }
+    for group in groups {
+        let slots = inner.slots.clone();
+        let slot = async move { slots.acquire_owned().await.ok().map(Arc::new) };
+        let slot: Slot = slot.boxed().shared();
+        let shares = Share::of(group.len());
+        for (job, share) in group.into_iter().zip(shares) {
+            tokio::spawn(run(inner.clone(), job, slot.clone(), share));
+        }
+    }
+    ids
+}
+
+fn accept(inner: &Arc<Inner>, operation: Operation) -> Result<Accepted> {
     let host = operation
         .host()
         .map(|name| find_host(inner, name))
@@ -99,22 +151,26 @@ pub(super) fn submit(inner: &Arc<Inner>, operation: Operation) -> Result<JobId> 
             cell: cell.clone(),
         }));
     });
-    let host = host.map(|(index, host)| (index, host.clone()));
-    tokio::spawn(run(inner.clone(), id, operation, host, cell, cancel));
-    Ok(id)
+    Ok(Accepted {
+        id,
+        host: host.map(|(index, host)| (index, host.clone())),
+        operation,
+        cell,
+        cancel,
+    })
 }
 
-async fn run(
-    inner: Arc<Inner>,
-    id: JobId,
-    operation: Operation,
-    host: Option<(usize, Host)>,
-    cell: Arc<ProgressCell>,
-    cancel: CancellationToken,
-) {
+async fn run(inner: Arc<Inner>, job: Accepted, slot: Slot, share: Share) {
+    let Accepted {
+        id,
+        operation,
+        host,
+        cell,
+        cancel,
+    } = job;
     let title = operation.title();
     let slot = tokio::select! {
-        slot = inner.slots.clone().acquire_owned() => slot.ok(),
+        slot = slot => slot,
         () = cancel.cancelled() => None,
     };
     let result = if slot.is_some() {
@@ -132,11 +188,11 @@ async fn run(
         };
         let worker = {
             let inner = inner.clone();
-            let host = host.as_ref().map(|(_, host)| host.clone());
+            let host = host.as_ref().map(|(_, host)| patient(host, &ctx));
             // A task of its own, so that a panic ends this job and nothing else.
-            tokio::spawn(
-                async move { ops::run(&operation, host.as_ref(), &inner.bucket, &ctx).await },
-            )
+            tokio::spawn(async move {
+                ops::run(&operation, host.as_ref(), &inner.bucket, share, &ctx).await
+            })
         };
         worker.await.unwrap_or_else(|crash| {
             Err(Error::new(Kind::Failed, format!("{title} crashed inside snapdeck")).because(crash))
@@ -150,6 +206,17 @@ async fn run(
         inner.host_calls[index].notify_one();
     }
     inner.bucket_call.notify_one();
+}
+
+/// The host, for a job: it waits for it while it is away.
+fn patient(host: &Host, ctx: &ops::Context) -> Host {
+    let log = ctx.log.clone();
+    let tell = Arc::new(move |warning, text| log(warning, text));
+    host.patient(Patience::new(
+        host.settings().reconnect,
+        ctx.cancel.clone(),
+        tell,
+    ))
 }
 
 fn finish(inner: &Inner, id: JobId, title: &str, cell: &ProgressCell, result: Result<Outcome>) {

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
+use futures_util::future::join_all;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -133,7 +134,20 @@ impl Engine {
     /// `Refused` where another job works on the same sandbox, snapshot or object; `BadInput` for a host that
     /// is not in the settings.
     pub fn submit(&self, operation: Operation) -> Result<JobId> {
-        jobs::submit(&self.inner, operation)
+        let mut taken = jobs::submit(&self.inner, vec![operation]);
+        taken
+            .pop()
+            .unwrap_or_else(|| Err(Error::new(Kind::Failed, "the operation was not taken on")))
+    }
+
+    /// Takes operations on, a job each; what came of each stands in their order. Pulls of one snapshot run
+    /// together, in one of the places of `jobs.parallel`, and each byte is fetched from the bucket once for all of
+    /// their hosts.
+    ///
+    /// # Errors
+    /// Of each as [`Engine::submit`]'s: one that is refused does not stop the others.
+    pub fn submit_all(&self, operations: Vec<Operation>) -> Vec<Result<JobId>> {
+        jobs::submit(&self.inner, operations)
     }
 
     /// Waits until the job is over and returns what came of it. Jobs end: each of their steps has a
@@ -163,7 +177,7 @@ impl Engine {
         jobs::dismiss(&self.inner, id);
     }
 
-    /// Ends: cancels what runs and waits, 30 s at most, until it has cleaned up.
+    /// Ends: cancels what runs, waits, 30 s at most, until it has cleaned up, and leaves the hosts.
     pub async fn shutdown(&self) {
         let ids: Vec<JobId> = self.view().jobs.iter().map(|job| job.id).collect();
         ids.into_iter().for_each(|id| self.cancel(id));
@@ -172,6 +186,7 @@ impl Engine {
         // Past the deadline the guards on the hosts do what is left to do.
         let _ = tokio::time::timeout(SHUTDOWN, watch.wait_for(idle)).await;
         self.inner.stop.cancel();
+        join_all(self.inner.hosts.iter().map(Host::leave)).await;
     }
 
     /// Sandboxes of a host, asked now.

@@ -1,24 +1,54 @@
-//! Commands on a host: always an argument vector, always with a deadline, their output bounded.
+//! Commands on a host, here or there: always an argument vector, always with a deadline, their output bounded.
 
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
+use super::quote;
+use super::ssh::{Master, Ssh};
 use crate::model::{Error, HostName, Kind, Result};
 
-/// Bytes kept of what a command says.
+/// Bytes kept of what a command says, unless the caller wants more.
 const OUTPUT: usize = 1 << 20;
+/// For a free session to the host.
+const SESSION: Duration = Duration::from_secs(20);
+/// For a command there to end after it was told to.
+const END: Duration = Duration::from_secs(3);
+/// What ssh exits with when it was not the command that ended.
+const SSH_FAILED: i32 = 255;
+/// What a shell exits with when there is no such program (POSIX, XCU 2.8.2).
+const NOT_FOUND: i32 = 127;
+
+/// Runs a command that ends when our end of its standard input does: a command there would outlive us.
+const LEASH: &str = r#"
+exec 3<&0 </dev/null
+"$@" 3<&- & command=$!
+{ cat <&3; kill -9 "$command"; } >/dev/null 2>&1 & leash=$!
+exec 3<&-
+wait "$command"; code=$?
+kill "$leash" 2>/dev/null
+exit "$code"
+"#;
 
 /// Which Debian package brings a command we need.
 fn package_of(program: &str) -> Option<&'static str> {
     match program {
-        "qemu-img" => Some("qemu-utils"),
+        "qemu-img" | "qemu-nbd" => Some("qemu-utils"),
         "virsh" => Some("libvirt-clients"),
         _ => None,
     }
+}
+
+/// Where a host's commands run.
+#[derive(Clone)]
+pub struct Place {
+    host: HostName,
+    ssh: Option<Ssh>,
 }
 
 /// What a command said.
@@ -28,84 +58,255 @@ pub struct Said {
     pub stderr: String,
 }
 
-/// A command, not yet started; it ends with whoever waits for it.
-pub fn command(argv: &[&str]) -> Command {
-    let (program, args) = argv.split_first().unwrap_or((&"true", &[]));
-    let mut command = Command::new(program);
-    command
-        .args(args)
-        .env("LC_ALL", "C")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        // Ctrl-C on our terminal is for us: we end our commands ourselves, in order.
-        .process_group(0);
-    command
+/// What a command said, byte by byte.
+pub struct Output {
+    pub status: ExitStatus,
+    pub stdout: Vec<u8>,
+    pub stderr: String,
 }
 
-/// Starts it.
-///
-/// # Errors
-/// `Failed` with the package that is missing, where there is no such program.
-pub fn start(host: &HostName, program: &str, command: &mut Command) -> Result<Child> {
-    command.spawn().map_err(|error| {
-        let failed = Error::new(Kind::Failed, format!("cannot run {program} on host {host}"));
-        match package_of(program) {
-            Some(package) if error.kind() == std::io::ErrorKind::NotFound => failed
-                .because("it is not installed")
-                .hint(format!("install {package} there")),
-            _ => failed.because(error),
-        }
-    })
+/// A command's standard input.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Input {
+    /// Nothing; the command ends when whoever started it lets it go.
+    None,
+    /// Ours to write.
+    Piped,
 }
 
-/// Runs `argv` to its end.
-///
-/// # Errors
-/// As [`start`]; `Cancelled`; `Unreachable` after `deadline`. The command has ended in every case.
-pub async fn run(
-    host: &HostName,
-    argv: &[&str],
-    deadline: Duration,
-    cancel: &CancellationToken,
-) -> Result<Said> {
-    let program = argv.first().copied().unwrap_or_default();
-    let mut child = start(host, program, &mut command(argv))?;
-    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let said = async {
-        let (stdout, stderr, status) = tokio::join!(text(stdout), text(stderr), child.wait());
-        status.map(|status| Said {
-            status,
-            stdout,
-            stderr,
-        })
-    };
-    let failed = |kind| Error::new(kind, format!("{program} on host {host} did not end"));
-    let ended = tokio::select! {
-        said = said => said.map_err(|error| failed(Kind::Failed).because(error)),
-        () = tokio::time::sleep(deadline) => {
-            Err(failed(Kind::Unreachable).because(format!("it was given {} s", deadline.as_secs())))
-        }
-        () = cancel.cancelled() => Err(Error::cancelled(program)),
-    };
-    if ended.is_err() {
-        // Waits until it is gone, so that nothing it holds or writes outlives the error.
-        let _ = child.kill().await;
+/// A command under way. It ends when this is dropped, unless its input was ours: then it sees that end.
+pub struct Running {
+    program: String,
+    child: Child,
+    /// The leash, or the input until it is taken.
+    stdin: Option<ChildStdin>,
+    there: Option<There>,
+}
+
+struct There {
+    ssh: Ssh,
+    master: Arc<Master>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Place {
+    pub fn new(host: HostName, ssh: Option<Ssh>) -> Self {
+        Self { host, ssh }
     }
-    ended
+
+    pub fn host(&self) -> &HostName {
+        &self.host
+    }
+
+    /// The way there; `None` for this machine.
+    pub fn ssh(&self) -> Option<&Ssh> {
+        self.ssh.as_ref()
+    }
+
+    /// Starts `argv`, its output piped to us.
+    ///
+    /// # Errors
+    /// `Failed` with the package that is missing, where there is no such program here (one there shows when
+    /// it is waited for); `Unreachable`.
+    pub async fn start(&self, argv: &[&str], input: Input) -> Result<Running> {
+        let program = argv.first().copied().unwrap_or_default();
+        let (mut command, there) = match &self.ssh {
+            None => {
+                let mut command = Command::new(program);
+                command.args(argv.get(1..).unwrap_or_default());
+                (command, None)
+            }
+            Some(ssh) => {
+                let master = ssh.master().await?;
+                let place = master.place(SESSION).await?;
+                let there = There {
+                    ssh: ssh.clone(),
+                    master,
+                    _place: place,
+                };
+                let leash = match input {
+                    Input::None => &["sh", "-c", LEASH, "snapdeck"][..],
+                    Input::Piped => &[],
+                };
+                let words = ["env", "LC_ALL=C"].into_iter().chain(leash.iter().copied());
+                let line = quote::line(words.chain(argv.iter().copied()));
+                (there.master.command(&format!("exec {line}")), Some(there))
+            }
+        };
+        let stdin = match (&there, input) {
+            (None, Input::None) => Stdio::null(),
+            _ => Stdio::piped(),
+        };
+        command
+            .env("LC_ALL", "C")
+            .stdin(stdin)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            // Whoever reads an input of ours is to see its end and clean up.
+            .kill_on_drop(input == Input::None)
+            // Ctrl-C on our terminal is for us: we end our commands ourselves, in order.
+            .process_group(0);
+        let mut child = command.spawn().map_err(|error| {
+            let missing = error.kind() == std::io::ErrorKind::NotFound;
+            match missing && there.is_none() {
+                true => self.missing(program),
+                false => self.cannot_run(program).because(error),
+            }
+        })?;
+        Ok(Running {
+            program: program.to_owned(),
+            stdin: child.stdin.take(),
+            child,
+            there,
+        })
+    }
+
+    fn cannot_run(&self, program: &str) -> Error {
+        Error::new(
+            Kind::Failed,
+            format!("cannot run {program} on host {}", self.host),
+        )
+    }
+
+    fn missing(&self, program: &str) -> Error {
+        let failed = self.cannot_run(program).because("it is not installed");
+        match package_of(program) {
+            Some(package) => failed.hint(format!("install {package} there")),
+            None => failed,
+        }
+    }
+
+    /// Runs `argv` to its end.
+    ///
+    /// # Errors
+    /// As [`Place::start`]; `Cancelled`; `Unreachable` after `deadline`. The command has ended in every case,
+    /// or ends as soon as the host sees that the connection is gone.
+    pub async fn run(
+        &self,
+        argv: &[&str],
+        deadline: Duration,
+        cancel: &CancellationToken,
+    ) -> Result<Said> {
+        let output = self.output(argv, OUTPUT, deadline, cancel).await?;
+        Ok(Said {
+            status: output.status,
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: output.stderr,
+        })
+    }
+
+    /// As [`Place::run`], for at most `limit` bytes of anything.
+    ///
+    /// # Errors
+    /// As [`Place::run`].
+    pub async fn output(
+        &self,
+        argv: &[&str],
+        limit: usize,
+        deadline: Duration,
+        cancel: &CancellationToken,
+    ) -> Result<Output> {
+        let program = argv.first().copied().unwrap_or_default();
+        let failed =
+            |kind| Error::new(kind, format!("{program} on host {} did not end", self.host));
+        let work = async {
+            let mut running = self.start(argv, Input::None).await?;
+            let (stdout, stderr) = (running.stdout(), running.stderr());
+            let said = async {
+                let (stdout, stderr, status) =
+                    tokio::join!(bytes(stdout, limit), text(stderr), self.wait(&mut running));
+                status.map(|status| Output {
+                    status,
+                    stdout,
+                    stderr,
+                })
+            };
+            tokio::select! {
+                said = said => return said,
+                () = cancel.cancelled() => {}
+            }
+            // Waits until it is gone, so that nothing it holds or writes outlives the error.
+            running.end().await;
+            Err(Error::cancelled(program))
+        };
+        // Dropped at the deadline, a command here is killed, and one there is let off its leash.
+        let output = tokio::time::timeout(deadline, work).await;
+        output.unwrap_or_else(|_| {
+            Err(failed(Kind::Unreachable)
+                .because(format!("it was given {} s", deadline.as_secs()))
+                .worth_retrying())
+        })
+    }
+
+    /// Waits for the command's end.
+    ///
+    /// # Errors
+    /// `Unreachable` where the connection to it was lost; `Failed` where there is no such program there.
+    pub async fn wait(&self, running: &mut Running) -> Result<ExitStatus> {
+        let what = format!("{} on host {} broke off", running.program, self.host);
+        let status = running
+            .child
+            .wait()
+            .await
+            .map_err(|error| Error::new(Kind::Failed, &*what).because(error))?;
+        match &running.there {
+            Some(there) if status.code() == Some(SSH_FAILED) => {
+                there.ssh.suspect(&there.master).await;
+                Err(there.ssh.lost(what))
+            }
+            Some(_) if status.code() == Some(NOT_FOUND) => Err(self.missing(&running.program)),
+            _ => Ok(status),
+        }
+    }
 }
 
-/// The first of what a stream says; the rest is read and forgotten, so that nobody blocks on a full pipe.
-pub async fn text(stream: Option<impl AsyncRead + Unpin>) -> String {
+impl Running {
+    /// Its output, once.
+    pub fn stdout(&mut self) -> Option<ChildStdout> {
+        self.child.stdout.take()
+    }
+
+    /// What it complains of, once.
+    pub fn stderr(&mut self) -> Option<tokio::process::ChildStderr> {
+        self.child.stderr.take()
+    }
+
+    /// Its input, once, where that is ours.
+    pub fn stdin(&mut self) -> Option<ChildStdin> {
+        self.stdin.take()
+    }
+
+    /// Waits for its end, whatever that says.
+    pub async fn ended(&mut self) -> std::io::Result<ExitStatus> {
+        self.child.wait().await
+    }
+
+    /// Ends it and waits until it is gone.
+    pub async fn end(&mut self) {
+        drop(self.stdin.take());
+        if self.there.is_some() && tokio::time::timeout(END, self.child.wait()).await.is_ok() {
+            return;
+        }
+        let _ = self.child.kill().await;
+    }
+}
+
+/// The first `limit` bytes of what a stream says; the rest is read and forgotten, so that nobody blocks on a
+/// full pipe.
+pub async fn bytes(stream: Option<impl AsyncRead + Unpin>, limit: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     if let Some(mut stream) = stream {
         // What was said until an error is what there is.
         let _ = (&mut stream)
-            .take(OUTPUT as u64)
+            .take(limit as u64)
             .read_to_end(&mut bytes)
             .await;
         let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
     }
-    String::from_utf8_lossy(&bytes).into_owned()
+    bytes
+}
+
+/// As [`bytes`], for text.
+pub async fn text(stream: Option<impl AsyncRead + Unpin>) -> String {
+    String::from_utf8_lossy(&bytes(stream, OUTPUT).await).into_owned()
 }

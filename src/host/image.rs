@@ -6,8 +6,8 @@ use serde::Deserialize;
 use tokio::io::AsyncReadExt;
 use tokio_util::sync::CancellationToken;
 
-use super::command::{Said, command, run, start, text};
-use crate::model::{Error, HostName, Kind, Phase, ProgressCell, Result};
+use super::command::{Input, Place, Said, text};
+use crate::model::{Error, Kind, Phase, ProgressCell, Result};
 
 /// Reads the image's tables only, however large the disk.
 const MEASURE: Duration = Duration::from_secs(120);
@@ -22,12 +22,12 @@ fn share(shared: bool) -> &'static [&'static str] {
 }
 
 /// Bytes a flattened copy of `disk` may take at most, compressible or not.
-pub async fn measure(host: &HostName, disk: &str, shared: bool) -> Result<u64> {
+pub async fn measure(place: &Place, disk: &str, shared: bool) -> Result<u64> {
     #[derive(Deserialize)]
     struct Measured {
         required: u64,
     }
-    let what = || format!("cannot measure {disk} on host {host}");
+    let what = || format!("cannot measure {disk} on host {}", place.host());
     let mut argv = vec![
         "qemu-img",
         "measure",
@@ -39,7 +39,7 @@ pub async fn measure(host: &HostName, disk: &str, shared: bool) -> Result<u64> {
     ];
     argv.extend(share(shared));
     argv.push(disk);
-    let said = run(host, &argv, MEASURE, &CancellationToken::new()).await?;
+    let said = place.run(&argv, MEASURE, &CancellationToken::new()).await?;
     if !said.status.success() {
         return Err(explain(what(), &said));
     }
@@ -53,7 +53,7 @@ pub async fn measure(host: &HostName, disk: &str, shared: bool) -> Result<u64> {
 
 /// Flattens `disk` into the new file `target`. `expected_bytes`, as measured, is what progress counts to.
 pub async fn convert(
-    host: &HostName,
+    place: &Place,
     disk: &str,
     target: &str,
     shared: bool,
@@ -61,14 +61,13 @@ pub async fn convert(
     progress: &ProgressCell,
     cancel: &CancellationToken,
 ) -> Result<()> {
-    let what = || format!("cannot flatten {disk} on host {host}");
+    let what = || format!("cannot flatten {disk} on host {}", place.host());
     let mut argv = vec!["qemu-img", "convert", "-p", "-f", "qcow2", "-O", "qcow2"];
     argv.extend(share(shared));
     argv.extend([disk, target]);
     progress.enter(Phase::Converting, expected_bytes);
-    let mut child = start(host, "qemu-img", &mut command(&argv))?;
-    let mut stdout = child.stdout.take();
-    let stderr = child.stderr.take();
+    let mut child = place.start(&argv, Input::None).await?;
+    let (mut stdout, stderr) = (child.stdout(), child.stderr());
 
     let told = async {
         let mut percent = Percent::default();
@@ -95,8 +94,7 @@ pub async fn convert(
                 STALLED.as_secs() / 60
             )));
         }
-        let status = child.wait().await;
-        let status = status.map_err(|error| Error::new(Kind::Failed, what()).because(error))?;
+        let status = place.wait(&mut child).await?;
         if status.success() {
             return Ok(());
         }
@@ -116,7 +114,7 @@ pub async fn convert(
     };
     if ended.is_err() {
         // Waits until it is gone: it must not go on writing what is about to be removed.
-        let _ = child.kill().await;
+        child.end().await;
     }
     ended
 }
@@ -126,18 +124,13 @@ pub async fn convert(
 /// # Errors
 /// `Damaged` where it is not; `Failed` where that could not be found out.
 pub async fn check(
-    host: &HostName,
+    place: &Place,
     path: &str,
     cancel: &CancellationToken,
 ) -> Result<Option<String>> {
-    let what = || format!("cannot check {path} on host {host}");
-    let said = run(
-        host,
-        &["qemu-img", "check", "-f", "qcow2", path],
-        CHECK,
-        cancel,
-    )
-    .await?;
+    let what = || format!("cannot check {path} on host {}", place.host());
+    let argv = ["qemu-img", "check", "-f", "qcow2", path];
+    let said = place.run(&argv, CHECK, cancel).await?;
     // QEMU, docs/tools/qemu-img, "check": the meaning of its exit codes.
     match said.status.code() {
         Some(0) => Ok(None),
@@ -146,12 +139,18 @@ pub async fn check(
         ))),
         Some(2) => Err(Error::new(
             Kind::Damaged,
-            format!("qemu-img check failed: {path} on host {host} is damaged"),
+            format!(
+                "qemu-img check failed: {path} on host {} is damaged",
+                place.host()
+            ),
         )
         .because(verdict(&said))),
         Some(1) if !is_access(&said.stderr) => Err(Error::new(
             Kind::Damaged,
-            format!("qemu-img check failed: {path} on host {host} cannot be read as qcow2"),
+            format!(
+                "qemu-img check failed: {path} on host {} cannot be read as qcow2",
+                place.host()
+            ),
         )
         .because(last_line(&said.stderr))),
         _ => Err(explain(what(), &said)),

@@ -60,19 +60,31 @@ pub fn look(path: &Path) -> io::Result<ImageFile> {
             "it is no regular file",
         ));
     }
-    let facts = match read_header(&start(&file, HEADER_BYTES)?) {
-        Err(HeaderError::Short { needed_bytes }) => read_header(&start(&file, needed_bytes)?),
+    let facts = match facts_of(&start(&file, HEADER_BYTES)?) {
+        Err(needed_bytes) => facts_of(&start(&file, needed_bytes)?),
         facts => facts,
     };
     Ok(ImageFile {
         size_bytes: metadata.len(),
         allocated_bytes: metadata.blocks() * 512,
         stamp: FileStamp::of(&metadata),
-        facts: facts.map_err(|error| match error {
-            HeaderError::Unfit(why) => why,
-            HeaderError::Short { .. } => "its header is cut off".into(),
-        }),
+        facts: facts.unwrap_or_else(|_| Err(CUT_OFF.into())),
     })
+}
+
+/// What is said of an image that is shorter than its header.
+pub const CUT_OFF: &str = "its header is cut off";
+
+/// The facts in the bytes an image begins with, or why there are none.
+///
+/// # Errors
+/// How many bytes it takes to tell.
+pub fn facts_of(start: &[u8]) -> Result<Result<ImageFacts, String>, usize> {
+    match read_header(start) {
+        Ok(facts) => Ok(Ok(facts)),
+        Err(HeaderError::Unfit(why)) => Ok(Err(why)),
+        Err(HeaderError::Short { needed_bytes }) => Err(needed_bytes),
+    }
 }
 
 /// The first `length` bytes, or the whole of a shorter file.

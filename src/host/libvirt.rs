@@ -8,20 +8,61 @@ use tokio::sync::watch;
 use virt::connect::Connect;
 use virt::error::ErrorNumber;
 
+use super::command::Place;
 use super::ffi::{self, Event, Watch};
+use super::ssh::{Forward, Master, Ssh};
 use super::threads::{Threads, TooLate};
 use crate::model::{Error, HostName, Kind, Result};
 
 /// Calls under way at once on one host.
 const CALLS: usize = 4;
+/// For finding libvirt's socket on a host.
+const CONNECT: Duration = Duration::from_secs(10);
 /// Seconds between keepalive probes, and probes without an answer until the link counts as dead: 9 s in all.
 const KEEPALIVE: (i32, u32) = (3, 2);
+
+/// Sockets of the one libvirtd, and of the modular daemons, on a host.
+const SOCKETS: &[&str] = &[
+    "/run/libvirt/libvirt-sock",
+    "/var/run/libvirt/libvirt-sock",
+    "/run/libvirt/virtqemud-sock",
+    "/var/run/libvirt/virtqemud-sock",
+];
+/// Says which of its arguments is a socket.
+const FIND: &str =
+    r#"for path do if [ -S "$path" ]; then printf %s "$path"; exit; fi; done; exit 1"#;
 
 /// One host's libvirt.
 #[derive(Clone)]
 pub struct Libvirt {
     inner: Arc<Inner>,
     threads: Threads,
+    place: Place,
+    /// The way to a remote libvirt, while its SSH connection stands.
+    tunnel: Arc<tokio::sync::Mutex<Option<Arc<Tunnel>>>>,
+}
+
+struct Tunnel {
+    master: Arc<Master>,
+    /// Its socket; `None` where it has no usual one.
+    forward: Option<Forward>,
+}
+
+/// What to open, in this order until one opens.
+#[derive(Clone)]
+struct Door {
+    uris: Vec<String>,
+    tunnel: Option<Arc<Tunnel>>,
+}
+
+impl Door {
+    /// Do both lead through the same connection?
+    fn is(&self, other: &Self) -> bool {
+        match (&self.tunnel, &other.tunnel) {
+            (Some(one), Some(two)) => Arc::ptr_eq(one, two),
+            (one, two) => one.is_none() && two.is_none(),
+        }
+    }
 }
 
 struct Inner {
@@ -36,19 +77,90 @@ struct Link {
     _watch: Option<Watch>,
     connect: Connect,
     closed: Arc<AtomicBool>,
+    door: Door,
 }
 
 impl Libvirt {
-    pub fn new(host: HostName, uri: String) -> Self {
+    pub fn new(place: Place, uri: String) -> Self {
         Self {
             inner: Arc::new(Inner {
-                host,
+                host: place.host().clone(),
                 uri,
                 link: Mutex::default(),
                 changes: watch::Sender::new(0),
             }),
             threads: Threads::new(CALLS),
+            place,
+            tunnel: Arc::default(),
         }
+    }
+
+    /// What leads to it now.
+    async fn door(&self) -> Result<Door> {
+        let Some(ssh) = self.place.ssh() else {
+            return Ok(Door {
+                uris: vec![self.inner.uri.clone()],
+                tunnel: None,
+            });
+        };
+        let master = ssh.master().await?;
+        let mut slot = self.tunnel.lock().await;
+        let tunnel = match slot.as_ref() {
+            Some(tunnel) if Arc::ptr_eq(&tunnel.master, &master) => tunnel.clone(),
+            _ => {
+                let forward = self.forward(ssh, &master).await?;
+                let tunnel = Tunnel { master, forward };
+                slot.insert(Arc::new(tunnel)).clone()
+            }
+        };
+        let address = ssh.address();
+        let (driver, path) = (&address.driver, &address.path);
+        let mut uris = Vec::new();
+        if let Some(forward) = &tunnel.forward {
+            uris.push(format!(
+                "{driver}://{path}?socket={}",
+                forward.here.display()
+            ));
+        }
+        // Where forwarding is forbidden: libvirt's own way, through the same connection.
+        let program = tunnel.master.program().map_err(|error| {
+            Error::new(
+                Kind::Failed,
+                format!("cannot reach libvirt of host {}", self.inner.host),
+            )
+            .because(error)
+        })?;
+        let socket = address.socket.as_ref();
+        uris.push(format!(
+            "{driver}+ssh://there{path}?no_tty=1&command={}{}",
+            program.display(),
+            socket.map_or(String::new(), |socket| format!("&socket={socket}"))
+        ));
+        Ok(Door {
+            uris,
+            tunnel: Some(tunnel),
+        })
+    }
+
+    async fn forward(&self, ssh: &Ssh, master: &Master) -> Result<Option<Forward>> {
+        let address = ssh.address();
+        let there = match &address.socket {
+            Some(socket) => socket.clone(),
+            // Another's socket is at no fixed place.
+            None if address.path != "/system" => return Ok(None),
+            None => {
+                let argv = [&["sh", "-c", FIND, "snapdeck"], SOCKETS].concat();
+                let said = self
+                    .place
+                    .run(&argv, CONNECT, &tokio_util::sync::CancellationToken::new())
+                    .await?;
+                if !said.status.success() {
+                    return Ok(None);
+                }
+                said.stdout
+            }
+        };
+        master.forward(&there).await.map(Some)
     }
 
     pub fn changes(&self) -> watch::Receiver<u64> {
@@ -69,9 +181,12 @@ impl Libvirt {
         let what = format!("cannot {} on host {}", what.into(), self.inner.host);
         let inner = self.inner.clone();
         let said = what.clone();
-        self.threads
+        let door = self.door().await?;
+        let through = door.tunnel.clone();
+        let called = self
+            .threads
             .run(deadline, move || {
-                let link = inner.link()?;
+                let link = inner.link(door)?;
                 call(&link.connect).map_err(|error| inner.explain(&link, &error, said))
             })
             .await
@@ -83,25 +198,31 @@ impl Libvirt {
                     ))
                     .hint("is libvirtd hanging there?")
                     .worth_retrying())
-            })
+            });
+        let lost = matches!(&called, Err(error) if error.kind() == Kind::Unreachable);
+        if let (true, Some(ssh), Some(tunnel)) = (lost, self.place.ssh(), through) {
+            ssh.suspect(&tunnel.master).await;
+        }
+        called
     }
 }
 
 impl Inner {
     /// The connection; a new one where there is none or it is lost. Blocks: its lock is held while opening.
-    fn link(self: &Arc<Self>) -> Result<Arc<Link>> {
+    fn link(self: &Arc<Self>, door: Door) -> Result<Arc<Link>> {
         let mut slot = self.link.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(link) = slot.as_ref().filter(|link| !link.closed.load(Relaxed)) {
+        let stands = |link: &&Arc<Link>| !link.closed.load(Relaxed) && link.door.is(&door);
+        if let Some(link) = slot.as_ref().filter(stands) {
             return Ok(link.clone());
         }
         // The old one is closed here, on this thread.
         *slot = None;
-        let link = Arc::new(self.open()?);
+        let link = Arc::new(self.open(door)?);
         *slot = Some(link.clone());
         Ok(link)
     }
 
-    fn open(self: &Arc<Self>) -> Result<Link> {
+    fn open(self: &Arc<Self>, door: Door) -> Result<Link> {
         let failed = |cause: String| {
             Error::new(
                 Kind::Unreachable,
@@ -112,8 +233,22 @@ impl Inner {
             .worth_retrying()
         };
         ffi::start_event_loop().map_err(failed)?;
-        let connect =
-            Connect::open(Some(&self.uri)).map_err(|error| failed(error.message().to_owned()))?;
+        let mut refused = None;
+        let opened = door
+            .uris
+            .iter()
+            .find_map(|uri| match Connect::open(Some(uri)) {
+                Ok(connect) => Some(connect),
+                Err(error) => {
+                    tracing::debug!("host {}: {uri}: {}", self.host, error.message());
+                    refused.get_or_insert(error);
+                    None
+                }
+            });
+        let Some(connect) = opened else {
+            let cause = refused.map(|error| error.message().to_owned());
+            return Err(failed(cause.unwrap_or_default()));
+        };
         // The embedded and the test driver have none, nor a link that could die.
         let _ = connect.set_keep_alive(KEEPALIVE.0, KEEPALIVE.1);
         let closed = Arc::new(AtomicBool::new(false));
@@ -131,6 +266,7 @@ impl Inner {
             _watch: watch,
             connect,
             closed,
+            door,
         })
     }
 

@@ -1,13 +1,19 @@
 //! One libvirt host: its domains, its files, and commands on it.
 
+mod address;
 mod command;
 mod domain;
+mod eyes;
 mod ffi;
 mod files;
 mod guard;
 mod image;
 mod image_file;
 mod libvirt;
+mod nbd;
+mod patience;
+mod quote;
+mod ssh;
 mod survey;
 mod threads;
 
@@ -17,8 +23,12 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use self::files::Files;
+use self::address::Address;
+use self::command::Place;
+use self::files::{Files, Here, There};
+use self::guard::Duty;
 use self::libvirt::Libvirt;
+use self::ssh::Ssh;
 use crate::model::settings::HostSettings;
 use crate::model::{
     Error, HostName, Kind, ProgressCell, Result, SandboxId, SandboxState, SnapshotName,
@@ -27,6 +37,7 @@ use crate::model::{
 pub use files::{Content, FileReader, FileWriter};
 pub use guard::Guard;
 pub use image_file::{FileStamp, ImageFile};
+pub use patience::Patience;
 pub use survey::Survey;
 
 /// For a call that asks or tells libvirt something.
@@ -40,8 +51,10 @@ const START: Duration = Duration::from_secs(120);
 #[derive(Clone)]
 pub struct Host {
     settings: Arc<HostSettings>,
+    place: Place,
     libvirt: Libvirt,
     files: Files,
+    patience: Patience,
 }
 
 impl Host {
@@ -51,13 +64,10 @@ impl Host {
     /// `BadInput` where the URI or a path is none this version can serve.
     pub fn new(settings: HostSettings) -> Result<Self> {
         let name = &settings.name;
-        if !is_local(&settings.uri) {
-            return Err(Error::new(
-                Kind::BadInput,
-                format!("host {name} is not on this machine: {}", settings.uri),
-            )
-            .hint("run snapdeck on that host, with a uri such as qemu:///system"));
-        }
+        let address = address::parse(&settings.uri).map_err(|(why, hint)| {
+            let what = format!("the uri of host {name} cannot be served: {}", settings.uri);
+            Error::new(Kind::BadInput, what).because(why).hint(hint)
+        })?;
         let texts = [
             &settings.uri,
             &settings.snapshots_dir,
@@ -73,11 +83,37 @@ impl Host {
                 format!("{text:?} of host {name} has control characters"),
             ));
         }
+        let ssh = match address {
+            Address::Here => None,
+            Address::Ssh(address) => Some(Ssh::new(name.clone(), *address)),
+        };
+        let place = Place::new(name.clone(), ssh);
         Ok(Self {
-            libvirt: Libvirt::new(name.clone(), settings.uri.clone()),
-            files: Files::new(name.clone()),
+            libvirt: Libvirt::new(place.clone(), settings.uri.clone()),
+            files: match place.ssh() {
+                None => Files::Here(Here::new(name.clone())),
+                Some(_) => Files::There(There::new(place.clone())),
+            },
+            place,
+            patience: Patience::none(),
             settings: Arc::new(settings),
         })
+    }
+
+    /// The same host, for a job that waits for it while it is away.
+    pub fn patient(&self, patience: Patience) -> Self {
+        Self {
+            files: self.files.patient(patience.clone()),
+            patience,
+            ..self.clone()
+        }
+    }
+
+    /// Ends the connection to it, where it is a remote one; using it again makes a new one.
+    pub async fn leave(&self) {
+        if let Some(ssh) = self.place.ssh() {
+            ssh.leave().await;
+        }
     }
 
     /// Its name.
@@ -91,18 +127,27 @@ impl Host {
     }
 
     /// Looks at everything: libvirt's domains, then the two directories, reading the first bytes of each image.
-    /// No command is run, whatever the number of files.
+    /// On this machine no command is run, on another a handful, whatever the number of files.
     ///
     /// # Errors
     /// `Unreachable` where libvirt does not answer or a directory may not be listed.
     pub async fn survey(&self) -> Result<Survey> {
+        self.patience.call(|| self.survey_once()).await
+    }
+
+    async fn survey_once(&self) -> Result<Survey> {
         let domains = self
             .libvirt
             .call("list sandboxes", CALL, domain::list)
             .await?;
-        let settings = self.settings.clone();
-        let look = move || survey::take(&settings, &domains);
-        self.files.run("list images".into(), SURVEY, look).await
+        match &self.files {
+            Files::Here(files) => {
+                let settings = self.settings.clone();
+                let look = move || survey::here(&settings, &domains);
+                files.run("list images".into(), SURVEY, look).await
+            }
+            Files::There(files) => survey::there(files, &self.settings, &domains).await,
+        }
     }
 
     /// A counter that moves whenever libvirt told of a change or the connection was lost.
@@ -115,7 +160,9 @@ impl Host {
     /// # Errors
     /// `NotFound` where there is no such domain; `Unreachable`.
     pub async fn sandbox_state(&self, id: &SandboxId) -> Result<SandboxState> {
-        self.on(id, "look at", CALL, domain::state).await
+        self.patience
+            .call(|| self.on(id, "look at", CALL, domain::state))
+            .await
     }
 
     /// Stops the guest's CPUs; its pending writes have reached the disk's file when this returns.
@@ -131,7 +178,9 @@ impl Host {
     /// # Errors
     /// As [`Host::suspend`].
     pub async fn resume(&self, id: &SandboxId) -> Result<()> {
-        self.on(id, "resume", CALL, |domain| domain.resume()).await
+        self.patience
+            .call(|| self.on(id, "resume", CALL, |domain| domain.resume()))
+            .await
     }
 
     /// Makes a domain known to libvirt, shut off.
@@ -171,11 +220,11 @@ impl Host {
         call: impl FnOnce(&virt::domain::Domain) -> Result<T, virt::error::Error> + Send + 'static,
     ) -> Result<T> {
         let name = id.clone();
-        self.libvirt
-            .call(format!("{verb} sandbox {id}"), deadline, move |connect| {
-                call(&connect.lookup_domain_by_name(name.as_str())?)
-            })
-            .await
+        let what = format!("{verb} sandbox {id}");
+        let call = move |connect: &virt::connect::Connect| {
+            call(&connect.lookup_domain_by_name(name.as_str())?)
+        };
+        self.libvirt.call(what, deadline, call).await
     }
 
     /// Path of a snapshot.
@@ -255,7 +304,9 @@ impl Host {
     /// # Errors
     /// `Failed` with qemu-img's words.
     pub async fn measure(&self, disk: &str, shared: bool) -> Result<u64> {
-        image::measure(self.name(), disk, shared).await
+        self.patience
+            .call(|| image::measure(&self.place, disk, shared))
+            .await
     }
 
     /// Flattens `disk` into the new file `target` (`qemu-img convert`); `shared` while QEMU holds the disk;
@@ -273,7 +324,7 @@ impl Host {
         cancel: &CancellationToken,
     ) -> Result<()> {
         image::convert(
-            self.name(),
+            &self.place,
             disk,
             target,
             shared,
@@ -289,58 +340,45 @@ impl Host {
     /// # Errors
     /// `Damaged` where it is not; `Cancelled`; `Failed` where that could not be found out.
     pub async fn check(&self, path: &str, cancel: &CancellationToken) -> Result<Option<String>> {
-        image::check(self.name(), path, cancel).await
+        self.patience
+            .call(|| image::check(&self.place, path, cancel))
+            .await
     }
 
-    /// Posts a guard over a directory made by [`Host::make_temp_dir`] and, with `resume`, over the pause of a
-    /// sandbox.
+    /// Posts a guard over a directory made by [`Host::make_temp_dir`].
     ///
     /// # Errors
     /// `Failed` where it does not come up.
-    pub async fn guard(&self, resume: Option<&SandboxId>, temp_dir: &str) -> Result<Guard> {
-        // The embedded driver's guests are out of any other process's reach.
-        let uri = self.settings.uri.as_str();
-        let resume = resume
-            .filter(|_| !uri.starts_with("qemu:///embed"))
-            .map(|id| (uri, id));
-        Guard::post(self.name(), temp_dir, resume).await
+    pub async fn guard_dir(&self, temp_dir: &str) -> Result<Guard> {
+        let duty = self.duty(temp_dir, None);
+        self.patience
+            .call(|| Guard::post(&self.place, duty.clone()))
+            .await
     }
-}
 
-/// Only a URI without a host part is local: `DRIVER:///...`, and no transport but a unix socket.
-fn is_local(uri: &str) -> bool {
-    uri.split_once("://").is_some_and(|(driver, rest)| {
-        rest.starts_with('/')
-            && driver
-                .split_once('+')
-                .is_none_or(|(_, transport)| transport == "unix")
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_uri_without_a_host_is_local() {
-        for uri in [
-            "qemu:///system",
-            "qemu+unix:///system",
-            "qemu:///embed?root=/tmp/x",
-            "qemu:///system?socket=/run/x",
-            "test:///default",
-        ] {
-            assert!(is_local(uri), "{uri}");
+    /// Posts a guard over the coming pause of a sandbox, whose disk is copied to a directory made by
+    /// [`Host::make_temp_dir`]; `None` for a guest of the embedded driver, which is out of any other process's
+    /// reach.
+    ///
+    /// # Errors
+    /// `Failed` where it does not come up: nothing may be paused then.
+    pub async fn guard_pause(&self, id: &SandboxId, temp_dir: &str) -> Result<Option<Guard>> {
+        let uri = match self.place.ssh() {
+            Some(ssh) => ssh.address().uri_there(),
+            None => self.settings.uri.clone(),
+        };
+        if uri.starts_with("qemu:///embed") {
+            return Ok(None);
         }
-        for uri in [
-            "qemu+ssh://root@alpha/system",
-            "qemu+ssh:///system",
-            "qemu://alpha/system",
-            "qemu+tls://localhost/system",
-            "qemu:system",
-            "",
-        ] {
-            assert!(!is_local(uri), "{uri}");
+        let duty = self.duty(temp_dir, Some((uri, id.clone())));
+        Guard::post(&self.place, duty).await.map(Some)
+    }
+
+    fn duty(&self, temp_dir: &str, pause: Option<(String, SandboxId)>) -> Duty {
+        Duty {
+            dir: temp_dir.to_owned(),
+            pause,
+            grace: self.settings.reconnect,
         }
     }
 }

@@ -9,14 +9,14 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::domain::{Disk, Facts};
-use super::image_file::{self, ImageFile};
+use super::eyes::{self, Eyes, Listed};
+use super::files::There;
+use super::image_file::ImageFile;
 use crate::model::settings::HostSettings;
-use crate::model::{ChainLink, Sandbox, Snapshot, SnapshotName};
+use crate::model::{ChainLink, Error, Kind, Result, Sandbox, Snapshot, SnapshotName};
 
 /// Longest chain that is followed; libvirt itself stops at 200.
 const MAX_CHAIN: usize = 200;
-/// Files of a directory that are looked at.
-const MAX_FILES: usize = 100_000;
 
 /// What a host has, from one look at libvirt and its two directories.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -32,14 +32,88 @@ pub struct Survey {
     pub warnings: Vec<String>,
 }
 
-/// Looks at the files and puts them together with `domains`. Blocks; reads the first bytes of each image.
+/// Looks at the files of this machine and puts them together with `domains`. Blocks; reads the first bytes of
+/// each image.
 ///
 /// # Errors
 /// The system's, where a directory is there but cannot be listed.
-pub fn take(settings: &HostSettings, domains: &[Facts]) -> io::Result<Survey> {
+pub fn here(settings: &HostSettings, domains: &[Facts]) -> io::Result<Survey> {
+    let listed = [
+        eyes::list(&settings.snapshots_dir)?,
+        eyes::list(&settings.sandboxes_dir)?,
+    ];
+    Ok(take(settings, &listed, domains, &mut Eyes::Here))
+}
+
+/// The same of a remote host, by a handful of commands: it lists, and then looks at what turns out to be needed,
+/// one command for each step down the longest chain.
+///
+/// # Errors
+/// The host's, where a directory is there but cannot be listed; `Unreachable`.
+pub async fn there(files: &There, settings: &HostSettings, domains: &[Facts]) -> Result<Survey> {
+    let dirs = [&*settings.snapshots_dir, &*settings.sandboxes_dir];
+    let listed = files.list(&dirs).await?;
+    let Ok(listed) = <[Listed; 2]>::try_from(listed) else {
+        return Err(Error::new(
+            Kind::Failed,
+            format!(
+                "cannot list {} on host {}",
+                dirs.join(" and "),
+                settings.name
+            ),
+        ));
+    };
+    let images = listed
+        .iter()
+        .flat_map(|listed| listed.images.iter().cloned());
+    let disks = domains.iter().flat_map(|domain| &domain.disks);
+    let mut wanted: BTreeSet<PathBuf> = images
+        .chain(disks.map(|disk| disk.path.clone().into()))
+        .collect();
+    let mut seen = HashMap::new();
+    let mut survey = Survey::default();
+    for _ in 0..=MAX_CHAIN {
+        let paths: Vec<PathBuf> = std::mem::take(&mut wanted).into_iter().collect();
+        for (asked, found) in paths.iter().zip(files.see(&paths).await?) {
+            let again = match &found.file {
+                Ok(file) => Ok(file.clone()),
+                Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
+            };
+            seen.insert(found.path.clone(), (found.path.clone(), again));
+            seen.insert(asked.clone(), (found.path, found.file));
+        }
+        let mut eyes = Eyes::Fetched {
+            seen,
+            missed: BTreeSet::new(),
+        };
+        survey = take(settings, &listed, domains, &mut eyes);
+        files.keep_headers(&eyes);
+        let Eyes::Fetched {
+            seen: known,
+            missed,
+        } = eyes
+        else {
+            break;
+        };
+        if missed.is_empty() {
+            break;
+        }
+        (seen, wanted) = (known, missed);
+    }
+    Ok(survey)
+}
+
+fn take(
+    settings: &HostSettings,
+    listed: &[Listed; 2],
+    domains: &[Facts],
+    eyes: &mut Eyes,
+) -> Survey {
+    let [snapshots, sandboxes] = listed;
     let mut look = Look {
-        snapshots: Directory::list(&settings.snapshots_dir)?,
-        sandboxes: Directory::list(&settings.sandboxes_dir)?,
+        snapshots: Directory::of(snapshots),
+        sandboxes: Directory::of(sandboxes),
+        eyes,
         seen: HashMap::new(),
         users: BTreeMap::new(),
         survey: Survey::default(),
@@ -51,12 +125,15 @@ pub fn take(settings: &HostSettings, domains: &[Facts]) -> io::Result<Survey> {
     survey.sandboxes.sort_by(|a, b| a.id.cmp(&b.id));
     survey.snapshots.sort_by(|a, b| a.name.cmp(&b.name));
     survey.warnings.extend(
-        [&settings.snapshots_dir, &settings.sandboxes_dir]
-            .into_iter()
-            .filter(|dir| !Path::new(dir).is_dir())
-            .map(|dir| format!("there is no directory {dir} on host {}", settings.name)),
+        [
+            (&settings.snapshots_dir, snapshots),
+            (&settings.sandboxes_dir, sandboxes),
+        ]
+        .into_iter()
+        .filter(|(_, listed)| !listed.there)
+        .map(|(dir, _)| format!("there is no directory {dir} on host {}", settings.name)),
     );
-    Ok(survey)
+    survey
 }
 
 /// A directory and the images in it. One that is not there has none.
@@ -66,29 +143,14 @@ struct Directory {
 }
 
 impl Directory {
-    fn list(path: &str) -> io::Result<Self> {
-        let named = |error: io::Error| io::Error::new(error.kind(), format!("{path}: {error}"));
-        // Links resolved once, so that files are known by one name.
-        let path = match std::fs::canonicalize(path) {
-            Ok(path) => path,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => path.into(),
-            Err(error) => return Err(named(error)),
-        };
-        let mut images = Vec::new();
-        match std::fs::read_dir(&path) {
-            Ok(entries) => {
-                for entry in entries.take(MAX_FILES) {
-                    let file = entry.map_err(named)?.path();
-                    if image_name(&file).is_some() {
-                        images.push(file);
-                    }
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(named(error)),
-        }
+    fn of(listed: &Listed) -> Self {
+        let named = |file: &&PathBuf| image_name(file).is_some();
+        let mut images: Vec<PathBuf> = listed.images.iter().filter(named).cloned().collect();
         images.sort();
-        Ok(Self { path, images })
+        Self {
+            path: listed.dir.clone(),
+            images,
+        }
     }
 
     fn holds(&self, file: &Path) -> bool {
@@ -102,20 +164,10 @@ fn image_name(file: &Path) -> Option<SnapshotName> {
     name.ends_with(".qcow2").then(|| name.parse().ok())?
 }
 
-/// The file by its one name: directories resolved, the last part too unless it is not there.
-fn canonical(path: &Path) -> PathBuf {
-    let whole = std::fs::canonicalize(path);
-    whole.unwrap_or_else(|_| match (path.parent(), path.file_name()) {
-        (Some(dir), Some(name)) => {
-            std::fs::canonicalize(dir).map_or_else(|_| path.into(), |dir| dir.join(name))
-        }
-        _ => path.into(),
-    })
-}
-
-struct Look {
+struct Look<'a> {
     snapshots: Directory,
     sandboxes: Directory,
+    eyes: &'a mut Eyes,
     /// Every file is looked at once.
     seen: HashMap<PathBuf, Result<ImageFile, String>>,
     /// Who needs a file: ids, names, or paths of overlays that no domain has.
@@ -123,13 +175,14 @@ struct Look {
     survey: Survey,
 }
 
-impl Look {
+impl Look<'_> {
     fn domains(&mut self, domains: &[Facts]) {
         for domain in domains {
             let mut ours = None;
             for disk in &domain.disks {
                 let chain = self.chain(disk, &domain.name);
-                if ours.is_none() && self.sandboxes.holds(&canonical(Path::new(&disk.path))) {
+                let file = self.eyes.canonical(Path::new(&disk.path));
+                if ours.is_none() && self.sandboxes.holds(&file) {
                     ours = Some(chain);
                 }
             }
@@ -148,13 +201,14 @@ impl Look {
 
     /// Overlays that no domain has, and snapshots that stand on another: they need their files, too.
     fn overlays(&mut self) {
-        let files: Vec<PathBuf> = [&self.sandboxes.images, &self.snapshots.images]
+        let images = [&self.sandboxes.images, &self.snapshots.images];
+        let files: Vec<(PathBuf, PathBuf)> = images
             .into_iter()
             .flatten()
-            .filter(|file| !self.users.contains_key(&canonical(file)))
-            .cloned()
+            .map(|file| (file.clone(), self.eyes.canonical(file)))
+            .filter(|(_, real)| !self.users.contains_key(real))
             .collect();
-        for file in files {
+        for (file, real) in files {
             let Some(path) = file.to_str().map(str::to_owned) else {
                 continue;
             };
@@ -162,7 +216,7 @@ impl Look {
                 path: path.clone(),
                 format: None,
             };
-            let needs_none = match self.look(&canonical(&file)) {
+            let needs_none = match self.look(&real) {
                 Ok(seen) => !matches!(&seen.facts, Ok(facts) if facts.backing_file.is_some()),
                 // One that cannot be read may need any.
                 Err(_) => self.snapshots.holds(&file),
@@ -174,8 +228,9 @@ impl Look {
     }
 
     fn look(&mut self, file: &Path) -> &Result<ImageFile, String> {
+        let eyes = &mut *self.eyes;
         self.seen.entry(file.to_owned()).or_insert_with(|| {
-            image_file::look(file).map_err(|error| match error.kind() {
+            eyes.look(file).map_err(|error| match error.kind() {
                 io::ErrorKind::NotFound => String::new(),
                 _ => error.to_string(),
             })
@@ -188,7 +243,7 @@ impl Look {
         let mut path = disk.path.clone();
         let mut visited = BTreeSet::new();
         loop {
-            let file = canonical(Path::new(&path));
+            let file = self.eyes.canonical(Path::new(&path));
             if !visited.insert(file.clone()) || chain.len() == MAX_CHAIN {
                 self.unread(user, &path, "its chain does not end");
                 return chain;
@@ -252,7 +307,7 @@ impl Look {
                 continue;
             };
             let path = path.to_owned();
-            let real = canonical(&file);
+            let real = self.eyes.canonical(&file);
             let mut users = self.users.get(&real).cloned().unwrap_or_default();
             // A snapshot that stands on another is noted at itself, too.
             users.remove(&path);

@@ -1,5 +1,7 @@
 //! Settings as plain structs. `crate::settings` fills them from files, environment and flags.
 
+use std::time::Duration;
+
 use super::HostName;
 
 /// All settings in force.
@@ -34,6 +36,8 @@ pub struct HostSettings {
     pub owner: String,
     /// Directory for flattened images on their way to the bucket, absolute.
     pub temp_dir: String,
+    /// How long a job waits for the host when it is away.
+    pub reconnect: Duration,
 }
 
 /// The S3-compatible bucket.

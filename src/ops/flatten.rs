@@ -3,13 +3,15 @@
 use std::time::{Duration, Instant};
 
 use crate::bucket::Bucket;
-use crate::host::{FileStamp, Host};
+use crate::host::{FileStamp, Guard, Host};
 use crate::model::{Error, Kind, Object, Phase, Result, SandboxId, SandboxState, SnapshotName};
 
 use super::Context;
 
 /// How often and how long resuming a sandbox is tried before it is left to the guard.
 const RESUME_TRIES: u32 = 5;
+/// How often a disk is read anew because the host went away in the middle.
+const AWAY_TRIES: u32 = 3;
 
 /// A sandbox as an operation found it.
 pub(super) struct Source {
@@ -91,34 +93,88 @@ pub(super) async fn flatten_and_upload(
     overwrite: bool,
     ctx: &Context,
 ) -> Result<Sent> {
+    let mut tries = 1;
+    let staged = loop {
+        match stage(host, source, stillness, name, ctx).await {
+            // What was read while the host went away may be torn, and its guard has thrown it away.
+            Err(error) if is_away(&error) && tries < AWAY_TRIES && !ctx.cancel.is_cancelled() => {
+                ctx.warn(format!("{error}; reading the disk from the start again"));
+                tries += 1;
+            }
+            staged => break staged?,
+        }
+    };
+    let object = upload(host, bucket, &staged.flat, name, overwrite, ctx).await;
+    let paused = staged.paused;
+    staged.clear(host, ctx).await;
+    Ok(Sent {
+        object: object?,
+        paused,
+    })
+}
+
+/// Did the host go away, rather than refuse?
+fn is_away(error: &Error) -> bool {
+    error.kind() == Kind::Unreachable && error.is_worth_retrying()
+}
+
+/// A flattened disk on its host, under guard.
+struct Staged {
+    dir: String,
+    flat: String,
+    guard: Guard,
+    paused: Duration,
+}
+
+impl Staged {
+    async fn clear(self, host: &Host, ctx: &Context) {
+        ctx.progress.enter(Phase::CleaningUp, 0);
+        let dir = &self.dir;
+        match host.remove_temp_dir(dir).await {
+            // A guard that was killed meanwhile has nothing left to do: that is no failure of the job.
+            Ok(()) => {
+                if let Err(error) = self.guard.release().await {
+                    ctx.warn(error.to_string());
+                }
+            }
+            // The guard goes on trying.
+            Err(error) => ctx.warn(format!("{error}; remove {dir} by hand")),
+        }
+    }
+}
+
+/// Flattens `source` into a fresh directory; on an error that is gone.
+async fn stage(
+    host: &Host,
+    source: &Source,
+    stillness: Stillness,
+    name: &SnapshotName,
+    ctx: &Context,
+) -> Result<Staged> {
     let dir = host.make_temp_dir().await?;
-    let guard = match host.guard(None, &dir).await {
+    let guard = match host.guard_dir(&dir).await {
         Ok(guard) => guard,
         Err(error) => {
             host.remove_temp_dir(&dir).await?;
             return Err(error);
         }
     };
-    let flat = format!("{dir}/{}", name.file_name());
-    let sent = async {
-        let paused = flatten(host, source, stillness, &dir, &flat, ctx).await?;
-        let object = upload(host, bucket, &flat, name, overwrite, ctx).await?;
-        Ok(Sent { object, paused })
-    }
-    .await;
-    ctx.progress.enter(Phase::CleaningUp, 0);
-    let cleaned = host.remove_temp_dir(&dir).await;
-    if cleaned.is_ok() {
-        // A guard that was killed meanwhile has nothing left to do: that is no failure of the job.
-        if let Err(error) = guard.release().await {
-            ctx.warn(error.to_string());
+    let mut staged = Staged {
+        flat: format!("{dir}/{}", name.file_name()),
+        dir,
+        guard,
+        paused: Duration::ZERO,
+    };
+    match flatten(host, source, stillness, &staged.dir, &staged.flat, ctx).await {
+        Ok(paused) => {
+            staged.paused = paused;
+            Ok(staged)
+        }
+        Err(error) => {
+            staged.clear(host, ctx).await;
+            Err(error)
         }
     }
-    let sent = sent?;
-    if let Err(error) = cleaned {
-        ctx.warn(format!("{error}; remove {dir} by hand"));
-    }
-    Ok(sent)
 }
 
 /// Writes the flattened disk to `flat`; returns how long the guest was paused by us.
@@ -165,7 +221,7 @@ async fn flatten(
         return Ok(Duration::ZERO);
     }
 
-    let guard = host.guard(Some(&source.id), dir).await?;
+    let guard = host.guard_pause(&source.id, dir).await?;
     ctx.progress.enter(Phase::Pausing, 0);
     let since = Instant::now();
     let converted = async {
@@ -184,7 +240,9 @@ async fn flatten(
                 source.id,
                 paused.as_millis()
             ));
-            if let Err(error) = guard.release().await {
+            if let Some(guard) = guard
+                && let Err(error) = guard.release().await
+            {
                 ctx.warn(error.to_string());
             }
         }

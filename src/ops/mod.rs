@@ -2,9 +2,11 @@
 //! (spec, "Push Snapshot", "Pull Snapshot", "Create Snapshot", "API Reference").
 
 mod create;
+mod fetch;
 mod flatten;
 mod pull;
 mod push;
+mod receive;
 mod remove;
 mod users;
 
@@ -17,6 +19,7 @@ use crate::host::Host;
 use crate::model::{Error, Kind, Operation, Outcome, Phase, ProgressCell, Result, SnapshotName};
 
 pub use create::create;
+pub use fetch::Share;
 pub use pull::pull;
 pub use push::push;
 pub use remove::remove;
@@ -60,7 +63,7 @@ impl Context {
     }
 }
 
-/// Runs `operation`; `host` is the host it names.
+/// Runs `operation`; `host` is the host it names, `share` what a pull fetches by.
 ///
 /// # Errors
 /// What the operation failed with, after everything it made on the way is gone.
@@ -68,6 +71,7 @@ pub async fn run(
     operation: &Operation,
     host: Option<&Host>,
     bucket: &Bucket,
+    share: Share,
     ctx: &Context,
 ) -> Result<Outcome> {
     let on_host = || {
@@ -89,7 +93,7 @@ pub async fn run(
         } => push(on_host()?, bucket, sandbox, name, *overwrite, ctx).await,
         Operation::Pull {
             name, overwrite, ..
-        } => pull(on_host()?, bucket, name, *overwrite, ctx).await,
+        } => pull(on_host()?, bucket, name, *overwrite, share, ctx).await,
         Operation::Remove {
             name,
             bucket: from_bucket,

@@ -4,7 +4,8 @@ use crate::bucket::Bucket;
 use crate::host::{Content, FileWriter, Host, ImageFile};
 use crate::model::{Error, Kind, Object, Outcome, Phase, Result, SandboxState, SnapshotName};
 
-use super::{Context, users};
+use super::receive::{Break, receive, taken_up};
+use super::{Context, Share, users};
 
 /// What stands under the snapshot's name before the pull.
 enum Local {
@@ -14,17 +15,19 @@ enum Local {
 }
 
 /// Pulls `name` to `host`. A valid local copy is left alone unless `overwrite`; a broken one is replaced
-/// once the new one is proven.
+/// once the new one is proven. What an earlier pull of the same object left, because it was killed or the host
+/// went out of reach, is taken up.
 ///
 /// # Errors
 /// `NotFound` where the bucket has no such object; `Damaged` where the object is no sound standalone qcow2
 /// image; `Refused` where the file is in use by sandboxes; `NoSpace` where it does not fit. No error leaves
-/// anything under the final name or a temporary file behind.
+/// anything under the final name, nor a temporary file on a host that is still in reach.
 pub async fn pull(
     host: &Host,
     bucket: &Bucket,
     name: &SnapshotName,
     overwrite: bool,
+    share: Share,
     ctx: &Context,
 ) -> Result<Outcome> {
     ctx.enter(Phase::Checking)?;
@@ -71,37 +74,32 @@ pub async fn pull(
         )
         .hint("`snapdeck objects` lists what is there")
     })?;
-    let free = host.free_bytes(&host.settings().snapshots_dir).await;
-    let free = free.map_err(|error| error.hint("see snapshots_dir of the host in the settings"))?;
-    if object.size_bytes > free {
-        return Err(Error::new(
-            Kind::NoSpace,
-            format!(
-                "{name} has {} bytes, and {} on host {} has {free} left",
-                object.size_bytes,
-                host.settings().snapshots_dir,
-                host.name()
-            ),
-        )
-        .hint("remove snapshots that are no longer needed"));
-    }
-
     let partial = host.partial_path(name);
     let replace = !matches!(local, Local::Absent);
     ctx.go_on()?;
     // Fails where another process writes this very file, which is then not ours to remove.
     let writer = host
         .open_writer(&partial, &content(bucket, &object))
-        .await?;
+        .await
+        .map_err(|error| match (error.kind(), error.hint_text()) {
+            (Kind::Failed, None) => error.hint("see snapshots_dir of the host in the settings"),
+            _ => error,
+        })?;
     let landed = async {
-        fetch(host, bucket, &object, &writer, &partial, ctx).await?;
+        fetch(host, bucket, &object, &writer, share, ctx).await?;
+        prove(host, &object, &writer, &partial, ctx).await?;
         ctx.enter(Phase::Landing)?;
-        writer.land(&path, replace).await
+        Ok(writer.land(&path, replace).await?)
     }
     .await;
-    if let Err(error) = landed {
+    if let Err(Break { error, host_away }) = landed {
         ctx.progress.enter(Phase::CleaningUp, 0);
-        if let Err(left) = writer.discard().await {
+        if host_away {
+            ctx.warn(format!(
+                "what was fetched stays in {partial} on host {}, for the next pull",
+                host.name()
+            ));
+        } else if let Err(left) = writer.discard().await {
             ctx.warn(format!("{left}; remove {partial} by hand"));
         }
         return Err(error);
@@ -157,23 +155,49 @@ fn content(bucket: &Bucket, object: &Object) -> Content {
     }
 }
 
-/// Fetches the object into `partial` and proves it.
+/// Fetches what is missing of the object.
 async fn fetch(
     host: &Host,
     bucket: &Bucket,
     object: &Object,
     writer: &FileWriter,
+    share: Share,
+    ctx: &Context,
+) -> Result<(), Break> {
+    let done = taken_up(object, writer);
+    if done > 0 {
+        ctx.info(format!(
+            "{done} of {} bytes are on host {} from an earlier pull: only the rest is fetched",
+            object.size_bytes,
+            host.name()
+        ));
+    }
+    let missing = object.size_bytes - done;
+    let dir = &host.settings().snapshots_dir;
+    let free = host.free_bytes(dir).await?;
+    if missing > free {
+        return Err(Error::new(
+            Kind::NoSpace,
+            format!(
+                "{} has {missing} bytes to fetch, and {dir} on host {} has {free} left",
+                object.name,
+                host.name()
+            ),
+        )
+        .hint("remove snapshots that are no longer needed")
+        .into());
+    }
+    receive(share, bucket, object, writer, ctx).await
+}
+
+/// Proves what was fetched into `partial`.
+async fn prove(
+    host: &Host,
+    object: &Object,
+    writer: &FileWriter,
     partial: &str,
     ctx: &Context,
 ) -> Result<()> {
-    bucket
-        .download(
-            object,
-            |offset, data| writer.write_at(offset, data),
-            &ctx.progress,
-            &ctx.cancel,
-        )
-        .await?;
     ctx.enter(Phase::Verifying)?;
     writer.finish().await?;
     let file = host.image_file(partial).await?.ok_or_else(|| {
@@ -183,11 +207,21 @@ async fn fetch(
         )
     })?;
     // The header comes first: nothing may open an image that names other files (CVE-2024-32498).
-    refuse_unfit(&file, &object.key)?;
-    if let Some(warning) = host.check(partial, &ctx.cancel).await? {
-        ctx.warn(warning);
+    let proven = match refuse_unfit(&file, &object.key) {
+        Ok(()) => host.check(partial, &ctx.cancel).await,
+        Err(error) => Err(error),
+    };
+    match proven {
+        Ok(warning) => {
+            if let Some(warning) = warning {
+                ctx.warn(warning);
+            }
+            Ok(())
+        }
+        Err(error) if error.kind() == Kind::Damaged && taken_up(object, writer) > 0 => Err(error
+            .hint("pull it again: what an earlier pull had left is gone now, and all is fetched")),
+        Err(error) => Err(error),
     }
-    Ok(())
 }
 
 /// Refuses what may not be a snapshot: no qcow2, or an image that needs another file.

@@ -88,6 +88,14 @@ pub(super) const KEYS: &[Key] = &[
     key("hosts", "nvram_dir", Form::Text(check::directory)),
     key("hosts", "owner", Form::Text(check::owner)),
     key("hosts", "temp_dir", Form::Text(check::directory)),
+    key(
+        "hosts",
+        "reconnect_secs",
+        Form::Count {
+            min: 0,
+            max: 86_400,
+        },
+    ),
     key("bucket", "name", Form::Text(check::bucket_name)),
     key("bucket", "prefix", Form::Text(check::prefix)),
     key("bucket", "endpoint", Form::Text(check::endpoint)),

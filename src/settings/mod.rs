@@ -11,6 +11,7 @@ mod report;
 use std::ffi::OsString;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use directories::ProjectDirs;
 
@@ -276,6 +277,10 @@ fn host(table: &Table) -> Result<HostSettings> {
         nvram_dir: text("nvram_dir")?,
         owner: text("owner")?,
         temp_dir: text("temp_dir")?,
+        reconnect: match table.get("reconnect_secs").map(|setting| &setting.value) {
+            Some(Value::Count(secs)) => Duration::from_secs(secs.unsigned_abs()),
+            _ => return Err(lacks("hosts", "reconnect_secs")),
+        },
     })
 }
 

@@ -26,6 +26,12 @@ pub struct Trouble {
     pub slow: AtomicU64,
     /// Bytes the client has sent.
     pub sent: AtomicU64,
+    /// Bytes the client has received.
+    pub received: AtomicU64,
+    /// With so many bytes received the client gets no more until it is set higher; 0: no limit.
+    pub hold_at: AtomicU64,
+    /// Connections that are open.
+    pub open: AtomicU64,
 }
 
 /// A proxy in front of `store` (HOST:PORT).
@@ -41,6 +47,7 @@ pub async fn proxy(store: String) -> (SocketAddr, Arc<Trouble>) {
                 let Ok(server) = TcpStream::connect(store).await else {
                     return;
                 };
+                trouble.open.fetch_add(1, SeqCst);
                 let (client_in, client_out) = client.into_split();
                 let (server_in, server_out) = server.into_split();
                 // Whichever direction ends first takes the other with it.
@@ -52,6 +59,7 @@ pub async fn proxy(store: String) -> (SocketAddr, Arc<Trouble>) {
                     }
                     () = down(server_in, &trouble, &client_out) => {}
                 }
+                trouble.open.fetch_sub(1, SeqCst);
             });
         }
     });
@@ -99,6 +107,10 @@ async fn down(mut from: tcp::OwnedReadHalf, trouble: &Trouble, to: &tcp::OwnedWr
         if passed > CUT_AFTER && take(&trouble.cut_down) {
             return;
         }
+        while (1..=trouble.received.load(SeqCst)).contains(&trouble.hold_at.load(SeqCst)) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        trouble.received.fetch_add(length as u64, SeqCst);
         let mut rest = &buffer[..length];
         while !rest.is_empty() {
             if to.writable().await.is_err() {

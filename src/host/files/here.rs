@@ -1,4 +1,4 @@
-//! Files of a host: read and written at offsets, made under names that no finished file has, and landed.
+//! Files of this machine: read and written at offsets, made under names that no finished file has, and landed.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -13,6 +13,7 @@ use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use nix::sys::statvfs::statvfs;
 use nix::unistd::{Group, User};
 
+use super::explain;
 use super::mark::{Content, Mark};
 use crate::host::image_file::{self, ImageFile};
 use crate::host::threads::{Threads, TooLate};
@@ -29,14 +30,14 @@ const TEMP_PREFIX: &str = "snapdeck-";
 /// Differs after every start of the host (proc(5)).
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// The files of one host.
+/// The files of this machine.
 #[derive(Clone)]
-pub struct Files {
+pub struct Here {
     host: HostName,
     threads: Threads,
 }
 
-impl Files {
+impl Here {
     pub fn new(host: HostName) -> Self {
         Self {
             host,
@@ -77,7 +78,7 @@ impl Files {
         .await
     }
 
-    pub async fn open_reader(&self, path: &str) -> Result<FileReader> {
+    pub async fn open_reader(&self, path: &str) -> Result<Reader> {
         let name = PathBuf::from(path);
         let (file, size_bytes) = self
             .run(format!("open {path}"), CALL, move || {
@@ -86,7 +87,7 @@ impl Files {
                 Ok((file, size))
             })
             .await?;
-        Ok(FileReader {
+        Ok(Reader {
             files: self.clone(),
             path: path.into(),
             file: Arc::new(file),
@@ -94,12 +95,7 @@ impl Files {
         })
     }
 
-    pub async fn open_writer(
-        &self,
-        path: &str,
-        owner: &str,
-        content: &Content,
-    ) -> Result<FileWriter> {
+    pub async fn open_writer(&self, path: &str, owner: &str, content: &Content) -> Result<Writer> {
         let (name, owner) = (PathBuf::from(path), owner.to_owned());
         let (mark, whole) = (Mark::path(path), content.clone());
         let (file, done_bytes, boot_id) = self
@@ -118,7 +114,7 @@ impl Files {
                 Ok((file, done_bytes, boot_id.trim().to_owned()))
             })
             .await?;
-        Ok(FileWriter {
+        Ok(Writer {
             files: self.clone(),
             path: path.into(),
             file: Arc::new(file),
@@ -143,8 +139,7 @@ impl Files {
                 },
             )
             .await;
-        let dir = made.map_err(|error| error.hint("see temp_dir of the host in the settings"))?;
-        dir.into_os_string().into_string().map_err(|dir| {
+        made?.into_os_string().into_string().map_err(|dir| {
             Error::new(
                 Kind::BadInput,
                 format!(
@@ -292,40 +287,15 @@ fn rename(from: &Path, to: &Path, replace: bool) -> io::Result<()> {
     }
 }
 
-fn explain(what: String, error: &io::Error) -> Error {
-    use io::ErrorKind::*;
-    let (kind, hint) = match error.kind() {
-        StorageFull | QuotaExceeded => (Kind::NoSpace, Some("free space there")),
-        PermissionDenied => (
-            Kind::Unreachable,
-            Some("run snapdeck as root or as a user with access to it"),
-        ),
-        AlreadyExists => (
-            Kind::Refused,
-            Some("choose another name, or pass --overwrite to replace it"),
-        ),
-        WouldBlock => (
-            Kind::Refused,
-            Some("wait until the other pull is over, and try again"),
-        ),
-        _ => (Kind::Failed, None),
-    };
-    let error = Error::new(kind, what).because(error);
-    match hint {
-        Some(hint) => error.hint(hint),
-        None => error,
-    }
-}
-
 /// Reads a file of the host at offsets.
-pub struct FileReader {
-    files: Files,
+pub struct Reader {
+    files: Here,
     path: Arc<str>,
     file: Arc<File>,
     size_bytes: u64,
 }
 
-impl FileReader {
+impl Reader {
     /// Length when it was opened, in bytes.
     pub fn size_bytes(&self) -> u64 {
         self.size_bytes
@@ -347,10 +317,10 @@ impl FileReader {
     }
 }
 
-/// Writes a file of the host at offsets, in any order. Nobody else's [`FileWriter`] opens the same file
+/// Writes a file of the host at offsets, in any order. Nobody else's [`Writer`] opens the same file
 /// until this one is dropped.
-pub struct FileWriter {
-    files: Files,
+pub struct Writer {
+    files: Here,
     path: Arc<str>,
     file: Arc<File>,
     content: Content,
@@ -358,7 +328,7 @@ pub struct FileWriter {
     done_bytes: u64,
 }
 
-impl FileWriter {
+impl Writer {
     /// How many leading bytes an earlier writer of the same content left: these need not be written again.
     pub fn done_bytes(&self) -> u64 {
         self.done_bytes

@@ -1,0 +1,196 @@
+//! Where a host is, by its libvirt URI (libvirt, "Connection URIs", "Remote URIs").
+
+use url::Url;
+
+/// Where a host is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// This machine: the URI has no host part.
+    Here,
+    /// Another one, over SSH.
+    Ssh(Box<SshAddress>),
+}
+
+/// What a `qemu+ssh://` URI says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SshAddress {
+    /// `None`: as the user's SSH settings say.
+    pub user: Option<String>,
+    /// A name, an address, or an alias of the user's SSH settings.
+    pub host: String,
+    /// `None`: as the user's SSH settings say.
+    pub port: Option<u16>,
+    /// The only private key to use.
+    pub keyfile: Option<String>,
+    /// File of host keys.
+    pub known_hosts: Option<String>,
+    /// Do not check the host's key.
+    pub no_verify: bool,
+    /// libvirt's unix socket there, where it is no usual one.
+    pub socket: Option<String>,
+    /// `qemu`, and `/system`: the connection as the host itself would name it.
+    pub driver: String,
+    /// See `driver`.
+    pub path: String,
+}
+
+impl SshAddress {
+    /// The URI under which the host itself knows this libvirt.
+    pub fn uri_there(&self) -> String {
+        let Self { driver, path, .. } = self;
+        match &self.socket {
+            Some(socket) => format!("{driver}://{path}?socket={socket}"),
+            None => format!("{driver}://{path}"),
+        }
+    }
+}
+
+/// What cannot be served, and what could be done about it.
+pub type Unfit = (String, &'static str);
+
+const TRY: &str = "name it as qemu+ssh://USER@HOST/system, or as qemu:///system on the host itself";
+
+/// Reads a libvirt URI. Only one without a host part is local.
+///
+/// # Errors
+/// What is wrong with it, and a hint.
+pub fn parse(uri: &str) -> Result<Address, Unfit> {
+    let unfit = |why: String| Err((why, TRY));
+    let url = match Url::parse(uri) {
+        Ok(url) => url,
+        Err(error) => return unfit(error.to_string()),
+    };
+    let host = url.host_str().unwrap_or_default();
+    let (driver, transport) = match url.scheme().split_once('+') {
+        Some((driver, transport)) => (driver, Some(transport)),
+        None => (url.scheme(), None),
+    };
+    // "qemu:system" is no address at all, and is not to pass for a local one.
+    if !uri.contains("://") {
+        return unfit("it has no \"://\"".into());
+    }
+    match transport {
+        None | Some("unix") if host.is_empty() => return Ok(Address::Here),
+        Some("ssh") if host.is_empty() => return unfit("it names no host".into()),
+        Some("ssh") => {}
+        _ => return unfit("only SSH leads to the files of another machine".into()),
+    }
+    let mut address = SshAddress {
+        user: Some(decoded(url.username())).filter(|user| !user.is_empty()),
+        host: decoded(host.trim_start_matches('[').trim_end_matches(']')),
+        port: url.port(),
+        keyfile: None,
+        known_hosts: None,
+        no_verify: false,
+        socket: None,
+        driver: driver.to_owned(),
+        path: url.path().to_owned(),
+    };
+    for (key, value) in url.query_pairs() {
+        let value = value.into_owned();
+        match &*key {
+            "keyfile" => address.keyfile = Some(value),
+            "known_hosts" => address.known_hosts = Some(value),
+            "socket" => address.socket = Some(value),
+            "no_verify" => address.no_verify = value != "0",
+            // Nothing ever asks on the terminal.
+            "no_tty" => {}
+            other => return unfit(format!("its parameter {other:?} is not known here")),
+        }
+    }
+    // ssh takes a leading dash for an option.
+    let words = [Some(&address.host), address.user.as_ref()];
+    let odd = |word: &&String| {
+        word.starts_with('-') || word.chars().any(|c| c.is_control() || c.is_whitespace())
+    };
+    if let Some(word) = words.into_iter().flatten().find(odd) {
+        return unfit(format!("{word:?} is no name of a host or user"));
+    }
+    if url.password().is_some() {
+        return Err((
+            "it has a password".into(),
+            "use a key: ssh-keygen, ssh-copy-id, ssh-agent",
+        ));
+    }
+    Ok(Address::Ssh(Box::new(address)))
+}
+
+fn decoded(text: &str) -> String {
+    percent_encoding::percent_decode_str(text)
+        .decode_utf8_lossy()
+        .into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use super::*;
+
+    fn ssh(uri: &str) -> SshAddress {
+        match parse(uri) {
+            Ok(Address::Ssh(address)) => *address,
+            other => panic!("{uri}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn only_a_uri_without_a_host_is_local() {
+        for uri in [
+            "qemu:///system",
+            "qemu+unix:///system",
+            "qemu:///embed?root=/tmp/x",
+            "qemu:///system?socket=/run/x",
+            "test:///default",
+        ] {
+            assert_eq!(parse(uri), Ok(Address::Here), "{uri}");
+        }
+        for uri in [
+            "qemu+ssh://root@localhost/system",
+            "qemu+ssh://127.0.0.1/system",
+        ] {
+            ssh(uri);
+        }
+        for uri in [
+            "qemu+ssh:///system",
+            "qemu://alpha/system",
+            "qemu+tls://localhost/system",
+            "qemu+tcp:///system",
+            "qemu:system",
+            "",
+            "qemu+ssh://-oProxyCommand=x/system",
+            "qemu+ssh://-l@alpha/system",
+            "qemu+ssh://a:secret@alpha/system",
+            "qemu+ssh://alpha/system?command=/tmp/x",
+        ] {
+            assert!(parse(uri).is_err(), "{uri}");
+        }
+    }
+
+    #[test]
+    fn reads_all_that_it_honours() {
+        let address = ssh(
+            "qemu+ssh://op%40corp@10.0.0.7:2222/system?keyfile=/k%20y&known_hosts=/h&no_verify=1&socket=/s",
+        );
+        assert_eq!(
+            address,
+            SshAddress {
+                user: Some("op@corp".into()),
+                host: "10.0.0.7".into(),
+                port: Some(2222),
+                keyfile: Some("/k y".into()),
+                known_hosts: Some("/h".into()),
+                no_verify: true,
+                socket: Some("/s".into()),
+                driver: "qemu".into(),
+                path: "/system".into(),
+            }
+        );
+        assert_eq!(address.uri_there(), "qemu:///system?socket=/s");
+        let plain = ssh("qemu+ssh://alpha/system?no_verify=0");
+        assert_eq!(
+            (plain.user, plain.port, plain.no_verify),
+            (None, None, false)
+        );
+        assert_eq!(ssh("qemu+ssh://[::1]:22/system").host, "::1");
+    }
+}

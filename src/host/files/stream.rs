@@ -1,0 +1,468 @@
+//! A file of a remote host, open for reads or writes at offsets: its bytes come and go through the host's own
+//! qemu-nbd on a forwarded socket, or through its SFTP server where it forwards nothing. Both break with the
+//! connection and are made anew with it.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::net::UnixStream;
+use tokio::process::{ChildStdin, ChildStdout};
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::explain;
+use super::mark::{Content, Mark};
+use super::there::script;
+use crate::host::command::{Input, Place, Running, text};
+use crate::host::nbd::Nbd;
+use crate::host::patience::Patience;
+use crate::host::ssh::{Forward, Master};
+use crate::model::{Error, Kind, Result};
+
+/// For a block of a few MiB; a dead link shows sooner, by ssh's own signs of life.
+const BLOCK: Duration = Duration::from_secs(300);
+/// For bringing gigabytes to the disk.
+const SYNC: Duration = Duration::from_secs(30 * 60);
+/// For opening, and for each order.
+const ORDER: Duration = Duration::from_secs(20);
+/// How often the host is shown that we are there; it gives up after 20 s without.
+const BEAT: Duration = Duration::from_secs(5);
+/// How often a file that another holds is asked for again, after we lost the host ourselves: the one who
+/// holds it may be our own, not knowing yet that we are gone.
+const HELD: (u32, Duration) = (12, Duration::from_secs(2));
+
+/// What a file is opened for.
+#[derive(Clone)]
+pub enum Mode {
+    Read,
+    Write { owner: String, content: Content },
+}
+
+/// A file of a remote host.
+pub struct Stream {
+    place: Place,
+    patience: Patience,
+    path: String,
+    mode: Mode,
+    hold: Mutex<Option<Arc<Hold>>>,
+    /// What it was when it was first opened.
+    first: Opened,
+}
+
+/// What was seen when a file was opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opened {
+    pub size_bytes: u64,
+    pub inode: String,
+    pub boot_id: String,
+    /// Leading bytes that an earlier writer of the same content left.
+    pub done_bytes: u64,
+}
+
+/// The host's end of it, while a connection lasts.
+struct Hold {
+    opened: Opened,
+    master: Arc<Master>,
+    orders: Arc<Mutex<ChildStdin>>,
+    answers: Mutex<Lines<BufReader<ChildStdout>>>,
+    bytes: Mutex<Option<Arc<Door>>>,
+    _beat: AbortOnDropHandle<()>,
+    _running: Running,
+}
+
+/// The way to the bytes.
+enum Door {
+    Nbd(Nbd),
+}
+
+/// What is done with them.
+enum Work {
+    Read(u64, usize),
+    Write(u64, Bytes),
+    Flush,
+}
+
+impl Work {
+    fn verb(&self) -> &'static str {
+        match self {
+            Self::Read(..) => "read",
+            Self::Write(..) | Self::Flush => "write",
+        }
+    }
+
+    fn deadline(&self) -> Duration {
+        match self {
+            Self::Read(..) | Self::Write(..) => BLOCK,
+            Self::Flush => SYNC,
+        }
+    }
+}
+
+impl Door {
+    /// What was read; nothing else gives bytes.
+    async fn work(&self, work: &Work) -> io::Result<Bytes> {
+        match (self, work) {
+            (Self::Nbd(nbd), Work::Read(offset, length)) => nbd.read(*offset, *length).await,
+            (Self::Nbd(nbd), Work::Write(offset, data)) => nbd
+                .write(*offset, data.clone())
+                .await
+                .map(|()| Bytes::new()),
+            (Self::Nbd(nbd), Work::Flush) => nbd.flush().await.map(|()| Bytes::new()),
+        }
+    }
+}
+
+impl Stream {
+    /// Opens the file.
+    ///
+    /// # Errors
+    /// The host's; `Refused` where another process is writing it; `Unreachable`.
+    pub async fn open(place: Place, patience: Patience, path: &str, mode: Mode) -> Result<Self> {
+        let hold = patience
+            .call(|| Hold::take(&place, path, &mode, None))
+            .await?;
+        Ok(Self {
+            place,
+            patience,
+            path: path.to_owned(),
+            mode,
+            first: hold.opened.clone(),
+            hold: Mutex::new(Some(Arc::new(hold))),
+        })
+    }
+
+    pub fn opened(&self) -> &Opened {
+        &self.first
+    }
+
+    pub async fn read(&self, offset: u64, length: usize) -> Result<Bytes> {
+        self.with(&Work::Read(offset, length)).await
+    }
+
+    pub async fn write(&self, offset: u64, data: Bytes) -> Result<()> {
+        self.with(&Work::Write(offset, data)).await.map(|_| ())
+    }
+
+    /// Everything written is on the host's disk, and the file is closed but for its lock: other programs
+    /// there may read it.
+    pub async fn finish(&self) -> Result<()> {
+        self.with(&Work::Flush).await?;
+        if let Some(hold) = self.hold.lock().await.as_ref() {
+            hold.close().await;
+        }
+        Ok(())
+    }
+
+    /// Does `work`, again and again while the host is away.
+    async fn with(&self, work: &Work) -> Result<Bytes> {
+        let what = || {
+            let (verb, host) = (work.verb(), self.place.host());
+            format!("cannot {verb} {} on host {host}", self.path)
+        };
+        let deadline = work.deadline();
+        let mut wait = self.patience.begin();
+        loop {
+            let failed = match self.door().await {
+                Ok((hold, door)) => match timeout(deadline, door.work(work)).await {
+                    Ok(Ok(value)) => {
+                        self.patience.meet();
+                        return Ok(value);
+                    }
+                    Ok(Err(error)) if !is_broken(&error) => return Err(explain(what(), &error)),
+                    broken => {
+                        self.forget(&hold).await;
+                        let why = match broken {
+                            Ok(Err(error)) => error.to_string(),
+                            _ => format!("no answer for {} s", deadline.as_secs()),
+                        };
+                        Error::new(Kind::Unreachable, what())
+                            .because(why)
+                            .hint("is the host up?")
+                            .worth_retrying()
+                    }
+                },
+                Err(error) => error,
+            };
+            wait.after(failed).await?;
+        }
+    }
+
+    async fn door(&self) -> Result<(Arc<Hold>, Arc<Door>)> {
+        let mut slot = self.hold.lock().await;
+        let hold = match slot.as_ref() {
+            Some(hold) => hold.clone(),
+            None => {
+                let hold = self.hold_again().await?;
+                slot.insert(Arc::new(hold)).clone()
+            }
+        };
+        match hold.door(&self.place, &self.path).await {
+            Ok(door) => Ok((hold, door)),
+            Err(error) => {
+                *slot = None;
+                if let Some(ssh) = self.place.ssh() {
+                    ssh.suspect(&hold.master).await;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Opens the file again, after the connection was lost.
+    async fn hold_again(&self) -> Result<Hold> {
+        let mut tries = 0;
+        let hold = loop {
+            match Hold::take(&self.place, &self.path, &self.mode, Some(&self.first)).await {
+                Err(error) if error.kind() == Kind::Refused && tries < HELD.0 => {
+                    tries += 1;
+                    tokio::time::sleep(HELD.1).await;
+                }
+                taken => break taken?,
+            }
+        };
+        let (now, first) = (&hold.opened, &self.first);
+        if now.inode != first.inode
+            || now.size_bytes != first.size_bytes
+            || now.boot_id != first.boot_id
+        {
+            return Err(Error::new(
+                Kind::Failed,
+                format!(
+                    "{} on host {} is not the file it was before the connection was lost",
+                    self.path,
+                    self.place.host()
+                ),
+            )
+            .hint("try again from the start"));
+        }
+        Ok(hold)
+    }
+
+    async fn forget(&self, hold: &Arc<Hold>) {
+        let mut slot = self.hold.lock().await;
+        if slot.as_ref().is_some_and(|now| Arc::ptr_eq(now, hold)) {
+            *slot = None;
+            if let Some(ssh) = self.place.ssh() {
+                ssh.suspect(&hold.master).await;
+            }
+        }
+    }
+}
+
+impl Hold {
+    async fn take(place: &Place, path: &str, mode: &Mode, first: Option<&Opened>) -> Result<Self> {
+        let Some(ssh) = place.ssh() else {
+            return Err(Error::new(Kind::Failed, format!("{path} is not remote")));
+        };
+        let verb = if matches!(mode, Mode::Read) {
+            "open"
+        } else {
+            "create"
+        };
+        let what = format!("cannot {verb} {path} on host {}", place.host());
+        let (word, owner, size) = match mode {
+            Mode::Read => ("read", "", String::new()),
+            Mode::Write { owner, content } => ("write", &**owner, content.size_bytes.to_string()),
+        };
+        let master = ssh.master().await?;
+        let argv = script("hold", &[word, path, owner, &size]);
+        let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
+        let mut running = place.start(&argv, Input::Piped).await?;
+        let stderr = running.stderr();
+        let (Some(mut orders), Some(stdout)) = (running.stdin(), running.stdout()) else {
+            return Err(Error::new(Kind::Failed, what));
+        };
+        let mut answers = BufReader::new(stdout).lines();
+        let talk = async {
+            let mut opened = Opened {
+                boot_id: next(&mut answers).await?,
+                ..Opened::nothing()
+            };
+            let mark = next(&mut answers).await?;
+            let seen = next(&mut answers).await?;
+            let (size, inode) = seen.split_once(' ').unwrap_or_default();
+            opened.size_bytes = size.parse().map_err(io::Error::other)?;
+            opened.inode = inode.to_owned();
+            let order = match mode {
+                Mode::Read => "keep\n",
+                // Opened again: what was written is there.
+                Mode::Write { .. } if first.is_some_and(|first| *first.inode == *inode) => "keep\n",
+                Mode::Write { content, .. } => {
+                    opened.done_bytes = Mark::done_bytes(
+                        mark.as_bytes(),
+                        content,
+                        &opened.boot_id,
+                        opened.size_bytes,
+                    );
+                    match opened.done_bytes {
+                        0 => {
+                            opened.size_bytes = content.size_bytes;
+                            "fresh\n"
+                        }
+                        _ => "keep\n",
+                    }
+                }
+            };
+            orders.write_all(order.as_bytes()).await?;
+            match next(&mut answers).await? {
+                held if held == "held" => Ok(opened),
+                other => Err(io::Error::other(other)),
+            }
+        };
+        let opened = match timeout(ORDER, talk).await {
+            Ok(Ok(opened)) => opened,
+            Ok(Err(error)) => {
+                drop(orders);
+                // It ended: its own words are better.
+                let ended = async { tokio::join!(text(stderr), place.wait(&mut running)) };
+                let (said, status) = timeout(ORDER, ended).await.map_err(|_| ssh.lost(&*what))?;
+                status?;
+                let error = match said.trim() {
+                    "" => error,
+                    said => super::there::system(said),
+                };
+                return Err(explain(what, &error));
+            }
+            Err(_) => {
+                ssh.suspect(&master).await;
+                return Err(ssh.lost(what));
+            }
+        };
+        let orders = Arc::new(Mutex::new(orders));
+        let beat = {
+            let orders = orders.clone();
+            tokio::spawn(async move {
+                loop {
+                    tokio::time::sleep(BEAT).await;
+                    if orders.lock().await.write_all(b".").await.is_err() {
+                        return;
+                    }
+                }
+            })
+        };
+        Ok(Self {
+            opened,
+            master,
+            orders,
+            answers: Mutex::new(answers),
+            bytes: Mutex::default(),
+            _beat: AbortOnDropHandle::new(beat),
+            _running: running,
+        })
+    }
+
+    async fn door(&self, place: &Place, path: &str) -> Result<Arc<Door>> {
+        let mut slot = self.bytes.lock().await;
+        if let Some(door) = slot.as_ref() {
+            return Ok(door.clone());
+        }
+        let what = || format!("cannot reach the bytes of {path} on host {}", place.host());
+        let broken = |error: io::Error| {
+            Error::new(Kind::Unreachable, what())
+                .because(error)
+                .worth_retrying()
+        };
+        let door = match self.offer().await {
+            Ok(there) => match self.nbd(&there).await {
+                Ok(nbd) => Door::Nbd(nbd),
+                Err(error) => {
+                    self.close_offer().await;
+                    return Err(broken(error));
+                }
+            },
+            Err(Refusal::Broken(error)) => return Err(broken(error)),
+            Err(Refusal::Said(why)) => {
+                return Err(Error::new(Kind::Failed, what())
+                    .because(why)
+                    .hint("is qemu-nbd installed there (qemu-utils)?"));
+            }
+        };
+        Ok(slot.insert(Arc::new(door)).clone())
+    }
+
+    /// Has qemu-nbd offer the file; returns its socket's path there.
+    async fn offer(&self) -> Result<String, Refusal> {
+        let answer = within(self.order(b"x")).await.map_err(Refusal::Broken)?;
+        match answer.split_once(' ') {
+            Some(("up", socket)) => Ok(socket.to_owned()),
+            _ => Err(Refusal::Said(
+                answer.strip_prefix("down ").unwrap_or(&answer).to_owned(),
+            )),
+        }
+    }
+
+    async fn nbd(&self, there: &str) -> io::Result<Nbd> {
+        let forward: Forward = self
+            .master
+            .forward(there)
+            .await
+            .map_err(|error| io::Error::other(error.message()))?;
+        let open = async { Nbd::open(UnixStream::connect(&forward.here).await?, ORDER).await };
+        let nbd = within(open).await;
+        // What is connected stays so.
+        self.master.unforward(&forward).await;
+        nbd
+    }
+
+    async fn close_offer(&self) {
+        let _ = within(self.order(b"y")).await;
+    }
+
+    /// Closes the bytes; the lock stays.
+    async fn close(&self) {
+        if self.bytes.lock().await.take().is_some() {
+            self.close_offer().await;
+        }
+    }
+
+    async fn order(&self, order: &[u8]) -> io::Result<String> {
+        let mut answers = self.answers.lock().await;
+        self.orders.lock().await.write_all(order).await?;
+        next(&mut answers).await
+    }
+}
+
+impl Opened {
+    fn nothing() -> Self {
+        Self {
+            size_bytes: 0,
+            inode: String::new(),
+            boot_id: String::new(),
+            done_bytes: 0,
+        }
+    }
+}
+
+/// Why the file is not offered.
+enum Refusal {
+    Broken(io::Error),
+    Said(String),
+}
+
+async fn next(answers: &mut Lines<BufReader<ChildStdout>>) -> io::Result<String> {
+    answers
+        .next_line()
+        .await?
+        .ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+}
+
+async fn within<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    match timeout(ORDER, work).await {
+        Ok(done) => done,
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
+
+/// Did the way to the file break, rather than the file's system refuse?
+fn is_broken(error: &io::Error) -> bool {
+    use io::ErrorKind::*;
+    matches!(
+        error.kind(),
+        ConnectionReset | ConnectionAborted | BrokenPipe | UnexpectedEof | NotConnected | TimedOut
+    )
+}

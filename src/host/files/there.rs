@@ -1,0 +1,474 @@
+//! Files of a remote host, by a few shell commands; their bytes by [`super::stream`].
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::explain;
+use crate::host::command::{Output, Place};
+use crate::host::eyes::{Eyes, Listed};
+use crate::host::image_file::{CUT_OFF, FileStamp, ImageFile, facts_of};
+use crate::host::patience::Patience;
+use crate::model::{Error, Kind, Result};
+use crate::qcow2::HEADER_BYTES;
+
+const SCRIPT: &str = include_str!("there.sh");
+/// For calls on names and on the first bytes of files.
+const CALL: Duration = Duration::from_secs(30);
+/// For removing, and for bringing a whole file to the disk.
+const LONG: Duration = Duration::from_secs(30 * 60);
+/// Bytes of paths in one command (Linux, execve(2): 128 KiB for one argument, which the whole line is).
+const LINE: usize = 48 * 1024;
+/// Bytes that one command may say.
+const SAID: usize = 64 << 20;
+/// Longest header that is read; QEMU's own is within the first cluster.
+const LONGEST_HEADER: usize = 2 << 20;
+
+/// The words of a call on [`SCRIPT`].
+pub fn script(verb: &str, args: &[&str]) -> Vec<String> {
+    ["sh", "-c", SCRIPT, "snapdeck", verb]
+        .iter()
+        .chain(args)
+        .map(|word| (*word).to_owned())
+        .collect()
+}
+
+/// The error behind the words of a program that ran with `LC_ALL=C`.
+pub fn system(said: &str) -> io::Error {
+    use io::ErrorKind::*;
+    let line = said.trim().lines().next().unwrap_or("it said nothing");
+    let known = [
+        ("No space left on device", StorageFull),
+        ("Disk quota exceeded", QuotaExceeded),
+        ("Permission denied", PermissionDenied),
+        ("Operation not permitted", PermissionDenied),
+        ("File exists", AlreadyExists),
+        ("No such file or directory", NotFound),
+        ("Resource temporarily unavailable", WouldBlock),
+        ("invalid user", InvalidInput),
+        ("invalid group", InvalidInput),
+    ];
+    let kind = known
+        .iter()
+        .find(|(words, _)| said.contains(words))
+        .map_or(Other, |(_, kind)| *kind);
+    // "sh: 3: cannot create /x: ..." and "stat: cannot ...": who said it is of no use to anybody.
+    let line = match line.split_once(": ") {
+        Some((who, rest)) if !who.contains(['/', ' ']) => rest,
+        _ => line,
+    };
+    io::Error::new(kind, line.to_owned())
+}
+
+/// The files of one remote host.
+#[derive(Clone)]
+pub struct There {
+    pub place: Place,
+    pub patience: Patience,
+    /// Headers seen, until their file changes.
+    headers: Arc<Mutex<HashMap<PathBuf, ImageFile>>>,
+}
+
+impl There {
+    pub fn new(place: Place) -> Self {
+        Self {
+            place,
+            patience: Patience::none(),
+            headers: Arc::default(),
+        }
+    }
+
+    /// The same files, for somebody who waits for the host.
+    pub fn patient(&self, patience: Patience) -> Self {
+        Self {
+            patience,
+            ..self.clone()
+        }
+    }
+
+    /// Runs one verb of the script; `what` completes "cannot ... on host NAME".
+    async fn call(
+        &self,
+        what: &str,
+        verb: &str,
+        args: &[&str],
+        deadline: Duration,
+    ) -> Result<Output> {
+        let words = script(verb, args);
+        let argv: Vec<&str> = words.iter().map(String::as_str).collect();
+        let what = format!("cannot {what} on host {}", self.place.host());
+        let once = async || {
+            let never = CancellationToken::new();
+            let output = self.place.output(&argv, SAID, deadline, &never).await?;
+            match output.status.success() {
+                true => Ok(output),
+                false => Err(explain(what.clone(), &system(&output.stderr))),
+            }
+        };
+        self.patience.call(once).await
+    }
+
+    async fn line(
+        &self,
+        what: &str,
+        verb: &str,
+        args: &[&str],
+        deadline: Duration,
+    ) -> Result<String> {
+        let output = self.call(what, verb, args, deadline).await?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        Ok(text.trim_end_matches('\n').to_owned())
+    }
+
+    pub async fn make_temp_dir(&self, under: &str) -> Result<String> {
+        let what = format!("make a directory in {under}");
+        self.line(&what, "make_temp_dir", &[under], CALL).await
+    }
+
+    pub async fn remove_temp_dir(&self, path: &str) -> Result<()> {
+        let what = format!("remove {path}");
+        self.call(&what, "remove_temp_dir", &[path], LONG).await?;
+        Ok(())
+    }
+
+    pub async fn remove_file(&self, path: &str) -> Result<bool> {
+        let what = format!("remove {path}");
+        let said = self.line(&what, "remove_file", &[path], LONG).await?;
+        Ok(said == "removed")
+    }
+
+    pub async fn free_bytes(&self, dir: &str) -> Result<u64> {
+        let what = format!("look at {dir}");
+        let said = self.line(&what, "free_bytes", &[dir], CALL).await?;
+        let product = said.split_once(' ').and_then(|(blocks, size)| {
+            let (blocks, size): (u64, u64) = (blocks.parse().ok()?, size.parse().ok()?);
+            Some(blocks.saturating_mul(size))
+        });
+        product.ok_or_else(|| {
+            Error::new(
+                Kind::Failed,
+                format!("cannot {what} on host {}", self.place.host()),
+            )
+            .because(format!("stat said {said:?}"))
+        })
+    }
+
+    pub async fn mark(&self, path: &str, text: &str) -> Result<()> {
+        let what = format!("write {path}");
+        self.call(&what, "mark", &[path, text], CALL).await?;
+        Ok(())
+    }
+
+    pub async fn land(&self, from: &str, to: &str, replace: bool, inode: &str) -> Result<()> {
+        let how = if replace { "replace" } else { "keep" };
+        let what = format!("name {to}");
+        self.call(&what, "land", &[from, to, how, inode], LONG)
+            .await?;
+        Ok(())
+    }
+
+    /// `None` where there is no such file.
+    pub async fn image_file(&self, path: &str) -> Result<Option<ImageFile>> {
+        let what = format!("read {path}");
+        let file = PathBuf::from(path);
+        let seen = self.see(&[file]).await?;
+        match seen.into_iter().next().map(|seen| seen.file) {
+            Some(Ok(file)) => Ok(Some(file)),
+            Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Some(Err(error)) => Err(explain(
+                format!("cannot {what} on host {}", self.place.host()),
+                &error,
+            )),
+            None => Ok(None),
+        }
+    }
+
+    /// The images of each directory.
+    pub async fn list(&self, dirs: &[&str]) -> Result<Vec<Listed>> {
+        let output = self
+            .call(&format!("list {}", dirs.join(" and ")), "list", dirs, CALL)
+            .await?;
+        let mut fields = output.stdout.split(|byte| *byte == 0).map(path);
+        let mut listed = Vec::new();
+        for _ in dirs {
+            let dir = fields.next().unwrap_or_default();
+            let names: Vec<PathBuf> = fields
+                .by_ref()
+                .take_while(|name| !name.as_os_str().is_empty())
+                .collect();
+            let there = names.first().is_none_or(|name| name != Path::new("/"));
+            listed.push(Listed {
+                images: match there {
+                    true => names.iter().map(|name| dir.join(name)).collect(),
+                    false => Vec::new(),
+                },
+                dir,
+                there,
+            });
+        }
+        Ok(listed)
+    }
+
+    /// Looks at `paths`: where they really are, and what they are. In their order.
+    pub async fn see(&self, paths: &[PathBuf]) -> Result<Vec<Seen>> {
+        let mut all = Vec::new();
+        for batch in batches(paths) {
+            let words: Vec<&str> = batch.iter().filter_map(|path| path.to_str()).collect();
+            let output = self.call("look at files", "see", &words, CALL).await?;
+            let mut seen = read_see(&output.stdout, &output.stderr, batch);
+            self.headers(&mut seen).await?;
+            all.append(&mut seen);
+        }
+        Ok(all)
+    }
+
+    /// Fills in the headers of what is a file: known ones, and the others by one command.
+    async fn headers(&self, seen: &mut [Seen]) -> Result<()> {
+        let wanted: Vec<usize> = {
+            let mut known = self.known();
+            let mut wanted = Vec::new();
+            for (index, seen) in seen.iter_mut().enumerate() {
+                let Ok(file) = &mut seen.file else { continue };
+                match known.get(&seen.path) {
+                    Some(old) if old.stamp == file.stamp => file.facts = old.facts.clone(),
+                    _ => {
+                        known.remove(&seen.path);
+                        wanted.push(index);
+                    }
+                }
+            }
+            wanted
+        };
+        let mut length = HEADER_BYTES;
+        let mut wanted = wanted;
+        // A header longer than usual is read once more, whole.
+        for _ in 0..2 {
+            if wanted.is_empty() {
+                break;
+            }
+            let paths: Vec<PathBuf> = wanted.iter().map(|at| seen[*at].path.clone()).collect();
+            let words: Vec<&str> = paths.iter().filter_map(|path| path.to_str()).collect();
+            let number = length.to_string();
+            let args: Vec<&str> = [&*number].into_iter().chain(words).collect();
+            let output = self.call("read headers", "heads", &args, CALL).await?;
+            let mut rest = &output.stdout[..];
+            let mut again = Vec::new();
+            let mut longest = 0;
+            for at in wanted {
+                let Seen { path, file } = &mut seen[at];
+                let Ok(image) = file else { continue };
+                let Some(start) = head_of(&mut rest, path, length, image.size_bytes) else {
+                    *file = Err(io::Error::other(
+                        "it cannot be read, or changed while it was",
+                    ));
+                    continue;
+                };
+                match facts_of(start) {
+                    Err(needed) if needed <= LONGEST_HEADER && length < needed => {
+                        longest = longest.max(needed);
+                        again.push(at);
+                    }
+                    facts => {
+                        image.facts = facts.unwrap_or_else(|_| Err(CUT_OFF.into()));
+                        self.known().insert(path.clone(), image.clone());
+                    }
+                }
+            }
+            wanted = again;
+            length = longest;
+        }
+        Ok(())
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<PathBuf, ImageFile>> {
+        self.headers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets headers of files that are not among `paths`.
+    pub fn keep_headers(&self, eyes: &Eyes) {
+        self.known().retain(|path, _| eyes.has_seen(path));
+    }
+}
+
+/// A file there.
+#[derive(Debug)]
+pub struct Seen {
+    /// Where it really is.
+    pub path: PathBuf,
+    pub file: io::Result<ImageFile>,
+}
+
+fn path(bytes: &[u8]) -> PathBuf {
+    PathBuf::from(OsStr::from_bytes(bytes))
+}
+
+fn batches(paths: &[PathBuf]) -> Vec<&[PathBuf]> {
+    let mut batches = Vec::new();
+    let (mut start, mut bytes) = (0, 0);
+    for (at, path) in paths.iter().enumerate() {
+        let length = path.as_os_str().len() + 3;
+        if bytes + length > LINE && at > start {
+            batches.push(&paths[start..at]);
+            (start, bytes) = (at, 0);
+        }
+        bytes += length;
+    }
+    if start < paths.len() {
+        batches.push(&paths[start..]);
+    }
+    batches
+}
+
+/// Reads what the verb `see` says of `paths`.
+fn read_see(stdout: &[u8], stderr: &str, paths: &[PathBuf]) -> Vec<Seen> {
+    let fields: Vec<&[u8]> = stdout.split(|byte| *byte == 0).collect();
+    let (real, stats) = fields.split_at(paths.len().min(fields.len()));
+    let stats: HashMap<&[u8], &[&[u8]]> = stats
+        .chunks_exact(6)
+        .map(|stat| (stat[0], &stat[1..]))
+        .collect();
+    let look = |asked: &Path| {
+        let Some(stat) = stats.get(asked.as_os_str().as_bytes()) else {
+            // stat names the file in quotes of its own; most names need none inside.
+            let quoted = format!("'{}'", asked.display());
+            let line = stderr.lines().find(|line| line.contains(&quoted));
+            return Err(match line.and_then(|line| line.rsplit_once(": ")) {
+                Some((_, why)) => system(why),
+                None => io::ErrorKind::NotFound.into(),
+            });
+        };
+        read_stat(stat).unwrap_or_else(|| Err(io::Error::other("stat says what is not understood")))
+    };
+    paths
+        .iter()
+        .enumerate()
+        .map(|(at, asked)| Seen {
+            path: real
+                .get(at)
+                .map_or_else(|| asked.clone(), |real| path(real)),
+            file: look(asked),
+        })
+        .collect()
+}
+
+/// Size, blocks of 512 bytes, inode, modification time, type.
+fn read_stat(stat: &[&[u8]]) -> Option<io::Result<ImageFile>> {
+    let text = |at: usize| std::str::from_utf8(stat.get(at)?).ok();
+    if !matches!(
+        text(4)?,
+        "regular file" | "regular empty file" | "block special file"
+    ) {
+        return Some(Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is no regular file",
+        )));
+    }
+    let (seconds, nanoseconds) = text(3)?.split_once('.')?;
+    let size_bytes = text(0)?.parse().ok()?;
+    let blocks: u64 = text(1)?.parse().ok()?;
+    Some(Ok(ImageFile {
+        size_bytes,
+        allocated_bytes: blocks.saturating_mul(512),
+        stamp: FileStamp {
+            inode: text(2)?.parse().ok()?,
+            modified_ns: seconds.parse::<i128>().ok()? * 1_000_000_000
+                + nanoseconds.parse::<i128>().ok()?,
+            size_bytes,
+        },
+        facts: Err("its header was not read".into()),
+    }))
+}
+
+/// Takes what `head -v` says of the file `path` from the front of `rest`.
+fn head_of<'a>(
+    rest: &mut &'a [u8],
+    path: &Path,
+    length: usize,
+    size_bytes: u64,
+) -> Option<&'a [u8]> {
+    let title = [b"==> ", path.as_os_str().as_bytes(), b" <==\n"].concat();
+    let bare = rest.strip_prefix(b"\n").unwrap_or(rest);
+    let body = bare.strip_prefix(&title[..])?;
+    let length = usize::try_from(size_bytes).map_or(length, |size| size.min(length));
+    let (start, after) = body.split_at_checked(length)?;
+    *rest = after;
+    Some(start)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn run(words: &[String]) -> std::process::Output {
+        std::process::Command::new(&words[0])
+            .args(&words[1..])
+            .env("LC_ALL", "C")
+            .output()
+            .unwrap()
+    }
+
+    #[test]
+    fn understands_what_its_own_script_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let names = [
+            "a b.qcow2",
+            "$(x)'\".qcow2",
+            "empty.qcow2",
+            "line\nbreak.qcow2",
+        ];
+        let texts: [&[u8]; 4] = [b"one\n", b"==> two <==\n", b"", b"four"];
+        for (name, text) in names.iter().zip(texts) {
+            std::fs::write(dir.path().join(name), text).unwrap();
+        }
+        let mut paths: Vec<PathBuf> = names.iter().map(|name| dir.path().join(name)).collect();
+        paths.push(dir.path().join("missing.qcow2"));
+        paths.push(dir.path().to_owned());
+        let words: Vec<&str> = paths.iter().map(|path| path.to_str().unwrap()).collect();
+        let said = run(&script("see", &words));
+        let seen = read_see(&said.stdout, &String::from_utf8_lossy(&said.stderr), &paths);
+        let sizes: Vec<Option<u64>> = seen
+            .iter()
+            .map(|seen| seen.file.as_ref().ok().map(|file| file.size_bytes))
+            .collect();
+        assert_eq!(sizes, [Some(4), Some(12), Some(0), Some(4), None, None]);
+        let kinds: Vec<io::ErrorKind> = seen
+            .iter()
+            .filter_map(|seen| seen.file.as_ref().err().map(io::Error::kind))
+            .collect();
+        assert_eq!(
+            kinds,
+            [io::ErrorKind::NotFound, io::ErrorKind::InvalidInput]
+        );
+        let said = run(&script("heads", &[&["8"], &words[..4]].concat()));
+        let mut rest = &said.stdout[..];
+        for (path, text) in paths.iter().zip(texts) {
+            let start = head_of(&mut rest, path, 8, text.len() as u64);
+            assert_eq!(start, Some(&text[..text.len().min(8)]));
+        }
+    }
+
+    #[test]
+    fn long_lists_are_parted() {
+        let paths: Vec<PathBuf> = (0..2000).map(|n| format!("/dir/{n:060}").into()).collect();
+        let parts = batches(&paths);
+        assert!(parts.len() > 1);
+        assert_eq!(parts.concat(), paths);
+        assert!(batches(&[]).is_empty());
+    }
+
+    #[test]
+    fn words_of_the_system_are_understood() {
+        let error = system(
+            "mktemp: failed to create directory via template '/x': No space left on device\n",
+        );
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        assert!(error.to_string().starts_with("failed to create"));
+    }
+}

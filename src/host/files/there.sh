@@ -1,0 +1,146 @@
+# Runs on a host, for snapdeck: sh -c THIS snapdeck VERB ARGUMENT... What it was asked for goes to stdout, parted
+# by NULs or as lines; what is wrong goes to stderr in the words of the system.
+set -u
+umask 077
+fail() { printf '%s\n' "$1" >&2; exit 1; }
+verb=$1
+shift
+
+case $verb in
+# The names that end in .qcow2 in each directory, after its canonical path; an empty one ends each list. A
+# directory that is not there has the name "/".
+list)
+  for dir do
+    realpath -mz -- "$dir" || exit 1
+    if [ -e "$dir" ]; then
+      find "$dir/" -mindepth 1 -maxdepth 1 -name '*.qcow2' -printf '%f\0' || exit 1
+    else
+      printf '/\0'
+    fi
+    printf '\0'
+  done
+  ;;
+
+# The canonical path of each file, then what stat says of those that are there: six fields each.
+see)
+  realpath -mz -- "$@"
+  stat -L --printf '%n\0%s\0%b\0%i\0%.9Y\0%F\0' -- "$@" || :
+  ;;
+
+# How the files begin, each under its name.
+heads)
+  length=$1
+  shift
+  head -c "$length" -v -- "$@" || :
+  ;;
+
+make_temp_dir)
+  mktemp -d -- "$1/snapdeck-XXXXXXXX"
+  ;;
+
+remove_temp_dir)
+  case ${1##*/} in
+  snapdeck-*) rm -rf -- "$1" ;;
+  *) fail "it is no directory of snapdeck's" ;;
+  esac
+  ;;
+
+remove_file)
+  if [ -e "$1" ] || [ -L "$1" ]; then
+    rm -f -- "$1" || exit 1
+    echo removed
+    sync -- "${1%/*}/"
+  fi
+  ;;
+
+free_bytes)
+  stat -f --printf '%a %S' -- "$1"
+  ;;
+
+mark)
+  printf '%s' "$2" >"$1.new" && mv -fT -- "$1.new" "$1"
+  ;;
+
+# land FROM TO replace|keep INODE
+land)
+  # Done already, by a try whose answer was lost.
+  if [ ! -e "$1" ] && [ "$(stat -c %i -- "$2" 2>/dev/null)" = "$4" ]; then exit 0; fi
+  chmod 644 -- "$1" && sync -- "$1" || exit 1
+  if [ "$3" = replace ]; then
+    mv -fT -- "$1" "$2" || exit 1
+  elif ln -T -- "$1" "$2"; then
+    # A link refuses an existing name; a second name for a moment harms nobody.
+    rm -f -- "$1"
+  elif [ -e "$2" ] || [ -L "$2" ]; then
+    fail 'File exists'
+  else
+    # A file system without links.
+    mv -nT -- "$1" "$2"
+    [ ! -e "$1" ] || fail 'File exists'
+  fi
+  sync -- "${2%/*}/"
+  ;;
+
+# hold read|write PATH OWNER SIZE: stands for an open file as long as it is given a dot now and then. Orders of one
+# byte each: x offers the file by qemu-nbd, y ends that, anything else ends all of it.
+hold)
+  mode=$1 path=$2 owner=$3 size=$4 nbd= dir=
+  end_nbd() {
+    if [ -n "$nbd" ]; then
+      kill "$nbd" 2>/dev/null
+      wait "$nbd" 2>/dev/null
+    fi
+    [ -z "$dir" ] || rm -rf -- "$dir"
+    nbd= dir=
+  }
+  trap end_nbd EXIT
+  trap '' HUP PIPE
+  trap 'exit 1' INT TERM
+  if [ "$mode" = write ]; then
+    : >>"$path" || exit 1
+    exec 9<>"$path" || exit 1
+    # Nobody else writes this file; and it was not given its final name between its opening and the lock.
+    flock -n 9 && [ "$(stat -L -c %i /proc/self/fd/9)" = "$(stat -c %i -- "$path")" ] ||
+      fail 'Resource temporarily unavailable: another process is writing it, or just finished'
+    chmod 600 -- "$path" || exit 1
+    # Now rather than after an hour of writing.
+    chown -- "$owner" "$path" || {
+      rm -f -- "$path"
+      exit 1
+    }
+    printf '%s\n' "$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)"
+    printf '%s\n' "$(cat -- "$path.mark" 2>/dev/null)"
+  else
+    printf '\n\n'
+  fi
+  stat -L --printf '%s %i\n' -- "$path" || exit 1
+  order=$(timeout 20 sh -c 'IFS= read -r word && printf %s "$word"') || exit 1
+  if [ "$order" = fresh ]; then
+    rm -f -- "$path.mark"
+    truncate -s 0 -- "$path" && truncate -s "$size" -- "$path" || exit 1
+  fi
+  echo held
+  while order=$(timeout 20 head -c 1) && [ -n "$order" ]; do
+    case $order in
+    .) ;;
+    x)
+      end_nbd
+      [ "$mode" = write ] && option= || option=-r
+      dir=$(mktemp -d /tmp/snapdeck-XXXXXXXX) || exit 1
+      qemu-nbd $option -f raw -k "$dir/nbd" -- "$path" </dev/null >/dev/null 2>"$dir/said" 9>&- &
+      nbd=$! tries=0
+      until [ -S "$dir/nbd" ] || ! kill -0 "$nbd" 2>/dev/null || [ $tries -ge 200 ]; do
+        sleep 0.02
+        tries=$((tries + 1))
+      done
+      if [ -S "$dir/nbd" ]; then echo "up $dir/nbd"; else echo "down $(tail -n 1 "$dir/said")"; fi
+      ;;
+    y)
+      end_nbd
+      echo ended
+      ;;
+    *) exit 0 ;;
+    esac
+  done
+  ;;
+esac

@@ -1,0 +1,395 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::io::ErrorKind;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::PathBuf;
+use std::pin::{Pin, pin};
+use std::process::Stdio;
+use std::task::Poll;
+use std::time::Instant;
+
+use proptest::prelude::*;
+use tempfile::TempDir;
+use tokio::process::{Child, Command as Program};
+
+use super::wire::{MAGIC, OPTION, OPTION_REPLY, SIMPLE_REPLY};
+use super::*;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+const MIB: usize = 1 << 20;
+
+/// A real qemu-nbd with a file of its own.
+struct Server {
+    dir: TempDir,
+    child: Child,
+}
+
+impl Server {
+    /// Serves a file of `size` bytes, as `arguments` say; `FILE` in them is its path.
+    async fn start(size: u64, arguments: &[&str]) -> Self {
+        let dir = TempDir::new().unwrap();
+        let file = std::fs::File::create(dir.path().join("disk")).unwrap();
+        file.set_len(size).unwrap();
+        Self::start_in(dir, arguments).await
+    }
+
+    async fn start_in(dir: TempDir, arguments: &[&str]) -> Self {
+        let disk = dir.path().join("disk");
+        let disk = disk.to_str().unwrap();
+        let child = Program::new("qemu-nbd")
+            .arg("--socket")
+            .arg(dir.path().join("socket"))
+            .args(arguments.iter().map(|text| text.replace("FILE", disk)))
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        Self { dir, child }
+    }
+
+    fn disk(&self) -> PathBuf {
+        self.dir.path().join("disk")
+    }
+
+    async fn stream(&self) -> UnixStream {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match UnixStream::connect(self.dir.path().join("socket")).await {
+                Ok(stream) => return stream,
+                Err(error) => assert!(Instant::now() < until, "{error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    async fn open(&self) -> Nbd {
+        Nbd::open(self.stream().await, PATIENCE).await.unwrap()
+    }
+
+    async fn signal(&self, signal: &str) {
+        let id = self.child.id().unwrap().to_string();
+        let told = Program::new("kill").args([signal, &id]).status().await;
+        assert!(told.unwrap().success());
+    }
+}
+
+const RAW: &[&str] = &["--format=raw", "FILE"];
+
+/// Bytes that differ from place to place.
+fn pattern(offset: usize, length: usize) -> Bytes {
+    let byte = |at: usize| (at ^ (at >> 8) ^ (at >> 16)).wrapping_mul(31) as u8;
+    (offset..offset + length).map(byte).collect()
+}
+
+async fn soon<T>(future: impl Future<Output = T>) -> T {
+    timeout(PATIENCE, future).await.expect("it hangs")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_tasks_write_and_read_in_any_order() {
+    // An odd length, as a file that was never a disk has.
+    let size = 24 * MIB + 1000;
+    let mut server = Server::start(size as u64, RAW).await;
+    let nbd = Arc::new(server.open().await);
+    assert_eq!(nbd.size_bytes(), size as u64 + 24);
+    assert!(!nbd.is_read_only());
+    // Pieces of odd lengths, some longer than a request, the last one first.
+    let mut pieces = Vec::new();
+    let mut start = 0;
+    while start < size {
+        let length = (start % 7 * 511_111 + 70_001).min(size - start);
+        pieces.push((start, length));
+        start += length;
+    }
+    let mut tasks = tokio::task::JoinSet::new();
+    for &(start, length) in pieces.iter().rev() {
+        let nbd = nbd.clone();
+        tasks.spawn(async move {
+            nbd.write(start as u64, pattern(start, length))
+                .await
+                .unwrap();
+            assert!(nbd.read(start as u64, length).await.unwrap() == pattern(start, length));
+        });
+    }
+    while let Some(done) = soon(tasks.join_next()).await {
+        done.unwrap();
+    }
+    soon(nbd.flush()).await.unwrap();
+    assert!(soon(nbd.read(0, size)).await.unwrap() == pattern(0, size));
+    assert!(soon(nbd.read(7, 0)).await.unwrap().is_empty());
+    soon(nbd.write(7, Bytes::new())).await.unwrap();
+    // The file is what was written, and not longer.
+    assert!(std::fs::read(server.disk()).unwrap() == pattern(0, size));
+    let nbd = Arc::into_inner(nbd).unwrap();
+    nbd.close(PATIENCE).await.unwrap();
+    assert!(soon(server.child.wait()).await.unwrap().success());
+}
+
+#[tokio::test]
+async fn a_sparse_file_stays_sparse() {
+    let size = 8_u64 << 30;
+    let server = Server::start(size, RAW).await;
+    let nbd = server.open().await;
+    let end = size - 3 * MIB as u64;
+    soon(nbd.write(end, pattern(5, 3 * MIB))).await.unwrap();
+    assert!(soon(nbd.read(end, 3 * MIB)).await.unwrap() == pattern(5, 3 * MIB));
+    let zeros = soon(nbd.read(end - 5 * MIB as u64, 5 * MIB)).await.unwrap();
+    assert!(zeros.iter().all(|&byte| byte == 0));
+    let metadata = std::fs::metadata(server.disk()).unwrap();
+    assert_eq!(metadata.len(), size);
+    assert!(metadata.blocks() * 512 < 16 * MIB as u64);
+}
+
+#[tokio::test]
+async fn beyond_the_end_is_refused_and_nothing_else() {
+    let server = Server::start(4096, RAW).await;
+    let nbd = server.open().await;
+    for (offset, length) in [(4096, 1), (4000, 97), (u64::MAX, 1), (u64::MAX, 0)] {
+        let read = soon(nbd.read(offset, length)).await.unwrap_err();
+        assert_eq!(read.kind(), ErrorKind::InvalidInput, "{read}");
+        let data = Bytes::from(vec![1; length]);
+        let write = soon(nbd.write(offset, data)).await.unwrap_err();
+        assert_eq!(write.kind(), ErrorKind::InvalidInput, "{write}");
+    }
+    assert_eq!(soon(nbd.read(4000, 96)).await.unwrap().len(), 96);
+    assert_eq!(std::fs::metadata(server.disk()).unwrap().len(), 4096);
+}
+
+#[tokio::test]
+async fn a_full_or_broken_disk_is_told_as_such() {
+    for (errno, kind) in [(28, ErrorKind::StorageFull), (5, ErrorKind::Other)] {
+        let options = format!(
+            "driver=raw,file.driver=blkdebug,file.image.driver=file,file.image.filename=FILE,\
+             file.inject-error.0.event=none,file.inject-error.0.iotype=write,file.inject-error.0.errno={errno}"
+        );
+        let server = Server::start(4 * MIB as u64, &["--image-opts", &options]).await;
+        let nbd = server.open().await;
+        let error = soon(nbd.write(0, pattern(0, 3 * MIB))).await.unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+        // That was the disk's trouble, not the connection's.
+        assert!(!nbd.is_closed());
+        assert!(soon(nbd.read(0, 4 * MIB)).await.unwrap() == vec![0; 4 * MIB]);
+    }
+}
+
+#[tokio::test]
+async fn a_read_only_export_is_read() {
+    let server = Server::start(4096, &["--read-only", "--format=raw", "FILE"]).await;
+    let file = std::fs::File::options().write(true).open(server.disk());
+    file.unwrap().write_all_at(&pattern(0, 4096), 0).unwrap();
+    let nbd = server.open().await;
+    assert!(nbd.is_read_only());
+    assert!(soon(nbd.read(0, 4096)).await.unwrap() == pattern(0, 4096));
+    let error = soon(nbd.write(0, pattern(0, 1))).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
+}
+
+#[tokio::test]
+async fn the_servers_words_are_handed_on() {
+    let server = Server::start(4096, &["--export-name=another", "--format=raw", "FILE"]).await;
+    let Err(error) = Nbd::open(server.stream().await, PATIENCE).await else {
+        panic!("it opened an export that is not there");
+    };
+    assert!(
+        error.to_string().contains("export '' not present"),
+        "{error}"
+    );
+}
+
+/// Starts a call and leaves it where it first waits.
+async fn begun<T>(mut call: Pin<&mut impl Future<Output = T>>) {
+    std::future::poll_fn(|context| {
+        assert!(call.as_mut().poll(context).is_pending());
+        Poll::Ready(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_killed_server_ends_every_call_at_once() {
+    let mut server = Server::start(64 * MIB as u64, RAW).await;
+    let nbd = server.open().await;
+    server.signal("-STOP").await;
+    // More calls than may be under way: some wait for their turn.
+    let calls = (0..2 * REQUESTS).map(|at| {
+        let (nbd, offset) = (&nbd, (at * MIB) as u64);
+        async move {
+            if at % 2 == 0 {
+                nbd.read(offset, MIB).await.map(|_| ())
+            } else {
+                nbd.write(offset, pattern(0, MIB)).await
+            }
+        }
+    });
+    let mut calls = Box::pin(futures_util::future::join_all(calls));
+    begun(calls.as_mut()).await;
+    server.child.kill().await.unwrap();
+    for outcome in soon(calls).await {
+        assert_is_gone(&outcome.unwrap_err());
+    }
+    assert!(nbd.is_closed());
+    assert_is_gone(&soon(nbd.read(0, 1)).await.unwrap_err());
+    assert_is_gone(&soon(nbd.write(0, pattern(0, 1))).await.unwrap_err());
+    assert_is_gone(&soon(nbd.flush()).await.unwrap_err());
+    nbd.close(PATIENCE).await.unwrap();
+}
+
+fn assert_is_gone(error: &io::Error) {
+    use ErrorKind::*;
+    let is_gone = matches!(error.kind(), ConnectionReset | BrokenPipe | UnexpectedEof);
+    assert!(is_gone, "{:?} {error}", error.kind());
+}
+
+#[tokio::test]
+async fn dropped_calls_leave_the_connection_usable() {
+    let server = Server::start(64 * MIB as u64, RAW).await;
+    let file = std::fs::File::options().write(true).open(server.disk());
+    file.unwrap().write_all_at(&pattern(9, 8 * MIB), 0).unwrap();
+    let nbd = server.open().await;
+    for _ in 0..3 {
+        server.signal("-STOP").await;
+        for at in 0..REQUESTS {
+            let offset = (at * MIB) as u64;
+            begun(pin!(nbd.read(offset, 3 * MIB + 1))).await;
+            begun(pin!(nbd.write(32 * MIB as u64 + offset, pattern(at, MIB)))).await;
+        }
+        let mut call = pin!(nbd.read(0, 8 * MIB));
+        begun(call.as_mut()).await;
+        server.signal("-CONT").await;
+        assert!(soon(call).await.unwrap() == pattern(9, 8 * MIB));
+    }
+    soon(nbd.flush()).await.unwrap();
+    assert_eq!(nbd.link.permits.available_permits(), REQUESTS);
+}
+
+/// What a server says before transmission: an export of 1 MiB.
+fn greeting() -> Vec<u8> {
+    let mut said = Vec::new();
+    said.put_u64(MAGIC);
+    said.put_u64(OPTION);
+    said.put_u16(3);
+    option_reply(&mut said, 3, &[0, 0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 5]);
+    option_reply(&mut said, 1, &[]);
+    said
+}
+
+fn option_reply(said: &mut Vec<u8>, kind: u32, data: &[u8]) {
+    said.put_u64(OPTION_REPLY);
+    said.put_u32(7);
+    said.put_u32(kind);
+    said.put_u32(data.len() as u32);
+    said.put_slice(data);
+}
+
+/// Opens a connection to somebody who says just that; the other end, which must be kept.
+async fn open_to(said: &[u8]) -> (io::Result<Nbd>, UnixStream) {
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    theirs.write_all(said).await.unwrap();
+    (Nbd::open(ours, Duration::from_millis(100)).await, theirs)
+}
+
+#[tokio::test]
+async fn what_is_no_server_is_told() {
+    let mut endless = greeting()[..18].to_vec();
+    (0..1000).for_each(|_| option_reply(&mut endless, 3, &[0, 9]));
+    let mut sizeless = greeting()[..18].to_vec();
+    option_reply(&mut sizeless, 1, &[]);
+    let mut long = greeting()[..34].to_vec();
+    long.put_u32(u32::MAX);
+    let mut old = greeting();
+    old[17] = 0;
+    for (said, words) in [
+        (b"SSH-2.0-OpenSSH_9.2p1\r\n".to_vec(), "begins with"),
+        (vec![0; 4096], "begins with"),
+        (endless, "do not end"),
+        (sizeless, "its size"),
+        (long, "4294967295"),
+        (old, "cannot negotiate"),
+    ] {
+        let (opened, _theirs) = open_to(&said).await;
+        let error = opened.err().expect(words);
+        assert_eq!(error.kind(), ErrorKind::InvalidData, "{error}");
+        assert!(error.to_string().contains(words), "{error}");
+    }
+    for silent in [&greeting()[..0], &greeting()[..20]] {
+        let (opened, _theirs) = open_to(silent).await;
+        assert_eq!(opened.err().unwrap().kind(), ErrorKind::TimedOut);
+    }
+}
+
+#[tokio::test]
+async fn nonsense_in_transmission_ends_the_connection() {
+    let header = |magic: u32, error: u32, cookie: u64| {
+        let mut said = Vec::new();
+        said.put_u32(magic);
+        said.put_u32(error);
+        said.put_u64(cookie);
+        said
+    };
+    for (said, kind) in [
+        (vec![0xff; 64], ErrorKind::InvalidData),
+        (header(SIMPLE_REPLY, 0, 77), ErrorKind::InvalidData),
+        (header(0x668e_33ef, 0, 1), ErrorKind::InvalidData),
+        (header(SIMPLE_REPLY, 108, 1), ErrorKind::ConnectionReset),
+    ] {
+        let (opened, mut theirs) = open_to(&greeting()).await;
+        let nbd = opened.unwrap();
+        let mut calls = pin!(futures_util::future::join(
+            nbd.read(0, 9),
+            nbd.write(9, pattern(0, 9))
+        ));
+        begun(calls.as_mut()).await;
+        theirs.write_all(&said).await.unwrap();
+        let (read, write) = soon(calls).await;
+        assert_eq!(read.unwrap_err().kind(), kind);
+        assert_eq!(write.unwrap_err().kind(), kind);
+        assert_eq!(soon(nbd.flush()).await.unwrap_err().kind(), kind);
+    }
+    // Half an answer.
+    let (opened, mut theirs) = open_to(&greeting()).await;
+    let nbd = opened.unwrap();
+    let mut call = pin!(nbd.read(0, 9));
+    begun(call.as_mut()).await;
+    let mut said = header(SIMPLE_REPLY, 0, 1);
+    said.put_slice(b"half");
+    theirs.write_all(&said).await.unwrap();
+    drop(theirs);
+    assert_is_gone(&soon(call).await.unwrap_err());
+}
+
+#[tokio::test]
+async fn an_unknown_error_is_no_reason_to_disconnect() {
+    let (opened, mut theirs) = open_to(&greeting()).await;
+    let nbd = opened.unwrap();
+    let mut call = pin!(nbd.read(0, 4));
+    begun(call.as_mut()).await;
+    let mut said = Vec::new();
+    said.put_u32(SIMPLE_REPLY);
+    said.put_u32(4711);
+    said.put_u64(1);
+    theirs.write_all(&said).await.unwrap();
+    let error = soon(call).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(!nbd.is_closed());
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_the_handshake_panic(good in 0..80_usize, said in prop::collection::vec(any::<u8>(), 0..200)) {
+        let mut bytes = greeting();
+        bytes.truncate(good);
+        bytes.extend(said);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let stream = tokio::io::join(&bytes[..], tokio::io::sink());
+        let export = runtime.block_on(wire::negotiate(stream));
+        if let Ok(export) = export {
+            prop_assert!(export.max_payload > 0 && export.max_payload <= wire::MAX_PAYLOAD);
+        }
+    }
+
+    #[test]
+    fn a_reply_is_understood_or_refused(header: [u8; wire::REPLY_HEADER]) {
+        let is_reply = header[..4] == SIMPLE_REPLY.to_be_bytes();
+        prop_assert_eq!(wire::reply(header).is_ok(), is_reply);
+    }
+}

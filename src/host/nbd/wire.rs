@@ -1,0 +1,200 @@
+//! The bytes of the NBD protocol, as far as they are needed to read and write one export of a `qemu-nbd`:
+//! fixed newstyle negotiation, one `NBD_OPT_GO`, simple replies. Numbers and layouts are those of
+//! <https://github.com/NetworkBlockDevice/nbd/blob/master/doc/proto.md>, all big-endian; section names in the
+//! comments are that document's.
+
+use std::io;
+
+use bytes::{Buf, BufMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+/// `NBDMAGIC`, the server's first word ("Newstyle negotiation").
+pub const MAGIC: u64 = 0x4e42_444d_4147_4943;
+/// `IHAVEOPT`, its second, and ours before an option.
+pub const OPTION: u64 = 0x4948_4156_454f_5054;
+/// Before a reply to an option ("Fixed newstyle negotiation").
+pub const OPTION_REPLY: u64 = 0x0003_e889_0455_65a9;
+/// Before a request ("Request message").
+const REQUEST: u32 = 0x2560_9513;
+/// Before a reply to a request ("Simple reply message").
+pub const SIMPLE_REPLY: u32 = 0x6744_6698;
+
+/// Handshake and client flags: `NBD_FLAG_FIXED_NEWSTYLE`, `NBD_FLAG_NO_ZEROES`.
+const FIXED_NEWSTYLE: u16 = 1;
+const NO_ZEROES: u16 = 1 << 1;
+/// Transmission flags: `NBD_FLAG_READ_ONLY`, `NBD_FLAG_SEND_FLUSH`.
+const READ_ONLY: u16 = 1 << 1;
+const SEND_FLUSH: u16 = 1 << 2;
+
+const OPT_GO: u32 = 7;
+const REP_ACK: u32 = 1;
+const REP_INFO: u32 = 3;
+const REP_ERROR: u32 = 1 << 31;
+const INFO_EXPORT: u16 = 0;
+const INFO_BLOCK_SIZE: u16 = 3;
+
+/// Replies to our one option; there are about ten kinds of them.
+const REPLIES: usize = 64;
+/// Bytes of such a reply. Names and words in them have at most 4096 ("Conventions": strings).
+const REPLY_BYTES: usize = 8192;
+/// What every server takes in one request: 32 MiB ("Size constraints").
+pub const MAX_PAYLOAD: u32 = 1 << 25;
+/// Length of a simple reply without its data.
+pub const REPLY_HEADER: usize = 16;
+/// Length of a request without its data.
+pub const REQUEST_HEADER: usize = 28;
+
+/// What a request asks for ("Request types").
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    Read = 0,
+    Write = 1,
+    Disconnect = 2,
+    Flush = 3,
+}
+
+/// A request's header, to be followed by the data of a write.
+pub fn request(command: Command, cookie: u64, offset: u64, length: u32) -> [u8; REQUEST_HEADER] {
+    let mut header = [0; REQUEST_HEADER];
+    let mut rest = &mut header[..];
+    rest.put_u32(REQUEST);
+    rest.put_u16(0); // No command flags.
+    rest.put_u16(command as u16);
+    rest.put_u64(cookie);
+    rest.put_u64(offset);
+    rest.put_u32(length);
+    header
+}
+
+/// A simple reply's header: the request's cookie, and how it went.
+///
+/// # Errors
+/// `InvalidData` for what is no simple reply: nothing after it can be understood either.
+pub fn reply(header: [u8; REPLY_HEADER]) -> io::Result<(u64, io::Result<()>)> {
+    let mut rest = &header[..];
+    let magic = rest.get_u32();
+    if magic != SIMPLE_REPLY {
+        return Err(garbage(format!("a reply begins with {magic:#x}")));
+    }
+    let error = rest.get_u32();
+    let cookie = rest.get_u64();
+    Ok((cookie, outcome(error)))
+}
+
+/// "Error values". An unknown one counts as `NBD_EINVAL`.
+fn outcome(error: u32) -> io::Result<()> {
+    use io::ErrorKind::*;
+    let (kind, words) = match error {
+        0 => return Ok(()),
+        1 => (PermissionDenied, "Operation not permitted"),
+        5 => (Other, "Input/output error"),
+        12 => (OutOfMemory, "Cannot allocate memory"),
+        28 => (StorageFull, "No space left on device"),
+        75 => (InvalidInput, "Value too large"),
+        95 => (Unsupported, "Operation not supported"),
+        // All later requests fail alike: it is the connection that ends.
+        108 => (ConnectionReset, "qemu-nbd is ending"),
+        _ => (InvalidInput, "Invalid argument"),
+    };
+    Err(io::Error::new(kind, words))
+}
+
+/// What a server says of its export ("Option reply types", `NBD_REP_INFO`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Export {
+    /// Bytes that can be read and written.
+    pub size_bytes: u64,
+    /// Writing is refused.
+    pub read_only: bool,
+    /// It knows how to flush.
+    pub flushes: bool,
+    /// Most data of one request, in bytes; never 0.
+    pub max_payload: u32,
+}
+
+/// Talks from the first byte to the beginning of transmission, with the export that has no name.
+///
+/// # Errors
+/// `InvalidData` where the other side speaks something else; `Other` with its words where it refuses;
+/// the stream's.
+pub async fn negotiate(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<Export> {
+    let magic = (stream.read_u64().await?, stream.read_u64().await?);
+    if magic != (MAGIC, OPTION) {
+        return Err(garbage(format!(
+            "it begins with {:#x} {:#x}",
+            magic.0, magic.1
+        )));
+    }
+    let flags = stream.read_u16().await?;
+    if flags & FIXED_NEWSTYLE == 0 {
+        return Err(garbage("it cannot negotiate"));
+    }
+    let mut hello = Vec::with_capacity(26);
+    hello.put_u32(u32::from(flags & (FIXED_NEWSTYLE | NO_ZEROES)));
+    hello.put_u64(OPTION);
+    hello.put_u32(OPT_GO);
+    hello.put_u32(6);
+    hello.put_u32(0); // Length of the name: the default export.
+    // No requests for information. A client that does not ask for block sizes need not align what it reads
+    // and writes; the size comes unasked.
+    hello.put_u16(0);
+    stream.write_all(&hello).await?;
+
+    let (mut size_and_flags, mut max_payload) = (None, MAX_PAYLOAD);
+    for _ in 0..REPLIES {
+        let magic = stream.read_u64().await?;
+        let option = stream.read_u32().await?;
+        let kind = stream.read_u32().await?;
+        let length = stream.read_u32().await? as usize;
+        if magic != OPTION_REPLY || option != OPT_GO || length > REPLY_BYTES {
+            return Err(garbage(format!(
+                "an option's reply begins with {magic:#x} {option} {kind:#x} {length}"
+            )));
+        }
+        let mut data = vec![0; length];
+        stream.read_exact(&mut data).await?;
+        match kind {
+            REP_ACK => {
+                let (size_bytes, flags): (u64, u16) =
+                    size_and_flags.ok_or_else(|| garbage("it does not tell its size"))?;
+                return Ok(Export {
+                    size_bytes,
+                    read_only: flags & READ_ONLY != 0,
+                    flushes: flags & SEND_FLUSH != 0,
+                    max_payload,
+                });
+            }
+            REP_INFO => {
+                let mut rest = &data[..];
+                match (rest.try_get_u16(), rest.len()) {
+                    (Ok(INFO_EXPORT), 10) => {
+                        size_and_flags = Some((rest.get_u64(), rest.get_u16()))
+                    }
+                    (Ok(INFO_BLOCK_SIZE), 12) => {
+                        rest.advance(8);
+                        max_payload = rest.get_u32().clamp(1, MAX_PAYLOAD);
+                    }
+                    // "The client MUST ignore information replies it does not understand."
+                    _ => {}
+                }
+            }
+            kind if kind & REP_ERROR != 0 => {
+                let words = String::from_utf8_lossy(&data).replace(char::is_control, " ");
+                let number = kind & !REP_ERROR;
+                return Err(io::Error::other(format!(
+                    "qemu-nbd refuses ({number}): {words}"
+                )));
+            }
+            _ => return Err(garbage(format!("an option's reply is of type {kind}"))),
+        }
+    }
+    Err(garbage("its replies do not end"))
+}
+
+/// What the other side says cannot be understood.
+pub fn garbage(what: impl std::fmt::Display) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("this is no NBD server: {what}"),
+    )
+}

@@ -1,0 +1,140 @@
+//! How long a job puts up with a host that is away.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::model::{Error, Kind, Result};
+
+/// First and longest wait between two tries.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));
+
+/// Who waits, how long, and whom to tell. A host that never answered is not waited for.
+#[derive(Clone)]
+pub struct Patience {
+    limit: Duration,
+    cancel: CancellationToken,
+    tell: Arc<dyn Fn(bool, String) + Send + Sync>,
+    met: Arc<AtomicBool>,
+    /// Is anybody waiting? Many calls wait for one host, and it is told once.
+    waiting: Arc<AtomicBool>,
+}
+
+impl Patience {
+    /// Waits at most `limit` for a host that was there before, until cancelled; `tell` is told why,
+    /// with `true`, and when it is back.
+    pub fn new(
+        limit: Duration,
+        cancel: CancellationToken,
+        tell: Arc<dyn Fn(bool, String) + Send + Sync>,
+    ) -> Self {
+        Self {
+            limit,
+            cancel,
+            tell,
+            met: Arc::default(),
+            waiting: Arc::default(),
+        }
+    }
+
+    /// None at all.
+    pub fn none() -> Self {
+        Self::new(
+            Duration::ZERO,
+            CancellationToken::new(),
+            Arc::new(|_, _| {}),
+        )
+    }
+
+    /// Has been told to stop?
+    pub fn is_cancelled(&self) -> bool {
+        self.cancel.is_cancelled()
+    }
+
+    /// Begins to count for one call.
+    pub fn begin(&self) -> Wait<'_> {
+        Wait {
+            patience: self,
+            since: None,
+            pause: PAUSE.0,
+        }
+    }
+
+    /// Calls until it succeeds, fails for good, or the patience is at its end.
+    ///
+    /// # Errors
+    /// The last try's.
+    pub async fn call<T, F>(&self, mut call: impl FnMut() -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>> + Send,
+    {
+        let mut wait = self.begin();
+        loop {
+            match call().await {
+                Ok(value) => {
+                    self.meet();
+                    return Ok(value);
+                }
+                Err(error) => wait.after(error).await?,
+            }
+        }
+    }
+
+    /// The host has answered.
+    pub fn meet(&self) {
+        self.met.store(true, Relaxed);
+        if self.waiting.swap(false, Relaxed) {
+            (self.tell)(false, "the host is back".into());
+        }
+    }
+}
+
+/// One call's waiting.
+pub struct Wait<'a> {
+    patience: &'a Patience,
+    since: Option<Instant>,
+    pause: Duration,
+}
+
+impl Wait<'_> {
+    /// Waits for the next try.
+    ///
+    /// # Errors
+    /// `error`, where there is to be none.
+    pub async fn after(&mut self, error: Error) -> Result<()> {
+        let Patience {
+            limit,
+            cancel,
+            tell,
+            met,
+            waiting,
+        } = self.patience;
+        let away = error.kind() == Kind::Unreachable && error.is_worth_retrying();
+        if !away || limit.is_zero() || !met.load(Relaxed) || cancel.is_cancelled() {
+            return Err(error);
+        }
+        let since = *self.since.get_or_insert_with(|| {
+            if !waiting.swap(true, Relaxed) {
+                let (why, limit) = (error.message(), limit.as_secs());
+                tell(
+                    true,
+                    format!("{why}; waiting for the host, {limit} s at most"),
+                );
+            }
+            Instant::now()
+        });
+        if since.elapsed() >= *limit {
+            return Err(error);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(self.pause) => {}
+            () = cancel.cancelled() => return Err(Error::cancelled("waiting for the host")),
+        }
+        self.pause = (self.pause * 2).min(PAUSE.1);
+        Ok(())
+    }
+}

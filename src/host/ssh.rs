@@ -1,0 +1,354 @@
+//! One multiplexed SSH connection a host: made when it is first needed, made again when it was lost. It is the
+//! user's own ssh: settings, agent, jump hosts and known host keys are as on the command line.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
+
+use openssh::{ControlPersist, ForwardType, KnownHosts, Session, SessionBuilder};
+use tempfile::TempDir;
+use tokio::process::Command;
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout};
+
+use super::address::SshAddress;
+use crate::model::{Error, HostName, Kind, Result};
+
+/// For the TCP connection and the server's greeting.
+const CONNECT: Duration = Duration::from_secs(6);
+/// For all of it, the log-in included; and for waiting until somebody else has made it.
+const OPEN: Duration = Duration::from_secs(12);
+/// How often the server is asked for a sign of life; the third that goes unanswered ends the connection.
+const ALIVE: Duration = Duration::from_secs(2);
+/// A connection nobody uses goes after so long, also when we were killed and cannot end it.
+const IDLE_SECS: std::num::NonZeroUsize = std::num::NonZeroUsize::MIN.saturating_add(59);
+/// Sessions at once on one connection (sshd_config, `MaxSessions`, default 10).
+const SESSIONS: usize = 10;
+/// For a question to our own ssh.
+const ASK: Duration = Duration::from_secs(3);
+/// A host that could not be reached is not tried again sooner: many callers share one answer.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// The way to one host.
+#[derive(Clone)]
+pub struct Ssh {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    host: HostName,
+    address: SshAddress,
+    slot: Mutex<Slot>,
+}
+
+#[derive(Default)]
+struct Slot {
+    master: Option<Arc<Master>>,
+    failed: Option<(Instant, Error)>,
+}
+
+/// A connection that stands, or stood until a moment ago.
+pub struct Master {
+    session: Session,
+    sessions: Arc<Semaphore>,
+    dead: AtomicBool,
+    forwards: AtomicU32,
+    /// Private: sockets lie here. Gone with us.
+    dir: TempDir,
+}
+
+impl Ssh {
+    pub fn new(host: HostName, address: SshAddress) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                host,
+                address,
+                slot: Mutex::default(),
+            }),
+        }
+    }
+
+    pub fn address(&self) -> &SshAddress {
+        &self.inner.address
+    }
+
+    /// The connection; a new one where there is none.
+    ///
+    /// # Errors
+    /// `Unreachable` with what ssh said, within 12 s; worth retrying unless the host turned us away.
+    pub async fn master(&self) -> Result<Arc<Master>> {
+        let host = &self.inner.host;
+        let late = || {
+            Error::new(
+                Kind::Unreachable,
+                format!("cannot reach host {host} over SSH"),
+            )
+            .because(format!("no answer for {} s", OPEN.as_secs()))
+            .hint("is the host up?")
+            .worth_retrying()
+        };
+        let deadline = Instant::now() + OPEN;
+        let Ok(mut slot) = tokio::time::timeout_at(deadline, self.inner.slot.lock()).await else {
+            return Err(late());
+        };
+        if let Some(master) = slot.master.as_ref().filter(|master| master.is_up()) {
+            return Ok(master.clone());
+        }
+        if let Some((at, error)) = &slot.failed
+            && at.elapsed() < AGAIN
+        {
+            return Err(error.clone());
+        }
+        slot.master = None;
+        let opened = tokio::time::timeout_at(deadline, self.open()).await;
+        match opened.unwrap_or_else(|_| Err(late())) {
+            Ok(master) => {
+                let master = Arc::new(master);
+                *slot = Slot {
+                    master: Some(master.clone()),
+                    failed: None,
+                };
+                Ok(master)
+            }
+            Err(error) => {
+                slot.failed = Some((Instant::now(), error.clone()));
+                Err(error)
+            }
+        }
+    }
+
+    async fn open(&self) -> Result<Master> {
+        let Inner { host, address, .. } = &*self.inner;
+        let what = format!("cannot reach host {host} over SSH");
+        let dir = tempfile::Builder::new()
+            .prefix("snapdeck-ssh-")
+            .tempdir()
+            .map_err(|error| Error::new(Kind::Failed, &*what).because(error))?;
+        let mut builder = SessionBuilder::default();
+        builder
+            .known_hosts_check(match address.no_verify {
+                true => KnownHosts::Accept,
+                false => KnownHosts::Strict,
+            })
+            .connect_timeout(CONNECT)
+            .server_alive_interval(ALIVE)
+            .control_directory(dir.path())
+            .control_persist(ControlPersist::IdleFor(IDLE_SECS));
+        if let Some(user) = &address.user {
+            builder.user(user.clone());
+        }
+        if let Some(port) = address.port {
+            builder.port(port);
+        }
+        if let Some(keyfile) = &address.keyfile {
+            builder.keyfile(keyfile);
+        }
+        if let Some(file) = &address.known_hosts {
+            // ssh takes several files there, parted by spaces.
+            builder.user_known_hosts_file(format!("\"{file}\""));
+        }
+        let session = builder
+            .connect(&address.host)
+            .await
+            .map_err(|error| explain(what, address, &error))?;
+        Ok(Master {
+            session,
+            sessions: Arc::new(Semaphore::new(SESSIONS)),
+            dead: AtomicBool::new(false),
+            forwards: AtomicU32::new(0),
+            dir,
+        })
+    }
+
+    /// To be called when something on `master` failed: finds out whether it still stands.
+    pub async fn suspect(&self, master: &Master) {
+        let stands = matches!(timeout(ASK, master.session.check()).await, Ok(Ok(())));
+        master.dead.fetch_or(!stands, Relaxed);
+    }
+
+    /// Ends the connection. Whatever still goes over it breaks off.
+    pub async fn leave(&self) {
+        let Ok(mut slot) = timeout(ASK, self.inner.slot.lock()).await else {
+            return;
+        };
+        if let Some(master) = slot.master.take() {
+            master.dead.store(true, Relaxed);
+            let mut exit = master.ssh();
+            exit.args(["-O", "exit", "none"])
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .kill_on_drop(true);
+            // Where that fails it goes by itself, a minute after its last use.
+            let _ = timeout(ASK, exit.status()).await;
+            let _ = std::fs::remove_dir_all(master.dir.path());
+        }
+    }
+
+    /// What to say of something that broke off with the connection.
+    pub fn lost(&self, what: impl Into<String>) -> Error {
+        Error::new(Kind::Unreachable, what)
+            .because(format!(
+                "the SSH connection to host {} was lost",
+                self.inner.host
+            ))
+            .hint("is the host up?")
+            .worth_retrying()
+    }
+}
+
+impl Master {
+    /// Does it stand, as far as is known?
+    pub fn is_up(&self) -> bool {
+        !self.dead.load(Relaxed)
+    }
+
+    /// A place for one session; to be held while it lasts.
+    ///
+    /// # Errors
+    /// `Unreachable` where all places stay taken for `deadline`.
+    pub async fn place(&self, deadline: Duration) -> Result<OwnedSemaphorePermit> {
+        match timeout(deadline, self.sessions.clone().acquire_owned()).await {
+            Ok(Ok(place)) => Ok(place),
+            _ => Err(Error::new(
+                Kind::Unreachable,
+                format!("all {SESSIONS} SSH sessions of the connection are taken"),
+            )
+            .hint("run fewer jobs at once (jobs.parallel in the settings)")),
+        }
+    }
+
+    /// An ssh that hands `more` to this connection, and never makes one of its own.
+    fn ssh(&self) -> Command {
+        let mut command = Command::new("ssh");
+        command
+            .arg("-S")
+            .arg(self.session.control_socket())
+            .args(["-T", "-o", "BatchMode=yes", "-o", "ControlMaster=no"])
+            .args(["-o", "ProxyCommand=false", "-p", "9"]);
+        command
+    }
+
+    /// A command that runs `line` there, in the user's login shell.
+    pub fn command(&self, line: &str) -> Command {
+        let mut command = self.ssh();
+        command.args(["none", "--", line]);
+        command
+    }
+
+    /// A program that behaves as ssh does and uses this connection, for libvirt's own transport.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn program(&self) -> std::io::Result<PathBuf> {
+        use std::os::unix::fs::PermissionsExt;
+        let path = self.dir.path().join("ssh");
+        let socket = self.session.control_socket().to_string_lossy().into_owned();
+        let socket = super::quote::line([&*socket]);
+        std::fs::write(
+            &path,
+            format!(
+                "#!/bin/sh\nexec ssh -S {socket} -o ControlMaster=no -o ProxyCommand=false \"$@\"\n"
+            ),
+        )?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700))?;
+        Ok(path)
+    }
+
+    /// A private socket here that leads to the socket `there`, as long as the connection stands.
+    ///
+    /// # Errors
+    /// `Unreachable` with what ssh said. That the host forbids it shows only when it is connected to.
+    pub async fn forward(&self, there: &str) -> Result<Forward> {
+        let number = self.forwards.fetch_add(1, Relaxed);
+        let here = self.dir.path().join(format!("f{number}"));
+        let asked = self
+            .session
+            .request_port_forward(ForwardType::Local, &*here, Path::new(there));
+        match timeout(ASK, asked).await {
+            Ok(Ok(())) => Ok(Forward {
+                here,
+                there: there.to_owned(),
+            }),
+            Ok(Err(error)) => {
+                Err(Error::new(Kind::Unreachable, format!("cannot forward {there}")).because(error))
+            }
+            Err(_) => Err(
+                Error::new(Kind::Unreachable, format!("cannot forward {there}"))
+                    .because("ssh does not answer"),
+            ),
+        }
+    }
+
+    /// Ends a forwarding; connections over it go on.
+    pub async fn unforward(&self, forward: &Forward) {
+        let ended = self.session.close_port_forward(
+            ForwardType::Local,
+            &*forward.here,
+            Path::new(&forward.there),
+        );
+        // Where that fails it goes with the connection.
+        let _ = timeout(ASK, ended).await;
+        let _ = std::fs::remove_file(&forward.here);
+    }
+}
+
+/// A socket here that leads to one there.
+pub struct Forward {
+    /// Path of the one here.
+    pub here: PathBuf,
+    there: String,
+}
+
+/// ssh's words, and what to do.
+fn explain(what: String, address: &SshAddress, error: &openssh::Error) -> Error {
+    let said = match error {
+        openssh::Error::Connect(error) | openssh::Error::Master(error) => error.to_string(),
+        other => other.to_string(),
+    };
+    let to = match &address.user {
+        Some(user) => format!("{user}@{}", address.host),
+        None => address.host.clone(),
+    };
+    let has = |text: &str| said.contains(text);
+    let failed = Error::new(Kind::Unreachable, what);
+    if has("IDENTIFICATION HAS CHANGED") {
+        return failed
+            .because("its host key is not the one that is known")
+            .hint(format!(
+                "somebody may be in between; if the host was really set up anew: `ssh-keygen -R {}`, then `ssh {to}` once",
+                address.host
+            ));
+    }
+    if has("Host key verification failed") {
+        return failed
+            .because("its host key is not known")
+            .hint(format!("log in once with `ssh {to}` and compare the key"));
+    }
+    if has("Permission denied") || has("Too many authentication failures") {
+        return failed.because(&said).hint(format!(
+            "it takes none of our keys: `ssh-copy-id {to}`; a key with a passphrase needs `ssh-add`"
+        ));
+    }
+    if has("Could not resolve") {
+        return failed
+            .because(&said)
+            .hint("see the host's uri in the settings");
+    }
+    if let openssh::Error::Connect(error) = error
+        && error.kind() == std::io::ErrorKind::NotFound
+    {
+        return failed
+            .because("ssh is not installed here")
+            .hint("install openssh-client");
+    }
+    failed
+        .because(last_line(&said))
+        .hint("is the host up, and sshd running there?")
+        .worth_retrying()
+}
+
+fn last_line(said: &str) -> &str {
+    said.trim().lines().next_back().unwrap_or(said)
+}

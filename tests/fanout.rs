@@ -1,0 +1,462 @@
+//! One snapshot to several hosts, and pulls that are taken up: real libvirt and S3, with a line between snapdeck
+//! and the bucket that counts and stops.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+#[path = "bucket/proxy.rs"]
+mod proxy;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+
+use common::{Ran, World, ended, exists, run, sha256, signal, stamp, until};
+use proxy::{Trouble, proxy};
+use serde_json::{Value, json};
+use snapdeck::engine::{Engine, JobId, JobState};
+use snapdeck::model::{Kind, Operation, Outcome};
+use snapdeck::settings::{self, Flags};
+use tokio::runtime::Runtime;
+
+const HOSTS: [&str; 3] = ["alpha", "beta", "gamma"];
+/// MiB of random bytes in the object: five ranges of a download and a bit.
+const IMAGE: u32 = 40;
+const MIB: u64 = 1024 * 1024;
+
+/// Three hosts, an object `app`, and the line to the bucket.
+struct Fan {
+    world: World,
+    image: String,
+    line: Arc<Trouble>,
+    runtime: Runtime,
+}
+
+impl Fan {
+    fn new() -> Self {
+        let world = World::new();
+        let config = std::fs::read_to_string(world.config()).unwrap();
+        let (hosts, rest) = config.split_at(config.find("[bucket]").unwrap());
+        let mut all = hosts.to_owned();
+        for name in &HOSTS[1..] {
+            for dir in ["snapshots", "sandboxes"] {
+                std::fs::create_dir(world.dir.join(format!("{dir}-{name}"))).unwrap();
+            }
+            all += &hosts
+                .replace("\"alpha\"", &format!("\"{name}\""))
+                .replace("/snapshots\"", &format!("/snapshots-{name}\""))
+                .replace("/sandboxes\"", &format!("/sandboxes-{name}\""));
+        }
+        std::fs::write(world.config(), all + rest).unwrap();
+
+        let store = std::env::var("SNAPDECK_LAB_S3").unwrap();
+        let runtime = Runtime::new().unwrap();
+        let address = store.trim_start_matches("http://").to_owned();
+        let (address, line) = runtime.block_on(proxy(address));
+        world.reconfigure(&store, &format!("http://{address}"));
+        let image = world.path("scratch/app.qcow2");
+        let fan = Self {
+            world,
+            image,
+            line,
+            runtime,
+        };
+        fan.put();
+        fan
+    }
+
+    /// Puts another image of the same size.
+    fn put(&self) {
+        self.world.image(&self.image, IMAGE);
+        self.world.put(&self.image, "app");
+    }
+
+    fn dir(&self, host: &str) -> String {
+        match host {
+            "alpha" => self.world.path("snapshots"),
+            host => self.world.path(&format!("snapshots-{host}")),
+        }
+    }
+
+    fn file(&self, host: &str) -> String {
+        format!("{}/app.qcow2", self.dir(host))
+    }
+
+    fn partial(&self, host: &str) -> String {
+        format!("{}/.app.qcow2.partial", self.dir(host))
+    }
+
+    fn mark(&self, host: &str) -> String {
+        format!("{}.mark", self.partial(host))
+    }
+
+    /// What the mark beside a host's partial file says; `None` where there is none.
+    fn marked(&self, host: &str) -> Option<u64> {
+        let text = std::fs::read(self.mark(host)).ok()?;
+        serde_json::from_slice::<Value>(&text).unwrap()["doneBytes"].as_u64()
+    }
+
+    fn size(&self) -> u64 {
+        std::fs::metadata(&self.image).unwrap().len()
+    }
+
+    /// Bytes received from the bucket since the last call.
+    fn received(&self) -> u64 {
+        self.line.received.swap(0, SeqCst)
+    }
+
+    /// All of the object was fetched once, no more.
+    #[track_caller]
+    fn assert_fetched(&self, bytes: u64) {
+        let received = self.received();
+        let range = bytes..bytes + bytes / 100 + MIB / 4;
+        assert!(range.contains(&received), "{received} for {bytes}");
+    }
+
+    /// The snapshot is there, whole, and nothing beside it.
+    #[track_caller]
+    fn assert_pulled(&self, host: &str) {
+        assert_eq!(sha256(&self.file(host)), sha256(&self.image), "{host}");
+        assert_eq!(self.names(host), ["app.qcow2"], "{host}");
+    }
+
+    fn names(&self, host: &str) -> Vec<String> {
+        let dir = self.dir(host);
+        let relative = dir.strip_prefix(self.world.dir.to_str().unwrap());
+        self.world.names(relative.unwrap().trim_start_matches('/'))
+    }
+
+    /// Begins a pull that stands still after `bytes`, and waits until it has noted at `hosts` how far it came.
+    fn held_at(&self, bytes: u64, args: &[&str], hosts: &[&str]) -> std::process::Child {
+        self.line.hold_at.store(bytes, SeqCst);
+        let child = self.world.start(args);
+        for host in hosts {
+            until("how far it came is noted", || self.marked(host).is_some());
+        }
+        child
+    }
+
+    fn let_go(&self) {
+        self.line.hold_at.store(0, SeqCst);
+    }
+
+    /// Leaves a partial file on each of `hosts`, as a pull does that is killed; returns what is noted there.
+    fn broken_off(&self, args: &[&str], hosts: &[&str]) -> Vec<u64> {
+        let child = self.held_at(28 * MIB, args, hosts);
+        signal(&child, "KILL");
+        assert_eq!(ended(child).code, None);
+        self.let_go();
+        self.received();
+        hosts
+            .iter()
+            .map(|host| self.marked(host).unwrap())
+            .collect()
+    }
+
+    fn engine(&self) -> Engine {
+        let flags = Flags {
+            config: Some(self.world.config()),
+            ..Flags::default()
+        };
+        let settings = settings::load(&flags, &|_| None, None).unwrap().settings;
+        self.runtime.block_on(Engine::new(settings)).unwrap()
+    }
+
+    fn submit(&self, engine: &Engine) -> Vec<JobId> {
+        let pull = |host: &&str| Operation::Pull {
+            host: host.parse().unwrap(),
+            name: "app".parse().unwrap(),
+            overwrite: false,
+        };
+        let _inside = self.runtime.enter();
+        let taken = engine.submit_all(HOSTS.iter().map(pull).collect());
+        taken.into_iter().map(Result::unwrap).collect()
+    }
+}
+
+/// Arguments of a pull to all three.
+const ALL: [&str; 9] = [
+    "pull", "app", "--host", "alpha", "--host", "beta", "--host", "gamma", "--json",
+];
+
+#[track_caller]
+fn results(ran: &Ran) -> Vec<Value> {
+    ran.json()["results"].as_array().unwrap().clone()
+}
+
+#[test]
+fn three_hosts_take_what_one_takes_from_the_bucket() {
+    let fan = Fan::new();
+    let ran = fan
+        .world
+        .snapdeck(&["pull", "app", "--host", "beta", "--json"]);
+    assert_eq!(
+        ran.ok().json()["host"],
+        "beta",
+        "one host is answered as ever"
+    );
+    fan.assert_pulled("beta");
+    fan.assert_fetched(fan.size());
+    std::fs::remove_file(fan.file("beta")).unwrap();
+
+    let ran = fan.world.snapdeck(&ALL).ok();
+    let hosts: Vec<Value> = results(&ran)
+        .iter()
+        .map(|result| result["host"].clone())
+        .collect();
+    assert_eq!(hosts, HOSTS);
+    HOSTS.iter().for_each(|host| fan.assert_pulled(host));
+    fan.assert_fetched(fan.size());
+}
+
+#[test]
+fn a_person_is_told_a_line_for_each_host() {
+    let fan = Fan::new();
+    let ran = fan.world.snapdeck(&["pull", "app", "--all-hosts"]).ok();
+    let lines: Vec<&str> = ran.stdout.lines().collect();
+    assert_eq!(lines.len(), 3, "{ran:?}");
+    for (line, host) in lines.iter().zip(HOSTS) {
+        assert!(
+            line.starts_with(&format!("pulled app on {host}: ")),
+            "{ran:?}"
+        );
+        let told = format!("pull app → {host}: downloading");
+        assert!(ran.stderr.contains(&told), "{ran:?}");
+    }
+}
+
+#[test]
+fn hosts_that_fail_do_not_stop_the_others() {
+    let fan = Fan::new();
+    std::fs::remove_dir(fan.dir("alpha")).unwrap();
+    let (base, beta) = (fan.world.path("scratch/base.qcow2"), fan.file("beta"));
+    fan.world.image(&base, 0);
+    run(
+        "qemu-img",
+        &[
+            "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", &base, &beta,
+        ],
+    );
+    let before = stamp(&beta);
+
+    let args = [
+        "pull", "app", "--host", "beta", "--host", "alpha", "--host", "gamma",
+    ];
+    let ran = fan.world.snapdeck(&[&args[..], &["--json"]].concat());
+    assert_eq!(
+        ran.code,
+        Some(4),
+        "the first that is named and fails: {ran:?}"
+    );
+    let results = results(&ran);
+    let errors: Vec<_> = results
+        .iter()
+        .map(|result| (&result["host"], &result["error"]["kind"]))
+        .collect();
+    assert_eq!(
+        errors,
+        [
+            (&json!("beta"), &json!("refused")),
+            (&json!("alpha"), &json!("failed")),
+            (&json!("gamma"), &Value::Null)
+        ]
+    );
+    assert_eq!(results[2]["snapshotPath"], json!(fan.file("gamma")));
+    for told in ["snapdeck: beta: ", "snapdeck: alpha: "] {
+        assert!(
+            ran.stderr.lines().any(|line| line.starts_with(told)),
+            "{ran:?}"
+        );
+    }
+    assert_eq!(stamp(&beta), before);
+    fan.assert_pulled("gamma");
+    fan.assert_fetched(fan.size());
+
+    let ran = fan.world.snapdeck(&args);
+    assert_eq!(ran.code, Some(4));
+    assert!(
+        ran.stdout.starts_with("already there: app on gamma"),
+        "{ran:?}"
+    );
+    assert_eq!(ran.stdout.lines().count(), 1);
+    assert_eq!(fan.names("beta"), ["app.qcow2"]);
+}
+
+#[test]
+fn an_object_that_is_not_there_is_missed_by_each() {
+    let fan = Fan::new();
+    let args = ["pull", "nothing", "--all-hosts", "--json"];
+    let ran = fan.world.snapdeck(&args);
+    assert_eq!(ran.code, Some(3));
+    let kinds: Vec<Value> = results(&ran)
+        .iter()
+        .map(|result| result["error"]["kind"].clone())
+        .collect();
+    assert_eq!(kinds, ["notFound"; 3]);
+}
+
+#[test]
+fn a_host_with_a_valid_copy_is_passed_over() {
+    let fan = Fan::new();
+    std::fs::copy(&fan.image, fan.file("beta")).unwrap();
+    let before = stamp(&fan.file("beta"));
+    let ran = fan.world.snapdeck(&ALL).ok();
+    let skipped: Vec<Value> = results(&ran)
+        .iter()
+        .map(|result| result["skipped"].clone())
+        .collect();
+    assert_eq!(skipped, [false, true, false]);
+    assert_eq!(stamp(&fan.file("beta")), before);
+    HOSTS.iter().for_each(|host| fan.assert_pulled(host));
+    fan.assert_fetched(fan.size());
+}
+
+#[test]
+fn a_signal_cancels_all_and_nothing_is_left() {
+    let fan = Fan::new();
+    let child = fan.held_at(28 * MIB, &ALL, &HOSTS);
+    signal(&child, "INT");
+    let ran = ended(child);
+    assert_eq!(ran.code, Some(130), "{ran:?}");
+    for (result, host) in results(&ran).iter().zip(HOSTS) {
+        assert_eq!(result["error"]["kind"], "cancelled");
+        assert!(fan.names(host).is_empty(), "{:?}", fan.names(host));
+    }
+}
+
+#[test]
+fn one_that_is_cancelled_leaves_the_others_to_it() {
+    let fan = Fan::new();
+    fan.line.hold_at.store(20 * MIB, SeqCst);
+    let engine = fan.engine();
+    let ids = fan.submit(&engine);
+    let job = |id| engine.view().job(id).unwrap().clone();
+    until("all three download", || {
+        ids.iter()
+            .all(|id| job(*id).progress().done_bytes > 8 * MIB)
+    });
+    assert!(
+        ids.iter().all(|id| job(*id).state == JobState::Running),
+        "together, whatever jobs.parallel says (2)"
+    );
+    let [alpha, beta, gamma] = ids[..] else {
+        panic!("{ids:?}")
+    };
+    // The first one is the one that asked for the fetch.
+    engine.cancel(alpha);
+    let wait = |id| fan.runtime.block_on(engine.wait(id));
+    assert_eq!(wait(alpha).unwrap_err().kind(), Kind::Cancelled);
+    assert!(fan.names("alpha").is_empty());
+    fan.let_go();
+    for (id, host) in [(beta, "beta"), (gamma, "gamma")] {
+        let outcome = wait(id).unwrap();
+        assert!(matches!(outcome, Outcome::Pulled { skipped: false, .. }));
+        fan.assert_pulled(host);
+    }
+    fan.assert_fetched(fan.size());
+}
+
+#[test]
+fn when_all_are_cancelled_the_fetch_ends() {
+    let fan = Fan::new();
+    fan.line.hold_at.store(20 * MIB, SeqCst);
+    let engine = fan.engine();
+    let ids = fan.submit(&engine);
+    let done = |id: &JobId| engine.view().job(*id).unwrap().progress().done_bytes;
+    until("all three download", || {
+        ids.iter().all(|id| done(id) > 8 * MIB)
+    });
+    ids.iter().for_each(|id| engine.cancel(*id));
+    for id in ids {
+        let error = fan.runtime.block_on(engine.wait(id)).unwrap_err();
+        assert_eq!(error.kind(), Kind::Cancelled);
+    }
+    // The client goes with the last who uses it, and its connections with it.
+    drop(engine);
+    until("the line is closed", || fan.line.open.load(SeqCst) == 0);
+    assert!(fan.received() < fan.size());
+}
+
+#[test]
+fn a_pull_that_was_killed_is_taken_up_by_the_next() {
+    let fan = Fan::new();
+    let args = ["pull", "app", "--host", "alpha", "-v"];
+    let [done] = fan.broken_off(&args, &["alpha"])[..] else {
+        panic!()
+    };
+    assert!(done >= 8 * MIB, "{done}");
+    let ran = fan.world.snapdeck(&args).ok();
+    let told = format!("{done} of {} bytes are on host alpha", fan.size());
+    assert!(ran.stderr.contains(&told), "{ran:?}");
+    fan.assert_pulled("alpha");
+    fan.assert_fetched(fan.size() - done);
+}
+
+#[test]
+fn hosts_that_came_to_different_points_are_completed_together() {
+    let fan = Fan::new();
+    let both = ["pull", "app", "--host", "alpha", "--host", "beta"];
+    let done = fan.broken_off(&both, &["alpha", "beta"]);
+    // Another one that has nothing makes it begin at the start, once.
+    let ran = fan.world.snapdeck(&ALL).ok();
+    assert_eq!(results(&ran).len(), 3);
+    HOSTS.iter().for_each(|host| fan.assert_pulled(host));
+    fan.assert_fetched(fan.size());
+
+    for host in HOSTS {
+        std::fs::remove_file(fan.file(host)).unwrap();
+    }
+    let again = fan.broken_off(&both, &["alpha", "beta"]);
+    assert!(!done.is_empty() && again.len() == 2);
+    fan.world.snapdeck(&both).ok();
+    fan.assert_pulled("alpha");
+    fan.assert_pulled("beta");
+    fan.assert_fetched(fan.size() - again.iter().min().unwrap());
+}
+
+#[test]
+fn what_is_left_is_not_used_for_another_object_or_after_a_start_of_the_host() {
+    let fan = Fan::new();
+    let args = ["pull", "app", "--host", "alpha"];
+    let edit = |from: &str, to: &str| {
+        let text = std::fs::read_to_string(fan.mark("alpha")).unwrap();
+        assert!(text.contains(from), "{text}");
+        std::fs::write(fan.mark("alpha"), text.replace(from, to)).unwrap();
+    };
+    let cases: [(&str, &dyn Fn()); 4] = [
+        ("the object is another one", &|| fan.put()),
+        ("the host was started anew", &|| {
+            edit("\"bootId\":\"", "\"bootId\":\"0")
+        }),
+        ("the note is broken", &|| edit("{", "")),
+        ("the note is gone", &|| {
+            std::fs::remove_file(fan.mark("alpha")).unwrap();
+        }),
+    ];
+    for (what, change) in cases {
+        fan.broken_off(&args, &["alpha"]);
+        change();
+        fan.received();
+        let ran = fan.world.snapdeck(&args);
+        assert_eq!(ran.code, Some(0), "{what}: {ran:?}");
+        fan.assert_pulled("alpha");
+        fan.assert_fetched(fan.size());
+        std::fs::remove_file(fan.file("alpha")).unwrap();
+    }
+}
+
+#[test]
+fn what_is_left_and_broken_is_found_out_and_thrown_away() {
+    use std::os::unix::fs::FileExt;
+    let fan = Fan::new();
+    let args = ["pull", "app", "--host", "alpha"];
+    fan.broken_off(&args, &["alpha"]);
+    let partial = std::fs::File::options()
+        .write(true)
+        .open(fan.partial("alpha"))
+        .unwrap();
+    partial.write_all_at(b"no image", 0).unwrap();
+    let ran = fan.world.snapdeck(&args);
+    ran.failed(1, &["is not fit to be a snapshot", "pull it again"]);
+    assert!(!exists(&fan.file("alpha")) && fan.names("alpha").is_empty());
+    fan.world.snapdeck(&args).ok();
+    fan.assert_pulled("alpha");
+}
