@@ -10,15 +10,15 @@ use super::ssh;
 impl Host {
     /// Where snapdeck looks for programs.
     pub(super) fn programs(&self) -> String {
-        format!("{}:{}", self.path("fakes"), self.programs.borrow())
+        format!("{}:{}", self.tool("fakes"), self.programs.borrow())
     }
 
     /// Puts a program of that name before all others that snapdeck finds. It is a fake: for what the real one
     /// cannot be made to do at a given moment.
     pub fn fake(&self, program: &str, script: &str) {
-        let dir = self.path("fakes");
+        let dir = self.tool("fakes");
         std::fs::create_dir_all(&dir).unwrap();
-        let text = self.path("scratch/fake");
+        let text = self.tool("fake");
         std::fs::write(&text, format!("#!/bin/bash\n{script}\n")).unwrap();
         // Written by another process: a fork of a test beside this one would hold our handle open, and a
         // program that is open for writing cannot be run.
@@ -30,7 +30,7 @@ impl Host {
 
     /// From here on snapdeck finds all programs but these.
     pub fn without_programs(&self, missing: &[&str]) {
-        let dir = self.path("programs");
+        let dir = self.tool("programs");
         std::fs::create_dir(&dir).unwrap();
         for place in self.programs.borrow().split(':') {
             let Ok(entries) = std::fs::read_dir(place) else {
@@ -54,8 +54,8 @@ impl Host {
     /// Makes qemu-img stop before it begins with `verb`, until [`Gate::open`].
     pub fn gate(&self, verb: &str) -> Gate {
         let gate = Gate {
-            pid: self.path("scratch/gate.pid"),
-            go: self.path("scratch/gate.go"),
+            pid: self.tool("gate.pid"),
+            go: self.tool("gate.go"),
         };
         let Gate { pid, go } = &gate;
         let (dir, real) = (self.dir.display(), found("qemu-img"));

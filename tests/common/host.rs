@@ -23,6 +23,8 @@ pub struct Host {
     pub name: String,
     /// With the directories that its settings name.
     pub dir: PathBuf,
+    /// With what the tests put beside them: keys, fakes.
+    tools: PathBuf,
     /// Of the lab's host it stands on (tests/lab/host.sh).
     pub(super) root: PathBuf,
     tag: String,
@@ -45,8 +47,15 @@ pub(super) fn start_lab_host(root: &Path) {
 pub(super) const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/host.sh");
 
 impl Host {
-    pub(super) fn new(tag: &str, world: &Path, name: &str, root: PathBuf, over_ssh: bool) -> Self {
-        let dir = world.join(name);
+    pub(super) fn new(
+        tag: &str,
+        world: &Path,
+        (name, dir): (&str, &str),
+        root: PathBuf,
+        over_ssh: bool,
+    ) -> Self {
+        let (dir, tools) = (world.join(dir), world.join(format!("{name}.tools")));
+        std::fs::create_dir(&tools).unwrap();
         for name in ["snapshots", "sandboxes", "nvram", "temp", "scratch"] {
             std::fs::create_dir_all(dir.join(name)).unwrap();
         }
@@ -54,6 +63,7 @@ impl Host {
         let mut host = Self {
             name: name.to_owned(),
             dir,
+            tools,
             root,
             tag: tag.to_owned(),
             link: None,
@@ -70,12 +80,18 @@ impl Host {
 
     /// Its `[[hosts]]`; `more` goes in there, too.
     pub(super) fn settings(&self, more: &str) -> String {
-        let (dir, name) = (self.dir.display(), &self.name);
+        let (dir, name) = (self.dir.to_str().unwrap(), &self.name);
+        // What a job of a killed snapdeck has left is kept for so long.
+        let soon = match self.is_over_ssh() && !more.contains("reconnect_secs") {
+            true => "reconnect_secs = 20\n",
+            false => "",
+        };
+        let dir = dir.replace('\\', "\\\\").replace('"', "\\\"");
         let (uid, gid) = (run("id", &["-u"]), run("id", &["-g"]));
         format!(
             "[[hosts]]\nname = \"{name}\"\nuri = \"{}\"\nsnapshots_dir = \"{dir}/snapshots\"\n\
              sandboxes_dir = \"{dir}/sandboxes\"\nnvram_dir = \"{dir}/nvram\"\ntemp_dir = \"{dir}/temp\"\n\
-             owner = \"{}:{}\"\n{more}\n",
+             owner = \"{}:{}\"\n{soon}{more}\n",
             self.uri(),
             uid.trim(),
             gid.trim(),
@@ -127,6 +143,11 @@ impl Host {
         self.dir.join(relative).to_str().unwrap().to_owned()
     }
 
+    /// Path of what the tests put beside its directories.
+    pub(super) fn tool(&self, relative: &str) -> String {
+        self.tools.join(relative).to_str().unwrap().to_owned()
+    }
+
     pub fn snapshot_path(&self, name: &str) -> String {
         self.path(&format!("snapshots/{name}.qcow2"))
     }
@@ -157,7 +178,7 @@ impl Host {
         if megabytes == 0 {
             return;
         }
-        let random = self.path("scratch/random");
+        let random = self.tool("random");
         run(
             "dd",
             &[
@@ -195,13 +216,14 @@ impl Host {
 
     /// Defines a domain with a disk.
     pub fn define(&self, id: &str, disk: &str) {
+        let source = disk.replace('&', "&amp;").replace('\'', "&apos;");
         let xml = format!(
             "<domain type='qemu'><name>{id}</name><memory unit='MiB'>64</memory><vcpu>1</vcpu>\
              <os><type arch='x86_64' machine='pc'>hvm</type></os><devices>\
              <disk type='file' device='disk'><driver name='qemu' type='qcow2' discard='unmap'/>\
-             <source file='{disk}'/><target dev='vda' bus='virtio'/></disk></devices></domain>"
+             <source file='{source}'/><target dev='vda' bus='virtio'/></disk></devices></domain>"
         );
-        let file = self.path("scratch/domain.xml");
+        let file = self.tool("domain.xml");
         std::fs::write(&file, xml).unwrap();
         self.virsh(&["define", &file]);
         self.domains.borrow_mut().push(id.to_owned());

@@ -49,6 +49,7 @@ struct State {
     planned: Option<(Fault, Way, u64)>,
     bytes_per_second: Option<u64>,
     passed: [u64; 2],
+    came: usize,
     connections: Vec<Connection>,
 }
 
@@ -112,11 +113,9 @@ impl Link {
         self.inner.lock().passed[way as usize]
     }
 
-    /// Connections that stand.
-    pub fn connections(&self) -> usize {
-        let mut state = self.inner.lock();
-        state.reap();
-        state.connections.len()
+    /// Connections that were ever let in.
+    pub fn came(&self) -> usize {
+        self.inner.lock().came
     }
 
     /// Kills sshd with all its sessions; what runs in them is left to itself. Nobody is let in until
@@ -268,6 +267,7 @@ impl Inner {
         let ends = (client.try_clone().unwrap(), host.try_clone().unwrap());
         let mut state = self.lock();
         state.reap();
+        state.came += 1;
         state.connections.push(Connection { client, host, sshd });
         if state.over || state.fault == Some(Fault::Closed) {
             // It slipped in while the door was closing.

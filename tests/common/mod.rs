@@ -73,22 +73,36 @@ impl World {
         Self::hosts(1)
     }
 
-    /// With so many hosts, 2 at most.
+    /// With so many hosts, 3 at most: alpha, beta, and gamma, which is on alpha's libvirt.
     pub fn hosts(count: usize) -> Self {
         Self::of(count, is_remote())
     }
 
-    /// With so many hosts over SSH, 2 at most.
+    /// As [`World::hosts`], over SSH.
     pub fn over_ssh(count: usize) -> Self {
         Self::of(count, true)
     }
 
-    fn of(count: usize, over_ssh: bool) -> Self {
-        let names = ["alpha", "beta"];
+    /// With one host over SSH whose directories lie in one of that name.
+    pub fn over_ssh_in(dir: &str) -> Self {
         Self::make(|world| {
-            let hosts = names[..count].iter().map(|name| {
-                let root = PathBuf::from(lab("SNAPDECK_LAB")).join(name);
-                Host::new(&world.tag, &world.dir, name, root, over_ssh)
+            let root = PathBuf::from(lab("SNAPDECK_LAB")).join("alpha");
+            vec![Host::new(
+                &world.tag,
+                &world.dir,
+                ("alpha", dir),
+                root,
+                true,
+            )]
+        })
+    }
+
+    fn of(count: usize, over_ssh: bool) -> Self {
+        let all = [("alpha", "alpha"), ("beta", "beta"), ("gamma", "alpha")];
+        Self::make(|world| {
+            let hosts = all[..count].iter().map(|(name, root)| {
+                let root = PathBuf::from(lab("SNAPDECK_LAB")).join(root);
+                Host::new(&world.tag, &world.dir, (name, name), root, over_ssh)
             });
             hosts.collect()
         })
@@ -97,9 +111,15 @@ impl World {
     /// With one host over SSH that no other test has: its libvirtd may be killed.
     pub fn private() -> Self {
         Self::make(|world| {
-            let root = world.dir.join("gamma.host");
+            let root = world.dir.join("own.host");
             host::start_lab_host(&root);
-            vec![Host::new(&world.tag, &world.dir, "gamma", root, true)]
+            vec![Host::new(
+                &world.tag,
+                &world.dir,
+                ("own", "own"),
+                root,
+                true,
+            )]
         })
     }
 

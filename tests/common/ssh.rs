@@ -15,17 +15,15 @@ const RIGHTS: &str = "--bounding-set=-dac_override,-dac_read_search";
 
 /// Makes keys and settings, and opens the line.
 pub(super) fn open(host: &Host) -> Link {
-    let dir = host.dir.join("ssh");
-    std::fs::create_dir(&dir).unwrap();
-    make_key(&host.path("ssh/host_key"));
-    make_key(&host.path("ssh/key"));
+    make_key(&host.tool("host_key"));
+    make_key(&host.tool("key"));
     write_config(host, "");
     write_authorized(host);
     let mut words = enter(host);
     words.extend(["setpriv", "--pdeathsig=KILL"].map(str::to_owned));
-    let sshd = [SSHD, "-i", "-f", &host.path("ssh/sshd_config"), "-E"].map(str::to_owned);
-    let log = host.path("ssh/log");
-    let limited = host.path("ssh/limited");
+    let sshd = [SSHD, "-i", "-f", &host.tool("sshd_config"), "-E"].map(str::to_owned);
+    let log = host.tool("log");
+    let limited = host.tool("limited");
     let link = Link::open(ip(host), move || {
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]);
@@ -35,9 +33,9 @@ pub(super) fn open(host: &Host) -> Link {
         command.args(&sshd).arg(&log);
         command
     });
-    let key = std::fs::read_to_string(host.path("ssh/host_key.pub")).unwrap();
+    let key = std::fs::read_to_string(host.tool("host_key.pub")).unwrap();
     let known = format!("[{}]:{} {key}", link.address.ip(), link.address.port());
-    std::fs::write(host.path("ssh/known_hosts"), known).unwrap();
+    std::fs::write(host.tool("known_hosts"), known).unwrap();
     link
 }
 
@@ -45,7 +43,8 @@ fn ip(host: &Host) -> Ipv4Addr {
     let last = match host.name.as_str() {
         "alpha" => 2,
         "beta" => 3,
-        _ => 4,
+        "gamma" => 4,
+        _ => 5,
     };
     Ipv4Addr::new(127, 0, 0, last)
 }
@@ -78,7 +77,7 @@ fn enter(host: &Host) -> Vec<String> {
 /// The URI of a host over SSH.
 pub(super) fn uri(host: &Host, link: &Link) -> String {
     let user = run("id", &["-un"]);
-    let (key, known) = (host.path("ssh/key"), host.path("ssh/known_hosts"));
+    let (key, known) = (host.tool("key"), host.tool("known_hosts"));
     format!(
         "qemu+ssh://{}@{}/system?keyfile={key}&known_hosts={known}",
         user.trim(),
@@ -106,20 +105,20 @@ fn make_key(path: &str) {
 
 /// The first value of a setting is the one that holds.
 fn write_config(host: &Host, more: &str) {
-    let (key, keys) = (host.path("ssh/host_key"), host.path("ssh/authorized_keys"));
+    let (key, keys) = (host.tool("host_key"), host.tool("authorized_keys"));
     let text = format!(
         "{more}\nHostKey {key}\nAuthorizedKeysFile {keys}\nStrictModes no\nUsePAM no\nPermitRootLogin yes\n\
          PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitUserEnvironment yes\n\
          MaxStartups 100\nUseDNS no\nPrintMotd no\nSubsystem sftp internal-sftp\nLogLevel VERBOSE\n"
     );
-    std::fs::write(host.path("ssh/sshd_config"), text).unwrap();
+    std::fs::write(host.tool("sshd_config"), text).unwrap();
 }
 
 /// Lets our key in, to the host's programs and no others.
 pub(super) fn write_authorized(host: &Host) {
-    let key = std::fs::read_to_string(host.path("ssh/key.pub")).unwrap();
+    let key = std::fs::read_to_string(host.tool("key.pub")).unwrap();
     let line = format!("environment=\"PATH={}\" {key}", host.programs());
-    let keys = host.path("ssh/authorized_keys");
+    let keys = host.tool("authorized_keys");
     // Never half a file under that name: sshd may read it just now.
     std::fs::write(format!("{keys}.new"), line).unwrap();
     std::fs::rename(format!("{keys}.new"), keys).unwrap();
@@ -140,21 +139,26 @@ impl Host {
 
     /// It was set up anew: its key is not the one that is known.
     pub fn change_host_key(&self) {
-        make_key(&self.path("ssh/host_key"));
+        make_key(&self.tool("host_key"));
+    }
+
+    /// The file of known host keys that its URI names.
+    pub fn known_hosts(&self) -> String {
+        self.tool("known_hosts")
     }
 
     /// Nobody has ever logged in there.
     pub fn forget_host_key(&self) {
-        std::fs::write(self.path("ssh/known_hosts"), "").unwrap();
+        std::fs::write(self.known_hosts(), "").unwrap();
     }
 
     /// Our key is not one that it knows.
     pub fn change_our_key(&self) {
-        make_key(&self.path("ssh/key"));
+        make_key(&self.tool("key"));
     }
 
     /// Whoever logs in has no more rights to files than their modes give, even as root.
     pub fn limit_rights(&self) {
-        std::fs::write(self.path("ssh/limited"), "").unwrap();
+        std::fs::write(self.tool("limited"), "").unwrap();
     }
 }
