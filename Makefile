@@ -1,7 +1,7 @@
 # make demo    install what is missing, build, open the console on an embedded world
 # make test    install what the tests need, start the lab, run everything, stop the lab
 # make lint    formatting and clippy
-# make lab     a shell in the lab: $SNAPDECK_LAB_URI, $SNAPDECK_LAB_S3, ...
+# make lab     a shell in the lab: two hosts, a bucket, and settings for them
 .PHONY: demo test lint lab
 
 demo:
@@ -12,7 +12,7 @@ demo:
 test:
 	@tests/lab/packages.sh test
 	cargo test --locked --no-run
-	@tests/lab/run.sh cargo test --locked --no-fail-fast
+	@tests/lab/run.sh tests/lab/suite.sh
 
 lint:
 	cargo fmt --check

@@ -10,7 +10,7 @@ use std::process::Child;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
-use common::{Ran, World, ended, exists, run, sha256, signal, stamp, until};
+use common::{Host, Ran, World, ended, exists, run, sha256, signal, stamp, until};
 use proxy::{Trouble, proxy};
 use serde_json::{Value, json};
 use snapdeck::engine::{Engine, JobId, JobState};
@@ -35,21 +35,7 @@ struct Fan {
 
 impl Fan {
     fn new() -> Self {
-        let world = World::new();
-        let config = std::fs::read_to_string(world.config()).unwrap();
-        let (hosts, rest) = config.split_at(config.find("[bucket]").unwrap());
-        let mut all = hosts.to_owned();
-        for name in &HOSTS[1..] {
-            for dir in ["snapshots", "sandboxes"] {
-                std::fs::create_dir(world.dir.join(format!("{dir}-{name}"))).unwrap();
-            }
-            all += &hosts
-                .replace("\"alpha\"", &format!("\"{name}\""))
-                .replace("/snapshots\"", &format!("/snapshots-{name}\""))
-                .replace("/sandboxes\"", &format!("/sandboxes-{name}\""));
-        }
-        std::fs::write(world.config(), all + rest).unwrap();
-
+        let world = World::hosts(3);
         let store = std::env::var("SNAPDECK_LAB_S3").unwrap();
         let runtime = Runtime::new().unwrap();
         let address = store.trim_start_matches("http://").to_owned();
@@ -72,11 +58,13 @@ impl Fan {
         self.world.put(&self.image, "app");
     }
 
+    fn host(&self, name: &str) -> &Host {
+        let mut hosts = self.world.hosts.iter();
+        hosts.find(|host| host.name == name).unwrap()
+    }
+
     fn dir(&self, host: &str) -> String {
-        match host {
-            "alpha" => self.world.path("snapshots"),
-            host => self.world.path(&format!("snapshots-{host}")),
-        }
+        self.host(host).path("snapshots")
     }
 
     fn file(&self, host: &str) -> String {
@@ -122,9 +110,7 @@ impl Fan {
     }
 
     fn names(&self, host: &str) -> Vec<String> {
-        let dir = self.dir(host);
-        let relative = dir.strip_prefix(self.world.dir.to_str().unwrap());
-        self.world.names(relative.unwrap().trim_start_matches('/'))
+        self.host(host).names("snapshots")
     }
 
     /// Begins a pull that gets no further than `bytes`, and waits until that is noted at `hosts`.

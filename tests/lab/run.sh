@@ -1,23 +1,21 @@
 #!/usr/bin/env bash
-# Runs a command in the lab: a libvirtd and an S3 server of its own, both gone afterwards.
+# Runs a command in the lab: two hosts with a libvirtd each and an S3 server, all gone afterwards.
 #   tests/lab/run.sh COMMAND [ARGUMENT...]
-# The command finds: SNAPDECK_LAB (its directory), SNAPDECK_LAB_URI (libvirt), SNAPDECK_LAB_S3 (endpoint),
-# SNAPDECK_LAB_S3_KEY, SNAPDECK_LAB_S3_SECRET, SNAPDECK_LAB_BUCKET, SNAPDECK_LAB_S5CMD (another S3 client).
+# The command finds: SNAPDECK_LAB (its directory; alpha and beta in it are the hosts, see host.sh), SNAPDECK_LAB_S3
+# (endpoint), SNAPDECK_LAB_S3_KEY, SNAPDECK_LAB_S3_SECRET, SNAPDECK_LAB_BUCKET, SNAPDECK_LAB_S5CMD (another S3 client),
+# SNAPDECK_CONFIG (settings for all of that).
 set -euo pipefail
 project=$(cd "$(dirname "$0")/../.." && pwd)
 cache=$project/.lab/capabilities
+host=$project/tests/lab/host.sh
 bin=$project/.lab/venv/bin
 # Short, for the sockets below it: their paths must stay under 108 bytes.
 lab=$(mktemp -d /tmp/snapdeck-lab.XXXXXX)
 chmod 755 "$lab"
-ports=() weed='' libvirtd='' command=''
+ports=() weed='' command=''
 
 as_root() {
   if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
-}
-
-alive() {
-  as_root kill -0 "$1" 2>/dev/null
 }
 
 # until_true SECONDS WHAT COMMAND...
@@ -41,33 +39,17 @@ end_tree() {
   as_root kill "$1" 2>/dev/null || true
 }
 
-# Kills who lives in a mount namespace: of libvirtd's that is itself and the guests. $2: a pid to spare.
-empty() {
-  local pid
-  for pid in $(as_root find /proc -maxdepth 3 -path '/proc/[0-9]*/ns/mnt' -printf '%l %h\n' 2>/dev/null |
-    awk -v namespace="$1" '$1 == namespace { split($2, part, "/"); print part[3] }'); do
-    [ "$pid" = "${2-}" ] || as_root kill -9 "$pid" 2>/dev/null
-  done
-}
-
 stop() {
   trap '' INT TERM HUP
   set +e
-  local port namespace
+  local port holder
   if [ -n "$command" ]; then
     end_tree "$command"
     wait "$command" 2>/dev/null
   fi
-  # Started, but stopped before its process id was read.
-  [ -n "$libvirtd" ] || libvirtd=$(as_root cat "$lab/libvirtd.pid" 2>/dev/null)
-  namespace=$(as_root readlink "/proc/${libvirtd:-none}/ns/mnt")
-  if [ -n "$namespace" ] && [ "$namespace" != "$(readlink /proc/self/ns/mnt)" ]; then
-    # Guests first: libvirtd would leave them running.
-    empty "$namespace" "$libvirtd"
-    as_root kill "$libvirtd" 2>/dev/null
-    for _ in $(seq 100); do alive "$libvirtd" || break; sleep 0.1; done
-    empty "$namespace"
-  fi
+  for holder in "$lab"/*/holder.pid* "$lab"/hosts/*/*/holder.pid*; do
+    [ ! -e "$holder" ] || "$host" stop "${holder%/*}"
+  done
   if [ -n "$weed" ]; then
     kill -9 "$weed" 2>/dev/null
     wait "$weed" 2>/dev/null
@@ -76,9 +58,9 @@ stop() {
   for port in "${ports[@]}"; do
     rm -f /tmp/seaweedfs-*-"$port".sock /tmp/seaweedfs-*-$((port + 10000)).sock
   done
-  if as_root test -d "$lab/cache/qemu"; then
+  if as_root test -d "$lab/alpha/cache/qemu"; then
     mkdir -p "$cache"
-    as_root cp -a "$lab/cache/." "$cache"
+    as_root cp -a "$lab/alpha/cache/." "$cache"
   fi
   as_root rm -rf --one-file-system "$lab"
 }
@@ -125,40 +107,10 @@ s5cmd() {
     S3_ENDPOINT_URL="$SNAPDECK_LAB_S3" timeout 20 "$SNAPDECK_LAB_S5CMD" --retry-count 0 "$@"
 }
 
-# A libvirtd that sees private folders in the places of the machine's. With a /run of its own it meets neither the
-# machine's D-Bus nor its firewall daemon, and needs no folder made there.
-start_libvirtd() {
-  mkdir "$lab"/{etc,run,lib,cache,log,hosts}
-  if [ -d "$cache" ]; then as_root cp -a "$cache/." "$lab/cache"; fi
-  cat >"$lab/etc/qemu.conf" <<CONF
-user = "$(id -un)"
-group = "$(id -gn)"
-security_driver = "none"
-remember_owner = 0
-namespaces = []
-cgroup_controllers = []
-stdio_handler = "file"
-CONF
-  cat >"$lab/etc/libvirtd.conf" <<CONF
-auth_unix_rw = "none"
-unix_sock_rw_perms = "0777"
-log_outputs = "3:file:$lab/libvirtd.log"
-CONF
-  as_root unshare -m --propagation private bash -euc '
-    for pair in etc:/etc/libvirt run:/run lib:/var/lib/libvirt cache:/var/cache/libvirt log:/var/log/libvirt; do
-      mount --bind "$1/${pair%%:*}" "${pair#*:}"
-    done
-    exec libvirtd -f /etc/libvirt/libvirtd.conf -p "$1/libvirtd.pid" -d
-  ' libvirtd "$lab" >"$lab/libvirtd.out.log" 2>&1 </dev/null
-  export SNAPDECK_LAB_URI="qemu:///system?socket=$lab/run/libvirt/libvirt-sock"
-}
-
 export SNAPDECK_LAB=$lab
 start_s3
-start_libvirtd
-until_true 20 "libvirtd's pid file" test -s "$lab/libvirtd.pid"
-libvirtd=$(as_root cat "$lab/libvirtd.pid")
-until_true 60 libvirtd timeout 30 virsh -q -c "$SNAPDECK_LAB_URI" list --all
+mkdir "$lab/hosts"
+for name in alpha beta; do "$host" start "$lab/$name" "$cache"; done
 until_true 60 "the S3 server" s5cmd ls
 # The first writes fail while its volumes are being made.
 until_true 60 "the bucket" s5cmd mb "s3://$SNAPDECK_LAB_BUCKET"

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use snapdeck::engine::{Engine, HostView, Link, View};
+use snapdeck::engine::{Engine, HostView, Link as Linked, View};
 use snapdeck::model::SandboxState;
 use snapdeck::settings::{self, Flags};
 use tokio::io::copy_bidirectional;
@@ -11,7 +11,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::common::{State, World};
+use crate::common::{Fault, Link, State, World};
 
 /// Less than the slow poll under the events takes to come round (30 s).
 const BY_EVENTS: Duration = Duration::from_secs(10);
@@ -78,42 +78,56 @@ async fn what_another_hand_does_shows_at_once() {
     engine.shutdown().await;
 }
 
-/// Passes connections on to libvirt's socket; ends them all when dropped.
-struct Relay {
-    path: String,
-    #[allow(dead_code, reason = "ends its tasks when it goes")]
-    connections: JoinSet<()>,
+/// The way to a host's libvirt: its line, or a socket before libvirt's own.
+enum Way<'a> {
+    Line(&'a Link),
+    Relay(String, Option<JoinSet<()>>),
 }
 
-impl Relay {
-    fn open(world: &World) -> Self {
+impl<'a> Way<'a> {
+    fn open(world: &'a World) -> Self {
+        if world.is_over_ssh() {
+            return Self::Line(world.link());
+        }
         let path = world.path("relay");
-        let real = lab_socket();
-        let listener = UnixListener::bind(&path).unwrap();
-        let mut connections = JoinSet::new();
-        connections.spawn(async move {
-            let mut passed = JoinSet::new();
-            while let Ok((mut near, _)) = listener.accept().await {
-                let mut far = UnixStream::connect(&real).await.unwrap();
-                passed.spawn(async move {
-                    let _ = copy_bidirectional(&mut near, &mut far).await;
+        world.set_socket(&path);
+        world.configure("");
+        let mut way = Self::Relay(world.libvirt_socket(), None);
+        way.heal(world);
+        way
+    }
+
+    fn cut(&mut self, world: &World) {
+        match self {
+            Self::Line(link) => link.cut(Fault::Closed),
+            Self::Relay(_, tasks) => {
+                // Ends all connections.
+                *tasks = None;
+                std::fs::remove_file(world.path("relay")).unwrap();
+            }
+        }
+    }
+
+    fn heal(&mut self, world: &World) {
+        match self {
+            Self::Line(link) => link.heal(),
+            Self::Relay(real, tasks) => {
+                let (listener, real) = (
+                    UnixListener::bind(world.path("relay")).unwrap(),
+                    real.clone(),
+                );
+                tasks.insert(JoinSet::new()).spawn(async move {
+                    let mut passed = JoinSet::new();
+                    while let Ok((mut near, _)) = listener.accept().await {
+                        let mut far = UnixStream::connect(&real).await.unwrap();
+                        passed.spawn(async move {
+                            let _ = copy_bidirectional(&mut near, &mut far).await;
+                        });
+                    }
                 });
             }
-        });
-        Self { path, connections }
+        }
     }
-}
-
-impl Drop for Relay {
-    fn drop(&mut self) {
-        std::fs::remove_file(&self.path).unwrap();
-    }
-}
-
-/// `qemu:///system?socket=PATH`: that path.
-fn lab_socket() -> String {
-    let uri = std::env::var("SNAPDECK_LAB_URI").unwrap();
-    uri.split_once("socket=").unwrap().1.to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -121,15 +135,14 @@ async fn a_lost_connection_shows_and_heals_and_events_come_again() {
     let world = World::new();
     world.snapshot("base", 0);
     let id = world.sandbox("a", "base", State::Running);
-    let relay = Relay::open(&world);
-    world.reconfigure(&lab_socket(), &relay.path);
+    let mut way = Way::open(&world);
     let engine = engine(&world).await;
     engine.follow();
     seen(&engine, IN_TIME, state_is(&id, SandboxState::Running)).await;
 
-    drop(relay);
+    way.cut(&world);
     seen(&engine, BY_EVENTS, |host| {
-        matches!(&host.link, Link::Down(_))
+        matches!(&host.link, Linked::Down(_))
     })
     .await;
     let view = engine.view();
@@ -139,8 +152,8 @@ async fn a_lost_connection_shows_and_heals_and_events_come_again() {
     );
 
     world.virsh(&["suspend", &id]);
-    let _relay = Relay::open(&world);
-    seen(&engine, IN_TIME, |host| host.link == Link::Up).await;
+    way.heal(&world);
+    seen(&engine, IN_TIME, |host| host.link == Linked::Up).await;
     seen(&engine, BY_EVENTS, state_is(&id, SandboxState::Paused)).await;
     world.virsh(&["resume", &id]);
     seen(&engine, BY_EVENTS, state_is(&id, SandboxState::Running)).await;

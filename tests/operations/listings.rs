@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::common::{State, World, run};
+use crate::common::{State, World, found, is_remote, run};
 
 #[test]
 fn sandboxes_with_their_states_and_chains() {
@@ -165,17 +165,20 @@ fn info_tells_of_both_places() {
 }
 
 #[test]
-fn a_thousand_snapshots_are_listed_without_a_command() {
+fn a_thousand_snapshots_are_listed_without_a_command_for_each() {
     let world = World::new();
     let first = world.snapshot("s-0000", 0);
     for number in 1..1000 {
         std::fs::copy(&first, world.snapshot_path(&format!("s-{number:04}"))).unwrap();
     }
     let calls = world.path("scratch/calls");
-    for program in ["qemu-img", "virsh", "sh", "ls", "stat"] {
-        world.fake(program, &format!("echo {program} >>{calls}; exit 1"));
+    for program in ["qemu-img", "virsh", "sh", "ls", "stat", "head", "find"] {
+        let real = found(program);
+        world.fake(
+            program,
+            &format!("echo {program} >>{calls}; exec {real} \"$@\""),
+        );
     }
-    world.only_programs(&["bash"]);
     let told = world.snapdeck(&["snapshots", "--json"]).ok().json();
     let told = told.as_array().unwrap();
     assert_eq!(told.len(), 1000);
@@ -184,9 +187,9 @@ fn a_thousand_snapshots_are_listed_without_a_command() {
         told.iter()
             .all(|one| one["facts"]["virtualSize"] == 1 << 30)
     );
-    assert!(
-        !crate::common::exists(&calls),
-        "{:?}",
-        std::fs::read_to_string(calls)
-    );
+    let called = std::fs::read_to_string(calls).unwrap_or_default();
+    // Over SSH each command looks at a hundred or more of them.
+    let allowed = if is_remote() { 40 } else { 0 };
+    assert!(called.lines().count() <= allowed, "{called}");
+    assert!(!called.contains("qemu-img"), "{called}");
 }

@@ -1,0 +1,362 @@
+//! One host of a world: its directories, its sandboxes, its libvirt. What is done to it here goes around snapdeck's
+//! own ways.
+
+use std::cell::{Cell, RefCell};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::link::Link;
+use super::process::{output, run};
+use super::ssh;
+
+/// How a sandbox is left by [`Host::sandbox`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    Off,
+    Running,
+    Paused,
+    Saved,
+}
+
+/// One host of a test's world.
+pub struct Host {
+    pub name: String,
+    /// With the directories that its settings name.
+    pub dir: PathBuf,
+    /// With what the tests put beside them: keys, fakes.
+    tools: PathBuf,
+    /// Of the lab's host it stands on (tests/lab/host.sh).
+    pub(super) root: PathBuf,
+    tag: String,
+    link: Option<Link>,
+    domains: RefCell<Vec<String>>,
+    /// Directories where programs are looked for, after the fakes.
+    pub(super) programs: RefCell<String>,
+    /// libvirt's socket, where it is not the host's own.
+    socket: RefCell<Option<String>>,
+    is_private: Cell<bool>,
+}
+
+/// Starts a host of the lab in a directory.
+pub(super) fn start_lab_host(root: &Path) {
+    std::fs::create_dir_all(root).unwrap();
+    let known = concat!(env!("CARGO_MANIFEST_DIR"), "/.lab/capabilities");
+    run(SCRIPT, &["start", root.to_str().unwrap(), known]);
+}
+
+pub(super) const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/host.sh");
+
+impl Host {
+    pub(super) fn new(
+        tag: &str,
+        world: &Path,
+        (name, dir): (&str, &str),
+        root: PathBuf,
+        over_ssh: bool,
+    ) -> Self {
+        let (dir, tools) = (world.join(dir), world.join(format!("{name}.tools")));
+        std::fs::create_dir(&tools).unwrap();
+        for name in ["snapshots", "sandboxes", "nvram", "temp", "scratch"] {
+            std::fs::create_dir_all(dir.join(name)).unwrap();
+        }
+        let is_private = root.starts_with(world);
+        let mut host = Self {
+            name: name.to_owned(),
+            dir,
+            tools,
+            root,
+            tag: tag.to_owned(),
+            link: None,
+            domains: RefCell::default(),
+            programs: RefCell::new(std::env::var("PATH").unwrap()),
+            socket: RefCell::default(),
+            is_private: Cell::new(is_private),
+        };
+        if over_ssh {
+            host.link = Some(ssh::open(&host));
+        }
+        host
+    }
+
+    /// Its `[[hosts]]`; `more` goes in there, too.
+    pub(super) fn settings(&self, more: &str) -> String {
+        let (dir, name) = (self.dir.to_str().unwrap(), &self.name);
+        // What a job of a killed snapdeck has left is kept for so long.
+        let soon = match self.is_over_ssh() && !more.contains("reconnect_secs") {
+            true => "reconnect_secs = 20\n",
+            false => "",
+        };
+        let dir = dir.replace('\\', "\\\\").replace('"', "\\\"");
+        let (uid, gid) = (run("id", &["-u"]), run("id", &["-g"]));
+        format!(
+            "[[hosts]]\nname = \"{name}\"\nuri = \"{}\"\nsnapshots_dir = \"{dir}/snapshots\"\n\
+             sandboxes_dir = \"{dir}/sandboxes\"\nnvram_dir = \"{dir}/nvram\"\ntemp_dir = \"{dir}/temp\"\n\
+             owner = \"{}:{}\"\n{soon}{more}\n",
+            self.uri(),
+            uid.trim(),
+            gid.trim(),
+        )
+    }
+
+    /// As snapdeck is told to reach it.
+    pub fn uri(&self) -> String {
+        match (&self.link, &*self.socket.borrow()) {
+            (None, socket) => {
+                let own = self.libvirt_socket();
+                format!("qemu:///system?socket={}", socket.as_ref().unwrap_or(&own))
+            }
+            (Some(link), None) => ssh::uri(self, link),
+            (Some(link), Some(socket)) => format!("{}&socket={socket}", ssh::uri(self, link)),
+        }
+    }
+
+    /// Puts another socket into its URI; [`super::World::configure`] writes that down.
+    pub fn set_socket(&self, path: &str) {
+        *self.socket.borrow_mut() = Some(path.to_owned());
+    }
+
+    /// Its libvirt's socket, as it is seen from here.
+    pub fn libvirt_socket(&self) -> String {
+        let socket = self.root.join("run/libvirt/libvirt-sock");
+        socket.to_str().unwrap().to_owned()
+    }
+
+    pub fn is_over_ssh(&self) -> bool {
+        self.link.is_some()
+    }
+
+    /// The line to it.
+    pub fn link(&self) -> &Link {
+        self.link.as_ref().expect("a host over SSH")
+    }
+
+    /// Runs a program on it, around snapdeck's ways; returns what it said.
+    #[track_caller]
+    pub fn there(&self, argv: &[&str]) -> String {
+        run(
+            SCRIPT,
+            &[&["enter", self.root.to_str().unwrap()], argv].concat(),
+        )
+    }
+
+    pub fn path(&self, relative: &str) -> String {
+        self.dir.join(relative).to_str().unwrap().to_owned()
+    }
+
+    /// Path of what the tests put beside its directories.
+    pub(super) fn tool(&self, relative: &str) -> String {
+        self.tools.join(relative).to_str().unwrap().to_owned()
+    }
+
+    pub fn snapshot_path(&self, name: &str) -> String {
+        self.path(&format!("snapshots/{name}.qcow2"))
+    }
+
+    /// A sandbox's id in the lab.
+    pub fn id(&self, short: &str) -> String {
+        format!("{}-{short}", self.tag)
+    }
+
+    pub fn disk(&self, short: &str) -> String {
+        self.path(&format!("sandboxes/{}.qcow2", self.id(short)))
+    }
+
+    /// A standalone image of `megabytes` random bytes in the middle of a 1 GiB disk.
+    pub fn snapshot(&self, name: &str, megabytes: u32) -> String {
+        let path = self.snapshot_path(name);
+        self.image(&path, megabytes);
+        path
+    }
+
+    pub fn image(&self, path: &str, megabytes: u32) {
+        run("qemu-img", &["create", "-q", "-f", "qcow2", path, "1G"]);
+        self.scribble(path, 64, megabytes);
+    }
+
+    /// Writes `megabytes` of random bytes at `at` MiB of a disk nobody has open.
+    pub fn scribble(&self, disk: &str, at: u32, megabytes: u32) {
+        if megabytes == 0 {
+            return;
+        }
+        let random = self.tool("random");
+        run(
+            "dd",
+            &[
+                "if=/dev/urandom",
+                &format!("of={random}"),
+                "bs=1M",
+                &format!("count={megabytes}"),
+                "status=none",
+            ],
+        );
+        let command = format!("write -q -s {random} {at}M {megabytes}M");
+        run("qemu-io", &["-f", "qcow2", "-c", &command, disk]);
+    }
+
+    /// A sandbox on a snapshot, with 2 MiB of its own on its disk. Its guest is firmware alone.
+    pub fn sandbox(&self, short: &str, base: &str, state: State) -> String {
+        let (id, disk) = (self.id(short), self.disk(short));
+        let backing = self.snapshot_path(base);
+        let create = [
+            "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", &backing, &disk,
+        ];
+        run("qemu-img", &create);
+        self.scribble(&disk, 32, 2);
+        self.define(&id, &disk);
+        if state != State::Off {
+            self.virsh(&["start", &id]);
+        }
+        match state {
+            State::Paused => drop(self.virsh(&["suspend", &id])),
+            State::Saved => drop(self.virsh(&["managedsave", &id])),
+            State::Off | State::Running => {}
+        }
+        id
+    }
+
+    /// Defines a domain with a disk.
+    pub fn define(&self, id: &str, disk: &str) {
+        let source = disk.replace('&', "&amp;").replace('\'', "&apos;");
+        let xml = format!(
+            "<domain type='qemu'><name>{id}</name><memory unit='MiB'>64</memory><vcpu>1</vcpu>\
+             <os><type arch='x86_64' machine='pc'>hvm</type></os><devices>\
+             <disk type='file' device='disk'><driver name='qemu' type='qcow2' discard='unmap'/>\
+             <source file='{source}'/><target dev='vda' bus='virtio'/></disk></devices></domain>"
+        );
+        let file = self.tool("domain.xml");
+        std::fs::write(&file, xml).unwrap();
+        self.virsh(&["define", &file]);
+        self.domains.borrow_mut().push(id.to_owned());
+    }
+
+    fn virsh_command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new("virsh");
+        let uri = format!("qemu:///system?socket={}", self.libvirt_socket());
+        command.args(["-q", "-c", &uri]).args(args);
+        command
+    }
+
+    #[track_caller]
+    pub fn virsh(&self, args: &[&str]) -> String {
+        let said = output(&mut self.virsh_command(args));
+        assert!(said.status.success(), "virsh {args:?}: {said:?}");
+        String::from_utf8(said.stdout).unwrap()
+    }
+
+    /// `running`, `paused`, `shut off`.
+    #[track_caller]
+    pub fn state(&self, id: &str) -> String {
+        self.virsh(&["domstate", id]).trim().to_owned()
+    }
+
+    /// Names in one of its directories, hidden ones too.
+    pub fn names(&self, dir: &str) -> Vec<String> {
+        let entries = std::fs::read_dir(self.seen(dir)).unwrap();
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// The same place as snapdeck sees it, where something may be mounted there.
+    fn seen(&self, dir: &str) -> PathBuf {
+        match self.is_over_ssh() {
+            true => {
+                let dir = self.dir.join(dir);
+                let root = PathBuf::from(format!("/proc/{}/root", self.holder()));
+                root.join(dir.strip_prefix("/").unwrap())
+            }
+            false => self.dir.join(dir),
+        }
+    }
+
+    /// A small disk in the place of one of its directories; `None` where we may not mount.
+    pub fn small_disk(&self, dir: &str, size: &str) -> Option<SmallDisk> {
+        let enter: Vec<String> = match self.is_over_ssh() {
+            true => [SCRIPT, "enter", self.root.to_str().unwrap()]
+                .map(str::to_owned)
+                .into(),
+            false => vec!["env".to_owned()],
+        };
+        let disk = SmallDisk {
+            enter,
+            path: self.path(dir),
+        };
+        let option = format!("size={size},mode=755");
+        let mounted = disk.there(&[
+            "mount",
+            "-t",
+            "tmpfs",
+            "-o",
+            &option,
+            "snapdeck-test",
+            &disk.path,
+        ]);
+        if mounted.status.success() {
+            return Some(disk);
+        }
+        eprintln!("skipped: {}", String::from_utf8_lossy(&mounted.stderr));
+        None
+    }
+
+    /// The process that keeps its mount namespace.
+    pub(super) fn holder(&self) -> String {
+        let pid = std::fs::read_to_string(self.root.join("holder.pid")).unwrap();
+        pid.trim().to_owned()
+    }
+
+    /// Kills its libvirtd; the guests go on. Only of a host that no other test has.
+    pub fn kill_libvirtd(&self) {
+        assert!(self.is_private.get(), "others need this libvirtd");
+        let pid = std::fs::read_to_string(self.root.join("libvirtd.pid")).unwrap();
+        self.there(&["kill", "-9", pid.trim()]);
+    }
+
+    pub fn start_libvirtd(&self) {
+        run(SCRIPT, &["libvirtd", self.root.to_str().unwrap()]);
+    }
+}
+
+/// A small disk at a directory, gone with this value.
+pub struct SmallDisk {
+    enter: Vec<String>,
+    path: String,
+}
+
+impl SmallDisk {
+    fn there(&self, argv: &[&str]) -> std::process::Output {
+        output(
+            Command::new(&self.enter[0])
+                .args(&self.enter[1..])
+                .args(argv),
+        )
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = self.there(&["umount", &self.path]);
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        // Nobody is to come in any more.
+        self.link = None;
+        if self.is_private.get() {
+            let root = self.root.to_str().unwrap();
+            let _ = output(Command::new(SCRIPT).args(["stop", root]));
+            return;
+        }
+        for id in self.domains.borrow().iter() {
+            for verb in [
+                &["destroy"][..],
+                &["managedsave-remove"],
+                &["undefine", "--nvram"],
+            ] {
+                let _ = output(&mut self.virsh_command(&[verb, &[id.as_str()]].concat()));
+            }
+        }
+    }
+}

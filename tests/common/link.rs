@@ -1,0 +1,334 @@
+//! The line to a host's sshd, and all that can happen to it. Each connection gets an sshd of its own (`sshd -i`),
+//! which runs in the host's mount namespace and goes with the test.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use super::process::{DEADLINE, run, tree};
+
+/// How a line fails.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// Its connections end at once, and no new one is let in.
+    Closed,
+    /// Its bytes are held back without a word, those of new connections, too.
+    Frozen,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Way {
+    ToHost,
+    FromHost,
+}
+
+/// A port that leads to a host's sshd.
+pub struct Link {
+    pub address: SocketAddrV4,
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    state: Mutex<State>,
+    changed: Condvar,
+    sshd: Box<dyn Fn() -> Command + Send + Sync>,
+}
+
+#[derive(Default)]
+struct State {
+    fault: Option<Fault>,
+    over: bool,
+    /// sshd is stopped, as by SIGSTOP.
+    paused: bool,
+    /// Fault, way, and the bytes that are still to pass before it.
+    planned: Option<(Fault, Way, u64)>,
+    bytes_per_second: Option<u64>,
+    passed: [u64; 2],
+    came: usize,
+    connections: Vec<Connection>,
+}
+
+struct Connection {
+    client: TcpStream,
+    host: UnixStream,
+    sshd: Child,
+}
+
+impl Link {
+    /// A port of `ip`; `sshd` is the command that serves a connection on its standard input and output.
+    pub fn open(ip: Ipv4Addr, sshd: impl Fn() -> Command + Send + Sync + 'static) -> Self {
+        let listener = listen(ip);
+        let address = match listener.local_addr().unwrap() {
+            std::net::SocketAddr::V4(address) => address,
+            other => panic!("{other}"),
+        };
+        let inner = Arc::new(Inner {
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            sshd: Box::new(sshd),
+        });
+        let shared = inner.clone();
+        // It lives as long as the link: what it starts gets SIGKILL when it ends, however that comes.
+        std::thread::spawn(move || shared.accept(listener, address));
+        Self { address, inner }
+    }
+
+    /// From here on the line fails so.
+    pub fn cut(&self, fault: Fault) {
+        let mut state = self.inner.lock();
+        state.fail(fault);
+        self.inner.changed.notify_all();
+    }
+
+    /// The line fails as soon as `bytes` more have passed that way.
+    pub fn cut_after(&self, fault: Fault, way: Way, bytes: u64) {
+        self.inner.lock().planned = Some((fault, way, bytes));
+    }
+
+    /// Is it cut?
+    pub fn is_cut(&self) -> bool {
+        self.inner.lock().fault.is_some()
+    }
+
+    /// All is well again: new connections are let in, and what was held back goes on.
+    pub fn heal(&self) {
+        let mut state = self.inner.lock();
+        state.fault = None;
+        state.planned = None;
+        self.inner.changed.notify_all();
+    }
+
+    /// Bytes that pass in a second, each way and on each connection; `None`: as many as can.
+    pub fn limit(&self, bytes_per_second: Option<u64>) {
+        self.inner.lock().bytes_per_second = bytes_per_second;
+    }
+
+    /// Bytes that have passed so far.
+    pub fn passed(&self, way: Way) -> u64 {
+        self.inner.lock().passed[way as usize]
+    }
+
+    /// Connections that were ever let in.
+    pub fn came(&self) -> usize {
+        self.inner.lock().came
+    }
+
+    /// Kills sshd with all its sessions; what runs in them is left to itself. Nobody is let in until
+    /// [`Link::heal`].
+    pub fn kill_sshd(&self) {
+        let mut state = self.inner.lock();
+        state.fault = Some(Fault::Closed);
+        state.signal("KILL");
+        state.fail(Fault::Closed);
+        self.inner.changed.notify_all();
+    }
+
+    /// Stops sshd with all its sessions, or lets them go on: connections stand, nobody answers.
+    pub fn pause_sshd(&self, paused: bool) {
+        let mut state = self.inner.lock();
+        state.paused = paused;
+        state.signal(if paused { "STOP" } else { "CONT" });
+        self.inner.changed.notify_all();
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        let mut state = self.inner.lock();
+        state.over = true;
+        state.signal("CONT");
+        state.fail(Fault::Closed);
+        self.inner.changed.notify_all();
+        let since = Instant::now();
+        while !state.connections.is_empty() && since.elapsed() < DEADLINE {
+            state.reap();
+            drop(state);
+            std::thread::sleep(Duration::from_millis(5));
+            state = self.inner.lock();
+            if since.elapsed() > Duration::from_secs(2) {
+                state.signal("KILL");
+            }
+        }
+    }
+}
+
+/// A free port that the kernel does not hand out by itself (it begins at 32768), so that nobody else gets it
+/// while we do not listen for a moment.
+fn listen(ip: Ipv4Addr) -> TcpListener {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id().wrapping_mul(37) + NEXT.fetch_add(1, Relaxed) * 101;
+    for number in 0..10_000 {
+        let port = u16::try_from(20_000 + first.wrapping_add(number) % 12_000).unwrap();
+        if let Ok(listener) = TcpListener::bind((ip, port)) {
+            return listener;
+        }
+    }
+    panic!("no port of {ip} is free");
+}
+
+impl State {
+    fn fail(&mut self, fault: Fault) {
+        self.fault = Some(fault);
+        self.planned = None;
+        if fault == Fault::Closed {
+            for connection in &self.connections {
+                // One of the two may be closed already.
+                let _ = connection.client.shutdown(Shutdown::Both);
+                let _ = connection.host.shutdown(Shutdown::Both);
+            }
+        }
+        self.reap();
+    }
+
+    /// Forgets connections whose sshd has ended.
+    fn reap(&mut self) {
+        self.connections
+            .retain_mut(|connection| !matches!(connection.sshd.try_wait(), Ok(Some(_))));
+    }
+
+    /// Signals the sshd processes, and not what they have started.
+    fn signal(&self, name: &str) {
+        let is_sshd = |pid: &u32| {
+            std::fs::read_to_string(format!("/proc/{pid}/comm"))
+                .is_ok_and(|name| name.starts_with("sshd"))
+        };
+        let of = |one: &Connection| {
+            let first = one.sshd.id();
+            tree(first)
+                .into_iter()
+                // The first may be about to become one.
+                .filter(move |pid| *pid == first || is_sshd(pid))
+        };
+        let sshd: Vec<String> = self
+            .connections
+            .iter()
+            .flat_map(of)
+            .map(|pid| pid.to_string())
+            .collect();
+        if !sshd.is_empty() {
+            // Those that have ended meanwhile are no error.
+            let script = format!("kill -{name} \"$@\" 2>/dev/null || :");
+            let words: Vec<&str> = sshd.iter().map(String::as_str).collect();
+            run("sh", &[&["-c", &script, "kill"], &words[..]].concat());
+        }
+    }
+}
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A test that failed while it held the lock is over anyway.
+        self.state.lock().unwrap_or_else(|lock| lock.into_inner())
+    }
+
+    fn accept(self: &Arc<Self>, listener: TcpListener, address: SocketAddrV4) {
+        let mut listener = Some(listener);
+        loop {
+            let state = self.lock();
+            if state.over {
+                return;
+            }
+            let closed = state.fault == Some(Fault::Closed);
+            drop(state);
+            if closed {
+                listener = None;
+            } else if listener.is_none() {
+                listener = TcpListener::bind(address).ok();
+            }
+            let came = listener.as_ref().map(|listener| {
+                listener.set_nonblocking(true).unwrap();
+                listener.accept()
+            });
+            match came {
+                Some(Ok((client, _))) => self.serve(client),
+                Some(Err(error)) if error.kind() != ErrorKind::WouldBlock => panic!("{error}"),
+                _ => std::thread::sleep(Duration::from_millis(5)),
+            }
+        }
+    }
+
+    fn serve(self: &Arc<Self>, client: TcpStream) {
+        client.set_nonblocking(false).unwrap();
+        client.set_nodelay(true).unwrap();
+        let (host, inside) = UnixStream::pair().unwrap();
+        let (input, output): (OwnedFd, OwnedFd) =
+            (inside.try_clone().unwrap().into(), inside.into());
+        let sshd = (self.sshd)()
+            .stdin(Stdio::from(input))
+            .stdout(Stdio::from(output))
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let streams = (client.try_clone().unwrap(), host.try_clone().unwrap());
+        let ends = (client.try_clone().unwrap(), host.try_clone().unwrap());
+        let mut state = self.lock();
+        state.reap();
+        state.came += 1;
+        state.connections.push(Connection { client, host, sshd });
+        if state.over || state.fault == Some(Fault::Closed) {
+            // It slipped in while the door was closing.
+            state.fail(Fault::Closed);
+        }
+        if state.paused {
+            state.signal("STOP");
+        }
+        drop(state);
+        let (this, that) = (self.clone(), self.clone());
+        std::thread::spawn(move || {
+            this.pump(Way::ToHost, streams.0, &streams.1);
+            let _ = streams.1.shutdown(Shutdown::Write);
+        });
+        std::thread::spawn(move || {
+            that.pump(Way::FromHost, ends.1, &ends.0);
+            let _ = ends.0.shutdown(Shutdown::Write);
+        });
+    }
+
+    fn pump(&self, way: Way, mut from: impl Read, mut to: impl Write) {
+        let mut buffer = vec![0; 32 * 1024];
+        loop {
+            // The end is held back as bytes are.
+            let length = from.read(&mut buffer).unwrap_or(0);
+            let Some(rate) = self.pass(way, length) else {
+                return;
+            };
+            if length == 0 || to.write_all(&buffer[..length]).is_err() {
+                return;
+            }
+            if let Some(rate) = rate {
+                std::thread::sleep(Duration::from_secs_f64(length as f64 / rate as f64));
+            }
+        }
+    }
+
+    /// Waits until bytes may pass, and tells how many a second; `None` where the line is cut.
+    fn pass(&self, way: Way, length: usize) -> Option<Option<u64>> {
+        let length = length as u64;
+        let mut state = self.lock();
+        if let Some((fault, planned, left)) = &mut state.planned
+            && *planned == way
+        {
+            *left = left.saturating_sub(length);
+            if *left == 0 {
+                let fault = *fault;
+                state.fail(fault);
+                self.changed.notify_all();
+            }
+        }
+        while state.fault == Some(Fault::Frozen) && !state.over {
+            state = self
+                .changed
+                .wait(state)
+                .unwrap_or_else(|lock| lock.into_inner());
+        }
+        if state.over || state.fault.is_some() {
+            return None;
+        }
+        state.passed[way as usize] += length;
+        Some(state.bytes_per_second)
+    }
+}

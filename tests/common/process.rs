@@ -1,0 +1,161 @@
+//! Processes of the tests: run within a deadline, signalled, judged.
+
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// Longer than anything here takes on a slow machine.
+pub const DEADLINE: Duration = Duration::from_secs(120);
+
+/// What a run of snapdeck came to.
+#[derive(Debug)]
+pub struct Ran {
+    /// `None` where a signal ended it.
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ran {
+    /// Its answer, where it was asked for with `--json`.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// The kind of its error, where it was asked for with `--json`.
+    pub fn error_kind(&self) -> String {
+        let json = self.json();
+        json["error"]["kind"].as_str().unwrap().to_owned()
+    }
+
+    #[track_caller]
+    pub fn ok(self) -> Self {
+        assert_eq!(self.code, Some(0), "{self:?}");
+        self
+    }
+
+    /// It failed with `code`, and its last line says all of `words`.
+    #[track_caller]
+    pub fn failed(self, code: i32, words: &[&str]) -> Self {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        let told = self.stderr.lines().last().unwrap_or_default();
+        for word in words {
+            assert!(told.contains(word), "{word:?} is not in {told:?}");
+        }
+        self
+    }
+}
+
+/// Waits for a process, within the deadline.
+#[track_caller]
+pub fn ended(child: Child) -> Ran {
+    ended_within(child, DEADLINE)
+}
+
+/// As [`ended`], for one that has to be quick.
+#[track_caller]
+pub fn ended_within(child: Child, deadline: Duration) -> Ran {
+    let output = output_of(child, deadline);
+    Ran {
+        code: output.status.code(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+#[track_caller]
+fn output_of(mut child: Child, deadline: Duration) -> Output {
+    let (stdout, stderr) = (read(child.stdout.take()), read(child.stderr.take()));
+    let since = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if since.elapsed() > deadline {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            let told = stderr.join().unwrap();
+            panic!("it does not end: {}", String::from_utf8_lossy(&told));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    Output {
+        status,
+        stdout: stdout.join().unwrap(),
+        stderr: stderr.join().unwrap(),
+    }
+}
+
+fn read(stream: Option<impl std::io::Read + Send + 'static>) -> std::thread::JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(mut stream) = stream {
+            stream.read_to_end(&mut bytes).unwrap();
+        }
+        bytes
+    })
+}
+
+/// Runs a command to its end, within the deadline.
+#[track_caller]
+pub fn output(command: &mut Command) -> Output {
+    command.stdin(Stdio::null());
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    output_of(child.spawn().unwrap(), DEADLINE)
+}
+
+/// Runs a program that must succeed; returns what it said.
+#[track_caller]
+pub fn run(program: &str, args: &[&str]) -> String {
+    let output = output(Command::new(program).args(args));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "{program} {args:?}: {} {stderr}",
+        output.status
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Waits for a condition.
+#[track_caller]
+pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let since = Instant::now();
+    while !condition() {
+        assert!(since.elapsed() < DEADLINE, "never: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+pub fn signal(child: &Child, name: &str) {
+    run("kill", &[&format!("-{name}"), &child.id().to_string()]);
+}
+
+/// A process and all below it.
+pub fn tree(pid: u32) -> Vec<u32> {
+    let mut found = vec![pid];
+    let mut next = 0;
+    // Bounded by what there is; a process that comes up meanwhile is its parent's to end.
+    while let Some(pid) = found.get(next).copied() {
+        next += 1;
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+        let children = children.unwrap_or_default();
+        found.extend(
+            children
+                .split_whitespace()
+                .filter_map(|pid| pid.parse::<u32>().ok()),
+        );
+    }
+    found
+}
+
+/// Where a program lies.
+pub fn found(program: &str) -> String {
+    let said = run("sh", &["-c", &format!("command -v {program}")]);
+    said.trim().to_owned()
+}
+
+pub fn am_root() -> bool {
+    run("id", &["-u"]).trim() == "0"
+}

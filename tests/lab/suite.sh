@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# All tests on hosts of this machine, then once more those that stand on a host, over SSH. Runs in the lab.
+set -uo pipefail
+code=0
+cargo test --locked --no-fail-fast || code=$?
+SNAPDECK_TEST_HOST=remote cargo test --locked --no-fail-fast --test operations --test console || code=$?
+exit $code
