@@ -38,7 +38,7 @@ use crate::model::{
 
 pub use files::{Content, FileReader, FileWriter};
 pub use guard::Guard;
-pub use image_file::{FileStamp, ImageFile};
+pub use image_file::ImageFile;
 pub use patience::Patience;
 pub use survey::Survey;
 

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use crate::bucket::Bucket;
-use crate::host::{FileStamp, Guard, Host};
-use crate::model::{Error, Kind, Object, Phase, Result, SandboxId, SandboxState, SnapshotName};
+use crate::host::{Guard, Host};
+use crate::model::{Error, FileStamp, Kind, Object, Phase, Result, SandboxId, SandboxState, SnapshotName};
 
 use super::Context;
 

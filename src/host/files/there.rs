@@ -13,9 +13,9 @@ use tokio_util::sync::CancellationToken;
 use super::explain;
 use crate::host::command::{Output, Place};
 use crate::host::eyes::{Eyes, Listed};
-use crate::host::image_file::{CUT_OFF, FileStamp, ImageFile, facts_of};
+use crate::host::image_file::{CUT_OFF, ImageFile, facts_of};
 use crate::host::patience::Patience;
-use crate::model::{Error, Kind, Result};
+use crate::model::{Error, FileStamp, Kind, Result};
 use crate::qcow2::HEADER_BYTES;
 
 const SCRIPT: &str = include_str!("there.sh");
