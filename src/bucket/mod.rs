@@ -3,15 +3,16 @@
 //! [`Bucket`] is the handle. Small calls are tried again by the SDK; parts of an upload and ranges
 //! of a download each on their own (`parts`), so that one lost connection costs 8 MiB and no more.
 
+mod assembly;
 mod client;
 mod download;
 mod errors;
 mod list;
+mod manifest;
 mod meter;
 mod object;
 mod parts;
 mod pending;
-mod upload;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -21,9 +22,11 @@ use futures_util::Stream;
 use tokio_util::sync::CancellationToken;
 
 use crate::model::settings::BucketSettings;
-use crate::model::{Object, ProgressCell, Result, SnapshotName};
+use crate::model::{Manifest, Object, ProgressCell, Result, SnapshotName};
 
 use client::Door;
+
+pub use assembly::Assembly;
 
 /// The bucket. Cheap to clone; no call is made until it is used.
 #[derive(Clone)]
@@ -87,15 +90,33 @@ impl Bucket {
         R: Fn(u64, usize) -> F + Send + Sync,
         F: Future<Output = Result<Bytes>> + Send,
     {
+        let assembly = self
+            .assemble(name, size_bytes, overwrite, progress, cancel)
+            .await?;
+        match assembly.send_all(read).await {
+            Ok(()) => assembly.complete().await,
+            Err(error) => {
+                assembly.abort().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Begins an object of at most `most_bytes` that is put together part by part.
+    ///
+    /// # Errors
+    /// `Refused` where the object exists and `overwrite` is false; `Cancelled`; the store's.
+    pub async fn assemble<'a>(
+        &'a self,
+        name: &'a SnapshotName,
+        most_bytes: u64,
+        overwrite: bool,
+        progress: &'a ProgressCell,
+        cancel: &'a CancellationToken,
+    ) -> Result<Assembly<'a>> {
         let store = self.door.open().await?;
-        let upload = upload::Upload {
-            store,
-            name,
-            key: self.key(name),
-            size: size_bytes,
-            overwrite,
-        };
-        upload.run(read, progress, cancel).await
+        let key = self.key(name);
+        Assembly::begin(store, (name, &key), most_bytes, overwrite, progress, cancel).await
     }
 
     /// Downloads the object's bytes from the offset `from` on, in parallel ranges, each given to
@@ -117,9 +138,33 @@ impl Bucket {
         download::run(store, object, from, write, progress, cancel).await
     }
 
-    /// Deletes the object. `NotFound` where there is none.
+    /// Deletes the object and, after it, its manifest. `NotFound` where there is no object.
     pub async fn delete(&self, name: &SnapshotName) -> Result<()> {
         let store = self.door.open().await?;
-        object::delete(store, name, &self.key(name)).await
+        object::delete(store, name, &self.key(name)).await?;
+        // Left behind it would be ignored.
+        if let Err(error) = manifest::delete(store, &self.manifest_key(name)).await {
+            tracing::warn!("{error}");
+        }
+        Ok(())
+    }
+
+    fn manifest_key(&self, name: &SnapshotName) -> String {
+        let prefix = &self.door.settings().prefix;
+        format!("{prefix}{}", name.manifest_file_name())
+    }
+
+    /// The manifest of `object`, where there is one; one that is of another image is ignored.
+    pub async fn manifest(&self, object: &Object) -> Result<Option<Manifest>> {
+        let store = self.door.open().await?;
+        manifest::read(store, &self.manifest_key(&object.name), object).await
+    }
+
+    /// Writes a manifest beside the object it is of, in the place of any other. `Refused` where that is not the
+    /// object that is there.
+    pub async fn write_manifest(&self, manifest: &Manifest) -> Result<()> {
+        let store = self.door.open().await?;
+        let (key, image) = (self.manifest_key(&manifest.name), self.key(&manifest.name));
+        manifest::write(store, &key, &image, manifest).await
     }
 }

@@ -182,7 +182,12 @@ impl Manifest {
     /// # Errors
     /// `Failed` where it cannot be written as JSON, or would be too long to be read again.
     pub fn write(&self) -> Result<Vec<u8>> {
-        let failed = || Error::new(Kind::Failed, format!("cannot write a manifest of {}", self.name));
+        let failed = || {
+            Error::new(
+                Kind::Failed,
+                format!("cannot write a manifest of {}", self.name),
+            )
+        };
         let json = serde_json::to_vec(self).map_err(|error| failed().because(error))?;
         match json.len() as u64 > MAX_MANIFEST_BYTES {
             true => Err(failed().because("it would be too long")),
@@ -268,7 +273,11 @@ mod tests {
         let json = manifest.write().unwrap();
         assert_eq!(Manifest::read(&json).unwrap(), manifest);
         let text = String::from_utf8(json).unwrap();
-        for part in ["\"sizeBytes\":8388609", "\"clean-shutdown\"", "\"modifiedNs\":17"] {
+        for part in [
+            "\"sizeBytes\":8388609",
+            "\"clean-shutdown\"",
+            "\"modifiedNs\":17",
+        ] {
             assert!(text.contains(part), "{part} is not in {text}");
         }
     }

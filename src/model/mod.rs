@@ -12,7 +12,9 @@ pub mod settings;
 pub use doctor::{Check, Examination, Verdict};
 pub use error::{Error, Kind, Result};
 pub use inventory::{ChainLink, Compression, ImageFacts, Object, Sandbox, SandboxState, Snapshot};
-pub use manifest::{BLOCK_BYTES, Consistency, Digest, FileStamp, MAX_MANIFEST_BYTES, Manifest, Parent};
+pub use manifest::{
+    BLOCK_BYTES, Consistency, Digest, FileStamp, MAX_MANIFEST_BYTES, Manifest, Parent,
+};
 pub use names::{HostName, SandboxId, SnapshotName};
 pub use operation::{Operation, Outcome};
 pub use progress::{Phase, Progress, ProgressCell};

@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use crate::bucket::Bucket;
 use crate::host::{Guard, Host};
-use crate::model::{Error, FileStamp, Kind, Object, Phase, Result, SandboxId, SandboxState, SnapshotName};
+use crate::model::{
+    Error, FileStamp, Kind, Object, Phase, Result, SandboxId, SandboxState, SnapshotName,
+};
 
 use super::Context;
 

@@ -100,6 +100,20 @@ impl Files {
         }
     }
 
+    pub async fn read_file(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>> {
+        match self {
+            Self::Here(files) => files.read_file(path, limit).await,
+            Self::There(files) => files.read_file(path, limit).await,
+        }
+    }
+
+    pub async fn write_file(&self, path: &str, owner: &str, bytes: Vec<u8>) -> Result<()> {
+        match self {
+            Self::Here(files) => files.write_file(path, owner, bytes).await,
+            Self::There(files) => files.write_file(path, owner, &bytes).await,
+        }
+    }
+
     pub async fn free_bytes(&self, dir: &str) -> Result<u64> {
         match self {
             Self::Here(files) => files.free_bytes(dir).await,

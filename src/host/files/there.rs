@@ -102,16 +102,24 @@ impl There {
     ) -> Result<Output> {
         let words = script(verb, args);
         let argv: Vec<&str> = words.iter().map(String::as_str).collect();
-        let what = format!("cannot {what} on host {}", self.place.host());
         let once = async || {
             let never = CancellationToken::new();
-            let output = self.place.output(&argv, SAID, deadline, &never).await?;
-            match output.status.success() {
-                true => Ok(output),
-                false => Err(explain(what.clone(), &system(&output.stderr))),
-            }
+            self.said(
+                what,
+                self.place.output(&argv, SAID, deadline, &never).await?,
+            )
         };
         self.patience.call(once).await
+    }
+
+    fn said(&self, what: &str, output: Output) -> Result<Output> {
+        match output.status.success() {
+            true => Ok(output),
+            false => Err(explain(
+                format!("cannot {what} on host {}", self.place.host()),
+                &system(&output.stderr),
+            )),
+        }
     }
 
     async fn line(
@@ -141,6 +149,26 @@ impl There {
         let what = format!("remove {path}");
         let said = self.line(&what, "remove_file", &[path], LONG).await?;
         Ok(said == "removed")
+    }
+
+    /// The first `limit` bytes of a file; `None` where there is none.
+    pub async fn read_file(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>> {
+        let (what, limit) = (format!("read {path}"), limit.to_string());
+        let output = self.call(&what, "read_file", &[path, &limit], CALL).await?;
+        Ok(output.stdout.strip_prefix(b"there\n").map(<[u8]>::to_vec))
+    }
+
+    /// Writes a whole file, or nothing.
+    pub async fn write_file(&self, path: &str, owner: &str, bytes: &[u8]) -> Result<()> {
+        let words = script("write_file", &[path, owner, &bytes.len().to_string()]);
+        let argv: Vec<&str> = words.iter().map(String::as_str).collect();
+        let once = async || {
+            self.said(
+                &format!("write {path}"),
+                self.place.feed(&argv, bytes, CALL).await?,
+            )
+        };
+        self.patience.call(once).await.map(|_| ())
     }
 
     pub async fn free_bytes(&self, dir: &str) -> Result<u64> {
