@@ -24,6 +24,13 @@ pub(super) fn of(operation: &Operation) -> Vec<Claim> {
             claim(format!("snapshot {name} on host {host}"), true);
             claim(format!("object {name}"), false);
         }
+        Operation::Verify { host, repair, .. } => match host {
+            Some(host) => {
+                claim(format!("snapshot {name} on host {host}"), *repair);
+                claim(format!("object {name}"), false);
+            }
+            None => claim(format!("object {name}"), false),
+        },
         Operation::Remove { host, bucket, .. } => {
             if let Some(host) = host {
                 claim(format!("snapshot {name} on host {host}"), true);

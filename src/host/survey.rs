@@ -13,7 +13,7 @@ use super::eyes::{self, Eyes, Listed};
 use super::files::There;
 use super::image_file::ImageFile;
 use crate::model::settings::HostSettings;
-use crate::model::{ChainLink, Error, Kind, Result, Sandbox, Snapshot, SnapshotName};
+use crate::model::{ChainLink, Damage, Error, Kind, Result, Sandbox, Snapshot, SnapshotName};
 
 /// Longest chain that is followed; libvirt itself stops at 200.
 const MAX_CHAIN: usize = 200;
@@ -140,6 +140,8 @@ fn take(
 struct Directory {
     path: PathBuf,
     images: Vec<PathBuf>,
+    /// What is known to be wrong with them.
+    damages: HashMap<PathBuf, Damage>,
 }
 
 impl Directory {
@@ -150,6 +152,7 @@ impl Directory {
         Self {
             path: listed.dir.clone(),
             images,
+            damages: listed.damages.iter().cloned().collect(),
         }
     }
 
@@ -159,7 +162,7 @@ impl Directory {
 }
 
 /// `NAME` of a file `NAME.qcow2`, where it is a valid name.
-fn image_name(file: &Path) -> Option<SnapshotName> {
+pub fn image_name(file: &Path) -> Option<SnapshotName> {
     let name = file.file_name().and_then(OsStr::to_str)?;
     name.ends_with(".qcow2").then(|| name.parse().ok())?
 }
@@ -308,6 +311,7 @@ impl Look<'_> {
             };
             let path = path.to_owned();
             let real = self.eyes.canonical(&file);
+            let damage = self.snapshots.damages.remove(&file);
             let mut users = self.users.get(&real).cloned().unwrap_or_default();
             // A snapshot that stands on another is noted at itself, too.
             users.remove(&path);
@@ -320,7 +324,10 @@ impl Look<'_> {
                     allocated_bytes: seen.allocated_bytes,
                     modified: Timestamp::from_nanosecond(seen.stamp.modified_ns).ok(),
                     facts: seen.facts.as_ref().ok().cloned(),
-                    problem: problem(seen),
+                    problem: problem(seen).or_else(|| {
+                        let damage = damage.filter(|damage| damage.file == seen.stamp)?;
+                        Some(damage.what)
+                    }),
                     dependents,
                 },
                 // Gone since the directory was listed.

@@ -40,6 +40,15 @@ pub enum Operation {
         /// A valid local snapshot of that name may be replaced.
         overwrite: bool,
     },
+    /// Read a snapshot or an object again and check every block of it.
+    Verify {
+        /// The host whose snapshot it is; `None`: the object in the bucket.
+        host: Option<HostName>,
+        /// Which.
+        name: SnapshotName,
+        /// Fetch the blocks of a snapshot that are bad.
+        repair: bool,
+    },
     /// Remove a snapshot from a host, from the bucket, or both.
     Remove {
         /// The host to remove it from; `None` leaves hosts alone.
@@ -52,12 +61,13 @@ pub enum Operation {
 }
 
 impl Operation {
-    /// The operation's word: `create`, `push`, `pull`, `remove`.
+    /// The operation's word: `create`, `push`, `pull`, `verify`, `remove`.
     pub fn verb(&self) -> &'static str {
         match self {
             Self::Create { .. } => "create",
             Self::Push { .. } => "push",
             Self::Pull { .. } => "pull",
+            Self::Verify { .. } => "verify",
             Self::Remove { .. } => "remove",
         }
     }
@@ -68,6 +78,7 @@ impl Operation {
             Self::Create { name, .. }
             | Self::Push { name, .. }
             | Self::Pull { name, .. }
+            | Self::Verify { name, .. }
             | Self::Remove { name, .. } => name,
         }
     }
@@ -78,7 +89,7 @@ impl Operation {
             Self::Create { host, .. } | Self::Push { host, .. } | Self::Pull { host, .. } => {
                 Some(host)
             }
-            Self::Remove { host, .. } => host.as_ref(),
+            Self::Remove { host, .. } | Self::Verify { host, .. } => host.as_ref(),
         }
     }
 
@@ -102,6 +113,15 @@ impl Operation {
             Self::Create { sandbox, name, .. } => format!("create {sandbox} → {name}"),
             Self::Push { sandbox, name, .. } => format!("push {sandbox} → {name}"),
             Self::Pull { host, name, .. } => format!("pull {name} → {host}"),
+            Self::Verify { host, name, repair } => {
+                let place = host.as_ref().map_or("bucket", HostName::as_str);
+                let verb = if *repair {
+                    "verify and repair"
+                } else {
+                    "verify"
+                };
+                format!("{verb} {name} in {place}")
+            }
             Self::Remove { host, name, bucket } => {
                 let places: Vec<&str> = host
                     .iter()
@@ -162,6 +182,27 @@ pub enum Outcome {
         skipped: bool,
         /// A broken copy was replaced.
         repaired: bool,
+        /// Bytes that came from the bucket.
+        fetched_bytes: u64,
+        /// Bytes that came from other snapshots of the host.
+        copied_bytes: u64,
+        /// Bytes that an earlier pull had left.
+        resumed_bytes: u64,
+    },
+    /// A verification that found all well, or made it so.
+    Verified {
+        /// The snapshot's name.
+        snapshot_name: SnapshotName,
+        /// The host whose snapshot was verified; `None` for the object.
+        host: Option<HostName>,
+        /// Bytes of it, all read.
+        size_bytes: u64,
+        /// Was there a manifest to check every block against? Without one only its structure was checked.
+        by_manifest: bool,
+        /// Blocks that were bad and are repaired, from 0; one has 8 MiB.
+        repaired_blocks: Vec<u64>,
+        /// Bytes that came from the bucket.
+        fetched_bytes: u64,
     },
     /// A removal that ended well.
     Removed {

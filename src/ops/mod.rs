@@ -1,14 +1,19 @@
 //! The operations, one file each, read top to bottom as the story of that operation
 //! (spec, "Push Snapshot", "Pull Snapshot", "Create Snapshot", "API Reference").
 
+mod bring;
 mod create;
 mod fetch;
 mod flatten;
+mod hashes;
+mod mend;
+mod plan;
 mod pull;
 mod push;
 mod receive;
 mod remove;
 mod users;
+mod verify;
 
 use std::sync::Arc;
 
@@ -23,6 +28,7 @@ pub use fetch::Share;
 pub use pull::pull;
 pub use push::push;
 pub use remove::remove;
+pub use verify::{verify_object, verify_snapshot};
 
 /// A line an operation has to say; `true` marks a warning.
 pub type Log = dyn Fn(bool, String) + Send + Sync;
@@ -94,6 +100,12 @@ pub async fn run(
         Operation::Pull {
             name, overwrite, ..
         } => pull(on_host()?, bucket, name, *overwrite, share, ctx).await,
+        Operation::Verify {
+            host: Some(_),
+            name,
+            repair,
+        } => verify_snapshot(on_host()?, bucket, name, *repair, ctx).await,
+        Operation::Verify { name, .. } => verify_object(bucket, name, ctx).await,
         Operation::Remove {
             name,
             bucket: from_bucket,
