@@ -172,7 +172,8 @@ mod tests {
             });
             (manifest.name.clone(), manifest)
         };
-        let all = vec![of("a", None), of("b", Some("c")), of("c", Some("b"))];
+        let all: Vec<(SnapshotName, Manifest)> =
+            vec![of("a", None), of("b", Some("c")), of("c", Some("b"))];
         let ordered = nearest_first(&of("app", Some("c")).1, all, |manifest| manifest);
         let names: Vec<&str> = ordered.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["c", "b", "a"]);
