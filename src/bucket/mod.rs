@@ -27,6 +27,7 @@ use crate::model::{Manifest, Object, ProgressCell, Result, SnapshotName};
 use client::Door;
 
 pub use assembly::Assembly;
+pub use parts::part_size;
 
 /// The bucket. Cheap to clone; no call is made until it is used.
 #[derive(Clone)]

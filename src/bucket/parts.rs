@@ -32,7 +32,7 @@ const STALL: Duration = Duration::from_secs(60);
 const TICK: Duration = Duration::from_millis(100);
 
 /// Bytes of each part but the last: equal, not more than 10,000 of them, and whole blocks of a manifest.
-pub(super) fn part_size(total: u64) -> u64 {
+pub fn part_size(total: u64) -> u64 {
     total.div_ceil(MAX_PARTS).next_multiple_of(PART).max(PART)
 }
 
@@ -122,7 +122,10 @@ impl<'a> Transfer<'a> {
     }
 
     /// Does `work`, telling progress meanwhile; ends when it is cancelled, dropping it.
-    pub(super) async fn during<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+    pub(super) async fn during<T, E: From<Error>>(
+        &self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let tell = || self.progress.set_done(self.from + self.meter.total());
@@ -130,7 +133,7 @@ impl<'a> Transfer<'a> {
         loop {
             tokio::select! {
                 biased;
-                () = self.cancel.cancelled() => return Err(self.cancelled()),
+                () = self.cancel.cancelled() => return Err(self.cancelled().into()),
                 _ = tick.tick() => tell(),
                 outcome = &mut work => {
                     tell();

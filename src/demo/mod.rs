@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::bucket::Bucket;
 use crate::host::Host;
 use crate::model::settings::{
-    Accel, BucketSettings, ConsoleSettings, Credentials, HostSettings, JobSettings,
+    Accel, BucketSettings, ConsoleSettings, Credentials, HostSettings, JobSettings, PushSettings,
     SandboxSettings, Settings,
 };
 use crate::model::{Error, Kind, ProgressCell, Result, SandboxId, SnapshotName};
@@ -301,6 +301,7 @@ fn settings(host: HostSettings, endpoint: String, keys: Credentials) -> Settings
             region: Some("us-east-1".into()),
             credentials: Some(keys),
         },
+        push: PushSettings { zstd: false },
         sandbox: SandboxSettings { accel: Accel::Qemu },
         jobs: JobSettings { parallel: 4 },
         console: ConsoleSettings { mouse: true },

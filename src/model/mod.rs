@@ -16,5 +16,5 @@ pub use manifest::{
     BLOCK_BYTES, Consistency, Digest, FileStamp, MAX_MANIFEST_BYTES, Manifest, Parent,
 };
 pub use names::{HostName, SandboxId, SnapshotName};
-pub use operation::{Operation, Outcome};
+pub use operation::{Forecast, Method, Moved, Operation, Outcome};
 pub use progress::{Phase, Progress, ProgressCell};

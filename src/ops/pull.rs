@@ -195,7 +195,10 @@ async fn note(host: &Host, object: &Object, mut manifest: Manifest, ctx: &Contex
         Ok::<(), Error>(())
     };
     if let Err(error) = written.await {
-        ctx.warn(format!("{error}; {} stands without a manifest", object.name));
+        ctx.warn(format!(
+            "{error}; {} stands without a manifest",
+            object.name
+        ));
     }
 }
 

@@ -219,7 +219,9 @@ impl Receiving<'_> {
         }
         // Of a file's length.
         let block = (offset / BLOCK_BYTES) as usize;
-        let wanted = self.manifest.and_then(|manifest| manifest.blocks.get(block));
+        let wanted = self
+            .manifest
+            .and_then(|manifest| manifest.blocks.get(block));
         if wanted.is_some_and(|wanted| *wanted != digest) {
             // The bucket's fault, not the host's.
             let error = Error::new(Kind::Damaged, format!("{} is damaged", self.object.key))

@@ -6,6 +6,7 @@
 //!
 //! Sections named in comments are those of QEMU's docs/interop/qcow2.
 
+mod backing;
 mod chain;
 mod codec;
 mod compose;
@@ -15,6 +16,7 @@ mod refcounts;
 mod refusal;
 mod tables;
 
+pub use backing::backing_format;
 pub use compose::{Composer, Ending, Estimate, Layout, Options, Read};
 pub use header::{HEADER_BYTES, HeaderError, read_header};
 pub use refusal::Refusal;

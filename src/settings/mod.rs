@@ -19,7 +19,7 @@ pub use layer::Origin;
 pub use report::Report;
 
 use crate::model::settings::{
-    Accel, BucketSettings, ConsoleSettings, Credentials, HostSettings, JobSettings,
+    Accel, BucketSettings, ConsoleSettings, Credentials, HostSettings, JobSettings, PushSettings,
     SandboxSettings, Settings,
 };
 use crate::model::{Error, Kind, Result};
@@ -244,6 +244,9 @@ fn settings(layer: &Layer) -> Result<Settings> {
             endpoint: text("bucket", "endpoint"),
             region: text("bucket", "region"),
             credentials,
+        },
+        push: PushSettings {
+            zstd: text("push", "compression").as_deref() == Some("zstd"),
         },
         sandbox: SandboxSettings {
             accel: match text("sandbox", "accel").as_deref() {

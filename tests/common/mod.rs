@@ -14,6 +14,8 @@ mod gate;
 mod host;
 mod link;
 mod process;
+#[path = "../bucket/proxy.rs"]
+pub mod proxy;
 pub mod screen;
 mod ssh;
 
@@ -23,11 +25,13 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
+pub use bucket::in_background;
 pub use files::{exists, same_disk, sha256, stamp};
 pub use gate::Gate;
 pub use host::{Host, SmallDisk, State};
 pub use link::{Fault, Link, Way};
 pub use process::{Ran, am_root, ended, ended_within, found, run, signal, until};
+pub use proxy::Trouble;
 
 pub fn lab(variable: &str) -> String {
     std::env::var(variable)
