@@ -13,7 +13,7 @@ use crate::model::{Compression, ImageFacts};
 /// nearly every image.
 const START_BYTES: u64 = 64 << 10;
 /// Bytes asked for at a time, over all ranges.
-const BATCH_BYTES: u64 = 4 << 20;
+const BATCH_BYTES: u64 = 2 << 20;
 /// Bytes of a single range.
 const RANGE_BYTES: u64 = 1 << 20;
 /// QEMU's own limit of an L1 table.
@@ -76,7 +76,7 @@ impl Tables {
 /// [`take`](Self::take) takes them, until nothing is wanted and [`finish`](Self::finish) gives the tables.
 ///
 /// An image nobody vouches for does no harm: what is asked for lies within the file, no table is read twice, at
-/// most 4 MiB are asked for at a time, and memory grows with the tables that have entries, up to 512 MiB.
+/// most 2 MiB are asked for at a time, and memory grows with the tables that have entries, up to 512 MiB.
 #[derive(Debug)]
 pub struct TableReader {
     file_bytes: u64,

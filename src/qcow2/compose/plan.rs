@@ -114,7 +114,7 @@ impl Plan {
         let geometry = chain.geometry();
         let cluster = geometry.cluster();
         let size = chain.virtual_size();
-        // Shrunk within a cluster: what the base has past the end would be seen again when the disk grows.
+        // Shrunk within a cluster: that one is rewritten with a zeroed end.
         let cut_end = size % cluster != 0 && size < chain.base().facts.virtual_size;
         let mut plan = Self::default();
         let mut whole: Vec<u64> = Vec::new();
@@ -158,6 +158,8 @@ impl Plan {
             }
             at = end;
         }
+        // Shrunk: what lies past the end would be seen again when the disk grows.
+        target.clear(size.next_multiple_of(cluster)..u64::MAX);
         let place = |number: &u64| match chain.segment(number * cluster, size).source {
             Source::Data { layer, host, .. } | Source::Compressed { layer, host, .. } => {
                 (layer, host)
