@@ -13,6 +13,7 @@ mod entry;
 mod header;
 mod refcounts;
 mod refusal;
+mod start;
 mod tables;
 
 pub use compose::{Composer, Ending, Estimate, Layout, Options, Read};

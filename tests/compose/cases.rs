@@ -28,6 +28,8 @@ pub struct Generation {
     pub ahead: usize,
     /// Written to the composed image, to see whether it stays sound.
     pub after: Vec<Write>,
+    /// By how much the composed disk is made larger at last: what was past its end must not be seen.
+    pub grown: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -145,9 +147,11 @@ fn generation(base_bits: u32, base_size: u64) -> impl Strategy<Value = Generatio
         prop::bool::weighted(0.2),
         1..=6usize,
         writes(base_bits, 5),
+        0..=8192u64,
     )
         .prop_map(
-            |(overlays, layout, zstd, by_guest, ahead, after)| Generation {
+            |(overlays, layout, zstd, by_guest, ahead, after, sectors)| Generation {
+                grown: sectors * 512,
                 overlays,
                 layout,
                 zstd,

@@ -59,8 +59,8 @@ fn changes() -> impl Strategy<Value = Vec<Change>> {
         any::<u64>(),
         (0..64u32).prop_map(|bit| 1 << bit),
         (0..64u64).prop_map(|number| number * 512),
-        (0..64u64).prop_map(|number| 1 << 63 | number * 4096),
-        (0..64u64).prop_map(|number| 1 << 62 | number * 4096 | 1 << 56),
+        (0..64u64).prop_map(|number| (1 << 63) | (number * 4096)),
+        (0..64u64).prop_map(|number| (1 << 62) | (number * 4096) | (1 << 56)),
         Just(u64::MAX),
     ];
     let bytes = prop_oneof![

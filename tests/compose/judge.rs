@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use imago::file::File as ImagoFile;
 use imago::qcow2::Qcow2;
-use imago::{DenyImplicitOpenGate, FormatAccess, FormatDriverBuilder};
+use imago::{FormatAccess, FormatDriverBuilder, PermissiveImplicitOpenGate};
 use snapdeck::qcow2::{Layout, read_header};
 
 use crate::cases::{Case, Generation, Kind, Overlay, Write};
@@ -264,7 +264,7 @@ fn judge(chain: &[PathBuf], generation: &Generation, path: &Path, cluster: u64) 
     sound(path);
     same(path, &raw);
     imago_reads(path, &raw, size);
-    stays_sound(path, &raw, &generation.after, size, cluster);
+    stays_sound(path, &raw, generation, size, cluster);
 }
 
 /// Exit code 0: neither errors nor leaks.
@@ -289,11 +289,7 @@ pub fn imago_reads(path: &Path, raw: &Path, size: u64) {
         return;
     }
     let image = Qcow2::<ImagoFile>::builder_path(path)
-        .open(DenyImplicitOpenGate::default())
-        .or_else(|_| {
-            Qcow2::<ImagoFile>::builder_path(path)
-                .open(imago::PermissiveImplicitOpenGate::default())
-        })
+        .open(PermissiveImplicitOpenGate::default())
         .unwrap();
     let image = FormatAccess::new(image);
     let raw = std::fs::File::open(raw).unwrap();
@@ -315,11 +311,8 @@ pub fn imago_reads(path: &Path, raw: &Path, size: u64) {
     }
 }
 
-/// A copy is written to as a guest would, and is still sound, and reads what was written.
-fn stays_sound(path: &Path, raw: &Path, writes: &[Write], size: u64, cluster: u64) {
-    if writes.is_empty() || size == 0 {
-        return;
-    }
+/// A copy is written to as a guest would, and made larger, and is still sound, and reads what was written.
+fn stays_sound(path: &Path, raw: &Path, generation: &Generation, size: u64, cluster: u64) {
     let copy = path.with_extension("written");
     let raw_copy = path.with_extension("written-raw");
     std::fs::copy(path, &copy).unwrap();
@@ -335,10 +328,14 @@ fn stays_sound(path: &Path, raw: &Path, writes: &[Write], size: u64, cluster: u6
         },
         ..write.clone()
     };
-    let writes: Vec<Write> = writes.iter().map(zeros).collect();
+    let writes: Vec<Write> = generation.after.iter().map(zeros).collect();
     let commands = commands(&writes, size, cluster, false);
     write(&copy, "qcow2", &commands, true);
     write(&raw_copy, "raw", &commands, true);
+    let grown = size + generation.grown;
+    qemu_img(&format!("resize -q -f qcow2 {} {grown}", copy.display()));
+    let file = std::fs::File::options().write(true).open(&raw_copy);
+    file.unwrap().set_len(grown).unwrap();
     sound(&copy);
     same(&copy, &raw_copy);
     std::fs::remove_file(&copy).unwrap();

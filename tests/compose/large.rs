@@ -26,7 +26,7 @@ fn bytes_of(range: &Range<u64>, backing: bool, every: u64) -> Vec<u8> {
             // Length of the backing file's name and cluster_bits.
             16 => {
                 if backing {
-                    1 << 32 | 16
+                    (1 << 32) | 16
                 } else {
                     16
                 }
@@ -34,7 +34,7 @@ fn bytes_of(range: &Range<u64>, backing: bool, every: u64) -> Vec<u8> {
             24 => SIZE,
             32 => TABLES,
             40 => CLUSTER,
-            96 => 4 << 32 | 104,
+            96 => (4 << 32) | 104,
             at if (CLUSTER..CLUSTER + TABLES * 8).contains(&at) => {
                 copied | (2 * CLUSTER + (at - CLUSTER) / 8 * CLUSTER)
             }

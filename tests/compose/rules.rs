@@ -215,7 +215,7 @@ fn what_cannot_be_composed_is_refused_with_its_reason() {
     let path = base();
     let overlay = image(dir.path(), "overlay", "", "8M", Some(&path));
     assert!(matches!(
-        refusal(&[overlay.clone()]),
+        refusal(std::slice::from_ref(&overlay)),
         Refusal::BackedBase(_)
     ));
     let other = image(dir.path(), "other", "", "8M", None);
