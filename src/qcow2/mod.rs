@@ -14,6 +14,7 @@ mod entry;
 mod header;
 mod refcounts;
 mod refusal;
+mod start;
 mod tables;
 
 pub use backing::backing_format;
