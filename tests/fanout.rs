@@ -8,8 +8,8 @@ use std::process::Child;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
-use common::{Host, Ran, World, ended, exists, run, sha256, signal, stamp, until};
 use common::proxy::{Trouble, proxy};
+use common::{Host, Ran, World, ended, exists, run, sha256, signal, stamp, until};
 use serde_json::{Value, json};
 use snapdeck::engine::{Engine, JobId, JobState};
 use snapdeck::model::{Kind, Operation, Outcome};
