@@ -383,3 +383,39 @@ fn a_store_in_one_process_with_files_takes_composed_objects_too() {
     let left = in_background(async move { lab.leftovers().await });
     assert_eq!(left, [""; 0]);
 }
+
+#[test]
+fn memory_stays_small_however_large_the_disk() {
+    let world = World::new();
+    let base = world.snapshot_path("base");
+    run("qemu-img", &["create", "-q", "-f", "qcow2", &base, "40G"]);
+    let write = |disk: &str, at: u32| {
+        // Something everywhere, so that there are tables everywhere.
+        let commands = (0..80).map(|gap| format!("write -q -P 7 {}M 2M", gap * 500 + at));
+        let args: Vec<String> = commands
+            .flat_map(|write| ["-c".to_owned(), write])
+            .collect();
+        let mut words = vec!["-f", "qcow2"];
+        words.extend(args.iter().map(String::as_str));
+        words.push(disk);
+        run("qemu-io", &words);
+    };
+    write(&base, 10);
+    let id = world.sandbox("a", "base", State::Off);
+    write(&world.disk("a"), 11);
+    let child = world.start(&["push", &id, "app", "--json"]);
+    let status = format!("/proc/{}/status", child.id());
+    let mut peak = 0;
+    until("it is over", || {
+        let status = std::fs::read_to_string(&status).unwrap_or_default();
+        let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+        let now = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
+        peak = now.unwrap_or(0).max(peak);
+        // One that has ended has no memory.
+        now.is_none()
+    });
+    let told = ended(child).ok().json();
+    assert!(number(&told, "uploadedBytes") > 300 * MIB, "{told}");
+    assert!((1..128 * 1024).contains(&peak), "{peak} KiB");
+    assert!(same_disk(&world.get("app"), &world.disk("a")));
+}
