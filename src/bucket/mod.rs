@@ -72,8 +72,8 @@ impl Bucket {
     }
 
     /// Uploads `size_bytes` read by `read(offset, length)`, which must give exactly `length` bytes;
-    /// multipart, parts in parallel, each tried again. At most 128 MiB (or one part, for images over
-    /// 1.2 TiB) are in memory.
+    /// multipart, parts in parallel, each tried again. At most 48 MiB (or one part, for images over
+    /// 480 GiB) are in memory.
     ///
     /// `Refused` where the object exists and `overwrite` is false. On an error, a cancel or a drop
     /// the upload is aborted in the store. A cancel that comes when every part has been sent and

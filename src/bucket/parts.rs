@@ -21,8 +21,8 @@ pub(super) const PART: u64 = BLOCK_BYTES;
 const MAX_PARTS: u64 = 10_000;
 /// Parts on their way at once.
 const IN_FLIGHT: u64 = 6;
-/// Bytes on their way at once.
-const MEMORY: u64 = 128 * MIB;
+/// Bytes on their way at once. Whoever makes the parts has one more in hand, and 128 MiB are all there is.
+const MEMORY: u64 = 48 * MIB;
 /// Tries of one part.
 const TRIES: u32 = 5;
 /// A try that moves no byte for so long is given up. Longer than it takes to empty a deep socket
@@ -250,7 +250,7 @@ mod tests {
     #[test]
     fn big_parts_move_fewer_at_once() {
         assert_eq!(in_flight(PART), 6);
-        assert_eq!(in_flight(50 * MIB), 2);
+        assert_eq!(in_flight(24 * MIB), 2);
         assert_eq!(in_flight(525 * MIB), 1);
     }
 
