@@ -41,7 +41,7 @@ pub fn draw(app: &App, frame: &mut Frame, area: Rect, areas: &mut Areas) {
     let end = lines.saturating_sub(body.height);
     areas.layer = (body.height, end);
     let mut scroll = layer.scroll.min(end);
-    if let Some((_, line)) = content.cursor {
+    if let Some(line) = content.cursor.map(|(_, line)| line).or(content.focus) {
         scroll = scroll.min(line).max((line + 1).saturating_sub(body.height));
     }
     let block = if end > 0 {
