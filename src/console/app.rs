@@ -9,10 +9,11 @@ use crossterm::event::{Event, KeyEvent, KeyEventKind};
 use ratatui::layout::Rect;
 
 use super::actions::{Action, LISTS, Pane};
+use super::cell::Place;
 use super::dialog::{Field, Layer, Reply};
 use super::list::{Change, List};
 use super::logpane::LogPane;
-use super::matrix::{Matrix, Place};
+use super::matrix::Matrix;
 use super::meter::Meters;
 use super::theme::Theme;
 use super::together::Together;

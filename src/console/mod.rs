@@ -2,6 +2,7 @@
 
 mod actions;
 mod app;
+mod cell;
 mod dialog;
 mod draw;
 mod filter;

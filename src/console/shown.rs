@@ -2,8 +2,8 @@
 
 use super::actions::Pane;
 use super::app::App;
+use super::cell::Place;
 use super::list::{Change, List};
-use super::matrix::Place;
 use super::world;
 use crate::engine::HostView;
 use crate::model::{HostName, Sandbox, SandboxId, Snapshot, SnapshotName};

@@ -5,8 +5,8 @@ use ratatui::text::{Line, Span};
 
 use super::{Content, Field, Reply};
 use crate::console::app::Command;
+use crate::console::cell::Place;
 use crate::console::format::{self, size};
-use crate::console::matrix::Place;
 use crate::console::theme::Theme;
 use crate::console::world;
 use crate::engine::{Link, View};

@@ -9,8 +9,8 @@ use ratatui::text::{Line, Span};
 use super::{Content, Reply, result};
 use crate::console::actions::Action;
 use crate::console::app::Command;
+use crate::console::cell::{self, Cell, Place, State};
 use crate::console::format::{self, count, size};
-use crate::console::matrix::{self, Cell, Place, State};
 use crate::console::theme::Theme;
 use crate::console::world;
 use crate::engine::{JobId, JobState, JobView, Link, View};
@@ -31,7 +31,7 @@ impl Whereabouts {
 
     /// The job that is about it now at its place.
     fn job(&self, view: &View) -> Option<JobId> {
-        let cell = matrix::cell(view, &self.name, &self.place);
+        let cell = cell::cell(view, &self.name, &self.place);
         cell.under_way().map(|job| job.id)
     }
 
@@ -56,7 +56,7 @@ impl Whereabouts {
         let places = [Place::Bucket].into_iter().chain(hosts);
         let rest = places.filter(|place| *place != self.place);
         for place in [self.place.clone()].into_iter().chain(rest) {
-            let cell = matrix::cell(view, &self.name, &place);
+            let cell = cell::cell(view, &self.name, &place);
             let lines = about(view, &place, &cell, theme, width, Instant::now());
             content.lines.extend(lines);
             if place == self.place {

@@ -11,9 +11,10 @@ use unicode_width::UnicodeWidthStr;
 use super::header::link;
 use crate::console::actions::Pane;
 use crate::console::app::{App, Areas};
-use crate::console::matrix::Place;
+use crate::console::cell::Place;
 use crate::console::theme::Theme;
 use crate::console::world;
+use crate::engine::HostView;
 use crate::model::HostName;
 
 /// How much of each host is told.
@@ -172,7 +173,7 @@ fn chips(app: &App, detail: Detail, now: Instant) -> Vec<Chip> {
         };
         vec![Span::raw(" "), Span::styled(name.to_owned(), style)]
     };
-    let chip = |host: &std::sync::Arc<crate::engine::HostView>| {
+    let chip = |host: &HostView| {
         let is_current = current == Some(&host.name);
         let mut spans = name(host.name.as_str(), is_current);
         let lists = app.hosts.get(&host.name);
@@ -195,7 +196,7 @@ fn chips(app: &App, detail: Detail, now: Instant) -> Vec<Chip> {
             is_away: world::is_away(&host.link),
         }
     };
-    let mut chips: Vec<Chip> = app.view.hosts.iter().map(chip).collect();
+    let mut chips: Vec<Chip> = app.view.hosts.iter().map(|host| chip(host)).collect();
     if several {
         let is_current = app.together.shown && app.list != Pane::Matrix;
         let mut spans = name("all", is_current);

@@ -1,5 +1,6 @@
 //! The three lists. Only the rows on screen are ever built.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use ratatui::Frame;
@@ -328,11 +329,12 @@ fn object_row(app: &App, object: &Object, width: usize) -> (String, Style) {
     let size = short_size(object.size_bytes);
     let name = fit(object.name.as_str(), width.saturating_sub(20));
     if app.together.shown {
-        let on = app
-            .hosts
-            .values()
-            .filter(|lists| lists.index.at(&object.name).is_some());
-        let text = format!("on {} of {}", on.count(), app.hosts.len());
+        let hosts = &app.view.hosts;
+        let has = |host: &&Arc<HostView>| {
+            let lists = app.hosts.get(&host.name);
+            lists.is_some_and(|lists| lists.index.at(&object.name).is_some())
+        };
+        let text = format!("on {} of {}", hosts.iter().filter(has).count(), hosts.len());
         return (format!("{name} {size:>6} {} ", fit(&text, 9)), Style::new());
     }
     let host = app.host_view().filter(|host| host.seen.is_some());

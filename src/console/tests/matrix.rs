@@ -1,8 +1,8 @@
 //! The matrix of snapshots and hosts, and pulls to several of them.
 
 use super::*;
+use crate::console::cell::Place;
 use crate::console::fixture::{fleet, many};
-use crate::console::matrix::Place;
 
 fn open(view: View) -> App {
     let mut app = app(view);
