@@ -1,10 +1,11 @@
 //! One cell of the matrix: what a place has of a snapshot, and what goes on there.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::world;
-use crate::engine::{BucketView, HostView, JobState, JobView, View};
-use crate::model::{Error, HostName, Kind, Object, Operation, Snapshot, SnapshotName};
+use crate::engine::{BucketView, HostView, JobState, JobView, Link, View};
+use crate::model::{Error, HostName, Kind, Object, Operation, Outcome, Snapshot, SnapshotName};
 
 /// Where a snapshot can be.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -83,11 +84,31 @@ pub struct Cell<'a> {
     pub state: State,
     /// Is that only what was seen last?
     pub stale: bool,
+    /// Has it come by a pull since then?
+    pub came: bool,
     /// The last job that was about it.
     pub job: Option<&'a Arc<JobView>>,
 }
 
-impl Cell<'_> {
+impl<'a> Cell<'a> {
+    /// What was seen at `seen` through `link`, and the last job.
+    pub fn new(
+        state: State,
+        link: &Link,
+        seen: Option<Instant>,
+        job: Option<&'a Arc<JobView>>,
+    ) -> Self {
+        let stale = world::is_away(link);
+        let pulled = |job: &&Arc<JobView>| {
+            matches!(job.state, JobState::Done(Outcome::Pulled { .. })) && job.ended >= seen
+        };
+        Self {
+            state,
+            stale,
+            came: stale && job.as_ref().is_some_and(pulled),
+            job,
+        }
+    }
     /// The job that is about it now.
     pub fn under_way(&self) -> Option<&Arc<JobView>> {
         self.job.filter(|job| !job.state.is_over())
@@ -127,23 +148,29 @@ pub fn cell<'a>(view: &'a View, name: &SnapshotName, place: &Place) -> Cell<'a> 
     let about = |job: &&Arc<JobView>| {
         job.operation.snapshot() == name && places(&job.operation).any(|found| found == *place)
     };
-    let (state, link) = match place {
+    let job = view.jobs.iter().rev().find(about);
+    match place {
         Place::Bucket => {
-            let state = State::of_bucket(&view.bucket, object);
-            (state, Some(&view.bucket.link))
+            let bucket = &view.bucket;
+            Cell::new(
+                State::of_bucket(bucket, object),
+                &bucket.link,
+                bucket.seen,
+                job,
+            )
         }
-        Place::Host(on) => match world::host(view, on) {
-            None => (State::Unknown, None),
-            Some(host) => {
-                let found = world::snapshot(view, on, name);
-                let bytes = object.map(|object| object.size_bytes);
-                (State::of_host(host, found, bytes), Some(&host.link))
-            }
-        },
-    };
-    Cell {
-        state,
-        stale: link.is_some_and(world::is_away),
-        job: view.jobs.iter().rev().find(about),
+        Place::Host(on) => {
+            let Some(host) = world::host(view, on) else {
+                return Cell::new(State::Unknown, &Link::Opening, None, job);
+            };
+            let found = world::snapshot(view, on, name);
+            let bytes = object.map(|object| object.size_bytes);
+            Cell::new(
+                State::of_host(host, found, bytes),
+                &host.link,
+                host.seen,
+                job,
+            )
+        }
     }
 }

@@ -209,6 +209,7 @@ fn pull_job(id: u64, host: &str, state: JobState) -> JobView {
             name: "far-away".parse().unwrap(),
             overwrite: false,
         },
+        ended: state.is_over().then(Instant::now),
         state,
         cell: Arc::new(cell),
         log: Arc::default(),

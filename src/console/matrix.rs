@@ -9,7 +9,7 @@ use super::app::App;
 use super::cell::{Cell, Place, State, places};
 use super::list::{Change, List};
 use super::world;
-use crate::engine::{JobView, View};
+use crate::engine::{JobView, Link, View};
 use crate::model::{HostName, SnapshotName};
 
 /// The matrix's state.
@@ -193,30 +193,26 @@ impl App {
     /// A cell of the open matrix.
     pub fn cell(&self, name: &SnapshotName, place: &Place) -> Cell<'_> {
         let view = &self.view;
-        let (state, stale) = match place {
+        let job = self.matrix.jobs.get(&(name.clone(), place.clone()));
+        match place {
             Place::Bucket => {
-                let found = self
-                    .index
-                    .at(name)
-                    .and_then(|at| view.bucket.objects.get(at));
-                (
-                    State::of_bucket(&view.bucket, found),
-                    world::is_away(&view.bucket.link),
+                let bucket = &view.bucket;
+                let found = self.index.at(name).and_then(|at| bucket.objects.get(at));
+                Cell::new(
+                    State::of_bucket(bucket, found),
+                    &bucket.link,
+                    bucket.seen,
+                    job,
                 )
             }
-            Place::Host(on) => match (world::host(view, on), self.hosts.get(on)) {
-                (Some(host), Some(lists)) => {
-                    let found = lists.index.at(name).and_then(|at| host.snapshots.get(at));
-                    let state = State::of_host(host, found, self.index.size(name));
-                    (state, world::is_away(&host.link))
-                }
-                _ => (State::Unknown, false),
-            },
-        };
-        Cell {
-            state,
-            stale,
-            job: self.matrix.jobs.get(&(name.clone(), place.clone())),
+            Place::Host(on) => {
+                let (Some(host), Some(lists)) = (world::host(view, on), self.hosts.get(on)) else {
+                    return Cell::new(State::Unknown, &Link::Opening, None, job);
+                };
+                let found = lists.index.at(name).and_then(|at| host.snapshots.get(at));
+                let state = State::of_host(host, found, self.index.size(name));
+                Cell::new(state, &host.link, host.seen, job)
+            }
         }
     }
 

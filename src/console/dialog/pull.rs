@@ -283,7 +283,7 @@ impl Pull {
     ) {
         let ticked = self.ticked.contains(&host.name);
         let note = match (&host.link, ticked) {
-            (Link::Down(_), true) => "✗ away: its pulls wait for it, then fail".to_owned(),
+            (Link::Down(_), true) => "✗ away: its pulls wait for it".to_owned(),
             (Link::Down(_), false) => "✗ away".to_owned(),
             (Link::Opening, _) if host.seen.is_none() => {
                 "◌ opening: what is there is not known".to_owned()
@@ -353,11 +353,13 @@ impl Pull {
             (String::new(), theme.dim)
         };
         let known = known.map(size).unwrap_or_default();
-        let columns = width.saturating_sub(14) / 2;
+        let room = width.saturating_sub(14);
+        let longest = self.names.iter().map(|name| name.as_str().len()).max();
+        let columns = longest.unwrap_or(0).clamp(room / 4, room / 2);
         let name = format::fit(name.as_str(), columns);
         Line::from(vec![
             Span::raw(format!("  {name} {known:>9}  ")),
-            Span::styled(format::clip(&note, columns), style),
+            Span::styled(format::clip(&note, room - columns), style),
         ])
     }
 }

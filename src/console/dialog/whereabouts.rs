@@ -131,18 +131,18 @@ pub fn about(
             lines.push(Line::styled(format!("{indent}{line}"), style));
         }
     };
-    match link {
-        Some(Link::Down(error)) => {
-            let seen = seen.map(|seen| format::age(now.saturating_duration_since(seen)));
-            let seen = seen.map_or(String::new(), |age| format!(" Seen {age} ago."));
-            say(&format!("✗ {error}.{seen}"), theme.bad);
-        }
-        Some(Link::Opening) => say("◌ its answer is awaited", theme.warn),
-        _ => {}
-    }
     if let Some(job) = cell.job {
         let (text, style) = of_job(job, theme);
         say(&text, style);
+    }
+    match link {
+        Some(Link::Down(error)) => {
+            let seen = seen.map(|seen| format::age(now.saturating_duration_since(seen)));
+            let seen = seen.map_or(String::new(), |age| format!(" · seen {age} ago"));
+            say(&format!("✗ {error}{seen}"), theme.bad);
+        }
+        Some(Link::Opening) => say("◌ its answer is awaited", theme.warn),
+        _ => {}
     }
     lines
 }

@@ -55,7 +55,7 @@ fn lines(app: &App, width: usize, now: Instant) -> Vec<Line<'static>> {
     if let Some((Link::Down(error), Some(seen))) = link {
         let age = crate::console::format::age(now.saturating_duration_since(seen));
         for line in wrap(
-            &format!("✗ {error}. What is shown was seen {age} ago."),
+            &format!("✗ {error} · what is shown was seen {age} ago"),
             width.saturating_sub(1),
         ) {
             lines.push(Line::styled(format!(" {line}"), theme.bad));

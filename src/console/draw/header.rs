@@ -50,7 +50,7 @@ pub fn link(
 pub fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas: &mut Areas) {
     let right = work(app);
     let room = usize::from(area.width).saturating_sub(right.width() + 1);
-    let title = title(app);
+    let title = self::title(app, " snapdeck ");
     let whole = |detail, words| {
         let (bar, bucket) = (
             Bar::whole(app, detail, now),
@@ -65,11 +65,7 @@ pub fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas: &mut 
         .unwrap_or_else(|| {
             let bucket = bucket(app, now, false, (room / 3).max(BUCKET));
             let left = room.saturating_sub(bucket.width());
-            let title = if left < 3 * title.width() {
-                Line::default()
-            } else {
-                title.clone()
-            };
+            let title = self::title(app, "");
             let bar = Bar::around_current(app, left.saturating_sub(title.width()), now);
             (title, bar, bucket)
         });
@@ -98,8 +94,8 @@ pub fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas: &mut 
     frame.render_widget(right.style(app.theme.title), place);
 }
 
-fn title(app: &App) -> Line<'static> {
-    let mut spans = vec![Span::styled(" snapdeck ", app.theme.title)];
+fn title(app: &App, program: &'static str) -> Line<'static> {
+    let mut spans = vec![Span::styled(program, app.theme.title)];
     if let Some(banner) = &app.banner {
         spans.push(Span::styled(format!("[{banner}] "), app.theme.warn));
     }

@@ -7,6 +7,7 @@ use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Paragraph};
+use unicode_width::UnicodeWidthStr;
 
 use super::header::link;
 use super::jobs::gauge;
@@ -109,18 +110,19 @@ fn head(app: &App, columns: &[&Place], names: usize, now: Instant) -> Line<'stat
             },
         };
         let (sign, _, style) = link(state, seen, None, now, theme);
+        let name = format::clip(place.name(), COLUMN - 4);
+        let room = COLUMN - 4 - name.width();
         let age = seen
             .filter(|_| world::is_away(state))
             .map(|seen| format!(" {}", format::age(now.saturating_duration_since(seen))))
+            .filter(|age| age.len() <= room)
             .unwrap_or_default();
-        let room = COLUMN - 4 - age.len();
-        let name = format::clip(place.name(), room);
         let name_style = match **place == app.matrix.place {
             true => theme.resting,
             false => theme.title,
         };
         spans.push(Span::raw(" "));
-        let used = unicode_width::UnicodeWidthStr::width(name.as_str()) + 1;
+        let used = name.width() + 1;
         spans.push(Span::styled(name, name_style));
         let rest = fit(&format!(" {sign}{age}"), COLUMN - used);
         spans.push(Span::styled(rest, style));
@@ -165,6 +167,9 @@ fn cell_text(app: &App, cell: &Cell<'_>, in_bucket: bool) -> (String, Style) {
     }
     if let Some(error) = cell.error() {
         return (format!("✗ {}", word(error)), theme.bad);
+    }
+    if cell.came {
+        return ("✓ pulled".to_owned(), theme.good);
     }
     let (sign, text, style) = match &cell.state {
         State::Unknown => ("?", String::new(), theme.dim),

@@ -201,6 +201,18 @@ fn a_pane_of_a_host_that_is_away_says_why_where_its_rows_are() {
     assert!(shown.contains("winserver-base"), "{shown}");
 }
 
+#[test]
+fn of_all_hosts_rows_only_those_on_screen_are_built() {
+    let mut app = app(many(20, 5_000));
+    keys(&mut app, "a");
+    app.focus_on(Pane::Snapshots);
+    press(&mut app, KeyCode::End);
+    let (first, rows) = pane_rows(&app, Pane::Snapshots, 40, 30);
+    assert_eq!((first, rows.len()), (99_970, 30));
+    keys(&mut app, "/host-17");
+    assert_eq!(app.numbers(Pane::Snapshots).shown, 5_000);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
     #[test]

@@ -3,6 +3,8 @@
 use super::*;
 use crate::console::cell::Place;
 use crate::console::fixture::{fleet, many};
+use crate::engine::JobState;
+use crate::model::Outcome;
 
 fn open(view: View) -> App {
     let mut app = app(view);
@@ -217,4 +219,25 @@ fn a_click_goes_to_a_cell() {
     click(&mut app, x, y);
     let (name, place) = app.matrix.current().unwrap();
     assert_eq!((name.as_str(), place.name()), ("myapp-v1.0", "beta"));
+}
+
+#[test]
+fn what_came_to_a_host_after_it_went_away_is_told() {
+    let now = Instant::now();
+    let mut app = open(fleet(now));
+    update(&mut app, |view| {
+        let job = Arc::make_mut(&mut view.jobs[1]);
+        job.ended = Some(Instant::now());
+        job.state = JobState::Done(Outcome::Pulled {
+            snapshot_name: "far-away".parse().unwrap(),
+            snapshot_path: "/far-away.qcow2".to_owned(),
+            size_bytes: 3 << 30,
+            host: "gamma".parse().unwrap(),
+            skipped: false,
+            repaired: false,
+        });
+    });
+    let shown = screen_at(&mut app, 120, 40, now);
+    let line = shown.lines().find(|line| line.contains("│ far-away"));
+    assert!(line.unwrap().contains("✓ pulled"), "{shown}");
 }
