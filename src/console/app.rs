@@ -79,6 +79,8 @@ pub struct Areas {
     pub details_end: u16,
     /// Lines of the topmost layer on screen, and how far it can be scrolled.
     pub layer: (u16, u16),
+    /// How far it is scrolled.
+    pub layer_top: u16,
 }
 
 /// The state.
@@ -312,7 +314,7 @@ impl App {
         self.matrix.first = areas.columns.1;
         self.details = self.details.min(areas.details_end);
         if let Some(layer) = self.layers.last_mut() {
-            layer.scroll = layer.scroll.min(areas.layer.1);
+            layer.scroll = areas.layer_top;
         }
         self.areas = areas;
     }

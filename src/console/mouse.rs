@@ -19,6 +19,7 @@ pub fn mouse(app: &mut App, mouse: MouseEvent) -> Vec<Command> {
         _ => 0,
     };
     if let Some(layer) = app.layers.last_mut() {
+        layer.follows = false;
         layer.scroll = layer
             .scroll
             .saturating_add_signed(by)
@@ -40,6 +41,7 @@ pub fn mouse(app: &mut App, mouse: MouseEvent) -> Vec<Command> {
 fn click(app: &mut App, at: Position) {
     let areas = app.areas.clone();
     if let Some((host, _)) = areas.hosts.iter().find(|(_, area)| area.contains(at)) {
+        app.filter = None;
         app.show(host.as_ref());
     }
     let column = areas.columns.0.iter().find(|(_, area)| area.contains(at));

@@ -135,11 +135,17 @@ pub struct Layer {
     pub dialog: Dialog,
     /// Lines that are scrolled out at its top.
     pub scroll: u16,
+    /// Does it follow the line a key is about? Not once it was scrolled by hand.
+    pub follows: bool,
 }
 
 impl From<Dialog> for Layer {
     fn from(dialog: Dialog) -> Self {
-        Self { dialog, scroll: 0 }
+        Self {
+            dialog,
+            scroll: 0,
+            follows: false,
+        }
     }
 }
 
@@ -152,6 +158,7 @@ impl Layer {
             self.dialog,
             Dialog::Help(_) | Dialog::Job(_) | Dialog::Whereabouts(_)
         );
+        self.follows = !matches!(key.code, KeyCode::PageUp | KeyCode::PageDown);
         match key.code {
             KeyCode::PageUp => scroll(-i32::from(lines)),
             KeyCode::PageDown => scroll(i32::from(lines)),

@@ -241,3 +241,17 @@ fn what_came_to_a_host_after_it_went_away_is_told() {
     let line = shown.lines().find(|line| line.contains("│ far-away"));
     assert!(line.unwrap().contains("✓ pulled"), "{shown}");
 }
+
+#[test]
+fn a_long_pull_dialog_follows_the_host_and_can_be_read_from_its_start() {
+    let mut app = app(many(20, 3));
+    app.focus_on(Pane::Bucket);
+    keys(&mut app, "l");
+    assert!(screen(&mut app, 80, 24).contains("Downloads 1 snapshot"));
+    keys(&mut app, &"j".repeat(19));
+    let shown = screen(&mut app, 80, 24);
+    assert!(shown.contains("[ ] host-19"), "{shown}");
+    press(&mut app, KeyCode::PageUp);
+    press(&mut app, KeyCode::PageUp);
+    assert!(screen(&mut app, 80, 24).contains("Downloads 1 snapshot"));
+}
