@@ -126,6 +126,7 @@ impl<'a> Cell<'a> {
             Operation::Pull { overwrite, .. }
             | Operation::Push { overwrite, .. }
             | Operation::Create { overwrite, .. } => is_here && !overwrite,
+            Operation::New { .. } | Operation::Sandbox { .. } => true,
         };
         (error.kind() != Kind::Cancelled && !came_about).then_some(error)
     }
@@ -137,6 +138,7 @@ pub fn places(operation: &Operation) -> impl Iterator<Item = Place> {
         Operation::Create { .. } | Operation::Push { .. } => (None, true),
         Operation::Pull { host, .. } => (Some(host), false),
         Operation::Remove { host, bucket, .. } => (host.as_ref(), *bucket),
+        Operation::New { .. } | Operation::Sandbox { .. } => (None, false),
     };
     let host = host.map(|host| Place::Host(host.clone()));
     host.into_iter().chain(bucket.then_some(Place::Bucket))
@@ -146,7 +148,8 @@ pub fn places(operation: &Operation) -> impl Iterator<Item = Place> {
 pub fn cell<'a>(view: &'a View, name: &SnapshotName, place: &Place) -> Cell<'a> {
     let object = world::object(view, name);
     let about = |job: &&Arc<JobView>| {
-        job.operation.snapshot() == name && places(&job.operation).any(|found| found == *place)
+        job.operation.snapshot() == Some(name)
+            && places(&job.operation).any(|found| found == *place)
     };
     let job = view.jobs.iter().rev().find(about);
     match place {

@@ -55,7 +55,9 @@ impl Matrix {
     pub fn sync(&mut self, view: &View) {
         self.jobs = HashMap::new();
         for job in &view.jobs {
-            let name = job.operation.snapshot();
+            let Some(name) = job.operation.snapshot() else {
+                continue;
+            };
             let cells = places(&job.operation).map(|place| ((name.clone(), place), job.clone()));
             self.jobs.extend(cells);
         }
@@ -68,8 +70,10 @@ impl Matrix {
             .collect();
         // A snapshot that is being pushed is nowhere yet; its row shows how far it is.
         let coming = view.jobs.iter().filter(|job| !job.state.is_over());
-        let promised: Vec<SnapshotName> =
-            coming.map(|job| job.operation.snapshot().clone()).collect();
+        let coming = coming.filter(|job| places(&job.operation).next().is_some());
+        let promised: Vec<SnapshotName> = coming
+            .filter_map(|job| job.operation.snapshot().cloned())
+            .collect();
         if (&self.of, &self.promised) == (&of, &promised) {
             return;
         }

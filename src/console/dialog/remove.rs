@@ -110,7 +110,7 @@ impl Remove {
         let operations = self.operations(view);
         let mut names: Vec<_> = operations
             .iter()
-            .map(|one| one.snapshot().clone())
+            .filter_map(|one| one.snapshot().cloned())
             .collect();
         names.dedup();
         names.retain(|name| !stays(name));
