@@ -2,6 +2,7 @@
 
 mod args;
 mod ask;
+mod doctor;
 pub mod exit;
 mod job;
 mod list;
@@ -28,6 +29,13 @@ pub enum Plan {
     Exists(HostName, SnapshotName),
     /// What is it?
     Info(HostName, SnapshotName),
+    /// Examine these hosts, and perhaps the bucket.
+    Doctor {
+        /// The hosts.
+        hosts: Vec<HostName>,
+        /// The bucket, too?
+        bucket: bool,
+    },
     /// Run these as jobs, at the same time.
     Run(Vec<Operation>),
 }
@@ -67,12 +75,16 @@ pub fn plan(command: Command, named: &[HostName], settings: &Settings) -> Result
                 several.len()
             ),
         )
-        .hint("run it once for each; a pull and the listings take several")),
+        .hint("run it once for each; a pull, the listings and doctor take several")),
     };
     Ok(Some(match command {
         Command::Sandboxes => Plan::Sandboxes(hosts()),
         Command::Snapshots => Plan::Snapshots(hosts()),
         Command::Objects => Plan::Objects,
+        Command::Doctor => Plan::Doctor {
+            hosts: hosts(),
+            bucket: named.is_empty(),
+        },
         Command::Exists { name } => Plan::Exists(one()?, name),
         Command::Info { name } => Plan::Info(one()?, name),
         Command::Create {
@@ -168,6 +180,7 @@ pub async fn run(engine: &Engine, plan: Plan, verbose: bool) -> Result<Answer> {
         Plan::Objects => list::objects(engine).await,
         Plan::Exists(host, name) => ask::exists(engine, &host, &name).await,
         Plan::Info(host, name) => ask::info(engine, &host, &name).await,
+        Plan::Doctor { hosts, bucket } => doctor::run(engine, &hosts, bucket).await,
         Plan::Run(operations) => job::run(engine, operations, verbose).await,
     }
 }

@@ -102,6 +102,7 @@ pub fn empty() -> View {
             ..BucketView::default()
         }),
         jobs: Vec::new(),
+        patients: Vec::new(),
     }
 }
 
@@ -195,6 +196,7 @@ pub fn populated() -> View {
             ]),
         }),
         jobs: vec![Arc::new(running_job(1)), Arc::new(failed_job(2))],
+        patients: Vec::new(),
     }
 }
 

@@ -4,7 +4,9 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::actions::{Action, LISTS, Pane};
 use super::app::{App, Command};
-use super::dialog::{Cut, Dialog, Help, JobDetails, Layer, Pull, Quit, Remove, Verb, push_refusal};
+use super::dialog::{
+    Cut, Dialog, Doctor, Help, JobDetails, Layer, Pull, Quit, Remove, Verb, push_refusal,
+};
 use super::filter;
 use super::keymap::{self, Pressed};
 use super::list::Change;
@@ -149,6 +151,10 @@ pub fn perform(app: &mut App, action: Action) -> Vec<Command> {
                 app,
                 Dialog::Remove(Remove::new(app.host.clone(), names, in_bucket)),
             );
+        }
+        Action::Doctor => {
+            open(app, Dialog::Doctor(Doctor));
+            return vec![Command::Examine];
         }
         Action::Help => open(app, Dialog::Help(Help)),
         Action::Open => match app.focus {

@@ -2,6 +2,7 @@
 
 mod address;
 mod command;
+mod doctor;
 mod domain;
 mod eyes;
 mod ffi;
@@ -142,6 +143,10 @@ impl Host {
             .libvirt
             .call("list sandboxes", CALL, domain::list)
             .await?;
+        self.survey_files(domains).await
+    }
+
+    async fn survey_files(&self, domains: Vec<domain::Facts>) -> Result<Survey> {
         match &self.files {
             Files::Here(files) => {
                 let settings = self.settings.clone();

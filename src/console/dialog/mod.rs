@@ -2,6 +2,7 @@
 //! a field never acts.
 
 mod cut;
+mod doctor;
 mod field;
 mod help;
 mod job;
@@ -14,6 +15,7 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
 pub use cut::{Cut, Verb, push_refusal};
+pub use doctor::Doctor;
 pub use field::Field;
 pub use help::Help;
 pub use job::{JobDetails, result};
@@ -112,6 +114,8 @@ pub enum Dialog {
     Quit(Quit),
     /// A job with its log.
     Job(JobDetails),
+    /// The doctor's page.
+    Doctor(Doctor),
     /// All keys.
     Help(Help),
 }
@@ -136,7 +140,10 @@ impl Layer {
     pub fn key(&mut self, key: KeyEvent, view: &View, lines: u16) -> Reply {
         let by = |lines: i32| lines.clamp(i32::from(i16::MIN), i32::from(i16::MAX)) as i16;
         let mut scroll = |lines: i32| self.scroll = self.scroll.saturating_add_signed(by(lines));
-        let reads_only = matches!(self.dialog, Dialog::Help(_) | Dialog::Job(_));
+        let reads_only = matches!(
+            self.dialog,
+            Dialog::Help(_) | Dialog::Job(_) | Dialog::Doctor(_)
+        );
         match key.code {
             KeyCode::PageUp => scroll(-i32::from(lines)),
             KeyCode::PageDown => scroll(i32::from(lines)),
@@ -150,6 +157,7 @@ impl Layer {
                     Dialog::Remove(dialog) => dialog.key(key, view),
                     Dialog::Quit(dialog) => dialog.key(key, view),
                     Dialog::Job(dialog) => dialog.key(key, view),
+                    Dialog::Doctor(dialog) => dialog.key(key, view),
                     Dialog::Help(dialog) => dialog.key(key),
                 };
             }
@@ -174,6 +182,7 @@ impl Layer {
             Dialog::Remove(dialog) => dialog.content(view, theme, width),
             Dialog::Quit(dialog) => dialog.content(view, theme, width),
             Dialog::Job(dialog) => dialog.content(view, theme, width),
+            Dialog::Doctor(dialog) => dialog.content(view, theme, width),
             Dialog::Help(dialog) => dialog.content(theme, width),
         }
     }
