@@ -19,10 +19,11 @@ const WHAT: usize = 20;
 
 impl Doctor {
     /// Takes a key.
-    pub fn key(&mut self, key: KeyEvent, view: &View) -> Reply {
+    pub fn key(&mut self, key: KeyEvent) -> Reply {
         match key.code {
             KeyCode::Char('q' | 'D') | KeyCode::Enter => Reply::close(),
-            KeyCode::Char('r') if !is_running(view) => Reply::Do(vec![Command::Examine]),
+            // What is being examined still is not begun anew.
+            KeyCode::Char('r') => Reply::Do(vec![Command::Examine]),
             _ => Reply::Stay,
         }
     }
@@ -44,14 +45,10 @@ impl Doctor {
         content.keys = vec![
             ("esc", "close", true),
             ("j k", "scroll", true),
-            ("r", "again", !is_running(view)),
+            ("r", "again", true),
         ];
         content
     }
-}
-
-fn is_running(view: &View) -> bool {
-    view.patients.iter().any(|patient| patient.running)
 }
 
 fn heading(patient: &PatientView, theme: &Theme) -> Line<'static> {

@@ -157,7 +157,7 @@ impl Layer {
                     Dialog::Remove(dialog) => dialog.key(key, view),
                     Dialog::Quit(dialog) => dialog.key(key, view),
                     Dialog::Job(dialog) => dialog.key(key, view),
-                    Dialog::Doctor(dialog) => dialog.key(key, view),
+                    Dialog::Doctor(dialog) => dialog.key(key),
                     Dialog::Help(dialog) => dialog.key(key),
                 };
             }

@@ -160,7 +160,7 @@ pub fn modes(probe: &Probe, settings: &HostSettings) -> Option<Check> {
     if wrong.is_empty() {
         return Some(Check::passed(
             what,
-            format!("{} as they should be", files.len()),
+            format!("{} files, all {} 644", files.len(), settings.owner),
         ));
     }
     let named: Vec<String> = wrong

@@ -8,32 +8,13 @@ use super::programs::Installer;
 use crate::model::settings::Accel;
 use crate::model::{Check, Error};
 
-/// Versions: major * 1,000,000 + minor * 1,000 + release (libvirt, `virConnectGetLibVersion`).
-#[derive(Debug, Clone, Copy)]
-pub struct Versions {
-    pub libvirt: u32,
-    /// `None` where it has no QEMU to run.
-    pub qemu: Option<u32>,
-}
-
-impl Versions {
-    /// Asks for them. Blocks.
-    ///
-    /// # Errors
-    /// libvirt's.
-    pub fn ask(connect: &Connect) -> Result<Self, virt::error::Error> {
-        Ok(Self {
-            libvirt: connect.lib_version()?,
-            qemu: connect.hyp_version().ok().filter(|version| *version > 0),
-        })
-    }
-}
-
 /// What libvirt offers for the guests of a host (libvirt, "Domain capabilities").
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Guests {
+    /// QEMU's version; `None` where there is none to run. Numbers are major * 1,000,000 + minor * 1,000 + release.
+    qemu: Option<u32>,
     /// Under KVM?
-    pub kvm: bool,
+    kvm: bool,
     /// Does libvirt find UEFI firmware by itself?
     efi: bool,
     /// Files of UEFI firmware that are there.
@@ -46,12 +27,17 @@ impl Guests {
     /// # Errors
     /// libvirt's, where it can run no guest at all.
     pub fn ask(connect: &Connect) -> Result<Self, virt::error::Error> {
+        let qemu = connect.hyp_version().ok().filter(|version| *version > 0);
         let of = |kind| connect.domain_capabilities(None, None, Some("q35"), Some(kind), 0);
         let (kvm, xml) = match of("kvm") {
             Ok(xml) => (true, xml),
+            Err(_) if qemu.is_none() => (false, String::new()),
             Err(_) => (false, of("qemu")?),
         };
-        Ok(Self::read(kvm, &xml))
+        Ok(Self {
+            qemu,
+            ..Self::read(kvm, &xml)
+        })
     }
 
     fn read(kvm: bool, xml: &str) -> Self {
@@ -70,6 +56,7 @@ impl Guests {
             os.children().find(is_it).map(values)
         });
         Self {
+            qemu: None,
             kvm,
             efi: firmware.is_some_and(|kinds| kinds.iter().any(|kind| kind == "efi")),
             loaders: os
@@ -94,24 +81,25 @@ fn dotted(version: u32) -> String {
     format!("{major}.{minor}.{release}")
 }
 
-/// libvirt and QEMU.
-pub fn versions(versions: &Versions, seconds: f64, installer: Installer) -> Vec<Check> {
-    let libvirt = dotted(versions.libvirt);
-    let qemu = match versions.qemu {
-        Some(version) => Check::passed("QEMU", dotted(version)),
+/// libvirt answered, with its version's number.
+pub fn libvirt(version: u32, seconds: f64) -> Check {
+    let version = dotted(version);
+    Check::passed(
+        "libvirt",
+        format!("version {version}, answered within {seconds:.2} s"),
+    )
+}
+
+/// QEMU, as libvirt finds it.
+pub fn qemu(guests: &Guests, installer: Installer) -> Check {
+    match guests.qemu {
+        Some(version) => Check::passed("QEMU", format!("version {}", dotted(version))),
         None => Check::failed(
             "QEMU",
-            "libvirt has none to run guests with",
+            "libvirt finds none to run guests with",
             installer.command("qemu-system-x86"),
         ),
-    };
-    vec![
-        Check::passed(
-            "libvirt",
-            format!("version {libvirt}, answered within {seconds:.2} s"),
-        ),
-        qemu,
-    ]
+    }
 }
 
 /// libvirt did not answer; `unseen` is what could not be looked at therefore.

@@ -174,6 +174,7 @@ pub fn sandboxes(survey: &Survey, settings: &HostSettings) -> Vec<Check> {
         .collect();
     let all = survey.sandboxes.len();
     checks.push(match running.first() {
+        None if all == 0 => Check::passed(what, format!("none in {}", settings.sandboxes_dir)),
         None => Check::passed(what, format!("{all}, none runs")),
         Some(first) => Check {
             // No fault of theirs, but the answer to "sandbox must be stopped or paused".

@@ -12,7 +12,7 @@ use std::time::Duration;
 use humansize::{BINARY, format_size};
 use tokio::time::Instant;
 
-use self::guests::{Guests, Versions};
+use self::guests::Guests;
 use self::probe::Probe;
 use self::programs::Installer;
 use super::{CALL, Host, domain};
@@ -20,7 +20,7 @@ use crate::model::settings::Accel;
 use crate::model::{Check, Error, Examination, Result};
 
 /// For asking QEMU what guests it can run; the first time that takes it seconds.
-const CAPABILITIES: Duration = Duration::from_secs(30);
+const CAPABILITIES: Duration = Duration::from_secs(60);
 /// A line slower than so many bytes a second makes a snapshot of 10 GiB take over a quarter of an hour.
 const SLOW: f64 = (10 << 20) as f64;
 
@@ -84,48 +84,47 @@ impl Host {
     async fn examine_inside(&self, checks: &mut Vec<Check>, accel: Accel) -> bool {
         let ask = async {
             let begun = Instant::now();
-            let versions = self
+            let version = self
                 .libvirt
-                .call("ask libvirt's version", CALL, Versions::ask);
-            let versions = versions.await?;
-            Ok::<_, Error>((versions, begun.elapsed().as_secs_f64()))
-        };
-        let (versions, probe) = tokio::join!(ask, Probe::take(&self.place, &self.settings));
-        let answers = versions.is_ok();
-        let (guests, domains) = match answers {
-            true => tokio::join!(
+                .call("ask libvirt's version", CALL, |connect| {
+                    connect.lib_version()
+                })
+                .await?;
+            let seconds = begun.elapsed().as_secs_f64();
+            let (guests, domains) = tokio::join!(
                 self.libvirt
                     .call("ask what guests it can run", CAPABILITIES, Guests::ask),
                 self.libvirt.call("list sandboxes", CALL, domain::list),
-            ),
-            false => (Err(silent()), Err(silent())),
+            );
+            Ok::<_, Error>((version, seconds, guests, domains))
         };
+        let (answer, probe) = tokio::join!(ask, Probe::take(&self.place, &self.settings));
         let installer = Installer::of(probe.as_ref().ok());
-        match versions {
-            Ok((versions, seconds)) => {
-                checks.extend(guests::versions(&versions, seconds, installer));
+        let answers = answer.is_ok();
+        let domains = match answer {
+            Ok((version, seconds, guests, domains)) => {
+                checks.push(guests::libvirt(version, seconds));
+                match guests {
+                    Ok(guests) => checks.extend([
+                        guests::qemu(&guests, installer),
+                        guests::acceleration(&guests, probe.as_ref().ok(), accel),
+                        guests::firmware(&guests, installer),
+                    ]),
+                    Err(error) => {
+                        let unseen = "acceleration, UEFI firmware";
+                        let seen = format!("{}; not looked at: {unseen}", error.message());
+                        checks.push(Check::failed("QEMU", seen, hint(&error)));
+                    }
+                }
+                domains
             }
             Err(error) => {
                 let user = probe.as_ref().ok().and_then(|probe| probe.get("user"));
                 let unseen = "QEMU, acceleration, UEFI firmware, sandboxes";
                 checks.push(guests::unreachable(&error, unseen, user));
+                Err(error)
             }
-        }
-        match guests {
-            Ok(guests) => checks.extend([
-                guests::acceleration(&guests, probe.as_ref().ok(), accel),
-                guests::firmware(&guests, installer),
-            ]),
-            Err(error) if answers => checks.push(Check::failed(
-                "guests",
-                format!(
-                    "{}; not looked at: acceleration, UEFI firmware",
-                    error.message()
-                ),
-                installer.command("qemu-system-x86"),
-            )),
-            Err(_) => {}
-        }
+        };
         self.examine_files(checks, probe, domains).await;
         answers
     }
@@ -173,7 +172,10 @@ impl Host {
             images::largest_flat(&survey),
             images::largest_snapshot(&survey),
         ));
-        checks.extend(images::snapshots(&survey, &verified, settings));
+        // Of a directory that cannot be listed this would say that there are none.
+        if probe.get("snapshots.list") == Some("") {
+            checks.extend(images::snapshots(&survey, &verified, settings));
+        }
         if with_domains {
             checks.extend(images::sandboxes(&survey, settings));
         }
@@ -181,14 +183,10 @@ impl Host {
     }
 }
 
-fn silent() -> Error {
-    Error::new(crate::model::Kind::Unreachable, "libvirt does not answer")
-}
-
 /// What to do about an error.
 fn hint(error: &Error) -> String {
     error
         .hint_text()
-        .unwrap_or("see the host itself")
+        .unwrap_or("see the log of libvirtd there: journalctl -u libvirtd")
         .to_owned()
 }
