@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::task::JoinHandle;
 
+use super::view::PatientView;
 use super::{Inner, jobs};
 use crate::model::{Check, Examination, HostName, Result};
 
@@ -37,14 +38,8 @@ fn begin(
     examination: impl Future<Output = Examination> + Send + 'static,
 ) {
     let mut idle = false;
-    inner.publish(|view| {
-        let of_host = view
-            .patients
-            .iter_mut()
-            .find(|patient| patient.host == host);
-        if let Some(patient) = of_host.map(Arc::make_mut) {
-            idle = !std::mem::replace(&mut patient.running, true);
-        }
+    edit(inner, host.as_ref(), |patient| {
+        idle = !std::mem::replace(&mut patient.running, true);
     });
     if !idle {
         return;
@@ -54,21 +49,22 @@ fn begin(
     let task: JoinHandle<Examination> = tokio::spawn(examination);
     tokio::spawn(async move {
         let found = task.await.unwrap_or_else(|crash| {
-            broken_off(
-                host.clone(),
-                &format!("it crashed inside snapdeck: {crash}"),
-            )
+            let why = format!("it crashed inside snapdeck: {crash}");
+            broken_off(host.clone(), &why)
         });
-        inner.publish(|view| {
-            let of_host = view
-                .patients
-                .iter_mut()
-                .find(|patient| patient.host == host);
-            if let Some(patient) = of_host.map(Arc::make_mut) {
-                patient.running = false;
-                patient.found = Some(Arc::new(found));
-            }
+        edit(&inner, host.as_ref(), |patient| {
+            patient.running = false;
+            patient.found = Some(Arc::new(found));
         });
+    });
+}
+
+fn edit(inner: &Inner, host: Option<&HostName>, change: impl FnOnce(&mut PatientView)) {
+    inner.publish(|view| {
+        let mut patients = view.patients.iter_mut();
+        if let Some(patient) = patients.find(|patient| patient.host.as_ref() == host) {
+            change(Arc::make_mut(patient));
+        }
     });
 }
 

@@ -141,11 +141,12 @@ pub async fn speed(place: &Place) -> Result<f64> {
     // Not zeros: the line may compress.
     let argv = ["head", "-c", &bytes, "/dev/urandom"];
     let mut running = place.start(&argv, Input::None).await?;
-    let begun = Instant::now();
-    let heard = read(running.stdout(), SAMPLE, begun + SAMPLE_TIME).await;
-    let took = begun.elapsed().as_secs_f64();
+    let heard = read(running.stdout(), SAMPLE, Instant::now() + SAMPLE_TIME).await;
+    let ended = Timestamp::now();
     running.end().await;
-    Ok(heard.bytes.len() as f64 / took.max(0.001))
+    // The command's start is not the line's.
+    let took = ended.duration_since(heard.first.unwrap_or(ended));
+    Ok(heard.bytes.len() as f64 / took.as_secs_f64().max(0.001))
 }
 
 #[cfg(test)]
