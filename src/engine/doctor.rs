@@ -1,12 +1,16 @@
 //! Examinations of hosts and the bucket, each a task of its own, so that one that hangs holds up no other.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
 use super::view::PatientView;
 use super::{Inner, jobs};
 use crate::model::{Check, Examination, HostName, Result};
+
+/// The net under the deadlines of a host's single steps.
+const LONGEST: Duration = Duration::from_secs(180);
 
 /// See [`super::Engine::examine`].
 pub(super) fn examine(inner: &Arc<Inner>, hosts: &[HostName], bucket: bool) -> Result<()> {
@@ -21,6 +25,7 @@ pub(super) fn examine(inner: &Arc<Inner>, hosts: &[HostName], bucket: bool) -> R
             // Nothing of it is left behind: what it starts on the host ends by itself.
             tokio::select! {
                 examination = host.examine(accel) => examination,
+                () = tokio::time::sleep(LONGEST) => broken_off(Some(name), "it did not end in time"),
                 () = stop.cancelled() => broken_off(Some(name), "it was cancelled"),
             }
         });

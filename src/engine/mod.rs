@@ -179,7 +179,7 @@ impl Engine {
     }
 
     /// Begins to examine hosts, and with `bucket` the bucket, all at the same time; what was found of each comes
-    /// into the view ([`View::patients`]) as soon as it is there, within two minutes. What is being examined
+    /// into the view ([`View::patients`]) as soon as it is there, within three minutes. What is being examined
     /// already is not begun anew.
     ///
     /// # Errors

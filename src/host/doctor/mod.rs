@@ -1,11 +1,12 @@
 //! The examination of a host: everything an operation on it will need, looked at before one fails for want of it
 //! (spec, "Troubleshooting").
 
-mod directories;
+mod access;
 mod guests;
 mod images;
 mod probe;
 mod programs;
+mod room;
 
 use std::time::Duration;
 
@@ -25,8 +26,7 @@ const CAPABILITIES: Duration = Duration::from_secs(60);
 const SLOW: f64 = (10 << 20) as f64;
 
 impl Host {
-    /// Looks at everything that operations need of the host. Every step has a deadline; all of it ends within a
-    /// minute or so. Nothing is left there.
+    /// Looks at everything that operations need of the host. Every step has a deadline. Nothing is left there.
     pub async fn examine(&self, accel: Accel) -> Examination {
         let mut checks = Vec::new();
         let reached = match self.place.ssh() {
@@ -148,11 +148,11 @@ impl Host {
             }
         };
         checks.extend(programs::checks(&probe, self.place.ssh().is_some()));
-        checks.extend(directories::clock(&probe));
-        checks.extend(directories::rights(&probe, settings));
-        checks.extend(directories::owner(&probe, settings));
-        checks.extend(directories::modes(&probe, settings));
-        checks.extend(directories::reflinks(&probe, settings));
+        checks.extend(probe::clock(&probe));
+        checks.extend(access::rights(&probe, settings));
+        checks.extend(access::owner(&probe, settings));
+        checks.extend(access::modes(&probe, settings));
+        checks.extend(room::reflinks(&probe, settings));
         let with_domains = domains.is_ok();
         // The files are looked at also where libvirt does not say who uses them.
         let survey = match self.survey_files(domains.unwrap_or_default()).await {
@@ -160,13 +160,13 @@ impl Host {
             Err(error) => {
                 // A directory that cannot be listed has been told of.
                 tracing::debug!("{error}");
-                checks.extend(directories::space(&probe, settings, None, None));
-                checks.push(directories::leftovers(&probe));
+                checks.extend(room::space(&probe, settings, None, None));
+                checks.push(room::leftovers(&probe));
                 return;
             }
         };
         let verified = images::verify(&self.place, &survey).await;
-        checks.extend(directories::space(
+        checks.extend(room::space(
             &probe,
             settings,
             images::largest_flat(&survey),
@@ -179,7 +179,7 @@ impl Host {
         if with_domains {
             checks.extend(images::sandboxes(&survey, settings));
         }
-        checks.push(directories::leftovers(&probe));
+        checks.push(room::leftovers(&probe));
     }
 }
 
@@ -189,4 +189,25 @@ fn hint(error: &Error) -> String {
         .hint_text()
         .unwrap_or("see the log of libvirtd there: journalctl -u libvirtd")
         .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::model::settings::HostSettings;
+
+    /// A host's settings, with paths short enough to be read.
+    pub(super) fn settings() -> HostSettings {
+        HostSettings {
+            name: "alpha".parse().unwrap(),
+            uri: "qemu:///system".into(),
+            snapshots_dir: "/s".into(),
+            sandboxes_dir: "/b".into(),
+            nvram_dir: "/n".into(),
+            owner: "qemu:kvm".into(),
+            temp_dir: "/t".into(),
+            reconnect: Duration::ZERO,
+        }
+    }
 }

@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::host::command::{Input, Place, text};
 use crate::model::settings::HostSettings;
-use crate::model::{Error, Kind, Result};
+use crate::model::{Check, Error, Kind, Result};
 
 const SCRIPT: &str = include_str!("probe.sh");
 /// For all of the script, a first pass through directories on a slow disk included.
@@ -20,6 +20,9 @@ const SAID: usize = 8 << 20;
 /// Bytes that measure how fast the line is, and how long it is measured at most.
 const SAMPLE: usize = 8 << 20;
 const SAMPLE_TIME: Duration = Duration::from_secs(2);
+
+/// A clock further off than this is told of.
+const SKEW: Duration = Duration::from_secs(60);
 
 /// What the script said: pairs of keys and values, some keys more than once.
 #[derive(Debug)]
@@ -111,6 +114,25 @@ impl Probe {
         let now = Timestamp::UNIX_EPOCH;
         Self::parse(said.join("\0").as_bytes(), (now, now))
     }
+}
+
+/// Is the host's clock ours?
+pub fn clock(probe: &Probe) -> Option<Check> {
+    let (what, skew) = ("clock", probe.skew()?);
+    let off = skew.unsigned_abs();
+    if off <= SKEW {
+        return Some(Check::passed(what, "as here"));
+    }
+    let way = if skew.is_negative() {
+        "behind"
+    } else {
+        "ahead"
+    };
+    Some(Check::warning(
+        what,
+        format!("it is {} s {way} of this machine's", off.as_secs()),
+        "timedatectl set-ntp true",
+    ))
 }
 
 struct Heard {

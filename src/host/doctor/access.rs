@@ -1,18 +1,12 @@
-//! The directories of a host: are they there, may we, who owns what, how much room is there?
-
-use std::time::Duration;
-
-use humansize::{BINARY, format_size};
+//! The directories of a host: are they there, may we use them, and who owns what is in them?
 
 use super::probe::Probe;
 use crate::host::quote;
 use crate::model::settings::HostSettings;
 use crate::model::{Check, SnapshotName};
 
-/// A clock further off than this is told of.
-const SKEW: Duration = Duration::from_secs(60);
 /// Files named one by one; more are counted.
-const NAMED: usize = 5;
+pub const NAMED: usize = 5;
 
 /// What the script calls a directory, what it is in words, and its path.
 fn all(settings: &HostSettings) -> [(&'static str, &'static str, &str); 4] {
@@ -160,7 +154,10 @@ pub fn modes(probe: &Probe, settings: &HostSettings) -> Option<Check> {
     if wrong.is_empty() {
         return Some(Check::passed(
             what,
-            format!("{} files, all {} 644", files.len(), settings.owner),
+            match files.len() {
+                0 => "there are none".to_owned(),
+                all => format!("{} and 0644, all {all}", settings.owner),
+            },
         ));
     }
     let named: Vec<String> = wrong
@@ -190,133 +187,12 @@ pub fn modes(probe: &Probe, settings: &HostSettings) -> Option<Check> {
     ))
 }
 
-/// Is there room for what an operation may write: a flattened image on its way to the bucket, and a snapshot?
-pub fn space(
-    probe: &Probe,
-    settings: &HostSettings,
-    largest_flat: Option<(&str, u64)>,
-    largest_snapshot: Option<(&str, u64)>,
-) -> Vec<Check> {
-    let larger = match (largest_flat, largest_snapshot) {
-        (Some(flat), Some(snapshot)) if snapshot.1 > flat.1 => Some(snapshot),
-        (None, snapshot) => snapshot,
-        (flat, _) => flat,
-    };
-    let (host, size) = (&settings.name, |bytes| format_size(bytes, BINARY));
-    let places = [
-        (
-            "temp",
-            "temporary space",
-            &settings.temp_dir,
-            largest_flat,
-            format!("point temp_dir of host {host} at a larger disk"),
-        ),
-        (
-            "snapshots",
-            "snapshots space",
-            &settings.snapshots_dir,
-            larger,
-            format!("snapdeck remove NAME --local --host {host} takes away what nobody needs"),
-        ),
-    ];
-    let checks = places.map(|(kind, what, dir, largest, else_do)| {
-        let free = free(probe.get(&format!("{kind}.free"))?)?;
-        let seen = format!("{} free in {dir}", size(free));
-        Some(match largest {
-            Some((name, bytes)) if bytes > free => Check::warning(
-                what,
-                format!("{seen}; an image of {name} may take {}", size(bytes)),
-                format!(
-                    "free space there ({}), or {else_do}",
-                    quote::told(["df", "-h", dir])
-                ),
-            ),
-            _ => Check::passed(what, seen),
-        })
-    });
-    checks.into_iter().flatten().collect()
-}
-
-/// Bytes in what `stat -f` says: free blocks and their size.
-fn free(said: &str) -> Option<u64> {
-    let (blocks, size) = said.split_once(' ')?;
-    Some(
-        blocks
-            .parse::<u64>()
-            .ok()?
-            .saturating_mul(size.parse().ok()?),
-    )
-}
-
-/// Can a file there be copied by reference?
-pub fn reflinks(probe: &Probe, settings: &HostSettings) -> Option<Check> {
-    let (what, dir) = ("reflinks", &settings.snapshots_dir);
-    Some(match probe.get("snapshots.reflink")? {
-        "" => Check::passed(what, format!("{dir} copies by reference")),
-        words if words.contains("No space left") => return None,
-        _ => Check::warning(
-            what,
-            format!("{dir} does not copy by reference: a copy takes its time and its space"),
-            "put it on XFS (made with reflink=1) or Btrfs",
-        ),
-    })
-}
-
-/// What operations that were killed have left, a day ago or more.
-pub fn leftovers(probe: &Probe) -> Check {
-    let what = "leftovers";
-    let old: Vec<&str> = probe.all("old").collect();
-    match old.len() {
-        0 => Check::passed(what, "none older than a day"),
-        count => Check::warning(
-            what,
-            format!("{count} older than a day, no longer in use: {}", old[0]),
-            quote::told(
-                ["rm", "-rf", "--"]
-                    .into_iter()
-                    .chain(old.into_iter().take(NAMED)),
-            ),
-        ),
-    }
-}
-
-/// Is the host's clock ours?
-pub fn clock(probe: &Probe) -> Option<Check> {
-    let (what, skew) = ("clock", probe.skew()?);
-    let off = skew.unsigned_abs();
-    if off <= SKEW {
-        return Some(Check::passed(what, "as here"));
-    }
-    let way = if skew.is_negative() {
-        "behind"
-    } else {
-        "ahead"
-    };
-    Some(Check::warning(
-        what,
-        format!("it is {} s {way} of this machine's", off.as_secs()),
-        "timedatectl set-ntp true",
-    ))
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use super::super::tests::settings;
     use super::*;
     use crate::model::Verdict;
-
-    fn settings() -> HostSettings {
-        HostSettings {
-            name: "alpha".parse().unwrap(),
-            uri: "qemu:///system".into(),
-            snapshots_dir: "/s".into(),
-            sandboxes_dir: "/b".into(),
-            nvram_dir: "/n".into(),
-            owner: "qemu:kvm".into(),
-            temp_dir: "/t".into(),
-            reconnect: Duration::ZERO,
-        }
-    }
 
     #[test]
     fn each_complaint_has_its_command() {
@@ -379,26 +255,6 @@ mod tests {
         let check = modes(&Probe::of(&pairs), &settings()).unwrap();
         assert!(check.seen.ends_with("and 1 more"), "{}", check.seen);
         assert!(check.mend.unwrap().ends_with("chmod 644 /s/*.qcow2"));
-    }
-
-    #[test]
-    fn room_is_measured_by_the_largest_image() {
-        let probe = Probe::of(&[("temp.free", "10 4096"), ("snapshots.free", "30 4096")]);
-        let verdicts = |flat, snapshot| {
-            let checks = space(&probe, &settings(), flat, snapshot);
-            checks.iter().map(|check| check.verdict).collect::<Vec<_>>()
-        };
-        use Verdict::{Passed, Warning};
-        assert_eq!(verdicts(None, None), [Passed, Passed]);
-        assert_eq!(verdicts(Some(("a", 40_961)), None), [Warning, Passed]);
-        assert_eq!(
-            verdicts(Some(("a", 1)), Some(("b", 200_000))),
-            [Passed, Warning]
-        );
-        assert_eq!(
-            verdicts(Some(("a", 200_000)), Some(("b", 1))),
-            [Warning, Warning]
-        );
     }
 
     #[test]
