@@ -3,7 +3,7 @@
 //! A short run by default. The long one, as before a release:
 //!
 //! ```text
-//! SNAPDECK_COMPOSE_CASES=2000 cargo test --locked --test compose random_chains -- --nocapture
+//! TMPDIR=/dev/shm SNAPDECK_COMPOSE_CASES=2000 cargo test --locked --test compose random_chains -- --nocapture
 //! SNAPDECK_FUZZ_SECONDS=600 cargo test --locked --test compose damaged -- --nocapture
 //! ```
 
@@ -33,12 +33,12 @@ fn setting(variable: &str, default: u64) -> u64 {
 
 #[test]
 fn random_chains_come_out_as_qemu_converts_them() {
-    let cases = setting("SNAPDECK_COMPOSE_CASES", 40);
+    let cases = setting("SNAPDECK_COMPOSE_CASES", 100);
     let config = Config {
         cases: cases.try_into().unwrap(),
         // The chain that failed is printed, whole.
         failure_persistence: None,
-        max_shrink_iters: 200,
+        max_shrink_iters: 60,
         ..Config::default()
     };
     let (held, left_out) = (Cell::new(0u64), Cell::new(0u64));

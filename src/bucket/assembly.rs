@@ -332,7 +332,7 @@ fn number(part: Part) -> i32 {
 }
 
 /// One try of one part.
-async fn send_part(
+pub(super) async fn send_part(
     pending: &Pending,
     part: Part,
     bytes: Bytes,

@@ -11,10 +11,12 @@ pub mod settings;
 
 pub use doctor::{Check, Examination, Verdict};
 pub use error::{Error, Kind, Result};
-pub use inventory::{ChainLink, Compression, ImageFacts, Object, Sandbox, SandboxState, Snapshot};
+pub use inventory::{
+    ChainLink, Compression, ImageFacts, Object, OtherGuest, Sandbox, SandboxState, Snapshot,
+};
 pub use manifest::{
     BLOCK_BYTES, Consistency, Digest, FileStamp, MAX_MANIFEST_BYTES, Manifest, Parent,
 };
 pub use names::{HostName, SandboxId, SnapshotName};
-pub use operation::{Forecast, Method, Moved, Operation, Outcome};
+pub use operation::{Forecast, Method, Moved, Operation, Outcome, SandboxForm, SandboxVerb};
 pub use progress::{Phase, Progress, ProgressCell};

@@ -2,16 +2,18 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use crate::bucket::Bucket;
 use crate::host::{Guard, Host};
 use crate::model::{
     Error, Kind, Method, Moved, Object, Phase, Result, SandboxId, SandboxState, SnapshotName,
 };
 
-use super::Context;
 use super::digests::Digests;
 use super::make::{Sent, Wish};
 use super::source::Source;
+use super::{Context, variables};
 
 /// How often and how long resuming a sandbox is tried before it is left to the guard.
 const RESUME_TRIES: u32 = 5;
@@ -51,10 +53,10 @@ pub(super) async fn flatten_and_upload(
             staged => break staged?,
         }
     };
-    let uploaded = upload(host, bucket, &staged.flat, wish, ctx).await;
+    let uploaded = upload(host, bucket, &staged, wish, ctx).await;
     let paused = staged.paused;
     staged.clear(host, ctx).await;
-    let (object, digests) = uploaded?;
+    let (object, digests, variables) = uploaded?;
     Ok(Sent {
         moved: Moved {
             method: Method::Convert,
@@ -64,6 +66,7 @@ pub(super) async fn flatten_and_upload(
         },
         digests: digests.all(object.size_bytes),
         object,
+        variables,
         paused,
         virtual_size: source
             .chain
@@ -82,6 +85,8 @@ fn is_away(error: &Error) -> bool {
 struct Staged {
     dir: String,
     flat: String,
+    /// A copy of the UEFI variables, of the same moment.
+    variables: Option<String>,
     guard: Guard,
     paused: Duration,
 }
@@ -121,11 +126,15 @@ async fn stage(
     };
     let mut staged = Staged {
         flat: format!("{dir}/{}", name.file_name()),
+        variables: source
+            .variables
+            .as_ref()
+            .map(|_| format!("{dir}/{}", name.variables_file_name())),
         dir,
         guard,
         paused: Duration::ZERO,
     };
-    match flatten(host, source, stillness, &staged.dir, &staged.flat, ctx).await {
+    match flatten(host, source, stillness, &staged, ctx).await {
         Ok(paused) => {
             staged.paused = paused;
             Ok(staged)
@@ -137,15 +146,15 @@ async fn stage(
     }
 }
 
-/// Writes the flattened disk to `flat`; returns how long the guest was paused by us.
+/// Writes the flattened disk and the variables; returns how long the guest was paused by us.
 async fn flatten(
     host: &Host,
     source: &Source,
     stillness: Stillness,
-    dir: &str,
-    flat: &str,
+    staged: &Staged,
     ctx: &Context,
 ) -> Result<Duration> {
+    let Staged { dir, flat, .. } = staged;
     ctx.enter(Phase::Checking)?;
     // QEMU holds the locks of an active sandbox's disk: only then is it read without them. A stopped
     // one is read under qemu's own locks, so that nobody can start it meanwhile.
@@ -170,6 +179,10 @@ async fn flatten(
         let (progress, cancel) = (&ctx.progress, &ctx.cancel);
         host.convert(&source.disk, flat, shared, needed, progress, cancel)
             .await?;
+        if let (Some(from), Some(to)) = (&source.variables, &staged.variables) {
+            host.claim_file(to).await?;
+            host.copy_file(from, to).await?;
+        }
         match still {
             Some(state) => source.still_the_same(host, state, &before).await,
             None => Ok(()),
@@ -248,16 +261,21 @@ async fn resume(host: &Host, id: &SandboxId) -> Result<()> {
     }
 }
 
+/// Uploads the image, then its variables.
 async fn upload(
     host: &Host,
     bucket: &Bucket,
-    flat: &str,
+    staged: &Staged,
     wish: &Wish,
     ctx: &Context,
-) -> Result<(Object, Digests)> {
+) -> Result<(Object, Digests, Option<Bytes>)> {
     ctx.go_on()?;
-    let reader = host.open_reader(flat).await?;
+    let reader = host.open_reader(&staged.flat).await?;
     let size = reader.size_bytes();
+    let variables = match &staged.variables {
+        Some(path) => Some(variables::read(host, path).await?),
+        None => None,
+    };
     let digests = Digests::default();
     let (reader, hashed) = (&reader, &digests);
     let read = move |offset, length| async move {
@@ -269,5 +287,5 @@ async fn upload(
     let object = bucket
         .upload(name, size, read, overwrite, &ctx.progress, &ctx.cancel)
         .await?;
-    Ok((object, digests))
+    Ok((object, digests, variables))
 }

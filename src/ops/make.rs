@@ -2,18 +2,20 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use jiff::Timestamp;
 
 use crate::bucket::Bucket;
 use crate::host::Host;
 use crate::model::{
-    Consistency, Digest, Kind, Manifest, Moved, Object, Parent, Result, SandboxState, SnapshotName,
+    Consistency, Digest, Kind, Manifest, Moved, Object, Parent, Phase, Result, SandboxState,
+    SnapshotName,
 };
 
-use super::Context;
 use super::compose::{Composed, compose_and_upload};
 use super::flatten::{Stillness, flatten_and_upload};
 use super::source::Source;
+use super::{Context, variables};
 
 /// The object that is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +47,8 @@ pub(super) struct Sent {
     /// Of the object's blocks.
     pub digests: Option<Vec<Digest>>,
     pub virtual_size: Option<u64>,
+    /// Its UEFI variables, of the same moment.
+    pub variables: Option<Bytes>,
 }
 
 /// Makes the object, and the manifest beside it.
@@ -71,6 +75,7 @@ pub(super) async fn make_object(
             flatten_and_upload(host, bucket, source, stillness, wish, ctx).await?
         }
     };
+    keep_variables(bucket, &sent, wish, ctx).await?;
     let Moved {
         method,
         uploaded_bytes,
@@ -83,6 +88,27 @@ pub(super) async fn make_object(
     ));
     describe(host, bucket, source, stillness, &sent, ctx).await;
     Ok(sent)
+}
+
+/// Uploads the variables that belong to the image. Where they cannot be, the image goes, too, if nobody else's was
+/// there: without them it is half a snapshot.
+async fn keep_variables(bucket: &Bucket, sent: &Sent, wish: &Wish, ctx: &Context) -> Result<()> {
+    let (name, overwrite) = (&wish.name, wish.overwrite);
+    let variables = sent.variables.as_ref();
+    let Err(error) = variables::upload(bucket, variables, name, overwrite, ctx).await else {
+        return Ok(());
+    };
+    if overwrite {
+        return Err(error.hint(format!(
+            "{} is the new image, and its UEFI variables are not: push it again",
+            sent.object.key
+        )));
+    }
+    ctx.progress.enter(Phase::CleaningUp, 0);
+    if let Err(left) = bucket.delete(name).await {
+        ctx.warn(format!("{left}; remove it by hand"));
+    }
+    Err(error)
 }
 
 async fn describe(

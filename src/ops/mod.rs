@@ -3,16 +3,20 @@
 
 mod compose;
 mod create;
+mod destroy;
 mod digests;
 mod fetch;
 mod flatten;
 mod make;
+mod new;
 mod pull;
 mod push;
 mod receive;
 mod remove;
+mod sandbox;
 mod source;
 mod users;
+mod variables;
 
 use std::sync::Arc;
 
@@ -20,15 +24,18 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bucket::Bucket;
 use crate::host::Host;
+use crate::model::settings::SandboxSettings;
 use crate::model::{Error, Kind, Operation, Outcome, Phase, ProgressCell, Result, SnapshotName};
 
 pub use compose::forecast;
 pub use create::create;
 pub use fetch::Share;
 pub use make::Wish;
+pub use new::new;
 pub use pull::pull;
 pub use push::push;
 pub use remove::remove;
+pub use sandbox::sandbox;
 
 /// A line an operation has to say; `true` marks a warning.
 pub type Log = dyn Fn(bool, String) + Send + Sync;
@@ -71,7 +78,7 @@ impl Context {
     }
 }
 
-/// Runs `operation`; `host` is the host it names, `share` what a pull fetches by.
+/// Runs `operation`; `host` is the host it names, `share` what a pull fetches by, `sandboxes` how sandboxes are made.
 ///
 /// # Errors
 /// What the operation failed with, after everything it made on the way is gone.
@@ -80,6 +87,7 @@ pub async fn run(
     host: Option<&Host>,
     bucket: &Bucket,
     share: Share,
+    sandboxes: &SandboxSettings,
     ctx: &Context,
 ) -> Result<Outcome> {
     let on_host = || {
@@ -115,6 +123,10 @@ pub async fn run(
             bucket: from_bucket,
             ..
         } => remove(host, from_bucket.then_some(bucket), name, ctx).await,
+        Operation::New { id, form, .. } => new(on_host()?, id, form, sandboxes, ctx).await,
+        Operation::Sandbox { id, verb, .. } => {
+            sandbox(on_host()?, id, *verb, sandboxes.stop_timeout, ctx).await
+        }
     }
 }
 
@@ -127,6 +139,6 @@ async fn refuse_existing(bucket: &Bucket, name: &SnapshotName, overwrite: bool) 
             format!("{} already exists in {}", object.key, bucket.location()),
         )
         .hint("choose another name, or pass --overwrite to replace it")),
-        _ => Ok(()),
+        _ => variables::refuse_existing(bucket, name, overwrite).await,
     }
 }

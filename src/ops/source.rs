@@ -14,6 +14,8 @@ pub(super) struct Source {
     pub disk: String,
     /// The disk and what stands behind it, overlay first.
     pub chain: Vec<ChainLink>,
+    /// Path of its UEFI variables, where it has any.
+    pub variables: Option<String>,
 }
 
 /// The files of a chain as they were before they were read, in the chain's order.
@@ -23,18 +25,7 @@ pub(super) struct Stamps(pub Vec<Option<FileStamp>>);
 impl Source {
     /// Looks the sandbox up, now.
     pub async fn find(host: &Host, id: &SandboxId) -> Result<Self> {
-        let survey = host.survey().await?;
-        let sandbox = survey
-            .sandboxes
-            .into_iter()
-            .find(|sandbox| sandbox.id == *id)
-            .ok_or_else(|| {
-                Error::new(
-                    Kind::NotFound,
-                    format!("there is no sandbox {id} on host {}", host.name()),
-                )
-                .hint("`snapdeck sandboxes` lists them")
-            })?;
+        let sandbox = host.sandbox(id).await?;
         let disk = sandbox.disk().map(str::to_owned).ok_or_else(|| {
             Error::new(
                 Kind::Refused,
@@ -46,6 +37,11 @@ impl Source {
             state: sandbox.state,
             disk,
             chain: sandbox.chain,
+            // libvirt makes them at the first start.
+            variables: match sandbox.variables {
+                Some(path) if host.has_file(&path).await? => Some(path),
+                _ => None,
+            },
         })
     }
 

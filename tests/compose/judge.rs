@@ -47,7 +47,7 @@ pub fn qemu_img(arguments: &str) {
 }
 
 pub fn room() -> tempfile::TempDir {
-    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+    tempfile::tempdir().unwrap()
 }
 
 /// Files to write from; every sector of one is unlike the others, so that no two clusters can be mistaken.
@@ -58,7 +58,9 @@ fn sources() -> &'static Path {
         if dir.exists() {
             return dir;
         }
-        let made = room().keep();
+        let made = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))
+            .unwrap()
+            .keep();
         for number in 0..4u64 {
             let mut state = number + 1;
             let mut noise = Vec::new();

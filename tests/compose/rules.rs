@@ -272,6 +272,13 @@ fn tables_that_lie_are_refused() {
     assert!(matches!(refusal(&[path]), Refusal::CutOff { .. }));
 }
 
+/// A caller packs on a thread of its own.
+const _: () = {
+    const fn is_send<T: Send>() {}
+    is_send::<Composer>();
+    is_send::<snapdeck::qcow2::Ending>();
+};
+
 #[test]
 fn a_caller_that_errs_is_told() {
     let dir = room();

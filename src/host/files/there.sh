@@ -53,6 +53,25 @@ remove_file)
   fi
   ;;
 
+# claim PATH OWNER MARK: a new file, which holds the mark until it is written.
+claim)
+  if (set -C && printf '%s' "$3" >"$1"); then
+    chmod 644 -- "$1" && chown -- "$2" "$1" || {
+      rm -f -- "$1"
+      exit 1
+    }
+    sync -- "${1%/*}/"
+  elif [ "$(head -c 100 -- "$1" 2>/dev/null | tr -d '\0')" != "$3" ]; then
+    [ ! -e "$1" ] || fail 'File exists'
+    exit 1
+  fi
+  ;;
+
+copy)
+  [ -f "$2" ] || fail "$2: No such file or directory"
+  cat -- "$1" >"$2" && sync -- "$2"
+  ;;
+
 free_bytes)
   stat -f --printf '%a %S' -- "$1"
   ;;
@@ -117,6 +136,7 @@ hold)
   trap '' HUP PIPE
   trap 'exit 1' INT TERM
   if [ "$mode" = write ]; then
+    [ -d "${path%/*}" ] || fail "${path%/*}: No such file or directory"
     : >>"$path" || exit 1
     exec 9<>"$path" || exit 1
     # Nobody else writes this file; and it was not given its final name between its opening and the lock.
@@ -124,9 +144,9 @@ hold)
       fail 'Resource temporarily unavailable: another process is writing it, or just finished'
     chmod 600 -- "$path" || exit 1
     # Now rather than after an hour of writing.
-    chown -- "$owner" "$path" || {
+    said=$(chown -- "$owner" "$path" 2>&1) || {
       rm -f -- "$path"
-      exit 1
+      fail "$said; see owner of the host in the settings"
     }
     printf '%s\n' "$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)"
     printf '%s\n' "$(cat -- "$path.mark" 2>/dev/null)"

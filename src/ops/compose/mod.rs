@@ -21,9 +21,9 @@ use crate::host::Host;
 use crate::model::{Error, Kind, Method, Moved, Phase, Result};
 use crate::qcow2::{Composer, Layout, Options};
 
-use super::Context;
 use super::make::{Sent, Wish};
 use super::source::Source;
+use super::{Context, variables};
 
 use base::Proof;
 use layers::Layers;
@@ -196,12 +196,16 @@ async fn upload(
     let sender = Sender::new(bucket, &assembly, &layers, base.as_ref().ok(), &composer);
     let sent = async {
         let sent = assembly.during(sender.send(composer)).await?;
+        let variables = match &source.variables {
+            Some(path) => Some(variables::read(host, path).await?),
+            None => None,
+        };
         source
             .still_the_same(host, source.state, layers.stamps())
             .await?;
-        Ok::<_, Break>(sent)
+        Ok::<_, Break>((sent, variables))
     };
-    let made = match sent.await {
+    let (made, variables) = match sent.await {
         Ok(sent) => sent,
         Err(broken) => {
             assembly.abort().await;
@@ -224,6 +228,7 @@ async fn upload(
         },
         digests: made.digests.all(object.size_bytes),
         object,
+        variables,
         paused: Duration::ZERO,
         virtual_size: Some(layers.virtual_size()),
     })

@@ -154,15 +154,8 @@ impl Plan {
             if !from_base || cut_end && end == size && has_data {
                 target.clear(at..end);
                 if has_data {
-                    let one = match (segments.as_slice(), segments.first().map(|s| s.source)) {
-                        ([_], Some(Source::Data { .. })) => true,
-                        ([_], Some(Source::Compressed { layer, start, .. })) => {
-                            start == at && chain.layer(layer).geometry == geometry
-                        }
-                        _ => false,
-                    };
                     match ranges.last_mut() {
-                        _ if one => whole.push(at / cluster),
+                        _ if is_one_cluster(chain, at, &segments) => whole.push(at / cluster),
                         Some(last) if last.end == at => last.end = end,
                         _ => ranges.push(at..end),
                     }
@@ -268,6 +261,21 @@ impl Plan {
         while let Some((_, piece)) = dry.next_piece(chain) {
             self.cost.read_bytes += piece.host.end - piece.host.start;
         }
+    }
+}
+
+/// Does the image's cluster at `at`, which is these segments, come from one place? A compressed cluster of another
+/// size does not count: it is taken apart once for all clusters it is spread over.
+fn is_one_cluster(chain: &Chain, at: u64, segments: &[Segment]) -> bool {
+    match segments {
+        [segment] => match segment.source {
+            Source::Data { .. } => true,
+            Source::Compressed { layer, start, .. } => {
+                start == at && chain.layer(layer).geometry == chain.geometry()
+            }
+            _ => false,
+        },
+        _ => false,
     }
 }
 
