@@ -91,11 +91,19 @@ impl<'a> Assembly<'a> {
         in_flight(self.transfer.size)
     }
 
+    /// The object is going to have so many bytes, less than it was begun with: for the progress.
+    pub fn expect(&self, bytes: u64) {
+        self.transfer.progress.set_total(bytes);
+    }
+
     /// Does `work`, telling progress meanwhile.
     ///
     /// # Errors
     /// Its own; `Cancelled` as soon as the operator cancels: then it is dropped.
-    pub async fn during<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+    pub async fn during<T, E: From<Error>>(
+        &self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
         self.transfer.during(work).await
     }
 
@@ -324,7 +332,7 @@ fn number(part: Part) -> i32 {
 }
 
 /// One try of one part.
-async fn send_part(
+pub(super) async fn send_part(
     pending: &Pending,
     part: Part,
     bytes: Bytes,

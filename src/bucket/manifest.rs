@@ -28,7 +28,8 @@ pub(super) async fn read(store: &Store, key: &str, object: &Object) -> Result<Op
         Ok(found) => found,
         Err(error) => {
             return match answer(&error) {
-                Some((404, _)) => Ok(None),
+                // Who may not list is not told that there is none.
+                Some((403 | 404, _)) => Ok(None),
                 _ => Err(told(store, what(), &error)),
             };
         }

@@ -1,10 +1,12 @@
-//! The S3-compatible bucket: where snapshots lie as objects `PREFIX/NAME.qcow2`.
+//! The S3-compatible bucket: where snapshots lie as objects `PREFIX/NAME.qcow2`, with the UEFI variables of those that
+//! have any beside them.
 //!
 //! [`Bucket`] is the handle. Small calls are tried again by the SDK; parts of an upload and ranges
 //! of a download each on their own (`parts`), so that one lost connection costs 8 MiB and no more.
 
 mod assembly;
 mod client;
+mod doctor;
 mod download;
 mod errors;
 mod list;
@@ -27,11 +29,17 @@ use crate::model::{BlockSet, Manifest, Object, ProgressCell, Result, SnapshotNam
 use client::Door;
 
 pub use assembly::Assembly;
+pub use parts::part_size;
+
+/// What stands behind a snapshot's name in its image's key.
+const IMAGE: &str = ".qcow2";
 
 /// The bucket. Cheap to clone; no call is made until it is used.
 #[derive(Clone)]
 pub struct Bucket {
     door: Arc<Door>,
+    /// What stands behind a snapshot's name in a key.
+    ending: &'static str,
 }
 
 impl Bucket {
@@ -40,6 +48,15 @@ impl Bucket {
     pub async fn new(settings: &BucketSettings) -> Self {
         Self {
             door: Arc::new(Door::new(settings.clone())),
+            ending: IMAGE,
+        }
+    }
+
+    /// The same bucket, speaking of the UEFI variables of snapshots (`PREFIX/NAME_VARS.fd`) in place of their images.
+    pub fn variables(&self) -> Self {
+        Self {
+            door: self.door.clone(),
+            ending: "_VARS.fd",
         }
     }
 
@@ -55,10 +72,10 @@ impl Bucket {
 
     /// Key of a snapshot's object.
     pub fn key(&self, name: &SnapshotName) -> String {
-        format!("{}{name}.qcow2", self.door.settings().prefix)
+        format!("{}{name}{}", self.door.settings().prefix, self.ending)
     }
 
-    /// The objects, a page at a time, in the order of their keys. Keys that are no `NAME.qcow2`
+    /// The images, a page at a time, in the order of their keys. Keys that are no `NAME.qcow2`
     /// directly under the prefix are passed over. Ends after the first error.
     pub fn list(&self) -> impl Stream<Item = Result<Vec<Object>>> + Send + use<> {
         list::pages(self.door.clone())
@@ -71,8 +88,8 @@ impl Bucket {
     }
 
     /// Uploads `size_bytes` read by `read(offset, length)`, which must give exactly `length` bytes;
-    /// multipart, parts in parallel, each tried again. At most 128 MiB (or one part, for images over
-    /// 1.2 TiB) are in memory.
+    /// multipart, parts in parallel, each tried again. At most 48 MiB (or one part, for images over
+    /// 480 GiB) are in memory.
     ///
     /// `Refused` where the object exists and `overwrite` is false. On an error, a cancel or a drop
     /// the upload is aborted in the store. A cancel that comes when every part has been sent and
@@ -138,12 +155,14 @@ impl Bucket {
         download::run(store, object, blocks, write, progress, cancel).await
     }
 
-    /// Deletes the object and, after it, its manifest. `NotFound` where there is no object.
+    /// Deletes the object and, after an image, its manifest. `NotFound` where there is no object.
     pub async fn delete(&self, name: &SnapshotName) -> Result<()> {
         let store = self.door.open().await?;
         object::delete(store, name, &self.key(name)).await?;
         // Left behind it would be ignored.
-        if let Err(error) = manifest::delete(store, &self.manifest_key(name)).await {
+        if self.ending == IMAGE
+            && let Err(error) = manifest::delete(store, &self.manifest_key(name)).await
+        {
             tracing::warn!("{error}");
         }
         Ok(())

@@ -21,8 +21,8 @@ pub(super) const PART: u64 = BLOCK_BYTES;
 const MAX_PARTS: u64 = 10_000;
 /// Parts on their way at once.
 const IN_FLIGHT: u64 = 6;
-/// Bytes on their way at once.
-const MEMORY: u64 = 128 * MIB;
+/// Bytes on their way at once. Whoever makes the parts has one more in hand, and 128 MiB are all there is.
+const MEMORY: u64 = 48 * MIB;
 /// Tries of one part.
 const TRIES: u32 = 5;
 /// A try that moves no byte for so long is given up. Longer than it takes to empty a deep socket
@@ -32,7 +32,7 @@ const STALL: Duration = Duration::from_secs(60);
 const TICK: Duration = Duration::from_millis(100);
 
 /// Bytes of each part but the last: equal, not more than 10,000 of them, and whole blocks of a manifest.
-pub(super) fn part_size(total: u64) -> u64 {
+pub fn part_size(total: u64) -> u64 {
     total.div_ceil(MAX_PARTS).next_multiple_of(PART).max(PART)
 }
 
@@ -115,7 +115,10 @@ impl<'a> Transfer<'a> {
     }
 
     /// Does `work`, telling progress meanwhile; ends when it is cancelled, dropping it.
-    pub(super) async fn during<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+    pub(super) async fn during<T, E: From<Error>>(
+        &self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let tell = || self.progress.set_done(self.meter.total());
@@ -123,7 +126,7 @@ impl<'a> Transfer<'a> {
         loop {
             tokio::select! {
                 biased;
-                () = self.cancel.cancelled() => return Err(self.cancelled()),
+                () = self.cancel.cancelled() => return Err(self.cancelled().into()),
                 _ = tick.tick() => tell(),
                 outcome = &mut work => {
                     tell();
@@ -240,7 +243,7 @@ mod tests {
     #[test]
     fn big_parts_move_fewer_at_once() {
         assert_eq!(in_flight(PART), 6);
-        assert_eq!(in_flight(50 * MIB), 2);
+        assert_eq!(in_flight(24 * MIB), 2);
         assert_eq!(in_flight(525 * MIB), 1);
     }
 

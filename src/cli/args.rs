@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand};
 
+use super::sandbox::SandboxCommand;
 use crate::model::{HostName, SandboxId, SnapshotName};
 use crate::settings::Flags;
 
@@ -32,7 +33,8 @@ pub struct Global {
     /// Print exactly one JSON document on stdout, also for an error
     #[arg(long, global = true)]
     pub json: bool,
-    /// The host to work on; needed where there are several. A pull and listings take more than one
+    /// The host to work on; needed where there are several. A pull, listings and doctor take more than
+    /// one
     #[arg(long, global = true, value_name = "NAME")]
     pub host: Vec<HostName>,
     /// Tell more on stderr; twice for still more
@@ -76,11 +78,21 @@ impl Global {
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
     /// List sandboxes
-    Sandboxes,
+    Sandboxes {
+        /// Show the hosts' other guests, too, which snapdeck leaves alone
+        #[arg(long)]
+        all: bool,
+    },
     /// List the snapshots on the hosts
     Snapshots,
     /// List the snapshots in the bucket
     Objects,
+    /// Make, run and destroy sandboxes
+    Sandbox {
+        /// What to do
+        #[command(subcommand)]
+        command: SandboxCommand,
+    },
     /// Cut a snapshot from a sandbox in any state and upload it; a running guest is paused meanwhile
     Create {
         /// The sandbox
@@ -93,6 +105,9 @@ pub enum Command {
         /// Replace an object of that name
         #[arg(long)]
         overwrite: bool,
+        /// Write the image anew, without what was deleted
+        #[arg(long)]
+        compact: bool,
     },
     /// Upload the disk of a stopped or paused sandbox as a snapshot
     Push {
@@ -103,6 +118,12 @@ pub enum Command {
         /// Replace an object of that name
         #[arg(long)]
         overwrite: bool,
+        /// Write the image anew, without what was deleted
+        #[arg(long)]
+        compact: bool,
+        /// Say what would be copied and what uploaded, and why, and move nothing
+        #[arg(long)]
+        plan: bool,
     },
     /// Download a snapshot from the bucket to a host, or to several at once
     Pull {
@@ -151,6 +172,10 @@ pub enum Command {
         /// The snapshot
         name: SnapshotName,
     },
+    /// Examine the hosts and the bucket: what an operation will need, and the command that mends what is wrong
+    ///
+    /// With --host these hosts alone. Commands are to be run on the host they stand under.
+    Doctor,
     /// Print the settings in force and where each came from, secrets masked
     Config,
     /// Open the console on a small world of its own: needs no setup, touches nothing else

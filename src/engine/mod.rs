@@ -7,6 +7,7 @@
 //! ```
 
 mod claims;
+mod doctor;
 mod inventory;
 mod jobs;
 mod view;
@@ -23,10 +24,12 @@ use crate::bucket::Bucket;
 use crate::host::{Host, Survey};
 use crate::model::settings::Settings;
 use crate::model::{
-    Error, HostName, Kind, Object, Operation, Outcome, Result, Sandbox, Snapshot, SnapshotName,
+    Error, Forecast, HostName, Kind, Object, Operation, OtherGuest, Outcome, Result, Sandbox,
+    SandboxId, Snapshot, SnapshotName,
 };
+use crate::ops::{self, Wish};
 
-pub use view::{BucketView, HostView, JobId, JobState, JobView, Link, LogLine, View};
+pub use view::{BucketView, HostView, JobId, JobState, JobView, Link, LogLine, PatientView, View};
 
 /// How long [`Engine::shutdown`] waits for jobs to clean up.
 const SHUTDOWN: Duration = Duration::from_secs(30);
@@ -150,6 +153,15 @@ impl Engine {
         jobs::submit(&self.inner, operations)
     }
 
+    /// Takes operations on as a chain, a job each, all or none: each begins when the one before it has ended well,
+    /// and fails with its error where it has not.
+    ///
+    /// # Errors
+    /// As [`Engine::submit`]'s. The jobs of a chain do not compete with each other.
+    pub fn submit_chain(&self, operations: Vec<Operation>) -> Result<Vec<JobId>> {
+        jobs::submit_chain(&self.inner, operations)
+    }
+
     /// Waits until the job is over and returns what came of it. Jobs end: each of their steps has a
     /// deadline or can be cancelled.
     ///
@@ -177,6 +189,28 @@ impl Engine {
         jobs::dismiss(&self.inner, id);
     }
 
+    /// Begins to examine hosts, and with `bucket` the bucket, all at the same time; what was found of each comes
+    /// into the view ([`View::patients`]) as soon as it is there, within three minutes. What is being examined
+    /// already is not begun anew.
+    ///
+    /// # Errors
+    /// `BadInput` for a host that is not in the settings: then nothing is begun.
+    pub fn examine(&self, hosts: &[HostName], bucket: bool) -> Result<()> {
+        doctor::examine(&self.inner, hosts, bucket)
+    }
+
+    /// [`Engine::examine`] of all hosts and the bucket.
+    pub fn examine_all(&self) {
+        let hosts: Vec<HostName> = self
+            .inner
+            .hosts
+            .iter()
+            .map(|host| host.name().clone())
+            .collect();
+        // None of them is unknown.
+        let _ = self.examine(&hosts, true);
+    }
+
     /// Ends: cancels what runs, waits, 30 s at most, until it has cleaned up, and leaves the hosts.
     pub async fn shutdown(&self) {
         let ids: Vec<JobId> = self.view().jobs.iter().map(|job| job.id).collect();
@@ -186,7 +220,27 @@ impl Engine {
         // Past the deadline the guards on the hosts do what is left to do.
         let _ = tokio::time::timeout(SHUTDOWN, watch.wait_for(idle)).await;
         self.inner.stop.cancel();
+        // What an examination has put into the bucket goes with it.
+        let idle = |view: &Arc<View>| view.patients.iter().all(|patient| !patient.running);
+        let _ = tokio::time::timeout(SHUTDOWN, watch.wait_for(idle)).await;
         join_all(self.inner.hosts.iter().map(Host::leave)).await;
+    }
+
+    /// What a push would do, found out now; moves nothing.
+    ///
+    /// # Errors
+    /// As a push: `Refused` where the sandbox is neither stopped nor paused; `NotFound`; `Unreachable`.
+    pub async fn forecast(
+        &self,
+        host: &HostName,
+        sandbox: &SandboxId,
+        name: &SnapshotName,
+        compact: bool,
+    ) -> Result<Forecast> {
+        let inner = &self.inner;
+        let wish = Wish::new(name, false, compact);
+        let zstd = inner.settings.push.zstd;
+        ops::forecast(self.host(host)?, &inner.bucket, sandbox, &wish, zstd).await
     }
 
     /// Sandboxes of a host, asked now.
@@ -195,6 +249,23 @@ impl Engine {
     /// `BadInput` for an unknown host, `Unreachable` where it does not answer.
     pub async fn sandboxes(&self, host: &HostName) -> Result<Vec<Sandbox>> {
         Ok(self.survey(host).await?.sandboxes)
+    }
+
+    /// One sandbox of a host, asked now.
+    ///
+    /// # Errors
+    /// As [`Engine::sandboxes`]; `NotFound`; `Refused` where a guest of that name is no sandbox of ours.
+    pub async fn sandbox(&self, host: &HostName, id: &SandboxId) -> Result<Sandbox> {
+        self.host(host)?.sandbox(id).await
+    }
+
+    /// All guests of a host, asked now: sandboxes, and those that are none of ours.
+    ///
+    /// # Errors
+    /// As [`Engine::sandboxes`].
+    pub async fn guests(&self, host: &HostName) -> Result<(Vec<Sandbox>, Vec<OtherGuest>)> {
+        let survey = self.survey(host).await?;
+        Ok((survey.sandboxes, survey.others))
     }
 
     /// Snapshots of a host, asked now.

@@ -13,11 +13,13 @@ pub mod settings;
 pub use blocks::{BlockSet, block_bytes, block_count};
 pub use doctor::{Check, Examination, Verdict};
 pub use error::{Error, Kind, Result};
-pub use inventory::{ChainLink, Compression, ImageFacts, Object, Sandbox, SandboxState, Snapshot};
+pub use inventory::{
+    ChainLink, Compression, ImageFacts, Object, OtherGuest, Sandbox, SandboxState, Snapshot,
+};
 pub use manifest::{
     BLOCK_BYTES, Consistency, Damage, Digest, FileStamp, Hashing, MAX_MANIFEST_BYTES, Manifest,
     Parent,
 };
 pub use names::{HostName, SandboxId, SnapshotName};
-pub use operation::{Operation, Outcome};
+pub use operation::{Forecast, Method, Moved, Operation, Outcome, SandboxForm, SandboxVerb};
 pub use progress::{Phase, Progress, ProgressCell};

@@ -101,6 +101,11 @@ impl SnapshotName {
         format!("{self}.json")
     }
 
+    /// `NAME_VARS.fd`, the name of the UEFI variables that belong to it, beside it.
+    pub fn variables_file_name(&self) -> String {
+        format!("{self}_VARS.fd")
+    }
+
     /// `.NAME.qcow2.partial`, the name a pull writes under until the image is proven.
     pub fn partial_file_name(&self) -> String {
         format!(".{self}.qcow2.partial")
@@ -109,6 +114,18 @@ impl SnapshotName {
     /// `.NAME.qcow2.damaged`, the name of the note of what is wrong with the file.
     pub fn damage_file_name(&self) -> String {
         format!(".{self}.qcow2.damaged")
+    }
+}
+
+impl SandboxId {
+    /// `ID.qcow2`, the name of its overlay in a sandboxes directory.
+    pub fn disk_file_name(&self) -> String {
+        format!("{self}.qcow2")
+    }
+
+    /// `ID_VARS.fd`, the name of its UEFI variables.
+    pub fn variables_file_name(&self) -> String {
+        format!("{self}_VARS.fd")
     }
 }
 

@@ -1,8 +1,10 @@
 //! What can be asked for, and what came of it.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
-use super::{HostName, SandboxId, SnapshotName};
+use super::{HostName, Sandbox, SandboxId, SandboxState, SnapshotName};
 
 /// One operation, as the engine is asked for it (spec, "Push", "Pull", "Create", API reference).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +21,8 @@ pub enum Operation {
         live: bool,
         /// An object of that name may be replaced.
         overwrite: bool,
+        /// Write the image anew, without what was deleted.
+        compact: bool,
     },
     /// Upload the disk of a stopped or paused sandbox.
     Push {
@@ -30,6 +34,8 @@ pub enum Operation {
         name: SnapshotName,
         /// An object of that name may be replaced.
         overwrite: bool,
+        /// Write the image anew, without what was deleted.
+        compact: bool,
     },
     /// Download an object to a host's snapshots directory.
     Pull {
@@ -58,10 +64,88 @@ pub enum Operation {
         /// Remove the object too.
         bucket: bool,
     },
+    /// Make a sandbox on a snapshot (spec, "Using Custom Snapshots").
+    New {
+        /// Where.
+        host: HostName,
+        /// The sandbox's id.
+        id: SandboxId,
+        /// What it is to be.
+        form: SandboxForm,
+    },
+    /// Do something to a sandbox.
+    Sandbox {
+        /// Where it is.
+        host: HostName,
+        /// Which.
+        id: SandboxId,
+        /// What.
+        verb: SandboxVerb,
+    },
+}
+
+/// What a new sandbox is to be. What is `None` is as `[sandbox]` of the settings has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SandboxForm {
+    /// The snapshot it stands on.
+    pub snapshot: SnapshotName,
+    /// Virtual CPUs.
+    pub cpus: Option<u32>,
+    /// Memory, in bytes.
+    pub memory_bytes: Option<u64>,
+    /// Size of its disk, in bytes; `None`: as large as the snapshot's.
+    pub storage_bytes: Option<u64>,
+    /// Start it, too; where that fails there is no sandbox.
+    pub start: bool,
+}
+
+/// What can be done to a sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SandboxVerb {
+    /// Run it: from its saved state where there is one, else from its disk.
+    Start,
+    /// Ask its guest to shut down, by the guest agent where it answers, else by the power button (ACPI).
+    Stop {
+        /// How long it may take; `None`: as the settings have it.
+        timeout: Option<Duration>,
+        /// Cut its power when it has not obeyed by then.
+        force: bool,
+    },
+    /// Cut its power at once: what its guest has not written is lost.
+    ForceOff,
+    /// Stop its CPUs; its memory stays in the host's RAM.
+    Pause,
+    /// Let a paused or sleeping one go on.
+    Resume,
+    /// Write its memory to the host's disk and end its process (managed save).
+    Save,
+    /// Start a saved one where it was.
+    Restore,
+    /// Forget its saved memory, as if its power had been cut.
+    DropSaved,
+    /// Remove it for good: domain, overlay, UEFI variables, saved state.
+    Destroy,
+}
+
+impl SandboxVerb {
+    /// The word on screen and on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Stop { .. } => "stop",
+            Self::ForceOff => "force off",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Save => "save",
+            Self::Restore => "restore",
+            Self::DropSaved => "drop saved",
+            Self::Destroy => "destroy",
+        }
+    }
 }
 
 impl Operation {
-    /// The operation's word: `create`, `push`, `pull`, `verify`, `remove`.
+    /// The operation's word: `create`, `push`, `pull`, `verify`, `remove`, `new`, or that of the sandbox's verb.
     pub fn verb(&self) -> &'static str {
         match self {
             Self::Create { .. } => "create",
@@ -69,35 +153,54 @@ impl Operation {
             Self::Pull { .. } => "pull",
             Self::Verify { .. } => "verify",
             Self::Remove { .. } => "remove",
+            Self::New { .. } => "new",
+            Self::Sandbox { verb, .. } => verb.as_str(),
         }
     }
 
-    /// The snapshot's name it is about.
-    pub fn snapshot(&self) -> &SnapshotName {
+    /// The snapshot it is about, if any.
+    pub fn snapshot(&self) -> Option<&SnapshotName> {
         match self {
             Self::Create { name, .. }
             | Self::Push { name, .. }
             | Self::Pull { name, .. }
             | Self::Verify { name, .. }
-            | Self::Remove { name, .. } => name,
+            | Self::Remove { name, .. } => Some(name),
+            Self::New { form, .. } => Some(&form.snapshot),
+            Self::Sandbox { .. } => None,
+        }
+    }
+
+    /// The name of what comes of it: a snapshot's, or a sandbox's id.
+    pub fn subject(&self) -> &str {
+        match self {
+            Self::Create { name, .. }
+            | Self::Push { name, .. }
+            | Self::Pull { name, .. }
+            | Self::Verify { name, .. }
+            | Self::Remove { name, .. } => name.as_str(),
+            Self::New { id, .. } | Self::Sandbox { id, .. } => id.as_str(),
         }
     }
 
     /// The host it works on, if any.
     pub fn host(&self) -> Option<&HostName> {
         match self {
-            Self::Create { host, .. } | Self::Push { host, .. } | Self::Pull { host, .. } => {
-                Some(host)
-            }
+            Self::Create { host, .. }
+            | Self::Push { host, .. }
+            | Self::Pull { host, .. }
+            | Self::New { host, .. }
+            | Self::Sandbox { host, .. } => Some(host),
             Self::Remove { host, .. } | Self::Verify { host, .. } => host.as_ref(),
         }
     }
 
-    /// The sandbox it reads, if any.
+    /// The sandbox it reads, makes or changes, if any.
     pub fn sandbox(&self) -> Option<&SandboxId> {
         match self {
             Self::Create { sandbox, .. } | Self::Push { sandbox, .. } => Some(sandbox),
-            _ => None,
+            Self::New { id, .. } | Self::Sandbox { id, .. } => Some(id),
+            Self::Pull { .. } | Self::Verify { .. } | Self::Remove { .. } => None,
         }
     }
 
@@ -130,8 +233,92 @@ impl Operation {
                     .collect();
                 format!("remove {name} from {}", places.join(" and "))
             }
+            Self::New { id, form, .. } => format!("new {id} on {}", form.snapshot),
+            Self::Sandbox { id, verb, .. } => format!("{} {id}", verb.as_str()),
         }
     }
+}
+
+/// How an object is made from a sandbox's disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Method {
+    /// The base's bytes as they are, and behind them what the overlay changed.
+    Append,
+    /// All that is in use, written anew.
+    Compact,
+    /// By `qemu-img convert`, into a temporary file on the host.
+    Convert,
+}
+
+impl Method {
+    /// Its word: `append`, `compact`, `convert`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Append => "append",
+            Self::Compact => "compact",
+            Self::Convert => "convert",
+        }
+    }
+}
+
+/// What it took to make an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Moved {
+    /// How it was made.
+    pub method: Method,
+    /// Bytes that went from here to the store.
+    pub uploaded_bytes: u64,
+    /// Bytes that the store copied from an object it had.
+    pub copied_bytes: u64,
+    /// Bytes of the disk that did not have to be sent: copied ones, zeros, and what compression took away.
+    pub saved_bytes: u64,
+}
+
+impl Moved {
+    /// Where the bytes came from, to stand behind an object's size as `size` tells bytes: ` (9 MiB sent, 2 GiB copied
+    /// by the store)`; nothing for a disk that was sent whole.
+    pub fn ways(&self, size: impl Fn(u64) -> String) -> String {
+        let sent = size(self.uploaded_bytes);
+        match (self.method, self.copied_bytes) {
+            (Method::Convert, _) => String::new(),
+            (_, 0) => format!(" ({sent} sent)"),
+            (_, copied) => format!(" ({sent} sent, {} copied by the store)", size(copied)),
+        }
+    }
+}
+
+/// What a push would do, found out without moving anything.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Forecast {
+    /// The snapshot's name.
+    pub snapshot_name: SnapshotName,
+    /// Where it would come from.
+    pub sandbox_id: SandboxId,
+    /// The host of that sandbox.
+    pub host: HostName,
+    /// Is there an object of that name? Then the push needs `--overwrite`.
+    pub exists: bool,
+    /// How it would be made.
+    pub method: Method,
+    /// Why so.
+    pub reason: String,
+    /// The snapshot the sandbox stands on.
+    pub base: Option<SnapshotName>,
+    /// Does the bucket hold that snapshot's bytes, as far as can be proven?
+    pub base_in_bucket: bool,
+    /// Why so.
+    pub base_reason: String,
+    /// Bytes of the object, at most; with `convert` those the temporary file may take.
+    pub size_bytes: u64,
+    /// Bytes that would go to the store, at most.
+    pub upload_bytes: u64,
+    /// Bytes that the store would copy.
+    pub copy_bytes: u64,
+    /// Bytes of the object that hold what nobody can read any more.
+    pub dead_bytes: u64,
 }
 
 /// What came of an operation; its JSON is what `--json` and the HTTP API answer.
@@ -154,6 +341,9 @@ pub enum Outcome {
         host: HostName,
         /// How long the guest stood still, in milliseconds; 0 where it was not paused by us.
         paused_ms: u64,
+        /// What was moved for it.
+        #[serde(flatten)]
+        moved: Moved,
     },
     /// Spec, "Push Snapshot", response.
     Pushed {
@@ -167,6 +357,9 @@ pub enum Outcome {
         sandbox_id: SandboxId,
         /// The host of that sandbox.
         host: HostName,
+        /// What was moved for it.
+        #[serde(flatten)]
+        moved: Moved,
     },
     /// A pull that ended well.
     Pulled {
@@ -212,5 +405,24 @@ pub enum Outcome {
         host: Option<HostName>,
         /// Was the object removed?
         bucket: bool,
+    },
+    /// A sandbox was made.
+    Made {
+        /// Its host.
+        host: HostName,
+        /// The sandbox as it is now.
+        #[serde(flatten)]
+        sandbox: Sandbox,
+    },
+    /// Something was done to a sandbox, or needed not be done.
+    Turned {
+        /// Its host.
+        host: HostName,
+        /// The sandbox.
+        id: SandboxId,
+        /// What it is now; `None`: it is gone.
+        state: Option<SandboxState>,
+        /// Was anything done? `false`: it was so already.
+        changed: bool,
     },
 }

@@ -14,6 +14,7 @@ use super::fetch::{Share, Source};
 use super::hashes::hashes;
 use super::plan::{Plan, nearest_first, plan};
 use super::receive::{Break, Received, Work, receive};
+use super::variables::Fetched;
 
 /// Manifests of a host that are read at once.
 const READS: usize = 4;
@@ -55,7 +56,8 @@ pub(super) async fn find(bucket: &Bucket, name: &SnapshotName, ctx: &Context) ->
 }
 
 /// Brings `source` to its place on `host`. What an earlier pull of the same object left is taken up, what other snapshots
-/// of the host have is copied, the rest is fetched.
+/// of the host have is copied, the rest is fetched. `beside` are the variables that go with it, and whether they may
+/// replace others.
 ///
 /// # Errors
 /// As of a pull. What is under the final name stays as it is then; what was fetched stays where it can be taken up.
@@ -64,6 +66,7 @@ pub(super) async fn bring(
     bucket: &Bucket,
     source: &Arc<Source>,
     before: Before,
+    beside: Option<(&Fetched, bool)>,
     share: Share,
     ctx: &Context,
 ) -> Result<Received> {
@@ -85,7 +88,16 @@ pub(super) async fn bring(
         prove(host, object, &writer, &received, ctx).await?;
         ctx.enter(Phase::Landing)?;
         let path = host.snapshot_path(&object.name);
-        Ok(writer.land(&path, before != Before::Nothing).await?)
+        let new = match beside {
+            Some((variables, replace)) => variables.land(host, &object.name, replace).await?,
+            None => None,
+        };
+        let landed = writer.land(&path, before != Before::Nothing).await;
+        if let (Err(_), Some(new)) = (&landed, new) {
+            // What failed is told; with the image out of reach, this is too.
+            let _ = host.remove_file(&new).await;
+        }
+        Ok(landed?)
     }
     .await;
     if let Err(broke) = landed {

@@ -2,17 +2,25 @@
 //! (spec, "Push Snapshot", "Pull Snapshot", "Create Snapshot", "API Reference").
 
 mod bring;
+mod compose;
 mod create;
+mod destroy;
+mod digests;
 mod fetch;
 mod flatten;
 mod hashes;
+mod make;
 mod mend;
+mod new;
 mod plan;
 mod pull;
 mod push;
 mod receive;
 mod remove;
+mod sandbox;
+mod source;
 mod users;
+mod variables;
 mod verify;
 
 use std::sync::Arc;
@@ -21,13 +29,18 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bucket::Bucket;
 use crate::host::Host;
+use crate::model::settings::SandboxSettings;
 use crate::model::{Error, Kind, Operation, Outcome, Phase, ProgressCell, Result, SnapshotName};
 
+pub use compose::forecast;
 pub use create::create;
 pub use fetch::Share;
+pub use make::Wish;
+pub use new::new;
 pub use pull::pull;
 pub use push::push;
 pub use remove::remove;
+pub use sandbox::sandbox;
 pub use verify::{verify_object, verify_snapshot};
 
 /// A line an operation has to say; `true` marks a warning.
@@ -43,6 +56,8 @@ pub struct Context {
     pub cancel: CancellationToken,
     /// The job's own log.
     pub log: Arc<Log>,
+    /// Are clusters that are written anew packed with zstd, where the image can have it?
+    pub zstd: bool,
 }
 
 impl Context {
@@ -69,7 +84,7 @@ impl Context {
     }
 }
 
-/// Runs `operation`; `host` is the host it names, `share` what a pull fetches by.
+/// Runs `operation`; `host` is the host it names, `share` what a pull fetches by, `sandboxes` how sandboxes are made.
 ///
 /// # Errors
 /// What the operation failed with, after everything it made on the way is gone.
@@ -78,6 +93,7 @@ pub async fn run(
     host: Option<&Host>,
     bucket: &Bucket,
     share: Share,
+    sandboxes: &SandboxSettings,
     ctx: &Context,
 ) -> Result<Outcome> {
     let on_host = || {
@@ -89,14 +105,22 @@ pub async fn run(
             name,
             live,
             overwrite,
+            compact,
             ..
-        } => create(on_host()?, bucket, sandbox, name, *live, *overwrite, ctx).await,
+        } => {
+            let wish = Wish::new(name, *overwrite, *compact);
+            create(on_host()?, bucket, sandbox, &wish, *live, ctx).await
+        }
         Operation::Push {
             sandbox,
             name,
             overwrite,
+            compact,
             ..
-        } => push(on_host()?, bucket, sandbox, name, *overwrite, ctx).await,
+        } => {
+            let wish = Wish::new(name, *overwrite, *compact);
+            push(on_host()?, bucket, sandbox, &wish, ctx).await
+        }
         Operation::Pull {
             name, overwrite, ..
         } => pull(on_host()?, bucket, name, *overwrite, share, ctx).await,
@@ -111,6 +135,10 @@ pub async fn run(
             bucket: from_bucket,
             ..
         } => remove(host, from_bucket.then_some(bucket), name, ctx).await,
+        Operation::New { id, form, .. } => new(on_host()?, id, form, sandboxes, ctx).await,
+        Operation::Sandbox { id, verb, .. } => {
+            sandbox(on_host()?, id, *verb, sandboxes.stop_timeout, ctx).await
+        }
     }
 }
 
@@ -123,6 +151,6 @@ async fn refuse_existing(bucket: &Bucket, name: &SnapshotName, overwrite: bool) 
             format!("{} already exists in {}", object.key, bucket.location()),
         )
         .hint("choose another name, or pass --overwrite to replace it")),
-        _ => Ok(()),
+        _ => variables::refuse_existing(bucket, name, overwrite).await,
     }
 }

@@ -8,6 +8,7 @@ use crate::model::{Error, Kind, Outcome, Phase, Result, SandboxState, SnapshotNa
 
 use super::bring::{Before, bring, find, refuse_unfit};
 use super::mend::{mend, stands_under_images};
+use super::variables::Fetched;
 use super::{Context, Share, users};
 
 /// What stands under the snapshot's name before the pull.
@@ -83,9 +84,28 @@ pub async fn pull(
             (Before::Damaged, true)
         }
     };
-    let received = match mends {
-        true => mend(host, bucket, &source, None, share, ctx).await?.0,
-        false => bring(host, bucket, &source, before, share, ctx).await?,
+    let replace = overwrite || before != Before::Nothing;
+    let variables = Fetched::of(bucket, name, ctx).await?;
+    match &variables {
+        Some(variables) => variables.refuse_existing(host, name, replace).await?,
+        None if before != Before::Nothing
+            && host.has_file(&host.snapshot_variables_path(name)).await? =>
+        {
+            ctx.warn(format!(
+                "the bucket has no UEFI variables for {name}: those on the host stay"
+            ));
+        }
+        None => {}
+    }
+    let received = if mends {
+        let received = mend(host, bucket, &source, None, share, ctx).await?.0;
+        if let Some(variables) = &variables {
+            variables.land(host, name, replace).await?;
+        }
+        received
+    } else {
+        let beside = variables.as_ref().map(|variables| (variables, replace));
+        bring(host, bucket, &source, before, beside, share, ctx).await?
     };
     Ok(Outcome::Pulled {
         snapshot_name: name.clone(),

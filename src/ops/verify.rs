@@ -188,7 +188,7 @@ async fn repaired(
     let share = Share::alone();
     let received = match stands_under_images(&survey, name) && size_bytes == manifest.size_bytes {
         true => mend(host, bucket, &source, Some(good), share, ctx).await?.0,
-        false => bring(host, bucket, &source, Before::Damaged, share, ctx).await?,
+        false => bring(host, bucket, &source, Before::Damaged, None, share, ctx).await?,
     };
     Ok((bad.iter().collect(), received.fetched_bytes))
 }

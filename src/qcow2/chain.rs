@@ -10,9 +10,6 @@ use super::tables::Tables;
 #[derive(Debug)]
 pub(super) struct Chain {
     layers: Vec<Tables>,
-    /// For each layer, the end of its bytes that are seen from the top: no layer shows more of the one below than
-    /// its own disk is long.
-    limits: Vec<u64>,
 }
 
 /// Bytes of the disk that come from one place.
@@ -76,14 +73,8 @@ impl Chain {
         if let Some(at) = overlays.iter().position(unbacked) {
             return Err(Refusal::UnbackedOverlay(at + 1));
         }
-        let layers: Vec<Tables> = std::iter::once(base).chain(overlays).collect();
-        let mut limits: Vec<u64> = Vec::with_capacity(layers.len());
-        for layer in layers.iter().rev() {
-            let above = limits.last().copied().unwrap_or(u64::MAX);
-            limits.push(above.min(layer.facts.virtual_size));
-        }
-        limits.reverse();
-        Ok(Self { layers, limits })
+        let layers = std::iter::once(base).chain(overlays).collect();
+        Ok(Self { layers })
     }
 
     pub(super) fn base(&self) -> &Tables {
@@ -96,16 +87,18 @@ impl Chain {
 
     /// Size of the disk that is composed, in bytes: the topmost layer's.
     pub(super) fn virtual_size(&self) -> u64 {
-        self.limits[self.limits.len() - 1]
+        self.layers[self.layers.len() - 1].facts.virtual_size
     }
 
-    /// The longest piece from `at`, within one cluster of the layer that has it, that ends at `end` or before.
+    /// The longest piece from `at`, within one cluster of the layer that has it, that ends at `end` or before. The
+    /// topmost layer that has something there wins; none shows more of those below than its own disk is long.
     pub(super) fn segment(&self, at: u64, mut end: u64) -> Segment {
         for (layer, tables) in self.layers.iter().enumerate().rev() {
-            if at >= self.limits[layer] {
+            let size = tables.facts.virtual_size;
+            if at >= size {
                 return zeros(at..end, Source::Zeros);
             }
-            end = end.min(self.limits[layer]);
+            end = end.min(size);
             let geometry = tables.geometry;
             let cluster_end = |size: u64| (at / size + 1).saturating_mul(size);
             if !tables.l2.contains_key(&(at / geometry.l2_span())) {

@@ -178,7 +178,7 @@ mod tests {
         for (entry, version) in [
             (0x10001, 2),             // Zeros are told by version 3 only.
             (0x10002, 3),             // Reserved, bits 1 to 8.
-            (0x10000 | 1 << 56, 3),   // Reserved, bits 56 to 61.
+            (0x10000 | (1 << 56), 3), // Reserved, bits 56 to 61.
             (0x8000, 3),              // Not aligned.
             (COPIED, 3),              // Offset 0 is for external data files.
             (COMPRESSED | 0x8000, 3), // In the header's cluster.
@@ -189,7 +189,7 @@ mod tests {
                 "{entry:#x}"
             );
         }
-        for entry in [COPIED | 1 << 30, COMPRESSED | 1 << 30] {
+        for entry in [COPIED | (1 << 30), COMPRESSED | (1 << 30)] {
             assert!(matches!(check(entry, 3), Err(Refusal::CutOff { .. })));
         }
     }

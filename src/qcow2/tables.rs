@@ -6,25 +6,18 @@ use std::sync::Arc;
 
 use super::Refusal;
 use super::entry::{COPIED, Cluster, Geometry, OFFSET};
-use super::header::{HeaderError, field_u32, field_u64, read_header};
-use crate::model::{Compression, ImageFacts};
+use super::start::{Start, Told};
+use crate::model::ImageFacts;
 
 /// Bytes of the file's start that are asked for first: they hold header, extensions and backing file name of
 /// nearly every image.
 const START_BYTES: u64 = 64 << 10;
 /// Bytes asked for at a time, over all ranges.
-const BATCH_BYTES: u64 = 4 << 20;
+const BATCH_BYTES: u64 = 2 << 20;
 /// Bytes of a single range.
 const RANGE_BYTES: u64 = 1 << 20;
-/// QEMU's own limit of an L1 table.
-pub(super) const MAX_L1_BYTES: u64 = 32 << 20;
 /// L2 tables this program holds in memory: those of 4 TiB at 64 KiB a cluster, of 256 GiB at 4 KiB.
 const MAX_L2_BYTES: u64 = 512 << 20;
-/// "Feature name table": one entry.
-const FEATURE_NAME_BYTES: usize = 48;
-/// Header extension types.
-const END: u32 = 0;
-const FEATURE_NAMES: u32 = 0x6803_f857;
 
 /// An L2 table in memory.
 #[derive(Debug, Clone)]
@@ -76,7 +69,7 @@ impl Tables {
 /// [`take`](Self::take) takes them, until nothing is wanted and [`finish`](Self::finish) gives the tables.
 ///
 /// An image nobody vouches for does no harm: what is asked for lies within the file, no table is read twice, at
-/// most 4 MiB are asked for at a time, and memory grows with the tables that have entries, up to 512 MiB.
+/// most 2 MiB are asked for at a time, and memory grows with the tables that have entries, up to 512 MiB.
 #[derive(Debug)]
 pub struct TableReader {
     file_bytes: u64,
@@ -114,7 +107,7 @@ impl TableReader {
     pub fn new(file_bytes: u64) -> Self {
         Self {
             file_bytes,
-            wanted: vec![0..file_bytes.min(START_BYTES)],
+            wanted: one(0..file_bytes.min(START_BYTES)),
             stage: Stage::Start,
         }
     }
@@ -188,59 +181,24 @@ impl TableReader {
         }
     }
 
-    fn take_start(&mut self, start: &[u8]) -> Result<Stage, Refusal> {
-        refuse_unknown_features(start)?;
-        let facts = match read_header(start) {
-            Ok(facts) => facts,
-            // At most one cluster of 2 MiB; the same bytes are never asked for twice.
-            Err(HeaderError::Short { needed_bytes }) => {
-                let end = needed_bytes as u64;
-                if end > self.file_bytes || end <= start.len() as u64 {
-                    return Err(Refusal::Unfit("its header is cut off".into()));
-                }
-                self.wanted = vec![0..end];
+    fn take_start(&mut self, bytes: &[u8]) -> Result<Stage, Refusal> {
+        let start = match Start::read(bytes, self.file_bytes)? {
+            Told::Start(start) => *start,
+            Told::More(end) => {
+                self.wanted = one(0..end);
                 return Ok(Stage::Start);
             }
-            Err(HeaderError::Unfit(why)) => return Err(Refusal::Unfit(why)),
         };
-        refuse_features(&facts)?;
-        let geometry = Geometry::new(facts.cluster_size);
-        if self.file_bytes < geometry.cluster() {
-            return Err(Refusal::Unfit("its header is cut off".into()));
-        }
-        let needed = facts.virtual_size.div_ceil(geometry.l2_span());
-        if needed > MAX_L1_BYTES / 8 {
-            return Err(Refusal::TooLarge("its L1 table has more than 32 MiB"));
-        }
-        if u64::from(field_u32(start, 36)) < needed {
-            return Err(Refusal::Unfit(
-                "its L1 table is too short for its disk".into(),
-            ));
-        }
-        let l1 = field_u64(start, 40);
-        if needed > 0 {
-            if !l1.is_multiple_of(geometry.cluster()) || l1 < geometry.cluster() {
-                return Err(Refusal::BadEntry {
-                    table: "header's L1",
-                    entry: l1,
-                });
-            }
-            let end = l1.checked_add(needed * 8);
-            if end.is_none_or(|end| end > self.file_bytes) {
-                let what = "the L1 table";
-                return Err(Refusal::CutOff { what, at: l1 });
-            }
-        }
-        let (header, feature_names) = header_parts(start, &facts)?;
+        let geometry = Geometry::new(start.facts.cluster_size);
         let tables = Tables {
-            facts,
+            facts: start.facts,
             geometry,
             file_bytes: self.file_bytes,
-            header,
-            feature_names,
+            header: start.header,
+            feature_names: start.feature_names,
             l2: Arc::default(),
         };
-        self.ask_l1(Box::new(tables), l1..l1 + needed * 8, 0, Vec::new())
+        self.ask_l1(Box::new(tables), start.l1, 0, Vec::new())
     }
 
     fn ask_l1(
@@ -363,68 +321,6 @@ fn entries(bytes: &[u8]) -> impl Iterator<Item = u64> {
     entries.iter().map(|entry| u64::from_be_bytes(*entry))
 }
 
-/// Told before anything else is looked at: with such a bit nothing else is known to mean what it says.
-fn refuse_unknown_features(start: &[u8]) -> Result<(), Refusal> {
-    let known = 0b11111;
-    let unknown = field_u64(start, 72) & !known;
-    if start.starts_with(b"QFI\xfb") && field_u32(start, 4) == 3 && unknown != 0 {
-        return Err(Refusal::UnknownFeatures(unknown));
-    }
-    Ok(())
-}
-
-/// What no layer of a chain may have.
-fn refuse_features(facts: &ImageFacts) -> Result<(), Refusal> {
-    let refusal = if facts.dirty {
-        Refusal::Dirty
-    } else if facts.corrupt {
-        Refusal::Corrupt
-    } else if facts.external_data_file {
-        Refusal::ExternalData
-    } else if facts.encrypted {
-        Refusal::Encrypted
-    } else if facts.internal_snapshots > 0 {
-        Refusal::InternalSnapshots(facts.internal_snapshots)
-    } else if facts.extended_l2 {
-        Refusal::ExtendedL2
-    } else if facts.compression == Compression::Unknown {
-        Refusal::UnknownCompression
-    } else if !facts.virtual_size.is_multiple_of(512) {
-        Refusal::OddSize(facts.virtual_size)
-    } else {
-        return Ok(());
-    };
-    Err(refusal)
-}
-
-/// The header itself, and the feature name table where it is sound ("Header extensions").
-fn header_parts(start: &[u8], facts: &ImageFacts) -> Result<(Vec<u8>, Option<Vec<u8>>), Refusal> {
-    let length = match facts.version {
-        2 => 72,
-        _ => field_u32(start, 100) as usize,
-    };
-    let bad = || Refusal::Unfit(format!("its header of {length} bytes is not possible"));
-    if facts.version > 2 && (length < 104 || !length.is_multiple_of(8)) {
-        return Err(bad());
-    }
-    let in_cluster = usize::try_from(facts.cluster_size).is_ok_and(|cluster| length <= cluster);
-    let header = start.get(..length).filter(|_| in_cluster).ok_or_else(bad)?;
-    let mut at = length;
-    let mut feature_names = None;
-    // Each step takes 8 bytes at least, of 64 KiB or one cluster.
-    while let Some(head) = start.get(at..at + 8) {
-        let (kind, data) = (field_u32(head, 0), field_u32(head, 4) as usize);
-        let Some(bytes) = start.get(at + 8..).and_then(|rest| rest.get(..data)) else {
-            break;
-        };
-        match kind {
-            END => break,
-            FEATURE_NAMES if data.is_multiple_of(FEATURE_NAME_BYTES) => {
-                feature_names = Some(bytes.to_vec());
-            }
-            _ => {}
-        }
-        at += 8 + data.next_multiple_of(8);
-    }
-    Ok((header.to_vec(), feature_names))
+fn one(range: Range<u64>) -> Vec<Range<u64>> {
+    std::iter::once(range).collect()
 }

@@ -40,6 +40,10 @@ pub struct Trouble {
     pub copies: AtomicU64,
     /// Long answers in which a byte is to be made another one.
     pub corrupt: AtomicI32,
+    /// Parts are not let through while this is set.
+    pub hold_parts: AtomicBool,
+    /// Parts that were held.
+    pub held: AtomicU64,
     /// Connections that are open.
     pub open: AtomicU64,
 }
@@ -95,6 +99,14 @@ async fn up(
         let head = String::from_utf8_lossy(&buffer[..length.min(2000)]);
         if head.starts_with("PUT ") && head.contains("partNumber=") && take(&trouble.busy) {
             return Some((from, BUSY));
+        }
+        if head.starts_with("PUT ") && head.contains("partNumber=") {
+            if trouble.hold_parts.load(SeqCst) {
+                trouble.held.fetch_add(1, SeqCst);
+            }
+            while trouble.hold_parts.load(SeqCst) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
         }
         if head.contains("x-amz-copy-source: ") {
             if trouble.refuse_copies.load(SeqCst) {

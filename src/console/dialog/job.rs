@@ -89,20 +89,23 @@ pub fn result(outcome: &Outcome) -> String {
             snapshot_path,
             size_bytes,
             paused_ms,
+            moved,
             ..
         } => {
             let pause = match paused_ms {
                 0 => "no pause".to_owned(),
                 ms => format!("paused for {:.1} s", *ms as f64 / 1000.0),
             };
-            format!("{snapshot_path}, {}, {pause}", size(*size_bytes))
+            let bytes = size(*size_bytes);
+            format!("{snapshot_path}, {bytes}, {pause}{}", moved.ways(size))
         }
         Outcome::Pushed {
             snapshot_path,
             size_bytes,
+            moved,
             ..
         } => {
-            format!("{snapshot_path}, {}", size(*size_bytes))
+            format!("{snapshot_path}, {}{}", size(*size_bytes), moved.ways(size))
         }
         Outcome::Pulled { skipped: true, .. } => "was here already and sound".to_owned(),
         Outcome::Pulled {
@@ -123,5 +126,15 @@ pub fn result(outcome: &Outcome) -> String {
             blocks => format!("{}, {blocks} bad blocks repaired", size(*size_bytes)),
         },
         Outcome::Removed { .. } => "removed".to_owned(),
+        Outcome::Made { sandbox, .. } => format!("made, {}", sandbox.state.as_str()),
+        Outcome::Turned { state: None, .. } => "gone for good".to_owned(),
+        Outcome::Turned {
+            state: Some(state),
+            changed,
+            ..
+        } => match changed {
+            true => state.as_str().to_owned(),
+            false => format!("was {} already", state.as_str()),
+        },
     }
 }

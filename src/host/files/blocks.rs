@@ -91,7 +91,7 @@ impl Here {
 
     /// Copies blocks of `origin` into `to`. Where the file system can, `to` shares their extents; else they are read,
     /// hashed and written: `copy_file_range` would move them unseen, to be read once more.
-    pub async fn copy(
+    pub async fn copy_blocks(
         &self,
         origin: &Origin,
         to: Arc<File>,
@@ -189,7 +189,7 @@ impl There {
     }
 
     /// Copies blocks of `origin` into the file `to` and hashes what stands there then.
-    pub async fn copy(
+    pub async fn copy_blocks(
         &self,
         origin: &Origin,
         to: &str,
@@ -198,7 +198,7 @@ impl There {
         cancel: &CancellationToken,
     ) -> Result<()> {
         let path = &*origin.path;
-        let words = ["copy", path, to];
+        let words = ["copy_blocks", path, to];
         self.each(("copy from", path), &words, pieces, told, cancel)
             .await
     }

@@ -56,6 +56,25 @@ remove_file)
   fi
   ;;
 
+# claim PATH OWNER MARK: a new file, which holds the mark until it is written.
+claim)
+  if (set -C && printf '%s' "$3" >"$1"); then
+    chmod 644 -- "$1" && chown -- "$2" "$1" || {
+      rm -f -- "$1"
+      exit 1
+    }
+    sync -- "${1%/*}/"
+  elif [ "$(head -c 100 -- "$1" 2>/dev/null | tr -d '\0')" != "$3" ]; then
+    [ ! -e "$1" ] || fail 'File exists'
+    exit 1
+  fi
+  ;;
+
+copy)
+  [ -f "$2" ] || fail "$2: No such file or directory"
+  cat -- "$1" >"$2" && sync -- "$2"
+  ;;
+
 free_bytes)
   stat -f --printf '%a %S' -- "$1"
   ;;
@@ -71,8 +90,9 @@ hash)
   done
   ;;
 
-# Copies blocks, and says the digest of each as it stands there then: copy FROM TO BLOCK [FROM TO BYTES]...
-copy)
+# Copies blocks, and says the digest of each as it stands there then: copy_blocks FROM TO BLOCK
+# [FROM TO BYTES]...
+copy_blocks)
   from=$1 to=$2 block=$3
   shift 3
   while [ $# -ge 3 ]; do

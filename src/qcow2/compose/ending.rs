@@ -9,7 +9,9 @@ use crate::model::Compression;
 use crate::qcow2::Refusal;
 use crate::qcow2::chain::Chain;
 use crate::qcow2::entry::{COPIED, Geometry};
+use crate::qcow2::header::field_u64;
 use crate::qcow2::refcounts::{RefcountSize, Refcounts};
+use crate::qcow2::start::FEATURE_NAMES;
 
 /// Bytes appended at a time, or one cluster.
 const CHUNK_BYTES: u64 = 1 << 20;
@@ -18,7 +20,6 @@ const COMPRESSION_TYPE: u64 = 1 << 3;
 const LAZY_REFCOUNTS: u64 = 1;
 /// A version 3 header with a compression type.
 const LONG_HEADER: usize = 112;
-const FEATURE_NAMES: u32 = 0x6803_f857;
 
 /// Entries of the composed image's L1 table. One at least, as QEMU has it.
 pub(super) fn l1_entries(chain: &Chain) -> u64 {
@@ -189,7 +190,7 @@ impl Head<'_> {
         if self.version == 3 {
             let incompatible = if zstd { COMPRESSION_TYPE } else { 0 };
             let compatible = match base.facts.version {
-                3 => crate::qcow2::header::field_u64(&base.header, 80) & LAZY_REFCOUNTS,
+                3 => field_u64(&base.header, 80) & LAZY_REFCOUNTS,
                 _ => 0,
             };
             put(72, &incompatible.to_be_bytes());

@@ -24,7 +24,8 @@ use super::Refusal;
 use super::chain::Chain;
 use super::codec::Decoder;
 use super::refcounts::{RefcountSize, Refcounts};
-use super::tables::{MAX_L1_BYTES, Tables};
+use super::start::MAX_L1_BYTES;
+use super::tables::Tables;
 use crate::model::Compression;
 
 pub use ending::Ending;
@@ -247,7 +248,7 @@ impl Composer {
         self.accept(read, read.guest_bytes(), bytes)?;
         let mut rest = bytes;
         for piece in &read.pieces {
-            // A piece lies within a cluster; the sum was looked at.
+            // At most one read's; the sum was looked at.
             let length = (piece.guest.end - piece.guest.start) as usize;
             let (plain, after) = rest.split_at_checked(length).unwrap_or((rest, &[]));
             self.writer.write(piece.guest.start, plain, tail)?;
@@ -310,7 +311,7 @@ fn estimate(
             "its L1 table would have more than 32 MiB",
         ));
     }
-    let l2_tables = plan.l2_tables.len() as u64 + target.changed(chain.base());
+    let (retained, l2_tables) = target.count_tables(chain.base(), &plan.l2_tables);
     let cost = plan.cost;
     let l1 = geometry.clusters(l1_entries * 8);
     let others = first_cluster / cluster + cost.clusters + l2_tables + l1;
@@ -327,7 +328,6 @@ fn estimate(
     let (kept_bytes, dead_bytes) = match layout {
         Layout::Append => {
             let kept = chain.base().file_bytes - cluster;
-            let retained = target.retained(chain.base());
             let live = (counts.live_clusters() - 1 + retained) * cluster;
             (kept, kept.saturating_sub(live))
         }

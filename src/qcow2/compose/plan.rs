@@ -17,10 +17,12 @@ pub struct Read {
     pub(super) number: u64,
     pub(super) layer: usize,
     pub(super) host: Range<u64>,
+    guest_bytes: u64,
     pub(super) pieces: Vec<Piece>,
 }
 
-/// Bytes within one cluster of a layer.
+/// Bytes of a layer's file and of the disk: within one cluster of the layer, or of several that are neighbours in
+/// both.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Piece {
     /// Bytes of the layer's file; never past its end.
@@ -62,14 +64,13 @@ impl Read {
 
     /// Length of all of [`guest`](Self::guest).
     pub fn guest_bytes(&self) -> u64 {
-        let length = |piece: &Piece| piece.guest.end - piece.guest.start;
-        self.pieces.iter().map(length).sum()
+        self.guest_bytes
     }
 
     /// Adds a piece that stands within or right behind the run, where it does not make it too long.
     fn add(&mut self, layer: usize, piece: Piece) -> Option<Piece> {
         let end = self.host.end.max(piece.host.end);
-        let guest_bytes = self.guest_bytes() + piece.guest.end - piece.guest.start;
+        let guest_bytes = self.guest_bytes + piece.guest.end - piece.guest.start;
         let joins = layer == self.layer
             && (self.host.start..=self.host.end).contains(&piece.host.start)
             && end - self.host.start <= READ_BYTES
@@ -78,7 +79,20 @@ impl Read {
             return Some(piece);
         }
         self.host.end = end;
-        self.pieces.push(piece);
+        self.guest_bytes = guest_bytes;
+        let goes_on = |last: &&mut Piece| {
+            last.packed.is_none()
+                && piece.packed.is_none()
+                && last.host.end == piece.host.start
+                && last.guest.end == piece.guest.start
+        };
+        match self.pieces.last_mut().filter(goes_on) {
+            Some(last) => {
+                last.host.end = piece.host.end;
+                last.guest.end = piece.guest.end;
+            }
+            None => self.pieces.push(piece),
+        }
         None
     }
 }
@@ -114,8 +128,8 @@ impl Plan {
         let geometry = chain.geometry();
         let cluster = geometry.cluster();
         let size = chain.virtual_size();
-        // Shrunk within a cluster: what the base has past the end would be seen again when the disk grows.
-        let cut_end = size % cluster != 0 && size < chain.base().facts.virtual_size;
+        // Shrunk within a cluster: that one is rewritten with a zeroed end.
+        let cut_end = !size.is_multiple_of(cluster) && size < chain.base().facts.virtual_size;
         let mut plan = Self::default();
         let mut whole: Vec<u64> = Vec::new();
         let mut ranges: Vec<Range<u64>> = Vec::new();
@@ -140,15 +154,8 @@ impl Plan {
             if !from_base || cut_end && end == size && has_data {
                 target.clear(at..end);
                 if has_data {
-                    let one = match (segments.as_slice(), segments.first().map(|s| s.source)) {
-                        ([_], Some(Source::Data { .. })) => true,
-                        ([_], Some(Source::Compressed { layer, start, .. })) => {
-                            start == at && chain.layer(layer).geometry == geometry
-                        }
-                        _ => false,
-                    };
                     match ranges.last_mut() {
-                        _ if one => whole.push(at / cluster),
+                        _ if is_one_cluster(chain, at, &segments) => whole.push(at / cluster),
                         Some(last) if last.end == at => last.end = end,
                         _ => ranges.push(at..end),
                     }
@@ -158,6 +165,8 @@ impl Plan {
             }
             at = end;
         }
+        // Shrunk: what lies past the end would be seen again when the disk grows.
+        target.clear(size.next_multiple_of(cluster)..u64::MAX);
         let place = |number: &u64| match chain.segment(number * cluster, size).source {
             Source::Data { layer, host, .. } | Source::Compressed { layer, host, .. } => {
                 (layer, host)
@@ -192,7 +201,7 @@ impl Plan {
                 plan.l2_tables.insert(number / geometry.l2_span());
             }
         }
-        plan.ranges = vec![0..chain.virtual_size()].into_iter();
+        plan.range = 0..chain.virtual_size();
         plan.count_bytes(chain);
         plan
     }
@@ -208,6 +217,7 @@ impl Plan {
             number: self.issued,
             layer,
             host: piece.host.clone(),
+            guest_bytes: piece.guest.end - piece.guest.start,
             pieces: vec![piece],
         };
         while let Some((layer, piece)) = self.next_piece(chain) {
@@ -245,11 +255,27 @@ impl Plan {
         let mut dry = Self {
             whole: self.whole.clone(),
             ranges: self.ranges.clone(),
+            range: self.range.clone(),
             ..Self::default()
         };
         while let Some((_, piece)) = dry.next_piece(chain) {
             self.cost.read_bytes += piece.host.end - piece.host.start;
         }
+    }
+}
+
+/// Does the image's cluster at `at`, which is these segments, come from one place? A compressed cluster of another
+/// size does not count: it is taken apart once for all clusters it is spread over.
+fn is_one_cluster(chain: &Chain, at: u64, segments: &[Segment]) -> bool {
+    match segments {
+        [segment] => match segment.source {
+            Source::Data { .. } => true,
+            Source::Compressed { layer, start, .. } => {
+                start == at && chain.layer(layer).geometry == chain.geometry()
+            }
+            _ => false,
+        },
+        _ => false,
     }
 }
 

@@ -1,13 +1,13 @@
 //! The mapping of the composed image while it grows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
 use crate::qcow2::Refusal;
 use crate::qcow2::entry::{COPIED, Cluster, Geometry, ZERO};
 use crate::qcow2::refcounts::Refcounts;
-use crate::qcow2::tables::Tables;
+use crate::qcow2::tables::{L2, Tables};
 
 /// L2 tables by their place in the L1 table. Those of the base are shared until one is changed.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ impl Target {
 
     /// The base's mapping.
     pub(super) fn of(base: &Tables) -> Self {
-        let share = |(index, l2): (&u64, &crate::qcow2::tables::L2)| (*index, l2.entries.clone());
+        let share = |(index, l2): (&u64, &L2)| (*index, l2.entries.clone());
         Self {
             geometry: base.geometry,
             tables: base.l2.iter().map(share).collect(),
@@ -121,18 +121,17 @@ impl Target {
         entries.any(|entry| matches!(self.geometry.cluster_of(*entry), Cluster::Compressed { .. }))
     }
 
-    /// Tables that are not the base's.
-    pub(super) fn changed(&self, base: &Tables) -> u64 {
-        self.tables.len() as u64 - self.retained(base)
-    }
-
-    /// Tables that are the base's.
-    pub(super) fn retained(&self, base: &Tables) -> u64 {
-        let same = |(index, table): &(&u64, &Arc<[u64]>)| {
-            base.l2
-                .get(index)
-                .is_some_and(|l2| Arc::ptr_eq(&l2.entries, table))
+    /// L2 tables that stay where the base has them, and others, when those named get entries too.
+    pub(super) fn count_tables(&self, base: &Tables, named: &BTreeSet<u64>) -> (u64, u64) {
+        let stays = |(index, table): &(&u64, &Arc<[u64]>)| {
+            let same = |l2: &L2| Arc::ptr_eq(&l2.entries, table);
+            !named.contains(index) && base.l2.get(index).is_some_and(same)
         };
-        self.tables.iter().filter(same).count() as u64
+        let staying = self.tables.iter().filter(stays).count();
+        let new = named
+            .iter()
+            .filter(|index| !self.tables.contains_key(index));
+        let others = self.tables.len() - staying + new.count();
+        (staying as u64, others as u64)
     }
 }
