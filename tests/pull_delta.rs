@@ -5,8 +5,6 @@
 #[path = "pull_delta/bad.rs"]
 mod bad;
 mod common;
-#[path = "bucket/proxy.rs"]
-mod proxy;
 #[path = "pull_delta/resume.rs"]
 mod resume;
 #[path = "pull_delta/verify.rs"]
@@ -18,11 +16,9 @@ use std::process::Child;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
-use common::{Host, SmallDisk, World, sha256, until};
-use proxy::{Trouble, proxy};
+use common::{Host, SmallDisk, Trouble, World, sha256, until};
 use serde_json::Value;
 use snapdeck::model::{Digest, Manifest, Parent};
-use tokio::runtime::Runtime;
 
 const MIB: u64 = 1024 * 1024;
 /// Bytes of a block.
@@ -32,7 +28,6 @@ const BLOCK: u64 = 8 * MIB;
 struct Lab {
     world: World,
     line: Arc<Trouble>,
-    _runtime: Runtime,
 }
 
 impl Deref for Lab {
@@ -46,16 +41,8 @@ impl Deref for Lab {
 impl Lab {
     fn new(hosts: usize) -> Self {
         let world = World::hosts(hosts);
-        let store = std::env::var("SNAPDECK_LAB_S3").unwrap();
-        let runtime = Runtime::new().unwrap();
-        let address = store.trim_start_matches("http://").to_owned();
-        let (address, line) = runtime.block_on(proxy(address));
-        world.reconfigure(&store, &format!("http://{address}"));
-        Self {
-            world,
-            line,
-            _runtime: runtime,
-        }
+        let line = world.detour();
+        Self { world, line }
     }
 
     /// With an object of so many MiB, and its manifest; the file it was put from.

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{MissedTickBehavior, interval};
@@ -116,6 +117,7 @@ pub(super) async fn receive(
         writer,
         ctx,
         received,
+        records: FuturesUnordered::new(),
     };
     let copies = receiving.share_extents(work.copies).await?;
     // Who wants nothing keeps nobody waiting.
@@ -186,6 +188,8 @@ struct Receiving<'a> {
     writer: &'a FileWriter,
     ctx: &'a Context,
     received: &'a mut Received,
+    /// Notes on their way. Nobody waits for one of them while a write is under way: both may need the line to the host.
+    records: FuturesUnordered<BoxFuture<'a, Result<()>>>,
 }
 
 impl Receiving<'_> {
@@ -207,7 +211,7 @@ impl Receiving<'_> {
             *pieces = move_on;
             let stay: Vec<Piece> = stay;
             for piece in stay {
-                self.copied(piece, Seen::Shared).await;
+                self.copied(piece, Seen::Shared);
             }
         }
         Ok(copies)
@@ -234,7 +238,7 @@ impl Receiving<'_> {
         let mut places: HashMap<u64, Arc<OwnedSemaphorePermit>> = HashMap::new();
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while !(copied && (complete || left) && writes.is_empty()) {
+        while !(copied && (complete || left) && writes.is_empty() && self.records.is_empty()) {
             let takes = !complete && !left && writes.len() < WRITES;
             tokio::select! {
                 biased;
@@ -252,13 +256,19 @@ impl Receiving<'_> {
                     places.remove(&block);
                     pace.wrote(bytes);
                     self.received.fetched_bytes += bytes;
-                    self.note(block, digest).await;
+                    self.note(block, digest);
                 }
-                Some((piece, seen)) = tellings.recv() => self.copied(piece, seen).await,
+                Some(recorded) = self.records.next() => {
+                    // The file is no worse without it.
+                    if let Err(error) = recorded {
+                        tracing::debug!("{error}");
+                    }
+                }
+                Some((piece, seen)) = tellings.recv() => self.copied(piece, seen),
                 outcome = &mut copying, if !copied => {
                     copied = true;
                     while let Ok((piece, seen)) = tellings.try_recv() {
-                        self.copied(piece, seen).await;
+                        self.copied(piece, seen);
                     }
                     outcome?;
                 }
@@ -294,12 +304,12 @@ impl Receiving<'_> {
     }
 
     /// Takes note of a block that another snapshot gave, if it is what it is to be.
-    async fn copied(&mut self, piece: Piece, seen: Seen) {
+    fn copied(&mut self, piece: Piece, seen: Seen) {
         let wanted = self.source.digest(piece.to);
         match (seen, wanted) {
-            (Seen::Shared, Some(wanted)) => self.note(piece.to, wanted).await,
+            (Seen::Shared, Some(wanted)) => self.note(piece.to, wanted),
             (Seen::Bytes(digest), Some(wanted)) if digest == wanted => {
-                self.note(piece.to, digest).await;
+                self.note(piece.to, digest);
             }
             _ => return,
         }
@@ -307,12 +317,11 @@ impl Receiving<'_> {
     }
 
     /// Takes note of a block that is there.
-    async fn note(&mut self, block: u64, digest: Digest) {
+    fn note(&mut self, block: u64, digest: Digest) {
         self.received.add(block, digest);
-        // The file is no worse without it.
-        if let Err(error) = self.writer.record(block, &digest).await {
-            tracing::debug!("{error}");
-        }
+        let writer = self.writer;
+        let record = async move { writer.record(block, &digest).await };
+        self.records.push(record.boxed());
     }
 }
 

