@@ -30,10 +30,10 @@ use crate::model::{
 
 /// How long who is ready waits for the others.
 const GATHER: Duration = Duration::from_secs(10);
-/// Blocks fetched and not yet written by all, at most. With the ranges that are on their way (48 MiB) a fetch
-/// takes 112 MiB, or 80 where it is for one host.
-const WINDOW: usize = 8;
-const WINDOW_OF_ONE: usize = 4;
+/// Blocks fetched and not yet written by all, at most. With the ranges that are on their way (48 MiB) a fetch takes 80 MiB,
+/// or 64 where it is for one host: the program itself takes 40, and 128 are all there are.
+const WINDOW: usize = 4;
+const WINDOW_OF_ONE: usize = 2;
 /// How long, on balance, a host may hold the others up: who does so for less than half of the time never is left
 /// behind, who has stopped is after this time.
 const PATIENCE: Duration = Duration::from_secs(5);
