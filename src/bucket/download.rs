@@ -5,9 +5,10 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
+use super::buffers::Buffers;
 use super::client::{Store, long_call};
 use super::errors::{answer, told};
 use super::meter::Count;
@@ -48,13 +49,14 @@ where
     if source.size_bytes != object.size_bytes || !same(&source, object.etag.as_deref()) {
         return Err(changed(&address));
     }
+    let buffers = &Buffers::default();
     let (store, source, write) = (store, &source, &write);
     transfer
         .drive(blocks.iter(), |part| {
             let transfer = &transfer;
             async move {
                 let bytes = transfer
-                    .persist(part, |count| range(store, source, part, count))
+                    .persist(part, |count| range(store, source, part, buffers, count))
                     .await?;
                 write(part.index, bytes).await
             }
@@ -64,7 +66,13 @@ where
 }
 
 /// One try of one range.
-async fn range(store: &Store, source: &Object, part: Part, count: Count) -> Result<Bytes> {
+async fn range(
+    store: &Store,
+    source: &Object,
+    part: Part,
+    buffers: &Buffers,
+    count: Count,
+) -> Result<Bytes> {
     let address = store.address(&source.key);
     let last = part.offset + part.length - 1;
     // A weak tag never matches (RFC 9110, section 13.1.1); the answer's tag is compared in any case.
@@ -92,7 +100,8 @@ async fn range(store: &Store, source: &Object, part: Part, count: Count) -> Resu
     };
     check(&output, source, part, &address)?;
     let mut body = output.body;
-    let mut bytes = BytesMut::with_capacity(part.length as usize);
+    let mut buffer = buffers.take(part.length as usize);
+    let bytes = &mut buffer.bytes;
     while let Some(chunk) = body.next().await {
         let chunk = chunk.map_err(|error| broken(&address).because(error))?;
         if bytes.len() + chunk.len() > part.length as usize {
@@ -104,7 +113,7 @@ async fn range(store: &Store, source: &Object, part: Part, count: Count) -> Resu
     if bytes.len() as u64 != part.length {
         return Err(broken(&address).because("the store sent less than it announced"));
     }
-    Ok(bytes.freeze())
+    Ok(buffer.freeze())
 }
 
 /// Is this the range that was asked for, of the object that was asked for? Not every store heeds `If-Match`.
