@@ -29,7 +29,7 @@ const CLONE: Duration = Duration::from_secs(300);
 /// Bytes read or written at a time.
 const STEP: u64 = 1 << 20;
 /// Blocks that are worked on at once: hashing is what takes the time.
-const AT_ONCE: usize = 2;
+const AT_ONCE: usize = 4;
 /// Blocks in one command, whose line has a limit (128 KiB; Linux, execve(2)).
 const IN_COMMAND: usize = 1000;
 
