@@ -233,7 +233,7 @@ fn a_bad_file_is_told_with_file_line_and_key() {
         ),
         (
             "colour = 1\n",
-            "FILE line 1: unknown key \"colour\" at the top level; known are hosts, bucket, sandbox, jobs and console",
+            "FILE line 1: unknown key \"colour\" at the top level; known are hosts, bucket, push, sandbox, jobs and console",
         ),
         (
             "# x\n\n[jobs]\nparallel = \"4\"\n",

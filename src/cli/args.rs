@@ -105,6 +105,9 @@ pub enum Command {
         /// Replace an object of that name
         #[arg(long)]
         overwrite: bool,
+        /// Write the image anew, without what was deleted
+        #[arg(long)]
+        compact: bool,
     },
     /// Upload the disk of a stopped or paused sandbox as a snapshot
     Push {
@@ -115,6 +118,12 @@ pub enum Command {
         /// Replace an object of that name
         #[arg(long)]
         overwrite: bool,
+        /// Write the image anew, without what was deleted
+        #[arg(long)]
+        compact: bool,
+        /// Say what would be copied and what uploaded, and why, and move nothing
+        #[arg(long)]
+        plan: bool,
     },
     /// Download a snapshot from the bucket to a host, or to several at once
     Pull {

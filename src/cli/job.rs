@@ -202,6 +202,7 @@ fn sentence(outcome: &Outcome) -> String {
             sandbox_id,
             paused_ms,
             live_mode,
+            moved,
             ..
         } => {
             let how = match (live_mode, paused_ms) {
@@ -209,18 +210,19 @@ fn sentence(outcome: &Outcome) -> String {
                 (false, 0) => String::new(),
                 (false, ms) => format!(", paused for {}.{} s", ms / 1000, ms % 1000 / 100),
             };
-            let size = size(*size_bytes);
-            format!("created {name} from {sandbox_id}: {snapshot_path}, {size}{how}\n")
+            let (size, ways) = (size(*size_bytes), moved.ways(size));
+            format!("created {name} from {sandbox_id}: {snapshot_path}, {size}{how}{ways}\n")
         }
         Outcome::Pushed {
             snapshot_name,
             snapshot_path,
             size_bytes,
             sandbox_id,
+            moved,
             ..
         } => {
-            let size = size(*size_bytes);
-            format!("pushed {sandbox_id} as {snapshot_name}: {snapshot_path}, {size}\n")
+            let (size, ways) = (size(*size_bytes), moved.ways(size));
+            format!("pushed {sandbox_id} as {snapshot_name}: {snapshot_path}, {size}{ways}\n")
         }
         Outcome::Pulled {
             snapshot_name,

@@ -36,6 +36,17 @@ pub enum Plan {
     Exists(HostName, SnapshotName),
     /// What is it?
     Info(HostName, SnapshotName),
+    /// What would a push do?
+    Forecast {
+        /// Where the sandbox is.
+        host: HostName,
+        /// The sandbox.
+        sandbox: SandboxId,
+        /// Name of the new object.
+        name: SnapshotName,
+        /// Write the image anew.
+        compact: bool,
+    },
     /// What is this sandbox?
     Show(HostName, SandboxId),
     /// Examine these hosts, and perhaps the bucket.
@@ -109,22 +120,39 @@ pub fn plan(command: Command, named: &[HostName], settings: &Settings) -> Result
             name,
             live,
             overwrite,
+            compact,
         } => run_one(Operation::Create {
             host: one()?,
             sandbox,
             name,
             live,
             overwrite,
+            compact,
         }),
         Command::Push {
             sandbox,
             name,
+            compact,
+            plan: true,
+            ..
+        } => Plan::Forecast {
+            host: one()?,
+            sandbox,
+            name,
+            compact,
+        },
+        Command::Push {
+            sandbox,
+            name,
             overwrite,
+            compact,
+            plan: false,
         } => run_one(Operation::Push {
             host: one()?,
             sandbox,
             name,
             overwrite,
+            compact,
         }),
         Command::Pull {
             name,
@@ -198,6 +226,12 @@ pub async fn run(engine: &Engine, plan: Plan, verbose: bool) -> Result<Answer> {
         Plan::Objects => list::objects(engine).await,
         Plan::Exists(host, name) => ask::exists(engine, &host, &name).await,
         Plan::Info(host, name) => ask::info(engine, &host, &name).await,
+        Plan::Forecast {
+            host,
+            sandbox,
+            name,
+            compact,
+        } => ask::forecast(engine, &host, &sandbox, &name, compact).await,
         Plan::Show(host, id) => sandbox::show(engine, &host, &id).await,
         Plan::Doctor { hosts, bucket } => doctor::run(engine, &hosts, bucket).await,
         Plan::Run(operations) => job::run(engine, operations, verbose).await,

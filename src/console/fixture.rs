@@ -147,6 +147,7 @@ pub fn running_job(id: u64) -> JobView {
             sandbox: "sandbox-004".parse().unwrap(),
             name: "myapp-v1.1".parse().unwrap(),
             overwrite: false,
+            compact: false,
         },
         state: JobState::Running,
         started: Some(Instant::now()),

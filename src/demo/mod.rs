@@ -15,7 +15,7 @@ use crate::bucket::Bucket;
 use crate::host::Host;
 use crate::model::settings::{
     Accel, BucketSettings, ConsoleSettings, Credentials, Firmware, HostSettings, JobSettings,
-    Network, SandboxSettings, Settings,
+    Network, PushSettings, SandboxSettings, Settings,
 };
 use crate::model::{Error, Kind, ProgressCell, Result, SandboxId, SnapshotName};
 use crate::settings::TEMPLATE;
@@ -302,6 +302,7 @@ fn settings(host: HostSettings, endpoint: String, keys: Credentials) -> Settings
             region: Some("us-east-1".into()),
             credentials: Some(keys),
         },
+        push: PushSettings { zstd: false },
         sandbox: SandboxSettings {
             accel: Accel::Qemu,
             cpus: 1,

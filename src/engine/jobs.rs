@@ -233,6 +233,7 @@ async fn run(inner: Arc<Inner>, job: Accepted, slot: Slot, share: Share) -> Resu
             progress: cell.clone(),
             cancel,
             log: log_of(&inner, id),
+            zstd: inner.settings.push.zstd,
         };
         let worker = {
             let inner = inner.clone();

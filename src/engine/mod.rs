@@ -24,9 +24,10 @@ use crate::bucket::Bucket;
 use crate::host::{Host, Survey};
 use crate::model::settings::Settings;
 use crate::model::{
-    Error, HostName, Kind, Object, Operation, OtherGuest, Outcome, Result, Sandbox, SandboxId,
-    Snapshot, SnapshotName,
+    Error, Forecast, HostName, Kind, Object, Operation, OtherGuest, Outcome, Result, Sandbox,
+    SandboxId, Snapshot, SnapshotName,
 };
+use crate::ops::{self, Wish};
 
 pub use view::{BucketView, HostView, JobId, JobState, JobView, Link, LogLine, PatientView, View};
 
@@ -223,6 +224,23 @@ impl Engine {
         let idle = |view: &Arc<View>| view.patients.iter().all(|patient| !patient.running);
         let _ = tokio::time::timeout(SHUTDOWN, watch.wait_for(idle)).await;
         join_all(self.inner.hosts.iter().map(Host::leave)).await;
+    }
+
+    /// What a push would do, found out now; moves nothing.
+    ///
+    /// # Errors
+    /// As a push: `Refused` where the sandbox is neither stopped nor paused; `NotFound`; `Unreachable`.
+    pub async fn forecast(
+        &self,
+        host: &HostName,
+        sandbox: &SandboxId,
+        name: &SnapshotName,
+        compact: bool,
+    ) -> Result<Forecast> {
+        let inner = &self.inner;
+        let wish = Wish::new(name, false, compact);
+        let zstd = inner.settings.push.zstd;
+        ops::forecast(self.host(host)?, &inner.bucket, sandbox, &wish, zstd).await
     }
 
     /// Sandboxes of a host, asked now.

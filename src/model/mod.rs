@@ -3,6 +3,7 @@
 mod doctor;
 mod error;
 mod inventory;
+mod manifest;
 mod names;
 mod operation;
 mod progress;
@@ -13,6 +14,9 @@ pub use error::{Error, Kind, Result};
 pub use inventory::{
     ChainLink, Compression, ImageFacts, Object, OtherGuest, Sandbox, SandboxState, Snapshot,
 };
+pub use manifest::{
+    BLOCK_BYTES, Consistency, Digest, FileStamp, MAX_MANIFEST_BYTES, Manifest, Parent,
+};
 pub use names::{HostName, SandboxId, SnapshotName};
-pub use operation::{Operation, Outcome, SandboxForm, SandboxVerb};
+pub use operation::{Forecast, Method, Moved, Operation, Outcome, SandboxForm, SandboxVerb};
 pub use progress::{Phase, Progress, ProgressCell};

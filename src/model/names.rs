@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::{Error, Kind};
 
@@ -55,6 +55,14 @@ macro_rules! name {
             }
         }
 
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer)?
+                    .parse()
+                    .map_err(de::Error::custom)
+            }
+        }
+
         impl fmt::Display for $type {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.pad(&self.0)
@@ -86,6 +94,11 @@ impl SnapshotName {
     /// `NAME.qcow2`, the file's name in a snapshots directory and under the bucket's prefix.
     pub fn file_name(&self) -> String {
         format!("{self}.qcow2")
+    }
+
+    /// `NAME.json`, the manifest's name beside the file or the object.
+    pub fn manifest_file_name(&self) -> String {
+        format!("{self}.json")
     }
 
     /// `NAME_VARS.fd`, the name of the UEFI variables that belong to it, beside it.

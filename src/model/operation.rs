@@ -21,6 +21,8 @@ pub enum Operation {
         live: bool,
         /// An object of that name may be replaced.
         overwrite: bool,
+        /// Write the image anew, without what was deleted.
+        compact: bool,
     },
     /// Upload the disk of a stopped or paused sandbox.
     Push {
@@ -32,6 +34,8 @@ pub enum Operation {
         name: SnapshotName,
         /// An object of that name may be replaced.
         overwrite: bool,
+        /// Write the image anew, without what was deleted.
+        compact: bool,
     },
     /// Download an object to a host's snapshots directory.
     Pull {
@@ -214,6 +218,88 @@ impl Operation {
     }
 }
 
+/// How an object is made from a sandbox's disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Method {
+    /// The base's bytes as they are, and behind them what the overlay changed.
+    Append,
+    /// All that is in use, written anew.
+    Compact,
+    /// By `qemu-img convert`, into a temporary file on the host.
+    Convert,
+}
+
+impl Method {
+    /// Its word: `append`, `compact`, `convert`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Append => "append",
+            Self::Compact => "compact",
+            Self::Convert => "convert",
+        }
+    }
+}
+
+/// What it took to make an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Moved {
+    /// How it was made.
+    pub method: Method,
+    /// Bytes that went from here to the store.
+    pub uploaded_bytes: u64,
+    /// Bytes that the store copied from an object it had.
+    pub copied_bytes: u64,
+    /// Bytes of the disk that did not have to be sent: copied ones, zeros, and what compression took away.
+    pub saved_bytes: u64,
+}
+
+impl Moved {
+    /// Where the bytes came from, to stand behind an object's size as `size` tells bytes: ` (9 MiB sent, 2 GiB copied
+    /// by the store)`; nothing for a disk that was sent whole.
+    pub fn ways(&self, size: impl Fn(u64) -> String) -> String {
+        let sent = size(self.uploaded_bytes);
+        match (self.method, self.copied_bytes) {
+            (Method::Convert, _) => String::new(),
+            (_, 0) => format!(" ({sent} sent)"),
+            (_, copied) => format!(" ({sent} sent, {} copied by the store)", size(copied)),
+        }
+    }
+}
+
+/// What a push would do, found out without moving anything.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Forecast {
+    /// The snapshot's name.
+    pub snapshot_name: SnapshotName,
+    /// Where it would come from.
+    pub sandbox_id: SandboxId,
+    /// The host of that sandbox.
+    pub host: HostName,
+    /// Is there an object of that name? Then the push needs `--overwrite`.
+    pub exists: bool,
+    /// How it would be made.
+    pub method: Method,
+    /// Why so.
+    pub reason: String,
+    /// The snapshot the sandbox stands on.
+    pub base: Option<SnapshotName>,
+    /// Does the bucket hold that snapshot's bytes, as far as can be proven?
+    pub base_in_bucket: bool,
+    /// Why so.
+    pub base_reason: String,
+    /// Bytes of the object, at most; with `convert` those the temporary file may take.
+    pub size_bytes: u64,
+    /// Bytes that would go to the store, at most.
+    pub upload_bytes: u64,
+    /// Bytes that the store would copy.
+    pub copy_bytes: u64,
+    /// Bytes of the object that hold what nobody can read any more.
+    pub dead_bytes: u64,
+}
+
 /// What came of an operation; its JSON is what `--json` and the HTTP API answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged, rename_all_fields = "camelCase")]
@@ -234,6 +320,9 @@ pub enum Outcome {
         host: HostName,
         /// How long the guest stood still, in milliseconds; 0 where it was not paused by us.
         paused_ms: u64,
+        /// What was moved for it.
+        #[serde(flatten)]
+        moved: Moved,
     },
     /// Spec, "Push Snapshot", response.
     Pushed {
@@ -247,6 +336,9 @@ pub enum Outcome {
         sandbox_id: SandboxId,
         /// The host of that sandbox.
         host: HostName,
+        /// What was moved for it.
+        #[serde(flatten)]
+        moved: Moved,
     },
     /// A pull that ended well.
     Pulled {

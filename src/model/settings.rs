@@ -11,6 +11,8 @@ pub struct Settings {
     pub hosts: Vec<HostSettings>,
     /// The bucket.
     pub bucket: BucketSettings,
+    /// How objects are made from disks.
+    pub push: PushSettings,
     /// How sandboxes are run.
     pub sandbox: SandboxSettings,
     /// How jobs are run.
@@ -82,6 +84,13 @@ impl std::fmt::Debug for BucketSettings {
             .field("credentials", &self.credentials)
             .finish()
     }
+}
+
+/// `[push]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PushSettings {
+    /// Are clusters that are written anew compressed (zstd)? QEMU before 5.1 cannot read them then.
+    pub zstd: bool,
 }
 
 /// How a sandbox's guest is run.

@@ -142,6 +142,13 @@ pub(super) fn credential(text: &str) -> Result<String, String> {
     }
 }
 
+pub(super) fn compression(text: &str) -> Result<String, String> {
+    match text {
+        "none" | "zstd" => Ok(text.to_owned()),
+        _ => Err(format!("must be \"none\" or \"zstd\", is {text:?}")),
+    }
+}
+
 pub(super) fn accel(text: &str) -> Result<String, String> {
     match text {
         "auto" | "kvm" | "qemu" => Ok(text.to_owned()),
@@ -250,6 +257,7 @@ mod tests {
                 ],
                 &["", "qemu", "qemu:///a b", "qemu+ssh://root:pw@h/system"],
             ),
+            (compression, &["none", "zstd"], &["", "zlib", "ZSTD"]),
             (accel, &["auto", "kvm", "qemu"], &["", "tcg", "KVM"]),
             (
                 firmware,

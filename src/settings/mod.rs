@@ -20,7 +20,7 @@ pub use report::Report;
 
 use crate::model::settings::{
     Accel, BucketSettings, ConsoleSettings, Credentials, Firmware, HostSettings, JobSettings,
-    Network, SandboxSettings, Settings,
+    Network, PushSettings, SandboxSettings, Settings,
 };
 use crate::model::{Error, Kind, Result};
 use layer::{Layer, Setting, Table, Value, bad, find_key};
@@ -248,6 +248,9 @@ fn settings(layer: &Layer) -> Result<Settings> {
             endpoint: text("bucket", "endpoint"),
             region: text("bucket", "region"),
             credentials,
+        },
+        push: PushSettings {
+            zstd: text("push", "compression").as_deref() == Some("zstd"),
         },
         sandbox: sandbox(layer)?,
         jobs: JobSettings {
