@@ -35,6 +35,8 @@ pub enum Command {
     Dismiss(JobId),
     /// Ask everything again.
     Refresh,
+    /// Examine all hosts and the bucket.
+    Examine,
     /// End.
     Quit,
 }

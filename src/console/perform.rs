@@ -5,7 +5,8 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use super::actions::{Action, LISTS, Pane};
 use super::app::{App, Command};
 use super::dialog::{
-    Cut, Dialog, Help, JobDetails, Layer, Pull, Quit, Remove, Verb, Whereabouts, push_refusal,
+    Cut, Dialog, Doctor, Help, JobDetails, Layer, Pull, Quit, Remove, Verb, Whereabouts,
+    push_refusal,
 };
 use super::filter;
 use super::keymap::{self, Pressed};
@@ -147,6 +148,10 @@ pub fn perform(app: &mut App, action: Action) -> Vec<Command> {
         Action::Remove => {
             let remove = Remove::new(app.chosen_snapshots(), app.host.as_ref());
             open(app, Dialog::Remove(remove));
+        }
+        Action::Doctor => {
+            open(app, Dialog::Doctor(Doctor));
+            return vec![Command::Examine];
         }
         Action::Help => open(app, Dialog::Help(Help)),
         Action::Open => match app.focus {

@@ -194,6 +194,7 @@ impl Screen {
                 Command::Cancel(id) => engine.cancel(id),
                 Command::Dismiss(id) => engine.dismiss(id),
                 Command::Refresh => engine.refresh(),
+                Command::Examine => engine.examine_all(),
                 Command::Quit => end = true,
             }
         }
