@@ -7,6 +7,7 @@ mod eyes;
 mod ffi;
 mod files;
 mod guard;
+mod guest;
 mod image;
 mod image_file;
 mod libvirt;
@@ -14,10 +15,13 @@ mod nbd;
 mod parts;
 mod patience;
 mod quote;
+mod screen;
 mod sftp;
 mod ssh;
+mod stats;
 mod survey;
 mod threads;
+mod tunnel;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,6 +45,7 @@ pub use guard::Guard;
 pub use image_file::{FileStamp, ImageFile};
 pub use patience::Patience;
 pub use survey::Survey;
+pub use tunnel::Tunnel;
 
 /// For a call that asks or tells libvirt something.
 const CALL: Duration = Duration::from_secs(10);

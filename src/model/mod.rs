@@ -3,6 +3,7 @@
 mod doctor;
 mod error;
 mod inventory;
+mod live;
 mod names;
 mod operation;
 mod progress;
@@ -11,6 +12,7 @@ pub mod settings;
 pub use doctor::{Check, Examination, Verdict};
 pub use error::{Error, Kind, Result};
 pub use inventory::{ChainLink, Compression, ImageFacts, Object, Sandbox, SandboxState, Snapshot};
+pub use live::{AgentChannel, DiskUse, Guest, Picture, Reach, Stats, Vnc};
 pub use names::{HostName, SandboxId, SnapshotName};
 pub use operation::{Operation, Outcome};
 pub use progress::{Phase, Progress, ProgressCell};
