@@ -70,6 +70,8 @@ fn defaults_are_the_documented_ones() {
     assert_eq!(settings.sandbox.accel, Accel::Auto);
     assert_eq!(settings.jobs.parallel, 4);
     assert!(settings.console.mouse);
+    assert_eq!(settings.console.picture, PictureStyle::Auto);
+    assert_eq!(settings.console.viewer, None);
 }
 
 /// What the defaults show commented-out is right, too.

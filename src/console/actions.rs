@@ -36,6 +36,7 @@ impl Pane {
 /// The three lists side by side.
 pub const LISTS: &[Pane] = &[Pane::Sandboxes, Pane::Snapshots, Pane::Bucket];
 const MARKABLE: &[Pane] = &[Pane::Snapshots, Pane::Bucket];
+const SEEN: &[Pane] = &[Pane::Sandboxes, Pane::Details];
 const EVERYWHERE: &[Pane] = &[
     Pane::Sandboxes,
     Pane::Snapshots,
@@ -58,6 +59,12 @@ pub enum Action {
     Remove,
     /// Ask hosts and bucket again.
     Refresh,
+    /// A guest's screen, large.
+    Screen,
+    /// Copy a URL for a VNC viewer.
+    CopyVnc,
+    /// Open a VNC viewer.
+    Viewer,
     /// Open what is selected.
     Open,
     /// Mark.
@@ -215,6 +222,27 @@ pub static ACTIONS: &[Entry] = &[
         LISTS,
         "Show only rows whose name contains what is typed; enter keeps it, esc drops it.",
     ),
+    entry(
+        Action::Screen,
+        "screen",
+        &[Char('i')],
+        SEEN,
+        "Show the selected sandbox's screen, large.",
+    ),
+    entry(
+        Action::CopyVnc,
+        "copy VNC",
+        &[Char('v')],
+        SEEN,
+        "Copy a vnc:// URL of the selected sandbox; to a remote host a tunnel is opened.",
+    ),
+    quiet(entry(
+        Action::Viewer,
+        "viewer",
+        &[Char('V')],
+        SEEN,
+        "Copy it and open a VNC viewer that is installed here.",
+    )),
     destructive(entry(
         Action::Cancel,
         "cancel",

@@ -6,18 +6,19 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crossterm::event::{Event, KeyEvent, KeyEventKind, MouseButton, MouseEvent, MouseEventKind};
-use ratatui::layout::{Position, Rect};
+use ratatui::layout::{Position, Rect, Size};
 
 use super::actions::{Action, Pane};
 use super::dialog::{Field, Layer, Reply};
 use super::list::{Change, List};
 use super::logpane::LogPane;
 use super::meter::Meters;
+use super::picture::{Canvas, Encoded};
 use super::theme::Theme;
 use super::world::{self, Index};
 use super::{filter, perform};
-use crate::engine::{HostView, JobId, JobState, View};
-use crate::model::{HostName, Operation, SandboxId, SnapshotName};
+use crate::engine::{HostView, JobId, JobState, Link, Live, Look, View};
+use crate::model::{HostName, Operation, Picture, Sandbox, SandboxId, SnapshotName};
 
 /// What the engine, or the loop, shall do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +29,15 @@ pub enum Command {
     Cancel(JobId),
     /// Forget this job.
     Dismiss(JobId),
+    /// Put a URL for a VNC viewer onto the clipboard.
+    Viewer {
+        /// Where the sandbox is.
+        host: HostName,
+        /// Whose screen.
+        sandbox: SandboxId,
+        /// Open a viewer, too.
+        open: bool,
+    },
     /// Ask everything again.
     Refresh,
     /// End.
@@ -63,6 +73,8 @@ pub struct Areas {
     pub tabs: Vec<(Pane, Rect)>,
     /// How far the details can be scrolled.
     pub details_end: u16,
+    /// The place for a guest's screen.
+    pub picture: Option<Rect>,
     /// Lines of the topmost layer on screen, and how far it can be scrolled.
     pub layer: (u16, u16),
 }
@@ -98,6 +110,12 @@ pub struct App {
     pub log: LogPane,
     /// How fast the jobs move.
     pub meters: Meters,
+    /// What the sandbox that is looked at does.
+    pub live: Option<Arc<Live>>,
+    /// How pictures are drawn here.
+    pub canvas: Canvas,
+    /// Its screen, ready to be drawn.
+    pub picture: Option<Encoded>,
     /// How far the details are scrolled.
     pub details: u16,
     /// What to tell.
@@ -126,6 +144,9 @@ impl App {
             filter: None,
             log: LogPane::default(),
             meters: Meters::default(),
+            live: None,
+            canvas: Canvas::default(),
+            picture: None,
             details: 0,
             notice: None,
             ending: false,
@@ -161,6 +182,51 @@ impl App {
         if self.focus == Pane::Jobs && view.jobs.is_empty() {
             self.focus = self.list;
         }
+    }
+
+    /// Takes up what the sandbox that is looked at does.
+    pub fn take_live(&mut self, live: Option<Arc<Live>>) {
+        let who = |live: &Arc<Live>| (live.look.host.clone(), live.look.sandbox.clone());
+        let same = self.live.as_ref().map(who) == live.as_ref().map(who);
+        let has_screen = live.as_ref().is_some_and(|live| live.screen.is_some());
+        self.picture = self.picture.take().filter(|_| same && has_screen);
+        self.live = live;
+    }
+
+    /// The sandbox whose details are shown, where it has a QEMU process and its host answers.
+    pub fn watched(&self) -> Option<(&HostView, &Sandbox)> {
+        let host = self.host_view().filter(|host| host.link == Link::Up)?;
+        let lists = self.host_lists().filter(|_| self.list == Pane::Sandboxes)?;
+        let sandbox = lists.sandboxes.current(&host.sandboxes)?;
+        sandbox.state.is_active().then_some((host, sandbox))
+    }
+
+    /// What is looked at.
+    pub fn look(&self) -> Option<Look> {
+        let (host, sandbox) = self.watched()?;
+        Some(Look {
+            host: host.name.clone(),
+            sandbox: sandbox.id.clone(),
+            screen: self.areas.picture.is_some() && self.canvas.draws(),
+        })
+    }
+
+    /// Takes up a picture that was made ready, where it is still the one to show.
+    pub fn take_picture(&mut self, picture: Option<Encoded>) {
+        let screen = self.live.as_ref().and_then(|live| live.screen.as_ref());
+        let wanted = screen.map(|screen| screen.mark);
+        if let Some(picture) = picture.filter(|picture| wanted == Some(picture.mark)) {
+            self.picture = Some(picture);
+        }
+    }
+
+    /// A picture that is yet to be made ready, and for which place.
+    pub fn unready_picture(&self) -> Option<(Arc<Picture>, Size)> {
+        let picture = self.live.as_ref()?.screen.clone()?;
+        let room = self.areas.picture?.as_size();
+        let ready = self.picture.as_ref();
+        let is_ready = ready.is_some_and(|one| one.mark == picture.mark && one.room == room);
+        (!is_ready && self.canvas.draws()).then_some((picture, room))
     }
 
     /// Takes an event of the terminal.

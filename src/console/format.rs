@@ -35,6 +35,14 @@ pub fn rate(bytes_per_second: f64) -> String {
     format!("{}/s", size(bytes_per_second as u64))
 }
 
+/// Numbers as a small graph, a column each; its top is the largest of them, or `least`.
+pub fn graph<'a>(numbers: impl IntoIterator<Item = &'a f64> + Clone, least: f64) -> String {
+    const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let top = numbers.clone().into_iter().copied().fold(least, f64::max);
+    let bar = |number: &f64| BARS[((number / top * 7.0).round() as usize).min(7)];
+    numbers.into_iter().map(bar).collect()
+}
+
 /// A span of time as a clock shows it: `0:02`, `1:02:03`.
 pub fn clock(span: Duration) -> String {
     let seconds = span.as_secs();

@@ -14,11 +14,13 @@ mod log;
 mod logpane;
 mod meter;
 mod perform;
+mod picture;
 mod run;
 mod terminal;
 #[cfg(test)]
 mod tests;
 mod theme;
+mod viewer;
 mod world;
 
 pub use run::{Options, run};

@@ -4,7 +4,9 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::actions::{Action, LISTS, Pane};
 use super::app::{App, Command};
-use super::dialog::{Cut, Dialog, Help, JobDetails, Layer, Pull, Quit, Remove, Verb, push_refusal};
+use super::dialog::{
+    Cut, Dialog, Help, JobDetails, Layer, Pull, Quit, Remove, ScreenView, Verb, push_refusal,
+};
 use super::filter;
 use super::keymap::{self, Pressed};
 use super::list::Change;
@@ -61,6 +63,7 @@ pub fn obstacle(app: &App, action: Action) -> Option<String> {
         Action::Remove if chosen(app).is_empty() => {
             Some("there is nothing to remove here".to_owned())
         }
+        Action::Screen | Action::CopyVnc | Action::Viewer => seen(app).err(),
         Action::Cancel => match selected_job(app) {
             Some((_, JobState::Queued | JobState::Running)) => None,
             Some((_, JobState::Cancelling)) => Some("this job is being cancelled".to_owned()),
@@ -93,6 +96,24 @@ fn one_sandbox(app: &App) -> Result<(HostName, SandboxId), String> {
         many => Err(format!(
             "{} sandboxes are marked: create and push take one (esc drops the marks)",
             many.len()
+        )),
+    }
+}
+
+/// The sandbox whose screen is meant: the selected one.
+fn seen(app: &App) -> Result<(HostName, SandboxId), String> {
+    if let Some((host, sandbox)) = app.watched() {
+        return Ok((host.name.clone(), sandbox.id.clone()));
+    }
+    let host = app.host_view().ok_or_else(no_host)?;
+    let lists = app.host_lists().filter(|_| app.list == Pane::Sandboxes);
+    match lists.and_then(|lists| lists.sandboxes.current(&host.sandboxes)) {
+        None => Err("no sandbox is selected".to_owned()),
+        Some(_) if host.link != Link::Up => Err(format!("{} does not answer", host.name)),
+        Some(sandbox) => Err(format!(
+            "{} is {}: it has no screen",
+            sandbox.id,
+            sandbox.state.as_str()
         )),
     }
 }
@@ -149,6 +170,20 @@ pub fn perform(app: &mut App, action: Action) -> Vec<Command> {
                 app,
                 Dialog::Remove(Remove::new(app.host.clone(), names, in_bucket)),
             );
+        }
+        Action::Screen => {
+            if let Ok((host, sandbox)) = seen(app) {
+                open(app, Dialog::Screen(ScreenView { host, sandbox }));
+            }
+        }
+        Action::CopyVnc | Action::Viewer => {
+            let open = action == Action::Viewer;
+            let of = |(host, sandbox)| Command::Viewer {
+                host,
+                sandbox,
+                open,
+            };
+            return seen(app).ok().map(of).into_iter().collect();
         }
         Action::Help => open(app, Dialog::Help(Help)),
         Action::Open => match app.focus {

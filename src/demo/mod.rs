@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::bucket::Bucket;
 use crate::host::Host;
 use crate::model::settings::{
-    Accel, BucketSettings, ConsoleSettings, Credentials, HostSettings, JobSettings,
+    Accel, BucketSettings, ConsoleSettings, Credentials, HostSettings, JobSettings, PictureStyle,
     SandboxSettings, Settings,
 };
 use crate::model::{Error, Kind, ProgressCell, Result, SandboxId, SnapshotName};
@@ -303,7 +303,11 @@ fn settings(host: HostSettings, endpoint: String, keys: Credentials) -> Settings
         },
         sandbox: SandboxSettings { accel: Accel::Qemu },
         jobs: JobSettings { parallel: 4 },
-        console: ConsoleSettings { mouse: true },
+        console: ConsoleSettings {
+            mouse: true,
+            picture: PictureStyle::Auto,
+            viewer: None,
+        },
     }
 }
 
@@ -324,7 +328,8 @@ fn xml(id: &SandboxId, disk: &str) -> String {
         "<domain type='qemu'><name>{id}</name><memory unit='MiB'>64</memory><vcpu>1</vcpu>\
          <os><type arch='x86_64' machine='pc'>hvm</type></os><devices>\
          <disk type='file' device='disk'><driver name='qemu' type='qcow2' discard='unmap'/>\
-         <source file='{disk}'/><target dev='vda' bus='virtio'/></disk></devices></domain>"
+         <source file='{disk}'/><target dev='vda' bus='virtio'/></disk>\
+         <graphics type='vnc' autoport='yes' listen='127.0.0.1'/></devices></domain>"
     )
 }
 

@@ -19,7 +19,7 @@ pub use layer::Origin;
 pub use report::Report;
 
 use crate::model::settings::{
-    Accel, BucketSettings, ConsoleSettings, Credentials, HostSettings, JobSettings,
+    Accel, BucketSettings, ConsoleSettings, Credentials, HostSettings, JobSettings, PictureStyle,
     SandboxSettings, Settings,
 };
 use crate::model::{Error, Kind, Result};
@@ -257,6 +257,14 @@ fn settings(layer: &Layer) -> Result<Settings> {
         },
         console: ConsoleSettings {
             mouse: mouse.ok_or_else(|| lacks("console", "mouse"))?,
+            picture: match text("console", "picture").as_deref() {
+                Some("kitty") => PictureStyle::Kitty,
+                Some("sixel") => PictureStyle::Sixel,
+                Some("blocks") => PictureStyle::Blocks,
+                Some("off") => PictureStyle::Off,
+                _ => PictureStyle::Auto,
+            },
+            viewer: text("console", "viewer"),
         },
     })
 }

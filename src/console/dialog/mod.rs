@@ -8,6 +8,7 @@ mod job;
 mod pull;
 mod quit;
 mod remove;
+mod screen;
 
 use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::style::Style;
@@ -20,6 +21,7 @@ pub use job::{JobDetails, result};
 pub use pull::Pull;
 pub use quit::Quit;
 pub use remove::Remove;
+pub use screen::ScreenView;
 
 use super::app::Command;
 use super::format;
@@ -114,6 +116,8 @@ pub enum Dialog {
     Job(JobDetails),
     /// All keys.
     Help(Help),
+    /// A guest's screen.
+    Screen(ScreenView),
 }
 
 /// One layer: a dialog, and how far it is scrolled.
@@ -151,6 +155,7 @@ impl Layer {
                     Dialog::Quit(dialog) => dialog.key(key, view),
                     Dialog::Job(dialog) => dialog.key(key, view),
                     Dialog::Help(dialog) => dialog.key(key),
+                    Dialog::Screen(dialog) => dialog.key(key),
                 };
             }
         }
@@ -175,6 +180,7 @@ impl Layer {
             Dialog::Quit(dialog) => dialog.content(view, theme, width),
             Dialog::Job(dialog) => dialog.content(view, theme, width),
             Dialog::Help(dialog) => dialog.content(theme, width),
+            Dialog::Screen(dialog) => dialog.content(),
         }
     }
 }

@@ -5,6 +5,7 @@ mod dialogs;
 mod footer;
 mod header;
 mod jobs;
+mod live;
 mod panes;
 
 #[cfg(test)]
