@@ -5,7 +5,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use snapdeck::model::settings::{Accel, Credentials};
+use snapdeck::model::settings::{Accel, Credentials, PictureStyle};
 use snapdeck::model::{Error, Kind};
 use snapdeck::settings::{Flags, Loaded, load};
 

@@ -59,6 +59,18 @@ pub enum Action {
     Remove,
     /// Ask hosts and bucket again.
     Refresh,
+    /// Make a sandbox.
+    New,
+    /// Run sandboxes.
+    Start,
+    /// Ask guests to shut down.
+    Stop,
+    /// Pause what runs, else resume.
+    Pause,
+    /// All verbs of a sandbox.
+    Sandbox,
+    /// Remove sandboxes.
+    Destroy,
     /// A guest's screen, large.
     Screen,
     /// Copy a URL for a VNC viewer.
@@ -188,6 +200,48 @@ pub static ACTIONS: &[Entry] = &[
         "Upload the disk of the selected sandbox, which is stopped or paused, as a snapshot.",
     ),
     entry(
+        Action::New,
+        "new",
+        &[Char('n')],
+        LISTS,
+        "Make a sandbox on the selected snapshot, which is pulled first where it is only in the bucket.",
+    ),
+    entry(
+        Action::Start,
+        "start",
+        &[Char('s')],
+        &[Pane::Sandboxes],
+        "Start the marked or selected sandboxes; a saved one goes on where it was.",
+    ),
+    entry(
+        Action::Stop,
+        "stop",
+        &[Char('S')],
+        &[Pane::Sandboxes],
+        "Ask the guests of the marked or selected sandboxes to shut down.",
+    ),
+    entry(
+        Action::Sandbox,
+        "more",
+        &[Char('o')],
+        SEEN,
+        "Show all that can be done to a sandbox: pause, save, restore, force off, destroy, ...",
+    ),
+    quiet(entry(
+        Action::Pause,
+        "pause",
+        &[Char('z')],
+        &[Pane::Sandboxes],
+        "Pause the marked or selected sandboxes; where none of them runs, resume them.",
+    )),
+    quiet(destructive(entry(
+        Action::Destroy,
+        "destroy",
+        &[Char('d'), Code(KeyCode::Delete)],
+        &[Pane::Sandboxes],
+        "Destroy the marked or selected sandboxes with their disks.",
+    ))),
+    entry(
         Action::Pull,
         "pull",
         &[Char('l')],
@@ -213,7 +267,7 @@ pub static ACTIONS: &[Entry] = &[
         "mark",
         &[Char(' ')],
         LISTS,
-        "Mark the selected row or unmark it; pull and remove then act on all that is marked.",
+        "Mark the selected row or unmark it; pull, remove and the sandbox verbs then act on all that is marked.",
     ),
     entry(
         Action::Filter,

@@ -9,7 +9,7 @@ use crossterm::event::{Event, KeyEvent, KeyEventKind, MouseButton, MouseEvent, M
 use ratatui::layout::{Position, Rect, Size};
 
 use super::actions::{Action, Pane};
-use super::dialog::{Field, Layer, Reply};
+use super::dialog::{Dialog, Field, Layer, Reply, Turn};
 use super::list::{Change, List};
 use super::logpane::LogPane;
 use super::meter::Meters;
@@ -18,13 +18,17 @@ use super::theme::Theme;
 use super::world::{self, Index};
 use super::{filter, perform};
 use crate::engine::{HostView, JobId, JobState, Link, Live, Look, View};
-use crate::model::{HostName, Operation, Picture, Sandbox, SandboxId, SnapshotName};
+use crate::model::{
+    HostName, Kind, Operation, Picture, Sandbox, SandboxId, SandboxState, SandboxVerb, SnapshotName,
+};
 
 /// What the engine, or the loop, shall do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// Take this on.
     Submit(Operation),
+    /// Take these on, one after the other.
+    Chain(Vec<Operation>),
     /// Cancel this job.
     Cancel(JobId),
     /// Forget this job.
@@ -112,6 +116,8 @@ pub struct App {
     pub meters: Meters,
     /// What the sandbox that is looked at does.
     pub live: Option<Arc<Live>>,
+    /// Virtual CPUs and bytes of memory that a new sandbox gets, unless told otherwise.
+    pub defaults: (u32, u64),
     /// How pictures are drawn here.
     pub canvas: Canvas,
     /// Its screen, ready to be drawn.
@@ -145,6 +151,7 @@ impl App {
             log: LogPane::default(),
             meters: Meters::default(),
             live: None,
+            defaults: (2, 4 << 30),
             canvas: Canvas::default(),
             picture: None,
             details: 0,
@@ -159,7 +166,8 @@ impl App {
     /// Takes up a newer view.
     pub fn take_view(&mut self, view: Arc<View>, now: Instant) {
         // The view before stays alive until all is taken up: an Index knows lists by their address.
-        let _before = std::mem::replace(&mut self.view, view.clone());
+        let before = std::mem::replace(&mut self.view, view.clone());
+        self.ask_about_stops(&before);
         for host in &view.hosts {
             let lists = self.hosts.entry(host.name.clone()).or_default();
             lists.sandboxes.sync(&host.sandboxes);
@@ -181,6 +189,35 @@ impl App {
         self.meters.sample(&view, now);
         if self.focus == Pane::Jobs && view.jobs.is_empty() {
             self.focus = self.list;
+        }
+    }
+
+    /// A guest that was told to stop and did not: shall its power be cut?
+    fn ask_about_stops(&mut self, before: &View) {
+        for job in &self.view.jobs {
+            let (Operation::Sandbox { host, id, verb }, JobState::Failed(error)) =
+                (&job.operation, &job.state)
+            else {
+                continue;
+            };
+            let waited = before.job(job.id).is_some_and(|job| !job.state.is_over());
+            let stop = matches!(verb, SandboxVerb::Stop { force: false, .. });
+            let runs = world::sandbox(&self.view, host, id)
+                .is_some_and(|sandbox| sandbox.state == SandboxState::Running);
+            if !(waited && stop && runs && error.kind() == Kind::Refused) {
+                continue;
+            }
+            match self.layers.last_mut().map(|layer| &mut layer.dialog) {
+                // It is one of several.
+                Some(Dialog::Turn(turn)) => drop(turn.add_not_stopped(host, id)),
+                // Whoever types there did not wait for this; the job tells of it.
+                Some(_) => {}
+                None => {
+                    let why = error.to_string();
+                    let turn = Turn::not_stopped(host.clone(), id.clone(), why);
+                    self.layers.push(Dialog::Turn(turn).into());
+                }
+            }
         }
     }
 
@@ -264,6 +301,10 @@ impl App {
             return match layer.key(key, &view, self.areas.layer.0) {
                 Reply::Stay => Vec::new(),
                 Reply::Do(commands) => commands,
+                Reply::Open(dialog) => {
+                    *layer = dialog.into();
+                    Vec::new()
+                }
                 Reply::Close(commands) => {
                     self.layers.pop();
                     if commands

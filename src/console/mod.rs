@@ -20,6 +20,7 @@ mod terminal;
 #[cfg(test)]
 mod tests;
 mod theme;
+mod verbs;
 mod viewer;
 mod world;
 

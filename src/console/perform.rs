@@ -5,13 +5,15 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use super::actions::{Action, LISTS, Pane};
 use super::app::{App, Command};
 use super::dialog::{
-    Cut, Dialog, Help, JobDetails, Layer, Pull, Quit, Remove, ScreenView, Verb, push_refusal,
+    Cut, Dialog, Help, JobDetails, Layer, Menu, New, Pull, Quit, Remove, STOP, ScreenView, Verb,
+    push_refusal,
 };
 use super::filter;
 use super::keymap::{self, Pressed};
 use super::list::Change;
+use super::verbs::{base, pause_or_resume, sandboxes, seen, turn_chosen, verb_obstacle};
 use crate::engine::{JobId, JobState, Link};
-use crate::model::{HostName, SandboxId, SnapshotName};
+use crate::model::{HostName, SandboxId, SandboxVerb, SnapshotName};
 
 /// Is it ctrl-c, which asks to leave from wherever one is?
 pub fn is_interrupt(key: KeyEvent) -> bool {
@@ -64,6 +66,12 @@ pub fn obstacle(app: &App, action: Action) -> Option<String> {
             Some("there is nothing to remove here".to_owned())
         }
         Action::Screen | Action::CopyVnc | Action::Viewer => seen(app).err(),
+        Action::New => app.host.is_none().then(no_host),
+        Action::Start => verb_obstacle(app, SandboxVerb::Start),
+        Action::Stop => verb_obstacle(app, STOP),
+        Action::Pause => verb_obstacle(app, pause_or_resume(app)),
+        Action::Destroy => verb_obstacle(app, SandboxVerb::Destroy),
+        Action::Sandbox => sandboxes(app).err(),
         Action::Cancel => match selected_job(app) {
             Some((_, JobState::Queued | JobState::Running)) => None,
             Some((_, JobState::Cancelling)) => Some("this job is being cancelled".to_owned()),
@@ -75,7 +83,8 @@ pub fn obstacle(app: &App, action: Action) -> Option<String> {
     }
 }
 
-fn no_host() -> String {
+/// What to say where there is none.
+pub fn no_host() -> String {
     "there is no host".to_owned()
 }
 
@@ -96,24 +105,6 @@ fn one_sandbox(app: &App) -> Result<(HostName, SandboxId), String> {
         many => Err(format!(
             "{} sandboxes are marked: create and push take one (esc drops the marks)",
             many.len()
-        )),
-    }
-}
-
-/// The sandbox whose screen is meant: the selected one.
-fn seen(app: &App) -> Result<(HostName, SandboxId), String> {
-    if let Some((host, sandbox)) = app.watched() {
-        return Ok((host.name.clone(), sandbox.id.clone()));
-    }
-    let host = app.host_view().ok_or_else(no_host)?;
-    let lists = app.host_lists().filter(|_| app.list == Pane::Sandboxes);
-    match lists.and_then(|lists| lists.sandboxes.current(&host.sandboxes)) {
-        None => Err("no sandbox is selected".to_owned()),
-        Some(_) if host.link != Link::Up => Err(format!("{} does not answer", host.name)),
-        Some(sandbox) => Err(format!(
-            "{} is {}: it has no screen",
-            sandbox.id,
-            sandbox.state.as_str()
         )),
     }
 }
@@ -170,6 +161,23 @@ pub fn perform(app: &mut App, action: Action) -> Vec<Command> {
                 app,
                 Dialog::Remove(Remove::new(app.host.clone(), names, in_bucket)),
             );
+        }
+        Action::New => {
+            if let Some(host) = app.host.clone() {
+                let (cpus, memory) = app.defaults;
+                let base = base(app);
+                open(app, Dialog::New(New::new(host, base, cpus, memory)));
+            }
+        }
+        Action::Start => return turn_chosen(app, SandboxVerb::Start),
+        Action::Stop => return turn_chosen(app, STOP),
+        Action::Pause => return turn_chosen(app, pause_or_resume(app)),
+        Action::Destroy => return turn_chosen(app, SandboxVerb::Destroy),
+        Action::Sandbox => {
+            if let Ok((host, chosen)) = sandboxes(app) {
+                let ids = chosen.iter().map(|sandbox| sandbox.id.clone()).collect();
+                open(app, Dialog::Menu(Menu::new(host, ids)));
+            }
         }
         Action::Screen => {
             if let Ok((host, sandbox)) = seen(app) {
@@ -261,7 +269,8 @@ pub fn perform(app: &mut App, action: Action) -> Vec<Command> {
     Vec::new()
 }
 
-fn open(app: &mut App, dialog: Dialog) {
+/// Puts a dialog on top.
+pub fn open(app: &mut App, dialog: Dialog) {
     app.layers.push(dialog.into());
 }
 

@@ -115,7 +115,9 @@ impl Canvas {
         let (width, height) = (f64::from(width.max(1)), f64::from(height.max(1)));
         let scale = (f64::from(room.width) * cell_width / width)
             .min(f64::from(room.height) * cell_height / height);
-        let cells = |pixels: f64, cell: f64, most: u16| ((pixels * scale / cell) as u16).clamp(1, most.max(1));
+        let cells = |pixels: f64, cell: f64, most: u16| {
+            ((pixels * scale / cell) as u16).clamp(1, most.max(1))
+        };
         Size::new(
             cells(width, cell_width, room.width),
             cells(height, cell_height, room.height),
@@ -133,7 +135,10 @@ impl Canvas {
         let image = DynamicImage::ImageRgb8(pixels);
         let scaled = || {
             let side = |cells: u16, pixels: u16| u32::from(cells) * u32::from(pixels);
-            let (width, height) = (side(size.width, self.cell.0), side(size.height, self.cell.1));
+            let (width, height) = (
+                side(size.width, self.cell.0),
+                side(size.height, self.cell.1),
+            );
             image.resize_exact(width, height, FilterType::Triangle)
         };
         let protocol = match self.style {
@@ -174,8 +179,14 @@ mod tests {
         assert_eq!(auto(&[("TERM", "xterm-256color")]), Style::Blocks);
         assert_eq!(auto(&[("TERM", "xterm-kitty")]), Style::Kitty);
         assert_eq!(auto(&[("TERM", "foot-extra")]), Style::Sixel);
-        assert_eq!(auto(&[("TERM", "xterm-kitty"), ("TMUX", "/tmp/x")]), Style::Blocks);
-        assert_eq!(auto(&[("TERM", "xterm-kitty"), ("NO_COLOR", "1")]), Style::None);
+        assert_eq!(
+            auto(&[("TERM", "xterm-kitty"), ("TMUX", "/tmp/x")]),
+            Style::Blocks
+        );
+        assert_eq!(
+            auto(&[("TERM", "xterm-kitty"), ("NO_COLOR", "1")]),
+            Style::None
+        );
         let no_color = [("NO_COLOR", "1")];
         assert_eq!(style(PictureStyle::Sixel, &no_color), Style::Sixel);
         assert_eq!(style(PictureStyle::Kitty, &[("TMUX", "x")]), Style::Kitty);
@@ -185,8 +196,14 @@ mod tests {
     #[test]
     fn a_picture_keeps_its_shape_and_stays_in_its_place() {
         let canvas = Canvas::find(PictureStyle::Blocks, |_| None, Some((8, 16)));
-        assert_eq!(canvas.fit((1024, 768), Size::new(100, 20)), Size::new(53, 20));
-        assert_eq!(canvas.fit((1024, 768), Size::new(20, 100)), Size::new(20, 7));
+        assert_eq!(
+            canvas.fit((1024, 768), Size::new(100, 20)),
+            Size::new(53, 20)
+        );
+        assert_eq!(
+            canvas.fit((1024, 768), Size::new(20, 100)),
+            Size::new(20, 7)
+        );
         assert_eq!(canvas.fit((1, 5000), Size::new(20, 3)), Size::new(1, 3));
     }
 
@@ -198,7 +215,11 @@ mod tests {
             rgb: [255, 0, 0].repeat(32).into(),
             mark: 7,
         };
-        for wish in [PictureStyle::Blocks, PictureStyle::Sixel, PictureStyle::Kitty] {
+        for wish in [
+            PictureStyle::Blocks,
+            PictureStyle::Sixel,
+            PictureStyle::Kitty,
+        ] {
             let canvas = Canvas::find(wish, |_| None, None);
             let encoded = canvas.encode(&picture, Size::new(8, 3)).unwrap();
             assert_eq!((encoded.mark, encoded.size), (7, Size::new(8, 2)));
@@ -206,7 +227,10 @@ mod tests {
         }
         let off = Canvas::find(PictureStyle::Off, |_| None, None);
         assert!(off.encode(&picture, Size::new(8, 3)).is_none());
-        let torn = Picture { width: 900, ..picture };
+        let torn = Picture {
+            width: 900,
+            ..picture
+        };
         let blocks = Canvas::find(PictureStyle::Blocks, |_| None, None);
         assert!(blocks.encode(&torn, Size::new(8, 3)).is_none());
     }

@@ -58,6 +58,8 @@ pub async fn run(engine: Engine, options: Options) -> Result<()> {
     let mut app = App::new(engine.view(), options.banner, Instant::now());
     let wish = engine.settings().console.picture;
     app.canvas = Canvas::find(wish, variable, cell_pixels());
+    let sandbox = &engine.settings().sandbox;
+    app.defaults = (sandbox.cpus, sandbox.memory_bytes);
     let mut screen = Screen {
         app,
         drawn: Instant::now(),
@@ -225,6 +227,12 @@ impl Screen {
                         self.app.tell(error.to_string(), true);
                     }
                 }
+                Command::Chain(operations) => {
+                    if let Err(error) = engine.submit_chain(operations) {
+                        tracing::error!("{error}");
+                        self.app.tell(error.to_string(), true);
+                    }
+                }
                 Command::Cancel(id) => engine.cancel(id),
                 Command::Dismiss(id) => engine.dismiss(id),
                 Command::Refresh => engine.refresh(),
@@ -264,7 +272,9 @@ impl Screen {
     fn finish(&mut self, done: Done, terminal: &mut Terminal, engine: &Engine) {
         match done {
             Done::Picture(picture) => self.app.take_picture(picture),
-            Done::Viewer { url: Err(error), .. } => {
+            Done::Viewer {
+                url: Err(error), ..
+            } => {
                 tracing::error!("{error}");
                 self.app.tell(error.to_string(), true);
             }

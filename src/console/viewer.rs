@@ -93,7 +93,10 @@ mod tests {
         assert!(alone.starts_with(plain), "{alone:?}");
         let wrapped = copy("vnc://127.0.0.1:5901", true);
         assert!(wrapped.starts_with(&alone), "{wrapped:?}");
-        assert!(wrapped.contains(&format!("\x1bPtmux;\x1b{plain}")), "{wrapped:?}");
+        assert!(
+            wrapped.contains(&format!("\x1bPtmux;\x1b{plain}")),
+            "{wrapped:?}"
+        );
         assert!(wrapped.ends_with("\x1b\\"), "{wrapped:?}");
     }
 
@@ -109,7 +112,11 @@ mod tests {
         let url = "vnc://127.0.0.1:5901";
         let found = command(None, url, with(&["PATH", "DISPLAY"])).unwrap();
         assert_eq!(found, ["vncviewer", "127.0.0.1::5901"]);
-        let wished = command(Some("my-viewer --at {url} {display}"), url, with(&["DISPLAY"]));
+        let wished = command(
+            Some("my-viewer --at {url} {display}"),
+            url,
+            with(&["DISPLAY"]),
+        );
         assert_eq!(wished.unwrap(), ["my-viewer", "--at", url, "1"]);
         let none = command(None, url, with(&["DISPLAY"])).unwrap_err();
         assert!(none.contains("remote-viewer"), "{none}");

@@ -6,7 +6,7 @@ use std::time::Instant;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use jiff::Timestamp;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::view::{JobId, JobState, JobView, LogLine};
@@ -63,14 +63,14 @@ struct Accepted {
     cancel: CancellationToken,
 }
 
-/// A place among the jobs that run; the jobs of one fan-out have one in common.
-type Slot = Shared<BoxFuture<'static, Option<Arc<OwnedSemaphorePermit>>>>;
+/// A place among the jobs that run, or why there is none; the jobs of one fan-out have one in common.
+type Slot = Shared<BoxFuture<'static, Result<Arc<OwnedSemaphorePermit>>>>;
 
 /// Takes operations on, each for itself; pulls of one snapshot share a slot and a fetch.
 pub(super) fn submit(inner: &Arc<Inner>, operations: Vec<Operation>) -> Vec<Result<JobId>> {
     let taken: Vec<Result<Accepted>> = operations
         .into_iter()
-        .map(|operation| accept(inner, operation))
+        .map(|operation| accept(inner, operation, &[]))
         .collect();
     let ids = taken
         .iter()
@@ -92,9 +92,7 @@ pub(super) fn submit(inner: &Arc<Inner>, operations: Vec<Operation>) -> Vec<Resu
         }
     }
     for group in groups {
-        let slots = inner.slots.clone();
-        let slot = async move { slots.acquire_owned().await.ok().map(Arc::new) };
-        let slot: Slot = slot.boxed().shared();
+        let slot: Slot = place(inner.slots.clone()).boxed().shared();
         let shares = Share::of(group.len());
         for (job, share) in group.into_iter().zip(shares) {
             tokio::spawn(run(inner.clone(), job, slot.clone(), share));
@@ -103,7 +101,53 @@ pub(super) fn submit(inner: &Arc<Inner>, operations: Vec<Operation>) -> Vec<Resu
     ids
 }
 
-fn accept(inner: &Arc<Inner>, operation: Operation) -> Result<Accepted> {
+async fn place(slots: Arc<Semaphore>) -> Result<Arc<OwnedSemaphorePermit>> {
+    let place = slots.acquire_owned().await;
+    place
+        .map(Arc::new)
+        .map_err(|_| Error::cancelled("the operation"))
+}
+
+/// Takes operations on as a chain, all or none: each begins when the one before it has ended well.
+pub(super) fn submit_chain(inner: &Arc<Inner>, operations: Vec<Operation>) -> Result<Vec<JobId>> {
+    let mut chain: Vec<Accepted> = Vec::new();
+    for operation in operations {
+        let before: Vec<JobId> = chain.iter().map(|job| job.id).collect();
+        match accept(inner, operation, &before) {
+            Ok(job) => chain.push(job),
+            Err(error) => {
+                before.into_iter().for_each(|id| forget(inner, id));
+                return Err(error);
+            }
+        }
+    }
+    let ids = chain.iter().map(|job| job.id).collect();
+    let mut before: Option<tokio::task::JoinHandle<Result<()>>> = None;
+    for job in chain {
+        let (slots, title) = (inner.slots.clone(), job.operation.title());
+        let slot = async move {
+            if let Some(before) = before {
+                let ended = before.await.unwrap_or_else(|crash| {
+                    Err(Error::new(Kind::Failed, "the job before it crashed").because(crash))
+                });
+                ended.map_err(|error| error.within(format!("cannot {title}")))?;
+            }
+            place(slots).await
+        };
+        let slot: Slot = slot.boxed().shared();
+        before = Some(tokio::spawn(run(inner.clone(), job, slot, Share::alone())));
+    }
+    Ok(ids)
+}
+
+/// Takes back the acceptance of a job that has not begun.
+fn forget(inner: &Inner, id: JobId) {
+    inner.jobs().live.retain(|live| live.id != id);
+    inner.publish(|view| view.jobs.retain(|job| job.id != id));
+}
+
+/// `friends` are jobs that it does not compete with: it waits for them.
+fn accept(inner: &Arc<Inner>, operation: Operation, friends: &[JobId]) -> Result<Accepted> {
     let host = operation
         .host()
         .map(|name| find_host(inner, name))
@@ -116,6 +160,7 @@ fn accept(inner: &Arc<Inner>, operation: Operation) -> Result<Accepted> {
         let clash = table
             .live
             .iter()
+            .filter(|live| !friends.contains(&live.id))
             .find_map(|live| claims::conflict(&wanted, &live.claims).map(|claim| (live, claim)));
         if let Some((live, claim)) = clash {
             return Err(Error::new(
@@ -160,7 +205,8 @@ fn accept(inner: &Arc<Inner>, operation: Operation) -> Result<Accepted> {
     })
 }
 
-async fn run(inner: Arc<Inner>, job: Accepted, slot: Slot, share: Share) {
+/// Runs a job to its end, and tells whether that was a good one.
+async fn run(inner: Arc<Inner>, job: Accepted, slot: Slot, share: Share) -> Result<()> {
     let Accepted {
         id,
         operation,
@@ -171,9 +217,11 @@ async fn run(inner: Arc<Inner>, job: Accepted, slot: Slot, share: Share) {
     let title = operation.title();
     let slot = tokio::select! {
         slot = slot => slot,
-        () = cancel.cancelled() => None,
+        () = cancel.cancelled() => Err(Error::cancelled(title.clone())),
     };
-    let result = if slot.is_some() {
+    let result = if let Err(error) = &slot {
+        Err(error.clone())
+    } else {
         update(&inner, id, |job| {
             job.started = Some(Instant::now());
             if job.state == JobState::Queued {
@@ -191,21 +239,30 @@ async fn run(inner: Arc<Inner>, job: Accepted, slot: Slot, share: Share) {
             let host = host.as_ref().map(|(_, host)| patient(host, &ctx));
             // A task of its own, so that a panic ends this job and nothing else.
             tokio::spawn(async move {
-                ops::run(&operation, host.as_ref(), &inner.bucket, share, &ctx).await
+                let sandboxes = &inner.settings.sandbox;
+                ops::run(
+                    &operation,
+                    host.as_ref(),
+                    &inner.bucket,
+                    share,
+                    sandboxes,
+                    &ctx,
+                )
+                .await
             })
         };
         worker.await.unwrap_or_else(|crash| {
             Err(Error::new(Kind::Failed, format!("{title} crashed inside snapdeck")).because(crash))
         })
-    } else {
-        Err(Error::cancelled(title.clone()))
     };
+    let ended = result.as_ref().map(|_| ()).map_err(Error::clone);
     finish(&inner, id, &title, &cell, result);
     drop(slot);
     if let Some((index, _)) = host {
         inner.host_calls[index].notify_one();
     }
     inner.bucket_call.notify_one();
+    ended
 }
 
 /// The host, for a job: it waits for it while it is away.

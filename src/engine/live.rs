@@ -242,7 +242,9 @@ async fn picture(inner: &Inner, index: usize, host: &Host, look: &Look) {
         let taken = host.screenshot(&look.sandbox, before.clone()).await;
         let wait = match taken {
             Ok(picture) => {
-                let changed = before.as_ref().is_none_or(|old| !Arc::ptr_eq(old, &picture));
+                let changed = before
+                    .as_ref()
+                    .is_none_or(|old| !Arc::ptr_eq(old, &picture));
                 before = Some(picture.clone());
                 if changed {
                     show(inner, |live| {

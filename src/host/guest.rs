@@ -178,14 +178,23 @@ mod tests {
     #[test]
     fn finds_where_vnc_listens() {
         for (graphics, found) in [
-            ("<graphics type='vnc' port='5901' listen='127.0.0.1'/>", Some("127.0.0.1:5901")),
+            (
+                "<graphics type='vnc' port='5901' listen='127.0.0.1'/>",
+                Some("127.0.0.1:5901"),
+            ),
             (
                 "<graphics type='spice' port='5900'/><graphics type='vnc' port='5902'>\
                  <listen type='address' address='0.0.0.0'/></graphics>",
                 Some("127.0.0.1:5902"),
             ),
-            ("<graphics type='vnc' port='5901' listen='::'/>", Some("[::1]:5901")),
-            ("<graphics type='vnc'><listen type='socket' socket='/r/v'/></graphics>", Some("/r/v")),
+            (
+                "<graphics type='vnc' port='5901' listen='::'/>",
+                Some("[::1]:5901"),
+            ),
+            (
+                "<graphics type='vnc'><listen type='socket' socket='/r/v'/></graphics>",
+                Some("/r/v"),
+            ),
             // A guest that is off has no port yet.
             ("<graphics type='vnc' port='-1' autoport='yes'/>", None),
             ("<graphics type='spice' port='5900'/>", None),
@@ -197,9 +206,18 @@ mod tests {
     #[test]
     fn tells_whether_an_agent_has_opened_its_channel() {
         for (target, agent) in [
-            ("name='org.qemu.guest_agent.0' state='connected'", AgentChannel::Open),
-            ("name='org.qemu.guest_agent.0' state='disconnected'", AgentChannel::Silent),
-            ("name='com.redhat.spice.0' state='connected'", AgentChannel::None),
+            (
+                "name='org.qemu.guest_agent.0' state='connected'",
+                AgentChannel::Open,
+            ),
+            (
+                "name='org.qemu.guest_agent.0' state='disconnected'",
+                AgentChannel::Silent,
+            ),
+            (
+                "name='com.redhat.spice.0' state='connected'",
+                AgentChannel::None,
+            ),
         ] {
             let xml = format!(
                 "<domain><devices><channel type='unix'><target type='virtio' {target}/></channel>\
@@ -234,7 +252,10 @@ mod tests {
         let dir = |path, socket| run_dir(path, socket);
         assert_eq!(dir("/system", None).as_deref(), Some("/run/libvirt/qemu"));
         let socket = Some("/l/run/libvirt/libvirt-sock");
-        assert_eq!(dir("/system", socket).as_deref(), Some("/l/run/libvirt/qemu"));
+        assert_eq!(
+            dir("/system", socket).as_deref(),
+            Some("/l/run/libvirt/qemu")
+        );
         assert_eq!(dir("/session", None), None);
     }
 }

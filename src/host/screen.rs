@@ -33,7 +33,11 @@ impl Host {
         let take = move |domain: &Domain| Ok(take(domain, before)?.map_err(|why| why.to_string()));
         let taken = self.on(id, "take a picture of", SHOT, take).await?;
         taken.map_err(|why| {
-            Error::new(Kind::Failed, format!("cannot show the screen of sandbox {id}")).because(why)
+            Error::new(
+                Kind::Failed,
+                format!("cannot show the screen of sandbox {id}"),
+            )
+            .because(why)
         })
     }
 }

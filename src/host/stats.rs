@@ -26,7 +26,9 @@ impl Host {
     /// `Unreachable`.
     pub async fn stats(&self, ids: Vec<SandboxId>) -> Result<Vec<Stats>> {
         let call = move |connect: &Connect| of(connect, &ids);
-        self.libvirt.call("ask what sandboxes use", CALL, call).await
+        self.libvirt
+            .call("ask what sandboxes use", CALL, call)
+            .await
     }
 }
 
@@ -48,7 +50,11 @@ fn read(id: SandboxId, fields: &Fields) -> Stats {
         Some(Value::Number(number)) => Some(*number),
         _ => None,
     };
-    let devices = |kind: &str| 0..number(&format!("{kind}.count")).unwrap_or(0).min(MAX_DEVICES);
+    let devices = |kind: &str| {
+        0..number(&format!("{kind}.count"))
+            .unwrap_or(0)
+            .min(MAX_DEVICES)
+    };
     let sum = |kind: &str, what: &str| {
         devices(kind)
             .filter_map(|index| number(&format!("{kind}.{index}.{what}")))

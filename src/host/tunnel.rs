@@ -47,7 +47,10 @@ impl Host {
     /// # Errors
     /// `Refused` where it has no VNC server, or one that no viewer here can reach; `NotFound`; `Unreachable`.
     pub async fn tunnel(&self, id: &SandboxId, before: Option<Arc<Tunnel>>) -> Result<Arc<Tunnel>> {
-        let what = format!("cannot reach the screen of sandbox {id} on host {}", self.name());
+        let what = format!(
+            "cannot reach the screen of sandbox {id} on host {}",
+            self.name()
+        );
         let refused = || Error::new(Kind::Refused, &*what);
         let vnc = self.reach(id).await?.vnc;
         let vnc = vnc.ok_or_else(|| refused().because("it has no VNC server, or does not run"))?;
@@ -70,9 +73,8 @@ impl Host {
         let master = ssh.master().await?;
         let mut failed = None;
         for _ in 0..TRIES {
-            let port = free_port().map_err(|error| {
-                Error::new(Kind::Failed, &*what).because(error)
-            })?;
+            let port =
+                free_port().map_err(|error| Error::new(Kind::Failed, &*what).because(error))?;
             match master.forward_port(port, &vnc).await {
                 Ok(()) => {
                     return Ok(Arc::new(Tunnel {

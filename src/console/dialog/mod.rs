@@ -5,10 +5,13 @@ mod cut;
 mod field;
 mod help;
 mod job;
+mod menu;
+mod new;
 mod pull;
 mod quit;
 mod remove;
 mod screen;
+mod verb;
 
 use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::style::Style;
@@ -18,10 +21,13 @@ pub use cut::{Cut, Verb, push_refusal};
 pub use field::Field;
 pub use help::Help;
 pub use job::{JobDetails, result};
+pub use menu::{Menu, ask};
+pub use new::New;
 pub use pull::Pull;
 pub use quit::Quit;
 pub use remove::Remove;
 pub use screen::ScreenView;
+pub use verb::{STOP, Turn, refusal};
 
 use super::app::Command;
 use super::format;
@@ -37,6 +43,8 @@ pub enum Reply {
     Close(Vec<Command>),
     /// It stays, and these are to be done.
     Do(Vec<Command>),
+    /// Another takes its place.
+    Open(Dialog),
 }
 
 impl Reply {
@@ -118,6 +126,12 @@ pub enum Dialog {
     Help(Help),
     /// A guest's screen.
     Screen(ScreenView),
+    /// The verbs of a sandbox.
+    Menu(Menu),
+    /// One of them, with a question.
+    Turn(Turn),
+    /// A new sandbox.
+    New(New),
 }
 
 /// One layer: a dialog, and how far it is scrolled.
@@ -156,6 +170,9 @@ impl Layer {
                     Dialog::Job(dialog) => dialog.key(key, view),
                     Dialog::Help(dialog) => dialog.key(key),
                     Dialog::Screen(dialog) => dialog.key(key),
+                    Dialog::Menu(dialog) => dialog.key(key, view),
+                    Dialog::Turn(dialog) => dialog.key(key, view),
+                    Dialog::New(dialog) => dialog.key(key, view),
                 };
             }
         }
@@ -167,6 +184,8 @@ impl Layer {
         match &mut self.dialog {
             Dialog::Cut(dialog) => dialog.paste(text),
             Dialog::Remove(dialog) => dialog.paste(text),
+            Dialog::Turn(dialog) => dialog.paste(text),
+            Dialog::New(dialog) => dialog.paste(text),
             _ => {}
         }
     }
@@ -181,6 +200,9 @@ impl Layer {
             Dialog::Job(dialog) => dialog.content(view, theme, width),
             Dialog::Help(dialog) => dialog.content(theme, width),
             Dialog::Screen(dialog) => dialog.content(),
+            Dialog::Menu(dialog) => dialog.content(view, theme, width),
+            Dialog::Turn(dialog) => dialog.content(view, theme, width),
+            Dialog::New(dialog) => dialog.content(view, theme, width),
         }
     }
 }

@@ -54,8 +54,15 @@ pub fn picture(app: &App, frame: &mut Frame, room: Rect) {
             frame.render_widget(Image::new(&picture.protocol), place);
         }
         None => {
-            let failed = app.live.as_ref().and_then(|live| live.screen_error.as_ref());
-            let text = if failed.is_some() { "no picture" } else { "screen…" };
+            let failed = app
+                .live
+                .as_ref()
+                .and_then(|live| live.screen_error.as_ref());
+            let text = if failed.is_some() {
+                "no picture"
+            } else {
+                "screen…"
+            };
             let line = Line::styled(clip(text, room.width.into()), app.theme.dim);
             frame.render_widget(line.right_aligned(), Rect { height: 1, ..room });
         }
@@ -105,7 +112,10 @@ pub fn full(app: &App, frame: &mut Frame, area: Rect, view: &ScreenView, areas: 
         None => "looking at its screen…".to_owned(),
     };
     let lines = wrap(&text, room.width.into()).into_iter().map(Line::raw);
-    frame.render_widget(Paragraph::new(lines.collect::<Vec<_>>()).style(theme.dim), room);
+    frame.render_widget(
+        Paragraph::new(lines.collect::<Vec<_>>()).style(theme.dim),
+        room,
+    );
 }
 
 fn of<'a>(app: &'a App, host: &HostName, sandbox: &SandboxId) -> Option<&'a Live> {
@@ -146,10 +156,16 @@ pub fn lines(
         None if live.error.is_none() => lines.push(Line::styled(" measuring…", theme.dim)),
         None => {}
     }
-    if let Some(age) = live.samples.back().map(|last| now.saturating_duration_since(last.at))
+    if let Some(age) = live
+        .samples
+        .back()
+        .map(|last| now.saturating_duration_since(last.at))
         && live.error.is_some()
     {
-        lines.push(Line::styled(format!(" as of {} ago", self::age(age)), theme.dim));
+        lines.push(Line::styled(
+            format!(" as of {} ago", self::age(age)),
+            theme.dim,
+        ));
     }
     if let Some(reach) = &live.reach {
         lines.push(of_vnc(reach, host, theme));
@@ -169,7 +185,10 @@ fn usage(samples: &VecDeque<Sample>, last: &Sample, columns: usize, theme: &Them
     let part = |label: &'static str, values: Option<(Vec<f64>, f64)>, text: String| {
         let mut spans = vec![Span::styled(format!("{label} "), theme.dim)];
         if let Some((values, least)) = values {
-            spans.push(Span::styled(format!("{} ", graph(&values, least)), theme.good));
+            spans.push(Span::styled(
+                format!("{} ", graph(&values, least)),
+                theme.good,
+            ));
         }
         spans.push(Span::raw(text));
         spans
@@ -227,7 +246,9 @@ fn flow(lines: &mut Vec<Line<'static>>, parts: Vec<Part>, width: usize) {
 fn of_vnc(reach: &Reach, host: &HostView, theme: &Theme) -> Line<'static> {
     let text = match &reach.vnc {
         None => "none".to_owned(),
-        Some(vnc @ Vnc::Tcp { .. }) => format!("{vnc} of {} (v copies a URL, V opens it)", host.name),
+        Some(vnc @ Vnc::Tcp { .. }) => {
+            format!("{vnc} of {} (v copies a URL, V opens it)", host.name)
+        }
         Some(vnc) => format!("{vnc} of {}", host.name),
     };
     Line::from(vec![Span::styled(" VNC ", theme.dim), Span::raw(text)])
