@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand};
 
+use super::sandbox::SandboxCommand;
 use crate::model::{HostName, SandboxId, SnapshotName};
 use crate::settings::Flags;
 
@@ -76,11 +77,21 @@ impl Global {
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
     /// List sandboxes
-    Sandboxes,
+    Sandboxes {
+        /// Show the hosts' other guests, too, which snapdeck leaves alone
+        #[arg(long)]
+        all: bool,
+    },
     /// List the snapshots on the hosts
     Snapshots,
     /// List the snapshots in the bucket
     Objects,
+    /// Make, run and destroy sandboxes
+    Sandbox {
+        /// What to do
+        #[command(subcommand)]
+        command: SandboxCommand,
+    },
     /// Cut a snapshot from a sandbox in any state and upload it; a running guest is paused meanwhile
     Create {
         /// The sandbox

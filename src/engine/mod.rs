@@ -229,12 +229,13 @@ impl Engine {
         self.host(host)?.sandbox(id).await
     }
 
-    /// Guests of a host that are no sandboxes of ours, asked now.
+    /// All guests of a host, asked now: sandboxes, and those that are none of ours.
     ///
     /// # Errors
     /// As [`Engine::sandboxes`].
-    pub async fn other_guests(&self, host: &HostName) -> Result<Vec<OtherGuest>> {
-        Ok(self.survey(host).await?.others)
+    pub async fn guests(&self, host: &HostName) -> Result<(Vec<Sandbox>, Vec<OtherGuest>)> {
+        let survey = self.survey(host).await?;
+        Ok((survey.sandboxes, survey.others))
     }
 
     /// Snapshots of a host, asked now.
