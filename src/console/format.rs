@@ -152,7 +152,8 @@ pub fn count(number: usize, one: &str) -> String {
     if number == 1 {
         format!("1 {one}")
     } else {
-        format!("{number} {one}s")
+        let ending = if one.ends_with('x') { "es" } else { "s" };
+        format!("{number} {one}{ending}")
     }
 }
 

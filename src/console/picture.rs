@@ -116,7 +116,8 @@ impl Canvas {
         let scale = (f64::from(room.width) * cell_width / width)
             .min(f64::from(room.height) * cell_height / height);
         let cells = |pixels: f64, cell: f64, most: u16| {
-            ((pixels * scale / cell) as u16).clamp(1, most.max(1))
+            let cells = (pixels * scale / cell).round() as u16;
+            cells.clamp(1, most.max(1))
         };
         Size::new(
             cells(width, cell_width, room.width),
@@ -202,7 +203,7 @@ mod tests {
         );
         assert_eq!(
             canvas.fit((1024, 768), Size::new(20, 100)),
-            Size::new(20, 7)
+            Size::new(20, 8)
         );
         assert_eq!(canvas.fit((1, 5000), Size::new(20, 3)), Size::new(1, 3));
     }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod keys;
+mod sandboxes;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

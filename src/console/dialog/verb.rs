@@ -195,7 +195,7 @@ impl Turn {
                 content.lines.push(line(sandbox, width, theme));
                 if self.verb == SandboxVerb::Destroy {
                     for path in files(sandbox) {
-                        content.say(&format!("✗ {path}"), 4, theme.text, width);
+                        content.say(&format!("· {path}"), 4, theme.text, width);
                     }
                 }
             }
@@ -245,7 +245,7 @@ impl Turn {
                 "Its saved memory is forgotten, as if its power had been cut:"
             }
             SandboxVerb::Destroy => {
-                "This goes for good, what runs is cut off; the snapshots below stay:"
+                "This goes for good, running or not. The snapshot it stands on stays:"
             }
         }
     }
