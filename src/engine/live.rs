@@ -252,7 +252,8 @@ async fn picture(inner: &Inner, index: usize, host: &Host, look: &Look) {
                         live.screen_error = None;
                     });
                 }
-                EVERY.saturating_sub(asked.elapsed())
+                // Over a line that crawls pictures leave room for the rest.
+                EVERY.max(asked.elapsed() * 4)
             }
             Err(error) => {
                 before = None;
