@@ -302,7 +302,7 @@ impl App {
                 Reply::Stay => Vec::new(),
                 Reply::Do(commands) => commands,
                 Reply::Open(dialog) => {
-                    *layer = dialog.into();
+                    *layer = (*dialog).into();
                     Vec::new()
                 }
                 Reply::Close(commands) => {

@@ -166,7 +166,8 @@ pub fn perform(app: &mut App, action: Action) -> Vec<Command> {
             if let Some(host) = app.host.clone() {
                 let (cpus, memory) = app.defaults;
                 let base = base(app);
-                open(app, Dialog::New(New::new(host, base, cpus, memory)));
+                let new = New::on(host, base, cpus, memory);
+                open(app, Dialog::New(Box::new(new)));
             }
         }
         Action::Start => return turn_chosen(app, SandboxVerb::Start),

@@ -59,7 +59,7 @@ pub fn turn_chosen(app: &mut App, verb: SandboxVerb) -> Vec<Command> {
             commands
         }
         Reply::Open(dialog) => {
-            open(app, dialog);
+            open(app, *dialog);
             Vec::new()
         }
         Reply::Stay | Reply::Do(_) => Vec::new(),

@@ -109,6 +109,6 @@ pub fn ask(verb: SandboxVerb, host: HostName, ids: Vec<SandboxId>, view: &View) 
     let commands = turn.commands(view);
     match one && is_harmless(verb) && !commands.is_empty() {
         true => Reply::Close(commands),
-        false => Reply::Open(Dialog::Turn(turn)),
+        false => Reply::Open(Box::new(Dialog::Turn(turn))),
     }
 }

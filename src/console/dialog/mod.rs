@@ -44,7 +44,7 @@ pub enum Reply {
     /// It stays, and these are to be done.
     Do(Vec<Command>),
     /// Another takes its place.
-    Open(Dialog),
+    Open(Box<Dialog>),
 }
 
 impl Reply {
@@ -131,7 +131,7 @@ pub enum Dialog {
     /// One of them, with a question.
     Turn(Turn),
     /// A new sandbox.
-    New(New),
+    New(Box<New>),
 }
 
 /// One layer: a dialog, and how far it is scrolled.

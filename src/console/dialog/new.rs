@@ -61,7 +61,7 @@ struct Base {
 
 impl New {
     /// Asks for a sandbox on `snapshot`; `cpus` and `memory_bytes` are the settings' defaults.
-    pub fn new(
+    pub fn on(
         host: HostName,
         snapshot: Option<SnapshotName>,
         cpus: u32,

@@ -151,9 +151,12 @@ impl Turn {
         let commands = self.commands(view);
         match (self.phrase(view), key.code) {
             (Some(phrase), KeyCode::Enter) => {
-                if phrase == self.typed.text() && !commands.is_empty() {
-                    return Reply::Close(commands);
-                }
+                let confirmed = phrase == self.typed.text() && !commands.is_empty();
+                return if confirmed {
+                    Reply::Close(commands)
+                } else {
+                    Reply::Stay
+                };
             }
             (Some(_), _) => drop(self.typed.key(key)),
             (None, KeyCode::Char('y')) if !commands.is_empty() => return Reply::Close(commands),
