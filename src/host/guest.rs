@@ -92,7 +92,7 @@ fn reach(xml: &str) -> Reach {
         .filter(|node| node.has_tag_name("graphics") && node.attribute("type") == Some("vnc"))
         .find_map(|graphics| {
             let listen = child(graphics, "listen");
-            let of = |name| graphics.attribute(name).or(listen?.attribute(name));
+            let of = |name| graphics.attribute(name).or_else(|| listen?.attribute(name));
             if let Some(path) = of("socket") {
                 return Some(Vnc::Socket(path.to_owned()));
             }
