@@ -92,6 +92,34 @@ impl Host {
         found.ok_or_else(|| self.not_ours(id))
     }
 
+    /// State of one sandbox of ours, asked now: less work still.
+    ///
+    /// # Errors
+    /// As [`Host::sandbox`].
+    pub async fn our_state(&self, id: &SandboxId) -> Result<SandboxState> {
+        let look = || self.on(id, "look at", CALL, domain::facts);
+        let facts = self.patience.call(look).await;
+        let facts = facts.map_err(|error| match error.kind() {
+            Kind::NotFound => self.no_sandbox(id),
+            _ => error,
+        })?;
+        let disks = facts.disks.iter().map(|disk| disk.path.as_str());
+        let paths: Vec<&str> = [&*self.settings.sandboxes_dir]
+            .into_iter()
+            .chain(disks)
+            .collect();
+        let real = self.files.real(&paths).await?;
+        let ours = real.split_first().is_some_and(|(dir, disks)| {
+            disks
+                .iter()
+                .any(|disk| disk.parent() == Some(dir.as_path()))
+        });
+        match ours {
+            true => Ok(facts.state),
+            false => Err(self.not_ours(id)),
+        }
+    }
+
     /// There is no sandbox of that id.
     pub fn no_sandbox(&self, id: &SandboxId) -> Error {
         Error::new(
