@@ -5,18 +5,21 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crossterm::event::{Event, KeyEvent, KeyEventKind, MouseButton, MouseEvent, MouseEventKind};
-use ratatui::layout::{Position, Rect, Size};
+use crossterm::event::{Event, KeyEvent, KeyEventKind};
+use ratatui::layout::{Rect, Size};
 
-use super::actions::{Action, Pane};
+use super::actions::{Action, LISTS, Pane};
+use super::cell::Place;
 use super::dialog::{Dialog, Field, Layer, Reply, Turn};
 use super::list::{Change, List};
 use super::logpane::LogPane;
+use super::matrix::Matrix;
 use super::meter::Meters;
 use super::picture::{Canvas, Encoded};
 use super::theme::Theme;
+use super::together::Together;
 use super::world::{self, Index};
-use super::{filter, perform};
+use super::{filter, mouse, perform};
 use crate::engine::{HostView, JobId, JobState, Link, Live, Look, View};
 use crate::model::{
     HostName, Kind, Operation, Picture, Sandbox, SandboxId, SandboxState, SandboxVerb, SnapshotName,
@@ -29,6 +32,8 @@ pub enum Command {
     Submit(Operation),
     /// Take these on, one after the other.
     Chain(Vec<Operation>),
+    /// Take these on together: pulls of one snapshot share one fetch.
+    SubmitAll(Vec<Operation>),
     /// Cancel this job.
     Cancel(JobId),
     /// Forget this job.
@@ -57,7 +62,12 @@ pub struct HostLists {
     pub snapshots: List<SnapshotName>,
     /// Sizes of its snapshots.
     pub index: Index,
+    /// How it answered last, and since when it is that way.
+    pub since: Option<(Answer, Instant)>,
 }
+
+/// How a host answers, without why.
+pub type Answer = std::mem::Discriminant<Link>;
 
 /// A sentence for the operator; it stands in the footer until the next key.
 #[derive(Debug, Clone)]
@@ -75,12 +85,18 @@ pub struct Areas {
     pub panes: Vec<(Pane, Rect, usize)>,
     /// Titles of panes that can be clicked.
     pub tabs: Vec<(Pane, Rect)>,
+    /// Hosts of the host bar; `None` is all of them together.
+    pub hosts: Vec<(Option<HostName>, Rect)>,
+    /// Columns of the matrix, and the first of those that move.
+    pub columns: (Vec<(Place, Rect)>, usize),
     /// How far the details can be scrolled.
     pub details_end: u16,
     /// The place for a guest's screen.
     pub picture: Option<Rect>,
     /// Lines of the topmost layer on screen, and how far it can be scrolled.
     pub layer: (u16, u16),
+    /// How far it is scrolled.
+    pub layer_top: u16,
 }
 
 /// The state.
@@ -100,6 +116,10 @@ pub struct App {
     pub host: Option<HostName>,
     /// Lists of each host.
     pub hosts: HashMap<HostName, HostLists>,
+    /// All hosts together.
+    pub together: Together,
+    /// The matrix; it is open where `list` says so.
+    pub matrix: Matrix,
     /// The bucket's list.
     pub objects: List<SnapshotName>,
     /// Sizes of the objects.
@@ -143,6 +163,8 @@ impl App {
             list: Pane::Sandboxes,
             host: None,
             hosts: HashMap::new(),
+            together: Together::default(),
+            matrix: Matrix::default(),
             objects: List::default(),
             index: Index::default(),
             jobs: List::default(),
@@ -175,6 +197,10 @@ impl App {
             lists.index.sync(&host.snapshots, |snapshot| {
                 (&snapshot.name, snapshot.size_bytes)
             });
+            let answer = std::mem::discriminant(&host.link);
+            if lists.since.is_none_or(|(before, _)| before != answer) {
+                lists.since = Some((answer, now));
+            }
         }
         let known = |name: &HostName| world::host(&view, name).is_some();
         if !self.host.as_ref().is_some_and(known) {
@@ -184,6 +210,10 @@ impl App {
             (&object.name, object.size_bytes)
         }) {
             self.objects.sync(&view.bucket.objects);
+        }
+        self.together.sync(&view);
+        if self.list == Pane::Matrix {
+            self.matrix.sync(&view);
         }
         self.jobs.sync(&view.jobs);
         self.meters.sample(&view, now);
@@ -232,10 +262,8 @@ impl App {
 
     /// The sandbox whose details are shown, where it has a QEMU process and its host answers.
     pub fn watched(&self) -> Option<(&HostView, &Sandbox)> {
-        let host = self.host_view().filter(|host| host.link == Link::Up)?;
-        let lists = self.host_lists().filter(|_| self.list == Pane::Sandboxes)?;
-        let sandbox = lists.sandboxes.current(&host.sandboxes)?;
-        sandbox.state.is_active().then_some((host, sandbox))
+        let (host, sandbox) = self.sandbox().filter(|_| self.list == Pane::Sandboxes)?;
+        (host.link == Link::Up && sandbox.state.is_active()).then_some((host, sandbox))
     }
 
     /// What is looked at.
@@ -270,7 +298,7 @@ impl App {
     pub fn event(&mut self, event: Event) -> Vec<Command> {
         match event {
             Event::Key(key) if key.kind != KeyEventKind::Release => self.key(key),
-            Event::Mouse(mouse) => self.mouse(mouse),
+            Event::Mouse(event) => mouse::mouse(self, event),
             Event::Paste(text) => {
                 match (self.layers.last_mut(), &mut self.filter) {
                     (Some(layer), _) => layer.paste(&text),
@@ -305,12 +333,16 @@ impl App {
                     *layer = (*dialog).into();
                     Vec::new()
                 }
+                Reply::Instead(action) => {
+                    self.layers.pop();
+                    perform::perform(self, action)
+                }
                 Reply::Close(commands) => {
                     self.layers.pop();
-                    if commands
-                        .iter()
-                        .any(|command| matches!(command, Command::Submit(_)))
-                    {
+                    let submits = |command: &Command| {
+                        matches!(command, Command::Submit(_) | Command::SubmitAll(_))
+                    };
+                    if commands.iter().any(submits) {
                         self.change(self.list, Change::Unmark);
                     }
                     commands
@@ -324,52 +356,11 @@ impl App {
         perform::key(self, key)
     }
 
-    fn mouse(&mut self, mouse: MouseEvent) -> Vec<Command> {
-        if self.ending {
-            return Vec::new();
-        }
-        let at = Position::new(mouse.column, mouse.row);
-        let by = match mouse.kind {
-            MouseEventKind::ScrollUp => -3,
-            MouseEventKind::ScrollDown => 3,
-            _ => 0,
-        };
-        if let Some(layer) = self.layers.last_mut() {
-            layer.scroll = layer
-                .scroll
-                .saturating_add_signed(by)
-                .min(self.areas.layer.1);
-            return Vec::new();
-        }
-        let found = self
-            .areas
-            .panes
-            .iter()
-            .find(|(_, area, _)| area.contains(at))
-            .copied();
-        match (mouse.kind, found) {
-            (MouseEventKind::Down(MouseButton::Left), Some((pane, area, first))) => {
-                self.notice = None;
-                self.focus_on(pane);
-                self.change(pane, Change::Row(first + usize::from(at.y - area.y)));
-            }
-            (MouseEventKind::Down(MouseButton::Left), None) => {
-                let tab = self.areas.tabs.iter().find(|(_, area)| area.contains(at));
-                if let Some((pane, _)) = tab.copied() {
-                    self.focus_on(pane);
-                }
-            }
-            (_, Some((pane, ..))) if by != 0 => self.scroll(pane, isize::from(by)),
-            _ => {}
-        }
-        Vec::new()
-    }
-
     /// Gives `pane` the focus.
     pub fn focus_on(&mut self, pane: Pane) {
         self.filter = None;
         self.focus = pane;
-        if matches!(pane, Pane::Sandboxes | Pane::Snapshots | Pane::Bucket) {
+        if LISTS.contains(&pane) || pane == Pane::Matrix {
             if self.list != pane {
                 self.details = 0;
             }
@@ -388,27 +379,6 @@ impl App {
             }
             Pane::Log => self.log.scroll(by),
             _ => self.change(pane, Change::By(by)),
-        }
-    }
-
-    /// Changes the list in `pane`.
-    pub fn change(&mut self, pane: Pane, change: Change) {
-        let view = self.view.clone();
-        let host = self.host.as_ref().and_then(|name| world::host(&view, name));
-        let lists = self.host.as_ref().and_then(|name| self.hosts.get_mut(name));
-        match (pane, host, lists) {
-            (Pane::Sandboxes, Some(host), Some(lists)) => {
-                lists.sandboxes.apply(&host.sandboxes, change);
-            }
-            (Pane::Snapshots, Some(host), Some(lists)) => {
-                lists.snapshots.apply(&host.snapshots, change);
-            }
-            (Pane::Bucket, ..) => self.objects.apply(&view.bucket.objects, change),
-            (Pane::Jobs, ..) => self.jobs.apply(&view.jobs, change),
-            _ => {}
-        }
-        if pane == self.list {
-            self.details = 0;
         }
     }
 
@@ -444,18 +414,12 @@ impl App {
     /// Remembers where things were drawn.
     pub fn settle(&mut self, areas: Areas) {
         for (pane, _, first) in &areas.panes {
-            let lists = self.host.as_ref().and_then(|name| self.hosts.get_mut(name));
-            match (pane, lists) {
-                (Pane::Sandboxes, Some(lists)) => lists.sandboxes.offset = *first,
-                (Pane::Snapshots, Some(lists)) => lists.snapshots.offset = *first,
-                (Pane::Bucket, _) => self.objects.offset = *first,
-                (Pane::Jobs, _) => self.jobs.offset = *first,
-                _ => {}
-            }
+            self.settle_pane(*pane, *first);
         }
+        self.matrix.first = areas.columns.1;
         self.details = self.details.min(areas.details_end);
         if let Some(layer) = self.layers.last_mut() {
-            layer.scroll = layer.scroll.min(areas.layer.1);
+            layer.scroll = areas.layer_top;
         }
         self.areas = areas;
     }

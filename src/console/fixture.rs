@@ -201,6 +201,88 @@ pub fn populated() -> View {
     }
 }
 
+/// A job that pulls `far-away` to a host, in `state`.
+fn pull_job(id: u64, host: &str, state: JobState) -> JobView {
+    let cell = ProgressCell::default();
+    cell.enter(Phase::Downloading, 3 * GIB);
+    cell.add(2 * GIB);
+    JobView {
+        operation: Operation::Pull {
+            host: host.parse().unwrap(),
+            name: "far-away".parse().unwrap(),
+            overwrite: false,
+        },
+        ended: state.is_over().then(Instant::now),
+        state,
+        cell: Arc::new(cell),
+        log: Arc::default(),
+        ..running_job(id)
+    }
+}
+
+/// Three hosts: alpha answers, beta answers and has a damaged snapshot, gamma went away three minutes before `now`.
+/// A pull to beta is under way, the one to gamma has failed.
+pub fn fleet(now: Instant) -> View {
+    let mut view = populated();
+    let mut damaged = snapshot("myapp-v1.0", 4 * GIB, &[]);
+    damaged.problem = Some("it is not a qcow2 image".to_owned());
+    let beta = HostView {
+        link: Link::Up,
+        seen: Some(now),
+        sandboxes: Arc::new([sandbox("build-7", SandboxState::ShutOff)]),
+        snapshots: Arc::new([damaged, snapshot("winserver-base", 8 * GIB, &["build-7"])]),
+        ..opening("beta")
+    };
+    let error = Error::new(Kind::Unreachable, "cannot reach host gamma")
+        .because("Connection timed out")
+        .hint("check the network and sshd on gamma");
+    let gamma = HostView {
+        link: Link::Down(error.clone()),
+        seen: now.checked_sub(Duration::from_secs(200)),
+        sandboxes: Arc::new([sandbox("test-1", SandboxState::Running)]),
+        snapshots: Arc::new([snapshot("winserver-base", 9 * GIB, &["test-1"])]),
+        ..opening("gamma")
+    };
+    view.hosts = vec![Arc::new(alpha(now)), Arc::new(beta), Arc::new(gamma)];
+    view.jobs = vec![
+        Arc::new(pull_job(1, "beta", JobState::Running)),
+        Arc::new(pull_job(
+            2,
+            "gamma",
+            JobState::Failed(error.within("cannot pull far-away to host gamma")),
+        )),
+    ];
+    view
+}
+
+/// `hosts` hosts with `names` snapshots each; every fifth host is away.
+pub fn many(hosts: usize, names: usize) -> View {
+    let now = Instant::now();
+    let snapshots: Arc<[Snapshot]> = (0..names)
+        .map(|name| snapshot(&format!("image-{name:05}"), GIB, &[]))
+        .collect();
+    let host = |at: usize| {
+        let name = format!("host-{at:02}");
+        let link = match at % 5 {
+            4 => Link::Down(Error::new(
+                Kind::Unreachable,
+                format!("cannot reach {name}"),
+            )),
+            _ => Link::Up,
+        };
+        Arc::new(HostView {
+            link,
+            seen: Some(now),
+            snapshots: snapshots.iter().cloned().collect(),
+            ..opening(&name)
+        })
+    };
+    let mut view = populated();
+    view.hosts = (0..hosts).map(host).collect();
+    view.jobs.clear();
+    view
+}
+
 /// As [`populated`], but alpha went away `age` before `now`.
 pub fn away(now: Instant, age: Duration) -> View {
     let mut view = populated();

@@ -22,7 +22,7 @@ use super::picture::{Canvas, Encoded};
 use super::terminal::{Terminal, report_panics};
 use super::viewer;
 use crate::engine::{Engine, Link};
-use crate::model;
+use crate::model::{self, Operation};
 
 /// Between two frames of gauges.
 const FRAME: Duration = Duration::from_millis(100);
@@ -136,10 +136,14 @@ impl Screen {
             return Some(now + FRAME);
         }
         let view = &self.app.view;
-        let hosts = view.hosts.iter().map(|host| (&host.link, host.seen));
+        let hosts = view.hosts.iter().map(|host| {
+            let lists = self.app.hosts.get(&host.name);
+            let since = lists.and_then(|lists| Some(lists.since?.1));
+            (&host.link, host.seen.or(since))
+        });
         let links = hosts.chain([(&view.bucket.link, view.bucket.seen)]);
         let seen = links
-            .filter(|(link, _)| matches!(link, Link::Down(_)))
+            .filter(|(link, _)| matches!(link, Link::Down(_) | Link::Opening))
             .filter_map(|(_, seen)| seen);
         let turn = |seen: Instant| {
             let age = now.saturating_duration_since(seen);
@@ -220,13 +224,8 @@ impl Screen {
         let mut end = false;
         for command in self.app.event(event) {
             match command {
-                Command::Submit(operation) => {
-                    let title = operation.title();
-                    if let Err(error) = engine.submit(operation) {
-                        tracing::error!("{title}: {error}");
-                        self.app.tell(error.to_string(), true);
-                    }
-                }
+                Command::Submit(operation) => self.submit(engine, vec![operation]),
+                Command::SubmitAll(operations) => self.submit(engine, operations),
                 Command::Chain(operations) => {
                     if let Err(error) = engine.submit_chain(operations) {
                         tracing::error!("{error}");
@@ -302,6 +301,23 @@ impl Screen {
                     Some(Ok(command)) => self.app.tell(format!("started {command}; {told}"), false),
                     Some(Err(why)) => self.app.tell(format!("{why}; {told}"), true),
                 }
+            }
+        }
+    }
+
+    /// Gives operations to the engine; what it refuses is told, and stands in the log.
+    fn submit(&mut self, engine: &Engine, operations: Vec<Operation>) {
+        let titles: Vec<String> = operations.iter().map(Operation::title).collect();
+        let mut refused = 0;
+        for (title, taken) in titles.iter().zip(engine.submit_all(operations)) {
+            let Err(error) = taken else { continue };
+            tracing::error!("{title}: {error}");
+            refused += 1;
+            match refused {
+                1 => self.app.tell(error.to_string(), true),
+                many => self
+                    .app
+                    .tell(format!("{many} were refused, see the log: {error}"), true),
             }
         }
     }

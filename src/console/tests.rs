@@ -1,7 +1,9 @@
 //! The console without an engine: keys go in, screens come out; `keys` has what comes out as commands.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod hosts;
 mod keys;
+mod matrix;
 mod sandboxes;
 
 use std::sync::Arc;
@@ -52,6 +54,36 @@ fn keys(app: &mut App, text: &str) -> Vec<Command> {
     text.chars()
         .flat_map(|c| press(app, KeyCode::Char(c)))
         .collect()
+}
+
+/// The command that pulls each name to its host.
+fn pulls(pairs: &[(&str, &str)]) -> Command {
+    let pull = |(name, host): &(&str, &str)| Operation::Pull {
+        host: host.parse().unwrap(),
+        name: name.parse().unwrap(),
+        overwrite: false,
+    };
+    Command::SubmitAll(pairs.iter().map(pull).collect())
+}
+
+fn click(app: &mut App, column: u16, row: u16) -> Vec<Command> {
+    app.event(Event::Mouse(MouseEvent {
+        kind: MouseEventKind::Down(MouseButton::Left),
+        column,
+        row,
+        modifiers: KeyModifiers::NONE,
+    }))
+}
+
+/// Column and row of `text` on the screen as it was drawn last.
+fn find(shown: &str, text: &str) -> (u16, u16) {
+    let (row, line) = shown
+        .lines()
+        .enumerate()
+        .find(|(_, line)| line.contains(text))
+        .unwrap_or_else(|| panic!("no {text:?} in\n{shown}"));
+    let before = line.split(text).next().unwrap().trim_start_matches('"');
+    (before.chars().count() as u16, row as u16)
 }
 
 fn update(app: &mut App, change: impl FnOnce(&mut View)) {
@@ -146,14 +178,8 @@ fn pull_acts_on_all_that_is_marked_and_drops_the_marks() {
     keys(&mut app, "  ");
     keys(&mut app, "l");
     insta::assert_snapshot!("pull", screen(&mut app, 80, 24));
-    let pull = |name: &str| {
-        Command::Submit(Operation::Pull {
-            host: "alpha".parse().unwrap(),
-            name: name.parse().unwrap(),
-            overwrite: false,
-        })
-    };
-    assert_eq!(keys(&mut app, "y"), [pull("far-away"), pull("myapp-v1.0")]);
+    let both = [("far-away", "alpha"), ("myapp-v1.0", "alpha")];
+    assert_eq!(keys(&mut app, "y"), [pulls(&both)]);
     assert_eq!(app.objects.marked(), 0);
 }
 

@@ -2,58 +2,59 @@
 
 use super::actions::Pane;
 use super::app::{App, Command};
+use super::cell::Place;
 use super::dialog::{Reply, ask, refusal};
 use super::list::Change;
-use super::perform::{no_host, open};
+use super::perform::open;
+use super::world;
 use crate::engine::Link;
 use crate::model::{HostName, Sandbox, SandboxId, SandboxState, SandboxVerb, SnapshotName};
 
 /// The sandboxes a verb is about: all that are marked, else the selected one.
-pub fn sandboxes(app: &App) -> Result<(HostName, Vec<Sandbox>), String> {
-    let host = app.host_view().ok_or_else(no_host)?;
-    let lists = app.host_lists().filter(|_| app.list == Pane::Sandboxes);
-    let ids = lists.map(|lists| lists.sandboxes.chosen(&host.sandboxes));
-    let ids = ids.unwrap_or_default();
-    let chosen = host
-        .sandboxes
-        .iter()
-        .filter(|sandbox| ids.contains(&sandbox.id));
-    match chosen.cloned().collect::<Vec<_>>() {
-        none if none.is_empty() => Err("no sandbox is selected".to_owned()),
-        _ if host.link != Link::Up => Err(format!("{} does not answer", host.name)),
-        chosen => Ok((host.name.clone(), chosen)),
+pub fn sandboxes(app: &App) -> Result<Vec<&Sandbox>, String> {
+    if app.list != Pane::Sandboxes {
+        return Err("no sandbox is selected".to_owned());
+    }
+    let mut found = Vec::new();
+    for (host, id) in app.chosen_sandboxes() {
+        let on = world::host(&app.view, &host).filter(|host| host.link == Link::Up);
+        if on.is_none() {
+            return Err(format!("{host} does not answer"));
+        }
+        found.extend(world::sandbox(&app.view, &host, &id));
+    }
+    match found.is_empty() {
+        true => Err("no sandbox is selected".to_owned()),
+        false => Ok(found),
     }
 }
 
 /// Why `verb` can be done to none of them.
 pub fn verb_obstacle(app: &App, verb: SandboxVerb) -> Option<String> {
     let chosen = match sandboxes(app) {
-        Ok((_, chosen)) => chosen,
+        Ok(chosen) => chosen,
         Err(why) => return Some(why),
     };
-    let refused = |sandbox: &Sandbox| refusal(verb, sandbox.state);
-    let first = chosen.first().zip(chosen.first().and_then(refused));
-    let all = chosen.iter().all(|sandbox| refused(sandbox).is_some());
-    let (sandbox, why) = first.filter(|_| all)?;
-    Some(format!("cannot {} {}: {why}", verb.as_str(), sandbox.id))
+    let mut refused = chosen
+        .iter()
+        .map(|sandbox| refusal(verb, sandbox.state).map(|why| (&sandbox.id, why)));
+    let (id, why) = refused.next()??;
+    let all = refused.all(|refused| refused.is_some());
+    all.then(|| format!("cannot {} {id}: {why}", verb.as_str()))
 }
 
 /// What the key for both means now.
 pub fn pause_or_resume(app: &App) -> SandboxVerb {
-    let runs = |sandbox: &Sandbox| sandbox.state == SandboxState::Running;
+    let runs = |sandbox: &&Sandbox| sandbox.state == SandboxState::Running;
     match sandboxes(app) {
-        Ok((_, chosen)) if !chosen.iter().any(runs) => SandboxVerb::Resume,
+        Ok(chosen) if !chosen.iter().any(runs) => SandboxVerb::Resume,
         _ => SandboxVerb::Pause,
     }
 }
 
 /// Does `verb` to them, or asks.
 pub fn turn_chosen(app: &mut App, verb: SandboxVerb) -> Vec<Command> {
-    let Ok((host, chosen)) = sandboxes(app) else {
-        return Vec::new();
-    };
-    let ids = chosen.into_iter().map(|sandbox| sandbox.id).collect();
-    match ask(verb, host, ids, &app.view.clone()) {
+    match ask(verb, app.chosen_sandboxes(), &app.view.clone()) {
         Reply::Close(commands) => {
             app.change(Pane::Sandboxes, Change::Unmark);
             commands
@@ -62,23 +63,32 @@ pub fn turn_chosen(app: &mut App, verb: SandboxVerb) -> Vec<Command> {
             open(app, *dialog);
             Vec::new()
         }
-        Reply::Stay | Reply::Do(_) => Vec::new(),
+        Reply::Stay | Reply::Do(_) | Reply::Instead(_) => Vec::new(),
     }
 }
 
-/// The snapshot a new sandbox is likely to stand on: the selected one, or what the selected sandbox stands on.
-pub fn base(app: &App) -> Option<SnapshotName> {
-    let (host, lists) = (app.host_view()?, app.host_lists()?);
+/// Where a new sandbox is likely to be, and on which snapshot: the selected one, or what the selected sandbox stands
+/// on.
+pub fn base(app: &App) -> (Option<HostName>, Option<SnapshotName>) {
+    let current = app.host.clone();
     match app.list {
-        Pane::Bucket => app
-            .objects
-            .current(&app.view.bucket.objects)
-            .map(|one| one.name.clone()),
-        Pane::Snapshots => lists
-            .snapshots
-            .current(&host.snapshots)
-            .map(|one| one.name.clone()),
-        _ => lists.sandboxes.current(&host.sandboxes)?.base().cloned(),
+        Pane::Bucket => {
+            let object = app.objects.current(&app.view.bucket.objects);
+            (current, object.map(|object| object.name.clone()))
+        }
+        Pane::Snapshots => match app.snapshot() {
+            Some((host, snapshot)) => (Some(host.name.clone()), Some(snapshot.name.clone())),
+            None => (current, None),
+        },
+        Pane::Matrix => match app.matrix.current() {
+            Some((name, Place::Host(host))) => (Some(host.clone()), Some(name.clone())),
+            Some((name, Place::Bucket)) => (current, Some(name.clone())),
+            None => (current, None),
+        },
+        _ => match app.sandbox() {
+            Some((host, sandbox)) => (Some(host.name.clone()), sandbox.base().cloned()),
+            None => (current, None),
+        },
     }
 }
 
@@ -87,12 +97,10 @@ pub fn seen(app: &App) -> Result<(HostName, SandboxId), String> {
     if let Some((host, sandbox)) = app.watched() {
         return Ok((host.name.clone(), sandbox.id.clone()));
     }
-    let host = app.host_view().ok_or_else(no_host)?;
-    let lists = app.host_lists().filter(|_| app.list == Pane::Sandboxes);
-    match lists.and_then(|lists| lists.sandboxes.current(&host.sandboxes)) {
+    match app.sandbox().filter(|_| app.list == Pane::Sandboxes) {
         None => Err("no sandbox is selected".to_owned()),
-        Some(_) if host.link != Link::Up => Err(format!("{} does not answer", host.name)),
-        Some(sandbox) => Err(format!(
+        Some((host, _)) if host.link != Link::Up => Err(format!("{} does not answer", host.name)),
+        Some((_, sandbox)) => Err(format!(
             "{} is {}: it has no screen",
             sandbox.id,
             sandbox.state.as_str()

@@ -3,9 +3,10 @@
 use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::text::{Line, Span};
 
-use super::verb::{STOP, Turn, is_harmless, refusal};
+use super::verb::{STOP, Turn, is_harmless, refusal, who};
 use super::{Content, Dialog, Reply};
-use crate::console::format::{count, fit};
+use crate::console::app::Command;
+use crate::console::format::fit;
 use crate::console::theme::Theme;
 use crate::console::world;
 use crate::engine::View;
@@ -35,21 +36,20 @@ const VERBS: &[(char, SandboxVerb, &str)] = &[
 /// The dialog.
 #[derive(Debug)]
 pub struct Menu {
-    host: HostName,
-    ids: Vec<SandboxId>,
+    ids: Vec<(HostName, SandboxId)>,
 }
 
 impl Menu {
     /// What can be done to `ids`.
-    pub fn new(host: HostName, ids: Vec<SandboxId>) -> Self {
-        Self { host, ids }
+    pub fn new(ids: Vec<(HostName, SandboxId)>) -> Self {
+        Self { ids }
     }
 
     /// Why `verb` can be done to none of them.
     fn obstacle(&self, view: &View, verb: SandboxVerb) -> Option<&'static str> {
         let mut first = None;
-        for id in &self.ids {
-            let sandbox = world::sandbox(view, &self.host, id);
+        for (host, id) in &self.ids {
+            let sandbox = world::sandbox(view, host, id);
             match sandbox.map_or(Some("it is gone"), |sandbox| refusal(verb, sandbox.state)) {
                 None => return None,
                 Some(why) => first = first.or(Some(why)),
@@ -69,7 +69,7 @@ impl Menu {
         let found = VERBS.iter().find(|(letter, ..)| *letter == typed);
         match found {
             Some((_, verb, _)) if self.obstacle(view, *verb).is_none() => {
-                ask(*verb, self.host.clone(), self.ids.clone(), view)
+                ask(*verb, self.ids.clone(), view)
             }
             _ => Reply::Stay,
         }
@@ -77,12 +77,8 @@ impl Menu {
 
     /// What it shows.
     pub fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
-        let what = match self.ids.as_slice() {
-            [one] => one.to_string(),
-            many => count(many.len(), "marked sandbox"),
-        };
         let mut content = Content {
-            title: format!("{what} on {}", self.host),
+            title: who(&self.ids),
             ..Content::default()
         };
         for (letter, verb, sentence) in VERBS {
@@ -103,12 +99,12 @@ impl Menu {
 }
 
 /// What asks for `verb` on `ids`: nothing where it is harmless and done to one.
-pub fn ask(verb: SandboxVerb, host: HostName, ids: Vec<SandboxId>, view: &View) -> Reply {
+pub fn ask(verb: SandboxVerb, ids: Vec<(HostName, SandboxId)>, view: &View) -> Reply {
     let one = ids.len() == 1;
-    let turn = Turn::new(verb, host, ids);
-    let commands = turn.commands(view);
-    match one && is_harmless(verb) && !commands.is_empty() {
-        true => Reply::Close(commands),
+    let turn = Turn::new(verb, ids);
+    let operations = turn.operations(view);
+    match one && is_harmless(verb) && !operations.is_empty() {
+        true => Reply::Close(vec![Command::SubmitAll(operations)]),
         false => Reply::Open(Box::new(Dialog::Turn(turn))),
     }
 }

@@ -51,12 +51,25 @@ pub fn is_harmless(verb: SandboxVerb) -> bool {
     matches!(verb, Start | Restore | Pause | Resume | Save)
 }
 
+/// A sandbox with its host.
+type Chosen<'a> = (&'a HostName, &'a Sandbox);
+
+/// Names what a verb is about.
+pub fn who(ids: &[(HostName, SandboxId)]) -> String {
+    match ids {
+        [(host, one)] => format!("{one} on {host}"),
+        [(first, _), ..] if ids.iter().all(|(host, _)| host == first) => {
+            format!("{} on {first}", count(ids.len(), "sandbox"))
+        }
+        _ => format!("{} on several hosts", count(ids.len(), "sandbox")),
+    }
+}
+
 /// The dialog.
 #[derive(Debug)]
 pub struct Turn {
     verb: SandboxVerb,
-    host: HostName,
-    ids: Vec<SandboxId>,
+    ids: Vec<(HostName, SandboxId)>,
     /// Why it is asked, where the operator did not ask for it.
     because: Option<String>,
     typed: Field,
@@ -64,10 +77,9 @@ pub struct Turn {
 
 impl Turn {
     /// Asks whether `verb` shall be done to `ids`.
-    pub fn new(verb: SandboxVerb, host: HostName, ids: Vec<SandboxId>) -> Self {
+    pub fn new(verb: SandboxVerb, ids: Vec<(HostName, SandboxId)>) -> Self {
         Self {
             verb,
-            host,
             ids,
             because: None,
             typed: Field::default(),
@@ -78,60 +90,50 @@ impl Turn {
     pub fn not_stopped(host: HostName, id: SandboxId, because: String) -> Self {
         Self {
             because: Some(because),
-            ..Self::new(SandboxVerb::ForceOff, host, vec![id])
+            ..Self::new(SandboxVerb::ForceOff, vec![(host, id)])
         }
     }
 
     /// Takes up one more that has not stopped, where this is that question; tells whether it is.
     pub fn add_not_stopped(&mut self, host: &HostName, id: &SandboxId) -> bool {
-        let same = self.because.is_some() && self.host == *host;
-        if same && !self.ids.contains(id) {
-            self.ids.push(id.clone());
+        let one = (host.clone(), id.clone());
+        if self.because.is_some() && !self.ids.contains(&one) {
+            self.ids.push(one);
         }
-        same
+        self.because.is_some()
     }
 
     /// Those it is done to, and those that are left out with the reason.
-    fn parts<'a>(
-        &'a self,
-        view: &'a View,
-    ) -> (Vec<&'a Sandbox>, Vec<(&'a SandboxId, &'static str)>) {
+    fn parts<'a>(&'a self, view: &'a View) -> (Vec<Chosen<'a>>, Vec<(&'a SandboxId, String)>) {
         let mut goes = Vec::new();
         let mut skipped = Vec::new();
-        for id in &self.ids {
-            match world::sandbox(view, &self.host, id) {
-                None => skipped.push((id, "it is gone")),
-                Some(sandbox) => match refusal(self.verb, sandbox.state) {
-                    Some(why) => skipped.push((id, why)),
-                    None => goes.push(sandbox),
-                },
-            }
+        for (host, id) in &self.ids {
+            let link = world::host(view, host).map(|host| &host.link);
+            let why = match (world::sandbox(view, host, id), link) {
+                (_, Some(Link::Down(_))) => Some(format!("{host} does not answer")),
+                (None, _) => Some("it is gone".to_owned()),
+                (Some(sandbox), _) => {
+                    let why = refusal(self.verb, sandbox.state);
+                    if why.is_none() {
+                        goes.push((host, sandbox));
+                    }
+                    why.map(str::to_owned)
+                }
+            };
+            skipped.extend(why.map(|why| (id, why)));
         }
         (goes, skipped)
     }
 
-    fn obstacle(&self, view: &View) -> Option<String> {
-        match world::host(view, &self.host).map(|host| &host.link) {
-            Some(Link::Down(error)) => Some(error.to_string()),
-            Some(_) => None,
-            None => Some(format!("there is no host {}", self.host)),
-        }
-    }
-
-    /// The commands, where something is left to do.
-    pub fn commands(&self, view: &View) -> Vec<Command> {
-        if self.obstacle(view).is_some() {
-            return Vec::new();
-        }
+    /// What is left to do.
+    pub fn operations(&self, view: &View) -> Vec<Operation> {
         let (goes, _) = self.parts(view);
-        let submit = |sandbox: &Sandbox| {
-            Command::Submit(Operation::Sandbox {
-                host: self.host.clone(),
-                id: sandbox.id.clone(),
-                verb: self.verb,
-            })
+        let operation = |(host, sandbox): Chosen| Operation::Sandbox {
+            host: host.clone(),
+            id: sandbox.id.clone(),
+            verb: self.verb,
         };
-        goes.into_iter().map(submit).collect()
+        goes.into_iter().map(operation).collect()
     }
 
     /// What must be typed, where it cannot be undone.
@@ -141,25 +143,23 @@ impl Turn {
         }
         match self.parts(view).0.as_slice() {
             [] => None,
-            [one] => Some(one.id.to_string()),
+            [(_, one)] => Some(one.id.to_string()),
             many => Some(format!("destroy {}", many.len())),
         }
     }
 
     /// Takes a key.
     pub fn key(&mut self, key: KeyEvent, view: &View) -> Reply {
-        let commands = self.commands(view);
+        let operations = self.operations(view);
+        let possible = !operations.is_empty();
+        let submit = || Reply::Close(vec![Command::SubmitAll(operations)]);
         match (self.phrase(view), key.code) {
             (Some(phrase), KeyCode::Enter) => {
-                let confirmed = phrase == self.typed.text() && !commands.is_empty();
-                return if confirmed {
-                    Reply::Close(commands)
-                } else {
-                    Reply::Stay
-                };
+                let confirmed = possible && phrase == self.typed.text();
+                return if confirmed { submit() } else { Reply::Stay };
             }
             (Some(_), _) => drop(self.typed.key(key)),
-            (None, KeyCode::Char('y')) if !commands.is_empty() => return Reply::Close(commands),
+            (None, KeyCode::Char('y')) if possible => return submit(),
             (None, KeyCode::Char('n' | 'q')) => return Reply::close(),
             _ => {}
         }
@@ -175,12 +175,8 @@ impl Turn {
     pub fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
         let word = self.verb.as_str();
         let (goes, skipped) = self.parts(view);
-        let what = match self.ids.as_slice() {
-            [one] => one.to_string(),
-            many => count(many.len(), "sandbox"),
-        };
         let mut content = Content {
-            title: format!("{word} {what} on {}", self.host),
+            title: format!("{word} {}", who(&self.ids)),
             ..Content::default()
         };
         if let Some(because) = &self.because {
@@ -194,8 +190,8 @@ impl Turn {
         if !goes.is_empty() {
             content.say(self.meaning(), 0, style, width);
             content.gap();
-            for sandbox in &goes {
-                content.lines.push(line(sandbox, width, theme));
+            for (host, sandbox) in &goes {
+                content.lines.push(line(host, sandbox, width, theme));
                 if self.verb == SandboxVerb::Destroy {
                     for path in files(sandbox) {
                         content.say(&format!("· {path}"), 4, theme.text, width);
@@ -210,11 +206,7 @@ impl Turn {
                 content.say(&format!("{id}: {why}"), 2, theme.dim, width);
             }
         }
-        if let Some(reason) = self.obstacle(view) {
-            content.gap();
-            content.say(&format!("✗ {reason}"), 0, theme.bad, width);
-        }
-        let ready = !self.commands(view).is_empty();
+        let ready = !self.operations(view).is_empty();
         match self.phrase(view) {
             Some(phrase) => {
                 content.gap();
@@ -254,13 +246,13 @@ impl Turn {
     }
 }
 
-fn line(sandbox: &Sandbox, width: usize, theme: &Theme) -> Line<'static> {
+fn line(host: &HostName, sandbox: &Sandbox, width: usize, theme: &Theme) -> Line<'static> {
     let overlay = sandbox.chain.first().and_then(|link| link.size_bytes);
     let overlay = overlay.map_or(String::new(), |bytes| format!("overlay {}", size(bytes)));
     let name = fit(sandbox.id.as_str(), (width / 2).clamp(8, 40));
     Line::from(vec![
         Span::styled(format!("  {name} "), theme.title),
-        Span::raw(format!("{:<9} {overlay}", sandbox.state.as_str())),
+        Span::raw(format!("{:<9} {host} {overlay}", sandbox.state.as_str())),
     ])
 }
 

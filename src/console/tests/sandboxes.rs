@@ -11,12 +11,16 @@ use crate::engine::JobState;
 use crate::model::settings::PictureStyle;
 use crate::model::{SandboxForm, SandboxVerb};
 
-fn verb(id: &str, verb: SandboxVerb) -> Command {
-    Command::Submit(Operation::Sandbox {
+fn turned(id: &str, verb: SandboxVerb) -> Operation {
+    Operation::Sandbox {
         host: "alpha".parse().unwrap(),
         id: id.parse().unwrap(),
         verb,
-    })
+    }
+}
+
+fn verb(id: &str, verb: SandboxVerb) -> Command {
+    Command::SubmitAll(vec![turned(id, verb)])
 }
 
 /// Makes the picture ready that the last frame left a place for.
@@ -201,8 +205,9 @@ fn a_verb_on_all_that_are_marked_lists_them_and_who_is_left_out() {
     keys(&mut app, "    s");
     insta::assert_snapshot!("batch", screen(&mut app, 80, 24));
     let started = keys(&mut app, "y");
-    let start = |id| verb(id, SandboxVerb::Start);
-    assert_eq!(started, [start("sandbox-003"), start("sandbox-004")]);
+    let start = |id| turned(id, SandboxVerb::Start);
+    let all = vec![start("sandbox-003"), start("sandbox-004")];
+    assert_eq!(started, [Command::SubmitAll(all)]);
     assert_eq!(app.host_lists().unwrap().sandboxes.marked(), 0);
 }
 
