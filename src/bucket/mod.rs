@@ -5,6 +5,7 @@
 //! of a download each on their own (`parts`), so that one lost connection costs 8 MiB and no more.
 
 mod client;
+mod doctor;
 mod download;
 mod errors;
 mod list;

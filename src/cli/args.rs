@@ -33,7 +33,8 @@ pub struct Global {
     /// Print exactly one JSON document on stdout, also for an error
     #[arg(long, global = true)]
     pub json: bool,
-    /// The host to work on; needed where there are several. A pull and listings take more than one
+    /// The host to work on; needed where there are several. A pull, listings and doctor take more than
+    /// one
     #[arg(long, global = true, value_name = "NAME")]
     pub host: Vec<HostName>,
     /// Tell more on stderr; twice for still more
@@ -148,6 +149,10 @@ pub enum Command {
         /// The snapshot
         name: SnapshotName,
     },
+    /// Examine the hosts and the bucket: what an operation will need, and the command that mends what is wrong
+    ///
+    /// With --host these hosts alone. Commands are to be run on the host they stand under.
+    Doctor,
     /// Print the settings in force and where each came from, secrets masked
     Config,
     /// Open the console on a small world of its own: needs no setup, touches nothing else

@@ -17,15 +17,15 @@ use crate::model::{Error, HostName, Kind, Operation, Outcome, Result};
 /// How often progress is sampled.
 const SAMPLE: Duration = Duration::from_millis(100);
 
-/// The signals that ask the jobs to stop.
-struct Stops {
+/// The signals that ask us to stop.
+pub(super) struct Stops {
     interrupt: Signal,
     terminate: Signal,
     hangup: Signal,
 }
 
 impl Stops {
-    fn new() -> Result<Self> {
+    pub(super) fn new() -> Result<Self> {
         let listen = || -> io::Result<Self> {
             Ok(Self {
                 interrupt: signal(SignalKind::interrupt())?,
@@ -37,7 +37,7 @@ impl Stops {
             .map_err(|error| Error::new(Kind::Failed, "cannot listen for signals").because(error))
     }
 
-    async fn next(&mut self) {
+    pub(super) async fn next(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}

@@ -2,6 +2,7 @@
 
 mod args;
 mod ask;
+mod doctor;
 pub mod exit;
 mod job;
 mod list;
@@ -37,6 +38,13 @@ pub enum Plan {
     Info(HostName, SnapshotName),
     /// What is this sandbox?
     Show(HostName, SandboxId),
+    /// Examine these hosts, and perhaps the bucket.
+    Doctor {
+        /// The hosts.
+        hosts: Vec<HostName>,
+        /// The bucket, too?
+        bucket: bool,
+    },
     /// Run these as jobs, at the same time.
     Run(Vec<Operation>),
     /// The same, once the operator has typed the names of what it destroys.
@@ -80,7 +88,7 @@ pub fn plan(command: Command, named: &[HostName], settings: &Settings) -> Result
                 several.len()
             ),
         )
-        .hint("run it once for each; a pull and the listings take several")),
+        .hint("run it once for each; a pull, the listings and doctor take several")),
     };
     Ok(Some(match command {
         Command::Sandboxes { all } => Plan::Sandboxes {
@@ -90,6 +98,10 @@ pub fn plan(command: Command, named: &[HostName], settings: &Settings) -> Result
         Command::Sandbox { command } => sandbox::plan(command, one()?),
         Command::Snapshots => Plan::Snapshots(hosts()),
         Command::Objects => Plan::Objects,
+        Command::Doctor => Plan::Doctor {
+            hosts: hosts(),
+            bucket: named.is_empty(),
+        },
         Command::Exists { name } => Plan::Exists(one()?, name),
         Command::Info { name } => Plan::Info(one()?, name),
         Command::Create {
@@ -187,6 +199,7 @@ pub async fn run(engine: &Engine, plan: Plan, verbose: bool) -> Result<Answer> {
         Plan::Exists(host, name) => ask::exists(engine, &host, &name).await,
         Plan::Info(host, name) => ask::info(engine, &host, &name).await,
         Plan::Show(host, id) => sandbox::show(engine, &host, &id).await,
+        Plan::Doctor { hosts, bucket } => doctor::run(engine, &hosts, bucket).await,
         Plan::Run(operations) => job::run(engine, operations, verbose).await,
         Plan::Ask(operations) => {
             sandbox::confirm(&operations)?;

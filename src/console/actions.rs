@@ -128,6 +128,8 @@ pub enum Action {
     Dismiss,
     /// The log pane's next form.
     Log,
+    /// The doctor's page.
+    Doctor,
     /// Help.
     Help,
     /// Leave.
@@ -456,6 +458,13 @@ pub static ACTIONS: &[Entry] = &[
         &[Code(KeyCode::Esc)],
         EVERYWHERE,
         "Go back to the lists; there, drop the marks, then the filter.",
+    )),
+    quiet(entry(
+        Action::Doctor,
+        "doctor",
+        &[Char('D')],
+        EVERYWHERE,
+        "Examine all hosts and the bucket: what works, what does not, and what mends it.",
     )),
     entry(
         Action::Help,

@@ -49,6 +49,8 @@ pub enum Command {
     },
     /// Ask everything again.
     Refresh,
+    /// Examine all hosts and the bucket.
+    Examine,
     /// End.
     Quit,
 }

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::engine::{
-    BucketView, HostView, JobId, JobState, JobView, Link, Live, LogLine, Look, Sample, View,
+    BucketView, HostView, JobId, JobState, JobView, Link, Live, LogLine, Look, PatientView, Sample,
+    View,
 };
 use crate::model::{
-    AgentChannel, ChainLink, Compression, Error, Guest, ImageFacts, Kind, Object, Operation, Phase,
-    Picture, ProgressCell, Reach, Sandbox, SandboxState, Snapshot, Vnc,
+    AgentChannel, ChainLink, Check, Compression, Error, Examination, Guest, ImageFacts, Kind,
+    Object, Operation, Phase, Picture, ProgressCell, Reach, Sandbox, SandboxState, Snapshot, Vnc,
 };
 
 const GIB: u64 = 1 << 30;
@@ -105,6 +106,7 @@ pub fn empty() -> View {
             ..BucketView::default()
         }),
         jobs: Vec::new(),
+        patients: Vec::new(),
     }
 }
 
@@ -198,6 +200,51 @@ pub fn populated() -> View {
             ]),
         }),
         jobs: vec![Arc::new(running_job(1)), Arc::new(failed_job(2))],
+        patients: Vec::new(),
+    }
+}
+
+/// As [`populated`], with alpha examined, beta out of reach, and the bucket being examined.
+pub fn examined() -> View {
+    let patient = |host: Option<&str>, checks: Vec<Check>| {
+        let host = host.map(|name| name.parse().unwrap());
+        let found = Examination {
+            host: host.clone(),
+            reached: true,
+            checks,
+        };
+        Arc::new(PatientView {
+            host,
+            running: found.checks.is_empty(),
+            found: (!found.checks.is_empty()).then(|| Arc::new(found)),
+        })
+    };
+    let alpha = vec![
+        Check::passed("libvirt", "version 9.0.0, answered within 0.01 s"),
+        Check::failed(
+            "qemu-img",
+            "it is not installed: nothing can be cut, pushed or pulled",
+            "apt-get install qemu-utils",
+        ),
+        Check::warning(
+            "owner and mode",
+            "of 3: myapp-v1.0 (root:root 600)",
+            "chown libvirt-qemu:kvm /var/lib/libvirt/snapshots/myapp-v1.0.qcow2; chmod 644 \
+             /var/lib/libvirt/snapshots/myapp-v1.0.qcow2",
+        ),
+    ];
+    let beta = vec![Check::failed(
+        "SSH",
+        "cannot reach host beta over SSH: Permission denied (publickey); not looked at: all that is on the host",
+        "it takes none of our keys: `ssh-copy-id root@beta`; a key with a passphrase needs `ssh-add`",
+    )];
+    View {
+        patients: vec![
+            patient(Some("alpha"), alpha),
+            patient(Some("beta"), beta),
+            patient(None, Vec::new()),
+        ],
+        ..populated()
     }
 }
 

@@ -5,8 +5,8 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use super::actions::{Action, LISTS, Pane};
 use super::app::{App, Command};
 use super::dialog::{
-    Cut, Dialog, Help, JobDetails, Layer, Menu, New, Pull, Quit, Remove, STOP, ScreenView, Verb,
-    Whereabouts, push_refusal,
+    Cut, Dialog, Doctor, Help, JobDetails, Layer, Menu, New, Pull, Quit, Remove, STOP, ScreenView,
+    Verb, Whereabouts, push_refusal,
 };
 use super::filter;
 use super::keymap::{self, Pressed};
@@ -188,6 +188,10 @@ pub fn perform(app: &mut App, action: Action) -> Vec<Command> {
                 open,
             };
             return seen(app).ok().map(of).into_iter().collect();
+        }
+        Action::Doctor => {
+            open(app, Dialog::Doctor(Doctor));
+            return vec![Command::Examine];
         }
         Action::Help => open(app, Dialog::Help(Help)),
         Action::Open => match app.focus {

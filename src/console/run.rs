@@ -247,6 +247,7 @@ impl Screen {
                         Done::Viewer { url, open }
                     });
                 }
+                Command::Examine => engine.examine_all(),
                 Command::Quit => end = true,
             }
         }

@@ -19,7 +19,7 @@ use super::actions::Pane;
 use super::app::{App, Command};
 use super::dialog::Layer;
 use super::draw::{draw, pane_rows};
-use super::fixture::{away, empty, object, populated, sandbox, snapshot};
+use super::fixture::{away, empty, examined, object, populated, sandbox, snapshot};
 use crate::engine::{BucketView, HostView, JobId, Link, View};
 use crate::model::{Error, Kind, Operation, SandboxState};
 
@@ -269,6 +269,18 @@ fn help_names_every_key() {
 }
 
 #[test]
+fn the_doctor_shows_what_has_come_and_what_is_awaited() {
+    let mut app = app(examined());
+    assert_eq!(keys(&mut app, "D"), [Command::Examine]);
+    insta::assert_snapshot!("doctor", screen(&mut app, 80, 24));
+    assert_eq!(keys(&mut app, "r"), [Command::Examine]);
+    keys(&mut app, "jjjj");
+    assert!(screen(&mut app, 80, 24).contains("bucket  ◌ being examined"));
+    press(&mut app, KeyCode::Esc);
+    assert!(app.layers.is_empty());
+}
+
+#[test]
 fn a_host_that_went_away_keeps_its_rows_with_their_age() {
     let now = Instant::now() + Duration::from_secs(3600);
     let mut app = app(away(now, Duration::from_secs(200)));
@@ -312,7 +324,8 @@ fn every_size_can_be_drawn() {
         bucket.objects = Arc::new([object(&long, u64::MAX)])
     });
     views.push(wide);
-    let openers = ["", "c", "p", "d", "?", "q", "J\r", "LL", "/x"];
+    views.push(examined());
+    let openers = ["", "c", "p", "d", "?", "q", "J\r", "LL", "/x", "D"];
     for view in views {
         for opener in openers {
             let mut app = app(view.clone());

@@ -7,6 +7,7 @@
 //! ```
 
 mod claims;
+mod doctor;
 mod inventory;
 mod jobs;
 mod live;
@@ -29,7 +30,7 @@ use crate::model::{
 };
 
 pub use live::{Live, Look, Sample};
-pub use view::{BucketView, HostView, JobId, JobState, JobView, Link, LogLine, View};
+pub use view::{BucketView, HostView, JobId, JobState, JobView, Link, LogLine, PatientView, View};
 
 /// How long [`Engine::shutdown`] waits for jobs to clean up.
 const SHUTDOWN: Duration = Duration::from_secs(30);
@@ -201,6 +202,28 @@ impl Engine {
         jobs::dismiss(&self.inner, id);
     }
 
+    /// Begins to examine hosts, and with `bucket` the bucket, all at the same time; what was found of each comes
+    /// into the view ([`View::patients`]) as soon as it is there, within three minutes. What is being examined
+    /// already is not begun anew.
+    ///
+    /// # Errors
+    /// `BadInput` for a host that is not in the settings: then nothing is begun.
+    pub fn examine(&self, hosts: &[HostName], bucket: bool) -> Result<()> {
+        doctor::examine(&self.inner, hosts, bucket)
+    }
+
+    /// [`Engine::examine`] of all hosts and the bucket.
+    pub fn examine_all(&self) {
+        let hosts: Vec<HostName> = self
+            .inner
+            .hosts
+            .iter()
+            .map(|host| host.name().clone())
+            .collect();
+        // None of them is unknown.
+        let _ = self.examine(&hosts, true);
+    }
+
     /// Ends: cancels what runs, waits, 30 s at most, until it has cleaned up, and leaves the hosts.
     pub async fn shutdown(&self) {
         let ids: Vec<JobId> = self.view().jobs.iter().map(|job| job.id).collect();
@@ -210,6 +233,9 @@ impl Engine {
         // Past the deadline the guards on the hosts do what is left to do.
         let _ = tokio::time::timeout(SHUTDOWN, watch.wait_for(idle)).await;
         self.inner.stop.cancel();
+        // What an examination has put into the bucket goes with it.
+        let idle = |view: &Arc<View>| view.patients.iter().all(|patient| !patient.running);
+        let _ = tokio::time::timeout(SHUTDOWN, watch.wait_for(idle)).await;
         join_all(self.inner.hosts.iter().map(Host::leave)).await;
     }
 

@@ -322,6 +322,14 @@ pub struct SmallDisk {
 }
 
 impl SmallDisk {
+    /// Fills it, if it is smaller than 1 MiB: whatever is mounted there, no more is ever written.
+    pub fn fill(&self) {
+        let file = format!("{}/full", self.path);
+        let fill = "head -c 1048576 /dev/zero >\"$1\"";
+        let filled = self.there(&["sh", "-c", fill, "sh", &file]);
+        assert!(!filled.status.success(), "it is not full: {filled:?}");
+    }
+
     fn there(&self, argv: &[&str]) -> std::process::Output {
         output(
             Command::new(&self.enter[0])

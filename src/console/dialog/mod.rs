@@ -2,6 +2,7 @@
 //! a field never acts.
 
 mod cut;
+mod doctor;
 mod field;
 mod help;
 mod job;
@@ -19,6 +20,7 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
 pub use cut::{Cut, Verb, push_refusal};
+pub use doctor::Doctor;
 pub use field::Field;
 pub use help::Help;
 pub use job::{JobDetails, result};
@@ -134,6 +136,8 @@ pub enum Dialog {
     Job(JobDetails),
     /// Where a snapshot is.
     Whereabouts(Whereabouts),
+    /// The doctor's page.
+    Doctor(Doctor),
     /// All keys.
     Help(Help),
     /// A guest's screen.
@@ -174,7 +178,7 @@ impl Layer {
         let mut scroll = |lines: i32| self.scroll = self.scroll.saturating_add_signed(by(lines));
         let reads_only = matches!(
             self.dialog,
-            Dialog::Help(_) | Dialog::Job(_) | Dialog::Whereabouts(_)
+            Dialog::Help(_) | Dialog::Job(_) | Dialog::Whereabouts(_) | Dialog::Doctor(_)
         );
         self.follows = !matches!(key.code, KeyCode::PageUp | KeyCode::PageDown);
         match key.code {
@@ -191,6 +195,7 @@ impl Layer {
                     Dialog::Quit(dialog) => dialog.key(key, view),
                     Dialog::Job(dialog) => dialog.key(key, view),
                     Dialog::Whereabouts(dialog) => dialog.key(key, view),
+                    Dialog::Doctor(dialog) => dialog.key(key),
                     Dialog::Help(dialog) => dialog.key(key),
                     Dialog::Screen(dialog) => dialog.key(key),
                     Dialog::Menu(dialog) => dialog.key(key, view),
@@ -222,6 +227,7 @@ impl Layer {
             Dialog::Quit(dialog) => dialog.content(view, theme, width),
             Dialog::Job(dialog) => dialog.content(view, theme, width),
             Dialog::Whereabouts(dialog) => dialog.content(view, theme, width),
+            Dialog::Doctor(dialog) => dialog.content(view, theme, width),
             Dialog::Help(dialog) => dialog.content(theme, width),
             Dialog::Screen(dialog) => dialog.content(),
             Dialog::Menu(dialog) => dialog.content(view, theme, width),
