@@ -230,7 +230,7 @@ mod tests {
                     plan.firmware = Firmware::Bios;
                 }),
                 &["type='qemu'", "mode='maximum'"],
-                &["hyperv", "<tpm", "nvram", "efi"],
+                &["<hyperv", "'hypervclock'", "<tpm", "<nvram", "firmware="],
             ),
             (
                 Box::new(|plan| plan.firmware = Firmware::Uefi),

@@ -14,6 +14,7 @@ mod image;
 mod image_file;
 mod libvirt;
 mod nbd;
+mod offer;
 mod parts;
 mod patience;
 mod quote;
@@ -46,8 +47,8 @@ pub use blueprint::Blueprint;
 pub use files::{Content, FileReader, FileWriter};
 pub use guard::Guard;
 pub use image_file::{FileStamp, ImageFile};
+pub use offer::{Memory, Offer};
 pub use patience::Patience;
-pub use sandbox::{Memory, Offer};
 pub use survey::Survey;
 pub use tunnel::Tunnel;
 
