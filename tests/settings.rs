@@ -5,7 +5,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use snapdeck::model::settings::{Accel, Credentials};
+use snapdeck::model::settings::{Accel, Credentials, PictureStyle};
 use snapdeck::model::{Error, Kind};
 use snapdeck::settings::{Flags, Loaded, load};
 
@@ -73,6 +73,8 @@ fn defaults_are_the_documented_ones() {
     assert_eq!(settings.sandbox.stop_timeout.as_secs(), 60);
     assert_eq!(settings.jobs.parallel, 4);
     assert!(settings.console.mouse);
+    assert_eq!(settings.console.picture, PictureStyle::Auto);
+    assert_eq!(settings.console.viewer, None);
 }
 
 /// What the defaults show commented-out is right, too.

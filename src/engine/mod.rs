@@ -10,6 +10,7 @@ mod claims;
 mod doctor;
 mod inventory;
 mod jobs;
+mod live;
 mod view;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,6 +30,7 @@ use crate::model::{
 };
 use crate::ops::{self, Wish};
 
+pub use live::{Live, Look, Sample};
 pub use view::{BucketView, HostView, JobId, JobState, JobView, Link, LogLine, PatientView, View};
 
 /// How long [`Engine::shutdown`] waits for jobs to clean up.
@@ -51,12 +53,20 @@ struct Inner {
     slots: Arc<Semaphore>,
     /// The only place views are made in; its lock is held for the making of one, never for I/O.
     view: watch::Sender<Arc<View>>,
+    /// What somebody looks at, and what there is to see.
+    look: watch::Sender<Option<Look>>,
+    live: watch::Sender<Option<Arc<Live>>>,
+    tunnels: Mutex<live::Tunnels>,
     stop: CancellationToken,
 }
 
 impl Inner {
     fn jobs(&self) -> MutexGuard<'_, jobs::Table> {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tunnels(&self) -> MutexGuard<'_, live::Tunnels> {
+        self.tunnels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes the view and wakes who watches it.
@@ -96,6 +106,9 @@ impl Engine {
                 jobs: Mutex::default(),
                 slots: Arc::new(Semaphore::new(settings.jobs.parallel)),
                 view: watch::Sender::new(Arc::new(view)),
+                look: watch::Sender::default(),
+                live: watch::Sender::default(),
+                tunnels: Mutex::default(),
                 stop: CancellationToken::new(),
                 settings,
             }),
@@ -107,12 +120,13 @@ impl Engine {
         &self.inner.settings
     }
 
-    /// Begins to follow all hosts and the bucket, into the view. Returns at once.
+    /// Begins to follow all hosts and the bucket, into the view, and what is looked at. Returns at once.
     pub fn follow(&self) {
         for index in 0..self.inner.hosts.len() {
             tokio::spawn(inventory::follow_host(self.inner.clone(), index));
         }
         tokio::spawn(inventory::follow_bucket(self.inner.clone()));
+        tokio::spawn(live::follow(self.inner.clone()));
     }
 
     /// The newest view.

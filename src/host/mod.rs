@@ -9,6 +9,7 @@ mod eyes;
 mod ffi;
 mod files;
 mod guard;
+mod guest;
 mod image;
 mod image_file;
 mod libvirt;
@@ -18,10 +19,13 @@ mod parts;
 mod patience;
 mod quote;
 mod sandbox;
+mod screen;
 mod sftp;
 mod ssh;
+mod stats;
 mod survey;
 mod threads;
+mod tunnel;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,6 +53,7 @@ pub use image_file::ImageFile;
 pub use offer::{Memory, Offer};
 pub use patience::Patience;
 pub use survey::Survey;
+pub use tunnel::Tunnel;
 
 /// For a call that asks or tells libvirt something.
 const CALL: Duration = Duration::from_secs(10);

@@ -3,6 +3,7 @@
 mod doctor;
 mod error;
 mod inventory;
+mod live;
 mod manifest;
 mod names;
 mod operation;
@@ -14,6 +15,7 @@ pub use error::{Error, Kind, Result};
 pub use inventory::{
     ChainLink, Compression, ImageFacts, Object, OtherGuest, Sandbox, SandboxState, Snapshot,
 };
+pub use live::{AgentChannel, DiskUse, Guest, Picture, Reach, Stats, Vnc};
 pub use manifest::{
     BLOCK_BYTES, Consistency, Digest, FileStamp, MAX_MANIFEST_BYTES, Manifest, Parent,
 };

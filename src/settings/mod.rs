@@ -20,7 +20,7 @@ pub use report::Report;
 
 use crate::model::settings::{
     Accel, BucketSettings, ConsoleSettings, Credentials, Firmware, HostSettings, JobSettings,
-    Network, PushSettings, SandboxSettings, Settings,
+    Network, PictureStyle, PushSettings, SandboxSettings, Settings,
 };
 use crate::model::{Error, Kind, Result};
 use layer::{Layer, Setting, Table, Value, bad, find_key};
@@ -258,6 +258,14 @@ fn settings(layer: &Layer) -> Result<Settings> {
         },
         console: ConsoleSettings {
             mouse: mouse.ok_or_else(|| lacks("console", "mouse"))?,
+            picture: match text("console", "picture").as_deref() {
+                Some("kitty") => PictureStyle::Kitty,
+                Some("sixel") => PictureStyle::Sixel,
+                Some("blocks") => PictureStyle::Blocks,
+                Some("off") => PictureStyle::Off,
+                _ => PictureStyle::Auto,
+            },
+            viewer: text("console", "viewer"),
         },
     })
 }
