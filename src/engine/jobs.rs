@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
+use super::journal::Note;
 use super::view::{JobId, JobState, JobView, LogLine};
 use super::{Inner, claims};
 use crate::host::{Host, Patience};
@@ -66,11 +67,34 @@ struct Accepted {
 /// A place among the jobs that run; the jobs of one fan-out have one in common.
 type Slot = Shared<BoxFuture<'static, Option<Arc<OwnedSemaphorePermit>>>>;
 
+/// Takes on again what is left in the journal.
+pub(super) fn take_up_unfinished(inner: &Arc<Inner>) -> Vec<(String, Result<JobId>)> {
+    let mut taken = Vec::new();
+    let Some(journal) = inner.journal.get() else {
+        return taken;
+    };
+    journal.take_over(&inner.settings, inner.bucket.location(), |note| {
+        let title = note.operation.title();
+        let jobs = submit_since(inner, vec![note.operation], note.taken);
+        taken.extend(jobs.into_iter().map(|job| (title.clone(), job)));
+    });
+    taken
+}
+
 /// Takes operations on, each for itself; pulls of one snapshot share a slot and a fetch.
 pub(super) fn submit(inner: &Arc<Inner>, operations: Vec<Operation>) -> Vec<Result<JobId>> {
+    submit_since(inner, operations, Timestamp::now())
+}
+
+/// As [`submit`], for operations that were asked for at `asked`.
+fn submit_since(
+    inner: &Arc<Inner>,
+    operations: Vec<Operation>,
+    asked: Timestamp,
+) -> Vec<Result<JobId>> {
     let taken: Vec<Result<Accepted>> = operations
         .into_iter()
-        .map(|operation| accept(inner, operation))
+        .map(|operation| accept(inner, operation, asked))
         .collect();
     let ids = taken
         .iter()
@@ -103,7 +127,7 @@ pub(super) fn submit(inner: &Arc<Inner>, operations: Vec<Operation>) -> Vec<Resu
     ids
 }
 
-fn accept(inner: &Arc<Inner>, operation: Operation) -> Result<Accepted> {
+fn accept(inner: &Arc<Inner>, operation: Operation, asked: Timestamp) -> Result<Accepted> {
     let host = operation
         .host()
         .map(|name| find_host(inner, name))
@@ -140,6 +164,17 @@ fn accept(inner: &Arc<Inner>, operation: Operation) -> Result<Accepted> {
         });
         id
     };
+    if let Some(journal) = inner.journal.get() {
+        let location = inner.bucket.location();
+        let note = Note::new(operation.clone(), asked, &inner.settings, location);
+        // What was asked for is worth more than the promise to go on with it.
+        if let Err(error) = journal.note(id, &note) {
+            tracing::warn!(
+                job = id.0,
+                "it would not go on after a restart: cannot note it: {error}"
+            );
+        }
+    }
     inner.publish(|view| {
         view.jobs.push(Arc::new(JobView {
             id,
@@ -184,6 +219,7 @@ async fn run(inner: Arc<Inner>, job: Accepted, slot: Slot, share: Share) {
         let ctx = ops::Context {
             progress: cell.clone(),
             cancel,
+            leaving: inner.leaving.clone(),
             log: log_of(&inner, id),
         };
         let worker = {
@@ -220,6 +256,11 @@ fn patient(host: &Host, ctx: &ops::Context) -> Host {
 }
 
 fn finish(inner: &Inner, id: JobId, title: &str, cell: &ProgressCell, result: Result<Outcome>) {
+    let is_cancelled = matches!(&result, Err(error) if error.kind() == Kind::Cancelled);
+    // What the operator cancelled was struck then.
+    if !(is_cancelled && inner.leaving.is_cancelled()) {
+        strike(inner, id);
+    }
     let state = match result {
         Ok(outcome) => {
             tracing::info!(job = id.0, "{title}: done");
@@ -252,7 +293,21 @@ fn finish(inner: &Inner, id: JobId, title: &str, cell: &ProgressCell, result: Re
     });
 }
 
+fn strike(inner: &Inner, id: JobId) {
+    if let Some(journal) = inner.journal.get() {
+        journal.strike(id);
+    }
+}
+
+/// Stops a job for good.
 pub(super) fn cancel(inner: &Inner, id: JobId) {
+    // At once: nobody is to take up what was cancelled, even if we are killed while it cleans up.
+    strike(inner, id);
+    interrupt(inner, id);
+}
+
+/// Stops a job; what the journal has of it stays.
+pub(super) fn interrupt(inner: &Inner, id: JobId) {
     let token = inner
         .jobs()
         .live

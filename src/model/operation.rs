@@ -1,11 +1,13 @@
 //! What can be asked for, and what came of it.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{HostName, SandboxId, SnapshotName};
 
 /// One operation, as the engine is asked for it (spec, "Push", "Pull", "Create", API reference).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Operation {
     /// Cut a snapshot from a sandbox in any state and upload it.
     Create {
@@ -115,7 +117,7 @@ impl Operation {
 }
 
 /// What came of an operation; its JSON is what `--json` and the HTTP API answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(untagged, rename_all_fields = "camelCase")]
 pub enum Outcome {
     /// Spec, "Create Snapshot", response.

@@ -75,6 +75,20 @@ pub fn state_dir() -> Option<PathBuf> {
     })
 }
 
+/// The text of the API's token: that of `file`, else that of `SNAPDECK_API_TOKEN`; `None` where there is neither.
+///
+/// # Errors
+/// `BadInput` where it cannot be read.
+pub fn api_token(
+    file: Option<&Path>,
+    env: &dyn Fn(&str) -> Option<OsString>,
+) -> Result<Option<String>> {
+    match file {
+        Some(path) => read_file("the API token", path, true),
+        None => environment::text(env, "SNAPDECK_API_TOKEN"),
+    }
+}
+
 /// Puts the layers together. `env` answers for environment variables; `user_file` is the file to
 /// read where neither flag nor environment names one, and need not exist.
 ///
@@ -95,7 +109,7 @@ pub fn load(
         .or_else(|| environment::path(env, "SNAPDECK_CONFIG"));
     let file = named.as_deref().or(user_file);
     let text = file
-        .map(|path| read_file(path, named.is_some()))
+        .map(|path| read_file("settings", path, named.is_some()))
         .transpose()?
         .flatten();
     let mut notes = Vec::new();
@@ -120,17 +134,16 @@ pub fn load(
 }
 
 /// The file's text; `None` where it is absent and `required` is false.
-fn read_file(path: &Path, required: bool) -> Result<Option<String>> {
+fn read_file(what: &str, path: &Path, required: bool) -> Result<Option<String>> {
     let shown = path.display();
     let fail = |why: &dyn std::fmt::Display| {
-        Error::new(Kind::BadInput, format!("cannot read settings: {shown}")).because(why)
+        Error::new(Kind::BadInput, format!("cannot read {what}: {shown}")).because(why)
     };
     let file = match std::fs::File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && !required => return Ok(None),
         Err(error) => {
-            return Err(fail(&error)
-                .hint("check the file named by --config or SNAPDECK_CONFIG, and its permissions"));
+            return Err(fail(&error).hint("check the file that was named, and its permissions"));
         }
     };
     let mut bytes = Vec::new();
