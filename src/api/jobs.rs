@@ -148,7 +148,7 @@ impl Job {
             title: job.operation.title(),
             host: job.operation.host().cloned(),
             sandbox: job.operation.sandbox().cloned(),
-            snapshot: Some(job.operation.snapshot().clone()),
+            snapshot: job.operation.snapshot().cloned(),
             progress: JobProgress::of(job),
             started: job.started.and_then(time),
             ended: job.ended.and_then(time),

@@ -5,10 +5,12 @@ use std::sync::OnceLock;
 use axum::http::StatusCode;
 use axum::response::Response;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
-use utoipa::{Modify, OpenApi};
+use utoipa::openapi::{Ref, RefOr, Schema};
+use utoipa::{Modify, OpenApi, PartialSchema, ToSchema};
 
 use super::json;
 use super::problem::Any;
+use crate::model::Outcome;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -19,8 +21,8 @@ use super::problem::Any;
                        needs the token, where the server has one."
     ),
     security(("token" = [])),
-    modifiers(&Bearer),
-    components(schemas(super::events::JobEvent)),
+    modifiers(&Bearer, &Outcomes),
+    components(schemas(super::events::JobEvent, Outcome)),
 )]
 struct Base;
 
@@ -32,6 +34,32 @@ impl Modify for Bearer {
         api.components
             .get_or_insert_default()
             .add_security_scheme("token", scheme);
+    }
+}
+
+/// Gives each outcome a name of its own, for the one route that answers it.
+struct Outcomes;
+
+impl Modify for Outcomes {
+    fn modify(&self, api: &mut utoipa::openapi::OpenApi) {
+        let RefOr::T(Schema::OneOf(mut outcome)) = Outcome::schema() else {
+            return;
+        };
+        let schemas = &mut api.components.get_or_insert_default().schemas;
+        for item in &mut outcome.items {
+            let title = match item {
+                RefOr::T(Schema::Object(object)) => object.title.clone(),
+                RefOr::T(Schema::AllOf(all)) => all.title.clone(),
+                _ => None,
+            };
+            if let Some(title) = title {
+                let place = Ref::from_schema_name(&title);
+                let schema = std::mem::replace(item, RefOr::Ref(place));
+                schemas.insert(title, schema);
+            }
+        }
+        let name = Outcome::name().into_owned();
+        schemas.insert(name, RefOr::T(Schema::OneOf(outcome)));
     }
 }
 

@@ -28,14 +28,33 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Form<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        match tokio::time::timeout(BODY_TIME, Bytes::from_request(request, state)).await {
-            Ok(Ok(text)) => parse(&text).map(Self),
-            Ok(Err(error)) => Err(match error.status() {
-                StatusCode::PAYLOAD_TOO_LARGE => Problem::too_large(BODY),
-                _ => Problem::bad(format!("the body broke off: {}", error.body_text())),
-            }),
-            Err(_) => Err(Problem::too_slow()),
+        parse(&body(request, state).await?).map(Self)
+    }
+}
+
+/// As [`Form`], where no body is one, too.
+pub struct FormOrNone<T>(pub T);
+
+impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for FormOrNone<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let text = body(request, state).await?;
+        match text.trim_ascii().is_empty() {
+            true => Ok(Self(T::default())),
+            false => parse(&text).map(Self),
         }
+    }
+}
+
+async fn body<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
+    match tokio::time::timeout(BODY_TIME, Bytes::from_request(request, state)).await {
+        Ok(Ok(text)) => Ok(text),
+        Ok(Err(error)) => Err(match error.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => Problem::too_large(BODY),
+            _ => Problem::bad(format!("the body broke off: {}", error.body_text())),
+        }),
+        Err(_) => Err(Problem::too_slow()),
     }
 }
 

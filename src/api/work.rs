@@ -67,19 +67,28 @@ impl App {
     }
 
     fn done(&self, outcome: &Outcome) -> Response {
-        json(StatusCode::OK, outcome)
+        let Outcome::Made { sandbox, .. } = outcome else {
+            return json(StatusCode::OK, outcome);
+        };
+        let mut response = json(StatusCode::CREATED, outcome);
+        place(&mut response, &format!("/sandboxes/{}", sandbox.id));
+        response
     }
 
     fn accepted(&self, id: JobId) -> Answer {
         let view = self.engine.view();
         let job = view.job(id).ok_or_else(Problem::key_forgotten)?;
         let mut response = json(StatusCode::ACCEPTED, &jobs::Job::of(job));
-        let headers = response.headers_mut();
-        if let Ok(place) = HeaderValue::from_str(&format!("/jobs/{}", id.0)) {
-            headers.insert(header::LOCATION, place);
-        }
+        place(&mut response, &format!("/jobs/{}", id.0));
         let applied = HeaderValue::from_static("respond-async");
-        headers.insert("preference-applied", applied);
+        response.headers_mut().insert("preference-applied", applied);
         Ok(response)
+    }
+}
+
+fn place(response: &mut Response, path: &str) {
+    // Ids and numbers fit in a header.
+    if let Ok(path) = HeaderValue::from_str(path) {
+        response.headers_mut().insert(header::LOCATION, path);
     }
 }

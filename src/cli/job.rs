@@ -55,7 +55,7 @@ pub async fn run(engine: &Engine, operations: Vec<Operation>, verbose: bool) -> 
     let several = operations.len() > 1;
     let labels = operations.iter().map(|operation| match several {
         true => operation.title(),
-        false => format!("{} {}", operation.verb(), operation.snapshot()),
+        false => format!("{} {}", operation.verb(), operation.subject()),
     });
     let mut meters = Meters::new(labels, verbose);
     let hosts: Vec<Option<HostName>> = operations
@@ -216,5 +216,19 @@ fn sentence(outcome: &Outcome) -> String {
                 .collect();
             format!("removed {snapshot_name} from {}\n", places.join(" and "))
         }
+        Outcome::Made { host, sandbox } => {
+            let state = sandbox.state.as_str();
+            format!("made {} on {host}: {state}\n", sandbox.id)
+        }
+        Outcome::Turned {
+            host,
+            id,
+            state,
+            changed,
+        } => match (state, changed) {
+            (None, _) => format!("destroyed {id} on {host}\n"),
+            (Some(state), true) => format!("{id} on {host} is {}\n", state.as_str()),
+            (Some(state), false) => format!("{id} on {host} is {} already\n", state.as_str()),
+        },
     }
 }

@@ -52,6 +52,7 @@ pub fn sandbox(id: &str, state: SandboxState) -> Sandbox {
                 facts: Some(facts(None)),
             },
         ],
+        variables: None,
     }
 }
 

@@ -55,7 +55,7 @@ impl Row for Arc<JobView> {
         &self.id
     }
     fn text(&self) -> &str {
-        self.operation.snapshot().as_str()
+        self.operation.subject()
     }
 }
 

@@ -14,10 +14,11 @@ use tokio_util::sync::CancellationToken;
 use crate::bucket::Bucket;
 use crate::host::Host;
 use crate::model::settings::{
-    Accel, BucketSettings, ConsoleSettings, Credentials, HostSettings, JobSettings,
-    SandboxSettings, Settings,
+    Accel, BucketSettings, ConsoleSettings, Credentials, Firmware, HostSettings, JobSettings,
+    Network, SandboxSettings, Settings,
 };
 use crate::model::{Error, Kind, ProgressCell, Result, SandboxId, SnapshotName};
+use crate::settings::TEMPLATE;
 
 /// What each program we need comes in.
 const PROGRAMS: [(&str, &str); 2] = [
@@ -301,7 +302,15 @@ fn settings(host: HostSettings, endpoint: String, keys: Credentials) -> Settings
             region: Some("us-east-1".into()),
             credentials: Some(keys),
         },
-        sandbox: SandboxSettings { accel: Accel::Qemu },
+        sandbox: SandboxSettings {
+            accel: Accel::Qemu,
+            cpus: 1,
+            memory_bytes: 64 << 20,
+            firmware: Firmware::Bios,
+            network: Network::None,
+            template: TEMPLATE.to_owned(),
+            stop_timeout: Duration::from_secs(60),
+        },
         jobs: JobSettings { parallel: 4 },
         console: ConsoleSettings { mouse: true },
     }

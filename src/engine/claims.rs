@@ -14,23 +14,41 @@ pub(super) struct Claim {
 pub(super) fn of(operation: &Operation) -> Vec<Claim> {
     let mut claims = Vec::new();
     let mut claim = |what: String, exclusive| claims.push(Claim { what, exclusive });
-    let name = operation.snapshot();
     match operation {
-        Operation::Create { host, sandbox, .. } | Operation::Push { host, sandbox, .. } => {
+        Operation::Create {
+            host,
+            sandbox,
+            name,
+            ..
+        }
+        | Operation::Push {
+            host,
+            sandbox,
+            name,
+            ..
+        } => {
             claim(format!("sandbox {sandbox} on host {host}"), true);
             claim(format!("object {name}"), true);
         }
-        Operation::Pull { host, .. } => {
+        Operation::Pull { host, name, .. } => {
             claim(format!("snapshot {name} on host {host}"), true);
             claim(format!("object {name}"), false);
         }
-        Operation::Remove { host, bucket, .. } => {
+        Operation::Remove { host, name, bucket } => {
             if let Some(host) = host {
                 claim(format!("snapshot {name} on host {host}"), true);
             }
             if *bucket {
                 claim(format!("object {name}"), true);
             }
+        }
+        Operation::New { host, id, form } => {
+            claim(format!("sandbox {id} on host {host}"), true);
+            // Nobody pulls the snapshot from under it while its overlay is being made.
+            claim(format!("snapshot {} on host {host}", form.snapshot), false);
+        }
+        Operation::Sandbox { host, id, .. } => {
+            claim(format!("sandbox {id} on host {host}"), true);
         }
     }
     claims

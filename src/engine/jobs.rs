@@ -6,7 +6,7 @@ use std::time::Instant;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use jiff::Timestamp;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::journal::Note;
@@ -64,8 +64,8 @@ struct Accepted {
     cancel: CancellationToken,
 }
 
-/// A place among the jobs that run; the jobs of one fan-out have one in common.
-type Slot = Shared<BoxFuture<'static, Option<Arc<OwnedSemaphorePermit>>>>;
+/// A place among the jobs that run, or why there is none; the jobs of one fan-out have one in common.
+type Slot = Shared<BoxFuture<'static, Result<Arc<OwnedSemaphorePermit>>>>;
 
 /// Takes on again what is left in the journal.
 pub(super) fn take_up_unfinished(inner: &Arc<Inner>) -> Vec<(String, Result<JobId>)> {
@@ -94,7 +94,7 @@ fn submit_since(
 ) -> Vec<Result<JobId>> {
     let taken: Vec<Result<Accepted>> = operations
         .into_iter()
-        .map(|operation| accept(inner, operation, asked))
+        .map(|operation| accept(inner, operation, &[], Some(asked)))
         .collect();
     let ids = taken
         .iter()
@@ -116,9 +116,7 @@ fn submit_since(
         }
     }
     for group in groups {
-        let slots = inner.slots.clone();
-        let slot = async move { slots.acquire_owned().await.ok().map(Arc::new) };
-        let slot: Slot = slot.boxed().shared();
+        let slot: Slot = place(inner.slots.clone()).boxed().shared();
         let shares = Share::of(group.len());
         for (job, share) in group.into_iter().zip(shares) {
             tokio::spawn(run(inner.clone(), job, slot.clone(), share));
@@ -127,7 +125,60 @@ fn submit_since(
     ids
 }
 
-fn accept(inner: &Arc<Inner>, operation: Operation, asked: Timestamp) -> Result<Accepted> {
+async fn place(slots: Arc<Semaphore>) -> Result<Arc<OwnedSemaphorePermit>> {
+    let place = slots.acquire_owned().await;
+    place
+        .map(Arc::new)
+        .map_err(|_| Error::cancelled("the operation"))
+}
+
+/// Takes operations on as a chain, all or none: each begins when the one before it has ended well.
+pub(super) fn submit_chain(inner: &Arc<Inner>, operations: Vec<Operation>) -> Result<Vec<JobId>> {
+    let mut chain: Vec<Accepted> = Vec::new();
+    for operation in operations {
+        let before: Vec<JobId> = chain.iter().map(|job| job.id).collect();
+        // Not for the journal: a link of a chain means nothing without those before it.
+        match accept(inner, operation, &before, None) {
+            Ok(job) => chain.push(job),
+            Err(error) => {
+                before.into_iter().for_each(|id| forget(inner, id));
+                return Err(error);
+            }
+        }
+    }
+    let ids = chain.iter().map(|job| job.id).collect();
+    let mut before: Option<tokio::task::JoinHandle<Result<()>>> = None;
+    for job in chain {
+        let (slots, title) = (inner.slots.clone(), job.operation.title());
+        let slot = async move {
+            if let Some(before) = before {
+                let ended = before.await.unwrap_or_else(|crash| {
+                    Err(Error::new(Kind::Failed, "the job before it crashed").because(crash))
+                });
+                ended.map_err(|error| error.within(format!("cannot {title}")))?;
+            }
+            place(slots).await
+        };
+        let slot: Slot = slot.boxed().shared();
+        before = Some(tokio::spawn(run(inner.clone(), job, slot, Share::alone())));
+    }
+    Ok(ids)
+}
+
+/// Takes back the acceptance of a job that has not begun.
+fn forget(inner: &Inner, id: JobId) {
+    inner.jobs().live.retain(|live| live.id != id);
+    inner.publish(|view| view.jobs.retain(|job| job.id != id));
+}
+
+/// `friends` are jobs that it does not compete with: it waits for them. With a time when it was asked for it is noted
+/// in the journal.
+fn accept(
+    inner: &Arc<Inner>,
+    operation: Operation,
+    friends: &[JobId],
+    asked: Option<Timestamp>,
+) -> Result<Accepted> {
     let host = operation
         .host()
         .map(|name| find_host(inner, name))
@@ -140,6 +191,7 @@ fn accept(inner: &Arc<Inner>, operation: Operation, asked: Timestamp) -> Result<
         let clash = table
             .live
             .iter()
+            .filter(|live| !friends.contains(&live.id))
             .find_map(|live| claims::conflict(&wanted, &live.claims).map(|claim| (live, claim)));
         if let Some((live, claim)) = clash {
             return Err(Error::new(
@@ -164,7 +216,7 @@ fn accept(inner: &Arc<Inner>, operation: Operation, asked: Timestamp) -> Result<
         });
         id
     };
-    if let Some(journal) = inner.journal.get() {
+    if let Some((journal, asked)) = inner.journal.get().zip(asked) {
         let location = inner.bucket.location();
         let note = Note::new(operation.clone(), asked, &inner.settings, location);
         // What was asked for is worth more than the promise to go on with it.
@@ -195,7 +247,8 @@ fn accept(inner: &Arc<Inner>, operation: Operation, asked: Timestamp) -> Result<
     })
 }
 
-async fn run(inner: Arc<Inner>, job: Accepted, slot: Slot, share: Share) {
+/// Runs a job to its end, and tells whether that was a good one.
+async fn run(inner: Arc<Inner>, job: Accepted, slot: Slot, share: Share) -> Result<()> {
     let Accepted {
         id,
         operation,
@@ -206,9 +259,11 @@ async fn run(inner: Arc<Inner>, job: Accepted, slot: Slot, share: Share) {
     let title = operation.title();
     let slot = tokio::select! {
         slot = slot => slot,
-        () = cancel.cancelled() => None,
+        () = cancel.cancelled() => Err(Error::cancelled(title.clone())),
     };
-    let result = if slot.is_some() {
+    let result = if let Err(error) = &slot {
+        Err(error.clone())
+    } else {
         update(&inner, id, |job| {
             job.started = Some(Instant::now());
             if job.state == JobState::Queued {
@@ -227,21 +282,30 @@ async fn run(inner: Arc<Inner>, job: Accepted, slot: Slot, share: Share) {
             let host = host.as_ref().map(|(_, host)| patient(host, &ctx));
             // A task of its own, so that a panic ends this job and nothing else.
             tokio::spawn(async move {
-                ops::run(&operation, host.as_ref(), &inner.bucket, share, &ctx).await
+                let sandboxes = &inner.settings.sandbox;
+                ops::run(
+                    &operation,
+                    host.as_ref(),
+                    &inner.bucket,
+                    share,
+                    sandboxes,
+                    &ctx,
+                )
+                .await
             })
         };
         worker.await.unwrap_or_else(|crash| {
             Err(Error::new(Kind::Failed, format!("{title} crashed inside snapdeck")).because(crash))
         })
-    } else {
-        Err(Error::cancelled(title.clone()))
     };
+    let ended = result.as_ref().map(|_| ()).map_err(Error::clone);
     finish(&inner, id, &title, &cell, result);
     drop(slot);
     if let Some((index, _)) = host {
         inner.host_calls[index].notify_one();
     }
     inner.bucket_call.notify_one();
+    ended
 }
 
 /// The host, for a job: it waits for it while it is away.

@@ -26,7 +26,8 @@ use crate::bucket::Bucket;
 use crate::host::{Host, Survey};
 use crate::model::settings::Settings;
 use crate::model::{
-    Error, HostName, Kind, Object, Operation, Outcome, Result, Sandbox, Snapshot, SnapshotName,
+    Error, HostName, Kind, Object, Operation, OtherGuest, Outcome, Result, Sandbox, SandboxId,
+    Snapshot, SnapshotName,
 };
 
 pub use view::{BucketView, HostView, JobId, JobState, JobView, Link, LogLine, View};
@@ -161,6 +162,15 @@ impl Engine {
         jobs::submit(&self.inner, operations)
     }
 
+    /// Takes operations on as a chain, a job each, all or none: each begins when the one before it has ended well,
+    /// and fails with its error where it has not.
+    ///
+    /// # Errors
+    /// As [`Engine::submit`]'s. The jobs of a chain do not compete with each other.
+    pub fn submit_chain(&self, operations: Vec<Operation>) -> Result<Vec<JobId>> {
+        jobs::submit_chain(&self.inner, operations)
+    }
+
     /// Waits until the job is over and returns what came of it. Jobs end: each of their steps has a
     /// deadline or can be cancelled.
     ///
@@ -241,6 +251,22 @@ impl Engine {
     /// `BadInput` for an unknown host, `Unreachable` where it does not answer.
     pub async fn sandboxes(&self, host: &HostName) -> Result<Vec<Sandbox>> {
         Ok(self.survey(host).await?.sandboxes)
+    }
+
+    /// One sandbox of a host, asked now.
+    ///
+    /// # Errors
+    /// As [`Engine::sandboxes`]; `NotFound`; `Refused` where a guest of that name is no sandbox of ours.
+    pub async fn sandbox(&self, host: &HostName, id: &SandboxId) -> Result<Sandbox> {
+        self.host(host)?.sandbox(id).await
+    }
+
+    /// Guests of a host that are no sandboxes of ours, asked now.
+    ///
+    /// # Errors
+    /// As [`Engine::sandboxes`].
+    pub async fn other_guests(&self, host: &HostName) -> Result<Vec<OtherGuest>> {
+        Ok(self.survey(host).await?.others)
     }
 
     /// Snapshots of a host, asked now.

@@ -20,6 +20,8 @@ pub struct Facts {
     pub cpus: u32,
     pub memory_bytes: u64,
     pub disks: Vec<Disk>,
+    /// File of its UEFI variables.
+    pub variables: Option<String>,
 }
 
 /// A disk of a domain that lies in a file or on a block device.
@@ -43,14 +45,17 @@ pub fn list(connect: &Connect) -> Result<Vec<Facts>, Error> {
         .collect()
 }
 
-fn facts(domain: &Domain) -> Result<Facts, Error> {
+/// One domain.
+pub fn facts(domain: &Domain) -> Result<Facts, Error> {
     let info = domain.info()?;
+    let (disks, variables) = files(&domain.xml_desc(0)?);
     Ok(Facts {
         name: domain.name()?,
         state: state(domain)?,
         cpus: info.nr_virt_cpu,
         memory_bytes: info.max_mem * 1024,
-        disks: disks(&domain.xml_desc(0)?),
+        disks,
+        variables,
     })
 }
 
@@ -82,14 +87,22 @@ fn crashed(domain: &Domain) -> Result<bool, Error> {
     ))
 }
 
-/// Disks of a domain's XML in its order; none where it cannot be read.
-fn disks(xml: &str) -> Vec<Disk> {
+/// Disks of a domain's XML in its order, and its UEFI variables; none where it cannot be read.
+fn files(xml: &str) -> (Vec<Disk>, Option<String>) {
     let Ok(document) = Document::parse(xml) else {
-        return Vec::new();
+        return (Vec::new(), None);
     };
-    let Some(devices) = child(document.root_element(), "devices") else {
-        return Vec::new();
-    };
+    let root = document.root_element();
+    let variables = child(root, "os")
+        .and_then(|os| child(os, "nvram"))
+        .and_then(|nvram| nvram.text())
+        .map(|path| path.trim().to_owned())
+        .filter(|path| !path.is_empty());
+    let disks = child(root, "devices").map(disks).unwrap_or_default();
+    (disks, variables)
+}
+
+fn disks(devices: Node<'_, '_>) -> Vec<Disk> {
     devices
         .children()
         .filter(|node| node.has_tag_name("disk"))
@@ -116,9 +129,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finds_disks_and_leaves_media_out() {
-        let found = disks(
-            "<domain><devices>
+    fn finds_disks_and_variables_and_leaves_media_out() {
+        let (found, variables) = files(
+            "<domain><os firmware='efi'><nvram template='/t'> /n/a_VARS.fd </nvram></os><devices>
                <disk type='file' device='cdrom'><source file='/iso'/></disk>
                <disk type='file' device='disk'><driver name='qemu' type='qcow2'/>
                  <source file='/s/a&amp;b.qcow2' index='1'/>
@@ -135,6 +148,7 @@ mod tests {
             paths,
             [("/s/a&b.qcow2", Some("qcow2")), ("/dev/vg/lv", None)]
         );
-        assert!(disks("no xml").is_empty());
+        assert_eq!(variables.as_deref(), Some("/n/a_VARS.fd"));
+        assert_eq!(files("no xml"), (Vec::new(), None));
     }
 }

@@ -1,4 +1,5 @@
-//! What the `virt` crate does not wrap: domain events and the close callback. The only file with `unsafe`.
+//! What the `virt` crate does not wrap: domain events, the close callback, the abort of a job, a host's memory. The
+//! only file with `unsafe`.
 #![allow(unsafe_code)]
 
 use std::ffi::{c_int, c_void};
@@ -7,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use virt::connect::Connect;
+use virt::domain::Domain;
 use virt::error::Error;
 
 /// What a connection told.
@@ -162,4 +164,48 @@ unsafe extern "C" fn on_close(
     opaque: *mut c_void,
 ) {
     tell(opaque, Event::Closed);
+}
+
+/// Ends the job that is under way on a domain (a save, say), which then fails.
+///
+/// # Errors
+/// libvirt's, where there is none.
+pub fn abort_job(domain: &Domain) -> Result<(), Error> {
+    // SAFETY: the domain is alive while it is borrowed.
+    match unsafe { virt_sys::virDomainAbortJob(domain.as_ptr()) } {
+        0.. => Ok(()),
+        _ => Err(Error::last_error()),
+    }
+}
+
+/// What a host's memory is used for: `free`, `cached`, ... in KiB (libvirt, virNodeGetMemoryStats).
+///
+/// # Errors
+/// libvirt's.
+pub fn memory_stats(connect: &Connect) -> Result<Vec<(String, u64)>, Error> {
+    let all = virt_sys::VIR_NODE_MEMORY_STATS_ALL_CELLS;
+    let mut count = 0;
+    // SAFETY: the connection is alive; without a place for them libvirt tells how many there are.
+    let told = unsafe {
+        virt_sys::virNodeGetMemoryStats(connect.as_ptr(), all, std::ptr::null_mut(), &mut count, 0)
+    };
+    if told < 0 {
+        return Err(Error::last_error());
+    }
+    let room = usize::try_from(count).unwrap_or(0);
+    let mut stats: Vec<virt_sys::virNodeMemoryStats> = Vec::with_capacity(room);
+    // SAFETY: there is room for `count` of them, and libvirt writes no more.
+    let told = unsafe {
+        virt_sys::virNodeGetMemoryStats(connect.as_ptr(), all, stats.as_mut_ptr(), &mut count, 0)
+    };
+    if told < 0 {
+        return Err(Error::last_error());
+    }
+    // SAFETY: libvirt has written as many as it says, which is no more than there is room for.
+    unsafe { stats.set_len(usize::try_from(count).unwrap_or(0).min(room)) };
+    let named = stats.iter().map(|stat| {
+        let field = stat.field.iter().take_while(|c| **c != 0);
+        (field.map(|c| *c as u8 as char).collect(), stat.value)
+    });
+    Ok(named.collect())
 }

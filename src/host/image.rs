@@ -11,6 +11,8 @@ use crate::model::{Error, Kind, Phase, ProgressCell, Result};
 
 /// Reads the image's tables only, however large the disk.
 const MEASURE: Duration = Duration::from_secs(120);
+/// Writes the tables of an empty image.
+const CREATE: Duration = Duration::from_secs(120);
 /// Reads every table of the image.
 const CHECK: Duration = Duration::from_secs(60 * 60);
 /// A conversion that has not come one step (0.01 %... 1 %, as QEMU likes) further for so long hangs.
@@ -49,6 +51,29 @@ pub async fn measure(place: &Place, disk: &str, shared: bool) -> Result<u64> {
             Error::new(Kind::Failed, what())
                 .because(format!("qemu-img measure said no JSON: {error}"))
         })
+}
+
+/// Makes an empty overlay on `base`; `size_bytes`: of its disk, where that is not the base's.
+pub async fn make_overlay(
+    place: &Place,
+    base: &str,
+    overlay: &str,
+    size_bytes: Option<u64>,
+) -> Result<()> {
+    // The format is named, so that nobody ever guesses it from bytes that a guest wrote.
+    let mut argv = vec![
+        "qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", base, overlay,
+    ];
+    let size = size_bytes.map(|bytes| bytes.to_string());
+    argv.extend(size.as_deref());
+    let said = place.run(&argv, CREATE, &CancellationToken::new()).await?;
+    match said.status.success() {
+        true => Ok(()),
+        false => Err(explain(
+            format!("cannot create {overlay} on host {}", place.host()),
+            &said,
+        )),
+    }
 }
 
 /// Flattens `disk` into the new file `target`. `expected_bytes`, as measured, is what progress counts to.

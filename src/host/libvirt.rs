@@ -16,6 +16,8 @@ use crate::model::{Error, HostName, Kind, Result};
 
 /// Calls under way at once on one host.
 const CALLS: usize = 4;
+/// Long calls under way at once on one host; a job has one at a time.
+const LONG_CALLS: usize = 64;
 /// For finding libvirt's socket on a host.
 const CONNECT: Duration = Duration::from_secs(10);
 /// Seconds between keepalive probes, and probes without an answer until the link counts as dead: 9 s in all.
@@ -37,6 +39,7 @@ const FIND: &str =
 pub struct Libvirt {
     inner: Arc<Inner>,
     threads: Threads,
+    long_threads: Threads,
     place: Place,
     /// The way to a remote libvirt, while its SSH connection stands.
     tunnel: Arc<tokio::sync::Mutex<Option<Arc<Tunnel>>>>,
@@ -90,6 +93,7 @@ impl Libvirt {
                 changes: watch::Sender::new(0),
             }),
             threads: Threads::new(CALLS),
+            long_threads: Threads::new(LONG_CALLS),
             place,
             tunnel: Arc::default(),
         }
@@ -178,13 +182,35 @@ impl Libvirt {
         deadline: Duration,
         call: impl FnOnce(&Connect) -> Result<T, virt::error::Error> + Send + 'static,
     ) -> Result<T> {
+        self.call_on(&self.threads, what, deadline, call).await
+    }
+
+    /// As [`Libvirt::call`], for what may take minutes: it holds up no other call.
+    ///
+    /// # Errors
+    /// As [`Libvirt::call`].
+    pub async fn call_long<T: Send + 'static>(
+        &self,
+        what: impl Into<String>,
+        deadline: Duration,
+        call: impl FnOnce(&Connect) -> Result<T, virt::error::Error> + Send + 'static,
+    ) -> Result<T> {
+        self.call_on(&self.long_threads, what, deadline, call).await
+    }
+
+    async fn call_on<T: Send + 'static>(
+        &self,
+        threads: &Threads,
+        what: impl Into<String>,
+        deadline: Duration,
+        call: impl FnOnce(&Connect) -> Result<T, virt::error::Error> + Send + 'static,
+    ) -> Result<T> {
         let what = format!("cannot {} on host {}", what.into(), self.inner.host);
         let inner = self.inner.clone();
         let said = what.clone();
         let door = self.door().await?;
         let through = door.tunnel.clone();
-        let called = self
-            .threads
+        let called = threads
             .run(deadline, move || {
                 let link = inner.link(door)?;
                 call(&link.connect).map_err(|error| inner.explain(&link, &error, said))

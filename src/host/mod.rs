@@ -1,6 +1,7 @@
 //! One libvirt host: its domains, its files, and commands on it.
 
 mod address;
+mod blueprint;
 mod command;
 mod domain;
 mod eyes;
@@ -14,6 +15,7 @@ mod nbd;
 mod parts;
 mod patience;
 mod quote;
+mod sandbox;
 mod sftp;
 mod ssh;
 mod survey;
@@ -22,7 +24,7 @@ mod threads;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::address::Address;
@@ -31,23 +33,22 @@ use self::files::{Files, Here, There};
 use self::guard::Duty;
 use self::libvirt::Libvirt;
 use self::ssh::Ssh;
+use self::survey::Scope;
 use crate::model::settings::HostSettings;
-use crate::model::{
-    Error, HostName, Kind, ProgressCell, Result, SandboxId, SandboxState, SnapshotName,
-};
+use crate::model::{Error, HostName, Kind, ProgressCell, Result, SandboxId, SnapshotName};
 
+pub use blueprint::Blueprint;
 pub use files::{Content, FileReader, FileWriter};
 pub use guard::Guard;
 pub use image_file::{FileStamp, ImageFile};
 pub use patience::Patience;
+pub use sandbox::{Memory, Offer};
 pub use survey::Survey;
 
 /// For a call that asks or tells libvirt something.
 const CALL: Duration = Duration::from_secs(10);
 /// For listing all domains and files.
 const SURVEY: Duration = Duration::from_secs(25);
-/// For starting a guest; the first one on a host waits until QEMU's capabilities are probed.
-const START: Duration = Duration::from_secs(120);
 
 /// A host. Cheap to clone; nothing is opened until it is used.
 #[derive(Clone)]
@@ -57,6 +58,8 @@ pub struct Host {
     libvirt: Libvirt,
     files: Files,
     patience: Patience,
+    /// Does a guest really run under KVM there? Found out once.
+    kvm: Arc<OnceCell<bool>>,
 }
 
 impl Host {
@@ -98,6 +101,7 @@ impl Host {
             },
             place,
             patience: Patience::none(),
+            kvm: Arc::default(),
             settings: Arc::new(settings),
         })
     }
@@ -142,91 +146,24 @@ impl Host {
             .libvirt
             .call("list sandboxes", CALL, domain::list)
             .await?;
+        self.look_at(domains, Scope::All).await
+    }
+
+    /// Puts domains together with the files they stand on.
+    async fn look_at(&self, domains: Vec<domain::Facts>, scope: Scope) -> Result<Survey> {
         match &self.files {
             Files::Here(files) => {
                 let settings = self.settings.clone();
-                let look = move || survey::here(&settings, &domains);
+                let look = move || survey::here(&settings, &domains, scope);
                 files.run("list images".into(), SURVEY, look).await
             }
-            Files::There(files) => survey::there(files, &self.settings, &domains).await,
+            Files::There(files) => survey::there(files, &self.settings, &domains, scope).await,
         }
     }
 
     /// A counter that moves whenever libvirt told of a change or the connection was lost.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.libvirt.changes()
-    }
-
-    /// State of one sandbox, asked now.
-    ///
-    /// # Errors
-    /// `NotFound` where there is no such domain; `Unreachable`.
-    pub async fn sandbox_state(&self, id: &SandboxId) -> Result<SandboxState> {
-        self.patience
-            .call(|| self.on(id, "look at", CALL, domain::state))
-            .await
-    }
-
-    /// Stops the guest's CPUs; its pending writes have reached the disk's file when this returns.
-    ///
-    /// # Errors
-    /// `Refused` where it does not run; `NotFound`; `Unreachable`.
-    pub async fn suspend(&self, id: &SandboxId) -> Result<()> {
-        self.on(id, "pause", CALL, |domain| domain.suspend()).await
-    }
-
-    /// Lets a paused guest go on.
-    ///
-    /// # Errors
-    /// As [`Host::suspend`].
-    pub async fn resume(&self, id: &SandboxId) -> Result<()> {
-        self.patience
-            .call(|| self.on(id, "resume", CALL, |domain| domain.resume()))
-            .await
-    }
-
-    /// Makes a domain known to libvirt, shut off.
-    ///
-    /// # Errors
-    /// `Failed` with libvirt's words where the XML is not to its liking; `Unreachable`.
-    pub async fn define(&self, xml: String) -> Result<()> {
-        self.libvirt
-            .call("define a sandbox", CALL, move |connect| {
-                connect.define_domain_xml(&xml).map(|_| ())
-            })
-            .await
-    }
-
-    /// Starts a shut off guest.
-    ///
-    /// # Errors
-    /// As [`Host::suspend`].
-    pub async fn start(&self, id: &SandboxId) -> Result<()> {
-        self.on(id, "start", START, |domain| domain.create()).await
-    }
-
-    /// Ends a guest's process at once.
-    ///
-    /// # Errors
-    /// As [`Host::suspend`].
-    pub async fn force_off(&self, id: &SandboxId) -> Result<()> {
-        self.on(id, "force off", START, |domain| domain.destroy())
-            .await
-    }
-
-    async fn on<T: Send + 'static>(
-        &self,
-        id: &SandboxId,
-        verb: &str,
-        deadline: Duration,
-        call: impl FnOnce(&virt::domain::Domain) -> Result<T, virt::error::Error> + Send + 'static,
-    ) -> Result<T> {
-        let name = id.clone();
-        let what = format!("{verb} sandbox {id}");
-        let call = move |connect: &virt::connect::Connect| {
-            call(&connect.lookup_domain_by_name(name.as_str())?)
-        };
-        self.libvirt.call(what, deadline, call).await
     }
 
     /// Path of a snapshot.
@@ -249,6 +186,14 @@ impl Host {
     /// `Unreachable` where it may not be read; `Failed` for what is no regular file.
     pub async fn image_file(&self, path: &str) -> Result<Option<ImageFile>> {
         self.files.image_file(path).await
+    }
+
+    /// Is there such a file?
+    ///
+    /// # Errors
+    /// As [`Host::image_file`].
+    pub async fn has_file(&self, path: &str) -> Result<bool> {
+        Ok(self.image_file(path).await?.is_some())
     }
 
     /// Opens a file for reads at offsets.

@@ -13,7 +13,9 @@ use super::eyes::{self, Eyes, Listed};
 use super::files::There;
 use super::image_file::ImageFile;
 use crate::model::settings::HostSettings;
-use crate::model::{ChainLink, Error, Kind, Result, Sandbox, Snapshot, SnapshotName};
+use crate::model::{
+    ChainLink, Error, Kind, OtherGuest, Result, Sandbox, SandboxId, Snapshot, SnapshotName,
+};
 
 /// Longest chain that is followed; libvirt itself stops at 200.
 const MAX_CHAIN: usize = 200;
@@ -23,8 +25,13 @@ const MAX_CHAIN: usize = 200;
 pub struct Survey {
     /// Sandboxes by id.
     pub sandboxes: Vec<Sandbox>,
+    /// Guests that are no sandboxes of ours, by name.
+    pub others: Vec<OtherGuest>,
     /// Snapshots by name.
     pub snapshots: Vec<Snapshot>,
+    /// Who else needs the overlay of a sandbox, or of what is left of one, where anybody does: ids, names, or paths
+    /// of images.
+    pub sharers: BTreeMap<SandboxId, Vec<String>>,
     /// Disks whose chain could not be followed, and why: what they stand on is not known, so no snapshot of
     /// the host may be taken from under them.
     pub unread: Vec<String>,
@@ -32,16 +39,34 @@ pub struct Survey {
     pub warnings: Vec<String>,
 }
 
+/// What of the two directories is looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Every image.
+    All,
+    /// What the domains stand on, and nothing else: the snapshots, sharers and dependents are not known then.
+    Chains,
+}
+
+impl Scope {
+    fn narrow(self, listed: &mut [Listed; 2]) {
+        if self == Self::Chains {
+            listed.iter_mut().for_each(|listed| listed.images.clear());
+        }
+    }
+}
+
 /// Looks at the files of this machine and puts them together with `domains`. Blocks; reads the first bytes of
 /// each image.
 ///
 /// # Errors
 /// The system's, where a directory is there but cannot be listed.
-pub fn here(settings: &HostSettings, domains: &[Facts]) -> io::Result<Survey> {
-    let listed = [
+pub fn here(settings: &HostSettings, domains: &[Facts], scope: Scope) -> io::Result<Survey> {
+    let mut listed = [
         eyes::list(&settings.snapshots_dir)?,
         eyes::list(&settings.sandboxes_dir)?,
     ];
+    scope.narrow(&mut listed);
     Ok(take(settings, &listed, domains, &mut Eyes::Here))
 }
 
@@ -50,10 +75,15 @@ pub fn here(settings: &HostSettings, domains: &[Facts]) -> io::Result<Survey> {
 ///
 /// # Errors
 /// The host's, where a directory is there but cannot be listed; `Unreachable`.
-pub async fn there(files: &There, settings: &HostSettings, domains: &[Facts]) -> Result<Survey> {
+pub async fn there(
+    files: &There,
+    settings: &HostSettings,
+    domains: &[Facts],
+    scope: Scope,
+) -> Result<Survey> {
     let dirs = [&*settings.snapshots_dir, &*settings.sandboxes_dir];
     let listed = files.list(&dirs).await?;
-    let Ok(listed) = <[Listed; 2]>::try_from(listed) else {
+    let Ok(mut listed) = <[Listed; 2]>::try_from(listed) else {
         return Err(Error::new(
             Kind::Failed,
             format!(
@@ -63,6 +93,7 @@ pub async fn there(files: &There, settings: &HostSettings, domains: &[Facts]) ->
             ),
         ));
     };
+    scope.narrow(&mut listed);
     let images = listed
         .iter()
         .flat_map(|listed| listed.images.iter().cloned());
@@ -87,7 +118,9 @@ pub async fn there(files: &There, settings: &HostSettings, domains: &[Facts]) ->
             missed: BTreeSet::new(),
         };
         survey = take(settings, &listed, domains, &mut eyes);
-        files.keep_headers(&eyes);
+        if scope == Scope::All {
+            files.keep_headers(&eyes);
+        }
         let Eyes::Fetched {
             seen: known,
             missed,
@@ -121,8 +154,10 @@ fn take(
     look.domains(domains);
     look.overlays();
     look.snapshots();
+    look.sharers();
     let mut survey = look.survey;
     survey.sandboxes.sort_by(|a, b| a.id.cmp(&b.id));
+    survey.others.sort_by(|a, b| a.id.cmp(&b.id));
     survey.snapshots.sort_by(|a, b| a.name.cmp(&b.name));
     survey.warnings.extend(
         [
@@ -178,15 +213,24 @@ struct Look<'a> {
 impl Look<'_> {
     fn domains(&mut self, domains: &[Facts]) {
         for domain in domains {
-            let mut ours = None;
+            let (mut ours, mut first) = (None, None);
             for disk in &domain.disks {
                 let chain = self.chain(disk, &domain.name);
                 let file = self.eyes.canonical(Path::new(&disk.path));
                 if ours.is_none() && self.sandboxes.holds(&file) {
                     ours = Some(chain);
+                } else {
+                    first.get_or_insert(chain);
                 }
             }
             let (Some(chain), Ok(id)) = (ours, domain.name.parse()) else {
+                self.survey.others.push(OtherGuest {
+                    id: domain.name.clone(),
+                    state: domain.state,
+                    cpus: domain.cpus,
+                    memory_bytes: domain.memory_bytes,
+                    chain: first.unwrap_or_default(),
+                });
                 continue;
             };
             self.survey.sandboxes.push(Sandbox {
@@ -195,7 +239,34 @@ impl Look<'_> {
                 cpus: domain.cpus,
                 memory_bytes: domain.memory_bytes,
                 chain,
+                variables: domain.variables.clone(),
             });
+        }
+    }
+
+    /// Notes who else stands on, or has, the overlay of a sandbox, or one that no sandbox has.
+    fn sharers(&mut self) {
+        let mut overlays: BTreeMap<SandboxId, PathBuf> = BTreeMap::new();
+        for file in &self.sandboxes.images {
+            if let Some(id) = image_name(file).and_then(|name| name.as_str().parse().ok()) {
+                overlays.insert(id, file.clone());
+            }
+        }
+        for sandbox in &self.survey.sandboxes {
+            overlays.insert(
+                sandbox.id.clone(),
+                sandbox.disk().unwrap_or_default().into(),
+            );
+        }
+        for (id, file) in overlays {
+            let real = self.eyes.canonical(&file);
+            let itself =
+                |user: &String| user == id.as_str() || file.to_str() == Some(user.as_str());
+            let users = self.users.get(&real).into_iter().flatten();
+            let others: Vec<String> = users.filter(|user| !itself(user)).cloned().collect();
+            if !others.is_empty() {
+                self.survey.sharers.insert(id, others);
+            }
         }
     }
 

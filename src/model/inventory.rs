@@ -65,6 +65,8 @@ pub struct Sandbox {
     pub memory_bytes: u64,
     /// The disk and what stands behind it, overlay first.
     pub chain: Vec<ChainLink>,
+    /// File of its UEFI variables, where it has one; libvirt may make it at the first start only.
+    pub variables: Option<String>,
 }
 
 impl Sandbox {
@@ -80,6 +82,23 @@ impl Sandbox {
             .rev()
             .find_map(|link| link.snapshot.as_ref())
     }
+}
+
+/// A guest on a host that is no sandbox of ours: its disk lies elsewhere, or its name is none of ours. It is shown
+/// when asked for, and left alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OtherGuest {
+    /// Its name, whatever that is.
+    pub id: String,
+    /// Its state when last seen.
+    pub state: SandboxState,
+    /// Virtual CPUs.
+    pub cpus: u32,
+    /// Memory, in bytes.
+    pub memory_bytes: u64,
+    /// Its first disk and what stands behind it; empty where it has none in a file.
+    pub chain: Vec<ChainLink>,
 }
 
 /// One image of a disk chain.

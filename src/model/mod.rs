@@ -10,7 +10,9 @@ pub mod settings;
 
 pub use doctor::{Check, Examination, Verdict};
 pub use error::{Error, Kind, Result};
-pub use inventory::{ChainLink, Compression, ImageFacts, Object, Sandbox, SandboxState, Snapshot};
+pub use inventory::{
+    ChainLink, Compression, ImageFacts, Object, OtherGuest, Sandbox, SandboxState, Snapshot,
+};
 pub use names::{HostName, SandboxId, SnapshotName};
-pub use operation::{Operation, Outcome};
+pub use operation::{Operation, Outcome, SandboxForm, SandboxVerb};
 pub use progress::{Phase, Progress, ProgressCell};

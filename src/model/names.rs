@@ -97,9 +97,26 @@ impl SnapshotName {
         format!("{self}.qcow2")
     }
 
+    /// `NAME_VARS.fd`, the name of the UEFI variables that belong to it, beside it.
+    pub fn variables_file_name(&self) -> String {
+        format!("{self}_VARS.fd")
+    }
+
     /// `.NAME.qcow2.partial`, the name a pull writes under until the image is proven.
     pub fn partial_file_name(&self) -> String {
         format!(".{self}.qcow2.partial")
+    }
+}
+
+impl SandboxId {
+    /// `ID.qcow2`, the name of its overlay in a sandboxes directory.
+    pub fn disk_file_name(&self) -> String {
+        format!("{self}.qcow2")
+    }
+
+    /// `ID_VARS.fd`, the name of its UEFI variables.
+    pub fn variables_file_name(&self) -> String {
+        format!("{self}_VARS.fd")
     }
 }
 

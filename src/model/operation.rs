@@ -1,9 +1,11 @@
 //! What can be asked for, and what came of it.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{HostName, SandboxId, SnapshotName};
+use super::{HostName, Sandbox, SandboxId, SandboxState, SnapshotName};
 
 /// One operation, as the engine is asked for it (spec, "Push", "Pull", "Create", API reference).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,44 +53,140 @@ pub enum Operation {
         /// Remove the object too.
         bucket: bool,
     },
+    /// Make a sandbox on a snapshot (spec, "Using Custom Snapshots").
+    New {
+        /// Where.
+        host: HostName,
+        /// The sandbox's id.
+        id: SandboxId,
+        /// What it is to be.
+        form: SandboxForm,
+    },
+    /// Do something to a sandbox.
+    Sandbox {
+        /// Where it is.
+        host: HostName,
+        /// Which.
+        id: SandboxId,
+        /// What.
+        verb: SandboxVerb,
+    },
+}
+
+/// What a new sandbox is to be. What is `None` is as `[sandbox]` of the settings has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SandboxForm {
+    /// The snapshot it stands on.
+    pub snapshot: SnapshotName,
+    /// Virtual CPUs.
+    pub cpus: Option<u32>,
+    /// Memory, in bytes.
+    pub memory_bytes: Option<u64>,
+    /// Size of its disk, in bytes; `None`: as large as the snapshot's.
+    pub storage_bytes: Option<u64>,
+    /// Start it, too; where that fails there is no sandbox.
+    pub start: bool,
+}
+
+/// What can be done to a sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SandboxVerb {
+    /// Run it: from its saved state where there is one, else from its disk.
+    Start,
+    /// Ask its guest to shut down, by the guest agent where it answers, else by the power button (ACPI).
+    Stop {
+        /// How long it may take; `None`: as the settings have it.
+        timeout: Option<Duration>,
+        /// Cut its power when it has not obeyed by then.
+        force: bool,
+    },
+    /// Cut its power at once: what its guest has not written is lost.
+    ForceOff,
+    /// Stop its CPUs; its memory stays in the host's RAM.
+    Pause,
+    /// Let a paused or sleeping one go on.
+    Resume,
+    /// Write its memory to the host's disk and end its process (managed save).
+    Save,
+    /// Start a saved one where it was.
+    Restore,
+    /// Forget its saved memory, as if its power had been cut.
+    DropSaved,
+    /// Remove it for good: domain, overlay, UEFI variables, saved state.
+    Destroy,
+}
+
+impl SandboxVerb {
+    /// The word on screen and on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Stop { .. } => "stop",
+            Self::ForceOff => "force off",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Save => "save",
+            Self::Restore => "restore",
+            Self::DropSaved => "drop saved",
+            Self::Destroy => "destroy",
+        }
+    }
 }
 
 impl Operation {
-    /// The operation's word: `create`, `push`, `pull`, `remove`.
+    /// The operation's word: `create`, `push`, `pull`, `remove`, `new`, or that of the sandbox's verb.
     pub fn verb(&self) -> &'static str {
         match self {
             Self::Create { .. } => "create",
             Self::Push { .. } => "push",
             Self::Pull { .. } => "pull",
             Self::Remove { .. } => "remove",
+            Self::New { .. } => "new",
+            Self::Sandbox { verb, .. } => verb.as_str(),
         }
     }
 
-    /// The snapshot's name it is about.
-    pub fn snapshot(&self) -> &SnapshotName {
+    /// The snapshot it is about, if any.
+    pub fn snapshot(&self) -> Option<&SnapshotName> {
         match self {
             Self::Create { name, .. }
             | Self::Push { name, .. }
             | Self::Pull { name, .. }
-            | Self::Remove { name, .. } => name,
+            | Self::Remove { name, .. } => Some(name),
+            Self::New { form, .. } => Some(&form.snapshot),
+            Self::Sandbox { .. } => None,
+        }
+    }
+
+    /// The name of what comes of it: a snapshot's, or a sandbox's id.
+    pub fn subject(&self) -> &str {
+        match self {
+            Self::Create { name, .. }
+            | Self::Push { name, .. }
+            | Self::Pull { name, .. }
+            | Self::Remove { name, .. } => name.as_str(),
+            Self::New { id, .. } | Self::Sandbox { id, .. } => id.as_str(),
         }
     }
 
     /// The host it works on, if any.
     pub fn host(&self) -> Option<&HostName> {
         match self {
-            Self::Create { host, .. } | Self::Push { host, .. } | Self::Pull { host, .. } => {
-                Some(host)
-            }
+            Self::Create { host, .. }
+            | Self::Push { host, .. }
+            | Self::Pull { host, .. }
+            | Self::New { host, .. }
+            | Self::Sandbox { host, .. } => Some(host),
             Self::Remove { host, .. } => host.as_ref(),
         }
     }
 
-    /// The sandbox it reads, if any.
+    /// The sandbox it reads, makes or changes, if any.
     pub fn sandbox(&self) -> Option<&SandboxId> {
         match self {
             Self::Create { sandbox, .. } | Self::Push { sandbox, .. } => Some(sandbox),
-            _ => None,
+            Self::New { id, .. } | Self::Sandbox { id, .. } => Some(id),
+            Self::Pull { .. } | Self::Remove { .. } => None,
         }
     }
 
@@ -112,6 +210,8 @@ impl Operation {
                     .collect();
                 format!("remove {name} from {}", places.join(" and "))
             }
+            Self::New { id, form, .. } => format!("new {id} on {}", form.snapshot),
+            Self::Sandbox { id, verb, .. } => format!("{} {id}", verb.as_str()),
         }
     }
 }
@@ -121,6 +221,7 @@ impl Operation {
 #[serde(untagged, rename_all_fields = "camelCase")]
 pub enum Outcome {
     /// Spec, "Create Snapshot", response.
+    #[schema(title = "Created")]
     Created {
         /// The snapshot's name.
         name: SnapshotName,
@@ -138,6 +239,7 @@ pub enum Outcome {
         paused_ms: u64,
     },
     /// Spec, "Push Snapshot", response.
+    #[schema(title = "Pushed")]
     Pushed {
         /// The snapshot's name.
         snapshot_name: SnapshotName,
@@ -151,6 +253,7 @@ pub enum Outcome {
         host: HostName,
     },
     /// A pull that ended well.
+    #[schema(title = "Pulled")]
     Pulled {
         /// The snapshot's name.
         snapshot_name: SnapshotName,
@@ -166,6 +269,7 @@ pub enum Outcome {
         repaired: bool,
     },
     /// A removal that ended well.
+    #[schema(title = "Removed")]
     Removed {
         /// The snapshot's name.
         snapshot_name: SnapshotName,
@@ -173,5 +277,26 @@ pub enum Outcome {
         host: Option<HostName>,
         /// Was the object removed?
         bucket: bool,
+    },
+    /// A sandbox was made.
+    #[schema(title = "Made")]
+    Made {
+        /// Its host.
+        host: HostName,
+        /// The sandbox as it is now.
+        #[serde(flatten)]
+        sandbox: Sandbox,
+    },
+    /// Something was done to a sandbox, or needed not be done.
+    #[schema(title = "Turned")]
+    Turned {
+        /// Its host.
+        host: HostName,
+        /// The sandbox.
+        id: SandboxId,
+        /// What it is now; `None`: it is gone.
+        state: Option<SandboxState>,
+        /// Was anything done? `false`: it was so already.
+        changed: bool,
     },
 }

@@ -24,6 +24,14 @@ pub enum Phase {
     Landing,
     /// Deleting.
     Removing,
+    /// Making a sandbox's files and its definition.
+    Making,
+    /// Starting a guest, or letting it go on.
+    Starting,
+    /// Waiting until a guest has shut down.
+    Stopping,
+    /// Writing a guest's memory to the disk.
+    Saving,
     /// Taking back what was made on the way.
     CleaningUp,
     /// Over.
@@ -31,7 +39,7 @@ pub enum Phase {
 }
 
 impl Phase {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 15] = [
         Self::Queued,
         Self::Checking,
         Self::Pausing,
@@ -41,6 +49,10 @@ impl Phase {
         Self::Verifying,
         Self::Landing,
         Self::Removing,
+        Self::Making,
+        Self::Starting,
+        Self::Stopping,
+        Self::Saving,
         Self::CleaningUp,
         Self::Done,
     ];
@@ -57,6 +69,10 @@ impl Phase {
             Self::Verifying => "verifying",
             Self::Landing => "landing",
             Self::Removing => "removing",
+            Self::Making => "making",
+            Self::Starting => "starting",
+            Self::Stopping => "stopping",
+            Self::Saving => "saving",
             Self::CleaningUp => "cleaning up",
             Self::Done => "done",
         }

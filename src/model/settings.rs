@@ -95,11 +95,45 @@ pub enum Accel {
     Qemu,
 }
 
-/// `[sandbox]`.
+/// What a sandbox boots with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Firmware {
+    /// UEFI with secure boot, which the variables of the guest may leave off.
+    SecureUefi,
+    /// UEFI without secure boot.
+    Uefi,
+    /// A legacy BIOS.
+    Bios,
+}
+
+/// What a sandbox is connected to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Network {
+    /// Nothing.
+    None,
+    /// A network of the host's libvirt.
+    Libvirt(String),
+    /// A bridge of the host.
+    Bridge(String),
+}
+
+/// `[sandbox]`: how sandboxes are made and run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SandboxSettings {
     /// Acceleration.
     pub accel: Accel,
+    /// Virtual CPUs of a new one.
+    pub cpus: u32,
+    /// Memory of a new one, in bytes.
+    pub memory_bytes: u64,
+    /// What a new one boots with.
+    pub firmware: Firmware,
+    /// What a new one is connected to.
+    pub network: Network,
+    /// libvirt's XML of a new one, with placeholders (see `config/sandbox.xml`).
+    pub template: String,
+    /// How long a guest that is told to stop may take.
+    pub stop_timeout: Duration,
 }
 
 /// `[jobs]`.

@@ -2,12 +2,15 @@
 //! (spec, "Push Snapshot", "Pull Snapshot", "Create Snapshot", "API Reference").
 
 mod create;
+mod destroy;
 mod fetch;
 mod flatten;
+mod new;
 mod pull;
 mod push;
 mod receive;
 mod remove;
+mod sandbox;
 mod users;
 
 use std::sync::Arc;
@@ -16,13 +19,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bucket::Bucket;
 use crate::host::Host;
+use crate::model::settings::SandboxSettings;
 use crate::model::{Error, Kind, Operation, Outcome, Phase, ProgressCell, Result, SnapshotName};
 
 pub use create::create;
 pub use fetch::Share;
+pub use new::new;
 pub use pull::pull;
 pub use push::push;
 pub use remove::remove;
+pub use sandbox::sandbox;
 
 /// A line an operation has to say; `true` marks a warning.
 pub type Log = dyn Fn(bool, String) + Send + Sync;
@@ -65,7 +71,7 @@ impl Context {
     }
 }
 
-/// Runs `operation`; `host` is the host it names, `share` what a pull fetches by.
+/// Runs `operation`; `host` is the host it names, `share` what a pull fetches by, `sandboxes` how sandboxes are made.
 ///
 /// # Errors
 /// What the operation failed with, after everything it made on the way is gone.
@@ -74,6 +80,7 @@ pub async fn run(
     host: Option<&Host>,
     bucket: &Bucket,
     share: Share,
+    sandboxes: &SandboxSettings,
     ctx: &Context,
 ) -> Result<Outcome> {
     let on_host = || {
@@ -101,6 +108,10 @@ pub async fn run(
             bucket: from_bucket,
             ..
         } => remove(host, from_bucket.then_some(bucket), name, ctx).await,
+        Operation::New { id, form, .. } => new(on_host()?, id, form, sandboxes, ctx).await,
+        Operation::Sandbox { id, verb, .. } => {
+            sandbox(on_host()?, id, *verb, sandboxes.stop_timeout, ctx).await
+        }
     }
 }
 

@@ -151,6 +151,36 @@ pub(super) fn accel(text: &str) -> Result<String, String> {
     }
 }
 
+pub(super) fn firmware(text: &str) -> Result<String, String> {
+    match text {
+        "secure-uefi" | "uefi" | "bios" => Ok(text.to_owned()),
+        _ => Err(format!(
+            "must be \"secure-uefi\", \"uefi\" or \"bios\", is {text:?}"
+        )),
+    }
+}
+
+/// `none`, `bridge:NAME`, or the name of a network of libvirt's.
+pub(super) fn network(text: &str) -> Result<String, String> {
+    let name = text.strip_prefix("bridge:").unwrap_or(text);
+    match is_plain(name) && !name.contains('/') {
+        true => Ok(text.to_owned()),
+        false => Err(format!(
+            "must be \"none\", a network of libvirt's, or bridge:NAME, is {text:?}"
+        )),
+    }
+}
+
+/// An absolute path of a file.
+pub(super) fn file(text: &str) -> Result<String, String> {
+    let plain =
+        text.starts_with('/') && !text.ends_with('/') && !text.chars().any(char::is_control);
+    match plain {
+        true => Ok(text.to_owned()),
+        false => Err(format!("must be the absolute path of a file, is {text:?}")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -221,6 +251,17 @@ mod tests {
                 &["", "qemu", "qemu:///a b", "qemu+ssh://root:pw@h/system"],
             ),
             (accel, &["auto", "kvm", "qemu"], &["", "tcg", "KVM"]),
+            (
+                firmware,
+                &["secure-uefi", "uefi", "bios"],
+                &["", "none", "UEFI"],
+            ),
+            (
+                network,
+                &["none", "default", "bridge:br0"],
+                &["", "bridge:", "a b", "a/b"],
+            ),
+            (file, &["/a b/c.xml"], &["", "a", "~/x", "/a/", "/a\0b"]),
             (
                 host_name,
                 &["alpha", "a.b-c_1"],

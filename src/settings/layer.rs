@@ -103,6 +103,26 @@ pub(super) const KEYS: &[Key] = &[
     key("bucket", "access_key_id", Form::Text(check::credential)),
     key("bucket", "secret_access_key", Form::Text(check::credential)),
     key("sandbox", "accel", Form::Text(check::accel)),
+    key("sandbox", "cpus", Form::Count { min: 1, max: 512 }),
+    key(
+        "sandbox",
+        "memory_mib",
+        Form::Count {
+            min: 16,
+            max: 16 << 20,
+        },
+    ),
+    key("sandbox", "firmware", Form::Text(check::firmware)),
+    key("sandbox", "network", Form::Text(check::network)),
+    key("sandbox", "template", Form::Text(check::file)),
+    key(
+        "sandbox",
+        "stop_timeout_secs",
+        Form::Count {
+            min: 1,
+            max: 86_400,
+        },
+    ),
     key("jobs", "parallel", Form::Count { min: 1, max: 64 }),
     key("console", "mouse", Form::Switch),
 ];

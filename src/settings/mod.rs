@@ -19,14 +19,17 @@ pub use layer::Origin;
 pub use report::Report;
 
 use crate::model::settings::{
-    Accel, BucketSettings, ConsoleSettings, Credentials, HostSettings, JobSettings,
-    SandboxSettings, Settings,
+    Accel, BucketSettings, ConsoleSettings, Credentials, Firmware, HostSettings, JobSettings,
+    Network, SandboxSettings, Settings,
 };
 use crate::model::{Error, Kind, Result};
 use layer::{Layer, Setting, Table, Value, bad, find_key};
 
 /// The defaults, every key commented.
 pub const DEFAULT: &str = include_str!("../../config/default.toml");
+
+/// The domain XML of a new sandbox, with placeholders.
+pub const TEMPLATE: &str = include_str!("../../config/sandbox.xml");
 
 /// Longest file of settings, in bytes; anything longer is something else.
 const MAX_FILE: u64 = 1 << 20;
@@ -258,13 +261,7 @@ fn settings(layer: &Layer) -> Result<Settings> {
             region: text("bucket", "region"),
             credentials,
         },
-        sandbox: SandboxSettings {
-            accel: match text("sandbox", "accel").as_deref() {
-                Some("kvm") => Accel::Kvm,
-                Some("qemu") => Accel::Qemu,
-                _ => Accel::Auto,
-            },
-        },
+        sandbox: sandbox(layer)?,
         jobs: JobSettings {
             parallel: parallel.ok_or_else(|| lacks("jobs", "parallel"))?,
         },
@@ -272,6 +269,60 @@ fn settings(layer: &Layer) -> Result<Settings> {
             mouse: mouse.ok_or_else(|| lacks("console", "mouse"))?,
         },
     })
+}
+
+fn sandbox(layer: &Layer) -> Result<SandboxSettings> {
+    let text = |name: &'static str| match layer.get("sandbox", name) {
+        Some(Setting {
+            value: Value::Text(text),
+            ..
+        }) => Some(text.as_str()),
+        _ => None,
+    };
+    let count = |name: &'static str| match layer.get("sandbox", name).map(|setting| &setting.value)
+    {
+        Some(Value::Count(count)) => Ok(count.unsigned_abs()),
+        _ => Err(lacks("sandbox", name)),
+    };
+    let template = match (text("template"), layer.get("sandbox", "template")) {
+        (Some(path), Some(setting)) => read_template(path, &setting.origin)?,
+        _ => TEMPLATE.to_owned(),
+    };
+    Ok(SandboxSettings {
+        accel: match text("accel") {
+            Some("kvm") => Accel::Kvm,
+            Some("qemu") => Accel::Qemu,
+            _ => Accel::Auto,
+        },
+        cpus: u32::try_from(count("cpus")?).unwrap_or(u32::MAX),
+        memory_bytes: count("memory_mib")? << 20,
+        firmware: match text("firmware") {
+            Some("uefi") => Firmware::Uefi,
+            Some("bios") => Firmware::Bios,
+            _ => Firmware::SecureUefi,
+        },
+        network: match text("network") {
+            None | Some("none") => Network::None,
+            Some(network) => match network.strip_prefix("bridge:") {
+                Some(bridge) => Network::Bridge(bridge.to_owned()),
+                None => Network::Libvirt(network.to_owned()),
+            },
+        },
+        template,
+        stop_timeout: Duration::from_secs(count("stop_timeout_secs")?),
+    })
+}
+
+/// The text of a user's template.
+fn read_template(path: &str, origin: &Origin) -> Result<String> {
+    read_file("the template", Path::new(path), true)
+        .map(Option::unwrap_or_default)
+        .map_err(|error| {
+            bad(
+                origin,
+                format!("template in [sandbox]: {}", error.message()),
+            )
+        })
 }
 
 fn host(table: &Table) -> Result<HostSettings> {

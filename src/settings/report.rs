@@ -119,6 +119,7 @@ fn unset(key: &Key) -> &'static str {
         "access_key_id" | "secret_access_key" => {
             "from the AWS chain (environment, profiles, SSO, instance roles)"
         }
+        "template" => "the one that is built in",
         _ => "no bucket, only hosts",
     }
 }

@@ -115,5 +115,15 @@ pub fn result(outcome: &Outcome) -> String {
             format!("{snapshot_path}, {}{repaired}", size(*size_bytes))
         }
         Outcome::Removed { .. } => "removed".to_owned(),
+        Outcome::Made { sandbox, .. } => format!("made, {}", sandbox.state.as_str()),
+        Outcome::Turned { state: None, .. } => "gone for good".to_owned(),
+        Outcome::Turned {
+            state: Some(state),
+            changed,
+            ..
+        } => match changed {
+            true => state.as_str().to_owned(),
+            false => format!("was {} already", state.as_str()),
+        },
     }
 }

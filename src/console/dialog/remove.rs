@@ -87,7 +87,8 @@ impl Remove {
         };
         let operations = self.operations(view);
         let gone = operations.iter().filter(|operation| !stays(operation));
-        gone.map(|operation| operation.snapshot().clone()).collect()
+        gone.filter_map(|operation| operation.snapshot().cloned())
+            .collect()
     }
 
     /// What must be typed to confirm, where a last copy goes.

@@ -175,6 +175,37 @@ impl Here {
         .await
     }
 
+    pub async fn claim(&self, path: &str, owner: &str) -> Result<()> {
+        let (file, owner) = (PathBuf::from(path), owner.to_owned());
+        self.run(format!("create {path}"), CALL, move || {
+            let (uid, gid) = ids(&owner)?;
+            let made = OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .open(&file)?;
+            let given = made
+                .set_permissions(std::fs::Permissions::from_mode(0o644))
+                .and_then(|()| give(&made, &owner, uid, gid))
+                .and_then(|()| sync_directory_of(&file));
+            given.inspect_err(|_| {
+                // It is ours, and of no use to anybody.
+                let _ = std::fs::remove_file(&file);
+            })
+        })
+        .await
+    }
+
+    pub async fn copy(&self, from: &str, to: &str) -> Result<()> {
+        let (source, target) = (PathBuf::from(from), PathBuf::from(to));
+        self.run(format!("copy {from} to {to}"), CALL, move || {
+            let mut source = File::open(source)?;
+            let mut target = OpenOptions::new().write(true).truncate(true).open(target)?;
+            io::copy(&mut source, &mut target)?;
+            target.sync_all()
+        })
+        .await
+    }
+
     pub async fn free_bytes(&self, dir: &str) -> Result<u64> {
         let path = PathBuf::from(dir);
         self.run(format!("look at {dir}"), CALL, move || {
@@ -210,15 +241,20 @@ fn create(path: &Path, owner: &str) -> io::Result<File> {
     }
     file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
     // Now rather than after an hour of writing.
-    let given = std::os::unix::fs::fchown(&file, Some(uid), Some(gid));
-    if let Err(error) = given {
+    if let Err(error) = give(&file, owner, uid, gid) {
         std::fs::remove_file(path)?;
-        return Err(io::Error::new(
-            error.kind(),
-            format!("it cannot be given to {owner}: {error}"),
-        ));
+        return Err(error);
     }
     Ok(file)
+}
+
+fn give(file: &File, owner: &str, uid: u32, gid: u32) -> io::Result<()> {
+    std::os::unix::fs::fchown(file, Some(uid), Some(gid)).map_err(|error| {
+        io::Error::new(
+            error.kind(),
+            format!("it cannot be given to {owner}: {error}"),
+        )
+    })
 }
 
 fn in_use() -> io::Error {

@@ -100,6 +100,26 @@ impl Files {
         }
     }
 
+    /// Creates an empty file, mode 0644, that was not there before.
+    pub async fn claim(&self, path: &str, owner: &str) -> Result<()> {
+        match self {
+            Self::Here(files) => files.claim(path, owner).await,
+            Self::There(files) => files.claim(path, owner).await,
+        }
+        .map_err(|error| match error.kind() {
+            Kind::Refused => error.hint("choose another id"),
+            _ => error,
+        })
+    }
+
+    /// Copies the bytes of a file into another that is there.
+    pub async fn copy(&self, from: &str, to: &str) -> Result<()> {
+        match self {
+            Self::Here(files) => files.copy(from, to).await,
+            Self::There(files) => files.copy(from, to).await,
+        }
+    }
+
     pub async fn free_bytes(&self, dir: &str) -> Result<u64> {
         match self {
             Self::Here(files) => files.free_bytes(dir).await,

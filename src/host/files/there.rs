@@ -143,6 +143,21 @@ impl There {
         Ok(said == "removed")
     }
 
+    pub async fn claim(&self, path: &str, owner: &str) -> Result<()> {
+        let what = format!("create {path}");
+        // Tells a file that a try made whose answer was lost from one of somebody else's.
+        let ours = format!("{}-{:?}", std::process::id(), std::time::SystemTime::now());
+        self.call(&what, "claim", &[path, owner, &ours], CALL)
+            .await?;
+        Ok(())
+    }
+
+    pub async fn copy(&self, from: &str, to: &str) -> Result<()> {
+        let what = format!("copy {from} to {to}");
+        self.call(&what, "copy", &[from, to], LONG).await?;
+        Ok(())
+    }
+
     pub async fn free_bytes(&self, dir: &str) -> Result<u64> {
         let what = format!("look at {dir}");
         let said = self.line(&what, "free_bytes", &[dir], CALL).await?;

@@ -53,6 +53,25 @@ remove_file)
   fi
   ;;
 
+# claim PATH OWNER MARK: a new file, which holds the mark until it is written.
+claim)
+  if (set -C && printf '%s' "$3" >"$1"); then
+    chmod 644 -- "$1" && chown -- "$2" "$1" || {
+      rm -f -- "$1"
+      exit 1
+    }
+    sync -- "${1%/*}/"
+  elif [ "$(head -c 100 -- "$1" 2>/dev/null | tr -d '\0')" != "$3" ]; then
+    [ ! -e "$1" ] || fail 'File exists'
+    exit 1
+  fi
+  ;;
+
+copy)
+  [ -f "$2" ] || fail "$2: No such file or directory"
+  cat -- "$1" >"$2" && sync -- "$2"
+  ;;
+
 free_bytes)
   stat -f --printf '%a %S' -- "$1"
   ;;

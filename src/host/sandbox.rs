@@ -1,0 +1,464 @@
+//! Sandboxes of a host: looked at, made, run, ended.
+
+use std::time::Duration;
+
+use roxmltree::Document;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+use virt::connect::Connect;
+use virt::domain::Domain;
+
+use super::survey::Scope;
+use super::{CALL, Host, domain, ffi, image};
+use crate::model::settings::Accel;
+use crate::model::{
+    Error, Kind, Phase, ProgressCell, Result, Sandbox, SandboxId, SandboxState, SnapshotName,
+};
+
+/// For starting a guest: the first one on a host waits until QEMU's capabilities are probed, and a saved one is
+/// read from the disk.
+const START: Duration = Duration::from_secs(30 * 60);
+/// For cutting a guest's power.
+const FORCE_OFF: Duration = Duration::from_secs(120);
+/// A guest agent that does not answer has 5 s, by libvirt; then the power button is pressed.
+const PRESS: Duration = Duration::from_secs(30);
+/// For writing a guest's memory to the disk.
+const SAVE: Duration = Duration::from_secs(60 * 60);
+/// How often a save is asked how far it is.
+const LOOK: Duration = Duration::from_millis(500);
+/// How long a guest under KVM has to show that it runs; one by emulation takes 3 s for the same.
+const PROVE: Duration = Duration::from_secs(15);
+/// How often that is looked for.
+const PROVE_LOOK: Duration = Duration::from_millis(100);
+
+/// What the host's libvirt and QEMU can give a sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Offer {
+    /// UEFI.
+    pub uefi: bool,
+    /// UEFI that can secure its boot.
+    pub secure_uefi: bool,
+    /// A TPM by emulation (swtpm).
+    pub tpm: bool,
+}
+
+/// A host's memory, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// All of it.
+    pub total: u64,
+    /// What guests could have now, the page cache given up for them.
+    pub available: u64,
+}
+
+impl Host {
+    /// Path of a sandbox's overlay.
+    pub fn disk_path(&self, id: &SandboxId) -> String {
+        format!("{}/{}", self.settings.sandboxes_dir, id.disk_file_name())
+    }
+
+    /// Path of a sandbox's UEFI variables.
+    pub fn variables_path(&self, id: &SandboxId) -> String {
+        format!("{}/{}", self.settings.nvram_dir, id.variables_file_name())
+    }
+
+    /// Path of a snapshot's own UEFI variables.
+    pub fn snapshot_variables_path(&self, name: &SnapshotName) -> String {
+        format!(
+            "{}/{}",
+            self.settings.snapshots_dir,
+            name.variables_file_name()
+        )
+    }
+
+    /// One sandbox with its chain, asked now. Much less work than a [`Host::survey`].
+    ///
+    /// # Errors
+    /// `NotFound` where there is none; `Refused` where there is a guest of that name that is none of ours;
+    /// `Unreachable`.
+    pub async fn sandbox(&self, id: &SandboxId) -> Result<Sandbox> {
+        let survey = self
+            .patience
+            .call(|| async {
+                let facts = self.on(id, "look at", CALL, domain::facts).await?;
+                self.look_at(vec![facts], Scope::Chains).await
+            })
+            .await
+            .map_err(|error| match error.kind() {
+                Kind::NotFound => self.no_sandbox(id),
+                _ => error,
+            })?;
+        let found = survey.sandboxes.into_iter().next();
+        found.ok_or_else(|| self.not_ours(id))
+    }
+
+    /// There is no sandbox of that id.
+    pub fn no_sandbox(&self, id: &SandboxId) -> Error {
+        Error::new(
+            Kind::NotFound,
+            format!("there is no sandbox {id} on host {}", self.name()),
+        )
+        .hint("`snapdeck sandboxes` lists them")
+    }
+
+    /// There is a guest of that name, and it is no sandbox.
+    pub fn not_ours(&self, id: &SandboxId) -> Error {
+        Error::new(
+            Kind::Refused,
+            format!("{id} on host {} is no sandbox of ours", self.name()),
+        )
+        .because(format!(
+            "none of its disks lies in {}",
+            self.settings.sandboxes_dir
+        ))
+        .hint("snapdeck leaves other guests alone")
+    }
+
+    /// State of one sandbox, asked now.
+    ///
+    /// # Errors
+    /// `NotFound` where there is no such domain; `Unreachable`.
+    pub async fn sandbox_state(&self, id: &SandboxId) -> Result<SandboxState> {
+        self.patience
+            .call(|| self.on(id, "look at", CALL, domain::state))
+            .await
+    }
+
+    /// Stops the guest's CPUs; its pending writes have reached the disk's file when this returns.
+    ///
+    /// # Errors
+    /// `Refused` where it does not run; `NotFound`; `Unreachable`.
+    pub async fn suspend(&self, id: &SandboxId) -> Result<()> {
+        self.on(id, "pause", CALL, |domain| domain.suspend()).await
+    }
+
+    /// Lets a paused guest go on.
+    ///
+    /// # Errors
+    /// As [`Host::suspend`].
+    pub async fn resume(&self, id: &SandboxId) -> Result<()> {
+        self.patience
+            .call(|| self.on(id, "resume", CALL, |domain| domain.resume()))
+            .await
+    }
+
+    /// Wakes a sleeping guest (ACPI S3).
+    ///
+    /// # Errors
+    /// As [`Host::suspend`].
+    pub async fn wake(&self, id: &SandboxId) -> Result<()> {
+        self.on(id, "wake", CALL, |domain| domain.pm_wakeup(0).map(|_| ()))
+            .await
+    }
+
+    /// Makes a domain known to libvirt, shut off. One of that name that is there already is left as it is, as
+    /// long as `xml` has no uuid.
+    ///
+    /// # Errors
+    /// `Failed` with libvirt's words where the XML is not to its liking; `Unreachable`.
+    pub async fn define(&self, xml: String) -> Result<()> {
+        self.libvirt
+            .call("define a sandbox", CALL, move |connect| {
+                connect.define_domain_xml(&xml).map(|_| ())
+            })
+            .await
+    }
+
+    /// Makes libvirt forget a domain that is shut off, and removes its UEFI variables, its saved state and its TPM.
+    /// Its disks stay.
+    ///
+    /// # Errors
+    /// As [`Host::suspend`].
+    pub async fn undefine(&self, id: &SandboxId) -> Result<()> {
+        let flags = virt_sys::VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+            | virt_sys::VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+            | virt_sys::VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
+            | virt_sys::VIR_DOMAIN_UNDEFINE_NVRAM;
+        self.on(id, "destroy", FORCE_OFF, move |domain| {
+            domain.undefine_flags(flags)
+        })
+        .await
+    }
+
+    /// Starts a shut off guest, from its saved state where it has one.
+    ///
+    /// # Errors
+    /// As [`Host::suspend`].
+    pub async fn start(&self, id: &SandboxId) -> Result<()> {
+        self.on_long(id, "start", START, |domain| domain.create().map(|_| ()))
+            .await
+    }
+
+    /// Asks a guest to shut down: by its agent where that answers, else by the power button (ACPI). Returns when
+    /// it was asked.
+    ///
+    /// # Errors
+    /// As [`Host::suspend`].
+    pub async fn shut_down(&self, id: &SandboxId) -> Result<()> {
+        self.on_long(id, "stop", PRESS, |domain| domain.shutdown().map(|_| ()))
+            .await
+    }
+
+    /// Ends a guest's process at once.
+    ///
+    /// # Errors
+    /// As [`Host::suspend`].
+    pub async fn force_off(&self, id: &SandboxId) -> Result<()> {
+        self.on(id, "force off", FORCE_OFF, |domain| domain.destroy())
+            .await
+    }
+
+    /// Writes a guest's memory to the disk and ends its process (managed save). Cancelled, it goes on as before.
+    ///
+    /// # Errors
+    /// As [`Host::suspend`]; `Cancelled`.
+    pub async fn save(
+        &self,
+        id: &SandboxId,
+        progress: &ProgressCell,
+        cancel: &CancellationToken,
+    ) -> Result<()> {
+        progress.enter(Phase::Saving, 0);
+        let save = |domain: &Domain| domain.managed_save(0).map(|_| ());
+        let saving = self.on_long(id, "save", SAVE, save);
+        tokio::pin!(saving);
+        let mut aborted = false;
+        loop {
+            tokio::select! {
+                saved = &mut saving => return match saved {
+                    Err(_) if aborted => Err(Error::cancelled(format!("saving {id}"))),
+                    saved => saved,
+                },
+                () = cancel.cancelled(), if !aborted => {
+                    aborted = true;
+                    // One that is just ending has nothing to abort any more.
+                    if let Err(error) = self.on(id, "stop saving", CALL, ffi::abort_job).await {
+                        tracing::debug!("{error}");
+                    }
+                }
+                () = sleep(LOOK) => {
+                    let job = self.on(id, "look at", CALL, |domain| domain.job_info()).await;
+                    if let Ok(job) = job
+                        && let (Some(done), Some(total @ 1..)) = (job.data_processed, job.data_total)
+                    {
+                        progress.enter(Phase::Saving, total);
+                        progress.set_done(done);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Removes a guest's saved state.
+    ///
+    /// # Errors
+    /// As [`Host::suspend`].
+    pub async fn drop_saved(&self, id: &SandboxId) -> Result<()> {
+        self.on(id, "drop the saved state of", FORCE_OFF, |domain| {
+            domain.managed_save_remove(0).map(|_| ())
+        })
+        .await
+    }
+
+    /// What the host can give a sandbox.
+    ///
+    /// # Errors
+    /// `Unreachable`; `Failed` where its QEMU has no machine of the kind we need.
+    pub async fn offer(&self) -> Result<Offer> {
+        let ask = |connect: &Connect| {
+            connect.domain_capabilities(None, Some("x86_64"), Some("q35"), Some("qemu"), 0)
+        };
+        let told = self.libvirt.call("ask what it offers", START, ask).await?;
+        Ok(read_offer(&told))
+    }
+
+    /// The host's memory.
+    ///
+    /// # Errors
+    /// `Unreachable`.
+    pub async fn memory(&self) -> Result<Memory> {
+        let ask =
+            |connect: &Connect| Ok((connect.node_info()?.memory, ffi::memory_stats(connect)?));
+        let (total_kib, stats) = self.libvirt.call("look at the memory", CALL, ask).await?;
+        let of = |field: &str| {
+            let stat = stats.iter().find(|(name, _)| name == field);
+            stat.map_or(0, |(_, kib)| *kib)
+        };
+        Ok(Memory {
+            total: total_kib << 10,
+            available: (of("free") + of("buffers") + of("cached")) << 10,
+        })
+    }
+
+    /// Is a sandbox to run under KVM? `Auto` is found out by running a guest: `/dev/kvm` alone tells nothing.
+    ///
+    /// # Errors
+    /// `Unreachable`.
+    pub async fn runs_under_kvm(&self, accel: Accel) -> Result<bool> {
+        match accel {
+            Accel::Kvm => Ok(true),
+            Accel::Qemu => Ok(false),
+            Accel::Auto => self.kvm.get_or_try_init(|| self.prove_kvm()).await.copied(),
+        }
+    }
+
+    /// Runs a guest that finds nothing to boot and ends itself by a reset: proof that its CPU really ran.
+    async fn prove_kvm(&self) -> Result<bool> {
+        let id: SandboxId = format!("snapdeck-probe-{}", std::process::id()).parse()?;
+        let xml = PROBE.replace("{id}", id.as_str());
+        let flags = virt_sys::VIR_DOMAIN_START_AUTODESTROY;
+        let start = move |connect: &Connect| connect.create_domain_xml(&xml, flags).map(|_| ());
+        let host = self.name();
+        match self
+            .libvirt
+            .call("run a guest under KVM", START, start)
+            .await
+        {
+            Ok(()) => {}
+            Err(error) if error.kind() == Kind::Unreachable => return Err(error),
+            Err(error) => {
+                tracing::info!("host {host} has no KVM that runs a guest: {error}");
+                return Ok(false);
+            }
+        }
+        let since = Instant::now();
+        while since.elapsed() < PROVE {
+            match self.on(&id, "look at", CALL, domain::state).await {
+                Err(gone) if gone.kind() == Kind::NotFound => return Ok(true),
+                Err(error) if error.kind() == Kind::Unreachable => return Err(error),
+                _ => sleep(PROVE_LOOK).await,
+            }
+        }
+        tracing::info!("host {host} has a KVM under which a guest does not come further");
+        match self.force_off(&id).await {
+            Err(error) if error.kind() != Kind::NotFound => Err(error),
+            _ => Ok(false),
+        }
+    }
+
+    /// Creates an empty file of the host's `owner`, mode 0644, that was not there before.
+    ///
+    /// # Errors
+    /// `Refused` where there is one; the system's.
+    pub async fn claim_file(&self, path: &str) -> Result<()> {
+        self.files.claim(path, &self.settings.owner).await
+    }
+
+    /// Copies the bytes of one file into another that is there, whose owner and mode stay.
+    ///
+    /// # Errors
+    /// The system's.
+    pub async fn copy_file(&self, from: &str, to: &str) -> Result<()> {
+        self.files.copy(from, to).await
+    }
+
+    /// Makes the file `overlay`, which is there, an empty overlay on `base`, both qcow2; `size_bytes` where its disk
+    /// is not to be as large as the base's.
+    ///
+    /// # Errors
+    /// `Failed` with qemu-img's words; `NoSpace`.
+    pub async fn make_overlay(
+        &self,
+        base: &str,
+        overlay: &str,
+        size_bytes: Option<u64>,
+    ) -> Result<()> {
+        self.patience
+            .call(|| image::make_overlay(&self.place, base, overlay, size_bytes))
+            .await
+    }
+
+    async fn on<T: Send + 'static>(
+        &self,
+        id: &SandboxId,
+        verb: &str,
+        deadline: Duration,
+        call: impl FnOnce(&Domain) -> Result<T, virt::error::Error> + Send + 'static,
+    ) -> Result<T> {
+        let call = on_domain(id, call);
+        let what = format!("{verb} sandbox {id}");
+        self.libvirt.call(what, deadline, call).await
+    }
+
+    /// As [`Host::on`], for what takes long: it holds up no other call.
+    async fn on_long<T: Send + 'static>(
+        &self,
+        id: &SandboxId,
+        verb: &str,
+        deadline: Duration,
+        call: impl FnOnce(&Domain) -> Result<T, virt::error::Error> + Send + 'static,
+    ) -> Result<T> {
+        let call = on_domain(id, call);
+        let what = format!("{verb} sandbox {id}");
+        self.libvirt.call_long(what, deadline, call).await
+    }
+}
+
+fn on_domain<T>(
+    id: &SandboxId,
+    call: impl FnOnce(&Domain) -> Result<T, virt::error::Error> + Send + 'static,
+) -> impl FnOnce(&Connect) -> Result<T, virt::error::Error> + Send + 'static {
+    let name = id.clone();
+    move |connect| call(&connect.lookup_domain_by_name(name.as_str())?)
+}
+
+/// A guest with nothing to boot, whose firmware resets it at once, which ends it.
+const PROBE: &str = "<domain type='kvm'><name>{id}</name><memory unit='MiB'>32</memory><vcpu>1</vcpu>\
+    <os><type arch='x86_64' machine='pc'>hvm</type><boot dev='hd'/><bios rebootTimeout='0'/></os>\
+    <features><acpi/></features><cpu mode='host-passthrough'/><on_reboot>destroy</on_reboot>\
+    <devices><controller type='usb' model='none'/><memballoon model='none'/></devices></domain>";
+
+/// Reads libvirt's domain capabilities (libvirt, "Domain capabilities XML format").
+fn read_offer(xml: &str) -> Offer {
+    let document = Document::parse(xml).ok();
+    let has = |element: &str, list: &str, value: &str| {
+        document.as_ref().is_some_and(|document| {
+            document.descendants().any(|node| {
+                node.has_tag_name("value")
+                    && node.text() == Some(value)
+                    && node.ancestors().any(|above| {
+                        above.has_tag_name("enum") && above.attribute("name") == Some(list)
+                    })
+                    && node.ancestors().any(|above| above.has_tag_name(element))
+            })
+        })
+    };
+    let uefi = has("os", "firmware", "efi");
+    Offer {
+        uefi,
+        secure_uefi: uefi && has("loader", "secure", "yes"),
+        tpm: has("tpm", "backendModel", "emulator"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_a_host_offers() {
+        let capabilities = |firmware: &str, secure: &str, tpm: &str| {
+            format!(
+                "<domainCapabilities><os supported='yes'><enum name='firmware'>{firmware}</enum>\
+                 <loader supported='yes'><enum name='secure'>{secure}<value>no</value></enum></loader></os>\
+                 <devices><tpm supported='yes'><enum name='backendModel'><value>passthrough</value>{tpm}</enum>\
+                 </tpm></devices></domainCapabilities>"
+            )
+        };
+        let offer = |uefi, secure_uefi, tpm| Offer {
+            uefi,
+            secure_uefi,
+            tpm,
+        };
+        let (efi, yes) = ("<value>efi</value>", "<value>yes</value>");
+        let swtpm = "<value>emulator</value>";
+        for (told, offered) in [
+            (capabilities(efi, yes, swtpm), offer(true, true, true)),
+            (capabilities(efi, "", ""), offer(true, false, false)),
+            (capabilities("", yes, ""), offer(false, false, false)),
+            ("no xml".to_owned(), offer(false, false, false)),
+        ] {
+            assert_eq!(read_offer(&told), offered, "{told}");
+        }
+    }
+}

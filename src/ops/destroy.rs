@@ -1,0 +1,75 @@
+//! Destroy: a sandbox goes for good: its process, its definition with saved state and UEFI variables, its overlay.
+
+use crate::host::Host;
+use crate::model::{Error, Kind, Outcome, Phase, Result, SandboxId};
+
+use super::Context;
+
+/// Destroys the sandbox `id`, or what is left of one that was made or destroyed in half.
+///
+/// # Errors
+/// `Refused` for a guest that is no sandbox of ours, or whose overlay is needed by others, naming them; `NotFound`
+/// where there is nothing of that id.
+pub(super) async fn destroy(host: &Host, id: &SandboxId, ctx: &Context) -> Result<Outcome> {
+    let survey = host.survey().await?;
+    let refused = || {
+        Error::new(
+            Kind::Refused,
+            format!("cannot destroy {id} on host {}", host.name()),
+        )
+    };
+    if survey.others.iter().any(|other| other.id == id.as_str()) {
+        return Err(host.not_ours(id));
+    }
+    let sandbox = survey
+        .sandboxes
+        .into_iter()
+        .find(|sandbox| sandbox.id == *id);
+    let disk = match &sandbox {
+        Some(sandbox) => sandbox.disk().map(str::to_owned).unwrap_or_default(),
+        None => host.disk_path(id),
+    };
+    if let Some(users) = survey.sharers.get(id) {
+        return Err(refused()
+            .because(format!("its disk {disk} is needed by {}", users.join(", ")))
+            .hint("destroy those first"));
+    }
+    if !survey.unread.is_empty() {
+        return Err(refused()
+            .because(format!(
+                "it is not known what these stand on: {}",
+                survey.unread.join(", ")
+            ))
+            .hint("make those files readable"));
+    }
+    let variables = host.variables_path(id);
+    let others_variables = sandbox
+        .as_ref()
+        .is_some_and(|sandbox| sandbox.variables.as_ref() != Some(&variables));
+    if sandbox.is_none() && !host.has_file(&disk).await? && !host.has_file(&variables).await? {
+        return Err(host.no_sandbox(id));
+    }
+    ctx.enter(Phase::Removing)?;
+    match &sandbox {
+        Some(sandbox) => {
+            if sandbox.state.is_active() {
+                host.force_off(id).await?;
+            }
+            host.undefine(id).await?;
+        }
+        None => ctx.info(format!(
+            "there is no sandbox {id}, only what is left of one"
+        )),
+    }
+    // From here on it is not known to libvirt any more; what is left is found by the next try.
+    if !others_variables {
+        host.remove_file(&variables).await?;
+    }
+    host.remove_file(&disk).await?;
+    Ok(Outcome::Turned {
+        host: host.name().clone(),
+        id: id.clone(),
+        state: None,
+        changed: true,
+    })
+}
