@@ -33,6 +33,16 @@ pub struct JobEvent {
     bytes_per_second: u64,
 }
 
+/// One event of the stream.
+#[derive(ToSchema)]
+#[allow(dead_code)]
+pub struct JobMessage {
+    /// `progress`, `result` or `ending`.
+    event: String,
+    /// JSON: JobEvent for `progress`, Job for the others.
+    data: String,
+}
+
 /// Follow a job: an event `progress` whenever it changed (its data is JobEvent), ten a second at most, and at last an
 /// event `result` (its data is Job). An event `ending` tells that snapdeck ends, and the job goes on at its next
 /// start.
@@ -40,7 +50,7 @@ pub struct JobEvent {
     get, path = "/jobs/{id}/events", tag = "jobs",
     params(("id" = u64, Path, description = "Its number")),
     responses(
-        (status = 200, description = "The events", content_type = "text/event-stream", body = String),
+        (status = 200, description = "The events", content_type = "text/event-stream", body = JobMessage),
         (status = 404, description = "There is no such job", body = ErrorBody),
         Any,
     ),

@@ -25,7 +25,7 @@ impl Keys {
     /// The job that was taken on under `key` before.
     ///
     /// # Errors
-    /// 422 where the key was used for another operation.
+    /// 409 where the key was used for another operation.
     pub fn find(&self, key: &str, operation: &Operation) -> Result<Option<JobId>, Problem> {
         match self.0.get(key).filter(|used| used.at.elapsed() < AGE) {
             Some(used) if used.operation == *operation => Ok(Some(used.job)),

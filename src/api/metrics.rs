@@ -94,10 +94,14 @@ impl Metrics {
             metrics.pauses.clone(),
         );
         registry.register("jobs_live", "Jobs that are not over", metrics.live.clone());
-        registry.register("host_up", "Does the host answer?", metrics.host_up.clone());
+        registry.register(
+            "host_up",
+            "Whether the host answers",
+            metrics.host_up.clone(),
+        );
         registry.register(
             "bucket_up",
-            "Does the bucket answer?",
+            "Whether the bucket answers",
             metrics.bucket_up.clone(),
         );
         Self {

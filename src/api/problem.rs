@@ -149,10 +149,10 @@ impl Problem {
             .hint("look at what is there, and use a new key")
     }
 
-    /// 422: a key used for something else before.
+    /// 409: a key used for something else before.
     pub fn key_reused() -> Self {
         let message = "this Idempotency-Key was used for another request";
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "keyReused", message).hint("use a new key")
+        Self::new(StatusCode::CONFLICT, "keyReused", message).hint("use a new key")
     }
 
     /// 503 while we end; what runs is taken up again.
@@ -271,15 +271,13 @@ pub enum Worked {
     /// The body did not come in time.
     #[response(status = 408)]
     TooSlow(#[to_schema] ErrorBody),
-    /// Wrong state, in use, or there already (`refused`); or somebody cancelled the job (`cancelled`).
+    /// Wrong state, in use, or there already (`refused`); the Idempotency-Key was used for another request
+    /// (`keyReused`); or somebody cancelled the job (`cancelled`).
     #[response(status = 409)]
     Refused(#[to_schema] ErrorBody),
     /// The body is too long.
     #[response(status = 413)]
     TooLarge(#[to_schema] ErrorBody),
-    /// The Idempotency-Key was used for another request.
-    #[response(status = 422)]
-    KeyReused(#[to_schema] ErrorBody),
     /// The host or the bucket is out of reach (`unreachable`), or what it holds is broken (`damaged`).
     #[response(status = 502)]
     Behind(#[to_schema] ErrorBody),

@@ -64,12 +64,15 @@ fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, Problem> {
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let field = error.path().to_string();
         let what = error.into_inner();
+        let place = format!(" at line {} column {}", what.line(), what.column());
+        let what = what.to_string();
         Problem::bad(match field.as_str() {
             _ if text.trim_ascii().is_empty() => {
                 "a JSON object is wanted, and the body is empty".into()
             }
             "." => format!("the body is not as wanted: {what}"),
-            field => format!("{field}: {what}"),
+            // The field says where it is.
+            field => format!("{field}: {}", what.strip_suffix(&place).unwrap_or(&what)),
         })
     })?;
     json.end()

@@ -134,7 +134,8 @@ pub async fn stop(
     wishes: Wishes,
     FormOrNone(form): FormOrNone<StopForm>,
 ) -> Answer {
-    let timeout = within("timeout", form.timeout, 0, STOP)?.map(|secs| Duration::from_secs(secs.into()));
+    let timeout =
+        within("timeout", form.timeout, 0, STOP)?.map(|secs| Duration::from_secs(secs.into()));
     let force = form.force;
     turn(app, id, wishes, SandboxVerb::Stop { timeout, force }).await
 }
@@ -142,7 +143,8 @@ pub async fn stop(
 async fn turn(app: App, id: String, wishes: Wishes, verb: SandboxVerb) -> Answer {
     let id = id.parse()?;
     let host = app.host.clone();
-    app.work(wishes, Operation::Sandbox { host, id, verb }).await
+    app.work(wishes, Operation::Sandbox { host, id, verb })
+        .await
 }
 
 /// A verb that is told nothing but the sandbox.

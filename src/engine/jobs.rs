@@ -281,18 +281,7 @@ async fn run(inner: Arc<Inner>, job: Accepted, slot: Slot, share: Share) -> Resu
             let inner = inner.clone();
             let host = host.as_ref().map(|(_, host)| patient(host, &ctx));
             // A task of its own, so that a panic ends this job and nothing else.
-            tokio::spawn(async move {
-                let sandboxes = &inner.settings.sandbox;
-                ops::run(
-                    &operation,
-                    host.as_ref(),
-                    &inner.bucket,
-                    share,
-                    sandboxes,
-                    &ctx,
-                )
-                .await
-            })
+            tokio::spawn(async move { work(&inner, &operation, host.as_ref(), share, &ctx).await })
         };
         worker.await.unwrap_or_else(|crash| {
             Err(Error::new(Kind::Failed, format!("{title} crashed inside snapdeck")).because(crash))
@@ -306,6 +295,44 @@ async fn run(inner: Arc<Inner>, job: Accepted, slot: Slot, share: Share) -> Resu
     }
     inner.bucket_call.notify_one();
     ended
+}
+
+/// Does the operation, apart from all others: from this process's by its claims, from other processes' by locks on
+/// the host.
+async fn work(
+    inner: &Inner,
+    operation: &Operation,
+    host: Option<&Host>,
+    share: Share,
+    ctx: &ops::Context,
+) -> Result<Outcome> {
+    let cannot = |error: Error| error.within(format!("cannot {}", operation.title()));
+    let lost = CancellationToken::new();
+    let lock = match host {
+        Some(host) => {
+            ctx.progress.enter(Phase::Checking, 0);
+            let wants = claims::locks(operation, host);
+            let lock = host.lock(wants, &operation.title(), lost.clone()).await;
+            Some(lock.map_err(cannot)?)
+        }
+        None => None,
+    };
+    let (sandboxes, bucket) = (&inner.settings.sandbox, &inner.bucket);
+    let run = ops::run(operation, host, bucket, share, sandboxes, ctx);
+    tokio::pin!(run);
+    let result = tokio::select! {
+        result = &mut run => result,
+        () = lost.cancelled() => {
+            ctx.cancel.cancel();
+            run.await.map_err(|_| {
+                cannot(Error::new(Kind::Refused, "another snapdeck took its place while the host was away"))
+            })
+        }
+    };
+    if let Some(lock) = lock {
+        lock.release().await;
+    }
+    result
 }
 
 /// The host, for a job: it waits for it while it is away.
