@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use clap::error::ErrorKind;
-use snapdeck::cli::{self, Answer, Cli, Command, Plan, Serve};
+use snapdeck::cli::{self, Answer, Cli, Command, Plan, Serve, Stops};
 use snapdeck::engine::Engine;
 use snapdeck::model::{Error, HostName, Kind, Result};
 use snapdeck::settings::{self, Loaded};
@@ -124,9 +124,11 @@ fn open_api(mut loaded: Loaded, host: HostName, asked: &Serve) -> Result<Answer>
     loaded.settings.hosts.retain(|known| known.name == host);
     let runtime = runtime()?;
     let result = runtime.block_on(async {
+        // First, so that no signal can kill a job.
+        let mut stops = Stops::new()?;
         let engine = Engine::new(loaded.settings).await?;
         engine.keep_journal(&state)?;
-        api::serve(engine, host, options).await
+        api::serve(engine, host, options, stops.next()).await
     });
     runtime.shutdown_timeout(LEAVE);
     result.and_then(|()| done())

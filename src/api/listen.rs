@@ -13,7 +13,6 @@ use hyper_util::service::TowerToHyperService;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -39,41 +38,18 @@ const AGAIN: Duration = Duration::from_millis(200);
 const JOBS_END: Duration = Duration::from_secs(7);
 const ANSWERS_END: Duration = Duration::from_secs(1);
 
-/// The signals that ask it to end.
-struct Stops([Signal; 3]);
-
-impl Stops {
-    fn new() -> Result<Self> {
-        let listen = || -> io::Result<Self> {
-            Ok(Self([
-                signal(SignalKind::interrupt())?,
-                signal(SignalKind::terminate())?,
-                signal(SignalKind::hangup())?,
-            ]))
-        };
-        listen()
-            .map_err(|error| Error::new(Kind::Failed, "cannot listen for signals").because(error))
-    }
-
-    async fn next(&mut self) {
-        let [interrupt, terminate, hangup] = &mut self.0;
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
-        }
-    }
-}
-
-/// Serves `engine`'s `host` until a signal asks for the end: no more jobs are taken on then, and those that run are
+/// Serves `engine`'s `host` until `stop` is over: no more jobs are taken on then, and those that run are
 /// left to the journal.
 ///
 /// # Errors
 /// `BadInput` where it cannot listen so.
-pub async fn serve(engine: Engine, host: HostName, options: Options) -> Result<()> {
+pub async fn serve(
+    engine: Engine,
+    host: HostName,
+    options: Options,
+    stop: impl Future<Output = ()>,
+) -> Result<()> {
     options.check()?;
-    // First, so that no signal can kill a job.
-    let mut stops = Stops::new()?;
     let tls = options.tls.as_ref().map(|files| files.read()).transpose()?;
     let cannot = |error: io::Error| {
         Error::new(
@@ -120,7 +96,7 @@ pub async fn serve(engine: Engine, host: HostName, options: Options) -> Result<(
         );
     }
     let ended = async {
-        stops.next().await;
+        stop.await;
         tracing::info!("ending: jobs that run go on at the next start");
         app.ending.cancel();
         app.engine.suspend(JOBS_END).await;

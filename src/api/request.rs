@@ -42,7 +42,7 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for FormOrNon
         let text = body(request, state).await?;
         match text.trim_ascii().is_empty() {
             true => Ok(Self(T::default())),
-            false => parse(&text).map(Self),
+            false => parse::<Option<T>>(&text).map(|form| Self(form.unwrap_or_default())),
         }
     }
 }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use utoipa::ToSchema;
 
 use super::jobs::Job;
@@ -29,17 +30,35 @@ pub struct NewForm {
     /// The snapshot it stands on, which must be on the host.
     snapshot: SnapshotName,
     /// Virtual CPUs; absent: as the settings have it.
+    #[serde(default, deserialize_with = "whole")]
     #[schema(minimum = 1, maximum = 512)]
     cpu_quota: Option<u32>,
     /// Memory, in MiB; absent: as the settings have it.
+    #[serde(default, deserialize_with = "whole")]
     #[schema(minimum = 1, maximum = 16777216)]
     memory_quota: Option<u32>,
     /// Size of its disk, in GiB; absent: as large as the snapshot's.
+    #[serde(default, deserialize_with = "whole")]
     #[schema(minimum = 1, maximum = 65536)]
     storage_quota: Option<u32>,
     /// Start it, too; where that fails there is no sandbox.
     #[serde(default = "yes")]
     start: bool,
+}
+
+/// A number without a fraction, however it is written: 2.0 is 2 (JSON Schema, "integer").
+fn whole<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
+    let Some(number) = Option::<f64>::deserialize(from)? else {
+        return Ok(None);
+    };
+    // Every u32 is a double, exactly.
+    match number.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&number) {
+        true => Ok(Some(number as u32)),
+        false => Err(D::Error::custom(format!(
+            "{number} is no whole number from 0 to {}",
+            u32::MAX
+        ))),
+    }
 }
 
 fn yes() -> bool {
@@ -51,6 +70,7 @@ fn yes() -> bool {
 #[serde(rename_all = "camelCase")]
 pub struct StopForm {
     /// How long its guest may take, in seconds; absent: as the settings have it.
+    #[serde(default, deserialize_with = "whole")]
     #[schema(minimum = 0, maximum = 86400)]
     timeout: Option<u32>,
     /// Cut its power when it has not obeyed by then.

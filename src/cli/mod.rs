@@ -9,6 +9,7 @@ mod meter;
 pub mod output;
 
 pub use args::{Cli, Command, Global, Serve};
+pub use job::Stops;
 pub use output::Answer;
 
 use crate::engine::Engine;

@@ -218,9 +218,10 @@ impl Operation {
 
 /// What came of an operation; its JSON is what `--json` and the HTTP API answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(untagged, rename_all_fields = "camelCase")]
+#[serde(untagged)]
 pub enum Outcome {
     /// Spec, "Create Snapshot", response.
+    #[serde(rename_all = "camelCase")]
     #[schema(title = "Created")]
     Created {
         /// The snapshot's name.
@@ -239,6 +240,7 @@ pub enum Outcome {
         paused_ms: u64,
     },
     /// Spec, "Push Snapshot", response.
+    #[serde(rename_all = "camelCase")]
     #[schema(title = "Pushed")]
     Pushed {
         /// The snapshot's name.
@@ -253,6 +255,7 @@ pub enum Outcome {
         host: HostName,
     },
     /// A pull that ended well.
+    #[serde(rename_all = "camelCase")]
     #[schema(title = "Pulled")]
     Pulled {
         /// The snapshot's name.
@@ -269,6 +272,7 @@ pub enum Outcome {
         repaired: bool,
     },
     /// A removal that ended well.
+    #[serde(rename_all = "camelCase")]
     #[schema(title = "Removed")]
     Removed {
         /// The snapshot's name.
@@ -279,6 +283,7 @@ pub enum Outcome {
         bucket: bool,
     },
     /// A sandbox was made.
+    #[serde(rename_all = "camelCase")]
     #[schema(title = "Made")]
     Made {
         /// Its host.
@@ -288,6 +293,7 @@ pub enum Outcome {
         sandbox: Sandbox,
     },
     /// Something was done to a sandbox, or needed not be done.
+    #[serde(rename_all = "camelCase")]
     #[schema(title = "Turned")]
     Turned {
         /// Its host.

@@ -56,7 +56,9 @@ fn made_up_calls_find_no_failure_and_nothing_that_is_not_described() {
     let api = Api::start(&world);
     let program = concat!(env!("CARGO_MANIFEST_DIR"), "/.lab/venv/bin/schemathesis");
     let child = Command::new(program)
-        .args(["run", &format!("{}/openapi.json", api.base)])
+        // A job that was cancelled stays, to be looked at: DELETE does not take it away.
+        .args(["run", "--exclude-checks", "use_after_free"])
+        .arg(format!("{}/openapi.json", api.base))
         .args(["--header", &format!("Authorization: Bearer {TOKEN}")])
         .args([
             "--max-examples",

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
@@ -16,6 +17,8 @@ pub struct Api {
     child: Option<Child>,
     /// `http://127.0.0.1:PORT`
     pub base: String,
+    /// Of its world.
+    pub dir: PathBuf,
     log: Arc<Mutex<String>>,
 }
 
@@ -91,6 +94,7 @@ impl Api {
         let mut api = Self {
             child: Some(child),
             base: String::new(),
+            dir: world.dir.clone(),
             log,
         };
         until("the API tells where it listens", || {

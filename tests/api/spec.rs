@@ -10,8 +10,8 @@ use crate::small_sandboxes;
 
 /// Runs an example as a shell does; returns status and answer.
 #[track_caller]
-fn example(world: &World, api: &Api, text: &str) -> (u16, Value) {
-    let home = world.dir.join("curl");
+fn example(api: &Api, text: &str) -> (u16, Value) {
+    let home = api.dir.join("curl");
     std::fs::create_dir_all(&home).unwrap();
     // What the examples leave out: to be quiet, and to tell the status.
     std::fs::write(
@@ -54,7 +54,6 @@ fn a_base_image_is_made_configured_pushed_and_pulled() {
     let (config_vm, tag) = (world.id("config-vm"), &world.tag);
 
     let (status, made) = example(
-        &world,
         &api,
         &format!(
             r#"curl -X POST http://runner:8080/sandboxes \
@@ -70,7 +69,6 @@ fn a_base_image_is_made_configured_pushed_and_pulled() {
     let (status, stopped) = std::thread::scope(|scope| {
         let stop = scope.spawn(|| {
             example(
-                &world,
                 &api,
                 &format!(
                     r#"curl -X POST http://runner:8080/sandboxes/{config_vm}/stop \
@@ -89,7 +87,6 @@ fn a_base_image_is_made_configured_pushed_and_pulled() {
     assert_eq!(stopped["state"], "shut-off");
 
     let (status, pushed) = example(
-        &world,
         &api,
         &format!(
             r#"curl -X POST http://runner:8080/snapshots/push \
@@ -108,7 +105,6 @@ fn a_base_image_is_made_configured_pushed_and_pulled() {
     assert!(world.is_in_bucket("myapp-configured-v1.0"));
 
     let (status, gone) = example(
-        &world,
         &api,
         &format!(
             r#"curl -X POST http://runner:8080/sandboxes/{config_vm}/destroy \
@@ -130,7 +126,6 @@ fn a_base_image_is_made_configured_pushed_and_pulled() {
     );
     for (runner, skipped) in [("runner1", false), ("runner2", true)] {
         let (status, pulled) = example(
-            &world,
             &api,
             &format!(
                 r#"curl -X POST http://{runner}:8080/snapshots/pull \
@@ -152,7 +147,6 @@ fn a_base_image_is_made_configured_pushed_and_pulled() {
 
     let my_sandbox = world.id("my-sandbox");
     let (status, made) = example(
-        &world,
         &api,
         &format!(
             r#"curl -X POST http://runner:8080/sandboxes \
@@ -183,7 +177,6 @@ fn snapshots_of_a_running_sandbox_with_and_without_a_pause() {
     let api = Api::start(&world);
     let tag = &world.tag;
     let (status, created) = example(
-        &world,
         &api,
         &format!(
             r#"curl -X POST http://runner:8080/snapshots/create \
@@ -204,7 +197,6 @@ fn snapshots_of_a_running_sandbox_with_and_without_a_pause() {
         }),
     );
     let (status, created) = example(
-        &world,
         &api,
         &format!(
             r#"curl -X POST http://runner:8080/snapshots/create \
@@ -233,7 +225,7 @@ fn troubleshooting_a_push_of_a_running_sandbox() {
   -H "Authorization: Bearer $TOKEN" \
   -d '{{"sandboxId": "{id}", "snapshotName": "app"}}'"#
     );
-    let (status, refused) = example(&world, &api, &push);
+    let (status, refused) = example(&api, &push);
     assert_eq!(status, 409, "{refused}");
     let message = refused["message"].as_str().unwrap();
     assert!(
@@ -243,7 +235,6 @@ fn troubleshooting_a_push_of_a_running_sandbox() {
     world.virsh(&["destroy", &id]);
     // Stopped already.
     let (status, stopped) = example(
-        &world,
         &api,
         &format!(
             r#"SANDBOX_ID={id}
@@ -256,7 +247,7 @@ curl -X POST http://runner:8080/sandboxes/$SANDBOX_ID/stop \
         (200, &json!(false)),
         "{stopped}"
     );
-    assert_eq!(example(&world, &api, &push).0, 200);
+    assert_eq!(example(&api, &push).0, 200);
 }
 
 #[test]
