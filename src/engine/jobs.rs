@@ -73,7 +73,8 @@ pub(super) fn take_up_unfinished(inner: &Arc<Inner>) -> Vec<(String, Result<JobI
     let Some(journal) = inner.journal.get() else {
         return taken;
     };
-    journal.take_over(&inner.settings, inner.bucket.location(), |note| {
+    let is_ours = |note: &Note| note.is_of(&inner.settings, inner.bucket.location());
+    journal.take_over(is_ours, |note| {
         let title = note.operation.title();
         let jobs = submit_since(inner, vec![note.operation], note.taken);
         taken.extend(jobs.into_iter().map(|job| (title.clone(), job)));

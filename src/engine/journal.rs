@@ -60,7 +60,7 @@ impl Note {
     }
 
     /// Does it speak of what these settings speak of?
-    fn is_of(&self, settings: &Settings, location: &str) -> bool {
+    pub fn is_of(&self, settings: &Settings, location: &str) -> bool {
         self.uri == uri_of(&self.operation, settings) && self.bucket == location
     }
 
@@ -139,9 +139,9 @@ impl Journal {
         }
     }
 
-    /// Gives `take` what processes that are gone have left and `settings` speak of, oldest first; each is struck
+    /// Gives `take` what processes that are gone have left and `is_ours` holds of, oldest first; each is struck
     /// there once it was taken.
-    pub fn take_over(&self, settings: &Settings, location: &str, mut take: impl FnMut(Note)) {
+    pub fn take_over(&self, is_ours: impl Fn(&Note) -> bool, mut take: impl FnMut(Note)) {
         let Ok(sessions) = fs::read_dir(&self.root) else {
             return;
         };
@@ -166,7 +166,7 @@ impl Journal {
         }
         found.sort_by_key(|(_, note)| note.taken);
         for (path, note) in found {
-            if !note.is_of(settings, location) {
+            if !is_ours(&note) {
                 continue;
             }
             let title = note.operation.title();
@@ -247,20 +247,18 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn settings() -> Settings {
-        let env = |_: &str| None;
-        crate::settings::load(&Default::default(), &env, None)
-            .unwrap()
-            .settings
-    }
-
     fn note(name: &str) -> Note {
         let operation = Operation::Pull {
             host: "local".parse().unwrap(),
             name: name.parse().unwrap(),
             overwrite: false,
         };
-        Note::new(operation, Timestamp::now(), &settings(), "s3://b/")
+        Note {
+            operation,
+            taken: Timestamp::now(),
+            uri: Some("qemu:///system".into()),
+            bucket: "s3://b/".into(),
+        }
     }
 
     /// A session whose process is gone.
@@ -275,7 +273,9 @@ mod tests {
 
     fn taken(journal: &Journal) -> Vec<Note> {
         let mut notes = Vec::new();
-        journal.take_over(&settings(), "s3://b/", |note| notes.push(note));
+        let ours = note("any");
+        let is_ours = |note: &Note| (&note.uri, &note.bucket) == (&ours.uri, &ours.bucket);
+        journal.take_over(is_ours, |note| notes.push(note));
         notes
     }
 

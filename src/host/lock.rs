@@ -217,9 +217,11 @@ fn take(want: &Want, who: &str) -> io::Result<Result<Option<Held>>> {
         }
         // Its last holder may have removed it between our opening and the lock.
         if is_at(&file, &path)? {
-            file.set_len(0)?;
-            file.rewind()?;
-            writeln!(file, "{who}")?;
+            // A full disk must not keep anybody from removing things: the text is for people only.
+            let _ = file
+                .set_len(0)
+                .and_then(|()| file.rewind())
+                .and_then(|()| writeln!(file, "{who}"));
             return Ok(Ok(Some(Held { path, file })));
         }
     }

@@ -174,8 +174,7 @@ impl Api {
             path,
             &["-H", "Prefer: respond-async", "-d", &body.to_string()],
         );
-        let number = asked.is(202)["id"].as_u64().unwrap();
-        number
+        asked.is(202)["id"].as_u64().unwrap()
     }
 
     /// The state of a job.
