@@ -21,13 +21,6 @@ mod spec;
 
 use common::World;
 
-/// Guests of firmware alone, small and quickly given up.
-fn small_sandboxes(world: &World) {
-    let small =
-        "[sandbox]\nfirmware = \"bios\"\nnetwork = \"none\"\nmemory_mib = 64\ncpus = 1\n[bucket]";
-    world.reconfigure("[bucket]", small);
-}
-
 /// A world with an object `app` in its bucket.
 fn with_object() -> World {
     let world = World::new();

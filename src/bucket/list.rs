@@ -85,7 +85,7 @@ fn object(prefix: &str, entry: &aws_sdk_s3::types::Object) -> Option<Object> {
 }
 
 /// The snapshot's name in a key; `None` where another key would belong to that name (`a.qcow2.qcow2`).
-fn name(prefix: &str, key: &str) -> Option<SnapshotName> {
+pub(super) fn name(prefix: &str, key: &str) -> Option<SnapshotName> {
     let stem = key.strip_prefix(prefix)?.strip_suffix(".qcow2")?;
     let name: SnapshotName = stem.parse().ok()?;
     (name.as_str() == stem).then_some(name)

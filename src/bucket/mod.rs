@@ -1,9 +1,11 @@
-//! The S3-compatible bucket: where snapshots lie as objects `PREFIX/NAME.qcow2`.
+//! The S3-compatible bucket: where snapshots lie as objects `PREFIX/NAME.qcow2`, with the UEFI variables of those that
+//! have any beside them.
 //!
 //! [`Bucket`] is the handle. Small calls are tried again by the SDK; parts of an upload and ranges
 //! of a download each on their own (`parts`), so that one lost connection costs 8 MiB and no more.
 
 mod client;
+mod doctor;
 mod download;
 mod errors;
 mod list;
@@ -29,6 +31,8 @@ use client::Door;
 #[derive(Clone)]
 pub struct Bucket {
     door: Arc<Door>,
+    /// What stands behind a snapshot's name in a key.
+    ending: &'static str,
 }
 
 impl Bucket {
@@ -37,6 +41,15 @@ impl Bucket {
     pub async fn new(settings: &BucketSettings) -> Self {
         Self {
             door: Arc::new(Door::new(settings.clone())),
+            ending: ".qcow2",
+        }
+    }
+
+    /// The same bucket, speaking of the UEFI variables of snapshots (`PREFIX/NAME_VARS.fd`) in place of their images.
+    pub fn variables(&self) -> Self {
+        Self {
+            door: self.door.clone(),
+            ending: "_VARS.fd",
         }
     }
 
@@ -52,10 +65,10 @@ impl Bucket {
 
     /// Key of a snapshot's object.
     pub fn key(&self, name: &SnapshotName) -> String {
-        format!("{}{name}.qcow2", self.door.settings().prefix)
+        format!("{}{name}{}", self.door.settings().prefix, self.ending)
     }
 
-    /// The objects, a page at a time, in the order of their keys. Keys that are no `NAME.qcow2`
+    /// The images, a page at a time, in the order of their keys. Keys that are no `NAME.qcow2`
     /// directly under the prefix are passed over. Ends after the first error.
     pub fn list(&self) -> impl Stream<Item = Result<Vec<Object>>> + Send + use<> {
         list::pages(self.door.clone())

@@ -161,7 +161,7 @@ impl Upload<'_> {
 }
 
 /// One try of one part.
-async fn send_part(
+pub(super) async fn send_part(
     pending: &Pending,
     part: Part,
     bytes: Bytes,

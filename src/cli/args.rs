@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand};
 
+use super::sandbox::SandboxCommand;
 use crate::model::{HostName, SandboxId, SnapshotName};
 use crate::settings::Flags;
 
@@ -33,7 +34,8 @@ pub struct Global {
     /// Print exactly one JSON document on stdout, also for an error
     #[arg(long, global = true)]
     pub json: bool,
-    /// The host to work on; needed where there are several. A pull and listings take more than one
+    /// The host to work on; needed where there are several. A pull, listings and doctor take more than
+    /// one
     #[arg(long, global = true, value_name = "NAME")]
     pub host: Vec<HostName>,
     /// Tell more on stderr; twice for still more
@@ -97,11 +99,21 @@ pub struct Serve {
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
     /// List sandboxes
-    Sandboxes,
+    Sandboxes {
+        /// Show the hosts' other guests, too, which snapdeck leaves alone
+        #[arg(long)]
+        all: bool,
+    },
     /// List the snapshots on the hosts
     Snapshots,
     /// List the snapshots in the bucket
     Objects,
+    /// Make, run and destroy sandboxes
+    Sandbox {
+        /// What to do
+        #[command(subcommand)]
+        command: SandboxCommand,
+    },
     /// Cut a snapshot from a sandbox in any state and upload it; a running guest is paused meanwhile
     Create {
         /// The sandbox
@@ -163,6 +175,10 @@ pub enum Command {
     /// Callers show a token: Authorization: Bearer TOKEN. It is that of --token-file or SNAPDECK_API_TOKEN. Jobs that
     /// run at the end go on at the next start.
     Serve(Serve),
+    /// Examine the hosts and the bucket: what an operation will need, and the command that mends what is wrong
+    ///
+    /// With --host these hosts alone. Commands are to be run on the host they stand under.
+    Doctor,
     /// Print the settings in force and where each came from, secrets masked
     Config,
     /// Open the console on a small world of its own: needs no setup, touches nothing else

@@ -56,18 +56,48 @@ impl Stops {
 /// the exit code.
 pub async fn run(engine: &Engine, operations: Vec<Operation>, verbose: bool) -> Result<Answer> {
     // First, so that no signal can kill a job between its start and this.
-    let mut stops = Stops::new()?;
-    let several = operations.len() > 1;
-    let labels = operations.iter().map(|operation| match several {
-        true => operation.title(),
-        false => format!("{} {}", operation.verb(), operation.subject()),
+    let stops = Stops::new()?;
+    let jobs = engine.submit_all(operations.clone());
+    let results = watch(engine, &operations, jobs, stops, verbose).await;
+    match operations.len() {
+        2.. => answer(operations.iter().zip(results)),
+        _ => last(results),
+    }
+}
+
+/// Runs `operations`, at least one, to their ends, one after the other; as [`run`] else. The first failure ends it.
+pub async fn run_chain(
+    engine: &Engine,
+    operations: Vec<Operation>,
+    verbose: bool,
+) -> Result<Answer> {
+    let stops = Stops::new()?;
+    let jobs = engine.submit_chain(operations.clone())?;
+    let jobs = jobs.into_iter().map(Ok).collect();
+    last(watch(engine, &operations, jobs, stops, verbose).await)
+}
+
+/// The first failure, or what came of the last.
+fn last(results: Vec<Result<Outcome>>) -> Result<Answer> {
+    let outcomes = results.into_iter().collect::<Result<Vec<Outcome>>>()?;
+    let nothing = || Error::new(Kind::Failed, "there was nothing to do");
+    let outcome = outcomes.last().ok_or_else(nothing)?;
+    Answer::new(outcome, sentence(outcome))
+}
+
+/// Shows the jobs until they are over, and returns what came of each.
+async fn watch(
+    engine: &Engine,
+    operations: &[Operation],
+    jobs: Vec<Result<JobId>>,
+    mut stops: Stops,
+    verbose: bool,
+) -> Vec<Result<Outcome>> {
+    let labels = operations.iter().map(|operation| match operations {
+        [_] => format!("{} {}", operation.verb(), operation.subject()),
+        _ => operation.title(),
     });
     let mut meters = Meters::new(labels, verbose);
-    let hosts: Vec<Option<HostName>> = operations
-        .iter()
-        .map(|operation| operation.host().cloned())
-        .collect();
-    let jobs = engine.submit_all(operations);
     let ids: Vec<Option<JobId>> = jobs.iter().map(|job| job.as_ref().ok().copied()).collect();
     let wait = join_all(
         jobs.into_iter()
@@ -95,21 +125,22 @@ pub async fn run(engine: &Engine, operations: Vec<Operation>, verbose: bool) -> 
     };
     show(engine, &ids, &mut meters, &mut told, verbose);
     meters.end();
-    match several {
-        true => answer(hosts.into_iter().zip(results)),
-        false => {
-            let nothing = || Error::new(Kind::Failed, "there was nothing to do");
-            let outcome = results.into_iter().next().ok_or_else(nothing)??;
-            Answer::new(&outcome, sentence(&outcome))
-        }
+    results
+}
+
+/// Of several operations at once, what tells this one: its sandbox where it is done to one, else its host.
+fn whose(operation: &Operation) -> Option<String> {
+    match operation {
+        Operation::Sandbox { id, .. } | Operation::New { id, .. } => Some(id.to_string()),
+        _ => operation.host().map(HostName::to_string),
     }
 }
 
-/// What came of several operations: `{"results": [...]}` with an outcome, or a host and an error, in their order.
-/// For a person a line each; those of failures go to stderr.
-fn answer(results: impl Iterator<Item = (Option<HostName>, Result<Outcome>)>) -> Result<Answer> {
+/// What came of several operations: `{"results": [...]}` with an outcome, or an error with its host and sandbox, in
+/// their order. For a person a line each; those of failures go to stderr.
+fn answer<'a>(results: impl Iterator<Item = (&'a Operation, Result<Outcome>)>) -> Result<Answer> {
     let (mut documents, mut text, mut code) = (Vec::new(), String::new(), 0);
-    for (host, result) in results {
+    for (operation, result) in results {
         match result {
             Ok(outcome) => {
                 let answer = Answer::new(&outcome, sentence(&outcome))?;
@@ -118,10 +149,13 @@ fn answer(results: impl Iterator<Item = (Option<HostName>, Result<Outcome>)>) ->
             }
             Err(error) => {
                 let mut document = exit::json(&error);
-                document["host"] = json!(host);
+                document["host"] = json!(operation.host());
+                if let Operation::Sandbox { id, .. } = operation {
+                    document["id"] = json!(id);
+                }
                 documents.push(document);
-                match &host {
-                    Some(host) => say(format_args!("{host}: {error}")),
+                match whose(operation) {
+                    Some(whose) => say(format_args!("{whose}: {error}")),
                     None => say(&error),
                 }
                 if code == 0 {
@@ -147,8 +181,8 @@ fn show(
         let Some(job) = id.and_then(|id| view.job(id)) else {
             continue;
         };
-        let whose = match (ids.len(), job.operation.host()) {
-            (2.., Some(host)) => format!("{host}: "),
+        let whose = match (ids.len(), whose(&job.operation)) {
+            (2.., Some(whose)) => format!("{whose}: "),
             _ => String::new(),
         };
         for line in job.log.iter().skip(*told) {

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::exit;
 use super::output::{Answer, say, size, table, time};
 use crate::engine::Engine;
-use crate::model::{HostName, Object, Result, Sandbox, Snapshot};
+use crate::model::{HostName, Object, OtherGuest, Result, Sandbox, SandboxState, Snapshot};
 
 /// An item and the host it is on; in JSON one flat object.
 #[derive(Serialize)]
@@ -96,32 +96,101 @@ pub async fn sandboxes(engine: &Engine, hosts: &[HostName]) -> Result<Answer> {
         say(format_args!("there are no sandboxes on {}", names(hosts)));
     }
     let rows = found.items.iter().map(|On { host, item }| {
-        let Sandbox {
-            id,
-            state,
-            cpus,
-            memory_bytes,
-            ..
-        } = item;
-        let disk = item.chain.first().and_then(|link| link.size_bytes);
-        let row = vec![
-            id.to_string(),
-            state.as_str().to_owned(),
-            cpus.to_string(),
-            size(*memory_bytes),
-            disk.map_or_else(|| "-".to_owned(), size),
-            item.base()
-                .map_or_else(|| "-".to_owned(), ToString::to_string),
-        ];
-        (*host, row)
+        let base = item.base().map(ToString::to_string);
+        (*host, guest_row(item.id.as_str(), Facts::of(item), base))
     });
-    let headings = ["SANDBOX", "STATE", ">CPUS", ">MEMORY", ">DISK", "BASE"];
-    let text = with_hosts(hosts.len() > 1, &headings, rows);
+    let text = with_hosts(hosts.len() > 1, &GUESTS, rows);
     let answer = Answer::new(&found.items, text)?;
     Ok(Answer {
         code: found.code,
         ..answer
     })
+}
+
+/// A sandbox or another guest, marked as which.
+#[derive(Serialize)]
+struct Guest {
+    ours: bool,
+    #[serde(flatten)]
+    guest: Either,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Either {
+    Ours(Sandbox),
+    Other(OtherGuest),
+}
+
+/// `snapdeck sandboxes --all`.
+pub async fn guests(engine: &Engine, hosts: &[HostName]) -> Result<Answer> {
+    let ask = |host| async move {
+        let (ours, others) = engine.guests(host).await?;
+        let guest = |ours, guest| Guest { ours, guest };
+        let ours = ours.into_iter().map(|item| guest(true, Either::Ours(item)));
+        let others = others
+            .into_iter()
+            .map(|item| guest(false, Either::Other(item)));
+        Ok(ours.chain(others).collect())
+    };
+    let found = gather(hosts, ask).await?;
+    let rows = found.items.iter().map(|On { host, item }| {
+        let row = match &item.guest {
+            Either::Ours(item) => {
+                let base = item.base().map(ToString::to_string);
+                guest_row(item.id.as_str(), Facts::of(item), base)
+            }
+            Either::Other(item) => {
+                let facts = Facts {
+                    state: item.state,
+                    cpus: item.cpus,
+                    memory_bytes: item.memory_bytes,
+                    disk_bytes: item.chain.first().and_then(|link| link.size_bytes),
+                };
+                guest_row(&item.id, facts, Some("(no sandbox of ours)".to_owned()))
+            }
+        };
+        (*host, row)
+    });
+    let text = with_hosts(hosts.len() > 1, &GUESTS, rows);
+    let answer = Answer::new(&found.items, text)?;
+    Ok(Answer {
+        code: found.code,
+        ..answer
+    })
+}
+
+const GUESTS: [&str; 6] = ["SANDBOX", "STATE", ">CPUS", ">MEMORY", ">DISK", "BASE"];
+
+/// What a row tells of any guest.
+struct Facts {
+    state: SandboxState,
+    cpus: u32,
+    memory_bytes: u64,
+    disk_bytes: Option<u64>,
+}
+
+impl Facts {
+    fn of(sandbox: &Sandbox) -> Self {
+        Self {
+            state: sandbox.state,
+            cpus: sandbox.cpus,
+            memory_bytes: sandbox.memory_bytes,
+            disk_bytes: sandbox.chain.first().and_then(|link| link.size_bytes),
+        }
+    }
+}
+
+fn guest_row(id: &str, facts: Facts, base: Option<String>) -> Vec<String> {
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    vec![
+        id.to_owned(),
+        facts.state.as_str().to_owned(),
+        facts.cpus.to_string(),
+        size(facts.memory_bytes),
+        or_dash(facts.disk_bytes.map(size)),
+        or_dash(base),
+    ]
 }
 
 /// `snapdeck snapshots`.

@@ -2,25 +2,33 @@
 
 mod args;
 mod ask;
+mod doctor;
 pub mod exit;
 mod job;
 mod list;
 mod meter;
 pub mod output;
+mod sandbox;
 
 pub use args::{Cli, Command, Global, Serve};
 pub use job::Stops;
 pub use output::Answer;
+pub use sandbox::{New, SandboxCommand};
 
 use crate::engine::Engine;
 use crate::model::settings::Settings;
-use crate::model::{Error, HostName, Kind, Operation, Result, SnapshotName};
+use crate::model::{Error, HostName, Kind, Operation, Result, SandboxId, SnapshotName};
 
 /// What a command means under the settings in force, before anything was opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Plan {
-    /// List the sandboxes of these hosts.
-    Sandboxes(Vec<HostName>),
+    /// List the sandboxes of these hosts, and their other guests where `all` is asked for.
+    Sandboxes {
+        /// The hosts.
+        hosts: Vec<HostName>,
+        /// Other guests, too?
+        all: bool,
+    },
     /// List the snapshots of these hosts.
     Snapshots(Vec<HostName>),
     /// List the bucket.
@@ -29,8 +37,21 @@ pub enum Plan {
     Exists(HostName, SnapshotName),
     /// What is it?
     Info(HostName, SnapshotName),
+    /// What is this sandbox?
+    Show(HostName, SandboxId),
+    /// Examine these hosts, and perhaps the bucket.
+    Doctor {
+        /// The hosts.
+        hosts: Vec<HostName>,
+        /// The bucket, too?
+        bucket: bool,
+    },
     /// Run these as jobs, at the same time.
     Run(Vec<Operation>),
+    /// The same, once the operator has typed the names of what it destroys.
+    Ask(Vec<Operation>),
+    /// Run these as jobs, one after the other; the last one's outcome is the answer.
+    Chain(Vec<Operation>),
 }
 
 /// Finds the hosts and puts the operations together. `None` for the commands that need no engine.
@@ -46,9 +67,17 @@ pub fn plan(command: Command, named: &[HostName], settings: &Settings) -> Result
     };
     let one = || one_host(named, settings);
     Ok(Some(match command {
-        Command::Sandboxes => Plan::Sandboxes(hosts()),
+        Command::Sandboxes { all } => Plan::Sandboxes {
+            hosts: hosts(),
+            all,
+        },
+        Command::Sandbox { command } => sandbox::plan(command, one()?),
         Command::Snapshots => Plan::Snapshots(hosts()),
         Command::Objects => Plan::Objects,
+        Command::Doctor => Plan::Doctor {
+            hosts: hosts(),
+            bucket: named.is_empty(),
+        },
         Command::Exists { name } => Plan::Exists(one()?, name),
         Command::Info { name } => Plan::Info(one()?, name),
         Command::Create {
@@ -130,7 +159,7 @@ pub fn one_host(named: &[HostName], settings: &Settings) -> Result<HostName> {
                 several.len()
             ),
         )
-        .hint("run it once for each; a pull and the listings take several")),
+        .hint("run it once for each; a pull, the listings and doctor take several")),
     }
 }
 
@@ -176,12 +205,20 @@ fn names(settings: &Settings) -> String {
 /// The operation's or the question's own.
 pub async fn run(engine: &Engine, plan: Plan, verbose: bool) -> Result<Answer> {
     match plan {
-        Plan::Sandboxes(hosts) => list::sandboxes(engine, &hosts).await,
+        Plan::Sandboxes { hosts, all: false } => list::sandboxes(engine, &hosts).await,
+        Plan::Sandboxes { hosts, all: true } => list::guests(engine, &hosts).await,
         Plan::Snapshots(hosts) => list::snapshots(engine, &hosts).await,
         Plan::Objects => list::objects(engine).await,
         Plan::Exists(host, name) => ask::exists(engine, &host, &name).await,
         Plan::Info(host, name) => ask::info(engine, &host, &name).await,
+        Plan::Show(host, id) => sandbox::show(engine, &host, &id).await,
+        Plan::Doctor { hosts, bucket } => doctor::run(engine, &hosts, bucket).await,
         Plan::Run(operations) => job::run(engine, operations, verbose).await,
+        Plan::Ask(operations) => {
+            sandbox::confirm(&operations)?;
+            job::run(engine, operations, verbose).await
+        }
+        Plan::Chain(operations) => job::run_chain(engine, operations, verbose).await,
     }
 }
 
@@ -252,7 +289,13 @@ mod tests {
     #[test]
     fn listings_ask_every_host_and_the_bucket_alone_needs_none() {
         let both = vec!["alpha".parse().unwrap(), "beta".parse().unwrap()];
-        assert_eq!(planned(&["sandboxes"], 2), Ok(Some(Plan::Sandboxes(both))));
+        assert_eq!(
+            planned(&["sandboxes"], 2),
+            Ok(Some(Plan::Sandboxes {
+                hosts: both,
+                all: false
+            }))
+        );
         let remove = Operation::Remove {
             host: None,
             name: "x".parse().unwrap(),

@@ -11,6 +11,8 @@ pub enum Pane {
     Snapshots,
     /// The bucket's objects.
     Bucket,
+    /// All snapshots and what each host and the bucket have of them, in the place of the lists.
+    Matrix,
     /// Details of what is selected.
     Details,
     /// Jobs.
@@ -26,6 +28,7 @@ impl Pane {
             Self::Sandboxes => "Sandboxes",
             Self::Snapshots => "Snapshots",
             Self::Bucket => "Bucket",
+            Self::Matrix => "Matrix",
             Self::Details => "Details",
             Self::Jobs => "Jobs",
             Self::Log => "Log",
@@ -35,11 +38,13 @@ impl Pane {
 
 /// The three lists side by side.
 pub const LISTS: &[Pane] = &[Pane::Sandboxes, Pane::Snapshots, Pane::Bucket];
-const MARKABLE: &[Pane] = &[Pane::Snapshots, Pane::Bucket];
+const SNAPSHOTS: &[Pane] = &[Pane::Snapshots, Pane::Bucket, Pane::Matrix];
+const MARKABLE: &[Pane] = &[Pane::Sandboxes, Pane::Snapshots, Pane::Bucket, Pane::Matrix];
 const EVERYWHERE: &[Pane] = &[
     Pane::Sandboxes,
     Pane::Snapshots,
     Pane::Bucket,
+    Pane::Matrix,
     Pane::Details,
     Pane::Jobs,
     Pane::Log,
@@ -82,12 +87,20 @@ pub enum Action {
     NextPane,
     /// Focus the pane before.
     PreviousPane,
+    /// The next column of the matrix, or the next pane.
+    Right,
+    /// The column before, or the pane before.
+    Left,
     /// The next host.
     NextHost,
     /// The host before.
     PreviousHost,
     /// The host of this number, from 0.
     Host(u8),
+    /// All hosts together, or one again.
+    Together,
+    /// Open the matrix, or leave it.
+    Matrix,
     /// Focus the jobs.
     Jobs,
     /// Cancel the selected job.
@@ -96,6 +109,8 @@ pub enum Action {
     Dismiss,
     /// The log pane's next form.
     Log,
+    /// The doctor's page.
+    Doctor,
     /// Help.
     Help,
     /// Leave.
@@ -184,14 +199,14 @@ pub static ACTIONS: &[Entry] = &[
         Action::Pull,
         "pull",
         &[Char('l')],
-        MARKABLE,
-        "Download the marked or selected snapshots from the bucket to the current host.",
+        SNAPSHOTS,
+        "Download the marked or selected snapshots from the bucket to one host or several.",
     ),
     destructive(entry(
         Action::Remove,
         "remove",
         &[Char('d'), Code(KeyCode::Delete)],
-        MARKABLE,
+        SNAPSHOTS,
         "Remove the marked or selected snapshots from the host, the bucket, or both.",
     )),
     entry(
@@ -199,29 +214,43 @@ pub static ACTIONS: &[Entry] = &[
         "details",
         &[Code(KeyCode::Enter)],
         EVERYWHERE,
-        "Go to the details of the selected row, or open the selected job with its log.",
+        "Go to the details of the selected row; open the selected job with its log, or a snapshot of the matrix.",
     ),
     entry(
         Action::Mark,
         "mark",
         &[Char(' ')],
-        LISTS,
-        "Mark the selected row or unmark it; pull and remove then act on all that is marked.",
+        MARKABLE,
+        "Mark the selected row or cell or unmark it; pull and remove then act on all that is marked.",
     ),
     entry(
         Action::Filter,
         "filter",
         &[Char('/')],
-        LISTS,
+        MARKABLE,
         "Show only rows whose name contains what is typed; enter keeps it, esc drops it.",
     ),
     destructive(entry(
         Action::Cancel,
         "cancel",
         &[Char('x')],
-        &[Pane::Jobs],
-        "Cancel the selected job; it cleans up after itself.",
+        &[Pane::Jobs, Pane::Matrix],
+        "Cancel the selected job, or the one of the current cell; it cleans up after itself.",
     )),
+    entry(
+        Action::Together,
+        "all hosts",
+        &[Char('a')],
+        EVERYWHERE,
+        "Show the rows of all hosts together, or of one host again.",
+    ),
+    entry(
+        Action::Matrix,
+        "matrix",
+        &[Char('m')],
+        EVERYWHERE,
+        "Show what each host and the bucket have of every snapshot, or the lists again.",
+    ),
     entry(
         Action::Jobs,
         "jobs",
@@ -246,16 +275,30 @@ pub static ACTIONS: &[Entry] = &[
     quiet(entry(
         Action::NextPane,
         "next pane",
-        &[Code(KeyCode::Tab), Code(KeyCode::Right)],
+        &[Code(KeyCode::Tab)],
         EVERYWHERE,
         "Go to the next pane.",
     )),
     quiet(entry(
         Action::PreviousPane,
         "pane before",
-        &[Code(KeyCode::BackTab), Code(KeyCode::Left)],
+        &[Code(KeyCode::BackTab)],
         EVERYWHERE,
         "Go to the pane before.",
+    )),
+    quiet(entry(
+        Action::Left,
+        "left",
+        &[Code(KeyCode::Left)],
+        EVERYWHERE,
+        "Go to the column before, in the matrix; elsewhere to the pane before.",
+    )),
+    quiet(entry(
+        Action::Right,
+        "right",
+        &[Code(KeyCode::Right)],
+        EVERYWHERE,
+        "Go to the next column, in the matrix; elsewhere to the next pane.",
     )),
     quiet(entry(
         Action::Up,
@@ -304,7 +347,7 @@ pub static ACTIONS: &[Entry] = &[
         "next host",
         &[Char(']')],
         EVERYWHERE,
-        "Show the next host.",
+        "Show the next host; behind the last one are all together.",
     )),
     quiet(entry(
         Action::PreviousHost,
@@ -333,6 +376,13 @@ pub static ACTIONS: &[Entry] = &[
         &[Code(KeyCode::Esc)],
         EVERYWHERE,
         "Go back to the lists; there, drop the marks, then the filter.",
+    )),
+    quiet(entry(
+        Action::Doctor,
+        "doctor",
+        &[Char('D')],
+        EVERYWHERE,
+        "Examine all hosts and the bucket: what works, what does not, and what mends it.",
     )),
     entry(
         Action::Help,

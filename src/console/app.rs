@@ -5,18 +5,21 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crossterm::event::{Event, KeyEvent, KeyEventKind, MouseButton, MouseEvent, MouseEventKind};
-use ratatui::layout::{Position, Rect};
+use crossterm::event::{Event, KeyEvent, KeyEventKind};
+use ratatui::layout::Rect;
 
-use super::actions::{Action, Pane};
+use super::actions::{Action, LISTS, Pane};
+use super::cell::Place;
 use super::dialog::{Field, Layer, Reply};
 use super::list::{Change, List};
 use super::logpane::LogPane;
+use super::matrix::Matrix;
 use super::meter::Meters;
 use super::theme::Theme;
+use super::together::Together;
 use super::world::{self, Index};
-use super::{filter, perform};
-use crate::engine::{HostView, JobId, JobState, View};
+use super::{filter, mouse, perform};
+use crate::engine::{HostView, JobId, JobState, Link, View};
 use crate::model::{HostName, Operation, SandboxId, SnapshotName};
 
 /// What the engine, or the loop, shall do.
@@ -24,12 +27,16 @@ use crate::model::{HostName, Operation, SandboxId, SnapshotName};
 pub enum Command {
     /// Take this on.
     Submit(Operation),
+    /// Take these on together: pulls of one snapshot share one fetch.
+    SubmitAll(Vec<Operation>),
     /// Cancel this job.
     Cancel(JobId),
     /// Forget this job.
     Dismiss(JobId),
     /// Ask everything again.
     Refresh,
+    /// Examine all hosts and the bucket.
+    Examine,
     /// End.
     Quit,
 }
@@ -43,7 +50,12 @@ pub struct HostLists {
     pub snapshots: List<SnapshotName>,
     /// Sizes of its snapshots.
     pub index: Index,
+    /// How it answered last, and since when it is that way.
+    pub since: Option<(Answer, Instant)>,
 }
+
+/// How a host answers, without why.
+pub type Answer = std::mem::Discriminant<Link>;
 
 /// A sentence for the operator; it stands in the footer until the next key.
 #[derive(Debug, Clone)]
@@ -61,10 +73,16 @@ pub struct Areas {
     pub panes: Vec<(Pane, Rect, usize)>,
     /// Titles of panes that can be clicked.
     pub tabs: Vec<(Pane, Rect)>,
+    /// Hosts of the host bar; `None` is all of them together.
+    pub hosts: Vec<(Option<HostName>, Rect)>,
+    /// Columns of the matrix, and the first of those that move.
+    pub columns: (Vec<(Place, Rect)>, usize),
     /// How far the details can be scrolled.
     pub details_end: u16,
     /// Lines of the topmost layer on screen, and how far it can be scrolled.
     pub layer: (u16, u16),
+    /// How far it is scrolled.
+    pub layer_top: u16,
 }
 
 /// The state.
@@ -84,6 +102,10 @@ pub struct App {
     pub host: Option<HostName>,
     /// Lists of each host.
     pub hosts: HashMap<HostName, HostLists>,
+    /// All hosts together.
+    pub together: Together,
+    /// The matrix; it is open where `list` says so.
+    pub matrix: Matrix,
     /// The bucket's list.
     pub objects: List<SnapshotName>,
     /// Sizes of the objects.
@@ -119,6 +141,8 @@ impl App {
             list: Pane::Sandboxes,
             host: None,
             hosts: HashMap::new(),
+            together: Together::default(),
+            matrix: Matrix::default(),
             objects: List::default(),
             index: Index::default(),
             jobs: List::default(),
@@ -146,6 +170,10 @@ impl App {
             lists.index.sync(&host.snapshots, |snapshot| {
                 (&snapshot.name, snapshot.size_bytes)
             });
+            let answer = std::mem::discriminant(&host.link);
+            if lists.since.is_none_or(|(before, _)| before != answer) {
+                lists.since = Some((answer, now));
+            }
         }
         let known = |name: &HostName| world::host(&view, name).is_some();
         if !self.host.as_ref().is_some_and(known) {
@@ -155,6 +183,10 @@ impl App {
             (&object.name, object.size_bytes)
         }) {
             self.objects.sync(&view.bucket.objects);
+        }
+        self.together.sync(&view);
+        if self.list == Pane::Matrix {
+            self.matrix.sync(&view);
         }
         self.jobs.sync(&view.jobs);
         self.meters.sample(&view, now);
@@ -167,7 +199,7 @@ impl App {
     pub fn event(&mut self, event: Event) -> Vec<Command> {
         match event {
             Event::Key(key) if key.kind != KeyEventKind::Release => self.key(key),
-            Event::Mouse(mouse) => self.mouse(mouse),
+            Event::Mouse(event) => mouse::mouse(self, event),
             Event::Paste(text) => {
                 match (self.layers.last_mut(), &mut self.filter) {
                     (Some(layer), _) => layer.paste(&text),
@@ -198,12 +230,16 @@ impl App {
             return match layer.key(key, &view, self.areas.layer.0) {
                 Reply::Stay => Vec::new(),
                 Reply::Do(commands) => commands,
+                Reply::Instead(action) => {
+                    self.layers.pop();
+                    perform::perform(self, action)
+                }
                 Reply::Close(commands) => {
                     self.layers.pop();
-                    if commands
-                        .iter()
-                        .any(|command| matches!(command, Command::Submit(_)))
-                    {
+                    let submits = |command: &Command| {
+                        matches!(command, Command::Submit(_) | Command::SubmitAll(_))
+                    };
+                    if commands.iter().any(submits) {
                         self.change(self.list, Change::Unmark);
                     }
                     commands
@@ -217,52 +253,11 @@ impl App {
         perform::key(self, key)
     }
 
-    fn mouse(&mut self, mouse: MouseEvent) -> Vec<Command> {
-        if self.ending {
-            return Vec::new();
-        }
-        let at = Position::new(mouse.column, mouse.row);
-        let by = match mouse.kind {
-            MouseEventKind::ScrollUp => -3,
-            MouseEventKind::ScrollDown => 3,
-            _ => 0,
-        };
-        if let Some(layer) = self.layers.last_mut() {
-            layer.scroll = layer
-                .scroll
-                .saturating_add_signed(by)
-                .min(self.areas.layer.1);
-            return Vec::new();
-        }
-        let found = self
-            .areas
-            .panes
-            .iter()
-            .find(|(_, area, _)| area.contains(at))
-            .copied();
-        match (mouse.kind, found) {
-            (MouseEventKind::Down(MouseButton::Left), Some((pane, area, first))) => {
-                self.notice = None;
-                self.focus_on(pane);
-                self.change(pane, Change::Row(first + usize::from(at.y - area.y)));
-            }
-            (MouseEventKind::Down(MouseButton::Left), None) => {
-                let tab = self.areas.tabs.iter().find(|(_, area)| area.contains(at));
-                if let Some((pane, _)) = tab.copied() {
-                    self.focus_on(pane);
-                }
-            }
-            (_, Some((pane, ..))) if by != 0 => self.scroll(pane, isize::from(by)),
-            _ => {}
-        }
-        Vec::new()
-    }
-
     /// Gives `pane` the focus.
     pub fn focus_on(&mut self, pane: Pane) {
         self.filter = None;
         self.focus = pane;
-        if matches!(pane, Pane::Sandboxes | Pane::Snapshots | Pane::Bucket) {
+        if LISTS.contains(&pane) || pane == Pane::Matrix {
             if self.list != pane {
                 self.details = 0;
             }
@@ -281,27 +276,6 @@ impl App {
             }
             Pane::Log => self.log.scroll(by),
             _ => self.change(pane, Change::By(by)),
-        }
-    }
-
-    /// Changes the list in `pane`.
-    pub fn change(&mut self, pane: Pane, change: Change) {
-        let view = self.view.clone();
-        let host = self.host.as_ref().and_then(|name| world::host(&view, name));
-        let lists = self.host.as_ref().and_then(|name| self.hosts.get_mut(name));
-        match (pane, host, lists) {
-            (Pane::Sandboxes, Some(host), Some(lists)) => {
-                lists.sandboxes.apply(&host.sandboxes, change);
-            }
-            (Pane::Snapshots, Some(host), Some(lists)) => {
-                lists.snapshots.apply(&host.snapshots, change);
-            }
-            (Pane::Bucket, ..) => self.objects.apply(&view.bucket.objects, change),
-            (Pane::Jobs, ..) => self.jobs.apply(&view.jobs, change),
-            _ => {}
-        }
-        if pane == self.list {
-            self.details = 0;
         }
     }
 
@@ -337,18 +311,12 @@ impl App {
     /// Remembers where things were drawn.
     pub fn settle(&mut self, areas: Areas) {
         for (pane, _, first) in &areas.panes {
-            let lists = self.host.as_ref().and_then(|name| self.hosts.get_mut(name));
-            match (pane, lists) {
-                (Pane::Sandboxes, Some(lists)) => lists.sandboxes.offset = *first,
-                (Pane::Snapshots, Some(lists)) => lists.snapshots.offset = *first,
-                (Pane::Bucket, _) => self.objects.offset = *first,
-                (Pane::Jobs, _) => self.jobs.offset = *first,
-                _ => {}
-            }
+            self.settle_pane(*pane, *first);
         }
+        self.matrix.first = areas.columns.1;
         self.details = self.details.min(areas.details_end);
         if let Some(layer) = self.layers.last_mut() {
-            layer.scroll = layer.scroll.min(areas.layer.1);
+            layer.scroll = areas.layer_top;
         }
         self.areas = areas;
     }

@@ -38,10 +38,5 @@ pub fn refilter(app: &mut App) {
 
 /// The filter of a list.
 pub fn text(app: &App, pane: Pane) -> String {
-    match (pane, app.host_lists()) {
-        (Pane::Sandboxes, Some(lists)) => lists.sandboxes.filter().to_owned(),
-        (Pane::Snapshots, Some(lists)) => lists.snapshots.filter().to_owned(),
-        (Pane::Bucket, _) => app.objects.filter().to_owned(),
-        _ => String::new(),
-    }
+    app.numbers(pane).filter.to_owned()
 }

@@ -4,10 +4,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::engine::{BucketView, HostView, JobId, JobState, JobView, Link, LogLine, View};
+use crate::engine::{
+    BucketView, HostView, JobId, JobState, JobView, Link, LogLine, PatientView, View,
+};
 use crate::model::{
-    ChainLink, Compression, Error, ImageFacts, Kind, Object, Operation, Phase, ProgressCell,
-    Sandbox, SandboxState, Snapshot,
+    ChainLink, Check, Compression, Error, Examination, ImageFacts, Kind, Object, Operation, Phase,
+    ProgressCell, Sandbox, SandboxState, Snapshot,
 };
 
 const GIB: u64 = 1 << 30;
@@ -103,6 +105,7 @@ pub fn empty() -> View {
             ..BucketView::default()
         }),
         jobs: Vec::new(),
+        patients: Vec::new(),
     }
 }
 
@@ -196,7 +199,134 @@ pub fn populated() -> View {
             ]),
         }),
         jobs: vec![Arc::new(running_job(1)), Arc::new(failed_job(2))],
+        patients: Vec::new(),
     }
+}
+
+/// As [`populated`], with alpha examined, beta out of reach, and the bucket being examined.
+pub fn examined() -> View {
+    let patient = |host: Option<&str>, checks: Vec<Check>| {
+        let host = host.map(|name| name.parse().unwrap());
+        let found = Examination {
+            host: host.clone(),
+            reached: true,
+            checks,
+        };
+        Arc::new(PatientView {
+            host,
+            running: found.checks.is_empty(),
+            found: (!found.checks.is_empty()).then(|| Arc::new(found)),
+        })
+    };
+    let alpha = vec![
+        Check::passed("libvirt", "version 9.0.0, answered within 0.01 s"),
+        Check::failed(
+            "qemu-img",
+            "it is not installed: nothing can be cut, pushed or pulled",
+            "apt-get install qemu-utils",
+        ),
+        Check::warning(
+            "owner and mode",
+            "of 3: myapp-v1.0 (root:root 600)",
+            "chown libvirt-qemu:kvm /var/lib/libvirt/snapshots/myapp-v1.0.qcow2; chmod 644 \
+             /var/lib/libvirt/snapshots/myapp-v1.0.qcow2",
+        ),
+    ];
+    let beta = vec![Check::failed(
+        "SSH",
+        "cannot reach host beta over SSH: Permission denied (publickey); not looked at: all that is on the host",
+        "it takes none of our keys: `ssh-copy-id root@beta`; a key with a passphrase needs `ssh-add`",
+    )];
+    View {
+        patients: vec![
+            patient(Some("alpha"), alpha),
+            patient(Some("beta"), beta),
+            patient(None, Vec::new()),
+        ],
+        ..populated()
+    }
+}
+
+/// A job that pulls `far-away` to a host, in `state`.
+fn pull_job(id: u64, host: &str, state: JobState) -> JobView {
+    let cell = ProgressCell::default();
+    cell.enter(Phase::Downloading, 3 * GIB);
+    cell.add(2 * GIB);
+    JobView {
+        operation: Operation::Pull {
+            host: host.parse().unwrap(),
+            name: "far-away".parse().unwrap(),
+            overwrite: false,
+        },
+        ended: state.is_over().then(Instant::now),
+        state,
+        cell: Arc::new(cell),
+        log: Arc::default(),
+        ..running_job(id)
+    }
+}
+
+/// Three hosts: alpha answers, beta answers and has a damaged snapshot, gamma went away three minutes before `now`.
+/// A pull to beta is under way, the one to gamma has failed.
+pub fn fleet(now: Instant) -> View {
+    let mut view = populated();
+    let mut damaged = snapshot("myapp-v1.0", 4 * GIB, &[]);
+    damaged.problem = Some("it is not a qcow2 image".to_owned());
+    let beta = HostView {
+        link: Link::Up,
+        seen: Some(now),
+        sandboxes: Arc::new([sandbox("build-7", SandboxState::ShutOff)]),
+        snapshots: Arc::new([damaged, snapshot("winserver-base", 8 * GIB, &["build-7"])]),
+        ..opening("beta")
+    };
+    let error = Error::new(Kind::Unreachable, "cannot reach host gamma")
+        .because("Connection timed out")
+        .hint("check the network and sshd on gamma");
+    let gamma = HostView {
+        link: Link::Down(error.clone()),
+        seen: now.checked_sub(Duration::from_secs(200)),
+        sandboxes: Arc::new([sandbox("test-1", SandboxState::Running)]),
+        snapshots: Arc::new([snapshot("winserver-base", 9 * GIB, &["test-1"])]),
+        ..opening("gamma")
+    };
+    view.hosts = vec![Arc::new(alpha(now)), Arc::new(beta), Arc::new(gamma)];
+    view.jobs = vec![
+        Arc::new(pull_job(1, "beta", JobState::Running)),
+        Arc::new(pull_job(
+            2,
+            "gamma",
+            JobState::Failed(error.within("cannot pull far-away to host gamma")),
+        )),
+    ];
+    view
+}
+
+/// `hosts` hosts with `names` snapshots each; every fifth host is away.
+pub fn many(hosts: usize, names: usize) -> View {
+    let now = Instant::now();
+    let snapshots: Arc<[Snapshot]> = (0..names)
+        .map(|name| snapshot(&format!("image-{name:05}"), GIB, &[]))
+        .collect();
+    let host = |at: usize| {
+        let name = format!("host-{at:02}");
+        let link = match at % 5 {
+            4 => Link::Down(Error::new(
+                Kind::Unreachable,
+                format!("cannot reach {name}"),
+            )),
+            _ => Link::Up,
+        };
+        Arc::new(HostView {
+            link,
+            seen: Some(now),
+            snapshots: snapshots.iter().cloned().collect(),
+            ..opening(&name)
+        })
+    };
+    let mut view = populated();
+    view.hosts = (0..hosts).map(host).collect();
+    view.jobs.clear();
+    view
 }
 
 /// As [`populated`], but alpha went away `age` before `now`.

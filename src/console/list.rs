@@ -17,6 +17,10 @@ pub trait Row {
     fn key(&self) -> &Self::Key;
     /// What a filter looks at.
     fn text(&self) -> &str;
+    /// What it looks at beside that.
+    fn beside(&self) -> &str {
+        ""
+    }
 }
 
 impl Row for Sandbox {
@@ -46,6 +50,16 @@ impl Row for Object {
     }
     fn text(&self) -> &str {
         self.name.as_str()
+    }
+}
+
+impl Row for SnapshotName {
+    type Key = Self;
+    fn key(&self) -> &Self {
+        self
+    }
+    fn text(&self) -> &str {
+        self.as_str()
     }
 }
 
@@ -122,7 +136,8 @@ impl<K: Clone + Ord + Hash> List<K> {
             Rows::All(items.len())
         } else {
             let wanted = self.filter.to_ascii_lowercase();
-            let matches = |item: &R| item.text().to_ascii_lowercase().contains(&wanted);
+            let holds = |text: &str| text.to_ascii_lowercase().contains(&wanted);
+            let matches = |item: &R| holds(item.text()) || holds(item.beside());
             Rows::Some((0..items.len()).filter(|&i| matches(&items[i])).collect())
         };
         if self.len() == 0 {
@@ -160,6 +175,13 @@ impl<K: Clone + Ord + Hash> List<K> {
                 self.filter = text;
                 self.sync(items);
             }
+        }
+    }
+
+    /// Selects the item of that identity, where it is a row.
+    pub fn go_to<R: Row<Key = K>>(&mut self, items: &[R], key: &K) {
+        if let Some(row) = (0..self.len()).find(|&row| self.key_at(items, row) == Some(key)) {
+            self.select(items, row);
         }
     }
 

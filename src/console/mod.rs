@@ -2,6 +2,7 @@
 
 mod actions;
 mod app;
+mod cell;
 mod dialog;
 mod draw;
 mod filter;
@@ -12,13 +13,17 @@ mod keymap;
 mod list;
 mod log;
 mod logpane;
+mod matrix;
 mod meter;
+mod mouse;
 mod perform;
 mod run;
+mod shown;
 mod terminal;
 #[cfg(test)]
 mod tests;
 mod theme;
+mod together;
 mod world;
 
 pub use run::{Options, run};

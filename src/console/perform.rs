@@ -4,12 +4,16 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::actions::{Action, LISTS, Pane};
 use super::app::{App, Command};
-use super::dialog::{Cut, Dialog, Help, JobDetails, Layer, Pull, Quit, Remove, Verb, push_refusal};
+use super::dialog::{
+    Cut, Dialog, Doctor, Help, JobDetails, Layer, Pull, Quit, Remove, Verb, Whereabouts,
+    push_refusal,
+};
 use super::filter;
 use super::keymap::{self, Pressed};
 use super::list::Change;
+use super::world;
 use crate::engine::{JobId, JobState, Link};
-use crate::model::{HostName, SandboxId, SnapshotName};
+use crate::model::{HostName, SandboxId};
 
 /// Is it ctrl-c, which asks to leave from wherever one is?
 pub fn is_interrupt(key: KeyEvent) -> bool {
@@ -40,10 +44,8 @@ pub fn key(app: &mut App, key: KeyEvent) -> Vec<Command> {
 pub fn obstacle(app: &App, action: Action) -> Option<String> {
     match action {
         Action::Create | Action::Push => one_sandbox(app)
-            .and_then(|(_, id)| {
-                let host = app.host_view();
-                let sandbox = host.and_then(|host| host.sandboxes.iter().find(|s| s.id == id));
-                match sandbox
+            .and_then(|(host, id)| {
+                match world::sandbox(&app.view, &host, &id)
                     .filter(|_| action == Action::Push)
                     .and_then(push_refusal)
                 {
@@ -52,13 +54,13 @@ pub fn obstacle(app: &App, action: Action) -> Option<String> {
                 }
             })
             .err(),
-        Action::Pull => match chosen(app).is_empty() {
+        Action::Pull => match app.chosen_snapshots().is_empty() {
             true => Some("there is nothing to pull here".to_owned()),
             false => bucket_works(app)
                 .and_then(|()| app.host.as_ref().map(|_| ()).ok_or_else(no_host))
                 .err(),
         },
-        Action::Remove if chosen(app).is_empty() => {
+        Action::Remove if app.chosen_snapshots().is_empty() => {
             Some("there is nothing to remove here".to_owned())
         }
         Action::Cancel => match selected_job(app) {
@@ -67,6 +69,7 @@ pub fn obstacle(app: &App, action: Action) -> Option<String> {
             Some(_) => Some("this job is over".to_owned()),
             None => Some("there is no job".to_owned()),
         },
+        Action::Together if app.view.hosts.len() < 2 => Some("there is only one host".to_owned()),
         Action::Dismiss if over(app).is_empty() => Some("no job is over".to_owned()),
         _ => None,
     }
@@ -85,11 +88,11 @@ fn bucket_works(app: &App) -> Result<(), String> {
 
 /// The sandbox an operation is about: the selected one, or the only marked one.
 fn one_sandbox(app: &App) -> Result<(HostName, SandboxId), String> {
-    let host = app.host_view().ok_or_else(no_host)?;
-    let lists = app.host_lists().ok_or_else(no_host)?;
-    match lists.sandboxes.chosen(&host.sandboxes).as_slice() {
-        [one] => Ok((host.name.clone(), one.clone())),
-        [] => Err(format!("there is no sandbox on {}", host.name)),
+    let host = app.host.as_ref().ok_or_else(no_host)?;
+    match app.chosen_sandboxes().as_slice() {
+        [one] => Ok(one.clone()),
+        [] if app.together.shown => Err("there is no sandbox on any host".to_owned()),
+        [] => Err(format!("there is no sandbox on {host}")),
         many => Err(format!(
             "{} sandboxes are marked: create and push take one (esc drops the marks)",
             many.len()
@@ -97,19 +100,16 @@ fn one_sandbox(app: &App) -> Result<(HostName, SandboxId), String> {
     }
 }
 
-/// The snapshots or objects an operation is about.
-fn chosen(app: &App) -> Vec<SnapshotName> {
-    match (app.list, app.host_view(), app.host_lists()) {
-        (Pane::Bucket, ..) => app.objects.chosen(&app.view.bucket.objects),
-        (Pane::Snapshots, Some(host), Some(lists)) => lists.snapshots.chosen(&host.snapshots),
-        _ => Vec::new(),
-    }
-}
-
+/// The job that is selected; in the matrix, the one that is about the current cell now.
 fn selected_job(app: &App) -> Option<(JobId, &JobState)> {
-    app.jobs
-        .current(&app.view.jobs)
-        .map(|job| (job.id, &job.state))
+    let job = match app.focus {
+        Pane::Matrix => {
+            let (name, place) = app.matrix.current()?;
+            app.cell(name, place).job?
+        }
+        _ => app.jobs.current(&app.view.jobs)?,
+    };
+    Some((job.id, &job.state))
 }
 
 /// The jobs that dismissing is about.
@@ -137,24 +137,33 @@ pub fn perform(app: &mut App, action: Action) -> Vec<Command> {
         Action::Create => open_cut(app, Verb::Create),
         Action::Push => open_cut(app, Verb::Push),
         Action::Pull => {
-            if let Some(host) = app.host.clone() {
-                let names = chosen(app);
-                open(app, Dialog::Pull(Pull::new(host, names)));
-            }
+            let pull = Pull::new(
+                &app.view,
+                app.chosen_snapshots(),
+                app.host.as_ref(),
+                app.list,
+            );
+            open(app, Dialog::Pull(pull));
         }
         Action::Remove => {
-            let names = chosen(app);
-            let in_bucket = app.list == Pane::Bucket;
-            open(
-                app,
-                Dialog::Remove(Remove::new(app.host.clone(), names, in_bucket)),
-            );
+            let remove = Remove::new(app.chosen_snapshots(), app.host.as_ref());
+            open(app, Dialog::Remove(remove));
+        }
+        Action::Doctor => {
+            open(app, Dialog::Doctor(Doctor));
+            return vec![Command::Examine];
         }
         Action::Help => open(app, Dialog::Help(Help)),
         Action::Open => match app.focus {
             Pane::Jobs => {
                 if let Some((id, _)) = selected_job(app) {
                     open(app, Dialog::Job(JobDetails(id)));
+                }
+            }
+            Pane::Matrix => {
+                if let Some((name, place)) = app.matrix.current() {
+                    let dialog = Whereabouts::new(name.clone(), place.clone());
+                    open(app, Dialog::Whereabouts(dialog));
                 }
             }
             Pane::Details | Pane::Log => app.focus_on(app.list),
@@ -180,11 +189,20 @@ pub fn perform(app: &mut App, action: Action) -> Vec<Command> {
         Action::NextHost => turn_host(app, 1),
         Action::PreviousHost => turn_host(app, -1),
         Action::Host(number) => {
-            if let Some(host) = app.view.hosts.get(usize::from(number)) {
-                app.host = Some(host.name.clone());
-                app.details = 0;
+            let host = app.view.hosts.get(usize::from(number));
+            if let Some(name) = host.map(|host| host.name.clone()) {
+                app.show(Some(&name));
             }
         }
+        Action::Left => sideways(app, -1),
+        Action::Right => sideways(app, 1),
+        Action::Together if app.list == Pane::Matrix => {
+            app.close_matrix();
+            app.show(None);
+        }
+        Action::Together => app.turn_together(),
+        Action::Matrix if app.list == Pane::Matrix => app.close_matrix(),
+        Action::Matrix => app.open_matrix(),
         Action::Jobs => match (app.focus, app.view.jobs.is_empty()) {
             (Pane::Jobs, _) => app.focus_on(app.list),
             (_, true) => app.tell("there are no jobs", false),
@@ -237,20 +255,17 @@ fn open_cut(app: &mut App, verb: Verb) {
 }
 
 fn back(app: &mut App) {
-    if !LISTS.contains(&app.focus) {
+    if app.focus != app.list {
         return app.focus_on(app.list);
     }
-    let marked = match (app.list, app.host_lists()) {
-        (Pane::Sandboxes, Some(lists)) => lists.sandboxes.marked(),
-        (Pane::Snapshots, Some(lists)) => lists.snapshots.marked(),
-        _ => app.objects.marked(),
-    };
-    let change = if marked > 0 {
-        Change::Unmark
+    let numbers = app.numbers(app.list);
+    if numbers.marked > 0 {
+        app.change(app.list, Change::Unmark);
+    } else if app.list == Pane::Matrix && numbers.filter.is_empty() {
+        app.close_matrix();
     } else {
-        Change::Filter(String::new())
-    };
-    app.change(app.list, change);
+        app.change(app.list, Change::Filter(String::new()));
+    }
 }
 
 /// Rows of a page in the focused pane.
@@ -262,7 +277,10 @@ fn page(app: &App) -> isize {
 }
 
 fn turn(app: &mut App, by: isize) {
-    let mut panes = LISTS.to_vec();
+    let mut panes = match app.list {
+        Pane::Matrix => vec![Pane::Matrix],
+        _ => LISTS.to_vec(),
+    };
     panes.push(Pane::Details);
     if !app.view.jobs.is_empty() {
         panes.push(Pane::Jobs);
@@ -278,16 +296,29 @@ fn turn(app: &mut App, by: isize) {
     app.focus_on(panes[next]);
 }
 
+fn sideways(app: &mut App, by: isize) {
+    if app.focus == Pane::Matrix {
+        app.matrix.turn(by);
+        app.details = 0;
+    } else {
+        turn(app, by);
+    }
+}
+
+/// Goes round the hosts; where there are several, all of them together are one more stop.
 fn turn_host(app: &mut App, by: isize) {
-    let hosts = &app.view.hosts;
-    let Some(at) = hosts
-        .iter()
-        .position(|host| Some(&host.name) == app.host.as_ref())
-    else {
+    if app.focus == Pane::Matrix {
+        return sideways(app, by);
+    }
+    let hosts = app.view.hosts.iter().map(|host| Some(host.name.clone()));
+    let mut stops: Vec<Option<HostName>> = hosts.collect();
+    if stops.len() > 1 {
+        stops.push(None);
+    }
+    let current = app.host.clone().filter(|_| !app.together.shown);
+    let Some(at) = stops.iter().position(|stop| *stop == current) else {
         return;
     };
-    let next = (at as isize + by).rem_euclid(hosts.len() as isize) as usize;
-    let name = hosts[next].name.clone();
-    app.host = Some(name);
-    app.details = 0;
+    let next = (at as isize + by).rem_euclid(stops.len() as isize) as usize;
+    app.show(stops[next].as_ref());
 }

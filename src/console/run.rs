@@ -18,6 +18,7 @@ use super::draw::draw;
 use super::log;
 use super::terminal::{Terminal, report_panics};
 use crate::engine::{Engine, Link};
+use crate::model::Operation;
 
 /// Between two frames of gauges.
 const FRAME: Duration = Duration::from_millis(100);
@@ -112,10 +113,14 @@ impl Screen {
             return Some(now + FRAME);
         }
         let view = &self.app.view;
-        let hosts = view.hosts.iter().map(|host| (&host.link, host.seen));
+        let hosts = view.hosts.iter().map(|host| {
+            let lists = self.app.hosts.get(&host.name);
+            let since = lists.and_then(|lists| Some(lists.since?.1));
+            (&host.link, host.seen.or(since))
+        });
         let links = hosts.chain([(&view.bucket.link, view.bucket.seen)]);
         let seen = links
-            .filter(|(link, _)| matches!(link, Link::Down(_)))
+            .filter(|(link, _)| matches!(link, Link::Down(_) | Link::Opening))
             .filter_map(|(_, seen)| seen);
         let turn = |seen: Instant| {
             let age = now.saturating_duration_since(seen);
@@ -184,20 +189,33 @@ impl Screen {
         let mut end = false;
         for command in self.app.event(event) {
             match command {
-                Command::Submit(operation) => {
-                    let title = operation.title();
-                    if let Err(error) = engine.submit(operation) {
-                        tracing::error!("{title}: {error}");
-                        self.app.tell(error.to_string(), true);
-                    }
-                }
+                Command::Submit(operation) => self.submit(engine, vec![operation]),
+                Command::SubmitAll(operations) => self.submit(engine, operations),
                 Command::Cancel(id) => engine.cancel(id),
                 Command::Dismiss(id) => engine.dismiss(id),
                 Command::Refresh => engine.refresh(),
+                Command::Examine => engine.examine_all(),
                 Command::Quit => end = true,
             }
         }
         end
+    }
+
+    /// Gives operations to the engine; what it refuses is told, and stands in the log.
+    fn submit(&mut self, engine: &Engine, operations: Vec<Operation>) {
+        let titles: Vec<String> = operations.iter().map(Operation::title).collect();
+        let mut refused = 0;
+        for (title, taken) in titles.iter().zip(engine.submit_all(operations)) {
+            let Err(error) = taken else { continue };
+            tracing::error!("{title}: {error}");
+            refused += 1;
+            match refused {
+                1 => self.app.tell(error.to_string(), true),
+                many => self
+                    .app
+                    .tell(format!("{many} were refused, see the log: {error}"), true),
+            }
+        }
     }
 
     /// Shows the clean-up until the engine has ended.

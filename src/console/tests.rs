@@ -1,7 +1,9 @@
 //! The console without an engine: keys go in, screens come out; `keys` has what comes out as commands.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod hosts;
 mod keys;
+mod matrix;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,7 +18,7 @@ use super::actions::Pane;
 use super::app::{App, Command};
 use super::dialog::Layer;
 use super::draw::{draw, pane_rows};
-use super::fixture::{away, empty, object, populated, sandbox, snapshot};
+use super::fixture::{away, empty, examined, object, populated, sandbox, snapshot};
 use crate::engine::{BucketView, HostView, JobId, Link, View};
 use crate::model::{Error, Kind, Operation, SandboxState};
 
@@ -51,6 +53,36 @@ fn keys(app: &mut App, text: &str) -> Vec<Command> {
     text.chars()
         .flat_map(|c| press(app, KeyCode::Char(c)))
         .collect()
+}
+
+/// The command that pulls each name to its host.
+fn pulls(pairs: &[(&str, &str)]) -> Command {
+    let pull = |(name, host): &(&str, &str)| Operation::Pull {
+        host: host.parse().unwrap(),
+        name: name.parse().unwrap(),
+        overwrite: false,
+    };
+    Command::SubmitAll(pairs.iter().map(pull).collect())
+}
+
+fn click(app: &mut App, column: u16, row: u16) -> Vec<Command> {
+    app.event(Event::Mouse(MouseEvent {
+        kind: MouseEventKind::Down(MouseButton::Left),
+        column,
+        row,
+        modifiers: KeyModifiers::NONE,
+    }))
+}
+
+/// Column and row of `text` on the screen as it was drawn last.
+fn find(shown: &str, text: &str) -> (u16, u16) {
+    let (row, line) = shown
+        .lines()
+        .enumerate()
+        .find(|(_, line)| line.contains(text))
+        .unwrap_or_else(|| panic!("no {text:?} in\n{shown}"));
+    let before = line.split(text).next().unwrap().trim_start_matches('"');
+    (before.chars().count() as u16, row as u16)
 }
 
 fn update(app: &mut App, change: impl FnOnce(&mut View)) {
@@ -145,14 +177,8 @@ fn pull_acts_on_all_that_is_marked_and_drops_the_marks() {
     keys(&mut app, "  ");
     keys(&mut app, "l");
     insta::assert_snapshot!("pull", screen(&mut app, 80, 24));
-    let pull = |name: &str| {
-        Command::Submit(Operation::Pull {
-            host: "alpha".parse().unwrap(),
-            name: name.parse().unwrap(),
-            overwrite: false,
-        })
-    };
-    assert_eq!(keys(&mut app, "y"), [pull("far-away"), pull("myapp-v1.0")]);
+    let both = [("far-away", "alpha"), ("myapp-v1.0", "alpha")];
+    assert_eq!(keys(&mut app, "y"), [pulls(&both)]);
     assert_eq!(app.objects.marked(), 0);
 }
 
@@ -242,6 +268,18 @@ fn help_names_every_key() {
 }
 
 #[test]
+fn the_doctor_shows_what_has_come_and_what_is_awaited() {
+    let mut app = app(examined());
+    assert_eq!(keys(&mut app, "D"), [Command::Examine]);
+    insta::assert_snapshot!("doctor", screen(&mut app, 80, 24));
+    assert_eq!(keys(&mut app, "r"), [Command::Examine]);
+    keys(&mut app, "jjjj");
+    assert!(screen(&mut app, 80, 24).contains("bucket  ◌ being examined"));
+    press(&mut app, KeyCode::Esc);
+    assert!(app.layers.is_empty());
+}
+
+#[test]
 fn a_host_that_went_away_keeps_its_rows_with_their_age() {
     let now = Instant::now() + Duration::from_secs(3600);
     let mut app = app(away(now, Duration::from_secs(200)));
@@ -285,7 +323,8 @@ fn every_size_can_be_drawn() {
         bucket.objects = Arc::new([object(&long, u64::MAX)])
     });
     views.push(wide);
-    let openers = ["", "c", "p", "d", "?", "q", "J\r", "LL", "/x"];
+    views.push(examined());
+    let openers = ["", "c", "p", "d", "?", "q", "J\r", "LL", "/x", "D"];
     for view in views {
         for opener in openers {
             let mut app = app(view.clone());

@@ -24,10 +24,9 @@ pub fn sandbox<'a>(view: &'a View, on: &HostName, id: &SandboxId) -> Option<&'a 
 
 /// A snapshot of a host.
 pub fn snapshot<'a>(view: &'a View, on: &HostName, name: &SnapshotName) -> Option<&'a Snapshot> {
-    host(view, on)?
-        .snapshots
-        .iter()
-        .find(|snapshot| snapshot.name == *name)
+    let snapshots = &host(view, on)?.snapshots;
+    let at = snapshots.binary_search_by(|snapshot| snapshot.name.cmp(name));
+    snapshots.get(at.ok()?)
 }
 
 /// An object.
@@ -43,16 +42,26 @@ pub fn job(view: &View, id: JobId) -> Option<&Arc<JobView>> {
     view.jobs.iter().find(|job| job.id == id)
 }
 
+/// Are the rows of a host or the bucket only what was seen last, because it does not answer?
+pub fn is_away(link: &Link) -> bool {
+    matches!(link, Link::Down(_))
+}
+
 /// Is what is shown of the bucket what is there?
 pub fn bucket_is_known(view: &View) -> bool {
     view.bucket.link == Link::Up && view.bucket.seen.is_some()
 }
 
-/// Sizes by name of one list, made again only when that list has changed.
+/// What tells a list from any other that is alive.
+pub fn address<T>(items: &Arc<[T]>) -> usize {
+    Arc::as_ptr(items).cast::<()>() as usize
+}
+
+/// Places and sizes by name of one list, made again only when that list has changed.
 #[derive(Debug, Default)]
 pub struct Index {
     of: usize,
-    sizes: HashMap<SnapshotName, u64>,
+    found: HashMap<SnapshotName, (usize, u64)>,
 }
 
 impl Index {
@@ -63,23 +72,29 @@ impl Index {
         items: &Arc<[T]>,
         entry: impl Fn(&T) -> (&SnapshotName, u64),
     ) -> bool {
-        let address = Arc::as_ptr(items).cast::<()>() as usize;
-        if self.of == address && self.sizes.len() == items.len() {
+        let address = address(items);
+        if self.of == address && self.found.len() == items.len() {
             return false;
         }
         self.of = address;
-        self.sizes = items
+        self.found = items
             .iter()
-            .map(|item| {
+            .enumerate()
+            .map(|(at, item)| {
                 let (name, size) = entry(item);
-                (name.clone(), size)
+                (name.clone(), (at, size))
             })
             .collect();
         true
     }
 
+    /// Which item of the list has that name, where there is one.
+    pub fn at(&self, name: &SnapshotName) -> Option<usize> {
+        self.found.get(name).map(|(at, _)| *at)
+    }
+
     /// Bytes of that name, where there is one.
     pub fn size(&self, name: &SnapshotName) -> Option<u64> {
-        self.sizes.get(name).copied()
+        self.found.get(name).map(|(_, size)| *size)
     }
 }

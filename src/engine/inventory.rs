@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 
 use super::Inner;
-use super::view::{BucketView, HostView, Link, View};
+use super::view::{BucketView, HostView, Link, PatientView, View};
 use crate::bucket::Bucket;
 use crate::host::Survey;
 use crate::model::settings::Settings;
@@ -49,10 +49,19 @@ pub(super) fn blank(settings: &Settings, bucket: &Bucket) -> View {
         link,
         ..Default::default()
     };
+    let names = settings.hosts.iter().map(|host| Some(host.name.clone()));
+    let patients = names.chain([None]).map(|host| {
+        Arc::new(PatientView {
+            host,
+            running: false,
+            found: None,
+        })
+    });
     View {
         hosts: hosts.collect(),
         bucket: Arc::new(bucket),
         jobs: Vec::new(),
+        patients: patients.collect(),
     }
 }
 

@@ -7,6 +7,7 @@
 //! ```
 
 mod claims;
+mod doctor;
 mod inventory;
 mod jobs;
 mod journal;
@@ -30,7 +31,7 @@ use crate::model::{
     Snapshot, SnapshotName,
 };
 
-pub use view::{BucketView, HostView, JobId, JobState, JobView, Link, LogLine, View};
+pub use view::{BucketView, HostView, JobId, JobState, JobView, Link, LogLine, PatientView, View};
 
 /// How long [`Engine::shutdown`] waits for jobs to clean up.
 const SHUTDOWN: Duration = Duration::from_secs(30);
@@ -198,6 +199,28 @@ impl Engine {
         jobs::dismiss(&self.inner, id);
     }
 
+    /// Begins to examine hosts, and with `bucket` the bucket, all at the same time; what was found of each comes
+    /// into the view ([`View::patients`]) as soon as it is there, within three minutes. What is being examined
+    /// already is not begun anew.
+    ///
+    /// # Errors
+    /// `BadInput` for a host that is not in the settings: then nothing is begun.
+    pub fn examine(&self, hosts: &[HostName], bucket: bool) -> Result<()> {
+        doctor::examine(&self.inner, hosts, bucket)
+    }
+
+    /// [`Engine::examine`] of all hosts and the bucket.
+    pub fn examine_all(&self) {
+        let hosts: Vec<HostName> = self
+            .inner
+            .hosts
+            .iter()
+            .map(|host| host.name().clone())
+            .collect();
+        // None of them is unknown.
+        let _ = self.examine(&hosts, true);
+    }
+
     /// From here on notes in the directory `state` what is taken on, until it is over. Several processes may share
     /// one directory.
     ///
@@ -241,6 +264,9 @@ impl Engine {
         // Past the deadline the guards on the hosts do what is left to do.
         let _ = tokio::time::timeout(deadline, watch.wait_for(idle)).await;
         self.inner.stop.cancel();
+        // What an examination has put into the bucket goes with it.
+        let idle = |view: &Arc<View>| view.patients.iter().all(|patient| !patient.running);
+        let _ = tokio::time::timeout(deadline, watch.wait_for(idle)).await;
         let leave = join_all(self.inner.hosts.iter().map(Host::leave));
         let _ = tokio::time::timeout(LEAVE, leave).await;
     }
@@ -261,12 +287,13 @@ impl Engine {
         self.host(host)?.sandbox(id).await
     }
 
-    /// Guests of a host that are no sandboxes of ours, asked now.
+    /// All guests of a host, asked now: sandboxes, and those that are none of ours.
     ///
     /// # Errors
     /// As [`Engine::sandboxes`].
-    pub async fn other_guests(&self, host: &HostName) -> Result<Vec<OtherGuest>> {
-        Ok(self.survey(host).await?.others)
+    pub async fn guests(&self, host: &HostName) -> Result<(Vec<Sandbox>, Vec<OtherGuest>)> {
+        let survey = self.survey(host).await?;
+        Ok((survey.sandboxes, survey.others))
     }
 
     /// Snapshots of a host, asked now.

@@ -6,7 +6,8 @@ use std::time::Instant;
 use jiff::Timestamp;
 
 use crate::model::{
-    Error, HostName, Object, Operation, Outcome, Progress, ProgressCell, Sandbox, Snapshot,
+    Error, Examination, HostName, Object, Operation, Outcome, Progress, ProgressCell, Sandbox,
+    Snapshot,
 };
 
 /// Everything there is to show, immutable. Parts that did not change are shared with the view before.
@@ -18,6 +19,19 @@ pub struct View {
     pub bucket: Arc<BucketView>,
     /// Jobs, oldest first.
     pub jobs: Vec<Arc<JobView>>,
+    /// The examinations of the hosts, in the order of the settings, and then of the bucket.
+    pub patients: Vec<Arc<PatientView>>,
+}
+
+/// What [`super::Engine::examine`] has found, or will.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PatientView {
+    /// The host; `None`: the bucket.
+    pub host: Option<HostName>,
+    /// Is it being examined now?
+    pub running: bool,
+    /// What was found the last time; `None` until then.
+    pub found: Option<Arc<Examination>>,
 }
 
 /// How a host or the bucket answers.

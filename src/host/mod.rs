@@ -3,6 +3,7 @@
 mod address;
 mod blueprint;
 mod command;
+mod doctor;
 mod domain;
 mod eyes;
 mod ffi;

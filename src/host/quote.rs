@@ -10,6 +10,19 @@ pub fn line<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
     quoted.join(" ")
 }
 
+/// The same for a person to read and paste: words that need no quotes have none.
+pub fn told<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
+    let plain = |c: u8| c.is_ascii_alphanumeric() || b"/._-+:=,@%".contains(&c);
+    let words: Vec<String> = words
+        .into_iter()
+        .map(|word| match !word.is_empty() && word.bytes().all(plain) {
+            true => word.to_owned(),
+            false => line([word]),
+        })
+        .collect();
+    words.join(" ")
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -44,6 +57,14 @@ mod tests {
             "!!",
         ];
         assert_eq!(through_a_shell(&words), words);
+    }
+
+    #[test]
+    fn what_is_told_has_quotes_where_it_needs_them() {
+        assert_eq!(
+            told(["chown", "qemu:qemu", "/a b/it's", "~x", ""]),
+            r"chown qemu:qemu '/a b/it'\''s' '~x' ''"
+        );
     }
 
     proptest! {

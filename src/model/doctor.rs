@@ -30,12 +30,52 @@ pub struct Check {
     pub mend: Option<String>,
 }
 
-/// All checks of one host, or of the bucket.
+impl Check {
+    /// All is well.
+    pub fn passed(what: &str, seen: impl Into<String>) -> Self {
+        Self {
+            what: what.to_owned(),
+            verdict: Verdict::Passed,
+            seen: seen.into(),
+            mend: None,
+        }
+    }
+
+    /// It could be better.
+    pub fn warning(what: &str, seen: impl Into<String>, mend: impl Into<String>) -> Self {
+        Self {
+            verdict: Verdict::Warning,
+            mend: Some(mend.into()),
+            ..Self::passed(what, seen)
+        }
+    }
+
+    /// It has to be mended.
+    pub fn failed(what: &str, seen: impl Into<String>, mend: impl Into<String>) -> Self {
+        Self {
+            verdict: Verdict::Failed,
+            ..Self::warning(what, seen, mend)
+        }
+    }
+}
+
+/// All checks of one host, or of the bucket. What could not be looked at because of a check that failed is not
+/// among them: that check's `seen` ends with what was not looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Examination {
     /// The host; `None`: the bucket.
     pub host: Option<HostName>,
-    /// Its checks, in the order they were made.
+    /// Did it answer and let us in: SSH and libvirt of a host, the store of a bucket?
+    pub reached: bool,
+    /// Its checks.
     pub checks: Vec<Check>,
+}
+
+impl Examination {
+    /// The worst of its checks; `Passed` where there are none.
+    pub fn verdict(&self) -> Verdict {
+        let verdicts = self.checks.iter().map(|check| check.verdict);
+        verdicts.max().unwrap_or(Verdict::Passed)
+    }
 }

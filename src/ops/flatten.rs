@@ -6,7 +6,7 @@ use crate::bucket::Bucket;
 use crate::host::{FileStamp, Guard, Host};
 use crate::model::{Error, Kind, Object, Phase, Result, SandboxId, SandboxState, SnapshotName};
 
-use super::Context;
+use super::{Context, variables};
 
 /// How often and how long resuming a sandbox is tried before it is left to the guard.
 const RESUME_TRIES: u32 = 5;
@@ -18,6 +18,8 @@ pub(super) struct Source {
     pub id: SandboxId,
     pub state: SandboxState,
     pub disk: String,
+    /// Path of its UEFI variables, where it has any.
+    pub variables: Option<String>,
 }
 
 /// How the guest is kept from writing while its disk is read.
@@ -34,18 +36,7 @@ pub(super) enum Stillness {
 impl Source {
     /// Looks the sandbox up, now.
     pub async fn find(host: &Host, id: &SandboxId) -> Result<Self> {
-        let survey = host.survey().await?;
-        let sandbox = survey
-            .sandboxes
-            .into_iter()
-            .find(|sandbox| sandbox.id == *id)
-            .ok_or_else(|| {
-                Error::new(
-                    Kind::NotFound,
-                    format!("there is no sandbox {id} on host {}", host.name()),
-                )
-                .hint("`snapdeck sandboxes` lists them")
-            })?;
+        let sandbox = host.sandbox(id).await?;
         let disk = sandbox.disk().map(str::to_owned).ok_or_else(|| {
             Error::new(
                 Kind::Refused,
@@ -56,6 +47,11 @@ impl Source {
             id: sandbox.id,
             state: sandbox.state,
             disk,
+            // libvirt makes them at the first start.
+            variables: match sandbox.variables {
+                Some(path) if host.has_file(&path).await? => Some(path),
+                _ => None,
+            },
         })
     }
 
@@ -104,7 +100,7 @@ pub(super) async fn flatten_and_upload(
             staged => break staged?,
         }
     };
-    let object = upload(host, bucket, &staged.flat, name, overwrite, ctx).await;
+    let object = upload(host, bucket, &staged, name, overwrite, ctx).await;
     let paused = staged.paused;
     staged.clear(host, ctx).await;
     Ok(Sent {
@@ -122,6 +118,8 @@ fn is_away(error: &Error) -> bool {
 struct Staged {
     dir: String,
     flat: String,
+    /// A copy of the UEFI variables, of the same moment.
+    variables: Option<String>,
     guard: Guard,
     paused: Duration,
 }
@@ -161,11 +159,15 @@ async fn stage(
     };
     let mut staged = Staged {
         flat: format!("{dir}/{}", name.file_name()),
+        variables: source
+            .variables
+            .as_ref()
+            .map(|_| format!("{dir}/{}", name.variables_file_name())),
         dir,
         guard,
         paused: Duration::ZERO,
     };
-    match flatten(host, source, stillness, &staged.dir, &staged.flat, ctx).await {
+    match flatten(host, source, stillness, &staged, ctx).await {
         Ok(paused) => {
             staged.paused = paused;
             Ok(staged)
@@ -177,15 +179,15 @@ async fn stage(
     }
 }
 
-/// Writes the flattened disk to `flat`; returns how long the guest was paused by us.
+/// Writes the flattened disk and the variables; returns how long the guest was paused by us.
 async fn flatten(
     host: &Host,
     source: &Source,
     stillness: Stillness,
-    dir: &str,
-    flat: &str,
+    staged: &Staged,
     ctx: &Context,
 ) -> Result<Duration> {
+    let Staged { dir, flat, .. } = staged;
     ctx.enter(Phase::Checking)?;
     // QEMU holds the locks of an active sandbox's disk: only then is it read without them. A stopped
     // one is read under qemu's own locks, so that nobody can start it meanwhile.
@@ -210,6 +212,10 @@ async fn flatten(
         let (progress, cancel) = (&ctx.progress, &ctx.cancel);
         host.convert(&source.disk, flat, shared, needed, progress, cancel)
             .await?;
+        if let (Some(from), Some(to)) = (&source.variables, &staged.variables) {
+            host.claim_file(to).await?;
+            host.copy_file(from, to).await?;
+        }
         match still {
             Some(state) => still_the_same(host, source, state, before).await,
             None => Ok(()),
@@ -318,19 +324,20 @@ async fn resume(host: &Host, id: &SandboxId) -> Result<()> {
     }
 }
 
+/// Uploads the image, then its variables.
 async fn upload(
     host: &Host,
     bucket: &Bucket,
-    flat: &str,
+    staged: &Staged,
     name: &SnapshotName,
     overwrite: bool,
     ctx: &Context,
 ) -> Result<Object> {
     ctx.go_on()?;
-    let reader = host.open_reader(flat).await?;
+    let reader = host.open_reader(&staged.flat).await?;
     let size = reader.size_bytes();
     let reader = &reader;
-    bucket
+    let object = bucket
         .upload(
             name,
             size,
@@ -339,5 +346,21 @@ async fn upload(
             &ctx.progress,
             &ctx.cancel,
         )
-        .await
+        .await?;
+    let variables = staged.variables.as_deref();
+    let Err(error) = variables::upload(host, bucket, variables, name, overwrite, ctx).await else {
+        return Ok(object);
+    };
+    if overwrite {
+        return Err(error.hint(format!(
+            "{} is the new image, and its UEFI variables are not: push it again",
+            object.key
+        )));
+    }
+    // Without them the image is half a snapshot, and it is ours: nobody else's was there.
+    ctx.progress.enter(Phase::CleaningUp, 0);
+    if let Err(left) = bucket.delete(name).await {
+        ctx.warn(format!("{left}; remove it by hand"));
+    }
+    Err(error)
 }

@@ -12,6 +12,7 @@ mod receive;
 mod remove;
 mod sandbox;
 mod users;
+mod variables;
 
 use std::sync::Arc;
 
@@ -124,6 +125,6 @@ async fn refuse_existing(bucket: &Bucket, name: &SnapshotName, overwrite: bool) 
             format!("{} already exists in {}", object.key, bucket.location()),
         )
         .hint("choose another name, or pass --overwrite to replace it")),
-        _ => Ok(()),
+        _ => variables::refuse_existing(bucket, name, overwrite).await,
     }
 }

@@ -5,6 +5,7 @@ use crate::host::{Content, FileWriter, Host, ImageFile};
 use crate::model::{Error, Kind, Object, Outcome, Phase, Result, SandboxState, SnapshotName};
 
 use super::receive::{Break, receive, taken_up};
+use super::variables::Fetched;
 use super::{Context, Share, users};
 
 /// What stands under the snapshot's name before the pull.
@@ -76,6 +77,18 @@ pub async fn pull(
     })?;
     let partial = host.partial_path(name);
     let replace = !matches!(local, Local::Absent);
+    let variables = Fetched::of(bucket, name, ctx).await?;
+    match &variables {
+        Some(variables) => {
+            variables
+                .refuse_existing(host, name, replace || overwrite)
+                .await?
+        }
+        None if replace && host.has_file(&host.snapshot_variables_path(name)).await? => ctx.warn(
+            format!("the bucket has no UEFI variables for {name}: those on the host stay"),
+        ),
+        None => {}
+    }
     ctx.go_on()?;
     // Fails where another process writes this very file, which is then not ours to remove.
     let writer = host
@@ -89,7 +102,16 @@ pub async fn pull(
         fetch(host, bucket, &object, &writer, share, ctx).await?;
         prove(host, &object, &writer, &partial, ctx).await?;
         ctx.enter(Phase::Landing)?;
-        Ok(writer.land(&path, replace).await?)
+        let beside = match &variables {
+            Some(variables) => variables.land(host, name, replace || overwrite).await?,
+            None => None,
+        };
+        let landed = writer.land(&path, replace).await;
+        if let (Err(_), Some(new)) = (&landed, beside) {
+            // What failed is told; with the image out of reach, this is too.
+            let _ = host.remove_file(&new).await;
+        }
+        Ok(landed?)
     }
     .await;
     if let Err(Break { error, host_away }) = landed {

@@ -20,8 +20,9 @@ use super::fetch::{Block, Message, Queue, Share};
 
 /// Writes on their way at once.
 const WRITES: usize = 4;
-/// How far the file has come is noted after so many bytes or so long, whatever comes first.
-const MARK_BYTES: u64 = 64 << 20;
+/// How far the file has come is noted after so many bytes or so long, whatever comes first: what was not noted is
+/// fetched again after a break. A note costs one command there, and only one is on its way at a time.
+const MARK_BYTES: u64 = 8 << 20;
 const MARK_TIME: Duration = Duration::from_secs(2);
 /// How often progress is told.
 const TICK: Duration = Duration::from_millis(100);

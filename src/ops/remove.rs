@@ -28,7 +28,7 @@ pub async fn remove(
         None => None,
     };
     let in_bucket = match bucket {
-        Some(bucket) if bucket.head(name).await?.is_some() => Some(bucket),
+        Some(bucket) if is_in(bucket, name).await? => Some(bucket),
         Some(bucket) => {
             missing.push(format!("{name} is not in {}", bucket.location()));
             None
@@ -51,10 +51,16 @@ pub async fn remove(
     ctx.enter(Phase::Removing)?;
     if let Some(host) = on_host {
         host.remove_file(&host.snapshot_path(name)).await?;
+        host.remove_file(&host.snapshot_variables_path(name))
+            .await?;
         ctx.info(format!("removed {name} from host {}", host.name()));
     }
     if let Some(bucket) = in_bucket {
-        bucket.delete(name).await?;
+        for part in [bucket, &bucket.variables()] {
+            if part.head(name).await?.is_some() {
+                part.delete(name).await?;
+            }
+        }
         ctx.info(format!(
             "removed {} from {}",
             bucket.key(name),
@@ -68,7 +74,12 @@ pub async fn remove(
     })
 }
 
-/// Is the snapshot there? Refuses where a chain needs it.
+/// Has the bucket the image, or what is left of a snapshot without one?
+async fn is_in(bucket: &Bucket, name: &SnapshotName) -> Result<bool> {
+    Ok(bucket.head(name).await?.is_some() || bucket.variables().head(name).await?.is_some())
+}
+
+/// Is the snapshot there, or what is left of one without an image? Refuses where a chain needs it.
 async fn may_go(host: &Host, name: &SnapshotName) -> Result<bool> {
     let survey = host.survey().await?;
     let there = survey
@@ -78,5 +89,5 @@ async fn may_go(host: &Host, name: &SnapshotName) -> Result<bool> {
     if there {
         users::refuse(host, &survey, name, "remove", |_| true)?;
     }
-    Ok(there)
+    Ok(there || host.has_file(&host.snapshot_variables_path(name)).await?)
 }

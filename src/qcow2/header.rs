@@ -45,8 +45,8 @@ pub fn read_header(start: &[u8]) -> Result<ImageFacts, HeaderError> {
     let (Some(version), Some(_)) = (u32_at(start, 4), u64_at(start, 64)) else {
         return unfit("its header is cut off".into());
     };
-    let field32 = |at| u32_at(start, at).unwrap_or_default();
-    let field64 = |at| u64_at(start, at).unwrap_or_default();
+    let field32 = |at| field_u32(start, at);
+    let field64 = |at| field_u64(start, at);
     if !matches!(version, 2 | 3) {
         return unfit(format!("qcow2 version {version} is not known"));
     }
@@ -121,6 +121,16 @@ fn backing_name(
         )),
         None => Err(HeaderError::Short { needed_bytes: end }),
     }
+}
+
+/// The field at that place, or 0 past the end.
+pub(super) fn field_u32(bytes: &[u8], at: usize) -> u32 {
+    u32_at(bytes, at).unwrap_or_default()
+}
+
+/// The field at that place, or 0 past the end.
+pub(super) fn field_u64(bytes: &[u8], at: usize) -> u64 {
+    u64_at(bytes, at).unwrap_or_default()
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {

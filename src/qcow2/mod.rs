@@ -1,5 +1,22 @@
-//! The qcow2 format alone: bytes in, facts out, no I/O of its own.
+//! The qcow2 format alone: bytes in, plan out, no I/O of its own.
+//!
+//! An image's tables are read by a [`TableReader`], which says which bytes it wants next. From the [`Tables`] of a
+//! chain a [`Composer`] makes one standalone image out of the base's bytes and what the overlays changed: it says
+//! what to read, takes the bytes, and gives back what to append, with tables and head at the end.
+//!
+//! Sections named in comments are those of QEMU's docs/interop/qcow2.
 
+mod chain;
+mod codec;
+mod compose;
+mod entry;
 mod header;
+mod refcounts;
+mod refusal;
+mod start;
+mod tables;
 
+pub use compose::{Composer, Ending, Estimate, Layout, Options, Read};
 pub use header::{HEADER_BYTES, HeaderError, read_header};
+pub use refusal::Refusal;
+pub use tables::{TableReader, Tables};

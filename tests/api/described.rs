@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use crate::common::{State, World, ended_within};
 use crate::server::{Api, TOKEN};
-use crate::small_sandboxes;
 
 #[test]
 fn every_route_of_the_specification_is_described() {
@@ -50,7 +49,6 @@ fn every_route_of_the_specification_is_described() {
 #[test]
 fn made_up_calls_find_no_failure_and_nothing_that_is_not_described() {
     let (world, _) = World::with_sandbox(State::Running);
-    small_sandboxes(&world);
     let api = Api::start(&world);
     let program = concat!(env!("CARGO_MANIFEST_DIR"), "/.lab/venv/bin/schemathesis");
     let child = Command::new(program)

@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 
 use crate::common::{State, World, ended, until};
 use crate::server::{Api, TOKEN};
-use crate::small_sandboxes;
 
 /// Runs an example as a shell does; returns status and answer.
 #[track_caller]
@@ -48,7 +47,6 @@ fn assert_shows(json: &Value, shown: Value) {
 #[test]
 fn a_base_image_is_made_configured_pushed_and_pulled() {
     let world = World::new();
-    small_sandboxes(&world);
     world.snapshot("winserver-autologin-base", 1);
     let api = Api::start(&world);
     let (config_vm, tag) = (world.id("config-vm"), &world.tag);

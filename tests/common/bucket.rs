@@ -22,13 +22,16 @@ impl World {
 
     /// Puts a file into the bucket as `name`, by the other client.
     pub fn put(&self, file: &str, name: &str) {
-        let put = self.s5cmd(&["cp", file, &format!("{{}}/{name}.qcow2")]);
+        // Raw: odd names are names.
+        let put = self.s5cmd(&["cp", "--raw", file, &format!("{{}}/{name}.qcow2")]);
         assert!(put.status.success(), "{put:?}");
     }
 
     /// Gets an object by the other client; returns where it lies.
     pub fn get(&self, name: &str) -> String {
-        let file = self.path(&format!("scratch/{name}.got.qcow2"));
+        // Not in a host's directory, whose name may be one that this client takes for a pattern.
+        let file = self.dir.join(format!("{name}.got.qcow2"));
+        let file = file.to_str().unwrap().to_owned();
         let get = self.s5cmd(&["cp", &format!("{{}}/{name}.qcow2"), &file]);
         assert!(get.status.success(), "{get:?}");
         file

@@ -29,7 +29,6 @@ pub struct Host {
     pub(super) root: PathBuf,
     tag: String,
     link: Option<Link>,
-    domains: RefCell<Vec<String>>,
     /// Directories where programs are looked for, after the fakes.
     pub(super) programs: RefCell<String>,
     /// libvirt's socket, where it is not the host's own.
@@ -67,7 +66,6 @@ impl Host {
             root,
             tag: tag.to_owned(),
             link: None,
-            domains: RefCell::default(),
             programs: RefCell::new(std::env::var("PATH").unwrap()),
             socket: RefCell::default(),
             is_private: Cell::new(is_private),
@@ -226,7 +224,6 @@ impl Host {
         let file = self.tool("domain.xml");
         std::fs::write(&file, xml).unwrap();
         self.virsh(&["define", &file]);
-        self.domains.borrow_mut().push(id.to_owned());
     }
 
     fn virsh_command(&self, args: &[&str]) -> Command {
@@ -325,6 +322,14 @@ pub struct SmallDisk {
 }
 
 impl SmallDisk {
+    /// Fills it, if it is smaller than 1 MiB: whatever is mounted there, no more is ever written.
+    pub fn fill(&self) {
+        let file = format!("{}/full", self.path);
+        let fill = "head -c 1048576 /dev/zero >\"$1\"";
+        let filled = self.there(&["sh", "-c", fill, "sh", &file]);
+        assert!(!filled.status.success(), "it is not full: {filled:?}");
+    }
+
     fn there(&self, argv: &[&str]) -> std::process::Output {
         output(
             Command::new(&self.enter[0])
@@ -349,13 +354,15 @@ impl Drop for Host {
             let _ = output(Command::new(SCRIPT).args(["stop", root]));
             return;
         }
-        for id in self.domains.borrow().iter() {
+        let all = output(&mut self.virsh_command(&["list", "--all", "--name"]));
+        let all = String::from_utf8_lossy(&all.stdout).into_owned();
+        for id in all.lines().filter(|id| id.starts_with(&self.id(""))) {
             for verb in [
                 &["destroy"][..],
                 &["managedsave-remove"],
                 &["undefine", "--nvram"],
             ] {
-                let _ = output(&mut self.virsh_command(&[verb, &[id.as_str()]].concat()));
+                let _ = output(&mut self.virsh_command(&[verb, &[id]].concat()));
             }
         }
     }

@@ -11,6 +11,7 @@
 mod bucket;
 mod files;
 mod gate;
+mod guest;
 mod host;
 mod link;
 mod process;
@@ -25,6 +26,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 pub use files::{exists, same_disk, sha256, stamp};
 pub use gate::Gate;
+pub use guest::Guest;
 pub use host::{Host, SmallDisk, State};
 pub use link::{Fault, Link, Way};
 pub use process::{Ran, am_root, ended, ended_within, found, run, signal, until};
@@ -146,11 +148,12 @@ impl World {
         (world, id)
     }
 
-    /// Writes the settings; `more` goes into each `[[hosts]]`.
+    /// Writes the settings; `more` goes into each `[[hosts]]`. A new sandbox is as small as [`Host::sandbox`] makes them.
     pub fn configure(&self, more: &str) {
         let hosts = self.hosts.iter().map(|host| host.settings(more));
         let config = format!(
-            "{}[bucket]\nname = \"{}\"\nprefix = \"{}/\"\nendpoint = \"{}\"\nregion = \"us-east-1\"\n\
+            "{}[sandbox]\naccel = \"qemu\"\ncpus = 1\nmemory_mib = 64\nfirmware = \"bios\"\nnetwork = \"none\"\n\
+             [bucket]\nname = \"{}\"\nprefix = \"{}/\"\nendpoint = \"{}\"\nregion = \"us-east-1\"\n\
              access_key_id = \"{}\"\nsecret_access_key = \"{}\"\n",
             hosts.collect::<String>(),
             lab("SNAPDECK_LAB_BUCKET"),

@@ -73,6 +73,8 @@ fn of_two_hosts_one_is_cut_off_in_the_middle_of_a_pull_to_both_and_completed_lat
     world.image(&image, 40);
     world.put(&image, "app");
     let beta = &world.hosts[1];
+    // Slow enough for a note of how far it came to get through before the cut.
+    beta.link().limit(Some(8 << 20));
     beta.link()
         .cut_after(Fault::Closed, crate::common::Way::ToHost, 20 << 20);
     let pull = ["pull", "app", "--all-hosts", "--json"];
@@ -84,6 +86,7 @@ fn of_two_hosts_one_is_cut_off_in_the_middle_of_a_pull_to_both_and_completed_lat
     assert!(!beta.names("snapshots").contains(&"app.qcow2".to_owned()));
 
     beta.link().heal();
+    beta.link().limit(None);
     let before = beta.link().passed(crate::common::Way::ToHost);
     world.snapdeck(&pull).ok();
     assert_eq!(crate::common::sha256(&beta.snapshot_path("app")), sum);

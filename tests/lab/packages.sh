@@ -5,7 +5,7 @@ cd "$(dirname "$0")/../.."
 
 build=(gcc libc6-dev pkg-config libvirt-dev)
 demo=(libvirt-daemon libvirt-daemon-driver-qemu qemu-system-x86 qemu-utils)
-lab=(curl libvirt-daemon-system libvirt-clients openssh-client openssh-server openssl python3-venv)
+lab=(curl libvirt-daemon-system libvirt-clients openssh-client openssh-server openssl ovmf python3-venv)
 case ${1-} in
 demo) wanted=("${build[@]}" "${demo[@]}") ;;
 test) wanted=("${build[@]}" "${demo[@]}" "${lab[@]}") ;;
@@ -64,3 +64,4 @@ if [ "$1" = test ] && ! cmp -s tests/lab/requirements.txt "$made_of"; then
     cp tests/lab/requirements.txt "$made_of"
   fi
 fi
+if [ "$1" = test ]; then tests/lab/guest.sh; fi

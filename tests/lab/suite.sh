@@ -3,5 +3,5 @@
 set -uo pipefail
 code=0
 cargo test --locked --no-fail-fast || code=$?
-SNAPDECK_TEST_HOST=remote cargo test --locked --no-fail-fast --test operations --test console || code=$?
+SNAPDECK_TEST_HOST=remote cargo test --locked --no-fail-fast --test operations --test sandboxes --test doctor --test console || code=$?
 exit $code

@@ -45,6 +45,7 @@ impl Help {
             "Sandboxes   ● running  ◐ paused or asleep  ◌ saved  ○ shut off  ✗ crashed",
             "Snapshots   ⌂N sandboxes stand on it   = in the bucket  ≠ of another size there  ↑ not there",
             "Bucket      = here  ≠ here with another size  ↓ absent",
+            "Matrix      ● here  ≠ of another size than in the bucket  · absent  ! damaged  ? as last seen  ✗ failed",
         ] {
             content.say(line, 0, theme.dim, width);
         }

@@ -2,25 +2,30 @@
 //! a field never acts.
 
 mod cut;
+mod doctor;
 mod field;
 mod help;
 mod job;
 mod pull;
 mod quit;
 mod remove;
+mod whereabouts;
 
 use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
 pub use cut::{Cut, Verb, push_refusal};
+pub use doctor::Doctor;
 pub use field::Field;
 pub use help::Help;
 pub use job::{JobDetails, result};
 pub use pull::Pull;
 pub use quit::Quit;
 pub use remove::Remove;
+pub use whereabouts::{Whereabouts, about};
 
+use super::actions::Action;
 use super::app::Command;
 use super::format;
 use super::theme::Theme;
@@ -35,6 +40,8 @@ pub enum Reply {
     Close(Vec<Command>),
     /// It stays, and these are to be done.
     Do(Vec<Command>),
+    /// It closes, and this is done instead.
+    Instead(Action),
 }
 
 impl Reply {
@@ -53,6 +60,8 @@ pub struct Content {
     pub lines: Vec<Line<'static>>,
     /// Column and line of the text cursor.
     pub cursor: Option<(u16, u16)>,
+    /// The line that must be seen.
+    pub focus: Option<u16>,
     /// Its keys and what they do; where the last is false it is not possible now.
     pub keys: Vec<(&'static str, &'static str, bool)>,
 }
@@ -80,6 +89,9 @@ impl Content {
             (false, true) => theme.text,
             (false, false) => theme.dim,
         };
+        if focused {
+            self.focus = u16::try_from(self.lines.len()).ok();
+        }
         self.lines
             .push(Line::styled(format!("{sign} {label}"), style));
     }
@@ -112,6 +124,10 @@ pub enum Dialog {
     Quit(Quit),
     /// A job with its log.
     Job(JobDetails),
+    /// Where a snapshot is.
+    Whereabouts(Whereabouts),
+    /// The doctor's page.
+    Doctor(Doctor),
     /// All keys.
     Help(Help),
 }
@@ -123,11 +139,17 @@ pub struct Layer {
     pub dialog: Dialog,
     /// Lines that are scrolled out at its top.
     pub scroll: u16,
+    /// Does it follow the line a key is about? Not once it was scrolled by hand.
+    pub follows: bool,
 }
 
 impl From<Dialog> for Layer {
     fn from(dialog: Dialog) -> Self {
-        Self { dialog, scroll: 0 }
+        Self {
+            dialog,
+            scroll: 0,
+            follows: false,
+        }
     }
 }
 
@@ -136,7 +158,11 @@ impl Layer {
     pub fn key(&mut self, key: KeyEvent, view: &View, lines: u16) -> Reply {
         let by = |lines: i32| lines.clamp(i32::from(i16::MIN), i32::from(i16::MAX)) as i16;
         let mut scroll = |lines: i32| self.scroll = self.scroll.saturating_add_signed(by(lines));
-        let reads_only = matches!(self.dialog, Dialog::Help(_) | Dialog::Job(_));
+        let reads_only = matches!(
+            self.dialog,
+            Dialog::Help(_) | Dialog::Job(_) | Dialog::Whereabouts(_) | Dialog::Doctor(_)
+        );
+        self.follows = !matches!(key.code, KeyCode::PageUp | KeyCode::PageDown);
         match key.code {
             KeyCode::PageUp => scroll(-i32::from(lines)),
             KeyCode::PageDown => scroll(i32::from(lines)),
@@ -150,6 +176,8 @@ impl Layer {
                     Dialog::Remove(dialog) => dialog.key(key, view),
                     Dialog::Quit(dialog) => dialog.key(key, view),
                     Dialog::Job(dialog) => dialog.key(key, view),
+                    Dialog::Whereabouts(dialog) => dialog.key(key, view),
+                    Dialog::Doctor(dialog) => dialog.key(key),
                     Dialog::Help(dialog) => dialog.key(key),
                 };
             }
@@ -174,6 +202,8 @@ impl Layer {
             Dialog::Remove(dialog) => dialog.content(view, theme, width),
             Dialog::Quit(dialog) => dialog.content(view, theme, width),
             Dialog::Job(dialog) => dialog.content(view, theme, width),
+            Dialog::Whereabouts(dialog) => dialog.content(view, theme, width),
+            Dialog::Doctor(dialog) => dialog.content(view, theme, width),
             Dialog::Help(dialog) => dialog.content(theme, width),
         }
     }

@@ -1,55 +1,111 @@
-//! Pull: objects are downloaded to a host.
+//! Pull: objects are downloaded to one host or several; each byte is fetched once for all of them.
+
+use std::collections::{HashMap, HashSet};
 
 use crossterm::event::{KeyCode, KeyEvent};
+use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
 use super::{Content, Reply};
+use crate::console::actions::{Action, Pane};
 use crate::console::app::Command;
-use crate::console::format::{self, size};
+use crate::console::cell::Place;
+use crate::console::format::{self, count, size};
 use crate::console::theme::Theme;
 use crate::console::world;
-use crate::engine::{Link, View};
+use crate::engine::{HostView, Link, View};
 use crate::model::{HostName, Operation, SnapshotName};
 
 /// The dialog.
 #[derive(Debug)]
 pub struct Pull {
-    host: HostName,
     names: Vec<SnapshotName>,
+    ticked: HashSet<HostName>,
+    /// Where cells are chosen: which names are meant for a host. A host that has none here gets all.
+    only: HashMap<HostName, HashSet<SnapshotName>>,
     overwrite: bool,
+    /// The host that a key is about.
+    at: usize,
+    from: Pane,
 }
 
 /// What a pull would find on the host.
-enum Local {
+enum Local<'a> {
     Absent,
-    Broken(String),
+    Broken(&'a str),
     Here,
 }
 
+fn local<'a>(view: &'a View, host: &HostName, name: &SnapshotName) -> Local<'a> {
+    match world::snapshot(view, host, name) {
+        None => Local::Absent,
+        Some(found) => match &found.problem {
+            Some(problem) => Local::Broken(problem),
+            None => Local::Here,
+        },
+    }
+}
+
 impl Pull {
-    /// Asks whether `names` shall go to `host`.
-    pub fn new(host: HostName, names: Vec<SnapshotName>) -> Self {
+    /// Asks whether what is `chosen` in pane `from` shall be pulled: objects to the `current` host at first,
+    /// what was chosen on a host to that one.
+    pub fn new(
+        view: &View,
+        chosen: Vec<(SnapshotName, Place)>,
+        current: Option<&HostName>,
+        from: Pane,
+    ) -> Self {
+        let mut names: Vec<SnapshotName> = Vec::new();
+        let mut seen = HashSet::new();
+        let mut only: HashMap<HostName, HashSet<SnapshotName>> = HashMap::new();
+        for (name, place) in chosen {
+            if seen.insert(name.clone()) {
+                names.push(name.clone());
+            }
+            if let Place::Host(host) = place {
+                only.entry(host).or_default().insert(name);
+            }
+        }
+        let ticked: HashSet<HostName> = match only.is_empty() {
+            true => current.cloned().into_iter().collect(),
+            false => only.keys().cloned().collect(),
+        };
+        let first = view
+            .hosts
+            .iter()
+            .position(|host| ticked.contains(&host.name));
         Self {
-            host,
             names,
+            ticked,
+            only,
             overwrite: false,
+            at: first.unwrap_or(0),
+            from,
         }
     }
 
-    fn local(&self, view: &View, name: &SnapshotName) -> Local {
-        match world::snapshot(view, &self.host, name) {
-            None => Local::Absent,
-            Some(found) => match &found.problem {
-                Some(problem) => Local::Broken(problem.clone()),
-                None => Local::Here,
-            },
-        }
+    /// The hosts it goes to.
+    fn targets<'a>(&'a self, view: &'a View) -> impl Iterator<Item = &'a HostView> {
+        let hosts = view.hosts.iter().map(AsRef::as_ref);
+        hosts.filter(|host| self.ticked.contains(&host.name))
+    }
+
+    fn is_wanted(&self, host: &HostName, name: &SnapshotName) -> bool {
+        self.only.get(host).is_none_or(|names| names.contains(name))
     }
 
     fn any_here(&self, view: &View) -> bool {
-        self.names
-            .iter()
-            .any(|name| matches!(self.local(view, name), Local::Here))
+        self.targets(view).any(|host| {
+            let mut names = self.names.iter();
+            names.any(|name| {
+                self.is_wanted(&host.name, name)
+                    && matches!(local(view, &host.name, name), Local::Here)
+            })
+        })
+    }
+
+    fn moves(&self, local: &Local<'_>) -> bool {
+        self.overwrite || !matches!(local, Local::Here)
     }
 
     fn refusal(&self, view: &View) -> Option<String> {
@@ -60,86 +116,138 @@ impl Pull {
             Link::Down(error) => return Some(error.to_string()),
             Link::Opening | Link::Up => {}
         }
-        match world::host(view, &self.host).map(|host| &host.link) {
-            None => Some(format!("there is no host {}", self.host)),
-            Some(Link::Down(error)) => Some(error.to_string()),
-            Some(_) => None,
+        // One that is away does not stop the others: its own job waits for it.
+        let mut away = None;
+        for host in self.targets(view) {
+            match &host.link {
+                Link::Down(error) => away = Some(error.to_string()),
+                _ => return None,
+            }
         }
+        Some(away.unwrap_or_else(|| "no host is ticked".to_owned()))
+    }
+
+    fn operations(&self, view: &View) -> Vec<Operation> {
+        let mut operations = Vec::new();
+        for name in &self.names {
+            for host in self
+                .targets(view)
+                .filter(|host| self.is_wanted(&host.name, name))
+            {
+                let is_here = matches!(local(view, &host.name, name), Local::Here);
+                operations.push(Operation::Pull {
+                    host: host.name.clone(),
+                    name: name.clone(),
+                    overwrite: self.overwrite && is_here,
+                });
+            }
+        }
+        operations
     }
 
     /// Takes a key.
     pub fn key(&mut self, key: KeyEvent, view: &View) -> Reply {
+        let several = view.hosts.len() > 1;
+        let last = view.hosts.len().saturating_sub(1);
+        self.at = self.at.min(last);
         match key.code {
             KeyCode::Char('y') | KeyCode::Enter if self.refusal(view).is_none() => {
-                let pull = |name: &SnapshotName| {
-                    Command::Submit(Operation::Pull {
-                        host: self.host.clone(),
-                        name: name.clone(),
-                        overwrite: self.overwrite && matches!(self.local(view, name), Local::Here),
-                    })
-                };
-                Reply::Close(self.names.iter().map(pull).collect())
+                return Reply::Close(vec![Command::SubmitAll(self.operations(view))]);
             }
-            KeyCode::Char('n' | 'q') => Reply::close(),
-            KeyCode::Char('o' | ' ') if self.any_here(view) => {
-                self.overwrite = !self.overwrite;
-                Reply::Stay
+            KeyCode::Char('n' | 'q') => return Reply::close(),
+            KeyCode::Char('m') if several && self.from != Pane::Matrix => {
+                return Reply::Instead(Action::Matrix);
             }
-            _ => Reply::Stay,
+            KeyCode::Down | KeyCode::Tab | KeyCode::Char('j') => self.at = (self.at + 1).min(last),
+            KeyCode::Up | KeyCode::BackTab | KeyCode::Char('k') => {
+                self.at = self.at.saturating_sub(1);
+            }
+            KeyCode::Char(' ') if several => {
+                if let Some(host) = view.hosts.get(self.at)
+                    && !self.ticked.remove(&host.name)
+                {
+                    self.ticked.insert(host.name.clone());
+                }
+            }
+            KeyCode::Char('a') if several => self.tick_all(view),
+            KeyCode::Char('o' | ' ') if self.any_here(view) => self.overwrite = !self.overwrite,
+            _ => {}
+        }
+        Reply::Stay
+    }
+
+    /// Ticks all hosts that are not known to be away; where they are ticked, none.
+    fn tick_all(&mut self, view: &View) {
+        let up = view.hosts.iter().filter(|host| !world::is_away(&host.link));
+        let up: HashSet<HostName> = up.map(|host| host.name.clone()).collect();
+        if up.is_subset(&self.ticked) {
+            self.ticked.clear();
+        } else {
+            self.ticked.extend(up);
         }
     }
 
     /// What it shows.
     pub fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
+        let several = view.hosts.len() > 1;
+        let targets: Vec<&HostView> = self.targets(view).collect();
+        let to = match targets.as_slice() {
+            [] => "no host".to_owned(),
+            [one] => one.name.to_string(),
+            many => count(many.len(), "host"),
+        };
         let mut content = Content {
-            title: format!("pull to {}", self.host),
+            title: format!("pull to {to}"),
             ..Content::default()
         };
-        let mut bytes = 0;
-        let mut files = 0;
+        let objects: HashMap<&SnapshotName, u64> = {
+            let wanted: HashSet<&SnapshotName> = self.names.iter().collect();
+            let objects = view.bucket.objects.iter();
+            let found = objects.filter(|object| wanted.contains(&object.name));
+            found
+                .map(|object| (&object.name, object.size_bytes))
+                .collect()
+        };
+        let mut fetched = (0, 0);
+        let mut written: HashMap<&HostName, u64> = HashMap::new();
         let mut lines = Vec::new();
         for name in &self.names {
-            let known = world::object(view, name).map(|object| object.size_bytes);
-            let (note, style, moves) = match (known, self.local(view, name)) {
-                (None, _) => ("not seen in the bucket".to_owned(), theme.warn, false),
-                (_, Local::Absent) => (String::new(), theme.dim, true),
-                (_, Local::Here) if self.overwrite => {
-                    ("here: is replaced".to_owned(), theme.warn, true)
+            let known = objects.get(name).copied();
+            let mut moves = false;
+            for host in targets
+                .iter()
+                .filter(|host| self.is_wanted(&host.name, name))
+            {
+                if known.is_some() && self.moves(&local(view, &host.name, name)) {
+                    moves = true;
+                    *written.entry(&host.name).or_default() += known.unwrap_or(0);
                 }
-                (_, Local::Here) => (
-                    "here: skipped where it is sound".to_owned(),
-                    theme.dim,
-                    false,
-                ),
-                (_, Local::Broken(why)) => (
-                    format!("here but broken: repaired ({why})"),
-                    theme.warn,
-                    true,
-                ),
-            };
-            if moves {
-                bytes += known.unwrap_or(0);
-                files += 1;
             }
-            let known = known.map(size).unwrap_or_default();
-            let columns = width.saturating_sub(14) / 2;
-            lines.push(Line::from(vec![
-                Span::raw(format!(
-                    "  {} {known:>9}  ",
-                    format::fit(name.as_str(), columns)
-                )),
-                Span::styled(format::clip(&note, columns), style),
-            ]));
+            if moves {
+                fetched = (fetched.0 + 1, fetched.1 + known.unwrap_or(0));
+            }
+            lines.push(self.line(view, &targets, name, known, theme, width));
         }
-        let what = format::count(files, "snapshot");
+        let once = match targets.len() {
+            0 | 1 => String::new(),
+            several => format!(", once for {several} hosts"),
+        };
         let sum = format!(
-            "Downloads {what}, {}, from {}",
-            size(bytes),
+            "Downloads {}, {}, from {}{once}",
+            count(fetched.0, "snapshot"),
+            size(fetched.1),
             view.bucket.location
         );
         content.say(&sum, 0, theme.text, width);
         content.gap();
         content.lines.extend(lines);
+        if several {
+            content.gap();
+            for (at, host) in view.hosts.iter().enumerate() {
+                let bytes = written.get(&host.name).copied().unwrap_or(0);
+                self.host(&mut content, at, host, bytes, theme, width);
+            }
+        }
         if self.any_here(view) {
             content.gap();
             let label = "overwrite: fetch again also what is here and sound";
@@ -152,7 +260,106 @@ impl Pull {
             content.say(&format!("✗ {reason}"), 0, theme.bad, width);
         }
         content.keys.insert(0, ("y", "pull", refusal.is_none()));
+        if several {
+            content.keys.push(("space", "tick host", true));
+            content.keys.push(("a", "all", true));
+            if self.from != Pane::Matrix {
+                content.keys.push(("m", "matrix", true));
+            }
+        }
         content.keys.push(("n", "close", true));
         content
+    }
+
+    /// A host with its check box, and what is written there.
+    fn host(
+        &self,
+        content: &mut Content,
+        at: usize,
+        host: &HostView,
+        bytes: u64,
+        theme: &Theme,
+        width: usize,
+    ) {
+        let ticked = self.ticked.contains(&host.name);
+        let note = match (&host.link, ticked) {
+            (Link::Down(_), true) => "✗ away: its pulls wait for it".to_owned(),
+            (Link::Down(_), false) => "✗ away".to_owned(),
+            (Link::Opening, _) if host.seen.is_none() => {
+                "◌ opening: what is there is not known".to_owned()
+            }
+            (_, true) if bytes == 0 => "nothing to fetch".to_owned(),
+            (_, true) => format!("needs {}", size(bytes)),
+            _ => String::new(),
+        };
+        let label = format!("{} {note}", format::fit(host.name.as_str(), 16));
+        let label = format::clip(&label, width.saturating_sub(4));
+        content.tick(
+            &label,
+            ticked,
+            at == self.at,
+            !world::is_away(&host.link),
+            theme,
+        );
+    }
+
+    /// A snapshot, and what is to be known of it.
+    fn line(
+        &self,
+        view: &View,
+        targets: &[&HostView],
+        name: &SnapshotName,
+        known: Option<u64>,
+        theme: &Theme,
+        width: usize,
+    ) -> Line<'static> {
+        let (mut here, mut broken, mut wanted) = (Vec::new(), Vec::new(), Vec::new());
+        let mut why = "";
+        for host in targets
+            .iter()
+            .filter(|host| self.is_wanted(&host.name, name))
+        {
+            wanted.push(host.name.as_str());
+            match local(view, &host.name, name) {
+                Local::Absent => {}
+                Local::Here => here.push(host.name.as_str()),
+                Local::Broken(problem) => {
+                    broken.push(host.name.as_str());
+                    why = problem;
+                }
+            }
+        }
+        let on = |hosts: &[&str]| match targets {
+            [_] => "here".to_owned(),
+            _ => format!("on {}", hosts.join(", ")),
+        };
+        let (note, style) = if known.is_none() {
+            ("not seen in the bucket".to_owned(), theme.warn)
+        } else if !broken.is_empty() {
+            (
+                format!("{} but broken: repaired ({why})", on(&broken)),
+                theme.warn,
+            )
+        } else if !here.is_empty() && self.overwrite {
+            (format!("{}: is replaced", on(&here)), theme.warn)
+        } else if !here.is_empty() {
+            (
+                format!("{}: skipped where it is sound", on(&here)),
+                theme.dim,
+            )
+        } else if wanted.len() < targets.len() {
+            (format!("to {}", wanted.join(", ")), Style::new())
+        } else {
+            (String::new(), theme.dim)
+        };
+        let known = known.map(size).unwrap_or_default();
+        let room = width.saturating_sub(14);
+        let longest = self.names.iter().map(|name| name.as_str().len()).max();
+        let columns = longest.unwrap_or(0).clamp(room / 4, room / 2);
+        let name = format::fit(name.as_str(), columns);
+        Line::from(vec![
+            Span::raw(format!("  {name} {known:>9}  ")),
+            Span::styled(format::clip(&note, room - columns), style),
+        ])
     }
 }

@@ -5,11 +5,12 @@ use ratatui::text::{Line, Span};
 
 use super::{Content, Field, Reply};
 use crate::console::app::Command;
+use crate::console::cell::Place;
 use crate::console::format::{self, size};
 use crate::console::theme::Theme;
 use crate::console::world;
 use crate::engine::{Link, View};
-use crate::model::{HostName, Operation, SnapshotName};
+use crate::model::{HostName, Operation, Snapshot, SnapshotName};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
@@ -21,7 +22,8 @@ enum Part {
 /// The dialog.
 #[derive(Debug)]
 pub struct Remove {
-    host: Option<HostName>,
+    /// What may go, each from its host.
+    files: Vec<(HostName, SnapshotName)>,
     names: Vec<SnapshotName>,
     here: bool,
     bucket: bool,
@@ -30,12 +32,21 @@ pub struct Remove {
 }
 
 impl Remove {
-    /// Asks where `names` shall be removed; `in_bucket` says which place is meant at first.
-    pub fn new(host: Option<HostName>, names: Vec<SnapshotName>, in_bucket: bool) -> Self {
+    /// Asks where what is `chosen` shall be removed; the places it was chosen in are meant at first. `current` is
+    /// the host whose files of the same names can be removed along with objects.
+    pub fn new(chosen: Vec<(SnapshotName, Place)>, current: Option<&HostName>) -> Self {
+        let in_bucket = chosen.iter().all(|(_, place)| *place == Place::Bucket);
+        let mut names: Vec<SnapshotName> = chosen.iter().map(|(name, _)| name.clone()).collect();
+        names.dedup();
+        let file = |(name, place)| match place {
+            Place::Host(host) => Some((host, name)),
+            Place::Bucket => Some((current?.clone(), name)),
+        };
+        let files = chosen.into_iter().filter_map(file).collect();
         let focus = if in_bucket { Part::Bucket } else { Part::Here };
         let typed = Field::default();
         Self {
-            host,
+            files,
             names,
             here: !in_bucket,
             bucket: in_bucket,
@@ -44,51 +55,66 @@ impl Remove {
         }
     }
 
-    fn is_here(&self, view: &View, name: &SnapshotName) -> bool {
-        let host = self.host.as_ref();
-        host.is_some_and(|host| world::snapshot(view, host, name).is_some())
+    /// The files that are there.
+    fn files<'a>(
+        &'a self,
+        view: &'a View,
+    ) -> impl Iterator<Item = (&'a HostName, &'a Snapshot)> + 'a {
+        let files = self.files.iter();
+        files.filter_map(|(host, name)| Some((host, world::snapshot(view, host, name)?)))
     }
 
+    /// The operations, one for each file; an object goes with the first file of its name.
     fn operations(&self, view: &View) -> Vec<Operation> {
-        let operation = |name: &SnapshotName| {
-            let here = self.here && self.is_here(view, name);
-            let bucket = self.bucket && world::object(view, name).is_some();
-            (here || bucket).then(|| Operation::Remove {
-                host: self.host.clone().filter(|_| here),
-                name: name.clone(),
-                bucket,
-            })
-        };
-        self.names.iter().filter_map(operation).collect()
+        let mut operations = Vec::new();
+        for name in &self.names {
+            let mut bucket = self.bucket && world::object(view, name).is_some();
+            let files = self
+                .files(view)
+                .filter(|(_, found)| self.here && found.name == *name);
+            for (host, _) in files {
+                operations.push(Operation::Remove {
+                    host: Some(host.clone()),
+                    name: name.clone(),
+                    bucket: std::mem::take(&mut bucket),
+                });
+            }
+            if bucket {
+                operations.push(Operation::Remove {
+                    host: None,
+                    name: name.clone(),
+                    bucket,
+                });
+            }
+        }
+        operations
     }
 
     /// Those of which no copy is known to be left afterwards. Only what answers now counts as a copy.
     fn last_copies(&self, view: &View) -> Vec<SnapshotName> {
-        let stays = |operation: &&Operation| {
-            let Operation::Remove {
-                host: from,
-                name,
-                bucket,
-            } = operation
-            else {
-                return true;
-            };
+        let goes = |host: &HostName, name: &SnapshotName| {
+            let mut files = self.files.iter();
+            self.here && files.any(|(from, file)| (from, file) == (host, name))
+        };
+        let stays = |name: &SnapshotName| {
             let in_bucket =
-                !bucket && world::bucket_is_known(view) && world::object(view, name).is_some();
+                !self.bucket && world::bucket_is_known(view) && world::object(view, name).is_some();
             in_bucket
                 || view.hosts.iter().any(|host| {
                     host.link == Link::Up
-                        && from.as_ref() != Some(&host.name)
-                        && host
-                            .snapshots
-                            .iter()
-                            .any(|s| s.name == *name && s.problem.is_none())
+                        && !goes(&host.name, name)
+                        && world::snapshot(view, &host.name, name)
+                            .is_some_and(|found| found.problem.is_none())
                 })
         };
         let operations = self.operations(view);
-        let gone = operations.iter().filter(|operation| !stays(operation));
-        gone.filter_map(|operation| operation.snapshot().cloned())
-            .collect()
+        let mut names: Vec<_> = operations
+            .iter()
+            .filter_map(|one| one.snapshot().cloned())
+            .collect();
+        names.dedup();
+        names.retain(|name| !stays(name));
+        names
     }
 
     /// What must be typed to confirm, where a last copy goes.
@@ -100,22 +126,30 @@ impl Remove {
         }
     }
 
+    /// The hosts of the files.
+    fn hosts(&self) -> Vec<&HostName> {
+        let mut hosts: Vec<&HostName> = self.files.iter().map(|(host, _)| host).collect();
+        hosts.sort_unstable();
+        hosts.dedup();
+        hosts
+    }
+
     fn refusals(&self, view: &View) -> Vec<String> {
         let mut refusals = Vec::new();
-        let host = self.host.as_ref().filter(|_| self.here);
-        for name in &self.names {
-            let Some(found) = host.and_then(|host| world::snapshot(view, host, name)) else {
-                continue;
-            };
+        for (host, found) in self.files(view).filter(|_| self.here) {
             if !found.dependents.is_empty() {
-                refusals.push(format!(
-                    "{name} is in use by {}",
-                    found.dependents.join(", ")
-                ));
+                let users = found.dependents.join(", ");
+                let on = match self.hosts().len() {
+                    1 => String::new(),
+                    _ => format!(" on {host}"),
+                };
+                refusals.push(format!("{}{on} is in use by {users}", found.name));
             }
         }
-        if let Some(Link::Down(error)) = host.and_then(|h| world::host(view, h)).map(|h| &h.link) {
-            refusals.push(error.to_string());
+        for host in self.hosts().into_iter().filter(|_| self.here) {
+            if let Some(Link::Down(error)) = world::host(view, host).map(|host| &host.link) {
+                refusals.push(error.to_string());
+            }
         }
         if let (true, Link::Down(error)) = (self.bucket, &view.bucket.link) {
             refusals.push(error.to_string());
@@ -202,17 +236,17 @@ impl Remove {
             title: format!("remove {what}"),
             ..Content::default()
         };
-        let here = self
-            .names
-            .iter()
-            .filter(|name| self.is_here(view, name))
-            .count();
+        let here = self.files(view).count();
         let there = self
             .names
             .iter()
             .filter(|name| world::object(view, name).is_some())
             .count();
-        let host = self.host.as_ref().map_or("no host", HostName::as_str);
+        let host = match self.hosts().as_slice() {
+            [] => "no host".to_owned(),
+            [one] => one.to_string(),
+            many => format::count(many.len(), "host"),
+        };
         let label = format!("here, on {host} ({})", format::count(here, "file"));
         content.tick(&label, self.here, self.focus == Part::Here, here > 0, theme);
         let label = format!("in the bucket ({})", format::count(there, "object"));

@@ -11,6 +11,7 @@ use super::panes::state_sign;
 use super::section;
 use crate::console::actions::Pane;
 use crate::console::app::{App, Areas};
+use crate::console::dialog::about;
 use crate::console::format::{moment, size, wrap};
 use crate::console::theme::Theme;
 use crate::console::world;
@@ -32,32 +33,46 @@ pub fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas: &mut 
 fn lines(app: &App, width: usize, now: Instant) -> Vec<Line<'static>> {
     let theme = &app.theme;
     let mut lines = Vec::new();
-    let (host, lists) = (app.host_view(), app.host_lists());
+    if app.list == Pane::Matrix {
+        if let Some((name, place)) = app.matrix.current() {
+            let cell = app.cell(name, place);
+            lines.push(Line::styled(format!(" {name}"), theme.title));
+            lines.extend(about(&app.view, place, &cell, theme, width, now));
+        }
+        return lines;
+    }
+    let (sandbox, snapshot) = (app.sandbox(), app.snapshot());
+    let selected = match app.list {
+        Pane::Sandboxes => sandbox.map(|(host, _)| host),
+        _ => snapshot.map(|(host, _)| host),
+    };
     let link = match app.list {
         Pane::Bucket => Some((&app.view.bucket.link, app.view.bucket.seen)),
-        _ => host.map(|host| (&host.link, host.seen)),
+        _ => selected
+            .or_else(|| app.host_view().filter(|_| !app.together.shown))
+            .map(|host| (&host.link, host.seen)),
     };
     if let Some((Link::Down(error), Some(seen))) = link {
         let age = crate::console::format::age(now.saturating_duration_since(seen));
         for line in wrap(
-            &format!("✗ {error}. What is shown was seen {age} ago."),
+            &format!("✗ {error} · what is shown was seen {age} ago"),
             width.saturating_sub(1),
         ) {
             lines.push(Line::styled(format!(" {line}"), theme.bad));
         }
     }
-    match (app.list, host, lists) {
-        (Pane::Sandboxes, Some(host), Some(lists)) => {
-            if let Some(sandbox) = lists.sandboxes.current(&host.sandboxes) {
+    match app.list {
+        Pane::Sandboxes => {
+            if let Some((host, sandbox)) = sandbox {
                 of_sandbox(&mut lines, sandbox, host, theme);
             }
         }
-        (Pane::Snapshots, Some(host), Some(lists)) => {
-            if let Some(snapshot) = lists.snapshots.current(&host.snapshots) {
-                of_snapshot(&mut lines, snapshot, app);
+        Pane::Snapshots => {
+            if let Some((host, snapshot)) = snapshot {
+                of_snapshot(&mut lines, snapshot, host, app);
             }
         }
-        (Pane::Bucket, ..) => {
+        Pane::Bucket => {
             if let Some(object) = app.objects.current(&app.view.bucket.objects) {
                 of_object(&mut lines, object, app);
             }
@@ -150,7 +165,7 @@ fn fact(lines: &mut Vec<Line<'static>>, label: &str, text: String, theme: &Theme
     ]));
 }
 
-fn of_snapshot(lines: &mut Vec<Line<'static>>, snapshot: &Snapshot, app: &App) {
+fn of_snapshot(lines: &mut Vec<Line<'static>>, snapshot: &Snapshot, host: &HostView, app: &App) {
     let theme = &app.theme;
     let mut text = format!(
         "  {}, {} on disk",
@@ -160,6 +175,7 @@ fn of_snapshot(lines: &mut Vec<Line<'static>>, snapshot: &Snapshot, app: &App) {
     if let Some(at) = snapshot.modified {
         text.push_str(&format!(", written {}", moment(at)));
     }
+    text.push_str(&format!(", on {}", host.name));
     lines.push(Line::from(vec![
         Span::styled(format!(" {}", snapshot.name), theme.title),
         Span::raw(text),

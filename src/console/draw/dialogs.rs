@@ -41,9 +41,14 @@ pub fn draw(app: &App, frame: &mut Frame, area: Rect, areas: &mut Areas) {
     let end = lines.saturating_sub(body.height);
     areas.layer = (body.height, end);
     let mut scroll = layer.scroll.min(end);
-    if let Some((_, line)) = content.cursor {
+    if let Some(line) = content
+        .cursor
+        .map(|(_, line)| line)
+        .or(content.focus.filter(|_| layer.follows))
+    {
         scroll = scroll.min(line).max((line + 1).saturating_sub(body.height));
     }
+    areas.layer_top = scroll;
     let block = if end > 0 {
         let text = format!(" {}-{} of {lines} ", scroll + 1, scroll + body.height);
         block.title_bottom(Line::styled(text, theme.dim).right_aligned())

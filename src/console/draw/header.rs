@@ -1,106 +1,120 @@
-//! The first line: hosts with their links, the bucket, jobs and their rate.
+//! The first line: the host bar, the bucket, jobs and their rate.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
-use crate::console::app::App;
+use super::hosts::{Bar, Detail, sign_and_words};
+use crate::console::app::{App, Areas};
 use crate::console::format;
 use crate::console::theme::Theme;
 use crate::engine::Link;
 
-/// How a link is shown: sign, words, style.
+/// Ages are told from here on; what is younger just began.
+const MINUTE: Duration = Duration::from_secs(60);
+/// Columns the bucket has at least.
+const BUCKET: usize = 12;
+
+/// How a link is shown: sign, words, style. `since` is when it came to be so.
 pub fn link(
     link: &Link,
     seen: Option<Instant>,
+    since: Option<Instant>,
     now: Instant,
     theme: &Theme,
 ) -> (&'static str, String, Style) {
+    let age = |at: Instant| format::age(now.saturating_duration_since(at));
     match link {
-        Link::Opening => ("◌", "opening".to_owned(), theme.warn),
+        Link::Opening => {
+            let long = since.filter(|since| now.saturating_duration_since(*since) >= MINUTE);
+            let words = long.map_or("opening".to_owned(), |at| format!("opening {}", age(at)));
+            ("◌", words, theme.warn)
+        }
         Link::Up => ("●", String::new(), theme.good),
         Link::Down(_) => {
-            let age = seen.map(|seen| format::age(now.saturating_duration_since(seen)));
-            let words = age.map_or("away".to_owned(), |age| format!("away, seen {age} ago"));
+            let words = match (seen, since) {
+                (Some(seen), _) => format!("away, seen {} ago", age(seen)),
+                (None, Some(since)) => format!("away {}", age(since)),
+                (None, None) => "away".to_owned(),
+            };
             ("✗", words, theme.bad)
         }
         Link::Off => ("–", "not configured".to_owned(), theme.dim),
     }
 }
 
-/// Draws it.
-pub fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant) {
-    let theme = &app.theme;
+/// Draws it. What does not fit is left out from the least important on: URIs, words, hosts beside the current one.
+pub fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas: &mut Areas) {
     let right = work(app);
     let room = usize::from(area.width).saturating_sub(right.width() + 1);
-    // What does not fit is left out from the least important on: URIs, then words.
-    let line = [(true, true), (false, true), (false, false)]
-        .into_iter()
-        .map(|(uris, words)| left(app, now, uris, words))
-        .reduce(|best, next| if best.width() <= room { best } else { next })
-        .unwrap_or_default();
-    frame.render_widget(
-        line,
-        Rect {
-            width: u16::try_from(room).unwrap_or(area.width),
-            ..area
-        },
-    );
+    let title = self::title(app, " snapdeck ");
+    let whole = |detail, words| {
+        let (bar, bucket) = (
+            Bar::whole(app, detail, now),
+            bucket(app, now, words, usize::MAX),
+        );
+        (title.width() + bar.width() + bucket.width() <= room).then(|| (title.clone(), bar, bucket))
+    };
+    let (title, bar, bucket) = whole(Detail::Uris, true)
+        .or_else(|| whole(Detail::Words, true))
+        .or_else(|| whole(Detail::CurrentWords, false))
+        .or_else(|| whole(Detail::Signs, false))
+        .unwrap_or_else(|| {
+            let bucket = bucket(app, now, false, (room / 3).max(BUCKET));
+            let left = room.saturating_sub(bucket.width());
+            let title = self::title(app, "");
+            let bar = Bar::around_current(app, left.saturating_sub(title.width()), now);
+            (title, bar, bucket)
+        });
+    let mut place = Rect {
+        width: u16::try_from(room).unwrap_or(area.width).min(area.width),
+        ..area
+    };
+    for (line, bar) in [(title, None), (Line::default(), Some(bar)), (bucket, None)] {
+        let line = match bar {
+            Some(bar) => bar.place(place, areas),
+            None => line,
+        };
+        let width = u16::try_from(line.width())
+            .unwrap_or(u16::MAX)
+            .min(place.width);
+        frame.render_widget(line, place);
+        place.x += width;
+        place.width -= width;
+    }
     let width = u16::try_from(right.width()).unwrap_or(0).min(area.width);
     let place = Rect {
         x: area.right() - width,
         width,
         ..area
     };
-    frame.render_widget(right.style(theme.title), place);
+    frame.render_widget(right.style(app.theme.title), place);
 }
 
-fn left(app: &App, now: Instant, uris: bool, words: bool) -> Line<'static> {
-    let theme = &app.theme;
-    let mut spans = vec![Span::styled(" snapdeck ", theme.title)];
+fn title(app: &App, program: &'static str) -> Line<'static> {
+    let mut spans = vec![Span::styled(program, app.theme.title)];
     if let Some(banner) = &app.banner {
-        spans.push(Span::styled(format!("[{banner}] "), theme.warn));
+        spans.push(Span::styled(format!("[{banner}] "), app.theme.warn));
     }
-    let link_spans = |state: &Link, seen: Option<Instant>| {
-        let (sign, text, style) = link(state, seen, now, theme);
-        spans_of(sign, if words { &text } else { "" }, style)
-    };
-    for host in &app.view.hosts {
-        let current = app.host.as_ref() == Some(&host.name);
-        let several = app.view.hosts.len() > 1;
-        let style = if current && several {
-            theme.resting
-        } else {
-            theme.title
-        };
-        spans.push(Span::raw(" "));
-        spans.push(Span::styled(host.name.to_string(), style));
-        spans.extend(link_spans(&host.link, host.seen));
-        if uris && current {
-            spans.push(Span::styled(format!(" {}", host.uri), theme.dim));
-        }
-        spans.push(Span::raw(" "));
-    }
+    Line::from(spans)
+}
+
+/// The bucket in at most `room` columns.
+fn bucket(app: &App, now: Instant, words: bool, room: usize) -> Line<'static> {
     let bucket = &app.view.bucket;
     let location = if bucket.location.is_empty() {
         "bucket"
     } else {
         &bucket.location
     };
-    spans.push(Span::styled(format!("  {location}"), theme.title));
-    spans.extend(link_spans(&bucket.link, bucket.seen));
+    let (sign, text, style) = link(&bucket.link, bucket.seen, None, now, &app.theme);
+    let location = format::clip(location, room.saturating_sub(4));
+    let mut spans = vec![Span::styled(format!("  {location}"), app.theme.title)];
+    spans.extend(sign_and_words(sign, if words { &text } else { "" }, style));
     Line::from(spans)
-}
-
-fn spans_of(sign: &'static str, text: &str, style: Style) -> Vec<Span<'static>> {
-    let gap = if text.is_empty() { "" } else { " " };
-    vec![
-        Span::raw(" "),
-        Span::styled(format!("{sign}{gap}{text}"), style),
-    ]
 }
 
 fn work(app: &App) -> Line<'static> {

@@ -149,7 +149,7 @@ fn running(app: &App, job: &JobView, room: usize, style: Style) -> Vec<Span<'sta
 }
 
 /// A bar of `width` columns, to an eighth of a column.
-fn gauge(share: f64, width: usize) -> String {
+pub fn gauge(share: f64, width: usize) -> String {
     const PARTS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
     let eighths = (share.clamp(0.0, 1.0) * width as f64 * 8.0) as usize;
     let bar = format!("{}{}", "█".repeat(eighths / 8), PARTS[eighths % 8]);

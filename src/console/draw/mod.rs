@@ -4,7 +4,9 @@ mod details;
 mod dialogs;
 mod footer;
 mod header;
+mod hosts;
 mod jobs;
+mod matrix;
 mod panes;
 
 #[cfg(test)]
@@ -40,8 +42,12 @@ pub fn draw(app: &App, frame: &mut Frame, now: Instant) -> Areas {
         return areas;
     }
     let plan = Plan::new(app, area);
-    header::draw(app, frame, plan.header, now);
-    panes::draw(app, frame, plan.lists, area.width >= WIDE, now, &mut areas);
+    header::draw(app, frame, plan.header, now, &mut areas);
+    if app.list == Pane::Matrix {
+        matrix::draw(app, frame, plan.lists, now, &mut areas);
+    } else {
+        panes::draw(app, frame, plan.lists, area.width >= WIDE, now, &mut areas);
+    }
     details::draw(app, frame, plan.details, now, &mut areas);
     if plan.jobs.height > 0 {
         jobs::draw(app, frame, plan.jobs, now, &mut areas);
@@ -167,6 +173,9 @@ fn title(app: &App, pane: Pane) -> String {
         .map(|host| host.as_str())
         .unwrap_or("no host");
     match pane {
+        Pane::Sandboxes | Pane::Snapshots if app.together.shown => {
+            format!("{} · all", pane.name())
+        }
         Pane::Sandboxes | Pane::Snapshots => format!("{} · {host}", pane.name()),
         _ => pane.name().to_owned(),
     }

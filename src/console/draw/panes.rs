@@ -1,5 +1,6 @@
 //! The three lists. Only the rows on screen are ever built.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use ratatui::Frame;
@@ -15,7 +16,7 @@ use crate::console::dialog::Field;
 use crate::console::format::{self, fit, short_size};
 use crate::console::list::{List, Row};
 use crate::console::world;
-use crate::engine::Link;
+use crate::engine::{HostView, Link};
 use crate::model::{Object, Sandbox, SandboxState, Snapshot};
 
 /// Draws the lists: three side by side, or one with tabs.
@@ -24,7 +25,7 @@ pub fn draw(app: &App, frame: &mut Frame, area: Rect, wide: bool, now: Instant, 
         let columns: [Rect; 3] = Layout::horizontal([Constraint::Fill(1); 3]).areas(area);
         for (pane, column) in LISTS.iter().zip(columns) {
             areas.tabs.push((*pane, column));
-            let block = pane_block(app, *pane, now);
+            let block = pane_block(app, *pane, column.width, now);
             let inner = block.inner(column);
             frame.render_widget(block, column);
             list(app, frame, *pane, inner, areas);
@@ -34,7 +35,7 @@ pub fn draw(app: &App, frame: &mut Frame, area: Rect, wide: bool, now: Instant, 
     let [tabs, below] = Layout::vertical([Constraint::Length(1), Constraint::Min(0)]).areas(area);
     let mut x = tabs.x;
     for pane in LISTS {
-        let count = total(app, *pane);
+        let count = app.numbers(*pane).total;
         let text = format!(" {} ({count}) ", pane.name());
         let width = (text.chars().count() as u16).min(tabs.right() - x);
         let style = match (*pane == app.list, app.focus == app.list) {
@@ -47,45 +48,17 @@ pub fn draw(app: &App, frame: &mut Frame, area: Rect, wide: bool, now: Instant, 
         areas.tabs.push((*pane, place));
         x += width;
     }
-    let block = pane_block(app, app.list, now);
+    let block = pane_block(app, app.list, below.width, now);
     let inner = block.inner(below);
     frame.render_widget(block, below);
     list(app, frame, app.list, inner, areas);
 }
 
-fn total(app: &App, pane: Pane) -> usize {
-    match (pane, app.host_view()) {
-        (Pane::Sandboxes, Some(host)) => host.sandboxes.len(),
-        (Pane::Snapshots, Some(host)) => host.snapshots.len(),
-        (Pane::Bucket, _) => app.view.bucket.objects.len(),
-        _ => 0,
-    }
-}
-
-fn pane_block(app: &App, pane: Pane, now: Instant) -> Block<'static> {
+fn pane_block(app: &App, pane: Pane, width: u16, now: Instant) -> Block<'static> {
     let theme = &app.theme;
     let focused = app.focus == pane;
     let style = if focused { theme.focus } else { theme.border };
-    let (shown, marked, filter) = match (pane, app.host_lists()) {
-        (Pane::Sandboxes, Some(lists)) => numbers(&lists.sandboxes),
-        (Pane::Snapshots, Some(lists)) => numbers(&lists.snapshots),
-        (Pane::Bucket, _) => numbers(&app.objects),
-        _ => (0, 0, ""),
-    };
-    let total = total(app, pane);
-    let count = if filter.is_empty() {
-        total.to_string()
-    } else {
-        format!("{shown} of {total}")
-    };
-    let mut text = format!(" {} ({count}", title(app, pane));
-    if pane == Pane::Bucket && app.view.bucket.listing {
-        text.push('…');
-    }
-    text.push_str(") ");
-    if marked > 0 {
-        text.push_str(&format!("{marked} marked "));
-    }
+    let mut text = counted(app, pane);
     if let Some(seen) = stale_since(app, pane) {
         text.push_str(&format!(
             "· {} old ",
@@ -96,21 +69,43 @@ fn pane_block(app: &App, pane: Pane, now: Instant) -> Block<'static> {
     let mut block = Block::bordered()
         .border_style(style)
         .title(Line::styled(text, title_style));
-    let typing = app
-        .filter
-        .as_ref()
-        .filter(|_| pane == app.list)
-        .map(Field::text);
-    if let Some(text) = typing {
-        block = block.title_bottom(Line::styled(format!(" /{text}▏"), theme.selected));
-    } else if !filter.is_empty() {
-        block = block.title_bottom(Line::styled(format!(" /{filter} "), theme.focus));
+    if let Some(filter) = filter_line(app, pane) {
+        block = block.title_bottom(filter);
+    } else if let (Some((Link::Down(error), Some(_))), true) = (state(app, pane), width > 4) {
+        let text = format::clip(&format!(" ✗ {error} "), usize::from(width) - 2);
+        block = block.title_bottom(Line::styled(text, theme.bad));
     }
     block
 }
 
-fn numbers<K: Clone + Ord + std::hash::Hash>(list: &List<K>) -> (usize, usize, &str) {
-    (list.len(), list.marked(), list.filter())
+/// The title of a list with its numbers.
+pub fn counted(app: &App, pane: Pane) -> String {
+    let numbers = app.numbers(pane);
+    let count = if numbers.filter.is_empty() {
+        numbers.total.to_string()
+    } else {
+        format!("{} of {}", numbers.shown, numbers.total)
+    };
+    let mut text = format!(" {} ({count}", title(app, pane));
+    if pane == Pane::Bucket && app.view.bucket.listing {
+        text.push('…');
+    }
+    text.push_str(") ");
+    if numbers.marked > 0 {
+        text.push_str(&format!("{} marked ", numbers.marked));
+    }
+    text
+}
+
+/// The filter of a list, as it is typed or as it stands.
+pub fn filter_line(app: &App, pane: Pane) -> Option<Line<'static>> {
+    let theme = &app.theme;
+    let typing = app.filter.as_ref().filter(|_| pane == app.list);
+    if let Some(text) = typing.map(Field::text) {
+        return Some(Line::styled(format!(" /{text}▏"), theme.selected));
+    }
+    let filter = app.numbers(pane).filter;
+    (!filter.is_empty()).then(|| Line::styled(format!(" /{filter} "), theme.focus))
 }
 
 /// When the rows were seen, where they are not what is there now.
@@ -122,6 +117,7 @@ fn stale_since(app: &App, pane: Pane) -> Option<Instant> {
 fn state(app: &App, pane: Pane) -> Option<(&Link, Option<Instant>)> {
     match pane {
         Pane::Bucket => Some((&app.view.bucket.link, app.view.bucket.seen)),
+        _ if app.together.shown => None,
         _ => app.host_view().map(|host| (&host.link, host.seen)),
     }
 }
@@ -148,13 +144,17 @@ fn nothing(app: &App, pane: Pane) -> (String, Style) {
     let theme = &app.theme;
     let what = pane.name().to_lowercase();
     let host = app.host.as_ref().map_or("", |host| host.as_str());
-    if total(app, pane) > 0 {
+    if app.numbers(pane).total > 0 {
         return (
             "nothing matches the filter (esc drops it)".to_owned(),
             theme.dim,
         );
     }
     match state(app, pane).map(|(link, _)| link) {
+        None if app.together.shown => (
+            format!("no host has any {what}, as far as is known"),
+            theme.dim,
+        ),
         None => ("no host is configured".to_owned(), theme.warn),
         Some(Link::Down(error)) => (error.to_string(), theme.bad),
         Some(Link::Off) => {
@@ -185,19 +185,34 @@ pub fn rows(app: &App, pane: Pane, width: u16, height: u16) -> (usize, Vec<Line<
         height: usize::from(height),
         stale,
     };
+    let all = &app.together;
     match (pane, app.host_view(), app.host_lists()) {
+        (Pane::Sandboxes, ..) if all.shown => {
+            build.rows(&all.sandbox_rows, &all.sandboxes, |row| {
+                row.find(&app.view).map(|(host, sandbox)| {
+                    with_host(app, host, width, |width| sandbox_row(sandbox, width))
+                })
+            })
+        }
+        (Pane::Snapshots, ..) if all.shown => {
+            build.rows(&all.snapshot_rows, &all.snapshots, |row| {
+                row.find(&app.view).map(|(host, snapshot)| {
+                    with_host(app, host, width, |width| snapshot_row(app, snapshot, width))
+                })
+            })
+        }
         (Pane::Sandboxes, Some(host), Some(lists)) => {
             build.rows(&host.sandboxes, &lists.sandboxes, |sandbox| {
-                sandbox_row(sandbox, width)
+                Some(sandbox_row(sandbox, width))
             })
         }
         (Pane::Snapshots, Some(host), Some(lists)) => {
             build.rows(&host.snapshots, &lists.snapshots, |snapshot| {
-                snapshot_row(app, snapshot, width)
+                Some(snapshot_row(app, snapshot, width))
             })
         }
         (Pane::Bucket, ..) => build.rows(&app.view.bucket.objects, &app.objects, |object| {
-            object_row(app, object, width)
+            Some(object_row(app, object, width))
         }),
         _ => (0, Vec::new()),
     }
@@ -215,21 +230,23 @@ impl Build<'_> {
         &self,
         items: &[R],
         list: &List<R::Key>,
-        text: impl Fn(&R) -> (String, Style),
+        text: impl Fn(&R) -> Option<(String, Style)>,
     ) -> (usize, Vec<Line<'static>>) {
         let theme = &self.app.theme;
         let window = list.window(self.height);
         let row = |row: usize| {
             let item = items.get(list.item(row)?)?;
-            let (text, style) = text(item);
+            let (text, style) = text(item)?;
             let mark = if list.is_marked(item.key()) {
                 "▸"
             } else {
                 " "
             };
             let style = match (row == list.row(), self.app.focus == self.pane) {
-                (true, true) => theme.selected,
-                (true, false) if self.app.list == self.pane && is_list(self.pane) => theme.resting,
+                (true, true) => style.patch(theme.selected),
+                (true, false) if self.app.list == self.pane && is_list(self.pane) => {
+                    style.patch(theme.resting)
+                }
                 _ => style,
             };
             let style = if self.stale {
@@ -257,13 +274,30 @@ pub fn state_sign(state: SandboxState) -> &'static str {
     }
 }
 
+/// A row of all hosts together: the host's name stands before what `row` makes of the rest.
+fn with_host(
+    app: &App,
+    host: &HostView,
+    width: usize,
+    row: impl FnOnce(usize) -> (String, Style),
+) -> (String, Style) {
+    let names = app.view.hosts.iter().map(|host| host.name.as_str().len());
+    let column = names.max().unwrap_or(0).min(width / 4);
+    let (text, style) = row(width.saturating_sub(column + 1));
+    let style = match world::is_away(&host.link) {
+        true => style.patch(app.theme.dim),
+        false => style,
+    };
+    (format!("{} {text}", fit(host.name.as_str(), column)), style)
+}
+
 fn sandbox_row(sandbox: &Sandbox, width: usize) -> (String, Style) {
     let memory = short_size(sandbox.memory_bytes);
-    let right = format!(
-        "{:<8} {:>2}c {memory:>5} ",
-        sandbox.state.as_str(),
-        sandbox.cpus
-    );
+    let state = sandbox.state.as_str();
+    let right = match width {
+        ..34 => format!("{state:<8} "),
+        _ => format!("{state:<8} {:>2}c {memory:>5} ", sandbox.cpus),
+    };
     let name = fit(sandbox.id.as_str(), width.saturating_sub(right.len() + 4));
     (
         format!("{} {name} {right}", state_sign(sandbox.state)),
@@ -292,6 +326,17 @@ fn snapshot_row(app: &App, snapshot: &Snapshot, width: usize) -> (String, Style)
 }
 
 fn object_row(app: &App, object: &Object, width: usize) -> (String, Style) {
+    let size = short_size(object.size_bytes);
+    let name = fit(object.name.as_str(), width.saturating_sub(20));
+    if app.together.shown {
+        let hosts = &app.view.hosts;
+        let has = |host: &&Arc<HostView>| {
+            let lists = app.hosts.get(&host.name);
+            lists.is_some_and(|lists| lists.index.at(&object.name).is_some())
+        };
+        let text = format!("on {} of {}", hosts.iter().filter(has).count(), hosts.len());
+        return (format!("{name} {size:>6} {} ", fit(&text, 9)), Style::new());
+    }
     let host = app.host_view().filter(|host| host.seen.is_some());
     let here = app
         .host_lists()
@@ -302,7 +347,5 @@ fn object_row(app: &App, object: &Object, width: usize) -> (String, Style) {
         (_, Some(_)) => ("≠ here", Style::new()),
         (_, None) => ("↓ absent", Style::new()),
     };
-    let size = short_size(object.size_bytes);
-    let name = fit(object.name.as_str(), width.saturating_sub(20));
     (format!("{name} {size:>6} {} ", fit(sign, 9)), style)
 }

@@ -27,6 +27,8 @@ const LONG: Duration = Duration::from_secs(30 * 60);
 const LINE: usize = 48 * 1024;
 /// Bytes that one command may say.
 const SAID: usize = 64 << 20;
+/// What is said of a file that was there when it was looked at and could not be read then.
+const TORN: io::ErrorKind = io::ErrorKind::ResourceBusy;
 /// Longest header that is read; QEMU's own is within the first cluster.
 const LONGEST_HEADER: usize = 2 << 20;
 
@@ -61,6 +63,10 @@ pub fn system(said: &str) -> io::Error {
     // "sh: 3: cannot create /x: ..." and "stat: cannot ...": who said it is of no use to anybody.
     let line = match line.split_once(": ") {
         Some((who, rest)) if !who.contains(['/', ' ']) => rest,
+        _ => line,
+    };
+    let line = match line.split_once(": ") {
+        Some((number, rest)) if number.bytes().all(|byte| byte.is_ascii_digit()) => rest,
         _ => line,
     };
     io::Error::new(kind, line.to_owned())
@@ -234,13 +240,27 @@ impl There {
     pub async fn see(&self, paths: &[PathBuf]) -> Result<Vec<Seen>> {
         let mut all = Vec::new();
         for batch in batches(paths) {
-            let words: Vec<&str> = batch.iter().filter_map(|path| path.to_str()).collect();
-            let output = self.call("look at files", "see", &words, CALL).await?;
-            let mut seen = read_see(&output.stdout, &output.stderr, batch);
-            self.headers(&mut seen).await?;
+            let mut seen = self.see_once(batch).await?;
+            let torn = |seen: &&mut Seen| matches!(&seen.file, Err(why) if why.kind() == TORN);
+            let mut torn: Vec<&mut Seen> = seen.iter_mut().filter(torn).collect();
+            if !torn.is_empty() {
+                // Gone or written just then: a second look tells which.
+                let paths: Vec<PathBuf> = torn.iter().map(|seen| seen.path.clone()).collect();
+                for (seen, again) in torn.iter_mut().zip(self.see_once(&paths).await?) {
+                    seen.file = again.file;
+                }
+            }
             all.append(&mut seen);
         }
         Ok(all)
+    }
+
+    async fn see_once(&self, paths: &[PathBuf]) -> Result<Vec<Seen>> {
+        let words: Vec<&str> = paths.iter().filter_map(|path| path.to_str()).collect();
+        let output = self.call("look at files", "see", &words, CALL).await?;
+        let mut seen = read_see(&output.stdout, &output.stderr, paths);
+        self.headers(&mut seen).await?;
+        Ok(seen)
     }
 
     /// Fills in the headers of what is a file: known ones, and the others by one command.
@@ -279,7 +299,8 @@ impl There {
                 let Seen { path, file } = &mut seen[at];
                 let Ok(image) = file else { continue };
                 let Some(start) = head_of(&mut rest, path, length, image.size_bytes) else {
-                    *file = Err(io::Error::other(
+                    *file = Err(io::Error::new(
+                        TORN,
                         "it cannot be read, or changed while it was",
                     ));
                     continue;
@@ -485,5 +506,8 @@ mod tests {
         );
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
         assert!(error.to_string().starts_with("failed to create"));
+        let error = system("sh: 100: cannot create /x: Permission denied\n");
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+        assert_eq!(error.to_string(), "cannot create /x: Permission denied");
     }
 }

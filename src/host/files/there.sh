@@ -116,6 +116,7 @@ hold)
   trap '' HUP PIPE
   trap 'exit 1' INT TERM
   if [ "$mode" = write ]; then
+    [ -d "${path%/*}" ] || fail "${path%/*}: No such file or directory"
     : >>"$path" || exit 1
     exec 9<>"$path" || exit 1
     # Nobody else writes this file; and it was not given its final name between its opening and the lock.
@@ -123,9 +124,9 @@ hold)
       fail 'Resource temporarily unavailable: another process is writing it, or just finished'
     chmod 600 -- "$path" || exit 1
     # Now rather than after an hour of writing.
-    chown -- "$owner" "$path" || {
+    said=$(chown -- "$owner" "$path" 2>&1) || {
       rm -f -- "$path"
-      exit 1
+      fail "$said; see owner of the host in the settings"
     }
     printf '%s\n' "$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)"
     printf '%s\n' "$(cat -- "$path.mark" 2>/dev/null)"

@@ -1,0 +1,381 @@
+//! What can only be found out by doing it: writing, reading, copying, deleting two objects of our own.
+
+use std::time::Duration;
+
+use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::{ChecksumMode, ChecksumType};
+use bytes::Bytes;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::{CALL, failed, without};
+use crate::bucket::client::{Store, long_call};
+use crate::bucket::errors::{answer, told};
+use crate::bucket::meter::Count;
+use crate::bucket::parts::{Part, random};
+use crate::bucket::pending::Pending;
+use crate::bucket::upload::send_part;
+use crate::model::{Check, Kind, Result};
+
+/// For writing the probe over a slow line.
+const WRITE: Duration = Duration::from_secs(30);
+/// For all that is tried with it.
+const ALL: Duration = Duration::from_secs(50);
+/// For removing it.
+const CLEAR: Duration = Duration::from_secs(15);
+/// Bytes of a part that is copied; a store copies a range only of a larger object (API reference, UploadPartCopy).
+const COPIED: usize = 5 << 20;
+/// Bytes of an upload that is only there to be completed.
+const SMALL: usize = 1024;
+/// What stands in a `CopySource` as it is.
+const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'/')
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_');
+
+/// Tries everything, and leaves nothing.
+pub(super) async fn examine(
+    store: &Store,
+    prefix: &str,
+    checks: &mut Vec<Check>,
+    cancel: &CancellationToken,
+) {
+    let mut probe = Probe::new(store, prefix);
+    let tried = tokio::select! {
+        tried = timeout(ALL, probe.examine(checks)) => tried.is_ok(),
+        () = cancel.cancelled() => true,
+    };
+    if !tried {
+        let seen = format!("{} takes longer than {} s", store.endpoint, ALL.as_secs());
+        let check = Check::failed("store", seen, "see what slows it or the line to it");
+        checks.push(without(check, "what is missing below it"));
+    }
+    checks.extend(probe.clear().await);
+}
+
+/// Two objects that are written and removed. Their names begin with a dot, which no snapshot's does.
+struct Probe {
+    store: Store,
+    key: String,
+    /// Written in parts.
+    key_of_parts: String,
+    /// May there be anything to remove?
+    written: bool,
+}
+
+impl Probe {
+    fn new(store: &Store, prefix: &str) -> Self {
+        let key = format!("{prefix}.snapdeck-probe-{:016x}", random());
+        Self {
+            store: store.clone(),
+            key_of_parts: format!("{key}-parts"),
+            key,
+            written: false,
+        }
+    }
+
+    async fn examine(&mut self, checks: &mut Vec<Check>) {
+        self.written = true;
+        match self.write().await {
+            Ok(check) => checks.push(check),
+            Err(error) => {
+                // What was refused is not there; what broke off may be.
+                self.written = error.is_worth_retrying();
+                let unseen =
+                    "read, delete, part copying, pending uploads, checksums, conditional writes";
+                checks.push(without(failed("write", &error), unseen));
+                return;
+            }
+        }
+        checks.push(
+            self.read()
+                .await
+                .unwrap_or_else(|error| failed("read", &error)),
+        );
+        match self.copy().await {
+            Ok(copied) => checks.extend(copied),
+            Err(error) => {
+                let unseen = "part copying, pending uploads, checksums, conditional writes";
+                checks.push(without(failed("uploads in parts", &error), unseen));
+                return;
+            }
+        }
+        match self.complete().await {
+            Ok(completed) => checks.extend(completed),
+            Err(error) => checks.push(failed("uploads in parts", &error)),
+        }
+    }
+
+    fn what(&self, verb: &str, key: &str) -> String {
+        format!("cannot {verb} {}", self.store.address(key))
+    }
+
+    async fn write(&self) -> Result<Check> {
+        let store = &self.store;
+        let body = Bytes::from(vec![0; COPIED + 1]);
+        let put = store
+            .client
+            .put_object()
+            .bucket(&store.bucket)
+            .key(&self.key);
+        put.body(ByteStream::from(body))
+            .customize()
+            .config_override(long_call(WRITE))
+            .send()
+            .await
+            .map_err(|error| told(store, self.what("write", &self.key), &error))?;
+        Ok(Check::passed("write", "an object can be written"))
+    }
+
+    async fn read(&self) -> Result<Check> {
+        let store = &self.store;
+        let get = store
+            .client
+            .get_object()
+            .bucket(&store.bucket)
+            .key(&self.key);
+        let got = get
+            .range("bytes=5-20")
+            .customize()
+            .config_override(long_call(CALL))
+            .send()
+            .await
+            .map_err(|error| told(store, self.what("read", &self.key), &error))?;
+        // A pull wants ranges; a store without them would send all of it.
+        Ok(match got.content_length() {
+            Some(16) => Check::passed("read", "a range of an object can be read"),
+            _ => Check::failed(
+                "read",
+                format!("{} gives no ranges of objects", store.endpoint),
+                "use a store that does",
+            ),
+        })
+    }
+
+    /// Copies a part into an upload that is never completed, and looks for that upload.
+    async fn copy(&self) -> Result<[Check; 2]> {
+        let store = &self.store;
+        let mut pending = Pending::begin(store, &self.key_of_parts).await?;
+        let source = format!("{}/{}", store.bucket, self.key);
+        let copy = store
+            .client
+            .upload_part_copy()
+            .bucket(&store.bucket)
+            .key(&self.key_of_parts)
+            .upload_id(&pending.id)
+            .part_number(1)
+            .copy_source(utf8_percent_encode(&source, IN_PATH).to_string())
+            .copy_source_range(format!("bytes=0-{}", COPIED - 1))
+            .customize()
+            .config_override(long_call(WRITE));
+        let copied = copy
+            .send()
+            .await
+            .map_err(|error| told(store, self.what("copy a part of", &self.key), &error))
+            .map(|copied| copied.copy_part_result.and_then(|result| result.e_tag));
+        let listed = store
+            .client
+            .list_multipart_uploads()
+            .bucket(&store.bucket)
+            .prefix(&self.key_of_parts)
+            .customize()
+            .config_override(long_call(CALL))
+            .send()
+            .await;
+        let what = format!(
+            "cannot list the uploads to {}",
+            store.address(&self.key_of_parts)
+        );
+        let listed = listed
+            .map_err(|error| told(store, what, &error))
+            .map(|page| {
+                page.uploads()
+                    .iter()
+                    .any(|upload| upload.upload_id() == Some(&pending.id))
+            });
+        pending.abort().await;
+        let copying = match copied {
+            Ok(Some(_)) => Check::passed("part copying", "the store copies parts by itself"),
+            Ok(None) => Check::warning(
+                "part copying",
+                "the store acknowledges a copied part without its tag: all bytes are sent each time",
+                "use a store with UploadPartCopy",
+            ),
+            Err(error) => Check::warning(
+                "part copying",
+                format!("{}: all bytes are sent each time", error.message()),
+                "use a store with UploadPartCopy",
+            ),
+        };
+        let pending = match listed {
+            Ok(true) => Check::passed(
+                "pending uploads",
+                "uploads that were broken off can be found",
+            ),
+            Ok(false) => Check::warning(
+                "pending uploads",
+                "an upload under way is not listed: what a killed push leaves is not found",
+                "give the bucket a rule that ends incomplete uploads (AbortIncompleteMultipartUpload)",
+            ),
+            Err(error) => Check::warning(
+                "pending uploads",
+                error.message(),
+                "allow s3:ListBucketMultipartUploads, or give the bucket a rule that ends incomplete uploads \
+                 (AbortIncompleteMultipartUpload)",
+            ),
+        };
+        Ok([copying, pending])
+    }
+
+    /// Completes an upload as a push does, and then another one over it, which has to be refused.
+    async fn complete(&self) -> Result<[Check; 2]> {
+        let checked = self.upload().await?;
+        let full = checked && self.has_full_checksum().await;
+        let checksums = match (checked, full) {
+            (true, true) => Check::passed("checksums", "CRC64NVME of whole objects"),
+            (true, false) => Check::warning(
+                "checksums",
+                "CRC64NVME is taken for parts, and not kept for whole objects",
+                "use a store that keeps full-object checksums, or trust qemu-img check after a pull",
+            ),
+            (false, _) => Check::warning(
+                "checksums",
+                "the store does not know CRC64NVME: bytes are proven by their signature alone",
+                "use a store that knows CRC64NVME",
+            ),
+        };
+        let conditional = match self.upload().await {
+            Err(error) if error.kind() == Kind::Refused => Check::passed(
+                "conditional writes",
+                "an object that is there is not written over (If-None-Match)",
+            ),
+            Err(error) => Check::warning(
+                "conditional writes",
+                format!("it could not be found out: {}", error.message()),
+                error.hint_text().unwrap_or("run snapdeck doctor again"),
+            ),
+            Ok(_) => Check::warning(
+                "conditional writes",
+                "If-None-Match is ignored: of two pushes of one name at the same moment the last one wins",
+                "use a store that honours it, or see that nobody else pushes the same names",
+            ),
+        };
+        Ok([checksums, conditional])
+    }
+
+    /// Uploads a small object in one part, where there is none; tells whether the store took its checksum.
+    async fn upload(&self) -> Result<bool> {
+        let mut pending = Pending::begin(&self.store, &self.key_of_parts).await?;
+        let part = Part {
+            index: 0,
+            offset: 0,
+            length: SMALL as u64,
+        };
+        let bytes = Bytes::from(vec![1; SMALL]);
+        let sent = match send_part(&pending, part, bytes, Count::default()).await {
+            Ok(sent) => sent,
+            Err(error) => {
+                pending.abort().await;
+                return Err(error);
+            }
+        };
+        let checked = pending.checksums && sent.checksum_crc64_nvme().is_some();
+        pending.complete(vec![sent], SMALL as u64, false).await?;
+        Ok(checked)
+    }
+
+    async fn has_full_checksum(&self) -> bool {
+        let store = &self.store;
+        let head = store.client.head_object().bucket(&store.bucket);
+        let seen = head
+            .key(&self.key_of_parts)
+            .checksum_mode(ChecksumMode::Enabled)
+            .customize()
+            .config_override(long_call(CALL))
+            .send()
+            .await;
+        seen.is_ok_and(|object| {
+            object.checksum_crc64_nvme().is_some()
+                && object.checksum_type() == Some(&ChecksumType::FullObject)
+        })
+    }
+
+    /// Removes what was written; `None` where nothing was.
+    async fn clear(mut self) -> Option<Check> {
+        if !std::mem::take(&mut self.written) {
+            return None;
+        }
+        let keys = [&*self.key, &*self.key_of_parts];
+        let cleared = timeout(CLEAR, remove(&self.store, keys)).await;
+        let left = self.store.address(&self.key);
+        let mend = format!("allow s3:DeleteObject; then aws s3 rm {left}; aws s3 rm {left}-parts");
+        match cleared {
+            Ok(Ok(true)) => Some(Check::passed("delete", "an object can be deleted")),
+            Ok(Ok(false)) => None,
+            Ok(Err(error)) => {
+                let seen = format!("{}; the probe {left} stays", error.message());
+                Some(Check::failed("delete", seen, mend))
+            }
+            Err(_) => {
+                let seen = format!("no answer; the probe {left} may stay");
+                Some(Check::failed("delete", seen, mend))
+            }
+        }
+    }
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        // Without a runtime the program is ending, and nothing can be sent any more.
+        if let (true, Ok(runtime)) = (self.written, tokio::runtime::Handle::try_current()) {
+            let (store, keys) = (
+                self.store.clone(),
+                [self.key.clone(), self.key_of_parts.clone()],
+            );
+            runtime.spawn(async move {
+                let _ = timeout(CLEAR, remove(&store, [&keys[0], &keys[1]])).await;
+            });
+        }
+    }
+}
+
+/// Removes the objects, and uploads to the second that were broken off; tells whether any object was there.
+async fn remove(store: &Store, keys: [&str; 2]) -> Result<bool> {
+    let mut was_there = false;
+    for key in keys {
+        let what = format!("cannot delete {}", store.address(key));
+        let head = store.client.head_object().bucket(&store.bucket).key(key);
+        // Who may not look may still delete.
+        let absent = match head.send().await {
+            Ok(_) => false,
+            Err(error) => matches!(answer(&error), Some((404, _))),
+        };
+        if !absent {
+            let delete = store.client.delete_object().bucket(&store.bucket).key(key);
+            let deleted = delete.send().await;
+            deleted.map_err(|error| told(store, what, &error))?;
+            was_there = true;
+        }
+    }
+    let [_, key] = keys;
+    let uploads = store.client.list_multipart_uploads().bucket(&store.bucket);
+    // Where they cannot be listed, each upload has aborted itself if it could.
+    if let Ok(page) = uploads.prefix(key).send().await {
+        for id in page
+            .uploads()
+            .iter()
+            .filter_map(|upload| upload.upload_id())
+        {
+            let abort = store.client.abort_multipart_upload();
+            let _ = abort
+                .bucket(&store.bucket)
+                .key(key)
+                .upload_id(id)
+                .send()
+                .await;
+        }
+    }
+    Ok(was_there)
+}

@@ -1,0 +1,184 @@
+//! `snapdeck doctor`.
+
+use std::io::{IsTerminal, stdout};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use unicode_width::UnicodeWidthStr;
+
+use super::exit;
+use super::job::Stops;
+use super::output::{Answer, say};
+use crate::engine::{Engine, PatientView, View};
+use crate::model::{Check, Error, Examination, HostName, Kind, Result, Verdict};
+
+/// After so long whoever waits is told what is waited for.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Columns before what was seen.
+const INDENT: usize = 24;
+/// What was seen is never broken to fewer columns.
+const NARROWEST: usize = 30;
+
+/// Examines hosts, and with `bucket` the bucket. Nothing failed: exit code 0; something was out of reach: that
+/// code; else that of a failure.
+pub async fn run(engine: &Engine, hosts: &[HostName], bucket: bool) -> Result<Answer> {
+    let mut stops = Stops::new()?;
+    engine.examine(hosts, bucket)?;
+    let mut watch = engine.watch();
+    let asked = |view: &View| -> Vec<Arc<PatientView>> {
+        let is_asked = |patient: &&Arc<PatientView>| match &patient.host {
+            Some(host) => hosts.contains(host),
+            None => bucket,
+        };
+        view.patients.iter().filter(is_asked).cloned().collect()
+    };
+    let running = |view: &View| {
+        let mut patients = asked(view);
+        patients.retain(|patient| patient.running);
+        patients
+    };
+    let mut told = false;
+    loop {
+        tokio::select! {
+            over = watch.wait_for(|view| running(view).is_empty()) => {
+                over.map_err(|_| Error::new(Kind::Failed, "the engine has ended"))?;
+                break;
+            }
+            () = tokio::time::sleep(PATIENCE), if !told => {
+                told = true;
+                let waiting = running(&engine.view());
+                let names: Vec<&str> = waiting.iter().map(|patient| name(patient.host.as_ref())).collect();
+                say(format_args!("still examining {}", names.join(", ")));
+            }
+            // What was begun cleans up when the engine ends, which is next.
+            () = stops.next() => return Err(Error::cancelled("the examination")),
+        }
+    }
+    let patients = asked(&engine.view());
+    let found: Vec<&Examination> = patients
+        .iter()
+        .filter_map(|patient| patient.found.as_deref())
+        .collect();
+    let columns = match stdout().is_terminal() {
+        true => crossterm::terminal::size().map_or(80, |(columns, _)| columns.into()),
+        false => usize::MAX,
+    };
+    answer(engine, &found, columns)
+}
+
+fn answer(engine: &Engine, found: &[&Examination], columns: usize) -> Result<Answer> {
+    let mut text = String::new();
+    for examination in found {
+        let view = engine.view();
+        let place = match &examination.host {
+            Some(host) => view
+                .host(host)
+                .map(|host| host.uri.clone())
+                .unwrap_or_default(),
+            None => view.bucket.location.clone(),
+        };
+        text += &format!("{}  {place}\n", name(examination.host.as_ref()));
+        for check in &examination.checks {
+            text += &lines(check, columns);
+        }
+        text.push('\n');
+    }
+    text += &sum(found);
+    let verdict = worst(found);
+    let answer = Answer::new(&json!({ "verdict": verdict, "examinations": found }), text)?;
+    let code = match verdict {
+        Verdict::Failed if found.iter().any(|one| !one.reached) => exit::code(Kind::Unreachable),
+        Verdict::Failed => exit::code(Kind::Failed),
+        Verdict::Passed | Verdict::Warning => 0,
+    };
+    Ok(Answer { code, ..answer })
+}
+
+fn name(host: Option<&HostName>) -> &str {
+    host.map_or("bucket", HostName::as_str)
+}
+
+fn worst(found: &[&Examination]) -> Verdict {
+    let verdicts = found.iter().map(|one| one.verdict());
+    verdicts.max().unwrap_or(Verdict::Passed)
+}
+
+/// `1 failed, 2 warnings, 30 passed`.
+fn sum(found: &[&Examination]) -> String {
+    let count = |verdict| {
+        let checks = found.iter().flat_map(|one| &one.checks);
+        checks.filter(|check| check.verdict == verdict).count()
+    };
+    let warnings = match count(Verdict::Warning) {
+        1 => "1 warning".to_owned(),
+        many => format!("{many} warnings"),
+    };
+    let (failed, passed) = (count(Verdict::Failed), count(Verdict::Passed));
+    format!("{failed} failed, {warnings}, {passed} passed\n")
+}
+
+/// A check: its sign, what was seen, and below it what to do, which is never broken: it is to be copied.
+fn lines(check: &Check, columns: usize) -> String {
+    let sign = match check.verdict {
+        Verdict::Passed => '✓',
+        Verdict::Warning => '!',
+        Verdict::Failed => '✗',
+    };
+    let mut text = format!("  {sign} {:<19} ", check.what);
+    let room = columns.saturating_sub(INDENT).max(NARROWEST);
+    let mut used = 0;
+    for word in check.seen.split_whitespace() {
+        if used > 0 && used + 1 + word.width() > room {
+            text.push('\n');
+            text.push_str(&" ".repeat(INDENT));
+            used = 0;
+        } else if used > 0 {
+            text.push(' ');
+            used += 1;
+        }
+        text.push_str(word);
+        used += word.width();
+    }
+    text.push('\n');
+    if let Some(mend) = &check.mend {
+        text += &format!("      → {mend}\n");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_check_reads_in_a_narrow_terminal_and_its_command_stays_whole() {
+        let mend = "chown libvirt-qemu:kvm /var/lib/libvirt/snapshots/myapp-v1.0.qcow2";
+        let check = Check::warning(
+            "owner and mode",
+            "of 3: myapp-v1.0 (root:root 600), other (root:root 644)",
+            mend,
+        );
+        assert_eq!(
+            lines(&check, 60),
+            "  ! owner and mode      of 3: myapp-v1.0 (root:root 600),\n                        \
+             other (root:root 644)\n      → chown libvirt-qemu:kvm \
+             /var/lib/libvirt/snapshots/myapp-v1.0.qcow2\n"
+        );
+        assert_eq!(lines(&check, usize::MAX).lines().count(), 2);
+    }
+
+    #[test]
+    fn the_worst_counts() {
+        let examination = |checks: &[Check]| Examination {
+            host: None,
+            reached: true,
+            checks: checks.to_vec(),
+        };
+        let good = examination(&[Check::passed("a", "b")]);
+        let bad = examination(&[Check::failed("a", "b", "c"), Check::warning("a", "b", "c")]);
+        assert_eq!(worst(&[&good, &bad]), Verdict::Failed);
+        assert_eq!(worst(&[]), Verdict::Passed);
+        assert_eq!(sum(&[&good, &bad]), "1 failed, 1 warning, 1 passed\n");
+    }
+}

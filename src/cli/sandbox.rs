@@ -1,0 +1,299 @@
+//! `snapdeck sandbox`: the life of sandboxes.
+
+use std::fmt::Write as _;
+use std::io::{BufRead, IsTerminal, Write as _, stderr, stdin};
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::Plan;
+use super::output::{Answer, size};
+use crate::engine::Engine;
+use crate::model::{
+    Error, HostName, Kind, Operation, Result, Sandbox, SandboxForm, SandboxId, SandboxVerb,
+    SnapshotName,
+};
+
+/// What to do with sandboxes.
+#[derive(Debug, Clone, Subcommand)]
+pub enum SandboxCommand {
+    /// Make a sandbox on a snapshot
+    New(New),
+    /// Start sandboxes, saved ones where they were
+    Start {
+        /// The sandboxes
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<SandboxId>,
+    },
+    /// Ask guests to shut down, by their agent or the power button, and wait until they have
+    Stop {
+        /// The sandboxes
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<SandboxId>,
+        /// How long a guest may take, in seconds [default: stop_timeout_secs of the settings]
+        #[arg(long, value_name = "SECS", conflicts_with_all = ["force", "force_after"])]
+        timeout: Option<u32>,
+        /// Cut the power at once: what a guest has not written is lost
+        #[arg(long, conflicts_with = "force_after")]
+        force: bool,
+        /// Cut the power of a guest that has not stopped after that time, in seconds
+        #[arg(long, value_name = "SECS")]
+        force_after: Option<u32>,
+    },
+    /// Pause running sandboxes: their memory stays in the host's RAM
+    Pause {
+        /// The sandboxes
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<SandboxId>,
+    },
+    /// Let paused or sleeping sandboxes go on
+    Resume {
+        /// The sandboxes
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<SandboxId>,
+    },
+    /// Write the memory of sandboxes to the host's disk and end their processes
+    Save {
+        /// The sandboxes
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<SandboxId>,
+    },
+    /// Start saved sandboxes where they were
+    Restore {
+        /// The sandboxes
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<SandboxId>,
+    },
+    /// Forget the saved memory of sandboxes, as if their power had been cut
+    DropSaved {
+        /// The sandboxes
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<SandboxId>,
+    },
+    /// Remove sandboxes for good: disk, UEFI variables, saved state
+    Destroy {
+        /// The sandboxes
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<SandboxId>,
+        /// Do not ask; without a terminal it is needed
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Show what is known of a sandbox, with the chain of its disk
+    Show {
+        /// The sandbox
+        id: SandboxId,
+    },
+}
+
+/// `snapdeck sandbox new`.
+#[derive(Debug, Clone, Args)]
+pub struct New {
+    /// The new sandbox's id
+    id: SandboxId,
+    /// The snapshot it stands on
+    snapshot: SnapshotName,
+    /// Virtual CPUs [default: cpus of the settings]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=512))]
+    cpus: Option<u32>,
+    /// Memory, such as 4G or 512M [default: memory_mib of the settings]
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    memory: Option<u64>,
+    /// Size of its disk, such as 50G [default: the snapshot's]
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    storage: Option<u64>,
+    /// Pull the snapshot first, where the host has no valid copy
+    #[arg(long)]
+    pull: bool,
+    /// Start it, too
+    #[arg(long)]
+    start: bool,
+}
+
+/// A size with its unit: `512M`, `4G`, `4GiB`; each 1024 of the one before.
+fn bytes(text: &str) -> Result<u64, String> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let unit = unit.to_ascii_uppercase();
+    let shift = match unit.strip_suffix("IB").unwrap_or(&unit) {
+        "K" => 10,
+        "M" => 20,
+        "G" => 30,
+        "T" => 40,
+        _ => return Err("a size is a number and its unit: K, M, G or T".to_owned()),
+    };
+    number
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| number.checked_mul(1 << shift))
+        .filter(|bytes| *bytes > 0)
+        .ok_or_else(|| "no such size".to_owned())
+}
+
+/// What a command means on `host`.
+pub(super) fn plan(command: SandboxCommand, host: HostName) -> Plan {
+    let each = |ids: Vec<SandboxId>, verb: SandboxVerb| {
+        let mut operations: Vec<Operation> = Vec::new();
+        for id in ids {
+            let host = host.clone();
+            let operation = Operation::Sandbox { host, id, verb };
+            // Named twice is named once.
+            if !operations.contains(&operation) {
+                operations.push(operation);
+            }
+        }
+        operations
+    };
+    let secs = |secs: u32| Duration::from_secs(secs.into());
+    let (ids, verb) = match command {
+        SandboxCommand::New(New {
+            id,
+            snapshot,
+            cpus,
+            memory,
+            storage,
+            pull,
+            start,
+        }) => {
+            let pull = pull.then(|| Operation::Pull {
+                host: host.clone(),
+                name: snapshot.clone(),
+                overwrite: false,
+            });
+            let form = SandboxForm {
+                snapshot,
+                cpus,
+                memory_bytes: memory,
+                storage_bytes: storage,
+                start,
+            };
+            let new = Operation::New { host, id, form };
+            return Plan::Chain(pull.into_iter().chain([new]).collect());
+        }
+        SandboxCommand::Show { id } => return Plan::Show(host, id),
+        SandboxCommand::Destroy { ids, yes } => {
+            let operations = each(ids, SandboxVerb::Destroy);
+            return match yes {
+                true => Plan::Run(operations),
+                false => Plan::Ask(operations),
+            };
+        }
+        SandboxCommand::Start { ids } => (ids, SandboxVerb::Start),
+        SandboxCommand::Stop {
+            ids, force: true, ..
+        } => (ids, SandboxVerb::ForceOff),
+        SandboxCommand::Stop {
+            ids,
+            timeout,
+            force_after,
+            ..
+        } => {
+            let verb = SandboxVerb::Stop {
+                timeout: force_after.or(timeout).map(secs),
+                force: force_after.is_some(),
+            };
+            (ids, verb)
+        }
+        SandboxCommand::Pause { ids } => (ids, SandboxVerb::Pause),
+        SandboxCommand::Resume { ids } => (ids, SandboxVerb::Resume),
+        SandboxCommand::Save { ids } => (ids, SandboxVerb::Save),
+        SandboxCommand::Restore { ids } => (ids, SandboxVerb::Restore),
+        SandboxCommand::DropSaved { ids } => (ids, SandboxVerb::DropSaved),
+    };
+    Plan::Run(each(ids, verb))
+}
+
+/// Has the operator type the ids of what is about to go for good.
+///
+/// # Errors
+/// `BadInput` without a terminal; `Cancelled` where something else is typed.
+pub(super) fn confirm(operations: &[Operation]) -> Result<()> {
+    let ids: Vec<&str> = operations.iter().map(Operation::subject).collect();
+    let ids = ids.join(" ");
+    if !(stdin().is_terminal() && stderr().is_terminal()) {
+        return Err(Error::new(
+            Kind::BadInput,
+            format!("nobody can be asked whether {ids} may go for good"),
+        )
+        .hint("pass --yes to destroy without a question"));
+    }
+    let host = operations.iter().find_map(Operation::host);
+    let on = host.map(|host| format!(" on {host}")).unwrap_or_default();
+    let ask = || -> std::io::Result<String> {
+        let mut told = stderr().lock();
+        writeln!(
+            told,
+            "This destroys {ids}{on}: disk, UEFI variables and saved state go for good."
+        )?;
+        write!(told, "Type {ids} to go on: ")?;
+        told.flush()?;
+        let mut typed = String::new();
+        stdin().lock().read_line(&mut typed)?;
+        Ok(typed)
+    };
+    let typed = ask()
+        .map_err(|error| Error::new(Kind::Failed, "cannot ask on this terminal").because(error))?;
+    match typed.split_whitespace().eq(ids.split(' ')) {
+        true => Ok(()),
+        false => Err(Error::cancelled(format!("the end of {ids}"))
+            .because("something else was typed; nothing was done")),
+    }
+}
+
+/// `snapdeck sandbox show`.
+pub(super) async fn show(engine: &Engine, host: &HostName, id: &SandboxId) -> Result<Answer> {
+    let sandbox = engine.sandbox(host, id).await?;
+    let mut document = serde_json::to_value(&sandbox).unwrap_or_default();
+    document["host"] = json!(host);
+    Answer::new(&document, describe(host, &sandbox))
+}
+
+fn describe(host: &HostName, sandbox: &Sandbox) -> String {
+    let mut text = format!("{}\n", sandbox.id);
+    // Writing to a String does not fail.
+    let mut line = |key: &str, value: &str| {
+        let _ = writeln!(text, "  {key:<13} {value}");
+    };
+    line("host", host.as_str());
+    line("state", sandbox.state.as_str());
+    line("cpus", &sandbox.cpus.to_string());
+    line("memory", &size(sandbox.memory_bytes));
+    if let Some(facts) = sandbox.chain.first().and_then(|link| link.facts.as_ref()) {
+        line("disk", &size(facts.virtual_size));
+    }
+    for (depth, link) in sandbox.chain.iter().enumerate() {
+        let bytes = link.size_bytes.map_or_else(
+            || "not there".to_owned(),
+            |bytes| format!("{} on disk", size(bytes)),
+        );
+        let key = if depth == 0 { "overlay" } else { "on" };
+        line(key, &format!("{} ({bytes})", link.path));
+    }
+    if let Some(variables) = &sandbox.variables {
+        line("variables", variables);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn sizes_have_a_unit() {
+        for (text, expected) in [
+            ("512M", 512 << 20),
+            ("4G", 4 << 30),
+            ("4gib", 4 << 30),
+            ("1T", 1 << 40),
+            ("64K", 64 << 10),
+        ] {
+            assert_eq!(bytes(text), Ok(expected), "{text}");
+        }
+        for text in ["", "4", "4 G", "G", "0G", "-1G", "4.5G", "4GB", "99999999T"] {
+            assert!(bytes(text).is_err(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! One cell of the matrix: what a place has of a snapshot, and what goes on there.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::world;
+use crate::engine::{BucketView, HostView, JobState, JobView, Link, View};
+use crate::model::{Error, HostName, Kind, Object, Operation, Outcome, Snapshot, SnapshotName};
+
+/// Where a snapshot can be.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// The bucket.
+    Bucket,
+    /// A host.
+    Host(HostName),
+}
+
+impl Place {
+    /// Its name on screen.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Bucket => "bucket",
+            Self::Host(host) => host.as_str(),
+        }
+    }
+}
+
+/// What a place has of a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// It was never seen.
+    Unknown,
+    /// It has none.
+    Absent,
+    /// It has it.
+    Present {
+        /// Bytes of the file or object.
+        bytes: u64,
+        /// Sandboxes that stand on it.
+        users: usize,
+        /// The bucket has one of another size.
+        differs: bool,
+    },
+    /// It has a file that is not fit to be a snapshot, and why.
+    Damaged(String),
+}
+
+impl State {
+    /// What a host has.
+    pub fn of_host(host: &HostView, found: Option<&Snapshot>, object_bytes: Option<u64>) -> Self {
+        match found {
+            None if host.seen.is_none() => Self::Unknown,
+            None => Self::Absent,
+            Some(found) => match &found.problem {
+                Some(problem) => Self::Damaged(problem.clone()),
+                None => Self::Present {
+                    bytes: found.size_bytes,
+                    users: found.dependents.len(),
+                    differs: object_bytes.is_some_and(|bytes| bytes != found.size_bytes),
+                },
+            },
+        }
+    }
+
+    /// What the bucket has.
+    pub fn of_bucket(bucket: &BucketView, found: Option<&Object>) -> Self {
+        match found {
+            None if bucket.seen.is_none() => Self::Unknown,
+            None => Self::Absent,
+            Some(found) => Self::Present {
+                bytes: found.size_bytes,
+                users: 0,
+                differs: false,
+            },
+        }
+    }
+}
+
+/// One cell.
+#[derive(Debug)]
+pub struct Cell<'a> {
+    /// What is there.
+    pub state: State,
+    /// Is that only what was seen last?
+    pub stale: bool,
+    /// Has it come by a pull since then?
+    pub came: bool,
+    /// The last job that was about it.
+    pub job: Option<&'a Arc<JobView>>,
+}
+
+impl<'a> Cell<'a> {
+    /// What was seen at `seen` through `link`, and the last job.
+    pub fn new(
+        state: State,
+        link: &Link,
+        seen: Option<Instant>,
+        job: Option<&'a Arc<JobView>>,
+    ) -> Self {
+        let stale = world::is_away(link);
+        let pulled = |job: &&Arc<JobView>| {
+            matches!(job.state, JobState::Done(Outcome::Pulled { .. })) && job.ended >= seen
+        };
+        Self {
+            state,
+            stale,
+            came: stale && job.as_ref().is_some_and(pulled),
+            job,
+        }
+    }
+    /// The job that is about it now.
+    pub fn under_way(&self) -> Option<&Arc<JobView>> {
+        self.job.filter(|job| !job.state.is_over())
+    }
+
+    /// Why the last job failed; it stands until what was asked for has come about otherwise.
+    pub fn error(&self) -> Option<&Error> {
+        let job = self.job?;
+        let JobState::Failed(error) = &job.state else {
+            return None;
+        };
+        let is_here = matches!(self.state, State::Present { .. });
+        let came_about = match &job.operation {
+            Operation::Remove { .. } => self.state == State::Absent,
+            Operation::Pull { overwrite, .. }
+            | Operation::Push { overwrite, .. }
+            | Operation::Create { overwrite, .. } => is_here && !overwrite,
+            Operation::New { .. } | Operation::Sandbox { .. } => true,
+        };
+        (error.kind() != Kind::Cancelled && !came_about).then_some(error)
+    }
+}
+
+/// Where an operation changes what is there.
+pub fn places(operation: &Operation) -> impl Iterator<Item = Place> {
+    let (host, bucket) = match operation {
+        Operation::Create { .. } | Operation::Push { .. } => (None, true),
+        Operation::Pull { host, .. } => (Some(host), false),
+        Operation::Remove { host, bucket, .. } => (host.as_ref(), *bucket),
+        Operation::New { .. } | Operation::Sandbox { .. } => (None, false),
+    };
+    let host = host.map(|host| Place::Host(host.clone()));
+    host.into_iter().chain(bucket.then_some(Place::Bucket))
+}
+
+/// A cell, looked up in a view alone. [`App::cell`] is faster.
+pub fn cell<'a>(view: &'a View, name: &SnapshotName, place: &Place) -> Cell<'a> {
+    let object = world::object(view, name);
+    let about = |job: &&Arc<JobView>| {
+        job.operation.snapshot() == Some(name)
+            && places(&job.operation).any(|found| found == *place)
+    };
+    let job = view.jobs.iter().rev().find(about);
+    match place {
+        Place::Bucket => {
+            let bucket = &view.bucket;
+            Cell::new(
+                State::of_bucket(bucket, object),
+                &bucket.link,
+                bucket.seen,
+                job,
+            )
+        }
+        Place::Host(on) => {
+            let Some(host) = world::host(view, on) else {
+                return Cell::new(State::Unknown, &Link::Opening, None, job);
+            };
+            let found = world::snapshot(view, on, name);
+            let bytes = object.map(|object| object.size_bytes);
+            Cell::new(
+                State::of_host(host, found, bytes),
+                &host.link,
+                host.seen,
+                job,
+            )
+        }
+    }
+}

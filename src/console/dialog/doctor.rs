@@ -1,0 +1,102 @@
+//! The doctor's page: what was found of each host and the bucket, as it comes.
+
+use crossterm::event::{KeyCode, KeyEvent};
+use ratatui::text::{Line, Span};
+
+use super::{Content, Reply};
+use crate::console::app::Command;
+use crate::console::format;
+use crate::console::theme::Theme;
+use crate::engine::{PatientView, View};
+use crate::model::{Check, Verdict};
+
+/// The dialog.
+#[derive(Debug)]
+pub struct Doctor;
+
+/// Columns of what a check looks at.
+const WHAT: usize = 20;
+
+impl Doctor {
+    /// Takes a key.
+    pub fn key(&mut self, key: KeyEvent) -> Reply {
+        match key.code {
+            KeyCode::Char('q' | 'D') | KeyCode::Enter => Reply::close(),
+            // What is being examined still is not begun anew.
+            KeyCode::Char('r') => Reply::Do(vec![Command::Examine]),
+            _ => Reply::Stay,
+        }
+    }
+
+    /// What it shows.
+    pub fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
+        let mut content = Content {
+            title: "doctor".to_owned(),
+            ..Content::default()
+        };
+        for patient in &view.patients {
+            if !content.lines.is_empty() {
+                content.gap();
+            }
+            content.lines.push(heading(patient, theme));
+            let checks = patient.found.iter().flat_map(|found| &found.checks);
+            checks.for_each(|check| show(&mut content, check, theme, width));
+        }
+        content.keys = vec![
+            ("esc", "close", true),
+            ("j k", "scroll", true),
+            ("r", "again", true),
+        ];
+        content
+    }
+}
+
+fn heading(patient: &PatientView, theme: &Theme) -> Line<'static> {
+    let name = patient.host.as_ref().map_or("bucket", |host| host.as_str());
+    let (state, style) = match (&patient.found, patient.running) {
+        (_, true) => ("◌ being examined".to_owned(), theme.dim),
+        (None, false) => ("not examined".to_owned(), theme.dim),
+        (Some(found), false) => {
+            let count = |verdict| {
+                found
+                    .checks
+                    .iter()
+                    .filter(|check| check.verdict == verdict)
+                    .count()
+            };
+            match (count(Verdict::Failed), count(Verdict::Warning)) {
+                (0, 0) => ("all is well".to_owned(), theme.good),
+                (0, warnings) => (format::count(warnings, "warning"), theme.warn),
+                (failed, 0) => (format!("{failed} failed"), theme.bad),
+                (failed, warnings) => {
+                    let warnings = format::count(warnings, "warning");
+                    (format!("{failed} failed, {warnings}"), theme.bad)
+                }
+            }
+        }
+    };
+    Line::from(vec![
+        Span::styled(format!("{name}  "), theme.title),
+        Span::styled(state, style),
+    ])
+}
+
+fn show(content: &mut Content, check: &Check, theme: &Theme, width: usize) {
+    let (sign, style) = match check.verdict {
+        Verdict::Passed => ("✓", theme.good),
+        Verdict::Warning => ("!", theme.warn),
+        Verdict::Failed => ("✗", theme.bad),
+    };
+    let mut what = format::fit(&check.what, WHAT);
+    let mut sign = sign;
+    for line in format::wrap(&check.seen, width.saturating_sub(WHAT + 4)) {
+        let what = std::mem::replace(&mut what, " ".repeat(WHAT));
+        content.lines.push(Line::from(vec![
+            Span::styled(format!(" {} ", std::mem::replace(&mut sign, " ")), style),
+            Span::raw(format!("{what} {line}")),
+        ]));
+    }
+    if let Some(mend) = &check.mend {
+        content.say(&format!("→ {mend}"), 5, theme.warn, width);
+    }
+}

@@ -1,0 +1,167 @@
+//! Where a snapshot is: what the bucket and each host have of it, and what came of the last job there.
+
+use std::time::Instant;
+
+use crossterm::event::{KeyCode, KeyEvent};
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
+
+use super::{Content, Reply, result};
+use crate::console::actions::Action;
+use crate::console::app::Command;
+use crate::console::cell::{self, Cell, Place, State};
+use crate::console::format::{self, count, size};
+use crate::console::theme::Theme;
+use crate::console::world;
+use crate::engine::{JobId, JobState, JobView, Link, View};
+use crate::model::SnapshotName;
+
+/// The dialog.
+#[derive(Debug)]
+pub struct Whereabouts {
+    name: SnapshotName,
+    place: Place,
+}
+
+impl Whereabouts {
+    /// Of `name`, `place` first.
+    pub fn new(name: SnapshotName, place: Place) -> Self {
+        Self { name, place }
+    }
+
+    /// The job that is about it now at its place.
+    fn job(&self, view: &View) -> Option<JobId> {
+        let cell = cell::cell(view, &self.name, &self.place);
+        cell.under_way().map(|job| job.id)
+    }
+
+    /// Takes a key.
+    pub fn key(&mut self, key: KeyEvent, view: &View) -> Reply {
+        match (key.code, self.job(view)) {
+            (KeyCode::Char('q') | KeyCode::Enter, _) => Reply::close(),
+            (KeyCode::Char('l'), _) => Reply::Instead(Action::Pull),
+            (KeyCode::Char('d'), _) => Reply::Instead(Action::Remove),
+            (KeyCode::Char('x'), Some(job)) => Reply::Do(vec![Command::Cancel(job)]),
+            _ => Reply::Stay,
+        }
+    }
+
+    /// What it shows.
+    pub fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
+        let mut content = Content {
+            title: self.name.to_string(),
+            ..Content::default()
+        };
+        let hosts = view.hosts.iter().map(|host| Place::Host(host.name.clone()));
+        let places = [Place::Bucket].into_iter().chain(hosts);
+        let rest = places.filter(|place| *place != self.place);
+        for place in [self.place.clone()].into_iter().chain(rest) {
+            let cell = cell::cell(view, &self.name, &place);
+            let lines = about(view, &place, &cell, theme, width, Instant::now());
+            content.lines.extend(lines);
+            if place == self.place {
+                content.gap();
+            }
+        }
+        content.keys = vec![("esc", "close", true), ("j k", "scroll", true)];
+        content.keys.push(("l", "pull", true));
+        content.keys.push(("d", "remove", true));
+        let place = self.place.name();
+        if self.job(view).is_some() {
+            content.say(
+                &format!("x cancels the job of {place}"),
+                0,
+                theme.dim,
+                width,
+            );
+            content.keys.push(("x", "cancel", true));
+        }
+        content
+    }
+}
+
+/// What there is to say of one cell, in lines of `width` columns.
+pub fn about(
+    view: &View,
+    place: &Place,
+    cell: &Cell<'_>,
+    theme: &Theme,
+    width: usize,
+    now: Instant,
+) -> Vec<Line<'static>> {
+    let (link, seen) = match place {
+        Place::Bucket => (Some(&view.bucket.link), view.bucket.seen),
+        Place::Host(name) => {
+            let host = world::host(view, name);
+            (host.map(|host| &host.link), host.and_then(|host| host.seen))
+        }
+    };
+    let (sign, words, style) = match &cell.state {
+        State::Unknown => ("?", "not known".to_owned(), theme.dim),
+        State::Absent => ("·", "absent".to_owned(), theme.dim),
+        State::Damaged(why) => ("!", format!("damaged: {why}"), theme.warn),
+        State::Present {
+            bytes,
+            users,
+            differs,
+        } => {
+            let mut words = size(*bytes);
+            if *differs {
+                words.push_str(", not the size of the one in the bucket");
+            }
+            if *users > 0 {
+                words.push_str(&format!(", under {}", count(*users, "sandbox")));
+            }
+            (if *differs { "≠" } else { "●" }, words, theme.good)
+        }
+    };
+    let style = if cell.stale { theme.dim } else { style };
+    let mut words = format::wrap(&words, width.saturating_sub(17)).into_iter();
+    let mut lines = vec![Line::from(vec![
+        Span::styled(format!(" {} ", format::fit(place.name(), 12)), theme.title),
+        Span::styled(
+            format!("{sign} {}", words.next().unwrap_or_default()),
+            style,
+        ),
+    ])];
+    let indent = " ".repeat(16);
+    lines.extend(words.map(|line| Line::styled(format!("{indent}{line}"), style)));
+    let mut say = |text: &str, style: Style| {
+        for line in format::wrap(text, width.saturating_sub(16)) {
+            lines.push(Line::styled(format!("{indent}{line}"), style));
+        }
+    };
+    if let Some(job) = cell.job {
+        let (text, style) = of_job(job, theme);
+        say(&text, style);
+    }
+    match link {
+        Some(Link::Down(error)) => {
+            let seen = seen.map(|seen| format::age(now.saturating_duration_since(seen)));
+            let seen = seen.map_or(String::new(), |age| format!(" · seen {age} ago"));
+            say(&format!("✗ {error}{seen}"), theme.bad);
+        }
+        Some(Link::Opening) => say("◌ its answer is awaited", theme.warn),
+        _ => {}
+    }
+    lines
+}
+
+fn of_job(job: &JobView, theme: &Theme) -> (String, Style) {
+    let title = job.operation.title();
+    match &job.state {
+        JobState::Queued => (format!("◌ {title} waits for its turn"), theme.dim),
+        JobState::Cancelling => (format!("◐ {title} is being cancelled"), theme.warn),
+        JobState::Running => {
+            let progress = job.progress();
+            let mut text = format!("● {title}: {}", progress.phase.as_str());
+            if let Some(percent) = progress.percent() {
+                let share = format::share(progress.done_bytes, progress.total_bytes);
+                text.push_str(&format!(" {percent} %, {share}"));
+            }
+            (text, theme.good)
+        }
+        JobState::Done(outcome) => (format!("✓ {title}: {}", result(outcome)), theme.dim),
+        JobState::Failed(error) => (format!("✗ {title}: {error}"), theme.bad),
+    }
+}

@@ -1,0 +1,221 @@
+//! The host bar: every host with its link, the current one marked. Where there is no room for all of them it shows
+//! those around the current one, and how many stand beside.
+
+use std::time::Instant;
+
+use ratatui::layout::Rect;
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
+use unicode_width::UnicodeWidthStr;
+
+use super::header::link;
+use crate::console::actions::Pane;
+use crate::console::app::{App, Areas};
+use crate::console::cell::Place;
+use crate::console::theme::Theme;
+use crate::console::world;
+use crate::engine::HostView;
+use crate::model::HostName;
+
+/// How much of each host is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detail {
+    /// Name, sign, words and the current one's URI.
+    Uris,
+    /// Name, sign and words.
+    Words,
+    /// Name and sign, words of the current one.
+    CurrentWords,
+    /// Name and sign.
+    Signs,
+}
+
+/// One place of the bar.
+struct Chip {
+    /// `None`: all hosts together.
+    host: Option<HostName>,
+    spans: Vec<Span<'static>>,
+    is_current: bool,
+    is_away: bool,
+}
+
+impl Chip {
+    fn width(&self) -> usize {
+        self.spans.iter().map(|span| span.content.width()).sum()
+    }
+}
+
+/// The bar, and what a click on its columns shows.
+#[derive(Default)]
+pub struct Bar {
+    spans: Vec<Span<'static>>,
+    width: usize,
+    stops: Vec<(Option<HostName>, usize, usize)>,
+}
+
+impl Bar {
+    /// All hosts.
+    pub fn whole(app: &App, detail: Detail, now: Instant) -> Self {
+        let mut bar = Self::default();
+        for chip in chips(app, detail, now) {
+            bar.push(chip);
+        }
+        bar
+    }
+
+    /// As many as there is room for in `room` columns, the current one among them.
+    pub fn around_current(app: &App, room: usize, now: Instant) -> Self {
+        let chips = chips(app, Detail::Signs, now);
+        let current = chips.iter().position(|chip| chip.is_current).unwrap_or(0);
+        let away = |chips: &[Chip]| chips.iter().filter(|chip| chip.is_away).count();
+        let (mut start, mut end) = (current, (current + 1).min(chips.len()));
+        let edges = |start: usize, end: usize| {
+            let (before, after) = (&chips[..start], &chips[end..]);
+            [
+                edge(before.len(), away(before), true),
+                edge(after.len(), away(after), false),
+            ]
+        };
+        let fits = |start: usize, end: usize| {
+            let inner: usize = chips[start..end].iter().map(Chip::width).sum();
+            let edges = edges(start, end);
+            inner + edges[0].width() + edges[1].width() <= room
+        };
+        loop {
+            if end < chips.len() && fits(start, end + 1) {
+                end += 1;
+            } else if start > 0 && fits(start - 1, end) {
+                start -= 1;
+            } else {
+                break;
+            }
+        }
+        let theme = &app.theme;
+        let [left, right] = edges(start, end);
+        let to = |at: Option<usize>| {
+            at.and_then(|at| chips.get(at))
+                .map(|chip| chip.host.clone())
+        };
+        let (before, after) = (to(start.checked_sub(1)), to(Some(end)));
+        let mut bar = Self::default();
+        bar.edge(left, before, theme);
+        for chip in chips.into_iter().skip(start).take(end - start) {
+            bar.push(chip);
+        }
+        bar.edge(right, after, theme);
+        bar
+    }
+
+    fn edge(&mut self, text: String, stop: Option<Option<HostName>>, theme: &Theme) {
+        let Some(host) = stop.filter(|_| !text.is_empty()) else {
+            return;
+        };
+        self.push(Chip {
+            host,
+            spans: vec![Span::styled(text, theme.key)],
+            is_current: false,
+            is_away: false,
+        });
+    }
+
+    fn push(&mut self, chip: Chip) {
+        let width = chip.width();
+        self.stops.push((chip.host, self.width, width));
+        self.width += width;
+        self.spans.extend(chip.spans);
+    }
+
+    /// Columns it takes.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// It as a line that begins at the start of `area`; what is cut off there cannot be clicked.
+    pub fn place(self, area: Rect, areas: &mut Areas) -> Line<'static> {
+        for (host, from, width) in self.stops {
+            let column = |at: usize| area.x.saturating_add(u16::try_from(at).unwrap_or(u16::MAX));
+            let place = Rect {
+                x: column(from),
+                width: column(from + width) - column(from),
+                ..area
+            };
+            areas.hosts.push((host, place.intersection(area)));
+        }
+        Line::from(self.spans)
+    }
+}
+
+/// What is not shown at one end: how many, and how many of them are away.
+fn edge(count: usize, away: usize, left: bool) -> String {
+    let away = match away {
+        0 => String::new(),
+        away => format!(" ✗{away}"),
+    };
+    match (count, left) {
+        (0, _) => String::new(),
+        (_, true) => format!(" ‹{count}{away} "),
+        (_, false) => format!(" {count}{away}› "),
+    }
+}
+
+fn chips(app: &App, detail: Detail, now: Instant) -> Vec<Chip> {
+    let theme = &app.theme;
+    let several = app.view.hosts.len() > 1;
+    let current = match (app.list, &app.matrix.place) {
+        (Pane::Matrix, Place::Host(host)) => Some(host),
+        (Pane::Matrix, Place::Bucket) => None,
+        _ => app.host.as_ref().filter(|_| !app.together.shown),
+    };
+    let name = |name: &str, is_current: bool| {
+        let style = match is_current && several {
+            true => theme.selected,
+            false => theme.title,
+        };
+        vec![Span::raw(" "), Span::styled(name.to_owned(), style)]
+    };
+    let chip = |host: &HostView| {
+        let is_current = current == Some(&host.name);
+        let mut spans = name(host.name.as_str(), is_current);
+        let lists = app.hosts.get(&host.name);
+        let since = lists.and_then(|lists| Some(lists.since?.1));
+        let (sign, words, style) = link(&host.link, host.seen, since, now, theme);
+        let words = match detail {
+            Detail::CurrentWords if !is_current => "",
+            Detail::Signs => "",
+            _ => &words,
+        };
+        spans.extend(sign_and_words(sign, words, style));
+        if detail == Detail::Uris && is_current {
+            spans.push(Span::styled(format!(" {}", host.uri), theme.dim));
+        }
+        spans.push(Span::raw(" "));
+        Chip {
+            host: Some(host.name.clone()),
+            spans,
+            is_current,
+            is_away: world::is_away(&host.link),
+        }
+    };
+    let mut chips: Vec<Chip> = app.view.hosts.iter().map(|host| chip(host)).collect();
+    if several {
+        let is_current = app.together.shown && app.list != Pane::Matrix;
+        let mut spans = name("all", is_current);
+        spans.push(Span::raw(" "));
+        chips.push(Chip {
+            host: None,
+            spans,
+            is_current,
+            is_away: false,
+        });
+    }
+    chips
+}
+
+/// A sign and, where there are any, words.
+pub fn sign_and_words(sign: &'static str, words: &str, style: Style) -> [Span<'static>; 2] {
+    let gap = if words.is_empty() { "" } else { " " };
+    [
+        Span::raw(" "),
+        Span::styled(format!("{sign}{gap}{words}"), style),
+    ]
+}

@@ -1,0 +1,222 @@
+//! The matrix: a row for each snapshot, a column for the bucket and each host. Only what is on screen is built.
+
+use std::time::Instant;
+
+use ratatui::Frame;
+use ratatui::layout::Rect;
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Block, Paragraph};
+use unicode_width::UnicodeWidthStr;
+
+use super::header::link;
+use super::jobs::gauge;
+use super::panes::{counted, filter_line};
+use crate::console::actions::Pane;
+use crate::console::app::{App, Areas};
+use crate::console::cell::{Cell, Place, State};
+use crate::console::format::{self, fit, short_size};
+use crate::console::world;
+use crate::engine::{JobState, JobView};
+use crate::model::{Error, Kind, SnapshotName};
+
+/// Columns of one place.
+const COLUMN: usize = 16;
+/// Columns of the names, at least and at most.
+const NAMES: (usize, usize) = (12, 40);
+
+/// Draws it.
+pub fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas: &mut Areas) {
+    let theme = &app.theme;
+    let matrix = &app.matrix;
+    let focused = app.focus == Pane::Matrix;
+    let style = if focused { theme.focus } else { theme.border };
+    let width = usize::from(area.width.saturating_sub(2));
+    let names = (width / 4).clamp(NAMES.0, NAMES.1).min(width);
+    let (pinned, window) = matrix.window(((width - names) / COLUMN).max(1));
+    let title_style = if focused { theme.focus } else { theme.text };
+    let mut block = Block::bordered()
+        .border_style(style)
+        .title(Line::styled(counted(app, Pane::Matrix), title_style));
+    let from = usize::from(pinned);
+    if window.start > from || window.end < matrix.places.len() {
+        let (all, text) = (matrix.places.len() - 1, &window);
+        let text = format!(
+            " ‹ hosts {}-{} of {all} › ",
+            text.start.max(1),
+            text.end - 1
+        );
+        block = block.title(Line::styled(text, title_style).right_aligned());
+    }
+    if let Some(filter) = filter_line(app, Pane::Matrix) {
+        block = block.title_bottom(filter);
+    }
+    let inner = block.inner(area);
+    frame.render_widget(block, area);
+    if inner.is_empty() {
+        return;
+    }
+    let first = window.start;
+    let bucket = pinned.then_some(0);
+    let columns: Vec<&Place> = bucket
+        .into_iter()
+        .chain(window)
+        .filter_map(|at| matrix.places.get(at))
+        .collect();
+    for (at, place) in columns.iter().enumerate() {
+        let x = u16::try_from(names + at * COLUMN).unwrap_or(u16::MAX);
+        let column = Rect {
+            x: inner.x.saturating_add(x),
+            width: COLUMN as u16,
+            ..inner
+        };
+        let column = ((*place).clone(), column.intersection(inner));
+        areas.columns.0.push(column);
+    }
+    areas.columns.1 = first;
+    let mut lines = vec![head(app, &columns, names, now)];
+    let window = matrix.list.window(usize::from(inner.height - 1));
+    let body = Rect {
+        y: inner.y + 1,
+        height: inner.height - 1,
+        ..inner
+    };
+    areas.panes.push((Pane::Matrix, body, window.start));
+    let row = |row: usize| {
+        let name = matrix.names.get(matrix.list.item(row)?)?;
+        Some(line(app, name, row == matrix.list.row(), &columns, names))
+    };
+    lines.extend(window.filter_map(row));
+    if lines.len() == 1 {
+        let text = match matrix.names.is_empty() {
+            true => " no host and no bucket has a snapshot, as far as is known",
+            false => " nothing matches the filter (esc drops it)",
+        };
+        lines.push(Line::styled(text, theme.dim));
+    }
+    frame.render_widget(Paragraph::new(lines), inner);
+}
+
+/// The names of the columns, with the link of each.
+fn head(app: &App, columns: &[&Place], names: usize, now: Instant) -> Line<'static> {
+    let theme = &app.theme;
+    let mut spans = vec![Span::styled(fit(" snapshot", names), theme.dim)];
+    for place in columns {
+        let (state, seen) = match place {
+            Place::Bucket => (&app.view.bucket.link, app.view.bucket.seen),
+            Place::Host(name) => match world::host(&app.view, name) {
+                Some(host) => (&host.link, host.seen),
+                None => continue,
+            },
+        };
+        let (sign, _, style) = link(state, seen, None, now, theme);
+        let name = format::clip(place.name(), COLUMN - 4);
+        let room = COLUMN - 4 - name.width();
+        let age = seen
+            .filter(|_| world::is_away(state))
+            .map(|seen| format!(" {}", format::age(now.saturating_duration_since(seen))))
+            .filter(|age| age.len() <= room)
+            .unwrap_or_default();
+        let name_style = match **place == app.matrix.place {
+            true => theme.resting,
+            false => theme.title,
+        };
+        spans.push(Span::raw(" "));
+        let used = name.width() + 1;
+        spans.push(Span::styled(name, name_style));
+        let rest = fit(&format!(" {sign}{age}"), COLUMN - used);
+        spans.push(Span::styled(rest, style));
+    }
+    Line::from(spans)
+}
+
+fn line(
+    app: &App,
+    name: &SnapshotName,
+    is_current: bool,
+    columns: &[&Place],
+    names: usize,
+) -> Line<'static> {
+    let theme = &app.theme;
+    let style = if is_current { theme.title } else { theme.text };
+    let label = fit(&format!(" {name}"), names.saturating_sub(1));
+    let mut spans = vec![Span::styled(format!("{label} "), style)];
+    for place in columns {
+        let cell = app.cell(name, place);
+        let (text, style) = cell_text(app, &cell, **place == Place::Bucket);
+        let mark = match app.matrix.is_marked(name, place) {
+            true => "▸",
+            false => " ",
+        };
+        let style = match (is_current && **place == app.matrix.place, app.focus) {
+            (true, Pane::Matrix) => style.patch(theme.selected),
+            (true, _) => style.patch(theme.resting),
+            _ => style,
+        };
+        spans.push(Span::styled(mark, style));
+        spans.push(Span::styled(fit(&text, COLUMN - 2), style));
+        spans.push(Span::raw(" "));
+    }
+    Line::from(spans)
+}
+
+fn cell_text(app: &App, cell: &Cell<'_>, in_bucket: bool) -> (String, Style) {
+    let theme = &app.theme;
+    if let Some(job) = cell.under_way() {
+        return job_text(app, job);
+    }
+    if let Some(error) = cell.error() {
+        return (format!("✗ {}", word(error)), theme.bad);
+    }
+    if cell.came {
+        return ("✓ pulled".to_owned(), theme.good);
+    }
+    let (sign, text, style) = match &cell.state {
+        State::Unknown => ("?", String::new(), theme.dim),
+        State::Absent if cell.stale => ("?", "absent".to_owned(), theme.dim),
+        State::Absent => ("·", String::new(), theme.dim),
+        State::Damaged(_) => ("!", "damaged".to_owned(), theme.warn),
+        State::Present { bytes, .. } if in_bucket => ("●", short_size(*bytes), Style::new()),
+        State::Present { users, differs, .. } => {
+            let (sign, word, style) = match differs {
+                true => ("≠", "differs", theme.warn),
+                false => ("●", "here", Style::new()),
+            };
+            match users {
+                0 => (sign, word.to_owned(), style),
+                users => (sign, format!("{word} ⌂{users}"), style),
+            }
+        }
+    };
+    // Of what does not answer, nothing is sure: this is how it was.
+    match cell.stale {
+        true => (format!("? {text}"), style.patch(theme.dim)),
+        false => (format!("{sign} {text}"), style),
+    }
+}
+
+fn job_text(app: &App, job: &JobView) -> (String, Style) {
+    let theme = &app.theme;
+    let progress = job.progress();
+    match (&job.state, progress.percent()) {
+        (JobState::Queued, _) => ("◌ waits".to_owned(), theme.dim),
+        (JobState::Cancelling, _) => ("◐ cancelling".to_owned(), theme.warn),
+        (_, Some(percent)) => {
+            let share = progress.done_bytes as f64 / progress.total_bytes.max(1) as f64;
+            (format!("{} {percent:>2} %", gauge(share, 7)), theme.good)
+        }
+        _ => (progress.phase.as_str().to_owned(), theme.good),
+    }
+}
+
+/// What went wrong, in a word or two.
+fn word(error: &Error) -> &'static str {
+    match error.kind() {
+        Kind::Unreachable => "out of reach",
+        Kind::NoSpace => "no space",
+        Kind::Damaged => "damaged",
+        Kind::NotFound => "not found",
+        Kind::Refused => "refused",
+        Kind::BadInput | Kind::Cancelled | Kind::Failed => "failed",
+    }
+}

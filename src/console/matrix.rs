@@ -1,0 +1,262 @@
+//! The matrix: every snapshot that is known anywhere, and what each host and the bucket have of it.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::actions::Pane;
+use super::app::App;
+use super::cell::{Cell, Place, State, places};
+use super::list::{Change, List};
+use super::world;
+use crate::engine::{JobView, Link, View};
+use crate::model::{HostName, SnapshotName};
+
+/// The matrix's state.
+#[derive(Debug)]
+pub struct Matrix {
+    /// Its rows.
+    pub list: List<SnapshotName>,
+    /// All names, in order.
+    pub names: Vec<SnapshotName>,
+    /// Its columns: the bucket, then the hosts.
+    pub places: Vec<Place>,
+    /// The current column.
+    pub place: Place,
+    /// The first column on screen, of those that move.
+    pub first: usize,
+    /// The list it was opened from.
+    pub back: Pane,
+    marks: HashSet<(SnapshotName, HostName)>,
+    jobs: HashMap<(SnapshotName, Place), Arc<JobView>>,
+    of: Vec<usize>,
+    promised: Vec<SnapshotName>,
+}
+
+impl Default for Matrix {
+    fn default() -> Self {
+        Self {
+            list: List::default(),
+            names: Vec::new(),
+            places: Vec::new(),
+            place: Place::Bucket,
+            first: 0,
+            back: Pane::Snapshots,
+            marks: HashSet::new(),
+            jobs: HashMap::new(),
+            of: Vec::new(),
+            promised: Vec::new(),
+        }
+    }
+}
+
+impl Matrix {
+    /// Takes up a view. The caller keeps the one before alive meanwhile.
+    pub fn sync(&mut self, view: &View) {
+        self.jobs = HashMap::new();
+        for job in &view.jobs {
+            let Some(name) = job.operation.snapshot() else {
+                continue;
+            };
+            let cells = places(&job.operation).map(|place| ((name.clone(), place), job.clone()));
+            self.jobs.extend(cells);
+        }
+        let lists = view
+            .hosts
+            .iter()
+            .map(|host| world::address(&host.snapshots));
+        let of: Vec<usize> = lists
+            .chain([world::address(&view.bucket.objects)])
+            .collect();
+        // A snapshot that is being pushed is nowhere yet; its row shows how far it is.
+        let coming = view.jobs.iter().filter(|job| !job.state.is_over());
+        let coming = coming.filter(|job| places(&job.operation).next().is_some());
+        let promised: Vec<SnapshotName> = coming
+            .filter_map(|job| job.operation.snapshot().cloned())
+            .collect();
+        if (&self.of, &self.promised) == (&of, &promised) {
+            return;
+        }
+        (self.of, self.promised) = (of, promised);
+        let hosts = view.hosts.iter().map(|host| Place::Host(host.name.clone()));
+        self.places = [Place::Bucket].into_iter().chain(hosts).collect();
+        let objects = view.bucket.objects.iter().map(|object| &object.name);
+        let snapshots = view.hosts.iter().flat_map(|host| host.snapshots.iter());
+        let names = objects.chain(snapshots.map(|snapshot| &snapshot.name));
+        let names: HashSet<&SnapshotName> = names.chain(&self.promised).collect();
+        self.marks.retain(|(name, _)| names.contains(name));
+        self.names = names.into_iter().cloned().collect();
+        self.names.sort_unstable();
+        self.list.sync(&self.names);
+    }
+
+    /// Forgets what it was made of, so that nothing is compared with lists that are gone.
+    pub fn close(&mut self) {
+        self.of.clear();
+        self.jobs.clear();
+    }
+
+    /// Changes rows, or the marks of the current cell: in the bucket's column, of all hosts.
+    pub fn change(&mut self, change: Change) {
+        match change {
+            Change::Mark => {
+                let Some(name) = self.list.current(&self.names).cloned() else {
+                    return;
+                };
+                let cells: Vec<_> = match &self.place {
+                    Place::Host(host) => vec![(name, host.clone())],
+                    Place::Bucket => self
+                        .hosts()
+                        .map(|host| (name.clone(), host.clone()))
+                        .collect(),
+                };
+                if cells.iter().all(|cell| self.marks.contains(cell)) {
+                    self.marks.retain(|cell| !cells.contains(cell));
+                } else {
+                    self.marks.extend(cells);
+                }
+                self.list.apply(&self.names, Change::By(1));
+            }
+            Change::Unmark => self.marks.clear(),
+            change => self.list.apply(&self.names, change),
+        }
+    }
+
+    fn hosts(&self) -> impl Iterator<Item = &HostName> {
+        self.places.iter().filter_map(|place| match place {
+            Place::Host(host) => Some(host),
+            Place::Bucket => None,
+        })
+    }
+
+    /// How many cells are marked.
+    pub fn marked(&self) -> usize {
+        self.marks.len()
+    }
+
+    /// Is that cell marked?
+    pub fn is_marked(&self, name: &SnapshotName, place: &Place) -> bool {
+        match place {
+            Place::Bucket => false,
+            Place::Host(_) if self.marks.is_empty() => false,
+            Place::Host(host) => self.marks.contains(&(name.clone(), host.clone())),
+        }
+    }
+
+    /// The current cell.
+    pub fn current(&self) -> Option<(&SnapshotName, &Place)> {
+        Some((self.list.current(&self.names)?, &self.place))
+    }
+
+    /// What an operation is about: all marked cells, else the current one.
+    pub fn chosen(&self) -> Vec<(SnapshotName, Place)> {
+        if self.marks.is_empty() {
+            let current = self.current().into_iter();
+            return current
+                .map(|(name, place)| (name.clone(), place.clone()))
+                .collect();
+        }
+        let mut marked: Vec<_> = self.marks.iter().cloned().collect();
+        marked.sort_unstable();
+        let cells = marked.into_iter();
+        cells
+            .map(|(name, host)| (name, Place::Host(host)))
+            .collect()
+    }
+
+    /// The current column's number.
+    pub fn column(&self) -> usize {
+        let at = self.places.iter().position(|place| *place == self.place);
+        at.unwrap_or(0)
+    }
+
+    /// Goes by so many columns.
+    pub fn turn(&mut self, by: isize) {
+        let last = self.places.len().saturating_sub(1);
+        let column = self.column().saturating_add_signed(by).min(last);
+        if let Some(place) = self.places.get(column) {
+            self.place = place.clone();
+        }
+    }
+
+    /// The columns to draw where there is room for `room` of them: the current one is among them. The
+    /// bucket's is always shown where there is room for another one beside it.
+    pub fn window(&self, room: usize) -> (bool, Range<usize>) {
+        let pinned = room > 1;
+        let (from, room) = if pinned { (1, room - 1) } else { (0, room) };
+        let end = self.places.len();
+        let current = self.column().max(from);
+        let latest = end.saturating_sub(room).max(from);
+        let first = self.first.clamp(from, latest).min(current);
+        let first = first.max((current + 1).saturating_sub(room)).max(from);
+        (pinned, first..(first + room).min(end).max(first))
+    }
+}
+
+impl App {
+    /// A cell of the open matrix.
+    pub fn cell(&self, name: &SnapshotName, place: &Place) -> Cell<'_> {
+        let view = &self.view;
+        let job = self.matrix.jobs.get(&(name.clone(), place.clone()));
+        match place {
+            Place::Bucket => {
+                let bucket = &view.bucket;
+                let found = self.index.at(name).and_then(|at| bucket.objects.get(at));
+                Cell::new(
+                    State::of_bucket(bucket, found),
+                    &bucket.link,
+                    bucket.seen,
+                    job,
+                )
+            }
+            Place::Host(on) => {
+                let (Some(host), Some(lists)) = (world::host(view, on), self.hosts.get(on)) else {
+                    return Cell::new(State::Unknown, &Link::Opening, None, job);
+                };
+                let found = lists.index.at(name).and_then(|at| host.snapshots.get(at));
+                let state = State::of_host(host, found, self.index.size(name));
+                Cell::new(state, &host.link, host.seen, job)
+            }
+        }
+    }
+
+    /// Opens the matrix at what is selected.
+    pub fn open_matrix(&mut self) {
+        let place = match (self.list, &self.host) {
+            (Pane::Bucket, _) | (_, None) => Place::Bucket,
+            (_, Some(host)) => Place::Host(host.clone()),
+        };
+        let (name, place) = match self.list {
+            Pane::Matrix => return self.focus_on(Pane::Matrix),
+            Pane::Sandboxes => {
+                let sandbox = self.sandbox();
+                (
+                    sandbox.and_then(|(_, sandbox)| sandbox.base().cloned()),
+                    place,
+                )
+            }
+            Pane::Bucket => {
+                let object = self.objects.current(&self.view.bucket.objects);
+                (object.map(|object| object.name.clone()), place)
+            }
+            _ => match self.snapshot() {
+                Some((host, found)) => (Some(found.name.clone()), Place::Host(host.name.clone())),
+                None => (None, place),
+            },
+        };
+        self.matrix.back = self.list;
+        self.matrix.place = place;
+        let view = self.view.clone();
+        self.matrix.sync(&view);
+        if let Some(name) = name {
+            self.matrix.list.go_to(&self.matrix.names, &name);
+        }
+        self.focus_on(Pane::Matrix);
+    }
+
+    /// Goes back to the list the matrix was opened from.
+    pub fn close_matrix(&mut self) {
+        self.matrix.close();
+        self.focus_on(self.matrix.back);
+    }
+}

@@ -1,0 +1,225 @@
+//! What the lists show and what is chosen in them: the current host's rows, or those of all hosts together.
+
+use super::actions::Pane;
+use super::app::App;
+use super::cell::Place;
+use super::list::{Change, List};
+use super::world;
+use crate::engine::HostView;
+use crate::model::{HostName, Sandbox, SandboxId, Snapshot, SnapshotName};
+
+/// What the title of a list tells.
+#[derive(Debug, Default)]
+pub struct Numbers<'a> {
+    /// Things there are.
+    pub total: usize,
+    /// Rows the filter left of them.
+    pub shown: usize,
+    /// Rows that are marked.
+    pub marked: usize,
+    /// The filter's text.
+    pub filter: &'a str,
+}
+
+fn numbers<K: Clone + Ord + std::hash::Hash>(list: &List<K>, total: usize) -> Numbers<'_> {
+    Numbers {
+        total,
+        shown: list.len(),
+        marked: list.marked(),
+        filter: list.filter(),
+    }
+}
+
+impl App {
+    /// Numbers of the list in `pane`.
+    pub fn numbers(&self, pane: Pane) -> Numbers<'_> {
+        let all = &self.together;
+        match (pane, self.host_view(), self.host_lists()) {
+            (Pane::Sandboxes, ..) if all.shown => numbers(&all.sandboxes, all.sandbox_rows.len()),
+            (Pane::Snapshots, ..) if all.shown => numbers(&all.snapshots, all.snapshot_rows.len()),
+            (Pane::Sandboxes, Some(host), Some(lists)) => {
+                numbers(&lists.sandboxes, host.sandboxes.len())
+            }
+            (Pane::Snapshots, Some(host), Some(lists)) => {
+                numbers(&lists.snapshots, host.snapshots.len())
+            }
+            (Pane::Bucket, ..) => numbers(&self.objects, self.view.bucket.objects.len()),
+            (Pane::Matrix, ..) => Numbers {
+                marked: self.matrix.marked(),
+                ..numbers(&self.matrix.list, self.matrix.names.len())
+            },
+            _ => Numbers::default(),
+        }
+    }
+
+    /// The selected sandbox, with its host.
+    pub fn sandbox(&self) -> Option<(&HostView, &Sandbox)> {
+        let all = &self.together;
+        if all.shown {
+            return all.sandboxes.current(&all.sandbox_rows)?.find(&self.view);
+        }
+        let (host, lists) = (self.host_view()?, self.host_lists()?);
+        Some((host, lists.sandboxes.current(&host.sandboxes)?))
+    }
+
+    /// The selected snapshot, with its host.
+    pub fn snapshot(&self) -> Option<(&HostView, &Snapshot)> {
+        let all = &self.together;
+        if all.shown {
+            return all.snapshots.current(&all.snapshot_rows)?.find(&self.view);
+        }
+        let (host, lists) = (self.host_view()?, self.host_lists()?);
+        Some((host, lists.snapshots.current(&host.snapshots)?))
+    }
+
+    /// The sandboxes an operation is about: what is marked, else the selected one.
+    pub fn chosen_sandboxes(&self) -> Vec<(HostName, SandboxId)> {
+        let all = &self.together;
+        if all.shown {
+            let chosen = all.sandboxes.chosen(&all.sandbox_rows);
+            return chosen.into_iter().map(|(id, host)| (host, id)).collect();
+        }
+        let (Some(host), Some(lists)) = (self.host_view(), self.host_lists()) else {
+            return Vec::new();
+        };
+        let chosen = lists.sandboxes.chosen(&host.sandboxes);
+        chosen
+            .into_iter()
+            .map(|id| (host.name.clone(), id))
+            .collect()
+    }
+
+    /// The snapshots an operation is about, each with the place it is chosen in.
+    pub fn chosen_snapshots(&self) -> Vec<(SnapshotName, Place)> {
+        let all = &self.together;
+        let on = |host: HostName| move |name| (name, Place::Host(host.clone()));
+        match (self.list, self.host_view(), self.host_lists()) {
+            (Pane::Matrix, ..) => self.matrix.chosen(),
+            (Pane::Bucket, ..) => {
+                let chosen = self.objects.chosen(&self.view.bucket.objects);
+                chosen
+                    .into_iter()
+                    .map(|name| (name, Place::Bucket))
+                    .collect()
+            }
+            (Pane::Snapshots, ..) if all.shown => {
+                let chosen = all.snapshots.chosen(&all.snapshot_rows);
+                let placed = chosen.into_iter();
+                placed
+                    .map(|(name, host)| (name, Place::Host(host)))
+                    .collect()
+            }
+            (Pane::Snapshots, Some(host), Some(lists)) => {
+                let chosen = lists.snapshots.chosen(&host.snapshots);
+                chosen.into_iter().map(on(host.name.clone())).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Changes the list in `pane`.
+    pub fn change(&mut self, pane: Pane, change: Change) {
+        let view = self.view.clone();
+        let host = self.host.as_ref().and_then(|name| world::host(&view, name));
+        let lists = self.host.as_ref().and_then(|name| self.hosts.get_mut(name));
+        let all = &mut self.together;
+        match (pane, host, lists) {
+            (Pane::Sandboxes, ..) if all.shown => all.sandboxes.apply(&all.sandbox_rows, change),
+            (Pane::Snapshots, ..) if all.shown => all.snapshots.apply(&all.snapshot_rows, change),
+            (Pane::Sandboxes, Some(host), Some(lists)) => {
+                lists.sandboxes.apply(&host.sandboxes, change);
+            }
+            (Pane::Snapshots, Some(host), Some(lists)) => {
+                lists.snapshots.apply(&host.snapshots, change);
+            }
+            (Pane::Bucket, ..) => self.objects.apply(&view.bucket.objects, change),
+            (Pane::Jobs, ..) => self.jobs.apply(&view.jobs, change),
+            (Pane::Matrix, ..) => self.matrix.change(change),
+            _ => {}
+        }
+        if pane == self.list {
+            self.details = 0;
+        }
+    }
+
+    /// Remembers the first row of `pane` on screen.
+    pub fn settle_pane(&mut self, pane: Pane, first: usize) {
+        let lists = self.host.as_ref().and_then(|name| self.hosts.get_mut(name));
+        let all = &mut self.together;
+        match (pane, lists) {
+            (Pane::Sandboxes, _) if all.shown => all.sandboxes.offset = first,
+            (Pane::Snapshots, _) if all.shown => all.snapshots.offset = first,
+            (Pane::Sandboxes, Some(lists)) => lists.sandboxes.offset = first,
+            (Pane::Snapshots, Some(lists)) => lists.snapshots.offset = first,
+            (Pane::Bucket, _) => self.objects.offset = first,
+            (Pane::Jobs, _) => self.jobs.offset = first,
+            (Pane::Matrix, _) => self.matrix.list.offset = first,
+            _ => {}
+        }
+    }
+
+    /// Shows the rows of all hosts together, or of the host of what is selected there; the selection stays.
+    pub fn show_all(&mut self, shown: bool) {
+        if self.together.shown == shown {
+            return;
+        }
+        let sandbox = self
+            .sandbox()
+            .map(|(host, found)| (found.id.clone(), host.name.clone()));
+        let snapshot = self
+            .snapshot()
+            .map(|(host, found)| (found.name.clone(), host.name.clone()));
+        let view = self.view.clone();
+        let all = &mut self.together;
+        all.shown = shown;
+        all.sync(&view);
+        self.details = 0;
+        if shown {
+            if let Some(key) = sandbox {
+                all.sandboxes.go_to(&all.sandbox_rows, &key);
+            }
+            if let Some(key) = snapshot {
+                all.snapshots.go_to(&all.snapshot_rows, &key);
+            }
+        }
+    }
+
+    /// Makes `name` the current host; `None` shows all together. In the matrix, goes to its column.
+    pub fn show(&mut self, name: Option<&HostName>) {
+        let Some(name) = name else {
+            return self.show_all(true);
+        };
+        if world::host(&self.view, name).is_some() {
+            self.show_all(false);
+            self.host = Some(name.clone());
+            self.matrix.place = Place::Host(name.clone());
+            self.details = 0;
+        }
+    }
+
+    /// From all hosts together to the one of the selected row, which stays selected; or the other way.
+    pub fn turn_together(&mut self) {
+        let on = match self.list {
+            Pane::Snapshots => self.snapshot().map(|(host, _)| host.name.clone()),
+            _ => self.sandbox().map(|(host, _)| host.name.clone()),
+        };
+        if !self.together.shown {
+            return self.show_all(true);
+        }
+        let sandbox = self.sandbox().map(|(_, sandbox)| sandbox.id.clone());
+        let snapshot = self.snapshot().map(|(_, snapshot)| snapshot.name.clone());
+        let name = on.or_else(|| self.host.clone());
+        self.show(name.as_ref());
+        let view = self.view.clone();
+        let host = self.host.as_ref().and_then(|name| world::host(&view, name));
+        let lists = self.host.as_ref().and_then(|name| self.hosts.get_mut(name));
+        if let (Some(host), Some(lists)) = (host, lists) {
+            if let Some(id) = sandbox {
+                lists.sandboxes.go_to(&host.sandboxes, &id);
+            }
+            if let Some(name) = snapshot {
+                lists.snapshots.go_to(&host.snapshots, &name);
+            }
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! The host bar, and all hosts together.
+
+use super::*;
+use crate::console::fixture::{fleet, many, opening};
+use proptest::prelude::*;
+
+fn first_line(app: &mut App, width: u16) -> String {
+    let shown = screen(app, width, 24);
+    shown.lines().next().unwrap().trim_matches('"').to_owned()
+}
+
+#[test]
+fn all_hosts_together() {
+    let now = Instant::now();
+    let mut app = app(fleet(now));
+    press(&mut app, KeyCode::Down);
+    keys(&mut app, "a");
+    assert_eq!(app.sandbox().unwrap().1.id.as_str(), "sandbox-002");
+    shot("together", &mut app, now);
+    let (x, y) = find(&screen(&mut app, 120, 40), "gamma ● test-1");
+    let shown = show(&mut app, 120, 40, now);
+    assert!(
+        shown.buffer()[(x, y)]
+            .modifier
+            .contains(ratatui::style::Modifier::DIM)
+    );
+    press(&mut app, KeyCode::Tab);
+    insta::assert_snapshot!("together_snapshots_80x24", screen_at(&mut app, 80, 24, now));
+}
+
+#[test]
+fn back_from_all_hosts_is_the_host_of_the_selected_row() {
+    let mut app = app(fleet(Instant::now()));
+    keys(&mut app, "a");
+    press(&mut app, KeyCode::Home);
+    assert_eq!(app.sandbox().unwrap().0.name.as_str(), "beta");
+    keys(&mut app, "a");
+    assert!(screen(&mut app, 120, 40).contains("Sandboxes · beta (1)"));
+}
+
+#[test]
+fn each_row_of_all_hosts_is_worked_on_at_its_host() {
+    let mut app = app(fleet(Instant::now()));
+    keys(&mut app, "agpgolden");
+    let commands = press(&mut app, KeyCode::Enter);
+    let [Command::Submit(Operation::Push { host, sandbox, .. })] = &commands[..] else {
+        panic!("{commands:?}")
+    };
+    assert_eq!((host.as_str(), sandbox.as_str()), ("beta", "build-7"));
+
+    app.focus_on(Pane::Snapshots);
+    keys(&mut app, "/myapp");
+    press(&mut app, KeyCode::Enter);
+    keys(&mut app, "  l");
+    let both = [("myapp-v1.0", "alpha"), ("myapp-v1.0", "beta")];
+    assert_eq!(keys(&mut app, "y"), [pulls(&both)]);
+
+    keys(&mut app, "g  d");
+    let commands = keys(&mut app, "y");
+    let removed: Vec<_> = commands
+        .iter()
+        .map(|command| match command {
+            Command::Submit(Operation::Remove { host, bucket, .. }) => {
+                (host.as_ref().unwrap().to_string(), *bucket)
+            }
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(
+        removed,
+        [("alpha".to_owned(), false), ("beta".to_owned(), false)]
+    );
+}
+
+#[test]
+fn both_copies_and_the_object_are_the_last_ones() {
+    let mut app = app(fleet(Instant::now()));
+    keys(&mut app, "a");
+    app.focus_on(Pane::Snapshots);
+    keys(&mut app, "/myapp");
+    press(&mut app, KeyCode::Enter);
+    keys(&mut app, "  d");
+    press(&mut app, KeyCode::Down);
+    keys(&mut app, " y");
+    let shown = screen(&mut app, 120, 40);
+    assert!(shown.contains("Type myapp-v1.0 to confirm"), "{shown}");
+    keys(&mut app, "myapp-v1.0");
+    let commands = press(&mut app, KeyCode::Enter);
+    let buckets: Vec<bool> = commands
+        .iter()
+        .map(|command| {
+            matches!(
+                command,
+                Command::Submit(Operation::Remove { bucket: true, .. })
+            )
+        })
+        .collect();
+    assert_eq!(buckets, [true, false], "the object goes once");
+}
+
+#[test]
+fn a_filter_finds_hosts_by_name_and_marks_outlive_a_refresh() {
+    let mut app = app(fleet(Instant::now()));
+    keys(&mut app, "a/GAMM");
+    press(&mut app, KeyCode::Enter);
+    let shown = screen(&mut app, 120, 40);
+    assert!(shown.contains("Sandboxes · all (1 of 6)"), "{shown}");
+    keys(&mut app, " ");
+    update(&mut app, |view| {
+        set_alpha(view, |host| {
+            host.sandboxes = Arc::new([sandbox("aaa", SandboxState::Paused)])
+        });
+    });
+    assert_eq!(app.chosen_sandboxes().len(), 1);
+    assert!(screen(&mut app, 120, 40).contains("(1 of 3) 1 marked"));
+    press(&mut app, KeyCode::Esc);
+    press(&mut app, KeyCode::Esc);
+    assert!(screen(&mut app, 120, 40).contains("Sandboxes · all (3)"));
+}
+
+#[test]
+fn the_hosts_are_a_circle_with_all_of_them_as_one_stop() {
+    let mut app = app(fleet(Instant::now()));
+    keys(&mut app, "[");
+    assert!(app.together.shown);
+    keys(&mut app, "[");
+    assert_eq!(app.host.as_ref().unwrap().as_str(), "gamma");
+    keys(&mut app, "]]");
+    assert!(!app.together.shown);
+    assert_eq!(app.host.as_ref().unwrap().as_str(), "alpha");
+    update(&mut app, |view| view.hosts.truncate(1));
+    keys(&mut app, "]");
+    assert!(!app.together.shown);
+    keys(&mut app, "a");
+    assert!(app.notice.as_ref().unwrap().text.contains("only one host"));
+}
+
+#[test]
+fn a_click_on_a_host_shows_it() {
+    let mut app = app(fleet(Instant::now()));
+    let shown = screen(&mut app, 120, 40);
+    let (x, y) = find(&shown, "beta");
+    click(&mut app, x, y);
+    let shown = screen(&mut app, 120, 40);
+    assert!(shown.contains("Sandboxes · beta"), "{shown}");
+    let reversed = ratatui::style::Modifier::REVERSED;
+    let buffer = show(&mut app, 120, 40, Instant::now());
+    assert!(buffer.buffer()[(x, y)].modifier.contains(reversed));
+    let (x, y) = find(&shown, " all ");
+    click(&mut app, x + 1, y);
+    assert!(app.together.shown);
+}
+
+#[test]
+fn with_many_hosts_the_current_one_and_the_bucket_stay_in_sight() {
+    let mut app = app(many(20, 3));
+    for at in 0..20 {
+        let name = format!("host-{at:02}");
+        for width in [40, 60, 80, 120, 200] {
+            let line = first_line(&mut app, width);
+            assert!(line.contains(&name), "{width}: {line}");
+            assert!(line.contains("s3://"), "{width}: {line}");
+        }
+        keys(&mut app, "]");
+    }
+    assert!(first_line(&mut app, 80).contains(" all "));
+    keys(&mut app, "5");
+    insta::assert_snapshot!("host_bar_80", first_line(&mut app, 80));
+    let line = first_line(&mut app, 80);
+    let at = line.chars().position(|c| c == '‹').unwrap() as u16;
+    click(&mut app, at, 0);
+    assert_ne!(app.host.as_ref().unwrap().as_str(), "host-04");
+    let to_the_left = first_line(&mut app, 80);
+    assert!(to_the_left.contains(app.host.as_ref().unwrap().as_str()));
+}
+
+#[test]
+fn a_host_that_never_answered_says_since_when() {
+    let mut app = app(empty());
+    let later = Instant::now() + Duration::from_secs(130);
+    assert!(screen_at(&mut app, 120, 40, later).contains("alpha ◌ opening 2m"));
+    update(&mut app, |view| {
+        set_alpha(view, |host| {
+            *host = HostView {
+                link: Link::Down(Error::new(Kind::Unreachable, "no")),
+                ..opening("alpha")
+            };
+        });
+    });
+    assert!(screen(&mut app, 120, 40).contains("alpha ✗ away <1m"));
+}
+
+#[test]
+fn a_pane_of_a_host_that_is_away_says_why_where_its_rows_are() {
+    let now = Instant::now();
+    let mut app = app(fleet(now));
+    keys(&mut app, "3");
+    app.focus_on(Pane::Bucket);
+    let shown = screen_at(&mut app, 120, 40, now);
+    assert!(shown.contains("✗ cannot reach host gamma"), "{shown}");
+    assert!(shown.contains("winserver-base"), "{shown}");
+}
+
+#[test]
+fn of_all_hosts_rows_only_those_on_screen_are_built() {
+    let mut app = app(many(20, 5_000));
+    keys(&mut app, "a");
+    app.focus_on(Pane::Snapshots);
+    press(&mut app, KeyCode::End);
+    let (first, rows) = pane_rows(&app, Pane::Snapshots, 40, 30);
+    assert_eq!((first, rows.len()), (99_970, 30));
+    keys(&mut app, "/host-17");
+    assert_eq!(app.numbers(Pane::Snapshots).shown, 5_000);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn any_keys_at_any_size_can_be_drawn(
+        width in 0u16..=500, height in 0u16..=200, which in 0usize..4, typed in "[amldJ \r/x\\]\\[09jkyo?]{0,8}",
+    ) {
+        let view = match which {
+            0 => fleet(Instant::now()),
+            1 => many(20, 30),
+            2 => empty(),
+            _ => View::default(),
+        };
+        let mut app = app(view);
+        for key in typed.chars() {
+            match key {
+                '\r' => press(&mut app, KeyCode::Enter),
+                '9' => press(&mut app, KeyCode::Right),
+                '0' => press(&mut app, KeyCode::Tab),
+                key => press(&mut app, KeyCode::Char(key)),
+            };
+            show(&mut app, width, height, Instant::now());
+            click(&mut app, width / 2, height / 3);
+        }
+        show(&mut app, width, height, Instant::now());
+    }
+}

@@ -1,0 +1,82 @@
+//! Examinations of hosts and the bucket, each a task of its own, so that one that hangs holds up no other.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+
+use super::view::PatientView;
+use super::{Inner, jobs};
+use crate::model::{Check, Examination, HostName, Result};
+
+/// The net under the deadlines of a host's single steps.
+const LONGEST: Duration = Duration::from_secs(180);
+
+/// See [`super::Engine::examine`].
+pub(super) fn examine(inner: &Arc<Inner>, hosts: &[HostName], bucket: bool) -> Result<()> {
+    let mut found = Vec::new();
+    for name in hosts {
+        found.push(jobs::find_host(inner, name)?.1.clone());
+    }
+    let accel = inner.settings.sandbox.accel;
+    for host in found {
+        let (name, stop) = (host.name().clone(), inner.stop.clone());
+        begin(inner, Some(name.clone()), async move {
+            // Nothing of it is left behind: what it starts on the host ends by itself.
+            tokio::select! {
+                examination = host.examine(accel) => examination,
+                () = tokio::time::sleep(LONGEST) => broken_off(Some(name), "it did not end in time"),
+                () = stop.cancelled() => broken_off(Some(name), "it was cancelled"),
+            }
+        });
+    }
+    if bucket {
+        let (bucket, stop) = (inner.bucket.clone(), inner.stop.clone());
+        begin(inner, None, async move { bucket.examine(&stop).await });
+    }
+    Ok(())
+}
+
+fn begin(
+    inner: &Arc<Inner>,
+    host: Option<HostName>,
+    examination: impl Future<Output = Examination> + Send + 'static,
+) {
+    let mut idle = false;
+    edit(inner, host.as_ref(), |patient| {
+        idle = !std::mem::replace(&mut patient.running, true);
+    });
+    if !idle {
+        return;
+    }
+    let inner = inner.clone();
+    // A panic ends this examination and nothing else.
+    let task: JoinHandle<Examination> = tokio::spawn(examination);
+    tokio::spawn(async move {
+        let found = task.await.unwrap_or_else(|crash| {
+            let why = format!("it crashed inside snapdeck: {crash}");
+            broken_off(host.clone(), &why)
+        });
+        edit(&inner, host.as_ref(), |patient| {
+            patient.running = false;
+            patient.found = Some(Arc::new(found));
+        });
+    });
+}
+
+fn edit(inner: &Inner, host: Option<&HostName>, change: impl FnOnce(&mut PatientView)) {
+    inner.publish(|view| {
+        let mut patients = view.patients.iter_mut();
+        if let Some(patient) = patients.find(|patient| patient.host.as_ref() == host) {
+            change(Arc::make_mut(patient));
+        }
+    });
+}
+
+fn broken_off(host: Option<HostName>, why: &str) -> Examination {
+    Examination {
+        host,
+        reached: true,
+        checks: vec![Check::failed("examination", why, "run it again")],
+    }
+}

@@ -1,0 +1,216 @@
+//! What libvirt says of itself and of the guests that it could run.
+
+use roxmltree::{Document, Node};
+use virt::connect::Connect;
+
+use super::probe::Probe;
+use super::programs::Installer;
+use crate::model::settings::Accel;
+use crate::model::{Check, Error};
+
+/// What libvirt offers for the guests of a host (libvirt, "Domain capabilities").
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Guests {
+    /// QEMU's version; `None` where there is none to run. Numbers are major * 1,000,000 + minor * 1,000 + release.
+    qemu: Option<u32>,
+    /// Under KVM?
+    kvm: bool,
+    /// Does libvirt find UEFI firmware by itself?
+    efi: bool,
+    /// Files of UEFI firmware that are there.
+    loaders: Vec<String>,
+}
+
+impl Guests {
+    /// Asks for them, of the machine that Windows guests have. Blocks: the first time QEMU is asked, for seconds.
+    ///
+    /// # Errors
+    /// libvirt's, where it can run no guest at all.
+    pub fn ask(connect: &Connect) -> Result<Self, virt::error::Error> {
+        let qemu = connect.hyp_version().ok().filter(|version| *version > 0);
+        let of = |kind| connect.domain_capabilities(None, None, Some("q35"), Some(kind), 0);
+        let (kvm, xml) = match of("kvm") {
+            Ok(xml) => (true, xml),
+            Err(_) if qemu.is_none() => (false, String::new()),
+            Err(_) => (false, of("qemu")?),
+        };
+        Ok(Self {
+            qemu,
+            ..Self::read(kvm, &xml)
+        })
+    }
+
+    fn read(kvm: bool, xml: &str) -> Self {
+        let document = Document::parse(xml).ok();
+        let os = document
+            .as_ref()
+            .and_then(|document| child(document.root_element(), "os"));
+        let values = |node: Node| -> Vec<String> {
+            let values = node.children().filter(|node| node.has_tag_name("value"));
+            values
+                .filter_map(|value| value.text().map(str::to_owned))
+                .collect()
+        };
+        let firmware = os.and_then(|os| {
+            let is_it = |node: &Node| node.attribute("name") == Some("firmware");
+            os.children().find(is_it).map(values)
+        });
+        Self {
+            qemu: None,
+            kvm,
+            efi: firmware.is_some_and(|kinds| kinds.iter().any(|kind| kind == "efi")),
+            loaders: os
+                .and_then(|os| child(os, "loader"))
+                .map(values)
+                .unwrap_or_default(),
+        }
+    }
+}
+
+fn child<'a, 'xml>(node: Node<'a, 'xml>, tag: &str) -> Option<Node<'a, 'xml>> {
+    node.children().find(|child| child.has_tag_name(tag))
+}
+
+/// `9.0.0`.
+fn dotted(version: u32) -> String {
+    let (major, minor, release) = (
+        version / 1_000_000,
+        version / 1_000 % 1_000,
+        version % 1_000,
+    );
+    format!("{major}.{minor}.{release}")
+}
+
+/// libvirt answered, with its version's number.
+pub fn libvirt(version: u32, seconds: f64) -> Check {
+    let version = dotted(version);
+    Check::passed(
+        "libvirt",
+        format!("version {version}, answered within {seconds:.2} s"),
+    )
+}
+
+/// QEMU, as libvirt finds it.
+pub fn qemu(guests: &Guests, installer: Installer) -> Check {
+    match guests.qemu {
+        Some(version) => Check::passed("QEMU", format!("version {}", dotted(version))),
+        None => Check::failed(
+            "QEMU",
+            "libvirt finds none to run guests with",
+            installer.command("qemu-system-x86"),
+        ),
+    }
+}
+
+/// libvirt did not answer; `unseen` is what could not be looked at therefore.
+pub fn unreachable(error: &Error, unseen: &str, user: Option<&str>) -> Check {
+    let seen = format!("{}; not looked at: {unseen}", error.message());
+    let mend = match (&*seen, user) {
+        (seen, Some(user))
+            if seen.contains("ermission denied") || seen.contains("uthentication") =>
+        {
+            format!("usermod -aG libvirt {user}, then log in anew")
+        }
+        _ => "systemctl start libvirtd (or virtqemud.socket, where it is modular)".to_owned(),
+    };
+    Check::failed("libvirt", seen, mend)
+}
+
+/// Acceleration, as far as that shows without a guest.
+pub fn acceleration(guests: &Guests, probe: Option<&Probe>, accel: Accel) -> Check {
+    let what = "acceleration";
+    let device = probe.map(|probe| probe.get("kvm"));
+    let (seen, mend) = match device {
+        Some(None) => (
+            "there is no /dev/kvm: guests are emulated, many times slower",
+            "switch virtualization on in the firmware (or nested, in a virtual machine), then modprobe kvm_intel \
+             or kvm_amd",
+        ),
+        _ if !guests.kvm => (
+            "libvirt offers no KVM: guests are emulated, many times slower",
+            "see virt-host-validate qemu; then systemctl restart libvirtd",
+        ),
+        Some(Some("forbidden")) => {
+            return Check::passed(
+                what,
+                "libvirt offers KVM, and /dev/kvm is not for this user (QEMU's own counts); only the start of a \
+                 guest proves that it works",
+            );
+        }
+        _ => {
+            return Check::passed(
+                what,
+                "libvirt offers KVM; only the start of a guest proves that it works",
+            );
+        }
+    };
+    match accel {
+        Accel::Kvm => Check::failed(
+            what,
+            seen,
+            format!("{mend}; or set [sandbox] accel = \"qemu\""),
+        ),
+        Accel::Auto => Check::warning(what, seen, mend),
+        Accel::Qemu => Check::passed(what, "guests are emulated, as [sandbox] accel has it"),
+    }
+}
+
+/// UEFI firmware.
+pub fn firmware(guests: &Guests, installer: Installer) -> Check {
+    let what = "UEFI firmware";
+    match guests.loaders.as_slice() {
+        [] if !guests.efi => Check::warning(
+            what,
+            "libvirt knows of none: guests that start by UEFI cannot run",
+            installer.command("ovmf"),
+        ),
+        [] => Check::passed(what, "libvirt finds it by itself"),
+        [first, ..] => Check::passed(what, first),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Verdict;
+
+    const CAPABILITIES: &str = "<domainCapabilities><domain>kvm</domain><os supported='yes'>
+        <enum name='firmware'><value>bios</value><value>efi</value></enum>
+        <loader supported='yes'><value>/usr/share/OVMF/OVMF_CODE_4M.fd</value>
+        <enum name='type'><value>rom</value></enum></loader></os></domainCapabilities>";
+
+    #[test]
+    fn finds_firmware_in_what_libvirt_offers() {
+        let guests = Guests::read(true, CAPABILITIES);
+        assert!(guests.efi);
+        assert_eq!(guests.loaders, ["/usr/share/OVMF/OVMF_CODE_4M.fd"]);
+        let none = Guests::read(
+            false,
+            "<domainCapabilities><os supported='yes'/></domainCapabilities>",
+        );
+        assert_eq!(firmware(&none, Installer::Apt).verdict, Verdict::Warning);
+        assert_eq!(
+            firmware(&Guests::read(false, "no xml"), Installer::Apt).verdict,
+            Verdict::Warning
+        );
+    }
+
+    #[test]
+    fn a_host_without_kvm_fails_only_where_kvm_is_a_must() {
+        let (with, without) = (Guests::read(true, ""), Guests::read(false, ""));
+        let there = Probe::of(&[("kvm", "usable")]);
+        let absent = Probe::of(&[]);
+        let verdict = |guests, probe, accel| acceleration(guests, Some(probe), accel).verdict;
+        assert_eq!(verdict(&with, &there, Accel::Auto), Verdict::Passed);
+        assert_eq!(verdict(&with, &absent, Accel::Auto), Verdict::Warning);
+        assert_eq!(verdict(&without, &there, Accel::Auto), Verdict::Warning);
+        assert_eq!(verdict(&without, &there, Accel::Kvm), Verdict::Failed);
+        assert_eq!(verdict(&without, &absent, Accel::Qemu), Verdict::Passed);
+    }
+
+    #[test]
+    fn versions_are_told_as_people_write_them() {
+        assert_eq!(dotted(9_000_000), "9.0.0");
+        assert_eq!(dotted(7_002_022), "7.2.22");
+    }
+}

@@ -1,0 +1,126 @@
+//! Room on a host: how much there is, what takes it for nothing, and whether copies can do without.
+
+use humansize::{BINARY, format_size};
+
+use super::access::NAMED;
+use super::probe::Probe;
+use crate::host::quote;
+use crate::model::Check;
+use crate::model::settings::HostSettings;
+
+/// Is there room for what an operation may write: a flattened image on its way to the bucket, and a snapshot?
+pub fn space(
+    probe: &Probe,
+    settings: &HostSettings,
+    largest_flat: Option<(&str, u64)>,
+    largest_snapshot: Option<(&str, u64)>,
+) -> Vec<Check> {
+    let larger = match (largest_flat, largest_snapshot) {
+        (Some(flat), Some(snapshot)) if snapshot.1 > flat.1 => Some(snapshot),
+        (None, snapshot) => snapshot,
+        (flat, _) => flat,
+    };
+    let (host, size) = (&settings.name, |bytes| format_size(bytes, BINARY));
+    let places = [
+        (
+            "temp",
+            "temporary space",
+            &settings.temp_dir,
+            largest_flat,
+            format!("point temp_dir of host {host} at a larger disk"),
+        ),
+        (
+            "snapshots",
+            "snapshots space",
+            &settings.snapshots_dir,
+            larger,
+            format!("snapdeck remove NAME --local --host {host} takes away what nobody needs"),
+        ),
+    ];
+    let checks = places.map(|(kind, what, dir, largest, else_do)| {
+        let free = free(probe.get(&format!("{kind}.free"))?)?;
+        let seen = format!("{} free in {dir}", size(free));
+        Some(match largest {
+            Some((name, bytes)) if bytes > free => Check::warning(
+                what,
+                format!("{seen}; an image of {name} may take {}", size(bytes)),
+                format!(
+                    "free space there ({}), or {else_do}",
+                    quote::told(["df", "-h", dir])
+                ),
+            ),
+            _ => Check::passed(what, seen),
+        })
+    });
+    checks.into_iter().flatten().collect()
+}
+
+/// Bytes in what `stat -f` says: free blocks and their size.
+fn free(said: &str) -> Option<u64> {
+    let (blocks, size) = said.split_once(' ')?;
+    Some(
+        blocks
+            .parse::<u64>()
+            .ok()?
+            .saturating_mul(size.parse().ok()?),
+    )
+}
+
+/// Can a file there be copied by reference?
+pub fn reflinks(probe: &Probe, settings: &HostSettings) -> Option<Check> {
+    let (what, dir) = ("reflinks", &settings.snapshots_dir);
+    Some(match probe.get("snapshots.reflink")? {
+        "" => Check::passed(what, format!("{dir} copies by reference")),
+        words if words.contains("No space left") => return None,
+        _ => Check::warning(
+            what,
+            format!("{dir} does not copy by reference: a copy takes its time and its space"),
+            "put it on XFS (made with reflink=1) or Btrfs",
+        ),
+    })
+}
+
+/// What operations that were killed have left, a day ago or more.
+pub fn leftovers(probe: &Probe) -> Check {
+    let what = "leftovers";
+    let old: Vec<&str> = probe.all("old").collect();
+    match old.len() {
+        0 => Check::passed(what, "none older than a day"),
+        count => Check::warning(
+            what,
+            format!("{count} older than a day, no longer in use: {}", old[0]),
+            quote::told(
+                ["rm", "-rf", "--"]
+                    .into_iter()
+                    .chain(old.into_iter().take(NAMED)),
+            ),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::settings;
+    use super::*;
+    use crate::model::Verdict;
+
+    #[test]
+    fn room_is_measured_by_the_largest_image() {
+        let probe = Probe::of(&[("temp.free", "10 4096"), ("snapshots.free", "30 4096")]);
+        let verdicts = |flat, snapshot| {
+            let checks = space(&probe, &settings(), flat, snapshot);
+            checks.iter().map(|check| check.verdict).collect::<Vec<_>>()
+        };
+        use Verdict::{Passed, Warning};
+        assert_eq!(verdicts(None, None), [Passed, Passed]);
+        assert_eq!(verdicts(Some(("a", 40_961)), None), [Warning, Passed]);
+        assert_eq!(
+            verdicts(Some(("a", 1)), Some(("b", 200_000))),
+            [Passed, Warning]
+        );
+        assert_eq!(
+            verdicts(Some(("a", 200_000)), Some(("b", 1))),
+            [Warning, Warning]
+        );
+    }
+}

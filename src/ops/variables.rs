@@ -1,0 +1,189 @@
+//! UEFI variables that belong to a snapshot: `NAME_VARS.fd` beside the image, on a host and in the bucket. A Windows
+//! guest does not boot without its own. A snapshot without any is as good as one with.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::bucket::Bucket;
+use crate::host::{Content, Host};
+use crate::model::{Error, Kind, Object, ProgressCell, Result, SnapshotName};
+
+use super::Context;
+
+/// Firmware's flash memory is a few hundred KiB, and at most 16 MiB: what is longer is something else.
+const MAX_BYTES: u64 = 16 << 20;
+
+/// Refuses to go on where the bucket has variables of that name that may not be replaced, though it has no such
+/// snapshot: with a new one they would be taken for its own.
+pub(super) async fn refuse_existing(
+    bucket: &Bucket,
+    name: &SnapshotName,
+    overwrite: bool,
+) -> Result<()> {
+    match bucket.variables().head(name).await? {
+        Some(object) if !overwrite => Err(Error::new(
+            Kind::Refused,
+            format!("{} already exists in {}", object.key, bucket.location()),
+        )
+        .hint("choose another name, or pass --overwrite to replace it")),
+        _ => Ok(()),
+    }
+}
+
+/// Uploads the file `path` of the host as the variables of `name`, whose image is in the bucket; without one, what the
+/// bucket has of another image is removed.
+pub(super) async fn upload(
+    host: &Host,
+    bucket: &Bucket,
+    path: Option<&str>,
+    name: &SnapshotName,
+    overwrite: bool,
+    ctx: &Context,
+) -> Result<()> {
+    let beside = bucket.variables();
+    let Some(path) = path else {
+        if overwrite && beside.head(name).await?.is_some() {
+            beside.delete(name).await?;
+            ctx.info(format!(
+                "removed {}, which belonged to the image before",
+                beside.key(name)
+            ));
+        }
+        return Ok(());
+    };
+    let reader = host.open_reader(path).await?;
+    let (size, reader) = (reader.size_bytes(), &reader);
+    refuse_long(path, size)?;
+    beside
+        .upload(
+            name,
+            size,
+            move |offset, length| reader.read_at(offset, length),
+            overwrite,
+            &ProgressCell::default(),
+            &ctx.cancel,
+        )
+        .await?;
+    ctx.info(format!("its UEFI variables are {}", beside.key(name)));
+    Ok(())
+}
+
+fn refuse_long(what: &str, size: u64) -> Result<()> {
+    match size <= MAX_BYTES {
+        true => Ok(()),
+        false => Err(Error::new(
+            Kind::Damaged,
+            format!("{what} has {size} bytes: these are no UEFI variables"),
+        )),
+    }
+}
+
+/// The variables of a snapshot, fetched from the bucket.
+pub(super) struct Fetched {
+    object: Object,
+    bytes: Bytes,
+}
+
+impl Fetched {
+    /// Fetches them; `None` where the bucket has none.
+    pub(super) async fn of(
+        bucket: &Bucket,
+        name: &SnapshotName,
+        ctx: &Context,
+    ) -> Result<Option<Self>> {
+        let beside = bucket.variables();
+        let Some(object) = beside.head(name).await? else {
+            return Ok(None);
+        };
+        refuse_long(&object.key, object.size_bytes)?;
+        // Few bytes: they are collected in one piece, whatever the order they come in.
+        let parts = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let take = |offset: u64, part: Bytes| {
+            let parts = parts.clone();
+            async move {
+                let mut parts = parts
+                    .lock()
+                    .unwrap_or_else(std::sync::PoisonError::into_inner);
+                parts.push((offset, part));
+                Ok(())
+            }
+        };
+        beside
+            .download(&object, 0, take, &ProgressCell::default(), &ctx.cancel)
+            .await?;
+        let mut parts = std::mem::take(
+            &mut *parts
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner),
+        );
+        parts.sort_unstable_by_key(|(offset, _)| *offset);
+        let parts: Vec<Bytes> = parts.into_iter().map(|(_, part)| part).collect();
+        let bytes = parts.concat().into();
+        Ok(Some(Self { object, bytes }))
+    }
+
+    /// Refuses where the host has others of that name that may not be replaced.
+    pub(super) async fn refuse_existing(
+        &self,
+        host: &Host,
+        name: &SnapshotName,
+        replace: bool,
+    ) -> Result<()> {
+        let path = host.snapshot_variables_path(name);
+        if replace || !host.has_file(&path).await? || self.is(host, &path).await? {
+            return Ok(());
+        }
+        Err(Error::new(
+            Kind::Refused,
+            format!(
+                "{path} is on host {} already, and differs from that in the bucket",
+                host.name()
+            ),
+        )
+        .hint("move it away, or pass --overwrite to replace it"))
+    }
+
+    async fn is(&self, host: &Host, path: &str) -> Result<bool> {
+        let there = host.open_reader(path).await?;
+        let length = self.bytes.len();
+        Ok(there.size_bytes() == length as u64 && there.read_at(0, length).await? == self.bytes)
+    }
+
+    /// Puts them beside the image that is about to land: first, so that no image is there without its own. Returns
+    /// the path where nothing was before.
+    pub(super) async fn land(
+        &self,
+        host: &Host,
+        name: &SnapshotName,
+        replace: bool,
+    ) -> Result<Option<String>> {
+        let path = host.snapshot_variables_path(name);
+        let there = host.has_file(&path).await?;
+        if there && self.is(host, &path).await? {
+            return Ok(None);
+        }
+        let tag = self.object.etag.as_deref().unwrap_or_default();
+        let content = Content {
+            version: format!("{} {tag}", self.object.key),
+            size_bytes: self.object.size_bytes,
+        };
+        let partial = format!(
+            "{}/.{}.partial",
+            host.settings().snapshots_dir,
+            name.variables_file_name()
+        );
+        let writer = host.open_writer(&partial, &content).await?;
+        let landed = async {
+            writer.write_at(0, self.bytes.clone()).await?;
+            writer.finish().await?;
+            writer.land(&path, replace).await
+        }
+        .await;
+        if landed.is_err() {
+            // Whatever keeps it from being removed is told by the other error.
+            let _ = writer.discard().await;
+        }
+        landed.map(|()| (!there).then_some(path))
+    }
+}

@@ -1,0 +1,153 @@
+//! What a chain's topmost disk reads at each place ("Cluster mapping": unallocated clusters are the backing file's).
+
+use std::ops::Range;
+
+use super::Refusal;
+use super::entry::{Cluster, Geometry};
+use super::tables::Tables;
+
+/// The layers of a chain, the base first.
+#[derive(Debug)]
+pub(super) struct Chain {
+    layers: Vec<Tables>,
+}
+
+/// Bytes of the disk that come from one place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Segment {
+    pub(super) guest: Range<u64>,
+    pub(super) source: Source,
+}
+
+/// Where bytes of the disk come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    /// Zeros: no layer has anything there.
+    Nothing,
+    /// Zeros that the base has there.
+    BaseZeros,
+    /// Zeros that hide what the base has.
+    Zeros,
+    /// A host cluster.
+    Data {
+        layer: usize,
+        /// Host offset of the segment's first byte.
+        host: u64,
+    },
+    /// A compressed cluster.
+    Compressed {
+        layer: usize,
+        host: u64,
+        stored: u64,
+        /// Disk offset of the cluster's first byte.
+        start: u64,
+    },
+}
+
+impl Source {
+    /// Is it what the base alone reads?
+    pub(super) fn is_base(self) -> bool {
+        match self {
+            Self::Nothing | Self::BaseZeros => true,
+            Self::Zeros => false,
+            Self::Data { layer, .. } | Self::Compressed { layer, .. } => layer == 0,
+        }
+    }
+
+    pub(super) fn has_data(self) -> bool {
+        matches!(self, Self::Data { .. } | Self::Compressed { .. })
+    }
+}
+
+impl Chain {
+    /// # Errors
+    /// Where the images cannot be the base and overlays they are said to be.
+    pub(super) fn new(base: Tables, overlays: Vec<Tables>) -> Result<Self, Refusal> {
+        if let Some(file) = &base.facts.backing_file {
+            return Err(Refusal::BackedBase(file.clone()));
+        }
+        if base.facts.refcount_bits != 16 {
+            return Err(Refusal::RefcountWidth(base.facts.refcount_bits));
+        }
+        let unbacked = |overlay: &Tables| overlay.facts.backing_file.is_none();
+        if let Some(at) = overlays.iter().position(unbacked) {
+            return Err(Refusal::UnbackedOverlay(at + 1));
+        }
+        let layers = std::iter::once(base).chain(overlays).collect();
+        Ok(Self { layers })
+    }
+
+    pub(super) fn base(&self) -> &Tables {
+        &self.layers[0]
+    }
+
+    pub(super) fn layer(&self, layer: usize) -> &Tables {
+        &self.layers[layer]
+    }
+
+    /// Size of the disk that is composed, in bytes: the topmost layer's.
+    pub(super) fn virtual_size(&self) -> u64 {
+        self.layers[self.layers.len() - 1].facts.virtual_size
+    }
+
+    /// The longest piece from `at`, within one cluster of the layer that has it, that ends at `end` or before. The
+    /// topmost layer that has something there wins; none shows more of those below than its own disk is long.
+    pub(super) fn segment(&self, at: u64, mut end: u64) -> Segment {
+        for (layer, tables) in self.layers.iter().enumerate().rev() {
+            let size = tables.facts.virtual_size;
+            if at >= size {
+                return zeros(at..end, Source::Zeros);
+            }
+            end = end.min(size);
+            let geometry = tables.geometry;
+            let cluster_end = |size: u64| (at / size + 1).saturating_mul(size);
+            if !tables.l2.contains_key(&(at / geometry.l2_span())) {
+                end = end.min(cluster_end(geometry.l2_span()));
+                continue;
+            }
+            end = end.min(cluster_end(geometry.cluster()));
+            let within = at % geometry.cluster();
+            let source = match tables.cluster_at(at) {
+                Cluster::Unallocated => continue,
+                Cluster::Zero { .. } if layer == 0 => Source::BaseZeros,
+                Cluster::Zero { .. } => Source::Zeros,
+                Cluster::Data { host } => Source::Data {
+                    layer,
+                    host: host + within,
+                },
+                Cluster::Compressed { host, stored } => Source::Compressed {
+                    layer,
+                    host,
+                    stored,
+                    start: at - within,
+                },
+            };
+            return Segment {
+                guest: at..end,
+                source,
+            };
+        }
+        zeros(at..end, Source::Nothing)
+    }
+
+    /// All pieces of a range of the disk, in order.
+    pub(super) fn segments(&self, range: Range<u64>) -> impl Iterator<Item = Segment> + '_ {
+        let mut at = range.start;
+        std::iter::from_fn(move || {
+            (at < range.end).then(|| {
+                let segment = self.segment(at, range.end);
+                at = segment.guest.end;
+                segment
+            })
+        })
+    }
+
+    /// The geometry of the composed image: the base's.
+    pub(super) fn geometry(&self) -> Geometry {
+        self.base().geometry
+    }
+}
+
+fn zeros(guest: Range<u64>, source: Source) -> Segment {
+    Segment { guest, source }
+}

@@ -1,0 +1,216 @@
+//! The end of the tail, and the head: tables, refcounts, header.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::Layout;
+use super::writer::Written;
+use crate::model::Compression;
+use crate::qcow2::Refusal;
+use crate::qcow2::chain::Chain;
+use crate::qcow2::entry::{COPIED, Geometry};
+use crate::qcow2::header::field_u64;
+use crate::qcow2::refcounts::{RefcountSize, Refcounts};
+use crate::qcow2::start::FEATURE_NAMES;
+
+/// Bytes appended at a time, or one cluster.
+const CHUNK_BYTES: u64 = 1 << 20;
+/// "Header", incompatible and compatible features.
+const COMPRESSION_TYPE: u64 = 1 << 3;
+const LAZY_REFCOUNTS: u64 = 1;
+/// A version 3 header with a compression type.
+const LONG_HEADER: usize = 112;
+
+/// Entries of the composed image's L1 table. One at least, as QEMU has it.
+pub(super) fn l1_entries(chain: &Chain) -> u64 {
+    chain
+        .virtual_size()
+        .div_ceil(chain.geometry().l2_span())
+        .max(1)
+}
+
+/// The tables of a composed image, and its head.
+pub struct Ending {
+    geometry: Geometry,
+    l2: Vec<Arc<[u64]>>,
+    /// Entries of the L1 table that are not zero.
+    l1: BTreeMap<u64, u64>,
+    counts: Refcounts,
+    /// Clusters of the four parts that are appended, in order: L2 tables, L1 table, refcount table, refcount blocks.
+    parts: [u64; 4],
+    /// Offset of the first one.
+    start: u64,
+    /// Clusters appended so far.
+    written: u64,
+    head: Vec<u8>,
+}
+
+impl Ending {
+    pub(super) fn new(
+        chain: &Chain,
+        layout: Layout,
+        written: Written,
+        version: u32,
+        compression: Compression,
+    ) -> Result<Self, Refusal> {
+        let geometry = chain.geometry();
+        let cluster = geometry.cluster();
+        let Written {
+            target,
+            mut counts,
+            end: start,
+        } = written;
+        let mut l1 = BTreeMap::new();
+        let mut l2 = Vec::new();
+        let mut end = start;
+        for (index, entries) in target.tables {
+            let old = chain.base().l2.get(&index);
+            let same = old.filter(|old| layout == Layout::Append && old.entries == entries);
+            let host = match same {
+                Some(old) => old.host,
+                None if entries.iter().all(|entry| *entry == 0) => continue,
+                None => {
+                    l2.push(entries);
+                    end += cluster;
+                    end - cluster
+                }
+            };
+            counts.reference(host..host + cluster)?;
+            l1.insert(index, COPIED | host);
+        }
+        let l1_start = end;
+        let l1_clusters = geometry.clusters(l1_entries(chain) * 8);
+        let table_start = l1_start + l1_clusters * cluster;
+        let size = RefcountSize::for_clusters(geometry, table_start / cluster);
+        let end = table_start + size.clusters() * cluster;
+        counts.reference(l1_start..end)?;
+        let head = Head {
+            chain,
+            version,
+            compression,
+            l1_start,
+            table_start,
+            table_clusters: size.table,
+        };
+        Ok(Self {
+            geometry,
+            parts: [l2.len() as u64, l1_clusters, size.table, size.blocks],
+            l2,
+            l1,
+            counts,
+            start,
+            written: 0,
+            head: head.bytes(),
+        })
+    }
+
+    /// Appends the next part of the tables to `tail`, about a MiB; `false` once there is no more.
+    pub fn write(&mut self, tail: &mut Vec<u8>) -> bool {
+        let all: u64 = self.parts.iter().sum();
+        let now = (CHUNK_BYTES / self.geometry.cluster()).max(1);
+        let end = all.min(self.written + now);
+        for number in self.written..end {
+            self.write_cluster(number, tail);
+        }
+        self.written = end;
+        end < all
+    }
+
+    /// Bytes of the composed file.
+    pub fn file_bytes(&self) -> u64 {
+        self.start + self.parts.iter().sum::<u64>() * self.geometry.cluster()
+    }
+
+    /// What the file begins with: one cluster.
+    pub fn head(&self) -> &[u8] {
+        &self.head
+    }
+
+    fn write_cluster(&self, number: u64, tail: &mut Vec<u8>) {
+        let entries = self.geometry.entries() as u64;
+        let [l2, l1, table, _] = self.parts;
+        if let Some(entries) = usize::try_from(number).ok().and_then(|at| self.l2.get(at)) {
+            tail.extend(entries.iter().flat_map(|entry| entry.to_be_bytes()));
+        } else if number < l2 + l1 {
+            let first = (number - l2) * entries;
+            let entry = |index| self.l1.get(&index).copied().unwrap_or(0);
+            tail.extend((first..first + entries).flat_map(|index| entry(index).to_be_bytes()));
+        } else if number < l2 + l1 + table {
+            let first = (number - l2 - l1) * entries;
+            let blocks = self.start + (l2 + l1 + table) * self.geometry.cluster();
+            let entry = |index| match index < self.parts[3] {
+                true => blocks + index * self.geometry.cluster(),
+                false => 0,
+            };
+            tail.extend((first..first + entries).flat_map(|index| entry(index).to_be_bytes()));
+        } else {
+            self.counts.write_block(number - l2 - l1 - table, tail);
+        }
+    }
+}
+
+/// What the header says ("Header").
+struct Head<'a> {
+    chain: &'a Chain,
+    version: u32,
+    compression: Compression,
+    l1_start: u64,
+    table_start: u64,
+    table_clusters: u64,
+}
+
+impl Head<'_> {
+    /// The base's header with its places changed. Of the extensions only the feature name table is left: the names of
+    /// the backing file and its format go, and what refers to clusters (bitmaps, and perhaps what is not known) would
+    /// refer to clusters that are free now; the autoclear bits go with them.
+    fn bytes(&self) -> Vec<u8> {
+        let base = self.chain.base();
+        let zstd = self.compression == Compression::Zstd;
+        let mut head = base.header.clone();
+        if self.version == 3 && (base.facts.version == 2 || zstd && head.len() < LONG_HEADER) {
+            head.resize(LONG_HEADER, 0);
+        }
+        let length = head.len() as u32;
+        let mut put = |at: usize, bytes: &[u8]| {
+            if let Some(field) = head.get_mut(at..at + bytes.len()) {
+                field.copy_from_slice(bytes);
+            }
+        };
+        put(4, &self.version.to_be_bytes());
+        // Backing file: offset and length.
+        put(8, &[0; 12]);
+        put(24, &self.chain.virtual_size().to_be_bytes());
+        // It has 4 Mi entries at most, and the refcount table 8 MiB: both were looked at before.
+        put(36, &(l1_entries(self.chain) as u32).to_be_bytes());
+        put(40, &self.l1_start.to_be_bytes());
+        put(48, &self.table_start.to_be_bytes());
+        put(56, &(self.table_clusters as u32).to_be_bytes());
+        // Internal snapshots: count and offset.
+        put(60, &[0; 12]);
+        if self.version == 3 {
+            let incompatible = if zstd { COMPRESSION_TYPE } else { 0 };
+            let compatible = match base.facts.version {
+                3 => field_u64(&base.header, 80) & LAZY_REFCOUNTS,
+                _ => 0,
+            };
+            put(72, &incompatible.to_be_bytes());
+            put(80, &compatible.to_be_bytes());
+            put(88, &0u64.to_be_bytes());
+            // Refcounts of 2^4 bits.
+            put(96, &4u32.to_be_bytes());
+            put(100, &length.to_be_bytes());
+            put(104, &[u8::from(zstd)]);
+        }
+        let cluster = base.geometry.cluster_len();
+        if let Some(names) = &base.feature_names
+            && head.len() + names.len() + 16 <= cluster
+        {
+            head.extend(FEATURE_NAMES.to_be_bytes());
+            head.extend((names.len() as u32).to_be_bytes());
+            head.extend_from_slice(names);
+        }
+        // Eight zeros end the extensions.
+        head.resize(cluster, 0);
+        head
+    }
+}

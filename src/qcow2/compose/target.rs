@@ -1,0 +1,137 @@
+//! The mapping of the composed image while it grows.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::qcow2::Refusal;
+use crate::qcow2::entry::{COPIED, Cluster, Geometry, ZERO};
+use crate::qcow2::refcounts::Refcounts;
+use crate::qcow2::tables::{L2, Tables};
+
+/// L2 tables by their place in the L1 table. Those of the base are shared until one is changed.
+#[derive(Debug)]
+pub(super) struct Target {
+    pub(super) geometry: Geometry,
+    pub(super) tables: BTreeMap<u64, Arc<[u64]>>,
+}
+
+impl Target {
+    pub(super) fn empty(geometry: Geometry) -> Self {
+        Self {
+            geometry,
+            tables: BTreeMap::new(),
+        }
+    }
+
+    /// The base's mapping.
+    pub(super) fn of(base: &Tables) -> Self {
+        let share = |(index, l2): (&u64, &L2)| (*index, l2.entries.clone());
+        Self {
+            geometry: base.geometry,
+            tables: base.l2.iter().map(share).collect(),
+        }
+    }
+
+    /// Maps the guest cluster at a disk offset.
+    pub(super) fn set(&mut self, guest: u64, entry: u64) {
+        let entries = self.geometry.entries();
+        let table = self
+            .tables
+            .entry(guest / self.geometry.l2_span())
+            .or_insert_with(|| std::iter::repeat_n(0, entries).collect());
+        let at = (guest / self.geometry.cluster()) as usize % entries;
+        if let Some(slot) = Arc::make_mut(table).get_mut(at) {
+            *slot = entry;
+        }
+    }
+
+    /// Makes zeros of every cluster that begins within these bytes of the disk; they start at a cluster.
+    pub(super) fn clear(&mut self, guest: Range<u64>) {
+        let (cluster, span) = (self.geometry.cluster(), self.geometry.l2_span());
+        let inside = guest.start / span..guest.end.div_ceil(span);
+        let mut gone = Vec::new();
+        for (index, table) in self.tables.range_mut(inside) {
+            let base = index * span;
+            // Below the number of entries, so they fit.
+            let from = (guest.start.saturating_sub(base) / cluster) as usize;
+            let to = (guest.end - base).min(span).div_ceil(cluster) as usize;
+            let touched = table.get(from..to).unwrap_or_default();
+            if touched.iter().all(|entry| *entry == 0) {
+                continue;
+            }
+            if touched.len() == table.len() {
+                gone.push(*index);
+            } else if let Some(touched) = Arc::make_mut(table).get_mut(from..to) {
+                touched.fill(0);
+            }
+        }
+        for index in gone {
+            self.tables.remove(&index);
+        }
+    }
+
+    /// Counts what is left of the base's mapping and puts its entries right ("L2 table entry", bit 63): the counts
+    /// are those of the header and of all data clusters.
+    ///
+    /// # Errors
+    /// Where a cluster is an L2 table and data, or is referenced too often.
+    pub(super) fn settle(&mut self, base: &Tables) -> Result<Refcounts, Refusal> {
+        let geometry = self.geometry;
+        let cluster = geometry.cluster();
+        let mut counts = Refcounts::new(geometry, base.file_bytes)?;
+        counts.reference(0..cluster)?;
+        // A zero cluster may keep a host cluster that was never written: past the file's end it is given up.
+        let given_up = |host: u64| host >= base.file_bytes;
+        for entry in self.tables.values().flat_map(|table| table.iter()) {
+            match geometry.cluster_of(*entry) {
+                Cluster::Zero { host: Some(host) } if given_up(host) => {}
+                Cluster::Data { host } | Cluster::Zero { host: Some(host) } => {
+                    counts.reference(host..host + cluster)?;
+                }
+                Cluster::Compressed { host, stored } => counts.reference(host..host + stored)?,
+                Cluster::Unallocated | Cluster::Zero { host: None } => {}
+            }
+        }
+        if let Some(l2) = base.l2.values().find(|l2| counts.of(l2.host) > 0) {
+            let what = "an L2 table";
+            return Err(Refusal::Overlap { what, at: l2.host });
+        }
+        let right = |entry: u64| match geometry.cluster_of(entry) {
+            Cluster::Zero { host: Some(host) } if given_up(host) => ZERO,
+            Cluster::Data { host } | Cluster::Zero { host: Some(host) } => {
+                let copied = if counts.of(host) == 1 { COPIED } else { 0 };
+                entry & !COPIED | copied
+            }
+            _ => entry,
+        };
+        for table in self.tables.values_mut() {
+            if table.iter().any(|entry| right(*entry) != *entry) {
+                for entry in Arc::make_mut(table) {
+                    *entry = right(*entry);
+                }
+            }
+        }
+        Ok(counts)
+    }
+
+    /// Is any cluster compressed?
+    pub(super) fn has_compressed(&self) -> bool {
+        let mut entries = self.tables.values().flat_map(|table| table.iter());
+        entries.any(|entry| matches!(self.geometry.cluster_of(*entry), Cluster::Compressed { .. }))
+    }
+
+    /// L2 tables that stay where the base has them, and others, when those named get entries too.
+    pub(super) fn count_tables(&self, base: &Tables, named: &BTreeSet<u64>) -> (u64, u64) {
+        let stays = |(index, table): &(&u64, &Arc<[u64]>)| {
+            let same = |l2: &L2| Arc::ptr_eq(&l2.entries, table);
+            !named.contains(index) && base.l2.get(index).is_some_and(same)
+        };
+        let staying = self.tables.iter().filter(stays).count();
+        let new = named
+            .iter()
+            .filter(|index| !self.tables.contains_key(index));
+        let others = self.tables.len() - staying + new.count();
+        (staying as u64, others as u64)
+    }
+}

@@ -1,0 +1,199 @@
+//! Puts clusters together, drops zeros, packs, and gives each its place in the file.
+
+use super::target::Target;
+use crate::qcow2::Refusal;
+use crate::qcow2::codec::Encoder;
+use crate::qcow2::entry::{COPIED, Geometry};
+use crate::qcow2::refcounts::Refcounts;
+
+/// Packed clusters are gathered to runs of so many bytes, or of four clusters: a run begins at a host cluster and its
+/// last one is filled up.
+const RUN_BYTES: usize = 2 << 20;
+
+/// What was written once all clusters are.
+pub(super) struct Written {
+    pub(super) target: Target,
+    pub(super) counts: Refcounts,
+    /// Where the tables begin.
+    pub(super) end: u64,
+}
+
+pub(super) struct Writer {
+    target: Target,
+    counts: Refcounts,
+    /// Zeros up to the first whole cluster, still to be appended.
+    padding: usize,
+    /// Where the next cluster goes.
+    cursor: u64,
+    encoder: Option<Encoder>,
+    /// The cluster that is being put together: its disk offset, its bytes.
+    open: Option<(u64, Vec<u8>)>,
+    run: Vec<u8>,
+    /// Disk offset, place in the run and length of each packed cluster in it.
+    packed: Vec<(u64, u64, u64)>,
+}
+
+impl Writer {
+    /// Appends from `tail_start`; the first cluster goes to `first_cluster`, less than one cluster further.
+    pub(super) fn new(
+        target: Target,
+        counts: Refcounts,
+        tail_start: u64,
+        first_cluster: u64,
+        packs: bool,
+    ) -> Self {
+        Self {
+            target,
+            counts,
+            padding: (first_cluster - tail_start) as usize,
+            cursor: first_cluster,
+            encoder: packs.then(Encoder::new).flatten(),
+            open: None,
+            run: Vec::new(),
+            packed: Vec::new(),
+        }
+    }
+
+    /// Takes bytes of the disk. Those of one cluster come one after the other; what is left out of it is zeros.
+    pub(super) fn write(
+        &mut self,
+        mut guest: u64,
+        mut bytes: &[u8],
+        tail: &mut Vec<u8>,
+    ) -> Result<(), Refusal> {
+        let cluster = self.geometry().cluster();
+        while !bytes.is_empty() {
+            let within = (guest % cluster) as usize;
+            let start = guest - guest % cluster;
+            let room = self.geometry().cluster_len() - within;
+            let (now, rest) = bytes.split_at(room.min(bytes.len()));
+            if self.open.as_ref().is_some_and(|(open, _)| *open != start) {
+                self.close(tail)?;
+            }
+            if now.len() as u64 == cluster {
+                self.store(start, now, tail)?;
+            } else {
+                let (_, open) = self.open.get_or_insert_with(|| (start, zeros(cluster)));
+                if let Some(slot) = open.get_mut(within..within + now.len()) {
+                    slot.copy_from_slice(now);
+                }
+            }
+            guest += now.len() as u64;
+            bytes = rest;
+        }
+        Ok(())
+    }
+
+    /// Takes a whole cluster that is packed as the image wants it.
+    pub(super) fn write_packed(
+        &mut self,
+        guest: u64,
+        packed: &[u8],
+        plain: &[u8],
+        tail: &mut Vec<u8>,
+    ) -> Result<(), Refusal> {
+        self.close(tail)?;
+        if packed.len() >= plain.len() {
+            return self.store(guest, plain, tail);
+        }
+        if !is_zero(plain) {
+            self.add_packed(guest, packed, tail)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn finish(mut self, tail: &mut Vec<u8>) -> Result<Written, Refusal> {
+        self.close(tail)?;
+        self.end_run(tail)?;
+        self.pad(tail);
+        Ok(Written {
+            target: self.target,
+            counts: self.counts,
+            end: self.cursor,
+        })
+    }
+
+    fn geometry(&self) -> Geometry {
+        self.target.geometry
+    }
+
+    fn pad(&mut self, tail: &mut Vec<u8>) {
+        tail.resize(tail.len() + std::mem::take(&mut self.padding), 0);
+    }
+
+    fn close(&mut self, tail: &mut Vec<u8>) -> Result<(), Refusal> {
+        match self.open.take() {
+            Some((guest, bytes)) => self.store(guest, &bytes, tail),
+            None => Ok(()),
+        }
+    }
+
+    /// Stores a whole cluster; one of zeros is left out, for it was taken out of the mapping before.
+    fn store(&mut self, guest: u64, bytes: &[u8], tail: &mut Vec<u8>) -> Result<(), Refusal> {
+        if is_zero(bytes) {
+            return Ok(());
+        }
+        if let Some(mut encoder) = self.encoder.take() {
+            let added = match encoder.encode(bytes) {
+                Some(packed) => self.add_packed(guest, packed, tail).map(|()| true),
+                None => Ok(false),
+            };
+            self.encoder = Some(encoder);
+            if added? {
+                return Ok(());
+            }
+        }
+        self.pad(tail);
+        let host = self.cursor;
+        self.cursor += bytes.len() as u64;
+        self.counts.reference(host..self.cursor)?;
+        self.target.set(guest, COPIED | host);
+        tail.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn add_packed(&mut self, guest: u64, packed: &[u8], tail: &mut Vec<u8>) -> Result<(), Refusal> {
+        let room = RUN_BYTES.max(4 * self.geometry().cluster_len());
+        if self.run.len() + packed.len() > room {
+            self.end_run(tail)?;
+        }
+        let length = packed.len() as u64;
+        self.packed.push((guest, self.run.len() as u64, length));
+        self.run.extend_from_slice(packed);
+        Ok(())
+    }
+
+    /// Gives the packed clusters their places. Each references all host clusters that its sectors touch.
+    fn end_run(&mut self, tail: &mut Vec<u8>) -> Result<(), Refusal> {
+        if self.run.is_empty() {
+            return Ok(());
+        }
+        self.pad(tail);
+        let geometry = self.geometry();
+        for (guest, at, length) in std::mem::take(&mut self.packed) {
+            let host = self.cursor + at;
+            self.counts
+                .reference(host - host % 512..(host + length).next_multiple_of(512))?;
+            self.target
+                .set(guest, geometry.compressed_entry(host, length));
+        }
+        let cluster = geometry.cluster_len();
+        self.run.resize(self.run.len().next_multiple_of(cluster), 0);
+        tail.extend_from_slice(&self.run);
+        self.cursor += self.run.len() as u64;
+        self.run.clear();
+        Ok(())
+    }
+}
+
+fn zeros(length: u64) -> Vec<u8> {
+    // A cluster.
+    vec![0; length as usize]
+}
+
+/// Most clusters show in their first bytes that they are none; the rest is one comparison of memory with itself.
+fn is_zero(bytes: &[u8]) -> bool {
+    let (head, _) = bytes.split_at(bytes.len().min(16));
+    head.iter().all(|byte| *byte == 0)
+        && bytes.get(head.len()..) == bytes.get(..bytes.len() - head.len())
+}

@@ -1,0 +1,160 @@
+//! Refcounts, always computed afresh from the final tables ("Host cluster management").
+
+use std::ops::Range;
+
+use super::Refusal;
+use super::entry::Geometry;
+
+/// Bytes of a refcount: only the usual 16 bits are written.
+const WIDTH: usize = 2;
+/// Clusters a file may have: their refcounts take 256 MiB of memory.
+const MAX_CLUSTERS: u64 = 128 << 20;
+
+/// How often each host cluster is referenced.
+#[derive(Debug)]
+pub(super) struct Refcounts {
+    geometry: Geometry,
+    counts: Vec<u16>,
+}
+
+/// The refcount table and its blocks, which count themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct RefcountSize {
+    /// Clusters of the table.
+    pub(super) table: u64,
+    /// Blocks, a cluster each.
+    pub(super) blocks: u64,
+}
+
+impl Refcounts {
+    /// All zero, for a file of so many bytes.
+    pub(super) fn new(geometry: Geometry, file_bytes: u64) -> Result<Self, Refusal> {
+        let clusters = geometry.clusters(file_bytes);
+        // One that is mostly holes costs no memory: pages of zeros are given out when they are written.
+        let counts = match usize::try_from(clusters) {
+            Ok(length) if clusters <= MAX_CLUSTERS => vec![0; length],
+            _ => return Err(Refusal::TooLarge("it has more clusters than are counted")),
+        };
+        Ok(Self { geometry, counts })
+    }
+
+    /// Counts one more reference to every cluster that these bytes touch.
+    pub(super) fn reference(&mut self, bytes: Range<u64>) -> Result<(), Refusal> {
+        let first = bytes.start / self.geometry.cluster();
+        let end = self.geometry.clusters(bytes.end);
+        if end > MAX_CLUSTERS {
+            return Err(Refusal::TooLarge("it has more clusters than are counted"));
+        }
+        // Both fit: they are below the limit.
+        let (first, end) = (first as usize, end as usize);
+        if self.counts.len() < end {
+            self.counts.resize(end, 0);
+        }
+        for (at, count) in self.counts[first..end].iter_mut().enumerate() {
+            let offset = (first + at) as u64 * self.geometry.cluster();
+            *count = count
+                .checked_add(1)
+                .ok_or(Refusal::RefcountOverflow(offset))?;
+        }
+        Ok(())
+    }
+
+    /// References to the cluster at that offset.
+    pub(super) fn of(&self, offset: u64) -> u16 {
+        usize::try_from(offset / self.geometry.cluster())
+            .ok()
+            .and_then(|at| self.counts.get(at).copied())
+            .unwrap_or(0)
+    }
+
+    /// Clusters that are referenced.
+    pub(super) fn live_clusters(&self) -> u64 {
+        self.counts.iter().filter(|count| **count > 0).count() as u64
+    }
+
+    /// Appends refcount block `number`, one cluster.
+    pub(super) fn write_block(&self, number: u64, out: &mut Vec<u8>) {
+        let length = self.geometry.cluster_len();
+        let per_block = length / WIDTH;
+        let end = out.len() + length;
+        let first = usize::try_from(number)
+            .unwrap_or(usize::MAX)
+            .saturating_mul(per_block);
+        for count in self.counts.iter().skip(first).take(per_block) {
+            out.extend_from_slice(&count.to_be_bytes());
+        }
+        out.resize(end, 0);
+    }
+}
+
+impl RefcountSize {
+    /// What a file needs that has so many clusters without it. A fixed point, as the new clusters want refcounts
+    /// too; it is reached soon, for each round adds a fraction of the one before.
+    pub(super) fn for_clusters(geometry: Geometry, others: u64) -> Self {
+        let per_block = geometry.cluster() / WIDTH as u64;
+        let mut size = Self {
+            table: 0,
+            blocks: 0,
+        };
+        loop {
+            let blocks = (others + size.table + size.blocks).div_ceil(per_block);
+            let table = blocks.div_ceil(geometry.entries() as u64);
+            let next = Self { table, blocks };
+            if next == size {
+                return size;
+            }
+            size = next;
+        }
+    }
+
+    /// Clusters of both.
+    pub(super) fn clusters(self) -> u64 {
+        self.table + self.blocks
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn the_blocks_count_themselves_and_no_fewer_would_do(
+            bits in 9u32..=21, others in 1u64..1 << 32,
+        ) {
+            let geometry = Geometry::new(1 << bits);
+            let size = RefcountSize::for_clusters(geometry, others);
+            let per_block = geometry.cluster() / 2;
+            let all = others + size.clusters();
+            prop_assert!(size.blocks * per_block >= all);
+            prop_assert!(size.table * geometry.entries() as u64 >= size.blocks);
+            prop_assert!((size.blocks - 1) * per_block < all);
+        }
+    }
+
+    #[test]
+    fn a_range_counts_for_every_cluster_it_touches() {
+        let geometry = Geometry::new(4096);
+        let mut counts = Refcounts::new(geometry, 8192).unwrap();
+        counts.reference(4095..8193).unwrap();
+        counts.reference(8192..12288).unwrap();
+        assert_eq!([0, 4096, 8192, 12288].map(|at| counts.of(at)), [1, 1, 2, 0]);
+        let mut block = Vec::new();
+        counts.write_block(0, &mut block);
+        assert_eq!(block.len(), 4096);
+        assert_eq!(block[..8], [0, 1, 0, 1, 0, 2, 0, 0]);
+    }
+
+    #[test]
+    fn what_cannot_be_counted_is_refused() {
+        let geometry = Geometry::new(512);
+        let mut counts = Refcounts::new(geometry, 512).unwrap();
+        for _ in 0..u16::MAX {
+            counts.reference(0..1).unwrap();
+        }
+        assert_eq!(counts.reference(0..1), Err(Refusal::RefcountOverflow(0)));
+        assert!(Refcounts::new(geometry, u64::MAX).is_err());
+        assert!(counts.reference(u64::MAX - 1..u64::MAX).is_err());
+    }
+}

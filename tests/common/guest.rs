@@ -1,0 +1,131 @@
+//! A guest with a kernel of its own (tests/lab/guest.init): it counts, writes numbered records to its disk, tells of
+//! both on its serial port, and obeys its power button.
+
+use std::path::PathBuf;
+
+use super::process::until;
+use super::{World, exists};
+
+/// What one guest has told so far.
+pub struct Guest {
+    log: PathBuf,
+}
+
+/// What a guest found on its disk when it booted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Boot {
+    /// Differs at every boot.
+    pub id: String,
+    /// The last record, as the disk says.
+    pub head: u64,
+    /// Records that are there, one after the other, as they were written.
+    pub whole: u64,
+}
+
+/// A sign of life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alive {
+    /// As [`Boot::id`].
+    pub boot: String,
+    /// A counter in the guest's memory.
+    pub count: u64,
+    /// The last record it has written.
+    pub head: u64,
+}
+
+impl World {
+    /// From here on `snapdeck sandbox new` makes sandboxes with this guest: by a template of the user's, as anybody
+    /// may write one.
+    pub fn use_guest(&self) {
+        let kernel = concat!(env!("CARGO_MANIFEST_DIR"), "/.lab/guest");
+        assert!(exists(kernel), "no guest: run the tests with `make test`");
+        let dir = self.dir.display();
+        let template = self.dir.join("guest.xml");
+        std::fs::write(
+            &template,
+            format!(
+                "<domain type='{{{{accel}}}}'><name>{{{{id}}}}</name>\n\
+                 <memory unit='b'>{{{{memory_bytes}}}}</memory><vcpu>{{{{cpus}}}}</vcpu>\n\
+                 <os><type arch='x86_64' machine='q35'>hvm</type><kernel>{kernel}/kernel</kernel>\n\
+                 <initrd>{kernel}/initrd</initrd><cmdline>console=ttyS0 quiet panic=-1</cmdline></os>\n\
+                 <features><acpi/></features>{{{{cpu}}}}<devices>\n\
+                 <disk type='file' device='disk'><driver name='qemu' type='qcow2' discard='unmap'/>\n\
+                 <source file='{{{{disk}}}}'/><target dev='vda' bus='virtio'/></disk>\n\
+                 <serial type='file'><source path='{dir}/{{{{id}}}}.log' append='on'/><target port='0'/></serial>\n\
+                 </devices></domain>\n"
+            ),
+        )
+        .unwrap();
+        let memory = "memory_mib = 128\ntemplate = ";
+        self.reconfigure(
+            "memory_mib = 64\n",
+            &format!("{memory}\"{}\"\n", template.display()),
+        );
+    }
+
+    /// What the guest of a sandbox has told.
+    pub fn guest(&self, id: &str) -> Guest {
+        Guest {
+            log: self.dir.join(format!("{id}.log")),
+        }
+    }
+}
+
+impl Guest {
+    /// Its lines `guest WORD ...`, without those two words.
+    fn lines(&self, word: &str) -> Vec<Vec<String>> {
+        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        // The last line may be half told.
+        let (whole, _) = text.rsplit_once('\n').unwrap_or_default();
+        let told = whole.lines().map(|line| line.split_whitespace());
+        told.filter_map(|mut words| {
+            let ours = words.next() == Some("guest") && words.next() == Some(word);
+            ours.then(|| words.map(str::to_owned).collect())
+        })
+        .collect()
+    }
+
+    /// All its boots so far.
+    pub fn boots(&self) -> Vec<Boot> {
+        let boot = |words: Vec<String>| Boot {
+            id: words[0].clone(),
+            head: words[2].parse().unwrap(),
+            whole: words[4].parse().unwrap(),
+        };
+        self.lines("boot").into_iter().map(boot).collect()
+    }
+
+    /// Its signs of life so far.
+    pub fn alive(&self) -> Vec<Alive> {
+        let alive = |words: Vec<String>| Alive {
+            boot: words[0].clone(),
+            count: words[1].parse().unwrap(),
+            head: words[2].parse().unwrap(),
+        };
+        self.lines("alive").into_iter().map(alive).collect()
+    }
+
+    /// Waits until it is alive at a boot after the first `boots`, and has written something.
+    #[track_caller]
+    pub fn wait_alive(&self, boots: usize) -> Alive {
+        let last = || self.alive().pop();
+        until("the guest is alive", || {
+            let at = self.boots().into_iter().nth(boots);
+            at.zip(last()).is_some_and(|(at, last)| last.boot == at.id)
+        });
+        last().unwrap()
+    }
+
+    /// Waits until it has come further than `before`; returns where it is.
+    #[track_caller]
+    pub fn wait_beyond(&self, before: &Alive) -> Alive {
+        let last = || self.alive().pop().unwrap();
+        until("the guest goes on", || last().count > before.count);
+        last()
+    }
+
+    /// Did its power button end it?
+    pub fn was_told_to_stop(&self) -> bool {
+        !self.lines("off").is_empty()
+    }
+}

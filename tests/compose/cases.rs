@@ -1,0 +1,188 @@
+//! Random chains: what is made, in plain data.
+
+use proptest::prelude::*;
+use proptest::sample::select;
+use snapdeck::qcow2::Layout;
+
+#[derive(Debug, Clone)]
+pub struct Case {
+    pub version: u32,
+    pub cluster_bits: u32,
+    pub size: u64,
+    /// Compressed clusters of the base.
+    pub packed: Option<&'static str>,
+    pub bitmaps: bool,
+    pub writes: Vec<Write>,
+    /// Each stands on what the one before composed.
+    pub generations: Vec<Generation>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Generation {
+    pub overlays: Vec<Overlay>,
+    pub layout: Layout,
+    pub zstd: bool,
+    /// Is the disk read, not the overlays' files?
+    pub by_guest: bool,
+    /// How many reads are under way at once.
+    pub ahead: usize,
+    /// Written to the composed image, to see whether it stays sound.
+    pub after: Vec<Write>,
+    /// By how much the composed disk is made larger at last: what was past its end must not be seen.
+    pub grown: u64,
+}
+
+#[derive(Debug, Clone)]
+pub struct Overlay {
+    pub version: u32,
+    pub cluster_bits: u32,
+    pub size: u64,
+    pub zstd: bool,
+    pub bitmaps: bool,
+    pub writes: Vec<Write>,
+    /// `qemu-img resize` at last.
+    pub resized: Option<u64>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Write {
+    pub kind: Kind,
+    /// Place on the disk, in parts of 1000.
+    pub place: u64,
+    pub sectors: u64,
+    /// Are place and length rounded to clusters?
+    pub aligned: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Every sector another.
+    Noise(u8),
+    /// Such as packs well.
+    Text(u8),
+    /// Zeros written as data.
+    ZeroBytes,
+    /// Zeros told, with the cluster kept or not.
+    Zeros {
+        unmap: bool,
+    },
+    Discard,
+    Packed(u8),
+}
+
+fn writes(cluster_bits: u32, most: usize) -> impl Strategy<Value = Vec<Write>> {
+    let kind = prop_oneof![
+        4 => (0..4u8).prop_map(Kind::Noise),
+        4 => (0..4u8).prop_map(Kind::Text),
+        1 => Just(Kind::ZeroBytes),
+        2 => any::<bool>().prop_map(|unmap| Kind::Zeros { unmap }),
+        2 => Just(Kind::Discard),
+        2 => (0..4u8).prop_map(Kind::Packed),
+    ];
+    let cluster = (1u64 << cluster_bits) / 512;
+    let sectors = prop_oneof![
+        3 => 1..=cluster.max(2),
+        2 => Just(cluster),
+        1 => 1..=(5 * cluster).min(8192),
+    ];
+    let write = (kind, 0..=1000u64, sectors, any::<bool>());
+    let write = write.prop_map(|(kind, place, sectors, aligned)| Write {
+        kind,
+        place,
+        sectors,
+        aligned,
+    });
+    proptest::collection::vec(write, 0..=most)
+}
+
+/// Small as images go, so that there can be many, but some with several L2 tables.
+fn size(cluster_bits: u32) -> impl Strategy<Value = u64> {
+    let cluster = 1u64 << cluster_bits;
+    let span = cluster * cluster / 8;
+    let clusters = (1u64..=12).prop_map(move |clusters| clusters * cluster);
+    let odd = (1u64..=12 * cluster / 512).prop_map(|sectors| sectors * 512);
+    let tables = (1u64..=4, 1u64..=64).prop_map(move |(tables, sectors)| {
+        (span.min(96 << 20) * tables).min(256 << 20) + sectors * 512
+    });
+    prop_oneof![3 => clusters, 4 => odd, 3 => tables]
+}
+
+fn overlay(base_bits: u32, base_size: u64) -> impl Strategy<Value = Overlay> {
+    let bits = prop_oneof![5 => Just(base_bits), 2 => 9..=21u32];
+    bits.prop_flat_map(move |cluster_bits| {
+        let near = (0u64..=40).prop_map(move |sectors| {
+            (base_size + (20 * 512))
+                .saturating_sub(sectors * 512)
+                .max(512)
+        });
+        let size = prop_oneof![4 => Just(base_size), 2 => near, 2 => size(base_bits)];
+        let resized = prop_oneof![4 => Just(None), 1 => self::size(base_bits).prop_map(Some)];
+        (
+            prop_oneof![1 => Just(2u32), 4 => Just(3u32)],
+            size,
+            any::<bool>(),
+            prop::bool::weighted(0.2),
+            writes(cluster_bits.min(18), 10),
+            resized,
+        )
+            .prop_map(
+                move |(version, size, zstd, bitmaps, writes, resized)| Overlay {
+                    version,
+                    cluster_bits,
+                    size,
+                    zstd: zstd && version == 3,
+                    bitmaps: bitmaps && version == 3,
+                    writes,
+                    resized,
+                },
+            )
+    })
+}
+
+fn generation(base_bits: u32, base_size: u64) -> impl Strategy<Value = Generation> {
+    (
+        proptest::collection::vec(overlay(base_bits, base_size), 0..=3),
+        select(vec![Layout::Append, Layout::Append, Layout::Compact]),
+        any::<bool>(),
+        prop::bool::weighted(0.2),
+        1..=6usize,
+        writes(base_bits, 5),
+        0..=8192u64,
+    )
+        .prop_map(
+            |(overlays, layout, zstd, by_guest, ahead, after, sectors)| Generation {
+                grown: sectors * 512,
+                overlays,
+                layout,
+                zstd,
+                by_guest,
+                ahead,
+                after,
+            },
+        )
+}
+
+pub fn case() -> impl Strategy<Value = Case> {
+    let bits = prop_oneof![1 => 9..=11u32, 4 => 12..=16u32, 2 => 17..=21u32];
+    bits.prop_flat_map(|bits| (Just(bits), size(bits)))
+        .prop_flat_map(|(cluster_bits, size)| {
+            (
+                prop_oneof![1 => Just(2u32), 3 => Just(3u32)],
+                select(vec![None, None, Some("zlib"), Some("zstd")]),
+                prop::bool::weighted(0.2),
+                writes(cluster_bits, 12),
+                proptest::collection::vec(generation(cluster_bits, size), 1..=3),
+            )
+                .prop_map(move |(version, packed, bitmaps, writes, generations)| {
+                    Case {
+                        version: if packed == Some("zstd") { 3 } else { version },
+                        cluster_bits,
+                        size,
+                        packed,
+                        bitmaps,
+                        writes,
+                        generations,
+                    }
+                })
+        })
+}

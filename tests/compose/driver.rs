@@ -1,0 +1,125 @@
+//! What a caller does with the composer, in its simplest form: files of this machine.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use snapdeck::qcow2::{
+    Composer, Ending, Estimate, Layout, Options, Read, Refusal, TableReader, Tables,
+};
+
+pub fn read(file: &File, range: &Range<u64>) -> Vec<u8> {
+    let mut bytes = vec![0; (range.end - range.start) as usize];
+    file.read_exact_at(&mut bytes, range.start).unwrap();
+    bytes
+}
+
+/// The tables of an image whose bytes `read` gives.
+pub fn tables(
+    file_bytes: u64,
+    mut read: impl FnMut(&Range<u64>) -> Vec<u8>,
+) -> Result<Tables, Refusal> {
+    let mut reader = TableReader::new(file_bytes);
+    while !reader.wanted().is_empty() {
+        let wanted = reader.wanted();
+        assert!(wanted.iter().all(|range| range.end <= file_bytes));
+        assert!(
+            wanted
+                .iter()
+                .map(|range| range.end - range.start)
+                .sum::<u64>()
+                <= 4 << 20
+        );
+        let chunks: Vec<Vec<u8>> = wanted.iter().map(&mut read).collect();
+        reader.take(&chunks)?;
+    }
+    reader.finish()
+}
+
+pub fn tables_of(path: &Path) -> Result<Tables, Refusal> {
+    let file = File::open(path).unwrap();
+    tables(file.metadata().unwrap().len(), |range| read(&file, range))
+}
+
+/// What was composed, whole.
+pub struct Composed {
+    pub bytes: Vec<u8>,
+    pub kept: Range<u64>,
+    pub estimate: Estimate,
+    pub read_bytes: u64,
+}
+
+pub struct Way<'a> {
+    pub layout: Layout,
+    pub zstd: bool,
+    pub ahead: usize,
+    /// The disk's bytes, where it is read instead of the layers.
+    pub disk: Option<&'a Path>,
+}
+
+/// Composes the chain of those files, the base first.
+pub fn compose(chain: &[impl AsRef<Path>], way: &Way) -> Result<Composed, Refusal> {
+    let mut layers = Vec::new();
+    for path in chain {
+        layers.push(tables_of(path.as_ref())?);
+    }
+    let files: Vec<File> = chain.iter().map(|path| File::open(path).unwrap()).collect();
+    let disk = way.disk.map(|path| File::open(path).unwrap());
+    let base = layers.remove(0);
+    let options = Options { zstd: way.zstd };
+    let mut composer = Composer::new(base, layers, way.layout, options)?;
+    let (kept, estimate) = (composer.kept(), composer.estimate());
+    let mut bytes = read(
+        &files[0],
+        &(0..composer.tail_start().min(length(&files[0]))),
+    );
+    bytes.resize(composer.tail_start() as usize, 0);
+    let mut read_bytes = 0;
+    let mut tail = Vec::new();
+    let mut under_way: VecDeque<Read> = VecDeque::new();
+    loop {
+        while under_way.len() < way.ahead
+            && let Some(next) = composer.next_read()
+        {
+            under_way.push_back(next);
+        }
+        let Some(next) = under_way.pop_front() else {
+            break;
+        };
+        assert!(next.host_bytes() <= 4 << 20 && next.guest_bytes() <= 2 << 20);
+        read_bytes += next.host_bytes();
+        if let Some(disk) = &disk {
+            let plain: Vec<u8> = next
+                .guest()
+                .iter()
+                .flat_map(|range| read(disk, range))
+                .collect();
+            composer.push_guest(&next, &plain, &mut tail)?;
+        } else {
+            let stored = read(&files[next.layer()], &next.host());
+            composer.push(&next, &stored, &mut tail)?;
+        }
+    }
+    let ending: Ending = finish(composer, &mut tail)?;
+    bytes.append(&mut tail);
+    assert_eq!(bytes.len() as u64, ending.file_bytes());
+    bytes[..ending.head().len()].copy_from_slice(ending.head());
+    Ok(Composed {
+        bytes,
+        kept,
+        estimate,
+        read_bytes,
+    })
+}
+
+pub fn finish(composer: Composer, tail: &mut Vec<u8>) -> Result<Ending, Refusal> {
+    let mut ending = composer.finish(tail)?;
+    while ending.write(tail) {}
+    Ok(ending)
+}
+
+fn length(file: &File) -> u64 {
+    file.metadata().unwrap().len()
+}

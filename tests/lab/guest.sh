@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Makes .lab/guest/kernel and .lab/guest/initrd: a Linux guest that boots in seconds and writes to its disk, for the
+# tests that need one. Of Debian packages, which are unpacked and not installed. guest.init is what runs in it.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+out=.lab/guest
+
+if [ -e $out/initrd ] && cmp -s tests/lab/guest.init $out/init; then exit; fi
+mkdir -p .lab
+# Two runs may start at once: the second waits, and finds it done.
+exec 8>.lab/guest.lock
+flock 8
+if [ -e $out/initrd ] && cmp -s tests/lab/guest.init $out/init; then exit; fi
+
+work=$(mktemp -d "${TMPDIR:-/tmp}/snapdeck-guest.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+kernel=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/.*Depends: //p' | head -n 1)
+echo "making the tests' guest of $kernel and busybox-static"
+(cd "$work" && apt-get -o APT::Sandbox::User=root download -q "$kernel" busybox-static)
+for package in "$work"/*.deb; do dpkg -x "$package" "$work/x"; done
+
+root=$work/root
+mkdir -p "$root"/{bin,dev,proc,sys,modules}
+cp "$work/x/bin/busybox" "$root/bin/"
+install -m 755 tests/lab/guest.init "$root/init"
+# In the order in which they need each other.
+for module in virtio virtio_ring virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci virtio_blk button evdev; do
+  cp "$(find "$work/x/lib/modules" -name "$module.ko" | grep .)" "$root/modules/"
+done
+mkdir -p "$work/out"
+(cd "$root" && find . | "$work/x/bin/busybox" cpio -o -H newc 2>/dev/null | gzip -9) >"$work/out/initrd"
+cp "$work"/x/boot/vmlinuz-* "$work/out/kernel"
+cp tests/lab/guest.init "$work/out/init"
+rm -rf "$out"
+mv "$work/out" "$out"
