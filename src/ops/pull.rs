@@ -18,8 +18,8 @@ enum Local {
 }
 
 /// Pulls `name` to `host`. A valid local copy is left alone unless `overwrite`; a broken one is replaced
-/// once the new one is proven. What an earlier pull of the same object left, because it was killed or the host
-/// went out of reach, is taken up.
+/// once the new one is proven. What an earlier pull of the same object left, because it was killed or left
+/// or the host went out of reach, is taken up.
 ///
 /// # Errors
 /// `NotFound` where the bucket has no such object; `Damaged` where the object is no sound standalone qcow2
@@ -125,7 +125,8 @@ pub async fn pull(
     .await;
     if let Err(Break { error, host_away }) = landed {
         ctx.progress.enter(Phase::CleaningUp, 0);
-        let discarded = match host_away {
+        let is_left = error.kind() == Kind::Cancelled && ctx.leaving.is_cancelled();
+        let discarded = match host_away || is_left {
             true => Err(None),
             false => writer.discard().await.map_err(Some),
         };

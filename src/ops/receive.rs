@@ -86,6 +86,9 @@ pub(super) async fn receive(
         marked: (done, Instant::now()),
     };
     let received = file.all(share, bucket).await;
+    if received.is_err() && ctx.leaving.is_cancelled() {
+        file.mark_now();
+    }
     // A note that is written late would stand beside nothing.
     if !matches!(
         received,
@@ -241,7 +244,14 @@ impl Receiving<'_> {
         let (bytes, at) = self.marked;
         let done = self.written.done;
         let due = done >= bytes + MARK_BYTES || (done > bytes && at.elapsed() >= MARK_TIME);
-        if due && self.marks.is_empty() && is_resumable(self.object) {
+        if due && self.marks.is_empty() {
+            self.mark_now();
+        }
+    }
+
+    fn mark_now(&mut self) {
+        let done = self.written.done;
+        if is_resumable(self.object) {
             self.marked = (done, Instant::now());
             self.marks.push(Box::pin(self.writer.mark(done)));
         }

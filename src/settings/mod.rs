@@ -78,6 +78,20 @@ pub fn state_dir() -> Option<PathBuf> {
     })
 }
 
+/// The text of the API's token: that of `file`, else that of `SNAPDECK_API_TOKEN`; `None` where there is neither.
+///
+/// # Errors
+/// `BadInput` where it cannot be read.
+pub fn api_token(
+    file: Option<&Path>,
+    env: &dyn Fn(&str) -> Option<OsString>,
+) -> Result<Option<String>> {
+    match file {
+        Some(path) => read_file("cannot read the API token", path, true),
+        None => environment::text(env, "SNAPDECK_API_TOKEN"),
+    }
+}
+
 /// Puts the layers together. `env` answers for environment variables; `user_file` is the file to
 /// read where neither flag nor environment names one, and need not exist.
 ///
@@ -133,8 +147,7 @@ fn read_file(what: &str, path: &Path, required: bool) -> Result<Option<String>> 
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && !required => return Ok(None),
         Err(error) => {
-            return Err(fail(&error)
-                .hint("check the file named by --config or SNAPDECK_CONFIG, and its permissions"));
+            return Err(fail(&error).hint("check the file that was named, and its permissions"));
         }
     };
     let mut bytes = Vec::new();

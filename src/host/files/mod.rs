@@ -287,6 +287,11 @@ impl FileWriter {
     }
 }
 
+/// The error behind `said`, the words of a program that ran with `LC_ALL=C`.
+pub fn system_error(what: String, said: &str) -> Error {
+    explain(what, &there::system(said))
+}
+
 fn explain(what: String, error: &io::Error) -> Error {
     use io::ErrorKind::*;
     let (kind, hint) = match error.kind() {
