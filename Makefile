@@ -2,7 +2,8 @@
 # make test    install what the tests need, start the lab, run everything, stop the lab
 # make lint    formatting and clippy
 # make lab     a shell in the lab: two hosts, a bucket, and settings for them
-.PHONY: demo test lint lab
+# make bench-push   what a push costs beside qemu-img convert with s5cmd or rclone (BENCH_BASE_MIB=512 for less)
+.PHONY: demo test lint lab bench-push
 
 demo:
 	@tests/lab/packages.sh demo
@@ -21,3 +22,9 @@ lint:
 lab:
 	@tests/lab/packages.sh test
 	@tests/lab/run.sh $${SHELL:-bash}
+
+bench-push:
+	@tests/lab/packages.sh test
+	cargo build --release --locked
+	@.lab/venv/bin/python3 -m pip install -q --disable-pip-version-check -r tests/lab/bench-requirements.txt
+	@tests/lab/run.sh tests/lab/bench-push.py

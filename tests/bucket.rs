@@ -2,8 +2,12 @@
 //! (endpoint), `SNAPDECK_LAB_S3_KEY` and `SNAPDECK_LAB_S3_SECRET` name one.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "bucket/assembly.rs"]
+mod assembly;
 #[path = "bucket/lab.rs"]
 mod lab;
+#[path = "bucket/manifest.rs"]
+mod manifest;
 #[path = "bucket/proxy.rs"]
 mod proxy;
 

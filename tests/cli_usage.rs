@@ -194,6 +194,7 @@ fn help_of_every_command() {
         "remove",
         "exists",
         "info",
+        "serve",
         "config",
         "demo",
     ];

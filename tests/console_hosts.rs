@@ -2,15 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
-#[path = "bucket/proxy.rs"]
-mod proxy;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
+use common::proxy::{Trouble, proxy};
 use common::screen::Screen;
 use common::{Fault, State, World, exists, sha256};
-use proxy::{Trouble, proxy};
 use tokio::runtime::Runtime;
 
 /// MiB of random bytes in the object: five ranges of a download and a bit.

@@ -4,9 +4,6 @@
 
 mod common;
 #[allow(dead_code)]
-#[path = "bucket/proxy.rs"]
-mod proxy;
-
 use std::sync::atomic::Ordering::SeqCst;
 
 use common::screen::Screen;
@@ -559,7 +556,7 @@ fn an_examination_that_is_cancelled_leaves_nothing() {
     let before = everything(&world);
     let store = common::lab("SNAPDECK_LAB_S3").replace("http://", "");
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let (address, trouble) = runtime.block_on(proxy::proxy(store.clone()));
+    let (address, trouble) = runtime.block_on(common::proxy::proxy(store.clone()));
     world.reconfigure(&store, &address.to_string());
     // Its probe is written, and what it reads of it never comes.
     trouble.hold_from.store(1, SeqCst);

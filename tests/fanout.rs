@@ -3,15 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
-#[path = "bucket/proxy.rs"]
-mod proxy;
 
 use std::process::Child;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
+use common::proxy::{Trouble, proxy};
 use common::{Host, Ran, World, ended, exists, run, sha256, signal, stamp, until};
-use proxy::{Trouble, proxy};
 use serde_json::{Value, json};
 use snapdeck::engine::{Engine, JobId, JobState};
 use snapdeck::model::{Kind, Operation, Outcome};

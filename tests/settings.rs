@@ -5,7 +5,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use snapdeck::model::settings::{Accel, Credentials};
+use snapdeck::model::settings::{Accel, Credentials, PictureStyle};
 use snapdeck::model::{Error, Kind};
 use snapdeck::settings::{Flags, Loaded, load};
 
@@ -73,6 +73,8 @@ fn defaults_are_the_documented_ones() {
     assert_eq!(settings.sandbox.stop_timeout.as_secs(), 60);
     assert_eq!(settings.jobs.parallel, 4);
     assert!(settings.console.mouse);
+    assert_eq!(settings.console.picture, PictureStyle::Auto);
+    assert_eq!(settings.console.viewer, None);
 }
 
 /// What the defaults show commented-out is right, too.
@@ -233,7 +235,7 @@ fn a_bad_file_is_told_with_file_line_and_key() {
         ),
         (
             "colour = 1\n",
-            "FILE line 1: unknown key \"colour\" at the top level; known are hosts, bucket, sandbox, jobs and console",
+            "FILE line 1: unknown key \"colour\" at the top level; known are hosts, bucket, push, sandbox, jobs and console",
         ),
         (
             "# x\n\n[jobs]\nparallel = \"4\"\n",

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextMut;
@@ -22,8 +22,7 @@ pub(super) type Count = Arc<AtomicU64>;
 /// The bytes of one transfer: parts that are done, and the present try of those on their way.
 #[derive(Default)]
 pub(super) struct Meter {
-    done: AtomicU64,
-    moving: Mutex<HashMap<u64, Count>>,
+    parts: Mutex<HashMap<u64, Count>>,
 }
 
 impl Meter {
@@ -31,25 +30,27 @@ impl Meter {
     /// given up still moves some.
     pub(super) fn begin(&self, part: u64) -> Count {
         let count = Count::default();
-        self.moving
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(part, count.clone());
+        self.lock().insert(part, count.clone());
         count
     }
 
     /// `part` is done, all its `bytes`.
     pub(super) fn finish(&self, part: u64, bytes: u64) {
-        let mut moving = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
-        moving.remove(&part);
-        self.done.fetch_add(bytes, Relaxed);
+        self.lock().insert(part, Arc::new(AtomicU64::new(bytes)));
+    }
+
+    /// `part` is not done after all.
+    pub(super) fn forget(&self, part: u64) {
+        self.lock().remove(&part);
     }
 
     /// Bytes moved so far.
     pub(super) fn total(&self) -> u64 {
-        let moving = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
-        let on_their_way: u64 = moving.values().map(|count| count.load(Relaxed)).sum();
-        self.done.load(Relaxed) + on_their_way
+        self.lock().values().map(|count| count.load(Relaxed)).sum()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Count>> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -142,5 +143,7 @@ mod tests {
         assert_eq!(meter.total(), 10);
         meter.finish(1, 100);
         assert_eq!(meter.total(), 100);
+        meter.begin(1);
+        assert_eq!(meter.total(), 0, "and once more");
     }
 }

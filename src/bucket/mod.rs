@@ -4,16 +4,17 @@
 //! [`Bucket`] is the handle. Small calls are tried again by the SDK; parts of an upload and ranges
 //! of a download each on their own (`parts`), so that one lost connection costs 8 MiB and no more.
 
+mod assembly;
 mod client;
 mod doctor;
 mod download;
 mod errors;
 mod list;
+mod manifest;
 mod meter;
 mod object;
 mod parts;
 mod pending;
-mod upload;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -23,9 +24,15 @@ use futures_util::Stream;
 use tokio_util::sync::CancellationToken;
 
 use crate::model::settings::BucketSettings;
-use crate::model::{Object, ProgressCell, Result, SnapshotName};
+use crate::model::{Manifest, Object, ProgressCell, Result, SnapshotName};
 
 use client::Door;
+
+pub use assembly::Assembly;
+pub use parts::part_size;
+
+/// What stands behind a snapshot's name in its image's key.
+const IMAGE: &str = ".qcow2";
 
 /// The bucket. Cheap to clone; no call is made until it is used.
 #[derive(Clone)]
@@ -41,7 +48,7 @@ impl Bucket {
     pub async fn new(settings: &BucketSettings) -> Self {
         Self {
             door: Arc::new(Door::new(settings.clone())),
-            ending: ".qcow2",
+            ending: IMAGE,
         }
     }
 
@@ -81,8 +88,8 @@ impl Bucket {
     }
 
     /// Uploads `size_bytes` read by `read(offset, length)`, which must give exactly `length` bytes;
-    /// multipart, parts in parallel, each tried again. At most 128 MiB (or one part, for images over
-    /// 1.2 TiB) are in memory.
+    /// multipart, parts in parallel, each tried again. At most 48 MiB (or one part, for images over
+    /// 480 GiB) are in memory.
     ///
     /// `Refused` where the object exists and `overwrite` is false. On an error, a cancel or a drop
     /// the upload is aborted in the store. A cancel that comes when every part has been sent and
@@ -100,15 +107,33 @@ impl Bucket {
         R: Fn(u64, usize) -> F + Send + Sync,
         F: Future<Output = Result<Bytes>> + Send,
     {
+        let assembly = self
+            .assemble(name, size_bytes, overwrite, progress, cancel)
+            .await?;
+        match assembly.send_all(read).await {
+            Ok(()) => assembly.complete().await,
+            Err(error) => {
+                assembly.abort().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Begins an object of at most `most_bytes` that is put together part by part.
+    ///
+    /// # Errors
+    /// `Refused` where the object exists and `overwrite` is false; `Cancelled`; the store's.
+    pub async fn assemble<'a>(
+        &'a self,
+        name: &'a SnapshotName,
+        most_bytes: u64,
+        overwrite: bool,
+        progress: &'a ProgressCell,
+        cancel: &'a CancellationToken,
+    ) -> Result<Assembly<'a>> {
         let store = self.door.open().await?;
-        let upload = upload::Upload {
-            store,
-            name,
-            key: self.key(name),
-            size: size_bytes,
-            overwrite,
-        };
-        upload.run(read, progress, cancel).await
+        let key = self.key(name);
+        Assembly::begin(store, (name, &key), most_bytes, overwrite, progress, cancel).await
     }
 
     /// Downloads the object's bytes from the offset `from` on, in parallel ranges, each given to
@@ -130,9 +155,35 @@ impl Bucket {
         download::run(store, object, from, write, progress, cancel).await
     }
 
-    /// Deletes the object. `NotFound` where there is none.
+    /// Deletes the object and, after an image, its manifest. `NotFound` where there is no object.
     pub async fn delete(&self, name: &SnapshotName) -> Result<()> {
         let store = self.door.open().await?;
-        object::delete(store, name, &self.key(name)).await
+        object::delete(store, name, &self.key(name)).await?;
+        // Left behind it would be ignored.
+        if self.ending == IMAGE
+            && let Err(error) = manifest::delete(store, &self.manifest_key(name)).await
+        {
+            tracing::warn!("{error}");
+        }
+        Ok(())
+    }
+
+    fn manifest_key(&self, name: &SnapshotName) -> String {
+        let prefix = &self.door.settings().prefix;
+        format!("{prefix}{}", name.manifest_file_name())
+    }
+
+    /// The manifest of `object`, where there is one; one that is of another image is ignored.
+    pub async fn manifest(&self, object: &Object) -> Result<Option<Manifest>> {
+        let store = self.door.open().await?;
+        manifest::read(store, &self.manifest_key(&object.name), object).await
+    }
+
+    /// Writes a manifest beside the object it is of, in the place of any other. `Refused` where that is not the
+    /// object that is there.
+    pub async fn write_manifest(&self, manifest: &Manifest) -> Result<()> {
+        let store = self.door.open().await?;
+        let (key, image) = (self.manifest_key(&manifest.name), self.key(&manifest.name));
+        manifest::write(store, &key, &image, manifest).await
     }
 }

@@ -12,17 +12,17 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::meter::{Count, Meter};
-use crate::model::{Error, Kind, ProgressCell, Result};
+use crate::model::{BLOCK_BYTES, Error, Kind, ProgressCell, Result};
 
 const MIB: u64 = 1024 * 1024;
 /// Smallest part: S3 takes 5 MiB, 8 MiB is what clients settle on.
-pub(super) const PART: u64 = 8 * MIB;
+pub(super) const PART: u64 = BLOCK_BYTES;
 /// Most parts of an upload (S3 user guide, "Amazon S3 multipart upload limits").
 const MAX_PARTS: u64 = 10_000;
 /// Parts on their way at once.
 const IN_FLIGHT: u64 = 6;
-/// Bytes on their way at once.
-const MEMORY: u64 = 128 * MIB;
+/// Bytes on their way at once. Whoever makes the parts has one more in hand, and 128 MiB are all there is.
+const MEMORY: u64 = 48 * MIB;
 /// Tries of one part.
 const TRIES: u32 = 5;
 /// A try that moves no byte for so long is given up. Longer than it takes to empty a deep socket
@@ -31,13 +31,13 @@ const STALL: Duration = Duration::from_secs(60);
 /// How often progress is written.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Bytes of each part but the last: equal, and not more than 10,000 of them.
-pub(super) fn part_size(total: u64) -> u64 {
-    total.div_ceil(MAX_PARTS).next_multiple_of(MIB).max(PART)
+/// Bytes of each part but the last: equal, not more than 10,000 of them, and whole blocks of a manifest.
+pub fn part_size(total: u64) -> u64 {
+    total.div_ceil(MAX_PARTS).next_multiple_of(PART).max(PART)
 }
 
 /// How many parts of that size may be in memory at once.
-fn in_flight(part: u64) -> usize {
+pub(super) fn in_flight(part: u64) -> usize {
     (MEMORY / part).clamp(1, IN_FLIGHT) as usize
 }
 
@@ -105,26 +105,42 @@ impl<'a> Transfer<'a> {
         let mut done = Vec::new();
         let mut moving = FuturesUnordered::new();
         let mut ahead = (0..count).map(|index| self.part(index));
+        self.during(async {
+            loop {
+                while moving.len() < most
+                    && let Some(part) = ahead.next()
+                {
+                    moving.push(each(part));
+                }
+                match moving.next().await {
+                    Some(outcome) => done.push(outcome?),
+                    None => return Ok(done),
+                }
+            }
+        })
+        .await
+    }
+
+    /// Does `work`, telling progress meanwhile; ends when it is cancelled, dropping it.
+    pub(super) async fn during<T, E: From<Error>>(
+        &self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let tell = || self.progress.set_done(self.from + self.meter.total());
+        tokio::pin!(work);
         loop {
-            while moving.len() < most
-                && let Some(part) = ahead.next()
-            {
-                moving.push(each(part));
-            }
             tokio::select! {
                 biased;
-                () = self.cancel.cancelled() => return Err(self.cancelled()),
-                _ = tick.tick() => self.progress.set_done(self.from + self.meter.total()),
-                next = moving.next() => match next {
-                    Some(outcome) => done.push(outcome?),
-                    None => break,
-                },
+                () = self.cancel.cancelled() => return Err(self.cancelled().into()),
+                _ = tick.tick() => tell(),
+                outcome = &mut work => {
+                    tell();
+                    return outcome;
+                }
             }
         }
-        self.progress.set_done(self.from + self.meter.total());
-        Ok(done)
     }
 
     /// Waits for `work` unless the operator cancels.
@@ -234,7 +250,7 @@ mod tests {
     #[test]
     fn big_parts_move_fewer_at_once() {
         assert_eq!(in_flight(PART), 6);
-        assert_eq!(in_flight(50 * MIB), 2);
+        assert_eq!(in_flight(24 * MIB), 2);
         assert_eq!(in_flight(525 * MIB), 1);
     }
 

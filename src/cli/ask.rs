@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::output::{Answer, say, size, time};
 use crate::engine::Engine;
-use crate::model::{Error, HostName, Kind, Object, Result, Snapshot, SnapshotName};
+use crate::model::{Error, HostName, Kind, Object, Result, SandboxId, Snapshot, SnapshotName};
 
 /// What the bucket says of a snapshot. A bucket that does not answer is no failure of a question about
 /// a host.
@@ -51,6 +51,47 @@ pub async fn exists(engine: &Engine, host: &HostName, name: &SnapshotName) -> Re
         super::exit::code(Kind::NotFound)
     };
     Ok(Answer { code, ..answer })
+}
+
+/// `snapdeck push --plan`.
+pub async fn forecast(
+    engine: &Engine,
+    host: &HostName,
+    sandbox: &SandboxId,
+    name: &SnapshotName,
+    compact: bool,
+) -> Result<Answer> {
+    let forecast = engine.forecast(host, sandbox, name, compact).await?;
+    let mut text = format!("{name} from {sandbox} on {host}\n");
+    let mut line = |key: &str, value: String| {
+        // Writing to a String does not fail.
+        let _ = writeln!(text, "  {key:<11} {value}");
+    };
+    let (method, reason) = (forecast.method.as_str(), &forecast.reason);
+    line("method", format!("{method}: {reason}"));
+    let base = forecast
+        .base
+        .as_ref()
+        .map_or("none".to_owned(), ToString::to_string);
+    line("base", format!("{base}: {}", forecast.base_reason));
+    let most = |bytes: u64| format!("{} at most", size(bytes));
+    line("upload", most(forecast.upload_bytes));
+    line("store copies", size(forecast.copy_bytes));
+    line("object", most(forecast.size_bytes));
+    if forecast.dead_bytes > 0 {
+        let dead = size(forecast.dead_bytes);
+        line(
+            "deleted",
+            format!("{dead} stay readable in it; --compact leaves them out"),
+        );
+    }
+    if forecast.exists {
+        line(
+            "exists",
+            "the bucket has it already: the push needs --overwrite".to_owned(),
+        );
+    }
+    Answer::new(&forecast, text)
 }
 
 /// `snapdeck info`.

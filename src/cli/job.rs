@@ -17,15 +17,19 @@ use crate::model::{Error, HostName, Kind, Operation, Outcome, Result};
 /// How often progress is sampled.
 const SAMPLE: Duration = Duration::from_millis(100);
 
-/// The signals that ask us to stop.
-pub(super) struct Stops {
+/// The signals that ask for the end: SIGINT, SIGTERM, SIGHUP.
+pub struct Stops {
     interrupt: Signal,
     terminate: Signal,
     hangup: Signal,
 }
 
 impl Stops {
-    pub(super) fn new() -> Result<Self> {
+    /// From here on they no longer kill the process.
+    ///
+    /// # Errors
+    /// `Failed` where they cannot be listened for.
+    pub fn new() -> Result<Self> {
         let listen = || -> io::Result<Self> {
             Ok(Self {
                 interrupt: signal(SignalKind::interrupt())?,
@@ -37,7 +41,8 @@ impl Stops {
             .map_err(|error| Error::new(Kind::Failed, "cannot listen for signals").because(error))
     }
 
-    pub(super) async fn next(&mut self) {
+    /// Waits for the next one.
+    pub async fn next(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
@@ -202,6 +207,7 @@ fn sentence(outcome: &Outcome) -> String {
             sandbox_id,
             paused_ms,
             live_mode,
+            moved,
             ..
         } => {
             let how = match (live_mode, paused_ms) {
@@ -209,18 +215,19 @@ fn sentence(outcome: &Outcome) -> String {
                 (false, 0) => String::new(),
                 (false, ms) => format!(", paused for {}.{} s", ms / 1000, ms % 1000 / 100),
             };
-            let size = size(*size_bytes);
-            format!("created {name} from {sandbox_id}: {snapshot_path}, {size}{how}\n")
+            let (size, ways) = (size(*size_bytes), moved.ways(size));
+            format!("created {name} from {sandbox_id}: {snapshot_path}, {size}{how}{ways}\n")
         }
         Outcome::Pushed {
             snapshot_name,
             snapshot_path,
             size_bytes,
             sandbox_id,
+            moved,
             ..
         } => {
-            let size = size(*size_bytes);
-            format!("pushed {sandbox_id} as {snapshot_name}: {snapshot_path}, {size}\n")
+            let (size, ways) = (size(*size_bytes), moved.ways(size));
+            format!("pushed {sandbox_id} as {snapshot_name}: {snapshot_path}, {size}{ways}\n")
         }
         Outcome::Pulled {
             snapshot_name,

@@ -15,7 +15,7 @@ use crate::bucket::Bucket;
 use crate::host::Host;
 use crate::model::settings::{
     Accel, BucketSettings, ConsoleSettings, Credentials, Firmware, HostSettings, JobSettings,
-    Network, SandboxSettings, Settings,
+    Network, PictureStyle, PushSettings, SandboxSettings, Settings,
 };
 use crate::model::{Error, Kind, ProgressCell, Result, SandboxId, SnapshotName};
 use crate::settings::TEMPLATE;
@@ -302,6 +302,7 @@ fn settings(host: HostSettings, endpoint: String, keys: Credentials) -> Settings
             region: Some("us-east-1".into()),
             credentials: Some(keys),
         },
+        push: PushSettings { zstd: false },
         sandbox: SandboxSettings {
             accel: Accel::Qemu,
             cpus: 1,
@@ -312,7 +313,11 @@ fn settings(host: HostSettings, endpoint: String, keys: Credentials) -> Settings
             stop_timeout: Duration::from_secs(60),
         },
         jobs: JobSettings { parallel: 4 },
-        console: ConsoleSettings { mouse: true },
+        console: ConsoleSettings {
+            mouse: true,
+            picture: PictureStyle::Auto,
+            viewer: None,
+        },
     }
 }
 
@@ -333,7 +338,8 @@ fn xml(id: &SandboxId, disk: &str) -> String {
         "<domain type='qemu'><name>{id}</name><memory unit='MiB'>64</memory><vcpu>1</vcpu>\
          <os><type arch='x86_64' machine='pc'>hvm</type></os><devices>\
          <disk type='file' device='disk'><driver name='qemu' type='qcow2' discard='unmap'/>\
-         <source file='{disk}'/><target dev='vda' bus='virtio'/></disk></devices></domain>"
+         <source file='{disk}'/><target dev='vda' bus='virtio'/></disk>\
+         <graphics type='vnc' autoport='yes' listen='127.0.0.1'/></devices></domain>"
     )
 }
 

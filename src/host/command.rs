@@ -4,7 +4,7 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
@@ -226,15 +226,51 @@ impl Place {
         deadline: Duration,
         cancel: &CancellationToken,
     ) -> Result<Output> {
+        self.exchange(argv, None, limit, deadline, cancel).await
+    }
+
+    /// As [`Place::run`], given `input`; it has to see for itself whether all of that came.
+    ///
+    /// # Errors
+    /// As [`Place::run`].
+    pub async fn feed(&self, argv: &[&str], input: &[u8], deadline: Duration) -> Result<Output> {
+        let never = CancellationToken::new();
+        self.exchange(argv, Some(input), OUTPUT, deadline, &never)
+            .await
+    }
+
+    async fn exchange(
+        &self,
+        argv: &[&str],
+        input: Option<&[u8]>,
+        limit: usize,
+        deadline: Duration,
+        cancel: &CancellationToken,
+    ) -> Result<Output> {
         let program = argv.first().copied().unwrap_or_default();
         let failed =
             |kind| Error::new(kind, format!("{program} on host {} did not end", self.host));
         let work = async {
-            let mut running = self.start(argv, Input::None).await?;
+            let kind = match input {
+                Some(_) => Input::Piped,
+                None => Input::None,
+            };
+            let mut running = self.start(argv, kind).await?;
             let (stdout, stderr) = (running.stdout(), running.stderr());
+            let given = input.and_then(|input| running.stdin().zip(Some(input)));
             let said = async {
-                let (stdout, stderr, status) =
-                    tokio::join!(bytes(stdout, limit), text(stderr), self.wait(&mut running));
+                let give = async {
+                    if let Some((mut stdin, input)) = given {
+                        // Who does not take it says why by how it ends.
+                        let _ = stdin.write_all(input).await;
+                    }
+                };
+                let (stdout, stderr, (), status) = tokio::join!(
+                    bytes(stdout, limit),
+                    text(stderr),
+                    give,
+                    self.wait(&mut running)
+                );
                 status.map(|status| Output {
                     status,
                     stdout,

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-use crate::model::ImageFacts;
+use crate::model::{FileStamp, ImageFacts};
 use crate::qcow2::{HEADER_BYTES, HeaderError, read_header};
 
 /// What an image file is, as `stat` and its header say.
@@ -21,25 +21,12 @@ pub struct ImageFile {
     pub facts: Result<ImageFacts, String>,
 }
 
-/// Tells whether a file is still the one seen before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FileStamp {
-    /// Inode.
-    pub inode: u64,
-    /// Modification time, nanoseconds since the epoch.
-    pub modified_ns: i128,
-    /// Length in bytes.
-    pub size_bytes: u64,
-}
-
-impl FileStamp {
-    fn of(metadata: &Metadata) -> Self {
-        Self {
-            inode: metadata.ino(),
-            modified_ns: i128::from(metadata.mtime()) * 1_000_000_000
-                + i128::from(metadata.mtime_nsec()),
-            size_bytes: metadata.len(),
-        }
+fn stamp_of(metadata: &Metadata) -> FileStamp {
+    FileStamp {
+        inode: metadata.ino(),
+        modified_ns: i128::from(metadata.mtime()) * 1_000_000_000
+            + i128::from(metadata.mtime_nsec()),
+        size_bytes: metadata.len(),
     }
 }
 
@@ -67,7 +54,7 @@ pub fn look(path: &Path) -> io::Result<ImageFile> {
     Ok(ImageFile {
         size_bytes: metadata.len(),
         allocated_bytes: metadata.blocks() * 512,
-        stamp: FileStamp::of(&metadata),
+        stamp: stamp_of(&metadata),
         facts: facts.unwrap_or_else(|_| Err(CUT_OFF.into())),
     })
 }

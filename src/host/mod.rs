@@ -9,19 +9,24 @@ mod eyes;
 mod ffi;
 mod files;
 mod guard;
+mod guest;
 mod image;
 mod image_file;
 mod libvirt;
+mod lock;
 mod nbd;
 mod offer;
 mod parts;
 mod patience;
 mod quote;
 mod sandbox;
+mod screen;
 mod sftp;
 mod ssh;
+mod stats;
 mod survey;
 mod threads;
+mod tunnel;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,15 +42,20 @@ use self::libvirt::Libvirt;
 use self::ssh::Ssh;
 use self::survey::Scope;
 use crate::model::settings::HostSettings;
-use crate::model::{Error, HostName, Kind, ProgressCell, Result, SandboxId, SnapshotName};
+use crate::model::{
+    Error, HostName, Kind, MAX_MANIFEST_BYTES, Manifest, ProgressCell, Result, SandboxId,
+    SnapshotName,
+};
 
 pub use blueprint::Blueprint;
 pub use files::{Content, FileReader, FileWriter};
 pub use guard::Guard;
-pub use image_file::{FileStamp, ImageFile};
+pub use image_file::ImageFile;
+pub use lock::{Lock, Want};
 pub use offer::{Memory, Offer};
 pub use patience::Patience;
 pub use survey::Survey;
+pub use tunnel::Tunnel;
 
 /// For a call that asks or tells libvirt something.
 const CALL: Duration = Duration::from_secs(10);
@@ -180,6 +190,59 @@ impl Host {
             self.settings.snapshots_dir,
             name.partial_file_name()
         )
+    }
+
+    fn manifest_path(&self, name: &SnapshotName) -> String {
+        format!(
+            "{}/{}",
+            self.settings.snapshots_dir,
+            name.manifest_file_name()
+        )
+    }
+
+    /// The manifest of a snapshot, where one stands beside the file and is this file's; any other is ignored.
+    ///
+    /// # Errors
+    /// The system's; `Unreachable`.
+    pub async fn manifest(&self, name: &SnapshotName) -> Result<Option<Manifest>> {
+        let path = self.manifest_path(name);
+        // One byte more tells that it is longer.
+        let Some(json) = self.files.read_file(&path, MAX_MANIFEST_BYTES + 1).await? else {
+            return Ok(None);
+        };
+        let manifest = match Manifest::read(&json) {
+            Ok(manifest) => manifest,
+            Err(error) => {
+                tracing::debug!("{path} on host {} is ignored: {error}", self.name());
+                return Ok(None);
+            }
+        };
+        let file = self.image_file(&self.snapshot_path(name)).await?;
+        Ok(file
+            .is_some_and(|file| manifest.is_of_file(file.stamp))
+            .then_some(manifest))
+    }
+
+    /// Writes a manifest beside the snapshot it names, in the place of any other; whole or not at all.
+    ///
+    /// # Errors
+    /// The system's; `Unreachable`.
+    pub async fn write_manifest(&self, manifest: &Manifest) -> Result<()> {
+        let path = self.manifest_path(&manifest.name);
+        let json = manifest.write()?;
+        self.files
+            .write_file(&path, &self.settings.owner, json)
+            .await
+    }
+
+    /// Removes a snapshot and, after it, its manifest; returns whether the snapshot was there.
+    ///
+    /// # Errors
+    /// The system's; `Unreachable`.
+    pub async fn remove_snapshot(&self, name: &SnapshotName) -> Result<bool> {
+        let removed = self.files.remove_file(&self.snapshot_path(name)).await?;
+        self.files.remove_file(&self.manifest_path(name)).await?;
+        Ok(removed)
     }
 
     /// Looks at one file; `None` where there is no such file.

@@ -3,6 +3,8 @@
 mod doctor;
 mod error;
 mod inventory;
+mod live;
+mod manifest;
 mod names;
 mod operation;
 mod progress;
@@ -13,6 +15,10 @@ pub use error::{Error, Kind, Result};
 pub use inventory::{
     ChainLink, Compression, ImageFacts, Object, OtherGuest, Sandbox, SandboxState, Snapshot,
 };
+pub use live::{AgentChannel, DiskUse, Guest, Picture, Reach, Stats, Vnc};
+pub use manifest::{
+    BLOCK_BYTES, Consistency, Digest, FileStamp, MAX_MANIFEST_BYTES, Manifest, Parent,
+};
 pub use names::{HostName, SandboxId, SnapshotName};
-pub use operation::{Operation, Outcome, SandboxForm, SandboxVerb};
+pub use operation::{Forecast, Method, Moved, Operation, Outcome, SandboxForm, SandboxVerb};
 pub use progress::{Phase, Progress, ProgressCell};

@@ -4,7 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+use utoipa::ToSchema;
 
 use super::{Error, Kind};
 
@@ -33,8 +35,9 @@ fn check(kind: &str, name: &str) -> Result<(), Error> {
 macro_rules! name {
     ($(#[$doc:meta])* $type:ident, $kind:literal, $clean:expr) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, ToSchema)]
         #[serde(transparent)]
+        #[schema(value_type = String, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$", max_length = 128)]
         pub struct $type(Arc<str>);
 
         impl $type {
@@ -52,6 +55,12 @@ macro_rules! name {
                 let name = clean(given);
                 check($kind, name)?;
                 Ok(Self(name.into()))
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                String::deserialize(from)?.parse().map_err(D::Error::custom)
             }
         }
 
@@ -86,6 +95,11 @@ impl SnapshotName {
     /// `NAME.qcow2`, the file's name in a snapshots directory and under the bucket's prefix.
     pub fn file_name(&self) -> String {
         format!("{self}.qcow2")
+    }
+
+    /// `NAME.json`, the manifest's name beside the file or the object.
+    pub fn manifest_file_name(&self) -> String {
+        format!("{self}.json")
     }
 
     /// `NAME_VARS.fd`, the name of the UEFI variables that belong to it, beside it.

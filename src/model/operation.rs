@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{HostName, Sandbox, SandboxId, SandboxState, SnapshotName};
 
 /// One operation, as the engine is asked for it (spec, "Push", "Pull", "Create", API reference).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Operation {
     /// Cut a snapshot from a sandbox in any state and upload it.
     Create {
@@ -21,6 +23,8 @@ pub enum Operation {
         live: bool,
         /// An object of that name may be replaced.
         overwrite: bool,
+        /// Write the image anew, without what was deleted.
+        compact: bool,
     },
     /// Upload the disk of a stopped or paused sandbox.
     Push {
@@ -32,6 +36,8 @@ pub enum Operation {
         name: SnapshotName,
         /// An object of that name may be replaced.
         overwrite: bool,
+        /// Write the image anew, without what was deleted.
+        compact: bool,
     },
     /// Download an object to a host's snapshots directory.
     Pull {
@@ -72,7 +78,7 @@ pub enum Operation {
 }
 
 /// What a new sandbox is to be. What is `None` is as `[sandbox]` of the settings has it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SandboxForm {
     /// The snapshot it stands on.
     pub snapshot: SnapshotName,
@@ -87,7 +93,7 @@ pub struct SandboxForm {
 }
 
 /// What can be done to a sandbox.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SandboxVerb {
     /// Run it: from its saved state where there is one, else from its disk.
     Start,
@@ -214,11 +220,95 @@ impl Operation {
     }
 }
 
-/// What came of an operation; its JSON is what `--json` and the HTTP API answer.
+/// How an object is made from a sandbox's disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Method {
+    /// The base's bytes as they are, and behind them what the overlay changed.
+    Append,
+    /// All that is in use, written anew.
+    Compact,
+    /// By `qemu-img convert`, into a temporary file on the host.
+    Convert,
+}
+
+impl Method {
+    /// Its word: `append`, `compact`, `convert`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Append => "append",
+            Self::Compact => "compact",
+            Self::Convert => "convert",
+        }
+    }
+}
+
+/// What it took to make an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Moved {
+    /// How it was made.
+    pub method: Method,
+    /// Bytes that went from here to the store.
+    pub uploaded_bytes: u64,
+    /// Bytes that the store copied from an object it had.
+    pub copied_bytes: u64,
+    /// Bytes of the disk that did not have to be sent: copied ones, zeros, and what compression took away.
+    pub saved_bytes: u64,
+}
+
+impl Moved {
+    /// Where the bytes came from, to stand behind an object's size as `size` tells bytes: ` (9 MiB sent, 2 GiB copied
+    /// by the store)`; nothing for a disk that was sent whole.
+    pub fn ways(&self, size: impl Fn(u64) -> String) -> String {
+        let sent = size(self.uploaded_bytes);
+        match (self.method, self.copied_bytes) {
+            (Method::Convert, _) => String::new(),
+            (_, 0) => format!(" ({sent} sent)"),
+            (_, copied) => format!(" ({sent} sent, {} copied by the store)", size(copied)),
+        }
+    }
+}
+
+/// What a push would do, found out without moving anything.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(untagged, rename_all_fields = "camelCase")]
+#[serde(rename_all = "camelCase")]
+pub struct Forecast {
+    /// The snapshot's name.
+    pub snapshot_name: SnapshotName,
+    /// Where it would come from.
+    pub sandbox_id: SandboxId,
+    /// The host of that sandbox.
+    pub host: HostName,
+    /// Is there an object of that name? Then the push needs `--overwrite`.
+    pub exists: bool,
+    /// How it would be made.
+    pub method: Method,
+    /// Why so.
+    pub reason: String,
+    /// The snapshot the sandbox stands on.
+    pub base: Option<SnapshotName>,
+    /// Does the bucket hold that snapshot's bytes, as far as can be proven?
+    pub base_in_bucket: bool,
+    /// Why so.
+    pub base_reason: String,
+    /// Bytes of the object, at most; with `convert` those the temporary file may take.
+    pub size_bytes: u64,
+    /// Bytes that would go to the store, at most.
+    pub upload_bytes: u64,
+    /// Bytes that the store would copy.
+    pub copy_bytes: u64,
+    /// Bytes of the object that hold what nobody can read any more.
+    pub dead_bytes: u64,
+}
+
+/// What came of an operation; its JSON is what `--json` and the HTTP API answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(untagged)]
 pub enum Outcome {
     /// Spec, "Create Snapshot", response.
+    #[serde(rename_all = "camelCase")]
+    #[schema(title = "Created")]
     Created {
         /// The snapshot's name.
         name: SnapshotName,
@@ -234,8 +324,13 @@ pub enum Outcome {
         host: HostName,
         /// How long the guest stood still, in milliseconds; 0 where it was not paused by us.
         paused_ms: u64,
+        /// What was moved for it.
+        #[serde(flatten)]
+        moved: Moved,
     },
     /// Spec, "Push Snapshot", response.
+    #[serde(rename_all = "camelCase")]
+    #[schema(title = "Pushed")]
     Pushed {
         /// The snapshot's name.
         snapshot_name: SnapshotName,
@@ -247,8 +342,13 @@ pub enum Outcome {
         sandbox_id: SandboxId,
         /// The host of that sandbox.
         host: HostName,
+        /// What was moved for it.
+        #[serde(flatten)]
+        moved: Moved,
     },
     /// A pull that ended well.
+    #[serde(rename_all = "camelCase")]
+    #[schema(title = "Pulled")]
     Pulled {
         /// The snapshot's name.
         snapshot_name: SnapshotName,
@@ -264,6 +364,8 @@ pub enum Outcome {
         repaired: bool,
     },
     /// A removal that ended well.
+    #[serde(rename_all = "camelCase")]
+    #[schema(title = "Removed")]
     Removed {
         /// The snapshot's name.
         snapshot_name: SnapshotName,
@@ -273,6 +375,8 @@ pub enum Outcome {
         bucket: bool,
     },
     /// A sandbox was made.
+    #[serde(rename_all = "camelCase")]
+    #[schema(title = "Made")]
     Made {
         /// Its host.
         host: HostName,
@@ -281,6 +385,8 @@ pub enum Outcome {
         sandbox: Sandbox,
     },
     /// Something was done to a sandbox, or needed not be done.
+    #[serde(rename_all = "camelCase")]
+    #[schema(title = "Turned")]
     Turned {
         /// Its host.
         host: HostName,

@@ -131,6 +131,11 @@ impl ProgressCell {
         self.phase.store(phase as u8, Relaxed);
     }
 
+    /// Sets what is to do in this phase, in bytes.
+    pub fn set_total(&self, bytes: u64) {
+        self.total.store(bytes, Relaxed);
+    }
+
     /// Adds `bytes` to what is done in this phase.
     pub fn add(&self, bytes: u64) {
         self.done.fetch_add(bytes, Relaxed);

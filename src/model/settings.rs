@@ -11,6 +11,8 @@ pub struct Settings {
     pub hosts: Vec<HostSettings>,
     /// The bucket.
     pub bucket: BucketSettings,
+    /// How objects are made from disks.
+    pub push: PushSettings,
     /// How sandboxes are run.
     pub sandbox: SandboxSettings,
     /// How jobs are run.
@@ -84,6 +86,13 @@ impl std::fmt::Debug for BucketSettings {
     }
 }
 
+/// `[push]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PushSettings {
+    /// Are clusters that are written anew compressed (zstd)? QEMU before 5.1 cannot read them then.
+    pub zstd: bool,
+}
+
 /// How a sandbox's guest is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Accel {
@@ -148,4 +157,23 @@ pub struct JobSettings {
 pub struct ConsoleSettings {
     /// Does the console take clicks and the wheel?
     pub mouse: bool,
+    /// How a guest's screen is shown.
+    pub picture: PictureStyle,
+    /// The command that opens a VNC viewer, with `{url}` or `{host}` and `{port}` in it; `None`: one that is installed.
+    pub viewer: Option<String>,
+}
+
+/// How a terminal shows a picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PictureStyle {
+    /// As its name says it can.
+    Auto,
+    /// kitty's graphics protocol.
+    Kitty,
+    /// Sixel.
+    Sixel,
+    /// Two coloured halves a cell: everywhere.
+    Blocks,
+    /// Not at all.
+    Off,
 }

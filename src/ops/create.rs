@@ -2,30 +2,31 @@
 
 use crate::bucket::Bucket;
 use crate::host::Host;
-use crate::model::{Outcome, Phase, Result, SandboxId, SandboxState, SnapshotName};
+use crate::model::{Outcome, Phase, Result, SandboxId, SandboxState};
 
-use super::flatten::{Source, Stillness, flatten_and_upload};
+use super::flatten::Stillness;
+use super::make::{Wish, make_object, milliseconds};
 use super::push::warn_of_memory;
+use super::source::Source;
 use super::{Context, refuse_existing};
 
-/// Cuts `name` from `sandbox`. A running guest is paused while its disk is read and always runs again
-/// afterwards; with `live` it is not paused, and the disk may be torn.
+/// Cuts a snapshot from `sandbox` as `wish` says. A running guest is paused while its disk is read and always runs
+/// again afterwards; with `live` it is not paused, and the disk may be torn.
 ///
 /// # Errors
-/// `Refused` where the object exists and `overwrite` is not set; `NotFound` without such a sandbox;
-/// `NoSpace` where the temporary file does not fit.
+/// `Refused` where the object exists and is not to be overwritten; `NotFound` without such a sandbox; `NoSpace` where
+/// the disk has to be converted and does not fit.
 pub async fn create(
     host: &Host,
     bucket: &Bucket,
     sandbox: &SandboxId,
-    name: &SnapshotName,
+    wish: &Wish,
     live: bool,
-    overwrite: bool,
     ctx: &Context,
 ) -> Result<Outcome> {
     ctx.enter(Phase::Checking)?;
     let source = Source::find(host, sandbox).await?;
-    refuse_existing(bucket, name, overwrite).await?;
+    refuse_existing(bucket, &wish.name, wish.overwrite).await?;
     let stillness = match (source.state, live) {
         (SandboxState::Running, false) => Stillness::Pause,
         (SandboxState::Running, true) => {
@@ -37,14 +38,15 @@ pub async fn create(
         _ => Stillness::Given,
     };
     warn_of_memory(&source, ctx);
-    let sent = flatten_and_upload(host, bucket, &source, stillness, name, overwrite, ctx).await?;
+    let sent = make_object(host, bucket, &source, stillness, wish, ctx).await?;
     Ok(Outcome::Created {
-        name: name.clone(),
+        name: wish.name.clone(),
         snapshot_path: sent.object.key,
         size_bytes: sent.object.size_bytes,
         live_mode: live,
         sandbox_id: sandbox.clone(),
         host: host.name().clone(),
-        paused_ms: u64::try_from(sent.paused.as_millis()).unwrap_or(u64::MAX),
+        paused_ms: milliseconds(sent.paused),
+        moved: sent.moved,
     })
 }

@@ -2,25 +2,23 @@
 
 use std::time::{Duration, Instant};
 
-use crate::bucket::Bucket;
-use crate::host::{FileStamp, Guard, Host};
-use crate::model::{Error, Kind, Object, Phase, Result, SandboxId, SandboxState, SnapshotName};
+use bytes::Bytes;
 
+use crate::bucket::Bucket;
+use crate::host::{Guard, Host};
+use crate::model::{
+    Error, Kind, Method, Moved, Object, Phase, Result, SandboxId, SandboxState, SnapshotName,
+};
+
+use super::digests::Digests;
+use super::make::{Sent, Wish};
+use super::source::Source;
 use super::{Context, variables};
 
 /// How often and how long resuming a sandbox is tried before it is left to the guard.
 const RESUME_TRIES: u32 = 5;
 /// How often a disk is read anew because the host went away in the middle.
 const AWAY_TRIES: u32 = 3;
-
-/// A sandbox as an operation found it.
-pub(super) struct Source {
-    pub id: SandboxId,
-    pub state: SandboxState,
-    pub disk: String,
-    /// Path of its UEFI variables, where it has any.
-    pub variables: Option<String>,
-}
 
 /// How the guest is kept from writing while its disk is read.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -33,51 +31,7 @@ pub(super) enum Stillness {
     None,
 }
 
-impl Source {
-    /// Looks the sandbox up, now.
-    pub async fn find(host: &Host, id: &SandboxId) -> Result<Self> {
-        let sandbox = host.sandbox(id).await?;
-        let disk = sandbox.disk().map(str::to_owned).ok_or_else(|| {
-            Error::new(
-                Kind::Refused,
-                format!("sandbox {id} on host {} has no disk", host.name()),
-            )
-        })?;
-        Ok(Self {
-            id: sandbox.id,
-            state: sandbox.state,
-            disk,
-            // libvirt makes them at the first start.
-            variables: match sandbox.variables {
-                Some(path) if host.has_file(&path).await? => Some(path),
-                _ => None,
-            },
-        })
-    }
-
-    async fn stamp(&self, host: &Host) -> Result<FileStamp> {
-        let file = host.image_file(&self.disk).await?;
-        file.map(|file| file.stamp).ok_or_else(|| {
-            Error::new(
-                Kind::NotFound,
-                format!(
-                    "the disk {} of {} is not on host {}",
-                    self.disk,
-                    self.id,
-                    host.name()
-                ),
-            )
-        })
-    }
-}
-
-/// What was sent, and how long the guest stood still for it.
-pub(super) struct Sent {
-    pub object: Object,
-    pub paused: Duration,
-}
-
-/// Flattens `source` and uploads it as `name`. The temporary directory is gone and the guest runs
+/// Flattens `source` and uploads it as `wish` says. The temporary directory is gone and the guest runs
 /// again (if it ran before) when this returns, with or without an error; if it cannot return, the
 /// guard on the host does both.
 pub(super) async fn flatten_and_upload(
@@ -85,13 +39,12 @@ pub(super) async fn flatten_and_upload(
     bucket: &Bucket,
     source: &Source,
     stillness: Stillness,
-    name: &SnapshotName,
-    overwrite: bool,
+    wish: &Wish,
     ctx: &Context,
 ) -> Result<Sent> {
     let mut tries = 1;
     let staged = loop {
-        match stage(host, source, stillness, name, ctx).await {
+        match stage(host, source, stillness, &wish.name, ctx).await {
             // What was read while the host went away may be torn, and its guard has thrown it away.
             Err(error) if is_away(&error) && tries < AWAY_TRIES && !ctx.cancel.is_cancelled() => {
                 ctx.warn(format!("{error}; reading the disk from the start again"));
@@ -100,12 +53,26 @@ pub(super) async fn flatten_and_upload(
             staged => break staged?,
         }
     };
-    let object = upload(host, bucket, &staged, name, overwrite, ctx).await;
+    let uploaded = upload(host, bucket, &staged, wish, ctx).await;
     let paused = staged.paused;
     staged.clear(host, ctx).await;
+    let (object, digests, variables) = uploaded?;
     Ok(Sent {
-        object: object?,
+        moved: Moved {
+            method: Method::Convert,
+            uploaded_bytes: object.size_bytes,
+            copied_bytes: 0,
+            saved_bytes: 0,
+        },
+        digests: digests.all(object.size_bytes),
+        object,
+        variables,
         paused,
+        virtual_size: source
+            .chain
+            .first()
+            .and_then(|link| link.facts.as_ref())
+            .map(|facts| facts.virtual_size),
     })
 }
 
@@ -208,7 +175,7 @@ async fn flatten(
     }
     ctx.go_on()?;
     let copy = |still: Option<SandboxState>| async move {
-        let before = source.stamp(host).await?;
+        let before = source.stamps(host).await?;
         let (progress, cancel) = (&ctx.progress, &ctx.cancel);
         host.convert(&source.disk, flat, shared, needed, progress, cancel)
             .await?;
@@ -217,7 +184,7 @@ async fn flatten(
             host.copy_file(from, to).await?;
         }
         match still {
-            Some(state) => still_the_same(host, source, state, before).await,
+            Some(state) => source.still_the_same(host, state, &before).await,
             None => Ok(()),
         }
     };
@@ -271,36 +238,6 @@ async fn flatten(
     converted.map(|()| paused)
 }
 
-/// Fails where the sandbox left `state` or its disk was written since `before`: such a copy may be torn.
-async fn still_the_same(
-    host: &Host,
-    source: &Source,
-    state: SandboxState,
-    before: FileStamp,
-) -> Result<()> {
-    let now = host.sandbox_state(&source.id).await?;
-    // A managed save leaves the disk alone, so stopped and saved are one here.
-    let stopped = |state| matches!(state, SandboxState::ShutOff | SandboxState::Saved);
-    if (now == state || stopped(now) && stopped(state)) && source.stamp(host).await? == before {
-        return Ok(());
-    }
-    Err(Error::new(
-        Kind::Refused,
-        format!(
-            "sandbox {} on host {} changed while its disk was read",
-            source.id,
-            host.name()
-        ),
-    )
-    .because(format!(
-        "it was {} and is {} now; nothing was uploaded",
-        state.as_str(),
-        now.as_str()
-    ))
-    .hint("try again while nobody starts or resumes it")
-    .worth_retrying())
-}
-
 /// Resumes the sandbox, unless it is no longer paused; tried a few times.
 async fn resume(host: &Host, id: &SandboxId) -> Result<()> {
     let mut tries = 0;
@@ -329,38 +266,26 @@ async fn upload(
     host: &Host,
     bucket: &Bucket,
     staged: &Staged,
-    name: &SnapshotName,
-    overwrite: bool,
+    wish: &Wish,
     ctx: &Context,
-) -> Result<Object> {
+) -> Result<(Object, Digests, Option<Bytes>)> {
     ctx.go_on()?;
     let reader = host.open_reader(&staged.flat).await?;
     let size = reader.size_bytes();
-    let reader = &reader;
-    let object = bucket
-        .upload(
-            name,
-            size,
-            move |offset, length| reader.read_at(offset, length),
-            overwrite,
-            &ctx.progress,
-            &ctx.cancel,
-        )
-        .await?;
-    let variables = staged.variables.as_deref();
-    let Err(error) = variables::upload(host, bucket, variables, name, overwrite, ctx).await else {
-        return Ok(object);
+    let variables = match &staged.variables {
+        Some(path) => Some(variables::read(host, path).await?),
+        None => None,
     };
-    if overwrite {
-        return Err(error.hint(format!(
-            "{} is the new image, and its UEFI variables are not: push it again",
-            object.key
-        )));
-    }
-    // Without them the image is half a snapshot, and it is ours: nobody else's was there.
-    ctx.progress.enter(Phase::CleaningUp, 0);
-    if let Err(left) = bucket.delete(name).await {
-        ctx.warn(format!("{left}; remove it by hand"));
-    }
-    Err(error)
+    let digests = Digests::default();
+    let (reader, hashed) = (&reader, &digests);
+    let read = move |offset, length| async move {
+        let bytes = reader.read_at(offset, length).await?;
+        hashed.hash(offset, bytes.clone()).await?;
+        Ok(bytes)
+    };
+    let (name, overwrite) = (&wish.name, wish.overwrite);
+    let object = bucket
+        .upload(name, size, read, overwrite, &ctx.progress, &ctx.cancel)
+        .await?;
+    Ok((object, digests, variables))
 }

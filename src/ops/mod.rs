@@ -1,16 +1,20 @@
 //! The operations, one file each, read top to bottom as the story of that operation
 //! (spec, "Push Snapshot", "Pull Snapshot", "Create Snapshot", "API Reference").
 
+mod compose;
 mod create;
 mod destroy;
+mod digests;
 mod fetch;
 mod flatten;
+mod make;
 mod new;
 mod pull;
 mod push;
 mod receive;
 mod remove;
 mod sandbox;
+mod source;
 mod users;
 mod variables;
 
@@ -23,8 +27,10 @@ use crate::host::Host;
 use crate::model::settings::SandboxSettings;
 use crate::model::{Error, Kind, Operation, Outcome, Phase, ProgressCell, Result, SnapshotName};
 
+pub use compose::forecast;
 pub use create::create;
 pub use fetch::Share;
+pub use make::Wish;
 pub use new::new;
 pub use pull::pull;
 pub use push::push;
@@ -42,8 +48,12 @@ pub struct Context {
     pub progress: Arc<ProgressCell>,
     /// Fires when the operator cancels; clean-up still runs to its end.
     pub cancel: CancellationToken,
+    /// Fires before `cancel` where the next start goes on with the operation: what it can go on from stays then.
+    pub leaving: CancellationToken,
     /// The job's own log.
     pub log: Arc<Log>,
+    /// Are clusters that are written anew packed with zstd, where the image can have it?
+    pub zstd: bool,
 }
 
 impl Context {
@@ -91,14 +101,22 @@ pub async fn run(
             name,
             live,
             overwrite,
+            compact,
             ..
-        } => create(on_host()?, bucket, sandbox, name, *live, *overwrite, ctx).await,
+        } => {
+            let wish = Wish::new(name, *overwrite, *compact);
+            create(on_host()?, bucket, sandbox, &wish, *live, ctx).await
+        }
         Operation::Push {
             sandbox,
             name,
             overwrite,
+            compact,
             ..
-        } => push(on_host()?, bucket, sandbox, name, *overwrite, ctx).await,
+        } => {
+            let wish = Wish::new(name, *overwrite, *compact);
+            push(on_host()?, bucket, sandbox, &wish, ctx).await
+        }
         Operation::Pull {
             name, overwrite, ..
         } => pull(on_host()?, bucket, name, *overwrite, share, ctx).await,

@@ -2,7 +2,9 @@
 
 use crate::bucket::Bucket;
 use crate::host::{Content, FileWriter, Host, ImageFile};
-use crate::model::{Error, Kind, Object, Outcome, Phase, Result, SandboxState, SnapshotName};
+use crate::model::{
+    Digest, Error, Kind, Manifest, Object, Outcome, Phase, Result, SandboxState, SnapshotName,
+};
 
 use super::receive::{Break, receive, taken_up};
 use super::variables::Fetched;
@@ -16,8 +18,8 @@ enum Local {
 }
 
 /// Pulls `name` to `host`. A valid local copy is left alone unless `overwrite`; a broken one is replaced
-/// once the new one is proven. What an earlier pull of the same object left, because it was killed or the host
-/// went out of reach, is taken up.
+/// once the new one is proven. What an earlier pull of the same object left, because it was killed or left
+/// or the host went out of reach, is taken up.
 ///
 /// # Errors
 /// `NotFound` where the bucket has no such object; `Damaged` where the object is no sound standalone qcow2
@@ -99,7 +101,9 @@ pub async fn pull(
             _ => error,
         })?;
     let landed = async {
-        fetch(host, bucket, &object, &writer, share, ctx).await?;
+        let manifest = manifest_of(bucket, &object, ctx).await;
+        let known = (&object, manifest.as_ref());
+        let blocks = fetch(host, bucket, known, &writer, share, ctx).await?;
         prove(host, &object, &writer, &partial, ctx).await?;
         ctx.enter(Phase::Landing)?;
         let beside = match &variables {
@@ -111,12 +115,18 @@ pub async fn pull(
             // What failed is told; with the image out of reach, this is too.
             let _ = host.remove_file(&new).await;
         }
-        Ok(landed?)
+        landed?;
+        if let Some(blocks) = blocks {
+            let blank = || Manifest::new(name.clone(), object.size_bytes, blocks);
+            note(host, &object, manifest.unwrap_or_else(blank), ctx).await;
+        }
+        Ok(())
     }
     .await;
     if let Err(Break { error, host_away }) = landed {
         ctx.progress.enter(Phase::CleaningUp, 0);
-        let discarded = match host_away {
+        let is_left = error.kind() == Kind::Cancelled && ctx.leaving.is_cancelled();
+        let discarded = match host_away || is_left {
             true => Err(None),
             false => writer.discard().await.map_err(Some),
         };
@@ -183,15 +193,47 @@ fn content(bucket: &Bucket, object: &Object) -> Content {
     }
 }
 
-/// Fetches what is missing of the object.
+/// The object's manifest, as far as it can be had: a pull works without.
+async fn manifest_of(bucket: &Bucket, object: &Object, ctx: &Context) -> Option<Manifest> {
+    match bucket.manifest(object).await {
+        Ok(manifest) => manifest,
+        Err(error) => {
+            ctx.info(format!("{error}; it is pulled without its manifest"));
+            None
+        }
+    }
+}
+
+/// Puts the manifest beside the snapshot that has just landed. Without one the snapshot is as good, and only what is
+/// made from it takes longer.
+async fn note(host: &Host, object: &Object, mut manifest: Manifest, ctx: &Context) {
+    let path = host.snapshot_path(&object.name);
+    let written = async {
+        if let Some(file) = host.image_file(&path).await? {
+            manifest.etag = object.etag.clone();
+            manifest.virtual_size = file.facts.ok().map(|facts| facts.virtual_size);
+            manifest.file = Some(file.stamp);
+            host.write_manifest(&manifest).await?;
+        }
+        Ok::<(), Error>(())
+    };
+    if let Err(error) = written.await {
+        ctx.warn(format!(
+            "{error}; {} stands without a manifest",
+            object.name
+        ));
+    }
+}
+
+/// Fetches what is missing of the object; returns its digests, as far as they are known.
 async fn fetch(
     host: &Host,
     bucket: &Bucket,
-    object: &Object,
+    (object, manifest): (&Object, Option<&Manifest>),
     writer: &FileWriter,
     share: Share,
     ctx: &Context,
-) -> Result<(), Break> {
+) -> Result<Option<Vec<Digest>>, Break> {
     let done = taken_up(object, writer);
     if done > 0 {
         ctx.info(format!(
@@ -215,7 +257,7 @@ async fn fetch(
         .hint("remove snapshots that are no longer needed")
         .into());
     }
-    receive(share, bucket, object, writer, ctx).await
+    receive(share, bucket, object, manifest, writer, ctx).await
 }
 
 /// Proves what was fetched into `partial`.

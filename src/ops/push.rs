@@ -2,56 +2,55 @@
 
 use crate::bucket::Bucket;
 use crate::host::Host;
-use crate::model::{Error, Kind, Outcome, Phase, Result, SandboxId, SandboxState, SnapshotName};
+use crate::model::{Error, Kind, Outcome, Phase, Result, SandboxId, SandboxState};
 
-use super::flatten::{Source, Stillness, flatten_and_upload};
+use super::flatten::Stillness;
+use super::make::{Wish, make_object};
+use super::source::Source;
 use super::{Context, refuse_existing};
 
-/// Pushes `sandbox` as `name`.
+/// Pushes `sandbox` as `wish` says.
 ///
 /// # Errors
-/// `Refused` where the sandbox is neither stopped nor paused, changes meanwhile, or the object exists and
-/// `overwrite` is not set; `NotFound` without such a sandbox; `NoSpace` where the temporary file does not fit.
+/// `Refused` where the sandbox is neither stopped nor paused, changes meanwhile, or the object exists and is not to be
+/// overwritten; `NotFound` without such a sandbox; `NoSpace` where the disk has to be converted and does not fit.
 pub async fn push(
     host: &Host,
     bucket: &Bucket,
     sandbox: &SandboxId,
-    name: &SnapshotName,
-    overwrite: bool,
+    wish: &Wish,
     ctx: &Context,
 ) -> Result<Outcome> {
     ctx.enter(Phase::Checking)?;
-    let source = Source::find(host, sandbox).await?;
-    if !source.state.is_still() {
-        return Err(Error::new(
-            Kind::Refused,
-            format!(
-                "cannot push {sandbox} on host {}: sandbox must be stopped or paused",
-                host.name()
-            ),
-        )
-        .because(format!("it is {}", source.state.as_str()))
-        .hint("stop or pause it first, or use create, which pauses it for you"));
-    }
-    refuse_existing(bucket, name, overwrite).await?;
+    let source = pushable(host, sandbox).await?;
+    refuse_existing(bucket, &wish.name, wish.overwrite).await?;
     warn_of_memory(&source, ctx);
-    let sent = flatten_and_upload(
-        host,
-        bucket,
-        &source,
-        Stillness::Given,
-        name,
-        overwrite,
-        ctx,
-    )
-    .await?;
+    let sent = make_object(host, bucket, &source, Stillness::Given, wish, ctx).await?;
     Ok(Outcome::Pushed {
-        snapshot_name: name.clone(),
+        snapshot_name: wish.name.clone(),
         snapshot_path: sent.object.key,
         size_bytes: sent.object.size_bytes,
         sandbox_id: sandbox.clone(),
         host: host.name().clone(),
+        moved: sent.moved,
     })
+}
+
+/// The sandbox, where it stands still.
+pub(super) async fn pushable(host: &Host, sandbox: &SandboxId) -> Result<Source> {
+    let source = Source::find(host, sandbox).await?;
+    if source.state.is_still() {
+        return Ok(source);
+    }
+    Err(Error::new(
+        Kind::Refused,
+        format!(
+            "cannot push {sandbox} on host {}: sandbox must be stopped or paused",
+            host.name()
+        ),
+    )
+    .because(format!("it is {}", source.state.as_str()))
+    .hint("stop or pause it first, or use create, which pauses it for you"))
 }
 
 /// A saved or paused guest's memory holds what it has not yet written to its disk.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
@@ -13,7 +14,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::bucket::Bucket;
 use crate::host::FileWriter;
-use crate::model::{Error, Kind, Object, Phase, Result};
+use crate::model::{BLOCK_BYTES, Digest, Error, Kind, Manifest, Object, Phase, Result};
 
 use super::Context;
 use super::fetch::{Block, Message, Queue, Share};
@@ -59,17 +60,25 @@ pub(super) fn taken_up(object: &Object, writer: &FileWriter) -> u64 {
     }
 }
 
-/// Writes the whole of `object` with `writer`: by `share`, and by itself where that leaves it behind.
+/// Writes the whole of `object` with `writer`: by `share`, and by itself where that leaves it behind. Each block must
+/// be what `manifest` says. Returns the digests of all blocks, unless some were there before and no manifest tells.
 pub(super) async fn receive(
     share: Share,
     bucket: &Bucket,
     object: &Object,
+    manifest: Option<&Manifest>,
     writer: &FileWriter,
     ctx: &Context,
-) -> Result<(), Break> {
+) -> Result<Option<Vec<Digest>>, Break> {
     let done = taken_up(object, writer);
+    let count = object.size_bytes.div_ceil(BLOCK_BYTES) as usize;
     let mut file = Receiving {
         object,
+        manifest,
+        blocks: match manifest {
+            Some(manifest) => manifest.blocks.iter().copied().map(Some).collect(),
+            None => vec![None; count],
+        },
         writer,
         ctx,
         written: Written::up_to(done),
@@ -77,6 +86,9 @@ pub(super) async fn receive(
         marked: (done, Instant::now()),
     };
     let received = file.all(share, bucket).await;
+    if received.is_err() && ctx.leaving.is_cancelled() {
+        file.mark_now();
+    }
     // A note that is written late would stand beside nothing.
     if !matches!(
         received,
@@ -87,11 +99,14 @@ pub(super) async fn receive(
     ) {
         while file.marks.next().await.is_some() {}
     }
-    received
+    received.map(|()| file.blocks.into_iter().collect())
 }
 
 struct Receiving<'a> {
     object: &'a Object,
+    manifest: Option<&'a Manifest>,
+    /// As far as they are known.
+    blocks: Vec<Option<Digest>>,
     writer: &'a FileWriter,
     ctx: &'a Context,
     written: Written,
@@ -149,8 +164,8 @@ impl Receiving<'_> {
                     places.clear();
                 }
                 Some((offset, bytes, outcome)) = writes.next() => {
-                    let outcome: Result<()> = outcome;
-                    outcome?;
+                    let outcome: Result<Digest> = outcome;
+                    self.note(offset, bytes, outcome?)?;
                     places.remove(&offset);
                     queue.pace.wrote(bytes);
                     self.written.add(offset, bytes);
@@ -169,8 +184,7 @@ impl Receiving<'_> {
                             continue;
                         }
                         places.insert(offset, place);
-                        let writer = self.writer;
-                        writes.push(async move { (offset, bytes, writer.write_at(offset, data).await) });
+                        writes.push(write(self.writer, offset, data));
                     }
                     Some(Message::End(ended)) => {
                         // The bucket's word, not the host's.
@@ -198,16 +212,64 @@ impl Receiving<'_> {
         Ok(complete)
     }
 
+    /// Takes note of a block's digest.
+    ///
+    /// # Errors
+    /// `Damaged` where the manifest has another.
+    fn note(&mut self, offset: u64, bytes: u64, digest: Digest) -> Result<(), Break> {
+        let whole = bytes == BLOCK_BYTES.min(self.object.size_bytes - offset);
+        if !whole || !offset.is_multiple_of(BLOCK_BYTES) {
+            return Ok(());
+        }
+        // Of a file's length.
+        let block = (offset / BLOCK_BYTES) as usize;
+        let wanted = self
+            .manifest
+            .and_then(|manifest| manifest.blocks.get(block));
+        if wanted.is_some_and(|wanted| *wanted != digest) {
+            // The bucket's fault, not the host's.
+            let error = Error::new(Kind::Damaged, format!("{} is damaged", self.object.key))
+                .because(format!("the {bytes} bytes at {offset} are not those its manifest tells of"))
+                .hint("pull it again; where that fails push it again, or remove its manifest to have it as it is");
+            return Err(error.into());
+        }
+        if let Some(slot) = self.blocks.get_mut(block) {
+            *slot = Some(digest);
+        }
+        Ok(())
+    }
+
     /// Begins to note how far the file has come, where that is due.
     fn mark(&mut self) {
         let (bytes, at) = self.marked;
         let done = self.written.done;
         let due = done >= bytes + MARK_BYTES || (done > bytes && at.elapsed() >= MARK_TIME);
-        if due && self.marks.is_empty() && is_resumable(self.object) {
+        if due && self.marks.is_empty() {
+            self.mark_now();
+        }
+    }
+
+    fn mark_now(&mut self) {
+        let done = self.written.done;
+        if is_resumable(self.object) {
             self.marked = (done, Instant::now());
             self.marks.push(Box::pin(self.writer.mark(done)));
         }
     }
+}
+
+/// Writes a block, and hashes it meanwhile.
+async fn write(writer: &FileWriter, offset: u64, data: Bytes) -> (u64, u64, Result<Digest>) {
+    let bytes = data.len() as u64;
+    let hashed = {
+        let data = data.clone();
+        tokio::task::spawn_blocking(move || Digest::of(&data))
+    };
+    let (written, hashed) = tokio::join!(writer.write_at(offset, data), hashed);
+    let digest = written.and_then(|()| {
+        hashed.map_err(|error| Error::new(Kind::Failed, "cannot hash a block").because(error))
+    });
+    (offset, bytes, digest)
 }
 
 /// What is written of a file, in any order.

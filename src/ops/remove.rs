@@ -50,7 +50,7 @@ pub async fn remove(
 
     ctx.enter(Phase::Removing)?;
     if let Some(host) = on_host {
-        host.remove_file(&host.snapshot_path(name)).await?;
+        host.remove_snapshot(name).await?;
         host.remove_file(&host.snapshot_variables_path(name))
             .await?;
         ctx.info(format!("removed {name} from host {}", host.name()));

@@ -31,18 +31,25 @@ pub(super) async fn refuse_existing(
     }
 }
 
-/// Uploads the file `path` of the host as the variables of `name`, whose image is in the bucket; without one, what the
-/// bucket has of another image is removed.
+/// Reads the variables in the file `path` of the host.
+pub(super) async fn read(host: &Host, path: &str) -> Result<Bytes> {
+    let reader = host.open_reader(path).await?;
+    let size = reader.size_bytes();
+    refuse_long(path, size)?;
+    reader.read_at(0, size as usize).await
+}
+
+/// Uploads the variables of `name`, whose image is in the bucket; without any, what the bucket has of another image is
+/// removed.
 pub(super) async fn upload(
-    host: &Host,
     bucket: &Bucket,
-    path: Option<&str>,
+    variables: Option<&Bytes>,
     name: &SnapshotName,
     overwrite: bool,
     ctx: &Context,
 ) -> Result<()> {
     let beside = bucket.variables();
-    let Some(path) = path else {
+    let Some(bytes) = variables else {
         if overwrite && beside.head(name).await?.is_some() {
             beside.delete(name).await?;
             ctx.info(format!(
@@ -52,14 +59,17 @@ pub(super) async fn upload(
         }
         return Ok(());
     };
-    let reader = host.open_reader(path).await?;
-    let (size, reader) = (reader.size_bytes(), &reader);
-    refuse_long(path, size)?;
+    let part = |offset: u64, length: usize| {
+        // Within 16 MiB.
+        let start = offset as usize;
+        let part = bytes.slice(start..start + length);
+        async { Ok(part) }
+    };
     beside
         .upload(
             name,
-            size,
-            move |offset, length| reader.read_at(offset, length),
+            bytes.len() as u64,
+            part,
             overwrite,
             &ProgressCell::default(),
             &ctx.cancel,

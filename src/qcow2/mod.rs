@@ -6,6 +6,7 @@
 //!
 //! Sections named in comments are those of QEMU's docs/interop/qcow2.
 
+mod backing;
 mod chain;
 mod codec;
 mod compose;
@@ -16,6 +17,7 @@ mod refusal;
 mod start;
 mod tables;
 
+pub use backing::backing_format;
 pub use compose::{Composer, Ending, Estimate, Layout, Options, Read};
 pub use header::{HEADER_BYTES, HeaderError, read_header};
 pub use refusal::Refusal;

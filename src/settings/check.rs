@@ -142,6 +142,13 @@ pub(super) fn credential(text: &str) -> Result<String, String> {
     }
 }
 
+pub(super) fn compression(text: &str) -> Result<String, String> {
+    match text {
+        "none" | "zstd" => Ok(text.to_owned()),
+        _ => Err(format!("must be \"none\" or \"zstd\", is {text:?}")),
+    }
+}
+
 pub(super) fn accel(text: &str) -> Result<String, String> {
     match text {
         "auto" | "kvm" | "qemu" => Ok(text.to_owned()),
@@ -178,6 +185,26 @@ pub(super) fn file(text: &str) -> Result<String, String> {
     match plain {
         true => Ok(text.to_owned()),
         false => Err(format!("must be the absolute path of a file, is {text:?}")),
+    }
+}
+
+pub(super) fn picture(text: &str) -> Result<String, String> {
+    match text {
+        "auto" | "kitty" | "sixel" | "blocks" | "off" => Ok(text.to_owned()),
+        _ => Err(format!(
+            "must be \"auto\", \"kitty\", \"sixel\", \"blocks\" or \"off\", is {text:?}"
+        )),
+    }
+}
+
+/// A command with the place of an address in it.
+pub(super) fn viewer(text: &str) -> Result<String, String> {
+    let has_address = text.contains("{url}") || text.contains("{host}");
+    match has_address && !text.chars().any(char::is_control) {
+        true => Ok(text.trim().to_owned()),
+        false => Err(format!(
+            "must be a command with {{url}}, or {{host}} and {{port}}, in it, is {text:?}"
+        )),
     }
 }
 
@@ -250,7 +277,14 @@ mod tests {
                 ],
                 &["", "qemu", "qemu:///a b", "qemu+ssh://root:pw@h/system"],
             ),
+            (compression, &["none", "zstd"], &["", "zlib", "ZSTD"]),
             (accel, &["auto", "kvm", "qemu"], &["", "tcg", "KVM"]),
+            (picture, &["auto", "kitty", "off"], &["", "Kitty", "ascii"]),
+            (
+                viewer,
+                &["remote-viewer {url}", "vncviewer {host}::{port}"],
+                &["", "remote-viewer", "a {url}\n"],
+            ),
             (
                 firmware,
                 &["secure-uefi", "uefi", "bios"],

@@ -143,7 +143,7 @@ impl Document<'_> {
         match (home, alike(name, SECTIONS.iter().copied())) {
             (_, Some(known)) => error.hint(format!("did you mean {}?", heading(known))),
             (Some(home), None) => error.hint(format!("it belongs under {}", heading(home))),
-            (None, None) => error.hint("known are hosts, bucket, sandbox, jobs and console"),
+            (None, None) => error.hint("known are hosts, bucket, push, sandbox, jobs and console"),
         }
     }
 

@@ -102,6 +102,7 @@ pub(super) const KEYS: &[Key] = &[
     key("bucket", "region", Form::Text(check::region)),
     key("bucket", "access_key_id", Form::Text(check::credential)),
     key("bucket", "secret_access_key", Form::Text(check::credential)),
+    key("push", "compression", Form::Text(check::compression)),
     key("sandbox", "accel", Form::Text(check::accel)),
     key("sandbox", "cpus", Form::Count { min: 1, max: 512 }),
     key(
@@ -125,10 +126,12 @@ pub(super) const KEYS: &[Key] = &[
     ),
     key("jobs", "parallel", Form::Count { min: 1, max: 64 }),
     key("console", "mouse", Form::Switch),
+    key("console", "picture", Form::Text(check::picture)),
+    key("console", "viewer", Form::Text(check::viewer)),
 ];
 
 /// The sections in the order they are shown in; `hosts` is a list, the others are tables.
-pub(super) const SECTIONS: &[&str] = &["hosts", "bucket", "sandbox", "jobs", "console"];
+pub(super) const SECTIONS: &[&str] = &["hosts", "bucket", "push", "sandbox", "jobs", "console"];
 
 /// The keys of a section, in the order they are shown in.
 pub(super) fn keys_of(section: &str) -> impl Iterator<Item = &'static Key> + use<'_> {

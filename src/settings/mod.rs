@@ -20,7 +20,7 @@ pub use report::Report;
 
 use crate::model::settings::{
     Accel, BucketSettings, ConsoleSettings, Credentials, Firmware, HostSettings, JobSettings,
-    Network, SandboxSettings, Settings,
+    Network, PictureStyle, PushSettings, SandboxSettings, Settings,
 };
 use crate::model::{Error, Kind, Result};
 use layer::{Layer, Setting, Table, Value, bad, find_key};
@@ -78,6 +78,20 @@ pub fn state_dir() -> Option<PathBuf> {
     })
 }
 
+/// The text of the API's token: that of `file`, else that of `SNAPDECK_API_TOKEN`; `None` where there is neither.
+///
+/// # Errors
+/// `BadInput` where it cannot be read.
+pub fn api_token(
+    file: Option<&Path>,
+    env: &dyn Fn(&str) -> Option<OsString>,
+) -> Result<Option<String>> {
+    match file {
+        Some(path) => read_file("cannot read the API token", path, true),
+        None => environment::text(env, "SNAPDECK_API_TOKEN"),
+    }
+}
+
 /// Puts the layers together. `env` answers for environment variables; `user_file` is the file to
 /// read where neither flag nor environment names one, and need not exist.
 ///
@@ -133,8 +147,7 @@ fn read_file(what: &str, path: &Path, required: bool) -> Result<Option<String>> 
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && !required => return Ok(None),
         Err(error) => {
-            return Err(fail(&error)
-                .hint("check the file named by --config or SNAPDECK_CONFIG, and its permissions"));
+            return Err(fail(&error).hint("check the file that was named, and its permissions"));
         }
     };
     let mut bytes = Vec::new();
@@ -249,12 +262,23 @@ fn settings(layer: &Layer) -> Result<Settings> {
             region: text("bucket", "region"),
             credentials,
         },
+        push: PushSettings {
+            zstd: text("push", "compression").as_deref() == Some("zstd"),
+        },
         sandbox: sandbox(layer)?,
         jobs: JobSettings {
             parallel: parallel.ok_or_else(|| lacks("jobs", "parallel"))?,
         },
         console: ConsoleSettings {
             mouse: mouse.ok_or_else(|| lacks("console", "mouse"))?,
+            picture: match text("console", "picture").as_deref() {
+                Some("kitty") => PictureStyle::Kitty,
+                Some("sixel") => PictureStyle::Sixel,
+                Some("blocks") => PictureStyle::Blocks,
+                Some("off") => PictureStyle::Off,
+                _ => PictureStyle::Auto,
+            },
+            viewer: text("console", "viewer"),
         },
     })
 }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -10,6 +10,8 @@ use tokio::net::{TcpListener, TcpStream, tcp};
 
 const BUSY: &str = "HTTP/1.1 503 Slow Down\r\ncontent-type: application/xml\r\n\
                     content-length: 39\r\nconnection: close\r\n\r\n<Error><Code>SlowDown</Code></Error>   \n";
+const NOT_IMPLEMENTED: &str = "HTTP/1.1 501 Not Implemented\r\ncontent-type: application/xml\r\n\
+                    content-length: 44\r\nconnection: close\r\n\r\n<Error><Code>NotImplemented</Code></Error>  \n";
 /// A connection is cut after so many bytes in one direction.
 const CUT_AFTER: u64 = 3 * 1024 * 1024;
 
@@ -30,6 +32,14 @@ pub struct Trouble {
     pub received: AtomicU64,
     /// Ranges that begin there or later are not answered until this is 0 again, which is no limit.
     pub hold_from: AtomicU64,
+    /// Copies of parts are not implemented.
+    pub refuse_copies: AtomicBool,
+    /// Copies of parts that came through.
+    pub copies: AtomicU64,
+    /// Parts are not let through while this is set.
+    pub hold_parts: AtomicBool,
+    /// Parts that were held.
+    pub held: AtomicU64,
     /// Connections that are open.
     pub open: AtomicU64,
 }
@@ -53,8 +63,8 @@ pub async fn proxy(store: String) -> (SocketAddr, Arc<Trouble>) {
                 // Whichever direction ends first takes the other with it.
                 tokio::select! {
                     back = up(client_in, server_out, &trouble) => {
-                        if let Some(client_in) = back {
-                            answer_busy(client_in, client_out).await;
+                        if let Some((client_in, answer)) = back {
+                            give(answer, client_in, client_out).await;
                         }
                     }
                     () = down(server_in, &trouble, &client_out) => {}
@@ -72,19 +82,33 @@ fn take(left: &AtomicI32) -> bool {
         .is_ok()
 }
 
-/// Forwards requests; gives the client's half back when its request is to be answered with 503.
+/// Forwards requests; gives the client's half back when its request is to be answered here, and with what.
 async fn up(
     mut from: tcp::OwnedReadHalf,
     mut to: tcp::OwnedWriteHalf,
     trouble: &Trouble,
-) -> Option<tcp::OwnedReadHalf> {
+) -> Option<(tcp::OwnedReadHalf, &'static str)> {
     let mut buffer = vec![0; 64 * 1024];
     let mut passed = 0;
     loop {
         let length = from.read(&mut buffer).await.ok().filter(|n| *n > 0)?;
         let head = String::from_utf8_lossy(&buffer[..length.min(2000)]);
         if head.starts_with("PUT ") && head.contains("partNumber=") && take(&trouble.busy) {
-            return Some(from);
+            return Some((from, BUSY));
+        }
+        if head.starts_with("PUT ") && head.contains("partNumber=") {
+            if trouble.hold_parts.load(SeqCst) {
+                trouble.held.fetch_add(1, SeqCst);
+            }
+            while trouble.hold_parts.load(SeqCst) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+        if head.contains("x-amz-copy-source: ") {
+            if trouble.refuse_copies.load(SeqCst) {
+                return Some((from, NOT_IMPLEMENTED));
+            }
+            trouble.copies.fetch_add(1, SeqCst);
         }
         if let Some(offset) = range(&head) {
             while (1..=offset).contains(&trouble.hold_from.load(SeqCst)) {
@@ -134,7 +158,7 @@ async fn down(mut from: tcp::OwnedReadHalf, trouble: &Trouble, to: &tcp::OwnedWr
 }
 
 /// Answers, and reads on so that the answer is not lost in a reset.
-async fn answer_busy(mut from: tcp::OwnedReadHalf, mut to: tcp::OwnedWriteHalf) {
-    let _ = to.write_all(BUSY.as_bytes()).await;
+async fn give(answer: &str, mut from: tcp::OwnedReadHalf, mut to: tcp::OwnedWriteHalf) {
+    let _ = to.write_all(answer.as_bytes()).await;
     let _ = tokio::io::copy(&mut from, &mut tokio::io::sink()).await;
 }

@@ -1,9 +1,25 @@
 //! A world's place in the lab's bucket, by another S3 client.
 
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
 
-use super::process::output;
+use super::process::{output, until};
+use super::proxy::{Trouble, proxy};
 use super::{World, lab};
+
+/// Does `start` in a thread of its own, where what it spawns goes on until the tests end.
+pub fn in_background<T: Send + 'static>(start: impl Future<Output = T> + Send + 'static) -> T {
+    let (done, result) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            done.send(start.await).unwrap();
+            std::future::pending::<()>().await;
+        });
+    });
+    result.recv().unwrap()
+}
 
 impl World {
     /// The other S3 client; `{}` in an argument is this world's place in the bucket.
@@ -18,6 +34,51 @@ impl World {
                 .env("AWS_REGION", "us-east-1")
                 .env("S3_ENDPOINT_URL", lab("SNAPDECK_LAB_S3")),
         )
+    }
+
+    /// From here on snapdeck reaches the store by a line of ours.
+    pub fn detour(&self) -> Arc<Trouble> {
+        let store = lab("SNAPDECK_LAB_S3");
+        let (address, trouble) = in_background(proxy(store.replace("http://", "")));
+        self.reconfigure(&store, &format!("http://{address}"));
+        trouble
+    }
+
+    /// As [`World::detour`], with the parts of uploads held; returns once snapdeck, started with `args`, has come to
+    /// one.
+    pub fn start_to_parts(&self, args: &[&str]) -> (Child, Arc<Trouble>) {
+        let trouble = self.detour();
+        trouble.hold_parts.store(true, SeqCst);
+        let child = self.start(args);
+        until("a part is on its way", || trouble.held.load(SeqCst) > 0);
+        (child, trouble)
+    }
+
+    /// What unfinished uploads have left in this world's place in the bucket.
+    pub fn uploads(&self) -> String {
+        let place = format!("{}/", self.tag);
+        let list = async {
+            let config = aws_sdk_s3::Config::builder()
+                .behavior_version(aws_sdk_s3::config::BehaviorVersion::latest())
+                .endpoint_url(lab("SNAPDECK_LAB_S3"))
+                .region(aws_sdk_s3::config::Region::new("us-east-1"))
+                .force_path_style(true)
+                .credentials_provider(aws_sdk_s3::config::Credentials::new(
+                    lab("SNAPDECK_LAB_S3_KEY"),
+                    lab("SNAPDECK_LAB_S3_SECRET"),
+                    None,
+                    None,
+                    "lab",
+                ))
+                .build();
+            let client = aws_sdk_s3::Client::from_conf(config);
+            let call = client
+                .list_multipart_uploads()
+                .bucket(lab("SNAPDECK_LAB_BUCKET"))
+                .prefix(place);
+            format!("{:?}", call.send().await.unwrap().uploads())
+        };
+        tokio::runtime::Runtime::new().unwrap().block_on(list)
     }
 
     /// Puts a file into the bucket as `name`, by the other client.

@@ -246,11 +246,12 @@ impl Host {
         self.virsh(&["domstate", id]).trim().to_owned()
     }
 
-    /// Names in one of its directories, hidden ones too.
+    /// Names in one of its directories, hidden ones too, but no manifests: what may stand beside a snapshot.
     pub fn names(&self, dir: &str) -> Vec<String> {
         let entries = std::fs::read_dir(self.seen(dir)).unwrap();
         let mut names: Vec<String> = entries
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name.starts_with('.') || !name.ends_with(".json"))
             .collect();
         names.sort();
         names

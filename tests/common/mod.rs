@@ -15,6 +15,8 @@ mod guest;
 mod host;
 mod link;
 mod process;
+#[path = "../bucket/proxy.rs"]
+pub mod proxy;
 pub mod screen;
 mod ssh;
 
@@ -24,12 +26,14 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
+pub use bucket::in_background;
 pub use files::{exists, same_disk, sha256, stamp};
 pub use gate::Gate;
 pub use guest::Guest;
 pub use host::{Host, SmallDisk, State};
 pub use link::{Fault, Link, Way};
 pub use process::{Ran, am_root, ended, ended_within, found, run, signal, until};
+pub use proxy::Trouble;
 
 pub fn lab(variable: &str) -> String {
     std::env::var(variable)

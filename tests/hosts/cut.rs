@@ -2,6 +2,7 @@
 //! the set time with exit code 5, and nothing stands under a final name.
 
 use std::process::Child;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use crate::assert_nothing_stays;
@@ -170,9 +171,9 @@ fn with_libvirtd_killed_half_way_and_started_again_a_job_goes_on() {
     let world = World::private();
     world.snapshot("base", 2);
     let off = world.sandbox("off", "base", State::Off);
-    let (child, gate) = world.start_to_gate("convert", &["push", &off, "app"]);
+    let (child, line) = world.start_to_parts(&["push", &off, "app"]);
     world.kill_libvirtd();
-    gate.open();
+    line.hold_parts.store(false, SeqCst);
     world.start_libvirtd();
     ended(child).ok();
     assert!(same_disk(&world.get("app"), &world.disk("off")));

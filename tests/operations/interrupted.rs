@@ -37,11 +37,12 @@ fn a_second_signal_does_not_cut_the_clean_up_short() {
 fn a_cancelled_push_leaves_the_sandbox_as_it_was() {
     for (state, after) in [(State::Off, "shut off"), (State::Paused, "paused")] {
         let (world, id) = World::with_sandbox(state);
-        let (child, _gate) = world.start_to_gate("convert", &["push", &id, "app"]);
+        let (child, _line) = world.start_to_parts(&["push", &id, "app"]);
         signal(&child, "INT");
         ended(child).failed(130, &["was cancelled"]);
         assert_eq!(world.state(&id), after);
         assert!(!world.is_in_bucket("app"));
+        assert_eq!(world.uploads(), "[]");
         assert_nothing_left(&world);
     }
 }
@@ -85,13 +86,11 @@ fn killed_outright_its_guard_takes_everything_back() {
 #[test]
 fn killed_while_it_pushes_a_paused_sandbox_that_stays_paused() {
     let (world, id) = World::with_sandbox(State::Paused);
-    let (child, gate) = world.start_to_gate("convert", &["push", &id, "app"]);
+    let (child, _line) = world.start_to_parts(&["push", &id, "app"]);
     signal(&child, "KILL");
     ended(child);
-    until("qemu-img is gone", || gate.is_left());
-    until("the temporary directory is gone", || {
-        world.names("temp").is_empty()
-    });
+    assert!(!world.is_in_bucket("app"));
+    assert!(world.names("temp").is_empty(), "nothing was made there");
     assert_eq!(world.state(&id), "paused");
 }
 

@@ -1,5 +1,7 @@
 //! Push: what is stopped or paused, and only that.
 
+use std::sync::atomic::Ordering::SeqCst;
+
 use serde_json::json;
 
 use crate::common::{State, World, ended, sha256, stamp};
@@ -113,10 +115,10 @@ fn an_object_that_comes_up_meanwhile_is_not_replaced() {
     let world = World::new();
     let base = world.snapshot("base", 1);
     let id = world.sandbox("a", "base", State::Off);
-    let (child, gate) = world.start_to_gate("convert", &["push", &id, "app"]);
+    let (child, line) = world.start_to_parts(&["push", &id, "app"]);
     world.put(&base, "app");
     let theirs = world.etag("app");
-    gate.open();
+    line.hold_parts.store(false, SeqCst);
     ended(child).failed(4, &["app.qcow2", "exists"]);
     assert_eq!(world.etag("app"), theirs);
     assert_nothing_left(&world);
@@ -125,9 +127,9 @@ fn an_object_that_comes_up_meanwhile_is_not_replaced() {
 #[test]
 fn a_sandbox_resumed_in_the_middle_is_not_uploaded() {
     let (world, id) = World::with_sandbox(State::Paused);
-    let (child, gate) = world.start_to_gate("convert", &["push", &id, "app"]);
+    let (child, line) = world.start_to_parts(&["push", &id, "app"]);
     world.virsh(&["resume", &id]);
-    gate.open();
+    line.hold_parts.store(false, SeqCst);
     ended(child).failed(
         4,
         &[
@@ -138,17 +140,26 @@ fn a_sandbox_resumed_in_the_middle_is_not_uploaded() {
     );
     assert_eq!(world.state(&id), "running", "who resumed it wants it so");
     assert!(!world.is_in_bucket("app"));
+    assert_eq!(world.uploads(), "[]");
     assert_nothing_left(&world);
 }
 
 #[test]
 fn a_sandbox_started_in_the_middle_is_not_uploaded() {
     let (world, id) = World::with_sandbox(State::Off);
-    let (child, gate) = world.start_to_gate("convert", &["push", &id, "app"]);
+    let (child, line) = world.start_to_parts(&["push", &id, "app"]);
     world.virsh(&["start", &id]);
-    gate.open();
-    ended(child).failed(1, &["another program has the image open"]);
+    line.hold_parts.store(false, SeqCst);
+    ended(child).failed(
+        4,
+        &[
+            &id,
+            "changed while its disk was read",
+            "it was shut off and is running now",
+        ],
+    );
     assert_eq!(world.state(&id), "running");
     assert!(!world.is_in_bucket("app"));
+    assert_eq!(world.uploads(), "[]");
     assert_nothing_left(&world);
 }

@@ -10,12 +10,12 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::{CALL, failed, without};
+use crate::bucket::assembly::send_part;
 use crate::bucket::client::{Store, long_call};
 use crate::bucket::errors::{answer, told};
 use crate::bucket::meter::Count;
 use crate::bucket::parts::{Part, random};
 use crate::bucket::pending::Pending;
-use crate::bucket::upload::send_part;
 use crate::model::{Check, Kind, Result};
 
 /// For writing the probe over a slow line.

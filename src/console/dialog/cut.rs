@@ -129,6 +129,7 @@ impl Cut {
                     name,
                     live,
                     overwrite,
+                    compact: false,
                 }
             }
             Verb::Push => Operation::Push {
@@ -136,6 +137,7 @@ impl Cut {
                 sandbox,
                 name,
                 overwrite,
+                compact: false,
             },
         })
     }

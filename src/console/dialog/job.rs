@@ -89,20 +89,23 @@ pub fn result(outcome: &Outcome) -> String {
             snapshot_path,
             size_bytes,
             paused_ms,
+            moved,
             ..
         } => {
             let pause = match paused_ms {
                 0 => "no pause".to_owned(),
                 ms => format!("paused for {:.1} s", *ms as f64 / 1000.0),
             };
-            format!("{snapshot_path}, {}, {pause}", size(*size_bytes))
+            let bytes = size(*size_bytes);
+            format!("{snapshot_path}, {bytes}, {pause}{}", moved.ways(size))
         }
         Outcome::Pushed {
             snapshot_path,
             size_bytes,
+            moved,
             ..
         } => {
-            format!("{snapshot_path}, {}", size(*size_bytes))
+            format!("{snapshot_path}, {}{}", size(*size_bytes), moved.ways(size))
         }
         Outcome::Pulled { skipped: true, .. } => "was here already and sound".to_owned(),
         Outcome::Pulled {

@@ -34,6 +34,7 @@ fn create_safe_by_default_and_live_when_ticked() {
             name: "new-one".parse().unwrap(),
             live,
             overwrite: false,
+            compact: false,
         })
     };
     assert_eq!(press(&mut app, KeyCode::Enter), [create(true)]);

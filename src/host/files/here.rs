@@ -1,7 +1,7 @@
 //! Files of this machine: read and written at offsets, made under names that no finished file has, and landed.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -183,6 +183,40 @@ impl Here {
                 .iter()
                 .map(|path| Eyes::Here.canonical(path))
                 .collect())
+        })
+        .await
+    }
+
+    /// The first `limit` bytes of a file; `None` where there is none.
+    pub async fn read_file(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>> {
+        let file = PathBuf::from(path);
+        self.run(format!("read {path}"), CALL, move || {
+            let file = match File::open(file) {
+                Ok(file) => file,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Err(error) => return Err(error),
+            };
+            let mut bytes = Vec::new();
+            file.take(limit).read_to_end(&mut bytes)?;
+            Ok(Some(bytes))
+        })
+        .await
+    }
+
+    /// Writes a whole file, or nothing.
+    pub async fn write_file(&self, path: &str, owner: &str, bytes: Vec<u8>) -> Result<()> {
+        let (file, owner) = (PathBuf::from(path), owner.to_owned());
+        self.run(format!("write {path}"), CALL, move || {
+            let (uid, gid) = ids(&owner)?;
+            let dir = file.parent().unwrap_or(Path::new("/"));
+            let mut new = tempfile::Builder::new().prefix(".").tempfile_in(dir)?;
+            new.write_all(&bytes)?;
+            std::os::unix::fs::fchown(&new, Some(uid), Some(gid))?;
+            new.as_file()
+                .set_permissions(std::fs::Permissions::from_mode(0o644))?;
+            new.as_file().sync_all()?;
+            new.persist(&file).map_err(|error| error.error)?;
+            sync_directory_of(&file)
         })
         .await
     }

@@ -109,6 +109,20 @@ impl Files {
         }
     }
 
+    pub async fn read_file(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>> {
+        match self {
+            Self::Here(files) => files.read_file(path, limit).await,
+            Self::There(files) => files.read_file(path, limit).await,
+        }
+    }
+
+    pub async fn write_file(&self, path: &str, owner: &str, bytes: Vec<u8>) -> Result<()> {
+        match self {
+            Self::Here(files) => files.write_file(path, owner, bytes).await,
+            Self::There(files) => files.write_file(path, owner, &bytes).await,
+        }
+    }
+
     /// Creates an empty file, mode 0644, that was not there before.
     pub async fn claim(&self, path: &str, owner: &str) -> Result<()> {
         match self {
@@ -271,6 +285,11 @@ impl FileWriter {
             }
         }
     }
+}
+
+/// The error behind `said`, the words of a program that ran with `LC_ALL=C`.
+pub fn system_error(what: String, said: &str) -> Error {
+    explain(what, &there::system(said))
 }
 
 fn explain(what: String, error: &io::Error) -> Error {

@@ -13,9 +13,9 @@ use tokio_util::sync::CancellationToken;
 use super::explain;
 use crate::host::command::{Output, Place};
 use crate::host::eyes::{Eyes, Listed};
-use crate::host::image_file::{CUT_OFF, FileStamp, ImageFile, facts_of};
+use crate::host::image_file::{CUT_OFF, ImageFile, facts_of};
 use crate::host::patience::Patience;
-use crate::model::{Error, Kind, Result};
+use crate::model::{Error, FileStamp, Kind, Result};
 use crate::qcow2::HEADER_BYTES;
 
 const SCRIPT: &str = include_str!("there.sh");
@@ -108,16 +108,24 @@ impl There {
     ) -> Result<Output> {
         let words = script(verb, args);
         let argv: Vec<&str> = words.iter().map(String::as_str).collect();
-        let what = format!("cannot {what} on host {}", self.place.host());
         let once = async || {
             let never = CancellationToken::new();
-            let output = self.place.output(&argv, SAID, deadline, &never).await?;
-            match output.status.success() {
-                true => Ok(output),
-                false => Err(explain(what.clone(), &system(&output.stderr))),
-            }
+            self.said(
+                what,
+                self.place.output(&argv, SAID, deadline, &never).await?,
+            )
         };
         self.patience.call(once).await
+    }
+
+    fn said(&self, what: &str, output: Output) -> Result<Output> {
+        match output.status.success() {
+            true => Ok(output),
+            false => Err(explain(
+                format!("cannot {what} on host {}", self.place.host()),
+                &system(&output.stderr),
+            )),
+        }
     }
 
     async fn line(
@@ -147,6 +155,26 @@ impl There {
         let what = format!("remove {path}");
         let said = self.line(&what, "remove_file", &[path], LONG).await?;
         Ok(said == "removed")
+    }
+
+    /// The first `limit` bytes of a file; `None` where there is none.
+    pub async fn read_file(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>> {
+        let (what, limit) = (format!("read {path}"), limit.to_string());
+        let output = self.call(&what, "read_file", &[path, &limit], CALL).await?;
+        Ok(output.stdout.strip_prefix(b"there\n").map(<[u8]>::to_vec))
+    }
+
+    /// Writes a whole file, or nothing.
+    pub async fn write_file(&self, path: &str, owner: &str, bytes: &[u8]) -> Result<()> {
+        let words = script("write_file", &[path, owner, &bytes.len().to_string()]);
+        let argv: Vec<&str> = words.iter().map(String::as_str).collect();
+        let once = async || {
+            self.said(
+                &format!("write {path}"),
+                self.place.feed(&argv, bytes, CALL).await?,
+            )
+        };
+        self.patience.call(once).await.map(|_| ())
     }
 
     pub async fn claim(&self, path: &str, owner: &str) -> Result<()> {

@@ -85,6 +85,26 @@ mark)
   printf '%s' "$2" >"$1.new" && mv -fT -- "$1.new" "$1"
   ;;
 
+# Whether there is such a file, and its first bytes: read_file PATH BYTES.
+read_file)
+  if [ -e "$1" ]; then
+    echo there
+    head -c "$2" -- "$1"
+  else
+    echo absent
+  fi
+  ;;
+
+# Gives a file the bytes that come in, all of them or none: write_file PATH OWNER SIZE.
+write_file)
+  new=$(mktemp -- "${1%/*}/.${1##*/}.XXXXXXXX") || exit 1
+  trap 'rm -f -- "$new"' EXIT
+  cat >"$new" || exit 1
+  [ "$(stat -c %s -- "$new")" = "$3" ] || fail 'the connection broke off'
+  chown -- "$2" "$new" && chmod 644 -- "$new" && sync -- "$new" && mv -fT -- "$new" "$1" || exit 1
+  sync -- "${1%/*}/"
+  ;;
+
 # land FROM TO replace|keep INODE
 land)
   # Done already, by a try whose answer was lost.

@@ -1,0 +1,417 @@
+//! An object put together from parts: some sent from here, some copied by the store from another object. Parts come
+//! in any order and may be replaced until the end.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use aws_sdk_s3::config::RequestChecksumCalculation;
+use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedPart};
+use bytes::Bytes;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use tokio_util::sync::CancellationToken;
+
+use super::client::{Store, long_call};
+use super::errors::{answer, told};
+use super::meter::{Count, Counting};
+use super::object;
+use super::parts::{Part, Transfer, in_flight, part_size};
+use super::pending::{Pending, exists};
+use crate::model::{Error, Kind, Object, Phase, ProgressCell, Result, SnapshotName};
+
+/// The longest try of a part that moves at all; one that stands still is given up much earlier.
+const PART_LIMIT: Duration = Duration::from_secs(3600);
+/// How long the store's answer is waited for when an upload is cancelled while it is being begun
+/// or completed: with it there is something to abort, or nothing.
+const LAST_CALL: Duration = Duration::from_secs(5);
+/// What a key in `x-amz-copy-source` keeps as it is (RFC 3986, section 2.3, and the slashes between its parts).
+const KEPT: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'/')
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// An object on its way. It ends completed or aborted, also when it is dropped.
+pub struct Assembly<'a> {
+    store: &'a Store,
+    name: &'a SnapshotName,
+    overwrite: bool,
+    transfer: Transfer<'a>,
+    pending: Pending,
+    /// By index: how long, and what the store gave for it.
+    parts: Mutex<BTreeMap<u64, (u64, CompletedPart)>>,
+    /// Why the store copies nothing.
+    no_copies: OnceLock<Error>,
+}
+
+impl<'a> Assembly<'a> {
+    /// Begins an object of at most `most_bytes`; see [`super::Bucket::assemble`].
+    pub(super) async fn begin(
+        store: &'a Store,
+        (name, key): (&'a SnapshotName, &str),
+        most_bytes: u64,
+        overwrite: bool,
+        progress: &'a ProgressCell,
+        cancel: &'a CancellationToken,
+    ) -> Result<Self> {
+        progress.enter(Phase::Uploading, most_bytes);
+        let transfer = Transfer::new(
+            format!("the upload of {}", store.address(key)),
+            most_bytes,
+            part_size(most_bytes),
+            progress,
+            cancel,
+        );
+        transfer
+            .unless_cancelled(look_first(store, key, overwrite))
+            .await?;
+        let begin = Pending::begin(store, key);
+        let pending = transfer.unless_cancelled_for(LAST_CALL, begin).await?;
+        Ok(Self {
+            store,
+            name,
+            overwrite,
+            transfer,
+            pending,
+            parts: Mutex::default(),
+            no_copies: OnceLock::new(),
+        })
+    }
+
+    /// Bytes of each part but the last: a multiple of 8 MiB.
+    pub fn part_bytes(&self) -> u64 {
+        self.transfer.size
+    }
+
+    /// How many parts may be in memory at once.
+    pub fn in_flight(&self) -> usize {
+        in_flight(self.transfer.size)
+    }
+
+    /// The object is going to have so many bytes, less than it was begun with: for the progress.
+    pub fn expect(&self, bytes: u64) {
+        self.transfer.progress.set_total(bytes);
+    }
+
+    /// Does `work`, telling progress meanwhile.
+    ///
+    /// # Errors
+    /// Its own; `Cancelled` as soon as the operator cancels: then it is dropped.
+    pub async fn during<T, E: From<Error>>(
+        &self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        self.transfer.during(work).await
+    }
+
+    /// All parts of an object of so many bytes, each sent with what `read` gives for its offset and length.
+    pub(super) async fn send_all<R, F>(&self, read: R) -> Result<()>
+    where
+        R: Fn(u64, usize) -> F + Send + Sync,
+        F: Future<Output = Result<Bytes>> + Send,
+    {
+        let transfer = &self.transfer;
+        // An upload has at least one part; that of an empty object is empty.
+        let count = transfer.total.div_ceil(transfer.size).max(1);
+        let read = &read;
+        transfer
+            .drive(count, |part| async move {
+                let bytes = read(part.offset, part.length as usize).await?;
+                if bytes.len() as u64 != part.length {
+                    return Err(self
+                        .failed()
+                        .because("its source changed its length while it was being read")
+                        .hint("see that nothing writes to it and start again"));
+                }
+                self.upload_part(part.index, bytes).await
+            })
+            .await?;
+        Ok(())
+    }
+
+    /// Sends a part; one with that index that is there already is replaced. Each part is tried again on its own.
+    ///
+    /// # Errors
+    /// The store's, after the last try.
+    pub async fn upload_part(&self, index: u64, bytes: Bytes) -> Result<()> {
+        let part = self.part(index, bytes.len() as u64)?;
+        let bytes = &bytes;
+        let done = self
+            .transfer
+            .persist(part, |count| {
+                send_part(&self.pending, part, bytes.clone(), count)
+            })
+            .await?;
+        self.lock().insert(index, (part.length, done));
+        Ok(())
+    }
+
+    /// Has the store copy a part from `source`: `length` bytes at `offset`. `false` where it does not: then the bytes
+    /// have to be sent. From the first refusal on none is asked for any more ([`Assembly::why_no_copies`]).
+    ///
+    /// Whether `source` is still the same is for the caller to ask before and after: not every store heeds the
+    /// condition.
+    ///
+    /// # Errors
+    /// `Failed` for a part that cannot be one.
+    pub async fn copy_part(
+        &self,
+        index: u64,
+        source: &Object,
+        offset: u64,
+        length: u64,
+    ) -> Result<bool> {
+        let part = self.part(index, length)?;
+        if self.no_copies.get().is_some() {
+            return Ok(false);
+        }
+        let copied = self
+            .transfer
+            .persist(part, |_| {
+                copy_part(&self.pending, part, source, offset..offset + length)
+            })
+            .await;
+        match copied {
+            Ok(done) => {
+                self.lock().insert(index, (length, done));
+                Ok(true)
+            }
+            Err(error) => {
+                tracing::debug!(part = index, "{error}");
+                self.transfer.meter.forget(index);
+                let _ = self.no_copies.set(error);
+                Ok(false)
+            }
+        }
+    }
+
+    /// Why the store refused to copy, if it did.
+    pub fn why_no_copies(&self) -> Option<&Error> {
+        self.no_copies.get()
+    }
+
+    /// Asks for no copies any more.
+    pub fn stop_copies(&self, why: Error) {
+        let _ = self.no_copies.set(why);
+    }
+
+    /// Puts the parts together; they must be all from the first on, equally long but for the last.
+    ///
+    /// # Errors
+    /// `Refused` where the object has come up meanwhile and is not to be overwritten; `Damaged` where the store has
+    /// something else in the end. On an error nothing is left but in the last case. A cancel may come too late: then
+    /// the object is returned.
+    pub async fn complete(self) -> Result<Object> {
+        let (size, parts) = match self.ready().await {
+            Ok(ready) => ready,
+            Err(error) => {
+                self.abort().await;
+                return Err(error);
+            }
+        };
+        let Self {
+            store,
+            name,
+            overwrite,
+            transfer,
+            pending,
+            ..
+        } = self;
+        let key = pending.key.clone();
+        let failed = || failed(store, &key);
+        // In a task of its own: when we are dropped or cancelled here, the store may already be at it, and only its
+        // answer tells whether there is something to abort.
+        let completing = tokio::spawn(pending.complete(parts, size, overwrite));
+        let completed = async { completing.await.map_err(|error| failed().because(error))? };
+        let outcome = transfer.unless_cancelled_for(LAST_CALL, completed).await;
+        outcome.map_err(|error| match error.kind() {
+            Kind::Cancelled => {
+                error.hint("the store was already completing it: look whether the object is there")
+            }
+            _ => error,
+        })?;
+        verified(store, name, &key, size).await
+    }
+
+    /// Throws away what was sent.
+    pub async fn abort(mut self) {
+        self.transfer.progress.enter(Phase::CleaningUp, 0);
+        self.pending.abort().await;
+    }
+
+    /// The object's size, and what its completion needs. Asks once more for the object, for stores that take no
+    /// conditions.
+    async fn ready(&self) -> Result<(u64, Vec<CompletedPart>)> {
+        let (size, parts) = {
+            let parts = self.lock();
+            let last = parts.len().saturating_sub(1) as u64;
+            let fits = parts.iter().zip(0..).all(|((index, (length, _)), wanted)| {
+                *index == wanted && (*length == self.transfer.size || wanted == last)
+            });
+            if parts.is_empty() || !fits {
+                return Err(self.failed().because("not all of its parts were made"));
+            }
+            let size = parts.values().map(|(length, _)| length).sum();
+            let parts = parts.values().map(|(_, part)| part.clone()).collect();
+            (size, parts)
+        };
+        let look = look_first(self.store, &self.pending.key, self.overwrite);
+        if !self.overwrite {
+            self.transfer.unless_cancelled(look).await?;
+        }
+        Ok((size, parts))
+    }
+
+    fn part(&self, index: u64, length: u64) -> Result<Part> {
+        let size = self.transfer.size;
+        if length > size {
+            return Err(self
+                .failed()
+                .because(format!("a part of {length} bytes is longer than {size}")));
+        }
+        Ok(Part {
+            index,
+            offset: index * size,
+            length,
+        })
+    }
+
+    fn failed(&self) -> Error {
+        failed(self.store, &self.pending.key)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, (u64, CompletedPart)>> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn failed(store: &Store, key: &str) -> Error {
+    Error::new(
+        Kind::Failed,
+        format!("cannot upload {}", store.address(key)),
+    )
+}
+
+/// `Refused` where the object exists and is not to be overwritten. Asked for every upload, for stores that take
+/// parts for a bucket that is not there.
+async fn look_first(store: &Store, key: &str, overwrite: bool) -> Result<()> {
+    let found = object::look(store, key).await?;
+    if found.is_some() && !overwrite {
+        return Err(exists(&store.address(key)));
+    }
+    Ok(())
+}
+
+/// The object as the store has it now; `Damaged` where its size is not what was sent.
+async fn verified(store: &Store, name: &SnapshotName, key: &str, size: u64) -> Result<Object> {
+    let found = object::head(store, name, key).await?;
+    let error = |cause: String| {
+        Error::new(
+            Kind::Damaged,
+            format!("cannot trust {}", store.address(key)),
+        )
+        .because(cause)
+        .hint("remove it and upload again")
+    };
+    match found {
+        Some(object) if object.size_bytes == size => Ok(object),
+        Some(object) => Err(error(format!(
+            "{size} bytes were sent, the store has {}",
+            object.size_bytes
+        ))),
+        None => Err(error("it is not there after its upload".to_owned())),
+    }
+}
+
+/// S3 counts parts from 1.
+fn number(part: Part) -> i32 {
+    i32::try_from(part.index + 1).unwrap_or(i32::MAX)
+}
+
+/// One try of one part.
+pub(super) async fn send_part(
+    pending: &Pending,
+    part: Part,
+    bytes: Bytes,
+    count: Count,
+) -> Result<CompletedPart> {
+    let store = &pending.store;
+    let call = store
+        .client
+        .upload_part()
+        .bucket(&store.bucket)
+        .key(&pending.key)
+        .upload_id(&pending.id)
+        .part_number(number(part))
+        .body(ByteStream::from(bytes));
+    let limits = long_call(PART_LIMIT);
+    // The checksum proves the bytes: hashing them with SHA-256 for the signature too is for nothing.
+    let call = if pending.checksums {
+        call.checksum_algorithm(ChecksumAlgorithm::Crc64Nvme)
+            .customize()
+            .disable_payload_signing()
+            .config_override(limits)
+    } else {
+        let plain = RequestChecksumCalculation::WhenRequired;
+        call.customize()
+            .config_override(limits.request_checksum_calculation(plain))
+    };
+    let sent = call
+        .interceptor(Counting(count))
+        .send()
+        .await
+        .map_err(|error| {
+            let what = format!("cannot upload {}", store.address(&pending.key));
+            told(store, what, &error)
+        })?;
+    Ok(CompletedPart::builder()
+        .part_number(number(part))
+        .set_e_tag(sent.e_tag)
+        .set_checksum_crc64_nvme(sent.checksum_crc64_nvme)
+        .build())
+}
+
+/// One try of one part that the store copies.
+async fn copy_part(
+    pending: &Pending,
+    part: Part,
+    source: &Object,
+    range: std::ops::Range<u64>,
+) -> Result<CompletedPart> {
+    let store = &pending.store;
+    let what = || format!("cannot have {} copied in the store", source.key);
+    let from = utf8_percent_encode(&source.key, KEPT);
+    let call = store
+        .client
+        .upload_part_copy()
+        .bucket(&store.bucket)
+        .key(&pending.key)
+        .upload_id(&pending.id)
+        .part_number(number(part))
+        .copy_source(format!("{}/{from}", store.bucket))
+        // Both ends are in it.
+        .copy_source_range(format!("bytes={}-{}", range.start, range.end - 1))
+        .set_copy_source_if_match(source.etag.clone());
+    let copied = call
+        .customize()
+        .config_override(long_call(PART_LIMIT))
+        .send()
+        .await
+        .map_err(|error| match answer(&error) {
+            Some((412, _)) => Error::new(Kind::Failed, what()).because("it was replaced meanwhile"),
+            _ => told(store, what(), &error),
+        })?;
+    // A store that does not know the call takes it for a part without bytes, and says nothing of a copy.
+    let result = copied
+        .copy_part_result
+        .filter(|result| result.e_tag.is_some())
+        .ok_or_else(|| Error::new(Kind::Failed, what()).because("the store does not say it did"))?;
+    Ok(CompletedPart::builder()
+        .part_number(number(part))
+        .set_e_tag(result.e_tag)
+        .set_checksum_crc64_nvme(result.checksum_crc64_nvme)
+        .build())
+}

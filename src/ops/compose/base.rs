@@ -1,0 +1,80 @@
+//! Does the bucket hold the base's bytes? Only what is proven is copied: a wrong guess would be a wrong disk.
+
+use crate::bucket::Bucket;
+use crate::host::Host;
+use crate::model::{Digest, Object, Result};
+
+use super::layers::Layers;
+use crate::ops::source::Source;
+
+/// An object with the very bytes of the base's file.
+pub(super) struct Proof {
+    pub object: Object,
+    /// Digests of its blocks.
+    pub blocks: Vec<Digest>,
+    /// In words.
+    pub why: &'static str,
+}
+
+/// Looks for the object; in words why there is none that is proven.
+///
+/// The base's file is what its manifest says while its stamp is the recorded one. The object has these bytes where it
+/// is the one they were fetched from, by its strong entity tag, or where its own manifest has the same digests; and
+/// not where that has others.
+///
+/// # Errors
+/// The host's and the store's.
+pub(super) async fn prove(
+    host: &Host,
+    bucket: &Bucket,
+    source: &Source,
+    layers: &Layers,
+) -> Result<Result<Proof, String>> {
+    let Some(name) = source.base() else {
+        return Ok(Err(format!("it is no snapshot of host {}", host.name())));
+    };
+    let local = host.manifest(name).await?;
+    let Some(local) = local.filter(|local| {
+        layers
+            .base_stamp()
+            .is_some_and(|stamp| local.is_of_file(stamp))
+    }) else {
+        return Ok(Err(format!(
+            "{name} has no manifest on host {} that is its own, so its bytes are not known",
+            host.name()
+        )));
+    };
+    let Some(object) = bucket.head(name).await? else {
+        return Ok(Err(format!("{name} is not in {}", bucket.location())));
+    };
+    let theirs = bucket.manifest(&object).await?;
+    let why = match theirs {
+        Some(theirs) if theirs.has_bytes_of(&local) => "its manifest has the same digests",
+        Some(_) => {
+            return Ok(Err(format!(
+                "the manifest of {} has other digests",
+                object.key
+            )));
+        }
+        None if local.is_of(&object) => "the base was fetched from it",
+        None => return Ok(Err(format!("{} is another image", object.key))),
+    };
+    Ok(Ok(Proof {
+        object,
+        blocks: local.blocks,
+        why,
+    }))
+}
+
+impl Proof {
+    /// Is the object still the same? Not every store heeds a condition on what it copies.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn holds(&self, bucket: &Bucket) -> Result<bool> {
+        let now = bucket.head(&self.object.name).await?;
+        Ok(now.is_some_and(|now| {
+            now.etag == self.object.etag && now.size_bytes == self.object.size_bytes
+        }))
+    }
+}

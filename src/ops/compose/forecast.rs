@@ -1,0 +1,80 @@
+//! What a push would do, without moving anything.
+
+use crate::bucket::Bucket;
+use crate::host::Host;
+use crate::model::{Error, Forecast, Method, Result, SandboxId};
+
+use super::{Break, Way, method, ready};
+use crate::ops::make::Wish;
+use crate::ops::push::pushable;
+use crate::ops::source::Source;
+
+/// Reads the tables of the disk's chain and what the bucket says of the base.
+///
+/// # Errors
+/// As a push fails before it begins to upload; that the object exists is no error.
+pub async fn forecast(
+    host: &Host,
+    bucket: &Bucket,
+    sandbox: &SandboxId,
+    wish: &Wish,
+    zstd: bool,
+) -> Result<Forecast> {
+    let source = pushable(host, sandbox).await?;
+    let exists = bucket.head(&wish.name).await?.is_some();
+    let blank = Forecast {
+        snapshot_name: wish.name.clone(),
+        sandbox_id: sandbox.clone(),
+        host: host.name().clone(),
+        exists,
+        method: Method::Convert,
+        reason: String::new(),
+        base: source.base().cloned(),
+        base_in_bucket: false,
+        base_reason: "the whole disk is converted".to_owned(),
+        size_bytes: 0,
+        upload_bytes: 0,
+        copy_bytes: 0,
+        dead_bytes: 0,
+    };
+    match ready(host, bucket, &source, wish.compact, zstd).await {
+        Ok(way) => Ok(composed(way, blank)),
+        Err(Break::Refused(why)) => {
+            let size = measured(host, &source).await?;
+            Ok(Forecast {
+                reason: why,
+                size_bytes: size,
+                upload_bytes: size,
+                ..blank
+            })
+        }
+        Err(Break::Failed(error)) => Err(error),
+    }
+}
+
+/// Bytes a converted disk may take.
+async fn measured(host: &Host, source: &Source) -> Result<u64, Error> {
+    host.measure(&source.disk, source.state.is_active()).await
+}
+
+fn composed(way: Way, blank: Forecast) -> Forecast {
+    let estimate = way.composer.estimate();
+    let part = crate::bucket::part_size(estimate.file_bytes);
+    let kept = way.composer.kept();
+    let body = (kept.end / part).saturating_sub(kept.start.div_ceil(part)) * part;
+    let copy_bytes = if way.base.is_ok() { body } else { 0 };
+    Forecast {
+        method: method(way.layout),
+        reason: way.reason,
+        base_in_bucket: way.base.is_ok(),
+        base_reason: match way.base {
+            Ok(proof) => proof.why.to_owned(),
+            Err(why) => why,
+        },
+        size_bytes: estimate.file_bytes,
+        upload_bytes: estimate.file_bytes - copy_bytes,
+        copy_bytes,
+        dead_bytes: estimate.dead_bytes,
+        ..blank
+    }
+}

@@ -1,0 +1,127 @@
+//! The files of a disk's chain, open for reading.
+
+use bytes::Bytes;
+use futures_util::future::try_join_all;
+
+use crate::host::{FileReader, Host};
+use crate::model::{FileStamp, HostName, ImageFacts, Result};
+use crate::qcow2::{HEADER_BYTES, Read, TableReader, Tables, backing_format};
+
+use super::Break;
+use crate::ops::source::{Source, Stamps};
+
+/// A chain, the base first.
+pub(super) struct Layers {
+    host: HostName,
+    readers: Vec<FileReader>,
+    virtual_size: u64,
+    stamps: Stamps,
+}
+
+impl Layers {
+    /// Opens the files of the chain of `source`, after looking at them.
+    pub async fn open(host: &Host, source: &Source) -> Result<Self, Break> {
+        let refused = |path: &str, why: &str| Break::Refused(format!("{path} {why}"));
+        let mut virtual_size = None;
+        for link in &source.chain {
+            let facts: &ImageFacts = link
+                .facts
+                .as_ref()
+                .ok_or_else(|| refused(&link.path, "is no qcow2 image that can be read"))?;
+            // QEMU may make something else of such a name than a file's path.
+            if facts
+                .backing_file
+                .as_ref()
+                .is_some_and(|name| name.starts_with("json:"))
+            {
+                return Err(refused(&link.path, "names its backing file in JSON"));
+            }
+            virtual_size.get_or_insert(facts.virtual_size);
+        }
+        let stamps = source.stamps(host).await?;
+        // Each opens on its own: over SSH that takes a moment.
+        let open = source.chain.iter().rev();
+        let readers = try_join_all(open.map(|link| host.open_reader(&link.path))).await?;
+        let layers = Self {
+            host: host.name().clone(),
+            readers,
+            virtual_size: virtual_size.unwrap_or_default(),
+            stamps,
+        };
+        for (reader, link) in layers.readers.iter().zip(source.chain.iter().rev()) {
+            layers.check_format(reader, &link.path).await?;
+        }
+        Ok(layers)
+    }
+
+    /// A backing file that is to be read as something else than qcow2 is the disk byte by byte, whatever it looks like.
+    async fn check_format(&self, reader: &FileReader, path: &str) -> Result<(), Break> {
+        let length = reader.size_bytes().min(HEADER_BYTES as u64);
+        let start = reader.read_at(0, length as usize).await?;
+        match backing_format(&start) {
+            Some(format) if format != "qcow2" => Err(Break::Refused(format!(
+                "{path} on host {} says that its backing file is {format:?}",
+                self.host
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// The tables of the base, and those of the overlays, the one right above the base first.
+    pub async fn tables(&self) -> Result<(Tables, Vec<Tables>), Break> {
+        let mut tables = try_join_all(self.readers.iter().map(read_tables)).await?;
+        let overlays = tables.split_off(1);
+        let base = tables.pop().ok_or_else(|| super::broken("no base"))?;
+        Ok((base, overlays))
+    }
+
+    /// Reads what the composer wants. A source that reads the running disk instead of its files stands here, too: it
+    /// reads [`Read::guest`], for [`Composer::push_guest`](crate::qcow2::Composer::push_guest).
+    pub async fn read(&self, read: &Read) -> Result<Bytes> {
+        let reader = self
+            .readers
+            .get(read.layer())
+            .ok_or_else(|| super::broken("no such layer"))?;
+        // Some MiB at most.
+        reader
+            .read_at(read.host().start, read.host_bytes() as usize)
+            .await
+    }
+
+    /// Reads the base's file.
+    pub async fn read_base(&self, offset: u64, length: u64) -> Result<Bytes> {
+        let base = self
+            .readers
+            .first()
+            .ok_or_else(|| super::broken("no base"))?;
+        base.read_at(offset, length as usize).await
+    }
+
+    /// The files as they were before anything was read of them.
+    pub fn stamps(&self) -> &Stamps {
+        &self.stamps
+    }
+
+    /// The base's file.
+    pub fn base_stamp(&self) -> Option<FileStamp> {
+        self.stamps.0.last().copied().flatten()
+    }
+
+    /// Size of the disk the guest sees, in bytes.
+    pub fn virtual_size(&self) -> u64 {
+        self.virtual_size
+    }
+}
+
+async fn read_tables(reader: &FileReader) -> Result<Tables, Break> {
+    let mut tables = TableReader::new(reader.size_bytes());
+    while !tables.wanted().is_empty() {
+        let reads = tables.wanted().iter().map(|range| {
+            // A MiB at most.
+            reader.read_at(range.start, (range.end - range.start) as usize)
+        });
+        let chunks = try_join_all(reads).await?;
+        tables.take(&chunks)?;
+    }
+    Ok(tables.finish()?)
+}

@@ -1,0 +1,239 @@
+//! Composing: an object is put together from the base's bytes and the overlay's clusters, without a temporary file.
+//!
+//! ```text
+//!  object   ├ head ┼──────────── body ────────────┼──────── tail ────────┤
+//!             made   the base's, at their offsets:  the overlay's clusters,
+//!             last   copied by the store, or sent   then the tables
+//! ```
+//!
+//! The disk is read at its files' offsets, without QEMU's locks: what keeps a torn image from being published is that
+//! the sandbox's state and the stamps of all its files are looked at before and after ([`Source::still_the_same`]).
+
+mod base;
+mod forecast;
+mod layers;
+mod send;
+
+use std::time::Duration;
+
+use crate::bucket::Bucket;
+use crate::host::Host;
+use crate::model::{Error, Kind, Method, Moved, Phase, Result};
+use crate::qcow2::{Composer, Layout, Options};
+
+use super::make::{Sent, Wish};
+use super::source::Source;
+use super::{Context, variables};
+
+use base::Proof;
+use layers::Layers;
+use send::Sender;
+
+pub use forecast::forecast;
+
+/// Past so much of the base that nobody can read any more, it is written anew.
+const DEAD: f64 = 0.25;
+
+/// What came of it.
+pub(super) enum Composed {
+    Sent(Box<Sent>),
+    /// It cannot be composed, and why. Nothing was left.
+    Refused(String),
+}
+
+/// Why composing ended.
+enum Break {
+    Refused(String),
+    Failed(Error),
+}
+
+impl From<Error> for Break {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<crate::qcow2::Refusal> for Break {
+    fn from(refusal: crate::qcow2::Refusal) -> Self {
+        Self::Refused(refusal.to_string())
+    }
+}
+
+/// How a disk is going to be composed.
+struct Way {
+    layers: Layers,
+    composer: Composer,
+    layout: Layout,
+    /// Why this layout.
+    reason: String,
+    /// The base as an object, where the store can copy it, or why not.
+    base: Result<Proof, String>,
+}
+
+/// Composes the disk of `source`, which stands still, and uploads it.
+///
+/// # Errors
+/// `Refused` where the sandbox changed meanwhile or the object exists; `Cancelled`; the host's and the store's. Nothing
+/// is left then.
+pub(super) async fn compose_and_upload(
+    host: &Host,
+    bucket: &Bucket,
+    source: &Source,
+    wish: &Wish,
+    ctx: &Context,
+) -> Result<Composed> {
+    ctx.enter(Phase::Checking)?;
+    let composed = async {
+        let way = ready(host, bucket, source, wish.compact, ctx.zstd).await?;
+        tell(&way, ctx);
+        upload(host, bucket, source, wish, way, ctx).await
+    };
+    match composed.await {
+        Ok(sent) => Ok(Composed::Sent(Box::new(sent))),
+        Err(Break::Refused(why)) => Ok(Composed::Refused(why)),
+        Err(Break::Failed(error)) => Err(error),
+    }
+}
+
+/// Reads the tables and decides.
+async fn ready(
+    host: &Host,
+    bucket: &Bucket,
+    source: &Source,
+    compact: bool,
+    zstd: bool,
+) -> Result<Way, Break> {
+    let layers = Layers::open(host, source).await?;
+    let (base, overlays) = layers.tables().await?;
+    let plan = |layout| {
+        let (base, overlays) = (base.clone(), overlays.clone());
+        Composer::new(base, overlays, layout, Options { zstd })
+    };
+    let appended = plan(Layout::Append)?;
+    let dead = appended.estimate().dead_fraction();
+    let (layout, reason) = match compact {
+        true => (Layout::Compact, "it was asked for".to_owned()),
+        false if dead > DEAD => (
+            Layout::Compact,
+            format!("{:.0} % of the base is dead", dead * 100.0),
+        ),
+        false => (
+            Layout::Append,
+            "the base's bytes stay, and what changed is appended".to_owned(),
+        ),
+    };
+    let composer = match layout {
+        Layout::Append => appended,
+        Layout::Compact => plan(Layout::Compact)?,
+    };
+    let base = match layout {
+        Layout::Append => base::prove(host, bucket, source, &layers).await?,
+        Layout::Compact => Err("the whole disk is written anew".to_owned()),
+    };
+    Ok(Way {
+        layers,
+        composer,
+        layout,
+        reason,
+        base,
+    })
+}
+
+fn tell(way: &Way, ctx: &Context) {
+    let method = method(way.layout).as_str();
+    ctx.info(format!("composing it ({method}): {}", way.reason));
+    if way.layout == Layout::Append {
+        match &way.base {
+            Ok(proof) => ctx.info(format!(
+                "the bucket has the base's bytes in {}: {}",
+                proof.object.key, proof.why
+            )),
+            Err(why) => ctx.info(format!("the base is uploaded with it: {why}")),
+        }
+    }
+    let dead = way.composer.estimate().dead_bytes;
+    if dead > 0 {
+        ctx.info(format!(
+            "{dead} bytes of the base are deleted or replaced, and stay readable in the object; --compact leaves them \
+             out"
+        ));
+    }
+}
+
+fn method(layout: Layout) -> Method {
+    match layout {
+        Layout::Append => Method::Append,
+        Layout::Compact => Method::Compact,
+    }
+}
+
+async fn upload(
+    host: &Host,
+    bucket: &Bucket,
+    source: &Source,
+    wish: &Wish,
+    way: Way,
+    ctx: &Context,
+) -> Result<Sent, Break> {
+    ctx.go_on()?;
+    let Way {
+        layers,
+        composer,
+        layout,
+        base,
+        ..
+    } = way;
+    let estimate = composer.estimate();
+    let assembly = bucket
+        .assemble(
+            &wish.name,
+            estimate.file_bytes,
+            wish.overwrite,
+            &ctx.progress,
+            &ctx.cancel,
+        )
+        .await?;
+    let sender = Sender::new(bucket, &assembly, &layers, base.as_ref().ok(), &composer);
+    let sent = async {
+        let sent = assembly.during(sender.send(composer)).await?;
+        let variables = match &source.variables {
+            Some(path) => Some(variables::read(host, path).await?),
+            None => None,
+        };
+        source
+            .still_the_same(host, source.state, layers.stamps())
+            .await?;
+        Ok::<_, Break>((sent, variables))
+    };
+    let (made, variables) = match sent.await {
+        Ok(sent) => sent,
+        Err(broken) => {
+            assembly.abort().await;
+            return Err(broken);
+        }
+    };
+    if let Some(why) = assembly.why_no_copies()
+        && base.is_ok()
+    {
+        ctx.info(format!("what the store did not copy was uploaded: {why}"));
+    }
+    let object = assembly.complete().await?;
+    let (uploaded_bytes, copied_bytes) = (made.uploaded_bytes, made.copied_bytes);
+    Ok(Sent {
+        moved: Moved {
+            method: method(layout),
+            uploaded_bytes,
+            copied_bytes,
+            saved_bytes: estimate.file_bytes.saturating_sub(uploaded_bytes),
+        },
+        digests: made.digests.all(object.size_bytes),
+        object,
+        variables,
+        paused: Duration::ZERO,
+        virtual_size: Some(layers.virtual_size()),
+    })
+}
+
+fn broken(what: &str) -> Error {
+    Error::new(Kind::Failed, format!("cannot compose an image: {what}"))
+}

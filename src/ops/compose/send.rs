@@ -1,0 +1,294 @@
+//! Sending a composed image: copies, the base's bytes and the tail at the same time, and the head at last.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use futures_util::stream::{self, FuturesOrdered};
+use futures_util::{StreamExt, TryStreamExt};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::bucket::{Assembly, Bucket};
+use crate::model::{Error, Kind, Result};
+use crate::qcow2::Composer;
+
+use super::Break;
+use super::base::Proof;
+use super::layers::Layers;
+use crate::ops::digests::Digests;
+
+/// Copies asked for at once: they take no memory here.
+const COPIES: usize = 16;
+/// Reads of the overlays on their way, of some MiB at most each.
+const READS: usize = 6;
+
+/// What a read may make more of than fits into a part.
+const ROOM: usize = 4 << 20;
+
+/// What was sent.
+pub(super) struct Made {
+    pub digests: Digests,
+    pub uploaded_bytes: u64,
+    pub copied_bytes: u64,
+}
+
+pub(super) struct Sender<'a> {
+    bucket: &'a Bucket,
+    assembly: &'a Assembly<'a>,
+    layers: &'a Layers,
+    proof: Option<&'a Proof>,
+    /// Bytes of a part.
+    part: u64,
+    /// What is the base's.
+    kept: Range<u64>,
+    digests: Digests,
+    /// Parts in memory.
+    places: Arc<Semaphore>,
+    uploaded: AtomicU64,
+    /// Indexes of the parts that the store copied.
+    copied: Mutex<BTreeSet<u64>>,
+}
+
+/// A part in memory.
+struct Ready {
+    index: u64,
+    bytes: Bytes,
+    _place: OwnedSemaphorePermit,
+}
+
+impl<'a> Sender<'a> {
+    pub fn new(
+        bucket: &'a Bucket,
+        assembly: &'a Assembly<'a>,
+        layers: &'a Layers,
+        proof: Option<&'a Proof>,
+        composer: &Composer,
+    ) -> Self {
+        Self {
+            bucket,
+            assembly,
+            layers,
+            proof,
+            part: assembly.part_bytes(),
+            kept: composer.kept(),
+            digests: Digests::default(),
+            places: Arc::new(Semaphore::new(assembly.in_flight())),
+            uploaded: AtomicU64::new(0),
+            copied: Mutex::default(),
+        }
+    }
+
+    /// Sends all of it.
+    pub async fn send(self, composer: Composer) -> Result<Made, Break> {
+        let (to_send, parts) = unbounded_channel();
+        let body = async { Ok(self.base_parts(self.body()).await?) };
+        let tail = self.tail(composer, to_send);
+        let sending = async { Ok(self.send_ready(parts).await?) };
+        let (first, (), ()) = tokio::try_join!(tail, body, sending)?;
+        self.copies_hold().await?;
+        self.upload(0, first).await?;
+        Ok(Made {
+            uploaded_bytes: self.uploaded.into_inner(),
+            copied_bytes: self
+                .copied
+                .into_inner()
+                .unwrap_or_else(PoisonError::into_inner)
+                .len() as u64
+                * self.part,
+            digests: self.digests,
+        })
+    }
+
+    /// Indexes of the parts that are the base's as they are.
+    fn body(&self) -> Range<u64> {
+        // The head's part is not.
+        let first = self.kept.start.div_ceil(self.part);
+        first..(self.kept.end / self.part).max(first)
+    }
+
+    /// Has parts of the base copied, and uploads those that are not.
+    async fn base_parts(&self, parts: impl IntoIterator<Item = u64>) -> Result<()> {
+        stream::iter(parts.into_iter().map(Ok))
+            .try_for_each_concurrent(COPIES, |index| self.base_part(index))
+            .await
+    }
+
+    async fn base_part(&self, index: u64) -> Result<()> {
+        let range = index * self.part..(index + 1) * self.part;
+        if let Some(proof) = self.proof
+            && self
+                .assembly
+                .copy_part(index, &proof.object, range.start, self.part)
+                .await?
+        {
+            self.digests.inherit(range, &proof.blocks);
+            self.lock_copied().insert(index);
+            return Ok(());
+        }
+        let _place = self.place().await?;
+        let bytes = self.layers.read_base(range.start, self.part).await?;
+        self.upload(index, bytes).await
+    }
+
+    /// Uploads after all what was copied from an object that was replaced meanwhile.
+    async fn copies_hold(&self) -> Result<()> {
+        let Some(proof) = self.proof else {
+            return Ok(());
+        };
+        let copied = self.lock_copied().clone();
+        if copied.is_empty() || proof.holds(self.bucket).await? {
+            return Ok(());
+        }
+        self.assembly.stop_copies(
+            Error::new(Kind::Failed, format!("{} was replaced", proof.object.key))
+                .because("its bytes are not the base's any more"),
+        );
+        self.lock_copied().clear();
+        self.base_parts(copied).await
+    }
+
+    /// Composes the tail and hands its parts over as they get full; returns the first part, with the head in it.
+    async fn tail(
+        &self,
+        mut composer: Composer,
+        to_send: UnboundedSender<Ready>,
+    ) -> Result<Bytes, Break> {
+        let mut parts = Parts {
+            sender: self,
+            to_send,
+            // The part in which the tail begins also has the base's last bytes.
+            index: self.kept.end / self.part,
+            buffer: self.base_bytes(self.kept.end / self.part).await?,
+            first: None,
+        };
+        let mut reads = FuturesOrdered::new();
+        loop {
+            while reads.len() < READS
+                && let Some(read) = composer.next_read()
+            {
+                reads.push_back(async move {
+                    let bytes = self.layers.read(&read).await;
+                    (read, bytes)
+                });
+            }
+            let Some((read, bytes)) = reads.next().await else {
+                break;
+            };
+            composer.push(&read, &bytes?, &mut parts.buffer)?;
+            parts.hand_over_full().await?;
+        }
+        let mut ending = composer.finish(&mut parts.buffer)?;
+        self.assembly.expect(ending.file_bytes());
+        while ending.write(&mut parts.buffer) {
+            parts.hand_over_full().await?;
+        }
+        parts.hand_over_full().await?;
+        parts.finish(ending.head()).await
+    }
+
+    /// The beginning of a part: the bytes of it that are the base's, zeros in the place of the head.
+    async fn base_bytes(&self, index: u64) -> Result<Vec<u8>> {
+        let start = index * self.part;
+        let end = self.kept.end.min(start + self.part);
+        let from = start.max(self.kept.start.min(end));
+        let mut bytes = vec![0; (from - start) as usize];
+        if from < end {
+            bytes.extend_from_slice(&self.layers.read_base(from, end - from).await?);
+        }
+        Ok(bytes)
+    }
+
+    /// Uploads what was handed over.
+    async fn send_ready(&self, parts: UnboundedReceiver<Ready>) -> Result<()> {
+        let next = |mut parts: UnboundedReceiver<Ready>| async move {
+            let part = parts.recv().await?;
+            Some((Ok(part), parts))
+        };
+        stream::unfold(parts, next)
+            // There are no more of them than places.
+            .try_for_each_concurrent(None, |part| async move {
+                self.upload(part.index, part.bytes).await
+            })
+            .await
+    }
+
+    async fn upload(&self, index: u64, bytes: Bytes) -> Result<()> {
+        self.uploaded.fetch_add(bytes.len() as u64, Relaxed);
+        let hash = self.digests.hash(index * self.part, bytes.clone());
+        tokio::try_join!(hash, self.assembly.upload_part(index, bytes))?;
+        Ok(())
+    }
+
+    async fn place(&self) -> Result<OwnedSemaphorePermit> {
+        let place = self.places.clone().acquire_owned().await;
+        place.map_err(|closed| super::broken("its parts are not taken").because(closed))
+    }
+
+    fn lock_copied(&self) -> MutexGuard<'_, BTreeSet<u64>> {
+        self.copied.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The parts from the one in which the tail begins on.
+struct Parts<'a, 's> {
+    sender: &'s Sender<'a>,
+    to_send: UnboundedSender<Ready>,
+    /// The one at hand, and its bytes so far.
+    index: u64,
+    buffer: Vec<u8>,
+    /// The object's first part, where it is full: its head comes at last.
+    first: Option<Vec<u8>>,
+}
+
+impl Parts<'_, '_> {
+    /// Hands over what is full of the buffer.
+    async fn hand_over_full(&mut self) -> Result<()> {
+        // As `PART` in memory.
+        let length = self.sender.part as usize;
+        while self.buffer.len() >= length {
+            let mut rest = Vec::with_capacity(length + ROOM);
+            rest.extend_from_slice(&self.buffer[length..]);
+            self.buffer.truncate(length);
+            let full = std::mem::replace(&mut self.buffer, rest);
+            self.hand_over(full).await?;
+        }
+        Ok(())
+    }
+
+    async fn hand_over(&mut self, mut bytes: Vec<u8>) -> Result<()> {
+        let index = self.index;
+        self.index += 1;
+        if index == 0 {
+            self.first = Some(bytes);
+            return Ok(());
+        }
+        bytes.shrink_to_fit();
+        let ready = Ready {
+            index,
+            bytes: bytes.into(),
+            _place: self.sender.place().await?,
+        };
+        let taken = self.to_send.send(ready);
+        taken.map_err(|_| super::broken("its parts are not taken"))
+    }
+
+    /// Hands over what is left, and returns the first part.
+    async fn finish(mut self, head: &[u8]) -> Result<Bytes, Break> {
+        if !self.buffer.is_empty() {
+            let last = std::mem::take(&mut self.buffer);
+            self.hand_over(last).await?;
+        }
+        let mut first = match self.first {
+            Some(first) => first,
+            None => self.sender.base_bytes(0).await?,
+        };
+        match first.get_mut(..head.len()) {
+            Some(place) => place.copy_from_slice(head),
+            None => return Err(super::broken("its head is longer than its first part").into()),
+        }
+        Ok(first.into())
+    }
+}

@@ -1,0 +1,83 @@
+//! The digests of an object's blocks, gathered while its parts are made in any order.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+
+use crate::model::{BLOCK_BYTES, Digest, Error, Kind, Result};
+
+/// Digests by their block's number.
+#[derive(Default)]
+pub(super) struct Digests(Mutex<BTreeMap<u64, Digest>>);
+
+impl Digests {
+    /// Hashes `bytes`, which stand at `offset` of the object, the beginning of a block; all whole blocks but perhaps
+    /// the object's last.
+    ///
+    /// # Errors
+    /// `Failed` where the program is ending.
+    pub async fn hash(&self, offset: u64, bytes: Bytes) -> Result<()> {
+        let hashing = tokio::task::spawn_blocking(move || {
+            let blocks = bytes.chunks(BLOCK_BYTES as usize);
+            blocks.map(Digest::of).collect::<Vec<Digest>>()
+        });
+        let hashed = hashing
+            .await
+            .map_err(|error| Error::new(Kind::Failed, "cannot hash an image").because(error))?;
+        self.lock().extend((offset / BLOCK_BYTES..).zip(hashed));
+        Ok(())
+    }
+
+    /// Takes over what is known of the blocks in `range`, which is whole blocks, from another image with the same bytes
+    /// there.
+    pub fn inherit(&self, range: Range<u64>, from: &[Digest]) {
+        let blocks = range.start / BLOCK_BYTES..range.end / BLOCK_BYTES;
+        let known = blocks.filter_map(|block| {
+            let at = usize::try_from(block).ok()?;
+            Some((block, *from.get(at)?))
+        });
+        self.lock().extend(known);
+    }
+
+    /// All of an object of so many bytes, or `None` where some are missing.
+    pub fn all(self, size_bytes: u64) -> Option<Vec<Digest>> {
+        let digests = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let whole = digests
+            .keys()
+            .copied()
+            .eq(0..size_bytes.div_ceil(BLOCK_BYTES));
+        whole.then(|| digests.into_values().collect())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Digest>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn parts_come_in_any_order_and_a_missing_one_is_noticed() {
+        let block = BLOCK_BYTES as usize;
+        let image = Bytes::from_iter((0..3 * block + 5).map(|at| (at / 7) as u8));
+        let wanted: Vec<Digest> = image.chunks(block).map(Digest::of).collect();
+        let made = async |with_copy: bool| {
+            let digests = Digests::default();
+            digests
+                .hash(2 * BLOCK_BYTES, image.slice(2 * block..))
+                .await
+                .unwrap();
+            if with_copy {
+                digests.inherit(BLOCK_BYTES..2 * BLOCK_BYTES, &wanted);
+            }
+            digests.hash(0, image.slice(..block)).await.unwrap();
+            digests.all(image.len() as u64)
+        };
+        assert_eq!(made(true).await, Some(wanted.clone()));
+        assert_eq!(made(false).await, None);
+    }
+}

@@ -1,0 +1,160 @@
+//! Making an object of a sandbox's disk: composed where it can be, else flattened as a whole; and its manifest.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+
+use crate::bucket::Bucket;
+use crate::host::Host;
+use crate::model::{
+    Consistency, Digest, Kind, Manifest, Moved, Object, Parent, Phase, Result, SandboxState,
+    SnapshotName,
+};
+
+use super::compose::{Composed, compose_and_upload};
+use super::flatten::{Stillness, flatten_and_upload};
+use super::source::Source;
+use super::{Context, variables};
+
+/// The object that is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wish {
+    /// Its name.
+    pub name: SnapshotName,
+    /// An object of that name may be replaced.
+    pub overwrite: bool,
+    /// Write the image anew, without what was deleted.
+    pub compact: bool,
+}
+
+impl Wish {
+    /// An object of that name.
+    pub fn new(name: &SnapshotName, overwrite: bool, compact: bool) -> Self {
+        Self {
+            name: name.clone(),
+            overwrite,
+            compact,
+        }
+    }
+}
+
+/// What was sent, and how long the guest stood still for it.
+pub(super) struct Sent {
+    pub object: Object,
+    pub moved: Moved,
+    pub paused: Duration,
+    /// Of the object's blocks.
+    pub digests: Option<Vec<Digest>>,
+    pub virtual_size: Option<u64>,
+    /// Its UEFI variables, of the same moment.
+    pub variables: Option<Bytes>,
+}
+
+/// Makes the object, and the manifest beside it.
+///
+/// # Errors
+/// Those of composing or flattening. A manifest that cannot be written is a warning: the object is as good.
+pub(super) async fn make_object(
+    host: &Host,
+    bucket: &Bucket,
+    source: &Source,
+    stillness: Stillness,
+    wish: &Wish,
+    ctx: &Context,
+) -> Result<Sent> {
+    let composed = match stillness {
+        Stillness::Given => compose_and_upload(host, bucket, source, wish, ctx).await?,
+        // What is being written cannot be read at its file's offsets.
+        Stillness::Pause | Stillness::None => Composed::Refused("the sandbox runs".into()),
+    };
+    let sent = match composed {
+        Composed::Sent(sent) => *sent,
+        Composed::Refused(why) => {
+            ctx.info(format!("the disk is converted as a whole: {why}"));
+            flatten_and_upload(host, bucket, source, stillness, wish, ctx).await?
+        }
+    };
+    keep_variables(bucket, &sent, wish, ctx).await?;
+    let Moved {
+        method,
+        uploaded_bytes,
+        copied_bytes,
+        saved_bytes,
+    } = sent.moved;
+    ctx.info(format!(
+        "{uploaded_bytes} bytes uploaded, {copied_bytes} copied by the store, {saved_bytes} saved ({})",
+        method.as_str()
+    ));
+    describe(host, bucket, source, stillness, &sent, ctx).await;
+    Ok(sent)
+}
+
+/// Uploads the variables that belong to the image. Where they cannot be, the image goes, too, if nobody else's was
+/// there: without them it is half a snapshot.
+async fn keep_variables(bucket: &Bucket, sent: &Sent, wish: &Wish, ctx: &Context) -> Result<()> {
+    let (name, overwrite) = (&wish.name, wish.overwrite);
+    let variables = sent.variables.as_ref();
+    let Err(error) = variables::upload(bucket, variables, name, overwrite, ctx).await else {
+        return Ok(());
+    };
+    if overwrite {
+        return Err(error.hint(format!(
+            "{} is the new image, and its UEFI variables are not: push it again",
+            sent.object.key
+        )));
+    }
+    ctx.progress.enter(Phase::CleaningUp, 0);
+    if let Err(left) = bucket.delete(name).await {
+        ctx.warn(format!("{left}; remove it by hand"));
+    }
+    Err(error)
+}
+
+async fn describe(
+    host: &Host,
+    bucket: &Bucket,
+    source: &Source,
+    stillness: Stillness,
+    sent: &Sent,
+    ctx: &Context,
+) {
+    let object = &sent.object;
+    let Some(digests) = sent.digests.clone() else {
+        return;
+    };
+    let mut manifest = Manifest::new(object.name.clone(), object.size_bytes, digests);
+    manifest.virtual_size = sent.virtual_size;
+    manifest.created = Some(Timestamp::now());
+    manifest.host = Some(host.name().clone());
+    manifest.sandbox = Some(source.id.clone());
+    manifest.parent = parent(host, source).await;
+    manifest.consistency = Some(match (stillness, source.state) {
+        (Stillness::None, _) => Consistency::LiveUnsafe,
+        (_, SandboxState::ShutOff) => Consistency::CleanShutdown,
+        _ => Consistency::CrashConsistent,
+    });
+    manifest.method = Some(sent.moved.method.as_str().to_owned());
+    manifest.paused_ms = (stillness == Stillness::Pause).then(|| milliseconds(sent.paused));
+    manifest.etag = object.etag.clone();
+    match bucket.write_manifest(&manifest).await {
+        Ok(()) => {}
+        // Whoever replaced the object has said what it is now.
+        Err(error) if error.kind() == Kind::Refused => ctx.info(error.to_string()),
+        Err(error) => ctx.warn(format!("{error}; the object stands without a manifest")),
+    }
+}
+
+async fn parent(host: &Host, source: &Source) -> Option<Parent> {
+    let name = source.base()?.clone();
+    // Not knowing it is no reason to fail.
+    let manifest = host.manifest(&name).await.ok().flatten();
+    Some(Parent {
+        name,
+        etag: manifest.and_then(|manifest| manifest.etag),
+    })
+}
+
+pub(super) fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,117 @@
+//! The sandbox whose disk becomes an object, and whether it stood still meanwhile.
+
+use futures_util::future::try_join_all;
+
+use crate::host::Host;
+use crate::model::{
+    ChainLink, Error, FileStamp, Kind, Result, SandboxId, SandboxState, SnapshotName,
+};
+
+/// A sandbox as an operation found it.
+pub(super) struct Source {
+    pub id: SandboxId,
+    pub state: SandboxState,
+    pub disk: String,
+    /// The disk and what stands behind it, overlay first.
+    pub chain: Vec<ChainLink>,
+    /// Path of its UEFI variables, where it has any.
+    pub variables: Option<String>,
+}
+
+/// The files of a chain as they were before they were read, in the chain's order.
+#[derive(PartialEq, Eq)]
+pub(super) struct Stamps(pub Vec<Option<FileStamp>>);
+
+impl Source {
+    /// Looks the sandbox up, now.
+    pub async fn find(host: &Host, id: &SandboxId) -> Result<Self> {
+        let sandbox = host.sandbox(id).await?;
+        let disk = sandbox.disk().map(str::to_owned).ok_or_else(|| {
+            Error::new(
+                Kind::Refused,
+                format!("sandbox {id} on host {} has no disk", host.name()),
+            )
+        })?;
+        Ok(Self {
+            id: sandbox.id,
+            state: sandbox.state,
+            disk,
+            chain: sandbox.chain,
+            // libvirt makes them at the first start.
+            variables: match sandbox.variables {
+                Some(path) if host.has_file(&path).await? => Some(path),
+                _ => None,
+            },
+        })
+    }
+
+    /// The snapshot at the end of its chain.
+    pub fn base(&self) -> Option<&SnapshotName> {
+        self.chain.last()?.snapshot.as_ref()
+    }
+
+    /// Looks at every file of the chain; `None` for what is no file of the host.
+    ///
+    /// # Errors
+    /// `NotFound` where the disk itself is missing; the system's.
+    pub async fn stamps(&self, host: &Host) -> Result<Stamps> {
+        let looks = self.chain.iter().map(|link| async {
+            match link.size_bytes {
+                Some(_) => host.image_file(&link.path).await,
+                None => Ok(None),
+            }
+        });
+        let files = try_join_all(looks).await?;
+        let stamps: Vec<Option<FileStamp>> = files
+            .into_iter()
+            .map(|file| file.map(|file| file.stamp))
+            .collect();
+        if stamps.first().is_none_or(Option::is_none) {
+            return Err(Error::new(
+                Kind::NotFound,
+                format!(
+                    "the disk {} of {} is not on host {}",
+                    self.disk,
+                    self.id,
+                    host.name()
+                ),
+            ));
+        }
+        Ok(Stamps(stamps))
+    }
+
+    /// Fails where the sandbox left `state`, or a file of its chain was written since `before`: what was read of them
+    /// may be torn.
+    ///
+    /// This is what protects a reader that holds none of QEMU's locks: nobody is kept from starting the sandbox, but
+    /// then nothing of it is published.
+    pub async fn still_the_same(
+        &self,
+        host: &Host,
+        state: SandboxState,
+        before: &Stamps,
+    ) -> Result<()> {
+        let now = host.sandbox_state(&self.id).await?;
+        // A managed save leaves the disk alone, so stopped and saved are one here.
+        let stopped = |state| matches!(state, SandboxState::ShutOff | SandboxState::Saved);
+        let same_state = now == state || stopped(now) && stopped(state);
+        if same_state && self.stamps(host).await? == *before {
+            return Ok(());
+        }
+        Err(Error::new(
+            Kind::Refused,
+            format!(
+                "sandbox {} on host {} changed while its disk was read",
+                self.id,
+                host.name()
+            ),
+        )
+        .because(format!(
+            "it was {} and is {} now; nothing was uploaded",
+            state.as_str(),
+            now.as_str()
+        ))
+        .hint("try again while nobody starts or resumes it")
+        .worth_retrying())
+    }
+}

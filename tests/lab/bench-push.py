@@ -1,0 +1,213 @@
+#!/usr/bin/env python3
+"""What a push costs, beside `qemu-img convert` and the fastest of s5cmd and rclone: same machine, store and minute.
+
+Runs in the lab (`make bench-push`). BENCH_BASE_MIB sets the size of the base (4096), BENCH_PERCENT how much of it the
+overlay has anew (5). Prints a line for each figure with its bound; exit code 1 where one is missed.
+"""
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+
+LAB = os.environ["SNAPDECK_LAB"]
+KEY, SECRET = os.environ["SNAPDECK_LAB_S3_KEY"], os.environ["SNAPDECK_LAB_S3_SECRET"]
+BUCKET, S5CMD = os.environ["SNAPDECK_LAB_BUCKET"], os.environ["SNAPDECK_LAB_S5CMD"]
+RCLONE = os.path.join(os.path.dirname(S5CMD), "rclone")
+SNAPDECK = os.path.abspath("target/release/snapdeck")
+BASE_MIB = int(os.environ.get("BENCH_BASE_MIB", "4096"))
+PERCENT = int(os.environ.get("BENCH_PERCENT", "5"))
+MIB = 1 << 20
+CLUSTER = 65536
+ROOT = os.path.join(LAB, "bench")
+SOCKET = f"qemu:///system?socket={LAB}/alpha/run/libvirt/libvirt-sock"
+
+ENV = {
+    "PATH": os.environ["PATH"],
+    "HOME": ROOT,
+    "SNAPDECK_CONFIG": f"{ROOT}/config.toml",
+    "AWS_ACCESS_KEY_ID": KEY,
+    "AWS_SECRET_ACCESS_KEY": SECRET,
+    "AWS_REGION": "us-east-1",
+    "RCLONE_CONFIG_LAB_TYPE": "s3",
+    "RCLONE_CONFIG_LAB_PROVIDER": "Other",
+    "RCLONE_CONFIG_LAB_ACCESS_KEY_ID": KEY,
+    "RCLONE_CONFIG_LAB_SECRET_ACCESS_KEY": SECRET,
+    "RCLONE_CONFIG_LAB_USE_MULTIPART_ETAG": "false",
+}
+
+
+class Cost:
+    """Seconds of the clock, seconds of CPU, KiB of memory at most."""
+
+    def __init__(self, wall=0.0, cpu=0.0, peak=0):
+        self.wall, self.cpu, self.peak = wall, cpu, peak
+
+    def __add__(self, other):
+        return Cost(self.wall + other.wall, self.cpu + other.cpu, max(self.peak, other.peak))
+
+    def __str__(self):
+        return f"{self.wall:7.2f} s, {self.cpu:6.2f} s of CPU, {self.peak / 1024:5.0f} MiB"
+
+
+def measured(*argv):
+    """Runs a command that must succeed; what it said, and what it cost."""
+    start = time.monotonic()
+    with open(f"{ROOT}/said", "w+b") as said, open(f"{ROOT}/complaint", "w+b") as complaint:
+        child = subprocess.Popen(argv, stdout=said, stderr=complaint, env=ENV)
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        wall = time.monotonic() - start
+        said.seek(0)
+        complaint.seek(0)
+        if child.returncode:
+            sys.exit(f"{argv} failed: {complaint.read().decode()}")
+        cost = Cost(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss)
+        return said.read().decode(), cost
+
+
+def run(*argv):
+    return measured(*argv)[0]
+
+
+def snapdeck(*args):
+    said, cost = measured(SNAPDECK, *args, "--json")
+    return json.loads(said), cost
+
+
+def use(store):
+    """From here on everybody speaks to that store."""
+    ENV["S3_ENDPOINT_URL"] = ENV["RCLONE_CONFIG_LAB_ENDPOINT"] = store
+    with open(f"{ROOT}/config.toml", "w") as config:
+        # There is no temp_dir: whoever wants room there fails.
+        config.write(
+            f'[[hosts]]\nname = "bench"\nuri = "{SOCKET}"\nsnapshots_dir = "{ROOT}/snapshots"\n'
+            f'sandboxes_dir = "{ROOT}/sandboxes"\ntemp_dir = "{ROOT}/none"\nowner = "{os.getuid()}:{os.getgid()}"\n'
+            f'[bucket]\nname = "{BUCKET}"\nprefix = "bench/"\nendpoint = "{store}"\nregion = "us-east-1"\n'
+            f'access_key_id = "{KEY}"\nsecret_access_key = "{SECRET}"\n'
+        )
+
+
+def prepare():
+    """A sandbox on a base: its disk and its base."""
+    for name in ("snapshots", "sandboxes", "scratch", "store"):
+        os.makedirs(f"{ROOT}/{name}")
+    raw = f"{ROOT}/scratch/raw"
+    disk, base = f"{ROOT}/sandboxes/vm.qcow2", f"{ROOT}/snapshots/base.qcow2"
+    with open("/dev/urandom", "rb") as noise, open(raw, "wb") as file:
+        for _ in range(BASE_MIB):
+            file.write(noise.read(MIB))
+    run("qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, base)
+    run("qemu-img", "resize", "-q", base, f"{2 * BASE_MIB}M")
+    os.remove(raw)
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", base, disk)
+    scribble(disk)
+    with open(f"{ROOT}/vm.xml", "w") as xml:
+        xml.write(
+            "<domain type='qemu'><name>bench-vm</name><memory unit='MiB'>64</memory><vcpu>1</vcpu><os>"
+            "<type arch='x86_64' machine='pc'>hvm</type></os><devices><disk type='file' device='disk'>"
+            f"<driver name='qemu' type='qcow2'/><source file='{disk}'/><target dev='vda' bus='virtio'/></disk>"
+            "</devices></domain>"
+        )
+    run("virsh", "-q", "-c", SOCKET, "define", f"{ROOT}/vm.xml")
+    return disk, base
+
+
+def scribble(disk):
+    """Writes the overlay's share in runs of 256 KiB all over the disk."""
+    noise, run_bytes = f"{ROOT}/scratch/noise", 256 << 10
+    with open(noise, "wb") as file:
+        file.write(os.urandom(run_bytes))
+    count = BASE_MIB * PERCENT * MIB // 100 // run_bytes
+    places = random.Random(1).sample(range(2 * BASE_MIB * MIB // run_bytes), count)
+    commands = [f"write -q -s {noise} {place * run_bytes} {run_bytes}" for place in places]
+    for start in range(0, count, 500):
+        argv = [word for command in commands[start : start + 500] for word in ("-c", command)]
+        run("qemu-io", "-f", "qcow2", *argv, disk)
+
+
+def overlay_data(disk):
+    """Bytes the overlay itself has, and those of the tables of an image of all of it."""
+    layers = json.loads(run("qemu-img", "map", "--output=json", disk))
+    data = sum(piece["length"] for piece in layers if piece["data"] and piece["depth"] == 0)
+    virtual = 2 * BASE_MIB * MIB
+    l2 = virtual // CLUSTER * 8
+    refcounts = (BASE_MIB * MIB + data) // CLUSTER * 2
+    return data, l2 + refcounts + 8 * CLUSTER
+
+
+def classic(disk):
+    """The disk converted and uploaded by the fastest of the two."""
+    flat = f"{ROOT}/scratch/flat.qcow2"
+    _, convert = measured("qemu-img", "convert", "-f", "qcow2", "-O", "qcow2", disk, flat)
+    _, by_s5cmd = measured(S5CMD, "cp", flat, f"s3://{BUCKET}/bench/classic-1.qcow2")
+    _, by_rclone = measured(
+        RCLONE, "copyto", "--ignore-times", "--s3-no-check-bucket", flat, f"lab:{BUCKET}/bench/classic-2.qcow2"
+    )
+    for name, cost in (("qemu-img convert", convert), ("s5cmd", by_s5cmd), ("rclone", by_rclone)):
+        print(f"  {name:<18} {cost}")
+    os.remove(flat)
+    return convert + min(by_s5cmd, by_rclone, key=lambda cost: cost.wall)
+
+
+def bench(name, disk, base, bound):
+    """Pushes to the store in use; how many bounds were missed."""
+    run(S5CMD, "cp", base, f"s3://{BUCKET}/bench/base.qcow2")
+    os.remove(base)
+    snapdeck("pull", "base")
+    data, tables = overlay_data(disk)
+    print(f"{name}: base of {BASE_MIB} MiB, overlay of {data / MIB:.0f} MiB", flush=True)
+    told, push = snapdeck("push", "bench-vm", "pushed")
+    print(f"  {'push':<18} {push}", flush=True)
+    pair = classic(disk)
+    os.remove(f"{ROOT}/snapshots/base.json")
+    whole, full = snapdeck("push", "bench-vm", "full")
+    print(f"  {'push, base unknown':<18} {full}", flush=True)
+    judge = f"{ROOT}/scratch/judge.qcow2"
+    run(S5CMD, "cp", f"s3://{BUCKET}/bench/pushed.qcow2", judge)
+    run("qemu-img", "check", "-q", judge)
+    run("qemu-img", "compare", "-q", judge, disk)
+    os.remove(judge)
+    assert whole["copiedBytes"] == 0, whole
+    sent, most = told["uploadedBytes"], 1.02 * data + 8 * MIB + tables
+    figures = [
+        ("bytes uploaded", sent / MIB, most / MIB, "MiB"),
+        ("time, to convert and upload", push.wall / pair.wall, bound, ""),
+        ("CPU, to convert and upload", push.cpu / pair.cpu, 1 / 20, ""),
+        ("time without the base there", full.wall / pair.wall, 0.75, ""),
+        ("memory", max(push.peak, full.peak) / 1024, 128, "MiB"),
+    ]
+    missed = 0
+    for what, value, most, unit in figures:
+        verdict = "ok" if value <= most else "MISSED"
+        missed += value > most
+        print(f"  {what:<28} {value:9.3f} of {most:9.3f} {unit:<5} {verdict}", flush=True)
+    # There was no room for any.
+    print("  temporary space                      0 bytes")
+    return missed
+
+
+def main():
+    disk, base = prepare()
+    use(os.environ["SNAPDECK_LAB_S3"])
+    missed = bench("SeaweedFS", disk, base, 1 / 3)
+    with subprocess.Popen(
+        [sys.executable, os.path.join(os.path.dirname(__file__), "booking-store.py"), f"{ROOT}/store"],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as store:
+        try:
+            use(f"http://127.0.0.1:{store.stdout.readline().strip()}")
+            missed += bench("a store that books ranges", disk, base, 1 / 15)
+        finally:
+            store.kill()
+    run("virsh", "-q", "-c", SOCKET, "undefine", "bench-vm")
+    shutil.rmtree(ROOT)
+    sys.exit(1 if missed else 0)
+
+
+os.makedirs(ROOT)
+main()

@@ -1,0 +1,199 @@
+#!/usr/bin/env python3
+"""An S3 store for the benchmark that books ranges: a copied part costs it nothing. It believes every client.
+
+    booking-store.py DIRECTORY        prints its port, serves 127.0.0.1 until it is ended
+"""
+
+import itertools
+import os
+import re
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, unquote, urlsplit
+from xml.sax.saxutils import escape
+
+ROOT = sys.argv[1]
+PIECE = 1 << 20
+numbers, lock = itertools.count(1), threading.Lock()
+# KEY -> Thing; ID -> {NUMBER: Thing}
+objects, uploads = {}, {}
+
+
+class Thing:
+    """Bytes: pieces (file, offset, length) in their order."""
+
+    def __init__(self, pieces):
+        self.pieces, self.size = pieces, sum(length for _, _, length in pieces)
+        self.tag = f'"{next(numbers):032x}"'
+
+    def cut(self, start, length):
+        cut = []
+        for file, offset, size in self.pieces:
+            if start < size and length > 0:
+                taken = min(size - start, length)
+                cut.append((file, offset + start, taken))
+                start, length = 0, length - taken
+            else:
+                start = max(0, start - size)
+        return cut
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    rbufsize = PIECE
+    disable_nagle_algorithm = True
+
+    def log_message(self, *_):
+        pass
+
+    def parse(self):
+        url = urlsplit(self.path)
+        query = {name: values[0] for name, values in parse_qs(url.query, keep_blank_values=True).items()}
+        return unquote(url.path).lstrip("/"), query
+
+    def answer(self, status, body="", **headers):
+        body = body.encode()
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def fail(self, status, code):
+        self.answer(status, f"<Error><Code>{code}</Code></Error>", Content_Type="application/xml")
+
+    def pieces(self):
+        """Takes the request's body, also one in AWS's own chunks, to a file."""
+        path = os.path.join(ROOT, str(next(numbers)))
+        with open(path, "wb", buffering=0) as file:
+            if "aws-chunked" in self.headers.get("Content-Encoding", "") or self.headers.get(
+                "x-amz-content-sha256", ""
+            ).startswith("STREAMING"):
+                size = self.chunks(file)
+            else:
+                size = int(self.headers.get("Content-Length", 0))
+                self.move(file, size)
+        return [(path, 0, size)]
+
+    def move(self, file, size):
+        while size > 0:
+            bytes_ = self.rfile.read(min(size, PIECE))
+            if not bytes_:
+                raise ConnectionError
+            file.write(bytes_)
+            size -= len(bytes_)
+
+    def chunks(self, file):
+        total = 0
+        while True:
+            size = int(self.rfile.readline().split(b";")[0].strip() or b"0", 16)
+            if size == 0:
+                break
+            self.move(file, size)
+            total += size
+            self.rfile.readline()
+        # Trailers end with an empty line.
+        while self.rfile.readline().strip():
+            pass
+        return total
+
+    def do_PUT(self):
+        key, query = self.parse()
+        if "uploadId" in query:
+            return self.put_part(query)
+        pieces = self.pieces()
+        if "/" in key:
+            objects[key] = Thing(pieces)
+            return self.answer(200, ETag=objects[key].tag)
+        return self.answer(200)
+
+    def put_part(self, query):
+        upload, number = uploads.get(query["uploadId"]), int(query["partNumber"])
+        source = self.headers.get("x-amz-copy-source")
+        part = None
+        if source:
+            first, last = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers["x-amz-copy-source-range"]).groups()
+            thing = objects.get(unquote(source).lstrip("/"))
+            if thing is None:
+                return self.fail(404, "NoSuchKey")
+            if self.headers.get("x-amz-copy-source-if-match", thing.tag) != thing.tag:
+                return self.fail(412, "PreconditionFailed")
+            part = Thing(thing.cut(int(first), int(last) - int(first) + 1))
+        else:
+            part = Thing(self.pieces())
+        if upload is None:
+            return self.fail(404, "NoSuchUpload")
+        upload[number] = part
+        if source:
+            return self.answer(200, f"<CopyPartResult><ETag>{escape(part.tag)}</ETag></CopyPartResult>")
+        return self.answer(200, ETag=part.tag)
+
+    def do_POST(self):
+        key, query = self.parse()
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if "uploads" in query:
+            upload = f"{next(numbers):016x}"
+            uploads[upload] = {}
+            return self.answer(
+                200,
+                f"<InitiateMultipartUploadResult><Bucket>lab</Bucket><Key>{escape(key)}</Key>"
+                f"<UploadId>{upload}</UploadId></InitiateMultipartUploadResult>",
+            )
+        parts = uploads.pop(query.get("uploadId"), None)
+        if parts is None:
+            return self.fail(404, "NoSuchUpload")
+        with lock:
+            objects[key] = Thing([piece for number in sorted(parts) for piece in parts[number].pieces])
+        tag = escape(objects[key].tag)
+        return self.answer(
+            200, f"<CompleteMultipartUploadResult><Key>{escape(key)}</Key><ETag>{tag}</ETag>"
+            "</CompleteMultipartUploadResult>"
+        )
+
+    def do_DELETE(self):
+        key, query = self.parse()
+        uploads.pop(query.get("uploadId"), None) if "uploadId" in query else objects.pop(key, None)
+        self.answer(204)
+
+    def do_HEAD(self):
+        self.do_GET()
+
+    def do_GET(self):
+        key, query = self.parse()
+        if "uploadId" in query:
+            return self.fail(404, "NoSuchUpload")
+        if "/" not in key.rstrip("/"):
+            return self.answer(200, "<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>")
+        thing = objects.get(key)
+        if thing is None:
+            return self.fail(404, "NoSuchKey")
+        start, end, status = 0, thing.size, 200
+        headers = {"ETag": thing.tag, "Accept_Ranges": "bytes", "Last_Modified": "Wed, 01 Jan 2025 00:00:00 GMT"}
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        if asked:
+            start, end, status = int(asked[1]), min(thing.size, int(asked[2] or thing.size - 1) + 1), 206
+            headers["Content_Range"] = f"bytes {start}-{end - 1}/{thing.size}"
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.send_header("Content-Length", str(end - start))
+        self.end_headers()
+        if self.command == "HEAD":
+            return None
+        for path, offset, length in thing.cut(start, end - start):
+            with open(path, "rb") as file:
+                file.seek(offset)
+                while length > 0:
+                    bytes_ = file.read(min(length, PIECE))
+                    self.wfile.write(bytes_)
+                    length -= len(bytes_)
+        return None
+
+
+server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+server.daemon_threads = True
+print(server.server_port, flush=True)
+server.serve_forever()
