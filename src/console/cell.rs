@@ -126,6 +126,7 @@ impl<'a> Cell<'a> {
             Operation::Pull { overwrite, .. }
             | Operation::Push { overwrite, .. }
             | Operation::Create { overwrite, .. } => is_here && !overwrite,
+            // They change no snapshot.
             Operation::New { .. } | Operation::Sandbox { .. } => true,
         };
         (error.kind() != Kind::Cancelled && !came_about).then_some(error)

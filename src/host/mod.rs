@@ -13,6 +13,7 @@ mod image;
 mod image_file;
 mod libvirt;
 mod nbd;
+mod offer;
 mod parts;
 mod patience;
 mod quote;
@@ -45,8 +46,8 @@ pub use blueprint::Blueprint;
 pub use files::{Content, FileReader, FileWriter};
 pub use guard::Guard;
 pub use image_file::ImageFile;
+pub use offer::{Memory, Offer};
 pub use patience::Patience;
-pub use sandbox::{Memory, Offer};
 pub use survey::Survey;
 
 /// For a call that asks or tells libvirt something.

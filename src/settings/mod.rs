@@ -98,7 +98,7 @@ pub fn load(
         .or_else(|| environment::path(env, "SNAPDECK_CONFIG"));
     let file = named.as_deref().or(user_file);
     let text = file
-        .map(|path| read_file(path, named.is_some()))
+        .map(|path| read_file("cannot read settings", path, named.is_some()))
         .transpose()?
         .flatten();
     let mut notes = Vec::new();
@@ -122,11 +122,12 @@ pub fn load(
     })
 }
 
-/// The file's text; `None` where it is absent and `required` is false.
-fn read_file(path: &Path, required: bool) -> Result<Option<String>> {
+/// The file's text; `None` where it is absent and `required` is false. `what` begins the sentence that tells of an
+/// error.
+fn read_file(what: &str, path: &Path, required: bool) -> Result<Option<String>> {
     let shown = path.display();
     let fail = |why: &dyn std::fmt::Display| {
-        Error::new(Kind::BadInput, format!("cannot read settings: {shown}")).because(why)
+        Error::new(Kind::BadInput, format!("{what}: {shown}")).because(why)
     };
     let file = match std::fs::File::open(path) {
         Ok(file) => file,
@@ -305,14 +306,9 @@ fn sandbox(layer: &Layer) -> Result<SandboxSettings> {
 
 /// The text of a user's template.
 fn read_template(path: &str, origin: &Origin) -> Result<String> {
-    read_file(Path::new(path), true)
+    read_file("template in [sandbox]", Path::new(path), true)
         .map(Option::unwrap_or_default)
-        .map_err(|error| {
-            bad(
-                origin,
-                format!("template in [sandbox]: {}", error.message()),
-            )
-        })
+        .map_err(|error| bad(origin, error.message()))
 }
 
 fn host(table: &Table) -> Result<HostSettings> {

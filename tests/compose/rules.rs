@@ -190,6 +190,42 @@ fn packing_follows_what_the_base_can_have() {
 }
 
 #[test]
+fn the_head_keeps_what_is_true_and_drops_the_rest() {
+    let dir = room();
+    let base = image(dir.path(), "base", "lazy_refcounts=on", "8M", None);
+    io(&base, &["write -P 1 0 4M"]);
+    let overlay = image(dir.path(), "overlay", "", "9M", Some(&base));
+    for path in [&base, &overlay] {
+        qemu_img(&format!("bitmap --add {} kept", path.display()));
+    }
+    io(&overlay, &["write -P 2 1M 4M"]);
+    let chain = [base, overlay];
+    let (path, _) = judged(dir.path(), &chain, &PLAIN);
+    let head = &std::fs::read(&path).unwrap()[..65536];
+    let (names, rest) = (&head[112..116], &head[112..]);
+    assert_eq!(names, 0x6803_f857u32.to_be_bytes());
+    let has = |what: &[u8]| rest.windows(what.len()).any(|window| window == what);
+    // Bitmaps, the backing file's format, its name.
+    assert!(!has(&0x2385_2875u32.to_be_bytes()) && !has(&0xe279_2acau32.to_be_bytes()));
+    assert!(!has(b"/base"));
+    // Compatible and autoclear features: lazy refcounts stay, the bitmaps' bit does not.
+    assert_eq!(
+        head[80..96],
+        [0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]
+    );
+
+    // A header of the time before compression types; then nothing but the end of the extensions.
+    poke(&chain[0], 100, &104u32.to_be_bytes());
+    poke(&chain[0], 104, &[0; 600]);
+    poke(&chain[0], 88, &[0; 8]);
+    for (zstd, length) in [(false, 104u32), (true, 112)] {
+        let (path, _) = judged(dir.path(), &chain, &Way { zstd, ..PLAIN });
+        let head = std::fs::read(&path).unwrap();
+        assert_eq!(head[100..104], length.to_be_bytes());
+    }
+}
+
+#[test]
 fn what_cannot_be_composed_is_refused_with_its_reason() {
     let dir = room();
     let base = || image(dir.path(), "base", "", "8M", None);

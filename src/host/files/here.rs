@@ -15,6 +15,7 @@ use nix::unistd::{Group, User};
 
 use super::explain;
 use super::mark::{Content, Mark};
+use crate::host::eyes::Eyes;
 use crate::host::image_file::{self, ImageFile};
 use crate::host::threads::{Threads, TooLate};
 use crate::model::{Error, HostName, Kind, Result};
@@ -171,6 +172,17 @@ impl Here {
             let removed = absent_is_fine(std::fs::remove_file(&file))?;
             sync_directory_of(&file)?;
             Ok(removed)
+        })
+        .await
+    }
+
+    pub async fn real(&self, paths: &[&str]) -> Result<Vec<PathBuf>> {
+        let paths: Vec<PathBuf> = paths.iter().map(PathBuf::from).collect();
+        self.run("look at files".into(), CALL, move || {
+            Ok(paths
+                .iter()
+                .map(|path| Eyes::Here.canonical(path))
+                .collect())
         })
         .await
     }

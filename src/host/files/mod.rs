@@ -6,6 +6,7 @@ mod stream;
 mod there;
 
 use std::io;
+use std::path::PathBuf;
 
 use bytes::Bytes;
 
@@ -97,6 +98,14 @@ impl Files {
         match self {
             Self::Here(files) => files.remove_file(path).await,
             Self::There(files) => files.remove_file(path).await,
+        }
+    }
+
+    /// Where files really are, links resolved, as far as they are there. In their order.
+    pub async fn real(&self, paths: &[&str]) -> Result<Vec<PathBuf>> {
+        match self {
+            Self::Here(files) => files.real(paths).await,
+            Self::There(files) => files.real(paths).await,
         }
     }
 
