@@ -118,7 +118,7 @@ impl<'a> Assembly<'a> {
         let count = transfer.total.div_ceil(transfer.size).max(1);
         let read = &read;
         transfer
-            .drive(count, |part| async move {
+            .drive(0..count, |part| async move {
                 let bytes = read(part.offset, part.length as usize).await?;
                 if bytes.len() as u64 != part.length {
                     return Err(self

@@ -1,4 +1,4 @@
-//! Download in parallel ranges of one and the same object.
+//! Download of blocks of one and the same object, several at once.
 
 use std::future::Future;
 use std::sync::atomic::Ordering::Relaxed;
@@ -13,7 +13,7 @@ use super::errors::{answer, told};
 use super::meter::Count;
 use super::object;
 use super::parts::{PART, Part, Transfer};
-use crate::model::{Error, Kind, Object, Phase, ProgressCell, Result};
+use crate::model::{BlockSet, Error, Kind, Object, Phase, ProgressCell, Result};
 
 /// Until a range's first byte.
 const FIRST_BYTE: Duration = Duration::from_secs(30);
@@ -22,7 +22,7 @@ const FIRST_BYTE: Duration = Duration::from_secs(30);
 pub(super) async fn run<W, F>(
     store: &Store,
     object: &Object,
-    from: u64,
+    blocks: &BlockSet,
     write: W,
     progress: &ProgressCell,
     cancel: &CancellationToken,
@@ -32,15 +32,14 @@ where
     F: Future<Output = Result<()>> + Send,
 {
     let address = store.address(&object.key);
-    progress.enter(Phase::Downloading, object.size_bytes);
+    progress.enter(Phase::Downloading, blocks.bytes());
     let transfer = Transfer::new(
         format!("the download of {address}"),
         object.size_bytes,
         PART,
         progress,
         cancel,
-    )
-    .beginning_at(from);
+    );
     // Also finds the tag where the caller's list had none.
     let source = transfer
         .unless_cancelled(object::head(store, &object.name, &object.key))
@@ -51,18 +50,15 @@ where
     }
     let (store, source, write) = (store, &source, &write);
     transfer
-        .drive(
-            object.size_bytes.saturating_sub(from).div_ceil(PART),
-            |part| {
-                let transfer = &transfer;
-                async move {
-                    let bytes = transfer
-                        .persist(part, |count| range(store, source, part, count))
-                        .await?;
-                    write(part.offset, bytes).await
-                }
-            },
-        )
+        .drive(blocks.iter(), |part| {
+            let transfer = &transfer;
+            async move {
+                let bytes = transfer
+                    .persist(part, |count| range(store, source, part, count))
+                    .await?;
+                write(part.index, bytes).await
+            }
+        })
         .await?;
     Ok(())
 }

@@ -24,7 +24,7 @@ use futures_util::Stream;
 use tokio_util::sync::CancellationToken;
 
 use crate::model::settings::BucketSettings;
-use crate::model::{Manifest, Object, ProgressCell, Result, SnapshotName};
+use crate::model::{BlockSet, Manifest, Object, ProgressCell, Result, SnapshotName};
 
 use client::Door;
 
@@ -136,13 +136,13 @@ impl Bucket {
         Assembly::begin(store, (name, &key), most_bytes, overwrite, progress, cancel).await
     }
 
-    /// Downloads the object's bytes from the offset `from` on, in parallel ranges, each given to
-    /// `write(offset, bytes)` once and whole (at most 8 MiB), nearly in order. `Failed` where the object changes meanwhile, `NotFound` where
-    /// it is gone. At most 64 MiB are in memory.
+    /// Downloads `blocks` of the object, several at once, each given to `write(block, bytes)` once and whole, nearly
+    /// in order. `Failed` where the object changes meanwhile, `NotFound` where it is gone. At most 64 MiB are in
+    /// memory.
     pub async fn download<W, F>(
         &self,
         object: &Object,
-        from: u64,
+        blocks: &BlockSet,
         write: W,
         progress: &ProgressCell,
         cancel: &CancellationToken,
@@ -152,7 +152,7 @@ impl Bucket {
         F: Future<Output = Result<()>> + Send,
     {
         let store = self.door.open().await?;
-        download::run(store, object, from, write, progress, cancel).await
+        download::run(store, object, blocks, write, progress, cancel).await
     }
 
     /// Deletes the object and, after an image, its manifest. `NotFound` where there is no object.

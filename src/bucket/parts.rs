@@ -50,10 +50,9 @@ pub(super) struct Part {
     pub(super) length: u64,
 }
 
-/// A transfer of the bytes from `from` to `total` in parts of `size`.
+/// A transfer of `total` bytes in parts of `size`.
 pub(super) struct Transfer<'a> {
     pub(super) what: String,
-    pub(super) from: u64,
     pub(super) total: u64,
     pub(super) size: u64,
     pub(super) progress: &'a ProgressCell,
@@ -71,7 +70,6 @@ impl<'a> Transfer<'a> {
     ) -> Self {
         Self {
             what,
-            from: 0,
             total,
             size,
             progress,
@@ -80,13 +78,8 @@ impl<'a> Transfer<'a> {
         }
     }
 
-    /// The same without the bytes before `from`, which count as done.
-    pub(super) fn beginning_at(self, from: u64) -> Self {
-        Self { from, ..self }
-    }
-
     fn part(&self, index: u64) -> Part {
-        let offset = self.from + index * self.size;
+        let offset = index * self.size;
         Part {
             index,
             offset,
@@ -94,17 +87,17 @@ impl<'a> Transfer<'a> {
         }
     }
 
-    /// Moves `count` parts by `each`, the first ones first; ends at the first error or when it is
+    /// Moves the parts of these numbers by `each`, in their order; ends at the first error or when it is
     /// cancelled, dropping what is on its way.
     pub(super) async fn drive<T, F: Future<Output = Result<T>>>(
         &self,
-        count: u64,
+        parts: impl Iterator<Item = u64>,
         each: impl Fn(Part) -> F,
     ) -> Result<Vec<T>> {
         let most = in_flight(self.size);
         let mut done = Vec::new();
         let mut moving = FuturesUnordered::new();
-        let mut ahead = (0..count).map(|index| self.part(index));
+        let mut ahead = parts.map(|index| self.part(index));
         self.during(async {
             loop {
                 while moving.len() < most
@@ -128,7 +121,7 @@ impl<'a> Transfer<'a> {
     ) -> Result<T, E> {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let tell = || self.progress.set_done(self.from + self.meter.total());
+        let tell = || self.progress.set_done(self.meter.total());
         tokio::pin!(work);
         loop {
             tokio::select! {

@@ -157,6 +157,20 @@ pub enum Command {
         #[arg(long)]
         overwrite: bool,
     },
+    /// Read a snapshot again and check every block of it; exit code 1 where one is bad
+    Verify {
+        /// The snapshot
+        name: SnapshotName,
+        /// The one in the bucket
+        #[arg(long)]
+        bucket: bool,
+        /// The one on the host (so it is where nothing is said)
+        #[arg(long, conflicts_with = "bucket")]
+        local: bool,
+        /// Fetch bad blocks of the one on the host from the bucket
+        #[arg(long, conflicts_with = "bucket")]
+        repair: bool,
+    },
     /// Remove a snapshot from a host, from the bucket, or both
     #[command(group = ArgGroup::new("place").required(true).multiple(true).args(["local", "bucket"]))]
     Remove {

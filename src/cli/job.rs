@@ -236,14 +236,52 @@ fn sentence(outcome: &Outcome) -> String {
             host,
             skipped,
             repaired,
+            fetched_bytes,
+            copied_bytes,
+            resumed_bytes,
         } => {
             let verb = match (skipped, repaired) {
                 (true, _) => "already there:",
                 (false, true) => "repaired",
                 (false, false) => "pulled",
             };
+            // Where all of it was fetched there is nothing more to say.
+            let parts = [
+                (*fetched_bytes, "fetched"),
+                (*copied_bytes, "copied on the host"),
+                (*resumed_bytes, "there from an earlier pull"),
+            ];
+            let told: Vec<String> = parts
+                .iter()
+                .filter(|(bytes, _)| *bytes > 0 && fetched_bytes < size_bytes)
+                .map(|(bytes, how)| format!("{} {how}", size(*bytes)))
+                .collect();
+            let from = match told.is_empty() {
+                true => String::new(),
+                false => format!(" ({})", told.join(", ")),
+            };
             let size = size(*size_bytes);
-            format!("{verb} {snapshot_name} on {host}: {snapshot_path}, {size}\n")
+            format!("{verb} {snapshot_name} on {host}: {snapshot_path}, {size}{from}\n")
+        }
+        Outcome::Verified {
+            snapshot_name,
+            host,
+            size_bytes,
+            by_manifest,
+            repaired_blocks,
+            fetched_bytes,
+        } => {
+            let place = host.as_ref().map_or("the bucket", |host| host.as_str());
+            let what = match (repaired_blocks.len(), by_manifest) {
+                (0, true) => "every block is as its manifest says".to_owned(),
+                (0, false) => "readable, and no manifest to check its blocks by".to_owned(),
+                (blocks, _) => format!(
+                    "{blocks} bad blocks repaired, {} fetched",
+                    size(*fetched_bytes)
+                ),
+            };
+            let size = size(*size_bytes);
+            format!("verified {snapshot_name} in {place}: {size}, {what}\n")
         }
         Outcome::Removed {
             snapshot_name,

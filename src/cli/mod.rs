@@ -153,6 +153,16 @@ pub fn plan(command: Command, named: &[HostName], settings: &Settings) -> Result
             };
             Plan::Run(to.into_iter().map(pull).collect())
         }
+        Command::Verify {
+            name,
+            bucket,
+            repair,
+            ..
+        } => run_one(Operation::Verify {
+            host: (!bucket).then(one).transpose()?,
+            name,
+            repair,
+        }),
         Command::Remove {
             name,
             local,

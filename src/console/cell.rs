@@ -126,6 +126,7 @@ impl<'a> Cell<'a> {
             Operation::Pull { overwrite, .. }
             | Operation::Push { overwrite, .. }
             | Operation::Create { overwrite, .. } => is_here && !overwrite,
+            Operation::Verify { .. } => false,
             // They change no snapshot.
             Operation::New { .. } | Operation::Sandbox { .. } => true,
         };
@@ -139,6 +140,7 @@ pub fn places(operation: &Operation) -> impl Iterator<Item = Place> {
         Operation::Create { .. } | Operation::Push { .. } => (None, true),
         Operation::Pull { host, .. } => (Some(host), false),
         Operation::Remove { host, bucket, .. } => (host.as_ref(), *bucket),
+        Operation::Verify { host, .. } => (host.as_ref(), host.is_none()),
         Operation::New { .. } | Operation::Sandbox { .. } => (None, false),
     };
     let host = host.map(|host| Place::Host(host.clone()));

@@ -35,6 +35,13 @@ pub(super) fn of(operation: &Operation) -> Vec<Claim> {
             claim(format!("snapshot {name} on host {host}"), true);
             claim(format!("object {name}"), false);
         }
+        Operation::Verify { host, name, repair } => match host {
+            Some(host) => {
+                claim(format!("snapshot {name} on host {host}"), *repair);
+                claim(format!("object {name}"), false);
+            }
+            None => claim(format!("object {name}"), false),
+        },
         Operation::Remove { host, name, bucket } => {
             if let Some(host) = host {
                 claim(format!("snapshot {name} on host {host}"), true);
@@ -64,6 +71,7 @@ pub(super) fn locks(operation: &Operation, host: &Host) -> Vec<Want> {
         Operation::Pull { name, .. } | Operation::Remove { name, .. } => {
             vec![host.lock_of_snapshot(name, true)]
         }
+        Operation::Verify { name, repair, .. } => vec![host.lock_of_snapshot(name, *repair)],
         Operation::New { id, form, .. } => vec![
             host.lock_of_sandbox(id),
             host.lock_of_snapshot(&form.snapshot, false),

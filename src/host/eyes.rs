@@ -1,13 +1,18 @@
 //! How a survey sees a host's files: directly, or by what was fetched of them before.
 
 use std::collections::{BTreeSet, HashMap};
+use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::image_file::{self, ImageFile};
+use crate::model::Damage;
 
 /// Files of a directory that are looked at.
 const MAX_FILES: usize = 100_000;
+
+/// Longest note of damage that is read, in bytes.
+const MAX_NOTE: u64 = 64 << 10;
 
 /// The images of a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +23,14 @@ pub struct Listed {
     pub there: bool,
     /// Paths of what ends in `.qcow2`.
     pub images: Vec<PathBuf>,
+    /// What was noted to be wrong with them.
+    pub damages: Vec<(PathBuf, Damage)>,
+}
+
+/// The image that a note of damage is about, by the note's name, and what it says; `None` for what is none.
+pub fn damage(dir: &Path, name: &str, json: &[u8]) -> Option<(PathBuf, Damage)> {
+    let image = name.strip_prefix('.')?.strip_suffix(".damaged")?;
+    Some((dir.join(image), serde_json::from_slice(json).ok()?))
 }
 
 /// Lists the images of a directory of this machine. Blocks.
@@ -30,23 +43,32 @@ pub fn list(path: &str) -> io::Result<Listed> {
         dir,
         there: false,
         images: Vec::new(),
+        damages: Vec::new(),
     };
     let dir = match std::fs::canonicalize(path) {
         Ok(dir) => dir,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(missing(path.into())),
         Err(error) => return Err(named(error)),
     };
-    let mut images = Vec::new();
+    let (mut images, mut damages) = (Vec::new(), Vec::new());
     for entry in std::fs::read_dir(&dir).map_err(named)?.take(MAX_FILES) {
         let file = entry.map_err(named)?.path();
         if file.extension().is_some_and(|ending| ending == "qcow2") {
             images.push(file);
+        } else if let Some(name) = file.file_name().and_then(OsStr::to_str)
+            && name.ends_with(".qcow2.damaged")
+            && file.symlink_metadata().is_ok_and(|seen| seen.is_file() && seen.len() < MAX_NOTE)
+            // One that went away, or cannot be read, says nothing.
+            && let Ok(json) = std::fs::read(&file)
+        {
+            damages.extend(damage(&dir, name, &json));
         }
     }
     Ok(Listed {
         dir,
         there: true,
         images,
+        damages,
     })
 }
 

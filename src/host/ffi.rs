@@ -1,9 +1,13 @@
-//! What the `virt` crate does not wrap: domain events, the close callback, the abort of a job, a host's memory,
-//! statistics and what a guest's agent says; and a word to the C library's allocator. The only file with `unsafe`.
+//! What no crate in use wraps: libvirt's domain events, close callback, abort of a job, a host's memory, statistics and
+//! what a guest's agent says; the sharing of files' extents; and a word to the C library's allocator. The only file with
+//! `unsafe`.
 #![allow(unsafe_code)]
 
 use std::collections::HashMap;
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -19,6 +23,33 @@ pub enum Event {
     Lifecycle,
     /// The connection is gone (libvirtd ended, keepalive ran out).
     Closed,
+}
+
+/// Makes `bytes` of `to` at `to_offset` share the extents of those of `from` at `from_offset` (ioctl_ficlonerange(2)):
+/// the same bytes, none of them moved.
+///
+/// # Errors
+/// The system's, where the file system cannot, or not for these ranges.
+pub fn clone_range(
+    from: &File,
+    from_offset: u64,
+    bytes: u64,
+    to: &File,
+    to_offset: u64,
+) -> io::Result<()> {
+    let range = nix::libc::file_clone_range {
+        src_fd: from.as_raw_fd().into(),
+        src_offset: from_offset,
+        src_length: bytes,
+        dest_offset: to_offset,
+    };
+    // SAFETY: both files are open, and the kernel only reads `range`, which outlives the call.
+    let said =
+        unsafe { nix::libc::ioctl(to.as_raw_fd(), nix::libc::FICLONERANGE, &raw const range) };
+    match said {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 type Tell = Arc<dyn Fn(Event) + Send + Sync>;

@@ -21,7 +21,8 @@ pub struct ImageFile {
     pub facts: Result<ImageFacts, String>,
 }
 
-fn stamp_of(metadata: &Metadata) -> FileStamp {
+/// The stamp of a file that looks so.
+pub fn stamp_of(metadata: &Metadata) -> FileStamp {
     FileStamp {
         inode: metadata.ino(),
         modified_ns: i128::from(metadata.mtime()) * 1_000_000_000

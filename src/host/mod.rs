@@ -31,6 +31,7 @@ mod tunnel;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{OnceCell, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -43,13 +44,13 @@ use self::ssh::Ssh;
 use self::survey::Scope;
 use crate::model::settings::HostSettings;
 use crate::model::{
-    Error, HostName, Kind, MAX_MANIFEST_BYTES, Manifest, ProgressCell, Result, SandboxId,
+    Damage, Error, HostName, Kind, MAX_MANIFEST_BYTES, Manifest, ProgressCell, Result, SandboxId,
     SnapshotName,
 };
 
 pub use blueprint::Blueprint;
 pub use ffi::give_buffers_back;
-pub use files::{Content, FileReader, FileWriter};
+pub use files::{Content, FileReader, FileWriter, Origin, Piece, Seen};
 pub use guard::Guard;
 pub use image_file::ImageFile;
 pub use lock::{Lock, Want};
@@ -62,6 +63,18 @@ pub use tunnel::Tunnel;
 const CALL: Duration = Duration::from_secs(10);
 /// For listing all domains and files.
 const SURVEY: Duration = Duration::from_secs(25);
+
+/// Longest note of damage that is read.
+const MAX_DAMAGE_BYTES: u64 = 64 << 10;
+
+/// A manifest beside a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// It.
+    pub manifest: Manifest,
+    /// Is the file known to hold these bytes: unchanged since it was proven, and no damage known?
+    pub is_proven: bool,
+}
 
 /// A host. Cheap to clone; nothing is opened until it is used.
 #[derive(Clone)]
@@ -201,11 +214,29 @@ impl Host {
         )
     }
 
-    /// The manifest of a snapshot, where one stands beside the file and is this file's; any other is ignored.
+    fn damage_path(&self, name: &SnapshotName) -> String {
+        format!(
+            "{}/{}",
+            self.settings.snapshots_dir,
+            name.damage_file_name()
+        )
+    }
+
+    /// The manifest of a snapshot, where one stands beside the file, is this file's, and no damage is known; any other
+    /// is ignored.
     ///
     /// # Errors
     /// The system's; `Unreachable`.
     pub async fn manifest(&self, name: &SnapshotName) -> Result<Option<Manifest>> {
+        let kept = self.kept_manifest(name).await?;
+        Ok(kept.filter(|kept| kept.is_proven).map(|kept| kept.manifest))
+    }
+
+    /// The manifest that stands beside a snapshot, whatever became of the file; `None` where there is neither.
+    ///
+    /// # Errors
+    /// As [`Host::manifest`].
+    pub async fn kept_manifest(&self, name: &SnapshotName) -> Result<Option<Kept>> {
         let path = self.manifest_path(name);
         // One byte more tells that it is longer.
         let Some(json) = self.files.read_file(&path, MAX_MANIFEST_BYTES + 1).await? else {
@@ -218,10 +249,81 @@ impl Host {
                 return Ok(None);
             }
         };
-        let file = self.image_file(&self.snapshot_path(name)).await?;
-        Ok(file
-            .is_some_and(|file| manifest.is_of_file(file.stamp))
-            .then_some(manifest))
+        let Some(file) = self.image_file(&self.snapshot_path(name)).await? else {
+            return Ok(None);
+        };
+        let is_damaged = match manifest.is_of_file(file.stamp) {
+            true => self
+                .damage(name)
+                .await?
+                .is_some_and(|known| known.file == file.stamp),
+            false => true,
+        };
+        Ok(Some(Kept {
+            manifest,
+            is_proven: !is_damaged,
+        }))
+    }
+
+    /// What is known to be wrong with a snapshot, or was with an earlier file of its name.
+    ///
+    /// # Errors
+    /// The system's; `Unreachable`.
+    pub async fn damage(&self, name: &SnapshotName) -> Result<Option<Damage>> {
+        let path = self.damage_path(name);
+        let json = self.files.read_file(&path, MAX_DAMAGE_BYTES).await?;
+        Ok(json.and_then(|json| serde_json::from_slice(&json).ok()))
+    }
+
+    /// Keeps, beside a snapshot, what is wrong with it, or that nothing is any more.
+    ///
+    /// # Errors
+    /// The system's; `Unreachable`.
+    pub async fn note_damage(&self, name: &SnapshotName, damage: Option<&Damage>) -> Result<()> {
+        let path = self.damage_path(name);
+        let Some(damage) = damage else {
+            return self.files.remove_file(&path).await.map(|_| ());
+        };
+        let json = serde_json::to_vec(damage).map_err(|error| {
+            Error::new(Kind::Failed, format!("cannot write {path}")).because(error)
+        })?;
+        self.files
+            .write_file(&path, &self.settings.owner, json)
+            .await
+    }
+
+    /// The snapshots whose files are there, sound or not.
+    ///
+    /// # Errors
+    /// `Unreachable` where the directory may not be listed.
+    pub async fn snapshot_names(&self) -> Result<Vec<SnapshotName>> {
+        let dir = self.settings.snapshots_dir.clone();
+        let listed = match &self.files {
+            Files::Here(files) => {
+                let what = format!("list {dir}");
+                vec![files.run(what, SURVEY, move || eyes::list(&dir)).await?]
+            }
+            Files::There(files) => files.list(&[&dir]).await?,
+        };
+        let images = listed.iter().flat_map(|listed| &listed.images);
+        let mut names: Vec<SnapshotName> =
+            images.filter_map(|file| survey::image_name(file)).collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// Reads and hashes whole blocks of a file, on the host; each is told as it is done. Their numbers stay.
+    ///
+    /// # Errors
+    /// The system's; `Cancelled`; `Unreachable`.
+    pub async fn hash(
+        &self,
+        path: &str,
+        pieces: &[Piece],
+        told: &UnboundedSender<(Piece, Seen)>,
+        cancel: &CancellationToken,
+    ) -> Result<()> {
+        self.files.hash(path, pieces, told, cancel).await
     }
 
     /// Writes a manifest beside the snapshot it names, in the place of any other; whole or not at all.
@@ -243,6 +345,7 @@ impl Host {
     pub async fn remove_snapshot(&self, name: &SnapshotName) -> Result<bool> {
         let removed = self.files.remove_file(&self.snapshot_path(name)).await?;
         self.files.remove_file(&self.manifest_path(name)).await?;
+        self.files.remove_file(&self.damage_path(name)).await?;
         Ok(removed)
     }
 
@@ -278,6 +381,14 @@ impl Host {
     pub async fn open_writer(&self, path: &str, content: &Content) -> Result<FileWriter> {
         let owner = &self.settings.owner;
         self.files.open_writer(path, owner, content).await
+    }
+
+    /// Opens a snapshot to write over what is bad in it. No QEMU has it open meanwhile.
+    ///
+    /// # Errors
+    /// `Refused` where one has, or another process is at it; the system's.
+    pub async fn open_mender(&self, path: &str) -> Result<FileWriter> {
+        self.files.open_mender(path).await
     }
 
     /// Makes a fresh private directory (0700) under the host's `temp_dir`.

@@ -14,7 +14,7 @@ use super::files::There;
 use super::image_file::ImageFile;
 use crate::model::settings::HostSettings;
 use crate::model::{
-    ChainLink, Error, Kind, OtherGuest, Result, Sandbox, SandboxId, Snapshot, SnapshotName,
+    ChainLink, Damage, Error, Kind, OtherGuest, Result, Sandbox, SandboxId, Snapshot, SnapshotName,
 };
 
 /// Longest chain that is followed; libvirt itself stops at 200.
@@ -175,6 +175,8 @@ fn take(
 struct Directory {
     path: PathBuf,
     images: Vec<PathBuf>,
+    /// What is known to be wrong with them.
+    damages: HashMap<PathBuf, Damage>,
 }
 
 impl Directory {
@@ -185,6 +187,7 @@ impl Directory {
         Self {
             path: listed.dir.clone(),
             images,
+            damages: listed.damages.iter().cloned().collect(),
         }
     }
 
@@ -194,7 +197,7 @@ impl Directory {
 }
 
 /// `NAME` of a file `NAME.qcow2`, where it is a valid name.
-fn image_name(file: &Path) -> Option<SnapshotName> {
+pub fn image_name(file: &Path) -> Option<SnapshotName> {
     let name = file.file_name().and_then(OsStr::to_str)?;
     name.ends_with(".qcow2").then(|| name.parse().ok())?
 }
@@ -379,6 +382,7 @@ impl Look<'_> {
             };
             let path = path.to_owned();
             let real = self.eyes.canonical(&file);
+            let damage = self.snapshots.damages.remove(&file);
             let mut users = self.users.get(&real).cloned().unwrap_or_default();
             // A snapshot that stands on another is noted at itself, too.
             users.remove(&path);
@@ -391,7 +395,10 @@ impl Look<'_> {
                     allocated_bytes: seen.allocated_bytes,
                     modified: Timestamp::from_nanosecond(seen.stamp.modified_ns).ok(),
                     facts: seen.facts.as_ref().ok().cloned(),
-                    problem: problem(seen),
+                    problem: problem(seen).or_else(|| {
+                        let damage = damage.filter(|damage| damage.file == seen.stamp)?;
+                        Some(damage.what)
+                    }),
                     dependents,
                 },
                 // Gone since the directory was listed.

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::digest::{Context, SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use jiff::Timestamp;
@@ -30,12 +30,58 @@ pub struct Digest(pub [u8; 32]);
 impl Digest {
     /// Hashes a block: about a millisecond for each MiB, so not on an async worker.
     pub fn of(block: &[u8]) -> Self {
+        Self::from(digest(&SHA256, block))
+    }
+
+    /// Reads what `Display` writes, and `sha256sum`.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let mut bytes = [0; 32];
+        if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return None;
+        }
+        for (index, byte) in bytes.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(text.get(2 * index..2 * index + 2)?, 16).ok()?;
+        }
+        Some(Self(bytes))
+    }
+}
+
+impl From<aws_lc_rs::digest::Digest> for Digest {
+    fn from(hashed: aws_lc_rs::digest::Digest) -> Self {
         let mut bytes = [0; 32];
         // The library tells the length by a slice only.
-        for (byte, hashed) in bytes.iter_mut().zip(digest(&SHA256, block).as_ref()) {
+        for (byte, hashed) in bytes.iter_mut().zip(hashed.as_ref()) {
             *byte = *hashed;
         }
         Self(bytes)
+    }
+}
+
+/// 64 hexadecimal digits.
+impl std::fmt::Display for Digest {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(out, "{byte:02x}"))
+    }
+}
+
+/// A block that is hashed piece by piece.
+pub struct Hashing(Context);
+
+impl Default for Hashing {
+    fn default() -> Self {
+        Self(Context::new(&SHA256))
+    }
+}
+
+impl Hashing {
+    /// The next bytes.
+    pub fn take(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The digest of all of them.
+    pub fn end(self) -> Digest {
+        self.0.finish().into()
     }
 }
 
@@ -74,6 +120,16 @@ pub struct FileStamp {
     pub modified_ns: i128,
     /// Length in bytes.
     pub size_bytes: u64,
+}
+
+/// What a check found wrong with a file, kept beside it until it is repaired.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Damage {
+    /// The file's stamp then: of another file it says nothing.
+    pub file: FileStamp,
+    /// What is wrong, a sentence without its end.
+    pub what: String,
 }
 
 /// What is known of an image. Keys this version does not know are kept as they are.
@@ -284,6 +340,28 @@ mod tests {
             "\"modifiedNs\":17",
         ] {
             assert!(text.contains(part), "{part} is not in {text}");
+        }
+    }
+
+    #[test]
+    fn a_digest_is_told_in_hexadecimal_and_read_again() {
+        let digest = Digest::of(b"one");
+        let text = digest.to_string();
+        let known = "7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed";
+        assert_eq!(text, known);
+        assert_eq!(Digest::from_hex(&text), Some(digest));
+        let mut hashing = Hashing::default();
+        hashing.take(b"on");
+        hashing.take(b"e");
+        assert_eq!(hashing.end(), digest);
+        for bad in [
+            "",
+            "76",
+            &text[1..],
+            &text.replace("76", "7g"),
+            &text.replace("76", "+6"),
+        ] {
+            assert_eq!(Digest::from_hex(bad), None, "{bad}");
         }
     }
 

@@ -1,5 +1,6 @@
 //! Names and plain data: what every floor above speaks of. No I/O, no environment.
 
+mod blocks;
 mod doctor;
 mod error;
 mod inventory;
@@ -10,6 +11,7 @@ mod operation;
 mod progress;
 pub mod settings;
 
+pub use blocks::{BlockSet, block_bytes, block_count};
 pub use doctor::{Check, Examination, Verdict};
 pub use error::{Error, Kind, Result};
 pub use inventory::{
@@ -17,7 +19,8 @@ pub use inventory::{
 };
 pub use live::{AgentChannel, DiskUse, Guest, Picture, Reach, Stats, Vnc};
 pub use manifest::{
-    BLOCK_BYTES, Consistency, Digest, FileStamp, MAX_MANIFEST_BYTES, Manifest, Parent,
+    BLOCK_BYTES, Consistency, Damage, Digest, FileStamp, Hashing, MAX_MANIFEST_BYTES, Manifest,
+    Parent,
 };
 pub use names::{HostName, SandboxId, SnapshotName};
 pub use operation::{Forecast, Method, Moved, Operation, Outcome, SandboxForm, SandboxVerb};

@@ -111,6 +111,11 @@ impl SnapshotName {
     pub fn partial_file_name(&self) -> String {
         format!(".{self}.qcow2.partial")
     }
+
+    /// `.NAME.qcow2.damaged`, the name of the note of what is wrong with the file.
+    pub fn damage_file_name(&self) -> String {
+        format!(".{self}.qcow2.damaged")
+    }
 }
 
 impl SandboxId {

@@ -48,6 +48,15 @@ pub enum Operation {
         /// A valid local snapshot of that name may be replaced.
         overwrite: bool,
     },
+    /// Read a snapshot or an object again and check every block of it.
+    Verify {
+        /// The host whose snapshot it is; `None`: the object in the bucket.
+        host: Option<HostName>,
+        /// Which.
+        name: SnapshotName,
+        /// Fetch the blocks of a snapshot that are bad.
+        repair: bool,
+    },
     /// Remove a snapshot from a host, from the bucket, or both.
     Remove {
         /// The host to remove it from; `None` leaves hosts alone.
@@ -138,12 +147,13 @@ impl SandboxVerb {
 }
 
 impl Operation {
-    /// The operation's word: `create`, `push`, `pull`, `remove`, `new`, or that of the sandbox's verb.
+    /// The operation's word: `create`, `push`, `pull`, `verify`, `remove`, `new`, or that of the sandbox's verb.
     pub fn verb(&self) -> &'static str {
         match self {
             Self::Create { .. } => "create",
             Self::Push { .. } => "push",
             Self::Pull { .. } => "pull",
+            Self::Verify { .. } => "verify",
             Self::Remove { .. } => "remove",
             Self::New { .. } => "new",
             Self::Sandbox { verb, .. } => verb.as_str(),
@@ -156,6 +166,7 @@ impl Operation {
             Self::Create { name, .. }
             | Self::Push { name, .. }
             | Self::Pull { name, .. }
+            | Self::Verify { name, .. }
             | Self::Remove { name, .. } => Some(name),
             Self::New { form, .. } => Some(&form.snapshot),
             Self::Sandbox { .. } => None,
@@ -168,6 +179,7 @@ impl Operation {
             Self::Create { name, .. }
             | Self::Push { name, .. }
             | Self::Pull { name, .. }
+            | Self::Verify { name, .. }
             | Self::Remove { name, .. } => name.as_str(),
             Self::New { id, .. } | Self::Sandbox { id, .. } => id.as_str(),
         }
@@ -181,7 +193,7 @@ impl Operation {
             | Self::Pull { host, .. }
             | Self::New { host, .. }
             | Self::Sandbox { host, .. } => Some(host),
-            Self::Remove { host, .. } => host.as_ref(),
+            Self::Remove { host, .. } | Self::Verify { host, .. } => host.as_ref(),
         }
     }
 
@@ -190,7 +202,7 @@ impl Operation {
         match self {
             Self::Create { sandbox, .. } | Self::Push { sandbox, .. } => Some(sandbox),
             Self::New { id, .. } | Self::Sandbox { id, .. } => Some(id),
-            Self::Pull { .. } | Self::Remove { .. } => None,
+            Self::Pull { .. } | Self::Verify { .. } | Self::Remove { .. } => None,
         }
     }
 
@@ -206,6 +218,15 @@ impl Operation {
             Self::Create { sandbox, name, .. } => format!("create {sandbox} → {name}"),
             Self::Push { sandbox, name, .. } => format!("push {sandbox} → {name}"),
             Self::Pull { host, name, .. } => format!("pull {name} → {host}"),
+            Self::Verify { host, name, repair } => {
+                let place = host.as_ref().map_or("bucket", HostName::as_str);
+                let verb = if *repair {
+                    "verify and repair"
+                } else {
+                    "verify"
+                };
+                format!("{verb} {name} in {place}")
+            }
             Self::Remove { host, name, bucket } => {
                 let places: Vec<&str> = host
                     .iter()
@@ -362,6 +383,29 @@ pub enum Outcome {
         skipped: bool,
         /// A broken copy was replaced.
         repaired: bool,
+        /// Bytes that came from the bucket.
+        fetched_bytes: u64,
+        /// Bytes that came from other snapshots of the host.
+        copied_bytes: u64,
+        /// Bytes that an earlier pull had left.
+        resumed_bytes: u64,
+    },
+    /// A verification that found all well, or made it so.
+    #[serde(rename_all = "camelCase")]
+    #[schema(title = "Verified")]
+    Verified {
+        /// The snapshot's name.
+        snapshot_name: SnapshotName,
+        /// The host whose snapshot was verified; `None` for the object.
+        host: Option<HostName>,
+        /// Bytes of it, all read.
+        size_bytes: u64,
+        /// Was there a manifest to check every block against? Without one only its structure was checked.
+        by_manifest: bool,
+        /// Blocks that were bad and are repaired, from 0; one has 8 MiB.
+        repaired_blocks: Vec<u64>,
+        /// Bytes that came from the bucket.
+        fetched_bytes: u64,
     },
     /// A removal that ended well.
     #[serde(rename_all = "camelCase")]

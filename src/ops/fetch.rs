@@ -7,8 +7,9 @@
 //!                       └─ queue ── write ── host c
 //! ```
 //!
-//! Every host is given every block, so the slowest sets the pace, until it holds the others up too long:
-//! then it is left behind, and goes on with a fetch of its own.
+//! Each host names the blocks it wants: a block goes to all that want it, and one that nobody wants is not fetched.
+//! The slowest sets the pace, until it holds the others up too long: then it is left behind, and goes on with a fetch
+//! of its own. A block is hashed as it comes, once for all, and is what the manifest says or is not given on.
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -23,7 +24,9 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::bucket::Bucket;
-use crate::model::{Error, Kind, Object, ProgressCell, Result};
+use crate::model::{
+    BLOCK_BYTES, BlockSet, Digest, Error, Kind, Manifest, Object, ProgressCell, Result, block_bytes,
+};
 
 /// How long who is ready waits for the others.
 const GATHER: Duration = Duration::from_secs(10);
@@ -36,6 +39,27 @@ const WINDOW_OF_ONE: usize = 4;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How often that is looked at.
 const LOOK: Duration = Duration::from_millis(250);
+
+/// What is fetched, and what it is to be.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Source {
+    pub(super) object: Object,
+    /// The object's own, where it has one.
+    pub(super) manifest: Option<Manifest>,
+}
+
+impl Source {
+    /// What a block is to be, where that is known.
+    pub(super) fn digest(&self, block: u64) -> Option<Digest> {
+        let blocks = &self.manifest.as_ref()?.blocks;
+        blocks.get(usize::try_from(block).ok()?).copied()
+    }
+
+    /// Length of a block.
+    pub(super) fn bytes(&self, block: u64) -> u64 {
+        block_bytes(block, self.object.size_bytes)
+    }
+}
 
 /// A pull's share in a fetch. Once it is dropped, nobody waits for it any more.
 pub struct Share(Arc<Gathering>);
@@ -53,14 +77,14 @@ struct State {
     begun: bool,
     /// Those who joined, and what they want.
     lanes: Vec<Lane>,
-    object: Option<Object>,
-    /// Bytes fetched, in all from the object's start.
+    source: Option<Arc<Source>>,
+    /// Bytes fetched.
     fetched: Arc<ProgressCell>,
 }
 
 /// The fetch's end of a queue.
 struct Lane {
-    from: u64,
+    wanted: BlockSet,
     sender: UnboundedSender<Message>,
     pace: Arc<Pace>,
 }
@@ -69,10 +93,22 @@ struct Lane {
 pub(super) struct Queue {
     pub(super) receiver: UnboundedReceiver<Message>,
     pub(super) pace: Arc<Pace>,
-    /// Bytes fetched, in all from the object's start.
+    /// Bytes fetched, for all hosts.
     pub(super) fetched: Arc<ProgressCell>,
     /// The fetch with the others had begun, or was for another object: this one is its own.
     pub(super) late: bool,
+}
+
+impl Queue {
+    /// One that gives nothing.
+    pub(super) fn empty() -> Self {
+        Self {
+            receiver: unbounded_channel().1,
+            pace: Arc::default(),
+            fetched: Arc::default(),
+            late: false,
+        }
+    }
 }
 
 /// How one host keeps up.
@@ -80,6 +116,8 @@ pub(super) struct Queue {
 pub(super) struct Pace {
     blocks: AtomicUsize,
     bytes: AtomicU64,
+    /// Bytes fetched for others alone.
+    passed: AtomicU64,
     /// Fires when the fetch goes on without this host.
     pub(super) left_behind: CancellationToken,
 }
@@ -90,11 +128,12 @@ pub(super) enum Message {
     End(Result<()>),
 }
 
-/// A piece of the object.
+/// A block of the object, which is what it is to be.
 #[derive(Clone)]
 pub(super) struct Block {
-    pub(super) offset: u64,
+    pub(super) block: u64,
     pub(super) data: Bytes,
+    pub(super) digest: Digest,
     /// Its place in the window: free for another one when all hosts have given theirs up.
     pub(super) place: Arc<OwnedSemaphorePermit>,
 }
@@ -111,9 +150,9 @@ impl Pace {
         self.bytes.fetch_sub(bytes, Relaxed);
     }
 
-    /// Bytes sent to this host that are not written yet.
-    pub(super) fn backlog_bytes(&self) -> u64 {
-        self.bytes.load(Relaxed)
+    /// Bytes fetched that this host has not written: others' alone, and those that wait for it.
+    pub(super) fn unwritten_bytes(&self) -> u64 {
+        self.bytes.load(Relaxed) + self.passed.load(Relaxed)
     }
 }
 
@@ -123,8 +162,11 @@ impl Lane {
     }
 
     fn send(&self, block: Block) {
-        if self.is_served() {
-            self.pace.took(block.data.len() as u64);
+        let bytes = block.data.len() as u64;
+        if !self.wanted.contains(block.block) {
+            self.pace.passed.fetch_add(bytes, Relaxed);
+        } else if self.is_served() {
+            self.pace.took(bytes);
             // Who went away meanwhile gives all its places up.
             let _ = self.sender.send(Message::Block(block));
         }
@@ -144,13 +186,13 @@ impl Share {
         (0..count).map(|_| Self(gathering.clone())).collect()
     }
 
-    /// Asks for the bytes of `object` from `from` on. Blocks of others' bytes before `from` may come, too.
-    pub(super) fn join(self, bucket: &Bucket, object: &Object, from: u64) -> Queue {
+    /// Asks for the blocks of `source` that are `wanted`.
+    pub(super) fn join(self, bucket: &Bucket, source: &Arc<Source>, wanted: BlockSet) -> Queue {
         let mut state = self.0.state();
-        let other = |wanted: &Object| wanted != object;
-        if state.begun || state.object.as_ref().is_some_and(other) {
+        let other = |ours: &Arc<Source>| ours != source;
+        if state.begun || state.source.as_ref().is_some_and(other) {
             drop(state);
-            let queue = Self::alone().join(bucket, object, from);
+            let queue = Self::alone().join(bucket, source, wanted);
             return Queue {
                 late: true,
                 ..queue
@@ -159,15 +201,15 @@ impl Share {
         let (sender, receiver) = unbounded_channel();
         let pace = Arc::<Pace>::default();
         state.lanes.push(Lane {
-            from,
+            wanted,
             sender,
             pace: pace.clone(),
         });
-        if state.object.is_none() {
-            state.object = Some(object.clone());
+        if state.source.is_none() {
+            state.source = Some(source.clone());
             let cell = state.fetched.clone();
             // Nobody's own, so that it outlives whoever joined first.
-            tokio::spawn(run(self.0.clone(), bucket.clone(), object.clone(), cell));
+            tokio::spawn(run(self.0.clone(), bucket.clone(), source.clone(), cell));
         }
         Queue {
             receiver,
@@ -195,7 +237,7 @@ impl Gathering {
                 awaited: count,
                 begun: false,
                 lanes: Vec::new(),
-                object: None,
+                source: None,
                 fetched: Arc::default(),
             }),
             complete: Notify::new(),
@@ -211,7 +253,7 @@ impl Gathering {
 async fn run(
     gathering: Arc<Gathering>,
     bucket: Bucket,
-    object: Object,
+    source: Arc<Source>,
     fetched: Arc<ProgressCell>,
 ) {
     // Past its time it begins with those who are ready.
@@ -222,37 +264,93 @@ async fn run(
         std::mem::take(&mut state.lanes)
     };
     lanes.retain(Lane::is_served);
-    let Some(from) = lanes.iter().map(|lane| lane.from).min() else {
-        return;
-    };
+    let mut wanted = BlockSet::none(source.object.size_bytes);
+    lanes.iter().for_each(|lane| wanted.extend(&lane.wanted));
     let places = match lanes.len() {
+        0 => return,
         1 => WINDOW_OF_ONE,
         _ => WINDOW,
     };
     let window = Arc::new(Semaphore::new(places));
-    let (lanes, window) = (&lanes, &window);
-    let send = |offset, data| async move {
-        let place = window.clone().acquire_owned().await.map_err(|closed| {
-            Error::new(Kind::Failed, "the fetch of an object broke off").because(closed)
-        })?;
-        let block = Block {
-            offset,
-            data,
-            place: Arc::new(place),
-        };
-        lanes.iter().for_each(|lane| lane.send(block.clone()));
-        Ok(())
-    };
     // Ended by dropping it.
-    let never = CancellationToken::new();
     let ended = tokio::select! {
-        ended = bucket.download(&object, from, send, &fetched, &never) => ended,
+        ended = fetch(&bucket, &source, wanted, &lanes, &window, &fetched) => ended,
         _ = join_all(lanes.iter().map(|lane| lane.sender.closed())) => return,
-        never = leave_behind(lanes, window) => match never {},
+        never = leave_behind(&lanes, &window) => match never {},
     };
-    for lane in lanes {
+    for lane in &lanes {
         let _ = lane.sender.send(Message::End(ended.clone()));
     }
+}
+
+/// Fetches `wanted` and sends it on; a block that is wrong is fetched once more.
+///
+/// # Errors
+/// `Damaged` where a block is wrong twice; the bucket's.
+async fn fetch(
+    bucket: &Bucket,
+    source: &Source,
+    wanted: BlockSet,
+    lanes: &[Lane],
+    window: &Arc<Semaphore>,
+    fetched: &ProgressCell,
+) -> Result<()> {
+    let object = &source.object;
+    let never = CancellationToken::new();
+    let mut wanted = wanted;
+    for _ in 0..2 {
+        let wrong = Mutex::new(BlockSet::none(object.size_bytes));
+        let send = async |block: u64, data: Bytes| {
+            let hashed = data.clone();
+            let hashed = tokio::task::spawn_blocking(move || Digest::of(&hashed)).await;
+            let broken = |why: String| {
+                Error::new(
+                    Kind::Failed,
+                    format!("the fetch of {} broke off", object.key),
+                )
+                .because(why)
+            };
+            let digest = hashed.map_err(|crash| broken(crash.to_string()))?;
+            if source.digest(block).is_some_and(|wanted| wanted != digest) {
+                wrong
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .insert(block);
+                return Ok(());
+            }
+            let place = window.clone().acquire_owned().await;
+            let block = Block {
+                block,
+                data,
+                digest,
+                place: Arc::new(place.map_err(|closed| broken(closed.to_string()))?),
+            };
+            lanes.iter().for_each(|lane| lane.send(block.clone()));
+            Ok(())
+        };
+        let send = |block, data| send(block, data);
+        bucket
+            .download(object, &wanted, send, fetched, &never)
+            .await?;
+        wanted = wrong.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        tracing::warn!("blocks {wanted} of {} are wrong: fetched again", object.key);
+    }
+    Err(wrong_twice(source, &wanted))
+}
+
+fn wrong_twice(source: &Source, wrong: &BlockSet) -> Error {
+    let first = wrong.iter().next().unwrap_or_default();
+    let object = &source.object;
+    Error::new(Kind::Damaged, format!("{} is damaged", object.key))
+        .because(format!(
+            "twice the bytes of block {wrong} (of {} bytes at {}) are not those its manifest tells of",
+            source.bytes(first),
+            first * BLOCK_BYTES
+        ))
+        .hint("push it again, or remove its manifest to have it as it is")
 }
 
 /// Watches for who holds the others up, and lets them go on without it.

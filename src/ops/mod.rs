@@ -1,14 +1,18 @@
 //! The operations, one file each, read top to bottom as the story of that operation
 //! (spec, "Push Snapshot", "Pull Snapshot", "Create Snapshot", "API Reference").
 
+mod bring;
 mod compose;
 mod create;
 mod destroy;
 mod digests;
 mod fetch;
 mod flatten;
+mod hashes;
 mod make;
+mod mend;
 mod new;
+mod plan;
 mod pull;
 mod push;
 mod receive;
@@ -17,6 +21,7 @@ mod sandbox;
 mod source;
 mod users;
 mod variables;
+mod verify;
 
 use std::sync::Arc;
 
@@ -36,6 +41,7 @@ pub use pull::pull;
 pub use push::push;
 pub use remove::remove;
 pub use sandbox::sandbox;
+pub use verify::{verify_object, verify_snapshot};
 
 /// A line an operation has to say; `true` marks a warning.
 pub type Log = dyn Fn(bool, String) + Send + Sync;
@@ -120,6 +126,12 @@ pub async fn run(
         Operation::Pull {
             name, overwrite, ..
         } => pull(on_host()?, bucket, name, *overwrite, share, ctx).await,
+        Operation::Verify {
+            host: Some(_),
+            name,
+            repair,
+        } => verify_snapshot(on_host()?, bucket, name, *repair, ctx).await,
+        Operation::Verify { name, .. } => verify_object(bucket, name, ctx).await,
         Operation::Remove {
             name,
             bucket: from_bucket,

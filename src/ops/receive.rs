@@ -1,30 +1,29 @@
-//! A host's end of a fetch: blocks come from a queue and are written, and how far that came is noted beside the
-//! file, so that a pull that breaks off is taken up by the next one.
+//! A host's end of a pull: blocks come from the bucket or from the host's other snapshots, and each one that is there
+//! and proven is noted beside the file, so that a pull that breaks off is taken up by the next one.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::bucket::Bucket;
-use crate::host::FileWriter;
-use crate::model::{BLOCK_BYTES, Digest, Error, Kind, Manifest, Object, Phase, Result};
+use crate::host::{FileWriter, Origin, Piece, Seen};
+use crate::model::{BLOCK_BYTES, BlockSet, Digest, Error, Kind, Phase, Result, block_count};
 
-use super::Context;
-use super::fetch::{Block, Message, Queue, Share};
+use super::fetch::{Block, Message, Queue, Share, Source};
+use super::{Context, plan};
 
 /// Writes on their way at once.
 const WRITES: usize = 4;
-/// How far the file has come is noted after so many bytes or so long, whatever comes first: what was not noted is
-/// fetched again after a break. A note costs one command there, and only one is on its way at a time.
-const MARK_BYTES: u64 = 8 << 20;
-const MARK_TIME: Duration = Duration::from_secs(2);
 /// How often progress is told.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -45,146 +44,238 @@ impl From<Error> for Break {
     }
 }
 
-/// May a file that holds the beginning of `object` be completed with its rest? Only a strong entity tag says that
-/// both are of one and the same object (RFC 9110, section 8.8.1).
-fn is_resumable(object: &Object) -> bool {
-    let tag = object.etag.as_deref();
-    tag.is_some_and(|tag| !tag.starts_with("W/"))
+/// What is to be done for an image.
+pub(super) struct Work {
+    /// What is there already, and its digests.
+    pub(super) here: Vec<(u64, Digest)>,
+    /// What other snapshots of the host give.
+    pub(super) copies: Vec<(Origin, Vec<Piece>)>,
+    /// What comes from the bucket.
+    pub(super) fetch: BlockSet,
 }
 
-/// How many leading bytes of `object` need not be fetched for `writer`.
-pub(super) fn taken_up(object: &Object, writer: &FileWriter) -> u64 {
-    match is_resumable(object) {
-        true => writer.done_bytes(),
-        false => 0,
-    }
+/// How far an image has come, and from where.
+pub(super) struct Received {
+    /// As far as they are known; all are, once it is whole.
+    digests: Vec<Option<Digest>>,
+    done: BlockSet,
+    pub(super) resumed_bytes: u64,
+    pub(super) copied_bytes: u64,
+    pub(super) fetched_bytes: u64,
 }
 
-/// Writes the whole of `object` with `writer`: by `share`, and by itself where that leaves it behind. Each block must
-/// be what `manifest` says. Returns the digests of all blocks, unless some were there before and no manifest tells.
-pub(super) async fn receive(
-    share: Share,
-    bucket: &Bucket,
-    object: &Object,
-    manifest: Option<&Manifest>,
-    writer: &FileWriter,
-    ctx: &Context,
-) -> Result<Option<Vec<Digest>>, Break> {
-    let done = taken_up(object, writer);
-    let count = object.size_bytes.div_ceil(BLOCK_BYTES) as usize;
-    let mut file = Receiving {
-        object,
-        manifest,
-        blocks: match manifest {
-            Some(manifest) => manifest.blocks.iter().copied().map(Some).collect(),
-            None => vec![None; count],
-        },
-        writer,
-        ctx,
-        written: Written::up_to(done),
-        marks: FuturesUnordered::new(),
-        marked: (done, Instant::now()),
-    };
-    let received = file.all(share, bucket).await;
-    if received.is_err() && ctx.leaving.is_cancelled() {
-        file.mark_now();
-    }
-    // A note that is written late would stand beside nothing.
-    if !matches!(
-        received,
-        Err(Break {
-            host_away: true,
-            ..
-        })
-    ) {
-        while file.marks.next().await.is_some() {}
-    }
-    received.map(|()| file.blocks.into_iter().collect())
-}
-
-struct Receiving<'a> {
-    object: &'a Object,
-    manifest: Option<&'a Manifest>,
-    /// As far as they are known.
-    blocks: Vec<Option<Digest>>,
-    writer: &'a FileWriter,
-    ctx: &'a Context,
-    written: Written,
-    /// The note that is being written, if any.
-    marks: FuturesUnordered<BoxFuture<'a, Result<()>>>,
-    /// The last note: its bytes, and when.
-    marked: (u64, Instant),
-}
-
-impl Receiving<'_> {
-    async fn all(&mut self, share: Share, bucket: &Bucket) -> Result<(), Break> {
-        let total = self.object.size_bytes;
-        let mut share = share;
-        self.ctx.progress.enter(Phase::Downloading, total);
-        loop {
-            self.ctx.progress.set_done(self.written.done);
-            let queue = share.join(bucket, self.object, self.written.done);
-            if queue.late {
-                self.ctx
-                    .info("the other hosts could not be joined: it is fetched for this one alone");
-            }
-            if self.take(queue).await? {
-                return Ok(());
-            }
-            if !is_resumable(self.object) {
-                self.written = Written::up_to(0);
-            }
-            self.ctx.warn(format!(
-                "the other hosts went on without this one, which was too slow: the {} bytes after the first {} \
-                 are fetched again for it",
-                total - self.written.done,
-                self.written.done
-            ));
-            share = Share::alone();
+impl Received {
+    /// Nothing of an image of so many bytes.
+    pub(super) fn nothing(size_bytes: u64) -> Self {
+        let done = BlockSet::none(size_bytes);
+        Self {
+            digests: vec![None; block_count(size_bytes) as usize],
+            done,
+            resumed_bytes: 0,
+            copied_bytes: 0,
+            fetched_bytes: 0,
         }
     }
 
-    /// Writes what comes; `false` where the others went on without us.
-    async fn take(&mut self, mut queue: Queue) -> Result<bool, Break> {
-        let from = self.written.done;
+    /// Bytes that are there.
+    pub(super) fn done_bytes(&self) -> u64 {
+        self.resumed_bytes + self.copied_bytes + self.fetched_bytes
+    }
+
+    /// The digests of all blocks, where it is whole.
+    pub(super) fn digests(&self) -> Option<Vec<Digest>> {
+        self.digests.iter().copied().collect()
+    }
+
+    fn add(&mut self, block: u64, digest: Digest) {
+        self.done.insert(block);
+        if let Some(slot) = self.digests.get_mut(block as usize) {
+            *slot = Some(digest);
+        }
+    }
+}
+
+/// Does `work` with `writer`: fetches by `share`, and for this host alone where that leaves it behind, or where a block
+/// of another snapshot turned out to be none. How far it came stands in `received`, whatever becomes of it.
+pub(super) async fn receive(
+    share: Share,
+    bucket: &Bucket,
+    source: &Arc<Source>,
+    writer: &FileWriter,
+    work: Work,
+    received: &mut Received,
+    ctx: &Context,
+) -> Result<(), Break> {
+    let total = source.object.size_bytes;
+    ctx.progress.enter(Phase::Downloading, total);
+    for (block, digest) in work.here {
+        received.add(block, digest);
+    }
+    received.resumed_bytes = received.done.bytes();
+    let mut receiving = Receiving {
+        source,
+        writer,
+        ctx,
+        received,
+        records: FuturesUnordered::new(),
+    };
+    let copies = receiving.share_extents(work.copies).await?;
+    // Who wants nothing keeps nobody waiting.
+    let mut queue = match work.fetch.is_empty() {
+        true => {
+            drop(share);
+            None
+        }
+        false => Some(share.join(bucket, source, work.fetch)),
+    };
+    if queue.as_ref().is_some_and(|queue| queue.late) {
+        ctx.info("the other hosts could not be joined: it is fetched for this one alone");
+    }
+    let (told, tellings) = unbounded_channel();
+    let mut copying = Some((copy(writer, copies, told, ctx), tellings));
+    loop {
+        let kept_up = match copying.take() {
+            Some((copying, tellings)) => receiving.take(queue, copying, tellings).await?,
+            None => {
+                let (_, silent) = unbounded_channel();
+                let nothing = std::future::ready(Ok(()));
+                receiving.take(queue, nothing, silent).await?
+            }
+        };
+        let missing = BlockSet::of(total, |block| !receiving.received.done.contains(block));
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let bytes = missing.bytes();
+        match kept_up {
+            false => ctx.warn(format!(
+                "the other hosts went on without this one, which was too slow: {bytes} bytes are fetched again for it"
+            )),
+            true => ctx.info(format!(
+                "{bytes} bytes that other snapshots were to give are not what they should be: they are fetched"
+            )),
+        }
+        queue = Some(Share::alone().join(bucket, source, missing));
+    }
+}
+
+/// Copies from one origin after the other. What one cannot give is fetched.
+async fn copy(
+    writer: &FileWriter,
+    copies: Vec<(Origin, Vec<Piece>)>,
+    told: UnboundedSender<(Piece, Seen)>,
+    ctx: &Context,
+) -> Result<()> {
+    for (origin, pieces) in copies {
+        match writer.copy(&origin, &pieces, &told, &ctx.cancel).await {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    Kind::Cancelled | Kind::NoSpace | Kind::Unreachable
+                ) =>
+            {
+                return Err(error);
+            }
+            Err(error) => ctx.info(format!("{error}; what it was to give is fetched")),
+            Ok(()) => {}
+        }
+    }
+    Ok(())
+}
+
+struct Receiving<'a> {
+    source: &'a Source,
+    writer: &'a FileWriter,
+    ctx: &'a Context,
+    received: &'a mut Received,
+    /// Notes on their way. Nobody waits for one of them while a write is under way: both may need the line to the host.
+    records: FuturesUnordered<BoxFuture<'a, Result<()>>>,
+}
+
+impl Receiving<'_> {
+    /// Begins a new file as one that shares all extents with the snapshot it is mostly like, where that can be had;
+    /// returns what is to be copied then.
+    async fn share_extents(
+        &mut self,
+        mut copies: Vec<(Origin, Vec<Piece>)>,
+    ) -> Result<Vec<(Origin, Vec<Piece>)>> {
+        let total = self.source.object.size_bytes;
+        let alike = copies
+            .iter_mut()
+            .find(|(_, pieces)| plan::is_alike(pieces, total));
+        if let Some((origin, pieces)) = alike
+            && self.received.done.is_empty()
+            && self.writer.share(origin).await?
+        {
+            let (stay, move_on) = pieces.iter().partition(|piece| piece.from == piece.to);
+            *pieces = move_on;
+            let stay: Vec<Piece> = stay;
+            for piece in stay {
+                self.copied(piece, Seen::Shared);
+            }
+        }
+        Ok(copies)
+    }
+
+    /// Writes what comes by `queue`, and takes note of what `copying` tells; `false` where the other hosts went on
+    /// without this one.
+    async fn take(
+        &mut self,
+        queue: Option<Queue>,
+        copying: impl Future<Output = Result<()>>,
+        mut tellings: UnboundedReceiver<(Piece, Seen)>,
+    ) -> Result<bool, Break> {
+        let (mut complete, mut left, mut copied) = (queue.is_none(), false, false);
+        let Queue {
+            mut receiver,
+            pace,
+            fetched,
+            ..
+        } = queue.unwrap_or_else(Queue::empty);
+        let before = self.received.fetched_bytes;
+        let mut copying = pin!(copying);
         let mut writes = FuturesUnordered::new();
         let mut places: HashMap<u64, Arc<OwnedSemaphorePermit>> = HashMap::new();
-        let (mut complete, mut left) = (false, false);
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while !((complete || left) && writes.is_empty()) {
+        while !(copied && (complete || left) && writes.is_empty() && self.records.is_empty()) {
             let takes = !complete && !left && writes.len() < WRITES;
             tokio::select! {
                 biased;
                 () = self.ctx.cancel.cancelled() => return Err(Error::cancelled("the pull").into()),
-                () = queue.pace.left_behind.cancelled(), if !left && !complete => {
+                () = pace.left_behind.cancelled(), if !left && !complete => {
                     left = true;
-                    queue.receiver.close();
-                    while queue.receiver.try_recv().is_ok() {}
+                    receiver.close();
+                    while receiver.try_recv().is_ok() {}
                     places.clear();
                 }
-                Some((offset, bytes, outcome)) = writes.next() => {
-                    let outcome: Result<Digest> = outcome;
-                    self.note(offset, bytes, outcome?)?;
-                    places.remove(&offset);
-                    queue.pace.wrote(bytes);
-                    self.written.add(offset, bytes);
+                Some((block, digest, outcome)) = writes.next() => {
+                    let outcome: Result<()> = outcome;
+                    outcome?;
+                    let bytes = self.source.bytes(block);
+                    places.remove(&block);
+                    pace.wrote(bytes);
+                    self.received.fetched_bytes += bytes;
+                    self.note(block, digest);
                 }
-                Some(outcome) = self.marks.next() => {
-                    // The file is no worse for it.
-                    if let Err(error) = outcome {
+                Some(recorded) = self.records.next() => {
+                    // The file is no worse without it.
+                    if let Err(error) = recorded {
                         tracing::debug!("{error}");
                     }
                 }
-                message = queue.receiver.recv(), if takes => match message {
-                    Some(Message::Block(Block { offset, data, place })) => {
-                        let bytes = data.len() as u64;
-                        if offset + bytes <= from {
-                            queue.pace.wrote(bytes);
-                            continue;
-                        }
-                        places.insert(offset, place);
-                        writes.push(write(self.writer, offset, data));
+                Some((piece, seen)) = tellings.recv() => self.copied(piece, seen),
+                outcome = &mut copying, if !copied => {
+                    copied = true;
+                    while let Ok((piece, seen)) = tellings.try_recv() {
+                        self.copied(piece, seen);
+                    }
+                    outcome?;
+                }
+                message = receiver.recv(), if takes => match message {
+                    Some(Message::Block(Block { block, data, digest, place })) => {
+                        places.insert(block, place);
+                        writes.push(write(self.writer, block, data, digest));
                     }
                     Some(Message::End(ended)) => {
                         // The bucket's word, not the host's.
@@ -192,125 +283,54 @@ impl Receiving<'_> {
                         complete = true;
                     }
                     None => {
-                        let what = format!("the fetch of {} broke off", self.object.key);
+                        let what = format!("the fetch of {} broke off", self.source.object.key);
                         return Err(Error::new(Kind::Failed, what).into());
                     }
                 },
                 _ = ticks.tick() => {
                     // Smoother than whole blocks, while what is fetched is for us, too.
-                    let fetched = match left {
+                    let ours = match left {
                         true => 0,
-                        false => queue.fetched.sample().done_bytes,
+                        false => fetched.sample().done_bytes.saturating_sub(pace.unwritten_bytes()),
                     };
-                    let ours = fetched.saturating_sub(queue.pace.backlog_bytes());
-                    self.ctx.progress.set_done(ours.max(self.written.done));
-                    self.mark();
+                    let ahead = ours.saturating_sub(self.received.fetched_bytes - before);
+                    let done = self.received.done_bytes() + ahead;
+                    self.ctx.progress.set_done(done.min(self.source.object.size_bytes));
                 }
             }
         }
-        self.ctx.progress.set_done(self.written.done);
+        self.ctx.progress.set_done(self.received.done_bytes());
         Ok(complete)
     }
 
-    /// Takes note of a block's digest.
-    ///
-    /// # Errors
-    /// `Damaged` where the manifest has another.
-    fn note(&mut self, offset: u64, bytes: u64, digest: Digest) -> Result<(), Break> {
-        let whole = bytes == BLOCK_BYTES.min(self.object.size_bytes - offset);
-        if !whole || !offset.is_multiple_of(BLOCK_BYTES) {
-            return Ok(());
+    /// Takes note of a block that another snapshot gave, if it is what it is to be.
+    fn copied(&mut self, piece: Piece, seen: Seen) {
+        let wanted = self.source.digest(piece.to);
+        match (seen, wanted) {
+            (Seen::Shared, Some(wanted)) => self.note(piece.to, wanted),
+            (Seen::Bytes(digest), Some(wanted)) if digest == wanted => {
+                self.note(piece.to, digest);
+            }
+            _ => return,
         }
-        // Of a file's length.
-        let block = (offset / BLOCK_BYTES) as usize;
-        let wanted = self
-            .manifest
-            .and_then(|manifest| manifest.blocks.get(block));
-        if wanted.is_some_and(|wanted| *wanted != digest) {
-            // The bucket's fault, not the host's.
-            let error = Error::new(Kind::Damaged, format!("{} is damaged", self.object.key))
-                .because(format!("the {bytes} bytes at {offset} are not those its manifest tells of"))
-                .hint("pull it again; where that fails push it again, or remove its manifest to have it as it is");
-            return Err(error.into());
-        }
-        if let Some(slot) = self.blocks.get_mut(block) {
-            *slot = Some(digest);
-        }
-        Ok(())
+        self.received.copied_bytes += piece.bytes;
     }
 
-    /// Begins to note how far the file has come, where that is due.
-    fn mark(&mut self) {
-        let (bytes, at) = self.marked;
-        let done = self.written.done;
-        let due = done >= bytes + MARK_BYTES || (done > bytes && at.elapsed() >= MARK_TIME);
-        if due && self.marks.is_empty() {
-            self.mark_now();
-        }
-    }
-
-    fn mark_now(&mut self) {
-        let done = self.written.done;
-        if is_resumable(self.object) {
-            self.marked = (done, Instant::now());
-            self.marks.push(Box::pin(self.writer.mark(done)));
-        }
+    /// Takes note of a block that is there.
+    fn note(&mut self, block: u64, digest: Digest) {
+        self.received.add(block, digest);
+        let writer = self.writer;
+        let record = async move { writer.record(block, &digest).await };
+        self.records.push(record.boxed());
     }
 }
 
-/// Writes a block, and hashes it meanwhile.
-async fn write(writer: &FileWriter, offset: u64, data: Bytes) -> (u64, u64, Result<Digest>) {
-    let bytes = data.len() as u64;
-    let hashed = {
-        let data = data.clone();
-        tokio::task::spawn_blocking(move || Digest::of(&data))
-    };
-    let (written, hashed) = tokio::join!(writer.write_at(offset, data), hashed);
-    let digest = written.and_then(|()| {
-        hashed.map_err(|error| Error::new(Kind::Failed, "cannot hash a block").because(error))
-    });
-    (offset, bytes, digest)
-}
-
-/// What is written of a file, in any order.
-struct Written {
-    /// All bytes before this one.
-    done: u64,
-    /// Beyond it: offsets and their ends.
-    ahead: BTreeMap<u64, u64>,
-}
-
-impl Written {
-    fn up_to(done: u64) -> Self {
-        Self {
-            done,
-            ahead: BTreeMap::new(),
-        }
-    }
-
-    fn add(&mut self, offset: u64, bytes: u64) {
-        self.ahead.insert(offset, offset + bytes);
-        while let Some(next) = self.ahead.first_entry()
-            && *next.key() <= self.done
-        {
-            self.done = self.done.max(next.remove());
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn what_is_written_counts_from_the_start_without_a_gap() {
-        let mut written = Written::up_to(5);
-        for (offset, bytes, done) in [(15, 5, 5), (10, 5, 5), (30, 1, 5), (2, 8, 20), (20, 10, 31)]
-        {
-            written.add(offset, bytes);
-            assert_eq!(written.done, done, "{offset}");
-        }
-        assert!(written.ahead.is_empty());
-    }
+async fn write(
+    writer: &FileWriter,
+    block: u64,
+    data: Bytes,
+    digest: Digest,
+) -> (u64, Digest, Result<()>) {
+    let written = writer.write_at(block * BLOCK_BYTES, data).await;
+    (block, digest, written)
 }

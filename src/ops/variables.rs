@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::bucket::Bucket;
 use crate::host::{Content, Host};
-use crate::model::{Error, Kind, Object, ProgressCell, Result, SnapshotName};
+use crate::model::{BlockSet, Error, Kind, Object, ProgressCell, Result, SnapshotName};
 
 use super::Context;
 
@@ -119,8 +119,9 @@ impl Fetched {
                 Ok(())
             }
         };
+        let all = BlockSet::all(object.size_bytes);
         beside
-            .download(&object, 0, take, &ProgressCell::default(), &ctx.cancel)
+            .download(&object, &all, take, &ProgressCell::default(), &ctx.cancel)
             .await?;
         let mut parts = std::mem::take(
             &mut *parts
@@ -175,7 +176,7 @@ impl Fetched {
         }
         let tag = self.object.etag.as_deref().unwrap_or_default();
         let content = Content {
-            version: format!("{} {tag}", self.object.key),
+            version: Some(format!("{} {tag}", self.object.key)),
             size_bytes: self.object.size_bytes,
         };
         let partial = format!(

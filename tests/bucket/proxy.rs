@@ -12,6 +12,8 @@ const BUSY: &str = "HTTP/1.1 503 Slow Down\r\ncontent-type: application/xml\r\n\
                     content-length: 39\r\nconnection: close\r\n\r\n<Error><Code>SlowDown</Code></Error>   \n";
 const NOT_IMPLEMENTED: &str = "HTTP/1.1 501 Not Implemented\r\ncontent-type: application/xml\r\n\
                     content-length: 44\r\nconnection: close\r\n\r\n<Error><Code>NotImplemented</Code></Error>  \n";
+/// Most bytes of an answer.
+const BLOCK: u64 = 8 * 1024 * 1024;
 /// A connection is cut after so many bytes in one direction.
 const CUT_AFTER: u64 = 3 * 1024 * 1024;
 
@@ -36,6 +38,8 @@ pub struct Trouble {
     pub refuse_copies: AtomicBool,
     /// Copies of parts that came through.
     pub copies: AtomicU64,
+    /// Long answers in which a byte is to be made another one.
+    pub corrupt: AtomicI32,
     /// Parts are not let through while this is set.
     pub hold_parts: AtomicBool,
     /// Parts that were held.
@@ -143,6 +147,10 @@ async fn down(mut from: tcp::OwnedReadHalf, trouble: &Trouble, to: &tcp::OwnedWr
             return;
         }
         trouble.received.fetch_add(length as u64, SeqCst);
+        // In the middle of a long answer, not in its head.
+        if length == buffer.len() && passed > BLOCK / 2 && take(&trouble.corrupt) {
+            buffer[length / 2] ^= 1;
+        }
         let mut rest = &buffer[..length];
         while !rest.is_empty() {
             if to.writable().await.is_err() {

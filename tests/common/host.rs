@@ -258,7 +258,7 @@ impl Host {
     }
 
     /// The same place as snapdeck sees it, where something may be mounted there.
-    fn seen(&self, dir: &str) -> PathBuf {
+    pub fn seen(&self, dir: &str) -> PathBuf {
         match self.is_over_ssh() {
             true => {
                 let dir = self.dir.join(dir);
@@ -271,6 +271,20 @@ impl Host {
 
     /// A small disk in the place of one of its directories; `None` where we may not mount.
     pub fn small_disk(&self, dir: &str, size: &str) -> Option<SmallDisk> {
+        let option = format!("size={size},mode=755");
+        self.disk_at(dir, &["-t", "tmpfs", "-o", &option, "snapdeck-test"])
+    }
+
+    /// A file system whose files can share their bytes, in the place of one of its directories; `None` where we may not
+    /// mount.
+    pub fn reflink_disk(&self, dir: &str) -> Option<SmallDisk> {
+        let image = self.tool("xfs");
+        run("truncate", &["-s", "400M", &image]);
+        run("mkfs.xfs", &["-q", "-m", "reflink=1", &image]);
+        self.disk_at(dir, &["-o", "loop", &image])
+    }
+
+    fn disk_at(&self, dir: &str, what: &[&str]) -> Option<SmallDisk> {
         let enter: Vec<String> = match self.is_over_ssh() {
             true => [SCRIPT, "enter", self.root.to_str().unwrap()]
                 .map(str::to_owned)
@@ -281,16 +295,7 @@ impl Host {
             enter,
             path: self.path(dir),
         };
-        let option = format!("size={size},mode=755");
-        let mounted = disk.there(&[
-            "mount",
-            "-t",
-            "tmpfs",
-            "-o",
-            &option,
-            "snapdeck-test",
-            &disk.path,
-        ]);
+        let mounted = disk.there(&[&["mount"][..], what, &[&disk.path]].concat());
         if mounted.status.success() {
             return Some(disk);
         }
@@ -323,6 +328,12 @@ pub struct SmallDisk {
 }
 
 impl SmallDisk {
+    /// From here on nothing can be written to it.
+    pub fn make_read_only(&self) {
+        let mounted = self.there(&["mount", "-o", "remount,ro", &self.path]);
+        assert!(mounted.status.success(), "{mounted:?}");
+    }
+
     /// Fills it, if it is smaller than 1 MiB: whatever is mounted there, no more is ever written.
     pub fn fill(&self) {
         let file = format!("{}/full", self.path);
@@ -331,7 +342,8 @@ impl SmallDisk {
         assert!(!filled.status.success(), "it is not full: {filled:?}");
     }
 
-    fn there(&self, argv: &[&str]) -> std::process::Output {
+    /// Runs a program where the disk is to be seen.
+    pub fn there(&self, argv: &[&str]) -> std::process::Output {
         output(
             Command::new(&self.enter[0])
                 .args(&self.enter[1..])

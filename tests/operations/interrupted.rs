@@ -95,7 +95,7 @@ fn killed_while_it_pushes_a_paused_sandbox_that_stays_paused() {
 }
 
 #[test]
-fn a_pull_cancelled_in_the_middle_leaves_nothing() {
+fn a_pull_cancelled_in_the_middle_leaves_no_snapshot_and_what_the_next_can_use() {
     let world = World::new();
     let image = world.path("scratch/image.qcow2");
     world.image(&image, 2);
@@ -110,7 +110,13 @@ fn a_pull_cancelled_in_the_middle_leaves_nothing() {
     signal(&child, "INT");
     ended(child).failed(130, &["was cancelled"]);
     assert!(gate.is_left());
-    assert!(world.names("snapshots").is_empty());
+    let left = [".app.qcow2.partial", ".app.qcow2.partial.mark"];
+    assert_eq!(world.names("snapshots"), left);
+    gate.open();
+    let told = world.snapdeck(&["pull", "app", "--json"]).ok().json();
+    assert_eq!(told["fetchedBytes"], 0, "{told}");
+    assert_eq!(told["resumedBytes"], told["sizeBytes"]);
+    assert_eq!(world.names("snapshots"), ["app.qcow2"]);
 }
 
 #[test]

@@ -117,6 +117,14 @@ pub fn result(outcome: &Outcome) -> String {
             let repaired = if *repaired { ", repaired" } else { "" };
             format!("{snapshot_path}, {}{repaired}", size(*size_bytes))
         }
+        Outcome::Verified {
+            repaired_blocks,
+            size_bytes,
+            ..
+        } => match repaired_blocks.len() {
+            0 => format!("{}, all of it well", size(*size_bytes)),
+            blocks => format!("{}, {blocks} bad blocks repaired", size(*size_bytes)),
+        },
         Outcome::Removed { .. } => "removed".to_owned(),
         Outcome::Made { sandbox, .. } => format!("made, {}", sandbox.state.as_str()),
         Outcome::Turned { state: None, .. } => "gone for good".to_owned(),

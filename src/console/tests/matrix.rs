@@ -235,6 +235,9 @@ fn what_came_to_a_host_after_it_went_away_is_told() {
             host: "gamma".parse().unwrap(),
             skipped: false,
             repaired: false,
+            fetched_bytes: 0,
+            copied_bytes: 0,
+            resumed_bytes: 0,
         });
     });
     let shown = screen_at(&mut app, 120, 40, now);

@@ -1,5 +1,6 @@
 //! Files of this machine: read and written at offsets, made under names that no finished file has, and landed.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -9,16 +10,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+use nix::fcntl::{AT_FDCWD, FcntlArg, RenameFlags, fcntl, renameat2};
 use nix::sys::statvfs::statvfs;
 use nix::unistd::{Group, User};
+use tokio_util::sync::CancellationToken;
 
+use super::blocks::{Origin, Piece, Told};
 use super::explain;
-use super::mark::{Content, Mark};
+use super::mark::{Content, LONGEST, Mark, Recorded};
 use crate::host::eyes::Eyes;
 use crate::host::image_file::{self, ImageFile};
 use crate::host::threads::{Threads, TooLate};
-use crate::model::{Error, HostName, Kind, Result};
+use crate::model::{Digest, Error, HostName, Kind, Result};
 
 /// File calls under way at once on one host.
 const CALLS: usize = 16;
@@ -98,30 +101,66 @@ impl Here {
 
     pub async fn open_writer(&self, path: &str, owner: &str, content: &Content) -> Result<Writer> {
         let (name, owner) = (PathBuf::from(path), owner.to_owned());
-        let (mark, whole) = (Mark::path(path), content.clone());
-        let (file, done_bytes, boot_id) = self
-            .run(format!("create {path}"), CALL, move || {
-                let file = create(&name, &owner)?;
-                // Without one, nothing is taken up.
-                let boot_id = std::fs::read_to_string(BOOT_ID).unwrap_or_default();
-                let text = std::fs::read(&mark).unwrap_or_default();
-                let length = file.metadata()?.len();
-                let done_bytes = Mark::done_bytes(&text, &whole, boot_id.trim(), length);
-                if done_bytes == 0 {
-                    absent_is_fine(std::fs::remove_file(&mark))?;
-                    file.set_len(0)?;
-                    file.set_len(whole.size_bytes)?;
-                }
-                Ok((file, done_bytes, boot_id.trim().to_owned()))
-            })
-            .await?;
+        let (marks, whole) = (Mark::path(path), content.clone());
+        let opened = self.run(format!("create {path}"), CALL, move || {
+            let file = create(&name, &owner)?;
+            // Without one, nothing is settled.
+            let boot_id = std::fs::read_to_string(BOOT_ID).unwrap_or_default();
+            let mark = Mark {
+                boot_id: boot_id.trim().to_owned(),
+                content: whole,
+            };
+            let text = limited(Path::new(&marks), LONGEST)?.unwrap_or_default();
+            let recorded = mark.read(&text, file.metadata()?.len());
+            if recorded.blocks.is_empty() {
+                absent_is_fine(std::fs::remove_file(&marks))?;
+                file.set_len(0)?;
+                file.set_len(mark.content.size_bytes)?;
+            }
+            let options = OpenOptions::new()
+                .append(true)
+                .create(true)
+                .mode(0o600)
+                .clone();
+            let mut marks = options.open(marks)?;
+            if recorded.blocks.is_empty() {
+                marks.write_all(mark.header(&BTreeMap::new()).as_bytes())?;
+            } else {
+                // Behind a record that was cut off.
+                marks.write_all(b"\n")?;
+            }
+            Ok((file, recorded, mark, marks))
+        });
+        let (file, recorded, mark, marks) = opened.await?;
         Ok(Writer {
             files: self.clone(),
             path: path.into(),
             file: Arc::new(file),
-            content: content.clone(),
-            boot_id,
-            done_bytes,
+            recorded,
+            marks: Some((mark, Arc::new(marks))),
+        })
+    }
+
+    /// Opens a file that bears its final name, to write over what is bad in it. Nobody else writes it, and no QEMU has it
+    /// open or opens it, until the writer is dropped.
+    pub async fn open_mender(&self, path: &str) -> Result<Writer> {
+        let name = PathBuf::from(path);
+        let opened = self.run(format!("open {path}"), CALL, move || {
+            let file = OpenOptions::new().read(true).write(true).open(name)?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Err(in_use()),
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+            lock_as_qemu(&file)?;
+            Ok(file)
+        });
+        Ok(Writer {
+            file: Arc::new(opened.await?),
+            files: self.clone(),
+            path: path.into(),
+            recorded: Recorded::default(),
+            marks: None,
         })
     }
 
@@ -190,17 +229,8 @@ impl Here {
     /// The first `limit` bytes of a file; `None` where there is none.
     pub async fn read_file(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>> {
         let file = PathBuf::from(path);
-        self.run(format!("read {path}"), CALL, move || {
-            let file = match File::open(file) {
-                Ok(file) => file,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-                Err(error) => return Err(error),
-            };
-            let mut bytes = Vec::new();
-            file.take(limit).read_to_end(&mut bytes)?;
-            Ok(Some(bytes))
-        })
-        .await
+        self.run(format!("read {path}"), CALL, move || limited(&file, limit))
+            .await
     }
 
     /// Writes a whole file, or nothing.
@@ -292,6 +322,46 @@ fn create(path: &Path, owner: &str) -> io::Result<File> {
         return Err(error);
     }
     Ok(file)
+}
+
+/// The first `limit` bytes of a file; `None` where there is none.
+fn limited(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut bytes = Vec::new();
+    file.take(limit).read_to_end(&mut bytes)?;
+    Ok(Some(bytes))
+}
+
+/// Takes the locks by which QEMU tells others that it writes an image, and bears no other writer and no reader that
+/// wants it to stay as it is (QEMU, block/file-posix.c, `RAW_LOCK_PERM_BASE`, `RAW_LOCK_SHARED_BASE`; the permission to
+/// write is the second bit).
+///
+/// # Errors
+/// `WouldBlock` where one has it open.
+fn lock_as_qemu(file: &File) -> io::Result<()> {
+    let byte = |kind: i32, start| nix::libc::flock {
+        l_type: kind as i16,
+        l_whence: nix::libc::SEEK_SET as i16,
+        l_start: start,
+        l_len: 1,
+        l_pid: 0,
+    };
+    for (ours, others) in [(101, 201), (201, 101)] {
+        fcntl(file, FcntlArg::F_OFD_SETLK(&byte(nix::libc::F_RDLCK, ours)))?;
+        let mut held = byte(nix::libc::F_WRLCK, others);
+        fcntl(file, FcntlArg::F_OFD_GETLK(&mut held))?;
+        if i32::from(held.l_type) != nix::libc::F_UNLCK {
+            return Err(io::Error::new(
+                io::ErrorKind::WouldBlock,
+                "a QEMU has it open",
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn give(file: &File, owner: &str, uid: u32, gid: u32) -> io::Result<()> {
@@ -405,34 +475,58 @@ pub struct Writer {
     files: Here,
     path: Arc<str>,
     file: Arc<File>,
-    content: Content,
-    boot_id: String,
-    done_bytes: u64,
+    recorded: Recorded,
+    /// `None` for a file that bears its final name.
+    marks: Option<(Mark, Arc<File>)>,
 }
 
 impl Writer {
-    /// How many leading bytes an earlier writer of the same content left: these need not be written again.
-    pub fn done_bytes(&self) -> u64 {
-        self.done_bytes
+    /// Blocks that an earlier writer of the same content left.
+    pub fn recorded(&self) -> &Recorded {
+        &self.recorded
     }
 
-    /// Notes, beside the file, that all bytes before `done_bytes` are written.
+    /// Notes, beside the file, that a block is written.
     ///
     /// # Errors
     /// The system's.
-    pub async fn mark(&self, done_bytes: u64) -> Result<()> {
-        let mark = Mark {
-            content: self.content.clone(),
-            boot_id: self.boot_id.clone(),
-            done_bytes,
+    pub async fn record(&self, block: u64, digest: &Digest) -> Result<()> {
+        self.add(|_| Mark::record(block, digest)).await
+    }
+
+    /// Notes, beside the file, that these blocks are written, and no others.
+    ///
+    /// # Errors
+    /// The system's.
+    pub async fn record_anew(&self, blocks: &BTreeMap<u64, Digest>) -> Result<()> {
+        self.add(|mark| mark.header(blocks)).await
+    }
+
+    async fn add(&self, entry: impl FnOnce(&Mark) -> String) -> Result<()> {
+        let Some((mark, file)) = &self.marks else {
+            return Ok(());
         };
-        let path = Mark::path(&self.path);
+        let (entry, file) = (entry(mark), file.clone());
+        let what = format!("write {}", Mark::path(&self.path));
         self.files
-            .run(format!("write {path}"), CALL, move || {
-                let new = format!("{path}.new");
-                std::fs::write(&new, serde_json::to_vec(&mark)?)?;
-                std::fs::rename(new, path)
-            })
+            .run(what, CALL, move || (&*file).write_all(entry.as_bytes()))
+            .await
+    }
+
+    /// Copies blocks of another file into this one.
+    ///
+    /// # Errors
+    /// The system's; `Cancelled`.
+    pub async fn copy(
+        &self,
+        origin: &Origin,
+        pieces: &[Piece],
+        told: &Told,
+        cancel: &CancellationToken,
+    ) -> Result<()> {
+        let file = self.file.clone();
+        self.files
+            .copy_blocks(origin, file, pieces, told, cancel)
             .await
     }
 

@@ -1,23 +1,28 @@
 //! Files of a host: on this machine, or there.
 
+mod blocks;
 mod here;
 mod mark;
 mod stream;
 mod there;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 
 use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
 
+use self::blocks::Told;
 use self::mark::Mark;
 use self::stream::{Mode, Stream};
 use super::image_file::ImageFile;
 use super::patience::Patience;
-use crate::model::{Error, Kind, Result};
+use crate::model::{Digest, Error, Kind, Result};
 
+pub use blocks::{Origin, Piece, Seen};
 pub use here::Here;
-pub use mark::Content;
+pub use mark::{Content, Recorded};
 pub use there::There;
 
 /// The files of one host.
@@ -73,10 +78,36 @@ impl Files {
                     stream: Stream::open(place, patience, path, mode).await?,
                     files: files.clone(),
                     path: path.to_owned(),
-                    content: content.clone(),
                 }))
             }
         }))
+    }
+
+    pub async fn open_mender(&self, path: &str) -> Result<FileWriter> {
+        Ok(FileWriter(match self {
+            Self::Here(files) => Writer::Here(files.open_mender(path).await?),
+            Self::There(files) => {
+                let (place, patience) = (files.place.clone(), files.patience.clone());
+                Writer::There(Box::new(WriterThere {
+                    stream: Stream::open(place, patience, path, Mode::Mend).await?,
+                    files: files.clone(),
+                    path: path.to_owned(),
+                }))
+            }
+        }))
+    }
+
+    pub async fn hash(
+        &self,
+        path: &str,
+        pieces: &[Piece],
+        told: &Told,
+        cancel: &CancellationToken,
+    ) -> Result<()> {
+        match self {
+            Self::Here(files) => files.hash(path, pieces, told, cancel).await,
+            Self::There(files) => files.hash(path, pieces, told, cancel).await,
+        }
     }
 
     pub async fn make_temp_dir(&self, under: &str) -> Result<String> {
@@ -193,36 +224,77 @@ struct WriterThere {
     stream: Stream,
     files: There,
     path: String,
-    content: Content,
 }
 
 impl FileWriter {
-    /// How many leading bytes an earlier writer of the same content left: these need not be written again.
-    pub fn done_bytes(&self) -> u64 {
+    /// Blocks that an earlier writer of the same content left: these need not be written again.
+    pub fn recorded(&self) -> &Recorded {
         match &self.0 {
-            Writer::Here(writer) => writer.done_bytes(),
-            Writer::There(writer) => writer.stream.opened().done_bytes,
+            Writer::Here(writer) => writer.recorded(),
+            Writer::There(writer) => &writer.stream.opened().recorded,
         }
     }
 
-    /// Notes, beside the file, that all bytes before `done_bytes` are written.
+    /// Notes, beside the file, that a block is written: what is not noted is written again after a break.
     ///
     /// # Errors
-    /// The system's.
-    pub async fn mark(&self, done_bytes: u64) -> Result<()> {
+    /// The system's. The file is no worse for it.
+    pub async fn record(&self, block: u64, digest: &Digest) -> Result<()> {
         match &self.0 {
-            Writer::Here(writer) => writer.mark(done_bytes).await,
+            Writer::Here(writer) => writer.record(block, digest).await,
             Writer::There(writer) => {
-                let mark = Mark {
-                    content: writer.content.clone(),
-                    boot_id: writer.stream.opened().boot_id.clone(),
-                    done_bytes,
-                };
-                let path = Mark::path(&writer.path);
-                let text = serde_json::to_string(&mark).map_err(|error| {
-                    Error::new(Kind::Failed, format!("cannot write {path}")).because(error)
-                })?;
-                writer.files.mark(&path, &text).await
+                writer.stream.record(block, digest).await;
+                Ok(())
+            }
+        }
+    }
+
+    /// Notes, beside the file, that these blocks are written, and no others.
+    ///
+    /// # Errors
+    /// As [`FileWriter::record`].
+    pub async fn record_anew(&self, blocks: &BTreeMap<u64, Digest>) -> Result<()> {
+        match &self.0 {
+            Writer::Here(writer) => writer.record_anew(blocks).await,
+            Writer::There(writer) => {
+                writer.stream.record_anew(blocks).await;
+                Ok(())
+            }
+        }
+    }
+
+    /// Makes a file that nobody has written to share all extents of `origin`, where that is the cheapest way to its
+    /// blocks; [`Seen::Shared`] is then true of all of them. Is it so?
+    ///
+    /// # Errors
+    /// The host's.
+    pub async fn share(&self, origin: &Origin) -> Result<bool> {
+        match &self.0 {
+            // Block by block.
+            Writer::Here(_) => Ok(false),
+            Writer::There(writer) => {
+                let size = writer.stream.opened().size_bytes;
+                writer.files.clone_whole(origin, &writer.path, size).await
+            }
+        }
+    }
+
+    /// Copies blocks of another file of the host into this one, on the host; each is told as it is done.
+    ///
+    /// # Errors
+    /// The host's; `Cancelled`. What was told is done.
+    pub async fn copy(
+        &self,
+        origin: &Origin,
+        pieces: &[Piece],
+        told: &Told,
+        cancel: &CancellationToken,
+    ) -> Result<()> {
+        match &self.0 {
+            Writer::Here(writer) => writer.copy(origin, pieces, told, cancel).await,
+            Writer::There(writer) => {
+                let (files, path) = (&writer.files, &writer.path);
+                files.copy_blocks(origin, path, pieces, told, cancel).await
             }
         }
     }
@@ -235,6 +307,7 @@ impl FileWriter {
         match &self.0 {
             Writer::Here(writer) => writer.discard().await,
             Writer::There(writer) => {
+                writer.stream.close().await;
                 writer.files.remove_file(&Mark::path(&writer.path)).await?;
                 writer.files.remove_file(&writer.path).await.map(|_| ())
             }

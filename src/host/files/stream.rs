@@ -2,6 +2,7 @@
 //! qemu-nbd on a forwarded socket, or through its SFTP server where it forwards nothing. Both break with the
 //! connection and are made anew with it.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
@@ -16,14 +17,14 @@ use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::explain;
-use super::mark::{Content, Mark};
+use super::mark::{Content, Mark, Recorded};
 use super::there::script;
 use crate::host::command::{Input, Place, Running, text};
 use crate::host::nbd::Nbd;
 use crate::host::patience::Patience;
 use crate::host::sftp::{Access, SftpFile};
 use crate::host::ssh::{Forward, Master};
-use crate::model::{Error, Kind, Result};
+use crate::model::{Digest, Error, Kind, Result};
 
 /// For a block of a few MiB; a dead link shows sooner, by ssh's own signs of life.
 const BLOCK: Duration = Duration::from_secs(300);
@@ -41,7 +42,29 @@ const HELD: (u32, Duration) = (12, Duration::from_secs(2));
 #[derive(Clone)]
 pub enum Mode {
     Read,
-    Write { owner: String, content: Content },
+    Write {
+        owner: String,
+        content: Content,
+    },
+    /// Over what is bad in a file that bears its final name.
+    Mend,
+}
+
+impl Mode {
+    fn word(&self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write { .. } => "write",
+            Self::Mend => "mend",
+        }
+    }
+
+    fn verb(&self) -> &'static str {
+        match self {
+            Self::Write { .. } => "create",
+            Self::Read | Self::Mend => "open",
+        }
+    }
 }
 
 /// A file of a remote host.
@@ -51,6 +74,8 @@ pub struct Stream {
     path: String,
     mode: Mode,
     hold: Mutex<Option<Arc<Hold>>>,
+    /// The file's mark, from its header on.
+    marks: Mutex<String>,
     /// What it was when it was first opened.
     first: Opened,
 }
@@ -61,8 +86,8 @@ pub struct Opened {
     pub size_bytes: u64,
     pub inode: String,
     pub boot_id: String,
-    /// Leading bytes that an earlier writer of the same content left.
-    pub done_bytes: u64,
+    /// Blocks that an earlier writer of the same content left.
+    pub recorded: Recorded,
 }
 
 /// The host's end of it, while a connection lasts.
@@ -72,6 +97,8 @@ struct Hold {
     orders: Arc<Mutex<ChildStdin>>,
     answers: Mutex<Lines<BufReader<ChildStdout>>>,
     bytes: Mutex<Option<Arc<Door>>>,
+    /// How much of the mark is there.
+    marked: Mutex<usize>,
     _beat: AbortOnDropHandle<()>,
     _running: Running,
 }
@@ -147,14 +174,60 @@ impl Stream {
         let hold = patience
             .call(|| Hold::take(&place, path, &mode, None))
             .await?;
+        let first = hold.opened.clone();
+        let marks = match &mode {
+            // What is there is there, and told anew only after the connection was lost.
+            Mode::Write { content, .. } => mark(content, &first).header(&first.recorded.blocks),
+            Mode::Read | Mode::Mend => String::new(),
+        };
+        if !first.recorded.blocks.is_empty() {
+            *hold.marked.lock().await = marks.len();
+        }
         Ok(Self {
             place,
             patience,
             path: path.to_owned(),
             mode,
-            first: hold.opened.clone(),
+            marks: Mutex::new(marks),
+            first,
             hold: Mutex::new(Some(Arc::new(hold))),
         })
+    }
+
+    /// Notes, beside the file, that a block is written. What does not reach the host, because it is away, does once it
+    /// is back.
+    pub async fn record(&self, block: u64, digest: &Digest) {
+        self.marks
+            .lock()
+            .await
+            .push_str(&Mark::record(block, digest));
+        self.tell_marks().await;
+    }
+
+    /// Notes, beside the file, that these blocks are written, and no others.
+    pub async fn record_anew(&self, blocks: &BTreeMap<u64, Digest>) {
+        if let Mode::Write { content, .. } = &self.mode {
+            let header = mark(content, &self.first).header(blocks);
+            self.marks.lock().await.push_str(&header);
+            self.tell_marks().await;
+        }
+    }
+
+    async fn tell_marks(&self) {
+        let Some(hold) = self.hold.lock().await.clone() else {
+            return;
+        };
+        let marks = self.marks.lock().await;
+        let mut marked = hold.marked.lock().await;
+        let Some(new) = marks.get(*marked..) else {
+            return;
+        };
+        let order = format!("m{new}\n");
+        let told = async { hold.orders.lock().await.write_all(order.as_bytes()).await };
+        // Who is away takes nothing; whoever moves bytes sees that, and mends it.
+        if matches!(timeout(ORDER, told).await, Ok(Ok(()))) {
+            *marked = marks.len();
+        }
     }
 
     pub fn opened(&self) -> &Opened {
@@ -173,10 +246,16 @@ impl Stream {
     /// there may read it.
     pub async fn finish(&self) -> Result<()> {
         self.with(&Work::Flush).await?;
-        if let Some(hold) = self.hold.lock().await.as_ref() {
+        self.close().await;
+        Ok(())
+    }
+
+    /// Lets go of the bytes, not of the lock; nothing ordered before happens after this.
+    pub async fn close(&self) {
+        let hold = self.hold.lock().await.clone();
+        if let Some(hold) = hold {
             hold.close().await;
         }
-        Ok(())
     }
 
     /// Does `work`, again and again while the host is away.
@@ -280,15 +359,12 @@ impl Hold {
         let Some(ssh) = place.ssh() else {
             return Err(Error::new(Kind::Failed, format!("{path} is not remote")));
         };
-        let verb = if matches!(mode, Mode::Read) {
-            "open"
-        } else {
-            "create"
-        };
-        let what = format!("cannot {verb} {path} on host {}", place.host());
+        let what = format!("cannot {} {path} on host {}", mode.verb(), place.host());
         let (word, owner, size) = match mode {
-            Mode::Read => ("read", "", String::new()),
-            Mode::Write { owner, content } => ("write", &**owner, content.size_bytes.to_string()),
+            Mode::Read | Mode::Mend => (mode.word(), "", String::new()),
+            Mode::Write { owner, content } => {
+                (mode.word(), &**owner, content.size_bytes.to_string())
+            }
         };
         let master = ssh.master().await?;
         let argv = script("hold", &[word, path, owner, &size]);
@@ -304,28 +380,24 @@ impl Hold {
                 boot_id: next(&mut answers).await?,
                 ..Opened::nothing()
             };
-            let mark = next(&mut answers).await?;
+            let marks = next(&mut answers).await?;
             let seen = next(&mut answers).await?;
             let (size, inode) = seen.split_once(' ').unwrap_or_default();
             opened.size_bytes = size.parse().map_err(io::Error::other)?;
             opened.inode = inode.to_owned();
             let order = match mode {
-                Mode::Read => "keep\n",
+                Mode::Read | Mode::Mend => "keep\n",
                 // Opened again: what was written is there.
                 Mode::Write { .. } if first.is_some_and(|first| *first.inode == *inode) => "keep\n",
                 Mode::Write { content, .. } => {
-                    opened.done_bytes = Mark::done_bytes(
-                        mark.as_bytes(),
-                        content,
-                        &opened.boot_id,
-                        opened.size_bytes,
-                    );
-                    match opened.done_bytes {
-                        0 => {
+                    let ours = self::mark(content, &opened);
+                    opened.recorded = ours.read(marks.as_bytes(), opened.size_bytes);
+                    match opened.recorded.blocks.is_empty() {
+                        true => {
                             opened.size_bytes = content.size_bytes;
                             "fresh\n"
                         }
-                        _ => "keep\n",
+                        false => "keep\n",
                     }
                 }
             };
@@ -372,6 +444,7 @@ impl Hold {
             orders,
             answers: Mutex::new(answers),
             bytes: Mutex::default(),
+            marked: Mutex::default(),
             _beat: AbortOnDropHandle::new(beat),
             _running: running,
         })
@@ -443,7 +516,7 @@ impl Hold {
         };
         let access = match mode {
             Mode::Read => Access::Read,
-            Mode::Write { .. } => Access::ReadWrite,
+            Mode::Write { .. } | Mode::Mend => Access::ReadWrite,
         };
         let file = SftpFile::open(stdin, stdout, path, access, ORDER).await;
         let file = file.map_err(|error| {
@@ -469,12 +542,13 @@ impl Hold {
 
     /// Closes the bytes; the lock stays.
     async fn close(&self) {
-        if let Some(door) = self.bytes.lock().await.take() {
-            if let Some(door) = Arc::into_inner(door) {
-                let _ = door.close().await;
-            }
-            self.end_offer().await;
+        if let Some(door) = self.bytes.lock().await.take()
+            && let Some(door) = Arc::into_inner(door)
+        {
+            let _ = door.close().await;
         }
+        // Whatever was ordered before is done when this is answered, the mark's last lines among it.
+        self.end_offer().await;
     }
 
     async fn order(&self, order: &[u8]) -> io::Result<String> {
@@ -490,8 +564,15 @@ impl Opened {
             size_bytes: 0,
             inode: String::new(),
             boot_id: String::new(),
-            done_bytes: 0,
+            recorded: Recorded::default(),
         }
+    }
+}
+
+fn mark(content: &Content, opened: &Opened) -> Mark {
+    Mark {
+        content: content.clone(),
+        boot_id: opened.boot_id.clone(),
     }
 }
 

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::explain;
 use crate::host::command::{Output, Place};
-use crate::host::eyes::{Eyes, Listed};
+use crate::host::eyes::{Eyes, Listed, damage};
 use crate::host::image_file::{CUT_OFF, ImageFile, facts_of};
 use crate::host::patience::Patience;
 use crate::model::{Error, FileStamp, Kind, Result};
@@ -128,7 +128,7 @@ impl There {
         }
     }
 
-    async fn line(
+    pub async fn line(
         &self,
         what: &str,
         verb: &str,
@@ -208,12 +208,6 @@ impl There {
         })
     }
 
-    pub async fn mark(&self, path: &str, text: &str) -> Result<()> {
-        let what = format!("write {path}");
-        self.call(&what, "mark", &[path, text], CALL).await?;
-        Ok(())
-    }
-
     pub async fn land(&self, from: &str, to: &str, replace: bool, inode: &str) -> Result<()> {
         let how = if replace { "replace" } else { "keep" };
         let what = format!("name {to}");
@@ -252,12 +246,19 @@ impl There {
                 .take_while(|name| !name.as_os_str().is_empty())
                 .collect();
             let there = names.first().is_none_or(|name| name != Path::new("/"));
+            let mut damages = Vec::new();
+            while let Some(name) = fields.next().filter(|name| !name.as_os_str().is_empty()) {
+                let json = fields.next().unwrap_or_default();
+                let name = name.to_string_lossy();
+                damages.extend(damage(&dir, &name, json.as_os_str().as_bytes()));
+            }
             listed.push(Listed {
                 images: match there {
                     true => names.iter().map(|name| dir.join(name)).collect(),
                     false => Vec::new(),
                 },
                 dir,
+                damages,
                 there,
             });
         }

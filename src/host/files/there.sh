@@ -7,15 +7,18 @@ verb=$1
 shift
 
 case $verb in
-# The names that end in .qcow2 in each directory, after its canonical path; an empty one ends each list. A
-# directory that is not there has the name "/".
+# The names that end in .qcow2 in each directory, after its canonical path, and an empty one; then each note of damage
+# by its name and what it says, and an empty name. A directory that is not there has the name "/".
 list)
   for dir do
     realpath -mz -- "$dir" || exit 1
     if [ -e "$dir" ]; then
       find "$dir/" -mindepth 1 -maxdepth 1 -name '*.qcow2' -printf '%f\0' || exit 1
+      printf '\0'
+      find "$dir/" -mindepth 1 -maxdepth 1 -name '.*.qcow2.damaged' -type f -size -128 \
+        -printf '%f\0' -exec cat -- {} \; -printf '\0' || :
     else
-      printf '/\0'
+      printf '/\0\0'
     fi
     printf '\0'
   done
@@ -81,8 +84,37 @@ free_bytes)
   stat -f --printf '%a %S' -- "$1"
   ;;
 
-mark)
-  printf '%s' "$2" >"$1.new" && mv -fT -- "$1.new" "$1"
+# The digest of each block: hash PATH BLOCK [FROM TO BYTES]... TO is of no use here.
+hash)
+  path=$1 block=$2
+  shift 2
+  [ -r "$path" ] || fail "$path: No such file or directory"
+  while [ $# -ge 3 ]; do
+    dd if="$path" bs=1M iflag=skip_bytes,count_bytes skip=$(($1 * block)) count="$3" status=none | sha256sum
+    shift 3
+  done
+  ;;
+
+# Copies blocks, and says the digest of each as it stands there then: copy_blocks FROM TO BLOCK
+# [FROM TO BYTES]...
+copy_blocks)
+  from=$1 to=$2 block=$3
+  shift 3
+  while [ $# -ge 3 ]; do
+    dd if="$from" of="$to" bs=1M iflag=skip_bytes,count_bytes skip=$(($1 * block)) count="$3" \
+      oflag=seek_bytes seek=$(($2 * block)) conv=notrunc,nocreat status=none || exit 1
+    dd if="$to" bs=1M iflag=skip_bytes,count_bytes skip=$(($2 * block)) count="$3" status=none | sha256sum
+    shift 3
+  done
+  ;;
+
+# Makes a file of SIZE share the extents of one whose inode, time and size are STAMP: clone FROM TO SIZE STAMP.
+clone)
+  seen() { [ "$(stat -L --printf '%i %.9Y %s' -- "$1")" = "$2" ]; }
+  said=moved
+  if seen "$1" "$4" && cp --reflink=always -- "$1" "$2" 2>/dev/null && seen "$1" "$4"; then said=shared; fi
+  truncate -s "$3" -- "$2" || exit 1
+  echo $said
   ;;
 
 # Whether there is such a file, and its first bytes: read_file PATH BYTES.
@@ -125,8 +157,9 @@ land)
   sync -- "${2%/*}/"
   ;;
 
-# hold read|write PATH OWNER SIZE: stands for an open file as long as it is given a dot now and then. Orders of one
-# byte each: x offers the file by qemu-nbd, y ends that, anything else ends all of it.
+# hold read|write|mend PATH OWNER SIZE: stands for an open file as long as it is given a dot now and then; mend is
+# for one that bears its final name. Orders of one byte each: x offers the file by qemu-nbd, y ends that, m adds the
+# line that follows to the file's mark, anything else ends all of it.
 hold)
   mode=$1 path=$2 owner=$3 size=$4 nbd= dir=
   end_nbd() {
@@ -140,21 +173,26 @@ hold)
   trap end_nbd EXIT
   trap '' HUP PIPE
   trap 'exit 1' INT TERM
-  if [ "$mode" = write ]; then
+  if [ "$mode" != read ]; then
+    [ "$mode" = write ] || [ -e "$path" ] || fail "$path: No such file or directory"
     [ -d "${path%/*}" ] || fail "${path%/*}: No such file or directory"
     : >>"$path" || exit 1
     exec 9<>"$path" || exit 1
     # Nobody else writes this file; and it was not given its final name between its opening and the lock.
     flock -n 9 && [ "$(stat -L -c %i /proc/self/fd/9)" = "$(stat -c %i -- "$path")" ] ||
       fail 'Resource temporarily unavailable: another process is writing it, or just finished'
-    chmod 600 -- "$path" || exit 1
-    # Now rather than after an hour of writing.
-    said=$(chown -- "$owner" "$path" 2>&1) || {
-      rm -f -- "$path"
-      fail "$said; see owner of the host in the settings"
-    }
+    if [ "$mode" = write ]; then
+      chmod 600 -- "$path" || exit 1
+      # Now rather than after an hour of writing.
+      said=$(chown -- "$owner" "$path" 2>&1) || {
+        rm -f -- "$path"
+        fail "$said; see owner of the host in the settings"
+      }
+    fi
     printf '%s\n' "$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)"
-    printf '%s\n' "$(cat -- "$path.mark" 2>/dev/null)"
+    # In one line; what is cut off must not look whole.
+    cat -- "$path.mark" 2>/dev/null | head -c 67108864 | tr '\n' '\t'
+    echo
   else
     printf '\n\n'
   fi
@@ -170,7 +208,7 @@ hold)
     .) ;;
     x)
       end_nbd
-      [ "$mode" = write ] && option= || option=-r
+      [ "$mode" = read ] && option=-r || option=
       dir=$(mktemp -d /tmp/snapdeck-XXXXXXXX) || exit 1
       qemu-nbd $option -f raw -k "$dir/nbd" -- "$path" </dev/null >/dev/null 2>"$dir/said" 9>&- &
       nbd=$! tries=0
@@ -184,6 +222,7 @@ hold)
       end_nbd
       echo ended
       ;;
+    m) IFS= read -r line && printf '%s\n' "$line" >>"$path.mark" ;;
     *) exit 0 ;;
     esac
   done

@@ -1,0 +1,309 @@
+//! Whole blocks of a host's files: hashed and copied on the host itself, so that they never cross the line to it.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt, TryStreamExt};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::explain;
+use super::here::Here;
+use super::there::{There, script, system};
+use crate::host::command::{Input, text};
+use crate::host::ffi::clone_range;
+use crate::host::image_file::stamp_of;
+use crate::model::{BLOCK_BYTES, Digest, Error, FileStamp, Hashing, Kind, Result};
+
+/// For one block.
+const CALL: Duration = Duration::from_secs(60);
+/// For taking over a whole file's extents, which moves no bytes.
+const CLONE: Duration = Duration::from_secs(300);
+/// Bytes read or written at a time.
+const STEP: u64 = 1 << 20;
+/// Blocks that are worked on at once: hashing is what takes the time.
+const AT_ONCE: usize = 2;
+/// Blocks in one command, whose line has a limit (128 KiB; Linux, execve(2)).
+const IN_COMMAND: usize = 1000;
+
+/// A block of one file that goes to another place, or stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Piece {
+    /// Which block it is, from 0.
+    pub from: u64,
+    /// Which block it becomes.
+    pub to: u64,
+    /// Its length.
+    pub bytes: u64,
+}
+
+/// What is known of a block that was looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seen {
+    /// Its bytes were read.
+    Bytes(Digest),
+    /// It has the very extents of a file that is as it was when its bytes were known: nothing was read.
+    Shared,
+    /// It cannot be read, or is not there.
+    Unreadable,
+}
+
+/// Where to tell of each block, as it is done.
+pub type Told = UnboundedSender<(Piece, Seen)>;
+
+/// A file that blocks are copied from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// Its path.
+    pub path: String,
+    /// What it is while its bytes are known.
+    pub stamp: Option<FileStamp>,
+}
+
+impl Here {
+    /// Reads and hashes blocks of a file.
+    pub async fn hash(
+        &self,
+        path: &str,
+        pieces: &[Piece],
+        told: &Told,
+        cancel: &CancellationToken,
+    ) -> Result<()> {
+        let name = path.to_owned();
+        let file = self.run(format!("open {path}"), CALL, move || File::open(name));
+        let file = Arc::new(file.await?);
+        self.each(format!("read {path}"), pieces, told, cancel, move |piece| {
+            match read(&file, piece, |_, _| Ok(())) {
+                Ok(digest) => Ok(Seen::Bytes(digest)),
+                // A bad place of the disk, or past the end.
+                Err(_) => Ok(Seen::Unreadable),
+            }
+        })
+        .await
+    }
+
+    /// Copies blocks of `origin` into `to`. Where the file system can, `to` shares their extents; else they are read,
+    /// hashed and written: `copy_file_range` would move them unseen, to be read once more.
+    pub async fn copy_blocks(
+        &self,
+        origin: &Origin,
+        to: Arc<File>,
+        pieces: &[Piece],
+        told: &Told,
+        cancel: &CancellationToken,
+    ) -> Result<()> {
+        let (path, stamp) = (origin.path.clone(), origin.stamp);
+        let file = self.run(format!("open {path}"), CALL, move || File::open(path));
+        let file = Arc::new(file.await?);
+        let (what, can_share) = (format!("copy from {}", origin.path), AtomicBool::new(true));
+        let can_share = Arc::new(can_share);
+        self.each(what, pieces, told, cancel, move |piece| {
+            let is_known = || Ok::<_, io::Error>(Some(stamp_of(&file.metadata()?)) == stamp);
+            if can_share.load(Relaxed) && is_known()? {
+                let (from, at) = (piece.from * BLOCK_BYTES, piece.to * BLOCK_BYTES);
+                match clone_range(&file, from, piece.bytes, &to, at) {
+                    // And it still is.
+                    Ok(()) if is_known()? => return Ok(Seen::Shared),
+                    Ok(()) => {}
+                    Err(error) if error.kind() == io::ErrorKind::StorageFull => return Err(error),
+                    Err(_) => can_share.store(false, Relaxed),
+                }
+            }
+            let offset = piece.to * BLOCK_BYTES;
+            let write = |done, bytes: &[u8]| to.write_all_at(bytes, offset + done);
+            read(&file, piece, write).map(Seen::Bytes)
+        })
+        .await
+    }
+
+    async fn each(
+        &self,
+        what: String,
+        pieces: &[Piece],
+        told: &Told,
+        cancel: &CancellationToken,
+        work: impl Fn(Piece) -> io::Result<Seen> + Clone + Send + Sync + 'static,
+    ) -> Result<()> {
+        let (what, work) = (&what, &work);
+        let each = pieces.iter().map(|piece| {
+            let (piece, work) = (*piece, work.clone());
+            let each = async move {
+                if cancel.is_cancelled() {
+                    return Err(Error::cancelled(what.clone()));
+                }
+                let seen = self.run(what.clone(), CALL, move || work(piece)).await?;
+                // Who does not listen any more has lost interest.
+                let _ = told.send((piece, seen));
+                Ok(())
+            };
+            each.boxed()
+        });
+        at_once(each.collect()).await
+    }
+}
+
+/// Does them, a few at once, until one fails.
+async fn at_once(works: Vec<BoxFuture<'_, Result<()>>>) -> Result<()> {
+    let works = futures_util::stream::iter(works).buffer_unordered(AT_ONCE);
+    works.try_collect().await
+}
+
+/// Reads and hashes a block of `file` step by step; each step is given to `take` with how many bytes came before it.
+fn read(
+    file: &File,
+    piece: Piece,
+    take: impl Fn(u64, &[u8]) -> io::Result<()>,
+) -> io::Result<Digest> {
+    let mut hashing = Hashing::default();
+    let mut buffer = vec![0; STEP.min(piece.bytes) as usize];
+    let mut done = 0;
+    while done < piece.bytes {
+        let length = STEP.min(piece.bytes - done) as usize;
+        let step = &mut buffer[..length];
+        file.read_exact_at(step, piece.from * BLOCK_BYTES + done)?;
+        hashing.take(step);
+        take(done, step)?;
+        done += length as u64;
+    }
+    Ok(hashing.end())
+}
+
+impl There {
+    /// Reads and hashes blocks of a file.
+    pub async fn hash(
+        &self,
+        path: &str,
+        pieces: &[Piece],
+        told: &Told,
+        cancel: &CancellationToken,
+    ) -> Result<()> {
+        self.each(("read", path), &["hash", path], pieces, told, cancel)
+            .await
+    }
+
+    /// Copies blocks of `origin` into the file `to` and hashes what stands there then.
+    pub async fn copy_blocks(
+        &self,
+        origin: &Origin,
+        to: &str,
+        pieces: &[Piece],
+        told: &Told,
+        cancel: &CancellationToken,
+    ) -> Result<()> {
+        let path = &*origin.path;
+        let words = ["copy_blocks", path, to];
+        self.each(("copy from", path), &words, pieces, told, cancel)
+            .await
+    }
+
+    /// Makes the file `to`, of `size_bytes`, share all extents of `origin`, if its file system can and `origin` is what
+    /// it was; whatever was in it is gone then. Is it so?
+    pub async fn clone_whole(&self, origin: &Origin, to: &str, size_bytes: u64) -> Result<bool> {
+        let Some(stamp) = origin.stamp else {
+            return Ok(false);
+        };
+        let second = 1_000_000_000;
+        let (seconds, rest) = (
+            stamp.modified_ns.div_euclid(second),
+            stamp.modified_ns.rem_euclid(second),
+        );
+        let stamp = format!("{} {seconds}.{rest:09} {}", stamp.inode, stamp.size_bytes);
+        let what = format!("share {}", origin.path);
+        let size = size_bytes.to_string();
+        let said = self
+            .line(&what, "clone", &[&origin.path, to, &size, &stamp], CLONE)
+            .await?;
+        Ok(said == "shared")
+    }
+
+    /// Runs a verb of the script on all pieces, which answers a line for each; what was answered is not asked again
+    /// after the host was away.
+    async fn each(
+        &self,
+        (verb, path): (&str, &str),
+        words: &[&str],
+        pieces: &[Piece],
+        told: &Told,
+        cancel: &CancellationToken,
+    ) -> Result<()> {
+        let what = &format!("cannot {verb} {path} on host {}", self.place.host());
+        let many = pieces.len().div_ceil(AT_ONCE).clamp(1, IN_COMMAND);
+        let each = pieces.chunks(many).map(|pieces| {
+            let each = async move {
+                let answered = AtomicUsize::new(0);
+                let mut wait = self.patience.begin();
+                loop {
+                    let work = self.batch(what, words, pieces, &answered, told);
+                    let worked = tokio::select! {
+                        worked = work => worked,
+                        () = cancel.cancelled() => Err(Error::cancelled(what.clone())),
+                    };
+                    match worked {
+                        Ok(()) => {
+                            self.patience.meet();
+                            return Ok(());
+                        }
+                        Err(error) => wait.after(error).await?,
+                    }
+                }
+            };
+            each.boxed()
+        });
+        at_once(each.collect()).await
+    }
+
+    async fn batch(
+        &self,
+        what: &str,
+        words: &[&str],
+        pieces: &[Piece],
+        answered: &AtomicUsize,
+        told: &Told,
+    ) -> Result<()> {
+        let left = pieces.get(answered.load(Relaxed)..).unwrap_or_default();
+        let block = BLOCK_BYTES.to_string();
+        let mut args: Vec<String> = words[1..].iter().map(|word| (*word).to_owned()).collect();
+        args.push(block);
+        for piece in left {
+            args.extend([piece.from, piece.to, piece.bytes].map(|number| number.to_string()));
+        }
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let argv = script(words[0], &args);
+        let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
+        let mut running = self.place.start(&argv, Input::None).await?;
+        let stderr = running.stderr();
+        let Some(stdout) = running.stdout() else {
+            return Err(Error::new(Kind::Failed, what));
+        };
+        let mut lines = BufReader::new(stdout).lines();
+        let mut left = left.iter();
+        let too_late = || {
+            Error::new(Kind::Unreachable, what)
+                .because(format!("no answer for {} s", CALL.as_secs()))
+                .worth_retrying()
+        };
+        while let Some(line) = timeout(CALL, lines.next_line())
+            .await
+            .map_err(|_| too_late())?
+            .unwrap_or_default()
+        {
+            let Some(piece) = left.next() else { break };
+            let digest = line.split(' ').next().and_then(Digest::from_hex);
+            let _ = told.send((*piece, digest.map_or(Seen::Unreadable, Seen::Bytes)));
+            answered.fetch_add(1, Relaxed);
+        }
+        let ended = async { tokio::join!(text(stderr), self.place.wait(&mut running)) };
+        let (said, status) = timeout(CALL, ended).await.map_err(|_| too_late())?;
+        match status?.success() && left.next().is_none() {
+            true => Ok(()),
+            false => Err(explain(what.to_owned(), &system(&said))),
+        }
+    }
+}

@@ -1,0 +1,401 @@
+//! Brings an object to a host: under a hidden name until it is proven, then under its own.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures_util::{FutureExt, StreamExt};
+
+use crate::bucket::Bucket;
+use crate::host::{Content, FileWriter, Host, ImageFile, Kept, Origin, Piece};
+use crate::model::{BlockSet, Digest, Error, Kind, Manifest, Object, Phase, Result, SnapshotName};
+
+use super::Context;
+use super::fetch::{Share, Source};
+use super::hashes::hashes;
+use super::plan::{Plan, nearest_first, plan};
+use super::receive::{Break, Received, Work, receive};
+use super::variables::Fetched;
+
+/// Manifests of a host that are read at once.
+const READS: usize = 4;
+
+/// What stands under the snapshot's name before.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Before {
+    Nothing,
+    /// A snapshot that is to be replaced.
+    Sound,
+    /// One that is damaged, whose good blocks may serve.
+    Damaged,
+}
+
+/// The object of that name and its manifest.
+///
+/// # Errors
+/// `NotFound`; the bucket's.
+pub(super) async fn find(bucket: &Bucket, name: &SnapshotName, ctx: &Context) -> Result<Source> {
+    let object = bucket.head(name).await?.ok_or_else(|| {
+        Error::new(
+            Kind::NotFound,
+            format!(
+                "snapshot not found in store: {name} is not in {}",
+                bucket.location()
+            ),
+        )
+        .hint("`snapdeck objects` lists what is there")
+    })?;
+    let manifest = match bucket.manifest(&object).await {
+        Ok(manifest) => manifest,
+        // All works without, and slower.
+        Err(error) => {
+            ctx.info(format!("{error}; it goes on without its manifest"));
+            None
+        }
+    };
+    Ok(Source { object, manifest })
+}
+
+/// Brings `source` to its place on `host`. What an earlier pull of the same object left is taken up, what other snapshots
+/// of the host have is copied, the rest is fetched. `beside` are the variables that go with it, and whether they may
+/// replace others.
+///
+/// # Errors
+/// As of a pull. What is under the final name stays as it is then; what was fetched stays where it can be taken up.
+pub(super) async fn bring(
+    host: &Host,
+    bucket: &Bucket,
+    source: &Arc<Source>,
+    before: Before,
+    beside: Option<(&Fetched, bool)>,
+    share: Share,
+    ctx: &Context,
+) -> Result<Received> {
+    let object = &source.object;
+    let partial = host.partial_path(&object.name);
+    ctx.go_on()?;
+    // Fails where another process writes this very file, which is then not ours to remove.
+    let writer = host
+        .open_writer(&partial, &content(bucket, object))
+        .await
+        .map_err(|error| match (error.kind(), error.hint_text()) {
+            (Kind::Failed, None) => error.hint("see snapshots_dir of the host in the settings"),
+            _ => error,
+        })?;
+    let mut received = Received::nothing(object.size_bytes);
+    let landed = async {
+        let work = prepare(host, source, before, &writer, ctx).await?;
+        receive(share, bucket, source, &writer, work, &mut received, ctx).await?;
+        prove(host, object, &writer, &received, ctx).await?;
+        ctx.enter(Phase::Landing)?;
+        let path = host.snapshot_path(&object.name);
+        let new = match beside {
+            Some((variables, replace)) => variables.land(host, &object.name, replace).await?,
+            None => None,
+        };
+        let landed = writer.land(&path, before != Before::Nothing).await;
+        if let (Err(_), Some(new)) = (&landed, new) {
+            // What failed is told; with the image out of reach, this is too.
+            let _ = host.remove_file(&new).await;
+        }
+        Ok(landed?)
+    }
+    .await;
+    if let Err(broke) = landed {
+        ctx.progress.enter(Phase::CleaningUp, 0);
+        give_up(host, bucket, source, &writer, &received, &broke, ctx).await;
+        return Err(broke.error);
+    }
+    keep_manifest(host, source, &received, ctx).await;
+    Ok(received)
+}
+
+fn content(bucket: &Bucket, object: &Object) -> Content {
+    // Only a strong entity tag says that two parts are of one and the same object (RFC 9110, section 8.8.1).
+    let tag = object.etag.as_deref().filter(|tag| !tag.starts_with("W/"));
+    Content {
+        version: tag.map(|tag| format!("{}/{} {tag}", bucket.location(), object.key)),
+        size_bytes: object.size_bytes,
+    }
+}
+
+/// Finds out what is there and what is to be done, and whether there is room for it.
+async fn prepare(
+    host: &Host,
+    source: &Source,
+    before: Before,
+    writer: &FileWriter,
+    ctx: &Context,
+) -> Result<Work> {
+    let object = &source.object;
+    let recorded = settle(host, source, writer, ctx).await?;
+    let work = plan_of(host, source, &recorded, before, ctx).await;
+    let missing = work.fetch.bytes();
+    let dir = &host.settings().snapshots_dir;
+    let free = host.free_bytes(dir).await?;
+    if missing > free {
+        return Err(Error::new(
+            Kind::NoSpace,
+            format!(
+                "{} has {missing} bytes to fetch, and {dir} on host {} has {free} left",
+                object.name,
+                host.name()
+            ),
+        )
+        .hint("remove snapshots that are no longer needed"));
+    }
+    Ok(work)
+}
+
+/// What an earlier pull left, proven again where the host was started since.
+async fn settle(
+    host: &Host,
+    source: &Source,
+    writer: &FileWriter,
+    ctx: &Context,
+) -> Result<BTreeMap<u64, Digest>> {
+    let recorded = writer.recorded();
+    if recorded.is_settled || recorded.blocks.is_empty() {
+        return Ok(recorded.blocks.clone());
+    }
+    ctx.info(format!(
+        "host {} was started since an earlier pull: what that left is checked",
+        host.name()
+    ));
+    let object = &source.object;
+    let blocks = BlockSet::of(object.size_bytes, |block| {
+        recorded.blocks.contains_key(&block)
+    });
+    let mut found = hashes(host, &host.partial_path(&object.name), &blocks, ctx).await?;
+    found.retain(|block, digest| recorded.blocks.get(block) == Some(digest));
+    writer.record_anew(&found).await?;
+    Ok(found)
+}
+
+/// Plans by the manifests of the host's snapshots.
+pub(super) async fn plan_of(
+    host: &Host,
+    source: &Source,
+    recorded: &BTreeMap<u64, Digest>,
+    before: Before,
+    ctx: &Context,
+) -> Work {
+    let object = &source.object;
+    let mut origins = Vec::new();
+    if let Some(manifest) = &source.manifest {
+        origins = match origins_of(host, manifest).await {
+            Ok(origins) => origins,
+            Err(error) => {
+                ctx.info(format!("{error}; nothing is copied from other snapshots"));
+                Vec::new()
+            }
+        };
+        if before == Before::Damaged {
+            // Whatever it is: what is good in it is what it is to be.
+            let path = host.snapshot_path(&object.name);
+            origins.push((Origin { path, stamp: None }, manifest.clone()));
+        }
+    }
+    let wanted = source.manifest.as_ref().map(|manifest| &*manifest.blocks);
+    let manifests: Vec<&Manifest> = origins.iter().map(|(_, manifest)| manifest).collect();
+    let Plan {
+        here,
+        copies,
+        fetch,
+    } = plan(object.size_bytes, wanted, recorded, &manifests);
+    if !here.is_empty() {
+        ctx.info(format!(
+            "{} of {} bytes are on host {} from an earlier pull",
+            here.bytes(),
+            object.size_bytes,
+            host.name()
+        ));
+    }
+    let origins = origins.into_iter().map(|(origin, _)| origin);
+    let copies: Vec<(Origin, Vec<Piece>)> = origins
+        .zip(copies)
+        .filter(|(_, pieces)| !pieces.is_empty())
+        .collect();
+    for (origin, pieces) in &copies {
+        let bytes: u64 = pieces.iter().map(|piece| piece.bytes).sum();
+        ctx.info(format!("{} has {bytes} bytes of it", origin.path));
+    }
+    let digest = |block| Some((block, *recorded.get(&block)?));
+    Work {
+        here: here.iter().filter_map(digest).collect(),
+        copies,
+        fetch,
+    }
+}
+
+/// The host's snapshots that have manifests, in the order in which they give blocks.
+async fn origins_of(host: &Host, wanted: &Manifest) -> Result<Vec<(Origin, Manifest)>> {
+    let names = host.snapshot_names().await?;
+    let kept: Vec<Option<(SnapshotName, Kept)>> = futures_util::stream::iter(names)
+        .map(|name| {
+            let read = async move {
+                match host.kept_manifest(&name).await {
+                    Ok(kept) => kept.map(|kept| (name, kept)),
+                    Err(error) => {
+                        tracing::debug!("{error}");
+                        None
+                    }
+                }
+            };
+            read.boxed()
+        })
+        .buffered(READS)
+        .collect()
+        .await;
+    let kept = kept.into_iter().flatten().collect();
+    let ordered = nearest_first(wanted, kept, |kept: &Kept| &kept.manifest);
+    Ok(ordered
+        .into_iter()
+        .map(
+            |(
+                name,
+                Kept {
+                    manifest,
+                    is_proven,
+                },
+            )| {
+                let origin = Origin {
+                    path: host.snapshot_path(&name),
+                    stamp: manifest.file.filter(|_| is_proven),
+                };
+                (origin, manifest)
+            },
+        )
+        .collect())
+}
+
+/// Proves the image under its hidden name.
+async fn prove(
+    host: &Host,
+    object: &Object,
+    writer: &FileWriter,
+    received: &Received,
+    ctx: &Context,
+) -> Result<()> {
+    ctx.enter(Phase::Verifying)?;
+    writer.finish().await?;
+    let partial = host.partial_path(&object.name);
+    let file = host.image_file(&partial).await?.ok_or_else(|| {
+        Error::new(
+            Kind::Failed,
+            format!("{partial} went away on host {}", host.name()),
+        )
+    })?;
+    // The header comes first: nothing may open an image that names other files (CVE-2024-32498).
+    let proven = match refuse_unfit(&file, &object.key) {
+        Ok(()) => host.check(&partial, &ctx.cancel).await,
+        Err(error) => Err(error),
+    };
+    match proven {
+        Ok(warning) => {
+            if let Some(warning) = warning {
+                ctx.warn(warning);
+            }
+            Ok(())
+        }
+        Err(error) if error.kind() == Kind::Damaged && received.resumed_bytes > 0 => Err(error
+            .hint("pull it again: what an earlier pull had left is gone now, and all is fetched")),
+        Err(error) => Err(error),
+    }
+}
+
+/// Refuses what may not be a snapshot: no qcow2, or an image that needs another file.
+pub(super) fn refuse_unfit(file: &ImageFile, what: &str) -> Result<()> {
+    let unfit = |why: String| {
+        Err(
+            Error::new(Kind::Damaged, format!("{what} is not fit to be a snapshot"))
+                .because(why)
+                .hint("only standalone qcow2 images are; look at it with `qemu-img info`"),
+        )
+    };
+    match &file.facts {
+        Err(why) => unfit(why.clone()),
+        Ok(facts) => match &facts.backing_file {
+            Some(backing) => unfit(format!("it has the backing file {backing:?}")),
+            None if facts.external_data_file => unfit("it has an external data file".into()),
+            None => Ok(()),
+        },
+    }
+}
+
+/// Keeps what was fetched where the next pull can take it up, and removes it where it cannot.
+async fn give_up(
+    host: &Host,
+    bucket: &Bucket,
+    source: &Source,
+    writer: &FileWriter,
+    received: &Received,
+    broke: &Break,
+    ctx: &Context,
+) {
+    let object = &source.object;
+    let partial = host.partial_path(&object.name);
+    // What an earlier pull left is no less there where this one did not come so far as to look.
+    let earlier = writer.recorded().blocks.keys();
+    let earlier: u64 = earlier.map(|block| source.bytes(*block)).sum();
+    let bytes = received.done_bytes().max(earlier);
+    let keeps = bytes > 0
+        && content(bucket, object).version.is_some()
+        && match broke.error.kind() {
+            Kind::Damaged | Kind::NotFound => false,
+            // Perhaps because it is another object now.
+            Kind::Failed => match bucket.head(&object.name).await {
+                Ok(now) => now.is_some_and(|now| {
+                    now.etag == object.etag && now.size_bytes == object.size_bytes
+                }),
+                Err(_) => true,
+            },
+            _ => true,
+        };
+    let discarded = match keeps || broke.host_away {
+        true => Err(None),
+        false => writer.discard().await.map_err(Some),
+    };
+    match discarded {
+        Ok(()) => {}
+        Err(Some(left)) if left.kind() != Kind::Unreachable => {
+            ctx.warn(format!("{left}; remove {partial} by hand"));
+        }
+        Err(_) => ctx.warn(format!(
+            "what is there ({bytes} of {} bytes) stays in {partial} on host {}, for the next pull",
+            object.size_bytes,
+            host.name()
+        )),
+    }
+}
+
+/// Puts the manifest beside the snapshot that has just landed. Without one the snapshot is as good, and only what is
+/// made from it takes longer.
+pub(super) async fn keep_manifest(
+    host: &Host,
+    source: &Source,
+    received: &Received,
+    ctx: &Context,
+) {
+    let object = &source.object;
+    let kept = async {
+        host.note_damage(&object.name, None).await?;
+        let Some(blocks) = received.digests() else {
+            return Ok(());
+        };
+        if let Some(file) = host.image_file(&host.snapshot_path(&object.name)).await? {
+            let blank = || Manifest::new(object.name.clone(), object.size_bytes, blocks);
+            let mut manifest = source.manifest.clone().unwrap_or_else(blank);
+            manifest.etag = object.etag.clone();
+            manifest.virtual_size = file.facts.ok().map(|facts| facts.virtual_size);
+            manifest.file = Some(file.stamp);
+            host.write_manifest(&manifest).await?;
+        }
+        Ok::<(), Error>(())
+    };
+    if let Err(error) = kept.await {
+        ctx.warn(format!(
+            "{error}; {} stands without a manifest",
+            object.name
+        ));
+    }
+}

@@ -1,0 +1,48 @@
+//! What blocks of a host's file are, hashed on the host.
+
+use std::collections::BTreeMap;
+
+use tokio::sync::mpsc::unbounded_channel;
+
+use crate::host::{Host, Piece, Seen};
+use crate::model::{BlockSet, Digest, Phase, Result, block_bytes};
+
+use super::Context;
+
+/// Hashes `blocks` of the file `path`; one that cannot be read, because the file ends before or its disk is bad, has no
+/// digest.
+///
+/// # Errors
+/// The host's; `Cancelled`.
+pub(super) async fn hashes(
+    host: &Host,
+    path: &str,
+    blocks: &BlockSet,
+    ctx: &Context,
+) -> Result<BTreeMap<u64, Digest>> {
+    let piece = |block| Piece {
+        from: block,
+        to: block,
+        bytes: block_bytes(block, blocks.size_bytes()),
+    };
+    let pieces: Vec<Piece> = blocks.iter().map(piece).collect();
+    ctx.progress.enter(Phase::Verifying, blocks.bytes());
+    let (told, mut tellings) = unbounded_channel();
+    let hashing = async move {
+        // Its end is the end of what is told.
+        let told = told;
+        host.hash(path, &pieces, &told, &ctx.cancel).await
+    };
+    let taking = async {
+        let mut digests = BTreeMap::new();
+        while let Some((piece, seen)) = tellings.recv().await {
+            ctx.progress.add(piece.bytes);
+            if let Seen::Bytes(digest) = seen {
+                digests.insert(piece.to, digest);
+            }
+        }
+        digests
+    };
+    let (hashed, digests) = tokio::join!(hashing, taking);
+    hashed.map(|()| digests)
+}

@@ -1,0 +1,69 @@
+//! Mends a damaged snapshot that images stand on: its bad blocks are written over in their places, each once it is
+//! fetched and proven. A break leaves it less damaged than it was.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::bucket::Bucket;
+use crate::host::{Host, Survey};
+use crate::model::{BlockSet, Digest, Phase, Result, SnapshotName};
+
+use super::Context;
+use super::bring::{Before, keep_manifest, plan_of};
+use super::fetch::{Share, Source};
+use super::hashes::hashes;
+use super::receive::{Received, receive};
+
+/// Does anything stand on it?
+pub(super) fn stands_under_images(survey: &Survey, name: &SnapshotName) -> bool {
+    let mut snapshots = survey.snapshots.iter();
+    let ours = snapshots.find(|snapshot| snapshot.name == *name);
+    ours.is_some_and(|snapshot| !snapshot.dependents.is_empty())
+}
+
+/// Makes the snapshot what the manifest of `source` says; `good` are its good blocks, where that is known. Whoever calls
+/// has made sure that all sandboxes on it are stopped; a QEMU that comes meanwhile is kept off. Returns the blocks
+/// that were bad, too.
+///
+/// # Errors
+/// `Refused` where a QEMU has it open; `Damaged` where the object is; the host's and the bucket's.
+pub(super) async fn mend(
+    host: &Host,
+    bucket: &Bucket,
+    source: &Arc<Source>,
+    good: Option<BTreeMap<u64, Digest>>,
+    share: Share,
+    ctx: &Context,
+) -> Result<(Received, BlockSet)> {
+    let object = &source.object;
+    let path = host.snapshot_path(&object.name);
+    let mut good = match good {
+        Some(good) => good,
+        None => hashes(host, &path, &BlockSet::all(object.size_bytes), ctx).await?,
+    };
+    good.retain(|block, digest| source.digest(*block) == Some(*digest));
+    let bad = BlockSet::of(object.size_bytes, |block| !good.contains_key(&block));
+    ctx.info(format!(
+        "blocks {bad} of {path} are bad and are written over"
+    ));
+    ctx.go_on()?;
+    let mut received = Received::nothing(object.size_bytes);
+    let writer = host.open_mender(&path).await?;
+    let mended = async {
+        let work = plan_of(host, source, &good, Before::Sound, ctx).await;
+        receive(share, bucket, source, &writer, work, &mut received, ctx)
+            .await
+            .map_err(|broke| broke.error)?;
+        ctx.enter(Phase::Verifying)?;
+        writer.finish().await
+    }
+    .await;
+    // It keeps every QEMU off, the one that checks among them.
+    drop(writer);
+    mended?;
+    if let Some(warning) = host.check(&path, &ctx.cancel).await? {
+        ctx.warn(warning);
+    }
+    keep_manifest(host, source, &received, ctx).await;
+    Ok((received, bad))
+}

@@ -1,0 +1,259 @@
+//! Verify: a snapshot or an object is read again, and every block of it is checked against its manifest.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+
+use crate::bucket::Bucket;
+use crate::host::{Host, ImageFile, Kept};
+use crate::model::{
+    BlockSet, Damage, Digest, Error, Kind, Manifest, Outcome, Phase, Result, SandboxState,
+    SnapshotName, block_count,
+};
+
+use super::bring::{Before, bring, find, refuse_unfit};
+use super::fetch::{Share, Source};
+use super::hashes::hashes;
+use super::mend::{mend, stands_under_images};
+use super::{Context, users};
+
+/// Verifies a snapshot, on its host. One without a manifest of its own is held against that of the object of its name
+/// and length; without either its structure alone is checked. What is bad is noted beside it until it is good again;
+/// with `repair` it is made good.
+///
+/// # Errors
+/// `Damaged`, naming the bad blocks, unless they were repaired; `NotFound` where there is no such snapshot; with
+/// `repair` `Refused` where sandboxes that are not stopped stand on it, or the object is another image.
+pub async fn verify_snapshot(
+    host: &Host,
+    bucket: &Bucket,
+    name: &SnapshotName,
+    repair: bool,
+    ctx: &Context,
+) -> Result<Outcome> {
+    ctx.enter(Phase::Checking)?;
+    let path = host.snapshot_path(name);
+    let file = look(host, name).await?;
+    let outcome = |by_manifest, repaired_blocks, fetched_bytes, size_bytes| Outcome::Verified {
+        snapshot_name: name.clone(),
+        host: Some(host.name().clone()),
+        size_bytes,
+        by_manifest,
+        repaired_blocks,
+        fetched_bytes,
+    };
+    let kept = host.kept_manifest(name).await?;
+    let Some(Kept {
+        manifest,
+        is_proven,
+    }) = manifest_for(bucket, name, &file, kept, ctx).await
+    else {
+        ctx.warn(format!(
+            "{name} on host {} has no manifest: only its structure is checked",
+            host.name()
+        ));
+        ctx.enter(Phase::Verifying)?;
+        let checked = match refuse_unfit(&file, &path) {
+            Ok(()) => host.check(&path, &ctx.cancel).await,
+            Err(error) => Err(error),
+        };
+        if let Some(warning) = checked? {
+            ctx.warn(warning);
+        }
+        return Ok(outcome(false, Vec::new(), 0, file.size_bytes));
+    };
+    let all = BlockSet::all(manifest.size_bytes);
+    let mut good = hashes(host, &path, &all, ctx).await?;
+    if look(host, name).await?.stamp != file.stamp {
+        return Err(Error::new(
+            Kind::Failed,
+            format!("{path} on host {} changed while it was read", host.name()),
+        )
+        .hint("try again while nobody writes it"));
+    }
+    good.retain(|block, digest| manifest.blocks.get(*block as usize) == Some(digest));
+    let bad = BlockSet::of(manifest.size_bytes, |block| !good.contains_key(&block));
+    if bad.is_empty() && file.size_bytes == manifest.size_bytes {
+        if !is_proven {
+            let mut proven = manifest;
+            proven.file = Some(file.stamp);
+            host.write_manifest(&proven).await?;
+        }
+        host.note_damage(name, None).await?;
+        return Ok(outcome(true, Vec::new(), 0, file.size_bytes));
+    }
+    let what = what_is_wrong(&bad, manifest.size_bytes, file.size_bytes);
+    let damage = Damage {
+        file: file.stamp,
+        what: what.clone(),
+    };
+    host.note_damage(name, Some(&damage)).await?;
+    let damaged = Error::new(
+        Kind::Damaged,
+        format!("{name} on host {} is damaged", host.name()),
+    )
+    .because(what);
+    if !repair {
+        return Err(damaged.hint(format!(
+            "`snapdeck verify {name} --repair` fetches them again"
+        )));
+    }
+    ctx.warn(damaged.message());
+    let (blocks, fetched) = repaired(host, bucket, &manifest, file.size_bytes, good, ctx).await?;
+    Ok(outcome(true, blocks, fetched, manifest.size_bytes))
+}
+
+async fn look(host: &Host, name: &SnapshotName) -> Result<ImageFile> {
+    let file = host.image_file(&host.snapshot_path(name)).await?;
+    file.ok_or_else(|| {
+        Error::new(
+            Kind::NotFound,
+            format!("{name} is not on host {}", host.name()),
+        )
+        .hint("`snapdeck snapshots` lists what is there")
+    })
+}
+
+/// The manifest beside the file, else the one of the object, if that may be of the file.
+async fn manifest_for(
+    bucket: &Bucket,
+    name: &SnapshotName,
+    file: &ImageFile,
+    kept: Option<Kept>,
+    ctx: &Context,
+) -> Option<Kept> {
+    if kept.is_some() || !bucket.is_configured() {
+        return kept;
+    }
+    match find(bucket, name, ctx).await {
+        Ok(source) => Some(Kept {
+            manifest: source
+                .manifest
+                .filter(|manifest| manifest.size_bytes == file.size_bytes)?,
+            is_proven: false,
+        }),
+        Err(error) => {
+            ctx.info(error.to_string());
+            None
+        }
+    }
+}
+
+fn what_is_wrong(bad: &BlockSet, wanted_bytes: u64, size_bytes: u64) -> String {
+    let mut wrong = Vec::new();
+    if size_bytes != wanted_bytes {
+        wrong.push(format!(
+            "it has {size_bytes} bytes, and its manifest tells of {wanted_bytes}"
+        ));
+    }
+    if !bad.is_empty() {
+        wrong.push(format!(
+            "{} of its {} blocks of 8 MiB are not those its manifest tells of: {bad}",
+            bad.len(),
+            block_count(wanted_bytes)
+        ));
+    }
+    wrong.join("; ")
+}
+
+/// Makes a damaged snapshot good; returns the blocks that were bad, and how many bytes were fetched.
+async fn repaired(
+    host: &Host,
+    bucket: &Bucket,
+    manifest: &Manifest,
+    size_bytes: u64,
+    good: BTreeMap<u64, Digest>,
+    ctx: &Context,
+) -> Result<(Vec<u64>, u64)> {
+    let name = &manifest.name;
+    let source = Arc::new(find(bucket, name, ctx).await?);
+    let is_same = |theirs: &Manifest| theirs.has_bytes_of(manifest);
+    if !source.manifest.as_ref().is_some_and(is_same) {
+        return Err(Error::new(
+            Kind::Refused,
+            format!("cannot repair {name} on host {}", host.name()),
+        )
+        .because(format!(
+            "{} has no manifest, or is another image",
+            source.object.key
+        ))
+        .hint("`snapdeck pull --overwrite` replaces the snapshot by it"));
+    }
+    let survey = host.survey().await?;
+    users::refuse(host, &survey, name, "repair", |state| {
+        state != SandboxState::ShutOff
+    })?;
+    let bad = BlockSet::of(manifest.size_bytes, |block| !good.contains_key(&block));
+    let share = Share::alone();
+    let received = match stands_under_images(&survey, name) && size_bytes == manifest.size_bytes {
+        true => mend(host, bucket, &source, Some(good), share, ctx).await?.0,
+        false => bring(host, bucket, &source, Before::Damaged, None, share, ctx).await?,
+    };
+    Ok((bad.iter().collect(), received.fetched_bytes))
+}
+
+/// Verifies an object: fetches it and keeps nothing.
+///
+/// # Errors
+/// `Damaged`, naming the bad blocks; `NotFound`; the bucket's.
+pub async fn verify_object(bucket: &Bucket, name: &SnapshotName, ctx: &Context) -> Result<Outcome> {
+    ctx.enter(Phase::Checking)?;
+    let source = find(bucket, name, ctx).await?;
+    let size_bytes = source.object.size_bytes;
+    let by_manifest = source.manifest.is_some();
+    if !by_manifest {
+        ctx.warn(format!(
+            "{} has no manifest: it is read, and there is nothing to hold it against",
+            source.object.key
+        ));
+    }
+    let mut bad = BlockSet::all(size_bytes);
+    // A bad block is read once more: it may have gone bad on its way.
+    for _ in 0..2 {
+        bad = bad_of(bucket, &source, &bad, ctx).await?;
+        if bad.is_empty() {
+            return Ok(Outcome::Verified {
+                snapshot_name: name.clone(),
+                host: None,
+                size_bytes,
+                by_manifest,
+                repaired_blocks: Vec::new(),
+                fetched_bytes: size_bytes,
+            });
+        }
+    }
+    Err(
+        Error::new(Kind::Damaged, format!("{} is damaged", source.object.key))
+            .because(what_is_wrong(&bad, size_bytes, size_bytes))
+            .hint("push it again from a host that has it"),
+    )
+}
+
+/// Which of `blocks` are not what they are to be.
+async fn bad_of(
+    bucket: &Bucket,
+    source: &Source,
+    blocks: &BlockSet,
+    ctx: &Context,
+) -> Result<BlockSet> {
+    let bad = Mutex::new(BlockSet::none(source.object.size_bytes));
+    let check = |block: u64, data: Bytes| {
+        let (wanted, bad) = (source.digest(block), &bad);
+        async move {
+            let hashed = tokio::task::spawn_blocking(move || Digest::of(&data)).await;
+            let is = hashed
+                .map_err(|crash| Error::new(Kind::Failed, "cannot hash a block").because(crash))?;
+            if wanted.is_some_and(|wanted| wanted != is) {
+                bad.lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .insert(block);
+            }
+            Ok(())
+        }
+    };
+    bucket
+        .download(&source.object, blocks, check, &ctx.progress, &ctx.cancel)
+        .await?;
+    Ok(bad.into_inner().unwrap_or_else(PoisonError::into_inner))
+}

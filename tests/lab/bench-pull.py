@@ -1,0 +1,252 @@
+#!/usr/bin/env python3
+"""What a pull costs, beside the faster of s5cmd and rclone, and beside `cp`: same machine, store, disk and minute.
+
+Runs in the lab (`make bench-pull`). BENCH_BASE_MIB sets the size of the base (2048), BENCH_PERCENT how much of it the
+next version has anew (5). Prints a line for each figure with its bound; exit code 1 where one is missed.
+"""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+LAB = os.environ["SNAPDECK_LAB"]
+KEY, SECRET = os.environ["SNAPDECK_LAB_S3_KEY"], os.environ["SNAPDECK_LAB_S3_SECRET"]
+BUCKET, S5CMD = os.environ["SNAPDECK_LAB_BUCKET"], os.environ["SNAPDECK_LAB_S5CMD"]
+STORE = os.environ["SNAPDECK_LAB_S3"]
+RCLONE = os.path.join(os.path.dirname(S5CMD), "rclone")
+SNAPDECK = os.path.abspath("target/release/snapdeck")
+BASE_MIB = int(os.environ.get("BENCH_BASE_MIB", "2048"))
+PERCENT = int(os.environ.get("BENCH_PERCENT", "5"))
+TRIES = int(os.environ.get("BENCH_TRIES", "3"))
+MIB = 1 << 20
+BLOCK = 8 * MIB
+ROOT = os.path.join(LAB, "bench")
+SOCKET = f"qemu:///system?socket={LAB}/alpha/run/libvirt/libvirt-sock"
+HOSTS = ("plain", "shared")
+
+ENV = {
+    "PATH": os.environ["PATH"],
+    "HOME": ROOT,
+    "SNAPDECK_CONFIG": f"{ROOT}/config.toml",
+    "S3_ENDPOINT_URL": STORE,
+    "AWS_ACCESS_KEY_ID": KEY,
+    "AWS_SECRET_ACCESS_KEY": SECRET,
+    "AWS_REGION": "us-east-1",
+    "RCLONE_CONFIG_LAB_TYPE": "s3",
+    "RCLONE_CONFIG_LAB_PROVIDER": "Other",
+    "RCLONE_CONFIG_LAB_ENDPOINT": STORE,
+    "RCLONE_CONFIG_LAB_ACCESS_KEY_ID": KEY,
+    "RCLONE_CONFIG_LAB_SECRET_ACCESS_KEY": SECRET,
+    "RCLONE_CONFIG_LAB_USE_MULTIPART_ETAG": "false",
+}
+
+
+class Cost:
+    """Seconds of the clock, KiB of memory at most."""
+
+    def __init__(self, wall, peak):
+        self.wall, self.peak = wall, peak
+
+    def __str__(self):
+        return f"{self.wall:7.2f} s, {self.peak / 1024:5.0f} MiB"
+
+
+def measured(*argv):
+    """Runs a command that must succeed; what it said, and what it cost."""
+    start = time.monotonic()
+    with open(f"{ROOT}/said", "w+b") as said, open(f"{ROOT}/complaint", "w+b") as complaint:
+        child = subprocess.Popen(argv, stdout=said, stderr=complaint, env=ENV)
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        wall = time.monotonic() - start
+        said.seek(0)
+        complaint.seek(0)
+        if child.returncode:
+            sys.exit(f"{argv} failed: {complaint.read().decode()}")
+        return said.read().decode(), Cost(wall, usage.ru_maxrss)
+
+
+def run(*argv):
+    return measured(*argv)[0]
+
+
+def pull(name, host):
+    said, cost = measured(SNAPDECK, "pull", name, "--host", host, "--json")
+    return json.loads(said), cost
+
+
+def fetched(*argv, file):
+    """A client's own fetch, brought to the disk as a pull's is."""
+    if os.path.exists(file):
+        os.remove(file)
+    return measured("sh", "-c", '"$@" >/dev/null && sync "$0"', file, *argv)[1]
+
+
+def best(what, tries):
+    """The quickest of them: what else runs on this machine makes one slow, never quick."""
+    cost = min(tries, key=lambda cost: cost.wall)
+    print(f"  {what:<32} {cost}", flush=True)
+    return cost
+
+
+def configure():
+    text = ""
+    for host in HOSTS:
+        os.makedirs(f"{ROOT}/{host}", exist_ok=True)
+        text += (
+            f'[[hosts]]\nname = "{host}"\nuri = "{SOCKET}"\nsnapshots_dir = "{ROOT}/{host}"\n'
+            f'sandboxes_dir = "{ROOT}/none"\ntemp_dir = "{ROOT}/none"\nowner = "{os.getuid()}:{os.getgid()}"\n'
+        )
+    with open(f"{ROOT}/config.toml", "w") as config:
+        config.write(
+            f'{text}[bucket]\nname = "{BUCKET}"\nprefix = "bench/"\nendpoint = "{STORE}"\nregion = "us-east-1"\n'
+            f'access_key_id = "{KEY}"\nsecret_access_key = "{SECRET}"\n'
+        )
+
+
+def digests(path):
+    """SHA-256 of each block."""
+    said = run("split", "-b", str(BLOCK), "--filter=sha256sum", path)
+    return [bytes.fromhex(line.split()[0]) for line in said.splitlines()]
+
+
+def put(path, name, parent=None):
+    """Puts an image and its manifest, as a push does; its digests."""
+    import base64
+
+    run(S5CMD, "cp", path, f"s3://{BUCKET}/bench/{name}.qcow2")
+    blocks = digests(path)
+    manifest = {
+        "format": 1,
+        "name": name,
+        "sizeBytes": os.path.getsize(path),
+        "etag": run(S5CMD, "ls", "-e", f"s3://{BUCKET}/bench/{name}.qcow2").split()[2],
+        "blocks": base64.b64encode(b"".join(blocks)).decode(),
+    }
+    if parent:
+        manifest["parent"] = {"name": parent}
+    with open(f"{ROOT}/manifest", "w") as file:
+        json.dump(manifest, file)
+    run(S5CMD, "cp", f"{ROOT}/manifest", f"s3://{BUCKET}/bench/{name}.json")
+    return blocks
+
+
+def make_images():
+    """A base, and a version of it with whole runs of new clusters behind it, as a composed push makes it."""
+    raw, base, child = f"{ROOT}/raw", f"{ROOT}/base.qcow2", f"{ROOT}/child.qcow2"
+    with open("/dev/urandom", "rb") as noise, open(raw, "wb") as file:
+        for _ in range(BASE_MIB):
+            file.write(noise.read(MIB))
+    run("qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, base)
+    run("qemu-img", "resize", "-q", base, f"{2 * BASE_MIB}M")
+    os.remove(raw)
+    shutil.copyfile(base, child)
+    noise = f"{ROOT}/noise"
+    with open(noise, "wb") as file:
+        file.write(os.urandom(256 << 10))
+    # Where the base has nothing: new clusters are appended.
+    count = BASE_MIB * PERCENT * MIB // 100 // (256 << 10)
+    places = random.Random(1).sample(range(BASE_MIB * 4, 2 * BASE_MIB * 4), count)
+    commands = [f"write -q -s {noise} {place * (256 << 10)} {256 << 10}" for place in places]
+    for start in range(0, count, 500):
+        argv = [word for command in commands[start : start + 500] for word in ("-c", command)]
+        run("qemu-io", "-f", "qcow2", *argv, child)
+    return base, child
+
+
+def remove(host, name):
+    for file in (f"{name}.qcow2", f"{name}.json"):
+        if os.path.exists(f"{ROOT}/{host}/{file}"):
+            os.remove(f"{ROOT}/{host}/{file}")
+
+
+def full(name, host):
+    remove(host, name)
+    told, cost = pull(name, host)
+    assert told["fetchedBytes"] == told["sizeBytes"], told
+    return cost
+
+
+def delta(host):
+    remove(host, "child")
+    told, cost = pull("child", host)
+    return told, cost
+
+
+def resumed():
+    """Bytes fetched by the pull after one that was killed at nine tenths."""
+    remove("plain", "base")
+    mark = f"{ROOT}/plain/.base.qcow2.partial.mark"
+    blocks = -(-os.path.getsize(f"{ROOT}/base.qcow2") // BLOCK)
+    child = subprocess.Popen(
+        [SNAPDECK, "pull", "base", "--host", "plain"], env=ENV, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    while child.poll() is None:
+        if os.path.exists(mark) and open(mark).read().count("\t") - 1 >= blocks * 9 // 10:
+            child.send_signal(signal.SIGKILL)
+            break
+    child.wait()
+    told, _ = pull("base", "plain")
+    return told["fetchedBytes"] / told["sizeBytes"]
+
+
+def main():
+    configure()
+    disk = f"{ROOT}/disk"
+    run("truncate", "-s", f"{5 * BASE_MIB // 2 + 512}M", disk)
+    run("mkfs.xfs", "-q", "-m", "reflink=1", disk)
+    run("mount", "-o", "loop", disk, f"{ROOT}/shared")
+    try:
+        missed = bench()
+    finally:
+        run("umount", f"{ROOT}/shared")
+    shutil.rmtree(ROOT)
+    sys.exit(1 if missed else 0)
+
+
+def bench():
+    base, child = make_images()
+    known = set(put(base, "base"))
+    blocks = put(child, "child", "base")
+    new = BASE_MIB * PERCENT * MIB // 100
+    changed = sum(BLOCK for digest in blocks if digest not in known)
+    print(f"base of {BASE_MIB} MiB, {new / MIB:.0f} MiB new in the child, in blocks of {changed / MIB:.0f} MiB", flush=True)
+    run("qemu-img", "check", "-q", child)
+    there, times = f"{ROOT}/plain/other.qcow2", range(TRIES)
+    source = f"{BUCKET}/bench/base.qcow2"
+    s5cmd = best("s5cmd", [fetched(S5CMD, "cp", f"s3://{source}", there, file=there) for _ in times])
+    rclone = best("rclone", [fetched(RCLONE, "copyto", f"lab:{source}", there, file=there) for _ in times])
+    plain = best("pull", [full("base", "plain") for _ in times])
+    copied = best("cp", [fetched("cp", "--reflink=never", child, there, file=there) for _ in times])
+    os.remove(there)
+    deltas = [delta("plain") for _ in times]
+    told, by_delta = deltas[-1][0], best("pull with the parent there", [cost for _, cost in deltas])
+    run("cmp", child, f"{ROOT}/plain/child.qcow2")
+    remove("plain", "child")
+    whole = best("pull, on XFS", [full("base", "shared") for _ in times])
+    shared = best("pull with the parent there, on XFS", [delta("shared")[1] for _ in times])
+    run("cmp", child, f"{ROOT}/shared/child.qcow2")
+    peak = max(cost.peak for cost in (plain, by_delta, whole, shared))
+    figures = [
+        ("full pull, to the faster client", plain.wall / min(s5cmd.wall, rclone.wall), 1.25, ""),
+        # The first block, with the header, and the one where the new ones begin are always among them.
+        ("bytes fetched", told["fetchedBytes"] / MIB, 1.1 * new / MIB + 16, "MiB"),
+        ("with the parent, to cp", by_delta.wall / copied.wall, 1.3, ""),
+        ("with the parent, to a full pull (XFS)", shared.wall / whole.wall, 0.1, ""),
+        ("fetched after a kill at 9/10", resumed(), 0.12, ""),
+        ("memory", peak / 1024, 128, "MiB"),
+    ]
+    missed = 0
+    for what, value, most, unit in figures:
+        missed += value > most
+        print(f"  {what:<38} {value:9.3f} of {most:7.3f} {unit:<4} {'ok' if value <= most else 'MISSED'}", flush=True)
+    return missed
+
+
+os.makedirs(ROOT)
+main()
