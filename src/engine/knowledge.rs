@@ -2,14 +2,15 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, stream};
 
 use super::{Engine, Inner, Link};
 use crate::host::Host;
 use crate::model::{
-    Family, HostName, Lineage, MAX_PARENTS, Manifest, Object, Remarks, RemarksChange, Result,
-    Snapshot, SnapshotName,
+    Error, Family, HostName, Kind, Lineage, MAX_PARENTS, Manifest, Object, Remarks, RemarksChange,
+    Result, Snapshot, SnapshotName,
 };
 
 /// Snapshots of a host whose manifests are read to compare with one; more are not compared.
@@ -19,21 +20,33 @@ const AT_ONCE: usize = 4;
 /// Manifests that are kept: of images of 40 GiB, 40 MiB.
 const KEPT: usize = 256;
 
+/// How long it is believed that there is no manifest beside an image: it may get one while it stays the same.
+const NONE_FOR: Duration = Duration::from_secs(60);
+
 /// Manifests that were read, each while its image is the same.
 #[derive(Default)]
 pub(super) struct Cache {
-    kept: HashMap<(Option<HostName>, SnapshotName), (String, Arc<Manifest>)>,
+    kept: HashMap<(Option<HostName>, SnapshotName), Kept>,
+}
+
+struct Kept {
+    /// Tells the image from others of its name.
+    mark: String,
+    at: Instant,
+    manifest: Option<Arc<Manifest>>,
 }
 
 impl Cache {
+    /// What is known of an image's manifest.
     fn get(
         &self,
         place: Option<&HostName>,
         name: &SnapshotName,
         mark: &str,
-    ) -> Option<Arc<Manifest>> {
-        let (kept, manifest) = self.kept.get(&(place.cloned(), name.clone()))?;
-        (kept == mark).then(|| manifest.clone())
+    ) -> Option<Option<Arc<Manifest>>> {
+        let kept = self.kept.get(&(place.cloned(), name.clone()))?;
+        let holds = kept.manifest.is_some() || kept.at.elapsed() < NONE_FOR;
+        (kept.mark == mark && holds).then(|| kept.manifest.clone())
     }
 
     fn keep(
@@ -41,13 +54,17 @@ impl Cache {
         place: Option<&HostName>,
         name: &SnapshotName,
         mark: String,
-        manifest: Arc<Manifest>,
+        manifest: Option<Arc<Manifest>>,
     ) {
         if self.kept.len() >= KEPT {
             self.kept.clear();
         }
-        self.kept
-            .insert((place.cloned(), name.clone()), (mark, manifest));
+        let kept = Kept {
+            mark,
+            at: Instant::now(),
+            manifest,
+        };
+        self.kept.insert((place.cloned(), name.clone()), kept);
     }
 }
 
@@ -69,10 +86,8 @@ impl Engine {
             ..Family::default()
         };
         if let Some(host) = host {
-            let read = snapshots
-                .iter()
-                .take(MOST)
-                .map(|snapshot| of_snapshot(inner, host, snapshot));
+            let some = snapshots.iter().take(MOST);
+            let read: Vec<_> = some.map(|one| of_snapshot(inner, host, one)).collect();
             let mut read = stream::iter(read).buffer_unordered(AT_ONCE);
             while let Some(found) = read.next().await {
                 family.host.extend(found?);
@@ -148,6 +163,28 @@ impl Engine {
         self.inner.bucket.remark(object, change).await
     }
 
+    /// Changes what is said of a snapshot on a host, and in the bucket.
+    ///
+    /// # Errors
+    /// As [`Engine::remark_on`] and [`Engine::remark_in_bucket`]; `NotFound` where the bucket has no such object.
+    pub async fn remark(
+        &self,
+        host: Option<&HostName>,
+        bucket: bool,
+        name: &SnapshotName,
+        change: &RemarksChange,
+    ) -> Result<()> {
+        if let Some(host) = host {
+            self.remark_on(host, name, change).await?;
+        }
+        if bucket {
+            let gone = || Error::new(Kind::NotFound, format!("there is no object {name}"));
+            let object = self.object(name).await?.ok_or_else(gone)?;
+            self.remark_in_bucket(&object, change).await?;
+        }
+        Ok(())
+    }
+
     /// A host's snapshots, as they were last seen while it is followed, else asked now.
     async fn known_snapshots(&self, host: &Host) -> Result<Arc<[Snapshot]>> {
         let view = self.view();
@@ -167,15 +204,15 @@ async fn of_snapshot(
     let (place, name) = (Some(host.name()), &snapshot.name);
     let mark = format!("{} {:?}", snapshot.size_bytes, snapshot.modified);
     let known = inner.manifests().get(place, name, &mark);
-    if let Some(known) = known {
-        return Ok(Some((name.clone(), known)));
-    }
-    // One that has none yet may get one: only those that are there are kept.
-    let read = host.manifest(name).await?.map(Arc::new);
-    if let Some(read) = &read {
-        inner.manifests().keep(place, name, mark, read.clone());
-    }
-    Ok(read.map(|read| (name.clone(), read)))
+    let manifest = match known {
+        Some(known) => known,
+        None => {
+            let read = host.manifest(name).await?.map(Arc::new);
+            inner.manifests().keep(place, name, mark, read.clone());
+            read
+        }
+    };
+    Ok(manifest.map(|manifest| (name.clone(), manifest)))
 }
 
 /// Reads the manifests of an object and its ancestors in the bucket; returns the object.
@@ -219,16 +256,13 @@ async fn of_bucket(
 async fn of_object(inner: &Inner, object: &Object) -> Option<Arc<Manifest>> {
     let mark = object.etag.clone().unwrap_or_default();
     let known = inner.manifests().get(None, &object.name, &mark);
-    if known.is_some() {
+    if let Some(known) = known {
         return known;
     }
     let read = inner.bucket.manifest(object).await;
-    let read = read
-        .inspect_err(|error| tracing::debug!("{error}"))
-        .ok()??;
-    let read = Arc::new(read);
-    inner
-        .manifests()
-        .keep(None, &object.name, mark, read.clone());
-    Some(read)
+    let read = read.inspect_err(|error| tracing::debug!("{error}")).ok()?;
+    let read = read.map(Arc::new);
+    let mut manifests = inner.manifests();
+    manifests.keep(None, &object.name, mark, read.clone());
+    read
 }

@@ -44,7 +44,7 @@ pub struct Candidate {
     pub held: Vec<String>,
 }
 
-/// The family of a snapshot: its name without a version at its end, which begins behind `-`, `_` or `.` with a digit, or
+/// The family of a snapshot: its name without a version at its end. That begins behind `-`, `_` or `.`, with a digit or
 /// with `v` and a digit, and has digits, `-`, `_` and `.` only: `app` of `app-v1.1` and of `app-2026-01-31`. A name
 /// without one is a family of its own.
 pub fn family(name: &SnapshotName) -> &str {
