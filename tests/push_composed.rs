@@ -402,7 +402,7 @@ fn memory_stays_small_however_large_the_disk() {
     };
     write(&base, 10);
     let id = world.sandbox("a", "base", State::Off);
-    write(&world.disk("a"), 11);
+    write(&world.disk("a"), 20);
     let child = world.start(&["push", &id, "app", "--json"]);
     let status = format!("/proc/{}/status", child.id());
     let mut peak = 0;

@@ -50,6 +50,7 @@ use crate::model::{
 };
 
 pub use blueprint::Blueprint;
+pub use ffi::give_buffers_back;
 pub use files::{Content, FileReader, FileWriter};
 pub use guard::Guard;
 pub use image_file::ImageFile;

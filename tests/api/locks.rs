@@ -42,15 +42,15 @@ fn a_snapshot_that_one_pulls_is_left_alone_by_the_other_and_who_it_is_is_told() 
 }
 
 #[test]
-fn a_sandbox_that_one_pushes_is_left_alone_by_the_other_until_that_is_gone() {
-    let (world, id) = World::with_sandbox(State::Off);
+fn a_sandbox_that_one_cuts_is_left_alone_by_the_other_until_that_is_gone() {
+    let (world, id) = World::with_sandbox(State::Running);
     let api = Api::start(&world);
-    let (child, gate) = world.start_to_gate("convert", &["push", &id, "app"]);
+    let (child, gate) = world.start_to_gate("convert", &["create", &id, "app"]);
     let start = format!("/sandboxes/{id}/start");
     api.call(&start, &["-X", "POST"]).failed(
         409,
         "refused",
-        &["another snapdeck works on sandbox", &id, "push"],
+        &["another snapdeck works on sandbox", &id, "create"],
     );
     api.post(
         "/snapshots/create",

@@ -91,6 +91,21 @@ fn what_the_overlay_wrote_as_zeros_takes_no_room() {
     assert_eq!(estimate_of(&chain, Layout::Compact).dead_bytes, 0);
 }
 
+/// One cluster of the overlay then has entries in many L2 tables.
+#[test]
+fn what_is_foretold_holds_for_an_overlay_of_larger_clusters() {
+    let dir = room();
+    let base = image(dir.path(), "base", "cluster_size=1k", "1M", None);
+    let overlay = image(dir.path(), "overlay", "cluster_size=1M", "1M", Some(&base));
+    io(&overlay, &["write -P 1 0 1M"]);
+    let chain = [base, overlay];
+    for layout in [Layout::Append, Layout::Compact] {
+        let (_, length) = judged(dir.path(), &chain, &Way { layout, ..PLAIN });
+        // All of it is data, so nothing is smaller than foretold.
+        assert_eq!(length, estimate_of(&chain, layout).file_bytes, "{layout:?}");
+    }
+}
+
 fn estimate_of(chain: &[PathBuf; 2], layout: Layout) -> snapdeck::qcow2::Estimate {
     let [base, overlay] = chain;
     let (base, overlay) = (tables_of(base).unwrap(), tables_of(overlay).unwrap());
