@@ -10,7 +10,6 @@ mod filter;
 mod fixture;
 mod format;
 mod keymap;
-mod kin;
 mod list;
 mod log;
 mod logpane;

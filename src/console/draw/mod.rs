@@ -6,7 +6,6 @@ mod footer;
 mod header;
 mod hosts;
 mod jobs;
-mod kin;
 mod live;
 mod matrix;
 mod panes;
