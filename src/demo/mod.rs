@@ -328,7 +328,14 @@ fn qemu_conf() -> String {
         nix::unistd::getuid(),
         nix::unistd::getgid()
     );
-    ids + "security_driver = \"none\"\nremember_owner = 0\nnamespaces = []\ncgroup_controllers = []\n\
+    // Ports of its own for the guests' screens: two libvirts that look for free ones at once may find the same.
+    let first = 5900 + std::process::id() % 40 * 100;
+    let ports = format!(
+        "remote_display_port_min = {first}\nremote_display_port_max = {}\n",
+        first + 99
+    );
+    ids + &ports
+        + "security_driver = \"none\"\nremember_owner = 0\nnamespaces = []\ncgroup_controllers = []\n\
            stdio_handler = \"file\"\n"
 }
 

@@ -13,6 +13,8 @@ use crate::model::{
     Error, Kind, Phase, ProgressCell, Result, Sandbox, SandboxId, SandboxState, SnapshotName,
 };
 
+/// For defining a guest: the first one on a host waits until QEMU's capabilities are probed, seconds on a busy machine.
+const DEFINE: Duration = Duration::from_secs(120);
 /// For starting a guest: the first one on a host waits until QEMU's capabilities are probed, and a saved one is
 /// read from the disk.
 const START: Duration = Duration::from_secs(30 * 60);
@@ -159,7 +161,7 @@ impl Host {
     /// `Failed` with libvirt's words where the XML is not to its liking; `Unreachable`.
     pub async fn define(&self, xml: String) -> Result<()> {
         self.libvirt
-            .call("define a sandbox", CALL, move |connect| {
+            .call("define a sandbox", DEFINE, move |connect| {
                 connect.define_domain_xml(&xml).map(|_| ())
             })
             .await

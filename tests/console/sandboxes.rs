@@ -46,7 +46,8 @@ fn a_custom_base_image_is_made_by_keys_alone() {
     screen.press("S");
     screen.wait(&[&format!("stop {config} on alpha"), "asked to shut down"]);
     screen.press("y");
-    screen.wait(&[&format!("✓ stop {config}"), "shut off"]);
+    // In its row, too: a push looks there.
+    screen.wait(&[&format!("✓ stop {config}"), &format!("○ {config}")]);
     assert!(guest.was_told_to_stop());
     screen.press("pmyapp\r");
     screen.wait(&["✓ push", "myapp.qcow2"]);
