@@ -3,8 +3,9 @@
 # make lint    formatting and clippy
 # make lab     a shell in the lab: two hosts, a bucket, and settings for them
 # make bench-push   what a push costs beside qemu-img convert with s5cmd or rclone (BENCH_BASE_MIB=512 for less)
+# make bench-remote what a host over SSH costs beside ssh HOST cat (BENCH_MIB=256 for less)
 # make bench-pull   what a pull costs beside s5cmd, rclone and cp (BENCH_BASE_MIB=512 for less)
-.PHONY: demo test lint lab bench-push bench-pull
+.PHONY: demo test lint lab bench-push bench-pull bench-remote
 
 demo:
 	@tests/lab/packages.sh demo
@@ -29,6 +30,11 @@ bench-push:
 	cargo build --release --locked
 	@.lab/venv/bin/python3 -m pip install -q --disable-pip-version-check -r tests/lab/bench-requirements.txt
 	@tests/lab/run.sh tests/lab/bench-push.py
+
+bench-remote:
+	@tests/lab/packages.sh test
+	cargo build --release --locked
+	@tests/lab/run.sh tests/lab/bench-remote.py
 
 bench-pull:
 	@tests/lab/packages.sh test

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use clap::Parser;
 use clap::error::ErrorKind;
-use snapdeck::cli::{self, Answer, Cli, Command, Plan};
+use snapdeck::cli::{self, Answer, Cli, Command, Plan, Serve, Stops};
 use snapdeck::engine::Engine;
-use snapdeck::model::{Error, Kind, Result};
+use snapdeck::model::{Error, HostName, Kind, Result};
 use snapdeck::settings::{self, Loaded};
-use snapdeck::{console, demo};
+use snapdeck::{api, console, demo};
 use tokio::runtime::Runtime;
 use tracing_subscriber::EnvFilter;
 
@@ -19,6 +19,7 @@ use tracing_subscriber::EnvFilter;
 const LEAVE: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
+    snapdeck::host::give_buffers_back();
     let args: Vec<OsString> = std::env::args_os().collect();
     // Asked before the line is understood: what is wrong with it must be told as JSON, too.
     let json = args
@@ -66,6 +67,11 @@ fn face(cli: Cli) -> Result<Answer> {
             open_console(loaded)
         }
         Some(Command::Config) => Answer::new(&loaded.report.json(), loaded.report.to_string()),
+        Some(Command::Serve(asked)) => {
+            log_to_stderr(global.verbose.max(1));
+            let host = cli::one_host(&global.host, &loaded.settings)?;
+            open_api(loaded, host, &asked)
+        }
         Some(command) => {
             let plan = cli::plan(command, &global.host, &loaded.settings)?;
             log_to_stderr(global.verbose);
@@ -106,6 +112,55 @@ fn open_console(loaded: Loaded) -> Result<Answer> {
     });
     runtime.shutdown_timeout(LEAVE);
     result.and_then(|()| done())
+}
+
+fn open_api(mut loaded: Loaded, host: HostName, asked: &Serve) -> Result<Answer> {
+    let options = api_options(asked)?;
+    options.check()?;
+    let state = settings::state_dir().ok_or_else(|| {
+        Error::new(Kind::BadInput, "there is no directory for the journal")
+            .hint("set HOME or XDG_STATE_HOME")
+    })?;
+    // The others are other processes' to serve.
+    loaded.settings.hosts.retain(|known| known.name == host);
+    let runtime = runtime()?;
+    let result = runtime.block_on(async {
+        // First, so that no signal can kill a job.
+        let mut stops = Stops::new()?;
+        let engine = Engine::new(loaded.settings).await?;
+        engine.keep_journal(&state)?;
+        api::serve(engine, host, options, stops.next()).await
+    });
+    runtime.shutdown_timeout(LEAVE);
+    result.and_then(|()| done())
+}
+
+fn api_options(asked: &Serve) -> Result<api::Options> {
+    let env = |name: &str| std::env::var_os(name);
+    let token = settings::api_token(asked.token_file.as_deref(), &env)?;
+    let access = match (token, asked.insecure_no_auth) {
+        (Some(token), false) => api::Access::Token(api::Token::new(&token)?),
+        (None, true) => api::Access::Open,
+        (Some(_), true) => {
+            return Err(Error::new(
+                Kind::BadInput,
+                "--insecure-no-auth is given, and SNAPDECK_API_TOKEN is set",
+            )
+            .hint("it is one or the other"));
+        }
+        (None, false) => {
+            return Err(Error::new(Kind::BadInput, "the API needs a token that its callers show")
+                .hint(
+                    "set SNAPDECK_API_TOKEN, or name a file with --token-file; `openssl rand -hex 32` makes a good one",
+                ));
+        }
+    };
+    let files = asked.tls_cert.clone().zip(asked.tls_key.clone());
+    Ok(api::Options {
+        listen: asked.listen,
+        access,
+        tls: files.map(|(cert, key)| api::TlsFiles { cert, key }),
+    })
 }
 
 fn open_demo() -> Result<Answer> {

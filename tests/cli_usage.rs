@@ -184,21 +184,23 @@ fn help_of_every_command() {
         "sandboxes",
         "snapshots",
         "objects",
+        "sandbox",
+        "sandbox new",
+        "sandbox stop",
+        "sandbox destroy",
         "create",
         "push",
         "pull",
         "remove",
         "exists",
         "info",
+        "serve",
         "config",
         "demo",
     ];
     let mut all = String::new();
     for command in commands {
-        let args: Vec<&str> = [command, "--help"]
-            .into_iter()
-            .filter(|arg| !arg.is_empty())
-            .collect();
+        let args: Vec<&str> = command.split_whitespace().chain(["--help"]).collect();
         let output = snapdeck(&args, &[]);
         assert_eq!(output.status.code(), Some(0));
         all += &format!("===== snapdeck {}\n{}\n", args.join(" "), out(&output));

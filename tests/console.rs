@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
+#[path = "console/sandboxes.rs"]
+mod sandboxes;
 
 use common::screen::Screen;
 use common::{State, World, run, same_disk, until};

@@ -5,7 +5,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use snapdeck::model::settings::{Accel, Credentials};
+use snapdeck::model::settings::{Accel, Credentials, PictureStyle};
 use snapdeck::model::{Error, Kind};
 use snapdeck::settings::{Flags, Loaded, load};
 
@@ -68,8 +68,13 @@ fn defaults_are_the_documented_ones() {
     assert_eq!(settings.bucket.region, None);
     assert_eq!(settings.bucket.credentials, None);
     assert_eq!(settings.sandbox.accel, Accel::Auto);
+    assert_eq!(settings.sandbox.cpus, 2);
+    assert_eq!(settings.sandbox.memory_bytes, 4 << 30);
+    assert_eq!(settings.sandbox.stop_timeout.as_secs(), 60);
     assert_eq!(settings.jobs.parallel, 4);
     assert!(settings.console.mouse);
+    assert_eq!(settings.console.picture, PictureStyle::Auto);
+    assert_eq!(settings.console.viewer, None);
 }
 
 /// What the defaults show commented-out is right, too.
@@ -83,11 +88,14 @@ fn the_commented_out_keys_are_taken() {
         })
         .flat_map(|line| [line, "\n"])
         .collect();
-    let home = Home::new(text);
-    let bucket = try_load(Some(&home.file()), &[], &Flags::default())
+    // The file that one of them names must be there: any is.
+    let own = concat!(env!("CARGO_MANIFEST_DIR"), "/config/sandbox.xml");
+    let home = Home::new(text.replace("/etc/snapdeck/sandbox.xml", own));
+    let settings = try_load(Some(&home.file()), &[], &Flags::default())
         .unwrap()
-        .settings
-        .bucket;
+        .settings;
+    assert_eq!(settings.sandbox.template, snapdeck::settings::TEMPLATE);
+    let bucket = settings.bucket;
     assert_eq!(bucket.name.as_deref(), Some("daytona"));
     assert_eq!(bucket.endpoint.as_deref(), Some("http://127.0.0.1:9000"));
     assert!(bucket.region.is_some() && bucket.credentials.is_some());
@@ -285,6 +293,10 @@ fn a_bad_file_is_told_with_file_line_and_key() {
         (
             "[[hosts]]\nname = \"a\"\nuri = \"qemu:///system\"\nowner = \"root\"\n",
             "FILE line 4: owner in [[hosts]] must be user:group, is \"root\"",
+        ),
+        (
+            "[sandbox]\ntemplate = \"/nowhere/own.xml\"\n",
+            "FILE line 2: template in [sandbox]: /nowhere/own.xml: No such file or directory (os error 2)",
         ),
         (
             "[sandbox]\naccel = \"tcg\"\n",

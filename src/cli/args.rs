@@ -1,5 +1,6 @@
 //! The command line's form.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand};
@@ -72,6 +73,26 @@ impl Global {
             region: self.region.clone(),
         }
     }
+}
+
+/// How the API is offered.
+#[derive(Debug, Clone, Args)]
+pub struct Serve {
+    /// Where to listen
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// File with the token that callers show [env: SNAPDECK_API_TOKEN, the token itself]
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Serve everybody who reaches a loopback address, without a token
+    #[arg(long, conflicts_with = "token_file")]
+    pub insecure_no_auth: bool,
+    /// Offer TLS with this certificate (PEM, with those that vouch for it)
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's private key (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
 }
 
 /// The commands.
@@ -172,6 +193,11 @@ pub enum Command {
         /// The snapshot
         name: SnapshotName,
     },
+    /// Offer the HTTP API of one host, until SIGTERM or Ctrl-C
+    ///
+    /// Callers show a token: Authorization: Bearer TOKEN. It is that of --token-file or SNAPDECK_API_TOKEN. Jobs that
+    /// run at the end go on at the next start.
+    Serve(Serve),
     /// Examine the hosts and the bucket: what an operation will need, and the command that mends what is wrong
     ///
     /// With --host these hosts alone. Commands are to be run on the host they stand under.

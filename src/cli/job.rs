@@ -17,15 +17,19 @@ use crate::model::{Error, HostName, Kind, Operation, Outcome, Result};
 /// How often progress is sampled.
 const SAMPLE: Duration = Duration::from_millis(100);
 
-/// The signals that ask us to stop.
-pub(super) struct Stops {
+/// The signals that ask for the end: SIGINT, SIGTERM, SIGHUP.
+pub struct Stops {
     interrupt: Signal,
     terminate: Signal,
     hangup: Signal,
 }
 
 impl Stops {
-    pub(super) fn new() -> Result<Self> {
+    /// From here on they no longer kill the process.
+    ///
+    /// # Errors
+    /// `Failed` where they cannot be listened for.
+    pub fn new() -> Result<Self> {
         let listen = || -> io::Result<Self> {
             Ok(Self {
                 interrupt: signal(SignalKind::interrupt())?,
@@ -37,7 +41,8 @@ impl Stops {
             .map_err(|error| Error::new(Kind::Failed, "cannot listen for signals").because(error))
     }
 
-    pub(super) async fn next(&mut self) {
+    /// Waits for the next one.
+    pub async fn next(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}

@@ -10,7 +10,8 @@ mod meter;
 pub mod output;
 mod sandbox;
 
-pub use args::{Cli, Command, Global};
+pub use args::{Cli, Command, Global, Serve};
+pub use job::Stops;
 pub use output::Answer;
 pub use sandbox::{New, SandboxCommand};
 
@@ -69,38 +70,13 @@ pub enum Plan {
 /// # Errors
 /// `BadInput` for a host that is not in the settings, or where one must be named, or too many are.
 pub fn plan(command: Command, named: &[HostName], settings: &Settings) -> Result<Option<Plan>> {
+    check_named(named, settings)?;
     let known = || settings.hosts.iter().map(|host| &host.name);
-    if let Some(name) = named
-        .iter()
-        .find(|name| !known().any(|known| known == *name))
-    {
-        return Err(Error::new(
-            Kind::BadInput,
-            format!("there is no host {name} in the settings"),
-        )
-        .hint(format!("known hosts: {}", names(settings))));
-    }
     let hosts = || match named {
         [] => known().cloned().collect(),
         named => once_each(named),
     };
-    let one = || match (once_each(named).as_slice(), settings.hosts.as_slice()) {
-        ([name], _) => Ok(name.clone()),
-        ([], [only]) => Ok(only.name.clone()),
-        ([], hosts) => Err(Error::new(
-            Kind::BadInput,
-            format!("there are {} hosts and none is named", hosts.len()),
-        )
-        .hint(format!("name one with --host: {}", names(settings)))),
-        (several, _) => Err(Error::new(
-            Kind::BadInput,
-            format!(
-                "this command works on one host, and {} are named",
-                several.len()
-            ),
-        )
-        .hint("run it once for each; a pull, the listings and doctor take several")),
-    };
+    let one = || one_host(named, settings);
     Ok(Some(match command {
         Command::Sandboxes { all } => Plan::Sandboxes {
             hosts: hosts(),
@@ -196,8 +172,45 @@ pub fn plan(command: Command, named: &[HostName], settings: &Settings) -> Result
             name,
             bucket,
         }),
-        Command::Config | Command::Demo => return Ok(None),
+        Command::Config | Command::Demo | Command::Serve(_) => return Ok(None),
     }))
+}
+
+/// The one host that is meant: the named one, or the only one.
+///
+/// # Errors
+/// `BadInput` for a host that is not in the settings, where one must be named, and where too many are.
+pub fn one_host(named: &[HostName], settings: &Settings) -> Result<HostName> {
+    check_named(named, settings)?;
+    match (once_each(named).as_slice(), settings.hosts.as_slice()) {
+        ([name], _) => Ok(name.clone()),
+        ([], [only]) => Ok(only.name.clone()),
+        ([], hosts) => Err(Error::new(
+            Kind::BadInput,
+            format!("there are {} hosts and none is named", hosts.len()),
+        )
+        .hint(format!("name one with --host: {}", names(settings)))),
+        (several, _) => Err(Error::new(
+            Kind::BadInput,
+            format!(
+                "this command works on one host, and {} are named",
+                several.len()
+            ),
+        )
+        .hint("run it once for each; a pull, the listings and doctor take several")),
+    }
+}
+
+fn check_named(named: &[HostName], settings: &Settings) -> Result<()> {
+    let is_known = |name: &HostName| settings.hosts.iter().any(|host| host.name == *name);
+    match named.iter().find(|name| !is_known(name)) {
+        None => Ok(()),
+        Some(name) => Err(Error::new(
+            Kind::BadInput,
+            format!("there is no host {name} in the settings"),
+        )
+        .hint(format!("known hosts: {}", names(settings)))),
+    }
 }
 
 fn run_one(operation: Operation) -> Plan {

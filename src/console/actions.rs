@@ -40,6 +40,7 @@ impl Pane {
 pub const LISTS: &[Pane] = &[Pane::Sandboxes, Pane::Snapshots, Pane::Bucket];
 const SNAPSHOTS: &[Pane] = &[Pane::Snapshots, Pane::Bucket, Pane::Matrix];
 const MARKABLE: &[Pane] = &[Pane::Sandboxes, Pane::Snapshots, Pane::Bucket, Pane::Matrix];
+const SEEN: &[Pane] = &[Pane::Sandboxes, Pane::Details];
 const EVERYWHERE: &[Pane] = &[
     Pane::Sandboxes,
     Pane::Snapshots,
@@ -63,6 +64,24 @@ pub enum Action {
     Remove,
     /// Ask hosts and bucket again.
     Refresh,
+    /// Make a sandbox.
+    New,
+    /// Run sandboxes.
+    Start,
+    /// Ask guests to shut down.
+    Stop,
+    /// Pause what runs, else resume.
+    Pause,
+    /// All verbs of a sandbox.
+    Sandbox,
+    /// Remove sandboxes.
+    Destroy,
+    /// A guest's screen, large.
+    Screen,
+    /// Copy a URL for a VNC viewer.
+    CopyVnc,
+    /// Open a VNC viewer.
+    Viewer,
     /// Open what is selected.
     Open,
     /// Mark.
@@ -196,6 +215,48 @@ pub static ACTIONS: &[Entry] = &[
         "Upload the disk of the selected sandbox, which is stopped or paused, as a snapshot.",
     ),
     entry(
+        Action::New,
+        "new",
+        &[Char('n')],
+        MARKABLE,
+        "Make a sandbox on the selected snapshot, which is pulled first where it is only in the bucket.",
+    ),
+    entry(
+        Action::Start,
+        "start",
+        &[Char('s')],
+        &[Pane::Sandboxes],
+        "Start the marked or selected sandboxes; a saved one goes on where it was.",
+    ),
+    entry(
+        Action::Stop,
+        "stop",
+        &[Char('S')],
+        &[Pane::Sandboxes],
+        "Ask the guests of the marked or selected sandboxes to shut down.",
+    ),
+    entry(
+        Action::Sandbox,
+        "more",
+        &[Char('o')],
+        SEEN,
+        "Show all that can be done to a sandbox: pause, save, restore, force off, destroy, ...",
+    ),
+    quiet(entry(
+        Action::Pause,
+        "pause",
+        &[Char('z')],
+        &[Pane::Sandboxes],
+        "Pause the marked or selected sandboxes; where none of them runs, resume them.",
+    )),
+    quiet(destructive(entry(
+        Action::Destroy,
+        "destroy",
+        &[Char('d'), Code(KeyCode::Delete)],
+        &[Pane::Sandboxes],
+        "Destroy the marked or selected sandboxes with their disks.",
+    ))),
+    entry(
         Action::Pull,
         "pull",
         &[Char('l')],
@@ -221,7 +282,7 @@ pub static ACTIONS: &[Entry] = &[
         "mark",
         &[Char(' ')],
         MARKABLE,
-        "Mark the selected row or cell or unmark it; pull and remove then act on all that is marked.",
+        "Mark the selected row or cell or unmark it; pull, remove and the sandbox verbs act on all that is marked.",
     ),
     entry(
         Action::Filter,
@@ -230,6 +291,27 @@ pub static ACTIONS: &[Entry] = &[
         MARKABLE,
         "Show only rows whose name contains what is typed; enter keeps it, esc drops it.",
     ),
+    entry(
+        Action::Screen,
+        "screen",
+        &[Char('i')],
+        SEEN,
+        "Show the selected sandbox's screen, large.",
+    ),
+    entry(
+        Action::CopyVnc,
+        "copy VNC",
+        &[Char('v')],
+        SEEN,
+        "Copy a vnc:// URL of the selected sandbox; to a remote host a tunnel is opened.",
+    ),
+    quiet(entry(
+        Action::Viewer,
+        "viewer",
+        &[Char('V')],
+        SEEN,
+        "Copy it and open a VNC viewer that is installed here.",
+    )),
     destructive(entry(
         Action::Cancel,
         "cancel",

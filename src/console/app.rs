@@ -6,33 +6,47 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crossterm::event::{Event, KeyEvent, KeyEventKind};
-use ratatui::layout::Rect;
+use ratatui::layout::{Rect, Size};
 
 use super::actions::{Action, LISTS, Pane};
 use super::cell::Place;
-use super::dialog::{Field, Layer, Reply};
+use super::dialog::{Dialog, Field, Layer, Reply, Turn};
 use super::list::{Change, List};
 use super::logpane::LogPane;
 use super::matrix::Matrix;
 use super::meter::Meters;
+use super::picture::{Canvas, Encoded};
 use super::theme::Theme;
 use super::together::Together;
 use super::world::{self, Index};
 use super::{filter, mouse, perform};
-use crate::engine::{HostView, JobId, JobState, Link, View};
-use crate::model::{HostName, Operation, SandboxId, SnapshotName};
+use crate::engine::{HostView, JobId, JobState, Link, Live, Look, View};
+use crate::model::{
+    HostName, Kind, Operation, Picture, Sandbox, SandboxId, SandboxState, SandboxVerb, SnapshotName,
+};
 
 /// What the engine, or the loop, shall do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// Take this on.
     Submit(Operation),
+    /// Take these on, one after the other.
+    Chain(Vec<Operation>),
     /// Take these on together: pulls of one snapshot share one fetch.
     SubmitAll(Vec<Operation>),
     /// Cancel this job.
     Cancel(JobId),
     /// Forget this job.
     Dismiss(JobId),
+    /// Put a URL for a VNC viewer onto the clipboard.
+    Viewer {
+        /// Where the sandbox is.
+        host: HostName,
+        /// Whose screen.
+        sandbox: SandboxId,
+        /// Open a viewer, too.
+        open: bool,
+    },
     /// Ask everything again.
     Refresh,
     /// Examine all hosts and the bucket.
@@ -79,6 +93,8 @@ pub struct Areas {
     pub columns: (Vec<(Place, Rect)>, usize),
     /// How far the details can be scrolled.
     pub details_end: u16,
+    /// The place for a guest's screen.
+    pub picture: Option<Rect>,
     /// Lines of the topmost layer on screen, and how far it can be scrolled.
     pub layer: (u16, u16),
     /// How far it is scrolled.
@@ -120,6 +136,14 @@ pub struct App {
     pub log: LogPane,
     /// How fast the jobs move.
     pub meters: Meters,
+    /// What the sandbox that is looked at does.
+    pub live: Option<Arc<Live>>,
+    /// Virtual CPUs and bytes of memory that a new sandbox gets, unless told otherwise.
+    pub defaults: (u32, u64),
+    /// How pictures are drawn here.
+    pub canvas: Canvas,
+    /// Its screen, ready to be drawn.
+    pub picture: Option<Encoded>,
     /// How far the details are scrolled.
     pub details: u16,
     /// What to tell.
@@ -150,6 +174,10 @@ impl App {
             filter: None,
             log: LogPane::default(),
             meters: Meters::default(),
+            live: None,
+            defaults: (2, 4 << 30),
+            canvas: Canvas::default(),
+            picture: None,
             details: 0,
             notice: None,
             ending: false,
@@ -162,7 +190,8 @@ impl App {
     /// Takes up a newer view.
     pub fn take_view(&mut self, view: Arc<View>, now: Instant) {
         // The view before stays alive until all is taken up: an Index knows lists by their address.
-        let _before = std::mem::replace(&mut self.view, view.clone());
+        let before = std::mem::replace(&mut self.view, view.clone());
+        self.ask_about_stops(&before);
         for host in &view.hosts {
             let lists = self.hosts.entry(host.name.clone()).or_default();
             lists.sandboxes.sync(&host.sandboxes);
@@ -193,6 +222,78 @@ impl App {
         if self.focus == Pane::Jobs && view.jobs.is_empty() {
             self.focus = self.list;
         }
+    }
+
+    /// A guest that was told to stop and did not: shall its power be cut?
+    fn ask_about_stops(&mut self, before: &View) {
+        for job in &self.view.jobs {
+            let (Operation::Sandbox { host, id, verb }, JobState::Failed(error)) =
+                (&job.operation, &job.state)
+            else {
+                continue;
+            };
+            let waited = before.job(job.id).is_some_and(|job| !job.state.is_over());
+            let stop = matches!(verb, SandboxVerb::Stop { force: false, .. });
+            let runs = world::sandbox(&self.view, host, id)
+                .is_some_and(|sandbox| sandbox.state == SandboxState::Running);
+            if !(waited && stop && runs && error.kind() == Kind::Refused) {
+                continue;
+            }
+            match self.layers.last_mut().map(|layer| &mut layer.dialog) {
+                // It is one of several.
+                Some(Dialog::Turn(turn)) => drop(turn.add_not_stopped(host, id)),
+                // Whoever types there did not wait for this; the job tells of it.
+                Some(_) => {}
+                None => {
+                    let why = error.to_string();
+                    let turn = Turn::not_stopped(host.clone(), id.clone(), why);
+                    self.layers.push(Dialog::Turn(turn).into());
+                }
+            }
+        }
+    }
+
+    /// Takes up what the sandbox that is looked at does.
+    pub fn take_live(&mut self, live: Option<Arc<Live>>) {
+        let who = |live: &Arc<Live>| (live.look.host.clone(), live.look.sandbox.clone());
+        let same = self.live.as_ref().map(who) == live.as_ref().map(who);
+        let has_screen = live.as_ref().is_some_and(|live| live.screen.is_some());
+        self.picture = self.picture.take().filter(|_| same && has_screen);
+        self.live = live;
+    }
+
+    /// The sandbox whose details are shown, where it has a QEMU process and its host answers.
+    pub fn watched(&self) -> Option<(&HostView, &Sandbox)> {
+        let (host, sandbox) = self.sandbox().filter(|_| self.list == Pane::Sandboxes)?;
+        (host.link == Link::Up && sandbox.state.is_active()).then_some((host, sandbox))
+    }
+
+    /// What is looked at.
+    pub fn look(&self) -> Option<Look> {
+        let (host, sandbox) = self.watched()?;
+        Some(Look {
+            host: host.name.clone(),
+            sandbox: sandbox.id.clone(),
+            screen: self.areas.picture.is_some() && self.canvas.draws(),
+        })
+    }
+
+    /// Takes up a picture that was made ready, where it is still the one to show.
+    pub fn take_picture(&mut self, picture: Option<Encoded>) {
+        let screen = self.live.as_ref().and_then(|live| live.screen.as_ref());
+        let wanted = screen.map(|screen| screen.mark);
+        if let Some(picture) = picture.filter(|picture| wanted == Some(picture.mark)) {
+            self.picture = Some(picture);
+        }
+    }
+
+    /// A picture that is yet to be made ready, and for which place.
+    pub fn unready_picture(&self) -> Option<(Arc<Picture>, Size)> {
+        let picture = self.live.as_ref()?.screen.clone()?;
+        let room = self.areas.picture?.as_size();
+        let ready = self.picture.as_ref();
+        let is_ready = ready.is_some_and(|one| one.mark == picture.mark && one.room == room);
+        (!is_ready && self.canvas.draws()).then_some((picture, room))
     }
 
     /// Takes an event of the terminal.
@@ -230,6 +331,10 @@ impl App {
             return match layer.key(key, &view, self.areas.layer.0) {
                 Reply::Stay => Vec::new(),
                 Reply::Do(commands) => commands,
+                Reply::Open(dialog) => {
+                    *layer = (*dialog).into();
+                    Vec::new()
+                }
                 Reply::Instead(action) => {
                     self.layers.pop();
                     perform::perform(self, action)

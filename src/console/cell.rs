@@ -127,6 +127,7 @@ impl<'a> Cell<'a> {
             | Operation::Push { overwrite, .. }
             | Operation::Create { overwrite, .. } => is_here && !overwrite,
             Operation::Verify { .. } => false,
+            // They change no snapshot.
             Operation::New { .. } | Operation::Sandbox { .. } => true,
         };
         (error.kind() != Kind::Cancelled && !came_about).then_some(error)

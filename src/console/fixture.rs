@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::engine::{
-    BucketView, HostView, JobId, JobState, JobView, Link, LogLine, PatientView, View,
+    BucketView, HostView, JobId, JobState, JobView, Link, Live, LogLine, Look, PatientView, Sample,
+    View,
 };
 use crate::model::{
-    ChainLink, Check, Compression, Error, Examination, ImageFacts, Kind, Object, Operation, Phase,
-    ProgressCell, Sandbox, SandboxState, Snapshot,
+    AgentChannel, ChainLink, Check, Compression, Error, Examination, Guest, ImageFacts, Kind,
+    Object, Operation, Phase, Picture, ProgressCell, Reach, Sandbox, SandboxState, Snapshot, Vnc,
 };
 
 const GIB: u64 = 1 << 30;
@@ -344,4 +345,49 @@ pub fn away(now: Instant, age: Duration) -> View {
     });
     view.jobs.clear();
     view
+}
+
+/// What the running `config-vm` on alpha does: busy for the last seconds, with a screen that is red above blue.
+pub fn live(now: Instant) -> Live {
+    let sample = |ago: u64| Sample {
+        at: now - Duration::from_secs(ago),
+        cpu: Some(1.0 / (ago + 2) as f64),
+        resident_bytes: Some(2 * GIB),
+        read: 0.0,
+        written: (20 - ago) as f64 * 262_144.0,
+        received: 1024.0,
+        sent: 0.0,
+        overlay_bytes: Some((812 << 20) - ago * (1 << 20)),
+    };
+    Live {
+        look: Look {
+            host: "alpha".parse().unwrap(),
+            sandbox: "config-vm".parse().unwrap(),
+            screen: true,
+        },
+        samples: (0..10).rev().map(|step| sample(step * 2)).collect(),
+        started: now.checked_sub(Duration::from_secs(3723)),
+        reach: Some(Reach {
+            vnc: Some(Vnc::Tcp {
+                address: "127.0.0.1".to_owned(),
+                port: 5901,
+            }),
+            agent: AgentChannel::Open,
+        }),
+        guest: Some(Guest {
+            os: Some("Windows Server 2022".to_owned()),
+            hostname: Some("WIN-1".to_owned()),
+            addresses: vec!["192.168.122.7".to_owned()],
+        }),
+        screen: Some(Arc::new(Picture {
+            width: 32,
+            height: 18,
+            rgb: [[255, 0, 0].repeat(32 * 9), [0, 0, 255].repeat(32 * 9)]
+                .concat()
+                .into(),
+            mark: 7,
+        })),
+        screen_error: None,
+        error: None,
+    }
 }

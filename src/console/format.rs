@@ -30,9 +30,30 @@ pub fn short_size(bytes: u64) -> String {
         .to_owned()
 }
 
+/// Bytes of a size as one types it: `4G`, `512 MiB`, `1.5t`; always binary. `None` where there is no unit, or no size.
+pub fn parse_size(text: &str) -> Option<u64> {
+    let text = text.trim().to_ascii_lowercase();
+    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic() || c == ' ');
+    let unit = text[number.len()..].trim();
+    let power = ["k", "m", "g", "t"].iter().position(|one| {
+        unit.strip_prefix(one)
+            .is_some_and(|rest| matches!(rest, "" | "b" | "ib"))
+    })?;
+    let bytes = number.parse::<f64>().ok()? * 1024f64.powi(power as i32 + 1);
+    (bytes.is_finite() && (1.0..1e18).contains(&bytes)).then_some(bytes as u64)
+}
+
 /// Bytes a second in words.
 pub fn rate(bytes_per_second: f64) -> String {
     format!("{}/s", size(bytes_per_second as u64))
+}
+
+/// Numbers as a small graph, a column each; its top is the largest of them, or `least`.
+pub fn graph<'a>(numbers: impl IntoIterator<Item = &'a f64> + Clone, least: f64) -> String {
+    const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let top = numbers.clone().into_iter().copied().fold(least, f64::max);
+    let bar = |number: &f64| BARS[((number / top * 7.0).round() as usize).min(7)];
+    numbers.into_iter().map(bar).collect()
 }
 
 /// A span of time as a clock shows it: `0:02`, `1:02:03`.
@@ -131,7 +152,8 @@ pub fn count(number: usize, one: &str) -> String {
     if number == 1 {
         format!("1 {one}")
     } else {
-        format!("{number} {one}s")
+        let ending = if one.ends_with('x') { "es" } else { "s" };
+        format!("{number} {one}{ending}")
     }
 }
 
@@ -146,6 +168,11 @@ mod tests {
         assert_eq!(size(812 << 20), "812 MiB");
         assert_eq!(short_size(10_522_669_875), "9.8G");
         assert_eq!(short_size(512), "512B");
+        assert_eq!(parse_size("512 MiB"), Some(512 << 20));
+        assert_eq!(parse_size(" 1.5g"), Some(3 << 29));
+        for none in ["", "4", "G", "-1G", "4Q", "4GG", "1e300T", "nanG"] {
+            assert_eq!(parse_size(none), None, "{none}");
+        }
         assert_eq!(share(503 << 20, 812 << 20), "503/812 MiB");
         assert_eq!(share(503 << 20, 2 << 30), "503 MiB/2 GiB");
         assert_eq!(clock(Duration::from_secs(3723)), "1:02:03");

@@ -90,7 +90,7 @@ mod tests {
         assert!(look_up(ctrl_d, Pane::Bucket).is_none());
         let remove = KeyEvent::from(KeyCode::Char('d'));
         assert!(matches!(
-            look_up(remove, Pane::Sandboxes),
+            look_up(remove, Pane::Jobs),
             Some(Pressed::Elsewhere(_))
         ));
     }

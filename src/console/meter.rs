@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use super::format::graph;
 use crate::engine::{JobId, JobState, View};
 use crate::model::{Phase, Progress};
 
@@ -80,13 +81,8 @@ impl Meters {
 
     /// The last rates as a small graph, one column each.
     pub fn graph(&self, id: JobId) -> String {
-        const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-        let Some(meter) = self.0.get(&id) else {
-            return String::new();
-        };
-        let top = meter.history.iter().copied().fold(1.0, f64::max);
-        let bar = |rate: &f64| BARS[((rate / top * 7.0).round() as usize).min(7)];
-        meter.history.iter().map(bar).collect()
+        let meter = self.0.get(&id);
+        meter.map_or(String::new(), |meter| graph(&meter.history, 1.0))
     }
 }
 

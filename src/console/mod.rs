@@ -17,6 +17,7 @@ mod matrix;
 mod meter;
 mod mouse;
 mod perform;
+mod picture;
 mod run;
 mod shown;
 mod terminal;
@@ -24,6 +25,8 @@ mod terminal;
 mod tests;
 mod theme;
 mod together;
+mod verbs;
+mod viewer;
 mod world;
 
 pub use run::{Options, run};

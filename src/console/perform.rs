@@ -5,15 +5,16 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use super::actions::{Action, LISTS, Pane};
 use super::app::{App, Command};
 use super::dialog::{
-    Cut, Dialog, Doctor, Help, JobDetails, Layer, Pull, Quit, Remove, Verb, Whereabouts,
-    push_refusal,
+    Cut, Dialog, Doctor, Help, JobDetails, Layer, Menu, New, Pull, Quit, Remove, STOP, ScreenView,
+    Verb, Whereabouts, push_refusal,
 };
 use super::filter;
 use super::keymap::{self, Pressed};
 use super::list::Change;
+use super::verbs::{base, pause_or_resume, sandboxes, seen, turn_chosen, verb_obstacle};
 use super::world;
 use crate::engine::{JobId, JobState, Link};
-use crate::model::{HostName, SandboxId};
+use crate::model::{HostName, SandboxId, SandboxVerb};
 
 /// Is it ctrl-c, which asks to leave from wherever one is?
 pub fn is_interrupt(key: KeyEvent) -> bool {
@@ -63,6 +64,13 @@ pub fn obstacle(app: &App, action: Action) -> Option<String> {
         Action::Remove if app.chosen_snapshots().is_empty() => {
             Some("there is nothing to remove here".to_owned())
         }
+        Action::Screen | Action::CopyVnc | Action::Viewer => seen(app).err(),
+        Action::New => app.host.is_none().then(no_host),
+        Action::Start => verb_obstacle(app, SandboxVerb::Start),
+        Action::Stop => verb_obstacle(app, STOP),
+        Action::Pause => verb_obstacle(app, pause_or_resume(app)),
+        Action::Destroy => verb_obstacle(app, SandboxVerb::Destroy),
+        Action::Sandbox => sandboxes(app).err(),
         Action::Cancel => match selected_job(app) {
             Some((_, JobState::Queued | JobState::Running)) => None,
             Some((_, JobState::Cancelling)) => Some("this job is being cancelled".to_owned()),
@@ -75,7 +83,8 @@ pub fn obstacle(app: &App, action: Action) -> Option<String> {
     }
 }
 
-fn no_host() -> String {
+/// What to say where there is none.
+pub fn no_host() -> String {
     "there is no host".to_owned()
 }
 
@@ -148,6 +157,37 @@ pub fn perform(app: &mut App, action: Action) -> Vec<Command> {
         Action::Remove => {
             let remove = Remove::new(app.chosen_snapshots(), app.host.as_ref());
             open(app, Dialog::Remove(remove));
+        }
+        Action::New => {
+            if let (Some(host), base) = base(app) {
+                let (cpus, memory) = app.defaults;
+                let new = New::on(host, base, cpus, memory);
+                open(app, Dialog::New(Box::new(new)));
+            }
+        }
+        Action::Start => return turn_chosen(app, SandboxVerb::Start),
+        Action::Stop => return turn_chosen(app, STOP),
+        Action::Pause => return turn_chosen(app, pause_or_resume(app)),
+        Action::Destroy => return turn_chosen(app, SandboxVerb::Destroy),
+        Action::Sandbox => {
+            if sandboxes(app).is_ok() {
+                let menu = Menu::new(app.chosen_sandboxes());
+                open(app, Dialog::Menu(menu));
+            }
+        }
+        Action::Screen => {
+            if let Ok((host, sandbox)) = seen(app) {
+                open(app, Dialog::Screen(ScreenView { host, sandbox }));
+            }
+        }
+        Action::CopyVnc | Action::Viewer => {
+            let open = action == Action::Viewer;
+            let of = |(host, sandbox)| Command::Viewer {
+                host,
+                sandbox,
+                open,
+            };
+            return seen(app).ok().map(of).into_iter().collect();
         }
         Action::Doctor => {
             open(app, Dialog::Doctor(Doctor));
@@ -244,7 +284,8 @@ pub fn perform(app: &mut App, action: Action) -> Vec<Command> {
     Vec::new()
 }
 
-fn open(app: &mut App, dialog: Dialog) {
+/// Puts a dialog on top.
+pub fn open(app: &mut App, dialog: Dialog) {
     app.layers.push(dialog.into());
 }
 

@@ -9,16 +9,20 @@ use color_eyre::Result;
 use color_eyre::eyre::{WrapErr, eyre};
 use crossterm::event::{Event, EventStream};
 use futures_util::StreamExt;
+use ratatui::layout::Size;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tokio::time::{sleep_until, timeout};
 
 use super::app::{App, Command};
 use super::draw::draw;
 use super::log;
+use super::picture::{Canvas, Encoded};
 use super::terminal::{Terminal, report_panics};
+use super::viewer;
 use crate::engine::{Engine, Link};
-use crate::model::Operation;
+use crate::model::{self, Operation};
 
 /// Between two frames of gauges.
 const FRAME: Duration = Duration::from_millis(100);
@@ -51,11 +55,17 @@ pub async fn run(engine: Engine, options: Options) -> Result<()> {
     let signals = Signals::new()?;
     let mut terminal =
         Terminal::take(engine.settings().console.mouse).wrap_err("the console needs a terminal")?;
-    let app = App::new(engine.view(), options.banner, Instant::now());
+    let mut app = App::new(engine.view(), options.banner, Instant::now());
+    let wish = engine.settings().console.picture;
+    app.canvas = Canvas::find(wish, variable, cell_pixels());
+    let sandbox = &engine.settings().sandbox;
+    app.defaults = (sandbox.cpus, sandbox.memory_bytes);
     let mut screen = Screen {
         app,
         drawn: Instant::now(),
         due: None,
+        tasks: JoinSet::new(),
+        tried: None,
     };
     screen.draw(&mut terminal)?;
     engine.follow();
@@ -93,6 +103,19 @@ struct Screen {
     drawn: Instant,
     /// When the next frame is to be drawn, where one is.
     due: Option<Instant>,
+    /// What is being waited for while the console lives on.
+    tasks: JoinSet<Done>,
+    /// The picture that was last given to be made ready, and for which place.
+    tried: Option<(u64, Size)>,
+}
+
+/// What a task came to.
+enum Done {
+    Picture(Option<Encoded>),
+    Viewer {
+        url: model::Result<(String, bool)>,
+        open: bool,
+    },
 }
 
 impl Screen {
@@ -143,8 +166,11 @@ impl Screen {
         mut signals: Signals,
     ) -> Result<()> {
         let mut views = engine.watch();
+        let mut lives = engine.live();
         let mut events = EventStream::new();
         loop {
+            engine.look_at(self.app.look());
+            self.prepare_picture();
             let due = self.due;
             tokio::select! {
                 biased;
@@ -174,6 +200,15 @@ impl Screen {
                     self.app.take_view(view, Instant::now());
                     self.soon();
                 }
+                changed = lives.changed() => {
+                    changed.wrap_err("the engine has ended")?;
+                    self.app.take_live(lives.borrow_and_update().clone());
+                    self.soon();
+                }
+                Some(done) = self.tasks.join_next() => {
+                    self.finish(done.wrap_err("a task of the console crashed")?, terminal, engine);
+                    self.soon();
+                }
                 () = lines.notified() => {
                     tui_logger::move_events();
                     if self.app.shows_log() {
@@ -191,14 +226,84 @@ impl Screen {
             match command {
                 Command::Submit(operation) => self.submit(engine, vec![operation]),
                 Command::SubmitAll(operations) => self.submit(engine, operations),
+                Command::Chain(operations) => {
+                    if let Err(error) = engine.submit_chain(operations) {
+                        tracing::error!("{error}");
+                        self.app.tell(error.to_string(), true);
+                    }
+                }
                 Command::Cancel(id) => engine.cancel(id),
                 Command::Dismiss(id) => engine.dismiss(id),
                 Command::Refresh => engine.refresh(),
+                Command::Viewer {
+                    host,
+                    sandbox,
+                    open,
+                } => {
+                    let engine = engine.clone();
+                    self.app.tell("looking for its VNC server…", false);
+                    self.tasks.spawn(async move {
+                        let url = engine.viewer_url(&host, &sandbox).await;
+                        Done::Viewer { url, open }
+                    });
+                }
                 Command::Examine => engine.examine_all(),
                 Command::Quit => end = true,
             }
         }
         end
+    }
+
+    /// Gives a new picture to be made ready, one at a time.
+    fn prepare_picture(&mut self) {
+        let wanted = self.app.unready_picture();
+        let Some((picture, room)) = wanted.filter(|(picture, room)| {
+            let tried = Some((picture.mark, *room));
+            self.tried != tried
+        }) else {
+            return;
+        };
+        self.tried = Some((picture.mark, room));
+        let canvas = self.app.canvas;
+        self.tasks
+            .spawn_blocking(move || Done::Picture(canvas.encode(&picture, room)));
+    }
+
+    fn finish(&mut self, done: Done, terminal: &mut Terminal, engine: &Engine) {
+        match done {
+            Done::Picture(picture) => self.app.take_picture(picture),
+            Done::Viewer {
+                url: Err(error), ..
+            } => {
+                tracing::error!("{error}");
+                self.app.tell(error.to_string(), true);
+            }
+            Done::Viewer {
+                url: Ok((url, forwarded)),
+                open,
+            } => {
+                let copied = terminal.send(&viewer::copy(&url, variable("TMUX").is_some()));
+                let mut told = match copied {
+                    Ok(()) => format!("{url} is on the clipboard"),
+                    Err(_) => url.clone(),
+                };
+                if forwarded {
+                    told.push_str("; it leads through SSH until snapdeck ends");
+                }
+                let wish = engine.settings().console.viewer.as_deref();
+                let opened = open.then(|| {
+                    viewer::command(wish, &url, variable).and_then(|argv| {
+                        viewer::start(&argv)?;
+                        Ok(argv.join(" "))
+                    })
+                });
+                match opened {
+                    None => self.app.tell(told, false),
+                    Some(Ok(command)) => self.app.tell(format!("started {command}; {told}"), false),
+                    Some(Err(why)) => self.app.tell(format!("{why}; {told}"), true),
+                }
+            }
+        }
     }
 
     /// Gives operations to the engine; what it refuses is told, and stands in the log.
@@ -244,6 +349,19 @@ impl Screen {
             }
         }
     }
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// Width and height of a cell in pixels, where the terminal tells.
+fn cell_pixels() -> Option<(u16, u16)> {
+    let size = crossterm::terminal::window_size().ok()?;
+    Some((
+        size.width.checked_div(size.columns)?,
+        size.height.checked_div(size.rows)?,
+    ))
 }
 
 /// The next event, where there is one now. Not `now_or_never`: the stream keeps the waker of the poll

@@ -67,6 +67,15 @@ impl Terminal {
     }
 }
 
+impl Terminal {
+    /// Sends a control sequence that draws nothing.
+    pub fn send(&mut self, sequence: &str) -> io::Result<()> {
+        let backend = self.0.backend_mut();
+        backend.write_all(sequence.as_bytes())?;
+        Write::flush(backend)
+    }
+}
+
 impl Drop for Terminal {
     fn drop(&mut self) {
         give_back();

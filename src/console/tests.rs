@@ -4,6 +4,7 @@
 mod hosts;
 mod keys;
 mod matrix;
+mod sandboxes;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

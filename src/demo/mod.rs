@@ -15,7 +15,7 @@ use crate::bucket::Bucket;
 use crate::host::Host;
 use crate::model::settings::{
     Accel, BucketSettings, ConsoleSettings, Credentials, Firmware, HostSettings, JobSettings,
-    Network, PushSettings, SandboxSettings, Settings,
+    Network, PictureStyle, PushSettings, SandboxSettings, Settings,
 };
 use crate::model::{Error, Kind, ProgressCell, Result, SandboxId, SnapshotName};
 use crate::settings::TEMPLATE;
@@ -313,7 +313,11 @@ fn settings(host: HostSettings, endpoint: String, keys: Credentials) -> Settings
             stop_timeout: Duration::from_secs(60),
         },
         jobs: JobSettings { parallel: 4 },
-        console: ConsoleSettings { mouse: true },
+        console: ConsoleSettings {
+            mouse: true,
+            picture: PictureStyle::Auto,
+            viewer: None,
+        },
     }
 }
 
@@ -324,7 +328,14 @@ fn qemu_conf() -> String {
         nix::unistd::getuid(),
         nix::unistd::getgid()
     );
-    ids + "security_driver = \"none\"\nremember_owner = 0\nnamespaces = []\ncgroup_controllers = []\n\
+    // Ports of its own for the guests' screens: two libvirts that look for free ones at once may find the same.
+    let first = 5900 + std::process::id() % 40 * 100;
+    let ports = format!(
+        "remote_display_port_min = {first}\nremote_display_port_max = {}\n",
+        first + 99
+    );
+    ids + &ports
+        + "security_driver = \"none\"\nremember_owner = 0\nnamespaces = []\ncgroup_controllers = []\n\
            stdio_handler = \"file\"\n"
 }
 
@@ -334,7 +345,8 @@ fn xml(id: &SandboxId, disk: &str) -> String {
         "<domain type='qemu'><name>{id}</name><memory unit='MiB'>64</memory><vcpu>1</vcpu>\
          <os><type arch='x86_64' machine='pc'>hvm</type></os><devices>\
          <disk type='file' device='disk'><driver name='qemu' type='qcow2' discard='unmap'/>\
-         <source file='{disk}'/><target dev='vda' bus='virtio'/></disk></devices></domain>"
+         <source file='{disk}'/><target dev='vda' bus='virtio'/></disk>\
+         <graphics type='vnc' autoport='yes' listen='127.0.0.1'/></devices></domain>"
     )
 }
 

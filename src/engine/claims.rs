@@ -1,5 +1,6 @@
 //! What a job holds while it runs, so that two jobs never work on one sandbox, file or object.
 
+use crate::host::{Host, Want};
 use crate::model::Operation;
 
 /// One thing a job needs: shared with readers, or for itself.
@@ -59,6 +60,24 @@ pub(super) fn of(operation: &Operation) -> Vec<Claim> {
         }
     }
     claims
+}
+
+/// The locks on its host that `operation` needs beside its claims: these keep it apart from other processes' jobs.
+pub(super) fn locks(operation: &Operation, host: &Host) -> Vec<Want> {
+    match operation {
+        Operation::Create { sandbox, .. } | Operation::Push { sandbox, .. } => {
+            vec![host.lock_of_sandbox(sandbox)]
+        }
+        Operation::Pull { name, .. } | Operation::Remove { name, .. } => {
+            vec![host.lock_of_snapshot(name, true)]
+        }
+        Operation::Verify { name, repair, .. } => vec![host.lock_of_snapshot(name, *repair)],
+        Operation::New { id, form, .. } => vec![
+            host.lock_of_sandbox(id),
+            host.lock_of_snapshot(&form.snapshot, false),
+        ],
+        Operation::Sandbox { id, .. } => vec![host.lock_of_sandbox(id)],
+    }
 }
 
 /// The first thing both want where one of them wants it for itself.

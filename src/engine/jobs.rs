@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+use super::journal::Note;
 use super::view::{JobId, JobState, JobView, LogLine};
 use super::{Inner, claims};
 use crate::host::{Host, Patience};
@@ -66,11 +67,35 @@ struct Accepted {
 /// A place among the jobs that run, or why there is none; the jobs of one fan-out have one in common.
 type Slot = Shared<BoxFuture<'static, Result<Arc<OwnedSemaphorePermit>>>>;
 
+/// Takes on again what is left in the journal.
+pub(super) fn take_up_unfinished(inner: &Arc<Inner>) -> Vec<(String, Result<JobId>)> {
+    let mut taken = Vec::new();
+    let Some(journal) = inner.journal.get() else {
+        return taken;
+    };
+    let is_ours = |note: &Note| note.is_of(&inner.settings, inner.bucket.location());
+    journal.take_over(is_ours, |note| {
+        let title = note.operation.title();
+        let jobs = submit_since(inner, vec![note.operation], note.taken);
+        taken.extend(jobs.into_iter().map(|job| (title.clone(), job)));
+    });
+    taken
+}
+
 /// Takes operations on, each for itself; pulls of one snapshot share a slot and a fetch.
 pub(super) fn submit(inner: &Arc<Inner>, operations: Vec<Operation>) -> Vec<Result<JobId>> {
+    submit_since(inner, operations, Timestamp::now())
+}
+
+/// As [`submit`], for operations that were asked for at `asked`.
+fn submit_since(
+    inner: &Arc<Inner>,
+    operations: Vec<Operation>,
+    asked: Timestamp,
+) -> Vec<Result<JobId>> {
     let taken: Vec<Result<Accepted>> = operations
         .into_iter()
-        .map(|operation| accept(inner, operation, &[]))
+        .map(|operation| accept(inner, operation, &[], Some(asked)))
         .collect();
     let ids = taken
         .iter()
@@ -113,7 +138,8 @@ pub(super) fn submit_chain(inner: &Arc<Inner>, operations: Vec<Operation>) -> Re
     let mut chain: Vec<Accepted> = Vec::new();
     for operation in operations {
         let before: Vec<JobId> = chain.iter().map(|job| job.id).collect();
-        match accept(inner, operation, &before) {
+        // Not for the journal: a link of a chain means nothing without those before it.
+        match accept(inner, operation, &before, None) {
             Ok(job) => chain.push(job),
             Err(error) => {
                 before.into_iter().for_each(|id| forget(inner, id));
@@ -146,8 +172,14 @@ fn forget(inner: &Inner, id: JobId) {
     inner.publish(|view| view.jobs.retain(|job| job.id != id));
 }
 
-/// `friends` are jobs that it does not compete with: it waits for them.
-fn accept(inner: &Arc<Inner>, operation: Operation, friends: &[JobId]) -> Result<Accepted> {
+/// `friends` are jobs that it does not compete with: it waits for them. With a time when it was asked for it is noted
+/// in the journal.
+fn accept(
+    inner: &Arc<Inner>,
+    operation: Operation,
+    friends: &[JobId],
+    asked: Option<Timestamp>,
+) -> Result<Accepted> {
     let host = operation
         .host()
         .map(|name| find_host(inner, name))
@@ -185,6 +217,17 @@ fn accept(inner: &Arc<Inner>, operation: Operation, friends: &[JobId]) -> Result
         });
         id
     };
+    if let Some((journal, asked)) = inner.journal.get().zip(asked) {
+        let location = inner.bucket.location();
+        let note = Note::new(operation.clone(), asked, &inner.settings, location);
+        // What was asked for is worth more than the promise to go on with it.
+        if let Err(error) = journal.note(id, &note) {
+            tracing::warn!(
+                job = id.0,
+                "it would not go on after a restart: cannot note it: {error}"
+            );
+        }
+    }
     inner.publish(|view| {
         view.jobs.push(Arc::new(JobView {
             id,
@@ -232,6 +275,7 @@ async fn run(inner: Arc<Inner>, job: Accepted, slot: Slot, share: Share) -> Resu
         let ctx = ops::Context {
             progress: cell.clone(),
             cancel,
+            leaving: inner.leaving.clone(),
             log: log_of(&inner, id),
             zstd: inner.settings.push.zstd,
         };
@@ -239,18 +283,7 @@ async fn run(inner: Arc<Inner>, job: Accepted, slot: Slot, share: Share) -> Resu
             let inner = inner.clone();
             let host = host.as_ref().map(|(_, host)| patient(host, &ctx));
             // A task of its own, so that a panic ends this job and nothing else.
-            tokio::spawn(async move {
-                let sandboxes = &inner.settings.sandbox;
-                ops::run(
-                    &operation,
-                    host.as_ref(),
-                    &inner.bucket,
-                    share,
-                    sandboxes,
-                    &ctx,
-                )
-                .await
-            })
+            tokio::spawn(async move { work(&inner, &operation, host.as_ref(), share, &ctx).await })
         };
         worker.await.unwrap_or_else(|crash| {
             Err(Error::new(Kind::Failed, format!("{title} crashed inside snapdeck")).because(crash))
@@ -266,6 +299,44 @@ async fn run(inner: Arc<Inner>, job: Accepted, slot: Slot, share: Share) -> Resu
     ended
 }
 
+/// Does the operation, apart from all others: from this process's by its claims, from other processes' by locks on
+/// the host.
+async fn work(
+    inner: &Inner,
+    operation: &Operation,
+    host: Option<&Host>,
+    share: Share,
+    ctx: &ops::Context,
+) -> Result<Outcome> {
+    let cannot = |error: Error| error.within(format!("cannot {}", operation.title()));
+    let lost = CancellationToken::new();
+    let lock = match host {
+        Some(host) => {
+            ctx.progress.enter(Phase::Checking, 0);
+            let wants = claims::locks(operation, host);
+            let lock = host.lock(wants, &operation.title(), lost.clone()).await;
+            Some(lock.map_err(cannot)?)
+        }
+        None => None,
+    };
+    let (sandboxes, bucket) = (&inner.settings.sandbox, &inner.bucket);
+    let run = ops::run(operation, host, bucket, share, sandboxes, ctx);
+    tokio::pin!(run);
+    let result = tokio::select! {
+        result = &mut run => result,
+        () = lost.cancelled() => {
+            ctx.cancel.cancel();
+            run.await.map_err(|_| {
+                cannot(Error::new(Kind::Refused, "another snapdeck took its place while the host was away"))
+            })
+        }
+    };
+    if let Some(lock) = lock {
+        lock.release().await;
+    }
+    result
+}
+
 /// The host, for a job: it waits for it while it is away.
 fn patient(host: &Host, ctx: &ops::Context) -> Host {
     let log = ctx.log.clone();
@@ -278,6 +349,11 @@ fn patient(host: &Host, ctx: &ops::Context) -> Host {
 }
 
 fn finish(inner: &Inner, id: JobId, title: &str, cell: &ProgressCell, result: Result<Outcome>) {
+    let is_cancelled = matches!(&result, Err(error) if error.kind() == Kind::Cancelled);
+    // What the operator cancelled was struck then.
+    if !(is_cancelled && inner.leaving.is_cancelled()) {
+        strike(inner, id);
+    }
     let state = match result {
         Ok(outcome) => {
             tracing::info!(job = id.0, "{title}: done");
@@ -310,7 +386,21 @@ fn finish(inner: &Inner, id: JobId, title: &str, cell: &ProgressCell, result: Re
     });
 }
 
+fn strike(inner: &Inner, id: JobId) {
+    if let Some(journal) = inner.journal.get() {
+        journal.strike(id);
+    }
+}
+
+/// Stops a job for good.
 pub(super) fn cancel(inner: &Inner, id: JobId) {
+    // At once: nobody is to take up what was cancelled, even if we are killed while it cleans up.
+    strike(inner, id);
+    interrupt(inner, id);
+}
+
+/// Stops a job; what the journal has of it stays.
+pub(super) fn interrupt(inner: &Inner, id: JobId) {
     let token = inner
         .jobs()
         .live

@@ -10,9 +10,12 @@ mod claims;
 mod doctor;
 mod inventory;
 mod jobs;
+mod journal;
+mod live;
 mod view;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
@@ -20,6 +23,7 @@ use futures_util::future::join_all;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
+use self::journal::Journal;
 use crate::bucket::Bucket;
 use crate::host::{Host, Survey};
 use crate::model::settings::Settings;
@@ -29,10 +33,13 @@ use crate::model::{
 };
 use crate::ops::{self, Wish};
 
+pub use live::{Live, Look, Sample};
 pub use view::{BucketView, HostView, JobId, JobState, JobView, Link, LogLine, PatientView, View};
 
 /// How long [`Engine::shutdown`] waits for jobs to clean up.
 const SHUTDOWN: Duration = Duration::from_secs(30);
+/// How long the connections to the hosts have to end.
+const LEAVE: Duration = Duration::from_secs(1);
 
 /// The engine's handle; clones are the same engine.
 #[derive(Clone)]
@@ -51,12 +58,24 @@ struct Inner {
     slots: Arc<Semaphore>,
     /// The only place views are made in; its lock is held for the making of one, never for I/O.
     view: watch::Sender<Arc<View>>,
+    /// What somebody looks at, and what there is to see.
+    look: watch::Sender<Option<Look>>,
+    live: watch::Sender<Option<Arc<Live>>>,
+    tunnels: Mutex<live::Tunnels>,
     stop: CancellationToken,
+    /// Where operations are noted until they are over, if they are.
+    journal: OnceLock<Journal>,
+    /// Fires when what is cancelled from then on is left to the next start.
+    leaving: CancellationToken,
 }
 
 impl Inner {
     fn jobs(&self) -> MutexGuard<'_, jobs::Table> {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tunnels(&self) -> MutexGuard<'_, live::Tunnels> {
+        self.tunnels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes the view and wakes who watches it.
@@ -96,7 +115,12 @@ impl Engine {
                 jobs: Mutex::default(),
                 slots: Arc::new(Semaphore::new(settings.jobs.parallel)),
                 view: watch::Sender::new(Arc::new(view)),
+                look: watch::Sender::default(),
+                live: watch::Sender::default(),
+                tunnels: Mutex::default(),
                 stop: CancellationToken::new(),
+                journal: OnceLock::new(),
+                leaving: CancellationToken::new(),
                 settings,
             }),
         })
@@ -107,12 +131,13 @@ impl Engine {
         &self.inner.settings
     }
 
-    /// Begins to follow all hosts and the bucket, into the view. Returns at once.
+    /// Begins to follow all hosts and the bucket, into the view, and what is looked at. Returns at once.
     pub fn follow(&self) {
         for index in 0..self.inner.hosts.len() {
             tokio::spawn(inventory::follow_host(self.inner.clone(), index));
         }
         tokio::spawn(inventory::follow_bucket(self.inner.clone()));
+        tokio::spawn(live::follow(self.inner.clone()));
     }
 
     /// The newest view.
@@ -211,19 +236,54 @@ impl Engine {
         let _ = self.examine(&hosts, true);
     }
 
+    /// From here on notes in the directory `state` what is taken on, until it is over. Several processes may share
+    /// one directory.
+    ///
+    /// # Errors
+    /// `Failed` where it cannot be written there.
+    pub fn keep_journal(&self, state: &Path) -> Result<()> {
+        let journal = Journal::open(state)?;
+        // A second one would forget what the first one holds.
+        let _ = self.inner.journal.set(journal);
+        Ok(())
+    }
+
+    /// Takes on again, oldest first, what processes that are gone have left in the journal: a pull goes on where it
+    /// was, anything else begins anew. What was cancelled is over, and what is older than a day is dropped with a
+    /// warning. What became of each, with its title.
+    ///
+    /// # Errors
+    /// Of each as [`Engine::submit`]'s.
+    pub fn take_up_unfinished(&self) -> Vec<(String, Result<JobId>)> {
+        jobs::take_up_unfinished(&self.inner)
+    }
+
     /// Ends: cancels what runs, waits, 30 s at most, until it has cleaned up, and leaves the hosts.
     pub async fn shutdown(&self) {
+        self.end(SHUTDOWN, |id| self.cancel(id)).await;
+    }
+
+    /// As [`Engine::shutdown`], within `deadline`, but what runs stays in the journal, for the next start, with what
+    /// it can go on from.
+    pub async fn suspend(&self, deadline: Duration) {
+        self.inner.leaving.cancel();
+        self.end(deadline, |id| jobs::interrupt(&self.inner, id))
+            .await;
+    }
+
+    async fn end(&self, deadline: Duration, stop: impl Fn(JobId)) {
         let ids: Vec<JobId> = self.view().jobs.iter().map(|job| job.id).collect();
-        ids.into_iter().for_each(|id| self.cancel(id));
+        ids.into_iter().for_each(stop);
         let mut watch = self.watch();
         let idle = |view: &Arc<View>| view.jobs.iter().all(|job| job.state.is_over());
         // Past the deadline the guards on the hosts do what is left to do.
-        let _ = tokio::time::timeout(SHUTDOWN, watch.wait_for(idle)).await;
+        let _ = tokio::time::timeout(deadline, watch.wait_for(idle)).await;
         self.inner.stop.cancel();
         // What an examination has put into the bucket goes with it.
         let idle = |view: &Arc<View>| view.patients.iter().all(|patient| !patient.running);
-        let _ = tokio::time::timeout(SHUTDOWN, watch.wait_for(idle)).await;
-        join_all(self.inner.hosts.iter().map(Host::leave)).await;
+        let _ = tokio::time::timeout(deadline, watch.wait_for(idle)).await;
+        let leave = join_all(self.inner.hosts.iter().map(Host::leave));
+        let _ = tokio::time::timeout(LEAVE, leave).await;
     }
 
     /// What a push would do, found out now; moves nothing.

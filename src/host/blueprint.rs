@@ -172,3 +172,99 @@ fn escaped(text: &str) -> String {
         escaped
     })
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const TEMPLATE: &str = include_str!("../../config/sandbox.xml");
+
+    fn filled(template: &str, change: impl FnOnce(&mut Blueprint<'_>)) -> Result<String> {
+        let id = "a".parse().unwrap();
+        let mut plan = Blueprint {
+            id: &id,
+            disk: "/s/<&'\">/a.qcow2",
+            variables: "/n/a_VARS.fd",
+            cpus: 2,
+            memory_bytes: 4 << 30,
+            kvm: true,
+            firmware: Firmware::SecureUefi,
+            network: &Network::None,
+            tpm: true,
+        };
+        change(&mut plan);
+        plan.fill(template)
+    }
+
+    #[test]
+    fn a_value_stays_a_value() {
+        let xml = filled(TEMPLATE, |_| {}).unwrap();
+        let document = Document::parse(&xml).unwrap();
+        let mut sources = document.descendants();
+        let disk = sources.find_map(|node| node.attribute("file"));
+        assert_eq!(disk, Some("/s/<&'\">/a.qcow2"));
+    }
+
+    #[test]
+    fn what_the_host_has_decides_what_is_in_it() {
+        let bridge = Network::Bridge("br0".into());
+        type Change<'a> = Box<dyn FnOnce(&mut Blueprint<'_>) + 'a>;
+        let cases: Vec<(Change<'_>, &[&str], &[&str])> = vec![
+            (
+                Box::new(|_| {}),
+                &[
+                    "type='kvm'",
+                    "<hyperv",
+                    "hypervclock",
+                    "host-passthrough",
+                    "<tpm",
+                    "'yes' name='secure-boot'",
+                ],
+                &["<interface"],
+            ),
+            (
+                Box::new(|plan| {
+                    plan.kvm = false;
+                    plan.tpm = false;
+                    plan.firmware = Firmware::Bios;
+                }),
+                &["type='qemu'", "mode='maximum'"],
+                &["<hyperv", "'hypervclock'", "<tpm", "<nvram", "firmware="],
+            ),
+            (
+                Box::new(|plan| plan.firmware = Firmware::Uefi),
+                &["<nvram>/n/a_VARS.fd</nvram>", "'no' name='secure-boot'"],
+                &["'yes' name='secure-boot'"],
+            ),
+        ];
+        for (change, there, absent) in cases {
+            let xml = filled(TEMPLATE, change).unwrap();
+            assert!(there.iter().all(|part| xml.contains(part)), "{xml}");
+            assert!(!absent.iter().any(|part| xml.contains(part)), "{xml}");
+        }
+        let id = "a".parse().unwrap();
+        let plan = Blueprint {
+            id: &id,
+            disk: "/d",
+            variables: "/v",
+            cpus: 1,
+            memory_bytes: 1,
+            kvm: false,
+            firmware: Firmware::Bios,
+            network: &bridge,
+            tpm: false,
+        };
+        assert!(
+            plan.fill(TEMPLATE)
+                .unwrap()
+                .contains("<source bridge='br0'/>")
+        );
+    }
+
+    #[test]
+    fn a_brace_that_stays_open_is_no_template() {
+        let error = filled("<domain>{{id</domain>", |_| {}).unwrap_err();
+        assert_eq!(error.kind(), Kind::BadInput);
+    }
+}

@@ -120,7 +120,8 @@ fn disks(devices: Node<'_, '_>) -> Vec<Disk> {
         .collect()
 }
 
-fn child<'a, 'xml>(node: Node<'a, 'xml>, tag: &str) -> Option<Node<'a, 'xml>> {
+/// The first child of that name.
+pub fn child<'a, 'xml>(node: Node<'a, 'xml>, tag: &str) -> Option<Node<'a, 'xml>> {
     node.children().find(|child| child.has_tag_name(tag))
 }
 

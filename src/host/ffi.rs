@@ -1,8 +1,10 @@
-//! What no crate in use wraps: libvirt's domain events, close callback, abort of a job and a host's memory, and the
-//! sharing of files' extents. The only file with `unsafe`.
+//! What no crate in use wraps: libvirt's domain events, close callback, abort of a job, a host's memory, statistics and
+//! what a guest's agent says; the sharing of files' extents; and a word to the C library's allocator. The only file with
+//! `unsafe`.
 #![allow(unsafe_code)]
 
-use std::ffi::{c_int, c_void};
+use std::collections::HashMap;
+use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
@@ -51,6 +53,17 @@ pub fn clone_range(
 }
 
 type Tell = Arc<dyn Fn(Event) + Send + Sync>;
+
+/// Has the C library give the memory of large buffers back to the system as soon as they are freed, from 1 MiB on. By
+/// itself it comes to keep them for each thread, and parts of images pass through many: that made hundreds of MiB of
+/// six parts of 8 MiB (mallopt(3), `M_MMAP_THRESHOLD`). Other C libraries than GNU's need no telling.
+pub fn give_buffers_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it sets a number within the allocator, under the allocator's own lock.
+    unsafe {
+        nix::libc::mallopt(nix::libc::M_MMAP_THRESHOLD, 1 << 20);
+    }
+}
 
 /// Starts libvirt's default event loop on a thread of its own, once a process, and switches off libvirt's
 /// printing of errors to stderr. To be called before the first connection opens: what opens earlier has
@@ -238,4 +251,104 @@ pub fn memory_stats(connect: &Connect) -> Result<Vec<(String, u64)>, Error> {
         (field.map(|c| *c as u8 as char).collect(), stat.value)
     });
     Ok(named.collect())
+}
+
+/// A value of libvirt's typed parameters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value {
+    /// Of any integer type; one below 0 is left out.
+    Number(u64),
+    Text(String),
+}
+
+/// Typed parameters by name.
+pub type Fields = HashMap<String, Value>;
+
+/// Statistics of the kinds `kinds` (`VIR_DOMAIN_STATS_...`) of these domains, in one call; each with the
+/// domain's name. One that waits for another call has only what needs no answer of its QEMU.
+///
+/// # Errors
+/// libvirt's.
+pub fn stats(domains: &[Domain], kinds: c_uint) -> Result<Vec<(String, Fields)>, Error> {
+    if domains.is_empty() {
+        return Ok(Vec::new());
+    }
+    // SAFETY: the pointers are borrowed from `domains`, which outlives the call.
+    let pointers = domains.iter().map(|domain| unsafe { domain.as_ptr() });
+    let mut pointers: Vec<_> = pointers.chain([std::ptr::null_mut()]).collect();
+    let mut records = std::ptr::null_mut();
+    let flags = virt_sys::VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT;
+    // SAFETY: the list ends with a null pointer; `records` is only read where the call succeeded.
+    let count = unsafe {
+        virt_sys::virDomainListGetStats(pointers.as_mut_ptr(), kinds, &mut records, flags)
+    };
+    let count = usize::try_from(count).map_err(|_| Error::last_error())?;
+    // SAFETY: libvirt made `count` records, which are ours until they are freed below; nothing that is read
+    // here borrows from them.
+    unsafe {
+        let read = |record: virt_sys::virDomainStatsRecordPtr| {
+            let name = text(virt_sys::virDomainGetName((*record).dom));
+            (name, fields((*record).params, (*record).nparams))
+        };
+        let found = (0..count).map(|index| read(*records.add(index))).collect();
+        virt_sys::virDomainStatsRecordListFree(records);
+        Ok(found)
+    }
+}
+
+/// What the agent of a guest says of `kinds` (`VIR_DOMAIN_GUEST_INFO_...`). One that does not answer is given up
+/// after libvirt's 5 s.
+///
+/// # Errors
+/// libvirt's: no agent, it does not answer, or does not know all of `kinds`.
+pub fn guest_info(domain: &Domain, kinds: c_uint) -> Result<Fields, Error> {
+    let (mut params, mut count) = (std::ptr::null_mut(), 0);
+    // SAFETY: the domain is alive; `params` is ours where the call succeeded, and freed once.
+    unsafe {
+        let code =
+            virt_sys::virDomainGetGuestInfo(domain.as_ptr(), kinds, &mut params, &mut count, 0);
+        if code < 0 {
+            return Err(Error::last_error());
+        }
+        let found = fields(params, count);
+        virt_sys::virTypedParamsFree(params, count);
+        Ok(found)
+    }
+}
+
+/// Reads `count` parameters.
+///
+/// # Safety
+/// There are so many at `params`, as libvirt made them.
+unsafe fn fields(params: virt_sys::virTypedParameterPtr, count: c_int) -> Fields {
+    let count = usize::try_from(count).unwrap_or(0);
+    let read = |index| {
+        // SAFETY: as promised; the type says which part of the union was written.
+        unsafe {
+            let param = &*params.add(index);
+            let value = &param.value;
+            let value = match param.type_ as c_uint {
+                virt_sys::VIR_TYPED_PARAM_INT => Value::Number(value.i.try_into().ok()?),
+                virt_sys::VIR_TYPED_PARAM_UINT => Value::Number(value.ui.into()),
+                virt_sys::VIR_TYPED_PARAM_LLONG => Value::Number(value.l.try_into().ok()?),
+                virt_sys::VIR_TYPED_PARAM_ULLONG => Value::Number(value.ul),
+                virt_sys::VIR_TYPED_PARAM_STRING => Value::Text(text(value.s)),
+                _ => return None,
+            };
+            Some((text(param.field.as_ptr()), value))
+        }
+    };
+    (0..count).filter_map(read).collect()
+}
+
+/// # Safety
+/// `chars` is null or ends with a zero.
+unsafe fn text(chars: *const c_char) -> String {
+    if chars.is_null() {
+        return String::new();
+    }
+    // SAFETY: as promised.
+    unsafe { CStr::from_ptr(chars) }
+        .to_string_lossy()
+        .into_owned()
 }

@@ -18,8 +18,8 @@ use crate::model::{Error, HostName, Kind, Result};
 const CALLS: usize = 4;
 /// Long calls under way at once on one host; a job has one at a time.
 const LONG_CALLS: usize = 64;
-/// For finding libvirt's socket on a host.
-const CONNECT: Duration = Duration::from_secs(10);
+/// For finding libvirt's socket on a host; a first session on a slow line takes seconds.
+const CONNECT: Duration = Duration::from_secs(20);
 /// Seconds between keepalive probes, and probes without an answer until the link counts as dead: 9 s in all.
 const KEEPALIVE: (i32, u32) = (3, 2);
 

@@ -9,18 +9,24 @@ mod eyes;
 mod ffi;
 mod files;
 mod guard;
+mod guest;
 mod image;
 mod image_file;
 mod libvirt;
+mod lock;
 mod nbd;
+mod offer;
 mod parts;
 mod patience;
 mod quote;
 mod sandbox;
+mod screen;
 mod sftp;
 mod ssh;
+mod stats;
 mod survey;
 mod threads;
+mod tunnel;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,12 +49,15 @@ use crate::model::{
 };
 
 pub use blueprint::Blueprint;
+pub use ffi::give_buffers_back;
 pub use files::{Content, FileReader, FileWriter, Origin, Piece, Seen};
 pub use guard::Guard;
 pub use image_file::ImageFile;
+pub use lock::{Lock, Want};
+pub use offer::{Memory, Offer};
 pub use patience::Patience;
-pub use sandbox::{Memory, Offer};
 pub use survey::Survey;
+pub use tunnel::Tunnel;
 
 /// For a call that asks or tells libvirt something.
 const CALL: Duration = Duration::from_secs(10);

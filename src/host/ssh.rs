@@ -8,14 +8,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
-use openssh::{ControlPersist, ForwardType, KnownHosts, Session, SessionBuilder};
+use openssh::{ControlPersist, ForwardType, KnownHosts, Session, SessionBuilder, Socket};
 use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::address::SshAddress;
-use crate::model::{Error, HostName, Kind, Result};
+use crate::model::{Error, HostName, Kind, Result, Vnc};
 
 /// For the TCP connection and the server's greeting.
 const CONNECT: Duration = Duration::from_secs(6);
@@ -311,6 +311,36 @@ impl Master {
                 Error::new(Kind::Unreachable, format!("cannot forward {there}"))
                     .because("ssh does not answer"),
             ),
+        }
+    }
+
+    /// Makes `port` of our loopback lead to a VNC server there, as long as the connection stands.
+    ///
+    /// # Errors
+    /// As [`Master::forward`].
+    pub async fn forward_port(&self, port: u16, to: &Vnc) -> Result<()> {
+        let here = Socket::TcpSocket {
+            host: "127.0.0.1".into(),
+            port,
+        };
+        let there = match to {
+            Vnc::Tcp { address, port } => Socket::TcpSocket {
+                // ssh parts address and port at the last colon.
+                host: match address.contains(':') {
+                    true => format!("[{address}]").into(),
+                    false => address.as_str().into(),
+                },
+                port: *port,
+            },
+            Vnc::Socket(path) => Path::new(path).into(),
+        };
+        let asked = self
+            .session
+            .request_port_forward(ForwardType::Local, here, there);
+        let failed = || Error::new(Kind::Unreachable, format!("cannot forward {to}"));
+        match timeout(ASK, asked).await {
+            Ok(asked) => asked.map_err(|error| failed().because(error)),
+            Err(_) => Err(failed().because("ssh does not answer")),
         }
     }
 

@@ -2,11 +2,12 @@
 
 use jiff::Timestamp;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{SandboxId, SnapshotName};
 
 /// A sandbox's state, as libvirt tells it. A domain that is blocked or shutting down still runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum SandboxState {
     /// The guest runs.
@@ -51,7 +52,7 @@ impl SandboxState {
 }
 
 /// A sandbox: a libvirt domain whose disk lies in the host's sandboxes directory.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Sandbox {
     /// Its id, the domain's name.
@@ -101,7 +102,7 @@ pub struct OtherGuest {
 }
 
 /// One image of a disk chain.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ChainLink {
     /// Path on the host.
@@ -115,7 +116,7 @@ pub struct ChainLink {
 }
 
 /// Compression of an image's compressed clusters (qcow2, "Header extension: compression type").
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Compression {
     /// Deflate, the only kind before QEMU 5.1.
@@ -127,7 +128,7 @@ pub enum Compression {
 }
 
 /// What a qcow2 header says of its image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ImageFacts {
     /// 2 or 3.
@@ -165,7 +166,7 @@ impl ImageFacts {
 }
 
 /// A snapshot: `NAME.qcow2` in a host's snapshots directory.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Snapshot {
     /// Its name.
@@ -194,7 +195,7 @@ impl Snapshot {
 }
 
 /// An object: a snapshot in the bucket.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Object {
     /// The snapshot's name.

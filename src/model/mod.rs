@@ -4,6 +4,7 @@ mod blocks;
 mod doctor;
 mod error;
 mod inventory;
+mod live;
 mod manifest;
 mod names;
 mod operation;
@@ -16,6 +17,7 @@ pub use error::{Error, Kind, Result};
 pub use inventory::{
     ChainLink, Compression, ImageFacts, Object, OtherGuest, Sandbox, SandboxState, Snapshot,
 };
+pub use live::{AgentChannel, DiskUse, Guest, Picture, Reach, Stats, Vnc};
 pub use manifest::{
     BLOCK_BYTES, Consistency, Damage, Digest, FileStamp, Hashing, MAX_MANIFEST_BYTES, Manifest,
     Parent,

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{HostName, Sandbox, SandboxId, SandboxState, SnapshotName};
 
 /// One operation, as the engine is asked for it (spec, "Push", "Pull", "Create", API reference).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Operation {
     /// Cut a snapshot from a sandbox in any state and upload it.
     Create {
@@ -85,7 +87,7 @@ pub enum Operation {
 }
 
 /// What a new sandbox is to be. What is `None` is as `[sandbox]` of the settings has it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SandboxForm {
     /// The snapshot it stands on.
     pub snapshot: SnapshotName,
@@ -100,7 +102,7 @@ pub struct SandboxForm {
 }
 
 /// What can be done to a sandbox.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SandboxVerb {
     /// Run it: from its saved state where there is one, else from its disk.
     Start,
@@ -240,7 +242,7 @@ impl Operation {
 }
 
 /// How an object is made from a sandbox's disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Method {
     /// The base's bytes as they are, and behind them what the overlay changed.
@@ -263,7 +265,7 @@ impl Method {
 }
 
 /// What it took to make an object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Moved {
     /// How it was made.
@@ -322,10 +324,12 @@ pub struct Forecast {
 }
 
 /// What came of an operation; its JSON is what `--json` and the HTTP API answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(untagged, rename_all_fields = "camelCase")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(untagged)]
 pub enum Outcome {
     /// Spec, "Create Snapshot", response.
+    #[serde(rename_all = "camelCase")]
+    #[schema(title = "Created")]
     Created {
         /// The snapshot's name.
         name: SnapshotName,
@@ -346,6 +350,8 @@ pub enum Outcome {
         moved: Moved,
     },
     /// Spec, "Push Snapshot", response.
+    #[serde(rename_all = "camelCase")]
+    #[schema(title = "Pushed")]
     Pushed {
         /// The snapshot's name.
         snapshot_name: SnapshotName,
@@ -362,6 +368,8 @@ pub enum Outcome {
         moved: Moved,
     },
     /// A pull that ended well.
+    #[serde(rename_all = "camelCase")]
+    #[schema(title = "Pulled")]
     Pulled {
         /// The snapshot's name.
         snapshot_name: SnapshotName,
@@ -383,6 +391,8 @@ pub enum Outcome {
         resumed_bytes: u64,
     },
     /// A verification that found all well, or made it so.
+    #[serde(rename_all = "camelCase")]
+    #[schema(title = "Verified")]
     Verified {
         /// The snapshot's name.
         snapshot_name: SnapshotName,
@@ -398,6 +408,8 @@ pub enum Outcome {
         fetched_bytes: u64,
     },
     /// A removal that ended well.
+    #[serde(rename_all = "camelCase")]
+    #[schema(title = "Removed")]
     Removed {
         /// The snapshot's name.
         snapshot_name: SnapshotName,
@@ -407,6 +419,8 @@ pub enum Outcome {
         bucket: bool,
     },
     /// A sandbox was made.
+    #[serde(rename_all = "camelCase")]
+    #[schema(title = "Made")]
     Made {
         /// Its host.
         host: HostName,
@@ -415,6 +429,8 @@ pub enum Outcome {
         sandbox: Sandbox,
     },
     /// Something was done to a sandbox, or needed not be done.
+    #[serde(rename_all = "camelCase")]
+    #[schema(title = "Turned")]
     Turned {
         /// Its host.
         host: HostName,

@@ -157,4 +157,23 @@ pub struct JobSettings {
 pub struct ConsoleSettings {
     /// Does the console take clicks and the wheel?
     pub mouse: bool,
+    /// How a guest's screen is shown.
+    pub picture: PictureStyle,
+    /// The command that opens a VNC viewer, with `{url}` or `{host}` and `{port}` in it; `None`: one that is installed.
+    pub viewer: Option<String>,
+}
+
+/// How a terminal shows a picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PictureStyle {
+    /// As its name says it can.
+    Auto,
+    /// kitty's graphics protocol.
+    Kitty,
+    /// Sixel.
+    Sixel,
+    /// Two coloured halves a cell: everywhere.
+    Blocks,
+    /// Not at all.
+    Off,
 }

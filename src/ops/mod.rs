@@ -54,6 +54,8 @@ pub struct Context {
     pub progress: Arc<ProgressCell>,
     /// Fires when the operator cancels; clean-up still runs to its end.
     pub cancel: CancellationToken,
+    /// Fires before `cancel` where the next start goes on with the operation: what it can go on from stays then.
+    pub leaving: CancellationToken,
     /// The job's own log.
     pub log: Arc<Log>,
     /// Are clusters that are written anew packed with zstd, where the image can have it?

@@ -30,7 +30,7 @@ pub async fn sandbox(
     if verb == SandboxVerb::Destroy {
         return destroy::destroy(host, id, ctx).await;
     }
-    let state = host.sandbox(id).await?.state;
+    let state = host.our_state(id).await?;
     let refused = |hint: &str| {
         Err(Error::new(
             Kind::Refused,

@@ -188,6 +188,26 @@ pub(super) fn file(text: &str) -> Result<String, String> {
     }
 }
 
+pub(super) fn picture(text: &str) -> Result<String, String> {
+    match text {
+        "auto" | "kitty" | "sixel" | "blocks" | "off" => Ok(text.to_owned()),
+        _ => Err(format!(
+            "must be \"auto\", \"kitty\", \"sixel\", \"blocks\" or \"off\", is {text:?}"
+        )),
+    }
+}
+
+/// A command with the place of an address in it.
+pub(super) fn viewer(text: &str) -> Result<String, String> {
+    let has_address = text.contains("{url}") || text.contains("{host}");
+    match has_address && !text.chars().any(char::is_control) {
+        true => Ok(text.trim().to_owned()),
+        false => Err(format!(
+            "must be a command with {{url}}, or {{host}} and {{port}}, in it, is {text:?}"
+        )),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -259,6 +279,12 @@ mod tests {
             ),
             (compression, &["none", "zstd"], &["", "zlib", "ZSTD"]),
             (accel, &["auto", "kvm", "qemu"], &["", "tcg", "KVM"]),
+            (picture, &["auto", "kitty", "off"], &["", "Kitty", "ascii"]),
+            (
+                viewer,
+                &["remote-viewer {url}", "vncviewer {host}::{port}"],
+                &["", "remote-viewer", "a {url}\n"],
+            ),
             (
                 firmware,
                 &["secure-uefi", "uefi", "bios"],

@@ -21,7 +21,8 @@ pub(super) fn path(env: Env<'_>, name: &str) -> Option<PathBuf> {
         .map(PathBuf::from)
 }
 
-fn text(env: Env<'_>, name: &'static str) -> Result<Option<String>> {
+/// A text that must be Unicode.
+pub(super) fn text(env: Env<'_>, name: &'static str) -> Result<Option<String>> {
     env(name)
         .filter(|value| !value.is_empty())
         .map(|value| {

@@ -126,6 +126,8 @@ pub(super) const KEYS: &[Key] = &[
     ),
     key("jobs", "parallel", Form::Count { min: 1, max: 64 }),
     key("console", "mouse", Form::Switch),
+    key("console", "picture", Form::Text(check::picture)),
+    key("console", "viewer", Form::Text(check::viewer)),
 ];
 
 /// The sections in the order they are shown in; `hosts` is a list, the others are tables.

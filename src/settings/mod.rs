@@ -20,7 +20,7 @@ pub use report::Report;
 
 use crate::model::settings::{
     Accel, BucketSettings, ConsoleSettings, Credentials, Firmware, HostSettings, JobSettings,
-    Network, PushSettings, SandboxSettings, Settings,
+    Network, PictureStyle, PushSettings, SandboxSettings, Settings,
 };
 use crate::model::{Error, Kind, Result};
 use layer::{Layer, Setting, Table, Value, bad, find_key};
@@ -78,6 +78,20 @@ pub fn state_dir() -> Option<PathBuf> {
     })
 }
 
+/// The text of the API's token: that of `file`, else that of `SNAPDECK_API_TOKEN`; `None` where there is neither.
+///
+/// # Errors
+/// `BadInput` where it cannot be read.
+pub fn api_token(
+    file: Option<&Path>,
+    env: &dyn Fn(&str) -> Option<OsString>,
+) -> Result<Option<String>> {
+    match file {
+        Some(path) => read_file("cannot read the API token", path, true),
+        None => environment::text(env, "SNAPDECK_API_TOKEN"),
+    }
+}
+
 /// Puts the layers together. `env` answers for environment variables; `user_file` is the file to
 /// read where neither flag nor environment names one, and need not exist.
 ///
@@ -98,7 +112,7 @@ pub fn load(
         .or_else(|| environment::path(env, "SNAPDECK_CONFIG"));
     let file = named.as_deref().or(user_file);
     let text = file
-        .map(|path| read_file(path, named.is_some()))
+        .map(|path| read_file("cannot read settings", path, named.is_some()))
         .transpose()?
         .flatten();
     let mut notes = Vec::new();
@@ -122,18 +136,18 @@ pub fn load(
     })
 }
 
-/// The file's text; `None` where it is absent and `required` is false.
-fn read_file(path: &Path, required: bool) -> Result<Option<String>> {
+/// The file's text; `None` where it is absent and `required` is false. `what` begins the sentence that tells of an
+/// error.
+fn read_file(what: &str, path: &Path, required: bool) -> Result<Option<String>> {
     let shown = path.display();
     let fail = |why: &dyn std::fmt::Display| {
-        Error::new(Kind::BadInput, format!("cannot read settings: {shown}")).because(why)
+        Error::new(Kind::BadInput, format!("{what}: {shown}")).because(why)
     };
     let file = match std::fs::File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && !required => return Ok(None),
         Err(error) => {
-            return Err(fail(&error)
-                .hint("check the file named by --config or SNAPDECK_CONFIG, and its permissions"));
+            return Err(fail(&error).hint("check the file that was named, and its permissions"));
         }
     };
     let mut bytes = Vec::new();
@@ -257,6 +271,14 @@ fn settings(layer: &Layer) -> Result<Settings> {
         },
         console: ConsoleSettings {
             mouse: mouse.ok_or_else(|| lacks("console", "mouse"))?,
+            picture: match text("console", "picture").as_deref() {
+                Some("kitty") => PictureStyle::Kitty,
+                Some("sixel") => PictureStyle::Sixel,
+                Some("blocks") => PictureStyle::Blocks,
+                Some("off") => PictureStyle::Off,
+                _ => PictureStyle::Auto,
+            },
+            viewer: text("console", "viewer"),
         },
     })
 }
@@ -305,14 +327,9 @@ fn sandbox(layer: &Layer) -> Result<SandboxSettings> {
 
 /// The text of a user's template.
 fn read_template(path: &str, origin: &Origin) -> Result<String> {
-    read_file(Path::new(path), true)
+    read_file("template in [sandbox]", Path::new(path), true)
         .map(Option::unwrap_or_default)
-        .map_err(|error| {
-            bad(
-                origin,
-                format!("template in [sandbox]: {}", error.message()),
-            )
-        })
+        .map_err(|error| bad(origin, error.message()))
 }
 
 fn host(table: &Table) -> Result<HostSettings> {

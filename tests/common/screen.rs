@@ -14,6 +14,8 @@ const ROWS: u16 = 40;
 
 pub struct Screen {
     shown: Arc<Mutex<vt100::Parser>>,
+    /// All that was written to the terminal.
+    written: Arc<Mutex<Vec<u8>>>,
     keys: Box<dyn Write + Send>,
     pub child: Box<dyn Child + Send + Sync>,
     /// The terminal goes away with it.
@@ -39,14 +41,18 @@ impl Screen {
         let mut output = pair.master.try_clone_reader().unwrap();
         let shown = Arc::new(Mutex::new(vt100::Parser::new(ROWS, COLUMNS, 0)));
         let parser = shown.clone();
+        let written = Arc::new(Mutex::new(Vec::new()));
+        let copy = written.clone();
         std::thread::spawn(move || {
             let mut buffer = [0; 4096];
             while let Ok(length @ 1..) = output.read(&mut buffer) {
+                copy.lock().unwrap().extend_from_slice(&buffer[..length]);
                 parser.lock().unwrap().process(&buffer[..length]);
             }
         });
         Self {
             shown,
+            written,
             keys: pair.master.take_writer().unwrap(),
             child,
             _terminal: pair.master,
@@ -55,6 +61,32 @@ impl Screen {
 
     pub fn text(&self) -> String {
         self.shown.lock().unwrap().screen().contents()
+    }
+
+    /// Was that written to the terminal, whether it shows or not?
+    pub fn was_sent(&self, sequence: &str) -> bool {
+        let written = self.written.lock().unwrap();
+        String::from_utf8_lossy(&written).contains(sequence)
+    }
+
+    /// How many cells show part of a picture that is not of one colour.
+    pub fn picture_cells(&self) -> usize {
+        let shown = self.shown.lock().unwrap();
+        let screen = shown.screen();
+        let is_picture = |row, column| {
+            screen.cell(row, column).is_some_and(|cell| {
+                let colors = (cell.fgcolor(), cell.bgcolor());
+                matches!(colors, (vt100::Color::Rgb(..), vt100::Color::Rgb(..)))
+                    && cell.fgcolor() != cell.bgcolor()
+            })
+        };
+        let rows = 0..ROWS;
+        rows.map(|row| {
+            (0..COLUMNS)
+                .filter(|column| is_picture(row, *column))
+                .count()
+        })
+        .sum()
     }
 
     /// Is the alternate screen left and the cursor back?

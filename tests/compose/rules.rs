@@ -91,6 +91,21 @@ fn what_the_overlay_wrote_as_zeros_takes_no_room() {
     assert_eq!(estimate_of(&chain, Layout::Compact).dead_bytes, 0);
 }
 
+/// One cluster of the overlay then has entries in many L2 tables.
+#[test]
+fn what_is_foretold_holds_for_an_overlay_of_larger_clusters() {
+    let dir = room();
+    let base = image(dir.path(), "base", "cluster_size=1k", "1M", None);
+    let overlay = image(dir.path(), "overlay", "cluster_size=1M", "1M", Some(&base));
+    io(&overlay, &["write -P 1 0 1M"]);
+    let chain = [base, overlay];
+    for layout in [Layout::Append, Layout::Compact] {
+        let (_, length) = judged(dir.path(), &chain, &Way { layout, ..PLAIN });
+        // All of it is data, so nothing is smaller than foretold.
+        assert_eq!(length, estimate_of(&chain, layout).file_bytes, "{layout:?}");
+    }
+}
+
 fn estimate_of(chain: &[PathBuf; 2], layout: Layout) -> snapdeck::qcow2::Estimate {
     let [base, overlay] = chain;
     let (base, overlay) = (tables_of(base).unwrap(), tables_of(overlay).unwrap());
@@ -187,6 +202,42 @@ fn packing_follows_what_the_base_can_have() {
     let (path, _) = judged(dir.path(), &chain, &compact);
     let facts = read_header(&std::fs::read(&path).unwrap()).unwrap();
     assert_eq!(facts.compression, Compression::Zstd);
+}
+
+#[test]
+fn the_head_keeps_what_is_true_and_drops_the_rest() {
+    let dir = room();
+    let base = image(dir.path(), "base", "lazy_refcounts=on", "8M", None);
+    io(&base, &["write -P 1 0 4M"]);
+    let overlay = image(dir.path(), "overlay", "", "9M", Some(&base));
+    for path in [&base, &overlay] {
+        qemu_img(&format!("bitmap --add {} kept", path.display()));
+    }
+    io(&overlay, &["write -P 2 1M 4M"]);
+    let chain = [base, overlay];
+    let (path, _) = judged(dir.path(), &chain, &PLAIN);
+    let head = &std::fs::read(&path).unwrap()[..65536];
+    let (names, rest) = (&head[112..116], &head[112..]);
+    assert_eq!(names, 0x6803_f857u32.to_be_bytes());
+    let has = |what: &[u8]| rest.windows(what.len()).any(|window| window == what);
+    // Bitmaps, the backing file's format, its name.
+    assert!(!has(&0x2385_2875u32.to_be_bytes()) && !has(&0xe279_2acau32.to_be_bytes()));
+    assert!(!has(b"/base"));
+    // Compatible and autoclear features: lazy refcounts stay, the bitmaps' bit does not.
+    assert_eq!(
+        head[80..96],
+        [0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]
+    );
+
+    // A header of the time before compression types; then nothing but the end of the extensions.
+    poke(&chain[0], 100, &104u32.to_be_bytes());
+    poke(&chain[0], 104, &[0; 600]);
+    poke(&chain[0], 88, &[0; 8]);
+    for (zstd, length) in [(false, 104u32), (true, 112)] {
+        let (path, _) = judged(dir.path(), &chain, &Way { zstd, ..PLAIN });
+        let head = std::fs::read(&path).unwrap();
+        assert_eq!(head[100..104], length.to_be_bytes());
+    }
 }
 
 #[test]

@@ -137,6 +137,16 @@ fn cut_half_way_for_good_a_job_gives_up_after_its_time() {
             assert_eq!(job.world.is_in_bucket("app"), job.way == Way::ToHost);
             job.world.link().heal();
             assert_nothing_stays(&job.world);
+            // Who was cut off holds its lock there until the host has noticed.
+            let id = job.world.id("vm");
+            let probe: [&str; 3] = match job.way {
+                Way::FromHost => ["sandbox", "stop", &id],
+                Way::ToHost => ["verify", "app", "--local"],
+            };
+            until("its lock is free", || {
+                let said = job.world.snapdeck(&probe).stderr;
+                !said.contains("another snapdeck works on")
+            });
             // The next one makes it good.
             job.assert_done(job.start());
         }

@@ -49,7 +49,7 @@ fn a_disk_that_fills_up_while_a_pull_writes() {
     let filled = world.there(&[
         "sh",
         "-c",
-        "dd if=/dev/zero of=\"$1\" bs=64k 2>&1; :",
+        "dd if=/dev/zero of=\"$1\" bs=64k count=1024 2>&1; :",
         "sh",
         &other,
     ]);

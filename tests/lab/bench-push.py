@@ -145,7 +145,7 @@ def classic(disk):
     _, convert = measured("qemu-img", "convert", "-f", "qcow2", "-O", "qcow2", disk, flat)
     _, by_s5cmd = measured(S5CMD, "cp", flat, f"s3://{BUCKET}/bench/classic-1.qcow2")
     _, by_rclone = measured(
-        RCLONE, "copyto", "--ignore-times", "--s3-no-check-bucket", flat, f"lab:{BUCKET}/bench/classic-2.qcow2"
+        RCLONE, "copyto", "--ignore-times", "--s3-no-check-bucket", "--s3-upload-cutoff=0", flat, f"lab:{BUCKET}/bench/classic-2.qcow2"
     )
     for name, cost in (("qemu-img convert", convert), ("s5cmd", by_s5cmd), ("rclone", by_rclone)):
         print(f"  {name:<18} {cost}")

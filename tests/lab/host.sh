@@ -65,6 +65,8 @@ start() {
   # Half a host would be one that nobody stops.
   trap '' INT TERM HUP
   mkdir -p "$dir"/{etc,run,lib,cache,log}
+  # Two libvirtds that look for free ports for their guests' screens at once may find the same.
+  local port=$((5900 + RANDOM % 40 * 100))
   if [ -d "${1-}" ]; then as_root cp -a "$1/." "$dir/cache"; fi
   cat >"$dir/etc/qemu.conf" <<CONF
 user = "$(id -un)"
@@ -74,6 +76,8 @@ remember_owner = 0
 namespaces = []
 cgroup_controllers = []
 stdio_handler = "file"
+remote_display_port_min = $port
+remote_display_port_max = $((port + 99))
 CONF
   cat >"$dir/etc/libvirtd.conf" <<CONF
 auth_unix_rw = "none"

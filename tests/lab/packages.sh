@@ -5,7 +5,7 @@ cd "$(dirname "$0")/../.."
 
 build=(gcc libc6-dev pkg-config libvirt-dev)
 demo=(libvirt-daemon libvirt-daemon-driver-qemu qemu-system-x86 qemu-utils)
-lab=(libvirt-daemon-system libvirt-clients openssh-client openssh-server ovmf python3-venv xfsprogs)
+lab=(curl libvirt-daemon-system libvirt-clients openssh-client openssh-server openssl ovmf python3-venv xfsprogs)
 case ${1-} in
 demo) wanted=("${build[@]}" "${demo[@]}") ;;
 test) wanted=("${build[@]}" "${demo[@]}" "${lab[@]}") ;;

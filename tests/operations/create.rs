@@ -84,7 +84,7 @@ fn two_snapshots_of_one_sandbox_at_once_never_leave_it_paused() {
     let gate = world.gate("convert");
     let first = world.start(&["create", &id, "one"]);
     gate.reached();
-    // The second finds it paused, by the first.
+    // The second finds it in the hands of the first.
     let second = world.start(&["create", &id, "two"]);
     gate.open();
     let ran = [ended(first), ended(second)];
@@ -92,7 +92,7 @@ fn two_snapshots_of_one_sandbox_at_once_never_leave_it_paused() {
     for (name, ran) in ["one", "two"].iter().zip(ran) {
         match ran.code {
             Some(0) => assert_object_is(&world, name, &world.disk("a")),
-            _ => drop(ran.failed(4, &["changed while its disk was read"])),
+            _ => drop(ran.failed(4, &["another snapdeck works on sandbox", &id])),
         }
     }
     assert_nothing_left(&world);

@@ -195,7 +195,7 @@ fn a_second_pull_of_the_same_name_is_refused_while_the_first_is_at_it() {
     gate.reached();
     world
         .snapdeck(&["pull", "app"])
-        .failed(4, &["another process is writing it"]);
+        .failed(4, &["another snapdeck works on snapshot app", "pull app"]);
     gate.open();
     ended(first).ok();
     assert_pulled(&world, &image);

@@ -165,7 +165,7 @@ fn a_directory_that_cannot_be_written() {
     };
     disk.make_read_only();
     let ran = lab.snapdeck(&["pull", "app", "--json"]);
-    ran.failed(1, &["Read-only file system", "snapshots_dir"]);
+    ran.failed(1, &["Read-only file system", &lab.path("snapshots")]);
     assert!(lab.names("snapshots").is_empty());
 }
 

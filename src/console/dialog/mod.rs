@@ -6,9 +6,13 @@ mod doctor;
 mod field;
 mod help;
 mod job;
+mod menu;
+mod new;
 mod pull;
 mod quit;
 mod remove;
+mod screen;
+mod verb;
 mod whereabouts;
 
 use crossterm::event::{KeyCode, KeyEvent};
@@ -20,9 +24,13 @@ pub use doctor::Doctor;
 pub use field::Field;
 pub use help::Help;
 pub use job::{JobDetails, result};
+pub use menu::{Menu, ask};
+pub use new::New;
 pub use pull::Pull;
 pub use quit::Quit;
 pub use remove::Remove;
+pub use screen::ScreenView;
+pub use verb::{STOP, Turn, refusal};
 pub use whereabouts::{Whereabouts, about};
 
 use super::actions::Action;
@@ -40,6 +48,8 @@ pub enum Reply {
     Close(Vec<Command>),
     /// It stays, and these are to be done.
     Do(Vec<Command>),
+    /// Another takes its place.
+    Open(Box<Dialog>),
     /// It closes, and this is done instead.
     Instead(Action),
 }
@@ -130,6 +140,14 @@ pub enum Dialog {
     Doctor(Doctor),
     /// All keys.
     Help(Help),
+    /// A guest's screen.
+    Screen(ScreenView),
+    /// The verbs of a sandbox.
+    Menu(Menu),
+    /// One of them, with a question.
+    Turn(Turn),
+    /// A new sandbox.
+    New(Box<New>),
 }
 
 /// One layer: a dialog, and how far it is scrolled.
@@ -179,6 +197,10 @@ impl Layer {
                     Dialog::Whereabouts(dialog) => dialog.key(key, view),
                     Dialog::Doctor(dialog) => dialog.key(key),
                     Dialog::Help(dialog) => dialog.key(key),
+                    Dialog::Screen(dialog) => dialog.key(key),
+                    Dialog::Menu(dialog) => dialog.key(key, view),
+                    Dialog::Turn(dialog) => dialog.key(key, view),
+                    Dialog::New(dialog) => dialog.key(key, view),
                 };
             }
         }
@@ -190,6 +212,8 @@ impl Layer {
         match &mut self.dialog {
             Dialog::Cut(dialog) => dialog.paste(text),
             Dialog::Remove(dialog) => dialog.paste(text),
+            Dialog::Turn(dialog) => dialog.paste(text),
+            Dialog::New(dialog) => dialog.paste(text),
             _ => {}
         }
     }
@@ -205,6 +229,10 @@ impl Layer {
             Dialog::Whereabouts(dialog) => dialog.content(view, theme, width),
             Dialog::Doctor(dialog) => dialog.content(view, theme, width),
             Dialog::Help(dialog) => dialog.content(theme, width),
+            Dialog::Screen(dialog) => dialog.content(),
+            Dialog::Menu(dialog) => dialog.content(view, theme, width),
+            Dialog::Turn(dialog) => dialog.content(view, theme, width),
+            Dialog::New(dialog) => dialog.content(view, theme, width),
         }
     }
 }

@@ -7,6 +7,7 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 
+use super::live;
 use super::panes::state_sign;
 use super::section;
 use crate::console::actions::Pane;
@@ -21,16 +22,25 @@ use crate::model::{ChainLink, Compression, ImageFacts, Object, Sandbox, Snapshot
 /// Draws them.
 pub fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas: &mut Areas) {
     let inner = section(app, frame, area, Pane::Details, " Details ".to_owned());
-    let lines = lines(app, usize::from(inner.width), now);
+    let room = live::room(app, inner);
+    areas.picture = room;
+    let text = Rect {
+        width: inner.width - room.map_or(0, |room| room.width + 1),
+        ..inner
+    };
+    let lines = lines(app, (text.width.into(), inner.height), now);
     let height = usize::from(inner.height);
     areas.details_end = u16::try_from(lines.len().saturating_sub(height)).unwrap_or(u16::MAX);
     areas.panes.push((Pane::Details, inner, 0));
     let first = usize::from(app.details.min(areas.details_end));
     let shown: Vec<Line> = lines.into_iter().skip(first).take(height).collect();
-    frame.render_widget(Paragraph::new(shown), inner);
+    frame.render_widget(Paragraph::new(shown), text);
+    if let Some(room) = room {
+        live::picture(app, frame, room);
+    }
 }
 
-fn lines(app: &App, width: usize, now: Instant) -> Vec<Line<'static>> {
+fn lines(app: &App, (width, height): (usize, u16), now: Instant) -> Vec<Line<'static>> {
     let theme = &app.theme;
     let mut lines = Vec::new();
     if app.list == Pane::Matrix {
@@ -64,7 +74,10 @@ fn lines(app: &App, width: usize, now: Instant) -> Vec<Line<'static>> {
     match app.list {
         Pane::Sandboxes => {
             if let Some((host, sandbox)) = sandbox {
-                of_sandbox(&mut lines, sandbox, host, theme);
+                let uptime = live::uptime(app, sandbox, host, now);
+                of_sandbox(&mut lines, sandbox, host, &uptime, theme);
+                live::lines(&mut lines, app, (host, sandbox), (width, height), now);
+                of_chain(&mut lines, sandbox, host, theme);
             }
         }
         Pane::Snapshots => {
@@ -82,11 +95,17 @@ fn lines(app: &App, width: usize, now: Instant) -> Vec<Line<'static>> {
     lines
 }
 
-fn of_sandbox(lines: &mut Vec<Line<'static>>, sandbox: &Sandbox, host: &HostView, theme: &Theme) {
+fn of_sandbox(
+    lines: &mut Vec<Line<'static>>,
+    sandbox: &Sandbox,
+    host: &HostView,
+    uptime: &str,
+    theme: &Theme,
+) {
     lines.push(Line::from(vec![
         Span::styled(format!(" {}", sandbox.id), theme.title),
         Span::raw(format!(
-            "  {} {}, {} vCPU, {}, on {}",
+            "  {} {}, {} vCPU, {}, on {}{uptime}",
             state_sign(sandbox.state),
             sandbox.state.as_str(),
             sandbox.cpus,
@@ -94,6 +113,9 @@ fn of_sandbox(lines: &mut Vec<Line<'static>>, sandbox: &Sandbox, host: &HostView
             host.name,
         )),
     ]));
+}
+
+fn of_chain(lines: &mut Vec<Line<'static>>, sandbox: &Sandbox, host: &HostView, theme: &Theme) {
     for (depth, link) in sandbox.chain.iter().enumerate() {
         lines.push(of_link(link, depth, host, theme));
     }

@@ -5,7 +5,9 @@ use ratatui::layout::{Position, Rect};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Clear, Paragraph};
 
+use super::live;
 use crate::console::app::{App, Areas};
+use crate::console::dialog::Dialog;
 use crate::console::theme::Theme;
 
 /// Columns of text in a dialog, where the screen has them.
@@ -16,6 +18,9 @@ pub fn draw(app: &App, frame: &mut Frame, area: Rect, areas: &mut Areas) {
     let Some(layer) = app.layers.last() else {
         return;
     };
+    if let Dialog::Screen(view) = &layer.dialog {
+        return live::full(app, frame, area, view, areas);
+    }
     let theme = &app.theme;
     let width = WIDTH.min(area.width.saturating_sub(6));
     let content = layer.content(&app.view, theme, usize::from(width));
@@ -74,7 +79,8 @@ pub fn draw(app: &App, frame: &mut Frame, area: Rect, areas: &mut Areas) {
     }
 }
 
-fn keys(keys: &[(&'static str, &'static str, bool)], theme: &Theme) -> Line<'static> {
+/// The last line of a layer.
+pub fn keys(keys: &[(&'static str, &'static str, bool)], theme: &Theme) -> Line<'static> {
     let mut spans = Vec::new();
     for (key, name, possible) in keys {
         let (key_style, style) = if *possible {

@@ -6,6 +6,7 @@ mod footer;
 mod header;
 mod hosts;
 mod jobs;
+mod live;
 mod matrix;
 mod panes;
 

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::blocks::{Origin, Piece, Told};
 use super::explain;
 use super::mark::{Content, LONGEST, Mark, Recorded};
+use crate::host::eyes::Eyes;
 use crate::host::image_file::{self, ImageFile};
 use crate::host::threads::{Threads, TooLate};
 use crate::model::{Digest, Error, HostName, Kind, Result};
@@ -210,6 +211,17 @@ impl Here {
             let removed = absent_is_fine(std::fs::remove_file(&file))?;
             sync_directory_of(&file)?;
             Ok(removed)
+        })
+        .await
+    }
+
+    pub async fn real(&self, paths: &[&str]) -> Result<Vec<PathBuf>> {
+        let paths: Vec<PathBuf> = paths.iter().map(PathBuf::from).collect();
+        self.run("look at files".into(), CALL, move || {
+            Ok(paths
+                .iter()
+                .map(|path| Eyes::Here.canonical(path))
+                .collect())
         })
         .await
     }

@@ -8,6 +8,7 @@ mod there;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::PathBuf;
 
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
@@ -128,6 +129,14 @@ impl Files {
         match self {
             Self::Here(files) => files.remove_file(path).await,
             Self::There(files) => files.remove_file(path).await,
+        }
+    }
+
+    /// Where files really are, links resolved, as far as they are there. In their order.
+    pub async fn real(&self, paths: &[&str]) -> Result<Vec<PathBuf>> {
+        match self {
+            Self::Here(files) => files.real(paths).await,
+            Self::There(files) => files.real(paths).await,
         }
     }
 
@@ -349,6 +358,11 @@ impl FileWriter {
             }
         }
     }
+}
+
+/// The error behind `said`, the words of a program that ran with `LC_ALL=C`.
+pub fn system_error(what: String, said: &str) -> Error {
+    explain(what, &there::system(said))
 }
 
 fn explain(what: String, error: &io::Error) -> Error {

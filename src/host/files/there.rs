@@ -265,6 +265,13 @@ impl There {
         Ok(listed)
     }
 
+    /// Where `paths` really are, links resolved. In their order.
+    pub async fn real(&self, paths: &[&str]) -> Result<Vec<PathBuf>> {
+        let output = self.call("look at files", "real", paths, CALL).await?;
+        let fields = output.stdout.split(|byte| *byte == 0).map(path);
+        Ok(fields.take(paths.len()).collect())
+    }
+
     /// Looks at `paths`: where they really are, and what they are. In their order.
     pub async fn see(&self, paths: &[PathBuf]) -> Result<Vec<Seen>> {
         let mut all = Vec::new();

@@ -30,6 +30,11 @@ see)
   stat -L --printf '%n\0%s\0%b\0%i\0%.9Y\0%F\0' -- "$@" || :
   ;;
 
+# The canonical path of each file, whether it is there or not.
+real)
+  realpath -mz -- "$@"
+  ;;
+
 # How the files begin, each under its name.
 heads)
   length=$1

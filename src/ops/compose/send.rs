@@ -56,7 +56,7 @@ pub(super) struct Sender<'a> {
 struct Ready {
     index: u64,
     bytes: Bytes,
-    _place: OwnedSemaphorePermit,
+    place: OwnedSemaphorePermit,
 }
 
 impl<'a> Sender<'a> {
@@ -75,7 +75,10 @@ impl<'a> Sender<'a> {
             part: assembly.part_bytes(),
             kept: composer.kept(),
             digests: Digests::default(),
-            places: Arc::new(Semaphore::new(assembly.in_flight())),
+            // Two less: the part that is being made, and what is read for it.
+            places: Arc::new(Semaphore::new(
+                assembly.in_flight().saturating_sub(2).max(1),
+            )),
             uploaded: AtomicU64::new(0),
             copied: Mutex::default(),
         }
@@ -210,7 +213,15 @@ impl<'a> Sender<'a> {
         stream::unfold(parts, next)
             // There are no more of them than places.
             .try_for_each_concurrent(None, |part| async move {
-                self.upload(part.index, part.bytes).await
+                let Ready {
+                    index,
+                    bytes,
+                    place,
+                } = part;
+                let uploaded = self.upload(index, bytes).await;
+                // Not before: its bytes are in memory until here.
+                drop(place);
+                uploaded
             })
             .await
     }
@@ -269,7 +280,7 @@ impl Parts<'_, '_> {
         let ready = Ready {
             index,
             bytes: bytes.into(),
-            _place: self.sender.place().await?,
+            place: self.sender.place().await?,
         };
         let taken = self.to_send.send(ready);
         taken.map_err(|_| super::broken("its parts are not taken"))

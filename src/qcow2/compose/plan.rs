@@ -197,9 +197,9 @@ impl Plan {
             // A segment lies within a cluster of its layer, so it spans few.
             plan.cost.clusters += last - first + 1 - u64::from(counted == Some(first));
             counted = Some(last);
-            for number in [segment.guest.start, segment.guest.end - 1] {
-                plan.l2_tables.insert(number / geometry.l2_span());
-            }
+            let span = geometry.l2_span();
+            let tables = segment.guest.start / span..=(segment.guest.end - 1) / span;
+            plan.l2_tables.extend(tables);
         }
         plan.range = 0..chain.virtual_size();
         plan.count_bytes(chain);

@@ -1,0 +1,181 @@
+//! A job as it goes on: server-sent events (HTML, section 9.2).
+
+use std::convert::Infallible;
+use std::time::{Duration, Instant};
+
+use axum::extract::{Path, State};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream::{self, Stream};
+use serde::Serialize;
+use tokio::time::{Interval, MissedTickBehavior, interval};
+use utoipa::ToSchema;
+
+use super::App;
+use super::jobs::{self, Job, JobProgress};
+use super::problem::{Any, ErrorBody, Problem};
+use crate::engine::JobId;
+
+/// How often a job is looked at; nothing is sent while nothing changes.
+const SAMPLE: Duration = Duration::from_millis(100);
+/// A rate is that of the bytes of so long.
+const WINDOW: Duration = Duration::from_secs(2);
+/// A comment is sent after so much silence, so that nobody on the way takes the connection for dead.
+const SILENCE: Duration = Duration::from_secs(15);
+
+/// Data of an event `progress`.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct JobEvent {
+    #[serde(flatten)]
+    progress: JobProgress,
+    /// Bytes a second in this phase, lately; 0 where nothing moves.
+    bytes_per_second: u64,
+}
+
+/// One event of the stream.
+#[derive(ToSchema)]
+#[allow(dead_code)]
+pub struct JobMessage {
+    /// `progress`, `result` or `ending`.
+    event: String,
+    /// JSON: JobEvent for `progress`, Job for the others.
+    data: String,
+}
+
+/// Follow a job: an event `progress` whenever it changed (its data is JobEvent), ten a second at most, and at last an
+/// event `result` (its data is Job). An event `ending` tells that snapdeck ends, and the job goes on at its next
+/// start.
+#[utoipa::path(
+    get, path = "/jobs/{id}/events", tag = "jobs",
+    params(("id" = u64, Path, description = "Its number")),
+    responses(
+        (status = 200, description = "The events", content_type = "text/event-stream", body = JobMessage),
+        (status = 404, description = "There is no such job", body = ErrorBody),
+        Any,
+    ),
+)]
+pub async fn follow(State(app): State<App>, Path(id): Path<String>) -> Result<Response, Problem> {
+    let id = jobs::number(&id)?;
+    if app.engine.view().job(id).is_none() {
+        return Err(jobs::unknown(id));
+    }
+    let keep_alive = KeepAlive::new().interval(SILENCE);
+    Ok(Sse::new(events(app, id))
+        .keep_alive(keep_alive)
+        .into_response())
+}
+
+struct Following {
+    app: App,
+    id: JobId,
+    ticks: Interval,
+    told: Option<(JobProgress, u64)>,
+    rate: Rate,
+}
+
+fn events(app: App, id: JobId) -> impl Stream<Item = Result<Event, Infallible>> {
+    let mut ticks = interval(SAMPLE);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let following = Following {
+        app,
+        id,
+        ticks,
+        told: None,
+        rate: Rate::default(),
+    };
+    stream::unfold(Some(following), async |following| {
+        let (event, rest) = following?.next().await?;
+        Some((Ok(event), rest))
+    })
+}
+
+impl Following {
+    /// The next event, and who brings the ones after it; `None` where the job is forgotten.
+    async fn next(mut self) -> Option<(Event, Option<Self>)> {
+        loop {
+            self.ticks.tick().await;
+            let view = self.app.engine.view();
+            let job = view.job(self.id)?;
+            if job.state.is_over() {
+                let last = match self.app.ending.is_cancelled() {
+                    true => event("ending", &Job::of(job)),
+                    false => event("result", &Job::of(job)),
+                };
+                return Some((last, None));
+            }
+            let progress = JobProgress::of(job);
+            let bytes_per_second = self.rate.see(Instant::now(), &progress);
+            let now = (progress, bytes_per_second);
+            if self.told.as_ref() == Some(&now) {
+                continue;
+            }
+            self.told = Some(now.clone());
+            let (progress, bytes_per_second) = now;
+            let data = JobEvent {
+                progress,
+                bytes_per_second,
+            };
+            return Some((event("progress", &data), Some(self)));
+        }
+    }
+}
+
+fn event(name: &str, data: &impl Serialize) -> Event {
+    // Serializing one of our types does not fail, and its text has no line breaks.
+    let text = serde_json::to_string(data).unwrap_or_default();
+    Event::default().event(name).data(text)
+}
+
+/// The bytes of the last moments.
+#[derive(Default)]
+struct Rate {
+    phase: String,
+    seen: Vec<(Instant, u64)>,
+}
+
+impl Rate {
+    fn see(&mut self, now: Instant, progress: &JobProgress) -> u64 {
+        if self.phase != progress.phase {
+            self.phase.clone_from(&progress.phase);
+            self.seen.clear();
+        }
+        self.seen.push((now, progress.done_bytes));
+        self.seen
+            .retain(|(at, _)| now.duration_since(*at) <= WINDOW);
+        let Some((at, bytes)) = self.seen.first() else {
+            return 0;
+        };
+        let millis = now.duration_since(*at).as_millis();
+        let moved = u128::from(progress.done_bytes.saturating_sub(*bytes));
+        (moved * 1000)
+            .checked_div(millis)
+            .map_or(0, |rate| rate.try_into().unwrap_or(u64::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::jobs::JobWord;
+    use super::*;
+
+    #[test]
+    fn a_rate_is_of_the_last_moments_and_of_one_phase() {
+        let start = Instant::now();
+        let at = |millis: u64| start + Duration::from_millis(millis);
+        let done = |phase: &str, done_bytes| JobProgress {
+            state: JobWord::Running,
+            phase: phase.into(),
+            done_bytes,
+            total_bytes: 0,
+            percent: None,
+        };
+        let mut rate = Rate::default();
+        assert_eq!(rate.see(at(0), &done("a", 0)), 0);
+        assert_eq!(rate.see(at(1000), &done("a", 500)), 500);
+        assert_eq!(rate.see(at(2000), &done("a", 1500)), 750);
+        assert_eq!(rate.see(at(3000), &done("a", 1500)), 500);
+        assert_eq!(rate.see(at(4500), &done("a", 1500)), 0);
+        assert_eq!(rate.see(at(4600), &done("b", 9000)), 0);
+    }
+}

@@ -1,0 +1,86 @@
+//! Is it alive, and is it of use?
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::problem::Any;
+use super::{App, json};
+use crate::engine::Link;
+
+/// The one path that needs no token.
+pub const HEALTHZ: &str = "/healthz";
+
+/// That it answers.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Health {
+    /// `ok`.
+    status: String,
+}
+
+/// What it needs to be of use.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Ready {
+    /// Host and bucket answer, and jobs are taken on.
+    ready: bool,
+    /// The host.
+    host: Answering,
+    /// The bucket; one that is not configured is `off`, which keeps nothing from being ready.
+    bucket: Answering,
+}
+
+/// How the host or the bucket answers.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Answering {
+    /// `opening`, `up`, `down`, `off`.
+    link: String,
+    /// Why it is down.
+    error: Option<String>,
+}
+
+impl Answering {
+    fn of(link: &Link) -> Self {
+        let (word, error) = match link {
+            Link::Opening => ("opening", None),
+            Link::Up => ("up", None),
+            Link::Down(error) => ("down", Some(error.to_string())),
+            Link::Off => ("off", None),
+        };
+        Self {
+            link: word.to_owned(),
+            error,
+        }
+    }
+}
+
+/// Is it alive? Needs no token.
+#[utoipa::path(get, path = HEALTHZ, tag = "service", security(()), responses((status = 200, body = Health)))]
+pub async fn healthz() -> Response {
+    let status = "ok".to_owned();
+    json(StatusCode::OK, &Health { status })
+}
+
+/// Do the host and the bucket answer, and are jobs taken on?
+#[utoipa::path(
+    get, path = "/readyz", tag = "service",
+    responses((status = 200, body = Ready), (status = 503, description = "Not now", body = Ready), Any),
+)]
+pub async fn readyz(State(app): State<App>) -> Response {
+    let view = app.engine.view();
+    let host = view.host(&app.host).map_or(&Link::Off, |host| &host.link);
+    let bucket = &view.bucket.link;
+    let ready =
+        *host == Link::Up && matches!(bucket, Link::Up | Link::Off) && !app.ending.is_cancelled();
+    let status = match ready {
+        true => StatusCode::OK,
+        false => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let body = Ready {
+        ready,
+        host: Answering::of(host),
+        bucket: Answering::of(bucket),
+    };
+    json(status, &body)
+}

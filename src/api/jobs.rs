@@ -1,0 +1,237 @@
+//! Jobs as the API tells them.
+
+use std::time::Instant;
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::problem::{self, Answer, Any, ErrorBody, Problem};
+use super::{App, json};
+use crate::engine::{JobId, JobState, JobView};
+use crate::model::{HostName, Kind, Outcome, SandboxId, SnapshotName};
+
+/// A job: one operation, waiting, running or over.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Job {
+    /// Its number, unique until snapdeck ends.
+    id: u64,
+    /// The operation's word: `create`, `push`, `pull`, `remove`, `new`, or that of the sandbox's verb.
+    operation: String,
+    /// The same in one line.
+    title: String,
+    /// The host it works on.
+    host: Option<HostName>,
+    /// The sandbox it is about.
+    sandbox: Option<SandboxId>,
+    /// The snapshot it is about.
+    snapshot: Option<SnapshotName>,
+    /// Where it stands, and how far it is.
+    #[serde(flatten)]
+    progress: JobProgress,
+    /// When it began to run.
+    started: Option<Timestamp>,
+    /// When it was over.
+    ended: Option<Timestamp>,
+    /// What came of it, once it is done.
+    result: Option<Outcome>,
+    /// Why it ended otherwise.
+    error: Option<JobError>,
+    /// Its own log, oldest line first.
+    log: Vec<JobLine>,
+}
+
+/// How far a job is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct JobProgress {
+    /// Where it stands.
+    pub state: JobWord,
+    /// What it is doing: `queued`, `checking`, `pausing`, `converting`, `uploading`, `downloading`, ...
+    pub phase: String,
+    /// Bytes done in this phase.
+    pub done_bytes: u64,
+    /// Bytes of this phase in all; 0 where not known.
+    pub total_bytes: u64,
+    /// Hundredths done of this phase, under 100 until the job is over; null where not known.
+    pub percent: Option<u8>,
+}
+
+/// Where a job stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum JobWord {
+    /// Waits for its turn.
+    Queued,
+    /// Runs.
+    Running,
+    /// Was told to stop and cleans up.
+    Cancelling,
+    /// Ended well.
+    Done,
+    /// Was cancelled.
+    Cancelled,
+    /// Failed.
+    Failed,
+}
+
+/// Why a job ended otherwise than well.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct JobError {
+    /// The status that a call which waited for it got.
+    status_code: u16,
+    /// What sort of failure it is, as in Error.
+    code: String,
+    /// What failed, on what, and why.
+    message: String,
+    /// What to do about it, if that is known.
+    hint: Option<String>,
+}
+
+/// One line of a job's log.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct JobLine {
+    /// When.
+    at: Timestamp,
+    /// What.
+    text: String,
+    /// Is it something to heed?
+    warning: bool,
+}
+
+impl JobProgress {
+    /// Of a job, now.
+    pub fn of(job: &JobView) -> Self {
+        let progress = job.progress();
+        Self {
+            state: match &job.state {
+                JobState::Queued => JobWord::Queued,
+                JobState::Running => JobWord::Running,
+                JobState::Cancelling => JobWord::Cancelling,
+                JobState::Done(_) => JobWord::Done,
+                JobState::Failed(error) if error.kind() == Kind::Cancelled => JobWord::Cancelled,
+                JobState::Failed(_) => JobWord::Failed,
+            },
+            phase: progress.phase.as_str().to_owned(),
+            done_bytes: progress.done_bytes,
+            total_bytes: progress.total_bytes,
+            percent: progress.percent(),
+        }
+    }
+}
+
+impl Job {
+    /// Of a job, now.
+    pub fn of(job: &JobView) -> Self {
+        let (result, error) = match &job.state {
+            JobState::Done(outcome) => (Some(outcome.clone()), None),
+            JobState::Failed(error) => {
+                let error = JobError {
+                    status_code: problem::status(error.kind()).as_u16(),
+                    code: problem::word(error.kind()).to_owned(),
+                    message: error.message(),
+                    hint: error.hint_text().map(str::to_owned),
+                };
+                (None, Some(error))
+            }
+            _ => (None, None),
+        };
+        Self {
+            id: job.id.0,
+            operation: job.operation.verb().to_owned(),
+            title: job.operation.title(),
+            host: job.operation.host().cloned(),
+            sandbox: job.operation.sandbox().cloned(),
+            snapshot: job.operation.snapshot().cloned(),
+            progress: JobProgress::of(job),
+            started: job.started.and_then(time),
+            ended: job.ended.and_then(time),
+            result,
+            error,
+            log: job
+                .log
+                .iter()
+                .map(|line| JobLine {
+                    at: line.at,
+                    text: line.text.clone(),
+                    warning: line.warning,
+                })
+                .collect(),
+        }
+    }
+}
+
+/// The time of a moment of this process.
+fn time(at: Instant) -> Option<Timestamp> {
+    let ago = SignedDuration::try_from(at.elapsed()).ok()?;
+    Timestamp::now().checked_sub(ago).ok()
+}
+
+/// The number in a path; what is none is no job's.
+pub fn number(text: &str) -> Result<JobId, Problem> {
+    let unknown = || Problem::not_found(format!("there is no job {text}"));
+    text.parse().map(JobId).map_err(|_| unknown())
+}
+
+pub fn unknown(id: JobId) -> Problem {
+    Problem::not_found(format!("there is no job {}", id.0))
+}
+
+/// All jobs, oldest first. Of those that are over the last 200 are kept.
+#[utoipa::path(get, path = "/jobs", tag = "jobs", responses((status = 200, body = Vec<Job>), Any))]
+pub async fn list(State(app): State<App>) -> Response {
+    let jobs: Vec<Job> = app
+        .engine
+        .view()
+        .jobs
+        .iter()
+        .map(|job| Job::of(job))
+        .collect();
+    json(StatusCode::OK, &jobs)
+}
+
+/// One job.
+#[utoipa::path(
+    get, path = "/jobs/{id}", tag = "jobs",
+    params(("id" = u64, Path, description = "Its number")),
+    responses((status = 200, body = Job), (status = 404, description = "There is no such job", body = ErrorBody), Any),
+)]
+pub async fn get(State(app): State<App>, Path(id): Path<String>) -> Answer {
+    let id = number(&id)?;
+    let view = app.engine.view();
+    let job = view.job(id).ok_or_else(|| unknown(id))?;
+    Ok(json(StatusCode::OK, &Job::of(job)))
+}
+
+/// Cancel a job. Its clean-up is a part of it: the answer tells how it stands now. One that is over stays as it is.
+#[utoipa::path(
+    delete, path = "/jobs/{id}", tag = "jobs",
+    params(("id" = u64, Path, description = "Its number")),
+    responses(
+        (status = 200, description = "It was over already", body = Job),
+        (status = 202, description = "It was told to stop", body = Job),
+        (status = 404, description = "There is no such job", body = ErrorBody),
+        Any,
+    ),
+)]
+pub async fn cancel(State(app): State<App>, Path(id): Path<String>) -> Answer {
+    let id = number(&id)?;
+    let was_over = match app.engine.view().job(id) {
+        Some(job) => job.state.is_over(),
+        None => return Err(unknown(id)),
+    };
+    app.engine.cancel(id);
+    let view = app.engine.view();
+    let job = view.job(id).ok_or_else(|| unknown(id))?;
+    let status = match was_over {
+        true => StatusCode::OK,
+        false => StatusCode::ACCEPTED,
+    };
+    Ok(json(status, &Job::of(job)))
+}

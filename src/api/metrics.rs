@@ -1,0 +1,201 @@
+//! What there is to count, for Prometheus.
+
+use std::collections::HashSet;
+
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use prometheus_client::encoding::{EncodeLabelSet, prometheus_text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::problem::Any;
+use super::{App, problem};
+use crate::engine::{Engine, JobId, JobState, JobView, Link};
+use crate::model::{HostName, Outcome};
+
+/// The text form's type (Prometheus, "Exposition formats", version 0.0.4).
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+/// Bounds of what a job may take, and a pause, in seconds.
+const JOB: [f64; 9] = [
+    0.1,
+    1.0,
+    5.0,
+    15.0,
+    60.0,
+    300.0,
+    900.0,
+    3600.0,
+    4.0 * 3600.0,
+];
+const PAUSE: [f64; 8] = [0.5, 1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 600.0];
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Ended {
+    operation: &'static str,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Of {
+    operation: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct InState {
+    state: &'static str,
+}
+
+/// The counters, and the registry that writes them down.
+pub struct Metrics {
+    registry: Registry,
+    jobs: Family<Ended, Counter>,
+    bytes: Family<Of, Counter>,
+    durations: Family<Of, Histogram, fn() -> Histogram>,
+    pauses: Histogram,
+    live: Family<InState, Gauge>,
+    host_up: Gauge,
+    bucket_up: Gauge,
+}
+
+impl Metrics {
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("snapdeck");
+        let metrics = Self {
+            jobs: Family::default(),
+            bytes: Family::default(),
+            durations: Family::new_with_constructor(|| Histogram::new(JOB)),
+            pauses: Histogram::new(PAUSE),
+            live: Family::default(),
+            host_up: Gauge::default(),
+            bucket_up: Gauge::default(),
+            registry: Registry::default(),
+        };
+        registry.register("jobs", "Jobs that are over", metrics.jobs.clone());
+        registry.register_with_unit(
+            "moved",
+            "Bytes of the snapshots that went to or came from the bucket",
+            Unit::Bytes,
+            metrics.bytes.clone(),
+        );
+        registry.register_with_unit(
+            "job_duration",
+            "How long jobs ran",
+            Unit::Seconds,
+            metrics.durations.clone(),
+        );
+        registry.register_with_unit(
+            "pause",
+            "How long guests stood still for a create",
+            Unit::Seconds,
+            metrics.pauses.clone(),
+        );
+        registry.register("jobs_live", "Jobs that are not over", metrics.live.clone());
+        registry.register(
+            "host_up",
+            "Whether the host answers",
+            metrics.host_up.clone(),
+        );
+        registry.register(
+            "bucket_up",
+            "Whether the bucket answers",
+            metrics.bucket_up.clone(),
+        );
+        Self {
+            registry,
+            ..metrics
+        }
+    }
+
+    /// Counts every job of `engine` once, when it is over. Ends with the engine.
+    pub async fn count(&self, engine: &Engine) {
+        let mut views = engine.watch();
+        let mut counted: HashSet<JobId> = HashSet::new();
+        loop {
+            let view = views.borrow_and_update().clone();
+            for job in view.jobs.iter().filter(|job| job.state.is_over()) {
+                if counted.insert(job.id) {
+                    self.ended(job);
+                }
+            }
+            counted.retain(|id| view.job(*id).is_some());
+            if views.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn ended(&self, job: &JobView) {
+        let operation = job.operation.verb();
+        let result = match &job.state {
+            JobState::Failed(error) => problem::word(error.kind()),
+            _ => "done",
+        };
+        self.jobs.get_or_create(&Ended { operation, result }).inc();
+        if let (Some(started), Some(ended)) = (job.started, job.ended) {
+            let seconds = ended.duration_since(started).as_secs_f64();
+            self.durations
+                .get_or_create(&Of { operation })
+                .observe(seconds);
+        }
+        let moved = match &job.state {
+            JobState::Done(Outcome::Created {
+                size_bytes,
+                paused_ms,
+                ..
+            }) => {
+                if *paused_ms > 0 {
+                    self.pauses.observe(*paused_ms as f64 / 1000.0);
+                }
+                *size_bytes
+            }
+            JobState::Done(Outcome::Pushed { size_bytes, .. }) => *size_bytes,
+            JobState::Done(Outcome::Pulled {
+                size_bytes,
+                skipped: false,
+                ..
+            }) => *size_bytes,
+            _ => return,
+        };
+        self.bytes.get_or_create(&Of { operation }).inc_by(moved);
+    }
+
+    fn text(&self, engine: &Engine, host: &HostName) -> Result<String, std::fmt::Error> {
+        let view = engine.view();
+        for (state, is) in [
+            (
+                "queued",
+                (|state| *state == JobState::Queued) as fn(&JobState) -> bool,
+            ),
+            ("running", |state| {
+                matches!(state, JobState::Running | JobState::Cancelling)
+            }),
+        ] {
+            let count = view.jobs.iter().filter(|job| is(&job.state)).count();
+            self.live
+                .get_or_create(&InState { state })
+                .set(count as i64);
+        }
+        let host = view.host(host).is_some_and(|host| host.link == Link::Up);
+        self.host_up.set(host.into());
+        self.bucket_up.set((view.bucket.link == Link::Up).into());
+        let mut text = String::new();
+        prometheus_text::encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+/// Counters for Prometheus: jobs by operation and result, bytes moved, pauses, durations.
+#[utoipa::path(
+    get, path = "/metrics", tag = "service",
+    responses((status = 200, description = "Prometheus' text form", content_type = "text/plain", body = String), Any),
+)]
+pub async fn show(State(app): State<App>) -> Response {
+    match app.metrics.text(&app.engine, &app.host) {
+        Ok(text) => ([(header::CONTENT_TYPE, TEXT)], text).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}

@@ -1,0 +1,140 @@
+//! The HTTP API: the engine's operations and questions for programs, on one host (spec, "API Reference").
+
+mod access;
+mod events;
+mod health;
+mod jobs;
+mod keys;
+mod listen;
+mod metrics;
+mod openapi;
+mod problem;
+mod request;
+mod sandboxes;
+mod snapshots;
+mod tls;
+mod work;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use axum::extract::DefaultBodyLimit;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::{Router, middleware};
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::engine::Engine;
+use crate::model::{Error, HostName, Kind, Result};
+use keys::Keys;
+use metrics::Metrics;
+use problem::Problem;
+
+pub use access::{Access, Token};
+pub use listen::serve;
+pub use tls::TlsFiles;
+
+/// How the API is offered.
+pub struct Options {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Who may call.
+    pub access: Access,
+    /// Certificate and key; `None`: plain HTTP.
+    pub tls: Option<TlsFiles>,
+}
+
+impl Options {
+    /// # Errors
+    /// `BadInput` where everybody in reach of the machine could call without a token.
+    pub fn check(&self) -> Result<()> {
+        if self.access == Access::Open && !self.listen.ip().is_loopback() {
+            return Err(Error::new(
+                Kind::BadInput,
+                format!("without a token nobody is served on {}", self.listen),
+            )
+            .hint(
+                "--insecure-no-auth goes with a loopback address only, 127.0.0.1:8080 for instance",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// What every call has at hand.
+#[derive(Clone)]
+struct App(Arc<Shared>);
+
+struct Shared {
+    engine: Engine,
+    /// The one host it works on.
+    host: HostName,
+    access: Access,
+    keys: Mutex<Keys>,
+    metrics: Metrics,
+    /// Fires when no more jobs are taken on.
+    ending: CancellationToken,
+}
+
+impl std::ops::Deref for App {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+/// All routes with what describes them.
+fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::with_openapi(openapi::base())
+        .routes(routes!(snapshots::create))
+        .routes(routes!(snapshots::push))
+        .routes(routes!(snapshots::pull))
+        .routes(routes!(snapshots::remove))
+        .routes(routes!(snapshots::exists))
+        .routes(routes!(snapshots::info))
+        .routes(routes!(sandboxes::list, sandboxes::new))
+        .routes(routes!(sandboxes::get, sandboxes::delete))
+        .routes(routes!(sandboxes::start))
+        .routes(routes!(sandboxes::stop))
+        .routes(routes!(sandboxes::pause))
+        .routes(routes!(sandboxes::resume))
+        .routes(routes!(sandboxes::save))
+        .routes(routes!(sandboxes::restore))
+        .routes(routes!(sandboxes::destroy))
+        .routes(routes!(jobs::list))
+        .routes(routes!(jobs::get, jobs::cancel))
+        .routes(routes!(events::follow))
+        .routes(routes!(health::healthz))
+        .routes(routes!(health::readyz))
+        .routes(routes!(metrics::show))
+        .routes(routes!(openapi::show))
+}
+
+fn router(app: App) -> Router {
+    let (router, _) = routes().split_for_parts();
+    router
+        .fallback(async || Problem::no_route())
+        .method_not_allowed_fallback(async || Problem::method())
+        .layer(DefaultBodyLimit::max(request::BODY))
+        .layer(middleware::from_fn_with_state(app.clone(), access::guard))
+        .with_state(app)
+}
+
+/// An answer in JSON.
+fn json(status: StatusCode, body: &impl Serialize) -> Response {
+    match serde_json::to_vec(body) {
+        Ok(text) => {
+            let kind = HeaderValue::from_static("application/json");
+            (status, [(header::CONTENT_TYPE, kind)], text).into_response()
+        }
+        Err(error) => {
+            // None of our types has a key that is no string, or anything else that could fail.
+            tracing::error!("cannot write an answer as JSON: {error}");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! The description of the API, made from its routes and types.
+
+use std::sync::OnceLock;
+
+use axum::http::StatusCode;
+use axum::response::Response;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::openapi::{Ref, RefOr, Schema};
+use utoipa::{Modify, OpenApi, PartialSchema, ToSchema};
+
+use super::json;
+use super::problem::Any;
+use crate::model::Outcome;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "snapdeck",
+        description = "Windows VM sandboxes on one libvirt host, their snapshots, and an S3 bucket. Bodies are JSON, \
+                       whatever their content type says; unknown fields are let pass. Every call but GET /healthz \
+                       needs the token, where the server has one."
+    ),
+    security(("token" = [])),
+    modifiers(&Bearer, &Outcomes),
+    components(schemas(super::events::JobEvent, Outcome)),
+)]
+struct Base;
+
+struct Bearer;
+
+impl Modify for Bearer {
+    fn modify(&self, api: &mut utoipa::openapi::OpenApi) {
+        let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+        api.components
+            .get_or_insert_default()
+            .add_security_scheme("token", scheme);
+    }
+}
+
+/// Gives each outcome a name of its own, for the one route that answers it.
+struct Outcomes;
+
+impl Modify for Outcomes {
+    fn modify(&self, api: &mut utoipa::openapi::OpenApi) {
+        let RefOr::T(Schema::OneOf(mut outcome)) = Outcome::schema() else {
+            return;
+        };
+        let schemas = &mut api.components.get_or_insert_default().schemas;
+        for item in &mut outcome.items {
+            let title = match item {
+                RefOr::T(Schema::Object(object)) => object.title.clone(),
+                RefOr::T(Schema::AllOf(all)) => all.title.clone(),
+                _ => None,
+            };
+            if let Some(title) = title {
+                let place = Ref::from_schema_name(&title);
+                let schema = std::mem::replace(item, RefOr::Ref(place));
+                schemas.insert(title, schema);
+            }
+        }
+        let name = Outcome::name().into_owned();
+        schemas.insert(name, RefOr::T(Schema::OneOf(outcome)));
+    }
+}
+
+/// What is said of all routes together.
+pub fn base() -> utoipa::openapi::OpenApi {
+    Base::openapi()
+}
+
+/// This description.
+#[utoipa::path(get, path = "/openapi.json", tag = "service", responses((status = 200, body = Object), Any))]
+pub async fn show() -> Response {
+    static API: OnceLock<utoipa::openapi::OpenApi> = OnceLock::new();
+    json(
+        StatusCode::OK,
+        API.get_or_init(|| super::routes().into_openapi()),
+    )
+}

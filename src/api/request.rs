@@ -1,0 +1,205 @@
+//! What a call asks beside its path: its JSON, its query, and how it wants to be answered.
+
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
+use serde::de::DeserializeOwned;
+use url::form_urlencoded;
+use utoipa::IntoParams;
+
+use super::problem::Problem;
+use crate::model::SnapshotName;
+
+/// Longest body, in bytes; a request is a few names.
+pub const BODY: usize = 64 * 1024;
+/// For a body to come.
+const BODY_TIME: Duration = Duration::from_secs(10);
+/// Longest Idempotency-Key, in bytes.
+const KEY: usize = 255;
+
+/// The JSON of a request's body, whatever its content type: the callers of old send none, which curl tells as a
+/// form's.
+pub struct Form<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Form<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        parse(&body(request, state).await?).map(Self)
+    }
+}
+
+/// As [`Form`], where no body is one, too.
+pub struct FormOrNone<T>(pub T);
+
+impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for FormOrNone<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let text = body(request, state).await?;
+        match text.trim_ascii().is_empty() {
+            true => Ok(Self(T::default())),
+            false => parse::<Option<T>>(&text).map(|form| Self(form.unwrap_or_default())),
+        }
+    }
+}
+
+async fn body<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
+    match tokio::time::timeout(BODY_TIME, Bytes::from_request(request, state)).await {
+        Ok(Ok(text)) => Ok(text),
+        Ok(Err(error)) => Err(match error.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => Problem::too_large(BODY),
+            _ => Problem::bad(format!("the body broke off: {}", error.body_text())),
+        }),
+        Err(_) => Err(Problem::too_slow()),
+    }
+}
+
+/// Reads JSON; what is wrong is told with the field's name.
+fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, Problem> {
+    let mut json = serde_json::Deserializer::from_slice(text);
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let field = error.path().to_string();
+        let what = error.into_inner();
+        let place = format!(" at line {} column {}", what.line(), what.column());
+        let what = what.to_string();
+        Problem::bad(match field.as_str() {
+            _ if text.trim_ascii().is_empty() => {
+                "a JSON object is wanted, and the body is empty".into()
+            }
+            "." => format!("the body is not as wanted: {what}"),
+            // The field says where it is.
+            field => format!("{field}: {}", what.strip_suffix(&place).unwrap_or(&what)),
+        })
+    })?;
+    json.end()
+        .map_err(|error| Problem::bad(format!("the body is not as wanted: {error}")))?;
+    Ok(value)
+}
+
+/// `?snapshot=NAME`.
+pub struct OfSnapshot(pub SnapshotName);
+
+impl<S: Sync> FromRequestParts<S> for OfSnapshot {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let query = parts.uri.query().unwrap_or_default();
+        let mut named =
+            form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == "snapshot");
+        match (named.next(), named.next()) {
+            (Some((_, name)), None) => Ok(Self(name.parse()?)),
+            (None, _) => Err(Problem::bad(
+                "the parameter snapshot is missing, as in ?snapshot=NAME",
+            )),
+            _ => Err(Problem::bad(
+                "the parameter snapshot is given more than once",
+            )),
+        }
+    }
+}
+
+/// How a call that works as a job wants to be answered.
+#[derive(Debug, Default, PartialEq, Eq, IntoParams)]
+#[into_params(parameter_in = Header)]
+pub struct Wishes {
+    /// `respond-async`: answer at once, or after `wait=SECONDS`, with 202 and the job (RFC 7240). Without it a call
+    /// waits for its job.
+    #[param(rename = "Prefer", value_type = Option<String>)]
+    pub wait: Option<Duration>,
+    /// Of two requests with one key the second is answered from the first one's job. A key is remembered for a day, of
+    /// the last 1000, until snapdeck ends.
+    #[param(
+        rename = "Idempotency-Key",
+        min_length = 1,
+        max_length = 255,
+        pattern = "^[!-~]+$"
+    )]
+    pub key: Option<String>,
+}
+
+impl<S: Sync> FromRequestParts<S> for Wishes {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        Self::of(&parts.headers)
+    }
+}
+
+impl Wishes {
+    fn of(headers: &HeaderMap) -> Result<Self, Problem> {
+        let preferences: Vec<&str> = headers
+            .get_all("prefer")
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split([',', ';']))
+            .map(str::trim)
+            .collect();
+        let is_async = preferences
+            .iter()
+            .any(|word| word.eq_ignore_ascii_case("respond-async"));
+        // A preference that is not understood is none (RFC 7240, section 2).
+        let seconds = preferences.iter().find_map(|word| {
+            let (name, value) = word.split_once('=')?;
+            let value = value.trim().trim_matches('"');
+            name.trim()
+                .eq_ignore_ascii_case("wait")
+                .then(|| value.parse::<u32>().ok())?
+        });
+        let key = headers
+            .get("idempotency-key")
+            .map(|key| match key.to_str() {
+                Ok(key)
+                    if (1..=KEY).contains(&key.len())
+                        && key.bytes().all(|c| c.is_ascii_graphic()) =>
+                {
+                    Ok(key.to_owned())
+                }
+                _ => Err(Problem::bad(format!(
+                    "Idempotency-Key: 1 to {KEY} visible ASCII characters are wanted"
+                ))),
+            });
+        Ok(Self {
+            wait: is_async.then(|| Duration::from_secs(seconds.unwrap_or(0).into())),
+            key: key.transpose()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use axum::http::HeaderValue;
+
+    fn wishes(headers: &[(&'static str, &'static str)]) -> Wishes {
+        let pairs = headers.iter().map(|(name, value)| {
+            let name = axum::http::HeaderName::from_static(name);
+            (name, HeaderValue::from_static(value))
+        });
+        Wishes::of(&pairs.collect()).unwrap()
+    }
+
+    #[test]
+    fn preferences_are_read_as_the_rfc_has_them() {
+        assert_eq!(wishes(&[]).wait, None);
+        assert_eq!(wishes(&[("prefer", "wait=5")]).wait, None);
+        assert_eq!(
+            wishes(&[("prefer", "Respond-Async")]).wait,
+            Some(Duration::ZERO)
+        );
+        for value in [
+            "respond-async, wait=5",
+            "foo=bar,WAIT = \"5\" , respond-async",
+        ] {
+            assert_eq!(
+                wishes(&[("prefer", value)]).wait,
+                Some(Duration::from_secs(5)),
+                "{value}"
+            );
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! All verbs of a sandbox, a letter each.
+
+use crossterm::event::{KeyCode, KeyEvent};
+use ratatui::text::{Line, Span};
+
+use super::verb::{STOP, Turn, is_harmless, refusal, who};
+use super::{Content, Dialog, Reply};
+use crate::console::app::Command;
+use crate::console::format::fit;
+use crate::console::theme::Theme;
+use crate::console::world;
+use crate::engine::View;
+use crate::model::{HostName, SandboxId, SandboxVerb};
+
+/// The letters; those that are also keys of the list are the same there.
+const VERBS: &[(char, SandboxVerb, &str)] = &[
+    (
+        's',
+        SandboxVerb::Start,
+        "run it; a saved one goes on where it was",
+    ),
+    ('S', STOP, "ask its guest to shut down"),
+    ('f', SandboxVerb::ForceOff, "cut its power"),
+    ('z', SandboxVerb::Pause, "let it stand still"),
+    ('r', SandboxVerb::Resume, "let it go on"),
+    (
+        'w',
+        SandboxVerb::Save,
+        "write its memory to disk and end it",
+    ),
+    ('t', SandboxVerb::Restore, "go on where it was saved"),
+    ('x', SandboxVerb::DropSaved, "forget its saved memory"),
+    ('d', SandboxVerb::Destroy, "remove it with its disk"),
+];
+
+/// The dialog.
+#[derive(Debug)]
+pub struct Menu {
+    ids: Vec<(HostName, SandboxId)>,
+}
+
+impl Menu {
+    /// What can be done to `ids`.
+    pub fn new(ids: Vec<(HostName, SandboxId)>) -> Self {
+        Self { ids }
+    }
+
+    /// Why `verb` can be done to none of them.
+    fn obstacle(&self, view: &View, verb: SandboxVerb) -> Option<&'static str> {
+        let mut first = None;
+        for (host, id) in &self.ids {
+            let sandbox = world::sandbox(view, host, id);
+            match sandbox.map_or(Some("it is gone"), |sandbox| refusal(verb, sandbox.state)) {
+                None => return None,
+                Some(why) => first = first.or(Some(why)),
+            }
+        }
+        first
+    }
+
+    /// Takes a key.
+    pub fn key(&mut self, key: KeyEvent, view: &View) -> Reply {
+        let KeyCode::Char(typed) = key.code else {
+            return Reply::Stay;
+        };
+        if typed == 'q' {
+            return Reply::close();
+        }
+        let found = VERBS.iter().find(|(letter, ..)| *letter == typed);
+        match found {
+            Some((_, verb, _)) if self.obstacle(view, *verb).is_none() => {
+                ask(*verb, self.ids.clone(), view)
+            }
+            _ => Reply::Stay,
+        }
+    }
+
+    /// What it shows.
+    pub fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
+        let mut content = Content {
+            title: who(&self.ids),
+            ..Content::default()
+        };
+        for (letter, verb, sentence) in VERBS {
+            let why = self.obstacle(view, *verb);
+            let (key, style) = match why {
+                None => (theme.key, theme.text),
+                Some(_) => (theme.dim, theme.dim),
+            };
+            let text = format!("{} {}", fit(verb.as_str(), 11), why.unwrap_or(sentence));
+            content.lines.push(Line::from(vec![
+                Span::styled(format!(" {letter} "), key),
+                Span::styled(fit(&text, width.saturating_sub(3)), style),
+            ]));
+        }
+        content.keys = vec![("letter", "do it", true), ("esc", "close", true)];
+        content
+    }
+}
+
+/// What asks for `verb` on `ids`: nothing where it is harmless and done to one.
+pub fn ask(verb: SandboxVerb, ids: Vec<(HostName, SandboxId)>, view: &View) -> Reply {
+    let one = ids.len() == 1;
+    let turn = Turn::new(verb, ids);
+    let operations = turn.operations(view);
+    match one && is_harmless(verb) && !operations.is_empty() {
+        true => Reply::Close(vec![Command::SubmitAll(operations)]),
+        false => Reply::Open(Box::new(Dialog::Turn(turn))),
+    }
+}

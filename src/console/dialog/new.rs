@@ -1,0 +1,333 @@
+//! New: a sandbox on a snapshot.
+
+use crossterm::event::{KeyCode, KeyEvent};
+
+use super::{Content, Field, Reply};
+use crate::console::app::Command;
+use crate::console::format::{parse_size, size};
+use crate::console::theme::Theme;
+use crate::console::world;
+use crate::engine::{HostView, Link, View};
+use crate::model::{HostName, Operation, SandboxForm, SandboxId, SnapshotName};
+
+/// Virtual CPUs that are taken; the host says more exactly.
+const MAX_CPUS: u32 = 512;
+/// Under this no guest does anything, in bytes.
+const LEAST_MEMORY: u64 = 16 << 20;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Id,
+    Snapshot,
+    Cpus,
+    Memory,
+    Storage,
+    Start,
+}
+
+const PARTS: [Part; 6] = [
+    Part::Id,
+    Part::Snapshot,
+    Part::Cpus,
+    Part::Memory,
+    Part::Storage,
+    Part::Start,
+];
+
+/// The dialog.
+#[derive(Debug)]
+pub struct New {
+    host: HostName,
+    id: Field,
+    /// What the snapshot's name contains.
+    wanted: Field,
+    /// Which of the matches.
+    choice: usize,
+    cpus: Field,
+    memory: Field,
+    storage: Field,
+    start: bool,
+    focus: Part,
+}
+
+/// Where the snapshot is that was chosen.
+struct Base {
+    name: SnapshotName,
+    /// Size of its disk, where it is on the host.
+    disk_bytes: Option<u64>,
+    /// Bytes to fetch first, where it is only in the bucket.
+    fetch_bytes: Option<u64>,
+}
+
+impl New {
+    /// Asks for a sandbox on `snapshot`; `cpus` and `memory_bytes` are the settings' defaults.
+    pub fn on(
+        host: HostName,
+        snapshot: Option<SnapshotName>,
+        cpus: u32,
+        memory_bytes: u64,
+    ) -> Self {
+        let memory = crate::console::format::short_size(memory_bytes);
+        Self {
+            host,
+            id: Field::default(),
+            wanted: Field::holding(snapshot.as_ref().map_or("", |name| name.as_str())),
+            choice: 0,
+            cpus: Field::holding(&cpus.to_string()),
+            memory: Field::holding(&memory),
+            storage: Field::default(),
+            start: true,
+            focus: Part::Id,
+        }
+    }
+
+    fn host<'a>(&self, view: &'a View) -> Result<&'a HostView, String> {
+        match world::host(view, &self.host) {
+            None => Err(format!("there is no host {}", self.host)),
+            Some(host) => match &host.link {
+                Link::Down(error) => Err(error.to_string()),
+                _ => Ok(host),
+            },
+        }
+    }
+
+    fn id(&self, view: &View) -> Result<SandboxId, String> {
+        let id: SandboxId = self
+            .id
+            .text()
+            .parse()
+            .map_err(|error: crate::model::Error| error.to_string())?;
+        match world::sandbox(view, &self.host, &id) {
+            Some(_) => Err(format!("{id} is there already, on {}", self.host)),
+            None => Ok(id),
+        }
+    }
+
+    /// Names that contain what is typed, those on the host first; one that is typed whole before all others.
+    fn matches(&self, view: &View) -> Vec<SnapshotName> {
+        let wanted = self.wanted.text().to_ascii_lowercase();
+        let host = world::host(view, &self.host);
+        let here = host
+            .iter()
+            .flat_map(|host| host.snapshots.iter().map(|one| &one.name));
+        let there = view.bucket.objects.iter().map(|object| &object.name);
+        let mut names: Vec<SnapshotName> = Vec::new();
+        let fits = |name: &&SnapshotName| name.as_str().to_ascii_lowercase().contains(&wanted);
+        for name in here.chain(there).filter(fits) {
+            let whole = name.as_str() == self.wanted.text();
+            match names.contains(name) {
+                true => {}
+                false if whole => names.insert(0, name.clone()),
+                false => names.push(name.clone()),
+            }
+        }
+        names
+    }
+
+    fn base(&self, view: &View) -> Result<Base, String> {
+        let matches = self.matches(view);
+        let Some(name) = matches.get(self.choice % matches.len().max(1)) else {
+            return Err("no snapshot's name contains this, here or in the bucket".to_owned());
+        };
+        let (name, here) = (name.clone(), world::snapshot(view, &self.host, name));
+        match here {
+            Some(found) => match &found.problem {
+                Some(why) => Err(format!("{name} cannot be a base: {why}")),
+                None => Ok(Base {
+                    name,
+                    disk_bytes: found.virtual_size(),
+                    fetch_bytes: None,
+                }),
+            },
+            None => Ok(Base {
+                fetch_bytes: world::object(view, &name).map(|object| object.size_bytes),
+                name,
+                disk_bytes: None,
+            }),
+        }
+    }
+
+    fn cpus(&self) -> Result<u32, String> {
+        let cpus = self.cpus.text().trim().parse().ok();
+        cpus.filter(|cpus| (1..=MAX_CPUS).contains(cpus))
+            .ok_or_else(|| format!("a number from 1 to {MAX_CPUS}"))
+    }
+
+    fn memory(&self) -> Result<u64, String> {
+        parse_size(self.memory.text())
+            .filter(|bytes| *bytes >= LEAST_MEMORY)
+            .ok_or_else(|| format!("a size such as 4G or 512M, {} at least", size(LEAST_MEMORY)))
+    }
+
+    fn storage(&self, view: &View) -> Result<Option<u64>, String> {
+        if self.storage.text().trim().is_empty() {
+            return Ok(None);
+        }
+        let bytes = parse_size(self.storage.text()).ok_or("a size such as 60G, or nothing")?;
+        match self.base(view).ok().and_then(|base| base.disk_bytes) {
+            Some(least) if bytes < least => Err(format!(
+                "smaller than the snapshot's disk, which has {}",
+                size(least)
+            )),
+            _ => Ok(Some(bytes)),
+        }
+    }
+
+    /// The operations as they are filled in, or why there are none yet.
+    fn operations(&self, view: &View) -> Result<Vec<Operation>, String> {
+        self.host(view)?;
+        let id = self.id(view)?;
+        let base = self.base(view)?;
+        let new = Operation::New {
+            host: self.host.clone(),
+            id,
+            form: SandboxForm {
+                snapshot: base.name.clone(),
+                cpus: Some(self.cpus()?),
+                memory_bytes: Some(self.memory()?),
+                storage_bytes: self.storage(view)?,
+                start: self.start,
+            },
+        };
+        let pull = base.fetch_bytes.map(|_| Operation::Pull {
+            host: self.host.clone(),
+            name: base.name,
+            overwrite: false,
+        });
+        Ok(pull.into_iter().chain([new]).collect())
+    }
+
+    fn field(&mut self) -> Option<&mut Field> {
+        match self.focus {
+            Part::Id => Some(&mut self.id),
+            Part::Snapshot => Some(&mut self.wanted),
+            Part::Cpus => Some(&mut self.cpus),
+            Part::Memory => Some(&mut self.memory),
+            Part::Storage => Some(&mut self.storage),
+            Part::Start => None,
+        }
+    }
+
+    /// Takes a key.
+    pub fn key(&mut self, key: KeyEvent, view: &View) -> Reply {
+        let at = PARTS
+            .iter()
+            .position(|part| *part == self.focus)
+            .unwrap_or(0);
+        let to = |step: usize| PARTS[(at + step) % PARTS.len()];
+        match (key.code, self.focus) {
+            (KeyCode::Enter, _) => {
+                if let Ok(operations) = self.operations(view) {
+                    return Reply::Close(vec![Command::Chain(operations)]);
+                }
+            }
+            (KeyCode::Tab | KeyCode::Down, _) => self.focus = to(1),
+            (KeyCode::BackTab | KeyCode::Up, _) => self.focus = to(PARTS.len() - 1),
+            (KeyCode::Left | KeyCode::Right, Part::Snapshot) => {
+                let count = self.matches(view).len().max(1);
+                let step = if key.code == KeyCode::Right {
+                    1
+                } else {
+                    count - 1
+                };
+                self.choice = (self.choice + step) % count;
+            }
+            (KeyCode::Char(' '), Part::Start) => self.start = !self.start,
+            (_, focus) => {
+                if self.field().is_some_and(|field| field.key(key)) && focus == Part::Snapshot {
+                    self.choice = 0;
+                }
+            }
+        }
+        Reply::Stay
+    }
+
+    /// Takes pasted text.
+    pub fn paste(&mut self, text: &str) {
+        self.choice = 0;
+        if let Some(field) = self.field() {
+            field.paste(text.trim());
+        }
+    }
+
+    /// What it shows.
+    pub fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
+        let mut content = Content {
+            title: format!("new sandbox on {}", self.host),
+            ..Content::default()
+        };
+        let mut row = |label: &str, field: &Field, part: Part, said: Result<String, String>| {
+            content.field(label, field, self.focus == part, width, theme);
+            let (text, style) = match said {
+                Ok(text) => (text, theme.dim),
+                Err(why) => (format!("✗ {why}"), theme.bad),
+            };
+            if !text.is_empty() {
+                content.say(&text, 10, style, width);
+            }
+        };
+        let id = match self.id.text() {
+            "" => Ok(
+                "letters, digits, '.', '_' and '-', beginning with a letter or digit".to_owned(),
+            ),
+            _ => self.id(view).map(|_| String::new()),
+        };
+        row("Id:       ", &self.id, Part::Id, id);
+        let base = self.base(view).map(|base| self.about(&base, view));
+        row("Snapshot: ", &self.wanted, Part::Snapshot, base);
+        let cpus = self.cpus().map(|_| String::new());
+        row("CPUs:     ", &self.cpus, Part::Cpus, cpus);
+        let memory = self.memory().map(|_| String::new());
+        row("Memory:   ", &self.memory, Part::Memory, memory);
+        let storage = self.storage(view).map(|bytes| match bytes {
+            None => "as large as the snapshot's disk".to_owned(),
+            Some(_) => String::new(),
+        });
+        row("Storage:  ", &self.storage, Part::Storage, storage);
+        let focused = self.focus == Part::Start;
+        content.tick("start it", self.start, focused, true, theme);
+        content.gap();
+        if let Err(reason) = self.host(view) {
+            content.say(&format!("✗ {reason}"), 0, theme.bad, width);
+        }
+        let operations = self.operations(view);
+        if let Ok(operations) = &operations {
+            let titles: Vec<String> = operations.iter().map(Operation::title).collect();
+            let then = if self.start { ", and starts it" } else { "" };
+            let text = format!(
+                "✓ {}: an overlay that keeps what the guest writes{then}",
+                titles.join(", then ")
+            );
+            content.say(&text, 0, theme.good, width);
+        }
+        content.keys = vec![
+            ("enter", "make it", operations.is_ok()),
+            ("tab", "next", true),
+        ];
+        match self.focus {
+            Part::Snapshot => content.keys.push(("← →", "another", true)),
+            Part::Start => content.keys.push(("space", "tick", true)),
+            _ => {}
+        }
+        content.keys.push(("esc", "close", true));
+        content
+    }
+
+    fn about(&self, base: &Base, view: &View) -> String {
+        let matches = self.matches(view).len();
+        let mut text = format!("→ {}", base.name);
+        if let Some(bytes) = base.disk_bytes {
+            text.push_str(&format!(", a disk of {}", size(bytes)));
+        }
+        if let Some(bytes) = base.fetch_bytes {
+            text.push_str(&format!(
+                ", only in the bucket: pulled first ({})",
+                size(bytes)
+            ));
+        }
+        if matches > 1 {
+            text.push_str(&format!(" ({} of {matches})", self.choice % matches + 1));
+        }
+        text
+    }
+}

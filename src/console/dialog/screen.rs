@@ -1,0 +1,48 @@
+//! A guest's screen, over all of ours.
+
+use crossterm::event::{KeyCode, KeyEvent};
+
+use super::{Content, Reply};
+use crate::console::app::Command;
+use crate::model::{HostName, SandboxId};
+
+/// The layer. What it shows is drawn by `draw::live`.
+#[derive(Debug)]
+pub struct ScreenView {
+    /// Where the sandbox is.
+    pub host: HostName,
+    /// Whose screen.
+    pub sandbox: SandboxId,
+}
+
+impl ScreenView {
+    /// Takes a key.
+    pub fn key(&self, key: KeyEvent) -> Reply {
+        let viewer = |open| {
+            Reply::Do(vec![Command::Viewer {
+                host: self.host.clone(),
+                sandbox: self.sandbox.clone(),
+                open,
+            }])
+        };
+        match key.code {
+            KeyCode::Char('v') => viewer(false),
+            KeyCode::Char('V') => viewer(true),
+            KeyCode::Char('i' | 'q') | KeyCode::Enter => Reply::close(),
+            _ => Reply::Stay,
+        }
+    }
+
+    /// Its title and keys.
+    pub fn content(&self) -> Content {
+        Content {
+            title: format!("screen of {} on {}", self.sandbox, self.host),
+            keys: vec![
+                ("esc", "back", true),
+                ("v", "copy VNC", true),
+                ("V", "viewer", true),
+            ],
+            ..Content::default()
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! A verb on one sandbox or on all that are marked: who it is done to, who is left out and why. Confirmation grows
+//! with the harm.
+
+use crossterm::event::{KeyCode, KeyEvent};
+use ratatui::text::{Line, Span};
+
+use super::{Content, Field, Reply};
+use crate::console::app::Command;
+use crate::console::format::{count, fit, size};
+use crate::console::theme::Theme;
+use crate::console::world;
+use crate::engine::{Link, View};
+use crate::model::{HostName, Operation, Sandbox, SandboxId, SandboxState, SandboxVerb};
+
+/// How a guest is told to stop: as the settings have it, and its power is not cut unasked.
+pub const STOP: SandboxVerb = SandboxVerb::Stop {
+    timeout: None,
+    force: false,
+};
+
+/// Why `verb` cannot be done to a sandbox in `state`.
+pub fn refusal(verb: SandboxVerb, state: SandboxState) -> Option<&'static str> {
+    use SandboxState::*;
+    match (verb, state) {
+        (SandboxVerb::Start, ShutOff | Saved) => None,
+        (SandboxVerb::Start, Running) => Some("it runs already"),
+        (SandboxVerb::Start, Paused | Asleep) => Some("it is paused: resume it"),
+        (SandboxVerb::Start, Crashed) => Some("it crashed: force it off first"),
+        (SandboxVerb::Stop { .. }, Running) => None,
+        (SandboxVerb::Stop { .. }, Paused | Asleep) => {
+            Some("its guest hears nothing: resume it, or force it off")
+        }
+        (SandboxVerb::Stop { .. }, Crashed) => Some("its guest hears nothing: force it off"),
+        (SandboxVerb::ForceOff, state) if state.is_active() => None,
+        (SandboxVerb::Stop { .. } | SandboxVerb::ForceOff, _) => Some("it does not run"),
+        (SandboxVerb::Pause, Running) => None,
+        (SandboxVerb::Pause, _) => Some("it does not run"),
+        (SandboxVerb::Resume, Paused | Asleep) => None,
+        (SandboxVerb::Resume, _) => Some("it is not paused"),
+        (SandboxVerb::Save, Running | Paused) => None,
+        (SandboxVerb::Save, _) => Some("it has no memory to save"),
+        (SandboxVerb::Restore | SandboxVerb::DropSaved, Saved) => None,
+        (SandboxVerb::Restore | SandboxVerb::DropSaved, _) => Some("it has no saved state"),
+        (SandboxVerb::Destroy, _) => None,
+    }
+}
+
+/// Is it done to a single sandbox without a question?
+pub fn is_harmless(verb: SandboxVerb) -> bool {
+    use SandboxVerb::{Pause, Restore, Resume, Save, Start};
+    matches!(verb, Start | Restore | Pause | Resume | Save)
+}
+
+/// A sandbox with its host.
+type Chosen<'a> = (&'a HostName, &'a Sandbox);
+
+/// Names what a verb is about.
+pub fn who(ids: &[(HostName, SandboxId)]) -> String {
+    match ids {
+        [(host, one)] => format!("{one} on {host}"),
+        [(first, _), ..] if ids.iter().all(|(host, _)| host == first) => {
+            format!("{} on {first}", count(ids.len(), "sandbox"))
+        }
+        _ => format!("{} on several hosts", count(ids.len(), "sandbox")),
+    }
+}
+
+/// The dialog.
+#[derive(Debug)]
+pub struct Turn {
+    verb: SandboxVerb,
+    ids: Vec<(HostName, SandboxId)>,
+    /// Why it is asked, where the operator did not ask for it.
+    because: Option<String>,
+    typed: Field,
+}
+
+impl Turn {
+    /// Asks whether `verb` shall be done to `ids`.
+    pub fn new(verb: SandboxVerb, ids: Vec<(HostName, SandboxId)>) -> Self {
+        Self {
+            verb,
+            ids,
+            because: None,
+            typed: Field::default(),
+        }
+    }
+
+    /// Asks whether the power of `id` shall be cut, which has not stopped.
+    pub fn not_stopped(host: HostName, id: SandboxId, because: String) -> Self {
+        Self {
+            because: Some(because),
+            ..Self::new(SandboxVerb::ForceOff, vec![(host, id)])
+        }
+    }
+
+    /// Takes up one more that has not stopped, where this is that question; tells whether it is.
+    pub fn add_not_stopped(&mut self, host: &HostName, id: &SandboxId) -> bool {
+        let one = (host.clone(), id.clone());
+        if self.because.is_some() && !self.ids.contains(&one) {
+            self.ids.push(one);
+        }
+        self.because.is_some()
+    }
+
+    /// Those it is done to, and those that are left out with the reason.
+    fn parts<'a>(&'a self, view: &'a View) -> (Vec<Chosen<'a>>, Vec<(&'a SandboxId, String)>) {
+        let mut goes = Vec::new();
+        let mut skipped = Vec::new();
+        for (host, id) in &self.ids {
+            let link = world::host(view, host).map(|host| &host.link);
+            let why = match (world::sandbox(view, host, id), link) {
+                (_, Some(Link::Down(_))) => Some(format!("{host} does not answer")),
+                (None, _) => Some("it is gone".to_owned()),
+                (Some(sandbox), _) => {
+                    let why = refusal(self.verb, sandbox.state);
+                    if why.is_none() {
+                        goes.push((host, sandbox));
+                    }
+                    why.map(str::to_owned)
+                }
+            };
+            skipped.extend(why.map(|why| (id, why)));
+        }
+        (goes, skipped)
+    }
+
+    /// What is left to do.
+    pub fn operations(&self, view: &View) -> Vec<Operation> {
+        let (goes, _) = self.parts(view);
+        let operation = |(host, sandbox): Chosen| Operation::Sandbox {
+            host: host.clone(),
+            id: sandbox.id.clone(),
+            verb: self.verb,
+        };
+        goes.into_iter().map(operation).collect()
+    }
+
+    /// What must be typed, where it cannot be undone.
+    fn phrase(&self, view: &View) -> Option<String> {
+        if self.verb != SandboxVerb::Destroy {
+            return None;
+        }
+        match self.parts(view).0.as_slice() {
+            [] => None,
+            [(_, one)] => Some(one.id.to_string()),
+            many => Some(format!("destroy {}", many.len())),
+        }
+    }
+
+    /// Takes a key.
+    pub fn key(&mut self, key: KeyEvent, view: &View) -> Reply {
+        let operations = self.operations(view);
+        let possible = !operations.is_empty();
+        let submit = || Reply::Close(vec![Command::SubmitAll(operations)]);
+        match (self.phrase(view), key.code) {
+            (Some(phrase), KeyCode::Enter) => {
+                let confirmed = possible && phrase == self.typed.text();
+                return if confirmed { submit() } else { Reply::Stay };
+            }
+            (Some(_), _) => drop(self.typed.key(key)),
+            (None, KeyCode::Char('y')) if possible => return submit(),
+            (None, KeyCode::Char('n' | 'q')) => return Reply::close(),
+            _ => {}
+        }
+        Reply::Stay
+    }
+
+    /// Takes pasted text.
+    pub fn paste(&mut self, text: &str) {
+        self.typed.paste(text.trim());
+    }
+
+    /// What it shows.
+    pub fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
+        let word = self.verb.as_str();
+        let (goes, skipped) = self.parts(view);
+        let mut content = Content {
+            title: format!("{word} {}", who(&self.ids)),
+            ..Content::default()
+        };
+        if let Some(because) = &self.because {
+            content.say(because, 0, theme.warn, width);
+        }
+        let style = if is_harmless(self.verb) {
+            theme.text
+        } else {
+            theme.warn
+        };
+        if !goes.is_empty() {
+            content.say(self.meaning(), 0, style, width);
+            content.gap();
+            for (host, sandbox) in &goes {
+                content.lines.push(line(host, sandbox, width, theme));
+                if self.verb == SandboxVerb::Destroy {
+                    for path in files(sandbox) {
+                        content.say(&format!("· {path}"), 4, theme.text, width);
+                    }
+                }
+            }
+        }
+        if !skipped.is_empty() {
+            content.gap();
+            content.say("Left out:", 0, theme.dim, width);
+            for (id, why) in skipped {
+                content.say(&format!("{id}: {why}"), 2, theme.dim, width);
+            }
+        }
+        let ready = !self.operations(view).is_empty();
+        match self.phrase(view) {
+            Some(phrase) => {
+                content.gap();
+                content.say(&format!("Type {phrase} to confirm:"), 0, theme.text, width);
+                content.field("> ", &self.typed, true, width, theme);
+                let same = phrase == self.typed.text();
+                content.keys = vec![("enter", word, ready && same)];
+            }
+            None => content.keys = vec![("y", word, ready), ("n", "leave it", true)],
+        }
+        content.keys.push(("esc", "close", true));
+        content
+    }
+
+    fn meaning(&self) -> &'static str {
+        match self.verb {
+            SandboxVerb::Start => "Started, or restored where its memory was saved:",
+            SandboxVerb::Stop { .. } => {
+                "The guest is asked to shut down. If it does not, you are asked whether to cut its power:"
+            }
+            SandboxVerb::ForceOff => {
+                "Its power is cut: what the guest has not written to its disk is lost."
+            }
+            SandboxVerb::Pause => "The guest stands still, its memory stays in the host's:",
+            SandboxVerb::Resume => "The guest goes on:",
+            SandboxVerb::Save => {
+                "Its memory is written to the host's disk, and it ends until it is restored:"
+            }
+            SandboxVerb::Restore => "The guest goes on where it was saved:",
+            SandboxVerb::DropSaved => {
+                "Its saved memory is forgotten, as if its power had been cut:"
+            }
+            SandboxVerb::Destroy => {
+                "This goes for good, running or not. The snapshot it stands on stays:"
+            }
+        }
+    }
+}
+
+fn line(host: &HostName, sandbox: &Sandbox, width: usize, theme: &Theme) -> Line<'static> {
+    let overlay = sandbox.chain.first().and_then(|link| link.size_bytes);
+    let overlay = overlay.map_or(String::new(), |bytes| format!("overlay {}", size(bytes)));
+    let name = fit(sandbox.id.as_str(), (width / 2).clamp(8, 40));
+    Line::from(vec![
+        Span::styled(format!("  {name} "), theme.title),
+        Span::raw(format!("{:<9} {host} {overlay}", sandbox.state.as_str())),
+    ])
+}
+
+/// What is removed with a sandbox.
+fn files(sandbox: &Sandbox) -> Vec<String> {
+    let saved = (sandbox.state == SandboxState::Saved).then(|| "its saved memory".to_owned());
+    let disk = sandbox.disk().map(str::to_owned);
+    [disk, sandbox.variables.clone(), saved]
+        .into_iter()
+        .flatten()
+        .collect()
+}

@@ -1,0 +1,280 @@
+//! What the selected sandbox does now: what it uses, how to reach it, and its screen.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use ratatui::Frame;
+use ratatui::layout::{Rect, Size};
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Block, Clear, Paragraph};
+use ratatui_image::Image;
+
+use super::dialogs::keys;
+use crate::console::app::{App, Areas};
+use crate::console::dialog::ScreenView;
+use crate::console::format::{age, clip, clock, graph, rate, size, wrap};
+use crate::console::theme::Theme;
+use crate::engine::{HostView, Live, Sample};
+use crate::model::{AgentChannel, Guest, HostName, Reach, Sandbox, SandboxId, Vnc};
+
+/// Under this a picture tells nothing.
+const SMALLEST: Size = Size::new(10, 3);
+/// From this height on there is room for long graphs.
+const TALL: u16 = 9;
+
+/// The place for the screen at the right of the details.
+pub fn room(app: &App, inner: Rect) -> Option<Rect> {
+    let hidden = !app.layers.is_empty() && !app.canvas.is_text();
+    if !app.canvas.draws() || hidden {
+        return None;
+    }
+    app.watched()?;
+    // Wide enough for any usual screen, so that the text beside it does not jump.
+    let most = Size::new(inner.width * 2 / 5, inner.height);
+    let size = app.canvas.fit((16, 9), most);
+    let fits = size.width >= SMALLEST.width && size.height >= SMALLEST.height;
+    fits.then(|| Rect {
+        x: inner.right() - size.width,
+        width: size.width,
+        ..inner
+    })
+}
+
+/// Draws the screen into its place, as far as there is a picture of it.
+pub fn picture(app: &App, frame: &mut Frame, room: Rect) {
+    let fits = |size: Size| size.width <= room.width && size.height <= room.height;
+    match app.picture.as_ref().filter(|picture| fits(picture.size)) {
+        Some(picture) => {
+            let place = Rect {
+                x: room.right() - picture.size.width,
+                width: picture.size.width,
+                height: picture.size.height,
+                ..room
+            };
+            frame.render_widget(Image::new(&picture.protocol), place);
+        }
+        None => {
+            let failed = app
+                .live
+                .as_ref()
+                .and_then(|live| live.screen_error.as_ref());
+            let text = if failed.is_some() {
+                "no picture"
+            } else {
+                "screen…"
+            };
+            let line = Line::styled(clip(text, room.width.into()), app.theme.dim);
+            frame.render_widget(line.right_aligned(), Rect { height: 1, ..room });
+        }
+    }
+}
+
+/// The screen alone, as large as it gets.
+pub fn full(app: &App, frame: &mut Frame, area: Rect, view: &ScreenView, areas: &mut Areas) {
+    let theme = &app.theme;
+    let content = view.content();
+    let block = Block::bordered()
+        .border_style(theme.focus)
+        .title(Line::styled(format!(" {} ", content.title), theme.focus));
+    let inner = block.inner(area);
+    frame.render_widget(Clear, area);
+    frame.render_widget(block, area);
+    let room = Rect {
+        height: inner.height.saturating_sub(1),
+        ..inner
+    };
+    let last = Rect {
+        y: room.bottom(),
+        height: inner.height.min(1),
+        ..inner
+    };
+    frame.render_widget(keys(&content.keys, theme), last);
+    areas.picture = Some(room);
+    let live = of(app, &view.host, &view.sandbox);
+    let fits = |size: Size| size.width <= room.width && size.height <= room.height;
+    let shown = app.picture.as_ref().filter(|picture| fits(picture.size));
+    if let (Some(picture), true) = (shown, live.is_some()) {
+        let Size { width, height } = picture.size;
+        let place = Rect {
+            x: room.x + (room.width - width) / 2,
+            y: room.y + (room.height - height) / 2,
+            width,
+            height,
+        };
+        return frame.render_widget(Image::new(&picture.protocol), place);
+    }
+    let text = match live.and_then(|live| live.screen_error.as_ref()) {
+        _ if !app.canvas.draws() => {
+            "no pictures here: [console] picture is off, or NO_COLOR is set".to_owned()
+        }
+        Some(error) => error.to_string(),
+        None if app.look().is_none() => "it does not run any more".to_owned(),
+        None => "looking at its screen…".to_owned(),
+    };
+    let lines = wrap(&text, room.width.into()).into_iter().map(Line::raw);
+    frame.render_widget(
+        Paragraph::new(lines.collect::<Vec<_>>()).style(theme.dim),
+        room,
+    );
+}
+
+fn of<'a>(app: &'a App, host: &HostName, sandbox: &SandboxId) -> Option<&'a Live> {
+    let live = app.live.as_deref()?;
+    (live.look.host == *host && live.look.sandbox == *sandbox).then_some(live)
+}
+
+/// How long it has been running, for the end of the first line.
+pub fn uptime(app: &App, sandbox: &Sandbox, host: &HostView, now: Instant) -> String {
+    let started = of(app, &host.name, &sandbox.id).and_then(|live| live.started);
+    started.map_or(String::new(), |started| {
+        format!(", up {}", clock(now.saturating_duration_since(started)))
+    })
+}
+
+/// Lines about what it does, where it does anything.
+pub fn lines(
+    lines: &mut Vec<Line<'static>>,
+    app: &App,
+    (host, sandbox): (&HostView, &Sandbox),
+    (width, height): (usize, u16),
+    now: Instant,
+) {
+    let Some(live) = of(app, &host.name, &sandbox.id).filter(|_| sandbox.state.is_active()) else {
+        return;
+    };
+    let theme = &app.theme;
+    if let Some(error) = &live.error {
+        let text = format!(" ✗ {error}");
+        lines.push(Line::styled(clip(&text, width), theme.warn));
+    }
+    let columns = if height >= TALL { 24 } else { 8 };
+    match live.samples.back() {
+        Some(last) => {
+            let parts = usage(&live.samples, last, columns, theme);
+            flow(lines, parts, width);
+        }
+        None if live.error.is_none() => lines.push(Line::styled(" measuring…", theme.dim)),
+        None => {}
+    }
+    if let Some(age) = live
+        .samples
+        .back()
+        .map(|last| now.saturating_duration_since(last.at))
+        && live.error.is_some()
+    {
+        lines.push(Line::styled(
+            format!(" as of {} ago", self::age(age)),
+            theme.dim,
+        ));
+    }
+    if let Some(reach) = &live.reach {
+        lines.push(of_vnc(reach, host, theme));
+        if let Some(line) = of_guest(reach, live.guest.as_ref(), theme) {
+            lines.push(line);
+        }
+    }
+}
+
+type Part = Vec<Span<'static>>;
+
+fn usage(samples: &VecDeque<Sample>, last: &Sample, columns: usize, theme: &Theme) -> Vec<Part> {
+    let series = |value: &dyn Fn(&Sample) -> f64| -> Vec<f64> {
+        let first = samples.len().saturating_sub(columns);
+        samples.iter().skip(first).map(value).collect()
+    };
+    let part = |label: &'static str, values: Option<(Vec<f64>, f64)>, text: String| {
+        let mut spans = vec![Span::styled(format!("{label} "), theme.dim)];
+        if let Some((values, least)) = values {
+            spans.push(Span::styled(
+                format!("{} ", graph(&values, least)),
+                theme.good,
+            ));
+        }
+        spans.push(Span::raw(text));
+        spans
+    };
+    // A graph of a line that is nearly idle is flat.
+    const QUIET: f64 = 64.0 * 1024.0;
+    let mut parts = Vec::new();
+    if let Some(cpu) = last.cpu {
+        let values = series(&|sample| sample.cpu.unwrap_or(0.0));
+        let text = format!("{:>3.0} %", cpu * 100.0);
+        parts.push(part("CPU", Some((values, 1.0)), text));
+    }
+    if let Some(bytes) = last.resident_bytes {
+        parts.push(part("memory", None, size(bytes)));
+    }
+    let disk = series(&|sample| sample.read + sample.written);
+    let text = format!("r {} w {}", rate(last.read), rate(last.written));
+    parts.push(part("disk", Some((disk, QUIET)), text));
+    let net = series(&|sample| sample.received + sample.sent);
+    let text = format!("in {} out {}", rate(last.received), rate(last.sent));
+    parts.push(part("net", Some((net, QUIET)), text));
+    if let Some(text) = growth(samples) {
+        parts.push(part("overlay", None, text));
+    }
+    parts
+}
+
+/// How large the overlay is, and how much it has grown while it was looked at.
+fn growth(samples: &VecDeque<Sample>) -> Option<String> {
+    let known = |sample: &Sample| Some((sample.at, sample.overlay_bytes?));
+    let (first_at, first) = samples.iter().find_map(known)?;
+    let (last_at, last) = samples.iter().rev().find_map(known)?;
+    let span = last_at.saturating_duration_since(first_at);
+    let grown = last.saturating_sub(first);
+    Some(match grown > 0 && span > Duration::ZERO {
+        true => format!("{} (+{} in {})", size(last), size(grown), clock(span)),
+        false => size(last),
+    })
+}
+
+/// Puts parts one after the other, as many in a line as fit.
+fn flow(lines: &mut Vec<Line<'static>>, parts: Vec<Part>, width: usize) {
+    let mut line = Line::raw(" ");
+    for part in parts {
+        let part = Line::from(part);
+        if line.width() > 1 && line.width() + part.width() > width {
+            lines.push(std::mem::replace(&mut line, Line::raw(" ")));
+        }
+        line.spans.extend(part.spans);
+        line.push_span(Span::raw("  "));
+    }
+    lines.push(line);
+}
+
+fn of_vnc(reach: &Reach, host: &HostView, theme: &Theme) -> Line<'static> {
+    let text = match &reach.vnc {
+        None => "none".to_owned(),
+        Some(vnc @ Vnc::Tcp { .. }) => {
+            format!("{vnc} of {} (v copies a URL, V opens it)", host.name)
+        }
+        Some(vnc) => format!("{vnc} of {}", host.name),
+    };
+    Line::from(vec![Span::styled(" VNC ", theme.dim), Span::raw(text)])
+}
+
+fn of_guest(reach: &Reach, guest: Option<&Guest>, theme: &Theme) -> Option<Line<'static>> {
+    let told = |guest: &Guest| {
+        let names = [guest.os.clone(), guest.hostname.clone()];
+        let parts: Vec<String> = names
+            .into_iter()
+            .flatten()
+            .chain(guest.addresses.iter().cloned())
+            .collect();
+        if parts.is_empty() {
+            return "its agent says nothing of it".to_owned();
+        }
+        parts.join(", ")
+    };
+    let text = match (reach.agent, guest) {
+        (AgentChannel::None, _) => return None,
+        (AgentChannel::Open, Some(guest)) => told(guest),
+        (AgentChannel::Open, None) => "its agent does not answer".to_owned(),
+        (AgentChannel::Silent, _) => "no agent answers (it boots, or has none)".to_owned(),
+    };
+    Some(Line::from(vec![
+        Span::styled(" guest ", theme.dim),
+        Span::raw(text),
+    ]))
+}

@@ -1,0 +1,261 @@
+//! What is inside a guest: its agent is asked, where there is one; and how it is reached.
+
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime};
+
+use roxmltree::Document;
+use tokio_util::sync::CancellationToken;
+use virt::domain::Domain;
+use virt::error::{Error as VirtError, ErrorNumber};
+
+use super::domain::child;
+use super::ffi::{self, Fields, Value};
+use super::{CALL, Host};
+use crate::model::{AgentChannel, Guest, Reach, Result, SandboxId, Vnc};
+
+/// Three questions, of which libvirt gives each 5 s.
+const ASK: Duration = Duration::from_secs(16);
+/// The name of the agent's channel (QEMU, "QEMU Guest Agent").
+const CHANNEL: &str = "org.qemu.guest_agent.0";
+/// Devices and addresses that are read; a guest says what it likes.
+const MAX_ADDRESSES: u64 = 32;
+/// Longest text taken from a guest, in characters.
+const MAX_TEXT: usize = 100;
+/// Prints how many seconds ago a file was written, by the host's own clock.
+const AGE: &str = r#"echo "$(($(date +%s) - $(stat -c %Y -- "$1")))""#;
+
+impl Host {
+    /// How a guest with a QEMU process is reached.
+    ///
+    /// # Errors
+    /// `NotFound`; `Unreachable`.
+    pub async fn reach(&self, id: &SandboxId) -> Result<Reach> {
+        let call = |domain: &Domain| Ok(reach(&domain.xml_desc(0)?));
+        self.on(id, "look at", CALL, call).await
+    }
+
+    /// What the guest's agent says. To be asked where its channel is open.
+    ///
+    /// # Errors
+    /// `Failed` where it does not answer.
+    pub async fn ask_guest(&self, id: &SandboxId) -> Result<Guest> {
+        self.on(id, "ask the guest of", ASK, ask).await
+    }
+
+    /// How long ago the sandbox's QEMU process was started; `None` where that is not to be found out: libvirt does
+    /// not tell, but the file with the process's number is as old as the process.
+    pub async fn running_for(&self, id: &SandboxId) -> Option<Duration> {
+        let file = format!("{}/{id}.pid", self.run_dir()?);
+        if self.place.ssh().is_none() {
+            let written = tokio::fs::metadata(file).await.ok()?.modified().ok()?;
+            return SystemTime::now().duration_since(written).ok();
+        }
+        let argv = ["sh", "-c", AGE, "snapdeck", &file];
+        let said = self.place.run(&argv, CALL, &CancellationToken::new()).await;
+        let said = said.ok().filter(|said| said.status.success())?;
+        Some(Duration::from_secs(said.stdout.trim().parse().ok()?))
+    }
+
+    /// Where libvirt's QEMU driver keeps what it knows of running guests.
+    fn run_dir(&self) -> Option<String> {
+        if let Some(ssh) = self.place.ssh() {
+            let address = ssh.address();
+            return run_dir(&address.path, address.socket.as_deref());
+        }
+        let uri = url::Url::parse(&self.settings.uri).ok()?;
+        let value = |name| uri.query_pairs().find(|(key, _)| key == name);
+        if let Some((_, root)) = value("root") {
+            return Some(format!("{root}/run/qemu"));
+        }
+        run_dir(uri.path(), value("socket").map(|(_, path)| path).as_deref())
+    }
+}
+
+fn run_dir(path: &str, socket: Option<&str>) -> Option<String> {
+    match (path, socket) {
+        ("/system", None) => Some("/run/libvirt/qemu".to_owned()),
+        ("/system", Some(socket)) => Some(format!("{}/qemu", socket.rsplit_once('/')?.0)),
+        // A session's is in its user's own place.
+        _ => None,
+    }
+}
+
+fn reach(xml: &str) -> Reach {
+    let Ok(document) = Document::parse(xml) else {
+        return Reach::default();
+    };
+    let Some(devices) = child(document.root_element(), "devices") else {
+        return Reach::default();
+    };
+    let vnc = devices
+        .children()
+        .filter(|node| node.has_tag_name("graphics") && node.attribute("type") == Some("vnc"))
+        .find_map(|graphics| {
+            let listen = child(graphics, "listen");
+            let of = |name| graphics.attribute(name).or_else(|| listen?.attribute(name));
+            if let Some(path) = of("socket") {
+                return Some(Vnc::Socket(path.to_owned()));
+            }
+            // One of every address of the host is reached at its loopback, too.
+            let address = match of("listen").or(of("address")) {
+                None | Some("0.0.0.0") => "127.0.0.1",
+                Some("::") => "::1",
+                Some(address) => address,
+            };
+            Some(Vnc::Tcp {
+                address: address.to_owned(),
+                port: of("port")?.parse().ok()?,
+            })
+        });
+    let channel = devices
+        .children()
+        .filter(|node| node.has_tag_name("channel"))
+        .filter_map(|channel| child(channel, "target"))
+        .find(|target| target.attribute("name") == Some(CHANNEL));
+    let agent = match channel.map(|target| target.attribute("state")) {
+        None => AgentChannel::None,
+        Some(Some("connected")) => AgentChannel::Open,
+        Some(_) => AgentChannel::Silent,
+    };
+    Reach { vnc, agent }
+}
+
+/// Each question by itself: an older agent does not know all of them.
+fn ask(domain: &Domain) -> Result<Guest, VirtError> {
+    let mut told = Fields::new();
+    for kinds in [
+        virt_sys::VIR_DOMAIN_GUEST_INFO_OS,
+        virt_sys::VIR_DOMAIN_GUEST_INFO_HOSTNAME,
+        virt_sys::VIR_DOMAIN_GUEST_INFO_INTERFACES,
+    ] {
+        match ffi::guest_info(domain, kinds) {
+            Ok(fields) => told.extend(fields),
+            Err(error) if error.code().is(ErrorNumber::AgentUnresponsive) => return Err(error),
+            Err(_) => {}
+        }
+    }
+    Ok(guest(&told))
+}
+
+fn guest(fields: &Fields) -> Guest {
+    let text = |name: &str| match fields.get(name) {
+        // What a guest says goes to a terminal.
+        Some(Value::Text(text)) => {
+            let plain = text.chars().filter(|c| !c.is_control()).take(MAX_TEXT);
+            Some(plain.collect::<String>()).filter(|text| !text.is_empty())
+        }
+        _ => None,
+    };
+    let count = |name: &str| match fields.get(name) {
+        Some(Value::Number(count)) => (*count).min(MAX_ADDRESSES),
+        _ => 0,
+    };
+    let addresses = (0..count("if.count")).flat_map(|device| {
+        let addresses = 0..count(&format!("if.{device}.addr.count"));
+        addresses.filter_map(move |index| text(&format!("if.{device}.addr.{index}.addr")))
+    });
+    let is_worth_telling = |address: &String| match address.parse() {
+        Ok(IpAddr::V4(address)) => !address.is_loopback() && !address.is_link_local(),
+        Ok(IpAddr::V6(address)) => !address.is_loopback() && !address.is_unicast_link_local(),
+        Err(_) => false,
+    };
+    Guest {
+        os: text("os.pretty-name").or(text("os.name")),
+        hostname: text("hostname"),
+        addresses: addresses.filter(is_worth_telling).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vnc(graphics: &str) -> Option<String> {
+        let xml = format!("<domain><devices>{graphics}</devices></domain>");
+        reach(&xml).vnc.map(|vnc| vnc.to_string())
+    }
+
+    #[test]
+    fn finds_where_vnc_listens() {
+        for (graphics, found) in [
+            (
+                "<graphics type='vnc' port='5901' listen='127.0.0.1'/>",
+                Some("127.0.0.1:5901"),
+            ),
+            (
+                "<graphics type='spice' port='5900'/><graphics type='vnc' port='5902'>\
+                 <listen type='address' address='0.0.0.0'/></graphics>",
+                Some("127.0.0.1:5902"),
+            ),
+            (
+                "<graphics type='vnc' port='5901' listen='::'/>",
+                Some("[::1]:5901"),
+            ),
+            (
+                "<graphics type='vnc'><listen type='socket' socket='/r/v'/></graphics>",
+                Some("/r/v"),
+            ),
+            // A guest that is off has no port yet.
+            ("<graphics type='vnc' port='-1' autoport='yes'/>", None),
+            ("<graphics type='spice' port='5900'/>", None),
+        ] {
+            assert_eq!(vnc(graphics).as_deref(), found, "{graphics}");
+        }
+    }
+
+    #[test]
+    fn tells_whether_an_agent_has_opened_its_channel() {
+        for (target, agent) in [
+            (
+                "name='org.qemu.guest_agent.0' state='connected'",
+                AgentChannel::Open,
+            ),
+            (
+                "name='org.qemu.guest_agent.0' state='disconnected'",
+                AgentChannel::Silent,
+            ),
+            (
+                "name='com.redhat.spice.0' state='connected'",
+                AgentChannel::None,
+            ),
+        ] {
+            let xml = format!(
+                "<domain><devices><channel type='unix'><target type='virtio' {target}/></channel>\
+                 </devices></domain>"
+            );
+            assert_eq!(reach(&xml).agent, agent);
+        }
+        assert_eq!(reach("no xml"), Reach::default());
+    }
+
+    #[test]
+    fn a_guest_may_say_what_it_likes() {
+        let text = |text: &str| Value::Text(text.to_owned());
+        let told = Fields::from([
+            ("os.pretty-name".into(), text("Windows\u{1b}[2J Server")),
+            ("hostname".into(), text("")),
+            ("if.count".into(), Value::Number(u64::MAX)),
+            ("if.0.addr.count".into(), Value::Number(4)),
+            ("if.0.addr.0.addr".into(), text("127.0.0.1")),
+            ("if.0.addr.1.addr".into(), text("192.168.122.7")),
+            ("if.0.addr.2.addr".into(), text("fe80::1")),
+            ("if.0.addr.3.addr".into(), text("no address")),
+        ]);
+        let guest = guest(&told);
+        assert_eq!(guest.os.as_deref(), Some("Windows[2J Server"));
+        assert_eq!(guest.hostname, None);
+        assert_eq!(guest.addresses, ["192.168.122.7"]);
+    }
+
+    #[test]
+    fn knows_where_the_process_numbers_are() {
+        let dir = |path, socket| run_dir(path, socket);
+        assert_eq!(dir("/system", None).as_deref(), Some("/run/libvirt/qemu"));
+        let socket = Some("/l/run/libvirt/libvirt-sock");
+        assert_eq!(
+            dir("/system", socket).as_deref(),
+            Some("/l/run/libvirt/qemu")
+        );
+        assert_eq!(dir("/session", None), None);
+    }
+}

@@ -1,0 +1,123 @@
+//! A guest's screen as a picture.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::Cursor;
+use std::sync::Arc;
+use std::time::Duration;
+
+use image::{ImageFormat, ImageReader, Limits};
+use virt::domain::Domain;
+use virt::error::Error as VirtError;
+use virt::stream::Stream;
+
+use super::Host;
+use crate::model::{Error, Kind, Picture, Result, SandboxId};
+
+/// A screenshot is a nicety: whoever waits for one has better to do.
+const SHOT: Duration = Duration::from_secs(8);
+/// Longest screenshot that is taken; a screen of 4096 x 2160 pixels as PPM has 27 MB.
+const MAX_BYTES: usize = 64 << 20;
+/// Longest side, in pixels.
+const MAX_SIDE: u32 = 8192;
+
+impl Host {
+    /// The guest's screen now; `before` itself where nothing on it has changed since.
+    ///
+    /// # Errors
+    /// `Failed` where it has no screen, or gives none that can be read; as [`Host::suspend`].
+    pub async fn screenshot(
+        &self,
+        id: &SandboxId,
+        before: Option<Arc<Picture>>,
+    ) -> Result<Arc<Picture>> {
+        let take = move |domain: &Domain| Ok(take(domain, before)?.map_err(|why| why.to_string()));
+        let taken = self.on(id, "take a picture of", SHOT, take).await?;
+        taken.map_err(|why| {
+            Error::new(
+                Kind::Failed,
+                format!("cannot show the screen of sandbox {id}"),
+            )
+            .because(why)
+        })
+    }
+}
+
+type Decoded = std::result::Result<Arc<Picture>, Box<dyn std::error::Error>>;
+
+fn take(domain: &Domain, before: Option<Arc<Picture>>) -> std::result::Result<Decoded, VirtError> {
+    let stream = Stream::new(&domain.connect()?, 0)?;
+    // It says what it is in its first bytes, too: PNG, or PPM from a QEMU before 7.1.
+    domain.screenshot(&stream, 0, 0)?;
+    let mut bytes = Vec::new();
+    let mut part = vec![0; 256 << 10];
+    loop {
+        let length = usize::try_from(stream.recv(&mut part)?).unwrap_or(0);
+        bytes.extend_from_slice(&part[..length]);
+        if length == 0 {
+            stream.finish()?;
+            return Ok(decode(&bytes, before));
+        }
+        if bytes.len() > MAX_BYTES {
+            stream.abort()?;
+            return Ok(Err("it is larger than any screen".into()));
+        }
+    }
+}
+
+fn decode(bytes: &[u8], before: Option<Arc<Picture>>) -> Decoded {
+    let mut hasher = DefaultHasher::new();
+    bytes.hash(&mut hasher);
+    let mark = hasher.finish();
+    if let Some(same) = before.filter(|picture| picture.mark == mark) {
+        return Ok(same);
+    }
+    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
+    if !matches!(reader.format(), Some(ImageFormat::Png | ImageFormat::Pnm)) {
+        return Err("it is neither PNG nor PPM".into());
+    }
+    let mut limits = Limits::default();
+    limits.max_image_width = Some(MAX_SIDE);
+    limits.max_image_height = Some(MAX_SIDE);
+    reader.limits(limits);
+    let image = reader.decode()?.into_rgb8();
+    let (width, height) = image.dimensions();
+    Ok(Arc::new(Picture {
+        width,
+        height,
+        rgb: image.into_raw().into(),
+        mark,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn reads_both_of_qemus_formats_and_knows_one_it_has_seen() {
+        let ppm = b"P6\n2 1\n255\n\x01\x02\x03\xff\xfe\xfd";
+        let picture = decode(ppm, None).unwrap();
+        assert_eq!((picture.width, picture.height), (2, 1));
+        assert_eq!(*picture.rgb, [1, 2, 3, 255, 254, 253]);
+        let again = decode(ppm, Some(picture.clone())).unwrap();
+        assert!(Arc::ptr_eq(&picture, &again));
+
+        let mut png = Vec::new();
+        let image = image::RgbaImage::from_pixel(3, 2, image::Rgba([9, 8, 7, 255]));
+        image
+            .write_to(&mut Cursor::new(&mut png), ImageFormat::Png)
+            .unwrap();
+        let other = decode(&png, Some(picture)).unwrap();
+        assert_eq!((other.width, other.height), (3, 2));
+        assert_eq!(other.rgb[..3], [9, 8, 7]);
+    }
+
+    #[test]
+    fn what_is_no_picture_is_refused() {
+        let huge = b"P6\n9000 9000\n255\n".as_slice();
+        for bytes in [b"".as_slice(), b"GIF89a", b"P6\n2 2\n255\n\x01", huge] {
+            assert!(decode(bytes, None).is_err(), "{bytes:?}");
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! A way to a guest's VNC server from this machine.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::sync::Arc;
+
+use super::Host;
+use super::ssh::Master;
+use crate::model::{Error, Kind, Result, SandboxId, Vnc};
+
+/// A port that was free may be taken by another before ssh has it.
+const TRIES: usize = 5;
+
+/// A way to a VNC server. Through SSH it stands as long as the connection to the host.
+pub struct Tunnel {
+    /// Where it leads to.
+    to: Vnc,
+    /// An address of this machine, or one that can be reached from it.
+    address: String,
+    port: u16,
+    master: Option<Arc<Master>>,
+}
+
+impl Tunnel {
+    /// The URL for a viewer here.
+    pub fn url(&self) -> String {
+        let (address, port) = (&self.address, self.port);
+        match address.contains(':') {
+            true => format!("vnc://[{address}]:{port}"),
+            false => format!("vnc://{address}:{port}"),
+        }
+    }
+
+    /// Does it go through SSH?
+    pub fn is_forwarded(&self) -> bool {
+        self.master.is_some()
+    }
+
+    fn leads_to(&self, vnc: &Vnc) -> bool {
+        self.to == *vnc && self.master.as_ref().is_none_or(|master| master.is_up())
+    }
+}
+
+impl Host {
+    /// A way to the sandbox's VNC server: its address on this machine, a port of this machine's loopback that SSH
+    /// forwards for another. `before` itself where it still leads there.
+    ///
+    /// # Errors
+    /// `Refused` where it has no VNC server, or one that no viewer here can reach; `NotFound`; `Unreachable`.
+    pub async fn tunnel(&self, id: &SandboxId, before: Option<Arc<Tunnel>>) -> Result<Arc<Tunnel>> {
+        let what = format!(
+            "cannot reach the screen of sandbox {id} on host {}",
+            self.name()
+        );
+        let refused = || Error::new(Kind::Refused, &*what);
+        let vnc = self.reach(id).await?.vnc;
+        let vnc = vnc.ok_or_else(|| refused().because("it has no VNC server, or does not run"))?;
+        if let Some(tunnel) = before.filter(|tunnel| tunnel.leads_to(&vnc)) {
+            return Ok(tunnel);
+        }
+        let Some(ssh) = self.place.ssh() else {
+            return match vnc.clone() {
+                Vnc::Tcp { address, port } => Ok(Arc::new(Tunnel {
+                    to: vnc,
+                    address,
+                    port,
+                    master: None,
+                })),
+                Vnc::Socket(path) => {
+                    Err(refused().because(format!("its VNC server listens on the socket {path}")))
+                }
+            };
+        };
+        let master = ssh.master().await?;
+        let mut failed = None;
+        for _ in 0..TRIES {
+            let port =
+                free_port().map_err(|error| Error::new(Kind::Failed, &*what).because(error))?;
+            match master.forward_port(port, &vnc).await {
+                Ok(()) => {
+                    return Ok(Arc::new(Tunnel {
+                        to: vnc,
+                        address: Ipv4Addr::LOCALHOST.to_string(),
+                        port,
+                        master: Some(master),
+                    }));
+                }
+                Err(error) => failed = Some(error),
+            }
+        }
+        Err(failed.unwrap_or_else(refused))
+    }
+}
+
+fn free_port() -> std::io::Result<u16> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    Ok(listener.local_addr()?.port())
+}

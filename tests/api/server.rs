@@ -1,0 +1,208 @@
+//! A running `snapdeck serve`, and curl to talk to it.
+
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+
+use serde_json::Value;
+
+use crate::common::{Ran, World, ended, signal, until};
+
+pub const TOKEN: &str = "a-token-of-the-tests";
+
+/// The server; killed where a test leaves it running.
+pub struct Api {
+    child: Option<Child>,
+    /// `http://127.0.0.1:PORT`
+    pub base: String,
+    /// Of its world.
+    pub dir: PathBuf,
+    log: Arc<Mutex<String>>,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    headers: String,
+    pub body: String,
+}
+
+impl Answer {
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// A header's value; empty where there is none.
+    pub fn header(&self, name: &str) -> &str {
+        let mut headers = self.headers.lines().filter_map(|line| line.split_once(':'));
+        let found = headers.find(|(key, _)| key.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.trim()).unwrap_or_default()
+    }
+
+    #[track_caller]
+    pub fn is(self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{self:?}");
+        self.json()
+    }
+
+    /// It is an error of that status and code in the one form, and its message says all of `words`.
+    #[track_caller]
+    pub fn failed(self, status: u16, code: &str, words: &[&str]) -> Value {
+        let json = self.is(status);
+        assert_eq!(json["statusCode"], status, "{json}");
+        assert_eq!(json["code"], code, "{json}");
+        for key in ["path", "method", "timestamp"] {
+            assert!(json[key].is_string(), "{key}: {json}");
+        }
+        assert!(json.get("hint").is_some(), "{json}");
+        let message = json["message"].as_str().unwrap();
+        for word in words {
+            assert!(message.contains(word), "{word:?} is not in {message:?}");
+        }
+        json
+    }
+}
+
+impl Api {
+    /// A server with a token, on a port of its own, that is ready.
+    pub fn start(world: &World) -> Self {
+        let api = Self::start_with(world, &[], &[("SNAPDECK_API_TOKEN", TOKEN)]);
+        until("the API is ready", || api.get("/readyz").status == 200);
+        api
+    }
+
+    pub fn start_with(world: &World, args: &[&str], env: &[(&str, &str)]) -> Self {
+        let serve = [&["serve", "--listen", "127.0.0.1:0"], args].concat();
+        let mut child = world
+            .command(&serve)
+            .envs(env.iter().copied())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let log: Arc<Mutex<String>> = Arc::default();
+        let (said, shared) = (child.stderr.take().unwrap(), log.clone());
+        std::thread::spawn(move || {
+            for line in BufReader::new(said).lines().map_while(Result::ok) {
+                shared.lock().unwrap().push_str(&format!("{line}\n"));
+            }
+        });
+        let mut api = Self {
+            child: Some(child),
+            base: String::new(),
+            dir: world.dir.clone(),
+            log,
+        };
+        until("the API tells where it listens", || {
+            let log = api.log();
+            let at = log
+                .split("serving host ")
+                .nth(1)
+                .and_then(|rest| rest.split(" on ").nth(1));
+            if let Some((base, _)) = at.and_then(|at| at.split_once('\n')) {
+                api.base = base.to_owned();
+            }
+            !api.base.is_empty() || api.child.as_mut().unwrap().try_wait().unwrap().is_some()
+        });
+        assert!(!api.base.is_empty(), "{}", api.log());
+        api
+    }
+
+    /// What it said on stderr so far.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// `127.0.0.1:PORT`
+    pub fn address(&self) -> &str {
+        self.base.split("//").nth(1).unwrap()
+    }
+
+    pub fn signal(&self, name: &str) {
+        signal(self.child.as_ref().unwrap(), name);
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub fn ended(mut self) -> Ran {
+        ended(self.child.take().unwrap())
+    }
+
+    /// curl with the token and whatever is given.
+    pub fn curl(&self, path: &str, args: &[&str]) -> Command {
+        let mut command = Command::new("curl");
+        command
+            .args([
+                "-sS",
+                "-i",
+                "-m",
+                "100",
+                "-H",
+                &format!("Authorization: Bearer {TOKEN}"),
+            ])
+            .args(args)
+            .arg(format!("{}{path}", self.base))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    #[track_caller]
+    pub fn call(&self, path: &str, args: &[&str]) -> Answer {
+        answer(self.curl(path, args))
+    }
+
+    #[track_caller]
+    pub fn get(&self, path: &str) -> Answer {
+        self.call(path, &[])
+    }
+
+    #[track_caller]
+    pub fn post(&self, path: &str, body: &Value) -> Answer {
+        self.call(path, &["-d", &body.to_string()])
+    }
+
+    /// Posts and does not wait; the job's number.
+    #[track_caller]
+    pub fn begin(&self, path: &str, body: &Value) -> u64 {
+        let asked = self.call(
+            path,
+            &["-H", "Prefer: respond-async", "-d", &body.to_string()],
+        );
+        asked.is(202)["id"].as_u64().unwrap()
+    }
+
+    /// The state of a job.
+    pub fn state(&self, job: u64) -> String {
+        let json = self.get(&format!("/jobs/{job}")).is(200);
+        json["state"].as_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Api {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Runs curl and takes its answer apart.
+#[track_caller]
+pub fn answer(mut command: Command) -> Answer {
+    let ran = ended(command.spawn().unwrap());
+    let parted = ran.stdout.split_once("\r\n\r\n");
+    let (headers, body) = parted.unwrap_or_else(|| panic!("{ran:?}"));
+    let status = headers.split_whitespace().nth(1).unwrap();
+    Answer {
+        status: status.parse().unwrap(),
+        headers: headers.to_owned(),
+        body: body.to_owned(),
+    }
+}

@@ -1,0 +1,224 @@
+//! Sandboxes by keys: their whole life, and what is seen of those that run.
+
+use std::io::Read;
+use std::net::TcpStream;
+use std::time::Duration;
+
+use crossterm::Command as _;
+use crossterm::clipboard::CopyToClipboard;
+
+use crate::common::screen::Screen;
+use crate::common::{State, World, exists, until};
+
+/// A world with a sandbox whose firmware runs and shows something.
+fn with_screen(world: World) -> (World, String) {
+    world.snapshot("base", 1);
+    let id = world.id("vm");
+    let new = ["sandbox", "new", &id, "base", "--start"];
+    world.snapdeck(&new).ok();
+    (world, id)
+}
+
+#[test]
+fn a_custom_base_image_is_made_by_keys_alone() {
+    let world = World::new();
+    world.use_guest();
+    world.snapshot("base", 1);
+    let (config, next) = (world.id("config"), world.id("next"));
+    let mut screen = Screen::open(&world.command(&[]));
+    screen.wait(&["base"]);
+
+    // On the snapshot that is selected.
+    screen.press("\tn");
+    screen.wait(&["new sandbox on alpha", "→ base, a disk of 1 GiB"]);
+    screen.press(&format!("{config}\r"));
+    screen.wait(&[&format!("✓ new {config}"), "running"]);
+    let guest = world.guest(&config);
+    let alive = guest.wait_alive(0);
+    let written = guest.wait_beyond(&alive).head;
+
+    screen.press("\u{1b}[Z");
+    // It writes all the time, and that is seen.
+    screen.wait_for("it writes", |text| {
+        let rate = text.split(" w ").nth(1).unwrap_or("0 B/s");
+        text.contains("CPU") && !rate.starts_with("0 B/s")
+    });
+    screen.press("S");
+    screen.wait(&[&format!("stop {config} on alpha"), "asked to shut down"]);
+    screen.press("y");
+    // In its row, too: a push looks there.
+    screen.wait(&[&format!("✓ stop {config}"), &format!("○ {config}")]);
+    assert!(guest.was_told_to_stop());
+    screen.press("pmyapp\r");
+    screen.wait(&["✓ push", "myapp.qcow2"]);
+    screen.press("d");
+    screen.wait(&[&format!("Type {config}"), &world.disk("config")]);
+    screen.press(&format!("{config}\r"));
+    screen.wait(&[&format!("✓ destroy {config}"), "alpha has no sandboxes"]);
+    assert!(!exists(&world.disk("config")));
+
+    // The bucket's one is pulled first.
+    screen.press("n");
+    screen.wait(&["new sandbox on alpha", "CPUs:"]);
+    screen.press(&format!("{next}\tmyapp"));
+    screen.wait(&["only in the bucket: pulled first"]);
+    screen.press("\r");
+    screen.wait(&["✓ pull myapp", &format!("✓ new {next}")]);
+    let guest = world.guest(&next);
+    guest.wait_alive(0);
+    let found = guest.boots().remove(0);
+    assert!(found.head >= written, "{found:?}, and {written} were told");
+
+    screen.press("q");
+    assert_eq!(screen.ended(), 0);
+}
+
+#[test]
+fn what_runs_is_seen_with_its_screen() {
+    let (world, id) = with_screen(World::new());
+    let mut screen = Screen::open(&world.command(&[]));
+    let seen = [
+        "CPU",
+        "memory",
+        "overlay",
+        "up 0:",
+        "VNC 127.0.0.1:",
+        "no agent answers",
+    ];
+    screen.wait(&[&[&*id, "running"], &seen[..]].concat());
+    until("its screen is drawn", || screen.picture_cells() > 3);
+    let small = screen.picture_cells();
+    screen.press("i");
+    screen.wait(&[&format!("screen of {id} on alpha")]);
+    until("it is drawn large", || screen.picture_cells() > 4 * small);
+    screen.press("\u{1b}");
+    screen.wait(&["VNC 127.0.0.1:"]);
+    // Nobody looks at what does not run.
+    world.virsh(&["destroy", &id]);
+    screen.wait_for("it is off", |text| {
+        text.contains("shut off") && !text.contains("VNC")
+    });
+    assert_eq!(screen.picture_cells(), 0);
+}
+
+#[test]
+fn pixels_where_the_settings_say_that_the_terminal_draws_them() {
+    let (world, id) = with_screen(World::new());
+    for (style, begins) in [("kitty", "\u{1b}_Gq=2,i="), ("sixel", "\u{1b}P")] {
+        let picture = format!("[console]\npicture = \"{style}\"\n[bucket]\n");
+        world.configure("");
+        world.reconfigure("[bucket]\n", &picture);
+        let mut screen = Screen::open(&world.command(&[]));
+        screen.wait(&[&id, "running", "VNC"]);
+        until("a picture is sent", || screen.was_sent(begins));
+        screen.press("q");
+        assert_eq!(screen.ended(), 0);
+    }
+}
+
+/// Waits for what a key has put on the clipboard, and connects to it.
+fn greeted(screen: &Screen) -> String {
+    let text = screen.wait(&["vnc://127.0.0.1:", "is on the clipboard"]);
+    let url = text.split("vnc://").nth(1).unwrap();
+    let url = format!("vnc://{}", url.split(' ').next().unwrap());
+    let mut sequence = String::new();
+    CopyToClipboard::to_clipboard_from(&url)
+        .write_ansi(&mut sequence)
+        .unwrap();
+    assert!(screen.was_sent(&sequence), "{url}");
+    let address = url.trim_start_matches("vnc://").to_owned();
+    let mut stream = TcpStream::connect(&address).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    let mut banner = [0; 4];
+    stream.read_exact(&mut banner).unwrap();
+    // RFC 6143, 7.1.1.
+    assert_eq!(&banner, b"RFB ");
+    address
+}
+
+#[test]
+fn its_vnc_server_is_on_the_clipboard() {
+    let (world, id) = with_screen(World::new());
+    let mut screen = Screen::open(&world.command(&[]));
+    screen.wait(&[&id, "running", "VNC"]);
+    screen.press("v");
+    greeted(&screen);
+    screen.press("V");
+    screen.wait(&["there is no display here for a viewer"]);
+    screen.press("q");
+    assert_eq!(screen.ended(), 0);
+}
+
+#[test]
+fn to_a_host_over_ssh_it_leads_through_a_tunnel_until_the_end() {
+    let (world, id) = with_screen(World::over_ssh(1));
+    let mut screen = Screen::open(&world.command(&[]));
+    screen.wait(&[&id, "running", "VNC", "up 0:"]);
+    screen.press("v");
+    screen.wait(&["it leads through SSH until snapdeck ends"]);
+    let address = greeted(&screen);
+    // The same one again.
+    screen.press("v");
+    assert_eq!(greeted(&screen), address);
+    screen.press("q");
+    assert_eq!(screen.ended(), 0);
+    until("the tunnel is gone", || {
+        TcpStream::connect(&address).is_err()
+    });
+}
+
+#[test]
+fn a_guest_that_does_not_stop_is_forced_off_after_a_question() {
+    let world = World::new();
+    world.reconfigure(
+        "network = \"none\"\n",
+        "network = \"none\"\nstop_timeout_secs = 1\n",
+    );
+    // Firmware alone does not hear its power button.
+    let (world, id) = with_screen(world);
+    let mut screen = Screen::open(&world.command(&[]));
+    screen.wait(&[&id, "running"]);
+    screen.press("S");
+    screen.wait(&["asked to shut down"]);
+    screen.press("y");
+    screen.wait(&[&format!("force off {id}"), "has not stopped for 1 s"]);
+    assert_eq!(world.state(&id), "running");
+    screen.press("y");
+    screen.wait(&[&format!("✓ force off {id}"), "shut off"]);
+}
+
+#[test]
+fn one_confirmation_for_all_that_are_marked() {
+    let world = World::new();
+    world.snapshot("base", 1);
+    let ids = ["a", "b", "c"].map(|short| {
+        let state = if short == "b" {
+            State::Running
+        } else {
+            State::Off
+        };
+        world.sandbox(short, "base", state)
+    });
+    let mut screen = Screen::open(&world.command(&[]));
+    screen.wait(&[&ids[0], &ids[1], &ids[2], "running"]);
+    screen.press("   s");
+    screen.wait(&[
+        "start 3 sandboxes",
+        "Left out",
+        &format!("{}: it runs already", ids[1]),
+    ]);
+    screen.press("y");
+    screen.wait(&[
+        &format!("✓ start {}", ids[0]),
+        &format!("✓ start {}", ids[2]),
+    ]);
+    assert!(ids.iter().all(|id| world.state(id) == "running"));
+
+    screen.press("g   d");
+    screen.wait(&["destroy 3 sandboxes", "Type destroy 3"]);
+    screen.press("destroy 3\r");
+    screen.wait(&["alpha has no sandboxes"]);
+    assert!(world.names("sandboxes").is_empty());
+}
