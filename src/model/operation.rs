@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{HostName, Sandbox, SandboxId, SandboxState, SnapshotName};
+use super::{Consistency, HostName, Sandbox, SandboxId, SandboxState, SnapshotName};
 
 /// One operation, as the engine is asked for it (spec, "Push", "Pull", "Create", API reference).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -251,15 +251,21 @@ pub enum Method {
     Compact,
     /// By `qemu-img convert`, into a temporary file on the host.
     Convert,
+    /// Of a running sandbox: composed, its disk read through QEMU's own backup while its guest goes on.
+    Backup,
+    /// Of a running sandbox: composed, its overlay copied while its guest stands still.
+    Copy,
 }
 
 impl Method {
-    /// Its word: `append`, `compact`, `convert`.
+    /// Its word: `append`, `compact`, `convert`, `backup`, `copy`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Append => "append",
             Self::Compact => "compact",
             Self::Convert => "convert",
+            Self::Backup => "backup",
+            Self::Copy => "copy",
         }
     }
 }
@@ -345,6 +351,8 @@ pub enum Outcome {
         host: HostName,
         /// How long the guest stood still, in milliseconds; 0 where it was not paused by us.
         paused_ms: u64,
+        /// How sound the file systems on its disk are.
+        consistency: Consistency,
         /// What was moved for it.
         #[serde(flatten)]
         moved: Moved,

@@ -46,7 +46,8 @@ pub async fn create(
         live_mode: live,
         sandbox_id: sandbox.clone(),
         host: host.name().clone(),
-        paused_ms: milliseconds(sent.paused),
+        paused_ms: sent.paused.map_or(0, milliseconds),
+        consistency: sent.consistency,
         moved: sent.moved,
     })
 }

@@ -118,6 +118,22 @@ impl Files {
         made.map_err(|error| error.hint("see temp_dir of the host in the settings"))
     }
 
+    /// Makes a directory for a backup of a sandbox's disk, which QEMU may write to.
+    pub async fn make_backup_dir(&self, under: &str, id: &str, owner: &str) -> Result<String> {
+        match self {
+            Self::Here(files) => files.make_backup_dir(under, id, owner).await,
+            Self::There(files) => files.make_backup_dir(under, id, owner).await,
+        }
+    }
+
+    /// Names of the directories that are or were for backups.
+    pub async fn backup_dirs(&self, under: &str) -> Result<Vec<String>> {
+        match self {
+            Self::Here(files) => files.backup_dirs(under).await,
+            Self::There(files) => files.backup_dirs(under).await,
+        }
+    }
+
     pub async fn remove_temp_dir(&self, path: &str) -> Result<()> {
         match self {
             Self::Here(files) => files.remove_temp_dir(path).await,
