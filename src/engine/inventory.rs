@@ -13,6 +13,7 @@ use crate::bucket::Bucket;
 use crate::host::Survey;
 use crate::model::settings::Settings;
 use crate::model::{Error, Kind, Object, Result};
+use crate::ops;
 
 /// The net under the events: a host is looked at this often even if it tells nothing.
 const HOST_POLL: Duration = Duration::from_secs(30);
@@ -85,6 +86,7 @@ pub(super) async fn follow_host(inner: Arc<Inner>, index: usize) {
     let mut changes = host.changes();
     let mut backoff = Backoff(BACKOFF.0);
     let mut told = Vec::new();
+    let mut is_cleared = false;
     loop {
         changes.mark_unchanged();
         let survey = tokio::select! {
@@ -95,6 +97,12 @@ pub(super) async fn follow_host(inner: Arc<Inner>, index: usize) {
             () = inner.stop.cancelled() => return,
         };
         let up = survey.is_ok();
+        if up && !is_cleared {
+            is_cleared = true;
+            let host = host.clone();
+            let log = |_, text: String| tracing::warn!("{text}");
+            tokio::spawn(async move { ops::clear_leftovers(&host, None, &log).await });
+        }
         if let Ok(survey) = &survey {
             let new: Vec<String> = warnings(survey).collect();
             for warning in new.iter().filter(|warning| !told.contains(*warning)) {

@@ -111,9 +111,15 @@ impl Host {
     /// # Errors
     /// `NotFound`; `Unreachable`.
     pub async fn can_back_up(&self, id: &SandboxId, disk: &str) -> Result<Result<String, String>> {
-        let xml = self
-            .on(id, "look at", CALL, |domain: &Domain| domain.xml_desc(0))
-            .await?;
+        let look = |domain: &Domain| {
+            let is_busy = domain.job_info()?.r#type != virt_sys::VIR_DOMAIN_JOB_NONE as i32;
+            Ok((domain.xml_desc(0)?, is_busy))
+        };
+        let (xml, is_busy) = self.on(id, "look at", CALL, look).await?;
+        if is_busy {
+            // libvirt would wait for its end, with the guest standing still.
+            return Ok(Err("libvirt has another job on it".into()));
+        }
         let Some(facts) = Facts::read(&xml, disk) else {
             return Ok(Err(format!("libvirt does not tell of a disk {disk}")));
         };

@@ -66,17 +66,26 @@ pub(super) async fn make_object(
     ctx: &Context,
 ) -> Result<Sent> {
     let sent = match stillness {
-        Stillness::Pause => make_running(host, bucket, source, wish, ctx).await?,
-        Stillness::Given => match compose_and_upload(host, bucket, source, wish, ctx).await? {
-            Composed::Sent(sent) => *sent,
-            Composed::Refused(why) | Composed::Unfit(why) => {
-                tell_converting(&why, ctx);
-                flatten_and_upload(host, bucket, source, stillness, wish, ctx).await?
+        // On the heap, each: their states are large.
+        Stillness::Pause => Box::pin(make_running(host, bucket, source, wish, ctx)).await?,
+        Stillness::Given => {
+            match Box::pin(compose_and_upload(host, bucket, source, wish, ctx)).await? {
+                Composed::Sent(sent) => *sent,
+                Composed::Refused(why) | Composed::Unfit(why) => {
+                    tell_converting(&why, ctx);
+                    Box::pin(flatten_and_upload(
+                        host, bucket, source, stillness, wish, ctx,
+                    ))
+                    .await?
+                }
             }
-        },
+        }
         Stillness::None => {
             tell_converting("the sandbox runs, and is not to be paused", ctx);
-            flatten_and_upload(host, bucket, source, stillness, wish, ctx).await?
+            Box::pin(flatten_and_upload(
+                host, bucket, source, stillness, wish, ctx,
+            ))
+            .await?
         }
     };
     keep_variables(bucket, &sent, wish, ctx).await?;
@@ -110,7 +119,7 @@ async fn make_running(
     for method in host.settings().running.iter().copied() {
         let composed = match method {
             Method::Convert => break,
-            _ => compose_running(host, bucket, source, method, wish, ctx).await?,
+            _ => Box::pin(compose_running(host, bucket, source, method, wish, ctx)).await?,
         };
         match composed {
             Composed::Sent(sent) => return Ok(*sent),
@@ -142,7 +151,15 @@ async fn make_running(
         });
     }
     tell_converting(unfit.as_deref().unwrap_or("the settings say so"), ctx);
-    flatten_and_upload(host, bucket, source, Stillness::Pause, wish, ctx).await
+    Box::pin(flatten_and_upload(
+        host,
+        bucket,
+        source,
+        Stillness::Pause,
+        wish,
+        ctx,
+    ))
+    .await
 }
 
 /// Uploads the variables that belong to the image. Where they cannot be, the image goes, too, if nobody else's was

@@ -29,10 +29,10 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 pub use bucket::in_background;
 pub use files::{exists, same_disk, sha256, stamp};
 pub use gate::Gate;
-pub use guest::Guest;
+pub use guest::{Guest, consistent_records};
 pub use host::{Host, SmallDisk, State};
 pub use link::{Fault, Link, Way};
-pub use process::{Ran, am_root, ended, ended_within, found, run, signal, until};
+pub use process::{Ran, am_root, ended, ended_within, found, output, run, signal, tree, until};
 pub use proxy::Trouble;
 
 pub fn lab(variable: &str) -> String {
@@ -212,8 +212,19 @@ impl World {
         command.process_group(0).spawn().unwrap()
     }
 
-    /// Starts snapdeck and waits until it is about to run qemu-img with `verb`.
+    /// From here on running sandboxes are paused for as long as it takes to convert their disks.
+    pub fn only_converts(&self) {
+        let config = std::fs::read_to_string(self.config()).unwrap();
+        let config = config.replace("owner = ", "running = \"convert\"\nowner = ");
+        std::fs::write(self.config(), config).unwrap();
+    }
+
+    /// Starts snapdeck and waits until it is about to run qemu-img with `verb`; to convert is what a create does then,
+    /// too.
     pub fn start_to_gate(&self, verb: &str, args: &[&str]) -> (Child, Gate) {
+        if verb == "convert" {
+            self.only_converts();
+        }
         let gate = self.gate(verb);
         let child = self.start(args);
         gate.reached();

@@ -114,8 +114,8 @@ pub(super) async fn compose_running(
         ctx.enter(Phase::Checking)?;
         let once = async {
             let mut layers = Layers::open(host, source).await?;
-            layers.keep(Moment::take(host, source, method, ctx).await?);
-            let composed = compose(host, bucket, source, &layers, wish, ctx).await;
+            layers.keep(Box::pin(Moment::take(host, source, method, ctx)).await?);
+            let composed = Box::pin(compose(host, bucket, source, &layers, wish, ctx)).await;
             if let Some(moment) = layers.close() {
                 moment.clear(ctx).await;
             }
@@ -159,7 +159,7 @@ async fn compose(
 ) -> Result<Sent, Break> {
     let way = ready(host, bucket, source, layers, wish.compact, ctx.zstd).await?;
     tell(&way, ctx);
-    upload(host, bucket, source, wish, way, ctx).await
+    Box::pin(upload(host, bucket, source, wish, way, ctx)).await
 }
 
 /// Reads the tables and decides.

@@ -113,7 +113,7 @@ impl Moment {
             }
             Err(error) => return Err(Break::Unfit(error.to_string())),
         };
-        match hold(host, source, &backup, &plan, thaw, ctx).await {
+        match Box::pin(hold(host, source, &backup, &plan, thaw, ctx)).await {
             Ok(held) => Ok(Self {
                 backup,
                 top: held.top,
@@ -232,7 +232,7 @@ async fn hold(
     let since = Instant::now();
     let suspended = host.suspend_running(id).await;
     let caught = match &suspended {
-        Ok(()) => catch(host, source, backup, plan, ctx).await,
+        Ok(()) => Box::pin(catch(host, source, backup, plan, ctx)).await,
         Err(error) => Err(error.clone().into()),
     };
     // From here on nothing may return before the guest runs again or the guard has been left to it.
@@ -314,7 +314,7 @@ async fn catch(
         Plan::Backup { target } => {
             let tables = async { read_tables(&host.open_reader(&source.disk).await?).await };
             let begin = async { backup.begin(target).await.map_err(unfit) };
-            let all = async { tokio::try_join!(tables, variables, begin) };
+            let all = async { tokio::try_join!(Box::pin(tables), Box::pin(variables), begin) };
             let late = |_| Break::Unfit("it took too long while the guest stood still".into());
             let (tables, variables, ()) = timeout(STILL, all).await.map_err(late)??;
             Ok(Caught {
@@ -328,7 +328,7 @@ async fn catch(
                 let copied = backup.copy(&source.disk, *shared, &ctx.cancel).await;
                 copied.map_err(unfit)
             };
-            let (copy, variables) = tokio::try_join!(copy, variables)?;
+            let (copy, variables) = tokio::try_join!(Box::pin(copy), Box::pin(variables))?;
             Ok(Caught {
                 tables: None,
                 copy: Some(copy),
