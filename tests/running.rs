@@ -2,6 +2,8 @@
 //! middle, the guest runs, and nothing stays. `make test` starts what they need.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "running/agent.rs"]
+mod agent;
 mod common;
 #[path = "running/ends.rs"]
 mod ends;
@@ -27,12 +29,17 @@ impl Busy {
     }
 
     fn of(world: World) -> Self {
-        Self::made(world, |_| {})
+        Self::with(world, "scatter")
+    }
+
+    /// With a guest booted with these words.
+    fn with(world: World, words: &str) -> Self {
+        Self::made(world, words, |_| {})
     }
 
     /// With an overlay that has all that the guest will ever write, so that it does not grow.
     fn on_filled(world: World) -> Self {
-        Self::made(world, |world| {
+        Self::made(world, "scatter", |world| {
             let at = world
                 .seen("sandboxes")
                 .join(format!("{}.qcow2", world.id("a")));
@@ -46,8 +53,8 @@ impl Busy {
         })
     }
 
-    fn made(world: World, prepare: impl FnOnce(&World)) -> Self {
-        world.use_guest_that("scatter");
+    fn made(world: World, words: &str, prepare: impl FnOnce(&World)) -> Self {
+        world.use_guest_that(words);
         let base = world.snapshot("base", 3);
         let base = sha256(&base);
         let id = world.id("a");

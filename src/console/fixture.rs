@@ -10,7 +10,8 @@ use crate::engine::{
 };
 use crate::model::{
     AgentChannel, ChainLink, Check, Compression, Error, Examination, Guest, ImageFacts, Kind,
-    Object, Operation, Phase, Picture, ProgressCell, Reach, Sandbox, SandboxState, Snapshot, Vnc,
+    Method, Object, Operation, Phase, Picture, ProgressCell, Reach, Sandbox, SandboxState,
+    Snapshot, Vnc,
 };
 
 const GIB: u64 = 1 << 30;
@@ -93,6 +94,7 @@ pub fn opening(name: &str) -> HostView {
         seen: None,
         sandboxes: Arc::new([]),
         snapshots: Arc::new([]),
+        running: Some(Method::Backup),
     }
 }
 

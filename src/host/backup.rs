@@ -143,6 +143,16 @@ impl Host {
         }
     }
 
+    /// Has its QEMU backups of running sandboxes, as far as libvirt knows?
+    ///
+    /// # Errors
+    /// `Unreachable`.
+    pub async fn has_backups(&self) -> Result<bool> {
+        let ask = |connect: &Connect| connect.domain_capabilities(None, None, None, None, 0);
+        let told = self.libvirt.call("ask what its QEMU can do", PROBED, ask);
+        Ok(offers_backup(&told.await?))
+    }
+
     /// Has the sandbox a guest agent that listens?
     ///
     /// # Errors

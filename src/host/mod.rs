@@ -52,7 +52,7 @@ use crate::model::{
 pub use backup::{Backup, Export, Left};
 pub use blueprint::Blueprint;
 pub use ffi::give_buffers_back;
-pub use files::{Content, FileReader, FileWriter, Origin, Piece, Seen};
+pub use files::{Ahead, Content, FileReader, FileWriter, Origin, Piece, Seen};
 pub use guard::Guard;
 pub use image_file::ImageFile;
 pub use lock::{Lock, Want};
@@ -378,6 +378,11 @@ impl Host {
     /// The system's, as of [`Host::image_file`].
     pub async fn open_reader(&self, path: &str) -> Result<FileReader> {
         self.files.open_reader(path).await
+    }
+
+    /// Opens a file that somebody else writes, for a moment to come.
+    pub async fn open_ahead(&self, path: &str) -> Ahead {
+        self.files.open_ahead(path).await
     }
 
     /// Creates a file for writes at offsets, or takes up one that an earlier writer of the same content left:

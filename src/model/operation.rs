@@ -285,6 +285,19 @@ pub struct Moved {
 }
 
 impl Moved {
+    /// How the guest was kept still for so many milliseconds: `paused for 27 ms (backup)`; `None` where it was not.
+    pub fn pause(&self, paused_ms: u64) -> Option<String> {
+        let method = self.method.as_str();
+        match paused_ms {
+            0 => None,
+            1..1000 => Some(format!("paused for {paused_ms} ms ({method})")),
+            _ => {
+                let (seconds, tenths) = (paused_ms / 1000, paused_ms % 1000 / 100);
+                Some(format!("paused for {seconds}.{tenths} s ({method})"))
+            }
+        }
+    }
+
     /// Where the bytes came from, to stand behind an object's size as `size` tells bytes: ` (9 MiB sent, 2 GiB copied
     /// by the store)`; nothing for a disk that was sent whole.
     pub fn ways(&self, size: impl Fn(u64) -> String) -> String {

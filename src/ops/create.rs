@@ -10,7 +10,7 @@ use super::push::warn_of_memory;
 use super::source::Source;
 use super::{Context, refuse_existing};
 
-/// Cuts a snapshot from `sandbox` as `wish` says. A running guest is paused while its disk is read and always runs
+/// Cuts a snapshot from `sandbox` as `wish` says. A running guest is paused for a moment of its disk and always runs
 /// again afterwards; with `live` it is not paused, and the disk may be torn.
 ///
 /// # Errors

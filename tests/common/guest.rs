@@ -58,6 +58,7 @@ impl World {
                  <disk type='file' device='disk'><driver name='qemu' type='qcow2' discard='unmap'/>\n\
                  <source file='{{{{disk}}}}'/><target dev='vda' bus='virtio'/></disk>\n\
                  <serial type='file'><source path='{dir}/{{{{id}}}}.log' append='on'/><target port='0'/></serial>\n\
+                 <channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>\n\
                  </devices></domain>\n"
             ),
         )
@@ -163,6 +164,17 @@ impl Guest {
         let last = || self.alive().pop().unwrap();
         until("the guest goes on", || last().count > before.count);
         last()
+    }
+
+    /// The last record it had written each time its agent brought its writes to rest.
+    pub fn frozen(&self) -> Vec<u64> {
+        let frozen = self.lines("frozen").into_iter();
+        frozen.map(|words| words[1].parse().unwrap()).collect()
+    }
+
+    /// How often its writes went on after that.
+    pub fn thawed(&self) -> usize {
+        self.lines("thawed").len()
     }
 
     /// Did its power button end it?

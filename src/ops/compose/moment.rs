@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::time::timeout;
 
-use crate::host::{Backup, Export, FileReader, Host};
+use crate::host::{Ahead, Backup, Export, FileReader, Host};
 use crate::model::{Consistency, Error, Kind, Method, Phase, Result};
 use crate::qcow2::{Read, Tables};
 
@@ -66,12 +66,38 @@ pub(super) enum Taken {
     Guest(Bytes),
 }
 
-/// What stands ready before the guest is paused.
+/// How the overlay is taken.
 enum Plan {
-    /// The guest's name of the disk.
+    /// With the guest's name of the disk.
     Backup { target: String },
     /// Does the copy have to share the overlay's extents, because there is no room for more?
     Copy { shared: bool },
+}
+
+/// Files that stand open before the guest is paused.
+struct Opened {
+    /// Where it is not copied.
+    overlay: Option<Ahead>,
+    variables: Option<Ahead>,
+}
+
+impl Opened {
+    async fn ahead(host: &Host, source: &Source, plan: &Plan) -> Self {
+        let overlay = async {
+            match plan {
+                Plan::Backup { .. } => Some(host.open_ahead(&source.disk).await),
+                Plan::Copy { .. } => None,
+            }
+        };
+        let variables = async {
+            match &source.variables {
+                Some(path) => Some(host.open_ahead(path).await),
+                None => None,
+            }
+        };
+        let (overlay, variables) = tokio::join!(Box::pin(overlay), Box::pin(variables));
+        Self { overlay, variables }
+    }
 }
 
 impl Moment {
@@ -226,13 +252,14 @@ async fn hold(
     ctx: &Context,
 ) -> Result<Held, Fell> {
     let id = &source.id;
+    let opened = Opened::ahead(host, source, plan).await;
     let frozen = thaw && freeze(host, source, ctx).await;
     let at_rest = Instant::now();
     ctx.progress.enter(Phase::Pausing, 0);
     let since = Instant::now();
     let suspended = host.suspend_running(id).await;
     let caught = match &suspended {
-        Ok(()) => Box::pin(catch(host, source, backup, plan, ctx)).await,
+        Ok(()) => Box::pin(catch(host, source, backup, plan, opened, ctx)).await,
         Err(error) => Err(error.clone().into()),
     };
     // From here on nothing may return before the guest runs again or the guard has been left to it.
@@ -297,12 +324,16 @@ async fn catch(
     source: &Source,
     backup: &Backup,
     plan: &Plan,
+    opened: Opened,
     ctx: &Context,
 ) -> Result<Caught, Break> {
+    let Opened { overlay, variables } = opened;
     let variables = async {
-        match &source.variables {
-            Some(path) => Ok(Some(variables::read(host, path).await?)),
-            None => Ok::<_, Break>(None),
+        match (variables, &source.variables) {
+            (Some(ahead), Some(path)) => {
+                Ok(Some(variables::read_all(&ahead.now().await?, path).await?))
+            }
+            _ => Ok::<_, Break>(None),
         }
     };
     let unfit = |error: Error| match error.kind() {
@@ -312,7 +343,12 @@ async fn catch(
     };
     match plan {
         Plan::Backup { target } => {
-            let tables = async { read_tables(&host.open_reader(&source.disk).await?).await };
+            let tables = async {
+                match overlay {
+                    Some(ahead) => read_tables(&ahead.now().await?).await,
+                    None => Err(super::broken("no overlay").into()),
+                }
+            };
             let begin = async { backup.begin(target).await.map_err(unfit) };
             let all = async { tokio::try_join!(Box::pin(tables), Box::pin(variables), begin) };
             let late = |_| Break::Unfit("it took too long while the guest stood still".into());
