@@ -264,32 +264,29 @@ async fn hold(
     };
     // From here on nothing may return before the guest runs again or the guard has been left to it.
     let resumed = match suspended {
-        // Somebody else paused it, and it is his.
-        Err(error) if error.kind() == Kind::Refused => Ok(()),
+        // Somebody else has paused it, and it is his.
+        Err(error) if error.kind() == Kind::Refused => Err(Resumed::By(error)),
         _ => go_on(host, source).await,
     };
     let paused = since.elapsed();
-    let was_at_rest = match (&resumed, thaw) {
-        (Ok(()), true) => release(host, source, backup, ctx)
+    if let Err(Resumed::Not(error)) = resumed {
+        return Err(Fell::Leave(error));
+    }
+    backup.is_running();
+    let was_at_rest = match thaw {
+        true => release(host, source, backup, ctx)
             .await
             .map_err(Fell::Leave)?,
-        _ => false,
+        false => false,
     };
     let taken_in_time = at_rest.elapsed() < AT_REST;
-    match resumed {
-        Ok(()) => {
-            backup.is_running();
-            let milliseconds = paused.as_millis();
-            ctx.info(format!("{id} runs again after {milliseconds} ms"));
-        }
-        Err(Resumed::By(why)) => {
-            backup.is_running();
-            // What was taken may be of two moments.
-            caught?;
-            return Err(why.into());
-        }
-        Err(Resumed::Not(error)) => return Err(Fell::Leave(error)),
+    if let Err(Resumed::By(why)) = resumed {
+        // What was taken may be of two moments.
+        caught?;
+        return Err(why.into());
     }
+    let milliseconds = paused.as_millis();
+    ctx.info(format!("{id} runs again after {milliseconds} ms"));
     let caught = caught?;
     ctx.go_on()?;
     let top = match (plan, caught.tables, &caught.copy) {
@@ -374,9 +371,9 @@ async fn catch(
     }
 }
 
-/// How the guest came to run again, other than by us.
+/// Why it was not us who let the guest go on.
 enum Resumed {
-    /// Somebody else had let it go on.
+    /// Somebody else had, or had paused it.
     By(Error),
     /// It may stand still yet.
     Not(Error),
