@@ -274,8 +274,9 @@ impl Host {
                     return Ok(false);
                 }
                 let is_ours = ffi::backup(domain)?.is_some_and(|xml| xml.contains(&name));
-                if is_ours {
-                    ffi::abort_job(domain)?;
+                if is_ours && let Err(error) = ffi::abort_job(domain) {
+                    // It may be ending already: that is seen when it is looked for again.
+                    tracing::debug!("a backup was told to end: {}", error.message());
                 }
                 Ok(is_ours)
             };

@@ -215,16 +215,22 @@ impl World {
     /// From here on running sandboxes are paused for as long as it takes to convert their disks.
     pub fn only_converts(&self) {
         let config = std::fs::read_to_string(self.config()).unwrap();
-        let config = config.replace("owner = ", "running = \"convert\"\nowner = ");
-        std::fs::write(self.config(), config).unwrap();
+        if !config.contains("running = ") {
+            let config = config.replace("owner = ", "running = \"convert\"\nowner = ");
+            std::fs::write(self.config(), config).unwrap();
+        }
     }
 
-    /// Starts snapdeck and waits until it is about to run qemu-img with `verb`; to convert is what a create does then,
-    /// too.
-    pub fn start_to_gate(&self, verb: &str, args: &[&str]) -> (Child, Gate) {
+    /// As [`Host::gate`]; to convert is what a create of a running sandbox does then, too.
+    pub fn gate(&self, verb: &str) -> Gate {
         if verb == "convert" {
             self.only_converts();
         }
+        self.hosts[0].gate(verb)
+    }
+
+    /// Starts snapdeck and waits until it is about to run qemu-img with `verb`.
+    pub fn start_to_gate(&self, verb: &str, args: &[&str]) -> (Child, Gate) {
         let gate = self.gate(verb);
         let child = self.start(args);
         gate.reached();

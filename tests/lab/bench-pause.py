@@ -21,7 +21,8 @@ import time
 LAB = os.environ["SNAPDECK_LAB"]
 KEY, SECRET = os.environ["SNAPDECK_LAB_S3_KEY"], os.environ["SNAPDECK_LAB_S3_SECRET"]
 BUCKET, S5CMD, STORE = (os.environ[f"SNAPDECK_LAB_{name}"] for name in ("BUCKET", "S5CMD", "S3"))
-SNAPDECK, GUEST = os.path.abspath("target/release/snapdeck"), os.path.abspath(".lab/guest")
+SNAPDECK = os.path.abspath(os.environ.get("BENCH_SNAPDECK", "target/release/snapdeck"))
+GUEST = os.path.abspath(".lab/guest")
 OVERLAY_MIB = int(os.environ.get("BENCH_OVERLAY_MIB", "2048"))
 RUNS = int(os.environ.get("BENCH_RUNS", "20"))
 CONVERT_RUNS = int(os.environ.get("BENCH_CONVERT_RUNS", "3"))

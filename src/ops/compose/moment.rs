@@ -258,10 +258,12 @@ async fn hold(
     ctx.progress.enter(Phase::Pausing, 0);
     let since = Instant::now();
     let suspended = host.suspend_running(id).await;
+    tracing::debug!("{id} stands still after {:?}", since.elapsed());
     let caught = match &suspended {
         Ok(()) => Box::pin(catch(host, source, backup, plan, opened, ctx)).await,
         Err(error) => Err(error.clone().into()),
     };
+    tracing::debug!("what it takes was taken after {:?}", since.elapsed());
     // From here on nothing may return before the guest runs again or the guard has been left to it.
     let resumed = match suspended {
         // Somebody else has paused it, and it is his.
