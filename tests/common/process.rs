@@ -139,13 +139,17 @@ pub fn tree(pid: u32) -> Vec<u32> {
     // Bounded by what there is; a process that comes up meanwhile is its parent's to end.
     while let Some(pid) = found.get(next).copied() {
         next += 1;
-        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
-        let children = children.unwrap_or_default();
-        found.extend(
-            children
-                .split_whitespace()
-                .filter_map(|pid| pid.parse::<u32>().ok()),
-        );
+        // Of all its threads: each has the children that it made.
+        let tasks = std::fs::read_dir(format!("/proc/{pid}/task"));
+        for task in tasks.into_iter().flatten().flatten() {
+            let children = std::fs::read_to_string(task.path().join("children"));
+            let children = children.unwrap_or_default();
+            found.extend(
+                children
+                    .split_whitespace()
+                    .filter_map(|pid| pid.parse::<u32>().ok()),
+            );
+        }
     }
     found
 }

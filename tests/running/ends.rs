@@ -37,6 +37,7 @@ fn an_error() {
     run("touch", &[&busy.world.snapshot_path("base")]);
     line.hold_parts.store(false, SeqCst);
     ended(child).failed(4, &[&busy.id, "stands on changed while its disk was read"]);
+    assert_eq!(busy.world.uploads(), "[]");
     assert!(!busy.world.is_in_bucket("app"));
     busy.assert_well();
 }
@@ -47,6 +48,7 @@ fn cancelled() {
     let (child, _line) = busy.start_to_parts();
     signal(&child, "INT");
     ended(child).failed(130, &["was cancelled"]);
+    assert_eq!(busy.world.uploads(), "[]");
     assert!(!busy.world.is_in_bucket("app"));
     busy.assert_well();
 }
