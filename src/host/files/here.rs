@@ -13,6 +13,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, FcntlArg, RenameFlags, fcntl, renameat2};
 use nix::sys::statvfs::statvfs;
 use nix::unistd::{Group, User};
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::blocks::{Origin, Piece, Told};
@@ -138,6 +139,7 @@ impl Here {
             file: Arc::new(file),
             recorded,
             marks: Some((mark, Arc::new(marks))),
+            turn: Mutex::default(),
         })
     }
 
@@ -161,6 +163,7 @@ impl Here {
             path: path.into(),
             recorded: Recorded::default(),
             marks: None,
+            turn: Mutex::default(),
         })
     }
 
@@ -479,6 +482,8 @@ pub struct Writer {
     recorded: Recorded,
     /// `None` for a file that bears its final name.
     marks: Option<(Mark, Arc<File>)>,
+    /// The kernel takes the writes to a file one by one: who waits for it spins, who waits here does not.
+    turn: Mutex<()>,
 }
 
 impl Writer {
@@ -546,6 +551,7 @@ impl Writer {
     /// `NoSpace` where the disk is full; the system's.
     pub async fn write_at(&self, offset: u64, data: Bytes) -> Result<()> {
         let file = self.file.clone();
+        let _turn = self.turn.lock().await;
         self.files
             .run(format!("write {}", self.path), CALL, move || {
                 file.write_all_at(&data, offset)
