@@ -4,9 +4,12 @@ use std::fmt::Write;
 
 use serde_json::json;
 
+use super::note;
 use super::output::{Answer, say, size, time};
 use crate::engine::Engine;
-use crate::model::{Error, HostName, Kind, Object, Result, SandboxId, Snapshot, SnapshotName};
+use crate::model::{
+    Error, HostName, Kind, Lineage, Object, Result, SandboxId, Snapshot, SnapshotName,
+};
 
 /// What the bucket says of a snapshot. A bucket that does not answer is no failure of a question about
 /// a host.
@@ -101,6 +104,7 @@ pub async fn info(engine: &Engine, host: &HostName, name: &SnapshotName) -> Resu
         InBucket::Found(object) => Some(*object),
         InBucket::Absent | InBucket::Unknown => None,
     };
+    let snapshot_known = snapshot.is_ok();
     let snapshot = match snapshot {
         Ok(snapshot) => snapshot,
         // What the bucket knows is worth telling also while the host is away.
@@ -115,11 +119,94 @@ pub async fn info(engine: &Engine, host: &HostName, name: &SnapshotName) -> Resu
         return Err(Error::new(Kind::NotFound, what)
             .hint("list what there is with snapdeck snapshots and snapdeck objects"));
     }
-    let text = describe(host, name, snapshot.as_ref(), object.as_ref());
+    let mut text = describe(host, name, snapshot.as_ref(), object.as_ref());
+    // Without the host, what the bucket knows.
+    let near = snapshot_known.then_some(host);
+    let lineage = match engine.lineage(near, name).await {
+        Ok(lineage) => Some(lineage),
+        Err(error) => {
+            say(format_args!("warning: {error}"));
+            None
+        }
+    };
+    if let Some(lineage) = &lineage {
+        text += &relatives(lineage, host);
+    }
+    let cost = lineage.as_ref().and_then(|lineage| lineage.pull);
     Answer::new(
-        &json!({"name": name, "host": host, "snapshot": snapshot, "object": object}),
+        &json!({
+            "name": name,
+            "host": host,
+            "snapshot": snapshot,
+            "object": object,
+            "lineage": lineage,
+            "pullWouldFetchBytes": cost.map(|cost| cost.fetch_bytes),
+            "pullWouldCopyBytes": cost.map(|cost| cost.copy_bytes),
+        }),
         text,
     )
+}
+
+/// Where it comes from, what it shares, what a pull would bring, and what is said of it.
+fn relatives(lineage: &Lineage, host: &HostName) -> String {
+    let mut text = String::new();
+    let mut line = |key: &str, value: &str| {
+        // Writing to a String does not fail.
+        let _ = writeln!(text, "  {key:<13} {value}");
+    };
+    if !lineage.parents.is_empty() {
+        let parents: Vec<String> = lineage
+            .parents
+            .iter()
+            .map(|parent| match (parent.on_host, parent.in_bucket) {
+                (true, true) => format!("{} (on {host}, in the bucket)", parent.name),
+                (true, false) => format!("{} (on {host})", parent.name),
+                (false, true) => format!("{} (in the bucket)", parent.name),
+                (false, false) => format!("{} (not seen)", parent.name),
+            })
+            .collect();
+        line("made from", &parents.join(" ← "));
+    }
+    if !lineage.children.is_empty() {
+        let children: Vec<&str> = lineage.children.iter().map(SnapshotName::as_str).collect();
+        line("made from it", &children.join(", "));
+    }
+    if let Some(bytes) = lineage.shared_with_parent_bytes {
+        line("shares", &format!("{} with its parent", size(bytes)));
+    }
+    if let Some(bytes) = lineage.shared_with_host_bytes {
+        line(
+            "shares",
+            &format!("{} with other snapshots on {host}", size(bytes)),
+        );
+    }
+    if let Some(cost) = lineage.pull {
+        line(
+            "a pull",
+            &match (cost.fetch_bytes, cost.copy_bytes) {
+                (0, 0) => format!("would fetch nothing: {host} has it"),
+                (fetch, 0) => format!("would fetch {}", size(fetch)),
+                (fetch, copy) => format!(
+                    "would fetch {} and copy {} on {host}",
+                    size(fetch),
+                    size(copy)
+                ),
+            },
+        );
+    }
+    for (place, said) in [
+        ("on the host", &lineage.local),
+        ("in the bucket", &lineage.bucket),
+    ] {
+        let Some(said) = said else { continue };
+        if said.pinned {
+            line("pinned", place);
+        }
+        for remark in note::lines(said) {
+            line("note", &format!("{remark} ({place})"));
+        }
+    }
+    text
 }
 
 fn describe(

@@ -41,6 +41,7 @@ pub const LISTS: &[Pane] = &[Pane::Sandboxes, Pane::Snapshots, Pane::Bucket];
 const SNAPSHOTS: &[Pane] = &[Pane::Snapshots, Pane::Bucket, Pane::Matrix];
 const MARKABLE: &[Pane] = &[Pane::Sandboxes, Pane::Snapshots, Pane::Bucket, Pane::Matrix];
 const SEEN: &[Pane] = &[Pane::Sandboxes, Pane::Details];
+const SAID: &[Pane] = &[Pane::Snapshots, Pane::Bucket, Pane::Details];
 const EVERYWHERE: &[Pane] = &[
     Pane::Sandboxes,
     Pane::Snapshots,
@@ -62,6 +63,10 @@ pub enum Action {
     Pull,
     /// Remove snapshots, objects or both.
     Remove,
+    /// Edit the note on a snapshot.
+    Note,
+    /// Pin a snapshot or unpin it.
+    Pin,
     /// Ask hosts and bucket again.
     Refresh,
     /// Make a sandbox.
@@ -269,6 +274,20 @@ pub static ACTIONS: &[Entry] = &[
         &[Char('d'), Code(KeyCode::Delete)],
         SNAPSHOTS,
         "Remove the marked or selected snapshots from the host, the bucket, or both.",
+    )),
+    quiet(entry(
+        Action::Note,
+        "note",
+        &[Char('N')],
+        SAID,
+        "Edit the note on the selected snapshot, on the host and in the bucket.",
+    )),
+    quiet(entry(
+        Action::Pin,
+        "pin",
+        &[Char('P')],
+        SAID,
+        "Pin the selected snapshot, which is then not removed, or take its pin away.",
     )),
     entry(
         Action::Open,

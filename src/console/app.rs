@@ -11,6 +11,7 @@ use ratatui::layout::{Rect, Size};
 use super::actions::{Action, LISTS, Pane};
 use super::cell::Place;
 use super::dialog::{Dialog, Field, Layer, Reply, Turn};
+use super::kin::Kin;
 use super::list::{Change, List};
 use super::logpane::LogPane;
 use super::matrix::Matrix;
@@ -22,7 +23,8 @@ use super::world::{self, Index};
 use super::{filter, mouse, perform};
 use crate::engine::{HostView, JobId, JobState, Link, Live, Look, View};
 use crate::model::{
-    HostName, Kind, Operation, Picture, Sandbox, SandboxId, SandboxState, SandboxVerb, SnapshotName,
+    HostName, Kind, Operation, Picture, RemarksChange, Sandbox, SandboxId, SandboxState,
+    SandboxVerb, SnapshotName,
 };
 
 /// What the engine, or the loop, shall do.
@@ -46,6 +48,17 @@ pub enum Command {
         sandbox: SandboxId,
         /// Open a viewer, too.
         open: bool,
+    },
+    /// Change what is said of a snapshot.
+    Say {
+        /// On this host.
+        host: Option<HostName>,
+        /// In the bucket.
+        bucket: bool,
+        /// The snapshot.
+        name: SnapshotName,
+        /// What is said otherwise.
+        change: RemarksChange,
     },
     /// Ask everything again.
     Refresh,
@@ -138,6 +151,10 @@ pub struct App {
     pub meters: Meters,
     /// What the sandbox that is looked at does.
     pub live: Option<Arc<Live>>,
+    /// What was found of the selected snapshot.
+    pub kin: Option<Kin>,
+    /// How often something was said of snapshots here.
+    pub said: u64,
     /// Virtual CPUs and bytes of memory that a new sandbox gets, unless told otherwise.
     pub defaults: (u32, u64),
     /// How pictures are drawn here.
@@ -175,6 +192,8 @@ impl App {
             log: LogPane::default(),
             meters: Meters::default(),
             live: None,
+            kin: None,
+            said: 0,
             defaults: (2, 4 << 30),
             canvas: Canvas::default(),
             picture: None,

@@ -10,7 +10,8 @@ use crate::engine::{
 };
 use crate::model::{
     AgentChannel, ChainLink, Check, Compression, Error, Examination, Guest, ImageFacts, Kind,
-    Object, Operation, Phase, Picture, ProgressCell, Reach, Sandbox, SandboxState, Snapshot, Vnc,
+    Lineage, Object, Operation, Phase, Picture, ProgressCell, PullCost, Reach, Relative, Remarks,
+    Sandbox, SandboxState, Snapshot, Vnc,
 };
 
 const GIB: u64 = 1 << 30;
@@ -133,6 +134,35 @@ pub fn alpha(seen: Instant) -> HostView {
             snapshot("winserver-base", 9 * GIB, &ids),
         ]),
         ..opening("alpha")
+    }
+}
+
+/// What manifests tell of a snapshot that is pinned in the bucket.
+pub fn kin(name: &str) -> Lineage {
+    let relative = |name: &str, on_host, in_bucket| Relative {
+        name: name.parse().unwrap(),
+        on_host,
+        in_bucket,
+    };
+    Lineage {
+        name: name.parse().unwrap(),
+        local: None,
+        bucket: Some(Remarks {
+            notes: Some("the one for the fair".to_owned()),
+            labels: [("os".to_owned(), "2022".to_owned())].into(),
+            pinned: true,
+        }),
+        parents: vec![
+            relative("winserver-base", true, true),
+            relative("winserver-iso", false, false),
+        ],
+        children: vec!["myapp-v1.1".parse().unwrap()],
+        shared_with_parent_bytes: Some(8 * GIB),
+        shared_with_host_bytes: Some(9 * GIB),
+        pull: Some(PullCost {
+            fetch_bytes: GIB,
+            copy_bytes: 9 * GIB,
+        }),
     }
 }
 

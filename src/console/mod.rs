@@ -10,6 +10,7 @@ mod filter;
 mod fixture;
 mod format;
 mod keymap;
+mod kin;
 mod list;
 mod log;
 mod logpane;

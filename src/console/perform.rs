@@ -10,6 +10,7 @@ use super::dialog::{
 };
 use super::filter;
 use super::keymap::{self, Pressed};
+use super::kin;
 use super::list::Change;
 use super::verbs::{base, pause_or_resume, sandboxes, seen, turn_chosen, verb_obstacle};
 use super::world;
@@ -65,6 +66,7 @@ pub fn obstacle(app: &App, action: Action) -> Option<String> {
             Some("there is nothing to remove here".to_owned())
         }
         Action::Screen | Action::CopyVnc | Action::Viewer => seen(app).err(),
+        Action::Note | Action::Pin => kin::sayable(app).err(),
         Action::New => app.host.is_none().then(no_host),
         Action::Start => verb_obstacle(app, SandboxVerb::Start),
         Action::Stop => verb_obstacle(app, STOP),
@@ -158,6 +160,8 @@ pub fn perform(app: &mut App, action: Action) -> Vec<Command> {
             let remove = Remove::new(app.chosen_snapshots(), app.host.as_ref());
             open(app, Dialog::Remove(remove));
         }
+        Action::Note => kin::open_note(app),
+        Action::Pin => return kin::turn_pin(app),
         Action::New => {
             if let (Some(host), base) = base(app) {
                 let (cpus, memory) = app.defaults;

@@ -13,16 +13,18 @@ use ratatui::layout::Size;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use tokio::time::{sleep_until, timeout};
+use tokio::time::{sleep, sleep_until, timeout};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::app::{App, Command};
 use super::draw::draw;
+use super::kin::Asked;
 use super::log;
 use super::picture::{Canvas, Encoded};
 use super::terminal::{Terminal, report_panics};
 use super::viewer;
 use crate::engine::{Engine, Link};
-use crate::model::{self, Operation};
+use crate::model::{self, Lineage, Operation};
 
 /// Between two frames of gauges.
 const FRAME: Duration = Duration::from_millis(100);
@@ -30,6 +32,8 @@ const FRAME: Duration = Duration::from_millis(100);
 const PAUSE: Duration = Duration::from_millis(33);
 /// Events taken before a frame is drawn in between.
 const BURST: usize = 256;
+/// A selection that moves on sooner is not asked about.
+const SETTLE: Duration = Duration::from_millis(200);
 /// What is left of a minute is waited for before ages are drawn anew.
 const MINUTE: Duration = Duration::from_secs(60);
 /// The engine bounds its own end; past this the console does not wait for it.
@@ -66,6 +70,7 @@ pub async fn run(engine: Engine, options: Options) -> Result<()> {
         due: None,
         tasks: JoinSet::new(),
         tried: None,
+        asking: None,
     };
     screen.draw(&mut terminal)?;
     engine.follow();
@@ -107,11 +112,17 @@ struct Screen {
     tasks: JoinSet<Done>,
     /// The picture that was last given to be made ready, and for which place.
     tried: Option<(u64, Size)>,
+    /// What is being asked about the selected snapshot; no more, once this is dropped.
+    asking: Option<(Asked, DropGuard)>,
 }
 
 /// What a task came to.
 enum Done {
     Picture(Option<Encoded>),
+    /// `None`: it was not waited for.
+    Kin(Asked, Option<model::Result<Lineage>>),
+    /// What was said of a snapshot.
+    Said(String, model::Result<()>),
     Viewer {
         url: model::Result<(String, bool)>,
         open: bool,
@@ -171,6 +182,7 @@ impl Screen {
         loop {
             engine.look_at(self.app.look());
             self.prepare_picture();
+            self.ask(engine);
             let due = self.due;
             tokio::select! {
                 biased;
@@ -234,6 +246,23 @@ impl Screen {
                 }
                 Command::Cancel(id) => engine.cancel(id),
                 Command::Dismiss(id) => engine.dismiss(id),
+                Command::Say {
+                    host,
+                    bucket,
+                    name,
+                    change,
+                } => {
+                    let engine = engine.clone();
+                    let told = match change.pin {
+                        Some(true) => format!("{name} is pinned"),
+                        Some(false) => format!("{name} is no longer pinned"),
+                        None => format!("the note on {name} is kept"),
+                    };
+                    self.tasks.spawn(async move {
+                        let said = engine.remark(host.as_ref(), bucket, &name, &change).await;
+                        Done::Said(told, said)
+                    });
+                }
                 Command::Refresh => engine.refresh(),
                 Command::Viewer {
                     host,
@@ -269,9 +298,50 @@ impl Screen {
             .spawn_blocking(move || Done::Picture(canvas.encode(&picture, room)));
     }
 
+    /// Asks about the selected snapshot, once it stays selected.
+    fn ask(&mut self, engine: &Engine) {
+        let Some(wanted) = self.app.unanswered() else {
+            self.asking = None;
+            return;
+        };
+        if self
+            .asking
+            .as_ref()
+            .is_some_and(|(asked, _)| *asked == wanted)
+        {
+            return;
+        }
+        let stop = CancellationToken::new();
+        self.asking = Some((wanted.clone(), stop.clone().drop_guard()));
+        let engine = engine.clone();
+        self.tasks.spawn(async move {
+            let answer = async {
+                sleep(SETTLE).await;
+                engine.lineage(wanted.host.as_ref(), &wanted.name).await
+            };
+            let answer = stop.run_until_cancelled(answer).await;
+            Done::Kin(wanted, answer)
+        });
+    }
+
     fn finish(&mut self, done: Done, terminal: &mut Terminal, engine: &Engine) {
         match done {
             Done::Picture(picture) => self.app.take_picture(picture),
+            Done::Kin(_, None) => {}
+            Done::Kin(asked, Some(found)) => {
+                let found = found.map_err(|error| error.to_string());
+                self.app.take_kin(asked, found);
+            }
+            Done::Said(told, Ok(())) => {
+                self.app.said += 1;
+                self.app.tell(told, false);
+            }
+            Done::Said(_, Err(error)) => {
+                // One of two places may have it.
+                self.app.said += 1;
+                tracing::error!("{error}");
+                self.app.tell(error.to_string(), true);
+            }
             Done::Viewer {
                 url: Err(error), ..
             } => {

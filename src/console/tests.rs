@@ -3,6 +3,7 @@
 
 mod hosts;
 mod keys;
+mod kin;
 mod matrix;
 mod sandboxes;
 
@@ -21,7 +22,7 @@ use super::dialog::Layer;
 use super::draw::{draw, pane_rows};
 use super::fixture::{away, empty, examined, object, populated, sandbox, snapshot};
 use crate::engine::{BucketView, HostView, JobId, Link, View};
-use crate::model::{Error, Kind, Operation, SandboxState};
+use crate::model::{Error, Kind, Operation, RemarksChange, SandboxState};
 
 fn app(view: View) -> App {
     App::new(Arc::new(view), None, Instant::now())

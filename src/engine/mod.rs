@@ -11,7 +11,9 @@ mod doctor;
 mod inventory;
 mod jobs;
 mod journal;
+mod knowledge;
 mod live;
+mod prune;
 mod view;
 
 use std::path::Path;
@@ -34,6 +36,7 @@ use crate::model::{
 use crate::ops::{self, Wish};
 
 pub use live::{Live, Look, Sample};
+pub use prune::Pruning;
 pub use view::{BucketView, HostView, JobId, JobState, JobView, Link, LogLine, PatientView, View};
 
 /// How long [`Engine::shutdown`] waits for jobs to clean up.
@@ -62,6 +65,7 @@ struct Inner {
     look: watch::Sender<Option<Look>>,
     live: watch::Sender<Option<Arc<Live>>>,
     tunnels: Mutex<live::Tunnels>,
+    manifests: Mutex<knowledge::Cache>,
     stop: CancellationToken,
     /// Where operations are noted until they are over, if they are.
     journal: OnceLock<Journal>,
@@ -76,6 +80,12 @@ impl Inner {
 
     fn tunnels(&self) -> MutexGuard<'_, live::Tunnels> {
         self.tunnels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn manifests(&self) -> MutexGuard<'_, knowledge::Cache> {
+        self.manifests
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes the view and wakes who watches it.
@@ -118,6 +128,7 @@ impl Engine {
                 look: watch::Sender::default(),
                 live: watch::Sender::default(),
                 tunnels: Mutex::default(),
+                manifests: Mutex::default(),
                 stop: CancellationToken::new(),
                 journal: OnceLock::new(),
                 leaving: CancellationToken::new(),

@@ -2,7 +2,7 @@
 
 use crate::bucket::Bucket;
 use crate::host::Host;
-use crate::model::{Error, Kind, Outcome, Phase, Result, SnapshotName};
+use crate::model::{Error, Kind, Outcome, Phase, Remarks, Result, SnapshotName};
 
 use super::{Context, users};
 
@@ -10,7 +10,8 @@ use super::{Context, users};
 /// have it is a warning as long as another has.
 ///
 /// # Errors
-/// `Refused` where a sandbox's chain needs the file, naming the sandboxes; `NotFound` where no place has it.
+/// `Refused` where a sandbox's chain needs the file, naming the sandboxes, and where it is pinned; `NotFound` where no
+/// place has it.
 pub async fn remove(
     host: Option<&Host>,
     bucket: Option<&Bucket>,
@@ -47,6 +48,12 @@ pub async fn remove(
         });
     }
     missing.into_iter().for_each(|line| ctx.warn(line));
+    if let Some(host) = on_host {
+        may_be_forgotten(name, host.remarks(name).await?, host.name())?;
+    }
+    if let Some(bucket) = in_bucket {
+        may_be_forgotten(name, bucket.remarks(name).await?, &bucket.location())?;
+    }
 
     ctx.enter(Phase::Removing)?;
     if let Some(host) = on_host {
@@ -72,6 +79,23 @@ pub async fn remove(
         host: on_host.map(|host| host.name().clone()),
         bucket: in_bucket.is_some(),
     })
+}
+
+/// Refuses where it is pinned at that place.
+fn may_be_forgotten(
+    name: &SnapshotName,
+    remarks: Option<Remarks>,
+    place: &dyn std::fmt::Display,
+) -> Result<()> {
+    match remarks {
+        Some(remarks) if remarks.pinned => Err(Error::new(
+            Kind::Refused,
+            format!("cannot remove {name} from {place}"),
+        )
+        .because("it is pinned")
+        .hint(format!("take the pin away first: snapdeck unpin {name}"))),
+        _ => Ok(()),
+    }
 }
 
 /// Has the bucket the image, or what is left of a snapshot without one?

@@ -8,6 +8,7 @@ mod help;
 mod job;
 mod menu;
 mod new;
+mod note;
 mod pull;
 mod quit;
 mod remove;
@@ -26,6 +27,7 @@ pub use help::Help;
 pub use job::{JobDetails, result};
 pub use menu::{Menu, ask};
 pub use new::New;
+pub use note::Note;
 pub use pull::Pull;
 pub use quit::Quit;
 pub use remove::Remove;
@@ -148,6 +150,8 @@ pub enum Dialog {
     Turn(Turn),
     /// A new sandbox.
     New(Box<New>),
+    /// The note on a snapshot.
+    Note(Note),
 }
 
 /// One layer: a dialog, and how far it is scrolled.
@@ -201,6 +205,7 @@ impl Layer {
                     Dialog::Menu(dialog) => dialog.key(key, view),
                     Dialog::Turn(dialog) => dialog.key(key, view),
                     Dialog::New(dialog) => dialog.key(key, view),
+                    Dialog::Note(dialog) => dialog.key(key),
                 };
             }
         }
@@ -214,6 +219,7 @@ impl Layer {
             Dialog::Remove(dialog) => dialog.paste(text),
             Dialog::Turn(dialog) => dialog.paste(text),
             Dialog::New(dialog) => dialog.paste(text),
+            Dialog::Note(dialog) => dialog.paste(text),
             _ => {}
         }
     }
@@ -233,6 +239,7 @@ impl Layer {
             Dialog::Menu(dialog) => dialog.content(view, theme, width),
             Dialog::Turn(dialog) => dialog.content(view, theme, width),
             Dialog::New(dialog) => dialog.content(view, theme, width),
+            Dialog::Note(dialog) => dialog.content(theme, width),
         }
     }
 }

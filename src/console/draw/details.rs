@@ -7,6 +7,7 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 
+use super::kin;
 use super::live;
 use super::panes::state_sign;
 use super::section;
@@ -180,7 +181,8 @@ fn of_facts(facts: &ImageFacts) -> String {
     text
 }
 
-fn fact(lines: &mut Vec<Line<'static>>, label: &str, text: String, theme: &Theme) {
+/// A line with its label.
+pub fn fact(lines: &mut Vec<Line<'static>>, label: &str, text: String, theme: &Theme) {
     lines.push(Line::from(vec![
         Span::styled(format!("   {label:<9}"), theme.dim),
         Span::raw(text),
@@ -202,6 +204,7 @@ fn of_snapshot(lines: &mut Vec<Line<'static>>, snapshot: &Snapshot, host: &HostV
         Span::styled(format!(" {}", snapshot.name), theme.title),
         Span::raw(text),
     ]));
+    kin::said(lines, app);
     if let Some(problem) = &snapshot.problem {
         lines.push(Line::styled(format!("   ! {problem}"), theme.warn));
     }
@@ -224,6 +227,7 @@ fn of_snapshot(lines: &mut Vec<Line<'static>>, snapshot: &Snapshot, host: &HostV
             fact(lines, "backing", backing.clone(), theme);
         }
     }
+    kin::relatives(lines, app);
     fact(lines, "path", snapshot.path.clone(), theme);
 }
 
@@ -237,6 +241,7 @@ fn of_object(lines: &mut Vec<Line<'static>>, object: &Object, app: &App) {
         Span::styled(format!(" {}", object.name), theme.title),
         Span::raw(text),
     ]));
+    kin::said(lines, app);
     let places = app.view.hosts.iter().map(|host| {
         let here = app
             .hosts
@@ -256,6 +261,7 @@ fn of_object(lines: &mut Vec<Line<'static>>, object: &Object, app: &App) {
         places.collect::<Vec<_>>().join("   "),
         theme,
     );
+    kin::relatives(lines, app);
     fact(lines, "key", object.key.clone(), theme);
     if let Some(etag) = &object.etag {
         fact(lines, "etag", etag.clone(), theme);

@@ -6,6 +6,7 @@ mod footer;
 mod header;
 mod hosts;
 mod jobs;
+mod kin;
 mod live;
 mod matrix;
 mod panes;

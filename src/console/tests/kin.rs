@@ -1,0 +1,95 @@
+//! What is said of the selected snapshot, and its relatives.
+
+use super::*;
+use crate::console::fixture::kin;
+use crate::console::kin::Asked;
+
+/// The bucket's list with `myapp-v1.0` selected, whose relatives are known.
+fn with_kin() -> App {
+    let mut app = app(populated());
+    press(&mut app, KeyCode::Tab);
+    press(&mut app, KeyCode::Tab);
+    keys(&mut app, "j");
+    assert_eq!(selected(&app), "myapp-v1.0");
+    answer(&mut app, Ok(()));
+    app
+}
+
+fn answer(app: &mut App, found: Result<(), &str>) -> Asked {
+    let asked = app.unanswered().unwrap();
+    let found = found.map(|()| kin(asked.name.as_str()));
+    app.take_kin(asked.clone(), found.map_err(str::to_owned));
+    asked
+}
+
+#[test]
+fn details_tell_the_pin_the_note_the_relatives_and_what_a_pull_would_fetch() {
+    let mut app = with_kin();
+    insta::assert_snapshot!("kin", screen_at(&mut app, 120, 40, Instant::now()));
+    assert_eq!(app.unanswered(), None, "it is asked once");
+}
+
+#[test]
+fn a_selection_is_asked_about_and_an_answer_to_another_is_not_shown() {
+    let mut app = app(populated());
+    assert_eq!(app.unanswered(), None, "a sandbox has no manifest");
+    press(&mut app, KeyCode::Tab);
+    let local = answer(&mut app, Ok(()));
+    assert_eq!(local.host.as_ref().unwrap().as_str(), "alpha");
+    assert!(screen(&mut app, 120, 40).contains("the one for the fair"));
+    keys(&mut app, "j");
+    assert!(!screen(&mut app, 120, 40).contains("the one for the fair"));
+    answer(&mut app, Err("cannot reach host alpha"));
+    assert!(screen(&mut app, 120, 40).contains("not known: cannot reach host alpha"));
+    // Another length is another image.
+    update(&mut app, |view| {
+        set_bucket(view, |bucket| {
+            bucket.objects = Arc::new([object("myapp-v1.0", 7)])
+        });
+    });
+    assert!(app.unanswered().is_some());
+    // Of a host that is away nothing is asked.
+    update(&mut app, |view| {
+        set_alpha(view, |host| {
+            host.link = Link::Down(Error::new(Kind::Unreachable, "cannot reach host alpha"));
+        });
+    });
+    assert_eq!(app.unanswered(), None);
+}
+
+#[test]
+fn n_edits_the_note_and_p_takes_the_pin_away() {
+    let mut app = with_kin();
+    let said = |note: Option<&str>, pin| Command::Say {
+        host: Some("alpha".parse().unwrap()),
+        bucket: true,
+        name: "myapp-v1.0".parse().unwrap(),
+        change: RemarksChange {
+            note: note.map(str::to_owned),
+            pin,
+            ..RemarksChange::default()
+        },
+    };
+    assert_eq!(keys(&mut app, "P"), [said(None, Some(false))]);
+    keys(&mut app, "N!");
+    let shown = screen(&mut app, 120, 40);
+    assert!(shown.contains("note on myapp-v1.0"), "{shown}");
+    assert!(
+        shown.contains("Kept on alpha and in the bucket."),
+        "{shown}"
+    );
+    let kept = press(&mut app, KeyCode::Enter);
+    assert_eq!(kept, [said(Some("the one for the fair!"), None)]);
+    assert!(app.layers.is_empty());
+}
+
+#[test]
+fn before_it_is_known_what_is_said_nothing_is_said_otherwise() {
+    let mut app = app(populated());
+    press(&mut app, KeyCode::Tab);
+    for key in ["P", "N"] {
+        assert!(keys(&mut app, key).is_empty());
+        assert!(app.layers.is_empty());
+        assert!(screen(&mut app, 120, 40).contains("still being read"));
+    }
+}

@@ -1,0 +1,268 @@
+//! What manifests tell of one snapshot: asked for when somebody looks at it, never for all there are.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::{StreamExt, stream};
+
+use super::{Engine, Inner, Link};
+use crate::host::Host;
+use crate::model::{
+    Error, Family, HostName, Kind, Lineage, MAX_PARENTS, Manifest, Object, Remarks, RemarksChange,
+    Result, Snapshot, SnapshotName,
+};
+
+/// Snapshots of a host whose manifests are read to compare with one; more are not compared.
+const MOST: usize = 200;
+/// Manifests read from a host at once.
+const AT_ONCE: usize = 4;
+/// Manifests that are kept: of images of 40 GiB, 40 MiB.
+const KEPT: usize = 256;
+
+/// How long it is believed that there is no manifest beside an image: it may get one while it stays the same.
+const NONE_FOR: Duration = Duration::from_secs(60);
+
+/// Manifests that were read, each while its image is the same.
+#[derive(Default)]
+pub(super) struct Cache {
+    kept: HashMap<(Option<HostName>, SnapshotName), Kept>,
+}
+
+struct Kept {
+    /// Tells the image from others of its name.
+    mark: String,
+    at: Instant,
+    manifest: Option<Arc<Manifest>>,
+}
+
+impl Cache {
+    /// What is known of an image's manifest.
+    fn get(
+        &self,
+        place: Option<&HostName>,
+        name: &SnapshotName,
+        mark: &str,
+    ) -> Option<Option<Arc<Manifest>>> {
+        let kept = self.kept.get(&(place.cloned(), name.clone()))?;
+        let holds = kept.manifest.is_some() || kept.at.elapsed() < NONE_FOR;
+        (kept.mark == mark && holds).then(|| kept.manifest.clone())
+    }
+
+    fn keep(
+        &mut self,
+        place: Option<&HostName>,
+        name: &SnapshotName,
+        mark: String,
+        manifest: Option<Arc<Manifest>>,
+    ) {
+        if self.kept.len() >= KEPT {
+            self.kept.clear();
+        }
+        let kept = Kept {
+            mark,
+            at: Instant::now(),
+            manifest,
+        };
+        self.kept.insert((place.cloned(), name.clone()), kept);
+    }
+}
+
+impl Engine {
+    /// What is known of a snapshot's relatives, what is said of it, and what a pull of it to `host` would bring. A
+    /// bucket that does not answer tells nothing.
+    ///
+    /// # Errors
+    /// `BadInput` for an unknown host; `Unreachable` where it does not answer.
+    pub async fn lineage(&self, host: Option<&HostName>, name: &SnapshotName) -> Result<Lineage> {
+        let inner = &*self.inner;
+        let host = host.map(|host| self.host(host)).transpose()?;
+        let snapshots = match host {
+            Some(host) => self.known_snapshots(host).await?,
+            None => Arc::new([]),
+        };
+        let mut family = Family {
+            on_host: snapshots.iter().map(|one| one.name.clone()).collect(),
+            ..Family::default()
+        };
+        if let Some(host) = host {
+            let some = snapshots.iter().take(MOST);
+            let read: Vec<_> = some.map(|one| of_snapshot(inner, host, one)).collect();
+            let mut read = stream::iter(read).buffer_unordered(AT_ONCE);
+            while let Some(found) = read.next().await {
+                family.host.extend(found?);
+            }
+        }
+        let object = match inner.bucket.is_configured() {
+            true => of_bucket(inner, name, &mut family).await,
+            false => None,
+        };
+        let is_there = |object: &Object| {
+            let mut here = snapshots.iter().filter(|one| one.name == *name);
+            here.any(|one| one.problem.is_none() && one.size_bytes == object.size_bytes)
+                && match (family.host.get(name), family.bucket.get(name)) {
+                    (Some(ours), Some(theirs)) => ours.has_bytes_of(theirs),
+                    _ => true,
+                }
+        };
+        let is_there = object.as_ref().is_some_and(is_there);
+        let bytes = object.as_ref().map(|object| object.size_bytes);
+        let mut lineage = family.lineage(name, bytes, is_there);
+        if let Some(host) = host.filter(|_| family.on_host.contains(name)) {
+            lineage.local = host.remarks(name).await?;
+        }
+        if object.is_some() {
+            lineage.bucket = inner.bucket.remarks(name).await.unwrap_or_default();
+        }
+        Ok(lineage)
+    }
+
+    /// What is said of a snapshot: on the host where one is given, and in the bucket where that is asked for.
+    ///
+    /// # Errors
+    /// `Unreachable`.
+    pub async fn remarks(
+        &self,
+        host: Option<&HostName>,
+        bucket: bool,
+        name: &SnapshotName,
+    ) -> Result<(Option<Remarks>, Option<Remarks>)> {
+        let here = match host {
+            Some(host) => self.host(host)?.remarks(name).await?,
+            None => None,
+        };
+        let there = match bucket {
+            true => self.inner.bucket.remarks(name).await?,
+            false => None,
+        };
+        Ok((here, there))
+    }
+
+    /// Changes what is said of a snapshot on a host.
+    ///
+    /// # Errors
+    /// `NotFound`; `Refused` while somebody works on it, or where what lies beside it is no manifest; `Unreachable`.
+    pub async fn remark_on(
+        &self,
+        host: &HostName,
+        name: &SnapshotName,
+        change: &RemarksChange,
+    ) -> Result<Remarks> {
+        self.host(host)?.remark(name, change).await
+    }
+
+    /// Changes what is said of an object.
+    ///
+    /// # Errors
+    /// As the store fails to answer; `Refused` where what lies beside the object is no manifest.
+    pub async fn remark_in_bucket(
+        &self,
+        object: &Object,
+        change: &RemarksChange,
+    ) -> Result<Remarks> {
+        self.inner.bucket.remark(object, change).await
+    }
+
+    /// Changes what is said of a snapshot on a host, and in the bucket.
+    ///
+    /// # Errors
+    /// As [`Engine::remark_on`] and [`Engine::remark_in_bucket`]; `NotFound` where the bucket has no such object.
+    pub async fn remark(
+        &self,
+        host: Option<&HostName>,
+        bucket: bool,
+        name: &SnapshotName,
+        change: &RemarksChange,
+    ) -> Result<()> {
+        if let Some(host) = host {
+            self.remark_on(host, name, change).await?;
+        }
+        if bucket {
+            let gone = || Error::new(Kind::NotFound, format!("there is no object {name}"));
+            let object = self.object(name).await?.ok_or_else(gone)?;
+            self.remark_in_bucket(&object, change).await?;
+        }
+        Ok(())
+    }
+
+    /// A host's snapshots, as they were last seen while it is followed, else asked now.
+    async fn known_snapshots(&self, host: &Host) -> Result<Arc<[Snapshot]>> {
+        let view = self.view();
+        match view.host(host.name()) {
+            Some(seen) if seen.link == Link::Up => Ok(seen.snapshots.clone()),
+            _ => Ok(self.snapshots(host.name()).await?.into()),
+        }
+    }
+}
+
+/// The manifest of a host's snapshot, by name.
+async fn of_snapshot(
+    inner: &Inner,
+    host: &Host,
+    snapshot: &Snapshot,
+) -> Result<Option<(SnapshotName, Arc<Manifest>)>> {
+    let (place, name) = (Some(host.name()), &snapshot.name);
+    let mark = format!("{} {:?}", snapshot.size_bytes, snapshot.modified);
+    let known = inner.manifests().get(place, name, &mark);
+    let manifest = match known {
+        Some(known) => known,
+        None => {
+            let read = host.manifest(name).await?.map(Arc::new);
+            inner.manifests().keep(place, name, mark, read.clone());
+            read
+        }
+    };
+    Ok(manifest.map(|manifest| (name.clone(), manifest)))
+}
+
+/// Reads the manifests of an object and its ancestors in the bucket; returns the object.
+async fn of_bucket(
+    inner: &Inner,
+    subject_name: &SnapshotName,
+    family: &mut Family,
+) -> Option<Object> {
+    let (mut subject, mut seen) = (None, BTreeSet::new());
+    let mut next = Some(subject_name.clone());
+    for _ in 0..=MAX_PARENTS {
+        let Some(name) = next.take().filter(|name| !seen.contains(name)) else {
+            break;
+        };
+        let object = match inner.bucket.head(&name).await {
+            Ok(object) => object,
+            Err(error) => {
+                tracing::debug!("{error}");
+                break;
+            }
+        };
+        if let Some(object) = object {
+            family.in_bucket.insert(name.clone());
+            let manifest = of_object(inner, &object).await;
+            let manifest = manifest.map(|manifest| (name.clone(), manifest));
+            family.bucket.extend(manifest);
+            if object.name == *subject_name {
+                subject = Some(object);
+            }
+        }
+        seen.insert(name.clone());
+        let manifest = family.host.get(&name).or_else(|| family.bucket.get(&name));
+        next = manifest
+            .and_then(|manifest| manifest.parent.as_ref())
+            .map(|parent| parent.name.clone());
+    }
+    subject
+}
+
+/// The manifest of an object, where it can be read.
+async fn of_object(inner: &Inner, object: &Object) -> Option<Arc<Manifest>> {
+    let mark = object.etag.clone().unwrap_or_default();
+    let known = inner.manifests().get(None, &object.name, &mark);
+    if let Some(known) = known {
+        return known;
+    }
+    let read = inner.bucket.manifest(object).await;
+    let read = read.inspect_err(|error| tracing::debug!("{error}")).ok()?;
+    let read = read.map(Arc::new);
+    let mut manifests = inner.manifests();
+    manifests.keep(None, &object.name, mark, read.clone());
+    read
+}
