@@ -42,8 +42,12 @@ pub(super) async fn uploads(store: &Store, prefix: &str) -> Result<Option<Vec<Le
             }
         };
         for upload in page.uploads() {
-            if is_ours(prefix, upload) {
-                found.extend(left(store, upload).await?);
+            if let Some(name) = subject(prefix, upload) {
+                let left = left(store, upload).await?;
+                found.extend(left.map(|left| Leftover {
+                    name: Some(name),
+                    ..left
+                }));
             }
         }
         if page.is_truncated != Some(true) || page.next_key_marker.is_none() {
@@ -54,18 +58,14 @@ pub(super) async fn uploads(store: &Store, prefix: &str) -> Result<Option<Vec<Le
     Err(Error::new(Kind::Failed, what()).because("the list does not come to an end"))
 }
 
-/// Is it one that would have become an image, or its UEFI variables?
-fn is_ours(prefix: &str, upload: &MultipartUpload) -> bool {
-    let name = upload.key().and_then(|key| key.strip_prefix(prefix));
-    name.is_some_and(|name| {
-        let stem = name
-            .strip_suffix(".qcow2")
-            .or_else(|| name.strip_suffix("_VARS.fd"));
-        stem.is_some_and(|stem| {
-            let parsed = stem.parse::<SnapshotName>();
-            parsed.is_ok_and(|name| name.as_str() == stem)
-        })
-    })
+/// The snapshot that was to be, where it would have become an image, or its UEFI variables.
+fn subject(prefix: &str, upload: &MultipartUpload) -> Option<SnapshotName> {
+    let name = upload.key()?.strip_prefix(prefix)?;
+    let stem = name
+        .strip_suffix(".qcow2")
+        .or_else(|| name.strip_suffix("_VARS.fd"))?;
+    let parsed = stem.parse::<SnapshotName>().ok()?;
+    (parsed.as_str() == stem).then_some(parsed)
 }
 
 /// It, where nothing was sent to it for a day: a large image over a slow line takes longer than that.
@@ -107,6 +107,7 @@ async fn left(store: &Store, upload: &MultipartUpload) -> Result<Option<Leftover
         kind: LeftoverKind::Upload,
         host: None,
         path: key.to_owned(),
+        name: None,
         upload_id: Some(id.to_owned()),
         size_bytes,
         modified: timestamp(&last),
@@ -161,7 +162,8 @@ mod tests {
 
     #[test]
     fn only_uploads_of_images_and_variables_are_ours() {
-        let ours = |key: &str| is_ours("p/", &MultipartUpload::builder().key(key).build());
+        let ours =
+            |key: &str| subject("p/", &MultipartUpload::builder().key(key).build()).is_some();
         assert!(ours("p/app-1.qcow2") && ours("p/app_VARS.fd"));
         for other in [
             "p/app.bin",

@@ -7,7 +7,7 @@ use aws_sdk_s3::primitives::ByteStream;
 
 use super::client::{Store, long_call};
 use super::errors::{answer, told};
-use super::object::{self, look};
+use super::object;
 use crate::model::{
     Error, Kind, MAX_MANIFEST_BYTES, Manifest, Object, Remarks, RemarksChange, Result,
 };
@@ -150,25 +150,28 @@ fn again_and_again(store: &Store, key: &str) -> Error {
 }
 
 /// Writes `manifest` under `key`, in the place of any other, while the image under `image_key` is the one it speaks
-/// of: who replaces an image writes another manifest, and that is not to be lost.
+/// of: who replaces an image writes another manifest, and that is not to be lost. What was said there stays said.
 pub(super) async fn write(
     store: &Store,
     key: &str,
     image_key: &str,
     manifest: &Manifest,
 ) -> Result<()> {
-    let json = manifest.write()?;
     let what = || format!("cannot write {}", store.address(key));
     let mut conditional = true;
     for _ in 0..TRIES {
-        let there = look(store, key).await?;
+        let there = read_json(store, key).await?;
+        let said = there
+            .as_ref()
+            .and_then(|(json, _)| Remarks::read(json).ok());
+        let json = manifest.clone().beside(said.unwrap_or_default()).write()?;
         let image = object::head(store, &manifest.name, image_key).await?;
         if !image.is_some_and(|image| manifest.is_of(&image)) {
             return Err(Error::new(Kind::Refused, what())
                 .because("its image was replaced or removed meanwhile"));
         }
-        let there = there.map(|found| found.e_tag.unwrap_or_default());
-        if put(store, key, json.clone(), there, &mut conditional).await? {
+        let there = there.map(|(_, tag)| tag);
+        if put(store, key, json, there, &mut conditional).await? {
             return Ok(());
         }
     }

@@ -8,7 +8,7 @@ use super::note;
 use super::output::{Answer, say, size, time};
 use crate::engine::Engine;
 use crate::model::{
-    Error, HostName, Kind, Lineage, Object, Result, SandboxId, Snapshot, SnapshotName,
+    Error, HostName, Kind, Lineage, Object, PullCost, Result, SandboxId, Snapshot, SnapshotName,
 };
 
 /// What the bucket says of a snapshot. A bucket that does not answer is no failure of a question about
@@ -132,7 +132,7 @@ pub async fn info(engine: &Engine, host: &HostName, name: &SnapshotName) -> Resu
     if let Some(lineage) = &lineage {
         text += &relatives(lineage, host);
     }
-    let cost = lineage.as_ref().and_then(|lineage| lineage.pull);
+    let cost = lineage.as_ref().and_then(|lineage| lineage.pull.as_ref());
     Answer::new(
         &json!({
             "name": name,
@@ -141,11 +141,14 @@ pub async fn info(engine: &Engine, host: &HostName, name: &SnapshotName) -> Resu
             "object": object,
             "lineage": lineage,
             "pullWouldFetchBytes": cost.map(|cost| cost.fetch_bytes),
-            "pullWouldCopyBytes": cost.map(|cost| cost.copy_bytes),
+            "pullWouldCopyBytes": cost.map(PullCost::copy_bytes),
         }),
         text,
     )
 }
+
+/// Snapshots that are named of those it has most in common with.
+const SHARES: usize = 5;
 
 /// Where it comes from, what it shares, what a pull would bring, and what is said of it.
 fn relatives(lineage: &Lineage, host: &HostName) -> String {
@@ -171,28 +174,26 @@ fn relatives(lineage: &Lineage, host: &HostName) -> String {
         let children: Vec<&str> = lineage.children.iter().map(SnapshotName::as_str).collect();
         line("made from it", &children.join(", "));
     }
-    if let Some(bytes) = lineage.shared_with_parent_bytes {
-        line("shares", &format!("{} with its parent", size(bytes)));
-    }
-    if let Some(bytes) = lineage.shared_with_host_bytes {
+    for part in lineage.shares.iter().take(SHARES) {
         line(
             "shares",
-            &format!("{} with other snapshots on {host}", size(bytes)),
+            &format!("{} with {}", size(part.bytes), part.name),
         );
     }
-    if let Some(cost) = lineage.pull {
-        line(
-            "a pull",
-            &match (cost.fetch_bytes, cost.copy_bytes) {
-                (0, 0) => format!("would fetch nothing: {host} has it"),
-                (fetch, 0) => format!("would fetch {}", size(fetch)),
-                (fetch, copy) => format!(
-                    "would fetch {} and copy {} on {host}",
-                    size(fetch),
-                    size(copy)
-                ),
-            },
-        );
+    if let Some(more) = lineage.shares.len().checked_sub(SHARES + 1) {
+        line("", &format!("and less with {} more", more + 1));
+    }
+    if let Some(cost) = &lineage.pull {
+        let fetch = match (cost.fetch_bytes, cost.copies.is_empty()) {
+            (0, true) => format!("would fetch nothing: {host} has it"),
+            (fetch, _) => format!("would fetch {}", size(fetch)),
+        };
+        let copies = cost.copies.iter();
+        let copies = copies
+            .take(SHARES)
+            .map(|part| format!("{} from {} on {host}", size(part.bytes), part.name));
+        let all: Vec<String> = std::iter::once(fetch).chain(copies).collect();
+        line("a pull", &all.join(", "));
     }
     for (place, said) in [
         ("on the host", &lineage.local),

@@ -179,6 +179,7 @@ pub fn plan(command: Command, named: &[HostName], settings: &Settings) -> Result
             host: local.then(one).transpose()?,
             name,
             bucket,
+            only: None,
         }),
         Command::Note(note) => note.plan(hosts()),
         Command::Pin(pin) => pin.plan(true, hosts()),
@@ -358,6 +359,7 @@ mod tests {
             host: None,
             name: "x".parse().unwrap(),
             bucket: true,
+            only: None,
         };
         assert_eq!(
             planned(&["remove", "x", "--bucket"], 2),

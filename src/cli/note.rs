@@ -115,7 +115,7 @@ pub(super) async fn run(engine: &Engine, saying: Saying) -> Result<Answer> {
         change.note = Some(stdin()?);
     }
     let bucket = bucket && (engine.settings().bucket.name.is_some() || hosts.is_empty());
-    let (mut told, mut failure) = (Vec::new(), None);
+    let (mut told, mut failures) = (Vec::new(), Vec::new());
     let places = hosts.into_iter().map(Some).chain(bucket.then_some(None));
     for host in places {
         let said = match &host {
@@ -125,16 +125,15 @@ pub(super) async fn run(engine: &Engine, saying: Saying) -> Result<Answer> {
         match said {
             Ok(Some(said)) => told.push((host, said)),
             Ok(None) => {}
-            Err(error) => {
-                let first = failure.is_none();
-                if !first || !told.is_empty() {
-                    say(&error);
-                }
-                failure.get_or_insert(error);
-            }
+            Err(error) => failures.push(error),
         }
     }
-    match (told.is_empty(), failure) {
+    let mut failures = failures.into_iter();
+    let first = failures.next();
+    // Where nothing can be told, the caller tells of the first.
+    first.iter().filter(|_| !told.is_empty()).for_each(say);
+    failures.for_each(|error| say(&error));
+    match (told.is_empty(), first) {
         (true, Some(error)) => Err(error),
         (true, None) => Err(Error::new(
             Kind::NotFound,

@@ -10,9 +10,7 @@ use super::output::{Answer, say, size, table, time};
 use super::{Plan, exit, job};
 use crate::engine::{Engine, Pruning};
 use crate::model::settings::Settings;
-use crate::model::{
-    Candidate, Error, HostName, Kind, Leftover, Operation, PrunePlan, Result, Rule,
-};
+use crate::model::{Candidate, Error, HostName, Kind, Leftover, PrunePlan, Result, Rule};
 
 /// `snapdeck prune`.
 #[derive(Debug, Clone, Args)]
@@ -135,10 +133,18 @@ pub(super) async fn run(
     if consent == Consent::None || plan.is_empty() {
         return Answer::new(&document, text);
     }
+    let held = plan.held.len();
     if consent == Consent::Ask {
         confirm(&plan, &text)?;
         text.clear();
     }
+    let plan = engine.prune_again(pruning, plan).await?;
+    for one in plan.held.iter().skip(held) {
+        text += &format!("left: {}: {}\n", one.name, one.held.join("; "));
+    }
+    document["goes"] = json!(plan.goes);
+    document["held"] = json!(plan.held);
+    document["freesBytes"] = json!(plan.frees_bytes());
     let mut code = 0;
     let mut failed = |error: &Error| {
         if code == 0 {
@@ -146,8 +152,7 @@ pub(super) async fn run(
         }
     };
     let mut results: Vec<Value> = Vec::new();
-    let operations: Vec<Operation> = plan.goes.iter().map(removal).collect();
-    for (operation, result) in job::run_all(engine, operations, verbose).await? {
+    for (operation, result) in job::run_all(engine, plan.operations(), verbose).await? {
         match result {
             Ok(outcome) => {
                 text += &job::sentence(&outcome);
@@ -186,14 +191,6 @@ pub(super) async fn run(
     document["results"] = json!(results);
     let answer = Answer::new(&document, text)?;
     Ok(Answer { code, ..answer })
-}
-
-fn removal(one: &Candidate) -> Operation {
-    Operation::Remove {
-        host: one.host.clone(),
-        name: one.name.clone(),
-        bucket: one.host.is_none(),
-    }
 }
 
 /// Has the operator agree.

@@ -67,6 +67,8 @@ pub enum Action {
     Note,
     /// Pin a snapshot or unpin it.
     Pin,
+    /// Find what may go by a rule, and remove it.
+    Prune,
     /// Ask hosts and bucket again.
     Refresh,
     /// Make a sandbox.
@@ -289,6 +291,13 @@ pub static ACTIONS: &[Entry] = &[
         SAID,
         "Pin the selected snapshot, which is then not removed, or take its pin away.",
     )),
+    quiet(destructive(entry(
+        Action::Prune,
+        "prune",
+        &[Char('U')],
+        EVERYWHERE,
+        "Find old and unused snapshots and what broke off on hosts and in the bucket, and remove them together.",
+    ))),
     entry(
         Action::Open,
         "details",

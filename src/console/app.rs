@@ -10,7 +10,7 @@ use ratatui::layout::{Rect, Size};
 
 use super::actions::{Action, LISTS, Pane};
 use super::cell::Place;
-use super::dialog::{Dialog, Field, Layer, Reply, Turn};
+use super::dialog::{Dialog, Field, Layer, Pair, Reply, Turn};
 use super::kin::Kin;
 use super::list::{Change, List};
 use super::logpane::LogPane;
@@ -21,9 +21,9 @@ use super::theme::Theme;
 use super::together::Together;
 use super::world::{self, Index};
 use super::{filter, mouse, perform};
-use crate::engine::{HostView, JobId, JobState, Link, Live, Look, View};
+use crate::engine::{HostView, JobId, JobState, Link, Live, Look, Pruning, View};
 use crate::model::{
-    HostName, Kind, Operation, Picture, RemarksChange, Sandbox, SandboxId, SandboxState,
+    HostName, Kind, Operation, Picture, PrunePlan, RemarksChange, Sandbox, SandboxId, SandboxState,
     SandboxVerb, SnapshotName,
 };
 
@@ -60,6 +60,10 @@ pub enum Command {
         /// What is said otherwise.
         change: RemarksChange,
     },
+    /// Find what a rule lets go.
+    FindPrunable(Pruning),
+    /// Remove what it lets go, where it still does.
+    Prune(Pruning, PrunePlan),
     /// Ask everything again.
     Refresh,
     /// Examine all hosts and the bucket.
@@ -419,6 +423,19 @@ impl App {
             text: text.into(),
             bad,
         });
+    }
+
+    /// The topmost dialog.
+    pub fn dialog(&mut self) -> Option<&mut Dialog> {
+        self.layers.last_mut().map(|layer| &mut layer.dialog)
+    }
+
+    /// A pull that is asked about, and of which it is not known what it would bring.
+    pub fn uncosted(&self) -> Option<Pair> {
+        match &self.layers.last()?.dialog {
+            Dialog::Pull(pull) => pull.unasked(&self.view),
+            _ => None,
+        }
     }
 
     /// Does anything move by itself, so that gauges have to be drawn?

@@ -10,8 +10,8 @@ use crate::engine::{
 };
 use crate::model::{
     AgentChannel, ChainLink, Check, Compression, Error, Examination, Guest, ImageFacts, Kind,
-    Lineage, Object, Operation, Phase, Picture, ProgressCell, PullCost, Reach, Relative, Remarks,
-    Sandbox, SandboxState, Snapshot, Vnc,
+    Lineage, Object, Operation, Part, Phase, Picture, ProgressCell, PullCost, Reach, Relative,
+    Remarks, Sandbox, SandboxState, Snapshot, Vnc,
 };
 
 const GIB: u64 = 1 << 30;
@@ -71,6 +71,7 @@ pub fn snapshot(name: &str, size_bytes: u64, dependents: &[&str]) -> Snapshot {
         facts: Some(facts(None)),
         problem: None,
         dependents: dependents.iter().map(|id| id.parse().unwrap()).collect(),
+        file: None,
     }
 }
 
@@ -144,6 +145,10 @@ pub fn kin(name: &str) -> Lineage {
         on_host,
         in_bucket,
     };
+    let part = |name: &str, bytes| Part {
+        name: name.parse().unwrap(),
+        bytes,
+    };
     Lineage {
         name: name.parse().unwrap(),
         local: None,
@@ -158,10 +163,10 @@ pub fn kin(name: &str) -> Lineage {
         ],
         children: vec!["myapp-v1.1".parse().unwrap()],
         shared_with_parent_bytes: Some(8 * GIB),
-        shared_with_host_bytes: Some(9 * GIB),
+        shares: vec![part("winserver-base", 8 * GIB), part("myapp-v1.1", GIB)],
         pull: Some(PullCost {
             fetch_bytes: GIB,
-            copy_bytes: 9 * GIB,
+            copies: vec![part("winserver-base", 8 * GIB), part("myapp-v1.1", GIB)],
         }),
     }
 }

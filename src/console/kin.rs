@@ -109,12 +109,7 @@ pub fn turn_pin(app: &mut App) -> Vec<Command> {
 pub fn open_note(app: &mut App) {
     let Ok(lineage) = sayable(app) else { return };
     let note = lineage.note().unwrap_or_default().to_owned();
-    if !Note::takes(&note) {
-        let name = &lineage.name;
-        let told = format!("this note is too long for one line: snapdeck note {name} TEXT");
-        return app.tell(told, true);
-    }
     if let Some(command) = saying(app, RemarksChange::default()) {
-        perform::open(app, Dialog::Note(Note::new(command, &note)));
+        perform::open(app, Dialog::Note(Box::new(Note::new(command, &note))));
     }
 }

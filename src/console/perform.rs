@@ -5,8 +5,8 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use super::actions::{Action, LISTS, Pane};
 use super::app::{App, Command};
 use super::dialog::{
-    Cut, Dialog, Doctor, Help, JobDetails, Layer, Menu, New, Pull, Quit, Remove, STOP, ScreenView,
-    Verb, Whereabouts, push_refusal,
+    Cut, Dialog, Doctor, Help, JobDetails, Layer, Menu, New, Prune, Pull, Quit, Remove, STOP,
+    ScreenView, Verb, Whereabouts, push_refusal,
 };
 use super::filter;
 use super::keymap::{self, Pressed};
@@ -162,6 +162,12 @@ pub fn perform(app: &mut App, action: Action) -> Vec<Command> {
         }
         Action::Note => kin::open_note(app),
         Action::Pin => return kin::turn_pin(app),
+        Action::Prune => {
+            let hosts = app.view.hosts.iter().map(|host| host.name.clone());
+            let has_bucket = app.view.bucket.link != Link::Off;
+            let prune = Prune::new(hosts.collect(), app.host.as_ref(), has_bucket);
+            open(app, Dialog::Prune(Box::new(prune)));
+        }
         Action::New => {
             if let (Some(host), base) = base(app) {
                 let (cpus, memory) = app.defaults;

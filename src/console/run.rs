@@ -17,14 +17,16 @@ use tokio::time::{sleep, sleep_until, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::app::{App, Command};
+use super::dialog::{Dialog, Pair};
 use super::draw::draw;
+use super::format;
 use super::kin::Asked;
 use super::log;
 use super::picture::{Canvas, Encoded};
 use super::terminal::{Terminal, report_panics};
 use super::viewer;
-use crate::engine::{Engine, Link};
-use crate::model::{self, Lineage, Operation};
+use crate::engine::{Engine, Link, Pruning};
+use crate::model::{self, Lineage, Operation, PrunePlan, PullCost};
 
 /// Between two frames of gauges.
 const FRAME: Duration = Duration::from_millis(100);
@@ -71,6 +73,7 @@ pub async fn run(engine: Engine, options: Options) -> Result<()> {
         tasks: JoinSet::new(),
         tried: None,
         asking: None,
+        costing: None,
     };
     screen.draw(&mut terminal)?;
     engine.follow();
@@ -114,13 +117,21 @@ struct Screen {
     tried: Option<(u64, Size)>,
     /// What is being asked about the selected snapshot; no more, once this is dropped.
     asking: Option<(Asked, DropGuard)>,
+    /// The pull whose cost is being asked for; no more, once this is dropped.
+    costing: Option<(Pair, DropGuard)>,
 }
 
 /// What a task came to.
 enum Done {
     Picture(Option<Encoded>),
     /// `None`: it was not waited for.
-    Kin(Asked, Option<model::Result<Lineage>>),
+    Kin(Asked, Option<model::Result<Box<Lineage>>>),
+    /// `None`: it was not waited for.
+    Cost(Pair, Option<model::Result<PullCost>>),
+    /// What a rule lets go.
+    Prunable(Pruning, model::Result<PrunePlan>),
+    /// What became of what it lets go, but for the jobs.
+    Pruned(model::Result<(PrunePlan, Vec<String>)>),
     /// What was said of a snapshot.
     Said(String, model::Result<()>),
     Viewer {
@@ -183,6 +194,7 @@ impl Screen {
             engine.look_at(self.app.look());
             self.prepare_picture();
             self.ask(engine);
+            self.ask_cost(engine);
             let due = self.due;
             tokio::select! {
                 biased;
@@ -263,6 +275,19 @@ impl Screen {
                         Done::Said(told, said)
                     });
                 }
+                Command::FindPrunable(pruning) => {
+                    let engine = engine.clone();
+                    self.tasks.spawn(async move {
+                        let plan = engine.prune_plan(&pruning).await;
+                        Done::Prunable(pruning, plan)
+                    });
+                }
+                Command::Prune(pruning, plan) => {
+                    let engine = engine.clone();
+                    self.app.tell("looking again at what goes…", false);
+                    self.tasks
+                        .spawn(async move { Done::Pruned(prune(&engine, &pruning, plan).await) });
+                }
                 Command::Refresh => engine.refresh(),
                 Command::Viewer {
                     host,
@@ -317,10 +342,34 @@ impl Screen {
         self.tasks.spawn(async move {
             let answer = async {
                 sleep(SETTLE).await;
-                engine.lineage(wanted.host.as_ref(), &wanted.name).await
+                let found = engine.lineage(wanted.host.as_ref(), &wanted.name).await;
+                found.map(Box::new)
             };
             let answer = stop.run_until_cancelled(answer).await;
             Done::Kin(wanted, answer)
+        });
+    }
+
+    /// Asks what a pull that is being asked about would bring.
+    fn ask_cost(&mut self, engine: &Engine) {
+        let Some(wanted) = self.app.uncosted() else {
+            self.costing = None;
+            return;
+        };
+        if self
+            .costing
+            .as_ref()
+            .is_some_and(|(pair, _)| *pair == wanted)
+        {
+            return;
+        }
+        let stop = CancellationToken::new();
+        self.costing = Some((wanted.clone(), stop.clone().drop_guard()));
+        let engine = engine.clone();
+        self.tasks.spawn(async move {
+            let answer = engine.pull_cost(&wanted.0, &wanted.1);
+            let answer = stop.run_until_cancelled(answer).await;
+            Done::Cost(wanted, answer)
         });
     }
 
@@ -330,7 +379,42 @@ impl Screen {
             Done::Kin(_, None) => {}
             Done::Kin(asked, Some(found)) => {
                 let found = found.map_err(|error| error.to_string());
-                self.app.take_kin(asked, found);
+                self.app.take_kin(asked, found.map(|found| *found));
+            }
+            Done::Cost(_, None) => {}
+            Done::Cost(pair, Some(cost)) => {
+                if let Some(Dialog::Pull(pull)) = self.app.dialog() {
+                    pull.take_cost(pair, cost.map_err(|error| error.to_string()));
+                }
+            }
+            Done::Prunable(pruning, plan) => {
+                if let Some(Dialog::Prune(dialog)) = self.app.dialog() {
+                    dialog.take(&pruning, plan);
+                }
+            }
+            Done::Pruned(Ok((plan, stayed))) => {
+                let stayed = match stayed.as_slice() {
+                    [] => String::new(),
+                    [one] => format!("; {one}"),
+                    many => format!("; {} things stay, see the log", many.len()),
+                };
+                let jobs = plan.operations();
+                let left = format::count(plan.leftovers.len(), "leftover");
+                let told = match (jobs.len(), plan.leftovers.len()) {
+                    (0, _) => format!("{left} removed{stayed}"),
+                    (jobs, 0) => format!("{} begun{stayed}", format::count(jobs, "removal")),
+                    (jobs, _) => format!(
+                        "{} begun, {left} removed{stayed}",
+                        format::count(jobs, "removal")
+                    ),
+                };
+                self.app.tell(told, !stayed.is_empty());
+                self.submit(engine, jobs);
+                engine.refresh();
+            }
+            Done::Pruned(Err(error)) => {
+                tracing::error!("{error}");
+                self.app.tell(error.to_string(), true);
             }
             Done::Said(told, Ok(())) => {
                 self.app.said += 1;
@@ -419,6 +503,32 @@ impl Screen {
             }
         }
     }
+}
+
+/// Looks again at what a rule let go, and removes what was left behind; the rest of what still goes is for jobs. Returns
+/// what goes, and what does not after all.
+async fn prune(
+    engine: &Engine,
+    pruning: &Pruning,
+    plan: PrunePlan,
+) -> model::Result<(PrunePlan, Vec<String>)> {
+    let before = plan.held.len();
+    let mut plan = engine.prune_again(pruning, plan).await?;
+    let held = plan.held.iter().skip(before);
+    let mut stayed: Vec<String> = held
+        .map(|one| format!("{} stays: {}", one.name, one.held.join("; ")))
+        .collect();
+    let mut removed = Vec::new();
+    for leftover in plan.leftovers {
+        match engine.remove_leftover(&leftover).await {
+            Ok(true) => removed.push(leftover),
+            Ok(false) => stayed.push(format!("{} stays: it is in use again", leftover.path)),
+            Err(error) => stayed.push(error.to_string()),
+        }
+    }
+    plan.leftovers = removed;
+    stayed.iter().for_each(|line| tracing::warn!("{line}"));
+    Ok((plan, stayed))
 }
 
 fn variable(name: &str) -> Option<String> {

@@ -5,6 +5,7 @@ mod hosts;
 mod keys;
 mod kin;
 mod matrix;
+mod prune;
 mod sandboxes;
 
 use std::sync::Arc;
@@ -239,6 +240,7 @@ fn remove_of_one_of_two_copies_takes_a_y_and_of_both_the_name() {
             host: Some(_),
             bucket: true,
             name,
+            ..
         }),
     ] = &commands[..]
     else {

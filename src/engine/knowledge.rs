@@ -9,8 +9,8 @@ use futures_util::{StreamExt, stream};
 use super::{Engine, Inner, Link};
 use crate::host::Host;
 use crate::model::{
-    Error, Family, HostName, Kind, Lineage, MAX_PARENTS, Manifest, Object, Remarks, RemarksChange,
-    Result, Snapshot, SnapshotName,
+    Error, Family, HostName, Kind, Lineage, MAX_PARENTS, Manifest, Object, PullCost, Remarks,
+    RemarksChange, Result, Snapshot, SnapshotName,
 };
 
 /// Snapshots of a host whose manifests are read to compare with one; more are not compared.
@@ -75,17 +75,45 @@ impl Engine {
     /// # Errors
     /// `BadInput` for an unknown host; `Unreachable` where it does not answer.
     pub async fn lineage(&self, host: Option<&HostName>, name: &SnapshotName) -> Result<Lineage> {
+        let (family, object) = self.family(host, name).await?;
+        let is_there = object
+            .as_ref()
+            .is_some_and(|object| family.has(name, object.size_bytes));
+        let bytes = object.as_ref().map(|object| object.size_bytes);
+        let mut lineage = family.lineage(name, bytes, is_there);
+        if let Some(host) = host.filter(|_| family.on_host.contains_key(name)) {
+            lineage.local = self.host(host)?.remarks(name).await?;
+        }
+        if object.is_some() {
+            lineage.bucket = self.inner.bucket.remarks(name).await.unwrap_or_default();
+        }
+        Ok(lineage)
+    }
+
+    /// What a pull of a snapshot to `host` would bring, were there none of its name to be left alone.
+    ///
+    /// # Errors
+    /// `NotFound` where there is no such object, or the bucket does not answer; as [`Engine::lineage`].
+    pub async fn pull_cost(&self, host: &HostName, name: &SnapshotName) -> Result<PullCost> {
+        let (family, object) = self.family(Some(host), name).await?;
+        let gone = || Error::new(Kind::NotFound, format!("there is no object {name}"));
+        Ok(family.pull_cost(name, object.ok_or_else(gone)?.size_bytes))
+    }
+
+    /// Reads the manifests there are on a host, and those of an object and its ancestors; returns the object, too.
+    async fn family(
+        &self,
+        host: Option<&HostName>,
+        name: &SnapshotName,
+    ) -> Result<(Family, Option<Object>)> {
         let inner = &*self.inner;
         let host = host.map(|host| self.host(host)).transpose()?;
-        let snapshots = match host {
-            Some(host) => self.known_snapshots(host).await?,
-            None => Arc::new([]),
-        };
-        let mut family = Family {
-            on_host: snapshots.iter().map(|one| one.name.clone()).collect(),
-            ..Family::default()
-        };
+        let mut family = Family::default();
         if let Some(host) = host {
+            let snapshots = self.known_snapshots(host).await?;
+            let sound = |one: &Snapshot| one.problem.is_none().then_some(one.size_bytes);
+            let names = snapshots.iter().map(|one| (one.name.clone(), sound(one)));
+            family.on_host = names.collect();
             let some = snapshots.iter().take(MOST);
             let read: Vec<_> = some.map(|one| of_snapshot(inner, host, one)).collect();
             let mut read = stream::iter(read).buffer_unordered(AT_ONCE);
@@ -97,24 +125,7 @@ impl Engine {
             true => of_bucket(inner, name, &mut family).await,
             false => None,
         };
-        let is_there = |object: &Object| {
-            let mut here = snapshots.iter().filter(|one| one.name == *name);
-            here.any(|one| one.problem.is_none() && one.size_bytes == object.size_bytes)
-                && match (family.host.get(name), family.bucket.get(name)) {
-                    (Some(ours), Some(theirs)) => ours.has_bytes_of(theirs),
-                    _ => true,
-                }
-        };
-        let is_there = object.as_ref().is_some_and(is_there);
-        let bytes = object.as_ref().map(|object| object.size_bytes);
-        let mut lineage = family.lineage(name, bytes, is_there);
-        if let Some(host) = host.filter(|_| family.on_host.contains(name)) {
-            lineage.local = host.remarks(name).await?;
-        }
-        if object.is_some() {
-            lineage.bucket = inner.bucket.remarks(name).await.unwrap_or_default();
-        }
-        Ok(lineage)
+        Ok((family, object))
     }
 
     /// What is said of a snapshot: on the host where one is given, and in the bucket where that is asked for.

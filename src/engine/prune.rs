@@ -9,7 +9,8 @@ use jiff::Timestamp;
 use super::Engine;
 use crate::host::{Host, Survey};
 use crate::model::{
-    Candidate, HostName, Leftover, Object, PrunePlan, Result, Rule, SnapshotName, choose, matching,
+    Candidate, HostName, Leftover, Object, Operation, PrunePlan, Result, Rule, SnapshotName,
+    Version, choose, matching,
 };
 
 /// Manifests read at once.
@@ -52,11 +53,32 @@ impl Engine {
         Ok(plan)
     }
 
+    /// Looks again at what `plan` lets go, just before it goes: what is in use or pinned by now, or is another image,
+    /// is held. What comes to be used later yet is the removing jobs' to find out.
+    ///
+    /// # Errors
+    /// As [`Engine::prune_plan`].
+    pub async fn prune_again(&self, asked: &Pruning, plan: PrunePlan) -> Result<PrunePlan> {
+        if plan.goes.is_empty() {
+            return Ok(plan);
+        }
+        let mut now = PrunePlan::default();
+        self.find(asked, &mut now).await?;
+        Ok(plan.after(now))
+    }
+
     /// Removes what was left behind; tells whether it went: what was taken up meanwhile stays.
     ///
     /// # Errors
     /// `Refused` while somebody works on it; the host's; the store's.
     pub async fn remove_leftover(&self, leftover: &Leftover) -> Result<bool> {
+        if leftover
+            .name
+            .as_ref()
+            .is_some_and(|name| self.is_made(name))
+        {
+            return Ok(false);
+        }
         match &leftover.host {
             Some(host) => self.host(host)?.remove_leftover(leftover).await,
             None => self.inner.bucket.remove_leftover(leftover).await,
@@ -126,6 +148,15 @@ impl Engine {
         Ok(())
     }
 
+    /// Does a job of this process make an object of that name?
+    fn is_made(&self, name: &SnapshotName) -> bool {
+        let view = self.view();
+        view.jobs.iter().any(|job| {
+            !job.state.is_over()
+                && matches!(&job.operation, Operation::Create { name: made, .. } | Operation::Push { name: made, .. } if made == name)
+        })
+    }
+
     async fn find_leftovers(&self, asked: &Pruning, plan: &mut PrunePlan) -> Result<()> {
         for host in &asked.hosts {
             let found = self.host(host)?.leftovers().await?;
@@ -133,7 +164,10 @@ impl Engine {
         }
         if asked.bucket {
             match self.inner.bucket.leftovers().await? {
-                Some(found) => plan.leftovers.extend(found),
+                Some(found) => plan.leftovers.extend(found.into_iter().filter(|upload| {
+                    let name = upload.name.as_ref();
+                    !name.is_some_and(|name| self.is_made(name))
+                })),
                 None => plan.warnings.push(format!(
                     "the store of {} does not list unfinished uploads",
                     self.inner.bucket.location()
@@ -199,6 +233,8 @@ fn candidates(asked: &Pruning, surveys: &[Surveyed], objects: &[Object]) -> Vec<
     for (host, survey) in known().filter(|(host, _)| asked.hosts.contains(host)) {
         for snapshot in &survey.snapshots {
             let users = &snapshot.dependents;
+            let unseen = snapshot.file.is_none();
+            let unseen = unseen.then(|| "it cannot be looked at".to_owned());
             let in_use = (!users.is_empty()).then(|| format!("in use by {}", users.join(", ")));
             let unread = &survey.unread;
             let unread = (!unread.is_empty())
@@ -210,7 +246,8 @@ fn candidates(asked: &Pruning, surveys: &[Surveyed], objects: &[Object]) -> Vec<
                 modified: snapshot.modified,
                 used: !users.is_empty(),
                 last_copy: false,
-                held: [in_use, unread, needed(&snapshot.name)]
+                version: snapshot.file.map(Version::File),
+                held: [unseen, in_use, unread, needed(&snapshot.name)]
                     .into_iter()
                     .flatten()
                     .collect(),
@@ -240,6 +277,7 @@ fn candidates(asked: &Pruning, surveys: &[Surveyed], objects: &[Object]) -> Vec<
             modified: object.modified,
             used: everywhere.contains(&object.name),
             last_copy: false,
+            version: Some(Version::of(object)),
             held: needed(&object.name)
                 .into_iter()
                 .chain(unknown.clone())

@@ -16,6 +16,12 @@ const CALL: Duration = Duration::from_secs(120);
 /// Bytes that the list may have: some ten thousand leftovers.
 const SAID: usize = 2 << 20;
 
+/// The snapshot that a part of a pull was to become.
+fn subject(path: &str) -> Option<SnapshotName> {
+    let name = path.rsplit('/').next()?.strip_prefix('.')?;
+    name.strip_suffix(".qcow2.partial")?.parse().ok()
+}
+
 impl Host {
     /// Parts of pulls in the snapshots directory and directories of ours under `temp_dir` that nobody has touched for
     /// a day, has open, or has locked.
@@ -45,6 +51,7 @@ impl Host {
             found.push(Leftover {
                 kind,
                 host: Some(self.name().clone()),
+                name: subject(&path),
                 path,
                 upload_id: None,
                 size_bytes: number(bytes).unwrap_or(0),
@@ -71,11 +78,7 @@ impl Host {
             let what = format!("cannot remove {} on host {}", leftover.path, self.name());
             return Err(Error::new(Kind::Failed, what).because(format!("it is not in {dir}")));
         };
-        let snapshot = name
-            .strip_prefix('.')
-            .and_then(|name| name.strip_suffix(".qcow2.partial"))
-            .and_then(|name| name.parse::<SnapshotName>().ok());
-        let lock = match &snapshot {
+        let lock = match &subject(name) {
             Some(snapshot) => {
                 let wants = vec![self.lock_of_snapshot(snapshot, true)];
                 let work = format!("remove {}", leftover.path);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::{BLOCK_BYTES, Digest, Manifest, Remarks, SnapshotName};
+use super::{Digest, Manifest, Remarks, SnapshotName, block_bytes};
 
 /// Generations that are followed; a circle of parents ends there, too.
 pub const MAX_PARENTS: usize = 32;
@@ -16,8 +16,8 @@ pub type Manifests = BTreeMap<SnapshotName, Arc<Manifest>>;
 /// What is known of one host and the bucket.
 #[derive(Debug, Clone, Default)]
 pub struct Family {
-    /// Names of the host's snapshots, and whether each is a sound image of the object's length.
-    pub on_host: BTreeSet<SnapshotName>,
+    /// The host's snapshots, and the length in bytes of each that is sound.
+    pub on_host: BTreeMap<SnapshotName, Option<u64>>,
     /// Names of the objects that were seen.
     pub in_bucket: BTreeSet<SnapshotName>,
     /// Manifests of the host's snapshots.
@@ -38,14 +38,49 @@ pub struct Relative {
     pub in_bucket: bool,
 }
 
-/// What a pull would have to bring, in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+/// Bytes that are a snapshot's, too.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Part {
+    /// The snapshot's name.
+    pub name: SnapshotName,
+    /// How many.
+    pub bytes: u64,
+}
+
+/// What a pull would have to bring.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PullCost {
-    /// From the bucket, at most.
+    /// Bytes from the bucket, at most.
     pub fetch_bytes: u64,
-    /// From other snapshots of the host.
-    pub copy_bytes: u64,
+    /// Which snapshots of the host give how much, in the order in which they are asked.
+    pub copies: Vec<Part>,
+}
+
+impl PullCost {
+    /// Bytes from other snapshots of the host.
+    pub fn copy_bytes(&self) -> u64 {
+        self.copies.iter().map(|part| part.bytes).sum()
+    }
+
+    /// Of an image with that manifest, to a host with these.
+    fn of(wanted: &Manifest, host: &Manifests) -> Self {
+        let mut rest = Blocks::of(wanted);
+        // What is there under its own name is replaced: it gives what is good of it.
+        let origins = host.iter().map(|(name, origin)| (name.clone(), &**origin));
+        let ordered = nearest_first(wanted, origins.collect(), |origin| origin);
+        let copies = ordered.into_iter().map(|(name, origin)| Part {
+            bytes: rest.take(origin),
+            name,
+        });
+        let copies: Vec<Part> = copies.filter(|part| part.bytes > 0).collect();
+        let copied: u64 = copies.iter().map(|part| part.bytes).sum();
+        Self {
+            fetch_bytes: wanted.size_bytes - copied,
+            copies,
+        }
+    }
 }
 
 /// What is known of one snapshot's relatives.
@@ -64,8 +99,8 @@ pub struct Lineage {
     pub children: Vec<SnapshotName>,
     /// Bytes it has in common with its parent; `None` where a manifest is missing.
     pub shared_with_parent_bytes: Option<u64>,
-    /// Bytes it has in common with the host's other snapshots; `None` where it has no manifest.
-    pub shared_with_host_bytes: Option<u64>,
+    /// What it has in common with others, as far as was looked; most of it first.
+    pub shares: Vec<Part>,
     /// What a pull to the host would bring; `None` where there is no object.
     #[serde(skip)]
     pub pull: Option<PullCost>,
@@ -93,6 +128,26 @@ impl Family {
         self.host.get(name).or_else(|| self.bucket.get(name))
     }
 
+    /// Has the host a sound snapshot of that name, as long as the object, and with the same bytes as far as is known?
+    pub fn has(&self, name: &SnapshotName, object_bytes: u64) -> bool {
+        self.on_host.get(name) == Some(&Some(object_bytes))
+            && match (self.host.get(name), self.bucket.get(name)) {
+                (Some(ours), Some(theirs)) => ours.has_bytes_of(theirs),
+                _ => true,
+            }
+    }
+
+    /// What a pull of an object of so many bytes would bring.
+    pub fn pull_cost(&self, name: &SnapshotName, object_bytes: u64) -> PullCost {
+        match self.bucket.get(name) {
+            Some(wanted) => PullCost::of(wanted, &self.host),
+            None => PullCost {
+                fetch_bytes: object_bytes,
+                copies: Vec::new(),
+            },
+        }
+    }
+
     /// Puts together what is known of `name`, without what is said of it. `object_bytes` is the object's length, where
     /// there is one; with `is_there` the host has its bytes already.
     pub fn lineage(
@@ -110,7 +165,7 @@ impl Family {
             }
             parents.push(Relative {
                 name: parent.name.clone(),
-                on_host: self.on_host.contains(&parent.name),
+                on_host: self.on_host.contains_key(&parent.name),
                 in_bucket: self.in_bucket.contains(&parent.name),
             });
             at = self.manifest(&parent.name);
@@ -128,72 +183,97 @@ impl Family {
         let parent = parents
             .first()
             .and_then(|parent| self.manifest(&parent.name));
-        let others = || {
-            let others = self.host.iter().filter(|(other, _)| *other != name);
-            others.map(|(_, manifest)| &**manifest)
-        };
-        let pull = object_bytes.map(|bytes| match (is_there, self.bucket.get(name)) {
-            (true, _) => PullCost {
-                fetch_bytes: 0,
-                copy_bytes: 0,
-            },
-            (false, None) => PullCost {
-                fetch_bytes: bytes,
-                copy_bytes: 0,
-            },
-            (false, Some(wanted)) => {
-                let origins = self.host.values().map(|manifest| &**manifest);
-                let copy_bytes = shared(wanted, origins);
-                PullCost {
-                    fetch_bytes: wanted.size_bytes - copy_bytes,
-                    copy_bytes,
-                }
-            }
+        let pull = object_bytes.map(|bytes| match is_there {
+            true => PullCost::default(),
+            false => self.pull_cost(name, bytes),
         });
+        let mut shares: Vec<Part> = own
+            .into_iter()
+            .flat_map(|own| {
+                let others: Manifests = self.bucket.iter().chain(&self.host).map(copied).collect();
+                let shared = |(other, manifest): (SnapshotName, Arc<Manifest>)| Part {
+                    bytes: shared(own, &manifest),
+                    name: other,
+                };
+                others.into_iter().map(shared).collect::<Vec<Part>>()
+            })
+            .filter(|part| part.bytes > 0 && part.name != *name)
+            .collect();
+        shares.sort_by_key(|part| std::cmp::Reverse(part.bytes));
         Lineage {
             name: name.clone(),
             local: None,
             bucket: None,
             parents,
             children: children.into_iter().collect(),
-            shared_with_parent_bytes: own
-                .zip(parent)
-                .map(|(own, parent)| shared(own, [&**parent].into_iter())),
-            shared_with_host_bytes: own.map(|own| shared(own, others())),
+            shared_with_parent_bytes: own.zip(parent).map(|(own, parent)| shared(own, parent)),
+            shares,
             pull,
         }
     }
 }
 
-/// Bytes of the blocks of `image` that any of the others has, in whatever place. A block of another length is another
-/// one, whatever its digest says.
-pub fn shared<'a>(image: &Manifest, others: impl Iterator<Item = &'a Manifest>) -> u64 {
-    let mut there: HashMap<Digest, BTreeSet<u64>> = HashMap::new();
-    for other in others {
-        for (at, digest) in (0..).zip(&other.blocks) {
-            let bytes = block_bytes(at, other.size_bytes);
-            there.entry(*digest).or_default().insert(bytes);
-        }
-    }
-    (0..)
-        .zip(&image.blocks)
-        .map(|(at, digest)| (block_bytes(at, image.size_bytes), digest))
-        .filter(|(bytes, digest)| there.get(digest).is_some_and(|all| all.contains(bytes)))
-        .map(|(bytes, _)| bytes)
-        .sum()
+/// Bytes of the blocks of `image` that another one has, in whatever place. A block of another length is another one,
+/// whatever its digest says.
+pub fn shared(image: &Manifest, other: &Manifest) -> u64 {
+    Blocks::of(image).take(other)
 }
 
-/// Length of a block of an image of so many bytes.
-fn block_bytes(at: u64, size_bytes: u64) -> u64 {
-    size_bytes
-        .saturating_sub(at.saturating_mul(BLOCK_BYTES))
-        .min(BLOCK_BYTES)
+/// Blocks of an image that are looked for in others.
+struct Blocks(HashMap<(Digest, u64), u64>);
+
+impl Blocks {
+    /// All of an image.
+    fn of(image: &Manifest) -> Self {
+        let mut all = HashMap::new();
+        for (at, digest) in (0..).zip(&image.blocks) {
+            let bytes = block_bytes(at, image.size_bytes);
+            *all.entry((*digest, bytes)).or_default() += bytes;
+        }
+        Self(all)
+    }
+
+    /// Takes out those that `other` has; returns their bytes.
+    fn take(&mut self, other: &Manifest) -> u64 {
+        let blocks = (0..).zip(&other.blocks);
+        blocks
+            .filter_map(|(at, digest)| {
+                let bytes = block_bytes(at, other.size_bytes);
+                self.0.remove(&(*digest, bytes))
+            })
+            .sum()
+    }
+}
+
+/// Puts the snapshots of a host in the order in which they are to give blocks of the one with `manifest`: its ancestors,
+/// the nearest first, then all others.
+pub fn nearest_first<T>(
+    manifest: &Manifest,
+    snapshots: Vec<(SnapshotName, T)>,
+    of: impl Fn(&T) -> &Manifest,
+) -> Vec<(SnapshotName, T)> {
+    let mut rest = snapshots;
+    let mut ordered = Vec::new();
+    let mut parent = manifest.parent.clone();
+    while let Some(name) = parent.map(|parent| parent.name)
+        && let Some(at) = rest.iter().position(|(other, _)| *other == name)
+    {
+        let next = rest.remove(at);
+        parent = of(&next.1).parent.clone();
+        ordered.push(next);
+    }
+    ordered.extend(rest);
+    ordered
+}
+
+fn copied<'a, N: Clone, M: Clone>((name, manifest): (&'a N, &'a M)) -> (N, M) {
+    (name.clone(), manifest.clone())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Parent;
+    use crate::model::{BLOCK_BYTES, Parent};
 
     /// An image whose last block has one byte.
     fn manifest(name: &str, parent: Option<&str>, blocks: &[u8]) -> (SnapshotName, Arc<Manifest>) {
@@ -214,7 +294,10 @@ mod tests {
 
     fn family() -> Family {
         Family {
-            on_host: names(&["base", "other"]),
+            on_host: names(&["base", "other"])
+                .into_iter()
+                .map(|name| (name, Some(bytes(2) + 1)))
+                .collect(),
             in_bucket: names(&["app", "app-2", "base"]),
             host: [
                 manifest("base", None, &[1, 2, 3]),
@@ -244,28 +327,46 @@ mod tests {
             .collect();
         assert_eq!(told, [("app", false, true), ("base", true, true)]);
         assert_eq!(lineage.shared_with_parent_bytes, Some(bytes(3) + 1));
-        assert_eq!(lineage.shared_with_host_bytes, Some(bytes(2)));
+        let part = |name: &str, bytes| Part {
+            name: name.parse().unwrap(),
+            bytes,
+        };
+        assert_eq!(
+            lineage.shares,
+            [part("app", bytes(3) + 1), part("base", bytes(2))]
+        );
         let pull = lineage.pull.unwrap();
         assert_eq!(
-            (pull.fetch_bytes, pull.copy_bytes),
-            (bytes(2) + 1, bytes(2))
+            (pull.fetch_bytes, pull.copies),
+            (bytes(2) + 1, vec![part("base", bytes(2))])
         );
 
         let base = family().lineage(&"base".parse().unwrap(), None, false);
         assert_eq!(base.children, ["app".parse().unwrap()]);
         assert_eq!((base.parents, base.pull), (vec![], None));
-        assert_eq!(
-            base.shared_with_host_bytes,
-            Some(1),
-            "the last byte of other"
-        );
+        let last = Part {
+            name: "other".parse().unwrap(),
+            bytes: 1,
+        };
+        assert!(base.shares.contains(&last), "{:?}", base.shares);
     }
 
     #[test]
     fn a_block_of_another_length_is_another_block() {
         let (_, whole) = manifest("a", None, &[5, 6]);
         let (_, end) = manifest("b", None, &[1, 5]);
-        assert_eq!(shared(&whole, [&*end].into_iter()), 0);
+        assert_eq!(shared(&whole, &end), 0);
+    }
+
+    #[test]
+    fn what_is_there_is_sound_as_long_and_the_same() {
+        let mut family = family();
+        let base: SnapshotName = "base".parse().unwrap();
+        assert!(family.has(&base, bytes(2) + 1));
+        assert!(!family.has(&base, bytes(2)));
+        assert!(!family.has(&"app".parse().unwrap(), bytes(2) + 1));
+        family.bucket.extend([manifest("base", None, &[1, 2, 4])]);
+        assert!(!family.has(&base, bytes(2) + 1));
     }
 
     #[test]
@@ -291,5 +392,14 @@ mod tests {
         };
         let lineage = family.lineage(&"a".parse().unwrap(), None, false);
         assert_eq!(lineage.parents.len(), 2);
+    }
+
+    #[test]
+    fn ancestors_give_first_and_a_circle_of_them_ends() {
+        let of = |name, parent| manifest(name, parent, &[1]);
+        let all = vec![of("a", None), of("b", Some("c")), of("c", Some("b"))];
+        let ordered = nearest_first(&of("app", Some("c")).1, all, |manifest| manifest);
+        let names: Vec<&str> = ordered.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["c", "b", "a"]);
     }
 }

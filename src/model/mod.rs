@@ -20,7 +20,9 @@ pub use error::{Error, Kind, Result};
 pub use inventory::{
     ChainLink, Compression, ImageFacts, Object, OtherGuest, Sandbox, SandboxState, Snapshot,
 };
-pub use lineage::{Family, Lineage, MAX_PARENTS, Manifests, PullCost, Relative, shared};
+pub use lineage::{
+    Family, Lineage, MAX_PARENTS, Manifests, Part, PullCost, Relative, nearest_first, shared,
+};
 pub use live::{AgentChannel, DiskUse, Guest, Picture, Reach, Stats, Vnc};
 pub use manifest::{
     BLOCK_BYTES, Consistency, Damage, Digest, FileStamp, Hashing, MAX_MANIFEST_BYTES, Manifest,
@@ -31,5 +33,5 @@ pub use operation::{Forecast, Method, Moved, Operation, Outcome, SandboxForm, Sa
 pub use progress::{Phase, Progress, ProgressCell};
 pub use remarks::{MAX_NOTE_BYTES, Remarks, RemarksChange, parse_label};
 pub use retention::{
-    Candidate, LEFT_FOR, Leftover, LeftoverKind, PrunePlan, Rule, choose, family, matching,
+    Candidate, LEFT_FOR, Leftover, LeftoverKind, PrunePlan, Rule, Version, choose, family, matching,
 };

@@ -1,6 +1,11 @@
 //! What the operator has to say of a snapshot: a note, labels, a pin. It is kept in the manifest and is about the name,
 //! whatever became of the bytes since: a pin counts also in a manifest whose digests are of an earlier image. Where
 //! there is no manifest, one of remarks alone is written; it has no digests, so nothing else takes it for a manifest.
+//!
+//! Remarks are a place's own: those on a host and those in the bucket may differ. Where a manifest is written anew (a
+//! pull, a push that overwrites, a verification), nothing that was said at that place is lost. A pull brings the
+//! object's note where the host has none, and the object's labels whose keys the host does not use. A pin stays where
+//! it was set and goes nowhere: what is to be kept in the bucket for ever may come and go on a host.
 
 use std::collections::BTreeMap;
 
@@ -72,6 +77,17 @@ impl Remarks {
     /// Is nothing said?
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// What is said at a place once an image came there of which `brought` is said elsewhere (see the module's page).
+    pub fn joined(mut self, brought: &Self) -> Self {
+        self.notes = self.notes.or_else(|| brought.notes.clone());
+        for (key, value) in &brought.labels {
+            if self.labels.len() < MAX_LABELS && !self.labels.contains_key(key) {
+                self.labels.insert(key.clone(), value.clone());
+            }
+        }
+        self
     }
 }
 
@@ -254,6 +270,26 @@ mod tests {
         let (json, said) = back.make(Some(&json), &name(), no_image).unwrap();
         assert_eq!(Manifest::read(&json).unwrap(), manifest);
         assert!(said.is_empty());
+    }
+
+    #[test]
+    fn what_is_said_at_a_place_is_more_than_what_is_brought_and_pins_stay_where_they_are() {
+        let said = |note: Option<&str>, labels: &[(&str, &str)], pinned| Remarks {
+            notes: note.map(str::to_owned),
+            labels: labels
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                .collect(),
+            pinned,
+        };
+        let object = said(Some("theirs"), &[("os", "2022"), ("team", "web")], true);
+        let own = said(Some("ours"), &[("os", "2025")], false);
+        let both = said(Some("ours"), &[("os", "2025"), ("team", "web")], false);
+        assert_eq!(own.joined(&object), both);
+        let brought = said(Some("theirs"), &[("os", "2022"), ("team", "web")], false);
+        assert_eq!(Remarks::default().joined(&object), brought);
+        let pinned = said(None, &[], true);
+        assert_eq!(pinned.clone().joined(&Remarks::default()), pinned);
     }
 
     #[test]

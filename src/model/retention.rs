@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::{HostName, SnapshotName};
+use super::{FileStamp, HostName, Object, Operation, SnapshotName};
 
 /// How old what was left behind must be before it may go.
 pub const LEFT_FOR: Duration = Duration::from_secs(24 * 60 * 60);
@@ -20,6 +20,39 @@ pub struct Rule {
     pub older_than: Option<Duration>,
     /// What no sandbox stands on.
     pub unused: bool,
+}
+
+/// Which image of a name is meant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Version {
+    /// The file of a host's snapshot, by its stamp.
+    File(FileStamp),
+    /// An object.
+    Object {
+        /// Its length in bytes.
+        size_bytes: u64,
+        /// Its entity tag.
+        etag: Option<String>,
+        /// When it was last written.
+        modified: Option<Timestamp>,
+    },
+}
+
+impl Version {
+    /// Of an object, as it was listed or asked for: a listing may tell the time with more digits, and the tag in other
+    /// quotes.
+    pub fn of(object: &Object) -> Self {
+        let seconds = |at: Timestamp| Timestamp::from_second(at.as_second()).ok();
+        Self::Object {
+            size_bytes: object.size_bytes,
+            etag: object
+                .etag
+                .as_ref()
+                .map(|etag| etag.trim_matches('"').to_owned()),
+            modified: object.modified.and_then(seconds),
+        }
+    }
 }
 
 /// A snapshot in one place.
@@ -39,6 +72,9 @@ pub struct Candidate {
     pub used: bool,
     /// Is no other copy known?
     pub last_copy: bool,
+    /// Which image it is; `None` where it could not be looked at.
+    #[serde(skip)]
+    pub version: Option<Version>,
     /// What holds it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub held: Vec<String>,
@@ -134,6 +170,40 @@ impl PrunePlan {
         goes.chain(left).fold(0, u64::saturating_add)
     }
 
+    /// Is that snapshot, the very same image, to go?
+    fn lets_go(&self, one: &Candidate) -> bool {
+        let is_it = |other: &&Candidate| (&other.host, &other.name) == (&one.host, &one.name);
+        let found = self.goes.iter().find(is_it);
+        found.is_some_and(|found| found.version.is_some() && found.version == one.version)
+    }
+
+    /// This plan after a second look, which found `now`: what it does not let go any more is held, and nothing goes
+    /// that was not to go before.
+    pub fn after(mut self, now: Self) -> Self {
+        let (goes, stays) = self.goes.into_iter().partition(|one| now.lets_go(one));
+        self.goes = goes;
+        let stays: Vec<Candidate> = stays;
+        self.held.extend(stays.into_iter().map(|mut one| {
+            let is_it = |other: &&Candidate| (&other.host, &other.name) == (&one.host, &one.name);
+            let held = now.held.iter().find(is_it).map(|found| found.held.clone());
+            one.held =
+                held.unwrap_or_else(|| vec!["it has changed since it was listed".to_owned()]);
+            one
+        }));
+        self
+    }
+
+    /// The removals of what goes; each is refused where it is another image by then.
+    pub fn operations(&self) -> Vec<Operation> {
+        let removal = |one: &Candidate| Operation::Remove {
+            host: one.host.clone(),
+            name: one.name.clone(),
+            bucket: one.host.is_none(),
+            only: one.version.clone(),
+        };
+        self.goes.iter().map(removal).collect()
+    }
+
     /// Is there nothing to do?
     pub fn is_empty(&self) -> bool {
         self.goes.is_empty() && self.leftovers.is_empty()
@@ -150,6 +220,9 @@ pub struct Leftover {
     pub host: Option<HostName>,
     /// Path of the file or directory, or key of the object that was to be.
     pub path: String,
+    /// The snapshot that was to be, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<SnapshotName>,
     /// The store's id of an upload.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upload_id: Option<String>,
@@ -203,6 +276,7 @@ mod tests {
             modified: Timestamp::from_second(NOW - days * DAY).ok(),
             used: false,
             last_copy: false,
+            version: None,
             held: Vec::new(),
         }
     }
@@ -290,6 +364,53 @@ mod tests {
         assert_eq!(
             chosen(&rule(None, Some(1), false), &all),
             ["app-1", "app-2"]
+        );
+    }
+
+    #[test]
+    fn a_second_look_only_ever_keeps_more() {
+        let at = |name: &str, etag: &str| {
+            let mut one = aged(name, 9);
+            one.version = Some(Version::Object {
+                size_bytes: 1,
+                etag: Some(etag.to_owned()),
+                modified: None,
+            });
+            one
+        };
+        let mut pinned = at("c", "1");
+        pinned.held = vec!["pinned".to_owned()];
+        let before = PrunePlan {
+            goes: vec![
+                at("a", "1"),
+                at("b", "1"),
+                at("c", "1"),
+                at("d", "1"),
+                aged("e", 9),
+            ],
+            ..PrunePlan::default()
+        };
+        let now = PrunePlan {
+            goes: vec![at("a", "1"), at("b", "2"), aged("e", 9), at("f", "1")],
+            held: vec![pinned],
+            ..PrunePlan::default()
+        };
+        let plan = before.after(now);
+        assert_eq!(plan.goes, [at("a", "1")]);
+        let held: Vec<(&str, &str)> = plan
+            .held
+            .iter()
+            .map(|one| (one.name.as_str(), one.held[0].as_str()))
+            .collect();
+        let changed = "it has changed since it was listed";
+        assert_eq!(
+            held,
+            [
+                ("b", changed),
+                ("c", "pinned"),
+                ("d", changed),
+                ("e", changed)
+            ]
         );
     }
 

@@ -26,6 +26,8 @@ fn info_tells_parents_children_and_the_cost_of_a_pull() {
     assert_eq!(fetch + copy, size, "{app}");
     assert!(copy >= 24 << 20, "blocks of 8 MiB that base has: {app}");
     assert_eq!(app["lineage"]["sharedWithParentBytes"], copy);
+    assert_eq!(app["lineage"]["shares"][0]["name"], "base", "{app}");
+    assert_eq!(app["lineage"]["shares"][0]["bytes"], copy);
     let text = world.snapdeck(&["info", "app"]).ok().stdout;
     assert!(text.contains("base (on alpha, in the bucket)"), "{text}");
     assert!(text.contains("would fetch"), "{text}");
@@ -34,14 +36,15 @@ fn info_tells_parents_children_and_the_cost_of_a_pull() {
     let base = world.snapdeck(&["info", "base", "--json"]).ok().json();
     assert_eq!(base["lineage"]["children"][0], "app", "{base}");
     assert_eq!(base["pullWouldFetchBytes"], 0, "{base}");
-    assert_eq!(base["lineage"]["sharedWithHostBytes"], copy);
+    let shares = &base["lineage"]["shares"][0];
+    assert_eq!(
+        (&shares["name"], &shares["bytes"]),
+        (&"app".into(), &copy.into())
+    );
 
     // What has no manifest is fetched whole, and no relatives are made up.
     world.put(&image, "plain");
     let plain = world.snapdeck(&["info", "plain", "--json"]).ok().json();
     assert_eq!(plain["pullWouldFetchBytes"], plain["object"]["sizeBytes"]);
-    assert_eq!(
-        plain["lineage"]["sharedWithHostBytes"],
-        serde_json::Value::Null
-    );
+    assert_eq!(plain["lineage"]["shares"], serde_json::json!([]));
 }

@@ -120,3 +120,88 @@ fn what_cannot_be_noted_is_told() {
         .snapdeck(&["note", "base", "--label", "nothing"])
         .failed(2, &["KEY=VALUE"]);
 }
+
+/// What is said at each place: `(host's, bucket's)`.
+fn said(world: &World, name: &str) -> (Value, Value) {
+    let told = world.snapdeck(&["note", name, "--json"]).ok().json();
+    let at = |at: usize| told["places"][at]["remarks"].clone();
+    (at(0), at(1))
+}
+
+#[test]
+fn a_pull_brings_the_objects_note_and_loses_nothing_that_was_said_here() {
+    let world = World::new();
+    let image = world.path("scratch/app.qcow2");
+    world.image(&image, 9);
+    world.put(&image, "app");
+    let id = {
+        world.snapshot("base", 9);
+        world.sandbox("a", "base", crate::common::State::Off)
+    };
+    world.snapdeck(&["push", &id, "full"]).ok();
+    // With a manifest, and one of remarks alone.
+    for name in ["full", "app"] {
+        let note = [
+            "note", name, "golden", "--label", "os=2022", "--label", "team=web",
+        ];
+        world.snapdeck(&note).ok();
+        world.snapdeck(&["pin", name]).ok();
+        world.snapdeck(&["pull", name]).ok();
+        let (here, there) = said(&world, name);
+        assert_eq!(there["pinned"], true);
+        let brought =
+            json!({"notes": "golden", "labels": {"os": "2022", "team": "web"}, "pinned": false});
+        assert_eq!(here, brought, "the pin is the bucket's: {name}");
+
+        let ours = ["note", name, "ours", "--local", "--label", "os=2025"];
+        world.snapdeck(&ours).ok();
+        world.snapdeck(&["pin", name, "--local"]).ok();
+        world.snapdeck(&["unpin", name, "--bucket"]).ok();
+        world.snapdeck(&["note", name, "newer", "--bucket"]).ok();
+        world.snapdeck(&["pull", name, "--overwrite"]).ok();
+        let ours =
+            json!({"notes": "ours", "labels": {"os": "2025", "team": "web"}, "pinned": true});
+        assert_eq!(said(&world, name).0, ours, "{name}");
+        // A verification that writes the manifest anew, too.
+        std::fs::File::open(world.snapshot_path(name))
+            .unwrap()
+            .set_modified(std::time::SystemTime::UNIX_EPOCH)
+            .unwrap();
+        world.snapdeck(&["verify", name]).ok();
+        assert_eq!(said(&world, name).0, ours, "{name}");
+    }
+}
+
+#[test]
+fn a_push_that_overwrites_keeps_what_was_said_of_the_object() {
+    let world = World::new();
+    world.snapshot("base", 9);
+    let id = world.sandbox("a", "base", crate::common::State::Off);
+    world.snapdeck(&["push", &id, "app"]).ok();
+    let before = Manifest::read(&manifest(&world, "app")).unwrap();
+    world
+        .snapdeck(&["note", "app", "golden", "--label", "os=2022"])
+        .ok();
+    world.snapdeck(&["pin", "app"]).ok();
+    world.scribble(&world.disk("a"), 1, 1);
+    world.snapdeck(&["push", &id, "app", "--overwrite"]).ok();
+    let after = Manifest::read(&manifest(&world, "app")).unwrap();
+    assert_ne!(after.blocks, before.blocks, "it is another image");
+    assert_eq!(after.notes.as_deref(), Some("golden"));
+    assert!(after.pinned && after.labels["os"] == "2022");
+    world
+        .snapdeck(&["remove", "app", "--bucket"])
+        .failed(4, &["pinned"]);
+}
+
+#[test]
+fn a_place_that_fails_is_told_and_keeps_no_other_from_it() {
+    let world = World::new();
+    let base = world.snapshot("base", 0);
+    world.put(&base, "base");
+    std::fs::write(world.path("snapshots/base.json"), "{\"mine\": 1}").unwrap();
+    let ran = world.snapdeck(&["pin", "base", "--json"]);
+    assert_eq!(ran.code, Some(4), "{ran:?}");
+    assert!(ran.stderr.contains("it is no manifest"), "{ran:?}");
+    assert_eq!(ran.json()["places"][0]["bucket"], true);
+}

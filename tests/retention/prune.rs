@@ -1,9 +1,14 @@
 //! Prune: what a rule lets go, here and in the bucket, and what holds it.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
+use snapdeck::engine::{Engine, JobState, Pruning, View};
+use snapdeck::model::{Kind, Rule};
+use snapdeck::settings::{self, Flags};
 
+use crate::common::screen::Screen;
 use crate::common::{State, World, exists, only_local, run};
 
 /// Lets a snapshot be that old.
@@ -188,4 +193,81 @@ fn a_rule_is_needed() {
         .failed(2, &["h, d or w"]);
     let ran = world.snapdeck(&["prune", "--unused", "--yes"]).ok();
     assert_eq!(ran.stdout, "nothing goes\n");
+}
+
+#[test]
+fn what_changed_since_it_was_listed_stays() {
+    let world = World::new();
+    let base = world.snapshot("base", 0);
+    let other = world.path("scratch/other.qcow2");
+    world.image(&other, 1);
+    for name in ["kept", "gone", "replaced", "pinned", "used"] {
+        world.snapshot(name, 0);
+        world.put(&base, name);
+    }
+    let prune = ["prune", "--unused", "--host", "alpha", "--bucket"];
+    let mut screen = Screen::open(&world.command(&prune));
+    screen.wait(&["replaced", "Type yes to remove this for good"]);
+
+    world.put(&other, "replaced");
+    run("cp", &[&other, &world.snapshot_path("replaced")]);
+    world.snapdeck(&["pin", "pinned"]).ok();
+    world.sandbox("a", "used", State::Off);
+    screen.press("yes\r");
+    screen.wait(&[
+        "left: replaced: it has changed since it was listed",
+        "left: pinned: pinned",
+    ]);
+    assert_eq!(screen.ended(), 0);
+    assert!(!world.is_in_bucket("gone") && !exists(&world.snapshot_path("gone")));
+    for name in ["replaced", "pinned", "used"] {
+        assert!(world.is_in_bucket(name), "{name}");
+        assert!(exists(&world.snapshot_path(name)), "{name}");
+    }
+}
+
+#[test]
+fn the_removal_itself_looks_once_more() {
+    let world = World::new();
+    let base = world.snapshot("base", 0);
+    world.put(&base, "base");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let engine = runtime.block_on(engine(&world));
+    let asked = Pruning {
+        rule: Rule {
+            unused: true,
+            ..Rule::default()
+        },
+        hosts: vec!["alpha".parse().unwrap()],
+        bucket: true,
+        leftovers: false,
+    };
+    let plan = runtime.block_on(engine.prune_plan(&asked)).unwrap();
+    assert_eq!(plan.goes.len(), 2);
+    world.image(&base, 1);
+    world.put(&base, "base");
+    for operation in plan.operations() {
+        let mut views = engine.watch();
+        let ended = async {
+            let id = engine.submit_all(vec![operation])[0].clone().unwrap();
+            let over = |view: &Arc<View>| view.job(id).is_some_and(|job| job.state.is_over());
+            let view = views.wait_for(over).await.unwrap().clone();
+            view.job(id).unwrap().state.clone()
+        };
+        let JobState::Failed(error) = runtime.block_on(ended) else {
+            panic!("it went");
+        };
+        assert_eq!(error.kind(), Kind::Refused, "{error}");
+        assert!(error.to_string().contains("another image"), "{error}");
+    }
+    assert!(world.is_in_bucket("base") && exists(&base));
+}
+
+async fn engine(world: &World) -> Engine {
+    let flags = Flags {
+        config: Some(world.config()),
+        ..Flags::default()
+    };
+    let settings = settings::load(&flags, &|_| None, None).unwrap().settings;
+    Engine::new(settings).await.unwrap()
 }

@@ -10,7 +10,7 @@ pub struct Field(Input);
 
 impl Field {
     /// Longest text it takes, in characters.
-    pub const MAX: usize = 256;
+    const MAX: usize = 256;
 
     /// A field that holds `text`.
     pub fn holding(text: &str) -> Self {

@@ -9,6 +9,7 @@ mod job;
 mod menu;
 mod new;
 mod note;
+mod prune;
 mod pull;
 mod quit;
 mod remove;
@@ -28,7 +29,8 @@ pub use job::{JobDetails, result};
 pub use menu::{Menu, ask};
 pub use new::New;
 pub use note::Note;
-pub use pull::Pull;
+pub use prune::Prune;
+pub use pull::{Pair, Pull};
 pub use quit::Quit;
 pub use remove::Remove;
 pub use screen::ScreenView;
@@ -151,7 +153,9 @@ pub enum Dialog {
     /// A new sandbox.
     New(Box<New>),
     /// The note on a snapshot.
-    Note(Note),
+    Note(Box<Note>),
+    /// What a rule lets go.
+    Prune(Box<Prune>),
 }
 
 /// One layer: a dialog, and how far it is scrolled.
@@ -190,7 +194,12 @@ impl Layer {
             KeyCode::PageDown => scroll(i32::from(lines)),
             KeyCode::Up | KeyCode::Char('k') if reads_only => scroll(-1),
             KeyCode::Down | KeyCode::Char('j') if reads_only => scroll(1),
-            KeyCode::Esc => return Reply::close(),
+            KeyCode::Esc => {
+                return match &mut self.dialog {
+                    Dialog::Note(note) => note.leave(),
+                    _ => Reply::close(),
+                };
+            }
             _ => {
                 return match &mut self.dialog {
                     Dialog::Cut(dialog) => dialog.key(key, view),
@@ -206,6 +215,7 @@ impl Layer {
                     Dialog::Turn(dialog) => dialog.key(key, view),
                     Dialog::New(dialog) => dialog.key(key, view),
                     Dialog::Note(dialog) => dialog.key(key),
+                    Dialog::Prune(dialog) => dialog.key(key, view),
                 };
             }
         }
@@ -220,6 +230,7 @@ impl Layer {
             Dialog::Turn(dialog) => dialog.paste(text),
             Dialog::New(dialog) => dialog.paste(text),
             Dialog::Note(dialog) => dialog.paste(text),
+            Dialog::Prune(dialog) => dialog.paste(text),
             _ => {}
         }
     }
@@ -240,6 +251,7 @@ impl Layer {
             Dialog::Turn(dialog) => dialog.content(view, theme, width),
             Dialog::New(dialog) => dialog.content(view, theme, width),
             Dialog::Note(dialog) => dialog.content(theme, width),
+            Dialog::Prune(dialog) => dialog.content(view, theme, width),
         }
     }
 }

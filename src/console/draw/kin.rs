@@ -4,8 +4,8 @@ use ratatui::text::Line;
 
 use super::details::fact;
 use crate::console::app::App;
-use crate::console::format::size;
-use crate::model::{Lineage, Relative};
+use crate::console::format::{parts, size};
+use crate::model::Relative;
 
 /// The pin, the note and the labels.
 pub fn said(lines: &mut Vec<Line<'static>>, app: &App) {
@@ -52,14 +52,15 @@ pub fn relatives(lines: &mut Vec<Line<'static>>, app: &App) {
         let children: Vec<&str> = kin.children.iter().map(|name| name.as_str()).collect();
         fact(lines, "children", children.join(", "), theme);
     }
-    let host = app.asked().and_then(|asked| asked.host);
-    if let Some(shared) = shares(kin, host.as_ref().map(|host| host.as_str())) {
-        fact(lines, "shares", shared, theme);
+    if !kin.shares.is_empty() {
+        fact(lines, "shares", parts(&kin.shares, "with"), theme);
     }
-    if let Some((cost, host)) = kin.pull.zip(host).filter(|(cost, _)| cost.fetch_bytes > 0) {
+    let host = app.asked().and_then(|asked| asked.host);
+    let cost = kin.pull.as_ref().filter(|cost| cost.fetch_bytes > 0);
+    if let Some((cost, host)) = cost.zip(host) {
         let mut text = format!("to {host} would fetch {}", size(cost.fetch_bytes));
-        if cost.copy_bytes > 0 {
-            text.push_str(&format!(" and copy {} there", size(cost.copy_bytes)));
+        if !cost.copies.is_empty() {
+            text.push_str(&format!(", {} there", parts(&cost.copies, "from")));
         }
         fact(lines, "a pull", text, theme);
     }
@@ -73,13 +74,4 @@ fn of_parent(parent: &Relative) -> String {
         (false, false) => "? not seen",
     };
     format!("{} {sign}", parent.name)
-}
-
-fn shares(kin: &Lineage, host: Option<&str>) -> Option<String> {
-    let parent = kin.parents.first().zip(kin.shared_with_parent_bytes);
-    let parent = parent.map(|(parent, bytes)| format!("{} with {}", size(bytes), parent.name));
-    let others = host.zip(kin.shared_with_host_bytes);
-    let others = others.map(|(host, bytes)| format!("{} with others on {host}", size(bytes)));
-    let both: Vec<String> = parent.into_iter().chain(others).collect();
-    (!both.is_empty()).then(|| both.join(", "))
 }

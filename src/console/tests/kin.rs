@@ -1,6 +1,7 @@
 //! What is said of the selected snapshot, and its relatives.
 
 use super::*;
+use crate::console::dialog::Dialog;
 use crate::console::fixture::kin;
 use crate::console::kin::Asked;
 
@@ -78,9 +79,78 @@ fn n_edits_the_note_and_p_takes_the_pin_away() {
         shown.contains("Kept on alpha and in the bucket."),
         "{shown}"
     );
-    let kept = press(&mut app, KeyCode::Enter);
-    assert_eq!(kept, [said(Some("the one for the fair!"), None)]);
+    press(&mut app, KeyCode::Enter);
+    keys(&mut app, "q");
+    app.event(Event::Paste("s\rx\ty\u{1b}".to_owned()));
+    let kept = press_ctrl(&mut app, 's');
+    let note = "the one for the fair!\nqs\nx y";
+    assert_eq!(kept, [said(Some(note), None)]);
     assert!(app.layers.is_empty());
+}
+
+#[test]
+fn a_note_that_was_edited_is_not_lost_by_one_key() {
+    let mut app = with_kin();
+    keys(&mut app, "N");
+    press(&mut app, KeyCode::Esc);
+    assert!(app.layers.is_empty(), "nothing was typed");
+    keys(&mut app, "Nx");
+    press(&mut app, KeyCode::Esc);
+    assert!(screen(&mut app, 80, 24).contains("esc again drops it"));
+    keys(&mut app, "y");
+    assert!(!screen(&mut app, 80, 24).contains("esc again drops it"));
+    press(&mut app, KeyCode::Esc);
+    assert!(press(&mut app, KeyCode::Esc).is_empty());
+    assert!(app.layers.is_empty());
+}
+
+#[test]
+fn a_note_of_many_lines_is_seen_where_it_is_edited_and_one_too_long_is_not_kept() {
+    let mut app = with_kin();
+    keys(&mut app, "N");
+    for line in 1..30 {
+        press(&mut app, KeyCode::Enter);
+        keys(&mut app, &format!("line {line}"));
+    }
+    let shown = screen(&mut app, 80, 24);
+    assert!(
+        shown.contains("line 29") && !shown.contains("fair"),
+        "{shown}"
+    );
+    keys(&mut app, &"x".repeat(5000));
+    assert!(screen(&mut app, 80, 24).contains("can have 4096 bytes"));
+    assert!(press_ctrl(&mut app, 's').is_empty());
+    assert!(!app.layers.is_empty());
+}
+
+fn press_ctrl(app: &mut App, c: char) -> Vec<Command> {
+    let key = KeyEvent::new(KeyCode::Char(c), KeyModifiers::CONTROL);
+    app.event(Event::Key(key))
+}
+
+#[test]
+fn a_pull_tells_beforehand_what_is_fetched_and_what_is_copied() {
+    let mut app = with_kin();
+    update(&mut app, |view| {
+        let mut beta = (*view.hosts[1]).clone();
+        beta.link = Link::Up;
+        view.hosts[1] = Arc::new(beta);
+    });
+    keys(&mut app, "l");
+    assert_eq!(app.uncosted(), None, "alpha has it already: nothing moves");
+    keys(&mut app, "j ");
+    let pair = app.uncosted().unwrap();
+    assert_eq!((pair.0.as_str(), pair.1.as_str()), ("beta", "myapp-v1.0"));
+    let cost = kin("myapp-v1.0").pull.unwrap();
+    let Some(Dialog::Pull(pull)) = app.dialog() else {
+        panic!("no dialog");
+    };
+    pull.take_cost(pair, Ok(cost));
+    assert_eq!(app.uncosted(), None);
+    insta::assert_snapshot!("pull_cost_two", screen(&mut app, 120, 40));
+    // On beta alone.
+    keys(&mut app, "k ");
+    insta::assert_snapshot!("pull_cost", screen(&mut app, 120, 40));
 }
 
 #[test]
