@@ -1,12 +1,12 @@
 //! `snapdeck prune`: what a rule lets go, told first, and then removed.
 
-use std::io::{BufRead, IsTerminal, Write as _, stderr, stdin};
+use std::io::{IsTerminal, stderr, stdin};
 use std::time::Duration;
 
 use clap::{ArgGroup, Args};
 use serde_json::{Value, json};
 
-use super::output::{Answer, say, size, table, time};
+use super::output::{Answer, ask, say, size, table, time};
 use super::{Plan, exit, job};
 use crate::engine::{Engine, Pruning};
 use crate::model::settings::Settings;
@@ -195,16 +195,7 @@ pub(super) async fn run(
 
 /// Has the operator agree.
 fn confirm(plan: &PrunePlan, text: &str) -> Result<()> {
-    let ask = || -> std::io::Result<String> {
-        let mut told = stderr().lock();
-        write!(told, "{text}Type yes to remove this for good: ")?;
-        told.flush()?;
-        let mut typed = String::new();
-        stdin().lock().read_line(&mut typed)?;
-        Ok(typed)
-    };
-    let typed = ask()
-        .map_err(|error| Error::new(Kind::Failed, "cannot ask on this terminal").because(error))?;
+    let typed = ask(&format!("{text}Type yes to remove this for good: "))?;
     match typed.trim() {
         "yes" => Ok(()),
         _ => {

@@ -11,6 +11,7 @@ use ratatui::layout::{Rect, Size};
 use super::actions::{Action, LISTS, Pane};
 use super::cell::Place;
 use super::dialog::{Dialog, Field, Layer, Pair, Reply, Turn};
+use super::jobspage::JobsPage;
 use super::kin::Kin;
 use super::list::{Change, List};
 use super::logpane::LogPane;
@@ -19,9 +20,10 @@ use super::meter::Meters;
 use super::picture::{Canvas, Encoded};
 use super::theme::Theme;
 use super::together::Together;
+use super::tree::Tree;
 use super::world::{self, Index};
 use super::{filter, mouse, perform};
-use crate::engine::{HostView, JobId, JobState, Link, Live, Look, Pruning, View};
+use crate::engine::{HostView, JobId, JobState, LeftId, Link, Live, Look, Pruning, View};
 use crate::model::{
     HostName, Kind, Operation, Picture, PrunePlan, RemarksChange, Sandbox, SandboxId, SandboxState,
     SandboxVerb, SnapshotName,
@@ -40,6 +42,14 @@ pub enum Command {
     Cancel(JobId),
     /// Forget this job.
     Dismiss(JobId),
+    /// Forget this job, and take this on in its place.
+    Retry(JobId, Operation),
+    /// Move this job in the queue by so many places.
+    Shift(JobId, isize),
+    /// Go on with what was left.
+    ResumeLeft(Vec<LeftId>),
+    /// Forget what was left.
+    ForgetLeft(Vec<LeftId>),
     /// Put a URL for a VNC viewer onto the clipboard.
     Viewer {
         /// Where the sandbox is.
@@ -68,8 +78,10 @@ pub enum Command {
     Refresh,
     /// Examine all hosts and the bucket.
     Examine,
-    /// End.
+    /// End; what runs is cancelled.
     Quit,
+    /// End; what runs is left to the next start.
+    Leave,
 }
 
 /// What is selected on one host.
@@ -139,6 +151,12 @@ pub struct App {
     pub together: Together,
     /// The matrix; it is open where `list` says so.
     pub matrix: Matrix,
+    /// The tree; it is open where `list` says so.
+    pub tree: Tree,
+    /// The jobs page; it is open where `list` says so.
+    pub page: JobsPage,
+    /// Is what is taken on noted, so that the next start can go on with it?
+    pub has_journal: bool,
     /// The bucket's list.
     pub objects: List<SnapshotName>,
     /// Sizes of the objects.
@@ -188,6 +206,9 @@ impl App {
             hosts: HashMap::new(),
             together: Together::default(),
             matrix: Matrix::default(),
+            tree: Tree::default(),
+            page: JobsPage::default(),
+            has_journal: false,
             objects: List::default(),
             index: Index::default(),
             jobs: List::default(),
@@ -237,8 +258,11 @@ impl App {
             self.objects.sync(&view.bucket.objects);
         }
         self.together.sync(&view);
-        if self.list == Pane::Matrix {
-            self.matrix.sync(&view);
+        match self.list {
+            Pane::Matrix => self.matrix.sync(&view),
+            Pane::Tree => self.tree.sync(&view),
+            Pane::JobsPage => self.page.sync(&view),
+            _ => {}
         }
         self.jobs.sync(&view.jobs);
         self.meters.sample(&view, now);
@@ -385,7 +409,7 @@ impl App {
     pub fn focus_on(&mut self, pane: Pane) {
         self.filter = None;
         self.focus = pane;
-        if LISTS.contains(&pane) || pane == Pane::Matrix {
+        if LISTS.contains(&pane) || pane.is_page() {
             if self.list != pane {
                 self.details = 0;
             }

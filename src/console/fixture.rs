@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::engine::{
-    BucketView, HostView, JobId, JobState, JobView, Link, Live, LogLine, Look, PatientView, Sample,
-    View,
+    BucketView, HostView, JobId, JobState, JobView, LeftId, LeftJob, Link, Live, LogLine, Look,
+    PatientView, Sample, View,
 };
 use crate::model::{
     AgentChannel, ChainLink, Check, Compression, Error, Examination, Guest, ImageFacts, Kind,
@@ -108,6 +108,7 @@ pub fn empty() -> View {
             ..BucketView::default()
         }),
         jobs: Vec::new(),
+        left: Arc::default(),
         patients: Vec::new(),
     }
 }
@@ -197,6 +198,33 @@ pub fn running_job(id: u64) -> JobView {
     }
 }
 
+/// A pull that waits for its turn.
+pub fn queued_job(id: u64, name: &str) -> JobView {
+    JobView {
+        operation: Operation::Pull {
+            host: "alpha".parse().unwrap(),
+            name: name.parse().unwrap(),
+            overwrite: false,
+        },
+        state: JobState::Queued,
+        started: None,
+        log: Arc::default(),
+        cell: Arc::default(),
+        ..running_job(id)
+    }
+}
+
+/// A pull that an earlier run left.
+pub fn left_job(id: u64, name: &str) -> LeftJob {
+    let pull = queued_job(0, name).operation;
+    LeftJob {
+        id: LeftId(id),
+        title: pull.title(),
+        operations: vec![pull],
+        asked: jiff::Timestamp::now(),
+    }
+}
+
 /// A job that went wrong.
 pub fn failed_job(id: u64) -> JobView {
     JobView {
@@ -236,6 +264,7 @@ pub fn populated() -> View {
             ]),
         }),
         jobs: vec![Arc::new(running_job(1)), Arc::new(failed_job(2))],
+        left: Arc::default(),
         patients: Vec::new(),
     }
 }

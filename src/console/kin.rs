@@ -4,6 +4,7 @@ use super::actions::Pane;
 use super::app::{App, Command};
 use super::dialog::{Dialog, Note};
 use super::perform;
+use super::tree::Key;
 use crate::engine::Link;
 use crate::model::{HostName, Lineage, RemarksChange, SnapshotName};
 
@@ -37,6 +38,10 @@ impl App {
                 let object = self.objects.current(&self.view.bucket.objects)?;
                 (&object.name, self.host_view())
             }
+            Pane::Tree => match self.tree.current()? {
+                Key::Snapshot(name) => (name, self.host_view()),
+                Key::Sandbox(..) => return None,
+            },
             _ => return None,
         };
         let host = host.filter(|host| host.link == Link::Up);

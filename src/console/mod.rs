@@ -9,6 +9,7 @@ mod filter;
 #[cfg(test)]
 mod fixture;
 mod format;
+mod jobspage;
 mod keymap;
 mod kin;
 mod list;
@@ -26,6 +27,7 @@ mod terminal;
 mod tests;
 mod theme;
 mod together;
+mod tree;
 mod verbs;
 mod viewer;
 mod world;

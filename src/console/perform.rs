@@ -9,6 +9,7 @@ use super::dialog::{
     ScreenView, Verb, Whereabouts, push_refusal,
 };
 use super::filter;
+use super::jobspage;
 use super::keymap::{self, Pressed};
 use super::kin;
 use super::list::Change;
@@ -79,7 +80,10 @@ pub fn obstacle(app: &App, action: Action) -> Option<String> {
             Some(_) => Some("this job is over".to_owned()),
             None => Some("there is no job".to_owned()),
         },
+        Action::Retry => jobspage::retry(app).err(),
+        Action::Sooner | Action::Later => jobspage::shift(app, 0).err(),
         Action::Together if app.view.hosts.len() < 2 => Some("there is only one host".to_owned()),
+        Action::Dismiss if app.selected_left().is_some() => None,
         Action::Dismiss if over(app).is_empty() => Some("no job is over".to_owned()),
         _ => None,
     }
@@ -118,6 +122,7 @@ fn selected_job(app: &App) -> Option<(JobId, &JobState)> {
             let (name, place) = app.matrix.current()?;
             app.cell(name, place).job?
         }
+        Pane::JobsPage => app.page_job()?,
         _ => app.jobs.current(&app.view.jobs)?,
     };
     Some((job.id, &job.state))
@@ -132,8 +137,8 @@ fn over(app: &App) -> Vec<JobId> {
         .iter()
         .filter(|job| job.state.is_over())
         .map(|job| job.id);
-    jobs.filter(|id| app.focus != Pane::Jobs || selected == Some(*id))
-        .collect()
+    let one = matches!(app.focus, Pane::Jobs | Pane::JobsPage);
+    jobs.filter(|id| !one || selected == Some(*id)).collect()
 }
 
 /// Does `action`.
@@ -205,11 +210,10 @@ pub fn perform(app: &mut App, action: Action) -> Vec<Command> {
         }
         Action::Help => open(app, Dialog::Help(Help)),
         Action::Open => match app.focus {
-            Pane::Jobs => {
-                if let Some((id, _)) = selected_job(app) {
-                    open(app, Dialog::Job(JobDetails(id)));
-                }
-            }
+            Pane::Jobs | Pane::JobsPage => match selected_job(app).map(|(id, _)| id) {
+                Some(id) => open(app, Dialog::Job(JobDetails(id))),
+                None => app.focus_on(Pane::Details),
+            },
             Pane::Matrix => {
                 if let Some((name, place)) = app.matrix.current() {
                     let dialog = Whereabouts::new(name.clone(), place.clone());
@@ -253,11 +257,11 @@ pub fn perform(app: &mut App, action: Action) -> Vec<Command> {
         Action::Together => app.turn_together(),
         Action::Matrix if app.list == Pane::Matrix => app.close_matrix(),
         Action::Matrix => app.open_matrix(),
-        Action::Jobs => match (app.focus, app.view.jobs.is_empty()) {
-            (Pane::Jobs, _) => app.focus_on(app.list),
-            (_, true) => app.tell("there are no jobs", false),
-            (_, false) => app.focus_on(Pane::Jobs),
-        },
+        Action::Tree => app.turn_tree(),
+        Action::Jobs => app.turn_jobs_page(),
+        Action::Retry => return jobspage::retry(app).unwrap_or_default(),
+        Action::Sooner => return jobspage::shift(app, -1).unwrap_or_default(),
+        Action::Later => return jobspage::shift(app, 1).unwrap_or_default(),
         Action::Log => {
             let visible = app.shows_log();
             app.log.next(visible);
@@ -274,6 +278,11 @@ pub fn perform(app: &mut App, action: Action) -> Vec<Command> {
             app.tell("cancelling: the job cleans up after itself", false);
             return job.into_iter().collect();
         }
+        Action::Dismiss if app.selected_left().is_some() => {
+            return vec![Command::ForgetLeft(
+                app.selected_left().into_iter().collect(),
+            )];
+        }
         Action::Dismiss => return over(app).into_iter().map(Command::Dismiss).collect(),
         Action::Quit => {
             let asked = matches!(
@@ -287,7 +296,10 @@ pub fn perform(app: &mut App, action: Action) -> Vec<Command> {
                 return vec![Command::Quit];
             }
             if !asked {
-                open(app, Dialog::Quit(Quit));
+                let quit = Quit {
+                    can_leave: app.has_journal,
+                };
+                open(app, Dialog::Quit(quit));
             }
         }
     }
@@ -312,8 +324,12 @@ fn back(app: &mut App) {
     let numbers = app.numbers(app.list);
     if numbers.marked > 0 {
         app.change(app.list, Change::Unmark);
-    } else if app.list == Pane::Matrix && numbers.filter.is_empty() {
-        app.close_matrix();
+    } else if app.list.is_page() && numbers.filter.is_empty() {
+        match app.list {
+            Pane::Tree => app.turn_tree(),
+            Pane::JobsPage => app.turn_jobs_page(),
+            _ => app.close_matrix(),
+        }
     } else {
         app.change(app.list, Change::Filter(String::new()));
     }
@@ -329,11 +345,11 @@ fn page(app: &App) -> isize {
 
 fn turn(app: &mut App, by: isize) {
     let mut panes = match app.list {
-        Pane::Matrix => vec![Pane::Matrix],
+        page if page.is_page() => vec![page],
         _ => LISTS.to_vec(),
     };
     panes.push(Pane::Details);
-    if !app.view.jobs.is_empty() {
+    if !app.view.jobs.is_empty() && app.list != Pane::JobsPage {
         panes.push(Pane::Jobs);
     }
     if app.shows_log() {

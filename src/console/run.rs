@@ -17,15 +17,16 @@ use tokio::time::{sleep, sleep_until, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::app::{App, Command};
-use super::dialog::{Dialog, Pair};
+use super::dialog::{Dialog, Left, Pair};
 use super::draw::draw;
 use super::format;
 use super::kin::Asked;
 use super::log;
 use super::picture::{Canvas, Encoded};
 use super::terminal::{Terminal, report_panics};
+use super::tree::Mark;
 use super::viewer;
-use crate::engine::{Engine, Link, Pruning};
+use crate::engine::{Engine, Link, Parents, Pruning};
 use crate::model::{self, Lineage, Operation, PrunePlan, PullCost};
 
 /// Between two frames of gauges.
@@ -40,6 +41,18 @@ const SETTLE: Duration = Duration::from_millis(200);
 const MINUTE: Duration = Duration::from_secs(60);
 /// The engine bounds its own end; past this the console does not wait for it.
 const LONGEST_END: Duration = Duration::from_secs(120);
+
+/// How long jobs that are left to the next start may take to clean up.
+const LEAVING: Duration = Duration::from_secs(30);
+
+/// How it ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// What runs is cancelled.
+    Cancel,
+    /// What runs is left to the next start.
+    Leave,
+}
 
 /// How the console is started.
 #[derive(Debug, Clone, Default)]
@@ -66,6 +79,7 @@ pub async fn run(engine: Engine, options: Options) -> Result<()> {
     app.canvas = Canvas::find(wish, variable, cell_pixels());
     let sandbox = &engine.settings().sandbox;
     app.defaults = (sandbox.cpus, sandbox.memory_bytes);
+    app.has_journal = engine.has_journal();
     let mut screen = Screen {
         app,
         drawn: Instant::now(),
@@ -74,11 +88,24 @@ pub async fn run(engine: Engine, options: Options) -> Result<()> {
         tried: None,
         asking: None,
         costing: None,
+        rooting: None,
     };
     screen.draw(&mut terminal)?;
     engine.follow();
+    engine.find_left();
+    screen.app.take_view(engine.view(), Instant::now());
+    if !screen.app.view.left.is_empty() {
+        screen.app.layers.push(Dialog::Left(Left).into());
+    }
+    screen.draw(&mut terminal)?;
     let ended = screen.live(&mut terminal, &engine, &lines, signals).await;
-    let cleaned = screen.end(&mut terminal, &engine).await;
+    // Where the terminal is gone nobody can be asked either.
+    let ending = match &ended {
+        Ok(ending) => *ending,
+        Err(_) if engine.has_journal() => Ending::Leave,
+        Err(_) => Ending::Cancel,
+    };
+    let cleaned = screen.end(&mut terminal, &engine, ending).await;
     drop(terminal);
     ended.and(cleaned)
 }
@@ -119,6 +146,8 @@ struct Screen {
     asking: Option<(Asked, DropGuard)>,
     /// The pull whose cost is being asked for; no more, once this is dropped.
     costing: Option<(Pair, DropGuard)>,
+    /// The lists whose parents are being asked for.
+    rooting: Option<Mark>,
 }
 
 /// What a task came to.
@@ -128,6 +157,8 @@ enum Done {
     Kin(Asked, Option<model::Result<Box<Lineage>>>),
     /// `None`: it was not waited for.
     Cost(Pair, Option<model::Result<PullCost>>),
+    /// What was made from what.
+    Parents(Mark, Parents),
     /// What a rule lets go.
     Prunable(Pruning, model::Result<PrunePlan>),
     /// What became of what it lets go, but for the jobs.
@@ -186,7 +217,7 @@ impl Screen {
         engine: &Engine,
         lines: &Arc<Notify>,
         mut signals: Signals,
-    ) -> Result<()> {
+    ) -> Result<Ending> {
         let mut views = engine.watch();
         let mut lives = engine.live();
         let mut events = EventStream::new();
@@ -195,19 +226,24 @@ impl Screen {
             self.prepare_picture();
             self.ask(engine);
             self.ask_cost(engine);
+            self.ask_parents(engine);
             let due = self.due;
             tokio::select! {
                 biased;
-                () = signals.any() => return Ok(()),
+                // Nobody is there to be asked: nothing is lost.
+                () = signals.any() => return Ok(match engine.has_journal() {
+                    true => Ending::Leave,
+                    false => Ending::Cancel,
+                }),
                 event = events.next() => {
                     let first = event.ok_or_else(|| eyre!("the terminal is gone"))?;
-                    if self.take(first?, engine) {
-                        return Ok(());
+                    if let Some(end) = self.take(first?, engine) {
+                        return Ok(end);
                     }
                     for _ in 0..BURST {
                         let Some(more) = at_hand(&mut events).await else { break };
-                        if self.take(more?, engine) {
-                            return Ok(());
+                        if let Some(end) = self.take(more?, engine) {
+                            return Ok(end);
                         }
                     }
                     // Under a flood of events this branch is always the first that is ready.
@@ -243,19 +279,39 @@ impl Screen {
         }
     }
 
-    /// Takes an event; tells whether it is the end.
-    fn take(&mut self, event: Event, engine: &Engine) -> bool {
-        let mut end = false;
+    /// Takes an event; tells whether it is the end, and which.
+    fn take(&mut self, event: Event, engine: &Engine) -> Option<Ending> {
+        let mut end = None;
         for command in self.app.event(event) {
             match command {
-                Command::Submit(operation) => self.submit(engine, vec![operation]),
-                Command::SubmitAll(operations) => self.submit(engine, operations),
+                Command::Submit(operation) => {
+                    self.submit(engine, vec![operation]);
+                }
+                Command::SubmitAll(operations) => {
+                    self.submit(engine, operations);
+                }
                 Command::Chain(operations) => {
                     if let Err(error) = engine.submit_chain(operations) {
                         tracing::error!("{error}");
                         self.app.tell(error.to_string(), true);
                     }
                 }
+                Command::Retry(id, operation) => {
+                    // Refused, the one that failed stays to tell why it had.
+                    if self.submit(engine, vec![operation]) {
+                        engine.dismiss(id);
+                    }
+                }
+                Command::Shift(id, by) => engine.shift(id, by),
+                Command::ResumeLeft(ids) => {
+                    for (title, taken) in engine.resume_left(&ids) {
+                        if let Err(error) = taken {
+                            tracing::error!("{title}: {error}");
+                            self.app.tell(error.to_string(), true);
+                        }
+                    }
+                }
+                Command::ForgetLeft(ids) => engine.forget_left(&ids),
                 Command::Cancel(id) => engine.cancel(id),
                 Command::Dismiss(id) => engine.dismiss(id),
                 Command::Say {
@@ -302,7 +358,8 @@ impl Screen {
                     });
                 }
                 Command::Examine => engine.examine_all(),
-                Command::Quit => end = true,
+                Command::Quit => end = Some(Ending::Cancel),
+                Command::Leave => end = Some(Ending::Leave),
             }
         }
         end
@@ -373,6 +430,16 @@ impl Screen {
         });
     }
 
+    /// Asks what was made from what, while the tree is open; one answer at a time.
+    fn ask_parents(&mut self, engine: &Engine) {
+        if let (Some(mark), None) = (self.app.unrooted(), &self.rooting) {
+            self.rooting = Some(mark.clone());
+            let engine = engine.clone();
+            self.tasks
+                .spawn(async move { Done::Parents(mark, engine.parents().await) });
+        }
+    }
+
     fn finish(&mut self, done: Done, terminal: &mut Terminal, engine: &Engine) {
         match done {
             Done::Picture(picture) => self.app.take_picture(picture),
@@ -380,6 +447,10 @@ impl Screen {
             Done::Kin(asked, Some(found)) => {
                 let found = found.map_err(|error| error.to_string());
                 self.app.take_kin(asked, found.map(|found| *found));
+            }
+            Done::Parents(mark, parents) => {
+                self.rooting = None;
+                self.app.take_parents(mark, parents);
             }
             Done::Cost(_, None) => {}
             Done::Cost(pair, Some(cost)) => {
@@ -460,8 +531,8 @@ impl Screen {
         }
     }
 
-    /// Gives operations to the engine; what it refuses is told, and stands in the log.
-    fn submit(&mut self, engine: &Engine, operations: Vec<Operation>) {
+    /// Gives operations to the engine; what it refuses is told, and stands in the log. Were all taken on?
+    fn submit(&mut self, engine: &Engine, operations: Vec<Operation>) -> bool {
         let titles: Vec<String> = operations.iter().map(Operation::title).collect();
         let mut refused = 0;
         for (title, taken) in titles.iter().zip(engine.submit_all(operations)) {
@@ -475,16 +546,27 @@ impl Screen {
                     .tell(format!("{many} were refused, see the log: {error}"), true),
             }
         }
+        refused == 0
     }
 
     /// Shows the clean-up until the engine has ended.
-    async fn end(&mut self, terminal: &mut Terminal, engine: &Engine) -> Result<()> {
+    async fn end(
+        &mut self,
+        terminal: &mut Terminal,
+        engine: &Engine,
+        ending: Ending,
+    ) -> Result<()> {
         self.app.ending = true;
         self.app.layers.clear();
         // The terminal may be what ended us: the clean-up goes on without it.
         let _ = self.draw(terminal);
         let mut views = engine.watch();
-        let shutdown = timeout(LONGEST_END, engine.shutdown());
+        let shutdown = timeout(LONGEST_END, async {
+            match ending {
+                Ending::Cancel => engine.shutdown().await,
+                Ending::Leave => engine.suspend(LEAVING).await,
+            }
+        });
         tokio::pin!(shutdown);
         loop {
             let due = self.due;

@@ -2,11 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod hosts;
+mod jobs;
 mod keys;
 mod kin;
 mod matrix;
 mod prune;
 mod sandboxes;
+mod tree;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -328,7 +330,7 @@ fn every_size_can_be_drawn() {
     });
     views.push(wide);
     views.push(examined());
-    let openers = ["", "c", "p", "d", "?", "q", "J\r", "LL", "/x", "D"];
+    let openers = ["", "c", "p", "d", "?", "q", "J\r", "T", "LL", "/x", "D"];
     for view in views {
         for opener in openers {
             let mut app = app(view.clone());

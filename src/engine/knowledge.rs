@@ -1,6 +1,6 @@
 //! What manifests tell of one snapshot: asked for when somebody looks at it, never for all there are.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,8 @@ use crate::model::{
 
 /// Snapshots of a host whose manifests are read to compare with one; more are not compared.
 const MOST: usize = 200;
+/// Objects whose manifests are read for a tree.
+const MOST_IN_TREE: usize = 500;
 /// Manifests read from a host at once.
 const AT_ONCE: usize = 4;
 /// Manifests that are kept: of images of 40 GiB, 40 MiB.
@@ -68,7 +70,63 @@ impl Cache {
     }
 }
 
+/// What was made from what, by the manifests of all that the view shows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Parents {
+    /// The snapshot that each was made from, where that is known.
+    pub of: BTreeMap<SnapshotName, SnapshotName>,
+    /// Snapshots whose manifests were not read, because they are too many or did not come.
+    pub unread: usize,
+}
+
 impl Engine {
+    /// What was made from what, of all that is seen in the bucket and on the hosts that answer. A manifest in the
+    /// bucket is asked before one on a host: it is nearer, and says the same.
+    pub async fn parents(&self) -> Parents {
+        let (inner, view) = (&*self.inner, self.view());
+        let mut manifests: BTreeMap<SnapshotName, Arc<Manifest>> = BTreeMap::new();
+        let mut unread = view.bucket.objects.len().saturating_sub(MOST_IN_TREE);
+        let some = view.bucket.objects.iter().take(MOST_IN_TREE);
+        let read: Vec<_> = some.map(|object| of_object(inner, object)).collect();
+        let mut read = stream::iter(read).buffer_unordered(AT_ONCE);
+        while let Some(manifest) = read.next().await {
+            manifests.extend(manifest.map(|manifest| (manifest.name.clone(), manifest)));
+        }
+        let up = view.hosts.iter().filter(|host| host.link == Link::Up);
+        for seen in up {
+            let Ok(host) = self.host(&seen.name) else {
+                continue;
+            };
+            let asked: Vec<&Snapshot> = {
+                let all = seen.snapshots.iter();
+                all.filter(|one| !manifests.contains_key(&one.name))
+                    .collect()
+            };
+            unread += asked.len().saturating_sub(MOST);
+            let some = asked.into_iter().take(MOST);
+            let read: Vec<_> = some.map(|one| of_snapshot(inner, host, one)).collect();
+            let mut read = stream::iter(read).buffer_unordered(AT_ONCE);
+            while let Some(found) = read.next().await {
+                match found {
+                    Ok(found) => manifests.extend(found),
+                    Err(error) => {
+                        tracing::debug!("{error}");
+                        unread += 1;
+                    }
+                }
+            }
+        }
+        let parent =
+            |manifest: &Arc<Manifest>| manifest.parent.as_ref().map(|one| one.name.clone());
+        let of = manifests
+            .iter()
+            .filter_map(|(name, manifest)| Some((name.clone(), parent(manifest)?)));
+        Parents {
+            of: of.collect(),
+            unread,
+        }
+    }
+
     /// What is known of a snapshot's relatives, what is said of it, and what a pull of it to `host` would bring. A
     /// bucket that does not answer tells nothing.
     ///

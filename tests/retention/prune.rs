@@ -4,9 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
-use snapdeck::engine::{Engine, JobState, Pruning, View};
+use snapdeck::engine::{JobState, Pruning, View};
 use snapdeck::model::{Kind, Rule};
-use snapdeck::settings::{self, Flags};
 
 use crate::common::screen::Screen;
 use crate::common::{State, World, exists, only_local, run};
@@ -232,7 +231,7 @@ fn the_removal_itself_looks_once_more() {
     let base = world.snapshot("base", 0);
     world.put(&base, "base");
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let engine = runtime.block_on(engine(&world));
+    let engine = runtime.block_on(world.engine());
     let asked = Pruning {
         rule: Rule {
             unused: true,
@@ -261,13 +260,4 @@ fn the_removal_itself_looks_once_more() {
         assert!(error.to_string().contains("another image"), "{error}");
     }
     assert!(world.is_in_bucket("base") && exists(&base));
-}
-
-async fn engine(world: &World) -> Engine {
-    let flags = Flags {
-        config: Some(world.config()),
-        ..Flags::default()
-    };
-    let settings = settings::load(&flags, &|_| None, None).unwrap().settings;
-    Engine::new(settings).await.unwrap()
 }

@@ -6,6 +6,7 @@ mod doctor;
 mod field;
 mod help;
 mod job;
+mod left;
 mod menu;
 mod new;
 mod note;
@@ -25,7 +26,8 @@ pub use cut::{Cut, Verb, push_refusal};
 pub use doctor::Doctor;
 pub use field::Field;
 pub use help::Help;
-pub use job::{JobDetails, result};
+pub use job::{JobDetails, log_lines, result};
+pub use left::Left;
 pub use menu::{Menu, ask};
 pub use new::New;
 pub use note::Note;
@@ -136,6 +138,8 @@ pub enum Dialog {
     Remove(Remove),
     /// Leave with jobs running.
     Quit(Quit),
+    /// What an earlier run left.
+    Left(Left),
     /// A job with its log.
     Job(JobDetails),
     /// Where a snapshot is.
@@ -206,6 +210,7 @@ impl Layer {
                     Dialog::Pull(dialog) => dialog.key(key, view),
                     Dialog::Remove(dialog) => dialog.key(key, view),
                     Dialog::Quit(dialog) => dialog.key(key, view),
+                    Dialog::Left(dialog) => dialog.key(key, view),
                     Dialog::Job(dialog) => dialog.key(key, view),
                     Dialog::Whereabouts(dialog) => dialog.key(key, view),
                     Dialog::Doctor(dialog) => dialog.key(key),
@@ -242,6 +247,7 @@ impl Layer {
             Dialog::Pull(dialog) => dialog.content(view, theme, width),
             Dialog::Remove(dialog) => dialog.content(view, theme, width),
             Dialog::Quit(dialog) => dialog.content(view, theme, width),
+            Dialog::Left(dialog) => dialog.content(view, theme, width),
             Dialog::Job(dialog) => dialog.content(view, theme, width),
             Dialog::Whereabouts(dialog) => dialog.content(view, theme, width),
             Dialog::Doctor(dialog) => dialog.content(view, theme, width),

@@ -7,6 +7,7 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 
+use super::jobspage;
 use super::kin;
 use super::live;
 use super::panes::state_sign;
@@ -16,6 +17,7 @@ use crate::console::app::{App, Areas};
 use crate::console::dialog::about;
 use crate::console::format::{moment, size, wrap};
 use crate::console::theme::Theme;
+use crate::console::tree::Key;
 use crate::console::world;
 use crate::engine::{HostView, Link};
 use crate::model::{ChainLink, Compression, ImageFacts, Object, Sandbox, Snapshot};
@@ -51,6 +53,17 @@ fn lines(app: &App, (width, height): (usize, u16), now: Instant) -> Vec<Line<'st
             lines.extend(about(&app.view, place, &cell, theme, width, now));
         }
         return lines;
+    }
+    match app.list {
+        Pane::JobsPage => {
+            jobspage::details(&mut lines, app, width);
+            return lines;
+        }
+        Pane::Tree => {
+            of_row(&mut lines, app);
+            return lines;
+        }
+        _ => {}
     }
     let (sandbox, snapshot) = (app.sandbox(), app.snapshot());
     let selected = match app.list {
@@ -94,6 +107,27 @@ fn lines(app: &App, (width, height): (usize, u16), now: Instant) -> Vec<Line<'st
         _ => {}
     }
     lines
+}
+
+/// Of a row of the tree.
+fn of_row(lines: &mut Vec<Line<'static>>, app: &App) {
+    match app.tree.current() {
+        Some(Key::Sandbox(host, id)) => {
+            let host = world::host(&app.view, host);
+            let found =
+                host.and_then(|host| Some((host, world::sandbox(&app.view, &host.name, id)?)));
+            if let Some((host, sandbox)) = found {
+                of_sandbox(lines, sandbox, host, "", &app.theme);
+                of_chain(lines, sandbox, host, &app.theme);
+            }
+        }
+        Some(Key::Snapshot(name)) => {
+            lines.push(Line::styled(format!(" {name}"), app.theme.title));
+            kin::said(lines, app);
+            kin::relatives(lines, app);
+        }
+        None => {}
+    }
 }
 
 fn of_sandbox(
