@@ -43,7 +43,9 @@ fn jobs_left_by_keys_or_by_a_kill_are_offered_at_the_next_start() {
     // Offered, put off, and killed: nothing is lost.
     let mut screen = Screen::open(&world.command(&[]));
     screen.wait(&["2 jobs were not over", "→ one", "→ two"]);
-    screen.press("\u{1b}J");
+    screen.press("\u{1b}");
+    screen.wait_for("the offer is put off", |text| !text.contains("not over"));
+    screen.press("J");
     screen.wait(&["Jobs page", "left", "takes it up"]);
     kill(&mut screen);
 
