@@ -5,7 +5,6 @@
 //! of a download each on their own (`parts`), so that one lost connection costs 8 MiB and no more.
 
 mod assembly;
-mod buffers;
 mod client;
 mod doctor;
 mod download;

@@ -1,6 +1,7 @@
 //! Names and plain data: what every floor above speaks of. No I/O, no environment.
 
 mod blocks;
+mod buffers;
 mod doctor;
 mod error;
 mod inventory;
@@ -15,6 +16,7 @@ mod retention;
 pub mod settings;
 
 pub use blocks::{BlockSet, block_bytes, block_count};
+pub use buffers::Buffers;
 pub use doctor::{Check, Examination, Verdict};
 pub use error::{Error, Kind, Result};
 pub use inventory::{

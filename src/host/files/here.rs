@@ -21,7 +21,7 @@ use super::mark::{Content, LONGEST, Mark, Recorded};
 use crate::host::eyes::Eyes;
 use crate::host::image_file::{self, ImageFile};
 use crate::host::threads::{Threads, TooLate};
-use crate::model::{Digest, Error, HostName, Kind, Result};
+use crate::model::{Buffers, Digest, Error, HostName, Kind, Result};
 
 /// File calls under way at once on one host.
 const CALLS: usize = 16;
@@ -453,17 +453,18 @@ impl Reader {
         self.size_bytes
     }
 
-    /// Reads exactly `length` bytes at `offset`.
+    /// Reads exactly `length` bytes at `offset`, to one of `buffers`.
     ///
     /// # Errors
     /// `Failed` where the file ends before; the system's.
-    pub async fn read_at(&self, offset: u64, length: usize) -> Result<Bytes> {
-        let file = self.file.clone();
+    pub async fn read_at(&self, buffers: &Buffers, offset: u64, length: usize) -> Result<Bytes> {
+        let (file, buffers) = (self.file.clone(), buffers.clone());
         self.files
             .run(format!("read {}", self.path), CALL, move || {
-                let mut bytes = vec![0; length];
+                let mut bytes = buffers.take(length);
+                bytes.resize(length, 0);
                 file.read_exact_at(&mut bytes, offset)?;
-                Ok(bytes.into())
+                Ok(buffers.share(bytes))
             })
             .await
     }

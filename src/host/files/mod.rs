@@ -18,7 +18,7 @@ use self::mark::Mark;
 use self::stream::{Mode, Stream};
 use super::image_file::ImageFile;
 use super::patience::Patience;
-use crate::model::{Digest, Error, Kind, Result};
+use crate::model::{Buffers, Digest, Error, Kind, Result};
 
 pub use blocks::{Origin, Piece, Seen};
 pub use here::Here;
@@ -199,14 +199,14 @@ impl FileReader {
         }
     }
 
-    /// Reads exactly `length` bytes at `offset`.
+    /// Reads exactly `length` bytes at `offset`, to one of `buffers`.
     ///
     /// # Errors
     /// `Failed` where the file ends before; the system's; `Unreachable` where the host stays away.
-    pub async fn read_at(&self, offset: u64, length: usize) -> Result<Bytes> {
+    pub async fn read_at(&self, buffers: &Buffers, offset: u64, length: usize) -> Result<Bytes> {
         match &self.0 {
-            Reader::Here(reader) => reader.read_at(offset, length).await,
-            Reader::There(stream) => stream.read(offset, length).await,
+            Reader::Here(reader) => reader.read_at(buffers, offset, length).await,
+            Reader::There(stream) => stream.read(buffers, offset, length).await,
         }
     }
 }

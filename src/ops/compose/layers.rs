@@ -4,7 +4,7 @@ use bytes::Bytes;
 use futures_util::future::try_join_all;
 
 use crate::host::{FileReader, Host};
-use crate::model::{FileStamp, HostName, ImageFacts, Result};
+use crate::model::{Buffers, FileStamp, HostName, ImageFacts, Result};
 use crate::qcow2::{HEADER_BYTES, Read, TableReader, Tables, backing_format};
 
 use super::Break;
@@ -16,6 +16,7 @@ pub(super) struct Layers {
     readers: Vec<FileReader>,
     virtual_size: u64,
     stamps: Stamps,
+    buffers: Buffers,
 }
 
 impl Layers {
@@ -47,6 +48,7 @@ impl Layers {
             readers,
             virtual_size: virtual_size.unwrap_or_default(),
             stamps,
+            buffers: Buffers::default(),
         };
         for (reader, link) in layers.readers.iter().zip(source.chain.iter().rev()) {
             layers.check_format(reader, &link.path).await?;
@@ -57,7 +59,7 @@ impl Layers {
     /// A backing file that is to be read as something else than qcow2 is the disk byte by byte, whatever it looks like.
     async fn check_format(&self, reader: &FileReader, path: &str) -> Result<(), Break> {
         let length = reader.size_bytes().min(HEADER_BYTES as u64);
-        let start = reader.read_at(0, length as usize).await?;
+        let start = reader.read_at(&self.buffers, 0, length as usize).await?;
         match backing_format(&start) {
             Some(format) if format != "qcow2" => Err(Break::Refused(format!(
                 "{path} on host {} says that its backing file is {format:?}",
@@ -69,7 +71,12 @@ impl Layers {
 
     /// The tables of the base, and those of the overlays, the one right above the base first.
     pub async fn tables(&self) -> Result<(Tables, Vec<Tables>), Break> {
-        let mut tables = try_join_all(self.readers.iter().map(read_tables)).await?;
+        let mut tables = try_join_all(
+            self.readers
+                .iter()
+                .map(|reader| read_tables(&self.buffers, reader)),
+        )
+        .await?;
         let overlays = tables.split_off(1);
         let base = tables.pop().ok_or_else(|| super::broken("no base"))?;
         Ok((base, overlays))
@@ -84,7 +91,7 @@ impl Layers {
             .ok_or_else(|| super::broken("no such layer"))?;
         // Some MiB at most.
         reader
-            .read_at(read.host().start, read.host_bytes() as usize)
+            .read_at(&self.buffers, read.host().start, read.host_bytes() as usize)
             .await
     }
 
@@ -94,7 +101,7 @@ impl Layers {
             .readers
             .first()
             .ok_or_else(|| super::broken("no base"))?;
-        base.read_at(offset, length as usize).await
+        base.read_at(&self.buffers, offset, length as usize).await
     }
 
     /// The files as they were before anything was read of them.
@@ -107,18 +114,23 @@ impl Layers {
         self.stamps.0.last().copied().flatten()
     }
 
+    /// What all is read to.
+    pub fn buffers(&self) -> &Buffers {
+        &self.buffers
+    }
+
     /// Size of the disk the guest sees, in bytes.
     pub fn virtual_size(&self) -> u64 {
         self.virtual_size
     }
 }
 
-async fn read_tables(reader: &FileReader) -> Result<Tables, Break> {
+async fn read_tables(buffers: &Buffers, reader: &FileReader) -> Result<Tables, Break> {
     let mut tables = TableReader::new(reader.size_bytes());
     while !tables.wanted().is_empty() {
         let reads = tables.wanted().iter().map(|range| {
             // A MiB at most.
-            reader.read_at(range.start, (range.end - range.start) as usize)
+            reader.read_at(buffers, range.start, (range.end - range.start) as usize)
         });
         let chunks = try_join_all(reads).await?;
         tables.take(&chunks)?;
