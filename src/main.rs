@@ -108,6 +108,12 @@ fn open_console(loaded: Loaded) -> Result<Answer> {
     };
     let result = runtime.block_on(async {
         let engine = Engine::new(loaded.settings).await?;
+        if let Some(state) = settings::state_dir()
+            && let Err(error) = engine.keep_journal(&state)
+        {
+            // All works without: only what runs at the end cannot be left to the next start.
+            eprintln!("snapdeck: warning: {error}");
+        }
         console::run(engine, options).await.map_err(report)
     });
     runtime.shutdown_timeout(LEAVE);

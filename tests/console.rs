@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
+#[path = "console/jobs.rs"]
+mod jobs;
 #[path = "console/sandboxes.rs"]
 mod sandboxes;
 

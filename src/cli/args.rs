@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand};
 
+use super::note::{Note, Pin};
+use super::prune::Prune;
 use super::sandbox::SandboxCommand;
 use crate::model::{HostName, SandboxId, SnapshotName};
 use crate::settings::Flags;
@@ -183,6 +185,19 @@ pub enum Command {
         #[arg(long)]
         bucket: bool,
     },
+    /// Tell what is said of a snapshot, or say it: a note, labels
+    ///
+    /// Wherever it is: on all hosts, or those named, and in the bucket.
+    Note(Note),
+    /// Keep a snapshot from remove and prune, wherever it is
+    Pin(Pin),
+    /// Take the pin away
+    Unpin(Pin),
+    /// Remove what is old or not used, and what was left behind
+    ///
+    /// What meets all conditions goes, on all hosts and in the bucket. What sandboxes stand on stays, what is pinned,
+    /// and what may be needed by what could not be looked at.
+    Prune(Prune),
     /// Is a snapshot on the host? Exit code 0 where it is, 3 where it is not
     Exists {
         /// The snapshot

@@ -13,6 +13,10 @@ pub enum Pane {
     Bucket,
     /// All snapshots and what each host and the bucket have of them, in the place of the lists.
     Matrix,
+    /// What was made from what, in the place of the lists.
+    Tree,
+    /// All jobs, and what was left by an earlier run, in the place of the lists.
+    JobsPage,
     /// Details of what is selected.
     Details,
     /// Jobs.
@@ -29,6 +33,8 @@ impl Pane {
             Self::Snapshots => "Snapshots",
             Self::Bucket => "Bucket",
             Self::Matrix => "Matrix",
+            Self::Tree => "Tree",
+            Self::JobsPage => "Jobs page",
             Self::Details => "Details",
             Self::Jobs => "Jobs",
             Self::Log => "Log",
@@ -36,16 +42,35 @@ impl Pane {
     }
 }
 
+impl Pane {
+    /// Does it stand in the place of the lists?
+    pub fn is_page(self) -> bool {
+        matches!(self, Self::Matrix | Self::Tree | Self::JobsPage)
+    }
+}
+
 /// The three lists side by side.
 pub const LISTS: &[Pane] = &[Pane::Sandboxes, Pane::Snapshots, Pane::Bucket];
-const SNAPSHOTS: &[Pane] = &[Pane::Snapshots, Pane::Bucket, Pane::Matrix];
+const SNAPSHOTS: &[Pane] = &[Pane::Snapshots, Pane::Bucket, Pane::Matrix, Pane::Tree];
 const MARKABLE: &[Pane] = &[Pane::Sandboxes, Pane::Snapshots, Pane::Bucket, Pane::Matrix];
 const SEEN: &[Pane] = &[Pane::Sandboxes, Pane::Details];
+const SAID: &[Pane] = &[Pane::Snapshots, Pane::Bucket, Pane::Tree, Pane::Details];
+const FILTERED: &[Pane] = &[
+    Pane::Sandboxes,
+    Pane::Snapshots,
+    Pane::Bucket,
+    Pane::Matrix,
+    Pane::Tree,
+    Pane::JobsPage,
+];
+const JOBS: &[Pane] = &[Pane::JobsPage, Pane::Jobs];
 const EVERYWHERE: &[Pane] = &[
     Pane::Sandboxes,
     Pane::Snapshots,
     Pane::Bucket,
     Pane::Matrix,
+    Pane::Tree,
+    Pane::JobsPage,
     Pane::Details,
     Pane::Jobs,
     Pane::Log,
@@ -62,6 +87,12 @@ pub enum Action {
     Pull,
     /// Remove snapshots, objects or both.
     Remove,
+    /// Edit the note on a snapshot.
+    Note,
+    /// Pin a snapshot or unpin it.
+    Pin,
+    /// Find what may go by a rule, and remove it.
+    Prune,
     /// Ask hosts and bucket again.
     Refresh,
     /// Make a sandbox.
@@ -120,8 +151,16 @@ pub enum Action {
     Together,
     /// Open the matrix, or leave it.
     Matrix,
-    /// Focus the jobs.
+    /// Open the tree of snapshots, or leave it.
+    Tree,
+    /// Open the jobs page, or leave it.
     Jobs,
+    /// Do a job again, or go on with what was left.
+    Retry,
+    /// Move a job towards the front of the queue.
+    Sooner,
+    /// Move a job towards its end.
+    Later,
     /// Cancel the selected job.
     Cancel,
     /// Forget jobs that are over.
@@ -270,6 +309,27 @@ pub static ACTIONS: &[Entry] = &[
         SNAPSHOTS,
         "Remove the marked or selected snapshots from the host, the bucket, or both.",
     )),
+    quiet(entry(
+        Action::Note,
+        "note",
+        &[Char('N')],
+        SAID,
+        "Edit the note on the selected snapshot, on the host and in the bucket.",
+    )),
+    quiet(entry(
+        Action::Pin,
+        "pin",
+        &[Char('P')],
+        SAID,
+        "Pin the selected snapshot, which is then not removed, or take its pin away.",
+    )),
+    quiet(destructive(entry(
+        Action::Prune,
+        "prune",
+        &[Char('U')],
+        EVERYWHERE,
+        "Find old and unused snapshots and what broke off on hosts and in the bucket, and remove them together.",
+    ))),
     entry(
         Action::Open,
         "details",
@@ -288,7 +348,7 @@ pub static ACTIONS: &[Entry] = &[
         Action::Filter,
         "filter",
         &[Char('/')],
-        MARKABLE,
+        FILTERED,
         "Show only rows whose name contains what is typed; enter keeps it, esc drops it.",
     ),
     entry(
@@ -316,7 +376,7 @@ pub static ACTIONS: &[Entry] = &[
         Action::Cancel,
         "cancel",
         &[Char('x')],
-        &[Pane::Jobs, Pane::Matrix],
+        &[Pane::Jobs, Pane::JobsPage, Pane::Matrix],
         "Cancel the selected job, or the one of the current cell; it cleans up after itself.",
     )),
     entry(
@@ -334,18 +394,46 @@ pub static ACTIONS: &[Entry] = &[
         "Show what each host and the bucket have of every snapshot, or the lists again.",
     ),
     entry(
+        Action::Tree,
+        "tree",
+        &[Char('T')],
+        EVERYWHERE,
+        "Show which snapshot was made from which, with the sandboxes on them, or the lists again.",
+    ),
+    entry(
         Action::Jobs,
         "jobs",
         &[Char('J')],
         EVERYWHERE,
-        "Go to the jobs.",
+        "Show the jobs: what runs, the queue, what is over and what an earlier run left; or the lists again.",
+    ),
+    entry(
+        Action::Retry,
+        "again",
+        &[Char('t')],
+        JOBS,
+        "Do again what failed or was cancelled; go on with what an earlier run left.",
+    ),
+    entry(
+        Action::Sooner,
+        "sooner",
+        &[Char('+')],
+        JOBS,
+        "Let the selected job, which waits, have its turn before the one above it.",
+    ),
+    entry(
+        Action::Later,
+        "later",
+        &[Char('-')],
+        JOBS,
+        "Let the selected job, which waits, have its turn after the one below it.",
     ),
     entry(
         Action::Dismiss,
         "dismiss",
         &[Char('X')],
         EVERYWHERE,
-        "Forget the selected job if it is over; outside the jobs, all that are over.",
+        "Forget the selected job if it is over, or was left by an earlier run; outside the jobs, all that are over.",
     ),
     quiet(entry(
         Action::Refresh,

@@ -10,7 +10,9 @@ use ratatui::layout::{Rect, Size};
 
 use super::actions::{Action, LISTS, Pane};
 use super::cell::Place;
-use super::dialog::{Dialog, Field, Layer, Reply, Turn};
+use super::dialog::{Dialog, Field, Layer, Pair, Reply, Turn};
+use super::jobspage::JobsPage;
+use super::kin::Kin;
 use super::list::{Change, List};
 use super::logpane::LogPane;
 use super::matrix::Matrix;
@@ -18,11 +20,13 @@ use super::meter::Meters;
 use super::picture::{Canvas, Encoded};
 use super::theme::Theme;
 use super::together::Together;
+use super::tree::Tree;
 use super::world::{self, Index};
 use super::{filter, mouse, perform};
-use crate::engine::{HostView, JobId, JobState, Link, Live, Look, View};
+use crate::engine::{HostView, JobId, JobState, LeftId, Link, Live, Look, Pruning, View};
 use crate::model::{
-    HostName, Kind, Operation, Picture, Sandbox, SandboxId, SandboxState, SandboxVerb, SnapshotName,
+    HostName, Kind, Operation, Picture, PrunePlan, RemarksChange, Sandbox, SandboxId, SandboxState,
+    SandboxVerb, SnapshotName,
 };
 
 /// What the engine, or the loop, shall do.
@@ -38,6 +42,14 @@ pub enum Command {
     Cancel(JobId),
     /// Forget this job.
     Dismiss(JobId),
+    /// Forget this job, and take this on in its place.
+    Retry(JobId, Operation),
+    /// Move this job in the queue by so many places.
+    Shift(JobId, isize),
+    /// Go on with what was left.
+    ResumeLeft(Vec<LeftId>),
+    /// Forget what was left.
+    ForgetLeft(Vec<LeftId>),
     /// Put a URL for a VNC viewer onto the clipboard.
     Viewer {
         /// Where the sandbox is.
@@ -47,12 +59,29 @@ pub enum Command {
         /// Open a viewer, too.
         open: bool,
     },
+    /// Change what is said of a snapshot.
+    Say {
+        /// On this host.
+        host: Option<HostName>,
+        /// In the bucket.
+        bucket: bool,
+        /// The snapshot.
+        name: SnapshotName,
+        /// What is said otherwise.
+        change: RemarksChange,
+    },
+    /// Find what a rule lets go.
+    FindPrunable(Pruning),
+    /// Remove what it lets go, where it still does.
+    Prune(Pruning, PrunePlan),
     /// Ask everything again.
     Refresh,
     /// Examine all hosts and the bucket.
     Examine,
-    /// End.
+    /// End; what runs is cancelled.
     Quit,
+    /// End; what runs is left to the next start.
+    Leave,
 }
 
 /// What is selected on one host.
@@ -122,6 +151,12 @@ pub struct App {
     pub together: Together,
     /// The matrix; it is open where `list` says so.
     pub matrix: Matrix,
+    /// The tree; it is open where `list` says so.
+    pub tree: Tree,
+    /// The jobs page; it is open where `list` says so.
+    pub page: JobsPage,
+    /// Is what is taken on noted, so that the next start can go on with it?
+    pub has_journal: bool,
     /// The bucket's list.
     pub objects: List<SnapshotName>,
     /// Sizes of the objects.
@@ -138,6 +173,10 @@ pub struct App {
     pub meters: Meters,
     /// What the sandbox that is looked at does.
     pub live: Option<Arc<Live>>,
+    /// What was found of the selected snapshot.
+    pub kin: Option<Kin>,
+    /// How often something was said of snapshots here.
+    pub said: u64,
     /// Virtual CPUs and bytes of memory that a new sandbox gets, unless told otherwise.
     pub defaults: (u32, u64),
     /// How pictures are drawn here.
@@ -167,6 +206,9 @@ impl App {
             hosts: HashMap::new(),
             together: Together::default(),
             matrix: Matrix::default(),
+            tree: Tree::default(),
+            page: JobsPage::default(),
+            has_journal: false,
             objects: List::default(),
             index: Index::default(),
             jobs: List::default(),
@@ -175,6 +217,8 @@ impl App {
             log: LogPane::default(),
             meters: Meters::default(),
             live: None,
+            kin: None,
+            said: 0,
             defaults: (2, 4 << 30),
             canvas: Canvas::default(),
             picture: None,
@@ -214,8 +258,11 @@ impl App {
             self.objects.sync(&view.bucket.objects);
         }
         self.together.sync(&view);
-        if self.list == Pane::Matrix {
-            self.matrix.sync(&view);
+        match self.list {
+            Pane::Matrix => self.matrix.sync(&view),
+            Pane::Tree => self.tree.sync(&view),
+            Pane::JobsPage => self.page.sync(&view),
+            _ => {}
         }
         self.jobs.sync(&view.jobs);
         self.meters.sample(&view, now);
@@ -362,7 +409,7 @@ impl App {
     pub fn focus_on(&mut self, pane: Pane) {
         self.filter = None;
         self.focus = pane;
-        if LISTS.contains(&pane) || pane == Pane::Matrix {
+        if LISTS.contains(&pane) || pane.is_page() {
             if self.list != pane {
                 self.details = 0;
             }
@@ -400,6 +447,19 @@ impl App {
             text: text.into(),
             bad,
         });
+    }
+
+    /// The topmost dialog.
+    pub fn dialog(&mut self) -> Option<&mut Dialog> {
+        self.layers.last_mut().map(|layer| &mut layer.dialog)
+    }
+
+    /// A pull that is asked about, and of which it is not known what it would bring.
+    pub fn uncosted(&self) -> Option<Pair> {
+        match &self.layers.last()?.dialog {
+            Dialog::Pull(pull) => pull.unasked(&self.view),
+            _ => None,
+        }
     }
 
     /// Does anything move by itself, so that gauges have to be drawn?

@@ -9,7 +9,9 @@ mod filter;
 #[cfg(test)]
 mod fixture;
 mod format;
+mod jobspage;
 mod keymap;
+mod kin;
 mod list;
 mod log;
 mod logpane;
@@ -25,6 +27,7 @@ mod terminal;
 mod tests;
 mod theme;
 mod together;
+mod tree;
 mod verbs;
 mod viewer;
 mod world;

@@ -5,11 +5,13 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use super::actions::{Action, LISTS, Pane};
 use super::app::{App, Command};
 use super::dialog::{
-    Cut, Dialog, Doctor, Help, JobDetails, Layer, Menu, New, Pull, Quit, Remove, STOP, ScreenView,
-    Verb, Whereabouts, push_refusal,
+    Cut, Dialog, Doctor, Help, JobDetails, Layer, Menu, New, Prune, Pull, Quit, Remove, STOP,
+    ScreenView, Verb, Whereabouts, push_refusal,
 };
 use super::filter;
+use super::jobspage;
 use super::keymap::{self, Pressed};
+use super::kin;
 use super::list::Change;
 use super::verbs::{base, pause_or_resume, sandboxes, seen, turn_chosen, verb_obstacle};
 use super::world;
@@ -65,6 +67,7 @@ pub fn obstacle(app: &App, action: Action) -> Option<String> {
             Some("there is nothing to remove here".to_owned())
         }
         Action::Screen | Action::CopyVnc | Action::Viewer => seen(app).err(),
+        Action::Note | Action::Pin => kin::sayable(app).err(),
         Action::New => app.host.is_none().then(no_host),
         Action::Start => verb_obstacle(app, SandboxVerb::Start),
         Action::Stop => verb_obstacle(app, STOP),
@@ -77,7 +80,10 @@ pub fn obstacle(app: &App, action: Action) -> Option<String> {
             Some(_) => Some("this job is over".to_owned()),
             None => Some("there is no job".to_owned()),
         },
+        Action::Retry => jobspage::retry(app).err(),
+        Action::Sooner | Action::Later => jobspage::shift(app, 0).err(),
         Action::Together if app.view.hosts.len() < 2 => Some("there is only one host".to_owned()),
+        Action::Dismiss if app.selected_left().is_some() => None,
         Action::Dismiss if over(app).is_empty() => Some("no job is over".to_owned()),
         _ => None,
     }
@@ -116,6 +122,7 @@ fn selected_job(app: &App) -> Option<(JobId, &JobState)> {
             let (name, place) = app.matrix.current()?;
             app.cell(name, place).job?
         }
+        Pane::JobsPage => app.page_job()?,
         _ => app.jobs.current(&app.view.jobs)?,
     };
     Some((job.id, &job.state))
@@ -130,8 +137,8 @@ fn over(app: &App) -> Vec<JobId> {
         .iter()
         .filter(|job| job.state.is_over())
         .map(|job| job.id);
-    jobs.filter(|id| app.focus != Pane::Jobs || selected == Some(*id))
-        .collect()
+    let one = matches!(app.focus, Pane::Jobs | Pane::JobsPage);
+    jobs.filter(|id| !one || selected == Some(*id)).collect()
 }
 
 /// Does `action`.
@@ -157,6 +164,14 @@ pub fn perform(app: &mut App, action: Action) -> Vec<Command> {
         Action::Remove => {
             let remove = Remove::new(app.chosen_snapshots(), app.host.as_ref());
             open(app, Dialog::Remove(remove));
+        }
+        Action::Note => kin::open_note(app),
+        Action::Pin => return kin::turn_pin(app),
+        Action::Prune => {
+            let hosts = app.view.hosts.iter().map(|host| host.name.clone());
+            let has_bucket = app.view.bucket.link != Link::Off;
+            let prune = Prune::new(hosts.collect(), app.host.as_ref(), has_bucket);
+            open(app, Dialog::Prune(Box::new(prune)));
         }
         Action::New => {
             if let (Some(host), base) = base(app) {
@@ -195,11 +210,10 @@ pub fn perform(app: &mut App, action: Action) -> Vec<Command> {
         }
         Action::Help => open(app, Dialog::Help(Help)),
         Action::Open => match app.focus {
-            Pane::Jobs => {
-                if let Some((id, _)) = selected_job(app) {
-                    open(app, Dialog::Job(JobDetails(id)));
-                }
-            }
+            Pane::Jobs | Pane::JobsPage => match selected_job(app).map(|(id, _)| id) {
+                Some(id) => open(app, Dialog::Job(JobDetails(id))),
+                None => app.focus_on(Pane::Details),
+            },
             Pane::Matrix => {
                 if let Some((name, place)) = app.matrix.current() {
                     let dialog = Whereabouts::new(name.clone(), place.clone());
@@ -243,11 +257,11 @@ pub fn perform(app: &mut App, action: Action) -> Vec<Command> {
         Action::Together => app.turn_together(),
         Action::Matrix if app.list == Pane::Matrix => app.close_matrix(),
         Action::Matrix => app.open_matrix(),
-        Action::Jobs => match (app.focus, app.view.jobs.is_empty()) {
-            (Pane::Jobs, _) => app.focus_on(app.list),
-            (_, true) => app.tell("there are no jobs", false),
-            (_, false) => app.focus_on(Pane::Jobs),
-        },
+        Action::Tree => app.turn_tree(),
+        Action::Jobs => app.turn_jobs_page(),
+        Action::Retry => return jobspage::retry(app).unwrap_or_default(),
+        Action::Sooner => return jobspage::shift(app, -1).unwrap_or_default(),
+        Action::Later => return jobspage::shift(app, 1).unwrap_or_default(),
         Action::Log => {
             let visible = app.shows_log();
             app.log.next(visible);
@@ -264,6 +278,11 @@ pub fn perform(app: &mut App, action: Action) -> Vec<Command> {
             app.tell("cancelling: the job cleans up after itself", false);
             return job.into_iter().collect();
         }
+        Action::Dismiss if app.selected_left().is_some() => {
+            return vec![Command::ForgetLeft(
+                app.selected_left().into_iter().collect(),
+            )];
+        }
         Action::Dismiss => return over(app).into_iter().map(Command::Dismiss).collect(),
         Action::Quit => {
             let asked = matches!(
@@ -277,7 +296,10 @@ pub fn perform(app: &mut App, action: Action) -> Vec<Command> {
                 return vec![Command::Quit];
             }
             if !asked {
-                open(app, Dialog::Quit(Quit));
+                let quit = Quit {
+                    can_leave: app.has_journal,
+                };
+                open(app, Dialog::Quit(quit));
             }
         }
     }
@@ -302,8 +324,12 @@ fn back(app: &mut App) {
     let numbers = app.numbers(app.list);
     if numbers.marked > 0 {
         app.change(app.list, Change::Unmark);
-    } else if app.list == Pane::Matrix && numbers.filter.is_empty() {
-        app.close_matrix();
+    } else if app.list.is_page() && numbers.filter.is_empty() {
+        match app.list {
+            Pane::Tree => app.turn_tree(),
+            Pane::JobsPage => app.turn_jobs_page(),
+            _ => app.close_matrix(),
+        }
     } else {
         app.change(app.list, Change::Filter(String::new()));
     }
@@ -319,11 +345,11 @@ fn page(app: &App) -> isize {
 
 fn turn(app: &mut App, by: isize) {
     let mut panes = match app.list {
-        Pane::Matrix => vec![Pane::Matrix],
+        page if page.is_page() => vec![page],
         _ => LISTS.to_vec(),
     };
     panes.push(Pane::Details);
-    if !app.view.jobs.is_empty() {
+    if !app.view.jobs.is_empty() && app.list != Pane::JobsPage {
         panes.push(Pane::Jobs);
     }
     if app.shows_log() {

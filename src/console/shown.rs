@@ -44,6 +44,8 @@ impl App {
                 numbers(&lists.snapshots, host.snapshots.len())
             }
             (Pane::Bucket, ..) => numbers(&self.objects, self.view.bucket.objects.len()),
+            (Pane::Tree, ..) => numbers(&self.tree.list, self.tree.items.len()),
+            (Pane::JobsPage, ..) => numbers(&self.page.list, self.page.items.len()),
             (Pane::Matrix, ..) => Numbers {
                 marked: self.matrix.marked(),
                 ..numbers(&self.matrix.list, self.matrix.names.len())
@@ -95,6 +97,7 @@ impl App {
         let on = |host: HostName| move |name| (name, Place::Host(host.clone()));
         match (self.list, self.host_view(), self.host_lists()) {
             (Pane::Matrix, ..) => self.matrix.chosen(),
+            (Pane::Tree, ..) => self.tree_snapshot().into_iter().collect(),
             (Pane::Bucket, ..) => {
                 let chosen = self.objects.chosen(&self.view.bucket.objects);
                 chosen
@@ -135,6 +138,8 @@ impl App {
             (Pane::Bucket, ..) => self.objects.apply(&view.bucket.objects, change),
             (Pane::Jobs, ..) => self.jobs.apply(&view.jobs, change),
             (Pane::Matrix, ..) => self.matrix.change(change),
+            (Pane::Tree, ..) => self.tree.list.apply(&self.tree.items, change),
+            (Pane::JobsPage, ..) => self.page.list.apply(&self.page.items, change),
             _ => {}
         }
         if pane == self.list {
@@ -154,6 +159,8 @@ impl App {
             (Pane::Bucket, _) => self.objects.offset = first,
             (Pane::Jobs, _) => self.jobs.offset = first,
             (Pane::Matrix, _) => self.matrix.list.offset = first,
+            (Pane::Tree, _) => self.tree.list.offset = first,
+            (Pane::JobsPage, _) => self.page.list.offset = first,
             _ => {}
         }
     }

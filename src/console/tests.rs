@@ -2,9 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod hosts;
+mod jobs;
 mod keys;
+mod kin;
 mod matrix;
+mod prune;
 mod sandboxes;
+mod tree;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,7 +25,7 @@ use super::dialog::Layer;
 use super::draw::{draw, pane_rows};
 use super::fixture::{away, empty, examined, object, populated, sandbox, snapshot};
 use crate::engine::{BucketView, HostView, JobId, Link, View};
-use crate::model::{Error, Kind, Operation, SandboxState};
+use crate::model::{Error, Kind, Operation, RemarksChange, SandboxState};
 
 fn app(view: View) -> App {
     App::new(Arc::new(view), None, Instant::now())
@@ -238,6 +242,7 @@ fn remove_of_one_of_two_copies_takes_a_y_and_of_both_the_name() {
             host: Some(_),
             bucket: true,
             name,
+            ..
         }),
     ] = &commands[..]
     else {
@@ -325,7 +330,7 @@ fn every_size_can_be_drawn() {
     });
     views.push(wide);
     views.push(examined());
-    let openers = ["", "c", "p", "d", "?", "q", "J\r", "LL", "/x", "D"];
+    let openers = ["", "c", "p", "d", "?", "q", "J\r", "T", "LL", "/x", "D"];
     for view in views {
         for opener in openers {
             let mut app = app(view.clone());

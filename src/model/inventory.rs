@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{SandboxId, SnapshotName};
+use super::{FileStamp, SandboxId, SnapshotName};
 
 /// A sandbox's state, as libvirt tells it. A domain that is blocked or shutting down still runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, ToSchema)]
@@ -185,6 +185,9 @@ pub struct Snapshot {
     pub problem: Option<String>,
     /// Who needs this file: ids of sandboxes, names of other domains, paths of images that no domain has.
     pub dependents: Vec<String>,
+    /// The file's stamp; `None` where it could not be looked at.
+    #[serde(skip)]
+    pub file: Option<FileStamp>,
 }
 
 impl Snapshot {

@@ -56,7 +56,7 @@ impl Help {
 
 fn sentence(entry: &Entry) -> String {
     let mut text = entry.sentence.to_owned();
-    if entry.panes.len() < 4 {
+    if entry.panes.len() < 5 {
         let panes: Vec<&str> = entry.panes.iter().map(|pane| pane.name()).collect();
         text.push_str(&format!(" [{}]", panes.join(", ")));
     }

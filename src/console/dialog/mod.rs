@@ -6,8 +6,11 @@ mod doctor;
 mod field;
 mod help;
 mod job;
+mod left;
 mod menu;
 mod new;
+mod note;
+mod prune;
 mod pull;
 mod quit;
 mod remove;
@@ -23,10 +26,13 @@ pub use cut::{Cut, Verb, push_refusal};
 pub use doctor::Doctor;
 pub use field::Field;
 pub use help::Help;
-pub use job::{JobDetails, result};
+pub use job::{JobDetails, log_lines, result};
+pub use left::Left;
 pub use menu::{Menu, ask};
 pub use new::New;
-pub use pull::Pull;
+pub use note::Note;
+pub use prune::Prune;
+pub use pull::{Pair, Pull};
 pub use quit::Quit;
 pub use remove::Remove;
 pub use screen::ScreenView;
@@ -132,6 +138,8 @@ pub enum Dialog {
     Remove(Remove),
     /// Leave with jobs running.
     Quit(Quit),
+    /// What an earlier run left.
+    Left(Left),
     /// A job with its log.
     Job(JobDetails),
     /// Where a snapshot is.
@@ -148,6 +156,10 @@ pub enum Dialog {
     Turn(Turn),
     /// A new sandbox.
     New(Box<New>),
+    /// The note on a snapshot.
+    Note(Box<Note>),
+    /// What a rule lets go.
+    Prune(Box<Prune>),
 }
 
 /// One layer: a dialog, and how far it is scrolled.
@@ -186,13 +198,19 @@ impl Layer {
             KeyCode::PageDown => scroll(i32::from(lines)),
             KeyCode::Up | KeyCode::Char('k') if reads_only => scroll(-1),
             KeyCode::Down | KeyCode::Char('j') if reads_only => scroll(1),
-            KeyCode::Esc => return Reply::close(),
+            KeyCode::Esc => {
+                return match &mut self.dialog {
+                    Dialog::Note(note) => note.leave(),
+                    _ => Reply::close(),
+                };
+            }
             _ => {
                 return match &mut self.dialog {
                     Dialog::Cut(dialog) => dialog.key(key, view),
                     Dialog::Pull(dialog) => dialog.key(key, view),
                     Dialog::Remove(dialog) => dialog.key(key, view),
                     Dialog::Quit(dialog) => dialog.key(key, view),
+                    Dialog::Left(dialog) => dialog.key(key, view),
                     Dialog::Job(dialog) => dialog.key(key, view),
                     Dialog::Whereabouts(dialog) => dialog.key(key, view),
                     Dialog::Doctor(dialog) => dialog.key(key),
@@ -201,6 +219,8 @@ impl Layer {
                     Dialog::Menu(dialog) => dialog.key(key, view),
                     Dialog::Turn(dialog) => dialog.key(key, view),
                     Dialog::New(dialog) => dialog.key(key, view),
+                    Dialog::Note(dialog) => dialog.key(key),
+                    Dialog::Prune(dialog) => dialog.key(key, view),
                 };
             }
         }
@@ -214,6 +234,8 @@ impl Layer {
             Dialog::Remove(dialog) => dialog.paste(text),
             Dialog::Turn(dialog) => dialog.paste(text),
             Dialog::New(dialog) => dialog.paste(text),
+            Dialog::Note(dialog) => dialog.paste(text),
+            Dialog::Prune(dialog) => dialog.paste(text),
             _ => {}
         }
     }
@@ -225,6 +247,7 @@ impl Layer {
             Dialog::Pull(dialog) => dialog.content(view, theme, width),
             Dialog::Remove(dialog) => dialog.content(view, theme, width),
             Dialog::Quit(dialog) => dialog.content(view, theme, width),
+            Dialog::Left(dialog) => dialog.content(view, theme, width),
             Dialog::Job(dialog) => dialog.content(view, theme, width),
             Dialog::Whereabouts(dialog) => dialog.content(view, theme, width),
             Dialog::Doctor(dialog) => dialog.content(view, theme, width),
@@ -233,6 +256,8 @@ impl Layer {
             Dialog::Menu(dialog) => dialog.content(view, theme, width),
             Dialog::Turn(dialog) => dialog.content(view, theme, width),
             Dialog::New(dialog) => dialog.content(view, theme, width),
+            Dialog::Note(dialog) => dialog.content(theme, width),
+            Dialog::Prune(dialog) => dialog.content(view, theme, width),
         }
     }
 }

@@ -57,7 +57,7 @@ pub fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas: &mut 
 }
 
 /// One job, its name in `room` of `width` columns.
-fn line(app: &App, job: &JobView, room: usize, width: usize, now: Instant) -> Line<'static> {
+pub fn line(app: &App, job: &JobView, room: usize, width: usize, now: Instant) -> Line<'static> {
     let theme = &app.theme;
     let (sign, style) = match &job.state {
         JobState::Queued => ("◌", theme.dim),
@@ -97,7 +97,7 @@ fn line(app: &App, job: &JobView, room: usize, width: usize, now: Instant) -> Li
 }
 
 /// What was asked, with the host where that is not said and there are several.
-fn name(app: &App, job: &JobView) -> String {
+pub fn name(app: &App, job: &JobView) -> String {
     let title = job.operation.title();
     match (job.operation.host(), job.operation.sandbox()) {
         (Some(host), Some(_)) if app.view.hosts.len() > 1 => format!("{title} · {host}"),

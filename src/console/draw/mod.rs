@@ -6,9 +6,12 @@ mod footer;
 mod header;
 mod hosts;
 mod jobs;
+mod jobspage;
+mod kin;
 mod live;
 mod matrix;
 mod panes;
+mod tree;
 
 #[cfg(test)]
 pub use panes::rows as pane_rows;
@@ -44,10 +47,11 @@ pub fn draw(app: &App, frame: &mut Frame, now: Instant) -> Areas {
     }
     let plan = Plan::new(app, area);
     header::draw(app, frame, plan.header, now, &mut areas);
-    if app.list == Pane::Matrix {
-        matrix::draw(app, frame, plan.lists, now, &mut areas);
-    } else {
-        panes::draw(app, frame, plan.lists, area.width >= WIDE, now, &mut areas);
+    match app.list {
+        Pane::Matrix => matrix::draw(app, frame, plan.lists, now, &mut areas),
+        Pane::Tree => tree::draw(app, frame, plan.lists, &mut areas),
+        Pane::JobsPage => jobspage::draw(app, frame, plan.lists, now, &mut areas),
+        _ => panes::draw(app, frame, plan.lists, area.width >= WIDE, now, &mut areas),
     }
     details::draw(app, frame, plan.details, now, &mut areas);
     if plan.jobs.height > 0 {
@@ -82,6 +86,8 @@ impl Plan {
             }
         };
         let usual = match height {
+            // There stands the selected job's log.
+            20.. if app.list == Pane::JobsPage => height / 3,
             20.. => 6,
             14.. => 3,
             _ => 2,
@@ -94,6 +100,7 @@ impl Plan {
         let running = u16::try_from(app.view.jobs.len()).unwrap_or(u16::MAX);
         let jobs = match running {
             0 => 0,
+            _ if app.list == Pane::JobsPage => 0,
             count => zoomed(Pane::Jobs, (height / 6).max(2)).min(count.saturating_add(1)),
         };
         let log = match app.log.shown {
@@ -120,6 +127,21 @@ impl Plan {
             log,
             footer,
         }
+    }
+}
+
+/// The border, title and filter of a page in the place of the lists.
+fn page(app: &App, pane: Pane) -> Block<'static> {
+    let theme = &app.theme;
+    let (border, title) = match app.focus == pane {
+        true => (theme.focus, theme.focus),
+        false => (theme.border, theme.text),
+    };
+    let title = Line::styled(panes::counted(app, pane), title);
+    let block = Block::bordered().border_style(border).title(title);
+    match panes::filter_line(app, pane) {
+        Some(filter) => block.title_bottom(filter),
+        None => block,
     }
 }
 

@@ -146,6 +146,7 @@ fn the_current_cell_is_removed_on_its_host() {
             host: Some(host),
             name,
             bucket: false,
+            ..
         }),
     ] = &commands[..]
     else {
