@@ -5,7 +5,8 @@
 # make bench-push   what a push costs beside qemu-img convert with s5cmd or rclone (BENCH_BASE_MIB=512 for less)
 # make bench-remote what a host over SSH costs beside ssh HOST cat (BENCH_MIB=256 for less)
 # make bench-pull   what a pull costs beside s5cmd, rclone and cp (BENCH_BASE_MIB=512 for less)
-.PHONY: demo test lint lab bench-push bench-pull bench-remote
+# make bench-pause  how long a guest stands still for a snapshot (BENCH_OVERLAY_MIB=512 BENCH_RUNS=5 for less)
+.PHONY: demo test lint lab bench-push bench-pull bench-remote bench-pause
 
 demo:
 	@tests/lab/packages.sh demo
@@ -41,3 +42,8 @@ bench-pull:
 	cargo build --release --locked
 	@.lab/venv/bin/python3 -m pip install -q --disable-pip-version-check -r tests/lab/bench-requirements.txt
 	@tests/lab/run.sh tests/lab/bench-pull.py
+
+bench-pause:
+	@tests/lab/packages.sh test
+	cargo build --release --locked
+	@tests/lab/run.sh tests/lab/bench-pause.py

@@ -223,7 +223,7 @@ fn a_bad_file_is_told_with_file_line_and_key() {
         ),
         (
             "hosts = [\n  { name = \"a\", uri = \"qemu:///system\" },\n  { name = \"b\", uri = \"qemu:///system\", x = 1 },\n]\n",
-            "FILE line 3: unknown key \"x\" in [[hosts]]; known are name, uri, snapshots_dir, sandboxes_dir, nvram_dir, owner, temp_dir, reconnect_secs",
+            "FILE line 3: unknown key \"x\" in [[hosts]]; known are name, uri, snapshots_dir, sandboxes_dir, nvram_dir, owner, temp_dir, reconnect_secs, running",
         ),
         (
             "\n[bukket]\nname = \"x\"\n",

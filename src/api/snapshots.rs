@@ -96,7 +96,7 @@ pub struct Info {
     object: Option<Object>,
 }
 
-/// Create a snapshot from a sandbox in any state. A running guest is paused meanwhile, unless `live`.
+/// Create a snapshot from a sandbox in any state. A running guest is paused for a moment, unless `live`.
 #[utoipa::path(
     post, path = "/snapshots/create", tag = "snapshots", request_body = CreateForm, params(Wishes),
     responses((status = 200, body = ref("#/components/schemas/Created")), (status = 202, description = "Under way", body = Job), Any, Worked),

@@ -116,7 +116,7 @@ pub enum Command {
         #[command(subcommand)]
         command: SandboxCommand,
     },
-    /// Cut a snapshot from a sandbox in any state and upload it; a running guest is paused meanwhile
+    /// Cut a snapshot from a sandbox in any state and upload it; a running guest is paused for a moment
     Create {
         /// The sandbox
         sandbox: SandboxId,

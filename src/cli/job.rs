@@ -235,10 +235,10 @@ pub fn sentence(outcome: &Outcome) -> String {
             moved,
             ..
         } => {
-            let how = match (live_mode, paused_ms) {
+            let how = match (live_mode, moved.pause(*paused_ms)) {
                 (true, _) => ", live".to_owned(),
-                (false, 0) => String::new(),
-                (false, ms) => format!(", paused for {}.{} s", ms / 1000, ms % 1000 / 100),
+                (false, None) => String::new(),
+                (false, Some(pause)) => format!(", {pause}"),
             };
             let (size, ways) = (size(*size_bytes), moved.ways(size));
             format!("created {name} from {sandbox_id}: {snapshot_path}, {size}{how}{ways}\n")

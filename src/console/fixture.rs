@@ -10,8 +10,8 @@ use crate::engine::{
 };
 use crate::model::{
     AgentChannel, ChainLink, Check, Compression, Error, Examination, Guest, ImageFacts, Kind,
-    Lineage, Object, Operation, Part, Phase, Picture, ProgressCell, PullCost, Reach, Relative,
-    Remarks, Sandbox, SandboxState, Snapshot, Vnc,
+    Lineage, Method, Object, Operation, Part, Phase, Picture, ProgressCell, PullCost, Reach,
+    Relative, Remarks, Sandbox, SandboxState, Snapshot, Vnc,
 };
 
 const GIB: u64 = 1 << 30;
@@ -95,6 +95,7 @@ pub fn opening(name: &str) -> HostView {
         seen: None,
         sandboxes: Arc::new([]),
         snapshots: Arc::new([]),
+        running: Some(Method::Backup),
     }
 }
 

@@ -17,7 +17,7 @@ use crate::model::settings::{
     Accel, BucketSettings, ConsoleSettings, Credentials, Firmware, HostSettings, JobSettings,
     Network, PictureStyle, PushSettings, SandboxSettings, Settings,
 };
-use crate::model::{Buffers, Error, Kind, ProgressCell, Result, SandboxId, SnapshotName};
+use crate::model::{Buffers, Error, Kind, Method, ProgressCell, Result, SandboxId, SnapshotName};
 use crate::settings::TEMPLATE;
 
 /// What each program we need comes in.
@@ -290,6 +290,7 @@ fn host_settings(dir: &Path) -> Result<HostSettings> {
         owner: format!("{uid}:{gid}"),
         temp_dir: at("temp"),
         reconnect: Duration::ZERO,
+        running: vec![Method::Backup, Method::Copy, Method::Convert],
     })
 }
 

@@ -12,7 +12,8 @@ use super::view::{BucketView, HostView, Link, PatientView, View};
 use crate::bucket::Bucket;
 use crate::host::Survey;
 use crate::model::settings::Settings;
-use crate::model::{Error, Kind, Object, Result};
+use crate::model::{Error, Kind, Method, Object, Result};
+use crate::ops;
 
 /// The net under the events: a host is looked at this often even if it tells nothing.
 const HOST_POLL: Duration = Duration::from_secs(30);
@@ -37,6 +38,7 @@ pub(super) fn blank(settings: &Settings, bucket: &Bucket) -> View {
             seen: None,
             sandboxes: Arc::default(),
             snapshots: Arc::default(),
+            running: host.running.first().copied(),
         })
     });
     let link = if settings.bucket.name.is_some() {
@@ -86,6 +88,7 @@ pub(super) async fn follow_host(inner: Arc<Inner>, index: usize) {
     let mut changes = host.changes();
     let mut backoff = Backoff(BACKOFF.0);
     let mut told = Vec::new();
+    let mut is_met = false;
     loop {
         changes.mark_unchanged();
         let survey = tokio::select! {
@@ -96,6 +99,10 @@ pub(super) async fn follow_host(inner: Arc<Inner>, index: usize) {
             () = inner.stop.cancelled() => return,
         };
         let up = survey.is_ok();
+        if up && !is_met {
+            is_met = true;
+            tokio::spawn(meet_host(inner.clone(), index));
+        }
         if let Ok(survey) = &survey {
             let new: Vec<String> = warnings(survey).collect();
             for warning in new.iter().filter(|warning| !told.contains(*warning)) {
@@ -111,6 +118,17 @@ pub(super) async fn follow_host(inner: Arc<Inner>, index: usize) {
             Ok(()) = changes.changed() => tokio::time::sleep(SETTLE).await,
             () = inner.stop.cancelled() => return,
         }
+    }
+}
+
+/// What is done once, when a host first answers.
+async fn meet_host(inner: Arc<Inner>, index: usize) {
+    let host = &inner.hosts[index];
+    ops::clear_leftovers(host, None, &|_, text| tracing::warn!("{text}")).await;
+    if let Ok(false) = host.has_backups().await {
+        let mut methods = host.settings().running.iter().copied();
+        let running = methods.find(|method| *method != Method::Backup);
+        inner.publish(|view| Arc::make_mut(&mut view.hosts[index]).running = running);
     }
 }
 

@@ -6,8 +6,8 @@ use std::time::Instant;
 use jiff::Timestamp;
 
 use crate::model::{
-    Error, Examination, HostName, Object, Operation, Outcome, Progress, ProgressCell, Sandbox,
-    Snapshot,
+    Error, Examination, HostName, Method, Object, Operation, Outcome, Progress, ProgressCell,
+    Sandbox, Snapshot,
 };
 
 /// Everything there is to show, immutable. Parts that did not change are shared with the view before.
@@ -65,6 +65,8 @@ pub struct HostView {
     pub sandboxes: Arc<[Sandbox]>,
     /// Snapshots by name.
     pub snapshots: Arc<[Snapshot]>,
+    /// How the disk of a running sandbox is read, as far as is known before it is tried.
+    pub running: Option<Method>,
 }
 
 /// The bucket as last seen.

@@ -155,7 +155,7 @@ fn unfit(why: String) -> Error {
 }
 
 /// `text` inside an element or an attribute (XML 1.0, section 2.4).
-fn escaped(text: &str) -> String {
+pub fn escaped(text: &str) -> String {
     text.chars().fold(String::new(), |mut escaped, c| {
         match c {
             '&' => escaped.push_str("&amp;"),

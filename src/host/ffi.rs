@@ -1,6 +1,6 @@
-//! What no crate in use wraps: libvirt's domain events, close callback, abort of a job, a host's memory, statistics and
-//! what a guest's agent says; the sharing of files' extents; and a word to the C library's allocator. The only file with
-//! `unsafe`.
+//! What no crate in use wraps: libvirt's domain events, close callback, backups, abort of a job, a host's memory,
+//! statistics, what a guest's agent says and does; the sharing of files' extents; and a word to the C library's
+//! allocator. The only file with `unsafe`.
 #![allow(unsafe_code)]
 
 use std::collections::HashMap;
@@ -219,6 +219,60 @@ pub fn abort_job(domain: &Domain) -> Result<(), Error> {
         0.. => Ok(()),
         _ => Err(Error::last_error()),
     }
+}
+
+/// Begins a backup as `xml` says (libvirt, "Backup XML format"). It is a job of the domain's until it is aborted.
+///
+/// # Errors
+/// libvirt's.
+pub fn begin_backup(domain: &Domain, xml: &CStr) -> Result<(), Error> {
+    // SAFETY: the domain is alive, the text ends with a zero, and there is no checkpoint.
+    let code = unsafe {
+        virt_sys::virDomainBackupBegin(domain.as_ptr(), xml.as_ptr(), std::ptr::null(), 0)
+    };
+    match code {
+        0.. => Ok(()),
+        _ => Err(Error::last_error()),
+    }
+}
+
+/// The XML of the backup that is under way on a domain; `None` where none is.
+///
+/// # Errors
+/// libvirt's.
+pub fn backup(domain: &Domain) -> Result<Option<String>, Error> {
+    // SAFETY: the domain is alive; the text is ours, ends with a zero, and is freed once.
+    unsafe {
+        let xml = virt_sys::virDomainBackupGetXMLDesc(domain.as_ptr(), 0);
+        if xml.is_null() {
+            let error = Error::last_error();
+            let none = error.code().is(virt::error::ErrorNumber::NoDomainBackup);
+            return if none { Ok(None) } else { Err(error) };
+        }
+        let read = text(xml);
+        nix::libc::free(xml.cast());
+        Ok(Some(read))
+    }
+}
+
+/// Has the agent of a guest bring its file systems to rest: nothing is written until [`thaw`]. Returns how many.
+///
+/// # Errors
+/// libvirt's: no agent, or it cannot.
+pub fn freeze(domain: &Domain) -> Result<u32, Error> {
+    // SAFETY: the domain is alive; without a list all file systems are meant.
+    let count = unsafe { virt_sys::virDomainFSFreeze(domain.as_ptr(), std::ptr::null_mut(), 0, 0) };
+    u32::try_from(count).map_err(|_| Error::last_error())
+}
+
+/// Has the agent of a guest let its file systems go on; returns how many were at rest.
+///
+/// # Errors
+/// libvirt's: no agent, or it does not answer.
+pub fn thaw(domain: &Domain) -> Result<u32, Error> {
+    // SAFETY: as above.
+    let count = unsafe { virt_sys::virDomainFSThaw(domain.as_ptr(), std::ptr::null_mut(), 0, 0) };
+    u32::try_from(count).map_err(|_| Error::last_error())
 }
 
 /// What a host's memory is used for: `free`, `cached`, ... in KiB (libvirt, virNodeGetMemoryStats).

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::ChildStdin;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
-use tokio::time::{interval, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::command::{Input, Place, Running};
 use crate::model::{Error, Kind, Result, SandboxId};
@@ -18,25 +19,48 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// die without either end noticing.
 const BEAT: Duration = Duration::from_secs(4);
 const SILENCE: Duration = Duration::from_secs(15);
+/// The same while a sandbox may be paused: it is to run again within 5 s of our end.
+const BEAT_PAUSED: Duration = Duration::from_secs(1);
+const SILENCE_PAUSED: Duration = Duration::from_secs(4);
 /// How often a new guard is tried to be posted after one was lost.
 const AGAIN: Duration = Duration::from_secs(2);
+/// Words of the script's.
+const RUNNING: &str = "running";
+const THAWED: &str = "thawed";
 
 /// What a guard is over.
 #[derive(Clone)]
 pub struct Duty {
-    /// A directory made by `make_temp_dir`.
+    /// A directory made by `make_temp_dir` or `make_backup_dir`.
     pub dir: String,
-    /// The sandbox about to be paused, and its libvirt as the host itself names it. Such a guard leaves the
-    /// directory to another.
-    pub pause: Option<(String, SandboxId)>,
+    /// The sandbox about to be paused. Such a guard leaves the directory to another, unless it is a backup's.
+    pub pause: Option<Pause>,
     /// How long a lost guard leaves the directory to the next one. Only a remote host can be lost.
     pub grace: Duration,
+}
+
+/// A pause that is guarded.
+#[derive(Clone)]
+pub struct Pause {
+    /// The sandbox's libvirt as the host itself names it.
+    pub uri: String,
+    pub id: SandboxId,
+    /// Its disk is backed up into the directory.
+    pub backup: bool,
+    /// Its file systems are brought to rest before.
+    pub thaw: bool,
 }
 
 /// A guard at its post. Dropped without [`Guard::release`], it does what it is there for.
 pub struct Guard {
     place: Place,
-    release: oneshot::Sender<oneshot::Sender<Result<(), String>>>,
+    orders: UnboundedSender<Order>,
+}
+
+enum Order {
+    /// A word for the script.
+    Say(&'static str),
+    Release(oneshot::Sender<Result<(), String>>),
 }
 
 struct Post {
@@ -51,12 +75,23 @@ impl Guard {
     /// `Failed` where it does not come up: nothing may be paused then; `Unreachable`.
     pub(super) async fn post(place: &Place, duty: Duty) -> Result<Self> {
         let post = Post::take_up(place, &duty).await?;
-        let (release, released) = oneshot::channel();
-        tokio::spawn(stand(place.clone(), duty, post, released));
+        let (orders, taken) = unbounded_channel();
+        tokio::spawn(stand(place.clone(), duty, post, taken));
         Ok(Self {
             place: place.clone(),
-            release,
+            orders,
         })
+    }
+
+    /// Lets it know that the sandbox runs again: whoever pauses it from now on is not us.
+    pub fn is_running(&self) {
+        // Where it is gone there is nothing to be known.
+        let _ = self.orders.send(Order::Say(RUNNING));
+    }
+
+    /// Lets it know that the sandbox's file systems go on.
+    pub fn is_thawed(&self) {
+        let _ = self.orders.send(Order::Say(THAWED));
     }
 
     /// Lets the guard go, its work not needed.
@@ -66,7 +101,7 @@ impl Guard {
     pub async fn release(self) -> Result<()> {
         let (answer, answered) = oneshot::channel();
         let gone = || "it is gone".to_owned();
-        let released = match self.release.send(answer) {
+        let released = match self.orders.send(Order::Release(answer)) {
             Ok(()) => answered.await.unwrap_or_else(|_| Err(gone())),
             Err(_) => Err(gone()),
         };
@@ -81,36 +116,43 @@ impl Guard {
 }
 
 /// Keeps the guard at its post until it is released or dropped.
-async fn stand(
-    place: Place,
-    duty: Duty,
-    post: Post,
-    mut released: oneshot::Receiver<oneshot::Sender<Result<(), String>>>,
-) {
+async fn stand(place: Place, duty: Duty, post: Post, mut orders: UnboundedReceiver<Order>) {
     let mut post = Some(post);
-    let mut beat = interval(BEAT);
+    let mut pace = match duty.pause {
+        Some(_) => BEAT_PAUSED,
+        None => BEAT,
+    };
+    let mut beat = Instant::now();
     let remote = place.ssh().is_some();
     loop {
-        tokio::select! {
-            answer = &mut released => {
+        let word = tokio::select! {
+            order = orders.recv() => match order {
                 // Dropped: the guard sees the end of its stdin, and acts.
-                let Ok(answer) = answer else { return };
-                let ended = match post {
-                    // One that was lost with the connection does by itself what is left to do.
-                    Some(post) if remote => post.release().await.or_else(|why| {
-                        tracing::debug!("guard of {}: {why}", duty.dir);
-                        Ok(())
-                    }),
-                    Some(post) => post.release().await,
-                    None => Ok(()),
-                };
-                let _ = answer.send(ended);
-                return;
-            }
-            _ = beat.tick(), if remote => {}
+                None => return,
+                Some(Order::Say(word)) => word,
+                Some(Order::Release(answer)) => {
+                    let ended = match post {
+                        // One that was lost with the connection does by itself what is left to do.
+                        Some(post) if remote => post.release().await.or_else(|why| {
+                            tracing::debug!("guard of {}: {why}", duty.dir);
+                            Ok(())
+                        }),
+                        Some(post) => post.release().await,
+                        None => Ok(()),
+                    };
+                    let _ = answer.send(ended);
+                    return;
+                }
+            },
+            () = sleep_until(beat), if remote => "alive",
+        };
+        if word == RUNNING {
+            pace = BEAT;
         }
+        beat = Instant::now() + pace;
+        let line = format!("{word}\n");
         let alive = match &mut post {
-            Some(post) => post.line.write_all(b"alive\n").await.is_ok(),
+            Some(post) => post.line.write_all(line.as_bytes()).await.is_ok(),
             None => false,
         };
         if alive {
@@ -121,8 +163,18 @@ async fn stand(
         if duty.pause.is_none() {
             post = Post::take_up(&place, &duty).await.ok();
             if post.is_none() {
-                beat.reset_after(AGAIN);
+                beat = Instant::now() + AGAIN;
             }
+        }
+    }
+}
+
+impl Pause {
+    fn more(&self) -> &'static str {
+        match (self.backup, self.thaw) {
+            (true, true) => "backup thaw",
+            (true, false) => "backup",
+            (false, _) => "",
         }
     }
 }
@@ -145,15 +197,18 @@ impl Post {
         let (Some(mut line), Some(stdout)) = (running.stdin(), running.stdout()) else {
             return Err(failed());
         };
-        let (uri, id) = duty
-            .pause
-            .as_ref()
-            .map_or(("", ""), |(uri, id)| (uri, id.as_str()));
-        let (silence, grace) = match place.ssh() {
-            Some(_) => (SILENCE.as_secs(), duty.grace.as_secs()),
-            None => (0, 0),
+        let (uri, id, more) = match &duty.pause {
+            Some(pause) => (&*pause.uri, pause.id.as_str(), pause.more()),
+            None => ("", "", ""),
         };
-        let orders = format!("{}\n{uri}\n{id}\n{silence}\n{grace}\n", duty.dir);
+        let (silence, later, grace) = match (place.ssh(), &duty.pause) {
+            (Some(_), Some(_)) => (SILENCE_PAUSED, SILENCE, duty.grace),
+            (Some(_), None) => (SILENCE, SILENCE, duty.grace),
+            (None, _) => Default::default(),
+        };
+        let [silence, later, grace] = [silence, later, grace].map(|time| time.as_secs());
+        let dir = &duty.dir;
+        let orders = format!("{dir}\n{uri}\n{id}\n{more}\n{silence}\n{later}\n{grace}\n");
         let mut said = String::new();
         let up = async {
             line.write_all(orders.as_bytes()).await?;

@@ -1,6 +1,7 @@
 //! One libvirt host: its domains, its files, and commands on it.
 
 mod address;
+mod backup;
 mod blueprint;
 mod command;
 mod doctor;
@@ -40,7 +41,7 @@ use tokio_util::sync::CancellationToken;
 use self::address::Address;
 use self::command::Place;
 use self::files::{Files, Here, There};
-use self::guard::Duty;
+use self::guard::{Duty, Pause};
 use self::libvirt::Libvirt;
 use self::ssh::Ssh;
 use self::survey::Scope;
@@ -50,9 +51,10 @@ use crate::model::{
     SnapshotName,
 };
 
+pub use backup::{Backup, Export, Left};
 pub use blueprint::Blueprint;
 pub use ffi::give_buffers_back;
-pub use files::{Content, FileReader, FileWriter, Origin, Piece, Seen};
+pub use files::{Ahead, Content, FileReader, FileWriter, Origin, Piece, Seen};
 pub use guard::Guard;
 pub use image_file::ImageFile;
 pub use lock::{Lock, Want};
@@ -148,6 +150,11 @@ impl Host {
         if let Some(ssh) = self.place.ssh() {
             ssh.leave().await;
         }
+    }
+
+    /// Is it another machine?
+    pub fn is_remote(&self) -> bool {
+        self.place.ssh().is_some()
     }
 
     /// Its name.
@@ -377,6 +384,11 @@ impl Host {
         self.files.open_reader(path).await
     }
 
+    /// Opens a file that somebody else writes, for a moment to come.
+    pub async fn open_ahead(&self, path: &str) -> Ahead {
+        self.files.open_ahead(path).await
+    }
+
     /// Creates a file for writes at offsets, or takes up one that an earlier writer of the same content left:
     /// mode 0600, of the host's `owner`, as long as the content, locked until the writer is dropped.
     ///
@@ -491,6 +503,30 @@ impl Host {
     /// # Errors
     /// `Failed` where it does not come up: nothing may be paused then.
     pub async fn guard_pause(&self, id: &SandboxId, temp_dir: &str) -> Result<Option<Guard>> {
+        self.post_over(id, temp_dir, false, false).await
+    }
+
+    /// As [`Host::guard_pause`], over a backup and the directory it goes to; the guard removes that, too. With `thaw` the
+    /// sandbox's file systems are brought to rest before.
+    ///
+    /// # Errors
+    /// As [`Host::guard_pause`].
+    pub async fn guard_backup(
+        &self,
+        id: &SandboxId,
+        dir: &str,
+        thaw: bool,
+    ) -> Result<Option<Guard>> {
+        self.post_over(id, dir, true, thaw).await
+    }
+
+    async fn post_over(
+        &self,
+        id: &SandboxId,
+        dir: &str,
+        backup: bool,
+        thaw: bool,
+    ) -> Result<Option<Guard>> {
         let uri = match self.place.ssh() {
             Some(ssh) => ssh.address().uri_there(),
             None => self.settings.uri.clone(),
@@ -498,13 +534,19 @@ impl Host {
         if uri.starts_with("qemu:///embed") {
             return Ok(None);
         }
-        let duty = self.duty(temp_dir, Some((uri, id.clone())));
+        let pause = Pause {
+            uri,
+            id: id.clone(),
+            backup,
+            thaw,
+        };
+        let duty = self.duty(dir, Some(pause));
         Guard::post(&self.place, duty).await.map(Some)
     }
 
-    fn duty(&self, temp_dir: &str, pause: Option<(String, SandboxId)>) -> Duty {
+    fn duty(&self, dir: &str, pause: Option<Pause>) -> Duty {
         Duty {
-            dir: temp_dir.to_owned(),
+            dir: dir.to_owned(),
             pause,
             grace: self.settings.reconnect,
         }

@@ -308,7 +308,7 @@ impl Host {
     }
 
     /// As [`Host::on`], for what takes long: it holds up no other call.
-    async fn on_long<T: Send + 'static>(
+    pub(super) async fn on_long<T: Send + 'static>(
         &self,
         id: &SandboxId,
         verb: &str,

@@ -12,6 +12,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use super::{Error, HostName, Kind, Object, Remarks, Result, SandboxId, SnapshotName};
 
@@ -86,7 +87,7 @@ impl Hashing {
 }
 
 /// How sound the file systems on the disk are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Consistency {
     /// The guest had shut down.
@@ -97,6 +98,18 @@ pub enum Consistency {
     CrashConsistent,
     /// Read while it was written: possibly torn.
     LiveUnsafe,
+}
+
+impl Consistency {
+    /// Its word: `clean-shutdown`, `quiesced`, `crash-consistent`, `live-unsafe`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::CleanShutdown => "clean-shutdown",
+            Self::Quiesced => "quiesced",
+            Self::CrashConsistent => "crash-consistent",
+            Self::LiveUnsafe => "live-unsafe",
+        }
+    }
 }
 
 /// The snapshot that another one was made from.

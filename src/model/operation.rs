@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{HostName, Sandbox, SandboxId, SandboxState, SnapshotName, Version};
+use super::{Consistency, HostName, Sandbox, SandboxId, SandboxState, SnapshotName, Version};
 
 /// One operation, as the engine is asked for it (spec, "Push", "Pull", "Create", API reference).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -256,15 +256,21 @@ pub enum Method {
     Compact,
     /// By `qemu-img convert`, into a temporary file on the host.
     Convert,
+    /// Of a running sandbox: composed, its disk read through QEMU's own backup while its guest goes on.
+    Backup,
+    /// Of a running sandbox: composed, its overlay copied while its guest stands still.
+    Copy,
 }
 
 impl Method {
-    /// Its word: `append`, `compact`, `convert`.
+    /// Its word: `append`, `compact`, `convert`, `backup`, `copy`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Append => "append",
             Self::Compact => "compact",
             Self::Convert => "convert",
+            Self::Backup => "backup",
+            Self::Copy => "copy",
         }
     }
 }
@@ -284,6 +290,19 @@ pub struct Moved {
 }
 
 impl Moved {
+    /// How the guest was kept still for so many milliseconds: `paused for 27 ms (backup)`; `None` where it was not.
+    pub fn pause(&self, paused_ms: u64) -> Option<String> {
+        let method = self.method.as_str();
+        match paused_ms {
+            0 => None,
+            1..1000 => Some(format!("paused for {paused_ms} ms ({method})")),
+            _ => {
+                let (seconds, tenths) = (paused_ms / 1000, paused_ms % 1000 / 100);
+                Some(format!("paused for {seconds}.{tenths} s ({method})"))
+            }
+        }
+    }
+
     /// Where the bytes came from, to stand behind an object's size as `size` tells bytes: ` (9 MiB sent, 2 GiB copied
     /// by the store)`; nothing for a disk that was sent whole.
     pub fn ways(&self, size: impl Fn(u64) -> String) -> String {
@@ -350,6 +369,8 @@ pub enum Outcome {
         host: HostName,
         /// How long the guest stood still, in milliseconds; 0 where it was not paused by us.
         paused_ms: u64,
+        /// How sound the file systems on its disk are.
+        consistency: Consistency,
         /// What was moved for it.
         #[serde(flatten)]
         moved: Moved,

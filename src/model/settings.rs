@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::HostName;
+use super::{HostName, Method};
 
 /// All settings in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +40,9 @@ pub struct HostSettings {
     pub temp_dir: String,
     /// How long a job waits for the host when it is away.
     pub reconnect: Duration,
+    /// How the disk of a running sandbox is read, the first that works: [`Method::Backup`], [`Method::Copy`] and
+    /// [`Method::Convert`].
+    pub running: Vec<Method>,
 }
 
 /// The S3-compatible bucket.

@@ -10,7 +10,7 @@ use super::push::warn_of_memory;
 use super::source::Source;
 use super::{Context, refuse_existing};
 
-/// Cuts a snapshot from `sandbox` as `wish` says. A running guest is paused while its disk is read and always runs
+/// Cuts a snapshot from `sandbox` as `wish` says. A running guest is paused for a moment of its disk and always runs
 /// again afterwards; with `live` it is not paused, and the disk may be torn.
 ///
 /// # Errors
@@ -46,7 +46,8 @@ pub async fn create(
         live_mode: live,
         sandbox_id: sandbox.clone(),
         host: host.name().clone(),
-        paused_ms: milliseconds(sent.paused),
+        paused_ms: sent.paused.map_or(0, milliseconds),
+        consistency: sent.consistency,
         moved: sent.moved,
     })
 }

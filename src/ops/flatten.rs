@@ -7,8 +7,8 @@ use bytes::Bytes;
 use crate::bucket::Bucket;
 use crate::host::{Guard, Host};
 use crate::model::{
-    Buffers, Error, Kind, Method, Moved, Object, Phase, Result, SandboxId, SandboxState,
-    SnapshotName,
+    Buffers, Consistency, Error, Kind, Method, Moved, Object, Phase, Result, SandboxId,
+    SandboxState, SnapshotName,
 };
 
 use super::digests::Digests;
@@ -19,7 +19,7 @@ use super::{Context, variables};
 /// How often and how long resuming a sandbox is tried before it is left to the guard.
 const RESUME_TRIES: u32 = 5;
 /// How often a disk is read anew because the host went away in the middle.
-const AWAY_TRIES: u32 = 3;
+pub(super) const AWAY_TRIES: u32 = 3;
 
 /// How the guest is kept from writing while its disk is read.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -69,6 +69,11 @@ pub(super) async fn flatten_and_upload(
         object,
         variables,
         paused,
+        consistency: match stillness {
+            Stillness::None => Consistency::LiveUnsafe,
+            Stillness::Pause => Consistency::CrashConsistent,
+            Stillness::Given => source.consistency(),
+        },
         virtual_size: source
             .chain
             .first()
@@ -78,7 +83,7 @@ pub(super) async fn flatten_and_upload(
 }
 
 /// Did the host go away, rather than refuse?
-fn is_away(error: &Error) -> bool {
+pub(super) fn is_away(error: &Error) -> bool {
     error.kind() == Kind::Unreachable && error.is_worth_retrying()
 }
 
@@ -89,7 +94,8 @@ struct Staged {
     /// A copy of the UEFI variables, of the same moment.
     variables: Option<String>,
     guard: Guard,
-    paused: Duration,
+    /// How long the guest was paused by us.
+    paused: Option<Duration>,
 }
 
 impl Staged {
@@ -133,7 +139,7 @@ async fn stage(
             .map(|_| format!("{dir}/{}", name.variables_file_name())),
         dir,
         guard,
-        paused: Duration::ZERO,
+        paused: None,
     };
     match flatten(host, source, stillness, &staged, ctx).await {
         Ok(paused) => {
@@ -154,7 +160,7 @@ async fn flatten(
     stillness: Stillness,
     staged: &Staged,
     ctx: &Context,
-) -> Result<Duration> {
+) -> Result<Option<Duration>> {
     let Staged { dir, flat, .. } = staged;
     ctx.enter(Phase::Checking)?;
     // QEMU holds the locks of an active sandbox's disk: only then is it read without them. A stopped
@@ -192,7 +198,7 @@ async fn flatten(
     if stillness != Stillness::Pause {
         let still = (stillness == Stillness::Given).then_some(source.state);
         copy(still).await?;
-        return Ok(Duration::ZERO);
+        return Ok(None);
     }
 
     let guard = host.guard_pause(&source.id, dir).await?;
@@ -236,11 +242,11 @@ async fn flatten(
             return Err(converted.err().unwrap_or(error));
         }
     }
-    converted.map(|()| paused)
+    converted.map(|()| Some(paused))
 }
 
 /// Resumes the sandbox, unless it is no longer paused; tried a few times.
-async fn resume(host: &Host, id: &SandboxId) -> Result<()> {
+pub(super) async fn resume(host: &Host, id: &SandboxId) -> Result<()> {
     let mut tries = 0;
     loop {
         let error = match host.resume(id).await {

@@ -8,11 +8,11 @@ use jiff::Timestamp;
 use crate::bucket::Bucket;
 use crate::host::Host;
 use crate::model::{
-    Consistency, Digest, Kind, Manifest, Moved, Object, Parent, Phase, Result, SandboxState,
+    Consistency, Digest, Error, Kind, Manifest, Method, Moved, Object, Parent, Phase, Result,
     SnapshotName,
 };
 
-use super::compose::{Composed, compose_and_upload};
+use super::compose::{Composed, compose_and_upload, compose_running};
 use super::flatten::{Stillness, flatten_and_upload};
 use super::source::Source;
 use super::{Context, variables};
@@ -43,7 +43,9 @@ impl Wish {
 pub(super) struct Sent {
     pub object: Object,
     pub moved: Moved,
-    pub paused: Duration,
+    /// How long the guest was paused by us, where it was.
+    pub paused: Option<Duration>,
+    pub consistency: Consistency,
     /// Of the object's blocks.
     pub digests: Option<Vec<Digest>>,
     pub virtual_size: Option<u64>,
@@ -63,16 +65,27 @@ pub(super) async fn make_object(
     wish: &Wish,
     ctx: &Context,
 ) -> Result<Sent> {
-    let composed = match stillness {
-        Stillness::Given => compose_and_upload(host, bucket, source, wish, ctx).await?,
-        // What is being written cannot be read at its file's offsets.
-        Stillness::Pause | Stillness::None => Composed::Refused("the sandbox runs".into()),
-    };
-    let sent = match composed {
-        Composed::Sent(sent) => *sent,
-        Composed::Refused(why) => {
-            ctx.info(format!("the disk is converted as a whole: {why}"));
-            flatten_and_upload(host, bucket, source, stillness, wish, ctx).await?
+    let sent = match stillness {
+        // On the heap, each: their states are large.
+        Stillness::Pause => Box::pin(make_running(host, bucket, source, wish, ctx)).await?,
+        Stillness::Given => {
+            match Box::pin(compose_and_upload(host, bucket, source, wish, ctx)).await? {
+                Composed::Sent(sent) => *sent,
+                Composed::Refused(why) | Composed::Unfit(why) => {
+                    tell_converting(&why, ctx);
+                    Box::pin(flatten_and_upload(
+                        host, bucket, source, stillness, wish, ctx,
+                    ))
+                    .await?
+                }
+            }
+        }
+        Stillness::None => {
+            tell_converting("the sandbox runs, and is not to be paused", ctx);
+            Box::pin(flatten_and_upload(
+                host, bucket, source, stillness, wish, ctx,
+            ))
+            .await?
         }
     };
     keep_variables(bucket, &sent, wish, ctx).await?;
@@ -86,8 +99,67 @@ pub(super) async fn make_object(
         "{uploaded_bytes} bytes uploaded, {copied_bytes} copied by the store, {saved_bytes} saved ({})",
         method.as_str()
     ));
-    describe(host, bucket, source, stillness, &sent, ctx).await;
+    describe(host, bucket, source, &sent, ctx).await;
     Ok(sent)
+}
+
+fn tell_converting(why: &str, ctx: &Context) {
+    ctx.info(format!("the disk is converted as a whole: {why}"));
+}
+
+/// Makes the object of a running sandbox's disk, in the first of the host's ways that works.
+async fn make_running(
+    host: &Host,
+    bucket: &Bucket,
+    source: &Source,
+    wish: &Wish,
+    ctx: &Context,
+) -> Result<Sent> {
+    let mut unfit = None;
+    for method in host.settings().running.iter().copied() {
+        let composed = match method {
+            Method::Convert => break,
+            _ => Box::pin(compose_running(host, bucket, source, method, wish, ctx)).await?,
+        };
+        match composed {
+            Composed::Sent(sent) => return Ok(*sent),
+            Composed::Unfit(why) => {
+                let method = method.as_str();
+                ctx.warn(format!(
+                    "the disk of {} cannot be read by {method}: {why}",
+                    source.id
+                ));
+                unfit = Some(why);
+            }
+            Composed::Refused(why) => {
+                unfit = Some(why);
+                break;
+            }
+        }
+    }
+    if !host.settings().running.contains(&Method::Convert) {
+        let what = format!(
+            "cannot read the disk of sandbox {} on host {}",
+            source.id,
+            host.name()
+        );
+        let error = Error::new(Kind::Failed, what)
+            .hint("stop or pause it first, or see running of the host in the settings");
+        return Err(match unfit {
+            Some(why) => error.because(why),
+            None => error,
+        });
+    }
+    tell_converting(unfit.as_deref().unwrap_or("the settings say so"), ctx);
+    Box::pin(flatten_and_upload(
+        host,
+        bucket,
+        source,
+        Stillness::Pause,
+        wish,
+        ctx,
+    ))
+    .await
 }
 
 /// Uploads the variables that belong to the image. Where they cannot be, the image goes, too, if nobody else's was
@@ -111,14 +183,7 @@ async fn keep_variables(bucket: &Bucket, sent: &Sent, wish: &Wish, ctx: &Context
     Err(error)
 }
 
-async fn describe(
-    host: &Host,
-    bucket: &Bucket,
-    source: &Source,
-    stillness: Stillness,
-    sent: &Sent,
-    ctx: &Context,
-) {
+async fn describe(host: &Host, bucket: &Bucket, source: &Source, sent: &Sent, ctx: &Context) {
     let object = &sent.object;
     let Some(digests) = sent.digests.clone() else {
         return;
@@ -129,13 +194,9 @@ async fn describe(
     manifest.host = Some(host.name().clone());
     manifest.sandbox = Some(source.id.clone());
     manifest.parent = parent(host, source).await;
-    manifest.consistency = Some(match (stillness, source.state) {
-        (Stillness::None, _) => Consistency::LiveUnsafe,
-        (_, SandboxState::ShutOff) => Consistency::CleanShutdown,
-        _ => Consistency::CrashConsistent,
-    });
+    manifest.consistency = Some(sent.consistency);
     manifest.method = Some(sent.moved.method.as_str().to_owned());
-    manifest.paused_ms = (stillness == Stillness::Pause).then(|| milliseconds(sent.paused));
+    manifest.paused_ms = sent.paused.map(milliseconds);
     manifest.etag = object.etag.clone();
     match bucket.write_manifest(&manifest).await {
         Ok(()) => {}

@@ -9,6 +9,7 @@ mod digests;
 mod fetch;
 mod flatten;
 mod hashes;
+mod leftovers;
 mod make;
 mod mend;
 mod new;
@@ -35,6 +36,7 @@ use crate::model::{Error, Kind, Operation, Outcome, Phase, ProgressCell, Result,
 pub use compose::forecast;
 pub use create::create;
 pub use fetch::Share;
+pub use leftovers::clear_leftovers;
 pub use make::Wish;
 pub use new::new;
 pub use pull::pull;
@@ -101,6 +103,9 @@ pub async fn run(
     let on_host = || {
         host.ok_or_else(|| Error::new(Kind::BadInput, format!("{} needs a host", operation.verb())))
     };
+    if let Some((host, id)) = host.zip(operation.sandbox()) {
+        clear_leftovers(host, Some(id), &*ctx.log).await;
+    }
     match operation {
         Operation::Create {
             sandbox,
@@ -111,7 +116,8 @@ pub async fn run(
             ..
         } => {
             let wish = Wish::new(name, *overwrite, *compact);
-            create(on_host()?, bucket, sandbox, &wish, *live, ctx).await
+            // On the heap: its state is large.
+            Box::pin(create(on_host()?, bucket, sandbox, &wish, *live, ctx)).await
         }
         Operation::Push {
             sandbox,
@@ -121,7 +127,7 @@ pub async fn run(
             ..
         } => {
             let wish = Wish::new(name, *overwrite, *compact);
-            push(on_host()?, bucket, sandbox, &wish, ctx).await
+            Box::pin(push(on_host()?, bucket, sandbox, &wish, ctx)).await
         }
         Operation::Pull {
             name, overwrite, ..

@@ -4,7 +4,7 @@ use futures_util::future::try_join_all;
 
 use crate::host::Host;
 use crate::model::{
-    ChainLink, Error, FileStamp, Kind, Result, SandboxId, SandboxState, SnapshotName,
+    ChainLink, Consistency, Error, FileStamp, Kind, Result, SandboxId, SandboxState, SnapshotName,
 };
 
 /// A sandbox as an operation found it.
@@ -78,6 +78,31 @@ impl Source {
             ));
         }
         Ok(Stamps(stamps))
+    }
+
+    /// How sound the file systems on its disk are while it stands still.
+    pub fn consistency(&self) -> Consistency {
+        match self.state {
+            SandboxState::ShutOff => Consistency::CleanShutdown,
+            _ => Consistency::CrashConsistent,
+        }
+    }
+
+    /// Fails where a file of its chain below the overlay was written since `before`.
+    pub async fn base_is_the_same(&self, host: &Host, before: &Stamps) -> Result<()> {
+        let now = self.stamps(host).await?;
+        if now.0.get(1..) == before.0.get(1..) {
+            return Ok(());
+        }
+        Err(Error::new(
+            Kind::Refused,
+            format!(
+                "what sandbox {} on host {} stands on changed while its disk was read",
+                self.id,
+                host.name()
+            ),
+        )
+        .because("nothing was uploaded"))
     }
 
     /// Fails where the sandbox left `state`, or a file of its chain was written since `before`: what was read of them

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::bucket::Bucket;
-use crate::host::{Content, Host};
+use crate::host::{Content, FileReader, Host};
 use crate::model::{BlockSet, Buffers, Error, Kind, Object, ProgressCell, Result, SnapshotName};
 
 use super::Context;
@@ -33,7 +33,11 @@ pub(super) async fn refuse_existing(
 
 /// Reads the variables in the file `path` of the host.
 pub(super) async fn read(host: &Host, path: &str) -> Result<Bytes> {
-    let reader = host.open_reader(path).await?;
+    read_all(&host.open_reader(path).await?, path).await
+}
+
+/// As [`read`], of an opened file.
+pub(super) async fn read_all(reader: &FileReader, path: &str) -> Result<Bytes> {
     let size = reader.size_bytes();
     refuse_long(path, size)?;
     reader.read_at(&Buffers::default(), 0, size as usize).await

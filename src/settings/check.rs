@@ -1,6 +1,6 @@
 //! What a value may be. Each check returns the value in its normal form, or why it cannot be meant.
 
-use crate::model::HostName;
+use crate::model::{HostName, Method};
 
 /// A check of one text: its normal form, or the end of a sentence that begins with the key's name.
 pub(super) type Check = fn(&str) -> Result<String, String>;
@@ -149,6 +149,33 @@ pub(super) fn compression(text: &str) -> Result<String, String> {
     }
 }
 
+pub(super) fn running(text: &str) -> Result<String, String> {
+    match running_methods(text) {
+        Some(_) => Ok(text.to_owned()),
+        None => Err(format!(
+            "must name \"backup\", \"copy\" and \"convert\" or some of them, parted by commas, is {text:?}"
+        )),
+    }
+}
+
+/// The methods that such a text names, each once.
+pub(super) fn running_methods(text: &str) -> Option<Vec<Method>> {
+    let mut methods = Vec::new();
+    for word in text.split(',') {
+        let method = match word.trim() {
+            "backup" => Method::Backup,
+            "copy" => Method::Copy,
+            "convert" => Method::Convert,
+            _ => return None,
+        };
+        if methods.contains(&method) {
+            return None;
+        }
+        methods.push(method);
+    }
+    Some(methods)
+}
+
 pub(super) fn accel(text: &str) -> Result<String, String> {
     match text {
         "auto" | "kvm" | "qemu" => Ok(text.to_owned()),
@@ -278,6 +305,11 @@ mod tests {
                 &["", "qemu", "qemu:///a b", "qemu+ssh://root:pw@h/system"],
             ),
             (compression, &["none", "zstd"], &["", "zlib", "ZSTD"]),
+            (
+                running,
+                &["backup, copy, convert", "convert", "copy,backup"],
+                &["", "pause", "backup copy", "copy,copy", "append"],
+            ),
             (accel, &["auto", "kvm", "qemu"], &["", "tcg", "KVM"]),
             (picture, &["auto", "kitty", "off"], &["", "Kitty", "ascii"]),
             (

@@ -96,6 +96,7 @@ pub(super) const KEYS: &[Key] = &[
             max: 86_400,
         },
     ),
+    key("hosts", "running", Form::Text(check::running)),
     key("bucket", "name", Form::Text(check::bucket_name)),
     key("bucket", "prefix", Form::Text(check::prefix)),
     key("bucket", "endpoint", Form::Text(check::endpoint)),

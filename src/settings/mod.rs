@@ -352,6 +352,8 @@ fn host(table: &Table) -> Result<HostSettings> {
             Some(Value::Count(secs)) => Duration::from_secs(secs.unsigned_abs()),
             _ => return Err(lacks("hosts", "reconnect_secs")),
         },
+        running: check::running_methods(&text("running")?)
+            .ok_or_else(|| lacks("hosts", "running"))?,
     })
 }
 

@@ -98,6 +98,14 @@ impl World {
         file
     }
 
+    /// The manifest beside an object, as the other client gets it.
+    pub fn manifest(&self, name: &str) -> serde_json::Value {
+        let file = self.dir.join(format!("{name}.got.json"));
+        let get = self.s5cmd(&["cp", &format!("{{}}/{name}.json"), file.to_str().unwrap()]);
+        assert!(get.status.success(), "{get:?}");
+        serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap()
+    }
+
     pub fn is_in_bucket(&self, name: &str) -> bool {
         self.s5cmd(&["ls", &format!("{{}}/{name}.qcow2")])
             .status

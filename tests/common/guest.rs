@@ -1,9 +1,10 @@
 //! A guest with a kernel of its own (tests/lab/guest.init): it counts, writes numbered records to its disk, tells of
 //! both on its serial port, and obeys its power button.
 
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
-use super::process::until;
+use super::process::{run, until};
 use super::{World, exists};
 
 /// What one guest has told so far.
@@ -37,6 +38,11 @@ impl World {
     /// From here on `snapdeck sandbox new` makes sandboxes with this guest: by a template of the user's, as anybody
     /// may write one.
     pub fn use_guest(&self) {
+        self.use_guest_that("");
+    }
+
+    /// As [`World::use_guest`], booted with these words, too (tests/lab/guest.init).
+    pub fn use_guest_that(&self, words: &str) {
         let kernel = concat!(env!("CARGO_MANIFEST_DIR"), "/.lab/guest");
         assert!(exists(kernel), "no guest: run the tests with `make test`");
         let dir = self.dir.display();
@@ -47,11 +53,12 @@ impl World {
                 "<domain type='{{{{accel}}}}'><name>{{{{id}}}}</name>\n\
                  <memory unit='b'>{{{{memory_bytes}}}}</memory><vcpu>{{{{cpus}}}}</vcpu>\n\
                  <os><type arch='x86_64' machine='q35'>hvm</type><kernel>{kernel}/kernel</kernel>\n\
-                 <initrd>{kernel}/initrd</initrd><cmdline>console=ttyS0 quiet panic=-1</cmdline></os>\n\
+                 <initrd>{kernel}/initrd</initrd><cmdline>console=ttyS0 quiet panic=-1 {words} </cmdline></os>\n\
                  <features><acpi/></features>{{{{cpu}}}}<devices>\n\
                  <disk type='file' device='disk'><driver name='qemu' type='qcow2' discard='unmap'/>\n\
                  <source file='{{{{disk}}}}'/><target dev='vda' bus='virtio'/></disk>\n\
                  <serial type='file'><source path='{dir}/{{{{id}}}}.log' append='on'/><target port='0'/></serial>\n\
+                 <channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>\n\
                  </devices></domain>\n"
             ),
         )
@@ -69,6 +76,41 @@ impl World {
             log: self.dir.join(format!("{id}.log")),
         }
     }
+}
+
+/// The last record that a guest with `scatter` had written, as an image says; every record up to there is in it.
+#[track_caller]
+pub fn consistent_records(image: &str) -> u64 {
+    let raw = format!("{image}.raw");
+    run(
+        "qemu-img",
+        &["convert", "-f", "qcow2", "-O", "raw", image, &raw],
+    );
+    let disk = std::fs::File::open(&raw).unwrap();
+    std::fs::remove_file(&raw).unwrap();
+    let sector = |number: u64| {
+        let mut bytes = [0; 512];
+        disk.read_exact_at(&mut bytes, number * 512).unwrap();
+        let text = std::str::from_utf8(&bytes).unwrap();
+        text.trim_end_matches('\0').trim_end().to_owned()
+    };
+    let head: u64 = sector(8).parse().unwrap();
+    for record in 1..=head {
+        assert_eq!(
+            sector(2048 + record),
+            format!("record {record}"),
+            "head {head}"
+        );
+    }
+    for record in head.saturating_sub(999).max(1)..=head {
+        let place = 1_048_576 + 128 * (record * 7919 % 1000);
+        // The one after the head may be there, and is where another was.
+        let next = (record + 1000 == head + 1).then(|| format!("record {}", head + 1));
+        let found = sector(place);
+        let right = found == format!("record {record}") || Some(&found) == next.as_ref();
+        assert!(right, "record {record} is {found:?}, head {head}");
+    }
+    head
 }
 
 impl Guest {
@@ -122,6 +164,17 @@ impl Guest {
         let last = || self.alive().pop().unwrap();
         until("the guest goes on", || last().count > before.count);
         last()
+    }
+
+    /// The last record it had written each time its agent brought its writes to rest.
+    pub fn frozen(&self) -> Vec<u64> {
+        let frozen = self.lines("frozen").into_iter();
+        frozen.map(|words| words[1].parse().unwrap()).collect()
+    }
+
+    /// How often its writes went on after that.
+    pub fn thawed(&self) -> usize {
+        self.lines("thawed").len()
     }
 
     /// Did its power button end it?

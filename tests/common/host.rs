@@ -226,7 +226,7 @@ impl Host {
         self.virsh(&["define", &file]);
     }
 
-    fn virsh_command(&self, args: &[&str]) -> Command {
+    pub fn virsh_command(&self, args: &[&str]) -> Command {
         let mut command = Command::new("virsh");
         let uri = format!("qemu:///system?socket={}", self.libvirt_socket());
         command.args(["-q", "-c", &uri]).args(args);

@@ -29,10 +29,10 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 pub use bucket::in_background;
 pub use files::{exists, same_disk, sha256, stamp};
 pub use gate::Gate;
-pub use guest::Guest;
+pub use guest::{Guest, consistent_records};
 pub use host::{Host, SmallDisk, State};
 pub use link::{Fault, Link, Way};
-pub use process::{Ran, am_root, ended, ended_within, found, run, signal, until};
+pub use process::{Ran, am_root, ended, ended_within, found, output, run, signal, tree, until};
 pub use proxy::Trouble;
 use snapdeck::engine::Engine;
 use snapdeck::settings::{self, Flags};
@@ -222,6 +222,23 @@ impl World {
         let mut command = self.command(args);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command.process_group(0).spawn().unwrap()
+    }
+
+    /// From here on running sandboxes are paused for as long as it takes to convert their disks.
+    pub fn only_converts(&self) {
+        let config = std::fs::read_to_string(self.config()).unwrap();
+        if !config.contains("running = ") {
+            let config = config.replace("owner = ", "running = \"convert\"\nowner = ");
+            std::fs::write(self.config(), config).unwrap();
+        }
+    }
+
+    /// As [`Host::gate`]; to convert is what a create of a running sandbox does then, too.
+    pub fn gate(&self, verb: &str) -> Gate {
+        if verb == "convert" {
+            self.only_converts();
+        }
+        self.hosts[0].gate(verb)
     }
 
     /// Starts snapdeck and waits until it is about to run qemu-img with `verb`.

@@ -16,6 +16,7 @@ fn directories_where_we_may_not_write() {
     let (world, _) = stocked(World::over_ssh(1));
     world.snapshot("base", 0);
     let id = world.sandbox("vm", "base", State::Running);
+    world.only_converts();
     world.limit_rights();
     let (snapshots, temp) = (world.path("snapshots"), world.path("temp"));
     run("chmod", &["555", &snapshots, &temp]);

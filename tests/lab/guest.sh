@@ -24,7 +24,7 @@ mkdir -p "$root"/{bin,dev,proc,sys,modules}
 cp "$work/x/bin/busybox" "$root/bin/"
 install -m 755 tests/lab/guest.init "$root/init"
 # In the order in which they need each other.
-for module in virtio virtio_ring virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci virtio_blk button evdev; do
+for module in virtio virtio_ring virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci virtio_blk virtio_console button evdev; do
   cp "$(find "$work/x/lib/modules" -name "$module.ko" | grep .)" "$root/modules/"
 done
 mkdir -p "$work/out"

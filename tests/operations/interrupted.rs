@@ -50,6 +50,7 @@ fn a_cancelled_push_leaves_the_sandbox_as_it_was() {
 #[test]
 fn a_disk_that_fills_up_in_the_middle_is_told_and_the_guest_goes_on() {
     let (world, id) = World::with_sandbox(State::Running);
+    world.only_converts();
     let real = crate::common::found("qemu-img");
     world.fake(
         "qemu-img",

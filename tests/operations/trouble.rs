@@ -107,6 +107,7 @@ fn no_qemu_img() {
     let image = world.snapshot_path("base");
     world.put(&image, "app");
     let running = world.sandbox("b", "base", State::Running);
+    world.only_converts();
     world.without_programs(&["qemu-img"]);
     for args in [&["create", &running, "new"][..], &["pull", "app"]] {
         let ran = world.snapdeck(args);
@@ -193,6 +194,7 @@ fn a_snapshots_directory_that_is_not_there() {
 #[test]
 fn a_temp_directory_that_is_not_there() {
     let (world, id) = World::with_sandbox(State::Running);
+    world.only_converts();
     let dir = world.path("temp");
     std::fs::remove_dir(&dir).unwrap();
     world
@@ -290,6 +292,7 @@ fn a_full_temp_disk() {
     let Some(_disk) = world.small_disk("temp", "1m") else {
         return;
     };
+    world.only_converts();
     let ran = world.snapdeck(&["create", &running, "app", "--json"]);
     assert_eq!(ran.error_kind(), "noSpace");
     // Less what a guard noted there.

@@ -8,7 +8,9 @@ use crate::console::format::size;
 use crate::console::theme::Theme;
 use crate::console::world;
 use crate::engine::{Link, View};
-use crate::model::{HostName, Operation, Sandbox, SandboxId, SandboxState, SnapshotName};
+use crate::model::{
+    Consistency, HostName, Method, Operation, Sandbox, SandboxId, SandboxState, SnapshotName,
+};
 
 /// Which of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +20,10 @@ pub enum Verb {
     /// Of one that is stopped or paused.
     Push,
 }
+
+/// Bytes that are copied or converted in a second, roughly.
+const COPY_RATE: u64 = 400 << 20;
+const CONVERT_RATE: u64 = 200 << 20;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
@@ -220,13 +226,12 @@ impl Cut {
             );
             if self.live {
                 let warning = "Live: the disk is read while the guest writes to it. The snapshot may \
-                    be inconsistent, its file system unclean and open files incomplete; check it \
+                    be inconsistent (live-unsafe), its file system unclean and open files incomplete; check it \
                     before it becomes a base.";
                 content.say(warning, 4, theme.warn, width);
             } else {
-                let promise = "Safe: the guest is paused while its disk is copied, and resumed \
-                    before the upload.";
-                content.say(promise, 4, theme.dim, width);
+                let promise = self.promise(view);
+                content.say(&promise, 4, theme.dim, width);
             }
         }
         if let Some(reason) = &refusal {
@@ -240,6 +245,38 @@ impl Cut {
         }
         content.keys.push(("esc", "close", true));
         content
+    }
+
+    /// How a running guest's disk is read, and what that means for the guest and for the snapshot.
+    fn promise(&self, view: &View) -> String {
+        let sandbox = world::sandbox(view, &self.host, &self.sandbox);
+        let chain = sandbox.map_or(&[][..], |sandbox| &sandbox.chain);
+        let overlay = chain.first().and_then(|link| link.size_bytes);
+        let all: u64 = chain.iter().filter_map(|link| link.size_bytes).sum();
+        if sandbox.is_some_and(|sandbox| sandbox.state.is_still()) {
+            return "Safe: it stands still already, and is read as it is.".to_owned();
+        }
+        let (pause, quiet) = match world::host(view, &self.host).and_then(|host| host.running) {
+            Some(Method::Backup) | None => (
+                "Safe (backup): the guest is paused for milliseconds and goes on while its disk is read.".to_owned(),
+                "quiesced where its guest agent answers, else crash-consistent",
+            ),
+            Some(Method::Copy) => (
+                format!(
+                    "Safe (copy): the guest is paused while its overlay is copied, about {}.",
+                    seconds(overlay.unwrap_or(0) / COPY_RATE)
+                ),
+                "crash-consistent",
+            ),
+            Some(_) => (
+                format!(
+                    "Safe (convert): the guest is paused while its disk is converted, about {}.",
+                    seconds(all / CONVERT_RATE)
+                ),
+                "crash-consistent",
+            ),
+        };
+        format!("{pause} The snapshot is {quiet}.")
     }
 
     fn say_about_name(&self, content: &mut Content, view: &View, theme: &Theme, width: usize) {
@@ -277,14 +314,28 @@ pub fn push_refusal(sandbox: &Sandbox) -> Option<String> {
     })
 }
 
+fn seconds(seconds: u64) -> String {
+    format!("{} s", seconds.max(1))
+}
+
 fn cost(sandbox: &Sandbox) -> String {
     let known: Option<u64> = sandbox.chain.iter().map(|link| link.size_bytes).sum();
     let state = sandbox.state.as_str();
+    let quiet = match sandbox.state {
+        SandboxState::ShutOff => {
+            format!(" The snapshot is {}.", Consistency::CleanShutdown.as_str())
+        }
+        state if state.is_still() => format!(
+            " The snapshot is {}.",
+            Consistency::CrashConsistent.as_str()
+        ),
+        _ => String::new(),
+    };
     match known.filter(|bytes| *bytes > 0) {
         Some(bytes) => format!(
-            "It is {state}. Reads {0}, then uploads at most {0}.",
+            "It is {state}. Reads {0}, then uploads at most {0}.{quiet}",
             size(bytes)
         ),
-        None => format!("It is {state}."),
+        None => format!("It is {state}.{quiet}"),
     }
 }

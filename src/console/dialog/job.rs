@@ -108,10 +108,8 @@ pub fn result(outcome: &Outcome) -> String {
             moved,
             ..
         } => {
-            let pause = match paused_ms {
-                0 => "no pause".to_owned(),
-                ms => format!("paused for {:.1} s", *ms as f64 / 1000.0),
-            };
+            let pause = moved.pause(*paused_ms);
+            let pause = pause.unwrap_or_else(|| "no pause".to_owned());
             let bytes = size(*size_bytes);
             format!("{snapshot_path}, {bytes}, {pause}{}", moved.ways(size))
         }

@@ -209,6 +209,7 @@ mod tests {
             owner: "qemu:kvm".into(),
             temp_dir: "/t".into(),
             reconnect: Duration::ZERO,
+            running: Vec::new(),
         }
     }
 }

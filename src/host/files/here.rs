@@ -32,6 +32,8 @@ const CALL: Duration = Duration::from_secs(60);
 const SYNC: Duration = Duration::from_secs(30 * 60);
 /// What the private directories under a host's `temp_dir` begin with.
 const TEMP_PREFIX: &str = "snapdeck-";
+/// What the hidden directories of backups end with.
+const BACKUP_SUFFIX: &str = ".backup";
 /// Differs after every start of the host (proc(5)).
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
@@ -194,12 +196,45 @@ impl Here {
         })
     }
 
+    pub async fn make_backup_dir(&self, under: &str, id: &str, owner: &str) -> Result<String> {
+        let (parent, owner) = (PathBuf::from(under), owner.to_owned());
+        let prefix = format!(".{id}.");
+        let made = self.run(format!("make a directory in {under}"), CALL, move || {
+            let (uid, gid) = ids(&owner)?;
+            let dir = tempfile::Builder::new()
+                .prefix(&prefix)
+                .suffix(BACKUP_SUFFIX)
+                .permissions(std::fs::Permissions::from_mode(0o700))
+                .tempdir_in(parent)?;
+            give(&File::open(dir.path())?, &owner, uid, gid)?;
+            let name = dir.keep();
+            let name = name.file_name().unwrap_or_default().to_string_lossy();
+            Ok(name.into_owned())
+        });
+        Ok(format!("{under}/{}", made.await?))
+    }
+
+    pub async fn backup_dirs(&self, under: &str) -> Result<Vec<String>> {
+        let dir = PathBuf::from(under);
+        self.run(format!("list {under}"), CALL, move || {
+            let entries = match std::fs::read_dir(dir) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+                entries => entries?,
+            };
+            let names = entries.flatten().map(|entry| entry.file_name());
+            let names = names.filter_map(|name| name.into_string().ok());
+            Ok(names.filter(|name| is_backup_dir(name)).collect())
+        })
+        .await
+    }
+
     pub async fn remove_temp_dir(&self, path: &str) -> Result<()> {
         let dir = PathBuf::from(path);
         self.run(format!("remove {path}"), CALL, move || {
-            let ours = dir
-                .file_name()
-                .is_some_and(|name| name.to_string_lossy().starts_with(TEMP_PREFIX));
+            let ours = dir.file_name().is_some_and(|name| {
+                let name = name.to_string_lossy();
+                name.starts_with(TEMP_PREFIX) || is_backup_dir(&name)
+            });
             if !ours {
                 return Err(io::Error::other("it is no directory of snapdeck's"));
             }
@@ -295,6 +330,10 @@ impl Here {
         })
         .await
     }
+}
+
+fn is_backup_dir(name: &str) -> bool {
+    name.starts_with('.') && name.ends_with(BACKUP_SUFFIX)
 }
 
 /// A file for us alone. Its lock is taken before anything in the directory changes, and is held until

@@ -9,21 +9,28 @@ mod there;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use self::blocks::Told;
 use self::mark::Mark;
 use self::stream::{Mode, Stream};
+use super::command::{Place, Running};
 use super::image_file::ImageFile;
 use super::patience::Patience;
+use super::sftp::{Access, SftpFile};
 use crate::model::{Buffers, Digest, Error, Kind, Result};
 
 pub use blocks::{Origin, Piece, Seen};
 pub use here::Here;
 pub use mark::{Content, Recorded};
 pub use there::There;
+
+/// For opening a file ahead, and for a word about it.
+const AHEAD: Duration = Duration::from_secs(10);
 
 /// The files of one host.
 #[derive(Clone)]
@@ -58,6 +65,17 @@ impl Files {
                 Reader::There(Box::new(stream))
             }
         }))
+    }
+
+    pub async fn open_ahead(&self, path: &str) -> Ahead {
+        Ahead {
+            sftp: match self {
+                Self::Here(_) => None,
+                Self::There(files) => Sftp::open(&files.place, path).await,
+            },
+            files: self.clone(),
+            path: path.to_owned(),
+        }
     }
 
     pub async fn open_writer(
@@ -116,6 +134,22 @@ impl Files {
             Self::There(files) => files.make_temp_dir(under).await,
         };
         made.map_err(|error| error.hint("see temp_dir of the host in the settings"))
+    }
+
+    /// Makes a directory for a backup of a sandbox's disk, which QEMU may write to.
+    pub async fn make_backup_dir(&self, under: &str, id: &str, owner: &str) -> Result<String> {
+        match self {
+            Self::Here(files) => files.make_backup_dir(under, id, owner).await,
+            Self::There(files) => files.make_backup_dir(under, id, owner).await,
+        }
+    }
+
+    /// Names of the directories that are or were for backups.
+    pub async fn backup_dirs(&self, under: &str) -> Result<Vec<String>> {
+        match self {
+            Self::Here(files) => files.backup_dirs(under).await,
+            Self::There(files) => files.backup_dirs(under).await,
+        }
     }
 
     pub async fn remove_temp_dir(&self, path: &str) -> Result<()> {
@@ -188,6 +222,62 @@ pub struct FileReader(Reader);
 enum Reader {
     Here(here::Reader),
     There(Box<Stream>),
+    Ahead(Box<Sftp>),
+}
+
+/// A file of a remote host, by a connection of its own. It is not made anew.
+struct Sftp {
+    file: SftpFile,
+    path: String,
+    place: Place,
+    _ssh: Running,
+}
+
+/// A file that somebody else writes, opened ahead of the moment in which it is to be read: opening takes long over SSH.
+pub struct Ahead {
+    files: Files,
+    path: String,
+    sftp: Option<Box<Sftp>>,
+}
+
+impl Ahead {
+    /// The file as it is now.
+    ///
+    /// # Errors
+    /// As [`Host::open_reader`](crate::host::Host::open_reader).
+    pub async fn now(self) -> Result<FileReader> {
+        let Some(mut sftp) = self.sftp else {
+            return self.files.open_reader(&self.path).await;
+        };
+        let looked = timeout(AHEAD, sftp.file.look_again()).await;
+        looked
+            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+            .map_err(|error| sftp.explain(&error))?;
+        Ok(FileReader(Reader::Ahead(sftp)))
+    }
+}
+
+impl Sftp {
+    /// `None` where the host has none: there are other ways.
+    async fn open(place: &Place, path: &str) -> Option<Box<Self>> {
+        let mut ssh = place.sftp().await.ok()?;
+        let (stdin, stdout) = (ssh.stdin()?, ssh.stdout()?);
+        let file = SftpFile::open(stdin, stdout, path, Access::Read, AHEAD).await;
+        let file = file.inspect_err(|error| tracing::debug!("{path} by SFTP: {error}"));
+        Some(Box::new(Self {
+            file: file.ok()?,
+            path: path.to_owned(),
+            place: place.clone(),
+            _ssh: ssh,
+        }))
+    }
+
+    fn explain(&self, error: &io::Error) -> Error {
+        let what = format!("cannot read {} on host {}", self.path, self.place.host());
+        Error::new(Kind::Unreachable, what)
+            .because(error)
+            .worth_retrying()
+    }
 }
 
 impl FileReader {
@@ -196,6 +286,7 @@ impl FileReader {
         match &self.0 {
             Reader::Here(reader) => reader.size_bytes(),
             Reader::There(stream) => stream.opened().size_bytes,
+            Reader::Ahead(sftp) => sftp.file.size_bytes(),
         }
     }
 
@@ -207,6 +298,10 @@ impl FileReader {
         match &self.0 {
             Reader::Here(reader) => reader.read_at(buffers, offset, length).await,
             Reader::There(stream) => stream.read(buffers, offset, length).await,
+            Reader::Ahead(sftp) => {
+                let read = sftp.file.read(buffers, offset, length).await;
+                read.map_err(|error| sftp.explain(&error))
+            }
         }
     }
 }

@@ -502,7 +502,7 @@ impl Hold {
             .forward(there)
             .await
             .map_err(|error| io::Error::other(error.message()))?;
-        let open = async { Nbd::open(UnixStream::connect(&forward.here).await?, ORDER).await };
+        let open = async { Nbd::open(UnixStream::connect(&forward.here).await?, "", ORDER).await };
         let nbd = within(open).await;
         // What is connected stays so.
         self.master.unforward(&forward).await;

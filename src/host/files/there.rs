@@ -145,6 +145,20 @@ impl There {
         self.line(&what, "make_temp_dir", &[under], CALL).await
     }
 
+    pub async fn make_backup_dir(&self, under: &str, id: &str, owner: &str) -> Result<String> {
+        let what = format!("make a directory in {under}");
+        self.line(&what, "make_backup_dir", &[under, id, owner], CALL)
+            .await
+    }
+
+    pub async fn backup_dirs(&self, under: &str) -> Result<Vec<String>> {
+        let what = format!("list {under}");
+        let output = self.call(&what, "backup_dirs", &[under], CALL).await?;
+        let names = output.stdout.split(|byte| *byte == 0);
+        let names = names.filter_map(|name| String::from_utf8(name.to_vec()).ok());
+        Ok(names.filter(|name| !name.is_empty()).collect())
+    }
+
     pub async fn remove_temp_dir(&self, path: &str) -> Result<()> {
         let what = format!("remove {path}");
         self.call(&what, "remove_temp_dir", &[path], LONG).await?;

@@ -46,9 +46,23 @@ make_temp_dir)
   mktemp -d -- "$1/snapdeck-XXXXXXXX"
   ;;
 
+# make_backup_dir UNDER ID OWNER
+make_backup_dir)
+  dir=$(mktemp -d --suffix=.backup -- "$1/.$2.XXXXXX") || exit 1
+  chown -- "$3" "$dir" || {
+    rmdir -- "$dir"
+    exit 1
+  }
+  printf '%s\n' "$dir"
+  ;;
+
+backup_dirs)
+  [ ! -d "$1" ] || find "$1/" -mindepth 1 -maxdepth 1 -type d -name '.*.backup' -printf '%f\0'
+  ;;
+
 remove_temp_dir)
   case ${1##*/} in
-  snapdeck-*) rm -rf -- "$1" ;;
+  snapdeck-* | .*.backup) rm -rf -- "$1" ;;
   *) fail "it is no directory of snapdeck's" ;;
   esac
   ;;

@@ -1,6 +1,7 @@
-//! Reads and writes the raw bytes of a file on a host at offsets, many at once, through the host's own `qemu-nbd`.
+//! Reads and writes bytes on a host at offsets, many at once: those of a file through the host's own `qemu-nbd`, or of
+//! a disk that a running QEMU exports.
 //!
-//! To be started there as `qemu-nbd --format=raw --socket=SOCKET [--read-only] FILE`, one client each: it ends when
+//! `qemu-nbd` is to be started there as `qemu-nbd --format=raw --socket=SOCKET [--read-only] FILE`, one client each: it ends when
 //! its client does. The export's length is the file's, rounded up to 512 bytes (QEMU counts in sectors); reading the
 //! bytes that are not in the file gives zeros, and only writing them makes the file longer.
 
@@ -43,13 +44,13 @@ pub struct Nbd {
 }
 
 impl Nbd {
-    /// Negotiates on a connected stream, for at most `deadline`.
+    /// Negotiates on a connected stream for the export of that name, "" being the default one, for at most `deadline`.
     ///
     /// # Errors
     /// `TimedOut`; `InvalidData` where the other side is no NBD server; `Other` with its words where it refuses;
     /// the stream's.
-    pub async fn open(mut stream: UnixStream, deadline: Duration) -> io::Result<Self> {
-        let export = timeout(deadline, wire::negotiate(&mut stream))
+    pub async fn open(mut stream: UnixStream, name: &str, deadline: Duration) -> io::Result<Self> {
+        let export = timeout(deadline, wire::negotiate(&mut stream, name))
             .await
             .map_err(|_| {
                 let words = format!("qemu-nbd did not answer for {} s", deadline.as_secs());

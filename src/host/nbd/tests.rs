@@ -65,7 +65,7 @@ impl Server {
     }
 
     async fn open(&self) -> Nbd {
-        Nbd::open(self.stream().await, PATIENCE).await.unwrap()
+        Nbd::open(self.stream().await, "", PATIENCE).await.unwrap()
     }
 
     async fn signal(&self, signal: &str) {
@@ -189,7 +189,7 @@ async fn a_read_only_export_is_read() {
 #[tokio::test]
 async fn the_servers_words_are_handed_on() {
     let server = Server::start(4096, &["--export-name=another", "--format=raw", "FILE"]).await;
-    let Err(error) = Nbd::open(server.stream().await, PATIENCE).await else {
+    let Err(error) = Nbd::open(server.stream().await, "", PATIENCE).await else {
         panic!("it opened an export that is not there");
     };
     assert!(
@@ -286,7 +286,10 @@ fn option_reply(said: &mut Vec<u8>, kind: u32, data: &[u8]) {
 async fn open_to(said: &[u8]) -> (io::Result<Nbd>, UnixStream) {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     theirs.write_all(said).await.unwrap();
-    (Nbd::open(ours, Duration::from_millis(100)).await, theirs)
+    (
+        Nbd::open(ours, "", Duration::from_millis(100)).await,
+        theirs,
+    )
 }
 
 #[tokio::test]
@@ -381,7 +384,7 @@ proptest! {
         bytes.extend(said);
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let stream = tokio::io::join(&bytes[..], tokio::io::sink());
-        let export = runtime.block_on(wire::negotiate(stream));
+        let export = runtime.block_on(wire::negotiate(stream, ""));
         if let Ok(export) = export {
             prop_assert!(export.max_payload > 0 && export.max_payload <= wire::MAX_PAYLOAD);
         }

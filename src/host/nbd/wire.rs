@@ -35,6 +35,8 @@ const INFO_BLOCK_SIZE: u16 = 3;
 
 /// Replies to our one option; there are about ten kinds of them.
 const REPLIES: usize = 64;
+/// Longest name of an export ("Conventions": strings).
+const NAME_BYTES: u32 = 4096;
 /// Bytes of such a reply. Names and words in them have at most 4096 ("Conventions": strings).
 const REPLY_BYTES: usize = 8192;
 /// What every server takes in one request: 32 MiB ("Size constraints").
@@ -112,12 +114,19 @@ pub struct Export {
     pub max_payload: u32,
 }
 
-/// Talks from the first byte to the beginning of transmission, with the export that has no name.
+/// Talks from the first byte to the beginning of transmission, with the export of that name ("" is the default one).
 ///
 /// # Errors
 /// `InvalidData` where the other side speaks something else; `Other` with its words where it refuses;
-/// the stream's.
-pub async fn negotiate(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<Export> {
+/// `InvalidInput` for a name that none can have; the stream's.
+pub async fn negotiate(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    name: &str,
+) -> io::Result<Export> {
+    let length = u32::try_from(name.len())
+        .ok()
+        .filter(|length| *length <= NAME_BYTES)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "its name is too long"))?;
     let magic = (stream.read_u64().await?, stream.read_u64().await?);
     if magic != (MAGIC, OPTION) {
         return Err(garbage(format!(
@@ -129,12 +138,13 @@ pub async fn negotiate(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::R
     if flags & FIXED_NEWSTYLE == 0 {
         return Err(garbage("it cannot negotiate"));
     }
-    let mut hello = Vec::with_capacity(26);
+    let mut hello = Vec::with_capacity(26 + name.len());
     hello.put_u32(u32::from(flags & (FIXED_NEWSTYLE | NO_ZEROES)));
     hello.put_u64(OPTION);
     hello.put_u32(OPT_GO);
-    hello.put_u32(6);
-    hello.put_u32(0); // Length of the name: the default export.
+    hello.put_u32(6 + length);
+    hello.put_u32(length);
+    hello.put_slice(name.as_bytes());
     // No requests for information. A client that does not ask for block sizes need not align what it reads
     // and writes; the size comes unasked.
     hello.put_u16(0);

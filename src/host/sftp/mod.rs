@@ -89,6 +89,21 @@ impl SftpFile {
         })
     }
 
+    /// Length as far as it is known, in bytes.
+    pub fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    /// Looks again how long the file is.
+    ///
+    /// # Errors
+    /// As [`SftpFile::read`].
+    pub async fn look_again(&mut self) -> io::Result<()> {
+        let metadata = self.file.metadata().await.map_err(explain)?;
+        self.size_bytes = metadata.len().unwrap_or(self.size_bytes);
+        Ok(())
+    }
+
     /// Reads exactly `length` bytes at `offset`, to one of `buffers`.
     ///
     /// # Errors

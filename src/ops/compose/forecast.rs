@@ -4,6 +4,7 @@ use crate::bucket::Bucket;
 use crate::host::Host;
 use crate::model::{Error, Forecast, Method, Result, SandboxId};
 
+use super::layers::Layers;
 use super::{Break, Way, method, ready};
 use crate::ops::make::Wish;
 use crate::ops::push::pushable;
@@ -37,9 +38,14 @@ pub async fn forecast(
         copy_bytes: 0,
         dead_bytes: 0,
     };
-    match ready(host, bucket, &source, wish.compact, zstd).await {
-        Ok(way) => Ok(composed(way, blank)),
-        Err(Break::Refused(why)) => {
+    let forecast = async {
+        let layers = Layers::open(host, &source).await?;
+        let way = ready(host, bucket, &source, &layers, wish.compact, zstd).await?;
+        Ok(composed(way, blank.clone()))
+    };
+    match forecast.await {
+        Ok(forecast) => Ok(forecast),
+        Err(Break::Refused(why) | Break::Unfit(why)) => {
             let size = measured(host, &source).await?;
             Ok(Forecast {
                 reason: why,
@@ -57,7 +63,7 @@ async fn measured(host: &Host, source: &Source) -> Result<u64, Error> {
     host.measure(&source.disk, source.state.is_active()).await
 }
 
-fn composed(way: Way, blank: Forecast) -> Forecast {
+fn composed(way: Way<'_>, blank: Forecast) -> Forecast {
     let estimate = way.composer.estimate();
     let part = crate::bucket::part_size(estimate.file_bytes);
     let kept = way.composer.kept();

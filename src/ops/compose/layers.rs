@@ -8,6 +8,7 @@ use crate::model::{Buffers, FileStamp, HostName, ImageFacts, Result};
 use crate::qcow2::{HEADER_BYTES, Read, TableReader, Tables, backing_format};
 
 use super::Break;
+use super::moment::{Moment, Taken};
 use crate::ops::source::{Source, Stamps};
 
 /// A chain, the base first.
@@ -17,6 +18,8 @@ pub(super) struct Layers {
     virtual_size: u64,
     stamps: Stamps,
     buffers: Buffers,
+    /// What is read in the place of the topmost file, which a guest writes.
+    moment: Option<Moment>,
 }
 
 impl Layers {
@@ -49,6 +52,7 @@ impl Layers {
             virtual_size: virtual_size.unwrap_or_default(),
             stamps,
             buffers: Buffers::default(),
+            moment: None,
         };
         for (reader, link) in layers.readers.iter().zip(source.chain.iter().rev()) {
             layers.check_format(reader, &link.path).await?;
@@ -69,30 +73,55 @@ impl Layers {
         }
     }
 
+    /// From here on the topmost file is as it was at that moment.
+    pub fn keep(&mut self, moment: Moment) {
+        self.moment = Some(moment);
+    }
+
+    /// The moment that is kept, if any.
+    pub fn moment(&self) -> Option<&Moment> {
+        self.moment.as_ref()
+    }
+
+    /// Closes the files; the moment is the caller's.
+    pub fn close(self) -> Option<Moment> {
+        self.moment
+    }
+
     /// The tables of the base, and those of the overlays, the one right above the base first.
     pub async fn tables(&self) -> Result<(Tables, Vec<Tables>), Break> {
-        let mut tables = try_join_all(
-            self.readers
-                .iter()
-                .map(|reader| read_tables(&self.buffers, reader)),
-        )
-        .await?;
-        let overlays = tables.split_off(1);
+        let (mut files, mut known) = (&self.readers[..], None);
+        if let (Some(moment), Some((_, below))) = (&self.moment, files.split_last()) {
+            files = below;
+            known = Some(match (moment.tables(), moment.copy()) {
+                (Some(tables), _) => tables.clone(),
+                (None, Some(copy)) => read_tables(&self.buffers, copy).await?,
+                (None, None) => return Err(super::broken("no overlay").into()),
+            });
+        }
+        let read = |reader| read_tables(&self.buffers, reader);
+        let mut tables = try_join_all(files.iter().map(read)).await?;
+        tables.extend(known);
+        let overlays = tables.split_off(1.min(tables.len()));
         let base = tables.pop().ok_or_else(|| super::broken("no base"))?;
         Ok((base, overlays))
     }
 
-    /// Reads what the composer wants. A source that reads the running disk instead of its files stands here, too: it
-    /// reads [`Read::guest`], for [`Composer::push_guest`](crate::qcow2::Composer::push_guest).
-    pub async fn read(&self, read: &Read) -> Result<Bytes> {
+    /// Reads what the composer wants.
+    pub async fn read(&self, read: &Read) -> Result<Taken> {
         let reader = self
             .readers
             .get(read.layer())
             .ok_or_else(|| super::broken("no such layer"))?;
+        if let Some(moment) = &self.moment
+            && read.layer() + 1 == self.readers.len()
+        {
+            return moment.read(&self.buffers, read).await;
+        }
         // Some MiB at most.
-        reader
-            .read_at(&self.buffers, read.host().start, read.host_bytes() as usize)
-            .await
+        let (offset, length) = (read.host().start, read.host_bytes() as usize);
+        let bytes = reader.read_at(&self.buffers, offset, length).await?;
+        Ok(Taken::Host(bytes))
     }
 
     /// Reads the base's file.
@@ -125,7 +154,8 @@ impl Layers {
     }
 }
 
-async fn read_tables(buffers: &Buffers, reader: &FileReader) -> Result<Tables, Break> {
+/// Reads the tables of one file.
+pub(super) async fn read_tables(buffers: &Buffers, reader: &FileReader) -> Result<Tables, Break> {
     let mut tables = TableReader::new(reader.size_bytes());
     while !tables.wanted().is_empty() {
         let reads = tables.wanted().iter().map(|range| {

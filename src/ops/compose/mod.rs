@@ -7,26 +7,28 @@
 //! ```
 //!
 //! The disk is read at its files' offsets, without QEMU's locks: what keeps a torn image from being published is that
-//! the sandbox's state and the stamps of all its files are looked at before and after ([`Source::still_the_same`]).
+//! the sandbox's state and the stamps of all its files are looked at before and after ([`Source::still_the_same`]). Of a
+//! running sandbox the overlay is read as it was at one [moment].
 
 mod base;
 mod forecast;
 mod layers;
+mod moment;
 mod send;
-
-use std::time::Duration;
 
 use crate::bucket::Bucket;
 use crate::host::Host;
 use crate::model::{Error, Kind, Method, Moved, Phase, Result};
 use crate::qcow2::{Composer, Layout, Options};
 
+use super::flatten::{AWAY_TRIES, is_away};
 use super::make::{Sent, Wish};
 use super::source::Source;
 use super::{Context, variables};
 
 use base::Proof;
 use layers::Layers;
+use moment::Moment;
 use send::Sender;
 
 pub use forecast::forecast;
@@ -39,11 +41,14 @@ pub(super) enum Composed {
     Sent(Box<Sent>),
     /// It cannot be composed, and why. Nothing was left.
     Refused(String),
+    /// The disk of a running sandbox cannot be had in that way, and why. Nothing was left.
+    Unfit(String),
 }
 
 /// Why composing ended.
 enum Break {
     Refused(String),
+    Unfit(String),
     Failed(Error),
 }
 
@@ -60,8 +65,8 @@ impl From<crate::qcow2::Refusal> for Break {
 }
 
 /// How a disk is going to be composed.
-struct Way {
-    layers: Layers,
+struct Way<'a> {
+    layers: &'a Layers,
     composer: Composer,
     layout: Layout,
     /// Why this layout.
@@ -84,26 +89,88 @@ pub(super) async fn compose_and_upload(
 ) -> Result<Composed> {
     ctx.enter(Phase::Checking)?;
     let composed = async {
-        let way = ready(host, bucket, source, wish.compact, ctx.zstd).await?;
-        tell(&way, ctx);
-        upload(host, bucket, source, wish, way, ctx).await
+        let layers = Layers::open(host, source).await?;
+        compose(host, bucket, source, &layers, wish, ctx).await
     };
-    match composed.await {
+    settle(composed.await)
+}
+
+/// Composes the disk of `source`, which runs, as it is at one moment, and uploads it. The guest is paused for that
+/// moment by `method`, and runs when this returns.
+///
+/// # Errors
+/// As [`compose_and_upload`]; `Refused` where the sandbox is shut down meanwhile; `NoSpace` where there is no room for
+/// what the guest writes meanwhile.
+pub(super) async fn compose_running(
+    host: &Host,
+    bucket: &Bucket,
+    source: &Source,
+    method: Method,
+    wish: &Wish,
+    ctx: &Context,
+) -> Result<Composed> {
+    let mut tries = 1;
+    loop {
+        ctx.enter(Phase::Checking)?;
+        let once = async {
+            let mut layers = Layers::open(host, source).await?;
+            layers.keep(Box::pin(Moment::take(host, source, method, ctx)).await?);
+            let composed = Box::pin(compose(host, bucket, source, &layers, wish, ctx)).await;
+            if let Some(moment) = layers.close() {
+                moment.clear(ctx).await;
+            }
+            composed.map(|sent| Sent {
+                moved: Moved {
+                    method,
+                    ..sent.moved
+                },
+                ..sent
+            })
+        };
+        match once.await {
+            // The line was lost, and with it the moment.
+            Err(Break::Failed(error))
+                if is_away(&error) && tries < AWAY_TRIES && !ctx.cancel.is_cancelled() =>
+            {
+                ctx.warn(format!("{error}; reading the disk from the start again"));
+                tries += 1;
+            }
+            composed => return settle(composed),
+        }
+    }
+}
+
+fn settle(composed: Result<Sent, Break>) -> Result<Composed> {
+    match composed {
         Ok(sent) => Ok(Composed::Sent(Box::new(sent))),
         Err(Break::Refused(why)) => Ok(Composed::Refused(why)),
+        Err(Break::Unfit(why)) => Ok(Composed::Unfit(why)),
         Err(Break::Failed(error)) => Err(error),
     }
 }
 
-/// Reads the tables and decides.
-async fn ready(
+async fn compose(
     host: &Host,
     bucket: &Bucket,
     source: &Source,
+    layers: &Layers,
+    wish: &Wish,
+    ctx: &Context,
+) -> Result<Sent, Break> {
+    let way = ready(host, bucket, source, layers, wish.compact, ctx.zstd).await?;
+    tell(&way, ctx);
+    Box::pin(upload(host, bucket, source, wish, way, ctx)).await
+}
+
+/// Reads the tables and decides.
+async fn ready<'a>(
+    host: &Host,
+    bucket: &Bucket,
+    source: &Source,
+    layers: &'a Layers,
     compact: bool,
     zstd: bool,
-) -> Result<Way, Break> {
-    let layers = Layers::open(host, source).await?;
+) -> Result<Way<'a>, Break> {
     let (base, overlays) = layers.tables().await?;
     let plan = |layout| {
         let (base, overlays) = (base.clone(), overlays.clone());
@@ -127,7 +194,7 @@ async fn ready(
         Layout::Compact => plan(Layout::Compact)?,
     };
     let base = match layout {
-        Layout::Append => base::prove(host, bucket, source, &layers).await?,
+        Layout::Append => base::prove(host, bucket, source, layers).await?,
         Layout::Compact => Err("the whole disk is written anew".to_owned()),
     };
     Ok(Way {
@@ -139,7 +206,7 @@ async fn ready(
     })
 }
 
-fn tell(way: &Way, ctx: &Context) {
+fn tell(way: &Way<'_>, ctx: &Context) {
     let method = method(way.layout).as_str();
     ctx.info(format!("composing it ({method}): {}", way.reason));
     if way.layout == Layout::Append {
@@ -172,7 +239,7 @@ async fn upload(
     bucket: &Bucket,
     source: &Source,
     wish: &Wish,
-    way: Way,
+    way: Way<'_>,
     ctx: &Context,
 ) -> Result<Sent, Break> {
     ctx.go_on()?;
@@ -193,23 +260,35 @@ async fn upload(
             &ctx.cancel,
         )
         .await?;
-    let sender = Sender::new(bucket, &assembly, &layers, base.as_ref().ok(), &composer);
+    let sender = Sender::new(bucket, &assembly, layers, base.as_ref().ok(), &composer);
     let sent = async {
-        let sent = assembly.during(sender.send(composer)).await?;
-        let variables = match &source.variables {
-            Some(path) => Some(variables::read(host, path).await?),
-            None => None,
+        let sending = assembly.during(sender.send(composer));
+        let Some(moment) = layers.moment() else {
+            let sent = sending.await?;
+            let variables = match &source.variables {
+                Some(path) => Some(variables::read(host, path).await?),
+                None => None,
+            };
+            source
+                .still_the_same(host, source.state, layers.stamps())
+                .await?;
+            return Ok((sent, variables));
         };
-        source
-            .still_the_same(host, source.state, layers.stamps())
-            .await?;
-        Ok::<_, Break>((sent, variables))
+        let sent = tokio::select! {
+            sent = sending => sent?,
+            error = moment.trouble() => return Err(error.into()),
+        };
+        source.base_is_the_same(host, layers.stamps()).await?;
+        Ok::<_, Break>((sent, moment.variables.clone()))
     };
     let (made, variables) = match sent.await {
         Ok(sent) => sent,
         Err(broken) => {
             assembly.abort().await;
-            return Err(broken);
+            return Err(match (layers.moment(), broken) {
+                (Some(moment), Break::Failed(error)) => moment.explain(error).await.into(),
+                (_, broken) => broken,
+            });
         }
     };
     if let Some(why) = assembly.why_no_copies()
@@ -229,7 +308,11 @@ async fn upload(
         digests: made.digests.all(object.size_bytes),
         object,
         variables,
-        paused: Duration::ZERO,
+        paused: layers.moment().map(|moment| moment.paused),
+        consistency: match layers.moment() {
+            Some(moment) => moment.consistency,
+            None => source.consistency(),
+        },
         virtual_size: Some(layers.virtual_size()),
     })
 }

@@ -18,6 +18,7 @@ use crate::qcow2::Composer;
 use super::Break;
 use super::base::Proof;
 use super::layers::Layers;
+use super::moment::Taken;
 use crate::ops::digests::Digests;
 
 /// Copies asked for at once: they take no memory here.
@@ -182,7 +183,10 @@ impl<'a> Sender<'a> {
             let Some((read, bytes)) = reads.next().await else {
                 break;
             };
-            composer.push(&read, &bytes?, &mut parts.buffer)?;
+            match bytes? {
+                Taken::Host(bytes) => composer.push(&read, &bytes, &mut parts.buffer)?,
+                Taken::Guest(bytes) => composer.push_guest(&read, &bytes, &mut parts.buffer)?,
+            }
             parts.hand_over_full().await?;
         }
         let mut ending = composer.finish(&mut parts.buffer)?;

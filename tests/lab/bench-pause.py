@@ -1,0 +1,231 @@
+#!/usr/bin/env python3
+"""How long a guest stands still for a snapshot, as it shows in its own writes, beside pausing it for qemu-img convert.
+
+Runs in the lab (`make bench-pause`). BENCH_OVERLAY_MIB sets the size of the overlay (2048), BENCH_RUNS how many
+snapshots are taken (20), BENCH_CONVERT_RUNS how many of them once more by convert (3). Each object is fetched, and has to
+be of one moment. Prints a line for each figure with its bound; exit code 1 where one is missed.
+"""
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import threading
+import time
+
+LAB = os.environ["SNAPDECK_LAB"]
+KEY, SECRET = os.environ["SNAPDECK_LAB_S3_KEY"], os.environ["SNAPDECK_LAB_S3_SECRET"]
+BUCKET, S5CMD, STORE = (os.environ[f"SNAPDECK_LAB_{name}"] for name in ("BUCKET", "S5CMD", "S3"))
+SNAPDECK = os.path.abspath(os.environ.get("BENCH_SNAPDECK", "target/release/snapdeck"))
+GUEST = os.path.abspath(".lab/guest")
+OVERLAY_MIB = int(os.environ.get("BENCH_OVERLAY_MIB", "2048"))
+RUNS = int(os.environ.get("BENCH_RUNS", "20"))
+CONVERT_RUNS = int(os.environ.get("BENCH_CONVERT_RUNS", "3"))
+MIB = 1 << 20
+ROOT = os.path.join(LAB, "bench")
+SOCKET = f"qemu:///system?socket={LAB}/alpha/run/libvirt/libvirt-sock"
+BASE, DISK = f"{ROOT}/snapshots/base.qcow2", f"{ROOT}/sandboxes/vm.qcow2"
+# Seconds of writes that are looked at before a snapshot, and after its pause.
+BEFORE, AFTER = 5, 1
+
+ENV = {
+    "PATH": os.environ["PATH"],
+    "HOME": ROOT,
+    "SNAPDECK_CONFIG": f"{ROOT}/config.toml",
+    "AWS_ACCESS_KEY_ID": KEY,
+    "AWS_SECRET_ACCESS_KEY": SECRET,
+    "AWS_REGION": "us-east-1",
+    "S3_ENDPOINT_URL": STORE,
+}
+
+
+def run(*argv):
+    return subprocess.run(argv, env=ENV, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def virsh(*args):
+    return run("virsh", "-q", "-c", SOCKET, *args)
+
+
+def checksum(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def use(methods):
+    """From here on running sandboxes are read so."""
+    with open(f"{ROOT}/config.toml", "w") as config:
+        config.write(
+            f'[[hosts]]\nname = "bench"\nuri = "{SOCKET}"\nsnapshots_dir = "{ROOT}/snapshots"\n'
+            f'sandboxes_dir = "{ROOT}/sandboxes"\ntemp_dir = "{ROOT}/temp"\nowner = "{os.getuid()}:{os.getgid()}"\n'
+            f'running = "{methods}"\n[bucket]\nname = "{BUCKET}"\nprefix = "bench/"\nendpoint = "{STORE}"\n'
+            f'region = "us-east-1"\naccess_key_id = "{KEY}"\nsecret_access_key = "{SECRET}"\n'
+        )
+
+
+def prepare():
+    """A guest that writes, on an overlay full of other things."""
+    for name in ("snapshots", "sandboxes", "temp"):
+        os.makedirs(f"{ROOT}/{name}")
+    disk_mib = 4 * OVERLAY_MIB + 2048
+    run("qemu-img", "create", "-q", "-f", "qcow2", BASE, f"{disk_mib}M")
+    noise = f"{ROOT}/noise"
+    with open(noise, "wb") as file:
+        file.write(os.urandom(MIB))
+    # Something that is not dead, for the base to be kept.
+    run("qemu-io", "-f", "qcow2", *(word for at in range(600, 664) for word in ("-c", f"write -q -s {noise} {at}M 1M")), BASE)
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", BASE, DISK)
+    places = random.Random(1).sample(range(1024, disk_mib), OVERLAY_MIB)
+    for start in range(0, len(places), 1000):
+        writes = [f"write -q -s {noise} {at}M 1M" for at in places[start : start + 1000]]
+        run("qemu-io", "-f", "qcow2", *(word for write in writes for word in ("-c", write)), DISK)
+    with open(f"{ROOT}/vm.xml", "w") as xml:
+        xml.write(
+            "<domain type='qemu'><name>bench-vm</name><memory unit='MiB'>128</memory><vcpu>1</vcpu>"
+            f"<os><type arch='x86_64' machine='q35'>hvm</type><kernel>{GUEST}/kernel</kernel>"
+            f"<initrd>{GUEST}/initrd</initrd><cmdline>console=ttyS0 quiet panic=-1 scatter tell</cmdline></os>"
+            "<features><acpi/></features><devices><disk type='file' device='disk'><driver name='qemu' type='qcow2'/>"
+            f"<source file='{DISK}'/><target dev='vda' bus='virtio'/></disk><serial type='unix'>"
+            f"<source mode='bind' path='{ROOT}/serial'/><target port='0'/></serial></devices></domain>"
+        )
+    virsh("define", f"{ROOT}/vm.xml")
+    virsh("start", "bench-vm")
+
+
+class Writes:
+    """When the guest told of each of its records."""
+
+    def __init__(self):
+        self.times = []
+        self.line = socket.socket(socket.AF_UNIX)
+        self.line.connect(f"{ROOT}/serial")
+        threading.Thread(target=self.listen, daemon=True).start()
+
+    def listen(self):
+        for line in self.line.makefile("rb"):
+            if line.startswith(b"guest wrote "):
+                self.times.append(time.monotonic())
+
+    def longest_gap(self, start, end):
+        """Milliseconds, from the last write before `start` to the first one after `end`."""
+        times = list(self.times)
+        first = max((at for at, when in enumerate(times) if when <= start), default=0)
+        last = min((at for at, when in enumerate(times) if when >= end), default=len(times) - 1)
+        part = times[first : last + 1]
+        return 1000 * max(after - before for before, after in zip(part, part[1:]))
+
+    def wait_past(self, moment):
+        while not self.times or self.times[-1] < moment:
+            time.sleep(0.05)
+
+
+def snapshot(name):
+    """Takes one; what it told, when it began, and when the guest was said to run again."""
+    start, again = time.monotonic(), None
+    argv = [SNAPDECK, "create", "bench-vm", name, "--json", "-v"]
+    with subprocess.Popen(argv, env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        told = []
+        for line in child.stderr:
+            told.append(line)
+            if "runs again after" in line:
+                again = time.monotonic()
+        said = child.stdout.read()
+    if child.returncode or again is None:
+        sys.exit(f"create failed: {''.join(told)}")
+    return json.loads(said), start, again
+
+
+def records(name):
+    """The last record in the object; exits where one before it is missing (tests/lab/guest.init)."""
+    image, raw = f"{ROOT}/got.qcow2", f"{ROOT}/got.raw"
+    run(S5CMD, "cp", f"s3://{BUCKET}/bench/{name}.qcow2", image)
+    run("qemu-img", "check", "-q", image)
+    run("qemu-img", "convert", "-f", "qcow2", "-O", "raw", image, raw)
+    with open(raw, "rb") as disk:
+
+        def sector(number):
+            disk.seek(number * 512)
+            return disk.read(512).rstrip(b"\0").decode(errors="replace").strip()
+
+        head = int(sector(8))
+        for record in range(1, head + 1):
+            if sector(2048 + record) != f"record {record}":
+                sys.exit(f"{name}: the head is {head}, and record {record} is {sector(2048 + record)!r}")
+        for record in range(max(1, head - 999), head + 1):
+            found = sector(1048576 + 128 * (record * 7919 % 1000))
+            if found != f"record {record}" and not (record + 1000 == head + 1 and found == f"record {head + 1}"):
+                sys.exit(f"{name}: the head is {head}, and the other record {record} is {found!r}")
+    os.remove(image)
+    os.remove(raw)
+    run(S5CMD, "rm", f"s3://{BUCKET}/bench/{name}.qcow2")
+    return head
+
+
+def take(writes, method, count):
+    """The gaps before, around and after the pauses of so many snapshots, and the pauses as they were told."""
+    use(method)
+    before, around, whole, told = [], [], [], []
+    for number in range(count):
+        name = f"{method}-{number}"
+        start = time.monotonic()
+        writes.wait_past(start + BEFORE)
+        before.append(writes.longest_gap(start, start + BEFORE))
+        created, start, again = snapshot(name)
+        end = time.monotonic()
+        writes.wait_past(max(end, again + AFTER))
+        if created["method"] != method:
+            sys.exit(f"{name} was made by {created['method']}")
+        around.append(writes.longest_gap(start, again + AFTER))
+        whole.append(writes.longest_gap(start, end))
+        told.append(created["pausedMs"])
+        head = records(name)
+        print(
+            f"  {name:<12} told {told[-1]:6} ms; longest gap: undisturbed {before[-1]:6.0f}, around the pause "
+            f"{around[-1]:6.0f}, until it was uploaded {whole[-1]:6.0f} ms; {head} records, all there",
+            flush=True,
+        )
+    return before, around, whole, told
+
+
+def main():
+    prepare()
+    base = checksum(BASE)
+    writes = Writes()
+    writes.wait_past(0)
+    overlay = os.stat(DISK).st_blocks * 512 / MIB
+    print(f"overlay of {overlay:.0f} MiB, {RUNS} snapshots of a guest that writes and flushes", flush=True)
+    before, around, whole, told = take(writes, "backup", RUNS)
+    _, classic, _, classic_told = take(writes, "convert", CONVERT_RUNS)
+    over = [gap - still for gap, still in zip(around, before)]
+    median = statistics.median
+    figures = [
+        ("gap over the undisturbed, median", median(over), 50),
+        ("gap around the pause, at most", max(around), 200),
+    ]
+    missed = 0
+    for what, value, most in figures:
+        verdict = "ok" if value <= most else "MISSED"
+        missed += value > most
+        print(f"  {what:<34} {value:9.1f} of {most:6.1f} ms  {verdict}", flush=True)
+    print(f"  {'gap undisturbed, median, most':<34} {median(before):9.1f}, {max(before):.1f} ms")
+    print(f"  {'gap until uploaded, median, most':<34} {median(whole):9.1f}, {max(whole):.1f} ms")
+    print(f"  {'pause as told, median, most':<34} {median(told):9.1f}, {max(told):.1f} ms")
+    if classic:
+        print(f"  {'by convert: gap, median, most':<34} {median(classic):9.1f}, {max(classic):.1f} ms")
+        print(f"  {'by convert: pause as told, median':<34} {median(classic_told):9.1f} ms")
+    virsh("destroy", "bench-vm")
+    virsh("undefine", "bench-vm")
+    if checksum(BASE) != base:
+        sys.exit("the base was written")
+    print(f"  all {RUNS + CONVERT_RUNS} snapshots are of one moment each; the base is what it was")
+    shutil.rmtree(ROOT)
+    sys.exit(1 if missed else 0)
+
+
+os.makedirs(ROOT)
+main()
