@@ -10,7 +10,7 @@ mod meter;
 pub mod output;
 mod sandbox;
 
-pub use args::{Cli, Command, Global, Serve};
+pub use args::{Cli, Command, ConsoleFlags, Global, Serve};
 pub use job::Stops;
 pub use output::Answer;
 pub use sandbox::{New, SandboxCommand};
@@ -172,7 +172,7 @@ pub fn plan(command: Command, named: &[HostName], settings: &Settings) -> Result
             name,
             bucket,
         }),
-        Command::Config | Command::Demo | Command::Serve(_) => return Ok(None),
+        Command::Config | Command::Demo(_) | Command::Serve(_) => return Ok(None),
     }))
 }
 

@@ -2,9 +2,12 @@
 
 mod actions;
 mod app;
+mod background;
 mod cell;
+mod commands;
 mod dialog;
 mod draw;
+mod fields;
 mod filter;
 #[cfg(test)]
 mod fixture;
@@ -16,10 +19,15 @@ mod logpane;
 mod matrix;
 mod meter;
 mod mouse;
+mod news;
 mod perform;
 mod picture;
+mod query;
+mod reference;
 mod run;
+mod session;
 mod shown;
+mod table;
 mod terminal;
 #[cfg(test)]
 mod tests;
@@ -29,4 +37,5 @@ mod verbs;
 mod viewer;
 mod world;
 
+pub use reference::{Reference, keymap_file, keys};
 pub use run::{Options, run};

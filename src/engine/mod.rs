@@ -12,6 +12,7 @@ mod inventory;
 mod jobs;
 mod journal;
 mod live;
+mod recall;
 mod view;
 
 use std::path::Path;
@@ -34,6 +35,7 @@ use crate::model::{
 use crate::ops::{self, Wish};
 
 pub use live::{Live, Look, Sample};
+pub use recall::Inventory;
 pub use view::{BucketView, HostView, JobId, JobState, JobView, Link, LogLine, PatientView, View};
 
 /// How long [`Engine::shutdown`] waits for jobs to clean up.

@@ -8,6 +8,7 @@ mod help;
 mod job;
 mod menu;
 mod new;
+mod palette;
 mod pull;
 mod quit;
 mod remove;
@@ -26,6 +27,7 @@ pub use help::Help;
 pub use job::{JobDetails, result};
 pub use menu::{Menu, ask};
 pub use new::New;
+pub use palette::Palette;
 pub use pull::Pull;
 pub use quit::Quit;
 pub use remove::Remove;
@@ -34,7 +36,7 @@ pub use verb::{STOP, Turn, refusal};
 pub use whereabouts::{Whereabouts, about};
 
 use super::actions::Action;
-use super::app::Command;
+use super::app::{App, Command};
 use super::format;
 use super::theme::Theme;
 use crate::engine::View;
@@ -140,6 +142,8 @@ pub enum Dialog {
     Doctor(Doctor),
     /// All keys.
     Help(Help),
+    /// Any action by its name.
+    Palette(Palette),
     /// A guest's screen.
     Screen(ScreenView),
     /// The verbs of a sandbox.
@@ -178,12 +182,17 @@ impl Layer {
         let mut scroll = |lines: i32| self.scroll = self.scroll.saturating_add_signed(by(lines));
         let reads_only = matches!(
             self.dialog,
-            Dialog::Help(_) | Dialog::Job(_) | Dialog::Whereabouts(_) | Dialog::Doctor(_)
+            Dialog::Job(_) | Dialog::Whereabouts(_) | Dialog::Doctor(_)
         );
-        self.follows = !matches!(key.code, KeyCode::PageUp | KeyCode::PageDown);
+        // Its field takes every letter.
+        let is_help = matches!(self.dialog, Dialog::Help(_));
+        let is_scroll = matches!(key.code, KeyCode::PageUp | KeyCode::PageDown);
+        self.follows = !is_scroll && !is_help;
         match key.code {
             KeyCode::PageUp => scroll(-i32::from(lines)),
             KeyCode::PageDown => scroll(i32::from(lines)),
+            KeyCode::Up if is_help => scroll(-1),
+            KeyCode::Down if is_help => scroll(1),
             KeyCode::Up | KeyCode::Char('k') if reads_only => scroll(-1),
             KeyCode::Down | KeyCode::Char('j') if reads_only => scroll(1),
             KeyCode::Esc => return Reply::close(),
@@ -197,6 +206,7 @@ impl Layer {
                     Dialog::Whereabouts(dialog) => dialog.key(key, view),
                     Dialog::Doctor(dialog) => dialog.key(key),
                     Dialog::Help(dialog) => dialog.key(key),
+                    Dialog::Palette(dialog) => dialog.key(key),
                     Dialog::Screen(dialog) => dialog.key(key),
                     Dialog::Menu(dialog) => dialog.key(key, view),
                     Dialog::Turn(dialog) => dialog.key(key, view),
@@ -211,6 +221,8 @@ impl Layer {
     pub fn paste(&mut self, text: &str) {
         match &mut self.dialog {
             Dialog::Cut(dialog) => dialog.paste(text),
+            Dialog::Help(dialog) => dialog.paste(text),
+            Dialog::Palette(dialog) => dialog.paste(text),
             Dialog::Remove(dialog) => dialog.paste(text),
             Dialog::Turn(dialog) => dialog.paste(text),
             Dialog::New(dialog) => dialog.paste(text),
@@ -219,7 +231,8 @@ impl Layer {
     }
 
     /// What it shows, in `width` columns.
-    pub fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
+    pub fn content(&self, app: &App, width: usize) -> Content {
+        let (view, theme) = (&*app.view, &app.theme);
         match &self.dialog {
             Dialog::Cut(dialog) => dialog.content(view, theme, width),
             Dialog::Pull(dialog) => dialog.content(view, theme, width),
@@ -228,7 +241,8 @@ impl Layer {
             Dialog::Job(dialog) => dialog.content(view, theme, width),
             Dialog::Whereabouts(dialog) => dialog.content(view, theme, width),
             Dialog::Doctor(dialog) => dialog.content(view, theme, width),
-            Dialog::Help(dialog) => dialog.content(theme, width),
+            Dialog::Help(dialog) => dialog.content(&app.keymap, theme, width),
+            Dialog::Palette(dialog) => dialog.content(app, width),
             Dialog::Screen(dialog) => dialog.content(),
             Dialog::Menu(dialog) => dialog.content(view, theme, width),
             Dialog::Turn(dialog) => dialog.content(view, theme, width),

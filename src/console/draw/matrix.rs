@@ -6,7 +6,7 @@ use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Block, Paragraph};
+use ratatui::widgets::Paragraph;
 use unicode_width::UnicodeWidthStr;
 
 use super::header::link;
@@ -35,8 +35,8 @@ pub fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas: &mut 
     let names = (width / 4).clamp(NAMES.0, NAMES.1).min(width);
     let (pinned, window) = matrix.window(((width - names) / COLUMN).max(1));
     let title_style = if focused { theme.focus } else { theme.text };
-    let mut block = Block::bordered()
-        .border_style(style)
+    let mut block = app
+        .block(style)
         .title(Line::styled(counted(app, Pane::Matrix), title_style));
     let from = usize::from(pinned);
     if window.start > from || window.end < matrix.places.len() {
@@ -144,11 +144,13 @@ fn line(
     for place in columns {
         let cell = app.cell(name, place);
         let (text, style) = cell_text(app, &cell, **place == Place::Bucket);
-        let mark = match app.matrix.is_marked(name, place) {
-            true => "▸",
-            false => " ",
+        let is_selected = is_current && **place == app.matrix.place;
+        let mark = match (app.matrix.is_marked(name, place), app.plain && is_selected) {
+            (_, true) => ">",
+            (true, false) => "▸",
+            (false, false) => " ",
         };
-        let style = match (is_current && **place == app.matrix.place, app.focus) {
+        let style = match (is_selected, app.focus) {
             (true, Pane::Matrix) => style.patch(theme.selected),
             (true, _) => style.patch(theme.resting),
             _ => style,
