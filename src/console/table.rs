@@ -436,13 +436,13 @@ pub static ACTIONS: &[Entry] = &[
         EVERYWHERE,
         "Examine all hosts and the bucket: what works, what does not, and what mends it.",
     )),
-    quiet(entry(
+    entry(
         Action::Palette,
         "palette",
         &[":"],
         EVERYWHERE,
         "Find an action by a few letters of its name, and do it.",
-    )),
+    ),
     entry(
         Action::Help,
         "help",

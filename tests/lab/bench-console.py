@@ -44,6 +44,7 @@ class Store(BaseHTTPRequestHandler):
     """Lists OBJECTS objects in pages of 1000, and sends the large ones slowly. It believes every client."""
 
     protocol_version = "HTTP/1.1"
+    listed = threading.Event()
 
     def log_message(self, *_):
         pass
@@ -107,6 +108,8 @@ class Store(BaseHTTPRequestHandler):
         )
         more = start + 1000 < len(names)
         token = f"<NextContinuationToken>{start + 1000}</NextContinuationToken>" if more else ""
+        if not more:
+            self.listed.set()
         return self.answer(
             200,
             (
@@ -311,8 +314,12 @@ def main():
     tell("first useful frame, hosts unreachable, median of 15", statistics.median(frames), 20, "ms")
 
     console = Program(SNAPDECK, **whole)
-    console.until(f"Bucket ({OBJECTS})".encode(), 120)
-    console.until(b"alpha")
+    end = time.perf_counter() + 180
+    while not Store.listed.is_set():
+        console.read(0.2)
+        if time.perf_counter() > end:
+            sys.exit("the objects were never listed whole")
+    console.settle(2)
     main_thread = console.pid
     console.press("gb")
     console.settle(1)

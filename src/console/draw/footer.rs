@@ -84,11 +84,11 @@ pub fn draw(app: &App, frame: &mut Frame, area: Rect) {
         return;
     }
     let mut spans = Vec::new();
-    // Help and quit close the line and are never cut off.
+    // What leads to all the rest closes the line and is never cut off.
     let (tail, entries): (Vec<_>, Vec<_>) = ACTIONS
         .iter()
         .filter(|entry| entry.footer && entry.panes.contains(&app.focus))
-        .partition(|entry| matches!(entry.action, Action::Help | Action::Quit));
+        .partition(|entry| matches!(entry.action, Action::Palette | Action::Help | Action::Quit));
     let cells = |entry: &&Entry| {
         let key = app.keymap.keys(entry.action).next()?;
         let possible = obstacle(app, entry.action).is_none();
