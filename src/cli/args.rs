@@ -24,9 +24,23 @@ pub struct Cli {
     /// What to do; nothing: the console.
     #[command(subcommand)]
     pub command: Option<Command>,
+    /// What holds for the console.
+    #[command(flatten)]
+    pub console: ConsoleFlags,
     /// What holds for every command.
     #[command(flatten)]
     pub global: Global,
+}
+
+/// How the console is opened.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+pub struct ConsoleFlags {
+    /// The console changes nothing: it shows, and refuses everything else
+    #[arg(long)]
+    pub read_only: bool,
+    /// Lines of plain text, for screen readers and poor terminals: no borders, no graphs, ASCII signs
+    #[arg(long)]
+    pub plain: bool,
 }
 
 /// Flags that stand before or behind any command.
@@ -220,5 +234,5 @@ pub enum Command {
     /// Print the settings in force and where each came from, secrets masked
     Config,
     /// Open the console on a small world of its own: needs no setup, touches nothing else
-    Demo,
+    Demo(ConsoleFlags),
 }

@@ -12,7 +12,7 @@ pub mod output;
 mod prune;
 mod sandbox;
 
-pub use args::{Cli, Command, Global, Serve};
+pub use args::{Cli, Command, ConsoleFlags, Global, Serve};
 pub use job::Stops;
 pub use note::{Note, Pin, Places, Saying};
 pub use output::Answer;
@@ -185,7 +185,7 @@ pub fn plan(command: Command, named: &[HostName], settings: &Settings) -> Result
         Command::Pin(pin) => pin.plan(true, hosts()),
         Command::Unpin(pin) => pin.plan(false, hosts()),
         Command::Prune(prune) => prune.plan(once_each(named), hosts(), settings),
-        Command::Config | Command::Demo | Command::Serve(_) => return Ok(None),
+        Command::Config | Command::Demo(_) | Command::Serve(_) => return Ok(None),
     }))
 }
 

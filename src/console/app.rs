@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossterm::event::{Event, KeyEvent, KeyEventKind};
 use ratatui::layout::{Rect, Size};
@@ -12,8 +12,9 @@ use super::actions::{Action, LISTS, Pane};
 use super::cell::Place;
 use super::dialog::{Dialog, Field, Layer, Pair, Reply, Turn};
 use super::jobspage::JobsPage;
+use super::keymap::{Keymap, Press};
 use super::kin::Kin;
-use super::list::{Change, List};
+use super::list::{Change, List, Sort};
 use super::logpane::LogPane;
 use super::matrix::Matrix;
 use super::meter::Meters;
@@ -22,7 +23,7 @@ use super::theme::Theme;
 use super::together::Together;
 use super::tree::Tree;
 use super::world::{self, Index};
-use super::{filter, mouse, perform};
+use super::{filter, mouse, news, perform};
 use crate::engine::{HostView, JobId, JobState, LeftId, Link, Live, Look, Pruning, View};
 use crate::model::{
     HostName, Kind, Operation, Picture, PrunePlan, RemarksChange, Sandbox, SandboxId, SandboxState,
@@ -74,6 +75,10 @@ pub enum Command {
     FindPrunable(Pruning),
     /// Remove what it lets go, where it still does.
     Prune(Pruning, PrunePlan),
+    /// Put this onto the clipboard.
+    Copy(String),
+    /// Stop this process until the shell continues it.
+    Suspend,
     /// Ask everything again.
     Refresh,
     /// Examine all hosts and the bucket.
@@ -95,6 +100,38 @@ pub struct HostLists {
     pub index: Index,
     /// How it answered last, and since when it is that way.
     pub since: Option<(Answer, Instant)>,
+    /// Which list its sandboxes were taken from.
+    of: Option<usize>,
+}
+
+impl HostLists {
+    /// Empty ones, in these orders.
+    pub fn sorted(sorts: &HashMap<Pane, Sort>) -> Self {
+        let of = |pane| sorts.get(&pane).copied().unwrap_or_default();
+        Self {
+            sandboxes: List::sorted(of(Pane::Sandboxes)),
+            snapshots: List::sorted(of(Pane::Snapshots)),
+            ..Self::default()
+        }
+    }
+
+    /// Takes up what the host has, where that is another than before. The caller keeps the view before alive.
+    fn take(&mut self, host: &HostView) {
+        // Marks of an earlier run wait for what they are on.
+        if host.seen.is_none() {
+            return;
+        }
+        let sandboxes = world::address(&host.sandboxes);
+        if self.of != Some(sandboxes) {
+            self.of = Some(sandboxes);
+            self.sandboxes.sync(&host.sandboxes);
+        }
+        if self.index.sync(&host.snapshots, |snapshot| {
+            (&snapshot.name, snapshot.size_bytes)
+        }) {
+            self.snapshots.sync(&host.snapshots);
+        }
+    }
 }
 
 /// How a host answers, without why.
@@ -137,6 +174,20 @@ pub struct App {
     pub view: Arc<View>,
     /// Roles to styles.
     pub theme: Theme,
+    /// Keys to actions.
+    pub keymap: Keymap,
+    /// Keys of a chord that is not whole yet.
+    pub pending: Vec<Press>,
+    /// Nothing outside the console may be changed.
+    pub read_only: bool,
+    /// Lines of plain text.
+    pub plain: bool,
+    /// ASCII characters alone.
+    pub ascii: bool,
+    /// Jobs that took at least so long are news when they are over.
+    pub long: Duration,
+    /// What to ring the bell for.
+    pub news: Vec<String>,
     /// Shown in the header: the kind of world this is ("demo").
     pub banner: Option<String>,
     /// What has the focus.
@@ -161,6 +212,10 @@ pub struct App {
     pub objects: List<SnapshotName>,
     /// Sizes of the objects.
     pub index: Index,
+    /// Was the bucket seen whole?
+    whole: bool,
+    /// The orders of rows, where one was chosen.
+    pub sorts: HashMap<Pane, Sort>,
     /// The jobs' list.
     pub jobs: List<JobId>,
     /// Dialogs, the topmost last.
@@ -198,7 +253,14 @@ impl App {
     pub fn new(view: Arc<View>, banner: Option<String>, now: Instant) -> Self {
         let mut app = Self {
             view: Arc::default(),
-            theme: Theme::default(),
+            theme: Theme::named("dark").unwrap_or_default(),
+            keymap: Keymap::default(),
+            pending: Vec::new(),
+            read_only: false,
+            plain: false,
+            ascii: false,
+            long: Duration::MAX,
+            news: Vec::new(),
             banner,
             focus: Pane::Sandboxes,
             list: Pane::Sandboxes,
@@ -211,6 +273,8 @@ impl App {
             has_journal: false,
             objects: List::default(),
             index: Index::default(),
+            whole: false,
+            sorts: HashMap::new(),
             jobs: List::default(),
             layers: Vec::new(),
             filter: None,
@@ -236,13 +300,11 @@ impl App {
         // The view before stays alive until all is taken up: an Index knows lists by their address.
         let before = std::mem::replace(&mut self.view, view.clone());
         self.ask_about_stops(&before);
+        self.news.extend(news::of(&before, &view, self.long));
         for host in &view.hosts {
-            let lists = self.hosts.entry(host.name.clone()).or_default();
-            lists.sandboxes.sync(&host.sandboxes);
-            lists.snapshots.sync(&host.snapshots);
-            lists.index.sync(&host.snapshots, |snapshot| {
-                (&snapshot.name, snapshot.size_bytes)
-            });
+            let lists = self.hosts.entry(host.name.clone());
+            let lists = lists.or_insert_with(|| HostLists::sorted(&self.sorts));
+            lists.take(host);
             let answer = std::mem::discriminant(&host.link);
             if lists.since.is_none_or(|(before, _)| before != answer) {
                 lists.since = Some((answer, now));
@@ -252,11 +314,16 @@ impl App {
         if !self.host.as_ref().is_some_and(known) {
             self.host = view.hosts.first().map(|host| host.name.clone());
         }
-        if self.index.sync(&view.bucket.objects, |object| {
+        let is_other = self.index.sync(&view.bucket.objects, |object| {
             (&object.name, object.size_bytes)
-        }) {
-            self.objects.sync(&view.bucket.objects);
+        });
+        let is_whole = view.bucket.seen.is_some();
+        match is_other || is_whole != self.whole {
+            true if is_whole => self.objects.sync(&view.bucket.objects),
+            true => self.objects.grow(&view.bucket.objects),
+            false => {}
         }
+        self.whole = is_whole;
         self.together.sync(&view);
         match self.list {
             Pane::Matrix => self.matrix.sync(&view),
@@ -384,7 +451,7 @@ impl App {
                 }
                 Reply::Instead(action) => {
                     self.layers.pop();
-                    perform::perform(self, action)
+                    perform::chosen(self, action)
                 }
                 Reply::Close(commands) => {
                     self.layers.pop();
@@ -408,6 +475,7 @@ impl App {
     /// Gives `pane` the focus.
     pub fn focus_on(&mut self, pane: Pane) {
         self.filter = None;
+        self.pending.clear();
         self.focus = pane;
         if LISTS.contains(&pane) || pane.is_page() {
             if self.list != pane {

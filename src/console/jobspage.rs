@@ -7,8 +7,9 @@ use jiff::Timestamp;
 
 use super::actions::Pane;
 use super::app::{App, Command};
+use super::fields::Row;
 use super::format;
-use super::list::{List, Row};
+use super::list::List;
 use crate::engine::{JobId, JobState, JobView, LeftId, LeftJob, View};
 
 /// What tells a row from all others.

@@ -2,9 +2,13 @@
 
 mod actions;
 mod app;
+mod asking;
+mod background;
 mod cell;
+mod commands;
 mod dialog;
 mod draw;
+mod fields;
 mod filter;
 #[cfg(test)]
 mod fixture;
@@ -18,10 +22,15 @@ mod logpane;
 mod matrix;
 mod meter;
 mod mouse;
+mod news;
 mod perform;
 mod picture;
+mod query;
+mod reference;
 mod run;
+mod session;
 mod shown;
+mod table;
 mod terminal;
 #[cfg(test)]
 mod tests;
@@ -32,4 +41,5 @@ mod verbs;
 mod viewer;
 mod world;
 
+pub use reference::{Reference, keymap_file, keys};
 pub use run::{Options, run};

@@ -3,7 +3,7 @@
 use super::actions::Pane;
 use super::app::App;
 use super::cell::Place;
-use super::list::{Change, List};
+use super::list::{Change, List, Sort};
 use super::world;
 use crate::engine::HostView;
 use crate::model::{HostName, Sandbox, SandboxId, Snapshot, SnapshotName};
@@ -19,6 +19,10 @@ pub struct Numbers<'a> {
     pub marked: usize,
     /// The filter's text.
     pub filter: &'a str,
+    /// What of it cannot be meant.
+    pub complaint: Option<&'a str>,
+    /// The order of the rows.
+    pub sort: Sort,
 }
 
 fn numbers<K: Clone + Ord + std::hash::Hash>(list: &List<K>, total: usize) -> Numbers<'_> {
@@ -27,6 +31,8 @@ fn numbers<K: Clone + Ord + std::hash::Hash>(list: &List<K>, total: usize) -> Nu
         shown: list.len(),
         marked: list.marked(),
         filter: list.filter(),
+        complaint: list.complaint(),
+        sort: list.sort(),
     }
 }
 
@@ -145,6 +151,56 @@ impl App {
         if pane == self.list {
             self.details = 0;
         }
+    }
+
+    /// What of the filter in `pane` cannot be meant.
+    pub fn complaint(&self, pane: Pane) -> Option<&str> {
+        self.numbers(pane).complaint
+    }
+
+    /// The order of the rows in `pane`.
+    pub fn sorted(&self, pane: Pane) -> Sort {
+        self.sorts.get(&pane).copied().unwrap_or_default()
+    }
+
+    /// Puts the rows in `pane` in this order, on every host.
+    pub fn sort(&mut self, pane: Pane, sort: Sort) {
+        self.sorts.insert(pane, sort);
+        let change = || Change::Sort(sort);
+        let all = &mut self.together;
+        match pane {
+            Pane::Sandboxes => all.sandboxes.apply(&all.sandbox_rows, change()),
+            Pane::Snapshots => all.snapshots.apply(&all.snapshot_rows, change()),
+            Pane::Bucket => self.objects.apply(&self.view.bucket.objects, change()),
+            _ => {}
+        }
+        for host in &self.view.hosts {
+            let Some(lists) = self.hosts.get_mut(&host.name) else {
+                continue;
+            };
+            match pane {
+                Pane::Sandboxes => lists.sandboxes.apply(&host.sandboxes, change()),
+                Pane::Snapshots => lists.snapshots.apply(&host.snapshots, change()),
+                _ => {}
+            }
+        }
+        self.details = 0;
+    }
+
+    /// The names of what is marked, else of what is selected.
+    pub fn chosen_names(&self) -> Vec<String> {
+        let mut names: Vec<String> = match self.list {
+            Pane::Sandboxes => {
+                let chosen = self.chosen_sandboxes().into_iter();
+                chosen.map(|(_, id)| id.to_string()).collect()
+            }
+            _ => {
+                let chosen = self.chosen_snapshots().into_iter();
+                chosen.map(|(name, _)| name.to_string()).collect()
+            }
+        };
+        names.dedup();
+        names
     }
 
     /// Remembers the first row of `pane` on screen.

@@ -1,6 +1,7 @@
 //! The console without an engine: keys go in, screens come out; `keys` has what comes out as commands.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod finding;
 mod hosts;
 mod jobs;
 mod keys;
@@ -8,6 +9,7 @@ mod kin;
 mod matrix;
 mod prune;
 mod sandboxes;
+mod sizes;
 mod tree;
 
 use std::sync::Arc;
@@ -256,13 +258,13 @@ fn help_names_every_key() {
     let mut app = app(populated());
     keys(&mut app, "?");
     shot("help", &mut app, Instant::now());
-    let content = app.layers[0].content(&app.view, &app.theme, 84);
+    let content = app.layers[0].content(&app, 84);
     let text: String = content
         .lines
         .iter()
         .map(|line| format!("{line}\n"))
         .collect();
-    for entry in super::actions::ACTIONS {
+    for entry in super::table::ACTIONS {
         assert!(
             text.contains(entry.sentence.split_once(' ').unwrap().0),
             "{}",
@@ -374,7 +376,7 @@ fn a_dialog_longer_than_the_screen_can_be_read_to_its_end() {
     let mut app = app(populated());
     keys(&mut app, "?");
     let mut seen = screen(&mut app, 80, 12);
-    for _ in 0..20 {
+    for _ in 0..40 {
         press(&mut app, KeyCode::PageDown);
         seen.push_str(&screen(&mut app, 80, 12));
     }

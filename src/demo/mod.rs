@@ -15,7 +15,7 @@ use crate::bucket::Bucket;
 use crate::host::Host;
 use crate::model::settings::{
     Accel, BucketSettings, ConsoleSettings, Credentials, Firmware, HostSettings, JobSettings,
-    Network, PictureStyle, PushSettings, SandboxSettings, Settings,
+    Network, Notify, PictureStyle, PushSettings, SandboxSettings, Settings,
 };
 use crate::model::{Buffers, Error, Kind, Method, ProgressCell, Result, SandboxId, SnapshotName};
 use crate::settings::TEMPLATE;
@@ -319,6 +319,10 @@ fn settings(host: HostSettings, endpoint: String, keys: Credentials) -> Settings
             mouse: true,
             picture: PictureStyle::Auto,
             viewer: None,
+            theme: None,
+            ascii: false,
+            notify: Notify::Bell,
+            notify_after: Duration::from_secs(10),
         },
     }
 }

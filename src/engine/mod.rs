@@ -15,6 +15,7 @@ mod knowledge;
 mod left;
 mod live;
 mod prune;
+mod recall;
 mod turns;
 mod view;
 
@@ -40,6 +41,7 @@ use crate::ops::{self, Wish};
 pub use knowledge::Parents;
 pub use live::{Live, Look, Sample};
 pub use prune::Pruning;
+pub use recall::Inventory;
 pub use view::{
     BucketView, HostView, JobId, JobState, JobView, LeftId, LeftJob, Link, LogLine, PatientView,
     View,

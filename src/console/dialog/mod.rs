@@ -10,6 +10,7 @@ mod left;
 mod menu;
 mod new;
 mod note;
+mod palette;
 mod prune;
 mod pull;
 mod quit;
@@ -31,6 +32,7 @@ pub use left::Left;
 pub use menu::{Menu, ask};
 pub use new::New;
 pub use note::Note;
+pub use palette::Palette;
 pub use prune::Prune;
 pub use pull::{Pair, Pull};
 pub use quit::Quit;
@@ -40,7 +42,7 @@ pub use verb::{STOP, Turn, refusal};
 pub use whereabouts::{Whereabouts, about};
 
 use super::actions::Action;
-use super::app::Command;
+use super::app::{App, Command};
 use super::format;
 use super::theme::Theme;
 use crate::engine::View;
@@ -148,6 +150,8 @@ pub enum Dialog {
     Doctor(Doctor),
     /// All keys.
     Help(Help),
+    /// Any action by its name.
+    Palette(Palette),
     /// A guest's screen.
     Screen(ScreenView),
     /// The verbs of a sandbox.
@@ -190,12 +194,17 @@ impl Layer {
         let mut scroll = |lines: i32| self.scroll = self.scroll.saturating_add_signed(by(lines));
         let reads_only = matches!(
             self.dialog,
-            Dialog::Help(_) | Dialog::Job(_) | Dialog::Whereabouts(_) | Dialog::Doctor(_)
+            Dialog::Job(_) | Dialog::Whereabouts(_) | Dialog::Doctor(_)
         );
-        self.follows = !matches!(key.code, KeyCode::PageUp | KeyCode::PageDown);
+        // Its field takes every letter.
+        let is_help = matches!(self.dialog, Dialog::Help(_));
+        let is_scroll = matches!(key.code, KeyCode::PageUp | KeyCode::PageDown);
+        self.follows = !is_scroll && !is_help;
         match key.code {
             KeyCode::PageUp => scroll(-i32::from(lines)),
             KeyCode::PageDown => scroll(i32::from(lines)),
+            KeyCode::Up if is_help => scroll(-1),
+            KeyCode::Down if is_help => scroll(1),
             KeyCode::Up | KeyCode::Char('k') if reads_only => scroll(-1),
             KeyCode::Down | KeyCode::Char('j') if reads_only => scroll(1),
             KeyCode::Esc => {
@@ -215,6 +224,7 @@ impl Layer {
                     Dialog::Whereabouts(dialog) => dialog.key(key, view),
                     Dialog::Doctor(dialog) => dialog.key(key),
                     Dialog::Help(dialog) => dialog.key(key),
+                    Dialog::Palette(dialog) => dialog.key(key),
                     Dialog::Screen(dialog) => dialog.key(key),
                     Dialog::Menu(dialog) => dialog.key(key, view),
                     Dialog::Turn(dialog) => dialog.key(key, view),
@@ -231,6 +241,8 @@ impl Layer {
     pub fn paste(&mut self, text: &str) {
         match &mut self.dialog {
             Dialog::Cut(dialog) => dialog.paste(text),
+            Dialog::Help(dialog) => dialog.paste(text),
+            Dialog::Palette(dialog) => dialog.paste(text),
             Dialog::Remove(dialog) => dialog.paste(text),
             Dialog::Turn(dialog) => dialog.paste(text),
             Dialog::New(dialog) => dialog.paste(text),
@@ -241,7 +253,8 @@ impl Layer {
     }
 
     /// What it shows, in `width` columns.
-    pub fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
+    pub fn content(&self, app: &App, width: usize) -> Content {
+        let (view, theme) = (&*app.view, &app.theme);
         match &self.dialog {
             Dialog::Cut(dialog) => dialog.content(view, theme, width),
             Dialog::Pull(dialog) => dialog.content(view, theme, width),
@@ -251,7 +264,8 @@ impl Layer {
             Dialog::Job(dialog) => dialog.content(view, theme, width),
             Dialog::Whereabouts(dialog) => dialog.content(view, theme, width),
             Dialog::Doctor(dialog) => dialog.content(view, theme, width),
-            Dialog::Help(dialog) => dialog.content(theme, width),
+            Dialog::Help(dialog) => dialog.content(&app.keymap, theme, width),
+            Dialog::Palette(dialog) => dialog.content(app, width),
             Dialog::Screen(dialog) => dialog.content(),
             Dialog::Menu(dialog) => dialog.content(view, theme, width),
             Dialog::Turn(dialog) => dialog.content(view, theme, width),

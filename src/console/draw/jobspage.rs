@@ -12,9 +12,9 @@ use super::jobs;
 use crate::console::actions::Pane;
 use crate::console::app::{App, Areas};
 use crate::console::dialog::{log_lines, result};
+use crate::console::fields::Row as _;
 use crate::console::format::{self, fit, wrap};
 use crate::console::jobspage::{self, Item, Key, Part, ago};
-use crate::console::list::Row as _;
 use crate::engine::{JobState, LeftJob};
 
 /// Columns of a row's part.

@@ -137,11 +137,13 @@ fn line(
     for place in columns {
         let cell = app.cell(name, place);
         let (text, style) = cell_text(app, &cell, **place == Place::Bucket);
-        let mark = match app.matrix.is_marked(name, place) {
-            true => "▸",
-            false => " ",
+        let is_selected = is_current && **place == app.matrix.place;
+        let mark = match (app.matrix.is_marked(name, place), app.plain && is_selected) {
+            (_, true) => ">",
+            (true, false) => "▸",
+            (false, false) => " ",
         };
-        let style = match (is_current && **place == app.matrix.place, app.focus) {
+        let style = match (is_selected, app.focus) {
             (true, Pane::Matrix) => style.patch(theme.selected),
             (true, _) => style.patch(theme.resting),
             _ => style,

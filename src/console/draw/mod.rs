@@ -1,5 +1,6 @@
 //! Drawing: the state goes in, a frame comes out, and where things are on it.
 
+mod ascii;
 mod details;
 mod dialogs;
 mod footer;
@@ -20,6 +21,7 @@ use std::time::Instant;
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::style::Style;
 use ratatui::text::Line;
 use ratatui::widgets::{Block, Borders};
 use tui_logger::{TuiLoggerLevelOutput, TuiLoggerWidget};
@@ -60,9 +62,26 @@ pub fn draw(app: &App, frame: &mut Frame, now: Instant) -> Areas {
     if plan.log.height > 0 {
         log(app, frame, plan.log, &mut areas);
     }
-    footer::draw(app, frame, plan.footer);
+    if app.pending.is_empty() {
+        footer::draw(app, frame, plan.footer);
+    } else {
+        footer::chord(app, frame, plan.footer);
+    }
     dialogs::draw(app, frame, area, &mut areas);
+    if app.ascii || app.plain {
+        ascii::translate(frame.buffer_mut());
+    }
     areas
+}
+
+impl App {
+    /// What a list or a dialog stands in: its border, and under `--plain` none.
+    fn block(&self, style: Style) -> Block<'static> {
+        match self.plain {
+            true => Block::new(),
+            false => Block::bordered().border_style(style),
+        }
+    }
 }
 
 /// Which part of the screen is whose.
@@ -158,8 +177,13 @@ fn section(app: &App, frame: &mut Frame, area: Rect, pane: Pane, title: String) 
     } else {
         app.theme.text
     };
+    let borders = if app.plain {
+        Borders::NONE
+    } else {
+        Borders::TOP
+    };
     let block = Block::new()
-        .borders(Borders::TOP)
+        .borders(borders)
         .border_style(style)
         .title(Line::styled(title, title_style));
     let inner = block.inner(area);

@@ -19,7 +19,7 @@ fn busy() -> App {
 /// As [`busy`], with the page open at the row of that number.
 fn at(row: usize) -> App {
     let mut app = busy();
-    keys(&mut app, "Jg");
+    keys(&mut app, "Jgg");
     keys(&mut app, &"j".repeat(row));
     app
 }

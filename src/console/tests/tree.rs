@@ -42,7 +42,7 @@ fn what_is_selected_can_be_pulled_and_the_lists_come_back() {
     let pull = keys(&mut app, "y");
     assert_eq!(pull, [pulls(&[("far-away", "alpha")])]);
     // On a sandbox there is nothing to pull.
-    keys(&mut app, "gjjl");
+    keys(&mut app, "ggjjl");
     assert!(app.layers.is_empty());
     press(&mut app, KeyCode::Esc);
     assert_eq!(app.list, Pane::Snapshots);
