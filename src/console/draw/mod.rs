@@ -157,7 +157,7 @@ fn page(app: &App, pane: Pane) -> Block<'static> {
         false => (theme.border, theme.text),
     };
     let title = Line::styled(panes::counted(app, pane), title);
-    let block = Block::bordered().border_style(border).title(title);
+    let block = app.block(border).title(title);
     match panes::filter_line(app, pane) {
         Some(filter) => block.title_bottom(filter),
         None => block,
