@@ -25,7 +25,7 @@ COLUMNS, ROWS = 110, 30
 CELL_WIDTH, CELL_HEIGHT = 8.4, 18
 TMUX = ("tmux", "-L", f"snapdeck-pictures-{os.getpid()}", "-f", "/dev/null")
 ENV = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "LANG": "C.UTF-8", "COLORTERM": "truecolor"}
-DEADLINE = 60
+DEADLINE = 240
 # xterm's sixteen, somewhat softer.
 BASIC = "#1d1f21 #cc6666 #8fbf6f #e0b050 #81a2be #b294bb #6fc3c0 #c5c8c6 #666 #d57878 #a3d080 #f0c674 #9fc0dd #c9a8d0 #8fdad7 #fff".split()
 DARK, LIGHT = ("#15171a", "#c9ccd1"), ("#fdfdf8", "#24262a")
