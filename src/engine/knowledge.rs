@@ -16,7 +16,7 @@ use crate::model::{
 /// Snapshots of a host whose manifests are read to compare with one; more are not compared.
 const MOST: usize = 200;
 /// Objects whose manifests are read for a tree.
-const MOST_IN_TREE: usize = 500;
+const MOST_IN_TREE: usize = 200;
 /// Manifests read from a host at once.
 const AT_ONCE: usize = 4;
 /// Manifests that are kept: of images of 40 GiB, 40 MiB.
