@@ -6,7 +6,11 @@
 # make bench-remote what a host over SSH costs beside ssh HOST cat (BENCH_MIB=256 for less)
 # make bench-pull   what a pull costs beside s5cmd, rclone and cp (BENCH_BASE_MIB=512 for less)
 # make bench-pause  how long a guest stands still for a snapshot (BENCH_OVERLAY_MIB=512 BENCH_RUNS=5 for less)
-.PHONY: demo test lint lab bench-push bench-pull bench-remote bench-pause
+# make bench-console what the console costs, in a real terminal (BENCH_IDLE=10 for less); bottom, yazi and television
+#                    stand beside it where .lab/peers/bin has them: cargo install --locked --root .lab/peers bottom
+# make pictures     the console's pictures and its recording in assets/, from the running demo (needs tmux)
+# make written      keys, man page and completions anew, from the code
+.PHONY: demo test lint lab bench-push bench-pull bench-remote bench-pause bench-console pictures written
 
 demo:
 	@tests/lab/packages.sh demo
@@ -47,3 +51,16 @@ bench-pause:
 	@tests/lab/packages.sh test
 	cargo build --release --locked
 	@tests/lab/run.sh tests/lab/bench-pause.py
+
+bench-console:
+	@tests/lab/packages.sh test
+	cargo build --release --locked
+	@tests/lab/run.sh tests/lab/bench-console.py
+
+pictures:
+	@tests/lab/packages.sh demo
+	cargo build --release --locked
+	@tests/lab/pictures.py
+
+written:
+	SNAPDECK_WRITE=1 cargo test --locked --test written

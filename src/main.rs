@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use clap::error::ErrorKind;
-use snapdeck::cli::{self, Answer, Cli, Command, Plan, Serve, Stops};
+use snapdeck::cli::{self, Answer, Cli, Command, ConsoleFlags, Plan, Serve, Stops};
 use snapdeck::engine::Engine;
 use snapdeck::model::{Error, HostName, Kind, Result};
 use snapdeck::settings::{self, Loaded};
@@ -44,17 +44,28 @@ fn main() -> ExitCode {
 
 /// Opens the face that was asked for.
 fn face(cli: Cli) -> Result<Answer> {
-    let Cli { command, global } = cli;
-    if global.json && matches!(command, None | Some(Command::Demo)) {
+    let Cli {
+        command,
+        console: flags,
+        global,
+    } = cli;
+    if global.json && matches!(command, None | Some(Command::Demo(_))) {
         return Err(Error::new(
             Kind::BadInput,
             "--json needs a command that answers something",
         )
         .hint("see snapdeck --help"));
     }
-    if matches!(command, Some(Command::Demo)) {
+    if command.is_some() && flags != ConsoleFlags::default() {
+        return Err(Error::new(
+            Kind::BadInput,
+            "--read-only and --plain are for the console",
+        )
+        .hint("give them without a command, or behind demo"));
+    }
+    if let Some(Command::Demo(flags)) = &command {
         on_a_terminal()?;
-        return open_demo();
+        return open_demo(flags);
     }
     let loaded = settings::load(
         &global.flags(),
@@ -64,7 +75,7 @@ fn face(cli: Cli) -> Result<Answer> {
     match command {
         None => {
             on_a_terminal()?;
-            open_console(loaded)
+            open_console(loaded, &flags)
         }
         Some(Command::Config) => Answer::new(&loaded.report.json(), loaded.report.to_string()),
         Some(Command::Serve(asked)) => {
@@ -99,15 +110,26 @@ fn on_the_line(loaded: Loaded, plan: Plan, verbose: bool) -> Result<Answer> {
     result
 }
 
-fn open_console(loaded: Loaded) -> Result<Answer> {
+fn open_console(loaded: Loaded, flags: &ConsoleFlags) -> Result<Answer> {
     color_eyre::install().map_err(report)?;
     let runtime = runtime()?;
+    let state_dir = settings::state_dir();
     let options = console::Options {
-        log_file: settings::state_dir().map(|dir| dir.join("snapdeck.log")),
+        log_file: state_dir.as_ref().map(|dir| dir.join("snapdeck.log")),
+        state_dir,
+        config_dir: loaded.directory,
+        read_only: flags.read_only,
+        plain: flags.plain,
         banner: None,
     };
     let result = runtime.block_on(async {
         let engine = Engine::new(loaded.settings).await?;
+        if let Some(state) = settings::state_dir()
+            && let Err(error) = engine.keep_journal(&state)
+        {
+            // All works without: only what runs at the end cannot be left to the next start.
+            eprintln!("snapdeck: warning: {error}");
+        }
         console::run(engine, options).await.map_err(report)
     });
     runtime.shutdown_timeout(LEAVE);
@@ -163,7 +185,7 @@ fn api_options(asked: &Serve) -> Result<api::Options> {
     })
 }
 
-fn open_demo() -> Result<Answer> {
+fn open_demo(flags: &ConsoleFlags) -> Result<Answer> {
     demo::quiet_libvirt()?;
     color_eyre::install().map_err(report)?;
     let runtime = runtime()?;
@@ -173,6 +195,9 @@ fn open_demo() -> Result<Answer> {
         let options = console::Options {
             log_file: Some(world.dir().join("snapdeck.log")),
             banner: Some("demo: goes when you leave".into()),
+            read_only: flags.read_only,
+            plain: flags.plain,
+            ..console::Options::default()
         };
         let shown = async {
             let engine = Engine::new(world.settings()).await?;

@@ -2,6 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
+#[path = "console/jobs.rs"]
+mod jobs;
+#[path = "console/manners.rs"]
+mod manners;
 #[path = "console/sandboxes.rs"]
 mod sandboxes;
 
@@ -154,6 +158,56 @@ fn the_demo_stands_by_itself_and_leaves_nothing() {
     assert_eq!(screen.ended(), 0);
     assert!(!common::exists(&dir));
     assert!(guests_of(&dir).is_empty());
+}
+
+#[test]
+fn a_newcomers_first_push_in_the_demo_takes_six_keys_at_most() {
+    let world = World::new();
+    let mut screen = Screen::open(&world.command(&["demo"]));
+    let mut pressed = 0;
+    // What to press next stands on the screen before each key.
+    for (shown, key) in [
+        (&["build-02", "shut off", "p push"][..], "p"),
+        (&["push a snapshot of build-02", "Name:", "enter push"], "v"),
+        (&["Name: v"], "1"),
+        (&["goes to s3://demo/snapshots/v1.qcow2"], "\r"),
+    ] {
+        screen.wait(shown);
+        screen.press(key);
+        pressed += 1;
+    }
+    // To the end another test waits.
+    screen.wait(&["Jobs (1)", "● push build-02 → v1"]);
+    assert!(pressed <= 6);
+}
+
+#[test]
+fn every_page_is_a_key_away_and_esc_leads_back() {
+    let world = World::new();
+    let mut screen = Screen::open(&world.command(&["demo"]));
+    screen.wait(&["build-02", "winserver-base", "winserver-tools-v1"]);
+    for (keys, shown) in [
+        ("?", &["┌ help", "Cut a snapshot"][..]),
+        (":", &["┌ :", "enter do it"]),
+        ("D", &["┌ doctor", "qemu-img"]),
+        ("o", &["f force off"]),
+        ("c", &["create a snapshot of build-02"]),
+        ("n", &["new sandbox on demo"]),
+        ("d", &["destroy"]),
+        ("m", &["Matrix (2)"]),
+        (",", &["sort by name", "esc drops it"]),
+        ("g", &["go to bucket"]),
+        ("/web", &["(1 of 3)"]),
+    ] {
+        screen.press(keys);
+        screen.wait(shown);
+        screen.press("\u{1b}");
+        screen.wait_for("the lists are back", |text| {
+            text.contains("Sandboxes · demo (3)") && !shown.iter().all(|word| text.contains(word))
+        });
+    }
+    screen.press("q");
+    assert_eq!(screen.ended(), 0);
 }
 
 #[test]

@@ -13,7 +13,6 @@ use common::{Host, Ran, World, ended, exists, run, sha256, signal, stamp, until}
 use serde_json::{Value, json};
 use snapdeck::engine::{Engine, JobId, JobState};
 use snapdeck::model::{Kind, Operation, Outcome};
-use snapdeck::settings::{self, Flags};
 use tokio::runtime::Runtime;
 
 const HOSTS: [&str; 3] = ["alpha", "beta", "gamma"];
@@ -137,12 +136,7 @@ impl Fan {
     }
 
     fn engine(&self) -> Engine {
-        let flags = Flags {
-            config: Some(self.world.config()),
-            ..Flags::default()
-        };
-        let settings = settings::load(&flags, &|_| None, None).unwrap().settings;
-        self.runtime.block_on(Engine::new(settings)).unwrap()
+        self.runtime.block_on(self.world.engine())
     }
 
     fn submit(&self, engine: &Engine) -> Vec<JobId> {

@@ -161,6 +161,7 @@ pub async fn remove(
         host: Some(app.host.clone()),
         name: form.snapshot,
         bucket: form.bucket,
+        only: None,
     };
     app.work(wishes, operation).await
 }

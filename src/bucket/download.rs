@@ -8,13 +8,12 @@ use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
-use super::buffers::Buffers;
 use super::client::{Store, long_call};
 use super::errors::{answer, told};
 use super::meter::Count;
 use super::object;
 use super::parts::{PART, Part, Transfer};
-use crate::model::{BlockSet, Error, Kind, Object, Phase, ProgressCell, Result};
+use crate::model::{BlockSet, Buffers, Error, Kind, Object, Phase, ProgressCell, Result};
 
 /// Until a range's first byte.
 const FIRST_BYTE: Duration = Duration::from_secs(30);
@@ -100,8 +99,8 @@ async fn range(
     };
     check(&output, source, part, &address)?;
     let mut body = output.body;
-    let mut buffer = buffers.take(part.length as usize);
-    let bytes = &mut buffer.bytes;
+    let mut bytes = buffers.take(part.length as usize);
+    bytes.clear();
     while let Some(chunk) = body.next().await {
         let chunk = chunk.map_err(|error| broken(&address).because(error))?;
         if bytes.len() + chunk.len() > part.length as usize {
@@ -113,7 +112,7 @@ async fn range(
     if bytes.len() as u64 != part.length {
         return Err(broken(&address).because("the store sent less than it announced"));
     }
-    Ok(buffer.freeze())
+    Ok(buffers.share(bytes))
 }
 
 /// Is this the range that was asked for, of the object that was asked for? Not every store heeds `If-Match`.

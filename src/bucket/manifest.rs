@@ -7,8 +7,10 @@ use aws_sdk_s3::primitives::ByteStream;
 
 use super::client::{Store, long_call};
 use super::errors::{answer, told};
-use super::object::{self, look};
-use crate::model::{Error, Kind, MAX_MANIFEST_BYTES, Manifest, Object, Result};
+use super::object;
+use crate::model::{
+    Error, Kind, MAX_MANIFEST_BYTES, Manifest, Object, Remarks, RemarksChange, Result,
+};
 
 /// For one that is long, over a slow line.
 const CALL: Duration = Duration::from_secs(120);
@@ -17,6 +19,24 @@ const TRIES: u32 = 4;
 
 /// The manifest under `key`, where there is one and it is that of `object`; any other is ignored.
 pub(super) async fn read(store: &Store, key: &str, object: &Object) -> Result<Option<Manifest>> {
+    let Some((json, _)) = read_json(store, key).await? else {
+        return Ok(None);
+    };
+    match Manifest::read(&json) {
+        Ok(manifest) if manifest.is_of(object) => Ok(Some(manifest)),
+        Ok(_) => {
+            tracing::debug!("{} is of another image and is ignored", store.address(key));
+            Ok(None)
+        }
+        Err(error) => {
+            tracing::debug!("{} is ignored: {error}", store.address(key));
+            Ok(None)
+        }
+    }
+}
+
+/// What is under `key`, as far as a manifest could be long, with its entity tag; `None` where nothing is.
+async fn read_json(store: &Store, key: &str) -> Result<Option<(Vec<u8>, String)>> {
     let what = || format!("cannot read {}", store.address(key));
     let call = store.client.get_object().bucket(&store.bucket).key(key);
     let found = match call
@@ -47,66 +67,115 @@ pub(super) async fn read(store: &Store, key: &str, object: &Object) -> Result<Op
             break;
         }
     }
-    match Manifest::read(&json) {
-        Ok(manifest) if manifest.is_of(object) => Ok(Some(manifest)),
-        Ok(_) => {
-            tracing::debug!("{} is of another image and is ignored", store.address(key));
-            Ok(None)
+    Ok(Some((json, found.e_tag.unwrap_or_default())))
+}
+
+/// What is said of a snapshot under `key`, whatever image that manifest is of; `None` where nothing is.
+pub(super) async fn remarks(store: &Store, key: &str) -> Result<Option<Remarks>> {
+    let found = read_json(store, key).await?;
+    Ok(found.and_then(|(json, _)| Remarks::read(&json).ok()))
+}
+
+/// Changes what is said of `object` under `key`, and nothing else there.
+pub(super) async fn remark(
+    store: &Store,
+    key: &str,
+    object: &Object,
+    change: &RemarksChange,
+) -> Result<Remarks> {
+    let image = || {
+        let size = ("sizeBytes".to_owned(), object.size_bytes.into());
+        let etag = object.etag.clone();
+        let etag = etag.map(|etag| ("etag".to_owned(), etag.into()));
+        [size].into_iter().chain(etag).collect()
+    };
+    let mut conditional = true;
+    for _ in 0..TRIES {
+        let found = read_json(store, key).await?;
+        let json = found.as_ref().map(|(json, _)| &**json);
+        let (json, remarks) = change.make(json, &object.name, image)?;
+        let there = found.map(|(_, tag)| tag);
+        if put(store, key, json, there, &mut conditional).await? {
+            return Ok(remarks);
         }
-        Err(error) => {
-            tracing::debug!("{} is ignored: {error}", store.address(key));
-            Ok(None)
+    }
+    Err(again_and_again(store, key))
+}
+
+/// Writes `json` under `key`, while what is there has the entity tag `there`, or while nothing is; tells whether that
+/// was so. A store that takes no conditions is found out, and from then on overwrites.
+async fn put(
+    store: &Store,
+    key: &str,
+    json: Vec<u8>,
+    there: Option<String>,
+    conditional: &mut bool,
+) -> Result<bool> {
+    let call = store
+        .client
+        .put_object()
+        .bucket(&store.bucket)
+        .key(key)
+        .content_type("application/json")
+        .body(ByteStream::from(json));
+    let call = match there {
+        _ if !*conditional => call,
+        Some(tag) if tag.is_empty() => call,
+        Some(tag) => call.if_match(tag),
+        None => call.if_none_match("*"),
+    };
+    let plain = RequestChecksumCalculation::WhenRequired;
+    let config = long_call(CALL).request_checksum_calculation(plain);
+    let Err(error) = call.customize().config_override(config).send().await else {
+        return Ok(true);
+    };
+    match answer(&error) {
+        Some((409 | 412, _)) => Ok(false),
+        // As `Pending::complete`: a store that takes no conditions.
+        Some((501, _) | (_, "InvalidArgument" | "InvalidRequest")) if *conditional => {
+            *conditional = false;
+            Ok(false)
         }
+        _ => Err(told(
+            store,
+            format!("cannot write {}", store.address(key)),
+            &error,
+        )),
     }
 }
 
+fn again_and_again(store: &Store, key: &str) -> Error {
+    Error::new(Kind::Failed, format!("cannot write {}", store.address(key)))
+        .because("others write it again and again")
+}
+
 /// Writes `manifest` under `key`, in the place of any other, while the image under `image_key` is the one it speaks
-/// of: who replaces an image writes another manifest, and that is not to be lost.
+/// of: who replaces an image writes another manifest, and that is not to be lost. What was said there stays said.
 pub(super) async fn write(
     store: &Store,
     key: &str,
     image_key: &str,
     manifest: &Manifest,
 ) -> Result<()> {
-    let json = manifest.write()?;
     let what = || format!("cannot write {}", store.address(key));
     let mut conditional = true;
     for _ in 0..TRIES {
-        let there = look(store, key).await?;
+        let there = read_json(store, key).await?;
+        let said = there
+            .as_ref()
+            .and_then(|(json, _)| Remarks::read(json).ok());
+        let json = manifest.clone().beside(said.unwrap_or_default()).write()?;
         let image = object::head(store, &manifest.name, image_key).await?;
         if !image.is_some_and(|image| manifest.is_of(&image)) {
             return Err(Error::new(Kind::Refused, what())
                 .because("its image was replaced or removed meanwhile"));
         }
-        let there = there.map(|found| found.e_tag.unwrap_or_default());
-        let call = store
-            .client
-            .put_object()
-            .bucket(&store.bucket)
-            .key(key)
-            .content_type("application/json")
-            .body(ByteStream::from(json.clone()));
-        let call = match there {
-            _ if !conditional => call,
-            Some(tag) if tag.is_empty() => call,
-            Some(tag) => call.if_match(tag),
-            None => call.if_none_match("*"),
-        };
-        let plain = RequestChecksumCalculation::WhenRequired;
-        let config = long_call(CALL).request_checksum_calculation(plain);
-        let Err(error) = call.customize().config_override(config).send().await else {
+        let there = there.map(|(_, tag)| tag);
+        if put(store, key, json, there, &mut conditional).await? {
             return Ok(());
-        };
-        match answer(&error) {
-            Some((409 | 412, _)) => {}
-            // As `Pending::complete`: a store that takes no conditions.
-            Some((501, _) | (_, "InvalidArgument" | "InvalidRequest")) if conditional => {
-                conditional = false;
-            }
-            _ => return Err(told(store, what(), &error)),
         }
     }
-    Err(Error::new(Kind::Failed, what()).because("others write it again and again"))
+    Err(again_and_again(store, key))
 }
 
 /// Removes what is under `key`, if anything is.

@@ -5,11 +5,11 @@
 //! of a download each on their own (`parts`), so that one lost connection costs 8 MiB and no more.
 
 mod assembly;
-mod buffers;
 mod client;
 mod doctor;
 mod download;
 mod errors;
+mod leftovers;
 mod list;
 mod manifest;
 mod meter;
@@ -25,7 +25,10 @@ use futures_util::Stream;
 use tokio_util::sync::CancellationToken;
 
 use crate::model::settings::BucketSettings;
-use crate::model::{BlockSet, Manifest, Object, ProgressCell, Result, SnapshotName};
+use crate::model::{
+    BlockSet, Leftover, Manifest, Object, ProgressCell, Remarks, RemarksChange, Result,
+    SnapshotName,
+};
 
 use client::Door;
 
@@ -186,5 +189,32 @@ impl Bucket {
         let store = self.door.open().await?;
         let (key, image) = (self.manifest_key(&manifest.name), self.key(&manifest.name));
         manifest::write(store, &key, &image, manifest).await
+    }
+
+    /// What is said of the snapshot in the manifest beside its object, whatever image that is of; `None` where there is
+    /// no manifest.
+    pub async fn remarks(&self, name: &SnapshotName) -> Result<Option<Remarks>> {
+        let store = self.door.open().await?;
+        manifest::remarks(store, &self.manifest_key(name)).await
+    }
+
+    /// Changes what is said of `object`; where it has no manifest, one of remarks alone is made. `Refused` where what
+    /// lies there is no manifest.
+    pub async fn remark(&self, object: &Object, change: &RemarksChange) -> Result<Remarks> {
+        let store = self.door.open().await?;
+        manifest::remark(store, &self.manifest_key(&object.name), object, change).await
+    }
+
+    /// Multipart uploads of images under the prefix that nothing was sent to for a day. `None` where the store does
+    /// not list uploads.
+    pub async fn leftovers(&self) -> Result<Option<Vec<Leftover>>> {
+        let store = self.door.open().await?;
+        leftovers::uploads(store, &self.door.settings().prefix).await
+    }
+
+    /// Aborts such an upload; tells whether it went: one that somebody sent to meanwhile stays.
+    pub async fn remove_leftover(&self, leftover: &Leftover) -> Result<bool> {
+        let store = self.door.open().await?;
+        leftovers::abort(store, leftover).await
     }
 }

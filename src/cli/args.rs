@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand};
 
+use super::note::{Note, Pin};
+use super::prune::Prune;
 use super::sandbox::SandboxCommand;
 use crate::model::{HostName, SandboxId, SnapshotName};
 use crate::settings::Flags;
@@ -22,9 +24,23 @@ pub struct Cli {
     /// What to do; nothing: the console.
     #[command(subcommand)]
     pub command: Option<Command>,
+    /// What holds for the console.
+    #[command(flatten)]
+    pub console: ConsoleFlags,
     /// What holds for every command.
     #[command(flatten)]
     pub global: Global,
+}
+
+/// How the console is opened.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+pub struct ConsoleFlags {
+    /// The console changes nothing: it shows, and refuses everything else
+    #[arg(long)]
+    pub read_only: bool,
+    /// Lines of plain text, for screen readers and poor terminals: no borders, no graphs, ASCII signs
+    #[arg(long)]
+    pub plain: bool,
 }
 
 /// Flags that stand before or behind any command.
@@ -183,6 +199,19 @@ pub enum Command {
         #[arg(long)]
         bucket: bool,
     },
+    /// Tell what is said of a snapshot, or say it: a note, labels
+    ///
+    /// Wherever it is: on all hosts, or those named, and in the bucket.
+    Note(Note),
+    /// Keep a snapshot from remove and prune, wherever it is
+    Pin(Pin),
+    /// Take the pin away
+    Unpin(Pin),
+    /// Remove what is old or not used, and what was left behind
+    ///
+    /// What meets all conditions goes, on all hosts and in the bucket. What sandboxes stand on stays, what is pinned,
+    /// and what may be needed by what could not be looked at.
+    Prune(Prune),
     /// Is a snapshot on the host? Exit code 0 where it is, 3 where it is not
     Exists {
         /// The snapshot
@@ -205,5 +234,5 @@ pub enum Command {
     /// Print the settings in force and where each came from, secrets masked
     Config,
     /// Open the console on a small world of its own: needs no setup, touches nothing else
-    Demo,
+    Demo(ConsoleFlags),
 }

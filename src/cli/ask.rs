@@ -4,9 +4,12 @@ use std::fmt::Write;
 
 use serde_json::json;
 
+use super::note;
 use super::output::{Answer, say, size, time};
 use crate::engine::Engine;
-use crate::model::{Error, HostName, Kind, Object, Result, SandboxId, Snapshot, SnapshotName};
+use crate::model::{
+    Error, HostName, Kind, Lineage, Object, PullCost, Result, SandboxId, Snapshot, SnapshotName,
+};
 
 /// What the bucket says of a snapshot. A bucket that does not answer is no failure of a question about
 /// a host.
@@ -101,6 +104,7 @@ pub async fn info(engine: &Engine, host: &HostName, name: &SnapshotName) -> Resu
         InBucket::Found(object) => Some(*object),
         InBucket::Absent | InBucket::Unknown => None,
     };
+    let snapshot_known = snapshot.is_ok();
     let snapshot = match snapshot {
         Ok(snapshot) => snapshot,
         // What the bucket knows is worth telling also while the host is away.
@@ -115,11 +119,95 @@ pub async fn info(engine: &Engine, host: &HostName, name: &SnapshotName) -> Resu
         return Err(Error::new(Kind::NotFound, what)
             .hint("list what there is with snapdeck snapshots and snapdeck objects"));
     }
-    let text = describe(host, name, snapshot.as_ref(), object.as_ref());
+    let mut text = describe(host, name, snapshot.as_ref(), object.as_ref());
+    // Without the host, what the bucket knows.
+    let near = snapshot_known.then_some(host);
+    let lineage = match engine.lineage(near, name).await {
+        Ok(lineage) => Some(lineage),
+        Err(error) => {
+            say(format_args!("warning: {error}"));
+            None
+        }
+    };
+    if let Some(lineage) = &lineage {
+        text += &relatives(lineage, host);
+    }
+    let cost = lineage.as_ref().and_then(|lineage| lineage.pull.as_ref());
     Answer::new(
-        &json!({"name": name, "host": host, "snapshot": snapshot, "object": object}),
+        &json!({
+            "name": name,
+            "host": host,
+            "snapshot": snapshot,
+            "object": object,
+            "lineage": lineage,
+            "pullWouldFetchBytes": cost.map(|cost| cost.fetch_bytes),
+            "pullWouldCopyBytes": cost.map(PullCost::copy_bytes),
+        }),
         text,
     )
+}
+
+/// Snapshots that are named of those it has most in common with.
+const SHARES: usize = 5;
+
+/// Where it comes from, what it shares, what a pull would bring, and what is said of it.
+fn relatives(lineage: &Lineage, host: &HostName) -> String {
+    let mut text = String::new();
+    let mut line = |key: &str, value: &str| {
+        // Writing to a String does not fail.
+        let _ = writeln!(text, "  {key:<13} {value}");
+    };
+    if !lineage.parents.is_empty() {
+        let parents: Vec<String> = lineage
+            .parents
+            .iter()
+            .map(|parent| match (parent.on_host, parent.in_bucket) {
+                (true, true) => format!("{} (on {host}, in the bucket)", parent.name),
+                (true, false) => format!("{} (on {host})", parent.name),
+                (false, true) => format!("{} (in the bucket)", parent.name),
+                (false, false) => format!("{} (not seen)", parent.name),
+            })
+            .collect();
+        line("made from", &parents.join(" ← "));
+    }
+    if !lineage.children.is_empty() {
+        let children: Vec<&str> = lineage.children.iter().map(SnapshotName::as_str).collect();
+        line("made from it", &children.join(", "));
+    }
+    for part in lineage.shares.iter().take(SHARES) {
+        line(
+            "shares",
+            &format!("{} with {}", size(part.bytes), part.name),
+        );
+    }
+    if let Some(more) = lineage.shares.len().checked_sub(SHARES + 1) {
+        line("", &format!("and less with {} more", more + 1));
+    }
+    if let Some(cost) = &lineage.pull {
+        let fetch = match (cost.fetch_bytes, cost.copies.is_empty()) {
+            (0, true) => format!("would fetch nothing: {host} has it"),
+            (fetch, _) => format!("would fetch {}", size(fetch)),
+        };
+        let copies = cost.copies.iter();
+        let copies = copies
+            .take(SHARES)
+            .map(|part| format!("{} from {} on {host}", size(part.bytes), part.name));
+        let all: Vec<String> = std::iter::once(fetch).chain(copies).collect();
+        line("a pull", &all.join(", "));
+    }
+    for (place, said) in [
+        ("on the host", &lineage.local),
+        ("in the bucket", &lineage.bucket),
+    ] {
+        let Some(said) = said else { continue };
+        if said.pinned {
+            line("pinned", place);
+        }
+        for remark in note::lines(said) {
+            line("note", &format!("{remark} ({place})"));
+        }
+    }
+    text
 }
 
 fn describe(

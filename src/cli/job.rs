@@ -16,6 +16,8 @@ use crate::model::{Error, HostName, Kind, Operation, Outcome, Result};
 
 /// How often progress is sampled.
 const SAMPLE: Duration = Duration::from_millis(100);
+/// Jobs of one command that are shown at once.
+const AT_ONCE: usize = 8;
 
 /// The signals that ask for the end: SIGINT, SIGTERM, SIGHUP.
 pub struct Stops {
@@ -63,6 +65,29 @@ pub async fn run(engine: &Engine, operations: Vec<Operation>, verbose: bool) -> 
         2.. => answer(operations.iter().zip(results)),
         _ => last(results),
     }
+}
+
+/// Runs any number of `operations`, a few at once, and returns what came of each that was begun. Once one was cancelled
+/// no more are begun.
+pub async fn run_all(
+    engine: &Engine,
+    operations: Vec<Operation>,
+    verbose: bool,
+) -> Result<Vec<(Operation, Result<Outcome>)>> {
+    let mut all = Vec::new();
+    for some in operations.chunks(AT_ONCE) {
+        let stops = Stops::new()?;
+        let jobs = engine.submit_all(some.to_vec());
+        let results = watch(engine, some, jobs, stops, verbose).await;
+        let is_cancelled =
+            |result: &Result<Outcome>| matches!(result, Err(e) if e.kind() == Kind::Cancelled);
+        let over = results.iter().any(is_cancelled);
+        all.extend(some.iter().cloned().zip(results));
+        if over {
+            break;
+        }
+    }
+    Ok(all)
 }
 
 /// Runs `operations`, at least one, to their ends, one after the other; as [`run`] else. The first failure ends it.
@@ -198,7 +223,7 @@ fn show(
 }
 
 /// What came of it, for a person.
-fn sentence(outcome: &Outcome) -> String {
+pub fn sentence(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Created {
             name,

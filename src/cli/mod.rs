@@ -7,15 +7,19 @@ pub mod exit;
 mod job;
 mod list;
 mod meter;
+mod note;
 pub mod output;
+mod prune;
 mod sandbox;
 
-pub use args::{Cli, Command, Global, Serve};
+pub use args::{Cli, Command, ConsoleFlags, Global, Serve};
 pub use job::Stops;
+pub use note::{Note, Pin, Places, Saying};
 pub use output::Answer;
+pub use prune::{Consent, Prune};
 pub use sandbox::{New, SandboxCommand};
 
-use crate::engine::Engine;
+use crate::engine::{Engine, Pruning};
 use crate::model::settings::Settings;
 use crate::model::{Error, HostName, Kind, Operation, Result, SandboxId, SnapshotName};
 
@@ -57,6 +61,10 @@ pub enum Plan {
         /// The bucket, too?
         bucket: bool,
     },
+    /// Tell or change what is said of a snapshot.
+    Say(Saying),
+    /// Find what may go, and with consent remove it.
+    Prune(Pruning, Consent),
     /// Run these as jobs, at the same time.
     Run(Vec<Operation>),
     /// The same, once the operator has typed the names of what it destroys.
@@ -171,8 +179,13 @@ pub fn plan(command: Command, named: &[HostName], settings: &Settings) -> Result
             host: local.then(one).transpose()?,
             name,
             bucket,
+            only: None,
         }),
-        Command::Config | Command::Demo | Command::Serve(_) => return Ok(None),
+        Command::Note(note) => note.plan(hosts()),
+        Command::Pin(pin) => pin.plan(true, hosts()),
+        Command::Unpin(pin) => pin.plan(false, hosts()),
+        Command::Prune(prune) => prune.plan(once_each(named), hosts(), settings),
+        Command::Config | Command::Demo(_) | Command::Serve(_) => return Ok(None),
     }))
 }
 
@@ -257,6 +270,8 @@ pub async fn run(engine: &Engine, plan: Plan, verbose: bool) -> Result<Answer> {
         } => ask::forecast(engine, &host, &sandbox, &name, compact).await,
         Plan::Show(host, id) => sandbox::show(engine, &host, &id).await,
         Plan::Doctor { hosts, bucket } => doctor::run(engine, &hosts, bucket).await,
+        Plan::Say(saying) => note::run(engine, saying).await,
+        Plan::Prune(pruning, consent) => prune::run(engine, &pruning, consent, verbose).await,
         Plan::Run(operations) => job::run(engine, operations, verbose).await,
         Plan::Ask(operations) => {
             sandbox::confirm(&operations)?;
@@ -344,6 +359,7 @@ mod tests {
             host: None,
             name: "x".parse().unwrap(),
             bucket: true,
+            only: None,
         };
         assert_eq!(
             planned(&["remove", "x", "--bucket"], 2),

@@ -1,6 +1,6 @@
 //! What a command answers, and the one place that writes it.
 
-use std::io::{self, Write};
+use std::io::{self, BufRead, Write};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -69,6 +69,19 @@ fn print(text: &str) -> io::Result<()> {
 /// One line on stderr, `snapdeck: ...`. A closed stderr is nobody's business.
 pub fn say(line: impl std::fmt::Display) {
     let _ = writeln!(io::stderr().lock(), "snapdeck: {line}");
+}
+
+/// Asks on the terminal; returns the line that is typed.
+pub fn ask(question: &str) -> Result<String> {
+    let ask = || -> io::Result<String> {
+        let mut told = io::stderr().lock();
+        told.write_all(question.as_bytes())?;
+        told.flush()?;
+        let mut typed = String::new();
+        io::stdin().lock().read_line(&mut typed)?;
+        Ok(typed)
+    };
+    ask().map_err(|error| Error::new(Kind::Failed, "cannot ask on this terminal").because(error))
 }
 
 /// Columns under their headings, two spaces between; a heading that begins with `>` is right-aligned. The

@@ -1,14 +1,14 @@
 //! `snapdeck sandbox`: the life of sandboxes.
 
 use std::fmt::Write as _;
-use std::io::{BufRead, IsTerminal, Write as _, stderr, stdin};
+use std::io::{IsTerminal, stderr, stdin};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::Plan;
-use super::output::{Answer, size};
+use super::output::{Answer, ask, size};
 use crate::engine::Engine;
 use crate::model::{
     Error, HostName, Kind, Operation, Result, Sandbox, SandboxForm, SandboxId, SandboxVerb,
@@ -220,20 +220,9 @@ pub(super) fn confirm(operations: &[Operation]) -> Result<()> {
     }
     let host = operations.iter().find_map(Operation::host);
     let on = host.map(|host| format!(" on {host}")).unwrap_or_default();
-    let ask = || -> std::io::Result<String> {
-        let mut told = stderr().lock();
-        writeln!(
-            told,
-            "This destroys {ids}{on}: disk, UEFI variables and saved state go for good."
-        )?;
-        write!(told, "Type {ids} to go on: ")?;
-        told.flush()?;
-        let mut typed = String::new();
-        stdin().lock().read_line(&mut typed)?;
-        Ok(typed)
-    };
-    let typed = ask()
-        .map_err(|error| Error::new(Kind::Failed, "cannot ask on this terminal").because(error))?;
+    let typed = ask(&format!(
+        "This destroys {ids}{on}: disk, UEFI variables and saved state go for good.\nType {ids} to go on: "
+    ))?;
     match typed.split_whitespace().eq(ids.split(' ')) {
         true => Ok(()),
         false => Err(Error::cancelled(format!("the end of {ids}"))

@@ -1,6 +1,6 @@
-//! The one table of actions: keymap, footer and help are made from it.
+//! What a key can mean, and where; the table of it all is in [`super::table`].
 
-use crossterm::event::KeyCode;
+use super::fields::Field;
 
 /// A part of the screen that can have the focus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -13,6 +13,10 @@ pub enum Pane {
     Bucket,
     /// All snapshots and what each host and the bucket have of them, in the place of the lists.
     Matrix,
+    /// What was made from what, in the place of the lists.
+    Tree,
+    /// All jobs, and what was left by an earlier run, in the place of the lists.
+    JobsPage,
     /// Details of what is selected.
     Details,
     /// Jobs.
@@ -29,6 +33,8 @@ impl Pane {
             Self::Snapshots => "Snapshots",
             Self::Bucket => "Bucket",
             Self::Matrix => "Matrix",
+            Self::Tree => "Tree",
+            Self::JobsPage => "Jobs page",
             Self::Details => "Details",
             Self::Jobs => "Jobs",
             Self::Log => "Log",
@@ -36,16 +42,23 @@ impl Pane {
     }
 }
 
+impl Pane {
+    /// Does it stand in the place of the lists?
+    pub fn is_page(self) -> bool {
+        matches!(self, Self::Matrix | Self::Tree | Self::JobsPage)
+    }
+}
+
 /// The three lists side by side.
 pub const LISTS: &[Pane] = &[Pane::Sandboxes, Pane::Snapshots, Pane::Bucket];
-const SNAPSHOTS: &[Pane] = &[Pane::Snapshots, Pane::Bucket, Pane::Matrix];
-const MARKABLE: &[Pane] = &[Pane::Sandboxes, Pane::Snapshots, Pane::Bucket, Pane::Matrix];
-const SEEN: &[Pane] = &[Pane::Sandboxes, Pane::Details];
-const EVERYWHERE: &[Pane] = &[
+/// All panes.
+pub const EVERYWHERE: &[Pane] = &[
     Pane::Sandboxes,
     Pane::Snapshots,
     Pane::Bucket,
     Pane::Matrix,
+    Pane::Tree,
+    Pane::JobsPage,
     Pane::Details,
     Pane::Jobs,
     Pane::Log,
@@ -62,6 +75,12 @@ pub enum Action {
     Pull,
     /// Remove snapshots, objects or both.
     Remove,
+    /// Edit the note on a snapshot.
+    Note,
+    /// Pin a snapshot or unpin it.
+    Pin,
+    /// Find what may go by a rule, and remove it.
+    Prune,
     /// Ask hosts and bucket again.
     Refresh,
     /// Make a sandbox.
@@ -86,6 +105,18 @@ pub enum Action {
     Open,
     /// Mark.
     Mark,
+    /// Mark all from the last one that was marked to the selected one.
+    MarkRange,
+    /// Mark all rows that are shown.
+    MarkAll,
+    /// Mark what is not marked of the rows that are shown, and the other way.
+    Invert,
+    /// Sort by a column.
+    Sort(Field),
+    /// Sort the other way.
+    Reverse,
+    /// Put names onto the clipboard.
+    CopyName,
     /// Edit the filter.
     Filter,
     /// Leave what was opened; drop marks and filter.
@@ -120,8 +151,18 @@ pub enum Action {
     Together,
     /// Open the matrix, or leave it.
     Matrix,
-    /// Focus the jobs.
+    /// Open the tree of snapshots, or leave it.
+    Tree,
+    /// Focus a pane.
+    Go(Pane),
+    /// Open the jobs page, or leave it.
     Jobs,
+    /// Do a job again, or go on with what was left.
+    Retry,
+    /// Move a job towards the front of the queue.
+    Sooner,
+    /// Move a job towards its end.
+    Later,
     /// Cancel the selected job.
     Cancel,
     /// Forget jobs that are over.
@@ -130,23 +171,14 @@ pub enum Action {
     Log,
     /// The doctor's page.
     Doctor,
+    /// Any action by its name.
+    Palette,
     /// Help.
     Help,
+    /// Stop this process, to be continued from the shell.
+    Suspend,
     /// Leave.
     Quit,
-}
-
-/// A key of the table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Key {
-    /// A character, as typed.
-    Char(char),
-    /// A character with Ctrl.
-    Ctrl(char),
-    /// A key with a name.
-    Code(KeyCode),
-    /// Any of 1 to 9.
-    Digit,
 }
 
 /// One row of the table.
@@ -156,328 +188,38 @@ pub struct Entry {
     pub action: Action,
     /// One or two words, for the footer.
     pub name: &'static str,
-    /// Its keys; the first is the one to show.
-    pub keys: &'static [Key],
+    /// Its keys unless `keymap.toml` says otherwise, chords with a space between (`g g`); the first is the one to show.
+    pub keys: &'static [&'static str],
     /// One sentence, for the help.
     pub sentence: &'static str,
     /// Where it applies.
     pub panes: &'static [Pane],
     /// Does something go for good?
     pub destructive: bool,
+    /// Does it change anything outside the console? `--read-only` refuses it then.
+    pub changes: bool,
     /// Is it worth a place in the footer?
     pub footer: bool,
 }
 
-const fn entry(
-    action: Action,
-    name: &'static str,
-    keys: &'static [Key],
-    panes: &'static [Pane],
-    sentence: &'static str,
-) -> Entry {
-    Entry {
-        action,
-        name,
-        keys,
-        sentence,
-        panes,
-        destructive: false,
-        footer: true,
+impl Entry {
+    /// What it is called in `keymap.toml`: its name with dashes.
+    pub fn id(&self) -> String {
+        self.name.to_lowercase().replace(' ', "-")
+    }
+
+    /// Does it apply wherever one is?
+    pub fn is_everywhere(&self) -> bool {
+        self.panes.len() == EVERYWHERE.len()
+    }
+
+    /// The panes it applies in, in words: `Snapshots, Bucket and Matrix`.
+    pub fn places(&self) -> String {
+        let names: Vec<&str> = self.panes.iter().map(|pane| pane.name()).collect();
+        match names.split_last() {
+            Some((last, [])) => (*last).to_owned(),
+            Some((last, others)) => format!("{} and {last}", others.join(", ")),
+            None => String::new(),
+        }
     }
 }
-
-const fn quiet(mut entry: Entry) -> Entry {
-    entry.footer = false;
-    entry
-}
-
-const fn destructive(mut entry: Entry) -> Entry {
-    entry.destructive = true;
-    entry
-}
-
-use Key::{Char, Code, Ctrl, Digit};
-
-/// All actions, in the order of the help.
-pub static ACTIONS: &[Entry] = &[
-    entry(
-        Action::Create,
-        "create",
-        &[Char('c')],
-        &[Pane::Sandboxes],
-        "Cut a snapshot of the selected sandbox, running or not, and upload it.",
-    ),
-    entry(
-        Action::Push,
-        "push",
-        &[Char('p')],
-        &[Pane::Sandboxes],
-        "Upload the disk of the selected sandbox, which is stopped or paused, as a snapshot.",
-    ),
-    entry(
-        Action::New,
-        "new",
-        &[Char('n')],
-        MARKABLE,
-        "Make a sandbox on the selected snapshot, which is pulled first where it is only in the bucket.",
-    ),
-    entry(
-        Action::Start,
-        "start",
-        &[Char('s')],
-        &[Pane::Sandboxes],
-        "Start the marked or selected sandboxes; a saved one goes on where it was.",
-    ),
-    entry(
-        Action::Stop,
-        "stop",
-        &[Char('S')],
-        &[Pane::Sandboxes],
-        "Ask the guests of the marked or selected sandboxes to shut down.",
-    ),
-    entry(
-        Action::Sandbox,
-        "more",
-        &[Char('o')],
-        SEEN,
-        "Show all that can be done to a sandbox: pause, save, restore, force off, destroy, ...",
-    ),
-    quiet(entry(
-        Action::Pause,
-        "pause",
-        &[Char('z')],
-        &[Pane::Sandboxes],
-        "Pause the marked or selected sandboxes; where none of them runs, resume them.",
-    )),
-    quiet(destructive(entry(
-        Action::Destroy,
-        "destroy",
-        &[Char('d'), Code(KeyCode::Delete)],
-        &[Pane::Sandboxes],
-        "Destroy the marked or selected sandboxes with their disks.",
-    ))),
-    entry(
-        Action::Pull,
-        "pull",
-        &[Char('l')],
-        SNAPSHOTS,
-        "Download the marked or selected snapshots from the bucket to one host or several.",
-    ),
-    destructive(entry(
-        Action::Remove,
-        "remove",
-        &[Char('d'), Code(KeyCode::Delete)],
-        SNAPSHOTS,
-        "Remove the marked or selected snapshots from the host, the bucket, or both.",
-    )),
-    entry(
-        Action::Open,
-        "details",
-        &[Code(KeyCode::Enter)],
-        EVERYWHERE,
-        "Go to the details of the selected row; open the selected job with its log, or a snapshot of the matrix.",
-    ),
-    entry(
-        Action::Mark,
-        "mark",
-        &[Char(' ')],
-        MARKABLE,
-        "Mark the selected row or cell or unmark it; pull, remove and the sandbox verbs act on all that is marked.",
-    ),
-    entry(
-        Action::Filter,
-        "filter",
-        &[Char('/')],
-        MARKABLE,
-        "Show only rows whose name contains what is typed; enter keeps it, esc drops it.",
-    ),
-    entry(
-        Action::Screen,
-        "screen",
-        &[Char('i')],
-        SEEN,
-        "Show the selected sandbox's screen, large.",
-    ),
-    entry(
-        Action::CopyVnc,
-        "copy VNC",
-        &[Char('v')],
-        SEEN,
-        "Copy a vnc:// URL of the selected sandbox; to a remote host a tunnel is opened.",
-    ),
-    quiet(entry(
-        Action::Viewer,
-        "viewer",
-        &[Char('V')],
-        SEEN,
-        "Copy it and open a VNC viewer that is installed here.",
-    )),
-    destructive(entry(
-        Action::Cancel,
-        "cancel",
-        &[Char('x')],
-        &[Pane::Jobs, Pane::Matrix],
-        "Cancel the selected job, or the one of the current cell; it cleans up after itself.",
-    )),
-    entry(
-        Action::Together,
-        "all hosts",
-        &[Char('a')],
-        EVERYWHERE,
-        "Show the rows of all hosts together, or of one host again.",
-    ),
-    entry(
-        Action::Matrix,
-        "matrix",
-        &[Char('m')],
-        EVERYWHERE,
-        "Show what each host and the bucket have of every snapshot, or the lists again.",
-    ),
-    entry(
-        Action::Jobs,
-        "jobs",
-        &[Char('J')],
-        EVERYWHERE,
-        "Go to the jobs.",
-    ),
-    entry(
-        Action::Dismiss,
-        "dismiss",
-        &[Char('X')],
-        EVERYWHERE,
-        "Forget the selected job if it is over; outside the jobs, all that are over.",
-    ),
-    quiet(entry(
-        Action::Refresh,
-        "refresh",
-        &[Char('r'), Ctrl('l')],
-        EVERYWHERE,
-        "Ask all hosts and the bucket again, now.",
-    )),
-    quiet(entry(
-        Action::NextPane,
-        "next pane",
-        &[Code(KeyCode::Tab)],
-        EVERYWHERE,
-        "Go to the next pane.",
-    )),
-    quiet(entry(
-        Action::PreviousPane,
-        "pane before",
-        &[Code(KeyCode::BackTab)],
-        EVERYWHERE,
-        "Go to the pane before.",
-    )),
-    quiet(entry(
-        Action::Left,
-        "left",
-        &[Code(KeyCode::Left)],
-        EVERYWHERE,
-        "Go to the column before, in the matrix; elsewhere to the pane before.",
-    )),
-    quiet(entry(
-        Action::Right,
-        "right",
-        &[Code(KeyCode::Right)],
-        EVERYWHERE,
-        "Go to the next column, in the matrix; elsewhere to the next pane.",
-    )),
-    quiet(entry(
-        Action::Up,
-        "up",
-        &[Char('k'), Code(KeyCode::Up)],
-        EVERYWHERE,
-        "Go one row up.",
-    )),
-    quiet(entry(
-        Action::Down,
-        "down",
-        &[Char('j'), Code(KeyCode::Down)],
-        EVERYWHERE,
-        "Go one row down.",
-    )),
-    quiet(entry(
-        Action::PageUp,
-        "page up",
-        &[Code(KeyCode::PageUp), Ctrl('b')],
-        EVERYWHERE,
-        "Go one page up.",
-    )),
-    quiet(entry(
-        Action::PageDown,
-        "page down",
-        &[Code(KeyCode::PageDown), Ctrl('f')],
-        EVERYWHERE,
-        "Go one page down.",
-    )),
-    quiet(entry(
-        Action::First,
-        "first",
-        &[Char('g'), Code(KeyCode::Home)],
-        EVERYWHERE,
-        "Go to the first row.",
-    )),
-    quiet(entry(
-        Action::Last,
-        "last",
-        &[Char('G'), Code(KeyCode::End)],
-        EVERYWHERE,
-        "Go to the last row.",
-    )),
-    quiet(entry(
-        Action::NextHost,
-        "next host",
-        &[Char(']')],
-        EVERYWHERE,
-        "Show the next host; behind the last one are all together.",
-    )),
-    quiet(entry(
-        Action::PreviousHost,
-        "host before",
-        &[Char('[')],
-        EVERYWHERE,
-        "Show the host before.",
-    )),
-    quiet(entry(
-        Action::Host(0),
-        "host",
-        &[Digit],
-        EVERYWHERE,
-        "Show the host of that number.",
-    )),
-    quiet(entry(
-        Action::Log,
-        "log",
-        &[Char('L')],
-        EVERYWHERE,
-        "Show the log from information on, warnings only, everything, or not at all.",
-    )),
-    quiet(entry(
-        Action::Back,
-        "back",
-        &[Code(KeyCode::Esc)],
-        EVERYWHERE,
-        "Go back to the lists; there, drop the marks, then the filter.",
-    )),
-    quiet(entry(
-        Action::Doctor,
-        "doctor",
-        &[Char('D')],
-        EVERYWHERE,
-        "Examine all hosts and the bucket: what works, what does not, and what mends it.",
-    )),
-    entry(
-        Action::Help,
-        "help",
-        &[Char('?'), Code(KeyCode::F(1))],
-        EVERYWHERE,
-        "Show all keys.",
-    ),
-    entry(
-        Action::Quit,
-        "quit",
-        &[Char('q'), Ctrl('c')],
-        EVERYWHERE,
-        "Leave; jobs that still run are named first.",
-    ),
-];

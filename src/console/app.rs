@@ -3,26 +3,31 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossterm::event::{Event, KeyEvent, KeyEventKind};
 use ratatui::layout::{Rect, Size};
 
 use super::actions::{Action, LISTS, Pane};
 use super::cell::Place;
-use super::dialog::{Dialog, Field, Layer, Reply, Turn};
-use super::list::{Change, List};
+use super::dialog::{Dialog, Field, Layer, Pair, Reply, Turn};
+use super::jobspage::JobsPage;
+use super::keymap::{Keymap, Press};
+use super::kin::Kin;
+use super::list::{Change, List, Sort};
 use super::logpane::LogPane;
 use super::matrix::Matrix;
 use super::meter::Meters;
 use super::picture::{Canvas, Encoded};
 use super::theme::Theme;
 use super::together::Together;
+use super::tree::Tree;
 use super::world::{self, Index};
-use super::{filter, mouse, perform};
-use crate::engine::{HostView, JobId, JobState, Link, Live, Look, View};
+use super::{filter, mouse, news, perform};
+use crate::engine::{HostView, JobId, JobState, LeftId, Link, Live, Look, Pruning, View};
 use crate::model::{
-    HostName, Kind, Operation, Picture, Sandbox, SandboxId, SandboxState, SandboxVerb, SnapshotName,
+    HostName, Kind, Operation, Picture, PrunePlan, RemarksChange, Sandbox, SandboxId, SandboxState,
+    SandboxVerb, SnapshotName,
 };
 
 /// What the engine, or the loop, shall do.
@@ -38,6 +43,14 @@ pub enum Command {
     Cancel(JobId),
     /// Forget this job.
     Dismiss(JobId),
+    /// Forget this job, and take this on in its place.
+    Retry(JobId, Operation),
+    /// Move this job in the queue by so many places.
+    Shift(JobId, isize),
+    /// Go on with what was left.
+    ResumeLeft(Vec<LeftId>),
+    /// Forget what was left.
+    ForgetLeft(Vec<LeftId>),
     /// Put a URL for a VNC viewer onto the clipboard.
     Viewer {
         /// Where the sandbox is.
@@ -47,12 +60,33 @@ pub enum Command {
         /// Open a viewer, too.
         open: bool,
     },
+    /// Change what is said of a snapshot.
+    Say {
+        /// On this host.
+        host: Option<HostName>,
+        /// In the bucket.
+        bucket: bool,
+        /// The snapshot.
+        name: SnapshotName,
+        /// What is said otherwise.
+        change: RemarksChange,
+    },
+    /// Find what a rule lets go.
+    FindPrunable(Pruning),
+    /// Remove what it lets go, where it still does.
+    Prune(Pruning, PrunePlan),
+    /// Put this onto the clipboard.
+    Copy(String),
+    /// Stop this process until the shell continues it.
+    Suspend,
     /// Ask everything again.
     Refresh,
     /// Examine all hosts and the bucket.
     Examine,
-    /// End.
+    /// End; what runs is cancelled.
     Quit,
+    /// End; what runs is left to the next start.
+    Leave,
 }
 
 /// What is selected on one host.
@@ -66,6 +100,38 @@ pub struct HostLists {
     pub index: Index,
     /// How it answered last, and since when it is that way.
     pub since: Option<(Answer, Instant)>,
+    /// Which list its sandboxes were taken from.
+    of: Option<usize>,
+}
+
+impl HostLists {
+    /// Empty ones, in these orders.
+    pub fn sorted(sorts: &HashMap<Pane, Sort>) -> Self {
+        let of = |pane| sorts.get(&pane).copied().unwrap_or_default();
+        Self {
+            sandboxes: List::sorted(of(Pane::Sandboxes)),
+            snapshots: List::sorted(of(Pane::Snapshots)),
+            ..Self::default()
+        }
+    }
+
+    /// Takes up what the host has, where that is another than before. The caller keeps the view before alive.
+    fn take(&mut self, host: &HostView) {
+        // Marks of an earlier run wait for what they are on.
+        if host.seen.is_none() {
+            return;
+        }
+        let sandboxes = world::address(&host.sandboxes);
+        if self.of != Some(sandboxes) {
+            self.of = Some(sandboxes);
+            self.sandboxes.sync(&host.sandboxes);
+        }
+        if self.index.sync(&host.snapshots, |snapshot| {
+            (&snapshot.name, snapshot.size_bytes)
+        }) {
+            self.snapshots.sync(&host.snapshots);
+        }
+    }
 }
 
 /// How a host answers, without why.
@@ -108,6 +174,20 @@ pub struct App {
     pub view: Arc<View>,
     /// Roles to styles.
     pub theme: Theme,
+    /// Keys to actions.
+    pub keymap: Keymap,
+    /// Keys of a chord that is not whole yet.
+    pub pending: Vec<Press>,
+    /// Nothing outside the console may be changed.
+    pub read_only: bool,
+    /// Lines of plain text.
+    pub plain: bool,
+    /// ASCII characters alone.
+    pub ascii: bool,
+    /// Jobs that took at least so long are news when they are over.
+    pub long: Duration,
+    /// What to ring the bell for.
+    pub news: Vec<String>,
     /// Shown in the header: the kind of world this is ("demo").
     pub banner: Option<String>,
     /// What has the focus.
@@ -122,10 +202,20 @@ pub struct App {
     pub together: Together,
     /// The matrix; it is open where `list` says so.
     pub matrix: Matrix,
+    /// The tree; it is open where `list` says so.
+    pub tree: Tree,
+    /// The jobs page; it is open where `list` says so.
+    pub page: JobsPage,
+    /// Is what is taken on noted, so that the next start can go on with it?
+    pub has_journal: bool,
     /// The bucket's list.
     pub objects: List<SnapshotName>,
     /// Sizes of the objects.
     pub index: Index,
+    /// Was the bucket seen whole?
+    whole: bool,
+    /// The orders of rows, where one was chosen.
+    pub sorts: HashMap<Pane, Sort>,
     /// The jobs' list.
     pub jobs: List<JobId>,
     /// Dialogs, the topmost last.
@@ -138,6 +228,10 @@ pub struct App {
     pub meters: Meters,
     /// What the sandbox that is looked at does.
     pub live: Option<Arc<Live>>,
+    /// What was found of the selected snapshot.
+    pub kin: Option<Kin>,
+    /// How often something was said of snapshots here.
+    pub said: u64,
     /// Virtual CPUs and bytes of memory that a new sandbox gets, unless told otherwise.
     pub defaults: (u32, u64),
     /// How pictures are drawn here.
@@ -159,7 +253,14 @@ impl App {
     pub fn new(view: Arc<View>, banner: Option<String>, now: Instant) -> Self {
         let mut app = Self {
             view: Arc::default(),
-            theme: Theme::default(),
+            theme: Theme::named("dark").unwrap_or_default(),
+            keymap: Keymap::default(),
+            pending: Vec::new(),
+            read_only: false,
+            plain: false,
+            ascii: false,
+            long: Duration::MAX,
+            news: Vec::new(),
             banner,
             focus: Pane::Sandboxes,
             list: Pane::Sandboxes,
@@ -167,14 +268,21 @@ impl App {
             hosts: HashMap::new(),
             together: Together::default(),
             matrix: Matrix::default(),
+            tree: Tree::default(),
+            page: JobsPage::default(),
+            has_journal: false,
             objects: List::default(),
             index: Index::default(),
+            whole: false,
+            sorts: HashMap::new(),
             jobs: List::default(),
             layers: Vec::new(),
             filter: None,
             log: LogPane::default(),
             meters: Meters::default(),
             live: None,
+            kin: None,
+            said: 0,
             defaults: (2, 4 << 30),
             canvas: Canvas::default(),
             picture: None,
@@ -192,13 +300,11 @@ impl App {
         // The view before stays alive until all is taken up: an Index knows lists by their address.
         let before = std::mem::replace(&mut self.view, view.clone());
         self.ask_about_stops(&before);
+        self.news.extend(news::of(&before, &view, self.long));
         for host in &view.hosts {
-            let lists = self.hosts.entry(host.name.clone()).or_default();
-            lists.sandboxes.sync(&host.sandboxes);
-            lists.snapshots.sync(&host.snapshots);
-            lists.index.sync(&host.snapshots, |snapshot| {
-                (&snapshot.name, snapshot.size_bytes)
-            });
+            let lists = self.hosts.entry(host.name.clone());
+            let lists = lists.or_insert_with(|| HostLists::sorted(&self.sorts));
+            lists.take(host);
             let answer = std::mem::discriminant(&host.link);
             if lists.since.is_none_or(|(before, _)| before != answer) {
                 lists.since = Some((answer, now));
@@ -208,14 +314,22 @@ impl App {
         if !self.host.as_ref().is_some_and(known) {
             self.host = view.hosts.first().map(|host| host.name.clone());
         }
-        if self.index.sync(&view.bucket.objects, |object| {
+        let is_other = self.index.sync(&view.bucket.objects, |object| {
             (&object.name, object.size_bytes)
-        }) {
-            self.objects.sync(&view.bucket.objects);
+        });
+        let is_whole = view.bucket.seen.is_some();
+        match is_other || is_whole != self.whole {
+            true if is_whole => self.objects.sync(&view.bucket.objects),
+            true => self.objects.grow(&view.bucket.objects),
+            false => {}
         }
+        self.whole = is_whole;
         self.together.sync(&view);
-        if self.list == Pane::Matrix {
-            self.matrix.sync(&view);
+        match self.list {
+            Pane::Matrix => self.matrix.sync(&view),
+            Pane::Tree => self.tree.sync(&view),
+            Pane::JobsPage => self.page.sync(&view),
+            _ => {}
         }
         self.jobs.sync(&view.jobs);
         self.meters.sample(&view, now);
@@ -337,7 +451,7 @@ impl App {
                 }
                 Reply::Instead(action) => {
                     self.layers.pop();
-                    perform::perform(self, action)
+                    perform::chosen(self, action)
                 }
                 Reply::Close(commands) => {
                     self.layers.pop();
@@ -361,8 +475,9 @@ impl App {
     /// Gives `pane` the focus.
     pub fn focus_on(&mut self, pane: Pane) {
         self.filter = None;
+        self.pending.clear();
         self.focus = pane;
-        if LISTS.contains(&pane) || pane == Pane::Matrix {
+        if LISTS.contains(&pane) || pane.is_page() {
             if self.list != pane {
                 self.details = 0;
             }
@@ -400,6 +515,19 @@ impl App {
             text: text.into(),
             bad,
         });
+    }
+
+    /// The topmost dialog.
+    pub fn dialog(&mut self) -> Option<&mut Dialog> {
+        self.layers.last_mut().map(|layer| &mut layer.dialog)
+    }
+
+    /// A pull that is asked about, and of which it is not known what it would bring.
+    pub fn uncosted(&self) -> Option<Pair> {
+        match &self.layers.last()?.dialog {
+            Dialog::Pull(pull) => pull.unasked(&self.view),
+            _ => None,
+        }
     }
 
     /// Does anything move by itself, so that gauges have to be drawn?

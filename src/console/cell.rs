@@ -98,7 +98,7 @@ impl<'a> Cell<'a> {
         seen: Option<Instant>,
         job: Option<&'a Arc<JobView>>,
     ) -> Self {
-        let stale = world::is_away(link);
+        let stale = world::is_stale(link, seen);
         let pulled = |job: &&Arc<JobView>| {
             matches!(job.state, JobState::Done(Outcome::Pulled { .. })) && job.ended >= seen
         };

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::engine::{
-    BucketView, HostView, JobId, JobState, JobView, Link, Live, LogLine, Look, PatientView, Sample,
-    View,
+    BucketView, HostView, JobId, JobState, JobView, LeftId, LeftJob, Link, Live, LogLine, Look,
+    PatientView, Sample, View,
 };
 use crate::model::{
     AgentChannel, ChainLink, Check, Compression, Error, Examination, Guest, ImageFacts, Kind,
-    Method, Object, Operation, Phase, Picture, ProgressCell, Reach, Sandbox, SandboxState,
-    Snapshot, Vnc,
+    Lineage, Method, Object, Operation, Part, Phase, Picture, ProgressCell, PullCost, Reach,
+    Relative, Remarks, Sandbox, SandboxState, Snapshot, Vnc,
 };
 
 const GIB: u64 = 1 << 30;
@@ -71,6 +71,7 @@ pub fn snapshot(name: &str, size_bytes: u64, dependents: &[&str]) -> Snapshot {
         facts: Some(facts(None)),
         problem: None,
         dependents: dependents.iter().map(|id| id.parse().unwrap()).collect(),
+        file: None,
     }
 }
 
@@ -108,6 +109,7 @@ pub fn empty() -> View {
             ..BucketView::default()
         }),
         jobs: Vec::new(),
+        left: Arc::default(),
         patients: Vec::new(),
     }
 }
@@ -138,6 +140,39 @@ pub fn alpha(seen: Instant) -> HostView {
     }
 }
 
+/// What manifests tell of a snapshot that is pinned in the bucket.
+pub fn kin(name: &str) -> Lineage {
+    let relative = |name: &str, on_host, in_bucket| Relative {
+        name: name.parse().unwrap(),
+        on_host,
+        in_bucket,
+    };
+    let part = |name: &str, bytes| Part {
+        name: name.parse().unwrap(),
+        bytes,
+    };
+    Lineage {
+        name: name.parse().unwrap(),
+        local: None,
+        bucket: Some(Remarks {
+            notes: Some("the one for the fair".to_owned()),
+            labels: [("os".to_owned(), "2022".to_owned())].into(),
+            pinned: true,
+        }),
+        parents: vec![
+            relative("winserver-base", true, true),
+            relative("winserver-iso", false, false),
+        ],
+        children: vec!["myapp-v1.1".parse().unwrap()],
+        shared_with_parent_bytes: Some(8 * GIB),
+        shares: vec![part("winserver-base", 8 * GIB), part("myapp-v1.1", GIB)],
+        pull: Some(PullCost {
+            fetch_bytes: GIB,
+            copies: vec![part("winserver-base", 8 * GIB), part("myapp-v1.1", GIB)],
+        }),
+    }
+}
+
 /// A job in the middle of its upload.
 pub fn running_job(id: u64) -> JobView {
     let cell = ProgressCell::default();
@@ -161,6 +196,33 @@ pub fn running_job(id: u64) -> JobView {
             warning: false,
         }]),
         cell: Arc::new(cell),
+    }
+}
+
+/// A pull that waits for its turn.
+pub fn queued_job(id: u64, name: &str) -> JobView {
+    JobView {
+        operation: Operation::Pull {
+            host: "alpha".parse().unwrap(),
+            name: name.parse().unwrap(),
+            overwrite: false,
+        },
+        state: JobState::Queued,
+        started: None,
+        log: Arc::default(),
+        cell: Arc::default(),
+        ..running_job(id)
+    }
+}
+
+/// A pull that an earlier run left.
+pub fn left_job(id: u64, name: &str) -> LeftJob {
+    let pull = queued_job(0, name).operation;
+    LeftJob {
+        id: LeftId(id),
+        title: pull.title(),
+        operations: vec![pull],
+        asked: jiff::Timestamp::now(),
     }
 }
 
@@ -203,6 +265,7 @@ pub fn populated() -> View {
             ]),
         }),
         jobs: vec![Arc::new(running_job(1)), Arc::new(failed_job(2))],
+        left: Arc::default(),
         patients: Vec::new(),
     }
 }

@@ -6,6 +6,8 @@ use humansize::{BINARY, FormatSizeOptions, format_size};
 use jiff::Timestamp;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
+use crate::model::Part;
+
 /// Bytes in words: `812 MiB`, `9.8 GiB`.
 pub fn size(bytes: u64) -> String {
     format_size(bytes, FormatSizeOptions::from(BINARY).decimal_places(1))
@@ -155,6 +157,23 @@ pub fn count(number: usize, one: &str) -> String {
         let ending = if one.ends_with('x') { "es" } else { "s" };
         format!("{number} {one}{ending}")
     }
+}
+
+/// Snapshots that are named of those that have bytes in common.
+const PARTS: usize = 3;
+
+/// `9.8 GiB from winserver-base`, of the first few; and of all others together.
+pub fn parts(parts: &[Part], word: &str) -> String {
+    let named = parts.iter().take(PARTS);
+    let mut texts: Vec<String> = named
+        .map(|part| format!("{} {word} {}", size(part.bytes), part.name))
+        .collect();
+    let rest = parts.get(PARTS..).unwrap_or_default();
+    if !rest.is_empty() {
+        let bytes = rest.iter().map(|part| part.bytes).sum();
+        texts.push(format!("{} {word} {} more", size(bytes), rest.len()));
+    }
+    texts.join(", ")
 }
 
 #[cfg(test)]

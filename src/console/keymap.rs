@@ -1,97 +1,499 @@
-//! From a pressed key to an action, through the one table.
+//! From pressed keys to an action: the table's keys, or those of the user's `keymap.toml`.
+
+use std::path::Path;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use toml::de::{DeTable, DeValue};
 
-use super::actions::{ACTIONS, Action, Entry, Key, Pane};
+use super::actions::{Action, Entry, Pane};
+use super::table::ACTIONS;
+use crate::model::Result;
+use crate::settings::Text;
 
-/// What a key press came to.
+/// Keys with a name, and the name.
+const NAMED: &[(&str, KeyCode)] = &[
+    ("space", KeyCode::Char(' ')),
+    ("enter", KeyCode::Enter),
+    ("esc", KeyCode::Esc),
+    ("tab", KeyCode::Tab),
+    ("shift-tab", KeyCode::BackTab),
+    ("backspace", KeyCode::Backspace),
+    ("delete", KeyCode::Delete),
+    ("insert", KeyCode::Insert),
+    ("home", KeyCode::Home),
+    ("end", KeyCode::End),
+    ("page-up", KeyCode::PageUp),
+    ("page-down", KeyCode::PageDown),
+    ("up", KeyCode::Up),
+    ("down", KeyCode::Down),
+    ("left", KeyCode::Left),
+    ("right", KeyCode::Right),
+];
+/// Stands for any of the digits, as the last key of a chord.
+const DIGIT: &str = "1-9";
+
+/// One key press.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Press {
+    /// A key.
+    Key {
+        /// Which.
+        code: KeyCode,
+        /// With Ctrl?
+        ctrl: bool,
+        /// With Alt?
+        alt: bool,
+    },
+    /// Any of 1 to 9.
+    Digit,
+}
+
+impl Press {
+    /// As a terminal tells it. Shift of a letter is in the letter.
+    pub fn new(key: KeyEvent) -> Self {
+        let ctrl = key.modifiers.contains(KeyModifiers::CONTROL);
+        let code = match key.code {
+            KeyCode::Char(c) if ctrl => KeyCode::Char(c.to_ascii_lowercase()),
+            code => code,
+        };
+        Self::Key {
+            code,
+            ctrl,
+            alt: key.modifiers.contains(KeyModifiers::ALT),
+        }
+    }
+
+    /// From its name: `c`, `space`, `ctrl-a`, `alt-x`, `f1`, `page-up`, `1-9`. `None` where no key is called so.
+    fn named(name: &str) -> Option<Self> {
+        if name == DIGIT {
+            return Some(Self::Digit);
+        }
+        let (mut rest, mut ctrl, mut alt) = (name, false, false);
+        while let Some((modifier, key)) = rest.split_once('-').filter(|(_, key)| !key.is_empty()) {
+            match modifier {
+                "ctrl" => ctrl = true,
+                "alt" => alt = true,
+                _ => break,
+            }
+            rest = key;
+        }
+        let mut letters = rest.chars();
+        let code = match (letters.next(), letters.next()) {
+            (Some(c), None) if !c.is_control() && !c.is_whitespace() => match ctrl {
+                true => KeyCode::Char(c.to_ascii_lowercase()),
+                false => KeyCode::Char(c),
+            },
+            _ => {
+                let function = rest.strip_prefix('f').and_then(|n| n.parse::<u8>().ok());
+                let function = function.filter(|n| (1..=24).contains(n)).map(KeyCode::F);
+                let named = NAMED.iter().find(|(name, _)| *name == rest);
+                named.map(|(_, code)| *code).or(function)?
+            }
+        };
+        Some(Self::Key { code, ctrl, alt })
+    }
+
+    /// Its name, as [`Self::named`] takes it.
+    pub fn name(self) -> String {
+        let Self::Key { code, ctrl, alt } = self else {
+            return DIGIT.to_owned();
+        };
+        let named = NAMED.iter().find(|(_, known)| *known == code);
+        let key = match (named, code) {
+            (Some((name, _)), _) => (*name).to_owned(),
+            (None, KeyCode::Char(c)) => c.to_string(),
+            (None, code) => code.to_string().to_lowercase(),
+        };
+        let prefix = |on: bool, name: &'static str| if on { name } else { "" };
+        format!("{}{}{key}", prefix(ctrl, "ctrl-"), prefix(alt, "alt-"))
+    }
+
+    fn is(self, pressed: Self) -> bool {
+        let is_digit = |code| matches!(code, KeyCode::Char('1'..='9'));
+        match (self, pressed) {
+            (Self::Digit, Self::Key { code, ctrl, alt }) => !ctrl && !alt && is_digit(code),
+            _ => self == pressed,
+        }
+    }
+}
+
+/// Keys that do something, one after the other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Chord(Vec<Press>);
+
+impl Chord {
+    fn named(text: &str) -> std::result::Result<Self, String> {
+        let named = |name: &str| Press::named(name).ok_or_else(|| name.to_owned());
+        let presses: Vec<Press> = text
+            .split_whitespace()
+            .map(named)
+            .collect::<std::result::Result<_, _>>()?;
+        match presses.is_empty() {
+            true => Err(text.to_owned()),
+            false => Ok(Self(presses)),
+        }
+    }
+
+    fn name(&self) -> String {
+        let names: Vec<String> = self.0.iter().map(|press| press.name()).collect();
+        names.join(" ")
+    }
+
+    fn begins_with(&self, pressed: &[Press]) -> bool {
+        let pairs = self.0.iter().zip(pressed);
+        self.0.len() >= pressed.len() && pairs.into_iter().all(|(one, other)| one.is(*other))
+    }
+
+    /// Could one never be told from the other?
+    fn collides(&self, other: &Self) -> bool {
+        let overlap = |one: &Press, other: &Press| one.is(*other) || other.is(*one);
+        self.0
+            .iter()
+            .zip(&other.0)
+            .all(|(one, other)| overlap(one, other))
+    }
+}
+
+/// A chord and what it means.
+#[derive(Debug, Clone)]
+struct Binding {
+    chord: Chord,
+    entry: &'static Entry,
+    /// Where the user wrote it, from the beginning of the text, in bytes; `None`: the table.
+    at: Option<usize>,
+}
+
+/// What pressed keys came to.
 #[derive(Debug, Clone, Copy)]
 pub enum Pressed {
     /// Do this.
     Do(Action),
+    /// More keys are awaited.
+    More,
     /// It means this, but in other panes.
     Elsewhere(&'static Entry),
+    /// It means nothing at all.
+    Nothing,
 }
 
-/// What `key` means while `focus` has the focus; `None` where it means nothing at all.
-pub fn look_up(key: KeyEvent, focus: Pane) -> Option<Pressed> {
-    let mut elsewhere = None;
-    for entry in ACTIONS {
-        if !entry.keys.iter().any(|wanted| matches(*wanted, key)) {
-            continue;
-        }
-        if entry.panes.contains(&focus) {
-            return Some(Pressed::Do(match (entry.action, key.code) {
-                (Action::Host(_), KeyCode::Char(digit)) => {
-                    Action::Host(digit.to_digit(10).unwrap_or(1).saturating_sub(1) as u8)
+/// All chords.
+#[derive(Debug, Clone)]
+pub struct Keymap(Vec<Binding>);
+
+impl Default for Keymap {
+    fn default() -> Self {
+        // A name that is wrong in the table is found by a test.
+        let bindings = ACTIONS.iter().flat_map(|entry| {
+            let chords = entry.keys.iter().filter_map(|name| Chord::named(name).ok());
+            chords.map(move |chord| Binding {
+                chord,
+                entry,
+                at: None,
+            })
+        });
+        Self(bindings.collect())
+    }
+}
+
+impl Keymap {
+    /// The table's keys, but those of the actions that `text` (the content of `path`) names. The second part tells
+    /// which of the table's keys mean something else now.
+    ///
+    /// # Errors
+    /// `BadInput` with the line: an action or a key that is not known, or one key for two of the user's actions that
+    /// apply in one pane.
+    pub fn read(text: &str, path: &Path) -> Result<(Self, Vec<String>)> {
+        let text = Text {
+            what: "cannot read keys",
+            path,
+            text,
+        };
+        let root = DeTable::parse(text.text)
+            .map_err(|error| text.syntax(error.span(), error.message()))?;
+        let mut own = Vec::new();
+        let mut named: Vec<Action> = Vec::new();
+        for (name, value) in root.get_ref() {
+            let known = || ACTIONS.iter().map(Entry::id);
+            let entry = ACTIONS.iter().find(|entry| entry.id() == *name.get_ref());
+            let entry = entry.ok_or_else(|| {
+                text.unknown(name.span().start, "action", name.get_ref(), known())
+                    .hint("the actions are those of config/keymap.toml, and of `?`")
+            })?;
+            named.push(entry.action);
+            let wrong = |at| {
+                text.wrong(
+                    at,
+                    format!("{name} takes a list of keys, such as [\"g g\"]"),
+                )
+            };
+            let values = match value.get_ref() {
+                DeValue::Array(values) => values.iter().collect(),
+                DeValue::String(_) => vec![value],
+                _ => return Err(wrong(value.span().start)),
+            };
+            for value in values {
+                let at = value.span().start;
+                let keys = value.get_ref().as_str().ok_or_else(|| wrong(at))?;
+                let chord = Chord::named(keys).map_err(|key| {
+                    text.wrong(at, format!("{name}: there is no key {key:?}")).hint(
+                        "keys are letters and signs, space, enter, esc, tab, up, page-down, f1, ctrl-a, alt-x, ...",
+                    )
+                })?;
+                let (digits, last) = (chord.0.contains(&Press::Digit), chord.0.last());
+                if digits != matches!(entry.action, Action::Host(_))
+                    || digits && last != Some(&Press::Digit)
+                {
+                    let why = "1-9 is for host, as its last key, and host takes nothing else";
+                    return Err(text.wrong(at, format!("{name}: {why}")));
                 }
-                (action, _) => action,
-            }));
+                own.push(Binding {
+                    chord,
+                    entry,
+                    at: Some(at),
+                });
+            }
         }
-        elsewhere = Some(Pressed::Elsewhere(entry));
+        own.sort_by_key(|binding| binding.at);
+        let meets = |one: &Binding, other: &Binding| {
+            one.chord.collides(&other.chord) && share_pane(one.entry, other.entry)
+        };
+        for (number, one) in own.iter().enumerate() {
+            let others = &own[..number];
+            if let Some(other) = others.iter().find(|other| meets(one, other)) {
+                let (id, key) = (one.entry.id(), one.chord.name());
+                let line = text.line(other.at.unwrap_or(0));
+                let why = format!(
+                    "{id}: {key} collides with {} of {} in line {line}",
+                    other.chord.name(),
+                    other.entry.id()
+                );
+                return Err(text.wrong(one.at.unwrap_or(0), why));
+            }
+        }
+        let mut told = Vec::new();
+        let mut all = Self::default().0;
+        all.retain(|binding| !named.contains(&binding.entry.action));
+        all.retain(|binding| match own.iter().find(|one| meets(one, binding)) {
+            None => true,
+            Some(one) => {
+                told.push(format!(
+                    "{} is {} now, not {}",
+                    binding.chord.name(),
+                    one.entry.id(),
+                    binding.entry.id()
+                ));
+                false
+            }
+        });
+        all.extend(own);
+        Ok((Self(all), told))
     }
-    elsewhere
+
+    /// What `pressed`, one key or the beginning of a chord, means while `focus` has the focus.
+    pub fn look_up(&self, pressed: &[Press], focus: Pane) -> Pressed {
+        let mut elsewhere = Pressed::Nothing;
+        for binding in &self.0 {
+            if !binding.chord.begins_with(pressed) {
+                continue;
+            }
+            let is_whole = binding.chord.0.len() == pressed.len();
+            match (binding.entry.panes.contains(&focus), is_whole) {
+                (true, true) => return Pressed::Do(with_digit(binding.entry.action, pressed)),
+                (true, false) => return Pressed::More,
+                (false, true) => elsewhere = Pressed::Elsewhere(binding.entry),
+                (false, false) => {}
+            }
+        }
+        elsewhere
+    }
+
+    /// What may follow on `pressed` in `focus`: the next key, and what it leads to.
+    pub fn next<'a>(
+        &'a self,
+        pressed: &'a [Press],
+        focus: Pane,
+    ) -> impl Iterator<Item = (String, &'static Entry)> + 'a {
+        let bindings = self.0.iter().filter(move |binding| {
+            let longer = binding.chord.0.len() > pressed.len();
+            longer && binding.chord.begins_with(pressed) && binding.entry.panes.contains(&focus)
+        });
+        bindings.map(|binding| {
+            let rest = Chord(binding.chord.0[pressed.len()..].to_vec());
+            (rest.name(), binding.entry)
+        })
+    }
+
+    /// The chords of an action by name, the one to show first.
+    pub fn keys(&self, action: Action) -> impl Iterator<Item = String> {
+        let of = move |binding: &&Binding| binding.entry.action == action;
+        self.0.iter().filter(of).map(|binding| binding.chord.name())
+    }
 }
 
-fn matches(wanted: Key, key: KeyEvent) -> bool {
-    let ctrl = key.modifiers.contains(KeyModifiers::CONTROL);
-    let alt = key.modifiers.contains(KeyModifiers::ALT);
-    match (wanted, key.code) {
-        (Key::Char(wanted), KeyCode::Char(typed)) => !ctrl && !alt && wanted == typed,
-        (Key::Digit, KeyCode::Char(typed)) => !ctrl && !alt && matches!(typed, '1'..='9'),
-        (Key::Ctrl(wanted), KeyCode::Char(typed)) => ctrl && wanted == typed.to_ascii_lowercase(),
-        (Key::Code(wanted), code) => wanted == code,
-        _ => false,
+fn share_pane(one: &Entry, other: &Entry) -> bool {
+    one.panes.iter().any(|pane| other.panes.contains(pane))
+}
+
+fn with_digit(action: Action, pressed: &[Press]) -> Action {
+    let digit = match pressed.last() {
+        Some(Press::Key {
+            code: KeyCode::Char(c),
+            ..
+        }) => c.to_digit(10),
+        _ => None,
+    };
+    match (action, digit) {
+        (Action::Host(_), Some(digit)) => Action::Host(digit.saturating_sub(1) as u8),
+        (action, _) => action,
     }
 }
 
-/// The key's name on screen.
-pub fn name(key: Key) -> String {
-    match key {
-        Key::Char(' ') => "space".to_owned(),
-        Key::Char(char) => char.to_string(),
-        Key::Ctrl(char) => format!("ctrl-{char}"),
-        Key::Digit => "1-9".to_owned(),
-        Key::Code(KeyCode::BackTab) => "shift-tab".to_owned(),
-        Key::Code(KeyCode::PageUp) => "page up".to_owned(),
-        Key::Code(KeyCode::PageDown) => "page down".to_owned(),
-        Key::Code(code) => code.to_string().to_lowercase(),
+/// `config/keymap.toml`: the table as a file, each action with its sentence.
+pub fn file() -> String {
+    let mut text = String::from(
+        "# The console's keys, as they are where you change nothing. Copy the lines you want to change to\n\
+         # ~/.config/snapdeck/keymap.toml (beside config.toml): an action named there has those keys and no others.\n\
+         # Keys are letters and signs, space, enter, esc, tab, shift-tab, backspace, delete, insert, home, end, page-up,\n\
+         # page-down, up, down, left, right, f1 to f24, each also with ctrl- and alt-; 1-9 is any digit. Keys with a space\n\
+         # between are pressed one after the other. [] takes an action's keys away; the palette finds it still.\n",
+    );
+    for entry in ACTIONS {
+        let place = match entry.is_everywhere() {
+            true => String::new(),
+            false => format!(" In {}.", entry.places()),
+        };
+        let keys: Vec<String> = entry.keys.iter().map(|key| format!("{key:?}")).collect();
+        text.push_str(&format!(
+            "\n# {}{place}\n{} = [{}]\n",
+            entry.sentence,
+            entry.id(),
+            keys.join(", ")
+        ));
     }
+    text
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
+    fn read(text: &str) -> Result<(Keymap, Vec<String>)> {
+        Keymap::read(text, Path::new("/home/me/keymap.toml"))
+    }
+
+    fn press(names: &str) -> Vec<Press> {
+        Chord::named(names).unwrap().0
+    }
+
     #[test]
-    fn no_key_has_two_meanings_in_one_pane() {
-        for (at, one) in ACTIONS.iter().enumerate() {
-            for other in &ACTIONS[at + 1..] {
-                let shared_pane = one.panes.iter().any(|pane| other.panes.contains(pane));
-                let shared_key = one.keys.iter().find(|key| other.keys.contains(key));
+    fn every_key_of_the_table_has_one_meaning_in_a_pane() {
+        let keymap = Keymap::default();
+        let named: usize = ACTIONS.iter().map(|entry| entry.keys.len()).sum();
+        assert_eq!(keymap.0.len(), named, "a key of the table is not known");
+        for (number, one) in keymap.0.iter().enumerate() {
+            for other in &keymap.0[number + 1..] {
                 assert!(
-                    !shared_pane || shared_key.is_none(),
-                    "{} and {}",
-                    one.name,
-                    other.name
+                    !(one.chord.collides(&other.chord) && share_pane(one.entry, other.entry)),
+                    "{} and {}: {}",
+                    one.entry.name,
+                    other.entry.name,
+                    one.chord.name()
                 );
             }
+            assert_eq!(Chord::named(&one.chord.name()).unwrap(), one.chord);
+        }
+        let mut ids: Vec<String> = ACTIONS.iter().map(Entry::id).collect();
+        ids.sort();
+        ids.dedup();
+        assert_eq!(ids.len(), ACTIONS.len(), "two actions have one name");
+    }
+
+    #[test]
+    fn the_file_says_what_is_compiled_in() {
+        let (read, told) = read(&file()).unwrap();
+        assert!(told.is_empty(), "{told:?}");
+        for entry in ACTIONS {
+            let keys: Vec<String> = read.keys(entry.action).collect();
+            assert_eq!(keys, entry.keys, "{}", entry.name);
         }
     }
 
     #[test]
     fn a_digit_names_a_host_and_ctrl_is_not_the_plain_letter() {
-        let digit = KeyEvent::from(KeyCode::Char('3'));
+        let keymap = Keymap::default();
         assert!(matches!(
-            look_up(digit, Pane::Bucket),
-            Some(Pressed::Do(Action::Host(2)))
+            keymap.look_up(&press("3"), Pane::Bucket),
+            Pressed::Do(Action::Host(2))
         ));
-        let ctrl_d = KeyEvent::new(KeyCode::Char('d'), KeyModifiers::CONTROL);
-        assert!(look_up(ctrl_d, Pane::Bucket).is_none());
-        let remove = KeyEvent::from(KeyCode::Char('d'));
+        let ctrl_d = Press::new(KeyEvent::new(KeyCode::Char('d'), KeyModifiers::CONTROL));
         assert!(matches!(
-            look_up(remove, Pane::Jobs),
-            Some(Pressed::Elsewhere(_))
+            keymap.look_up(&[ctrl_d], Pane::Bucket),
+            Pressed::Nothing
         ));
+        assert!(matches!(
+            keymap.look_up(&press("d"), Pane::Jobs),
+            Pressed::Elsewhere(_)
+        ));
+    }
+
+    #[test]
+    fn a_chord_waits_for_its_next_key() {
+        let keymap = Keymap::default();
+        assert!(matches!(
+            keymap.look_up(&press("g"), Pane::Log),
+            Pressed::More
+        ));
+        assert!(matches!(
+            keymap.look_up(&press("g g"), Pane::Log),
+            Pressed::Do(Action::First)
+        ));
+        assert!(matches!(
+            keymap.look_up(&press("g x"), Pane::Log),
+            Pressed::Nothing
+        ));
+        let next: Vec<String> = keymap
+            .next(&press("g"), Pane::Log)
+            .map(|(key, _)| key)
+            .collect();
+        assert!(
+            next.contains(&"g".to_owned()) && next.contains(&"j".to_owned()),
+            "{next:?}"
+        );
+    }
+
+    #[test]
+    fn a_users_keys_replace_the_tables_and_what_they_take_is_told() {
+        let (keymap, told) =
+            read("push = [\"c\", \"ctrl-p\"]\nquit = \"Z Z\"\nlog = []\n").unwrap();
+        assert_eq!(told, ["c is push now, not create"]);
+        let action = |keys: &str| keymap.look_up(&press(keys), Pane::Sandboxes);
+        assert!(matches!(action("c"), Pressed::Do(Action::Push)));
+        assert!(matches!(action("Z Z"), Pressed::Do(Action::Quit)));
+        assert!(matches!(action("q"), Pressed::Nothing));
+        assert!(matches!(action("L"), Pressed::Nothing));
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_told_with_its_line() {
+        for (text, line, told) in [
+            ("\npsuh = [\"c\"]", 2, "unknown action \"psuh\""),
+            ("push = [\n\"hyper-c\"]", 2, "there is no key \"hyper-c\""),
+            ("push = 3", 1, "takes a list of keys"),
+            (
+                "push = [\"c\"]\n\ncreate = [\"c\"]",
+                3,
+                "collides with c of",
+            ),
+            ("push = [\"x\"]\ncreate = [\"x x\"]", 2, "collides with"),
+            ("push = [\"1-9\"]", 1, "1-9 is for host"),
+            ("host = [\"h\"]", 1, "1-9 is for host"),
+            ("push = [", 1, "push"),
+        ] {
+            let error = read(text).unwrap_err().to_string();
+            assert!(error.contains("/home/me/keymap.toml"), "{error}");
+            assert!(error.contains(&format!("line {line}")), "{text:?}: {error}");
+            assert!(error.contains(told), "{text:?}: {error}");
+        }
     }
 }

@@ -1,77 +1,14 @@
-//! What a list remembers: selection, marks and filter, all by identity and never by row number, so
+//! What a list remembers: selection, marks, sort and filter, all by identity and never by row number, so
 //! that they survive any refresh.
 
 use std::collections::HashSet;
 use std::hash::Hash;
 use std::ops::Range;
-use std::sync::Arc;
 
-use crate::engine::{JobId, JobView};
-use crate::model::{Object, Sandbox, SandboxId, Snapshot, SnapshotName};
+use jiff::Timestamp;
 
-/// Something a list shows.
-pub trait Row {
-    /// What tells it from all others.
-    type Key: Clone + Ord + Hash;
-    /// Its identity.
-    fn key(&self) -> &Self::Key;
-    /// What a filter looks at.
-    fn text(&self) -> &str;
-    /// What it looks at beside that.
-    fn beside(&self) -> &str {
-        ""
-    }
-}
-
-impl Row for Sandbox {
-    type Key = SandboxId;
-    fn key(&self) -> &SandboxId {
-        &self.id
-    }
-    fn text(&self) -> &str {
-        self.id.as_str()
-    }
-}
-
-impl Row for Snapshot {
-    type Key = SnapshotName;
-    fn key(&self) -> &SnapshotName {
-        &self.name
-    }
-    fn text(&self) -> &str {
-        self.name.as_str()
-    }
-}
-
-impl Row for Object {
-    type Key = SnapshotName;
-    fn key(&self) -> &SnapshotName {
-        &self.name
-    }
-    fn text(&self) -> &str {
-        self.name.as_str()
-    }
-}
-
-impl Row for SnapshotName {
-    type Key = Self;
-    fn key(&self) -> &Self {
-        self
-    }
-    fn text(&self) -> &str {
-        self.as_str()
-    }
-}
-
-impl Row for Arc<JobView> {
-    type Key = JobId;
-    fn key(&self) -> &JobId {
-        &self.id
-    }
-    fn text(&self) -> &str {
-        self.operation.subject()
-    }
-}
+use super::fields::{Field, Row};
+use super::query::{Match, Query};
 
 /// What can be done to a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,17 +23,50 @@ pub enum Change {
     Row(usize),
     /// Mark the selected row or unmark it, and go on to the next.
     Mark,
+    /// Mark all rows from the one that was marked or unmarked last to the selected one.
+    MarkRange,
+    /// Mark all rows.
+    MarkAll,
+    /// Mark the rows that are not marked, and unmark the others.
+    Invert,
     /// Drop all marks.
     Unmark,
-    /// Show only what contains this text (letter case does not count); empty: everything.
+    /// Show only what this lets through (see [`Query`]); empty: everything.
     Filter(String),
+    /// Put the rows in this order.
+    Sort(Sort),
 }
 
-/// Which items are rows: all of them, or the ones a filter left.
+/// An order of rows. What is equal in it stands by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sort {
+    /// By what.
+    pub field: Field,
+    /// From the largest to the smallest.
+    pub falling: bool,
+}
+
+impl Default for Sort {
+    fn default() -> Self {
+        Self::by(Field::Name)
+    }
+}
+
+impl Sort {
+    /// By `field`, as one expects it: texts rising, numbers falling.
+    pub fn by(field: Field) -> Self {
+        Self {
+            field,
+            falling: field.is_number(),
+        }
+    }
+}
+
+/// Which items are rows: all of them in their own order, or these in this one.
 #[derive(Debug)]
 enum Rows {
     All(usize),
-    Some(Vec<usize>),
+    Some(Vec<u32>),
 }
 
 /// A list's state, beside the items themselves, which belong to the view.
@@ -106,7 +76,14 @@ pub struct List<K> {
     row: usize,
     rows: Rows,
     marks: HashSet<K>,
+    /// What was marked or unmarked last.
+    anchor: Option<K>,
     filter: String,
+    query: Query,
+    complaint: Option<String>,
+    sort: Sort,
+    /// All items in the order of `sort`; empty where that is their own.
+    order: Vec<u32>,
     /// First row on screen when it was last drawn.
     pub offset: usize,
 }
@@ -118,27 +95,77 @@ impl<K> Default for List<K> {
             row: 0,
             rows: Rows::All(0),
             marks: HashSet::new(),
+            anchor: None,
             filter: String::new(),
+            query: Query::default(),
+            complaint: None,
+            sort: Sort::default(),
+            order: Vec::new(),
             offset: 0,
         }
     }
 }
 
 impl<K: Clone + Ord + Hash> List<K> {
-    /// Takes up new items. Where the selected one is gone its nearest neighbour is selected.
+    /// Takes up new items, which stand by name. Where the selected one is gone its nearest neighbour is selected.
     pub fn sync<R: Row<Key = K>>(&mut self, items: &[R]) {
         if !self.marks.is_empty() {
             let marks = std::mem::take(&mut self.marks);
             let kept = items.iter().map(Row::key).filter(|key| marks.contains(key));
             self.marks = kept.cloned().collect();
         }
-        self.rows = if self.filter.is_empty() {
-            Rows::All(items.len())
-        } else {
-            let wanted = self.filter.to_ascii_lowercase();
-            let holds = |text: &str| text.to_ascii_lowercase().contains(&wanted);
-            let matches = |item: &R| holds(item.text()) || holds(item.beside());
-            Rows::Some((0..items.len()).filter(|&i| matches(&items[i])).collect())
+        self.order(items);
+        self.find(items);
+    }
+
+    /// Takes up items of which more are to come: what is selected or marked may be among those.
+    pub fn grow<R: Row<Key = K>>(&mut self, items: &[R]) {
+        let selected = self.selected.clone();
+        self.order(items);
+        self.find(items);
+        self.selected = selected.or(self.selected.take());
+    }
+
+    /// Puts all items in the order of `sort`.
+    fn order<R: Row<Key = K>>(&mut self, items: &[R]) {
+        let Sort { field, falling } = self.sort;
+        self.order.clear();
+        if self.sort == Sort::default() {
+            return;
+        }
+        self.order.extend((0..items.len()).map(|at| at as u32));
+        let value = |at: &u32| items[*at as usize].value(field);
+        match (field, falling) {
+            (Field::Name, _) => self.order.reverse(),
+            // Both are stable: equals stay by name.
+            (_, false) => self.order.sort_by_key(value),
+            (_, true) => self
+                .order
+                .sort_by(|one, other| value(other).cmp(&value(one))),
+        }
+    }
+
+    /// Finds the rows that the filter lets through. Under the order by name those that match as typed stand before those
+    /// with scattered letters.
+    fn find<R: Row<Key = K>>(&mut self, items: &[R]) {
+        let is_plain = self.order.is_empty();
+        self.rows = match (self.query.is_empty(), is_plain) {
+            (true, true) => Rows::All(items.len()),
+            (true, false) => Rows::Some(self.order.clone()),
+            (false, _) => {
+                let (mut whole, mut scattered) = (Vec::new(), Vec::new());
+                let mut look = |at: u32| match self.query.find(&items[at as usize]) {
+                    Some(Match::Scattered) if is_plain => scattered.push(at),
+                    Some(_) => whole.push(at),
+                    None => {}
+                };
+                match is_plain {
+                    true => (0..items.len()).for_each(|at| look(at as u32)),
+                    false => self.order.iter().for_each(|at| look(*at)),
+                }
+                whole.append(&mut scattered);
+                Rows::Some(whole)
+            }
         };
         if self.len() == 0 {
             self.row = 0;
@@ -149,7 +176,14 @@ impl<K: Clone + Ord + Hash> List<K> {
         };
         let row = match &self.selected {
             None => Some(self.row),
-            Some(old) => row_of(&|key| key == old).or_else(|| row_of(&|key| key > old)),
+            Some(old) => {
+                let next = || match is_plain {
+                    true => row_of(&|key| key > old),
+                    // Its neighbours are what stands there now.
+                    false => Some(self.row),
+                };
+                row_of(&|key| key == old).or_else(next)
+            }
         };
         self.select(items, row.unwrap_or(usize::MAX));
     }
@@ -164,23 +198,97 @@ impl<K: Clone + Ord + Hash> List<K> {
             Change::Row(_) => {}
             Change::Mark => {
                 if let Some(key) = self.key_at(items, self.row).cloned() {
-                    if !self.marks.remove(&key) {
-                        self.marks.insert(key);
-                    }
+                    self.toggle(&key);
+                    self.anchor = Some(key);
                     self.select(items, self.row + 1);
+                }
+            }
+            Change::MarkRange => {
+                let anchor = self.anchor.as_ref();
+                let from = anchor
+                    .and_then(|key| self.row_of(items, key))
+                    .unwrap_or(self.row);
+                for row in from.min(self.row)..=from.max(self.row) {
+                    self.marks.extend(self.key_at(items, row).cloned());
+                }
+                self.anchor = self.key_at(items, self.row).cloned();
+            }
+            Change::MarkAll => {
+                let keys = (0..self.len()).filter_map(|row| self.key_at(items, row).cloned());
+                let keys: Vec<K> = keys.collect();
+                self.marks.extend(keys);
+            }
+            Change::Invert => {
+                for row in 0..self.len() {
+                    if let Some(key) = self.key_at(items, row).cloned() {
+                        self.toggle(&key);
+                    }
                 }
             }
             Change::Unmark => self.marks.clear(),
             Change::Filter(text) => {
+                (self.query, self.complaint) = Query::parse(&text, Timestamp::now());
                 self.filter = text;
-                self.sync(items);
+                self.find(items);
+            }
+            Change::Sort(sort) => {
+                self.sort = sort;
+                self.order(items);
+                self.find(items);
             }
         }
     }
 
+    fn toggle(&mut self, key: &K) {
+        if !self.marks.remove(key) {
+            self.marks.insert(key.clone());
+        }
+    }
+
+    /// The row of that identity.
+    pub fn row_of<R: Row<Key = K>>(&self, items: &[R], key: &K) -> Option<usize> {
+        (0..self.len()).find(|&row| self.key_at(items, row) == Some(key))
+    }
+
+    /// An empty list with what an earlier run left: what was selected, what was marked, and the filter.
+    pub fn recall(&mut self, selected: Option<K>, marks: Vec<K>, filter: String) {
+        self.selected = selected;
+        self.marks = marks.into_iter().collect();
+        (self.query, self.complaint) = Query::parse(&filter, Timestamp::now());
+        self.filter = filter;
+    }
+
+    /// What is selected, whether it is there or not.
+    pub fn selected(&self) -> Option<&K> {
+        self.selected.as_ref()
+    }
+
+    /// What is marked, in no order.
+    pub fn marks(&self) -> impl Iterator<Item = &K> {
+        self.marks.iter()
+    }
+
+    /// An empty list with this order.
+    pub fn sorted(sort: Sort) -> Self {
+        Self {
+            sort,
+            ..Self::default()
+        }
+    }
+
+    /// How the rows are ordered.
+    pub fn sort(&self) -> Sort {
+        self.sort
+    }
+
+    /// What of the filter cannot be meant.
+    pub fn complaint(&self) -> Option<&str> {
+        self.complaint.as_deref()
+    }
+
     /// Selects the item of that identity, where it is a row.
     pub fn go_to<R: Row<Key = K>>(&mut self, items: &[R], key: &K) {
-        if let Some(row) = (0..self.len()).find(|&row| self.key_at(items, row) == Some(key)) {
+        if let Some(row) = self.row_of(items, key) {
             self.select(items, row);
         }
     }
@@ -208,7 +316,7 @@ impl<K: Clone + Ord + Hash> List<K> {
     pub fn item(&self, row: usize) -> Option<usize> {
         match &self.rows {
             Rows::All(count) => (row < *count).then_some(row),
-            Rows::Some(rows) => rows.get(row).copied(),
+            Rows::Some(rows) => rows.get(row).map(|at| *at as usize),
         }
     }
 
@@ -268,6 +376,7 @@ impl<K: Clone + Ord + Hash> List<K> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::model::{Object, SnapshotName};
     use proptest::prelude::*;
 
     fn objects(names: &[&str]) -> Vec<Object> {
@@ -343,6 +452,71 @@ mod tests {
         assert_eq!(selected(&list, &items).as_deref(), Some("beta"));
         list.apply(&items, Change::Filter("ALPHA".to_owned()));
         assert_eq!(list.len(), 2);
+    }
+
+    fn names(list: &List<SnapshotName>, items: &[Object]) -> Vec<String> {
+        let rows = (0..list.len()).filter_map(|row| items.get(list.item(row)?));
+        rows.map(|object| object.name.to_string()).collect()
+    }
+
+    fn chosen(list: &List<SnapshotName>, items: &[Object]) -> Vec<String> {
+        list.chosen(items).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_sorted_list_keeps_its_selection_and_its_order_under_a_filter() {
+        let mut list = List::default();
+        let mut items = objects(&["a", "ab", "b", "ba"]);
+        for (item, size) in items.iter_mut().zip([1, 3, 3, 2]) {
+            item.size_bytes = size;
+        }
+        list.sync(&items);
+        list.apply(&items, Change::By(1));
+        list.apply(&items, Change::Sort(Sort::by(Field::Size)));
+        assert_eq!(names(&list, &items), ["ab", "b", "ba", "a"]);
+        assert_eq!(selected(&list, &items).as_deref(), Some("ab"));
+        list.apply(&items, Change::Filter("a".to_owned()));
+        assert_eq!(names(&list, &items), ["ab", "ba", "a"]);
+        items.remove(1);
+        list.sync(&items);
+        assert_eq!(names(&list, &items), ["ba", "a"]);
+        assert_eq!(selected(&list, &items).as_deref(), Some("ba"));
+        let falling = Sort {
+            field: Field::Name,
+            falling: true,
+        };
+        list.apply(&items, Change::Sort(falling));
+        assert_eq!(names(&list, &items), ["ba", "a"]);
+        list.apply(&items, Change::Filter(String::new()));
+        assert_eq!(names(&list, &items), ["ba", "b", "a"]);
+    }
+
+    #[test]
+    fn what_matches_as_typed_stands_before_scattered_letters() {
+        let mut list = List::default();
+        let items = objects(&["a-xb", "xab", "xb"]);
+        list.sync(&items);
+        list.apply(&items, Change::Filter("ab".to_owned()));
+        assert_eq!(names(&list, &items), ["xab", "a-xb"]);
+    }
+
+    #[test]
+    fn ranges_all_and_the_others_are_marked_of_what_is_shown() {
+        let mut list = List::default();
+        let items = objects(&["a", "b", "c", "d", "e"]);
+        list.sync(&items);
+        list.apply(&items, Change::By(1));
+        list.apply(&items, Change::Mark);
+        list.apply(&items, Change::Row(3));
+        list.apply(&items, Change::MarkRange);
+        assert_eq!(chosen(&list, &items), ["b", "c", "d"]);
+        list.apply(&items, Change::Invert);
+        assert_eq!(chosen(&list, &items), ["a", "e"]);
+        list.apply(&items, Change::Filter("!a !b".to_owned()));
+        list.apply(&items, Change::MarkAll);
+        assert_eq!(chosen(&list, &items), ["a", "c", "d", "e"]);
+        list.apply(&items, Change::Invert);
+        assert_eq!(chosen(&list, &items), ["a"]);
     }
 
     proptest! {

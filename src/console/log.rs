@@ -13,10 +13,11 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, fmt};
 use tui_logger::{LevelFilter, TuiTracingSubscriberLayer};
 
-/// What is kept for the pane; the pane itself shows information and above unless told otherwise.
-const KEPT: &str = "warn,snapdeck=debug";
+/// What is kept for the pane; the pane itself shows information and above unless told otherwise. The demo's S3 server
+/// tells what it answers, which whoever asked tells better.
+const KEPT: &str = "warn,snapdeck=debug,s3s=off,s3s_fs=off";
 /// What goes to the file.
-const WRITTEN: &str = "warn,snapdeck=info";
+const WRITTEN: &str = "warn,snapdeck=info,s3s=off,s3s_fs=off";
 
 /// Wakes the loop when there is a new line; many lines before it looks are one wake.
 struct Nudge(Arc<Notify>);

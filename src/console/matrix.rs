@@ -28,6 +28,8 @@ pub struct Matrix {
     /// The list it was opened from.
     pub back: Pane,
     marks: HashSet<(SnapshotName, HostName)>,
+    /// The row that was marked or unmarked last.
+    anchor: Option<SnapshotName>,
     jobs: HashMap<(SnapshotName, Place), Arc<JobView>>,
     of: Vec<usize>,
     promised: Vec<SnapshotName>,
@@ -43,6 +45,7 @@ impl Default for Matrix {
             first: 0,
             back: Pane::Snapshots,
             marks: HashSet::new(),
+            anchor: None,
             jobs: HashMap::new(),
             of: Vec::new(),
             promised: Vec::new(),
@@ -100,25 +103,51 @@ impl Matrix {
     pub fn change(&mut self, change: Change) {
         match change {
             Change::Mark => {
-                let Some(name) = self.list.current(&self.names).cloned() else {
-                    return;
-                };
-                let cells: Vec<_> = match &self.place {
-                    Place::Host(host) => vec![(name, host.clone())],
-                    Place::Bucket => self
-                        .hosts()
-                        .map(|host| (name.clone(), host.clone()))
-                        .collect(),
-                };
-                if cells.iter().all(|cell| self.marks.contains(cell)) {
-                    self.marks.retain(|cell| !cells.contains(cell));
-                } else {
-                    self.marks.extend(cells);
-                }
+                let row = self.list.row();
+                self.anchor = self.list.current(&self.names).cloned();
+                self.toggle(row);
                 self.list.apply(&self.names, Change::By(1));
             }
+            Change::MarkRange => {
+                let row = self.list.row();
+                let anchor = self.anchor.as_ref();
+                let from = anchor.and_then(|name| self.list.row_of(&self.names, name));
+                let from = from.unwrap_or(row);
+                for row in from.min(row)..=from.max(row) {
+                    self.marks.extend(self.cells(row));
+                }
+                self.anchor = self.list.current(&self.names).cloned();
+            }
+            Change::MarkAll => {
+                for row in 0..self.list.len() {
+                    self.marks.extend(self.cells(row));
+                }
+            }
+            Change::Invert => (0..self.list.len()).for_each(|row| self.toggle(row)),
             Change::Unmark => self.marks.clear(),
             change => self.list.apply(&self.names, change),
+        }
+    }
+
+    /// The cells of a row that a mark in the current column is about.
+    fn cells(&self, row: usize) -> Vec<(SnapshotName, HostName)> {
+        let name = self.list.item(row).and_then(|at| self.names.get(at));
+        let Some(name) = name else { return Vec::new() };
+        match &self.place {
+            Place::Host(host) => vec![(name.clone(), host.clone())],
+            Place::Bucket => self
+                .hosts()
+                .map(|host| (name.clone(), host.clone()))
+                .collect(),
+        }
+    }
+
+    fn toggle(&mut self, row: usize) {
+        let cells = self.cells(row);
+        if cells.iter().all(|cell| self.marks.contains(cell)) {
+            self.marks.retain(|cell| !cells.contains(cell));
+        } else {
+            self.marks.extend(cells);
         }
     }
 

@@ -2,19 +2,26 @@
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
-use super::actions::{Action, LISTS, Pane};
+use super::actions::{Action, Entry, LISTS, Pane};
 use super::app::{App, Command};
 use super::dialog::{
-    Cut, Dialog, Doctor, Help, JobDetails, Layer, Menu, New, Pull, Quit, Remove, STOP, ScreenView,
-    Verb, Whereabouts, push_refusal,
+    Cut, Dialog, Doctor, Help, JobDetails, Layer, Menu, New, Palette, Prune, Pull, Quit, Remove,
+    STOP, ScreenView, Verb, Whereabouts, push_refusal,
 };
+use super::fields::Field;
 use super::filter;
-use super::keymap::{self, Pressed};
-use super::list::Change;
+use super::jobspage;
+use super::keymap::{Press, Pressed};
+use super::kin;
+use super::list::{Change, Sort};
+use super::table::ACTIONS;
 use super::verbs::{base, pause_or_resume, sandboxes, seen, turn_chosen, verb_obstacle};
 use super::world;
 use crate::engine::{JobId, JobState, Link};
 use crate::model::{HostName, SandboxId, SandboxVerb};
+
+/// What is told of what `--read-only` refuses.
+pub const READ_ONLY: &str = "this console is read-only: it was started with --read-only";
 
 /// Is it ctrl-c, which asks to leave from wherever one is?
 pub fn is_interrupt(key: KeyEvent) -> bool {
@@ -23,26 +30,74 @@ pub fn is_interrupt(key: KeyEvent) -> bool {
 
 /// Takes a key that no layer consumed.
 pub fn key(app: &mut App, key: KeyEvent) -> Vec<Command> {
-    match keymap::look_up(key, app.focus) {
-        Some(Pressed::Do(action)) => perform(app, action),
-        Some(Pressed::Elsewhere(entry)) => {
-            let panes: Vec<&str> = entry.panes.iter().map(|pane| pane.name()).collect();
-            app.tell(
-                format!(
-                    "{} works in {} (tab goes there)",
-                    entry.name,
-                    panes.join(" and ")
-                ),
-                false,
-            );
+    let began = !app.pending.is_empty();
+    match key.code {
+        KeyCode::Esc if began => {
+            app.pending.clear();
+            return Vec::new();
+        }
+        KeyCode::Backspace if began => {
+            app.pending.pop();
+            return Vec::new();
+        }
+        _ => app.pending.push(Press::new(key)),
+    }
+    let pressed = match app.keymap.look_up(&app.pending, app.focus) {
+        Pressed::More => return Vec::new(),
+        pressed => pressed,
+    };
+    let keys = std::mem::take(&mut app.pending);
+    match pressed {
+        Pressed::Do(action) => return perform(app, action),
+        Pressed::Elsewhere(entry) => app.tell(elsewhere(entry), false),
+        Pressed::Nothing if began => {
+            let names: Vec<String> = keys.iter().map(|press| press.name()).collect();
+            app.tell(format!("{} means nothing here", names.join(" ")), false);
+        }
+        Pressed::Nothing | Pressed::More => {}
+    }
+    Vec::new()
+}
+
+fn elsewhere(entry: &Entry) -> String {
+    format!(
+        "{} works in {} (tab goes there)",
+        entry.name,
+        entry.places()
+    )
+}
+
+/// Why an action of the table cannot be done now, where one is.
+pub fn refusal(app: &App, entry: &Entry) -> Option<String> {
+    match entry.panes.contains(&app.focus) {
+        true => obstacle(app, entry.action),
+        false => Some(elsewhere(entry)),
+    }
+}
+
+/// Does an action that was chosen by its name.
+pub fn chosen(app: &mut App, action: Action) -> Vec<Command> {
+    let entry = ACTIONS.iter().find(|entry| entry.action == action);
+    match entry.filter(|entry| !entry.panes.contains(&app.focus)) {
+        Some(entry) => {
+            app.tell(elsewhere(entry), false);
             Vec::new()
         }
-        None => Vec::new(),
+        None => perform(app, action),
     }
 }
 
 /// Why `action` cannot be done to what is selected now; the footer shows it dimmed then.
 pub fn obstacle(app: &App, action: Action) -> Option<String> {
+    let changes = || {
+        ACTIONS
+            .iter()
+            .any(|entry| entry.action == action && entry.changes)
+    };
+    if app.read_only && (changes() || action == Action::Doctor) {
+        // The doctor writes and removes an object and a file to see that it can.
+        return Some(READ_ONLY.to_owned());
+    }
     match action {
         Action::Create | Action::Push => one_sandbox(app)
             .and_then(|(host, id)| {
@@ -65,6 +120,7 @@ pub fn obstacle(app: &App, action: Action) -> Option<String> {
             Some("there is nothing to remove here".to_owned())
         }
         Action::Screen | Action::CopyVnc | Action::Viewer => seen(app).err(),
+        Action::Note | Action::Pin => kin::sayable(app).err(),
         Action::New => app.host.is_none().then(no_host),
         Action::Start => verb_obstacle(app, SandboxVerb::Start),
         Action::Stop => verb_obstacle(app, STOP),
@@ -77,8 +133,18 @@ pub fn obstacle(app: &App, action: Action) -> Option<String> {
             Some(_) => Some("this job is over".to_owned()),
             None => Some("there is no job".to_owned()),
         },
+        Action::Retry => jobspage::retry(app).err(),
+        Action::Sooner | Action::Later => jobspage::shift(app, 0).err(),
         Action::Together if app.view.hosts.len() < 2 => Some("there is only one host".to_owned()),
+        Action::Dismiss if app.selected_left().is_some() => None,
         Action::Dismiss if over(app).is_empty() => Some("no job is over".to_owned()),
+        Action::CopyName if app.chosen_names().is_empty() => Some("nothing is selected".to_owned()),
+        Action::Sort(Field::Host) if !app.together.shown => {
+            Some("only the rows of all hosts together have a host".to_owned())
+        }
+        Action::Suspend if app.view.jobs.iter().any(|job| !job.state.is_over()) => {
+            Some("jobs are under way, and would stand still".to_owned())
+        }
         _ => None,
     }
 }
@@ -116,6 +182,7 @@ fn selected_job(app: &App) -> Option<(JobId, &JobState)> {
             let (name, place) = app.matrix.current()?;
             app.cell(name, place).job?
         }
+        Pane::JobsPage => app.page_job()?,
         _ => app.jobs.current(&app.view.jobs)?,
     };
     Some((job.id, &job.state))
@@ -130,14 +197,14 @@ fn over(app: &App) -> Vec<JobId> {
         .iter()
         .filter(|job| job.state.is_over())
         .map(|job| job.id);
-    jobs.filter(|id| app.focus != Pane::Jobs || selected == Some(*id))
-        .collect()
+    let one = matches!(app.focus, Pane::Jobs | Pane::JobsPage);
+    jobs.filter(|id| !one || selected == Some(*id)).collect()
 }
 
 /// Does `action`.
 pub fn perform(app: &mut App, action: Action) -> Vec<Command> {
     // What push and create are refused for is told by their dialog, which follows the sandbox's state.
-    let explains_itself = action == Action::Push && one_sandbox(app).is_ok();
+    let explains_itself = action == Action::Push && one_sandbox(app).is_ok() && !app.read_only;
     if let Some(reason) = obstacle(app, action).filter(|_| !explains_itself) {
         app.tell(reason, true);
         return Vec::new();
@@ -157,6 +224,14 @@ pub fn perform(app: &mut App, action: Action) -> Vec<Command> {
         Action::Remove => {
             let remove = Remove::new(app.chosen_snapshots(), app.host.as_ref());
             open(app, Dialog::Remove(remove));
+        }
+        Action::Note => kin::open_note(app),
+        Action::Pin => return kin::turn_pin(app),
+        Action::Prune => {
+            let hosts = app.view.hosts.iter().map(|host| host.name.clone());
+            let has_bucket = app.view.bucket.link != Link::Off;
+            let prune = Prune::new(hosts.collect(), app.host.as_ref(), has_bucket);
+            open(app, Dialog::Prune(Box::new(prune)));
         }
         Action::New => {
             if let (Some(host), base) = base(app) {
@@ -193,13 +268,12 @@ pub fn perform(app: &mut App, action: Action) -> Vec<Command> {
             open(app, Dialog::Doctor(Doctor));
             return vec![Command::Examine];
         }
-        Action::Help => open(app, Dialog::Help(Help)),
+        Action::Help => open(app, Dialog::Help(Help::default())),
         Action::Open => match app.focus {
-            Pane::Jobs => {
-                if let Some((id, _)) = selected_job(app) {
-                    open(app, Dialog::Job(JobDetails(id)));
-                }
-            }
+            Pane::Jobs | Pane::JobsPage => match selected_job(app).map(|(id, _)| id) {
+                Some(id) => open(app, Dialog::Job(JobDetails(id))),
+                None => app.focus_on(Pane::Details),
+            },
             Pane::Matrix => {
                 if let Some((name, place)) = app.matrix.current() {
                     let dialog = Whereabouts::new(name.clone(), place.clone());
@@ -210,6 +284,19 @@ pub fn perform(app: &mut App, action: Action) -> Vec<Command> {
             _ => app.focus_on(Pane::Details),
         },
         Action::Mark => app.change(app.focus, Change::Mark),
+        Action::MarkRange => app.change(app.focus, Change::MarkRange),
+        Action::MarkAll => app.change(app.focus, Change::MarkAll),
+        Action::Invert => app.change(app.focus, Change::Invert),
+        Action::Sort(field) => app.sort(app.focus, Sort::by(field)),
+        Action::Reverse => {
+            let sort = app.sorted(app.focus);
+            let falling = !sort.falling;
+            app.sort(app.focus, Sort { falling, ..sort });
+        }
+        Action::CopyName => return vec![Command::Copy(app.chosen_names().join("\n"))],
+        Action::Go(pane) => go(app, pane),
+        Action::Suspend => return vec![Command::Suspend],
+        Action::Palette => open(app, Dialog::Palette(Palette::default())),
         Action::Filter => filter::begin(app),
         Action::Back => back(app),
         Action::Up => app.scroll(app.focus, -1),
@@ -243,11 +330,11 @@ pub fn perform(app: &mut App, action: Action) -> Vec<Command> {
         Action::Together => app.turn_together(),
         Action::Matrix if app.list == Pane::Matrix => app.close_matrix(),
         Action::Matrix => app.open_matrix(),
-        Action::Jobs => match (app.focus, app.view.jobs.is_empty()) {
-            (Pane::Jobs, _) => app.focus_on(app.list),
-            (_, true) => app.tell("there are no jobs", false),
-            (_, false) => app.focus_on(Pane::Jobs),
-        },
+        Action::Tree => app.turn_tree(),
+        Action::Jobs => app.turn_jobs_page(),
+        Action::Retry => return jobspage::retry(app).unwrap_or_default(),
+        Action::Sooner => return jobspage::shift(app, -1).unwrap_or_default(),
+        Action::Later => return jobspage::shift(app, 1).unwrap_or_default(),
         Action::Log => {
             let visible = app.shows_log();
             app.log.next(visible);
@@ -264,6 +351,11 @@ pub fn perform(app: &mut App, action: Action) -> Vec<Command> {
             app.tell("cancelling: the job cleans up after itself", false);
             return job.into_iter().collect();
         }
+        Action::Dismiss if app.selected_left().is_some() => {
+            return vec![Command::ForgetLeft(
+                app.selected_left().into_iter().collect(),
+            )];
+        }
         Action::Dismiss => return over(app).into_iter().map(Command::Dismiss).collect(),
         Action::Quit => {
             let asked = matches!(
@@ -277,11 +369,25 @@ pub fn perform(app: &mut App, action: Action) -> Vec<Command> {
                 return vec![Command::Quit];
             }
             if !asked {
-                open(app, Dialog::Quit(Quit));
+                let quit = Quit {
+                    can_leave: app.has_journal,
+                };
+                open(app, Dialog::Quit(quit));
             }
         }
     }
     Vec::new()
+}
+
+/// Goes to a pane, from the matrix and with the log hidden, too.
+fn go(app: &mut App, pane: Pane) {
+    if app.list == Pane::Matrix && LISTS.contains(&pane) {
+        app.close_matrix();
+    }
+    if pane == Pane::Log && !app.shows_log() {
+        return app.tell("the log is not on screen: L shows it", false);
+    }
+    app.focus_on(pane);
 }
 
 /// Puts a dialog on top.
@@ -302,8 +408,12 @@ fn back(app: &mut App) {
     let numbers = app.numbers(app.list);
     if numbers.marked > 0 {
         app.change(app.list, Change::Unmark);
-    } else if app.list == Pane::Matrix && numbers.filter.is_empty() {
-        app.close_matrix();
+    } else if app.list.is_page() && numbers.filter.is_empty() {
+        match app.list {
+            Pane::Tree => app.turn_tree(),
+            Pane::JobsPage => app.turn_jobs_page(),
+            _ => app.close_matrix(),
+        }
     } else {
         app.change(app.list, Change::Filter(String::new()));
     }
@@ -319,11 +429,11 @@ fn page(app: &App) -> isize {
 
 fn turn(app: &mut App, by: isize) {
     let mut panes = match app.list {
-        Pane::Matrix => vec![Pane::Matrix],
+        page if page.is_page() => vec![page],
         _ => LISTS.to_vec(),
     };
     panes.push(Pane::Details);
-    if !app.view.jobs.is_empty() {
+    if !app.view.jobs.is_empty() && app.list != Pane::JobsPage {
         panes.push(Pane::Jobs);
     }
     if app.shows_log() {

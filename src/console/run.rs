@@ -1,7 +1,7 @@
 //! The loop: waits for keys, views, log lines and, only while something moves, for time.
 
 use std::future::{pending, ready};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,15 +14,25 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{sleep_until, timeout};
+use tokio_util::sync::DropGuard;
 
-use super::app::{App, Command};
+use super::app::App;
+use super::background::{self, Answer, Found};
+use super::commands::{Done, Next};
+use super::dialog::{Dialog, Left, Pair};
 use super::draw::draw;
-use super::log;
-use super::picture::{Canvas, Encoded};
+use super::keymap::Keymap;
+use super::kin::Asked;
+use super::picture::Canvas;
+use super::session::{self, Session};
 use super::terminal::{Terminal, report_panics};
-use super::viewer;
+use super::theme::{THEMES, Theme};
+use super::tree::Mark;
+use super::{log, world};
 use crate::engine::{Engine, Link};
-use crate::model::{self, Operation};
+use crate::model::settings::{ConsoleSettings, PictureStyle};
+use crate::model::{self, Error, Kind};
+use crate::settings::read_file;
 
 /// Between two frames of gauges.
 const FRAME: Duration = Duration::from_millis(100);
@@ -30,16 +40,38 @@ const FRAME: Duration = Duration::from_millis(100);
 const PAUSE: Duration = Duration::from_millis(33);
 /// Events taken before a frame is drawn in between.
 const BURST: usize = 256;
+/// A selection that moves on sooner is not asked about.
+pub const SETTLE: Duration = Duration::from_millis(200);
 /// What is left of a minute is waited for before ages are drawn anew.
 const MINUTE: Duration = Duration::from_secs(60);
 /// The engine bounds its own end; past this the console does not wait for it.
 const LONGEST_END: Duration = Duration::from_secs(120);
+
+/// How long jobs that are left to the next start may take to clean up.
+const LEAVING: Duration = Duration::from_secs(30);
+
+/// How it ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// What runs is cancelled.
+    Cancel,
+    /// What runs is left to the next start.
+    Leave,
+}
 
 /// How the console is started.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// Where the log's lines are appended, and in whose directory a panic's report is written.
     pub log_file: Option<PathBuf>,
+    /// Where `session.json` and `inventory.json` are kept for the next run; `None`: nothing is kept.
+    pub state_dir: Option<PathBuf>,
+    /// Where the user's `keymap.toml` and `themes` are.
+    pub config_dir: Option<PathBuf>,
+    /// Nothing outside the console is changed.
+    pub read_only: bool,
+    /// Lines of plain text: no borders, no graphs, ASCII signs.
+    pub plain: bool,
     /// Shown in the header: what sort of world this is, `demo` for instance.
     pub banner: Option<String>,
 }
@@ -48,37 +80,137 @@ pub struct Options {
 /// the engine. Draws before any host answers. The engine is told to follow its hosts and bucket.
 ///
 /// # Errors
-/// Where the terminal or the log file cannot be used.
+/// Where the terminal or the log file cannot be used; `BadInput` for keys or a theme that cannot be meant.
 pub async fn run(engine: Engine, options: Options) -> Result<()> {
     let lines = log::start(options.log_file.as_deref())?;
+    let wishes = engine.settings().console.clone();
+    let (keymap, conflicts) = keymap(options.config_dir.as_deref())?;
+    let theme = theme(&wishes, options.config_dir.as_deref())?;
     report_panics(options.log_file.as_deref());
     let signals = Signals::new()?;
-    let mut terminal =
-        Terminal::take(engine.settings().console.mouse).wrap_err("the console needs a terminal")?;
+    let mut terminal = Terminal::take(wishes.mouse).wrap_err("the console needs a terminal")?;
     let mut app = App::new(engine.view(), options.banner, Instant::now());
-    let wish = engine.settings().console.picture;
-    app.canvas = Canvas::find(wish, variable, cell_pixels());
+    app.keymap = keymap;
+    app.theme = theme.unwrap_or_else(|| by_background(background::by_environment(variable)));
+    (app.read_only, app.plain) = (options.read_only, options.plain);
+    app.ascii = wishes.ascii;
+    app.long = wishes.notify_after;
+    let picture = match options.plain || wishes.ascii {
+        true => PictureStyle::Off,
+        false => wishes.picture,
+    };
+    app.canvas = Canvas::find(picture, variable, cell_pixels());
     let sandbox = &engine.settings().sandbox;
     app.defaults = (sandbox.cpus, sandbox.memory_bytes);
+    app.has_journal = engine.has_journal();
+    let state_dir = options.state_dir.as_deref();
+    if let Some(session) = state_dir.and_then(session::load) {
+        session.restore(&mut app);
+    }
+    for conflict in &conflicts {
+        tracing::warn!("keymap.toml: {conflict}");
+    }
+    if let [first, rest @ ..] = conflicts.as_slice() {
+        let more = match rest.len() {
+            0 => String::new(),
+            more => format!(", and {more} more, see the log"),
+        };
+        app.tell(format!("keymap.toml: {first}{more}"), false);
+    }
     let mut screen = Screen {
         app,
+        answer: Answer::default(),
         drawn: Instant::now(),
         due: None,
         tasks: JoinSet::new(),
         tried: None,
+        asking: None,
+        costing: None,
+        rooting: None,
     };
     screen.draw(&mut terminal)?;
+    if theme.is_none() && background::can_ask(variable) {
+        terminal.send(background::QUESTION)?;
+        screen.answer.await_it();
+    }
+    if let Some(dir) = options.state_dir.clone() {
+        screen
+            .tasks
+            .spawn_blocking(move || Done::Recalled(session::load_inventory(&dir)));
+    }
     engine.follow();
+    engine.find_left();
+    screen.app.take_view(engine.view(), Instant::now());
+    if !screen.app.view.left.is_empty() {
+        screen.app.layers.push(Dialog::Left(Left).into());
+    }
+    screen.draw(&mut terminal)?;
     let ended = screen.live(&mut terminal, &engine, &lines, signals).await;
-    let cleaned = screen.end(&mut terminal, &engine).await;
+    if let Some(dir) = state_dir
+        && let Err(error) = session::save(dir, &Session::of(&screen.app), &engine.inventory())
+    {
+        tracing::warn!("cannot keep the session in {}: {error}", dir.display());
+    }
+    // Where the terminal is gone nobody can be asked either.
+    let ending = match &ended {
+        Ok(ending) => *ending,
+        Err(_) if engine.has_journal() => Ending::Leave,
+        Err(_) => Ending::Cancel,
+    };
+    let cleaned = screen.end(&mut terminal, &engine, ending).await;
     drop(terminal);
     ended.and(cleaned)
 }
 
-/// The signals that end the console as quitting does.
+/// The keys: the table's, and the user's from `keymap.toml`; with them what those took from the table's.
+fn keymap(dir: Option<&Path>) -> model::Result<(Keymap, Vec<String>)> {
+    let Some(path) = dir.map(|dir| dir.join("keymap.toml")) else {
+        return Ok((Keymap::default(), Vec::new()));
+    };
+    match read_file("cannot read keys", &path, false)? {
+        Some(text) => Keymap::read(&text, &path),
+        None => Ok((Keymap::default(), Vec::new())),
+    }
+}
+
+/// The theme that is wished for; `None`: as the background is. `NO_COLOR` wishes for none with colours.
+fn theme(wishes: &ConsoleSettings, dir: Option<&Path>) -> model::Result<Option<Theme>> {
+    let no_colors = variable("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let name = match &wishes.theme {
+        Some(name) => name.as_str(),
+        None if no_colors => "mono",
+        None => return Ok(None),
+    };
+    let path = dir.map(|dir| dir.join("themes").join(format!("{name}.toml")));
+    let own = path
+        .as_deref()
+        .map(|path| read_file("cannot read the theme", path, false));
+    match (own.transpose()?.flatten(), path) {
+        (Some(text), Some(path)) => Theme::read(&text, &path).map(Some),
+        _ => match Theme::named(name) {
+            Some(theme) => Ok(Some(theme)),
+            None => {
+                let known: Vec<&str> = THEMES.iter().map(|(name, _)| *name).collect();
+                let error = Error::new(Kind::BadInput, format!("there is no theme {name:?}"));
+                Err(error.hint(format!(
+                    "[console] theme is auto, {}, or a file themes/{name}.toml beside config.toml",
+                    known.join(", ")
+                )))
+            }
+        },
+    }
+}
+
+fn by_background(is_light: bool) -> Theme {
+    let name = if is_light { "light" } else { "dark" };
+    Theme::named(name).unwrap_or_default()
+}
+
+/// The signals that end the console as quitting does, and the one by which a shell continues it.
 struct Signals {
     terminate: Signal,
     hang_up: Signal,
+    continued: Signal,
 }
 
 impl Signals {
@@ -86,36 +218,39 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             hang_up: signal(SignalKind::hangup())?,
+            continued: signal(SignalKind::from_raw(nix::libc::SIGCONT))?,
         })
     }
 
-    async fn any(&mut self) {
+    /// Waits for one; tells whether it is the end.
+    async fn any(&mut self) -> bool {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.hang_up.recv() => {}
+            _ = self.terminate.recv() => true,
+            _ = self.hang_up.recv() => true,
+            _ = self.continued.recv() => false,
         }
     }
 }
 
 /// The state, and when it is to be drawn.
-struct Screen {
-    app: App,
+pub struct Screen {
+    /// The state.
+    pub app: App,
+    /// Finds what the terminal says of its background.
+    answer: Answer,
     drawn: Instant,
     /// When the next frame is to be drawn, where one is.
     due: Option<Instant>,
     /// What is being waited for while the console lives on.
-    tasks: JoinSet<Done>,
+    pub tasks: JoinSet<Done>,
     /// The picture that was last given to be made ready, and for which place.
-    tried: Option<(u64, Size)>,
-}
-
-/// What a task came to.
-enum Done {
-    Picture(Option<Encoded>),
-    Viewer {
-        url: model::Result<(String, bool)>,
-        open: bool,
-    },
+    pub tried: Option<(u64, Size)>,
+    /// What is being asked about the selected snapshot; no more, once this is dropped.
+    pub asking: Option<(Asked, DropGuard)>,
+    /// The pull whose cost is being asked for; no more, once this is dropped.
+    pub costing: Option<(Pair, DropGuard)>,
+    /// The lists whose parents are being asked for.
+    pub rooting: Option<Mark>,
 }
 
 impl Screen {
@@ -143,7 +278,7 @@ impl Screen {
         });
         let links = hosts.chain([(&view.bucket.link, view.bucket.seen)]);
         let seen = links
-            .filter(|(link, _)| matches!(link, Link::Down(_) | Link::Opening))
+            .filter(|(link, seen)| world::is_stale(link, *seen) || **link == Link::Opening)
             .filter_map(|(_, seen)| seen);
         let turn = |seen: Instant| {
             let age = now.saturating_duration_since(seen);
@@ -164,27 +299,46 @@ impl Screen {
         engine: &Engine,
         lines: &Arc<Notify>,
         mut signals: Signals,
-    ) -> Result<()> {
+    ) -> Result<Ending> {
         let mut views = engine.watch();
         let mut lives = engine.live();
         let mut events = EventStream::new();
+        let notify = engine.settings().console.notify;
         loop {
             engine.look_at(self.app.look());
             self.prepare_picture();
+            self.ask(engine);
+            self.ask_cost(engine);
+            self.ask_parents(engine);
             let due = self.due;
             tokio::select! {
                 biased;
-                () = signals.any() => return Ok(()),
+                ends = signals.any() => match ends {
+                    // Nobody is there to be asked: nothing is lost.
+                    true => return Ok(match engine.has_journal() {
+                        true => Ending::Leave,
+                        false => Ending::Cancel,
+                    }),
+                    // Whoever stopped us may have used the terminal.
+                    false => {
+                        terminal.again()?;
+                        self.draw(terminal)?;
+                    }
+                },
                 event = events.next() => {
                     let first = event.ok_or_else(|| eyre!("the terminal is gone"))?;
-                    if self.take(first?, engine) {
-                        return Ok(());
-                    }
+                    let mut next = self.take(first?, terminal, engine);
                     for _ in 0..BURST {
-                        let Some(more) = at_hand(&mut events).await else { break };
-                        if self.take(more?, engine) {
-                            return Ok(());
+                        if next != Next::Stay {
+                            break;
                         }
+                        let Some(more) = at_hand(&mut events).await else { break };
+                        next = self.take(more?, terminal, engine);
+                    }
+                    match next {
+                        Next::End(ending) => return Ok(ending),
+                        Next::Suspend => self.suspend(terminal, &mut signals.continued).await?,
+                        Next::Stay => {}
                     }
                     // Under a flood of events this branch is always the first that is ready.
                     if views.has_changed().wrap_err("the engine has ended")? {
@@ -192,12 +346,14 @@ impl Screen {
                         self.app.take_view(view, Instant::now());
                     }
                     self.draw(terminal)?;
+                    self.ring(terminal, notify);
                 }
                 () = at(due) => self.draw(terminal)?,
                 changed = views.changed() => {
                     changed.wrap_err("the engine has ended")?;
                     let view = views.borrow_and_update().clone();
                     self.app.take_view(view, Instant::now());
+                    self.ring(terminal, notify);
                     self.soon();
                 }
                 changed = lives.changed() => {
@@ -219,118 +375,45 @@ impl Screen {
         }
     }
 
-    /// Takes an event; tells whether it is the end.
-    fn take(&mut self, event: Event, engine: &Engine) -> bool {
-        let mut end = false;
-        for command in self.app.event(event) {
-            match command {
-                Command::Submit(operation) => self.submit(engine, vec![operation]),
-                Command::SubmitAll(operations) => self.submit(engine, operations),
-                Command::Chain(operations) => {
-                    if let Err(error) = engine.submit_chain(operations) {
-                        tracing::error!("{error}");
-                        self.app.tell(error.to_string(), true);
-                    }
-                }
-                Command::Cancel(id) => engine.cancel(id),
-                Command::Dismiss(id) => engine.dismiss(id),
-                Command::Refresh => engine.refresh(),
-                Command::Viewer {
-                    host,
-                    sandbox,
-                    open,
-                } => {
-                    let engine = engine.clone();
-                    self.app.tell("looking for its VNC server…", false);
-                    self.tasks.spawn(async move {
-                        let url = engine.viewer_url(&host, &sandbox).await;
-                        Done::Viewer { url, open }
-                    });
-                }
-                Command::Examine => engine.examine_all(),
-                Command::Quit => end = true,
+    /// Takes an event; tells what is next.
+    fn take(&mut self, event: Event, terminal: &mut Terminal, engine: &Engine) -> Next {
+        let events = match self.answer.take(event) {
+            Found::Events(events) => events,
+            Found::Part => return Next::Stay,
+            Found::Light(is_light) => {
+                self.app.theme = by_background(is_light);
+                return Next::Stay;
             }
-        }
-        end
-    }
-
-    /// Gives a new picture to be made ready, one at a time.
-    fn prepare_picture(&mut self) {
-        let wanted = self.app.unready_picture();
-        let Some((picture, room)) = wanted.filter(|(picture, room)| {
-            let tried = Some((picture.mark, *room));
-            self.tried != tried
-        }) else {
-            return;
         };
-        self.tried = Some((picture.mark, room));
-        let canvas = self.app.canvas;
-        self.tasks
-            .spawn_blocking(move || Done::Picture(canvas.encode(&picture, room)));
-    }
-
-    fn finish(&mut self, done: Done, terminal: &mut Terminal, engine: &Engine) {
-        match done {
-            Done::Picture(picture) => self.app.take_picture(picture),
-            Done::Viewer {
-                url: Err(error), ..
-            } => {
-                tracing::error!("{error}");
-                self.app.tell(error.to_string(), true);
-            }
-            Done::Viewer {
-                url: Ok((url, forwarded)),
-                open,
-            } => {
-                let copied = terminal.send(&viewer::copy(&url, variable("TMUX").is_some()));
-                let mut told = match copied {
-                    Ok(()) => format!("{url} is on the clipboard"),
-                    Err(_) => url.clone(),
-                };
-                if forwarded {
-                    told.push_str("; it leads through SSH until snapdeck ends");
-                }
-                let wish = engine.settings().console.viewer.as_deref();
-                let opened = open.then(|| {
-                    viewer::command(wish, &url, variable).and_then(|argv| {
-                        viewer::start(&argv)?;
-                        Ok(argv.join(" "))
-                    })
-                });
-                match opened {
-                    None => self.app.tell(told, false),
-                    Some(Ok(command)) => self.app.tell(format!("started {command}; {told}"), false),
-                    Some(Err(why)) => self.app.tell(format!("{why}; {told}"), true),
+        for event in events {
+            for command in self.app.event(event) {
+                match self.act(command, terminal, engine) {
+                    Next::Stay => {}
+                    next => return next,
                 }
             }
         }
-    }
-
-    /// Gives operations to the engine; what it refuses is told, and stands in the log.
-    fn submit(&mut self, engine: &Engine, operations: Vec<Operation>) {
-        let titles: Vec<String> = operations.iter().map(Operation::title).collect();
-        let mut refused = 0;
-        for (title, taken) in titles.iter().zip(engine.submit_all(operations)) {
-            let Err(error) = taken else { continue };
-            tracing::error!("{title}: {error}");
-            refused += 1;
-            match refused {
-                1 => self.app.tell(error.to_string(), true),
-                many => self
-                    .app
-                    .tell(format!("{many} were refused, see the log: {error}"), true),
-            }
-        }
+        Next::Stay
     }
 
     /// Shows the clean-up until the engine has ended.
-    async fn end(&mut self, terminal: &mut Terminal, engine: &Engine) -> Result<()> {
+    async fn end(
+        &mut self,
+        terminal: &mut Terminal,
+        engine: &Engine,
+        ending: Ending,
+    ) -> Result<()> {
         self.app.ending = true;
         self.app.layers.clear();
         // The terminal may be what ended us: the clean-up goes on without it.
         let _ = self.draw(terminal);
         let mut views = engine.watch();
-        let shutdown = timeout(LONGEST_END, engine.shutdown());
+        let shutdown = timeout(LONGEST_END, async {
+            match ending {
+                Ending::Cancel => engine.shutdown().await,
+                Ending::Leave => engine.suspend(LEAVING).await,
+            }
+        });
         tokio::pin!(shutdown);
         loop {
             let due = self.due;
@@ -351,7 +434,8 @@ impl Screen {
     }
 }
 
-fn variable(name: &str) -> Option<String> {
+/// An environment variable, where it is Unicode.
+pub fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 

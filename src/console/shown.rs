@@ -3,7 +3,7 @@
 use super::actions::Pane;
 use super::app::App;
 use super::cell::Place;
-use super::list::{Change, List};
+use super::list::{Change, List, Sort};
 use super::world;
 use crate::engine::HostView;
 use crate::model::{HostName, Sandbox, SandboxId, Snapshot, SnapshotName};
@@ -19,6 +19,10 @@ pub struct Numbers<'a> {
     pub marked: usize,
     /// The filter's text.
     pub filter: &'a str,
+    /// What of it cannot be meant.
+    pub complaint: Option<&'a str>,
+    /// The order of the rows.
+    pub sort: Sort,
 }
 
 fn numbers<K: Clone + Ord + std::hash::Hash>(list: &List<K>, total: usize) -> Numbers<'_> {
@@ -27,6 +31,8 @@ fn numbers<K: Clone + Ord + std::hash::Hash>(list: &List<K>, total: usize) -> Nu
         shown: list.len(),
         marked: list.marked(),
         filter: list.filter(),
+        complaint: list.complaint(),
+        sort: list.sort(),
     }
 }
 
@@ -44,6 +50,8 @@ impl App {
                 numbers(&lists.snapshots, host.snapshots.len())
             }
             (Pane::Bucket, ..) => numbers(&self.objects, self.view.bucket.objects.len()),
+            (Pane::Tree, ..) => numbers(&self.tree.list, self.tree.items.len()),
+            (Pane::JobsPage, ..) => numbers(&self.page.list, self.page.items.len()),
             (Pane::Matrix, ..) => Numbers {
                 marked: self.matrix.marked(),
                 ..numbers(&self.matrix.list, self.matrix.names.len())
@@ -95,6 +103,7 @@ impl App {
         let on = |host: HostName| move |name| (name, Place::Host(host.clone()));
         match (self.list, self.host_view(), self.host_lists()) {
             (Pane::Matrix, ..) => self.matrix.chosen(),
+            (Pane::Tree, ..) => self.tree_snapshot().into_iter().collect(),
             (Pane::Bucket, ..) => {
                 let chosen = self.objects.chosen(&self.view.bucket.objects);
                 chosen
@@ -135,11 +144,63 @@ impl App {
             (Pane::Bucket, ..) => self.objects.apply(&view.bucket.objects, change),
             (Pane::Jobs, ..) => self.jobs.apply(&view.jobs, change),
             (Pane::Matrix, ..) => self.matrix.change(change),
+            (Pane::Tree, ..) => self.tree.list.apply(&self.tree.items, change),
+            (Pane::JobsPage, ..) => self.page.list.apply(&self.page.items, change),
             _ => {}
         }
         if pane == self.list {
             self.details = 0;
         }
+    }
+
+    /// What of the filter in `pane` cannot be meant.
+    pub fn complaint(&self, pane: Pane) -> Option<&str> {
+        self.numbers(pane).complaint
+    }
+
+    /// The order of the rows in `pane`.
+    pub fn sorted(&self, pane: Pane) -> Sort {
+        self.sorts.get(&pane).copied().unwrap_or_default()
+    }
+
+    /// Puts the rows in `pane` in this order, on every host.
+    pub fn sort(&mut self, pane: Pane, sort: Sort) {
+        self.sorts.insert(pane, sort);
+        let change = || Change::Sort(sort);
+        let all = &mut self.together;
+        match pane {
+            Pane::Sandboxes => all.sandboxes.apply(&all.sandbox_rows, change()),
+            Pane::Snapshots => all.snapshots.apply(&all.snapshot_rows, change()),
+            Pane::Bucket => self.objects.apply(&self.view.bucket.objects, change()),
+            _ => {}
+        }
+        for host in &self.view.hosts {
+            let Some(lists) = self.hosts.get_mut(&host.name) else {
+                continue;
+            };
+            match pane {
+                Pane::Sandboxes => lists.sandboxes.apply(&host.sandboxes, change()),
+                Pane::Snapshots => lists.snapshots.apply(&host.snapshots, change()),
+                _ => {}
+            }
+        }
+        self.details = 0;
+    }
+
+    /// The names of what is marked, else of what is selected.
+    pub fn chosen_names(&self) -> Vec<String> {
+        let mut names: Vec<String> = match self.list {
+            Pane::Sandboxes => {
+                let chosen = self.chosen_sandboxes().into_iter();
+                chosen.map(|(_, id)| id.to_string()).collect()
+            }
+            _ => {
+                let chosen = self.chosen_snapshots().into_iter();
+                chosen.map(|(name, _)| name.to_string()).collect()
+            }
+        };
+        names.dedup();
+        names
     }
 
     /// Remembers the first row of `pane` on screen.
@@ -154,6 +215,8 @@ impl App {
             (Pane::Bucket, _) => self.objects.offset = first,
             (Pane::Jobs, _) => self.jobs.offset = first,
             (Pane::Matrix, _) => self.matrix.list.offset = first,
+            (Pane::Tree, _) => self.tree.list.offset = first,
+            (Pane::JobsPage, _) => self.page.list.offset = first,
             _ => {}
         }
     }

@@ -14,8 +14,8 @@ use crossterm::cursor::Show;
 use crossterm::event::{DisableBracketedPaste, EnableBracketedPaste};
 use crossterm::style::Print;
 use crossterm::terminal::{
-    BeginSynchronizedUpdate, EndSynchronizedUpdate, EnterAlternateScreen, LeaveAlternateScreen,
-    disable_raw_mode, enable_raw_mode,
+    BeginSynchronizedUpdate, Clear, ClearType, EndSynchronizedUpdate, EnterAlternateScreen,
+    LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
 };
 use crossterm::{execute, queue};
 use ratatui::Frame;
@@ -34,7 +34,10 @@ static DRAWER: OnceLock<ThreadId> = OnceLock::new();
 ///
 /// ratatui's own drop is left out: it prints to stderr where the cursor cannot be shown, which panics
 /// when the terminal is gone. What it would do is done in [`give_back`].
-pub struct Terminal(ManuallyDrop<ratatui::Terminal<CrosstermBackend<BufWriter<Stdout>>>>);
+pub struct Terminal {
+    screen: ManuallyDrop<ratatui::Terminal<CrosstermBackend<BufWriter<Stdout>>>>,
+    mouse: bool,
+}
 
 impl Terminal {
     /// Takes the terminal over.
@@ -43,34 +46,54 @@ impl Terminal {
         let backend = CrosstermBackend::new(BufWriter::with_capacity(1 << 16, io::stdout()));
         let terminal = ratatui::Terminal::new(backend)?;
         DRAWER.get_or_init(|| thread::current().id());
+        let taken = Self {
+            screen: ManuallyDrop::new(terminal),
+            mouse,
+        };
+        taken.take_over()?;
+        Ok(taken)
+    }
+
+    fn take_over(&self) -> io::Result<()> {
         TAKEN.store(true, Ordering::SeqCst);
-        let taken = Self(ManuallyDrop::new(terminal));
         enable_raw_mode()?;
-        let mouse = if mouse { MOUSE_ON } else { "" };
+        let mouse = if self.mouse { MOUSE_ON } else { "" };
         execute!(
             io::stdout(),
             EnterAlternateScreen,
             EnableBracketedPaste,
             Print(mouse)
-        )?;
-        Ok(taken)
+        )
+    }
+
+    /// Gives the terminal back until [`Self::again`].
+    pub fn leave(&self) {
+        give_back();
+    }
+
+    /// Takes the terminal over again; what stood on it is drawn anew with the next frame.
+    pub fn again(&mut self) -> io::Result<()> {
+        self.take_over()?;
+        execute!(io::stdout(), Clear(ClearType::All))?;
+        // Not `clear`: it asks for the cursor's place, and the answer would come among the keys. Both buffers are blank
+        // after this, as the screen is.
+        self.screen.swap_buffers();
+        Ok(())
     }
 
     /// Draws a frame; a terminal that knows synchronized output shows it at once.
     pub fn draw<T>(&mut self, draw: impl FnOnce(&mut Frame) -> T) -> io::Result<Option<T>> {
         let mut drawn = None;
-        queue!(self.0.backend_mut(), BeginSynchronizedUpdate)?;
-        self.0.draw(|frame| drawn = Some(draw(frame)))?;
-        queue!(self.0.backend_mut(), EndSynchronizedUpdate)?;
-        Write::flush(self.0.backend_mut())?;
+        queue!(self.screen.backend_mut(), BeginSynchronizedUpdate)?;
+        self.screen.draw(|frame| drawn = Some(draw(frame)))?;
+        queue!(self.screen.backend_mut(), EndSynchronizedUpdate)?;
+        Write::flush(self.screen.backend_mut())?;
         Ok(drawn)
     }
-}
 
-impl Terminal {
     /// Sends a control sequence that draws nothing.
     pub fn send(&mut self, sequence: &str) -> io::Result<()> {
-        let backend = self.0.backend_mut();
+        let backend = self.screen.backend_mut();
         backend.write_all(sequence.as_bytes())?;
         Write::flush(backend)
     }

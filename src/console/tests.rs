@@ -1,10 +1,16 @@
 //! The console without an engine: keys go in, screens come out; `keys` has what comes out as commands.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod finding;
 mod hosts;
+mod jobs;
 mod keys;
+mod kin;
 mod matrix;
+mod prune;
 mod sandboxes;
+mod sizes;
+mod tree;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,7 +27,7 @@ use super::dialog::Layer;
 use super::draw::{draw, pane_rows};
 use super::fixture::{away, empty, examined, object, populated, sandbox, snapshot};
 use crate::engine::{BucketView, HostView, JobId, Link, View};
-use crate::model::{Error, Kind, Operation, SandboxState};
+use crate::model::{Error, Kind, Operation, RemarksChange, SandboxState};
 
 fn app(view: View) -> App {
     App::new(Arc::new(view), None, Instant::now())
@@ -238,6 +244,7 @@ fn remove_of_one_of_two_copies_takes_a_y_and_of_both_the_name() {
             host: Some(_),
             bucket: true,
             name,
+            ..
         }),
     ] = &commands[..]
     else {
@@ -251,13 +258,13 @@ fn help_names_every_key() {
     let mut app = app(populated());
     keys(&mut app, "?");
     shot("help", &mut app, Instant::now());
-    let content = app.layers[0].content(&app.view, &app.theme, 84);
+    let content = app.layers[0].content(&app, 84);
     let text: String = content
         .lines
         .iter()
         .map(|line| format!("{line}\n"))
         .collect();
-    for entry in super::actions::ACTIONS {
+    for entry in super::table::ACTIONS {
         assert!(
             text.contains(entry.sentence.split_once(' ').unwrap().0),
             "{}",
@@ -325,7 +332,7 @@ fn every_size_can_be_drawn() {
     });
     views.push(wide);
     views.push(examined());
-    let openers = ["", "c", "p", "d", "?", "q", "J\r", "LL", "/x", "D"];
+    let openers = ["", "c", "p", "d", "?", "q", "J\r", "T", "LL", "/x", "D"];
     for view in views {
         for opener in openers {
             let mut app = app(view.clone());
@@ -369,7 +376,7 @@ fn a_dialog_longer_than_the_screen_can_be_read_to_its_end() {
     let mut app = app(populated());
     keys(&mut app, "?");
     let mut seen = screen(&mut app, 80, 12);
-    for _ in 0..20 {
+    for _ in 0..40 {
         press(&mut app, KeyCode::PageDown);
         seen.push_str(&screen(&mut app, 80, 12));
     }

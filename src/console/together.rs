@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::list::{List, Row};
+use super::fields::{Field, Row, Value};
+use super::list::List;
 use super::world;
 use crate::engine::{HostView, View};
 use crate::model::{HostName, Sandbox, SandboxId, Snapshot, SnapshotName};
@@ -10,53 +11,38 @@ use crate::model::{HostName, Sandbox, SandboxId, Snapshot, SnapshotName};
 /// What tells a row from all others: its name, and the host it is on.
 pub type On<K> = (K, HostName);
 
-/// A row: where in the view its item stands.
+/// A row: an item with the host it is on.
 #[derive(Debug)]
-pub struct Placed<K> {
-    key: On<K>,
-    host: usize,
+pub struct Placed<T: Row> {
+    key: On<T::Key>,
+    items: Arc<[T]>,
     item: usize,
+    host: usize,
 }
 
-impl Row for Placed<SandboxId> {
-    type Key = On<SandboxId>;
-    fn key(&self) -> &On<SandboxId> {
+impl<T: Row> Row for Placed<T> {
+    type Key = On<T::Key>;
+    fn key(&self) -> &On<T::Key> {
         &self.key
     }
     fn text(&self) -> &str {
-        self.key.0.as_str()
+        self.items.get(self.item).map_or("", Row::text)
     }
     fn beside(&self) -> &str {
         self.key.1.as_str()
     }
-}
-
-impl Row for Placed<SnapshotName> {
-    type Key = On<SnapshotName>;
-    fn key(&self) -> &On<SnapshotName> {
-        &self.key
-    }
-    fn text(&self) -> &str {
-        self.key.0.as_str()
-    }
-    fn beside(&self) -> &str {
-        self.key.1.as_str()
+    fn value(&self, field: Field) -> Option<Value<'_>> {
+        match field {
+            Field::Host => Some(Value::Text(self.beside())),
+            field => self.items.get(self.item)?.value(field),
+        }
     }
 }
 
-impl Placed<SandboxId> {
-    /// The sandbox with its host. `view` is the one the rows were made of.
-    pub fn find<'a>(&self, view: &'a View) -> Option<(&'a HostView, &'a Sandbox)> {
-        let host = view.hosts.get(self.host)?;
-        Some((host, host.sandboxes.get(self.item)?))
-    }
-}
-
-impl Placed<SnapshotName> {
-    /// The snapshot with its host. `view` is the one the rows were made of.
-    pub fn find<'a>(&self, view: &'a View) -> Option<(&'a HostView, &'a Snapshot)> {
-        let host = view.hosts.get(self.host)?;
-        Some((host, host.snapshots.get(self.item)?))
+impl<T: Row> Placed<T> {
+    /// The item with its host. `view` has the lists that the rows were made of.
+    pub fn find<'a>(&'a self, view: &'a View) -> Option<(&'a HostView, &'a T)> {
+        Some((view.hosts.get(self.host)?, self.items.get(self.item)?))
     }
 }
 
@@ -70,9 +56,9 @@ pub struct Together {
     /// The snapshots' list.
     pub snapshots: List<On<SnapshotName>>,
     /// All sandboxes, by id and then host.
-    pub sandbox_rows: Vec<Placed<SandboxId>>,
+    pub sandbox_rows: Vec<Placed<Sandbox>>,
     /// All snapshots, by name and then host.
-    pub snapshot_rows: Vec<Placed<SnapshotName>>,
+    pub snapshot_rows: Vec<Placed<Snapshot>>,
     of: Vec<(usize, usize)>,
 }
 
@@ -91,26 +77,24 @@ impl Together {
             self.of.clear();
         } else if self.of != of {
             self.of = of;
-            self.sandbox_rows = rows(view, |host| &host.sandboxes, |sandbox| &sandbox.id);
-            self.snapshot_rows = rows(view, |host| &host.snapshots, |snapshot| &snapshot.name);
+            self.sandbox_rows = rows(view, |host| &host.sandboxes);
+            self.snapshot_rows = rows(view, |host| &host.snapshots);
             self.sandboxes.sync(&self.sandbox_rows);
             self.snapshots.sync(&self.snapshot_rows);
         }
     }
 }
 
-fn rows<T, K: Clone + Ord>(
-    view: &View,
-    items: impl Fn(&HostView) -> &[T],
-    name: impl Fn(&T) -> &K,
-) -> Vec<Placed<K>> {
-    let of = |(at, host): (usize, &Arc<HostView>)| -> Vec<Placed<K>> {
+fn rows<T: Row>(view: &View, items: impl Fn(&HostView) -> &Arc<[T]>) -> Vec<Placed<T>> {
+    let of = |(at, host): (usize, &Arc<HostView>)| -> Vec<Placed<T>> {
+        let all = items(host);
         let placed = |(item, found): (usize, &T)| Placed {
-            key: (name(found).clone(), host.name.clone()),
-            host: at,
+            key: (found.key().clone(), host.name.clone()),
+            items: all.clone(),
             item,
+            host: at,
         };
-        items(host).iter().enumerate().map(placed).collect()
+        all.iter().enumerate().map(placed).collect()
     };
     let mut rows: Vec<_> = view.hosts.iter().enumerate().flat_map(of).collect();
     rows.sort_by(|one, other| one.key.cmp(&other.key));

@@ -18,11 +18,18 @@ pub fn copy(text: &str, in_tmux: bool) -> String {
     let mut plain = String::new();
     // It writes to a string, which cannot fail.
     let _ = CopyToClipboard::to_clipboard_from(text).write_ansi(&mut plain);
-    if !in_tmux {
-        return plain;
+    match in_tmux {
+        true => format!("{plain}{}", through(&plain, true)),
+        false => plain,
     }
-    let wrapped = plain.replace('\x1b', "\x1b\x1b");
-    format!("{plain}\x1bPtmux;{wrapped}\x1b\\")
+}
+
+/// `sequence` so that tmux hands it on to its own terminal.
+pub fn through(sequence: &str, in_tmux: bool) -> String {
+    match in_tmux {
+        true => format!("\x1bPtmux;{}\x1b\\", sequence.replace('\x1b', "\x1b\x1b")),
+        false => sequence.to_owned(),
+    }
 }
 
 /// The command that shows `url` (`vnc://HOST:PORT`): `wish` from the settings, else the first viewer that is

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::engine::{HostView, JobId, JobView, Link, View};
 use crate::model::{HostName, Object, Sandbox, SandboxId, Snapshot, SnapshotName};
@@ -45,6 +46,16 @@ pub fn job(view: &View, id: JobId) -> Option<&Arc<JobView>> {
 /// Are the rows of a host or the bucket only what was seen last, because it does not answer?
 pub fn is_away(link: &Link) -> bool {
     matches!(link, Link::Down(_))
+}
+
+/// Are rows that were seen at `seen` only what was seen last? They are, too, while an answer is awaited for the first
+/// time: an earlier run saw them.
+pub fn is_stale(link: &Link, seen: Option<Instant>) -> bool {
+    match link {
+        Link::Down(_) => true,
+        Link::Opening => seen.is_some(),
+        Link::Up | Link::Off => false,
+    }
 }
 
 /// Is what is shown of the bucket what is there?

@@ -15,9 +15,9 @@ use crate::bucket::Bucket;
 use crate::host::Host;
 use crate::model::settings::{
     Accel, BucketSettings, ConsoleSettings, Credentials, Firmware, HostSettings, JobSettings,
-    Network, PictureStyle, PushSettings, SandboxSettings, Settings,
+    Network, Notify, PictureStyle, PushSettings, SandboxSettings, Settings,
 };
-use crate::model::{Error, Kind, Method, ProgressCell, Result, SandboxId, SnapshotName};
+use crate::model::{Buffers, Error, Kind, Method, ProgressCell, Result, SandboxId, SnapshotName};
 use crate::settings::TEMPLATE;
 
 /// What each program we need comes in.
@@ -195,7 +195,8 @@ impl World {
         let reader = host.open_reader(image).await?;
         let bucket = Bucket::new(&self.settings.bucket).await;
         let (progress, cancel) = (ProgressCell::default(), CancellationToken::new());
-        let read = |offset, length| reader.read_at(offset, length);
+        let buffers = Buffers::default();
+        let read = |offset, length| reader.read_at(&buffers, offset, length);
         bucket
             .upload(name, reader.size_bytes(), read, false, &progress, &cancel)
             .await
@@ -318,6 +319,10 @@ fn settings(host: HostSettings, endpoint: String, keys: Credentials) -> Settings
             mouse: true,
             picture: PictureStyle::Auto,
             viewer: None,
+            theme: None,
+            ascii: false,
+            notify: Notify::Bell,
+            notify_after: Duration::from_secs(10),
         },
     }
 }

@@ -42,7 +42,9 @@ pub(super) fn of(operation: &Operation) -> Vec<Claim> {
             }
             None => claim(format!("object {name}"), false),
         },
-        Operation::Remove { host, name, bucket } => {
+        Operation::Remove {
+            host, name, bucket, ..
+        } => {
             if let Some(host) = host {
                 claim(format!("snapshot {name} on host {host}"), true);
             }
@@ -106,6 +108,7 @@ mod tests {
             host: None,
             name: "base".parse().unwrap(),
             bucket: true,
+            only: None,
         };
         assert_eq!(conflict(&of(&pull("a")), &of(&pull("b"))), None);
         assert!(conflict(&of(&pull("a")), &of(&pull("a"))).is_some());

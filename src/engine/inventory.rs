@@ -63,6 +63,7 @@ pub(super) fn blank(settings: &Settings, bucket: &Bucket) -> View {
         hosts: hosts.collect(),
         bucket: Arc::new(bucket),
         jobs: Vec::new(),
+        left: Arc::default(),
         patients: patients.collect(),
     }
 }

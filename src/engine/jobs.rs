@@ -6,10 +6,10 @@ use std::time::Instant;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use jiff::Timestamp;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::journal::Note;
+use super::turns::Turn;
 use super::view::{JobId, JobState, JobView, LogLine};
 use super::{Inner, claims};
 use crate::host::{Host, Patience};
@@ -65,37 +65,23 @@ struct Accepted {
 }
 
 /// A place among the jobs that run, or why there is none; the jobs of one fan-out have one in common.
-type Slot = Shared<BoxFuture<'static, Result<Arc<OwnedSemaphorePermit>>>>;
-
-/// Takes on again what is left in the journal.
-pub(super) fn take_up_unfinished(inner: &Arc<Inner>) -> Vec<(String, Result<JobId>)> {
-    let mut taken = Vec::new();
-    let Some(journal) = inner.journal.get() else {
-        return taken;
-    };
-    let is_ours = |note: &Note| note.is_of(&inner.settings, inner.bucket.location());
-    journal.take_over(is_ours, |note| {
-        let title = note.operation.title();
-        let jobs = submit_since(inner, vec![note.operation], note.taken);
-        taken.extend(jobs.into_iter().map(|job| (title.clone(), job)));
-    });
-    taken
-}
+type Slot = Shared<BoxFuture<'static, Result<Arc<Turn>>>>;
 
 /// Takes operations on, each for itself; pulls of one snapshot share a slot and a fetch.
 pub(super) fn submit(inner: &Arc<Inner>, operations: Vec<Operation>) -> Vec<Result<JobId>> {
-    submit_since(inner, operations, Timestamp::now())
+    let now = Timestamp::now();
+    let operations = operations.into_iter().map(|operation| (operation, now));
+    submit_since(inner, operations.collect())
 }
 
-/// As [`submit`], for operations that were asked for at `asked`.
-fn submit_since(
+/// As [`submit`], for operations that were asked for at some time.
+pub(super) fn submit_since(
     inner: &Arc<Inner>,
-    operations: Vec<Operation>,
-    asked: Timestamp,
+    operations: Vec<(Operation, Timestamp)>,
 ) -> Vec<Result<JobId>> {
     let taken: Vec<Result<Accepted>> = operations
         .into_iter()
-        .map(|operation| accept(inner, operation, &[], Some(asked)))
+        .map(|(operation, asked)| accept(inner, operation, &[], asked, None))
         .collect();
     let ids = taken
         .iter()
@@ -117,7 +103,10 @@ fn submit_since(
         }
     }
     for group in groups {
-        let slot: Slot = place(inner.slots.clone()).boxed().shared();
+        let ids = group.iter().map(|job| job.id).collect();
+        let turn = inner.turns.join(ids);
+        let slot = async move { turn.await.map(Arc::new) };
+        let slot: Slot = slot.boxed().shared();
         let shares = Share::of(group.len());
         for (job, share) in group.into_iter().zip(shares) {
             tokio::spawn(run(inner.clone(), job, slot.clone(), share));
@@ -126,23 +115,27 @@ fn submit_since(
     ids
 }
 
-async fn place(slots: Arc<Semaphore>) -> Result<Arc<OwnedSemaphorePermit>> {
-    let place = slots.acquire_owned().await;
-    place
-        .map(Arc::new)
-        .map_err(|_| Error::cancelled("the operation"))
-}
-
 /// Takes operations on as a chain, all or none: each begins when the one before it has ended well.
 pub(super) fn submit_chain(inner: &Arc<Inner>, operations: Vec<Operation>) -> Result<Vec<JobId>> {
+    submit_chain_since(inner, operations, Timestamp::now())
+}
+
+/// As [`submit_chain`], for operations that were asked for at `asked`.
+pub(super) fn submit_chain_since(
+    inner: &Arc<Inner>,
+    operations: Vec<Operation>,
+    asked: Timestamp,
+) -> Result<Vec<JobId>> {
     let mut chain: Vec<Accepted> = Vec::new();
     for operation in operations {
         let before: Vec<JobId> = chain.iter().map(|job| job.id).collect();
-        // Not for the journal: a link of a chain means nothing without those before it.
-        match accept(inner, operation, &before, None) {
+        match accept(inner, operation, &before, asked, Some(before.len())) {
             Ok(job) => chain.push(job),
             Err(error) => {
-                before.into_iter().for_each(|id| forget(inner, id));
+                for id in before {
+                    strike(inner, id);
+                    forget(inner, id);
+                }
                 return Err(error);
             }
         }
@@ -150,7 +143,7 @@ pub(super) fn submit_chain(inner: &Arc<Inner>, operations: Vec<Operation>) -> Re
     let ids = chain.iter().map(|job| job.id).collect();
     let mut before: Option<tokio::task::JoinHandle<Result<()>>> = None;
     for job in chain {
-        let (slots, title) = (inner.slots.clone(), job.operation.title());
+        let (turns, title, id) = (inner.turns.clone(), job.operation.title(), job.id);
         let slot = async move {
             if let Some(before) = before {
                 let ended = before.await.unwrap_or_else(|crash| {
@@ -158,7 +151,7 @@ pub(super) fn submit_chain(inner: &Arc<Inner>, operations: Vec<Operation>) -> Re
                 });
                 ended.map_err(|error| error.within(format!("cannot {title}")))?;
             }
-            place(slots).await
+            turns.join(vec![id]).await.map(Arc::new)
         };
         let slot: Slot = slot.boxed().shared();
         before = Some(tokio::spawn(run(inner.clone(), job, slot, Share::alone())));
@@ -172,13 +165,14 @@ fn forget(inner: &Inner, id: JobId) {
     inner.publish(|view| view.jobs.retain(|job| job.id != id));
 }
 
-/// `friends` are jobs that it does not compete with: it waits for them. With a time when it was asked for it is noted
-/// in the journal.
+/// `friends` are jobs that it does not compete with: it waits for them. It is noted in the journal as asked for at
+/// `asked`, and as that `link` of the chain that begins with the first of its friends, or with itself.
 fn accept(
     inner: &Arc<Inner>,
     operation: Operation,
     friends: &[JobId],
-    asked: Option<Timestamp>,
+    asked: Timestamp,
+    link: Option<usize>,
 ) -> Result<Accepted> {
     let host = operation
         .host()
@@ -217,9 +211,13 @@ fn accept(
         });
         id
     };
-    if let Some((journal, asked)) = inner.journal.get().zip(asked) {
+    if let Some(journal) = inner.journal.get() {
         let location = inner.bucket.location();
-        let note = Note::new(operation.clone(), asked, &inner.settings, location);
+        let mut note = Note::new(operation.clone(), asked, &inner.settings, location);
+        if let Some(link) = link {
+            let first = friends.first().copied().unwrap_or(id);
+            note = note.in_chain(journal.chain_name(first), link);
+        }
         // What was asked for is worth more than the promise to go on with it.
         if let Err(error) = journal.note(id, &note) {
             tracing::warn!(
@@ -415,6 +413,25 @@ pub(super) fn interrupt(inner: &Inner, id: JobId) {
         });
         token.cancel();
     }
+}
+
+/// Moves a job that waits for its turn, and those it runs together with, by so many places.
+pub(super) fn shift(inner: &Inner, id: JobId, by: isize) {
+    if !inner.turns.shift(id, by) {
+        return;
+    }
+    let order = inner.turns.order();
+    let turn = |job: &Arc<JobView>| order.iter().position(|id| *id == job.id);
+    inner.publish(|view| {
+        let places: Vec<usize> = (0..view.jobs.len())
+            .filter(|at| turn(&view.jobs[*at]).is_some())
+            .collect();
+        let mut waiting: Vec<_> = places.iter().map(|at| view.jobs[*at].clone()).collect();
+        waiting.sort_by_key(turn);
+        for (at, job) in places.into_iter().zip(waiting) {
+            view.jobs[at] = job;
+        }
+    });
 }
 
 pub(super) fn dismiss(inner: &Inner, id: JobId) {

@@ -4,12 +4,14 @@
 //! ```text
 //! STATE/journal/SESSION/lock     held (flock) by its process as long as that lives
 //!                       7.json   job 7 of that process; gone when the job is over
+//!                       left-2.json   what an earlier process had left, until somebody decides what becomes of it
 //! ```
 //! It outlives the process, not the machine: nothing is brought to the disk by force.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -29,6 +31,8 @@ const LOCK: &str = "lock";
 pub(super) struct Journal {
     root: PathBuf,
     dir: PathBuf,
+    /// Notes of others that were adopted.
+    adopted: AtomicU64,
     _lock: File,
 }
 
@@ -38,12 +42,43 @@ pub(super) struct Note {
     pub operation: Operation,
     /// When it was first asked for.
     pub taken: Timestamp,
+    /// The chain it is a link of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chain: Option<Chain>,
     /// The host's URI and the bucket, as the settings had them: the names of others' mean other things.
     uri: Option<String>,
     bucket: String,
 }
 
+/// One of several operations of which each begins when the one before has ended well.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Chain {
+    /// Tells the chain from all others, of whatever process.
+    name: String,
+    /// Its place in it.
+    link: usize,
+}
+
 impl Note {
+    /// The same as a link of a chain.
+    pub fn in_chain(self, name: String, link: usize) -> Self {
+        Self {
+            chain: Some(Chain { name, link }),
+            ..self
+        }
+    }
+
+    /// The name of its chain.
+    pub fn chain_name(&self) -> Option<&str> {
+        self.chain.as_ref().map(|chain| &*chain.name)
+    }
+
+    /// By this they are brought into their order: by age, and the links of a chain together.
+    pub fn order(&self) -> (Timestamp, Option<(&str, usize)>) {
+        let chain = self.chain.as_ref();
+        (self.taken, chain.map(|chain| (&*chain.name, chain.link)))
+    }
+
     /// Of an operation under `settings`, on a bucket at `location`.
     pub fn new(
         operation: Operation,
@@ -54,6 +89,7 @@ impl Note {
         Self {
             uri: uri_of(&operation, settings),
             bucket: location.to_owned(),
+            chain: None,
             operation,
             taken,
         }
@@ -64,7 +100,8 @@ impl Note {
         self.uri == uri_of(&self.operation, settings) && self.bucket == location
     }
 
-    fn is_old(&self) -> bool {
+    /// Was it asked for so long ago that nobody waits for it?
+    pub fn is_old(&self) -> bool {
         Timestamp::now().duration_since(self.taken) > AGE
     }
 }
@@ -100,6 +137,7 @@ impl Journal {
             fs::rename(&hidden, &dir)?;
             Ok(Self {
                 dir,
+                adopted: AtomicU64::new(0),
                 _lock: lock,
                 root: root.clone(),
             })
@@ -139,13 +177,18 @@ impl Journal {
         }
     }
 
-    /// Gives `take` what processes that are gone have left and `is_ours` holds of, oldest first; each is struck
-    /// there once it was taken.
-    pub fn take_over(&self, is_ours: impl Fn(&Note) -> bool, mut take: impl FnMut(Note)) {
+    /// A name for a chain that begins with that job, which no other one has or had.
+    pub fn chain_name(&self, first: JobId) -> String {
+        let session = self.dir.file_name().unwrap_or_default();
+        format!("{}/{}", session.to_string_lossy(), first.0)
+    }
+
+    /// Moves what processes that are gone have left, and `is_ours` holds of, into this session; returns each with
+    /// where it is now. It stays there, also past our end, until it is struck by [`Journal::strike_left`].
+    pub fn adopt(&self, is_ours: impl Fn(&Note) -> bool) -> Vec<(PathBuf, Note)> {
         let Ok(sessions) = fs::read_dir(&self.root) else {
-            return;
+            return Vec::new();
         };
-        let mut held = Vec::new();
         let mut found = Vec::new();
         for dir in sessions.flatten().map(|entry| entry.path()) {
             let hidden = dir
@@ -154,36 +197,32 @@ impl Journal {
             if hidden || dir == self.dir {
                 continue;
             }
-            match lock_left(&dir) {
-                Ok(Some(lock)) => held.push((dir.clone(), lock)),
+            let lock = match lock_left(&dir) {
+                Ok(Some(lock)) => lock,
                 Ok(None) => continue,
                 Err(error) => {
                     tracing::warn!("cannot look at {}: {error}", dir.display());
                     continue;
                 }
+            };
+            for (path, note) in notes(&dir).into_iter().filter(|(_, note)| is_ours(note)) {
+                let number = self.adopted.fetch_add(1, Ordering::Relaxed);
+                let here = self.dir.join(format!("left-{number}.json"));
+                match fs::rename(&path, &here) {
+                    Ok(()) => found.push((here, note)),
+                    Err(error) => tracing::warn!("cannot take {}: {error}", path.display()),
+                }
             }
-            found.extend(notes(&dir));
-        }
-        found.sort_by_key(|(_, note)| note.taken);
-        for (path, note) in found {
-            if !is_ours(&note) {
-                continue;
-            }
-            let title = note.operation.title();
-            match note.is_old() {
-                true => tracing::warn!(
-                    "{title} was asked for {} and not finished: it is too old to go on",
-                    note.taken
-                ),
-                false => take(note),
-            }
-            if let Err(error) = fs::remove_file(&path) {
-                tracing::warn!("cannot strike {}: {error}", path.display());
-            }
-        }
-        for (dir, lock) in held {
             clear(&dir);
             drop(lock);
+        }
+        found
+    }
+
+    /// Strikes what was adopted.
+    pub fn strike_left(path: &Path) {
+        if let Err(error) = fs::remove_file(path) {
+            tracing::warn!("cannot strike {}: {error}", path.display());
         }
     }
 }
@@ -256,6 +295,7 @@ mod tests {
         Note {
             operation,
             taken: Timestamp::now(),
+            chain: None,
             uri: Some("qemu:///system".into()),
             bucket: "s3://b/".into(),
         }
@@ -271,30 +311,41 @@ mod tests {
         assert!(dir.join("1.json").exists());
     }
 
-    fn taken(journal: &Journal) -> Vec<Note> {
-        let mut notes = Vec::new();
+    fn adopted(journal: &Journal) -> Vec<(PathBuf, Note)> {
         let ours = note("any");
         let is_ours = |note: &Note| (&note.uri, &note.bucket) == (&ours.uri, &ours.bucket);
-        journal.take_over(is_ours, |note| notes.push(note));
-        notes
+        let mut found = journal.adopt(is_ours);
+        found.sort_by(|(_, a), (_, b)| a.order().cmp(&b.order()));
+        found
+    }
+
+    fn titles(notes: &[(PathBuf, Note)]) -> Vec<String> {
+        let notes = notes.iter();
+        notes.map(|(_, note)| note.operation.title()).collect()
     }
 
     #[test]
-    fn what_was_left_is_taken_up_once_and_what_is_over_is_not() {
+    fn what_was_left_is_adopted_once_and_what_is_over_is_not() {
         let state = tempfile::tempdir().unwrap();
         left(state.path(), &[note("a"), note("b")]);
         let journal = Journal::open(state.path()).unwrap();
         journal.note(JobId(1), &note("c")).unwrap();
         let other = Journal::open(state.path()).unwrap();
-        let names = |notes: Vec<Note>| -> Vec<String> {
-            notes.iter().map(|note| note.operation.title()).collect()
-        };
         // Not c: its process lives.
-        assert_eq!(names(taken(&other)), ["pull a → local", "pull b → local"]);
-        assert!(taken(&journal).is_empty());
+        let found = adopted(&other);
+        assert_eq!(titles(&found), ["pull a → local", "pull b → local"]);
+        assert!(adopted(&journal).is_empty());
+        // Nobody decided, and the next one finds it again.
+        drop(other);
+        let other = Journal::open(state.path()).unwrap();
+        let found = adopted(&other);
+        assert_eq!(titles(&found), ["pull a → local", "pull b → local"]);
+        found
+            .iter()
+            .for_each(|(path, _)| Journal::strike_left(path));
         journal.strike(JobId(1));
         drop(journal);
-        assert!(taken(&other).is_empty());
+        assert!(adopted(&other).is_empty());
         drop(other);
         assert_eq!(
             fs::read_dir(state.path().join("journal")).unwrap().count(),
@@ -303,23 +354,26 @@ mod tests {
     }
 
     #[test]
-    fn what_is_old_is_dropped_and_what_others_mean_is_left_to_them() {
+    fn the_links_of_a_chain_come_together_and_what_others_mean_is_left_to_them() {
         let state = tempfile::tempdir().unwrap();
-        let mut old = note("old");
-        old.taken = Timestamp::now() - SignedDuration::from_hours(25);
         let mut others = note("others");
         others.uri = Some("qemu+ssh://elsewhere/system".into());
-        left(state.path(), &[old, others, note("ours")]);
+        let mut all = [note("b2"), others, note("a"), note("b1"), note("c")];
+        let at = Timestamp::now();
+        all.iter_mut().for_each(|note| note.taken = at);
+        all[0] = all[0].clone().in_chain("x/1".into(), 1);
+        all[3] = all[3].clone().in_chain("x/1".into(), 0);
+        all[4].taken = at - SignedDuration::from_hours(25);
+        left(state.path(), &all);
         let journal = Journal::open(state.path()).unwrap();
-        let taken = taken(&journal);
-        assert_eq!(taken.len(), 1, "{taken:?}");
-        assert_eq!(
-            taken[0],
-            Note {
-                taken: taken[0].taken,
-                ..note("ours")
-            }
-        );
+        let found = adopted(&journal);
+        let expected = ["c", "a", "b1", "b2"].map(|name| format!("pull {name} → local"));
+        assert_eq!(titles(&found), expected);
+        let old: Vec<bool> = found.iter().map(|(_, note)| note.is_old()).collect();
+        assert_eq!(old, [true, false, false, false]);
+        found
+            .iter()
+            .for_each(|(path, _)| Journal::strike_left(path));
         drop(journal);
         let sessions: Vec<_> = fs::read_dir(state.path().join("journal"))
             .unwrap()

@@ -11,7 +11,12 @@ mod doctor;
 mod inventory;
 mod jobs;
 mod journal;
+mod knowledge;
+mod left;
 mod live;
+mod prune;
+mod recall;
+mod turns;
 mod view;
 
 use std::path::Path;
@@ -20,7 +25,7 @@ use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use futures_util::future::join_all;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::journal::Journal;
@@ -33,8 +38,14 @@ use crate::model::{
 };
 use crate::ops::{self, Wish};
 
+pub use knowledge::Parents;
 pub use live::{Live, Look, Sample};
-pub use view::{BucketView, HostView, JobId, JobState, JobView, Link, LogLine, PatientView, View};
+pub use prune::Pruning;
+pub use recall::Inventory;
+pub use view::{
+    BucketView, HostView, JobId, JobState, JobView, LeftId, LeftJob, Link, LogLine, PatientView,
+    View,
+};
 
 /// How long [`Engine::shutdown`] waits for jobs to clean up.
 const SHUTDOWN: Duration = Duration::from_secs(30);
@@ -55,13 +66,15 @@ struct Inner {
     bucket: Bucket,
     bucket_call: Notify,
     jobs: Mutex<jobs::Table>,
-    slots: Arc<Semaphore>,
+    turns: turns::Turns,
     /// The only place views are made in; its lock is held for the making of one, never for I/O.
     view: watch::Sender<Arc<View>>,
     /// What somebody looks at, and what there is to see.
     look: watch::Sender<Option<Look>>,
     live: watch::Sender<Option<Arc<Live>>>,
     tunnels: Mutex<live::Tunnels>,
+    manifests: Mutex<knowledge::Cache>,
+    left: Mutex<Vec<left::Held>>,
     stop: CancellationToken,
     /// Where operations are noted until they are over, if they are.
     journal: OnceLock<Journal>,
@@ -76,6 +89,16 @@ impl Inner {
 
     fn tunnels(&self) -> MutexGuard<'_, live::Tunnels> {
         self.tunnels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn manifests(&self) -> MutexGuard<'_, knowledge::Cache> {
+        self.manifests
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn left(&self) -> MutexGuard<'_, Vec<left::Held>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes the view and wakes who watches it.
@@ -113,11 +136,13 @@ impl Engine {
                 bucket,
                 bucket_call: Notify::new(),
                 jobs: Mutex::default(),
-                slots: Arc::new(Semaphore::new(settings.jobs.parallel)),
+                turns: turns::Turns::new(settings.jobs.parallel),
                 view: watch::Sender::new(Arc::new(view)),
                 look: watch::Sender::default(),
                 live: watch::Sender::default(),
                 tunnels: Mutex::default(),
+                manifests: Mutex::default(),
+                left: Mutex::default(),
                 stop: CancellationToken::new(),
                 journal: OnceLock::new(),
                 leaving: CancellationToken::new(),
@@ -214,6 +239,17 @@ impl Engine {
         jobs::dismiss(&self.inner, id);
     }
 
+    /// Moves a job that waits for its turn by so many places towards the end of the queue, or below 0 towards its
+    /// front, with those it shares a fetch with.
+    pub fn shift(&self, id: JobId, by: isize) {
+        jobs::shift(&self.inner, id, by);
+    }
+
+    /// Is what is taken on noted, so that the next start can go on with it?
+    pub fn has_journal(&self) -> bool {
+        self.inner.journal.get().is_some()
+    }
+
     /// Begins to examine hosts, and with `bucket` the bucket, all at the same time; what was found of each comes
     /// into the view ([`View::patients`]) as soon as it is there, within three minutes. What is being examined
     /// already is not begun anew.
@@ -255,7 +291,7 @@ impl Engine {
     /// # Errors
     /// Of each as [`Engine::submit`]'s.
     pub fn take_up_unfinished(&self) -> Vec<(String, Result<JobId>)> {
-        jobs::take_up_unfinished(&self.inner)
+        left::resume_all(&self.inner)
     }
 
     /// Ends: cancels what runs, waits, 30 s at most, until it has cleaned up, and leaves the hosts.

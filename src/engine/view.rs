@@ -17,8 +17,10 @@ pub struct View {
     pub hosts: Vec<Arc<HostView>>,
     /// The bucket.
     pub bucket: Arc<BucketView>,
-    /// Jobs, oldest first.
+    /// Jobs, oldest first; those that wait for their turn are in the order in which they get it.
     pub jobs: Vec<Arc<JobView>>,
+    /// What earlier runs have left, oldest first; see [`super::Engine::find_left`].
+    pub left: Arc<[LeftJob]>,
     /// The examinations of the hosts, in the order of the settings, and then of the bucket.
     pub patients: Vec<Arc<PatientView>>,
 }
@@ -85,6 +87,23 @@ pub struct BucketView {
 /// Number of a job, from 1, unique in this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct JobId(pub u64);
+
+/// Number of something that was left, from 1, unique in this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LeftId(pub u64);
+
+/// What a process that is gone had taken on and did not end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftJob {
+    /// Number.
+    pub id: LeftId,
+    /// In one line.
+    pub title: String,
+    /// What was asked: one operation, or several of which each begins when the one before has ended well.
+    pub operations: Vec<Operation>,
+    /// When that was.
+    pub asked: Timestamp,
+}
 
 /// Where a job stands.
 #[derive(Debug, Clone, PartialEq, Eq)]

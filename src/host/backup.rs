@@ -31,7 +31,7 @@ use super::domain::{self, child};
 use super::guard::Guard;
 use super::nbd::Nbd;
 use super::{CALL, Host, ffi};
-use crate::model::{AgentChannel, Error, Kind, Result, SandboxId, SandboxState};
+use crate::model::{AgentChannel, Buffers, Error, Kind, Result, SandboxId, SandboxState};
 
 /// For beginning one, while the guest stands still: what takes longer is not worth it.
 const BEGIN: Duration = Duration::from_secs(5);
@@ -513,15 +513,15 @@ impl Backup {
 }
 
 impl Export {
-    /// Reads ranges of the disk, one after the other.
+    /// Reads ranges of the disk, one after the other, to some of `buffers`.
     ///
     /// # Errors
     /// `Unreachable` where the way to it broke; `Failed` else.
-    pub async fn read(&self, ranges: &[Range<u64>]) -> Result<Bytes> {
+    pub async fn read(&self, buffers: &Buffers, ranges: &[Range<u64>]) -> Result<Bytes> {
         let read = |range: &Range<u64>| {
             // A few MiB.
             let length = (range.end - range.start) as usize;
-            self.nbd.read(range.start, length)
+            self.nbd.read(buffers, range.start, length)
         };
         let mut pieces = try_join_all(ranges.iter().map(read))
             .await

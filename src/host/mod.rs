@@ -13,6 +13,7 @@ mod guard;
 mod guest;
 mod image;
 mod image_file;
+mod leftovers;
 mod libvirt;
 mod lock;
 mod nbd;
@@ -20,6 +21,7 @@ mod offer;
 mod parts;
 mod patience;
 mod quote;
+mod remarks;
 mod sandbox;
 mod screen;
 mod sftp;
@@ -333,13 +335,15 @@ impl Host {
         self.files.hash(path, pieces, told, cancel).await
     }
 
-    /// Writes a manifest beside the snapshot it names, in the place of any other; whole or not at all.
+    /// Writes a manifest beside the snapshot it names, in the place of any other; whole or not at all. What was said of
+    /// the snapshot there stays said.
     ///
     /// # Errors
     /// The system's; `Unreachable`.
-    pub async fn write_manifest(&self, manifest: &Manifest) -> Result<()> {
+    pub async fn write_manifest(&self, manifest: Manifest) -> Result<()> {
         let path = self.manifest_path(&manifest.name);
-        let json = manifest.write()?;
+        let there = self.remarks(&manifest.name).await?.unwrap_or_default();
+        let json = manifest.beside(there).write()?;
         self.files
             .write_file(&path, &self.settings.owner, json)
             .await

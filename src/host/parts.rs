@@ -5,6 +5,8 @@ use std::io;
 use bytes::{Bytes, BytesMut};
 use futures_util::future::try_join_all;
 
+use crate::model::Buffers;
+
 /// Fails for what is not wholly within the first `size_bytes`.
 ///
 /// # Errors
@@ -20,11 +22,13 @@ pub fn within(size_bytes: u64, offset: u64, length: usize) -> io::Result<()> {
 }
 
 /// Reads `length` bytes at `offset` by calls of `read` for at most `step` (not 0) bytes each: an offset, a length, and
-/// an empty buffer with room for just that, which it returns filled. All are parts of one buffer, so nothing is copied.
+/// an empty buffer with room for just that, which it returns filled. All are parts of one of `buffers`, so nothing is
+/// copied.
 ///
 /// # Errors
 /// The first of `read`.
 pub async fn read<F>(
+    buffers: &Buffers,
     offset: u64,
     length: usize,
     step: usize,
@@ -33,7 +37,8 @@ pub async fn read<F>(
 where
     F: Future<Output = io::Result<BytesMut>>,
 {
-    let mut free = BytesMut::with_capacity(length);
+    let mut free = buffers.take(length);
+    free.clear();
     let parts = (0..length).step_by(step).map(|start| {
         let part_length = step.min(length - start);
         let rest = free.split_off(part_length);
@@ -44,7 +49,7 @@ where
     for part in try_join_all(parts).await? {
         whole.unsplit(part);
     }
-    Ok(whole.freeze())
+    Ok(buffers.share(whole))
 }
 
 /// Writes `data` at `offset` by calls of `write` for at most `step` (not 0) bytes each.

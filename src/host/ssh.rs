@@ -36,6 +36,16 @@ const ASK: Duration = Duration::from_secs(3);
 /// A host that could not be reached is not tried again sooner: many callers share one answer.
 const AGAIN: Duration = Duration::from_millis(500);
 
+/// The user's settings and the machine's, read as ssh itself reads them; the first value of a setting is the one that
+/// holds (ssh_config(5)). Where they say nothing of ciphers, AES-GCM comes first, as with OpenSSH 10 it does by itself:
+/// before, that was ChaCha20, which with the processors of today costs 1.6 times as much for each byte.
+const CONFIG: &str = "\
+Include ~/.ssh/config
+Include /etc/ssh/ssh_config
+Host *
+  Ciphers ^aes128-gcm@openssh.com,aes256-gcm@openssh.com
+";
+
 /// The way to one host.
 #[derive(Clone)]
 pub struct Ssh {
@@ -167,8 +177,12 @@ impl Ssh {
             .prefix("snapdeck-ssh-")
             .tempdir()
             .map_err(|error| Error::new(Kind::Failed, &*what).because(error))?;
+        let config = dir.path().join("config");
+        std::fs::write(&config, CONFIG)
+            .map_err(|error| Error::new(Kind::Failed, &*what).because(error))?;
         let mut builder = SessionBuilder::default();
         builder
+            .config_file(config)
             .known_hosts_check(match address.no_verify {
                 true => KnownHosts::Accept,
                 false => KnownHosts::Strict,

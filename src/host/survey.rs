@@ -400,6 +400,7 @@ impl Look<'_> {
                         Some(damage.what)
                     }),
                     dependents,
+                    file: Some(seen.stamp),
                 },
                 // Gone since the directory was listed.
                 Err(why) if why.is_empty() => continue,
@@ -412,6 +413,7 @@ impl Look<'_> {
                     facts: None,
                     problem: Some(why.clone()),
                     dependents,
+                    file: None,
                 },
             };
             self.survey.snapshots.push(snapshot);

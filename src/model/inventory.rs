@@ -1,13 +1,15 @@
 //! What there is: sandboxes, snapshots and objects as they were last seen.
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{SandboxId, SnapshotName};
+use super::{FileStamp, SandboxId, SnapshotName};
 
 /// A sandbox's state, as libvirt tells it. A domain that is blocked or shutting down still runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, ToSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum SandboxState {
     /// The guest runs.
@@ -52,7 +54,7 @@ impl SandboxState {
 }
 
 /// A sandbox: a libvirt domain whose disk lies in the host's sandboxes directory.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Sandbox {
     /// Its id, the domain's name.
@@ -102,7 +104,7 @@ pub struct OtherGuest {
 }
 
 /// One image of a disk chain.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ChainLink {
     /// Path on the host.
@@ -116,7 +118,7 @@ pub struct ChainLink {
 }
 
 /// Compression of an image's compressed clusters (qcow2, "Header extension: compression type").
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Compression {
     /// Deflate, the only kind before QEMU 5.1.
@@ -128,7 +130,7 @@ pub enum Compression {
 }
 
 /// What a qcow2 header says of its image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ImageFacts {
     /// 2 or 3.
@@ -166,7 +168,7 @@ impl ImageFacts {
 }
 
 /// A snapshot: `NAME.qcow2` in a host's snapshots directory.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Snapshot {
     /// Its name.
@@ -185,6 +187,9 @@ pub struct Snapshot {
     pub problem: Option<String>,
     /// Who needs this file: ids of sandboxes, names of other domains, paths of images that no domain has.
     pub dependents: Vec<String>,
+    /// The file's stamp; `None` where it could not be looked at.
+    #[serde(skip)]
+    pub file: Option<FileStamp>,
 }
 
 impl Snapshot {
@@ -195,7 +200,7 @@ impl Snapshot {
 }
 
 /// An object: a snapshot in the bucket.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Object {
     /// The snapshot's name.

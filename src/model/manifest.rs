@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::{Error, HostName, Kind, Object, Result, SandboxId, SnapshotName};
+use super::{Error, HostName, Kind, Object, Remarks, Result, SandboxId, SnapshotName};
 
 /// Bytes of a block, the unit in which images are hashed, compared and fetched; the last one may be shorter.
 pub const BLOCK_BYTES: u64 = 8 << 20;
@@ -267,6 +267,29 @@ impl Manifest {
             true => Err(failed().because("it would be too long")),
             false => Ok(json),
         }
+    }
+
+    /// What is said in it of the snapshot.
+    pub fn remarks(&self) -> Remarks {
+        Remarks {
+            notes: self.notes.clone(),
+            labels: self.labels.clone(),
+            pinned: self.pinned,
+        }
+    }
+
+    /// The same manifest where `there` is said of the snapshot already: that stays, and what is said in this one is
+    /// brought to it ([`Remarks::joined`]).
+    pub fn beside(mut self, there: Remarks) -> Self {
+        let Remarks {
+            notes,
+            labels,
+            pinned,
+        } = there.joined(&self.remarks());
+        self.notes = notes;
+        self.labels = labels;
+        self.pinned = pinned;
+        self
     }
 
     /// Are these the bytes of `object`? Only a strong entity tag says so (RFC 9110, section 8.8.1).

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Consistency, HostName, Sandbox, SandboxId, SandboxState, SnapshotName};
+use super::{Consistency, HostName, Sandbox, SandboxId, SandboxState, SnapshotName, Version};
 
 /// One operation, as the engine is asked for it (spec, "Push", "Pull", "Create", API reference).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,6 +65,9 @@ pub enum Operation {
         name: SnapshotName,
         /// Remove the object too.
         bucket: bool,
+        /// Only while it is this image: any other is refused.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        only: Option<Version>,
     },
     /// Make a sandbox on a snapshot (spec, "Using Custom Snapshots").
     New {
@@ -227,7 +230,9 @@ impl Operation {
                 };
                 format!("{verb} {name} in {place}")
             }
-            Self::Remove { host, name, bucket } => {
+            Self::Remove {
+                host, name, bucket, ..
+            } => {
                 let places: Vec<&str> = host
                     .iter()
                     .map(HostName::as_str)

@@ -164,6 +164,25 @@ pub struct ConsoleSettings {
     pub picture: PictureStyle,
     /// The command that opens a VNC viewer, with `{url}` or `{host}` and `{port}` in it; `None`: one that is installed.
     pub viewer: Option<String>,
+    /// The theme's name; `None`: as the background is, dark or light.
+    pub theme: Option<String>,
+    /// Is everything drawn with ASCII characters?
+    pub ascii: bool,
+    /// How the end of a long job is told.
+    pub notify: Notify,
+    /// A job is long from here on.
+    pub notify_after: Duration,
+}
+
+/// How the end of a long job is told to an operator who looks elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Notify {
+    /// By the terminal's bell.
+    Bell,
+    /// By a notification of the terminal (OSC 9), with a bell for those that know none.
+    Notification,
+    /// Not at all.
+    Off,
 }
 
 /// How a terminal shows a picture.

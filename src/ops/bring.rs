@@ -7,12 +7,14 @@ use futures_util::{FutureExt, StreamExt};
 
 use crate::bucket::Bucket;
 use crate::host::{Content, FileWriter, Host, ImageFile, Kept, Origin, Piece};
-use crate::model::{BlockSet, Digest, Error, Kind, Manifest, Object, Phase, Result, SnapshotName};
+use crate::model::{
+    BlockSet, Digest, Error, Kind, Manifest, Object, Phase, Result, SnapshotName, nearest_first,
+};
 
 use super::Context;
 use super::fetch::{Share, Source};
 use super::hashes::hashes;
-use super::plan::{Plan, nearest_first, plan};
+use super::plan::{Plan, plan};
 use super::receive::{Break, Received, Work, receive};
 use super::variables::Fetched;
 
@@ -52,7 +54,19 @@ pub(super) async fn find(bucket: &Bucket, name: &SnapshotName, ctx: &Context) ->
             None
         }
     };
-    Ok(Source { object, manifest })
+    // It may have one of remarks alone.
+    let remarks = match manifest {
+        Some(_) => None,
+        None => bucket.remarks(name).await.unwrap_or_else(|error| {
+            ctx.info(error.to_string());
+            None
+        }),
+    };
+    Ok(Source {
+        object,
+        manifest,
+        remarks,
+    })
 }
 
 /// Brings `source` to its place on `host`. What an earlier pull of the same object left is taken up, what other snapshots
@@ -388,7 +402,10 @@ pub(super) async fn keep_manifest(
             manifest.etag = object.etag.clone();
             manifest.virtual_size = file.facts.ok().map(|facts| facts.virtual_size);
             manifest.file = Some(file.stamp);
-            host.write_manifest(&manifest).await?;
+            if let Some(remarks) = &source.remarks {
+                manifest = manifest.beside(remarks.clone());
+            }
+            host.write_manifest(manifest).await?;
         }
         Ok::<(), Error>(())
     };

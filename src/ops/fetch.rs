@@ -25,7 +25,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bucket::Bucket;
 use crate::model::{
-    BLOCK_BYTES, BlockSet, Digest, Error, Kind, Manifest, Object, ProgressCell, Result, block_bytes,
+    BLOCK_BYTES, BlockSet, Digest, Error, Kind, Manifest, Object, ProgressCell, Remarks, Result,
+    block_bytes,
 };
 
 /// How long who is ready waits for the others.
@@ -46,6 +47,8 @@ pub(super) struct Source {
     pub(super) object: Object,
     /// The object's own, where it has one.
     pub(super) manifest: Option<Manifest>,
+    /// What is said of an object without one.
+    pub(super) remarks: Option<Remarks>,
 }
 
 impl Source {

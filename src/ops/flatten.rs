@@ -7,8 +7,8 @@ use bytes::Bytes;
 use crate::bucket::Bucket;
 use crate::host::{Guard, Host};
 use crate::model::{
-    Consistency, Error, Kind, Method, Moved, Object, Phase, Result, SandboxId, SandboxState,
-    SnapshotName,
+    Buffers, Consistency, Error, Kind, Method, Moved, Object, Phase, Result, SandboxId,
+    SandboxState, SnapshotName,
 };
 
 use super::digests::Digests;
@@ -284,9 +284,10 @@ async fn upload(
         None => None,
     };
     let digests = Digests::default();
+    let buffers = &Buffers::default();
     let (reader, hashed) = (&reader, &digests);
     let read = move |offset, length| async move {
-        let bytes = reader.read_at(offset, length).await?;
+        let bytes = reader.read_at(buffers, offset, length).await?;
         hashed.hash(offset, bytes.clone()).await?;
         Ok(bytes)
     };

@@ -141,8 +141,12 @@ pub async fn run(
         Operation::Remove {
             name,
             bucket: from_bucket,
+            only,
             ..
-        } => remove(host, from_bucket.then_some(bucket), name, ctx).await,
+        } => {
+            let bucket = from_bucket.then_some(bucket);
+            remove(host, bucket, name, only.as_ref(), ctx).await
+        }
         Operation::New { id, form, .. } => new(on_host()?, id, form, sandboxes, ctx).await,
         Operation::Sandbox { id, verb, .. } => {
             sandbox(on_host()?, id, *verb, sandboxes.stop_timeout, ctx).await

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::host::Piece;
-use crate::model::{BlockSet, Digest, Manifest, SnapshotName, block_bytes, block_count};
+use crate::model::{BlockSet, Digest, Manifest, block_bytes, block_count};
 
 /// A plan.
 #[derive(Debug, PartialEq, Eq)]
@@ -67,32 +67,11 @@ pub(super) fn is_alike(pieces: &[Piece], size_bytes: u64) -> bool {
     stay as u64 * 2 > block_count(size_bytes)
 }
 
-/// Puts the snapshots of a host in the order in which they are to give blocks of the one with `manifest`: its ancestors,
-/// the nearest first, then all others.
-pub(super) fn nearest_first<T>(
-    manifest: &Manifest,
-    snapshots: Vec<(SnapshotName, T)>,
-    of: impl Fn(&T) -> &Manifest,
-) -> Vec<(SnapshotName, T)> {
-    let mut rest = snapshots;
-    let mut ordered = Vec::new();
-    let mut parent = manifest.parent.clone();
-    while let Some(name) = parent.map(|parent| parent.name)
-        && let Some(at) = rest.iter().position(|(other, _)| *other == name)
-    {
-        let next = rest.remove(at);
-        parent = of(&next.1).parent.clone();
-        ordered.push(next);
-    }
-    ordered.extend(rest);
-    ordered
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::model::{BLOCK_BYTES, Parent};
+    use crate::model::BLOCK_BYTES;
 
     fn digest(of: u8) -> Digest {
         Digest([of; 32])
@@ -160,22 +139,5 @@ mod tests {
         let plan = plan(base.size_bytes, None, &recorded, &[&base]);
         assert_eq!((blocks(&plan.here), plan.copies), (vec![1], vec![vec![]]));
         assert_eq!(blocks(&plan.fetch), [0, 2]);
-    }
-
-    #[test]
-    fn ancestors_give_first_and_a_circle_of_them_ends() {
-        let of = |name: &str, parent: Option<&str>| {
-            let mut manifest = manifest(name, &[1]);
-            manifest.parent = parent.map(|name| Parent {
-                name: name.parse().unwrap(),
-                etag: None,
-            });
-            (manifest.name.clone(), manifest)
-        };
-        let all: Vec<(SnapshotName, Manifest)> =
-            vec![of("a", None), of("b", Some("c")), of("c", Some("b"))];
-        let ordered = nearest_first(&of("app", Some("c")).1, all, |manifest| manifest);
-        let names: Vec<&str> = ordered.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(names, ["c", "b", "a"]);
     }
 }

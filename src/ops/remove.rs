@@ -2,19 +2,21 @@
 
 use crate::bucket::Bucket;
 use crate::host::Host;
-use crate::model::{Error, Kind, Outcome, Phase, Result, SnapshotName};
+use crate::model::{Error, Kind, Outcome, Phase, Remarks, Result, SnapshotName, Version};
 
 use super::{Context, users};
 
 /// Removes `name` from the places given. Everything is checked before anything goes; a place that does not
-/// have it is a warning as long as another has.
+/// have it is a warning as long as another has. With `only`, nothing goes but that very image.
 ///
 /// # Errors
-/// `Refused` where a sandbox's chain needs the file, naming the sandboxes; `NotFound` where no place has it.
+/// `Refused` where a sandbox's chain needs the file, naming the sandboxes, where it is pinned, and where it is another
+/// image than was meant; `NotFound` where no place has it.
 pub async fn remove(
     host: Option<&Host>,
     bucket: Option<&Bucket>,
     name: &SnapshotName,
+    only: Option<&Version>,
     ctx: &Context,
 ) -> Result<Outcome> {
     ctx.enter(Phase::Checking)?;
@@ -47,15 +49,25 @@ pub async fn remove(
         });
     }
     missing.into_iter().for_each(|line| ctx.warn(line));
+    if let Some(host) = on_host {
+        may_be_forgotten(name, host.remarks(name).await?, host.name())?;
+    }
+    if let Some(bucket) = in_bucket {
+        may_be_forgotten(name, bucket.remarks(name).await?, &bucket.location())?;
+    }
 
     ctx.enter(Phase::Removing)?;
     if let Some(host) = on_host {
+        let file = host.image_file(&host.snapshot_path(name)).await?;
+        may_be_this(name, file.map(|file| Version::File(file.stamp)), only)?;
         host.remove_snapshot(name).await?;
         host.remove_file(&host.snapshot_variables_path(name))
             .await?;
         ctx.info(format!("removed {name} from host {}", host.name()));
     }
     if let Some(bucket) = in_bucket {
+        let object = bucket.head(name).await?;
+        may_be_this(name, object.as_ref().map(Version::of), only)?;
         for part in [bucket, &bucket.variables()] {
             if part.head(name).await?.is_some() {
                 part.delete(name).await?;
@@ -72,6 +84,35 @@ pub async fn remove(
         host: on_host.map(|host| host.name().clone()),
         bucket: in_bucket.is_some(),
     })
+}
+
+/// Refuses where what is there is another image than is meant.
+fn may_be_this(name: &SnapshotName, there: Option<Version>, only: Option<&Version>) -> Result<()> {
+    match (only, there) {
+        (Some(only), Some(there)) if *only != there => {
+            Err(Error::new(Kind::Refused, format!("cannot remove {name}"))
+                .because("it is another image now than the one that was to go")
+                .hint("look at it again"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses where it is pinned at that place.
+fn may_be_forgotten(
+    name: &SnapshotName,
+    remarks: Option<Remarks>,
+    place: &dyn std::fmt::Display,
+) -> Result<()> {
+    match remarks {
+        Some(remarks) if remarks.pinned => Err(Error::new(
+            Kind::Refused,
+            format!("cannot remove {name} from {place}"),
+        )
+        .because("it is pinned")
+        .hint(format!("take the pin away first: snapdeck unpin {name}"))),
+        _ => Ok(()),
+    }
 }
 
 /// Has the bucket the image, or what is left of a snapshot without one?

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::bucket::Bucket;
 use crate::host::{Content, FileReader, Host};
-use crate::model::{BlockSet, Error, Kind, Object, ProgressCell, Result, SnapshotName};
+use crate::model::{BlockSet, Buffers, Error, Kind, Object, ProgressCell, Result, SnapshotName};
 
 use super::Context;
 
@@ -40,7 +40,7 @@ pub(super) async fn read(host: &Host, path: &str) -> Result<Bytes> {
 pub(super) async fn read_all(reader: &FileReader, path: &str) -> Result<Bytes> {
     let size = reader.size_bytes();
     refuse_long(path, size)?;
-    reader.read_at(0, size as usize).await
+    reader.read_at(&Buffers::default(), 0, size as usize).await
 }
 
 /// Uploads the variables of `name`, whose image is in the bucket; without any, what the bucket has of another image is
@@ -162,7 +162,8 @@ impl Fetched {
     async fn is(&self, host: &Host, path: &str) -> Result<bool> {
         let there = host.open_reader(path).await?;
         let length = self.bytes.len();
-        Ok(there.size_bytes() == length as u64 && there.read_at(0, length).await? == self.bytes)
+        Ok(there.size_bytes() == length as u64
+            && there.read_at(&Buffers::default(), 0, length).await? == self.bytes)
     }
 
     /// Puts them beside the image that is about to land: first, so that no image is there without its own. Returns

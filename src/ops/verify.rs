@@ -78,7 +78,7 @@ pub async fn verify_snapshot(
         if !is_proven {
             let mut proven = manifest;
             proven.file = Some(file.stamp);
-            host.write_manifest(&proven).await?;
+            host.write_manifest(proven).await?;
         }
         host.note_damage(name, None).await?;
         return Ok(outcome(true, Vec::new(), 0, file.size_bytes));

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use bytes::BytesMut;
+
 use super::Refusal;
 use super::entry::Geometry;
 
@@ -73,7 +75,7 @@ impl Refcounts {
     }
 
     /// Appends refcount block `number`, one cluster.
-    pub(super) fn write_block(&self, number: u64, out: &mut Vec<u8>) {
+    pub(super) fn write_block(&self, number: u64, out: &mut BytesMut) {
         let length = self.geometry.cluster_len();
         let per_block = length / WIDTH;
         let end = out.len() + length;
@@ -140,7 +142,7 @@ mod tests {
         counts.reference(4095..8193).unwrap();
         counts.reference(8192..12288).unwrap();
         assert_eq!([0, 4096, 8192, 12288].map(|at| counts.of(at)), [1, 1, 2, 0]);
-        let mut block = Vec::new();
+        let mut block = BytesMut::new();
         counts.write_block(0, &mut block);
         assert_eq!(block.len(), 4096);
         assert_eq!(block[..8], [0, 1, 0, 1, 0, 2, 0, 0]);

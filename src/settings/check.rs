@@ -224,6 +224,26 @@ pub(super) fn picture(text: &str) -> Result<String, String> {
     }
 }
 
+/// `auto`, or the name of a theme, which is also the one of its file.
+pub(super) fn theme(text: &str) -> Result<String, String> {
+    let is_name = |c: u8| c.is_ascii_alphanumeric() || b"_-".contains(&c);
+    match !text.is_empty() && text.bytes().all(is_name) {
+        true => Ok(text.to_owned()),
+        false => Err(format!(
+            "must be \"auto\" or a theme's name, of letters, digits, '_' and '-', is {text:?}"
+        )),
+    }
+}
+
+pub(super) fn notify(text: &str) -> Result<String, String> {
+    match text {
+        "bell" | "notification" | "off" => Ok(text.to_owned()),
+        _ => Err(format!(
+            "must be \"bell\", \"notification\" or \"off\", is {text:?}"
+        )),
+    }
+}
+
 /// A command with the place of an address in it.
 pub(super) fn viewer(text: &str) -> Result<String, String> {
     let has_address = text.contains("{url}") || text.contains("{host}");

@@ -12,10 +12,8 @@ use toml::de::{DeTable, DeValue};
 use super::layer::{
     Key, Layer, Origin, SECTIONS, Setting, Table, Value, bad, find_key, heading, keys_of,
 };
+use super::text::{alike, line};
 use crate::model::{Error, Result};
-
-/// A key that reads this much like a known one is a slip of the pen (Jaro-Winkler, 0 to 1).
-const ALIKE: f64 = 0.8;
 
 /// A text being read.
 struct Document<'a> {
@@ -187,7 +185,7 @@ impl Document<'_> {
             None => Origin::Default,
             Some(path) => Origin::File {
                 path: path.clone(),
-                line: self.before(at).matches('\n').count() + 1,
+                line: line(self.text, at),
             },
         }
     }
@@ -195,13 +193,4 @@ impl Document<'_> {
     fn error(&self, at: usize, why: impl std::fmt::Display) -> Error {
         bad(&self.origin(at), why)
     }
-}
-
-/// The known name that `name` was probably meant to be.
-fn alike<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    known
-        .map(|known| (strsim::jaro_winkler(&name.to_lowercase(), known), known))
-        .filter(|(likeness, _)| *likeness >= ALIKE)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, known)| known)
 }

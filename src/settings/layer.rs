@@ -129,6 +129,17 @@ pub(super) const KEYS: &[Key] = &[
     key("console", "mouse", Form::Switch),
     key("console", "picture", Form::Text(check::picture)),
     key("console", "viewer", Form::Text(check::viewer)),
+    key("console", "theme", Form::Text(check::theme)),
+    key("console", "ascii", Form::Switch),
+    key("console", "notify", Form::Text(check::notify)),
+    key(
+        "console",
+        "notify_after_secs",
+        Form::Count {
+            min: 0,
+            max: 86_400,
+        },
+    ),
 ];
 
 /// The sections in the order they are shown in; `hosts` is a list, the others are tables.

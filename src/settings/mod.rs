@@ -7,6 +7,7 @@ mod document;
 mod environment;
 mod layer;
 mod report;
+mod text;
 
 use std::ffi::OsString;
 use std::io::Read;
@@ -17,10 +18,11 @@ use directories::ProjectDirs;
 
 pub use layer::Origin;
 pub use report::Report;
+pub use text::Text;
 
 use crate::model::settings::{
     Accel, BucketSettings, ConsoleSettings, Credentials, Firmware, HostSettings, JobSettings,
-    Network, PictureStyle, PushSettings, SandboxSettings, Settings,
+    Network, Notify, PictureStyle, PushSettings, SandboxSettings, Settings,
 };
 use crate::model::{Error, Kind, Result};
 use layer::{Layer, Setting, Table, Value, bad, find_key};
@@ -58,6 +60,8 @@ pub struct Loaded {
     pub settings: Settings,
     /// What `snapdeck config` prints.
     pub report: Report,
+    /// Where the user's `config.toml` is or would be, and so `keymap.toml` and `themes`; `None`: nowhere.
+    pub directory: Option<PathBuf>,
 }
 
 fn project() -> Option<ProjectDirs> {
@@ -132,13 +136,17 @@ pub fn load(
     check_pair(&layer)?;
     Ok(Loaded {
         settings: settings(&layer)?,
+        directory: file.and_then(Path::parent).map(Path::to_owned),
         report: Report::new(layer, file.map(Path::to_owned), text.is_some(), notes),
     })
 }
 
 /// The file's text; `None` where it is absent and `required` is false. `what` begins the sentence that tells of an
 /// error.
-fn read_file(what: &str, path: &Path, required: bool) -> Result<Option<String>> {
+///
+/// # Errors
+/// `BadInput` where it cannot be read, is no UTF-8, or is longer than 1 MiB.
+pub fn read_file(what: &str, path: &Path, required: bool) -> Result<Option<String>> {
     let shown = path.display();
     let fail = |why: &dyn std::fmt::Display| {
         Error::new(Kind::BadInput, format!("{what}: {shown}")).because(why)
@@ -243,10 +251,6 @@ fn settings(layer: &Layer) -> Result<Settings> {
         Some(Value::Count(count)) => usize::try_from(*count).ok(),
         _ => None,
     };
-    let mouse = match layer.get("console", "mouse").map(|setting| &setting.value) {
-        Some(Value::Switch(on)) => Some(*on),
-        _ => None,
-    };
     let credentials = text("bucket", "access_key_id")
         .zip(text("bucket", "secret_access_key"))
         .map(|(access_key_id, secret_access_key)| Credentials {
@@ -269,16 +273,42 @@ fn settings(layer: &Layer) -> Result<Settings> {
         jobs: JobSettings {
             parallel: parallel.ok_or_else(|| lacks("jobs", "parallel"))?,
         },
-        console: ConsoleSettings {
-            mouse: mouse.ok_or_else(|| lacks("console", "mouse"))?,
-            picture: match text("console", "picture").as_deref() {
-                Some("kitty") => PictureStyle::Kitty,
-                Some("sixel") => PictureStyle::Sixel,
-                Some("blocks") => PictureStyle::Blocks,
-                Some("off") => PictureStyle::Off,
-                _ => PictureStyle::Auto,
-            },
-            viewer: text("console", "viewer"),
+        console: console(layer)?,
+    })
+}
+
+fn console(layer: &Layer) -> Result<ConsoleSettings> {
+    let value = |name| layer.get("console", name).map(|setting| &setting.value);
+    let text = |name| match value(name) {
+        Some(Value::Text(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    let switch = |name| match value(name) {
+        Some(Value::Switch(on)) => Ok(*on),
+        _ => Err(lacks("console", name)),
+    };
+    Ok(ConsoleSettings {
+        mouse: switch("mouse")?,
+        picture: match text("picture") {
+            Some("kitty") => PictureStyle::Kitty,
+            Some("sixel") => PictureStyle::Sixel,
+            Some("blocks") => PictureStyle::Blocks,
+            Some("off") => PictureStyle::Off,
+            _ => PictureStyle::Auto,
+        },
+        viewer: text("viewer").map(str::to_owned),
+        theme: text("theme")
+            .filter(|name| *name != "auto")
+            .map(str::to_owned),
+        ascii: switch("ascii")?,
+        notify: match text("notify") {
+            Some("notification") => Notify::Notification,
+            Some("off") => Notify::Off,
+            _ => Notify::Bell,
+        },
+        notify_after: match value("notify_after_secs") {
+            Some(Value::Count(secs)) => Duration::from_secs(secs.unsigned_abs()),
+            _ => return Err(lacks("console", "notify_after_secs")),
         },
     })
 }

@@ -120,6 +120,7 @@ fn unset(key: &Key) -> &'static str {
             "from the AWS chain (environment, profiles, SSO, instance roles)"
         }
         "template" => "the one that is built in",
+        "viewer" => "remote-viewer or vncviewer, whichever is installed",
         _ => "no bucket, only hosts",
     }
 }

@@ -34,6 +34,8 @@ pub use host::{Host, SmallDisk, State};
 pub use link::{Fault, Link, Way};
 pub use process::{Ran, am_root, ended, ended_within, found, output, run, signal, tree, until};
 pub use proxy::Trouble;
+use snapdeck::engine::Engine;
+use snapdeck::settings::{self, Flags};
 
 pub fn lab(variable: &str) -> String {
     std::env::var(variable)
@@ -174,6 +176,16 @@ impl World {
         let config = std::fs::read_to_string(self.config()).unwrap();
         assert!(config.contains(from), "{from:?} is not in the settings");
         std::fs::write(self.config(), config.replace(from, to)).unwrap();
+    }
+
+    /// An engine with this world's settings.
+    pub async fn engine(&self) -> Engine {
+        let flags = Flags {
+            config: Some(self.config()),
+            ..Flags::default()
+        };
+        let settings = settings::load(&flags, &|_| None, None).unwrap().settings;
+        Engine::new(settings).await.unwrap()
     }
 
     pub fn config(&self) -> PathBuf {

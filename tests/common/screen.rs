@@ -12,6 +12,11 @@ const DEADLINE: Duration = Duration::from_secs(60);
 const COLUMNS: u16 = 120;
 const ROWS: u16 = 40;
 
+/// How a cell looks.
+pub struct Look {
+    pub inverse: bool,
+}
+
 pub struct Screen {
     shown: Arc<Mutex<vt100::Parser>>,
     /// All that was written to the terminal.
@@ -67,6 +72,45 @@ impl Screen {
     pub fn was_sent(&self, sequence: &str) -> bool {
         let written = self.written.lock().unwrap();
         String::from_utf8_lossy(&written).contains(sequence)
+    }
+
+    /// Waits until that was written to the terminal.
+    #[track_caller]
+    pub fn wait_sent(&self, sequence: &str) {
+        self.wait_for(&format!("{sequence:?} is sent"), |_| {
+            self.was_sent(sequence)
+        });
+    }
+
+    /// Waits until the cell where `text` begins on the screen is as wanted.
+    #[track_caller]
+    pub fn wait_row(&self, text: &str, wanted: impl Fn(&Look) -> bool) {
+        self.wait_for(&format!("{text:?} looks as wanted"), |_| {
+            let shown = self.shown.lock().unwrap();
+            let screen = shown.screen();
+            let rows: Vec<String> = screen.rows(0, COLUMNS).collect();
+            let found = rows.iter().enumerate().find_map(|(row, line)| {
+                let before = line.split_once(text)?.0;
+                screen.cell(row as u16, before.chars().count() as u16)
+            });
+            found.is_some_and(|cell| {
+                wanted(&Look {
+                    inverse: cell.inverse(),
+                })
+            })
+        });
+    }
+
+    /// Does any cell have a colour?
+    pub fn has_colors(&self) -> bool {
+        let shown = self.shown.lock().unwrap();
+        let screen = shown.screen();
+        let mut cells = (0..ROWS).flat_map(|row| (0..COLUMNS).map(move |column| (row, column)));
+        cells.any(|(row, column)| {
+            screen.cell(row, column).is_some_and(|cell| {
+                (cell.fgcolor(), cell.bgcolor()) != (vt100::Color::Default, vt100::Color::Default)
+            })
+        })
     }
 
     /// How many cells show part of a picture that is not of one colour.

@@ -106,8 +106,11 @@ fn make_key(path: &str) {
 /// The first value of a setting is the one that holds.
 fn write_config(host: &Host, more: &str) {
     let (key, keys) = (host.tool("host_key"), host.tool("authorized_keys"));
+    // A home without files of settings: what the tester's own shell does at each login is not what is tested.
+    let home = host.tool("home");
+    std::fs::create_dir_all(&home).unwrap();
     let text = format!(
-        "{more}\nHostKey {key}\nAuthorizedKeysFile {keys}\nStrictModes no\nUsePAM no\nPermitRootLogin yes\n\
+        "{more}\nSetEnv HOME={home}\nHostKey {key}\nAuthorizedKeysFile {keys}\nStrictModes no\nUsePAM no\nPermitRootLogin yes\n\
          PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitUserEnvironment yes\n\
          MaxStartups 100\nUseDNS no\nPrintMotd no\nSubsystem sftp internal-sftp\nLogLevel VERBOSE\n"
     );

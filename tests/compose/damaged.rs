@@ -109,7 +109,7 @@ fn try_image(
         None => Vec::new(),
     };
     let mut composer = Composer::new(tables, overlays, layout, Options { zstd })?;
-    let mut tail = Vec::new();
+    let mut tail = bytes::BytesMut::new();
     let mut reads = 0;
     while let Some(read) = composer.next_read() {
         let image = if read.layer() == 0 {

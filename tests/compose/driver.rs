@@ -77,7 +77,7 @@ pub fn compose(chain: &[impl AsRef<Path>], way: &Way) -> Result<Composed, Refusa
     );
     bytes.resize(composer.tail_start() as usize, 0);
     let mut read_bytes = 0;
-    let mut tail = Vec::new();
+    let mut tail = bytes::BytesMut::new();
     let mut under_way: VecDeque<Read> = VecDeque::new();
     loop {
         while under_way.len() < way.ahead
@@ -103,7 +103,7 @@ pub fn compose(chain: &[impl AsRef<Path>], way: &Way) -> Result<Composed, Refusa
         }
     }
     let ending: Ending = finish(composer, &mut tail)?;
-    bytes.append(&mut tail);
+    bytes.extend_from_slice(&tail);
     assert_eq!(bytes.len() as u64, ending.file_bytes());
     bytes[..ending.head().len()].copy_from_slice(ending.head());
     Ok(Composed {
@@ -114,7 +114,7 @@ pub fn compose(chain: &[impl AsRef<Path>], way: &Way) -> Result<Composed, Refusa
     })
 }
 
-pub fn finish(composer: Composer, tail: &mut Vec<u8>) -> Result<Ending, Refusal> {
+pub fn finish(composer: Composer, tail: &mut bytes::BytesMut) -> Result<Ending, Refusal> {
     let mut ending = composer.finish(tail)?;
     while ending.write(tail) {}
     Ok(ending)

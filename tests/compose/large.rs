@@ -80,7 +80,7 @@ fn compose_a_large_disk() {
         Composer::new(base, vec![overlay], Layout::Append, Options::default()).unwrap();
     // What is in them is of no interest: not zeros, and nothing is kept of them.
     let data = vec![1; 2 << 20];
-    let mut tail = Vec::new();
+    let mut tail = bytes::BytesMut::new();
     let mut written = 0;
     while let Some(read) = composer.next_read() {
         let length = read.host_bytes() as usize;

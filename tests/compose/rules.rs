@@ -341,7 +341,7 @@ fn a_caller_that_errs_is_told() {
         let (base, overlay) = (base.clone(), vec![overlay.clone()]);
         Composer::new(base, overlay, Layout::Append, Options::default()).unwrap()
     };
-    let mut tail = Vec::new();
+    let mut tail = bytes::BytesMut::new();
     let mut composer = fresh();
     let (first, second) = (composer.next_read().unwrap(), composer.next_read().unwrap());
     let short = Refusal::WrongBytes {

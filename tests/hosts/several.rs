@@ -2,8 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use snapdeck::engine::{Engine, Link};
-use snapdeck::settings::{self, Flags};
+use snapdeck::engine::Link;
 use tokio::time::timeout;
 
 use crate::common::{Fault, State, World};
@@ -23,12 +22,7 @@ async fn a_host_that_hangs_does_not_hold_up_anothers_listing() {
     }
     alpha.link().cut(Fault::Frozen);
 
-    let flags = Flags {
-        config: Some(world.config()),
-        ..Flags::default()
-    };
-    let settings = settings::load(&flags, &|_| None, None).unwrap().settings;
-    let engine = Engine::new(settings).await.unwrap();
+    let engine = world.engine().await;
     engine.follow();
     let mut watch = engine.watch();
     let seen = watch.wait_for(|view| view.hosts[1].sandboxes.len() == 1);

@@ -73,7 +73,7 @@ def open_hosts():
         with open(f"{ROOT}/{name}/sshd", "w") as config:
             config.write(
                 f"ListenAddress {address}:2022\nHostKey {ROOT}/key\nAuthorizedKeysFile {ROOT}/authorized\n"
-                "StrictModes no\nUsePAM no\nPermitRootLogin yes\nPidFile none\nSubsystem sftp internal-sftp\n"
+                "StrictModes no\nUsePAM no\nSetEnv HOME={ROOT}/{name}\nPermitRootLogin yes\nPidFile none\nSubsystem sftp internal-sftp\n"
             )
         holder = open(f"{LAB}/{lab_host}/holder.pid").read().strip()
         start(

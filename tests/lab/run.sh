@@ -10,7 +10,7 @@ cache=$project/.lab/capabilities
 host=$project/tests/lab/host.sh
 bin=$project/.lab/venv/bin
 # Short, for the sockets below it: their paths must stay under 108 bytes.
-lab=$(mktemp -d /tmp/snapdeck-lab.XXXXXX)
+lab=$(mktemp -d "${TMPDIR:-/tmp}/snapdeck-lab.XXXXXX")
 chmod 755 "$lab"
 ports=() weed='' command=''
 

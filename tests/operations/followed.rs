@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use snapdeck::engine::{Engine, HostView, Link as Linked, View};
 use snapdeck::model::SandboxState;
-use snapdeck::settings::{self, Flags};
 use tokio::io::copy_bidirectional;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
@@ -17,15 +16,6 @@ use crate::common::{Fault, Link, State, World};
 const BY_EVENTS: Duration = Duration::from_secs(10);
 /// For what needs a poll or a few tries.
 const IN_TIME: Duration = Duration::from_secs(60);
-
-async fn engine(world: &World) -> Engine {
-    let flags = Flags {
-        config: Some(world.config()),
-        ..Flags::default()
-    };
-    let settings = settings::load(&flags, &|_| None, None).unwrap().settings;
-    Engine::new(settings).await.unwrap()
-}
 
 /// Waits until the view of the host is as wanted; wakes by the engine's own calls only.
 #[track_caller]
@@ -56,7 +46,7 @@ async fn what_another_hand_does_shows_at_once() {
     let world = World::new();
     world.snapshot("base", 0);
     let id = world.sandbox("a", "base", State::Off);
-    let engine = engine(&world).await;
+    let engine = world.engine().await;
     engine.follow();
     seen(&engine, IN_TIME, state_is(&id, SandboxState::ShutOff)).await;
 
@@ -136,7 +126,7 @@ async fn a_lost_connection_shows_and_heals_and_events_come_again() {
     world.snapshot("base", 0);
     let id = world.sandbox("a", "base", State::Running);
     let mut way = Way::open(&world);
-    let engine = engine(&world).await;
+    let engine = world.engine().await;
     engine.follow();
     seen(&engine, IN_TIME, state_is(&id, SandboxState::Running)).await;
 

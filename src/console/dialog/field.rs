@@ -4,14 +4,14 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use tui_input::{Input, InputRequest};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-/// Longest text a field takes, in characters.
-const MAX: usize = 256;
-
 /// A text field.
 #[derive(Debug, Default)]
 pub struct Field(Input);
 
 impl Field {
+    /// Longest text it takes, in characters.
+    const MAX: usize = 256;
+
     /// A field that holds `text`.
     pub fn holding(text: &str) -> Self {
         Self(Input::new(text.to_owned()))
@@ -22,7 +22,9 @@ impl Field {
         let ctrl = key.modifiers.contains(KeyModifiers::CONTROL);
         let alt = key.modifiers.contains(KeyModifiers::ALT);
         let request = match (key.code, ctrl, alt) {
-            (KeyCode::Char(_), false, false) if self.text().chars().count() >= MAX => return true,
+            (KeyCode::Char(_), false, false) if self.text().chars().count() >= Self::MAX => {
+                return true;
+            }
             (KeyCode::Char(c), false, false) => InputRequest::InsertChar(c),
             (KeyCode::Char('a'), true, _) | (KeyCode::Home, ..) => InputRequest::GoToStart,
             (KeyCode::Char('e'), true, _) | (KeyCode::End, ..) => InputRequest::GoToEnd,
@@ -46,7 +48,7 @@ impl Field {
 
     /// Takes pasted text; line ends and other control characters are left out.
     pub fn paste(&mut self, text: &str) {
-        let room = MAX.saturating_sub(self.text().chars().count());
+        let room = Self::MAX.saturating_sub(self.text().chars().count());
         for c in text.chars().filter(|c| !c.is_control()).take(room) {
             self.0.handle(InputRequest::InsertChar(c));
         }

@@ -1,38 +1,71 @@
-//! All keys, from the one table.
+//! All keys, from the one table, with a search that is typed.
 
 use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::text::{Line, Span};
 
-use super::{Content, Reply};
-use crate::console::actions::{ACTIONS, Entry};
+use super::{Content, Field, Reply};
+use crate::console::actions::Entry;
 use crate::console::format;
-use crate::console::keymap;
+use crate::console::keymap::Keymap;
+use crate::console::query::rank;
+use crate::console::table::ACTIONS;
 use crate::console::theme::Theme;
 
 /// The dialog.
-#[derive(Debug)]
-pub struct Help;
+#[derive(Debug, Default)]
+pub struct Help {
+    search: Field,
+}
 
 const KEYS: usize = 17;
+
+/// What the signs of the lists mean.
+const SIGNS: &[&str] = &[
+    "Sandboxes   ● running  ◐ paused or asleep  ◌ saved  ○ shut off  ✗ crashed",
+    "Snapshots   ⌂N sandboxes stand on it   = in the bucket  ≠ of another size there  ↑ not there",
+    "Bucket      = here  ≠ here with another size  ↓ absent",
+    "Matrix      ● here  ≠ of another size than in the bucket  · absent  ! damaged  ? as last seen  ✗ failed",
+    "Filters     words of a name, state:running, size>10G, memory<=4G, users:0, age<7d, date>2026-01-31, !word",
+];
 
 impl Help {
     /// Takes a key.
     pub fn key(&mut self, key: KeyEvent) -> Reply {
         match key.code {
-            KeyCode::Char('q' | '?') | KeyCode::Enter | KeyCode::F(1) => Reply::close(),
-            _ => Reply::Stay,
-        }
+            KeyCode::Enter | KeyCode::F(1) => return Reply::close(),
+            KeyCode::Char('?') if self.search.text().is_empty() => return Reply::close(),
+            _ => self.search.key(key),
+        };
+        Reply::Stay
+    }
+
+    /// Takes pasted text.
+    pub fn paste(&mut self, text: &str) {
+        self.search.paste(text);
     }
 
     /// What it shows.
-    pub fn content(&self, theme: &Theme, width: usize) -> Content {
+    pub fn content(&self, keymap: &Keymap, theme: &Theme, width: usize) -> Content {
+        let wanted = self.search.text();
+        // In the title it stays in sight however far the rest is scrolled.
         let mut content = Content {
-            title: "help".to_owned(),
+            title: match wanted {
+                "" => "help".to_owned(),
+                wanted => format!("help: {wanted}▏"),
+            },
             ..Content::default()
         };
+        let mut found = 0;
         for entry in ACTIONS {
-            let keys: Vec<String> = entry.keys.iter().map(|key| keymap::name(*key)).collect();
-            let mut keys = format::fit(&keys.join(", "), KEYS);
+            let keys: Vec<String> = keymap.keys(entry.action).collect();
+            let keys = keys.join(", ");
+            let all = format!("{} {keys} {}", entry.name, entry.sentence);
+            // Scattered letters are in nearly every sentence.
+            if rank(wanted, &all).is_none_or(|rank| rank >= 4) {
+                continue;
+            }
+            found += 1;
+            let mut keys = format::fit(&keys, KEYS);
             for line in format::wrap(&sentence(entry), width.saturating_sub(KEYS + 1)) {
                 content.lines.push(Line::from(vec![
                     Span::styled(std::mem::replace(&mut keys, " ".repeat(KEYS)), theme.key),
@@ -40,25 +73,28 @@ impl Help {
                 ]));
             }
         }
-        content.gap();
-        for line in [
-            "Sandboxes   ● running  ◐ paused or asleep  ◌ saved  ○ shut off  ✗ crashed",
-            "Snapshots   ⌂N sandboxes stand on it   = in the bucket  ≠ of another size there  ↑ not there",
-            "Bucket      = here  ≠ here with another size  ↓ absent",
-            "Matrix      ● here  ≠ of another size than in the bucket  · absent  ! damaged  ? as last seen  ✗ failed",
-        ] {
+        let holds = |line: &&&str| line.to_lowercase().contains(&wanted.to_lowercase());
+        let signs: Vec<&&str> = SIGNS.iter().filter(holds).collect();
+        if found == 0 && signs.is_empty() {
+            content.say("No action is about that.", 0, theme.dim, width);
+        } else if found > 0 && !signs.is_empty() {
+            content.gap();
+        }
+        for line in signs {
             content.say(line, 0, theme.dim, width);
         }
-        content.keys = vec![("esc", "close", true), ("j k", "scroll", true)];
+        content.keys = vec![
+            ("type", "search", true),
+            ("↑ ↓", "scroll", true),
+            ("esc", "close", true),
+        ];
         content
     }
 }
 
 fn sentence(entry: &Entry) -> String {
-    let mut text = entry.sentence.to_owned();
-    if entry.panes.len() < 4 {
-        let panes: Vec<&str> = entry.panes.iter().map(|pane| pane.name()).collect();
-        text.push_str(&format!(" [{}]", panes.join(", ")));
+    match entry.is_everywhere() {
+        true => entry.sentence.to_owned(),
+        false => format!("{} [{}]", entry.sentence, entry.places()),
     }
-    text
 }

@@ -8,7 +8,7 @@ use crate::console::app::Command;
 use crate::console::format::{self, size};
 use crate::console::theme::Theme;
 use crate::console::world;
-use crate::engine::{JobId, JobState, View};
+use crate::engine::{JobId, JobState, JobView, View};
 use crate::model::Outcome;
 
 /// The dialog.
@@ -22,6 +22,12 @@ impl JobDetails {
         match key.code {
             KeyCode::Char('q' | 'J') | KeyCode::Enter => Reply::close(),
             KeyCode::Char('x') if !over => Reply::Do(vec![Command::Cancel(self.0)]),
+            KeyCode::Char('t') => match world::job(view, self.0) {
+                Some(job) if matches!(job.state, JobState::Failed(_)) => {
+                    Reply::Close(vec![Command::Retry(self.0, job.operation.clone())])
+                }
+                _ => Reply::Stay,
+            },
             KeyCode::Char('X') if over => Reply::Close(vec![Command::Dismiss(self.0)]),
             _ => Reply::Stay,
         }
@@ -61,17 +67,9 @@ impl JobDetails {
             }
         }
         content.gap();
-        for line in job.log.iter() {
-            let style = if line.warning { theme.warn } else { theme.text };
-            let mut time = line.at.strftime("%H:%M:%S ").to_string();
-            for text in format::wrap(&line.text, width.saturating_sub(10)) {
-                let margin = std::mem::replace(&mut time, " ".repeat(9));
-                let sign = if line.warning { "!" } else { " " };
-                content.lines.push(Line::from(vec![
-                    Span::styled(margin, theme.dim),
-                    Span::styled(format!("{sign}{text}"), style),
-                ]));
-            }
+        content.lines.extend(log_lines(job, theme, width));
+        if matches!(job.state, JobState::Failed(_)) {
+            content.keys.push(("t", "again", true));
         }
         content.keys.push(if job.state.is_over() {
             ("X", "dismiss", true)
@@ -80,6 +78,24 @@ impl JobDetails {
         });
         content
     }
+}
+
+/// A job's own log.
+pub fn log_lines(job: &JobView, theme: &Theme, width: usize) -> Vec<Line<'static>> {
+    let mut lines = Vec::new();
+    for line in job.log.iter() {
+        let style = if line.warning { theme.warn } else { theme.text };
+        let mut time = line.at.strftime("%H:%M:%S ").to_string();
+        for text in format::wrap(&line.text, width.saturating_sub(10)) {
+            let margin = std::mem::replace(&mut time, " ".repeat(9));
+            let sign = if line.warning { "!" } else { " " };
+            lines.push(Line::from(vec![
+                Span::styled(margin, theme.dim),
+                Span::styled(format!("{sign}{text}"), style),
+            ]));
+        }
+    }
+    lines
 }
 
 /// What came of a job, in a few words.

@@ -6,8 +6,12 @@ mod doctor;
 mod field;
 mod help;
 mod job;
+mod left;
 mod menu;
 mod new;
+mod note;
+mod palette;
+mod prune;
 mod pull;
 mod quit;
 mod remove;
@@ -23,10 +27,14 @@ pub use cut::{Cut, Verb, push_refusal};
 pub use doctor::Doctor;
 pub use field::Field;
 pub use help::Help;
-pub use job::{JobDetails, result};
+pub use job::{JobDetails, log_lines, result};
+pub use left::Left;
 pub use menu::{Menu, ask};
 pub use new::New;
-pub use pull::Pull;
+pub use note::Note;
+pub use palette::Palette;
+pub use prune::Prune;
+pub use pull::{Pair, Pull};
 pub use quit::Quit;
 pub use remove::Remove;
 pub use screen::ScreenView;
@@ -34,7 +42,7 @@ pub use verb::{STOP, Turn, refusal};
 pub use whereabouts::{Whereabouts, about};
 
 use super::actions::Action;
-use super::app::Command;
+use super::app::{App, Command};
 use super::format;
 use super::theme::Theme;
 use crate::engine::View;
@@ -132,6 +140,8 @@ pub enum Dialog {
     Remove(Remove),
     /// Leave with jobs running.
     Quit(Quit),
+    /// What an earlier run left.
+    Left(Left),
     /// A job with its log.
     Job(JobDetails),
     /// Where a snapshot is.
@@ -140,6 +150,8 @@ pub enum Dialog {
     Doctor(Doctor),
     /// All keys.
     Help(Help),
+    /// Any action by its name.
+    Palette(Palette),
     /// A guest's screen.
     Screen(ScreenView),
     /// The verbs of a sandbox.
@@ -148,6 +160,10 @@ pub enum Dialog {
     Turn(Turn),
     /// A new sandbox.
     New(Box<New>),
+    /// The note on a snapshot.
+    Note(Box<Note>),
+    /// What a rule lets go.
+    Prune(Box<Prune>),
 }
 
 /// One layer: a dialog, and how far it is scrolled.
@@ -178,29 +194,43 @@ impl Layer {
         let mut scroll = |lines: i32| self.scroll = self.scroll.saturating_add_signed(by(lines));
         let reads_only = matches!(
             self.dialog,
-            Dialog::Help(_) | Dialog::Job(_) | Dialog::Whereabouts(_) | Dialog::Doctor(_)
+            Dialog::Job(_) | Dialog::Whereabouts(_) | Dialog::Doctor(_)
         );
-        self.follows = !matches!(key.code, KeyCode::PageUp | KeyCode::PageDown);
+        // Its field takes every letter.
+        let is_help = matches!(self.dialog, Dialog::Help(_));
+        let is_scroll = matches!(key.code, KeyCode::PageUp | KeyCode::PageDown);
+        self.follows = !is_scroll && !is_help;
         match key.code {
             KeyCode::PageUp => scroll(-i32::from(lines)),
             KeyCode::PageDown => scroll(i32::from(lines)),
+            KeyCode::Up if is_help => scroll(-1),
+            KeyCode::Down if is_help => scroll(1),
             KeyCode::Up | KeyCode::Char('k') if reads_only => scroll(-1),
             KeyCode::Down | KeyCode::Char('j') if reads_only => scroll(1),
-            KeyCode::Esc => return Reply::close(),
+            KeyCode::Esc => {
+                return match &mut self.dialog {
+                    Dialog::Note(note) => note.leave(),
+                    _ => Reply::close(),
+                };
+            }
             _ => {
                 return match &mut self.dialog {
                     Dialog::Cut(dialog) => dialog.key(key, view),
                     Dialog::Pull(dialog) => dialog.key(key, view),
                     Dialog::Remove(dialog) => dialog.key(key, view),
                     Dialog::Quit(dialog) => dialog.key(key, view),
+                    Dialog::Left(dialog) => dialog.key(key, view),
                     Dialog::Job(dialog) => dialog.key(key, view),
                     Dialog::Whereabouts(dialog) => dialog.key(key, view),
                     Dialog::Doctor(dialog) => dialog.key(key),
                     Dialog::Help(dialog) => dialog.key(key),
+                    Dialog::Palette(dialog) => dialog.key(key),
                     Dialog::Screen(dialog) => dialog.key(key),
                     Dialog::Menu(dialog) => dialog.key(key, view),
                     Dialog::Turn(dialog) => dialog.key(key, view),
                     Dialog::New(dialog) => dialog.key(key, view),
+                    Dialog::Note(dialog) => dialog.key(key),
+                    Dialog::Prune(dialog) => dialog.key(key, view),
                 };
             }
         }
@@ -211,28 +241,37 @@ impl Layer {
     pub fn paste(&mut self, text: &str) {
         match &mut self.dialog {
             Dialog::Cut(dialog) => dialog.paste(text),
+            Dialog::Help(dialog) => dialog.paste(text),
+            Dialog::Palette(dialog) => dialog.paste(text),
             Dialog::Remove(dialog) => dialog.paste(text),
             Dialog::Turn(dialog) => dialog.paste(text),
             Dialog::New(dialog) => dialog.paste(text),
+            Dialog::Note(dialog) => dialog.paste(text),
+            Dialog::Prune(dialog) => dialog.paste(text),
             _ => {}
         }
     }
 
     /// What it shows, in `width` columns.
-    pub fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
+    pub fn content(&self, app: &App, width: usize) -> Content {
+        let (view, theme) = (&*app.view, &app.theme);
         match &self.dialog {
             Dialog::Cut(dialog) => dialog.content(view, theme, width),
             Dialog::Pull(dialog) => dialog.content(view, theme, width),
             Dialog::Remove(dialog) => dialog.content(view, theme, width),
             Dialog::Quit(dialog) => dialog.content(view, theme, width),
+            Dialog::Left(dialog) => dialog.content(view, theme, width),
             Dialog::Job(dialog) => dialog.content(view, theme, width),
             Dialog::Whereabouts(dialog) => dialog.content(view, theme, width),
             Dialog::Doctor(dialog) => dialog.content(view, theme, width),
-            Dialog::Help(dialog) => dialog.content(theme, width),
+            Dialog::Help(dialog) => dialog.content(&app.keymap, theme, width),
+            Dialog::Palette(dialog) => dialog.content(app, width),
             Dialog::Screen(dialog) => dialog.content(),
             Dialog::Menu(dialog) => dialog.content(view, theme, width),
             Dialog::Turn(dialog) => dialog.content(view, theme, width),
             Dialog::New(dialog) => dialog.content(view, theme, width),
+            Dialog::Note(dialog) => dialog.content(theme, width),
+            Dialog::Prune(dialog) => dialog.content(view, theme, width),
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::console::format::{self, count, size};
 use crate::console::theme::Theme;
 use crate::console::world;
 use crate::engine::{HostView, Link, View};
-use crate::model::{HostName, Operation, SnapshotName};
+use crate::model::{HostName, Operation, PullCost, SnapshotName};
 
 /// The dialog.
 #[derive(Debug)]
@@ -24,10 +24,18 @@ pub struct Pull {
     /// Where cells are chosen: which names are meant for a host. A host that has none here gets all.
     only: HashMap<HostName, HashSet<SnapshotName>>,
     overwrite: bool,
+    /// What each pull would bring, as far as it was asked, or why that is not known.
+    costs: HashMap<Pair, Result<PullCost, String>>,
     /// The host that a key is about.
     at: usize,
     from: Pane,
 }
+
+/// A snapshot, and a host it is to go to.
+pub type Pair = (HostName, SnapshotName);
+
+/// Pulls whose costs are asked for: more are not looked at one by one.
+const ASKED: usize = 64;
 
 /// What a pull would find on the host.
 enum Local<'a> {
@@ -79,6 +87,7 @@ impl Pull {
             ticked,
             only,
             overwrite: false,
+            costs: HashMap::new(),
             at: first.unwrap_or(0),
             from,
         }
@@ -92,6 +101,41 @@ impl Pull {
 
     fn is_wanted(&self, host: &HostName, name: &SnapshotName) -> bool {
         self.only.get(host).is_none_or(|names| names.contains(name))
+    }
+
+    /// A pull that would move bytes, and of which it is not known how many.
+    pub fn unasked(&self, view: &View) -> Option<Pair> {
+        if self.costs.len() >= ASKED || view.bucket.link == Link::Off {
+            return None;
+        }
+        let hosts = self.targets(view).filter(|host| host.link == Link::Up);
+        let mut pairs = hosts.flat_map(|host| {
+            let names = self.names.iter();
+            let names = names.filter(|name| {
+                self.is_wanted(&host.name, name)
+                    && self.moves(&local(view, &host.name, name))
+                    && world::object(view, name).is_some()
+            });
+            names.map(|name| (host.name.clone(), name.clone()))
+        });
+        pairs.find(|pair| !self.costs.contains_key(pair))
+    }
+
+    /// Takes up what a pull would bring.
+    pub fn take_cost(&mut self, pair: Pair, cost: Result<PullCost, String>) {
+        self.costs.insert(pair, cost);
+    }
+
+    fn cost(&self, host: &HostName, name: &SnapshotName) -> Option<&PullCost> {
+        self.costs.get(&(host.clone(), name.clone()))?.as_ref().ok()
+    }
+
+    /// What is fetched and what is copied, where not all is fetched.
+    fn told(&self, host: &HostView, name: &SnapshotName) -> Option<String> {
+        let cost = self.cost(&host.name, name)?;
+        let from = format::parts(&cost.copies, "from");
+        let fetch = size(cost.fetch_bytes);
+        (!from.is_empty()).then(|| format!("fetch {fetch}, {from} here"))
     }
 
     fn any_here(&self, view: &View) -> bool {
@@ -209,22 +253,28 @@ impl Pull {
                 .collect()
         };
         let mut fetched = (0, 0);
-        let mut written: HashMap<&HostName, u64> = HashMap::new();
+        let mut written: HashMap<&HostName, (u64, u64)> = HashMap::new();
         let mut lines = Vec::new();
         for name in &self.names {
             let known = objects.get(name).copied();
-            let mut moves = false;
+            // Blocks that several hosts want are fetched once: their sum is the most there can be.
+            let mut most = None;
             for host in targets
                 .iter()
                 .filter(|host| self.is_wanted(&host.name, name))
             {
                 if known.is_some() && self.moves(&local(view, &host.name, name)) {
-                    moves = true;
-                    *written.entry(&host.name).or_default() += known.unwrap_or(0);
+                    let all = known.unwrap_or(0);
+                    let cost = self.cost(&host.name, name);
+                    let ours = cost.map_or(all, |cost| cost.fetch_bytes);
+                    let (space, from_bucket) = written.entry(&host.name).or_default();
+                    *space += all;
+                    *from_bucket += ours;
+                    most = Some(most.unwrap_or(0_u64).saturating_add(ours).min(all));
                 }
             }
-            if moves {
-                fetched = (fetched.0 + 1, fetched.1 + known.unwrap_or(0));
+            if let Some(most) = most {
+                fetched = (fetched.0 + 1, fetched.1 + most);
             }
             lines.push(self.line(view, &targets, name, known, theme, width));
         }
@@ -233,18 +283,28 @@ impl Pull {
             several => format!(", once for {several} hosts"),
         };
         let sum = format!(
-            "Downloads {}, {}, from {}{once}",
+            "Downloads {}, {}{}, from {}{once}",
             count(fetched.0, "snapshot"),
+            if self.costs.is_empty() {
+                ""
+            } else {
+                "at most "
+            },
             size(fetched.1),
             view.bucket.location
         );
         content.say(&sum, 0, theme.text, width);
         content.gap();
         content.lines.extend(lines);
+        if let ([name], [host]) = (self.names.as_slice(), targets.as_slice()) {
+            // Alone it has room.
+            let told = self.told(host, name).unwrap_or_default();
+            content.say(&told, 4, theme.good, width);
+        }
         if several {
             content.gap();
             for (at, host) in view.hosts.iter().enumerate() {
-                let bytes = written.get(&host.name).copied().unwrap_or(0);
+                let bytes = written.get(&host.name).copied().unwrap_or_default();
                 self.host(&mut content, at, host, bytes, theme, width);
             }
         }
@@ -277,7 +337,7 @@ impl Pull {
         content: &mut Content,
         at: usize,
         host: &HostView,
-        bytes: u64,
+        (bytes, fetched): (u64, u64),
         theme: &Theme,
         width: usize,
     ) {
@@ -289,6 +349,9 @@ impl Pull {
                 "◌ opening: what is there is not known".to_owned()
             }
             (_, true) if bytes == 0 => "nothing to fetch".to_owned(),
+            (_, true) if fetched < bytes => {
+                format!("needs {}, fetches {} of it", size(bytes), size(fetched))
+            }
             (_, true) => format!("needs {}", size(bytes)),
             _ => String::new(),
         };
@@ -350,7 +413,10 @@ impl Pull {
         } else if wanted.len() < targets.len() {
             (format!("to {}", wanted.join(", ")), Style::new())
         } else {
-            (String::new(), theme.dim)
+            let only = targets.first().filter(|_| targets.len() == 1);
+            let told = only.filter(|_| self.names.len() > 1);
+            let told = told.and_then(|host| self.told(host, name));
+            (told.unwrap_or_default(), theme.good)
         };
         let known = known.map(size).unwrap_or_default();
         let room = width.saturating_sub(14);

@@ -11,7 +11,10 @@ use crate::engine::View;
 
 /// The dialog.
 #[derive(Debug)]
-pub struct Quit;
+pub struct Quit {
+    /// Can the jobs be left to the next start?
+    pub can_leave: bool,
+}
 
 impl Quit {
     /// Takes a key.
@@ -21,6 +24,7 @@ impl Quit {
             KeyCode::Char('q' | 'y') | KeyCode::Enter if unfinished(view) == 0 => {
                 Reply::Close(vec![Command::Quit])
             }
+            KeyCode::Char('l') if self.can_leave => Reply::Close(vec![Command::Leave]),
             KeyCode::Char('s' | 'n') | KeyCode::Enter => Reply::close(),
             _ => Reply::Stay,
         }
@@ -47,10 +51,22 @@ impl Quit {
             content.lines.push(Line::raw(format::clip(&line, width)));
         }
         content.gap();
+        let left = match self.can_leave {
+            true => {
+                "Left, they are stopped, and offered at the next start: a pull goes on where it was, anything \
+                else begins anew."
+            }
+            false => "They cannot be left to the next start: nothing notes them here.",
+        };
+        content.say(left, 0, theme.dim, width);
         let promise = "Cancelled jobs clean up after themselves: temporary files go, a guest that was \
             paused for its job runs again.";
         content.say(promise, 0, theme.dim, width);
-        content.keys = vec![("s", "stay", true), ("c", "cancel them and quit", true)];
+        content.keys = vec![
+            ("s", "stay", true),
+            ("l", "leave them to the next start", self.can_leave),
+            ("c", "cancel them and quit", true),
+        ];
         content
     }
 }

@@ -77,6 +77,7 @@ impl Remove {
                     host: Some(host.clone()),
                     name: name.clone(),
                     bucket: std::mem::take(&mut bucket),
+                    only: None,
                 });
             }
             if bucket {
@@ -84,6 +85,7 @@ impl Remove {
                     host: None,
                     name: name.clone(),
                     bucket,
+                    only: None,
                 });
             }
         }
@@ -315,7 +317,10 @@ impl Remove {
             ]));
         };
         for operation in &operations {
-            let Operation::Remove { host, name, bucket } = operation else {
+            let Operation::Remove {
+                host, name, bucket, ..
+            } = operation
+            else {
                 continue;
             };
             if let Some(found) = host

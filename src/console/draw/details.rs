@@ -7,6 +7,8 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 
+use super::jobspage;
+use super::kin;
 use super::live;
 use super::panes::state_sign;
 use super::section;
@@ -15,6 +17,7 @@ use crate::console::app::{App, Areas};
 use crate::console::dialog::about;
 use crate::console::format::{moment, size, wrap};
 use crate::console::theme::Theme;
+use crate::console::tree::Key;
 use crate::console::world;
 use crate::engine::{HostView, Link};
 use crate::model::{ChainLink, Compression, ImageFacts, Object, Sandbox, Snapshot};
@@ -50,6 +53,17 @@ fn lines(app: &App, (width, height): (usize, u16), now: Instant) -> Vec<Line<'st
             lines.extend(about(&app.view, place, &cell, theme, width, now));
         }
         return lines;
+    }
+    match app.list {
+        Pane::JobsPage => {
+            jobspage::details(&mut lines, app, width);
+            return lines;
+        }
+        Pane::Tree => {
+            of_row(&mut lines, app);
+            return lines;
+        }
+        _ => {}
     }
     let (sandbox, snapshot) = (app.sandbox(), app.snapshot());
     let selected = match app.list {
@@ -93,6 +107,27 @@ fn lines(app: &App, (width, height): (usize, u16), now: Instant) -> Vec<Line<'st
         _ => {}
     }
     lines
+}
+
+/// Of a row of the tree.
+fn of_row(lines: &mut Vec<Line<'static>>, app: &App) {
+    match app.tree.current() {
+        Some(Key::Sandbox(host, id)) => {
+            let host = world::host(&app.view, host);
+            let found =
+                host.and_then(|host| Some((host, world::sandbox(&app.view, &host.name, id)?)));
+            if let Some((host, sandbox)) = found {
+                of_sandbox(lines, sandbox, host, "", &app.theme);
+                of_chain(lines, sandbox, host, &app.theme);
+            }
+        }
+        Some(Key::Snapshot(name)) => {
+            lines.push(Line::styled(format!(" {name}"), app.theme.title));
+            kin::said(lines, app);
+            kin::relatives(lines, app);
+        }
+        None => {}
+    }
 }
 
 fn of_sandbox(
@@ -180,7 +215,8 @@ fn of_facts(facts: &ImageFacts) -> String {
     text
 }
 
-fn fact(lines: &mut Vec<Line<'static>>, label: &str, text: String, theme: &Theme) {
+/// A line with its label.
+pub fn fact(lines: &mut Vec<Line<'static>>, label: &str, text: String, theme: &Theme) {
     lines.push(Line::from(vec![
         Span::styled(format!("   {label:<9}"), theme.dim),
         Span::raw(text),
@@ -202,6 +238,7 @@ fn of_snapshot(lines: &mut Vec<Line<'static>>, snapshot: &Snapshot, host: &HostV
         Span::styled(format!(" {}", snapshot.name), theme.title),
         Span::raw(text),
     ]));
+    kin::said(lines, app);
     if let Some(problem) = &snapshot.problem {
         lines.push(Line::styled(format!("   ! {problem}"), theme.warn));
     }
@@ -224,6 +261,7 @@ fn of_snapshot(lines: &mut Vec<Line<'static>>, snapshot: &Snapshot, host: &HostV
             fact(lines, "backing", backing.clone(), theme);
         }
     }
+    kin::relatives(lines, app);
     fact(lines, "path", snapshot.path.clone(), theme);
 }
 
@@ -237,6 +275,7 @@ fn of_object(lines: &mut Vec<Line<'static>>, object: &Object, app: &App) {
         Span::styled(format!(" {}", object.name), theme.title),
         Span::raw(text),
     ]));
+    kin::said(lines, app);
     let places = app.view.hosts.iter().map(|host| {
         let here = app
             .hosts
@@ -256,6 +295,7 @@ fn of_object(lines: &mut Vec<Line<'static>>, object: &Object, app: &App) {
         places.collect::<Vec<_>>().join("   "),
         theme,
     );
+    kin::relatives(lines, app);
     fact(lines, "key", object.key.clone(), theme);
     if let Some(etag) = &object.etag {
         fact(lines, "etag", etag.clone(), theme);

@@ -3,7 +3,7 @@
 use ratatui::Frame;
 use ratatui::layout::{Position, Rect};
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Block, Clear, Paragraph};
+use ratatui::widgets::{Clear, Paragraph};
 
 use super::live;
 use crate::console::app::{App, Areas};
@@ -23,7 +23,7 @@ pub fn draw(app: &App, frame: &mut Frame, area: Rect, areas: &mut Areas) {
     }
     let theme = &app.theme;
     let width = WIDTH.min(area.width.saturating_sub(6));
-    let content = layer.content(&app.view, theme, usize::from(width));
+    let content = layer.content(app, usize::from(width));
     let lines = u16::try_from(content.lines.len()).unwrap_or(u16::MAX);
     let height = lines.saturating_add(4).min(area.height.saturating_sub(2));
     let outer = Rect {
@@ -33,8 +33,8 @@ pub fn draw(app: &App, frame: &mut Frame, area: Rect, areas: &mut Areas) {
         height,
     };
     frame.render_widget(Clear, outer);
-    let block = Block::bordered()
-        .border_style(theme.focus)
+    let block = app
+        .block(theme.focus)
         .title(Line::styled(format!(" {} ", content.title), theme.focus));
     let inner = block.inner(outer);
     let body = Rect {

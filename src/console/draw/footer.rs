@@ -3,13 +3,53 @@
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
+use ratatui::widgets::{Clear, Paragraph};
 use unicode_width::UnicodeWidthStr;
 
-use crate::console::actions::ACTIONS;
+use crate::console::actions::{Action, Entry};
 use crate::console::app::App;
-use crate::console::format::clip;
-use crate::console::keymap;
+use crate::console::format::{clip, fit};
 use crate::console::perform::obstacle;
+use crate::console::table::ACTIONS;
+
+/// What may follow on the keys that were pressed, over the lines above `footer`.
+pub fn chord(app: &App, frame: &mut Frame, footer: Rect) {
+    let theme = &app.theme;
+    let next: Vec<_> = app.keymap.next(&app.pending, app.focus).collect();
+    let widest = next
+        .iter()
+        .map(|(key, entry)| key.width() + entry.name.width() + 3);
+    let column = widest.max().unwrap_or(0).max(1);
+    let columns = (usize::from(footer.width) / column).max(1);
+    let height = u16::try_from(next.len().div_ceil(columns)).unwrap_or(u16::MAX);
+    let height = height.min(footer.y.saturating_sub(1));
+    let area = Rect {
+        y: footer.y - height,
+        height,
+        ..footer
+    };
+    frame.render_widget(Clear, area);
+    let lines = next.chunks(columns).map(|row| {
+        let cells = row.iter().flat_map(|(key, entry)| {
+            let possible = obstacle(app, entry.action).is_none();
+            let (key_style, style) = match possible {
+                true => (theme.key, theme.text),
+                false => (theme.dim, theme.dim),
+            };
+            let room = column.saturating_sub(key.width() + 2);
+            [
+                Span::styled(format!(" {key}"), key_style),
+                Span::styled(format!(" {}", fit(entry.name, room)), style),
+            ]
+        });
+        Line::from(cells.collect::<Vec<_>>())
+    });
+    frame.render_widget(Paragraph::new(lines.collect::<Vec<_>>()), area);
+    let keys: Vec<String> = app.pending.iter().map(|press| press.name()).collect();
+    let text = format!(" {} … · esc drops it", keys.join(" "));
+    let text = fit(&text, usize::from(footer.width));
+    frame.render_widget(Line::styled(text, theme.focus), footer);
+}
 
 /// Draws it.
 pub fn draw(app: &App, frame: &mut Frame, area: Rect) {
@@ -33,26 +73,32 @@ pub fn draw(app: &App, frame: &mut Frame, area: Rect) {
         return;
     }
     if app.filter.is_some() {
-        let text = " type to filter by name · enter keeps it · esc drops it";
-        frame.render_widget(Line::styled(clip(text, width), theme.text), area);
+        let (text, style) = match app.complaint(app.list) {
+            Some(complaint) => (format!(" ✗ {complaint}"), theme.bad),
+            None => {
+                let text = " words of a name · state:running size>10G !word · enter keeps it · esc drops it";
+                (text.to_owned(), theme.text)
+            }
+        };
+        frame.render_widget(Line::styled(clip(&text, width), style), area);
         return;
     }
     let mut spans = Vec::new();
-    // Help and quit close the line and are never cut off.
+    // What leads to all the rest closes the line and is never cut off.
     let (tail, entries): (Vec<_>, Vec<_>) = ACTIONS
         .iter()
         .filter(|entry| entry.footer && entry.panes.contains(&app.focus))
-        .partition(|entry| matches!(entry.name, "help" | "quit"));
-    let cells = |entry: &&crate::console::actions::Entry| {
-        let key = keymap::name(entry.keys[0]);
+        .partition(|entry| matches!(entry.action, Action::Palette | Action::Help | Action::Quit));
+    let cells = |entry: &&Entry| {
+        let key = app.keymap.keys(entry.action).next()?;
         let possible = obstacle(app, entry.action).is_none();
-        (key, entry.name, possible)
+        Some((key, entry.name, possible))
     };
     let size = |(key, name, _): &(String, &str, bool)| key.width() + name.width() + 3;
-    let tail: Vec<_> = tail.iter().map(cells).collect();
+    let tail: Vec<_> = tail.iter().filter_map(cells).collect();
     let mut room = width.saturating_sub(tail.iter().map(size).sum());
     let mut shown = Vec::new();
-    for cell in entries.iter().map(cells) {
+    for cell in entries.iter().filter_map(cells) {
         let Some(left) = room.checked_sub(size(&cell)) else {
             break;
         };

@@ -30,7 +30,11 @@ pub fn link(
     match link {
         Link::Opening => {
             let long = since.filter(|since| now.saturating_duration_since(*since) >= MINUTE);
-            let words = long.map_or("opening".to_owned(), |at| format!("opening {}", age(at)));
+            let words = match (seen, long) {
+                (Some(seen), _) => format!("opening, seen {} ago", age(seen)),
+                (None, Some(since)) => format!("opening {}", age(since)),
+                (None, None) => "opening".to_owned(),
+            };
             ("◌", words, theme.warn)
         }
         Link::Up => ("●", String::new(), theme.good),
@@ -96,6 +100,9 @@ pub fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas: &mut 
 
 fn title(app: &App, program: &'static str) -> Line<'static> {
     let mut spans = vec![Span::styled(program, app.theme.title)];
+    if app.read_only {
+        spans.push(Span::styled("[read-only] ", app.theme.warn));
+    }
     if let Some(banner) = &app.banner {
         spans.push(Span::styled(format!("[{banner}] "), app.theme.warn));
     }

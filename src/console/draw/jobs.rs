@@ -44,7 +44,10 @@ pub fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas: &mut 
     let line = |row: usize| {
         let job = jobs.get(row)?;
         let selected = row == app.jobs.row() && app.focus == Pane::Jobs;
-        let line = line(app, job, room, width, now);
+        let mut line = line(app, job, room, width, now);
+        if let Some(first) = line.spans.first_mut().filter(|_| selected && app.plain) {
+            *first = Span::raw(">");
+        }
         Some(if selected {
             line.style(app.theme.selected)
         } else {
@@ -57,7 +60,7 @@ pub fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas: &mut 
 }
 
 /// One job, its name in `room` of `width` columns.
-fn line(app: &App, job: &JobView, room: usize, width: usize, now: Instant) -> Line<'static> {
+pub fn line(app: &App, job: &JobView, room: usize, width: usize, now: Instant) -> Line<'static> {
     let theme = &app.theme;
     let (sign, style) = match &job.state {
         JobState::Queued => ("◌", theme.dim),
@@ -97,7 +100,7 @@ fn line(app: &App, job: &JobView, room: usize, width: usize, now: Instant) -> Li
 }
 
 /// What was asked, with the host where that is not said and there are several.
-fn name(app: &App, job: &JobView) -> String {
+pub fn name(app: &App, job: &JobView) -> String {
     let title = job.operation.title();
     match (job.operation.host(), job.operation.sandbox()) {
         (Some(host), Some(_)) if app.view.hosts.len() > 1 => format!("{title} · {host}"),
@@ -117,7 +120,9 @@ fn running(app: &App, job: &JobView, room: usize, style: Style) -> Vec<Span<'sta
     let percent = progress.percent();
     if let Some(percent) = percent {
         let share = progress.done_bytes as f64 / progress.total_bytes.max(1) as f64;
-        parts.push(gauge(share, if room >= 60 { 10 } else { 8 }));
+        if !app.plain {
+            parts.push(gauge(share, if room >= 60 { 10 } else { 8 }));
+        }
         parts.push(format!("{percent:>3} %"));
         parts.push(format::share(progress.done_bytes, progress.total_bytes));
     } else if progress.done_bytes > 0 {
@@ -128,7 +133,9 @@ fn running(app: &App, job: &JobView, room: usize, style: Style) -> Vec<Span<'sta
         if let Some(left) = app.meters.left(job.id, progress) {
             parts.push(format!("{} left", format::clock(left)));
         }
-        parts.push(app.meters.graph(job.id));
+        if !app.plain {
+            parts.push(app.meters.graph(job.id));
+        }
     }
     let mut spans = Vec::new();
     let mut used = 0;
@@ -137,7 +144,7 @@ fn running(app: &App, job: &JobView, room: usize, style: Style) -> Vec<Span<'sta
         if used > room + 2 {
             break;
         }
-        let style = if at == 1 && percent.is_some() {
+        let style = if at == 1 && percent.is_some() && !app.plain {
             style
         } else {
             Style::new()

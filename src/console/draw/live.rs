@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use ratatui::Frame;
 use ratatui::layout::{Rect, Size};
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Block, Clear, Paragraph};
+use ratatui::widgets::{Clear, Paragraph};
 use ratatui_image::Image;
 
 use super::dialogs::keys;
@@ -73,8 +73,8 @@ pub fn picture(app: &App, frame: &mut Frame, room: Rect) {
 pub fn full(app: &App, frame: &mut Frame, area: Rect, view: &ScreenView, areas: &mut Areas) {
     let theme = &app.theme;
     let content = view.content();
-    let block = Block::bordered()
-        .border_style(theme.focus)
+    let block = app
+        .block(theme.focus)
         .title(Line::styled(format!(" {} ", content.title), theme.focus));
     let inner = block.inner(area);
     frame.render_widget(Clear, area);
@@ -150,7 +150,7 @@ pub fn lines(
     let columns = if height >= TALL { 24 } else { 8 };
     match live.samples.back() {
         Some(last) => {
-            let parts = usage(&live.samples, last, columns, theme);
+            let parts = usage(&live.samples, last, columns, !app.plain, theme);
             flow(lines, parts, width);
         }
         None if live.error.is_none() => lines.push(Line::styled(" measuring…", theme.dim)),
@@ -177,14 +177,20 @@ pub fn lines(
 
 type Part = Vec<Span<'static>>;
 
-fn usage(samples: &VecDeque<Sample>, last: &Sample, columns: usize, theme: &Theme) -> Vec<Part> {
+fn usage(
+    samples: &VecDeque<Sample>,
+    last: &Sample,
+    columns: usize,
+    graphs: bool,
+    theme: &Theme,
+) -> Vec<Part> {
     let series = |value: &dyn Fn(&Sample) -> f64| -> Vec<f64> {
         let first = samples.len().saturating_sub(columns);
         samples.iter().skip(first).map(value).collect()
     };
     let part = |label: &'static str, values: Option<(Vec<f64>, f64)>, text: String| {
         let mut spans = vec![Span::styled(format!("{label} "), theme.dim)];
-        if let Some((values, least)) = values {
+        if let Some((values, least)) = values.filter(|_| graphs) {
             spans.push(Span::styled(
                 format!("{} ", graph(&values, least)),
                 theme.good,

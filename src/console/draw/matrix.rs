@@ -6,12 +6,11 @@ use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Block, Paragraph};
+use ratatui::widgets::Paragraph;
 use unicode_width::UnicodeWidthStr;
 
 use super::header::link;
 use super::jobs::gauge;
-use super::panes::{counted, filter_line};
 use crate::console::actions::Pane;
 use crate::console::app::{App, Areas};
 use crate::console::cell::{Cell, Place, State};
@@ -30,14 +29,11 @@ pub fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas: &mut 
     let theme = &app.theme;
     let matrix = &app.matrix;
     let focused = app.focus == Pane::Matrix;
-    let style = if focused { theme.focus } else { theme.border };
     let width = usize::from(area.width.saturating_sub(2));
     let names = (width / 4).clamp(NAMES.0, NAMES.1).min(width);
     let (pinned, window) = matrix.window(((width - names) / COLUMN).max(1));
     let title_style = if focused { theme.focus } else { theme.text };
-    let mut block = Block::bordered()
-        .border_style(style)
-        .title(Line::styled(counted(app, Pane::Matrix), title_style));
+    let mut block = super::page(app, Pane::Matrix);
     let from = usize::from(pinned);
     if window.start > from || window.end < matrix.places.len() {
         let (all, text) = (matrix.places.len() - 1, &window);
@@ -47,9 +43,6 @@ pub fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas: &mut 
             text.end - 1
         );
         block = block.title(Line::styled(text, title_style).right_aligned());
-    }
-    if let Some(filter) = filter_line(app, Pane::Matrix) {
-        block = block.title_bottom(filter);
     }
     let inner = block.inner(area);
     frame.render_widget(block, area);
@@ -144,11 +137,13 @@ fn line(
     for place in columns {
         let cell = app.cell(name, place);
         let (text, style) = cell_text(app, &cell, **place == Place::Bucket);
-        let mark = match app.matrix.is_marked(name, place) {
-            true => "▸",
-            false => " ",
+        let is_selected = is_current && **place == app.matrix.place;
+        let mark = match (app.matrix.is_marked(name, place), app.plain && is_selected) {
+            (_, true) => ">",
+            (true, false) => "▸",
+            (false, false) => " ",
         };
-        let style = match (is_current && **place == app.matrix.place, app.focus) {
+        let style = match (is_selected, app.focus) {
             (true, Pane::Matrix) => style.patch(theme.selected),
             (true, _) => style.patch(theme.resting),
             _ => style,

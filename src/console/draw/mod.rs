@@ -1,14 +1,18 @@
 //! Drawing: the state goes in, a frame comes out, and where things are on it.
 
+mod ascii;
 mod details;
 mod dialogs;
 mod footer;
 mod header;
 mod hosts;
 mod jobs;
+mod jobspage;
+mod kin;
 mod live;
 mod matrix;
 mod panes;
+mod tree;
 
 #[cfg(test)]
 pub use panes::rows as pane_rows;
@@ -17,6 +21,7 @@ use std::time::Instant;
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::style::Style;
 use ratatui::text::Line;
 use ratatui::widgets::{Block, Borders};
 use tui_logger::{TuiLoggerLevelOutput, TuiLoggerWidget};
@@ -44,10 +49,11 @@ pub fn draw(app: &App, frame: &mut Frame, now: Instant) -> Areas {
     }
     let plan = Plan::new(app, area);
     header::draw(app, frame, plan.header, now, &mut areas);
-    if app.list == Pane::Matrix {
-        matrix::draw(app, frame, plan.lists, now, &mut areas);
-    } else {
-        panes::draw(app, frame, plan.lists, area.width >= WIDE, now, &mut areas);
+    match app.list {
+        Pane::Matrix => matrix::draw(app, frame, plan.lists, now, &mut areas),
+        Pane::Tree => tree::draw(app, frame, plan.lists, &mut areas),
+        Pane::JobsPage => jobspage::draw(app, frame, plan.lists, now, &mut areas),
+        _ => panes::draw(app, frame, plan.lists, area.width >= WIDE, now, &mut areas),
     }
     details::draw(app, frame, plan.details, now, &mut areas);
     if plan.jobs.height > 0 {
@@ -56,9 +62,26 @@ pub fn draw(app: &App, frame: &mut Frame, now: Instant) -> Areas {
     if plan.log.height > 0 {
         log(app, frame, plan.log, &mut areas);
     }
-    footer::draw(app, frame, plan.footer);
+    if app.pending.is_empty() {
+        footer::draw(app, frame, plan.footer);
+    } else {
+        footer::chord(app, frame, plan.footer);
+    }
     dialogs::draw(app, frame, area, &mut areas);
+    if app.ascii || app.plain {
+        ascii::translate(frame.buffer_mut());
+    }
     areas
+}
+
+impl App {
+    /// What a list or a dialog stands in: its border, and under `--plain` none.
+    fn block(&self, style: Style) -> Block<'static> {
+        match self.plain {
+            true => Block::new(),
+            false => Block::bordered().border_style(style),
+        }
+    }
 }
 
 /// Which part of the screen is whose.
@@ -82,6 +105,8 @@ impl Plan {
             }
         };
         let usual = match height {
+            // There stands the selected job's log.
+            20.. if app.list == Pane::JobsPage => height / 3,
             20.. => 6,
             14.. => 3,
             _ => 2,
@@ -94,6 +119,7 @@ impl Plan {
         let running = u16::try_from(app.view.jobs.len()).unwrap_or(u16::MAX);
         let jobs = match running {
             0 => 0,
+            _ if app.list == Pane::JobsPage => 0,
             count => zoomed(Pane::Jobs, (height / 6).max(2)).min(count.saturating_add(1)),
         };
         let log = match app.log.shown {
@@ -123,6 +149,21 @@ impl Plan {
     }
 }
 
+/// The border, title and filter of a page in the place of the lists.
+fn page(app: &App, pane: Pane) -> Block<'static> {
+    let theme = &app.theme;
+    let (border, title) = match app.focus == pane {
+        true => (theme.focus, theme.focus),
+        false => (theme.border, theme.text),
+    };
+    let title = Line::styled(panes::counted(app, pane), title);
+    let block = app.block(border).title(title);
+    match panes::filter_line(app, pane) {
+        Some(filter) => block.title_bottom(filter),
+        None => block,
+    }
+}
+
 /// The border and title of a section below the lists; gives back what is inside.
 fn section(app: &App, frame: &mut Frame, area: Rect, pane: Pane, title: String) -> Rect {
     let focused = app.focus == pane;
@@ -136,8 +177,13 @@ fn section(app: &App, frame: &mut Frame, area: Rect, pane: Pane, title: String) 
     } else {
         app.theme.text
     };
+    let borders = if app.plain {
+        Borders::NONE
+    } else {
+        Borders::TOP
+    };
     let block = Block::new()
-        .borders(Borders::TOP)
+        .borders(borders)
         .border_style(style)
         .title(Line::styled(title, title_style));
     let inner = block.inner(area);

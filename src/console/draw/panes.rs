@@ -13,15 +13,16 @@ use super::{is_list, title};
 use crate::console::actions::{LISTS, Pane};
 use crate::console::app::{App, Areas};
 use crate::console::dialog::Field;
+use crate::console::fields::Row;
 use crate::console::format::{self, fit, short_size};
-use crate::console::list::{List, Row};
+use crate::console::list::{List, Sort};
 use crate::console::world;
 use crate::engine::{HostView, Link};
 use crate::model::{Object, Sandbox, SandboxState, Snapshot};
 
 /// Draws the lists: three side by side, or one with tabs.
 pub fn draw(app: &App, frame: &mut Frame, area: Rect, wide: bool, now: Instant, areas: &mut Areas) {
-    if wide {
+    if wide && !app.plain {
         let columns: [Rect; 3] = Layout::horizontal([Constraint::Fill(1); 3]).areas(area);
         for (pane, column) in LISTS.iter().zip(columns) {
             areas.tabs.push((*pane, column));
@@ -66,9 +67,7 @@ fn pane_block(app: &App, pane: Pane, width: u16, now: Instant) -> Block<'static>
         ));
     }
     let title_style = if focused { theme.focus } else { theme.text };
-    let mut block = Block::bordered()
-        .border_style(style)
-        .title(Line::styled(text, title_style));
+    let mut block = app.block(style).title(Line::styled(text, title_style));
     if let Some(filter) = filter_line(app, pane) {
         block = block.title_bottom(filter);
     } else if let (Some((Link::Down(error), Some(_))), true) = (state(app, pane), width > 4) {
@@ -91,6 +90,10 @@ pub fn counted(app: &App, pane: Pane) -> String {
         text.push('…');
     }
     text.push_str(") ");
+    if numbers.sort != Sort::default() {
+        let sign = if numbers.sort.falling { "↓" } else { "↑" };
+        text.push_str(&format!("{sign}{} ", numbers.sort.field.name()));
+    }
     if numbers.marked > 0 {
         text.push_str(&format!("{} marked ", numbers.marked));
     }
@@ -105,13 +108,17 @@ pub fn filter_line(app: &App, pane: Pane) -> Option<Line<'static>> {
         return Some(Line::styled(format!(" /{text}▏"), theme.selected));
     }
     let filter = app.numbers(pane).filter;
-    (!filter.is_empty()).then(|| Line::styled(format!(" /{filter} "), theme.focus))
+    let style = match app.complaint(pane) {
+        Some(_) => theme.bad,
+        None => theme.focus,
+    };
+    (!filter.is_empty()).then(|| Line::styled(format!(" /{filter} "), style))
 }
 
 /// When the rows were seen, where they are not what is there now.
 fn stale_since(app: &App, pane: Pane) -> Option<Instant> {
     let (link, seen) = state(app, pane)?;
-    seen.filter(|_| matches!(link, Link::Down(_)))
+    seen.filter(|_| world::is_stale(link, seen))
 }
 
 fn state(app: &App, pane: Pane) -> Option<(&Link, Option<Instant>)> {
@@ -178,7 +185,7 @@ fn nothing(app: &App, pane: Pane) -> (String, Style) {
 /// The rows of a list that are on screen, and the number of the first of them.
 pub fn rows(app: &App, pane: Pane, width: u16, height: u16) -> (usize, Vec<Line<'static>>) {
     let width = usize::from(width);
-    let stale = matches!(state(app, pane), Some((Link::Down(_), _)));
+    let stale = state(app, pane).is_some_and(|(link, seen)| world::is_stale(link, seen));
     let build = Build {
         app,
         pane,
@@ -237,10 +244,14 @@ impl Build<'_> {
         let row = |row: usize| {
             let item = items.get(list.item(row)?)?;
             let (text, style) = text(item)?;
-            let mark = if list.is_marked(item.key()) {
-                "▸"
-            } else {
-                " "
+            let mark = match (list.is_marked(item.key()), self.app.plain) {
+                (true, false) => "▸",
+                (false, false) => " ",
+                // Who cannot see the style reads it.
+                (true, true) if row == list.row() => "> marked ",
+                (false, true) if row == list.row() => "> ",
+                (true, true) => "  marked ",
+                (false, true) => "  ",
             };
             let style = match (row == list.row(), self.app.focus == self.pane) {
                 (true, true) => style.patch(theme.selected),
@@ -284,7 +295,7 @@ fn with_host(
     let names = app.view.hosts.iter().map(|host| host.name.as_str().len());
     let column = names.max().unwrap_or(0).min(width / 4);
     let (text, style) = row(width.saturating_sub(column + 1));
-    let style = match world::is_away(&host.link) {
+    let style = match world::is_stale(&host.link, host.seen) {
         true => style.patch(app.theme.dim),
         false => style,
     };

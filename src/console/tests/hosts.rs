@@ -41,7 +41,7 @@ fn back_from_all_hosts_is_the_host_of_the_selected_row() {
 #[test]
 fn each_row_of_all_hosts_is_worked_on_at_its_host() {
     let mut app = app(fleet(Instant::now()));
-    keys(&mut app, "agpgolden");
+    keys(&mut app, "aggpgolden");
     let commands = press(&mut app, KeyCode::Enter);
     let [Command::Submit(Operation::Push { host, sandbox, .. })] = &commands[..] else {
         panic!("{commands:?}")
@@ -55,7 +55,7 @@ fn each_row_of_all_hosts_is_worked_on_at_its_host() {
     let both = [("myapp-v1.0", "alpha"), ("myapp-v1.0", "beta")];
     assert_eq!(keys(&mut app, "y"), [pulls(&both)]);
 
-    keys(&mut app, "g  d");
+    keys(&mut app, "gg  d");
     let commands = keys(&mut app, "y");
     let removed: Vec<_> = commands
         .iter()

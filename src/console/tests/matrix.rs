@@ -89,7 +89,7 @@ fn a_row_is_marked_at_the_bucket_and_goes_to_every_host() {
         ("far-away", "gamma"),
     ];
     assert_eq!(keys(&mut app, "y"), [pulls(&all)]);
-    keys(&mut app, "g  ");
+    keys(&mut app, "gg  ");
     assert_eq!(app.matrix.marked(), 6);
     press(&mut app, KeyCode::Esc);
     assert_eq!((app.matrix.marked(), app.list), (0, Pane::Matrix));
@@ -146,6 +146,7 @@ fn the_current_cell_is_removed_on_its_host() {
             host: Some(host),
             name,
             bucket: false,
+            ..
         }),
     ] = &commands[..]
     else {

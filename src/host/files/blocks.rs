@@ -3,8 +3,8 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -104,6 +104,8 @@ impl Here {
         let file = Arc::new(file.await?);
         let (what, can_share) = (format!("copy from {}", origin.path), AtomicBool::new(true));
         let can_share = Arc::new(can_share);
+        // The kernel takes the writes to a file one by one: who waits for it spins, who waits here lets others hash.
+        let turn = Arc::new(Mutex::new(()));
         self.each(what, pieces, told, cancel, move |piece| {
             let is_known = || Ok::<_, io::Error>(Some(stamp_of(&file.metadata()?)) == stamp);
             if can_share.load(Relaxed) && is_known()? {
@@ -117,7 +119,10 @@ impl Here {
                 }
             }
             let offset = piece.to * BLOCK_BYTES;
-            let write = |done, bytes: &[u8]| to.write_all_at(bytes, offset + done);
+            let write = |done, bytes: &[u8]| {
+                let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+                to.write_all_at(bytes, offset + done)
+            };
             read(&file, piece, write).map(Seen::Bytes)
         })
         .await

@@ -13,6 +13,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, FcntlArg, RenameFlags, fcntl, renameat2};
 use nix::sys::statvfs::statvfs;
 use nix::unistd::{Group, User};
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::blocks::{Origin, Piece, Told};
@@ -21,7 +22,7 @@ use super::mark::{Content, LONGEST, Mark, Recorded};
 use crate::host::eyes::Eyes;
 use crate::host::image_file::{self, ImageFile};
 use crate::host::threads::{Threads, TooLate};
-use crate::model::{Digest, Error, HostName, Kind, Result};
+use crate::model::{Buffers, Digest, Error, HostName, Kind, Result};
 
 /// File calls under way at once on one host.
 const CALLS: usize = 16;
@@ -140,6 +141,7 @@ impl Here {
             file: Arc::new(file),
             recorded,
             marks: Some((mark, Arc::new(marks))),
+            turn: Mutex::default(),
         })
     }
 
@@ -163,6 +165,7 @@ impl Here {
             path: path.into(),
             recorded: Recorded::default(),
             marks: None,
+            turn: Mutex::default(),
         })
     }
 
@@ -492,17 +495,18 @@ impl Reader {
         self.size_bytes
     }
 
-    /// Reads exactly `length` bytes at `offset`.
+    /// Reads exactly `length` bytes at `offset`, to one of `buffers`.
     ///
     /// # Errors
     /// `Failed` where the file ends before; the system's.
-    pub async fn read_at(&self, offset: u64, length: usize) -> Result<Bytes> {
-        let file = self.file.clone();
+    pub async fn read_at(&self, buffers: &Buffers, offset: u64, length: usize) -> Result<Bytes> {
+        let (file, buffers) = (self.file.clone(), buffers.clone());
         self.files
             .run(format!("read {}", self.path), CALL, move || {
-                let mut bytes = vec![0; length];
+                let mut bytes = buffers.take(length);
+                bytes.resize(length, 0);
                 file.read_exact_at(&mut bytes, offset)?;
-                Ok(bytes.into())
+                Ok(buffers.share(bytes))
             })
             .await
     }
@@ -517,6 +521,8 @@ pub struct Writer {
     recorded: Recorded,
     /// `None` for a file that bears its final name.
     marks: Option<(Mark, Arc<File>)>,
+    /// The kernel takes the writes to a file one by one: who waits for it spins, who waits here does not.
+    turn: Mutex<()>,
 }
 
 impl Writer {
@@ -584,6 +590,7 @@ impl Writer {
     /// `NoSpace` where the disk is full; the system's.
     pub async fn write_at(&self, offset: u64, data: Bytes) -> Result<()> {
         let file = self.file.clone();
+        let _turn = self.turn.lock().await;
         self.files
             .run(format!("write {}", self.path), CALL, move || {
                 file.write_all_at(&data, offset)

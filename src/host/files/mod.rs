@@ -22,7 +22,7 @@ use super::command::{Place, Running};
 use super::image_file::ImageFile;
 use super::patience::Patience;
 use super::sftp::{Access, SftpFile};
-use crate::model::{Digest, Error, Kind, Result};
+use crate::model::{Buffers, Digest, Error, Kind, Result};
 
 pub use blocks::{Origin, Piece, Seen};
 pub use here::Here;
@@ -290,16 +290,16 @@ impl FileReader {
         }
     }
 
-    /// Reads exactly `length` bytes at `offset`.
+    /// Reads exactly `length` bytes at `offset`, to one of `buffers`.
     ///
     /// # Errors
     /// `Failed` where the file ends before; the system's; `Unreachable` where the host stays away.
-    pub async fn read_at(&self, offset: u64, length: usize) -> Result<Bytes> {
+    pub async fn read_at(&self, buffers: &Buffers, offset: u64, length: usize) -> Result<Bytes> {
         match &self.0 {
-            Reader::Here(reader) => reader.read_at(offset, length).await,
-            Reader::There(stream) => stream.read(offset, length).await,
+            Reader::Here(reader) => reader.read_at(buffers, offset, length).await,
+            Reader::There(stream) => stream.read(buffers, offset, length).await,
             Reader::Ahead(sftp) => {
-                let read = sftp.file.read(offset, length).await;
+                let read = sftp.file.read(buffers, offset, length).await;
                 read.map_err(|error| sftp.explain(&error))
             }
         }

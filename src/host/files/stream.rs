@@ -24,7 +24,7 @@ use crate::host::nbd::Nbd;
 use crate::host::patience::Patience;
 use crate::host::sftp::{Access, SftpFile};
 use crate::host::ssh::{Forward, Master};
-use crate::model::{Digest, Error, Kind, Result};
+use crate::model::{Buffers, Digest, Error, Kind, Result};
 
 /// For a block of a few MiB; a dead link shows sooner, by ssh's own signs of life.
 const BLOCK: Duration = Duration::from_secs(300);
@@ -115,7 +115,7 @@ enum Door {
 
 /// What is done with them.
 enum Work {
-    Read(u64, usize),
+    Read(Buffers, u64, usize),
     Write(u64, Bytes),
     Flush,
 }
@@ -141,9 +141,11 @@ impl Door {
     async fn work(&self, work: &Work) -> io::Result<Bytes> {
         let nothing = |()| Bytes::new();
         match (self, work) {
-            (Self::Nbd(nbd), Work::Read(offset, length)) => nbd.read(*offset, *length).await,
-            (Self::Sftp { file, .. }, Work::Read(offset, length)) => {
-                file.read(*offset, *length).await
+            (Self::Nbd(nbd), Work::Read(buffers, offset, length)) => {
+                nbd.read(buffers, *offset, *length).await
+            }
+            (Self::Sftp { file, .. }, Work::Read(buffers, offset, length)) => {
+                file.read(buffers, *offset, *length).await
             }
             (Self::Nbd(nbd), Work::Write(offset, data)) => {
                 nbd.write(*offset, data.clone()).await.map(nothing)
@@ -234,8 +236,9 @@ impl Stream {
         &self.first
     }
 
-    pub async fn read(&self, offset: u64, length: usize) -> Result<Bytes> {
-        self.with(&Work::Read(offset, length)).await
+    pub async fn read(&self, buffers: &Buffers, offset: u64, length: usize) -> Result<Bytes> {
+        self.with(&Work::Read(buffers.clone(), offset, length))
+            .await
     }
 
     pub async fn write(&self, offset: u64, data: Bytes) -> Result<()> {

@@ -224,7 +224,9 @@ hold)
       end_nbd
       [ "$mode" = read ] && option=-r || option=
       dir=$(mktemp -d /tmp/snapdeck-XXXXXXXX) || exit 1
-      qemu-nbd $option -f raw -k "$dir/nbd" -- "$path" </dev/null >/dev/null 2>"$dir/said" 9>&- &
+      # The memory of a request is kept for the next one (mallopt(3)): to have it anew costs more than its bytes do.
+      MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=134217728 MALLOC_TOP_PAD_=16777216 \
+        qemu-nbd $option -f raw -k "$dir/nbd" -- "$path" </dev/null >/dev/null 2>"$dir/said" 9>&- &
       nbd=$! tries=0
       until [ -S "$dir/nbd" ] || ! kill -0 "$nbd" 2>/dev/null || [ $tries -ge 200 ]; do
         sleep 0.02

@@ -25,6 +25,7 @@ use tokio::time::timeout;
 
 use self::wire::{Command, Export};
 use super::parts;
+use crate::model::Buffers;
 
 /// Requests under way at once on a connection: as many as qemu-nbd works on (`MAX_NBD_REQUESTS` in QEMU's
 /// `nbd/server.c`).
@@ -73,16 +74,20 @@ impl Nbd {
         })
     }
 
-    /// Reads exactly `length` bytes at `offset`.
+    /// Reads exactly `length` bytes at `offset`, to one of `buffers`.
     ///
     /// # Errors
     /// `InvalidInput` beyond the end (of a write there QEMU would say "no space"). `ConnectionReset`, `BrokenPipe` or `UnexpectedEof` where the connection ended,
     /// `InvalidData` where it was ended because of what came. Otherwise the host's.
-    pub async fn read(&self, offset: u64, length: usize) -> io::Result<Bytes> {
+    pub async fn read(&self, buffers: &Buffers, offset: u64, length: usize) -> io::Result<Bytes> {
         parts::within(self.export.size_bytes, offset, length)?;
-        parts::read(offset, length, self.step(), |offset, length, buffer| {
-            self.call(Command::Read, offset, length, Payload::In(buffer))
-        })
+        parts::read(
+            buffers,
+            offset,
+            length,
+            self.step(),
+            |offset, length, buffer| self.call(Command::Read, offset, length, Payload::In(buffer)),
+        )
         .await
     }
 

@@ -5,6 +5,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 use std::pin::{Pin, pin};
 use std::process::Stdio;
+use std::sync::LazyLock;
 use std::task::Poll;
 use std::time::Instant;
 
@@ -17,6 +18,7 @@ use super::*;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const MIB: usize = 1 << 20;
+static BUFFERS: LazyLock<Buffers> = LazyLock::new(Buffers::default);
 
 /// A real qemu-nbd with a file of its own.
 struct Server {
@@ -106,15 +108,17 @@ async fn many_tasks_write_and_read_in_any_order() {
             nbd.write(start as u64, pattern(start, length))
                 .await
                 .unwrap();
-            assert!(nbd.read(start as u64, length).await.unwrap() == pattern(start, length));
+            assert!(
+                nbd.read(&BUFFERS, start as u64, length).await.unwrap() == pattern(start, length)
+            );
         });
     }
     while let Some(done) = soon(tasks.join_next()).await {
         done.unwrap();
     }
     soon(nbd.flush()).await.unwrap();
-    assert!(soon(nbd.read(0, size)).await.unwrap() == pattern(0, size));
-    assert!(soon(nbd.read(7, 0)).await.unwrap().is_empty());
+    assert!(soon(nbd.read(&BUFFERS, 0, size)).await.unwrap() == pattern(0, size));
+    assert!(soon(nbd.read(&BUFFERS, 7, 0)).await.unwrap().is_empty());
     soon(nbd.write(7, Bytes::new())).await.unwrap();
     // The file is what was written, and not longer.
     assert!(std::fs::read(server.disk()).unwrap() == pattern(0, size));
@@ -130,8 +134,10 @@ async fn a_sparse_file_stays_sparse() {
     let nbd = server.open().await;
     let end = size - 3 * MIB as u64;
     soon(nbd.write(end, pattern(5, 3 * MIB))).await.unwrap();
-    assert!(soon(nbd.read(end, 3 * MIB)).await.unwrap() == pattern(5, 3 * MIB));
-    let zeros = soon(nbd.read(end - 5 * MIB as u64, 5 * MIB)).await.unwrap();
+    assert!(soon(nbd.read(&BUFFERS, end, 3 * MIB)).await.unwrap() == pattern(5, 3 * MIB));
+    let zeros = soon(nbd.read(&BUFFERS, end - 5 * MIB as u64, 5 * MIB))
+        .await
+        .unwrap();
     assert!(zeros.iter().all(|&byte| byte == 0));
     let metadata = std::fs::metadata(server.disk()).unwrap();
     assert_eq!(metadata.len(), size);
@@ -143,13 +149,13 @@ async fn beyond_the_end_is_refused_and_nothing_else() {
     let server = Server::start(4096, RAW).await;
     let nbd = server.open().await;
     for (offset, length) in [(4096, 1), (4000, 97), (u64::MAX, 1), (u64::MAX, 0)] {
-        let read = soon(nbd.read(offset, length)).await.unwrap_err();
+        let read = soon(nbd.read(&BUFFERS, offset, length)).await.unwrap_err();
         assert_eq!(read.kind(), ErrorKind::InvalidInput, "{read}");
         let data = Bytes::from(vec![1; length]);
         let write = soon(nbd.write(offset, data)).await.unwrap_err();
         assert_eq!(write.kind(), ErrorKind::InvalidInput, "{write}");
     }
-    assert_eq!(soon(nbd.read(4000, 96)).await.unwrap().len(), 96);
+    assert_eq!(soon(nbd.read(&BUFFERS, 4000, 96)).await.unwrap().len(), 96);
     assert_eq!(std::fs::metadata(server.disk()).unwrap().len(), 4096);
 }
 
@@ -165,7 +171,7 @@ async fn a_full_or_broken_disk_is_told_as_such() {
         let error = soon(nbd.write(0, pattern(0, 3 * MIB))).await.unwrap_err();
         assert_eq!(error.kind(), kind, "{error}");
         // That was the disk's trouble, not the connection's.
-        assert!(soon(nbd.read(0, 4 * MIB)).await.unwrap() == vec![0; 4 * MIB]);
+        assert!(soon(nbd.read(&BUFFERS, 0, 4 * MIB)).await.unwrap() == vec![0; 4 * MIB]);
     }
 }
 
@@ -175,7 +181,7 @@ async fn a_read_only_export_is_read() {
     let file = std::fs::File::options().write(true).open(server.disk());
     file.unwrap().write_all_at(&pattern(0, 4096), 0).unwrap();
     let nbd = server.open().await;
-    assert!(soon(nbd.read(0, 4096)).await.unwrap() == pattern(0, 4096));
+    assert!(soon(nbd.read(&BUFFERS, 0, 4096)).await.unwrap() == pattern(0, 4096));
     let error = soon(nbd.write(0, pattern(0, 1))).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
 }
@@ -211,7 +217,7 @@ async fn a_killed_server_ends_every_call_at_once() {
         let (nbd, offset) = (&nbd, (at * MIB) as u64);
         async move {
             if at % 2 == 0 {
-                nbd.read(offset, MIB).await.map(|_| ())
+                nbd.read(&BUFFERS, offset, MIB).await.map(|_| ())
             } else {
                 nbd.write(offset, pattern(0, MIB)).await
             }
@@ -223,7 +229,7 @@ async fn a_killed_server_ends_every_call_at_once() {
     for outcome in soon(calls).await {
         assert_is_gone(&outcome.unwrap_err());
     }
-    assert_is_gone(&soon(nbd.read(0, 1)).await.unwrap_err());
+    assert_is_gone(&soon(nbd.read(&BUFFERS, 0, 1)).await.unwrap_err());
     assert_is_gone(&soon(nbd.write(0, pattern(0, 1))).await.unwrap_err());
     assert_is_gone(&soon(nbd.flush()).await.unwrap_err());
     nbd.close(PATIENCE).await.unwrap();
@@ -245,10 +251,10 @@ async fn dropped_calls_leave_the_connection_usable() {
         server.signal("-STOP").await;
         for at in 0..REQUESTS {
             let offset = (at * MIB) as u64;
-            begun(pin!(nbd.read(offset, 3 * MIB + 1))).await;
+            begun(pin!(nbd.read(&BUFFERS, offset, 3 * MIB + 1))).await;
             begun(pin!(nbd.write(32 * MIB as u64 + offset, pattern(at, MIB)))).await;
         }
-        let mut call = pin!(nbd.read(0, 8 * MIB));
+        let mut call = pin!(nbd.read(&BUFFERS, 0, 8 * MIB));
         begun(call.as_mut()).await;
         server.signal("-CONT").await;
         assert!(soon(call).await.unwrap() == pattern(9, 8 * MIB));
@@ -333,7 +339,7 @@ async fn nonsense_in_transmission_ends_the_connection() {
         let (opened, mut theirs) = open_to(&greeting()).await;
         let nbd = opened.unwrap();
         let mut calls = pin!(futures_util::future::join(
-            nbd.read(0, 9),
+            nbd.read(&BUFFERS, 0, 9),
             nbd.write(9, pattern(0, 9))
         ));
         begun(calls.as_mut()).await;
@@ -346,7 +352,7 @@ async fn nonsense_in_transmission_ends_the_connection() {
     // Half an answer.
     let (opened, mut theirs) = open_to(&greeting()).await;
     let nbd = opened.unwrap();
-    let mut call = pin!(nbd.read(0, 9));
+    let mut call = pin!(nbd.read(&BUFFERS, 0, 9));
     begun(call.as_mut()).await;
     let mut said = header(SIMPLE_REPLY, 0, 1);
     said.put_slice(b"half");
@@ -359,7 +365,7 @@ async fn nonsense_in_transmission_ends_the_connection() {
 async fn an_unknown_error_is_no_reason_to_disconnect() {
     let (opened, mut theirs) = open_to(&greeting()).await;
     let nbd = opened.unwrap();
-    let mut call = pin!(nbd.read(0, 4));
+    let mut call = pin!(nbd.read(&BUFFERS, 0, 4));
     begun(call.as_mut()).await;
     let mut said = Vec::new();
     said.put_u32(SIMPLE_REPLY);

@@ -17,6 +17,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::parts;
+use crate::model::Buffers;
 
 /// Requests under way at once: 16 MiB of them.
 const REQUESTS: usize = 64;
@@ -103,16 +104,20 @@ impl SftpFile {
         Ok(())
     }
 
-    /// Reads exactly `length` bytes at `offset`.
+    /// Reads exactly `length` bytes at `offset`, to one of `buffers`.
     ///
     /// # Errors
     /// `InvalidInput` behind the end. `ConnectionReset` where the connection ended, `InvalidData` where the file is
     /// shorter than it was or what came makes no sense. Otherwise the host's.
-    pub async fn read(&self, offset: u64, length: usize) -> io::Result<Bytes> {
+    pub async fn read(&self, buffers: &Buffers, offset: u64, length: usize) -> io::Result<Bytes> {
         parts::within(self.size_bytes, offset, length)?;
-        parts::read(offset, length, self.step(), |offset, length, buffer| {
-            self.read_part(offset, length, buffer)
-        })
+        parts::read(
+            buffers,
+            offset,
+            length,
+            self.step(),
+            |offset, length, buffer| self.read_part(offset, length, buffer),
+        )
         .await
     }
 

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::pin::{Pin, pin};
 use std::process::Stdio;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::task::Poll;
 
 use tempfile::TempDir;
@@ -14,6 +14,7 @@ use super::*;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const MIB: usize = 1 << 20;
+static BUFFERS: LazyLock<Buffers> = LazyLock::new(Buffers::default);
 /// Where Debian has it.
 const SERVER: &str = "/usr/lib/openssh/sftp-server";
 
@@ -103,15 +104,15 @@ async fn many_tasks_write_and_read_in_any_order() {
         tasks.spawn(async move {
             let (offset, data) = (start as u64, pattern(start, length));
             file.write(offset, data.clone()).await.unwrap();
-            assert!(file.read(offset, length).await.unwrap() == data);
+            assert!(file.read(&BUFFERS, offset, length).await.unwrap() == data);
         });
     }
     while let Some(done) = soon(tasks.join_next()).await {
         done.unwrap();
     }
     soon(file.flush()).await.unwrap();
-    assert!(soon(file.read(0, size)).await.unwrap() == pattern(0, size));
-    assert!(soon(file.read(7, 0)).await.unwrap().is_empty());
+    assert!(soon(file.read(&BUFFERS, 0, size)).await.unwrap() == pattern(0, size));
+    assert!(soon(file.read(&BUFFERS, 7, 0)).await.unwrap().is_empty());
     soon(file.write(7, Bytes::new())).await.unwrap();
     assert!(std::fs::read(server.disk()).unwrap() == pattern(0, size));
     // All this was asked for in the longest pieces the server takes.
@@ -126,10 +127,10 @@ async fn a_server_that_knows_less_is_served_as_well() {
     let mut server = Server::start_by(2 * MIB as u64, &format!("{SERVER} -P limits,fsync"));
     let file = server.open(Access::ReadWrite).await;
     soon(file.write(5, pattern(5, MIB))).await.unwrap();
-    assert!(soon(file.read(5, MIB)).await.unwrap() == pattern(5, MIB));
+    assert!(soon(file.read(&BUFFERS, 5, MIB)).await.unwrap() == pattern(5, MIB));
     // What it carried out is what it is asked for from now on.
     assert!(file.step() < REQUEST_BYTES);
-    assert!(soon(file.read(5, MIB)).await.unwrap() == pattern(5, MIB));
+    assert!(soon(file.read(&BUFFERS, 5, MIB)).await.unwrap() == pattern(5, MIB));
     let error = soon(file.flush()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
 }
@@ -139,18 +140,18 @@ async fn beyond_the_end_is_refused_and_nothing_else() {
     let mut server = Server::start(4096);
     let file = server.open(Access::ReadWrite).await;
     for (offset, length) in [(4096, 1), (4000, 97), (u64::MAX, 1), (u64::MAX, 0)] {
-        let read = soon(file.read(offset, length)).await.unwrap_err();
+        let read = soon(file.read(&BUFFERS, offset, length)).await.unwrap_err();
         assert_eq!(read.kind(), ErrorKind::InvalidInput, "{read}");
         let data = Bytes::from(vec![1; length]);
         let write = soon(file.write(offset, data)).await.unwrap_err();
         assert_eq!(write.kind(), ErrorKind::InvalidInput, "{write}");
     }
-    assert_eq!(soon(file.read(4000, 96)).await.unwrap().len(), 96);
+    assert_eq!(soon(file.read(&BUFFERS, 4000, 96)).await.unwrap().len(), 96);
     assert_eq!(std::fs::metadata(server.disk()).unwrap().len(), 4096);
     // Somebody cut it off behind our back.
     let disk = std::fs::File::options().write(true).open(server.disk());
     disk.unwrap().set_len(100).unwrap();
-    let error = soon(file.read(0, 4096)).await.unwrap_err();
+    let error = soon(file.read(&BUFFERS, 0, 4096)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidData, "{error}");
 }
 
@@ -159,7 +160,7 @@ async fn a_file_opened_for_reading_is_not_written() {
     let mut server = Server::start(4096);
     std::fs::write(server.disk(), pattern(3, 4096)).unwrap();
     let file = server.open(Access::Read).await;
-    assert!(soon(file.read(0, 4096)).await.unwrap() == pattern(3, 4096));
+    assert!(soon(file.read(&BUFFERS, 0, 4096)).await.unwrap() == pattern(3, 4096));
     let error = soon(file.write(0, pattern(0, 1))).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
     let error = soon(file.flush()).await.unwrap_err();
@@ -213,7 +214,7 @@ async fn a_full_disk_is_told_as_such() {
     assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}");
     // That was the disk's trouble, not the connection's.
     assert_eq!(
-        soon(file.read(3 * MIB as u64, 9)).await.unwrap(),
+        soon(file.read(&BUFFERS, 3 * MIB as u64, 9)).await.unwrap(),
         [0; 9][..]
     );
 }
@@ -227,7 +228,7 @@ async fn a_killed_server_ends_every_call_at_once() {
         let (file, offset) = (&file, (at * MIB) as u64);
         async move {
             if at % 2 == 0 {
-                file.read(offset, MIB).await.map(|_| ())
+                file.read(&BUFFERS, offset, MIB).await.map(|_| ())
             } else {
                 file.write(offset, pattern(0, MIB)).await
             }
@@ -240,7 +241,7 @@ async fn a_killed_server_ends_every_call_at_once() {
         assert_eq!(outcome.unwrap_err().kind(), ErrorKind::ConnectionReset);
     }
     for outcome in [
-        soon(file.read(0, 1)).await.map(|_| ()),
+        soon(file.read(&BUFFERS, 0, 1)).await.map(|_| ()),
         soon(file.write(0, pattern(0, 1))).await,
         soon(file.flush()).await,
     ] {
@@ -257,11 +258,11 @@ async fn dropped_calls_leave_the_connection_usable() {
         server.signal("-STOP").await;
         for at in 0..16 {
             let offset = (at * MIB) as u64;
-            begun(pin!(file.read(offset, 3 * MIB + 1))).await;
+            begun(pin!(file.read(&BUFFERS, offset, 3 * MIB + 1))).await;
             let elsewhere = 32 * MIB as u64 + offset;
             begun(pin!(file.write(elsewhere, pattern(at, MIB)))).await;
         }
-        let mut call = pin!(file.read(0, 8 * MIB));
+        let mut call = pin!(file.read(&BUFFERS, 0, 8 * MIB));
         begun(call.as_mut()).await;
         server.signal("-CONT").await;
         assert!(soon(call).await.unwrap() == pattern(9, 8 * MIB));

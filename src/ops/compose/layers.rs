@@ -4,7 +4,7 @@ use bytes::Bytes;
 use futures_util::future::try_join_all;
 
 use crate::host::{FileReader, Host};
-use crate::model::{FileStamp, HostName, ImageFacts, Result};
+use crate::model::{Buffers, FileStamp, HostName, ImageFacts, Result};
 use crate::qcow2::{HEADER_BYTES, Read, TableReader, Tables, backing_format};
 
 use super::Break;
@@ -17,6 +17,7 @@ pub(super) struct Layers {
     readers: Vec<FileReader>,
     virtual_size: u64,
     stamps: Stamps,
+    buffers: Buffers,
     /// What is read in the place of the topmost file, which a guest writes.
     moment: Option<Moment>,
 }
@@ -50,6 +51,7 @@ impl Layers {
             readers,
             virtual_size: virtual_size.unwrap_or_default(),
             stamps,
+            buffers: Buffers::default(),
             moment: None,
         };
         for (reader, link) in layers.readers.iter().zip(source.chain.iter().rev()) {
@@ -61,7 +63,7 @@ impl Layers {
     /// A backing file that is to be read as something else than qcow2 is the disk byte by byte, whatever it looks like.
     async fn check_format(&self, reader: &FileReader, path: &str) -> Result<(), Break> {
         let length = reader.size_bytes().min(HEADER_BYTES as u64);
-        let start = reader.read_at(0, length as usize).await?;
+        let start = reader.read_at(&self.buffers, 0, length as usize).await?;
         match backing_format(&start) {
             Some(format) if format != "qcow2" => Err(Break::Refused(format!(
                 "{path} on host {} says that its backing file is {format:?}",
@@ -93,11 +95,12 @@ impl Layers {
             files = below;
             known = Some(match (moment.tables(), moment.copy()) {
                 (Some(tables), _) => tables.clone(),
-                (None, Some(copy)) => read_tables(copy).await?,
+                (None, Some(copy)) => read_tables(&self.buffers, copy).await?,
                 (None, None) => return Err(super::broken("no overlay").into()),
             });
         }
-        let mut tables = try_join_all(files.iter().map(read_tables)).await?;
+        let read = |reader| read_tables(&self.buffers, reader);
+        let mut tables = try_join_all(files.iter().map(read)).await?;
         tables.extend(known);
         let overlays = tables.split_off(1.min(tables.len()));
         let base = tables.pop().ok_or_else(|| super::broken("no base"))?;
@@ -113,11 +116,12 @@ impl Layers {
         if let Some(moment) = &self.moment
             && read.layer() + 1 == self.readers.len()
         {
-            return moment.read(read).await;
+            return moment.read(&self.buffers, read).await;
         }
         // Some MiB at most.
-        let bytes = reader.read_at(read.host().start, read.host_bytes() as usize);
-        bytes.await.map(Taken::Host)
+        let (offset, length) = (read.host().start, read.host_bytes() as usize);
+        let bytes = reader.read_at(&self.buffers, offset, length).await?;
+        Ok(Taken::Host(bytes))
     }
 
     /// Reads the base's file.
@@ -126,7 +130,7 @@ impl Layers {
             .readers
             .first()
             .ok_or_else(|| super::broken("no base"))?;
-        base.read_at(offset, length as usize).await
+        base.read_at(&self.buffers, offset, length as usize).await
     }
 
     /// The files as they were before anything was read of them.
@@ -139,6 +143,11 @@ impl Layers {
         self.stamps.0.last().copied().flatten()
     }
 
+    /// What all is read to.
+    pub fn buffers(&self) -> &Buffers {
+        &self.buffers
+    }
+
     /// Size of the disk the guest sees, in bytes.
     pub fn virtual_size(&self) -> u64 {
         self.virtual_size
@@ -146,12 +155,12 @@ impl Layers {
 }
 
 /// Reads the tables of one file.
-pub(super) async fn read_tables(reader: &FileReader) -> Result<Tables, Break> {
+pub(super) async fn read_tables(buffers: &Buffers, reader: &FileReader) -> Result<Tables, Break> {
     let mut tables = TableReader::new(reader.size_bytes());
     while !tables.wanted().is_empty() {
         let reads = tables.wanted().iter().map(|range| {
             // A MiB at most.
-            reader.read_at(range.start, (range.end - range.start) as usize)
+            reader.read_at(buffers, range.start, (range.end - range.start) as usize)
         });
         let chunks = try_join_all(reads).await?;
         tables.take(&chunks)?;

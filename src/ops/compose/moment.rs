@@ -14,7 +14,7 @@ use bytes::Bytes;
 use tokio::time::timeout;
 
 use crate::host::{Ahead, Backup, Export, FileReader, Host};
-use crate::model::{Consistency, Error, Kind, Method, Phase, Result};
+use crate::model::{Buffers, Consistency, Error, Kind, Method, Phase, Result};
 use crate::qcow2::{Read, Tables};
 
 use super::Break;
@@ -176,12 +176,15 @@ impl Moment {
     }
 
     /// Reads what the composer wants of the overlay.
-    pub async fn read(&self, read: &Read) -> Result<Taken> {
+    pub async fn read(&self, buffers: &Buffers, read: &Read) -> Result<Taken> {
         match &self.top {
-            Top::Export { export, .. } => export.read(&read.guest()).await.map(Taken::Guest),
+            Top::Export { export, .. } => {
+                let bytes = export.read(buffers, &read.guest()).await?;
+                Ok(Taken::Guest(bytes))
+            }
             // Some MiB at most.
             Top::Copy(reader) => reader
-                .read_at(read.host().start, read.host_bytes() as usize)
+                .read_at(buffers, read.host().start, read.host_bytes() as usize)
                 .await
                 .map(Taken::Host),
         }
@@ -344,7 +347,7 @@ async fn catch(
         Plan::Backup { target } => {
             let tables = async {
                 match overlay {
-                    Some(ahead) => read_tables(&ahead.now().await?).await,
+                    Some(ahead) => read_tables(&Buffers::default(), &ahead.now().await?).await,
                     None => Err(super::broken("no overlay").into()),
                 }
             };

@@ -5,14 +5,14 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::stream::{self, FuturesOrdered};
 use futures_util::{StreamExt, TryStreamExt};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::bucket::{Assembly, Bucket};
-use crate::model::{Error, Kind, Result};
+use crate::model::{Buffers, Error, Kind, Result};
 use crate::qcow2::Composer;
 
 use super::Break;
@@ -46,6 +46,7 @@ pub(super) struct Sender<'a> {
     /// What is the base's.
     kept: Range<u64>,
     digests: Digests,
+    buffers: Buffers,
     /// Parts in memory.
     places: Arc<Semaphore>,
     uploaded: AtomicU64,
@@ -76,6 +77,7 @@ impl<'a> Sender<'a> {
             part: assembly.part_bytes(),
             kept: composer.kept(),
             digests: Digests::default(),
+            buffers: layers.buffers().clone(),
             // Two less: the part that is being made, and what is read for it.
             places: Arc::new(Semaphore::new(
                 assembly.in_flight().saturating_sub(2).max(1),
@@ -197,11 +199,11 @@ impl<'a> Sender<'a> {
     }
 
     /// The beginning of a part: the bytes of it that are the base's, zeros in the place of the head.
-    async fn base_bytes(&self, index: u64) -> Result<Vec<u8>> {
+    async fn base_bytes(&self, index: u64) -> Result<BytesMut> {
         let start = index * self.part;
         let end = self.kept.end.min(start + self.part);
         let from = start.max(self.kept.start.min(end));
-        let mut bytes = vec![0; (from - start) as usize];
+        let mut bytes = BytesMut::zeroed((from - start) as usize);
         if from < end {
             bytes.extend_from_slice(&self.layers.read_base(from, end - from).await?);
         }
@@ -253,9 +255,9 @@ struct Parts<'a, 's> {
     to_send: UnboundedSender<Ready>,
     /// The one at hand, and its bytes so far.
     index: u64,
-    buffer: Vec<u8>,
+    buffer: BytesMut,
     /// The object's first part, where it is full: its head comes at last.
-    first: Option<Vec<u8>>,
+    first: Option<BytesMut>,
 }
 
 impl Parts<'_, '_> {
@@ -264,7 +266,8 @@ impl Parts<'_, '_> {
         // As `PART` in memory.
         let length = self.sender.part as usize;
         while self.buffer.len() >= length {
-            let mut rest = Vec::with_capacity(length + ROOM);
+            let mut rest = self.sender.buffers.take(length + ROOM);
+            rest.clear();
             rest.extend_from_slice(&self.buffer[length..]);
             self.buffer.truncate(length);
             let full = std::mem::replace(&mut self.buffer, rest);
@@ -273,17 +276,16 @@ impl Parts<'_, '_> {
         Ok(())
     }
 
-    async fn hand_over(&mut self, mut bytes: Vec<u8>) -> Result<()> {
+    async fn hand_over(&mut self, bytes: BytesMut) -> Result<()> {
         let index = self.index;
         self.index += 1;
         if index == 0 {
             self.first = Some(bytes);
             return Ok(());
         }
-        bytes.shrink_to_fit();
         let ready = Ready {
             index,
-            bytes: bytes.into(),
+            bytes: self.sender.buffers.share(bytes),
             place: self.sender.place().await?,
         };
         let taken = self.to_send.send(ready);
@@ -304,6 +306,6 @@ impl Parts<'_, '_> {
             Some(place) => place.copy_from_slice(head),
             None => return Err(super::broken("its head is longer than its first part").into()),
         }
-        Ok(first.into())
+        Ok(first.freeze())
     }
 }

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::BytesMut;
+
 use super::Layout;
 use super::writer::Written;
 use crate::model::Compression;
@@ -105,7 +107,7 @@ impl Ending {
     }
 
     /// Appends the next part of the tables to `tail`, about a MiB; `false` once there is no more.
-    pub fn write(&mut self, tail: &mut Vec<u8>) -> bool {
+    pub fn write(&mut self, tail: &mut BytesMut) -> bool {
         let all: u64 = self.parts.iter().sum();
         let now = (CHUNK_BYTES / self.geometry.cluster()).max(1);
         let end = all.min(self.written + now);
@@ -126,7 +128,7 @@ impl Ending {
         &self.head
     }
 
-    fn write_cluster(&self, number: u64, tail: &mut Vec<u8>) {
+    fn write_cluster(&self, number: u64, tail: &mut BytesMut) {
         let entries = self.geometry.entries() as u64;
         let [l2, l1, table, _] = self.parts;
         if let Some(entries) = usize::try_from(number).ok().and_then(|at| self.l2.get(at)) {

@@ -20,6 +20,8 @@ mod writer;
 
 use std::ops::Range;
 
+use bytes::BytesMut;
+
 use super::Refusal;
 use super::chain::Chain;
 use super::codec::Decoder;
@@ -194,7 +196,7 @@ impl Composer {
     /// # Errors
     /// [`Refusal::WrongBytes`] and [`Refusal::OutOfOrder`] for a caller that errs, [`Refusal::Undecodable`] for a
     /// damaged cluster. The composer is of no use then.
-    pub fn push(&mut self, read: &Read, bytes: &[u8], tail: &mut Vec<u8>) -> Result<(), Refusal> {
+    pub fn push(&mut self, read: &Read, bytes: &[u8], tail: &mut BytesMut) -> Result<(), Refusal> {
         self.accept(read, read.host_bytes(), bytes)?;
         let geometry = self.chain.geometry();
         let layer = self.chain.layer(read.layer);
@@ -243,7 +245,7 @@ impl Composer {
         &mut self,
         read: &Read,
         bytes: &[u8],
-        tail: &mut Vec<u8>,
+        tail: &mut BytesMut,
     ) -> Result<(), Refusal> {
         self.accept(read, read.guest_bytes(), bytes)?;
         let mut rest = bytes;
@@ -261,7 +263,7 @@ impl Composer {
     ///
     /// # Errors
     /// [`Refusal::OutOfOrder`] where reads were not pushed.
-    pub fn finish(mut self, tail: &mut Vec<u8>) -> Result<Ending, Refusal> {
+    pub fn finish(mut self, tail: &mut BytesMut) -> Result<Ending, Refusal> {
         let planned = self.plan.issued() + u64::from(self.next_read().is_some());
         if planned != self.pushed {
             return Err(Refusal::OutOfOrder {

@@ -1,5 +1,7 @@
 //! Puts clusters together, drops zeros, packs, and gives each its place in the file.
 
+use bytes::BytesMut;
+
 use super::target::Target;
 use crate::qcow2::Refusal;
 use crate::qcow2::codec::Encoder;
@@ -59,7 +61,7 @@ impl Writer {
         &mut self,
         mut guest: u64,
         mut bytes: &[u8],
-        tail: &mut Vec<u8>,
+        tail: &mut BytesMut,
     ) -> Result<(), Refusal> {
         let cluster = self.geometry().cluster();
         while !bytes.is_empty() {
@@ -90,7 +92,7 @@ impl Writer {
         guest: u64,
         packed: &[u8],
         plain: &[u8],
-        tail: &mut Vec<u8>,
+        tail: &mut BytesMut,
     ) -> Result<(), Refusal> {
         self.close(tail)?;
         if packed.len() >= plain.len() {
@@ -102,7 +104,7 @@ impl Writer {
         Ok(())
     }
 
-    pub(super) fn finish(mut self, tail: &mut Vec<u8>) -> Result<Written, Refusal> {
+    pub(super) fn finish(mut self, tail: &mut BytesMut) -> Result<Written, Refusal> {
         self.close(tail)?;
         self.end_run(tail)?;
         self.pad(tail);
@@ -117,11 +119,11 @@ impl Writer {
         self.target.geometry
     }
 
-    fn pad(&mut self, tail: &mut Vec<u8>) {
+    fn pad(&mut self, tail: &mut BytesMut) {
         tail.resize(tail.len() + std::mem::take(&mut self.padding), 0);
     }
 
-    fn close(&mut self, tail: &mut Vec<u8>) -> Result<(), Refusal> {
+    fn close(&mut self, tail: &mut BytesMut) -> Result<(), Refusal> {
         match self.open.take() {
             Some((guest, bytes)) => self.store(guest, &bytes, tail),
             None => Ok(()),
@@ -129,7 +131,7 @@ impl Writer {
     }
 
     /// Stores a whole cluster; one of zeros is left out, for it was taken out of the mapping before.
-    fn store(&mut self, guest: u64, bytes: &[u8], tail: &mut Vec<u8>) -> Result<(), Refusal> {
+    fn store(&mut self, guest: u64, bytes: &[u8], tail: &mut BytesMut) -> Result<(), Refusal> {
         if is_zero(bytes) {
             return Ok(());
         }
@@ -152,7 +154,12 @@ impl Writer {
         Ok(())
     }
 
-    fn add_packed(&mut self, guest: u64, packed: &[u8], tail: &mut Vec<u8>) -> Result<(), Refusal> {
+    fn add_packed(
+        &mut self,
+        guest: u64,
+        packed: &[u8],
+        tail: &mut BytesMut,
+    ) -> Result<(), Refusal> {
         let room = RUN_BYTES.max(4 * self.geometry().cluster_len());
         if self.run.len() + packed.len() > room {
             self.end_run(tail)?;
@@ -164,7 +171,7 @@ impl Writer {
     }
 
     /// Gives the packed clusters their places. Each references all host clusters that its sectors touch.
-    fn end_run(&mut self, tail: &mut Vec<u8>) -> Result<(), Refusal> {
+    fn end_run(&mut self, tail: &mut BytesMut) -> Result<(), Refusal> {
         if self.run.is_empty() {
             return Ok(());
         }

@@ -1,0 +1,221 @@
+//! `snapdeck note`, `pin` and `unpin`: what is said of a snapshot, wherever it is.
+
+use std::fmt::Write as _;
+use std::io::Read as _;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::output::{Answer, say};
+use super::{Plan, exit};
+use crate::engine::Engine;
+use crate::model::{
+    Error, HostName, Kind, MAX_NOTE_BYTES, Remarks, RemarksChange, Result, SnapshotName,
+    parse_label,
+};
+
+/// Where a snapshot is meant: on the hosts, in the bucket, or wherever it is.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Places {
+    /// On the hosts alone
+    #[arg(long)]
+    local: bool,
+    /// In the bucket alone
+    #[arg(long, conflicts_with = "local")]
+    bucket: bool,
+}
+
+/// `snapdeck note`.
+#[derive(Debug, Clone, Args)]
+pub struct Note {
+    /// The snapshot
+    name: SnapshotName,
+    /// The new note; "" takes it away, and - reads it from stdin
+    #[arg(allow_hyphen_values = true)]
+    text: Option<String>,
+    /// Set a label
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_label)]
+    label: Vec<(String, String)>,
+    /// Take a label away
+    #[arg(long, value_name = "KEY")]
+    remove_label: Vec<String>,
+    #[command(flatten)]
+    places: Places,
+}
+
+/// `snapdeck pin` and `snapdeck unpin`.
+#[derive(Debug, Clone, Args)]
+pub struct Pin {
+    /// The snapshot
+    name: SnapshotName,
+    #[command(flatten)]
+    places: Places,
+}
+
+/// What is to be said, of what, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Saying {
+    name: SnapshotName,
+    hosts: Vec<HostName>,
+    bucket: bool,
+    change: RemarksChange,
+    /// The note comes from stdin.
+    from_stdin: bool,
+}
+
+impl Note {
+    /// What it means on `hosts`.
+    pub(super) fn plan(self, hosts: Vec<HostName>) -> Plan {
+        let from_stdin = self.text.as_deref() == Some("-");
+        let change = RemarksChange {
+            note: self.text.filter(|_| !from_stdin),
+            labels: self.label,
+            unlabel: self.remove_label,
+            pin: None,
+        };
+        let saying = self.places.saying(self.name, hosts, change);
+        Plan::Say(Saying {
+            from_stdin,
+            ..saying
+        })
+    }
+}
+
+impl Pin {
+    /// What it means on `hosts`.
+    pub(super) fn plan(self, pinned: bool, hosts: Vec<HostName>) -> Plan {
+        let change = RemarksChange::pin(pinned);
+        Plan::Say(self.places.saying(self.name, hosts, change))
+    }
+}
+
+impl Places {
+    fn saying(self, name: SnapshotName, hosts: Vec<HostName>, change: RemarksChange) -> Saying {
+        Saying {
+            name,
+            hosts: if self.bucket { Vec::new() } else { hosts },
+            bucket: !self.local,
+            change,
+            from_stdin: false,
+        }
+    }
+}
+
+/// Says it wherever the snapshot is, or tells what is said there. A place that does not answer is told on stderr, gives
+/// the exit code, and does not keep the others from it.
+pub(super) async fn run(engine: &Engine, saying: Saying) -> Result<Answer> {
+    let Saying {
+        name,
+        hosts,
+        bucket,
+        mut change,
+        from_stdin,
+    } = saying;
+    if from_stdin {
+        change.note = Some(stdin()?);
+    }
+    let bucket = bucket && (engine.settings().bucket.name.is_some() || hosts.is_empty());
+    let (mut told, mut failures) = (Vec::new(), Vec::new());
+    let places = hosts.into_iter().map(Some).chain(bucket.then_some(None));
+    for host in places {
+        let said = match &host {
+            Some(host) => on_host(engine, host, &name, &change).await,
+            None => in_bucket(engine, &name, &change).await,
+        };
+        match said {
+            Ok(Some(said)) => told.push((host, said)),
+            Ok(None) => {}
+            Err(error) => failures.push(error),
+        }
+    }
+    let mut failures = failures.into_iter();
+    let first = failures.next();
+    // Where nothing can be told, the caller tells of the first.
+    first.iter().filter(|_| !told.is_empty()).for_each(say);
+    failures.for_each(|error| say(&error));
+    match (told.is_empty(), first) {
+        (true, Some(error)) => Err(error),
+        (true, None) => Err(Error::new(
+            Kind::NotFound,
+            format!("there is no snapshot {name} where it was looked for"),
+        )
+        .hint("list what there is with snapdeck snapshots and snapdeck objects")),
+        (false, failure) => {
+            let answer = answer(&name, &told)?;
+            let code = failure.map_or(0, |error| exit::code(error.kind()));
+            Ok(Answer { code, ..answer })
+        }
+    }
+}
+
+async fn on_host(
+    engine: &Engine,
+    host: &HostName,
+    name: &SnapshotName,
+    change: &RemarksChange,
+) -> Result<Option<Remarks>> {
+    if !change.is_empty() {
+        return match engine.remark_on(host, name, change).await {
+            Err(error) if error.kind() == Kind::NotFound => Ok(None),
+            said => said.map(Some),
+        };
+    }
+    if engine.snapshot(host, name).await?.is_none() {
+        return Ok(None);
+    }
+    let (said, _) = engine.remarks(Some(host), false, name).await?;
+    Ok(Some(said.unwrap_or_default()))
+}
+
+async fn in_bucket(
+    engine: &Engine,
+    name: &SnapshotName,
+    change: &RemarksChange,
+) -> Result<Option<Remarks>> {
+    let Some(object) = engine.object(name).await? else {
+        return Ok(None);
+    };
+    if !change.is_empty() {
+        return engine.remark_in_bucket(&object, change).await.map(Some);
+    }
+    let (_, said) = engine.remarks(None, true, name).await?;
+    Ok(Some(said.unwrap_or_default()))
+}
+
+fn stdin() -> Result<String> {
+    let mut text = String::new();
+    // One byte more tells that it is longer.
+    let most = MAX_NOTE_BYTES as u64 + 1;
+    let read = std::io::stdin().lock().take(most).read_to_string(&mut text);
+    read.map_err(|error| {
+        Error::new(Kind::BadInput, "cannot read the note from stdin").because(error)
+    })?;
+    Ok(text)
+}
+
+fn answer(name: &SnapshotName, told: &[(Option<HostName>, Remarks)]) -> Result<Answer> {
+    let mut text = String::new();
+    let mut places: Vec<Value> = Vec::new();
+    for (host, said) in told {
+        let place = host
+            .as_ref()
+            .map_or("in the bucket".to_owned(), |host| format!("on {host}"));
+        let pinned = if said.pinned { "pinned" } else { "not pinned" };
+        // Writing to a String does not fail.
+        let _ = writeln!(text, "{name} {place}: {pinned}");
+        for line in lines(said) {
+            let _ = writeln!(text, "  {line}");
+        }
+        places.push(json!({"host": host, "bucket": host.is_none(), "remarks": said}));
+    }
+    Answer::new(&json!({"name": name, "places": places}), text)
+}
+
+/// The note and the labels, a line each at least.
+pub(super) fn lines(said: &Remarks) -> Vec<String> {
+    let note = said.notes.iter().flat_map(|note| note.lines());
+    let labels = said.labels.iter();
+    note.map(str::to_owned)
+        .chain(labels.map(|(key, value)| format!("{key}={value}")))
+        .collect()
+}

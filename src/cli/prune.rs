@@ -1,0 +1,277 @@
+//! `snapdeck prune`: what a rule lets go, told first, and then removed.
+
+use std::io::{IsTerminal, stderr, stdin};
+use std::time::Duration;
+
+use clap::{ArgGroup, Args};
+use serde_json::{Value, json};
+
+use super::output::{Answer, ask, say, size, table, time};
+use super::{Plan, exit, job};
+use crate::engine::{Engine, Pruning};
+use crate::model::settings::Settings;
+use crate::model::{Candidate, Error, HostName, Kind, Leftover, PrunePlan, Result, Rule};
+
+/// `snapdeck prune`.
+#[derive(Debug, Clone, Args)]
+#[command(group = ArgGroup::new("what").required(true).multiple(true)
+    .args(["keep", "older_than", "unused", "leftovers"]))]
+pub struct Prune {
+    /// Not the newest N of a family, in each place. A family is what differs in a version at the end only: app-v1.0,
+    /// app-v1.1 and app-2026-01-31 are of one
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    keep: Option<u32>,
+    /// What was last written longer ago: 12h, 30d, 8w
+    #[arg(long, value_name = "AGE", value_parser = age)]
+    older_than: Option<Duration>,
+    /// What no sandbox on any host of the settings stands on
+    #[arg(long)]
+    unused: bool,
+    /// What operations that broke off left behind more than a day ago: unfinished uploads, parts of pulls, temporary
+    /// directories
+    #[arg(long)]
+    leftovers: bool,
+    /// Only tell what would go
+    #[arg(long, conflicts_with = "yes")]
+    dry_run: bool,
+    /// Do not ask; without a terminal it is needed
+    #[arg(long)]
+    yes: bool,
+    /// On the hosts alone; so it is with --host
+    #[arg(long)]
+    local: bool,
+    /// In the bucket alone; with --host there, too
+    #[arg(long, conflicts_with = "local")]
+    bucket: bool,
+}
+
+/// What is to be done with what may go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Consent {
+    /// Nothing.
+    None,
+    /// The operator is asked.
+    Ask,
+    /// It goes.
+    Given,
+}
+
+impl Prune {
+    /// What it means: on the `named` hosts, or on `all`.
+    pub(super) fn plan(
+        self,
+        named: Vec<HostName>,
+        all: Vec<HostName>,
+        settings: &Settings,
+    ) -> Plan {
+        let has_bucket = settings.bucket.name.is_some();
+        let (hosts, bucket) = match (named.is_empty(), self.local, self.bucket) {
+            (true, _, true) => (Vec::new(), true),
+            (true, true, false) => (all, false),
+            (true, false, false) => (all, has_bucket),
+            (false, _, bucket) => (named, bucket),
+        };
+        let consent = match (self.dry_run, self.yes) {
+            (true, _) => Consent::None,
+            (false, true) => Consent::Given,
+            (false, false) => Consent::Ask,
+        };
+        let rule = Rule {
+            keep: self.keep.map(|keep| keep as usize),
+            older_than: self.older_than,
+            unused: self.unused,
+        };
+        let pruning = Pruning {
+            rule,
+            hosts,
+            bucket,
+            leftovers: self.leftovers,
+        };
+        Plan::Prune(pruning, consent)
+    }
+}
+
+/// An age with its unit: `12h`, `30d`, `8w`.
+fn age(text: &str) -> Result<Duration, String> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let hours = match unit {
+        "h" => 1,
+        "d" => 24,
+        "w" => 7 * 24,
+        _ => return Err("an age is a number and its unit: h, d or w".to_owned()),
+    };
+    number
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| number.checked_mul(hours * 60 * 60))
+        .map(Duration::from_secs)
+        .ok_or_else(|| "no such age".to_owned())
+}
+
+/// Tells what may go, and with consent removes it. What fails does not stop the rest, and gives the exit code.
+pub(super) async fn run(
+    engine: &Engine,
+    pruning: &Pruning,
+    consent: Consent,
+    verbose: bool,
+) -> Result<Answer> {
+    let can_ask = stdin().is_terminal() && stderr().is_terminal();
+    if consent == Consent::Ask && !can_ask {
+        return Err(Error::new(
+            Kind::BadInput,
+            "nobody can be asked whether this may go for good",
+        )
+        .hint("pass --dry-run to see what would go, and --yes to remove it without a question"));
+    }
+    let plan = engine.prune_plan(pruning).await?;
+    for warning in &plan.warnings {
+        say(format_args!("warning: {warning}"));
+    }
+    let (mut text, mut document) = told(&plan)?;
+    document["dryRun"] = json!(consent == Consent::None);
+    if consent == Consent::None || plan.is_empty() {
+        return Answer::new(&document, text);
+    }
+    let held = plan.held.len();
+    if consent == Consent::Ask {
+        confirm(&plan, &text)?;
+        text.clear();
+    }
+    let plan = engine.prune_again(pruning, plan).await?;
+    for one in plan.held.iter().skip(held) {
+        text += &format!("left: {}: {}\n", one.name, one.held.join("; "));
+    }
+    document["goes"] = json!(plan.goes);
+    document["held"] = json!(plan.held);
+    document["freesBytes"] = json!(plan.frees_bytes());
+    let mut code = 0;
+    let mut failed = |error: &Error| {
+        if code == 0 {
+            code = exit::code(error.kind());
+        }
+    };
+    let mut results: Vec<Value> = Vec::new();
+    for (operation, result) in job::run_all(engine, plan.operations(), verbose).await? {
+        match result {
+            Ok(outcome) => {
+                text += &job::sentence(&outcome);
+                results.push(json!(outcome));
+            }
+            Err(error) => {
+                say(&error);
+                failed(&error);
+                let mut document = exit::json(&error);
+                document["host"] = json!(operation.host());
+                document["snapshotName"] = json!(operation.snapshot());
+                results.push(document);
+            }
+        }
+    }
+    for leftover in &plan.leftovers {
+        match engine.remove_leftover(leftover).await {
+            Ok(removed) => {
+                let verb = if removed {
+                    "removed"
+                } else {
+                    "left, for it is in use again:"
+                };
+                text += &format!("{verb} {} {}\n", leftover.kind.as_str(), leftover.path);
+                results.push(json!({"leftover": leftover, "removed": removed}));
+            }
+            Err(error) => {
+                say(&error);
+                failed(&error);
+                let mut document = exit::json(&error);
+                document["leftover"] = json!(leftover);
+                results.push(document);
+            }
+        }
+    }
+    document["results"] = json!(results);
+    let answer = Answer::new(&document, text)?;
+    Ok(Answer { code, ..answer })
+}
+
+/// Has the operator agree.
+fn confirm(plan: &PrunePlan, text: &str) -> Result<()> {
+    let typed = ask(&format!("{text}Type yes to remove this for good: "))?;
+    match typed.trim() {
+        "yes" => Ok(()),
+        _ => {
+            let count = plan.goes.len() + plan.leftovers.len();
+            Err(Error::cancelled(format!("the removal of {count} things"))
+                .because("something else was typed; nothing was done"))
+        }
+    }
+}
+
+/// The plan for a person and for a program.
+fn told(plan: &PrunePlan) -> Result<(String, Value)> {
+    let mut document = serde_json::to_value(plan).map_err(|error| {
+        Error::new(Kind::Failed, "cannot write the answer as JSON").because(error)
+    })?;
+    document["freesBytes"] = json!(plan.frees_bytes());
+    let place = |host: &Option<HostName>| match host {
+        Some(host) => host.to_string(),
+        None => "bucket".to_owned(),
+    };
+    let row = |one: &Candidate| {
+        let (name, bytes) = (one.name.to_string(), size(one.size_bytes));
+        vec![place(&one.host), name, bytes, time(one.modified)]
+    };
+    let mut text = String::new();
+    if !plan.goes.is_empty() {
+        let rows: Vec<Vec<String>> = plan
+            .goes
+            .iter()
+            .map(|one| {
+                let last = if one.last_copy { "the last copy" } else { "" };
+                [row(one), vec![last.to_owned()]].concat()
+            })
+            .collect();
+        text += "goes:\n";
+        text += &table(&["WHERE", "NAME", ">FREES", "WRITTEN", ""], &rows);
+    }
+    if !plan.leftovers.is_empty() {
+        let row = |one: &Leftover| {
+            let (kind, bytes) = (one.kind.as_str().to_owned(), size(one.size_bytes));
+            vec![
+                place(&one.host),
+                kind,
+                bytes,
+                time(one.modified),
+                one.path.clone(),
+            ]
+        };
+        let rows: Vec<Vec<String>> = plan.leftovers.iter().map(row).collect();
+        text += "goes, left behind:\n";
+        text += &table(&["WHERE", "WHAT", ">FREES", "TOUCHED", "PATH"], &rows);
+    }
+    if !plan.held.is_empty() {
+        let held = |one: &Candidate| [row(one), vec![one.held.join("; ")]].concat();
+        let rows: Vec<Vec<String>> = plan.held.iter().map(held).collect();
+        text += "stays, though it meets the rule:\n";
+        text += &table(&["WHERE", "NAME", ">SIZE", "WRITTEN", "WHY"], &rows);
+    }
+    text += &match plan.is_empty() {
+        true => "nothing goes\n".to_owned(),
+        false => format!("frees {}\n", size(plan.frees_bytes())),
+    };
+    Ok((text, document))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn ages_have_a_unit() {
+        assert_eq!(age("12h"), Ok(Duration::from_secs(12 * 3600)));
+        assert_eq!(age("2w"), age("14d"));
+        for text in ["", "3", "3m", "d", "-1d", "1.5d", "99999999999999999d"] {
+            assert!(age(text).is_err(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Asks the engine what a page or a dialog wants to know, beside all else.
+
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::commands::Done;
+use super::dialog::Dialog;
+use super::format;
+use super::run::{SETTLE, Screen};
+use crate::engine::{Engine, Pruning};
+use crate::model::{self, PrunePlan};
+
+impl Screen {
+    /// Takes what the engine answered.
+    pub fn take_answer(&mut self, done: Done, engine: &Engine) {
+        match done {
+            Done::Kin(_, None) => {}
+            Done::Kin(asked, Some(found)) => {
+                let found = found.map_err(|error| error.to_string());
+                self.app.take_kin(asked, found.map(|found| *found));
+            }
+            Done::Parents(mark, parents) => {
+                self.rooting = None;
+                self.app.take_parents(mark, parents);
+            }
+            Done::Cost(_, None) => {}
+            Done::Cost(pair, Some(cost)) => {
+                if let Some(Dialog::Pull(pull)) = self.app.dialog() {
+                    pull.take_cost(pair, cost.map_err(|error| error.to_string()));
+                }
+            }
+            Done::Prunable(pruning, plan) => {
+                if let Some(Dialog::Prune(dialog)) = self.app.dialog() {
+                    dialog.take(&pruning, plan);
+                }
+            }
+            Done::Pruned(Ok((plan, stayed))) => {
+                let stayed = match stayed.as_slice() {
+                    [] => String::new(),
+                    [one] => format!("; {one}"),
+                    many => format!("; {} things stay, see the log", many.len()),
+                };
+                let jobs = plan.operations();
+                let left = format::count(plan.leftovers.len(), "leftover");
+                let told = match (jobs.len(), plan.leftovers.len()) {
+                    (0, _) => format!("{left} removed{stayed}"),
+                    (jobs, 0) => format!("{} begun{stayed}", format::count(jobs, "removal")),
+                    (jobs, _) => format!(
+                        "{} begun, {left} removed{stayed}",
+                        format::count(jobs, "removal")
+                    ),
+                };
+                self.app.tell(told, !stayed.is_empty());
+                self.submit(engine, jobs);
+                engine.refresh();
+            }
+            Done::Pruned(Err(error)) => {
+                tracing::error!("{error}");
+                self.app.tell(error.to_string(), true);
+            }
+            Done::Said(told, Ok(())) => {
+                self.app.said += 1;
+                self.app.tell(told, false);
+            }
+            Done::Said(_, Err(error)) => {
+                // One of two places may have it.
+                self.app.said += 1;
+                tracing::error!("{error}");
+                self.app.tell(error.to_string(), true);
+            }
+            Done::Picture(_) | Done::Recalled(_) | Done::Viewer { .. } => {}
+        }
+    }
+
+    /// Asks about the selected snapshot, once it stays selected.
+    pub fn ask(&mut self, engine: &Engine) {
+        let Some(wanted) = self.app.unanswered() else {
+            self.asking = None;
+            return;
+        };
+        if self
+            .asking
+            .as_ref()
+            .is_some_and(|(asked, _)| *asked == wanted)
+        {
+            return;
+        }
+        let stop = CancellationToken::new();
+        self.asking = Some((wanted.clone(), stop.clone().drop_guard()));
+        let engine = engine.clone();
+        self.tasks.spawn(async move {
+            let answer = async {
+                sleep(SETTLE).await;
+                let found = engine.lineage(wanted.host.as_ref(), &wanted.name).await;
+                found.map(Box::new)
+            };
+            let answer = stop.run_until_cancelled(answer).await;
+            Done::Kin(wanted, answer)
+        });
+    }
+
+    /// Asks what a pull that is being asked about would bring.
+    pub fn ask_cost(&mut self, engine: &Engine) {
+        let Some(wanted) = self.app.uncosted() else {
+            self.costing = None;
+            return;
+        };
+        if self
+            .costing
+            .as_ref()
+            .is_some_and(|(pair, _)| *pair == wanted)
+        {
+            return;
+        }
+        let stop = CancellationToken::new();
+        self.costing = Some((wanted.clone(), stop.clone().drop_guard()));
+        let engine = engine.clone();
+        self.tasks.spawn(async move {
+            let answer = engine.pull_cost(&wanted.0, &wanted.1);
+            let answer = stop.run_until_cancelled(answer).await;
+            Done::Cost(wanted, answer)
+        });
+    }
+
+    /// Asks what was made from what, while the tree is open; one answer at a time.
+    pub fn ask_parents(&mut self, engine: &Engine) {
+        if let (Some(mark), None) = (self.app.unrooted(), &self.rooting) {
+            self.rooting = Some(mark.clone());
+            let engine = engine.clone();
+            self.tasks
+                .spawn(async move { Done::Parents(mark, engine.parents().await) });
+        }
+    }
+}
+
+/// Looks again at what a rule let go, and removes what was left behind; the rest of what still goes is for jobs. Returns
+/// what goes, and what does not after all.
+pub async fn prune(
+    engine: &Engine,
+    pruning: &Pruning,
+    plan: PrunePlan,
+) -> model::Result<(PrunePlan, Vec<String>)> {
+    let before = plan.held.len();
+    let mut plan = engine.prune_again(pruning, plan).await?;
+    let held = plan.held.iter().skip(before);
+    let mut stayed: Vec<String> = held
+        .map(|one| format!("{} stays: {}", one.name, one.held.join("; ")))
+        .collect();
+    let mut removed = Vec::new();
+    for leftover in plan.leftovers {
+        match engine.remove_leftover(&leftover).await {
+            Ok(true) => removed.push(leftover),
+            Ok(false) => stayed.push(format!("{} stays: it is in use again", leftover.path)),
+            Err(error) => stayed.push(error.to_string()),
+        }
+    }
+    plan.leftovers = removed;
+    stayed.iter().for_each(|line| tracing::warn!("{line}"));
+    Ok((plan, stayed))
+}

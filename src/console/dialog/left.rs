@@ -1,0 +1,58 @@
+//! At the start: what an earlier run had taken on and did not end.
+
+use crossterm::event::{KeyCode, KeyEvent};
+use ratatui::text::Line;
+
+use super::{Content, Reply};
+use crate::console::app::Command;
+use crate::console::format;
+use crate::console::jobspage::ago;
+use crate::console::theme::Theme;
+use crate::engine::View;
+
+/// The dialog.
+#[derive(Debug)]
+pub struct Left;
+
+impl Left {
+    /// Takes a key.
+    pub fn key(&mut self, key: KeyEvent, view: &View) -> Reply {
+        let ids = || view.left.iter().map(|left| left.id).collect();
+        match key.code {
+            KeyCode::Char('t') => Reply::Close(vec![Command::ResumeLeft(ids())]),
+            KeyCode::Char('X') => Reply::Close(vec![Command::ForgetLeft(ids())]),
+            KeyCode::Char('q' | 'n') => Reply::close(),
+            _ => Reply::Stay,
+        }
+    }
+
+    /// What it shows.
+    pub fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
+        let number = view.left.len();
+        let mut content = Content {
+            title: "left by an earlier run".to_owned(),
+            ..Content::default()
+        };
+        let verb = if number == 1 { "was" } else { "were" };
+        let text = format!(
+            "{} {verb} not over when it ended:",
+            format::count(number, "job")
+        );
+        content.say(&text, 0, theme.text, width);
+        content.gap();
+        for left in view.left.iter() {
+            let line = format!("  {}, asked for {}", left.title, ago(left.asked));
+            content.lines.push(Line::raw(format::clip(&line, width)));
+        }
+        content.gap();
+        let text = "A pull goes on where it was, anything else begins anew. On the jobs page (J) each can be decided \
+            on by itself; until then they are kept.";
+        content.say(text, 0, theme.dim, width);
+        content.keys = vec![
+            ("t", "go on with all", true),
+            ("X", "forget all", true),
+            ("esc", "later", true),
+        ];
+        content
+    }
+}

@@ -1,0 +1,123 @@
+//! Any action by a few letters of its name.
+
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use ratatui::text::{Line, Span};
+
+use super::{Content, Field, Reply};
+use crate::console::actions::{Action, Entry};
+use crate::console::app::App;
+use crate::console::format::{fit, wrap};
+use crate::console::perform;
+use crate::console::query::rank;
+use crate::console::table::ACTIONS;
+
+/// The dialog.
+#[derive(Debug, Default)]
+pub struct Palette {
+    search: Field,
+    row: usize,
+}
+
+/// Columns of a name, and of its key.
+const NAME: usize = 16;
+const KEY: usize = 10;
+
+/// The actions whose name or sentence fits `words`, the best fit first.
+fn found(words: &str) -> Vec<&'static Entry> {
+    // It is open already, and a host's number cannot be typed here.
+    let known = |entry: &&Entry| !matches!(entry.action, Action::Palette | Action::Host(_));
+    let ranked = ACTIONS.iter().filter(known).filter_map(|entry| {
+        let name = rank(words, entry.name);
+        let sentence = rank(words, entry.sentence).filter(|rank| *rank < 4);
+        let rank = name.or(sentence.map(|rank| rank + 8))?;
+        Some((rank, entry))
+    });
+    let mut ranked: Vec<_> = ranked.collect();
+    ranked.sort_by_key(|(rank, _)| *rank);
+    ranked.into_iter().map(|(_, entry)| entry).collect()
+}
+
+impl Palette {
+    /// Takes a key.
+    pub fn key(&mut self, key: KeyEvent) -> Reply {
+        let last = || found(self.search.text()).len().saturating_sub(1);
+        let ctrl = key.modifiers.contains(KeyModifiers::CONTROL);
+        match (key.code, ctrl) {
+            (KeyCode::Up, _) | (KeyCode::Char('p'), true) => self.row = self.row.saturating_sub(1),
+            (KeyCode::Down, _) | (KeyCode::Char('n'), true) => {
+                self.row = (self.row + 1).min(last())
+            }
+            (KeyCode::Enter, _) => {
+                if let Some(entry) = found(self.search.text()).get(self.row) {
+                    return Reply::Instead(entry.action);
+                }
+            }
+            _ if self.search.key(key) => self.row = 0,
+            _ => {}
+        }
+        Reply::Stay
+    }
+
+    /// Takes pasted text.
+    pub fn paste(&mut self, text: &str) {
+        self.search.paste(text);
+        self.row = 0;
+    }
+
+    /// What it shows.
+    pub fn content(&self, app: &App, width: usize) -> Content {
+        let theme = &app.theme;
+        let mut content = Content {
+            title: format!(":{}▏", self.search.text()),
+            ..Content::default()
+        };
+        let rest = width.saturating_sub(NAME + KEY + 2);
+        let all = found(self.search.text());
+        for (row, entry) in all.iter().enumerate() {
+            let why = perform::refusal(app, entry);
+            let keys = app.keymap.keys(entry.action).next().unwrap_or_default();
+            let text = why.as_deref().unwrap_or(entry.sentence);
+            let mut texts = wrap(text, rest.max(1)).into_iter();
+            let style = match (row == self.row, why.is_some()) {
+                (true, _) => theme.selected,
+                (false, true) => theme.dim,
+                (false, false) => theme.text,
+            };
+            if row == self.row {
+                content.focus = u16::try_from(content.lines.len()).ok();
+            }
+            let key_style = if style == theme.text {
+                theme.key
+            } else {
+                style
+            };
+            content.lines.push(Line::from(vec![
+                Span::styled(fit(entry.name, NAME), style),
+                Span::styled(fit(&format!(" {keys}"), KEY + 1), key_style),
+                Span::styled(
+                    fit(&format!(" {}", texts.next().unwrap_or_default()), rest + 1),
+                    style,
+                ),
+            ]));
+            // The whole sentence of the one it is about.
+            for more in texts.filter(|_| row == self.row) {
+                let indent = " ".repeat(NAME + KEY + 2);
+                content
+                    .lines
+                    .push(Line::styled(fit(&format!("{indent}{more}"), width), style));
+            }
+        }
+        if all.is_empty() {
+            content.say("No action is called so.", 0, theme.dim, width);
+        }
+        let possible = all
+            .get(self.row)
+            .is_some_and(|entry| perform::refusal(app, entry).is_none());
+        content.keys = vec![
+            ("enter", "do it", possible),
+            ("↑ ↓", "choose", true),
+            ("esc", "close", true),
+        ];
+        content
+    }
+}

@@ -1,0 +1,143 @@
+//! The jobs page: a line for each job, behind the part it is in. What is selected stands in the details, with its log.
+
+use std::time::Instant;
+
+use ratatui::Frame;
+use ratatui::layout::Rect;
+use ratatui::text::{Line, Span};
+use ratatui::widgets::Paragraph;
+use unicode_width::UnicodeWidthStr;
+
+use super::jobs;
+use crate::console::actions::Pane;
+use crate::console::app::{App, Areas};
+use crate::console::dialog::{log_lines, result};
+use crate::console::fields::Row as _;
+use crate::console::format::{self, fit, wrap};
+use crate::console::jobspage::{self, Item, Key, Part, ago};
+use crate::engine::{JobState, LeftJob};
+
+/// Columns of a row's part.
+const PART: usize = 10;
+
+/// Draws it.
+pub fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas: &mut Areas) {
+    let theme = &app.theme;
+    let page = &app.page;
+    let focused = app.focus == Pane::JobsPage;
+    let block = super::page(app, Pane::JobsPage);
+    let inner = block.inner(area);
+    frame.render_widget(block, area);
+    if inner.is_empty() {
+        return;
+    }
+    let window = page.list.window(usize::from(inner.height));
+    areas.panes.push((Pane::JobsPage, inner, window.start));
+    let width = usize::from(inner.width).saturating_sub(PART);
+    let rows = window.filter_map(|row| {
+        let item = page.items.get(page.list.item(row)?)?;
+        Some((row, item))
+    });
+    let rows: Vec<(usize, &Item)> = rows.collect();
+    let name = |item: &Item| match item.key() {
+        Key::Job(id) => app.view.job(*id).map(|job| jobs::name(app, job).width()),
+        Key::Left(_) => Some(item.text().width()),
+    };
+    let widest = rows.iter().filter_map(|(_, item)| name(item)).max();
+    let room = widest.unwrap_or(0).min((width * 2 / 5).max(12));
+    let (mut lines, mut before) = (Vec::new(), None);
+    for (row, item) in rows {
+        let name = part(app, item, before.replace(item.part) != Some(item.part));
+        let line = match item.key() {
+            Key::Left(id) => {
+                jobspage::left(&app.view, *id).map(|left| of_left(app, left, room, width))
+            }
+            Key::Job(id) => {
+                let job = app.view.job(*id);
+                job.map(|job| jobs::line(app, job, room, width, now))
+            }
+        };
+        let mut line = line.unwrap_or_default();
+        line.spans
+            .insert(0, Span::styled(fit(&name, PART), theme.dim));
+        lines.push(match row == page.list.row() && focused {
+            true => line.style(theme.selected),
+            false => line,
+        });
+    }
+    if lines.is_empty() {
+        let text = match page.items.is_empty() {
+            true => " no job was begun yet, and nothing was left by an earlier run",
+            false => " nothing matches the filter (esc drops it)",
+        };
+        lines.push(Line::styled(text, theme.dim));
+    }
+    frame.render_widget(Paragraph::new(lines), inner);
+}
+
+/// What stands before a row: its part, where that is another than above, and in the queue its place.
+fn part(app: &App, item: &Item, is_first: bool) -> String {
+    match item.part {
+        Part::Queue => {
+            let queue = app
+                .page
+                .items
+                .iter()
+                .filter(|other| other.part == Part::Queue);
+            let at = queue.take_while(|other| other.key() != item.key()).count();
+            format!(" queue {}", at + 1)
+        }
+        _ if !is_first => String::new(),
+        Part::Left => " left".to_owned(),
+        Part::Running => " runs".to_owned(),
+        Part::Over => " over".to_owned(),
+    }
+}
+
+fn of_left(app: &App, left: &LeftJob, room: usize, width: usize) -> Line<'static> {
+    let theme = &app.theme;
+    let note = format!("asked for {}; t takes it up, X forgets it", ago(left.asked));
+    Line::from(vec![
+        Span::raw(" "),
+        Span::styled("↻", theme.warn),
+        Span::raw(format!(" {}  ", fit(&left.title, room))),
+        Span::styled(
+            format::clip(&note, width.saturating_sub(room + 5)),
+            theme.dim,
+        ),
+    ])
+}
+
+/// Details of the selected row: what it is, what came of it, and its log, the newest lines first in sight.
+pub fn details(lines: &mut Vec<Line<'static>>, app: &App, width: usize) {
+    let theme = &app.theme;
+    if let Some(left) = app
+        .selected_left()
+        .and_then(|id| jobspage::left(&app.view, id))
+    {
+        lines.push(Line::styled(format!(" {}", left.title), theme.title));
+        let text = format!(
+            "It was asked for {} ({}), and the snapdeck that ran it ended before it was over. A pull goes on where \
+             it was, anything else begins anew.",
+            ago(left.asked),
+            format::moment(left.asked)
+        );
+        for line in wrap(&text, width.saturating_sub(3)) {
+            lines.push(Line::raw(format!("   {line}")));
+        }
+        return;
+    }
+    let Some(job) = app.page_job() else { return };
+    let title = format!(" job {}: {}", job.id.0, job.operation.title());
+    lines.push(Line::styled(title, theme.title));
+    let told = match &job.state {
+        JobState::Failed(error) => Some((error.to_string(), theme.bad)),
+        JobState::Done(outcome) => Some((result(outcome), theme.good)),
+        _ => None,
+    };
+    if let Some((told, style)) = told {
+        let told = wrap(&told, width.saturating_sub(3)).into_iter();
+        lines.extend(told.map(|line| Line::styled(format!("   {line}"), style)));
+    }
+    lines.extend(log_lines(job, theme, width));
+}

@@ -1,0 +1,77 @@
+//! What manifests tell of the selected snapshot: what is said of it, and its relatives.
+
+use ratatui::text::Line;
+
+use super::details::fact;
+use crate::console::app::App;
+use crate::console::format::{parts, size};
+use crate::model::Relative;
+
+/// The pin, the note and the labels.
+pub fn said(lines: &mut Vec<Line<'static>>, app: &App) {
+    let Some(Ok(kin)) = app.kin() else { return };
+    let theme = &app.theme;
+    let pinned =
+        |said: &Option<crate::model::Remarks>| said.as_ref().is_some_and(|said| said.pinned);
+    let host = app.asked().and_then(|asked| asked.host);
+    let host = host.map_or("the host".to_owned(), |host| host.to_string());
+    let pin = match (pinned(&kin.local), pinned(&kin.bucket)) {
+        (true, true) => Some(format!("on {host} and in the bucket")),
+        (true, false) => Some(format!("on {host}")),
+        (false, true) => Some("in the bucket".to_owned()),
+        (false, false) => None,
+    };
+    if let Some(pin) = pin {
+        fact(lines, "⚑ pinned", pin, theme);
+    }
+    for line in kin.note().into_iter().flat_map(str::lines) {
+        fact(lines, "note", line.to_owned(), theme);
+    }
+    if let Some(said) = kin.said().find(|said| !said.labels.is_empty()) {
+        let labels = said.labels.iter();
+        let labels: Vec<String> = labels
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+        fact(lines, "labels", labels.join("  "), theme);
+    }
+}
+
+/// Where it comes from, what it shares, and what a pull would bring.
+pub fn relatives(lines: &mut Vec<Line<'static>>, app: &App) {
+    let theme = &app.theme;
+    let kin = match app.kin() {
+        None => return,
+        Some(Ok(kin)) => kin,
+        Some(Err(why)) => return fact(lines, "from", format!("not known: {why}"), theme),
+    };
+    if !kin.parents.is_empty() {
+        let parents: Vec<String> = kin.parents.iter().map(of_parent).collect();
+        fact(lines, "from", parents.join(" ← "), theme);
+    }
+    if !kin.children.is_empty() {
+        let children: Vec<&str> = kin.children.iter().map(|name| name.as_str()).collect();
+        fact(lines, "children", children.join(", "), theme);
+    }
+    if !kin.shares.is_empty() {
+        fact(lines, "shares", parts(&kin.shares, "with"), theme);
+    }
+    let host = app.asked().and_then(|asked| asked.host);
+    let cost = kin.pull.as_ref().filter(|cost| cost.fetch_bytes > 0);
+    if let Some((cost, host)) = cost.zip(host) {
+        let mut text = format!("to {host} would fetch {}", size(cost.fetch_bytes));
+        if !cost.copies.is_empty() {
+            text.push_str(&format!(", {} there", parts(&cost.copies, "from")));
+        }
+        fact(lines, "a pull", text, theme);
+    }
+}
+
+fn of_parent(parent: &Relative) -> String {
+    let sign = match (parent.on_host, parent.in_bucket) {
+        (true, true) => "=",
+        (true, false) => "↑",
+        (false, true) => "↓",
+        (false, false) => "? not seen",
+    };
+    format!("{} {sign}", parent.name)
+}

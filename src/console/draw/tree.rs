@@ -1,0 +1,111 @@
+//! The tree of snapshots. Only what is on screen is built.
+
+use ratatui::Frame;
+use ratatui::layout::Rect;
+use ratatui::text::{Line, Span};
+use ratatui::widgets::Paragraph;
+use unicode_width::UnicodeWidthStr;
+
+use super::panes::state_sign;
+use crate::console::actions::Pane;
+use crate::console::app::{App, Areas};
+use crate::console::fields::Row as _;
+use crate::console::format::{self, size};
+use crate::console::tree::{Item, Key};
+use crate::console::world;
+use crate::model::SnapshotName;
+
+/// Columns of branch and name, at most.
+const NAMES: usize = 56;
+
+/// Draws it.
+pub fn draw(app: &App, frame: &mut Frame, area: Rect, areas: &mut Areas) {
+    let theme = &app.theme;
+    let tree = &app.tree;
+    let focused = app.focus == Pane::Tree;
+    let mut block = super::page(app, Pane::Tree);
+    let note = match &tree.parents {
+        None => Some(" ◌ manifests are being read ".to_owned()),
+        Some((_, parents)) if parents.unread > 0 => {
+            Some(format!(" {} not looked at ", parents.unread))
+        }
+        Some(_) => None,
+    };
+    if let Some(note) = note {
+        block = block.title(Line::styled(note, theme.dim).right_aligned());
+    }
+    let inner = block.inner(area);
+    frame.render_widget(block, area);
+    let window = tree.list.window(usize::from(inner.height));
+    areas.panes.push((Pane::Tree, inner, window.start));
+    let rows = window.filter_map(|row| {
+        let item = tree.items.get(tree.list.item(row)?)?;
+        Some((row, item))
+    });
+    let rows: Vec<(usize, &Item)> = rows.collect();
+    let width = usize::from(inner.width);
+    let widest = rows
+        .iter()
+        .map(|(_, item)| item.branch.width() + item.text().width());
+    let room = widest.max().unwrap_or(0).min(NAMES).min(width / 2);
+    let mut lines: Vec<Line> = rows
+        .into_iter()
+        .map(|(row, item)| {
+            let line = line(app, item, room);
+            match row == tree.list.row() && focused {
+                true => line.style(theme.selected),
+                false => line,
+            }
+        })
+        .collect();
+    if lines.is_empty() {
+        let text = match tree.items.is_empty() {
+            true => " no host and no bucket has a snapshot, as far as is known",
+            false => " nothing matches the filter (esc drops it)",
+        };
+        lines.push(Line::styled(text, theme.dim));
+    }
+    frame.render_widget(Paragraph::new(lines), inner);
+}
+
+fn line(app: &App, item: &Item, room: usize) -> Line<'static> {
+    let theme = &app.theme;
+    let name = format::fit(item.text(), room.saturating_sub(item.branch.width()));
+    let branch = Span::styled(format!(" {}", item.branch), theme.dim);
+    match &item.key {
+        Key::Snapshot(snapshot) => Line::from(vec![
+            branch,
+            Span::styled(name, theme.title),
+            Span::raw(format!("  {}", places(app, snapshot))),
+        ]),
+        Key::Sandbox(host, id) => {
+            let found = world::sandbox(&app.view, host, id);
+            let state = found.map_or(String::new(), |sandbox| {
+                format!("{} {}", state_sign(sandbox.state), sandbox.state.as_str())
+            });
+            Line::from(vec![
+                branch,
+                Span::raw(name),
+                Span::styled(format!("  {state}, on {host}"), theme.dim),
+            ])
+        }
+    }
+}
+
+/// How long it is, and where it is.
+fn places(app: &App, name: &SnapshotName) -> String {
+    let on = app.view.hosts.iter().filter_map(|host| {
+        let found = world::snapshot(&app.view, &host.name, name)?;
+        Some((host.name.to_string(), found.size_bytes))
+    });
+    let object = app
+        .index
+        .size(name)
+        .map(|bytes| ("bucket".to_owned(), bytes));
+    let all: Vec<(String, u64)> = on.chain(object).collect();
+    let Some(bytes) = all.iter().map(|(_, bytes)| *bytes).max() else {
+        return "gone".to_owned();
+    };
+    let places: Vec<String> = all.into_iter().map(|(place, _)| place).collect();
+    format!("{:>9}  {}", size(bytes), places.join(", "))
+}

@@ -1,0 +1,178 @@
+//! What rows have: the fields that a filter names and that a list is sorted by.
+
+use std::hash::Hash;
+use std::sync::Arc;
+
+use crate::engine::{JobId, JobView};
+use crate::model::{Object, Sandbox, SandboxId, Snapshot, SnapshotName};
+
+/// A field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Field {
+    /// The name.
+    Name,
+    /// The host, where those of several stand together.
+    Host,
+    /// A sandbox's state; of a snapshot `sound` or `damaged`.
+    State,
+    /// Virtual CPUs.
+    Cpus,
+    /// Memory, in bytes.
+    Memory,
+    /// Bytes of the file, the object, or the sandbox's overlay.
+    Size,
+    /// How many need a snapshot.
+    Users,
+    /// When it was written, in seconds since 1970.
+    Modified,
+    /// The snapshot a sandbox stands on.
+    Base,
+}
+
+/// All fields by the name a filter and the session's file call them.
+pub const FIELDS: &[(&str, Field)] = &[
+    ("name", Field::Name),
+    ("host", Field::Host),
+    ("state", Field::State),
+    ("cpus", Field::Cpus),
+    ("memory", Field::Memory),
+    ("size", Field::Size),
+    ("users", Field::Users),
+    ("date", Field::Modified),
+    ("base", Field::Base),
+];
+
+impl Field {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        let found = FIELDS.iter().find(|(_, field)| *field == self);
+        found.map_or("name", |(name, _)| name)
+    }
+
+    /// The field of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        let found = FIELDS.iter().find(|(known, _)| *known == name);
+        found.map(|(_, field)| *field)
+    }
+
+    /// Is it a number? The largest come first then.
+    pub fn is_number(self) -> bool {
+        matches!(
+            self,
+            Self::Cpus | Self::Memory | Self::Size | Self::Users | Self::Modified
+        )
+    }
+}
+
+/// What a row has in a field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Value<'a> {
+    /// A text.
+    Text(&'a str),
+    /// A number.
+    Number(u64),
+}
+
+/// Something a list shows.
+pub trait Row {
+    /// What tells it from all others.
+    type Key: Clone + Ord + Hash;
+    /// Its identity.
+    fn key(&self) -> &Self::Key;
+    /// What the words of a filter look at.
+    fn text(&self) -> &str;
+    /// What they look at beside that.
+    fn beside(&self) -> &str {
+        ""
+    }
+    /// What it has in `field`; `None`: it has no such thing.
+    fn value(&self, field: Field) -> Option<Value<'_>> {
+        (field == Field::Name).then(|| Value::Text(self.text()))
+    }
+}
+
+impl Row for Sandbox {
+    type Key = SandboxId;
+    fn key(&self) -> &SandboxId {
+        &self.id
+    }
+    fn text(&self) -> &str {
+        self.id.as_str()
+    }
+    fn value(&self, field: Field) -> Option<Value<'_>> {
+        Some(match field {
+            Field::Name => Value::Text(self.text()),
+            Field::State => Value::Text(self.state.as_str()),
+            Field::Cpus => Value::Number(self.cpus.into()),
+            Field::Memory => Value::Number(self.memory_bytes),
+            Field::Size => Value::Number(self.chain.first()?.size_bytes?),
+            Field::Base => Value::Text(self.base()?.as_str()),
+            Field::Host | Field::Users | Field::Modified => return None,
+        })
+    }
+}
+
+impl Row for Snapshot {
+    type Key = SnapshotName;
+    fn key(&self) -> &SnapshotName {
+        &self.name
+    }
+    fn text(&self) -> &str {
+        self.name.as_str()
+    }
+    fn value(&self, field: Field) -> Option<Value<'_>> {
+        Some(match field {
+            Field::Name => Value::Text(self.text()),
+            Field::State => Value::Text(match self.problem {
+                Some(_) => "damaged",
+                None => "sound",
+            }),
+            Field::Size => Value::Number(self.size_bytes),
+            Field::Users => Value::Number(self.dependents.len() as u64),
+            Field::Modified => seconds(self.modified)?,
+            Field::Host | Field::Cpus | Field::Memory | Field::Base => return None,
+        })
+    }
+}
+
+impl Row for Object {
+    type Key = SnapshotName;
+    fn key(&self) -> &SnapshotName {
+        &self.name
+    }
+    fn text(&self) -> &str {
+        self.name.as_str()
+    }
+    fn value(&self, field: Field) -> Option<Value<'_>> {
+        Some(match field {
+            Field::Name => Value::Text(self.text()),
+            Field::Size => Value::Number(self.size_bytes),
+            Field::Modified => seconds(self.modified)?,
+            _ => return None,
+        })
+    }
+}
+
+impl Row for SnapshotName {
+    type Key = Self;
+    fn key(&self) -> &Self {
+        self
+    }
+    fn text(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl Row for Arc<JobView> {
+    type Key = JobId;
+    fn key(&self) -> &JobId {
+        &self.id
+    }
+    fn text(&self) -> &str {
+        self.operation.subject()
+    }
+}
+
+fn seconds(at: Option<jiff::Timestamp>) -> Option<Value<'static>> {
+    Some(Value::Number(at?.as_second().try_into().unwrap_or(0)))
+}

@@ -1,0 +1,146 @@
+//! Prune: a rule, what it lets go, and the confirmation.
+
+use super::*;
+use crate::console::dialog::Dialog;
+use crate::engine::Pruning;
+use crate::model::{Candidate, Leftover, LeftoverKind, PrunePlan, Rule};
+
+fn plan() -> PrunePlan {
+    let one = |name: &str, host: Option<&str>, held: &[&str]| Candidate {
+        name: name.parse().unwrap(),
+        host: host.map(|host| host.parse().unwrap()),
+        size_bytes: 3 << 30,
+        modified: Some("2026-01-02T03:04:05Z".parse().unwrap()),
+        used: false,
+        last_copy: host.is_none(),
+        version: None,
+        held: held.iter().map(|why| (*why).to_owned()).collect(),
+    };
+    PrunePlan {
+        goes: vec![one("app-v1", Some("alpha"), &[]), one("app-v2", None, &[])],
+        held: vec![one("app-v3", Some("alpha"), &["in use by sandbox-002"])],
+        leftovers: vec![leftover()],
+        warnings: Vec::new(),
+    }
+}
+
+fn leftover() -> Leftover {
+    Leftover {
+        kind: LeftoverKind::Partial,
+        host: Some("alpha".parse().unwrap()),
+        path: "/var/lib/libvirt/snapshots/.app.qcow2.partial".to_owned(),
+        name: Some("app".parse().unwrap()),
+        upload_id: None,
+        size_bytes: 1 << 30,
+        modified: None,
+    }
+}
+
+/// The dialog after a rule was told, and what is asked then.
+fn asked(app: &mut App) -> Pruning {
+    keys(app, "U3");
+    press(app, KeyCode::Tab);
+    keys(app, "30");
+    let commands = press(app, KeyCode::Enter);
+    let [Command::FindPrunable(pruning)] = &commands[..] else {
+        panic!("{commands:?}");
+    };
+    pruning.clone()
+}
+
+fn take(app: &mut App, pruning: &Pruning, plan: Result<PrunePlan, Error>) {
+    let Some(Dialog::Prune(dialog)) = app.dialog() else {
+        panic!("no dialog");
+    };
+    dialog.take(pruning, plan);
+}
+
+#[test]
+fn a_rule_is_told_and_what_it_lets_go_is_shown_and_confirmed_by_typing() {
+    let mut app = app(populated());
+    keys(&mut app, "U");
+    insta::assert_snapshot!("prune_rule", screen(&mut app, 120, 40));
+    press(&mut app, KeyCode::Esc);
+    let pruning = asked(&mut app);
+    let days = |days: u64| Duration::from_secs(days * 24 * 60 * 60);
+    let wanted = Pruning {
+        rule: Rule {
+            keep: Some(3),
+            older_than: Some(days(30)),
+            unused: false,
+        },
+        hosts: vec!["alpha".parse().unwrap()],
+        bucket: false,
+        leftovers: true,
+    };
+    assert_eq!(pruning, wanted);
+    assert!(screen(&mut app, 120, 40).contains("Looking for what may go"));
+    take(&mut app, &pruning, Ok(plan()));
+    insta::assert_snapshot!("prune_found", screen(&mut app, 120, 40));
+    keys(&mut app, "y");
+    keys(&mut app, "remove 3");
+    assert!(
+        press(&mut app, KeyCode::Enter).is_empty(),
+        "that is not all of it"
+    );
+    press(&mut app, KeyCode::Backspace);
+    keys(&mut app, "2");
+    let commands = press(&mut app, KeyCode::Enter);
+    assert_eq!(commands, [Command::Prune(pruning, plan())]);
+    assert!(app.layers.is_empty());
+}
+
+#[test]
+fn leftovers_alone_need_one_key_and_where_nothing_goes_none_helps() {
+    let mut app = app(populated());
+    let pruning = asked(&mut app);
+    let only = PrunePlan {
+        leftovers: vec![leftover()],
+        ..PrunePlan::default()
+    };
+    take(&mut app, &pruning, Ok(only.clone()));
+    assert_eq!(keys(&mut app, "y"), [Command::Prune(pruning, only)]);
+    let pruning = asked(&mut app);
+    take(&mut app, &pruning, Ok(PrunePlan::default()));
+    assert!(screen(&mut app, 120, 40).contains("Nothing goes."));
+    assert!(keys(&mut app, "y").is_empty() && !app.layers.is_empty());
+}
+
+#[test]
+fn an_answer_to_another_question_is_not_taken_and_a_failure_is_told() {
+    let mut app = app(populated());
+    let pruning = asked(&mut app);
+    let other = Pruning {
+        bucket: true,
+        ..pruning.clone()
+    };
+    take(&mut app, &other, Ok(plan()));
+    assert!(screen(&mut app, 120, 40).contains("Looking for what may go"));
+    let error = Error::new(Kind::Unreachable, "cannot reach host alpha");
+    take(&mut app, &pruning, Err(error));
+    assert!(screen(&mut app, 120, 40).contains("cannot reach host alpha"));
+    keys(&mut app, "b");
+    assert!(screen(&mut app, 120, 40).contains("keep the newest"));
+}
+
+#[test]
+fn without_a_condition_or_a_place_nothing_is_looked_for() {
+    let mut app = app(populated());
+    keys(&mut app, "U0");
+    assert!(press(&mut app, KeyCode::Enter).is_empty());
+    assert!(screen(&mut app, 80, 24).contains("is a number from 1 on"));
+    press(&mut app, KeyCode::Backspace);
+    // Neither leftovers nor a rule.
+    for _ in 0..3 {
+        press(&mut app, KeyCode::Tab);
+    }
+    keys(&mut app, " ");
+    assert!(press(&mut app, KeyCode::Enter).is_empty());
+    assert!(screen(&mut app, 80, 24).contains("name a condition"));
+    keys(&mut app, " ");
+    press(&mut app, KeyCode::Tab);
+    // All hosts, then none.
+    keys(&mut app, "  ");
+    assert!(press(&mut app, KeyCode::Enter).is_empty());
+    assert!(screen(&mut app, 80, 24).contains("no place is ticked"));
+}

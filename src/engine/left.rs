@@ -1,0 +1,169 @@
+//! What processes before this one have left in the journal. It is moved into this one's own, so that it is not lost
+//! when this one ends, too, and stays there until somebody decides what becomes of it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::journal::{Journal, Note};
+use super::view::{JobId, LeftId, LeftJob};
+use super::{Engine, Inner, jobs};
+use crate::model::{Operation, Result};
+
+/// Something that was left, and its notes.
+pub(super) struct Held {
+    id: LeftId,
+    asked: Timestamp,
+    notes: Vec<(PathBuf, Note)>,
+}
+
+impl Held {
+    fn operations(&self) -> Vec<Operation> {
+        let notes = self.notes.iter();
+        notes.map(|(_, note)| note.operation.clone()).collect()
+    }
+
+    fn strike(&self) {
+        for (path, _) in &self.notes {
+            Journal::strike_left(path);
+        }
+    }
+}
+
+impl Engine {
+    /// Finds what processes that are gone have left in the journal, and shows it in the view.
+    pub fn find_left(&self) {
+        find(&self.inner);
+    }
+
+    /// Takes on what was left, as if it were asked for now: what it had come to is gone on from. Pulls of one snapshot
+    /// share a fetch. What is refused stays left.
+    pub fn resume_left(&self, ids: &[LeftId]) -> Vec<(String, Result<Vec<JobId>>)> {
+        resume(&self.inner, ids)
+    }
+
+    /// Forgets what was left.
+    pub fn forget_left(&self, ids: &[LeftId]) {
+        let mut left = self.inner.left();
+        left.retain(|held| {
+            let goes = ids.contains(&held.id);
+            if goes {
+                held.strike();
+            }
+            !goes
+        });
+        show(&self.inner, &left);
+    }
+}
+
+/// As [`Engine::find_left`].
+pub(super) fn find(inner: &Inner) {
+    let Some(journal) = inner.journal.get() else {
+        return;
+    };
+    let is_ours = |note: &Note| note.is_of(&inner.settings, inner.bucket.location());
+    let mut found = journal.adopt(is_ours);
+    // The links of a chain come together, in their order.
+    found.sort_by(|(_, a), (_, b)| a.order().cmp(&b.order()));
+    let mut left = inner.left();
+    for (path, note) in found {
+        let of_chain = |held: &Held| {
+            let (_, other) = &held.notes[0];
+            other.chain.is_some() && other.chain_name() == note.chain_name()
+        };
+        match left.last_mut().filter(|held| of_chain(held)) {
+            Some(held) => held.notes.push((path, note)),
+            None => {
+                let id = LeftId(left.last().map_or(1, |held| held.id.0 + 1));
+                left.push(Held {
+                    id,
+                    asked: note.taken,
+                    notes: vec![(path, note)],
+                });
+            }
+        }
+    }
+    show(inner, &left);
+}
+
+/// As [`Engine::resume_left`].
+pub(super) fn resume(inner: &Arc<Inner>, ids: &[LeftId]) -> Vec<(String, Result<Vec<JobId>>)> {
+    let mut left = inner.left();
+    let (taken, stays): (Vec<Held>, Vec<Held>) =
+        left.drain(..).partition(|held| ids.contains(&held.id));
+    *left = stays;
+    let (chains, single): (Vec<Held>, Vec<Held>) =
+        taken.into_iter().partition(|held| held.notes.len() > 1);
+    let mut results = Vec::new();
+    let mut settle = |held: Held, jobs: Result<Vec<JobId>>| {
+        let title = title(&held.operations());
+        match &jobs {
+            Ok(_) => held.strike(),
+            Err(_) => left.push(held),
+        }
+        results.push((title, jobs));
+    };
+    let asked = single.iter().flat_map(|held| {
+        let operations = held.operations().into_iter();
+        operations.map(|operation| (operation, held.asked))
+    });
+    let jobs = jobs::submit_since(inner, asked.collect());
+    for (held, job) in single.into_iter().zip(jobs) {
+        settle(held, job.map(|id| vec![id]));
+    }
+    for held in chains {
+        let jobs = jobs::submit_chain_since(inner, held.operations(), held.asked);
+        settle(held, jobs);
+    }
+    left.sort_by_key(|held| held.id);
+    show(inner, &left);
+    results
+}
+
+/// Takes on all that is not too old; the rest is told and forgotten. For faces that have nobody to ask.
+pub(super) fn resume_all(inner: &Arc<Inner>) -> Vec<(String, Result<JobId>)> {
+    find(inner);
+    let (mut ids, mut results) = (Vec::new(), Vec::new());
+    inner.left().retain(|held| {
+        let old = held.notes[0].1.is_old();
+        if old {
+            tracing::warn!(
+                "{} was asked for {} and not finished: it is too old to go on",
+                title(&held.operations()),
+                held.asked
+            );
+            held.strike();
+        } else {
+            ids.push(held.id);
+        }
+        !old
+    });
+    for (title, jobs) in resume(inner, &ids) {
+        match jobs {
+            Ok(jobs) => results.extend(jobs.into_iter().map(|id| (title.clone(), Ok(id)))),
+            Err(error) => results.push((title, Err(error))),
+        }
+    }
+    // What was refused is told, once.
+    inner.left().drain(..).for_each(|held| held.strike());
+    inner.publish(|view| view.left = Arc::default());
+    results
+}
+
+/// `pull base → alpha, then new a on base`.
+fn title(operations: &[Operation]) -> String {
+    let titles: Vec<String> = operations.iter().map(Operation::title).collect();
+    titles.join(", then ")
+}
+
+fn show(inner: &Inner, left: &[Held]) {
+    let shown = left.iter().map(|held| LeftJob {
+        id: held.id,
+        title: title(&held.operations()),
+        operations: held.operations(),
+        asked: held.asked,
+    });
+    let shown: Arc<[LeftJob]> = shown.collect();
+    inner.publish(|view| view.left = shown);
+}

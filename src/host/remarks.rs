@@ -1,0 +1,62 @@
+//! What is said of a host's snapshots, in the manifests beside them.
+
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use super::Host;
+use crate::model::{Error, Kind, MAX_MANIFEST_BYTES, Remarks, RemarksChange, Result, SnapshotName};
+
+impl Host {
+    /// What is said of a snapshot in the manifest beside it, whatever image that is of; `None` where there is no
+    /// manifest.
+    ///
+    /// # Errors
+    /// The system's; `Unreachable`.
+    pub async fn remarks(&self, name: &SnapshotName) -> Result<Option<Remarks>> {
+        let json = self.manifest_json(name).await?;
+        Ok(json.and_then(|json| Remarks::read(&json).ok()))
+    }
+
+    /// Changes what is said of a snapshot; where it has no manifest, one of remarks alone is made.
+    ///
+    /// # Errors
+    /// `NotFound` where there is no such snapshot; `Refused` where what lies beside it is no manifest, or somebody
+    /// works on the snapshot; the system's; `Unreachable`.
+    pub async fn remark(&self, name: &SnapshotName, change: &RemarksChange) -> Result<Remarks> {
+        let wants = vec![self.lock_of_snapshot(name, true)];
+        // It is written within one call: there is nothing to stop when the lock is lost.
+        let lost = CancellationToken::new();
+        let lock = self.lock(wants, &format!("note {name}"), lost).await?;
+        let made = self.remark_locked(name, change).await;
+        lock.release().await;
+        made
+    }
+
+    async fn remark_locked(&self, name: &SnapshotName, change: &RemarksChange) -> Result<Remarks> {
+        let Some(file) = self.image_file(&self.snapshot_path(name)).await? else {
+            let what = format!("there is no snapshot {name} on host {}", self.name());
+            return Err(Error::new(Kind::NotFound, what));
+        };
+        let json = self.manifest_json(name).await?;
+        let stamp = serde_json::to_value(file.stamp).map_err(|error| {
+            Error::new(Kind::Failed, format!("cannot write the remarks on {name}")).because(error)
+        })?;
+        let image = || {
+            let size = Value::from(file.stamp.size_bytes);
+            [("sizeBytes", size), ("file", stamp)]
+                .map(|(key, value)| (key.to_owned(), value))
+                .into_iter()
+                .collect()
+        };
+        let (json, remarks) = change.make(json.as_deref(), name, image)?;
+        self.files
+            .write_file(&self.manifest_path(name), &self.settings.owner, json)
+            .await?;
+        Ok(remarks)
+    }
+
+    async fn manifest_json(&self, name: &SnapshotName) -> Result<Option<Vec<u8>>> {
+        let path = self.manifest_path(name);
+        self.files.read_file(&path, MAX_MANIFEST_BYTES).await
+    }
+}

@@ -1,0 +1,341 @@
+//! What the operator has to say of a snapshot: a note, labels, a pin. It is kept in the manifest and is about the name,
+//! whatever became of the bytes since: a pin counts also in a manifest whose digests are of an earlier image. Where
+//! there is no manifest, one of remarks alone is written; it has no digests, so nothing else takes it for a manifest.
+//!
+//! Remarks are a place's own: those on a host and those in the bucket may differ. Where a manifest is written anew (a
+//! pull, a push that overwrites, a verification), nothing that was said at that place is lost. A pull brings the
+//! object's note where the host has none, and the object's labels whose keys the host does not use. A pin stays where
+//! it was set and goes nowhere: what is to be kept in the bucket for ever may come and go on a host.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::{Error, Kind, Result, SnapshotName};
+
+/// Longest note, in bytes.
+pub const MAX_NOTE_BYTES: usize = 4096;
+/// Longest key of a label, in bytes.
+const MAX_KEY: usize = 63;
+/// Longest value of a label, in bytes.
+const MAX_VALUE: usize = 256;
+/// Labels of one snapshot.
+const MAX_LABELS: usize = 64;
+/// The form of manifests whose remarks can be changed.
+const FORMAT: u64 = 1;
+
+/// What is said of a snapshot.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Remarks {
+    /// The note.
+    pub notes: Option<String>,
+    /// The labels.
+    pub labels: BTreeMap<String, String>,
+    /// Is it to be kept whatever happens?
+    pub pinned: bool,
+}
+
+/// What is to be said otherwise.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RemarksChange {
+    /// The new note; an empty one takes it away.
+    pub note: Option<String>,
+    /// Labels to set.
+    pub labels: Vec<(String, String)>,
+    /// Keys of labels to take away.
+    pub unlabel: Vec<String>,
+    /// Pin it or unpin it.
+    pub pin: Option<bool>,
+}
+
+impl Remarks {
+    /// The remarks in a manifest; only they are looked at. Control characters, which a terminal would obey, become
+    /// spaces.
+    ///
+    /// # Errors
+    /// `Damaged` for what is no JSON object, or has remarks of another form.
+    pub fn read(json: &[u8]) -> Result<Self> {
+        let bad = |error| Error::new(Kind::Damaged, "it has no remarks").because(error);
+        let mut remarks: Self = serde_json::from_slice(json).map_err(bad)?;
+        let plain = |text: &str| text.replace(|c: char| c.is_control() && c != '\n', " ");
+        remarks.notes = remarks.notes.map(|notes| plain(&notes));
+        remarks.labels = remarks
+            .labels
+            .iter()
+            .map(|(key, value)| {
+                (
+                    plain(key).replace('\n', " "),
+                    plain(value).replace('\n', " "),
+                )
+            })
+            .collect();
+        Ok(remarks)
+    }
+
+    /// Is nothing said?
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// What is said at a place once an image came there of which `brought` is said elsewhere (see the module's page).
+    pub fn joined(mut self, brought: &Self) -> Self {
+        self.notes = self.notes.or_else(|| brought.notes.clone());
+        for (key, value) in &brought.labels {
+            if self.labels.len() < MAX_LABELS && !self.labels.contains_key(key) {
+                self.labels.insert(key.clone(), value.clone());
+            }
+        }
+        self
+    }
+}
+
+impl RemarksChange {
+    /// Is nothing to be said otherwise?
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Pins or unpins.
+    pub fn pin(pinned: bool) -> Self {
+        Self {
+            pin: Some(pinned),
+            ..Self::default()
+        }
+    }
+
+    /// Makes it, in a manifest's JSON, and leaves all else there as it is. Where there is no manifest a new one says
+    /// the remarks, and of the image its name and `image`: its length and how it is known again.
+    ///
+    /// # Errors
+    /// `BadInput` for a note or label that is too long or has control characters; `Refused` where `json` is no
+    /// manifest, or of a newer form.
+    pub fn make(
+        &self,
+        json: Option<&[u8]>,
+        name: &SnapshotName,
+        image: impl FnOnce() -> Map<String, Value>,
+    ) -> Result<(Vec<u8>, Remarks)> {
+        self.check()?;
+        let refused = |why: &str| {
+            Error::new(
+                Kind::Refused,
+                format!("cannot write into {}", name.manifest_file_name()),
+            )
+            .because(why)
+        };
+        let mut manifest = match json {
+            Some(json) => match serde_json::from_slice(json) {
+                Ok(Value::Object(manifest)) if manifest.contains_key("format") => manifest,
+                _ => return Err(refused("it is no manifest").hint("move it away")),
+            },
+            None => {
+                let mut manifest = image();
+                manifest.insert("format".into(), FORMAT.into());
+                manifest.insert("name".into(), name.as_str().into());
+                manifest
+            }
+        };
+        if manifest.get("format").and_then(Value::as_u64) != Some(FORMAT) {
+            return Err(refused("it is of a form that is not known here")
+                .hint("use the version of snapdeck that wrote it"));
+        }
+        let mut remarks = match json {
+            Some(json) => Remarks::read(json)?,
+            None => Remarks::default(),
+        };
+        if let Some(note) = &self.note {
+            let note = note.trim_end();
+            remarks.notes = (!note.is_empty()).then(|| note.to_owned());
+        }
+        remarks.labels.retain(|key, _| !self.unlabel.contains(key));
+        remarks.labels.extend(self.labels.iter().cloned());
+        if remarks.labels.len() > MAX_LABELS {
+            return Err(bad_input(format!(
+                "there can be {MAX_LABELS} labels at most"
+            )));
+        }
+        remarks.pinned = self.pin.unwrap_or(remarks.pinned);
+        let failed = |error| {
+            Error::new(Kind::Failed, format!("cannot write the remarks on {name}")).because(error)
+        };
+        let said = serde_json::to_value(&remarks).map_err(failed)?;
+        let nothing = [Value::Null, Value::Bool(false), Value::Object(Map::new())];
+        for (key, value) in said.as_object().into_iter().flatten() {
+            match nothing.contains(value) {
+                true => drop(manifest.remove(key)),
+                false => drop(manifest.insert(key.clone(), value.clone())),
+            }
+        }
+        let json = serde_json::to_vec(&manifest).map_err(failed)?;
+        Ok((json, remarks))
+    }
+
+    fn check(&self) -> Result<()> {
+        if let Some(note) = &self.note {
+            if note.len() > MAX_NOTE_BYTES {
+                return Err(bad_input(format!(
+                    "a note can have {MAX_NOTE_BYTES} bytes, and this one has {}",
+                    note.len()
+                )));
+            }
+            if note.chars().any(|c| c.is_control() && c != '\n') {
+                return Err(bad_input("a note cannot have control characters"));
+            }
+        }
+        for (key, value) in &self.labels {
+            check_key(key)?;
+            if value.len() > MAX_VALUE || value.chars().any(char::is_control) {
+                return Err(bad_input(format!(
+                    "the value of label {key} is longer than {MAX_VALUE} bytes, or has control characters"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A label as it is given: `KEY=VALUE`.
+///
+/// # Errors
+/// `BadInput` for any other form, and for a key of other characters than letters, digits, `.`, `_`, `/` and `-`.
+pub fn parse_label(text: &str) -> Result<(String, String)> {
+    let (key, value) = text
+        .split_once('=')
+        .ok_or_else(|| bad_input(format!("{text:?} is no label")).hint("write KEY=VALUE"))?;
+    check_key(key)?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+fn check_key(key: &str) -> Result<()> {
+    let allowed = |c: u8| c.is_ascii_alphanumeric() || b"._/-".contains(&c);
+    match !key.is_empty() && key.len() <= MAX_KEY && key.bytes().all(allowed) {
+        true => Ok(()),
+        false => Err(
+            bad_input(format!("{key:?} is not a valid key of a label")).hint(format!(
+                "use 1 to {MAX_KEY} letters, digits, '.', '_', '/' and '-'"
+            )),
+        ),
+    }
+}
+
+fn bad_input(what: impl Into<String>) -> Error {
+    Error::new(Kind::BadInput, what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Digest, Manifest};
+    use serde_json::json;
+
+    fn name() -> SnapshotName {
+        "app".parse().unwrap()
+    }
+
+    fn note(text: &str) -> RemarksChange {
+        RemarksChange {
+            note: Some(text.to_owned()),
+            ..RemarksChange::default()
+        }
+    }
+
+    fn no_image() -> Map<String, Value> {
+        panic!("there is a manifest")
+    }
+
+    #[test]
+    fn a_manifest_keeps_all_else() {
+        let mut manifest = Manifest::new(name(), 3, vec![Digest::of(b"abc")]);
+        manifest.etag = Some("\"1\"".into());
+        manifest.more.insert("later".into(), json!([1]));
+        let change = RemarksChange {
+            labels: vec![("os".into(), "2022".into())],
+            pin: Some(true),
+            ..note("golden\n")
+        };
+        let (json, said) = change
+            .make(Some(&manifest.write().unwrap()), &name(), no_image)
+            .unwrap();
+        let written = Manifest::read(&json).unwrap();
+        assert_eq!(written.notes.as_deref(), Some("golden"));
+        assert!(written.pinned && written.labels["os"] == "2022");
+        assert_eq!(Remarks::read(&json).unwrap(), said);
+        let back = RemarksChange {
+            unlabel: vec!["os".into()],
+            pin: Some(false),
+            ..note("")
+        };
+        let (json, said) = back.make(Some(&json), &name(), no_image).unwrap();
+        assert_eq!(Manifest::read(&json).unwrap(), manifest);
+        assert!(said.is_empty());
+    }
+
+    #[test]
+    fn what_is_said_at_a_place_is_more_than_what_is_brought_and_pins_stay_where_they_are() {
+        let said = |note: Option<&str>, labels: &[(&str, &str)], pinned| Remarks {
+            notes: note.map(str::to_owned),
+            labels: labels
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                .collect(),
+            pinned,
+        };
+        let object = said(Some("theirs"), &[("os", "2022"), ("team", "web")], true);
+        let own = said(Some("ours"), &[("os", "2025")], false);
+        let both = said(Some("ours"), &[("os", "2025"), ("team", "web")], false);
+        assert_eq!(own.joined(&object), both);
+        let brought = said(Some("theirs"), &[("os", "2022"), ("team", "web")], false);
+        assert_eq!(Remarks::default().joined(&object), brought);
+        let pinned = said(None, &[], true);
+        assert_eq!(pinned.clone().joined(&Remarks::default()), pinned);
+    }
+
+    #[test]
+    fn without_a_manifest_no_digests_are_made_up() {
+        let image = || Map::from_iter([("sizeBytes".to_owned(), json!(3))]);
+        let change = RemarksChange::pin(true);
+        let (json, said) = change.make(None, &name(), image).unwrap();
+        assert!(said.pinned);
+        assert!(Manifest::read(&json).is_err(), "nobody takes it for one");
+        let (json, said) = note("more").make(Some(&json), &name(), no_image).unwrap();
+        assert!(said.pinned && said.notes.as_deref() == Some("more"));
+        let value: Value = serde_json::from_slice(&json).unwrap();
+        assert_eq!(value["sizeBytes"], 3);
+        assert_eq!(value.get("blocks"), None);
+    }
+
+    #[test]
+    fn what_is_no_manifest_is_left_alone() {
+        for json in ["", "[]", "{}", "{\"a\":1}", "{\"format\":2}"] {
+            let made = note("x").make(Some(json.as_bytes()), &name(), no_image);
+            assert_eq!(made.unwrap_err().kind(), Kind::Refused, "{json}");
+        }
+    }
+
+    #[test]
+    fn what_a_terminal_would_obey_is_not_taken_and_not_shown() {
+        let label = |key: &str, value: &str| RemarksChange {
+            labels: vec![(key.into(), value.into())],
+            ..RemarksChange::default()
+        };
+        let long = "x".repeat(MAX_NOTE_BYTES + 1);
+        for change in [
+            note("a\x1b[2J"),
+            note(&long),
+            label("a b", "c"),
+            label("", "c"),
+            label("a", "\n"),
+        ] {
+            let made = change.make(None, &name(), Map::new);
+            assert_eq!(made.unwrap_err().kind(), Kind::BadInput, "{change:?}");
+        }
+        let said =
+            Remarks::read(br#"{"notes":"a\u001b[2J\nb","labels":{"k\n":"\u0007"}}"#).unwrap();
+        assert_eq!(said.notes.as_deref(), Some("a [2J\nb"));
+        assert_eq!(said.labels["k "], " ");
+        assert_eq!(parse_label("a/b=c=d"), Ok(("a/b".into(), "c=d".into())));
+        assert!(parse_label("ab").is_err() && parse_label("=x").is_err());
+    }
+}

@@ -1,0 +1,470 @@
+#!/usr/bin/env python3
+"""What the console costs, in a real pseudo terminal: the released binary, 100,000 objects, a host that answers, one that
+does not, and one that stops answering. Beside it, where they are installed, other programs for terminals.
+
+Runs in the lab (`make bench-console`). Prints a line for each figure with its bound; exit code 1 where one is missed.
+BENCH_IDLE sets the seconds of the idle measurements (60), BENCH_OBJECTS the objects (100000). Processor time is what the
+kernel books on the threads (schedstat, in ns); wakeups are voluntary context switches. The console's own share is its
+main thread: it takes the keys, draws and writes, and does nothing else.
+"""
+
+import fcntl
+import multiprocessing
+import os
+import pty
+import re
+import select
+import shutil
+import signal
+import socket
+import statistics
+import struct
+import subprocess
+import sys
+import termios
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+LAB = os.environ["SNAPDECK_LAB"]
+SNAPDECK = os.path.abspath("target/release/snapdeck")
+PEERS = os.path.abspath(".lab/peers/bin")
+ROOT = os.path.join(LAB, "bench")
+IDLE = int(os.environ.get("BENCH_IDLE", "60"))
+OBJECTS = int(os.environ.get("BENCH_OBJECTS", "100000"))
+ROWS, COLUMNS = 40, 120
+FRAME = b"\x1b[?2026h"
+# Of an object that is pulled, a piece of so many bytes so often: four of them move for minutes.
+PIECE, PAUSE = 1 << 18, 0.25
+SLOW = ("big-1", "big-2", "big-3", "big-4")
+SLOW_BYTES = 1 << 30
+
+
+class Store(BaseHTTPRequestHandler):
+    """Lists OBJECTS objects in pages of 1000, and sends the large ones slowly. It believes every client."""
+
+    protocol_version = "HTTP/1.1"
+    listed = multiprocessing.Event()
+
+    def log_message(self, *_):
+        pass
+
+    def answer(self, status, body, **headers):
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def do_HEAD(self):
+        self.do_GET()
+
+    def do_GET(self):
+        url = urlsplit(self.path)
+        query = {name: values[0] for name, values in parse_qs(url.query, keep_blank_values=True).items()}
+        if "list-type" in query:
+            return self.list(query)
+        name = os.path.basename(url.path).removesuffix(".qcow2")
+        if name not in SLOW or not url.path.endswith(".qcow2"):
+            return self.answer(404, b"<Error><Code>NoSuchKey</Code><Message>no</Message></Error>")
+        span = re.match(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        first = int(span[1]) if span else 0
+        last = min(int(span[2]) if span and span[2] else SLOW_BYTES - 1, SLOW_BYTES - 1)
+        self.send_response(206 if span else 200)
+        self.send_header("Content-Length", str(last - first + 1))
+        self.send_header("Content-Range", f"bytes {first}-{last}/{SLOW_BYTES}")
+        self.send_header("ETag", '"d41d8cd98f00b204e9800998ecf8427e-2"')
+        self.send_header("Last-Modified", "Fri, 02 Jan 2026 03:04:05 GMT")
+        self.end_headers()
+        if self.command == "HEAD":
+            return None
+        at = first
+        try:
+            while at <= last:
+                size = min(PIECE, last + 1 - at)
+                # The header of a qcow2 image of 64 GiB, for whoever looks.
+                piece = bytearray(size)
+                if at == 0:
+                    piece[:104] = struct.pack(
+                        ">4sIQIIQIIQQIIQQQQII", b"QFI\xfb", 3, 0, 0, 16, 64 << 30, 0, 128, 3 << 16, 1 << 16, 1, 0, 0, 0, 0, 0, 4, 104
+                    )
+                self.wfile.write(piece)
+                at += size
+                time.sleep(PAUSE)
+        except OSError:
+            pass
+        return None
+
+    def list(self, query):
+        start = int(query.get("continuation-token", "0"))
+        names = [*SLOW, *(f"image-{number:06}" for number in range(OBJECTS - len(SLOW)))]
+        page = names[start : start + 1000]
+        body = "".join(
+            f"<Contents><Key>bench/{name}.qcow2</Key><LastModified>2026-01-02T03:04:05.000Z</LastModified>"
+            f'<ETag>"x"</ETag><Size>{SLOW_BYTES if name in SLOW else (start + at) * 1_000_003}</Size></Contents>'
+            for at, name in enumerate(page)
+        )
+        more = start + 1000 < len(names)
+        token = f"<NextContinuationToken>{start + 1000}</NextContinuationToken>" if more else ""
+        if not more:
+            self.listed.set()
+        return self.answer(
+            200,
+            (
+                f'<?xml version="1.0"?><ListBucketResult><Name>bench</Name><KeyCount>{len(page)}</KeyCount>'
+                f"<IsTruncated>{str(more).lower()}</IsTruncated>{token}{body}</ListBucketResult>"
+            ).encode(),
+            Content_Type="application/xml",
+        )
+
+
+class Program:
+    """A program in a pseudo terminal."""
+
+    def __init__(self, *argv, **env):
+        self.written, self.parsed, self.parts = bytearray(), 0, ""
+        self.cells, self.row, self.column = [[" "] * COLUMNS for _ in range(ROWS)], 0, 0
+        self.began = time.perf_counter()
+        self.pid, self.terminal = pty.fork()
+        if self.pid == 0:
+            fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
+            whole = {"PATH": os.environ["PATH"], "HOME": f"{ROOT}/home", "TERM": "xterm-256color", "LANG": "C.UTF-8"}
+            os.execve(argv[0], argv, whole | env)
+
+    def read(self, seconds):
+        """What is written within so many seconds; empty: nothing."""
+        if not select.select([self.terminal], [], [], seconds)[0]:
+            return b""
+        try:
+            piece = os.read(self.terminal, 1 << 16)
+        except OSError:
+            piece = b""
+        self.written += piece
+        return piece
+
+    def drain(self, seconds):
+        """Reads for so many seconds; how many bytes came."""
+        end, count = time.perf_counter() + seconds, 0
+        while (left := end - time.perf_counter()) > 0:
+            count += len(self.read(left))
+        return count
+
+    def settle(self, quiet=0.3):
+        """Reads until nothing has come for that long."""
+        end = time.perf_counter() + 30
+        while self.read(quiet) and time.perf_counter() < end:
+            pass
+
+    def until(self, text, seconds=60):
+        """Waits until the screen shows that; the seconds since the start."""
+        end = time.perf_counter() + seconds
+        while text not in self.shown():
+            left = end - time.perf_counter()
+            if left <= 0:
+                sys.exit(f"never shown: {text}\n{self.shown()}")
+            self.read(left)
+        return time.perf_counter() - self.began
+
+    def until_written(self, text):
+        """The seconds from the start until that was written, for a first frame: nothing stood in its place."""
+        while text.encode() not in self.written and time.perf_counter() - self.began < 60:
+            self.read(1)
+        return time.perf_counter() - self.began
+
+    def shown(self):
+        """The screen as text. Only what these programs write is understood: places, clearing, and letters."""
+        text = self.parts + self.written[self.parsed :].decode(errors="ignore")
+        self.parsed, self.parts = len(self.written), ""
+        for part in re.split(r"(\x1b\[[0-9;:?<>=]*[A-Za-z]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[^\[\]])", text):
+            place = re.fullmatch(r"\x1b\[(\d*);?(\d*)([HJK])", part)
+            if place and place[3] == "H":
+                self.row, self.column = int(place[1] or 1) - 1, int(place[2] or 1) - 1
+            elif place and place[3] == "J":
+                self.cells = [[" "] * COLUMNS for _ in range(ROWS)]
+            elif part.startswith("\x1b"):
+                self.parts = part if re.fullmatch(r"\x1b(\[[0-9;:?<>=]*)?", part) else ""
+            else:
+                for letter in part:
+                    if letter in "\r\n\x07":
+                        self.row, self.column = self.row + (letter == "\n"), 0 if letter == "\r" else self.column
+                    elif self.row < ROWS and self.column < COLUMNS:
+                        self.cells[self.row][self.column] = letter
+                        self.column += 1
+        return "\n".join("".join(row) for row in self.cells)
+
+    def forget(self):
+        """Forgets what was written, but not what it shows."""
+        self.shown()
+        self.written.clear()
+        self.parsed = 0
+
+    def press(self, keys):
+        os.write(self.terminal, keys.encode())
+
+    def answer(self, keys):
+        """Seconds from a key to the first byte."""
+        start = time.perf_counter()
+        self.press(keys)
+        if not self.read(5):
+            sys.exit(f"no answer to {keys!r}")
+        return time.perf_counter() - start
+
+    def threads(self):
+        return [int(task) for task in os.listdir(f"/proc/{self.pid}/task")]
+
+    def busy(self, task=None):
+        """Seconds of processor time, of one thread or of all."""
+        tasks = [task] if task else self.threads()
+        return sum(int(self.of(task, "schedstat").split()[0]) for task in tasks) / 1e9
+
+    def wakeups(self):
+        found = (re.search(r"^voluntary_ctxt_switches:\s+(\d+)", self.of(task, "status"), re.M) for task in self.threads())
+        return sum(int(match[1]) for match in found if match)
+
+    def of(self, task, file):
+        try:
+            with open(f"/proc/{self.pid}/task/{task}/{file}") as content:
+                return content.read()
+        except OSError:
+            return "0 0 0"
+
+    def idle(self, seconds):
+        """Percent of a processor, wakeups a second and bytes written, over so many seconds without a key."""
+        busy, wakeups = self.busy(), self.wakeups()
+        written = self.drain(seconds)
+        return (self.busy() - busy) / seconds * 100, (self.wakeups() - wakeups) / seconds, written
+
+    def end(self):
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+        os.close(self.terminal)
+
+
+def silent():
+    """A port that takes connections and never says a word."""
+    listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+    return listener, listener.getsockname()[1]
+
+
+def config(name, endpoint, hosts):
+    text = (
+        f'[bucket]\nname = "bench"\nprefix = "bench/"\nendpoint = "{endpoint}"\nregion = "us-east-1"\n'
+        'access_key_id = "any"\nsecret_access_key = "any"\n[jobs]\nparallel = 4\n'
+    )
+    for host, uri in hosts.items():
+        parts = {part: f"{ROOT}/{host}/{part}" for part in ("snapshots", "sandboxes", "nvram", "temp")}
+        for part in parts.values():
+            os.makedirs(part, exist_ok=True)
+        text += (
+            f'[[hosts]]\nname = "{host}"\nuri = "{uri}"\nowner = "0:0"\nsnapshots_dir = "{parts["snapshots"]}"\n'
+            f'sandboxes_dir = "{parts["sandboxes"]}"\nnvram_dir = "{parts["nvram"]}"\ntemp_dir = "{parts["temp"]}"\n'
+        )
+    path = f"{ROOT}/{name}.toml"
+    with open(path, "w") as file:
+        file.write(text)
+    return path
+
+
+missed = 0
+
+
+def tell(what, value, most, unit, form="8.3f"):
+    global missed
+    fine = value <= most
+    missed += not fine
+    print(f"  {what:<58} {value:{form}} of {most:g} {unit}  {'ok' if fine else 'MISSED'}", flush=True)
+
+
+def percentile(values, share):
+    return sorted(values)[min(int(len(values) * share), len(values) - 1)]
+
+
+def first_frames(argv, text, env, runs=15):
+    def once():
+        program = Program(*argv, **env)
+        took = program.until_written(text)
+        program.end()
+        return took * 1000
+
+    return [once() for _ in range(runs)]
+
+
+def latencies(program, count):
+    """Milliseconds from a key to the first byte, with the screen at rest before each."""
+    took = []
+    for number in range(count):
+        took.append(program.answer("j" if number // 60 % 2 else "k") * 1000)
+        program.settle(0.004)
+    return took
+
+
+def flooded(program, seconds):
+    """The same while the wheel turns 10,000 times a second: a chord's first key until what may follow is shown."""
+    stop = threading.Event()
+
+    def turn():
+        wheel, number, start = "\x1b[<65;100;10M\x1b[<64;100;10M" * 5, 0, time.perf_counter()
+        while not stop.is_set():
+            os.write(program.terminal, wheel.encode())
+            number += 1
+            left = start + number / 1000 - time.perf_counter()
+            if left > 0:
+                time.sleep(left)
+
+    def read():
+        # Whoever writes to both ends of a full terminal waits for ever: here one thread does nothing but read.
+        while not stop.is_set():
+            program.read(0.1)
+
+    program.forget()
+    threads = [threading.Thread(target=turn), threading.Thread(target=read)]
+    for thread in threads:
+        thread.start()
+    took, end = [], time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        start, seen = time.perf_counter(), len(program.written)
+        program.press(",")
+        # What may follow is shown with names that stand nowhere else.
+        while program.written.find(b"reverse", seen) < 0 and time.perf_counter() - start < 5:
+            time.sleep(0.0003)
+        took.append((time.perf_counter() - start) * 1000)
+        program.press("\x7f")
+        time.sleep(0.03)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    program.settle()
+    return took
+
+
+def main():
+    store = ThreadingHTTPServer(("127.0.0.1", 0), Store)
+    # A process of its own: what it is busy with is not to hold up the clock here.
+    server = multiprocessing.Process(target=store.serve_forever, daemon=True)
+    server.start()
+    endpoint = f"http://127.0.0.1:{store.server_address[1]}"
+    listener, port = silent()
+    answers = f"qemu:///system?socket={LAB}/alpha/run/libvirt/libvirt-sock"
+    dead = f"qemu+ssh://root@127.0.0.1:{port}/system"
+    os.makedirs(f"{ROOT}/home")
+    nowhere = {"SNAPDECK_CONFIG": config("nowhere", f"http://127.0.0.1:{port}", {"dead": dead, "gone": "qemu:///system?socket=/nowhere"})}
+    whole = {"SNAPDECK_CONFIG": config("whole", endpoint, {"alpha": answers, "dead": dead})}
+
+    load = os.getloadavg()[0]
+    print(f"{OBJECTS} objects; {os.cpu_count()} processors, load {load:.1f}", flush=True)
+    frames = first_frames([SNAPDECK], "dead", nowhere)
+    tell("first useful frame, hosts unreachable, median of 15", statistics.median(frames), 20, "ms")
+
+    console = Program(SNAPDECK, **whole)
+    end = time.perf_counter() + 180
+    while not Store.listed.is_set():
+        console.read(0.2)
+        if time.perf_counter() > end:
+            sys.exit("the objects were never listed whole")
+    console.settle(2)
+    main_thread = console.pid
+    console.press("gb")
+    console.settle(1)
+
+    took = latencies(console, 1000)
+    tell("key to first byte, p50", percentile(took, 0.5), 1, "ms")
+    tell("key to first byte, p99", percentile(took, 0.99), 8, "ms")
+    shares = []
+    for number in range(500):
+        before = console.busy(main_thread)
+        console.answer("j" if number // 60 % 2 else "k")
+        console.settle(0.004)
+        shares.append((console.busy(main_thread) - before) * 1000)
+    tell("a frame of 120x40: key, build, compare, write; p50", percentile(shares, 0.5), 0.5, "ms")
+
+    took = flooded(console, 10)
+    tell("key to its frame under 10,000 events/s, p50", percentile(took, 0.5), 8, "ms")
+    tell("key to its frame under 10,000 events/s, p99", percentile(took, 0.99), 16, "ms")
+
+    took, worst = [], (0, "")
+    for word in ("image", "0099", "size>1G", "mg77", "!image-00"):
+        console.press("/")
+        console.settle(0.05)
+        for letter in word:
+            took.append(console.answer(letter) * 1000)
+            worst = max(worst, (took[-1], f"{letter!r} of {word!r}"))
+            console.settle(0.02)
+        console.press("\x1b")
+        console.settle(0.2)
+    tell(f"filter keystroke over {OBJECTS} objects, worst of {len(took)}: {worst[1]}", max(took), 16, "ms")
+    tell(f"filter keystroke over {OBJECTS} objects, median", statistics.median(took), 16, "ms")
+
+    console.settle(2)
+    busy, wakeups, _ = console.idle(min(IDLE, 20))
+    tell("idle with a host that never answers", busy, 0.05, "% of a processor")
+    tell("  wakeups", wakeups, 1, "a second")
+    calm = {"SNAPDECK_CONFIG": config("calm", endpoint, {"alpha": answers})}
+    quiet = Program(SNAPDECK, **calm)
+    quiet.until("alpha ●")
+    quiet.drain(15)
+    busy, wakeups, written = quiet.idle(IDLE)
+    quiet.end()
+    tell(f"idle for {IDLE} s, all answer", busy, 0.05, "% of a processor")
+    tell("  wakeups", wakeups, 1, "a second")
+    tell("  bytes written", written, 0, "bytes", "8.0f")
+
+    with open(f"{LAB}/alpha/libvirtd.pid") as file:
+        libvirtd = int(file.read())
+    os.kill(libvirtd, signal.SIGSTOP)
+    try:
+        took, end = [], time.perf_counter() + min(IDLE, 60)
+        console.press("r")
+        while time.perf_counter() < end:
+            took.append(console.answer("j" if len(took) // 60 % 2 else "k") * 1000)
+            console.drain(0.05)
+    finally:
+        os.kill(libvirtd, signal.SIGCONT)
+    tell(f"a host stops answering: the slowest of {len(took)} keys", max(took), 16, "ms")
+
+    console.until("alpha")
+    console.press("gb/big")
+    console.settle(0.2)
+    console.press("\r\x01l")
+    console.settle(0.5)
+    console.press("y")
+    console.until("4 jobs", 90)
+    console.until("downloading", 90)
+    console.drain(3)
+    console.forget()
+    busy = console.busy(main_thread)
+    seconds = 20
+    console.drain(seconds)
+    tell("four transfers: the console's own share", (console.busy(main_thread) - busy) / seconds * 100, 1, "% of a processor")
+    tell("  frames", console.written.count(FRAME) / seconds, 10.5, "a second")
+    console.end()
+
+    print("beside it (no bounds): first frame, idle processor, wakeups, bytes", flush=True)
+    for name, argv, sign in (
+        ("snapdeck, hosts unreachable", [SNAPDECK], "dead"),
+        ("bottom", [f"{PEERS}/btm", "--rate", "1000ms"], "CPU"),
+        ("yazi", [f"{PEERS}/yazi", "/"], "etc"),
+        ("television", [f"{PEERS}/tv", "files"], "files"),
+    ):
+        if not os.path.exists(argv[0]):
+            print(f"  {name:<30} is not installed: cargo install --root .lab/peers", flush=True)
+            continue
+        frame = statistics.median(first_frames(argv, sign, nowhere, 5))
+        program = Program(*argv, **nowhere)
+        program.until(sign)
+        program.drain(5)
+        busy, wakeups, written = program.idle(min(IDLE, 20))
+        program.end()
+        print(f"  {name:<30} {frame:8.1f} ms {busy:7.2f} % {wakeups:7.1f} /s {written / min(IDLE, 20):9.0f} B/s", flush=True)
+    listener.close()
+    return 1 if missed else 0
+
+
+os.makedirs(ROOT)
+try:
+    code = main()
+finally:
+    shutil.rmtree(ROOT, ignore_errors=True)
+sys.exit(code)

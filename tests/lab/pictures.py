@@ -1,0 +1,212 @@
+#!/usr/bin/env python3
+"""Pictures of the console for the README and a recording, from the running demo: assets/pictures/*.svg, assets/demo.cast.
+
+`make pictures` runs it. It needs tmux, which is the terminal the pictures are taken in; the recording (asciinema's format,
+version 2) is what the program itself writes.
+"""
+
+import fcntl
+import json
+import os
+import pty
+import re
+import select
+import struct
+import subprocess
+import sys
+import termios
+import time
+import unicodedata
+from xml.sax.saxutils import escape
+
+SNAPDECK = os.path.abspath("target/release/snapdeck")
+OUT = os.path.abspath("assets")
+COLUMNS, ROWS = 110, 30
+CELL_WIDTH, CELL_HEIGHT = 8.4, 18
+TMUX = ("tmux", "-L", f"snapdeck-pictures-{os.getpid()}", "-f", "/dev/null")
+ENV = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "LANG": "C.UTF-8", "COLORTERM": "truecolor"}
+DEADLINE = 240
+# xterm's sixteen, somewhat softer.
+BASIC = "#1d1f21 #cc6666 #8fbf6f #e0b050 #81a2be #b294bb #6fc3c0 #c5c8c6 #666 #d57878 #a3d080 #f0c674 #9fc0dd #c9a8d0 #8fdad7 #fff".split()
+DARK, LIGHT = ("#15171a", "#c9ccd1"), ("#fdfdf8", "#24262a")
+
+
+def tmux(*argv):
+    return subprocess.run((*TMUX, *argv), env=ENV | {"TERM": "xterm-256color"}, check=True, capture_output=True, text=True).stdout
+
+
+def shown():
+    return tmux("capture-pane", "-p", "-e", "-N")
+
+
+def until(text):
+    end = time.monotonic() + DEADLINE
+    while text not in re.sub(r"\x1b\[[0-9;:]*m", "", shown()):
+        if time.monotonic() > end:
+            sys.exit(f"never shown: {text}\n{shown()}")
+        time.sleep(0.05)
+
+
+def color(codes):
+    """The colour that follows on a 38 or 48, and how many codes it took."""
+    if codes[0] == 2:
+        return "#%02x%02x%02x" % tuple(codes[1:4]), 4
+    index = codes[1]
+    if index < 16:
+        return BASIC[index], 2
+    if index >= 232:
+        return "#" + "%02x" % (8 + (index - 232) * 10) * 3, 2
+    levels = [0, 95, 135, 175, 215, 255]
+    index -= 16
+    return "#%02x%02x%02x" % (levels[index // 36], levels[index // 6 % 6], levels[index % 6]), 2
+
+
+def cells(line, paper, ink):
+    """(text, columns, foreground, background, bold, dim, underlined) of one line, a run of one style each."""
+    style = {}
+    for part in re.split(r"(\x1b\[[0-9;:]*m)", line):
+        match = re.fullmatch(r"\x1b\[([0-9;:]*)m", part)
+        if not match:
+            if part:
+                front, back = style.get("front", ink), style.get("back", paper)
+                if "reverse" in style:
+                    front, back = back, front
+                width = sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in part)
+                yield part, width, front, back, *("bold" in style, "dim" in style, "underlined" in style)
+            continue
+        codes = [int(code or 0) for code in re.split("[;:]", match[1])]
+        while codes:
+            code = codes.pop(0)
+            flags = {1: "bold", 2: "dim", 4: "underlined", 7: "reverse"}
+            if code == 0:
+                style = {}
+            elif code in flags:
+                style[flags[code]] = True
+            elif code in (22, 24, 27):
+                for flag in {22: ("bold", "dim"), 24: ("underlined",), 27: ("reverse",)}[code]:
+                    style.pop(flag, None)
+            elif code in (38, 48):
+                found, used = color(codes)
+                style["front" if code == 38 else "back"] = found
+                codes = codes[used:]
+            elif code in (39, 49):
+                style.pop("front" if code == 39 else "back", None)
+            elif 30 <= code <= 37 or 90 <= code <= 97:
+                style["front"] = BASIC[code - 30 if code < 90 else code - 82]
+            elif 40 <= code <= 47 or 100 <= code <= 107:
+                style["back"] = BASIC[code - 40 if code < 100 else code - 92]
+
+
+def picture(name, title, scheme=DARK):
+    paper, ink = scheme
+    width, height = COLUMNS * CELL_WIDTH + 24, ROWS * CELL_HEIGHT + 24
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height}" role="img">',
+        f"<title>{escape(title)}</title>",
+        f'<rect width="100%" height="100%" rx="8" fill="{paper}"/>',
+        '<g font-family="DejaVu Sans Mono, Menlo, Consolas, monospace" font-size="14" xml:space="preserve">',
+    ]
+    for row, line in enumerate(shown().splitlines()[:ROWS]):
+        column = 0
+        for text, wide, front, back, bold, dim, underlined in cells(line, paper, ink):
+            x, y, length = 12 + column * CELL_WIDTH, 12 + row * CELL_HEIGHT, wide * CELL_WIDTH
+            column += wide
+            if back != paper:
+                lines.append(f'<rect x="{x:.1f}" y="{y}" width="{length:.1f}" height="{CELL_HEIGHT}" fill="{back}"/>')
+            if not text.strip():
+                continue
+            look = ' font-weight="bold"' * bold + ' opacity="0.6"' * dim + ' text-decoration="underline"' * underlined
+            lines.append(f'<text x="{x:.1f}" y="{y + 14}" textLength="{length:.1f}" fill="{front}"{look}>{escape(text)}</text>')
+    lines += ["</g>", "</svg>", ""]
+    os.makedirs(f"{OUT}/pictures", exist_ok=True)
+    with open(f"{OUT}/pictures/{name}.svg", "w") as file:
+        file.write("\n".join(lines))
+    print(f"assets/pictures/{name}.svg")
+
+
+def press(*keys):
+    tmux("send-keys", *keys)
+
+
+def pictures():
+    command = f"{SNAPDECK} demo"
+    tmux("new-session", "-d", "-x", str(COLUMNS), "-y", str(ROWS), command)
+    until("winserver-tools-v1")
+    until("running")
+    press("p")
+    until("Name:")
+    press("web-v1")
+    until("goes to")
+    picture("push", "The push dialog says where the snapshot goes before it does")
+    press("Enter")
+    until("✓ push")
+    until("web-v1")
+    press("G")
+    until("web-01  ●")
+    picture("lists", "Sandboxes, snapshots and the bucket side by side")
+    press("m")
+    until("Matrix")
+    picture("matrix", "What each host and the bucket have of every snapshot")
+    press("m", ":", "sort")
+    until("choose")
+    picture("palette", "Any action by a few letters of its name")
+    press("Escape", "q")
+
+
+def recording():
+    """Keys at the pace of a person, and what the program writes, with its times."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
+        os.execve(SNAPDECK, [SNAPDECK, "demo"], ENV | {"TERM": "xterm-256color"})
+    events, text, start = [], "", time.monotonic()
+
+    def read(seconds):
+        nonlocal text
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            if select.select([terminal], [], [], left)[0]:
+                try:
+                    piece = os.read(terminal, 1 << 16).decode(errors="replace")
+                except OSError:
+                    return
+                text += piece
+                events.append((time.monotonic() - start, "o", piece))
+
+    def until_written(wanted):
+        end = time.monotonic() + DEADLINE
+        while wanted not in text:
+            if time.monotonic() > end:
+                sys.exit(f"never written: {wanted}")
+            read(0.05)
+
+    until_written("winserver-tools-v1")
+    read(1.5)
+    for key in ("p", *"web-v1", "\r"):
+        os.write(terminal, key.encode())
+        read(0.35)
+    until_written("✓")
+    read(2)
+    for keys, wait in (("m", 2.5), ("m", 1), ("/", 0.5), ("w", 0.4), ("e", 0.4), ("b", 1.5), ("\x1b", 1), ("?", 2), ("v", 0.4), ("n", 0.4), ("c", 2), ("\x1b", 1), ("q", 2)):
+        os.write(terminal, keys.encode())
+        read(wait)
+    os.close(terminal)
+    os.waitpid(pid, 0)
+    # A pause while the demo is made, or QEMU starts, tells nothing.
+    gone, before, shortened = 0.0, 0.0, []
+    for at, kind, piece in events:
+        gone += max(0.0, at - before - 2)
+        before = at
+        shortened.append([round(at - gone, 3), kind, piece])
+    with open(f"{OUT}/demo.cast", "w") as file:
+        head = {"version": 2, "width": COLUMNS, "height": ROWS, "title": "snapdeck demo", "env": {"TERM": "xterm-256color"}}
+        for line in (head, *shortened):
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+    print("assets/demo.cast")
+
+
+try:
+    pictures()
+finally:
+    subprocess.run((*TMUX, "kill-server"), env=ENV, capture_output=True)
+recording()

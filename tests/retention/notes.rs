@@ -1,0 +1,207 @@
+//! Notes, labels and pins, in manifests.
+
+use serde_json::{Value, json};
+use snapdeck::model::Manifest;
+
+use crate::common::{World, exists};
+
+/// The manifest in the bucket.
+fn manifest(world: &World, name: &str) -> Vec<u8> {
+    let file = world.path("scratch/manifest.json");
+    let got = world.s5cmd(&["cp", &format!("{{}}/{name}.json"), &file]);
+    assert!(got.status.success(), "{got:?}");
+    std::fs::read(file).unwrap()
+}
+
+#[test]
+fn are_kept_where_the_snapshot_is_and_leave_its_digests_alone() {
+    let world = World::new();
+    let base = world.snapshot("base", 9);
+    world.sandbox("a", "base", crate::common::State::Off);
+    let id = world.id("a");
+    world.snapdeck(&["push", &id, "app"]).ok();
+    world.snapdeck(&["pull", "app"]).ok();
+    let before = Manifest::read(&manifest(&world, "app")).unwrap();
+
+    let args = [
+        "note",
+        "app",
+        "for the fair",
+        "--label",
+        "os=2022",
+        "--label",
+        "team=web",
+    ];
+    world.snapdeck(&args).ok();
+    world
+        .snapdeck(&["note", "app", "--remove-label", "team"])
+        .ok();
+    world.snapdeck(&["pin", "app"]).ok();
+    let after = Manifest::read(&manifest(&world, "app")).unwrap();
+    assert!(after.pinned && after.blocks == before.blocks && after.etag == before.etag);
+    assert_eq!(after.notes.as_deref(), Some("for the fair"));
+    let local = std::fs::read(world.path("snapshots/app.json")).unwrap();
+    let local = Manifest::read(&local).unwrap();
+    assert!(local.pinned && local.blocks == before.blocks && local.file.is_some());
+
+    let told = world.snapdeck(&["note", "app", "--json"]).ok().json();
+    let said = json!({"notes": "for the fair", "labels": {"os": "2022"}, "pinned": true});
+    assert_eq!(told["places"][0]["host"], "alpha");
+    assert_eq!(told["places"][0]["remarks"], said);
+    assert_eq!(told["places"][1]["bucket"], true);
+    assert_eq!(told["places"][1]["remarks"], said);
+    let text = world.snapdeck(&["info", "app"]).ok().stdout;
+    for words in ["pinned", "for the fair", "os=2022"] {
+        assert!(text.contains(words), "{text}");
+    }
+
+    // One place alone.
+    world.snapdeck(&["unpin", "app", "--bucket"]).ok();
+    assert!(!Manifest::read(&manifest(&world, "app")).unwrap().pinned);
+    let ran = world.snapdeck(&["remove", "app", "--local"]);
+    ran.failed(4, &["app", "pinned", "snapdeck unpin app"]);
+    assert!(exists(&world.snapshot_path("app")) && exists(&base));
+    world.snapdeck(&["unpin", "app", "--local"]).ok();
+    world
+        .snapdeck(&["remove", "app", "--local", "--bucket"])
+        .ok();
+}
+
+#[test]
+fn a_snapshot_without_a_manifest_gets_one_without_digests() {
+    let world = World::new();
+    let base = world.snapshot("base", 1);
+    world.put(&base, "base");
+    world.snapdeck(&["pin", "base"]).ok();
+    for json in [
+        std::fs::read(world.path("snapshots/base.json")).unwrap(),
+        manifest(&world, "base"),
+    ] {
+        let value: Value = serde_json::from_slice(&json).unwrap();
+        assert_eq!(
+            (&value["pinned"], value.get("blocks")),
+            (&json!(true), None)
+        );
+        assert!(Manifest::read(&json).is_err(), "it proves nothing");
+    }
+    for place in ["--local", "--bucket"] {
+        let ran = world.snapdeck(&["remove", "base", place]);
+        ran.failed(4, &["pinned"]);
+    }
+    // The pin is the name's, whatever becomes of the file.
+    std::fs::File::options()
+        .append(true)
+        .open(&base)
+        .unwrap()
+        .set_modified(std::time::SystemTime::UNIX_EPOCH)
+        .unwrap();
+    world
+        .snapdeck(&["remove", "base", "--local"])
+        .failed(4, &["pinned"]);
+    world.snapdeck(&["pull", "base"]).ok();
+}
+
+#[test]
+fn what_cannot_be_noted_is_told() {
+    let world = World::new();
+    world
+        .snapdeck(&["pin", "nope"])
+        .failed(3, &["no snapshot nope"]);
+    world.snapshot("base", 0);
+    let theirs = world.path("snapshots/base.json");
+    std::fs::write(&theirs, "{\"mine\": 1}").unwrap();
+    let ran = world.snapdeck(&["pin", "base"]);
+    ran.failed(4, &["base.json", "it is no manifest"]);
+    assert_eq!(std::fs::read_to_string(&theirs).unwrap(), "{\"mine\": 1}");
+    world
+        .snapdeck(&["note", "base", "\u{1b}[2J"])
+        .failed(2, &["control characters"]);
+    world
+        .snapdeck(&["note", "base", "--label", "nothing"])
+        .failed(2, &["KEY=VALUE"]);
+}
+
+/// What is said at each place: `(host's, bucket's)`.
+fn said(world: &World, name: &str) -> (Value, Value) {
+    let told = world.snapdeck(&["note", name, "--json"]).ok().json();
+    let at = |at: usize| told["places"][at]["remarks"].clone();
+    (at(0), at(1))
+}
+
+#[test]
+fn a_pull_brings_the_objects_note_and_loses_nothing_that_was_said_here() {
+    let world = World::new();
+    let image = world.path("scratch/app.qcow2");
+    world.image(&image, 9);
+    world.put(&image, "app");
+    let id = {
+        world.snapshot("base", 9);
+        world.sandbox("a", "base", crate::common::State::Off)
+    };
+    world.snapdeck(&["push", &id, "full"]).ok();
+    // With a manifest, and one of remarks alone.
+    for name in ["full", "app"] {
+        let note = [
+            "note", name, "golden", "--label", "os=2022", "--label", "team=web",
+        ];
+        world.snapdeck(&note).ok();
+        world.snapdeck(&["pin", name]).ok();
+        world.snapdeck(&["pull", name]).ok();
+        let (here, there) = said(&world, name);
+        assert_eq!(there["pinned"], true);
+        let brought =
+            json!({"notes": "golden", "labels": {"os": "2022", "team": "web"}, "pinned": false});
+        assert_eq!(here, brought, "the pin is the bucket's: {name}");
+
+        let ours = ["note", name, "ours", "--local", "--label", "os=2025"];
+        world.snapdeck(&ours).ok();
+        world.snapdeck(&["pin", name, "--local"]).ok();
+        world.snapdeck(&["unpin", name, "--bucket"]).ok();
+        world.snapdeck(&["note", name, "newer", "--bucket"]).ok();
+        world.snapdeck(&["pull", name, "--overwrite"]).ok();
+        let ours =
+            json!({"notes": "ours", "labels": {"os": "2025", "team": "web"}, "pinned": true});
+        assert_eq!(said(&world, name).0, ours, "{name}");
+        // A verification that writes the manifest anew, too.
+        std::fs::File::open(world.snapshot_path(name))
+            .unwrap()
+            .set_modified(std::time::SystemTime::UNIX_EPOCH)
+            .unwrap();
+        world.snapdeck(&["verify", name]).ok();
+        assert_eq!(said(&world, name).0, ours, "{name}");
+    }
+}
+
+#[test]
+fn a_push_that_overwrites_keeps_what_was_said_of_the_object() {
+    let world = World::new();
+    world.snapshot("base", 9);
+    let id = world.sandbox("a", "base", crate::common::State::Off);
+    world.snapdeck(&["push", &id, "app"]).ok();
+    let before = Manifest::read(&manifest(&world, "app")).unwrap();
+    world
+        .snapdeck(&["note", "app", "golden", "--label", "os=2022"])
+        .ok();
+    world.snapdeck(&["pin", "app"]).ok();
+    world.scribble(&world.disk("a"), 1, 1);
+    world.snapdeck(&["push", &id, "app", "--overwrite"]).ok();
+    let after = Manifest::read(&manifest(&world, "app")).unwrap();
+    assert_ne!(after.blocks, before.blocks, "it is another image");
+    assert_eq!(after.notes.as_deref(), Some("golden"));
+    assert!(after.pinned && after.labels["os"] == "2022");
+    world
+        .snapdeck(&["remove", "app", "--bucket"])
+        .failed(4, &["pinned"]);
+}
+
+#[test]
+fn a_place_that_fails_is_told_and_keeps_no_other_from_it() {
+    let world = World::new();
+    let base = world.snapshot("base", 0);
+    world.put(&base, "base");
+    std::fs::write(world.path("snapshots/base.json"), "{\"mine\": 1}").unwrap();
+    let ran = world.snapdeck(&["pin", "base", "--json"]);
+    assert_eq!(ran.code, Some(4), "{ran:?}");
+    assert!(ran.stderr.contains("it is no manifest"), "{ran:?}");
+    assert_eq!(ran.json()["places"][0]["bucket"], true);
+}
