@@ -216,7 +216,7 @@ fn one_confirmation_for_all_that_are_marked() {
     ]);
     assert!(ids.iter().all(|id| world.state(id) == "running"));
 
-    screen.press("g   d");
+    screen.press("gg   d");
     screen.wait(&["destroy 3 sandboxes", "Type destroy 3"]);
     screen.press("destroy 3\r");
     screen.wait(&["alpha has no sandboxes"]);
