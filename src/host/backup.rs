@@ -40,6 +40,8 @@ const PROBED: Duration = Duration::from_secs(120);
 /// For the end of one, and how often that is looked for.
 const END: Duration = Duration::from_secs(20);
 const LOOK_END: Duration = Duration::from_millis(50);
+/// How long libvirt may take to learn that a guest went off.
+const ENDING: Duration = Duration::from_secs(3);
 /// How often it is looked after.
 const LOOK: Duration = Duration::from_millis(500);
 /// For an answer of a guest's agent. Windows lets its file systems go on by itself after 10 s.
@@ -453,14 +455,19 @@ impl Backup {
 
     /// What is wrong with it, as far as libvirt knows.
     pub async fn diagnose(&self) -> Option<Error> {
-        let name = format!("/{}/", self.name());
-        let look = move |domain: &Domain| health(domain, &name);
-        let health = match self.host.on(&self.id, "look at", CALL, look).await {
-            Ok(health) => health,
-            Err(error) if error.kind() == Kind::NotFound => Health::ShutDown,
-            Err(error) => {
-                tracing::debug!("{error}");
-                return None;
+        let deadline = Instant::now() + ENDING;
+        let health = loop {
+            let name = format!("/{}/", self.name());
+            let look = move |domain: &Domain| health(domain, &name);
+            match self.host.on(&self.id, "look at", CALL, look).await {
+                // A guest that goes off takes its backup along a moment before libvirt says that it is off.
+                Ok(Health::Ended) if Instant::now() < deadline => sleep(LOOK_END).await,
+                Ok(health) => break health,
+                Err(error) if error.kind() == Kind::NotFound => break Health::ShutDown,
+                Err(error) => {
+                    tracing::debug!("{error}");
+                    return None;
+                }
             }
         };
         let (id, host) = (&self.id, self.host.name());
