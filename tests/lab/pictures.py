@@ -21,7 +21,7 @@ from xml.sax.saxutils import escape
 
 SNAPDECK = os.path.abspath("target/release/snapdeck")
 OUT = os.path.abspath("assets")
-COLUMNS, ROWS = 110, 30
+COLUMNS, ROWS = 110, 26
 CELL_WIDTH, CELL_HEIGHT = 8.4, 18
 TMUX = ("tmux", "-L", f"snapdeck-pictures-{os.getpid()}", "-f", "/dev/null")
 ENV = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "LANG": "C.UTF-8", "COLORTERM": "truecolor"}
@@ -131,7 +131,7 @@ def press(*keys):
 def pictures():
     command = f"{SNAPDECK} demo"
     tmux("new-session", "-d", "-x", str(COLUMNS), "-y", str(ROWS), command)
-    until("winserver-tools-v1")
+    until("winserver-tool")
     until("running")
     press("p")
     until("Name:")
@@ -180,7 +180,7 @@ def recording():
                 sys.exit(f"never written: {wanted}")
             read(0.05)
 
-    until_written("winserver-tools-v1")
+    until_written("winserver-tool")
     read(1.5)
     for key in ("p", *"web-v1", "\r"):
         os.write(terminal, key.encode())
