@@ -1,6 +1,6 @@
 //! Every way in which it can end in the middle: the guest runs, nothing stays, nothing is half there.
 
-use std::process::Child;
+use std::process::{Child, Command};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
@@ -24,9 +24,9 @@ impl Busy {
 /// Kills snapdeck and its guards, these first: they would act at its end.
 fn kill_with_guards(child: Child) {
     let tree = tree(child.id());
-    let all: Vec<String> = tree.iter().rev().map(u32::to_string).collect();
-    let all: Vec<&str> = all.iter().map(String::as_str).collect();
-    run("kill", &[&["-9"], &all[..]].concat());
+    let all = tree.iter().rev().map(u32::to_string);
+    // One of them may have ended by itself just now.
+    let _ = Command::new("kill").arg("-9").args(all).status();
     ended(child);
 }
 
