@@ -303,7 +303,7 @@ def latencies(program, count):
 
 def flooded(program, seconds):
     """The same while the wheel turns 10,000 times a second: a chord's first key until what may follow is shown."""
-    stop = threading.Event()
+    stop, unread = threading.Event(), threading.Event()
 
     def turn():
         wheel, number, start = "\x1b[<65;100;10M\x1b[<64;100;10M" * 5, 0, time.perf_counter()
@@ -316,7 +316,7 @@ def flooded(program, seconds):
 
     def read():
         # Whoever writes to both ends of a full terminal waits for ever: here one thread does nothing but read.
-        while not stop.is_set():
+        while not unread.is_set():
             program.read(0.1)
 
     program.forget()
@@ -334,8 +334,9 @@ def flooded(program, seconds):
         program.press("\x7f")
         time.sleep(0.03)
     stop.set()
-    for thread in threads:
-        thread.join()
+    threads[0].join()
+    unread.set()
+    threads[1].join()
     program.settle()
     return took
 
