@@ -18,7 +18,7 @@ use super::errors::{answer, told};
 use super::meter::{Count, Counting};
 use super::object;
 use super::parts::{Part, Transfer, in_flight, part_size};
-use super::pending::{Pending, exists};
+use super::pending::{Checksums, Pending, exists};
 use crate::model::{Error, Kind, Object, Phase, ProgressCell, Result, SnapshotName};
 
 /// The longest try of a part that moves at all; one that stands still is given up much earlier.
@@ -48,12 +48,12 @@ pub struct Assembly<'a> {
 }
 
 impl<'a> Assembly<'a> {
-    /// Begins an object of at most `most_bytes`; see [`super::Bucket::assemble`].
+    /// Begins an object of at most `most_bytes`; see [`super::Bucket::assemble`]. Are there going to be `copies`?
     pub(super) async fn begin(
         store: &'a Store,
         (name, key): (&'a SnapshotName, &str),
         most_bytes: u64,
-        overwrite: bool,
+        (overwrite, copies): (bool, bool),
         progress: &'a ProgressCell,
         cancel: &'a CancellationToken,
     ) -> Result<Self> {
@@ -68,7 +68,11 @@ impl<'a> Assembly<'a> {
         transfer
             .unless_cancelled(look_first(store, key, overwrite))
             .await?;
-        let begin = Pending::begin(store, key);
+        let checksums = match copies {
+            true if store.reads_copies_again() => Checksums::Parts,
+            _ => Checksums::Object,
+        };
+        let begin = Pending::begin(store, key, checksums);
         let pending = transfer.unless_cancelled_for(LAST_CALL, begin).await?;
         Ok(Self {
             store,
@@ -118,7 +122,7 @@ impl<'a> Assembly<'a> {
         let count = transfer.total.div_ceil(transfer.size).max(1);
         let read = &read;
         transfer
-            .drive(0..count, |part| async move {
+            .drive(0..count, self.in_flight(), |part| async move {
                 let bytes = read(part.offset, part.length as usize).await?;
                 if bytes.len() as u64 != part.length {
                     return Err(self
@@ -349,7 +353,7 @@ pub(super) async fn send_part(
         .body(ByteStream::from(bytes));
     let limits = long_call(PART_LIMIT);
     // The checksum proves the bytes: hashing them with SHA-256 for the signature too is for nothing.
-    let call = if pending.checksums {
+    let call = if pending.checksums != Checksums::None {
         call.checksum_algorithm(ChecksumAlgorithm::Crc64Nvme)
             .customize()
             .disable_payload_signing()

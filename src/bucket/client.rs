@@ -1,14 +1,19 @@
 //! From settings to an S3 client, at the first use.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use aws_config::environment::EnvironmentVariableRegionProvider;
 use aws_config::meta::region::RegionProviderChain;
 use aws_config::profile::ProfileFileRegionProvider;
 use aws_config::{BehaviorVersion, Region};
+use aws_sdk_s3::config::interceptors::BeforeDeserializationInterceptorContextRef;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
-use aws_sdk_s3::config::{Builder, Credentials, StalledStreamProtectionConfig};
+use aws_sdk_s3::config::{
+    Builder, ConfigBag, Credentials, Intercept, RuntimeComponents, StalledStreamProtectionConfig,
+};
+use aws_sdk_s3::error::BoxError;
 use tokio::sync::OnceCell;
 
 use crate::model::settings::BucketSettings;
@@ -37,12 +42,43 @@ pub(super) struct Store {
     pub(super) bucket: String,
     /// The endpoint as told in messages.
     pub(super) endpoint: String,
+    server: ServerName,
 }
 
 impl Store {
     /// `s3://BUCKET/KEY`.
     pub(super) fn address(&self, key: &str) -> String {
         format!("s3://{}/{key}", self.bucket)
+    }
+
+    /// Does the store read a copied part once more, for the checksum of a whole object? SeaweedFS does (4.48: twice
+    /// the time of the copy); it checks parts that are sent with a checksum whether or not one was asked for. Known
+    /// from the first answer on.
+    pub(super) fn reads_copies_again(&self) -> bool {
+        let server = self.server.0.get();
+        server.is_some_and(|name| name.starts_with("SeaweedFS"))
+    }
+}
+
+/// What the store calls itself (RFC 9110, section 10.2.4), once it has answered.
+#[derive(Debug, Clone, Default)]
+struct ServerName(Arc<OnceLock<String>>);
+
+impl Intercept for ServerName {
+    fn name(&self) -> &'static str {
+        "ServerName"
+    }
+
+    fn read_before_deserialization(
+        &self,
+        context: &BeforeDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        if let Some(name) = context.response().headers().get("server") {
+            self.0.get_or_init(|| name.to_owned());
+        }
+        Ok(())
     }
 }
 
@@ -94,13 +130,16 @@ impl Door {
                 .worth_retrying()
             })?;
         let endpoint = config.endpoint_url().map_or("AWS S3".to_owned(), spoken);
+        let server = ServerName::default();
         let config = Builder::from(&config)
             .force_path_style(config.endpoint_url().is_some())
+            .interceptor(server.clone())
             .build();
         Ok(Store {
             client: aws_sdk_s3::Client::from_conf(config),
             bucket,
             endpoint,
+            server,
         })
     }
 }

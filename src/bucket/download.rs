@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use bytes::Bytes;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::client::{Store, long_call};
@@ -15,6 +16,10 @@ use super::object;
 use super::parts::{PART, Part, Transfer};
 use crate::model::{BlockSet, Buffers, Error, Kind, Object, Phase, ProgressCell, Result};
 
+/// Blocks in memory at once; those that are not on their way are hashed, or wait to be written.
+const BLOCKS: usize = 8;
+/// Blocks on their way at once.
+const ON_THEIR_WAY: usize = 5;
 /// Until a range's first byte.
 const FIRST_BYTE: Duration = Duration::from_secs(30);
 
@@ -48,15 +53,17 @@ where
     if source.size_bytes != object.size_bytes || !same(&source, object.etag.as_deref()) {
         return Err(changed(&address));
     }
-    let buffers = &Buffers::default();
+    let (buffers, places) = (&Buffers::default(), &Semaphore::new(ON_THEIR_WAY));
     let (store, source, write) = (store, &source, &write);
     transfer
-        .drive(blocks.iter(), |part| {
+        .drive(blocks.iter(), BLOCKS, |part| {
             let transfer = &transfer;
             async move {
+                let place = places.acquire().await;
                 let bytes = transfer
                     .persist(part, |count| range(store, source, part, buffers, count))
                     .await?;
+                drop(place);
                 write(part.index, bytes).await
             }
         })

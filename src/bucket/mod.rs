@@ -111,9 +111,10 @@ impl Bucket {
         R: Fn(u64, usize) -> F + Send + Sync,
         F: Future<Output = Result<Bytes>> + Send,
     {
-        let assembly = self
-            .assemble(name, size_bytes, overwrite, progress, cancel)
-            .await?;
+        let store = self.door.open().await?;
+        let (key, how) = (self.key(name), (overwrite, false));
+        let assembly =
+            Assembly::begin(store, (name, &key), size_bytes, how, progress, cancel).await?;
         match assembly.send_all(read).await {
             Ok(()) => assembly.complete().await,
             Err(error) => {
@@ -123,7 +124,8 @@ impl Bucket {
         }
     }
 
-    /// Begins an object of at most `most_bytes` that is put together part by part.
+    /// Begins an object of at most `most_bytes` that is put together part by part. SeaweedFS is not asked to keep a
+    /// checksum of the whole: for it, it would read every copied part once more.
     ///
     /// # Errors
     /// `Refused` where the object exists and `overwrite` is false; `Cancelled`; the store's.
@@ -136,8 +138,8 @@ impl Bucket {
         cancel: &'a CancellationToken,
     ) -> Result<Assembly<'a>> {
         let store = self.door.open().await?;
-        let key = self.key(name);
-        Assembly::begin(store, (name, &key), most_bytes, overwrite, progress, cancel).await
+        let (key, how) = (self.key(name), (overwrite, true));
+        Assembly::begin(store, (name, &key), most_bytes, how, progress, cancel).await
     }
 
     /// Downloads `blocks` of the object, several at once, each given to `write(block, bytes)` once and whole, nearly

@@ -87,14 +87,14 @@ impl<'a> Transfer<'a> {
         }
     }
 
-    /// Moves the parts of these numbers by `each`, in their order; ends at the first error or when it is
+    /// Moves the parts of these numbers by `each`, in their order, `most` at once; ends at the first error or when it is
     /// cancelled, dropping what is on its way.
     pub(super) async fn drive<T, F: Future<Output = Result<T>>>(
         &self,
         parts: impl Iterator<Item = u64>,
+        most: usize,
         each: impl Fn(Part) -> F,
     ) -> Result<Vec<T>> {
-        let most = in_flight(self.size);
         let mut done = Vec::new();
         let mut moving = FuturesUnordered::new();
         let mut ahead = parts.map(|index| self.part(index));

@@ -21,27 +21,38 @@ const COMPLETE: Duration = Duration::from_secs(300);
 /// Metadata by which an object is known to be of this upload, when the store's answer was lost.
 const MARK: &str = "snapdeck-upload";
 
+/// Where CRC64NVME proves the bytes to the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Checksums {
+    /// Nowhere: some stores do not know it.
+    None,
+    /// In each part that is sent; its payload is not signed then.
+    Parts,
+    /// In each part that is sent, and the store keeps that of the whole object.
+    Object,
+}
+
 pub(super) struct Pending {
     pub(super) store: Store,
     pub(super) key: String,
     pub(super) id: String,
-    /// Are parts sent with CRC64NVME, their payload not signed? Some stores do not know it.
-    pub(super) checksums: bool,
+    pub(super) checksums: Checksums,
     mark: String,
     open: bool,
 }
 
 impl Pending {
-    /// Begins an upload. It goes on when the caller is dropped, so that its id is never lost.
-    pub(super) async fn begin(store: &Store, key: &str) -> Result<Self> {
+    /// Begins an upload, with `checksums` where the store knows them. It goes on when the caller is dropped, so that
+    /// its id is never lost.
+    pub(super) async fn begin(store: &Store, key: &str, checksums: Checksums) -> Result<Self> {
         let (store, key) = (store.clone(), key.to_owned());
         let what = format!("cannot upload {}", store.address(&key));
-        tokio::spawn(Self::create(store, key))
+        tokio::spawn(Self::create(store, key, checksums))
             .await
             .map_err(|error| Error::new(Kind::Failed, what).because(error))?
     }
 
-    async fn create(store: Store, key: String) -> Result<Self> {
+    async fn create(store: Store, key: String, wanted: Checksums) -> Result<Self> {
         let what = format!("cannot upload {}", store.address(&key));
         let mark = format!("{:016x}{:016x}", random(), random());
         let call = store
@@ -51,15 +62,16 @@ impl Pending {
             .key(&key)
             .content_type("application/octet-stream")
             .metadata(MARK, &mark);
+        let whole = wanted == Checksums::Object;
         let checked = call
             .clone()
-            .checksum_algorithm(ChecksumAlgorithm::Crc64Nvme)
-            .checksum_type(ChecksumType::FullObject);
+            .set_checksum_algorithm(whole.then_some(ChecksumAlgorithm::Crc64Nvme))
+            .set_checksum_type(whole.then_some(ChecksumType::FullObject));
         let (answered, checksums) = match checked.send().await {
-            Err(error) if matches!(answer(&error), Some((400 | 501, _))) => {
-                (call.send().await, false)
+            Err(error) if whole && matches!(answer(&error), Some((400 | 501, _))) => {
+                (call.send().await, Checksums::None)
             }
-            answered => (answered, true),
+            answered => (answered, wanted),
         };
         let begun = answered.map_err(|error| told(&store, what.clone(), &error))?;
         let id = begun.upload_id.ok_or_else(|| {
@@ -122,6 +134,7 @@ impl Pending {
         only_new: bool,
     ) -> Result<(), SdkError<CompleteMultipartUploadError>> {
         let list = CompletedMultipartUpload::builder().set_parts(Some(parts.to_vec()));
+        let whole = self.checksums == Checksums::Object;
         self.store
             .client
             .complete_multipart_upload()
@@ -129,7 +142,7 @@ impl Pending {
             .key(&self.key)
             .upload_id(&self.id)
             .multipart_upload(list.build())
-            .set_checksum_type(self.checksums.then_some(ChecksumType::FullObject))
+            .set_checksum_type(whole.then_some(ChecksumType::FullObject))
             .set_mpu_object_size(i64::try_from(size).ok())
             .set_if_none_match(only_new.then(|| "*".to_owned()))
             .customize()

@@ -1,6 +1,6 @@
 //! What no crate in use wraps: libvirt's domain events, close callback, backups, abort of a job, a host's memory,
-//! statistics, what a guest's agent says and does; the sharing of files' extents; and a word to the C library's
-//! allocator. The only file with `unsafe`.
+//! statistics, what a guest's agent says and does; the sharing of files' extents and their way to the disk; and a word
+//! to the C library's allocator. The only file with `unsafe`.
 #![allow(unsafe_code)]
 
 use std::collections::HashMap;
@@ -50,6 +50,15 @@ pub fn clone_range(
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// Has the system begin to bring `bytes` of `file` at `offset` to the disk, and does not wait for it
+/// (sync_file_range(2)). An advice: where it cannot, the bytes go later.
+pub fn begin_sync(file: &File, offset: u64, bytes: u64) {
+    let (offset, bytes) = (offset.cast_signed(), bytes.cast_signed());
+    let how = nix::libc::SYNC_FILE_RANGE_WRITE;
+    // SAFETY: the file is open, and no memory is passed.
+    let _ = unsafe { nix::libc::sync_file_range(file.as_raw_fd(), offset, bytes, how) };
 }
 
 type Tell = Arc<dyn Fn(Event) + Send + Sync>;

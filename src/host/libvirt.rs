@@ -20,8 +20,9 @@ const CALLS: usize = 4;
 const LONG_CALLS: usize = 64;
 /// For finding libvirt's socket on a host; a first session on a slow line takes seconds.
 const CONNECT: Duration = Duration::from_secs(20);
-/// Seconds between keepalive probes, and probes without an answer until the link counts as dead: 9 s in all.
-const KEEPALIVE: (i32, u32) = (3, 2);
+/// Seconds between keepalive probes, and probes without an answer until the link counts as dead: 10 s in all. Each one
+/// wakes the processor twice.
+const KEEPALIVE: (i32, u32) = (5, 1);
 
 /// Sockets of the one libvirtd, and of the modular daemons, on a host.
 const SOCKETS: &[&str] = &[

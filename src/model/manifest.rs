@@ -29,7 +29,8 @@ const FORMAT: u32 = 1;
 pub struct Digest(pub [u8; 32]);
 
 impl Digest {
-    /// Hashes a block: about a millisecond for each MiB, so not on an async worker.
+    /// Hashes one block; where there are many, [`hash`](super::hash) is faster. Milliseconds for each MiB, so not on an
+    /// async worker.
     pub fn of(block: &[u8]) -> Self {
         Self::from(digest(&SHA256, block))
     }

@@ -4,6 +4,7 @@ mod blocks;
 mod buffers;
 mod doctor;
 mod error;
+mod hashing;
 mod inventory;
 mod lineage;
 mod live;
@@ -19,6 +20,7 @@ pub use blocks::{BlockSet, block_bytes, block_count};
 pub use buffers::Buffers;
 pub use doctor::{Check, Examination, Verdict};
 pub use error::{Error, Kind, Result};
+pub use hashing::hash;
 pub use inventory::{
     ChainLink, Compression, ImageFacts, Object, OtherGuest, Sandbox, SandboxState, Snapshot,
 };

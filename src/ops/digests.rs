@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use crate::model::{BLOCK_BYTES, Digest, Error, Kind, Result};
+use crate::model::{BLOCK_BYTES, Digest, Error, Kind, Result, hash};
 
 /// Digests by their block's number.
 #[derive(Default)]
@@ -20,8 +20,9 @@ impl Digests {
     /// `Failed` where the program is ending.
     pub async fn hash(&self, offset: u64, bytes: Bytes) -> Result<()> {
         let hashing = tokio::task::spawn_blocking(move || {
-            let blocks = bytes.chunks(BLOCK_BYTES as usize);
-            blocks.map(Digest::of).collect::<Vec<Digest>>()
+            let blocks = (0..bytes.len()).step_by(BLOCK_BYTES as usize);
+            let block = |at| bytes.slice(at..bytes.len().min(at + BLOCK_BYTES as usize));
+            blocks.map(|at| hash(block(at))).collect::<Vec<Digest>>()
         });
         let hashed = hashing
             .await

@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::bucket::Bucket;
 use crate::model::{
     BLOCK_BYTES, BlockSet, Digest, Error, Kind, Manifest, Object, ProgressCell, Remarks, Result,
-    block_bytes,
+    block_bytes, hash,
 };
 
 /// How long who is ready waits for the others.
@@ -305,7 +305,7 @@ async fn fetch(
         let wrong = Mutex::new(BlockSet::none(object.size_bytes));
         let send = async |block: u64, data: Bytes| {
             let hashed = data.clone();
-            let hashed = tokio::task::spawn_blocking(move || Digest::of(&hashed)).await;
+            let hashed = tokio::task::spawn_blocking(move || hash(hashed)).await;
             let broken = |why: String| {
                 Error::new(
                     Kind::Failed,

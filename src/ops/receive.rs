@@ -211,7 +211,7 @@ impl Receiving<'_> {
             *pieces = move_on;
             let stay: Vec<Piece> = stay;
             for piece in stay {
-                self.copied(piece, Seen::Shared);
+                self.copied(piece, Seen::Known);
             }
         }
         Ok(copies)
@@ -307,7 +307,7 @@ impl Receiving<'_> {
     fn copied(&mut self, piece: Piece, seen: Seen) {
         let wanted = self.source.digest(piece.to);
         match (seen, wanted) {
-            (Seen::Shared, Some(wanted)) => self.note(piece.to, wanted),
+            (Seen::Known, Some(wanted)) => self.note(piece.to, wanted),
             (Seen::Bytes(digest), Some(wanted)) if digest == wanted => {
                 self.note(piece.to, digest);
             }

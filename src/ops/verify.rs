@@ -9,7 +9,7 @@ use crate::bucket::Bucket;
 use crate::host::{Host, ImageFile, Kept};
 use crate::model::{
     BlockSet, Damage, Digest, Error, Kind, Manifest, Outcome, Phase, Result, SandboxState,
-    SnapshotName, block_count,
+    SnapshotName, block_count, hash,
 };
 
 use super::bring::{Before, bring, find, refuse_unfit};
@@ -241,7 +241,7 @@ async fn bad_of(
     let check = |block: u64, data: Bytes| {
         let (wanted, bad) = (source.digest(block), &bad);
         async move {
-            let hashed = tokio::task::spawn_blocking(move || Digest::of(&data)).await;
+            let hashed = tokio::task::spawn_blocking(move || hash(data)).await;
             let is = hashed
                 .map_err(|crash| Error::new(Kind::Failed, "cannot hash a block").because(crash))?;
             if wanted.is_some_and(|wanted| wanted != is) {

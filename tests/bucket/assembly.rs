@@ -71,6 +71,23 @@ async fn parts_come_in_any_order_and_the_store_copies_what_it_has() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_part_that_is_damaged_on_its_way_is_sent_again() {
+    // s3s-fs looks at no part's checksum.
+    for lab in labs().await.into_iter().filter(|lab| lab.name != "s3s-fs") {
+        let (address, trouble) = proxy(lab.address()).await;
+        let bucket = lab.bucket_at(address).await;
+        let base = random(3 * PART, 6);
+        let source = upload(&bucket, "base", &base, false).await.unwrap();
+        trouble.refuse_copies.store(true, SeqCst);
+        trouble.corrupt_up.store(2, SeqCst);
+        composed(&bucket, &source, &base).await;
+        assert_eq!(trouble.corrupt_up.load(SeqCst), 0, "{}", lab.name);
+        assert_is(&lab.get("new.qcow2").await.unwrap(), &base);
+        lab.clean().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn where_the_store_does_not_copy_it_says_so_and_is_not_asked_again() {
     for lab in labs().await {
         let (address, trouble) = proxy(lab.address()).await;

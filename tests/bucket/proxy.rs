@@ -40,6 +40,8 @@ pub struct Trouble {
     pub copies: AtomicU64,
     /// Long answers in which a byte is to be made another one.
     pub corrupt: AtomicI32,
+    /// Requests in whose body a bit turns on its way.
+    pub corrupt_up: AtomicI32,
     /// Parts are not let through while this is set.
     pub hold_parts: AtomicBool,
     /// Parts that were held.
@@ -123,6 +125,10 @@ async fn up(
         trouble.sent.fetch_add(length as u64, SeqCst);
         if passed > CUT_AFTER && take(&trouble.cut_up) {
             return None;
+        }
+        // In the middle of a body, not in a head.
+        if length == buffer.len() && passed > CUT_AFTER && take(&trouble.corrupt_up) {
+            buffer[length / 2] ^= 1;
         }
         to.write_all(&buffer[..length]).await.ok()?;
         let slow = trouble.slow.load(SeqCst);

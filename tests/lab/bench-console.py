@@ -67,6 +67,8 @@ class Store(BaseHTTPRequestHandler):
         query = {name: values[0] for name, values in parse_qs(url.query, keep_blank_values=True).items()}
         if "list-type" in query:
             return self.list(query)
+        if url.path.strip("/") == "bench":
+            return self.answer(200, b"")
         name = os.path.basename(url.path).removesuffix(".qcow2")
         if name not in SLOW or not url.path.endswith(".qcow2"):
             return self.answer(404, b"<Error><Code>NoSuchKey</Code><Message>no</Message></Error>")
@@ -127,12 +129,17 @@ class Program:
     def __init__(self, *argv, **env):
         self.written, self.parsed, self.parts = bytearray(), 0, ""
         self.cells, self.row, self.column = [[" "] * COLUMNS for _ in range(ROWS)], 0, 0
-        self.began = time.perf_counter()
+        # Its end closes when the program takes this one's place: what making a process costs here is not its own.
+        begun, ours = os.pipe2(os.O_CLOEXEC)
         self.pid, self.terminal = pty.fork()
         if self.pid == 0:
             fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
             whole = {"PATH": os.environ["PATH"], "HOME": f"{ROOT}/home", "TERM": "xterm-256color", "LANG": "C.UTF-8"}
             os.execve(argv[0], argv, whole | env)
+        os.close(ours)
+        os.read(begun, 1)
+        self.began = time.perf_counter()
+        os.close(begun)
 
     def read(self, seconds):
         """What is written within so many seconds; empty: nothing."""

@@ -5,7 +5,6 @@ use crate::Busy;
 use crate::common::{World, consistent_records, ended, signal, until};
 
 #[test]
-#[ignore = "the fake agent loses its channel on a busy machine"]
 fn the_guest_is_at_rest_at_the_moment_and_writes_again_after_it() {
     let busy = Busy::with(World::new(), "scatter agent");
     let (world, id) = (&busy.world, &busy.id);
@@ -21,7 +20,6 @@ fn the_guest_is_at_rest_at_the_moment_and_writes_again_after_it() {
 }
 
 #[test]
-#[ignore = "the fake agent loses its channel on a busy machine"]
 fn killed_while_the_guest_is_at_rest_its_writes_go_on() {
     let busy = Busy::with(World::new(), "scatter agent");
     let child = busy.world.start(&["create", &busy.id, "app"]);

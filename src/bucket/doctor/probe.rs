@@ -15,7 +15,7 @@ use crate::bucket::client::{Store, long_call};
 use crate::bucket::errors::{answer, told};
 use crate::bucket::meter::Count;
 use crate::bucket::parts::{Part, random};
-use crate::bucket::pending::Pending;
+use crate::bucket::pending::{Checksums, Pending};
 use crate::model::{Check, Kind, Result};
 
 /// For writing the probe over a slow line.
@@ -157,7 +157,7 @@ impl Probe {
     /// Copies a part into an upload that is never completed, and looks for that upload.
     async fn copy(&self) -> Result<[Check; 2]> {
         let store = &self.store;
-        let mut pending = Pending::begin(store, &self.key_of_parts).await?;
+        let mut pending = Pending::begin(store, &self.key_of_parts, Checksums::Object).await?;
         let source = format!("{}/{}", store.bucket, self.key);
         let copy = store
             .client
@@ -267,7 +267,8 @@ impl Probe {
 
     /// Uploads a small object in one part, where there is none; tells whether the store took its checksum.
     async fn upload(&self) -> Result<bool> {
-        let mut pending = Pending::begin(&self.store, &self.key_of_parts).await?;
+        let mut pending =
+            Pending::begin(&self.store, &self.key_of_parts, Checksums::Object).await?;
         let part = Part {
             index: 0,
             offset: 0,
@@ -281,7 +282,7 @@ impl Probe {
                 return Err(error);
             }
         };
-        let checked = pending.checksums && sent.checksum_crc64_nvme().is_some();
+        let checked = pending.checksums != Checksums::None && sent.checksum_crc64_nvme().is_some();
         pending.complete(vec![sent], SMALL as u64, false).await?;
         Ok(checked)
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
+use nix::fcntl::copy_file_range;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::timeout;
@@ -18,7 +19,7 @@ use super::explain;
 use super::here::Here;
 use super::there::{There, script, system};
 use crate::host::command::{Input, text};
-use crate::host::ffi::clone_range;
+use crate::host::ffi::{begin_sync, clone_range};
 use crate::host::image_file::stamp_of;
 use crate::model::{BLOCK_BYTES, Digest, Error, FileStamp, Hashing, Kind, Result};
 
@@ -49,8 +50,8 @@ pub struct Piece {
 pub enum Seen {
     /// Its bytes were read.
     Bytes(Digest),
-    /// It has the very extents of a file that is as it was when its bytes were known: nothing was read.
-    Shared,
+    /// It was taken from a file that is as it was when its bytes were known, and not read again.
+    Known,
     /// It cannot be read, or is not there.
     Unreadable,
 }
@@ -89,8 +90,8 @@ impl Here {
         .await
     }
 
-    /// Copies blocks of `origin` into `to`. Where the file system can, `to` shares their extents; else they are read,
-    /// hashed and written: `copy_file_range` would move them unseen, to be read once more.
+    /// Copies blocks of `origin` into `to`. While `origin` is as it was when its bytes were known, `to` shares their
+    /// extents, or has them copied by the kernel; else they are read, hashed and written.
     pub async fn copy_blocks(
         &self,
         origin: &Origin,
@@ -102,26 +103,35 @@ impl Here {
         let (path, stamp) = (origin.path.clone(), origin.stamp);
         let file = self.run(format!("open {path}"), CALL, move || File::open(path));
         let file = Arc::new(file.await?);
-        let (what, can_share) = (format!("copy from {}", origin.path), AtomicBool::new(true));
-        let can_share = Arc::new(can_share);
+        let what = format!("copy from {}", origin.path);
+        let can_share = Arc::new(AtomicBool::new(true));
         // The kernel takes the writes to a file one by one: who waits for it spins, who waits here lets others hash.
         let turn = Arc::new(Mutex::new(()));
         self.each(what, pieces, told, cancel, move |piece| {
             let is_known = || Ok::<_, io::Error>(Some(stamp_of(&file.metadata()?)) == stamp);
-            if can_share.load(Relaxed) && is_known()? {
-                let (from, at) = (piece.from * BLOCK_BYTES, piece.to * BLOCK_BYTES);
-                match clone_range(&file, from, piece.bytes, &to, at) {
-                    // And it still is.
-                    Ok(()) if is_known()? => return Ok(Seen::Shared),
-                    Ok(()) => {}
-                    Err(error) if error.kind() == io::ErrorKind::StorageFull => return Err(error),
-                    Err(_) => can_share.store(false, Relaxed),
+            let my_turn = || turn.lock().unwrap_or_else(PoisonError::into_inner);
+            let (from, at) = (piece.from * BLOCK_BYTES, piece.to * BLOCK_BYTES);
+            if is_known()? {
+                let mut shared = can_share.load(Relaxed);
+                if shared {
+                    shared = moved(clone_range(&file, from, piece.bytes, &to, at))?;
+                    can_share.store(shared, Relaxed);
+                }
+                let done = shared || {
+                    let _turn = my_turn();
+                    moved(copy_range(&file, from, piece.bytes, &to, at))?
+                };
+                if !shared {
+                    begin_sync(&to, at, piece.bytes);
+                }
+                // And it still is.
+                if done && is_known()? {
+                    return Ok(Seen::Known);
                 }
             }
-            let offset = piece.to * BLOCK_BYTES;
             let write = |done, bytes: &[u8]| {
-                let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
-                to.write_all_at(bytes, offset + done)
+                let _turn = my_turn();
+                to.write_all_at(bytes, at + done)
             };
             read(&file, piece, write).map(Seen::Bytes)
         })
@@ -160,6 +170,28 @@ async fn at_once(works: Vec<BoxFuture<'_, Result<()>>>) -> Result<()> {
     works.try_collect().await
 }
 
+/// Did the kernel move them? Where it cannot, there are other ways; where the disk is full, there is none.
+fn moved(said: io::Result<()>) -> io::Result<bool> {
+    match said {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::StorageFull => Err(error),
+        Err(_) => Ok(false),
+    }
+}
+
+/// Has the kernel copy `bytes` of `from` into `to` (copy_file_range(2)).
+fn copy_range(from: &File, offset: u64, bytes: u64, to: &File, to_offset: u64) -> io::Result<()> {
+    let (mut offset, mut to_offset) = (offset.cast_signed(), to_offset.cast_signed());
+    let end = offset.saturating_add_unsigned(bytes);
+    while offset < end {
+        let left = usize::try_from(end - offset).map_err(io::Error::other)?;
+        if copy_file_range(from, Some(&mut offset), to, Some(&mut to_offset), left)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    Ok(())
+}
+
 /// Reads and hashes a block of `file` step by step; each step is given to `take` with how many bytes came before it.
 fn read(
     file: &File,
@@ -180,6 +212,16 @@ fn read(
     Ok(hashing.end())
 }
 
+/// As the script has it from stat(1): inode, time, length.
+fn told_by_stat(stamp: FileStamp) -> String {
+    let second = 1_000_000_000;
+    let (seconds, rest) = (
+        stamp.modified_ns.div_euclid(second),
+        stamp.modified_ns.rem_euclid(second),
+    );
+    format!("{} {seconds}.{rest:09} {}", stamp.inode, stamp.size_bytes)
+}
+
 impl There {
     /// Reads and hashes blocks of a file.
     pub async fn hash(
@@ -193,7 +235,8 @@ impl There {
             .await
     }
 
-    /// Copies blocks of `origin` into the file `to` and hashes what stands there then.
+    /// Copies blocks of `origin` into the file `to`, and hashes what stands there then, unless `origin` is as it was when
+    /// its bytes were known.
     pub async fn copy_blocks(
         &self,
         origin: &Origin,
@@ -202,8 +245,8 @@ impl There {
         told: &Told,
         cancel: &CancellationToken,
     ) -> Result<()> {
-        let path = &*origin.path;
-        let words = ["copy_blocks", path, to];
+        let (path, stamp) = (&*origin.path, origin.stamp.map(told_by_stat));
+        let words = ["copy_blocks", path, to, stamp.as_deref().unwrap_or("")];
         self.each(("copy from", path), &words, pieces, told, cancel)
             .await
     }
@@ -214,12 +257,7 @@ impl There {
         let Some(stamp) = origin.stamp else {
             return Ok(false);
         };
-        let second = 1_000_000_000;
-        let (seconds, rest) = (
-            stamp.modified_ns.div_euclid(second),
-            stamp.modified_ns.rem_euclid(second),
-        );
-        let stamp = format!("{} {seconds}.{rest:09} {}", stamp.inode, stamp.size_bytes);
+        let stamp = told_by_stat(stamp);
         let what = format!("share {}", origin.path);
         let size = size_bytes.to_string();
         let said = self
@@ -300,8 +338,11 @@ impl There {
             .unwrap_or_default()
         {
             let Some(piece) = left.next() else { break };
-            let digest = line.split(' ').next().and_then(Digest::from_hex);
-            let _ = told.send((*piece, digest.map_or(Seen::Unreadable, Seen::Bytes)));
+            let seen = match line.split(' ').next().unwrap_or_default() {
+                "known" => Seen::Known,
+                digest => Digest::from_hex(digest).map_or(Seen::Unreadable, Seen::Bytes),
+            };
+            let _ = told.send((*piece, seen));
             answered.fetch_add(1, Relaxed);
         }
         let ended = async { tokio::join!(text(stderr), self.place.wait(&mut running)) };

@@ -20,6 +20,7 @@ use super::blocks::{Origin, Piece, Told};
 use super::explain;
 use super::mark::{Content, LONGEST, Mark, Recorded};
 use crate::host::eyes::Eyes;
+use crate::host::ffi::begin_sync;
 use crate::host::image_file::{self, ImageFile};
 use crate::host::threads::{Threads, TooLate};
 use crate::model::{Buffers, Digest, Error, HostName, Kind, Result};
@@ -593,7 +594,10 @@ impl Writer {
         let _turn = self.turn.lock().await;
         self.files
             .run(format!("write {}", self.path), CALL, move || {
-                file.write_all_at(&data, offset)
+                file.write_all_at(&data, offset)?;
+                // The disk works while more comes, not only at the end.
+                begin_sync(&file, offset, data.len() as u64);
+                Ok(())
             })
             .await
     }

@@ -359,7 +359,7 @@ impl FileWriter {
     }
 
     /// Makes a file that nobody has written to share all extents of `origin`, where that is the cheapest way to its
-    /// blocks; [`Seen::Shared`] is then true of all of them. Is it so?
+    /// blocks; [`Seen::Known`] is then true of all of them. Is it so?
     ///
     /// # Errors
     /// The host's.

@@ -3,6 +3,8 @@
 set -u
 umask 077
 fail() { printf '%s\n' "$1" >&2; exit 1; }
+# seen FILE STAMP: is its inode, time and length that?
+seen() { [ "$(stat -L --printf '%i %.9Y %s' -- "$1")" = "$2" ]; }
 verb=$1
 shift
 
@@ -109,22 +111,27 @@ hash)
   done
   ;;
 
-# Copies blocks, and says the digest of each as it stands there then: copy_blocks FROM TO BLOCK
-# [FROM TO BYTES]...
+# Copies blocks, and says the digest of each as it stands there then, or "known" where FROM is what STAMP says:
+# copy_blocks FROM TO STAMP BLOCK [FROM TO BYTES]...
 copy_blocks)
-  from=$1 to=$2 block=$3
-  shift 3
+  from=$1 to=$2 stamp=$3 block=$4
+  shift 4
   while [ $# -ge 3 ]; do
+    known=
+    [ -z "$stamp" ] || ! seen "$from" "$stamp" || known=yes
     dd if="$from" of="$to" bs=1M iflag=skip_bytes,count_bytes skip=$(($1 * block)) count="$3" \
       oflag=seek_bytes seek=$(($2 * block)) conv=notrunc,nocreat status=none || exit 1
-    dd if="$to" bs=1M iflag=skip_bytes,count_bytes skip=$(($2 * block)) count="$3" status=none | sha256sum
+    if [ -n "$known" ] && seen "$from" "$stamp"; then
+      echo known
+    else
+      dd if="$to" bs=1M iflag=skip_bytes,count_bytes skip=$(($2 * block)) count="$3" status=none | sha256sum
+    fi
     shift 3
   done
   ;;
 
 # Makes a file of SIZE share the extents of one whose inode, time and size are STAMP: clone FROM TO SIZE STAMP.
 clone)
-  seen() { [ "$(stat -L --printf '%i %.9Y %s' -- "$1")" = "$2" ]; }
   said=moved
   if seen "$1" "$4" && cp --reflink=always -- "$1" "$2" 2>/dev/null && seen "$1" "$4"; then said=shared; fi
   truncate -s "$3" -- "$2" || exit 1
