@@ -1,7 +1,7 @@
 # make demo    install what is missing, build, open the console on an embedded world
 # make test    install what the tests need, start the lab, run everything, stop the lab
 # make lint    formatting and clippy
-# make lab     a shell in the lab: two hosts, a bucket, and settings for them
+# make lab     a shell in the lab: two hosts and a bucket (tests/lab/run.sh says where)
 # make bench-push   what a push costs beside qemu-img convert with s5cmd or rclone (BENCH_BASE_MIB=512 for less)
 # make bench-remote what a host over SSH costs beside ssh HOST cat (BENCH_MIB=256 for less)
 # make bench-pull   what a pull costs beside s5cmd, rclone and cp (BENCH_BASE_MIB=512 for less)

@@ -2,8 +2,7 @@
 # Runs a command in the lab: two hosts with a libvirtd each and an S3 server, all gone afterwards.
 #   tests/lab/run.sh COMMAND [ARGUMENT...]
 # The command finds: SNAPDECK_LAB (its directory; alpha and beta in it are the hosts, see host.sh), SNAPDECK_LAB_S3
-# (endpoint), SNAPDECK_LAB_S3_KEY, SNAPDECK_LAB_S3_SECRET, SNAPDECK_LAB_BUCKET, SNAPDECK_LAB_S5CMD (another S3 client),
-# SNAPDECK_CONFIG (settings for all of that).
+# (endpoint), SNAPDECK_LAB_S3_KEY, SNAPDECK_LAB_S3_SECRET, SNAPDECK_LAB_BUCKET, SNAPDECK_LAB_S5CMD (another S3 client).
 set -euo pipefail
 project=$(cd "$(dirname "$0")/../.." && pwd)
 cache=$project/.lab/capabilities
