@@ -31,7 +31,7 @@ pub struct Blueprint<'a> {
 }
 
 /// What Windows gains by knowing its hypervisor (libvirt, "Hypervisor features").
-const HYPERV: &str = "<hyperv mode='custom'><relaxed state='on'/><vapic state='on'/>\
+pub(super) const HYPERV: &str = "<hyperv mode='custom'><relaxed state='on'/><vapic state='on'/>\
     <spinlocks state='on' retries='8191'/><vpindex state='on'/><runtime state='on'/><synic state='on'/>\
     <stimer state='on'/><frequencies state='on'/></hyperv>";
 

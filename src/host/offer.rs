@@ -6,6 +6,7 @@ use roxmltree::Document;
 use tokio::time::{Instant, sleep};
 use virt::connect::Connect;
 
+use super::blueprint::HYPERV;
 use super::{CALL, Host, domain, ffi};
 use crate::model::settings::Accel;
 use crate::model::{Kind, Result, SandboxId};
@@ -80,14 +81,17 @@ impl Host {
         }
     }
 
-    /// Runs a guest that finds nothing to boot and ends itself by a reset: proof that its CPU really ran.
+    /// Runs a guest that finds nothing to boot and ends itself by a reset: proof that its CPU really ran, with what a
+    /// sandbox asks of its hypervisor.
     async fn prove_kvm(&self) -> Result<bool> {
         // Another snapdeck may be at it, too.
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
         let id: SandboxId = format!("snapdeck-probe-{:x}", now.as_nanos()).parse()?;
-        let xml = PROBE.replace("{id}", id.as_str());
+        let xml = PROBE
+            .replace("{id}", id.as_str())
+            .replace("{hyperv}", HYPERV);
         let flags = virt_sys::VIR_DOMAIN_START_AUTODESTROY;
         let start = move |connect: &Connect| connect.create_domain_xml(&xml, flags).map(|_| ());
         let host = self.name();
@@ -122,7 +126,7 @@ impl Host {
 /// A guest with nothing to boot, whose firmware resets it at once, which ends it.
 const PROBE: &str = "<domain type='kvm'><name>{id}</name><memory unit='MiB'>32</memory><vcpu>1</vcpu>\
     <os><type arch='x86_64' machine='pc'>hvm</type><boot dev='hd'/><bios rebootTimeout='0'/></os>\
-    <features><acpi/></features><cpu mode='host-passthrough'/><on_reboot>destroy</on_reboot>\
+    <features><acpi/><apic/>{hyperv}</features><cpu mode='host-passthrough'/><on_reboot>destroy</on_reboot>\
     <devices><controller type='usb' model='none'/><memballoon model='none'/></devices></domain>";
 
 /// Reads libvirt's domain capabilities (libvirt, "Domain capabilities XML format").
