@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::Digest;
 
-/// Most blocks in one pass. No more are in memory at once anywhere.
+/// Most blocks in one pass: as many as the widest vectors have lanes.
 const MOST: usize = 16;
 
 static SHARED: LazyLock<Lanes> = LazyLock::new(|| {

@@ -119,11 +119,10 @@ impl Here {
                 }
                 let done = shared || {
                     let _turn = my_turn();
-                    moved(copy_range(&file, from, piece.bytes, &to, at))?
-                };
-                if !shared {
+                    let copied = moved(copy_range(&file, from, piece.bytes, &to, at))?;
                     begin_sync(&to, at, piece.bytes);
-                }
+                    copied
+                };
                 // And it still is.
                 if done && is_known()? {
                     return Ok(Seen::Known);
