@@ -95,6 +95,11 @@ impl<'a> Assembly<'a> {
         in_flight(self.transfer.size)
     }
 
+    /// How many parts the store is best asked to copy at once: they take no memory here.
+    pub fn copies_at_once(&self) -> usize {
+        self.store.copies_at_once()
+    }
+
     /// The object is going to have so many bytes, less than it was begun with: for the progress.
     pub fn expect(&self, bytes: u64) {
         self.transfer.progress.set_total(bytes);

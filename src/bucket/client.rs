@@ -55,6 +55,19 @@ impl Store {
     /// the time of the copy); it checks parts that are sent with a checksum whether or not one was asked for. Known
     /// from the first answer on.
     pub(super) fn reads_copies_again(&self) -> bool {
+        self.is_seaweedfs()
+    }
+
+    /// How many copies of parts are best asked for at once. SeaweedFS reads and writes what it copies, and is slower the
+    /// more it does at once.
+    pub(super) fn copies_at_once(&self) -> usize {
+        match self.is_seaweedfs() {
+            true => 6,
+            false => 16,
+        }
+    }
+
+    fn is_seaweedfs(&self) -> bool {
         let server = self.server.0.get();
         server.is_some_and(|name| name.starts_with("SeaweedFS"))
     }

@@ -3,7 +3,8 @@
 //! fast where the CPU has no instruction of its own for it.
 
 use std::collections::HashMap;
-use std::sync::{Condvar, LazyLock, Mutex, PoisonError};
+use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -11,6 +12,8 @@ use super::Digest;
 
 /// Most blocks in one pass: as many as the widest vectors have lanes.
 const MOST: usize = 16;
+/// The longest wait for the next block before a pass.
+const LONGEST_WAIT: Duration = Duration::from_millis(30);
 
 static SHARED: LazyLock<Lanes> = LazyLock::new(|| {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -27,7 +30,10 @@ pub fn hash(block: Bytes) -> Digest {
 struct Lanes {
     most_hashers: usize,
     state: Mutex<State>,
+    /// Digests are there.
     told: Condvar,
+    /// A block is.
+    came: Condvar,
 }
 
 #[derive(Default)]
@@ -36,6 +42,8 @@ struct State {
     waiting: Vec<(u64, Bytes)>,
     digests: HashMap<u64, Digest>,
     hashers: usize,
+    /// How many blocks the last pass had, and how long it took.
+    last: (usize, Duration),
 }
 
 impl Lanes {
@@ -44,6 +52,7 @@ impl Lanes {
             most_hashers,
             state: Mutex::default(),
             told: Condvar::new(),
+            came: Condvar::new(),
         }
     }
 
@@ -52,6 +61,7 @@ impl Lanes {
         let ticket = state.tickets;
         state.tickets += 1;
         state.waiting.push((ticket, block));
+        self.came.notify_one();
         loop {
             if let Some(digest) = state.digests.remove(&ticket) {
                 return digest;
@@ -63,16 +73,42 @@ impl Lanes {
                     .unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
+            state.hashers += 1;
+            state = self.gather(state);
             let pass = state.waiting.len().min(MOST);
             let pass: Vec<(u64, Bytes)> = state.waiting.drain(..pass).collect();
-            state.hashers += 1;
             drop(state);
+            let since = Instant::now();
             let digests = all(&pass);
             state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             state.hashers -= 1;
+            state.last = (pass.len(), since.elapsed());
             let tickets = pass.iter().map(|(ticket, _)| *ticket);
             state.digests.extend(tickets.zip(digests));
             self.told.notify_all();
+        }
+    }
+
+    /// Waits for more blocks as long as they come at once: a pass takes hardly longer for many than for two. Those who
+    /// bring them one by one do not wait.
+    fn gather<'a>(&self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        let (blocks, took) = state.last;
+        if *HAS_INSTRUCTION || blocks.max(state.waiting.len()) < 2 {
+            return state;
+        }
+        let wait = (took / 3).min(LONGEST_WAIT);
+        loop {
+            let before = state.waiting.len();
+            if before >= MOST {
+                return state;
+            }
+            (state, _) = self
+                .came
+                .wait_timeout(state, wait)
+                .unwrap_or_else(PoisonError::into_inner);
+            if state.waiting.len() <= before {
+                return state;
+            }
         }
     }
 }
@@ -92,6 +128,17 @@ fn side_by_side(blocks: &[&[u8]]) -> Vec<Digest> {
     tape_sha256::hash_many(blocks, &mut digests);
     digests.into_iter().map(Digest).collect()
 }
+
+/// Has the CPU an instruction for SHA-256? Then lanes gain little.
+static HAS_INSTRUCTION: LazyLock<bool> = LazyLock::new(|| {
+    #[cfg(target_arch = "x86_64")]
+    let has = std::arch::is_x86_feature_detected!("sha");
+    #[cfg(target_arch = "aarch64")]
+    let has = std::arch::is_aarch64_feature_detected!("sha2");
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let has = false;
+    has
+});
 
 /// Golden images hang on it, so on each CPU the lanes are held against the library that hashes one block at a time.
 static SOUND: LazyLock<bool> = LazyLock::new(|| {

@@ -21,13 +21,13 @@ use super::layers::Layers;
 use super::moment::Taken;
 use crate::ops::digests::Digests;
 
-/// Copies asked for at once: they take no memory here.
-const COPIES: usize = 16;
 /// Reads of the overlays on their way, of some MiB at most each.
 const READS: usize = 6;
 
 /// What a read may make more of than fits into a part.
 const ROOM: usize = 4 << 20;
+/// Places that making the tail takes: the part at hand, and what is read for it.
+const MAKING: usize = 2;
 
 /// What was sent.
 pub(super) struct Made {
@@ -78,10 +78,7 @@ impl<'a> Sender<'a> {
             kept: composer.kept(),
             digests: Digests::default(),
             buffers: layers.buffers().clone(),
-            // Two less: the part that is being made, and what is read for it.
-            places: Arc::new(Semaphore::new(
-                assembly.in_flight().saturating_sub(2).max(1),
-            )),
+            places: Arc::new(Semaphore::new(assembly.in_flight())),
             uploaded: AtomicU64::new(0),
             copied: Mutex::default(),
         }
@@ -90,10 +87,18 @@ impl<'a> Sender<'a> {
     /// Sends all of it.
     pub async fn send(self, composer: Composer) -> Result<Made, Break> {
         let (to_send, parts) = unbounded_channel();
-        let body = async { Ok(self.base_parts(self.body()).await?) };
-        let tail = self.tail(composer, to_send);
+        let tail = self.made_tail(composer, to_send);
         let sending = async { Ok(self.send_ready(parts).await?) };
-        let (first, (), ()) = tokio::try_join!(tail, body, sending)?;
+        let body = async { Ok(self.base_parts(self.body()).await?) };
+        let first = match self.proof {
+            Some(_) => tokio::try_join!(tail, body, sending)?.0,
+            // What the store does not copy takes places: they are all there once the tail is made.
+            None => {
+                let (first, ()) = tokio::try_join!(tail, sending)?;
+                body.await?;
+                first
+            }
+        };
         self.copies_hold().await?;
         self.upload(0, first).await?;
         Ok(Made {
@@ -118,7 +123,9 @@ impl<'a> Sender<'a> {
     /// Has parts of the base copied, and uploads those that are not.
     async fn base_parts(&self, parts: impl IntoIterator<Item = u64>) -> Result<()> {
         stream::iter(parts.into_iter().map(Ok))
-            .try_for_each_concurrent(COPIES, |index| self.base_part(index))
+            .try_for_each_concurrent(self.assembly.copies_at_once(), |index| {
+                self.base_part(index)
+            })
             .await
     }
 
@@ -154,6 +161,22 @@ impl<'a> Sender<'a> {
         );
         self.lock_copied().clear();
         self.base_parts(copied).await
+    }
+
+    /// Makes the tail, with the places that takes.
+    async fn made_tail(
+        &self,
+        composer: Composer,
+        to_send: UnboundedSender<Ready>,
+    ) -> Result<Bytes, Break> {
+        // One at least is left for the parts.
+        let making = MAKING.min(self.assembly.in_flight() - 1);
+        let _making = self
+            .places
+            .acquire_many(making as u32)
+            .await
+            .map_err(|closed| super::broken("its parts are not taken").because(closed))?;
+        self.tail(composer, to_send).await
     }
 
     /// Composes the tail and hands its parts over as they get full; returns the first part, with the head in it.
