@@ -26,6 +26,9 @@ const PRESS: Duration = Duration::from_secs(30);
 const SAVE: Duration = Duration::from_secs(60 * 60);
 /// How often a save is asked how far it is.
 const LOOK: Duration = Duration::from_millis(500);
+/// For bringing a disk's bytes to the host's.
+const FLUSH: Duration = Duration::from_secs(30);
+
 impl Host {
     /// Path of a sandbox's overlay.
     pub fn disk_path(&self, id: &SandboxId) -> String {
@@ -277,6 +280,25 @@ impl Host {
     /// The system's.
     pub async fn copy_file(&self, from: &str, to: &str) -> Result<()> {
         self.files.copy(from, to).await
+    }
+
+    /// Brings what was written to a file to the host's disk (sync(1)).
+    ///
+    /// # Errors
+    /// `Failed` with sync's words; `Unreachable` where that takes longer than half a minute.
+    pub async fn flush_file(&self, path: &str, cancel: &CancellationToken) -> Result<()> {
+        let said = self
+            .place
+            .run(&["sync", "--data", "--", path], FLUSH, cancel)
+            .await?;
+        match said.status.success() {
+            true => Ok(()),
+            false => Err(Error::new(
+                Kind::Failed,
+                format!("cannot flush {path} on host {}", self.name()),
+            )
+            .because(said.stderr.trim())),
+        }
     }
 
     /// Makes the file `overlay`, which is there, an empty overlay on `base`, both qcow2; `size_bytes` where its disk

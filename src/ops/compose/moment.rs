@@ -256,6 +256,11 @@ async fn hold(
 ) -> Result<Held, Fell> {
     let id = &source.id;
     let opened = Opened::ahead(host, source, plan).await;
+    // QEMU flushes the disk when it stops the guest: what the guest wrote minutes ago is not to be waited for then.
+    if let Err(error) = host.flush_file(&source.disk, &ctx.cancel).await {
+        ctx.go_on()?;
+        tracing::debug!("{error}");
+    }
     let frozen = thaw && freeze(host, source, ctx).await;
     let at_rest = Instant::now();
     ctx.progress.enter(Phase::Pausing, 0);
