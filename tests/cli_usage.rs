@@ -40,6 +40,31 @@ fn two_hosts() -> (tempfile::TempDir, String) {
     (dir, path)
 }
 
+/// Without a host to talk to, the program starts where there is no libvirt, and at once where there is.
+#[test]
+fn libvirt_is_not_loaded_before_a_host_is_talked_to() {
+    // The loader tells what it would bring and starts nothing, as for ldd(1).
+    let told = snapdeck(&[], &[("LD_TRACE_LOADED_OBJECTS", "1")]);
+    let libraries = out(&told);
+    assert!(libraries.contains("libc.so"), "{libraries}");
+    assert!(!libraries.contains("libvirt"), "{libraries}");
+}
+
+#[test]
+fn a_machine_without_libvirt_is_told_what_to_install() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("libvirt.so.0"), "no library").unwrap();
+    let path = dir.path().to_str().unwrap();
+    let output = snapdeck(&["sandboxes"], &[("LD_LIBRARY_PATH", path)]);
+    assert_eq!(output.status.code(), Some(5), "{}", err(&output));
+    let told = err(&output);
+    assert!(
+        told.contains("cannot load libvirt's client library"),
+        "{told}"
+    );
+    assert!(told.contains("libvirt0 on Debian"), "{told}");
+}
+
 #[test]
 fn bad_usage_is_one_sentence_and_exit_code_2() {
     for (args, told) in [

@@ -43,8 +43,8 @@ const LOUD_CRATES: &[&str] = &[
 ];
 const LOUD_MACROS: &[&str] = &["print", "println", "eprint", "eprintln", "dbg"];
 
-/// The one file for what Rust cannot check.
-const UNSAFE: &str = "host/ffi.rs";
+/// The one folder for what Rust cannot check.
+const UNSAFE: &str = "host/ffi/";
 
 #[test]
 fn every_source_keeps_to_its_floor() {
@@ -159,12 +159,12 @@ fn a_planted_violation_is_found() {
         (
             "host/a.rs",
             "unsafe { f() }",
-            "src/host/a.rs:1: unsafe outside src/host/ffi.rs",
+            "src/host/a.rs:1: unsafe outside src/host/ffi/",
         ),
         (
             "main.rs",
             "unsafe { f() }",
-            "src/main.rs:1: unsafe outside src/host/ffi.rs",
+            "src/main.rs:1: unsafe outside src/host/ffi/",
         ),
         (
             "cli/a.rs",
@@ -210,7 +210,7 @@ fn what_is_no_violation_is_not_told() {
             "host/a.rs",
             "use super::super::host::Host; use crate::host::survey;",
         ),
-        ("host/ffi.rs", "unsafe { f() }"),
+        ("host/ffi/mod.rs", "unsafe { f() }"),
         ("lib.rs", "#![deny(unsafe_code)]\npub mod host;"),
         ("main.rs", "use snapdeck::{cli, host::Host}; println!();"),
         (
@@ -250,7 +250,7 @@ fn check(file: &str, text: &str) -> Vec<String> {
     for (at, token) in tokens.iter().enumerate() {
         let is_macro = text_at(&tokens, at + 1) == "!";
         match token.text.as_str() {
-            "unsafe" if file != UNSAFE => {
+            "unsafe" if !file.starts_with(UNSAFE) => {
                 found.push((token.line, format!("unsafe outside src/{UNSAFE}")));
             }
             name @ ("todo" | "unimplemented") if is_macro => {

@@ -16,7 +16,7 @@ use tui_logger::{LevelFilter, TuiTracingSubscriberLayer};
 /// What is kept for the pane; the pane itself shows information and above unless told otherwise. The demo's S3 server
 /// tells what it answers, which whoever asked tells better.
 const KEPT: &str = "warn,snapdeck=debug,s3s=off,s3s_fs=off";
-/// What goes to the file.
+/// What goes to the file, where nothing else is wished for.
 const WRITTEN: &str = "warn,snapdeck=info,s3s=off,s3s_fs=off";
 
 /// Wakes the loop when there is a new line; many lines before it looks are one wake.
@@ -29,20 +29,23 @@ impl<S: Subscriber> Layer<S> for Nudge {
 }
 
 /// Sends what is traced from now on to the pane and, appended, to `file`. What comes back is notified
-/// when there are lines to [`tui_logger::move_events`].
+/// when there are lines to [`tui_logger::move_events`]. `wished` is what goes to the file, as `env_logger` has it:
+/// `snapdeck=debug`, for instance.
 ///
 /// `tui_logger::init_logger` is not for us: it starts a thread that wakes 98 times a second for ever.
-pub fn start(file: Option<&Path>) -> Result<Arc<Notify>> {
+pub fn start(file: Option<&Path>, wished: Option<&str>) -> Result<Arc<Notify>> {
     static STARTED: OnceLock<Arc<Notify>> = OnceLock::new();
     if let Some(notify) = STARTED.get() {
         return Ok(notify.clone());
     }
     let notify = Arc::new(Notify::new());
     tui_logger::set_default_level(LevelFilter::Debug);
+    let written = EnvFilter::try_new(wished.unwrap_or(WRITTEN))
+        .wrap_err("SNAPDECK_LOG is not understood; it is a list such as warn,snapdeck=debug")?;
     let file = file.map(open).transpose()?;
     let file = file.map(|file| {
         let plain = fmt::layer().with_ansi(false).with_writer(Mutex::new(file));
-        plain.with_filter(EnvFilter::new(WRITTEN))
+        plain.with_filter(written)
     });
     let pane = TuiTracingSubscriberLayer.and_then(Nudge(notify.clone()));
     tracing_subscriber::registry()

@@ -1,14 +1,13 @@
 //! The loop: waits for keys, views, log lines and, only while something moves, for time.
 
-use std::future::{pending, ready};
+use std::future::pending;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use color_eyre::Result;
 use color_eyre::eyre::{WrapErr, eyre};
-use crossterm::event::{Event, EventStream};
-use futures_util::StreamExt;
+use crossterm::event::Event;
 use ratatui::layout::Size;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
@@ -21,6 +20,7 @@ use super::background::{self, Answer, Found};
 use super::commands::{Done, Next};
 use super::dialog::{Dialog, Left, Pair};
 use super::draw::draw;
+use super::events::Events;
 use super::keymap::Keymap;
 use super::kin::Asked;
 use super::picture::Canvas;
@@ -82,7 +82,10 @@ pub struct Options {
 /// # Errors
 /// Where the terminal or the log file cannot be used; `BadInput` for keys or a theme that cannot be meant.
 pub async fn run(engine: Engine, options: Options) -> Result<()> {
-    let lines = log::start(options.log_file.as_deref())?;
+    let lines = log::start(
+        options.log_file.as_deref(),
+        variable("SNAPDECK_LOG").as_deref(),
+    )?;
     let wishes = engine.settings().console.clone();
     let (keymap, conflicts) = keymap(options.config_dir.as_deref())?;
     let theme = theme(&wishes, options.config_dir.as_deref())?;
@@ -206,11 +209,20 @@ fn by_background(is_light: bool) -> Theme {
     Theme::named(name).unwrap_or_default()
 }
 
-/// The signals that end the console as quitting does, and the one by which a shell continues it.
+/// The signals that end the console as quitting does, the one by which a shell continues it, and the one that tells of
+/// another size.
 struct Signals {
     terminate: Signal,
     hang_up: Signal,
     continued: Signal,
+    resized: Signal,
+}
+
+/// What a signal means.
+enum Told {
+    End,
+    Continued,
+    Resized,
 }
 
 impl Signals {
@@ -219,15 +231,17 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             hang_up: signal(SignalKind::hangup())?,
             continued: signal(SignalKind::from_raw(nix::libc::SIGCONT))?,
+            resized: signal(SignalKind::window_change())?,
         })
     }
 
-    /// Waits for one; tells whether it is the end.
-    async fn any(&mut self) -> bool {
+    /// Waits for one.
+    async fn any(&mut self) -> Told {
         tokio::select! {
-            _ = self.terminate.recv() => true,
-            _ = self.hang_up.recv() => true,
-            _ = self.continued.recv() => false,
+            _ = self.terminate.recv() => Told::End,
+            _ = self.hang_up.recv() => Told::End,
+            _ = self.continued.recv() => Told::Continued,
+            _ = self.resized.recv() => Told::Resized,
         }
     }
 }
@@ -258,7 +272,14 @@ impl Screen {
         let now = Instant::now();
         let view = self.app.view.clone();
         self.app.meters.sample(&view, now);
-        let areas = terminal.draw(|frame| draw(&self.app, frame, now))?;
+        let mut built = Duration::ZERO;
+        let areas = terminal.draw(|frame| {
+            let since = Instant::now();
+            let areas = draw(&self.app, frame, now);
+            built = since.elapsed();
+            areas
+        })?;
+        tracing::trace!("a frame was built in {} us", built.as_micros());
         self.app.settle(areas.unwrap_or_default());
         self.drawn = now;
         self.due = self.next(now);
@@ -302,7 +323,7 @@ impl Screen {
     ) -> Result<Ending> {
         let mut views = engine.watch();
         let mut lives = engine.live();
-        let mut events = EventStream::new();
+        let mut events = Events::listen().wrap_err("cannot listen to the terminal")?;
         let notify = engine.settings().console.notify;
         loop {
             engine.look_at(self.app.look());
@@ -313,15 +334,19 @@ impl Screen {
             let due = self.due;
             tokio::select! {
                 biased;
-                ends = signals.any() => match ends {
+                told = signals.any() => match told {
                     // Nobody is there to be asked: nothing is lost.
-                    true => return Ok(match engine.has_journal() {
+                    Told::End => return Ok(match engine.has_journal() {
                         true => Ending::Leave,
                         false => Ending::Cancel,
                     }),
                     // Whoever stopped us may have used the terminal.
-                    false => {
+                    Told::Continued => {
                         terminal.again()?;
+                        self.draw(terminal)?;
+                    }
+                    Told::Resized => {
+                        terminal.fit()?;
                         self.draw(terminal)?;
                     }
                 },
@@ -332,7 +357,7 @@ impl Screen {
                         if next != Next::Stay {
                             break;
                         }
-                        let Some(more) = at_hand(&mut events).await else { break };
+                        let Some(more) = events.at_hand() else { break };
                         next = self.take(more?, terminal, engine);
                     }
                     match next {
@@ -422,6 +447,7 @@ impl Screen {
                     return ended.wrap_err("jobs did not end in time; see the log");
                 }
                 () = at(due) => {
+                    let _ = terminal.fit();
                     let _ = self.draw(terminal);
                 }
                 Ok(()) = views.changed() => {
@@ -446,16 +472,6 @@ fn cell_pixels() -> Option<(u16, u16)> {
         size.width.checked_div(size.columns)?,
         size.height.checked_div(size.rows)?,
     ))
-}
-
-/// The next event, where there is one now. Not `now_or_never`: the stream keeps the waker of the poll
-/// that found nothing, and with that one's it would never wake us again.
-async fn at_hand(events: &mut EventStream) -> Option<std::io::Result<Event>> {
-    tokio::select! {
-        biased;
-        event = events.next() => event,
-        () = ready(()) => None,
-    }
 }
 
 async fn at(due: Option<Instant>) {

@@ -1,9 +1,11 @@
 //! The terminal: taken over, and given back whatever happens.
 
-use std::io::{self, BufWriter, Stdout, Write};
+use std::cell::RefCell;
+use std::io::{self, Write};
 use std::mem::ManuallyDrop;
 use std::panic::PanicHookInfo;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, ThreadId};
@@ -18,8 +20,9 @@ use crossterm::terminal::{
     LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
 };
 use crossterm::{execute, queue};
-use ratatui::Frame;
 use ratatui::backend::CrosstermBackend;
+use ratatui::layout::Rect;
+use ratatui::{Frame, TerminalOptions, Viewport};
 
 /// Button presses and the wheel (1000) in SGR form (1006). crossterm's own command would also turn on
 /// 1003, which reports every motion of the mouse and so wakes the console all the time.
@@ -35,19 +38,48 @@ static DRAWER: OnceLock<ThreadId> = OnceLock::new();
 /// ratatui's own drop is left out: it prints to stderr where the cursor cannot be shown, which panics
 /// when the terminal is gone. What it would do is done in [`give_back`].
 pub struct Terminal {
-    screen: ManuallyDrop<ratatui::Terminal<CrosstermBackend<BufWriter<Stdout>>>>,
+    screen: ManuallyDrop<ratatui::Terminal<CrosstermBackend<Held>>>,
+    held: Held,
     mouse: bool,
+}
+
+/// What is to be written, until it is sent: ratatui flushes within a frame, and a frame in pieces flickers over a slow
+/// link.
+#[derive(Clone, Default)]
+struct Held(Rc<RefCell<Vec<u8>>>);
+
+impl Held {
+    fn send(&self) -> io::Result<()> {
+        let mut held = self.0.borrow_mut();
+        let mut stdout = io::stdout().lock();
+        let sent = stdout.write_all(&held).and_then(|()| stdout.flush());
+        held.clear();
+        sent
+    }
+}
+
+impl Write for Held {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.borrow_mut().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 impl Terminal {
     /// Takes the terminal over.
     pub fn take(mouse: bool) -> io::Result<Self> {
-        // One write for a frame: a frame in pieces flickers over a slow link.
-        let backend = CrosstermBackend::new(BufWriter::with_capacity(1 << 16, io::stdout()));
-        let terminal = ratatui::Terminal::new(backend)?;
+        // Fixed: ratatui would ask for the size before each frame, and that takes longer than to compare one.
+        let viewport = Viewport::Fixed(size()?);
+        let held = Held::default();
+        let backend = CrosstermBackend::new(held.clone());
+        let terminal = ratatui::Terminal::with_options(backend, TerminalOptions { viewport })?;
         DRAWER.get_or_init(|| thread::current().id());
         let taken = Self {
             screen: ManuallyDrop::new(terminal),
+            held,
             mouse,
         };
         taken.take_over()?;
@@ -75,9 +107,19 @@ impl Terminal {
     pub fn again(&mut self) -> io::Result<()> {
         self.take_over()?;
         execute!(io::stdout(), Clear(ClearType::All))?;
+        self.fit()?;
         // Not `clear`: it asks for the cursor's place, and the answer would come among the keys. Both buffers are blank
         // after this, as the screen is.
         self.screen.swap_buffers();
+        Ok(())
+    }
+
+    /// Asks for the terminal's size and draws within it from now on.
+    pub fn fit(&mut self) -> io::Result<()> {
+        let size = size()?;
+        if self.screen.get_frame().area() != size {
+            self.screen.resize(size)?;
+        }
         Ok(())
     }
 
@@ -87,15 +129,14 @@ impl Terminal {
         queue!(self.screen.backend_mut(), BeginSynchronizedUpdate)?;
         self.screen.draw(|frame| drawn = Some(draw(frame)))?;
         queue!(self.screen.backend_mut(), EndSynchronizedUpdate)?;
-        Write::flush(self.screen.backend_mut())?;
+        self.held.send()?;
         Ok(drawn)
     }
 
     /// Sends a control sequence that draws nothing.
     pub fn send(&mut self, sequence: &str) -> io::Result<()> {
-        let backend = self.screen.backend_mut();
-        backend.write_all(sequence.as_bytes())?;
-        Write::flush(backend)
+        self.held.write_all(sequence.as_bytes())?;
+        self.held.send()
     }
 }
 
@@ -103,6 +144,12 @@ impl Drop for Terminal {
     fn drop(&mut self) {
         give_back();
     }
+}
+
+/// The whole terminal.
+fn size() -> io::Result<Rect> {
+    let (width, height) = crossterm::terminal::size()?;
+    Ok(Rect::new(0, 0, width, height))
 }
 
 /// Gives the terminal back, once. What cannot be written now can be written nowhere else either.

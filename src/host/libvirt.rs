@@ -259,6 +259,13 @@ impl Inner {
             .hint("is libvirtd running, and may you use it?")
             .worth_retrying()
         };
+        ffi::load().map_err(|cause| {
+            let what = "cannot load libvirt's client library, which every host needs";
+            let hint = "install it: libvirt0 on Debian and Ubuntu, libvirt-libs on Fedora";
+            Error::new(Kind::Unreachable, what)
+                .because(cause)
+                .hint(hint)
+        })?;
         ffi::start_event_loop().map_err(failed)?;
         let mut refused = None;
         let opened = door

@@ -5,13 +5,13 @@ use std::time::Instant;
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
-use ratatui::widgets::Paragraph;
 
 use super::jobspage;
 use super::kin;
 use super::live;
 use super::panes::state_sign;
 use super::section;
+use super::text;
 use crate::console::actions::Pane;
 use crate::console::app::{App, Areas};
 use crate::console::dialog::about;
@@ -27,17 +27,17 @@ pub fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas: &mut 
     let inner = section(app, frame, area, Pane::Details, " Details ".to_owned());
     let room = live::room(app, inner);
     areas.picture = room;
-    let text = Rect {
+    let place = Rect {
         width: inner.width - room.map_or(0, |room| room.width + 1),
         ..inner
     };
-    let lines = lines(app, (text.width.into(), inner.height), now);
+    let lines = lines(app, (place.width.into(), inner.height), now);
     let height = usize::from(inner.height);
     areas.details_end = u16::try_from(lines.len().saturating_sub(height)).unwrap_or(u16::MAX);
     areas.panes.push((Pane::Details, inner, 0));
     let first = usize::from(app.details.min(areas.details_end));
     let shown: Vec<Line> = lines.into_iter().skip(first).take(height).collect();
-    frame.render_widget(Paragraph::new(shown), text);
+    text::lines(frame, place, &shown);
     if let Some(room) = room {
         live::picture(app, frame, room);
     }

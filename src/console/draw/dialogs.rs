@@ -3,9 +3,9 @@
 use ratatui::Frame;
 use ratatui::layout::{Position, Rect};
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Clear, Paragraph};
+use ratatui::widgets::Clear;
 
-use super::live;
+use super::{live, text};
 use crate::console::app::{App, Areas};
 use crate::console::dialog::Dialog;
 use crate::console::theme::Theme;
@@ -34,7 +34,7 @@ pub fn draw(app: &App, frame: &mut Frame, area: Rect, areas: &mut Areas) {
     };
     frame.render_widget(Clear, outer);
     let block = app
-        .block(theme.focus)
+        .border(theme.focus)
         .title(Line::styled(format!(" {} ", content.title), theme.focus));
     let inner = block.inner(outer);
     let body = Rect {
@@ -60,13 +60,13 @@ pub fn draw(app: &App, frame: &mut Frame, area: Rect, areas: &mut Areas) {
     } else {
         block
     };
-    frame.render_widget(block, outer);
+    block.draw(frame, outer);
     let shown = content
         .lines
         .into_iter()
         .skip(scroll.into())
         .take(body.height.into());
-    frame.render_widget(Paragraph::new(shown.collect::<Vec<_>>()), body);
+    text::lines(frame, body, &shown.collect::<Vec<_>>());
     let last = Rect {
         y: inner.bottom().saturating_sub(1),
         height: inner.height.min(1),

@@ -3,9 +3,10 @@
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Clear, Paragraph};
+use ratatui::widgets::Clear;
 use unicode_width::UnicodeWidthStr;
 
+use super::text;
 use crate::console::actions::{Action, Entry};
 use crate::console::app::App;
 use crate::console::format::{clip, fit};
@@ -44,7 +45,7 @@ pub fn chord(app: &App, frame: &mut Frame, footer: Rect) {
         });
         Line::from(cells.collect::<Vec<_>>())
     });
-    frame.render_widget(Paragraph::new(lines.collect::<Vec<_>>()), area);
+    text::lines(frame, area, &lines.collect::<Vec<_>>());
     let keys: Vec<String> = app.pending.iter().map(|press| press.name()).collect();
     let text = format!(" {} … · esc drops it", keys.join(" "));
     let text = fit(&text, usize::from(footer.width));

@@ -6,10 +6,9 @@ use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
-use ratatui::widgets::Paragraph;
 use unicode_width::UnicodeWidthStr;
 
-use super::section;
+use super::{section, text};
 use crate::console::actions::Pane;
 use crate::console::app::{App, Areas};
 use crate::console::dialog::result;
@@ -56,7 +55,7 @@ pub fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas: &mut 
     };
     areas.panes.push((Pane::Jobs, inner, window.start));
     let lines: Vec<Line> = window.filter_map(line).collect();
-    frame.render_widget(Paragraph::new(lines), inner);
+    text::lines(frame, inner, &lines);
 }
 
 /// One job, its name in `room` of `width` columns.

@@ -5,10 +5,9 @@ use std::time::Instant;
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
-use ratatui::widgets::Paragraph;
 use unicode_width::UnicodeWidthStr;
 
-use super::jobs;
+use super::{jobs, text};
 use crate::console::actions::Pane;
 use crate::console::app::{App, Areas};
 use crate::console::dialog::{log_lines, result};
@@ -25,9 +24,7 @@ pub fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas: &mut 
     let theme = &app.theme;
     let page = &app.page;
     let focused = app.focus == Pane::JobsPage;
-    let block = super::page(app, Pane::JobsPage);
-    let inner = block.inner(area);
-    frame.render_widget(block, area);
+    let inner = super::page(app, Pane::JobsPage).draw(frame, area);
     if inner.is_empty() {
         return;
     }
@@ -72,7 +69,7 @@ pub fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas: &mut 
         };
         lines.push(Line::styled(text, theme.dim));
     }
-    frame.render_widget(Paragraph::new(lines), inner);
+    text::lines(frame, inner, &lines);
 }
 
 /// What stands before a row: its part, where that is another than above, and in the queue its place.

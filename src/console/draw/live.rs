@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use ratatui::Frame;
 use ratatui::layout::{Rect, Size};
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Clear, Paragraph};
+use ratatui::widgets::Clear;
 use ratatui_image::Image;
 
 use super::dialogs::keys;
+use super::text;
 use crate::console::app::{App, Areas};
 use crate::console::dialog::ScreenView;
 use crate::console::format::{age, clip, clock, graph, rate, size, wrap};
@@ -74,11 +75,10 @@ pub fn full(app: &App, frame: &mut Frame, area: Rect, view: &ScreenView, areas: 
     let theme = &app.theme;
     let content = view.content();
     let block = app
-        .block(theme.focus)
+        .border(theme.focus)
         .title(Line::styled(format!(" {} ", content.title), theme.focus));
-    let inner = block.inner(area);
     frame.render_widget(Clear, area);
-    frame.render_widget(block, area);
+    let inner = block.draw(frame, area);
     let room = Rect {
         height: inner.height.saturating_sub(1),
         ..inner
@@ -111,11 +111,9 @@ pub fn full(app: &App, frame: &mut Frame, area: Rect, view: &ScreenView, areas: 
         None if app.look().is_none() => "it does not run any more".to_owned(),
         None => "looking at its screen…".to_owned(),
     };
-    let lines = wrap(&text, room.width.into()).into_iter().map(Line::raw);
-    frame.render_widget(
-        Paragraph::new(lines.collect::<Vec<_>>()).style(theme.dim),
-        room,
-    );
+    let lines = wrap(&text, room.width.into()).into_iter();
+    let lines: Vec<Line> = lines.map(|line| Line::styled(line, theme.dim)).collect();
+    text::lines(frame, room, &lines);
 }
 
 fn of<'a>(app: &'a App, host: &HostName, sandbox: &SandboxId) -> Option<&'a Live> {

@@ -6,11 +6,11 @@ use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
-use ratatui::widgets::Paragraph;
 use unicode_width::UnicodeWidthStr;
 
 use super::header::link;
 use super::jobs::gauge;
+use super::text;
 use crate::console::actions::Pane;
 use crate::console::app::{App, Areas};
 use crate::console::cell::{Cell, Place, State};
@@ -44,8 +44,7 @@ pub fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas: &mut 
         );
         block = block.title(Line::styled(text, title_style).right_aligned());
     }
-    let inner = block.inner(area);
-    frame.render_widget(block, area);
+    let inner = block.draw(frame, area);
     if inner.is_empty() {
         return;
     }
@@ -87,7 +86,7 @@ pub fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas: &mut 
         };
         lines.push(Line::styled(text, theme.dim));
     }
-    frame.render_widget(Paragraph::new(lines), inner);
+    text::lines(frame, inner, &lines);
 }
 
 /// The names of the columns, with the link of each.

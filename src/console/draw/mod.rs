@@ -1,6 +1,7 @@
 //! Drawing: the state goes in, a frame comes out, and where things are on it.
 
 mod ascii;
+mod border;
 mod details;
 mod dialogs;
 mod footer;
@@ -12,6 +13,7 @@ mod kin;
 mod live;
 mod matrix;
 mod panes;
+mod text;
 mod tree;
 
 #[cfg(test)]
@@ -21,11 +23,11 @@ use std::time::Instant;
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
-use ratatui::style::Style;
 use ratatui::text::Line;
 use ratatui::widgets::{Block, Borders};
 use tui_logger::{TuiLoggerLevelOutput, TuiLoggerWidget};
 
+use self::border::Border;
 use super::actions::{LISTS, Pane};
 use super::app::{App, Areas};
 use super::logpane::Shown;
@@ -72,16 +74,6 @@ pub fn draw(app: &App, frame: &mut Frame, now: Instant) -> Areas {
         ascii::translate(frame.buffer_mut());
     }
     areas
-}
-
-impl App {
-    /// What a list or a dialog stands in: its border, and under `--plain` none.
-    fn block(&self, style: Style) -> Block<'static> {
-        match self.plain {
-            true => Block::new(),
-            false => Block::bordered().border_style(style),
-        }
-    }
 }
 
 /// Which part of the screen is whose.
@@ -150,17 +142,17 @@ impl Plan {
 }
 
 /// The border, title and filter of a page in the place of the lists.
-fn page(app: &App, pane: Pane) -> Block<'static> {
+fn page(app: &App, pane: Pane) -> Border {
     let theme = &app.theme;
     let (border, title) = match app.focus == pane {
         true => (theme.focus, theme.focus),
         false => (theme.border, theme.text),
     };
     let title = Line::styled(panes::counted(app, pane), title);
-    let block = app.block(border).title(title);
+    let border = app.border(border).title(title);
     match panes::filter_line(app, pane) {
-        Some(filter) => block.title_bottom(filter),
-        None => block,
+        Some(filter) => border.title_bottom(filter),
+        None => border,
     }
 }
 
@@ -187,7 +179,12 @@ fn section(app: &App, frame: &mut Frame, area: Rect, pane: Pane, title: String) 
         .border_style(style)
         .title(Line::styled(title, title_style));
     let inner = block.inner(area);
-    frame.render_widget(block, area);
+    // Only its edge: a block goes over each cell inside.
+    let edge = Rect {
+        height: area.height.min(1),
+        ..area
+    };
+    frame.render_widget(block, edge);
     inner
 }
 

@@ -7,9 +7,9 @@ use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Margin, Rect};
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Block, Paragraph};
 
-use super::{is_list, title};
+use super::border::Border;
+use super::{is_list, text, title};
 use crate::console::actions::{LISTS, Pane};
 use crate::console::app::{App, Areas};
 use crate::console::dialog::Field;
@@ -26,9 +26,7 @@ pub fn draw(app: &App, frame: &mut Frame, area: Rect, wide: bool, now: Instant, 
         let columns: [Rect; 3] = Layout::horizontal([Constraint::Fill(1); 3]).areas(area);
         for (pane, column) in LISTS.iter().zip(columns) {
             areas.tabs.push((*pane, column));
-            let block = pane_block(app, *pane, column.width, now);
-            let inner = block.inner(column);
-            frame.render_widget(block, column);
+            let inner = pane_border(app, *pane, column.width, now).draw(frame, column);
             list(app, frame, *pane, inner, areas);
         }
         return;
@@ -49,13 +47,11 @@ pub fn draw(app: &App, frame: &mut Frame, area: Rect, wide: bool, now: Instant, 
         areas.tabs.push((*pane, place));
         x += width;
     }
-    let block = pane_block(app, app.list, below.width, now);
-    let inner = block.inner(below);
-    frame.render_widget(block, below);
+    let inner = pane_border(app, app.list, below.width, now).draw(frame, below);
     list(app, frame, app.list, inner, areas);
 }
 
-fn pane_block(app: &App, pane: Pane, width: u16, now: Instant) -> Block<'static> {
+fn pane_border(app: &App, pane: Pane, width: u16, now: Instant) -> Border {
     let theme = &app.theme;
     let focused = app.focus == pane;
     let style = if focused { theme.focus } else { theme.border };
@@ -67,14 +63,14 @@ fn pane_block(app: &App, pane: Pane, width: u16, now: Instant) -> Block<'static>
         ));
     }
     let title_style = if focused { theme.focus } else { theme.text };
-    let mut block = app.block(style).title(Line::styled(text, title_style));
+    let mut border = app.border(style).title(Line::styled(text, title_style));
     if let Some(filter) = filter_line(app, pane) {
-        block = block.title_bottom(filter);
+        border = border.title_bottom(filter);
     } else if let (Some((Link::Down(error), Some(_))), true) = (state(app, pane), width > 4) {
         let text = format::clip(&format!(" ✗ {error} "), usize::from(width) - 2);
-        block = block.title_bottom(Line::styled(text, theme.bad));
+        border = border.title_bottom(Line::styled(text, theme.bad));
     }
-    block
+    border
 }
 
 /// The title of a list with its numbers.
@@ -134,15 +130,11 @@ fn list(app: &App, frame: &mut Frame, pane: Pane, area: Rect, areas: &mut Areas)
     if lines.is_empty() && area.height > 0 {
         let place = area.inner(Margin::new(1, 0));
         let (text, style) = nothing(app, pane);
-        let lines = format::wrap(&text, usize::from(place.width))
-            .into_iter()
-            .map(Line::raw);
-        frame.render_widget(
-            Paragraph::new(lines.collect::<Vec<_>>()).style(style),
-            place,
-        );
+        let lines = format::wrap(&text, usize::from(place.width)).into_iter();
+        let lines: Vec<Line> = lines.map(|line| Line::styled(line, style)).collect();
+        text::lines(frame, place, &lines);
     }
-    frame.render_widget(Paragraph::new(lines), area);
+    text::lines(frame, area, &lines);
     areas.panes.push((pane, area, first));
 }
 

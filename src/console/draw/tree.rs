@@ -3,10 +3,10 @@
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
-use ratatui::widgets::Paragraph;
 use unicode_width::UnicodeWidthStr;
 
 use super::panes::state_sign;
+use super::text;
 use crate::console::actions::Pane;
 use crate::console::app::{App, Areas};
 use crate::console::fields::Row as _;
@@ -34,8 +34,7 @@ pub fn draw(app: &App, frame: &mut Frame, area: Rect, areas: &mut Areas) {
     if let Some(note) = note {
         block = block.title(Line::styled(note, theme.dim).right_aligned());
     }
-    let inner = block.inner(area);
-    frame.render_widget(block, area);
+    let inner = block.draw(frame, area);
     let window = tree.list.window(usize::from(inner.height));
     areas.panes.push((Pane::Tree, inner, window.start));
     let rows = window.filter_map(|row| {
@@ -65,7 +64,7 @@ pub fn draw(app: &App, frame: &mut Frame, area: Rect, areas: &mut Areas) {
         };
         lines.push(Line::styled(text, theme.dim));
     }
-    frame.render_widget(Paragraph::new(lines), inner);
+    text::lines(frame, inner, &lines);
 }
 
 fn line(app: &App, item: &Item, room: usize) -> Line<'static> {

@@ -1,7 +1,9 @@
 //! What no crate in use wraps: libvirt's domain events, close callback, backups, abort of a job, a host's memory,
 //! statistics, what a guest's agent says and does; the sharing of files' extents and their way to the disk; and a word
-//! to the C library's allocator. The only file with `unsafe`.
+//! to the C library's allocator. No other folder has `unsafe`.
 #![allow(unsafe_code)]
+
+mod loader;
 
 use std::collections::HashMap;
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
@@ -15,6 +17,8 @@ use std::time::Duration;
 use virt::connect::Connect;
 use virt::domain::Domain;
 use virt::error::Error;
+
+pub use loader::load;
 
 /// What a connection told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,0 +1,71 @@
+//! What comes from the terminal, read by a thread of its own: a sequence that comes in parts, or not to its end, holds
+//! up nobody but that thread, and the console is woken once for what came.
+
+use std::io;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use crossterm::event::{Event, read};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::sync::mpsc::{Receiver, channel};
+
+/// Events that wait for the console; past these, the terminal waits.
+const WAITING: usize = 1024;
+/// How long the thread's end is waited for.
+const END: Duration = Duration::from_millis(100);
+
+/// Events of the terminal. Dropped, they are read no more: what is typed then is for whoever has the terminal next.
+pub struct Events {
+    /// `None` only while it is dropped.
+    events: Option<Receiver<io::Result<Event>>>,
+    /// Closed by the thread's end.
+    reading: mpsc::Receiver<()>,
+}
+
+impl Events {
+    /// Those from now on.
+    ///
+    /// # Errors
+    /// Where the system starts no thread.
+    pub fn listen() -> io::Result<Self> {
+        let (sender, events) = channel(WAITING);
+        let (alive, reading) = mpsc::channel();
+        thread::Builder::new()
+            .name("terminal-events".into())
+            .spawn(move || {
+                let _alive: mpsc::Sender<()> = alive;
+                loop {
+                    let event = read();
+                    let is_last = event.is_err();
+                    if sender.blocking_send(event).is_err() || is_last {
+                        return;
+                    }
+                }
+            })?;
+        Ok(Self {
+            events: Some(events),
+            reading,
+        })
+    }
+
+    /// The next event; an error is the last.
+    pub async fn next(&mut self) -> Option<io::Result<Event>> {
+        self.events.as_mut()?.recv().await
+    }
+
+    /// The next one, where there is one now.
+    pub fn at_hand(&mut self) -> Option<io::Result<Event>> {
+        self.events.as_mut()?.try_recv().ok()
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        self.events = None;
+        // A new size is an event like any other, and nobody takes it: that ends the thread's wait for the terminal.
+        let _ = kill(Pid::this(), Signal::SIGWINCH);
+        let _ = self.reading.recv_timeout(END);
+    }
+}
