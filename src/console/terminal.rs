@@ -71,7 +71,7 @@ impl Write for Held {
 impl Terminal {
     /// Takes the terminal over.
     pub fn take(mouse: bool) -> io::Result<Self> {
-        // Fixed: ratatui would ask for the size before each frame, and that takes longer than to compare one.
+        // Fixed: of a full screen ratatui asks the size before each frame, opening /dev/tty for it.
         let viewport = Viewport::Fixed(size()?);
         let held = Held::default();
         let backend = CrosstermBackend::new(held.clone());

@@ -420,8 +420,8 @@ def main():
     tell(f"filter keystroke over {OBJECTS} objects, median", statistics.median(took), 16, "ms")
 
     console.settle(2)
-    busy, wakeups, _ = console.idle(min(IDLE, 20))
-    tell("idle with a host that never answers", busy, 0.05, "% of a processor")
+    busy, wakeups, _ = console.idle(IDLE)
+    tell(f"idle for {IDLE} s with a host that never answers", busy, 0.05, "% of a processor")
     tell("  wakeups", wakeups, 1, "a second")
     calm = {"SNAPDECK_CONFIG": config("calm", endpoint, {"alpha": answers})}
     quiet = Program(SNAPDECK, **calm)
