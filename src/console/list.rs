@@ -69,6 +69,16 @@ enum Rows {
     Some(Vec<u32>),
 }
 
+impl Rows {
+    /// The row of an item.
+    fn row_of(&self, item: usize) -> Option<usize> {
+        match self {
+            Self::All(count) => (item < *count).then_some(item),
+            Self::Some(rows) => rows.iter().position(|at| *at as usize == item),
+        }
+    }
+}
+
 /// A list's state, beside the items themselves, which belong to the view.
 #[derive(Debug)]
 pub struct List<K> {
@@ -171,18 +181,16 @@ impl<K: Clone + Ord + Hash> List<K> {
             self.row = 0;
             return;
         }
-        let row_of = |test: &dyn Fn(&K) -> bool| {
-            (0..self.len()).find(|&row| self.key_at(items, row).is_some_and(test))
-        };
         let row = match &self.selected {
             None => Some(self.row),
             Some(old) => {
                 let next = || match is_plain {
-                    true => row_of(&|key| key > old),
+                    true => (0..self.len())
+                        .find(|&row| self.key_at(items, row).is_some_and(|key| key > old)),
                     // Its neighbours are what stands there now.
                     false => Some(self.row),
                 };
-                row_of(&|key| key == old).or_else(next)
+                self.row_of(items, old).or_else(next)
             }
         };
         self.select(items, row.unwrap_or(usize::MAX));
@@ -247,7 +255,12 @@ impl<K: Clone + Ord + Hash> List<K> {
 
     /// The row of that identity.
     pub fn row_of<R: Row<Key = K>>(&self, items: &[R], key: &K) -> Option<usize> {
-        (0..self.len()).find(|&row| self.key_at(items, row) == Some(key))
+        // Most lists stand by name, and there it is looked up: each item is elsewhere in memory, and a keystroke has no time
+        // to look at a hundred thousand of them.
+        match items.binary_search_by(|item| item.key().cmp(key)) {
+            Ok(at) => self.rows.row_of(at),
+            Err(_) => (0..self.len()).find(|&row| self.key_at(items, row) == Some(key)),
+        }
     }
 
     /// An empty list with what an earlier run left: what was selected, what was marked, and the filter.

@@ -226,8 +226,15 @@ fn date(text: &str) -> Option<u64> {
 
 /// Does `text` contain `word`, which is lower case? Letter case does not count.
 fn contains(text: &str, word: &str) -> bool {
+    let [first, rest @ ..] = word.as_bytes() else {
+        return true;
+    };
     let mut windows = text.as_bytes().windows(word.len());
-    windows.any(|part| part.eq_ignore_ascii_case(word.as_bytes()))
+    windows.any(|part| {
+        part.split_first().is_some_and(|(letter, letters)| {
+            letter.to_ascii_lowercase() == *first && letters.eq_ignore_ascii_case(rest)
+        })
+    })
 }
 
 /// Do the letters of `word`, which is lower case, stand in `text` in their order? A score would tell the better match,

@@ -446,7 +446,7 @@ def main():
         os.kill(libvirtd, signal.SIGCONT)
     tell(f"a host stops answering: the slowest of {len(took)} keys", max(took), 16, "ms")
 
-    console.until("alpha")
+    console.until("alpha ●", 120)
     console.press("gb/big")
     console.settle(0.2)
     console.press("\r\x01l")
