@@ -20,6 +20,9 @@ pub fn lines(frame: &mut Frame, area: Rect, lines: &[Line]) {
 fn line(line: &Line, place: Rect, buffer: &mut Buffer) {
     let mut rest = place;
     for span in &line.spans {
+        if rest.is_empty() {
+            return;
+        }
         let style = line.style.patch(span.style);
         let width = match span.content.chars().all(is_plain) {
             true => plain(&span.content, style, rest, buffer),
@@ -33,9 +36,6 @@ fn line(line: &Line, place: Rect, buffer: &mut Buffer) {
         let width = u16::try_from(width).unwrap_or(u16::MAX).min(rest.width);
         rest.x += width;
         rest.width -= width;
-        if rest.width == 0 {
-            return;
-        }
     }
 }
 
@@ -74,6 +74,13 @@ mod tests {
         for letter in plain {
             assert_eq!(letter.width(), Some(1), "{letter}");
         }
+    }
+
+    #[test]
+    fn a_place_without_room_at_the_edge_stays_as_it_is() {
+        let mut buffer = Buffer::empty(Rect::new(0, 0, 5, 1));
+        line(&Line::raw("text"), Rect::new(5, 0, 0, 1), &mut buffer);
+        assert_eq!(buffer, Buffer::empty(buffer.area));
     }
 
     proptest! {
