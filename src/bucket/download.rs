@@ -17,7 +17,7 @@ use super::parts::{PART, Part, Transfer};
 use crate::model::{BlockSet, Buffers, Error, Kind, Object, Phase, ProgressCell, Result};
 
 /// Blocks in memory at once; those that are not on their way are hashed, or wait to be written.
-const BLOCKS: usize = 8;
+pub const BLOCKS_AT_ONCE: usize = 8;
 /// Blocks on their way at once.
 const ON_THEIR_WAY: usize = 5;
 /// Until a range's first byte.
@@ -56,7 +56,7 @@ where
     let (buffers, places) = (&Buffers::default(), &Semaphore::new(ON_THEIR_WAY));
     let (store, source, write) = (store, &source, &write);
     transfer
-        .drive(blocks.iter(), BLOCKS, |part| {
+        .drive(blocks.iter(), BLOCKS_AT_ONCE, |part| {
             let transfer = &transfer;
             async move {
                 let place = places.acquire().await;

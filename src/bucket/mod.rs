@@ -33,7 +33,8 @@ use crate::model::{
 use client::Door;
 
 pub use assembly::Assembly;
-pub use parts::part_size;
+pub use download::BLOCKS_AT_ONCE;
+pub use parts::{PARTS_AT_ONCE, part_size};
 
 /// What stands behind a snapshot's name in its image's key.
 const IMAGE: &str = ".qcow2";
@@ -92,8 +93,8 @@ impl Bucket {
     }
 
     /// Uploads `size_bytes` read by `read(offset, length)`, which must give exactly `length` bytes;
-    /// multipart, parts in parallel, each tried again. At most 48 MiB (or one part, for images over
-    /// 480 GiB) are in memory.
+    /// multipart, parts in parallel, each tried again. At most 64 MiB (or one part, for images over
+    /// 600 GiB) are in memory.
     ///
     /// `Refused` where the object exists and `overwrite` is false. On an error, a cancel or a drop
     /// the upload is aborted in the store. A cancel that comes when every part has been sent and

@@ -19,10 +19,10 @@ const MIB: u64 = 1024 * 1024;
 pub(super) const PART: u64 = BLOCK_BYTES;
 /// Most parts of an upload (S3 user guide, "Amazon S3 multipart upload limits").
 const MAX_PARTS: u64 = 10_000;
-/// Parts on their way at once.
-const IN_FLIGHT: u64 = 6;
-/// Bytes on their way at once. Whoever makes the parts has one more in hand, and 128 MiB are all there is.
-const MEMORY: u64 = 48 * MIB;
+/// Parts of an upload in memory at once, at most.
+pub const PARTS_AT_ONCE: usize = 8;
+/// Their bytes: the program itself takes half as many, and 128 MiB are all there is.
+const MEMORY: u64 = 64 * MIB;
 /// Tries of one part.
 const TRIES: u32 = 5;
 /// A try that moves no byte for so long is given up. Longer than it takes to empty a deep socket
@@ -38,7 +38,7 @@ pub fn part_size(total: u64) -> u64 {
 
 /// How many parts of that size may be in memory at once.
 pub(super) fn in_flight(part: u64) -> usize {
-    (MEMORY / part).clamp(1, IN_FLIGHT) as usize
+    (MEMORY / part).clamp(1, PARTS_AT_ONCE as u64) as usize
 }
 
 /// One part or range of a transfer.
@@ -242,7 +242,7 @@ mod tests {
 
     #[test]
     fn big_parts_move_fewer_at_once() {
-        assert_eq!(in_flight(PART), 6);
+        assert_eq!(in_flight(PART), 8);
         assert_eq!(in_flight(24 * MIB), 2);
         assert_eq!(in_flight(525 * MIB), 1);
     }

@@ -24,7 +24,7 @@ const SETTLE: Duration = Duration::from_millis(100);
 /// A survey that takes longer is given up; each of its calls has a shorter deadline of its own.
 const SURVEY: Duration = Duration::from_secs(30);
 /// First and longest wait before a host or bucket that is down is asked again.
-const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// A growing listing is shown at most this often.
 const PAGE_SHOWN: Duration = Duration::from_millis(200);
 
@@ -262,7 +262,7 @@ mod tests {
         let waits: Vec<u64> = (0..7)
             .map(|_| backoff.next(false, HOST_POLL).as_secs())
             .collect();
-        assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30]);
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60]);
         assert_eq!(backoff.next(true, HOST_POLL), HOST_POLL);
         assert_eq!(backoff.next(false, HOST_POLL).as_secs(), 1);
     }

@@ -37,6 +37,12 @@ impl Buffers {
         bytes
     }
 
+    /// Gives back the memory of those that nobody uses: what follows needs others.
+    pub fn shed(&self) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|(_, bytes)| !bytes.is_unique());
+    }
+
     /// The one that fits best of those that nobody uses.
     fn unused(&self, length: usize) -> Option<BytesMut> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -14,6 +14,8 @@ use super::Digest;
 const MOST: usize = 16;
 /// The longest wait for the next block before a pass.
 const LONGEST_WAIT: Duration = Duration::from_millis(30);
+/// Blocks and time of the last pass before there was one.
+const AT_FIRST: (usize, Duration) = (2, LONGEST_WAIT);
 
 static SHARED: LazyLock<Lanes> = LazyLock::new(|| {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -21,9 +23,9 @@ static SHARED: LazyLock<Lanes> = LazyLock::new(|| {
 });
 
 /// Hashes a block, together with those that other threads bring meanwhile: milliseconds for each MiB, so not on an async
-/// worker.
-pub fn hash(block: Bytes) -> Digest {
-    SHARED.hash(block)
+/// worker. Who brings it brings at most `at_once` at the same time: once they are there, no more are waited for.
+pub fn hash(block: Bytes, at_once: usize) -> Digest {
+    SHARED.hash(block, at_once)
 }
 
 /// Blocks that wait, and threads that hash them: of those who bring one, as many as there may be.
@@ -36,31 +38,46 @@ struct Lanes {
     came: Condvar,
 }
 
-#[derive(Default)]
 struct State {
     tickets: u64,
-    waiting: Vec<(u64, Bytes)>,
+    waiting: Vec<Waiting>,
     digests: HashMap<u64, Digest>,
     hashers: usize,
     /// How many blocks the last pass had, and how long it took.
     last: (usize, Duration),
 }
 
+struct Waiting {
+    ticket: u64,
+    block: Bytes,
+    at_once: usize,
+}
+
 impl Lanes {
     fn new(most_hashers: usize) -> Self {
         Self {
             most_hashers,
-            state: Mutex::default(),
+            state: Mutex::new(State {
+                tickets: 0,
+                waiting: Vec::new(),
+                digests: HashMap::new(),
+                hashers: 0,
+                last: AT_FIRST,
+            }),
             told: Condvar::new(),
             came: Condvar::new(),
         }
     }
 
-    fn hash(&self, block: Bytes) -> Digest {
+    fn hash(&self, block: Bytes, at_once: usize) -> Digest {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let ticket = state.tickets;
         state.tickets += 1;
-        state.waiting.push((ticket, block));
+        state.waiting.push(Waiting {
+            ticket,
+            block,
+            at_once,
+        });
         self.came.notify_one();
         loop {
             if let Some(digest) = state.digests.remove(&ticket) {
@@ -76,14 +93,14 @@ impl Lanes {
             state.hashers += 1;
             state = self.gather(state);
             let pass = state.waiting.len().min(MOST);
-            let pass: Vec<(u64, Bytes)> = state.waiting.drain(..pass).collect();
+            let pass: Vec<Waiting> = state.waiting.drain(..pass).collect();
             drop(state);
             let since = Instant::now();
-            let digests = all(&pass);
+            let digests = all(pass.iter().map(|waiting| &waiting.block[..]).collect());
             state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             state.hashers -= 1;
             state.last = (pass.len(), since.elapsed());
-            let tickets = pass.iter().map(|(ticket, _)| *ticket);
+            let tickets = pass.iter().map(|waiting| waiting.ticket);
             state.digests.extend(tickets.zip(digests));
             self.told.notify_all();
         }
@@ -99,7 +116,8 @@ impl Lanes {
         let wait = (took / 3).min(LONGEST_WAIT);
         loop {
             let before = state.waiting.len();
-            if before >= MOST {
+            let most = state.waiting.iter().map(|waiting| waiting.at_once).max();
+            if before >= MOST.min(most.unwrap_or_default()) {
                 return state;
             }
             (state, _) = self
@@ -114,8 +132,7 @@ impl Lanes {
 }
 
 /// The digests of all of them, in their order.
-fn all(blocks: &[(u64, Bytes)]) -> Vec<Digest> {
-    let blocks: Vec<&[u8]> = blocks.iter().map(|(_, block)| &block[..]).collect();
+fn all(blocks: Vec<&[u8]>) -> Vec<Digest> {
     // Alone, a block is hashed faster without lanes.
     match blocks.len() > 1 && *SOUND {
         true => side_by_side(&blocks),
@@ -168,11 +185,12 @@ mod tests {
     fn in_every_lane_and_at_every_length_it_is_sha_256() {
         let lengths = [0, 1, 55, 56, 63, 64, 65, 119, 127, 128, 4096, 100_003];
         for many in 1..=2 * MOST + 1 {
-            let blocks: Vec<(u64, Bytes)> = (0..many)
-                .map(|at| (0, block(at, lengths[(at * 5 + many) % lengths.len()])))
+            let blocks: Vec<Bytes> = (0..many)
+                .map(|at| block(at, lengths[(at * 5 + many) % lengths.len()]))
                 .collect();
-            let wanted: Vec<Digest> = blocks.iter().map(|(_, block)| Digest::of(block)).collect();
-            assert_eq!(all(&blocks), wanted, "{many} at once");
+            let wanted: Vec<Digest> = blocks.iter().map(|block| Digest::of(block)).collect();
+            let hashed = all(blocks.iter().map(|block| &block[..]).collect());
+            assert_eq!(hashed, wanted, "{many} at once");
         }
     }
 
@@ -187,7 +205,7 @@ mod tests {
                         for turn in 0..40 {
                             let block = block(thread * 100 + turn, 1000 * thread + turn);
                             let wanted: Digest = Digest::of(&block);
-                            assert_eq!(lanes.hash(block), wanted);
+                            assert_eq!(lanes.hash(block, 1 + thread), wanted);
                         }
                     });
                 }

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use futures_util::future::try_join_all;
 
 use crate::model::{BLOCK_BYTES, Digest, Error, Kind, Result, hash};
 
@@ -14,17 +15,18 @@ pub(super) struct Digests(Mutex<BTreeMap<u64, Digest>>);
 
 impl Digests {
     /// Hashes `bytes`, which stand at `offset` of the object, the beginning of a block; all whole blocks but perhaps
-    /// the object's last.
+    /// the object's last. The caller has at most `at_once` of such bytes hashed at the same time.
     ///
     /// # Errors
     /// `Failed` where the program is ending.
-    pub async fn hash(&self, offset: u64, bytes: Bytes) -> Result<()> {
-        let hashing = tokio::task::spawn_blocking(move || {
-            let blocks = (0..bytes.len()).step_by(BLOCK_BYTES as usize);
-            let block = |at| bytes.slice(at..bytes.len().min(at + BLOCK_BYTES as usize));
-            blocks.map(|at| hash(block(at))).collect::<Vec<Digest>>()
+    pub async fn hash(&self, offset: u64, bytes: Bytes, at_once: usize) -> Result<()> {
+        let starts = (0..bytes.len()).step_by(BLOCK_BYTES as usize);
+        let at_once = at_once * starts.len();
+        let hashed = starts.map(|at| {
+            let block = bytes.slice(at..bytes.len().min(at + BLOCK_BYTES as usize));
+            tokio::task::spawn_blocking(move || hash(block, at_once))
         });
-        let hashed = hashing
+        let hashed = try_join_all(hashed)
             .await
             .map_err(|error| Error::new(Kind::Failed, "cannot hash an image").because(error))?;
         self.lock().extend((offset / BLOCK_BYTES..).zip(hashed));
@@ -69,13 +71,13 @@ mod tests {
         let made = async |with_copy: bool| {
             let digests = Digests::default();
             digests
-                .hash(2 * BLOCK_BYTES, image.slice(2 * block..))
+                .hash(2 * BLOCK_BYTES, image.slice(2 * block..), 1)
                 .await
                 .unwrap();
             if with_copy {
                 digests.inherit(BLOCK_BYTES..2 * BLOCK_BYTES, &wanted);
             }
-            digests.hash(0, image.slice(..block)).await.unwrap();
+            digests.hash(0, image.slice(..block), 2).await.unwrap();
             digests.all(image.len() as u64)
         };
         assert_eq!(made(true).await, Some(wanted.clone()));

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::bucket::Bucket;
+use crate::bucket::{Bucket, PARTS_AT_ONCE};
 use crate::host::{Guard, Host};
 use crate::model::{
     Buffers, Consistency, Error, Kind, Method, Moved, Object, Phase, Result, SandboxId,
@@ -288,7 +288,7 @@ async fn upload(
     let (reader, hashed) = (&reader, &digests);
     let read = move |offset, length| async move {
         let bytes = reader.read_at(buffers, offset, length).await?;
-        hashed.hash(offset, bytes.clone()).await?;
+        hashed.hash(offset, bytes.clone(), PARTS_AT_ONCE).await?;
         Ok(bytes)
     };
     let (name, overwrite) = (&wish.name, wish.overwrite);

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use crate::bucket::Bucket;
+use crate::bucket::{BLOCKS_AT_ONCE, Bucket};
 use crate::host::{Host, ImageFile, Kept};
 use crate::model::{
     BlockSet, Damage, Digest, Error, Kind, Manifest, Outcome, Phase, Result, SandboxState,
@@ -241,7 +241,7 @@ async fn bad_of(
     let check = |block: u64, data: Bytes| {
         let (wanted, bad) = (source.digest(block), &bad);
         async move {
-            let hashed = tokio::task::spawn_blocking(move || hash(data)).await;
+            let hashed = tokio::task::spawn_blocking(move || hash(data, BLOCKS_AT_ONCE)).await;
             let is = hashed
                 .map_err(|crash| Error::new(Kind::Failed, "cannot hash a block").because(crash))?;
             if wanted.is_some_and(|wanted| wanted != is) {

@@ -69,7 +69,7 @@ type Tell = Arc<dyn Fn(Event) + Send + Sync>;
 
 /// Has the C library give the memory of large buffers back to the system as soon as they are freed, from 1 MiB on. By
 /// itself it comes to keep them for each thread, and parts of images pass through many: that made hundreds of MiB of
-/// six parts of 8 MiB (mallopt(3), `M_MMAP_THRESHOLD`). Other C libraries than GNU's need no telling.
+/// eight parts of 8 MiB (mallopt(3), `M_MMAP_THRESHOLD`). Other C libraries than GNU's need no telling.
 pub fn give_buffers_back() {
     #[cfg(target_env = "gnu")]
     // SAFETY: it sets a number within the allocator, under the allocator's own lock.

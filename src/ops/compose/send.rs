@@ -27,7 +27,7 @@ const READS: usize = 6;
 /// What a read may make more of than fits into a part.
 const ROOM: usize = 4 << 20;
 /// Places that making the tail takes: the part at hand, and what is read for it.
-const MAKING: usize = 2;
+const MAKING: usize = 4;
 
 /// What was sent.
 pub(super) struct Made {
@@ -61,6 +61,13 @@ struct Ready {
     place: OwnedSemaphorePermit,
 }
 
+/// What the object's first part is made of.
+struct First {
+    head: Vec<u8>,
+    /// `None` where all but the head is the base's.
+    bytes: Option<BytesMut>,
+}
+
 impl<'a> Sender<'a> {
     pub fn new(
         bucket: &'a Bucket,
@@ -87,20 +94,25 @@ impl<'a> Sender<'a> {
     /// Sends all of it.
     pub async fn send(self, composer: Composer) -> Result<Made, Break> {
         let (to_send, parts) = unbounded_channel();
-        let tail = self.made_tail(composer, to_send);
-        let sending = async { Ok(self.send_ready(parts).await?) };
-        let body = async { Ok(self.base_parts(self.body()).await?) };
+        // Boxed: together they are more than a thread's stack has room for in an unoptimized program.
+        let tail = Box::pin(self.made_tail(composer, to_send));
+        let sending = Box::pin(async { Ok(self.send_ready(parts).await?) });
+        let body = Box::pin(async { Ok(self.base_parts(self.body()).await?) });
         let first = match self.proof {
-            Some(_) => tokio::try_join!(tail, body, sending)?.0,
+            Some(_) => {
+                let first = async { self.first_part(tail.await?).await };
+                tokio::try_join!(first, body, sending)?.0
+            }
             // What the store does not copy takes places: they are all there once the tail is made.
             None => {
                 let (first, ()) = tokio::try_join!(tail, sending)?;
+                self.buffers.shed();
                 body.await?;
-                first
+                self.first_part(first).await?
             }
         };
         self.copies_hold().await?;
-        self.upload(0, first).await?;
+        self.put(0, first).await?;
         Ok(Made {
             uploaded_bytes: self.uploaded.into_inner(),
             copied_bytes: self
@@ -143,7 +155,7 @@ impl<'a> Sender<'a> {
         }
         let _place = self.place().await?;
         let bytes = self.layers.read_base(range.start, self.part).await?;
-        self.upload(index, bytes).await
+        self.upload(index, bytes, self.assembly.in_flight()).await
     }
 
     /// Uploads after all what was copied from an object that was replaced meanwhile.
@@ -163,28 +175,31 @@ impl<'a> Sender<'a> {
         self.base_parts(copied).await
     }
 
+    /// Places that making the tail takes; one at least is left for its parts.
+    fn making(&self) -> usize {
+        MAKING.min(self.assembly.in_flight() - 1)
+    }
+
     /// Makes the tail, with the places that takes.
     async fn made_tail(
         &self,
         composer: Composer,
         to_send: UnboundedSender<Ready>,
-    ) -> Result<Bytes, Break> {
-        // One at least is left for the parts.
-        let making = MAKING.min(self.assembly.in_flight() - 1);
+    ) -> Result<First, Break> {
         let _making = self
             .places
-            .acquire_many(making as u32)
+            .acquire_many(self.making() as u32)
             .await
             .map_err(|closed| super::broken("its parts are not taken").because(closed))?;
         self.tail(composer, to_send).await
     }
 
-    /// Composes the tail and hands its parts over as they get full; returns the first part, with the head in it.
+    /// Composes the tail and hands its parts over as they get full; returns what comes at last.
     async fn tail(
         &self,
         mut composer: Composer,
         to_send: UnboundedSender<Ready>,
-    ) -> Result<Bytes, Break> {
+    ) -> Result<First, Break> {
         let mut parts = Parts {
             sender: self,
             to_send,
@@ -221,6 +236,23 @@ impl<'a> Sender<'a> {
         parts.finish(ending.head()).await
     }
 
+    /// The first part, hashed.
+    async fn first_part(&self, first: First) -> Result<Bytes, Break> {
+        let mut bytes = match first.bytes {
+            Some(bytes) => bytes,
+            None => self.base_bytes(0).await?,
+        };
+        match bytes.get_mut(..first.head.len()) {
+            Some(place) => place.copy_from_slice(&first.head),
+            None => return Err(super::broken("its head is longer than its first part").into()),
+        }
+        let bytes = bytes.freeze();
+        // With the last parts of the tail, if they wait.
+        let at_once = self.assembly.in_flight();
+        self.digests.hash(0, bytes.clone(), at_once).await?;
+        Ok(bytes)
+    }
+
     /// The beginning of a part: the bytes of it that are the base's, zeros in the place of the head.
     async fn base_bytes(&self, index: u64) -> Result<BytesMut> {
         let start = index * self.part;
@@ -239,6 +271,7 @@ impl<'a> Sender<'a> {
             let part = parts.recv().await?;
             Some((Ok(part), parts))
         };
+        let at_once = self.assembly.in_flight() - self.making();
         stream::unfold(parts, next)
             // There are no more of them than places.
             .try_for_each_concurrent(None, |part| async move {
@@ -247,7 +280,7 @@ impl<'a> Sender<'a> {
                     bytes,
                     place,
                 } = part;
-                let uploaded = self.upload(index, bytes).await;
+                let uploaded = self.upload(index, bytes, at_once).await;
                 // Not before: its bytes are in memory until here.
                 drop(place);
                 uploaded
@@ -255,11 +288,17 @@ impl<'a> Sender<'a> {
             .await
     }
 
-    async fn upload(&self, index: u64, bytes: Bytes) -> Result<()> {
-        self.uploaded.fetch_add(bytes.len() as u64, Relaxed);
-        let hash = self.digests.hash(index * self.part, bytes.clone());
-        tokio::try_join!(hash, self.assembly.upload_part(index, bytes))?;
+    /// Hashes a part, with others as long as there are not `at_once` of them, and sends it.
+    async fn upload(&self, index: u64, bytes: Bytes, at_once: usize) -> Result<()> {
+        let offset = index * self.part;
+        let hash = self.digests.hash(offset, bytes.clone(), at_once);
+        tokio::try_join!(hash, self.put(index, bytes))?;
         Ok(())
+    }
+
+    async fn put(&self, index: u64, bytes: Bytes) -> Result<()> {
+        self.uploaded.fetch_add(bytes.len() as u64, Relaxed);
+        self.assembly.upload_part(index, bytes).await
     }
 
     async fn place(&self) -> Result<OwnedSemaphorePermit> {
@@ -315,20 +354,15 @@ impl Parts<'_, '_> {
         taken.map_err(|_| super::broken("its parts are not taken"))
     }
 
-    /// Hands over what is left, and returns the first part.
-    async fn finish(mut self, head: &[u8]) -> Result<Bytes, Break> {
+    /// Hands over what is left.
+    async fn finish(mut self, head: &[u8]) -> Result<First, Break> {
         if !self.buffer.is_empty() {
             let last = std::mem::take(&mut self.buffer);
             self.hand_over(last).await?;
         }
-        let mut first = match self.first {
-            Some(first) => first,
-            None => self.sender.base_bytes(0).await?,
-        };
-        match first.get_mut(..head.len()) {
-            Some(place) => place.copy_from_slice(head),
-            None => return Err(super::broken("its head is longer than its first part").into()),
-        }
-        Ok(first.freeze())
+        Ok(First {
+            head: head.to_vec(),
+            bytes: self.first,
+        })
     }
 }
