@@ -5,7 +5,7 @@
 //! ```text
 //! SANDBOXES_DIR/.ID.XXXXXX.backup/    QEMU's, and gone with the backup
 //!                                 nbd      the socket
-//!                                 scratch  what was overwritten; libvirt makes and removes it
+//!                                 scratch  what was overwritten; made before the guest is paused, else by libvirt
 //!                                 overlay  instead of both: a copy of the overlay
 //!                                 paused   the sandbox may be paused by us (the guard's)
 //! ```
@@ -30,7 +30,7 @@ use super::blueprint::escaped;
 use super::domain::{self, child};
 use super::guard::Guard;
 use super::nbd::Nbd;
-use super::{CALL, Host, ffi};
+use super::{CALL, Host, ffi, image};
 use crate::model::{AgentChannel, Buffers, Error, Kind, Result, SandboxId, SandboxState};
 
 /// For beginning one, while the guest stands still: what takes longer is not worth it.
@@ -60,6 +60,8 @@ pub struct Backup {
     id: SandboxId,
     dir: String,
     guard: Option<Guard>,
+    /// Has the scratch file been made?
+    has_scratch: bool,
 }
 
 /// What an earlier snapdeck left of a backup.
@@ -164,28 +166,45 @@ impl Host {
     }
 
     /// Makes the directory of a backup and posts a guard over it and the coming pause, with `thaw` one that lets the
-    /// file systems go on, too.
+    /// file systems go on, too. `scratch_bytes`: the disk's, where what the guest overwrites is to be kept; made now, the
+    /// file for it is not waited for while the guest stands still.
     ///
     /// # Errors
     /// The system's; `Failed` where no guard comes up. Nothing is left then.
-    pub async fn prepare_backup(&self, id: &SandboxId, thaw: bool) -> Result<Backup> {
+    pub async fn prepare_backup(
+        &self,
+        id: &SandboxId,
+        thaw: bool,
+        scratch_bytes: Option<u64>,
+    ) -> Result<Backup> {
         let (under, owner) = (&self.settings.sandboxes_dir, &self.settings.owner);
         let dir = self
             .files
             .make_backup_dir(under, id.as_str(), owner)
             .await?;
-        match self.guard_backup(id, &dir, thaw).await {
-            Ok(guard) => Ok(Backup {
-                host: self.clone(),
-                id: id.clone(),
-                dir,
-                guard,
-            }),
+        let guard = match self.guard_backup(id, &dir, thaw).await {
+            Ok(guard) => guard,
             Err(error) => {
                 self.files.remove_temp_dir(&dir).await?;
-                Err(error)
+                return Err(error);
             }
+        };
+        let mut backup = Backup {
+            host: self.clone(),
+            id: id.clone(),
+            dir,
+            guard,
+            has_scratch: false,
+        };
+        if let Some(bytes) = scratch_bytes {
+            let made = image::make_scratch(&self.place, &backup.scratch(), bytes, owner).await;
+            // Then libvirt makes it.
+            let _ = made
+                .as_ref()
+                .inspect_err(|error| tracing::debug!("{error}"));
+            backup.has_scratch = made.is_ok();
         }
+        Ok(backup)
     }
 
     /// As [`Host::suspend`], unless somebody else has stopped it already.
@@ -336,6 +355,10 @@ impl Backup {
         format!("{}/nbd", self.dir)
     }
 
+    fn scratch(&self) -> String {
+        format!("{}/scratch", self.dir)
+    }
+
     /// Begins it: from now on the disk `target` can be seen as it is now.
     ///
     /// # Errors
@@ -352,8 +375,7 @@ impl Backup {
             return Err(Error::new(Kind::Failed, what())
                 .because(format!("the path {socket} is too long for a socket")));
         }
-        let [socket, scratch, target] =
-            [&*socket, &format!("{}/scratch", self.dir), target].map(escaped);
+        let [socket, scratch, target] = [&*socket, &self.scratch(), target].map(escaped);
         let xml = format!(
             "<domainbackup mode='pull'><server transport='unix' socket='{socket}'/><disks>\
              <disk name='{target}' backup='yes' type='file' exportname='{target}'><driver type='qcow2'/>\
@@ -361,7 +383,8 @@ impl Backup {
         );
         let xml =
             CString::new(xml).map_err(|error| Error::new(Kind::Failed, what()).because(error))?;
-        let begin = move |domain: &Domain| ffi::begin_backup(domain, &xml);
+        let has_scratch = self.has_scratch;
+        let begin = move |domain: &Domain| ffi::begin_backup(domain, &xml, has_scratch);
         self.host.on(id, "begin a backup of", BEGIN, begin).await
     }
 

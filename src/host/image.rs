@@ -76,6 +76,21 @@ pub async fn make_overlay(
     }
 }
 
+/// Makes an empty image of `size_bytes` that `owner` (USER:GROUP) may write, and nobody else.
+pub async fn make_scratch(place: &Place, path: &str, size_bytes: u64, owner: &str) -> Result<()> {
+    let script = r#"umask 077 && qemu-img create -q -f qcow2 "$1" "$2" && chown -- "$3" "$1""#;
+    let size = size_bytes.to_string();
+    let argv = ["sh", "-c", script, "sh", path, &size, owner];
+    let said = place.run(&argv, CREATE, &CancellationToken::new()).await?;
+    match said.status.success() {
+        true => Ok(()),
+        false => Err(explain(
+            format!("cannot create {path} on host {}", place.host()),
+            &said,
+        )),
+    }
+}
+
 /// Flattens `disk` into the new file `target`. `expected_bytes`, as measured, is what progress counts to.
 pub async fn convert(
     place: &Place,

@@ -23,6 +23,12 @@ pub(super) struct Source {
 pub(super) struct Stamps(pub Vec<Option<FileStamp>>);
 
 impl Source {
+    /// Bytes of the disk as its guest sees it, where they are known.
+    pub fn virtual_size(&self) -> Option<u64> {
+        let facts = self.chain.first()?.facts.as_ref()?;
+        Some(facts.virtual_size)
+    }
+
     /// Looks the sandbox up, now.
     pub async fn find(host: &Host, id: &SandboxId) -> Result<Self> {
         let sandbox = host.sandbox(id).await?;

@@ -172,6 +172,8 @@ def take(writes, method, count):
     before, around, whole, told = [], [], [], []
     for number in range(count):
         name = f"{method}-{number}"
+        # What was fetched to look at the one before is on the disk first.
+        os.sync()
         start = time.monotonic()
         writes.wait_past(start + BEFORE)
         before.append(writes.longest_gap(start, start + BEFORE))

@@ -235,13 +235,18 @@ pub fn abort_job(domain: &Domain) -> Result<(), Error> {
 }
 
 /// Begins a backup as `xml` says (libvirt, "Backup XML format"). It is a job of the domain's until it is aborted.
+/// `has_scratch`: are its scratch files there already?
 ///
 /// # Errors
 /// libvirt's.
-pub fn begin_backup(domain: &Domain, xml: &CStr) -> Result<(), Error> {
+pub fn begin_backup(domain: &Domain, xml: &CStr, has_scratch: bool) -> Result<(), Error> {
+    let flags = match has_scratch {
+        true => virt_sys::VIR_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL,
+        false => 0,
+    };
     // SAFETY: the domain is alive, the text ends with a zero, and there is no checkpoint.
     let code = unsafe {
-        virt_sys::virDomainBackupBegin(domain.as_ptr(), xml.as_ptr(), std::ptr::null(), 0)
+        virt_sys::virDomainBackupBegin(domain.as_ptr(), xml.as_ptr(), std::ptr::null(), flags)
     };
     match code {
         0.. => Ok(()),

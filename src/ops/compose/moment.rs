@@ -27,6 +27,9 @@ use crate::ops::{Context, variables};
 const STILL: Duration = Duration::from_secs(8);
 /// For all of that with file systems at rest: Windows lets them go on by itself after 10 s.
 const AT_REST: Duration = Duration::from_secs(9);
+/// How often the disk is flushed before its guest is paused, as long as that takes longer than this.
+const FLUSHES: u32 = 3;
+const QUICK_FLUSH: Duration = Duration::from_millis(200);
 /// How often an agent is told to let file systems go on before that is left to the guard.
 const THAW_TRIES: u32 = 3;
 
@@ -132,7 +135,12 @@ impl Moment {
             Plan::Backup { .. } => host.has_agent(&source.id).await?,
         };
         ctx.go_on()?;
-        let backup = match host.prepare_backup(&source.id, thaw).await {
+        let scratch = match plan {
+            Plan::Backup { .. } => source.virtual_size(),
+            Plan::Copy { .. } => None,
+        };
+        let prepared = host.prepare_backup(&source.id, thaw, scratch);
+        let backup = match Box::pin(prepared).await {
             Ok(backup) => backup,
             Err(error) if error.kind() == Kind::Unreachable && error.is_worth_retrying() => {
                 return Err(error.into());
@@ -256,11 +264,7 @@ async fn hold(
 ) -> Result<Held, Fell> {
     let id = &source.id;
     let opened = Opened::ahead(host, source, plan).await;
-    // QEMU flushes the disk when it stops the guest: what the guest wrote minutes ago is not to be waited for then.
-    if let Err(error) = host.flush_file(&source.disk, &ctx.cancel).await {
-        ctx.go_on()?;
-        tracing::debug!("{error}");
-    }
+    flush(host, source, ctx).await?;
     let frozen = thaw && freeze(host, source, ctx).await;
     let at_rest = Instant::now();
     ctx.progress.enter(Phase::Pausing, 0);
@@ -323,6 +327,23 @@ async fn hold(
         consistency,
         variables: caught.variables,
     })
+}
+
+/// QEMU flushes the disk when it stops the guest: what the guest and others on its file system wrote minutes ago is not
+/// to be waited for then. A flush that took long has let more come up behind it.
+async fn flush(host: &Host, source: &Source, ctx: &Context) -> Result<()> {
+    for _ in 0..FLUSHES {
+        let since = Instant::now();
+        if let Err(error) = host.flush_file(&source.disk, &ctx.cancel).await {
+            ctx.go_on()?;
+            tracing::debug!("{error}");
+            break;
+        }
+        if since.elapsed() < QUICK_FLUSH {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// What has to happen while the guest stands still.
