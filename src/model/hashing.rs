@@ -2,8 +2,7 @@
 //! digest at the same time are hashed side by side, one in each lane of the CPU's vectors, which is several times as
 //! fast where the CPU has no instruction of its own for it.
 
-use std::collections::HashMap;
-use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -25,10 +24,42 @@ static SHARED: LazyLock<Lanes> = LazyLock::new(|| {
 /// Hashes a block, together with those that other threads bring meanwhile: milliseconds for each MiB, so not on an async
 /// worker. Who brings it brings at most `at_once` at the same time: once they are there, no more are waited for.
 pub fn hash(block: Bytes, at_once: usize) -> Digest {
-    SHARED.hash(block, at_once)
+    begin(block, at_once).digest()
 }
 
-/// Blocks that wait, and threads that hash them: of those who bring one, as many as there may be.
+/// As [`hash`], but the digest is not wanted yet: the block may wait for others until it is.
+pub fn begin(block: Bytes, at_once: usize) -> PendingDigest {
+    SHARED.begin(block, at_once)
+}
+
+/// Hashes those that wait, if they are as many as can come: whoever has begun one calls it, not on an async worker.
+pub fn hash_if_all_wait() {
+    SHARED.pass_if_full();
+}
+
+/// A block that is hashed sooner or later. Dropped, nobody wants its digest any more.
+pub struct PendingDigest {
+    lanes: &'static Lanes,
+    slot: Slot,
+}
+
+impl PendingDigest {
+    /// Its digest; waits for it, and hashes those that wait, so not on an async worker.
+    pub fn digest(self) -> Digest {
+        self.lanes.digest(&self.slot)
+    }
+}
+
+impl Drop for PendingDigest {
+    fn drop(&mut self) {
+        let mut state = self.lanes.lock();
+        state
+            .waiting
+            .retain(|waiting| !Arc::ptr_eq(&waiting.slot, &self.slot));
+    }
+}
+
+/// Blocks that wait, and threads that hash them: of those who want a digest, as many as there may be.
 struct Lanes {
     most_hashers: usize,
     state: Mutex<State>,
@@ -39,18 +70,29 @@ struct Lanes {
 }
 
 struct State {
-    tickets: u64,
     waiting: Vec<Waiting>,
-    digests: HashMap<u64, Digest>,
     hashers: usize,
     /// How many blocks the last pass had, and how long it took.
     last: (usize, Duration),
 }
 
 struct Waiting {
-    ticket: u64,
+    slot: Slot,
     block: Bytes,
     at_once: usize,
+}
+
+/// A place for a digest.
+type Slot = Arc<OnceLock<Digest>>;
+
+impl State {
+    /// Do as many wait as can come, or as fit into a pass?
+    fn is_full(&self) -> bool {
+        let most = self.waiting.iter().map(|waiting| waiting.at_once).max();
+        // Where the CPU has an instruction nothing is gained by waiting.
+        let most = most.map(|most| if *HAS_INSTRUCTION { 1 } else { most });
+        most.is_some_and(|most| self.waiting.len() >= most.min(MOST))
+    }
 }
 
 impl Lanes {
@@ -58,9 +100,7 @@ impl Lanes {
         Self {
             most_hashers,
             state: Mutex::new(State {
-                tickets: 0,
                 waiting: Vec::new(),
-                digests: HashMap::new(),
                 hashers: 0,
                 last: AT_FIRST,
             }),
@@ -69,65 +109,95 @@ impl Lanes {
         }
     }
 
-    fn hash(&self, block: Bytes, at_once: usize) -> Digest {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let ticket = state.tickets;
-        state.tickets += 1;
-        state.waiting.push(Waiting {
-            ticket,
+    fn begin(&'static self, block: Bytes, at_once: usize) -> PendingDigest {
+        let slot = Slot::default();
+        let waiting = Waiting {
+            slot: slot.clone(),
             block,
             at_once,
-        });
+        };
+        self.lock().waiting.push(waiting);
         self.came.notify_one();
+        PendingDigest { lanes: self, slot }
+    }
+
+    fn digest(&self, slot: &Slot) -> Digest {
+        let mut state = self.lock();
         loop {
-            if let Some(digest) = state.digests.remove(&ticket) {
-                return digest;
+            if let Some(digest) = slot.get() {
+                return *digest;
             }
-            if state.hashers >= self.most_hashers || state.waiting.is_empty() {
-                state = self
-                    .told
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner);
-                continue;
-            }
-            state.hashers += 1;
-            state = self.gather(state);
-            let pass = state.waiting.len().min(MOST);
-            let pass: Vec<Waiting> = state.waiting.drain(..pass).collect();
-            drop(state);
-            let since = Instant::now();
-            let digests = all(pass.iter().map(|waiting| &waiting.block[..]).collect());
-            state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            state.hashers -= 1;
-            state.last = (pass.len(), since.elapsed());
-            let tickets = pass.iter().map(|waiting| waiting.ticket);
-            state.digests.extend(tickets.zip(digests));
-            self.told.notify_all();
+            state = match state.hashers < self.most_hashers && !state.waiting.is_empty() {
+                true => self.pass(state, true),
+                false => self.until_told(state),
+            };
         }
+    }
+
+    fn pass_if_full(&self) {
+        let mut state = self.lock();
+        while state.is_full() {
+            state = match state.hashers < self.most_hashers {
+                true => self.pass(state, false),
+                false => self.until_told(state),
+            };
+        }
+    }
+
+    /// Hashes those that wait, and perhaps those that come at once.
+    fn pass<'a>(&'a self, mut state: MutexGuard<'a, State>, gather: bool) -> MutexGuard<'a, State> {
+        state.hashers += 1;
+        if gather {
+            state = self.gather(state);
+        }
+        let pass = state.waiting.len().min(MOST);
+        let pass: Vec<Waiting> = state.waiting.drain(..pass).collect();
+        drop(state);
+        let since = Instant::now();
+        let digests = all(pass.iter().map(|waiting| &waiting.block[..]).collect());
+        for (waiting, digest) in pass.iter().zip(digests) {
+            // It has one place, and is hashed once.
+            let _ = waiting.slot.set(digest);
+        }
+        let last = (pass.len(), since.elapsed());
+        // Before anybody is told: the memory is for the next ones.
+        drop(pass);
+        let mut state = self.lock();
+        state.hashers -= 1;
+        state.last = last;
+        self.told.notify_all();
+        state
     }
 
     /// Waits for more blocks as long as they come at once: a pass takes hardly longer for many than for two. Those who
     /// bring them one by one do not wait.
     fn gather<'a>(&self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
         let (blocks, took) = state.last;
-        if *HAS_INSTRUCTION || blocks.max(state.waiting.len()) < 2 {
+        if blocks.max(state.waiting.len()) < 2 {
             return state;
         }
         let wait = (took / 3).min(LONGEST_WAIT);
-        loop {
+        while !state.is_full() {
             let before = state.waiting.len();
-            let most = state.waiting.iter().map(|waiting| waiting.at_once).max();
-            if before >= MOST.min(most.unwrap_or_default()) {
-                return state;
-            }
             (state, _) = self
                 .came
                 .wait_timeout(state, wait)
                 .unwrap_or_else(PoisonError::into_inner);
             if state.waiting.len() <= before {
-                return state;
+                break;
             }
         }
+        state
+    }
+
+    fn until_told<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        self.told
+            .wait(state)
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -194,24 +264,51 @@ mod tests {
         }
     }
 
+    fn lanes(most_hashers: usize) -> &'static Lanes {
+        Box::leak(Box::new(Lanes::new(most_hashers)))
+    }
+
     #[test]
     fn each_thread_gets_the_digest_of_its_own_block() {
         for most in [1, 3] {
-            let lanes = Lanes::new(most);
+            let lanes = lanes(most);
             std::thread::scope(|scope| {
                 for thread in 0..12 {
-                    let lanes = &lanes;
                     scope.spawn(move || {
                         for turn in 0..40 {
                             let block = block(thread * 100 + turn, 1000 * thread + turn);
                             let wanted: Digest = Digest::of(&block);
-                            assert_eq!(lanes.hash(block, 1 + thread), wanted);
+                            let hashing = lanes.begin(block, 1 + thread);
+                            if turn % 3 == 0 {
+                                lanes.pass_if_full();
+                            }
+                            assert_eq!(hashing.digest(), wanted);
                         }
                     });
                 }
             });
-            let state = lanes.state.into_inner().unwrap();
-            assert!(state.waiting.is_empty() && state.digests.is_empty());
+            assert!(lanes.lock().waiting.is_empty());
+        }
+    }
+
+    #[test]
+    fn blocks_wait_until_one_is_wanted_or_all_are_there() {
+        let lanes = lanes(1);
+        let begin = |seed| lanes.begin(block(seed, 1000), 3);
+        let first = begin(0);
+        let second = begin(1);
+        lanes.pass_if_full();
+        if !*HAS_INSTRUCTION {
+            assert_eq!(lanes.lock().waiting.len(), 2);
+        }
+        let third = begin(2);
+        lanes.pass_if_full();
+        assert!(lanes.lock().waiting.is_empty());
+        let dropped = begin(3);
+        drop(dropped);
+        assert!(lanes.lock().waiting.is_empty());
+        for (seed, hashing) in [first, second, third].into_iter().enumerate() {
+            assert_eq!(hashing.digest(), Digest::of(&block(seed, 1000)));
         }
     }
 }

@@ -20,7 +20,7 @@ pub use blocks::{BlockSet, block_bytes, block_count};
 pub use buffers::Buffers;
 pub use doctor::{Check, Examination, Verdict};
 pub use error::{Error, Kind, Result};
-pub use hashing::hash;
+pub use hashing::{PendingDigest, begin as begin_hash, hash, hash_if_all_wait};
 pub use inventory::{
     ChainLink, Compression, ImageFacts, Object, OtherGuest, Sandbox, SandboxState, Snapshot,
 };

@@ -5,13 +5,22 @@ use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use futures_util::future::try_join_all;
 
-use crate::model::{BLOCK_BYTES, Digest, Error, Kind, Result, hash};
+use crate::model::{
+    BLOCK_BYTES, Digest, Error, Kind, PendingDigest, Result, begin_hash, hash_if_all_wait,
+};
 
 /// Digests by their block's number.
 #[derive(Default)]
 pub(super) struct Digests(Mutex<BTreeMap<u64, Digest>>);
+
+/// Bytes that are being hashed. Dropped, nobody wants their digests any more.
+pub(super) struct Hashed<'a> {
+    digests: &'a Digests,
+    /// The first block's number.
+    first: u64,
+    blocks: Vec<PendingDigest>,
+}
 
 impl Digests {
     /// Hashes `bytes`, which stand at `offset` of the object, the beginning of a block; all whole blocks but perhaps
@@ -20,17 +29,26 @@ impl Digests {
     /// # Errors
     /// `Failed` where the program is ending.
     pub async fn hash(&self, offset: u64, bytes: Bytes, at_once: usize) -> Result<()> {
+        self.begin(offset, bytes, at_once).end().await
+    }
+
+    /// As [`Digests::hash`], for who has other things to do with the bytes first: until the end is asked for they may
+    /// wait, to be hashed with others.
+    pub fn begin(&self, offset: u64, bytes: Bytes, at_once: usize) -> Hashed<'_> {
         let starts = (0..bytes.len()).step_by(BLOCK_BYTES as usize);
         let at_once = at_once * starts.len();
-        let hashed = starts.map(|at| {
+        let blocks = starts.map(|at| {
             let block = bytes.slice(at..bytes.len().min(at + BLOCK_BYTES as usize));
-            tokio::task::spawn_blocking(move || hash(block, at_once))
+            begin_hash(block, at_once)
         });
-        let hashed = try_join_all(hashed)
-            .await
-            .map_err(|error| Error::new(Kind::Failed, "cannot hash an image").because(error))?;
-        self.lock().extend((offset / BLOCK_BYTES..).zip(hashed));
-        Ok(())
+        let hashed = Hashed {
+            digests: self,
+            first: offset / BLOCK_BYTES,
+            blocks: blocks.collect(),
+        };
+        // Nobody waits for it here.
+        drop(tokio::task::spawn_blocking(hash_if_all_wait));
+        hashed
     }
 
     /// Takes over what is known of the blocks in `range`, which is whole blocks, from another image with the same bytes
@@ -56,6 +74,22 @@ impl Digests {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Digest>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Hashed<'_> {
+    /// Waits for the digests.
+    ///
+    /// # Errors
+    /// `Failed` where the program is ending.
+    pub async fn end(self) -> Result<()> {
+        let blocks = self.blocks;
+        let digests = move || blocks.into_iter().map(PendingDigest::digest).collect();
+        let hashed: Vec<Digest> = tokio::task::spawn_blocking(digests)
+            .await
+            .map_err(|error| Error::new(Kind::Failed, "cannot hash an image").because(error))?;
+        self.digests.lock().extend((self.first..).zip(hashed));
+        Ok(())
     }
 }
 

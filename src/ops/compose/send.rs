@@ -291,9 +291,9 @@ impl<'a> Sender<'a> {
     /// Hashes a part, with others as long as there are not `at_once` of them, and sends it.
     async fn upload(&self, index: u64, bytes: Bytes, at_once: usize) -> Result<()> {
         let offset = index * self.part;
-        let hash = self.digests.hash(offset, bytes.clone(), at_once);
-        tokio::try_join!(hash, self.put(index, bytes))?;
-        Ok(())
+        let hashed = self.digests.begin(offset, bytes.clone(), at_once);
+        self.put(index, bytes).await?;
+        hashed.end().await
     }
 
     async fn put(&self, index: u64, bytes: Bytes) -> Result<()> {
