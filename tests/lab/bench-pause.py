@@ -119,6 +119,12 @@ class Writes:
         part = times[first : last + 1]
         return 1000 * max(after - before for before, after in zip(part, part[1:]))
 
+    def gap_over(self, start, end):
+        """Milliseconds: the longest of those gaps between writes that have a part of that time in them."""
+        times = list(self.times)
+        pairs = zip(times, times[1:])
+        return 1000 * max(after - before for before, after in pairs if after >= start and before <= end)
+
     def wait_past(self, moment):
         while not self.times or self.times[-1] < moment:
             time.sleep(0.05)
@@ -167,9 +173,9 @@ def records(name):
 
 
 def take(writes, method, count):
-    """The gaps before, around and after the pauses of so many snapshots, and the pauses as they were told."""
+    """The gaps before, over, around and after the pauses of so many snapshots, and the pauses as they were told."""
     use(method)
-    before, around, whole, told = [], [], [], []
+    before, over, around, whole, told = [], [], [], [], []
     for number in range(count):
         name = f"{method}-{number}"
         # What was fetched to look at the one before is on the disk first.
@@ -182,16 +188,18 @@ def take(writes, method, count):
         writes.wait_past(max(end, again + AFTER))
         if created["method"] != method:
             sys.exit(f"{name} was made by {created['method']}")
+        over.append(writes.gap_over(again - created["pausedMs"] / 1000, again))
         around.append(writes.longest_gap(start, again + AFTER))
         whole.append(writes.longest_gap(start, end))
         told.append(created["pausedMs"])
         head = records(name)
         print(
-            f"  {name:<12} told {told[-1]:6} ms; longest gap: undisturbed {before[-1]:6.0f}, around the pause "
-            f"{around[-1]:6.0f}, until it was uploaded {whole[-1]:6.0f} ms; {head} records, all there",
+            f"  {name:<12} told {told[-1]:6} ms; longest gap: undisturbed {before[-1]:6.0f}, over the pause "
+            f"{over[-1]:6.0f}, within a second of it {around[-1]:6.0f}, until it was uploaded {whole[-1]:6.0f} ms; "
+            f"{head} records, all there",
             flush=True,
         )
-    return before, around, whole, told
+    return before, over, around, whole, told
 
 
 def main():
@@ -201,25 +209,27 @@ def main():
     writes.wait_past(0)
     overlay = os.stat(DISK).st_blocks * 512 / MIB
     print(f"overlay of {overlay:.0f} MiB, {RUNS} snapshots of a guest that writes and flushes", flush=True)
-    before, around, whole, told = take(writes, "backup", RUNS)
-    _, classic, _, classic_told = take(writes, "convert", CONVERT_RUNS)
-    over = [gap - still for gap, still in zip(around, before)]
+    before, over, around, whole, told = take(writes, "backup", RUNS)
+    _, classic, _, _, classic_told = take(writes, "convert", CONVERT_RUNS)
+    more = [gap - still for gap, still in zip(over, before)]
     median = statistics.median
     figures = [
-        ("gap over the undisturbed, median", median(over), 50),
-        ("gap around the pause, at most", max(around), 200),
+        ("pause less the undisturbed, median", median(more), 50),
+        ("pause as the guest sees it, at most", max(over), 200),
     ]
     missed = 0
     for what, value, most in figures:
         verdict = "ok" if value <= most else "MISSED"
         missed += value > most
-        print(f"  {what:<34} {value:9.1f} of {most:6.1f} ms  {verdict}", flush=True)
-    print(f"  {'gap undisturbed, median, most':<34} {median(before):9.1f}, {max(before):.1f} ms")
-    print(f"  {'gap until uploaded, median, most':<34} {median(whole):9.1f}, {max(whole):.1f} ms")
-    print(f"  {'pause as told, median, most':<34} {median(told):9.1f}, {max(told):.1f} ms")
+        print(f"  {what:<36} {value:9.1f} of {most:6.1f} ms  {verdict}", flush=True)
+    print(f"  {'pause, median':<36} {median(over):9.1f} ms")
+    print(f"  {'gap undisturbed, median, most':<36} {median(before):9.1f}, {max(before):.1f} ms")
+    print(f"  {'within a second, median, most':<36} {median(around):9.1f}, {max(around):.1f} ms")
+    print(f"  {'gap until uploaded, median, most':<36} {median(whole):9.1f}, {max(whole):.1f} ms")
+    print(f"  {'pause as told, median, most':<36} {median(told):9.1f}, {max(told):.1f} ms")
     if classic:
-        print(f"  {'by convert: gap, median, most':<34} {median(classic):9.1f}, {max(classic):.1f} ms")
-        print(f"  {'by convert: pause as told, median':<34} {median(classic_told):9.1f} ms")
+        print(f"  {'by convert: gap, median, most':<36} {median(classic):9.1f}, {max(classic):.1f} ms")
+        print(f"  {'by convert: pause as told, median':<36} {median(classic_told):9.1f} ms")
     virsh("destroy", "bench-vm")
     virsh("undefine", "bench-vm")
     if checksum(BASE) != base:
