@@ -6,6 +6,7 @@ snapshots are taken (20), BENCH_CONVERT_RUNS how many of them once more by conve
 be of one moment. Prints a line for each figure with its bound; exit code 1 where one is missed.
 """
 
+import datetime
 import hashlib
 import json
 import os
@@ -41,6 +42,7 @@ ENV = {
     "AWS_SECRET_ACCESS_KEY": SECRET,
     "AWS_REGION": "us-east-1",
     "S3_ENDPOINT_URL": STORE,
+    "SNAPDECK_LOG": "snapdeck=debug",
 }
 
 
@@ -119,11 +121,11 @@ class Writes:
         part = times[first : last + 1]
         return 1000 * max(after - before for before, after in zip(part, part[1:]))
 
-    def gap_over(self, start, end):
-        """Milliseconds: the longest of those gaps between writes that have a part of that time in them."""
+    def gap_at(self, moment):
+        """Milliseconds of the gap between writes that this moment is in."""
         times = list(self.times)
         pairs = zip(times, times[1:])
-        return 1000 * max(after - before for before, after in pairs if after >= start and before <= end)
+        return 1000 * next(after - before for before, after in pairs if before <= moment <= after)
 
     def wait_past(self, moment):
         while not self.times or self.times[-1] < moment:
@@ -131,19 +133,23 @@ class Writes:
 
 
 def snapshot(name):
-    """Takes one; what it told, when it began, and when the guest was said to run again."""
-    start, again = time.monotonic(), None
-    argv = [SNAPDECK, "create", "bench-vm", name, "--json", "-v"]
+    """Takes one; what it told, when it began, when the guest stood still, and when it was said to run again."""
+    start, still, again = time.monotonic(), None, None
+    argv = [SNAPDECK, "create", "bench-vm", name, "--json", "-vv"]
     with subprocess.Popen(argv, env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
         told = []
         for line in child.stderr:
             told.append(line)
+            if "stands still after" in line:
+                # Said when it did, and not when we come to read it.
+                ago = time.time() - datetime.datetime.fromisoformat(line.split()[0]).timestamp()
+                still = time.monotonic() - ago
             if "runs again after" in line:
                 again = time.monotonic()
         said = child.stdout.read()
     if child.returncode or again is None:
         sys.exit(f"create failed: {''.join(told)}")
-    return json.loads(said), start, again
+    return json.loads(said), start, still, again
 
 
 def records(name):
@@ -183,13 +189,14 @@ def take(writes, method, count):
         start = time.monotonic()
         writes.wait_past(start + BEFORE)
         before.append(writes.longest_gap(start, start + BEFORE))
-        created, start, again = snapshot(name)
+        created, start, still, again = snapshot(name)
         end = time.monotonic()
         writes.wait_past(max(end, again + AFTER))
         if created["method"] != method:
             sys.exit(f"{name} was made by {created['method']}")
-        over.append(writes.gap_over(again - created["pausedMs"] / 1000, again))
         around.append(writes.longest_gap(start, again + AFTER))
+        # For convert it is not told.
+        over.append(writes.gap_at(still) if still else around[-1])
         whole.append(writes.longest_gap(start, end))
         told.append(created["pausedMs"])
         head = records(name)
