@@ -197,12 +197,15 @@ impl Host {
             has_scratch: false,
         };
         if let Some(bytes) = scratch_bytes {
-            let made = image::make_scratch(&self.place, &backup.scratch(), bytes, owner).await;
-            // Then libvirt makes it.
-            let _ = made
-                .as_ref()
-                .inspect_err(|error| tracing::debug!("{error}"));
-            backup.has_scratch = made.is_ok();
+            let scratch = backup.scratch();
+            match image::make_scratch(&self.place, &scratch, bytes, owner).await {
+                Ok(()) => backup.has_scratch = true,
+                Err(error) => {
+                    tracing::debug!("{error}");
+                    // libvirt makes it then, and takes no file that is there for its own.
+                    self.files.remove_file(&scratch).await?;
+                }
+            }
         }
         Ok(backup)
     }

@@ -66,22 +66,18 @@ pub async fn make_overlay(
     ];
     let size = size_bytes.map(|bytes| bytes.to_string());
     argv.extend(size.as_deref());
-    let said = place.run(&argv, CREATE, &CancellationToken::new()).await?;
-    match said.status.success() {
-        true => Ok(()),
-        false => Err(explain(
-            format!("cannot create {overlay} on host {}", place.host()),
-            &said,
-        )),
-    }
+    create(place, &argv, overlay).await
 }
 
 /// Makes an empty image of `size_bytes` that `owner` (USER:GROUP) may write, and nobody else.
 pub async fn make_scratch(place: &Place, path: &str, size_bytes: u64, owner: &str) -> Result<()> {
     let script = r#"umask 077 && qemu-img create -q -f qcow2 "$1" "$2" && chown -- "$3" "$1""#;
     let size = size_bytes.to_string();
-    let argv = ["sh", "-c", script, "sh", path, &size, owner];
-    let said = place.run(&argv, CREATE, &CancellationToken::new()).await?;
+    create(place, &["sh", "-c", script, "sh", path, &size, owner], path).await
+}
+
+async fn create(place: &Place, argv: &[&str], path: &str) -> Result<()> {
+    let said = place.run(argv, CREATE, &CancellationToken::new()).await?;
     match said.status.success() {
         true => Ok(()),
         false => Err(explain(

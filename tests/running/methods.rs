@@ -28,6 +28,22 @@ fn its_overlay_is_copied_where_no_backup_can_begin() {
     busy.assert_well();
 }
 
+/// As a host whose qemu-img stops in the middle.
+#[test]
+fn libvirt_makes_the_scratch_file_where_we_cannot() {
+    let busy = Busy::new();
+    let (world, id) = (&busy.world, &busy.id);
+    let real = crate::common::found("qemu-img");
+    world.fake(
+        "qemu-img",
+        &format!("[ \"$1\" = create ] || exec {real} \"$@\"\n: >\"$5\"\nexit 1"),
+    );
+    let ran = world.snapdeck(&["create", id, "app", "--json"]).ok();
+    assert_eq!(ran.json()["method"], "backup", "{ran:?}");
+    consistent_records(&world.get("app"));
+    busy.assert_well();
+}
+
 #[test]
 fn it_is_converted_where_there_is_no_other_way() {
     let busy = Busy::without_backups();
