@@ -27,6 +27,7 @@ mod screen;
 mod sftp;
 mod ssh;
 mod stats;
+mod still;
 mod survey;
 mod threads;
 mod tunnel;

@@ -1,0 +1,149 @@
+//! Can a host's libvirt and QEMU back up a running sandbox's disk?
+
+use std::time::Duration;
+
+use roxmltree::Document;
+use virt::connect::Connect;
+use virt::domain::Domain;
+
+use crate::host::domain::child;
+use crate::host::{CALL, Host};
+use crate::model::{Kind, Result, SandboxId};
+
+/// For what libvirt tells after it has probed QEMU's capabilities.
+const PROBED: Duration = Duration::from_secs(120);
+
+impl Host {
+    /// The name of `disk` as the sandbox's guest has it, where this host can back it up; else why it cannot.
+    ///
+    /// # Errors
+    /// `NotFound`; `Unreachable`.
+    pub async fn can_back_up(&self, id: &SandboxId, disk: &str) -> Result<Result<String, String>> {
+        let look = |domain: &Domain| {
+            let is_busy = domain.job_info()?.r#type != virt_sys::VIR_DOMAIN_JOB_NONE as i32;
+            Ok((domain.xml_desc(0)?, is_busy))
+        };
+        let (xml, is_busy) = self.on(id, "look at", CALL, look).await?;
+        if is_busy {
+            // libvirt would wait for its end, with the guest standing still.
+            return Ok(Err("libvirt has another job on it".into()));
+        }
+        let Some(facts) = Facts::read(&xml, disk) else {
+            return Ok(Err(format!("libvirt does not tell of a disk {disk}")));
+        };
+        let target = facts.target;
+        let ask = move |connect: &Connect| {
+            let (emulator, arch) = (facts.emulator.as_deref(), facts.arch.as_deref());
+            let (machine, kind) = (facts.machine.as_deref(), facts.kind.as_deref());
+            connect.domain_capabilities(emulator, arch, machine, kind, 0)
+        };
+        let told = self
+            .libvirt
+            .call("ask what its QEMU can do", PROBED, ask)
+            .await;
+        match told {
+            Ok(capabilities) if offers_backup(&capabilities) => Ok(Ok(target)),
+            Ok(_) => Ok(Err(
+                "its libvirt or QEMU has no backup jobs (libvirt 7.2 and QEMU 4.2 have)".into(),
+            )),
+            Err(error) if error.kind() == Kind::Unreachable => Err(error),
+            Err(error) => Ok(Err(error.to_string())),
+        }
+    }
+
+    /// Has its QEMU backups of running sandboxes, as far as libvirt knows?
+    ///
+    /// # Errors
+    /// `Unreachable`.
+    pub async fn has_backups(&self) -> Result<bool> {
+        let ask = |connect: &Connect| connect.domain_capabilities(None, None, None, None, 0);
+        let told = self.libvirt.call("ask what its QEMU can do", PROBED, ask);
+        Ok(offers_backup(&told.await?))
+    }
+}
+
+/// What a domain's XML says of a disk and of its QEMU.
+#[derive(Debug, PartialEq, Eq)]
+struct Facts {
+    target: String,
+    kind: Option<String>,
+    emulator: Option<String>,
+    arch: Option<String>,
+    machine: Option<String>,
+}
+
+impl Facts {
+    fn read(xml: &str, disk: &str) -> Option<Self> {
+        let document = Document::parse(xml).ok()?;
+        let root = document.root_element();
+        let devices = child(root, "devices")?;
+        let target = devices
+            .children()
+            .filter(|node| node.has_tag_name("disk"))
+            .find(|node| {
+                let source = child(*node, "source");
+                source.is_some_and(|source| {
+                    source.attribute("file").or(source.attribute("dev")) == Some(disk)
+                })
+            })
+            .and_then(|node| child(node, "target"))?
+            .attribute("dev")?;
+        let os = child(root, "os").and_then(|os| child(os, "type"));
+        let of = |name| os.and_then(|os| os.attribute(name)).map(str::to_owned);
+        Some(Self {
+            target: target.to_owned(),
+            kind: root.attribute("type").map(str::to_owned),
+            emulator: child(devices, "emulator")
+                .and_then(|emulator| emulator.text())
+                .map(str::to_owned),
+            arch: of("arch"),
+            machine: of("machine"),
+        })
+    }
+}
+
+/// `<backup supported='yes'/>` among the features (libvirt, "Domain capabilities").
+fn offers_backup(capabilities: &str) -> bool {
+    let Ok(document) = Document::parse(capabilities) else {
+        return false;
+    };
+    child(document.root_element(), "features")
+        .and_then(|features| child(features, "backup"))
+        .is_some_and(|backup| backup.attribute("supported") == Some("yes"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn finds_the_disk_among_others() {
+        let xml = "<domain type='kvm'><os><type arch='x86_64' machine='pc-q35-7.2'>hvm</type></os><devices>\
+             <emulator>/usr/bin/qemu</emulator>\
+             <disk device='cdrom'><source file='/iso'/><target dev='sda'/></disk>\
+             <disk><source file='/s/a&amp;b.qcow2'/><target dev='vdb'/></disk></devices></domain>";
+        let facts = Facts::read(xml, "/s/a&b.qcow2").unwrap();
+        assert_eq!(facts.target, "vdb");
+        assert_eq!(facts.emulator.as_deref(), Some("/usr/bin/qemu"));
+        assert_eq!(
+            (facts.kind.as_deref(), facts.machine.as_deref()),
+            (Some("kvm"), Some("pc-q35-7.2"))
+        );
+        assert_eq!(Facts::read(xml, "/s/other.qcow2"), None);
+    }
+
+    #[test]
+    fn reads_whether_there_are_backups() {
+        let told = |backup| {
+            format!("<domainCapabilities><features>{backup}</features></domainCapabilities>")
+        };
+        assert!(offers_backup(&told(
+            "<gic supported='no'/><backup supported='yes'/>"
+        )));
+        for no in ["<backup supported='no'/>", "<gic supported='yes'/>"] {
+            assert!(!offers_backup(&told(no)), "{no}");
+        }
+        assert!(!offers_backup("no xml"));
+    }
+}

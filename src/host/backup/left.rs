@@ -1,0 +1,170 @@
+//! The end of backups, also of those that an earlier snapdeck left.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use virt::domain::{
+    Domain, DomainPausedReason, DomainState, DomainStateReason, DomainStateReasonEnum,
+};
+use virt::error::Error as VirtError;
+
+use crate::host::{CALL, Host, domain, ffi};
+use crate::model::{Error, Kind, Result, SandboxId, SandboxState};
+
+/// For the end of one, and how often that is looked for.
+const END: Duration = Duration::from_secs(20);
+pub(super) const LOOK_END: Duration = Duration::from_millis(50);
+
+/// What an earlier snapdeck left of a backup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Left {
+    /// The sandbox whose disk it was.
+    pub id: SandboxId,
+    /// Its directory.
+    pub dir: String,
+}
+
+impl Left {
+    /// Of a directory's name.
+    fn of(sandboxes_dir: &str, name: &str) -> Option<Self> {
+        let (id, _) = name
+            .strip_prefix('.')?
+            .strip_suffix(".backup")?
+            .rsplit_once('.')?;
+        Some(Self {
+            id: id.parse().ok()?,
+            dir: format!("{sandboxes_dir}/{name}"),
+        })
+    }
+
+    fn name(&self) -> &str {
+        self.dir
+            .rsplit_once('/')
+            .map_or(&self.dir, |(_, name)| name)
+    }
+}
+
+impl Host {
+    /// What earlier snapdecks left of backups, or another one is at now: take the sandbox's lock before you touch it.
+    ///
+    /// # Errors
+    /// `Unreachable` where the directory may not be listed.
+    pub async fn left_backups(&self) -> Result<Vec<Left>> {
+        let under = &self.settings.sandboxes_dir;
+        let names = self.files.backup_dirs(under).await?;
+        Ok(names
+            .iter()
+            .filter_map(|name| Left::of(under, name))
+            .collect())
+    }
+
+    /// Ends a backup that was left, lets the sandbox go on if that was left undone, and removes the directory; in words
+    /// what there was.
+    ///
+    /// # Errors
+    /// `Failed` where it does not end; `Unreachable`.
+    pub async fn clear_left(&self, left: &Left) -> Result<String> {
+        let is_paused = self.has_file(&format!("{}/paused", left.dir)).await?;
+        if is_paused && let Ok(SandboxState::Paused) = self.sandbox_state(&left.id).await {
+            self.resume(&left.id).await?;
+        }
+        let ended = self.end_backup(&left.id, left.name()).await?;
+        self.files.remove_temp_dir(&left.dir).await?;
+        let job = if ended { "its backup job, and " } else { "" };
+        Ok(format!(
+            "removed what an earlier snapdeck left of sandbox {}: {job}{}",
+            left.id, left.dir
+        ))
+    }
+
+    /// Ends the backup whose files are in the directory of that name; was there one?
+    pub(super) async fn end_backup(&self, id: &SandboxId, dir_name: &str) -> Result<bool> {
+        let since = Instant::now();
+        let mut was_there = false;
+        loop {
+            let name = format!("/{dir_name}/");
+            let end = move |domain: &Domain| {
+                if !domain::state(domain)?.is_active() {
+                    return Ok(false);
+                }
+                let is_ours = ffi::backup(domain)?.is_some_and(|xml| xml.contains(&name));
+                if is_ours && let Err(error) = ffi::abort_job(domain) {
+                    // It may be ending already: that is seen when it is looked for again.
+                    tracing::debug!("a backup was told to end: {}", error.message());
+                }
+                Ok(is_ours)
+            };
+            let ended = self
+                .patience
+                .call(|| self.on(id, "end the backup of", CALL, end.clone()))
+                .await;
+            match ended {
+                Ok(true) => was_there = true,
+                Ok(false) => break,
+                Err(error) if error.kind() == Kind::NotFound => break,
+                // It was just ending by itself.
+                Err(error) if error.kind() == Kind::Unreachable || since.elapsed() > END => {
+                    return Err(error);
+                }
+                Err(_) => {}
+            }
+            if since.elapsed() > END {
+                return Err(Error::new(
+                    Kind::Failed,
+                    format!(
+                        "the backup of sandbox {id} on host {} does not end",
+                        self.name()
+                    ),
+                )
+                .hint(format!("run `virsh domjobabort {id}` there")));
+            }
+            sleep(LOOK_END).await;
+        }
+        // QEMU stops a guest for which there was no room.
+        let go_on = |domain: &Domain| match is_stopped(domain)? {
+            true => domain.resume(),
+            false => Ok(()),
+        };
+        match self.on(id, "resume", CALL, go_on).await {
+            Err(error) if error.kind() == Kind::Unreachable => Err(error),
+            _ => Ok(was_there),
+        }
+    }
+}
+
+/// Has QEMU stopped the guest because a write of its failed?
+pub(super) fn is_stopped(domain: &Domain) -> Result<bool, VirtError> {
+    if !domain.info()?.state.is(DomainState::Paused) {
+        return Ok(false);
+    }
+    let (_, reason) = domain.state()?;
+    Ok(matches!(
+        reason,
+        DomainStateReasonEnum::Known(DomainStateReason::Paused(paused))
+            if paused.is(DomainPausedReason::IOError)
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_directory_tells_whose_it_is() {
+        let of = |name| Left::of("/s", name).map(|left| (left.id.to_string(), left.dir));
+        assert_eq!(
+            of(".a.b-c.Xy12.backup"),
+            Some(("a.b-c".into(), "/s/.a.b-c.Xy12.backup".into()))
+        );
+        for other in [
+            "a.Xy12.backup",
+            ".a.backup",
+            ".a.sandbox.lock",
+            ".a;b.Xy12.backup",
+            ".backup",
+        ] {
+            assert_eq!(of(other), None, "{other}");
+        }
+    }
+}

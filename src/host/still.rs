@@ -1,0 +1,66 @@
+//! A running guest brought to a standstill for a moment, and its file systems to rest.
+
+use std::time::Duration;
+
+use virt::domain::Domain;
+
+use super::{CALL, Host, domain, ffi};
+use crate::model::{AgentChannel, Error, Kind, Result, SandboxId, SandboxState};
+
+/// For an answer of a guest's agent. Windows lets its file systems go on by itself after 10 s.
+const AGENT: Duration = Duration::from_secs(10);
+
+impl Host {
+    /// Has the sandbox a guest agent that listens?
+    ///
+    /// # Errors
+    /// As [`Host::reach`].
+    pub async fn has_agent(&self, id: &SandboxId) -> Result<bool> {
+        Ok(self.reach(id).await?.agent == AgentChannel::Open)
+    }
+
+    /// As [`Host::suspend`], unless somebody else has stopped it already.
+    ///
+    /// # Errors
+    /// As [`Host::suspend`].
+    pub async fn suspend_running(&self, id: &SandboxId) -> Result<()> {
+        let suspend = |domain: &Domain| match domain::state(domain)? {
+            SandboxState::Running => domain.suspend().map(|_| true),
+            _ => Ok(false),
+        };
+        match self.on(id, "pause", CALL, suspend).await? {
+            true => Ok(()),
+            false => Err(Error::new(
+                Kind::Refused,
+                format!("cannot pause sandbox {id} on host {}", self.name()),
+            )
+            .because("it does not run any more")),
+        }
+    }
+
+    /// As [`Host::resume`], in one try: it fails where somebody else has let the sandbox go on.
+    ///
+    /// # Errors
+    /// As [`Host::suspend`].
+    pub async fn resume_paused(&self, id: &SandboxId) -> Result<()> {
+        self.on(id, "resume", CALL, |domain| domain.resume()).await
+    }
+
+    /// Has the guest's agent bring its file systems to rest; returns how many.
+    ///
+    /// # Errors
+    /// `Failed` where it cannot, or does not answer; it may come true later then.
+    pub async fn freeze(&self, id: &SandboxId) -> Result<u32> {
+        self.on_long(id, "freeze the file systems of", AGENT, ffi::freeze)
+            .await
+    }
+
+    /// Has the guest's agent let its file systems go on; returns how many were at rest.
+    ///
+    /// # Errors
+    /// As [`Host::freeze`].
+    pub async fn thaw(&self, id: &SandboxId) -> Result<u32> {
+        self.on_long(id, "thaw the file systems of", AGENT, ffi::thaw)
+            .await
+    }
+}
