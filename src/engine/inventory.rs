@@ -17,8 +17,12 @@ use crate::ops;
 
 /// The net under the events: a host is looked at this often even if it tells nothing.
 const HOST_POLL: Duration = Duration::from_secs(30);
-/// Files may change without an event, and the bucket always does.
+/// The bucket tells of nothing that happens in it, so it is listed this often.
 const BUCKET_POLL: Duration = Duration::from_secs(120);
+/// A large bucket is listed less often: each page is a request that is paid for and read. Between two listings are so
+/// many times what one took, up to that long.
+const LISTING_RATIO: u32 = 300;
+const BUCKET_POLL_MOST: Duration = Duration::from_secs(900);
 /// Events come in flocks: a start alone sends four. One look serves them all.
 const SETTLE: Duration = Duration::from_millis(100);
 /// A survey that takes longer is given up; each of its calls has a shorter deadline of its own.
@@ -89,10 +93,18 @@ pub(super) async fn follow_host(inner: Arc<Inner>, index: usize) {
     let mut backoff = Backoff(BACKOFF.0);
     let mut told = Vec::new();
     let mut is_met = false;
+    // Asked to look, it looks at everything.
+    let mut is_asked = false;
     loop {
         changes.mark_unchanged();
+        let look = async {
+            match is_asked {
+                true => host.survey().await,
+                false => host.glance().await,
+            }
+        };
         let survey = tokio::select! {
-            survey = tokio::time::timeout(SURVEY, host.survey()) => survey.unwrap_or_else(|_| {
+            survey = tokio::time::timeout(SURVEY, look) => survey.unwrap_or_else(|_| {
                 Err(Error::new(Kind::Unreachable, format!("host {} does not answer", host.name()))
                     .hint("is libvirtd running there?"))
             }),
@@ -112,9 +124,10 @@ pub(super) async fn follow_host(inner: Arc<Inner>, index: usize) {
         }
         show_host(&inner, index, survey);
         let wait = backoff.next(up, HOST_POLL);
+        is_asked = false;
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
-            () = inner.host_calls[index].notified() => {}
+            () = inner.host_calls[index].notified() => is_asked = true,
             Ok(()) = changes.changed() => tokio::time::sleep(SETTLE).await,
             () = inner.stop.cancelled() => return,
         }
@@ -183,18 +196,25 @@ pub(super) async fn follow_bucket(inner: Arc<Inner>) {
     }
     let mut backoff = Backoff(BACKOFF.0);
     loop {
+        let start = Instant::now();
         let listed = tokio::select! {
             listed = list(&inner) => listed,
             () = inner.stop.cancelled() => return,
         };
+        let poll = bucket_poll(start.elapsed());
         let up = listed.is_ok();
         show_bucket(&inner, listed);
         tokio::select! {
-            () = tokio::time::sleep(backoff.next(up, BUCKET_POLL)) => {}
+            () = tokio::time::sleep(backoff.next(up, poll)) => {}
             () = inner.bucket_call.notified() => {}
             () = inner.stop.cancelled() => return,
         }
     }
+}
+
+/// How long the bucket is left alone after a listing that took so long.
+fn bucket_poll(listing: Duration) -> Duration {
+    (listing * LISTING_RATIO).clamp(BUCKET_POLL, BUCKET_POLL_MOST)
 }
 
 /// Lists the bucket. The first listing is shown as it grows; a later one replaces the old one whole.
@@ -265,5 +285,17 @@ mod tests {
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60]);
         assert_eq!(backoff.next(true, HOST_POLL), HOST_POLL);
         assert_eq!(backoff.next(false, HOST_POLL).as_secs(), 1);
+    }
+
+    #[test]
+    fn a_bucket_that_takes_long_to_list_is_listed_less_often() {
+        let after = |millis| bucket_poll(Duration::from_millis(millis)).as_secs();
+        assert_eq!(after(20), 120, "a small one as often as any");
+        assert_eq!(after(1_000), 300);
+        assert_eq!(
+            after(60_000),
+            900,
+            "the largest one still every quarter of an hour"
+        );
     }
 }

@@ -3,7 +3,7 @@
 use roxmltree::{Document, Node};
 use virt::connect::Connect;
 use virt::domain::{
-    Domain, DomainPausedReason, DomainState, DomainStateReason, DomainStateReasonEnum,
+    Domain, DomainInfo, DomainPausedReason, DomainState, DomainStateReason, DomainStateReasonEnum,
 };
 use virt::error::{Error, ErrorNumber};
 
@@ -51,7 +51,7 @@ pub fn facts(domain: &Domain) -> Result<Facts, Error> {
     let (disks, variables) = files(&domain.xml_desc(0)?);
     Ok(Facts {
         name: domain.name()?,
-        state: state(domain)?,
+        state: state_of(domain, &info)?,
         cpus: info.nr_virt_cpu,
         memory_bytes: info.max_mem * 1024,
         disks,
@@ -62,8 +62,11 @@ pub fn facts(domain: &Domain) -> Result<Facts, Error> {
 /// The domain's state in our words.
 pub fn state(domain: &Domain) -> Result<SandboxState, Error> {
     // `Domain::state` of virt 0.5 swallows errors; `info` does not.
-    let state = domain.info()?.state;
-    Ok(match state.unwrap_or(DomainState::NoState) {
+    state_of(domain, &domain.info()?)
+}
+
+fn state_of(domain: &Domain, info: &DomainInfo) -> Result<SandboxState, Error> {
+    Ok(match info.state.unwrap_or(DomainState::NoState) {
         DomainState::Paused if crashed(domain)? => SandboxState::Crashed,
         DomainState::Paused => SandboxState::Paused,
         DomainState::Shutoff if domain.has_managed_save(0)? => SandboxState::Saved,

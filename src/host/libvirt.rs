@@ -78,7 +78,7 @@ struct Inner {
 
 struct Link {
     /// Before the connection, for it goes first.
-    _watch: Option<Watch>,
+    watch: Option<Watch>,
     connect: Connect,
     closed: Arc<AtomicBool>,
     door: Door,
@@ -170,6 +170,16 @@ impl Libvirt {
 
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.inner.changes.subscribe()
+    }
+
+    /// How often it has told of a change; as long as this is the same, it has told of none. `None` where nothing
+    /// would be told: without a connection, or on one that has no events.
+    pub fn told(&self) -> Option<u64> {
+        // Whoever holds the lock is opening one.
+        let slot = self.inner.link.try_lock().ok()?;
+        let link = slot.as_ref()?;
+        let tells = link.watch.is_some() && !link.closed.load(Relaxed);
+        tells.then(|| *self.inner.changes.borrow())
     }
 
     /// Calls libvirt; `what` completes "cannot ... on host NAME".
@@ -293,11 +303,16 @@ impl Inner {
                 changes.send_modify(|count| *count = count.wrapping_add(1));
             })
         };
+        // Nobody need look again for it, but what was told before is no proof for what comes: it may have missed some.
+        self.changes.send_if_modified(|count| {
+            *count = count.wrapping_add(1);
+            false
+        });
         let watch = Watch::new(&connect, tell)
             .inspect_err(|error| tracing::warn!("host {} tells no events: {error}", self.host))
             .ok();
         Ok(Link {
-            _watch: watch,
+            watch,
             connect,
             closed,
             door,

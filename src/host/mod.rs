@@ -9,6 +9,7 @@ mod domain;
 mod eyes;
 mod ffi;
 mod files;
+mod glance;
 mod guard;
 mod guest;
 mod image;
@@ -42,10 +43,10 @@ use tokio_util::sync::CancellationToken;
 use self::address::Address;
 use self::command::Place;
 use self::files::{Files, Here, There};
+use self::glance::Known;
 use self::guard::{Duty, Pause};
 use self::libvirt::Libvirt;
 use self::ssh::Ssh;
-use self::survey::Scope;
 use crate::model::settings::HostSettings;
 use crate::model::{
     Damage, Error, HostName, Kind, MAX_MANIFEST_BYTES, Manifest, ProgressCell, Result, SandboxId,
@@ -89,6 +90,7 @@ pub struct Host {
     libvirt: Libvirt,
     files: Files,
     patience: Patience,
+    known: Known,
     /// Does a guest really run under KVM there? Found out once.
     kvm: Arc<OnceCell<bool>>,
 }
@@ -132,6 +134,7 @@ impl Host {
             },
             place,
             patience: Patience::none(),
+            known: Known::default(),
             kvm: Arc::default(),
             settings: Arc::new(settings),
         })
@@ -166,35 +169,6 @@ impl Host {
     /// Its settings.
     pub fn settings(&self) -> &HostSettings {
         &self.settings
-    }
-
-    /// Looks at everything: libvirt's domains, then the two directories, reading the first bytes of each image.
-    /// On this machine no command is run, on another a handful, whatever the number of files.
-    ///
-    /// # Errors
-    /// `Unreachable` where libvirt does not answer or a directory may not be listed.
-    pub async fn survey(&self) -> Result<Survey> {
-        self.patience.call(|| self.survey_once()).await
-    }
-
-    async fn survey_once(&self) -> Result<Survey> {
-        let domains = self
-            .libvirt
-            .call("list sandboxes", CALL, domain::list)
-            .await?;
-        self.look_at(domains, Scope::All).await
-    }
-
-    /// Puts domains together with the files they stand on.
-    async fn look_at(&self, domains: Vec<domain::Facts>, scope: Scope) -> Result<Survey> {
-        match &self.files {
-            Files::Here(files) => {
-                let settings = self.settings.clone();
-                let look = move || survey::here(&settings, &domains, scope);
-                files.run("list images".into(), SURVEY, look).await
-            }
-            Files::There(files) => survey::there(files, &self.settings, &domains, scope).await,
-        }
     }
 
     /// A counter that moves whenever libvirt told of a change or the connection was lost.

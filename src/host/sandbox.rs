@@ -59,7 +59,7 @@ impl Host {
             .patience
             .call(|| async {
                 let facts = self.on(id, "look at", CALL, domain::facts).await?;
-                self.look_at(vec![facts], Scope::Chains).await
+                self.look_at([facts].into(), Scope::Chains).await
             })
             .await
             .map_err(|error| match error.kind() {

@@ -35,6 +35,7 @@ pub use link::{Fault, Link, Way};
 pub use process::{Ran, am_root, ended, ended_within, found, output, run, signal, tree, until};
 pub use proxy::Trouble;
 use snapdeck::engine::Engine;
+use snapdeck::model::settings::Settings;
 use snapdeck::settings::{self, Flags};
 
 pub fn lab(variable: &str) -> String {
@@ -118,16 +119,20 @@ impl World {
 
     /// With one host over SSH that no other test has: its libvirtd may be killed.
     pub fn private() -> Self {
+        Self::own(true)
+    }
+
+    /// With one host on this machine that no other test has.
+    pub fn private_here() -> Self {
+        Self::own(false)
+    }
+
+    fn own(over_ssh: bool) -> Self {
         Self::make(|world| {
             let root = world.dir.join("own.host");
             host::start_lab_host(&root);
-            vec![Host::new(
-                &world.tag,
-                &world.dir,
-                ("own", "own"),
-                root,
-                true,
-            )]
+            let names = ("own", "own");
+            vec![Host::new(&world.tag, &world.dir, names, root, over_ssh)]
         })
     }
 
@@ -180,12 +185,15 @@ impl World {
 
     /// An engine with this world's settings.
     pub async fn engine(&self) -> Engine {
+        Engine::new(self.settings()).await.unwrap()
+    }
+
+    pub fn settings(&self) -> Settings {
         let flags = Flags {
             config: Some(self.config()),
             ..Flags::default()
         };
-        let settings = settings::load(&flags, &|_| None, None).unwrap().settings;
-        Engine::new(settings).await.unwrap()
+        settings::load(&flags, &|_| None, None).unwrap().settings
     }
 
     pub fn config(&self) -> PathBuf {

@@ -1,16 +1,18 @@
 //! The engine's view follows a host by what libvirt tells, long before it asks again by itself.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use snapdeck::engine::{Engine, HostView, Link as Linked, View};
-use snapdeck::model::SandboxState;
-use tokio::io::copy_bidirectional;
+use snapdeck::host::Host;
+use snapdeck::model::{Kind, SandboxState};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::common::{Fault, Link, State, World};
+use crate::common::{Fault, Link, State, World, only_local};
 
 /// Less than the slow poll under the events takes to come round (30 s).
 const BY_EVENTS: Duration = Duration::from_secs(10);
@@ -71,7 +73,14 @@ async fn what_another_hand_does_shows_at_once() {
 /// The way to a host's libvirt: its line, or a socket before libvirt's own.
 enum Way<'a> {
     Line(&'a Link),
-    Relay(String, Option<JoinSet<()>>),
+    Relay(Relay),
+}
+
+struct Relay {
+    real: String,
+    tasks: Option<JoinSet<()>>,
+    /// What it was sent so far.
+    asked_bytes: Arc<AtomicU64>,
 }
 
 impl<'a> Way<'a> {
@@ -82,42 +91,119 @@ impl<'a> Way<'a> {
         let path = world.path("relay");
         world.set_socket(&path);
         world.configure("");
-        let mut way = Self::Relay(world.libvirt_socket(), None);
-        way.heal(world);
-        way
+        Self::Relay(Relay::open(world))
     }
 
     fn cut(&mut self, world: &World) {
         match self {
             Self::Line(link) => link.cut(Fault::Closed),
-            Self::Relay(_, tasks) => {
-                // Ends all connections.
-                *tasks = None;
-                std::fs::remove_file(world.path("relay")).unwrap();
-            }
+            Self::Relay(relay) => relay.cut(world),
         }
     }
 
     fn heal(&mut self, world: &World) {
         match self {
             Self::Line(link) => link.heal(),
-            Self::Relay(real, tasks) => {
-                let (listener, real) = (
-                    UnixListener::bind(world.path("relay")).unwrap(),
-                    real.clone(),
-                );
-                tasks.insert(JoinSet::new()).spawn(async move {
-                    let mut passed = JoinSet::new();
-                    while let Ok((mut near, _)) = listener.accept().await {
-                        let mut far = UnixStream::connect(&real).await.unwrap();
-                        passed.spawn(async move {
-                            let _ = copy_bidirectional(&mut near, &mut far).await;
-                        });
+            Self::Relay(relay) => relay.heal(world),
+        }
+    }
+}
+
+impl Relay {
+    fn open(world: &World) -> Self {
+        let path = world.path("relay");
+        world.set_socket(&path);
+        world.configure("");
+        let mut relay = Self {
+            real: world.libvirt_socket(),
+            tasks: None,
+            asked_bytes: Arc::default(),
+        };
+        relay.heal(world);
+        relay
+    }
+
+    fn cut(&mut self, world: &World) {
+        // Ends all connections.
+        self.tasks = None;
+        std::fs::remove_file(world.path("relay")).unwrap();
+    }
+
+    fn heal(&mut self, world: &World) {
+        let listener = UnixListener::bind(world.path("relay")).unwrap();
+        let (real, asked_bytes) = (self.real.clone(), self.asked_bytes.clone());
+        self.tasks.insert(JoinSet::new()).spawn(async move {
+            let mut passed = JoinSet::new();
+            while let Ok((near, _)) = listener.accept().await {
+                let far = UnixStream::connect(&real).await.unwrap();
+                let (mut from_near, mut to_near) = near.into_split();
+                let (mut from_far, mut to_far) = far.into_split();
+                passed.spawn(async move {
+                    let _ = tokio::io::copy(&mut from_far, &mut to_near).await;
+                });
+                let asked_bytes = asked_bytes.clone();
+                passed.spawn(async move {
+                    let mut piece = [0; 4096];
+                    while let Ok(bytes @ 1..) = from_near.read(&mut piece).await {
+                        asked_bytes.fetch_add(bytes as u64, Relaxed);
+                        if to_far.write_all(&piece[..bytes]).await.is_err() {
+                            break;
+                        }
                     }
                 });
             }
-        }
+        });
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_host_where_nothing_happens_libvirt_is_not_asked_again() {
+    if only_local("the questions are counted on a socket") {
+        return;
+    }
+    // Of others' guests it would be told, too.
+    let world = World::private_here();
+    world.snapshot("base", 0);
+    let id = world.sandbox("a", "base", State::Off);
+    let mut relay = Relay::open(&world);
+    let counter = relay.asked_bytes.clone();
+    let asked_bytes = || counter.load(Relaxed);
+    let host = Host::new(world.settings().hosts[0].clone()).unwrap();
+    let first = host.glance().await.unwrap();
+    assert_eq!(first.sandboxes[0].id.as_str(), id);
+    host.glance().await.unwrap();
+
+    let (before, rounds) = (asked_bytes(), 20);
+    for _ in 0..rounds {
+        assert_eq!(host.glance().await.unwrap(), first);
+    }
+    // A question has 28 bytes at least, and so has a word that keeps the line alive, one every five seconds.
+    let asked = asked_bytes() - before;
+    assert!(asked < rounds * 28, "{asked} bytes");
+
+    // What happens shows: a file that nobody tells of, and what libvirt tells.
+    world.snapshot("more", 0);
+    let seen = host.glance().await.unwrap();
+    assert_eq!(seen.snapshots.len(), 2);
+    let mut changes = host.changes();
+    world.virsh(&["undefine", &id]);
+    timeout(BY_EVENTS, changes.changed())
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(host.glance().await.unwrap().sandboxes.is_empty());
+
+    // And so does a libvirt that is gone.
+    relay.cut(&world);
+    timeout(BY_EVENTS, changes.changed())
+        .await
+        .unwrap()
+        .unwrap();
+    let error = host.glance().await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Unreachable);
+    relay.heal(&world);
+    world.define(&id, &world.disk("a"));
+    assert_eq!(host.glance().await.unwrap().sandboxes.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -156,7 +156,8 @@ impl Host {
         checks.extend(room::reflinks(&probe, settings));
         let with_domains = domains.is_ok();
         // The files are looked at also where libvirt does not say who uses them.
-        let survey = match self.look_at(domains.unwrap_or_default(), Scope::All).await {
+        let domains = domains.unwrap_or_default().into();
+        let survey = match self.look_at(domains, Scope::All).await {
             Ok(survey) => survey,
             Err(error) => {
                 // A directory that cannot be listed has been told of.
