@@ -15,13 +15,13 @@ use crate::model::settings::Settings;
 use crate::model::{Error, Kind, Method, Object, Result};
 use crate::ops;
 
-/// The net under the events: a host is looked at this often even if it tells nothing.
+/// The net under the events: a host is looked at this often even if it tells nothing, as of files it never does.
 const HOST_POLL: Duration = Duration::from_secs(30);
 /// The bucket tells of nothing that happens in it, so it is listed this often.
 const BUCKET_POLL: Duration = Duration::from_secs(120);
-/// A large bucket is listed less often: each page is a request that is paid for and read. Between two listings are so
-/// many times what one took, up to that long.
-const LISTING_RATIO: u32 = 300;
+/// A large one is listed less often: each page of a thousand objects is a request that is paid for and read. So many
+/// seconds for each, and that long at most.
+const PAGE_POLL: Duration = Duration::from_secs(9);
 const BUCKET_POLL_MOST: Duration = Duration::from_secs(900);
 /// Events come in flocks: a start alone sends four. One look serves them all.
 const SETTLE: Duration = Duration::from_millis(100);
@@ -91,20 +91,14 @@ pub(super) async fn follow_host(inner: Arc<Inner>, index: usize) {
     let host = &inner.hosts[index];
     let mut changes = host.changes();
     let mut backoff = Backoff(BACKOFF.0);
-    let mut told = Vec::new();
+    let mut warned = Vec::new();
     let mut is_met = false;
-    // Asked to look, it looks at everything.
-    let mut is_asked = false;
+    let mut known = None;
+    let mut is_told = false;
     loop {
         changes.mark_unchanged();
-        let look = async {
-            match is_asked {
-                true => host.survey().await,
-                false => host.glance().await,
-            }
-        };
         let survey = tokio::select! {
-            survey = tokio::time::timeout(SURVEY, look) => survey.unwrap_or_else(|_| {
+            survey = tokio::time::timeout(SURVEY, host.glance(&mut known)) => survey.unwrap_or_else(|_| {
                 Err(Error::new(Kind::Unreachable, format!("host {} does not answer", host.name()))
                     .hint("is libvirtd running there?"))
             }),
@@ -117,18 +111,25 @@ pub(super) async fn follow_host(inner: Arc<Inner>, index: usize) {
         }
         if let Ok(survey) = &survey {
             let new: Vec<String> = warnings(survey).collect();
-            for warning in new.iter().filter(|warning| !told.contains(*warning)) {
+            for warning in new.iter().filter(|warning| !warned.contains(*warning)) {
                 tracing::warn!("{warning}");
             }
-            told = new;
+            warned = new;
         }
         show_host(&inner, index, survey);
         let wait = backoff.next(up, HOST_POLL);
-        is_asked = false;
+        if is_told {
+            // How a change comes out is not always told: a guest that fails to start is paused for a moment before.
+            known = None;
+        }
+        is_told = false;
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
-            () = inner.host_calls[index].notified() => is_asked = true,
-            Ok(()) = changes.changed() => tokio::time::sleep(SETTLE).await,
+            () = inner.host_calls[index].notified() => known = None,
+            Ok(()) = changes.changed() => {
+                is_told = true;
+                tokio::time::sleep(SETTLE).await;
+            }
             () = inner.stop.cancelled() => return,
         }
     }
@@ -196,12 +197,11 @@ pub(super) async fn follow_bucket(inner: Arc<Inner>) {
     }
     let mut backoff = Backoff(BACKOFF.0);
     loop {
-        let start = Instant::now();
         let listed = tokio::select! {
             listed = list(&inner) => listed,
             () = inner.stop.cancelled() => return,
         };
-        let poll = bucket_poll(start.elapsed());
+        let poll = bucket_poll(listed.as_ref().map_or(0, Vec::len));
         let up = listed.is_ok();
         show_bucket(&inner, listed);
         tokio::select! {
@@ -212,9 +212,12 @@ pub(super) async fn follow_bucket(inner: Arc<Inner>) {
     }
 }
 
-/// How long the bucket is left alone after a listing that took so long.
-fn bucket_poll(listing: Duration) -> Duration {
-    (listing * LISTING_RATIO).clamp(BUCKET_POLL, BUCKET_POLL_MOST)
+/// How long a bucket of so many objects is left alone.
+fn bucket_poll(objects: usize) -> Duration {
+    let pages = u32::try_from(objects / 1000).unwrap_or(u32::MAX);
+    PAGE_POLL
+        .saturating_mul(pages)
+        .clamp(BUCKET_POLL, BUCKET_POLL_MOST)
 }
 
 /// Lists the bucket. The first listing is shown as it grows; a later one replaces the old one whole.
@@ -288,14 +291,11 @@ mod tests {
     }
 
     #[test]
-    fn a_bucket_that_takes_long_to_list_is_listed_less_often() {
-        let after = |millis| bucket_poll(Duration::from_millis(millis)).as_secs();
-        assert_eq!(after(20), 120, "a small one as often as any");
-        assert_eq!(after(1_000), 300);
-        assert_eq!(
-            after(60_000),
-            900,
-            "the largest one still every quarter of an hour"
-        );
+    fn a_large_bucket_is_listed_less_often() {
+        let after = |objects| bucket_poll(objects).as_secs();
+        assert_eq!(after(0), 120);
+        assert_eq!(after(10_000), 120);
+        assert_eq!(after(20_000), 180);
+        assert_eq!(after(10_000_000), 900, "every quarter of an hour at least");
     }
 }

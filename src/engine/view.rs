@@ -59,7 +59,8 @@ pub struct HostView {
     pub uri: String,
     /// Does it answer?
     pub link: Link,
-    /// When `sandboxes` and `snapshots` were seen.
+    /// When `sandboxes` and `snapshots` were seen: their files looked at, and libvirt, which tells of changes, asked not
+    /// long before.
     pub seen: Option<Instant>,
     /// Sandboxes by id.
     pub sandboxes: Arc<[Sandbox]>,

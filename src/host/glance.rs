@@ -1,6 +1,6 @@
 //! Looking at a host: all of it, or no more than may have changed.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::files::Files;
@@ -8,30 +8,16 @@ use super::survey::{self, Scope, Survey};
 use super::{CALL, Host, SURVEY, domain};
 use crate::model::Result;
 
-/// libvirt is asked anew after so long, whatever it told: of a few changes, as a saved state that is thrown away, it
-/// tells nothing.
-const KNOWN: Duration = Duration::from_secs(300);
+/// libvirt is asked anew after so long, whatever it told: of a few changes it tells nothing, as of a saved state that is
+/// thrown away, or of a guest that fails to start.
+const KNOWN: Duration = Duration::from_secs(120);
 
-/// What libvirt said last, and how often it had told of a change by then.
-#[derive(Clone, Default)]
-pub struct Known(Arc<Mutex<Option<Arc<Said>>>>);
-
-struct Said {
+/// What the last glance has left: what libvirt said, and how often it had told of a change by then.
+pub struct Known {
     told: u64,
-    at: Instant,
+    asked: Instant,
     domains: Arc<[domain::Facts]>,
     survey: Survey,
-}
-
-impl Known {
-    fn get(&self) -> Option<Arc<Said>> {
-        let said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        said.clone().filter(|said| said.at.elapsed() < KNOWN)
-    }
-
-    fn set(&self, said: Option<Said>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = said.map(Arc::new);
-    }
 }
 
 impl Host {
@@ -45,29 +31,38 @@ impl Host {
         self.patience.call(look).await
     }
 
-    /// As [`Host::survey`], for whoever looks again and again: libvirt is asked nothing as long as it has told of no
-    /// change and the files are those of the last glance, for five minutes at most. Not for deciding what may be done.
+    /// As [`Host::survey`], for whoever looks again and again: as long as libvirt has told of no change and the files are
+    /// those of the last glance, it is asked nothing, for two minutes at most. Not for deciding what may be done.
+    /// `known` is that look's own memory; without one, all is looked at.
     ///
     /// # Errors
-    /// As [`Host::survey`].
-    pub async fn glance(&self) -> Result<Survey> {
-        let told = self.libvirt.told();
-        if let Some(said) = self.known.get().filter(|said| told == Some(said.told)) {
-            let survey = self.look_at(said.domains.clone(), Scope::All).await?;
-            if survey == said.survey && told == self.libvirt.told() {
+    /// As [`Host::survey`]; then nothing is known any more.
+    pub async fn glance(&self, known: &mut Option<Known>) -> Result<Survey> {
+        let is_fresh = |known: &Known| {
+            self.libvirt.told() == Some(known.told) && known.asked.elapsed() < KNOWN
+        };
+        let mut looked = None;
+        if let Some(last) = known.take().filter(is_fresh) {
+            let survey = self.look_at(last.domains.clone(), Scope::All).await?;
+            if survey == last.survey && is_fresh(&last) {
+                *known = Some(last);
                 return Ok(survey);
             }
+            looked = Some((last.domains, survey));
         }
         // Before they are listed: what it tells meanwhile is not in the list for sure.
-        let (told, at) = (self.libvirt.told(), Instant::now());
+        let (told, asked) = (self.libvirt.told(), Instant::now());
         let domains = self.domains().await?;
-        let survey = self.look_at(domains.clone(), Scope::All).await?;
-        self.known.set(told.map(|told| Said {
+        let survey = match looked {
+            Some((same, survey)) if same == domains => survey,
+            _ => self.look_at(domains.clone(), Scope::All).await?,
+        };
+        *known = told.map(|told| Known {
             told,
-            at,
+            asked,
             domains,
             survey: survey.clone(),
-        }));
+        });
         Ok(survey)
     }
 

@@ -43,7 +43,6 @@ use tokio_util::sync::CancellationToken;
 use self::address::Address;
 use self::command::Place;
 use self::files::{Files, Here, There};
-use self::glance::Known;
 use self::guard::{Duty, Pause};
 use self::libvirt::Libvirt;
 use self::ssh::Ssh;
@@ -57,6 +56,7 @@ pub use backup::{Backup, Export, Left};
 pub use blueprint::Blueprint;
 pub use ffi::give_buffers_back;
 pub use files::{Ahead, Content, FileReader, FileWriter, Origin, Piece, Seen};
+pub use glance::Known;
 pub use guard::Guard;
 pub use image_file::ImageFile;
 pub use lock::{Lock, Want};
@@ -90,7 +90,6 @@ pub struct Host {
     libvirt: Libvirt,
     files: Files,
     patience: Patience,
-    known: Known,
     /// Does a guest really run under KVM there? Found out once.
     kvm: Arc<OnceCell<bool>>,
 }
@@ -134,7 +133,6 @@ impl Host {
             },
             place,
             patience: Patience::none(),
-            known: Known::default(),
             kvm: Arc::default(),
             settings: Arc::new(settings),
         })

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use snapdeck::engine::{Engine, HostView, Link as Linked, View};
-use snapdeck::host::Host;
+use snapdeck::host::{Host, Known};
 use snapdeck::model::{Kind, SandboxState};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
@@ -88,9 +88,6 @@ impl<'a> Way<'a> {
         if world.is_over_ssh() {
             return Self::Line(world.link());
         }
-        let path = world.path("relay");
-        world.set_socket(&path);
-        world.configure("");
         Self::Relay(Relay::open(world))
     }
 
@@ -169,41 +166,63 @@ async fn of_a_host_where_nothing_happens_libvirt_is_not_asked_again() {
     let counter = relay.asked_bytes.clone();
     let asked_bytes = || counter.load(Relaxed);
     let host = Host::new(world.settings().hosts[0].clone()).unwrap();
-    let first = host.glance().await.unwrap();
+    // Whether it will tell is known once it has been spoken to.
+    let mut known = None;
+    let first = host.glance(&mut known).await.unwrap();
     assert_eq!(first.sandboxes[0].id.as_str(), id);
-    host.glance().await.unwrap();
+    host.glance(&mut known).await.unwrap();
 
     let (before, rounds) = (asked_bytes(), 20);
     for _ in 0..rounds {
-        assert_eq!(host.glance().await.unwrap(), first);
+        assert_eq!(host.glance(&mut known).await.unwrap(), first);
     }
-    // A question has 28 bytes at least, and so has a word that keeps the line alive, one every five seconds.
+    // A question has 28 bytes at least, and so have the two words every five seconds that keep the line alive.
     let asked = asked_bytes() - before;
     assert!(asked < rounds * 28, "{asked} bytes");
 
     // What happens shows: a file that nobody tells of, and what libvirt tells.
     world.snapshot("more", 0);
-    let seen = host.glance().await.unwrap();
+    let seen = host.glance(&mut known).await.unwrap();
     assert_eq!(seen.snapshots.len(), 2);
     let mut changes = host.changes();
-    world.virsh(&["undefine", &id]);
-    timeout(BY_EVENTS, changes.changed())
-        .await
-        .unwrap()
-        .unwrap();
-    assert!(host.glance().await.unwrap().sandboxes.is_empty());
+    for verb in ["start", "managedsave"] {
+        world.virsh(&[verb, &id]);
+        timeout(BY_EVENTS, changes.changed())
+            .await
+            .unwrap()
+            .unwrap();
+    }
+    let saved = timeout(BY_EVENTS, async {
+        while state(&host, &mut known).await != SandboxState::Saved {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    saved.await.expect("it is saved");
 
-    // And so does a libvirt that is gone.
+    // Of this it does not tell; who does not know better asks.
+    world.virsh(&["managedsave-remove", &id]);
+    known = None;
+    for _ in 0..3 {
+        assert_eq!(state(&host, &mut known).await, SandboxState::ShutOff);
+    }
+
+    // And a libvirt that is gone shows.
+    changes.mark_unchanged();
     relay.cut(&world);
     timeout(BY_EVENTS, changes.changed())
         .await
         .unwrap()
         .unwrap();
-    let error = host.glance().await.unwrap_err();
+    let error = host.glance(&mut known).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Unreachable);
+    world.virsh(&["undefine", &id]);
     relay.heal(&world);
-    world.define(&id, &world.disk("a"));
-    assert_eq!(host.glance().await.unwrap().sandboxes.len(), 1);
+    assert!(host.glance(&mut known).await.unwrap().sandboxes.is_empty());
+}
+
+/// State of the host's only sandbox at a glance.
+async fn state(host: &Host, known: &mut Option<Known>) -> SandboxState {
+    host.glance(known).await.unwrap().sandboxes[0].state
 }
 
 #[tokio::test(flavor = "multi_thread")]
