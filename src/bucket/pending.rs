@@ -180,7 +180,8 @@ impl Pending {
             }
             // A part that was just arriving may have survived (API reference, AbortMultipartUpload).
             let left = store.client.list_parts().bucket(&store.bucket).key(key);
-            if left.upload_id(id).max_parts(1).send().await.is_err() {
+            let left = left.upload_id(id).max_parts(1).send().await;
+            if left.map_or(true, |left| left.parts().is_empty()) {
                 break;
             }
             sleep(backoff(tried)).await;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossterm::event::{Event, KeyEvent, KeyEventKind};
+use crossterm::event::{Event, KeyCode, KeyEvent, KeyEventKind};
 use ratatui::layout::{Rect, Size};
 
 use super::actions::{Action, LISTS, Pane};
@@ -437,7 +437,12 @@ impl App {
             return Vec::new();
         }
         if perform::is_interrupt(key) {
-            return perform::perform(self, Action::Quit);
+            let dialog = self.layers.last().map(|layer| &layer.dialog);
+            if self.filter.is_none() && matches!(dialog, None | Some(Dialog::Quit(_))) {
+                return perform::perform(self, Action::Quit);
+            }
+            // Nobody loses what is typed there: first it leads out, like esc.
+            return self.key(KeyCode::Esc.into());
         }
         if let Some(layer) = self.layers.last_mut() {
             layer.scroll = layer.scroll.min(self.areas.layer.1);

@@ -6,13 +6,17 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use crossterm::event::{Event, read};
+use crossterm::event::{Event, poll, read};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::sync::mpsc::{Receiver, channel};
 
+use super::escapes;
+
 /// Events that wait for the console; past these, the terminal waits.
 const WAITING: usize = 1024;
+/// For looking whether an event has come: with none at all crossterm does not look.
+const AT_HAND: Duration = Duration::from_micros(100);
 /// How long the thread's end is waited for.
 const END: Duration = Duration::from_millis(100);
 
@@ -37,10 +41,11 @@ impl Events {
             .spawn(move || {
                 let _alive: mpsc::Sender<()> = alive;
                 loop {
-                    let event = read();
-                    let is_last = event.is_err();
-                    if sender.blocking_send(event).is_err() || is_last {
-                        return;
+                    for event in escapes::whole(read(), at_hand) {
+                        let is_last = event.is_err();
+                        if sender.blocking_send(event).is_err() || is_last {
+                            return;
+                        }
                     }
                 }
             })?;
@@ -59,6 +64,11 @@ impl Events {
     pub fn at_hand(&mut self) -> Option<io::Result<Event>> {
         self.events.as_mut()?.try_recv().ok()
     }
+}
+
+/// The next event, where it has come already.
+fn at_hand() -> Option<io::Result<Event>> {
+    poll(AT_HAND).unwrap_or(false).then(read)
 }
 
 impl Drop for Events {

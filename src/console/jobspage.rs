@@ -137,6 +137,15 @@ impl App {
         }
     }
 
+    /// Takes the selected row off the jobs page where its job was left: something is done to it, and the next key is
+    /// for the next row. What comes to nothing is there again with the next view.
+    pub fn drop_left_row(&mut self) {
+        if let Some(id) = self.selected_left() {
+            self.page.items.retain(|item| item.key != Key::Left(id));
+            self.page.list.sync(&self.page.items);
+        }
+    }
+
     /// The job that is selected on the jobs page.
     pub fn page_job(&self) -> Option<&Arc<JobView>> {
         match self.page.current()? {

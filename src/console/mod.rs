@@ -8,6 +8,7 @@ mod cell;
 mod commands;
 mod dialog;
 mod draw;
+mod escapes;
 mod events;
 mod fields;
 mod filter;

@@ -14,6 +14,7 @@ use super::jobspage;
 use super::keymap::{Press, Pressed};
 use super::kin;
 use super::list::{Change, Sort};
+use super::logpane::Shown;
 use super::table::ACTIONS;
 use super::verbs::{base, pause_or_resume, sandboxes, seen, turn_chosen, verb_obstacle};
 use super::world;
@@ -23,7 +24,7 @@ use crate::model::{HostName, SandboxId, SandboxVerb};
 /// What is told of what `--read-only` refuses.
 pub const READ_ONLY: &str = "this console is read-only: it was started with --read-only";
 
-/// Is it ctrl-c, which asks to leave from wherever one is?
+/// Is it ctrl-c, which asks to leave: the dialog or filter one is in, else the console?
 pub fn is_interrupt(key: KeyEvent) -> bool {
     key.code == KeyCode::Char('c') && key.modifiers.contains(KeyModifiers::CONTROL)
 }
@@ -131,6 +132,9 @@ pub fn obstacle(app: &App, action: Action) -> Option<String> {
             Some((_, JobState::Queued | JobState::Running)) => None,
             Some((_, JobState::Cancelling)) => Some("this job is being cancelled".to_owned()),
             Some(_) => Some("this job is over".to_owned()),
+            None if app.selected_left().is_some() => {
+                Some("an earlier run left this job: X forgets it, t goes on with it".to_owned())
+            }
             None => Some("there is no job".to_owned()),
         },
         Action::Retry => jobspage::retry(app).err(),
@@ -332,13 +336,17 @@ pub fn perform(app: &mut App, action: Action) -> Vec<Command> {
         Action::Matrix => app.open_matrix(),
         Action::Tree => app.turn_tree(),
         Action::Jobs => app.turn_jobs_page(),
-        Action::Retry => return jobspage::retry(app).unwrap_or_default(),
+        Action::Retry => {
+            let commands = jobspage::retry(app).unwrap_or_default();
+            app.drop_left_row();
+            return commands;
+        }
         Action::Sooner => return jobspage::shift(app, -1).unwrap_or_default(),
         Action::Later => return jobspage::shift(app, 1).unwrap_or_default(),
         Action::Log => {
             let visible = app.shows_log();
             app.log.next(visible);
-            if app.focus == Pane::Log {
+            if app.focus == Pane::Log && app.log.shown == Shown::Hidden {
                 app.focus_on(app.list);
             }
         }
@@ -352,9 +360,9 @@ pub fn perform(app: &mut App, action: Action) -> Vec<Command> {
             return job.into_iter().collect();
         }
         Action::Dismiss if app.selected_left().is_some() => {
-            return vec![Command::ForgetLeft(
-                app.selected_left().into_iter().collect(),
-            )];
+            let left = app.selected_left().into_iter().collect();
+            app.drop_left_row();
+            return vec![Command::ForgetLeft(left)];
         }
         Action::Dismiss => return over(app).into_iter().map(Command::Dismiss).collect(),
         Action::Quit => {

@@ -387,6 +387,23 @@ fn a_dialog_longer_than_the_screen_can_be_read_to_its_end() {
 }
 
 #[test]
+fn the_help_and_the_doctor_go_to_their_ends() {
+    for key in ['?', 'D'] {
+        let mut app = app(populated());
+        app.take_view(Arc::new(super::fixture::examined()), Instant::now());
+        keys(&mut app, &key.to_string());
+        let first = screen(&mut app, 80, 14);
+        press(&mut app, KeyCode::End);
+        let last = screen(&mut app, 80, 14);
+        assert_ne!(first, last);
+        press(&mut app, KeyCode::Down);
+        assert_eq!(screen(&mut app, 80, 14), last);
+        press(&mut app, KeyCode::Home);
+        assert_eq!(screen(&mut app, 80, 14), first);
+    }
+}
+
+#[test]
 fn the_smallest_screen_still_has_its_keys() {
     let mut app = app(populated());
     let shown = screen(&mut app, 40, 10);

@@ -45,6 +45,30 @@ fn the_background_is_asked_for_and_the_answer_is_no_key() {
 }
 
 #[test]
+fn more_than_is_read_at_once_waits_for_no_other_key() {
+    let world = World::new();
+    world.snapshot("base", 1);
+    let mut screen = opened(&world, &[], &[]);
+    // One turn of the wheel on a slow line, and then a key.
+    screen.press(&"\u{1b}[<65;100;10M\u{1b}[<64;100;10M".repeat(200));
+    screen.press("?");
+    screen.wait(&["help"]);
+    screen.press("\u{1b}");
+    screen.wait_for("the help is closed", |text| !text.contains("help:"));
+    // Of an arrow right behind an escape no letter is a key: A and B mean nothing, [ is another host, D the doctor.
+    screen.press("?");
+    screen.wait(&["help"]);
+    screen.press("\u{1b}\u{1b}[D");
+    screen.wait_for("the help is closed", |text| !text.contains("help:"));
+    screen.press(":");
+    screen.wait(&[":▏"]);
+    screen.press("\u{1b}");
+    screen.wait_for("the palette is closed", |text| !text.contains(":▏"));
+    assert!(!screen.text().contains("examined"), "{}", screen.text());
+    quit(&mut screen);
+}
+
+#[test]
 fn without_colours_the_selection_is_seen_still() {
     let world = World::new();
     world.snapshot("base", 1);

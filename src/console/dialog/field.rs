@@ -61,7 +61,8 @@ impl Field {
 
     /// The part to show in `width` columns, and the cursor's column in it.
     pub fn visible(&self, width: usize) -> (String, usize) {
-        let scroll = self.0.visual_scroll(width);
+        // Behind the last letter is room for the cursor.
+        let scroll = self.0.visual_scroll(width.saturating_sub(1));
         let mut skipped = 0;
         let text: String = self
             .text()

@@ -203,10 +203,14 @@ impl Layer {
         match key.code {
             KeyCode::PageUp => scroll(-i32::from(lines)),
             KeyCode::PageDown => scroll(i32::from(lines)),
-            KeyCode::Up if is_help => scroll(-1),
-            KeyCode::Down if is_help => scroll(1),
-            KeyCode::Up | KeyCode::Char('k') if reads_only => scroll(-1),
-            KeyCode::Down | KeyCode::Char('j') if reads_only => scroll(1),
+            KeyCode::Up if reads_only || is_help => scroll(-1),
+            KeyCode::Down if reads_only || is_help => scroll(1),
+            KeyCode::Home if reads_only || is_help => scroll(i32::MIN),
+            KeyCode::End if reads_only || is_help => scroll(i32::MAX),
+            KeyCode::Char('k') if reads_only => scroll(-1),
+            KeyCode::Char('j') if reads_only => scroll(1),
+            KeyCode::Char('g') if reads_only => scroll(i32::MIN),
+            KeyCode::Char('G') if reads_only => scroll(i32::MAX),
             KeyCode::Esc => {
                 return match &mut self.dialog {
                     Dialog::Note(note) => note.leave(),

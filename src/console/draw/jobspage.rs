@@ -24,7 +24,7 @@ pub fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas: &mut 
     let theme = &app.theme;
     let page = &app.page;
     let focused = app.focus == Pane::JobsPage;
-    let inner = super::page(app, Pane::JobsPage).draw(frame, area);
+    let inner = super::page(app, Pane::JobsPage, area.width).draw(frame, area);
     if inner.is_empty() {
         return;
     }

@@ -33,7 +33,7 @@ pub fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas: &mut 
     let names = (width / 4).clamp(NAMES.0, NAMES.1).min(width);
     let (pinned, window) = matrix.window(((width - names) / COLUMN).max(1));
     let title_style = if focused { theme.focus } else { theme.text };
-    let mut block = super::page(app, Pane::Matrix);
+    let mut block = super::page(app, Pane::Matrix, area.width);
     let from = usize::from(pinned);
     if window.start > from || window.end < matrix.places.len() {
         let (all, text) = (matrix.places.len() - 1, &window);

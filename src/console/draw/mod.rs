@@ -142,7 +142,7 @@ impl Plan {
 }
 
 /// The border, title and filter of a page in the place of the lists.
-fn page(app: &App, pane: Pane) -> Border {
+fn page(app: &App, pane: Pane, width: u16) -> Border {
     let theme = &app.theme;
     let (border, title) = match app.focus == pane {
         true => (theme.focus, theme.focus),
@@ -150,7 +150,7 @@ fn page(app: &App, pane: Pane) -> Border {
     };
     let title = Line::styled(panes::counted(app, pane), title);
     let border = app.border(border).title(title);
-    match panes::filter_line(app, pane) {
+    match panes::filter_line(app, pane, usize::from(width)) {
         Some(filter) => border.title_bottom(filter),
         None => border,
     }

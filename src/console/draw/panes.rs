@@ -7,18 +7,21 @@ use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Margin, Rect};
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
+use unicode_width::UnicodeWidthChar;
 
 use super::border::Border;
 use super::{is_list, text, title};
 use crate::console::actions::{LISTS, Pane};
 use crate::console::app::{App, Areas};
-use crate::console::dialog::Field;
 use crate::console::fields::Row;
 use crate::console::format::{self, fit, short_size};
 use crate::console::list::{List, Sort};
 use crate::console::world;
 use crate::engine::{HostView, Link};
 use crate::model::{Object, Sandbox, SandboxState, Snapshot};
+
+/// Columns of a filter line that are not text: the border, the slash, the cursor.
+const BESIDE_FILTER: usize = 6;
 
 /// Draws the lists: three side by side, or one with tabs.
 pub fn draw(app: &App, frame: &mut Frame, area: Rect, wide: bool, now: Instant, areas: &mut Areas) {
@@ -64,7 +67,7 @@ fn pane_border(app: &App, pane: Pane, width: u16, now: Instant) -> Border {
     }
     let title_style = if focused { theme.focus } else { theme.text };
     let mut border = app.border(style).title(Line::styled(text, title_style));
-    if let Some(filter) = filter_line(app, pane) {
+    if let Some(filter) = filter_line(app, pane, usize::from(width)) {
         border = border.title_bottom(filter);
     } else if let (Some((Link::Down(error), Some(_))), true) = (state(app, pane), width > 4) {
         let text = format::clip(&format!(" ✗ {error} "), usize::from(width) - 2);
@@ -96,12 +99,21 @@ pub fn counted(app: &App, pane: Pane) -> String {
     text
 }
 
-/// The filter of a list, as it is typed or as it stands.
-pub fn filter_line(app: &App, pane: Pane) -> Option<Line<'static>> {
+/// The filter of a list, as it is typed, with its cursor in sight, or as it stands.
+pub fn filter_line(app: &App, pane: Pane, width: usize) -> Option<Line<'static>> {
     let theme = &app.theme;
     let typing = app.filter.as_ref().filter(|_| pane == app.list);
-    if let Some(text) = typing.map(Field::text) {
-        return Some(Line::styled(format!(" /{text}▏"), theme.selected));
+    if let Some(field) = typing {
+        let room = width.saturating_sub(BESIDE_FILTER).max(1);
+        let (text, column) = field.visible(room);
+        let mut used = 0;
+        let behind = text.char_indices().find(|(_, c)| {
+            let start = used;
+            used += c.width().unwrap_or(0);
+            start >= column
+        });
+        let (before, after) = text.split_at(behind.map_or(text.len(), |(at, _)| at));
+        return Some(Line::styled(format!(" /{before}▏{after}"), theme.selected));
     }
     let filter = app.numbers(pane).filter;
     let style = match app.complaint(pane) {
@@ -337,8 +349,14 @@ fn object_row(app: &App, object: &Object, width: usize) -> (String, Style) {
             let lists = app.hosts.get(&host.name);
             lists.is_some_and(|lists| lists.index.at(&object.name).is_some())
         };
-        let text = format!("on {} of {}", hosts.iter().filter(has).count(), hosts.len());
-        return (format!("{name} {size:>6} {} ", fit(&text, 9)), Style::new());
+        let (count, all) = (hosts.iter().filter(has).count(), hosts.len());
+        let is_certain = hosts.iter().all(|host| host.seen.is_some());
+        let (text, style) = match (count, is_certain) {
+            (_, true) => (format!("on {count} of {all}"), Style::new()),
+            (0, false) => ("? unknown".to_owned(), app.theme.dim),
+            (_, false) => (format!("on {count}? of {all}"), Style::new()),
+        };
+        return (format!("{name} {size:>6} {} ", fit(&text, 10)), style);
     }
     let host = app.host_view().filter(|host| host.seen.is_some());
     let here = app

@@ -23,7 +23,7 @@ pub fn draw(app: &App, frame: &mut Frame, area: Rect, areas: &mut Areas) {
     let theme = &app.theme;
     let tree = &app.tree;
     let focused = app.focus == Pane::Tree;
-    let mut block = super::page(app, Pane::Tree);
+    let mut block = super::page(app, Pane::Tree, area.width);
     let note = match &tree.parents {
         None => Some(" ◌ manifests are being read ".to_owned()),
         Some((_, parents)) if parents.unread > 0 => {

@@ -222,3 +222,33 @@ fn the_end_of_a_long_job_is_news() {
     assert!(end(9).is_empty());
     assert_eq!(end(10), ["push sandbox-004 → myapp-v1.1 failed"]);
 }
+
+#[test]
+fn a_filter_longer_than_its_pane_shows_where_one_types() {
+    let mut app = app(populated());
+    keys(&mut app, "/");
+    keys(&mut app, &"a".repeat(60));
+    keys(&mut app, "end");
+    let shown = screen(&mut app, 120, 40);
+    assert!(shown.contains("aaend▏"), "{shown}");
+    press(&mut app, KeyCode::Left);
+    let shown = screen(&mut app, 120, 40);
+    assert!(shown.contains("aaen▏d"), "{shown}");
+    // ctrl-c leaves the filter, not the console.
+    assert!(ctrl(&mut app, 'c').is_empty());
+    assert!(app.filter.is_none());
+}
+
+#[test]
+fn the_log_keeps_the_focus_while_it_is_on_screen() {
+    let mut app = app(populated());
+    screen(&mut app, 120, 40);
+    keys(&mut app, "gl");
+    assert_eq!(app.focus, Pane::Log);
+    for _ in 0..2 {
+        keys(&mut app, "L");
+        assert_eq!(app.focus, Pane::Log);
+    }
+    keys(&mut app, "L");
+    assert_eq!(app.focus, Pane::Sandboxes, "it is hidden now");
+}

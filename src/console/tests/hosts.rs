@@ -239,3 +239,19 @@ proptest! {
         show(&mut app, width, height, Instant::now());
     }
 }
+
+#[test]
+fn an_object_is_not_said_to_be_nowhere_where_a_host_has_not_answered() {
+    let mut view = populated();
+    for host in &mut view.hosts {
+        let host = Arc::make_mut(host);
+        (host.seen, host.snapshots) = (None, Arc::default());
+    }
+    let mut app = app(view);
+    keys(&mut app, "agb");
+    let shown = screen(&mut app, 120, 40);
+    assert!(
+        shown.contains("? unknown") && !shown.contains("on 0 of"),
+        "{shown}"
+    );
+}

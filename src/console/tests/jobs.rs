@@ -56,6 +56,32 @@ fn each_row_has_what_can_be_done_to_it() {
 }
 
 #[test]
+fn of_what_was_left_each_key_is_for_the_next_one() {
+    let mut app = at(0);
+    update(&mut app, |view| {
+        let names = ["one", "two", "three"];
+        view.left = (1..)
+            .zip(names)
+            .map(|(id, name)| left_job(id, name))
+            .collect();
+    });
+    keys(&mut app, "gg");
+    keys(&mut app, "x");
+    assert!(screen(&mut app, 120, 40).contains("an earlier run left this job"));
+    // Both before the engine has said anything.
+    let commands = keys(&mut app, "tX");
+    let of = |id| vec![LeftId(id)];
+    assert_eq!(
+        commands,
+        [Command::ResumeLeft(of(1)), Command::ForgetLeft(of(2))]
+    );
+    // What came to nothing is there again.
+    assert!(!screen(&mut app, 120, 40).contains("two"));
+    update(&mut app, |_| {});
+    assert!(screen(&mut app, 120, 40).contains("two"));
+}
+
+#[test]
 fn the_selection_stays_on_its_job_when_that_moves_in_the_queue_or_ends() {
     let mut app = at(3);
     let current = |app: &App| app.page_job().unwrap().id;

@@ -102,6 +102,15 @@ fn a_note_that_was_edited_is_not_lost_by_one_key() {
     press(&mut app, KeyCode::Esc);
     assert!(press(&mut app, KeyCode::Esc).is_empty());
     assert!(app.layers.is_empty());
+
+    // ctrl-c leads out of it as esc does, and then out of the console.
+    keys(&mut app, "Nx");
+    assert!(press_ctrl(&mut app, 'c').is_empty());
+    assert!(screen(&mut app, 80, 24).contains("esc again drops it"));
+    assert!(press_ctrl(&mut app, 'c').is_empty());
+    assert!(app.layers.is_empty());
+    update(&mut app, |view| view.jobs.clear());
+    assert_eq!(press_ctrl(&mut app, 'c'), [Command::Quit]);
 }
 
 #[test]

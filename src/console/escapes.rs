@@ -1,0 +1,103 @@
+//! Escape followed at once by an arrow, or an arrow with Meta on terminals that put an escape before it (urxvt, PuTTY):
+//! `ESC ESC [ D`. crossterm 0.29 makes of it the escape and two letters that nobody typed, which must act on nothing.
+
+use std::io;
+
+use crossterm::event::{Event, KeyCode, KeyEvent, KeyModifiers};
+
+type Read = io::Result<Event>;
+
+/// Longest sequence that is looked for.
+const LONGEST: usize = 8;
+
+/// The events that begin with `first`, of those that `more` has at hand: where an escape is followed by the letters of a
+/// sequence, it is the escape and the sequence's key, or the escape alone where no key is known.
+pub fn whole(first: Read, mut more: impl FnMut() -> Option<Read>) -> Vec<Read> {
+    let mut events = vec![first];
+    if !matches!(&events[0], Ok(Event::Key(key)) if *key == KeyCode::Esc.into()) {
+        return events;
+    }
+    let mut text = String::new();
+    while text.len() < LONGEST {
+        let Some(event) = more() else { return events };
+        let typed = letter(&event);
+        events.push(event);
+        match (typed, text.is_empty()) {
+            (Some('[' | 'O'), true) | (Some('0'..='9' | ';'), false) => text.extend(typed),
+            (Some(last @ ('A'..='Z' | 'a'..='z' | '~')), false) => {
+                events.truncate(1);
+                let key = key(&text[1..], last);
+                events.extend(key.map(|code| Ok(Event::Key(code.into()))));
+                return events;
+            }
+            _ => return events,
+        }
+    }
+    events
+}
+
+fn letter(event: &Read) -> Option<char> {
+    match event {
+        Ok(Event::Key(KeyEvent {
+            code: KeyCode::Char(c),
+            modifiers,
+            ..
+        })) if (*modifiers - KeyModifiers::SHIFT).is_empty() => Some(*c),
+        _ => None,
+    }
+}
+
+/// The key of a sequence (xterm, "PC-Style Function Keys") by its parameters and last letter.
+fn key(parameters: &str, last: char) -> Option<KeyCode> {
+    let number = parameters.split(';').next().unwrap_or_default();
+    Some(match (last, number) {
+        ('A' | 'a', _) => KeyCode::Up,
+        ('B' | 'b', _) => KeyCode::Down,
+        ('C' | 'c', _) => KeyCode::Right,
+        ('D' | 'd', _) => KeyCode::Left,
+        ('H', _) | ('~', "1" | "7") => KeyCode::Home,
+        ('F', _) | ('~', "4" | "8") => KeyCode::End,
+        ('Z', _) => KeyCode::BackTab,
+        ('~', "3") => KeyCode::Delete,
+        ('~', "5") => KeyCode::PageUp,
+        ('~', "6") => KeyCode::PageDown,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What becomes of an escape and these letters, all there at once.
+    fn after_escape(letters: &str) -> Vec<KeyCode> {
+        let mut letters = letters.chars();
+        let more = || {
+            letters
+                .next()
+                .map(|c| Ok(Event::Key(KeyCode::Char(c).into())))
+        };
+        let events = whole(Ok(Event::Key(KeyCode::Esc.into())), more);
+        let code = |event: Read| match event {
+            Ok(Event::Key(key)) => key.code,
+            other => panic!("{other:?}"),
+        };
+        events.into_iter().map(code).collect()
+    }
+
+    #[test]
+    fn an_arrow_right_after_an_escape_is_an_arrow() {
+        use KeyCode::{Char, Delete, Down, End, Esc, Left};
+        assert_eq!(after_escape("[B"), [Esc, Down]);
+        assert_eq!(after_escape("OF"), [Esc, End]);
+        assert_eq!(after_escape("[1;5D"), [Esc, Left]);
+        assert_eq!(after_escape("[3~"), [Esc, Delete]);
+        assert_eq!(after_escape("[29~"), [Esc], "no key of ours");
+        // What is typed behind an escape stays what it is.
+        assert_eq!(after_escape(""), [Esc]);
+        assert_eq!(after_escape("["), [Esc, Char('[')]);
+        assert_eq!(after_escape("d"), [Esc, Char('d')]);
+        let many = after_escape("[111111111D");
+        assert_eq!(many.len(), 9, "no end in sight, nothing is lost: {many:?}");
+    }
+}
