@@ -5,6 +5,8 @@
 mod common;
 #[path = "hosts/cut.rs"]
 mod cut;
+#[path = "hosts/frozen.rs"]
+mod frozen;
 #[path = "hosts/login.rs"]
 mod login;
 #[path = "hosts/paused.rs"]

@@ -25,6 +25,8 @@ const PAGE_POLL: Duration = Duration::from_secs(9);
 const BUCKET_POLL_MOST: Duration = Duration::from_secs(900);
 /// Events come in flocks: a start alone sends four. One look serves them all.
 const SETTLE: Duration = Duration::from_millis(100);
+/// A host whose connection was lost is shown as away unless it answers again within this.
+const LOST: Duration = Duration::from_secs(2);
 /// A survey that takes longer is given up; each of its calls has a shorter deadline of its own.
 const SURVEY: Duration = Duration::from_secs(30);
 /// First and longest wait before a host or bucket that is down is asked again.
@@ -97,12 +99,24 @@ pub(super) async fn follow_host(inner: Arc<Inner>, index: usize) {
     let mut is_told = false;
     loop {
         changes.mark_unchanged();
-        let survey = tokio::select! {
-            survey = tokio::time::timeout(SURVEY, host.glance(&mut known)) => survey.unwrap_or_else(|_| {
-                Err(Error::new(Kind::Unreachable, format!("host {} does not answer", host.name()))
-                    .hint("is libvirtd running there?"))
-            }),
-            () = inner.stop.cancelled() => return,
+        let silent = || {
+            let what = format!("host {} does not answer", host.name());
+            Error::new(Kind::Unreachable, what).hint("is libvirtd running there?")
+        };
+        let survey = {
+            let mut look = pin!(tokio::time::timeout(SURVEY, host.glance(&mut known)));
+            let mut is_lost = is_told && host.is_lost();
+            loop {
+                tokio::select! {
+                    survey = &mut look => break survey.unwrap_or_else(|_| Err(silent())),
+                    // What is lost is not shown as if it were there until the next try has failed, too.
+                    () = tokio::time::sleep(LOST), if is_lost => {
+                        show_host(&inner, index, Err(silent()));
+                        is_lost = false;
+                    }
+                    () = inner.stop.cancelled() => return,
+                }
+            }
         };
         let up = survey.is_ok();
         if up && !is_met {

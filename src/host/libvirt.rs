@@ -1,6 +1,9 @@
 //! The connection to a host's libvirt: opened when it is first needed, opened again when it was lost.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool,
+    Ordering::{Acquire, Relaxed, Release},
+};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -72,7 +75,8 @@ impl Door {
 struct Inner {
     host: HostName,
     uri: String,
-    link: Mutex<Option<Arc<Link>>>,
+    /// The one that tells of changes.
+    main: Mutex<Option<Arc<Link>>>,
     changes: watch::Sender<u64>,
 }
 
@@ -81,7 +85,25 @@ struct Link {
     watch: Option<Watch>,
     connect: Connect,
     closed: Arc<AtomicBool>,
+    is_leased: AtomicBool,
     door: Door,
+}
+
+/// A link for one call, which has it to itself: up to libvirt 10.3 a link that ends under several calls takes the process
+/// with it (CVE-2024-4418), and distributions keep those for years.
+struct Lease(Arc<Link>);
+
+impl Lease {
+    /// `None` where another call has it.
+    fn of(link: &Arc<Link>) -> Option<Self> {
+        (!link.is_leased.swap(true, Acquire)).then(|| Self(link.clone()))
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.0.is_leased.store(false, Release);
+    }
 }
 
 impl Libvirt {
@@ -90,7 +112,7 @@ impl Libvirt {
             inner: Arc::new(Inner {
                 host: place.host().clone(),
                 uri,
-                link: Mutex::default(),
+                main: Mutex::default(),
                 changes: watch::Sender::new(0),
             }),
             threads: Threads::new(CALLS),
@@ -176,7 +198,7 @@ impl Libvirt {
     /// would be told: without a connection, or on one that has no events.
     pub fn told(&self) -> Option<u64> {
         // Whoever holds the lock is opening one.
-        let slot = self.inner.link.try_lock().ok()?;
+        let slot = self.inner.main.try_lock().ok()?;
         let link = slot.as_ref()?;
         let tells = link.watch.is_some() && !link.closed.load(Relaxed);
         tells.then(|| *self.inner.changes.borrow())
@@ -193,7 +215,9 @@ impl Libvirt {
         deadline: Duration,
         call: impl FnOnce(&Connect) -> Result<T, virt::error::Error> + Send + 'static,
     ) -> Result<T> {
-        self.call_on(&self.threads, what, deadline, call).await
+        let lease = Inner::lease;
+        self.call_on(&self.threads, lease, what, deadline, call)
+            .await
     }
 
     /// As [`Libvirt::call`], for what may take minutes: it holds up no other call.
@@ -206,12 +230,15 @@ impl Libvirt {
         deadline: Duration,
         call: impl FnOnce(&Connect) -> Result<T, virt::error::Error> + Send + 'static,
     ) -> Result<T> {
-        self.call_on(&self.long_threads, what, deadline, call).await
+        let lease = Inner::lease_another;
+        self.call_on(&self.long_threads, lease, what, deadline, call)
+            .await
     }
 
     async fn call_on<T: Send + 'static>(
         &self,
         threads: &Threads,
+        lease: fn(&Arc<Inner>, Door) -> Result<Lease>,
         what: impl Into<String>,
         deadline: Duration,
         call: impl FnOnce(&Connect) -> Result<T, virt::error::Error> + Send + 'static,
@@ -223,8 +250,8 @@ impl Libvirt {
         let through = door.tunnel.clone();
         let called = threads
             .run(deadline, move || {
-                let link = inner.link(door)?;
-                call(&link.connect).map_err(|error| inner.explain(&link, &error, said))
+                let lease = lease(&inner, door)?;
+                call(&lease.0.connect).map_err(|error| inner.explain(&lease.0, &error, said))
             })
             .await
             .unwrap_or_else(|TooLate| {
@@ -245,21 +272,63 @@ impl Libvirt {
 }
 
 impl Inner {
-    /// The connection; a new one where there is none or it is lost. Blocks: its lock is held while opening.
-    fn link(self: &Arc<Self>, door: Door) -> Result<Arc<Link>> {
-        let mut slot = self.link.lock().unwrap_or_else(PoisonError::into_inner);
-        let stands = |link: &&Arc<Link>| !link.closed.load(Relaxed) && link.door.is(&door);
+    /// The main link; where another call has it, another. Blocks.
+    fn lease(self: &Arc<Self>, door: Door) -> Result<Lease> {
+        match Lease::of(&self.main(&door)?) {
+            Some(lease) => Ok(lease),
+            None => self.lease_another(door),
+        }
+    }
+
+    /// One more link, which ends with the lease. Blocks.
+    fn lease_another(self: &Arc<Self>, door: Door) -> Result<Lease> {
+        let link = Link {
+            watch: None,
+            connect: self.open(&door)?,
+            closed: Arc::default(),
+            is_leased: AtomicBool::new(true),
+            door,
+        };
+        Ok(Lease(Arc::new(link)))
+    }
+
+    /// Blocks: its lock is held while opening.
+    fn main(self: &Arc<Self>, door: &Door) -> Result<Arc<Link>> {
+        let mut slot = self.main.lock().unwrap_or_else(PoisonError::into_inner);
+        let stands = |link: &&Arc<Link>| !link.closed.load(Relaxed) && link.door.is(door);
         if let Some(link) = slot.as_ref().filter(stands) {
             return Ok(link.clone());
         }
-        // The old one is closed here, on this thread.
+        // The old one is closed here, on this thread, or where a call ends that still has it.
         *slot = None;
-        let link = Arc::new(self.open(door)?);
-        *slot = Some(link.clone());
-        Ok(link)
+        let connect = self.open(door)?;
+        let closed = Arc::new(AtomicBool::new(false));
+        let tell = {
+            let (closed, changes) = (closed.clone(), self.changes.clone());
+            Arc::new(move |event| {
+                closed.fetch_or(event == Event::Closed, Relaxed);
+                changes.send_modify(|count| *count = count.wrapping_add(1));
+            })
+        };
+        // Nobody need look again for it, but what was told before is no proof for what comes: it may have missed some.
+        self.changes.send_if_modified(|count| {
+            *count = count.wrapping_add(1);
+            false
+        });
+        let watch = Watch::new(&connect, tell)
+            .inspect_err(|error| tracing::warn!("host {} tells no events: {error}", self.host))
+            .ok();
+        let link = Link {
+            watch,
+            connect,
+            closed,
+            is_leased: AtomicBool::new(false),
+            door: door.clone(),
+        };
+        Ok(slot.insert(Arc::new(link)).clone())
     }
 
-    fn open(self: &Arc<Self>, door: Door) -> Result<Link> {
+    fn open(&self, door: &Door) -> Result<Connect> {
         let failed = |cause: String| {
             Error::new(
                 Kind::Unreachable,
@@ -295,28 +364,7 @@ impl Inner {
         };
         // The embedded and the test driver have none, nor a link that could die.
         let _ = connect.set_keep_alive(KEEPALIVE.0, KEEPALIVE.1);
-        let closed = Arc::new(AtomicBool::new(false));
-        let tell = {
-            let (closed, changes) = (closed.clone(), self.changes.clone());
-            Arc::new(move |event| {
-                closed.fetch_or(event == Event::Closed, Relaxed);
-                changes.send_modify(|count| *count = count.wrapping_add(1));
-            })
-        };
-        // Nobody need look again for it, but what was told before is no proof for what comes: it may have missed some.
-        self.changes.send_if_modified(|count| {
-            *count = count.wrapping_add(1);
-            false
-        });
-        let watch = Watch::new(&connect, tell)
-            .inspect_err(|error| tracing::warn!("host {} tells no events: {error}", self.host))
-            .ok();
-        Ok(Link {
-            watch,
-            connect,
-            closed,
-            door,
-        })
+        Ok(connect)
     }
 
     fn explain(&self, link: &Link, error: &virt::error::Error, what: String) -> Error {
@@ -356,7 +404,7 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        let link = self.link.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let link = self.main.get_mut().unwrap_or_else(PoisonError::into_inner);
         if let Some(link) = link.take() {
             // Closing waits for libvirt, and whoever drops the last handle may be an async worker.
             std::thread::spawn(move || drop(link));

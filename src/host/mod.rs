@@ -174,6 +174,11 @@ impl Host {
         self.libvirt.changes()
     }
 
+    /// Is there no connection that would tell of changes?
+    pub fn is_lost(&self) -> bool {
+        self.libvirt.told().is_none()
+    }
+
     /// Path of a snapshot.
     pub fn snapshot_path(&self, name: &SnapshotName) -> String {
         format!("{}/{}", self.settings.snapshots_dir, name.file_name())

@@ -1,0 +1,81 @@
+//! A libvirtd that stands still while it is spoken to.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use snapdeck::engine::Link;
+use snapdeck::host::{Host, Survey};
+use snapdeck::model::{Result, SandboxId};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::common::{State, World};
+
+/// Keepalive gives a connection up after ten seconds, a call is given up after as many.
+const IN_TIME: Duration = Duration::from_secs(40);
+
+/// Up to libvirt 10.3 (CVE-2024-4418) a connection that ends under several calls takes the whole process with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn under_many_calls_it_costs_no_more_than_the_calls() {
+    let world = World::private_here();
+    world.snapshot("base", 0);
+    let id = world.sandbox("a", "base", State::Off);
+    let id: SandboxId = id.parse().unwrap();
+    let host = Host::new(world.settings().hosts[0].clone()).unwrap();
+    host.survey().await.unwrap();
+
+    for _ in 0..2 {
+        let mut changes = host.changes();
+        let is_over = Arc::new(AtomicBool::new(false));
+        let mut calls = JoinSet::new();
+        for _ in 0..8 {
+            let (host, id, is_over) = (host.clone(), id.clone(), is_over.clone());
+            calls.spawn(async move {
+                while !is_over.load(Relaxed) {
+                    let _ = host.our_state(&id).await;
+                }
+            });
+        }
+        world.signal_libvirtd("STOP");
+        let told = timeout(IN_TIME, changes.changed()).await;
+        // Some calls are under way anew.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        world.wake_libvirtd();
+        told.expect("the connection is given up").unwrap();
+        is_over.store(true, Relaxed);
+        while let Some(call) = timeout(IN_TIME, calls.join_next()).await.unwrap() {
+            call.unwrap();
+        }
+        let mut last: Option<Result<Survey>> = None;
+        let seen = async {
+            while !matches!(&last, Some(Ok(survey)) if survey.sandboxes.len() == 1) {
+                last = Some(host.survey().await);
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        let seen = timeout(IN_TIME, seen).await;
+        assert!(seen.is_ok(), "not back: {last:?}");
+    }
+}
+
+/// Less than keepalive and another try together: that the connection is lost shows before a new one has failed.
+const LOST: Duration = Duration::from_secs(17);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_shown_as_away_while_it_is_tried_again_and_as_up_when_it_is_back() {
+    let world = World::private_here();
+    let engine = world.engine().await;
+    engine.follow();
+    let mut watch = engine.watch();
+    let up = watch.wait_for(|view| view.hosts[0].link == Link::Up);
+    timeout(IN_TIME, up).await.unwrap().unwrap();
+    world.signal_libvirtd("STOP");
+    let lost = watch.wait_for(|view| matches!(view.hosts[0].link, Link::Down(_)));
+    let lost = timeout(LOST, lost).await.map(drop);
+    world.wake_libvirtd();
+    lost.expect("it is shown as away");
+    let up = watch.wait_for(|view| view.hosts[0].link == Link::Up);
+    timeout(IN_TIME, up).await.expect("it is back").unwrap();
+    engine.shutdown().await;
+}
