@@ -441,7 +441,7 @@ impl App {
             if self.filter.is_none() && matches!(dialog, None | Some(Dialog::Quit(_))) {
                 return perform::perform(self, Action::Quit);
             }
-            // Nobody loses what is typed there: first it leads out, like esc.
+            // Out of one thing at a time, as esc: nobody leaves the console by a key that was meant for a dialog.
             return self.key(KeyCode::Esc.into());
         }
         if let Some(layer) = self.layers.last_mut() {

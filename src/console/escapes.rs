@@ -8,7 +8,9 @@ use crossterm::event::{Event, KeyCode, KeyEvent, KeyModifiers};
 type Read = io::Result<Event>;
 
 /// Longest sequence that is looked for.
-const LONGEST: usize = 8;
+const LONGEST: usize = 20;
+/// Events of a paste that are dropped; what the terminal holds back is less.
+const PASTED: usize = 1 << 16;
 
 /// The events that begin with `first`, of those that `more` has at hand: where an escape is followed by the letters of a
 /// sequence, it is the escape and the sequence's key, or the escape alone where no key is known.
@@ -22,10 +24,17 @@ pub fn whole(first: Read, mut more: impl FnMut() -> Option<Read>) -> Vec<Read> {
         let Some(event) = more() else { return events };
         let typed = letter(&event);
         events.push(event);
-        match (typed, text.is_empty()) {
-            (Some('[' | 'O'), true) | (Some('0'..='9' | ';'), false) => text.extend(typed),
-            (Some(last @ ('A'..='Z' | 'a'..='z' | '~')), false) => {
+        match (typed, text.as_str()) {
+            (Some('[' | 'O'), "") | (Some('<'), "[") => text.extend(typed),
+            (Some('0'..='9' | ';'), before) if !before.is_empty() => text.extend(typed),
+            (Some(last @ ('A'..='Z' | 'a'..='z' | '~')), before) if !before.is_empty() => {
                 events.truncate(1);
+                if (before, last) == ("[200", '~') {
+                    // Its letters would be keys now.
+                    let _ = std::iter::repeat_with(&mut more)
+                        .take(PASTED)
+                        .find(Option::is_none);
+                }
                 let key = key(&text[1..], last);
                 events.extend(key.map(|code| Ok(Event::Key(code.into()))));
                 return events;
@@ -93,11 +102,17 @@ mod tests {
         assert_eq!(after_escape("[1;5D"), [Esc, Left]);
         assert_eq!(after_escape("[3~"), [Esc, Delete]);
         assert_eq!(after_escape("[29~"), [Esc], "no key of ours");
+        assert_eq!(after_escape("[<65;100;10M"), [Esc], "the wheel");
+        assert_eq!(after_escape("[200~dd"), [Esc], "a paste");
         // What is typed behind an escape stays what it is.
         assert_eq!(after_escape(""), [Esc]);
         assert_eq!(after_escape("["), [Esc, Char('[')]);
         assert_eq!(after_escape("d"), [Esc, Char('d')]);
-        let many = after_escape("[111111111D");
-        assert_eq!(many.len(), 9, "no end in sight, nothing is lost: {many:?}");
+        let many = after_escape(&format!("[{}D", "1".repeat(30)));
+        assert_eq!(
+            many.len(),
+            21,
+            "no end in sight, what was read is kept: {many:?}"
+        );
     }
 }

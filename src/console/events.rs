@@ -15,8 +15,9 @@ use super::escapes;
 
 /// Events that wait for the console; past these, the terminal waits.
 const WAITING: usize = 1024;
-/// For looking whether an event has come: with none at all crossterm does not look.
-const AT_HAND: Duration = Duration::from_micros(100);
+/// For looking whether an event has come, behind an escape alone: crossterm, given no time, looks at nothing, and a busy
+/// machine takes some.
+const AT_HAND: Duration = Duration::from_millis(5);
 /// How long the thread's end is waited for.
 const END: Duration = Duration::from_millis(100);
 

@@ -521,6 +521,6 @@ pub static ACTIONS: &[Entry] = &[
         "quit",
         &["q", "ctrl-c"],
         EVERYWHERE,
-        "Leave; jobs that still run are named first.",
+        "Leave; jobs that still run are named first. In a dialog or filter, ctrl-c leaves that.",
     ),
 ];

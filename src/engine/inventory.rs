@@ -111,7 +111,9 @@ pub(super) async fn follow_host(inner: Arc<Inner>, index: usize) {
                     survey = &mut look => break survey.unwrap_or_else(|_| Err(silent())),
                     // What is lost is not shown as if it were there until the next try has failed, too.
                     () = tokio::time::sleep(LOST), if is_lost => {
-                        show_host(&inner, index, Err(silent()));
+                        let what = format!("the connection to libvirt of host {} was lost", host.name());
+                        let lost = Error::new(Kind::Unreachable, what).hint("it is being opened again");
+                        show_host(&inner, index, Err(lost));
                         is_lost = false;
                     }
                     () = inner.stop.cancelled() => return,

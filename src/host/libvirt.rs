@@ -4,8 +4,8 @@ use std::sync::atomic::{
     AtomicBool,
     Ordering::{Acquire, Relaxed, Release},
 };
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use virt::connect::Connect;
@@ -21,6 +21,9 @@ use crate::model::{Error, HostName, Kind, Result};
 const CALLS: usize = 4;
 /// Long calls under way at once on one host; a job has one at a time.
 const LONG_CALLS: usize = 64;
+/// Links beside the main one that are kept for the next call, and how long.
+const SPARES: usize = 4;
+const SPARE: Duration = Duration::from_secs(30);
 /// For finding libvirt's socket on a host; a first session on a slow line takes seconds.
 const CONNECT: Duration = Duration::from_secs(20);
 /// Seconds between keepalive probes, and probes without an answer until the link counts as dead: 10 s in all. Each one
@@ -77,6 +80,10 @@ struct Inner {
     uri: String,
     /// The one that tells of changes.
     main: Mutex<Option<Arc<Link>>>,
+    /// Is the main one known to be lost, and no other open yet?
+    is_lost: AtomicBool,
+    /// Links that calls have left which came while another had the main one, and since when.
+    spares: Mutex<Vec<(Instant, Arc<Link>)>>,
     changes: watch::Sender<u64>,
 }
 
@@ -91,18 +98,25 @@ struct Link {
 
 /// A link for one call, which has it to itself: up to libvirt 10.3 a link that ends under several calls takes the process
 /// with it (CVE-2024-4418), and distributions keep those for years.
-struct Lease(Arc<Link>);
+struct Lease {
+    link: Arc<Link>,
+    inner: Arc<Inner>,
+}
 
 impl Lease {
     /// `None` where another call has it.
-    fn of(link: &Arc<Link>) -> Option<Self> {
-        (!link.is_leased.swap(true, Acquire)).then(|| Self(link.clone()))
+    fn of(link: &Arc<Link>, inner: &Arc<Inner>) -> Option<Self> {
+        let (link, inner) = (link.clone(), inner.clone());
+        (!link.is_leased.swap(true, Acquire)).then(|| Self { link, inner })
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.0.is_leased.store(false, Release);
+        self.link.is_leased.store(false, Release);
+        if self.link.watch.is_none() {
+            self.inner.keep(&self.link);
+        }
     }
 }
 
@@ -113,6 +127,8 @@ impl Libvirt {
                 host: place.host().clone(),
                 uri,
                 main: Mutex::default(),
+                is_lost: AtomicBool::default(),
+                spares: Mutex::default(),
                 changes: watch::Sender::new(0),
             }),
             threads: Threads::new(CALLS),
@@ -197,11 +213,16 @@ impl Libvirt {
     /// How often it has told of a change; as long as this is the same, it has told of none. `None` where nothing
     /// would be told: without a connection, or on one that has no events.
     pub fn told(&self) -> Option<u64> {
-        // Whoever holds the lock is opening one.
+        // Where another call looks at it or opens it, nothing is known.
         let slot = self.inner.main.try_lock().ok()?;
         let link = slot.as_ref()?;
         let tells = link.watch.is_some() && !link.closed.load(Relaxed);
         tells.then(|| *self.inner.changes.borrow())
+    }
+
+    /// Was the connection that tells of changes lost, and is there no other yet?
+    pub fn is_lost(&self) -> bool {
+        self.inner.is_lost.load(Relaxed)
     }
 
     /// Calls libvirt; `what` completes "cannot ... on host NAME".
@@ -250,8 +271,8 @@ impl Libvirt {
         let through = door.tunnel.clone();
         let called = threads
             .run(deadline, move || {
-                let lease = lease(&inner, door)?;
-                call(&lease.0.connect).map_err(|error| inner.explain(&lease.0, &error, said))
+                let Lease { link, .. } = &lease(&inner, door)?;
+                call(&link.connect).map_err(|error| inner.explain(link, &error, said))
             })
             .await
             .unwrap_or_else(|TooLate| {
@@ -274,26 +295,70 @@ impl Libvirt {
 impl Inner {
     /// The main link; where another call has it, another. Blocks.
     fn lease(self: &Arc<Self>, door: Door) -> Result<Lease> {
-        match Lease::of(&self.main(&door)?) {
-            Some(lease) => Ok(lease),
-            None => self.lease_another(door),
+        let main = self.main_link(&door)?;
+        if let Some(lease) = Lease::of(&main, self) {
+            return Ok(lease);
         }
+        drop(main);
+        self.lease_another(door)
     }
 
-    /// One more link, which ends with the lease. Blocks.
+    /// Another link than the main one. Blocks.
     fn lease_another(self: &Arc<Self>, door: Door) -> Result<Lease> {
-        let link = Link {
+        let spares = std::mem::take(&mut *self.spares());
+        let serves = |link: &Link| link.door.is(&door) && link.connect.is_alive().unwrap_or(false);
+        // The others are closed here, on this thread.
+        let (mut spares, _): (Vec<_>, Vec<_>) =
+            spares.into_iter().partition(|(_, link)| serves(link));
+        let spare = spares.pop();
+        self.spares().extend(spares);
+        let lease = spare.and_then(|(_, link)| Lease::of(&link, self));
+        if let Some(lease) = lease {
+            return Ok(lease);
+        }
+        let link = Arc::new(Link {
             watch: None,
             connect: self.open(&door)?,
             closed: Arc::default(),
             is_leased: AtomicBool::new(true),
             door,
+        });
+        let inner = self.clone();
+        Ok(Lease { link, inner })
+    }
+
+    /// Keeps a link for the next call that needs another: opening one takes several round trips. Not for long: each
+    /// keeps libvirtd and us awake a little.
+    fn keep(self: &Arc<Self>, link: &Arc<Link>) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
         };
-        Ok(Lease(Arc::new(link)))
+        let mut spares = self.spares();
+        if spares.len() >= SPARES || !link.connect.is_alive().unwrap_or(false) {
+            return;
+        }
+        spares.push((Instant::now(), link.clone()));
+        drop(spares);
+        let inner = Arc::downgrade(self);
+        runtime.spawn(async move {
+            tokio::time::sleep(SPARE).await;
+            if let Some(inner) = inner.upgrade() {
+                let spares = std::mem::take(&mut *inner.spares());
+                let (old, young): (Vec<_>, Vec<_>) = spares
+                    .into_iter()
+                    .partition(|(since, _)| since.elapsed() >= SPARE);
+                inner.spares().extend(young);
+                tokio::task::spawn_blocking(move || drop(old));
+            }
+        });
+    }
+
+    fn spares(&self) -> MutexGuard<'_, Vec<(Instant, Arc<Link>)>> {
+        self.spares.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Blocks: its lock is held while opening.
-    fn main(self: &Arc<Self>, door: &Door) -> Result<Arc<Link>> {
+    fn main_link(self: &Arc<Self>, door: &Door) -> Result<Arc<Link>> {
         let mut slot = self.main.lock().unwrap_or_else(PoisonError::into_inner);
         let stands = |link: &&Arc<Link>| !link.closed.load(Relaxed) && link.door.is(door);
         if let Some(link) = slot.as_ref().filter(stands) {
@@ -304,9 +369,15 @@ impl Inner {
         let connect = self.open(door)?;
         let closed = Arc::new(AtomicBool::new(false));
         let tell = {
-            let (closed, changes) = (closed.clone(), self.changes.clone());
+            let (closed, inner) = (closed.clone(), Arc::downgrade(self));
+            let changes = self.changes.clone();
             Arc::new(move |event| {
-                closed.fetch_or(event == Event::Closed, Relaxed);
+                if event == Event::Closed
+                    && !closed.swap(true, Relaxed)
+                    && let Some(inner) = inner.upgrade()
+                {
+                    inner.is_lost.store(true, Relaxed);
+                }
                 changes.send_modify(|count| *count = count.wrapping_add(1));
             })
         };
@@ -325,6 +396,7 @@ impl Inner {
             is_leased: AtomicBool::new(false),
             door: door.clone(),
         };
+        self.is_lost.store(false, Relaxed);
         Ok(slot.insert(Arc::new(link)).clone())
     }
 
@@ -371,7 +443,9 @@ impl Inner {
         let lost = link.closed.load(Relaxed) || !link.connect.is_alive().unwrap_or(false);
         if lost {
             // Also where the driver has no close callback.
-            link.closed.store(true, Relaxed);
+            let was_known = link.closed.swap(true, Relaxed);
+            self.is_lost
+                .fetch_or(link.watch.is_some() && !was_known, Relaxed);
             return Error::new(Kind::Unreachable, what)
                 .because(format!(
                     "the connection to libvirt was lost ({})",
@@ -405,9 +479,14 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         let link = self.main.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if let Some(link) = link.take() {
+        let spares = self
+            .spares
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        let (link, spares) = (link.take(), std::mem::take(spares));
+        if link.is_some() || !spares.is_empty() {
             // Closing waits for libvirt, and whoever drops the last handle may be an async worker.
-            std::thread::spawn(move || drop(link));
+            std::thread::spawn(move || drop((link, spares)));
         }
     }
 }

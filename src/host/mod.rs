@@ -174,9 +174,9 @@ impl Host {
         self.libvirt.changes()
     }
 
-    /// Is there no connection that would tell of changes?
+    /// Was the connection that tells of changes lost, and is there no other yet?
     pub fn is_lost(&self) -> bool {
-        self.libvirt.told().is_none()
+        self.libvirt.is_lost()
     }
 
     /// Path of a snapshot.

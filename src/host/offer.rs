@@ -1,15 +1,15 @@
 //! What a host has to give: firmware, a TPM, memory, and a KVM that runs a guest.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use roxmltree::Document;
-use tokio::time::{Instant, sleep};
 use virt::connect::Connect;
+use virt::error::ErrorNumber;
 
 use super::blueprint::HYPERV;
-use super::{CALL, Host, domain, ffi};
+use super::{CALL, Host, ffi};
 use crate::model::settings::Accel;
-use crate::model::{Kind, Result, SandboxId};
+use crate::model::{Result, SandboxId};
 
 /// For what libvirt tells after it has probed QEMU's capabilities, and for the start of the smallest guest.
 const PROBED: Duration = Duration::from_secs(120);
@@ -92,34 +92,66 @@ impl Host {
         let xml = PROBE
             .replace("{id}", id.as_str())
             .replace("{hyperv}", HYPERV);
-        let flags = virt_sys::VIR_DOMAIN_START_AUTODESTROY;
-        let start = move |connect: &Connect| connect.create_domain_xml(&xml, flags).map(|_| ());
-        let host = self.name();
-        match self
+        // libvirt ends the guest with the connection that started it: all is asked on one.
+        let prove = move |connect: &Connect| prove(connect, id.as_str(), &xml);
+        let limit = PROBED + PROVE;
+        let proven = self
             .libvirt
-            .call("run a guest under KVM", PROBED, start)
-            .await
-        {
-            Ok(()) => {}
-            Err(error) if error.kind() == Kind::Unreachable => return Err(error),
-            Err(error) => {
-                tracing::info!("host {host} has no KVM that runs a guest: {error}");
-                return Ok(false);
+            .call_long("run a guest under KVM", limit, prove)
+            .await?;
+        let host = self.name();
+        match &proven {
+            Proof::Refused(why) => {
+                tracing::info!("host {host} has no KVM that runs a guest: {why}");
             }
-        }
-        let since = Instant::now();
-        while since.elapsed() < PROVE {
-            match self.on(&id, "look at", CALL, domain::state).await {
-                Err(gone) if gone.kind() == Kind::NotFound => return Ok(true),
-                Err(error) if error.kind() == Kind::Unreachable => return Err(error),
-                _ => sleep(PROVE_LOOK).await,
+            Proof::Stuck => {
+                tracing::info!("host {host} has a KVM under which a guest does not come further");
             }
+            Proof::Ran => {}
         }
-        tracing::info!("host {host} has a KVM under which a guest does not come further");
-        match self.force_off(&id).await {
-            Err(error) if error.kind() != Kind::NotFound => Err(error),
-            _ => Ok(false),
+        Ok(proven == Proof::Ran)
+    }
+}
+
+/// What became of the guest that is to prove KVM.
+#[derive(PartialEq)]
+enum Proof {
+    /// It ran and ended itself.
+    Ran,
+    /// It was started, and is ended.
+    Stuck,
+    /// It could not be started, and why.
+    Refused(String),
+}
+
+/// Blocks until it is known.
+fn prove(
+    connect: &Connect,
+    name: &str,
+    xml: &str,
+) -> std::result::Result<Proof, virt::error::Error> {
+    let flags = virt_sys::VIR_DOMAIN_START_AUTODESTROY;
+    if let Err(error) = connect.create_domain_xml(xml, flags) {
+        return match connect.is_alive() {
+            Ok(true) => Ok(Proof::Refused(error.message().to_owned())),
+            _ => Err(error),
+        };
+    }
+    let is_gone = |error: &virt::error::Error| error.code().is(ErrorNumber::NoDomain);
+    let since = Instant::now();
+    while since.elapsed() < PROVE {
+        match connect.lookup_domain_by_name(name) {
+            Err(error) if is_gone(&error) => return Ok(Proof::Ran),
+            Err(error) if !connect.is_alive().unwrap_or(false) => return Err(error),
+            _ => std::thread::sleep(PROVE_LOOK),
         }
+    }
+    match connect
+        .lookup_domain_by_name(name)
+        .and_then(|guest| guest.destroy())
+    {
+        Err(error) if !is_gone(&error) => Err(error),
+        _ => Ok(Proof::Stuck),
     }
 }
 

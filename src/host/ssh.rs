@@ -290,16 +290,21 @@ impl Master {
     /// The system's.
     pub fn program(&self) -> std::io::Result<PathBuf> {
         use std::os::unix::fs::PermissionsExt;
-        let path = self.dir.path().join("ssh");
+        let (path, new) = (self.dir.path().join("ssh"), self.dir.path().join("ssh.new"));
+        // Others may be running it.
+        if path.exists() {
+            return Ok(path);
+        }
         let socket = self.session.control_socket().to_string_lossy().into_owned();
         let socket = super::quote::line([&*socket]);
         std::fs::write(
-            &path,
+            &new,
             format!(
                 "#!/bin/sh\nexec ssh -S {socket} -o ControlMaster=no -o ProxyCommand=false \"$@\"\n"
             ),
         )?;
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700))?;
+        std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o700))?;
+        std::fs::rename(&new, &path)?;
         Ok(path)
     }
 

@@ -41,7 +41,7 @@ async fn under_many_calls_it_costs_no_more_than_the_calls() {
         let told = timeout(IN_TIME, changes.changed()).await;
         // Some calls are under way anew.
         tokio::time::sleep(Duration::from_secs(3)).await;
-        world.wake_libvirtd();
+        world.signal_libvirtd("CONT");
         told.expect("the connection is given up").unwrap();
         is_over.store(true, Relaxed);
         while let Some(call) = timeout(IN_TIME, calls.join_next()).await.unwrap() {
@@ -52,6 +52,7 @@ async fn under_many_calls_it_costs_no_more_than_the_calls() {
             while !matches!(&last, Some(Ok(survey)) if survey.sandboxes.len() == 1) {
                 last = Some(host.survey().await);
                 tokio::time::sleep(Duration::from_millis(100)).await;
+                world.revive_libvirtd();
             }
         };
         let seen = timeout(IN_TIME, seen).await;
@@ -73,9 +74,18 @@ async fn it_is_shown_as_away_while_it_is_tried_again_and_as_up_when_it_is_back()
     world.signal_libvirtd("STOP");
     let lost = watch.wait_for(|view| matches!(view.hosts[0].link, Link::Down(_)));
     let lost = timeout(LOST, lost).await.map(drop);
-    world.wake_libvirtd();
+    world.signal_libvirtd("CONT");
     lost.expect("it is shown as away");
     let up = watch.wait_for(|view| view.hosts[0].link == Link::Up);
-    timeout(IN_TIME, up).await.expect("it is back").unwrap();
+    let revive = async {
+        loop {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            world.revive_libvirtd();
+        }
+    };
+    tokio::select! {
+        up = timeout(IN_TIME, up) => drop(up.expect("it is back").unwrap()),
+        () = revive => {}
+    }
     engine.shutdown().await;
 }
