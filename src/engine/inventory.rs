@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use super::Inner;
 use super::view::{BucketView, HostView, Link, PatientView, View};
 use crate::bucket::Bucket;
-use crate::host::Survey;
+use crate::host::{Known, Survey};
 use crate::model::settings::Settings;
 use crate::model::{Error, Kind, Method, Object, Result};
 use crate::ops;
@@ -99,26 +99,9 @@ pub(super) async fn follow_host(inner: Arc<Inner>, index: usize) {
     let mut is_told = false;
     loop {
         changes.mark_unchanged();
-        let silent = || {
-            let what = format!("host {} does not answer", host.name());
-            Error::new(Kind::Unreachable, what).hint("is libvirtd running there?")
-        };
-        let survey = {
-            let mut look = pin!(tokio::time::timeout(SURVEY, host.glance(&mut known)));
-            let mut is_lost = is_told && host.is_lost();
-            loop {
-                tokio::select! {
-                    survey = &mut look => break survey.unwrap_or_else(|_| Err(silent())),
-                    // What is lost is not shown as if it were there until the next try has failed, too.
-                    () = tokio::time::sleep(LOST), if is_lost => {
-                        let what = format!("the connection to libvirt of host {} was lost", host.name());
-                        let lost = Error::new(Kind::Unreachable, what).hint("it is being opened again");
-                        show_host(&inner, index, Err(lost));
-                        is_lost = false;
-                    }
-                    () = inner.stop.cancelled() => return,
-                }
-            }
+        let is_lost = is_told && host.is_lost();
+        let Some(survey) = look(&inner, index, &mut known, is_lost).await else {
+            return;
         };
         let up = survey.is_ok();
         if up && !is_met {
@@ -147,6 +130,32 @@ pub(super) async fn follow_host(inner: Arc<Inner>, index: usize) {
                 tokio::time::sleep(SETTLE).await;
             }
             () = inner.stop.cancelled() => return,
+        }
+    }
+}
+
+/// One look at a host; `None` where the engine ends meanwhile. What is lost is not shown as if it were there until the
+/// next try has failed, too.
+async fn look(
+    inner: &Inner,
+    index: usize,
+    known: &mut Option<Known>,
+    mut is_lost: bool,
+) -> Option<Result<Survey>> {
+    let host = &inner.hosts[index];
+    let away = |what: String, hint| Err(Error::new(Kind::Unreachable, what).hint(hint));
+    let mut look = pin!(tokio::time::timeout(SURVEY, host.glance(known)));
+    loop {
+        tokio::select! {
+            survey = &mut look => return Some(survey.unwrap_or_else(|_| {
+                away(format!("host {} does not answer", host.name()), "is libvirtd running there?")
+            })),
+            () = tokio::time::sleep(LOST), if is_lost => {
+                let what = format!("the connection to libvirt of host {} was lost", host.name());
+                show_host(inner, index, away(what, "it is being opened again"));
+                is_lost = false;
+            }
+            () = inner.stop.cancelled() => return None,
         }
     }
 }

@@ -92,6 +92,7 @@ struct Link {
     watch: Option<Watch>,
     connect: Connect,
     closed: Arc<AtomicBool>,
+    is_main: bool,
     is_leased: AtomicBool,
     door: Door,
 }
@@ -114,7 +115,7 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.link.is_leased.store(false, Release);
-        if self.link.watch.is_none() {
+        if !self.link.is_main {
             self.inner.keep(&self.link);
         }
     }
@@ -320,6 +321,7 @@ impl Inner {
             watch: None,
             connect: self.open(&door)?,
             closed: Arc::default(),
+            is_main: false,
             is_leased: AtomicBool::new(true),
             door,
         });
@@ -393,6 +395,7 @@ impl Inner {
             watch,
             connect,
             closed,
+            is_main: true,
             is_leased: AtomicBool::new(false),
             door: door.clone(),
         };
@@ -444,8 +447,7 @@ impl Inner {
         if lost {
             // Also where the driver has no close callback.
             let was_known = link.closed.swap(true, Relaxed);
-            self.is_lost
-                .fetch_or(link.watch.is_some() && !was_known, Relaxed);
+            self.is_lost.fetch_or(link.is_main && !was_known, Relaxed);
             return Error::new(Kind::Unreachable, what)
                 .because(format!(
                     "the connection to libvirt was lost ({})",

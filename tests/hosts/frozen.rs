@@ -1,7 +1,7 @@
 //! A libvirtd that stands still while it is spoken to.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use snapdeck::engine::Link;
@@ -14,6 +14,9 @@ use crate::common::{State, World};
 
 /// Keepalive gives a connection up after ten seconds, a call is given up after as many.
 const IN_TIME: Duration = Duration::from_secs(40);
+
+/// So many at once.
+const CALLS: usize = 8;
 
 /// Up to libvirt 10.3 (CVE-2024-4418) a connection that ends under several calls takes the whole process with it.
 #[tokio::test(flavor = "multi_thread")]
@@ -28,21 +31,30 @@ async fn under_many_calls_it_costs_no_more_than_the_calls() {
     for _ in 0..2 {
         let mut changes = host.changes();
         let is_over = Arc::new(AtomicBool::new(false));
+        let begun = Arc::new(AtomicUsize::new(0));
         let mut calls = JoinSet::new();
-        for _ in 0..8 {
-            let (host, id, is_over) = (host.clone(), id.clone(), is_over.clone());
+        for _ in 0..CALLS {
+            let (host, id) = (host.clone(), id.clone());
+            let (begun, is_over) = (begun.clone(), is_over.clone());
             calls.spawn(async move {
                 while !is_over.load(Relaxed) {
+                    begun.fetch_add(1, Relaxed);
                     let _ = host.our_state(&id).await;
                 }
             });
         }
         world.signal_libvirtd("STOP");
+        let before = begun.load(Relaxed);
         let told = timeout(IN_TIME, changes.changed()).await;
-        // Some calls are under way anew.
-        tokio::time::sleep(Duration::from_secs(3)).await;
+        let anew = async {
+            while begun.load(Relaxed) < before + CALLS {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let anew = timeout(IN_TIME, anew).await;
         world.signal_libvirtd("CONT");
         told.expect("the connection is given up").unwrap();
+        anew.expect("the calls are under way anew");
         is_over.store(true, Relaxed);
         while let Some(call) = timeout(IN_TIME, calls.join_next()).await.unwrap() {
             call.unwrap();
