@@ -1,5 +1,11 @@
 //! Arguments -> a face; an error -> an exit code.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the one place that reads the environment"
+)]
+#![expect(clippy::print_stderr, reason = "a front end")]
+
 use std::ffi::OsString;
 use std::io::{IsTerminal, stdin, stdout};
 use std::process::ExitCode;
@@ -7,11 +13,14 @@ use std::time::Duration;
 
 use clap::Parser;
 use clap::error::ErrorKind;
-use snapdeck::cli::{self, Answer, Cli, Command, ConsoleFlags, Plan, Serve, Stops};
-use snapdeck::engine::Engine;
-use snapdeck::model::{Error, HostName, Kind, Result};
-use snapdeck::settings::{self, Loaded};
-use snapdeck::{api, console, demo};
+use snapdeck_api as api;
+use snapdeck_cli::{self as cli, Answer, Cli, Command, ConsoleFlags, Plan, Serve, Stops};
+use snapdeck_console as console;
+#[cfg(feature = "demo")]
+use snapdeck_demo as demo;
+use snapdeck_engine::Engine;
+use snapdeck_model::{Error, HostName, Kind, Result};
+use snapdeck_settings::{self as settings, Loaded};
 use tokio::runtime::Runtime;
 use tracing_subscriber::EnvFilter;
 
@@ -19,7 +28,7 @@ use tracing_subscriber::EnvFilter;
 const LEAVE: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
-    snapdeck::host::give_buffers_back();
+    snapdeck_host::give_buffers_back();
     let args: Vec<OsString> = std::env::args_os().collect();
     // Asked before the line is understood: what is wrong with it must be told as JSON, too.
     let json = args
@@ -49,7 +58,7 @@ fn face(cli: Cli) -> Result<Answer> {
         console: flags,
         global,
     } = cli;
-    if global.json && matches!(command, None | Some(Command::Demo(_))) {
+    if global.json && !answers(command.as_ref()) {
         return Err(Error::new(
             Kind::BadInput,
             "--json needs a command that answers something",
@@ -63,6 +72,7 @@ fn face(cli: Cli) -> Result<Answer> {
         )
         .hint("give them without a command, or behind demo"));
     }
+    #[cfg(feature = "demo")]
     if let Some(Command::Demo(flags)) = &command {
         on_a_terminal()?;
         return open_demo(flags);
@@ -91,6 +101,16 @@ fn face(cli: Cli) -> Result<Answer> {
                 None => done(),
             }
         }
+    }
+}
+
+/// Returns whether the command prints an answer: the console does not.
+fn answers(command: Option<&Command>) -> bool {
+    match command {
+        None => false,
+        #[cfg(feature = "demo")]
+        Some(Command::Demo(_)) => false,
+        Some(_) => true,
     }
 }
 
@@ -185,6 +205,7 @@ fn api_options(asked: &Serve) -> Result<api::Options> {
     })
 }
 
+#[cfg(feature = "demo")]
 fn open_demo(flags: &ConsoleFlags) -> Result<Answer> {
     demo::quiet_libvirt()?;
     color_eyre::install().map_err(report)?;
@@ -243,9 +264,9 @@ fn report(report: color_eyre::Report) -> Error {
 /// What the program logs, on stderr. A job's own lines are shown with its progress: they stay out of it.
 fn log_to_stderr(verbose: u8) {
     let filter = match verbose {
-        0 => "warn,snapdeck::engine::jobs=off",
-        1 => "warn,snapdeck=info,snapdeck::engine::jobs=off",
-        _ => "info,snapdeck=debug,snapdeck::engine::jobs=off",
+        0 => "warn,snapdeck_engine::jobs=off",
+        1 => "warn,snapdeck=info,snapdeck_engine::jobs=off",
+        _ => "info,snapdeck=debug,snapdeck_engine::jobs=off",
     };
     // Fails only where there is a subscriber already.
     let _ = tracing_subscriber::fmt()

@@ -1,5 +1,11 @@
 //! The HTTP API as its callers meet it: a real server on the lab, and curl.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::disallowed_methods
+)]
 
 #[path = "api/access.rs"]
 mod access;

@@ -1,6 +1,12 @@
 //! The bucket against real stores: s3s-fs in this process always, SeaweedFS where `SNAPDECK_LAB_S3`
 //! (endpoint), `SNAPDECK_LAB_S3_KEY` and `SNAPDECK_LAB_S3_SECRET` name one.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::disallowed_methods
+)]
 
 #[path = "bucket/assembly.rs"]
 mod assembly;
@@ -20,9 +26,9 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use lab::{Lab, labs, s3s_fs, until};
 use proxy::proxy;
-use snapdeck::bucket::Bucket;
-use snapdeck::model::settings::Credentials;
-use snapdeck::model::{BlockSet, Error, Kind, Object, Phase, ProgressCell, Result, SnapshotName};
+use snapdeck_bucket::Bucket;
+use snapdeck_model::settings::Credentials;
+use snapdeck_model::{BlockSet, Error, Kind, Object, Phase, ProgressCell, Result, SnapshotName};
 use tokio_util::sync::CancellationToken;
 
 const MIB: usize = 1024 * 1024;

@@ -1,6 +1,12 @@
 //! The real binary: what it says to a wrong command line, and that its form stays as it is.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::disallowed_methods
+)]
 
 use std::process::{Command, Output, Stdio};
 

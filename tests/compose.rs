@@ -7,7 +7,13 @@
 //! SNAPDECK_FUZZ_SECONDS=600 cargo test --locked --test compose damaged -- --nocapture
 //! ```
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::disallowed_methods
+)]
 
 #[path = "compose/cases.rs"]
 mod cases;

@@ -1,5 +1,11 @@
 //! The console in a real terminal, on a real host and a real bucket.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::disallowed_methods
+)]
 
 mod common;
 #[path = "console/jobs.rs"]

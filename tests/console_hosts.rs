@@ -1,5 +1,11 @@
 //! Several hosts in the console: in a real terminal, on real hosts, with a line to the bucket that can be held.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::disallowed_methods
+)]
 
 mod common;
 

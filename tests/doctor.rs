@@ -1,6 +1,12 @@
 //! `snapdeck doctor` on real hosts and a real bucket, well and unwell: what is wrong is found, told with what mends
 //! it, and nothing is left behind. `make test` starts what it needs.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::disallowed_methods
+)]
 
 mod common;
 #[allow(dead_code)]

@@ -1,6 +1,12 @@
 //! One snapshot to several hosts, and pulls that are taken up: real libvirt and S3, with a line between snapdeck
 //! and the bucket that counts and stops.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::disallowed_methods
+)]
 
 mod common;
 
@@ -11,8 +17,8 @@ use std::sync::atomic::Ordering::SeqCst;
 use common::proxy::{Trouble, proxy};
 use common::{Host, Ran, World, ended, exists, run, sha256, signal, stamp, until};
 use serde_json::{Value, json};
-use snapdeck::engine::{Engine, JobId, JobState};
-use snapdeck::model::{Kind, Operation, Outcome};
+use snapdeck_engine::{Engine, JobId, JobState};
+use snapdeck_model::{Kind, Operation, Outcome};
 use tokio::runtime::Runtime;
 
 const HOSTS: [&str; 3] = ["alpha", "beta", "gamma"];

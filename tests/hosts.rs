@@ -1,6 +1,12 @@
 //! Hosts over SSH, and what goes wrong with them and the lines to them: each fault ends in a good result or in one
 //! clear error in time, and leaves nothing. `make test` starts what they need.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::disallowed_methods
+)]
 
 mod common;
 #[path = "hosts/cut.rs"]

@@ -1,6 +1,12 @@
 //! The operations as an operator meets them: the real binary, real libvirt with QEMU, a real S3 server, and
 //! another S3 client and qemu-img as judges. `make test` starts what they need.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::disallowed_methods
+)]
 
 mod common;
 #[path = "operations/create.rs"]

@@ -1,6 +1,12 @@
 //! Pulls that fetch no more than they must, and prove what they land: real libvirt and S3, with a line between snapdeck
 //! and the bucket that counts, stops and lies.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::disallowed_methods
+)]
 
 #[path = "pull_delta/bad.rs"]
 mod bad;
@@ -18,7 +24,7 @@ use std::sync::atomic::Ordering::SeqCst;
 
 use common::{Host, SmallDisk, Trouble, World, sha256, until};
 use serde_json::Value;
-use snapdeck::model::{Digest, Manifest, Parent};
+use snapdeck_model::{Digest, Manifest, Parent};
 
 const MIB: u64 = 1024 * 1024;
 /// Bytes of a block.

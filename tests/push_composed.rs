@@ -1,6 +1,12 @@
 //! Objects composed of the base's bytes and what the overlay changed: the real binary, real libvirt with QEMU, real S3
 //! servers, and another S3 client and qemu-img as judges. `make test` starts what they need.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::disallowed_methods
+)]
 
 mod common;
 #[allow(dead_code)]
@@ -11,7 +17,7 @@ use std::sync::atomic::Ordering::SeqCst;
 
 use common::{Ran, State, World, ended, in_background, run, same_disk, signal, until};
 use serde_json::{Value, json};
-use snapdeck::model::{BLOCK_BYTES, Digest, Manifest};
+use snapdeck_model::{BLOCK_BYTES, Digest, Manifest};
 
 const MIB: u64 = 1 << 20;
 /// Of the base: several parts.

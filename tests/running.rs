@@ -1,6 +1,12 @@
 //! Snapshots of running sandboxes: of one moment each, while the guest hardly notices; and whatever goes wrong in the
 //! middle, the guest runs, and nothing stays. `make test` starts what they need.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::disallowed_methods
+)]
 
 #[path = "running/agent.rs"]
 mod agent;

@@ -1,6 +1,12 @@
 //! The life of sandboxes as an operator meets it: the real binary, real libvirt with QEMU, guests that run. `make test`
 //! starts what they need.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::disallowed_methods
+)]
 
 mod common;
 #[path = "sandboxes/destroy.rs"]

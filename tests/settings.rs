@@ -1,13 +1,19 @@
 //! Settings: layers, where each value came from, masking, and what is said of a bad file.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::disallowed_methods
+)]
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use snapdeck::model::settings::{Accel, Credentials, PictureStyle};
-use snapdeck::model::{Error, Kind};
-use snapdeck::settings::{Flags, Loaded, load};
+use snapdeck_model::settings::{Accel, Credentials, PictureStyle};
+use snapdeck_model::{Error, Kind};
+use snapdeck_settings::{Flags, Loaded, load};
 
 /// A user's file in a directory of its own.
 struct Home(tempfile::TempDir);
@@ -80,7 +86,7 @@ fn defaults_are_the_documented_ones() {
 /// What the defaults show commented-out is right, too.
 #[test]
 fn the_commented_out_keys_are_taken() {
-    let text: String = snapdeck::settings::DEFAULT
+    let text: String = snapdeck_settings::DEFAULT
         .lines()
         .map(|line| match line.strip_prefix("# ") {
             Some(rest) if rest.contains(" = \"") && !rest.contains(". ") => rest,
@@ -94,7 +100,7 @@ fn the_commented_out_keys_are_taken() {
     let settings = try_load(Some(&home.file()), &[], &Flags::default())
         .unwrap()
         .settings;
-    assert_eq!(settings.sandbox.template, snapdeck::settings::TEMPLATE);
+    assert_eq!(settings.sandbox.template, snapdeck_settings::TEMPLATE);
     let bucket = settings.bucket;
     assert_eq!(bucket.name.as_deref(), Some("daytona"));
     assert_eq!(bucket.endpoint.as_deref(), Some("http://127.0.0.1:9000"));

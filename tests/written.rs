@@ -1,15 +1,21 @@
 //! What is written down from the code: keys, the man page, completions. Where one differs the test says so;
 //! `SNAPDECK_WRITE=1 cargo test --test written` writes them anew.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::disallowed_methods
+)]
 
 use std::fmt::Write;
 use std::path::Path;
 
 use clap::{Command, CommandFactory};
 use clap_complete::Shell;
-use snapdeck::cli::Cli;
-use snapdeck::console::{Reference, keymap_file, keys};
+use snapdeck_cli::Cli;
+use snapdeck_console::{Reference, keymap_file, keys};
 
 /// `path` holds `text`, or does from now on.
 #[track_caller]

@@ -8,7 +8,7 @@ use subtle::ConstantTimeEq;
 
 use super::App;
 use super::problem::{Problem, Told};
-use crate::model::{Error, Kind, Result};
+use snapdeck_model::{Error, Kind, Result};
 
 /// Who may call.
 #[derive(Clone, PartialEq, Eq)]
@@ -46,7 +46,7 @@ impl Token {
 }
 
 /// Stands before every route: refuses strangers, and gives every error its body.
-pub async fn guard(State(app): State<App>, request: Request, next: Next) -> Response {
+pub(crate) async fn guard(State(app): State<App>, request: Request, next: Next) -> Response {
     let told = Told::of(&request);
     let response = match admit(&app.access, &request) {
         Ok(()) => next.run(request).await,

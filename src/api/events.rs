@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 use super::App;
 use super::jobs::{self, Job, JobProgress};
 use super::problem::{Any, ErrorBody, Problem};
-use crate::engine::JobId;
+use snapdeck_engine::JobId;
 
 /// How often a job is looked at; nothing is sent while nothing changes.
 const SAMPLE: Duration = Duration::from_millis(100);
@@ -26,7 +26,7 @@ const SILENCE: Duration = Duration::from_secs(15);
 /// Data of an event `progress`.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct JobEvent {
+pub(crate) struct JobEvent {
     #[serde(flatten)]
     progress: JobProgress,
     /// Bytes a second in this phase, lately; 0 where nothing moves.
@@ -36,7 +36,7 @@ pub struct JobEvent {
 /// One event of the stream.
 #[derive(ToSchema)]
 #[allow(dead_code)]
-pub struct JobMessage {
+pub(crate) struct JobMessage {
     /// `progress`, `result` or `ending`.
     event: String,
     /// JSON: JobEvent for `progress`, Job for the others.
@@ -55,7 +55,10 @@ pub struct JobMessage {
         Any,
     ),
 )]
-pub async fn follow(State(app): State<App>, Path(id): Path<String>) -> Result<Response, Problem> {
+pub(crate) async fn follow(
+    State(app): State<App>,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
     let id = jobs::number(&id)?;
     if app.engine.view().job(id).is_none() {
         return Err(jobs::unknown(id));

@@ -8,21 +8,21 @@ use utoipa::ToSchema;
 
 use super::problem::Any;
 use super::{App, json};
-use crate::engine::Link;
+use snapdeck_engine::Link;
 
 /// The one path that needs no token.
-pub const HEALTHZ: &str = "/healthz";
+pub(crate) const HEALTHZ: &str = "/healthz";
 
 /// That it answers.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Health {
+pub(crate) struct Health {
     /// `ok`.
     status: String,
 }
 
 /// What it needs to be of use.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Ready {
+pub(crate) struct Ready {
     /// Host and bucket answer, and jobs are taken on.
     ready: bool,
     /// The host.
@@ -33,7 +33,7 @@ pub struct Ready {
 
 /// How the host or the bucket answers.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Answering {
+pub(crate) struct Answering {
     /// `opening`, `up`, `down`, `off`.
     link: String,
     /// Why it is down.
@@ -57,7 +57,7 @@ impl Answering {
 
 /// Is it alive? Needs no token.
 #[utoipa::path(get, path = HEALTHZ, tag = "service", security(()), responses((status = 200, body = Health)))]
-pub async fn healthz() -> Response {
+pub(crate) async fn healthz() -> Response {
     let status = "ok".to_owned();
     json(StatusCode::OK, &Health { status })
 }
@@ -67,7 +67,7 @@ pub async fn healthz() -> Response {
     get, path = "/readyz", tag = "service",
     responses((status = 200, body = Ready), (status = 503, description = "Not now", body = Ready), Any),
 )]
-pub async fn readyz(State(app): State<App>) -> Response {
+pub(crate) async fn readyz(State(app): State<App>) -> Response {
     let view = app.engine.view();
     let host = view.host(&app.host).map_or(&Link::Off, |host| &host.link);
     let bucket = &view.bucket.link;

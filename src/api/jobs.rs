@@ -11,13 +11,13 @@ use utoipa::ToSchema;
 
 use super::problem::{self, Answer, Any, ErrorBody, Problem};
 use super::{App, json};
-use crate::engine::{JobId, JobState, JobView};
-use crate::model::{HostName, Kind, Outcome, SandboxId, SnapshotName};
+use snapdeck_engine::{JobId, JobState, JobView};
+use snapdeck_model::{HostName, Kind, Outcome, SandboxId, SnapshotName};
 
 /// A job: one operation, waiting, running or over.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Job {
+pub(crate) struct Job {
     /// Its number, unique until snapdeck ends.
     id: u64,
     /// The operation's word: `create`, `push`, `pull`, `remove`, `new`, or that of the sandbox's verb.
@@ -48,7 +48,7 @@ pub struct Job {
 /// How far a job is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct JobProgress {
+pub(crate) struct JobProgress {
     /// Where it stands.
     pub state: JobWord,
     /// What it is doing: `queued`, `checking`, `pausing`, `converting`, `uploading`, `downloading`, ...
@@ -64,7 +64,7 @@ pub struct JobProgress {
 /// Where a job stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub enum JobWord {
+pub(crate) enum JobWord {
     /// Waits for its turn.
     Queued,
     /// Runs.
@@ -82,7 +82,7 @@ pub enum JobWord {
 /// Why a job ended otherwise than well.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct JobError {
+pub(crate) struct JobError {
     /// The status that a call which waited for it got.
     status_code: u16,
     /// What sort of failure it is, as in Error.
@@ -96,7 +96,7 @@ pub struct JobError {
 /// One line of a job's log.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct JobLine {
+pub(crate) struct JobLine {
     /// When.
     at: Timestamp,
     /// What.
@@ -107,7 +107,7 @@ pub struct JobLine {
 
 impl JobProgress {
     /// Of a job, now.
-    pub fn of(job: &JobView) -> Self {
+    pub(crate) fn of(job: &JobView) -> Self {
         let progress = job.progress();
         Self {
             state: match &job.state {
@@ -128,7 +128,7 @@ impl JobProgress {
 
 impl Job {
     /// Of a job, now.
-    pub fn of(job: &JobView) -> Self {
+    pub(crate) fn of(job: &JobView) -> Self {
         let (result, error) = match &job.state {
             JobState::Done(outcome) => (Some(outcome.clone()), None),
             JobState::Failed(error) => {
@@ -174,18 +174,18 @@ fn time(at: Instant) -> Option<Timestamp> {
 }
 
 /// The number in a path; what is none is no job's.
-pub fn number(text: &str) -> Result<JobId, Problem> {
+pub(crate) fn number(text: &str) -> Result<JobId, Problem> {
     let unknown = || Problem::not_found(format!("there is no job {text}"));
     text.parse().map(JobId).map_err(|_| unknown())
 }
 
-pub fn unknown(id: JobId) -> Problem {
+pub(crate) fn unknown(id: JobId) -> Problem {
     Problem::not_found(format!("there is no job {}", id.0))
 }
 
 /// All jobs, oldest first. Of those that are over the last 200 are kept.
 #[utoipa::path(get, path = "/jobs", tag = "jobs", responses((status = 200, body = Vec<Job>), Any))]
-pub async fn list(State(app): State<App>) -> Response {
+pub(crate) async fn list(State(app): State<App>) -> Response {
     let jobs: Vec<Job> = app
         .engine
         .view()
@@ -202,7 +202,7 @@ pub async fn list(State(app): State<App>) -> Response {
     params(("id" = u64, Path, description = "Its number")),
     responses((status = 200, body = Job), (status = 404, description = "There is no such job", body = ErrorBody), Any),
 )]
-pub async fn get(State(app): State<App>, Path(id): Path<String>) -> Answer {
+pub(crate) async fn get(State(app): State<App>, Path(id): Path<String>) -> Answer {
     let id = number(&id)?;
     let view = app.engine.view();
     let job = view.job(id).ok_or_else(|| unknown(id))?;
@@ -220,7 +220,7 @@ pub async fn get(State(app): State<App>, Path(id): Path<String>) -> Answer {
         Any,
     ),
 )]
-pub async fn cancel(State(app): State<App>, Path(id): Path<String>) -> Answer {
+pub(crate) async fn cancel(State(app): State<App>, Path(id): Path<String>) -> Answer {
     let id = number(&id)?;
     let was_over = match app.engine.view().job(id) {
         Some(job) => job.state.is_over(),

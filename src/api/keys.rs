@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::problem::Problem;
-use crate::engine::JobId;
-use crate::model::Operation;
+use snapdeck_engine::JobId;
+use snapdeck_model::Operation;
 
 /// Keys that are remembered, and for how long.
 const KEYS: usize = 1000;
@@ -13,7 +13,7 @@ const AGE: Duration = Duration::from_secs(24 * 3600);
 
 /// The keys that were used, in this process.
 #[derive(Default)]
-pub struct Keys(HashMap<String, Used>);
+pub(crate) struct Keys(HashMap<String, Used>);
 
 struct Used {
     operation: Operation,
@@ -26,7 +26,7 @@ impl Keys {
     ///
     /// # Errors
     /// 409 where the key was used for another operation.
-    pub fn find(&self, key: &str, operation: &Operation) -> Result<Option<JobId>, Problem> {
+    pub(crate) fn find(&self, key: &str, operation: &Operation) -> Result<Option<JobId>, Problem> {
         match self.0.get(key).filter(|used| used.at.elapsed() < AGE) {
             Some(used) if used.operation == *operation => Ok(Some(used.job)),
             Some(_) => Err(Problem::key_reused()),
@@ -35,7 +35,7 @@ impl Keys {
     }
 
     /// Remembers `key`; where there are too many the oldest is forgotten.
-    pub fn remember(&mut self, key: String, operation: Operation, job: JobId) {
+    pub(crate) fn remember(&mut self, key: String, operation: Operation, job: JobId) {
         self.0.retain(|_, used| used.at.elapsed() < AGE);
         if self.0.len() >= KEYS {
             let oldest = self.0.iter().min_by_key(|(_, used)| used.at);

@@ -20,8 +20,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::metrics::Metrics;
 use super::{App, Options, Shared, router};
-use crate::engine::Engine;
-use crate::model::{Error, HostName, Kind, Result};
+use snapdeck_engine::Engine;
+use snapdeck_model::{Error, HostName, Kind, Result};
 
 /// Connections at once; more wait at the door.
 const CONNECTIONS: usize = 512;

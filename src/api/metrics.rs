@@ -14,8 +14,8 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::problem::Any;
 use super::{App, problem};
-use crate::engine::{Engine, JobId, JobState, JobView, Link};
-use crate::model::{HostName, Outcome};
+use snapdeck_engine::{Engine, JobId, JobState, JobView, Link};
+use snapdeck_model::{HostName, Outcome};
 
 /// The text form's type (Prometheus, "Exposition formats", version 0.0.4).
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
@@ -50,7 +50,7 @@ struct InState {
 }
 
 /// The counters, and the registry that writes them down.
-pub struct Metrics {
+pub(crate) struct Metrics {
     registry: Registry,
     jobs: Family<Ended, Counter>,
     bytes: Family<Of, Counter>,
@@ -62,7 +62,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut registry = Registry::with_prefix("snapdeck");
         let metrics = Self {
             jobs: Family::default(),
@@ -111,7 +111,7 @@ impl Metrics {
     }
 
     /// Counts every job of `engine` once, when it is over. Ends with the engine.
-    pub async fn count(&self, engine: &Engine) {
+    pub(crate) async fn count(&self, engine: &Engine) {
         let mut views = engine.watch();
         let mut counted: HashSet<JobId> = HashSet::new();
         loop {
@@ -193,7 +193,7 @@ impl Metrics {
     get, path = "/metrics", tag = "service",
     responses((status = 200, description = "Prometheus' text form", content_type = "text/plain", body = String), Any),
 )]
-pub async fn show(State(app): State<App>) -> Response {
+pub(crate) async fn show(State(app): State<App>) -> Response {
     match app.metrics.text(&app.engine, &app.host) {
         Ok(text) => ([(header::CONTENT_TYPE, TEXT)], text).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),

@@ -10,7 +10,7 @@ use utoipa::{Modify, OpenApi, PartialSchema, ToSchema};
 
 use super::json;
 use super::problem::Any;
-use crate::model::Outcome;
+use snapdeck_model::Outcome;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -64,13 +64,13 @@ impl Modify for Outcomes {
 }
 
 /// What is said of all routes together.
-pub fn base() -> utoipa::openapi::OpenApi {
+pub(crate) fn base() -> utoipa::openapi::OpenApi {
     Base::openapi()
 }
 
 /// This description.
 #[utoipa::path(get, path = "/openapi.json", tag = "service", responses((status = 200, body = Object), Any))]
-pub async fn show() -> Response {
+pub(crate) async fn show() -> Response {
     static API: OnceLock<utoipa::openapi::OpenApi> = OnceLock::new();
     json(
         StatusCode::OK,

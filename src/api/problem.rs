@@ -7,13 +7,13 @@ use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::{IntoResponses, ToSchema};
 
-use crate::model::{Error, Kind};
+use snapdeck_model::{Error, Kind};
 
 /// What a failed call answers.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Error)]
-pub struct ErrorBody {
+pub(crate) struct ErrorBody {
     /// The HTTP status.
     #[schema(minimum = 400, maximum = 599)]
     status_code: u16,
@@ -35,7 +35,7 @@ pub struct ErrorBody {
 
 /// A failure on its way to the caller.
 #[derive(Debug, Clone)]
-pub struct Problem {
+pub(crate) struct Problem {
     status: StatusCode,
     code: &'static str,
     message: String,
@@ -44,12 +44,12 @@ pub struct Problem {
 }
 
 /// A handler's answer.
-pub type Answer = Result<Response, Problem>;
+pub(crate) type Answer = Result<Response, Problem>;
 
 /// The status of a failure. What a host or the bucket holds and is broken (`Damaged`) is a bad answer of somebody
 /// behind us (RFC 9110, section 15.6.3), as one out of reach is; a job that somebody cancelled is a conflict of two
 /// callers.
-pub fn status(kind: Kind) -> StatusCode {
+pub(crate) fn status(kind: Kind) -> StatusCode {
     match kind {
         Kind::BadInput => StatusCode::BAD_REQUEST,
         Kind::NotFound => StatusCode::NOT_FOUND,
@@ -61,7 +61,7 @@ pub fn status(kind: Kind) -> StatusCode {
 }
 
 /// The word of a failure in JSON.
-pub fn word(kind: Kind) -> &'static str {
+pub(crate) fn word(kind: Kind) -> &'static str {
     match kind {
         Kind::BadInput => "badInput",
         Kind::NotFound => "notFound",
@@ -96,73 +96,73 @@ impl Problem {
     }
 
     /// 400: what was sent cannot be meant.
-    pub fn bad(message: impl Into<String>) -> Self {
+    pub(crate) fn bad(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "badInput", message)
     }
 
     /// 401 (RFC 6750, section 3).
-    pub fn unauthorized(message: &str) -> Self {
+    pub(crate) fn unauthorized(message: &str) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
             .hint("send the header Authorization: Bearer TOKEN")
             .header(header::WWW_AUTHENTICATE, "Bearer realm=\"snapdeck\"")
     }
 
     /// 403: a page in a browser, where nobody has to show a token.
-    pub fn from_a_browser() -> Self {
+    pub(crate) fn from_a_browser() -> Self {
         let message = "without a token no calls are taken from pages in a browser";
         Self::new(StatusCode::FORBIDDEN, "forbidden", message)
     }
 
     /// 404 for a path that leads nowhere.
-    pub fn no_route() -> Self {
+    pub(crate) fn no_route() -> Self {
         Self::not_found("there is nothing at this path").hint("GET /openapi.json tells all routes")
     }
 
     /// 404.
-    pub fn not_found(message: impl Into<String>) -> Self {
+    pub(crate) fn not_found(message: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "notFound", message)
     }
 
     /// 405; the router adds `Allow`.
-    pub fn method() -> Self {
+    pub(crate) fn method() -> Self {
         let message = "this path does not take this method";
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "methodNotAllowed", message)
     }
 
     /// 408: a body that does not come.
-    pub fn too_slow() -> Self {
+    pub(crate) fn too_slow() -> Self {
         let message = "the body did not come in time";
         Self::new(StatusCode::REQUEST_TIMEOUT, "timeout", message)
             .header(header::CONNECTION, "close")
     }
 
     /// 413.
-    pub fn too_large(limit: usize) -> Self {
+    pub(crate) fn too_large(limit: usize) -> Self {
         let message = format!("the body is longer than {limit} bytes");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "tooLarge", message)
     }
 
     /// 409: a key whose job nobody remembers.
-    pub fn key_forgotten() -> Self {
+    pub(crate) fn key_forgotten() -> Self {
         let message = "this Idempotency-Key was used, and what came of its job is no longer known";
         Self::new(StatusCode::CONFLICT, "refused", message)
             .hint("look at what is there, and use a new key")
     }
 
     /// 409: a key used for something else before.
-    pub fn key_reused() -> Self {
+    pub(crate) fn key_reused() -> Self {
         let message = "this Idempotency-Key was used for another request";
         Self::new(StatusCode::CONFLICT, "keyReused", message).hint("use a new key")
     }
 
     /// 503 while we end; what runs is taken up again.
-    pub fn shutting_down(message: &str) -> Self {
+    pub(crate) fn shutting_down(message: &str) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "shuttingDown", message)
             .header(header::RETRY_AFTER, "10")
     }
 
     /// 503: more jobs wait than is sane.
-    pub fn busy(jobs: usize) -> Self {
+    pub(crate) fn busy(jobs: usize) -> Self {
         let message = format!("{jobs} jobs are waiting or running already");
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message)
             .header(header::RETRY_AFTER, "60")
@@ -193,14 +193,14 @@ impl IntoResponse for Problem {
 }
 
 /// What of a call is told in its error.
-pub struct Told {
+pub(crate) struct Told {
     path: String,
     method: String,
 }
 
 impl Told {
     /// Of a request that is about to be served.
-    pub fn of(request: &Request) -> Self {
+    pub(crate) fn of(request: &Request) -> Self {
         Self {
             path: request.uri().path().to_owned(),
             method: request.method().to_string(),
@@ -208,7 +208,7 @@ impl Told {
     }
 
     /// Gives the answer of a failed call its body.
-    pub fn fill(self, response: Response) -> Response {
+    pub(crate) fn fill(self, response: Response) -> Response {
         let Some(problem) = response.extensions().get::<Problem>().cloned() else {
             return response;
         };
@@ -231,7 +231,7 @@ impl Told {
 /// What any call may answer.
 #[derive(IntoResponses)]
 #[allow(dead_code)]
-pub enum Any {
+pub(crate) enum Any {
     /// The token is missing or wrong.
     #[response(status = 401, headers(("WWW-Authenticate" = String, description = "`Bearer`")))]
     Unauthorized(#[to_schema] ErrorBody),
@@ -246,7 +246,7 @@ pub enum Any {
 /// What a question about the host or the bucket may answer beside [`Any`].
 #[derive(IntoResponses)]
 #[allow(dead_code)]
-pub enum Asked {
+pub(crate) enum Asked {
     /// A name or parameter cannot be meant.
     #[response(status = 400)]
     BadInput(#[to_schema] ErrorBody),
@@ -261,7 +261,7 @@ pub enum Asked {
 /// What a call that works as a job may answer beside [`Any`].
 #[derive(IntoResponses)]
 #[allow(dead_code)]
-pub enum Worked {
+pub(crate) enum Worked {
     /// A field is missing, of a wrong type, or cannot be meant; it is named.
     #[response(status = 400)]
     BadInput(#[to_schema] ErrorBody),

@@ -11,10 +11,10 @@ use url::form_urlencoded;
 use utoipa::IntoParams;
 
 use super::problem::Problem;
-use crate::model::SnapshotName;
+use snapdeck_model::SnapshotName;
 
 /// Longest body, in bytes; a request is a few names.
-pub const BODY: usize = 64 * 1024;
+pub(crate) const BODY: usize = 64 * 1024;
 /// For a body to come.
 const BODY_TIME: Duration = Duration::from_secs(10);
 /// Longest Idempotency-Key, in bytes.
@@ -22,7 +22,7 @@ const KEY: usize = 255;
 
 /// The JSON of a request's body, whatever its content type: the callers of old send none, which curl tells as a
 /// form's.
-pub struct Form<T>(pub T);
+pub(crate) struct Form<T>(pub T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Form<T> {
     type Rejection = Problem;
@@ -33,7 +33,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Form<T> {
 }
 
 /// As [`Form`], where no body is one, too.
-pub struct FormOrNone<T>(pub T);
+pub(crate) struct FormOrNone<T>(pub T);
 
 impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for FormOrNone<T> {
     type Rejection = Problem;
@@ -81,7 +81,7 @@ fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, Problem> {
 }
 
 /// `?snapshot=NAME`.
-pub struct OfSnapshot(pub SnapshotName);
+pub(crate) struct OfSnapshot(pub SnapshotName);
 
 impl<S: Sync> FromRequestParts<S> for OfSnapshot {
     type Rejection = Problem;
@@ -105,7 +105,7 @@ impl<S: Sync> FromRequestParts<S> for OfSnapshot {
 /// How a call that works as a job wants to be answered.
 #[derive(Debug, Default, PartialEq, Eq, IntoParams)]
 #[into_params(parameter_in = Header)]
-pub struct Wishes {
+pub(crate) struct Wishes {
     /// `respond-async`: answer at once, or after `wait=SECONDS`, with 202 and the job (RFC 7240). Without it a call
     /// waits for its job.
     #[param(rename = "Prefer", value_type = Option<String>)]

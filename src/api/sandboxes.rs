@@ -12,7 +12,7 @@ use super::jobs::Job;
 use super::problem::{Answer, Any, Asked, Problem, Worked};
 use super::request::{Form, FormOrNone, Wishes};
 use super::{App, json};
-use crate::model::{Operation, Sandbox, SandboxForm, SandboxId, SandboxVerb, SnapshotName};
+use snapdeck_model::{Operation, Sandbox, SandboxForm, SandboxId, SandboxVerb, SnapshotName};
 
 /// Bounds of what a sandbox may be given: beyond them is a slip, not a wish.
 const CPUS: u32 = 512;
@@ -24,7 +24,7 @@ const STOP: u32 = 24 * 3600;
 /// What to make (spec, "Using Custom Snapshots").
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct NewForm {
+pub(crate) struct NewForm {
     /// Its id.
     id: SandboxId,
     /// The snapshot it stands on, which must be on the host.
@@ -68,7 +68,7 @@ fn yes() -> bool {
 /// How to stop it.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct StopForm {
+pub(crate) struct StopForm {
     /// How long its guest may take, in seconds; absent: as the settings have it.
     #[serde(default, deserialize_with = "whole")]
     #[schema(minimum = 0, maximum = 86400)]
@@ -106,7 +106,7 @@ fn within(field: &str, value: Option<u32>, least: u32, most: u32) -> Result<Opti
 
 /// All sandboxes of the host.
 #[utoipa::path(get, path = "/sandboxes", tag = "sandboxes", responses((status = 200, body = Vec<Sandbox>), Any, Asked))]
-pub async fn list(State(app): State<App>) -> Answer {
+pub(crate) async fn list(State(app): State<App>) -> Answer {
     let sandboxes = app.engine.sandboxes(&app.host).await?;
     Ok(json(StatusCode::OK, &sandboxes))
 }
@@ -121,7 +121,7 @@ pub async fn list(State(app): State<App>) -> Answer {
         Any, Asked,
     ),
 )]
-pub async fn get(State(app): State<App>, Path(id): Path<String>) -> Answer {
+pub(crate) async fn get(State(app): State<App>, Path(id): Path<String>) -> Answer {
     let sandbox = app.engine.sandbox(&app.host, &id.parse()?).await?;
     Ok(json(StatusCode::OK, &sandbox))
 }
@@ -136,7 +136,11 @@ pub async fn get(State(app): State<App>, Path(id): Path<String>) -> Answer {
         Any, Worked,
     ),
 )]
-pub async fn new(State(app): State<App>, wishes: Wishes, Form(form): Form<NewForm>) -> Answer {
+pub(crate) async fn new(
+    State(app): State<App>,
+    wishes: Wishes,
+    Form(form): Form<NewForm>,
+) -> Answer {
     let (id, form) = form.read()?;
     let host = app.host.clone();
     app.work(wishes, Operation::New { host, id, form }).await
@@ -148,7 +152,7 @@ pub async fn new(State(app): State<App>, wishes: Wishes, Form(form): Form<NewFor
     params(("id" = SandboxId, Path, description = "Its id"), Wishes),
     responses((status = 200, body = ref("#/components/schemas/Turned")), (status = 202, description = "Under way", body = Job), Any, Worked),
 )]
-pub async fn stop(
+pub(crate) async fn stop(
     State(app): State<App>,
     Path(id): Path<String>,
     wishes: Wishes,
@@ -180,7 +184,7 @@ macro_rules! verb {
                 Any, Worked,
             ),
         )]
-        pub async fn $name(State(app): State<App>, Path(id): Path<String>, wishes: Wishes) -> Answer {
+        pub(super) async fn $name(State(app): State<App>, Path(id): Path<String>, wishes: Wishes) -> Answer {
             turn(app, id, wishes, $verb).await
         }
     };

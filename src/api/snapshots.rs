@@ -9,12 +9,12 @@ use super::jobs::Job;
 use super::problem::{Answer, Any, Asked, Problem, Worked};
 use super::request::{Form, OfSnapshot, Wishes};
 use super::{App, json};
-use crate::model::{HostName, Object, Operation, Result, SandboxId, Snapshot, SnapshotName};
+use snapdeck_model::{HostName, Object, Operation, Result, SandboxId, Snapshot, SnapshotName};
 
 /// What to create (spec, "Create Snapshot", request).
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct CreateForm {
+pub(crate) struct CreateForm {
     /// The sandbox.
     sandbox_id: SandboxId,
     /// Name of the new snapshot.
@@ -33,7 +33,7 @@ pub struct CreateForm {
 /// What to push (spec, "Push Snapshot", request).
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct PushForm {
+pub(crate) struct PushForm {
     /// The sandbox.
     sandbox_id: SandboxId,
     /// Name of the new snapshot.
@@ -49,7 +49,7 @@ pub struct PushForm {
 /// What to pull (spec, "Pull Snapshot", request).
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct PullForm {
+pub(crate) struct PullForm {
     /// The snapshot.
     snapshot: SnapshotName,
     /// Fetch it again even where a valid copy is there.
@@ -60,7 +60,7 @@ pub struct PullForm {
 /// What to remove from the host.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct RemoveForm {
+pub(crate) struct RemoveForm {
     /// The snapshot.
     snapshot: SnapshotName,
     /// Remove it from the bucket, too.
@@ -70,7 +70,7 @@ pub struct RemoveForm {
 
 /// Where a snapshot is.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Exists {
+pub(crate) struct Exists {
     /// Its name.
     name: SnapshotName,
     /// The host that was asked.
@@ -85,7 +85,7 @@ pub struct Exists {
 
 /// What is known of a snapshot.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Info {
+pub(crate) struct Info {
     /// Its name.
     name: SnapshotName,
     /// The host that was asked.
@@ -101,7 +101,7 @@ pub struct Info {
     post, path = "/snapshots/create", tag = "snapshots", request_body = CreateForm, params(Wishes),
     responses((status = 200, body = ref("#/components/schemas/Created")), (status = 202, description = "Under way", body = Job), Any, Worked),
 )]
-pub async fn create(
+pub(crate) async fn create(
     State(app): State<App>,
     wishes: Wishes,
     Form(form): Form<CreateForm>,
@@ -122,7 +122,11 @@ pub async fn create(
     post, path = "/snapshots/push", tag = "snapshots", request_body = PushForm, params(Wishes),
     responses((status = 200, body = ref("#/components/schemas/Pushed")), (status = 202, description = "Under way", body = Job), Any, Worked),
 )]
-pub async fn push(State(app): State<App>, wishes: Wishes, Form(form): Form<PushForm>) -> Answer {
+pub(crate) async fn push(
+    State(app): State<App>,
+    wishes: Wishes,
+    Form(form): Form<PushForm>,
+) -> Answer {
     let operation = Operation::Push {
         host: app.host.clone(),
         sandbox: form.sandbox_id,
@@ -138,7 +142,11 @@ pub async fn push(State(app): State<App>, wishes: Wishes, Form(form): Form<PushF
     post, path = "/snapshots/pull", tag = "snapshots", request_body = PullForm, params(Wishes),
     responses((status = 200, body = ref("#/components/schemas/Pulled")), (status = 202, description = "Under way", body = Job), Any, Worked),
 )]
-pub async fn pull(State(app): State<App>, wishes: Wishes, Form(form): Form<PullForm>) -> Answer {
+pub(crate) async fn pull(
+    State(app): State<App>,
+    wishes: Wishes,
+    Form(form): Form<PullForm>,
+) -> Answer {
     let operation = Operation::Pull {
         host: app.host.clone(),
         name: form.snapshot,
@@ -152,7 +160,7 @@ pub async fn pull(State(app): State<App>, wishes: Wishes, Form(form): Form<PullF
     post, path = "/snapshots/remove", tag = "snapshots", request_body = RemoveForm, params(Wishes),
     responses((status = 200, body = ref("#/components/schemas/Removed")), (status = 202, description = "Under way", body = Job), Any, Worked),
 )]
-pub async fn remove(
+pub(crate) async fn remove(
     State(app): State<App>,
     wishes: Wishes,
     Form(form): Form<RemoveForm>,
@@ -172,7 +180,7 @@ pub async fn remove(
     params(("snapshot" = SnapshotName, Query, description = "The snapshot")),
     responses((status = 200, body = Exists), Any, Asked),
 )]
-pub async fn exists(State(app): State<App>, OfSnapshot(name): OfSnapshot) -> Answer {
+pub(crate) async fn exists(State(app): State<App>, OfSnapshot(name): OfSnapshot) -> Answer {
     let (here, object) = app.ask(&name).await;
     let here = here?.is_some();
     let body = Exists {
@@ -191,7 +199,7 @@ pub async fn exists(State(app): State<App>, OfSnapshot(name): OfSnapshot) -> Ans
     params(("snapshot" = SnapshotName, Query, description = "The snapshot")),
     responses((status = 200, body = Info), Any, Asked),
 )]
-pub async fn info(State(app): State<App>, OfSnapshot(name): OfSnapshot) -> Answer {
+pub(crate) async fn info(State(app): State<App>, OfSnapshot(name): OfSnapshot) -> Answer {
     let (snapshot, object) = app.ask(&name).await;
     let snapshot = snapshot?;
     let object = match object {

@@ -9,7 +9,7 @@ use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{self, ServerConfig};
 
-use crate::model::{Error, Kind, Result};
+use snapdeck_model::{Error, Kind, Result};
 
 /// The files, PEM each.
 #[derive(Debug, Clone)]

@@ -9,15 +9,15 @@ use axum::response::Response;
 use super::problem::{Answer, Problem};
 use super::request::Wishes;
 use super::{App, jobs, json};
-use crate::engine::JobId;
-use crate::model::{Kind, Operation, Outcome};
+use snapdeck_engine::JobId;
+use snapdeck_model::{Kind, Operation, Outcome};
 
 /// Jobs that are not over, at most.
 const JOBS: usize = 256;
 
 impl App {
     /// Does `operation` as a job, and answers as the caller wishes. The job goes on when the caller goes away.
-    pub async fn work(&self, wishes: Wishes, operation: Operation) -> Answer {
+    pub(crate) async fn work(&self, wishes: Wishes, operation: Operation) -> Answer {
         let id = self.take_on(wishes.key, operation)?;
         let over = match wishes.wait {
             None => Some(self.engine.wait(id).await),

@@ -19,7 +19,7 @@ use super::meter::{Count, Counting};
 use super::object;
 use super::parts::{Part, Transfer, in_flight, part_size};
 use super::pending::{Checksums, Pending, exists};
-use crate::model::{Error, Kind, Object, Phase, ProgressCell, Result, SnapshotName};
+use snapdeck_model::{Error, Kind, Object, Phase, ProgressCell, Result, SnapshotName};
 
 /// The longest try of a part that moves at all; one that stands still is given up much earlier.
 const PART_LIMIT: Duration = Duration::from_secs(3600);

@@ -16,8 +16,8 @@ use aws_sdk_s3::config::{
 use aws_sdk_s3::error::BoxError;
 use tokio::sync::OnceCell;
 
-use crate::model::settings::BucketSettings;
-use crate::model::{Error, Kind, Result};
+use snapdeck_model::settings::BucketSettings;
+use snapdeck_model::{Error, Kind, Result};
 
 /// Connecting: three tries end in 10 seconds when nobody answers, and a SYN may be lost once.
 const CONNECT: Duration = Duration::from_secs(3);

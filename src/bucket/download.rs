@@ -14,7 +14,7 @@ use super::errors::{answer, told};
 use super::meter::Count;
 use super::object;
 use super::parts::{PART, Part, Transfer};
-use crate::model::{BlockSet, Buffers, Error, Kind, Object, Phase, ProgressCell, Result};
+use snapdeck_model::{BlockSet, Buffers, Error, Kind, Object, Phase, ProgressCell, Result};
 
 /// Blocks in memory at once; those that are not on their way are hashed, or wait to be written.
 pub const BLOCKS_AT_ONCE: usize = 8;

@@ -6,7 +6,7 @@ use std::error::Error as StdError;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
 use super::client::Store;
-use crate::model::{Error, Kind};
+use snapdeck_model::{Error, Kind};
 
 const ENDPOINT_HINT: &str =
     "check [bucket] endpoint (AWS_ENDPOINT_URL) and that the store is running";

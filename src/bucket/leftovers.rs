@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::client::Store;
 use super::errors::{answer, told};
 use super::object::{bytes, timestamp};
-use crate::model::{Error, Kind, LEFT_FOR, Leftover, LeftoverKind, Result, SnapshotName};
+use snapdeck_model::{Error, Kind, LEFT_FOR, Leftover, LeftoverKind, Result, SnapshotName};
 
 /// Pages of up to 1,000 entries that are read of a listing: more than a bucket or an upload can have.
 const MAX_PAGES: usize = 100;

@@ -7,7 +7,7 @@ use futures_util::{Stream, stream};
 use super::client::Door;
 use super::errors::told;
 use super::object::{bytes, timestamp};
-use crate::model::{Error, Kind, Object, Result, SnapshotName};
+use snapdeck_model::{Error, Kind, Object, Result, SnapshotName};
 
 /// Pages of up to 1,000 keys: ten million keys. A store that gives more is going in circles.
 const MAX_PAGES: u32 = 10_000;

@@ -8,7 +8,7 @@ use aws_sdk_s3::primitives::ByteStream;
 use super::client::{Store, long_call};
 use super::errors::{answer, told};
 use super::object;
-use crate::model::{
+use snapdeck_model::{
     Error, Kind, MAX_MANIFEST_BYTES, Manifest, Object, Remarks, RemarksChange, Result,
 };
 

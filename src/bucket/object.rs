@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::client::Store;
 use super::errors::{answer, no_such_bucket, told};
-use crate::model::{Error, Kind, Object, Result, SnapshotName};
+use snapdeck_model::{Error, Kind, Object, Result, SnapshotName};
 
 /// The object, or `None`; `NotFound` where there is no bucket.
 pub(super) async fn head(store: &Store, name: &SnapshotName, key: &str) -> Result<Option<Object>> {

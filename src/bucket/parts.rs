@@ -12,7 +12,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::meter::{Count, Meter};
-use crate::model::{BLOCK_BYTES, Error, Kind, ProgressCell, Result};
+use snapdeck_model::{BLOCK_BYTES, Error, Kind, ProgressCell, Result};
 
 const MIB: u64 = 1024 * 1024;
 /// Smallest part: S3 takes 5 MiB, 8 MiB is what clients settle on.

@@ -12,7 +12,7 @@ use super::client::{Store, long_call};
 use super::errors::{answer, told};
 use super::object::look;
 use super::parts::{backoff, random};
-use crate::model::{Error, Kind, Result};
+use snapdeck_model::{Error, Kind, Result};
 
 /// Tries to complete or abort.
 const TRIES: u32 = 3;

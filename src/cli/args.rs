@@ -8,8 +8,8 @@ use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand};
 use super::note::{Note, Pin};
 use super::prune::Prune;
 use super::sandbox::SandboxCommand;
-use crate::model::{HostName, SandboxId, SnapshotName};
-use crate::settings::Flags;
+use snapdeck_model::{HostName, SandboxId, SnapshotName};
+use snapdeck_settings::Flags;
 
 /// Console and command line for Windows VM sandboxes, their snapshots and an S3 bucket.
 ///
@@ -234,5 +234,6 @@ pub enum Command {
     /// Print the settings in force and where each came from, secrets masked
     Config,
     /// Open the console on a small world of its own: needs no setup, touches nothing else
+    #[cfg(feature = "demo")]
     Demo(ConsoleFlags),
 }

@@ -6,8 +6,8 @@ use serde_json::json;
 
 use super::note;
 use super::output::{Answer, say, size, time};
-use crate::engine::Engine;
-use crate::model::{
+use snapdeck_engine::Engine;
+use snapdeck_model::{
     Error, HostName, Kind, Lineage, Object, PullCost, Result, SandboxId, Snapshot, SnapshotName,
 };
 
@@ -35,7 +35,11 @@ async fn in_bucket(engine: &Engine, name: &SnapshotName) -> InBucket {
 }
 
 /// `snapdeck exists`: is it on the host (spec, API reference, `/snapshots/exists`)? The bucket is told beside it.
-pub async fn exists(engine: &Engine, host: &HostName, name: &SnapshotName) -> Result<Answer> {
+pub(crate) async fn exists(
+    engine: &Engine,
+    host: &HostName,
+    name: &SnapshotName,
+) -> Result<Answer> {
     let (here, object) = tokio::join!(engine.snapshot(host, name), in_bucket(engine, name));
     let here = here?.is_some();
     let (bucket, in_words) = match object {
@@ -57,7 +61,7 @@ pub async fn exists(engine: &Engine, host: &HostName, name: &SnapshotName) -> Re
 }
 
 /// `snapdeck push --plan`.
-pub async fn forecast(
+pub(crate) async fn forecast(
     engine: &Engine,
     host: &HostName,
     sandbox: &SandboxId,
@@ -98,7 +102,7 @@ pub async fn forecast(
 }
 
 /// `snapdeck info`.
-pub async fn info(engine: &Engine, host: &HostName, name: &SnapshotName) -> Result<Answer> {
+pub(crate) async fn info(engine: &Engine, host: &HostName, name: &SnapshotName) -> Result<Answer> {
     let (snapshot, object) = tokio::join!(engine.snapshot(host, name), in_bucket(engine, name));
     let object = match object {
         InBucket::Found(object) => Some(*object),

@@ -10,8 +10,8 @@ use unicode_width::UnicodeWidthStr;
 use super::exit;
 use super::job::Stops;
 use super::output::{Answer, say};
-use crate::engine::{Engine, PatientView, View};
-use crate::model::{Check, Error, Examination, HostName, Kind, Result, Verdict};
+use snapdeck_engine::{Engine, PatientView, View};
+use snapdeck_model::{Check, Error, Examination, HostName, Kind, Result, Verdict};
 
 /// After so long whoever waits is told what is waited for.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -22,7 +22,7 @@ const NARROWEST: usize = 30;
 
 /// Examines hosts, and with `bucket` the bucket. Nothing failed: exit code 0; something was out of reach: that
 /// code; else that of a failure.
-pub async fn run(engine: &Engine, hosts: &[HostName], bucket: bool) -> Result<Answer> {
+pub(crate) async fn run(engine: &Engine, hosts: &[HostName], bucket: bool) -> Result<Answer> {
     let mut stops = Stops::new()?;
     engine.examine(hosts, bucket)?;
     let mut watch = engine.watch();

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::model::{Error, Kind};
+use snapdeck_model::{Error, Kind};
 
 /// The exit code of a failure; the only place where kinds become numbers.
 pub fn code(kind: Kind) -> u8 {

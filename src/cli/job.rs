@@ -11,8 +11,8 @@ use tokio::time::MissedTickBehavior;
 use super::exit;
 use super::meter::Meters;
 use super::output::{Answer, say, size};
-use crate::engine::{Engine, JobId};
-use crate::model::{Error, HostName, Kind, Operation, Outcome, Result};
+use snapdeck_engine::{Engine, JobId};
+use snapdeck_model::{Error, HostName, Kind, Operation, Outcome, Result};
 
 /// How often progress is sampled.
 const SAMPLE: Duration = Duration::from_millis(100);
@@ -56,7 +56,11 @@ impl Stops {
 /// Runs `operations`, at least one, to their ends, all at once. Ctrl-C, SIGTERM and SIGHUP cancel them, and their
 /// clean-up is awaited. One fails as it fails; of several each has a result of its own, and the first failure gives
 /// the exit code.
-pub async fn run(engine: &Engine, operations: Vec<Operation>, verbose: bool) -> Result<Answer> {
+pub(crate) async fn run(
+    engine: &Engine,
+    operations: Vec<Operation>,
+    verbose: bool,
+) -> Result<Answer> {
     // First, so that no signal can kill a job between its start and this.
     let stops = Stops::new()?;
     let jobs = engine.submit_all(operations.clone());
@@ -69,7 +73,7 @@ pub async fn run(engine: &Engine, operations: Vec<Operation>, verbose: bool) -> 
 
 /// Runs any number of `operations`, a few at once, and returns what came of each that was begun. Once one was cancelled
 /// no more are begun.
-pub async fn run_all(
+pub(crate) async fn run_all(
     engine: &Engine,
     operations: Vec<Operation>,
     verbose: bool,
@@ -91,7 +95,7 @@ pub async fn run_all(
 }
 
 /// Runs `operations`, at least one, to their ends, one after the other; as [`run`] else. The first failure ends it.
-pub async fn run_chain(
+pub(crate) async fn run_chain(
     engine: &Engine,
     operations: Vec<Operation>,
     verbose: bool,
@@ -223,7 +227,7 @@ fn show(
 }
 
 /// What came of it, for a person.
-pub fn sentence(outcome: &Outcome) -> String {
+pub(crate) fn sentence(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Created {
             name,

@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::exit;
 use super::output::{Answer, say, size, table, time};
-use crate::engine::Engine;
-use crate::model::{HostName, Object, OtherGuest, Result, Sandbox, SandboxState, Snapshot};
+use snapdeck_engine::Engine;
+use snapdeck_model::{HostName, Object, OtherGuest, Result, Sandbox, SandboxState, Snapshot};
 
 /// An item and the host it is on; in JSON one flat object.
 #[derive(Serialize)]
@@ -90,7 +90,7 @@ fn names(hosts: &[HostName]) -> String {
 }
 
 /// `snapdeck sandboxes`.
-pub async fn sandboxes(engine: &Engine, hosts: &[HostName]) -> Result<Answer> {
+pub(crate) async fn sandboxes(engine: &Engine, hosts: &[HostName]) -> Result<Answer> {
     let found = gather(hosts, |host| engine.sandboxes(host)).await?;
     if found.items.is_empty() {
         say(format_args!("there are no sandboxes on {}", names(hosts)));
@@ -123,7 +123,7 @@ enum Either {
 }
 
 /// `snapdeck sandboxes --all`.
-pub async fn guests(engine: &Engine, hosts: &[HostName]) -> Result<Answer> {
+pub(crate) async fn guests(engine: &Engine, hosts: &[HostName]) -> Result<Answer> {
     let ask = |host| async move {
         let (ours, others) = engine.guests(host).await?;
         let guest = |ours, guest| Guest { ours, guest };
@@ -194,7 +194,7 @@ fn guest_row(id: &str, facts: Facts, base: Option<String>) -> Vec<String> {
 }
 
 /// `snapdeck snapshots`.
-pub async fn snapshots(engine: &Engine, hosts: &[HostName]) -> Result<Answer> {
+pub(crate) async fn snapshots(engine: &Engine, hosts: &[HostName]) -> Result<Answer> {
     let found = gather(hosts, |host| engine.snapshots(host)).await?;
     if found.items.is_empty() {
         say(format_args!("there are no snapshots on {}", names(hosts)));
@@ -229,7 +229,7 @@ fn snapshot_row(snapshot: &Snapshot) -> Vec<String> {
 }
 
 /// `snapdeck objects`.
-pub async fn objects(engine: &Engine) -> Result<Answer> {
+pub(crate) async fn objects(engine: &Engine) -> Result<Answer> {
     let objects = engine.objects().await?;
     if objects.is_empty() {
         say("there are no snapshots in the bucket");

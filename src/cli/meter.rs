@@ -6,13 +6,13 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::output::say;
-use crate::model::{Phase, Progress};
+use snapdeck_model::{Phase, Progress};
 
 /// Bytes between two lines (spec, "Pull Snapshot", features).
 const STEP: u64 = 100_000_000;
 
 /// Shows the progress of jobs that run side by side.
-pub struct Meters {
+pub(crate) struct Meters {
     meters: Vec<Meter>,
     /// Where there are bars: what keeps them under each other.
     bars: Option<MultiProgress>,
@@ -31,7 +31,7 @@ enum Face {
 impl Meters {
     /// A meter for each job, told as its label (`pull myapp-v1.0`). `plain` asks for lines on a terminal too: other
     /// lines (`--verbose`) would tear a bar.
-    pub fn new(labels: impl Iterator<Item = String>, plain: bool) -> Self {
+    pub(crate) fn new(labels: impl Iterator<Item = String>, plain: bool) -> Self {
         let bars = (io::stderr().is_terminal() && !plain)
             .then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10)));
         let meters = labels.map(|label| Meter {
@@ -48,14 +48,14 @@ impl Meters {
     }
 
     /// Shows a sample of the job with that number, from 0.
-    pub fn show(&mut self, index: usize, progress: Progress) {
+    pub(crate) fn show(&mut self, index: usize, progress: Progress) {
         if let Some(meter) = self.meters.get_mut(index) {
             meter.show(progress);
         }
     }
 
     /// Says something above the bars.
-    pub fn say(&self, line: impl std::fmt::Display) {
+    pub(crate) fn say(&self, line: impl std::fmt::Display) {
         match &self.bars {
             Some(bars) => bars.suspend(|| say(line)),
             None => say(line),
@@ -63,7 +63,7 @@ impl Meters {
     }
 
     /// Takes the bars away.
-    pub fn end(self) {
+    pub(crate) fn end(self) {
         for meter in self.meters {
             if let Face::Bar(bar) = meter.face {
                 bar.finish_and_clear();

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::output::{Answer, say};
 use super::{Plan, exit};
-use crate::engine::Engine;
-use crate::model::{
+use snapdeck_engine::Engine;
+use snapdeck_model::{
     Error, HostName, Kind, MAX_NOTE_BYTES, Remarks, RemarksChange, Result, SnapshotName,
     parse_label,
 };

@@ -7,7 +7,7 @@ use serde_json::Value;
 use unicode_width::UnicodeWidthStr;
 
 use super::exit;
-use crate::model::{Error, Kind, Result};
+use snapdeck_model::{Error, Kind, Result};
 
 /// What a command answers: the same thing for a program and for a person.
 #[derive(Debug, Clone)]

@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 
 use super::output::{Answer, ask, say, size, table, time};
 use super::{Plan, exit, job};
-use crate::engine::{Engine, Pruning};
-use crate::model::settings::Settings;
-use crate::model::{Candidate, Error, HostName, Kind, Leftover, PrunePlan, Result, Rule};
+use snapdeck_engine::{Engine, Pruning};
+use snapdeck_model::settings::Settings;
+use snapdeck_model::{Candidate, Error, HostName, Kind, Leftover, PrunePlan, Result, Rule};
 
 /// `snapdeck prune`.
 #[derive(Debug, Clone, Args)]

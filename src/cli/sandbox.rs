@@ -9,8 +9,8 @@ use serde_json::json;
 
 use super::Plan;
 use super::output::{Answer, ask, size};
-use crate::engine::Engine;
-use crate::model::{
+use snapdeck_engine::Engine;
+use snapdeck_model::{
     Error, HostName, Kind, Operation, Result, Sandbox, SandboxForm, SandboxId, SandboxVerb,
     SnapshotName,
 };

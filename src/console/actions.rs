@@ -4,7 +4,7 @@ use super::fields::Field;
 
 /// A part of the screen that can have the focus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Pane {
+pub(crate) enum Pane {
     /// The current host's sandboxes.
     Sandboxes,
     /// The current host's snapshots.
@@ -27,7 +27,7 @@ pub enum Pane {
 
 impl Pane {
     /// Its title.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Sandboxes => "Sandboxes",
             Self::Snapshots => "Snapshots",
@@ -44,15 +44,15 @@ impl Pane {
 
 impl Pane {
     /// Does it stand in the place of the lists?
-    pub fn is_page(self) -> bool {
+    pub(crate) fn is_page(self) -> bool {
         matches!(self, Self::Matrix | Self::Tree | Self::JobsPage)
     }
 }
 
 /// The three lists side by side.
-pub const LISTS: &[Pane] = &[Pane::Sandboxes, Pane::Snapshots, Pane::Bucket];
+pub(crate) const LISTS: &[Pane] = &[Pane::Sandboxes, Pane::Snapshots, Pane::Bucket];
 /// All panes.
-pub const EVERYWHERE: &[Pane] = &[
+pub(crate) const EVERYWHERE: &[Pane] = &[
     Pane::Sandboxes,
     Pane::Snapshots,
     Pane::Bucket,
@@ -66,7 +66,7 @@ pub const EVERYWHERE: &[Pane] = &[
 
 /// What a key means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
+pub(crate) enum Action {
     /// Cut a snapshot of a sandbox in any state.
     Create,
     /// Upload the disk of a stopped or paused sandbox.
@@ -183,7 +183,7 @@ pub enum Action {
 
 /// One row of the table.
 #[derive(Debug)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// What it means.
     pub action: Action,
     /// One or two words, for the footer.
@@ -204,17 +204,17 @@ pub struct Entry {
 
 impl Entry {
     /// What it is called in `keymap.toml`: its name with dashes.
-    pub fn id(&self) -> String {
+    pub(crate) fn id(&self) -> String {
         self.name.to_lowercase().replace(' ', "-")
     }
 
     /// Does it apply wherever one is?
-    pub fn is_everywhere(&self) -> bool {
+    pub(crate) fn is_everywhere(&self) -> bool {
         self.panes.len() == EVERYWHERE.len()
     }
 
     /// The panes it applies in, in words: `Snapshots, Bucket and Matrix`.
-    pub fn places(&self) -> String {
+    pub(crate) fn places(&self) -> String {
         let names: Vec<&str> = self.panes.iter().map(|pane| pane.name()).collect();
         match names.split_last() {
             Some((last, [])) => (*last).to_owned(),

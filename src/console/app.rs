@@ -24,15 +24,15 @@ use super::together::Together;
 use super::tree::Tree;
 use super::world::{self, Index};
 use super::{filter, mouse, news, perform};
-use crate::engine::{HostView, JobId, JobState, LeftId, Link, Live, Look, Pruning, View};
-use crate::model::{
+use snapdeck_engine::{HostView, JobId, JobState, LeftId, Link, Live, Look, Pruning, View};
+use snapdeck_model::{
     HostName, Kind, Operation, Picture, PrunePlan, RemarksChange, Sandbox, SandboxId, SandboxState,
     SandboxVerb, SnapshotName,
 };
 
 /// What the engine, or the loop, shall do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Command {
+pub(crate) enum Command {
     /// Take this on.
     Submit(Operation),
     /// Take these on, one after the other.
@@ -91,7 +91,7 @@ pub enum Command {
 
 /// What is selected on one host.
 #[derive(Debug, Default)]
-pub struct HostLists {
+pub(crate) struct HostLists {
     /// Its sandboxes.
     pub sandboxes: List<SandboxId>,
     /// Its snapshots.
@@ -106,7 +106,7 @@ pub struct HostLists {
 
 impl HostLists {
     /// Empty ones, in these orders.
-    pub fn sorted(sorts: &HashMap<Pane, Sort>) -> Self {
+    pub(crate) fn sorted(sorts: &HashMap<Pane, Sort>) -> Self {
         let of = |pane| sorts.get(&pane).copied().unwrap_or_default();
         Self {
             sandboxes: List::sorted(of(Pane::Sandboxes)),
@@ -135,11 +135,11 @@ impl HostLists {
 }
 
 /// How a host answers, without why.
-pub type Answer = std::mem::Discriminant<Link>;
+pub(crate) type Answer = std::mem::Discriminant<Link>;
 
 /// A sentence for the operator; it stands in the footer until the next key.
 #[derive(Debug, Clone)]
-pub struct Notice {
+pub(crate) struct Notice {
     /// The sentence.
     pub text: String,
     /// Is it about something that failed or was refused?
@@ -148,7 +148,7 @@ pub struct Notice {
 
 /// Where things were drawn, for the mouse and for paging.
 #[derive(Debug, Default, Clone)]
-pub struct Areas {
+pub(crate) struct Areas {
     /// The rows of each pane on screen, and the first row's number.
     pub panes: Vec<(Pane, Rect, usize)>,
     /// Titles of panes that can be clicked.
@@ -169,7 +169,7 @@ pub struct Areas {
 
 /// The state.
 #[derive(Debug)]
-pub struct App {
+pub(crate) struct App {
     /// What there is, as last told by the engine.
     pub view: Arc<View>,
     /// Roles to styles.
@@ -250,7 +250,7 @@ pub struct App {
 
 impl App {
     /// The state at the start.
-    pub fn new(view: Arc<View>, banner: Option<String>, now: Instant) -> Self {
+    pub(crate) fn new(view: Arc<View>, banner: Option<String>, now: Instant) -> Self {
         let mut app = Self {
             view: Arc::default(),
             theme: Theme::named("dark").unwrap_or_default(),
@@ -296,7 +296,7 @@ impl App {
     }
 
     /// Takes up a newer view.
-    pub fn take_view(&mut self, view: Arc<View>, now: Instant) {
+    pub(crate) fn take_view(&mut self, view: Arc<View>, now: Instant) {
         // The view before stays alive until all is taken up: an Index knows lists by their address.
         let before = std::mem::replace(&mut self.view, view.clone());
         self.ask_about_stops(&before);
@@ -368,7 +368,7 @@ impl App {
     }
 
     /// Takes up what the sandbox that is looked at does.
-    pub fn take_live(&mut self, live: Option<Arc<Live>>) {
+    pub(crate) fn take_live(&mut self, live: Option<Arc<Live>>) {
         let who = |live: &Arc<Live>| (live.look.host.clone(), live.look.sandbox.clone());
         let same = self.live.as_ref().map(who) == live.as_ref().map(who);
         let has_screen = live.as_ref().is_some_and(|live| live.screen.is_some());
@@ -377,13 +377,13 @@ impl App {
     }
 
     /// The sandbox whose details are shown, where it has a QEMU process and its host answers.
-    pub fn watched(&self) -> Option<(&HostView, &Sandbox)> {
+    pub(crate) fn watched(&self) -> Option<(&HostView, &Sandbox)> {
         let (host, sandbox) = self.sandbox().filter(|_| self.list == Pane::Sandboxes)?;
         (host.link == Link::Up && sandbox.state.is_active()).then_some((host, sandbox))
     }
 
     /// What is looked at.
-    pub fn look(&self) -> Option<Look> {
+    pub(crate) fn look(&self) -> Option<Look> {
         let (host, sandbox) = self.watched()?;
         Some(Look {
             host: host.name.clone(),
@@ -393,7 +393,7 @@ impl App {
     }
 
     /// Takes up a picture that was made ready, where it is still the one to show.
-    pub fn take_picture(&mut self, picture: Option<Encoded>) {
+    pub(crate) fn take_picture(&mut self, picture: Option<Encoded>) {
         let screen = self.live.as_ref().and_then(|live| live.screen.as_ref());
         let wanted = screen.map(|screen| screen.mark);
         if let Some(picture) = picture.filter(|picture| wanted == Some(picture.mark)) {
@@ -402,7 +402,7 @@ impl App {
     }
 
     /// A picture that is yet to be made ready, and for which place.
-    pub fn unready_picture(&self) -> Option<(Arc<Picture>, Size)> {
+    pub(crate) fn unready_picture(&self) -> Option<(Arc<Picture>, Size)> {
         let picture = self.live.as_ref()?.screen.clone()?;
         let room = self.areas.picture?.as_size();
         let ready = self.picture.as_ref();
@@ -411,7 +411,7 @@ impl App {
     }
 
     /// Takes an event of the terminal.
-    pub fn event(&mut self, event: Event) -> Vec<Command> {
+    pub(crate) fn event(&mut self, event: Event) -> Vec<Command> {
         match event {
             Event::Key(key) if key.kind != KeyEventKind::Release => self.key(key),
             Event::Mouse(event) => mouse::mouse(self, event),
@@ -431,7 +431,7 @@ impl App {
     }
 
     /// Takes a key.
-    pub fn key(&mut self, key: KeyEvent) -> Vec<Command> {
+    pub(crate) fn key(&mut self, key: KeyEvent) -> Vec<Command> {
         self.notice = None;
         if self.ending {
             return Vec::new();
@@ -478,7 +478,7 @@ impl App {
     }
 
     /// Gives `pane` the focus.
-    pub fn focus_on(&mut self, pane: Pane) {
+    pub(crate) fn focus_on(&mut self, pane: Pane) {
         self.filter = None;
         self.pending.clear();
         self.focus = pane;
@@ -491,7 +491,7 @@ impl App {
     }
 
     /// Moves in `pane` by so many rows or lines.
-    pub fn scroll(&mut self, pane: Pane, by: isize) {
+    pub(crate) fn scroll(&mut self, pane: Pane, by: isize) {
         match pane {
             Pane::Details => {
                 let line = (self.details as isize).saturating_add(by).max(0);
@@ -505,17 +505,17 @@ impl App {
     }
 
     /// The current host.
-    pub fn host_view(&self) -> Option<&HostView> {
+    pub(crate) fn host_view(&self) -> Option<&HostView> {
         world::host(&self.view, self.host.as_ref()?)
     }
 
     /// The current host's lists.
-    pub fn host_lists(&self) -> Option<&HostLists> {
+    pub(crate) fn host_lists(&self) -> Option<&HostLists> {
         self.hosts.get(self.host.as_ref()?)
     }
 
     /// Tells the operator something until the next key.
-    pub fn tell(&mut self, text: impl Into<String>, bad: bool) {
+    pub(crate) fn tell(&mut self, text: impl Into<String>, bad: bool) {
         self.notice = Some(Notice {
             text: text.into(),
             bad,
@@ -523,12 +523,12 @@ impl App {
     }
 
     /// The topmost dialog.
-    pub fn dialog(&mut self) -> Option<&mut Dialog> {
+    pub(crate) fn dialog(&mut self) -> Option<&mut Dialog> {
         self.layers.last_mut().map(|layer| &mut layer.dialog)
     }
 
     /// A pull that is asked about, and of which it is not known what it would bring.
-    pub fn uncosted(&self) -> Option<Pair> {
+    pub(crate) fn uncosted(&self) -> Option<Pair> {
         match &self.layers.last()?.dialog {
             Dialog::Pull(pull) => pull.unasked(&self.view),
             _ => None,
@@ -536,18 +536,18 @@ impl App {
     }
 
     /// Does anything move by itself, so that gauges have to be drawn?
-    pub fn is_moving(&self) -> bool {
+    pub(crate) fn is_moving(&self) -> bool {
         let moves = |state: &JobState| matches!(state, JobState::Running | JobState::Cancelling);
         self.view.jobs.iter().any(|job| moves(&job.state))
     }
 
     /// Is the log on screen?
-    pub fn shows_log(&self) -> bool {
+    pub(crate) fn shows_log(&self) -> bool {
         self.areas.panes.iter().any(|(pane, ..)| *pane == Pane::Log)
     }
 
     /// Remembers where things were drawn.
-    pub fn settle(&mut self, areas: Areas) {
+    pub(crate) fn settle(&mut self, areas: Areas) {
         for (pane, _, first) in &areas.panes {
             self.settle_pane(*pane, *first);
         }

@@ -7,12 +7,12 @@ use super::commands::Done;
 use super::dialog::Dialog;
 use super::format;
 use super::run::{SETTLE, Screen};
-use crate::engine::{Engine, Pruning};
-use crate::model::{self, PrunePlan};
+use snapdeck_engine::{Engine, Pruning};
+use snapdeck_model::PrunePlan;
 
 impl Screen {
     /// Takes what the engine answered.
-    pub fn take_answer(&mut self, done: Done, engine: &Engine) {
+    pub(crate) fn take_answer(&mut self, done: Done, engine: &Engine) {
         match done {
             Done::Kin(_, None) => {}
             Done::Kin(asked, Some(found)) => {
@@ -73,7 +73,7 @@ impl Screen {
     }
 
     /// Asks about the selected snapshot, once it stays selected.
-    pub fn ask(&mut self, engine: &Engine) {
+    pub(crate) fn ask(&mut self, engine: &Engine) {
         let Some(wanted) = self.app.unanswered() else {
             self.asking = None;
             return;
@@ -100,7 +100,7 @@ impl Screen {
     }
 
     /// Asks what a pull that is being asked about would bring.
-    pub fn ask_cost(&mut self, engine: &Engine) {
+    pub(crate) fn ask_cost(&mut self, engine: &Engine) {
         let Some(wanted) = self.app.uncosted() else {
             self.costing = None;
             return;
@@ -123,7 +123,7 @@ impl Screen {
     }
 
     /// Asks what was made from what, while the tree is open; one answer at a time.
-    pub fn ask_parents(&mut self, engine: &Engine) {
+    pub(crate) fn ask_parents(&mut self, engine: &Engine) {
         if let (Some(mark), None) = (self.app.unrooted(), &self.rooting) {
             self.rooting = Some(mark.clone());
             let engine = engine.clone();
@@ -135,11 +135,11 @@ impl Screen {
 
 /// Looks again at what a rule let go, and removes what was left behind; the rest of what still goes is for jobs. Returns
 /// what goes, and what does not after all.
-pub async fn prune(
+pub(crate) async fn prune(
     engine: &Engine,
     pruning: &Pruning,
     plan: PrunePlan,
-) -> model::Result<(PrunePlan, Vec<String>)> {
+) -> snapdeck_model::Result<(PrunePlan, Vec<String>)> {
     let before = plan.held.len();
     let mut plan = engine.prune_again(pruning, plan).await?;
     let held = plan.held.iter().skip(before);

@@ -6,7 +6,7 @@ use crossterm::event::{Event, KeyCode, KeyEvent, KeyModifiers};
 use super::theme::is_light;
 
 /// The question.
-pub const QUESTION: &str = "\x1b]11;?\x1b\\";
+pub(crate) const QUESTION: &str = "\x1b]11;?\x1b\\";
 /// How an answer begins: crossterm knows no OSC and reads ESC ] as alt-], what follows as typed letters.
 const HEAD: &str = "11;rgb";
 /// Longer than any answer.
@@ -14,7 +14,7 @@ const LONGEST: usize = 40;
 
 /// Finds the answer among the events.
 #[derive(Debug, Default)]
-pub struct Answer {
+pub(crate) struct Answer {
     awaited: bool,
     held: Vec<Event>,
     text: String,
@@ -22,7 +22,7 @@ pub struct Answer {
 
 /// What an event came to.
 #[derive(Debug, PartialEq)]
-pub enum Found {
+pub(crate) enum Found {
     /// These are for the console: the event, perhaps with some that looked like an answer.
     Events(Vec<Event>),
     /// It may be a part of the answer.
@@ -33,12 +33,12 @@ pub enum Found {
 
 impl Answer {
     /// The question was sent.
-    pub fn await_it(&mut self) {
+    pub(crate) fn await_it(&mut self) {
         self.awaited = true;
     }
 
     /// Takes an event.
-    pub fn take(&mut self, event: Event) -> Found {
+    pub(crate) fn take(&mut self, event: Event) -> Found {
         let begins = self.held.is_empty();
         if !self.awaited {
             return Found::Events(vec![event]);
@@ -99,13 +99,13 @@ fn color(text: &str) -> Option<(u8, u8, u8)> {
 }
 
 /// Is the background light by what some terminals put into the environment (`COLORFGBG`, `15;0` on black)?
-pub fn by_environment(variable: impl Fn(&str) -> Option<String>) -> bool {
+pub(crate) fn by_environment(variable: impl Fn(&str) -> Option<String>) -> bool {
     let colors = variable("COLORFGBG").unwrap_or_default();
     matches!(colors.rsplit(';').next(), Some("7" | "15"))
 }
 
 /// May the terminal be asked? Some print the question.
-pub fn can_ask(variable: impl Fn(&str) -> Option<String>) -> bool {
+pub(crate) fn can_ask(variable: impl Fn(&str) -> Option<String>) -> bool {
     let term = variable("TERM").unwrap_or_default();
     !matches!(term.as_str(), "" | "dumb" | "linux")
 }

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::world;
-use crate::engine::{BucketView, HostView, JobState, JobView, Link, View};
-use crate::model::{Error, HostName, Kind, Object, Operation, Outcome, Snapshot, SnapshotName};
+use snapdeck_engine::{BucketView, HostView, JobState, JobView, Link, View};
+use snapdeck_model::{Error, HostName, Kind, Object, Operation, Outcome, Snapshot, SnapshotName};
 
 /// Where a snapshot can be.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Place {
+pub(crate) enum Place {
     /// The bucket.
     Bucket,
     /// A host.
@@ -18,7 +18,7 @@ pub enum Place {
 
 impl Place {
     /// Its name on screen.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         match self {
             Self::Bucket => "bucket",
             Self::Host(host) => host.as_str(),
@@ -28,7 +28,7 @@ impl Place {
 
 /// What a place has of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum State {
+pub(crate) enum State {
     /// It was never seen.
     Unknown,
     /// It has none.
@@ -48,7 +48,11 @@ pub enum State {
 
 impl State {
     /// What a host has.
-    pub fn of_host(host: &HostView, found: Option<&Snapshot>, object_bytes: Option<u64>) -> Self {
+    pub(crate) fn of_host(
+        host: &HostView,
+        found: Option<&Snapshot>,
+        object_bytes: Option<u64>,
+    ) -> Self {
         match found {
             None if host.seen.is_none() => Self::Unknown,
             None => Self::Absent,
@@ -64,7 +68,7 @@ impl State {
     }
 
     /// What the bucket has.
-    pub fn of_bucket(bucket: &BucketView, found: Option<&Object>) -> Self {
+    pub(crate) fn of_bucket(bucket: &BucketView, found: Option<&Object>) -> Self {
         match found {
             None if bucket.seen.is_none() => Self::Unknown,
             None => Self::Absent,
@@ -79,7 +83,7 @@ impl State {
 
 /// One cell.
 #[derive(Debug)]
-pub struct Cell<'a> {
+pub(crate) struct Cell<'a> {
     /// What is there.
     pub state: State,
     /// Is that only what was seen last?
@@ -92,7 +96,7 @@ pub struct Cell<'a> {
 
 impl<'a> Cell<'a> {
     /// What was seen at `seen` through `link`, and the last job.
-    pub fn new(
+    pub(crate) fn new(
         state: State,
         link: &Link,
         seen: Option<Instant>,
@@ -110,12 +114,12 @@ impl<'a> Cell<'a> {
         }
     }
     /// The job that is about it now.
-    pub fn under_way(&self) -> Option<&Arc<JobView>> {
+    pub(crate) fn under_way(&self) -> Option<&Arc<JobView>> {
         self.job.filter(|job| !job.state.is_over())
     }
 
     /// Why the last job failed; it stands until what was asked for has come about otherwise.
-    pub fn error(&self) -> Option<&Error> {
+    pub(crate) fn error(&self) -> Option<&Error> {
         let job = self.job?;
         let JobState::Failed(error) = &job.state else {
             return None;
@@ -135,7 +139,7 @@ impl<'a> Cell<'a> {
 }
 
 /// Where an operation changes what is there.
-pub fn places(operation: &Operation) -> impl Iterator<Item = Place> {
+pub(crate) fn places(operation: &Operation) -> impl Iterator<Item = Place> {
     let (host, bucket) = match operation {
         Operation::Create { .. } | Operation::Push { .. } => (None, true),
         Operation::Pull { host, .. } => (Some(host), false),
@@ -148,7 +152,7 @@ pub fn places(operation: &Operation) -> impl Iterator<Item = Place> {
 }
 
 /// A cell, looked up in a view alone. [`App::cell`] is faster.
-pub fn cell<'a>(view: &'a View, name: &SnapshotName, place: &Place) -> Cell<'a> {
+pub(crate) fn cell<'a>(view: &'a View, name: &SnapshotName, place: &Place) -> Cell<'a> {
     let object = world::object(view, name);
     let about = |job: &&Arc<JobView>| {
         job.operation.snapshot() == Some(name)

@@ -14,36 +14,36 @@ use super::run::{Ending, Screen, variable};
 use super::terminal::Terminal;
 use super::tree::Mark;
 use super::viewer;
-use crate::engine::{Engine, Inventory, Parents, Pruning};
-use crate::model::settings::Notify;
-use crate::model::{self, Lineage, Operation, PrunePlan, PullCost};
+use snapdeck_engine::{Engine, Inventory, Parents, Pruning};
+use snapdeck_model::settings::Notify;
+use snapdeck_model::{Lineage, Operation, PrunePlan, PullCost};
 
 /// A shell that wants us stopped has done it by then; else there is none that could continue us.
 const STOPPED: Duration = Duration::from_millis(500);
 
 /// What a task came to.
-pub enum Done {
+pub(crate) enum Done {
     /// A picture that is ready.
     Picture(Option<Encoded>),
     /// What an earlier run saw.
     Recalled(Option<Inventory>),
     /// What is known of a snapshot's relatives.
     /// `None`: it was not waited for.
-    Kin(Asked, Option<model::Result<Box<Lineage>>>),
+    Kin(Asked, Option<snapdeck_model::Result<Box<Lineage>>>),
     /// What a pull would bring; `None`: it was not waited for.
-    Cost(Pair, Option<model::Result<PullCost>>),
+    Cost(Pair, Option<snapdeck_model::Result<PullCost>>),
     /// What was made from what.
     Parents(Mark, Parents),
     /// What a rule lets go.
-    Prunable(Pruning, model::Result<PrunePlan>),
+    Prunable(Pruning, snapdeck_model::Result<PrunePlan>),
     /// What became of what it lets go, but for the jobs.
-    Pruned(model::Result<(PrunePlan, Vec<String>)>),
+    Pruned(snapdeck_model::Result<(PrunePlan, Vec<String>)>),
     /// What was said of a snapshot.
-    Said(String, model::Result<()>),
+    Said(String, snapdeck_model::Result<()>),
     /// Where a sandbox's VNC server is, and whether through SSH.
     Viewer {
         /// Its URL.
-        url: model::Result<(String, bool)>,
+        url: snapdeck_model::Result<(String, bool)>,
         /// Shall a viewer be opened?
         open: bool,
     },
@@ -51,7 +51,7 @@ pub enum Done {
 
 /// What is next after a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Next {
+pub(crate) enum Next {
     /// Nothing new.
     Stay,
     /// The shell is to have the terminal.
@@ -62,7 +62,12 @@ pub enum Next {
 
 impl Screen {
     /// Does a command.
-    pub fn act(&mut self, command: Command, terminal: &mut Terminal, engine: &Engine) -> Next {
+    pub(crate) fn act(
+        &mut self,
+        command: Command,
+        terminal: &mut Terminal,
+        engine: &Engine,
+    ) -> Next {
         let changes = matches!(
             command,
             Command::Submit(_)
@@ -178,7 +183,7 @@ impl Screen {
     }
 
     /// Gives a new picture to be made ready, one at a time.
-    pub fn prepare_picture(&mut self) {
+    pub(crate) fn prepare_picture(&mut self) {
         let wanted = self.app.unready_picture();
         let Some((picture, room)) = wanted.filter(|(picture, room)| {
             let tried = Some((picture.mark, *room));
@@ -193,7 +198,7 @@ impl Screen {
     }
 
     /// Takes up what a task came to.
-    pub fn finish(&mut self, done: Done, terminal: &mut Terminal, engine: &Engine) {
+    pub(crate) fn finish(&mut self, done: Done, terminal: &mut Terminal, engine: &Engine) {
         let (url, forwarded, open) = match done {
             Done::Picture(picture) => return self.app.take_picture(picture),
             Done::Recalled(known) => {
@@ -238,7 +243,7 @@ impl Screen {
     }
 
     /// Gives operations to the engine; what it refuses is told, and stands in the log. Were all taken on?
-    pub fn submit(&mut self, engine: &Engine, operations: Vec<Operation>) -> bool {
+    pub(crate) fn submit(&mut self, engine: &Engine, operations: Vec<Operation>) -> bool {
         let titles: Vec<String> = operations.iter().map(Operation::title).collect();
         let mut refused = 0;
         for (title, taken) in titles.iter().zip(engine.submit_all(operations)) {
@@ -256,7 +261,7 @@ impl Screen {
     }
 
     /// Rings for what has come about.
-    pub fn ring(&mut self, terminal: &mut Terminal, how: Notify) {
+    pub(crate) fn ring(&mut self, terminal: &mut Terminal, how: Notify) {
         let news = std::mem::take(&mut self.app.news).join("; ");
         if news.is_empty() {
             return;
@@ -276,7 +281,7 @@ impl Screen {
 
     /// Gives the terminal to the shell and stops all processes of ours in its job, as it would do itself; comes back
     /// once it continues them.
-    pub async fn suspend(
+    pub(crate) async fn suspend(
         &mut self,
         terminal: &mut Terminal,
         continued: &mut tokio::signal::unix::Signal,

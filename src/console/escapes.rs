@@ -14,7 +14,7 @@ const PASTED: usize = 1 << 16;
 
 /// The events that begin with `first`, of those that `more` has at hand: where an escape is followed by the letters of a
 /// sequence, it is the escape and the sequence's key, or the escape alone where no key is known.
-pub fn whole(first: Read, mut more: impl FnMut() -> Option<Read>) -> Vec<Read> {
+pub(crate) fn whole(first: Read, mut more: impl FnMut() -> Option<Read>) -> Vec<Read> {
     let mut events = vec![first];
     if !matches!(&events[0], Ok(Event::Key(key)) if *key == KeyCode::Esc.into()) {
         return events;

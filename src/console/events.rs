@@ -22,7 +22,7 @@ const AT_HAND: Duration = Duration::from_millis(5);
 const END: Duration = Duration::from_millis(100);
 
 /// Events of the terminal. Dropped, they are read no more: what is typed then is for whoever has the terminal next.
-pub struct Events {
+pub(crate) struct Events {
     /// `None` only while it is dropped.
     events: Option<Receiver<io::Result<Event>>>,
     /// Closed by the thread's end.
@@ -34,7 +34,7 @@ impl Events {
     ///
     /// # Errors
     /// Where the system starts no thread.
-    pub fn listen() -> io::Result<Self> {
+    pub(crate) fn listen() -> io::Result<Self> {
         let (sender, events) = channel(WAITING);
         let (alive, reading) = mpsc::channel();
         thread::Builder::new()
@@ -57,12 +57,12 @@ impl Events {
     }
 
     /// The next event; an error is the last.
-    pub async fn next(&mut self) -> Option<io::Result<Event>> {
+    pub(crate) async fn next(&mut self) -> Option<io::Result<Event>> {
         self.events.as_mut()?.recv().await
     }
 
     /// The next one, where there is one now.
-    pub fn at_hand(&mut self) -> Option<io::Result<Event>> {
+    pub(crate) fn at_hand(&mut self) -> Option<io::Result<Event>> {
         self.events.as_mut()?.try_recv().ok()
     }
 }

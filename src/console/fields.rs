@@ -3,12 +3,12 @@
 use std::hash::Hash;
 use std::sync::Arc;
 
-use crate::engine::{JobId, JobView};
-use crate::model::{Object, Sandbox, SandboxId, Snapshot, SnapshotName};
+use snapdeck_engine::{JobId, JobView};
+use snapdeck_model::{Object, Sandbox, SandboxId, Snapshot, SnapshotName};
 
 /// A field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Field {
+pub(crate) enum Field {
     /// The name.
     Name,
     /// The host, where those of several stand together.
@@ -30,7 +30,7 @@ pub enum Field {
 }
 
 /// All fields by the name a filter and the session's file call them.
-pub const FIELDS: &[(&str, Field)] = &[
+pub(crate) const FIELDS: &[(&str, Field)] = &[
     ("name", Field::Name),
     ("host", Field::Host),
     ("state", Field::State),
@@ -44,19 +44,19 @@ pub const FIELDS: &[(&str, Field)] = &[
 
 impl Field {
     /// Its name.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         let found = FIELDS.iter().find(|(_, field)| *field == self);
         found.map_or("name", |(name, _)| name)
     }
 
     /// The field of that name.
-    pub fn named(name: &str) -> Option<Self> {
+    pub(crate) fn named(name: &str) -> Option<Self> {
         let found = FIELDS.iter().find(|(known, _)| *known == name);
         found.map(|(_, field)| *field)
     }
 
     /// Is it a number? The largest come first then.
-    pub fn is_number(self) -> bool {
+    pub(crate) fn is_number(self) -> bool {
         matches!(
             self,
             Self::Cpus | Self::Memory | Self::Size | Self::Users | Self::Modified
@@ -66,7 +66,7 @@ impl Field {
 
 /// What a row has in a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Value<'a> {
+pub(crate) enum Value<'a> {
     /// A text.
     Text(&'a str),
     /// A number.
@@ -74,7 +74,7 @@ pub enum Value<'a> {
 }
 
 /// Something a list shows.
-pub trait Row {
+pub(crate) trait Row {
     /// What tells it from all others.
     type Key: Clone + Ord + Hash;
     /// Its identity.

@@ -8,12 +8,12 @@ use super::dialog::Field;
 use super::list::Change;
 
 /// Begins to type the filter of the focused list.
-pub fn begin(app: &mut App) {
+pub(crate) fn begin(app: &mut App) {
     app.filter = Some(Field::holding(&text(app, app.list)));
 }
 
 /// Takes a key.
-pub fn key(app: &mut App, key: KeyEvent) {
+pub(crate) fn key(app: &mut App, key: KeyEvent) {
     let Some(field) = &mut app.filter else { return };
     match key.code {
         KeyCode::Enter => app.filter = None,
@@ -29,7 +29,7 @@ pub fn key(app: &mut App, key: KeyEvent) {
 }
 
 /// Shows what matches the text as it stands now.
-pub fn refilter(app: &mut App) {
+pub(crate) fn refilter(app: &mut App) {
     let wanted = app.filter.as_ref().map(|field| field.text().to_owned());
     if let Some(wanted) = wanted.filter(|wanted| *wanted != text(app, app.list)) {
         app.change(app.list, Change::Filter(wanted));
@@ -37,6 +37,6 @@ pub fn refilter(app: &mut App) {
 }
 
 /// The filter of a list.
-pub fn text(app: &App, pane: Pane) -> String {
+pub(crate) fn text(app: &App, pane: Pane) -> String {
     app.numbers(pane).filter.to_owned()
 }

@@ -4,11 +4,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::engine::{
+use snapdeck_engine::{
     BucketView, HostView, JobId, JobState, JobView, LeftId, LeftJob, Link, Live, LogLine, Look,
     PatientView, Sample, View,
 };
-use crate::model::{
+use snapdeck_model::{
     AgentChannel, ChainLink, Check, Compression, Error, Examination, Guest, ImageFacts, Kind,
     Lineage, Method, Object, Operation, Part, Phase, Picture, ProgressCell, PullCost, Reach,
     Relative, Remarks, Sandbox, SandboxState, Snapshot, Vnc,
@@ -17,7 +17,7 @@ use crate::model::{
 const GIB: u64 = 1 << 30;
 
 /// What a sound image's header says.
-pub fn facts(backing: Option<&str>) -> ImageFacts {
+pub(crate) fn facts(backing: Option<&str>) -> ImageFacts {
     ImageFacts {
         version: 3,
         virtual_size: 64 * GIB,
@@ -35,7 +35,7 @@ pub fn facts(backing: Option<&str>) -> ImageFacts {
 }
 
 /// A sandbox on `winserver-base`.
-pub fn sandbox(id: &str, state: SandboxState) -> Sandbox {
+pub(crate) fn sandbox(id: &str, state: SandboxState) -> Sandbox {
     let base = "/var/lib/libvirt/snapshots/winserver-base.qcow2";
     Sandbox {
         id: id.parse().unwrap(),
@@ -61,7 +61,7 @@ pub fn sandbox(id: &str, state: SandboxState) -> Sandbox {
 }
 
 /// A snapshot, with the sandboxes that need it.
-pub fn snapshot(name: &str, size_bytes: u64, dependents: &[&str]) -> Snapshot {
+pub(crate) fn snapshot(name: &str, size_bytes: u64, dependents: &[&str]) -> Snapshot {
     Snapshot {
         name: name.parse().unwrap(),
         path: format!("/var/lib/libvirt/snapshots/{name}.qcow2"),
@@ -76,7 +76,7 @@ pub fn snapshot(name: &str, size_bytes: u64, dependents: &[&str]) -> Snapshot {
 }
 
 /// An object.
-pub fn object(name: &str, size_bytes: u64) -> Object {
+pub(crate) fn object(name: &str, size_bytes: u64) -> Object {
     Object {
         name: name.parse().unwrap(),
         key: format!("snapshots/{name}.qcow2"),
@@ -87,7 +87,7 @@ pub fn object(name: &str, size_bytes: u64) -> Object {
 }
 
 /// A host that is being opened.
-pub fn opening(name: &str) -> HostView {
+pub(crate) fn opening(name: &str) -> HostView {
     HostView {
         name: name.parse().unwrap(),
         uri: format!("qemu+ssh://root@{name}/system"),
@@ -100,7 +100,7 @@ pub fn opening(name: &str) -> HostView {
 }
 
 /// Two hosts and a bucket, none of which answered yet.
-pub fn empty() -> View {
+pub(crate) fn empty() -> View {
     View {
         hosts: vec![Arc::new(opening("alpha")), Arc::new(opening("beta"))],
         bucket: Arc::new(BucketView {
@@ -115,7 +115,7 @@ pub fn empty() -> View {
 }
 
 /// The host `alpha` with sandboxes and snapshots, seen at `seen`.
-pub fn alpha(seen: Instant) -> HostView {
+pub(crate) fn alpha(seen: Instant) -> HostView {
     let ids = ["config-vm", "sandbox-002", "sandbox-003", "sandbox-004"];
     let states = [
         SandboxState::Running,
@@ -141,7 +141,7 @@ pub fn alpha(seen: Instant) -> HostView {
 }
 
 /// What manifests tell of a snapshot that is pinned in the bucket.
-pub fn kin(name: &str) -> Lineage {
+pub(crate) fn kin(name: &str) -> Lineage {
     let relative = |name: &str, on_host, in_bucket| Relative {
         name: name.parse().unwrap(),
         on_host,
@@ -174,7 +174,7 @@ pub fn kin(name: &str) -> Lineage {
 }
 
 /// A job in the middle of its upload.
-pub fn running_job(id: u64) -> JobView {
+pub(crate) fn running_job(id: u64) -> JobView {
     let cell = ProgressCell::default();
     cell.enter(Phase::Uploading, 812 << 20);
     cell.add(503 << 20);
@@ -200,7 +200,7 @@ pub fn running_job(id: u64) -> JobView {
 }
 
 /// A pull that waits for its turn.
-pub fn queued_job(id: u64, name: &str) -> JobView {
+pub(crate) fn queued_job(id: u64, name: &str) -> JobView {
     JobView {
         operation: Operation::Pull {
             host: "alpha".parse().unwrap(),
@@ -216,7 +216,7 @@ pub fn queued_job(id: u64, name: &str) -> JobView {
 }
 
 /// A pull that an earlier run left.
-pub fn left_job(id: u64, name: &str) -> LeftJob {
+pub(crate) fn left_job(id: u64, name: &str) -> LeftJob {
     let pull = queued_job(0, name).operation;
     LeftJob {
         id: LeftId(id),
@@ -227,7 +227,7 @@ pub fn left_job(id: u64, name: &str) -> LeftJob {
 }
 
 /// A job that went wrong.
-pub fn failed_job(id: u64) -> JobView {
+pub(crate) fn failed_job(id: u64) -> JobView {
     JobView {
         operation: Operation::Pull {
             host: "alpha".parse().unwrap(),
@@ -245,7 +245,7 @@ pub fn failed_job(id: u64) -> JobView {
 }
 
 /// One host that answers, one that does not, a bucket, a running and a failed job.
-pub fn populated() -> View {
+pub(crate) fn populated() -> View {
     let now = Instant::now();
     let beta = HostView {
         link: Link::Down(Error::new(Kind::Unreachable, "cannot reach host beta")),
@@ -271,7 +271,7 @@ pub fn populated() -> View {
 }
 
 /// As [`populated`], with alpha examined, beta out of reach, and the bucket being examined.
-pub fn examined() -> View {
+pub(crate) fn examined() -> View {
     let patient = |host: Option<&str>, checks: Vec<Check>| {
         let host = host.map(|name| name.parse().unwrap());
         let found = Examination {
@@ -335,7 +335,7 @@ fn pull_job(id: u64, host: &str, state: JobState) -> JobView {
 
 /// Three hosts: alpha answers, beta answers and has a damaged snapshot, gamma went away three minutes before `now`.
 /// A pull to beta is under way, the one to gamma has failed.
-pub fn fleet(now: Instant) -> View {
+pub(crate) fn fleet(now: Instant) -> View {
     let mut view = populated();
     let mut damaged = snapshot("myapp-v1.0", 4 * GIB, &[]);
     damaged.problem = Some("it is not a qcow2 image".to_owned());
@@ -369,7 +369,7 @@ pub fn fleet(now: Instant) -> View {
 }
 
 /// `hosts` hosts with `names` snapshots each; every fifth host is away.
-pub fn many(hosts: usize, names: usize) -> View {
+pub(crate) fn many(hosts: usize, names: usize) -> View {
     let now = Instant::now();
     let snapshots: Arc<[Snapshot]> = (0..names)
         .map(|name| snapshot(&format!("image-{name:05}"), GIB, &[]))
@@ -397,7 +397,7 @@ pub fn many(hosts: usize, names: usize) -> View {
 }
 
 /// As [`populated`], but alpha went away `age` before `now`.
-pub fn away(now: Instant, age: Duration) -> View {
+pub(crate) fn away(now: Instant, age: Duration) -> View {
     let mut view = populated();
     view.hosts[0] = Arc::new(HostView {
         link: Link::Down(
@@ -413,7 +413,7 @@ pub fn away(now: Instant, age: Duration) -> View {
 }
 
 /// What the running `config-vm` on alpha does: busy for the last seconds, with a screen that is red above blue.
-pub fn live(now: Instant) -> Live {
+pub(crate) fn live(now: Instant) -> Live {
     let sample = |ago: u64| Sample {
         at: now - Duration::from_secs(ago),
         cpu: Some(1.0 / (ago + 2) as f64),

@@ -6,15 +6,15 @@ use humansize::{BINARY, FormatSizeOptions, format_size};
 use jiff::Timestamp;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use crate::model::Part;
+use snapdeck_model::Part;
 
 /// Bytes in words: `812 MiB`, `9.8 GiB`.
-pub fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     format_size(bytes, FormatSizeOptions::from(BINARY).decimal_places(1))
 }
 
 /// How much of how much: `503/812 MiB`, `812 MiB/1.2 GiB`.
-pub fn share(done: u64, total: u64) -> String {
+pub(crate) fn share(done: u64, total: u64) -> String {
     let (done, total) = (size(done), size(total));
     match (done.split_once(' '), total.split_once(' ')) {
         (Some((number, one)), Some((_, other))) if one == other => format!("{number}/{total}"),
@@ -23,7 +23,7 @@ pub fn share(done: u64, total: u64) -> String {
 }
 
 /// Bytes in at most six columns: `812M`, `9.8G`.
-pub fn short_size(bytes: u64) -> String {
+pub(crate) fn short_size(bytes: u64) -> String {
     let options = FormatSizeOptions::from(BINARY)
         .decimal_places(1)
         .space_after_value(false);
@@ -33,7 +33,7 @@ pub fn short_size(bytes: u64) -> String {
 }
 
 /// Bytes of a size as one types it: `4G`, `512 MiB`, `1.5t`; always binary. `None` where there is no unit, or no size.
-pub fn parse_size(text: &str) -> Option<u64> {
+pub(crate) fn parse_size(text: &str) -> Option<u64> {
     let text = text.trim().to_ascii_lowercase();
     let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic() || c == ' ');
     let unit = text[number.len()..].trim();
@@ -46,12 +46,12 @@ pub fn parse_size(text: &str) -> Option<u64> {
 }
 
 /// Bytes a second in words.
-pub fn rate(bytes_per_second: f64) -> String {
+pub(crate) fn rate(bytes_per_second: f64) -> String {
     format!("{}/s", size(bytes_per_second as u64))
 }
 
 /// Numbers as a small graph, a column each; its top is the largest of them, or `least`.
-pub fn graph<'a>(numbers: impl IntoIterator<Item = &'a f64> + Clone, least: f64) -> String {
+pub(crate) fn graph<'a>(numbers: impl IntoIterator<Item = &'a f64> + Clone, least: f64) -> String {
     const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let top = numbers.clone().into_iter().copied().fold(least, f64::max);
     let bar = |number: &f64| BARS[((number / top * 7.0).round() as usize).min(7)];
@@ -59,7 +59,7 @@ pub fn graph<'a>(numbers: impl IntoIterator<Item = &'a f64> + Clone, least: f64)
 }
 
 /// A span of time as a clock shows it: `0:02`, `1:02:03`.
-pub fn clock(span: Duration) -> String {
+pub(crate) fn clock(span: Duration) -> String {
     let seconds = span.as_secs();
     let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
     if hours > 0 {
@@ -70,7 +70,7 @@ pub fn clock(span: Duration) -> String {
 }
 
 /// How old something is, in steps of a minute at least, so that a clock needs to wake nobody more often.
-pub fn age(span: Duration) -> String {
+pub(crate) fn age(span: Duration) -> String {
     match span.as_secs() / 60 {
         0 => "<1m".to_owned(),
         minutes @ 1..60 => format!("{minutes}m"),
@@ -80,12 +80,12 @@ pub fn age(span: Duration) -> String {
 }
 
 /// A moment, to the minute, in UTC.
-pub fn moment(at: Timestamp) -> String {
+pub(crate) fn moment(at: Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%M UTC").to_string()
 }
 
 /// `text` cut to `width` columns, with `…` where something is missing.
-pub fn clip(text: &str, width: usize) -> String {
+pub(crate) fn clip(text: &str, width: usize) -> String {
     if text.width() <= width {
         return text.to_owned();
     }
@@ -105,7 +105,7 @@ pub fn clip(text: &str, width: usize) -> String {
 }
 
 /// `text` in exactly `width` columns: cut, or filled with spaces at its end.
-pub fn fit(text: &str, width: usize) -> String {
+pub(crate) fn fit(text: &str, width: usize) -> String {
     let mut cut = clip(text, width);
     let missing = width.saturating_sub(cut.width());
     cut.extend(std::iter::repeat_n(' ', missing));
@@ -113,7 +113,7 @@ pub fn fit(text: &str, width: usize) -> String {
 }
 
 /// `text` in lines of at most `width` columns, broken between words where that is possible.
-pub fn wrap(text: &str, width: usize) -> Vec<String> {
+pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
     let width = width.max(1);
     let mut lines = Vec::new();
     let mut line = String::new();
@@ -150,7 +150,7 @@ pub fn wrap(text: &str, width: usize) -> Vec<String> {
 }
 
 /// `1 job`, `2 jobs`.
-pub fn count(number: usize, one: &str) -> String {
+pub(crate) fn count(number: usize, one: &str) -> String {
     if number == 1 {
         format!("1 {one}")
     } else {
@@ -163,7 +163,7 @@ pub fn count(number: usize, one: &str) -> String {
 const PARTS: usize = 3;
 
 /// `9.8 GiB from winserver-base`, of the first few; and of all others together.
-pub fn parts(parts: &[Part], word: &str) -> String {
+pub(crate) fn parts(parts: &[Part], word: &str) -> String {
     let named = parts.iter().take(PARTS);
     let mut texts: Vec<String> = named
         .map(|part| format!("{} {word} {}", size(part.bytes), part.name))

@@ -10,11 +10,11 @@ use super::app::{App, Command};
 use super::fields::Row;
 use super::format;
 use super::list::List;
-use crate::engine::{JobId, JobState, JobView, LeftId, LeftJob, View};
+use snapdeck_engine::{JobId, JobState, JobView, LeftId, LeftJob, View};
 
 /// What tells a row from all others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Key {
+pub(crate) enum Key {
     /// Left by an earlier run.
     Left(LeftId),
     /// Of this one.
@@ -23,7 +23,7 @@ pub enum Key {
 
 /// The parts of the page, from its top.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
+pub(crate) enum Part {
     /// Left by an earlier run.
     Left,
     /// Runs, or cleans up.
@@ -36,7 +36,7 @@ pub enum Part {
 
 /// A row.
 #[derive(Debug, Clone)]
-pub struct Item {
+pub(crate) struct Item {
     key: Key,
     /// The part it stands in.
     pub part: Part,
@@ -55,7 +55,7 @@ impl Row for Item {
 
 /// The page's state.
 #[derive(Debug)]
-pub struct JobsPage {
+pub(crate) struct JobsPage {
     /// Its rows' state.
     pub list: List<Key>,
     /// Its rows.
@@ -84,7 +84,7 @@ fn part(job: &JobView) -> Part {
 
 impl JobsPage {
     /// Takes up a view. Jobs that are over come newest first: the one that just ended is the one that is looked for.
-    pub fn sync(&mut self, view: &View) {
+    pub(crate) fn sync(&mut self, view: &View) {
         let left = view.left.iter().map(|left| Item {
             key: Key::Left(left.id),
             part: Part::Left,
@@ -107,26 +107,26 @@ impl JobsPage {
     }
 
     /// The selected row.
-    pub fn current(&self) -> Option<Key> {
+    pub(crate) fn current(&self) -> Option<Key> {
         self.list.current(&self.items).map(|item| item.key)
     }
 }
 
 /// `3 minutes ago`, as ages are told.
-pub fn ago(at: Timestamp) -> String {
+pub(crate) fn ago(at: Timestamp) -> String {
     let age = Timestamp::now().duration_since(at);
     let age = Duration::try_from(age).unwrap_or_default();
     format!("{} ago", format::age(age))
 }
 
 /// What was left, by its number.
-pub fn left(view: &View, id: LeftId) -> Option<&LeftJob> {
+pub(crate) fn left(view: &View, id: LeftId) -> Option<&LeftJob> {
     view.left.iter().find(|left| left.id == id)
 }
 
 impl App {
     /// What was left and is selected on the jobs page.
-    pub fn selected_left(&self) -> Option<LeftId> {
+    pub(crate) fn selected_left(&self) -> Option<LeftId> {
         match self
             .page
             .current()
@@ -139,7 +139,7 @@ impl App {
 
     /// Takes the selected row off the jobs page where its job was left: something is done to it, and the next key is
     /// for the next row. What comes to nothing is there again with the next view.
-    pub fn drop_left_row(&mut self) {
+    pub(crate) fn drop_left_row(&mut self) {
         if let Some(id) = self.selected_left() {
             self.page.items.retain(|item| item.key != Key::Left(id));
             self.page.list.sync(&self.page.items);
@@ -147,7 +147,7 @@ impl App {
     }
 
     /// The job that is selected on the jobs page.
-    pub fn page_job(&self) -> Option<&Arc<JobView>> {
+    pub(crate) fn page_job(&self) -> Option<&Arc<JobView>> {
         match self.page.current()? {
             Key::Job(id) => self.view.jobs.iter().find(|job| job.id == id),
             Key::Left(_) => None,
@@ -155,7 +155,7 @@ impl App {
     }
 
     /// Opens the page, or goes back from it.
-    pub fn turn_jobs_page(&mut self) {
+    pub(crate) fn turn_jobs_page(&mut self) {
         if self.list == Pane::JobsPage {
             return self.focus_on(self.page.back);
         }
@@ -170,7 +170,7 @@ impl App {
 }
 
 /// What retrying does: what failed or was cancelled is asked for anew, what was left goes on.
-pub fn retry(app: &App) -> Result<Vec<Command>, String> {
+pub(crate) fn retry(app: &App) -> Result<Vec<Command>, String> {
     if let Some(id) = app.selected_left() {
         return Ok(vec![Command::ResumeLeft(vec![id])]);
     }
@@ -183,7 +183,7 @@ pub fn retry(app: &App) -> Result<Vec<Command>, String> {
 }
 
 /// Moves the selected job in the queue.
-pub fn shift(app: &App, by: isize) -> Result<Vec<Command>, String> {
+pub(crate) fn shift(app: &App, by: isize) -> Result<Vec<Command>, String> {
     let job = selected(app).ok_or("there is no job")?;
     match job.state {
         JobState::Queued => Ok(vec![Command::Shift(job.id, by)]),

@@ -7,8 +7,8 @@ use toml::de::{DeTable, DeValue};
 
 use super::actions::{Action, Entry, Pane};
 use super::table::ACTIONS;
-use crate::model::Result;
-use crate::settings::Text;
+use snapdeck_model::Result;
+use snapdeck_settings::Text;
 
 /// Keys with a name, and the name.
 const NAMED: &[(&str, KeyCode)] = &[
@@ -34,7 +34,7 @@ const DIGIT: &str = "1-9";
 
 /// One key press.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Press {
+pub(crate) enum Press {
     /// A key.
     Key {
         /// Which.
@@ -50,7 +50,7 @@ pub enum Press {
 
 impl Press {
     /// As a terminal tells it. Shift of a letter is in the letter.
-    pub fn new(key: KeyEvent) -> Self {
+    pub(crate) fn new(key: KeyEvent) -> Self {
         let ctrl = key.modifiers.contains(KeyModifiers::CONTROL);
         let code = match key.code {
             KeyCode::Char(c) if ctrl => KeyCode::Char(c.to_ascii_lowercase()),
@@ -94,7 +94,7 @@ impl Press {
     }
 
     /// Its name, as [`Self::named`] takes it.
-    pub fn name(self) -> String {
+    pub(crate) fn name(self) -> String {
         let Self::Key { code, ctrl, alt } = self else {
             return DIGIT.to_owned();
         };
@@ -165,7 +165,7 @@ struct Binding {
 
 /// What pressed keys came to.
 #[derive(Debug, Clone, Copy)]
-pub enum Pressed {
+pub(crate) enum Pressed {
     /// Do this.
     Do(Action),
     /// More keys are awaited.
@@ -178,7 +178,7 @@ pub enum Pressed {
 
 /// All chords.
 #[derive(Debug, Clone)]
-pub struct Keymap(Vec<Binding>);
+pub(crate) struct Keymap(Vec<Binding>);
 
 impl Default for Keymap {
     fn default() -> Self {
@@ -202,7 +202,7 @@ impl Keymap {
     /// # Errors
     /// `BadInput` with the line: an action or a key that is not known, or one key for two of the user's actions that
     /// apply in one pane.
-    pub fn read(text: &str, path: &Path) -> Result<(Self, Vec<String>)> {
+    pub(crate) fn read(text: &str, path: &Path) -> Result<(Self, Vec<String>)> {
         let text = Text {
             what: "cannot read keys",
             path,
@@ -290,7 +290,7 @@ impl Keymap {
     }
 
     /// What `pressed`, one key or the beginning of a chord, means while `focus` has the focus.
-    pub fn look_up(&self, pressed: &[Press], focus: Pane) -> Pressed {
+    pub(crate) fn look_up(&self, pressed: &[Press], focus: Pane) -> Pressed {
         let mut elsewhere = Pressed::Nothing;
         for binding in &self.0 {
             if !binding.chord.begins_with(pressed) {
@@ -308,7 +308,7 @@ impl Keymap {
     }
 
     /// What may follow on `pressed` in `focus`: the next key, and what it leads to.
-    pub fn next<'a>(
+    pub(crate) fn next<'a>(
         &'a self,
         pressed: &'a [Press],
         focus: Pane,
@@ -324,7 +324,7 @@ impl Keymap {
     }
 
     /// The chords of an action by name, the one to show first.
-    pub fn keys(&self, action: Action) -> impl Iterator<Item = String> {
+    pub(crate) fn keys(&self, action: Action) -> impl Iterator<Item = String> {
         let of = move |binding: &&Binding| binding.entry.action == action;
         self.0.iter().filter(of).map(|binding| binding.chord.name())
     }

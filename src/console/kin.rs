@@ -5,12 +5,12 @@ use super::app::{App, Command};
 use super::dialog::{Dialog, Note};
 use super::perform;
 use super::tree::Key;
-use crate::engine::Link;
-use crate::model::{HostName, Lineage, RemarksChange, SnapshotName};
+use snapdeck_engine::Link;
+use snapdeck_model::{HostName, Lineage, RemarksChange, SnapshotName};
 
 /// A question about a snapshot. While it stays equal the answer is still true, as far as can be seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asked {
+pub(crate) struct Asked {
     /// The snapshot.
     pub name: SnapshotName,
     /// The host it is compared with.
@@ -21,14 +21,14 @@ pub struct Asked {
 
 /// An answer, or why there is none.
 #[derive(Debug)]
-pub struct Kin {
+pub(crate) struct Kin {
     asked: Asked,
     found: Result<Lineage, String>,
 }
 
 impl App {
     /// What is to be asked about the selected snapshot or object.
-    pub fn asked(&self) -> Option<Asked> {
+    pub(crate) fn asked(&self) -> Option<Asked> {
         let (name, host) = match self.list {
             Pane::Snapshots => {
                 let (host, snapshot) = self.snapshot()?;
@@ -59,19 +59,19 @@ impl App {
     }
 
     /// The question, where it is not answered yet.
-    pub fn unanswered(&self) -> Option<Asked> {
+    pub(crate) fn unanswered(&self) -> Option<Asked> {
         let asked = self.asked()?;
         let answered = self.kin.as_ref().is_some_and(|kin| kin.asked == asked);
         (!answered).then_some(asked)
     }
 
     /// Takes up an answer.
-    pub fn take_kin(&mut self, asked: Asked, found: Result<Lineage, String>) {
+    pub(crate) fn take_kin(&mut self, asked: Asked, found: Result<Lineage, String>) {
         self.kin = Some(Kin { asked, found });
     }
 
     /// What was found of the selected snapshot, be it that there is a newer question by now.
-    pub fn kin(&self) -> Option<Result<&Lineage, &str>> {
+    pub(crate) fn kin(&self) -> Option<Result<&Lineage, &str>> {
         let asked = self.asked()?;
         let kin = self.kin.as_ref()?;
         let same = kin.asked.name == asked.name && kin.asked.host == asked.host;
@@ -80,7 +80,7 @@ impl App {
 }
 
 /// The selected snapshot with what is said of it, or why nothing can be said.
-pub fn sayable(app: &App) -> Result<&Lineage, String> {
+pub(crate) fn sayable(app: &App) -> Result<&Lineage, String> {
     let nothing = || "select a snapshot or an object first".to_owned();
     app.asked().ok_or_else(nothing)?;
     match app.kin() {
@@ -102,7 +102,7 @@ fn saying(app: &App, change: RemarksChange) -> Option<Command> {
 }
 
 /// Pins the selected snapshot, or takes its pin away.
-pub fn turn_pin(app: &mut App) -> Vec<Command> {
+pub(crate) fn turn_pin(app: &mut App) -> Vec<Command> {
     let Ok(lineage) = sayable(app) else {
         return Vec::new();
     };
@@ -111,7 +111,7 @@ pub fn turn_pin(app: &mut App) -> Vec<Command> {
 }
 
 /// Opens the dialog for the note.
-pub fn open_note(app: &mut App) {
+pub(crate) fn open_note(app: &mut App) {
     let Ok(lineage) = sayable(app) else { return };
     let note = lineage.note().unwrap_or_default().to_owned();
     if let Some(command) = saying(app, RemarksChange::default()) {

@@ -12,7 +12,7 @@ use super::query::{Match, Query};
 
 /// What can be done to a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
+pub(crate) enum Change {
     /// Move the selection by so many rows.
     By(isize),
     /// Select the first row.
@@ -39,7 +39,7 @@ pub enum Change {
 
 /// An order of rows. What is equal in it stands by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sort {
+pub(crate) struct Sort {
     /// By what.
     pub field: Field,
     /// From the largest to the smallest.
@@ -54,7 +54,7 @@ impl Default for Sort {
 
 impl Sort {
     /// By `field`, as one expects it: texts rising, numbers falling.
-    pub fn by(field: Field) -> Self {
+    pub(crate) fn by(field: Field) -> Self {
         Self {
             field,
             falling: field.is_number(),
@@ -81,7 +81,7 @@ impl Rows {
 
 /// A list's state, beside the items themselves, which belong to the view.
 #[derive(Debug)]
-pub struct List<K> {
+pub(crate) struct List<K> {
     selected: Option<K>,
     row: usize,
     rows: Rows,
@@ -118,7 +118,7 @@ impl<K> Default for List<K> {
 
 impl<K: Clone + Ord + Hash> List<K> {
     /// Takes up new items, which stand by name. Where the selected one is gone its nearest neighbour is selected.
-    pub fn sync<R: Row<Key = K>>(&mut self, items: &[R]) {
+    pub(crate) fn sync<R: Row<Key = K>>(&mut self, items: &[R]) {
         if !self.marks.is_empty() {
             let marks = std::mem::take(&mut self.marks);
             let kept = items.iter().map(Row::key).filter(|key| marks.contains(key));
@@ -129,7 +129,7 @@ impl<K: Clone + Ord + Hash> List<K> {
     }
 
     /// Takes up items of which more are to come: what is selected or marked may be among those.
-    pub fn grow<R: Row<Key = K>>(&mut self, items: &[R]) {
+    pub(crate) fn grow<R: Row<Key = K>>(&mut self, items: &[R]) {
         let selected = self.selected.clone();
         self.order(items);
         self.find(items);
@@ -197,7 +197,7 @@ impl<K: Clone + Ord + Hash> List<K> {
     }
 
     /// Does `change`.
-    pub fn apply<R: Row<Key = K>>(&mut self, items: &[R], change: Change) {
+    pub(crate) fn apply<R: Row<Key = K>>(&mut self, items: &[R], change: Change) {
         match change {
             Change::By(rows) => self.select(items, self.row.saturating_add_signed(rows)),
             Change::First => self.select(items, 0),
@@ -254,7 +254,7 @@ impl<K: Clone + Ord + Hash> List<K> {
     }
 
     /// The row of that identity.
-    pub fn row_of<R: Row<Key = K>>(&self, items: &[R], key: &K) -> Option<usize> {
+    pub(crate) fn row_of<R: Row<Key = K>>(&self, items: &[R], key: &K) -> Option<usize> {
         // Most lists stand by name, and there it is looked up: each item is elsewhere in memory, and a keystroke has no time
         // to look at a hundred thousand of them.
         match items.binary_search_by(|item| item.key().cmp(key)) {
@@ -264,7 +264,7 @@ impl<K: Clone + Ord + Hash> List<K> {
     }
 
     /// An empty list with what an earlier run left: what was selected, what was marked, and the filter.
-    pub fn recall(&mut self, selected: Option<K>, marks: Vec<K>, filter: String) {
+    pub(crate) fn recall(&mut self, selected: Option<K>, marks: Vec<K>, filter: String) {
         self.selected = selected;
         self.marks = marks.into_iter().collect();
         (self.query, self.complaint) = Query::parse(&filter, Timestamp::now());
@@ -272,17 +272,17 @@ impl<K: Clone + Ord + Hash> List<K> {
     }
 
     /// What is selected, whether it is there or not.
-    pub fn selected(&self) -> Option<&K> {
+    pub(crate) fn selected(&self) -> Option<&K> {
         self.selected.as_ref()
     }
 
     /// What is marked, in no order.
-    pub fn marks(&self) -> impl Iterator<Item = &K> {
+    pub(crate) fn marks(&self) -> impl Iterator<Item = &K> {
         self.marks.iter()
     }
 
     /// An empty list with this order.
-    pub fn sorted(sort: Sort) -> Self {
+    pub(crate) fn sorted(sort: Sort) -> Self {
         Self {
             sort,
             ..Self::default()
@@ -290,17 +290,17 @@ impl<K: Clone + Ord + Hash> List<K> {
     }
 
     /// How the rows are ordered.
-    pub fn sort(&self) -> Sort {
+    pub(crate) fn sort(&self) -> Sort {
         self.sort
     }
 
     /// What of the filter cannot be meant.
-    pub fn complaint(&self) -> Option<&str> {
+    pub(crate) fn complaint(&self) -> Option<&str> {
         self.complaint.as_deref()
     }
 
     /// Selects the item of that identity, where it is a row.
-    pub fn go_to<R: Row<Key = K>>(&mut self, items: &[R], key: &K) {
+    pub(crate) fn go_to<R: Row<Key = K>>(&mut self, items: &[R], key: &K) {
         if let Some(row) = self.row_of(items, key) {
             self.select(items, row);
         }
@@ -318,7 +318,7 @@ impl<K: Clone + Ord + Hash> List<K> {
     }
 
     /// How many rows there are.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         match &self.rows {
             Rows::All(count) => *count,
             Rows::Some(rows) => rows.len(),
@@ -326,7 +326,7 @@ impl<K: Clone + Ord + Hash> List<K> {
     }
 
     /// Which item is this row?
-    pub fn item(&self, row: usize) -> Option<usize> {
+    pub(crate) fn item(&self, row: usize) -> Option<usize> {
         match &self.rows {
             Rows::All(count) => (row < *count).then_some(row),
             Rows::Some(rows) => rows.get(row).map(|at| *at as usize),
@@ -334,27 +334,27 @@ impl<K: Clone + Ord + Hash> List<K> {
     }
 
     /// The selected row's number.
-    pub fn row(&self) -> usize {
+    pub(crate) fn row(&self) -> usize {
         self.row
     }
 
     /// The selected item.
-    pub fn current<'a, R: Row<Key = K>>(&self, items: &'a [R]) -> Option<&'a R> {
+    pub(crate) fn current<'a, R: Row<Key = K>>(&self, items: &'a [R]) -> Option<&'a R> {
         items.get(self.item(self.row)?)
     }
 
     /// Is it marked?
-    pub fn is_marked(&self, key: &K) -> bool {
+    pub(crate) fn is_marked(&self, key: &K) -> bool {
         self.marks.contains(key)
     }
 
     /// How many are marked.
-    pub fn marked(&self) -> usize {
+    pub(crate) fn marked(&self) -> usize {
         self.marks.len()
     }
 
     /// What an operation is about: all that is marked, else the selected one.
-    pub fn chosen<R: Row<Key = K>>(&self, items: &[R]) -> Vec<K> {
+    pub(crate) fn chosen<R: Row<Key = K>>(&self, items: &[R]) -> Vec<K> {
         if self.marks.is_empty() {
             return self
                 .current(items)
@@ -370,12 +370,12 @@ impl<K: Clone + Ord + Hash> List<K> {
     }
 
     /// The filter's text.
-    pub fn filter(&self) -> &str {
+    pub(crate) fn filter(&self) -> &str {
         &self.filter
     }
 
     /// The rows to draw in `height` lines: the selected one is among them, and as little as possible moves.
-    pub fn window(&self, height: usize) -> Range<usize> {
+    pub(crate) fn window(&self, height: usize) -> Range<usize> {
         let top = self
             .offset
             .min(self.row)
@@ -389,8 +389,8 @@ impl<K: Clone + Ord + Hash> List<K> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::model::{Object, SnapshotName};
     use proptest::prelude::*;
+    use snapdeck_model::{Object, SnapshotName};
 
     fn objects(names: &[&str]) -> Vec<Object> {
         names

@@ -33,7 +33,7 @@ impl<S: Subscriber> Layer<S> for Nudge {
 /// `snapdeck=debug`, for instance.
 ///
 /// `tui_logger::init_logger` is not for us: it starts a thread that wakes 98 times a second for ever.
-pub fn start(file: Option<&Path>, wished: Option<&str>) -> Result<Arc<Notify>> {
+pub(crate) fn start(file: Option<&Path>, wished: Option<&str>) -> Result<Arc<Notify>> {
     static STARTED: OnceLock<Arc<Notify>> = OnceLock::new();
     if let Some(notify) = STARTED.get() {
         return Ok(notify.clone());

@@ -6,7 +6,7 @@ use tui_logger::{LevelFilter, TuiWidgetEvent, TuiWidgetState};
 
 /// Which lines are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Shown {
+pub(crate) enum Shown {
     /// Errors, warnings and information; the pane is left out where the screen is small.
     #[default]
     IfRoom,
@@ -22,7 +22,7 @@ pub enum Shown {
 
 /// The pane.
 #[derive(Default)]
-pub struct LogPane {
+pub(crate) struct LogPane {
     /// Which lines.
     pub shown: Shown,
     /// tui-logger's own state.
@@ -39,7 +39,7 @@ impl fmt::Debug for LogPane {
 
 impl LogPane {
     /// The next form; `visible` says whether it is on screen now.
-    pub fn next(&mut self, visible: bool) {
+    pub(crate) fn next(&mut self, visible: bool) {
         self.shown = match self.shown {
             Shown::IfRoom if visible => Shown::Warnings,
             Shown::IfRoom | Shown::Hidden => Shown::Info,
@@ -56,7 +56,7 @@ impl LogPane {
     }
 
     /// What its title says of the lines.
-    pub fn label(&self) -> &'static str {
+    pub(crate) fn label(&self) -> &'static str {
         match self.shown {
             Shown::Warnings => "warnings",
             Shown::All => "everything",
@@ -65,7 +65,7 @@ impl LogPane {
     }
 
     /// Scrolls back (negative) or forth by a page.
-    pub fn scroll(&mut self, by: isize) {
+    pub(crate) fn scroll(&mut self, by: isize) {
         self.state.transition(match by {
             isize::MAX => TuiWidgetEvent::EscapeKey,
             ..0 => TuiWidgetEvent::PrevPageKey,

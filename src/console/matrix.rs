@@ -9,12 +9,12 @@ use super::app::App;
 use super::cell::{Cell, Place, State, places};
 use super::list::{Change, List};
 use super::world;
-use crate::engine::{JobView, Link, View};
-use crate::model::{HostName, SnapshotName};
+use snapdeck_engine::{JobView, Link, View};
+use snapdeck_model::{HostName, SnapshotName};
 
 /// The matrix's state.
 #[derive(Debug)]
-pub struct Matrix {
+pub(crate) struct Matrix {
     /// Its rows.
     pub list: List<SnapshotName>,
     /// All names, in order.
@@ -55,7 +55,7 @@ impl Default for Matrix {
 
 impl Matrix {
     /// Takes up a view. The caller keeps the one before alive meanwhile.
-    pub fn sync(&mut self, view: &View) {
+    pub(crate) fn sync(&mut self, view: &View) {
         self.jobs = HashMap::new();
         for job in &view.jobs {
             let Some(name) = job.operation.snapshot() else {
@@ -94,13 +94,13 @@ impl Matrix {
     }
 
     /// Forgets what it was made of, so that nothing is compared with lists that are gone.
-    pub fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         self.of.clear();
         self.jobs.clear();
     }
 
     /// Changes rows, or the marks of the current cell: in the bucket's column, of all hosts.
-    pub fn change(&mut self, change: Change) {
+    pub(crate) fn change(&mut self, change: Change) {
         match change {
             Change::Mark => {
                 let row = self.list.row();
@@ -159,12 +159,12 @@ impl Matrix {
     }
 
     /// How many cells are marked.
-    pub fn marked(&self) -> usize {
+    pub(crate) fn marked(&self) -> usize {
         self.marks.len()
     }
 
     /// Is that cell marked?
-    pub fn is_marked(&self, name: &SnapshotName, place: &Place) -> bool {
+    pub(crate) fn is_marked(&self, name: &SnapshotName, place: &Place) -> bool {
         match place {
             Place::Bucket => false,
             Place::Host(_) if self.marks.is_empty() => false,
@@ -173,12 +173,12 @@ impl Matrix {
     }
 
     /// The current cell.
-    pub fn current(&self) -> Option<(&SnapshotName, &Place)> {
+    pub(crate) fn current(&self) -> Option<(&SnapshotName, &Place)> {
         Some((self.list.current(&self.names)?, &self.place))
     }
 
     /// What an operation is about: all marked cells, else the current one.
-    pub fn chosen(&self) -> Vec<(SnapshotName, Place)> {
+    pub(crate) fn chosen(&self) -> Vec<(SnapshotName, Place)> {
         if self.marks.is_empty() {
             let current = self.current().into_iter();
             return current
@@ -194,13 +194,13 @@ impl Matrix {
     }
 
     /// The current column's number.
-    pub fn column(&self) -> usize {
+    pub(crate) fn column(&self) -> usize {
         let at = self.places.iter().position(|place| *place == self.place);
         at.unwrap_or(0)
     }
 
     /// Goes by so many columns.
-    pub fn turn(&mut self, by: isize) {
+    pub(crate) fn turn(&mut self, by: isize) {
         let last = self.places.len().saturating_sub(1);
         let column = self.column().saturating_add_signed(by).min(last);
         if let Some(place) = self.places.get(column) {
@@ -210,7 +210,7 @@ impl Matrix {
 
     /// The columns to draw where there is room for `room` of them: the current one is among them. The
     /// bucket's is always shown where there is room for another one beside it.
-    pub fn window(&self, room: usize) -> (bool, Range<usize>) {
+    pub(crate) fn window(&self, room: usize) -> (bool, Range<usize>) {
         let pinned = room > 1;
         let (from, room) = if pinned { (1, room - 1) } else { (0, room) };
         let end = self.places.len();
@@ -224,7 +224,7 @@ impl Matrix {
 
 impl App {
     /// A cell of the open matrix.
-    pub fn cell(&self, name: &SnapshotName, place: &Place) -> Cell<'_> {
+    pub(crate) fn cell(&self, name: &SnapshotName, place: &Place) -> Cell<'_> {
         let view = &self.view;
         let job = self.matrix.jobs.get(&(name.clone(), place.clone()));
         match place {
@@ -250,7 +250,7 @@ impl App {
     }
 
     /// Opens the matrix at what is selected.
-    pub fn open_matrix(&mut self) {
+    pub(crate) fn open_matrix(&mut self) {
         let place = match (self.list, &self.host) {
             (Pane::Bucket, _) | (_, None) => Place::Bucket,
             (_, Some(host)) => Place::Host(host.clone()),
@@ -284,7 +284,7 @@ impl App {
     }
 
     /// Goes back to the list the matrix was opened from.
-    pub fn close_matrix(&mut self) {
+    pub(crate) fn close_matrix(&mut self) {
         self.matrix.close();
         self.focus_on(self.matrix.back);
     }

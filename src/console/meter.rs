@@ -4,8 +4,8 @@ use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::format::graph;
-use crate::engine::{JobId, JobState, View};
-use crate::model::{Phase, Progress};
+use snapdeck_engine::{JobId, JobState, View};
+use snapdeck_model::{Phase, Progress};
 
 /// Samples closer together than this are left out: their noise is larger than what they tell.
 const SHORTEST: Duration = Duration::from_millis(80);
@@ -29,11 +29,11 @@ struct Meter {
 
 /// The meters of all running jobs.
 #[derive(Debug, Default)]
-pub struct Meters(HashMap<JobId, Meter>);
+pub(crate) struct Meters(HashMap<JobId, Meter>);
 
 impl Meters {
     /// Takes a sample of every running job.
-    pub fn sample(&mut self, view: &View, now: Instant) {
+    pub(crate) fn sample(&mut self, view: &View, now: Instant) {
         self.0.retain(|id, _| {
             view.jobs
                 .iter()
@@ -62,17 +62,17 @@ impl Meters {
     }
 
     /// Bytes a second of a job's present phase.
-    pub fn rate(&self, id: JobId) -> Option<f64> {
+    pub(crate) fn rate(&self, id: JobId) -> Option<f64> {
         self.0.get(&id)?.rate
     }
 
     /// Bytes a second of all jobs together.
-    pub fn total(&self) -> f64 {
+    pub(crate) fn total(&self) -> f64 {
         self.0.values().filter_map(|meter| meter.rate).sum()
     }
 
     /// Time left in this phase at the present rate.
-    pub fn left(&self, id: JobId, progress: Progress) -> Option<Duration> {
+    pub(crate) fn left(&self, id: JobId, progress: Progress) -> Option<Duration> {
         let rate = self.rate(id).filter(|rate| *rate >= 1.0)?;
         let bytes = progress.total_bytes.checked_sub(progress.done_bytes)?;
         let seconds = bytes as f64 / rate;
@@ -80,7 +80,7 @@ impl Meters {
     }
 
     /// The last rates as a small graph, one column each.
-    pub fn graph(&self, id: JobId) -> String {
+    pub(crate) fn graph(&self, id: JobId) -> String {
         let meter = self.0.get(&id);
         meter.map_or(String::new(), |meter| graph(&meter.history, 1.0))
     }
@@ -115,7 +115,7 @@ impl Meter {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::console::fixture;
+    use crate::fixture;
 
     #[test]
     fn tells_rate_and_time_left_and_starts_anew_with_each_phase() {

@@ -8,7 +8,7 @@ use super::app::{App, Command};
 use super::list::Change;
 
 /// Takes an event of the mouse.
-pub fn mouse(app: &mut App, mouse: MouseEvent) -> Vec<Command> {
+pub(crate) fn mouse(app: &mut App, mouse: MouseEvent) -> Vec<Command> {
     if app.ending {
         return Vec::new();
     }

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use crate::engine::{JobState, JobView, View};
-use crate::model::Kind;
+use snapdeck_engine::{JobState, JobView, View};
+use snapdeck_model::Kind;
 
 /// A sentence for each job that ran at least `long` and is over in `after`, but was not in `before`. What the operator
 /// cancelled is no news.
-pub fn of(before: &View, after: &View, long: Duration) -> Vec<String> {
+pub(crate) fn of(before: &View, after: &View, long: Duration) -> Vec<String> {
     let is_over = |job: &JobView| job.state.is_over();
     let new = after
         .jobs

@@ -18,19 +18,19 @@ use super::logpane::Shown;
 use super::table::ACTIONS;
 use super::verbs::{base, pause_or_resume, sandboxes, seen, turn_chosen, verb_obstacle};
 use super::world;
-use crate::engine::{JobId, JobState, Link};
-use crate::model::{HostName, SandboxId, SandboxVerb};
+use snapdeck_engine::{JobId, JobState, Link};
+use snapdeck_model::{HostName, SandboxId, SandboxVerb};
 
 /// What is told of what `--read-only` refuses.
-pub const READ_ONLY: &str = "this console is read-only: it was started with --read-only";
+pub(crate) const READ_ONLY: &str = "this console is read-only: it was started with --read-only";
 
 /// Is it ctrl-c, which asks to leave: the dialog or filter one is in, else the console?
-pub fn is_interrupt(key: KeyEvent) -> bool {
+pub(crate) fn is_interrupt(key: KeyEvent) -> bool {
     key.code == KeyCode::Char('c') && key.modifiers.contains(KeyModifiers::CONTROL)
 }
 
 /// Takes a key that no layer consumed.
-pub fn key(app: &mut App, key: KeyEvent) -> Vec<Command> {
+pub(crate) fn key(app: &mut App, key: KeyEvent) -> Vec<Command> {
     let began = !app.pending.is_empty();
     match key.code {
         KeyCode::Esc if began => {
@@ -69,7 +69,7 @@ fn elsewhere(entry: &Entry) -> String {
 }
 
 /// Why an action of the table cannot be done now, where one is.
-pub fn refusal(app: &App, entry: &Entry) -> Option<String> {
+pub(crate) fn refusal(app: &App, entry: &Entry) -> Option<String> {
     match entry.panes.contains(&app.focus) {
         true => obstacle(app, entry.action),
         false => Some(elsewhere(entry)),
@@ -77,7 +77,7 @@ pub fn refusal(app: &App, entry: &Entry) -> Option<String> {
 }
 
 /// Does an action that was chosen by its name.
-pub fn chosen(app: &mut App, action: Action) -> Vec<Command> {
+pub(crate) fn chosen(app: &mut App, action: Action) -> Vec<Command> {
     let entry = ACTIONS.iter().find(|entry| entry.action == action);
     match entry.filter(|entry| !entry.panes.contains(&app.focus)) {
         Some(entry) => {
@@ -89,7 +89,7 @@ pub fn chosen(app: &mut App, action: Action) -> Vec<Command> {
 }
 
 /// Why `action` cannot be done to what is selected now; the footer shows it dimmed then.
-pub fn obstacle(app: &App, action: Action) -> Option<String> {
+pub(crate) fn obstacle(app: &App, action: Action) -> Option<String> {
     let changes = || {
         ACTIONS
             .iter()
@@ -154,7 +154,7 @@ pub fn obstacle(app: &App, action: Action) -> Option<String> {
 }
 
 /// What to say where there is none.
-pub fn no_host() -> String {
+pub(crate) fn no_host() -> String {
     "there is no host".to_owned()
 }
 
@@ -206,7 +206,7 @@ fn over(app: &App) -> Vec<JobId> {
 }
 
 /// Does `action`.
-pub fn perform(app: &mut App, action: Action) -> Vec<Command> {
+pub(crate) fn perform(app: &mut App, action: Action) -> Vec<Command> {
     // What push and create are refused for is told by their dialog, which follows the sandbox's state.
     let explains_itself = action == Action::Push && one_sandbox(app).is_ok() && !app.read_only;
     if let Some(reason) = obstacle(app, action).filter(|_| !explains_itself) {
@@ -399,7 +399,7 @@ fn go(app: &mut App, pane: Pane) {
 }
 
 /// Puts a dialog on top.
-pub fn open(app: &mut App, dialog: Dialog) {
+pub(crate) fn open(app: &mut App, dialog: Dialog) {
     app.layers.push(dialog.into());
 }
 

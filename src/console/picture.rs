@@ -10,8 +10,8 @@ use ratatui_image::protocol::halfblocks::Halfblocks;
 use ratatui_image::protocol::kitty::Kitty;
 use ratatui_image::protocol::sixel::Sixel;
 
-use crate::model::Picture;
-use crate::model::settings::PictureStyle;
+use snapdeck_model::Picture;
+use snapdeck_model::settings::PictureStyle;
 
 /// Width and height of a cell in pixels, where the terminal does not tell.
 const CELL: (u16, u16) = (10, 20);
@@ -23,7 +23,7 @@ const SIXEL: &[&str] = &["foot", "mlterm", "contour", "WezTerm"];
 
 /// How pictures are drawn on this terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Canvas {
+pub(crate) struct Canvas {
     style: Style,
     /// A cell in pixels.
     cell: (u16, u16),
@@ -38,7 +38,7 @@ enum Style {
 }
 
 /// A picture made ready for some place on the screen.
-pub struct Encoded {
+pub(crate) struct Encoded {
     /// Of which picture.
     pub mark: u64,
     /// Its place, in cells.
@@ -67,7 +67,7 @@ impl Default for Canvas {
 impl Canvas {
     /// As it is wished for, else as the terminal's name promises. Terminals are not asked: an answer that comes late
     /// or never would hold up the first frame. `cell` is what the terminal says of a cell's pixels.
-    pub fn find(
+    pub(crate) fn find(
         wish: PictureStyle,
         variable: impl Fn(&str) -> Option<String>,
         cell: Option<(u16, u16)>,
@@ -99,17 +99,17 @@ impl Canvas {
     }
 
     /// Are there pictures at all?
-    pub fn draws(self) -> bool {
+    pub(crate) fn draws(self) -> bool {
         self.style != Style::None
     }
 
     /// Can something be drawn over one, and the picture again afterwards? Pixels stand in no cell.
-    pub fn is_text(self) -> bool {
+    pub(crate) fn is_text(self) -> bool {
         self.style == Style::Blocks
     }
 
     /// The largest place in `room` that has the picture's shape.
-    pub fn fit(self, (width, height): (u32, u32), room: Size) -> Size {
+    pub(crate) fn fit(self, (width, height): (u32, u32), room: Size) -> Size {
         let (cell_width, cell_height) = (f64::from(self.cell.0), f64::from(self.cell.1));
         let room = Size::new(room.width.min(MAX_CELLS), room.height.min(MAX_CELLS));
         let (width, height) = (f64::from(width.max(1)), f64::from(height.max(1)));
@@ -127,7 +127,7 @@ impl Canvas {
 
     /// Makes `picture` ready for `room`. Takes a while: not for the thread that draws. `None` where there is nothing
     /// to draw, or the terminal cannot.
-    pub fn encode(self, picture: &Picture, room: Size) -> Option<Encoded> {
+    pub(crate) fn encode(self, picture: &Picture, room: Size) -> Option<Encoded> {
         if room.width == 0 || room.height == 0 {
             return None;
         }

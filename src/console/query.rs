@@ -16,7 +16,7 @@ use super::format::parse_size;
 
 /// What a filter looks for.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Query(Vec<Term>);
+pub(crate) struct Query(Vec<Term>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Term {
@@ -43,7 +43,7 @@ enum Sign {
 
 /// How well a row matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Match {
+pub(crate) enum Match {
     /// Every word stands in it as it is.
     Whole,
     /// The letters of some word are scattered over it.
@@ -53,7 +53,7 @@ pub enum Match {
 impl Query {
     /// Reads `text`. A field that is not finished yet counts as not written; the second part says what cannot be meant
     /// and is left out.
-    pub fn parse(text: &str, now: Timestamp) -> (Self, Option<String>) {
+    pub(crate) fn parse(text: &str, now: Timestamp) -> (Self, Option<String>) {
         let mut terms = Vec::new();
         let mut complaint = None;
         for token in tokens(text) {
@@ -70,12 +70,12 @@ impl Query {
     }
 
     /// Does it let everything through?
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// Whether and how well `row` matches.
-    pub fn find<R: Row>(&self, row: &R) -> Option<Match> {
+    pub(crate) fn find<R: Row>(&self, row: &R) -> Option<Match> {
         let mut found = Match::Whole;
         for Term { negated, test } in &self.0 {
             let holds = match test {
@@ -246,7 +246,7 @@ fn scattered(text: &str, word: &str) -> bool {
 }
 
 /// How well `words` fit `text`: less is better; `None` where a letter is missing. For short lists.
-pub fn rank(words: &str, text: &str) -> Option<u32> {
+pub(crate) fn rank(words: &str, text: &str) -> Option<u32> {
     let text = text.to_ascii_lowercase();
     let mut sum = 0;
     for word in words.to_ascii_lowercase().split_whitespace() {
@@ -265,9 +265,9 @@ pub fn rank(words: &str, text: &str) -> Option<u32> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::console::fixture::{object, sandbox, snapshot};
-    use crate::model::SandboxState;
+    use crate::fixture::{object, sandbox, snapshot};
     use proptest::prelude::*;
+    use snapdeck_model::SandboxState;
 
     fn now() -> Timestamp {
         "2026-01-05T00:00:00Z".parse().unwrap()

@@ -29,10 +29,10 @@ use super::terminal::{Terminal, report_panics};
 use super::theme::{THEMES, Theme};
 use super::tree::Mark;
 use super::{log, world};
-use crate::engine::{Engine, Link};
-use crate::model::settings::{ConsoleSettings, PictureStyle};
-use crate::model::{self, Error, Kind};
-use crate::settings::read_file;
+use snapdeck_engine::{Engine, Link};
+use snapdeck_model::settings::{ConsoleSettings, PictureStyle};
+use snapdeck_model::{Error, Kind};
+use snapdeck_settings::read_file;
 
 /// Between two frames of gauges.
 const FRAME: Duration = Duration::from_millis(100);
@@ -41,7 +41,7 @@ const PAUSE: Duration = Duration::from_millis(33);
 /// Events taken before a frame is drawn in between.
 const BURST: usize = 256;
 /// A selection that moves on sooner is not asked about.
-pub const SETTLE: Duration = Duration::from_millis(200);
+pub(crate) const SETTLE: Duration = Duration::from_millis(200);
 /// What is left of a minute is waited for before ages are drawn anew.
 const MINUTE: Duration = Duration::from_secs(60);
 /// The engine bounds its own end; past this the console does not wait for it.
@@ -52,7 +52,7 @@ const LEAVING: Duration = Duration::from_secs(30);
 
 /// How it ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
+pub(crate) enum Ending {
     /// What runs is cancelled.
     Cancel,
     /// What runs is left to the next start.
@@ -166,7 +166,7 @@ pub async fn run(engine: Engine, options: Options) -> Result<()> {
 }
 
 /// The keys: the table's, and the user's from `keymap.toml`; with them what those took from the table's.
-fn keymap(dir: Option<&Path>) -> model::Result<(Keymap, Vec<String>)> {
+fn keymap(dir: Option<&Path>) -> snapdeck_model::Result<(Keymap, Vec<String>)> {
     let Some(path) = dir.map(|dir| dir.join("keymap.toml")) else {
         return Ok((Keymap::default(), Vec::new()));
     };
@@ -177,7 +177,7 @@ fn keymap(dir: Option<&Path>) -> model::Result<(Keymap, Vec<String>)> {
 }
 
 /// The theme that is wished for; `None`: as the background is. `NO_COLOR` wishes for none with colours.
-fn theme(wishes: &ConsoleSettings, dir: Option<&Path>) -> model::Result<Option<Theme>> {
+fn theme(wishes: &ConsoleSettings, dir: Option<&Path>) -> snapdeck_model::Result<Option<Theme>> {
     let no_colors = variable("NO_COLOR").is_some_and(|value| !value.is_empty());
     let name = match &wishes.theme {
         Some(name) => name.as_str(),
@@ -247,7 +247,7 @@ impl Signals {
 }
 
 /// The state, and when it is to be drawn.
-pub struct Screen {
+pub(crate) struct Screen {
     /// The state.
     pub app: App,
     /// Finds what the terminal says of its background.
@@ -461,7 +461,11 @@ impl Screen {
 }
 
 /// An environment variable, where it is Unicode.
-pub fn variable(name: &str) -> Option<String> {
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a front end: TERM, COLORTERM and TMUX say what the terminal can do"
+)]
+pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 

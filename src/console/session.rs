@@ -14,8 +14,8 @@ use super::fields::Field;
 use super::list::{List, Sort};
 use super::together::On;
 use super::world;
-use crate::engine::Inventory;
-use crate::model::{HostName, SandboxId, SnapshotName};
+use snapdeck_engine::Inventory;
+use snapdeck_model::{HostName, SandboxId, SnapshotName};
 
 const SESSION: &str = "session.json";
 const INVENTORY: &str = "inventory.json";
@@ -25,7 +25,7 @@ const LONGEST: u64 = 256 << 20;
 /// What the operator left.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Session {
+pub(crate) struct Session {
     list: String,
     host: Option<HostName>,
     together: bool,
@@ -84,7 +84,7 @@ impl<K: Clone + Ord + Hash> SavedList<K> {
 
 impl Session {
     /// What there is to keep.
-    pub fn of(app: &App) -> Self {
+    pub(crate) fn of(app: &App) -> Self {
         let sorts = app.sorts.iter().map(|(pane, sort)| {
             let saved = SavedSort {
                 field: sort.field.name().to_owned(),
@@ -116,7 +116,7 @@ impl Session {
     }
 
     /// Puts it into a console that has just begun. What is no longer in the settings is left out.
-    pub fn restore(self, app: &mut App) {
+    pub(crate) fn restore(self, app: &mut App) {
         let pane = |name: &str| LISTS.iter().copied().find(|pane| pane.name() == name);
         let sort = |(name, saved): (String, SavedSort)| {
             let field = Field::named(&saved.field)?;
@@ -152,12 +152,12 @@ impl Session {
 }
 
 /// The session of an earlier run; `None` where there is none that can be read: it is no great loss.
-pub fn load(dir: &Path) -> Option<Session> {
+pub(crate) fn load(dir: &Path) -> Option<Session> {
     read(&dir.join(SESSION))
 }
 
 /// The inventory of an earlier run. May take a while: a hundred thousand objects are some 20 MiB.
-pub fn load_inventory(dir: &Path) -> Option<Inventory> {
+pub(crate) fn load_inventory(dir: &Path) -> Option<Inventory> {
     read(&dir.join(INVENTORY))
 }
 
@@ -176,7 +176,7 @@ fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
 ///
 /// # Errors
 /// What kept a file from being written; the one from before is there still.
-pub fn save(dir: &Path, session: &Session, inventory: &Inventory) -> io::Result<()> {
+pub(crate) fn save(dir: &Path, session: &Session, inventory: &Inventory) -> io::Result<()> {
     std::fs::create_dir_all(dir)?;
     write(dir, SESSION, session)?;
     write(dir, INVENTORY, inventory)

@@ -5,12 +5,12 @@ use super::app::App;
 use super::cell::Place;
 use super::list::{Change, List, Sort};
 use super::world;
-use crate::engine::HostView;
-use crate::model::{HostName, Sandbox, SandboxId, Snapshot, SnapshotName};
+use snapdeck_engine::HostView;
+use snapdeck_model::{HostName, Sandbox, SandboxId, Snapshot, SnapshotName};
 
 /// What the title of a list tells.
 #[derive(Debug, Default)]
-pub struct Numbers<'a> {
+pub(crate) struct Numbers<'a> {
     /// Things there are.
     pub total: usize,
     /// Rows the filter left of them.
@@ -38,7 +38,7 @@ fn numbers<K: Clone + Ord + std::hash::Hash>(list: &List<K>, total: usize) -> Nu
 
 impl App {
     /// Numbers of the list in `pane`.
-    pub fn numbers(&self, pane: Pane) -> Numbers<'_> {
+    pub(crate) fn numbers(&self, pane: Pane) -> Numbers<'_> {
         let all = &self.together;
         match (pane, self.host_view(), self.host_lists()) {
             (Pane::Sandboxes, ..) if all.shown => numbers(&all.sandboxes, all.sandbox_rows.len()),
@@ -61,7 +61,7 @@ impl App {
     }
 
     /// The selected sandbox, with its host.
-    pub fn sandbox(&self) -> Option<(&HostView, &Sandbox)> {
+    pub(crate) fn sandbox(&self) -> Option<(&HostView, &Sandbox)> {
         let all = &self.together;
         if all.shown {
             return all.sandboxes.current(&all.sandbox_rows)?.find(&self.view);
@@ -71,7 +71,7 @@ impl App {
     }
 
     /// The selected snapshot, with its host.
-    pub fn snapshot(&self) -> Option<(&HostView, &Snapshot)> {
+    pub(crate) fn snapshot(&self) -> Option<(&HostView, &Snapshot)> {
         let all = &self.together;
         if all.shown {
             return all.snapshots.current(&all.snapshot_rows)?.find(&self.view);
@@ -81,7 +81,7 @@ impl App {
     }
 
     /// The sandboxes an operation is about: what is marked, else the selected one.
-    pub fn chosen_sandboxes(&self) -> Vec<(HostName, SandboxId)> {
+    pub(crate) fn chosen_sandboxes(&self) -> Vec<(HostName, SandboxId)> {
         let all = &self.together;
         if all.shown {
             let chosen = all.sandboxes.chosen(&all.sandbox_rows);
@@ -98,7 +98,7 @@ impl App {
     }
 
     /// The snapshots an operation is about, each with the place it is chosen in.
-    pub fn chosen_snapshots(&self) -> Vec<(SnapshotName, Place)> {
+    pub(crate) fn chosen_snapshots(&self) -> Vec<(SnapshotName, Place)> {
         let all = &self.together;
         let on = |host: HostName| move |name| (name, Place::Host(host.clone()));
         match (self.list, self.host_view(), self.host_lists()) {
@@ -127,7 +127,7 @@ impl App {
     }
 
     /// Changes the list in `pane`.
-    pub fn change(&mut self, pane: Pane, change: Change) {
+    pub(crate) fn change(&mut self, pane: Pane, change: Change) {
         let view = self.view.clone();
         let host = self.host.as_ref().and_then(|name| world::host(&view, name));
         let lists = self.host.as_ref().and_then(|name| self.hosts.get_mut(name));
@@ -154,17 +154,17 @@ impl App {
     }
 
     /// What of the filter in `pane` cannot be meant.
-    pub fn complaint(&self, pane: Pane) -> Option<&str> {
+    pub(crate) fn complaint(&self, pane: Pane) -> Option<&str> {
         self.numbers(pane).complaint
     }
 
     /// The order of the rows in `pane`.
-    pub fn sorted(&self, pane: Pane) -> Sort {
+    pub(crate) fn sorted(&self, pane: Pane) -> Sort {
         self.sorts.get(&pane).copied().unwrap_or_default()
     }
 
     /// Puts the rows in `pane` in this order, on every host.
-    pub fn sort(&mut self, pane: Pane, sort: Sort) {
+    pub(crate) fn sort(&mut self, pane: Pane, sort: Sort) {
         self.sorts.insert(pane, sort);
         let change = || Change::Sort(sort);
         let all = &mut self.together;
@@ -188,7 +188,7 @@ impl App {
     }
 
     /// The names of what is marked, else of what is selected.
-    pub fn chosen_names(&self) -> Vec<String> {
+    pub(crate) fn chosen_names(&self) -> Vec<String> {
         let mut names: Vec<String> = match self.list {
             Pane::Sandboxes => {
                 let chosen = self.chosen_sandboxes().into_iter();
@@ -204,7 +204,7 @@ impl App {
     }
 
     /// Remembers the first row of `pane` on screen.
-    pub fn settle_pane(&mut self, pane: Pane, first: usize) {
+    pub(crate) fn settle_pane(&mut self, pane: Pane, first: usize) {
         let lists = self.host.as_ref().and_then(|name| self.hosts.get_mut(name));
         let all = &mut self.together;
         match (pane, lists) {
@@ -222,7 +222,7 @@ impl App {
     }
 
     /// Shows the rows of all hosts together, or of the host of what is selected there; the selection stays.
-    pub fn show_all(&mut self, shown: bool) {
+    pub(crate) fn show_all(&mut self, shown: bool) {
         if self.together.shown == shown {
             return;
         }
@@ -248,7 +248,7 @@ impl App {
     }
 
     /// Makes `name` the current host; `None` shows all together. In the matrix, goes to its column.
-    pub fn show(&mut self, name: Option<&HostName>) {
+    pub(crate) fn show(&mut self, name: Option<&HostName>) {
         let Some(name) = name else {
             return self.show_all(true);
         };
@@ -261,7 +261,7 @@ impl App {
     }
 
     /// From all hosts together to the one of the selected row, which stays selected; or the other way.
-    pub fn turn_together(&mut self) {
+    pub(crate) fn turn_together(&mut self) {
         let on = match self.list {
             Pane::Snapshots => self.snapshot().map(|(host, _)| host.name.clone()),
             _ => self.sandbox().map(|(host, _)| host.name.clone()),

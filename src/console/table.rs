@@ -53,7 +53,7 @@ const fn changing(mut entry: Entry) -> Entry {
 }
 
 /// All actions, in the order of the help.
-pub static ACTIONS: &[Entry] = &[
+pub(crate) static ACTIONS: &[Entry] = &[
     changing(entry(
         Action::Create,
         "create",

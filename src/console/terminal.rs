@@ -37,7 +37,7 @@ static DRAWER: OnceLock<ThreadId> = OnceLock::new();
 ///
 /// ratatui's own drop is left out: it prints to stderr where the cursor cannot be shown, which panics
 /// when the terminal is gone. What it would do is done in [`give_back`].
-pub struct Terminal {
+pub(crate) struct Terminal {
     screen: ManuallyDrop<ratatui::Terminal<CrosstermBackend<Held>>>,
     held: Held,
     mouse: bool,
@@ -70,7 +70,7 @@ impl Write for Held {
 
 impl Terminal {
     /// Takes the terminal over.
-    pub fn take(mouse: bool) -> io::Result<Self> {
+    pub(crate) fn take(mouse: bool) -> io::Result<Self> {
         // Fixed: of a full screen ratatui asks the size before each frame, opening /dev/tty for it.
         let viewport = Viewport::Fixed(size()?);
         let held = Held::default();
@@ -99,12 +99,12 @@ impl Terminal {
     }
 
     /// Gives the terminal back until [`Self::again`].
-    pub fn leave(&self) {
+    pub(crate) fn leave(&self) {
         give_back();
     }
 
     /// Takes the terminal over again; what stood on it is drawn anew with the next frame.
-    pub fn again(&mut self) -> io::Result<()> {
+    pub(crate) fn again(&mut self) -> io::Result<()> {
         self.take_over()?;
         execute!(io::stdout(), Clear(ClearType::All))?;
         self.fit()?;
@@ -115,7 +115,7 @@ impl Terminal {
     }
 
     /// Asks for the terminal's size and draws within it from now on.
-    pub fn fit(&mut self) -> io::Result<()> {
+    pub(crate) fn fit(&mut self) -> io::Result<()> {
         let size = size()?;
         if self.screen.get_frame().area() != size {
             self.screen.resize(size)?;
@@ -124,7 +124,7 @@ impl Terminal {
     }
 
     /// Draws a frame; a terminal that knows synchronized output shows it at once.
-    pub fn draw<T>(&mut self, draw: impl FnOnce(&mut Frame) -> T) -> io::Result<Option<T>> {
+    pub(crate) fn draw<T>(&mut self, draw: impl FnOnce(&mut Frame) -> T) -> io::Result<Option<T>> {
         let mut drawn = None;
         queue!(self.screen.backend_mut(), BeginSynchronizedUpdate)?;
         self.screen.draw(|frame| drawn = Some(draw(frame)))?;
@@ -134,7 +134,7 @@ impl Terminal {
     }
 
     /// Sends a control sequence that draws nothing.
-    pub fn send(&mut self, sequence: &str) -> io::Result<()> {
+    pub(crate) fn send(&mut self, sequence: &str) -> io::Result<()> {
         self.held.write_all(sequence.as_bytes())?;
         self.held.send()
     }
@@ -170,7 +170,7 @@ fn give_back() {
 /// From now on a panic writes a report beside the log file. Where it ends the console the terminal is
 /// given back first and the report's path is printed; a panic on another thread (a job's, say) is
 /// told in the log, and the console goes on.
-pub fn report_panics(log_file: Option<&Path>) {
+pub(crate) fn report_panics(log_file: Option<&Path>) {
     let directory = log_file.and_then(Path::parent).map(Path::to_path_buf);
     let hooks = HookBuilder::default().theme(Theme::new()).try_into_hooks();
     let Ok((hook, eyre)) = hooks else { return };

@@ -26,8 +26,8 @@ use super::app::{App, Command};
 use super::dialog::Layer;
 use super::draw::{draw, pane_rows};
 use super::fixture::{away, empty, examined, object, populated, sandbox, snapshot};
-use crate::engine::{BucketView, HostView, JobId, Link, View};
-use crate::model::{Error, Kind, Operation, RemarksChange, SandboxState};
+use snapdeck_engine::{BucketView, HostView, JobId, Link, View};
+use snapdeck_model::{Error, Kind, Operation, RemarksChange, SandboxState};
 
 fn app(view: View) -> App {
     App::new(Arc::new(view), None, Instant::now())

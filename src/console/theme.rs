@@ -8,11 +8,11 @@ use std::str::FromStr;
 use ratatui::style::{Color, Modifier, Style};
 use toml::de::DeTable;
 
-use crate::model::Result;
-use crate::settings::Text;
+use snapdeck_model::Result;
+use snapdeck_settings::Text;
 
 /// The themes that are compiled in, by name.
-pub const THEMES: &[(&str, &str)] = &[
+pub(crate) const THEMES: &[(&str, &str)] = &[
     ("dark", include_str!("../../config/themes/dark.toml")),
     ("light", include_str!("../../config/themes/light.toml")),
     (
@@ -24,7 +24,7 @@ pub const THEMES: &[(&str, &str)] = &[
 
 /// One style for each role on screen.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Theme {
+pub(crate) struct Theme {
     /// Ordinary text.
     pub text: Style,
     /// Less important, stale or not possible.
@@ -68,7 +68,7 @@ const ROLES: &[(&str, Role)] = &[
 
 impl Theme {
     /// The theme of that name of those that are compiled in.
-    pub fn named(name: &str) -> Option<Self> {
+    pub(crate) fn named(name: &str) -> Option<Self> {
         let (_, text) = THEMES.iter().find(|(known, _)| *known == name)?;
         Self::read(text, Path::new(name)).ok()
     }
@@ -78,7 +78,7 @@ impl Theme {
     ///
     /// # Errors
     /// `BadInput` with the line: a role, a colour or an attribute that is not known.
-    pub fn read(text: &str, path: &Path) -> Result<Self> {
+    pub(crate) fn read(text: &str, path: &Path) -> Result<Self> {
         let text = Text {
             what: "cannot read the theme",
             path,
@@ -144,7 +144,7 @@ fn style(words: &str) -> std::result::Result<Style, String> {
 }
 
 /// Is a background of that red, green and blue light? By its luminance (ITU-R BT.709).
-pub fn is_light((red, green, blue): (u8, u8, u8)) -> bool {
+pub(crate) fn is_light((red, green, blue): (u8, u8, u8)) -> bool {
     let [red, green, blue] = [red, green, blue].map(f64::from);
     0.2126 * red + 0.7152 * green + 0.0722 * blue > 127.5
 }

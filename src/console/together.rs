@@ -5,15 +5,15 @@ use std::sync::Arc;
 use super::fields::{Field, Row, Value};
 use super::list::List;
 use super::world;
-use crate::engine::{HostView, View};
-use crate::model::{HostName, Sandbox, SandboxId, Snapshot, SnapshotName};
+use snapdeck_engine::{HostView, View};
+use snapdeck_model::{HostName, Sandbox, SandboxId, Snapshot, SnapshotName};
 
 /// What tells a row from all others: its name, and the host it is on.
-pub type On<K> = (K, HostName);
+pub(crate) type On<K> = (K, HostName);
 
 /// A row: an item with the host it is on.
 #[derive(Debug)]
-pub struct Placed<T: Row> {
+pub(crate) struct Placed<T: Row> {
     key: On<T::Key>,
     items: Arc<[T]>,
     item: usize,
@@ -41,14 +41,14 @@ impl<T: Row> Row for Placed<T> {
 
 impl<T: Row> Placed<T> {
     /// The item with its host. `view` has the lists that the rows were made of.
-    pub fn find<'a>(&'a self, view: &'a View) -> Option<(&'a HostView, &'a T)> {
+    pub(crate) fn find<'a>(&'a self, view: &'a View) -> Option<(&'a HostView, &'a T)> {
         Some((view.hosts.get(self.host)?, self.items.get(self.item)?))
     }
 }
 
 /// The lists of all hosts together.
 #[derive(Debug, Default)]
-pub struct Together {
+pub(crate) struct Together {
     /// Are they shown, instead of the current host's?
     pub shown: bool,
     /// The sandboxes' list.
@@ -65,7 +65,7 @@ pub struct Together {
 impl Together {
     /// Takes up a view, where it is shown and has other lists than the one before, which the caller keeps
     /// alive meanwhile.
-    pub fn sync(&mut self, view: &View) {
+    pub(crate) fn sync(&mut self, view: &View) {
         let lists = |host: &Arc<HostView>| {
             (
                 world::address(&host.sandboxes),

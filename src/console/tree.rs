@@ -9,12 +9,12 @@ use super::cell::Place;
 use super::fields::Row;
 use super::list::List;
 use super::world;
-use crate::engine::{Link, Parents, View};
-use crate::model::{HostName, Object, Sandbox, SandboxId, Snapshot, SnapshotName};
+use snapdeck_engine::{Link, Parents, View};
+use snapdeck_model::{HostName, Object, Sandbox, SandboxId, Snapshot, SnapshotName};
 
 /// What tells a row from all others.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Key {
+pub(crate) enum Key {
     /// A snapshot.
     Snapshot(SnapshotName),
     /// A sandbox on its host.
@@ -23,7 +23,7 @@ pub enum Key {
 
 /// A row.
 #[derive(Debug, Clone)]
-pub struct Item {
+pub(crate) struct Item {
     /// What it is.
     pub key: Key,
     /// The lines that lead to it.
@@ -45,7 +45,7 @@ impl Row for Item {
 
 /// The lists a tree is made of: while they are the very same, so is the tree.
 #[derive(Debug, Clone)]
-pub struct Mark {
+pub(crate) struct Mark {
     snapshots: Vec<Arc<[Snapshot]>>,
     objects: Arc<[Object]>,
 }
@@ -61,7 +61,7 @@ impl PartialEq for Mark {
 
 /// The tree's state.
 #[derive(Debug)]
-pub struct Tree {
+pub(crate) struct Tree {
     /// Its rows' state.
     pub list: List<Key>,
     /// Its rows, from the top.
@@ -97,7 +97,7 @@ fn mark(view: &View) -> Mark {
 
 impl Tree {
     /// Takes up a view; the rows are made again only where they are others.
-    pub fn sync(&mut self, view: &View) {
+    pub(crate) fn sync(&mut self, view: &View) {
         let sandboxes: Vec<Arc<[Sandbox]>> = view
             .hosts
             .iter()
@@ -124,7 +124,7 @@ impl Tree {
     }
 
     /// The selected row.
-    pub fn current(&self) -> Option<&Key> {
+    pub(crate) fn current(&self) -> Option<&Key> {
         self.list.current(&self.items).map(|item| &item.key)
     }
 }
@@ -212,7 +212,7 @@ fn is_circle(name: &SnapshotName, parents: &BTreeMap<SnapshotName, SnapshotName>
 
 impl App {
     /// The lists whose parents are to be asked for, where the tree is open and they are not known.
-    pub fn unrooted(&self) -> Option<Mark> {
+    pub(crate) fn unrooted(&self) -> Option<Mark> {
         if self.list != Pane::Tree {
             return None;
         }
@@ -222,14 +222,14 @@ impl App {
     }
 
     /// Takes up what was made from what.
-    pub fn take_parents(&mut self, mark: Mark, parents: Parents) {
+    pub(crate) fn take_parents(&mut self, mark: Mark, parents: Parents) {
         self.tree.parents = Some((mark, parents));
         let view = self.view.clone();
         self.tree.grow(&view);
     }
 
     /// Opens the tree at what is selected, or goes back from it.
-    pub fn turn_tree(&mut self) {
+    pub(crate) fn turn_tree(&mut self) {
         if self.list == Pane::Tree {
             return self.focus_on(self.tree.back);
         }
@@ -262,7 +262,7 @@ impl App {
     }
 
     /// The snapshot that is selected in the tree, and the nearest place that has it: the current host, else the bucket.
-    pub fn tree_snapshot(&self) -> Option<(SnapshotName, Place)> {
+    pub(crate) fn tree_snapshot(&self) -> Option<(SnapshotName, Place)> {
         let Key::Snapshot(name) = self.tree.current()? else {
             return None;
         };
@@ -277,7 +277,7 @@ impl App {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::console::fixture::populated;
+    use crate::fixture::populated;
 
     fn drawn(parents: &[(&str, &str)]) -> Vec<String> {
         let name = |name: &str| name.parse::<SnapshotName>().unwrap();

@@ -7,11 +7,11 @@ use super::dialog::{Reply, ask, refusal};
 use super::list::Change;
 use super::perform::open;
 use super::world;
-use crate::engine::Link;
-use crate::model::{HostName, Sandbox, SandboxId, SandboxState, SandboxVerb, SnapshotName};
+use snapdeck_engine::Link;
+use snapdeck_model::{HostName, Sandbox, SandboxId, SandboxState, SandboxVerb, SnapshotName};
 
 /// The sandboxes a verb is about: all that are marked, else the selected one.
-pub fn sandboxes(app: &App) -> Result<Vec<&Sandbox>, String> {
+pub(crate) fn sandboxes(app: &App) -> Result<Vec<&Sandbox>, String> {
     if app.list != Pane::Sandboxes {
         return Err("no sandbox is selected".to_owned());
     }
@@ -30,7 +30,7 @@ pub fn sandboxes(app: &App) -> Result<Vec<&Sandbox>, String> {
 }
 
 /// Why `verb` can be done to none of them.
-pub fn verb_obstacle(app: &App, verb: SandboxVerb) -> Option<String> {
+pub(crate) fn verb_obstacle(app: &App, verb: SandboxVerb) -> Option<String> {
     let chosen = match sandboxes(app) {
         Ok(chosen) => chosen,
         Err(why) => return Some(why),
@@ -44,7 +44,7 @@ pub fn verb_obstacle(app: &App, verb: SandboxVerb) -> Option<String> {
 }
 
 /// What the key for both means now.
-pub fn pause_or_resume(app: &App) -> SandboxVerb {
+pub(crate) fn pause_or_resume(app: &App) -> SandboxVerb {
     let runs = |sandbox: &&Sandbox| sandbox.state == SandboxState::Running;
     match sandboxes(app) {
         Ok(chosen) if !chosen.iter().any(runs) => SandboxVerb::Resume,
@@ -53,7 +53,7 @@ pub fn pause_or_resume(app: &App) -> SandboxVerb {
 }
 
 /// Does `verb` to them, or asks.
-pub fn turn_chosen(app: &mut App, verb: SandboxVerb) -> Vec<Command> {
+pub(crate) fn turn_chosen(app: &mut App, verb: SandboxVerb) -> Vec<Command> {
     match ask(verb, app.chosen_sandboxes(), &app.view.clone()) {
         Reply::Close(commands) => {
             app.change(Pane::Sandboxes, Change::Unmark);
@@ -69,7 +69,7 @@ pub fn turn_chosen(app: &mut App, verb: SandboxVerb) -> Vec<Command> {
 
 /// Where a new sandbox is likely to be, and on which snapshot: the selected one, or what the selected sandbox stands
 /// on.
-pub fn base(app: &App) -> (Option<HostName>, Option<SnapshotName>) {
+pub(crate) fn base(app: &App) -> (Option<HostName>, Option<SnapshotName>) {
     let current = app.host.clone();
     match app.list {
         Pane::Bucket => {
@@ -93,7 +93,7 @@ pub fn base(app: &App) -> (Option<HostName>, Option<SnapshotName>) {
 }
 
 /// The sandbox whose screen is meant: the selected one.
-pub fn seen(app: &App) -> Result<(HostName, SandboxId), String> {
+pub(crate) fn seen(app: &App) -> Result<(HostName, SandboxId), String> {
     if let Some((host, sandbox)) = app.watched() {
         return Ok((host.name.clone(), sandbox.id.clone()));
     }

@@ -14,7 +14,7 @@ const KNOWN: &[&str] = &[
 
 /// What makes a terminal put `text` on its clipboard (OSC 52). tmux swallows that unless it is told otherwise, and
 /// hands on what is wrapped for it, unless it is told otherwise: there both are sent.
-pub fn copy(text: &str, in_tmux: bool) -> String {
+pub(crate) fn copy(text: &str, in_tmux: bool) -> String {
     let mut plain = String::new();
     // It writes to a string, which cannot fail.
     let _ = CopyToClipboard::to_clipboard_from(text).write_ansi(&mut plain);
@@ -25,7 +25,7 @@ pub fn copy(text: &str, in_tmux: bool) -> String {
 }
 
 /// `sequence` so that tmux hands it on to its own terminal.
-pub fn through(sequence: &str, in_tmux: bool) -> String {
+pub(crate) fn through(sequence: &str, in_tmux: bool) -> String {
     match in_tmux {
         true => format!("\x1bPtmux;{}\x1b\\", sequence.replace('\x1b', "\x1b\x1b")),
         false => sequence.to_owned(),
@@ -37,7 +37,7 @@ pub fn through(sequence: &str, in_tmux: bool) -> String {
 ///
 /// # Errors
 /// Why there is none.
-pub fn command(
+pub(crate) fn command(
     wish: Option<&str>,
     url: &str,
     variable: impl Fn(&str) -> Option<String>,
@@ -72,7 +72,7 @@ pub fn command(
 ///
 /// # Errors
 /// Why it could not be started.
-pub fn start(argv: &[String]) -> Result<(), String> {
+pub(crate) fn start(argv: &[String]) -> Result<(), String> {
     let (program, args) = argv.split_first().ok_or("the viewer's command is empty")?;
     let started = tokio::process::Command::new(program)
         .args(args)

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::engine::{HostView, JobId, JobView, Link, View};
-use crate::model::{HostName, Object, Sandbox, SandboxId, Snapshot, SnapshotName};
+use snapdeck_engine::{HostView, JobId, JobView, Link, View};
+use snapdeck_model::{HostName, Object, Sandbox, SandboxId, Snapshot, SnapshotName};
 
 /// The host of that name.
-pub fn host<'a>(view: &'a View, name: &HostName) -> Option<&'a HostView> {
+pub(crate) fn host<'a>(view: &'a View, name: &HostName) -> Option<&'a HostView> {
     view.hosts
         .iter()
         .map(Arc::as_ref)
@@ -16,7 +16,7 @@ pub fn host<'a>(view: &'a View, name: &HostName) -> Option<&'a HostView> {
 }
 
 /// A sandbox of a host.
-pub fn sandbox<'a>(view: &'a View, on: &HostName, id: &SandboxId) -> Option<&'a Sandbox> {
+pub(crate) fn sandbox<'a>(view: &'a View, on: &HostName, id: &SandboxId) -> Option<&'a Sandbox> {
     host(view, on)?
         .sandboxes
         .iter()
@@ -24,14 +24,18 @@ pub fn sandbox<'a>(view: &'a View, on: &HostName, id: &SandboxId) -> Option<&'a 
 }
 
 /// A snapshot of a host.
-pub fn snapshot<'a>(view: &'a View, on: &HostName, name: &SnapshotName) -> Option<&'a Snapshot> {
+pub(crate) fn snapshot<'a>(
+    view: &'a View,
+    on: &HostName,
+    name: &SnapshotName,
+) -> Option<&'a Snapshot> {
     let snapshots = &host(view, on)?.snapshots;
     let at = snapshots.binary_search_by(|snapshot| snapshot.name.cmp(name));
     snapshots.get(at.ok()?)
 }
 
 /// An object.
-pub fn object<'a>(view: &'a View, name: &SnapshotName) -> Option<&'a Object> {
+pub(crate) fn object<'a>(view: &'a View, name: &SnapshotName) -> Option<&'a Object> {
     view.bucket
         .objects
         .iter()
@@ -39,18 +43,18 @@ pub fn object<'a>(view: &'a View, name: &SnapshotName) -> Option<&'a Object> {
 }
 
 /// A job.
-pub fn job(view: &View, id: JobId) -> Option<&Arc<JobView>> {
+pub(crate) fn job(view: &View, id: JobId) -> Option<&Arc<JobView>> {
     view.jobs.iter().find(|job| job.id == id)
 }
 
 /// Are the rows of a host or the bucket only what was seen last, because it does not answer?
-pub fn is_away(link: &Link) -> bool {
+pub(crate) fn is_away(link: &Link) -> bool {
     matches!(link, Link::Down(_))
 }
 
 /// Are rows that were seen at `seen` only what was seen last? They are, too, while an answer is awaited for the first
 /// time: an earlier run saw them.
-pub fn is_stale(link: &Link, seen: Option<Instant>) -> bool {
+pub(crate) fn is_stale(link: &Link, seen: Option<Instant>) -> bool {
     match link {
         Link::Down(_) => true,
         Link::Opening => seen.is_some(),
@@ -59,18 +63,18 @@ pub fn is_stale(link: &Link, seen: Option<Instant>) -> bool {
 }
 
 /// Is what is shown of the bucket what is there?
-pub fn bucket_is_known(view: &View) -> bool {
+pub(crate) fn bucket_is_known(view: &View) -> bool {
     view.bucket.link == Link::Up && view.bucket.seen.is_some()
 }
 
 /// What tells a list from any other that is alive.
-pub fn address<T>(items: &Arc<[T]>) -> usize {
+pub(crate) fn address<T>(items: &Arc<[T]>) -> usize {
     Arc::as_ptr(items).cast::<()>() as usize
 }
 
 /// Places and sizes by name of one list, made again only when that list has changed.
 #[derive(Debug, Default)]
-pub struct Index {
+pub(crate) struct Index {
     of: usize,
     found: HashMap<SnapshotName, (usize, u64)>,
 }
@@ -78,7 +82,7 @@ pub struct Index {
 impl Index {
     /// Takes up `items`; cheap where they are the ones from before. The caller keeps the list it gave
     /// alive until it gives another one, so that an address stands for its content.
-    pub fn sync<T>(
+    pub(crate) fn sync<T>(
         &mut self,
         items: &Arc<[T]>,
         entry: impl Fn(&T) -> (&SnapshotName, u64),
@@ -100,12 +104,12 @@ impl Index {
     }
 
     /// Which item of the list has that name, where there is one.
-    pub fn at(&self, name: &SnapshotName) -> Option<usize> {
+    pub(crate) fn at(&self, name: &SnapshotName) -> Option<usize> {
         self.found.get(name).map(|(at, _)| *at)
     }
 
     /// Bytes of that name, where there is one.
-    pub fn size(&self, name: &SnapshotName) -> Option<u64> {
+    pub(crate) fn size(&self, name: &SnapshotName) -> Option<u64> {
         self.found.get(name).map(|(_, size)| *size)
     }
 }

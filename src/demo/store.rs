@@ -9,14 +9,14 @@ use s3s::auth::SimpleAuth;
 use s3s::service::S3ServiceBuilder;
 use tokio::net::TcpListener;
 
-use crate::model::settings::Credentials;
-use crate::model::{Error, Kind, Result};
+use snapdeck_model::settings::Credentials;
+use snapdeck_model::{Error, Kind, Result};
 
 /// Serves what lies under `root`, a bucket a directory, to whoever has `keys`, until the runtime ends.
 ///
 /// # Errors
 /// `Failed` where `root` cannot be served or no port is free.
-pub async fn serve(root: &Path, keys: &Credentials) -> Result<SocketAddr> {
+pub(crate) async fn serve(root: &Path, keys: &Credentials) -> Result<SocketAddr> {
     let failed = |why: String| {
         Error::new(Kind::Failed, "cannot start the S3 server of the demo").because(why)
     };

@@ -1,7 +1,7 @@
 //! What a job holds while it runs, so that two jobs never work on one sandbox, file or object.
 
-use crate::host::{Host, Want};
-use crate::model::Operation;
+use snapdeck_host::{Host, Want};
+use snapdeck_model::Operation;
 
 /// One thing a job needs: shared with readers, or for itself.
 #[derive(Debug, Clone, PartialEq, Eq)]

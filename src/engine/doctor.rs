@@ -7,7 +7,7 @@ use tokio::task::JoinHandle;
 
 use super::view::PatientView;
 use super::{Inner, jobs};
-use crate::model::{Check, Examination, HostName, Result};
+use snapdeck_model::{Check, Examination, HostName, Result};
 
 /// The net under the deadlines of a host's single steps.
 const LONGEST: Duration = Duration::from_secs(180);

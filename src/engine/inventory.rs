@@ -9,11 +9,10 @@ use futures_util::StreamExt;
 
 use super::Inner;
 use super::view::{BucketView, HostView, Link, PatientView, View};
-use crate::bucket::Bucket;
-use crate::host::{Known, Survey};
-use crate::model::settings::Settings;
-use crate::model::{Error, Kind, Method, Object, Result};
-use crate::ops;
+use snapdeck_bucket::Bucket;
+use snapdeck_host::{Known, Survey};
+use snapdeck_model::settings::Settings;
+use snapdeck_model::{Error, Kind, Method, Object, Result};
 
 /// The net under the events: a host is looked at this often even if it tells nothing, as of files it never does.
 const HOST_POLL: Duration = Duration::from_secs(30);
@@ -163,7 +162,7 @@ async fn look(
 /// What is done once, when a host first answers.
 async fn meet_host(inner: Arc<Inner>, index: usize) {
     let host = &inner.hosts[index];
-    ops::clear_leftovers(host, None, &|_, text| tracing::warn!("{text}")).await;
+    snapdeck_ops::clear_leftovers(host, None, &|_, text| tracing::warn!("{text}")).await;
     if let Ok(false) = host.has_backups().await {
         let mut methods = host.settings().running.iter().copied();
         let running = methods.find(|method| *method != Method::Backup);

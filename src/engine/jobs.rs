@@ -12,9 +12,9 @@ use super::journal::Note;
 use super::turns::Turn;
 use super::view::{JobId, JobState, JobView, LogLine};
 use super::{Inner, claims};
-use crate::host::{Host, Patience};
-use crate::model::{Error, HostName, Kind, Operation, Outcome, Phase, ProgressCell, Result};
-use crate::ops::{self, Share};
+use snapdeck_host::{Host, Patience};
+use snapdeck_model::{Error, HostName, Kind, Operation, Outcome, Phase, ProgressCell, Result};
+use snapdeck_ops::Share;
 
 /// Finished jobs that are kept; the oldest go first.
 const HISTORY: usize = 200;
@@ -270,7 +270,7 @@ async fn run(inner: Arc<Inner>, job: Accepted, slot: Slot, share: Share) -> Resu
             }
         });
         tracing::info!(job = id.0, "{title}: started");
-        let ctx = ops::Context {
+        let ctx = snapdeck_ops::Context {
             progress: cell.clone(),
             cancel,
             leaving: inner.leaving.clone(),
@@ -304,7 +304,7 @@ async fn work(
     operation: &Operation,
     host: Option<&Host>,
     share: Share,
-    ctx: &ops::Context,
+    ctx: &snapdeck_ops::Context,
 ) -> Result<Outcome> {
     let cannot = |error: Error| error.within(format!("cannot {}", operation.title()));
     let lost = CancellationToken::new();
@@ -318,7 +318,7 @@ async fn work(
         None => None,
     };
     let (sandboxes, bucket) = (&inner.settings.sandbox, &inner.bucket);
-    let run = ops::run(operation, host, bucket, share, sandboxes, ctx);
+    let run = snapdeck_ops::run(operation, host, bucket, share, sandboxes, ctx);
     tokio::pin!(run);
     let result = tokio::select! {
         result = &mut run => result,
@@ -336,7 +336,7 @@ async fn work(
 }
 
 /// The host, for a job: it waits for it while it is away.
-fn patient(host: &Host, ctx: &ops::Context) -> Host {
+fn patient(host: &Host, ctx: &snapdeck_ops::Context) -> Host {
     let log = ctx.log.clone();
     let tell = Arc::new(move |warning, text| log(warning, text));
     host.patient(Patience::new(
@@ -449,7 +449,7 @@ fn edit(jobs: &mut [Arc<JobView>], id: JobId, change: impl FnOnce(&mut JobView))
 }
 
 /// The log of one job: its lines stand on the job and in the program's log.
-fn log_of(inner: &Arc<Inner>, id: JobId) -> Arc<ops::Log> {
+fn log_of(inner: &Arc<Inner>, id: JobId) -> Arc<snapdeck_ops::Log> {
     let inner = inner.clone();
     Arc::new(move |warning, text| {
         if warning {

@@ -17,8 +17,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::view::JobId;
-use crate::model::settings::Settings;
-use crate::model::{Error, Kind, Operation, Result};
+use snapdeck_model::settings::Settings;
+use snapdeck_model::{Error, Kind, Operation, Result};
 
 /// What is older is told, and not done any more: whoever asked for it has long asked somebody else.
 const AGE: SignedDuration = SignedDuration::from_hours(24);
@@ -61,7 +61,7 @@ pub(super) struct Chain {
 
 impl Note {
     /// The same as a link of a chain.
-    pub fn in_chain(self, name: String, link: usize) -> Self {
+    pub(crate) fn in_chain(self, name: String, link: usize) -> Self {
         Self {
             chain: Some(Chain { name, link }),
             ..self
@@ -69,18 +69,18 @@ impl Note {
     }
 
     /// The name of its chain.
-    pub fn chain_name(&self) -> Option<&str> {
+    pub(crate) fn chain_name(&self) -> Option<&str> {
         self.chain.as_ref().map(|chain| &*chain.name)
     }
 
     /// By this they are brought into their order: by age, and the links of a chain together.
-    pub fn order(&self) -> (Timestamp, Option<(&str, usize)>) {
+    pub(crate) fn order(&self) -> (Timestamp, Option<(&str, usize)>) {
         let chain = self.chain.as_ref();
         (self.taken, chain.map(|chain| (&*chain.name, chain.link)))
     }
 
     /// Of an operation under `settings`, on a bucket at `location`.
-    pub fn new(
+    pub(crate) fn new(
         operation: Operation,
         taken: Timestamp,
         settings: &Settings,
@@ -96,12 +96,12 @@ impl Note {
     }
 
     /// Does it speak of what these settings speak of?
-    pub fn is_of(&self, settings: &Settings, location: &str) -> bool {
+    pub(crate) fn is_of(&self, settings: &Settings, location: &str) -> bool {
         self.uri == uri_of(&self.operation, settings) && self.bucket == location
     }
 
     /// Was it asked for so long ago that nobody waits for it?
-    pub fn is_old(&self) -> bool {
+    pub(crate) fn is_old(&self) -> bool {
         Timestamp::now().duration_since(self.taken) > AGE
     }
 }
@@ -119,7 +119,7 @@ impl Journal {
     ///
     /// # Errors
     /// `Failed` where it cannot be written there.
-    pub fn open(state: &Path) -> Result<Self> {
+    pub(crate) fn open(state: &Path) -> Result<Self> {
         let root = state.join("journal");
         let open = || -> io::Result<Self> {
             fs::create_dir_all(&root)?;
@@ -160,7 +160,7 @@ impl Journal {
     ///
     /// # Errors
     /// The system's; the operation may begin nevertheless.
-    pub fn note(&self, id: JobId, note: &Note) -> io::Result<()> {
+    pub(crate) fn note(&self, id: JobId, note: &Note) -> io::Result<()> {
         let mut file = tempfile::NamedTempFile::new_in(&self.dir)?;
         serde_json::to_writer(&mut file, note)?;
         file.persist(self.path(id)).map_err(|error| error.error)?;
@@ -168,7 +168,7 @@ impl Journal {
     }
 
     /// Strikes a job that is over.
-    pub fn strike(&self, id: JobId) {
+    pub(crate) fn strike(&self, id: JobId) {
         match fs::remove_file(self.path(id)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 tracing::warn!("cannot strike job {} from the journal: {error}", id.0);
@@ -178,14 +178,14 @@ impl Journal {
     }
 
     /// A name for a chain that begins with that job, which no other one has or had.
-    pub fn chain_name(&self, first: JobId) -> String {
+    pub(crate) fn chain_name(&self, first: JobId) -> String {
         let session = self.dir.file_name().unwrap_or_default();
         format!("{}/{}", session.to_string_lossy(), first.0)
     }
 
     /// Moves what processes that are gone have left, and `is_ours` holds of, into this session; returns each with
     /// where it is now. It stays there, also past our end, until it is struck by [`Journal::strike_left`].
-    pub fn adopt(&self, is_ours: impl Fn(&Note) -> bool) -> Vec<(PathBuf, Note)> {
+    pub(crate) fn adopt(&self, is_ours: impl Fn(&Note) -> bool) -> Vec<(PathBuf, Note)> {
         let Ok(sessions) = fs::read_dir(&self.root) else {
             return Vec::new();
         };
@@ -220,7 +220,7 @@ impl Journal {
     }
 
     /// Strikes what was adopted.
-    pub fn strike_left(path: &Path) {
+    pub(crate) fn strike_left(path: &Path) {
         if let Err(error) = fs::remove_file(path) {
             tracing::warn!("cannot strike {}: {error}", path.display());
         }

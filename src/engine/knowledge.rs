@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use futures_util::{StreamExt, stream};
 
 use super::{Engine, Inner, Link};
-use crate::host::Host;
-use crate::model::{
+use snapdeck_host::Host;
+use snapdeck_model::{
     Error, Family, HostName, Kind, Lineage, MAX_PARENTS, Manifest, Object, PullCost, Remarks,
     RemarksChange, Result, Snapshot, SnapshotName,
 };

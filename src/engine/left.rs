@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::journal::{Journal, Note};
 use super::view::{JobId, LeftId, LeftJob};
 use super::{Engine, Inner, jobs};
-use crate::model::{Operation, Result};
+use snapdeck_model::{Operation, Result};
 
 /// Something that was left, and its notes.
 pub(super) struct Held {

@@ -11,8 +11,8 @@ use tokio::time::sleep;
 
 use super::view::{HostView, Link};
 use super::{Engine, Inner, jobs};
-use crate::host::{Host, Tunnel};
-use crate::model::{
+use snapdeck_host::{Host, Tunnel};
+use snapdeck_model::{
     AgentChannel, Error, Guest, HostName, Picture, Reach, Result, Sandbox, SandboxId, Stats,
 };
 
@@ -392,7 +392,7 @@ impl Meter {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::model::DiskUse;
+    use snapdeck_model::DiskUse;
 
     fn stats(seconds: u64) -> Stats {
         Stats {

@@ -7,8 +7,8 @@ use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 
 use super::Engine;
-use crate::host::{Host, Survey};
-use crate::model::{
+use snapdeck_host::{Host, Survey};
+use snapdeck_model::{
     Candidate, HostName, Leftover, Object, Operation, PrunePlan, Result, Rule, SnapshotName,
     Version, choose, matching,
 };

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Engine;
 use super::view::{BucketView, HostView, View};
-use crate::model::{HostName, Object, Sandbox, Snapshot};
+use snapdeck_model::{HostName, Object, Sandbox, Snapshot};
 
 /// What was seen, and when.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -105,7 +105,7 @@ fn recall(view: &mut View, known: Inventory, now: Instant, clock: Timestamp) {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::engine::Link;
+    use crate::Link;
 
     fn host(name: &str, seen: Option<Instant>) -> Arc<HostView> {
         Arc::new(HostView {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
 use super::view::JobId;
-use crate::model::{Error, Result};
+use snapdeck_model::{Error, Result};
 
 /// Who runs and who waits. Cheap to clone.
 #[derive(Clone)]
@@ -29,7 +29,7 @@ pub(super) struct Turn(Turns);
 
 impl Turns {
     /// For at most so many at once.
-    pub fn new(most: usize) -> Self {
+    pub(crate) fn new(most: usize) -> Self {
         Self(Arc::new(Mutex::new(State {
             free: most,
             waiting: VecDeque::new(),
@@ -42,7 +42,10 @@ impl Turns {
     }
 
     /// Puts jobs at the end of the queue, at once; what is returned waits for their turn. Dropped, they leave it.
-    pub fn join(&self, jobs: Vec<JobId>) -> impl Future<Output = Result<Turn>> + Send + use<> {
+    pub(crate) fn join(
+        &self,
+        jobs: Vec<JobId>,
+    ) -> impl Future<Output = Result<Turn>> + Send + use<> {
         let (call, called) = oneshot::channel();
         self.state().waiting.push_back(Waiting { jobs, call });
         self.call();
@@ -68,7 +71,7 @@ impl Turns {
     }
 
     /// The jobs that wait, the next one first.
-    pub fn order(&self) -> Vec<JobId> {
+    pub(crate) fn order(&self) -> Vec<JobId> {
         let state = self.state();
         let waiting = state.waiting.iter();
         let waiting = waiting.filter(|waiting| !waiting.call.is_closed());
@@ -77,7 +80,7 @@ impl Turns {
 
     /// Moves a job, with those it runs together with, by so many places towards the end (or, below 0, the front);
     /// tells whether it waits and moved.
-    pub fn shift(&self, job: JobId, by: isize) -> bool {
+    pub(crate) fn shift(&self, job: JobId, by: isize) -> bool {
         let mut state = self.state();
         state.waiting.retain(|waiting| !waiting.call.is_closed());
         let mut places = state.waiting.iter();

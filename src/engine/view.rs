@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
-use crate::model::{
+use snapdeck_model::{
     Error, Examination, HostName, Method, Object, Operation, Outcome, Progress, ProgressCell,
     Sandbox, Snapshot,
 };

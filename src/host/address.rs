@@ -4,7 +4,7 @@ use url::Url;
 
 /// Where a host is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Address {
+pub(crate) enum Address {
     /// This machine: the URI has no host part.
     Here,
     /// Another one, over SSH.
@@ -13,7 +13,7 @@ pub enum Address {
 
 /// What a `qemu+ssh://` URI says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SshAddress {
+pub(crate) struct SshAddress {
     /// `None`: as the user's SSH settings say.
     pub user: Option<String>,
     /// A name, an address, or an alias of the user's SSH settings.
@@ -36,7 +36,7 @@ pub struct SshAddress {
 
 impl SshAddress {
     /// The URI under which the host itself knows this libvirt.
-    pub fn uri_there(&self) -> String {
+    pub(crate) fn uri_there(&self) -> String {
         let Self { driver, path, .. } = self;
         match &self.socket {
             Some(socket) => format!("{driver}://{path}?socket={socket}"),
@@ -46,7 +46,7 @@ impl SshAddress {
 }
 
 /// What cannot be served, and what could be done about it.
-pub type Unfit = (String, &'static str);
+pub(crate) type Unfit = (String, &'static str);
 
 const TRY: &str = "name it as qemu+ssh://USER@HOST/system, or as qemu:///system on the host itself";
 
@@ -54,7 +54,7 @@ const TRY: &str = "name it as qemu+ssh://USER@HOST/system, or as qemu:///system 
 ///
 /// # Errors
 /// What is wrong with it, and a hint.
-pub fn parse(uri: &str) -> Result<Address, Unfit> {
+pub(crate) fn parse(uri: &str) -> Result<Address, Unfit> {
     let unfit = |why: String| Err((why, TRY));
     let url = match Url::parse(uri) {
         Ok(url) => url,

@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use roxmltree::Document;
 
-use crate::model::settings::{Firmware, Network};
-use crate::model::{Error, Kind, Result, SandboxId};
+use snapdeck_model::settings::{Firmware, Network};
+use snapdeck_model::{Error, Kind, Result, SandboxId};
 
 /// What a new sandbox is made of.
 #[derive(Debug, Clone)]
@@ -155,7 +155,7 @@ fn unfit(why: String) -> Error {
 }
 
 /// `text` inside an element or an attribute (XML 1.0, section 2.4).
-pub fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     text.chars().fold(String::new(), |mut escaped, c| {
         match c {
             '&' => escaped.push_str("&amp;"),

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::quote;
 use super::ssh::{Master, Ssh};
-use crate::model::{Error, HostName, Kind, Result};
+use snapdeck_model::{Error, HostName, Kind, Result};
 
 /// Bytes kept of what a command says, unless the caller wants more.
 const OUTPUT: usize = 1 << 20;
@@ -44,20 +44,20 @@ fn package_of(program: &str) -> Option<&'static str> {
 
 /// Where a host's commands run.
 #[derive(Clone)]
-pub struct Place {
+pub(crate) struct Place {
     host: HostName,
     ssh: Option<Ssh>,
 }
 
 /// What a command said.
-pub struct Said {
+pub(crate) struct Said {
     pub status: ExitStatus,
     pub stdout: String,
     pub stderr: String,
 }
 
 /// What a command said, byte by byte.
-pub struct Output {
+pub(crate) struct Output {
     pub status: ExitStatus,
     pub stdout: Vec<u8>,
     pub stderr: String,
@@ -65,7 +65,7 @@ pub struct Output {
 
 /// A command's standard input.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Input {
+pub(crate) enum Input {
     /// Nothing; the command ends when whoever started it lets it go.
     None,
     /// Ours to write.
@@ -73,7 +73,7 @@ pub enum Input {
 }
 
 /// A command under way. It ends when this is dropped, unless its input was ours: then it sees that end.
-pub struct Running {
+pub(crate) struct Running {
     program: String,
     child: Child,
     /// The leash, or the input until it is taken.
@@ -99,16 +99,16 @@ impl There {
 }
 
 impl Place {
-    pub fn new(host: HostName, ssh: Option<Ssh>) -> Self {
+    pub(crate) fn new(host: HostName, ssh: Option<Ssh>) -> Self {
         Self { host, ssh }
     }
 
-    pub fn host(&self) -> &HostName {
+    pub(crate) fn host(&self) -> &HostName {
         &self.host
     }
 
     /// The way there; `None` for this machine.
-    pub fn ssh(&self) -> Option<&Ssh> {
+    pub(crate) fn ssh(&self) -> Option<&Ssh> {
         self.ssh.as_ref()
     }
 
@@ -117,7 +117,7 @@ impl Place {
     /// # Errors
     /// `Failed` with the package that is missing, where there is no such program here (one there shows when
     /// it is waited for); `Unreachable`.
-    pub async fn start(&self, argv: &[&str], input: Input) -> Result<Running> {
+    pub(crate) async fn start(&self, argv: &[&str], input: Input) -> Result<Running> {
         let program = argv.first().copied().unwrap_or_default();
         let Some(ssh) = &self.ssh else {
             let mut command = Command::new(program);
@@ -139,7 +139,7 @@ impl Place {
     ///
     /// # Errors
     /// `Unreachable`; `Failed` for this machine, which needs none.
-    pub async fn sftp(&self) -> Result<Running> {
+    pub(crate) async fn sftp(&self) -> Result<Running> {
         let ssh = self.ssh.as_ref().ok_or_else(|| self.cannot_run("sftp"))?;
         let there = There::enter(ssh).await?;
         let command = there.master.sftp();
@@ -201,7 +201,7 @@ impl Place {
     /// # Errors
     /// As [`Place::start`]; `Cancelled`; `Unreachable` after `deadline`. The command has ended in every case,
     /// or ends as soon as the host sees that the connection is gone.
-    pub async fn run(
+    pub(crate) async fn run(
         &self,
         argv: &[&str],
         deadline: Duration,
@@ -219,7 +219,7 @@ impl Place {
     ///
     /// # Errors
     /// As [`Place::run`].
-    pub async fn output(
+    pub(crate) async fn output(
         &self,
         argv: &[&str],
         limit: usize,
@@ -233,7 +233,12 @@ impl Place {
     ///
     /// # Errors
     /// As [`Place::run`].
-    pub async fn feed(&self, argv: &[&str], input: &[u8], deadline: Duration) -> Result<Output> {
+    pub(crate) async fn feed(
+        &self,
+        argv: &[&str],
+        input: &[u8],
+        deadline: Duration,
+    ) -> Result<Output> {
         let never = CancellationToken::new();
         self.exchange(argv, Some(input), OUTPUT, deadline, &never)
             .await
@@ -298,7 +303,7 @@ impl Place {
     ///
     /// # Errors
     /// `Unreachable` where the connection to it was lost; `Failed` where there is no such program there.
-    pub async fn wait(&self, running: &mut Running) -> Result<ExitStatus> {
+    pub(crate) async fn wait(&self, running: &mut Running) -> Result<ExitStatus> {
         let what = format!("{} on host {} broke off", running.program, self.host);
         let status = running
             .child
@@ -324,27 +329,27 @@ impl Place {
 
 impl Running {
     /// Its output, once.
-    pub fn stdout(&mut self) -> Option<ChildStdout> {
+    pub(crate) fn stdout(&mut self) -> Option<ChildStdout> {
         self.child.stdout.take()
     }
 
     /// What it complains of, once.
-    pub fn stderr(&mut self) -> Option<tokio::process::ChildStderr> {
+    pub(crate) fn stderr(&mut self) -> Option<tokio::process::ChildStderr> {
         self.child.stderr.take()
     }
 
     /// Its input, once, where that is ours.
-    pub fn stdin(&mut self) -> Option<ChildStdin> {
+    pub(crate) fn stdin(&mut self) -> Option<ChildStdin> {
         self.stdin.take()
     }
 
     /// Waits for its end, whatever that says.
-    pub async fn ended(&mut self) -> std::io::Result<ExitStatus> {
+    pub(crate) async fn ended(&mut self) -> std::io::Result<ExitStatus> {
         self.child.wait().await
     }
 
     /// Ends it and waits until it is gone.
-    pub async fn end(&mut self) {
+    pub(crate) async fn end(&mut self) {
         drop(self.stdin.take());
         if self.there.is_some() && tokio::time::timeout(END, self.child.wait()).await.is_ok() {
             return;
@@ -355,7 +360,7 @@ impl Running {
 
 /// The first `limit` bytes of what a stream says; the rest is read and forgotten, so that nobody blocks on a
 /// full pipe.
-pub async fn bytes(stream: Option<impl AsyncRead + Unpin>, limit: usize) -> Vec<u8> {
+pub(crate) async fn bytes(stream: Option<impl AsyncRead + Unpin>, limit: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     if let Some(mut stream) = stream {
         // What was said until an error is what there is.
@@ -369,6 +374,6 @@ pub async fn bytes(stream: Option<impl AsyncRead + Unpin>, limit: usize) -> Vec<
 }
 
 /// As [`bytes`], for text.
-pub async fn text(stream: Option<impl AsyncRead + Unpin>) -> String {
+pub(crate) async fn text(stream: Option<impl AsyncRead + Unpin>) -> String {
     String::from_utf8_lossy(&bytes(stream, OUTPUT).await).into_owned()
 }

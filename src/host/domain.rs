@@ -7,14 +7,14 @@ use virt::domain::{
 };
 use virt::error::{Error, ErrorNumber};
 
-use crate::model::SandboxState;
+use snapdeck_model::SandboxState;
 
 /// Domains that are looked at; no host of ours comes near.
 const MAX_DOMAINS: usize = 10_000;
 
 /// What a domain is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Facts {
+pub(crate) struct Facts {
     pub name: String,
     pub state: SandboxState,
     pub cpus: u32,
@@ -26,14 +26,14 @@ pub struct Facts {
 
 /// A disk of a domain that lies in a file or on a block device.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Disk {
+pub(crate) struct Disk {
     pub path: String,
     /// `qcow2`, `raw`, ...; `None` where the domain leaves it open.
     pub format: Option<String>,
 }
 
 /// All domains of the host. One that goes away meanwhile is left out.
-pub fn list(connect: &Connect) -> Result<Vec<Facts>, Error> {
+pub(crate) fn list(connect: &Connect) -> Result<Vec<Facts>, Error> {
     let domains = connect.list_all_domains(0)?;
     domains
         .iter()
@@ -46,7 +46,7 @@ pub fn list(connect: &Connect) -> Result<Vec<Facts>, Error> {
 }
 
 /// One domain.
-pub fn facts(domain: &Domain) -> Result<Facts, Error> {
+pub(crate) fn facts(domain: &Domain) -> Result<Facts, Error> {
     let info = domain.info()?;
     let (disks, variables) = files(&domain.xml_desc(0)?);
     Ok(Facts {
@@ -60,7 +60,7 @@ pub fn facts(domain: &Domain) -> Result<Facts, Error> {
 }
 
 /// The domain's state in our words.
-pub fn state(domain: &Domain) -> Result<SandboxState, Error> {
+pub(crate) fn state(domain: &Domain) -> Result<SandboxState, Error> {
     // `Domain::state` of virt 0.5 swallows errors; `info` does not.
     state_of(domain, &domain.info()?)
 }
@@ -124,7 +124,7 @@ fn disks(devices: Node<'_, '_>) -> Vec<Disk> {
 }
 
 /// The first child of that name.
-pub fn child<'a, 'xml>(node: Node<'a, 'xml>, tag: &str) -> Option<Node<'a, 'xml>> {
+pub(crate) fn child<'a, 'xml>(node: Node<'a, 'xml>, tag: &str) -> Option<Node<'a, 'xml>> {
     node.children().find(|child| child.has_tag_name(tag))
 }
 

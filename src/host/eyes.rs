@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::image_file::{self, ImageFile};
-use crate::model::Damage;
+use snapdeck_model::Damage;
 
 /// Files of a directory that are looked at.
 const MAX_FILES: usize = 100_000;
@@ -16,7 +16,7 @@ const MAX_NOTE: u64 = 64 << 10;
 
 /// The images of a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listed {
+pub(crate) struct Listed {
     /// The directory, links resolved, so that files are known by one name.
     pub dir: PathBuf,
     /// Is it there?
@@ -28,7 +28,7 @@ pub struct Listed {
 }
 
 /// The image that a note of damage is about, by the note's name, and what it says; `None` for what is none.
-pub fn damage(dir: &Path, name: &str, json: &[u8]) -> Option<(PathBuf, Damage)> {
+pub(crate) fn damage(dir: &Path, name: &str, json: &[u8]) -> Option<(PathBuf, Damage)> {
     let image = name.strip_prefix('.')?.strip_suffix(".damaged")?;
     Some((dir.join(image), serde_json::from_slice(json).ok()?))
 }
@@ -37,7 +37,7 @@ pub fn damage(dir: &Path, name: &str, json: &[u8]) -> Option<(PathBuf, Damage)> 
 ///
 /// # Errors
 /// The system's, where it is there but cannot be listed.
-pub fn list(path: &str) -> io::Result<Listed> {
+pub(crate) fn list(path: &str) -> io::Result<Listed> {
     let named = |error: io::Error| io::Error::new(error.kind(), format!("{path}: {error}"));
     let missing = |dir| Listed {
         dir,
@@ -73,7 +73,7 @@ pub fn list(path: &str) -> io::Result<Listed> {
 }
 
 /// What is known of files.
-pub enum Eyes {
+pub(crate) enum Eyes {
     /// They are on this machine.
     Here,
     /// They were fetched; what is asked for and was not is noted, so that it can be fetched and the survey
@@ -88,7 +88,7 @@ pub enum Eyes {
 
 impl Eyes {
     /// The file by its one name: links resolved, as far as it is there.
-    pub fn canonical(&mut self, path: &Path) -> PathBuf {
+    pub(crate) fn canonical(&mut self, path: &Path) -> PathBuf {
         match self {
             Self::Here => std::fs::canonicalize(path).unwrap_or_else(|_| {
                 match (path.parent(), path.file_name()) {
@@ -108,7 +108,7 @@ impl Eyes {
     }
 
     /// What a file is, by its one name.
-    pub fn look(&mut self, file: &Path) -> io::Result<ImageFile> {
+    pub(crate) fn look(&mut self, file: &Path) -> io::Result<ImageFile> {
         match self {
             Self::Here => image_file::look(file),
             Self::Fetched { seen, missed } => match seen.get(file) {
@@ -123,7 +123,7 @@ impl Eyes {
     }
 
     /// Was the file seen?
-    pub fn has_seen(&self, path: &Path) -> bool {
+    pub(crate) fn has_seen(&self, path: &Path) -> bool {
         matches!(self, Self::Fetched { seen, .. } if seen.contains_key(path))
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::files::Files;
 use super::survey::{self, Scope, Survey};
 use super::{CALL, Host, SURVEY, domain};
-use crate::model::Result;
+use snapdeck_model::Result;
 
 /// libvirt is asked anew after so long, whatever it told: of a few changes it tells nothing, as of a saved state that is
 /// thrown away, or of a guest that fails to start.

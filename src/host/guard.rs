@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::command::{Input, Place, Running};
-use crate::model::{Error, Kind, Result, SandboxId};
+use snapdeck_model::{Error, Kind, Result, SandboxId};
 
 const SCRIPT: &str = include_str!("guard.sh");
 /// For the guard's start and its end.
@@ -30,7 +30,7 @@ const THAWED: &str = "thawed";
 
 /// What a guard is over.
 #[derive(Clone)]
-pub struct Duty {
+pub(crate) struct Duty {
     /// A directory made by `make_temp_dir` or `make_backup_dir`.
     pub dir: String,
     /// The sandbox about to be paused. Such a guard leaves the directory to another, unless it is a backup's.
@@ -41,7 +41,7 @@ pub struct Duty {
 
 /// A pause that is guarded.
 #[derive(Clone)]
-pub struct Pause {
+pub(crate) struct Pause {
     /// The sandbox's libvirt as the host itself names it.
     pub uri: String,
     pub id: SandboxId,

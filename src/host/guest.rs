@@ -9,9 +9,9 @@ use virt::domain::Domain;
 use virt::error::{Error as VirtError, ErrorNumber};
 
 use super::domain::child;
-use super::ffi::{self, Fields, Value};
 use super::{CALL, Host};
-use crate::model::{AgentChannel, Guest, Reach, Result, SandboxId, Vnc};
+use snapdeck_libvirt::{Fields, Value};
+use snapdeck_model::{AgentChannel, Guest, Reach, Result, SandboxId, Vnc};
 
 /// Three questions, of which libvirt gives each 5 s.
 const ASK: Duration = Duration::from_secs(16);
@@ -128,7 +128,7 @@ fn ask(domain: &Domain) -> Result<Guest, VirtError> {
         virt_sys::VIR_DOMAIN_GUEST_INFO_HOSTNAME,
         virt_sys::VIR_DOMAIN_GUEST_INFO_INTERFACES,
     ] {
-        match ffi::guest_info(domain, kinds) {
+        match snapdeck_libvirt::guest_info(domain, kinds) {
             Ok(fields) => told.extend(fields),
             Err(error) if error.code().is(ErrorNumber::AgentUnresponsive) => return Err(error),
             Err(_) => {}

@@ -7,7 +7,7 @@ use tokio::io::AsyncReadExt;
 use tokio_util::sync::CancellationToken;
 
 use super::command::{Input, Place, Said, text};
-use crate::model::{Error, Kind, Phase, ProgressCell, Result};
+use snapdeck_model::{Error, Kind, Phase, ProgressCell, Result};
 
 /// Reads the image's tables only, however large the disk.
 const MEASURE: Duration = Duration::from_secs(120);
@@ -24,7 +24,7 @@ fn share(shared: bool) -> &'static [&'static str] {
 }
 
 /// Bytes a flattened copy of `disk` may take at most, compressible or not.
-pub async fn measure(place: &Place, disk: &str, shared: bool) -> Result<u64> {
+pub(crate) async fn measure(place: &Place, disk: &str, shared: bool) -> Result<u64> {
     #[derive(Deserialize)]
     struct Measured {
         required: u64,
@@ -54,7 +54,7 @@ pub async fn measure(place: &Place, disk: &str, shared: bool) -> Result<u64> {
 }
 
 /// Makes an empty overlay on `base`; `size_bytes`: of its disk, where that is not the base's.
-pub async fn make_overlay(
+pub(crate) async fn make_overlay(
     place: &Place,
     base: &str,
     overlay: &str,
@@ -70,7 +70,12 @@ pub async fn make_overlay(
 }
 
 /// Makes an empty image of `size_bytes` that `owner` (USER:GROUP) may write, and nobody else.
-pub async fn make_scratch(place: &Place, path: &str, size_bytes: u64, owner: &str) -> Result<()> {
+pub(crate) async fn make_scratch(
+    place: &Place,
+    path: &str,
+    size_bytes: u64,
+    owner: &str,
+) -> Result<()> {
     let script = r#"umask 077 && qemu-img create -q -f qcow2 "$1" "$2" && chown -- "$3" "$1""#;
     let size = size_bytes.to_string();
     create(place, &["sh", "-c", script, "sh", path, &size, owner], path).await
@@ -88,7 +93,7 @@ async fn create(place: &Place, argv: &[&str], path: &str) -> Result<()> {
 }
 
 /// Flattens `disk` into the new file `target`. `expected_bytes`, as measured, is what progress counts to.
-pub async fn convert(
+pub(crate) async fn convert(
     place: &Place,
     disk: &str,
     target: &str,
@@ -159,7 +164,7 @@ pub async fn convert(
 ///
 /// # Errors
 /// `Damaged` where it is not; `Failed` where that could not be found out.
-pub async fn check(
+pub(crate) async fn check(
     place: &Place,
     path: &str,
     cancel: &CancellationToken,

@@ -5,8 +5,8 @@ use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-use crate::model::{FileStamp, ImageFacts};
-use crate::qcow2::{HEADER_BYTES, HeaderError, read_header};
+use snapdeck_model::{FileStamp, ImageFacts};
+use snapdeck_qcow2::{HEADER_BYTES, HeaderError, read_header};
 
 /// What an image file is, as `stat` and its header say.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub struct ImageFile {
 }
 
 /// The stamp of a file that looks so.
-pub fn stamp_of(metadata: &Metadata) -> FileStamp {
+pub(crate) fn stamp_of(metadata: &Metadata) -> FileStamp {
     FileStamp {
         inode: metadata.ino(),
         modified_ns: i128::from(metadata.mtime()) * 1_000_000_000
@@ -35,7 +35,7 @@ pub fn stamp_of(metadata: &Metadata) -> FileStamp {
 ///
 /// # Errors
 /// The system's; `InvalidInput` for what is neither a regular file nor a block device.
-pub fn look(path: &Path) -> io::Result<ImageFile> {
+pub(crate) fn look(path: &Path) -> io::Result<ImageFile> {
     // Not blocking: a FIFO with an image's name would hang the opening for ever.
     let file = OpenOptions::new()
         .read(true)
@@ -61,13 +61,13 @@ pub fn look(path: &Path) -> io::Result<ImageFile> {
 }
 
 /// What is said of an image that is shorter than its header.
-pub const CUT_OFF: &str = "its header is cut off";
+pub(crate) const CUT_OFF: &str = "its header is cut off";
 
 /// The facts in the bytes an image begins with, or why there are none.
 ///
 /// # Errors
 /// How many bytes it takes to tell.
-pub fn facts_of(start: &[u8]) -> Result<Result<ImageFacts, String>, usize> {
+pub(crate) fn facts_of(start: &[u8]) -> Result<Result<ImageFacts, String>, usize> {
     match read_header(start) {
         Ok(facts) => Ok(Ok(facts)),
         Err(HeaderError::Unfit(why)) => Ok(Err(why)),

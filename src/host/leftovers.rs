@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::Host;
 use super::command::Output;
 use super::files::system_error;
-use crate::model::{Error, Kind, Leftover, LeftoverKind, Result, SnapshotName};
+use snapdeck_model::{Error, Kind, Leftover, LeftoverKind, Result, SnapshotName};
 
 const SCRIPT: &str = include_str!("leftovers.sh");
 /// For looking through two directories and all open files, or for removing one directory.

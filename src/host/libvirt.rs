@@ -12,10 +12,10 @@ use virt::connect::Connect;
 use virt::error::ErrorNumber;
 
 use super::command::Place;
-use super::ffi::{self, Event, Watch};
 use super::ssh::{Forward, Master, Ssh};
 use super::threads::{Threads, TooLate};
-use crate::model::{Error, HostName, Kind, Result};
+use snapdeck_libvirt::{Event, Watch};
+use snapdeck_model::{Error, HostName, Kind, Result};
 
 /// Calls under way at once on one host.
 const CALLS: usize = 4;
@@ -43,7 +43,7 @@ const FIND: &str =
 
 /// One host's libvirt.
 #[derive(Clone)]
-pub struct Libvirt {
+pub(crate) struct Libvirt {
     inner: Arc<Inner>,
     threads: Threads,
     long_threads: Threads,
@@ -122,7 +122,7 @@ impl Drop for Lease {
 }
 
 impl Libvirt {
-    pub fn new(place: Place, uri: String) -> Self {
+    pub(crate) fn new(place: Place, uri: String) -> Self {
         Self {
             inner: Arc::new(Inner {
                 host: place.host().clone(),
@@ -207,13 +207,13 @@ impl Libvirt {
         master.forward(&there).await.map(Some)
     }
 
-    pub fn changes(&self) -> watch::Receiver<u64> {
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.inner.changes.subscribe()
     }
 
     /// How often it has told of a change; as long as this is the same, it has told of none. `None` where nothing
     /// would be told: without a connection, or on one that has no events.
-    pub fn told(&self) -> Option<u64> {
+    pub(crate) fn told(&self) -> Option<u64> {
         // Where another call looks at it or opens it, nothing is known.
         let slot = self.inner.main.try_lock().ok()?;
         let link = slot.as_ref()?;
@@ -222,7 +222,7 @@ impl Libvirt {
     }
 
     /// Was the connection that tells of changes lost, and is there no other yet?
-    pub fn is_lost(&self) -> bool {
+    pub(crate) fn is_lost(&self) -> bool {
         self.inner.is_lost.load(Relaxed)
     }
 
@@ -231,7 +231,7 @@ impl Libvirt {
     /// # Errors
     /// `Unreachable` where it cannot be opened, was lost, or does not answer within `deadline`; `NotFound`
     /// for a domain that is not there; `Refused` where its state does not allow the call; `Failed` else.
-    pub async fn call<T: Send + 'static>(
+    pub(crate) async fn call<T: Send + 'static>(
         &self,
         what: impl Into<String>,
         deadline: Duration,
@@ -246,7 +246,7 @@ impl Libvirt {
     ///
     /// # Errors
     /// As [`Libvirt::call`].
-    pub async fn call_long<T: Send + 'static>(
+    pub(crate) async fn call_long<T: Send + 'static>(
         &self,
         what: impl Into<String>,
         deadline: Duration,
@@ -413,14 +413,14 @@ impl Inner {
             .hint("is libvirtd running, and may you use it?")
             .worth_retrying()
         };
-        ffi::load().map_err(|cause| {
+        snapdeck_libvirt::load().map_err(|cause| {
             let what = "cannot load libvirt's client library, which every host needs";
             let hint = "install it: libvirt0 on Debian and Ubuntu, libvirt-libs on Fedora";
             Error::new(Kind::Unreachable, what)
                 .because(cause)
                 .hint(hint)
         })?;
-        ffi::start_event_loop().map_err(failed)?;
+        snapdeck_libvirt::start_event_loop().map_err(failed)?;
         let mut refused = None;
         let opened = door
             .uris

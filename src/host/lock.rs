@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::Host;
 use super::command::{Input, Place, Running, text};
 use super::files::{Files, system_error};
-use crate::model::{Error, Kind, Result, SandboxId, SnapshotName};
+use snapdeck_model::{Error, Kind, Result, SandboxId, SnapshotName};
 
 const SCRIPT: &str = include_str!("lock.sh");
 /// For taking and giving back.

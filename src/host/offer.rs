@@ -7,9 +7,9 @@ use virt::connect::Connect;
 use virt::error::ErrorNumber;
 
 use super::blueprint::HYPERV;
-use super::{CALL, Host, ffi};
-use crate::model::settings::Accel;
-use crate::model::{Result, SandboxId};
+use super::{CALL, Host};
+use snapdeck_model::settings::Accel;
+use snapdeck_model::{Result, SandboxId};
 
 /// For what libvirt tells after it has probed QEMU's capabilities, and for the start of the smallest guest.
 const PROBED: Duration = Duration::from_secs(120);
@@ -56,8 +56,12 @@ impl Host {
     /// # Errors
     /// `Unreachable`.
     pub async fn memory(&self) -> Result<Memory> {
-        let ask =
-            |connect: &Connect| Ok((connect.node_info()?.memory, ffi::memory_stats(connect)?));
+        let ask = |connect: &Connect| {
+            Ok((
+                connect.node_info()?.memory,
+                snapdeck_libvirt::memory_stats(connect)?,
+            ))
+        };
         let (total_kib, stats) = self.libvirt.call("look at the memory", CALL, ask).await?;
         let of = |field: &str| {
             let stat = stats.iter().find(|(name, _)| name == field);

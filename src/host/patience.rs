@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::model::{Error, Kind, Result};
+use snapdeck_model::{Error, Kind, Result};
 
 /// First and longest wait between two tries.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));

@@ -2,7 +2,7 @@
 
 /// One line of POSIX shell (XCU 2.2.2) that is exactly `words`, whatever they are made of. Words never hold a
 /// NUL: no argument of a process can.
-pub fn line<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
+pub(crate) fn line<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
     let quoted: Vec<String> = words
         .into_iter()
         .map(|word| format!("'{}'", word.replace('\'', r"'\''")))
@@ -11,7 +11,7 @@ pub fn line<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
 }
 
 /// The same for a person to read and paste: words that need no quotes have none.
-pub fn told<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
+pub(crate) fn told<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
     let plain = |c: u8| c.is_ascii_alphanumeric() || b"/._-+:=,@%".contains(&c);
     let words: Vec<String> = words
         .into_iter()

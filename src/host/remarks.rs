@@ -4,7 +4,9 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::Host;
-use crate::model::{Error, Kind, MAX_MANIFEST_BYTES, Remarks, RemarksChange, Result, SnapshotName};
+use snapdeck_model::{
+    Error, Kind, MAX_MANIFEST_BYTES, Remarks, RemarksChange, Result, SnapshotName,
+};
 
 impl Host {
     /// What is said of a snapshot in the manifest beside it, whatever image that is of; `None` where there is no

@@ -8,8 +8,8 @@ use virt::connect::Connect;
 use virt::domain::Domain;
 
 use super::survey::Scope;
-use super::{CALL, Host, domain, ffi, image};
-use crate::model::{
+use super::{CALL, Host, domain, image};
+use snapdeck_model::{
     Error, Kind, Phase, ProgressCell, Result, Sandbox, SandboxId, SandboxState, SnapshotName,
 };
 
@@ -238,7 +238,7 @@ impl Host {
                 () = cancel.cancelled(), if !aborted => {
                     aborted = true;
                     // One that is just ending has nothing to abort any more.
-                    if let Err(error) = self.on(id, "stop saving", CALL, ffi::abort_job).await {
+                    if let Err(error) = self.on(id, "stop saving", CALL, snapdeck_libvirt::abort_job).await {
                         tracing::debug!("{error}");
                     }
                 }

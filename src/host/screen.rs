@@ -11,7 +11,7 @@ use virt::error::Error as VirtError;
 use virt::stream::Stream;
 
 use super::Host;
-use crate::model::{Error, Kind, Picture, Result, SandboxId};
+use snapdeck_model::{Error, Kind, Picture, Result, SandboxId};
 
 /// A screenshot is a nicety: whoever waits for one has better to do.
 const SHOT: Duration = Duration::from_secs(8);

@@ -15,7 +15,7 @@ use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::address::SshAddress;
-use crate::model::{Error, HostName, Kind, Result, Vnc};
+use snapdeck_model::{Error, HostName, Kind, Result, Vnc};
 
 /// For the TCP connection and the server's greeting.
 const CONNECT: Duration = Duration::from_secs(6);
@@ -48,7 +48,7 @@ Host *
 
 /// The way to one host.
 #[derive(Clone)]
-pub struct Ssh {
+pub(crate) struct Ssh {
     inner: Arc<Inner>,
 }
 
@@ -66,7 +66,7 @@ struct Slot {
 }
 
 /// A connection that stands, or stood until a moment ago.
-pub struct Master {
+pub(crate) struct Master {
     session: Session,
     sessions: Arc<Semaphore>,
     dead: AtomicBool,
@@ -76,7 +76,7 @@ pub struct Master {
 }
 
 impl Ssh {
-    pub fn new(host: HostName, address: SshAddress) -> Self {
+    pub(crate) fn new(host: HostName, address: SshAddress) -> Self {
         Self {
             inner: Arc::new(Inner {
                 host,
@@ -86,7 +86,7 @@ impl Ssh {
         }
     }
 
-    pub fn address(&self) -> &SshAddress {
+    pub(crate) fn address(&self) -> &SshAddress {
         &self.inner.address
     }
 
@@ -94,7 +94,7 @@ impl Ssh {
     ///
     /// # Errors
     /// `Unreachable` with what ssh said, within 12 s; worth retrying unless the host turned us away.
-    pub async fn master(&self) -> Result<Arc<Master>> {
+    pub(crate) async fn master(&self) -> Result<Arc<Master>> {
         self.one_of(|_| true, 1).await?.ok_or_else(|| self.late())
     }
 
@@ -102,7 +102,7 @@ impl Ssh {
     ///
     /// # Errors
     /// As [`Ssh::master`]; `Unreachable` where all places stay taken for 20 s.
-    pub async fn session(&self) -> Result<(Arc<Master>, OwnedSemaphorePermit)> {
+    pub(crate) async fn session(&self) -> Result<(Arc<Master>, OwnedSemaphorePermit)> {
         let room = |master: &Master| master.sessions.available_permits() > 0;
         let deadline = Instant::now() + SESSION;
         while Instant::now() < deadline {
@@ -218,13 +218,13 @@ impl Ssh {
     }
 
     /// To be called when something on `master` failed: finds out whether it still stands.
-    pub async fn suspect(&self, master: &Master) {
+    pub(crate) async fn suspect(&self, master: &Master) {
         let stands = matches!(timeout(ASK, master.session.check()).await, Ok(Ok(())));
         master.dead.fetch_or(!stands, Relaxed);
     }
 
     /// Ends the connections. Whatever still goes over them breaks off.
-    pub async fn leave(&self) {
+    pub(crate) async fn leave(&self) {
         let Ok(mut slot) = timeout(ASK, self.inner.slot.lock()).await else {
             return;
         };
@@ -242,7 +242,7 @@ impl Ssh {
     }
 
     /// What to say of something that broke off with the connection.
-    pub fn lost(&self, what: impl Into<String>) -> Error {
+    pub(crate) fn lost(&self, what: impl Into<String>) -> Error {
         Error::new(Kind::Unreachable, what)
             .because(format!(
                 "the SSH connection to host {} was lost",
@@ -255,7 +255,7 @@ impl Ssh {
 
 impl Master {
     /// Does it stand, as far as is known?
-    pub fn is_up(&self) -> bool {
+    pub(crate) fn is_up(&self) -> bool {
         !self.dead.load(Relaxed)
     }
 
@@ -271,14 +271,14 @@ impl Master {
     }
 
     /// A command that runs `line` there, in the user's login shell.
-    pub fn command(&self, line: &str) -> Command {
+    pub(crate) fn command(&self, line: &str) -> Command {
         let mut command = self.ssh();
         command.args(["none", "--", line]);
         command
     }
 
     /// A command that is the host's SFTP server.
-    pub fn sftp(&self) -> Command {
+    pub(crate) fn sftp(&self) -> Command {
         let mut command = self.ssh();
         command.args(["-s", "none", "--", "sftp"]);
         command
@@ -288,7 +288,7 @@ impl Master {
     ///
     /// # Errors
     /// The system's.
-    pub fn program(&self) -> std::io::Result<PathBuf> {
+    pub(crate) fn program(&self) -> std::io::Result<PathBuf> {
         use std::os::unix::fs::PermissionsExt;
         let (path, new) = (self.dir.path().join("ssh"), self.dir.path().join("ssh.new"));
         // Others may be running it.
@@ -312,7 +312,7 @@ impl Master {
     ///
     /// # Errors
     /// `Unreachable` with what ssh said. That the host forbids it shows only when it is connected to.
-    pub async fn forward(&self, there: &str) -> Result<Forward> {
+    pub(crate) async fn forward(&self, there: &str) -> Result<Forward> {
         let number = self.forwards.fetch_add(1, Relaxed);
         let here = self.dir.path().join(format!("f{number}"));
         let asked = self
@@ -337,7 +337,7 @@ impl Master {
     ///
     /// # Errors
     /// As [`Master::forward`].
-    pub async fn forward_port(&self, port: u16, to: &Vnc) -> Result<()> {
+    pub(crate) async fn forward_port(&self, port: u16, to: &Vnc) -> Result<()> {
         let here = Socket::TcpSocket {
             host: "127.0.0.1".into(),
             port,
@@ -364,7 +364,7 @@ impl Master {
     }
 
     /// Ends a forwarding; connections over it go on.
-    pub async fn unforward(&self, forward: &Forward) {
+    pub(crate) async fn unforward(&self, forward: &Forward) {
         let ended = self.session.close_port_forward(
             ForwardType::Local,
             &*forward.here,
@@ -377,7 +377,7 @@ impl Master {
 }
 
 /// A socket here that leads to one there.
-pub struct Forward {
+pub(crate) struct Forward {
     /// Path of the one here.
     pub here: PathBuf,
     there: String,

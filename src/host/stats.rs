@@ -7,9 +7,9 @@ use virt::connect::Connect;
 use virt::domain::Domain;
 use virt::error::Error;
 
-use super::ffi::{self, Fields, Value};
 use super::{CALL, Host};
-use crate::model::{DiskUse, Result, SandboxId, Stats};
+use snapdeck_libvirt::{Fields, Value};
+use snapdeck_model::{DiskUse, Result, SandboxId, Stats};
 
 const KINDS: u32 = virt_sys::VIR_DOMAIN_STATS_CPU_TOTAL
     | virt_sys::VIR_DOMAIN_STATS_VCPU
@@ -37,7 +37,7 @@ fn of(connect: &Connect, ids: &[SandboxId]) -> Result<Vec<Stats>, Error> {
     let is_wanted = |domain: &Domain| domain.name().is_ok_and(|name| ids.contains(name.as_str()));
     let mut domains = connect.list_all_domains(virt_sys::VIR_CONNECT_LIST_DOMAINS_ACTIVE)?;
     domains.retain(is_wanted);
-    let found = ffi::stats(&domains, KINDS)?;
+    let found = snapdeck_libvirt::stats(&domains, KINDS)?;
     let stats = found
         .into_iter()
         .filter_map(|(name, fields)| Some(read(name.parse().ok()?, &fields)));

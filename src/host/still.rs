@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use virt::domain::Domain;
 
-use super::{CALL, Host, domain, ffi};
-use crate::model::{AgentChannel, Error, Kind, Result, SandboxId, SandboxState};
+use super::{CALL, Host, domain};
+use snapdeck_model::{AgentChannel, Error, Kind, Result, SandboxId, SandboxState};
 
 /// For an answer of a guest's agent. Windows lets its file systems go on by itself after 10 s.
 const AGENT: Duration = Duration::from_secs(10);
@@ -51,8 +51,13 @@ impl Host {
     /// # Errors
     /// `Failed` where it cannot, or does not answer; it may come true later then.
     pub async fn freeze(&self, id: &SandboxId) -> Result<u32> {
-        self.on_long(id, "freeze the file systems of", AGENT, ffi::freeze)
-            .await
+        self.on_long(
+            id,
+            "freeze the file systems of",
+            AGENT,
+            snapdeck_libvirt::freeze,
+        )
+        .await
     }
 
     /// Has the guest's agent let its file systems go on; returns how many were at rest.
@@ -60,7 +65,12 @@ impl Host {
     /// # Errors
     /// As [`Host::freeze`].
     pub async fn thaw(&self, id: &SandboxId) -> Result<u32> {
-        self.on_long(id, "thaw the file systems of", AGENT, ffi::thaw)
-            .await
+        self.on_long(
+            id,
+            "thaw the file systems of",
+            AGENT,
+            snapdeck_libvirt::thaw,
+        )
+        .await
     }
 }

@@ -12,8 +12,8 @@ use super::domain::{Disk, Facts};
 use super::eyes::{self, Eyes, Listed};
 use super::files::There;
 use super::image_file::ImageFile;
-use crate::model::settings::HostSettings;
-use crate::model::{
+use snapdeck_model::settings::HostSettings;
+use snapdeck_model::{
     ChainLink, Damage, Error, Kind, OtherGuest, Result, Sandbox, SandboxId, Snapshot, SnapshotName,
 };
 
@@ -41,7 +41,7 @@ pub struct Survey {
 
 /// What of the two directories is looked at.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Scope {
+pub(crate) enum Scope {
     /// Every image.
     All,
     /// What the domains stand on, and nothing else: the snapshots, sharers and dependents are not known then.
@@ -61,7 +61,7 @@ impl Scope {
 ///
 /// # Errors
 /// The system's, where a directory is there but cannot be listed.
-pub fn here(settings: &HostSettings, domains: &[Facts], scope: Scope) -> io::Result<Survey> {
+pub(crate) fn here(settings: &HostSettings, domains: &[Facts], scope: Scope) -> io::Result<Survey> {
     let mut listed = [
         eyes::list(&settings.snapshots_dir)?,
         eyes::list(&settings.sandboxes_dir)?,
@@ -75,7 +75,7 @@ pub fn here(settings: &HostSettings, domains: &[Facts], scope: Scope) -> io::Res
 ///
 /// # Errors
 /// The host's, where a directory is there but cannot be listed; `Unreachable`.
-pub async fn there(
+pub(crate) async fn there(
     files: &There,
     settings: &HostSettings,
     domains: &[Facts],
@@ -197,7 +197,7 @@ impl Directory {
 }
 
 /// `NAME` of a file `NAME.qcow2`, where it is a valid name.
-pub fn image_name(file: &Path) -> Option<SnapshotName> {
+pub(crate) fn image_name(file: &Path) -> Option<SnapshotName> {
     let name = file.file_name().and_then(OsStr::to_str)?;
     name.ends_with(".qcow2").then(|| name.parse().ok())?
 }

@@ -9,14 +9,14 @@ use tokio::time::timeout;
 /// A few threads' worth of blocking calls. A call that hangs keeps its place until it returns, so that what
 /// hangs can never take more than these.
 #[derive(Clone)]
-pub struct Threads(Arc<Semaphore>);
+pub(crate) struct Threads(Arc<Semaphore>);
 
 /// The deadline passed; the call may still be under way.
 #[derive(Debug)]
-pub struct TooLate;
+pub(crate) struct TooLate;
 
 impl Threads {
-    pub fn new(places: usize) -> Self {
+    pub(crate) fn new(places: usize) -> Self {
         Self(Arc::new(Semaphore::new(places)))
     }
 
@@ -24,7 +24,7 @@ impl Threads {
     ///
     /// # Errors
     /// [`TooLate`] after `deadline`, the wait for a place included. A panic of `call` goes on here.
-    pub async fn run<T: Send + 'static>(
+    pub(crate) async fn run<T: Send + 'static>(
         &self,
         deadline: Duration,
         call: impl FnOnce() -> T + Send + 'static,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Host;
 use super::ssh::Master;
-use crate::model::{Error, Kind, Result, SandboxId, Vnc};
+use snapdeck_model::{Error, Kind, Result, SandboxId, Vnc};
 
 /// A port that was free may be taken by another before ssh has it.
 const TRIES: usize = 5;

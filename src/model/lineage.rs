@@ -273,7 +273,7 @@ fn copied<'a, N: Clone, M: Clone>((name, manifest): (&'a N, &'a M)) -> (N, M) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{BLOCK_BYTES, Parent};
+    use crate::{BLOCK_BYTES, Parent};
 
     /// An image whose last block has one byte.
     fn manifest(name: &str, parent: Option<&str>, blocks: &[u8]) -> (SnapshotName, Arc<Manifest>) {

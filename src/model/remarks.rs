@@ -227,7 +227,7 @@ fn bad_input(what: impl Into<String>) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Digest, Manifest};
+    use crate::{Digest, Manifest};
     use serde_json::json;
 
     fn name() -> SnapshotName {

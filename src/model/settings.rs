@@ -1,4 +1,4 @@
-//! Settings as plain structs. `crate::settings` fills them from files, environment and flags.
+//! Settings as plain structs. `snapdeck_settings` fills them from files, environment and flags.
 
 use std::time::Duration;
 

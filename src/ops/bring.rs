@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use futures_util::{FutureExt, StreamExt};
 
-use crate::bucket::Bucket;
-use crate::host::{Content, FileWriter, Host, ImageFile, Kept, Origin, Piece};
-use crate::model::{
+use snapdeck_bucket::Bucket;
+use snapdeck_host::{Content, FileWriter, Host, ImageFile, Kept, Origin, Piece};
+use snapdeck_model::{
     BlockSet, Digest, Error, Kind, Manifest, Object, Phase, Result, SnapshotName, nearest_first,
 };
 

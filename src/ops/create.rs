@@ -1,8 +1,8 @@
 //! Create: a snapshot of a sandbox in any state, running ones included (spec, "Create Snapshot").
 
-use crate::bucket::Bucket;
-use crate::host::Host;
-use crate::model::{Outcome, Phase, Result, SandboxId, SandboxState};
+use snapdeck_bucket::Bucket;
+use snapdeck_host::Host;
+use snapdeck_model::{Outcome, Phase, Result, SandboxId, SandboxState};
 
 use super::flatten::Stillness;
 use super::make::{Wish, make_object, milliseconds};

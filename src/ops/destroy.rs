@@ -1,7 +1,7 @@
 //! Destroy: a sandbox goes for good: its process, its definition with saved state and UEFI variables, its overlay.
 
-use crate::host::Host;
-use crate::model::{Error, Kind, Outcome, Phase, Result, SandboxId};
+use snapdeck_host::Host;
+use snapdeck_model::{Error, Kind, Outcome, Phase, Result, SandboxId};
 
 use super::Context;
 

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use crate::model::{
+use snapdeck_model::{
     BLOCK_BYTES, Digest, Error, Kind, PendingDigest, Result, begin_hash, hash_if_all_wait,
 };
 
@@ -28,13 +28,13 @@ impl Digests {
     ///
     /// # Errors
     /// `Failed` where the program is ending.
-    pub async fn hash(&self, offset: u64, bytes: Bytes, at_once: usize) -> Result<()> {
+    pub(crate) async fn hash(&self, offset: u64, bytes: Bytes, at_once: usize) -> Result<()> {
         self.begin(offset, bytes, at_once).end().await
     }
 
     /// As [`Digests::hash`], for who has other things to do with the bytes first: until the end is asked for they may
     /// wait, to be hashed with others.
-    pub fn begin(&self, offset: u64, bytes: Bytes, at_once: usize) -> Hashed<'_> {
+    pub(crate) fn begin(&self, offset: u64, bytes: Bytes, at_once: usize) -> Hashed<'_> {
         let starts = (0..bytes.len()).step_by(BLOCK_BYTES as usize);
         let at_once = at_once * starts.len();
         let blocks = starts.map(|at| {
@@ -53,7 +53,7 @@ impl Digests {
 
     /// Takes over what is known of the blocks in `range`, which is whole blocks, from another image with the same bytes
     /// there.
-    pub fn inherit(&self, range: Range<u64>, from: &[Digest]) {
+    pub(crate) fn inherit(&self, range: Range<u64>, from: &[Digest]) {
         let blocks = range.start / BLOCK_BYTES..range.end / BLOCK_BYTES;
         let known = blocks.filter_map(|block| {
             let at = usize::try_from(block).ok()?;
@@ -63,7 +63,7 @@ impl Digests {
     }
 
     /// All of an object of so many bytes, or `None` where some are missing.
-    pub fn all(self, size_bytes: u64) -> Option<Vec<Digest>> {
+    pub(crate) fn all(self, size_bytes: u64) -> Option<Vec<Digest>> {
         let digests = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
         let whole = digests
             .keys()
@@ -82,7 +82,7 @@ impl Hashed<'_> {
     ///
     /// # Errors
     /// `Failed` where the program is ending.
-    pub async fn end(self) -> Result<()> {
+    pub(crate) async fn end(self) -> Result<()> {
         let blocks = self.blocks;
         let digests = move || blocks.into_iter().map(PendingDigest::digest).collect();
         let hashed: Vec<Digest> = tokio::task::spawn_blocking(digests)

@@ -23,8 +23,8 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::bucket::{BLOCKS_AT_ONCE, Bucket};
-use crate::model::{
+use snapdeck_bucket::{BLOCKS_AT_ONCE, Bucket};
+use snapdeck_model::{
     BLOCK_BYTES, BlockSet, Digest, Error, Kind, Manifest, Object, ProgressCell, Remarks, Result,
     block_bytes, hash,
 };

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::bucket::{Bucket, PARTS_AT_ONCE};
-use crate::host::{Guard, Host};
-use crate::model::{
+use snapdeck_bucket::{Bucket, PARTS_AT_ONCE};
+use snapdeck_host::{Guard, Host};
+use snapdeck_model::{
     Buffers, Consistency, Error, Kind, Method, Moved, Object, Phase, Result, SandboxId,
     SandboxState, SnapshotName,
 };

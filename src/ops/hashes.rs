@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use tokio::sync::mpsc::unbounded_channel;
 
-use crate::host::{Host, Piece, Seen};
-use crate::model::{BlockSet, Digest, Phase, Result, block_bytes};
+use snapdeck_host::{Host, Piece, Seen};
+use snapdeck_model::{BlockSet, Digest, Phase, Result, block_bytes};
 
 use super::Context;
 

@@ -4,8 +4,8 @@
 use tokio_util::sync::CancellationToken;
 
 use super::Log;
-use crate::host::{Host, Left};
-use crate::model::{Kind, Result, SandboxId};
+use snapdeck_host::{Host, Left};
+use snapdeck_model::{Kind, Result, SandboxId};
 
 /// Ends and removes what was left of backups, naming each in `log`, but for what another snapdeck has in hand; `ours` is
 /// the sandbox whose lock we hold.

@@ -5,9 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use crate::bucket::Bucket;
-use crate::host::Host;
-use crate::model::{
+use snapdeck_bucket::Bucket;
+use snapdeck_host::Host;
+use snapdeck_model::{
     Consistency, Digest, Error, Kind, Manifest, Method, Moved, Object, Parent, Phase, Result,
     SnapshotName,
 };

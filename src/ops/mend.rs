@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::bucket::Bucket;
-use crate::host::{Host, Survey};
-use crate::model::{BlockSet, Digest, Phase, Result, SnapshotName};
+use snapdeck_bucket::Bucket;
+use snapdeck_host::{Host, Survey};
+use snapdeck_model::{BlockSet, Digest, Phase, Result, SnapshotName};
 
 use super::Context;
 use super::bring::{Before, keep_manifest, plan_of};

@@ -1,9 +1,9 @@
 //! New: a sandbox on a snapshot (spec, "Using Custom Snapshots"). Its overlay first, its definition last: what is left
 //! of one that was killed in the middle is a file that no sandbox has, and nothing that looks like one.
 
-use crate::host::{Blueprint, Host, ImageFile};
-use crate::model::settings::{Firmware, SandboxSettings};
-use crate::model::{Error, ImageFacts, Kind, Outcome, Phase, Result, SandboxForm, SandboxId};
+use snapdeck_host::{Blueprint, Host, ImageFile};
+use snapdeck_model::settings::{Firmware, SandboxSettings};
+use snapdeck_model::{Error, ImageFacts, Kind, Outcome, Phase, Result, SandboxForm, SandboxId};
 
 use super::Context;
 

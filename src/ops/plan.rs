@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::host::Piece;
-use crate::model::{BlockSet, Digest, Manifest, block_bytes, block_count};
+use snapdeck_host::Piece;
+use snapdeck_model::{BlockSet, Digest, Manifest, block_bytes, block_count};
 
 /// A plan.
 #[derive(Debug, PartialEq, Eq)]
@@ -71,7 +71,7 @@ pub(super) fn is_alike(pieces: &[Piece], size_bytes: u64) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::model::BLOCK_BYTES;
+    use snapdeck_model::BLOCK_BYTES;
 
     fn digest(of: u8) -> Digest {
         Digest([of; 32])

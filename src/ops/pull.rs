@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::bucket::Bucket;
-use crate::host::Host;
-use crate::model::{Error, Kind, Outcome, Phase, Result, SandboxState, SnapshotName};
+use snapdeck_bucket::Bucket;
+use snapdeck_host::Host;
+use snapdeck_model::{Error, Kind, Outcome, Phase, Result, SandboxState, SnapshotName};
 
 use super::bring::{Before, bring, find, refuse_unfit};
 use super::mend::{mend, stands_under_images};

@@ -1,8 +1,8 @@
 //! Push: the disk of a stopped or paused sandbox becomes an object (spec, "Push Snapshot").
 
-use crate::bucket::Bucket;
-use crate::host::Host;
-use crate::model::{Error, Kind, Outcome, Phase, Result, SandboxId, SandboxState};
+use snapdeck_bucket::Bucket;
+use snapdeck_host::Host;
+use snapdeck_model::{Error, Kind, Outcome, Phase, Result, SandboxId, SandboxState};
 
 use super::flatten::Stillness;
 use super::make::{Wish, make_object};

@@ -15,9 +15,9 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::bucket::Bucket;
-use crate::host::{FileWriter, Origin, Piece, Seen};
-use crate::model::{BLOCK_BYTES, BlockSet, Digest, Error, Kind, Phase, Result, block_count};
+use snapdeck_bucket::Bucket;
+use snapdeck_host::{FileWriter, Origin, Piece, Seen};
+use snapdeck_model::{BLOCK_BYTES, BlockSet, Digest, Error, Kind, Phase, Result, block_count};
 
 use super::fetch::{Block, Message, Queue, Share, Source};
 use super::{Context, plan};

@@ -1,8 +1,8 @@
 //! Remove: a snapshot goes from a host, from the bucket, or both (spec, "API Reference").
 
-use crate::bucket::Bucket;
-use crate::host::Host;
-use crate::model::{Error, Kind, Outcome, Phase, Remarks, Result, SnapshotName, Version};
+use snapdeck_bucket::Bucket;
+use snapdeck_host::Host;
+use snapdeck_model::{Error, Kind, Outcome, Phase, Remarks, Result, SnapshotName, Version};
 
 use super::{Context, users};
 

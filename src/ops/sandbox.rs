@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::host::Host;
-use crate::model::{Error, Kind, Outcome, Phase, Result, SandboxId, SandboxState, SandboxVerb};
+use snapdeck_host::Host;
+use snapdeck_model::{Error, Kind, Outcome, Phase, Result, SandboxId, SandboxState, SandboxVerb};
 
 use super::{Context, destroy};
 

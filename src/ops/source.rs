@@ -2,8 +2,8 @@
 
 use futures_util::future::try_join_all;
 
-use crate::host::Host;
-use crate::model::{
+use snapdeck_host::Host;
+use snapdeck_model::{
     ChainLink, Consistency, Error, FileStamp, Kind, Result, SandboxId, SandboxState, SnapshotName,
 };
 
@@ -24,13 +24,13 @@ pub(super) struct Stamps(pub Vec<Option<FileStamp>>);
 
 impl Source {
     /// Bytes of the disk as its guest sees it, where they are known.
-    pub fn virtual_size(&self) -> Option<u64> {
+    pub(crate) fn virtual_size(&self) -> Option<u64> {
         let facts = self.chain.first()?.facts.as_ref()?;
         Some(facts.virtual_size)
     }
 
     /// Looks the sandbox up, now.
-    pub async fn find(host: &Host, id: &SandboxId) -> Result<Self> {
+    pub(crate) async fn find(host: &Host, id: &SandboxId) -> Result<Self> {
         let sandbox = host.sandbox(id).await?;
         let disk = sandbox.disk().map(str::to_owned).ok_or_else(|| {
             Error::new(
@@ -52,7 +52,7 @@ impl Source {
     }
 
     /// The snapshot at the end of its chain.
-    pub fn base(&self) -> Option<&SnapshotName> {
+    pub(crate) fn base(&self) -> Option<&SnapshotName> {
         self.chain.last()?.snapshot.as_ref()
     }
 
@@ -60,7 +60,7 @@ impl Source {
     ///
     /// # Errors
     /// `NotFound` where the disk itself is missing; the system's.
-    pub async fn stamps(&self, host: &Host) -> Result<Stamps> {
+    pub(crate) async fn stamps(&self, host: &Host) -> Result<Stamps> {
         let looks = self.chain.iter().map(|link| async {
             match link.size_bytes {
                 Some(_) => host.image_file(&link.path).await,
@@ -87,7 +87,7 @@ impl Source {
     }
 
     /// How sound the file systems on its disk are while it stands still.
-    pub fn consistency(&self) -> Consistency {
+    pub(crate) fn consistency(&self) -> Consistency {
         match self.state {
             SandboxState::ShutOff => Consistency::CleanShutdown,
             _ => Consistency::CrashConsistent,
@@ -95,7 +95,7 @@ impl Source {
     }
 
     /// Fails where a file of its chain below the overlay was written since `before`.
-    pub async fn base_is_the_same(&self, host: &Host, before: &Stamps) -> Result<()> {
+    pub(crate) async fn base_is_the_same(&self, host: &Host, before: &Stamps) -> Result<()> {
         let now = self.stamps(host).await?;
         if now.0.get(1..) == before.0.get(1..) {
             return Ok(());
@@ -116,7 +116,7 @@ impl Source {
     ///
     /// This is what protects a reader that holds none of QEMU's locks: nobody is kept from starting the sandbox, but
     /// then nothing of it is published.
-    pub async fn still_the_same(
+    pub(crate) async fn still_the_same(
         &self,
         host: &Host,
         state: SandboxState,

@@ -1,7 +1,7 @@
 //! Who stands on a snapshot: what a remove, a replacement or a repair must not pull from under.
 
-use crate::host::{Host, Survey};
-use crate::model::{Error, Kind, Result, SandboxState, SnapshotName};
+use snapdeck_host::{Host, Survey};
+use snapdeck_model::{Error, Kind, Result, SandboxState, SnapshotName};
 
 /// Refuses to `verb` the snapshot under sandboxes whose state `counts`, naming them. What is no sandbox
 /// (another domain, an image without one) has no state we could rely on: it always counts.

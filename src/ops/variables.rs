@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::bucket::Bucket;
-use crate::host::{Content, FileReader, Host};
-use crate::model::{BlockSet, Buffers, Error, Kind, Object, ProgressCell, Result, SnapshotName};
+use snapdeck_bucket::Bucket;
+use snapdeck_host::{Content, FileReader, Host};
+use snapdeck_model::{BlockSet, Buffers, Error, Kind, Object, ProgressCell, Result, SnapshotName};
 
 use super::Context;
 

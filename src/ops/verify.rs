@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use crate::bucket::{BLOCKS_AT_ONCE, Bucket};
-use crate::host::{Host, ImageFile, Kept};
-use crate::model::{
+use snapdeck_bucket::{BLOCKS_AT_ONCE, Bucket};
+use snapdeck_host::{Host, ImageFile, Kept};
+use snapdeck_model::{
     BlockSet, Damage, Digest, Error, Kind, Manifest, Outcome, Phase, Result, SandboxState,
     SnapshotName, block_count, hash,
 };

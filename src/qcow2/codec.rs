@@ -3,7 +3,7 @@
 use flate2::{Decompress, FlushDecompress, Status};
 use zstd::stream::raw::{DParameter, Decoder as ZstdDecoder, InBuffer, Operation, OutBuffer};
 
-use crate::model::Compression;
+use snapdeck_model::Compression;
 
 /// Window of a zstd frame, as a power of two. A cluster has 2 MiB at most; a frame that asks for more is not QEMU's.
 const WINDOW_LOG: u32 = 23;

@@ -1,6 +1,6 @@
 //! The header of a qcow2 image (QEMU, docs/interop/qcow2, "Header").
 
-use crate::model::{Compression, ImageFacts};
+use snapdeck_model::{Compression, ImageFacts};
 
 /// Bytes of a file's start that hold the header of nearly every image, backing file name included.
 pub const HEADER_BYTES: usize = 4096;

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::Refusal;
 use super::entry::Geometry;
 use super::header::{HeaderError, field_u32, field_u64, read_header};
-use crate::model::{Compression, ImageFacts};
+use snapdeck_model::{Compression, ImageFacts};
 
 /// QEMU's own limit of an L1 table.
 pub(super) const MAX_L1_BYTES: u64 = 32 << 20;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::Refusal;
 use super::entry::{COPIED, Cluster, Geometry, OFFSET};
 use super::start::{Start, Told};
-use crate::model::ImageFacts;
+use snapdeck_model::ImageFacts;
 
 /// Bytes of the file's start that are asked for first: they hold header, extensions and backing file name of
 /// nearly every image.

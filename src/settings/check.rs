@@ -1,6 +1,6 @@
 //! What a value may be. Each check returns the value in its normal form, or why it cannot be meant.
 
-use crate::model::{HostName, Method};
+use snapdeck_model::{HostName, Method};
 
 /// A check of one text: its normal form, or the end of a sentence that begins with the key's name.
 pub(super) type Check = fn(&str) -> Result<String, String>;

@@ -13,7 +13,7 @@ use super::layer::{
     Key, Layer, Origin, SECTIONS, Setting, Table, Value, bad, find_key, heading, keys_of,
 };
 use super::text::{alike, line};
-use crate::model::{Error, Result};
+use snapdeck_model::{Error, Result};
 
 /// A text being read.
 struct Document<'a> {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::host_at;
 use super::layer::{Layer, Origin, Value, bad, find_key};
-use crate::model::Result;
+use snapdeck_model::Result;
 
 type Env<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::check::{self, Check};
-use crate::model::{Error, Kind};
+use snapdeck_model::{Error, Kind};
 
 /// Where a value was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -172,7 +172,7 @@ pub(super) struct Setting {
 impl Setting {
     /// The value, checked for `key`. A value that is wrong is an error even where a later layer
     /// would replace it: it would bite the day that layer is gone.
-    pub fn new(key: &Key, value: Value, origin: Origin) -> Result<Self, Error> {
+    pub(crate) fn new(key: &Key, value: Value, origin: Origin) -> Result<Self, Error> {
         let found = match &value {
             Value::Text(_) => "a string",
             Value::Count(_) => "an integer",
@@ -199,7 +199,7 @@ impl Setting {
 
 impl Form {
     /// The end of a sentence about a value of another type.
-    pub fn mismatch(self, found: &str) -> String {
+    pub(crate) fn mismatch(self, found: &str) -> String {
         let wanted = match self {
             Self::Text(_) => "a string in quotes",
             Self::Count { .. } => "an integer",
@@ -221,7 +221,7 @@ pub(super) struct Layer {
 
 impl Layer {
     /// Puts `upper` on top.
-    pub fn cover(&mut self, upper: Self) {
+    pub(crate) fn cover(&mut self, upper: Self) {
         if !upper.hosts.is_empty() {
             self.hosts = upper.hosts;
         }
@@ -231,7 +231,12 @@ impl Layer {
     }
 
     /// Sets one key of a table from a text outside any file.
-    pub fn set_text(&mut self, key: &Key, text: String, origin: Origin) -> Result<(), Error> {
+    pub(crate) fn set_text(
+        &mut self,
+        key: &Key,
+        text: String,
+        origin: Origin,
+    ) -> Result<(), Error> {
         let setting = Setting::new(key, Value::Text(text), origin)?;
         self.tables
             .entry(key.section)
@@ -241,7 +246,7 @@ impl Layer {
     }
 
     /// The setting, where this layer has it.
-    pub fn get(&self, section: &str, name: &str) -> Option<&Setting> {
+    pub(crate) fn get(&self, section: &str, name: &str) -> Option<&Setting> {
         self.tables.get(section)?.get(name)
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::ops::Range;
 use std::path::Path;
 
-use crate::model::{Error, Kind};
+use snapdeck_model::{Error, Kind};
 
 /// A name that reads this much like a known one is a slip of the pen (Jaro-Winkler, 0 to 1).
 const ALIKE: f64 = 0.8;

@@ -10,10 +10,10 @@ use serde_json::Value;
 
 use crate::common::{Ran, World, ended, signal, until};
 
-pub const TOKEN: &str = "a-token-of-the-tests";
+pub(crate) const TOKEN: &str = "a-token-of-the-tests";
 
 /// The server; killed where a test leaves it running.
-pub struct Api {
+pub(crate) struct Api {
     child: Option<Child>,
     /// `http://127.0.0.1:PORT`
     pub base: String,
@@ -24,7 +24,7 @@ pub struct Api {
 
 /// What came back.
 #[derive(Debug)]
-pub struct Answer {
+pub(crate) struct Answer {
     pub status: u16,
     headers: String,
     pub body: String,
@@ -32,26 +32,26 @@ pub struct Answer {
 
 impl Answer {
     #[track_caller]
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
     /// A header's value; empty where there is none.
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         let mut headers = self.headers.lines().filter_map(|line| line.split_once(':'));
         let found = headers.find(|(key, _)| key.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.trim()).unwrap_or_default()
     }
 
     #[track_caller]
-    pub fn is(self, status: u16) -> Value {
+    pub(crate) fn is(self, status: u16) -> Value {
         assert_eq!(self.status, status, "{self:?}");
         self.json()
     }
 
     /// It is an error of that status and code in the one form, and its message says all of `words`.
     #[track_caller]
-    pub fn failed(self, status: u16, code: &str, words: &[&str]) -> Value {
+    pub(crate) fn failed(self, status: u16, code: &str, words: &[&str]) -> Value {
         let json = self.is(status);
         assert_eq!(json["statusCode"], status, "{json}");
         assert_eq!(json["code"], code, "{json}");
@@ -69,13 +69,13 @@ impl Answer {
 
 impl Api {
     /// A server with a token, on a port of its own, that is ready.
-    pub fn start(world: &World) -> Self {
+    pub(crate) fn start(world: &World) -> Self {
         let api = Self::start_with(world, &[], &[("SNAPDECK_API_TOKEN", TOKEN)]);
         until("the API is ready", || api.get("/readyz").status == 200);
         api
     }
 
-    pub fn start_with(world: &World, args: &[&str], env: &[(&str, &str)]) -> Self {
+    pub(crate) fn start_with(world: &World, args: &[&str], env: &[(&str, &str)]) -> Self {
         let serve = [&["serve", "--listen", "127.0.0.1:0"], args].concat();
         let mut child = world
             .command(&serve)
@@ -113,27 +113,27 @@ impl Api {
     }
 
     /// What it said on stderr so far.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
 
     /// `127.0.0.1:PORT`
-    pub fn address(&self) -> &str {
+    pub(crate) fn address(&self) -> &str {
         self.base.split("//").nth(1).unwrap()
     }
 
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         signal(self.child.as_ref().unwrap(), name);
     }
 
     /// Waits for its end.
     #[track_caller]
-    pub fn ended(mut self) -> Ran {
+    pub(crate) fn ended(mut self) -> Ran {
         ended(self.child.take().unwrap())
     }
 
     /// curl with the token and whatever is given.
-    pub fn curl(&self, path: &str, args: &[&str]) -> Command {
+    pub(crate) fn curl(&self, path: &str, args: &[&str]) -> Command {
         let mut command = Command::new("curl");
         command
             .args([
@@ -153,23 +153,23 @@ impl Api {
     }
 
     #[track_caller]
-    pub fn call(&self, path: &str, args: &[&str]) -> Answer {
+    pub(crate) fn call(&self, path: &str, args: &[&str]) -> Answer {
         answer(self.curl(path, args))
     }
 
     #[track_caller]
-    pub fn get(&self, path: &str) -> Answer {
+    pub(crate) fn get(&self, path: &str) -> Answer {
         self.call(path, &[])
     }
 
     #[track_caller]
-    pub fn post(&self, path: &str, body: &Value) -> Answer {
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Answer {
         self.call(path, &["-d", &body.to_string()])
     }
 
     /// Posts and does not wait; the job's number.
     #[track_caller]
-    pub fn begin(&self, path: &str, body: &Value) -> u64 {
+    pub(crate) fn begin(&self, path: &str, body: &Value) -> u64 {
         let asked = self.call(
             path,
             &["-H", "Prefer: respond-async", "-d", &body.to_string()],
@@ -178,7 +178,7 @@ impl Api {
     }
 
     /// The state of a job.
-    pub fn state(&self, job: u64) -> String {
+    pub(crate) fn state(&self, job: u64) -> String {
         let json = self.get(&format!("/jobs/{job}")).is(200);
         json["state"].as_str().unwrap().to_owned()
     }
@@ -195,7 +195,7 @@ impl Drop for Api {
 
 /// Runs curl and takes its answer apart.
 #[track_caller]
-pub fn answer(mut command: Command) -> Answer {
+pub(crate) fn answer(mut command: Command) -> Answer {
     let ran = ended(command.spawn().unwrap());
     let parted = ran.stdout.split_once("\r\n\r\n");
     let (headers, body) = parted.unwrap_or_else(|| panic!("{ran:?}"));

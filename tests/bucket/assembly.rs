@@ -3,8 +3,8 @@
 use std::sync::atomic::Ordering::SeqCst;
 
 use bytes::Bytes;
-use snapdeck::bucket::{Assembly, Bucket};
-use snapdeck::model::{Error, Kind, Object, ProgressCell, Result};
+use snapdeck_bucket::{Assembly, Bucket};
+use snapdeck_model::{Error, Kind, Object, ProgressCell, Result};
 use tokio_util::sync::CancellationToken;
 
 use super::lab::{Lab, labs, s3s_fs};
@@ -119,7 +119,7 @@ async fn a_source_that_is_gone_is_not_copied() {
 /// An assembly with a part in it, of an object that may not be overwritten.
 async fn begun<'a>(
     bucket: &'a Bucket,
-    to: &'a snapdeck::model::SnapshotName,
+    to: &'a snapdeck_model::SnapshotName,
     progress: &'a ProgressCell,
     cancel: &'a CancellationToken,
 ) -> Assembly<'a> {

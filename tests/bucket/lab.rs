@@ -8,14 +8,14 @@ use std::time::{Duration, SystemTime};
 use aws_sdk_s3::config::{BehaviorVersion, Credentials as Keys, Region};
 use aws_sdk_s3::primitives::ByteStream;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use snapdeck::bucket::Bucket;
-use snapdeck::model::settings::{BucketSettings, Credentials};
+use snapdeck_bucket::Bucket;
+use snapdeck_model::settings::{BucketSettings, Credentials};
 use tempfile::TempDir;
 
 const BUCKET: &str = "snapdeck-tests";
 
 /// A store with a bucket, and a second client to look at it from outside.
-pub struct Lab {
+pub(crate) struct Lab {
     pub name: &'static str,
     pub settings: BucketSettings,
     pub other: aws_sdk_s3::Client,
@@ -24,7 +24,7 @@ pub struct Lab {
 }
 
 /// Every store there is: s3s-fs always.
-pub async fn labs() -> Vec<Lab> {
+pub(crate) async fn labs() -> Vec<Lab> {
     let mut labs = vec![s3s_fs().await];
     match std::env::var("SNAPDECK_LAB_S3") {
         Ok(endpoint) => labs.push(seaweed(&endpoint).await),
@@ -34,7 +34,7 @@ pub async fn labs() -> Vec<Lab> {
 }
 
 /// A fresh s3s-fs on a free port; lives as long as the test's runtime.
-pub async fn s3s_fs() -> Lab {
+pub(crate) async fn s3s_fs() -> Lab {
     let root = tempfile::tempdir().unwrap();
     std::fs::create_dir(root.path().join(BUCKET)).unwrap();
     let address = serve(root.path()).await;
@@ -107,19 +107,19 @@ fn lab(name: &'static str, endpoint: &str, key: &str, secret: &str, root: Option
 }
 
 impl Lab {
-    pub async fn bucket(&self) -> Bucket {
+    pub(crate) async fn bucket(&self) -> Bucket {
         Bucket::new(&self.settings).await
     }
 
     /// The same bucket, reached by another address.
-    pub async fn bucket_at(&self, address: SocketAddr) -> Bucket {
+    pub(crate) async fn bucket_at(&self, address: SocketAddr) -> Bucket {
         let mut settings = self.settings.clone();
         settings.endpoint = Some(format!("http://{address}"));
         Bucket::new(&settings).await
     }
 
     /// `HOST:PORT` of the store.
-    pub fn address(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         self.settings
             .endpoint
             .as_ref()
@@ -128,12 +128,12 @@ impl Lab {
             .into()
     }
 
-    pub fn key(&self, file: &str) -> String {
+    pub(crate) fn key(&self, file: &str) -> String {
         format!("{}{file}", self.settings.prefix)
     }
 
     /// Puts an object by the other client.
-    pub async fn put(&self, file: &str, bytes: Vec<u8>) {
+    pub(crate) async fn put(&self, file: &str, bytes: Vec<u8>) {
         self.other
             .put_object()
             .bucket(BUCKET)
@@ -145,14 +145,14 @@ impl Lab {
     }
 
     /// Reads an object by the other client; `None` where there is none.
-    pub async fn get(&self, file: &str) -> Option<Vec<u8>> {
+    pub(crate) async fn get(&self, file: &str) -> Option<Vec<u8>> {
         let call = self.other.get_object().bucket(BUCKET).key(self.key(file));
         let found = call.send().await.ok()?;
         Some(found.body.collect().await.unwrap().to_vec())
     }
 
     /// What unfinished uploads have left in the store.
-    pub async fn leftovers(&self) -> Vec<String> {
+    pub(crate) async fn leftovers(&self) -> Vec<String> {
         if let Some(root) = &self.root {
             let entries = std::fs::read_dir(root.path()).unwrap();
             return entries
@@ -170,7 +170,7 @@ impl Lab {
     }
 
     /// Waits until unfinished uploads have left nothing.
-    pub async fn clean(&self) {
+    pub(crate) async fn clean(&self) {
         until(
             async || self.leftovers().await.is_empty(),
             "the store is clean",
@@ -180,7 +180,7 @@ impl Lab {
 }
 
 /// Waits for a condition.
-pub async fn until(condition: impl AsyncFn() -> bool, what: &str) {
+pub(crate) async fn until(condition: impl AsyncFn() -> bool, what: &str) {
     let wait = async {
         while !condition().await {
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -1,6 +1,6 @@
 //! Manifests beside objects.
 
-use snapdeck::model::{BLOCK_BYTES, Digest, Kind, Manifest, Object};
+use snapdeck_model::{BLOCK_BYTES, Digest, Kind, Manifest, Object};
 
 use super::lab::labs;
 use super::{assert_told, listed, name, random, upload};

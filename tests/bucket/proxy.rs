@@ -19,7 +19,7 @@ const CUT_AFTER: u64 = 3 * 1024 * 1024;
 
 /// What still is to go wrong, and what has passed.
 #[derive(Default)]
-pub struct Trouble {
+pub(crate) struct Trouble {
     /// Parts to be answered with 503.
     pub busy: AtomicI32,
     /// Connections to be cut while the client sends.
@@ -51,7 +51,7 @@ pub struct Trouble {
 }
 
 /// A proxy in front of `store` (HOST:PORT).
-pub async fn proxy(store: String) -> (SocketAddr, Arc<Trouble>) {
+pub(crate) async fn proxy(store: String) -> (SocketAddr, Arc<Trouble>) {
     let trouble = Arc::new(Trouble::default());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

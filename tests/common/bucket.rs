@@ -9,7 +9,9 @@ use super::proxy::{Trouble, proxy};
 use super::{World, lab};
 
 /// Does `start` in a thread of its own, where what it spawns goes on until the tests end.
-pub fn in_background<T: Send + 'static>(start: impl Future<Output = T> + Send + 'static) -> T {
+pub(crate) fn in_background<T: Send + 'static>(
+    start: impl Future<Output = T> + Send + 'static,
+) -> T {
     let (done, result) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -24,7 +26,7 @@ pub fn in_background<T: Send + 'static>(start: impl Future<Output = T> + Send + 
 impl World {
     /// The other S3 client; `{}` in an argument is this world's place in the bucket.
     #[track_caller]
-    pub fn s5cmd(&self, args: &[&str]) -> Output {
+    pub(crate) fn s5cmd(&self, args: &[&str]) -> Output {
         let place = format!("s3://{}/{}", lab("SNAPDECK_LAB_BUCKET"), self.tag);
         output(
             Command::new(lab("SNAPDECK_LAB_S5CMD"))
@@ -37,7 +39,7 @@ impl World {
     }
 
     /// From here on snapdeck reaches the store by a line of ours.
-    pub fn detour(&self) -> Arc<Trouble> {
+    pub(crate) fn detour(&self) -> Arc<Trouble> {
         let store = lab("SNAPDECK_LAB_S3");
         let (address, trouble) = in_background(proxy(store.replace("http://", "")));
         self.reconfigure(&store, &format!("http://{address}"));
@@ -46,7 +48,7 @@ impl World {
 
     /// As [`World::detour`], with the parts of uploads held; returns once snapdeck, started with `args`, has come to
     /// one.
-    pub fn start_to_parts(&self, args: &[&str]) -> (Child, Arc<Trouble>) {
+    pub(crate) fn start_to_parts(&self, args: &[&str]) -> (Child, Arc<Trouble>) {
         let trouble = self.detour();
         trouble.hold_parts.store(true, SeqCst);
         let child = self.start(args);
@@ -55,7 +57,7 @@ impl World {
     }
 
     /// What unfinished uploads have left in this world's place in the bucket.
-    pub fn uploads(&self) -> String {
+    pub(crate) fn uploads(&self) -> String {
         let place = format!("{}/", self.tag);
         let list = async {
             let config = aws_sdk_s3::Config::builder()
@@ -82,14 +84,14 @@ impl World {
     }
 
     /// Puts a file into the bucket as `name`, by the other client.
-    pub fn put(&self, file: &str, name: &str) {
+    pub(crate) fn put(&self, file: &str, name: &str) {
         // Raw: odd names are names.
         let put = self.s5cmd(&["cp", "--raw", file, &format!("{{}}/{name}.qcow2")]);
         assert!(put.status.success(), "{put:?}");
     }
 
     /// Gets an object by the other client; returns where it lies.
-    pub fn get(&self, name: &str) -> String {
+    pub(crate) fn get(&self, name: &str) -> String {
         // Not in a host's directory, whose name may be one that this client takes for a pattern.
         let file = self.dir.join(format!("{name}.got.qcow2"));
         let file = file.to_str().unwrap().to_owned();
@@ -99,21 +101,21 @@ impl World {
     }
 
     /// The manifest beside an object, as the other client gets it.
-    pub fn manifest(&self, name: &str) -> serde_json::Value {
+    pub(crate) fn manifest(&self, name: &str) -> serde_json::Value {
         let file = self.dir.join(format!("{name}.got.json"));
         let get = self.s5cmd(&["cp", &format!("{{}}/{name}.json"), file.to_str().unwrap()]);
         assert!(get.status.success(), "{get:?}");
         serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap()
     }
 
-    pub fn is_in_bucket(&self, name: &str) -> bool {
+    pub(crate) fn is_in_bucket(&self, name: &str) -> bool {
         self.s5cmd(&["ls", &format!("{{}}/{name}.qcow2")])
             .status
             .success()
     }
 
     /// The object's entity tag, as the other client sees it.
-    pub fn etag(&self, name: &str) -> String {
+    pub(crate) fn etag(&self, name: &str) -> String {
         let listed = self.s5cmd(&["ls", "-e", &format!("{{}}/{name}.qcow2")]);
         assert!(listed.status.success(), "{listed:?}");
         let line = String::from_utf8(listed.stdout).unwrap();

@@ -15,7 +15,7 @@ impl Host {
 
     /// Puts a program of that name before all others that snapdeck finds. It is a fake: for what the real one
     /// cannot be made to do at a given moment.
-    pub fn fake(&self, program: &str, script: &str) {
+    pub(crate) fn fake(&self, program: &str, script: &str) {
         let dir = self.tool("fakes");
         std::fs::create_dir_all(&dir).unwrap();
         let text = self.tool("fake");
@@ -29,7 +29,7 @@ impl Host {
     }
 
     /// From here on snapdeck finds all programs but these.
-    pub fn without_programs(&self, missing: &[&str]) {
+    pub(crate) fn without_programs(&self, missing: &[&str]) {
         let dir = self.tool("programs");
         std::fs::create_dir(&dir).unwrap();
         for place in self.programs.borrow().split(':') {
@@ -52,7 +52,7 @@ impl Host {
     }
 
     /// Makes qemu-img stop before it begins with `verb`, until [`Gate::open`].
-    pub fn gate(&self, verb: &str) -> Gate {
+    pub(crate) fn gate(&self, verb: &str) -> Gate {
         let gate = Gate {
             pid: self.tool("gate.pid"),
             go: self.tool("gate.go"),
@@ -74,7 +74,7 @@ impl Host {
 }
 
 /// A fake qemu-img that waits.
-pub struct Gate {
+pub(crate) struct Gate {
     pid: String,
     go: String,
 }
@@ -82,17 +82,17 @@ pub struct Gate {
 impl Gate {
     /// Waits until somebody stands before it.
     #[track_caller]
-    pub fn reached(&self) {
+    pub(crate) fn reached(&self) {
         until("qemu-img was called", || exists(&self.pid));
     }
 
     /// Lets all through, now and later.
-    pub fn open(&self) {
+    pub(crate) fn open(&self) {
         std::fs::write(&self.go, "").unwrap();
     }
 
     /// Is the process that stood before it gone?
-    pub fn is_left(&self) -> bool {
+    pub(crate) fn is_left(&self) -> bool {
         let pid = std::fs::read_to_string(&self.pid).unwrap();
         let command = std::fs::read(format!("/proc/{}/cmdline", pid.trim()));
         // What only waits for its parent to take note of its end has no arguments any more.

@@ -8,13 +8,13 @@ use super::process::{run, until};
 use super::{World, exists};
 
 /// What one guest has told so far.
-pub struct Guest {
+pub(crate) struct Guest {
     log: PathBuf,
 }
 
 /// What a guest found on its disk when it booted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Boot {
+pub(crate) struct Boot {
     /// Differs at every boot.
     pub id: String,
     /// The last record, as the disk says.
@@ -25,7 +25,7 @@ pub struct Boot {
 
 /// A sign of life.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Alive {
+pub(crate) struct Alive {
     /// As [`Boot::id`].
     pub boot: String,
     /// A counter in the guest's memory.
@@ -37,12 +37,12 @@ pub struct Alive {
 impl World {
     /// From here on `snapdeck sandbox new` makes sandboxes with this guest: by a template of the user's, as anybody
     /// may write one.
-    pub fn use_guest(&self) {
+    pub(crate) fn use_guest(&self) {
         self.use_guest_that("");
     }
 
     /// As [`World::use_guest`], booted with these words, too (tests/lab/guest.init).
-    pub fn use_guest_that(&self, words: &str) {
+    pub(crate) fn use_guest_that(&self, words: &str) {
         let kernel = concat!(env!("CARGO_MANIFEST_DIR"), "/.lab/guest");
         assert!(exists(kernel), "no guest: run the tests with `make test`");
         let dir = self.dir.display();
@@ -71,7 +71,7 @@ impl World {
     }
 
     /// What the guest of a sandbox has told.
-    pub fn guest(&self, id: &str) -> Guest {
+    pub(crate) fn guest(&self, id: &str) -> Guest {
         Guest {
             log: self.dir.join(format!("{id}.log")),
         }
@@ -80,7 +80,7 @@ impl World {
 
 /// The last record that a guest with `scatter` had written, as an image says; every record up to there is in it.
 #[track_caller]
-pub fn consistent_records(image: &str) -> u64 {
+pub(crate) fn consistent_records(image: &str) -> u64 {
     let raw = format!("{image}.raw");
     run(
         "qemu-img",
@@ -128,7 +128,7 @@ impl Guest {
     }
 
     /// All its boots so far.
-    pub fn boots(&self) -> Vec<Boot> {
+    pub(crate) fn boots(&self) -> Vec<Boot> {
         let boot = |words: Vec<String>| Boot {
             id: words[0].clone(),
             head: words[2].parse().unwrap(),
@@ -138,7 +138,7 @@ impl Guest {
     }
 
     /// Its signs of life so far.
-    pub fn alive(&self) -> Vec<Alive> {
+    pub(crate) fn alive(&self) -> Vec<Alive> {
         let alive = |words: Vec<String>| Alive {
             boot: words[0].clone(),
             count: words[1].parse().unwrap(),
@@ -149,7 +149,7 @@ impl Guest {
 
     /// Waits until it is alive at a boot after the first `boots`, and has written something.
     #[track_caller]
-    pub fn wait_alive(&self, boots: usize) -> Alive {
+    pub(crate) fn wait_alive(&self, boots: usize) -> Alive {
         let last = || self.alive().pop();
         until("the guest is alive", || {
             let at = self.boots().into_iter().nth(boots);
@@ -160,25 +160,25 @@ impl Guest {
 
     /// Waits until it has come further than `before`; returns where it is.
     #[track_caller]
-    pub fn wait_beyond(&self, before: &Alive) -> Alive {
+    pub(crate) fn wait_beyond(&self, before: &Alive) -> Alive {
         let last = || self.alive().pop().unwrap();
         until("the guest goes on", || last().count > before.count);
         last()
     }
 
     /// The last record it had written each time its agent brought its writes to rest.
-    pub fn frozen(&self) -> Vec<u64> {
+    pub(crate) fn frozen(&self) -> Vec<u64> {
         let frozen = self.lines("frozen").into_iter();
         frozen.map(|words| words[1].parse().unwrap()).collect()
     }
 
     /// How often its writes went on after that.
-    pub fn thawed(&self) -> usize {
+    pub(crate) fn thawed(&self) -> usize {
         self.lines("thawed").len()
     }
 
     /// Did its power button end it?
-    pub fn was_told_to_stop(&self) -> bool {
+    pub(crate) fn was_told_to_stop(&self) -> bool {
         !self.lines("off").is_empty()
     }
 }

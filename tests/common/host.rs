@@ -11,7 +11,7 @@ use super::ssh;
 
 /// How a sandbox is left by [`Host::sandbox`].
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum State {
+pub(crate) enum State {
     Off,
     Running,
     Paused,
@@ -19,7 +19,7 @@ pub enum State {
 }
 
 /// One host of a test's world.
-pub struct Host {
+pub(crate) struct Host {
     pub name: String,
     /// With the directories that its settings name.
     pub dir: PathBuf,
@@ -97,7 +97,7 @@ impl Host {
     }
 
     /// As snapdeck is told to reach it.
-    pub fn uri(&self) -> String {
+    pub(crate) fn uri(&self) -> String {
         match (&self.link, &*self.socket.borrow()) {
             (None, socket) => {
                 let own = self.libvirt_socket();
@@ -109,35 +109,35 @@ impl Host {
     }
 
     /// Puts another socket into its URI; [`super::World::configure`] writes that down.
-    pub fn set_socket(&self, path: &str) {
+    pub(crate) fn set_socket(&self, path: &str) {
         *self.socket.borrow_mut() = Some(path.to_owned());
     }
 
     /// Its libvirt's socket, as it is seen from here.
-    pub fn libvirt_socket(&self) -> String {
+    pub(crate) fn libvirt_socket(&self) -> String {
         let socket = self.root.join("run/libvirt/libvirt-sock");
         socket.to_str().unwrap().to_owned()
     }
 
-    pub fn is_over_ssh(&self) -> bool {
+    pub(crate) fn is_over_ssh(&self) -> bool {
         self.link.is_some()
     }
 
     /// The line to it.
-    pub fn link(&self) -> &Link {
+    pub(crate) fn link(&self) -> &Link {
         self.link.as_ref().expect("a host over SSH")
     }
 
     /// Runs a program on it, around snapdeck's ways; returns what it said.
     #[track_caller]
-    pub fn there(&self, argv: &[&str]) -> String {
+    pub(crate) fn there(&self, argv: &[&str]) -> String {
         run(
             SCRIPT,
             &[&["enter", self.root.to_str().unwrap()], argv].concat(),
         )
     }
 
-    pub fn path(&self, relative: &str) -> String {
+    pub(crate) fn path(&self, relative: &str) -> String {
         self.dir.join(relative).to_str().unwrap().to_owned()
     }
 
@@ -146,33 +146,33 @@ impl Host {
         self.tools.join(relative).to_str().unwrap().to_owned()
     }
 
-    pub fn snapshot_path(&self, name: &str) -> String {
+    pub(crate) fn snapshot_path(&self, name: &str) -> String {
         self.path(&format!("snapshots/{name}.qcow2"))
     }
 
     /// A sandbox's id in the lab.
-    pub fn id(&self, short: &str) -> String {
+    pub(crate) fn id(&self, short: &str) -> String {
         format!("{}-{short}", self.tag)
     }
 
-    pub fn disk(&self, short: &str) -> String {
+    pub(crate) fn disk(&self, short: &str) -> String {
         self.path(&format!("sandboxes/{}.qcow2", self.id(short)))
     }
 
     /// A standalone image of `megabytes` random bytes in the middle of a 1 GiB disk.
-    pub fn snapshot(&self, name: &str, megabytes: u32) -> String {
+    pub(crate) fn snapshot(&self, name: &str, megabytes: u32) -> String {
         let path = self.snapshot_path(name);
         self.image(&path, megabytes);
         path
     }
 
-    pub fn image(&self, path: &str, megabytes: u32) {
+    pub(crate) fn image(&self, path: &str, megabytes: u32) {
         run("qemu-img", &["create", "-q", "-f", "qcow2", path, "1G"]);
         self.scribble(path, 64, megabytes);
     }
 
     /// Writes `megabytes` of random bytes at `at` MiB of a disk nobody has open.
-    pub fn scribble(&self, disk: &str, at: u32, megabytes: u32) {
+    pub(crate) fn scribble(&self, disk: &str, at: u32, megabytes: u32) {
         if megabytes == 0 {
             return;
         }
@@ -192,7 +192,7 @@ impl Host {
     }
 
     /// A sandbox on a snapshot, with 2 MiB of its own on its disk. Its guest is firmware alone.
-    pub fn sandbox(&self, short: &str, base: &str, state: State) -> String {
+    pub(crate) fn sandbox(&self, short: &str, base: &str, state: State) -> String {
         let (id, disk) = (self.id(short), self.disk(short));
         let backing = self.snapshot_path(base);
         let create = [
@@ -213,7 +213,7 @@ impl Host {
     }
 
     /// Defines a domain with a disk.
-    pub fn define(&self, id: &str, disk: &str) {
+    pub(crate) fn define(&self, id: &str, disk: &str) {
         let source = disk.replace('&', "&amp;").replace('\'', "&apos;");
         let xml = format!(
             "<domain type='qemu'><name>{id}</name><memory unit='MiB'>64</memory><vcpu>1</vcpu>\
@@ -226,7 +226,7 @@ impl Host {
         self.virsh(&["define", &file]);
     }
 
-    pub fn virsh_command(&self, args: &[&str]) -> Command {
+    pub(crate) fn virsh_command(&self, args: &[&str]) -> Command {
         let mut command = Command::new("virsh");
         let uri = format!("qemu:///system?socket={}", self.libvirt_socket());
         command.args(["-q", "-c", &uri]).args(args);
@@ -234,7 +234,7 @@ impl Host {
     }
 
     #[track_caller]
-    pub fn virsh(&self, args: &[&str]) -> String {
+    pub(crate) fn virsh(&self, args: &[&str]) -> String {
         let said = output(&mut self.virsh_command(args));
         assert!(said.status.success(), "virsh {args:?}: {said:?}");
         String::from_utf8(said.stdout).unwrap()
@@ -242,12 +242,12 @@ impl Host {
 
     /// `running`, `paused`, `shut off`.
     #[track_caller]
-    pub fn state(&self, id: &str) -> String {
+    pub(crate) fn state(&self, id: &str) -> String {
         self.virsh(&["domstate", id]).trim().to_owned()
     }
 
     /// Names in one of its directories, hidden ones too, but no manifests: what may stand beside a snapshot.
-    pub fn names(&self, dir: &str) -> Vec<String> {
+    pub(crate) fn names(&self, dir: &str) -> Vec<String> {
         let entries = std::fs::read_dir(self.seen(dir)).unwrap();
         let mut names: Vec<String> = entries
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -258,7 +258,7 @@ impl Host {
     }
 
     /// The same place as snapdeck sees it, where something may be mounted there.
-    pub fn seen(&self, dir: &str) -> PathBuf {
+    pub(crate) fn seen(&self, dir: &str) -> PathBuf {
         match self.is_over_ssh() {
             true => {
                 let dir = self.dir.join(dir);
@@ -270,14 +270,14 @@ impl Host {
     }
 
     /// A small disk in the place of one of its directories; `None` where we may not mount.
-    pub fn small_disk(&self, dir: &str, size: &str) -> Option<SmallDisk> {
+    pub(crate) fn small_disk(&self, dir: &str, size: &str) -> Option<SmallDisk> {
         let option = format!("size={size},mode=755");
         self.disk_at(dir, &["-t", "tmpfs", "-o", &option, "snapdeck-test"])
     }
 
     /// A file system whose files can share their bytes, in the place of one of its directories; `None` where we may not
     /// mount.
-    pub fn reflink_disk(&self, dir: &str) -> Option<SmallDisk> {
+    pub(crate) fn reflink_disk(&self, dir: &str) -> Option<SmallDisk> {
         let image = self.tool("xfs");
         run("truncate", &["-s", "400M", &image]);
         run("mkfs.xfs", &["-q", "-m", "reflink=1", &image]);
@@ -310,12 +310,12 @@ impl Host {
     }
 
     /// Kills its libvirtd; the guests go on. Only of a host that no other test has.
-    pub fn kill_libvirtd(&self) {
+    pub(crate) fn kill_libvirtd(&self) {
         self.signal_libvirtd("KILL");
     }
 
     /// Sends its libvirtd a signal. Only of a host that no other test has.
-    pub fn signal_libvirtd(&self, name: &str) {
+    pub(crate) fn signal_libvirtd(&self, name: &str) {
         assert!(self.is_private.get(), "others need this libvirtd");
         let pid = std::fs::read_to_string(self.root.join("libvirtd.pid")).unwrap();
         self.there(&["kill", "-s", name, pid.trim()]);
@@ -323,33 +323,33 @@ impl Host {
 
     /// Starts its libvirtd again where it has crashed: 9.0 does once in thirty times when its clients have left while it
     /// stood still, and systemd would.
-    pub fn revive_libvirtd(&self) {
+    pub(crate) fn revive_libvirtd(&self) {
         let pid = std::fs::read_to_string(self.root.join("libvirtd.pid")).unwrap();
         if !Path::new("/proc").join(pid.trim()).exists() {
             self.start_libvirtd();
         }
     }
 
-    pub fn start_libvirtd(&self) {
+    pub(crate) fn start_libvirtd(&self) {
         run(SCRIPT, &["libvirtd", self.root.to_str().unwrap()]);
     }
 }
 
 /// A small disk at a directory, gone with this value.
-pub struct SmallDisk {
+pub(crate) struct SmallDisk {
     enter: Vec<String>,
     path: String,
 }
 
 impl SmallDisk {
     /// From here on nothing can be written to it.
-    pub fn make_read_only(&self) {
+    pub(crate) fn make_read_only(&self) {
         let mounted = self.there(&["mount", "-o", "remount,ro", &self.path]);
         assert!(mounted.status.success(), "{mounted:?}");
     }
 
     /// Fills it, if it is smaller than 1 MiB: whatever is mounted there, no more is ever written.
-    pub fn fill(&self) {
+    pub(crate) fn fill(&self) {
         let file = format!("{}/full", self.path);
         let fill = "head -c 1048576 /dev/zero >\"$1\"";
         let filled = self.there(&["sh", "-c", fill, "sh", &file]);
@@ -357,7 +357,7 @@ impl SmallDisk {
     }
 
     /// Runs a program where the disk is to be seen.
-    pub fn there(&self, argv: &[&str]) -> std::process::Output {
+    pub(crate) fn there(&self, argv: &[&str]) -> std::process::Output {
         output(
             Command::new(&self.enter[0])
                 .args(&self.enter[1..])

@@ -14,7 +14,7 @@ use super::process::{DEADLINE, run, tree};
 
 /// How a line fails.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// Its connections end at once, and no new one is let in.
     Closed,
     /// Its bytes are held back without a word, those of new connections, too.
@@ -22,13 +22,13 @@ pub enum Fault {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Way {
+pub(crate) enum Way {
     ToHost,
     FromHost,
 }
 
 /// A port that leads to a host's sshd.
-pub struct Link {
+pub(crate) struct Link {
     pub address: SocketAddrV4,
     inner: Arc<Inner>,
 }
@@ -61,7 +61,7 @@ struct Connection {
 
 impl Link {
     /// A port of `ip`; `sshd` is the command that serves a connection on its standard input and output.
-    pub fn open(ip: Ipv4Addr, sshd: impl Fn() -> Command + Send + Sync + 'static) -> Self {
+    pub(crate) fn open(ip: Ipv4Addr, sshd: impl Fn() -> Command + Send + Sync + 'static) -> Self {
         let listener = listen(ip);
         let address = match listener.local_addr().unwrap() {
             std::net::SocketAddr::V4(address) => address,
@@ -79,24 +79,24 @@ impl Link {
     }
 
     /// From here on the line fails so.
-    pub fn cut(&self, fault: Fault) {
+    pub(crate) fn cut(&self, fault: Fault) {
         let mut state = self.inner.lock();
         state.fail(fault);
         self.inner.changed.notify_all();
     }
 
     /// The line fails as soon as `bytes` more have passed that way.
-    pub fn cut_after(&self, fault: Fault, way: Way, bytes: u64) {
+    pub(crate) fn cut_after(&self, fault: Fault, way: Way, bytes: u64) {
         self.inner.lock().planned = Some((fault, way, bytes));
     }
 
     /// Is it cut?
-    pub fn is_cut(&self) -> bool {
+    pub(crate) fn is_cut(&self) -> bool {
         self.inner.lock().fault.is_some()
     }
 
     /// All is well again: new connections are let in, and what was held back goes on.
-    pub fn heal(&self) {
+    pub(crate) fn heal(&self) {
         let mut state = self.inner.lock();
         state.fault = None;
         state.planned = None;
@@ -104,23 +104,23 @@ impl Link {
     }
 
     /// Bytes that pass in a second, each way and on each connection; `None`: as many as can.
-    pub fn limit(&self, bytes_per_second: Option<u64>) {
+    pub(crate) fn limit(&self, bytes_per_second: Option<u64>) {
         self.inner.lock().bytes_per_second = bytes_per_second;
     }
 
     /// Bytes that have passed so far.
-    pub fn passed(&self, way: Way) -> u64 {
+    pub(crate) fn passed(&self, way: Way) -> u64 {
         self.inner.lock().passed[way as usize]
     }
 
     /// Connections that were ever let in.
-    pub fn came(&self) -> usize {
+    pub(crate) fn came(&self) -> usize {
         self.inner.lock().came
     }
 
     /// Kills sshd with all its sessions; what runs in them is left to itself. Nobody is let in until
     /// [`Link::heal`].
-    pub fn kill_sshd(&self) {
+    pub(crate) fn kill_sshd(&self) {
         let mut state = self.inner.lock();
         state.fault = Some(Fault::Closed);
         state.signal("KILL");
@@ -129,7 +129,7 @@ impl Link {
     }
 
     /// Stops sshd with all its sessions, or lets them go on: connections stand, nobody answers.
-    pub fn pause_sshd(&self, paused: bool) {
+    pub(crate) fn pause_sshd(&self, paused: bool) {
         let mut state = self.inner.lock();
         state.paused = paused;
         state.signal(if paused { "STOP" } else { "CONT" });

@@ -16,8 +16,8 @@ mod host;
 mod link;
 mod process;
 #[path = "../bucket/proxy.rs"]
-pub mod proxy;
-pub mod screen;
+pub(crate) mod proxy;
+pub(crate) mod screen;
 mod ssh;
 
 use std::ffi::OsString;
@@ -26,25 +26,27 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-pub use bucket::in_background;
-pub use files::{exists, same_disk, sha256, stamp};
-pub use gate::Gate;
-pub use guest::{Guest, consistent_records};
-pub use host::{Host, SmallDisk, State};
-pub use link::{Fault, Link, Way};
-pub use process::{Ran, am_root, ended, ended_within, found, output, run, signal, tree, until};
-pub use proxy::Trouble;
-use snapdeck::engine::Engine;
-use snapdeck::model::settings::Settings;
-use snapdeck::settings::{self, Flags};
+pub(crate) use bucket::in_background;
+pub(crate) use files::{exists, same_disk, sha256, stamp};
+pub(crate) use gate::Gate;
+pub(crate) use guest::{Guest, consistent_records};
+pub(crate) use host::{Host, SmallDisk, State};
+pub(crate) use link::{Fault, Link, Way};
+pub(crate) use process::{
+    Ran, am_root, ended, ended_within, found, output, run, signal, tree, until,
+};
+pub(crate) use proxy::Trouble;
+use snapdeck_engine::Engine;
+use snapdeck_model::settings::Settings;
+use snapdeck_settings::{self, Flags};
 
-pub fn lab(variable: &str) -> String {
+pub(crate) fn lab(variable: &str) -> String {
     std::env::var(variable)
         .unwrap_or_else(|_| panic!("{variable} is not set: run the tests with `make test`"))
 }
 
 /// Do the tests of this run stand on hosts over SSH?
-pub fn is_remote() -> bool {
+pub(crate) fn is_remote() -> bool {
     match std::env::var("SNAPDECK_TEST_HOST").as_deref() {
         Ok("remote") => true,
         Ok("local") | Err(_) => false,
@@ -53,7 +55,7 @@ pub fn is_remote() -> bool {
 }
 
 /// What is the same on a host over SSH, or cannot be had there, is tried on this machine alone.
-pub fn only_local(why: &str) -> bool {
+pub(crate) fn only_local(why: &str) -> bool {
     if is_remote() {
         eprintln!("skipped on a host over SSH: {why}");
     }
@@ -61,7 +63,7 @@ pub fn only_local(why: &str) -> bool {
 }
 
 /// One test's own world. Of its hosts the first is meant where none is named.
-pub struct World {
+pub(crate) struct World {
     /// Short and unique; every name in the lab begins with it.
     pub tag: String,
     pub dir: PathBuf,
@@ -78,22 +80,22 @@ impl std::ops::Deref for World {
 
 impl World {
     /// With one host, which is reached as this run of the tests has it.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::hosts(1)
     }
 
     /// With so many hosts, 3 at most: alpha, beta, and gamma, which is on alpha's libvirt.
-    pub fn hosts(count: usize) -> Self {
+    pub(crate) fn hosts(count: usize) -> Self {
         Self::of(count, is_remote())
     }
 
     /// As [`World::hosts`], over SSH.
-    pub fn over_ssh(count: usize) -> Self {
+    pub(crate) fn over_ssh(count: usize) -> Self {
         Self::of(count, true)
     }
 
     /// With one host over SSH whose directories lie in one of that name.
-    pub fn over_ssh_in(dir: &str) -> Self {
+    pub(crate) fn over_ssh_in(dir: &str) -> Self {
         Self::make(|world| {
             let root = PathBuf::from(lab("SNAPDECK_LAB")).join("alpha");
             vec![Host::new(
@@ -118,12 +120,12 @@ impl World {
     }
 
     /// With one host over SSH that no other test has: its libvirtd may be killed.
-    pub fn private() -> Self {
+    pub(crate) fn private() -> Self {
         Self::own(true)
     }
 
     /// With one host on this machine that no other test has.
-    pub fn private_here() -> Self {
+    pub(crate) fn private_here() -> Self {
         Self::own(false)
     }
 
@@ -152,7 +154,7 @@ impl World {
     }
 
     /// A world with one sandbox, on a small snapshot.
-    pub fn with_sandbox(state: State) -> (Self, String) {
+    pub(crate) fn with_sandbox(state: State) -> (Self, String) {
         let world = Self::new();
         world.snapshot("base", 1);
         let id = world.sandbox("a", "base", state);
@@ -160,7 +162,7 @@ impl World {
     }
 
     /// Writes the settings; `more` goes into each `[[hosts]]`. A new sandbox is as small as [`Host::sandbox`] makes them.
-    pub fn configure(&self, more: &str) {
+    pub(crate) fn configure(&self, more: &str) {
         let hosts = self.hosts.iter().map(|host| host.settings(more));
         let config = format!(
             "{}[sandbox]\naccel = \"qemu\"\ncpus = 1\nmemory_mib = 64\nfirmware = \"bios\"\nnetwork = \"none\"\n\
@@ -177,31 +179,33 @@ impl World {
     }
 
     /// Replaces text in the settings.
-    pub fn reconfigure(&self, from: &str, to: &str) {
+    pub(crate) fn reconfigure(&self, from: &str, to: &str) {
         let config = std::fs::read_to_string(self.config()).unwrap();
         assert!(config.contains(from), "{from:?} is not in the settings");
         std::fs::write(self.config(), config.replace(from, to)).unwrap();
     }
 
     /// An engine with this world's settings.
-    pub async fn engine(&self) -> Engine {
+    pub(crate) async fn engine(&self) -> Engine {
         Engine::new(self.settings()).await.unwrap()
     }
 
-    pub fn settings(&self) -> Settings {
+    pub(crate) fn settings(&self) -> Settings {
         let flags = Flags {
             config: Some(self.config()),
             ..Flags::default()
         };
-        settings::load(&flags, &|_| None, None).unwrap().settings
+        snapdeck_settings::load(&flags, &|_| None, None)
+            .unwrap()
+            .settings
     }
 
-    pub fn config(&self) -> PathBuf {
+    pub(crate) fn config(&self) -> PathBuf {
         self.dir.join("config.toml")
     }
 
     /// snapdeck with this world's settings and nothing else of our environment.
-    pub fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_snapdeck"));
         let programs = match self.is_over_ssh() {
             // What is to be found on the host is told there.
@@ -219,21 +223,21 @@ impl World {
     }
 
     #[track_caller]
-    pub fn snapdeck(&self, args: &[&str]) -> Ran {
+    pub(crate) fn snapdeck(&self, args: &[&str]) -> Ran {
         let mut command = self.command(args);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         ended(command.spawn().unwrap())
     }
 
     /// Starts snapdeck in a process group of its own, for tests that signal or kill it.
-    pub fn start(&self, args: &[&str]) -> Child {
+    pub(crate) fn start(&self, args: &[&str]) -> Child {
         let mut command = self.command(args);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command.process_group(0).spawn().unwrap()
     }
 
     /// From here on running sandboxes are paused for as long as it takes to convert their disks.
-    pub fn only_converts(&self) {
+    pub(crate) fn only_converts(&self) {
         let config = std::fs::read_to_string(self.config()).unwrap();
         if !config.contains("running = ") {
             let config = config.replace("owner = ", "running = \"convert\"\nowner = ");
@@ -242,7 +246,7 @@ impl World {
     }
 
     /// As [`Host::gate`]; to convert is what a create of a running sandbox does then, too.
-    pub fn gate(&self, verb: &str) -> Gate {
+    pub(crate) fn gate(&self, verb: &str) -> Gate {
         if verb == "convert" {
             self.only_converts();
         }
@@ -250,7 +254,7 @@ impl World {
     }
 
     /// Starts snapdeck and waits until it is about to run qemu-img with `verb`.
-    pub fn start_to_gate(&self, verb: &str, args: &[&str]) -> (Child, Gate) {
+    pub(crate) fn start_to_gate(&self, verb: &str, args: &[&str]) -> (Child, Gate) {
         let gate = self.gate(verb);
         let child = self.start(args);
         gate.reached();

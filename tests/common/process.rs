@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 /// Longer than anything here takes on a slow machine.
-pub const DEADLINE: Duration = Duration::from_secs(120);
+pub(super) const DEADLINE: Duration = Duration::from_secs(120);
 
 /// What a run of snapdeck came to.
 #[derive(Debug)]
-pub struct Ran {
+pub(crate) struct Ran {
     /// `None` where a signal ended it.
     pub code: Option<i32>,
     pub stdout: String,
@@ -19,25 +19,25 @@ pub struct Ran {
 
 impl Ran {
     /// Its answer, where it was asked for with `--json`.
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
     /// The kind of its error, where it was asked for with `--json`.
-    pub fn error_kind(&self) -> String {
+    pub(crate) fn error_kind(&self) -> String {
         let json = self.json();
         json["error"]["kind"].as_str().unwrap().to_owned()
     }
 
     #[track_caller]
-    pub fn ok(self) -> Self {
+    pub(crate) fn ok(self) -> Self {
         assert_eq!(self.code, Some(0), "{self:?}");
         self
     }
 
     /// It failed with `code`, and its last line says all of `words`.
     #[track_caller]
-    pub fn failed(self, code: i32, words: &[&str]) -> Self {
+    pub(crate) fn failed(self, code: i32, words: &[&str]) -> Self {
         assert_eq!(self.code, Some(code), "{self:?}");
         let told = self.stderr.lines().last().unwrap_or_default();
         for word in words {
@@ -49,13 +49,13 @@ impl Ran {
 
 /// Waits for a process, within the deadline.
 #[track_caller]
-pub fn ended(child: Child) -> Ran {
+pub(crate) fn ended(child: Child) -> Ran {
     ended_within(child, DEADLINE)
 }
 
 /// As [`ended`], for one that has to be quick.
 #[track_caller]
-pub fn ended_within(child: Child, deadline: Duration) -> Ran {
+pub(crate) fn ended_within(child: Child, deadline: Duration) -> Ran {
     let output = output_of(child, deadline);
     Ran {
         code: output.status.code(),
@@ -99,7 +99,7 @@ fn read(stream: Option<impl std::io::Read + Send + 'static>) -> std::thread::Joi
 
 /// Runs a command to its end, within the deadline.
 #[track_caller]
-pub fn output(command: &mut Command) -> Output {
+pub(crate) fn output(command: &mut Command) -> Output {
     command.stdin(Stdio::null());
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped());
     output_of(child.spawn().unwrap(), DEADLINE)
@@ -107,7 +107,7 @@ pub fn output(command: &mut Command) -> Output {
 
 /// Runs a program that must succeed; returns what it said.
 #[track_caller]
-pub fn run(program: &str, args: &[&str]) -> String {
+pub(crate) fn run(program: &str, args: &[&str]) -> String {
     let output = output(Command::new(program).args(args));
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(
@@ -120,7 +120,7 @@ pub fn run(program: &str, args: &[&str]) -> String {
 
 /// Waits for a condition.
 #[track_caller]
-pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let since = Instant::now();
     while !condition() {
         assert!(since.elapsed() < DEADLINE, "never: {what}");
@@ -128,12 +128,12 @@ pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-pub fn signal(child: &Child, name: &str) {
+pub(crate) fn signal(child: &Child, name: &str) {
     run("kill", &[&format!("-{name}"), &child.id().to_string()]);
 }
 
 /// A process and all below it.
-pub fn tree(pid: u32) -> Vec<u32> {
+pub(crate) fn tree(pid: u32) -> Vec<u32> {
     let mut found = vec![pid];
     let mut next = 0;
     // Bounded by what there is; a process that comes up meanwhile is its parent's to end.
@@ -155,11 +155,11 @@ pub fn tree(pid: u32) -> Vec<u32> {
 }
 
 /// Where a program lies.
-pub fn found(program: &str) -> String {
+pub(crate) fn found(program: &str) -> String {
     let said = run("sh", &["-c", &format!("command -v {program}")]);
     said.trim().to_owned()
 }
 
-pub fn am_root() -> bool {
+pub(crate) fn am_root() -> bool {
     run("id", &["-u"]).trim() == "0"
 }

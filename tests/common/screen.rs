@@ -13,11 +13,11 @@ const COLUMNS: u16 = 120;
 const ROWS: u16 = 40;
 
 /// How a cell looks.
-pub struct Look {
+pub(crate) struct Look {
     pub inverse: bool,
 }
 
-pub struct Screen {
+pub(crate) struct Screen {
     shown: Arc<Mutex<vt100::Parser>>,
     /// All that was written to the terminal.
     written: Arc<Mutex<Vec<u8>>>,
@@ -28,7 +28,7 @@ pub struct Screen {
 }
 
 impl Screen {
-    pub fn open(command: &Command) -> Self {
+    pub(crate) fn open(command: &Command) -> Self {
         let size = PtySize {
             rows: ROWS,
             cols: COLUMNS,
@@ -64,19 +64,19 @@ impl Screen {
         }
     }
 
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         self.shown.lock().unwrap().screen().contents()
     }
 
     /// Was that written to the terminal, whether it shows or not?
-    pub fn was_sent(&self, sequence: &str) -> bool {
+    pub(crate) fn was_sent(&self, sequence: &str) -> bool {
         let written = self.written.lock().unwrap();
         String::from_utf8_lossy(&written).contains(sequence)
     }
 
     /// Waits until that was written to the terminal.
     #[track_caller]
-    pub fn wait_sent(&self, sequence: &str) {
+    pub(crate) fn wait_sent(&self, sequence: &str) {
         self.wait_for(&format!("{sequence:?} is sent"), |_| {
             self.was_sent(sequence)
         });
@@ -84,7 +84,7 @@ impl Screen {
 
     /// Waits until the cell where `text` begins on the screen is as wanted.
     #[track_caller]
-    pub fn wait_row(&self, text: &str, wanted: impl Fn(&Look) -> bool) {
+    pub(crate) fn wait_row(&self, text: &str, wanted: impl Fn(&Look) -> bool) {
         self.wait_for(&format!("{text:?} looks as wanted"), |_| {
             let shown = self.shown.lock().unwrap();
             let screen = shown.screen();
@@ -102,7 +102,7 @@ impl Screen {
     }
 
     /// Does any cell have a colour?
-    pub fn has_colors(&self) -> bool {
+    pub(crate) fn has_colors(&self) -> bool {
         let shown = self.shown.lock().unwrap();
         let screen = shown.screen();
         let mut cells = (0..ROWS).flat_map(|row| (0..COLUMNS).map(move |column| (row, column)));
@@ -114,7 +114,7 @@ impl Screen {
     }
 
     /// How many cells show part of a picture that is not of one colour.
-    pub fn picture_cells(&self) -> usize {
+    pub(crate) fn picture_cells(&self) -> usize {
         let shown = self.shown.lock().unwrap();
         let screen = shown.screen();
         let is_picture = |row, column| {
@@ -134,26 +134,26 @@ impl Screen {
     }
 
     /// Is the alternate screen left and the cursor back?
-    pub fn is_restored(&self) -> bool {
+    pub(crate) fn is_restored(&self) -> bool {
         let shown = self.shown.lock().unwrap();
         !shown.screen().alternate_screen() && !shown.screen().hide_cursor()
     }
 
-    pub fn press(&mut self, keys: &str) {
+    pub(crate) fn press(&mut self, keys: &str) {
         self.keys.write_all(keys.as_bytes()).unwrap();
         self.keys.flush().unwrap();
     }
 
     /// Waits until the screen shows all of `words`; returns it.
     #[track_caller]
-    pub fn wait(&self, words: &[&str]) -> String {
+    pub(crate) fn wait(&self, words: &[&str]) -> String {
         self.wait_for(&format!("{words:?}"), |text| {
             words.iter().all(|word| text.contains(word))
         })
     }
 
     #[track_caller]
-    pub fn wait_for(&self, what: &str, condition: impl Fn(&str) -> bool) -> String {
+    pub(crate) fn wait_for(&self, what: &str, condition: impl Fn(&str) -> bool) -> String {
         let since = Instant::now();
         loop {
             let text = self.text();
@@ -167,7 +167,7 @@ impl Screen {
 
     /// Waits until the program has ended; returns its exit code.
     #[track_caller]
-    pub fn ended(&mut self) -> u32 {
+    pub(crate) fn ended(&mut self) -> u32 {
         let since = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {

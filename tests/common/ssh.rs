@@ -129,39 +129,39 @@ pub(super) fn write_authorized(host: &Host) {
 
 impl Host {
     /// Gives its sshd a setting (sshd_config(5)).
-    pub fn set_sshd(&self, setting: &str) {
+    pub(crate) fn set_sshd(&self, setting: &str) {
         write_config(self, setting);
     }
 
     /// Its sshd takes no keys, only passwords.
-    pub fn takes_passwords_only(&self) {
+    pub(crate) fn takes_passwords_only(&self) {
         self.set_sshd(
             "PubkeyAuthentication no\nPasswordAuthentication yes\nKbdInteractiveAuthentication yes",
         );
     }
 
     /// It was set up anew: its key is not the one that is known.
-    pub fn change_host_key(&self) {
+    pub(crate) fn change_host_key(&self) {
         make_key(&self.tool("host_key"));
     }
 
     /// The file of known host keys that its URI names.
-    pub fn known_hosts(&self) -> String {
+    pub(crate) fn known_hosts(&self) -> String {
         self.tool("known_hosts")
     }
 
     /// Nobody has ever logged in there.
-    pub fn forget_host_key(&self) {
+    pub(crate) fn forget_host_key(&self) {
         std::fs::write(self.known_hosts(), "").unwrap();
     }
 
     /// Our key is not one that it knows.
-    pub fn change_our_key(&self) {
+    pub(crate) fn change_our_key(&self) {
         make_key(&self.tool("key"));
     }
 
     /// Whoever logs in has no more rights to files than their modes give, even as root.
-    pub fn limit_rights(&self) {
+    pub(crate) fn limit_rights(&self) {
         std::fs::write(self.tool("limited"), "").unwrap();
     }
 }

@@ -2,10 +2,10 @@
 
 use proptest::prelude::*;
 use proptest::sample::select;
-use snapdeck::qcow2::Layout;
+use snapdeck_qcow2::Layout;
 
 #[derive(Debug, Clone)]
-pub struct Case {
+pub(crate) struct Case {
     pub version: u32,
     pub cluster_bits: u32,
     pub size: u64,
@@ -18,7 +18,7 @@ pub struct Case {
 }
 
 #[derive(Debug, Clone)]
-pub struct Generation {
+pub(crate) struct Generation {
     pub overlays: Vec<Overlay>,
     pub layout: Layout,
     pub zstd: bool,
@@ -33,7 +33,7 @@ pub struct Generation {
 }
 
 #[derive(Debug, Clone)]
-pub struct Overlay {
+pub(crate) struct Overlay {
     pub version: u32,
     pub cluster_bits: u32,
     pub size: u64,
@@ -45,7 +45,7 @@ pub struct Overlay {
 }
 
 #[derive(Debug, Clone)]
-pub struct Write {
+pub(crate) struct Write {
     pub kind: Kind,
     /// Place on the disk, in parts of 1000.
     pub place: u64,
@@ -55,7 +55,7 @@ pub struct Write {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// Every sector another.
     Noise(u8),
     /// Such as packs well.
@@ -162,7 +162,7 @@ fn generation(base_bits: u32, base_size: u64) -> impl Strategy<Value = Generatio
         )
 }
 
-pub fn case() -> impl Strategy<Value = Case> {
+pub(crate) fn case() -> impl Strategy<Value = Case> {
     let bits = prop_oneof![1 => 9..=11u32, 4 => 12..=16u32, 2 => 17..=21u32];
     bits.prop_flat_map(|bits| (Just(bits), size(bits)))
         .prop_flat_map(|(cluster_bits, size)| {

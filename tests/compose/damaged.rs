@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, TestRunner};
-use snapdeck::qcow2::{Composer, Layout, Options, Refusal, Tables};
+use snapdeck_qcow2::{Composer, Layout, Options, Refusal, Tables};
 
 use crate::driver::{finish, tables};
 use crate::judge::{qemu_img, room, run};

@@ -6,18 +6,18 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use snapdeck::qcow2::{
+use snapdeck_qcow2::{
     Composer, Ending, Estimate, Layout, Options, Read, Refusal, TableReader, Tables,
 };
 
-pub fn read(file: &File, range: &Range<u64>) -> Vec<u8> {
+pub(crate) fn read(file: &File, range: &Range<u64>) -> Vec<u8> {
     let mut bytes = vec![0; (range.end - range.start) as usize];
     file.read_exact_at(&mut bytes, range.start).unwrap();
     bytes
 }
 
 /// The tables of an image whose bytes `read` gives.
-pub fn tables(
+pub(crate) fn tables(
     file_bytes: u64,
     mut read: impl FnMut(&Range<u64>) -> Vec<u8>,
 ) -> Result<Tables, Refusal> {
@@ -38,20 +38,20 @@ pub fn tables(
     reader.finish()
 }
 
-pub fn tables_of(path: &Path) -> Result<Tables, Refusal> {
+pub(crate) fn tables_of(path: &Path) -> Result<Tables, Refusal> {
     let file = File::open(path).unwrap();
     tables(file.metadata().unwrap().len(), |range| read(&file, range))
 }
 
 /// What was composed, whole.
-pub struct Composed {
+pub(crate) struct Composed {
     pub bytes: Vec<u8>,
     pub kept: Range<u64>,
     pub estimate: Estimate,
     pub read_bytes: u64,
 }
 
-pub struct Way<'a> {
+pub(crate) struct Way<'a> {
     pub layout: Layout,
     pub zstd: bool,
     pub ahead: usize,
@@ -60,7 +60,7 @@ pub struct Way<'a> {
 }
 
 /// Composes the chain of those files, the base first.
-pub fn compose(chain: &[impl AsRef<Path>], way: &Way) -> Result<Composed, Refusal> {
+pub(crate) fn compose(chain: &[impl AsRef<Path>], way: &Way) -> Result<Composed, Refusal> {
     let mut layers = Vec::new();
     for path in chain {
         layers.push(tables_of(path.as_ref())?);
@@ -114,7 +114,7 @@ pub fn compose(chain: &[impl AsRef<Path>], way: &Way) -> Result<Composed, Refusa
     })
 }
 
-pub fn finish(composer: Composer, tail: &mut bytes::BytesMut) -> Result<Ending, Refusal> {
+pub(crate) fn finish(composer: Composer, tail: &mut bytes::BytesMut) -> Result<Ending, Refusal> {
     let mut ending = composer.finish(tail)?;
     while ending.write(tail) {}
     Ok(ending)

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use imago::file::File as ImagoFile;
 use imago::qcow2::Qcow2;
 use imago::{FormatAccess, FormatDriverBuilder, PermissiveImplicitOpenGate};
-use snapdeck::qcow2::{Layout, read_header};
+use snapdeck_qcow2::{Layout, read_header};
 
 use crate::cases::{Case, Generation, Kind, Overlay, Write};
 use crate::driver::{Way, compose, tables_of};
@@ -16,13 +16,13 @@ use crate::driver::{Way, compose, tables_of};
 const WHOLE: u64 = 24 << 20;
 
 /// Runs a tool that must succeed.
-pub fn run<S: AsRef<std::ffi::OsStr>>(program: &str, arguments: &[S]) {
+pub(crate) fn run<S: AsRef<std::ffi::OsStr>>(program: &str, arguments: &[S]) {
     let (fine, told) = attempt(program, arguments);
     assert!(fine, "{told}");
 }
 
 /// Did it succeed, and what it said.
-pub fn attempt<S: AsRef<std::ffi::OsStr>>(program: &str, arguments: &[S]) -> (bool, String) {
+pub(crate) fn attempt<S: AsRef<std::ffi::OsStr>>(program: &str, arguments: &[S]) -> (bool, String) {
     let output = Command::new(program).args(arguments).output().unwrap();
     let shown: Vec<String> = arguments
         .iter()
@@ -39,14 +39,14 @@ pub fn attempt<S: AsRef<std::ffi::OsStr>>(program: &str, arguments: &[S]) -> (bo
 }
 
 /// Runs `qemu-img` with arguments separated by blanks; no path here has one.
-pub fn qemu_img(arguments: &str) {
+pub(crate) fn qemu_img(arguments: &str) {
     run(
         "qemu-img",
         &arguments.split_whitespace().collect::<Vec<_>>(),
     );
 }
 
-pub fn room() -> tempfile::TempDir {
+pub(crate) fn room() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
 }
 
@@ -209,7 +209,7 @@ fn make_overlay(overlay: &Overlay, backing: &Path, path: &Path) {
 
 /// Makes the chain and composes it, generation after generation. `false` where QEMU made a damaged image: its
 /// packed writes do, now and then, give out a cluster twice.
-pub fn try_case(case: &Case) -> bool {
+pub(crate) fn try_case(case: &Case) -> bool {
     let dir = room();
     let mut base = dir.path().join("base.qcow2");
     make_base(case, &base);
@@ -291,11 +291,11 @@ fn judge(chain: &[PathBuf], generation: &Generation, path: &Path, cluster: u64) 
 }
 
 /// Exit code 0: neither errors nor leaks.
-pub fn sound(path: &Path) {
+pub(crate) fn sound(path: &Path) {
     qemu_img(&format!("check -q -f qcow2 {}", path.display()));
 }
 
-pub fn same(path: &Path, raw: &Path) {
+pub(crate) fn same(path: &Path, raw: &Path) {
     qemu_img(&format!(
         "compare -f qcow2 -F raw {} {}",
         path.display(),
@@ -304,7 +304,7 @@ pub fn same(path: &Path, raw: &Path) {
 }
 
 /// A second reader of the format. It knows no zstd.
-pub fn imago_reads(path: &Path, raw: &Path, size: u64) {
+pub(crate) fn imago_reads(path: &Path, raw: &Path, size: u64) {
     let start = std::fs::read(path).unwrap();
     let incompatible = u64::from_be_bytes(start[72..80].try_into().unwrap());
     let version_3 = start[7] == 3;

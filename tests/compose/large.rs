@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::process::Command;
 
-use snapdeck::qcow2::{Composer, Layout, Options};
+use snapdeck_qcow2::{Composer, Layout, Options};
 
 use crate::driver::tables;
 

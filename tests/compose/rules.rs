@@ -4,8 +4,8 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use snapdeck::model::Compression;
-use snapdeck::qcow2::{Composer, Layout, Options, Refusal, read_header};
+use snapdeck_model::Compression;
+use snapdeck_qcow2::{Composer, Layout, Options, Refusal, read_header};
 
 use crate::driver::{Way, compose, tables_of};
 use crate::judge::{imago_reads, qemu_img, room, run, same, sound};
@@ -106,7 +106,7 @@ fn what_is_foretold_holds_for_an_overlay_of_larger_clusters() {
     }
 }
 
-fn estimate_of(chain: &[PathBuf; 2], layout: Layout) -> snapdeck::qcow2::Estimate {
+fn estimate_of(chain: &[PathBuf; 2], layout: Layout) -> snapdeck_qcow2::Estimate {
     let [base, overlay] = chain;
     let (base, overlay) = (tables_of(base).unwrap(), tables_of(overlay).unwrap());
     Composer::new(base, vec![overlay], layout, Options::default())
@@ -327,7 +327,7 @@ fn tables_that_lie_are_refused() {
 const _: () = {
     const fn is_send<T: Send>() {}
     is_send::<Composer>();
-    is_send::<snapdeck::qcow2::Ending>();
+    is_send::<snapdeck_qcow2::Ending>();
 };
 
 #[test]

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use snapdeck::engine::Link;
-use snapdeck::host::{Host, Survey};
-use snapdeck::model::{Result, SandboxId};
+use snapdeck_engine::Link;
+use snapdeck_host::{Host, Survey};
+use snapdeck_model::{Result, SandboxId};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use snapdeck::engine::Link;
+use snapdeck_engine::Link;
 use tokio::time::timeout;
 
 use crate::common::{Fault, State, World};

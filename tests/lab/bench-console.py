@@ -310,7 +310,7 @@ def latencies(program, count):
 
 def built(whole):
     """Milliseconds that each frame was built in, by the log of a program that writes them down."""
-    console = Program(SNAPDECK, SNAPDECK_LOG="snapdeck::console=trace", **whole)
+    console = Program(SNAPDECK, SNAPDECK_LOG="snapdeck_console=trace", **whole)
     console.until(f"({OBJECTS})")
     console.press("gb")
     console.settle(2)

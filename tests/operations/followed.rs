@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use snapdeck::engine::{Engine, HostView, Link as Linked, View};
-use snapdeck::host::{Host, Known};
-use snapdeck::model::{Kind, SandboxState};
+use snapdeck_engine::{Engine, HostView, Link as Linked, View};
+use snapdeck_host::{Host, Known};
+use snapdeck_model::{Kind, SandboxState};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;

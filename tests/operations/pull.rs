@@ -8,7 +8,7 @@ use crate::assert_nothing_left;
 use crate::common::{Ran, State, World, am_root, ended, run, sha256, stamp};
 
 /// A world with an object `app`, and the file it was put from.
-pub fn stocked() -> (World, String) {
+pub(crate) fn stocked() -> (World, String) {
     let world = World::new();
     let image = world.path("scratch/app.qcow2");
     world.image(&image, 3);

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering::SeqCst;
 
-use snapdeck::model::Digest;
+use snapdeck_model::Digest;
 
 use super::{BLOCK, Lab, MIB, bytes};
 use crate::common::{ended, exists, sha256};

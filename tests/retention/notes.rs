@@ -1,7 +1,7 @@
 //! Notes, labels and pins, in manifests.
 
 use serde_json::{Value, json};
-use snapdeck::model::Manifest;
+use snapdeck_model::Manifest;
 
 use crate::common::{World, exists};
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
-use snapdeck::engine::{JobState, Pruning, View};
-use snapdeck::model::{Kind, Rule};
+use snapdeck_engine::{JobState, Pruning, View};
+use snapdeck_model::{Kind, Rule};
 
 use crate::common::screen::Screen;
 use crate::common::{State, World, exists, only_local, run};

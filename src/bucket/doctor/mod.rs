@@ -18,7 +18,7 @@ use super::client::{Store, long_call};
 use super::errors::{answer, told};
 use super::list::name;
 use super::object::timestamp;
-use crate::model::{Check, Error, Examination, Kind};
+use snapdeck_model::{Check, Error, Examination, Kind};
 
 /// One small call.
 const CALL: Duration = Duration::from_secs(10);
@@ -226,7 +226,7 @@ fn clock(there: Timestamp, begun: Timestamp, answered: Timestamp) -> Check {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::model::Verdict;
+    use snapdeck_model::Verdict;
 
     #[test]
     fn a_clock_is_a_warning_after_a_minute_and_a_failure_after_fifteen() {

@@ -10,13 +10,13 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::{CALL, failed, without};
-use crate::bucket::assembly::send_part;
-use crate::bucket::client::{Store, long_call};
-use crate::bucket::errors::{answer, told};
-use crate::bucket::meter::Count;
-use crate::bucket::parts::{Part, random};
-use crate::bucket::pending::{Checksums, Pending};
-use crate::model::{Check, Kind, Result};
+use crate::assembly::send_part;
+use crate::client::{Store, long_call};
+use crate::errors::{answer, told};
+use crate::meter::Count;
+use crate::parts::{Part, random};
+use crate::pending::{Checksums, Pending};
+use snapdeck_model::{Check, Kind, Result};
 
 /// For writing the probe over a slow line.
 const WRITE: Duration = Duration::from_secs(30);

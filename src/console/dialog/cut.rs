@@ -3,18 +3,18 @@
 use crossterm::event::{KeyCode, KeyEvent};
 
 use super::{Content, Field, Reply};
-use crate::console::app::Command;
-use crate::console::format::size;
-use crate::console::theme::Theme;
-use crate::console::world;
-use crate::engine::{Link, View};
-use crate::model::{
+use crate::app::Command;
+use crate::format::size;
+use crate::theme::Theme;
+use crate::world;
+use snapdeck_engine::{Link, View};
+use snapdeck_model::{
     Consistency, HostName, Method, Operation, Sandbox, SandboxId, SandboxState, SnapshotName,
 };
 
 /// Which of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verb {
+pub(crate) enum Verb {
     /// Of a sandbox in any state.
     Create,
     /// Of one that is stopped or paused.
@@ -34,7 +34,7 @@ enum Part {
 
 /// The dialog.
 #[derive(Debug)]
-pub struct Cut {
+pub(crate) struct Cut {
     verb: Verb,
     host: HostName,
     sandbox: SandboxId,
@@ -46,7 +46,7 @@ pub struct Cut {
 
 impl Cut {
     /// Asks for the name of a snapshot of `sandbox`.
-    pub fn new(verb: Verb, host: HostName, sandbox: SandboxId) -> Self {
+    pub(crate) fn new(verb: Verb, host: HostName, sandbox: SandboxId) -> Self {
         Self {
             verb,
             host,
@@ -149,7 +149,7 @@ impl Cut {
     }
 
     /// Takes a key.
-    pub fn key(&mut self, key: KeyEvent, view: &View) -> Reply {
+    pub(crate) fn key(&mut self, key: KeyEvent, view: &View) -> Reply {
         let parts = self.parts(view);
         let at = parts
             .iter()
@@ -180,7 +180,7 @@ impl Cut {
     }
 
     /// Takes pasted text.
-    pub fn paste(&mut self, text: &str) {
+    pub(crate) fn paste(&mut self, text: &str) {
         if self.focus == Part::Name {
             self.name.paste(text.trim());
             self.overwrite = false;
@@ -188,7 +188,7 @@ impl Cut {
     }
 
     /// What it shows.
-    pub fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
+    pub(crate) fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
         let mut content = Content {
             title: format!(
                 "{} a snapshot of {} on {}",
@@ -304,7 +304,7 @@ impl Cut {
 }
 
 /// Why the sandbox cannot be pushed in its present state.
-pub fn push_refusal(sandbox: &Sandbox) -> Option<String> {
+pub(crate) fn push_refusal(sandbox: &Sandbox) -> Option<String> {
     (!sandbox.state.is_still()).then(|| {
         format!(
             "{} is {}: push needs a stopped or paused sandbox; create (c) also cuts from a running one",

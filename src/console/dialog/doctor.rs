@@ -4,22 +4,22 @@ use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::text::{Line, Span};
 
 use super::{Content, Reply};
-use crate::console::app::Command;
-use crate::console::format;
-use crate::console::theme::Theme;
-use crate::engine::{PatientView, View};
-use crate::model::{Check, Verdict};
+use crate::app::Command;
+use crate::format;
+use crate::theme::Theme;
+use snapdeck_engine::{PatientView, View};
+use snapdeck_model::{Check, Verdict};
 
 /// The dialog.
 #[derive(Debug)]
-pub struct Doctor;
+pub(crate) struct Doctor;
 
 /// Columns of what a check looks at.
 const WHAT: usize = 20;
 
 impl Doctor {
     /// Takes a key.
-    pub fn key(&mut self, key: KeyEvent) -> Reply {
+    pub(crate) fn key(&mut self, key: KeyEvent) -> Reply {
         match key.code {
             KeyCode::Char('q' | 'D') | KeyCode::Enter => Reply::close(),
             // What is being examined still is not begun anew.
@@ -29,7 +29,7 @@ impl Doctor {
     }
 
     /// What it shows.
-    pub fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
+    pub(crate) fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
         let mut content = Content {
             title: "doctor".to_owned(),
             ..Content::default()

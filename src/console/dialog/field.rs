@@ -6,19 +6,19 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// A text field.
 #[derive(Debug, Default)]
-pub struct Field(Input);
+pub(crate) struct Field(Input);
 
 impl Field {
     /// Longest text it takes, in characters.
     const MAX: usize = 256;
 
     /// A field that holds `text`.
-    pub fn holding(text: &str) -> Self {
+    pub(crate) fn holding(text: &str) -> Self {
         Self(Input::new(text.to_owned()))
     }
 
     /// Takes a key; tells whether it was one for a field.
-    pub fn key(&mut self, key: KeyEvent) -> bool {
+    pub(crate) fn key(&mut self, key: KeyEvent) -> bool {
         let ctrl = key.modifiers.contains(KeyModifiers::CONTROL);
         let alt = key.modifiers.contains(KeyModifiers::ALT);
         let request = match (key.code, ctrl, alt) {
@@ -47,7 +47,7 @@ impl Field {
     }
 
     /// Takes pasted text; line ends and other control characters are left out.
-    pub fn paste(&mut self, text: &str) {
+    pub(crate) fn paste(&mut self, text: &str) {
         let room = Self::MAX.saturating_sub(self.text().chars().count());
         for c in text.chars().filter(|c| !c.is_control()).take(room) {
             self.0.handle(InputRequest::InsertChar(c));
@@ -55,12 +55,12 @@ impl Field {
     }
 
     /// Its text.
-    pub fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         self.0.value()
     }
 
     /// The part to show in `width` columns, and the cursor's column in it.
-    pub fn visible(&self, width: usize) -> (String, usize) {
+    pub(crate) fn visible(&self, width: usize) -> (String, usize) {
         // Behind the last letter is room for the cursor.
         let scroll = self.0.visual_scroll(width.saturating_sub(1));
         let mut skipped = 0;

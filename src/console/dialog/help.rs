@@ -4,16 +4,16 @@ use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::text::{Line, Span};
 
 use super::{Content, Field, Reply};
-use crate::console::actions::Entry;
-use crate::console::format;
-use crate::console::keymap::Keymap;
-use crate::console::query::rank;
-use crate::console::table::ACTIONS;
-use crate::console::theme::Theme;
+use crate::actions::Entry;
+use crate::format;
+use crate::keymap::Keymap;
+use crate::query::rank;
+use crate::table::ACTIONS;
+use crate::theme::Theme;
 
 /// The dialog.
 #[derive(Debug, Default)]
-pub struct Help {
+pub(crate) struct Help {
     search: Field,
 }
 
@@ -30,7 +30,7 @@ const SIGNS: &[&str] = &[
 
 impl Help {
     /// Takes a key.
-    pub fn key(&mut self, key: KeyEvent) -> Reply {
+    pub(crate) fn key(&mut self, key: KeyEvent) -> Reply {
         match key.code {
             KeyCode::Enter | KeyCode::F(1) => return Reply::close(),
             KeyCode::Char('?') if self.search.text().is_empty() => return Reply::close(),
@@ -40,12 +40,12 @@ impl Help {
     }
 
     /// Takes pasted text.
-    pub fn paste(&mut self, text: &str) {
+    pub(crate) fn paste(&mut self, text: &str) {
         self.search.paste(text);
     }
 
     /// What it shows.
-    pub fn content(&self, keymap: &Keymap, theme: &Theme, width: usize) -> Content {
+    pub(crate) fn content(&self, keymap: &Keymap, theme: &Theme, width: usize) -> Content {
         let wanted = self.search.text();
         // In the title it stays in sight however far the rest is scrolled.
         let mut content = Content {

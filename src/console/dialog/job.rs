@@ -4,20 +4,20 @@ use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::text::{Line, Span};
 
 use super::{Content, Reply};
-use crate::console::app::Command;
-use crate::console::format::{self, size};
-use crate::console::theme::Theme;
-use crate::console::world;
-use crate::engine::{JobId, JobState, JobView, View};
-use crate::model::Outcome;
+use crate::app::Command;
+use crate::format::{self, size};
+use crate::theme::Theme;
+use crate::world;
+use snapdeck_engine::{JobId, JobState, JobView, View};
+use snapdeck_model::Outcome;
 
 /// The dialog.
 #[derive(Debug)]
-pub struct JobDetails(pub JobId);
+pub(crate) struct JobDetails(pub JobId);
 
 impl JobDetails {
     /// Takes a key.
-    pub fn key(&mut self, key: KeyEvent, view: &View) -> Reply {
+    pub(crate) fn key(&mut self, key: KeyEvent, view: &View) -> Reply {
         let over = world::job(view, self.0).is_some_and(|job| job.state.is_over());
         match key.code {
             KeyCode::Char('q' | 'J') | KeyCode::Enter => Reply::close(),
@@ -34,7 +34,7 @@ impl JobDetails {
     }
 
     /// What it shows.
-    pub fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
+    pub(crate) fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
         let mut content = Content {
             title: format!("job {}", self.0.0),
             ..Content::default()
@@ -81,7 +81,7 @@ impl JobDetails {
 }
 
 /// A job's own log.
-pub fn log_lines(job: &JobView, theme: &Theme, width: usize) -> Vec<Line<'static>> {
+pub(crate) fn log_lines(job: &JobView, theme: &Theme, width: usize) -> Vec<Line<'static>> {
     let mut lines = Vec::new();
     for line in job.log.iter() {
         let style = if line.warning { theme.warn } else { theme.text };
@@ -99,7 +99,7 @@ pub fn log_lines(job: &JobView, theme: &Theme, width: usize) -> Vec<Line<'static
 }
 
 /// What came of a job, in a few words.
-pub fn result(outcome: &Outcome) -> String {
+pub(crate) fn result(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Created {
             snapshot_path,

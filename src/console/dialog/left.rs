@@ -4,19 +4,19 @@ use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::text::Line;
 
 use super::{Content, Reply};
-use crate::console::app::Command;
-use crate::console::format;
-use crate::console::jobspage::ago;
-use crate::console::theme::Theme;
-use crate::engine::View;
+use crate::app::Command;
+use crate::format;
+use crate::jobspage::ago;
+use crate::theme::Theme;
+use snapdeck_engine::View;
 
 /// The dialog.
 #[derive(Debug)]
-pub struct Left;
+pub(crate) struct Left;
 
 impl Left {
     /// Takes a key.
-    pub fn key(&mut self, key: KeyEvent, view: &View) -> Reply {
+    pub(crate) fn key(&mut self, key: KeyEvent, view: &View) -> Reply {
         let ids = || view.left.iter().map(|left| left.id).collect();
         match key.code {
             KeyCode::Char('t') => Reply::Close(vec![Command::ResumeLeft(ids())]),
@@ -27,7 +27,7 @@ impl Left {
     }
 
     /// What it shows.
-    pub fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
+    pub(crate) fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
         let number = view.left.len();
         let mut content = Content {
             title: "left by an earlier run".to_owned(),

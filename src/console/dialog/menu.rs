@@ -5,12 +5,12 @@ use ratatui::text::{Line, Span};
 
 use super::verb::{STOP, Turn, is_harmless, refusal, who};
 use super::{Content, Dialog, Reply};
-use crate::console::app::Command;
-use crate::console::format::fit;
-use crate::console::theme::Theme;
-use crate::console::world;
-use crate::engine::View;
-use crate::model::{HostName, SandboxId, SandboxVerb};
+use crate::app::Command;
+use crate::format::fit;
+use crate::theme::Theme;
+use crate::world;
+use snapdeck_engine::View;
+use snapdeck_model::{HostName, SandboxId, SandboxVerb};
 
 /// The letters; those that are also keys of the list are the same there.
 const VERBS: &[(char, SandboxVerb, &str)] = &[
@@ -35,13 +35,13 @@ const VERBS: &[(char, SandboxVerb, &str)] = &[
 
 /// The dialog.
 #[derive(Debug)]
-pub struct Menu {
+pub(crate) struct Menu {
     ids: Vec<(HostName, SandboxId)>,
 }
 
 impl Menu {
     /// What can be done to `ids`.
-    pub fn new(ids: Vec<(HostName, SandboxId)>) -> Self {
+    pub(crate) fn new(ids: Vec<(HostName, SandboxId)>) -> Self {
         Self { ids }
     }
 
@@ -59,7 +59,7 @@ impl Menu {
     }
 
     /// Takes a key.
-    pub fn key(&mut self, key: KeyEvent, view: &View) -> Reply {
+    pub(crate) fn key(&mut self, key: KeyEvent, view: &View) -> Reply {
         let KeyCode::Char(typed) = key.code else {
             return Reply::Stay;
         };
@@ -76,7 +76,7 @@ impl Menu {
     }
 
     /// What it shows.
-    pub fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
+    pub(crate) fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
         let mut content = Content {
             title: who(&self.ids),
             ..Content::default()
@@ -99,7 +99,7 @@ impl Menu {
 }
 
 /// What asks for `verb` on `ids`: nothing where it is harmless and done to one.
-pub fn ask(verb: SandboxVerb, ids: Vec<(HostName, SandboxId)>, view: &View) -> Reply {
+pub(crate) fn ask(verb: SandboxVerb, ids: Vec<(HostName, SandboxId)>, view: &View) -> Reply {
     let one = ids.len() == 1;
     let turn = Turn::new(verb, ids);
     let operations = turn.operations(view);

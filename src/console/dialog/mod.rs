@@ -23,33 +23,33 @@ use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
-pub use cut::{Cut, Verb, push_refusal};
-pub use doctor::Doctor;
-pub use field::Field;
-pub use help::Help;
-pub use job::{JobDetails, log_lines, result};
-pub use left::Left;
-pub use menu::{Menu, ask};
-pub use new::New;
-pub use note::Note;
-pub use palette::Palette;
-pub use prune::Prune;
-pub use pull::{Pair, Pull};
-pub use quit::Quit;
-pub use remove::Remove;
-pub use screen::ScreenView;
-pub use verb::{STOP, Turn, refusal};
-pub use whereabouts::{Whereabouts, about};
+pub(crate) use cut::{Cut, Verb, push_refusal};
+pub(crate) use doctor::Doctor;
+pub(crate) use field::Field;
+pub(crate) use help::Help;
+pub(crate) use job::{JobDetails, log_lines, result};
+pub(crate) use left::Left;
+pub(crate) use menu::{Menu, ask};
+pub(crate) use new::New;
+pub(crate) use note::Note;
+pub(crate) use palette::Palette;
+pub(crate) use prune::Prune;
+pub(crate) use pull::{Pair, Pull};
+pub(crate) use quit::Quit;
+pub(crate) use remove::Remove;
+pub(crate) use screen::ScreenView;
+pub(crate) use verb::{STOP, Turn, refusal};
+pub(crate) use whereabouts::{Whereabouts, about};
 
 use super::actions::Action;
 use super::app::{App, Command};
 use super::format;
 use super::theme::Theme;
-use crate::engine::View;
+use snapdeck_engine::View;
 
 /// What a dialog answers to a key.
 #[derive(Debug)]
-pub enum Reply {
+pub(crate) enum Reply {
     /// It stays.
     Stay,
     /// It closes, and these are to be done.
@@ -64,14 +64,14 @@ pub enum Reply {
 
 impl Reply {
     /// It closes and nothing is done.
-    pub fn close() -> Self {
+    pub(crate) fn close() -> Self {
         Self::Close(Vec::new())
     }
 }
 
 /// What a dialog shows, already broken to the width it was asked for.
 #[derive(Debug, Default)]
-pub struct Content {
+pub(crate) struct Content {
     /// In its border.
     pub title: String,
     /// Its lines.
@@ -131,7 +131,7 @@ impl Content {
 
 /// What a layer is.
 #[derive(Debug)]
-pub enum Dialog {
+pub(crate) enum Dialog {
     /// Create or push.
     Cut(Cut),
     /// Pull.
@@ -168,7 +168,7 @@ pub enum Dialog {
 
 /// One layer: a dialog, and how far it is scrolled.
 #[derive(Debug)]
-pub struct Layer {
+pub(crate) struct Layer {
     /// The dialog.
     pub dialog: Dialog,
     /// Lines that are scrolled out at its top.
@@ -189,7 +189,7 @@ impl From<Dialog> for Layer {
 
 impl Layer {
     /// Takes a key. `lines` is how many lines of it were on screen.
-    pub fn key(&mut self, key: KeyEvent, view: &View, lines: u16) -> Reply {
+    pub(crate) fn key(&mut self, key: KeyEvent, view: &View, lines: u16) -> Reply {
         let by = |lines: i32| lines.clamp(i32::from(i16::MIN), i32::from(i16::MAX)) as i16;
         let mut scroll = |lines: i32| self.scroll = self.scroll.saturating_add_signed(by(lines));
         let reads_only = matches!(
@@ -242,7 +242,7 @@ impl Layer {
     }
 
     /// Takes pasted text, where there is a field.
-    pub fn paste(&mut self, text: &str) {
+    pub(crate) fn paste(&mut self, text: &str) {
         match &mut self.dialog {
             Dialog::Cut(dialog) => dialog.paste(text),
             Dialog::Help(dialog) => dialog.paste(text),
@@ -257,7 +257,7 @@ impl Layer {
     }
 
     /// What it shows, in `width` columns.
-    pub fn content(&self, app: &App, width: usize) -> Content {
+    pub(crate) fn content(&self, app: &App, width: usize) -> Content {
         let (view, theme) = (&*app.view, &app.theme);
         match &self.dialog {
             Dialog::Cut(dialog) => dialog.content(view, theme, width),

@@ -3,12 +3,12 @@
 use crossterm::event::{KeyCode, KeyEvent};
 
 use super::{Content, Field, Reply};
-use crate::console::app::Command;
-use crate::console::format::{parse_size, size};
-use crate::console::theme::Theme;
-use crate::console::world;
-use crate::engine::{HostView, Link, View};
-use crate::model::{HostName, Operation, SandboxForm, SandboxId, SnapshotName};
+use crate::app::Command;
+use crate::format::{parse_size, size};
+use crate::theme::Theme;
+use crate::world;
+use snapdeck_engine::{HostView, Link, View};
+use snapdeck_model::{HostName, Operation, SandboxForm, SandboxId, SnapshotName};
 
 /// Virtual CPUs that are taken; the host says more exactly.
 const MAX_CPUS: u32 = 512;
@@ -36,7 +36,7 @@ const PARTS: [Part; 6] = [
 
 /// The dialog.
 #[derive(Debug)]
-pub struct New {
+pub(crate) struct New {
     host: HostName,
     id: Field,
     /// What the snapshot's name contains.
@@ -61,13 +61,13 @@ struct Base {
 
 impl New {
     /// Asks for a sandbox on `snapshot`; `cpus` and `memory_bytes` are the settings' defaults.
-    pub fn on(
+    pub(crate) fn on(
         host: HostName,
         snapshot: Option<SnapshotName>,
         cpus: u32,
         memory_bytes: u64,
     ) -> Self {
-        let memory = crate::console::format::short_size(memory_bytes);
+        let memory = crate::format::short_size(memory_bytes);
         Self {
             host,
             id: Field::default(),
@@ -96,7 +96,7 @@ impl New {
             .id
             .text()
             .parse()
-            .map_err(|error: crate::model::Error| error.to_string())?;
+            .map_err(|error: snapdeck_model::Error| error.to_string())?;
         match world::sandbox(view, &self.host, &id) {
             Some(_) => Err(format!("{id} is there already, on {}", self.host)),
             None => Ok(id),
@@ -209,7 +209,7 @@ impl New {
     }
 
     /// Takes a key.
-    pub fn key(&mut self, key: KeyEvent, view: &View) -> Reply {
+    pub(crate) fn key(&mut self, key: KeyEvent, view: &View) -> Reply {
         let at = PARTS
             .iter()
             .position(|part| *part == self.focus)
@@ -243,7 +243,7 @@ impl New {
     }
 
     /// Takes pasted text.
-    pub fn paste(&mut self, text: &str) {
+    pub(crate) fn paste(&mut self, text: &str) {
         self.choice = 0;
         if let Some(field) = self.field() {
             field.paste(text.trim());
@@ -251,7 +251,7 @@ impl New {
     }
 
     /// What it shows.
-    pub fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
+    pub(crate) fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
         let mut content = Content {
             title: format!("new sandbox on {}", self.host),
             ..Content::default()

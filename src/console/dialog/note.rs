@@ -9,16 +9,16 @@ use ratatui::widgets::Widget;
 use ratatui_textarea::{CursorMove, TextArea, WrapMode};
 
 use super::{Content, Reply};
-use crate::console::app::Command;
-use crate::console::theme::Theme;
-use crate::model::{MAX_NOTE_BYTES, RemarksChange};
+use crate::app::Command;
+use crate::theme::Theme;
+use snapdeck_model::{MAX_NOTE_BYTES, RemarksChange};
 
 /// Lines of the note that are shown at once.
 const HEIGHT: u16 = 10;
 
 /// The dialog.
 #[derive(Debug)]
-pub struct Note {
+pub(crate) struct Note {
     /// What is done in the end, but for the note.
     command: Command,
     before: String,
@@ -29,7 +29,7 @@ pub struct Note {
 
 impl Note {
     /// Of the snapshot that `command` says something of, with the `note` there is.
-    pub fn new(command: Command, note: &str) -> Self {
+    pub(crate) fn new(command: Command, note: &str) -> Self {
         let mut text = TextArea::new(note.lines().map(str::to_owned).collect());
         text.set_wrap_mode(WrapMode::WordOrGlyph);
         text.set_cursor_line_style(Style::new());
@@ -54,7 +54,7 @@ impl Note {
     }
 
     /// Takes the key that closes: where something was typed, the first one only warns.
-    pub fn leave(&mut self) -> Reply {
+    pub(crate) fn leave(&mut self) -> Reply {
         if self.warned || self.note() == self.before {
             return Reply::close();
         }
@@ -63,7 +63,7 @@ impl Note {
     }
 
     /// Takes a key.
-    pub fn key(&mut self, key: KeyEvent) -> Reply {
+    pub(crate) fn key(&mut self, key: KeyEvent) -> Reply {
         self.warned = false;
         let ctrl = key.modifiers.contains(KeyModifiers::CONTROL);
         if !(ctrl && key.code == KeyCode::Char('s')) {
@@ -84,7 +84,7 @@ impl Note {
     }
 
     /// Takes pasted text. Terminals paste line ends as carriage returns.
-    pub fn paste(&mut self, text: &str) {
+    pub(crate) fn paste(&mut self, text: &str) {
         let text = text.replace("\r\n", "\n").replace('\r', "\n");
         let plain = text.replace(|c: char| c.is_control() && c != '\n', " ");
         // What is far too long is not to be edited down by hand.
@@ -94,7 +94,7 @@ impl Note {
     }
 
     /// What it shows.
-    pub fn content(&self, theme: &Theme, width: usize) -> Content {
+    pub(crate) fn content(&self, theme: &Theme, width: usize) -> Content {
         let mut content = Content::default();
         if let Command::Say {
             host, bucket, name, ..

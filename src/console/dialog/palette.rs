@@ -4,16 +4,16 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::text::{Line, Span};
 
 use super::{Content, Field, Reply};
-use crate::console::actions::{Action, Entry};
-use crate::console::app::App;
-use crate::console::format::{fit, wrap};
-use crate::console::perform;
-use crate::console::query::rank;
-use crate::console::table::ACTIONS;
+use crate::actions::{Action, Entry};
+use crate::app::App;
+use crate::format::{fit, wrap};
+use crate::perform;
+use crate::query::rank;
+use crate::table::ACTIONS;
 
 /// The dialog.
 #[derive(Debug, Default)]
-pub struct Palette {
+pub(crate) struct Palette {
     search: Field,
     row: usize,
 }
@@ -39,7 +39,7 @@ fn found(words: &str) -> Vec<&'static Entry> {
 
 impl Palette {
     /// Takes a key.
-    pub fn key(&mut self, key: KeyEvent) -> Reply {
+    pub(crate) fn key(&mut self, key: KeyEvent) -> Reply {
         let last = || found(self.search.text()).len().saturating_sub(1);
         let ctrl = key.modifiers.contains(KeyModifiers::CONTROL);
         match (key.code, ctrl) {
@@ -59,13 +59,13 @@ impl Palette {
     }
 
     /// Takes pasted text.
-    pub fn paste(&mut self, text: &str) {
+    pub(crate) fn paste(&mut self, text: &str) {
         self.search.paste(text);
         self.row = 0;
     }
 
     /// What it shows.
-    pub fn content(&self, app: &App, width: usize) -> Content {
+    pub(crate) fn content(&self, app: &App, width: usize) -> Content {
         let theme = &app.theme;
         let mut content = Content {
             title: format!(":{}▏", self.search.text()),

@@ -6,11 +6,11 @@ use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::text::{Line, Span};
 
 use super::{Content, Field, Reply};
-use crate::console::app::Command;
-use crate::console::format::{self, count, moment, size};
-use crate::console::theme::Theme;
-use crate::engine::{Pruning, View};
-use crate::model::{Error, HostName, PrunePlan, Result, Rule};
+use crate::app::Command;
+use crate::format::{self, count, moment, size};
+use crate::theme::Theme;
+use snapdeck_engine::{Pruning, View};
+use snapdeck_model::{Error, HostName, PrunePlan, Result, Rule};
 
 /// Columns of a place's name.
 const PLACE: usize = 10;
@@ -40,7 +40,7 @@ enum Stage {
 
 /// The dialog.
 #[derive(Debug)]
-pub struct Prune {
+pub(crate) struct Prune {
     /// All hosts.
     hosts: Vec<HostName>,
     current: Option<HostName>,
@@ -61,7 +61,7 @@ pub struct Prune {
 
 impl Prune {
     /// Asks what may go on the `current` host, and on others and in the bucket if that is wished.
-    pub fn new(hosts: Vec<HostName>, current: Option<&HostName>, has_bucket: bool) -> Self {
+    pub(crate) fn new(hosts: Vec<HostName>, current: Option<&HostName>, has_bucket: bool) -> Self {
         Self {
             reach: usize::from(current.is_some()),
             hosts,
@@ -133,7 +133,7 @@ impl Prune {
     }
 
     /// Takes up what was found, where that is what is still asked.
-    pub fn take(&mut self, pruning: &Pruning, found: Result<PrunePlan>) {
+    pub(crate) fn take(&mut self, pruning: &Pruning, found: Result<PrunePlan>) {
         if !matches!(&self.stage, Stage::Asked(asked) if asked == pruning) {
             return;
         }
@@ -144,7 +144,7 @@ impl Prune {
     }
 
     /// Takes a key.
-    pub fn key(&mut self, key: KeyEvent, _: &View) -> Reply {
+    pub(crate) fn key(&mut self, key: KeyEvent, _: &View) -> Reply {
         match &self.stage {
             Stage::Rule => return self.key_of_rule(key),
             Stage::Found(pruning, plan) => match phrase(plan) {
@@ -208,7 +208,7 @@ impl Prune {
     }
 
     /// Takes pasted text.
-    pub fn paste(&mut self, text: &str) {
+    pub(crate) fn paste(&mut self, text: &str) {
         match (&self.stage, self.focus) {
             (Stage::Rule, Part::Keep) => self.keep.paste(text.trim()),
             (Stage::Rule, Part::Days) => self.days.paste(text.trim()),
@@ -218,7 +218,7 @@ impl Prune {
     }
 
     /// What it shows.
-    pub fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
+    pub(crate) fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
         let mut content = Content {
             title: "prune".to_owned(),
             ..Content::default()

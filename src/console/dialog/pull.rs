@@ -7,18 +7,18 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
 use super::{Content, Reply};
-use crate::console::actions::{Action, Pane};
-use crate::console::app::Command;
-use crate::console::cell::Place;
-use crate::console::format::{self, count, size};
-use crate::console::theme::Theme;
-use crate::console::world;
-use crate::engine::{HostView, Link, View};
-use crate::model::{HostName, Operation, PullCost, SnapshotName};
+use crate::actions::{Action, Pane};
+use crate::app::Command;
+use crate::cell::Place;
+use crate::format::{self, count, size};
+use crate::theme::Theme;
+use crate::world;
+use snapdeck_engine::{HostView, Link, View};
+use snapdeck_model::{HostName, Operation, PullCost, SnapshotName};
 
 /// The dialog.
 #[derive(Debug)]
-pub struct Pull {
+pub(crate) struct Pull {
     names: Vec<SnapshotName>,
     ticked: HashSet<HostName>,
     /// Where cells are chosen: which names are meant for a host. A host that has none here gets all.
@@ -32,7 +32,7 @@ pub struct Pull {
 }
 
 /// A snapshot, and a host it is to go to.
-pub type Pair = (HostName, SnapshotName);
+pub(crate) type Pair = (HostName, SnapshotName);
 
 /// Pulls whose costs are asked for: more are not looked at one by one.
 const ASKED: usize = 64;
@@ -57,7 +57,7 @@ fn local<'a>(view: &'a View, host: &HostName, name: &SnapshotName) -> Local<'a> 
 impl Pull {
     /// Asks whether what is `chosen` in pane `from` shall be pulled: objects to the `current` host at first,
     /// what was chosen on a host to that one.
-    pub fn new(
+    pub(crate) fn new(
         view: &View,
         chosen: Vec<(SnapshotName, Place)>,
         current: Option<&HostName>,
@@ -104,7 +104,7 @@ impl Pull {
     }
 
     /// A pull that would move bytes, and of which it is not known how many.
-    pub fn unasked(&self, view: &View) -> Option<Pair> {
+    pub(crate) fn unasked(&self, view: &View) -> Option<Pair> {
         if self.costs.len() >= ASKED || view.bucket.link == Link::Off {
             return None;
         }
@@ -122,7 +122,7 @@ impl Pull {
     }
 
     /// Takes up what a pull would bring.
-    pub fn take_cost(&mut self, pair: Pair, cost: Result<PullCost, String>) {
+    pub(crate) fn take_cost(&mut self, pair: Pair, cost: Result<PullCost, String>) {
         self.costs.insert(pair, cost);
     }
 
@@ -190,7 +190,7 @@ impl Pull {
     }
 
     /// Takes a key.
-    pub fn key(&mut self, key: KeyEvent, view: &View) -> Reply {
+    pub(crate) fn key(&mut self, key: KeyEvent, view: &View) -> Reply {
         let several = view.hosts.len() > 1;
         let last = view.hosts.len().saturating_sub(1);
         self.at = self.at.min(last);
@@ -232,7 +232,7 @@ impl Pull {
     }
 
     /// What it shows.
-    pub fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
+    pub(crate) fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
         let several = view.hosts.len() > 1;
         let targets: Vec<&HostView> = self.targets(view).collect();
         let to = match targets.as_slice() {

@@ -4,21 +4,21 @@ use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::text::Line;
 
 use super::{Content, Reply};
-use crate::console::app::Command;
-use crate::console::format;
-use crate::console::theme::Theme;
-use crate::engine::View;
+use crate::app::Command;
+use crate::format;
+use crate::theme::Theme;
+use snapdeck_engine::View;
 
 /// The dialog.
 #[derive(Debug)]
-pub struct Quit {
+pub(crate) struct Quit {
     /// Can the jobs be left to the next start?
     pub can_leave: bool,
 }
 
 impl Quit {
     /// Takes a key.
-    pub fn key(&mut self, key: KeyEvent, view: &View) -> Reply {
+    pub(crate) fn key(&mut self, key: KeyEvent, view: &View) -> Reply {
         match key.code {
             KeyCode::Char('c') => Reply::Close(vec![Command::Quit]),
             KeyCode::Char('q' | 'y') | KeyCode::Enter if unfinished(view) == 0 => {
@@ -31,7 +31,7 @@ impl Quit {
     }
 
     /// What it shows.
-    pub fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
+    pub(crate) fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
         let mut content = Content {
             title: "quit".to_owned(),
             ..Content::default()
@@ -72,6 +72,6 @@ impl Quit {
 }
 
 /// How many jobs are not over.
-pub fn unfinished(view: &View) -> usize {
+pub(super) fn unfinished(view: &View) -> usize {
     view.jobs.iter().filter(|job| !job.state.is_over()).count()
 }

@@ -4,13 +4,13 @@ use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::text::{Line, Span};
 
 use super::{Content, Field, Reply};
-use crate::console::app::Command;
-use crate::console::cell::Place;
-use crate::console::format::{self, size};
-use crate::console::theme::Theme;
-use crate::console::world;
-use crate::engine::{Link, View};
-use crate::model::{HostName, Operation, Snapshot, SnapshotName};
+use crate::app::Command;
+use crate::cell::Place;
+use crate::format::{self, size};
+use crate::theme::Theme;
+use crate::world;
+use snapdeck_engine::{Link, View};
+use snapdeck_model::{HostName, Operation, Snapshot, SnapshotName};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
@@ -21,7 +21,7 @@ enum Part {
 
 /// The dialog.
 #[derive(Debug)]
-pub struct Remove {
+pub(crate) struct Remove {
     /// What may go, each from its host.
     files: Vec<(HostName, SnapshotName)>,
     names: Vec<SnapshotName>,
@@ -34,7 +34,7 @@ pub struct Remove {
 impl Remove {
     /// Asks where what is `chosen` shall be removed; the places it was chosen in are meant at first. `current` is
     /// the host whose files of the same names can be removed along with objects.
-    pub fn new(chosen: Vec<(SnapshotName, Place)>, current: Option<&HostName>) -> Self {
+    pub(crate) fn new(chosen: Vec<(SnapshotName, Place)>, current: Option<&HostName>) -> Self {
         let in_bucket = chosen.iter().all(|(_, place)| *place == Place::Bucket);
         let mut names: Vec<SnapshotName> = chosen.iter().map(|(name, _)| name.clone()).collect();
         names.dedup();
@@ -176,7 +176,7 @@ impl Remove {
     }
 
     /// Takes a key.
-    pub fn key(&mut self, key: KeyEvent, view: &View) -> Reply {
+    pub(crate) fn key(&mut self, key: KeyEvent, view: &View) -> Reply {
         let parts = self.parts(view);
         if !parts.contains(&self.focus) {
             self.focus = Part::Here;
@@ -222,14 +222,14 @@ impl Remove {
     }
 
     /// Takes pasted text.
-    pub fn paste(&mut self, text: &str) {
+    pub(crate) fn paste(&mut self, text: &str) {
         if self.focus == Part::Typed {
             self.typed.paste(text.trim());
         }
     }
 
     /// What it shows.
-    pub fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
+    pub(crate) fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
         let what = match self.names.as_slice() {
             [name] => name.to_string(),
             names => format::count(names.len(), "snapshot"),

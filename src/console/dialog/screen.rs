@@ -3,12 +3,12 @@
 use crossterm::event::{KeyCode, KeyEvent};
 
 use super::{Content, Reply};
-use crate::console::app::Command;
-use crate::model::{HostName, SandboxId};
+use crate::app::Command;
+use snapdeck_model::{HostName, SandboxId};
 
 /// The layer. What it shows is drawn by `draw::live`.
 #[derive(Debug)]
-pub struct ScreenView {
+pub(crate) struct ScreenView {
     /// Where the sandbox is.
     pub host: HostName,
     /// Whose screen.
@@ -17,7 +17,7 @@ pub struct ScreenView {
 
 impl ScreenView {
     /// Takes a key.
-    pub fn key(&self, key: KeyEvent) -> Reply {
+    pub(crate) fn key(&self, key: KeyEvent) -> Reply {
         let viewer = |open| {
             Reply::Do(vec![Command::Viewer {
                 host: self.host.clone(),
@@ -34,7 +34,7 @@ impl ScreenView {
     }
 
     /// Its title and keys.
-    pub fn content(&self) -> Content {
+    pub(crate) fn content(&self) -> Content {
         Content {
             title: format!("screen of {} on {}", self.sandbox, self.host),
             keys: vec![

@@ -5,21 +5,21 @@ use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::text::{Line, Span};
 
 use super::{Content, Field, Reply};
-use crate::console::app::Command;
-use crate::console::format::{count, fit, size};
-use crate::console::theme::Theme;
-use crate::console::world;
-use crate::engine::{Link, View};
-use crate::model::{HostName, Operation, Sandbox, SandboxId, SandboxState, SandboxVerb};
+use crate::app::Command;
+use crate::format::{count, fit, size};
+use crate::theme::Theme;
+use crate::world;
+use snapdeck_engine::{Link, View};
+use snapdeck_model::{HostName, Operation, Sandbox, SandboxId, SandboxState, SandboxVerb};
 
 /// How a guest is told to stop: as the settings have it, and its power is not cut unasked.
-pub const STOP: SandboxVerb = SandboxVerb::Stop {
+pub(crate) const STOP: SandboxVerb = SandboxVerb::Stop {
     timeout: None,
     force: false,
 };
 
 /// Why `verb` cannot be done to a sandbox in `state`.
-pub fn refusal(verb: SandboxVerb, state: SandboxState) -> Option<&'static str> {
+pub(crate) fn refusal(verb: SandboxVerb, state: SandboxState) -> Option<&'static str> {
     use SandboxState::*;
     match (verb, state) {
         (SandboxVerb::Start, ShutOff | Saved) => None,
@@ -46,7 +46,7 @@ pub fn refusal(verb: SandboxVerb, state: SandboxState) -> Option<&'static str> {
 }
 
 /// Is it done to a single sandbox without a question?
-pub fn is_harmless(verb: SandboxVerb) -> bool {
+pub(super) fn is_harmless(verb: SandboxVerb) -> bool {
     use SandboxVerb::{Pause, Restore, Resume, Save, Start};
     matches!(verb, Start | Restore | Pause | Resume | Save)
 }
@@ -55,7 +55,7 @@ pub fn is_harmless(verb: SandboxVerb) -> bool {
 type Chosen<'a> = (&'a HostName, &'a Sandbox);
 
 /// Names what a verb is about.
-pub fn who(ids: &[(HostName, SandboxId)]) -> String {
+pub(super) fn who(ids: &[(HostName, SandboxId)]) -> String {
     match ids {
         [(host, one)] => format!("{one} on {host}"),
         [(first, _), ..] if ids.iter().all(|(host, _)| host == first) => {
@@ -67,7 +67,7 @@ pub fn who(ids: &[(HostName, SandboxId)]) -> String {
 
 /// The dialog.
 #[derive(Debug)]
-pub struct Turn {
+pub(crate) struct Turn {
     verb: SandboxVerb,
     ids: Vec<(HostName, SandboxId)>,
     /// Why it is asked, where the operator did not ask for it.
@@ -77,7 +77,7 @@ pub struct Turn {
 
 impl Turn {
     /// Asks whether `verb` shall be done to `ids`.
-    pub fn new(verb: SandboxVerb, ids: Vec<(HostName, SandboxId)>) -> Self {
+    pub(crate) fn new(verb: SandboxVerb, ids: Vec<(HostName, SandboxId)>) -> Self {
         Self {
             verb,
             ids,
@@ -87,7 +87,7 @@ impl Turn {
     }
 
     /// Asks whether the power of `id` shall be cut, which has not stopped.
-    pub fn not_stopped(host: HostName, id: SandboxId, because: String) -> Self {
+    pub(crate) fn not_stopped(host: HostName, id: SandboxId, because: String) -> Self {
         Self {
             because: Some(because),
             ..Self::new(SandboxVerb::ForceOff, vec![(host, id)])
@@ -95,7 +95,7 @@ impl Turn {
     }
 
     /// Takes up one more that has not stopped, where this is that question; tells whether it is.
-    pub fn add_not_stopped(&mut self, host: &HostName, id: &SandboxId) -> bool {
+    pub(crate) fn add_not_stopped(&mut self, host: &HostName, id: &SandboxId) -> bool {
         let one = (host.clone(), id.clone());
         if self.because.is_some() && !self.ids.contains(&one) {
             self.ids.push(one);
@@ -126,7 +126,7 @@ impl Turn {
     }
 
     /// What is left to do.
-    pub fn operations(&self, view: &View) -> Vec<Operation> {
+    pub(crate) fn operations(&self, view: &View) -> Vec<Operation> {
         let (goes, _) = self.parts(view);
         let operation = |(host, sandbox): Chosen| Operation::Sandbox {
             host: host.clone(),
@@ -149,7 +149,7 @@ impl Turn {
     }
 
     /// Takes a key.
-    pub fn key(&mut self, key: KeyEvent, view: &View) -> Reply {
+    pub(crate) fn key(&mut self, key: KeyEvent, view: &View) -> Reply {
         let operations = self.operations(view);
         let possible = !operations.is_empty();
         let submit = || Reply::Close(vec![Command::SubmitAll(operations)]);
@@ -167,12 +167,12 @@ impl Turn {
     }
 
     /// Takes pasted text.
-    pub fn paste(&mut self, text: &str) {
+    pub(crate) fn paste(&mut self, text: &str) {
         self.typed.paste(text.trim());
     }
 
     /// What it shows.
-    pub fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
+    pub(crate) fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
         let word = self.verb.as_str();
         let (goes, skipped) = self.parts(view);
         let mut content = Content {

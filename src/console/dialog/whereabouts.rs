@@ -7,25 +7,25 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
 use super::{Content, Reply, result};
-use crate::console::actions::Action;
-use crate::console::app::Command;
-use crate::console::cell::{self, Cell, Place, State};
-use crate::console::format::{self, count, size};
-use crate::console::theme::Theme;
-use crate::console::world;
-use crate::engine::{JobId, JobState, JobView, Link, View};
-use crate::model::SnapshotName;
+use crate::actions::Action;
+use crate::app::Command;
+use crate::cell::{self, Cell, Place, State};
+use crate::format::{self, count, size};
+use crate::theme::Theme;
+use crate::world;
+use snapdeck_engine::{JobId, JobState, JobView, Link, View};
+use snapdeck_model::SnapshotName;
 
 /// The dialog.
 #[derive(Debug)]
-pub struct Whereabouts {
+pub(crate) struct Whereabouts {
     name: SnapshotName,
     place: Place,
 }
 
 impl Whereabouts {
     /// Of `name`, `place` first.
-    pub fn new(name: SnapshotName, place: Place) -> Self {
+    pub(crate) fn new(name: SnapshotName, place: Place) -> Self {
         Self { name, place }
     }
 
@@ -36,7 +36,7 @@ impl Whereabouts {
     }
 
     /// Takes a key.
-    pub fn key(&mut self, key: KeyEvent, view: &View) -> Reply {
+    pub(crate) fn key(&mut self, key: KeyEvent, view: &View) -> Reply {
         match (key.code, self.job(view)) {
             (KeyCode::Char('q') | KeyCode::Enter, _) => Reply::close(),
             (KeyCode::Char('l'), _) => Reply::Instead(Action::Pull),
@@ -47,7 +47,7 @@ impl Whereabouts {
     }
 
     /// What it shows.
-    pub fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
+    pub(crate) fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
         let mut content = Content {
             title: self.name.to_string(),
             ..Content::default()
@@ -81,7 +81,7 @@ impl Whereabouts {
 }
 
 /// What there is to say of one cell, in lines of `width` columns.
-pub fn about(
+pub(crate) fn about(
     view: &View,
     place: &Place,
     cell: &Cell<'_>,

@@ -4,7 +4,7 @@ use ratatui::buffer::Buffer;
 
 /// Replaces each sign of ours by one of ASCII in the same place. Letters of other alphabets stay: they are in names and
 /// messages, which nobody could read otherwise.
-pub fn translate(buffer: &mut Buffer) {
+pub(super) fn translate(buffer: &mut Buffer) {
     for cell in &mut buffer.content {
         let mut chars = cell.symbol().chars();
         if let (Some(c), None) = (chars.next(), chars.next())

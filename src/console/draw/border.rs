@@ -6,11 +6,11 @@ use ratatui::style::Style;
 use ratatui::text::Line;
 use ratatui::widgets::{Block, Borders};
 
-use crate::console::app::App;
+use crate::app::App;
 
 /// A border with titles, and under `--plain` only the titles. Unlike a `Block` it is drawn along its edges: a block also
 /// goes over each cell inside, which was a tenth of a frame.
-pub struct Border {
+pub(super) struct Border {
     top: Block<'static>,
     bottom: Block<'static>,
     /// `None`: there are no lines.
@@ -35,7 +35,7 @@ impl App {
 
 impl Border {
     /// Adds a title above.
-    pub fn title(self, title: Line<'static>) -> Self {
+    pub(super) fn title(self, title: Line<'static>) -> Self {
         Self {
             top: self.top.title(title),
             ..self
@@ -43,7 +43,7 @@ impl Border {
     }
 
     /// Adds one below.
-    pub fn title_bottom(self, title: Line<'static>) -> Self {
+    pub(super) fn title_bottom(self, title: Line<'static>) -> Self {
         Self {
             bottom: self.bottom.title_bottom(title),
             ..self
@@ -51,7 +51,7 @@ impl Border {
     }
 
     /// Draws it around `area`; gives back what is inside.
-    pub fn draw(self, frame: &mut Frame, area: Rect) -> Rect {
+    pub(super) fn draw(self, frame: &mut Frame, area: Rect) -> Rect {
         let inner = self.inner(area);
         let row = |y| Rect {
             y,
@@ -74,7 +74,7 @@ impl Border {
     }
 
     /// What is inside, drawn around `area`.
-    pub fn inner(&self, area: Rect) -> Rect {
+    pub(super) fn inner(&self, area: Rect) -> Rect {
         match self.style {
             Some(_) => area.inner(Margin::new(1, 1)),
             None => self.bottom.inner(self.top.inner(area)),

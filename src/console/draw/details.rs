@@ -12,18 +12,18 @@ use super::live;
 use super::panes::state_sign;
 use super::section;
 use super::text;
-use crate::console::actions::Pane;
-use crate::console::app::{App, Areas};
-use crate::console::dialog::about;
-use crate::console::format::{moment, size, wrap};
-use crate::console::theme::Theme;
-use crate::console::tree::Key;
-use crate::console::world;
-use crate::engine::{HostView, Link};
-use crate::model::{ChainLink, Compression, ImageFacts, Object, Sandbox, Snapshot};
+use crate::actions::Pane;
+use crate::app::{App, Areas};
+use crate::dialog::about;
+use crate::format::{moment, size, wrap};
+use crate::theme::Theme;
+use crate::tree::Key;
+use crate::world;
+use snapdeck_engine::{HostView, Link};
+use snapdeck_model::{ChainLink, Compression, ImageFacts, Object, Sandbox, Snapshot};
 
 /// Draws them.
-pub fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas: &mut Areas) {
+pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas: &mut Areas) {
     let inner = section(app, frame, area, Pane::Details, " Details ".to_owned());
     let room = live::room(app, inner);
     areas.picture = room;
@@ -77,7 +77,7 @@ fn lines(app: &App, (width, height): (usize, u16), now: Instant) -> Vec<Line<'st
             .map(|host| (&host.link, host.seen)),
     };
     if let Some((Link::Down(error), Some(seen))) = link {
-        let age = crate::console::format::age(now.saturating_duration_since(seen));
+        let age = crate::format::age(now.saturating_duration_since(seen));
         for line in wrap(
             &format!("✗ {error} · what is shown was seen {age} ago"),
             width.saturating_sub(1),
@@ -216,7 +216,7 @@ fn of_facts(facts: &ImageFacts) -> String {
 }
 
 /// A line with its label.
-pub fn fact(lines: &mut Vec<Line<'static>>, label: &str, text: String, theme: &Theme) {
+pub(super) fn fact(lines: &mut Vec<Line<'static>>, label: &str, text: String, theme: &Theme) {
     lines.push(Line::from(vec![
         Span::styled(format!("   {label:<9}"), theme.dim),
         Span::raw(text),

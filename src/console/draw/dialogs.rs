@@ -6,15 +6,15 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Clear;
 
 use super::{live, text};
-use crate::console::app::{App, Areas};
-use crate::console::dialog::Dialog;
-use crate::console::theme::Theme;
+use crate::app::{App, Areas};
+use crate::dialog::Dialog;
+use crate::theme::Theme;
 
 /// Columns of text in a dialog, where the screen has them.
 const WIDTH: u16 = 84;
 
 /// Draws the topmost layer.
-pub fn draw(app: &App, frame: &mut Frame, area: Rect, areas: &mut Areas) {
+pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, areas: &mut Areas) {
     let Some(layer) = app.layers.last() else {
         return;
     };
@@ -80,7 +80,7 @@ pub fn draw(app: &App, frame: &mut Frame, area: Rect, areas: &mut Areas) {
 }
 
 /// The last line of a layer.
-pub fn keys(keys: &[(&'static str, &'static str, bool)], theme: &Theme) -> Line<'static> {
+pub(super) fn keys(keys: &[(&'static str, &'static str, bool)], theme: &Theme) -> Line<'static> {
     let mut spans = Vec::new();
     for (key, name, possible) in keys {
         let (key_style, style) = if *possible {

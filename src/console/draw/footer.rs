@@ -7,14 +7,14 @@ use ratatui::widgets::Clear;
 use unicode_width::UnicodeWidthStr;
 
 use super::text;
-use crate::console::actions::{Action, Entry};
-use crate::console::app::App;
-use crate::console::format::{clip, fit};
-use crate::console::perform::obstacle;
-use crate::console::table::ACTIONS;
+use crate::actions::{Action, Entry};
+use crate::app::App;
+use crate::format::{clip, fit};
+use crate::perform::obstacle;
+use crate::table::ACTIONS;
 
 /// What may follow on the keys that were pressed, over the lines above `footer`.
-pub fn chord(app: &App, frame: &mut Frame, footer: Rect) {
+pub(super) fn chord(app: &App, frame: &mut Frame, footer: Rect) {
     let theme = &app.theme;
     let next: Vec<_> = app.keymap.next(&app.pending, app.focus).collect();
     let widest = next
@@ -53,7 +53,7 @@ pub fn chord(app: &App, frame: &mut Frame, footer: Rect) {
 }
 
 /// Draws it.
-pub fn draw(app: &App, frame: &mut Frame, area: Rect) {
+pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect) {
     let theme = &app.theme;
     let width = usize::from(area.width);
     if app.ending {

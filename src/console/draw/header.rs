@@ -8,10 +8,10 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
 use super::hosts::{Bar, Detail, sign_and_words};
-use crate::console::app::{App, Areas};
-use crate::console::format;
-use crate::console::theme::Theme;
-use crate::engine::Link;
+use crate::app::{App, Areas};
+use crate::format;
+use crate::theme::Theme;
+use snapdeck_engine::Link;
 
 /// Ages are told from here on; what is younger just began.
 const MINUTE: Duration = Duration::from_secs(60);
@@ -19,7 +19,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 const BUCKET: usize = 12;
 
 /// How a link is shown: sign, words, style. `since` is when it came to be so.
-pub fn link(
+pub(super) fn link(
     link: &Link,
     seen: Option<Instant>,
     since: Option<Instant>,
@@ -51,7 +51,7 @@ pub fn link(
 }
 
 /// Draws it. What does not fit is left out from the least important on: URIs, words, hosts beside the current one.
-pub fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas: &mut Areas) {
+pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas: &mut Areas) {
     let right = work(app);
     let room = usize::from(area.width).saturating_sub(right.width() + 1);
     let title = self::title(app, " snapdeck ");

@@ -9,17 +9,17 @@ use ratatui::text::{Line, Span};
 use unicode_width::UnicodeWidthStr;
 
 use super::header::link;
-use crate::console::actions::Pane;
-use crate::console::app::{App, Areas};
-use crate::console::cell::Place;
-use crate::console::theme::Theme;
-use crate::console::world;
-use crate::engine::HostView;
-use crate::model::HostName;
+use crate::actions::Pane;
+use crate::app::{App, Areas};
+use crate::cell::Place;
+use crate::theme::Theme;
+use crate::world;
+use snapdeck_engine::HostView;
+use snapdeck_model::HostName;
 
 /// How much of each host is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Detail {
+pub(super) enum Detail {
     /// Name, sign, words and the current one's URI.
     Uris,
     /// Name, sign and words.
@@ -47,7 +47,7 @@ impl Chip {
 
 /// The bar, and what a click on its columns shows.
 #[derive(Default)]
-pub struct Bar {
+pub(super) struct Bar {
     spans: Vec<Span<'static>>,
     width: usize,
     stops: Vec<(Option<HostName>, usize, usize)>,
@@ -55,7 +55,7 @@ pub struct Bar {
 
 impl Bar {
     /// All hosts.
-    pub fn whole(app: &App, detail: Detail, now: Instant) -> Self {
+    pub(super) fn whole(app: &App, detail: Detail, now: Instant) -> Self {
         let mut bar = Self::default();
         for chip in chips(app, detail, now) {
             bar.push(chip);
@@ -64,7 +64,7 @@ impl Bar {
     }
 
     /// As many as there is room for in `room` columns, the current one among them.
-    pub fn around_current(app: &App, room: usize, now: Instant) -> Self {
+    pub(super) fn around_current(app: &App, room: usize, now: Instant) -> Self {
         let chips = chips(app, Detail::Signs, now);
         let current = chips.iter().position(|chip| chip.is_current).unwrap_or(0);
         let away = |chips: &[Chip]| chips.iter().filter(|chip| chip.is_away).count();
@@ -126,12 +126,12 @@ impl Bar {
     }
 
     /// Columns it takes.
-    pub fn width(&self) -> usize {
+    pub(super) fn width(&self) -> usize {
         self.width
     }
 
     /// It as a line that begins at the start of `area`; what is cut off there cannot be clicked.
-    pub fn place(self, area: Rect, areas: &mut Areas) -> Line<'static> {
+    pub(super) fn place(self, area: Rect, areas: &mut Areas) -> Line<'static> {
         for (host, from, width) in self.stops {
             let column = |at: usize| area.x.saturating_add(u16::try_from(at).unwrap_or(u16::MAX));
             let place = Rect {
@@ -212,7 +212,7 @@ fn chips(app: &App, detail: Detail, now: Instant) -> Vec<Chip> {
 }
 
 /// A sign and, where there are any, words.
-pub fn sign_and_words(sign: &'static str, words: &str, style: Style) -> [Span<'static>; 2] {
+pub(super) fn sign_and_words(sign: &'static str, words: &str, style: Style) -> [Span<'static>; 2] {
     let gap = if words.is_empty() { "" } else { " " };
     [
         Span::raw(" "),

@@ -9,15 +9,15 @@ use ratatui::text::{Line, Span};
 use unicode_width::UnicodeWidthStr;
 
 use super::{section, text};
-use crate::console::actions::Pane;
-use crate::console::app::{App, Areas};
-use crate::console::dialog::result;
-use crate::console::format::{self, fit};
-use crate::engine::{JobState, JobView};
-use crate::model::Kind;
+use crate::actions::Pane;
+use crate::app::{App, Areas};
+use crate::dialog::result;
+use crate::format::{self, fit};
+use snapdeck_engine::{JobState, JobView};
+use snapdeck_model::Kind;
 
 /// Draws them.
-pub fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas: &mut Areas) {
+pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas: &mut Areas) {
     let jobs = &app.view.jobs;
     let over = jobs.iter().filter(|job| job.state.is_over()).count();
     let over = if over > 0 {
@@ -59,7 +59,13 @@ pub fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas: &mut 
 }
 
 /// One job, its name in `room` of `width` columns.
-pub fn line(app: &App, job: &JobView, room: usize, width: usize, now: Instant) -> Line<'static> {
+pub(super) fn line(
+    app: &App,
+    job: &JobView,
+    room: usize,
+    width: usize,
+    now: Instant,
+) -> Line<'static> {
     let theme = &app.theme;
     let (sign, style) = match &job.state {
         JobState::Queued => ("◌", theme.dim),
@@ -99,7 +105,7 @@ pub fn line(app: &App, job: &JobView, room: usize, width: usize, now: Instant) -
 }
 
 /// What was asked, with the host where that is not said and there are several.
-pub fn name(app: &App, job: &JobView) -> String {
+pub(super) fn name(app: &App, job: &JobView) -> String {
     let title = job.operation.title();
     match (job.operation.host(), job.operation.sandbox()) {
         (Some(host), Some(_)) if app.view.hosts.len() > 1 => format!("{title} · {host}"),
@@ -155,7 +161,7 @@ fn running(app: &App, job: &JobView, room: usize, style: Style) -> Vec<Span<'sta
 }
 
 /// A bar of `width` columns, to an eighth of a column.
-pub fn gauge(share: f64, width: usize) -> String {
+pub(super) fn gauge(share: f64, width: usize) -> String {
     const PARTS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
     let eighths = (share.clamp(0.0, 1.0) * width as f64 * 8.0) as usize;
     let bar = format!("{}{}", "█".repeat(eighths / 8), PARTS[eighths % 8]);

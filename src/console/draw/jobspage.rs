@@ -8,19 +8,19 @@ use ratatui::text::{Line, Span};
 use unicode_width::UnicodeWidthStr;
 
 use super::{jobs, text};
-use crate::console::actions::Pane;
-use crate::console::app::{App, Areas};
-use crate::console::dialog::{log_lines, result};
-use crate::console::fields::Row as _;
-use crate::console::format::{self, fit, wrap};
-use crate::console::jobspage::{self, Item, Key, Part, ago};
-use crate::engine::{JobState, LeftJob};
+use crate::actions::Pane;
+use crate::app::{App, Areas};
+use crate::dialog::{log_lines, result};
+use crate::fields::Row as _;
+use crate::format::{self, fit, wrap};
+use crate::jobspage::{self, Item, Key, Part, ago};
+use snapdeck_engine::{JobState, LeftJob};
 
 /// Columns of a row's part.
 const PART: usize = 10;
 
 /// Draws it.
-pub fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas: &mut Areas) {
+pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas: &mut Areas) {
     let theme = &app.theme;
     let page = &app.page;
     let focused = app.focus == Pane::JobsPage;
@@ -106,7 +106,7 @@ fn of_left(app: &App, left: &LeftJob, room: usize, width: usize) -> Line<'static
 }
 
 /// Details of the selected row: what it is, what came of it, and its log, the newest lines first in sight.
-pub fn details(lines: &mut Vec<Line<'static>>, app: &App, width: usize) {
+pub(super) fn details(lines: &mut Vec<Line<'static>>, app: &App, width: usize) {
     let theme = &app.theme;
     if let Some(left) = app
         .selected_left()

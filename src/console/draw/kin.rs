@@ -3,16 +3,16 @@
 use ratatui::text::Line;
 
 use super::details::fact;
-use crate::console::app::App;
-use crate::console::format::{parts, size};
-use crate::model::Relative;
+use crate::app::App;
+use crate::format::{parts, size};
+use snapdeck_model::Relative;
 
 /// The pin, the note and the labels.
-pub fn said(lines: &mut Vec<Line<'static>>, app: &App) {
+pub(super) fn said(lines: &mut Vec<Line<'static>>, app: &App) {
     let Some(Ok(kin)) = app.kin() else { return };
     let theme = &app.theme;
     let pinned =
-        |said: &Option<crate::model::Remarks>| said.as_ref().is_some_and(|said| said.pinned);
+        |said: &Option<snapdeck_model::Remarks>| said.as_ref().is_some_and(|said| said.pinned);
     let host = app.asked().and_then(|asked| asked.host);
     let host = host.map_or("the host".to_owned(), |host| host.to_string());
     let pin = match (pinned(&kin.local), pinned(&kin.bucket)) {
@@ -37,7 +37,7 @@ pub fn said(lines: &mut Vec<Line<'static>>, app: &App) {
 }
 
 /// Where it comes from, what it shares, and what a pull would bring.
-pub fn relatives(lines: &mut Vec<Line<'static>>, app: &App) {
+pub(super) fn relatives(lines: &mut Vec<Line<'static>>, app: &App) {
     let theme = &app.theme;
     let kin = match app.kin() {
         None => return,

@@ -11,12 +11,12 @@ use ratatui_image::Image;
 
 use super::dialogs::keys;
 use super::text;
-use crate::console::app::{App, Areas};
-use crate::console::dialog::ScreenView;
-use crate::console::format::{age, clip, clock, graph, rate, size, wrap};
-use crate::console::theme::Theme;
-use crate::engine::{HostView, Live, Sample};
-use crate::model::{AgentChannel, Guest, HostName, Reach, Sandbox, SandboxId, Vnc};
+use crate::app::{App, Areas};
+use crate::dialog::ScreenView;
+use crate::format::{age, clip, clock, graph, rate, size, wrap};
+use crate::theme::Theme;
+use snapdeck_engine::{HostView, Live, Sample};
+use snapdeck_model::{AgentChannel, Guest, HostName, Reach, Sandbox, SandboxId, Vnc};
 
 /// Under this a picture tells nothing.
 const SMALLEST: Size = Size::new(10, 3);
@@ -24,7 +24,7 @@ const SMALLEST: Size = Size::new(10, 3);
 const TALL: u16 = 9;
 
 /// The place for the screen at the right of the details.
-pub fn room(app: &App, inner: Rect) -> Option<Rect> {
+pub(super) fn room(app: &App, inner: Rect) -> Option<Rect> {
     let hidden = !app.layers.is_empty() && !app.canvas.is_text();
     if !app.canvas.draws() || hidden {
         return None;
@@ -42,7 +42,7 @@ pub fn room(app: &App, inner: Rect) -> Option<Rect> {
 }
 
 /// Draws the screen into its place, as far as there is a picture of it.
-pub fn picture(app: &App, frame: &mut Frame, room: Rect) {
+pub(super) fn picture(app: &App, frame: &mut Frame, room: Rect) {
     let fits = |size: Size| size.width <= room.width && size.height <= room.height;
     match app.picture.as_ref().filter(|picture| fits(picture.size)) {
         Some(picture) => {
@@ -71,7 +71,7 @@ pub fn picture(app: &App, frame: &mut Frame, room: Rect) {
 }
 
 /// The screen alone, as large as it gets.
-pub fn full(app: &App, frame: &mut Frame, area: Rect, view: &ScreenView, areas: &mut Areas) {
+pub(super) fn full(app: &App, frame: &mut Frame, area: Rect, view: &ScreenView, areas: &mut Areas) {
     let theme = &app.theme;
     let content = view.content();
     let block = app
@@ -122,7 +122,7 @@ fn of<'a>(app: &'a App, host: &HostName, sandbox: &SandboxId) -> Option<&'a Live
 }
 
 /// How long it has been running, for the end of the first line.
-pub fn uptime(app: &App, sandbox: &Sandbox, host: &HostView, now: Instant) -> String {
+pub(super) fn uptime(app: &App, sandbox: &Sandbox, host: &HostView, now: Instant) -> String {
     let started = of(app, &host.name, &sandbox.id).and_then(|live| live.started);
     started.map_or(String::new(), |started| {
         format!(", up {}", clock(now.saturating_duration_since(started)))
@@ -130,7 +130,7 @@ pub fn uptime(app: &App, sandbox: &Sandbox, host: &HostView, now: Instant) -> St
 }
 
 /// Lines about what it does, where it does anything.
-pub fn lines(
+pub(super) fn lines(
     lines: &mut Vec<Line<'static>>,
     app: &App,
     (host, sandbox): (&HostView, &Sandbox),

@@ -11,13 +11,13 @@ use unicode_width::UnicodeWidthStr;
 use super::header::link;
 use super::jobs::gauge;
 use super::text;
-use crate::console::actions::Pane;
-use crate::console::app::{App, Areas};
-use crate::console::cell::{Cell, Place, State};
-use crate::console::format::{self, fit, short_size};
-use crate::console::world;
-use crate::engine::{JobState, JobView};
-use crate::model::{Error, Kind, SnapshotName};
+use crate::actions::Pane;
+use crate::app::{App, Areas};
+use crate::cell::{Cell, Place, State};
+use crate::format::{self, fit, short_size};
+use crate::world;
+use snapdeck_engine::{JobState, JobView};
+use snapdeck_model::{Error, Kind, SnapshotName};
 
 /// Columns of one place.
 const COLUMN: usize = 16;
@@ -25,7 +25,7 @@ const COLUMN: usize = 16;
 const NAMES: (usize, usize) = (12, 40);
 
 /// Draws it.
-pub fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas: &mut Areas) {
+pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas: &mut Areas) {
     let theme = &app.theme;
     let matrix = &app.matrix;
     let focused = app.focus == Pane::Matrix;

@@ -17,7 +17,7 @@ mod text;
 mod tree;
 
 #[cfg(test)]
-pub use panes::rows as pane_rows;
+pub(crate) use panes::rows as pane_rows;
 
 use std::time::Instant;
 
@@ -38,7 +38,7 @@ const SMALLEST: (u16, u16) = (40, 10);
 const WIDE: u16 = 100;
 
 /// Draws the state as it is at `now`.
-pub fn draw(app: &App, frame: &mut Frame, now: Instant) -> Areas {
+pub(crate) fn draw(app: &App, frame: &mut Frame, now: Instant) -> Areas {
     let mut areas = Areas::default();
     let area = frame.area();
     if area.is_empty() {

@@ -11,20 +11,27 @@ use unicode_width::UnicodeWidthChar;
 
 use super::border::Border;
 use super::{is_list, text, title};
-use crate::console::actions::{LISTS, Pane};
-use crate::console::app::{App, Areas};
-use crate::console::fields::Row;
-use crate::console::format::{self, fit, short_size};
-use crate::console::list::{List, Sort};
-use crate::console::world;
-use crate::engine::{HostView, Link};
-use crate::model::{Object, Sandbox, SandboxState, Snapshot};
+use crate::actions::{LISTS, Pane};
+use crate::app::{App, Areas};
+use crate::fields::Row;
+use crate::format::{self, fit, short_size};
+use crate::list::{List, Sort};
+use crate::world;
+use snapdeck_engine::{HostView, Link};
+use snapdeck_model::{Object, Sandbox, SandboxState, Snapshot};
 
 /// Columns of a filter line that are not text: the border, the slash, the cursor.
 const BESIDE_FILTER: usize = 6;
 
 /// Draws the lists: three side by side, or one with tabs.
-pub fn draw(app: &App, frame: &mut Frame, area: Rect, wide: bool, now: Instant, areas: &mut Areas) {
+pub(super) fn draw(
+    app: &App,
+    frame: &mut Frame,
+    area: Rect,
+    wide: bool,
+    now: Instant,
+    areas: &mut Areas,
+) {
     if wide && !app.plain {
         let columns: [Rect; 3] = Layout::horizontal([Constraint::Fill(1); 3]).areas(area);
         for (pane, column) in LISTS.iter().zip(columns) {
@@ -77,7 +84,7 @@ fn pane_border(app: &App, pane: Pane, width: u16, now: Instant) -> Border {
 }
 
 /// The title of a list with its numbers.
-pub fn counted(app: &App, pane: Pane) -> String {
+pub(super) fn counted(app: &App, pane: Pane) -> String {
     let numbers = app.numbers(pane);
     let count = if numbers.filter.is_empty() {
         numbers.total.to_string()
@@ -100,7 +107,7 @@ pub fn counted(app: &App, pane: Pane) -> String {
 }
 
 /// The filter of a list, as it is typed, with its cursor in sight, or as it stands.
-pub fn filter_line(app: &App, pane: Pane, width: usize) -> Option<Line<'static>> {
+pub(super) fn filter_line(app: &App, pane: Pane, width: usize) -> Option<Line<'static>> {
     let theme = &app.theme;
     let typing = app.filter.as_ref().filter(|_| pane == app.list);
     if let Some(field) = typing {
@@ -187,7 +194,7 @@ fn nothing(app: &App, pane: Pane) -> (String, Style) {
 }
 
 /// The rows of a list that are on screen, and the number of the first of them.
-pub fn rows(app: &App, pane: Pane, width: u16, height: u16) -> (usize, Vec<Line<'static>>) {
+pub(crate) fn rows(app: &App, pane: Pane, width: u16, height: u16) -> (usize, Vec<Line<'static>>) {
     let width = usize::from(width);
     let stale = state(app, pane).is_some_and(|(link, seen)| world::is_stale(link, seen));
     let build = Build {
@@ -279,7 +286,7 @@ impl Build<'_> {
 }
 
 /// The sign of a state.
-pub fn state_sign(state: SandboxState) -> &'static str {
+pub(super) fn state_sign(state: SandboxState) -> &'static str {
     match state {
         SandboxState::Running => "●",
         SandboxState::Paused | SandboxState::Asleep => "◐",

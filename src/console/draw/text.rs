@@ -10,7 +10,7 @@ use ratatui::widgets::Widget;
 use unicode_width::UnicodeWidthStr;
 
 /// Draws them from the top of `area` on, each from its left; what is too long or too much is cut off.
-pub fn lines(frame: &mut Frame, area: Rect, lines: &[Line]) {
+pub(super) fn lines(frame: &mut Frame, area: Rect, lines: &[Line]) {
     let buffer = frame.buffer_mut();
     for (text, place) in lines.iter().zip(area.intersection(buffer.area).rows()) {
         line(text, place, buffer);

@@ -7,19 +7,19 @@ use unicode_width::UnicodeWidthStr;
 
 use super::panes::state_sign;
 use super::text;
-use crate::console::actions::Pane;
-use crate::console::app::{App, Areas};
-use crate::console::fields::Row as _;
-use crate::console::format::{self, size};
-use crate::console::tree::{Item, Key};
-use crate::console::world;
-use crate::model::SnapshotName;
+use crate::actions::Pane;
+use crate::app::{App, Areas};
+use crate::fields::Row as _;
+use crate::format::{self, size};
+use crate::tree::{Item, Key};
+use crate::world;
+use snapdeck_model::SnapshotName;
 
 /// Columns of branch and name, at most.
 const NAMES: usize = 56;
 
 /// Draws it.
-pub fn draw(app: &App, frame: &mut Frame, area: Rect, areas: &mut Areas) {
+pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, areas: &mut Areas) {
     let theme = &app.theme;
     let tree = &app.tree;
     let focused = app.focus == Pane::Tree;

@@ -1,7 +1,7 @@
 //! The host bar, and all hosts together.
 
 use super::*;
-use crate::console::fixture::{fleet, many, opening};
+use crate::fixture::{fleet, many, opening};
 use proptest::prelude::*;
 
 fn first_line(app: &mut App, width: u16) -> String {

@@ -1,9 +1,9 @@
 //! The jobs page, leaving while jobs run, and what an earlier run left.
 
 use super::*;
-use crate::console::dialog::{Dialog, Left};
-use crate::console::fixture::{left_job, queued_job};
-use crate::engine::LeftId;
+use crate::dialog::{Dialog, Left};
+use crate::fixture::{left_job, queued_job};
+use snapdeck_engine::LeftId;
 
 /// One job runs, two wait, one has failed, and one was left.
 fn busy() -> App {

@@ -1,9 +1,9 @@
 //! What is said of the selected snapshot, and its relatives.
 
 use super::*;
-use crate::console::dialog::Dialog;
-use crate::console::fixture::kin;
-use crate::console::kin::Asked;
+use crate::dialog::Dialog;
+use crate::fixture::kin;
+use crate::kin::Asked;
 
 /// The bucket's list with `myapp-v1.0` selected, whose relatives are known.
 fn with_kin() -> App {

@@ -1,10 +1,10 @@
 //! The matrix of snapshots and hosts, and pulls to several of them.
 
 use super::*;
-use crate::console::cell::Place;
-use crate::console::fixture::{fleet, many};
-use crate::engine::JobState;
-use crate::model::Outcome;
+use crate::cell::Place;
+use crate::fixture::{fleet, many};
+use snapdeck_engine::JobState;
+use snapdeck_model::Outcome;
 
 fn open(view: View) -> App {
     let mut app = app(view);

@@ -1,9 +1,9 @@
 //! Prune: a rule, what it lets go, and the confirmation.
 
 use super::*;
-use crate::console::dialog::Dialog;
-use crate::engine::Pruning;
-use crate::model::{Candidate, Leftover, LeftoverKind, PrunePlan, Rule};
+use crate::dialog::Dialog;
+use snapdeck_engine::Pruning;
+use snapdeck_model::{Candidate, Leftover, LeftoverKind, PrunePlan, Rule};
 
 fn plan() -> PrunePlan {
     let one = |name: &str, host: Option<&str>, held: &[&str]| Candidate {

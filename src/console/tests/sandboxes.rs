@@ -4,12 +4,12 @@ use ratatui::layout::Size;
 use ratatui::style::Color;
 
 use super::*;
-use crate::console::dialog::STOP;
-use crate::console::fixture::live;
-use crate::console::picture::Canvas;
-use crate::engine::JobState;
-use crate::model::settings::PictureStyle;
-use crate::model::{SandboxForm, SandboxVerb};
+use crate::dialog::STOP;
+use crate::fixture::live;
+use crate::picture::Canvas;
+use snapdeck_engine::JobState;
+use snapdeck_model::settings::PictureStyle;
+use snapdeck_model::{SandboxForm, SandboxVerb};
 
 fn turned(id: &str, verb: SandboxVerb) -> Operation {
     Operation::Sandbox {
@@ -155,7 +155,7 @@ fn a_stop_is_asked_for_and_one_that_failed_asks_whether_to_cut_the_power() {
     assert!(screen(&mut app, 80, 24).contains("stop config-vm on alpha"));
     assert_eq!(keys(&mut app, "y"), [verb("config-vm", STOP)]);
     let stop = |state: JobState| {
-        let mut job = crate::console::fixture::running_job(7);
+        let mut job = crate::fixture::running_job(7);
         job.operation = Operation::Sandbox {
             host: "alpha".parse().unwrap(),
             id: "config-vm".parse().unwrap(),

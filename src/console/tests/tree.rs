@@ -1,8 +1,8 @@
 //! The tree of snapshots.
 
 use super::*;
-use crate::console::fixture::kin;
-use crate::engine::Parents;
+use crate::fixture::kin;
+use snapdeck_engine::Parents;
 
 /// The tree, opened from the snapshots, with what was made from what.
 fn grown() -> App {

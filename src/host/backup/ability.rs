@@ -6,9 +6,9 @@ use roxmltree::Document;
 use virt::connect::Connect;
 use virt::domain::Domain;
 
-use crate::host::domain::child;
-use crate::host::{CALL, Host};
-use crate::model::{Kind, Result, SandboxId};
+use crate::domain::child;
+use crate::{CALL, Host};
+use snapdeck_model::{Kind, Result, SandboxId};
 
 /// For what libvirt tells after it has probed QEMU's capabilities.
 const PROBED: Duration = Duration::from_secs(120);

@@ -8,8 +8,8 @@ use virt::domain::{
 };
 use virt::error::Error as VirtError;
 
-use crate::host::{CALL, Host, domain, ffi};
-use crate::model::{Error, Kind, Result, SandboxId, SandboxState};
+use crate::{CALL, Host, domain};
+use snapdeck_model::{Error, Kind, Result, SandboxId, SandboxState};
 
 /// For the end of one, and how often that is looked for.
 const END: Duration = Duration::from_secs(20);
@@ -87,8 +87,9 @@ impl Host {
                 if !domain::state(domain)?.is_active() {
                     return Ok(false);
                 }
-                let is_ours = ffi::backup(domain)?.is_some_and(|xml| xml.contains(&name));
-                if is_ours && let Err(error) = ffi::abort_job(domain) {
+                let is_ours =
+                    snapdeck_libvirt::backup(domain)?.is_some_and(|xml| xml.contains(&name));
+                if is_ours && let Err(error) = snapdeck_libvirt::abort_job(domain) {
                     // It may be ending already: that is seen when it is looked for again.
                     tracing::debug!("a backup was told to end: {}", error.message());
                 }

@@ -28,9 +28,9 @@ use virt::error::Error as VirtError;
 use super::blueprint::escaped;
 use super::domain;
 use super::guard::Guard;
-use super::nbd::Nbd;
-use super::{CALL, Host, ffi, image};
-use crate::model::{Buffers, Error, Kind, Result, SandboxId};
+use super::{CALL, Host, image};
+use snapdeck_model::{Buffers, Error, Kind, Result, SandboxId};
+use snapdeck_nbd::Nbd;
 
 pub use left::Left;
 use left::{LOOK_END, is_stopped};
@@ -167,7 +167,8 @@ impl Backup {
         let xml =
             CString::new(xml).map_err(|error| Error::new(Kind::Failed, what()).because(error))?;
         let has_scratch = self.has_scratch;
-        let begin = move |domain: &Domain| ffi::begin_backup(domain, &xml, has_scratch);
+        let begin =
+            move |domain: &Domain| snapdeck_libvirt::begin_backup(domain, &xml, has_scratch);
         self.host.on(id, "begin a backup of", BEGIN, begin).await
     }
 
@@ -359,7 +360,7 @@ fn health(domain: &Domain, name: &str) -> Result<Health, VirtError> {
     if is_stopped(domain)? {
         return Ok(Health::Stopped);
     }
-    match ffi::backup(domain)? {
+    match snapdeck_libvirt::backup(domain)? {
         Some(xml) if xml.contains(name) => Ok(Health::Well),
         _ => Ok(Health::Ended),
     }

@@ -1,12 +1,12 @@
 //! The directories of a host: are they there, may we use them, and who owns what is in them?
 
 use super::probe::Probe;
-use crate::host::quote;
-use crate::model::settings::HostSettings;
-use crate::model::{Check, SnapshotName};
+use crate::quote;
+use snapdeck_model::settings::HostSettings;
+use snapdeck_model::{Check, SnapshotName};
 
 /// Files named one by one; more are counted.
-pub const NAMED: usize = 5;
+pub(super) const NAMED: usize = 5;
 
 /// What the script calls a directory, what it is in words, and its path.
 fn all(settings: &HostSettings) -> [(&'static str, &'static str, &str); 4] {
@@ -19,7 +19,7 @@ fn all(settings: &HostSettings) -> [(&'static str, &'static str, &str); 4] {
 }
 
 /// Are the directories there, and may we list them and write to them?
-pub fn rights(probe: &Probe, settings: &HostSettings) -> Vec<Check> {
+pub(super) fn rights(probe: &Probe, settings: &HostSettings) -> Vec<Check> {
     let checks = all(settings).map(|(kind, what, dir)| {
         let said = |key: &str| {
             probe
@@ -84,7 +84,7 @@ fn mend(words: &str, dir: &str, probe: &Probe, settings: &HostSettings) -> Strin
 }
 
 /// Is the owner of snapshots known there, and may we give files to it?
-pub fn owner(probe: &Probe, settings: &HostSettings) -> Option<Check> {
+pub(super) fn owner(probe: &Probe, settings: &HostSettings) -> Option<Check> {
     let (what, name) = ("owner", &settings.owner);
     let setting = match probe.get("usual_owner") {
         Some(usual) => format!(
@@ -142,7 +142,7 @@ impl<'a> Owned<'a> {
 
 /// Do the snapshots belong to the owner, with mode 0644 (spec, "File Permissions")? One that nobody may write, 0444,
 /// is as good.
-pub fn modes(probe: &Probe, settings: &HostSettings) -> Option<Check> {
+pub(super) fn modes(probe: &Probe, settings: &HostSettings) -> Option<Check> {
     let what = "owner and mode";
     if probe.get("snapshots.list") != Some("") {
         return None;
@@ -192,7 +192,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::super::tests::settings;
     use super::*;
-    use crate::model::Verdict;
+    use snapdeck_model::Verdict;
 
     #[test]
     fn each_complaint_has_its_command() {

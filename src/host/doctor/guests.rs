@@ -5,12 +5,12 @@ use virt::connect::Connect;
 
 use super::probe::Probe;
 use super::programs::Installer;
-use crate::model::settings::Accel;
-use crate::model::{Check, Error};
+use snapdeck_model::settings::Accel;
+use snapdeck_model::{Check, Error};
 
 /// What libvirt offers for the guests of a host (libvirt, "Domain capabilities").
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Guests {
+pub(super) struct Guests {
     /// QEMU's version; `None` where there is none to run. Numbers are major * 1,000,000 + minor * 1,000 + release.
     qemu: Option<u32>,
     /// Under KVM?
@@ -26,7 +26,7 @@ impl Guests {
     ///
     /// # Errors
     /// libvirt's, where it can run no guest at all.
-    pub fn ask(connect: &Connect) -> Result<Self, virt::error::Error> {
+    pub(super) fn ask(connect: &Connect) -> Result<Self, virt::error::Error> {
         let qemu = connect.hyp_version().ok().filter(|version| *version > 0);
         let of = |kind| connect.domain_capabilities(None, None, Some("q35"), Some(kind), 0);
         let (kvm, xml) = match of("kvm") {
@@ -82,7 +82,7 @@ fn dotted(version: u32) -> String {
 }
 
 /// libvirt answered, with its version's number.
-pub fn libvirt(version: u32, seconds: f64) -> Check {
+pub(super) fn libvirt(version: u32, seconds: f64) -> Check {
     let version = dotted(version);
     Check::passed(
         "libvirt",
@@ -91,7 +91,7 @@ pub fn libvirt(version: u32, seconds: f64) -> Check {
 }
 
 /// QEMU, as libvirt finds it.
-pub fn qemu(guests: &Guests, installer: Installer) -> Check {
+pub(super) fn qemu(guests: &Guests, installer: Installer) -> Check {
     match guests.qemu {
         Some(version) => Check::passed("QEMU", format!("version {}", dotted(version))),
         None => Check::failed(
@@ -103,7 +103,7 @@ pub fn qemu(guests: &Guests, installer: Installer) -> Check {
 }
 
 /// libvirt did not answer; `unseen` is what could not be looked at therefore.
-pub fn unreachable(error: &Error, unseen: &str, user: Option<&str>) -> Check {
+pub(super) fn unreachable(error: &Error, unseen: &str, user: Option<&str>) -> Check {
     let seen = format!("{}; not looked at: {unseen}", error.message());
     let mend = match (&*seen, user) {
         (seen, Some(user))
@@ -117,7 +117,7 @@ pub fn unreachable(error: &Error, unseen: &str, user: Option<&str>) -> Check {
 }
 
 /// Acceleration, as far as that shows without a guest.
-pub fn acceleration(guests: &Guests, probe: Option<&Probe>, accel: Accel) -> Check {
+pub(super) fn acceleration(guests: &Guests, probe: Option<&Probe>, accel: Accel) -> Check {
     let what = "acceleration";
     let device = probe.map(|probe| probe.get("kvm"));
     let (seen, mend) = match device {
@@ -156,7 +156,7 @@ pub fn acceleration(guests: &Guests, probe: Option<&Probe>, accel: Accel) -> Che
 }
 
 /// UEFI firmware.
-pub fn firmware(guests: &Guests, installer: Installer) -> Check {
+pub(super) fn firmware(guests: &Guests, installer: Installer) -> Check {
     let what = "UEFI firmware";
     match guests.loaders.as_slice() {
         [] if !guests.efi => Check::warning(
@@ -172,7 +172,7 @@ pub fn firmware(guests: &Guests, installer: Installer) -> Check {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Verdict;
+    use snapdeck_model::Verdict;
 
     const CAPABILITIES: &str = "<domainCapabilities><domain>kvm</domain><os supported='yes'>
         <enum name='firmware'><value>bios</value><value>efi</value></enum>

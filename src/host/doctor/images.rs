@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::host::command::Place;
-use crate::host::quote;
-use crate::host::survey::Survey;
-use crate::model::settings::HostSettings;
-use crate::model::{Check, Sandbox, SandboxState, Snapshot};
+use crate::command::Place;
+use crate::quote;
+use crate::survey::Survey;
+use snapdeck_model::settings::HostSettings;
+use snapdeck_model::{Check, Sandbox, SandboxState, Snapshot};
 
 /// For `qemu-img check` of all snapshots, which reads their tables.
 const VERIFY: Duration = Duration::from_secs(20);
@@ -28,14 +28,14 @@ const MOST: usize = 300;
 
 /// What `qemu-img check` found in the snapshots that may be opened: those that name no other file.
 #[derive(Debug, Default)]
-pub struct Verified {
+pub(super) struct Verified {
     /// Paths of damaged ones, and what qemu-img said.
     damaged: BTreeMap<String, String>,
     sound: usize,
 }
 
 /// Checks them, as many as there is time for.
-pub async fn verify(place: &Place, survey: &Survey) -> Verified {
+pub(super) async fn verify(place: &Place, survey: &Survey) -> Verified {
     let paths: Vec<&str> = survey
         .snapshots
         .iter()
@@ -82,7 +82,11 @@ fn read(said: &str, paths: &[&str]) -> Verified {
 }
 
 /// The snapshots, a check for each that is not fit to be one.
-pub fn snapshots(survey: &Survey, verified: &Verified, settings: &HostSettings) -> Vec<Check> {
+pub(super) fn snapshots(
+    survey: &Survey,
+    verified: &Verified,
+    settings: &HostSettings,
+) -> Vec<Check> {
     let what = "snapshots";
     let bad: Vec<Check> = survey
         .snapshots
@@ -139,7 +143,7 @@ fn unfit(snapshot: &Snapshot, why: &str, settings: &HostSettings) -> Check {
 }
 
 /// The sandboxes: do they have the files they stand on, and which run, so that a push refuses them?
-pub fn sandboxes(survey: &Survey, settings: &HostSettings) -> Vec<Check> {
+pub(super) fn sandboxes(survey: &Survey, settings: &HostSettings) -> Vec<Check> {
     let (what, host) = ("sandboxes", &settings.name);
     let torn = |sandbox: &Sandbox| {
         let lost = sandbox
@@ -196,7 +200,7 @@ pub fn sandboxes(survey: &Survey, settings: &HostSettings) -> Vec<Check> {
 
 /// The sandbox whose flattened image may be the largest, and its bytes: never more than all images of its chain
 /// hold, nor than the disk.
-pub fn largest_flat(survey: &Survey) -> Option<(&str, u64)> {
+pub(super) fn largest_flat(survey: &Survey) -> Option<(&str, u64)> {
     let flat = |sandbox: &Sandbox| {
         let held = sandbox
             .chain
@@ -214,7 +218,7 @@ pub fn largest_flat(survey: &Survey) -> Option<(&str, u64)> {
 }
 
 /// The largest snapshot, and its bytes.
-pub fn largest_snapshot(survey: &Survey) -> Option<(&str, u64)> {
+pub(super) fn largest_snapshot(survey: &Survey) -> Option<(&str, u64)> {
     survey
         .snapshots
         .iter()

@@ -18,8 +18,8 @@ use self::probe::Probe;
 use self::programs::Installer;
 use super::survey::Scope;
 use super::{CALL, Host, domain};
-use crate::model::settings::Accel;
-use crate::model::{Check, Error, Examination, Result};
+use snapdeck_model::settings::Accel;
+use snapdeck_model::{Check, Error, Examination, Result};
 
 /// For asking QEMU what guests it can run; the first time that takes it seconds.
 const CAPABILITIES: Duration = Duration::from_secs(60);
@@ -197,7 +197,7 @@ fn hint(error: &Error) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::model::settings::HostSettings;
+    use snapdeck_model::settings::HostSettings;
 
     /// A host's settings, with paths short enough to be read.
     pub(super) fn settings() -> HostSettings {

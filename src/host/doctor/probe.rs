@@ -6,9 +6,9 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::time::{Instant, timeout_at};
 
-use crate::host::command::{Input, Place, text};
-use crate::model::settings::HostSettings;
-use crate::model::{Check, Error, Kind, Result};
+use crate::command::{Input, Place, text};
+use snapdeck_model::settings::HostSettings;
+use snapdeck_model::{Check, Error, Kind, Result};
 
 const SCRIPT: &str = include_str!("probe.sh");
 /// For all of the script, a first pass through directories on a slow disk included.
@@ -26,7 +26,7 @@ const SKEW: Duration = Duration::from_secs(60);
 
 /// What the script said: pairs of keys and values, some keys more than once.
 #[derive(Debug)]
-pub struct Probe {
+pub(super) struct Probe {
     pairs: Vec<(String, String)>,
     /// When it was asked, and when its first answer was here: its clock was read in between.
     asked: (Timestamp, Timestamp),
@@ -37,7 +37,7 @@ impl Probe {
     ///
     /// # Errors
     /// `Unreachable`; `Failed` where nothing at all was said.
-    pub async fn take(place: &Place, settings: &HostSettings) -> Result<Self> {
+    pub(super) async fn take(place: &Place, settings: &HostSettings) -> Result<Self> {
         let argv = [
             "sh",
             "-c",
@@ -82,19 +82,19 @@ impl Probe {
     }
 
     /// The first value of a key.
-    pub fn get(&self, key: &str) -> Option<&str> {
+    pub(super) fn get(&self, key: &str) -> Option<&str> {
         let pair = self.pairs.iter().find(|(own, _)| own == key);
         pair.map(|(_, value)| &**value)
     }
 
     /// All values of a key.
-    pub fn all<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
+    pub(super) fn all<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
         let of_key = move |(own, _): &&(String, String)| own == key;
         self.pairs.iter().filter(of_key).map(|(_, value)| &**value)
     }
 
     /// How far the host's clock is from ours at least; `None` where it did not say.
-    pub fn skew(&self) -> Option<SignedDuration> {
+    pub(super) fn skew(&self) -> Option<SignedDuration> {
         let seconds: f64 = self.get("time")?.parse().ok()?;
         let there = Timestamp::from_millisecond((seconds * 1000.0) as i64).ok()?;
         let (begun, answered) = self.asked;
@@ -106,7 +106,7 @@ impl Probe {
     }
 
     #[cfg(test)]
-    pub fn of(pairs: &[(&str, &str)]) -> Self {
+    pub(super) fn of(pairs: &[(&str, &str)]) -> Self {
         let said: Vec<&str> = pairs
             .iter()
             .flat_map(|(key, value)| [*key, *value])
@@ -117,7 +117,7 @@ impl Probe {
 }
 
 /// Is the host's clock ours?
-pub fn clock(probe: &Probe) -> Option<Check> {
+pub(super) fn clock(probe: &Probe) -> Option<Check> {
     let (what, skew) = ("clock", probe.skew()?);
     let off = skew.unsigned_abs();
     if off <= SKEW {
@@ -158,7 +158,7 @@ async fn read(stream: Option<impl AsyncRead + Unpin>, limit: usize, deadline: In
 ///
 /// # Errors
 /// `Unreachable`.
-pub async fn speed(place: &Place) -> Result<f64> {
+pub(super) async fn speed(place: &Place) -> Result<f64> {
     let bytes = SAMPLE.to_string();
     // Not zeros: the line may compress.
     let argv = ["head", "-c", &bytes, "/dev/urandom"];

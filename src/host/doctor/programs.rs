@@ -1,18 +1,18 @@
 //! The programs that a host needs.
 
 use super::probe::Probe;
-use crate::model::Check;
+use snapdeck_model::Check;
 
 /// What installs packages on the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Installer {
+pub(super) enum Installer {
     Apt,
     Dnf,
     Zypper,
 }
 
 impl Installer {
-    pub fn of(probe: Option<&Probe>) -> Self {
+    pub(super) fn of(probe: Option<&Probe>) -> Self {
         match probe.and_then(|probe| probe.get("installer")) {
             Some("dnf") => Self::Dnf,
             Some("zypper") => Self::Zypper,
@@ -21,7 +21,7 @@ impl Installer {
     }
 
     /// Installs what Debian calls `package`.
-    pub fn command(self, package: &str) -> String {
+    pub(super) fn command(self, package: &str) -> String {
         let elsewhere = match package {
             "qemu-utils" => "qemu-img",
             "libvirt-clients" => "libvirt-client",
@@ -42,7 +42,7 @@ impl Installer {
 }
 
 /// All of them. `remote`: bytes go over SSH.
-pub fn checks(probe: &Probe, remote: bool) -> Vec<Check> {
+pub(super) fn checks(probe: &Probe, remote: bool) -> Vec<Check> {
     let installer = Installer::of(Some(probe));
     let mut checks = vec![qemu_img(probe, installer)];
     if remote {
@@ -128,7 +128,7 @@ fn brief(version: &str) -> &str {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::model::Verdict;
+    use snapdeck_model::Verdict;
 
     #[test]
     fn what_is_missing_is_told_with_the_package() {

@@ -4,12 +4,12 @@ use humansize::{BINARY, format_size};
 
 use super::access::NAMED;
 use super::probe::Probe;
-use crate::host::quote;
-use crate::model::Check;
-use crate::model::settings::HostSettings;
+use crate::quote;
+use snapdeck_model::Check;
+use snapdeck_model::settings::HostSettings;
 
 /// Is there room for what an operation may write: a flattened image on its way to the bucket, and a snapshot?
-pub fn space(
+pub(super) fn space(
     probe: &Probe,
     settings: &HostSettings,
     largest_flat: Option<(&str, u64)>,
@@ -67,7 +67,7 @@ fn free(said: &str) -> Option<u64> {
 }
 
 /// Can a file there be copied by reference?
-pub fn reflinks(probe: &Probe, settings: &HostSettings) -> Option<Check> {
+pub(super) fn reflinks(probe: &Probe, settings: &HostSettings) -> Option<Check> {
     let (what, dir) = ("reflinks", &settings.snapshots_dir);
     Some(match probe.get("snapshots.reflink")? {
         "" => Check::passed(what, format!("{dir} copies by reference")),
@@ -81,7 +81,7 @@ pub fn reflinks(probe: &Probe, settings: &HostSettings) -> Option<Check> {
 }
 
 /// What operations that were killed have left, a day ago or more.
-pub fn leftovers(probe: &Probe) -> Check {
+pub(super) fn leftovers(probe: &Probe) -> Check {
     let what = "leftovers";
     let old: Vec<&str> = probe.all("old").collect();
     match old.len() {
@@ -102,7 +102,7 @@ pub fn leftovers(probe: &Probe) -> Check {
 mod tests {
     use super::super::tests::settings;
     use super::*;
-    use crate::model::Verdict;
+    use snapdeck_model::Verdict;
 
     #[test]
     fn room_is_measured_by_the_largest_image() {

@@ -18,10 +18,10 @@ use tokio_util::sync::CancellationToken;
 use super::explain;
 use super::here::Here;
 use super::there::{There, script, system};
-use crate::host::command::{Input, text};
-use crate::host::ffi::{begin_sync, clone_range};
-use crate::host::image_file::stamp_of;
-use crate::model::{BLOCK_BYTES, Digest, Error, FileStamp, Hashing, Kind, Result};
+use crate::command::{Input, text};
+use crate::image_file::stamp_of;
+use snapdeck_libvirt::{begin_sync, clone_range};
+use snapdeck_model::{BLOCK_BYTES, Digest, Error, FileStamp, Hashing, Kind, Result};
 
 /// For one block.
 const CALL: Duration = Duration::from_secs(60);
@@ -57,7 +57,7 @@ pub enum Seen {
 }
 
 /// Where to tell of each block, as it is done.
-pub type Told = UnboundedSender<(Piece, Seen)>;
+pub(super) type Told = UnboundedSender<(Piece, Seen)>;
 
 /// A file that blocks are copied from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,7 +70,7 @@ pub struct Origin {
 
 impl Here {
     /// Reads and hashes blocks of a file.
-    pub async fn hash(
+    pub(crate) async fn hash(
         &self,
         path: &str,
         pieces: &[Piece],
@@ -92,7 +92,7 @@ impl Here {
 
     /// Copies blocks of `origin` into `to`. While `origin` is as it was when its bytes were known, `to` shares their
     /// extents, or has them copied by the kernel; else they are read, hashed and written.
-    pub async fn copy_blocks(
+    pub(crate) async fn copy_blocks(
         &self,
         origin: &Origin,
         to: Arc<File>,
@@ -223,7 +223,7 @@ fn told_by_stat(stamp: FileStamp) -> String {
 
 impl There {
     /// Reads and hashes blocks of a file.
-    pub async fn hash(
+    pub(crate) async fn hash(
         &self,
         path: &str,
         pieces: &[Piece],
@@ -236,7 +236,7 @@ impl There {
 
     /// Copies blocks of `origin` into the file `to`, and hashes what stands there then, unless `origin` is as it was when
     /// its bytes were known.
-    pub async fn copy_blocks(
+    pub(crate) async fn copy_blocks(
         &self,
         origin: &Origin,
         to: &str,
@@ -252,7 +252,12 @@ impl There {
 
     /// Makes the file `to`, of `size_bytes`, share all extents of `origin`, if its file system can and `origin` is what
     /// it was; whatever was in it is gone then. Is it so?
-    pub async fn clone_whole(&self, origin: &Origin, to: &str, size_bytes: u64) -> Result<bool> {
+    pub(crate) async fn clone_whole(
+        &self,
+        origin: &Origin,
+        to: &str,
+        size_bytes: u64,
+    ) -> Result<bool> {
         let Some(stamp) = origin.stamp else {
             return Ok(false);
         };

@@ -19,11 +19,11 @@ use tokio_util::sync::CancellationToken;
 use super::blocks::{Origin, Piece, Told};
 use super::explain;
 use super::mark::{Content, LONGEST, Mark, Recorded};
-use crate::host::eyes::Eyes;
-use crate::host::ffi::begin_sync;
-use crate::host::image_file::{self, ImageFile};
-use crate::host::threads::{Threads, TooLate};
-use crate::model::{Buffers, Digest, Error, HostName, Kind, Result};
+use crate::eyes::Eyes;
+use crate::image_file::{self, ImageFile};
+use crate::threads::{Threads, TooLate};
+use snapdeck_libvirt::begin_sync;
+use snapdeck_model::{Buffers, Digest, Error, HostName, Kind, Result};
 
 /// File calls under way at once on one host.
 const CALLS: usize = 16;
@@ -40,13 +40,13 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// The files of this machine.
 #[derive(Clone)]
-pub struct Here {
+pub(crate) struct Here {
     host: HostName,
     threads: Threads,
 }
 
 impl Here {
-    pub fn new(host: HostName) -> Self {
+    pub(crate) fn new(host: HostName) -> Self {
         Self {
             host,
             threads: Threads::new(CALLS),
@@ -54,7 +54,7 @@ impl Here {
     }
 
     /// Runs a blocking `call`; `what` completes "cannot ... on host NAME".
-    pub async fn run<T: Send + 'static>(
+    pub(crate) async fn run<T: Send + 'static>(
         &self,
         what: String,
         deadline: Duration,
@@ -72,7 +72,7 @@ impl Here {
     }
 
     /// `None` where there is no such file.
-    pub async fn image_file(&self, path: &str) -> Result<Option<ImageFile>> {
+    pub(crate) async fn image_file(&self, path: &str) -> Result<Option<ImageFile>> {
         let file = PathBuf::from(path);
         self.run(
             format!("read {path}"),
@@ -86,7 +86,7 @@ impl Here {
         .await
     }
 
-    pub async fn open_reader(&self, path: &str) -> Result<Reader> {
+    pub(crate) async fn open_reader(&self, path: &str) -> Result<Reader> {
         let name = PathBuf::from(path);
         let (file, size_bytes) = self
             .run(format!("open {path}"), CALL, move || {
@@ -103,7 +103,12 @@ impl Here {
         })
     }
 
-    pub async fn open_writer(&self, path: &str, owner: &str, content: &Content) -> Result<Writer> {
+    pub(crate) async fn open_writer(
+        &self,
+        path: &str,
+        owner: &str,
+        content: &Content,
+    ) -> Result<Writer> {
         let (name, owner) = (PathBuf::from(path), owner.to_owned());
         let (marks, whole) = (Mark::path(path), content.clone());
         let opened = self.run(format!("create {path}"), CALL, move || {
@@ -148,7 +153,7 @@ impl Here {
 
     /// Opens a file that bears its final name, to write over what is bad in it. Nobody else writes it, and no QEMU has it
     /// open or opens it, until the writer is dropped.
-    pub async fn open_mender(&self, path: &str) -> Result<Writer> {
+    pub(crate) async fn open_mender(&self, path: &str) -> Result<Writer> {
         let name = PathBuf::from(path);
         let opened = self.run(format!("open {path}"), CALL, move || {
             let file = OpenOptions::new().read(true).write(true).open(name)?;
@@ -170,7 +175,7 @@ impl Here {
         })
     }
 
-    pub async fn make_temp_dir(&self, under: &str) -> Result<String> {
+    pub(crate) async fn make_temp_dir(&self, under: &str) -> Result<String> {
         let parent = PathBuf::from(under);
         let made = self
             .run(
@@ -197,7 +202,12 @@ impl Here {
         })
     }
 
-    pub async fn make_backup_dir(&self, under: &str, id: &str, owner: &str) -> Result<String> {
+    pub(crate) async fn make_backup_dir(
+        &self,
+        under: &str,
+        id: &str,
+        owner: &str,
+    ) -> Result<String> {
         let (parent, owner) = (PathBuf::from(under), owner.to_owned());
         let prefix = format!(".{id}.");
         let made = self.run(format!("make a directory in {under}"), CALL, move || {
@@ -215,7 +225,7 @@ impl Here {
         Ok(format!("{under}/{}", made.await?))
     }
 
-    pub async fn backup_dirs(&self, under: &str) -> Result<Vec<String>> {
+    pub(crate) async fn backup_dirs(&self, under: &str) -> Result<Vec<String>> {
         let dir = PathBuf::from(under);
         self.run(format!("list {under}"), CALL, move || {
             let entries = match std::fs::read_dir(dir) {
@@ -229,7 +239,7 @@ impl Here {
         .await
     }
 
-    pub async fn remove_temp_dir(&self, path: &str) -> Result<()> {
+    pub(crate) async fn remove_temp_dir(&self, path: &str) -> Result<()> {
         let dir = PathBuf::from(path);
         self.run(format!("remove {path}"), CALL, move || {
             let ours = dir.file_name().is_some_and(|name| {
@@ -244,7 +254,7 @@ impl Here {
         .await
     }
 
-    pub async fn remove_file(&self, path: &str) -> Result<bool> {
+    pub(crate) async fn remove_file(&self, path: &str) -> Result<bool> {
         let file = PathBuf::from(path);
         self.run(format!("remove {path}"), CALL, move || {
             let removed = absent_is_fine(std::fs::remove_file(&file))?;
@@ -254,7 +264,7 @@ impl Here {
         .await
     }
 
-    pub async fn real(&self, paths: &[&str]) -> Result<Vec<PathBuf>> {
+    pub(crate) async fn real(&self, paths: &[&str]) -> Result<Vec<PathBuf>> {
         let paths: Vec<PathBuf> = paths.iter().map(PathBuf::from).collect();
         self.run("look at files".into(), CALL, move || {
             Ok(paths
@@ -266,14 +276,14 @@ impl Here {
     }
 
     /// The first `limit` bytes of a file; `None` where there is none.
-    pub async fn read_file(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>> {
+    pub(crate) async fn read_file(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>> {
         let file = PathBuf::from(path);
         self.run(format!("read {path}"), CALL, move || limited(&file, limit))
             .await
     }
 
     /// Writes a whole file, or nothing.
-    pub async fn write_file(&self, path: &str, owner: &str, bytes: Vec<u8>) -> Result<()> {
+    pub(crate) async fn write_file(&self, path: &str, owner: &str, bytes: Vec<u8>) -> Result<()> {
         let (file, owner) = (PathBuf::from(path), owner.to_owned());
         self.run(format!("write {path}"), CALL, move || {
             let (uid, gid) = ids(&owner)?;
@@ -290,7 +300,7 @@ impl Here {
         .await
     }
 
-    pub async fn claim(&self, path: &str, owner: &str) -> Result<()> {
+    pub(crate) async fn claim(&self, path: &str, owner: &str) -> Result<()> {
         let (file, owner) = (PathBuf::from(path), owner.to_owned());
         self.run(format!("create {path}"), CALL, move || {
             let (uid, gid) = ids(&owner)?;
@@ -310,7 +320,7 @@ impl Here {
         .await
     }
 
-    pub async fn copy(&self, from: &str, to: &str) -> Result<()> {
+    pub(crate) async fn copy(&self, from: &str, to: &str) -> Result<()> {
         let (source, target) = (PathBuf::from(from), PathBuf::from(to));
         self.run(format!("copy {from} to {to}"), CALL, move || {
             let mut source = File::open(source)?;
@@ -321,7 +331,7 @@ impl Here {
         .await
     }
 
-    pub async fn free_bytes(&self, dir: &str) -> Result<u64> {
+    pub(crate) async fn free_bytes(&self, dir: &str) -> Result<u64> {
         let path = PathBuf::from(dir);
         self.run(format!("look at {dir}"), CALL, move || {
             let there = statvfs(&path)?;
@@ -483,7 +493,7 @@ fn rename(from: &Path, to: &Path, replace: bool) -> io::Result<()> {
 }
 
 /// Reads a file of the host at offsets.
-pub struct Reader {
+pub(crate) struct Reader {
     files: Here,
     path: Arc<str>,
     file: Arc<File>,
@@ -492,7 +502,7 @@ pub struct Reader {
 
 impl Reader {
     /// Length when it was opened, in bytes.
-    pub fn size_bytes(&self) -> u64 {
+    pub(crate) fn size_bytes(&self) -> u64 {
         self.size_bytes
     }
 
@@ -500,7 +510,12 @@ impl Reader {
     ///
     /// # Errors
     /// `Failed` where the file ends before; the system's.
-    pub async fn read_at(&self, buffers: &Buffers, offset: u64, length: usize) -> Result<Bytes> {
+    pub(crate) async fn read_at(
+        &self,
+        buffers: &Buffers,
+        offset: u64,
+        length: usize,
+    ) -> Result<Bytes> {
         let (file, buffers) = (self.file.clone(), buffers.clone());
         self.files
             .run(format!("read {}", self.path), CALL, move || {
@@ -515,7 +530,7 @@ impl Reader {
 
 /// Writes a file of the host at offsets, in any order. Nobody else's [`Writer`] opens the same file
 /// until this one is dropped.
-pub struct Writer {
+pub(crate) struct Writer {
     files: Here,
     path: Arc<str>,
     file: Arc<File>,
@@ -528,7 +543,7 @@ pub struct Writer {
 
 impl Writer {
     /// Blocks that an earlier writer of the same content left.
-    pub fn recorded(&self) -> &Recorded {
+    pub(crate) fn recorded(&self) -> &Recorded {
         &self.recorded
     }
 
@@ -536,7 +551,7 @@ impl Writer {
     ///
     /// # Errors
     /// The system's.
-    pub async fn record(&self, block: u64, digest: &Digest) -> Result<()> {
+    pub(crate) async fn record(&self, block: u64, digest: &Digest) -> Result<()> {
         self.add(|_| Mark::record(block, digest)).await
     }
 
@@ -544,7 +559,7 @@ impl Writer {
     ///
     /// # Errors
     /// The system's.
-    pub async fn record_anew(&self, blocks: &BTreeMap<u64, Digest>) -> Result<()> {
+    pub(crate) async fn record_anew(&self, blocks: &BTreeMap<u64, Digest>) -> Result<()> {
         self.add(|mark| mark.header(blocks)).await
     }
 
@@ -563,7 +578,7 @@ impl Writer {
     ///
     /// # Errors
     /// The system's; `Cancelled`.
-    pub async fn copy(
+    pub(crate) async fn copy(
         &self,
         origin: &Origin,
         pieces: &[Piece],
@@ -580,7 +595,7 @@ impl Writer {
     ///
     /// # Errors
     /// The system's.
-    pub async fn discard(&self) -> Result<()> {
+    pub(crate) async fn discard(&self) -> Result<()> {
         self.files.remove_file(&Mark::path(&self.path)).await?;
         self.files.remove_file(&self.path).await.map(|_| ())
     }
@@ -589,7 +604,7 @@ impl Writer {
     ///
     /// # Errors
     /// `NoSpace` where the disk is full; the system's.
-    pub async fn write_at(&self, offset: u64, data: Bytes) -> Result<()> {
+    pub(crate) async fn write_at(&self, offset: u64, data: Bytes) -> Result<()> {
         let file = self.file.clone();
         let _turn = self.turn.lock().await;
         self.files
@@ -606,7 +621,7 @@ impl Writer {
     ///
     /// # Errors
     /// The system's; what was written is then not to be relied on.
-    pub async fn finish(&self) -> Result<()> {
+    pub(crate) async fn finish(&self) -> Result<()> {
         let file = self.file.clone();
         self.files
             .run(format!("write {}", self.path), SYNC, move || {
@@ -619,7 +634,7 @@ impl Writer {
     ///
     /// # Errors
     /// `Refused` where `path` exists and `replace` is false; the system's. The file keeps its name then.
-    pub async fn land(&self, path: &str, replace: bool) -> Result<()> {
+    pub(crate) async fn land(&self, path: &str, replace: bool) -> Result<()> {
         let (file, from, to) = (
             self.file.clone(),
             PathBuf::from(&*self.path),

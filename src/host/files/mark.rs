@@ -8,12 +8,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Digest, block_count};
+use snapdeck_model::{Digest, block_count};
 
 /// Parts headers and records, as a line's end does.
-pub const PART: char = '\t';
+pub(super) const PART: char = '\t';
 /// Longest mark that is read, in bytes: of an image of 5 TiB.
-pub const LONGEST: u64 = 64 << 20;
+pub(super) const LONGEST: u64 = 64 << 20;
 
 /// What a file is to hold. Two writes of equal contents write equal bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,7 +39,7 @@ pub struct Recorded {
 /// The head of the records that follow it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Mark {
+pub(super) struct Mark {
     /// What is being written.
     pub content: Content,
     /// The kernel's id of the host's last start (`random/boot_id`, proc(5)).
@@ -48,12 +48,12 @@ pub struct Mark {
 
 impl Mark {
     /// The name of the mark of `path`.
-    pub fn path(path: &str) -> String {
+    pub(super) fn path(path: &str) -> String {
         format!("{path}.mark")
     }
 
     /// The header, and with it all that is there already.
-    pub fn header(&self, blocks: &BTreeMap<u64, Digest>) -> String {
+    pub(super) fn header(&self, blocks: &BTreeMap<u64, Digest>) -> String {
         // A struct of texts and numbers always has a JSON.
         let mut text = serde_json::to_string(self).unwrap_or_default();
         text.push(PART);
@@ -66,12 +66,12 @@ impl Mark {
     }
 
     /// One record.
-    pub fn record(block: u64, digest: &Digest) -> String {
+    pub(super) fn record(block: u64, digest: &Digest) -> String {
         format!("{block} {digest}{PART}")
     }
 
     /// What is there, by a mark's text, of this content in a file of `length` bytes.
-    pub fn read(&self, text: &[u8], length: u64) -> Recorded {
+    pub(super) fn read(&self, text: &[u8], length: u64) -> Recorded {
         let mut found = Recorded::default();
         let size = self.content.size_bytes;
         if self.content.version.is_none() || length != size {
@@ -107,7 +107,7 @@ impl Mark {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::BLOCK_BYTES;
+    use snapdeck_model::BLOCK_BYTES;
 
     const SIZE: u64 = 3 * BLOCK_BYTES;
 

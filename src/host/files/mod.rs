@@ -22,26 +22,27 @@ use super::command::{Place, Running};
 use super::image_file::ImageFile;
 use super::patience::Patience;
 use super::sftp::{Access, SftpFile};
-use crate::model::{Buffers, Digest, Error, Kind, Result};
+use snapdeck_model::{Buffers, Digest, Error, Kind, Result};
 
 pub use blocks::{Origin, Piece, Seen};
-pub use here::Here;
-pub use mark::{Content, Recorded};
-pub use there::There;
+pub(crate) use here::Here;
+pub use mark::Content;
+pub(crate) use mark::Recorded;
+pub(crate) use there::There;
 
 /// For opening a file ahead, and for a word about it.
 const AHEAD: Duration = Duration::from_secs(10);
 
 /// The files of one host.
 #[derive(Clone)]
-pub enum Files {
+pub(crate) enum Files {
     Here(Here),
     There(There),
 }
 
 impl Files {
     /// The same files, for somebody who waits for the host while it is away.
-    pub fn patient(&self, patience: Patience) -> Self {
+    pub(crate) fn patient(&self, patience: Patience) -> Self {
         match self {
             Self::Here(files) => Self::Here(files.clone()),
             Self::There(files) => Self::There(files.patient(patience)),
@@ -49,14 +50,14 @@ impl Files {
     }
 
     /// `None` where there is no such file.
-    pub async fn image_file(&self, path: &str) -> Result<Option<ImageFile>> {
+    pub(crate) async fn image_file(&self, path: &str) -> Result<Option<ImageFile>> {
         match self {
             Self::Here(files) => files.image_file(path).await,
             Self::There(files) => files.image_file(path).await,
         }
     }
 
-    pub async fn open_reader(&self, path: &str) -> Result<FileReader> {
+    pub(crate) async fn open_reader(&self, path: &str) -> Result<FileReader> {
         Ok(FileReader(match self {
             Self::Here(files) => Reader::Here(files.open_reader(path).await?),
             Self::There(files) => {
@@ -67,7 +68,7 @@ impl Files {
         }))
     }
 
-    pub async fn open_ahead(&self, path: &str) -> Ahead {
+    pub(crate) async fn open_ahead(&self, path: &str) -> Ahead {
         Ahead {
             sftp: match self {
                 Self::Here(_) => None,
@@ -78,7 +79,7 @@ impl Files {
         }
     }
 
-    pub async fn open_writer(
+    pub(crate) async fn open_writer(
         &self,
         path: &str,
         owner: &str,
@@ -101,7 +102,7 @@ impl Files {
         }))
     }
 
-    pub async fn open_mender(&self, path: &str) -> Result<FileWriter> {
+    pub(crate) async fn open_mender(&self, path: &str) -> Result<FileWriter> {
         Ok(FileWriter(match self {
             Self::Here(files) => Writer::Here(files.open_mender(path).await?),
             Self::There(files) => {
@@ -115,7 +116,7 @@ impl Files {
         }))
     }
 
-    pub async fn hash(
+    pub(crate) async fn hash(
         &self,
         path: &str,
         pieces: &[Piece],
@@ -128,7 +129,7 @@ impl Files {
         }
     }
 
-    pub async fn make_temp_dir(&self, under: &str) -> Result<String> {
+    pub(crate) async fn make_temp_dir(&self, under: &str) -> Result<String> {
         let made = match self {
             Self::Here(files) => files.make_temp_dir(under).await,
             Self::There(files) => files.make_temp_dir(under).await,
@@ -137,7 +138,12 @@ impl Files {
     }
 
     /// Makes a directory for a backup of a sandbox's disk, which QEMU may write to.
-    pub async fn make_backup_dir(&self, under: &str, id: &str, owner: &str) -> Result<String> {
+    pub(crate) async fn make_backup_dir(
+        &self,
+        under: &str,
+        id: &str,
+        owner: &str,
+    ) -> Result<String> {
         match self {
             Self::Here(files) => files.make_backup_dir(under, id, owner).await,
             Self::There(files) => files.make_backup_dir(under, id, owner).await,
@@ -145,21 +151,21 @@ impl Files {
     }
 
     /// Names of the directories that are or were for backups.
-    pub async fn backup_dirs(&self, under: &str) -> Result<Vec<String>> {
+    pub(crate) async fn backup_dirs(&self, under: &str) -> Result<Vec<String>> {
         match self {
             Self::Here(files) => files.backup_dirs(under).await,
             Self::There(files) => files.backup_dirs(under).await,
         }
     }
 
-    pub async fn remove_temp_dir(&self, path: &str) -> Result<()> {
+    pub(crate) async fn remove_temp_dir(&self, path: &str) -> Result<()> {
         match self {
             Self::Here(files) => files.remove_temp_dir(path).await,
             Self::There(files) => files.remove_temp_dir(path).await,
         }
     }
 
-    pub async fn remove_file(&self, path: &str) -> Result<bool> {
+    pub(crate) async fn remove_file(&self, path: &str) -> Result<bool> {
         match self {
             Self::Here(files) => files.remove_file(path).await,
             Self::There(files) => files.remove_file(path).await,
@@ -167,21 +173,21 @@ impl Files {
     }
 
     /// Where files really are, links resolved, as far as they are there. In their order.
-    pub async fn real(&self, paths: &[&str]) -> Result<Vec<PathBuf>> {
+    pub(crate) async fn real(&self, paths: &[&str]) -> Result<Vec<PathBuf>> {
         match self {
             Self::Here(files) => files.real(paths).await,
             Self::There(files) => files.real(paths).await,
         }
     }
 
-    pub async fn read_file(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>> {
+    pub(crate) async fn read_file(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>> {
         match self {
             Self::Here(files) => files.read_file(path, limit).await,
             Self::There(files) => files.read_file(path, limit).await,
         }
     }
 
-    pub async fn write_file(&self, path: &str, owner: &str, bytes: Vec<u8>) -> Result<()> {
+    pub(crate) async fn write_file(&self, path: &str, owner: &str, bytes: Vec<u8>) -> Result<()> {
         match self {
             Self::Here(files) => files.write_file(path, owner, bytes).await,
             Self::There(files) => files.write_file(path, owner, &bytes).await,
@@ -189,7 +195,7 @@ impl Files {
     }
 
     /// Creates an empty file, mode 0644, that was not there before.
-    pub async fn claim(&self, path: &str, owner: &str) -> Result<()> {
+    pub(crate) async fn claim(&self, path: &str, owner: &str) -> Result<()> {
         match self {
             Self::Here(files) => files.claim(path, owner).await,
             Self::There(files) => files.claim(path, owner).await,
@@ -201,14 +207,14 @@ impl Files {
     }
 
     /// Copies the bytes of a file into another that is there.
-    pub async fn copy(&self, from: &str, to: &str) -> Result<()> {
+    pub(crate) async fn copy(&self, from: &str, to: &str) -> Result<()> {
         match self {
             Self::Here(files) => files.copy(from, to).await,
             Self::There(files) => files.copy(from, to).await,
         }
     }
 
-    pub async fn free_bytes(&self, dir: &str) -> Result<u64> {
+    pub(crate) async fn free_bytes(&self, dir: &str) -> Result<u64> {
         match self {
             Self::Here(files) => files.free_bytes(dir).await,
             Self::There(files) => files.free_bytes(dir).await,
@@ -244,7 +250,7 @@ impl Ahead {
     /// The file as it is now.
     ///
     /// # Errors
-    /// As [`Host::open_reader`](crate::host::Host::open_reader).
+    /// As [`Host::open_reader`](crate::Host::open_reader).
     pub async fn now(self) -> Result<FileReader> {
         let Some(mut sftp) = self.sftp else {
             return self.files.open_reader(&self.path).await;
@@ -456,7 +462,7 @@ impl FileWriter {
 }
 
 /// The error behind `said`, the words of a program that ran with `LC_ALL=C`.
-pub fn system_error(what: String, said: &str) -> Error {
+pub(crate) fn system_error(what: String, said: &str) -> Error {
     explain(what, &there::system(said))
 }
 

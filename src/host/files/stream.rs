@@ -19,12 +19,12 @@ use tokio_util::task::AbortOnDropHandle;
 use super::explain;
 use super::mark::{Content, Mark, Recorded};
 use super::there::script;
-use crate::host::command::{Input, Place, Running, text};
-use crate::host::nbd::Nbd;
-use crate::host::patience::Patience;
-use crate::host::sftp::{Access, SftpFile};
-use crate::host::ssh::{Forward, Master};
-use crate::model::{Buffers, Digest, Error, Kind, Result};
+use crate::command::{Input, Place, Running, text};
+use crate::patience::Patience;
+use crate::sftp::{Access, SftpFile};
+use crate::ssh::{Forward, Master};
+use snapdeck_model::{Buffers, Digest, Error, Kind, Result};
+use snapdeck_nbd::Nbd;
 
 /// For a block of a few MiB; a dead link shows sooner, by ssh's own signs of life.
 const BLOCK: Duration = Duration::from_secs(300);
@@ -40,7 +40,7 @@ const HELD: (u32, Duration) = (12, Duration::from_secs(2));
 
 /// What a file is opened for.
 #[derive(Clone)]
-pub enum Mode {
+pub(super) enum Mode {
     Read,
     Write {
         owner: String,
@@ -68,7 +68,7 @@ impl Mode {
 }
 
 /// A file of a remote host.
-pub struct Stream {
+pub(super) struct Stream {
     place: Place,
     patience: Patience,
     path: String,
@@ -82,7 +82,7 @@ pub struct Stream {
 
 /// What was seen when a file was opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Opened {
+pub(super) struct Opened {
     pub size_bytes: u64,
     pub inode: String,
     pub boot_id: String,
@@ -172,7 +172,12 @@ impl Stream {
     ///
     /// # Errors
     /// The host's; `Refused` where another process is writing it; `Unreachable`.
-    pub async fn open(place: Place, patience: Patience, path: &str, mode: Mode) -> Result<Self> {
+    pub(super) async fn open(
+        place: Place,
+        patience: Patience,
+        path: &str,
+        mode: Mode,
+    ) -> Result<Self> {
         let hold = patience
             .call(|| Hold::take(&place, path, &mode, None))
             .await?;
@@ -198,7 +203,7 @@ impl Stream {
 
     /// Notes, beside the file, that a block is written. What does not reach the host, because it is away, does once it
     /// is back.
-    pub async fn record(&self, block: u64, digest: &Digest) {
+    pub(super) async fn record(&self, block: u64, digest: &Digest) {
         self.marks
             .lock()
             .await
@@ -207,7 +212,7 @@ impl Stream {
     }
 
     /// Notes, beside the file, that these blocks are written, and no others.
-    pub async fn record_anew(&self, blocks: &BTreeMap<u64, Digest>) {
+    pub(super) async fn record_anew(&self, blocks: &BTreeMap<u64, Digest>) {
         if let Mode::Write { content, .. } = &self.mode {
             let header = mark(content, &self.first).header(blocks);
             self.marks.lock().await.push_str(&header);
@@ -232,29 +237,34 @@ impl Stream {
         }
     }
 
-    pub fn opened(&self) -> &Opened {
+    pub(super) fn opened(&self) -> &Opened {
         &self.first
     }
 
-    pub async fn read(&self, buffers: &Buffers, offset: u64, length: usize) -> Result<Bytes> {
+    pub(super) async fn read(
+        &self,
+        buffers: &Buffers,
+        offset: u64,
+        length: usize,
+    ) -> Result<Bytes> {
         self.with(&Work::Read(buffers.clone(), offset, length))
             .await
     }
 
-    pub async fn write(&self, offset: u64, data: Bytes) -> Result<()> {
+    pub(super) async fn write(&self, offset: u64, data: Bytes) -> Result<()> {
         self.with(&Work::Write(offset, data)).await.map(|_| ())
     }
 
     /// Everything written is on the host's disk, and the file is closed but for its lock: other programs
     /// there may read it.
-    pub async fn finish(&self) -> Result<()> {
+    pub(super) async fn finish(&self) -> Result<()> {
         self.with(&Work::Flush).await?;
         self.close().await;
         Ok(())
     }
 
     /// Lets go of the bytes, not of the lock; nothing ordered before happens after this.
-    pub async fn close(&self) {
+    pub(super) async fn close(&self) {
         let hold = self.hold.lock().await.clone();
         if let Some(hold) = hold {
             hold.close().await;

@@ -11,12 +11,12 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::explain;
-use crate::host::command::{Output, Place};
-use crate::host::eyes::{Eyes, Listed, damage};
-use crate::host::image_file::{CUT_OFF, ImageFile, facts_of};
-use crate::host::patience::Patience;
-use crate::model::{Error, FileStamp, Kind, Result};
-use crate::qcow2::HEADER_BYTES;
+use crate::command::{Output, Place};
+use crate::eyes::{Eyes, Listed, damage};
+use crate::image_file::{CUT_OFF, ImageFile, facts_of};
+use crate::patience::Patience;
+use snapdeck_model::{Error, FileStamp, Kind, Result};
+use snapdeck_qcow2::HEADER_BYTES;
 
 const SCRIPT: &str = include_str!("there.sh");
 /// For calls on names and on the first bytes of files.
@@ -33,7 +33,7 @@ const TORN: io::ErrorKind = io::ErrorKind::ResourceBusy;
 const LONGEST_HEADER: usize = 2 << 20;
 
 /// The words of a call on [`SCRIPT`].
-pub fn script(verb: &str, args: &[&str]) -> Vec<String> {
+pub(super) fn script(verb: &str, args: &[&str]) -> Vec<String> {
     ["sh", "-c", SCRIPT, "snapdeck", verb]
         .iter()
         .chain(args)
@@ -42,7 +42,7 @@ pub fn script(verb: &str, args: &[&str]) -> Vec<String> {
 }
 
 /// The error behind the words of a program that ran with `LC_ALL=C`.
-pub fn system(said: &str) -> io::Error {
+pub(super) fn system(said: &str) -> io::Error {
     use io::ErrorKind::*;
     let line = said.trim().lines().next().unwrap_or("it said nothing");
     let known = [
@@ -74,7 +74,7 @@ pub fn system(said: &str) -> io::Error {
 
 /// The files of one remote host.
 #[derive(Clone)]
-pub struct There {
+pub(crate) struct There {
     pub place: Place,
     pub patience: Patience,
     /// Headers seen, until their file changes.
@@ -82,7 +82,7 @@ pub struct There {
 }
 
 impl There {
-    pub fn new(place: Place) -> Self {
+    pub(crate) fn new(place: Place) -> Self {
         Self {
             place,
             patience: Patience::none(),
@@ -91,7 +91,7 @@ impl There {
     }
 
     /// The same files, for somebody who waits for the host.
-    pub fn patient(&self, patience: Patience) -> Self {
+    pub(crate) fn patient(&self, patience: Patience) -> Self {
         Self {
             patience,
             ..self.clone()
@@ -128,7 +128,7 @@ impl There {
         }
     }
 
-    pub async fn line(
+    pub(crate) async fn line(
         &self,
         what: &str,
         verb: &str,
@@ -140,18 +140,23 @@ impl There {
         Ok(text.trim_end_matches('\n').to_owned())
     }
 
-    pub async fn make_temp_dir(&self, under: &str) -> Result<String> {
+    pub(crate) async fn make_temp_dir(&self, under: &str) -> Result<String> {
         let what = format!("make a directory in {under}");
         self.line(&what, "make_temp_dir", &[under], CALL).await
     }
 
-    pub async fn make_backup_dir(&self, under: &str, id: &str, owner: &str) -> Result<String> {
+    pub(crate) async fn make_backup_dir(
+        &self,
+        under: &str,
+        id: &str,
+        owner: &str,
+    ) -> Result<String> {
         let what = format!("make a directory in {under}");
         self.line(&what, "make_backup_dir", &[under, id, owner], CALL)
             .await
     }
 
-    pub async fn backup_dirs(&self, under: &str) -> Result<Vec<String>> {
+    pub(crate) async fn backup_dirs(&self, under: &str) -> Result<Vec<String>> {
         let what = format!("list {under}");
         let output = self.call(&what, "backup_dirs", &[under], CALL).await?;
         let names = output.stdout.split(|byte| *byte == 0);
@@ -159,27 +164,27 @@ impl There {
         Ok(names.filter(|name| !name.is_empty()).collect())
     }
 
-    pub async fn remove_temp_dir(&self, path: &str) -> Result<()> {
+    pub(crate) async fn remove_temp_dir(&self, path: &str) -> Result<()> {
         let what = format!("remove {path}");
         self.call(&what, "remove_temp_dir", &[path], LONG).await?;
         Ok(())
     }
 
-    pub async fn remove_file(&self, path: &str) -> Result<bool> {
+    pub(crate) async fn remove_file(&self, path: &str) -> Result<bool> {
         let what = format!("remove {path}");
         let said = self.line(&what, "remove_file", &[path], LONG).await?;
         Ok(said == "removed")
     }
 
     /// The first `limit` bytes of a file; `None` where there is none.
-    pub async fn read_file(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>> {
+    pub(crate) async fn read_file(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>> {
         let (what, limit) = (format!("read {path}"), limit.to_string());
         let output = self.call(&what, "read_file", &[path, &limit], CALL).await?;
         Ok(output.stdout.strip_prefix(b"there\n").map(<[u8]>::to_vec))
     }
 
     /// Writes a whole file, or nothing.
-    pub async fn write_file(&self, path: &str, owner: &str, bytes: &[u8]) -> Result<()> {
+    pub(crate) async fn write_file(&self, path: &str, owner: &str, bytes: &[u8]) -> Result<()> {
         let words = script("write_file", &[path, owner, &bytes.len().to_string()]);
         let argv: Vec<&str> = words.iter().map(String::as_str).collect();
         let once = async || {
@@ -191,7 +196,7 @@ impl There {
         self.patience.call(once).await.map(|_| ())
     }
 
-    pub async fn claim(&self, path: &str, owner: &str) -> Result<()> {
+    pub(crate) async fn claim(&self, path: &str, owner: &str) -> Result<()> {
         let what = format!("create {path}");
         // Tells a file that a try made whose answer was lost from one of somebody else's.
         let ours = format!("{}-{:?}", std::process::id(), std::time::SystemTime::now());
@@ -200,13 +205,13 @@ impl There {
         Ok(())
     }
 
-    pub async fn copy(&self, from: &str, to: &str) -> Result<()> {
+    pub(crate) async fn copy(&self, from: &str, to: &str) -> Result<()> {
         let what = format!("copy {from} to {to}");
         self.call(&what, "copy", &[from, to], LONG).await?;
         Ok(())
     }
 
-    pub async fn free_bytes(&self, dir: &str) -> Result<u64> {
+    pub(crate) async fn free_bytes(&self, dir: &str) -> Result<u64> {
         let what = format!("look at {dir}");
         let said = self.line(&what, "free_bytes", &[dir], CALL).await?;
         let product = said.split_once(' ').and_then(|(blocks, size)| {
@@ -222,7 +227,13 @@ impl There {
         })
     }
 
-    pub async fn land(&self, from: &str, to: &str, replace: bool, inode: &str) -> Result<()> {
+    pub(crate) async fn land(
+        &self,
+        from: &str,
+        to: &str,
+        replace: bool,
+        inode: &str,
+    ) -> Result<()> {
         let how = if replace { "replace" } else { "keep" };
         let what = format!("name {to}");
         self.call(&what, "land", &[from, to, how, inode], LONG)
@@ -231,7 +242,7 @@ impl There {
     }
 
     /// `None` where there is no such file.
-    pub async fn image_file(&self, path: &str) -> Result<Option<ImageFile>> {
+    pub(crate) async fn image_file(&self, path: &str) -> Result<Option<ImageFile>> {
         let what = format!("read {path}");
         let file = PathBuf::from(path);
         let seen = self.see(&[file]).await?;
@@ -247,7 +258,7 @@ impl There {
     }
 
     /// The images of each directory.
-    pub async fn list(&self, dirs: &[&str]) -> Result<Vec<Listed>> {
+    pub(crate) async fn list(&self, dirs: &[&str]) -> Result<Vec<Listed>> {
         let output = self
             .call(&format!("list {}", dirs.join(" and ")), "list", dirs, CALL)
             .await?;
@@ -280,14 +291,14 @@ impl There {
     }
 
     /// Where `paths` really are, links resolved. In their order.
-    pub async fn real(&self, paths: &[&str]) -> Result<Vec<PathBuf>> {
+    pub(crate) async fn real(&self, paths: &[&str]) -> Result<Vec<PathBuf>> {
         let output = self.call("look at files", "real", paths, CALL).await?;
         let fields = output.stdout.split(|byte| *byte == 0).map(path);
         Ok(fields.take(paths.len()).collect())
     }
 
     /// Looks at `paths`: where they really are, and what they are. In their order.
-    pub async fn see(&self, paths: &[PathBuf]) -> Result<Vec<Seen>> {
+    pub(crate) async fn see(&self, paths: &[PathBuf]) -> Result<Vec<Seen>> {
         let mut all = Vec::new();
         for batch in batches(paths) {
             let mut seen = self.see_once(batch).await?;
@@ -377,14 +388,14 @@ impl There {
     }
 
     /// Forgets headers of files that are not among `paths`.
-    pub fn keep_headers(&self, eyes: &Eyes) {
+    pub(crate) fn keep_headers(&self, eyes: &Eyes) {
         self.known().retain(|path, _| eyes.has_seen(path));
     }
 }
 
 /// A file there.
 #[derive(Debug)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// Where it really is.
     pub path: PathBuf,
     pub file: io::Result<ImageFile>,

@@ -1,5 +1,5 @@
 //! Reads and writes a file of a host at offsets over SFTP: for hosts that forbid to forward sockets, where
-//! [`Nbd`](super::nbd::Nbd) cannot be reached. It does the same, and fails in the same ways.
+//! [`Nbd`](snapdeck_nbd::Nbd) cannot be reached. It does the same, and fails in the same ways.
 
 #[cfg(test)]
 mod tests;
@@ -16,8 +16,8 @@ use tokio::io::{AsyncRead, AsyncSeekExt, AsyncWrite};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::parts;
-use crate::model::Buffers;
+use snapdeck_model::Buffers;
+use snapdeck_nbd::chunked;
 
 /// Requests under way at once: 16 MiB of them.
 const REQUESTS: usize = 64;
@@ -28,14 +28,14 @@ const LEAST_REQUEST_BYTES: usize = 4096;
 
 /// What an opened file may be used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
+pub(crate) enum Access {
     Read,
     ReadWrite,
 }
 
 /// A file on a host, alone on its SFTP connection. Calls may be made from many tasks at once; they have no deadline
 /// of their own, and any of them may be dropped: what it asked for may happen nevertheless.
-pub struct SftpFile {
+pub(crate) struct SftpFile {
     sftp: Sftp,
     file: File,
     path: String,
@@ -53,7 +53,7 @@ impl SftpFile {
     /// # Errors
     /// `NotFound`, `PermissionDenied`; `TimedOut`; `UnexpectedEof` or `BrokenPipe` where nobody answers; `InvalidData`
     /// for what is no SFTP server or no regular file.
-    pub async fn open(
+    pub(crate) async fn open(
         stdin: impl AsyncWrite + Send + 'static,
         stdout: impl AsyncRead + Send + 'static,
         path: &str,
@@ -90,7 +90,7 @@ impl SftpFile {
     }
 
     /// Length as far as it is known, in bytes.
-    pub fn size_bytes(&self) -> u64 {
+    pub(crate) fn size_bytes(&self) -> u64 {
         self.size_bytes
     }
 
@@ -98,7 +98,7 @@ impl SftpFile {
     ///
     /// # Errors
     /// As [`SftpFile::read`].
-    pub async fn look_again(&mut self) -> io::Result<()> {
+    pub(crate) async fn look_again(&mut self) -> io::Result<()> {
         let metadata = self.file.metadata().await.map_err(explain)?;
         self.size_bytes = metadata.len().unwrap_or(self.size_bytes);
         Ok(())
@@ -109,9 +109,14 @@ impl SftpFile {
     /// # Errors
     /// `InvalidInput` behind the end. `ConnectionReset` where the connection ended, `InvalidData` where the file is
     /// shorter than it was or what came makes no sense. Otherwise the host's.
-    pub async fn read(&self, buffers: &Buffers, offset: u64, length: usize) -> io::Result<Bytes> {
-        parts::within(self.size_bytes, offset, length)?;
-        parts::read(
+    pub(crate) async fn read(
+        &self,
+        buffers: &Buffers,
+        offset: u64,
+        length: usize,
+    ) -> io::Result<Bytes> {
+        chunked::within(self.size_bytes, offset, length)?;
+        chunked::read(
             buffers,
             offset,
             length,
@@ -126,10 +131,10 @@ impl SftpFile {
     ///
     /// # Errors
     /// `StorageFull`; `PermissionDenied` where it was opened for reading; as [`SftpFile::read`].
-    pub async fn write(&self, offset: u64, data: Bytes) -> io::Result<()> {
-        parts::within(self.size_bytes, offset, data.len())?;
+    pub(crate) async fn write(&self, offset: u64, data: Bytes) -> io::Result<()> {
+        chunked::within(self.size_bytes, offset, data.len())?;
         self.may_write()?;
-        parts::write(offset, data, self.step(), |offset, data| {
+        chunked::write(offset, data, self.step(), |offset, data| {
             self.write_part(offset, data)
         })
         .await
@@ -140,7 +145,7 @@ impl SftpFile {
     ///
     /// # Errors
     /// As [`SftpFile::write`]; `Unsupported` where the server does not know how.
-    pub async fn flush(&self) -> io::Result<()> {
+    pub(crate) async fn flush(&self) -> io::Result<()> {
         self.may_write()?;
         self.file.clone().sync_all().await.map_err(explain)
     }
@@ -149,7 +154,7 @@ impl SftpFile {
     ///
     /// # Errors
     /// `TimedOut`; the host's.
-    pub async fn close(self, deadline: Duration) -> io::Result<()> {
+    pub(crate) async fn close(self, deadline: Duration) -> io::Result<()> {
         let Self { sftp, file, .. } = self;
         let closed = async {
             file.close().await?;

@@ -1,11 +1,11 @@
 //! Does the bucket hold the base's bytes? Only what is proven is copied: a wrong guess would be a wrong disk.
 
-use crate::bucket::Bucket;
-use crate::host::Host;
-use crate::model::{Digest, Object, Result};
+use snapdeck_bucket::Bucket;
+use snapdeck_host::Host;
+use snapdeck_model::{Digest, Object, Result};
 
 use super::layers::Layers;
-use crate::ops::source::Source;
+use crate::source::Source;
 
 /// An object with the very bytes of the base's file.
 pub(super) struct Proof {
@@ -71,7 +71,7 @@ impl Proof {
     ///
     /// # Errors
     /// The store's.
-    pub async fn holds(&self, bucket: &Bucket) -> Result<bool> {
+    pub(super) async fn holds(&self, bucket: &Bucket) -> Result<bool> {
         let now = bucket.head(&self.object.name).await?;
         Ok(now.is_some_and(|now| {
             now.etag == self.object.etag && now.size_bytes == self.object.size_bytes

@@ -1,14 +1,14 @@
 //! What a push would do, without moving anything.
 
-use crate::bucket::Bucket;
-use crate::host::Host;
-use crate::model::{Error, Forecast, Method, Result, SandboxId};
+use snapdeck_bucket::Bucket;
+use snapdeck_host::Host;
+use snapdeck_model::{Error, Forecast, Method, Result, SandboxId};
 
 use super::layers::Layers;
 use super::{Break, Way, method, ready};
-use crate::ops::make::Wish;
-use crate::ops::push::pushable;
-use crate::ops::source::Source;
+use crate::make::Wish;
+use crate::push::pushable;
+use crate::source::Source;
 
 /// Reads the tables of the disk's chain and what the bucket says of the base.
 ///
@@ -65,7 +65,7 @@ async fn measured(host: &Host, source: &Source) -> Result<u64, Error> {
 
 fn composed(way: Way<'_>, blank: Forecast) -> Forecast {
     let estimate = way.composer.estimate();
-    let part = crate::bucket::part_size(estimate.file_bytes);
+    let part = snapdeck_bucket::part_size(estimate.file_bytes);
     let kept = way.composer.kept();
     let body = (kept.end / part).saturating_sub(kept.start.div_ceil(part)) * part;
     let copy_bytes = if way.base.is_ok() { body } else { 0 };

@@ -3,13 +3,13 @@
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 
-use crate::host::{FileReader, Host};
-use crate::model::{Buffers, FileStamp, HostName, ImageFacts, Result};
-use crate::qcow2::{HEADER_BYTES, Read, TableReader, Tables, backing_format};
+use snapdeck_host::{FileReader, Host};
+use snapdeck_model::{Buffers, FileStamp, HostName, ImageFacts, Result};
+use snapdeck_qcow2::{HEADER_BYTES, Read, TableReader, Tables, backing_format};
 
 use super::Break;
 use super::moment::{Moment, Taken};
-use crate::ops::source::{Source, Stamps};
+use crate::source::{Source, Stamps};
 
 /// A chain, the base first.
 pub(super) struct Layers {
@@ -24,7 +24,7 @@ pub(super) struct Layers {
 
 impl Layers {
     /// Opens the files of the chain of `source`, after looking at them.
-    pub async fn open(host: &Host, source: &Source) -> Result<Self, Break> {
+    pub(super) async fn open(host: &Host, source: &Source) -> Result<Self, Break> {
         let refused = |path: &str, why: &str| Break::Refused(format!("{path} {why}"));
         let mut virtual_size = None;
         for link in &source.chain {
@@ -74,22 +74,22 @@ impl Layers {
     }
 
     /// From here on the topmost file is as it was at that moment.
-    pub fn keep(&mut self, moment: Moment) {
+    pub(super) fn keep(&mut self, moment: Moment) {
         self.moment = Some(moment);
     }
 
     /// The moment that is kept, if any.
-    pub fn moment(&self) -> Option<&Moment> {
+    pub(super) fn moment(&self) -> Option<&Moment> {
         self.moment.as_ref()
     }
 
     /// Closes the files; the moment is the caller's.
-    pub fn close(self) -> Option<Moment> {
+    pub(super) fn close(self) -> Option<Moment> {
         self.moment
     }
 
     /// The tables of the base, and those of the overlays, the one right above the base first.
-    pub async fn tables(&self) -> Result<(Tables, Vec<Tables>), Break> {
+    pub(super) async fn tables(&self) -> Result<(Tables, Vec<Tables>), Break> {
         let (mut files, mut known) = (&self.readers[..], None);
         if let (Some(moment), Some((_, below))) = (&self.moment, files.split_last()) {
             files = below;
@@ -108,7 +108,7 @@ impl Layers {
     }
 
     /// Reads what the composer wants.
-    pub async fn read(&self, read: &Read) -> Result<Taken> {
+    pub(super) async fn read(&self, read: &Read) -> Result<Taken> {
         let reader = self
             .readers
             .get(read.layer())
@@ -125,7 +125,7 @@ impl Layers {
     }
 
     /// Reads the base's file.
-    pub async fn read_base(&self, offset: u64, length: u64) -> Result<Bytes> {
+    pub(super) async fn read_base(&self, offset: u64, length: u64) -> Result<Bytes> {
         let base = self
             .readers
             .first()
@@ -134,22 +134,22 @@ impl Layers {
     }
 
     /// The files as they were before anything was read of them.
-    pub fn stamps(&self) -> &Stamps {
+    pub(super) fn stamps(&self) -> &Stamps {
         &self.stamps
     }
 
     /// The base's file.
-    pub fn base_stamp(&self) -> Option<FileStamp> {
+    pub(super) fn base_stamp(&self) -> Option<FileStamp> {
         self.stamps.0.last().copied().flatten()
     }
 
     /// What all is read to.
-    pub fn buffers(&self) -> &Buffers {
+    pub(super) fn buffers(&self) -> &Buffers {
         &self.buffers
     }
 
     /// Size of the disk the guest sees, in bytes.
-    pub fn virtual_size(&self) -> u64 {
+    pub(super) fn virtual_size(&self) -> u64 {
         self.virtual_size
     }
 }

@@ -16,10 +16,10 @@ mod layers;
 mod moment;
 mod send;
 
-use crate::bucket::Bucket;
-use crate::host::Host;
-use crate::model::{Error, Kind, Method, Moved, Phase, Result};
-use crate::qcow2::{Composer, Layout, Options};
+use snapdeck_bucket::Bucket;
+use snapdeck_host::Host;
+use snapdeck_model::{Error, Kind, Method, Moved, Phase, Result};
+use snapdeck_qcow2::{Composer, Layout, Options};
 
 use super::flatten::{AWAY_TRIES, is_away};
 use super::make::{Sent, Wish};
@@ -58,8 +58,8 @@ impl From<Error> for Break {
     }
 }
 
-impl From<crate::qcow2::Refusal> for Break {
-    fn from(refusal: crate::qcow2::Refusal) -> Self {
+impl From<snapdeck_qcow2::Refusal> for Break {
+    fn from(refusal: snapdeck_qcow2::Refusal) -> Self {
         Self::Refused(refusal.to_string())
     }
 }

@@ -13,15 +13,15 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::time::timeout;
 
-use crate::host::{Ahead, Backup, Export, FileReader, Host};
-use crate::model::{Buffers, Consistency, Error, Kind, Method, Phase, Result};
-use crate::qcow2::{Read, Tables};
+use snapdeck_host::{Ahead, Backup, Export, FileReader, Host};
+use snapdeck_model::{Buffers, Consistency, Error, Kind, Method, Phase, Result};
+use snapdeck_qcow2::{Read, Tables};
 
 use super::Break;
 use super::layers::read_tables;
-use crate::ops::flatten::resume;
-use crate::ops::source::Source;
-use crate::ops::{Context, variables};
+use crate::flatten::resume;
+use crate::source::Source;
+use crate::{Context, variables};
 
 /// For all that is done while the guest stands still, copying apart: what takes longer is given up.
 const STILL: Duration = Duration::from_secs(8);
@@ -109,7 +109,7 @@ impl Moment {
     ///
     /// # Errors
     /// [`Break::Unfit`] where the host cannot do it that way. Nothing is left then.
-    pub async fn take(
+    pub(super) async fn take(
         host: &Host,
         source: &Source,
         method: Method,
@@ -168,7 +168,7 @@ impl Moment {
     }
 
     /// Its tables of the overlay, where the overlay itself cannot be read.
-    pub fn tables(&self) -> Option<&Tables> {
+    pub(super) fn tables(&self) -> Option<&Tables> {
         match &self.top {
             Top::Export { tables, .. } => Some(tables),
             Top::Copy(_) => None,
@@ -176,7 +176,7 @@ impl Moment {
     }
 
     /// The overlay's copy, where there is one.
-    pub fn copy(&self) -> Option<&FileReader> {
+    pub(super) fn copy(&self) -> Option<&FileReader> {
         match &self.top {
             Top::Export { .. } => None,
             Top::Copy(reader) => Some(reader),
@@ -184,7 +184,7 @@ impl Moment {
     }
 
     /// Reads what the composer wants of the overlay.
-    pub async fn read(&self, buffers: &Buffers, read: &Read) -> Result<Taken> {
+    pub(super) async fn read(&self, buffers: &Buffers, read: &Read) -> Result<Taken> {
         match &self.top {
             Top::Export { export, .. } => {
                 let bytes = export.read(buffers, &read.guest()).await?;
@@ -199,7 +199,7 @@ impl Moment {
     }
 
     /// Returns when it is lost, saying why.
-    pub async fn trouble(&self) -> Error {
+    pub(super) async fn trouble(&self) -> Error {
         match &self.top {
             Top::Export { .. } => self.backup.trouble().await,
             Top::Copy(_) => std::future::pending().await,
@@ -207,7 +207,7 @@ impl Moment {
     }
 
     /// Why it is really lost, where reading failed with `error`.
-    pub async fn explain(&self, error: Error) -> Error {
+    pub(super) async fn explain(&self, error: Error) -> Error {
         match (&self.top, error.kind()) {
             (Top::Export { .. }, Kind::Unreachable) => {
                 self.backup.diagnose().await.unwrap_or(error)
@@ -217,7 +217,7 @@ impl Moment {
     }
 
     /// Lets go of it; nothing stays of it on the host.
-    pub async fn clear(self, ctx: &Context) {
+    pub(super) async fn clear(self, ctx: &Context) {
         let Self { backup, top, .. } = self;
         drop(top);
         clear(backup, ctx).await;

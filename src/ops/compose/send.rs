@@ -11,15 +11,15 @@ use futures_util::{StreamExt, TryStreamExt};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::bucket::{Assembly, Bucket};
-use crate::model::{Buffers, Error, Kind, Result};
-use crate::qcow2::Composer;
+use snapdeck_bucket::{Assembly, Bucket};
+use snapdeck_model::{Buffers, Error, Kind, Result};
+use snapdeck_qcow2::Composer;
 
 use super::Break;
 use super::base::Proof;
 use super::layers::Layers;
 use super::moment::Taken;
-use crate::ops::digests::Digests;
+use crate::digests::Digests;
 
 /// Reads of the overlays on their way, of some MiB at most each.
 const READS: usize = 6;
@@ -69,7 +69,7 @@ struct First {
 }
 
 impl<'a> Sender<'a> {
-    pub fn new(
+    pub(super) fn new(
         bucket: &'a Bucket,
         assembly: &'a Assembly<'a>,
         layers: &'a Layers,
@@ -92,7 +92,7 @@ impl<'a> Sender<'a> {
     }
 
     /// Sends all of it.
-    pub async fn send(self, composer: Composer) -> Result<Made, Break> {
+    pub(super) async fn send(self, composer: Composer) -> Result<Made, Break> {
         let (to_send, parts) = unbounded_channel();
         // Boxed: together they are more than a thread's stack has room for in an unoptimized program.
         let tail = Box::pin(self.made_tail(composer, to_send));

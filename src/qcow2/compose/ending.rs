@@ -7,13 +7,13 @@ use bytes::BytesMut;
 
 use super::Layout;
 use super::writer::Written;
-use crate::model::Compression;
-use crate::qcow2::Refusal;
-use crate::qcow2::chain::Chain;
-use crate::qcow2::entry::{COPIED, Geometry};
-use crate::qcow2::header::field_u64;
-use crate::qcow2::refcounts::{RefcountSize, Refcounts};
-use crate::qcow2::start::FEATURE_NAMES;
+use crate::Refusal;
+use crate::chain::Chain;
+use crate::entry::{COPIED, Geometry};
+use crate::header::field_u64;
+use crate::refcounts::{RefcountSize, Refcounts};
+use crate::start::FEATURE_NAMES;
+use snapdeck_model::Compression;
 
 /// Bytes appended at a time, or one cluster.
 const CHUNK_BYTES: u64 = 1 << 20;

@@ -28,7 +28,7 @@ use super::codec::Decoder;
 use super::refcounts::{RefcountSize, Refcounts};
 use super::start::MAX_L1_BYTES;
 use super::tables::Tables;
-use crate::model::Compression;
+use snapdeck_model::Compression;
 
 pub use ending::Ending;
 pub use plan::Read;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::target::Target;
-use crate::qcow2::chain::{Chain, Segment, Source};
+use crate::chain::{Chain, Segment, Source};
 
 /// Bytes of one read, and bytes of the disk it stands for, where it is more than one cluster.
 const READ_BYTES: u64 = 2 << 20;

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::qcow2::Refusal;
-use crate::qcow2::entry::{COPIED, Cluster, Geometry, ZERO};
-use crate::qcow2::refcounts::Refcounts;
-use crate::qcow2::tables::{L2, Tables};
+use crate::Refusal;
+use crate::entry::{COPIED, Cluster, Geometry, ZERO};
+use crate::refcounts::Refcounts;
+use crate::tables::{L2, Tables};
 
 /// L2 tables by their place in the L1 table. Those of the base are shared until one is changed.
 #[derive(Debug)]

@@ -3,10 +3,10 @@
 use bytes::BytesMut;
 
 use super::target::Target;
-use crate::qcow2::Refusal;
-use crate::qcow2::codec::Encoder;
-use crate::qcow2::entry::{COPIED, Geometry};
-use crate::qcow2::refcounts::Refcounts;
+use crate::Refusal;
+use crate::codec::Encoder;
+use crate::entry::{COPIED, Geometry};
+use crate::refcounts::Refcounts;
 
 /// Packed clusters are gathered to runs of so many bytes, or of four clusters: a run begins at a host cluster and its
 /// last one is filled up.

@@ -5,7 +5,7 @@ use std::io;
 use bytes::{Bytes, BytesMut};
 use futures_util::future::try_join_all;
 
-use crate::model::Buffers;
+use snapdeck_model::Buffers;
 
 /// Fails for what is not wholly within the first `size_bytes`.
 ///

@@ -29,14 +29,14 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::journal::Journal;
-use crate::bucket::Bucket;
-use crate::host::{Host, Survey};
-use crate::model::settings::Settings;
-use crate::model::{
+use snapdeck_bucket::Bucket;
+use snapdeck_host::{Host, Survey};
+use snapdeck_model::settings::Settings;
+use snapdeck_model::{
     Error, Forecast, HostName, Kind, Object, Operation, OtherGuest, Outcome, Result, Sandbox,
     SandboxId, Snapshot, SnapshotName,
 };
-use crate::ops::{self, Wish};
+use snapdeck_ops::Wish;
 
 pub use knowledge::Parents;
 pub use live::{Live, Look, Sample};
@@ -336,7 +336,7 @@ impl Engine {
         let inner = &self.inner;
         let wish = Wish::new(name, false, compact);
         let zstd = inner.settings.push.zstd;
-        ops::forecast(self.host(host)?, &inner.bucket, sandbox, &wish, zstd).await
+        snapdeck_ops::forecast(self.host(host)?, &inner.bucket, sandbox, &wish, zstd).await
     }
 
     /// Sandboxes of a host, asked now.

@@ -27,11 +27,11 @@ use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::engine::Engine;
-use crate::model::{Error, HostName, Kind, Result};
 use keys::Keys;
 use metrics::Metrics;
 use problem::Problem;
+use snapdeck_engine::Engine;
+use snapdeck_model::{Error, HostName, Kind, Result};
 
 pub use access::{Access, Token};
 pub use listen::serve;

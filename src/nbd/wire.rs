@@ -9,15 +9,15 @@ use bytes::{Buf, BufMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// `NBDMAGIC`, the server's first word ("Newstyle negotiation").
-pub const MAGIC: u64 = 0x4e42_444d_4147_4943;
+pub(crate) const MAGIC: u64 = 0x4e42_444d_4147_4943;
 /// `IHAVEOPT`, its second, and ours before an option.
-pub const OPTION: u64 = 0x4948_4156_454f_5054;
+pub(crate) const OPTION: u64 = 0x4948_4156_454f_5054;
 /// Before a reply to an option ("Fixed newstyle negotiation").
-pub const OPTION_REPLY: u64 = 0x0003_e889_0455_65a9;
+pub(crate) const OPTION_REPLY: u64 = 0x0003_e889_0455_65a9;
 /// Before a request ("Request message").
 const REQUEST: u32 = 0x2560_9513;
 /// Before a reply to a request ("Simple reply message").
-pub const SIMPLE_REPLY: u32 = 0x6744_6698;
+pub(crate) const SIMPLE_REPLY: u32 = 0x6744_6698;
 
 /// Handshake and client flags: `NBD_FLAG_FIXED_NEWSTYLE`, `NBD_FLAG_NO_ZEROES`.
 const FIXED_NEWSTYLE: u16 = 1;
@@ -40,15 +40,15 @@ const NAME_BYTES: u32 = 4096;
 /// Bytes of such a reply. Names and words in them have at most 4096 ("Conventions": strings).
 const REPLY_BYTES: usize = 8192;
 /// What every server takes in one request: 32 MiB ("Size constraints").
-pub const MAX_PAYLOAD: u32 = 1 << 25;
+pub(crate) const MAX_PAYLOAD: u32 = 1 << 25;
 /// Length of a simple reply without its data.
-pub const REPLY_HEADER: usize = 16;
+pub(crate) const REPLY_HEADER: usize = 16;
 /// Length of a request without its data.
-pub const REQUEST_HEADER: usize = 28;
+pub(crate) const REQUEST_HEADER: usize = 28;
 
 /// What a request asks for ("Request types").
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Command {
+pub(crate) enum Command {
     Read = 0,
     Write = 1,
     Disconnect = 2,
@@ -56,7 +56,12 @@ pub enum Command {
 }
 
 /// A request's header, to be followed by the data of a write.
-pub fn request(command: Command, cookie: u64, offset: u64, length: u32) -> [u8; REQUEST_HEADER] {
+pub(crate) fn request(
+    command: Command,
+    cookie: u64,
+    offset: u64,
+    length: u32,
+) -> [u8; REQUEST_HEADER] {
     let mut header = [0; REQUEST_HEADER];
     let mut rest = &mut header[..];
     rest.put_u32(REQUEST);
@@ -72,7 +77,7 @@ pub fn request(command: Command, cookie: u64, offset: u64, length: u32) -> [u8; 
 ///
 /// # Errors
 /// `InvalidData` for what is no simple reply: nothing after it can be understood either.
-pub fn reply(header: [u8; REPLY_HEADER]) -> io::Result<(u64, io::Result<()>)> {
+pub(crate) fn reply(header: [u8; REPLY_HEADER]) -> io::Result<(u64, io::Result<()>)> {
     let mut rest = &header[..];
     let magic = rest.get_u32();
     if magic != SIMPLE_REPLY {
@@ -103,7 +108,7 @@ fn outcome(error: u32) -> io::Result<()> {
 
 /// What a server says of its export ("Option reply types", `NBD_REP_INFO`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Export {
+pub(crate) struct Export {
     /// Bytes that can be read and written.
     pub size_bytes: u64,
     /// Writing is refused.
@@ -119,7 +124,7 @@ pub struct Export {
 /// # Errors
 /// `InvalidData` where the other side speaks something else; `Other` with its words where it refuses;
 /// `InvalidInput` for a name that none can have; the stream's.
-pub async fn negotiate(
+pub(crate) async fn negotiate(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     name: &str,
 ) -> io::Result<Export> {
@@ -202,7 +207,7 @@ pub async fn negotiate(
 }
 
 /// What the other side says cannot be understood.
-pub fn garbage(what: impl std::fmt::Display) -> io::Error {
+pub(crate) fn garbage(what: impl std::fmt::Display) -> io::Error {
     io::Error::new(
         io::ErrorKind::InvalidData,
         format!("this is no NBD server: {what}"),

@@ -24,8 +24,8 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use self::wire::{Command, Export};
-use super::parts;
-use crate::model::Buffers;
+pub mod chunked;
+use snapdeck_model::Buffers;
 
 /// Requests under way at once on a connection: as many as qemu-nbd works on (`MAX_NBD_REQUESTS` in QEMU's
 /// `nbd/server.c`).
@@ -80,8 +80,8 @@ impl Nbd {
     /// `InvalidInput` beyond the end (of a write there QEMU would say "no space"). `ConnectionReset`, `BrokenPipe` or `UnexpectedEof` where the connection ended,
     /// `InvalidData` where it was ended because of what came. Otherwise the host's.
     pub async fn read(&self, buffers: &Buffers, offset: u64, length: usize) -> io::Result<Bytes> {
-        parts::within(self.export.size_bytes, offset, length)?;
-        parts::read(
+        chunked::within(self.export.size_bytes, offset, length)?;
+        chunked::read(
             buffers,
             offset,
             length,
@@ -96,12 +96,12 @@ impl Nbd {
     /// # Errors
     /// `StorageFull`; `PermissionDenied` where the export is read-only; as [`Nbd::read`].
     pub async fn write(&self, offset: u64, data: Bytes) -> io::Result<()> {
-        parts::within(self.export.size_bytes, offset, data.len())?;
+        chunked::within(self.export.size_bytes, offset, data.len())?;
         if self.export.read_only {
             let words = "qemu-nbd serves it read-only";
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, words));
         }
-        parts::write(offset, data, self.step(), |offset, data| async move {
+        chunked::write(offset, data, self.step(), |offset, data| async move {
             self.call(Command::Write, offset, data.len(), Payload::Out(data))
                 .await
                 .map(|_| ())

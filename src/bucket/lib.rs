@@ -24,8 +24,8 @@ use bytes::Bytes;
 use futures_util::Stream;
 use tokio_util::sync::CancellationToken;
 
-use crate::model::settings::BucketSettings;
-use crate::model::{
+use snapdeck_model::settings::BucketSettings;
+use snapdeck_model::{
     BlockSet, Leftover, Manifest, Object, ProgressCell, Remarks, RemarksChange, Result,
     SnapshotName,
 };

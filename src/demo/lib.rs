@@ -11,14 +11,14 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::bucket::Bucket;
-use crate::host::Host;
-use crate::model::settings::{
+use snapdeck_bucket::Bucket;
+use snapdeck_host::Host;
+use snapdeck_model::settings::{
     Accel, BucketSettings, ConsoleSettings, Credentials, Firmware, HostSettings, JobSettings,
     Network, Notify, PictureStyle, PushSettings, SandboxSettings, Settings,
 };
-use crate::model::{Buffers, Error, Kind, Method, ProgressCell, Result, SandboxId, SnapshotName};
-use crate::settings::TEMPLATE;
+use snapdeck_model::{Buffers, Error, Kind, Method, ProgressCell, Result, SandboxId, SnapshotName};
+use snapdeck_settings::TEMPLATE;
 
 /// What each program we need comes in.
 const PROGRAMS: [(&str, &str); 2] = [
@@ -77,6 +77,10 @@ pub struct World {
 ///
 /// # Errors
 /// `Failed` where it cannot be started again.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "libvirt reads the environment, too"
+)]
 pub fn quiet_libvirt() -> Result<()> {
     if std::env::var_os(LOG.0).is_some() {
         return Ok(());
@@ -221,6 +225,7 @@ fn make_dir(path: &Path) -> Result<()> {
         .map_err(|error| failed(&format!("make {}", path.display())).because(error))
 }
 
+#[expect(clippy::disallowed_methods, reason = "a front end may read PATH")]
 fn look_for_programs() -> Result<()> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let missing: Vec<&str> = PROGRAMS

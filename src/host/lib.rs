@@ -7,7 +7,6 @@ mod command;
 mod doctor;
 mod domain;
 mod eyes;
-mod ffi;
 mod files;
 mod glance;
 mod guard;
@@ -17,9 +16,7 @@ mod image_file;
 mod leftovers;
 mod libvirt;
 mod lock;
-mod nbd;
 mod offer;
-mod parts;
 mod patience;
 mod quote;
 mod remarks;
@@ -46,15 +43,14 @@ use self::files::{Files, Here, There};
 use self::guard::{Duty, Pause};
 use self::libvirt::Libvirt;
 use self::ssh::Ssh;
-use crate::model::settings::HostSettings;
-use crate::model::{
+use snapdeck_model::settings::HostSettings;
+use snapdeck_model::{
     Damage, Error, HostName, Kind, MAX_MANIFEST_BYTES, Manifest, ProgressCell, Result, SandboxId,
     SnapshotName,
 };
 
 pub use backup::{Backup, Export, Left};
 pub use blueprint::Blueprint;
-pub use ffi::give_buffers_back;
 pub use files::{Ahead, Content, FileReader, FileWriter, Origin, Piece, Seen};
 pub use glance::Known;
 pub use guard::Guard;
@@ -62,6 +58,7 @@ pub use image_file::ImageFile;
 pub use lock::{Lock, Want};
 pub use offer::{Memory, Offer};
 pub use patience::Patience;
+pub use snapdeck_libvirt::give_buffers_back;
 pub use survey::Survey;
 pub use tunnel::Tunnel;
 

@@ -1,7 +1,6 @@
 //! What no crate in use wraps: libvirt's domain events, close callback, backups, abort of a job, a host's memory,
 //! statistics, what a guest's agent says and does; the sharing of files' extents and their way to the disk; and a word
 //! to the C library's allocator. No other folder has `unsafe`.
-#![allow(unsafe_code)]
 
 mod loader;
 
@@ -330,6 +329,7 @@ pub fn memory_stats(connect: &Connect) -> Result<Vec<(String, u64)>, Error> {
 pub enum Value {
     /// Of any integer type; one below 0 is left out.
     Number(u64),
+    /// A string.
     Text(String),
 }
 

@@ -28,10 +28,10 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::bucket::Bucket;
-use crate::host::Host;
-use crate::model::settings::SandboxSettings;
-use crate::model::{Error, Kind, Operation, Outcome, Phase, ProgressCell, Result, SnapshotName};
+use snapdeck_bucket::Bucket;
+use snapdeck_host::Host;
+use snapdeck_model::settings::SandboxSettings;
+use snapdeck_model::{Error, Kind, Operation, Outcome, Phase, ProgressCell, Result, SnapshotName};
 
 pub use compose::forecast;
 pub use create::create;

@@ -1,5 +1,5 @@
 //! Settings in layers, later wins: `config/default.toml` compiled in, the user's file, the
-//! environment, flags. The result is the plain structs of [`crate::model::settings`] and a
+//! environment, flags. The result is the plain structs of [`snapdeck_model::settings`] and a
 //! [`Report`] of where each value came from.
 
 mod check;
@@ -20,12 +20,12 @@ pub use layer::Origin;
 pub use report::Report;
 pub use text::Text;
 
-use crate::model::settings::{
+use layer::{Layer, Setting, Table, Value, bad, find_key};
+use snapdeck_model::settings::{
     Accel, BucketSettings, ConsoleSettings, Credentials, Firmware, HostSettings, JobSettings,
     Network, Notify, PictureStyle, PushSettings, SandboxSettings, Settings,
 };
-use crate::model::{Error, Kind, Result};
-use layer::{Layer, Setting, Table, Value, bad, find_key};
+use snapdeck_model::{Error, Kind, Result};
 
 /// The defaults, every key commented.
 pub const DEFAULT: &str = include_str!("../../config/default.toml");

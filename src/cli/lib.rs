@@ -19,9 +19,9 @@ pub use output::Answer;
 pub use prune::{Consent, Prune};
 pub use sandbox::{New, SandboxCommand};
 
-use crate::engine::{Engine, Pruning};
-use crate::model::settings::Settings;
-use crate::model::{Error, HostName, Kind, Operation, Result, SandboxId, SnapshotName};
+use snapdeck_engine::{Engine, Pruning};
+use snapdeck_model::settings::Settings;
+use snapdeck_model::{Error, HostName, Kind, Operation, Result, SandboxId, SnapshotName};
 
 /// What a command means under the settings in force, before anything was opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -185,7 +185,9 @@ pub fn plan(command: Command, named: &[HostName], settings: &Settings) -> Result
         Command::Pin(pin) => pin.plan(true, hosts()),
         Command::Unpin(pin) => pin.plan(false, hosts()),
         Command::Prune(prune) => prune.plan(once_each(named), hosts(), settings),
-        Command::Config | Command::Demo(_) | Command::Serve(_) => return Ok(None),
+        #[cfg(feature = "demo")]
+        Command::Demo(_) => return Ok(None),
+        Command::Config | Command::Serve(_) => return Ok(None),
     }))
 }
 
@@ -288,7 +290,7 @@ mod tests {
     use clap::Parser;
 
     fn planned(args: &[&str], hosts: usize) -> Result<Option<Plan>> {
-        let mut settings = crate::settings::load(&Default::default(), &|_| None, None)
+        let mut settings = snapdeck_settings::load(&Default::default(), &|_| None, None)
             .unwrap()
             .settings;
         let local = settings.hosts[0].clone();

@@ -4,7 +4,7 @@
 //!
 //! The functions below bear the names that the crate of libvirt's bindings links against, so the linker finds them here.
 //! One that is missing still comes from the library, which is then linked: `tests/cli_usage.rs` notices.
-#![allow(unsafe_code, non_snake_case, missing_docs)]
+#![allow(non_snake_case, missing_docs)]
 
 use std::ffi::{c_char, c_int, c_uint, c_ulong, c_void};
 use std::ptr::null_mut;
