@@ -19,12 +19,12 @@ demo:
 
 test:
 	@tests/lab/packages.sh test
-	cargo test --locked --no-run
+	cargo test --locked --workspace --no-run
 	@tests/lab/run.sh tests/lab/suite.sh
 
 lint:
 	cargo fmt --check
-	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --workspace --all-targets -- -D warnings
 
 lab:
 	@tests/lab/packages.sh test
@@ -63,4 +63,4 @@ pictures:
 	@tests/lab/pictures.py
 
 written:
-	SNAPDECK_WRITE=1 cargo test --locked --test written
+	SNAPDECK_WRITE=1 cargo test --locked --test unprivileged written

@@ -3,7 +3,7 @@
 //! a program that does not start where there is none, though a bucket, a help text or a configuration need none.
 //!
 //! The functions below bear the names that the crate of libvirt's bindings links against, so the linker finds them here.
-//! One that is missing still comes from the library, which is then linked: `tests/cli_usage.rs` notices.
+//! One that is missing still comes from the library, which is then linked: `tests/unprivileged/cli_usage.rs` notices.
 #![allow(non_snake_case, missing_docs)]
 
 use std::ffi::{c_char, c_int, c_uint, c_ulong, c_void};

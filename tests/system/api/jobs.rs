@@ -1,0 +1,184 @@
+//! Long work: answered at once or waited for, followed, cancelled, done once.
+
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+
+use crate::api::server::{Api, answer};
+use crate::api::with_object;
+use crate::common::{State, World, ended, until};
+
+#[test]
+fn a_job_is_answered_at_once_followed_and_done() {
+    let world = with_object();
+    let gate = world.gate("check");
+    let api = Api::start(&world);
+    let asked = api.call(
+        "/snapshots/pull",
+        &[
+            "-H",
+            "Prefer: respond-async",
+            "-d",
+            r#"{"snapshot": "app"}"#,
+        ],
+    );
+    assert_eq!(asked.header("location"), "/jobs/1");
+    assert_eq!(asked.header("preference-applied"), "respond-async");
+    assert_eq!(asked.is(202)["operation"], "pull");
+    let follow = api.curl("/jobs/1/events", &["-N"]).spawn().unwrap();
+    gate.reached();
+    let job = api.get("/jobs/1").is(200);
+    assert_eq!(
+        (&job["state"], &job["phase"]),
+        (&json!("running"), &json!("verifying")),
+        "{job}"
+    );
+    gate.open();
+    let told = ended(follow).ok().stdout;
+    assert!(told.contains("content-type: text/event-stream"), "{told}");
+    let events: Vec<(&str, Value)> = told
+        .split("\n\n")
+        .filter_map(|event| {
+            let (name, data) = event.rsplit_once("event: ")?.1.split_once("\ndata: ")?;
+            Some((name, serde_json::from_str(data).unwrap()))
+        })
+        .collect();
+    let (last, before) = events.split_last().unwrap();
+    assert_eq!(last.0, "result");
+    assert_eq!(last.1["result"]["snapshotName"], "app");
+    assert!(
+        before
+            .iter()
+            .all(|(name, data)| *name == "progress" && data["bytesPerSecond"].is_u64())
+    );
+    for pair in before.windows(2) {
+        assert_ne!(pair[0], pair[1], "nothing is told twice");
+    }
+    // And it is counted.
+    let metrics = api.get("/metrics").body;
+    for line in [
+        "snapdeck_jobs_total{operation=\"pull\",result=\"done\"} 1",
+        "snapdeck_job_duration_seconds_count{operation=\"pull\"} 1",
+        "snapdeck_host_up 1",
+    ] {
+        assert!(metrics.contains(line), "{line}\n{metrics}");
+    }
+    let size = std::fs::metadata(world.snapshot_path("app")).unwrap().len();
+    assert!(
+        metrics.contains(&format!(
+            "snapdeck_moved_bytes_total{{operation=\"pull\"}} {size}"
+        )),
+        "{metrics}"
+    );
+}
+
+#[test]
+fn a_wait_that_is_too_short_is_answered_with_the_job() {
+    let world = with_object();
+    let gate = world.gate("check");
+    let api = Api::start(&world);
+    let asked = api.call(
+        "/snapshots/pull",
+        &[
+            "-H",
+            "Prefer: respond-async, wait=1",
+            "-d",
+            r#"{"snapshot": "app"}"#,
+        ],
+    );
+    assert_eq!(asked.is(202)["id"], 1);
+    gate.open();
+    let asked = api.call(
+        "/snapshots/pull",
+        &[
+            "-H",
+            "Idempotency-Key: k",
+            "-H",
+            "Prefer: wait=1",
+            "-d",
+            r#"{"snapshot": "app"}"#,
+        ],
+    );
+    assert!(
+        [200, 409].contains(&asked.status),
+        "waited for, or refused while the first runs: {asked:?}"
+    );
+}
+
+#[test]
+fn a_cancelled_job_leaves_nothing_and_its_caller_is_told() {
+    let (world, id) = World::with_sandbox(State::Running);
+    let gate = world.gate("convert");
+    let api = Api::start(&world);
+    let body = json!({"sandboxId": id, "name": "app"}).to_string();
+    let waiting = api.curl("/snapshots/create", &["-d", &body]);
+    let waiting = std::thread::spawn(move || answer(waiting));
+    gate.reached();
+    let cancelled = api.call("/jobs/1", &["-X", "DELETE"]);
+    assert!(
+        cancelled.status == 202 || cancelled.status == 200,
+        "{cancelled:?}"
+    );
+    waiting
+        .join()
+        .unwrap()
+        .failed(409, "cancelled", &["was cancelled"]);
+    assert_eq!(api.state(1), "cancelled");
+    assert_eq!(
+        api.call("/jobs/1", &["-X", "DELETE"]).is(200)["state"],
+        "cancelled"
+    );
+    assert_eq!(world.state(&id), "running");
+    assert!(world.names("temp").is_empty());
+}
+
+#[test]
+fn a_caller_who_goes_away_does_not_end_the_job() {
+    let world = with_object();
+    let gate = world.gate("check");
+    let api = Api::start(&world);
+    let mut caller = api.curl("/snapshots/pull", &["-d", r#"{"snapshot": "app"}"#]);
+    let mut caller = caller.stdout(Stdio::null()).spawn().unwrap();
+    gate.reached();
+    caller.kill().unwrap();
+    caller.wait().unwrap();
+    gate.open();
+    until("the job is done", || api.state(1) == "done");
+    assert!(world.names("snapshots").contains(&"app.qcow2".to_owned()));
+}
+
+#[test]
+fn a_key_stands_for_one_request() {
+    let world = with_object();
+    let gate = world.gate("check");
+    let api = Api::start(&world);
+    let pull = |body: &str| {
+        let mut command = api.curl(
+            "/snapshots/pull",
+            &["-H", "Idempotency-Key: one", "-d", body],
+        );
+        command.stderr(Stdio::piped());
+        command
+    };
+    let (first, second) = (
+        pull(r#"{"snapshot": "app"}"#),
+        pull(r#"{ "snapshot" : "app.qcow2" }"#),
+    );
+    let first = std::thread::spawn(move || answer(first));
+    gate.reached();
+    let second = std::thread::spawn(move || answer(second));
+    answer(pull(r#"{"snapshot": "other"}"#)).failed(409, "keyReused", &[]);
+    gate.open();
+    let (first, second) = (
+        first.join().unwrap().is(200),
+        second.join().unwrap().is(200),
+    );
+    assert_eq!(first, second);
+    assert_eq!(first["skipped"], false);
+    assert_eq!(
+        answer(pull(r#"{"snapshot": "app"}"#)).is(200),
+        first,
+        "also when it is over"
+    );
+    assert_eq!(api.get("/jobs").is(200).as_array().unwrap().len(), 1);
+}

@@ -1,0 +1,241 @@
+//! The console in a real terminal, on a real host and a real bucket.
+mod jobs;
+mod manners;
+mod sandboxes;
+
+use crate::common::screen::Screen;
+use crate::common::{State, World, run, same_disk, until};
+
+#[test]
+fn pushes_and_pulls() {
+    let world = World::new();
+    world.snapshot("base", 8);
+    let id = world.sandbox("vm", "base", State::Off);
+    let mut screen = Screen::open(&world.command(&[]));
+
+    screen.wait(&[&id, "shut off", "base"]);
+    screen.press("p");
+    screen.wait(&[&format!("push a snapshot of {id}"), "Name:"]);
+    screen.press("golden\r");
+    screen.wait(&["✓ push", "golden.qcow2"]);
+    let object = world.get("golden");
+    assert!(same_disk(&object, &world.disk("vm")));
+
+    // To the bucket's pane, where the new object stands.
+    screen.press("\t\t");
+    screen.wait(&["golden", "absent"]);
+    screen.press("l");
+    screen.wait(&["pull to alpha", "y pull"]);
+    screen.press("y");
+    screen.wait(&["✓ pull golden", "= here"]);
+    assert_eq!(
+        std::fs::read(world.snapshot_path("golden")).unwrap(),
+        std::fs::read(&object).unwrap()
+    );
+
+    screen.press("q");
+    assert_eq!(screen.ended(), 0);
+    assert!(screen.is_restored());
+    assert!(world.names("temp").is_empty());
+}
+
+#[test]
+fn removes_what_nothing_stands_on_after_a_question() {
+    let world = World::new();
+    world.snapshot("base", 1);
+    world.snapshot("old", 1);
+    world.sandbox("vm", "base", State::Off);
+    let mut screen = Screen::open(&world.command(&[]));
+    screen.wait(&["base", "old"]);
+
+    screen.press("\td");
+    screen.wait(&["in use by", &world.id("vm")]);
+    screen.press("\u{1b}");
+    screen.wait_for("the dialog is gone", |text| !text.contains("in use by"));
+    assert_eq!(world.names("snapshots"), ["base.qcow2", "old.qcow2"]);
+
+    screen.press("jd");
+    // The last copy there is: its name is asked for.
+    screen.wait(&["This goes for good", "Type old to confirm"]);
+    screen.press("y");
+    screen.wait(&["enter remove"]);
+    screen.press("old\r");
+    screen.wait(&["✓ remove old"]);
+    assert_eq!(world.names("snapshots"), ["base.qcow2"]);
+}
+
+#[test]
+fn a_host_and_a_bucket_out_of_reach_are_told_in_their_place() {
+    let world = World::new();
+    world.snapshot("base", 1);
+    let settings = std::fs::read_to_string(world.config()).unwrap();
+    // A second host that never answers stands beside the first.
+    let broken = "[[hosts]]\nname = \"beta\"\nuri = \"qemu:///system?socket=/nowhere\"\n";
+    std::fs::write(
+        world.config(),
+        format!("{broken}{settings}").replace(
+            "endpoint = \"http://127.0.0.1",
+            "endpoint = \"http://127.0.0.2",
+        ),
+    )
+    .unwrap();
+    let mut screen = Screen::open(&world.command(&[]));
+    screen.wait(&["beta ✗", "alpha ●"]);
+    screen.press("\t\t?");
+    screen.wait(&["┌ help"]);
+    screen.press("\u{1b}");
+    screen.wait_for("the help is gone", |text| !text.contains("┌ help"));
+    screen.press("q");
+    assert_eq!(screen.ended(), 0);
+}
+
+#[test]
+fn leaving_with_a_job_under_way_cancels_it_and_lets_the_guest_go_on() {
+    let world = World::new();
+    world.snapshot("base", 4);
+    let id = world.sandbox("vm", "base", State::Running);
+    let gate = world.gate("convert");
+    let mut screen = Screen::open(&world.command(&[]));
+    screen.wait(&[&id, "running"]);
+    screen.press("cgolden\r");
+    gate.reached();
+    assert_eq!(world.state(&id), "paused");
+    screen.wait(&["paused"]);
+    screen.press("q");
+    screen.wait(&["1 job is not over"]);
+    screen.press("c");
+    assert_eq!(screen.ended(), 0);
+    assert_eq!(world.state(&id), "running");
+    assert!(world.names("temp").is_empty());
+}
+
+#[test]
+fn a_closed_window_ends_it_and_lets_the_guest_go_on() {
+    let world = World::new();
+    world.snapshot("base", 4);
+    let id = world.sandbox("vm", "base", State::Running);
+    let gate = world.gate("convert");
+    let mut screen = Screen::open(&world.command(&[]));
+    screen.wait(&[&id, "running"]);
+    screen.press("cgolden\r");
+    gate.reached();
+    // What the kernel sends when a terminal goes away.
+    run(
+        "kill",
+        &["-HUP", &screen.child.process_id().unwrap().to_string()],
+    );
+    screen.ended();
+    until("the guest goes on", || world.state(&id) == "running");
+    until("nothing is left", || world.names("temp").is_empty());
+}
+
+#[test]
+fn the_demo_stands_by_itself_and_leaves_nothing() {
+    let world = World::new();
+    let mut screen = Screen::open(&world.command(&["demo"]));
+    let text = screen.wait(&[
+        "web-01", "running", "build-02", "shut off", "test-03", "paused",
+    ]);
+    assert!(text.contains("winserver-base"), "{text}");
+    // The first in the list is build-02.
+    screen.press("pmine\r");
+    screen.wait(&["✓ push", "mine.qcow2"]);
+    screen.press("\t\tG");
+    screen.wait(&["winserver-tools-v1", "absent"]);
+    screen.press("l");
+    screen.wait(&["y pull"]);
+    screen.press("y");
+    screen.wait(&["✓ pull winserver-tools-v1"]);
+    let dir = demo_of(screen.child.process_id().unwrap());
+    assert!(crate::common::exists(&dir));
+    screen.press("q");
+    assert_eq!(screen.ended(), 0);
+    assert!(!crate::common::exists(&dir));
+    assert!(guests_of(&dir).is_empty());
+}
+
+#[test]
+fn a_newcomers_first_push_in_the_demo_takes_six_keys_at_most() {
+    let world = World::new();
+    let mut screen = Screen::open(&world.command(&["demo"]));
+    let mut pressed = 0;
+    // What to press next stands on the screen before each key.
+    for (shown, key) in [
+        (&["build-02", "shut off", "p push"][..], "p"),
+        (&["push a snapshot of build-02", "Name:", "enter push"], "v"),
+        (&["Name: v"], "1"),
+        (&["goes to s3://demo/snapshots/v1.qcow2"], "\r"),
+    ] {
+        screen.wait(shown);
+        screen.press(key);
+        pressed += 1;
+    }
+    // To the end another test waits.
+    screen.wait(&["Jobs (1)", "● push build-02 → v1"]);
+    assert!(pressed <= 6);
+}
+
+#[test]
+fn every_page_is_a_key_away_and_esc_leads_back() {
+    let world = World::new();
+    let mut screen = Screen::open(&world.command(&["demo"]));
+    screen.wait(&["build-02", "winserver-base", "winserver-tools-v1"]);
+    for (keys, shown) in [
+        ("?", &["┌ help", "Cut a snapshot"][..]),
+        (":", &["┌ :", "enter do it"]),
+        ("D", &["┌ doctor", "qemu-img"]),
+        ("o", &["f force off"]),
+        ("c", &["create a snapshot of build-02"]),
+        ("n", &["new sandbox on demo"]),
+        ("d", &["destroy"]),
+        ("m", &["Matrix (2)"]),
+        (",", &["sort by name", "esc drops it"]),
+        ("g", &["go to bucket"]),
+        ("/web", &["(1 of 3)"]),
+    ] {
+        screen.press(keys);
+        screen.wait(shown);
+        screen.press("\u{1b}");
+        screen.wait_for("the lists are back", |text| {
+            text.contains("Sandboxes · demo (3)") && !shown.iter().all(|word| text.contains(word))
+        });
+    }
+    screen.press("q");
+    assert_eq!(screen.ended(), 0);
+}
+
+#[test]
+fn a_killed_demo_leaves_nothing() {
+    let world = World::new();
+    let screen = Screen::open(&world.command(&["demo"]));
+    screen.wait(&["web-01", "running"]);
+    let pid = screen.child.process_id().unwrap();
+    let dir = demo_of(pid);
+    assert!(!guests_of(&dir).is_empty());
+    run("kill", &["-9", &pid.to_string()]);
+    until("the directory is gone", || !crate::common::exists(&dir));
+    until("the guests are gone", || guests_of(&dir).is_empty());
+}
+
+/// The directory of a demo: it has its log open in it.
+fn demo_of(pid: u32) -> String {
+    let files = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    files
+        .filter_map(|file| std::fs::read_link(file.unwrap().path()).ok())
+        .find(|target| target.ends_with("snapdeck.log"))
+        .and_then(|log| Some(log.parent()?.to_str()?.to_owned()))
+        .expect("a log")
+}
+
+/// QEMU processes with `dir` in their arguments.
+fn guests_of(dir: &str) -> Vec<String> {
+    let processes = std::fs::read_dir("/proc").unwrap();
+    processes
+        .filter_map(|process| {
+            let path = process.ok()?.path();
+            let line = std::fs::read_to_string(path.join("cmdline")).ok()?;
+            (line.starts_with("/usr/bin/qemu-system") && line.contains(dir))
+                .then(|| path.display().to_string())
+        })
+        .collect()
+}

@@ -1,0 +1,172 @@
+//! Several hosts in the console: in a real terminal, on real hosts, with a line to the bucket that can be held.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+
+use crate::common::proxy::{Trouble, proxy};
+use crate::common::screen::Screen;
+use crate::common::{Fault, State, World, exists, sha256};
+use tokio::runtime::Runtime;
+
+/// MiB of random bytes in the object: five ranges of a download and a bit.
+const IMAGE: u32 = 40;
+/// Three ranges of a download.
+const HALF: u64 = 24 * 1024 * 1024;
+
+/// A line to the bucket through which ranges come from `hold` on only when they are let go.
+struct Line {
+    trouble: Arc<Trouble>,
+    _runtime: Runtime,
+}
+
+impl Line {
+    fn of(world: &World, hold: u64) -> Self {
+        let store = std::env::var("SNAPDECK_LAB_S3").unwrap();
+        let runtime = Runtime::new().unwrap();
+        let address = store.trim_start_matches("http://").to_owned();
+        let (address, trouble) = runtime.block_on(proxy(address));
+        world.reconfigure(&store, &format!("http://{address}"));
+        trouble.hold_from.store(hold, SeqCst);
+        Self {
+            trouble,
+            _runtime: runtime,
+        }
+    }
+
+    fn let_go(&self) {
+        self.trouble.hold_from.store(0, SeqCst);
+    }
+}
+
+/// What each column of the matrix says of `name`, the bucket first.
+fn cells(text: &str, name: &str) -> Vec<String> {
+    let line = text
+        .lines()
+        .find(|line| line.contains(&format!("│ {name} ")));
+    let Some(line) = line else { return Vec::new() };
+    // 29 columns of names, 16 of each place.
+    let cells: Vec<char> = line.chars().skip(30).collect();
+    let cells = cells.chunks(16).take(3);
+    cells
+        .map(|cell| cell.iter().collect::<String>().trim().to_owned())
+        .collect()
+}
+
+/// Opens the matrix, marks the row of `app`, and pulls it to all hosts.
+fn fan_out(world: &World) -> Screen {
+    let mut screen = Screen::open(&world.command(&[]));
+    screen.wait(&["alpha ●", "beta ●", "Bucket (1)"]);
+    screen.press("m");
+    screen.wait_for("app is nowhere but in the bucket", |text| {
+        cells(text, "app").get(1..) == Some(&["·".to_owned(), "·".to_owned()])
+    });
+    // To the bucket's column: there, a row is marked whole.
+    screen.press("\u{1b}[D\u{1b}[D l");
+    screen.wait(&[
+        "pull to 2 hosts",
+        "once for 2 hosts",
+        "[x] alpha",
+        "[x] beta",
+    ]);
+    screen.press("y");
+    screen
+}
+
+#[test]
+fn hosts_are_switched_and_shown_together() {
+    let world = World::hosts(2);
+    let (alpha, beta) = (&world.hosts[0], &world.hosts[1]);
+    alpha.snapshot("of-alpha", 1);
+    beta.snapshot("of-beta", 1);
+    let id = beta.sandbox("vm", "of-beta", State::Off);
+    let mut screen = Screen::open(&world.command(&[]));
+    let text = screen.wait(&["alpha ●", "beta ●", "of-alpha"]);
+    assert!(!text.contains("of-beta"), "{text}");
+    screen.press("]");
+    screen.wait(&["Snapshots · beta (1)", "of-beta", &id]);
+    screen.press("]");
+    let text = screen.wait(&["Snapshots · all (2)", "of-beta", "of-alpha"]);
+    for row in ["alpha of-alpha", "beta  of-beta"] {
+        assert!(text.contains(row), "{text}");
+    }
+
+    // What is done to a row is done on its host.
+    screen.press("pgolden\r");
+    screen.wait(&["✓ push", "golden.qcow2", "on 0 of 2"]);
+    screen.press("\t/beta\r");
+    screen.wait(&["Snapshots · all (1 of 2)"]);
+    screen.press("d");
+    screen.wait(&["remove of-beta", "in use by"]);
+}
+
+#[test]
+fn a_fan_out_shows_a_gauge_for_each_host_until_it_is_there() {
+    let world = World::hosts(2);
+    let image = world.path("scratch/app.qcow2");
+    world.image(&image, IMAGE);
+    world.put(&image, "app");
+    let line = Line::of(&world, HALF);
+    let screen = fan_out(&world);
+    screen.wait_for("both gauges", |text| {
+        let cells = cells(text, "app");
+        cells.len() == 3 && cells[1..].iter().all(|cell| cell.ends_with(" %"))
+    });
+    line.let_go();
+    screen.wait_for("both are there", |text| {
+        let cells = cells(text, "app");
+        cells.len() == 3 && cells[1..].iter().all(|cell| cell == "● here")
+    });
+    for host in &world.hosts {
+        assert_eq!(sha256(&host.snapshot_path("app")), sha256(&image));
+    }
+    let (fetched, size) = (
+        line.trouble.received.load(SeqCst),
+        std::fs::metadata(&image).unwrap().len(),
+    );
+    assert!(
+        fetched < size + size / 10,
+        "fetched once: {fetched} of {size}"
+    );
+}
+
+#[test]
+fn a_host_that_is_cut_off_has_its_error_in_its_cell_and_the_other_ends_well() {
+    let world = World::over_ssh(2);
+    world.configure("reconnect_secs = 2");
+    let (alpha, beta) = (&world.hosts[0], &world.hosts[1]);
+    let image = world.path("scratch/app.qcow2");
+    world.image(&image, IMAGE);
+    world.put(&image, "app");
+    let line = Line::of(&world, HALF);
+    let mut screen = fan_out(&world);
+    screen.wait_for("both gauges", |text| {
+        let cells = cells(text, "app");
+        cells.len() == 3 && cells[1..].iter().all(|cell| cell.ends_with(" %"))
+    });
+    beta.link().cut(Fault::Closed);
+    screen.wait(&["beta ✗ away, seen"]);
+    line.let_go();
+    screen.wait_for("alpha has it, beta has its error", |text| {
+        let cells = cells(text, "app");
+        cells.get(1..) == Some(&["● here".to_owned(), "✗ out of reach".to_owned()])
+    });
+    assert_eq!(sha256(&alpha.snapshot_path("app")), sha256(&image));
+    assert!(!exists(&beta.snapshot_path("app")));
+    // What the cell's error is, in full.
+    screen.press("2\r");
+    screen.wait(&["┌ app", "✗ pull app → beta"]);
+    screen.press("\u{1b}");
+
+    beta.link().heal();
+    screen.press("r");
+    screen.wait_for("beta answers", |text| text.contains("beta ●"));
+    screen.press("l");
+    screen.wait(&["pull to beta"]);
+    screen.press("y");
+    screen.wait_for("beta has it, too", |text| {
+        cells(text, "app")
+            .get(2)
+            .is_some_and(|cell| cell == "● here")
+    });
+    assert_eq!(sha256(&beta.snapshot_path("app")), sha256(&image));
+}

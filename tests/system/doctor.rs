@@ -1,0 +1,585 @@
+//! `snapdeck doctor` on real hosts and a real bucket, well and unwell: what is wrong is found, told with what mends
+//! it, and nothing is left behind. `make test` starts what it needs.
+#[allow(dead_code)]
+use std::sync::atomic::Ordering::SeqCst;
+
+use crate::common::screen::Screen;
+use crate::common::{Fault, Ran, State, World, ended, only_local, run, sha256, signal, until};
+use serde_json::Value;
+
+/// One examination's check, as JSON.
+struct Found {
+    verdict: String,
+    seen: String,
+    mend: String,
+}
+
+/// What was found of `host`, or of the bucket, by that name; the worst of several.
+#[track_caller]
+fn found(ran: &Ran, host: Option<&str>, what: &str) -> Found {
+    all(ran, host)
+        .into_iter()
+        .filter(|check| check["what"] == what)
+        .max_by_key(|check| match check["verdict"].as_str() {
+            Some("failed") => 2,
+            Some("warning") => 1,
+            _ => 0,
+        })
+        .map(|check| {
+            let text = |key: &str| check[key].as_str().unwrap_or_default().to_owned();
+            Found {
+                verdict: text("verdict"),
+                seen: text("seen"),
+                mend: text("mend"),
+            }
+        })
+        .unwrap_or_else(|| panic!("no {what:?} of {host:?} in {}", ran.stdout))
+}
+
+fn all(ran: &Ran, host: Option<&str>) -> Vec<Value> {
+    let json = ran.json();
+    let examinations = json["examinations"].as_array().unwrap();
+    let of_it = examinations.iter().find(|one| one["host"].as_str() == host);
+    of_it.unwrap()["checks"].as_array().unwrap().clone()
+}
+
+/// It is found with `verdict`, seen and mended in these words.
+#[track_caller]
+fn assert_found(ran: &Ran, host: Option<&str>, what: &str, verdict: &str, seen: &str, mend: &str) {
+    let check = found(ran, host, what);
+    assert_eq!(check.verdict, verdict, "{what}: {}", check.seen);
+    assert!(
+        check.seen.contains(seen),
+        "{what}: {seen:?} in {:?}",
+        check.seen
+    );
+    assert!(
+        check.mend.contains(mend),
+        "{what}: {mend:?} in {:?}",
+        check.mend
+    );
+}
+
+const ALPHA: Option<&str> = Some("alpha");
+
+fn doctor(world: &World) -> Ran {
+    world.snapdeck(&["doctor", "--json"])
+}
+
+/// Names of everything below the world's directories, and of all in its place in the bucket.
+fn everything(world: &World) -> String {
+    let dir = world.dir.join(&world.name);
+    let files = run("find", &[dir.to_str().unwrap()]);
+    let listed = world.s5cmd(&["ls", "{}/*"]);
+    format!("{files}{}", String::from_utf8_lossy(&listed.stdout))
+}
+
+/// A world with a snapshot, a sandbox and an object.
+fn healthy(world: &World) -> String {
+    let base = world.snapshot("base", 3);
+    run("chmod", &["644", &base]);
+    world.put(&base, "base");
+    world.sandbox("vm", "base", State::Off)
+}
+
+#[test]
+fn a_healthy_host_and_bucket_pass_and_stay_as_they_are() {
+    let world = World::new();
+    healthy(&world);
+    let (before, base) = (everything(&world), sha256(&world.snapshot_path("base")));
+    let ran = doctor(&world).ok();
+    assert_ne!(ran.json()["verdict"], "failed");
+    for what in [
+        "libvirt",
+        "QEMU",
+        "acceleration",
+        "UEFI firmware",
+        "qemu-img",
+        "virsh",
+        "swtpm",
+        "clock",
+        "owner",
+        "owner and mode",
+        "reflinks",
+        "snapshots directory",
+        "sandboxes directory",
+        "NVRAM directory",
+        "temporary directory",
+        "temporary space",
+        "snapshots space",
+        "snapshots",
+        "sandboxes",
+        "leftovers",
+    ] {
+        assert_ne!(found(&ran, ALPHA, what).verdict, "failed", "{what}");
+    }
+    assert_found(
+        &ran,
+        ALPHA,
+        "snapshots",
+        "passed",
+        "1, all pass qemu-img check",
+        "",
+    );
+    for what in [
+        "store", "clock", "list", "objects", "write", "read", "delete",
+    ] {
+        assert_eq!(found(&ran, None, what).verdict, "passed", "{what}");
+    }
+    // What the lab's store is known to do.
+    for what in [
+        "part copying",
+        "pending uploads",
+        "checksums",
+        "conditional writes",
+    ] {
+        let check = found(&ran, None, what);
+        assert_eq!(check.verdict, "passed", "{what}: {}", check.seen);
+    }
+    assert_eq!(everything(&world), before);
+    assert_eq!(sha256(&world.snapshot_path("base")), base);
+}
+
+#[test]
+fn the_text_is_grouped_and_its_signs_need_no_colour() {
+    let world = World::new();
+    healthy(&world);
+    let ran = world.snapdeck(&["doctor", "--host", "alpha"]).ok();
+    assert!(ran.stdout.starts_with("alpha  qemu"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("  ✓ qemu-img "), "{}", ran.stdout);
+    assert!(!ran.stdout.contains("bucket"), "{}", ran.stdout);
+    assert!(ran.stdout.ends_with(" passed\n"), "{}", ran.stdout);
+    world
+        .snapdeck(&["doctor", "--host", "nope"])
+        .failed(2, &["nope", "alpha"]);
+}
+
+#[test]
+fn programs_that_are_missing_are_told_with_their_package() {
+    let world = World::new();
+    world.without_programs(&["qemu-img", "qemu-nbd", "virsh"]);
+    let ran = doctor(&world);
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert_found(
+        &ran,
+        ALPHA,
+        "qemu-img",
+        "failed",
+        "not installed",
+        "install qemu-utils",
+    );
+    assert_found(
+        &ran,
+        ALPHA,
+        "virsh",
+        "failed",
+        "not installed",
+        "install libvirt-clients",
+    );
+    if world.is_over_ssh() {
+        assert_found(
+            &ran,
+            ALPHA,
+            "qemu-nbd",
+            "warning",
+            "SFTP",
+            "install qemu-utils",
+        );
+    }
+}
+
+#[test]
+fn directories_that_are_missing_or_full_are_told_with_what_helps() {
+    let world = World::new();
+    std::fs::remove_dir(world.path("nvram")).unwrap();
+    let Some(disk) = world.small_disk("temp", "64k") else {
+        return;
+    };
+    disk.fill();
+    let ran = doctor(&world);
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    let (nvram, temp) = (world.path("nvram"), world.path("temp"));
+    let install = format!("install -d -m 755 -o 0 -g 0 {nvram}");
+    let missing = if crate::common::am_root() {
+        &*install
+    } else {
+        "install -d"
+    };
+    assert_found(
+        &ran,
+        ALPHA,
+        "NVRAM directory",
+        "failed",
+        "No such file",
+        missing,
+    );
+    assert_found(
+        &ran,
+        ALPHA,
+        "temporary directory",
+        "failed",
+        "No space left",
+        &format!("df -h {temp}"),
+    );
+    assert_eq!(found(&ran, ALPHA, "snapshots directory").verdict, "passed");
+}
+
+#[test]
+fn too_little_room_for_a_flattened_image_is_a_warning() {
+    let world = World::new();
+    let id = healthy(&world);
+    let Some(_disk) = world.small_disk("temp", "1m") else {
+        return;
+    };
+    let ran = doctor(&world).ok();
+    assert_found(&ran, ALPHA, "temporary space", "warning", &id, "temp_dir");
+    assert_eq!(found(&ran, ALPHA, "snapshots space").verdict, "passed");
+}
+
+#[test]
+fn directories_without_rights_are_told_with_the_command() {
+    let world = World::over_ssh(1);
+    world.limit_rights();
+    let (snapshots, temp) = (world.path("snapshots"), world.path("temp"));
+    run("chmod", &["000", &snapshots]);
+    run("chmod", &["555", &temp]);
+    let ran = doctor(&world);
+    run("chmod", &["755", &snapshots, &temp]);
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    for (what, dir) in [
+        ("snapshots directory", &snapshots),
+        ("temporary directory", &temp),
+    ] {
+        let setfacl = format!(":rwx {dir}");
+        assert_found(&ran, ALPHA, what, "failed", "Permission denied", &setfacl);
+    }
+    // What is in there was not seen, and is not said to be well.
+    assert!(
+        all(&ran, ALPHA)
+            .iter()
+            .all(|check| check["what"] != "snapshots"),
+        "{}",
+        ran.stdout
+    );
+}
+
+#[test]
+fn snapshots_of_others_and_unfit_ones_are_found() {
+    use std::os::unix::fs::FileExt;
+    let world = World::new();
+    healthy(&world);
+    let shut = world.snapshot("shut", 0);
+    run("chmod", &["600", &shut]);
+    std::fs::write(world.snapshot_path("noise"), "no image").unwrap();
+    let overlay = world.snapshot_path("overlay");
+    run(
+        "qemu-img",
+        &[
+            "create",
+            "-q",
+            "-f",
+            "qcow2",
+            "-F",
+            "qcow2",
+            "-b",
+            &world.snapshot_path("base"),
+            &overlay,
+        ],
+    );
+    let torn = world.snapshot("torn", 2);
+    // The first refcounts stand in the third cluster: of what is in use it says that it is free.
+    let image = std::fs::File::options().write(true).open(&torn).unwrap();
+    image.write_all_at(&[0; 16], 2 * 65536).unwrap();
+    let ran = doctor(&world);
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert_found(
+        &ran,
+        ALPHA,
+        "owner and mode",
+        "warning",
+        "shut (",
+        &format!("chmod 644 {shut}"),
+    );
+    let unfit: Vec<String> = all(&ran, ALPHA)
+        .iter()
+        .filter(|check| check["what"] == "snapshots" && check["verdict"] == "failed")
+        .map(|check| {
+            format!(
+                "{} -> {}",
+                check["seen"].as_str().unwrap(),
+                check["mend"].as_str().unwrap()
+            )
+        })
+        .collect();
+    assert_eq!(unfit.len(), 3, "{unfit:?}");
+    for (words, mend) in [
+        (
+            "noise.qcow2: it is not a qcow2 image",
+            "snapdeck pull noise --host alpha",
+        ),
+        ("overlay.qcow2: it stands on ", "qemu-img convert -O qcow2 "),
+        (
+            "torn.qcow2: qemu-img check failed: ",
+            "snapdeck pull torn --host alpha",
+        ),
+    ] {
+        assert!(
+            unfit
+                .iter()
+                .any(|told| told.contains(words) && told.contains(mend)),
+            "{words}: {unfit:?}"
+        );
+    }
+}
+
+#[test]
+fn an_owner_that_the_host_does_not_know_is_told() {
+    let world = World::new();
+    let config = std::fs::read_to_string(world.config()).unwrap();
+    let line = config
+        .lines()
+        .find(|line| line.starts_with("owner = "))
+        .unwrap();
+    world.reconfigure(line, "owner = \"nobody-of-that-name:kvm\"");
+    let ran = doctor(&world);
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert_found(&ran, ALPHA, "owner", "failed", "no such user", "owner");
+}
+
+#[test]
+fn running_sandboxes_and_such_without_their_base_are_told() {
+    let world = World::new();
+    world.snapshot("base", 1);
+    world.snapshot("gone", 1);
+    let running = world.sandbox("runs", "base", State::Running);
+    let torn = world.sandbox("torn", "gone", State::Off);
+    std::fs::remove_file(world.snapshot_path("gone")).unwrap();
+    let ran = doctor(&world);
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert_found(
+        &ran,
+        ALPHA,
+        "sandboxes",
+        "failed",
+        &torn,
+        "snapdeck pull gone --host alpha",
+    );
+    // "sandbox must be stopped or paused": which one it is, and what else can be done.
+    let told: Vec<Value> = all(&ran, ALPHA)
+        .into_iter()
+        .filter(|check| check["what"] == "sandboxes" && check["verdict"] == "passed")
+        .collect();
+    assert!(
+        told[0]["seen"].as_str().unwrap().contains(&running),
+        "{told:?}"
+    );
+    assert_eq!(
+        told[0]["mend"]
+            .as_str()
+            .unwrap()
+            .split(" --host")
+            .next()
+            .unwrap(),
+        format!("snapdeck create {running} NAME")
+    );
+}
+
+#[test]
+fn what_killed_operations_left_is_told_once_it_is_old() {
+    let world = World::new();
+    let (old, new) = (
+        world.path("temp/snapdeck-aaaaaaaa"),
+        world.path("temp/snapdeck-bbbbbbbb"),
+    );
+    let busy = world.path("temp/snapdeck-cccccccc");
+    for dir in [&old, &new, &busy] {
+        std::fs::create_dir(dir).unwrap();
+    }
+    // Old itself, but something is still written in there.
+    std::fs::write(format!("{busy}/flat.qcow2"), "").unwrap();
+    let partial = world.path("snapshots/.x.qcow2.partial");
+    std::fs::write(&partial, "").unwrap();
+    run("touch", &["-d", "3 days ago", &old, &busy, &partial]);
+    let ran = doctor(&world).ok();
+    let check = found(&ran, ALPHA, "leftovers");
+    assert_eq!(check.verdict, "warning");
+    for gone in [&old, &partial] {
+        assert!(check.mend.contains(&**gone), "{}", check.mend);
+    }
+    for stays in [&new, &busy] {
+        assert!(!check.mend.contains(&**stays), "{}", check.mend);
+    }
+}
+
+#[test]
+fn a_libvirt_that_is_not_there_hides_no_other_check() {
+    let world = World::new();
+    world.set_socket("/nowhere");
+    world.configure("");
+    let ran = doctor(&world);
+    assert_eq!(ran.code, Some(5), "{ran:?}");
+    assert_found(
+        &ran,
+        ALPHA,
+        "libvirt",
+        "failed",
+        "not looked at: QEMU",
+        "systemctl start libvirtd",
+    );
+    assert_eq!(found(&ran, ALPHA, "qemu-img").verdict, "passed");
+    assert_eq!(found(&ran, None, "write").verdict, "passed");
+}
+
+#[test]
+fn a_host_that_lets_nobody_in_holds_up_no_other() {
+    let world = World::over_ssh(2);
+    world.hosts[0].change_our_key();
+    world.hosts[1].link().cut(Fault::Closed);
+    let ran = doctor(&world);
+    assert_eq!(ran.code, Some(5), "{ran:?}");
+    assert_found(
+        &ran,
+        ALPHA,
+        "SSH",
+        "failed",
+        "Permission denied",
+        "ssh-copy-id",
+    );
+    assert_found(
+        &ran,
+        Some("beta"),
+        "SSH",
+        "failed",
+        "Connection refused",
+        "sshd",
+    );
+    for host in [ALPHA, Some("beta")] {
+        assert_eq!(
+            all(&ran, host).len(),
+            1,
+            "nothing else is said of a host that was not seen"
+        );
+    }
+    assert_eq!(found(&ran, None, "delete").verdict, "passed");
+}
+
+#[test]
+fn a_host_over_ssh_is_measured() {
+    let world = World::over_ssh(1);
+    let ran = doctor(&world).ok();
+    assert_found(&ran, ALPHA, "SSH", "passed", "logged in within", "");
+    assert!(found(&ran, ALPHA, "line").seen.contains("/s from there"));
+    // "Push/Pull slow on remote hosts"
+    world.link().limit(Some(1 << 20));
+    let ran = doctor(&world).ok();
+    world.link().limit(None);
+    assert_found(
+        &ran,
+        ALPHA,
+        "line",
+        "warning",
+        "large snapshots take long",
+        "on the host itself",
+    );
+}
+
+#[test]
+fn a_bucket_that_is_missing_or_lets_nobody_in_is_told() {
+    if only_local("it is about the bucket") {
+        return;
+    }
+    let world = World::new();
+    let config = std::fs::read_to_string(world.config()).unwrap();
+    let change =
+        |from: &str, to: &str| std::fs::write(world.config(), config.replace(from, to)).unwrap();
+
+    change("name = \"lab\"", "name = \"no-such-bucket\"");
+    let ran = doctor(&world);
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert_found(
+        &ran,
+        None,
+        "bucket",
+        "failed",
+        "no-such-bucket",
+        "aws s3 mb s3://no-such-bucket",
+    );
+
+    change("secret_access_key = \"", "secret_access_key = \"x");
+    let ran = doctor(&world);
+    assert_eq!(ran.code, Some(5), "{ran:?}");
+    assert_found(
+        &ran,
+        None,
+        "store",
+        "failed",
+        "SignatureDoesNotMatch",
+        "secret_access_key",
+    );
+
+    change(
+        "endpoint = \"http://127.0.0.1",
+        "endpoint = \"http://127.0.0.9",
+    );
+    let ran = doctor(&world);
+    assert_eq!(ran.code, Some(5), "{ran:?}");
+    assert_found(
+        &ran,
+        None,
+        "store",
+        "failed",
+        "not looked at: rights",
+        "endpoint",
+    );
+    assert_eq!(found(&ran, ALPHA, "qemu-img").verdict, "passed");
+
+    // "snapshot not found in store"
+    change("", "");
+    let ran = doctor(&world).ok();
+    assert_found(
+        &ran,
+        None,
+        "objects",
+        "warning",
+        "no snapshot lies under",
+        "prefix",
+    );
+}
+
+#[test]
+fn an_examination_that_is_cancelled_leaves_nothing() {
+    let world = World::new();
+    healthy(&world);
+    let before = everything(&world);
+    let store = crate::common::lab("SNAPDECK_LAB_S3").replace("http://", "");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (address, trouble) = runtime.block_on(crate::common::proxy::proxy(store.clone()));
+    world.reconfigure(&store, &address.to_string());
+    // Its probe is written, and what it reads of it never comes.
+    trouble.hold_from.store(1, SeqCst);
+    let child = world.start(&["doctor"]);
+    let probe = || world.s5cmd(&["ls", "{}/.snapdeck-probe*"]).status.success();
+    until("it has written its probe", probe);
+    signal(&child, "INT");
+    let ran = ended(child);
+    ran.failed(130, &["cancelled"]);
+    assert_eq!(everything(&world), before);
+}
+
+#[test]
+fn the_console_shows_it_and_runs_it_again() {
+    let world = World::new();
+    healthy(&world);
+    let mut screen = Screen::open(&world.command(&[]));
+    screen.wait(&["base"]);
+    screen.press("D");
+    screen.wait(&["┌ doctor", "alpha", "✓ libvirt"]);
+    std::fs::remove_dir(world.path("nvram")).unwrap();
+    screen.wait(&["again", "✓ NVRAM directory"]);
+    screen.press("r");
+    screen.wait(&["✗ NVRAM directory", "install -d"]);
+    screen.press("\u{1b}");
+    screen.wait_for("the page is gone", |text| !text.contains("┌ doctor"));
+    screen.press("q");
+    assert_eq!(screen.ended(), 0);
+}

@@ -1,0 +1,24 @@
+//! Tests on real libvirt, QEMU, sshd and S3 servers: run in the lab, `tests/lab/run.sh`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::disallowed_methods
+)]
+
+mod api;
+mod bucket;
+mod common;
+mod console;
+mod console_hosts;
+mod doctor;
+mod fanout;
+mod hosts;
+mod operations;
+mod pull_delta;
+mod push_composed;
+mod retention;
+mod running;
+mod sandboxes;

@@ -1,0 +1,170 @@
+//! Push: what is stopped or paused, and only that.
+
+use std::sync::atomic::Ordering::SeqCst;
+
+use serde_json::json;
+
+use crate::common::{State, World, ended, only_local, sha256, stamp};
+use crate::operations::{assert_nothing_left, assert_object_is};
+
+#[test]
+fn a_stopped_sandbox_becomes_an_object_and_its_base_stays_untouched() {
+    let world = World::new();
+    let base = world.snapshot("base", 3);
+    let id = world.sandbox("a", "base", State::Off);
+    let before = (sha256(&base), stamp(&base));
+
+    let ran = world.snapdeck(&["push", &id, "app", "--json"]).ok();
+
+    let told = ran.json();
+    assert_eq!(told["snapshotName"], "app");
+    assert_eq!(
+        told["snapshotPath"],
+        json!(format!("{}/app.qcow2", world.tag))
+    );
+    let got = world.get("app");
+    let length = std::fs::metadata(&got).unwrap().len();
+    assert_eq!(told["sizeBytes"], json!(length));
+    assert!(length > 5 << 20, "base and overlay are in it: {length}");
+    assert_object_is(&world, "app", &world.disk("a"));
+    assert_eq!((sha256(&base), stamp(&base)), before);
+    assert_eq!(world.state(&id), "shut off");
+    assert_nothing_left(&world);
+}
+
+#[test]
+fn a_name_may_carry_the_ending() {
+    let world = World::new();
+    world.snapshot("base", 0);
+    let id = world.sandbox("a", "base", State::Off);
+    let ran = world.snapdeck(&["push", &id, "app.qcow2", "--json"]).ok();
+    assert_eq!(ran.json()["snapshotName"], "app");
+    assert!(world.is_in_bucket("app"));
+    assert!(!world.is_in_bucket("app.qcow2"));
+}
+
+#[test]
+fn a_paused_sandbox_is_pushed_and_stays_paused() {
+    let (world, id) = World::with_sandbox(State::Paused);
+    world.snapdeck(&["push", &id, "app"]).ok();
+    assert_object_is(&world, "app", &world.disk("a"));
+    assert_eq!(world.state(&id), "paused");
+    assert_nothing_left(&world);
+}
+
+#[test]
+fn a_saved_sandbox_is_pushed_with_a_word_about_its_memory_and_stays_saved() {
+    let (world, id) = World::with_sandbox(State::Saved);
+    let ran = world.snapdeck(&["push", &id, "app", "--json"]).ok();
+    assert!(
+        ran.stderr.contains("its memory is not in the snapshot"),
+        "{ran:?}"
+    );
+    assert_eq!(ran.json()["snapshotName"], "app");
+    assert_object_is(&world, "app", &world.disk("a"));
+    assert!(
+        world
+            .virsh(&["dominfo", &id])
+            .contains("Managed save:   yes")
+    );
+    assert_nothing_left(&world);
+}
+
+#[test]
+fn a_running_sandbox_is_refused() {
+    let (world, id) = World::with_sandbox(State::Running);
+    let ran = world.snapdeck(&["push", &id, "app", "--json"]);
+    assert_eq!(ran.error_kind(), "refused");
+    ran.failed(
+        4,
+        &[&id, "sandbox must be stopped or paused", "it is running"],
+    );
+    assert_eq!(world.state(&id), "running");
+    assert!(!world.is_in_bucket("app"));
+    assert_nothing_left(&world);
+}
+
+#[test]
+fn an_object_is_replaced_only_when_asked() {
+    let world = World::new();
+    world.snapshot("base", 1);
+    let (a, b) = (
+        world.sandbox("a", "base", State::Off),
+        world.sandbox("b", "base", State::Running),
+    );
+    world.snapdeck(&["push", &a, "app"]).ok();
+    let first = world.etag("app");
+
+    for again in [["push", &a, "app"], ["create", &b, "app"]] {
+        let ran = world.snapdeck(&again);
+        ran.failed(4, &["app.qcow2 already exists", "--overwrite"]);
+        assert_eq!(world.etag("app"), first, "{again:?}");
+    }
+    assert_eq!(world.state(&b), "running");
+
+    world.snapdeck(&["create", &b, "app", "--overwrite"]).ok();
+    assert_ne!(world.etag("app"), first);
+    assert_object_is(&world, "app", &world.disk("b"));
+    world.snapdeck(&["push", &a, "app", "--overwrite"]).ok();
+    assert_object_is(&world, "app", &world.disk("a"));
+    assert_nothing_left(&world);
+}
+
+#[test]
+fn an_object_that_comes_up_meanwhile_is_not_replaced() {
+    let world = World::new();
+    let base = world.snapshot("base", 1);
+    let id = world.sandbox("a", "base", State::Off);
+    let (child, line) = world.start_to_parts(&["push", &id, "app"]);
+    world.put(&base, "app");
+    let theirs = world.etag("app");
+    line.hold_parts.store(false, SeqCst);
+    ended(child).failed(4, &["app.qcow2", "exists"]);
+    assert_eq!(world.etag("app"), theirs);
+    assert_nothing_left(&world);
+}
+
+#[test]
+fn a_sandbox_resumed_in_the_middle_is_not_uploaded() {
+    let (world, id) = World::with_sandbox(State::Paused);
+    let (child, line) = world.start_to_parts(&["push", &id, "app"]);
+    world.virsh(&["resume", &id]);
+    line.hold_parts.store(false, SeqCst);
+    ended(child).failed(
+        4,
+        &[
+            &id,
+            "changed while its disk was read",
+            "it was paused and is running now",
+        ],
+    );
+    assert_eq!(world.state(&id), "running", "who resumed it wants it so");
+    assert!(!world.is_in_bucket("app"));
+    assert_eq!(world.uploads(), "[]");
+    assert_nothing_left(&world);
+}
+
+#[test]
+fn a_sandbox_started_in_the_middle_is_not_uploaded() {
+    if only_local(
+        "the qemu-nbd that reads the disk there holds QEMU's locks: nobody starts it meanwhile",
+    ) {
+        return;
+    }
+    let (world, id) = World::with_sandbox(State::Off);
+    let (child, line) = world.start_to_parts(&["push", &id, "app"]);
+    world.virsh(&["start", &id]);
+    line.hold_parts.store(false, SeqCst);
+    ended(child).failed(
+        4,
+        &[
+            &id,
+            "changed while its disk was read",
+            "it was shut off and is running now",
+        ],
+    );
+    assert_eq!(world.state(&id), "running");
+    assert!(!world.is_in_bucket("app"));
+    assert_eq!(world.uploads(), "[]");
+    assert_nothing_left(&world);
+}

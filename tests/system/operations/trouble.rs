@@ -1,0 +1,331 @@
+//! What an operator gets wrong and what fails around the program: each a clear error, its exit code, and
+//! nothing left.
+
+use std::process::{Command, Stdio};
+
+use crate::common::{State, World, am_root, ended, is_remote, run};
+use crate::operations::assert_nothing_left;
+
+/// A world with a stopped sandbox; its id.
+fn with_sandbox() -> (World, String) {
+    let (world, id) = World::with_sandbox(State::Off);
+    (world, id)
+}
+
+fn lab(variable: &str) -> String {
+    std::env::var(variable).unwrap()
+}
+
+#[test]
+fn a_bucket_that_cannot_be_reached() {
+    let (world, id) = with_sandbox();
+    // Nobody listens on a port that was just free.
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let endpoint = format!("http://127.0.0.1:{port}");
+    world.reconfigure(&lab("SNAPDECK_LAB_S3"), &endpoint);
+    for args in [
+        &["objects"][..],
+        &["push", &id, "app"],
+        &["pull", "app"],
+        &["remove", "app", "--bucket"],
+    ] {
+        let ran = world.snapdeck(args);
+        ran.failed(5, &[&endpoint, "cannot be reached", "AWS_ENDPOINT_URL"]);
+    }
+    // What is on the host is there all the same.
+    world.snapdeck(&["exists", "base"]).ok();
+    assert_nothing_left(&world);
+}
+
+#[test]
+fn a_wrong_secret() {
+    let (world, id) = with_sandbox();
+    world.reconfigure(&lab("SNAPDECK_LAB_S3_SECRET"), "of-somebody-else");
+    for args in [&["objects"][..], &["push", &id, "app"], &["pull", "app"]] {
+        let ran = world.snapdeck(args);
+        assert!(!ran.stderr.contains("of-somebody-else"), "{ran:?}");
+        ran.failed(5, &["does not let us in", "AWS_SECRET_ACCESS_KEY"]);
+    }
+    assert_nothing_left(&world);
+}
+
+#[test]
+fn a_bucket_that_does_not_exist() {
+    let (world, id) = with_sandbox();
+    let bucket = format!("{}-none", world.tag);
+    let name = |bucket: &str| format!("name = \"{bucket}\"\nprefix");
+    world.reconfigure(&name(&lab("SNAPDECK_LAB_BUCKET")), &name(&bucket));
+    for args in [&["objects"][..], &["push", &id, "app"], &["pull", "app"]] {
+        world.snapdeck(args).failed(3, &[&bucket, "does not exist"]);
+    }
+    assert_nothing_left(&world);
+}
+
+#[test]
+fn no_bucket_is_configured() {
+    let (world, id) = with_sandbox();
+    let name = format!("name = \"{}\"\nprefix", lab("SNAPDECK_LAB_BUCKET"));
+    world.reconfigure(&name, "prefix");
+    world.snapdeck(&["push", &id, "app"]).failed(2, &["bucket"]);
+    world.snapdeck(&["snapshots"]).ok();
+    assert_nothing_left(&world);
+}
+
+#[test]
+fn no_libvirt() {
+    let (world, id) = with_sandbox();
+    let socket = world.path("no-socket");
+    world.set_socket(&socket);
+    world.configure("");
+    for args in [
+        &["sandboxes"][..],
+        &["snapshots"],
+        &["push", &id, "app"],
+        &["remove", "base", "--local"],
+    ] {
+        let ran = world.snapdeck(args);
+        ran.failed(
+            5,
+            &[
+                "cannot reach libvirt of host alpha",
+                &socket,
+                "is libvirtd running",
+            ],
+        );
+    }
+    world.snapdeck(&["objects"]).ok();
+    assert_nothing_left(&world);
+}
+
+#[test]
+fn no_qemu_img() {
+    let (world, id) = with_sandbox();
+    let image = world.snapshot_path("base");
+    world.put(&image, "app");
+    let running = world.sandbox("b", "base", State::Running);
+    world.only_converts();
+    world.without_programs(&["qemu-img"]);
+    for args in [&["create", &running, "new"][..], &["pull", "app"]] {
+        let ran = world.snapdeck(args);
+        ran.failed(
+            1,
+            &["cannot run qemu-img", "not installed", "install qemu-utils"],
+        );
+    }
+    assert_eq!(world.state(&running), "running");
+    assert!(!world.is_in_bucket("new"));
+    // What was fetched waits for it.
+    let left = [
+        ".app.qcow2.partial",
+        ".app.qcow2.partial.mark",
+        "base.qcow2",
+    ];
+    assert_eq!(world.names("snapshots"), left);
+    assert!(world.names("temp").is_empty());
+    // What stands still is composed without it.
+    world.snapdeck(&["push", &id, "new"]).ok();
+}
+
+#[test]
+fn no_virsh_for_the_guard() {
+    let (world, _) = with_sandbox();
+    let running = world.sandbox("b", "base", State::Running);
+    world.without_programs(&["virsh"]);
+    let ran = world.snapdeck(&["create", &running, "new"]);
+    ran.failed(1, &["virsh is not installed", "install libvirt-clients"]);
+    assert_eq!(world.state(&running), "running");
+    assert_nothing_left(&world);
+}
+
+#[test]
+fn a_snapshots_directory_that_may_not_be_read() {
+    let world = World::new();
+    world.snapshot("base", 0);
+    let dir = world.path("snapshots");
+    let mut command = world.command(&["snapshots"]);
+    if is_remote() {
+        world.limit_rights();
+        run("chmod", &["000", &dir]);
+    } else if am_root() {
+        // The binary lies where only we may go; a copy does not.
+        let copy = world.path("snapdeck");
+        std::fs::copy(env!("CARGO_BIN_EXE_snapdeck"), &copy).unwrap();
+        run("chmod", &["700", &dir]);
+        command = Command::new("setpriv");
+        command
+            .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+            .args([&copy, "snapshots"])
+            .env("SNAPDECK_CONFIG", world.config());
+    } else {
+        run("chmod", &["000", &dir]);
+    }
+    let child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    ended(child).failed(5, &["host alpha", &dir, "Permission denied"]);
+    run("chmod", &["755", &dir]);
+}
+
+#[test]
+fn a_snapshots_directory_that_is_not_there() {
+    let world = World::new();
+    let image = world.path("scratch/app.qcow2");
+    world.image(&image, 0);
+    world.put(&image, "app");
+    let dir = world.path("snapshots");
+    std::fs::remove_dir(&dir).unwrap();
+    let ran = world.snapdeck(&["snapshots"]).ok();
+    assert!(
+        ran.stderr.contains(&format!("there is no directory {dir}")),
+        "{ran:?}"
+    );
+    world
+        .snapdeck(&["pull", "app"])
+        .failed(1, &[&dir, "No such file or directory", "snapshots_dir"]);
+}
+
+#[test]
+fn a_temp_directory_that_is_not_there() {
+    let (world, id) = World::with_sandbox(State::Running);
+    world.only_converts();
+    let dir = world.path("temp");
+    std::fs::remove_dir(&dir).unwrap();
+    world
+        .snapdeck(&["create", &id, "app"])
+        .failed(1, &[&dir, "No such file or directory", "temp_dir"]);
+    assert!(!world.is_in_bucket("app"));
+}
+
+#[test]
+fn an_owner_that_does_not_exist() {
+    let world = World::new();
+    let image = world.path("scratch/app.qcow2");
+    world.image(&image, 0);
+    world.put(&image, "app");
+    let owner = format!("owner = \"{}:", run("id", &["-u"]).trim());
+    world.reconfigure(&owner, "owner = \"nobody-of-that-name:");
+    world
+        .snapdeck(&["pull", "app"])
+        .failed(1, &["nobody-of-that-name", "owner"]);
+    assert!(world.names("snapshots").is_empty());
+}
+
+#[test]
+fn names_that_are_none() {
+    let (world, id) = with_sandbox();
+    for name in [
+        "../x",
+        "a;b",
+        "a/b",
+        ".hidden",
+        "-n",
+        "a b",
+        "$(id)",
+        "",
+        &"x".repeat(129),
+    ] {
+        for args in [
+            &["push", &id, "--", name][..],
+            &["pull", "--", name],
+            &["remove", "--local", "--", name],
+            &["push", "--", name, "app"],
+            &["create", "--", name, "app"],
+        ] {
+            let ran = world.snapdeck(args);
+            ran.failed(2, &["is not a valid", "letters, digits"]);
+        }
+    }
+    assert_nothing_left(&world);
+}
+
+#[test]
+fn a_sandbox_that_is_none() {
+    let world = World::new();
+    for verb in ["push", "create"] {
+        let ran = world.snapdeck(&[verb, "nobody", "app", "--json"]);
+        assert_eq!(ran.error_kind(), "notFound");
+        ran.failed(
+            3,
+            &[
+                "there is no sandbox nobody on host alpha",
+                "snapdeck sandboxes",
+            ],
+        );
+    }
+    assert_nothing_left(&world);
+}
+
+#[test]
+fn a_sandbox_whose_disk_is_broken() {
+    let (world, id) = with_sandbox();
+    std::fs::write(world.disk("a"), "no image").unwrap();
+    world
+        .snapdeck(&["push", &id, "app"])
+        .failed(1, &[&world.disk("a"), "qcow2"]);
+    assert!(!world.is_in_bucket("app"));
+    assert_nothing_left(&world);
+}
+
+#[test]
+fn a_sandbox_whose_base_is_missing() {
+    let (world, id) = with_sandbox();
+    std::fs::remove_file(world.snapshot_path("base")).unwrap();
+    world
+        .snapdeck(&["push", &id, "app"])
+        .failed(1, &[&world.disk("a"), "base.qcow2"]);
+    let told = world.snapdeck(&["sandboxes", "--json"]).ok().json();
+    assert_eq!(told[0]["id"], id, "it is listed all the same");
+    assert_nothing_left(&world);
+}
+
+#[test]
+fn a_full_temp_disk() {
+    let (world, id) = with_sandbox();
+    let running = world.sandbox("b", "base", State::Running);
+    let Some(_disk) = world.small_disk("temp", "1m") else {
+        return;
+    };
+    world.only_converts();
+    let ran = world.snapdeck(&["create", &running, "app", "--json"]);
+    assert_eq!(ran.error_kind(), "noSpace");
+    // Less what a guard noted there.
+    ran.failed(1, &["may take", "bytes", "has 10", "temp_dir"]);
+    assert_eq!(world.state(&running), "running");
+    assert!(!world.is_in_bucket("app"));
+    // What stands still needs no room there.
+    world.snapdeck(&["push", &id, "app"]).ok();
+    assert_nothing_left(&world);
+}
+
+#[test]
+fn a_full_snapshots_disk() {
+    let world = World::new();
+    let image = world.path("scratch/app.qcow2");
+    world.image(&image, 3);
+    world.put(&image, "app");
+    let Some(_disk) = world.small_disk("snapshots", "1m") else {
+        return;
+    };
+    let ran = world.snapdeck(&["pull", "app", "--json"]);
+    assert_eq!(ran.error_kind(), "noSpace");
+    let length = std::fs::metadata(&image).unwrap().len();
+    ran.failed(1, &[&format!("app has {length} bytes"), " left;"]);
+    assert!(world.names("snapshots").is_empty());
+}
+
+#[test]
+fn a_bucket_that_is_away_is_no_reason_not_to_tell_of_the_host() {
+    let world = World::new();
+    world.snapshot("app", 0);
+    world.reconfigure(&lab("SNAPDECK_LAB_S3"), "http://127.0.0.1:1");
+    let ran = world.snapdeck(&["info", "app", "--json"]).ok();
+    assert!(ran.json()["snapshot"].is_object());
+    assert!(ran.stderr.contains("warning"), "{ran:?}");
+}

@@ -1,0 +1,282 @@
+//! Pulls that fetch no more than they must, and prove what they land: real libvirt and S3, with a line between snapdeck
+//! and the bucket that counts, stops and lies.
+mod bad;
+mod resume;
+mod verify;
+
+use std::ops::Deref;
+use std::os::unix::fs::FileExt;
+use std::process::Child;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+
+use crate::common::{Host, SmallDisk, Trouble, World, sha256, until};
+use serde_json::Value;
+use snapdeck_model::{Digest, Manifest, Parent};
+
+const MIB: u64 = 1024 * 1024;
+/// Bytes of a block.
+const BLOCK: u64 = 8 * MIB;
+
+/// Hosts, a bucket, and the line to it.
+struct Lab {
+    world: World,
+    line: Arc<Trouble>,
+}
+
+impl Deref for Lab {
+    type Target = World;
+
+    fn deref(&self) -> &World {
+        &self.world
+    }
+}
+
+impl Lab {
+    fn new(hosts: usize) -> Self {
+        let world = World::hosts(hosts);
+        let line = world.detour();
+        Self { world, line }
+    }
+
+    /// With an object of so many MiB, and its manifest; the file it was put from.
+    fn with_object(megabytes: u32) -> (Self, String) {
+        let lab = Self::new(1);
+        let image = lab.path("scratch/app.qcow2");
+        lab.image(&image, megabytes);
+        lab.put_with_manifest(&image, "app", None);
+        (lab, image)
+    }
+
+    /// Puts a file and its manifest, as a push does.
+    fn put_with_manifest(&self, file: &str, name: &str, parent: Option<&str>) {
+        self.put(file, name);
+        self.put_manifest(&self.manifest(file, name, parent), name);
+    }
+
+    fn manifest(&self, file: &str, name: &str, parent: Option<&str>) -> Manifest {
+        let size = std::fs::metadata(file).unwrap().len();
+        let mut manifest = Manifest::new(name.parse().unwrap(), size, digests(file));
+        manifest.etag = Some(self.etag(name));
+        manifest.parent = parent.map(|name| Parent {
+            name: name.parse().unwrap(),
+            etag: None,
+        });
+        manifest
+    }
+
+    fn put_manifest(&self, manifest: &Manifest, name: &str) {
+        self.put_json(&manifest.write().unwrap(), name);
+    }
+
+    fn put_json(&self, json: &[u8], name: &str) {
+        let file = self.path("scratch/manifest.json");
+        std::fs::write(&file, json).unwrap();
+        let put = self.s5cmd(&["cp", "--raw", &file, &format!("{{}}/{name}.json")]);
+        assert!(put.status.success(), "{put:?}");
+    }
+
+    /// Bytes received from the bucket since the last call.
+    fn received(&self) -> u64 {
+        self.line.received.swap(0, SeqCst)
+    }
+
+    /// So many bytes were fetched, and the little that goes around them.
+    #[track_caller]
+    fn assert_fetched(&self, bytes: u64) {
+        let received = self.received();
+        let range = bytes..bytes + bytes / 100 + MIB / 4;
+        assert!(range.contains(&received), "{received} for {bytes}");
+    }
+
+    /// The snapshot is there, whole, and nothing beside it but its manifest.
+    #[track_caller]
+    fn assert_pulled(&self, host: &Host, name: &str, image: &str) {
+        let path = host.snapshot_path(name);
+        assert_eq!(sha256(&path), sha256(image), "{}", host.name);
+        self.assert_nothing_hidden(host);
+    }
+
+    #[track_caller]
+    fn assert_nothing_hidden(&self, host: &Host) {
+        let names = host.names("snapshots");
+        assert!(names.iter().all(|name| !name.starts_with('.')), "{names:?}");
+    }
+
+    /// Begins a pull of `app` that gets no further than so many bytes, and waits until these are noted.
+    fn held_at(&self, bytes: u64) -> Child {
+        self.line.hold_from.store(bytes, SeqCst);
+        let child = self.start(&["pull", "app", "--json"]);
+        until("how far it came is noted", || self.noted() == bytes);
+        child
+    }
+
+    fn let_go(&self) {
+        self.line.hold_from.store(0, SeqCst);
+    }
+
+    /// Bytes of the whole blocks that are noted beside the partial file.
+    fn noted(&self) -> u64 {
+        let text = self.there_text("snapshots/.app.qcow2.partial.mark");
+        let entries = text.split(['\t', '\n']);
+        let records = entries.filter(|entry| entry.starts_with(|c: char| c.is_ascii_digit()));
+        records.count() as u64 * BLOCK
+    }
+
+    /// A text as the host has it, who may have something mounted there.
+    fn there_text(&self, path: &str) -> String {
+        std::fs::read_to_string(self.seen(path)).unwrap_or_default()
+    }
+}
+
+fn digests(file: &str) -> Vec<Digest> {
+    let bytes = std::fs::read(file).unwrap();
+    bytes.chunks(BLOCK as usize).map(Digest::of).collect()
+}
+
+/// Bytes of the blocks of `child` that `parent` does not have.
+fn new_bytes(parent: &str, child: &str) -> u64 {
+    let known = digests(parent);
+    let size = std::fs::metadata(child).unwrap().len();
+    let blocks = digests(child);
+    let new = (0..)
+        .zip(&blocks)
+        .filter(|(_, digest)| !known.contains(digest));
+    new.map(|(at, _)| BLOCK.min(size - at * BLOCK)).sum()
+}
+
+/// Makes one byte of a file another one.
+fn damage(path: &str, offset: u64) {
+    let file = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open(path)
+        .unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, offset).unwrap();
+    file.write_all_at(&[!byte[0]], offset).unwrap();
+}
+
+/// A snapshot, and one made from it: some of its clusters are written over, some are new.
+fn family(lab: &Lab) -> (String, String) {
+    let (parent, child) = (
+        lab.path("scratch/base.qcow2"),
+        lab.path("scratch/app.qcow2"),
+    );
+    lab.image(&parent, 80);
+    std::fs::copy(&parent, &child).unwrap();
+    lab.scribble(&child, 90, 1);
+    lab.scribble(&child, 500, 3);
+    lab.put_with_manifest(&parent, "base", None);
+    lab.put_with_manifest(&child, "app", Some("base"));
+    (parent, child)
+}
+
+fn bytes(told: &Value, key: &str) -> u64 {
+    told[key]
+        .as_u64()
+        .unwrap_or_else(|| panic!("{key}: {told}"))
+}
+
+#[test]
+fn onto_an_empty_host_and_onto_one_with_the_parent_it_is_the_same_file() {
+    let lab = Lab::new(2);
+    let (parent, child) = family(&lab);
+    let (size, new) = (
+        std::fs::metadata(&child).unwrap().len(),
+        new_bytes(&parent, &child),
+    );
+    assert!(new < size / 2, "{new} of {size} are new");
+    lab.snapdeck(&["pull", "base", "--host", "beta"]).ok();
+    lab.received();
+
+    // Together: each byte is fetched once, and the one with the parent takes no more than it lacks.
+    let both = ["pull", "app", "--host", "alpha", "--host", "beta", "--json"];
+    let told = lab.snapdeck(&both).ok().json();
+    let (empty, other) = (&told["results"][0], &told["results"][1]);
+    assert_eq!(
+        (bytes(empty, "fetchedBytes"), bytes(empty, "copiedBytes")),
+        (size, 0)
+    );
+    assert_eq!(bytes(other, "fetchedBytes"), new);
+    assert_eq!(bytes(other, "copiedBytes"), size - new);
+    lab.hosts
+        .iter()
+        .for_each(|host| lab.assert_pulled(host, "app", &child));
+    lab.assert_fetched(size);
+
+    // Alone: only what is new leaves the bucket.
+    let beta = &lab.hosts[1];
+    std::fs::remove_file(beta.snapshot_path("app")).unwrap();
+    let ran = lab.snapdeck(&["pull", "app", "--host", "beta"]).ok();
+    assert!(ran.stdout.contains("copied on the host"), "{ran:?}");
+    lab.assert_pulled(beta, "app", &child);
+    lab.assert_fetched(new);
+    // And the other way round the child gives what the parent needs.
+    std::fs::remove_file(beta.snapshot_path("base")).unwrap();
+    lab.snapdeck(&["pull", "base", "--host", "beta"]).ok();
+    lab.assert_pulled(beta, "base", &parent);
+    assert!(lab.received() < size / 2);
+}
+
+#[test]
+fn all_of_it_is_here_under_another_name_and_nothing_is_fetched() {
+    let (lab, image) = Lab::with_object(20);
+    lab.put_with_manifest(&image, "twin", None);
+    lab.snapdeck(&["pull", "app"]).ok();
+    lab.received();
+    let told = lab.snapdeck(&["pull", "twin", "--json"]).ok().json();
+    assert_eq!(bytes(&told, "fetchedBytes"), 0);
+    assert_eq!(told["copiedBytes"], told["sizeBytes"]);
+    lab.assert_pulled(&lab, "twin", &image);
+    assert!(lab.received() < MIB / 4);
+}
+
+#[test]
+fn what_a_local_snapshot_no_longer_has_is_fetched() {
+    let lab = Lab::new(1);
+    let (parent, child) = family(&lab);
+    let new = new_bytes(&parent, &child);
+    lab.snapdeck(&["pull", "base"]).ok();
+    // Its block 5, in which parent and child are the same.
+    damage(&lab.snapshot_path("base"), 5 * BLOCK + 5);
+    lab.received();
+    let told = lab.snapdeck(&["pull", "app", "--json"]).ok().json();
+    assert_eq!(bytes(&told, "fetchedBytes"), new + BLOCK);
+    lab.assert_pulled(&lab, "app", &child);
+    lab.assert_fetched(new + BLOCK);
+}
+
+#[test]
+fn a_file_system_that_can_shares_the_bytes() {
+    let lab = Lab::new(1);
+    let Some(disk) = lab.reflink_disk("snapshots") else {
+        return;
+    };
+    let (parent, child) = family(&lab);
+    let new = new_bytes(&parent, &child);
+    lab.snapdeck(&["pull", "base"]).ok();
+    lab.received();
+    let dir = lab.path("snapshots");
+    let before = free_bytes(&disk, &dir);
+    let told = lab.snapdeck(&["pull", "app", "--json"]).ok().json();
+    assert_eq!(bytes(&told, "fetchedBytes"), new);
+    lab.assert_fetched(new);
+    let taken = before - free_bytes(&disk, &dir);
+    assert!(taken < new + 4 * MIB, "{taken} for {new}");
+    let said = said(&disk, &["sha256sum", &lab.snapshot_path("app")]);
+    assert!(said.starts_with(&sha256(&child)), "{said}");
+}
+
+fn said(disk: &SmallDisk, argv: &[&str]) -> String {
+    let output = disk.there(argv);
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn free_bytes(disk: &SmallDisk, dir: &str) -> u64 {
+    said(disk, &["sync", "-f", dir]);
+    let said = said(disk, &["stat", "-f", "--printf", "%a %S", dir]);
+    let (blocks, size) = said.split_once(' ').unwrap();
+    blocks.parse::<u64>().unwrap() * size.parse::<u64>().unwrap()
+}

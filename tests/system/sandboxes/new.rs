@@ -1,0 +1,206 @@
+//! New: what was asked for, from what is there, and nothing where it ends early.
+
+use std::os::unix::fs::MetadataExt;
+
+use serde_json::{Value, json};
+
+use crate::common::{State, World, ended, exists, only_local, run, sha256, signal, stamp};
+use crate::sandboxes::assert_no_sandbox;
+
+#[test]
+fn it_is_what_was_asked_for_and_the_snapshot_stays_untouched() {
+    let world = World::new();
+    let base = world.snapshot("base", 1);
+    let before = (sha256(&base), stamp(&base));
+    let id = world.id("a");
+    let size = ["--cpus", "2", "--memory", "96M", "--storage", "2G"];
+    let args = [&["sandbox", "new", &id, "base", "--json"], &size[..]].concat();
+
+    let told = world.snapdeck(&args).ok().json();
+
+    assert_eq!((&told["id"], &told["host"]), (&json!(id), &json!("alpha")));
+    assert_eq!(told["state"], "shut-off");
+    assert_eq!(told["cpus"], 2);
+    assert_eq!(told["memoryBytes"], 96 << 20);
+    assert_eq!(told["chain"][0]["path"], json!(world.disk("a")));
+    assert_eq!(told["chain"][0]["facts"]["virtualSize"], 2_u64 << 30);
+    assert_eq!(told["chain"][1]["snapshot"], "base");
+    let info = run("qemu-img", &["info", "--output=json", &world.disk("a")]);
+    let info: Value = serde_json::from_str(&info).unwrap();
+    assert_eq!(info["backing-filename-format"], "qcow2");
+    assert_eq!(info["full-backing-filename"], json!(base));
+    let metadata = std::fs::metadata(world.disk("a")).unwrap();
+    assert_eq!(metadata.mode() & 0o777, 0o644);
+    let xml = world.virsh(&["dumpxml", &id]);
+    for part in [
+        "listen='127.0.0.1'",
+        "org.qemu.guest_agent.0",
+        "discard='unmap'",
+        "offset='localtime'",
+    ] {
+        assert!(xml.contains(part), "{part} is not in {xml}");
+    }
+    assert_eq!(
+        world
+            .snapdeck(&["sandbox", "show", &id, "--json"])
+            .ok()
+            .json(),
+        told
+    );
+
+    world.snapdeck(&["sandbox", "start", &id]).ok();
+    assert_eq!(world.state(&id), "running");
+    assert_eq!((sha256(&base), stamp(&base)), before);
+}
+
+#[test]
+fn what_is_not_named_is_as_the_settings_and_the_snapshot_have_it() {
+    let world = World::new();
+    world.snapshot("base", 0);
+    let id = world.id("a");
+    let args = ["sandbox", "new", &id, "base.qcow2", "--start", "--json"];
+    let told = world.snapdeck(&args).ok().json();
+    assert_eq!(told["state"], "running");
+    assert_eq!(
+        (&told["cpus"], &told["memoryBytes"]),
+        (&json!(1), &json!(64 << 20))
+    );
+    assert_eq!(told["chain"][0]["facts"]["virtualSize"], 1 << 30);
+    assert_eq!(world.state(&id), "running");
+}
+
+#[test]
+fn acceleration_is_one_that_runs_a_guest() {
+    let world = World::new();
+    world.snapshot("base", 0);
+    world.reconfigure("accel = \"qemu\"", "accel = \"auto\"");
+    let id = world.id("a");
+    world
+        .snapdeck(&["sandbox", "new", &id, "base", "--start"])
+        .ok();
+    assert_eq!(world.state(&id), "running");
+    let left = world.virsh(&["list", "--all", "--name"]);
+    assert!(!left.contains("snapdeck-probe"), "{left}");
+}
+
+#[test]
+fn a_snapshot_that_is_only_in_the_bucket_is_pulled_first_when_asked() {
+    let world = World::new();
+    let image = world.path("scratch/app.qcow2");
+    world.image(&image, 1);
+    world.put(&image, "app");
+    let id = world.id("a");
+    let new = ["sandbox", "new", &id, "app"];
+    let ran = world.snapdeck(&new);
+    ran.failed(
+        3,
+        &[
+            "there is no snapshot app on host alpha",
+            "snapdeck pull app",
+            "--pull",
+        ],
+    );
+    assert_no_sandbox(&world, &id);
+
+    let told = world
+        .snapdeck(&[&new[..], &["--pull", "--json"]].concat())
+        .ok()
+        .json();
+    assert_eq!(told["chain"][1]["snapshot"], "app");
+    assert!(exists(&world.snapshot_path("app")));
+
+    // Once it is there, there is nothing to pull.
+    let id = world.id("b");
+    world
+        .snapdeck(&["sandbox", "new", &id, "app", "--pull"])
+        .ok();
+}
+
+#[test]
+fn a_pull_that_fails_makes_no_sandbox() {
+    let world = World::new();
+    let id = world.id("a");
+    let ran = world.snapdeck(&["sandbox", "new", &id, "app", "--pull", "--json"]);
+    assert_eq!(ran.error_kind(), "notFound");
+    ran.failed(3, &["snapshot not found in store"]);
+    assert_no_sandbox(&world, &id);
+}
+
+#[test]
+fn one_that_does_not_start_is_taken_back() {
+    let world = World::new();
+    world.snapshot("base", 0);
+    world.reconfigure("network = \"none\"", "network = \"nowhere\"");
+    let id = world.id("a");
+    let ran = world.snapdeck(&["sandbox", "new", &id, "base", "--start"]);
+    ran.failed(1, &[&id, "nowhere"]);
+    assert_no_sandbox(&world, &id);
+}
+
+#[test]
+fn cancelled_in_the_middle_it_is_taken_back() {
+    for name in ["INT", "TERM"] {
+        let world = World::new();
+        world.snapshot("base", 0);
+        let id = world.id("a");
+        let (child, gate) = world.start_to_gate("create", &["sandbox", "new", &id, "base"]);
+        signal(&child, name);
+        gate.open();
+        ended(child).failed(130, &["was cancelled"]);
+        assert_no_sandbox(&world, &id);
+    }
+}
+
+#[test]
+fn killed_in_the_middle_it_looks_like_none_and_destroy_clears_it_away() {
+    let world = World::new();
+    world.snapshot("base", 0);
+    let id = world.id("a");
+    let new = ["sandbox", "new", &id, "base"];
+    let (child, gate) = world.start_to_gate("create", &new);
+    signal(&child, "KILL");
+    ended(child);
+    gate.open();
+    let listed = world.snapdeck(&["sandboxes", "--json"]).ok().json();
+    assert_eq!(listed, json!([]));
+    let again = world.snapdeck(&new);
+    again.failed(
+        4,
+        &[&world.disk("a"), "is there", "snapdeck sandbox destroy"],
+    );
+    world.snapdeck(&["sandbox", "destroy", &id, "--yes"]).ok();
+    assert_no_sandbox(&world, &id);
+    world.snapdeck(&new).ok();
+}
+
+#[test]
+fn a_snapshot_removed_meanwhile_leaves_no_sandbox_on_nothing() {
+    let world = World::new();
+    world.snapshot("base", 0);
+    let id = world.id("a");
+    let (child, gate) = world.start_to_gate("create", &["sandbox", "new", &id, "base"]);
+    std::fs::remove_file(world.snapshot_path("base")).unwrap();
+    gate.open();
+    assert_ne!(ended(child).code, Some(0));
+    assert_no_sandbox(&world, &id);
+}
+
+#[test]
+fn a_disk_that_is_full_is_told() {
+    if only_local("a fake qemu-img is the same everywhere") {
+        return;
+    }
+    let (world, _) = World::with_sandbox(State::Off);
+    let real = crate::common::found("qemu-img");
+    world.fake(
+        "qemu-img",
+        &format!(
+            "[ \"$1\" = create ] || exec {real} \"$@\"\n\
+             echo 'qemu-img: x: No space left on device' >&2\nexit 1"
+        ),
+    );
+    let id = world.id("b");
+    let ran = world.snapdeck(&["sandbox", "new", &id, "base", "--json"]);
+    assert_eq!(ran.error_kind(), "noSpace");
+    assert_no_sandbox(&world, &id);
+}

@@ -1,0 +1,165 @@
+//! What no sandbox is made of: the message says which, and nothing half-made stays.
+
+use crate::common::{State, World, run, stamp};
+use crate::sandboxes::assert_no_sandbox;
+
+/// `sandbox new a base` with more arguments fails so.
+#[track_caller]
+fn refused(world: &World, snapshot: &str, more: &[&str], code: i32, words: &[&str]) {
+    let id = world.id("new");
+    let args = [&["sandbox", "new", &id, snapshot], more].concat();
+    world.snapdeck(&args).failed(code, words);
+    assert_no_sandbox(world, &id);
+}
+
+#[test]
+fn a_taken_id() {
+    let (world, id) = World::with_sandbox(State::Running);
+    let before = stamp(&world.disk("a"));
+    let new = ["sandbox", "new", &id, "base"];
+    world
+        .snapdeck(&new)
+        .failed(4, &[&id, "the id is taken by one that is running"]);
+    assert_eq!(world.state(&id), "running");
+    assert_eq!(stamp(&world.disk("a")), before);
+
+    // By a guest that is none of ours.
+    let (foreign, disk) = (world.id("foreign"), world.path("scratch/foreign.qcow2"));
+    world.image(&disk, 0);
+    world.define(&foreign, &disk);
+    let new = ["sandbox", "new", &foreign, "base"];
+    world
+        .snapdeck(&new)
+        .failed(4, &[&foreign, "the id is taken"]);
+    assert!(world.virsh(&["dumpxml", &foreign]).contains(&disk));
+
+    // By a file that nobody has.
+    for (short, file) in [
+        ("b", world.disk("b")),
+        ("c", world.path(&format!("nvram/{}_VARS.fd", world.id("c")))),
+    ] {
+        std::fs::write(&file, "precious").unwrap();
+        let id = world.id(short);
+        let new = ["sandbox", "new", &id, "base"];
+        world.snapdeck(&new).failed(4, &[&file, "is there"]);
+        assert_eq!(std::fs::read(&file).unwrap(), b"precious");
+    }
+}
+
+#[test]
+fn a_snapshot_that_no_sandbox_can_stand_on() {
+    let world = World::new();
+    let base = world.snapshot("base", 0);
+    refused(
+        &world,
+        "nope",
+        &[],
+        3,
+        &["there is no snapshot nope", "snapdeck pull nope"],
+    );
+    std::fs::write(world.snapshot_path("text"), "no image").unwrap();
+    refused(
+        &world,
+        "text",
+        &[],
+        1,
+        &["text.qcow2", "no sandbox can stand on"],
+    );
+    let overlay = world.snapshot_path("overlay");
+    let create = [
+        "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", &base, &overlay,
+    ];
+    run("qemu-img", &create);
+    refused(
+        &world,
+        "overlay",
+        &[],
+        1,
+        &["overlay.qcow2", "it stands on", &base],
+    );
+}
+
+#[test]
+fn a_disk_smaller_than_the_snapshots_and_more_memory_than_there_is() {
+    let world = World::new();
+    world.snapshot("base", 0);
+    let smaller = ["--storage", "1023M"];
+    refused(&world, "base", &smaller, 4, &["1072693248", "1073741824"]);
+    refused(
+        &world,
+        "base",
+        &["--memory", "64T"],
+        4,
+        &["70368744177664", "in all"],
+    );
+    refused(&world, "base", &["--memory", "64"], 2, &["--memory"]);
+}
+
+#[test]
+fn a_template_that_cannot_be_used() {
+    let world = World::new();
+    world.snapshot("base", 0);
+    let template = world.dir.join("own.xml");
+    world.reconfigure(
+        "[sandbox]\n",
+        &format!("[sandbox]\ntemplate = \"{}\"\n", template.display()),
+    );
+    refused(&world, "base", &[], 2, &["own.xml", "No such file"]);
+    let domain = |inside: &str| {
+        format!(
+            "<domain type='{{{{accel}}}}'><name>{{{{id}}}}</name><memory unit='b'>{{{{memory_bytes}}}}</memory>\
+             <vcpu>1</vcpu>{{{{os}}}}<devices><disk type='file' device='disk'><driver name='qemu' type='qcow2'/>\
+             <source file='{{{{disk}}}}'/><target dev='vda' bus='virtio'/></disk></devices>{inside}</domain>"
+        )
+    };
+    let uuid = "<uuid>5cd8a89e-4d4d-4d4d-8d8d-0123456789ab</uuid>";
+    for (text, code, words) in [
+        (domain("{{ghost}}"), 2, "{{ghost}} is no placeholder"),
+        (domain("<open>"), 2, "it is no XML"),
+        (domain(uuid), 2, "<uuid>"),
+        (
+            domain("").replace("{{disk}}", "/x"),
+            2,
+            "none of its disks is {{disk}}",
+        ),
+        (
+            domain("").replace("{{id}}", "x"),
+            2,
+            "<name> must be {{id}}",
+        ),
+        // libvirt's own word.
+        (
+            domain("").replace("virtio", "floppy"),
+            1,
+            "cannot define a sandbox",
+        ),
+    ] {
+        std::fs::write(&template, &text).unwrap();
+        refused(&world, "base", &[], code, &[words]);
+    }
+    std::fs::write(&template, domain("<!-- {{cpus}} -->")).unwrap();
+    let id = world.id("new");
+    world
+        .snapdeck(&["sandbox", "new", &id, "base", "--start"])
+        .ok();
+    assert_eq!(world.state(&id), "running");
+}
+
+#[test]
+fn a_host_without_the_firmware() {
+    let world = World::private();
+    world.snapshot("base", 0);
+    world.reconfigure("firmware = \"bios\"", "firmware = \"secure-uefi\"");
+    let id = world.id("new");
+    let new = ["sandbox", "new", &id, "base"];
+    world.snapdeck(&new).ok();
+    world.snapdeck(&["sandbox", "destroy", &id, "--yes"]).ok();
+    let empty = world.path("scratch");
+    world.there(&["mount", "--bind", &empty, "/usr/share/qemu/firmware"]);
+    world.kill_libvirtd();
+    world.start_libvirtd();
+    world
+        .snapdeck(&new)
+        .failed(4, &["no firmware for UEFI", "ovmf"]);
+    assert_no_sandbox(&world, &id);
+}

@@ -1,0 +1,232 @@
+//! The real binary: what it says to a wrong command line, and that its form stays as it is.
+
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+/// Runs snapdeck with nothing of our environment, and a home of its own.
+fn snapdeck(args: &[&str], env: &[(&str, &str)]) -> Output {
+    let home = tempfile::tempdir().unwrap();
+    Command::new(env!("CARGO_BIN_EXE_snapdeck"))
+        .args(args)
+        .env_clear()
+        .env("HOME", home.path())
+        .envs(env.iter().copied())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// A settings file with two hosts.
+fn two_hosts() -> (tempfile::TempDir, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("c.toml");
+    std::fs::write(
+        &file,
+        "[[hosts]]\nname = \"alpha\"\nuri = \"qemu:///system\"\n[[hosts]]\nname = \"beta\"\nuri = \"qemu:///system\"\n",
+    )
+    .unwrap();
+    let path = file.to_str().unwrap().to_owned();
+    (dir, path)
+}
+
+/// Without a host to talk to, the program starts where there is no libvirt, and at once where there is.
+#[test]
+fn libvirt_is_not_loaded_before_a_host_is_talked_to() {
+    // The loader tells what it would bring and starts nothing, as for ldd(1).
+    let told = snapdeck(&[], &[("LD_TRACE_LOADED_OBJECTS", "1")]);
+    let libraries = out(&told);
+    assert!(libraries.contains("libc.so"), "{libraries}");
+    assert!(!libraries.contains("libvirt"), "{libraries}");
+}
+
+#[test]
+fn a_machine_without_libvirt_is_told_what_to_install() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("libvirt.so.0"), "no library").unwrap();
+    let path = dir.path().to_str().unwrap();
+    let output = snapdeck(&["sandboxes"], &[("LD_LIBRARY_PATH", path)]);
+    assert_eq!(output.status.code(), Some(5), "{}", err(&output));
+    let told = err(&output);
+    assert!(
+        told.contains("cannot load libvirt's client library"),
+        "{told}"
+    );
+    assert!(told.contains("libvirt0 on Debian"), "{told}");
+}
+
+#[test]
+fn bad_usage_is_one_sentence_and_exit_code_2() {
+    for (args, told) in [
+        (
+            &["pull", "../x"][..],
+            "\"../x\" is not a valid snapshot name; use 1 to 128",
+        ),
+        (&["push", "a;b", "x"], "\"a;b\" is not a valid sandbox id"),
+        (&["create", "vm"], "<NAME>"),
+        (&["remove", "x"], "<--local|--bucket>"),
+        (&["--nope"], "--nope"),
+        (&["pushh", "a", "b"], "'push'"),
+        (
+            &["pull", "x", "--host", "nope"],
+            "there is no host nope in the settings; known hosts: local",
+        ),
+        (&["objects", "--host", "nope"], "there is no host nope"),
+        (
+            &["--config", "/nonexistent/c.toml", "objects"],
+            "/nonexistent/c.toml",
+        ),
+        (&["config", "--endpoint", "minio"], "flag --endpoint"),
+        (&[], "the console needs a terminal"),
+        (&["demo"], "the console needs a terminal"),
+    ] {
+        let output = snapdeck(args, &[]);
+        let sentence = err(&output);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {sentence}");
+        assert!(sentence.starts_with("snapdeck: "), "{args:?}: {sentence}");
+        assert_eq!(sentence.lines().count(), 1, "{args:?}: {sentence}");
+        assert!(sentence.contains(told), "{args:?}: {sentence}");
+        assert_eq!(out(&output), "", "{args:?}");
+    }
+}
+
+#[test]
+fn with_json_an_error_is_one_document_too() {
+    for args in [
+        &["pull", "../x", "--json"][..],
+        &["--json", "exists", "x", "--host", "nope"],
+        &["--json"],
+    ] {
+        let output = snapdeck(args, &[]);
+        assert_eq!(output.status.code(), Some(2));
+        let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(json["error"]["kind"], "badInput", "{args:?}");
+        assert!(!json["error"]["message"].as_str().unwrap().is_empty());
+        assert!(err(&output).starts_with("snapdeck: "));
+    }
+}
+
+#[test]
+fn several_hosts_must_be_told_apart() {
+    let (_dir, file) = two_hosts();
+    for args in [
+        &["pull", "x"][..],
+        &["exists", "x"],
+        &["info", "x"],
+        &["push", "a", "x"],
+        &["remove", "x", "--local"],
+    ] {
+        let output = snapdeck(&[args, &["--config", &file]].concat(), &[]);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(
+            err(&output).contains("name one with --host: alpha, beta"),
+            "{}",
+            err(&output)
+        );
+    }
+}
+
+#[test]
+fn config_prints_what_is_in_force_and_no_secret() {
+    let (_dir, file) = two_hosts();
+    let env = [
+        ("SNAPDECK_CONFIG", file.as_str()),
+        ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"),
+        ("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI/K7MDENG"),
+        ("AWS_DEFAULT_BUCKET", "daytona"),
+    ];
+    let output = snapdeck(&["config", "--json", "--prefix", "/images"], &env);
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["hosts"][1]["name"]["value"], "beta");
+    assert_eq!(json["hosts"][1]["name"]["from"]["line"], 5);
+    assert_eq!(
+        json["bucket"]["name"]["from"]["variable"],
+        "AWS_DEFAULT_BUCKET"
+    );
+    assert_eq!(json["bucket"]["prefix"]["value"], "images/");
+    assert_eq!(json["bucket"]["secretAccessKey"]["value"], "********");
+    let text = snapdeck(&["config"], &env);
+    for shown in [out(&output), out(&text)] {
+        assert!(
+            !shown.contains("wJalr") && !shown.contains("AKIAI"),
+            "{shown}"
+        );
+    }
+    assert!(out(&text).contains("name = \"daytona\""), "{}", out(&text));
+}
+
+/// The text form is itself a settings file (with masked secrets), which loads as the same settings.
+#[test]
+fn what_config_prints_is_a_settings_file() {
+    let (dir, file) = two_hosts();
+    let first = out(&snapdeck(&["config", "--config", &file], &[]));
+    let again = dir.path().join("again.toml");
+    std::fs::write(&again, &first).unwrap();
+    let output = snapdeck(&["config", "--config", again.to_str().unwrap()], &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    let values = |text: &str| -> Vec<String> {
+        let value = |line: &str| line.split(" #").next().unwrap().trim().to_owned();
+        text.lines()
+            .filter(|line| !line.starts_with('#'))
+            .map(value)
+            .collect()
+    };
+    assert_eq!(values(&first), values(&out(&output)));
+}
+
+#[test]
+fn a_closed_stdout_is_no_crash() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = Command::new(env!("CARGO_BIN_EXE_snapdeck"))
+        .arg("config")
+        .env_clear()
+        .stdout(writer)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+        .wait_with_output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    assert_eq!(err(&output), "");
+}
+
+#[test]
+fn help_of_every_command() {
+    let commands = [
+        "",
+        "sandboxes",
+        "snapshots",
+        "objects",
+        "sandbox",
+        "sandbox new",
+        "sandbox stop",
+        "sandbox destroy",
+        "create",
+        "push",
+        "pull",
+        "remove",
+        "exists",
+        "info",
+        "serve",
+        "config",
+        "demo",
+    ];
+    let mut all = String::new();
+    for command in commands {
+        let args: Vec<&str> = command.split_whitespace().chain(["--help"]).collect();
+        let output = snapdeck(&args, &[]);
+        assert_eq!(output.status.code(), Some(0));
+        all += &format!("===== snapdeck {}\n{}\n", args.join(" "), out(&output));
+    }
+    insta::assert_snapshot!("help", all);
+}

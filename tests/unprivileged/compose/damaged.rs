@@ -1,0 +1,198 @@
+//! Images that were damaged, or made to do harm: whatever their bytes, reading and composing ends soon, and tells
+//! why it cannot be done where it cannot.
+
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{Config, TestRunner};
+use snapdeck_qcow2::{Composer, Layout, Options, Refusal, Tables};
+
+use crate::compose::driver::{finish, tables};
+use crate::compose::judge::{qemu_img, room, run};
+use crate::compose::setting;
+
+/// Real images of several kinds, small enough that a random byte is often one of a table.
+fn images() -> Vec<Vec<u8>> {
+    let dir = room();
+    let mut images = Vec::new();
+    for (options, packed, commands) in [
+        ("cluster_size=512", false, "write -P 1 1000k 8k"),
+        ("cluster_size=4k", false, "write -P 1 0 64k"),
+        ("cluster_size=4k,compat=0.10", true, "write -P 1 0 64k"),
+        ("cluster_size=64k", false, "write -z 0 1M"),
+        (
+            "cluster_size=4k,compression_type=zstd",
+            true,
+            "write -P 1 3M 64k",
+        ),
+    ] {
+        let shown = dir.path().join("image").display().to_string();
+        qemu_img(&format!("create -q -f qcow2 -o {options} {shown} 4000k"));
+        run("qemu-io", &["-f", "qcow2", "-c", commands, &shown]);
+        if packed {
+            let from = format!("{shown}-from");
+            std::fs::rename(&shown, &from).unwrap();
+            qemu_img(&format!("convert -c -O qcow2 -o {options} {from} {shown}"));
+        }
+        images.push(std::fs::read(&shown).unwrap());
+        // The same as an overlay of something.
+        qemu_img(&format!("create -q -f qcow2 -o {options} {shown}-base 3M"));
+        qemu_img(&format!(
+            "rebase -q -u -f qcow2 -b {shown}-base -F qcow2 {shown}"
+        ));
+        images.push(std::fs::read(&shown).unwrap());
+    }
+    images
+}
+
+/// A change of some bytes: where (in parts of a table's start, or anywhere) and to what.
+#[derive(Debug, Clone)]
+struct Change {
+    place: usize,
+    bytes: Vec<u8>,
+}
+
+fn changes() -> impl Strategy<Value = Vec<Change>> {
+    let interesting = prop_oneof![
+        any::<u64>(),
+        (0..64u32).prop_map(|bit| 1 << bit),
+        (0..64u64).prop_map(|number| number * 512),
+        (0..64u64).prop_map(|number| (1 << 63) | (number * 4096)),
+        (0..64u64).prop_map(|number| (1 << 62) | (number * 4096) | (1 << 56)),
+        Just(u64::MAX),
+    ];
+    let bytes = prop_oneof![
+        3 => interesting.prop_map(|field| field.to_be_bytes().to_vec()),
+        1 => proptest::collection::vec(any::<u8>(), 1..4),
+    ];
+    // Header and tables stand at multiples of 8, mostly within the first clusters.
+    let place = prop_oneof![
+        2 => (0..14usize).prop_map(|field| field * 8),
+        3 => (0..8192usize).prop_map(|field| field * 8),
+        1 => any::<usize>(),
+    ];
+    let change = (place, bytes).prop_map(|(place, bytes)| Change { place, bytes });
+    proptest::collection::vec(change, 1..5)
+}
+
+fn changed(image: &[u8], changes: &[Change]) -> Vec<u8> {
+    let mut image = image.to_vec();
+    for change in changes {
+        let place = change.place % image.len();
+        for (at, byte) in change.bytes.iter().enumerate() {
+            if let Some(slot) = image.get_mut(place + at) {
+                *slot = *byte;
+            }
+        }
+    }
+    image
+}
+
+fn tables_in(image: &[u8]) -> Result<Tables, Refusal> {
+    tables(image.len() as u64, |range: &Range<u64>| {
+        image[range.start as usize..range.end as usize].to_vec()
+    })
+}
+
+/// Composes as far as it goes.
+fn try_image(
+    base: &[u8],
+    overlay: Option<&[u8]>,
+    layout: Layout,
+    zstd: bool,
+) -> Result<u64, Refusal> {
+    let tables = tables_in(base)?;
+    let overlays = match overlay {
+        Some(overlay) => vec![tables_in(overlay)?],
+        None => Vec::new(),
+    };
+    let mut composer = Composer::new(tables, overlays, layout, Options { zstd })?;
+    let mut tail = bytes::BytesMut::new();
+    let mut reads = 0;
+    while let Some(read) = composer.next_read() {
+        let image = if read.layer() == 0 {
+            base
+        } else {
+            overlay.unwrap_or_default()
+        };
+        let host = read.host();
+        let bytes = &image[host.start as usize..host.end as usize];
+        composer.push(&read, bytes, &mut tail)?;
+        // What was written is of no use here.
+        tail.clear();
+        reads += 1;
+        if reads == 100 {
+            return Ok(reads);
+        }
+    }
+    finish(composer, &mut tail)?;
+    Ok(reads)
+}
+
+#[test]
+fn damaged_images_do_no_harm() {
+    let until = Instant::now() + Duration::from_secs(setting("SNAPDECK_FUZZ_SECONDS", 5));
+    let images = images();
+    let standalone: Vec<&Vec<u8>> = images.iter().step_by(2).collect();
+    let overlays: Vec<&Vec<u8>> = images.iter().skip(1).step_by(2).collect();
+    for (base, overlay) in standalone.iter().zip(&overlays) {
+        try_image(base, Some(overlay), Layout::Append, true).unwrap();
+    }
+    let mut runner = TestRunner::default();
+    let case = (
+        changes(),
+        0..standalone.len(),
+        0..overlays.len(),
+        any::<[bool; 3]>(),
+    );
+    let (mut rounds, mut refused) = (0u64, 0u64);
+    while Instant::now() < until {
+        let (changes, base, overlay, [of_base, compact, zstd]) =
+            case.new_tree(&mut runner).unwrap().current();
+        let layout = if compact {
+            Layout::Compact
+        } else {
+            Layout::Append
+        };
+        let (mut base, mut overlay) = (standalone[base].clone(), overlays[overlay].clone());
+        match of_base {
+            true => base = changed(&base, &changes),
+            false => overlay = changed(&overlay, &changes),
+        }
+        let started = Instant::now();
+        let tried = std::panic::catch_unwind(|| try_image(&base, Some(&overlay), layout, zstd));
+        let took = started.elapsed();
+        let Ok(tried) = tried else {
+            panic!("{changes:?} of the base: {of_base}, {layout:?}, zstd: {zstd}");
+        };
+        assert!(
+            took < Duration::from_secs(20),
+            "{took:?}: {changes:?} of the base: {of_base}"
+        );
+        rounds += 1;
+        refused += u64::from(tried.is_err());
+    }
+    eprintln!("{rounds} damaged images, {refused} of them refused");
+    // Neither all nor none: else the changes miss what they are for.
+    assert!(
+        refused > rounds / 20 && refused < rounds,
+        "{refused} of {rounds} refused"
+    );
+}
+
+proptest! {
+    #![proptest_config(Config { failure_persistence: None, ..Config::default() })]
+    #[test]
+    fn any_bytes_are_no_image_or_one(bytes in proptest::collection::vec(any::<u8>(), 0..3000)) {
+        let mut bytes = bytes;
+        let _ = tables_in(&bytes);
+        let header = [b'Q', b'F', b'I', 0xfb, 0, 0, 0, 2];
+        if bytes.len() > 24 {
+            bytes[..8].copy_from_slice(&header);
+            bytes[20..24].copy_from_slice(&[0, 0, 0, 9]);
+        }
+        let _ = tables_in(&bytes);
+    }
+}

@@ -1,0 +1,366 @@
+//! Makes chains with QEMU's tools, composes them, and lets QEMU and imago say what came out.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use imago::file::File as ImagoFile;
+use imago::qcow2::Qcow2;
+use imago::{FormatAccess, FormatDriverBuilder, PermissiveImplicitOpenGate};
+use snapdeck_qcow2::{Layout, read_header};
+
+use crate::compose::cases::{Case, Generation, Kind, Overlay, Write};
+use crate::compose::driver::{Way, compose, tables_of};
+
+/// Imago reads disks up to this size whole.
+const WHOLE: u64 = 24 << 20;
+
+/// Runs a tool that must succeed.
+pub(crate) fn run<S: AsRef<std::ffi::OsStr>>(program: &str, arguments: &[S]) {
+    let (fine, told) = attempt(program, arguments);
+    assert!(fine, "{told}");
+}
+
+/// Did it succeed, and what it said.
+pub(crate) fn attempt<S: AsRef<std::ffi::OsStr>>(program: &str, arguments: &[S]) -> (bool, String) {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    let shown: Vec<String> = arguments
+        .iter()
+        .map(|argument| argument.as_ref().to_string_lossy().into_owned())
+        .collect();
+    let told = format!(
+        "{program} {}: {}\n{}{}",
+        shown.join(" "),
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    (output.status.success(), told)
+}
+
+/// Runs `qemu-img` with arguments separated by blanks; no path here has one.
+pub(crate) fn qemu_img(arguments: &str) {
+    run(
+        "qemu-img",
+        &arguments.split_whitespace().collect::<Vec<_>>(),
+    );
+}
+
+pub(crate) fn room() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+/// Files to write from; every sector of one is unlike the others, so that no two clusters can be mistaken.
+fn sources() -> &'static Path {
+    static DIR: OnceLock<PathBuf> = OnceLock::new();
+    DIR.get_or_init(|| {
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("compose-sources");
+        if dir.exists() {
+            return dir;
+        }
+        let made = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))
+            .unwrap()
+            .keep();
+        for number in 0..4u64 {
+            let mut state = number + 1;
+            let mut noise = Vec::new();
+            let mut text = Vec::new();
+            for sector in 0..8192u64 {
+                for _ in 0..64 {
+                    state ^= state << 13;
+                    state ^= state >> 7;
+                    state ^= state << 17;
+                    noise.extend(state.to_be_bytes());
+                }
+                let line = format!("{number} and {sector}; ");
+                text.extend(line.bytes().cycle().take(512));
+            }
+            std::fs::write(made.join(format!("noise-{number}")), noise).unwrap();
+            std::fs::write(made.join(format!("text-{number}")), text).unwrap();
+        }
+        // Whole under its name at once; another run's are the same.
+        if std::fs::rename(&made, &dir).is_err() {
+            std::fs::remove_dir_all(&made).unwrap();
+        }
+        dir
+    })
+}
+
+/// Where a write goes on a disk of that size, and how long it is.
+fn extent(write: &Write, size: u64, cluster: u64) -> (u64, u64) {
+    let mut at = size / 512 * write.place / 1000 * 512;
+    let mut length = write.sectors * 512;
+    if write.aligned || matches!(write.kind, Kind::Packed(_)) {
+        at -= at % cluster;
+        length = length.next_multiple_of(cluster);
+    }
+    (at, length.min(size.saturating_sub(at)))
+}
+
+/// The commands of `qemu-io` for some writes.
+fn commands(writes: &[Write], size: u64, cluster: u64, packs: bool) -> Vec<String> {
+    let dir = sources().display();
+    let command = |write: &Write| {
+        let (at, length) = extent(write, size, cluster);
+        let to = format!("{at} {length}");
+        (length > 0).then(|| match write.kind {
+            Kind::Noise(number) => format!("write -q -s {dir}/noise-{number} {to}"),
+            Kind::Text(number) => format!("write -q -s {dir}/text-{number} {to}"),
+            Kind::ZeroBytes => format!("write -q -P 0 {to}"),
+            Kind::Zeros { unmap: false } => format!("write -q -z {to}"),
+            Kind::Zeros { unmap: true } => format!("write -q -z -u {to}"),
+            Kind::Discard => format!("discard -q {to}"),
+            Kind::Packed(number) if packs => format!("write -q -c -s {dir}/text-{number} {to}"),
+            Kind::Packed(number) => format!("write -q -s {dir}/text-{number} {to}"),
+        })
+    };
+    writes.iter().filter_map(command).collect()
+}
+
+fn write(path: &Path, format: &str, commands: &[String], must: bool) {
+    if commands.is_empty() {
+        return;
+    }
+    let mut arguments = vec!["-f", format, "-d", "unmap", "--cache=unsafe"];
+    for command in commands {
+        arguments.extend(["-c", command]);
+    }
+    let path = path.display().to_string();
+    arguments.push(&path);
+    let (fine, told) = attempt("qemu-io", &arguments);
+    // A packed write to what is there already is refused.
+    assert!(fine || !must, "{told}");
+}
+
+fn has_packed(writes: &[Write]) -> bool {
+    writes
+        .iter()
+        .any(|write| matches!(write.kind, Kind::Packed(_)))
+}
+
+fn make_base(case: &Case, path: &Path) {
+    let cluster = 1u64 << case.cluster_bits;
+    let compat = if case.version == 2 { "0.10" } else { "1.1" };
+    let made = path.with_extension("made");
+    let shown = made.display();
+    qemu_img(&format!(
+        "create -q -f qcow2 -o cluster_size={cluster},compat={compat} {shown} {}",
+        case.size
+    ));
+    if case.bitmaps && case.version == 3 {
+        qemu_img(&format!("bitmap --add -g 65536 {shown} kept"));
+    }
+    write(
+        &made,
+        "qcow2",
+        &commands(&case.writes, case.size, cluster, case.packed.is_none()),
+        case.packed.is_some() || !has_packed(&case.writes),
+    );
+    let Some(packed) = case.packed else {
+        std::fs::rename(&made, path).unwrap();
+        return;
+    };
+    let kind = match case.version {
+        2 => String::new(),
+        _ => format!(",compression_type={packed}"),
+    };
+    qemu_img(&format!(
+        "convert -q -c -O qcow2 -o cluster_size={cluster},compat={compat}{kind} {shown} {}",
+        path.display()
+    ));
+    if case.bitmaps && case.version == 3 {
+        qemu_img(&format!("bitmap --add -g 65536 {} kept", path.display()));
+    }
+}
+
+fn make_overlay(overlay: &Overlay, backing: &Path, path: &Path) {
+    let cluster = 1u64 << overlay.cluster_bits;
+    let compat = if overlay.version == 2 { "0.10" } else { "1.1" };
+    let kind = if overlay.zstd {
+        ",compression_type=zstd"
+    } else {
+        ""
+    };
+    let shown = path.display();
+    qemu_img(&format!(
+        "create -q -f qcow2 -b {} -F qcow2 -o cluster_size={cluster},compat={compat}{kind} {shown} {}",
+        backing.display(),
+        overlay.size
+    ));
+    if overlay.bitmaps {
+        qemu_img(&format!("bitmap --add -g 65536 {shown} kept"));
+    }
+    write(
+        path,
+        "qcow2",
+        &commands(&overlay.writes, overlay.size, cluster, true),
+        !has_packed(&overlay.writes),
+    );
+    if let Some(size) = overlay.resized {
+        // Not every image can be resized (one with bitmaps, say).
+        let size = size.to_string();
+        let shown = shown.to_string();
+        attempt(
+            "qemu-img",
+            &["resize", "-q", "--shrink", "-f", "qcow2", &shown, &size],
+        );
+    }
+}
+
+/// Makes the chain and composes it, generation after generation. `false` where QEMU made a damaged image: its
+/// packed writes do, now and then, give out a cluster twice.
+pub(crate) fn try_case(case: &Case) -> bool {
+    let dir = room();
+    let mut base = dir.path().join("base.qcow2");
+    make_base(case, &base);
+    if is_damaged(&base) {
+        return false;
+    }
+    for (number, generation) in case.generations.iter().enumerate() {
+        let mut chain = vec![base.clone()];
+        for (layer, overlay) in generation.overlays.iter().enumerate() {
+            let path = dir.path().join(format!("overlay-{number}-{layer}.qcow2"));
+            make_overlay(overlay, &chain[layer], &path);
+            if is_damaged(&path) {
+                return false;
+            }
+            chain.push(path);
+        }
+        base = dir.path().join(format!("composed-{number}.qcow2"));
+        judge(&chain, generation, &base, 1 << case.cluster_bits);
+    }
+    true
+}
+
+/// Says so of an image that QEMU alone has written. Leaks, exit code 3, are no damage. An image QEMU has marked
+/// corrupt while it wrote may pass `check` all the same.
+fn is_damaged(path: &Path) -> bool {
+    let check = Command::new("qemu-img")
+        .args(["check", "-q", "-f", "qcow2"])
+        .arg(path)
+        .output()
+        .unwrap();
+    let (_, info) = attempt("qemu-img", &[Path::new("info"), path]);
+    !matches!(check.status.code(), Some(0 | 3)) || info.contains("corrupt: true")
+}
+
+/// Composes the chain to the file `path` and tries it in every way.
+fn judge(chain: &[PathBuf], generation: &Generation, path: &Path, cluster: u64) {
+    let top = chain.last().unwrap();
+    let raw = path.with_extension("raw");
+    qemu_img(&format!(
+        "convert -q -f qcow2 -O raw {} {}",
+        top.display(),
+        raw.display()
+    ));
+    let composed = compose(
+        chain,
+        &Way {
+            layout: generation.layout,
+            zstd: generation.zstd,
+            ahead: generation.ahead,
+            disk: generation.by_guest.then_some(&*raw),
+        },
+    )
+    .unwrap();
+    std::fs::write(path, &composed.bytes).unwrap();
+
+    let facts = read_header(&composed.bytes).unwrap();
+    let size = tables_of(top).unwrap().facts().virtual_size;
+    assert_eq!(facts.virtual_size, size);
+    assert!(facts.is_standalone());
+    assert_eq!(facts.cluster_size, cluster);
+    let length = composed.bytes.len() as u64;
+    assert!(length.is_multiple_of(cluster));
+    let estimate = composed.estimate;
+    assert!(length <= estimate.file_bytes, "{length} of {estimate:?}");
+    let new_bytes = length - (composed.kept.end - composed.kept.start);
+    assert!(new_bytes <= estimate.new_bytes);
+    assert!(composed.read_bytes <= estimate.read_bytes);
+    if generation.layout == Layout::Append {
+        let old = std::fs::read(&chain[0]).unwrap();
+        let kept = composed.kept.start as usize..composed.kept.end as usize;
+        assert_eq!(kept.end, old.len());
+        assert!(composed.bytes[kept.clone()] == old[kept]);
+    }
+
+    sound(path);
+    same(path, &raw);
+    imago_reads(path, &raw, size);
+    stays_sound(path, &raw, generation, size, cluster);
+}
+
+/// Exit code 0: neither errors nor leaks.
+pub(crate) fn sound(path: &Path) {
+    qemu_img(&format!("check -q -f qcow2 {}", path.display()));
+}
+
+pub(crate) fn same(path: &Path, raw: &Path) {
+    qemu_img(&format!(
+        "compare -f qcow2 -F raw {} {}",
+        path.display(),
+        raw.display()
+    ));
+}
+
+/// A second reader of the format. It knows no zstd.
+pub(crate) fn imago_reads(path: &Path, raw: &Path, size: u64) {
+    let start = std::fs::read(path).unwrap();
+    let incompatible = u64::from_be_bytes(start[72..80].try_into().unwrap());
+    let version_3 = start[7] == 3;
+    if size == 0 || version_3 && incompatible != 0 {
+        return;
+    }
+    let image = Qcow2::<ImagoFile>::builder_path(path)
+        .open(PermissiveImplicitOpenGate::default())
+        .unwrap();
+    let image = FormatAccess::new(image);
+    let raw = std::fs::File::open(raw).unwrap();
+    let step = 1 << 20;
+    let places: Vec<u64> = match size <= WHOLE {
+        true => (0..size).step_by(step as usize).collect(),
+        // Start, end, and samples in between.
+        false => (0..=20u64)
+            .map(|at| (size - step) / 20 * at / 512 * 512)
+            .chain([size - step])
+            .collect(),
+    };
+    for at in places {
+        let length = step.min(size - at);
+        let mut got = vec![0; length as usize];
+        image.read(&mut got[..], at).unwrap();
+        let wanted = crate::compose::driver::read(&raw, &(at..at + length));
+        assert!(got == wanted, "imago reads something else at {at}");
+    }
+}
+
+/// A copy is written to as a guest would, and made larger, and is still sound, and reads what was written.
+fn stays_sound(path: &Path, raw: &Path, generation: &Generation, size: u64, cluster: u64) {
+    let copy = path.with_extension("written");
+    let raw_copy = path.with_extension("written-raw");
+    std::fs::copy(path, &copy).unwrap();
+    run(
+        "cp",
+        &[Path::new("--sparse=always"), raw, raw_copy.as_path()],
+    );
+    // What a discarded cluster reads is the format's affair: here all of them are zeros.
+    let zeros = |write: &Write| Write {
+        kind: match write.kind {
+            Kind::Discard => Kind::Zeros { unmap: true },
+            kind => kind,
+        },
+        ..write.clone()
+    };
+    let writes: Vec<Write> = generation.after.iter().map(zeros).collect();
+    let commands = commands(&writes, size, cluster, false);
+    write(&copy, "qcow2", &commands, true);
+    write(&raw_copy, "raw", &commands, true);
+    let grown = size + generation.grown;
+    qemu_img(&format!("resize -q -f qcow2 {} {grown}", copy.display()));
+    let file = std::fs::File::options().write(true).open(&raw_copy);
+    file.unwrap().set_len(grown).unwrap();
+    sound(&copy);
+    same(&copy, &raw_copy);
+    std::fs::remove_file(&copy).unwrap();
+    std::fs::remove_file(&raw_copy).unwrap();
+}

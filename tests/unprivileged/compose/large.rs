@@ -1,0 +1,129 @@
+//! A disk of 40 GiB: what it takes in memory, and in time.
+
+use std::ops::Range;
+use std::process::Command;
+
+use snapdeck_qcow2::{Composer, Layout, Options};
+
+use crate::compose::driver::tables;
+
+const CLUSTER: u64 = 65536;
+const SIZE: u64 = 40 << 30;
+const SPAN: u64 = CLUSTER * CLUSTER / 8;
+/// L2 tables of the disk.
+const TABLES: u64 = SIZE / SPAN;
+/// Where the data of these images begins: behind header, L1 and L2 tables.
+const DATA: u64 = (2 + TABLES) * CLUSTER;
+
+/// Bytes of an image that never was on a disk: every guest cluster whose number is a multiple of `every` is there.
+fn bytes_of(range: &Range<u64>, backing: bool, every: u64) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity((range.end - range.start) as usize);
+    for at in (range.start..range.end).step_by(8) {
+        let copied = 1u64 << 63;
+        let field = match at {
+            0 => u64::from_be_bytes([b'Q', b'F', b'I', 0xfb, 0, 0, 0, 3]),
+            8 if backing => 200,
+            // Length of the backing file's name and cluster_bits.
+            16 => {
+                if backing {
+                    (1 << 32) | 16
+                } else {
+                    16
+                }
+            }
+            24 => SIZE,
+            32 => TABLES,
+            40 => CLUSTER,
+            96 => (4 << 32) | 104,
+            at if (CLUSTER..CLUSTER + TABLES * 8).contains(&at) => {
+                copied | (2 * CLUSTER + (at - CLUSTER) / 8 * CLUSTER)
+            }
+            at if (2 * CLUSTER..DATA).contains(&at) => {
+                let number = (at - 2 * CLUSTER) / 8;
+                match number.is_multiple_of(every) {
+                    true => copied | (DATA + number / every * CLUSTER),
+                    false => 0,
+                }
+            }
+            at if at >= DATA => at,
+            _ => 0,
+        };
+        bytes.extend(field.to_be_bytes());
+    }
+    bytes
+}
+
+fn length(every: u64) -> u64 {
+    DATA + (SIZE / CLUSTER).div_ceil(every) * CLUSTER
+}
+
+/// This process's peak of memory, in bytes.
+fn peak() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmHWM:"))
+        .unwrap();
+    let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    kib << 10
+}
+
+/// Composes 2 GiB of changes, one cluster in twenty, upon 40 GiB. In a process of its own, where nothing else
+/// takes memory.
+#[test]
+#[ignore = "a_large_disk_needs_little_memory runs it"]
+fn compose_a_large_disk() {
+    let before = peak();
+    let base = tables(length(1), |range| bytes_of(range, false, 1)).unwrap();
+    let overlay = tables(length(20), |range| bytes_of(range, true, 20)).unwrap();
+    let mut composer =
+        Composer::new(base, vec![overlay], Layout::Append, Options::default()).unwrap();
+    // What is in them is of no interest: not zeros, and nothing is kept of them.
+    let data = vec![1; 2 << 20];
+    let mut tail = bytes::BytesMut::new();
+    let mut written = 0;
+    while let Some(read) = composer.next_read() {
+        let length = read.host_bytes() as usize;
+        composer.push(&read, &data[..length], &mut tail).unwrap();
+        written += tail.len() as u64;
+        tail.clear();
+    }
+    let start = composer.tail_start();
+    let mut ending = composer.finish(&mut tail).unwrap();
+    loop {
+        let more = ending.write(&mut tail);
+        written += tail.len() as u64;
+        tail.clear();
+        if !more {
+            break;
+        }
+    }
+    assert_eq!(start + written, ending.file_bytes());
+    println!("took {} KiB", (peak() - before) >> 10);
+}
+
+#[test]
+fn a_large_disk_needs_little_memory() {
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--ignored",
+            "--exact",
+            "--nocapture",
+            "large::compose_a_large_disk",
+        ])
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success(),
+        "{told}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let taken = told.lines().find_map(|line| {
+        let (_, rest) = line.split_once("took ")?;
+        rest.split_whitespace().next()?.parse::<u64>().ok()
+    });
+    let taken = taken.unwrap();
+    eprintln!("{} MiB of memory for a disk of 40 GiB", taken >> 10);
+    assert!(taken < 26 << 10, "{taken} KiB");
+}

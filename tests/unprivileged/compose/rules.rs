@@ -1,0 +1,358 @@
+//! One rule at a time, on images where it matters.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use snapdeck_model::Compression;
+use snapdeck_qcow2::{Composer, Layout, Options, Refusal, read_header};
+
+use crate::compose::driver::{Way, compose, tables_of};
+use crate::compose::judge::{imago_reads, qemu_img, room, run, same, sound};
+
+const PLAIN: Way = Way {
+    layout: Layout::Append,
+    zstd: false,
+    ahead: 4,
+    disk: None,
+};
+
+fn image(dir: &Path, name: &str, options: &str, size: &str, backing: Option<&Path>) -> PathBuf {
+    let path = dir.join(name);
+    let backing = backing.map_or(String::new(), |path| {
+        format!("-b {} -F qcow2", path.display())
+    });
+    let options = match options {
+        "" => String::new(),
+        options => format!("-o {options}"),
+    };
+    qemu_img(&format!(
+        "create -q -f qcow2 {options} {backing} {} {size}",
+        path.display()
+    ));
+    path
+}
+
+fn io(path: &Path, commands: &[&str]) {
+    let mut arguments = vec!["-f", "qcow2", "-d", "unmap"];
+    for command in commands {
+        arguments.extend(["-c", command]);
+    }
+    let path = path.display().to_string();
+    arguments.push(&path);
+    run("qemu-io", &arguments);
+}
+
+fn poke(path: &Path, at: u64, bytes: &[u8]) {
+    let file = File::options().write(true).open(path).unwrap();
+    file.write_all_at(bytes, at).unwrap();
+}
+
+/// Composes and lets the judges look; returns the image's path and its length.
+fn judged(dir: &Path, chain: &[PathBuf], way: &Way) -> (PathBuf, u64) {
+    let composed = compose(chain, way).unwrap();
+    let (path, raw) = (dir.join("composed.qcow2"), dir.join("expected.raw"));
+    std::fs::write(&path, &composed.bytes).unwrap();
+    let top = chain.last().unwrap().display();
+    qemu_img(&format!("convert -f qcow2 -O raw {top} {}", raw.display()));
+    sound(&path);
+    same(&path, &raw);
+    let size = read_header(&composed.bytes).unwrap().virtual_size;
+    imago_reads(&path, &raw, size);
+    (path, composed.bytes.len() as u64)
+}
+
+fn refusal(chain: &[PathBuf]) -> Refusal {
+    compose(chain, &PLAIN).err().expect("nothing was refused")
+}
+
+#[test]
+fn what_the_overlay_wrote_as_zeros_takes_no_room() {
+    let dir = room();
+    let base = image(dir.path(), "base", "", "64M", None);
+    io(&base, &["write -P 1 0 32M"]);
+    let overlay = image(dir.path(), "overlay", "", "64M", Some(&base));
+    io(&overlay, &["write -P 0 0 16M", "write -P 7 16M 1M"]);
+    let base_bytes = base.metadata().unwrap().len();
+    let chain = [base, overlay];
+    let (_, length) = judged(dir.path(), &chain, &PLAIN);
+    // A MiB of data, and a cluster each of L2, L1, refcount table and block.
+    assert_eq!(length - base_bytes, (1 << 20) + 4 * 65536);
+    let estimate = estimate_of(&chain, Layout::Append);
+    // All of what was overwritten, and the base's old tables, but not the head, which is written anew.
+    assert_eq!(estimate.dead_bytes, (17 << 20) + 4 * 65536);
+    assert!(estimate.dead_fraction() > 0.5);
+    let compact = Way {
+        layout: Layout::Compact,
+        ..PLAIN
+    };
+    let (_, length) = judged(dir.path(), &chain, &compact);
+    assert_eq!(length, (16 << 20) + 5 * 65536);
+    assert_eq!(estimate_of(&chain, Layout::Compact).dead_bytes, 0);
+}
+
+/// One cluster of the overlay then has entries in many L2 tables.
+#[test]
+fn what_is_foretold_holds_for_an_overlay_of_larger_clusters() {
+    let dir = room();
+    let base = image(dir.path(), "base", "cluster_size=1k", "1M", None);
+    let overlay = image(dir.path(), "overlay", "cluster_size=1M", "1M", Some(&base));
+    io(&overlay, &["write -P 1 0 1M"]);
+    let chain = [base, overlay];
+    for layout in [Layout::Append, Layout::Compact] {
+        let (_, length) = judged(dir.path(), &chain, &Way { layout, ..PLAIN });
+        // All of it is data, so nothing is smaller than foretold.
+        assert_eq!(length, estimate_of(&chain, layout).file_bytes, "{layout:?}");
+    }
+}
+
+fn estimate_of(chain: &[PathBuf; 2], layout: Layout) -> snapdeck_qcow2::Estimate {
+    let [base, overlay] = chain;
+    let (base, overlay) = (tables_of(base).unwrap(), tables_of(overlay).unwrap());
+    Composer::new(base, vec![overlay], layout, Options::default())
+        .unwrap()
+        .estimate()
+}
+
+#[test]
+fn host_neighbours_are_read_in_one_run() {
+    let dir = room();
+    let base = image(dir.path(), "base", "", "1G", None);
+    let overlay = image(dir.path(), "overlay", "", "1G", Some(&base));
+    // Scattered over the disk, neighbours in the file.
+    let writes: Vec<String> = (0..64u64)
+        .map(|at| format!("write -P 3 {}M 64k", (at * 37) % 64 * 16))
+        .collect();
+    io(
+        &overlay,
+        &writes.iter().map(String::as_str).collect::<Vec<_>>(),
+    );
+    let (base, overlay) = (tables_of(&base).unwrap(), tables_of(&overlay).unwrap());
+    let mut composer =
+        Composer::new(base, vec![overlay], Layout::Append, Options::default()).unwrap();
+    let reads: Vec<_> = std::iter::from_fn(|| composer.next_read()).collect();
+    let bytes: u64 = reads.iter().map(|read| read.host_bytes()).sum();
+    assert_eq!(bytes, 64 * 65536);
+    // An L2 table may stand in between.
+    assert!(reads.len() <= 4, "{} reads", reads.len());
+    assert!(reads.iter().all(|read| read.layer() == 1));
+}
+
+#[test]
+fn what_an_old_end_hid_stays_hidden() {
+    let dir = room();
+    let base = image(dir.path(), "base", "", "1M", None);
+    io(&base, &["write -P 1 0 1M"]);
+    // It shows less than the base has, and the top more: between them are zeros, from the middle of a cluster on.
+    let low = image(dir.path(), "low", "", "300000", Some(&base));
+    let top = image(dir.path(), "top", "", "2M", Some(&low));
+    let chain = [base.clone(), low.clone(), top];
+    judged(dir.path(), &chain, &PLAIN);
+    // The same a generation later, when the composed image itself is made larger.
+    let (short, _) = judged(dir.path(), &[base, low], &PLAIN);
+    let short_base = dir.path().join("short");
+    std::fs::rename(&short, &short_base).unwrap();
+    qemu_img(&format!("resize -q -f qcow2 {} 1M", short_base.display()));
+    let raw = dir.path().join("whole.raw");
+    std::fs::write(
+        &raw,
+        [vec![1; 300_032], vec![0; (1 << 20) - 300_032]].concat(),
+    )
+    .unwrap();
+    same(&short_base, &raw);
+}
+
+#[test]
+fn packing_follows_what_the_base_can_have() {
+    let dir = room();
+    let base = image(dir.path(), "base", "compat=0.10", "8M", None);
+    io(&base, &["write -P 1 0 4M"]);
+    let overlay = image(dir.path(), "overlay", "", "8M", Some(&base));
+    io(&overlay, &["write -P 2 1M 4M"]);
+    let zstd = Way {
+        zstd: true,
+        ..PLAIN
+    };
+    let chain = [base, overlay];
+    let (path, packed) = judged(dir.path(), &chain, &zstd);
+    let facts = read_header(&std::fs::read(&path).unwrap()).unwrap();
+    assert_eq!((facts.version, facts.compression), (3, Compression::Zstd));
+    let (path, plain) = judged(dir.path(), &chain, &PLAIN);
+    let facts = read_header(&std::fs::read(&path).unwrap()).unwrap();
+    assert_eq!((facts.version, facts.compression), (2, Compression::Zlib));
+    assert_eq!(plain - packed, 63 * 65536);
+
+    // With clusters of deflate in the base there is no other kind.
+    let deflate = dir.path().join("deflate");
+    qemu_img(&format!(
+        "convert -c -O qcow2 {} {}",
+        chain[0].display(),
+        deflate.display()
+    ));
+    let overlay = image(dir.path(), "overlay-2", "", "8M", Some(&deflate));
+    io(&overlay, &["write -P 2 1M 4M"]);
+    let chain = [deflate, overlay];
+    let (path, _) = judged(dir.path(), &chain, &zstd);
+    let facts = read_header(&std::fs::read(&path).unwrap()).unwrap();
+    assert_eq!(facts.compression, Compression::Zlib);
+    let compact = Way {
+        layout: Layout::Compact,
+        ..zstd
+    };
+    let (path, _) = judged(dir.path(), &chain, &compact);
+    let facts = read_header(&std::fs::read(&path).unwrap()).unwrap();
+    assert_eq!(facts.compression, Compression::Zstd);
+}
+
+#[test]
+fn the_head_keeps_what_is_true_and_drops_the_rest() {
+    let dir = room();
+    let base = image(dir.path(), "base", "lazy_refcounts=on", "8M", None);
+    io(&base, &["write -P 1 0 4M"]);
+    let overlay = image(dir.path(), "overlay", "", "9M", Some(&base));
+    for path in [&base, &overlay] {
+        qemu_img(&format!("bitmap --add {} kept", path.display()));
+    }
+    io(&overlay, &["write -P 2 1M 4M"]);
+    let chain = [base, overlay];
+    let (path, _) = judged(dir.path(), &chain, &PLAIN);
+    let head = &std::fs::read(&path).unwrap()[..65536];
+    let (names, rest) = (&head[112..116], &head[112..]);
+    assert_eq!(names, 0x6803_f857u32.to_be_bytes());
+    let has = |what: &[u8]| rest.windows(what.len()).any(|window| window == what);
+    // Bitmaps, the backing file's format, its name.
+    assert!(!has(&0x2385_2875u32.to_be_bytes()) && !has(&0xe279_2acau32.to_be_bytes()));
+    assert!(!has(b"/base"));
+    // Compatible and autoclear features: lazy refcounts stay, the bitmaps' bit does not.
+    assert_eq!(
+        head[80..96],
+        [0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]
+    );
+
+    // A header of the time before compression types; then nothing but the end of the extensions.
+    poke(&chain[0], 100, &104u32.to_be_bytes());
+    poke(&chain[0], 104, &[0; 600]);
+    poke(&chain[0], 88, &[0; 8]);
+    for (zstd, length) in [(false, 104u32), (true, 112)] {
+        let (path, _) = judged(dir.path(), &chain, &Way { zstd, ..PLAIN });
+        let head = std::fs::read(&path).unwrap();
+        assert_eq!(head[100..104], length.to_be_bytes());
+    }
+}
+
+#[test]
+fn what_cannot_be_composed_is_refused_with_its_reason() {
+    let dir = room();
+    let base = || image(dir.path(), "base", "", "8M", None);
+    let features = |bits: u64| {
+        let path = base();
+        poke(&path, 72, &bits.to_be_bytes());
+        refusal(&[path])
+    };
+    assert_eq!(features(1), Refusal::Dirty);
+    assert_eq!(features(2), Refusal::Corrupt);
+    assert_eq!(features(4), Refusal::ExternalData);
+    assert_eq!(features(1 << 16), Refusal::UnknownFeatures(1 << 16));
+    let extended = image(dir.path(), "extended", "extended_l2=on", "8M", None);
+    assert_eq!(refusal(&[extended]), Refusal::ExtendedL2);
+    let wide = image(dir.path(), "wide", "refcount_bits=64", "8M", None);
+    assert_eq!(refusal(&[wide]), Refusal::RefcountWidth(64));
+    let path = base();
+    qemu_img(&format!("snapshot -c one {}", path.display()));
+    assert_eq!(refusal(&[path]), Refusal::InternalSnapshots(1));
+    let path = base();
+    poke(&path, 32, &1u32.to_be_bytes());
+    assert_eq!(refusal(&[path]), Refusal::Encrypted);
+    let path = base();
+    let overlay = image(dir.path(), "overlay", "", "8M", Some(&path));
+    assert!(matches!(
+        refusal(std::slice::from_ref(&overlay)),
+        Refusal::BackedBase(_)
+    ));
+    let other = image(dir.path(), "other", "", "8M", None);
+    assert_eq!(refusal(&[path.clone(), other]), Refusal::UnbackedOverlay(1));
+    poke(&path, 24, &1000u64.to_be_bytes());
+    assert_eq!(refusal(&[path]), Refusal::OddSize(1000));
+}
+
+#[test]
+fn tables_that_lie_are_refused() {
+    let dir = room();
+    let made = || {
+        let path = image(dir.path(), "base", "cluster_size=4k", "8M", None);
+        io(&path, &["write -P 1 0 4M"]);
+        path
+    };
+    let field = |path: &Path, at: u64| {
+        let mut bytes = [0; 8];
+        File::open(path)
+            .unwrap()
+            .read_exact_at(&mut bytes, at)
+            .unwrap();
+        u64::from_be_bytes(bytes)
+    };
+    let l1_of = |path: &Path| field(path, 40);
+    let copied = 1u64 << 63;
+    // Two L1 entries with one L2 table: each such pair would double what is read.
+    let path = made();
+    let l1 = l1_of(&path);
+    let l2 = field(&path, l1) & !copied;
+    poke(&path, l1 + 8, &(copied | l2).to_be_bytes());
+    let what = "an L2 table";
+    assert_eq!(refusal(&[path]), Refusal::Overlap { what, at: l2 });
+    // A data cluster that is an L2 table.
+    let path = made();
+    poke(&path, l2, &(copied | l2).to_be_bytes());
+    assert_eq!(refusal(&[path]), Refusal::Overlap { what, at: l2 });
+    // Past the end.
+    let path = made();
+    let far = 1u64 << 40;
+    poke(&path, l1, &(copied | far).to_be_bytes());
+    assert_eq!(refusal(&[path]), Refusal::CutOff { what, at: far });
+    let path = made();
+    poke(&path, l2, &(copied | far).to_be_bytes());
+    assert!(matches!(refusal(&[path]), Refusal::CutOff { .. }));
+    // A disk so large that its L1 table cannot be.
+    let path = made();
+    poke(&path, 24, &(1u64 << 60).to_be_bytes());
+    assert!(matches!(refusal(&[path]), Refusal::TooLarge(_)));
+    // A file that was cut.
+    let path = made();
+    let file = File::options().write(true).open(&path).unwrap();
+    file.set_len(2 << 20).unwrap();
+    assert!(matches!(refusal(&[path]), Refusal::CutOff { .. }));
+}
+
+/// A caller packs on a thread of its own.
+const _: () = {
+    const fn is_send<T: Send>() {}
+    is_send::<Composer>();
+    is_send::<snapdeck_qcow2::Ending>();
+};
+
+#[test]
+fn a_caller_that_errs_is_told() {
+    let dir = room();
+    let base = image(dir.path(), "base", "", "8M", None);
+    let overlay = image(dir.path(), "overlay", "", "8M", Some(&base));
+    io(&overlay, &["write -P 2 0 4M"]);
+    let (base, overlay) = (tables_of(&base).unwrap(), tables_of(&overlay).unwrap());
+    let fresh = || {
+        let (base, overlay) = (base.clone(), vec![overlay.clone()]);
+        Composer::new(base, overlay, Layout::Append, Options::default()).unwrap()
+    };
+    let mut tail = bytes::BytesMut::new();
+    let mut composer = fresh();
+    let (first, second) = (composer.next_read().unwrap(), composer.next_read().unwrap());
+    let short = Refusal::WrongBytes {
+        wanted: 2 << 20,
+        got: 5,
+    };
+    let (wanted, got) = (0, 1);
+    let late = Refusal::OutOfOrder { wanted, got };
+    assert_eq!(composer.push(&second, &[1; 2 << 20], &mut tail), Err(late));
+    assert_eq!(composer.push(&first, &[1; 5], &mut tail), Err(short));
+    assert!(composer.finish(&mut tail).is_err());
+    assert!(fresh().finish(&mut tail).is_err());
+    assert!(tail.is_empty());
+}

@@ -1,0 +1,14 @@
+//! Tests that need neither root nor libvirt, only qemu-img.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::disallowed_methods
+)]
+
+mod cli_usage;
+mod compose;
+mod settings;
+mod written;
