@@ -20,16 +20,16 @@ use snapdeck_model::settings::BucketSettings;
 use snapdeck_model::{Error, Kind, Result};
 
 /// Connecting: three tries end in 10 seconds when nobody answers, and a SYN may be lost once.
-const CONNECT: Duration = Duration::from_secs(3);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// One try of a small call.
-const ATTEMPT: Duration = Duration::from_secs(15);
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(15);
 /// A small call with all its tries.
-const CALL: Duration = Duration::from_secs(30);
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Finding region and credentials (files, metadata service, sign-on).
-const SETUP: Duration = Duration::from_secs(20);
+const SETUP_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Where everyone waits until the store is known.
-pub(super) struct Door {
+pub(super) struct LazyClient {
     settings: BucketSettings,
     location: String,
     store: OnceCell<Store>,
@@ -54,13 +54,13 @@ impl Store {
     /// Does the store read a copied part once more, for the checksum of a whole object? SeaweedFS does (4.48: twice
     /// the time of the copy); it checks parts that are sent with a checksum whether or not one was asked for. Known
     /// from the first answer on.
-    pub(super) fn reads_copies_again(&self) -> bool {
+    pub(super) fn rereads_copied_parts(&self) -> bool {
         self.is_seaweedfs()
     }
 
     /// How many copies of parts are best asked for at once. SeaweedFS reads and writes what it copies, and is slower the
     /// more it does at once.
-    pub(super) fn copies_at_once(&self) -> usize {
+    pub(super) fn max_concurrent_copies(&self) -> usize {
         match self.is_seaweedfs() {
             true => 6,
             false => 16,
@@ -95,7 +95,7 @@ impl Intercept for ServerName {
     }
 }
 
-impl Door {
+impl LazyClient {
     pub(super) fn new(settings: BucketSettings) -> Self {
         let location = match &settings.name {
             Some(name) => format!("s3://{name}/{}", settings.prefix),
@@ -118,11 +118,11 @@ impl Door {
 
     /// The store, made at the first call. `BadInput` where no bucket is configured or the endpoint
     /// is no URL.
-    pub(super) async fn open(&self) -> Result<&Store> {
-        self.store.get_or_try_init(|| self.make()).await
+    pub(super) async fn get_store(&self) -> Result<&Store> {
+        self.store.get_or_try_init(|| self.create_store()).await
     }
 
-    async fn make(&self) -> Result<Store> {
+    async fn create_store(&self) -> Result<Store> {
         let settings = &self.settings;
         let Some(bucket) = settings.name.clone() else {
             return Err(Error::new(Kind::BadInput, "no bucket is configured")
@@ -131,7 +131,7 @@ impl Door {
         if let Some(url) = &settings.endpoint {
             check_url(url)?;
         }
-        let config = tokio::time::timeout(SETUP, shared_config(settings))
+        let config = tokio::time::timeout(SETUP_TIMEOUT, load_sdk_config(settings))
             .await
             .map_err(|_| {
                 Error::new(
@@ -142,7 +142,9 @@ impl Door {
                 .hint("set [bucket] region, access_key_id and secret_access_key")
                 .worth_retrying()
             })?;
-        let endpoint = config.endpoint_url().map_or("AWS S3".to_owned(), spoken);
+        let endpoint = config
+            .endpoint_url()
+            .map_or("AWS S3".to_owned(), redact_url);
         let server = ServerName::default();
         let config = Builder::from(&config)
             .force_path_style(config.endpoint_url().is_some())
@@ -158,9 +160,9 @@ impl Door {
 }
 
 /// What the settings leave open comes from the AWS chain.
-async fn shared_config(settings: &BucketSettings) -> aws_config::SdkConfig {
+async fn load_sdk_config(settings: &BucketSettings) -> aws_config::SdkConfig {
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
-        .timeout_config(small_calls())
+        .timeout_config(default_timeouts())
         .retry_config(
             RetryConfig::standard()
                 .with_max_attempts(3)
@@ -200,18 +202,18 @@ fn region(settings: &BucketSettings) -> RegionProviderChain {
     chain.or_else(Region::new("us-east-1"))
 }
 
-fn small_calls() -> TimeoutConfig {
+fn default_timeouts() -> TimeoutConfig {
     TimeoutConfig::builder()
-        .connect_timeout(CONNECT)
-        .operation_attempt_timeout(ATTEMPT)
-        .operation_timeout(CALL)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+        .operation_timeout(CALL_TIMEOUT)
         .build()
 }
 
 /// Settings of one call that takes long and is tried again by its caller, not by the SDK.
-pub(super) fn long_call(limit: Duration) -> Builder {
+pub(super) fn no_sdk_retry(limit: Duration) -> Builder {
     let timeouts = TimeoutConfig::builder()
-        .connect_timeout(CONNECT)
+        .connect_timeout(CONNECT_TIMEOUT)
         .operation_attempt_timeout(limit)
         .operation_timeout(limit)
         .build();
@@ -234,13 +236,13 @@ fn check_url(url: &str) -> Result<()> {
     }
     Err(Error::new(
         Kind::BadInput,
-        format!("the bucket's endpoint {:?} is not a URL", spoken(url)),
+        format!("the bucket's endpoint {:?} is not a URL", redact_url(url)),
     )
     .hint("write [bucket] endpoint (AWS_ENDPOINT_URL) as http://HOST:PORT or https://HOST"))
 }
 
 /// A URL as it may be told: a user and password in it are left out.
-fn spoken(url: &str) -> String {
+fn redact_url(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     let host = authority.rsplit_once('@').map_or(authority, |(_, h)| h);
@@ -257,10 +259,10 @@ mod tests {
     #[test]
     fn an_endpoint_is_told_without_its_password() {
         assert_eq!(
-            spoken("http://user:pass@10.0.0.1:9000/"),
+            redact_url("http://user:pass@10.0.0.1:9000/"),
             "http://10.0.0.1:9000"
         );
-        assert_eq!(spoken("https://s3.example"), "https://s3.example");
+        assert_eq!(redact_url("https://s3.example"), "https://s3.example");
     }
 
     #[test]

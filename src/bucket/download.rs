@@ -9,22 +9,22 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::client::{Store, long_call};
-use super::errors::{answer, told};
-use super::meter::Count;
+use super::client::{Store, no_sdk_retry};
+use super::errors::{sdk_error, status_and_code};
+use super::meter::ByteCounter;
 use super::object;
-use super::parts::{PART, Part, Transfer};
+use super::transfer::{MIN_PART_BYTES, Part, Transfer};
 use snapdeck_model::{BlockSet, Buffers, Error, Kind, Object, Phase, ProgressCell, Result};
 
 /// Blocks in memory at once; those that are not on their way are hashed, or wait to be written.
-pub const BLOCKS_AT_ONCE: usize = 8;
+pub const MAX_BLOCKS_IN_MEMORY: usize = 8;
 /// Blocks on their way at once.
-const ON_THEIR_WAY: usize = 5;
+const MAX_CONCURRENT_RANGES: usize = 5;
 /// Until a range's first byte.
-const FIRST_BYTE: Duration = Duration::from_secs(30);
+const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// See [`super::Bucket::download`].
-pub(super) async fn run<W, F>(
+pub(super) async fn download_blocks<W, F>(
     store: &Store,
     object: &Object,
     blocks: &BlockSet,
@@ -41,27 +41,29 @@ where
     let transfer = Transfer::new(
         format!("the download of {address}"),
         object.size_bytes,
-        PART,
+        MIN_PART_BYTES,
         progress,
         cancel,
     );
     // Also finds the tag where the caller's list had none.
     let source = transfer
-        .unless_cancelled(object::head(store, &object.name, &object.key))
+        .run_until_cancelled(object::head(store, &object.name, &object.key))
         .await?
-        .ok_or_else(|| gone(&address))?;
-    if source.size_bytes != object.size_bytes || !same(&source, object.etag.as_deref()) {
-        return Err(changed(&address));
+        .ok_or_else(|| missing_error(&address))?;
+    if source.size_bytes != object.size_bytes || !etag_matches(&source, object.etag.as_deref()) {
+        return Err(changed_error(&address));
     }
-    let (buffers, places) = (&Buffers::default(), &Semaphore::new(ON_THEIR_WAY));
+    let (buffers, places) = (&Buffers::default(), &Semaphore::new(MAX_CONCURRENT_RANGES));
     let (store, source, write) = (store, &source, &write);
     transfer
-        .drive(blocks.iter(), BLOCKS_AT_ONCE, |part| {
+        .drive(blocks.iter(), MAX_BLOCKS_IN_MEMORY, |part| {
             let transfer = &transfer;
             async move {
                 let place = places.acquire().await;
                 let bytes = transfer
-                    .persist(part, |count| range(store, source, part, buffers, count))
+                    .retry(part, |count| {
+                        download_range(store, source, part, buffers, count)
+                    })
                     .await?;
                 drop(place);
                 write(part.index, bytes).await
@@ -72,12 +74,12 @@ where
 }
 
 /// One try of one range.
-async fn range(
+async fn download_range(
     store: &Store,
     source: &Object,
     part: Part,
     buffers: &Buffers,
-    count: Count,
+    count: ByteCounter,
 ) -> Result<Bytes> {
     let address = store.address(&source.key);
     let last = part.offset + part.length - 1;
@@ -91,48 +93,50 @@ async fn range(
         .range(format!("bytes={}-{last}", part.offset))
         .set_if_match(strong)
         .customize()
-        .config_override(long_call(FIRST_BYTE))
+        .config_override(no_sdk_retry(FIRST_BYTE_TIMEOUT))
         .send()
         .await;
     let output = match answered {
         Ok(output) => output,
         Err(error) => {
-            return Err(match answer(&error) {
-                Some((412 | 416, _)) => changed(&address),
-                Some((404, "NoSuchKey")) => gone(&address),
-                _ => told(store, format!("cannot download {address}"), &error),
+            return Err(match status_and_code(&error) {
+                Some((412 | 416, _)) => changed_error(&address),
+                Some((404, "NoSuchKey")) => missing_error(&address),
+                _ => sdk_error(store, format!("cannot download {address}"), &error),
             });
         }
     };
-    check(&output, source, part, &address)?;
+    check_range(&output, source, part, &address)?;
     let mut body = output.body;
     let mut bytes = buffers.take(part.length as usize);
     bytes.clear();
     while let Some(chunk) = body.next().await {
-        let chunk = chunk.map_err(|error| broken(&address).because(error))?;
+        let chunk = chunk.map_err(|error| interrupted_error(&address).because(error))?;
         if bytes.len() + chunk.len() > part.length as usize {
-            return Err(broken(&address).because("the store sent more than it was asked for"));
+            return Err(
+                interrupted_error(&address).because("the store sent more than it was asked for")
+            );
         }
         count.fetch_add(chunk.len() as u64, Relaxed);
         bytes.extend_from_slice(&chunk);
     }
     if bytes.len() as u64 != part.length {
-        return Err(broken(&address).because("the store sent less than it announced"));
+        return Err(interrupted_error(&address).because("the store sent less than it announced"));
     }
     Ok(buffers.share(bytes))
 }
 
 /// Is this the range that was asked for, of the object that was asked for? Not every store heeds `If-Match`.
-fn check(output: &GetObjectOutput, source: &Object, part: Part, address: &str) -> Result<()> {
-    if !same(source, output.e_tag()) {
-        return Err(changed(address));
+fn check_range(output: &GetObjectOutput, source: &Object, part: Part, address: &str) -> Result<()> {
+    if !etag_matches(source, output.e_tag()) {
+        return Err(changed_error(address));
     }
     let total = source.size_bytes;
     let last = part.offset + part.length - 1;
     match output.content_range() {
         Some(given) if given == format!("bytes {}-{last}/{total}", part.offset) => Ok(()),
         Some(given) if given == format!("bytes {}-{last}/*", part.offset) => Ok(()),
-        Some(given) if !given.ends_with(&format!("/{total}")) => Err(changed(address)),
+        Some(given) if !given.ends_with(&format!("/{total}")) => Err(changed_error(address)),
         None if part.length == total => Ok(()),
         _ => Err(
             Error::new(Kind::Failed, format!("cannot download {address}"))
@@ -143,7 +147,7 @@ fn check(output: &GetObjectOutput, source: &Object, part: Part, address: &str) -
 }
 
 /// Is `tag` the object's? Unknown ones are taken for it.
-fn same(object: &Object, tag: Option<&str>) -> bool {
+fn etag_matches(object: &Object, tag: Option<&str>) -> bool {
     let bare = |tag: &str| tag.trim_start_matches("W/").trim_matches('"').to_owned();
     match (object.etag.as_deref(), tag) {
         (Some(known), Some(tag)) => bare(known) == bare(tag),
@@ -151,7 +155,7 @@ fn same(object: &Object, tag: Option<&str>) -> bool {
     }
 }
 
-fn changed(address: &str) -> Error {
+fn changed_error(address: &str) -> Error {
     Error::new(
         Kind::Failed,
         format!("{address} changed while it was being downloaded"),
@@ -159,13 +163,13 @@ fn changed(address: &str) -> Error {
     .hint("start the download again to get the new object")
 }
 
-fn gone(address: &str) -> Error {
+fn missing_error(address: &str) -> Error {
     Error::new(Kind::NotFound, format!("cannot download {address}"))
         .because("there is no such object")
         .hint("list the bucket's objects to see their names")
 }
 
-fn broken(address: &str) -> Error {
+fn interrupted_error(address: &str) -> Error {
     Error::new(
         Kind::Unreachable,
         format!("the download of {address} broke off"),

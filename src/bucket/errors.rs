@@ -15,7 +15,7 @@ const KEYS_HINT: &str = "check [bucket] access_key_id and secret_access_key (AWS
 const REGION_HINT: &str = "check [bucket] region (AWS_REGION)";
 
 /// Codes that say who we are is the trouble.
-const NOT_LET_IN: [&str; 12] = [
+const ACCESS_DENIED_CODES: [&str; 12] = [
     "AccessDenied",
     "AccountProblem",
     "AllAccessDisabled",
@@ -30,7 +30,7 @@ const NOT_LET_IN: [&str; 12] = [
     "UnauthorizedAccess",
 ];
 /// Codes of a store that is full.
-const FULL: [&str; 5] = [
+const STORAGE_FULL_CODES: [&str; 5] = [
     "QuotaExceeded",
     "QuotaExceededException",
     "InsufficientStorage",
@@ -38,14 +38,14 @@ const FULL: [&str; 5] = [
     "XMinioAdminBucketQuotaExceeded",
 ];
 /// Words of a store that is full and says so in an `InternalError` only.
-const FULL_WORDS: [&str; 4] = [
+const STORAGE_FULL_PHRASES: [&str; 4] = [
     "no space left",
     "no free volumes",
     "no writable volumes",
     "disk full",
 ];
 /// Codes below 500 that another try may help: the bytes were damaged or late on their way.
-const PASSING: [&str; 7] = [
+const TRANSIENT_CODES: [&str; 7] = [
     "BadDigest",
     "IncompleteBody",
     "RequestTimeout",
@@ -56,14 +56,14 @@ const PASSING: [&str; 7] = [
 ];
 
 /// What the store said: HTTP status and code; `None` where nothing was heard.
-pub(super) fn answer<E: ProvideErrorMetadata>(error: &SdkError<E>) -> Option<(u16, &str)> {
+pub(super) fn status_and_code<E: ProvideErrorMetadata>(error: &SdkError<E>) -> Option<(u16, &str)> {
     let status = error.raw_response()?.status().as_u16();
     let code = error.as_service_error().and_then(|e| e.code());
     Some((status, code.unwrap_or_default()))
 }
 
 /// Tells `error`, which made `what` fail ("cannot list s3://lab/snapshots/").
-pub(super) fn told<E>(store: &Store, what: String, error: &SdkError<E>) -> Error
+pub(super) fn sdk_error<E>(store: &Store, what: String, error: &SdkError<E>) -> Error
 where
     E: StdError + ProvideErrorMetadata + 'static,
 {
@@ -73,8 +73,8 @@ where
             .because(format!("{endpoint} did not answer in time"))
             .hint(ENDPOINT_HINT)
             .worth_retrying(),
-        SdkError::ServiceError(_) => refused(store, what, error),
-        SdkError::ResponseError(_) => no_store(endpoint, what),
+        SdkError::ServiceError(_) => service_error(store, what, error),
+        SdkError::ResponseError(_) => not_s3_error(endpoint, what),
         // Dispatch failures, and requests that could not be made for want of credentials.
         other => {
             let causes = causes(other);
@@ -93,11 +93,11 @@ where
 }
 
 /// The store answered with an error.
-fn refused<E>(store: &Store, what: String, error: &SdkError<E>) -> Error
+fn service_error<E>(store: &Store, what: String, error: &SdkError<E>) -> Error
 where
     E: ProvideErrorMetadata,
 {
-    let (status, code) = answer(error).unwrap_or_default();
+    let (status, code) = status_and_code(error).unwrap_or_default();
     let message = error.as_service_error().and_then(|e| e.message());
     let said = match (code, message) {
         ("", None) => format!("HTTP status {status}"),
@@ -107,15 +107,18 @@ where
     };
     let lower = said.to_lowercase();
     let endpoint = &store.endpoint;
-    if status == 507 || FULL.contains(&code) || FULL_WORDS.iter().any(|w| lower.contains(w)) {
+    if status == 507
+        || STORAGE_FULL_CODES.contains(&code)
+        || STORAGE_FULL_PHRASES.iter().any(|w| lower.contains(w))
+    {
         return Error::new(Kind::NoSpace, what)
             .because(format!("{endpoint} is full ({said})"))
             .hint("free space in the store or raise its quota");
     }
     match (status, code) {
         // A success whose body is none the SDK can read.
-        (200..=299, "") => no_store(endpoint, what),
-        (_, "NoSuchBucket") => no_such_bucket(store, what),
+        (200..=299, "") => not_s3_error(endpoint, what),
+        (_, "NoSuchBucket") => no_such_bucket_error(store, what),
         (_, "RequestTimeTooSkewed") => Error::new(Kind::Unreachable, what)
             .because(format!("{endpoint} does not let us in ({said})"))
             .hint("set this machine's clock"),
@@ -127,8 +130,10 @@ where
                 ))
                 .hint(REGION_HINT)
         }
-        (401 | 403, _) => not_let_in(endpoint, what, &said),
-        (_, code) if NOT_LET_IN.contains(&code) => not_let_in(endpoint, what, &said),
+        (401 | 403, _) => access_denied_error(endpoint, what, &said),
+        (_, code) if ACCESS_DENIED_CODES.contains(&code) => {
+            access_denied_error(endpoint, what, &said)
+        }
         (404, _) => Error::new(Kind::NotFound, what)
             .because(format!("{endpoint} has no such thing ({said})"))
             .hint("check [bucket] name and endpoint"),
@@ -139,28 +144,28 @@ where
             .because(format!("{endpoint} is in trouble ({said})"))
             .hint("try again in a while")
             .worth_retrying(),
-        (_, code) if PASSING.contains(&code) => Error::new(Kind::Failed, what)
+        (_, code) if TRANSIENT_CODES.contains(&code) => Error::new(Kind::Failed, what)
             .because(said)
             .worth_retrying(),
         _ => Error::new(Kind::Failed, what).because(format!("{endpoint} answered {said}")),
     }
 }
 
-fn no_store(endpoint: &str, what: String) -> Error {
+fn not_s3_error(endpoint: &str, what: String) -> Error {
     Error::new(Kind::Unreachable, what)
         .because(format!("{endpoint} gave no answer of an S3 store"))
         .hint(ENDPOINT_HINT)
         .worth_retrying()
 }
 
-fn not_let_in(endpoint: &str, what: String, said: &str) -> Error {
+fn access_denied_error(endpoint: &str, what: String, said: &str) -> Error {
     Error::new(Kind::Unreachable, what)
         .because(format!("{endpoint} does not let us in ({said})"))
         .hint(KEYS_HINT)
 }
 
 /// The bucket itself is missing.
-pub(super) fn no_such_bucket(store: &Store, what: String) -> Error {
+pub(super) fn no_such_bucket_error(store: &Store, what: String) -> Error {
     Error::new(Kind::NotFound, what)
         .because(format!(
             "bucket {} does not exist at {}",

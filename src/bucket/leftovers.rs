@@ -7,15 +7,18 @@ use aws_sdk_s3::types::MultipartUpload;
 use jiff::Timestamp;
 
 use super::client::Store;
-use super::errors::{answer, told};
-use super::object::{bytes, timestamp};
+use super::errors::{sdk_error, status_and_code};
+use super::object::{parse_size, to_timestamp};
 use snapdeck_model::{Error, Kind, LEFT_FOR, Leftover, LeftoverKind, Result, SnapshotName};
 
 /// Pages of up to 1,000 entries that are read of a listing: more than a bucket or an upload can have.
 const MAX_PAGES: usize = 100;
 
 /// Uploads to keys of ours that nothing was sent to for a day. `None` where the store does not list any.
-pub(super) async fn uploads(store: &Store, prefix: &str) -> Result<Option<Vec<Leftover>>> {
+pub(super) async fn list_stale_uploads(
+    store: &Store,
+    prefix: &str,
+) -> Result<Option<Vec<Leftover>>> {
     let what = || {
         format!(
             "cannot list the unfinished uploads to {}",
@@ -35,15 +38,15 @@ pub(super) async fn uploads(store: &Store, prefix: &str) -> Result<Option<Vec<Le
         let page = match call.send().await {
             Ok(page) => page,
             Err(error) => {
-                return match answer(&error) {
+                return match status_and_code(&error) {
                     Some((501, _) | (_, "NotImplemented")) => Ok(None),
-                    _ => Err(told(store, what(), &error)),
+                    _ => Err(sdk_error(store, what(), &error)),
                 };
             }
         };
         for upload in page.uploads() {
-            if let Some(name) = subject(prefix, upload) {
-                let left = left(store, upload).await?;
+            if let Some(name) = upload_snapshot_name(prefix, upload) {
+                let left = find_stale_upload(store, upload).await?;
                 found.extend(left.map(|left| Leftover {
                     name: Some(name),
                     ..left
@@ -59,7 +62,7 @@ pub(super) async fn uploads(store: &Store, prefix: &str) -> Result<Option<Vec<Le
 }
 
 /// The snapshot that was to be, where it would have become an image, or its UEFI variables.
-fn subject(prefix: &str, upload: &MultipartUpload) -> Option<SnapshotName> {
+fn upload_snapshot_name(prefix: &str, upload: &MultipartUpload) -> Option<SnapshotName> {
     let name = upload.key()?.strip_prefix(prefix)?;
     let stem = name
         .strip_suffix(".qcow2")
@@ -69,7 +72,7 @@ fn subject(prefix: &str, upload: &MultipartUpload) -> Option<SnapshotName> {
 }
 
 /// It, where nothing was sent to it for a day: a large image over a slow line takes longer than that.
-async fn left(store: &Store, upload: &MultipartUpload) -> Result<Option<Leftover>> {
+async fn find_stale_upload(store: &Store, upload: &MultipartUpload) -> Result<Option<Leftover>> {
     let (Some(key), Some(id)) = (upload.key(), upload.upload_id()) else {
         return Ok(None);
     };
@@ -88,14 +91,14 @@ async fn left(store: &Store, upload: &MultipartUpload) -> Result<Option<Leftover
         let page = match call.send().await {
             Ok(page) => page,
             // It ended meanwhile.
-            Err(error) if matches!(answer(&error), Some((404, _))) => return Ok(None),
+            Err(error) if matches!(status_and_code(&error), Some((404, _))) => return Ok(None),
             Err(error) => {
                 let what = format!("cannot look at the upload to {}", store.address(key));
-                return Err(told(store, what, &error));
+                return Err(sdk_error(store, what, &error));
             }
         };
         for part in page.parts() {
-            size_bytes = size_bytes.saturating_add(bytes(part.size));
+            size_bytes = size_bytes.saturating_add(parse_size(part.size));
             last = part.last_modified().map_or(last, |sent| last.max(*sent));
         }
         after = page.next_part_number_marker;
@@ -110,7 +113,7 @@ async fn left(store: &Store, upload: &MultipartUpload) -> Result<Option<Leftover
         name: None,
         upload_id: Some(id.to_owned()),
         size_bytes,
-        modified: timestamp(&last),
+        modified: to_timestamp(&last),
     }))
 }
 
@@ -119,7 +122,7 @@ fn is_old(at: &DateTime) -> bool {
         .checked_sub(LEFT_FOR)
         .and_then(|limit| Timestamp::try_from(limit).ok());
     limit
-        .zip(timestamp(at))
+        .zip(to_timestamp(at))
         .is_some_and(|(limit, at)| at < limit)
 }
 
@@ -137,7 +140,7 @@ pub(super) async fn abort(store: &Store, leftover: &Leftover) -> Result<bool> {
                 .map(|at| DateTime::from_secs(at.as_second())),
         )
         .build();
-    if left(store, &now).await?.is_none() {
+    if find_stale_upload(store, &now).await?.is_none() {
         return Ok(false);
     }
     let call = store
@@ -148,10 +151,10 @@ pub(super) async fn abort(store: &Store, leftover: &Leftover) -> Result<bool> {
         .upload_id(id);
     match call.send().await {
         Ok(_) => Ok(true),
-        Err(error) if matches!(answer(&error), Some((404, _))) => Ok(false),
+        Err(error) if matches!(status_and_code(&error), Some((404, _))) => Ok(false),
         Err(error) => {
             let what = format!("cannot abort the upload to {}", store.address(key));
-            Err(told(store, what, &error))
+            Err(sdk_error(store, what, &error))
         }
     }
 }
@@ -162,8 +165,9 @@ mod tests {
 
     #[test]
     fn only_uploads_of_images_and_variables_are_ours() {
-        let ours =
-            |key: &str| subject("p/", &MultipartUpload::builder().key(key).build()).is_some();
+        let ours = |key: &str| {
+            upload_snapshot_name("p/", &MultipartUpload::builder().key(key).build()).is_some()
+        };
         assert!(ours("p/app-1.qcow2") && ours("p/app_VARS.fd"));
         for other in [
             "p/app.bin",

@@ -4,7 +4,6 @@
 //! [`Bucket`] is the handle. Small calls are tried again by the SDK; parts of an upload and ranges
 //! of a download each on their own (`parts`), so that one lost connection costs 8 MiB and no more.
 
-mod assembly;
 mod client;
 mod doctor;
 mod download;
@@ -13,9 +12,10 @@ mod leftovers;
 mod list;
 mod manifest;
 mod meter;
+mod multipart_object;
+mod multipart_upload;
 mod object;
-mod parts;
-mod pending;
+mod transfer;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -30,21 +30,21 @@ use snapdeck_model::{
     SnapshotName,
 };
 
-use client::Door;
+use client::LazyClient;
 
-pub use assembly::Assembly;
-pub use download::BLOCKS_AT_ONCE;
-pub use parts::{PARTS_AT_ONCE, part_size};
+pub use download::MAX_BLOCKS_IN_MEMORY;
+pub use multipart_object::MultipartObject;
+pub use transfer::{MAX_PARTS_IN_MEMORY, part_size};
 
 /// What stands behind a snapshot's name in its image's key.
-const IMAGE: &str = ".qcow2";
+const IMAGE_SUFFIX: &str = ".qcow2";
 
 /// The bucket. Cheap to clone; no call is made until it is used.
 #[derive(Clone)]
 pub struct Bucket {
-    door: Arc<Door>,
+    lazy_client: Arc<LazyClient>,
     /// What stands behind a snapshot's name in a key.
-    ending: &'static str,
+    suffix: &'static str,
 }
 
 impl Bucket {
@@ -52,43 +52,47 @@ impl Bucket {
     /// at the first use, so that this never waits for a metadata service or a sign-on.
     pub async fn new(settings: &BucketSettings) -> Self {
         Self {
-            door: Arc::new(Door::new(settings.clone())),
-            ending: IMAGE,
+            lazy_client: Arc::new(LazyClient::new(settings.clone())),
+            suffix: IMAGE_SUFFIX,
         }
     }
 
     /// The same bucket, speaking of the UEFI variables of snapshots (`PREFIX/NAME_VARS.fd`) in place of their images.
     pub fn variables(&self) -> Self {
         Self {
-            door: self.door.clone(),
-            ending: "_VARS.fd",
+            lazy_client: self.lazy_client.clone(),
+            suffix: "_VARS.fd",
         }
     }
 
     /// Is a bucket named in the settings? Without one every call is `BadInput`.
     pub fn is_configured(&self) -> bool {
-        self.door.settings().name.is_some()
+        self.lazy_client.settings().name.is_some()
     }
 
     /// `s3://NAME/PREFIX`, for messages and the header; `no bucket` where none is configured.
     pub fn location(&self) -> &str {
-        self.door.location()
+        self.lazy_client.location()
     }
 
     /// Key of a snapshot's object.
     pub fn key(&self, name: &SnapshotName) -> String {
-        format!("{}{name}{}", self.door.settings().prefix, self.ending)
+        format!(
+            "{}{name}{}",
+            self.lazy_client.settings().prefix,
+            self.suffix
+        )
     }
 
     /// The images, a page at a time, in the order of their keys. Keys that are no `NAME.qcow2`
     /// directly under the prefix are passed over. Ends after the first error.
     pub fn list(&self) -> impl Stream<Item = Result<Vec<Object>>> + Send + use<> {
-        list::pages(self.door.clone())
+        list::list_pages(self.lazy_client.clone())
     }
 
     /// The object, or `None`. `NotFound` where the bucket itself does not exist.
     pub async fn head(&self, name: &SnapshotName) -> Result<Option<Object>> {
-        let store = self.door.open().await?;
+        let store = self.lazy_client.get_store().await?;
         object::head(store, name, &self.key(name)).await
     }
 
@@ -112,10 +116,10 @@ impl Bucket {
         R: Fn(u64, usize) -> F + Send + Sync,
         F: Future<Output = Result<Bytes>> + Send,
     {
-        let store = self.door.open().await?;
+        let store = self.lazy_client.get_store().await?;
         let (key, how) = (self.key(name), (overwrite, false));
         let assembly =
-            Assembly::begin(store, (name, &key), size_bytes, how, progress, cancel).await?;
+            MultipartObject::begin(store, (name, &key), size_bytes, how, progress, cancel).await?;
         match assembly.send_all(read).await {
             Ok(()) => assembly.complete().await,
             Err(error) => {
@@ -130,17 +134,17 @@ impl Bucket {
     ///
     /// # Errors
     /// `Refused` where the object exists and `overwrite` is false; `Cancelled`; the store's.
-    pub async fn assemble<'a>(
+    pub async fn begin_multipart<'a>(
         &'a self,
         name: &'a SnapshotName,
         most_bytes: u64,
         overwrite: bool,
         progress: &'a ProgressCell,
         cancel: &'a CancellationToken,
-    ) -> Result<Assembly<'a>> {
-        let store = self.door.open().await?;
+    ) -> Result<MultipartObject<'a>> {
+        let store = self.lazy_client.get_store().await?;
         let (key, how) = (self.key(name), (overwrite, true));
-        Assembly::begin(store, (name, &key), most_bytes, how, progress, cancel).await
+        MultipartObject::begin(store, (name, &key), most_bytes, how, progress, cancel).await
     }
 
     /// Downloads `blocks` of the object, several at once, each given to `write(block, bytes)` once and whole, nearly
@@ -158,16 +162,16 @@ impl Bucket {
         W: Fn(u64, Bytes) -> F + Send + Sync,
         F: Future<Output = Result<()>> + Send,
     {
-        let store = self.door.open().await?;
-        download::run(store, object, blocks, write, progress, cancel).await
+        let store = self.lazy_client.get_store().await?;
+        download::download_blocks(store, object, blocks, write, progress, cancel).await
     }
 
     /// Deletes the object and, after an image, its manifest. `NotFound` where there is no object.
     pub async fn delete(&self, name: &SnapshotName) -> Result<()> {
-        let store = self.door.open().await?;
+        let store = self.lazy_client.get_store().await?;
         object::delete(store, name, &self.key(name)).await?;
         // Left behind it would be ignored.
-        if self.ending == IMAGE
+        if self.suffix == IMAGE_SUFFIX
             && let Err(error) = manifest::delete(store, &self.manifest_key(name)).await
         {
             tracing::warn!("{error}");
@@ -176,48 +180,48 @@ impl Bucket {
     }
 
     fn manifest_key(&self, name: &SnapshotName) -> String {
-        let prefix = &self.door.settings().prefix;
+        let prefix = &self.lazy_client.settings().prefix;
         format!("{prefix}{}", name.manifest_file_name())
     }
 
     /// The manifest of `object`, where there is one; one that is of another image is ignored.
     pub async fn manifest(&self, object: &Object) -> Result<Option<Manifest>> {
-        let store = self.door.open().await?;
+        let store = self.lazy_client.get_store().await?;
         manifest::read(store, &self.manifest_key(&object.name), object).await
     }
 
     /// Writes a manifest beside the object it is of, in the place of any other. `Refused` where that is not the
     /// object that is there.
     pub async fn write_manifest(&self, manifest: &Manifest) -> Result<()> {
-        let store = self.door.open().await?;
+        let store = self.lazy_client.get_store().await?;
         let (key, image) = (self.manifest_key(&manifest.name), self.key(&manifest.name));
         manifest::write(store, &key, &image, manifest).await
     }
 
     /// What is said of the snapshot in the manifest beside its object, whatever image that is of; `None` where there is
     /// no manifest.
-    pub async fn remarks(&self, name: &SnapshotName) -> Result<Option<Remarks>> {
-        let store = self.door.open().await?;
-        manifest::remarks(store, &self.manifest_key(name)).await
+    pub async fn annotations(&self, name: &SnapshotName) -> Result<Option<Remarks>> {
+        let store = self.lazy_client.get_store().await?;
+        manifest::read_annotations(store, &self.manifest_key(name)).await
     }
 
     /// Changes what is said of `object`; where it has no manifest, one of remarks alone is made. `Refused` where what
     /// lies there is no manifest.
-    pub async fn remark(&self, object: &Object, change: &RemarksChange) -> Result<Remarks> {
-        let store = self.door.open().await?;
-        manifest::remark(store, &self.manifest_key(&object.name), object, change).await
+    pub async fn annotate(&self, object: &Object, change: &RemarksChange) -> Result<Remarks> {
+        let store = self.lazy_client.get_store().await?;
+        manifest::annotate(store, &self.manifest_key(&object.name), object, change).await
     }
 
     /// Multipart uploads of images under the prefix that nothing was sent to for a day. `None` where the store does
     /// not list uploads.
     pub async fn leftovers(&self) -> Result<Option<Vec<Leftover>>> {
-        let store = self.door.open().await?;
-        leftovers::uploads(store, &self.door.settings().prefix).await
+        let store = self.lazy_client.get_store().await?;
+        leftovers::list_stale_uploads(store, &self.lazy_client.settings().prefix).await
     }
 
     /// Aborts such an upload; tells whether it went: one that somebody sent to meanwhile stays.
     pub async fn remove_leftover(&self, leftover: &Leftover) -> Result<bool> {
-        let store = self.door.open().await?;
+        let store = self.lazy_client.get_store().await?;
         leftovers::abort(store, leftover).await
     }
 }

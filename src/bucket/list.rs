@@ -4,44 +4,46 @@ use std::sync::Arc;
 
 use futures_util::{Stream, stream};
 
-use super::client::Door;
-use super::errors::told;
-use super::object::{bytes, timestamp};
+use super::client::LazyClient;
+use super::errors::sdk_error;
+use super::object::{parse_size, to_timestamp};
 use snapdeck_model::{Error, Kind, Object, Result, SnapshotName};
 
 /// Pages of up to 1,000 keys: ten million keys. A store that gives more is going in circles.
 const MAX_PAGES: u32 = 10_000;
 
-struct Walk {
-    door: Arc<Door>,
+struct Paginator {
+    lazy_client: Arc<LazyClient>,
     token: Option<String>,
     pages: u32,
-    over: bool,
+    is_done: bool,
 }
 
 /// The pages, as the store gives them; ends after the first error.
-pub(super) fn pages(door: Arc<Door>) -> impl Stream<Item = Result<Vec<Object>>> + Send + use<> {
-    let walk = Walk {
-        door,
+pub(super) fn list_pages(
+    door: Arc<LazyClient>,
+) -> impl Stream<Item = Result<Vec<Object>>> + Send + use<> {
+    let walk = Paginator {
+        lazy_client: door,
         token: None,
         pages: 0,
-        over: false,
+        is_done: false,
     };
     stream::unfold(walk, |mut walk| async move {
-        if walk.over {
+        if walk.is_done {
             return None;
         }
-        let page = walk.next().await;
-        walk.over |= page.is_err();
+        let page = walk.next_page().await;
+        walk.is_done |= page.is_err();
         Some((page, walk))
     })
 }
 
-impl Walk {
-    async fn next(&mut self) -> Result<Vec<Object>> {
-        let store = self.door.open().await?;
-        let prefix = &self.door.settings().prefix;
-        let what = || format!("cannot list {}", self.door.location());
+impl Paginator {
+    async fn next_page(&mut self) -> Result<Vec<Object>> {
+        let store = self.lazy_client.get_store().await?;
+        let prefix = &self.lazy_client.settings().prefix;
+        let what = || format!("cannot list {}", self.lazy_client.location());
         // The delimiter keeps what lies deeper from being listed key by key.
         let page = store
             .client
@@ -52,7 +54,7 @@ impl Walk {
             .set_continuation_token(self.token.clone())
             .send()
             .await
-            .map_err(|e| told(store, what(), &e))?;
+            .map_err(|e| sdk_error(store, what(), &e))?;
         self.pages += 1;
         let objects = page
             .contents()
@@ -61,7 +63,7 @@ impl Walk {
             .collect();
         let next = page.next_continuation_token;
         if page.is_truncated != Some(true) {
-            self.over = true;
+            self.is_done = true;
         } else if next.is_none() || next == self.token || self.pages >= MAX_PAGES {
             return Err(Error::new(Kind::Failed, what())
                 .because(format!("{} does not come to an end", store.endpoint))
@@ -76,16 +78,16 @@ impl Walk {
 fn object(prefix: &str, entry: &aws_sdk_s3::types::Object) -> Option<Object> {
     let key = entry.key()?;
     Some(Object {
-        name: name(prefix, key)?,
+        name: snapshot_name(prefix, key)?,
         key: key.to_owned(),
-        size_bytes: bytes(entry.size),
-        modified: entry.last_modified().and_then(timestamp),
+        size_bytes: parse_size(entry.size),
+        modified: entry.last_modified().and_then(to_timestamp),
         etag: entry.e_tag.clone(),
     })
 }
 
 /// The snapshot's name in a key; `None` where another key would belong to that name (`a.qcow2.qcow2`).
-pub(super) fn name(prefix: &str, key: &str) -> Option<SnapshotName> {
+pub(super) fn snapshot_name(prefix: &str, key: &str) -> Option<SnapshotName> {
     let stem = key.strip_prefix(prefix)?.strip_suffix(".qcow2")?;
     let name: SnapshotName = stem.parse().ok()?;
     (name.as_str() == stem).then_some(name)
@@ -95,7 +97,7 @@ pub(super) fn name(prefix: &str, key: &str) -> Option<SnapshotName> {
 mod tests {
     #[test]
     fn only_names_directly_under_the_prefix_are_ours() {
-        let name = |key| super::name("snapshots/", key).map(|name| name.to_string());
+        let name = |key| super::snapshot_name("snapshots/", key).map(|name| name.to_string());
         assert_eq!(name("snapshots/a-1.qcow2").as_deref(), Some("a-1"));
         for other in [
             "snapshots/",

@@ -5,17 +5,17 @@ use std::time::Duration;
 use aws_sdk_s3::config::RequestChecksumCalculation;
 use aws_sdk_s3::primitives::ByteStream;
 
-use super::client::{Store, long_call};
-use super::errors::{answer, told};
+use super::client::{Store, no_sdk_retry};
+use super::errors::{sdk_error, status_and_code};
 use super::object;
 use snapdeck_model::{
     Error, Kind, MAX_MANIFEST_BYTES, Manifest, Object, Remarks, RemarksChange, Result,
 };
 
 /// For one that is long, over a slow line.
-const CALL: Duration = Duration::from_secs(120);
+const CALL_TIMEOUT: Duration = Duration::from_secs(120);
 /// Writes, while others write the same.
-const TRIES: u32 = 4;
+const MAX_ATTEMPTS: u32 = 4;
 
 /// The manifest under `key`, where there is one and it is that of `object`; any other is ignored.
 pub(super) async fn read(store: &Store, key: &str, object: &Object) -> Result<Option<Manifest>> {
@@ -41,16 +41,16 @@ async fn read_json(store: &Store, key: &str) -> Result<Option<(Vec<u8>, String)>
     let call = store.client.get_object().bucket(&store.bucket).key(key);
     let found = match call
         .customize()
-        .config_override(long_call(CALL))
+        .config_override(no_sdk_retry(CALL_TIMEOUT))
         .send()
         .await
     {
         Ok(found) => found,
         Err(error) => {
-            return match answer(&error) {
+            return match status_and_code(&error) {
                 // Who may not list is not told that there is none.
                 Some((403 | 404, _)) => Ok(None),
-                _ => Err(told(store, what(), &error)),
+                _ => Err(sdk_error(store, what(), &error)),
             };
         }
     };
@@ -71,13 +71,13 @@ async fn read_json(store: &Store, key: &str) -> Result<Option<(Vec<u8>, String)>
 }
 
 /// What is said of a snapshot under `key`, whatever image that manifest is of; `None` where nothing is.
-pub(super) async fn remarks(store: &Store, key: &str) -> Result<Option<Remarks>> {
+pub(super) async fn read_annotations(store: &Store, key: &str) -> Result<Option<Remarks>> {
     let found = read_json(store, key).await?;
     Ok(found.and_then(|(json, _)| Remarks::read(&json).ok()))
 }
 
 /// Changes what is said of `object` under `key`, and nothing else there.
-pub(super) async fn remark(
+pub(super) async fn annotate(
     store: &Store,
     key: &str,
     object: &Object,
@@ -90,21 +90,21 @@ pub(super) async fn remark(
         [size].into_iter().chain(etag).collect()
     };
     let mut conditional = true;
-    for _ in 0..TRIES {
+    for _ in 0..MAX_ATTEMPTS {
         let found = read_json(store, key).await?;
         let json = found.as_ref().map(|(json, _)| &**json);
         let (json, remarks) = change.make(json, &object.name, image)?;
         let there = found.map(|(_, tag)| tag);
-        if put(store, key, json, there, &mut conditional).await? {
+        if put_if_unchanged(store, key, json, there, &mut conditional).await? {
             return Ok(remarks);
         }
     }
-    Err(again_and_again(store, key))
+    Err(write_conflict_error(store, key))
 }
 
 /// Writes `json` under `key`, while what is there has the entity tag `there`, or while nothing is; tells whether that
 /// was so. A store that takes no conditions is found out, and from then on overwrites.
-async fn put(
+async fn put_if_unchanged(
     store: &Store,
     key: &str,
     json: Vec<u8>,
@@ -125,18 +125,18 @@ async fn put(
         None => call.if_none_match("*"),
     };
     let plain = RequestChecksumCalculation::WhenRequired;
-    let config = long_call(CALL).request_checksum_calculation(plain);
+    let config = no_sdk_retry(CALL_TIMEOUT).request_checksum_calculation(plain);
     let Err(error) = call.customize().config_override(config).send().await else {
         return Ok(true);
     };
-    match answer(&error) {
+    match status_and_code(&error) {
         Some((409 | 412, _)) => Ok(false),
-        // As `Pending::complete`: a store that takes no conditions.
+        // As `MultipartUpload::complete`: a store that takes no conditions.
         Some((501, _) | (_, "InvalidArgument" | "InvalidRequest")) if *conditional => {
             *conditional = false;
             Ok(false)
         }
-        _ => Err(told(
+        _ => Err(sdk_error(
             store,
             format!("cannot write {}", store.address(key)),
             &error,
@@ -144,7 +144,7 @@ async fn put(
     }
 }
 
-fn again_and_again(store: &Store, key: &str) -> Error {
+fn write_conflict_error(store: &Store, key: &str) -> Error {
     Error::new(Kind::Failed, format!("cannot write {}", store.address(key)))
         .because("others write it again and again")
 }
@@ -159,7 +159,7 @@ pub(super) async fn write(
 ) -> Result<()> {
     let what = || format!("cannot write {}", store.address(key));
     let mut conditional = true;
-    for _ in 0..TRIES {
+    for _ in 0..MAX_ATTEMPTS {
         let there = read_json(store, key).await?;
         let said = there
             .as_ref()
@@ -171,11 +171,11 @@ pub(super) async fn write(
                 .because("its image was replaced or removed meanwhile"));
         }
         let there = there.map(|(_, tag)| tag);
-        if put(store, key, json, there, &mut conditional).await? {
+        if put_if_unchanged(store, key, json, there, &mut conditional).await? {
             return Ok(());
         }
     }
-    Err(again_and_again(store, key))
+    Err(write_conflict_error(store, key))
 }
 
 /// Removes what is under `key`, if anything is.
@@ -183,8 +183,8 @@ pub(super) async fn delete(store: &Store, key: &str) -> Result<()> {
     let call = store.client.delete_object().bucket(&store.bucket).key(key);
     match call.send().await {
         Ok(_) => Ok(()),
-        Err(error) if matches!(answer(&error), Some((404, _))) => Ok(()),
-        Err(error) => Err(told(
+        Err(error) if matches!(status_and_code(&error), Some((404, _))) => Ok(()),
+        Err(error) => Err(sdk_error(
             store,
             format!("cannot delete {}", store.address(key)),
             &error,

@@ -17,19 +17,19 @@ use http_body::{Body, Frame, SizeHint};
 const SLICE: usize = 256 * 1024;
 
 /// Bytes of one try of one part.
-pub(super) type Count = Arc<AtomicU64>;
+pub(super) type ByteCounter = Arc<AtomicU64>;
 
 /// The bytes of one transfer: parts that are done, and the present try of those on their way.
 #[derive(Default)]
 pub(super) struct Meter {
-    parts: Mutex<HashMap<u64, Count>>,
+    parts: Mutex<HashMap<u64, ByteCounter>>,
 }
 
 impl Meter {
     /// A new try of `part` begins: what earlier tries moved no longer counts, even if a connection
     /// given up still moves some.
-    pub(super) fn begin(&self, part: u64) -> Count {
-        let count = Count::default();
+    pub(super) fn begin(&self, part: u64) -> ByteCounter {
+        let count = ByteCounter::default();
         self.lock().insert(part, count.clone());
         count
     }
@@ -40,7 +40,7 @@ impl Meter {
     }
 
     /// `part` is not done after all.
-    pub(super) fn forget(&self, part: u64) {
+    pub(super) fn remove_part(&self, part: u64) {
         self.lock().remove(&part);
     }
 
@@ -49,16 +49,16 @@ impl Meter {
         self.lock().values().map(|count| count.load(Relaxed)).sum()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Count>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, ByteCounter>> {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Counts the bytes of a request's body as the connection takes them.
 #[derive(Debug)]
-pub(super) struct Counting(pub(super) Count);
+pub(super) struct CountingInterceptor(pub(super) ByteCounter);
 
-impl Intercept for Counting {
+impl Intercept for CountingInterceptor {
     fn name(&self) -> &'static str {
         "Counting"
     }
@@ -72,7 +72,7 @@ impl Intercept for Counting {
     ) -> Result<(), BoxError> {
         let body = context.request_mut().body_mut();
         let inner = std::mem::replace(body, SdkBody::taken());
-        *body = SdkBody::from_body_1_x(Counted {
+        *body = SdkBody::from_body_1_x(CountingBody {
             inner,
             rest: Bytes::new(),
             count: self.0.clone(),
@@ -82,13 +82,13 @@ impl Intercept for Counting {
 }
 
 /// A body in slices, counted.
-struct Counted {
+struct CountingBody {
     inner: SdkBody,
     rest: Bytes,
-    count: Count,
+    count: ByteCounter,
 }
 
-impl Body for Counted {
+impl Body for CountingBody {
     type Data = Bytes;
     type Error = BoxError;
 

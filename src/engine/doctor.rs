@@ -32,7 +32,7 @@ pub(super) fn examine(inner: &Arc<Inner>, hosts: &[HostName], bucket: bool) -> R
     }
     if bucket {
         let (bucket, stop) = (inner.bucket.clone(), inner.stop.clone());
-        begin(inner, None, async move { bucket.examine(&stop).await });
+        begin(inner, None, async move { bucket.run_checks(&stop).await });
     }
     Ok(())
 }

@@ -143,7 +143,12 @@ impl Engine {
             lineage.local = self.host(host)?.remarks(name).await?;
         }
         if object.is_some() {
-            lineage.bucket = self.inner.bucket.remarks(name).await.unwrap_or_default();
+            lineage.bucket = self
+                .inner
+                .bucket
+                .annotations(name)
+                .await
+                .unwrap_or_default();
         }
         Ok(lineage)
     }
@@ -201,7 +206,7 @@ impl Engine {
             None => None,
         };
         let there = match bucket {
-            true => self.inner.bucket.remarks(name).await?,
+            true => self.inner.bucket.annotations(name).await?,
             false => None,
         };
         Ok((here, there))
@@ -229,7 +234,7 @@ impl Engine {
         object: &Object,
         change: &RemarksChange,
     ) -> Result<Remarks> {
-        self.inner.bucket.remark(object, change).await
+        self.inner.bucket.annotate(object, change).await
     }
 
     /// Changes what is said of a snapshot on a host, and in the bucket.

@@ -70,8 +70,8 @@ pub(crate) const CUT_OFF: &str = "its header is cut off";
 pub(crate) fn facts_of(start: &[u8]) -> Result<Result<ImageFacts, String>, usize> {
     match read_header(start) {
         Ok(facts) => Ok(Ok(facts)),
-        Err(HeaderError::Unfit(why)) => Ok(Err(why)),
-        Err(HeaderError::Short { needed_bytes }) => Err(needed_bytes),
+        Err(HeaderError::Invalid(why)) => Ok(Err(why)),
+        Err(HeaderError::Incomplete { needed_bytes }) => Err(needed_bytes),
     }
 }
 

@@ -29,7 +29,7 @@ use snapdeck_model::Buffers;
 
 /// Requests under way at once on a connection: as many as qemu-nbd works on (`MAX_NBD_REQUESTS` in QEMU's
 /// `nbd/server.c`).
-const REQUESTS: usize = 16;
+const MAX_IN_FLIGHT_REQUESTS: usize = 16;
 /// Longer reads and writes are sent as several requests of this many bytes.
 const REQUEST_BYTES: usize = 2 << 20;
 
@@ -37,8 +37,8 @@ const REQUEST_BYTES: usize = 2 << 20;
 /// any of them may be dropped: its answer is thrown away when it comes. Dropping the connection cuts it.
 pub struct Nbd {
     export: Export,
-    link: Arc<Link>,
-    outbox: mpsc::UnboundedSender<Frame>,
+    connection: Arc<Connection>,
+    request_tx: mpsc::UnboundedSender<Frame>,
     /// One reads replies, one writes requests; they end with the connection.
     tasks: JoinSet<()>,
 }
@@ -57,8 +57,8 @@ impl Nbd {
                 io::Error::new(io::ErrorKind::TimedOut, words)
             })??;
         let (read_half, write_half) = stream.into_split();
-        let link = Arc::new(Link {
-            permits: Arc::new(Semaphore::new(REQUESTS)),
+        let link = Arc::new(Connection {
+            permits: Arc::new(Semaphore::new(MAX_IN_FLIGHT_REQUESTS)),
             state: Mutex::default(),
         });
         // Bounded by the permits.
@@ -68,8 +68,8 @@ impl Nbd {
         tasks.spawn(write_requests(link.clone(), frames, write_half));
         Ok(Self {
             export,
-            link,
-            outbox,
+            connection: link,
+            request_tx: outbox,
             tasks,
         })
     }
@@ -85,8 +85,10 @@ impl Nbd {
             buffers,
             offset,
             length,
-            self.step(),
-            |offset, length, buffer| self.call(Command::Read, offset, length, Payload::In(buffer)),
+            self.max_request_bytes(),
+            |offset, length, buffer| {
+                self.call(Command::Read, offset, length, Payload::ReadBuffer(buffer))
+            },
         )
         .await
     }
@@ -101,11 +103,16 @@ impl Nbd {
             let words = "qemu-nbd serves it read-only";
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, words));
         }
-        chunked::write(offset, data, self.step(), |offset, data| async move {
-            self.call(Command::Write, offset, data.len(), Payload::Out(data))
-                .await
-                .map(|_| ())
-        })
+        chunked::write(
+            offset,
+            data,
+            self.max_request_bytes(),
+            |offset, data| async move {
+                self.call(Command::Write, offset, data.len(), Payload::WriteData(data))
+                    .await
+                    .map(|_| ())
+            },
+        )
         .await
     }
 
@@ -114,13 +121,13 @@ impl Nbd {
     /// # Errors
     /// As [`Nbd::write`]; `Unsupported`.
     pub async fn flush(&self) -> io::Result<()> {
-        if !self.export.flushes {
+        if !self.export.flush_supported {
             return Err(io::Error::new(
                 io::ErrorKind::Unsupported,
                 "the NBD server cannot flush",
             ));
         }
-        self.call(Command::Flush, 0, 0, Payload::Out(Bytes::new()))
+        self.call(Command::Flush, 0, 0, Payload::WriteData(Bytes::new()))
             .await
             .map(|_| ())
     }
@@ -132,10 +139,12 @@ impl Nbd {
     /// `TimedOut`; the connection is cut then.
     pub async fn close(self, deadline: Duration) -> io::Result<()> {
         let Self {
-            outbox, mut tasks, ..
+            request_tx: outbox,
+            mut tasks,
+            ..
         } = self;
         let frame = Frame {
-            header: wire::request(Command::Disconnect, 0, 0, 0),
+            header: wire::encode_request(Command::Disconnect, 0, 0, 0),
             payload: Bytes::new(),
         };
         // A writer that is gone has nobody to say goodbye to.
@@ -150,7 +159,7 @@ impl Nbd {
     }
 
     /// Most bytes of one request.
-    fn step(&self) -> usize {
+    fn max_request_bytes(&self) -> usize {
         REQUEST_BYTES.min(self.export.max_payload as usize)
     }
 
@@ -161,39 +170,39 @@ impl Nbd {
         length: usize,
         payload: Payload,
     ) -> io::Result<BytesMut> {
-        let permits = self.link.permits.clone();
+        let permits = self.connection.permits.clone();
         let Ok(permit) = permits.acquire_owned().await else {
-            return Err(self.link.why_closed());
+            return Err(self.connection.close_error());
         };
         let (buffer, payload) = match payload {
-            Payload::In(buffer) => (buffer, Bytes::new()),
-            Payload::Out(data) => (BytesMut::new(), data),
+            Payload::ReadBuffer(buffer) => (buffer, Bytes::new()),
+            Payload::WriteData(data) => (BytesMut::new(), data),
         };
         let (reply, answer) = oneshot::channel();
-        let cookie = self.link.wait(Waiting {
-            missing: if command == Command::Read { length } else { 0 },
+        let cookie = self.connection.register_request(PendingRequest {
+            remaining_bytes: if command == Command::Read { length } else { 0 },
             buffer,
             reply,
             _permit: permit,
         })?;
         let frame = Frame {
             // No more than `MAX_PAYLOAD`.
-            header: wire::request(command, cookie, offset, length as u32),
+            header: wire::encode_request(command, cookie, offset, length as u32),
             payload,
         };
         // Where the writer is gone, so is the connection, and the answer says why.
-        let _ = self.outbox.send(frame);
+        let _ = self.request_tx.send(frame);
         match answer.await {
             Ok(outcome) => outcome,
-            Err(_) => Err(self.link.why_closed()),
+            Err(_) => Err(self.connection.close_error()),
         }
     }
 }
 
 /// Data of a request: to be filled, or to be sent.
 enum Payload {
-    In(BytesMut),
-    Out(Bytes),
+    ReadBuffer(BytesMut),
+    WriteData(Bytes),
 }
 
 /// A request on its way out.
@@ -203,62 +212,62 @@ struct Frame {
 }
 
 /// What the calls and the two tasks of a connection share.
-struct Link {
+struct Connection {
     permits: Arc<Semaphore>,
-    state: Mutex<State>,
+    state: Mutex<ConnectionState>,
 }
 
 #[derive(Default)]
-struct State {
+struct ConnectionState {
     last_cookie: u64,
-    waiting: HashMap<u64, Waiting>,
+    pending_requests: HashMap<u64, PendingRequest>,
     /// Why there is no connection any more.
-    closed: Option<(io::ErrorKind, String)>,
+    close_reason: Option<(io::ErrorKind, String)>,
 }
 
 /// A request without an answer. It stays here when its caller has gone, for its answer comes nevertheless.
-struct Waiting {
+struct PendingRequest {
     /// Bytes of data that follow a good answer.
-    missing: usize,
+    remaining_bytes: usize,
     buffer: BytesMut,
     reply: oneshot::Sender<io::Result<BytesMut>>,
     _permit: OwnedSemaphorePermit,
 }
 
-impl Waiting {
+impl PendingRequest {
     /// Reads the data of a good answer to where it is wanted.
-    async fn fill(&mut self, stream: &mut OwnedReadHalf) -> io::Result<()> {
-        while self.missing > 0 {
-            let mut rest = (&mut self.buffer).limit(self.missing);
+    async fn read_payload(&mut self, stream: &mut OwnedReadHalf) -> io::Result<()> {
+        while self.remaining_bytes > 0 {
+            let mut rest = (&mut self.buffer).limit(self.remaining_bytes);
             match stream.read_buf(&mut rest).await? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                count => self.missing -= count,
+                count => self.remaining_bytes -= count,
             }
         }
         Ok(())
     }
 }
 
-impl Link {
-    fn state(&self) -> MutexGuard<'_, State> {
+impl Connection {
+    fn state(&self) -> MutexGuard<'_, ConnectionState> {
         // No code that could panic holds it.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Registers a request; its cookie.
-    fn wait(&self, waiting: Waiting) -> io::Result<u64> {
+    fn register_request(&self, waiting: PendingRequest) -> io::Result<u64> {
         let mut state = self.state();
-        if let Some((kind, words)) = &state.closed {
+        if let Some((kind, words)) = &state.close_reason {
             return Err(io::Error::new(*kind, words.clone()));
         }
         state.last_cookie += 1;
         let cookie = state.last_cookie;
-        state.waiting.insert(cookie, waiting);
+        state.pending_requests.insert(cookie, waiting);
         Ok(cookie)
     }
 
-    fn why_closed(&self) -> io::Error {
-        match &self.state().closed {
+    fn close_error(&self) -> io::Error {
+        match &self.state().close_reason {
             Some((kind, words)) => io::Error::new(*kind, words.clone()),
             None => io::ErrorKind::ConnectionReset.into(),
         }
@@ -269,16 +278,16 @@ impl Link {
         let waiting = {
             let mut state = self.state();
             let words = format!("the connection to qemu-nbd ended: {error}");
-            state.closed.get_or_insert((error.kind(), words));
-            std::mem::take(&mut state.waiting)
+            state.close_reason.get_or_insert((error.kind(), words));
+            std::mem::take(&mut state.pending_requests)
         };
         self.permits.close();
-        // They ask `why_closed` when they find nobody who could answer.
+        // They ask `close_error` when they find nobody who could answer.
         drop(waiting);
     }
 }
 
-async fn read_replies(link: Arc<Link>, mut stream: OwnedReadHalf) {
+async fn read_replies(link: Arc<Connection>, mut stream: OwnedReadHalf) {
     loop {
         if let Err(error) = read_reply(&link, &mut stream).await {
             return link.close(&error);
@@ -286,12 +295,12 @@ async fn read_replies(link: Arc<Link>, mut stream: OwnedReadHalf) {
     }
 }
 
-async fn read_reply(link: &Link, stream: &mut OwnedReadHalf) -> io::Result<()> {
+async fn read_reply(link: &Connection, stream: &mut OwnedReadHalf) -> io::Result<()> {
     let mut header = [0; wire::REPLY_HEADER];
     stream.read_exact(&mut header).await?;
-    let (cookie, outcome) = wire::reply(header)?;
-    let Some(mut waiting) = link.state().waiting.remove(&cookie) else {
-        return Err(wire::garbage("it answers what was not asked"));
+    let (cookie, outcome) = wire::decode_reply(header)?;
+    let Some(mut waiting) = link.state().pending_requests.remove(&cookie) else {
+        return Err(wire::protocol_error("it answers what was not asked"));
     };
     if let Err(error) = outcome {
         let is_ending = error.kind() == io::ErrorKind::ConnectionReset;
@@ -306,7 +315,7 @@ async fn read_reply(link: &Link, stream: &mut OwnedReadHalf) -> io::Result<()> {
             Ok(())
         };
     }
-    let filled = waiting.fill(stream).await;
+    let filled = waiting.read_payload(stream).await;
     if let Err(error) = &filled {
         // Before its caller learns that nobody will answer.
         link.close(error);
@@ -317,7 +326,7 @@ async fn read_reply(link: &Link, stream: &mut OwnedReadHalf) -> io::Result<()> {
 }
 
 async fn write_requests(
-    link: Arc<Link>,
+    link: Arc<Connection>,
     mut frames: mpsc::UnboundedReceiver<Frame>,
     mut stream: OwnedWriteHalf,
 ) {

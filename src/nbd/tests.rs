@@ -16,7 +16,7 @@ use tokio::process::{Child, Command as Program};
 use super::wire::{MAGIC, OPTION, OPTION_REPLY, SIMPLE_REPLY};
 use super::*;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 const MIB: usize = 1 << 20;
 static BUFFERS: LazyLock<Buffers> = LazyLock::new(Buffers::default);
 
@@ -54,7 +54,7 @@ impl Server {
     }
 
     async fn stream(&self) -> UnixStream {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TEST_TIMEOUT;
         loop {
             match UnixStream::connect(self.dir.path().join("socket")).await {
                 Ok(stream) => return stream,
@@ -65,7 +65,9 @@ impl Server {
     }
 
     async fn open(&self) -> Nbd {
-        Nbd::open(self.stream().await, "", PATIENCE).await.unwrap()
+        Nbd::open(self.stream().await, "", TEST_TIMEOUT)
+            .await
+            .unwrap()
     }
 
     async fn signal(&self, signal: &str) {
@@ -83,8 +85,8 @@ fn pattern(offset: usize, length: usize) -> Bytes {
     (offset..offset + length).map(byte).collect()
 }
 
-async fn soon<T>(future: impl Future<Output = T>) -> T {
-    timeout(PATIENCE, future).await.expect("it hangs")
+async fn with_timeout<T>(future: impl Future<Output = T>) -> T {
+    timeout(TEST_TIMEOUT, future).await.expect("it hangs")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -113,18 +115,23 @@ async fn many_tasks_write_and_read_in_any_order() {
             );
         });
     }
-    while let Some(done) = soon(tasks.join_next()).await {
+    while let Some(done) = with_timeout(tasks.join_next()).await {
         done.unwrap();
     }
-    soon(nbd.flush()).await.unwrap();
-    assert!(soon(nbd.read(&BUFFERS, 0, size)).await.unwrap() == pattern(0, size));
-    assert!(soon(nbd.read(&BUFFERS, 7, 0)).await.unwrap().is_empty());
-    soon(nbd.write(7, Bytes::new())).await.unwrap();
+    with_timeout(nbd.flush()).await.unwrap();
+    assert!(with_timeout(nbd.read(&BUFFERS, 0, size)).await.unwrap() == pattern(0, size));
+    assert!(
+        with_timeout(nbd.read(&BUFFERS, 7, 0))
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    with_timeout(nbd.write(7, Bytes::new())).await.unwrap();
     // The file is what was written, and not longer.
     assert!(std::fs::read(server.disk()).unwrap() == pattern(0, size));
     let nbd = Arc::into_inner(nbd).unwrap();
-    nbd.close(PATIENCE).await.unwrap();
-    assert!(soon(server.child.wait()).await.unwrap().success());
+    nbd.close(TEST_TIMEOUT).await.unwrap();
+    assert!(with_timeout(server.child.wait()).await.unwrap().success());
 }
 
 #[tokio::test]
@@ -133,9 +140,16 @@ async fn a_sparse_file_stays_sparse() {
     let server = Server::start(size, RAW).await;
     let nbd = server.open().await;
     let end = size - 3 * MIB as u64;
-    soon(nbd.write(end, pattern(5, 3 * MIB))).await.unwrap();
-    assert!(soon(nbd.read(&BUFFERS, end, 3 * MIB)).await.unwrap() == pattern(5, 3 * MIB));
-    let zeros = soon(nbd.read(&BUFFERS, end - 5 * MIB as u64, 5 * MIB))
+    with_timeout(nbd.write(end, pattern(5, 3 * MIB)))
+        .await
+        .unwrap();
+    assert!(
+        with_timeout(nbd.read(&BUFFERS, end, 3 * MIB))
+            .await
+            .unwrap()
+            == pattern(5, 3 * MIB)
+    );
+    let zeros = with_timeout(nbd.read(&BUFFERS, end - 5 * MIB as u64, 5 * MIB))
         .await
         .unwrap();
     assert!(zeros.iter().all(|&byte| byte == 0));
@@ -149,13 +163,21 @@ async fn beyond_the_end_is_refused_and_nothing_else() {
     let server = Server::start(4096, RAW).await;
     let nbd = server.open().await;
     for (offset, length) in [(4096, 1), (4000, 97), (u64::MAX, 1), (u64::MAX, 0)] {
-        let read = soon(nbd.read(&BUFFERS, offset, length)).await.unwrap_err();
+        let read = with_timeout(nbd.read(&BUFFERS, offset, length))
+            .await
+            .unwrap_err();
         assert_eq!(read.kind(), ErrorKind::InvalidInput, "{read}");
         let data = Bytes::from(vec![1; length]);
-        let write = soon(nbd.write(offset, data)).await.unwrap_err();
+        let write = with_timeout(nbd.write(offset, data)).await.unwrap_err();
         assert_eq!(write.kind(), ErrorKind::InvalidInput, "{write}");
     }
-    assert_eq!(soon(nbd.read(&BUFFERS, 4000, 96)).await.unwrap().len(), 96);
+    assert_eq!(
+        with_timeout(nbd.read(&BUFFERS, 4000, 96))
+            .await
+            .unwrap()
+            .len(),
+        96
+    );
     assert_eq!(std::fs::metadata(server.disk()).unwrap().len(), 4096);
 }
 
@@ -168,10 +190,12 @@ async fn a_full_or_broken_disk_is_told_as_such() {
         );
         let server = Server::start(4 * MIB as u64, &["--image-opts", &options]).await;
         let nbd = server.open().await;
-        let error = soon(nbd.write(0, pattern(0, 3 * MIB))).await.unwrap_err();
+        let error = with_timeout(nbd.write(0, pattern(0, 3 * MIB)))
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), kind, "{error}");
         // That was the disk's trouble, not the connection's.
-        assert!(soon(nbd.read(&BUFFERS, 0, 4 * MIB)).await.unwrap() == vec![0; 4 * MIB]);
+        assert!(with_timeout(nbd.read(&BUFFERS, 0, 4 * MIB)).await.unwrap() == vec![0; 4 * MIB]);
     }
 }
 
@@ -181,15 +205,15 @@ async fn a_read_only_export_is_read() {
     let file = std::fs::File::options().write(true).open(server.disk());
     file.unwrap().write_all_at(&pattern(0, 4096), 0).unwrap();
     let nbd = server.open().await;
-    assert!(soon(nbd.read(&BUFFERS, 0, 4096)).await.unwrap() == pattern(0, 4096));
-    let error = soon(nbd.write(0, pattern(0, 1))).await.unwrap_err();
+    assert!(with_timeout(nbd.read(&BUFFERS, 0, 4096)).await.unwrap() == pattern(0, 4096));
+    let error = with_timeout(nbd.write(0, pattern(0, 1))).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
 }
 
 #[tokio::test]
 async fn the_servers_words_are_handed_on() {
     let server = Server::start(4096, &["--export-name=another", "--format=raw", "FILE"]).await;
-    let Err(error) = Nbd::open(server.stream().await, "", PATIENCE).await else {
+    let Err(error) = Nbd::open(server.stream().await, "", TEST_TIMEOUT).await else {
         panic!("it opened an export that is not there");
     };
     assert!(
@@ -199,7 +223,7 @@ async fn the_servers_words_are_handed_on() {
 }
 
 /// Starts a call and leaves it where it first waits.
-async fn begun<T>(mut call: Pin<&mut impl Future<Output = T>>) {
+async fn poll_until_pending<T>(mut call: Pin<&mut impl Future<Output = T>>) {
     std::future::poll_fn(|context| {
         assert!(call.as_mut().poll(context).is_pending());
         Poll::Ready(())
@@ -213,7 +237,7 @@ async fn a_killed_server_ends_every_call_at_once() {
     let nbd = server.open().await;
     server.signal("-STOP").await;
     // More calls than may be under way: some wait for their turn.
-    let calls = (0..2 * REQUESTS).map(|at| {
+    let calls = (0..2 * MAX_IN_FLIGHT_REQUESTS).map(|at| {
         let (nbd, offset) = (&nbd, (at * MIB) as u64);
         async move {
             if at % 2 == 0 {
@@ -224,15 +248,15 @@ async fn a_killed_server_ends_every_call_at_once() {
         }
     });
     let mut calls = Box::pin(futures_util::future::join_all(calls));
-    begun(calls.as_mut()).await;
+    poll_until_pending(calls.as_mut()).await;
     server.child.kill().await.unwrap();
-    for outcome in soon(calls).await {
+    for outcome in with_timeout(calls).await {
         assert_is_gone(&outcome.unwrap_err());
     }
-    assert_is_gone(&soon(nbd.read(&BUFFERS, 0, 1)).await.unwrap_err());
-    assert_is_gone(&soon(nbd.write(0, pattern(0, 1))).await.unwrap_err());
-    assert_is_gone(&soon(nbd.flush()).await.unwrap_err());
-    nbd.close(PATIENCE).await.unwrap();
+    assert_is_gone(&with_timeout(nbd.read(&BUFFERS, 0, 1)).await.unwrap_err());
+    assert_is_gone(&with_timeout(nbd.write(0, pattern(0, 1))).await.unwrap_err());
+    assert_is_gone(&with_timeout(nbd.flush()).await.unwrap_err());
+    nbd.close(TEST_TIMEOUT).await.unwrap();
 }
 
 fn assert_is_gone(error: &io::Error) {
@@ -249,18 +273,21 @@ async fn dropped_calls_leave_the_connection_usable() {
     let nbd = server.open().await;
     for _ in 0..3 {
         server.signal("-STOP").await;
-        for at in 0..REQUESTS {
+        for at in 0..MAX_IN_FLIGHT_REQUESTS {
             let offset = (at * MIB) as u64;
-            begun(pin!(nbd.read(&BUFFERS, offset, 3 * MIB + 1))).await;
-            begun(pin!(nbd.write(32 * MIB as u64 + offset, pattern(at, MIB)))).await;
+            poll_until_pending(pin!(nbd.read(&BUFFERS, offset, 3 * MIB + 1))).await;
+            poll_until_pending(pin!(nbd.write(32 * MIB as u64 + offset, pattern(at, MIB)))).await;
         }
         let mut call = pin!(nbd.read(&BUFFERS, 0, 8 * MIB));
-        begun(call.as_mut()).await;
+        poll_until_pending(call.as_mut()).await;
         server.signal("-CONT").await;
-        assert!(soon(call).await.unwrap() == pattern(9, 8 * MIB));
+        assert!(with_timeout(call).await.unwrap() == pattern(9, 8 * MIB));
     }
-    soon(nbd.flush()).await.unwrap();
-    assert_eq!(nbd.link.permits.available_permits(), REQUESTS);
+    with_timeout(nbd.flush()).await.unwrap();
+    assert_eq!(
+        nbd.connection.permits.available_permits(),
+        MAX_IN_FLIGHT_REQUESTS
+    );
 }
 
 /// What a server says before transmission: an export of 1 MiB.
@@ -342,23 +369,23 @@ async fn nonsense_in_transmission_ends_the_connection() {
             nbd.read(&BUFFERS, 0, 9),
             nbd.write(9, pattern(0, 9))
         ));
-        begun(calls.as_mut()).await;
+        poll_until_pending(calls.as_mut()).await;
         theirs.write_all(&said).await.unwrap();
-        let (read, write) = soon(calls).await;
+        let (read, write) = with_timeout(calls).await;
         assert_eq!(read.unwrap_err().kind(), kind);
         assert_eq!(write.unwrap_err().kind(), kind);
-        assert_eq!(soon(nbd.flush()).await.unwrap_err().kind(), kind);
+        assert_eq!(with_timeout(nbd.flush()).await.unwrap_err().kind(), kind);
     }
     // Half an answer.
     let (opened, mut theirs) = open_to(&greeting()).await;
     let nbd = opened.unwrap();
     let mut call = pin!(nbd.read(&BUFFERS, 0, 9));
-    begun(call.as_mut()).await;
+    poll_until_pending(call.as_mut()).await;
     let mut said = header(SIMPLE_REPLY, 0, 1);
     said.put_slice(b"half");
     theirs.write_all(&said).await.unwrap();
     drop(theirs);
-    assert_is_gone(&soon(call).await.unwrap_err());
+    assert_is_gone(&with_timeout(call).await.unwrap_err());
 }
 
 #[tokio::test]
@@ -366,13 +393,13 @@ async fn an_unknown_error_is_no_reason_to_disconnect() {
     let (opened, mut theirs) = open_to(&greeting()).await;
     let nbd = opened.unwrap();
     let mut call = pin!(nbd.read(&BUFFERS, 0, 4));
-    begun(call.as_mut()).await;
+    poll_until_pending(call.as_mut()).await;
     let mut said = Vec::new();
     said.put_u32(SIMPLE_REPLY);
     said.put_u32(4711);
     said.put_u64(1);
     theirs.write_all(&said).await.unwrap();
-    let error = soon(call).await.unwrap_err();
+    let error = with_timeout(call).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
 }
 
@@ -393,6 +420,6 @@ proptest! {
     #[test]
     fn a_reply_is_understood_or_refused(header: [u8; wire::REPLY_HEADER]) {
         let is_reply = header[..4] == SIMPLE_REPLY.to_be_bytes();
-        prop_assert_eq!(wire::reply(header).is_ok(), is_reply);
+        prop_assert_eq!(wire::decode_reply(header).is_ok(), is_reply);
     }
 }

@@ -34,11 +34,11 @@ const INFO_EXPORT: u16 = 0;
 const INFO_BLOCK_SIZE: u16 = 3;
 
 /// Replies to our one option; there are about ten kinds of them.
-const REPLIES: usize = 64;
+const MAX_OPTION_REPLIES: usize = 64;
 /// Longest name of an export ("Conventions": strings).
-const NAME_BYTES: u32 = 4096;
+const MAX_NAME_BYTES: u32 = 4096;
 /// Bytes of such a reply. Names and words in them have at most 4096 ("Conventions": strings).
-const REPLY_BYTES: usize = 8192;
+const MAX_OPTION_REPLY_BYTES: usize = 8192;
 /// What every server takes in one request: 32 MiB ("Size constraints").
 pub(crate) const MAX_PAYLOAD: u32 = 1 << 25;
 /// Length of a simple reply without its data.
@@ -56,7 +56,7 @@ pub(crate) enum Command {
 }
 
 /// A request's header, to be followed by the data of a write.
-pub(crate) fn request(
+pub(crate) fn encode_request(
     command: Command,
     cookie: u64,
     offset: u64,
@@ -77,19 +77,19 @@ pub(crate) fn request(
 ///
 /// # Errors
 /// `InvalidData` for what is no simple reply: nothing after it can be understood either.
-pub(crate) fn reply(header: [u8; REPLY_HEADER]) -> io::Result<(u64, io::Result<()>)> {
+pub(crate) fn decode_reply(header: [u8; REPLY_HEADER]) -> io::Result<(u64, io::Result<()>)> {
     let mut rest = &header[..];
     let magic = rest.get_u32();
     if magic != SIMPLE_REPLY {
-        return Err(garbage(format!("a reply begins with {magic:#x}")));
+        return Err(protocol_error(format!("a reply begins with {magic:#x}")));
     }
     let error = rest.get_u32();
     let cookie = rest.get_u64();
-    Ok((cookie, outcome(error)))
+    Ok((cookie, decode_error(error)))
 }
 
 /// "Error values". An unknown one counts as `NBD_EINVAL`.
-fn outcome(error: u32) -> io::Result<()> {
+fn decode_error(error: u32) -> io::Result<()> {
     use io::ErrorKind::*;
     let (kind, words) = match error {
         0 => return Ok(()),
@@ -114,7 +114,7 @@ pub(crate) struct Export {
     /// Writing is refused.
     pub read_only: bool,
     /// It knows how to flush.
-    pub flushes: bool,
+    pub flush_supported: bool,
     /// Most data of one request, in bytes; never 0.
     pub max_payload: u32,
 }
@@ -130,18 +130,18 @@ pub(crate) async fn negotiate(
 ) -> io::Result<Export> {
     let length = u32::try_from(name.len())
         .ok()
-        .filter(|length| *length <= NAME_BYTES)
+        .filter(|length| *length <= MAX_NAME_BYTES)
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "its name is too long"))?;
     let magic = (stream.read_u64().await?, stream.read_u64().await?);
     if magic != (MAGIC, OPTION) {
-        return Err(garbage(format!(
+        return Err(protocol_error(format!(
             "it begins with {:#x} {:#x}",
             magic.0, magic.1
         )));
     }
     let flags = stream.read_u16().await?;
     if flags & FIXED_NEWSTYLE == 0 {
-        return Err(garbage("it cannot negotiate"));
+        return Err(protocol_error("it cannot negotiate"));
     }
     let mut hello = Vec::with_capacity(26 + name.len());
     hello.put_u32(u32::from(flags & (FIXED_NEWSTYLE | NO_ZEROES)));
@@ -156,13 +156,13 @@ pub(crate) async fn negotiate(
     stream.write_all(&hello).await?;
 
     let (mut size_and_flags, mut max_payload) = (None, MAX_PAYLOAD);
-    for _ in 0..REPLIES {
+    for _ in 0..MAX_OPTION_REPLIES {
         let magic = stream.read_u64().await?;
         let option = stream.read_u32().await?;
         let kind = stream.read_u32().await?;
         let length = stream.read_u32().await? as usize;
-        if magic != OPTION_REPLY || option != OPT_GO || length > REPLY_BYTES {
-            return Err(garbage(format!(
+        if magic != OPTION_REPLY || option != OPT_GO || length > MAX_OPTION_REPLY_BYTES {
+            return Err(protocol_error(format!(
                 "an option's reply begins with {magic:#x} {option} {kind:#x} {length}"
             )));
         }
@@ -171,11 +171,11 @@ pub(crate) async fn negotiate(
         match kind {
             REP_ACK => {
                 let (size_bytes, flags): (u64, u16) =
-                    size_and_flags.ok_or_else(|| garbage("it does not tell its size"))?;
+                    size_and_flags.ok_or_else(|| protocol_error("it does not tell its size"))?;
                 return Ok(Export {
                     size_bytes,
                     read_only: flags & READ_ONLY != 0,
-                    flushes: flags & SEND_FLUSH != 0,
+                    flush_supported: flags & SEND_FLUSH != 0,
                     max_payload,
                 });
             }
@@ -200,14 +200,18 @@ pub(crate) async fn negotiate(
                     "qemu-nbd refuses ({number}): {words}"
                 )));
             }
-            _ => return Err(garbage(format!("an option's reply is of type {kind}"))),
+            _ => {
+                return Err(protocol_error(format!(
+                    "an option's reply is of type {kind}"
+                )));
+            }
         }
     }
-    Err(garbage("its replies do not end"))
+    Err(protocol_error("its replies do not end"))
 }
 
 /// What the other side says cannot be understood.
-pub(crate) fn garbage(what: impl std::fmt::Display) -> io::Error {
+pub(crate) fn protocol_error(what: impl std::fmt::Display) -> io::Error {
     io::Error::new(
         io::ErrorKind::InvalidData,
         format!("this is no NBD server: {what}"),

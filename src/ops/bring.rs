@@ -57,7 +57,7 @@ pub(super) async fn find(bucket: &Bucket, name: &SnapshotName, ctx: &Context) ->
     // It may have one of remarks alone.
     let remarks = match manifest {
         Some(_) => None,
-        None => bucket.remarks(name).await.unwrap_or_else(|error| {
+        None => bucket.annotations(name).await.unwrap_or_else(|error| {
             ctx.info(error.to_string());
             None
         }),

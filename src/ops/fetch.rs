@@ -23,7 +23,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use snapdeck_bucket::{BLOCKS_AT_ONCE, Bucket};
+use snapdeck_bucket::{Bucket, MAX_BLOCKS_IN_MEMORY};
 use snapdeck_model::{
     BLOCK_BYTES, BlockSet, Digest, Error, Kind, Manifest, Object, ProgressCell, Remarks, Result,
     block_bytes, hash,
@@ -305,7 +305,8 @@ async fn fetch(
         let wrong = Mutex::new(BlockSet::none(object.size_bytes));
         let send = async |block: u64, data: Bytes| {
             let hashed = data.clone();
-            let hashed = tokio::task::spawn_blocking(move || hash(hashed, BLOCKS_AT_ONCE)).await;
+            let hashed =
+                tokio::task::spawn_blocking(move || hash(hashed, MAX_BLOCKS_IN_MEMORY)).await;
             let broken = |why: String| {
                 Error::new(
                     Kind::Failed,

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use snapdeck_bucket::{Bucket, PARTS_AT_ONCE};
+use snapdeck_bucket::{Bucket, MAX_PARTS_IN_MEMORY};
 use snapdeck_host::{Guard, Host};
 use snapdeck_model::{
     Buffers, Consistency, Error, Kind, Method, Moved, Object, Phase, Result, SandboxId,
@@ -288,7 +288,9 @@ async fn upload(
     let (reader, hashed) = (&reader, &digests);
     let read = move |offset, length| async move {
         let bytes = reader.read_at(buffers, offset, length).await?;
-        hashed.hash(offset, bytes.clone(), PARTS_AT_ONCE).await?;
+        hashed
+            .hash(offset, bytes.clone(), MAX_PARTS_IN_MEMORY)
+            .await?;
         Ok(bytes)
     };
     let (name, overwrite) = (&wish.name, wish.overwrite);

@@ -53,7 +53,7 @@ pub async fn remove(
         may_be_forgotten(name, host.remarks(name).await?, host.name())?;
     }
     if let Some(bucket) = in_bucket {
-        may_be_forgotten(name, bucket.remarks(name).await?, &bucket.location())?;
+        may_be_forgotten(name, bucket.annotations(name).await?, &bucket.location())?;
     }
 
     ctx.enter(Phase::Removing)?;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use snapdeck_bucket::{BLOCKS_AT_ONCE, Bucket};
+use snapdeck_bucket::{Bucket, MAX_BLOCKS_IN_MEMORY};
 use snapdeck_host::{Host, ImageFile, Kept};
 use snapdeck_model::{
     BlockSet, Damage, Digest, Error, Kind, Manifest, Outcome, Phase, Result, SandboxState,
@@ -241,7 +241,8 @@ async fn bad_of(
     let check = |block: u64, data: Bytes| {
         let (wanted, bad) = (source.digest(block), &bad);
         async move {
-            let hashed = tokio::task::spawn_blocking(move || hash(data, BLOCKS_AT_ONCE)).await;
+            let hashed =
+                tokio::task::spawn_blocking(move || hash(data, MAX_BLOCKS_IN_MEMORY)).await;
             let is = hashed
                 .map_err(|crash| Error::new(Kind::Failed, "cannot hash a block").because(crash))?;
             if wanted.is_some_and(|wanted| wanted != is) {

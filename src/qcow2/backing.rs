@@ -7,7 +7,7 @@ const END: u32 = 0;
 
 /// The format named in the bytes a file begins with, where one is. Extensions stand between the header and the
 /// backing file's name, within the first cluster; what is cut off is not found.
-pub fn backing_format(start: &[u8]) -> Option<String> {
+pub fn read_backing_format(start: &[u8]) -> Option<String> {
     let facts = read_header(start).ok()?;
     let mut at = match facts.version {
         2 => 72,
@@ -52,18 +52,18 @@ mod tests {
         let raw = b"\xe2\x79\x2a\xca\0\0\0\x03raw\0\0\0\0\0";
         for version in [2, 3] {
             let both = start(version, &[&other[..], raw].concat());
-            assert_eq!(backing_format(&both).as_deref(), Some("raw"));
-            assert_eq!(backing_format(&start(version, other)), None);
+            assert_eq!(read_backing_format(&both).as_deref(), Some("raw"));
+            assert_eq!(read_backing_format(&start(version, other)), None);
             let ended = start(version, &[&[0; 8][..], raw].concat());
-            assert_eq!(backing_format(&ended), None);
+            assert_eq!(read_backing_format(&ended), None);
         }
     }
 
     proptest! {
         #[test]
         fn takes_any_extensions(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            backing_format(&start(3, &bytes));
-            backing_format(&bytes);
+            read_backing_format(&start(3, &bytes));
+            read_backing_format(&bytes);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::Refusal;
+use super::ComposeError;
 use super::entry::{Cluster, Geometry};
 use super::tables::Tables;
 
@@ -23,7 +23,7 @@ pub(super) struct Segment {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Source {
     /// Zeros: no layer has anything there.
-    Nothing,
+    Unallocated,
     /// Zeros that the base has there.
     BaseZeros,
     /// Zeros that hide what the base has.
@@ -38,9 +38,9 @@ pub(super) enum Source {
     Compressed {
         layer: usize,
         host: u64,
-        stored: u64,
+        stored_bytes: u64,
         /// Disk offset of the cluster's first byte.
-        start: u64,
+        cluster_start: u64,
     },
 }
 
@@ -48,7 +48,7 @@ impl Source {
     /// Is it what the base alone reads?
     pub(super) fn is_base(self) -> bool {
         match self {
-            Self::Nothing | Self::BaseZeros => true,
+            Self::Unallocated | Self::BaseZeros => true,
             Self::Zeros => false,
             Self::Data { layer, .. } | Self::Compressed { layer, .. } => layer == 0,
         }
@@ -62,16 +62,16 @@ impl Source {
 impl Chain {
     /// # Errors
     /// Where the images cannot be the base and overlays they are said to be.
-    pub(super) fn new(base: Tables, overlays: Vec<Tables>) -> Result<Self, Refusal> {
+    pub(super) fn new(base: Tables, overlays: Vec<Tables>) -> Result<Self, ComposeError> {
         if let Some(file) = &base.facts.backing_file {
-            return Err(Refusal::BackedBase(file.clone()));
+            return Err(ComposeError::BaseHasBackingFile(file.clone()));
         }
         if base.facts.refcount_bits != 16 {
-            return Err(Refusal::RefcountWidth(base.facts.refcount_bits));
+            return Err(ComposeError::RefcountWidth(base.facts.refcount_bits));
         }
         let unbacked = |overlay: &Tables| overlay.facts.backing_file.is_none();
         if let Some(at) = overlays.iter().position(unbacked) {
-            return Err(Refusal::UnbackedOverlay(at + 1));
+            return Err(ComposeError::OverlayWithoutBackingFile(at + 1));
         }
         let layers = std::iter::once(base).chain(overlays).collect();
         Ok(Self { layers })
@@ -96,7 +96,7 @@ impl Chain {
         for (layer, tables) in self.layers.iter().enumerate().rev() {
             let size = tables.facts.virtual_size;
             if at >= size {
-                return zeros(at..end, Source::Zeros);
+                return zero_segment(at..end, Source::Zeros);
             }
             end = end.min(size);
             let geometry = tables.geometry;
@@ -105,8 +105,8 @@ impl Chain {
                 end = end.min(cluster_end(geometry.l2_span()));
                 continue;
             }
-            end = end.min(cluster_end(geometry.cluster()));
-            let within = at % geometry.cluster();
+            end = end.min(cluster_end(geometry.cluster_size()));
+            let within = at % geometry.cluster_size();
             let source = match tables.cluster_at(at) {
                 Cluster::Unallocated => continue,
                 Cluster::Zero { .. } if layer == 0 => Source::BaseZeros,
@@ -115,11 +115,14 @@ impl Chain {
                     layer,
                     host: host + within,
                 },
-                Cluster::Compressed { host, stored } => Source::Compressed {
+                Cluster::Compressed {
+                    host,
+                    stored_bytes: stored,
+                } => Source::Compressed {
                     layer,
                     host,
-                    stored,
-                    start: at - within,
+                    stored_bytes: stored,
+                    cluster_start: at - within,
                 },
             };
             return Segment {
@@ -127,7 +130,7 @@ impl Chain {
                 source,
             };
         }
-        zeros(at..end, Source::Nothing)
+        zero_segment(at..end, Source::Unallocated)
     }
 
     /// All pieces of a range of the disk, in order.
@@ -148,6 +151,6 @@ impl Chain {
     }
 }
 
-fn zeros(guest: Range<u64>, source: Source) -> Segment {
+fn zero_segment(guest: Range<u64>, source: Source) -> Segment {
     Segment { guest, source }
 }

@@ -19,11 +19,11 @@ pub(super) struct Decoder {
 }
 
 /// A cluster taken apart.
-pub(super) struct Decoded<'a> {
+pub(super) struct DecodedCluster<'a> {
     /// Exactly one cluster.
     pub(super) plain: &'a [u8],
     /// Bytes the compressed data takes, where it has an end of its own: such bytes can be used again as they are.
-    pub(super) length: Option<usize>,
+    pub(super) compressed_bytes: Option<usize>,
 }
 
 impl Decoder {
@@ -34,7 +34,7 @@ impl Decoder {
         kind: Compression,
         stored: &[u8],
         cluster: usize,
-    ) -> Option<Decoded<'_>> {
+    ) -> Option<DecodedCluster<'_>> {
         // One byte more: data that goes on past the cluster is told from data that ends with it.
         self.plain.resize(cluster + 1, 0);
         let (made, length) = match kind {
@@ -49,7 +49,10 @@ impl Decoder {
         };
         let plain = self.plain.get(..cluster)?;
         let length = length.filter(|_| made == cluster);
-        whole.then_some(Decoded { plain, length })
+        whole.then_some(DecodedCluster {
+            plain,
+            compressed_bytes: length,
+        })
     }
 
     /// Bytes made, and bytes taken where the data's end was met.
@@ -99,7 +102,7 @@ impl Decoder {
 /// Packs clusters as zstd frames.
 pub(super) struct Encoder {
     zstd: zstd::bulk::Compressor<'static>,
-    packed: Vec<u8>,
+    buffer: Vec<u8>,
 }
 
 impl Encoder {
@@ -107,18 +110,18 @@ impl Encoder {
     pub(super) fn new() -> Option<Self> {
         Some(Self {
             zstd: zstd::bulk::Compressor::new(ZSTD_LEVEL).ok()?,
-            packed: Vec::new(),
+            buffer: Vec::new(),
         })
     }
 
     /// The frame, or `None` where it would not be smaller than the cluster.
     pub(super) fn encode(&mut self, cluster: &[u8]) -> Option<&[u8]> {
-        self.packed.resize(cluster.len().saturating_sub(1), 0);
+        self.buffer.resize(cluster.len().saturating_sub(1), 0);
         let length = self
             .zstd
-            .compress_to_buffer(cluster, self.packed.as_mut_slice())
+            .compress_to_buffer(cluster, self.buffer.as_mut_slice())
             .ok()?;
-        self.packed.get(..length)
+        self.buffer.get(..length)
     }
 }
 
@@ -141,7 +144,7 @@ mod tests {
         let mut decoder = Decoder::default();
         let told = decoder.decode(Compression::Zstd, &stored, 65536).unwrap();
         assert!(told.plain == cluster);
-        assert_eq!(told.length, Some(frame.len()));
+        assert_eq!(told.compressed_bytes, Some(frame.len()));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Sizes that follow from the cluster size, and what an L2 entry says ("Cluster mapping").
 
-use super::Refusal;
+use super::ComposeError;
 
 /// "L1 table entry", "L2 table entry", bit 63: the refcount is exactly one.
 pub(super) const COPIED: u64 = 1 << 63;
@@ -37,7 +37,7 @@ pub(super) enum Cluster {
         /// Offset of the first byte.
         host: u64,
         /// Bytes up to the end of the last sector, more than the compressed data itself may need.
-        stored: u64,
+        stored_bytes: u64,
     },
 }
 
@@ -50,7 +50,7 @@ impl Geometry {
     }
 
     /// Bytes of a cluster.
-    pub(super) fn cluster(self) -> u64 {
+    pub(super) fn cluster_size(self) -> u64 {
         1 << self.bits
     }
 
@@ -71,12 +71,12 @@ impl Geometry {
 
     /// Clusters that so many bytes take.
     pub(super) fn clusters(self, bytes: u64) -> u64 {
-        bytes.div_ceil(self.cluster())
+        bytes.div_ceil(self.cluster_size())
     }
 
     /// The bytes rounded up to whole clusters, or `None` past 64 bits.
     pub(super) fn round_up(self, bytes: u64) -> Option<u64> {
-        bytes.checked_next_multiple_of(self.cluster())
+        bytes.checked_next_multiple_of(self.cluster_size())
     }
 
     /// "Compressed Clusters Descriptor": x, the number of bits of the offset.
@@ -90,14 +90,14 @@ impl Geometry {
     }
 
     /// What an entry that [`check`](Self::check) let pass says.
-    pub(super) fn cluster_of(self, entry: u64) -> Cluster {
+    pub(super) fn decode_entry(self, entry: u64) -> Cluster {
         if entry & COMPRESSED != 0 {
             let x = self.compressed_offset_bits();
             let host = entry & ((1 << x) - 1);
             let more_sectors = (entry & !(COMPRESSED | COPIED)) >> x;
             return Cluster::Compressed {
                 host,
-                stored: (more_sectors + 1) * SECTOR - host % SECTOR,
+                stored_bytes: (more_sectors + 1) * SECTOR - host % SECTOR,
             };
         }
         let host = entry & OFFSET;
@@ -110,35 +110,49 @@ impl Geometry {
     }
 
     /// Is it an entry that an image of that version and length may have?
-    pub(super) fn check(self, entry: u64, version: u32, file_bytes: u64) -> Result<(), Refusal> {
-        let bad = Refusal::BadEntry { table: "L2", entry };
+    pub(super) fn check(
+        self,
+        entry: u64,
+        version: u32,
+        file_bytes: u64,
+    ) -> Result<(), ComposeError> {
+        let bad = ComposeError::BadEntry { table: "L2", entry };
         let what = "a data cluster";
-        match self.cluster_of(entry) {
-            Cluster::Compressed { host, stored } => {
+        match self.decode_entry(entry) {
+            Cluster::Compressed {
+                host,
+                stored_bytes: stored,
+            } => {
                 // The header's cluster holds no data.
-                if entry & COPIED != 0 || host >> 56 != 0 || host < self.cluster() {
+                if entry & COPIED != 0 || host >> 56 != 0 || host < self.cluster_size() {
                     return Err(bad);
                 }
                 // The last sector may be cut short by the end of the file, but begins no cluster of its own.
                 let end = self.clusters(host + stored);
                 if host >= file_bytes || end > self.clusters(file_bytes) {
-                    return Err(Refusal::CutOff { what, at: host });
+                    return Err(ComposeError::Truncated {
+                        structure: what,
+                        offset: host,
+                    });
                 }
             }
             _ if entry & !(COPIED | OFFSET | ZERO) != 0 => return Err(bad),
             Cluster::Unallocated if entry != 0 => return Err(bad),
             Cluster::Zero { host } => {
-                let aligned = host.unwrap_or(0).is_multiple_of(self.cluster());
+                let aligned = host.unwrap_or(0).is_multiple_of(self.cluster_size());
                 if version < 3 || !aligned || host.is_none() && entry != ZERO {
                     return Err(bad);
                 }
             }
             Cluster::Data { host } => {
-                if !host.is_multiple_of(self.cluster()) {
+                if !host.is_multiple_of(self.cluster_size()) {
                     return Err(bad);
                 }
                 if host >= file_bytes {
-                    return Err(Refusal::CutOff { what, at: host });
+                    return Err(ComposeError::Truncated {
+                        structure: what,
+                        offset: host,
+                    });
                 }
             }
             Cluster::Unallocated => {}
@@ -185,12 +199,15 @@ mod tests {
             (COMPRESSED | COPIED | 0x10000, 3),
         ] {
             assert!(
-                matches!(check(entry, version), Err(Refusal::BadEntry { .. })),
+                matches!(check(entry, version), Err(ComposeError::BadEntry { .. })),
                 "{entry:#x}"
             );
         }
         for entry in [COPIED | (1 << 30), COMPRESSED | (1 << 30)] {
-            assert!(matches!(check(entry, 3), Err(Refusal::CutOff { .. })));
+            assert!(matches!(
+                check(entry, 3),
+                Err(ComposeError::Truncated { .. })
+            ));
         }
     }
 
@@ -200,11 +217,11 @@ mod tests {
             bits in 9u32..=21, at in 1u64..1 << 40, length in 1u64..1 << 21,
         ) {
             let geometry = Geometry::new(1 << bits);
-            let length = length.min(geometry.cluster());
-            let host = geometry.cluster() + at;
+            let length = length.min(geometry.cluster_size());
+            let host = geometry.cluster_size() + at;
             let entry = geometry.compressed_entry(host, length);
             prop_assert_eq!(geometry.check(entry, 2, u64::MAX), Ok(()));
-            let Cluster::Compressed { host: told, stored } = geometry.cluster_of(entry) else {
+            let Cluster::Compressed { host: told, stored_bytes: stored } = geometry.decode_entry(entry) else {
                 return Err(TestCaseError::fail("not compressed"));
             };
             prop_assert_eq!(told, host);

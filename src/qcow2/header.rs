@@ -21,21 +21,21 @@ const KNOWN_INCOMPATIBLE: u64 = DIRTY | CORRUPT | EXTERNAL_DATA | COMPRESSION_TY
 pub enum HeaderError {
     /// The backing file's name lies further on: so many bytes of the file's start are needed, at most one
     /// cluster (2 MiB).
-    Short {
+    Incomplete {
         /// Bytes of the file's start.
         needed_bytes: usize,
     },
     /// It is no qcow2 image that anybody could open; in words.
-    Unfit(String),
+    Invalid(String),
 }
 
 /// Reads the facts from the bytes a file begins with: [`HEADER_BYTES`] of them, or the whole of a shorter file.
 ///
 /// # Errors
-/// [`HeaderError::Short`] where more bytes are needed, [`HeaderError::Unfit`] where it is no qcow2 image
+/// [`HeaderError::Incomplete`] where more bytes are needed, [`HeaderError::Unfit`] where it is no qcow2 image
 /// that this version of the format describes.
 pub fn read_header(start: &[u8]) -> Result<ImageFacts, HeaderError> {
-    let unfit = |why: String| Err(HeaderError::Unfit(why));
+    let unfit = |why: String| Err(HeaderError::Invalid(why));
     if start.is_empty() {
         return unfit("the file is empty".into());
     }
@@ -86,7 +86,7 @@ pub fn read_header(start: &[u8]) -> Result<ImageFacts, HeaderError> {
         version,
         virtual_size: field64(24),
         cluster_size,
-        backing_file: backing_name(start, field64(8), u64::from(field32(16)), cluster_size)?,
+        backing_file: read_backing_name(start, field64(8), u64::from(field32(16)), cluster_size)?,
         external_data_file: incompatible & EXTERNAL_DATA != 0,
         dirty: incompatible & DIRTY != 0,
         corrupt: incompatible & CORRUPT != 0,
@@ -99,7 +99,7 @@ pub fn read_header(start: &[u8]) -> Result<ImageFacts, HeaderError> {
 }
 
 /// The name lies anywhere in the first cluster.
-fn backing_name(
+fn read_backing_name(
     start: &[u8],
     offset: u64,
     length: u64,
@@ -111,15 +111,15 @@ fn backing_name(
     let end = offset
         .checked_add(length)
         .filter(|end| length <= MAX_BACKING_NAME && *end <= cluster_size)
-        .ok_or_else(|| HeaderError::Unfit("its backing file's name is out of bounds".into()))?;
+        .ok_or_else(|| HeaderError::Invalid("its backing file's name is out of bounds".into()))?;
     // Within a cluster, so it fits a usize.
     let (offset, end) = (offset as usize, end as usize);
     match start.get(offset..end) {
         Some(name) => Ok(Some(String::from_utf8_lossy(name).into_owned())),
-        None if start.len() < HEADER_BYTES => Err(HeaderError::Unfit(
+        None if start.len() < HEADER_BYTES => Err(HeaderError::Invalid(
             "its backing file's name is cut off".into(),
         )),
-        None => Err(HeaderError::Short { needed_bytes: end }),
+        None => Err(HeaderError::Incomplete { needed_bytes: end }),
     }
 }
 
@@ -169,7 +169,7 @@ mod tests {
 
     fn why(bytes: &[u8]) -> String {
         match read_header(bytes) {
-            Err(HeaderError::Unfit(why)) => why,
+            Err(HeaderError::Invalid(why)) => why,
             other => panic!("{other:?}"),
         }
     }
@@ -202,7 +202,7 @@ mod tests {
         assert_eq!(facts.backing_file.as_deref(), Some("/a/b.qcow"));
         assert_eq!(
             read_header(&backed(5000, 9)),
-            Err(HeaderError::Short { needed_bytes: 5009 })
+            Err(HeaderError::Incomplete { needed_bytes: 5009 })
         );
         assert!(why(&backed(65530, 9)).contains("out of bounds"));
         assert!(why(&backed(u64::MAX, 9)).contains("out of bounds"));

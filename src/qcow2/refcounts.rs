@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use bytes::BytesMut;
 
-use super::Refusal;
+use super::ComposeError;
 use super::entry::Geometry;
 
 /// Bytes of a refcount: only the usual 16 bits are written.
@@ -30,22 +30,28 @@ pub(super) struct RefcountSize {
 
 impl Refcounts {
     /// All zero, for a file of so many bytes.
-    pub(super) fn new(geometry: Geometry, file_bytes: u64) -> Result<Self, Refusal> {
+    pub(super) fn new(geometry: Geometry, file_bytes: u64) -> Result<Self, ComposeError> {
         let clusters = geometry.clusters(file_bytes);
         // One that is mostly holes costs no memory: pages of zeros are given out when they are written.
         let counts = match usize::try_from(clusters) {
             Ok(length) if clusters <= MAX_CLUSTERS => vec![0; length],
-            _ => return Err(Refusal::TooLarge("it has more clusters than are counted")),
+            _ => {
+                return Err(ComposeError::TooLarge(
+                    "it has more clusters than are counted",
+                ));
+            }
         };
         Ok(Self { geometry, counts })
     }
 
     /// Counts one more reference to every cluster that these bytes touch.
-    pub(super) fn reference(&mut self, bytes: Range<u64>) -> Result<(), Refusal> {
-        let first = bytes.start / self.geometry.cluster();
+    pub(super) fn reference(&mut self, bytes: Range<u64>) -> Result<(), ComposeError> {
+        let first = bytes.start / self.geometry.cluster_size();
         let end = self.geometry.clusters(bytes.end);
         if end > MAX_CLUSTERS {
-            return Err(Refusal::TooLarge("it has more clusters than are counted"));
+            return Err(ComposeError::TooLarge(
+                "it has more clusters than are counted",
+            ));
         }
         // Both fit: they are below the limit.
         let (first, end) = (first as usize, end as usize);
@@ -53,17 +59,17 @@ impl Refcounts {
             self.counts.resize(end, 0);
         }
         for (at, count) in self.counts[first..end].iter_mut().enumerate() {
-            let offset = (first + at) as u64 * self.geometry.cluster();
+            let offset = (first + at) as u64 * self.geometry.cluster_size();
             *count = count
                 .checked_add(1)
-                .ok_or(Refusal::RefcountOverflow(offset))?;
+                .ok_or(ComposeError::RefcountOverflow(offset))?;
         }
         Ok(())
     }
 
     /// References to the cluster at that offset.
-    pub(super) fn of(&self, offset: u64) -> u16 {
-        usize::try_from(offset / self.geometry.cluster())
+    pub(super) fn count_at(&self, offset: u64) -> u16 {
+        usize::try_from(offset / self.geometry.cluster_size())
             .ok()
             .and_then(|at| self.counts.get(at).copied())
             .unwrap_or(0)
@@ -93,7 +99,7 @@ impl RefcountSize {
     /// What a file needs that has so many clusters without it. A fixed point, as the new clusters want refcounts
     /// too; it is reached soon, for each round adds a fraction of the one before.
     pub(super) fn for_clusters(geometry: Geometry, others: u64) -> Self {
-        let per_block = geometry.cluster() / WIDTH as u64;
+        let per_block = geometry.cluster_size() / WIDTH as u64;
         let mut size = Self {
             table: 0,
             blocks: 0,
@@ -127,7 +133,7 @@ mod tests {
         ) {
             let geometry = Geometry::new(1 << bits);
             let size = RefcountSize::for_clusters(geometry, others);
-            let per_block = geometry.cluster() / 2;
+            let per_block = geometry.cluster_size() / 2;
             let all = others + size.clusters();
             prop_assert!(size.blocks * per_block >= all);
             prop_assert!(size.table * geometry.entries() as u64 >= size.blocks);
@@ -141,7 +147,10 @@ mod tests {
         let mut counts = Refcounts::new(geometry, 8192).unwrap();
         counts.reference(4095..8193).unwrap();
         counts.reference(8192..12288).unwrap();
-        assert_eq!([0, 4096, 8192, 12288].map(|at| counts.of(at)), [1, 1, 2, 0]);
+        assert_eq!(
+            [0, 4096, 8192, 12288].map(|at| counts.count_at(at)),
+            [1, 1, 2, 0]
+        );
         let mut block = BytesMut::new();
         counts.write_block(0, &mut block);
         assert_eq!(block.len(), 4096);
@@ -155,7 +164,10 @@ mod tests {
         for _ in 0..u16::MAX {
             counts.reference(0..1).unwrap();
         }
-        assert_eq!(counts.reference(0..1), Err(Refusal::RefcountOverflow(0)));
+        assert_eq!(
+            counts.reference(0..1),
+            Err(ComposeError::RefcountOverflow(0))
+        );
         assert!(Refcounts::new(geometry, u64::MAX).is_err());
         assert!(counts.reference(u64::MAX - 1..u64::MAX).is_err());
     }

@@ -14,14 +14,14 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Bucket;
-use super::client::{Store, long_call};
-use super::errors::{answer, told};
-use super::list::name;
-use super::object::timestamp;
+use super::client::{Store, no_sdk_retry};
+use super::errors::{sdk_error, status_and_code};
+use super::list::snapshot_name;
+use super::object::to_timestamp;
 use snapdeck_model::{Check, Error, Examination, Kind};
 
 /// One small call.
-const CALL: Duration = Duration::from_secs(10);
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// A clock further off is told of; S3 takes no request from one beyond the second (`RequestTimeTooSkewed`).
 const SKEW: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(15 * 60));
 const CLOCK_HINT: &str = "timedatectl set-ntp true, here or at the store: whichever is wrong";
@@ -29,9 +29,9 @@ const CLOCK_HINT: &str = "timedatectl set-ntp true, here or at the store: whiche
 impl Bucket {
     /// Looks at everything that operations need of the bucket; ends within a minute and a half. It writes two objects
     /// whose keys are no snapshot's and removes them, also when it is cancelled or dropped; nothing else is touched.
-    pub async fn examine(&self, cancel: &CancellationToken) -> Examination {
+    pub async fn run_checks(&self, cancel: &CancellationToken) -> Examination {
         let mut checks = Vec::new();
-        let reached = self.examine_into(&mut checks, cancel).await;
+        let reached = self.run_checks_into(&mut checks, cancel).await;
         Examination {
             host: None,
             reached,
@@ -39,7 +39,7 @@ impl Bucket {
         }
     }
 
-    async fn examine_into(&self, checks: &mut Vec<Check>, cancel: &CancellationToken) -> bool {
+    async fn run_checks_into(&self, checks: &mut Vec<Check>, cancel: &CancellationToken) -> bool {
         if !self.is_configured() {
             checks.push(Check::warning(
                 "bucket",
@@ -48,29 +48,29 @@ impl Bucket {
             ));
             return true;
         }
-        let store = match self.door.open().await {
+        let store = match self.lazy_client.get_store().await {
             Ok(store) => store,
             Err(error) => {
-                checks.push(failed("store", &error));
+                checks.push(failed_check("store", &error));
                 return error.kind() != Kind::Unreachable;
             }
         };
-        let prefix = &self.door.settings().prefix;
-        let found = look(store, prefix, checks).await;
-        if found == Found::Bucket {
-            probe::examine(store, prefix, checks, cancel).await;
+        let prefix = &self.lazy_client.settings().prefix;
+        let found = check_listing(store, prefix, checks).await;
+        if found == StoreAccess::Bucket {
+            probe::run_probe(store, prefix, checks, cancel).await;
         }
-        found != Found::Nothing
+        found != StoreAccess::NoAccess
     }
 }
 
-fn failed(what: &str, error: &Error) -> Check {
+fn failed_check(what: &str, error: &Error) -> Check {
     let hint = error.hint_text().unwrap_or("see the store's own log");
     Check::failed(what, error.message(), hint)
 }
 
 /// What was not looked at, behind what was seen.
-fn without(check: Check, unseen: &str) -> Check {
+fn with_unchecked(check: Check, unseen: &str) -> Check {
     Check {
         seen: format!("{}; not looked at: {unseen}", check.seen),
         ..check
@@ -79,16 +79,16 @@ fn without(check: Check, unseen: &str) -> Check {
 
 /// What there is to go on with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Found {
+enum StoreAccess {
     Bucket,
     /// A store that has no such bucket.
     Store,
     /// No store, or it does not let us in.
-    Nothing,
+    NoAccess,
 }
 
 /// Lists the first objects.
-async fn look(store: &Store, prefix: &str, checks: &mut Vec<Check>) -> Found {
+async fn check_listing(store: &Store, prefix: &str, checks: &mut Vec<Check>) -> StoreAccess {
     let header = DateHeader::default();
     let (begun, since) = (Timestamp::now(), Instant::now());
     let listed = store
@@ -99,7 +99,7 @@ async fn look(store: &Store, prefix: &str, checks: &mut Vec<Check>) -> Found {
         .delimiter("/")
         .customize()
         .interceptor(header.clone())
-        .config_override(long_call(CALL))
+        .config_override(no_sdk_retry(CALL_TIMEOUT))
         .send()
         .await;
     let (place, endpoint) = (store.address(prefix), &store.endpoint);
@@ -110,14 +110,16 @@ async fn look(store: &Store, prefix: &str, checks: &mut Vec<Check>) -> Found {
     );
     let clock = header
         .time()
-        .map(|there| clock(there, begun, Timestamp::now()));
+        .map(|there| check_clock(there, begun, Timestamp::now()));
     let error = match listed {
         Ok(page) => {
             checks.push(answered);
             checks.extend(clock);
             checks.push(Check::passed("list", format!("{place} can be listed")));
             let keys = page.contents().iter().filter_map(|object| object.key());
-            let count = keys.filter(|key| name(prefix, key).is_some()).count();
+            let count = keys
+                .filter(|key| snapshot_name(prefix, key).is_some())
+                .count();
             let more = match page.is_truncated {
                 Some(true) => " or more",
                 _ => "",
@@ -130,19 +132,19 @@ async fn look(store: &Store, prefix: &str, checks: &mut Vec<Check>) -> Found {
                 ),
                 count => Check::passed("objects", format!("{count}{more} under {place}")),
             });
-            return Found::Bucket;
+            return StoreAccess::Bucket;
         }
         Err(error) => error,
     };
-    let said = told(store, format!("cannot list {place}"), &error);
+    let said = sdk_error(store, format!("cannot list {place}"), &error);
     let rest = "rights, features of the store";
-    match answer(&error) {
+    match status_and_code(&error) {
         // Who may not list may be let in all the same.
         Some((403, "AccessDenied")) => {
             checks.push(answered);
             checks.extend(clock);
-            checks.push(without(failed("list", &said), "objects"));
-            Found::Bucket
+            checks.push(with_unchecked(failed_check("list", &said), "objects"));
+            StoreAccess::Bucket
         }
         Some(_) if said.kind() == Kind::NotFound => {
             checks.push(answered);
@@ -150,17 +152,20 @@ async fn look(store: &Store, prefix: &str, checks: &mut Vec<Check>) -> Found {
             let bucket = &store.bucket;
             let mend =
                 format!("aws s3 mb s3://{bucket} creates it; or check [bucket] name and endpoint");
-            checks.push(without(Check::failed("bucket", said.message(), mend), rest));
-            Found::Store
+            checks.push(with_unchecked(
+                Check::failed("bucket", said.message(), mend),
+                rest,
+            ));
+            StoreAccess::Store
         }
         Some(_) => {
-            checks.push(without(failed("store", &said), rest));
+            checks.push(with_unchecked(failed_check("store", &said), rest));
             checks.extend(clock);
-            Found::Nothing
+            StoreAccess::NoAccess
         }
         None => {
-            checks.push(without(failed("store", &said), rest));
-            Found::Nothing
+            checks.push(with_unchecked(failed_check("store", &said), rest));
+            StoreAccess::NoAccess
         }
     }
 }
@@ -176,7 +181,7 @@ impl DateHeader {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take()?;
-        timestamp(&DateTime::from_str(&date, DateTimeFormat::HttpDate).ok()?)
+        to_timestamp(&DateTime::from_str(&date, DateTimeFormat::HttpDate).ok()?)
     }
 }
 
@@ -198,7 +203,7 @@ impl Intercept for DateHeader {
 }
 
 /// Is the store's clock ours? It was read between `begun` and `answered`, and shows whole seconds.
-fn clock(there: Timestamp, begun: Timestamp, answered: Timestamp) -> Check {
+fn check_clock(there: Timestamp, begun: Timestamp, answered: Timestamp) -> Check {
     let second = SignedDuration::from_secs(1);
     let skew = match there {
         there if there + second < begun => there.duration_since(begun),
@@ -239,7 +244,7 @@ mod tests {
             (9_000, Verdict::Failed),
             (12_000, Verdict::Failed),
         ] {
-            let check = clock(at(there), at(10_000), at(10_002));
+            let check = check_clock(at(there), at(10_000), at(10_002));
             assert_eq!(check.verdict, verdict, "{there}: {}", check.seen);
         }
     }

@@ -9,34 +9,34 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::{CALL, failed, without};
-use crate::assembly::send_part;
-use crate::client::{Store, long_call};
-use crate::errors::{answer, told};
-use crate::meter::Count;
-use crate::parts::{Part, random};
-use crate::pending::{Checksums, Pending};
+use super::{CALL_TIMEOUT, failed_check, with_unchecked};
+use crate::client::{Store, no_sdk_retry};
+use crate::errors::{sdk_error, status_and_code};
+use crate::meter::ByteCounter;
+use crate::multipart_object::send_part;
+use crate::multipart_upload::{Checksums, MultipartUpload};
+use crate::transfer::{Part, random};
 use snapdeck_model::{Check, Kind, Result};
 
 /// For writing the probe over a slow line.
-const WRITE: Duration = Duration::from_secs(30);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// For all that is tried with it.
-const ALL: Duration = Duration::from_secs(50);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(50);
 /// For removing it.
-const CLEAR: Duration = Duration::from_secs(15);
+const CLEANUP_TIMEOUT: Duration = Duration::from_secs(15);
 /// Bytes of a part that is copied; a store copies a range only of a larger object (API reference, UploadPartCopy).
-const COPIED: usize = 5 << 20;
+const COPY_SOURCE_BYTES: usize = 5 << 20;
 /// Bytes of an upload that is only there to be completed.
-const SMALL: usize = 1024;
+const SMALL_OBJECT_BYTES: usize = 1024;
 /// What stands in a `CopySource` as it is.
-const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC
+const COPY_SOURCE_PATH_SET: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'/')
     .remove(b'-')
     .remove(b'.')
     .remove(b'_');
 
 /// Tries everything, and leaves nothing.
-pub(super) async fn examine(
+pub(super) async fn run_probe(
     store: &Store,
     prefix: &str,
     checks: &mut Vec<Check>,
@@ -44,13 +44,17 @@ pub(super) async fn examine(
 ) {
     let mut probe = Probe::new(store, prefix);
     let tried = tokio::select! {
-        tried = timeout(ALL, probe.examine(checks)) => tried.is_ok(),
+        tried = timeout(PROBE_TIMEOUT, probe.run(checks)) => tried.is_ok(),
         () = cancel.cancelled() => true,
     };
     if !tried {
-        let seen = format!("{} takes longer than {} s", store.endpoint, ALL.as_secs());
+        let seen = format!(
+            "{} takes longer than {} s",
+            store.endpoint,
+            PROBE_TIMEOUT.as_secs()
+        );
         let check = Check::failed("store", seen, "see what slows it or the line to it");
-        checks.push(without(check, "what is missing below it"));
+        checks.push(with_unchecked(check, "what is missing below it"));
     }
     checks.extend(probe.clear().await);
 }
@@ -60,9 +64,9 @@ struct Probe {
     store: Store,
     key: String,
     /// Written in parts.
-    key_of_parts: String,
+    multipart_key: String,
     /// May there be anything to remove?
-    written: bool,
+    has_objects: bool,
 }
 
 impl Probe {
@@ -70,51 +74,54 @@ impl Probe {
         let key = format!("{prefix}.snapdeck-probe-{:016x}", random());
         Self {
             store: store.clone(),
-            key_of_parts: format!("{key}-parts"),
+            multipart_key: format!("{key}-parts"),
             key,
-            written: false,
+            has_objects: false,
         }
     }
 
-    async fn examine(&mut self, checks: &mut Vec<Check>) {
-        self.written = true;
+    async fn run(&mut self, checks: &mut Vec<Check>) {
+        self.has_objects = true;
         match self.write().await {
             Ok(check) => checks.push(check),
             Err(error) => {
                 // What was refused is not there; what broke off may be.
-                self.written = error.is_worth_retrying();
+                self.has_objects = error.is_worth_retrying();
                 let unseen =
                     "read, delete, part copying, pending uploads, checksums, conditional writes";
-                checks.push(without(failed("write", &error), unseen));
+                checks.push(with_unchecked(failed_check("write", &error), unseen));
                 return;
             }
         }
         checks.push(
             self.read()
                 .await
-                .unwrap_or_else(|error| failed("read", &error)),
+                .unwrap_or_else(|error| failed_check("read", &error)),
         );
         match self.copy().await {
             Ok(copied) => checks.extend(copied),
             Err(error) => {
                 let unseen = "part copying, pending uploads, checksums, conditional writes";
-                checks.push(without(failed("uploads in parts", &error), unseen));
+                checks.push(with_unchecked(
+                    failed_check("uploads in parts", &error),
+                    unseen,
+                ));
                 return;
             }
         }
         match self.complete().await {
             Ok(completed) => checks.extend(completed),
-            Err(error) => checks.push(failed("uploads in parts", &error)),
+            Err(error) => checks.push(failed_check("uploads in parts", &error)),
         }
     }
 
-    fn what(&self, verb: &str, key: &str) -> String {
+    fn error_message(&self, verb: &str, key: &str) -> String {
         format!("cannot {verb} {}", self.store.address(key))
     }
 
     async fn write(&self) -> Result<Check> {
         let store = &self.store;
-        let body = Bytes::from(vec![0; COPIED + 1]);
+        let body = Bytes::from(vec![0; COPY_SOURCE_BYTES + 1]);
         let put = store
             .client
             .put_object()
@@ -122,10 +129,10 @@ impl Probe {
             .key(&self.key);
         put.body(ByteStream::from(body))
             .customize()
-            .config_override(long_call(WRITE))
+            .config_override(no_sdk_retry(WRITE_TIMEOUT))
             .send()
             .await
-            .map_err(|error| told(store, self.what("write", &self.key), &error))?;
+            .map_err(|error| sdk_error(store, self.error_message("write", &self.key), &error))?;
         Ok(Check::passed("write", "an object can be written"))
     }
 
@@ -139,10 +146,10 @@ impl Probe {
         let got = get
             .range("bytes=5-20")
             .customize()
-            .config_override(long_call(CALL))
+            .config_override(no_sdk_retry(CALL_TIMEOUT))
             .send()
             .await
-            .map_err(|error| told(store, self.what("read", &self.key), &error))?;
+            .map_err(|error| sdk_error(store, self.error_message("read", &self.key), &error))?;
         // A pull wants ranges; a store without them would send all of it.
         Ok(match got.content_length() {
             Some(16) => Check::passed("read", "a range of an object can be read"),
@@ -157,39 +164,46 @@ impl Probe {
     /// Copies a part into an upload that is never completed, and looks for that upload.
     async fn copy(&self) -> Result<[Check; 2]> {
         let store = &self.store;
-        let mut pending = Pending::begin(store, &self.key_of_parts, Checksums::Object).await?;
+        let mut pending =
+            MultipartUpload::begin(store, &self.multipart_key, Checksums::Object).await?;
         let source = format!("{}/{}", store.bucket, self.key);
         let copy = store
             .client
             .upload_part_copy()
             .bucket(&store.bucket)
-            .key(&self.key_of_parts)
+            .key(&self.multipart_key)
             .upload_id(&pending.id)
             .part_number(1)
-            .copy_source(utf8_percent_encode(&source, IN_PATH).to_string())
-            .copy_source_range(format!("bytes=0-{}", COPIED - 1))
+            .copy_source(utf8_percent_encode(&source, COPY_SOURCE_PATH_SET).to_string())
+            .copy_source_range(format!("bytes=0-{}", COPY_SOURCE_BYTES - 1))
             .customize()
-            .config_override(long_call(WRITE));
+            .config_override(no_sdk_retry(WRITE_TIMEOUT));
         let copied = copy
             .send()
             .await
-            .map_err(|error| told(store, self.what("copy a part of", &self.key), &error))
+            .map_err(|error| {
+                sdk_error(
+                    store,
+                    self.error_message("copy a part of", &self.key),
+                    &error,
+                )
+            })
             .map(|copied| copied.copy_part_result.and_then(|result| result.e_tag));
         let listed = store
             .client
             .list_multipart_uploads()
             .bucket(&store.bucket)
-            .prefix(&self.key_of_parts)
+            .prefix(&self.multipart_key)
             .customize()
-            .config_override(long_call(CALL))
+            .config_override(no_sdk_retry(CALL_TIMEOUT))
             .send()
             .await;
         let what = format!(
             "cannot list the uploads to {}",
-            store.address(&self.key_of_parts)
+            store.address(&self.multipart_key)
         );
         let listed = listed
-            .map_err(|error| told(store, what, &error))
+            .map_err(|error| sdk_error(store, what, &error))
             .map(|page| {
                 page.uploads()
                     .iter()
@@ -268,14 +282,14 @@ impl Probe {
     /// Uploads a small object in one part, where there is none; tells whether the store took its checksum.
     async fn upload(&self) -> Result<bool> {
         let mut pending =
-            Pending::begin(&self.store, &self.key_of_parts, Checksums::Object).await?;
+            MultipartUpload::begin(&self.store, &self.multipart_key, Checksums::Object).await?;
         let part = Part {
             index: 0,
             offset: 0,
-            length: SMALL as u64,
+            length: SMALL_OBJECT_BYTES as u64,
         };
-        let bytes = Bytes::from(vec![1; SMALL]);
-        let sent = match send_part(&pending, part, bytes, Count::default()).await {
+        let bytes = Bytes::from(vec![1; SMALL_OBJECT_BYTES]);
+        let sent = match send_part(&pending, part, bytes, ByteCounter::default()).await {
             Ok(sent) => sent,
             Err(error) => {
                 pending.abort().await;
@@ -283,7 +297,9 @@ impl Probe {
             }
         };
         let checked = pending.checksums != Checksums::None && sent.checksum_crc64_nvme().is_some();
-        pending.complete(vec![sent], SMALL as u64, false).await?;
+        pending
+            .complete(vec![sent], SMALL_OBJECT_BYTES as u64, false)
+            .await?;
         Ok(checked)
     }
 
@@ -291,10 +307,10 @@ impl Probe {
         let store = &self.store;
         let head = store.client.head_object().bucket(&store.bucket);
         let seen = head
-            .key(&self.key_of_parts)
+            .key(&self.multipart_key)
             .checksum_mode(ChecksumMode::Enabled)
             .customize()
-            .config_override(long_call(CALL))
+            .config_override(no_sdk_retry(CALL_TIMEOUT))
             .send()
             .await;
         seen.is_ok_and(|object| {
@@ -305,11 +321,11 @@ impl Probe {
 
     /// Removes what was written; `None` where nothing was.
     async fn clear(mut self) -> Option<Check> {
-        if !std::mem::take(&mut self.written) {
+        if !std::mem::take(&mut self.has_objects) {
             return None;
         }
-        let keys = [&*self.key, &*self.key_of_parts];
-        let cleared = timeout(CLEAR, remove(&self.store, keys)).await;
+        let keys = [&*self.key, &*self.multipart_key];
+        let cleared = timeout(CLEANUP_TIMEOUT, remove(&self.store, keys)).await;
         let left = self.store.address(&self.key);
         let mend = format!("allow s3:DeleteObject; then aws s3 rm {left}; aws s3 rm {left}-parts");
         match cleared {
@@ -330,13 +346,13 @@ impl Probe {
 impl Drop for Probe {
     fn drop(&mut self) {
         // Without a runtime the program is ending, and nothing can be sent any more.
-        if let (true, Ok(runtime)) = (self.written, tokio::runtime::Handle::try_current()) {
+        if let (true, Ok(runtime)) = (self.has_objects, tokio::runtime::Handle::try_current()) {
             let (store, keys) = (
                 self.store.clone(),
-                [self.key.clone(), self.key_of_parts.clone()],
+                [self.key.clone(), self.multipart_key.clone()],
             );
             runtime.spawn(async move {
-                let _ = timeout(CLEAR, remove(&store, [&keys[0], &keys[1]])).await;
+                let _ = timeout(CLEANUP_TIMEOUT, remove(&store, [&keys[0], &keys[1]])).await;
             });
         }
     }
@@ -351,12 +367,12 @@ async fn remove(store: &Store, keys: [&str; 2]) -> Result<bool> {
         // Who may not look may still delete.
         let absent = match head.send().await {
             Ok(_) => false,
-            Err(error) => matches!(answer(&error), Some((404, _))),
+            Err(error) => matches!(status_and_code(&error), Some((404, _))),
         };
         if !absent {
             let delete = store.client.delete_object().bucket(&store.bucket).key(key);
             let deleted = delete.send().await;
-            deleted.map_err(|error| told(store, what, &error))?;
+            deleted.map_err(|error| sdk_error(store, what, &error))?;
             was_there = true;
         }
     }

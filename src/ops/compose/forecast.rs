@@ -66,7 +66,7 @@ async fn measured(host: &Host, source: &Source) -> Result<u64, Error> {
 fn composed(way: Way<'_>, blank: Forecast) -> Forecast {
     let estimate = way.composer.estimate();
     let part = snapdeck_bucket::part_size(estimate.file_bytes);
-    let kept = way.composer.kept();
+    let kept = way.composer.kept_range();
     let body = (kept.end / part).saturating_sub(kept.start.div_ceil(part)) * part;
     let copy_bytes = if way.base.is_ok() { body } else { 0 };
     Forecast {

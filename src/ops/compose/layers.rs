@@ -5,7 +5,7 @@ use futures_util::future::try_join_all;
 
 use snapdeck_host::{FileReader, Host};
 use snapdeck_model::{Buffers, FileStamp, HostName, ImageFacts, Result};
-use snapdeck_qcow2::{HEADER_BYTES, Read, TableReader, Tables, backing_format};
+use snapdeck_qcow2::{HEADER_BYTES, ReadRequest, TableReader, Tables, read_backing_format};
 
 use super::Break;
 use super::moment::{Moment, Taken};
@@ -64,7 +64,7 @@ impl Layers {
     async fn check_format(&self, reader: &FileReader, path: &str) -> Result<(), Break> {
         let length = reader.size_bytes().min(HEADER_BYTES as u64);
         let start = reader.read_at(&self.buffers, 0, length as usize).await?;
-        match backing_format(&start) {
+        match read_backing_format(&start) {
             Some(format) if format != "qcow2" => Err(Break::Refused(format!(
                 "{path} on host {} says that its backing file is {format:?}",
                 self.host
@@ -108,7 +108,7 @@ impl Layers {
     }
 
     /// Reads what the composer wants.
-    pub(super) async fn read(&self, read: &Read) -> Result<Taken> {
+    pub(super) async fn read(&self, read: &ReadRequest) -> Result<Taken> {
         let reader = self
             .readers
             .get(read.layer())
@@ -119,7 +119,7 @@ impl Layers {
             return moment.read(&self.buffers, read).await;
         }
         // Some MiB at most.
-        let (offset, length) = (read.host().start, read.host_bytes() as usize);
+        let (offset, length) = (read.host_range().start, read.host_bytes() as usize);
         let bytes = reader.read_at(&self.buffers, offset, length).await?;
         Ok(Taken::Host(bytes))
     }
@@ -157,13 +157,13 @@ impl Layers {
 /// Reads the tables of one file.
 pub(super) async fn read_tables(buffers: &Buffers, reader: &FileReader) -> Result<Tables, Break> {
     let mut tables = TableReader::new(reader.size_bytes());
-    while !tables.wanted().is_empty() {
-        let reads = tables.wanted().iter().map(|range| {
+    while !tables.pending_reads().is_empty() {
+        let reads = tables.pending_reads().iter().map(|range| {
             // A MiB at most.
             reader.read_at(buffers, range.start, (range.end - range.start) as usize)
         });
         let chunks = try_join_all(reads).await?;
-        tables.take(&chunks)?;
+        tables.feed(&chunks)?;
     }
     Ok(tables.finish()?)
 }

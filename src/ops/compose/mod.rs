@@ -58,8 +58,8 @@ impl From<Error> for Break {
     }
 }
 
-impl From<snapdeck_qcow2::Refusal> for Break {
-    fn from(refusal: snapdeck_qcow2::Refusal) -> Self {
+impl From<snapdeck_qcow2::ComposeError> for Break {
+    fn from(refusal: snapdeck_qcow2::ComposeError) -> Self {
         Self::Refused(refusal.to_string())
     }
 }
@@ -174,7 +174,7 @@ async fn ready<'a>(
     let (base, overlays) = layers.tables().await?;
     let plan = |layout| {
         let (base, overlays) = (base.clone(), overlays.clone());
-        Composer::new(base, overlays, layout, Options { zstd })
+        Composer::new(base, overlays, layout, Options { zstd_enabled: zstd })
     };
     let appended = plan(Layout::Append)?;
     let dead = appended.estimate().dead_fraction();
@@ -252,7 +252,7 @@ async fn upload(
     } = way;
     let estimate = composer.estimate();
     let assembly = bucket
-        .assemble(
+        .begin_multipart(
             &wish.name,
             estimate.file_bytes,
             wish.overwrite,
@@ -262,7 +262,7 @@ async fn upload(
         .await?;
     let sender = Sender::new(bucket, &assembly, layers, base.as_ref().ok(), &composer);
     let sent = async {
-        let sending = assembly.during(sender.send(composer));
+        let sending = assembly.run_with_progress(sender.send(composer));
         let Some(moment) = layers.moment() else {
             let sent = sending.await?;
             let variables = match &source.variables {
@@ -291,7 +291,7 @@ async fn upload(
             });
         }
     };
-    if let Some(why) = assembly.why_no_copies()
+    if let Some(why) = assembly.copy_error()
         && base.is_ok()
     {
         ctx.info(format!("what the store did not copy was uploaded: {why}"));

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use snapdeck_host::{Ahead, Backup, Export, FileReader, Host};
 use snapdeck_model::{Buffers, Consistency, Error, Kind, Method, Phase, Result};
-use snapdeck_qcow2::{Read, Tables};
+use snapdeck_qcow2::{ReadRequest, Tables};
 
 use super::Break;
 use super::layers::read_tables;
@@ -184,15 +184,15 @@ impl Moment {
     }
 
     /// Reads what the composer wants of the overlay.
-    pub(super) async fn read(&self, buffers: &Buffers, read: &Read) -> Result<Taken> {
+    pub(super) async fn read(&self, buffers: &Buffers, read: &ReadRequest) -> Result<Taken> {
         match &self.top {
             Top::Export { export, .. } => {
-                let bytes = export.read(buffers, &read.guest()).await?;
+                let bytes = export.read(buffers, &read.guest_ranges()).await?;
                 Ok(Taken::Guest(bytes))
             }
             // Some MiB at most.
             Top::Copy(reader) => reader
-                .read_at(buffers, read.host().start, read.host_bytes() as usize)
+                .read_at(buffers, read.host_range().start, read.host_bytes() as usize)
                 .await
                 .map(Taken::Host),
         }

@@ -11,7 +11,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use snapdeck_bucket::{Assembly, Bucket};
+use snapdeck_bucket::{Bucket, MultipartObject};
 use snapdeck_model::{Buffers, Error, Kind, Result};
 use snapdeck_qcow2::Composer;
 
@@ -38,7 +38,7 @@ pub(super) struct Made {
 
 pub(super) struct Sender<'a> {
     bucket: &'a Bucket,
-    assembly: &'a Assembly<'a>,
+    assembly: &'a MultipartObject<'a>,
     layers: &'a Layers,
     proof: Option<&'a Proof>,
     /// Bytes of a part.
@@ -71,7 +71,7 @@ struct First {
 impl<'a> Sender<'a> {
     pub(super) fn new(
         bucket: &'a Bucket,
-        assembly: &'a Assembly<'a>,
+        assembly: &'a MultipartObject<'a>,
         layers: &'a Layers,
         proof: Option<&'a Proof>,
         composer: &Composer,
@@ -82,10 +82,10 @@ impl<'a> Sender<'a> {
             layers,
             proof,
             part: assembly.part_bytes(),
-            kept: composer.kept(),
+            kept: composer.kept_range(),
             digests: Digests::default(),
             buffers: layers.buffers().clone(),
-            places: Arc::new(Semaphore::new(assembly.in_flight())),
+            places: Arc::new(Semaphore::new(assembly.max_parts_in_memory())),
             uploaded: AtomicU64::new(0),
             copied: Mutex::default(),
         }
@@ -135,7 +135,7 @@ impl<'a> Sender<'a> {
     /// Has parts of the base copied, and uploads those that are not.
     async fn base_parts(&self, parts: impl IntoIterator<Item = u64>) -> Result<()> {
         stream::iter(parts.into_iter().map(Ok))
-            .try_for_each_concurrent(self.assembly.copies_at_once(), |index| {
+            .try_for_each_concurrent(self.assembly.max_concurrent_copies(), |index| {
                 self.base_part(index)
             })
             .await
@@ -155,7 +155,8 @@ impl<'a> Sender<'a> {
         }
         let _place = self.place().await?;
         let bytes = self.layers.read_base(range.start, self.part).await?;
-        self.upload(index, bytes, self.assembly.in_flight()).await
+        self.upload(index, bytes, self.assembly.max_parts_in_memory())
+            .await
     }
 
     /// Uploads after all what was copied from an object that was replaced meanwhile.
@@ -167,7 +168,7 @@ impl<'a> Sender<'a> {
         if copied.is_empty() || proof.holds(self.bucket).await? {
             return Ok(());
         }
-        self.assembly.stop_copies(
+        self.assembly.disable_copies(
             Error::new(Kind::Failed, format!("{} was replaced", proof.object.key))
                 .because("its bytes are not the base's any more"),
         );
@@ -177,7 +178,7 @@ impl<'a> Sender<'a> {
 
     /// Places that making the tail takes; one at least is left for its parts.
     fn making(&self) -> usize {
-        MAKING.min(self.assembly.in_flight() - 1)
+        MAKING.min(self.assembly.max_parts_in_memory() - 1)
     }
 
     /// Makes the tail, with the places that takes.
@@ -228,12 +229,12 @@ impl<'a> Sender<'a> {
             parts.hand_over_full().await?;
         }
         let mut ending = composer.finish(&mut parts.buffer)?;
-        self.assembly.expect(ending.file_bytes());
+        self.assembly.set_total_bytes(ending.file_bytes());
         while ending.write(&mut parts.buffer) {
             parts.hand_over_full().await?;
         }
         parts.hand_over_full().await?;
-        parts.finish(ending.head()).await
+        parts.finish(ending.header_cluster()).await
     }
 
     /// The first part, hashed.
@@ -248,7 +249,7 @@ impl<'a> Sender<'a> {
         }
         let bytes = bytes.freeze();
         // With the last parts of the tail, if they wait.
-        let at_once = self.assembly.in_flight();
+        let at_once = self.assembly.max_parts_in_memory();
         self.digests.hash(0, bytes.clone(), at_once).await?;
         Ok(bytes)
     }
@@ -271,7 +272,7 @@ impl<'a> Sender<'a> {
             let part = parts.recv().await?;
             Some((Ok(part), parts))
         };
-        let at_once = self.assembly.in_flight() - self.making();
+        let at_once = self.assembly.max_parts_in_memory() - self.making();
         stream::unfold(parts, next)
             // There are no more of them than places.
             .try_for_each_concurrent(None, |part| async move {

@@ -13,7 +13,7 @@
 //! zstd in a version 2 base, which becomes version 3. The compression type stays the base's too, for all compressed
 //! clusters of an image share it; a base without any may become zstd.
 
-mod ending;
+mod metadata;
 mod plan;
 mod target;
 mod writer;
@@ -22,18 +22,18 @@ use std::ops::Range;
 
 use bytes::BytesMut;
 
-use super::Refusal;
+use super::ComposeError;
 use super::chain::Chain;
 use super::codec::Decoder;
+use super::layer_header::MAX_L1_BYTES;
 use super::refcounts::{RefcountSize, Refcounts};
-use super::start::MAX_L1_BYTES;
 use super::tables::Tables;
 use snapdeck_model::Compression;
 
-pub use ending::Ending;
-pub use plan::Read;
+pub use metadata::MetadataWriter;
+pub use plan::ReadRequest;
 
-use plan::Plan;
+use plan::ReadPlan;
 use target::Target;
 use writer::Writer;
 
@@ -55,7 +55,7 @@ pub enum Layout {
 pub struct Options {
     /// Pack new clusters with zstd (QEMU 5.1 and later reads it) where the image can have it: appended to a base
     /// with clusters of deflate, new clusters stay unpacked. [`Composer::compression`] says what comes out.
-    pub zstd: bool,
+    pub zstd_enabled: bool,
 }
 
 /// What composing takes, told before anything is read. Bytes; "at most" because zeros and packing are met later.
@@ -92,16 +92,16 @@ impl Estimate {
 pub struct Composer {
     chain: Chain,
     layout: Layout,
-    plan: Plan,
+    plan: ReadPlan,
     writer: Writer,
     decoder: Decoder,
     version: u32,
     compression: Compression,
-    packs: bool,
+    compression_enabled: bool,
     estimate: Estimate,
     tail_start: u64,
     /// Reads pushed so far.
-    pushed: u64,
+    pushed_reads: u64,
 }
 
 impl Composer {
@@ -116,34 +116,39 @@ impl Composer {
         overlays: Vec<Tables>,
         layout: Layout,
         options: Options,
-    ) -> Result<Self, Refusal> {
+    ) -> Result<Self, ComposeError> {
         let chain = Chain::new(base, overlays)?;
         let geometry = chain.geometry();
         let file_bytes = chain.base().file_bytes;
         let (plan, target, counts, tail_start) = match layout {
             Layout::Append => {
-                let mut target = Target::of(chain.base());
-                let plan = Plan::append(&chain, &mut target);
-                let counts = target.settle(chain.base())?;
+                let mut target = Target::from_base(chain.base());
+                let plan = ReadPlan::for_append(&chain, &mut target);
+                let counts = target.count_references(chain.base())?;
                 (plan, target, counts, file_bytes)
             }
             Layout::Compact => {
-                let mut counts = Refcounts::new(geometry, geometry.cluster())?;
-                counts.reference(0..geometry.cluster())?;
-                let plan = Plan::compact(&chain);
-                (plan, Target::empty(geometry), counts, geometry.cluster())
+                let mut counts = Refcounts::new(geometry, geometry.cluster_size())?;
+                counts.reference(0..geometry.cluster_size())?;
+                let plan = ReadPlan::for_compact(&chain);
+                (
+                    plan,
+                    Target::empty(geometry),
+                    counts,
+                    geometry.cluster_size(),
+                )
             }
         };
         let base = &chain.base().facts;
         let may_change = layout == Layout::Compact || !target.has_compressed();
-        let packs = options.zstd && (base.compression == Compression::Zstd || may_change);
+        let packs = options.zstd_enabled && (base.compression == Compression::Zstd || may_change);
         let (version, compression) = match packs {
             true => (3, Compression::Zstd),
             false => (base.version, base.compression),
         };
         let first_cluster = geometry
             .round_up(tail_start)
-            .ok_or(Refusal::TooLarge("its file has no end"))?;
+            .ok_or(ComposeError::TooLarge("its file has no end"))?;
         let estimate = estimate(&chain, &plan, &target, &counts, layout, first_cluster)?;
         Ok(Self {
             writer: Writer::new(target, counts, tail_start, first_cluster, packs),
@@ -153,10 +158,10 @@ impl Composer {
             decoder: Decoder::default(),
             version,
             compression,
-            packs,
+            compression_enabled: packs,
             estimate,
             tail_start,
-            pushed: 0,
+            pushed_reads: 0,
         })
     }
 
@@ -167,13 +172,13 @@ impl Composer {
 
     /// How new clusters are packed; `None` where they are not.
     pub fn compression(&self) -> Option<Compression> {
-        self.packs.then_some(self.compression)
+        self.compression_enabled.then_some(self.compression)
     }
 
     /// Bytes of the composed file that are the base's at identical offsets, so that a store can copy them and their
     /// digests hold: all but the base's first cluster. Empty for [`Layout::Compact`].
-    pub fn kept(&self) -> Range<u64> {
-        let cluster = self.chain.geometry().cluster();
+    pub fn kept_range(&self) -> Range<u64> {
+        let cluster = self.chain.geometry().cluster_size();
         match self.layout {
             Layout::Append => cluster..self.tail_start,
             Layout::Compact => cluster..cluster,
@@ -186,7 +191,7 @@ impl Composer {
     }
 
     /// What to read next; `None` when all was told. It may be called far ahead of [`push`](Self::push).
-    pub fn next_read(&mut self) -> Option<Read> {
+    pub fn next_read(&mut self) -> Option<ReadRequest> {
         self.plan.next_read(&self.chain)
     }
 
@@ -194,36 +199,43 @@ impl Composer {
     /// Reads are pushed in the order they were told.
     ///
     /// # Errors
-    /// [`Refusal::WrongBytes`] and [`Refusal::OutOfOrder`] for a caller that errs, [`Refusal::Undecodable`] for a
+    /// [`Refusal::WrongLength`] and [`Refusal::OutOfOrder`] for a caller that errs, [`Refusal::Undecodable`] for a
     /// damaged cluster. The composer is of no use then.
-    pub fn push(&mut self, read: &Read, bytes: &[u8], tail: &mut BytesMut) -> Result<(), Refusal> {
+    pub fn push(
+        &mut self,
+        read: &ReadRequest,
+        bytes: &[u8],
+        tail: &mut BytesMut,
+    ) -> Result<(), ComposeError> {
         self.accept(read, read.host_bytes(), bytes)?;
         let geometry = self.chain.geometry();
         let layer = self.chain.layer(read.layer);
-        for piece in &read.pieces {
+        for piece in &read.extents {
             // Within `bytes`, whose length was looked at.
-            let at = |offset: u64| (offset - read.host.start) as usize;
+            let at = |offset: u64| (offset - read.host_range.start) as usize;
             let stored = bytes
                 .get(at(piece.host.start)..at(piece.host.end))
                 .unwrap_or_default();
-            let Some(start) = piece.packed else {
+            let Some(start) = piece.compressed_cluster_start else {
                 self.writer.write(piece.guest.start, stored, tail)?;
                 continue;
             };
             let kind = layer.facts.compression;
-            let damaged = Refusal::Undecodable(start);
+            let damaged = ComposeError::Undecodable(start);
             let decoded = self
                 .decoder
                 .decode(kind, stored, layer.geometry.cluster_len())
                 .ok_or(damaged.clone())?;
-            let whole = piece.guest.end - piece.guest.start == geometry.cluster();
+            let whole = piece.guest.end - piece.guest.start == geometry.cluster_size();
             let fits = layer.geometry == geometry && kind == self.compression;
-            if let Some(packed) = decoded.length.and_then(|length| stored.get(..length))
+            if let Some(packed) = decoded
+                .compressed_bytes
+                .and_then(|length| stored.get(..length))
                 && whole
                 && fits
             {
                 self.writer
-                    .write_packed(piece.guest.start, packed, decoded.plain, tail)?;
+                    .write_compressed(piece.guest.start, packed, decoded.plain, tail)?;
                 continue;
             }
             let within = |guest: u64| (guest - start) as usize;
@@ -243,13 +255,13 @@ impl Composer {
     /// As for [`push`](Self::push).
     pub fn push_guest(
         &mut self,
-        read: &Read,
+        read: &ReadRequest,
         bytes: &[u8],
         tail: &mut BytesMut,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), ComposeError> {
         self.accept(read, read.guest_bytes(), bytes)?;
         let mut rest = bytes;
-        for piece in &read.pieces {
+        for piece in &read.extents {
             // At most one read's; the sum was looked at.
             let length = (piece.guest.end - piece.guest.start) as usize;
             let (plain, after) = rest.split_at_checked(length).unwrap_or((rest, &[]));
@@ -263,16 +275,16 @@ impl Composer {
     ///
     /// # Errors
     /// [`Refusal::OutOfOrder`] where reads were not pushed.
-    pub fn finish(mut self, tail: &mut BytesMut) -> Result<Ending, Refusal> {
-        let planned = self.plan.issued() + u64::from(self.next_read().is_some());
-        if planned != self.pushed {
-            return Err(Refusal::OutOfOrder {
-                wanted: self.pushed,
-                got: planned,
+    pub fn finish(mut self, tail: &mut BytesMut) -> Result<MetadataWriter, ComposeError> {
+        let planned = self.plan.issued_reads() + u64::from(self.next_read().is_some());
+        if planned != self.pushed_reads {
+            return Err(ComposeError::OutOfOrder {
+                expected_number: self.pushed_reads,
+                received_number: planned,
             });
         }
         let written = self.writer.finish(tail)?;
-        Ending::new(
+        MetadataWriter::new(
             &self.chain,
             self.layout,
             written,
@@ -281,35 +293,43 @@ impl Composer {
         )
     }
 
-    fn accept(&mut self, read: &Read, wanted: u64, bytes: &[u8]) -> Result<(), Refusal> {
-        if read.number != self.pushed {
-            return Err(Refusal::OutOfOrder {
-                wanted: self.pushed,
-                got: read.number,
+    fn accept(
+        &mut self,
+        read: &ReadRequest,
+        wanted: u64,
+        bytes: &[u8],
+    ) -> Result<(), ComposeError> {
+        if read.number != self.pushed_reads {
+            return Err(ComposeError::OutOfOrder {
+                expected_number: self.pushed_reads,
+                received_number: read.number,
             });
         }
         let got = bytes.len() as u64;
         if got != wanted {
-            return Err(Refusal::WrongBytes { wanted, got });
+            return Err(ComposeError::WrongLength {
+                expected_bytes: wanted,
+                received_bytes: got,
+            });
         }
-        self.pushed += 1;
+        self.pushed_reads += 1;
         Ok(())
     }
 }
 
 fn estimate(
     chain: &Chain,
-    plan: &Plan,
+    plan: &ReadPlan,
     target: &Target,
     counts: &Refcounts,
     layout: Layout,
     first_cluster: u64,
-) -> Result<Estimate, Refusal> {
+) -> Result<Estimate, ComposeError> {
     let geometry = chain.geometry();
-    let cluster = geometry.cluster();
-    let l1_entries = ending::l1_entries(chain);
+    let cluster = geometry.cluster_size();
+    let l1_entries = metadata::l1_entries(chain);
     if l1_entries * 8 > MAX_L1_BYTES {
-        return Err(Refusal::TooLarge(
+        return Err(ComposeError::TooLarge(
             "its L1 table would have more than 32 MiB",
         ));
     }
@@ -319,14 +339,14 @@ fn estimate(
     let others = first_cluster / cluster + cost.clusters + l2_tables + l1;
     let refcounts = RefcountSize::for_clusters(geometry, others);
     if refcounts.table * cluster > MAX_REFCOUNT_TABLE.max(cluster) {
-        return Err(Refusal::TooLarge(
+        return Err(ComposeError::TooLarge(
             "its refcount table would have more than 8 MiB",
         ));
     }
     let file_bytes = (others + refcounts.clusters())
         .checked_mul(cluster)
         .filter(|bytes| *bytes <= geometry.compressed_end())
-        .ok_or(Refusal::TooLarge("its file has no end"))?;
+        .ok_or(ComposeError::TooLarge("its file has no end"))?;
     let (kept_bytes, dead_bytes) = match layout {
         Layout::Append => {
             let kept = chain.base().file_bytes - cluster;

@@ -13,42 +13,42 @@ const READ_BYTES: u64 = 2 << 20;
 ///
 /// At most 2 MiB, or one cluster (a compressed one may claim twice that).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Read {
+pub struct ReadRequest {
     pub(super) number: u64,
     pub(super) layer: usize,
-    pub(super) host: Range<u64>,
+    pub(super) host_range: Range<u64>,
     guest_bytes: u64,
-    pub(super) pieces: Vec<Piece>,
+    pub(super) extents: Vec<Extent>,
 }
 
 /// Bytes of a layer's file and of the disk: within one cluster of the layer, or of several that are neighbours in
 /// both.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Piece {
+pub(super) struct Extent {
     /// Bytes of the layer's file; never past its end.
     pub(super) host: Range<u64>,
     /// Bytes of the disk.
     pub(super) guest: Range<u64>,
     /// For a compressed cluster, the disk offset of its first byte.
-    pub(super) packed: Option<u64>,
+    pub(super) compressed_cluster_start: Option<u64>,
 }
 
-impl Read {
+impl ReadRequest {
     /// Which layer: 0 is the base, 1 the overlay right above it.
     pub fn layer(&self) -> usize {
         self.layer
     }
 
     /// Bytes of that layer's file; they lie within it.
-    pub fn host(&self) -> Range<u64> {
-        self.host.clone()
+    pub fn host_range(&self) -> Range<u64> {
+        self.host_range.clone()
     }
 
     /// The bytes of the disk these are once decoded, in order, neighbours merged: where to read instead from the
     /// disk itself.
-    pub fn guest(&self) -> Vec<Range<u64>> {
+    pub fn guest_ranges(&self) -> Vec<Range<u64>> {
         let mut ranges: Vec<Range<u64>> = Vec::new();
-        for piece in &self.pieces {
+        for piece in &self.extents {
             match ranges.last_mut() {
                 Some(last) if last.end == piece.guest.start => last.end = piece.guest.end,
                 _ => ranges.push(piece.guest.clone()),
@@ -59,7 +59,7 @@ impl Read {
 
     /// Length of [`host`](Self::host).
     pub fn host_bytes(&self) -> u64 {
-        self.host.end - self.host.start
+        self.host_range.end - self.host_range.start
     }
 
     /// Length of all of [`guest`](Self::guest).
@@ -68,30 +68,30 @@ impl Read {
     }
 
     /// Adds a piece that stands within or right behind the run, where it does not make it too long.
-    fn add(&mut self, layer: usize, piece: Piece) -> Option<Piece> {
-        let end = self.host.end.max(piece.host.end);
+    fn add(&mut self, layer: usize, piece: Extent) -> Option<Extent> {
+        let end = self.host_range.end.max(piece.host.end);
         let guest_bytes = self.guest_bytes + piece.guest.end - piece.guest.start;
         let joins = layer == self.layer
-            && (self.host.start..=self.host.end).contains(&piece.host.start)
-            && end - self.host.start <= READ_BYTES
+            && (self.host_range.start..=self.host_range.end).contains(&piece.host.start)
+            && end - self.host_range.start <= READ_BYTES
             && guest_bytes <= READ_BYTES;
         if !joins {
             return Some(piece);
         }
-        self.host.end = end;
+        self.host_range.end = end;
         self.guest_bytes = guest_bytes;
-        let goes_on = |last: &&mut Piece| {
-            last.packed.is_none()
-                && piece.packed.is_none()
+        let goes_on = |last: &&mut Extent| {
+            last.compressed_cluster_start.is_none()
+                && piece.compressed_cluster_start.is_none()
                 && last.host.end == piece.host.start
                 && last.guest.end == piece.guest.start
         };
-        match self.pieces.last_mut().filter(goes_on) {
+        match self.extents.last_mut().filter(goes_on) {
             Some(last) => {
                 last.host.end = piece.host.end;
                 last.guest.end = piece.guest.end;
             }
-            None => self.pieces.push(piece),
+            None => self.extents.push(piece),
         }
         None
     }
@@ -99,16 +99,16 @@ impl Read {
 
 /// What is to be read.
 #[derive(Debug, Default)]
-pub(super) struct Plan {
+pub(super) struct ReadPlan {
     /// Clusters of the image that come from one place, by number, in host order.
-    whole: std::vec::IntoIter<u64>,
+    single_source_clusters: std::vec::IntoIter<u64>,
     /// Ranges of the disk to be put together from several places, in order.
-    ranges: std::vec::IntoIter<Range<u64>>,
+    mixed_ranges: std::vec::IntoIter<Range<u64>>,
     /// What is left of the range at hand.
-    range: Range<u64>,
+    current_range: Range<u64>,
     /// The piece the last read had no room for.
-    ahead: Option<(usize, Piece)>,
-    issued: u64,
+    deferred_extent: Option<(usize, Extent)>,
+    issued_reads: u64,
     /// What all of it costs.
     pub(super) cost: Cost,
     /// L2 tables that get an entry.
@@ -122,11 +122,11 @@ pub(super) struct Cost {
     pub(super) clusters: u64,
 }
 
-impl Plan {
+impl ReadPlan {
     /// Reads what the base does not have as it is to be, and takes that out of `target`, which is the base's mapping.
-    pub(super) fn append(chain: &Chain, target: &mut Target) -> Self {
+    pub(super) fn for_append(chain: &Chain, target: &mut Target) -> Self {
         let geometry = chain.geometry();
-        let cluster = geometry.cluster();
+        let cluster = geometry.cluster_size();
         let size = chain.virtual_size();
         // Shrunk within a cluster: that one is rewritten with a zeroed end.
         let cut_end = !size.is_multiple_of(cluster) && size < chain.base().facts.virtual_size;
@@ -174,16 +174,16 @@ impl Plan {
             _ => (0, 0),
         };
         whole.sort_unstable_by_key(place);
-        plan.whole = whole.into_iter();
-        plan.ranges = ranges.into_iter();
+        plan.single_source_clusters = whole.into_iter();
+        plan.mixed_ranges = ranges.into_iter();
         plan.count_bytes(chain);
         plan
     }
 
     /// Reads everything, in the order of the disk.
-    pub(super) fn compact(chain: &Chain) -> Self {
+    pub(super) fn for_compact(chain: &Chain) -> Self {
         let geometry = chain.geometry();
-        let cluster = geometry.cluster();
+        let cluster = geometry.cluster_size();
         let mut plan = Self::default();
         let mut counted = None;
         for segment in chain.segments(0..chain.virtual_size()) {
@@ -201,50 +201,53 @@ impl Plan {
             let tables = segment.guest.start / span..=(segment.guest.end - 1) / span;
             plan.l2_tables.extend(tables);
         }
-        plan.range = 0..chain.virtual_size();
+        plan.current_range = 0..chain.virtual_size();
         plan.count_bytes(chain);
         plan
     }
 
     /// Reads told so far.
-    pub(super) fn issued(&self) -> u64 {
-        self.issued
+    pub(super) fn issued_reads(&self) -> u64 {
+        self.issued_reads
     }
 
-    pub(super) fn next_read(&mut self, chain: &Chain) -> Option<Read> {
-        let (layer, piece) = self.ahead.take().or_else(|| self.next_piece(chain))?;
-        let mut read = Read {
-            number: self.issued,
+    pub(super) fn next_read(&mut self, chain: &Chain) -> Option<ReadRequest> {
+        let (layer, piece) = self
+            .deferred_extent
+            .take()
+            .or_else(|| self.next_extent(chain))?;
+        let mut read = ReadRequest {
+            number: self.issued_reads,
             layer,
-            host: piece.host.clone(),
+            host_range: piece.host.clone(),
             guest_bytes: piece.guest.end - piece.guest.start,
-            pieces: vec![piece],
+            extents: vec![piece],
         };
-        while let Some((layer, piece)) = self.next_piece(chain) {
+        while let Some((layer, piece)) = self.next_extent(chain) {
             if let Some(piece) = read.add(layer, piece) {
-                self.ahead = Some((layer, piece));
+                self.deferred_extent = Some((layer, piece));
                 break;
             }
         }
-        self.issued += 1;
+        self.issued_reads += 1;
         Some(read)
     }
 
-    fn next_piece(&mut self, chain: &Chain) -> Option<(usize, Piece)> {
-        let cluster = chain.geometry().cluster();
+    fn next_extent(&mut self, chain: &Chain) -> Option<(usize, Extent)> {
+        let cluster = chain.geometry().cluster_size();
         loop {
-            let segment = if let Some(number) = self.whole.next() {
+            let segment = if let Some(number) = self.single_source_clusters.next() {
                 let start = number * cluster;
                 chain.segment(start, chain.virtual_size().min(start + cluster))
             } else {
-                if self.range.is_empty() {
-                    self.range = self.ranges.next()?;
+                if self.current_range.is_empty() {
+                    self.current_range = self.mixed_ranges.next()?;
                 }
-                let segment = chain.segment(self.range.start, self.range.end);
-                self.range.start = segment.guest.end;
+                let segment = chain.segment(self.current_range.start, self.current_range.end);
+                self.current_range.start = segment.guest.end;
                 segment
             };
-            if let Some(piece) = piece(chain, segment) {
+            if let Some(piece) = locate_extent(chain, segment) {
                 return Some(piece);
             }
         }
@@ -253,12 +256,12 @@ impl Plan {
     /// Goes through all pieces once, without using them up.
     fn count_bytes(&mut self, chain: &Chain) {
         let mut dry = Self {
-            whole: self.whole.clone(),
-            ranges: self.ranges.clone(),
-            range: self.range.clone(),
+            single_source_clusters: self.single_source_clusters.clone(),
+            mixed_ranges: self.mixed_ranges.clone(),
+            current_range: self.current_range.clone(),
             ..Self::default()
         };
-        while let Some((_, piece)) = dry.next_piece(chain) {
+        while let Some((_, piece)) = dry.next_extent(chain) {
             self.cost.read_bytes += piece.host.end - piece.host.start;
         }
     }
@@ -270,9 +273,11 @@ fn is_one_cluster(chain: &Chain, at: u64, segments: &[Segment]) -> bool {
     match segments {
         [segment] => match segment.source {
             Source::Data { .. } => true,
-            Source::Compressed { layer, start, .. } => {
-                start == at && chain.layer(layer).geometry == chain.geometry()
-            }
+            Source::Compressed {
+                layer,
+                cluster_start: start,
+                ..
+            } => start == at && chain.layer(layer).geometry == chain.geometry(),
             _ => false,
         },
         _ => false,
@@ -280,7 +285,7 @@ fn is_one_cluster(chain: &Chain, at: u64, segments: &[Segment]) -> bool {
 }
 
 /// The piece that reads a segment; `None` where it is zeros. What lies past the file's end is zeros.
-fn piece(chain: &Chain, segment: Segment) -> Option<(usize, Piece)> {
+fn locate_extent(chain: &Chain, segment: Segment) -> Option<(usize, Extent)> {
     let Segment { mut guest, source } = segment;
     let (layer, host, packed) = match source {
         Source::Data { layer, host, .. } => {
@@ -292,18 +297,18 @@ fn piece(chain: &Chain, segment: Segment) -> Option<(usize, Piece)> {
         Source::Compressed {
             layer,
             host,
-            stored,
-            start,
+            stored_bytes: stored,
+            cluster_start: start,
         } => {
             let end = chain.layer(layer).file_bytes.min(host + stored);
             (layer, host..end, Some(start))
         }
         _ => return None,
     };
-    let piece = Piece {
+    let piece = Extent {
         host,
         guest,
-        packed,
+        compressed_cluster_start: packed,
     };
     (!piece.host.is_empty()).then_some((layer, piece))
 }

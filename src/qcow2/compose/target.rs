@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::Refusal;
+use crate::ComposeError;
 use crate::entry::{COPIED, Cluster, Geometry, ZERO};
 use crate::refcounts::Refcounts;
-use crate::tables::{L2, Tables};
+use crate::tables::{L2Table, Tables};
 
 /// L2 tables by their place in the L1 table. Those of the base are shared until one is changed.
 #[derive(Debug)]
@@ -25,8 +25,8 @@ impl Target {
     }
 
     /// The base's mapping.
-    pub(super) fn of(base: &Tables) -> Self {
-        let share = |(index, l2): (&u64, &L2)| (*index, l2.entries.clone());
+    pub(super) fn from_base(base: &Tables) -> Self {
+        let share = |(index, l2): (&u64, &L2Table)| (*index, l2.entries.clone());
         Self {
             geometry: base.geometry,
             tables: base.l2.iter().map(share).collect(),
@@ -40,7 +40,7 @@ impl Target {
             .tables
             .entry(guest / self.geometry.l2_span())
             .or_insert_with(|| std::iter::repeat_n(0, entries).collect());
-        let at = (guest / self.geometry.cluster()) as usize % entries;
+        let at = (guest / self.geometry.cluster_size()) as usize % entries;
         if let Some(slot) = Arc::make_mut(table).get_mut(at) {
             *slot = entry;
         }
@@ -48,7 +48,7 @@ impl Target {
 
     /// Makes zeros of every cluster that begins within these bytes of the disk; they start at a cluster.
     pub(super) fn clear(&mut self, guest: Range<u64>) {
-        let (cluster, span) = (self.geometry.cluster(), self.geometry.l2_span());
+        let (cluster, span) = (self.geometry.cluster_size(), self.geometry.l2_span());
         let inside = guest.start / span..guest.end.div_ceil(span);
         let mut gone = Vec::new();
         for (index, table) in self.tables.range_mut(inside) {
@@ -76,31 +76,41 @@ impl Target {
     ///
     /// # Errors
     /// Where a cluster is an L2 table and data, or is referenced too often.
-    pub(super) fn settle(&mut self, base: &Tables) -> Result<Refcounts, Refusal> {
+    pub(super) fn count_references(&mut self, base: &Tables) -> Result<Refcounts, ComposeError> {
         let geometry = self.geometry;
-        let cluster = geometry.cluster();
+        let cluster = geometry.cluster_size();
         let mut counts = Refcounts::new(geometry, base.file_bytes)?;
         counts.reference(0..cluster)?;
         // A zero cluster may keep a host cluster that was never written: past the file's end it is given up.
         let given_up = |host: u64| host >= base.file_bytes;
         for entry in self.tables.values().flat_map(|table| table.iter()) {
-            match geometry.cluster_of(*entry) {
+            match geometry.decode_entry(*entry) {
                 Cluster::Zero { host: Some(host) } if given_up(host) => {}
                 Cluster::Data { host } | Cluster::Zero { host: Some(host) } => {
                     counts.reference(host..host + cluster)?;
                 }
-                Cluster::Compressed { host, stored } => counts.reference(host..host + stored)?,
+                Cluster::Compressed {
+                    host,
+                    stored_bytes: stored,
+                } => counts.reference(host..host + stored)?,
                 Cluster::Unallocated | Cluster::Zero { host: None } => {}
             }
         }
-        if let Some(l2) = base.l2.values().find(|l2| counts.of(l2.host) > 0) {
+        if let Some(l2) = base.l2.values().find(|l2| counts.count_at(l2.host) > 0) {
             let what = "an L2 table";
-            return Err(Refusal::Overlap { what, at: l2.host });
+            return Err(ComposeError::Overlap {
+                structure: what,
+                offset: l2.host,
+            });
         }
-        let right = |entry: u64| match geometry.cluster_of(entry) {
+        let right = |entry: u64| match geometry.decode_entry(entry) {
             Cluster::Zero { host: Some(host) } if given_up(host) => ZERO,
             Cluster::Data { host } | Cluster::Zero { host: Some(host) } => {
-                let copied = if counts.of(host) == 1 { COPIED } else { 0 };
+                let copied = if counts.count_at(host) == 1 {
+                    COPIED
+                } else {
+                    0
+                };
                 entry & !COPIED | copied
             }
             _ => entry,
@@ -118,13 +128,18 @@ impl Target {
     /// Is any cluster compressed?
     pub(super) fn has_compressed(&self) -> bool {
         let mut entries = self.tables.values().flat_map(|table| table.iter());
-        entries.any(|entry| matches!(self.geometry.cluster_of(*entry), Cluster::Compressed { .. }))
+        entries.any(|entry| {
+            matches!(
+                self.geometry.decode_entry(*entry),
+                Cluster::Compressed { .. }
+            )
+        })
     }
 
     /// L2 tables that stay where the base has them, and others, when those named get entries too.
     pub(super) fn count_tables(&self, base: &Tables, named: &BTreeSet<u64>) -> (u64, u64) {
         let stays = |(index, table): &(&u64, &Arc<[u64]>)| {
-            let same = |l2: &L2| Arc::ptr_eq(&l2.entries, table);
+            let same = |l2: &L2Table| Arc::ptr_eq(&l2.entries, table);
             !named.contains(index) && base.l2.get(index).is_some_and(same)
         };
         let staying = self.tables.iter().filter(stays).count();

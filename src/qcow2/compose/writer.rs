@@ -3,7 +3,7 @@
 use bytes::BytesMut;
 
 use super::target::Target;
-use crate::Refusal;
+use crate::ComposeError;
 use crate::codec::Encoder;
 use crate::entry::{COPIED, Geometry};
 use crate::refcounts::Refcounts;
@@ -13,7 +13,7 @@ use crate::refcounts::Refcounts;
 const RUN_BYTES: usize = 2 << 20;
 
 /// What was written once all clusters are.
-pub(super) struct Written {
+pub(super) struct WriterOutput {
     pub(super) target: Target,
     pub(super) counts: Refcounts,
     /// Where the tables begin.
@@ -29,10 +29,10 @@ pub(super) struct Writer {
     cursor: u64,
     encoder: Option<Encoder>,
     /// The cluster that is being put together: its disk offset, its bytes.
-    open: Option<(u64, Vec<u8>)>,
+    open_cluster: Option<(u64, Vec<u8>)>,
     run: Vec<u8>,
     /// Disk offset, place in the run and length of each packed cluster in it.
-    packed: Vec<(u64, u64, u64)>,
+    compressed_clusters: Vec<(u64, u64, u64)>,
 }
 
 impl Writer {
@@ -50,9 +50,9 @@ impl Writer {
             padding: (first_cluster - tail_start) as usize,
             cursor: first_cluster,
             encoder: packs.then(Encoder::new).flatten(),
-            open: None,
+            open_cluster: None,
             run: Vec::new(),
-            packed: Vec::new(),
+            compressed_clusters: Vec::new(),
         }
     }
 
@@ -62,20 +62,26 @@ impl Writer {
         mut guest: u64,
         mut bytes: &[u8],
         tail: &mut BytesMut,
-    ) -> Result<(), Refusal> {
-        let cluster = self.geometry().cluster();
+    ) -> Result<(), ComposeError> {
+        let cluster = self.geometry().cluster_size();
         while !bytes.is_empty() {
             let within = (guest % cluster) as usize;
             let start = guest - guest % cluster;
             let room = self.geometry().cluster_len() - within;
             let (now, rest) = bytes.split_at(room.min(bytes.len()));
-            if self.open.as_ref().is_some_and(|(open, _)| *open != start) {
-                self.close(tail)?;
+            if self
+                .open_cluster
+                .as_ref()
+                .is_some_and(|(open, _)| *open != start)
+            {
+                self.flush_open_cluster(tail)?;
             }
             if now.len() as u64 == cluster {
                 self.store(start, now, tail)?;
             } else {
-                let (_, open) = self.open.get_or_insert_with(|| (start, zeros(cluster)));
+                let (_, open) = self
+                    .open_cluster
+                    .get_or_insert_with(|| (start, zeros(cluster)));
                 if let Some(slot) = open.get_mut(within..within + now.len()) {
                     slot.copy_from_slice(now);
                 }
@@ -87,28 +93,28 @@ impl Writer {
     }
 
     /// Takes a whole cluster that is packed as the image wants it.
-    pub(super) fn write_packed(
+    pub(super) fn write_compressed(
         &mut self,
         guest: u64,
         packed: &[u8],
         plain: &[u8],
         tail: &mut BytesMut,
-    ) -> Result<(), Refusal> {
-        self.close(tail)?;
+    ) -> Result<(), ComposeError> {
+        self.flush_open_cluster(tail)?;
         if packed.len() >= plain.len() {
             return self.store(guest, plain, tail);
         }
         if !is_zero(plain) {
-            self.add_packed(guest, packed, tail)?;
+            self.append_compressed(guest, packed, tail)?;
         }
         Ok(())
     }
 
-    pub(super) fn finish(mut self, tail: &mut BytesMut) -> Result<Written, Refusal> {
-        self.close(tail)?;
+    pub(super) fn finish(mut self, tail: &mut BytesMut) -> Result<WriterOutput, ComposeError> {
+        self.flush_open_cluster(tail)?;
         self.end_run(tail)?;
         self.pad(tail);
-        Ok(Written {
+        Ok(WriterOutput {
             target: self.target,
             counts: self.counts,
             end: self.cursor,
@@ -123,21 +129,21 @@ impl Writer {
         tail.resize(tail.len() + std::mem::take(&mut self.padding), 0);
     }
 
-    fn close(&mut self, tail: &mut BytesMut) -> Result<(), Refusal> {
-        match self.open.take() {
-            Some((guest, bytes)) => self.store(guest, &bytes, tail),
+    fn flush_open_cluster(&mut self, tail: &mut BytesMut) -> Result<(), ComposeError> {
+        match self.open_cluster.take() {
+            Some((guest, build)) => self.store(guest, &build, tail),
             None => Ok(()),
         }
     }
 
     /// Stores a whole cluster; one of zeros is left out, for it was taken out of the mapping before.
-    fn store(&mut self, guest: u64, bytes: &[u8], tail: &mut BytesMut) -> Result<(), Refusal> {
+    fn store(&mut self, guest: u64, bytes: &[u8], tail: &mut BytesMut) -> Result<(), ComposeError> {
         if is_zero(bytes) {
             return Ok(());
         }
         if let Some(mut encoder) = self.encoder.take() {
             let added = match encoder.encode(bytes) {
-                Some(packed) => self.add_packed(guest, packed, tail).map(|()| true),
+                Some(packed) => self.append_compressed(guest, packed, tail).map(|()| true),
                 None => Ok(false),
             };
             self.encoder = Some(encoder);
@@ -154,30 +160,31 @@ impl Writer {
         Ok(())
     }
 
-    fn add_packed(
+    fn append_compressed(
         &mut self,
         guest: u64,
         packed: &[u8],
         tail: &mut BytesMut,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), ComposeError> {
         let room = RUN_BYTES.max(4 * self.geometry().cluster_len());
         if self.run.len() + packed.len() > room {
             self.end_run(tail)?;
         }
         let length = packed.len() as u64;
-        self.packed.push((guest, self.run.len() as u64, length));
+        self.compressed_clusters
+            .push((guest, self.run.len() as u64, length));
         self.run.extend_from_slice(packed);
         Ok(())
     }
 
     /// Gives the packed clusters their places. Each references all host clusters that its sectors touch.
-    fn end_run(&mut self, tail: &mut BytesMut) -> Result<(), Refusal> {
+    fn end_run(&mut self, tail: &mut BytesMut) -> Result<(), ComposeError> {
         if self.run.is_empty() {
             return Ok(());
         }
         self.pad(tail);
         let geometry = self.geometry();
-        for (guest, at, length) in std::mem::take(&mut self.packed) {
+        for (guest, at, length) in std::mem::take(&mut self.compressed_clusters) {
             let host = self.cursor + at;
             self.counts
                 .reference(host - host % 512..(host + length).next_multiple_of(512))?;

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::SeqCst;
 
 use bytes::Bytes;
-use snapdeck_bucket::{Assembly, Bucket};
+use snapdeck_bucket::{Bucket, MultipartObject};
 use snapdeck_model::{Error, Kind, Object, ProgressCell, Result};
 use tokio_util::sync::CancellationToken;
 
@@ -14,7 +14,11 @@ use crate::common::stores::{Lab, labs, s3s_fs};
 const PART: usize = 8 * MIB;
 
 /// Three parts from `source` and a short last one of ours; `false` for each that was not copied.
-async fn compose(assembly: &Assembly<'_>, source: &Object, bytes: &Bytes) -> Result<Vec<bool>> {
+async fn compose(
+    assembly: &MultipartObject<'_>,
+    source: &Object,
+    bytes: &Bytes,
+) -> Result<Vec<bool>> {
     let mut copied = Vec::new();
     assembly.upload_part(3, Bytes::from_static(b"tail")).await?;
     for index in [2, 0, 1] {
@@ -36,12 +40,12 @@ async fn composed(bucket: &Bucket, source: &Object, bytes: &Bytes) -> (Object, V
     let to = name("new");
     let most = 3 * PART as u64 + 4;
     let assembly = bucket
-        .assemble(&to, most, false, &progress, &cancel)
+        .begin_multipart(&to, most, false, &progress, &cancel)
         .await
         .unwrap();
     assert_eq!(assembly.part_bytes(), PART as u64);
     let work = compose(&assembly, source, bytes);
-    let copied = assembly.during(work).await.unwrap();
+    let copied = assembly.run_with_progress(work).await.unwrap();
     assert_eq!(progress.sample().done_bytes, most, "each part counts once");
     let object = assembly.complete().await.unwrap();
     assert_eq!(object.size_bytes, most);
@@ -122,9 +126,9 @@ async fn begun<'a>(
     to: &'a snapdeck_model::SnapshotName,
     progress: &'a ProgressCell,
     cancel: &'a CancellationToken,
-) -> Assembly<'a> {
+) -> MultipartObject<'a> {
     let assembly = bucket
-        .assemble(to, 2 * PART as u64, false, progress, cancel)
+        .begin_multipart(to, 2 * PART as u64, false, progress, cancel)
         .await
         .unwrap();
     assembly.upload_part(1, random(100, 4)).await.unwrap();
@@ -154,7 +158,7 @@ async fn what_is_not_completed_leaves_nothing() {
             cancel.cancel();
             std::future::pending::<Result<(), Error>>().await
         };
-        let cancelled = assembly.during(work).await.unwrap_err();
+        let cancelled = assembly.run_with_progress(work).await.unwrap_err();
         assert_told(&cancelled, Kind::Cancelled, &["new.qcow2"]);
         assembly.abort().await;
         assert_left_nothing(&lab).await;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, TestRunner};
-use snapdeck_qcow2::{Composer, Layout, Options, Refusal, Tables};
+use snapdeck_qcow2::{ComposeError, Composer, Layout, Options, Tables};
 
 use crate::compose::driver::{finish, tables};
 use crate::compose::judge::{qemu_img, room, run};
@@ -90,7 +90,7 @@ fn changed(image: &[u8], changes: &[Change]) -> Vec<u8> {
     image
 }
 
-fn tables_in(image: &[u8]) -> Result<Tables, Refusal> {
+fn tables_in(image: &[u8]) -> Result<Tables, ComposeError> {
     tables(image.len() as u64, |range: &Range<u64>| {
         image[range.start as usize..range.end as usize].to_vec()
     })
@@ -102,13 +102,13 @@ fn try_image(
     overlay: Option<&[u8]>,
     layout: Layout,
     zstd: bool,
-) -> Result<u64, Refusal> {
+) -> Result<u64, ComposeError> {
     let tables = tables_in(base)?;
     let overlays = match overlay {
         Some(overlay) => vec![tables_in(overlay)?],
         None => Vec::new(),
     };
-    let mut composer = Composer::new(tables, overlays, layout, Options { zstd })?;
+    let mut composer = Composer::new(tables, overlays, layout, Options { zstd_enabled: zstd })?;
     let mut tail = bytes::BytesMut::new();
     let mut reads = 0;
     while let Some(read) = composer.next_read() {
@@ -117,7 +117,7 @@ fn try_image(
         } else {
             overlay.unwrap_or_default()
         };
-        let host = read.host();
+        let host = read.host_range();
         let bytes = &image[host.start as usize..host.end as usize];
         composer.push(&read, bytes, &mut tail)?;
         // What was written is of no use here.

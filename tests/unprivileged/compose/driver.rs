@@ -7,7 +7,8 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use snapdeck_qcow2::{
-    Composer, Ending, Estimate, Layout, Options, Read, Refusal, TableReader, Tables,
+    ComposeError, Composer, Estimate, Layout, MetadataWriter, Options, ReadRequest, TableReader,
+    Tables,
 };
 
 pub(crate) fn read(file: &File, range: &Range<u64>) -> Vec<u8> {
@@ -20,10 +21,10 @@ pub(crate) fn read(file: &File, range: &Range<u64>) -> Vec<u8> {
 pub(crate) fn tables(
     file_bytes: u64,
     mut read: impl FnMut(&Range<u64>) -> Vec<u8>,
-) -> Result<Tables, Refusal> {
+) -> Result<Tables, ComposeError> {
     let mut reader = TableReader::new(file_bytes);
-    while !reader.wanted().is_empty() {
-        let wanted = reader.wanted();
+    while !reader.pending_reads().is_empty() {
+        let wanted = reader.pending_reads();
         assert!(wanted.iter().all(|range| range.end <= file_bytes));
         assert!(
             wanted
@@ -33,12 +34,12 @@ pub(crate) fn tables(
                 <= 4 << 20
         );
         let chunks: Vec<Vec<u8>> = wanted.iter().map(&mut read).collect();
-        reader.take(&chunks)?;
+        reader.feed(&chunks)?;
     }
     reader.finish()
 }
 
-pub(crate) fn tables_of(path: &Path) -> Result<Tables, Refusal> {
+pub(crate) fn tables_of(path: &Path) -> Result<Tables, ComposeError> {
     let file = File::open(path).unwrap();
     tables(file.metadata().unwrap().len(), |range| read(&file, range))
 }
@@ -60,7 +61,7 @@ pub(crate) struct Way<'a> {
 }
 
 /// Composes the chain of those files, the base first.
-pub(crate) fn compose(chain: &[impl AsRef<Path>], way: &Way) -> Result<Composed, Refusal> {
+pub(crate) fn compose(chain: &[impl AsRef<Path>], way: &Way) -> Result<Composed, ComposeError> {
     let mut layers = Vec::new();
     for path in chain {
         layers.push(tables_of(path.as_ref())?);
@@ -68,9 +69,11 @@ pub(crate) fn compose(chain: &[impl AsRef<Path>], way: &Way) -> Result<Composed,
     let files: Vec<File> = chain.iter().map(|path| File::open(path).unwrap()).collect();
     let disk = way.disk.map(|path| File::open(path).unwrap());
     let base = layers.remove(0);
-    let options = Options { zstd: way.zstd };
+    let options = Options {
+        zstd_enabled: way.zstd,
+    };
     let mut composer = Composer::new(base, layers, way.layout, options)?;
-    let (kept, estimate) = (composer.kept(), composer.estimate());
+    let (kept, estimate) = (composer.kept_range(), composer.estimate());
     let mut bytes = read(
         &files[0],
         &(0..composer.tail_start().min(length(&files[0]))),
@@ -78,7 +81,7 @@ pub(crate) fn compose(chain: &[impl AsRef<Path>], way: &Way) -> Result<Composed,
     bytes.resize(composer.tail_start() as usize, 0);
     let mut read_bytes = 0;
     let mut tail = bytes::BytesMut::new();
-    let mut under_way: VecDeque<Read> = VecDeque::new();
+    let mut under_way: VecDeque<ReadRequest> = VecDeque::new();
     loop {
         while under_way.len() < way.ahead
             && let Some(next) = composer.next_read()
@@ -92,20 +95,20 @@ pub(crate) fn compose(chain: &[impl AsRef<Path>], way: &Way) -> Result<Composed,
         read_bytes += next.host_bytes();
         if let Some(disk) = &disk {
             let plain: Vec<u8> = next
-                .guest()
+                .guest_ranges()
                 .iter()
                 .flat_map(|range| read(disk, range))
                 .collect();
             composer.push_guest(&next, &plain, &mut tail)?;
         } else {
-            let stored = read(&files[next.layer()], &next.host());
+            let stored = read(&files[next.layer()], &next.host_range());
             composer.push(&next, &stored, &mut tail)?;
         }
     }
-    let ending: Ending = finish(composer, &mut tail)?;
+    let ending: MetadataWriter = finish(composer, &mut tail)?;
     bytes.extend_from_slice(&tail);
     assert_eq!(bytes.len() as u64, ending.file_bytes());
-    bytes[..ending.head().len()].copy_from_slice(ending.head());
+    bytes[..ending.header_cluster().len()].copy_from_slice(ending.header_cluster());
     Ok(Composed {
         bytes,
         kept,
@@ -114,7 +117,10 @@ pub(crate) fn compose(chain: &[impl AsRef<Path>], way: &Way) -> Result<Composed,
     })
 }
 
-pub(crate) fn finish(composer: Composer, tail: &mut bytes::BytesMut) -> Result<Ending, Refusal> {
+pub(crate) fn finish(
+    composer: Composer,
+    tail: &mut bytes::BytesMut,
+) -> Result<MetadataWriter, ComposeError> {
     let mut ending = composer.finish(tail)?;
     while ending.write(tail) {}
     Ok(ending)

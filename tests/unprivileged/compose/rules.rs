@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use snapdeck_model::Compression;
-use snapdeck_qcow2::{Composer, Layout, Options, Refusal, read_header};
+use snapdeck_qcow2::{ComposeError, Composer, Layout, Options, read_header};
 
 use crate::compose::driver::{Way, compose, tables_of};
 use crate::compose::judge::{imago_reads, qemu_img, room, run, same, sound};
@@ -62,7 +62,7 @@ fn judged(dir: &Path, chain: &[PathBuf], way: &Way) -> (PathBuf, u64) {
     (path, composed.bytes.len() as u64)
 }
 
-fn refusal(chain: &[PathBuf]) -> Refusal {
+fn refusal(chain: &[PathBuf]) -> ComposeError {
     compose(chain, &PLAIN).err().expect("nothing was refused")
 }
 
@@ -249,30 +249,33 @@ fn what_cannot_be_composed_is_refused_with_its_reason() {
         poke(&path, 72, &bits.to_be_bytes());
         refusal(&[path])
     };
-    assert_eq!(features(1), Refusal::Dirty);
-    assert_eq!(features(2), Refusal::Corrupt);
-    assert_eq!(features(4), Refusal::ExternalData);
-    assert_eq!(features(1 << 16), Refusal::UnknownFeatures(1 << 16));
+    assert_eq!(features(1), ComposeError::Dirty);
+    assert_eq!(features(2), ComposeError::Corrupt);
+    assert_eq!(features(4), ComposeError::ExternalData);
+    assert_eq!(features(1 << 16), ComposeError::UnknownFeatures(1 << 16));
     let extended = image(dir.path(), "extended", "extended_l2=on", "8M", None);
-    assert_eq!(refusal(&[extended]), Refusal::ExtendedL2);
+    assert_eq!(refusal(&[extended]), ComposeError::ExtendedL2);
     let wide = image(dir.path(), "wide", "refcount_bits=64", "8M", None);
-    assert_eq!(refusal(&[wide]), Refusal::RefcountWidth(64));
+    assert_eq!(refusal(&[wide]), ComposeError::RefcountWidth(64));
     let path = base();
     qemu_img(&format!("snapshot -c one {}", path.display()));
-    assert_eq!(refusal(&[path]), Refusal::InternalSnapshots(1));
+    assert_eq!(refusal(&[path]), ComposeError::InternalSnapshots(1));
     let path = base();
     poke(&path, 32, &1u32.to_be_bytes());
-    assert_eq!(refusal(&[path]), Refusal::Encrypted);
+    assert_eq!(refusal(&[path]), ComposeError::Encrypted);
     let path = base();
     let overlay = image(dir.path(), "overlay", "", "8M", Some(&path));
     assert!(matches!(
         refusal(std::slice::from_ref(&overlay)),
-        Refusal::BackedBase(_)
+        ComposeError::BaseHasBackingFile(_)
     ));
     let other = image(dir.path(), "other", "", "8M", None);
-    assert_eq!(refusal(&[path.clone(), other]), Refusal::UnbackedOverlay(1));
+    assert_eq!(
+        refusal(&[path.clone(), other]),
+        ComposeError::OverlayWithoutBackingFile(1)
+    );
     poke(&path, 24, &1000u64.to_be_bytes());
-    assert_eq!(refusal(&[path]), Refusal::OddSize(1000));
+    assert_eq!(refusal(&[path]), ComposeError::UnalignedSize(1000));
 }
 
 #[test]
@@ -299,35 +302,53 @@ fn tables_that_lie_are_refused() {
     let l2 = field(&path, l1) & !copied;
     poke(&path, l1 + 8, &(copied | l2).to_be_bytes());
     let what = "an L2 table";
-    assert_eq!(refusal(&[path]), Refusal::Overlap { what, at: l2 });
+    assert_eq!(
+        refusal(&[path]),
+        ComposeError::Overlap {
+            structure: what,
+            offset: l2
+        }
+    );
     // A data cluster that is an L2 table.
     let path = made();
     poke(&path, l2, &(copied | l2).to_be_bytes());
-    assert_eq!(refusal(&[path]), Refusal::Overlap { what, at: l2 });
+    assert_eq!(
+        refusal(&[path]),
+        ComposeError::Overlap {
+            structure: what,
+            offset: l2
+        }
+    );
     // Past the end.
     let path = made();
     let far = 1u64 << 40;
     poke(&path, l1, &(copied | far).to_be_bytes());
-    assert_eq!(refusal(&[path]), Refusal::CutOff { what, at: far });
+    assert_eq!(
+        refusal(&[path]),
+        ComposeError::Truncated {
+            structure: what,
+            offset: far
+        }
+    );
     let path = made();
     poke(&path, l2, &(copied | far).to_be_bytes());
-    assert!(matches!(refusal(&[path]), Refusal::CutOff { .. }));
+    assert!(matches!(refusal(&[path]), ComposeError::Truncated { .. }));
     // A disk so large that its L1 table cannot be.
     let path = made();
     poke(&path, 24, &(1u64 << 60).to_be_bytes());
-    assert!(matches!(refusal(&[path]), Refusal::TooLarge(_)));
+    assert!(matches!(refusal(&[path]), ComposeError::TooLarge(_)));
     // A file that was cut.
     let path = made();
     let file = File::options().write(true).open(&path).unwrap();
     file.set_len(2 << 20).unwrap();
-    assert!(matches!(refusal(&[path]), Refusal::CutOff { .. }));
+    assert!(matches!(refusal(&[path]), ComposeError::Truncated { .. }));
 }
 
 /// A caller packs on a thread of its own.
 const _: () = {
     const fn is_send<T: Send>() {}
     is_send::<Composer>();
-    is_send::<snapdeck_qcow2::Ending>();
+    is_send::<snapdeck_qcow2::MetadataWriter>();
 };
 
 #[test]
@@ -344,12 +365,15 @@ fn a_caller_that_errs_is_told() {
     let mut tail = bytes::BytesMut::new();
     let mut composer = fresh();
     let (first, second) = (composer.next_read().unwrap(), composer.next_read().unwrap());
-    let short = Refusal::WrongBytes {
-        wanted: 2 << 20,
-        got: 5,
+    let short = ComposeError::WrongLength {
+        expected_bytes: 2 << 20,
+        received_bytes: 5,
     };
     let (wanted, got) = (0, 1);
-    let late = Refusal::OutOfOrder { wanted, got };
+    let late = ComposeError::OutOfOrder {
+        expected_number: wanted,
+        received_number: got,
+    };
     assert_eq!(composer.push(&second, &[1; 2 << 20], &mut tail), Err(late));
     assert_eq!(composer.push(&first, &[1; 5], &mut tail), Err(short));
     assert!(composer.finish(&mut tail).is_err());

@@ -8,18 +8,18 @@ use aws_sdk_s3::operation::complete_multipart_upload::CompleteMultipartUploadErr
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart};
 use tokio::time::sleep;
 
-use super::client::{Store, long_call};
-use super::errors::{answer, told};
-use super::object::look;
-use super::parts::{backoff, random};
+use super::client::{Store, no_sdk_retry};
+use super::errors::{sdk_error, status_and_code};
+use super::object::head_object;
+use super::transfer::{backoff, random};
 use snapdeck_model::{Error, Kind, Result};
 
 /// Tries to complete or abort.
-const TRIES: u32 = 3;
+const MAX_ATTEMPTS: u32 = 3;
 /// One try to complete: a store may put the parts together only now.
-const COMPLETE: Duration = Duration::from_secs(300);
+const COMPLETE_TIMEOUT: Duration = Duration::from_secs(300);
 /// Metadata by which an object is known to be of this upload, when the store's answer was lost.
-const MARK: &str = "snapdeck-upload";
+const UPLOAD_TAG_KEY: &str = "snapdeck-upload";
 
 /// Where CRC64NVME proves the bytes to the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,16 +32,16 @@ pub(super) enum Checksums {
     Object,
 }
 
-pub(super) struct Pending {
+pub(super) struct MultipartUpload {
     pub(super) store: Store,
     pub(super) key: String,
     pub(super) id: String,
     pub(super) checksums: Checksums,
-    mark: String,
+    upload_tag: String,
     open: bool,
 }
 
-impl Pending {
+impl MultipartUpload {
     /// Begins an upload, with `checksums` where the store knows them. It goes on when the caller is dropped, so that
     /// its id is never lost.
     pub(super) async fn begin(store: &Store, key: &str, checksums: Checksums) -> Result<Self> {
@@ -61,19 +61,19 @@ impl Pending {
             .bucket(&store.bucket)
             .key(&key)
             .content_type("application/octet-stream")
-            .metadata(MARK, &mark);
+            .metadata(UPLOAD_TAG_KEY, &mark);
         let whole = wanted == Checksums::Object;
         let checked = call
             .clone()
             .set_checksum_algorithm(whole.then_some(ChecksumAlgorithm::Crc64Nvme))
             .set_checksum_type(whole.then_some(ChecksumType::FullObject));
         let (answered, checksums) = match checked.send().await {
-            Err(error) if whole && matches!(answer(&error), Some((400 | 501, _))) => {
+            Err(error) if whole && matches!(status_and_code(&error), Some((400 | 501, _))) => {
                 (call.send().await, Checksums::None)
             }
             answered => (answered, wanted),
         };
-        let begun = answered.map_err(|error| told(&store, what.clone(), &error))?;
+        let begun = answered.map_err(|error| sdk_error(&store, what.clone(), &error))?;
         let id = begun.upload_id.ok_or_else(|| {
             Error::new(Kind::Failed, what).because("the store gave the upload no id")
         })?;
@@ -82,7 +82,7 @@ impl Pending {
             key,
             id,
             checksums,
-            mark,
+            upload_tag: mark,
             open: true,
         })
     }
@@ -105,19 +105,19 @@ impl Pending {
             };
             tried += 1;
             // The answer may have been lost, or be that of a second try after a first that worked.
-            if self.has_landed().await {
+            if self.is_completed().await {
                 self.open = false;
                 return Ok(());
             }
-            let (status, code) = answer(&error).unwrap_or_default();
-            let told = told(&self.store, what.clone(), &error);
+            let (status, code) = status_and_code(&error).unwrap_or_default();
+            let told = sdk_error(&self.store, what.clone(), &error);
             if only_new && status == 412 {
-                break exists(&self.store.address(&self.key));
+                break already_exists_error(&self.store.address(&self.key));
             }
             let unknown = status == 501 || matches!(code, "InvalidArgument" | "InvalidRequest");
             if only_new && unknown {
                 only_new = false;
-            } else if told.is_worth_retrying() && tried < TRIES {
+            } else if told.is_worth_retrying() && tried < MAX_ATTEMPTS {
                 sleep(backoff(tried)).await;
             } else {
                 break told;
@@ -146,23 +146,25 @@ impl Pending {
             .set_mpu_object_size(i64::try_from(size).ok())
             .set_if_none_match(only_new.then(|| "*".to_owned()))
             .customize()
-            .config_override(long_call(COMPLETE))
+            .config_override(no_sdk_retry(COMPLETE_TIMEOUT))
             .send()
             .await
             .map(drop)
     }
 
     /// Is the object there and this upload's?
-    async fn has_landed(&self) -> bool {
-        let found = look(&self.store, &self.key).await.ok().flatten();
-        let marked = found.as_ref().and_then(|o| o.metadata()?.get(MARK));
-        marked == Some(&self.mark)
+    async fn is_completed(&self) -> bool {
+        let found = head_object(&self.store, &self.key).await.ok().flatten();
+        let marked = found
+            .as_ref()
+            .and_then(|o| o.metadata()?.get(UPLOAD_TAG_KEY));
+        marked == Some(&self.upload_tag)
     }
 
     /// Throws away what has been sent. A failure is logged: the caller has one of its own to tell.
     pub(super) async fn abort(&mut self) {
         let (store, key, id) = (&self.store, &self.key, &self.id);
-        for tried in 1..=TRIES {
+        for tried in 1..=MAX_ATTEMPTS {
             let aborted = store
                 .client
                 .abort_multipart_upload()
@@ -172,10 +174,10 @@ impl Pending {
                 .send()
                 .await;
             if let Err(error) = aborted
-                && !matches!(answer(&error), Some((404, _)))
+                && !matches!(status_and_code(&error), Some((404, _)))
             {
                 let what = format!("cannot abort the upload {id} of {}", store.address(key));
-                tracing::warn!("{}", told(store, what, &error));
+                tracing::warn!("{}", sdk_error(store, what, &error));
                 break;
             }
             // A part that was just arriving may have survived (API reference, AbortMultipartUpload).
@@ -190,7 +192,7 @@ impl Pending {
     }
 }
 
-impl Drop for Pending {
+impl Drop for MultipartUpload {
     fn drop(&mut self) {
         if !self.open {
             return;
@@ -202,7 +204,7 @@ impl Drop for Pending {
                 key: std::mem::take(&mut self.key),
                 id: std::mem::take(&mut self.id),
                 checksums: self.checksums,
-                mark: std::mem::take(&mut self.mark),
+                upload_tag: std::mem::take(&mut self.upload_tag),
                 // A runtime that is ending drops the task at once: this must not start another.
                 open: false,
             };
@@ -212,7 +214,7 @@ impl Drop for Pending {
 }
 
 /// The object is there and was not to be overwritten.
-pub(super) fn exists(address: &str) -> Error {
+pub(super) fn already_exists_error(address: &str) -> Error {
     Error::new(Kind::Refused, format!("cannot upload {address}"))
         .because("the object exists already")
         .hint("choose another name, or ask for it to be overwritten (--overwrite)")

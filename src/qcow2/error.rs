@@ -4,17 +4,17 @@
 ///
 /// Offsets and lengths are bytes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum ComposeError {
     /// It is no qcow2 image of a version that is known; in words.
     #[error("{0}")]
-    Unfit(String),
+    InvalidHeader(String),
     /// The file ends before what its header or tables point at.
-    #[error("the image is cut off: {what} at {at} lies past the file's end")]
-    CutOff {
+    #[error("the image is cut off: {structure} at {offset} lies past the file's end")]
+    Truncated {
         /// What lies there.
-        what: &'static str,
+        structure: &'static str,
         /// Where.
-        at: u64,
+        offset: u64,
     },
     /// "Header", incompatible feature bit 0.
     #[error("the image was not closed cleanly (dirty bit)")]
@@ -45,7 +45,7 @@ pub enum Refusal {
     UnknownCompression,
     /// The disk is no whole number of sectors of 512 bytes: readers disagree on where it ends.
     #[error("the disk of {0} bytes is no whole number of sectors")]
-    OddSize(u64),
+    UnalignedSize(u64),
     /// A bit that must be zero is set, or an offset is not aligned.
     #[error("the image is damaged: {table} entry {entry:#018x} is not valid")]
     BadEntry {
@@ -55,22 +55,22 @@ pub enum Refusal {
         entry: u64,
     },
     /// A table stands where it must not.
-    #[error("the image is damaged: {what} at {at} is used for something else as well")]
+    #[error("the image is damaged: {structure} at {offset} is used for something else as well")]
     Overlap {
         /// What stands there.
-        what: &'static str,
+        structure: &'static str,
         /// Where.
-        at: u64,
+        offset: u64,
     },
     /// The tables of the image, or of what it would become, are larger than the format or this program allows.
     #[error("the image is too large: {0}")]
     TooLarge(&'static str),
     /// The base of a chain needs no other file.
     #[error("the base itself needs a backing file, {0}")]
-    BackedBase(String),
+    BaseHasBackingFile(String),
     /// An overlay without a backing file hides everything below it.
     #[error("overlay {0} of the chain has no backing file")]
-    UnbackedOverlay(usize),
+    OverlayWithoutBackingFile(usize),
     /// One cluster is referenced more often than 16 bits can count.
     #[error("the image is damaged: the cluster at {0} is referenced more than 65535 times")]
     RefcountOverflow(u64),
@@ -80,19 +80,19 @@ pub enum Refusal {
     )]
     Undecodable(u64),
     /// The caller handed over other bytes than it was asked for.
-    #[error("{got} bytes were read where {wanted} were asked for")]
-    WrongBytes {
+    #[error("{received_bytes} bytes were read where {expected_bytes} were asked for")]
+    WrongLength {
         /// Bytes asked for.
-        wanted: u64,
+        expected_bytes: u64,
         /// Bytes handed over.
-        got: u64,
+        received_bytes: u64,
     },
     /// The caller handed over the bytes of another read than the next one, or ended too early.
-    #[error("read {got} was handed over where {wanted} was the next")]
+    #[error("read {received_number} was handed over where {expected_number} was the next")]
     OutOfOrder {
         /// Number of the read that was due.
-        wanted: u64,
+        expected_number: u64,
         /// Number of the read handed over.
-        got: u64,
+        received_number: u64,
     },
 }

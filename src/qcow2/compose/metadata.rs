@@ -6,13 +6,13 @@ use std::sync::Arc;
 use bytes::BytesMut;
 
 use super::Layout;
-use super::writer::Written;
-use crate::Refusal;
+use super::writer::WriterOutput;
+use crate::ComposeError;
 use crate::chain::Chain;
 use crate::entry::{COPIED, Geometry};
 use crate::header::field_u64;
+use crate::layer_header::FEATURE_NAMES;
 use crate::refcounts::{RefcountSize, Refcounts};
-use crate::start::FEATURE_NAMES;
 use snapdeck_model::Compression;
 
 /// Bytes appended at a time, or one cluster.
@@ -32,32 +32,32 @@ pub(super) fn l1_entries(chain: &Chain) -> u64 {
 }
 
 /// The tables of a composed image, and its head.
-pub struct Ending {
+pub struct MetadataWriter {
     geometry: Geometry,
     l2: Vec<Arc<[u64]>>,
     /// Entries of the L1 table that are not zero.
     l1: BTreeMap<u64, u64>,
     counts: Refcounts,
     /// Clusters of the four parts that are appended, in order: L2 tables, L1 table, refcount table, refcount blocks.
-    parts: [u64; 4],
+    region_clusters: [u64; 4],
     /// Offset of the first one.
     start: u64,
     /// Clusters appended so far.
-    written: u64,
-    head: Vec<u8>,
+    written_clusters: u64,
+    header_cluster: Vec<u8>,
 }
 
-impl Ending {
+impl MetadataWriter {
     pub(super) fn new(
         chain: &Chain,
         layout: Layout,
-        written: Written,
+        written: WriterOutput,
         version: u32,
         compression: Compression,
-    ) -> Result<Self, Refusal> {
+    ) -> Result<Self, ComposeError> {
         let geometry = chain.geometry();
-        let cluster = geometry.cluster();
-        let Written {
+        let cluster = geometry.cluster_size();
+        let WriterOutput {
             target,
             mut counts,
             end: start,
@@ -86,7 +86,7 @@ impl Ending {
         let size = RefcountSize::for_clusters(geometry, table_start / cluster);
         let end = table_start + size.clusters() * cluster;
         counts.reference(l1_start..end)?;
-        let head = Head {
+        let head = HeaderBuilder {
             chain,
             version,
             compression,
@@ -96,41 +96,41 @@ impl Ending {
         };
         Ok(Self {
             geometry,
-            parts: [l2.len() as u64, l1_clusters, size.table, size.blocks],
+            region_clusters: [l2.len() as u64, l1_clusters, size.table, size.blocks],
             l2,
             l1,
             counts,
             start,
-            written: 0,
-            head: head.bytes(),
+            written_clusters: 0,
+            header_cluster: head.build(),
         })
     }
 
     /// Appends the next part of the tables to `tail`, about a MiB; `false` once there is no more.
     pub fn write(&mut self, tail: &mut BytesMut) -> bool {
-        let all: u64 = self.parts.iter().sum();
-        let now = (CHUNK_BYTES / self.geometry.cluster()).max(1);
-        let end = all.min(self.written + now);
-        for number in self.written..end {
+        let all: u64 = self.region_clusters.iter().sum();
+        let now = (CHUNK_BYTES / self.geometry.cluster_size()).max(1);
+        let end = all.min(self.written_clusters + now);
+        for number in self.written_clusters..end {
             self.write_cluster(number, tail);
         }
-        self.written = end;
+        self.written_clusters = end;
         end < all
     }
 
     /// Bytes of the composed file.
     pub fn file_bytes(&self) -> u64 {
-        self.start + self.parts.iter().sum::<u64>() * self.geometry.cluster()
+        self.start + self.region_clusters.iter().sum::<u64>() * self.geometry.cluster_size()
     }
 
     /// What the file begins with: one cluster.
-    pub fn head(&self) -> &[u8] {
-        &self.head
+    pub fn header_cluster(&self) -> &[u8] {
+        &self.header_cluster
     }
 
     fn write_cluster(&self, number: u64, tail: &mut BytesMut) {
         let entries = self.geometry.entries() as u64;
-        let [l2, l1, table, _] = self.parts;
+        let [l2, l1, table, _] = self.region_clusters;
         if let Some(entries) = usize::try_from(number).ok().and_then(|at| self.l2.get(at)) {
             tail.extend(entries.iter().flat_map(|entry| entry.to_be_bytes()));
         } else if number < l2 + l1 {
@@ -139,9 +139,9 @@ impl Ending {
             tail.extend((first..first + entries).flat_map(|index| entry(index).to_be_bytes()));
         } else if number < l2 + l1 + table {
             let first = (number - l2 - l1) * entries;
-            let blocks = self.start + (l2 + l1 + table) * self.geometry.cluster();
-            let entry = |index| match index < self.parts[3] {
-                true => blocks + index * self.geometry.cluster(),
+            let blocks = self.start + (l2 + l1 + table) * self.geometry.cluster_size();
+            let entry = |index| match index < self.region_clusters[3] {
+                true => blocks + index * self.geometry.cluster_size(),
                 false => 0,
             };
             tail.extend((first..first + entries).flat_map(|index| entry(index).to_be_bytes()));
@@ -152,7 +152,7 @@ impl Ending {
 }
 
 /// What the header says ("Header").
-struct Head<'a> {
+struct HeaderBuilder<'a> {
     chain: &'a Chain,
     version: u32,
     compression: Compression,
@@ -161,11 +161,11 @@ struct Head<'a> {
     table_clusters: u64,
 }
 
-impl Head<'_> {
+impl HeaderBuilder<'_> {
     /// The base's header with its places changed. Of the extensions only the feature name table is left: the names of
     /// the backing file and its format go, and what refers to clusters (bitmaps, and perhaps what is not known) would
     /// refer to clusters that are free now; the autoclear bits go with them.
-    fn bytes(&self) -> Vec<u8> {
+    fn build(&self) -> Vec<u8> {
         let base = self.chain.base();
         let zstd = self.compression == Compression::Zstd;
         let mut head = base.header.clone();

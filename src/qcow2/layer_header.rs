@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::Refusal;
+use super::ComposeError;
 use super::entry::Geometry;
 use super::header::{HeaderError, field_u32, field_u64, read_header};
 use snapdeck_model::{Compression, ImageFacts};
@@ -16,14 +16,14 @@ pub(super) const FEATURE_NAMES: u32 = 0x6803_f857;
 const FEATURE_NAME_BYTES: usize = 48;
 
 /// What was told.
-pub(super) enum Told {
-    Start(Box<Start>),
+pub(super) enum ParseStatus {
+    Complete(Box<LayerHeader>),
     /// So many bytes of the file's start are needed.
-    More(u64),
+    Incomplete(u64),
 }
 
 /// An image that may be composed.
-pub(super) struct Start {
+pub(super) struct LayerHeader {
     pub(super) facts: ImageFacts,
     /// The header, `header_length` bytes.
     pub(super) header: Vec<u8>,
@@ -33,28 +33,30 @@ pub(super) struct Start {
     pub(super) l1: Range<u64>,
 }
 
-impl Start {
+impl LayerHeader {
     /// `start`: the bytes a file of that length begins with.
-    pub(super) fn read(start: &[u8], file_bytes: u64) -> Result<Told, Refusal> {
+    pub(super) fn parse(start: &[u8], file_bytes: u64) -> Result<ParseStatus, ComposeError> {
         refuse_unknown_features(start)?;
-        let cut_off = || Refusal::Unfit("its header is cut off".into());
+        let cut_off = || ComposeError::InvalidHeader("its header is cut off".into());
         let facts = match read_header(start) {
             Ok(facts) => facts,
             // At most one cluster of 2 MiB; the same bytes are never asked for twice.
-            Err(HeaderError::Short { needed_bytes }) => {
+            Err(HeaderError::Incomplete { needed_bytes }) => {
                 let end = needed_bytes as u64;
                 let asks_more = end <= file_bytes && end > start.len() as u64;
-                return asks_more.then_some(Told::More(end)).ok_or_else(cut_off);
+                return asks_more
+                    .then_some(ParseStatus::Incomplete(end))
+                    .ok_or_else(cut_off);
             }
-            Err(HeaderError::Unfit(why)) => return Err(Refusal::Unfit(why)),
+            Err(HeaderError::Invalid(why)) => return Err(ComposeError::InvalidHeader(why)),
         };
         refuse_features(&facts)?;
         if file_bytes < facts.cluster_size {
             return Err(cut_off());
         }
-        let l1 = l1_range(start, &facts, file_bytes)?;
-        let (header, feature_names) = header_parts(start, &facts)?;
-        Ok(Told::Start(Box::new(Self {
+        let l1 = locate_l1(start, &facts, file_bytes)?;
+        let (header, feature_names) = split_header(start, &facts)?;
+        Ok(ParseStatus::Complete(Box::new(Self {
             facts,
             header,
             feature_names,
@@ -64,61 +66,68 @@ impl Start {
 }
 
 /// "Header", l1_size and l1_table_offset.
-fn l1_range(start: &[u8], facts: &ImageFacts, file_bytes: u64) -> Result<Range<u64>, Refusal> {
+fn locate_l1(
+    start: &[u8],
+    facts: &ImageFacts,
+    file_bytes: u64,
+) -> Result<Range<u64>, ComposeError> {
     let geometry = Geometry::new(facts.cluster_size);
     let needed = facts.virtual_size.div_ceil(geometry.l2_span());
     if needed > MAX_L1_BYTES / 8 {
-        return Err(Refusal::TooLarge("its L1 table has more than 32 MiB"));
+        return Err(ComposeError::TooLarge("its L1 table has more than 32 MiB"));
     }
     if u64::from(field_u32(start, 36)) < needed {
         let why = "its L1 table is too short for its disk";
-        return Err(Refusal::Unfit(why.into()));
+        return Err(ComposeError::InvalidHeader(why.into()));
     }
     if needed == 0 {
         return Ok(0..0);
     }
     let at = field_u64(start, 40);
-    if !at.is_multiple_of(geometry.cluster()) || at < geometry.cluster() {
+    if !at.is_multiple_of(geometry.cluster_size()) || at < geometry.cluster_size() {
         let table = "the header's L1";
-        return Err(Refusal::BadEntry { table, entry: at });
+        return Err(ComposeError::BadEntry { table, entry: at });
     }
     match at.checked_add(needed * 8) {
         Some(end) if end <= file_bytes => Ok(at..end),
         _ => {
             let what = "the L1 table";
-            Err(Refusal::CutOff { what, at })
+            Err(ComposeError::Truncated {
+                structure: what,
+                offset: at,
+            })
         }
     }
 }
 
 /// Told before anything else is looked at: with such a bit nothing else is known to mean what it says.
-fn refuse_unknown_features(start: &[u8]) -> Result<(), Refusal> {
+fn refuse_unknown_features(start: &[u8]) -> Result<(), ComposeError> {
     let known = 0b11111;
     let unknown = field_u64(start, 72) & !known;
     if start.starts_with(b"QFI\xfb") && field_u32(start, 4) == 3 && unknown != 0 {
-        return Err(Refusal::UnknownFeatures(unknown));
+        return Err(ComposeError::UnknownFeatures(unknown));
     }
     Ok(())
 }
 
 /// What no layer of a chain may have.
-fn refuse_features(facts: &ImageFacts) -> Result<(), Refusal> {
+fn refuse_features(facts: &ImageFacts) -> Result<(), ComposeError> {
     let refusal = if facts.dirty {
-        Refusal::Dirty
+        ComposeError::Dirty
     } else if facts.corrupt {
-        Refusal::Corrupt
+        ComposeError::Corrupt
     } else if facts.external_data_file {
-        Refusal::ExternalData
+        ComposeError::ExternalData
     } else if facts.encrypted {
-        Refusal::Encrypted
+        ComposeError::Encrypted
     } else if facts.internal_snapshots > 0 {
-        Refusal::InternalSnapshots(facts.internal_snapshots)
+        ComposeError::InternalSnapshots(facts.internal_snapshots)
     } else if facts.extended_l2 {
-        Refusal::ExtendedL2
+        ComposeError::ExtendedL2
     } else if facts.compression == Compression::Unknown {
-        Refusal::UnknownCompression
+        ComposeError::UnknownCompression
     } else if !facts.virtual_size.is_multiple_of(512) {
-        Refusal::OddSize(facts.virtual_size)
+        ComposeError::UnalignedSize(facts.virtual_size)
     } else {
         return Ok(());
     };
@@ -126,12 +135,16 @@ fn refuse_features(facts: &ImageFacts) -> Result<(), Refusal> {
 }
 
 /// The header itself, and the feature name table where it is sound ("Header extensions").
-fn header_parts(start: &[u8], facts: &ImageFacts) -> Result<(Vec<u8>, Option<Vec<u8>>), Refusal> {
+fn split_header(
+    start: &[u8],
+    facts: &ImageFacts,
+) -> Result<(Vec<u8>, Option<Vec<u8>>), ComposeError> {
     let length = match facts.version {
         2 => 72,
         _ => field_u32(start, 100) as usize,
     };
-    let bad = || Refusal::Unfit(format!("its header of {length} bytes is not possible"));
+    let bad =
+        || ComposeError::InvalidHeader(format!("its header of {length} bytes is not possible"));
     if facts.version > 2 && (length < 104 || !length.is_multiple_of(8)) {
         return Err(bad());
     }
