@@ -28,7 +28,7 @@ use tracing_subscriber::EnvFilter;
 const LEAVE: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
-    snapdeck_host::give_buffers_back();
+    snapdeck_host::set_mmap_threshold();
     let args: Vec<OsString> = std::env::args_os().collect();
     // Asked before the line is understood: what is wrong with it must be told as JSON, too.
     let json = args

@@ -24,7 +24,7 @@ pub(super) fn examine(inner: &Arc<Inner>, hosts: &[HostName], bucket: bool) -> R
         begin(inner, Some(name.clone()), async move {
             // Nothing of it is left behind: what it starts on the host ends by itself.
             tokio::select! {
-                examination = host.examine(accel) => examination,
+                examination = host.run_checks(accel) => examination,
                 () = tokio::time::sleep(LONGEST) => broken_off(Some(name), "it did not end in time"),
                 () = stop.cancelled() => broken_off(Some(name), "it was cancelled"),
             }

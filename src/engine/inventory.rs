@@ -163,7 +163,7 @@ async fn look(
 async fn meet_host(inner: Arc<Inner>, index: usize) {
     let host = &inner.hosts[index];
     snapdeck_ops::clear_leftovers(host, None, &|_, text| tracing::warn!("{text}")).await;
-    if let Ok(false) = host.has_backups().await {
+    if let Ok(false) = host.supports_backup().await {
         let mut methods = host.settings().running.iter().copied();
         let running = methods.find(|method| *method != Method::Backup);
         inner.publish(|view| Arc::make_mut(&mut view.hosts[index]).running = running);

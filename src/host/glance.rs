@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::files::Files;
+use super::fs::HostFs;
 use super::survey::{self, Scope, Survey};
 use super::{CALL, Host, SURVEY, domain};
 use snapdeck_model::Result;
@@ -81,12 +81,12 @@ impl Host {
         scope: Scope,
     ) -> Result<Survey> {
         match &self.files {
-            Files::Here(files) => {
+            HostFs::Local(files) => {
                 let settings = self.settings.clone();
                 let look = move || survey::here(&settings, &domains, scope);
                 files.run("list images".into(), SURVEY, look).await
             }
-            Files::There(files) => survey::there(files, &self.settings, &domains, scope).await,
+            HostFs::Remote(files) => survey::there(files, &self.settings, &domains, scope).await,
         }
     }
 }

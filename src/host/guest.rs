@@ -10,7 +10,7 @@ use virt::error::{Error as VirtError, ErrorNumber};
 
 use super::domain::child;
 use super::{CALL, Host};
-use snapdeck_libvirt::{Fields, Value};
+use snapdeck_libvirt::{TypedParams, Value};
 use snapdeck_model::{AgentChannel, Guest, Reach, Result, SandboxId, Vnc};
 
 /// Three questions, of which libvirt gives each 5 s.
@@ -122,7 +122,7 @@ fn reach(xml: &str) -> Reach {
 
 /// Each question by itself: an older agent does not know all of them.
 fn ask(domain: &Domain) -> Result<Guest, VirtError> {
-    let mut told = Fields::new();
+    let mut told = TypedParams::new();
     for kinds in [
         virt_sys::VIR_DOMAIN_GUEST_INFO_OS,
         virt_sys::VIR_DOMAIN_GUEST_INFO_HOSTNAME,
@@ -137,7 +137,7 @@ fn ask(domain: &Domain) -> Result<Guest, VirtError> {
     Ok(guest(&told))
 }
 
-fn guest(fields: &Fields) -> Guest {
+fn guest(fields: &TypedParams) -> Guest {
     let text = |name: &str| match fields.get(name) {
         // What a guest says goes to a terminal.
         Some(Value::Text(text)) => {
@@ -231,7 +231,7 @@ mod tests {
     #[test]
     fn a_guest_may_say_what_it_likes() {
         let text = |text: &str| Value::Text(text.to_owned());
-        let told = Fields::from([
+        let told = TypedParams::from([
             ("os.pretty-name".into(), text("Windows\u{1b}[2J Server")),
             ("hostname".into(), text("")),
             ("if.count".into(), Value::Number(u64::MAX)),

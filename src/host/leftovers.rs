@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Host;
 use super::command::Output;
-use super::files::system_error;
+use super::fs::system_error;
 use snapdeck_model::{Error, Kind, Leftover, LeftoverKind, Result, SnapshotName};
 
 const SCRIPT: &str = include_str!("leftovers.sh");

@@ -7,7 +7,7 @@ mod command;
 mod doctor;
 mod domain;
 mod eyes;
-mod files;
+mod fs;
 mod glance;
 mod guard;
 mod guest;
@@ -39,7 +39,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::address::Address;
 use self::command::Place;
-use self::files::{Files, Here, There};
+use self::fs::{HostFs, LocalFs, RemoteFs};
 use self::guard::{Duty, Pause};
 use self::libvirt::Libvirt;
 use self::ssh::Ssh;
@@ -49,16 +49,16 @@ use snapdeck_model::{
     SnapshotName,
 };
 
-pub use backup::{Backup, Export, Left};
+pub use backup::{Backup, Export, StaleBackup};
 pub use blueprint::Blueprint;
-pub use files::{Ahead, Content, FileReader, FileWriter, Origin, Piece, Seen};
+pub use fs::{BlockCopy, BlockState, Content, CopySource, FileReader, FileWriter, PreopenedFile};
 pub use glance::Known;
 pub use guard::Guard;
 pub use image_file::ImageFile;
 pub use lock::{Lock, Want};
 pub use offer::{Memory, Offer};
 pub use patience::Patience;
-pub use snapdeck_libvirt::give_buffers_back;
+pub use snapdeck_libvirt::set_mmap_threshold;
 pub use survey::Survey;
 pub use tunnel::Tunnel;
 
@@ -85,7 +85,7 @@ pub struct Host {
     settings: Arc<HostSettings>,
     place: Place,
     libvirt: Libvirt,
-    files: Files,
+    files: HostFs,
     patience: Patience,
     /// Does a guest really run under KVM there? Found out once.
     kvm: Arc<OnceCell<bool>>,
@@ -125,8 +125,8 @@ impl Host {
         Ok(Self {
             libvirt: Libvirt::new(place.clone(), settings.uri.clone()),
             files: match place.ssh() {
-                None => Files::Here(Here::new(name.clone())),
-                Some(_) => Files::There(There::new(place.clone())),
+                None => HostFs::Local(LocalFs::new(name.clone())),
+                Some(_) => HostFs::Remote(RemoteFs::new(place.clone())),
             },
             place,
             patience: Patience::none(),
@@ -138,7 +138,7 @@ impl Host {
     /// The same host, for a job that waits for it while it is away.
     pub fn patient(&self, patience: Patience) -> Self {
         Self {
-            files: self.files.patient(patience.clone()),
+            files: self.files.with_retry_policy(patience.clone()),
             patience,
             ..self.clone()
         }
@@ -283,11 +283,11 @@ impl Host {
     pub async fn snapshot_names(&self) -> Result<Vec<SnapshotName>> {
         let dir = self.settings.snapshots_dir.clone();
         let listed = match &self.files {
-            Files::Here(files) => {
+            HostFs::Local(files) => {
                 let what = format!("list {dir}");
                 vec![files.run(what, SURVEY, move || eyes::list(&dir)).await?]
             }
-            Files::There(files) => files.list(&[&dir]).await?,
+            HostFs::Remote(files) => files.list(&[&dir]).await?,
         };
         let images = listed.iter().flat_map(|listed| &listed.images);
         let mut names: Vec<SnapshotName> =
@@ -303,8 +303,8 @@ impl Host {
     pub async fn hash(
         &self,
         path: &str,
-        pieces: &[Piece],
-        told: &UnboundedSender<(Piece, Seen)>,
+        pieces: &[BlockCopy],
+        told: &UnboundedSender<(BlockCopy, BlockState)>,
         cancel: &CancellationToken,
     ) -> Result<()> {
         self.files.hash(path, pieces, told, cancel).await
@@ -360,8 +360,8 @@ impl Host {
     }
 
     /// Opens a file that somebody else writes, for a moment to come.
-    pub async fn open_ahead(&self, path: &str) -> Ahead {
-        self.files.open_ahead(path).await
+    pub async fn open_ahead(&self, path: &str) -> PreopenedFile {
+        self.files.preopen(path).await
     }
 
     /// Creates a file for writes at offsets, or takes up one that an earlier writer of the same content left:
@@ -379,7 +379,7 @@ impl Host {
     /// # Errors
     /// `Refused` where one has, or another process is at it; the system's.
     pub async fn open_mender(&self, path: &str) -> Result<FileWriter> {
-        self.files.open_mender(path).await
+        self.files.open_for_repair(path).await
     }
 
     /// Makes a fresh private directory (0700) under the host's `temp_dir`.

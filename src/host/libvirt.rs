@@ -14,7 +14,7 @@ use virt::error::ErrorNumber;
 use super::command::Place;
 use super::ssh::{Forward, Master, Ssh};
 use super::threads::{Threads, TooLate};
-use snapdeck_libvirt::{Event, Watch};
+use snapdeck_libvirt::{Event, EventRegistration};
 use snapdeck_model::{Error, HostName, Kind, Result};
 
 /// Calls under way at once on one host.
@@ -89,7 +89,7 @@ struct Inner {
 
 struct Link {
     /// Before the connection, for it goes first.
-    watch: Option<Watch>,
+    watch: Option<EventRegistration>,
     connect: Connect,
     closed: Arc<AtomicBool>,
     is_main: bool,
@@ -388,7 +388,7 @@ impl Inner {
             *count = count.wrapping_add(1);
             false
         });
-        let watch = Watch::new(&connect, tell)
+        let watch = EventRegistration::new(&connect, tell)
             .inspect_err(|error| tracing::warn!("host {} tells no events: {error}", self.host))
             .ok();
         let link = Link {

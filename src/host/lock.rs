@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Host;
 use super::command::{Input, Place, Running, text};
-use super::files::{Files, system_error};
+use super::fs::{HostFs, system_error};
 use snapdeck_model::{Error, Kind, Result, SandboxId, SnapshotName};
 
 const SCRIPT: &str = include_str!("lock.sh");
@@ -81,13 +81,13 @@ impl Host {
     ) -> Result<Lock> {
         let who = format!("{work}, {}", ourselves());
         match &self.files {
-            Files::Here(files) => {
+            HostFs::Local(files) => {
                 let taken = files
                     .run("take a lock".into(), CALL, move || here(&wants, &who))
                     .await?;
                 taken.map(|held| Lock(Holder::Here(held)))
             }
-            Files::There(_) => {
+            HostFs::Remote(_) => {
                 let taking = Taking {
                     place: self.place.clone(),
                     wants,

@@ -86,7 +86,7 @@ impl Host {
             .into_iter()
             .chain(disks)
             .collect();
-        let real = self.files.real(&paths).await?;
+        let real = self.files.canonicalize(&paths).await?;
         let ours = real.split_first().is_some_and(|(dir, disks)| {
             disks
                 .iter()
@@ -271,7 +271,9 @@ impl Host {
     /// # Errors
     /// `Refused` where there is one; the system's.
     pub async fn claim_file(&self, path: &str) -> Result<()> {
-        self.files.claim(path, &self.settings.owner).await
+        self.files
+            .create_exclusive(path, &self.settings.owner)
+            .await
     }
 
     /// Copies the bytes of one file into another that is there, whose owner and mode stay.

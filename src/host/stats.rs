@@ -8,7 +8,7 @@ use virt::domain::Domain;
 use virt::error::Error;
 
 use super::{CALL, Host};
-use snapdeck_libvirt::{Fields, Value};
+use snapdeck_libvirt::{TypedParams, Value};
 use snapdeck_model::{DiskUse, Result, SandboxId, Stats};
 
 const KINDS: u32 = virt_sys::VIR_DOMAIN_STATS_CPU_TOTAL
@@ -37,7 +37,7 @@ fn of(connect: &Connect, ids: &[SandboxId]) -> Result<Vec<Stats>, Error> {
     let is_wanted = |domain: &Domain| domain.name().is_ok_and(|name| ids.contains(name.as_str()));
     let mut domains = connect.list_all_domains(virt_sys::VIR_CONNECT_LIST_DOMAINS_ACTIVE)?;
     domains.retain(is_wanted);
-    let found = snapdeck_libvirt::stats(&domains, KINDS)?;
+    let found = snapdeck_libvirt::domain_stats(&domains, KINDS)?;
     let stats = found
         .into_iter()
         .filter_map(|(name, fields)| Some(read(name.parse().ok()?, &fields)));
@@ -45,7 +45,7 @@ fn of(connect: &Connect, ids: &[SandboxId]) -> Result<Vec<Stats>, Error> {
 }
 
 /// Reads the fields of one domain (libvirt, "virConnectGetAllDomainStats").
-fn read(id: SandboxId, fields: &Fields) -> Stats {
+fn read(id: SandboxId, fields: &TypedParams) -> Stats {
     let number = |name: &str| match fields.get(name) {
         Some(Value::Number(number)) => Some(*number),
         _ => None,
@@ -93,7 +93,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn fields(numbers: &[(&str, u64)]) -> Fields {
+    fn fields(numbers: &[(&str, u64)]) -> TypedParams {
         let value = |(name, number): &(&str, u64)| ((*name).to_owned(), Value::Number(*number));
         numbers.iter().map(value).collect()
     }
@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn what_is_not_told_is_not_made_up() {
-        let stats = read("vm".parse().unwrap(), &Fields::new());
+        let stats = read("vm".parse().unwrap(), &TypedParams::new());
         assert_eq!((stats.cpu_time, stats.resident_bytes), (None, None));
         assert!(stats.disks.is_empty());
         let many = read("vm".parse().unwrap(), &fields(&[("block.count", u64::MAX)]));

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::domain::{Disk, Facts};
 use super::eyes::{self, Eyes, Listed};
-use super::files::There;
+use super::fs::RemoteFs;
 use super::image_file::ImageFile;
 use snapdeck_model::settings::HostSettings;
 use snapdeck_model::{
@@ -76,7 +76,7 @@ pub(crate) fn here(settings: &HostSettings, domains: &[Facts], scope: Scope) -> 
 /// # Errors
 /// The host's, where a directory is there but cannot be listed; `Unreachable`.
 pub(crate) async fn there(
-    files: &There,
+    files: &RemoteFs,
     settings: &HostSettings,
     domains: &[Facts],
     scope: Scope,
@@ -105,7 +105,7 @@ pub(crate) async fn there(
     let mut survey = Survey::default();
     for _ in 0..=MAX_CHAIN {
         let paths: Vec<PathBuf> = std::mem::take(&mut wanted).into_iter().collect();
-        for (asked, found) in paths.iter().zip(files.see(&paths).await?) {
+        for (asked, found) in paths.iter().zip(files.stat_files(&paths).await?) {
             let again = match &found.file {
                 Ok(file) => Ok(file.clone()),
                 Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
@@ -119,7 +119,7 @@ pub(crate) async fn there(
         };
         survey = take(settings, &listed, domains, &mut eyes);
         if scope == Scope::All {
-            files.keep_headers(&eyes);
+            files.prune_header_cache(&eyes);
         }
         let Eyes::Fetched {
             seen: known,

@@ -64,12 +64,12 @@ pub fn begin_sync(file: &File, offset: u64, bytes: u64) {
     let _ = unsafe { nix::libc::sync_file_range(file.as_raw_fd(), offset, bytes, how) };
 }
 
-type Tell = Arc<dyn Fn(Event) + Send + Sync>;
+type EventCallback = Arc<dyn Fn(Event) + Send + Sync>;
 
 /// Has the C library give the memory of large buffers back to the system as soon as they are freed, from 1 MiB on. By
 /// itself it comes to keep them for each thread, and parts of images pass through many: that made hundreds of MiB of
 /// eight parts of 8 MiB (mallopt(3), `M_MMAP_THRESHOLD`). Other C libraries than GNU's need no telling.
-pub fn give_buffers_back() {
+pub fn set_mmap_threshold() {
     #[cfg(target_env = "gnu")]
     // SAFETY: it sets a number within the allocator, under the allocator's own lock.
     unsafe {
@@ -106,18 +106,18 @@ pub fn start_event_loop() -> Result<(), String> {
 }
 
 /// Callbacks registered on a connection, until it is dropped.
-pub struct Watch {
+pub struct EventRegistration {
     connect: Connect,
-    lifecycle: c_int,
-    closing: bool,
+    lifecycle_callback_id: c_int,
+    has_close_callback: bool,
 }
 
-impl Watch {
+impl EventRegistration {
     /// Calls `tell` from the event loop's thread for each event. It must not call libvirt.
     ///
     /// # Errors
     /// libvirt's, where the driver has no domain events. A driver without a close callback is fine.
-    pub fn new(connect: &Connect, tell: Tell) -> Result<Self, Error> {
+    pub fn new(connect: &Connect, tell: EventCallback) -> Result<Self, Error> {
         // SAFETY: with VIR_DOMAIN_EVENT_ID_LIFECYCLE libvirt calls back with exactly the parameters of
         // `on_lifecycle`; C code casts the pointer the same way (VIR_DOMAIN_EVENT_CALLBACK).
         let callback = unsafe {
@@ -167,37 +167,40 @@ impl Watch {
         }
         Ok(Self {
             connect: connect.clone(),
-            lifecycle,
-            closing: closing >= 0,
+            lifecycle_callback_id: lifecycle,
+            has_close_callback: closing >= 0,
         })
     }
 }
 
-impl Drop for Watch {
+impl Drop for EventRegistration {
     fn drop(&mut self) {
         // SAFETY: the connection is alive (we hold a reference) and the callbacks are ours. On a dead
         // connection these fail, which leaves nothing behind but what the connection frees itself.
         unsafe {
-            virt_sys::virConnectDomainEventDeregisterAny(self.connect.as_ptr(), self.lifecycle);
-            if self.closing {
+            virt_sys::virConnectDomainEventDeregisterAny(
+                self.connect.as_ptr(),
+                self.lifecycle_callback_id,
+            );
+            if self.has_close_callback {
                 virt_sys::virConnectUnregisterCloseCallback(self.connect.as_ptr(), Some(on_close));
             }
         }
     }
 }
 
-fn into_opaque(tell: &Tell) -> *mut c_void {
+fn into_opaque(tell: &EventCallback) -> *mut c_void {
     Box::into_raw(Box::new(tell.clone())).cast()
 }
 
 unsafe extern "C" fn free(opaque: *mut c_void) {
     // SAFETY: made by `into_opaque`, and freed once.
-    drop(unsafe { Box::from_raw(opaque.cast::<Tell>()) });
+    drop(unsafe { Box::from_raw(opaque.cast::<EventCallback>()) });
 }
 
-fn tell(opaque: *mut c_void, event: Event) {
+fn notify(opaque: *mut c_void, event: Event) {
     // SAFETY: made by `into_opaque`, and not freed while its callback runs.
-    let tell = unsafe { &*opaque.cast::<Tell>() };
+    let tell = unsafe { &*opaque.cast::<EventCallback>() };
     // A panic must not cross into C.
     let _ = catch_unwind(AssertUnwindSafe(|| tell(event)));
 }
@@ -209,7 +212,7 @@ unsafe extern "C" fn on_lifecycle(
     _detail: c_int,
     opaque: *mut c_void,
 ) -> c_int {
-    tell(opaque, Event::Lifecycle);
+    notify(opaque, Event::Lifecycle);
     0
 }
 
@@ -218,7 +221,7 @@ unsafe extern "C" fn on_close(
     _reason: c_int,
     opaque: *mut c_void,
 ) {
-    tell(opaque, Event::Closed);
+    notify(opaque, Event::Closed);
 }
 
 /// Ends the job that is under way on a domain (a save, say), which then fails.
@@ -257,7 +260,7 @@ pub fn begin_backup(domain: &Domain, xml: &CStr, has_scratch: bool) -> Result<()
 ///
 /// # Errors
 /// libvirt's.
-pub fn backup(domain: &Domain) -> Result<Option<String>, Error> {
+pub fn backup_xml(domain: &Domain) -> Result<Option<String>, Error> {
     // SAFETY: the domain is alive; the text is ours, ends with a zero, and is freed once.
     unsafe {
         let xml = virt_sys::virDomainBackupGetXMLDesc(domain.as_ptr(), 0);
@@ -266,7 +269,7 @@ pub fn backup(domain: &Domain) -> Result<Option<String>, Error> {
             let none = error.code().is(virt::error::ErrorNumber::NoDomainBackup);
             return if none { Ok(None) } else { Err(error) };
         }
-        let read = text(xml);
+        let read = read_c_string(xml);
         nix::libc::free(xml.cast());
         Ok(Some(read))
     }
@@ -334,14 +337,17 @@ pub enum Value {
 }
 
 /// Typed parameters by name.
-pub type Fields = HashMap<String, Value>;
+pub type TypedParams = HashMap<String, Value>;
 
 /// Statistics of the kinds `kinds` (`VIR_DOMAIN_STATS_...`) of these domains, in one call; each with the
 /// domain's name. One that waits for another call has only what needs no answer of its QEMU.
 ///
 /// # Errors
 /// libvirt's.
-pub fn stats(domains: &[Domain], kinds: c_uint) -> Result<Vec<(String, Fields)>, Error> {
+pub fn domain_stats(
+    domains: &[Domain],
+    kinds: c_uint,
+) -> Result<Vec<(String, TypedParams)>, Error> {
     if domains.is_empty() {
         return Ok(Vec::new());
     }
@@ -359,8 +365,8 @@ pub fn stats(domains: &[Domain], kinds: c_uint) -> Result<Vec<(String, Fields)>,
     // here borrows from them.
     unsafe {
         let read = |record: virt_sys::virDomainStatsRecordPtr| {
-            let name = text(virt_sys::virDomainGetName((*record).dom));
-            (name, fields((*record).params, (*record).nparams))
+            let name = read_c_string(virt_sys::virDomainGetName((*record).dom));
+            (name, read_typed_params((*record).params, (*record).nparams))
         };
         let found = (0..count).map(|index| read(*records.add(index))).collect();
         virt_sys::virDomainStatsRecordListFree(records);
@@ -373,7 +379,7 @@ pub fn stats(domains: &[Domain], kinds: c_uint) -> Result<Vec<(String, Fields)>,
 ///
 /// # Errors
 /// libvirt's: no agent, it does not answer, or does not know all of `kinds`.
-pub fn guest_info(domain: &Domain, kinds: c_uint) -> Result<Fields, Error> {
+pub fn guest_info(domain: &Domain, kinds: c_uint) -> Result<TypedParams, Error> {
     let (mut params, mut count) = (std::ptr::null_mut(), 0);
     // SAFETY: the domain is alive; `params` is ours where the call succeeded, and freed once.
     unsafe {
@@ -382,7 +388,7 @@ pub fn guest_info(domain: &Domain, kinds: c_uint) -> Result<Fields, Error> {
         if code < 0 {
             return Err(Error::last_error());
         }
-        let found = fields(params, count);
+        let found = read_typed_params(params, count);
         virt_sys::virTypedParamsFree(params, count);
         Ok(found)
     }
@@ -392,7 +398,7 @@ pub fn guest_info(domain: &Domain, kinds: c_uint) -> Result<Fields, Error> {
 ///
 /// # Safety
 /// There are so many at `params`, as libvirt made them.
-unsafe fn fields(params: virt_sys::virTypedParameterPtr, count: c_int) -> Fields {
+unsafe fn read_typed_params(params: virt_sys::virTypedParameterPtr, count: c_int) -> TypedParams {
     let count = usize::try_from(count).unwrap_or(0);
     let read = |index| {
         // SAFETY: as promised; the type says which part of the union was written.
@@ -404,10 +410,10 @@ unsafe fn fields(params: virt_sys::virTypedParameterPtr, count: c_int) -> Fields
                 virt_sys::VIR_TYPED_PARAM_UINT => Value::Number(value.ui.into()),
                 virt_sys::VIR_TYPED_PARAM_LLONG => Value::Number(value.l.try_into().ok()?),
                 virt_sys::VIR_TYPED_PARAM_ULLONG => Value::Number(value.ul),
-                virt_sys::VIR_TYPED_PARAM_STRING => Value::Text(text(value.s)),
+                virt_sys::VIR_TYPED_PARAM_STRING => Value::Text(read_c_string(value.s)),
                 _ => return None,
             };
-            Some((text(param.field.as_ptr()), value))
+            Some((read_c_string(param.field.as_ptr()), value))
         }
     };
     (0..count).filter_map(read).collect()
@@ -415,7 +421,7 @@ unsafe fn fields(params: virt_sys::virTypedParameterPtr, count: c_int) -> Fields
 
 /// # Safety
 /// `chars` is null or ends with a zero.
-unsafe fn text(chars: *const c_char) -> String {
+unsafe fn read_c_string(chars: *const c_char) -> String {
     if chars.is_null() {
         return String::new();
     }

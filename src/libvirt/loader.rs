@@ -16,11 +16,11 @@ use virt_sys::*;
 /// Of libvirt since its first release.
 const LIBRARY: &str = "libvirt.so.0";
 
-static LIBVIRT: LazyLock<Result<Libvirt, String>> = LazyLock::new(|| {
+static SYMBOLS: LazyLock<Result<Symbols, String>> = LazyLock::new(|| {
     // SAFETY: libvirt's initialisers may run on any thread, and it is never unloaded.
     let library = unsafe { Library::new(LIBRARY) };
     library
-        .and_then(Libvirt::find)
+        .and_then(Symbols::resolve)
         .map_err(|error| error.to_string())
 });
 
@@ -29,39 +29,39 @@ static LIBVIRT: LazyLock<Result<Libvirt, String>> = LazyLock::new(|| {
 /// # Errors
 /// The loader's; the same every time.
 pub fn load() -> Result<(), String> {
-    LIBVIRT.as_ref().map(|_| ()).map_err(Clone::clone)
+    SYMBOLS.as_ref().map(|_| ()).map_err(Clone::clone)
 }
 
 /// What libvirt's functions return when they fail. It is returned where there is no library: nobody gets that far,
 /// for [`load`] has failed before.
-trait Failed {
-    const FAILED: Self;
+trait FailureValue {
+    const FAILURE: Self;
 }
 
-impl Failed for () {
-    const FAILED: Self = ();
+impl FailureValue for () {
+    const FAILURE: Self = ();
 }
 
-impl Failed for c_int {
-    const FAILED: Self = -1;
+impl FailureValue for c_int {
+    const FAILURE: Self = -1;
 }
 
-impl<T> Failed for *mut T {
-    const FAILED: Self = null_mut();
+impl<T> FailureValue for *mut T {
+    const FAILURE: Self = null_mut();
 }
 
-impl<T> Failed for *const T {
-    const FAILED: Self = std::ptr::null();
+impl<T> FailureValue for *const T {
+    const FAILURE: Self = std::ptr::null();
 }
 
 macro_rules! libvirt {
     ($(fn $name:ident($($argument:ident: $type:ty),*) $(-> $returned:ty)?;)*) => {
-        struct Libvirt {
+        struct Symbols {
             $($name: unsafe extern "C" fn($($type),*) $(-> $returned)?,)*
         }
 
-        impl Libvirt {
-            fn find(library: Library) -> Result<Self, libloading::Error> {
+        impl Symbols {
+            fn resolve(library: Library) -> Result<Self, libloading::Error> {
                 // SAFETY: these are the types of the bindings (below), made from libvirt's header.
                 let found = unsafe { Self { $($name: *library.get(stringify!($name))?,)* } };
                 std::mem::forget(library);
@@ -75,10 +75,10 @@ macro_rules! libvirt {
             // SAFETY: nobody else defines a function of that name; it passes on what it gets.
             #[unsafe(no_mangle)]
             unsafe extern "C" fn $name($($argument: $type),*) $(-> $returned)? {
-                match &*LIBVIRT {
+                match &*SYMBOLS {
                     // SAFETY: the caller keeps to libvirt's rules.
                     Ok(libvirt) => unsafe { (libvirt.$name)($($argument),*) },
-                    Err(_) => Failed::FAILED,
+                    Err(_) => FailureValue::FAILURE,
                 }
             }
         )*

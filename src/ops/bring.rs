@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_util::{FutureExt, StreamExt};
 
 use snapdeck_bucket::Bucket;
-use snapdeck_host::{Content, FileWriter, Host, ImageFile, Kept, Origin, Piece};
+use snapdeck_host::{BlockCopy, Content, CopySource, FileWriter, Host, ImageFile, Kept};
 use snapdeck_model::{
     BlockSet, Digest, Error, Kind, Manifest, Object, Phase, Result, SnapshotName, nearest_first,
 };
@@ -106,7 +106,9 @@ pub(super) async fn bring(
             Some((variables, replace)) => variables.land(host, &object.name, replace).await?,
             None => None,
         };
-        let landed = writer.land(&path, before != Before::Nothing).await;
+        let landed = writer
+            .rename_into_place(&path, before != Before::Nothing)
+            .await;
         if let (Err(_), Some(new)) = (&landed, new) {
             // What failed is told; with the image out of reach, this is too.
             let _ = host.remove_file(&new).await;
@@ -167,8 +169,8 @@ async fn settle(
     writer: &FileWriter,
     ctx: &Context,
 ) -> Result<BTreeMap<u64, Digest>> {
-    let recorded = writer.recorded();
-    if recorded.is_settled || recorded.blocks.is_empty() {
+    let recorded = writer.resume_state();
+    if recorded.is_same_boot || recorded.blocks.is_empty() {
         return Ok(recorded.blocks.clone());
     }
     ctx.info(format!(
@@ -181,7 +183,7 @@ async fn settle(
     });
     let mut found = hashes(host, &host.partial_path(&object.name), &blocks, ctx).await?;
     found.retain(|block, digest| recorded.blocks.get(block) == Some(digest));
-    writer.record_anew(&found).await?;
+    writer.reset_records(&found).await?;
     Ok(found)
 }
 
@@ -206,7 +208,7 @@ pub(super) async fn plan_of(
         if before == Before::Damaged {
             // Whatever it is: what is good in it is what it is to be.
             let path = host.snapshot_path(&object.name);
-            origins.push((Origin { path, stamp: None }, manifest.clone()));
+            origins.push((CopySource { path, stamp: None }, manifest.clone()));
         }
     }
     let wanted = source.manifest.as_ref().map(|manifest| &*manifest.blocks);
@@ -225,12 +227,12 @@ pub(super) async fn plan_of(
         ));
     }
     let origins = origins.into_iter().map(|(origin, _)| origin);
-    let copies: Vec<(Origin, Vec<Piece>)> = origins
+    let copies: Vec<(CopySource, Vec<BlockCopy>)> = origins
         .zip(copies)
         .filter(|(_, pieces)| !pieces.is_empty())
         .collect();
     for (origin, pieces) in &copies {
-        let bytes: u64 = pieces.iter().map(|piece| piece.bytes).sum();
+        let bytes: u64 = pieces.iter().map(|piece| piece.size_bytes).sum();
         ctx.info(format!("{} has {bytes} bytes of it", origin.path));
     }
     let digest = |block| Some((block, *recorded.get(&block)?));
@@ -242,7 +244,7 @@ pub(super) async fn plan_of(
 }
 
 /// The host's snapshots that have manifests, in the order in which they give blocks.
-async fn origins_of(host: &Host, wanted: &Manifest) -> Result<Vec<(Origin, Manifest)>> {
+async fn origins_of(host: &Host, wanted: &Manifest) -> Result<Vec<(CopySource, Manifest)>> {
     let names = host.snapshot_names().await?;
     let kept: Vec<Option<(SnapshotName, Kept)>> = futures_util::stream::iter(names)
         .map(|name| {
@@ -272,7 +274,7 @@ async fn origins_of(host: &Host, wanted: &Manifest) -> Result<Vec<(Origin, Manif
                     is_proven,
                 },
             )| {
-                let origin = Origin {
+                let origin = CopySource {
                     path: host.snapshot_path(&name),
                     stamp: manifest.file.filter(|_| is_proven),
                 };
@@ -349,7 +351,7 @@ async fn give_up(
     let object = &source.object;
     let partial = host.partial_path(&object.name);
     // What an earlier pull left is no less there where this one did not come so far as to look.
-    let earlier = writer.recorded().blocks.keys();
+    let earlier = writer.resume_state().blocks.keys();
     let earlier: u64 = earlier.map(|block| source.bytes(*block)).sum();
     let bytes = received.done_bytes().max(earlier);
     let keeps = bytes > 0

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tokio::sync::mpsc::unbounded_channel;
 
-use snapdeck_host::{Host, Piece, Seen};
+use snapdeck_host::{BlockCopy, BlockState, Host};
 use snapdeck_model::{BlockSet, Digest, Phase, Result, block_bytes};
 
 use super::Context;
@@ -20,12 +20,12 @@ pub(super) async fn hashes(
     blocks: &BlockSet,
     ctx: &Context,
 ) -> Result<BTreeMap<u64, Digest>> {
-    let piece = |block| Piece {
-        from: block,
-        to: block,
-        bytes: block_bytes(block, blocks.size_bytes()),
+    let piece = |block| BlockCopy {
+        source: block,
+        target: block,
+        size_bytes: block_bytes(block, blocks.size_bytes()),
     };
-    let pieces: Vec<Piece> = blocks.iter().map(piece).collect();
+    let pieces: Vec<BlockCopy> = blocks.iter().map(piece).collect();
     ctx.progress.enter(Phase::Verifying, blocks.bytes());
     let (told, mut tellings) = unbounded_channel();
     let hashing = async move {
@@ -36,9 +36,9 @@ pub(super) async fn hashes(
     let taking = async {
         let mut digests = BTreeMap::new();
         while let Some((piece, seen)) = tellings.recv().await {
-            ctx.progress.add(piece.bytes);
-            if let Seen::Bytes(digest) = seen {
-                digests.insert(piece.to, digest);
+            ctx.progress.add(piece.size_bytes);
+            if let BlockState::Hashed(digest) = seen {
+                digests.insert(piece.target, digest);
             }
         }
         digests

@@ -4,13 +4,13 @@
 use tokio_util::sync::CancellationToken;
 
 use super::Log;
-use snapdeck_host::{Host, Left};
+use snapdeck_host::{Host, StaleBackup};
 use snapdeck_model::{Kind, Result, SandboxId};
 
 /// Ends and removes what was left of backups, naming each in `log`, but for what another snapdeck has in hand; `ours` is
 /// the sandbox whose lock we hold.
 pub async fn clear_leftovers(host: &Host, ours: Option<&SandboxId>, log: &Log) {
-    let left = match host.left_backups().await {
+    let left = match host.stale_backups().await {
         Ok(left) => left,
         // Whatever is to be done there says so better.
         Err(error) => return tracing::debug!("{error}"),
@@ -24,9 +24,13 @@ pub async fn clear_leftovers(host: &Host, ours: Option<&SandboxId>, log: &Log) {
     }
 }
 
-async fn clear(host: &Host, left: &Left, ours: Option<&SandboxId>) -> Result<Option<String>> {
+async fn clear(
+    host: &Host,
+    left: &StaleBackup,
+    ours: Option<&SandboxId>,
+) -> Result<Option<String>> {
     if ours == Some(&left.id) {
-        return host.clear_left(left).await.map(Some);
+        return host.remove_stale(left).await.map(Some);
     }
     let want = host.lock_of_sandbox(&left.id);
     let lost = CancellationToken::new();
@@ -36,9 +40,9 @@ async fn clear(host: &Host, left: &Left, ours: Option<&SandboxId>) -> Result<Opt
         Err(error) => return Err(error),
     };
     // Whoever had it may have cleared it just now.
-    let cleared = match host.left_backups().await {
+    let cleared = match host.stale_backups().await {
         Ok(now) if !now.contains(left) => Ok(None),
-        Ok(_) => host.clear_left(left).await.map(Some),
+        Ok(_) => host.remove_stale(left).await.map(Some),
         Err(error) => Err(error),
     };
     lock.release().await;

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use snapdeck_host::Piece;
+use snapdeck_host::BlockCopy;
 use snapdeck_model::{BlockSet, Digest, Manifest, block_bytes, block_count};
 
 /// A plan.
@@ -12,7 +12,7 @@ pub(super) struct Plan {
     /// Blocks that are there, by their records.
     pub(super) here: BlockSet,
     /// Blocks to be copied from each origin, in the order of the origins; in the order of the image.
-    pub(super) copies: Vec<Vec<Piece>>,
+    pub(super) copies: Vec<Vec<BlockCopy>>,
     /// Blocks to be fetched.
     pub(super) fetch: BlockSet,
 }
@@ -39,7 +39,7 @@ pub(super) fn plan(
             for (at, digest) in (0..).zip(&origin.blocks) {
                 places.entry(digest).or_insert(at);
             }
-            let pieces: Vec<Piece> = fetch
+            let pieces: Vec<BlockCopy> = fetch
                 .iter()
                 .filter_map(|to| {
                     let (wanted, bytes) = (digest(to)?, block_bytes(to, size_bytes));
@@ -47,10 +47,14 @@ pub(super) fn plan(
                     let stays = origin.blocks.get(to as usize) == Some(wanted);
                     let from = if stays { to } else { *places.get(wanted)? };
                     let fits = block_bytes(from, origin.size_bytes) == bytes;
-                    fits.then_some(Piece { from, to, bytes })
+                    fits.then_some(BlockCopy {
+                        source: from,
+                        target: to,
+                        size_bytes: bytes,
+                    })
                 })
                 .collect();
-            pieces.iter().for_each(|piece| fetch.remove(piece.to));
+            pieces.iter().for_each(|piece| fetch.remove(piece.target));
             pieces
         })
         .collect();
@@ -62,8 +66,11 @@ pub(super) fn plan(
 }
 
 /// Is the greater part of the image what an origin has, in the same places? Then its file is the one to begin with.
-pub(super) fn is_alike(pieces: &[Piece], size_bytes: u64) -> bool {
-    let stay = pieces.iter().filter(|piece| piece.from == piece.to).count();
+pub(super) fn is_alike(pieces: &[BlockCopy], size_bytes: u64) -> bool {
+    let stay = pieces
+        .iter()
+        .filter(|piece| piece.source == piece.target)
+        .count();
     stay as u64 * 2 > block_count(size_bytes)
 }
 
@@ -84,11 +91,11 @@ mod tests {
         Manifest::new(name.parse().unwrap(), size, blocks)
     }
 
-    fn piece(from: u64, to: u64) -> Piece {
-        Piece {
-            from,
-            to,
-            bytes: BLOCK_BYTES,
+    fn piece(from: u64, to: u64) -> BlockCopy {
+        BlockCopy {
+            source: from,
+            target: to,
+            size_bytes: BLOCK_BYTES,
         }
     }
 

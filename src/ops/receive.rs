@@ -16,7 +16,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{MissedTickBehavior, interval};
 
 use snapdeck_bucket::Bucket;
-use snapdeck_host::{FileWriter, Origin, Piece, Seen};
+use snapdeck_host::{BlockCopy, BlockState, CopySource, FileWriter};
 use snapdeck_model::{BLOCK_BYTES, BlockSet, Digest, Error, Kind, Phase, Result, block_count};
 
 use super::fetch::{Block, Message, Queue, Share, Source};
@@ -49,7 +49,7 @@ pub(super) struct Work {
     /// What is there already, and its digests.
     pub(super) here: Vec<(u64, Digest)>,
     /// What other snapshots of the host give.
-    pub(super) copies: Vec<(Origin, Vec<Piece>)>,
+    pub(super) copies: Vec<(CopySource, Vec<BlockCopy>)>,
     /// What comes from the bucket.
     pub(super) fetch: BlockSet,
 }
@@ -162,8 +162,8 @@ pub(super) async fn receive(
 /// Copies from one origin after the other. What one cannot give is fetched.
 async fn copy(
     writer: &FileWriter,
-    copies: Vec<(Origin, Vec<Piece>)>,
-    told: UnboundedSender<(Piece, Seen)>,
+    copies: Vec<(CopySource, Vec<BlockCopy>)>,
+    told: UnboundedSender<(BlockCopy, BlockState)>,
     ctx: &Context,
 ) -> Result<()> {
     for (origin, pieces) in copies {
@@ -197,8 +197,8 @@ impl Receiving<'_> {
     /// returns what is to be copied then.
     async fn share_extents(
         &mut self,
-        mut copies: Vec<(Origin, Vec<Piece>)>,
-    ) -> Result<Vec<(Origin, Vec<Piece>)>> {
+        mut copies: Vec<(CopySource, Vec<BlockCopy>)>,
+    ) -> Result<Vec<(CopySource, Vec<BlockCopy>)>> {
         let total = self.source.object.size_bytes;
         let alike = copies
             .iter_mut()
@@ -207,11 +207,13 @@ impl Receiving<'_> {
             && self.received.done.is_empty()
             && self.writer.share(origin).await?
         {
-            let (stay, move_on) = pieces.iter().partition(|piece| piece.from == piece.to);
+            let (stay, move_on) = pieces
+                .iter()
+                .partition(|piece| piece.source == piece.target);
             *pieces = move_on;
-            let stay: Vec<Piece> = stay;
+            let stay: Vec<BlockCopy> = stay;
             for piece in stay {
-                self.copied(piece, Seen::Known);
+                self.copied(piece, BlockState::Trusted);
             }
         }
         Ok(copies)
@@ -223,7 +225,7 @@ impl Receiving<'_> {
         &mut self,
         queue: Option<Queue>,
         copying: impl Future<Output = Result<()>>,
-        mut tellings: UnboundedReceiver<(Piece, Seen)>,
+        mut tellings: UnboundedReceiver<(BlockCopy, BlockState)>,
     ) -> Result<bool, Break> {
         let (mut complete, mut left, mut copied) = (queue.is_none(), false, false);
         let Queue {
@@ -304,16 +306,16 @@ impl Receiving<'_> {
     }
 
     /// Takes note of a block that another snapshot gave, if it is what it is to be.
-    fn copied(&mut self, piece: Piece, seen: Seen) {
-        let wanted = self.source.digest(piece.to);
+    fn copied(&mut self, piece: BlockCopy, seen: BlockState) {
+        let wanted = self.source.digest(piece.target);
         match (seen, wanted) {
-            (Seen::Known, Some(wanted)) => self.note(piece.to, wanted),
-            (Seen::Bytes(digest), Some(wanted)) if digest == wanted => {
-                self.note(piece.to, digest);
+            (BlockState::Trusted, Some(wanted)) => self.note(piece.target, wanted),
+            (BlockState::Hashed(digest), Some(wanted)) if digest == wanted => {
+                self.note(piece.target, digest);
             }
             _ => return,
         }
-        self.received.copied_bytes += piece.bytes;
+        self.received.copied_bytes += piece.size_bytes;
     }
 
     /// Takes note of a block that is there.

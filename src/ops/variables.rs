@@ -193,7 +193,7 @@ impl Fetched {
         let landed = async {
             writer.write_at(0, self.bytes.clone()).await?;
             writer.finish().await?;
-            writer.land(&path, replace).await
+            writer.rename_into_place(&path, replace).await
         }
         .await;
         if landed.is_err() {

@@ -10,8 +10,8 @@
 //!                                 paused   the sandbox may be paused by us (the guard's)
 //! ```
 
-mod ability;
-mod left;
+mod stale;
+mod support;
 
 use std::ffi::CString;
 use std::ops::Range;
@@ -32,21 +32,21 @@ use super::{CALL, Host, image};
 use snapdeck_model::{Buffers, Error, Kind, Result, SandboxId};
 use snapdeck_nbd::Nbd;
 
-pub use left::Left;
-use left::{LOOK_END, is_stopped};
+pub use stale::StaleBackup;
+use stale::{END_POLL_INTERVAL, is_paused_on_io_error};
 
 /// For beginning one, while the guest stands still: what takes longer is not worth it.
-const BEGIN: Duration = Duration::from_secs(5);
+const BEGIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long libvirt may take to learn that a guest went off.
-const ENDING: Duration = Duration::from_secs(3);
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
 /// How often it is looked after.
-const LOOK: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// For connecting to the socket.
-const OPEN: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// For copying an overlay while its guest stands still.
-const COPY: Duration = Duration::from_secs(10 * 60);
+const COPY_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 /// Longest path of a socket (unix(7), less its final zero).
-const SOCKET_PATH: usize = 107;
+const MAX_SOCKET_PATH: usize = 107;
 
 /// A backup of a sandbox's disk, or a copy of its overlay: its directory, and the guard over both. Dropped without
 /// [`Backup::clear`], the guard takes everything back.
@@ -54,22 +54,22 @@ pub struct Backup {
     host: Host,
     id: SandboxId,
     dir: String,
-    guard: Option<Guard>,
+    watchdog: Option<Guard>,
     /// Has the scratch file been made?
     has_scratch: bool,
 }
 
 /// The disk of a sandbox as it was when its backup began.
 pub struct Export {
-    what: String,
+    error_context: String,
     nbd: Nbd,
 }
 
 /// How a guest is, and the backup of its disk.
-enum Health {
-    Well,
+enum BackupState {
+    Active,
     /// QEMU stopped it: there was no room for a write, or for what it overwrites.
-    Stopped,
+    OutOfSpace,
     ShutDown,
     /// The backup is over.
     Ended,
@@ -104,7 +104,7 @@ impl Host {
             host: self.clone(),
             id: id.clone(),
             dir,
-            guard,
+            watchdog: guard,
             has_scratch: false,
         };
         if let Some(bytes) = scratch_bytes {
@@ -154,7 +154,7 @@ impl Backup {
                 self.host.name()
             )
         };
-        if socket.len() > SOCKET_PATH {
+        if socket.len() > MAX_SOCKET_PATH {
             return Err(Error::new(Kind::Failed, what())
                 .because(format!("the path {socket} is too long for a socket")));
         }
@@ -169,7 +169,9 @@ impl Backup {
         let has_scratch = self.has_scratch;
         let begin =
             move |domain: &Domain| snapdeck_libvirt::begin_backup(domain, &xml, has_scratch);
-        self.host.on(id, "begin a backup of", BEGIN, begin).await
+        self.host
+            .on(id, "begin a backup of", BEGIN_TIMEOUT, begin)
+            .await
     }
 
     /// Copies the file of an overlay, whose guest stands still, into the directory, by sharing its extents where the file
@@ -190,12 +192,12 @@ impl Backup {
             "--reflink=auto"
         };
         let argv = ["cp", reflink, "--sparse=auto", "--", overlay, &copy];
-        let said = self.host.place.run(&argv, COPY, cancel).await?;
+        let said = self.host.place.run(&argv, COPY_TIMEOUT, cancel).await?;
         match said.status.success() {
             true => Ok(copy),
             false => {
                 let what = format!("cannot copy {overlay} on host {}", self.host.name());
-                Err(super::files::system_error(what, &said.stderr))
+                Err(super::fs::system_error(what, &said.stderr))
             }
         }
     }
@@ -214,14 +216,14 @@ impl Backup {
         let socket = self.socket();
         let opened = match host.place.ssh() {
             None => match UnixStream::connect(&socket).await {
-                Ok(stream) => Nbd::open(stream, target, OPEN).await,
+                Ok(stream) => Nbd::open(stream, target, CONNECT_TIMEOUT).await,
                 Err(error) => Err(error),
             },
             Some(ssh) => {
                 let master = ssh.master().await?;
                 let forward = master.forward(&socket).await?;
                 let opened = match UnixStream::connect(&forward.here).await {
-                    Ok(stream) => Nbd::open(stream, target, OPEN).await,
+                    Ok(stream) => Nbd::open(stream, target, CONNECT_TIMEOUT).await,
                     Err(error) => Err(error),
                 };
                 // What is connected stays so.
@@ -230,30 +232,33 @@ impl Backup {
             }
         };
         match opened {
-            Ok(nbd) => Ok(Export { what, nbd }),
+            Ok(nbd) => Ok(Export {
+                error_context: what,
+                nbd,
+            }),
             Err(error) => Err(Error::new(Kind::Failed, what).because(error)),
         }
     }
 
     /// Lets the guard know that the sandbox runs again.
-    pub fn is_running(&self) {
-        if let Some(guard) = &self.guard {
+    pub fn mark_running(&self) {
+        if let Some(guard) = &self.watchdog {
             guard.is_running();
         }
     }
 
     /// Lets the guard know that the sandbox's file systems go on.
-    pub fn is_thawed(&self) {
-        if let Some(guard) = &self.guard {
+    pub fn mark_thawed(&self) {
+        if let Some(guard) = &self.watchdog {
             guard.is_thawed();
         }
     }
 
     /// Returns when it is not to be relied on any more, saying why. A libvirt that does not answer is no reason: QEMU
     /// does.
-    pub async fn trouble(&self) -> Error {
+    pub async fn wait_for_failure(&self) -> Error {
         loop {
-            sleep(LOOK).await;
+            sleep(POLL_INTERVAL).await;
             if let Some(error) = self.diagnose().await {
                 return error;
             }
@@ -262,15 +267,17 @@ impl Backup {
 
     /// What is wrong with it, as far as libvirt knows.
     pub async fn diagnose(&self) -> Option<Error> {
-        let deadline = Instant::now() + ENDING;
+        let deadline = Instant::now() + SHUTDOWN_GRACE;
         let health = loop {
             let name = format!("/{}/", self.name());
-            let look = move |domain: &Domain| health(domain, &name);
+            let look = move |domain: &Domain| backup_state(domain, &name);
             match self.host.on(&self.id, "look at", CALL, look).await {
                 // A guest that goes off takes its backup along a moment before libvirt says that it is off.
-                Ok(Health::Ended) if Instant::now() < deadline => sleep(LOOK_END).await,
+                Ok(BackupState::Ended) if Instant::now() < deadline => {
+                    sleep(END_POLL_INTERVAL).await
+                }
                 Ok(health) => break health,
-                Err(error) if error.kind() == Kind::NotFound => break Health::ShutDown,
+                Err(error) if error.kind() == Kind::NotFound => break BackupState::ShutDown,
                 Err(error) => {
                     tracing::debug!("{error}");
                     return None;
@@ -287,15 +294,15 @@ impl Backup {
             .because(why)
         };
         match health {
-            Health::Well => None,
-            Health::Stopped => Some(
+            BackupState::Active => None,
+            BackupState::OutOfSpace => Some(
                 broken(
                     Kind::NoSpace,
                     "there was no room for what its guest writes meanwhile",
                 )
                 .hint(format!("free space in {dir} there")),
             ),
-            Health::ShutDown => Some(
+            BackupState::ShutDown => Some(
                 broken(
                     Kind::Refused,
                     "it was shut down while its disk was read; nothing was uploaded",
@@ -303,10 +310,10 @@ impl Backup {
                 .hint("try again: it stands still now"),
             ),
             // The guard there ends it when the line is lost.
-            Health::Ended if self.host.place.ssh().is_some() => {
+            BackupState::Ended if self.host.place.ssh().is_some() => {
                 Some(broken(Kind::Unreachable, "its backup was ended").worth_retrying())
             }
-            Health::Ended => Some(
+            BackupState::Ended => Some(
                 broken(Kind::Failed, "its backup was ended by somebody else").hint("try again"),
             ),
         }
@@ -319,7 +326,7 @@ impl Backup {
     pub async fn clear(self) -> Result<()> {
         self.host.end_backup(&self.id, self.name()).await?;
         self.host.files.remove_temp_dir(&self.dir).await?;
-        match self.guard {
+        match self.watchdog {
             Some(guard) => guard.release().await,
             None => Ok(()),
         }
@@ -340,7 +347,7 @@ impl Export {
         let mut pieces = try_join_all(ranges.iter().map(read))
             .await
             .map_err(|error| {
-                Error::new(Kind::Unreachable, &*self.what)
+                Error::new(Kind::Unreachable, &*self.error_context)
                     .because(error)
                     .worth_retrying()
             })?;
@@ -353,15 +360,15 @@ impl Export {
     }
 }
 
-fn health(domain: &Domain, name: &str) -> Result<Health, VirtError> {
+fn backup_state(domain: &Domain, name: &str) -> Result<BackupState, VirtError> {
     if !domain::state(domain)?.is_active() {
-        return Ok(Health::ShutDown);
+        return Ok(BackupState::ShutDown);
     }
-    if is_stopped(domain)? {
-        return Ok(Health::Stopped);
+    if is_paused_on_io_error(domain)? {
+        return Ok(BackupState::OutOfSpace);
     }
-    match snapdeck_libvirt::backup(domain)? {
-        Some(xml) if xml.contains(name) => Ok(Health::Well),
-        _ => Ok(Health::Ended),
+    match snapdeck_libvirt::backup_xml(domain)? {
+        Some(xml) if xml.contains(name) => Ok(BackupState::Active),
+        _ => Ok(BackupState::Ended),
     }
 }

@@ -6,10 +6,10 @@ use snapdeck_model::settings::HostSettings;
 use snapdeck_model::{Check, SnapshotName};
 
 /// Files named one by one; more are counted.
-pub(super) const NAMED: usize = 5;
+pub(super) const MAX_NAMED: usize = 5;
 
 /// What the script calls a directory, what it is in words, and its path.
-fn all(settings: &HostSettings) -> [(&'static str, &'static str, &str); 4] {
+fn list_dirs(settings: &HostSettings) -> [(&'static str, &'static str, &str); 4] {
     [
         ("snapshots", "snapshots directory", &settings.snapshots_dir),
         ("sandboxes", "sandboxes directory", &settings.sandboxes_dir),
@@ -19,8 +19,8 @@ fn all(settings: &HostSettings) -> [(&'static str, &'static str, &str); 4] {
 }
 
 /// Are the directories there, and may we list them and write to them?
-pub(super) fn rights(probe: &Probe, settings: &HostSettings) -> Vec<Check> {
-    let checks = all(settings).map(|(kind, what, dir)| {
+pub(super) fn check_dirs(probe: &Probe, settings: &HostSettings) -> Vec<Check> {
+    let checks = list_dirs(settings).map(|(kind, what, dir)| {
         let said = |key: &str| {
             probe
                 .get(&format!("{kind}.{key}"))
@@ -30,13 +30,13 @@ pub(super) fn rights(probe: &Probe, settings: &HostSettings) -> Vec<Check> {
             .or_else(|| said("list"))
             .or_else(|| said("write"));
         if let Some(words) = problem {
-            let mend = mend(words, dir, probe, settings);
-            return Some(Check::failed(what, told(dir, words), mend));
+            let mend = suggest_fix(words, dir, probe, settings);
+            return Some(Check::failed(what, describe_problem(dir, words), mend));
         }
         if probe.get(&format!("{kind}.write")).is_some() {
             return Some(Check::passed(what, format!("{dir}: lists and takes files")));
         }
-        let begun = probe.all("begin").any(|begun| begun == kind);
+        let begun = probe.get_all("begin").any(|begun| begun == kind);
         begun.then(|| {
             Check::failed(
                 what,
@@ -52,14 +52,14 @@ pub(super) fn rights(probe: &Probe, settings: &HostSettings) -> Vec<Check> {
 }
 
 /// The system's words without the program's name, behind the directory where they do not name it.
-fn told(dir: &str, words: &str) -> String {
+fn describe_problem(dir: &str, words: &str) -> String {
     let line = words.lines().next().unwrap_or_default();
     let why = line.rsplit_once(": ").map_or(line, |(_, why)| why);
     format!("{dir}: {why}")
 }
 
 /// What to do about the system's words.
-fn mend(words: &str, dir: &str, probe: &Probe, settings: &HostSettings) -> String {
+fn suggest_fix(words: &str, dir: &str, probe: &Probe, settings: &HostSettings) -> String {
     let has = |text: &str| words.contains(text);
     if has("No such file") {
         let (user, group) = settings.owner.split_once(':').unwrap_or_default();
@@ -84,7 +84,7 @@ fn mend(words: &str, dir: &str, probe: &Probe, settings: &HostSettings) -> Strin
 }
 
 /// Is the owner of snapshots known there, and may we give files to it?
-pub(super) fn owner(probe: &Probe, settings: &HostSettings) -> Option<Check> {
+pub(super) fn check_owner(probe: &Probe, settings: &HostSettings) -> Option<Check> {
     let (what, name) = ("owner", &settings.owner);
     let setting = match probe.get("usual_owner") {
         Some(usual) => format!(
@@ -112,7 +112,7 @@ pub(super) fn owner(probe: &Probe, settings: &HostSettings) -> Option<Check> {
         )),
         Some(words) => Some(Check::failed(
             what,
-            told(&format!("{name}: a file cannot be given to it"), words),
+            describe_problem(&format!("{name}: a file cannot be given to it"), words),
             format!("let snapdeck be root there, or {setting}"),
         )),
         // Snapshots cannot be written there, which is told in its place.
@@ -121,15 +121,15 @@ pub(super) fn owner(probe: &Probe, settings: &HostSettings) -> Option<Check> {
 }
 
 /// A file of the snapshots directory.
-struct Owned<'a> {
+struct FileOwnership<'a> {
     ids: &'a str,
     names: &'a str,
     mode: &'a str,
     name: SnapshotName,
 }
 
-impl<'a> Owned<'a> {
-    fn read(line: &'a str) -> Option<Self> {
+impl<'a> FileOwnership<'a> {
+    fn parse(line: &'a str) -> Option<Self> {
         let mut parts = line.splitn(4, ' ');
         Some(Self {
             ids: parts.next()?,
@@ -142,15 +142,18 @@ impl<'a> Owned<'a> {
 
 /// Do the snapshots belong to the owner, with mode 0644 (spec, "File Permissions")? One that nobody may write, 0444,
 /// is as good.
-pub(super) fn modes(probe: &Probe, settings: &HostSettings) -> Option<Check> {
+pub(super) fn check_modes(probe: &Probe, settings: &HostSettings) -> Option<Check> {
     let what = "owner and mode";
     if probe.get("snapshots.list") != Some("") {
         return None;
     }
     let wanted = probe.get("owner")?;
-    let files: Vec<Owned> = probe.all("file").filter_map(Owned::read).collect();
-    let is_fine = |file: &&Owned| file.ids == wanted && matches!(file.mode, "644" | "444");
-    let wrong: Vec<&Owned> = files.iter().filter(|file| !is_fine(file)).collect();
+    let files: Vec<FileOwnership> = probe
+        .get_all("file")
+        .filter_map(FileOwnership::parse)
+        .collect();
+    let is_fine = |file: &&FileOwnership| file.ids == wanted && matches!(file.mode, "644" | "444");
+    let wrong: Vec<&FileOwnership> = files.iter().filter(|file| !is_fine(file)).collect();
     if wrong.is_empty() {
         return Some(Check::passed(
             what,
@@ -162,15 +165,15 @@ pub(super) fn modes(probe: &Probe, settings: &HostSettings) -> Option<Check> {
     }
     let named: Vec<String> = wrong
         .iter()
-        .take(NAMED)
+        .take(MAX_NAMED)
         .map(|file| format!("{} ({} {})", file.name, file.names, file.mode))
         .collect();
-    let more = match wrong.len().saturating_sub(NAMED) {
+    let more = match wrong.len().saturating_sub(MAX_NAMED) {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
     let dir = &settings.snapshots_dir;
-    let paths = match wrong.len() > NAMED {
+    let paths = match wrong.len() > MAX_NAMED {
         true => format!("{}/*.qcow2", quote::told([&**dir])),
         false => {
             let paths: Vec<String> = wrong
@@ -196,7 +199,7 @@ mod tests {
 
     #[test]
     fn each_complaint_has_its_command() {
-        let probe = Probe::of(&[
+        let probe = Probe::from_pairs(&[
             ("user", "op"),
             ("begin", "temp"),
             (
@@ -217,7 +220,7 @@ mod tests {
             ),
             ("begin", "snapshots"),
         ]);
-        let told: Vec<String> = rights(&probe, &settings())
+        let told: Vec<String> = check_dirs(&probe, &settings())
             .into_iter()
             .map(|check| format!("{} -> {}", check.seen, check.mend.unwrap()))
             .collect();
@@ -231,7 +234,7 @@ mod tests {
             ]
         );
         // One that was not come to is left out.
-        assert!(rights(&Probe::of(&[]), &settings()).is_empty());
+        assert!(check_dirs(&Probe::from_pairs(&[]), &settings()).is_empty());
     }
 
     #[test]
@@ -244,7 +247,7 @@ mod tests {
             ("file", "0:0 root:root 600 c.qcow2"),
             ("file", "0:0 root:root 600 not a snapshot.qcow2"),
         ];
-        let check = modes(&Probe::of(&pairs), &settings()).unwrap();
+        let check = check_modes(&Probe::from_pairs(&pairs), &settings()).unwrap();
         assert_eq!(check.seen, "of 3: c (root:root 600)");
         assert_eq!(
             check.mend.unwrap(),
@@ -252,25 +255,25 @@ mod tests {
         );
         let many = ["d", "e", "f", "g", "h"].map(|name| format!("1:1 x:x 644 {name}.qcow2"));
         pairs.extend(many.iter().map(|file| ("file", &**file)));
-        let check = modes(&Probe::of(&pairs), &settings()).unwrap();
+        let check = check_modes(&Probe::from_pairs(&pairs), &settings()).unwrap();
         assert!(check.seen.ends_with("and 1 more"), "{}", check.seen);
         assert!(check.mend.unwrap().ends_with("chmod 644 /s/*.qcow2"));
     }
 
     #[test]
     fn an_owner_that_is_not_known_is_told_with_one_that_is() {
-        let probe = Probe::of(&[("owner", ":36"), ("usual_owner", "qemu:qemu")]);
-        let check = owner(&probe, &settings()).unwrap();
+        let probe = Probe::from_pairs(&[("owner", ":36"), ("usual_owner", "qemu:qemu")]);
+        let check = check_owner(&probe, &settings()).unwrap();
         assert!(check.seen.contains("no such user"), "{}", check.seen);
         assert!(check.mend.unwrap().contains("owner = \"qemu:qemu\""));
-        let probe = Probe::of(&[
+        let probe = Probe::from_pairs(&[
             ("owner", "1:2"),
             (
                 "snapshots.chown",
                 "chown: changing ownership of '/s/x': Operation not permitted",
             ),
         ]);
-        let check = owner(&probe, &settings()).unwrap();
+        let check = check_owner(&probe, &settings()).unwrap();
         assert_eq!(
             (check.verdict, &*check.seen),
             (

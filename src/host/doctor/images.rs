@@ -12,7 +12,7 @@ use snapdeck_model::settings::HostSettings;
 use snapdeck_model::{Check, Sandbox, SandboxState, Snapshot};
 
 /// For `qemu-img check` of all snapshots, which reads their tables.
-const VERIFY: Duration = Duration::from_secs(20);
+const CHECK_TIMEOUT: Duration = Duration::from_secs(20);
 /// Checks each file for its own time at most, so that one that hangs hides no other: its exit code and number, the
 /// first as of `timeout` where the time was up.
 const SCRIPT: &str = r#"
@@ -24,44 +24,47 @@ for file do
 done
 "#;
 /// Snapshots that are checked; so many paths go into one command.
-const MOST: usize = 300;
+const MAX_CHECKED: usize = 300;
 
 /// What `qemu-img check` found in the snapshots that may be opened: those that name no other file.
 #[derive(Debug, Default)]
-pub(super) struct Verified {
+pub(super) struct ImageCheckResults {
     /// Paths of damaged ones, and what qemu-img said.
-    damaged: BTreeMap<String, String>,
-    sound: usize,
+    damaged_images: BTreeMap<String, String>,
+    sound_count: usize,
 }
 
 /// Checks them, as many as there is time for.
-pub(super) async fn verify(place: &Place, survey: &Survey) -> Verified {
+pub(super) async fn check_images(place: &Place, survey: &Survey) -> ImageCheckResults {
     let paths: Vec<&str> = survey
         .snapshots
         .iter()
         .filter(|snapshot| snapshot.problem.is_none() && snapshot.facts.is_some())
         .map(|snapshot| &*snapshot.path)
-        .take(MOST)
+        .take(MAX_CHECKED)
         .collect();
     if paths.is_empty() {
-        return Verified::default();
+        return ImageCheckResults::default();
     }
     let argv: Vec<&str> = ["sh", "-c", SCRIPT, "snapdeck"]
         .into_iter()
         .chain(paths.iter().copied())
         .collect();
-    match place.run(&argv, VERIFY, &CancellationToken::new()).await {
-        Ok(said) => read(&said.stdout, &paths),
+    match place
+        .run(&argv, CHECK_TIMEOUT, &CancellationToken::new())
+        .await
+    {
+        Ok(said) => parse_check_output(&said.stdout, &paths),
         // What is wrong with qemu-img or the host is told by another check.
         Err(error) => {
             tracing::debug!("{error}");
-            Verified::default()
+            ImageCheckResults::default()
         }
     }
 }
 
-fn read(said: &str, paths: &[&str]) -> Verified {
-    let mut verified = Verified::default();
+fn parse_check_output(said: &str, paths: &[&str]) -> ImageCheckResults {
+    let mut verified = ImageCheckResults::default();
     for line in said.lines() {
         let mut parts = line.splitn(3, ' ');
         let number = |text: Option<&str>| text?.parse::<usize>().ok();
@@ -70,9 +73,11 @@ fn read(said: &str, paths: &[&str]) -> Verified {
         let words = parts.next().unwrap_or_default();
         match (code, path) {
             // Leaked clusters, 3, waste space only (QEMU, docs/tools/qemu-img, "check").
-            (Some(0 | 3), Some(_)) => verified.sound += 1,
+            (Some(0 | 3), Some(_)) => verified.sound_count += 1,
             (Some(2), Some(path)) => {
-                verified.damaged.insert(path.to_owned(), words.to_owned());
+                verified
+                    .damaged_images
+                    .insert(path.to_owned(), words.to_owned());
             }
             // It could not be found out.
             _ => {}
@@ -82,9 +87,9 @@ fn read(said: &str, paths: &[&str]) -> Verified {
 }
 
 /// The snapshots, a check for each that is not fit to be one.
-pub(super) fn snapshots(
+pub(super) fn check_snapshots(
     survey: &Survey,
-    verified: &Verified,
+    verified: &ImageCheckResults,
     settings: &HostSettings,
 ) -> Vec<Check> {
     let what = "snapshots";
@@ -92,19 +97,19 @@ pub(super) fn snapshots(
         .snapshots
         .iter()
         .filter_map(|snapshot| {
-            let broken = verified.damaged.get(&snapshot.path);
+            let broken = verified.damaged_images.get(&snapshot.path);
             let why = match (&snapshot.problem, broken) {
                 (Some(problem), _) => problem.clone(),
                 (None, Some(words)) => format!("qemu-img check failed: {words}"),
                 (None, None) => return None,
             };
-            Some(unfit(snapshot, &why, settings))
+            Some(report_unfit(snapshot, &why, settings))
         })
         .collect();
     if !bad.is_empty() {
         return bad;
     }
-    let (all, checked) = (survey.snapshots.len(), verified.sound);
+    let (all, checked) = (survey.snapshots.len(), verified.sound_count);
     vec![Check::passed(
         what,
         match (all, checked) {
@@ -117,7 +122,7 @@ pub(super) fn snapshots(
     )]
 }
 
-fn unfit(snapshot: &Snapshot, why: &str, settings: &HostSettings) -> Check {
+fn report_unfit(snapshot: &Snapshot, why: &str, settings: &HostSettings) -> Check {
     let (name, path, host) = (&snapshot.name, &snapshot.path, &settings.name);
     let names_others = snapshot
         .facts
@@ -143,7 +148,7 @@ fn unfit(snapshot: &Snapshot, why: &str, settings: &HostSettings) -> Check {
 }
 
 /// The sandboxes: do they have the files they stand on, and which run, so that a push refuses them?
-pub(super) fn sandboxes(survey: &Survey, settings: &HostSettings) -> Vec<Check> {
+pub(super) fn check_sandboxes(survey: &Survey, settings: &HostSettings) -> Vec<Check> {
     let (what, host) = ("sandboxes", &settings.name);
     let torn = |sandbox: &Sandbox| {
         let lost = sandbox
@@ -233,10 +238,10 @@ mod tests {
     #[test]
     fn reads_what_qemu_img_found_in_each() {
         let said = "0 0 \n2 1 3 errors were found on the image.\n3 2 \n1 3 qemu-img: Could not open\n124 4 \n";
-        let verified = read(said, &["/a", "/b", "/c", "/d", "/e"]);
-        assert_eq!(verified.sound, 2);
+        let verified = parse_check_output(said, &["/a", "/b", "/c", "/d", "/e"]);
+        assert_eq!(verified.sound_count, 2);
         assert_eq!(
-            verified.damaged.into_iter().collect::<Vec<_>>(),
+            verified.damaged_images.into_iter().collect::<Vec<_>>(),
             [(
                 "/b".to_owned(),
                 "3 errors were found on the image.".to_owned()

@@ -2,18 +2,18 @@
 //! (spec, "Troubleshooting").
 
 mod access;
-mod guests;
+mod disk_space;
+mod guest_capabilities;
 mod images;
 mod probe;
 mod programs;
-mod room;
 
 use std::time::Duration;
 
 use humansize::{BINARY, format_size};
 use tokio::time::Instant;
 
-use self::guests::Guests;
+use self::guest_capabilities::GuestCapabilities;
 use self::probe::Probe;
 use self::programs::Installer;
 use super::survey::Scope;
@@ -22,19 +22,19 @@ use snapdeck_model::settings::Accel;
 use snapdeck_model::{Check, Error, Examination, Result};
 
 /// For asking QEMU what guests it can run; the first time that takes it seconds.
-const CAPABILITIES: Duration = Duration::from_secs(60);
+const CAPABILITIES_TIMEOUT: Duration = Duration::from_secs(60);
 /// A line slower than so many bytes a second makes a snapshot of 10 GiB take over a quarter of an hour.
-const SLOW: f64 = (10 << 20) as f64;
+const SLOW_BYTES_PER_SECOND: f64 = (10 << 20) as f64;
 
 impl Host {
     /// Looks at everything that operations need of the host. Every step has a deadline. Nothing is left there.
-    pub async fn examine(&self, accel: Accel) -> Examination {
+    pub async fn run_checks(&self, accel: Accel) -> Examination {
         let mut checks = Vec::new();
         let reached = match self.place.ssh() {
-            Some(_) => self.examine_line(&mut checks).await,
+            Some(_) => self.check_connection(&mut checks).await,
             None => true,
         };
-        let reached = reached && self.examine_inside(&mut checks, accel).await;
+        let reached = reached && self.check_services(&mut checks, accel).await;
         Examination {
             host: Some(self.name().clone()),
             reached,
@@ -43,7 +43,7 @@ impl Host {
     }
 
     /// SSH, and how fast it is. `false` where there is no way in.
-    async fn examine_line(&self, checks: &mut Vec<Check>) -> bool {
+    async fn check_connection(&self, checks: &mut Vec<Check>) -> bool {
         let what = "SSH";
         let begun = Instant::now();
         let Some(ssh) = self.place.ssh() else {
@@ -54,15 +54,15 @@ impl Host {
                 "{}; not looked at: all that is on the host",
                 error.message()
             );
-            checks.push(Check::failed(what, seen, hint(&error)));
+            checks.push(Check::failed(what, seen, hint_or_default(&error)));
             return false;
         }
         let took = begun.elapsed().as_secs_f64();
         checks.push(Check::passed(what, format!("logged in within {took:.2} s")));
-        checks.extend(match probe::speed(&self.place).await {
+        checks.extend(match probe::measure_speed(&self.place).await {
             Ok(speed) => {
                 let seen = format!("{}/s from there", format_size(speed as u64, BINARY));
-                Some(match speed < SLOW {
+                Some(match speed < SLOW_BYTES_PER_SECOND {
                     true => Check::warning(
                         "line",
                         format!("{seen}: large snapshots take long"),
@@ -82,7 +82,7 @@ impl Host {
     }
 
     /// The rest, libvirt and the host's inside at the same time. `false` where libvirt does not answer.
-    async fn examine_inside(&self, checks: &mut Vec<Check>, accel: Accel) -> bool {
+    async fn check_services(&self, checks: &mut Vec<Check>, accel: Accel) -> bool {
         let ask = async {
             let begun = Instant::now();
             let version = self
@@ -93,28 +93,31 @@ impl Host {
                 .await?;
             let seconds = begun.elapsed().as_secs_f64();
             let (guests, domains) = tokio::join!(
-                self.libvirt
-                    .call("ask what guests it can run", CAPABILITIES, Guests::ask),
+                self.libvirt.call(
+                    "ask what guests it can run",
+                    CAPABILITIES_TIMEOUT,
+                    GuestCapabilities::query
+                ),
                 self.libvirt.call("list sandboxes", CALL, domain::list),
             );
             Ok::<_, Error>((version, seconds, guests, domains))
         };
-        let (answer, probe) = tokio::join!(ask, Probe::take(&self.place, &self.settings));
-        let installer = Installer::of(probe.as_ref().ok());
+        let (answer, probe) = tokio::join!(ask, Probe::run(&self.place, &self.settings));
+        let installer = Installer::detect(probe.as_ref().ok());
         let answers = answer.is_ok();
         let domains = match answer {
             Ok((version, seconds, guests, domains)) => {
-                checks.push(guests::libvirt(version, seconds));
+                checks.push(guest_capabilities::report_libvirt(version, seconds));
                 match guests {
                     Ok(guests) => checks.extend([
-                        guests::qemu(&guests, installer),
-                        guests::acceleration(&guests, probe.as_ref().ok(), accel),
-                        guests::firmware(&guests, installer),
+                        guest_capabilities::check_qemu(&guests, installer),
+                        guest_capabilities::check_acceleration(&guests, probe.as_ref().ok(), accel),
+                        guest_capabilities::check_firmware(&guests, installer),
                     ]),
                     Err(error) => {
                         let unseen = "acceleration, UEFI firmware";
                         let seen = format!("{}; not looked at: {unseen}", error.message());
-                        checks.push(Check::failed("QEMU", seen, hint(&error)));
+                        checks.push(Check::failed("QEMU", seen, hint_or_default(&error)));
                     }
                 }
                 domains
@@ -122,15 +125,15 @@ impl Host {
             Err(error) => {
                 let user = probe.as_ref().ok().and_then(|probe| probe.get("user"));
                 let unseen = "QEMU, acceleration, UEFI firmware, sandboxes";
-                checks.push(guests::unreachable(&error, unseen, user));
+                checks.push(guest_capabilities::report_unreachable(&error, unseen, user));
                 Err(error)
             }
         };
-        self.examine_files(checks, probe, domains).await;
+        self.check_files(checks, probe, domains).await;
         answers
     }
 
-    async fn examine_files(
+    async fn check_files(
         &self,
         checks: &mut Vec<Check>,
         probe: Result<Probe>,
@@ -144,16 +147,16 @@ impl Host {
                     "{}; not looked at: programs, directories, images",
                     error.message()
                 );
-                checks.push(Check::failed("commands", seen, hint(&error)));
+                checks.push(Check::failed("commands", seen, hint_or_default(&error)));
                 return;
             }
         };
-        checks.extend(programs::checks(&probe, self.place.ssh().is_some()));
-        checks.extend(probe::clock(&probe));
-        checks.extend(access::rights(&probe, settings));
-        checks.extend(access::owner(&probe, settings));
-        checks.extend(access::modes(&probe, settings));
-        checks.extend(room::reflinks(&probe, settings));
+        checks.extend(programs::check_programs(&probe, self.place.ssh().is_some()));
+        checks.extend(probe::check_clock(&probe));
+        checks.extend(access::check_dirs(&probe, settings));
+        checks.extend(access::check_owner(&probe, settings));
+        checks.extend(access::check_modes(&probe, settings));
+        checks.extend(disk_space::check_reflinks(&probe, settings));
         let with_domains = domains.is_ok();
         // The files are looked at also where libvirt does not say who uses them.
         let domains = domains.unwrap_or_default().into();
@@ -162,13 +165,13 @@ impl Host {
             Err(error) => {
                 // A directory that cannot be listed has been told of.
                 tracing::debug!("{error}");
-                checks.extend(room::space(&probe, settings, None, None));
-                checks.push(room::leftovers(&probe));
+                checks.extend(disk_space::check_space(&probe, settings, None, None));
+                checks.push(disk_space::check_leftovers(&probe));
                 return;
             }
         };
-        let verified = images::verify(&self.place, &survey).await;
-        checks.extend(room::space(
+        let verified = images::check_images(&self.place, &survey).await;
+        checks.extend(disk_space::check_space(
             &probe,
             settings,
             images::largest_flat(&survey),
@@ -176,17 +179,17 @@ impl Host {
         ));
         // Of a directory that cannot be listed this would say that there are none.
         if probe.get("snapshots.list") == Some("") {
-            checks.extend(images::snapshots(&survey, &verified, settings));
+            checks.extend(images::check_snapshots(&survey, &verified, settings));
         }
         if with_domains {
-            checks.extend(images::sandboxes(&survey, settings));
+            checks.extend(images::check_sandboxes(&survey, settings));
         }
-        checks.push(room::leftovers(&probe));
+        checks.push(disk_space::check_leftovers(&probe));
     }
 }
 
 /// What to do about an error.
-fn hint(error: &Error) -> String {
+fn hint_or_default(error: &Error) -> String {
     error
         .hint_text()
         .unwrap_or("see the log of libvirtd there: journalctl -u libvirtd")

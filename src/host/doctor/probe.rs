@@ -14,22 +14,22 @@ const SCRIPT: &str = include_str!("probe.sh");
 /// For all of the script, a first pass through directories on a slow disk included.
 const DEADLINE: Duration = Duration::from_secs(20);
 /// For its end, once its output has ended.
-const END: Duration = Duration::from_secs(5);
+const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of what it says: 100,000 files.
-const SAID: usize = 8 << 20;
+const MAX_PROBE_BYTES: usize = 8 << 20;
 /// Bytes that measure how fast the line is, and how long it is measured at most.
-const SAMPLE: usize = 8 << 20;
+const SAMPLE_BYTES: usize = 8 << 20;
 const SAMPLE_TIME: Duration = Duration::from_secs(2);
 
 /// A clock further off than this is told of.
-const SKEW: Duration = Duration::from_secs(60);
+const MAX_SKEW: Duration = Duration::from_secs(60);
 
 /// What the script said: pairs of keys and values, some keys more than once.
 #[derive(Debug)]
 pub(super) struct Probe {
     pairs: Vec<(String, String)>,
     /// When it was asked, and when its first answer was here: its clock was read in between.
-    asked: (Timestamp, Timestamp),
+    query_window: (Timestamp, Timestamp),
 }
 
 impl Probe {
@@ -37,7 +37,7 @@ impl Probe {
     ///
     /// # Errors
     /// `Unreachable`; `Failed` where nothing at all was said.
-    pub(super) async fn take(place: &Place, settings: &HostSettings) -> Result<Self> {
+    pub(super) async fn run(place: &Place, settings: &HostSettings) -> Result<Self> {
         let argv = [
             "sh",
             "-c",
@@ -54,11 +54,11 @@ impl Probe {
         let mut running = place.start(&argv, Input::Piped).await?;
         let (stdout, stderr) = (running.stdout(), running.stderr());
         let deadline = Instant::now() + DEADLINE;
-        let (said, words) = tokio::join!(read(stdout, SAID, deadline), async {
+        let (said, words) = tokio::join!(read_until(stdout, MAX_PROBE_BYTES, deadline), async {
             timeout_at(deadline, text(stderr)).await.unwrap_or_default()
         });
-        let ended = timeout_at(Instant::now() + END, place.wait(&mut running)).await;
-        let probe = Self::parse(&said.bytes, (begun, said.first.unwrap_or(begun)));
+        let ended = timeout_at(Instant::now() + EXIT_TIMEOUT, place.wait(&mut running)).await;
+        let probe = Self::parse(&said.bytes, (begun, said.first_byte_at.unwrap_or(begun)));
         match ended {
             Ok(Err(lost)) => Err(lost),
             _ if probe.pairs.is_empty() => Err(Error::new(
@@ -78,7 +78,10 @@ impl Probe {
         while let (Some(key), Some(value)) = (fields.next(), fields.next()) {
             pairs.push((key.to_owned(), value.to_owned()));
         }
-        Self { pairs, asked }
+        Self {
+            pairs,
+            query_window: asked,
+        }
     }
 
     /// The first value of a key.
@@ -88,7 +91,7 @@ impl Probe {
     }
 
     /// All values of a key.
-    pub(super) fn all<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
+    pub(super) fn get_all<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
         let of_key = move |(own, _): &&(String, String)| own == key;
         self.pairs.iter().filter(of_key).map(|(_, value)| &**value)
     }
@@ -97,7 +100,7 @@ impl Probe {
     pub(super) fn skew(&self) -> Option<SignedDuration> {
         let seconds: f64 = self.get("time")?.parse().ok()?;
         let there = Timestamp::from_millisecond((seconds * 1000.0) as i64).ok()?;
-        let (begun, answered) = self.asked;
+        let (begun, answered) = self.query_window;
         Some(match there {
             there if there < begun => there.duration_since(begun),
             there if there > answered => there.duration_since(answered),
@@ -106,7 +109,7 @@ impl Probe {
     }
 
     #[cfg(test)]
-    pub(super) fn of(pairs: &[(&str, &str)]) -> Self {
+    pub(super) fn from_pairs(pairs: &[(&str, &str)]) -> Self {
         let said: Vec<&str> = pairs
             .iter()
             .flat_map(|(key, value)| [*key, *value])
@@ -117,10 +120,10 @@ impl Probe {
 }
 
 /// Is the host's clock ours?
-pub(super) fn clock(probe: &Probe) -> Option<Check> {
+pub(super) fn check_clock(probe: &Probe) -> Option<Check> {
     let (what, skew) = ("clock", probe.skew()?);
     let off = skew.unsigned_abs();
-    if off <= SKEW {
+    if off <= MAX_SKEW {
         return Some(Check::passed(what, "as here"));
     }
     let way = if skew.is_negative() {
@@ -135,21 +138,25 @@ pub(super) fn clock(probe: &Probe) -> Option<Check> {
     ))
 }
 
-struct Heard {
+struct StreamOutput {
     bytes: Vec<u8>,
-    first: Option<Timestamp>,
+    first_byte_at: Option<Timestamp>,
 }
 
 /// What a stream says until it ends, has said `limit` bytes, or the deadline passes.
-async fn read(stream: Option<impl AsyncRead + Unpin>, limit: usize, deadline: Instant) -> Heard {
-    let mut heard = Heard {
+async fn read_until(
+    stream: Option<impl AsyncRead + Unpin>,
+    limit: usize,
+    deadline: Instant,
+) -> StreamOutput {
+    let mut heard = StreamOutput {
         bytes: Vec::new(),
-        first: None,
+        first_byte_at: None,
     };
     let Some(stream) = stream else { return heard };
     let mut stream = stream.take(limit as u64);
     while let Ok(Ok(1..)) = timeout_at(deadline, stream.read_buf(&mut heard.bytes)).await {
-        heard.first.get_or_insert_with(Timestamp::now);
+        heard.first_byte_at.get_or_insert_with(Timestamp::now);
     }
     heard
 }
@@ -158,16 +165,16 @@ async fn read(stream: Option<impl AsyncRead + Unpin>, limit: usize, deadline: In
 ///
 /// # Errors
 /// `Unreachable`.
-pub(super) async fn speed(place: &Place) -> Result<f64> {
-    let bytes = SAMPLE.to_string();
+pub(super) async fn measure_speed(place: &Place) -> Result<f64> {
+    let bytes = SAMPLE_BYTES.to_string();
     // Not zeros: the line may compress.
     let argv = ["head", "-c", &bytes, "/dev/urandom"];
     let mut running = place.start(&argv, Input::None).await?;
-    let heard = read(running.stdout(), SAMPLE, Instant::now() + SAMPLE_TIME).await;
+    let heard = read_until(running.stdout(), SAMPLE_BYTES, Instant::now() + SAMPLE_TIME).await;
     let ended = Timestamp::now();
     running.end().await;
     // The command's start is not the line's.
-    let took = ended.duration_since(heard.first.unwrap_or(ended));
+    let took = ended.duration_since(heard.first_byte_at.unwrap_or(ended));
     Ok(heard.bytes.len() as f64 / took.as_secs_f64().max(0.001))
 }
 
@@ -180,7 +187,7 @@ mod tests {
     fn half_a_pair_is_none() {
         let now = Timestamp::UNIX_EPOCH;
         let probe = Probe::parse(b"file\0a b\0file\0c\0user", (now, now));
-        assert_eq!(probe.all("file").collect::<Vec<_>>(), ["a b", "c"]);
+        assert_eq!(probe.get_all("file").collect::<Vec<_>>(), ["a b", "c"]);
         assert_eq!(probe.get("user"), None);
     }
 
@@ -215,12 +222,12 @@ mod tests {
         assert_eq!(probe.get("temp.write"), Some(""));
         assert!(probe.get("nvram.missing").unwrap().contains("No such file"));
         assert!(probe.get("snapshots.free").unwrap().contains(' '));
-        let files: Vec<&str> = probe.all("file").collect();
+        let files: Vec<&str> = probe.get_all("file").collect();
         assert!(
             files.len() == 1 && files[0].ends_with(" base.qcow2"),
             "{files:?}"
         );
-        assert_eq!(probe.all("end").count(), 3);
+        assert_eq!(probe.get_all("end").count(), 3);
         assert_eq!(std::fs::read_dir(path).unwrap().count(), 1);
     }
 }

@@ -12,7 +12,7 @@ pub(super) enum Installer {
 }
 
 impl Installer {
-    pub(super) fn of(probe: Option<&Probe>) -> Self {
+    pub(super) fn detect(probe: Option<&Probe>) -> Self {
         match probe.and_then(|probe| probe.get("installer")) {
             Some("dnf") => Self::Dnf,
             Some("zypper") => Self::Zypper,
@@ -42,19 +42,19 @@ impl Installer {
 }
 
 /// All of them. `remote`: bytes go over SSH.
-pub(super) fn checks(probe: &Probe, remote: bool) -> Vec<Check> {
-    let installer = Installer::of(Some(probe));
-    let mut checks = vec![qemu_img(probe, installer)];
+pub(super) fn check_programs(probe: &Probe, remote: bool) -> Vec<Check> {
+    let installer = Installer::detect(Some(probe));
+    let mut checks = vec![check_qemu_img(probe, installer)];
     if remote {
         checks.push(match probe.get("qemu-nbd") {
-            Some(version) => Check::passed("qemu-nbd", brief(version)),
+            Some(version) => Check::passed("qemu-nbd", short_version(version)),
             None => Check::warning(
                 "qemu-nbd",
                 "it is not installed: bytes go over SFTP, slower",
                 installer.command("qemu-utils"),
             ),
         });
-        let missing: Vec<&str> = probe.all("missing").collect();
+        let missing: Vec<&str> = probe.get_all("missing").collect();
         checks.push(match missing.is_empty() {
             true => Check::passed("system tools", "all there"),
             false => Check::failed(
@@ -65,7 +65,7 @@ pub(super) fn checks(probe: &Probe, remote: bool) -> Vec<Check> {
         });
     }
     checks.push(match probe.get("virsh") {
-        Some(version) => Check::passed("virsh", brief(version)),
+        Some(version) => Check::passed("virsh", short_version(version)),
         None => Check::failed(
             "virsh",
             "it is not installed: nothing running can be paused safely, and create refuses to",
@@ -73,7 +73,7 @@ pub(super) fn checks(probe: &Probe, remote: bool) -> Vec<Check> {
         ),
     });
     checks.push(match probe.get("swtpm") {
-        Some(version) => Check::passed("swtpm", brief(version)),
+        Some(version) => Check::passed("swtpm", short_version(version)),
         None => Check::warning(
             "swtpm",
             "it is not installed: guests can have no TPM, which Windows 11 asks for",
@@ -83,7 +83,7 @@ pub(super) fn checks(probe: &Probe, remote: bool) -> Vec<Check> {
     checks
 }
 
-fn qemu_img(probe: &Probe, installer: Installer) -> Check {
+fn check_qemu_img(probe: &Probe, installer: Installer) -> Check {
     let what = "qemu-img";
     let Some(version) = probe.get(what) else {
         return Check::failed(
@@ -92,14 +92,14 @@ fn qemu_img(probe: &Probe, installer: Installer) -> Check {
             installer.command("qemu-utils"),
         );
     };
-    match number(version) {
+    match parse_version(version) {
         // `measure` and `-U` came with it.
         Some(number) if number < (2, 10) => Check::failed(
             what,
-            format!("{}: 2.10 or newer is needed", brief(version)),
+            format!("{}: 2.10 or newer is needed", short_version(version)),
             installer.command("qemu-utils"),
         ),
-        Some(_) => Check::passed(what, brief(version)),
+        Some(_) => Check::passed(what, short_version(version)),
         None => Check::failed(
             what,
             format!("it does not run: {version}"),
@@ -109,14 +109,14 @@ fn qemu_img(probe: &Probe, installer: Installer) -> Check {
 }
 
 /// Major and minor version in `qemu-img version 7.2.22 (Debian ...)`.
-fn number(version: &str) -> Option<(u32, u32)> {
+fn parse_version(version: &str) -> Option<(u32, u32)> {
     let (_, rest) = version.split_once("version ")?;
     let mut numbers = rest.split(['.', ' ', '(']).map(|part| part.parse().ok());
     Some((numbers.next()??, numbers.next()??))
 }
 
 /// A version without the program's name and whose package it is.
-fn brief(version: &str) -> &str {
+fn short_version(version: &str) -> &str {
     let version = version.split_once(" (").map_or(version, |(front, _)| front);
     let bare = version
         .split_once("version ")
@@ -132,8 +132,8 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_told_with_the_package() {
-        let probe = Probe::of(&[("installer", "dnf"), ("missing", "flock")]);
-        let mends: Vec<String> = checks(&probe, true)
+        let probe = Probe::from_pairs(&[("installer", "dnf"), ("missing", "flock")]);
+        let mends: Vec<String> = check_programs(&probe, true)
             .into_iter()
             .map(|check| format!("{}: {}", check.what, check.mend.unwrap()))
             .collect();
@@ -157,10 +157,20 @@ mod tests {
             ("qemu-img version 2.10.0(x)", Verdict::Passed),
             ("error while loading shared libraries", Verdict::Failed),
         ] {
-            let probe = Probe::of(&[("qemu-img", said)]);
-            assert_eq!(qemu_img(&probe, Installer::Apt).verdict, verdict, "{said}");
+            let probe = Probe::from_pairs(&[("qemu-img", said)]);
+            assert_eq!(
+                check_qemu_img(&probe, Installer::Apt).verdict,
+                verdict,
+                "{said}"
+            );
         }
-        assert_eq!(brief("qemu-img version 7.2.22 (Debian 1:7.2)"), "7.2.22");
-        assert_eq!(brief("TPM emulator version 0.7.1, Copyright"), "0.7.1");
+        assert_eq!(
+            short_version("qemu-img version 7.2.22 (Debian 1:7.2)"),
+            "7.2.22"
+        );
+        assert_eq!(
+            short_version("TPM emulator version 0.7.1, Copyright"),
+            "0.7.1"
+        );
     }
 }

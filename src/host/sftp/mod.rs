@@ -20,11 +20,11 @@ use snapdeck_model::Buffers;
 use snapdeck_nbd::chunked;
 
 /// Requests under way at once: 16 MiB of them.
-const REQUESTS: usize = 64;
+const MAX_REQUESTS: usize = 64;
 /// Longest request of OpenSSH's server (`SFTP_MAX_READ_LENGTH` in its `sftp-server.c`).
-const REQUEST_BYTES: usize = 255 * 1024;
+const MAX_REQUEST_BYTES: usize = 255 * 1024;
 /// Requests are shorter than this for no server.
-const LEAST_REQUEST_BYTES: usize = 4096;
+const MIN_REQUEST_BYTES: usize = 4096;
 
 /// What an opened file may be used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub(crate) struct SftpFile {
     access: Access,
     size_bytes: u64,
     /// Most bytes of one request, as far as it is known.
-    step: AtomicUsize,
+    request_bytes: AtomicUsize,
     permits: Semaphore,
 }
 
@@ -73,10 +73,10 @@ impl SftpFile {
             let metadata = file.metadata().await?;
             Ok((sftp, file, metadata))
         };
-        let (sftp, file, metadata) = within(deadline, opened).await?.map_err(explain)?;
+        let (sftp, file, metadata) = with_timeout(deadline, opened).await?.map_err(explain)?;
         let is_file = metadata.file_type().is_some_and(|kind| kind.is_file());
         let Some(size_bytes) = metadata.len().filter(|_| is_file) else {
-            return Err(garbage("it is no regular file"));
+            return Err(invalid_data("it is no regular file"));
         };
         Ok(Self {
             sftp,
@@ -84,8 +84,8 @@ impl SftpFile {
             path: path.to_owned(),
             access,
             size_bytes,
-            step: AtomicUsize::new(REQUEST_BYTES),
-            permits: Semaphore::new(REQUESTS),
+            request_bytes: AtomicUsize::new(MAX_REQUEST_BYTES),
+            permits: Semaphore::new(MAX_REQUESTS),
         })
     }
 
@@ -98,7 +98,7 @@ impl SftpFile {
     ///
     /// # Errors
     /// As [`SftpFile::read`].
-    pub(crate) async fn look_again(&mut self) -> io::Result<()> {
+    pub(crate) async fn refresh_size(&mut self) -> io::Result<()> {
         let metadata = self.file.metadata().await.map_err(explain)?;
         self.size_bytes = metadata.len().unwrap_or(self.size_bytes);
         Ok(())
@@ -120,8 +120,8 @@ impl SftpFile {
             buffers,
             offset,
             length,
-            self.step(),
-            |offset, length, buffer| self.read_part(offset, length, buffer),
+            self.request_bytes(),
+            |offset, length, buffer| self.read_chunk(offset, length, buffer),
         )
         .await
     }
@@ -133,9 +133,9 @@ impl SftpFile {
     /// `StorageFull`; `PermissionDenied` where it was opened for reading; as [`SftpFile::read`].
     pub(crate) async fn write(&self, offset: u64, data: Bytes) -> io::Result<()> {
         chunked::within(self.size_bytes, offset, data.len())?;
-        self.may_write()?;
-        chunked::write(offset, data, self.step(), |offset, data| {
-            self.write_part(offset, data)
+        self.check_writable()?;
+        chunked::write(offset, data, self.request_bytes(), |offset, data| {
+            self.write_chunk(offset, data)
         })
         .await
     }
@@ -146,7 +146,7 @@ impl SftpFile {
     /// # Errors
     /// As [`SftpFile::write`]; `Unsupported` where the server does not know how.
     pub(crate) async fn flush(&self) -> io::Result<()> {
-        self.may_write()?;
+        self.check_writable()?;
         self.file.clone().sync_all().await.map_err(explain)
     }
 
@@ -160,14 +160,14 @@ impl SftpFile {
             file.close().await?;
             sftp.close().await
         };
-        within(deadline, closed).await?.map_err(explain)
+        with_timeout(deadline, closed).await?.map_err(explain)
     }
 
-    fn step(&self) -> usize {
-        self.step.load(Ordering::Relaxed)
+    fn request_bytes(&self) -> usize {
+        self.request_bytes.load(Ordering::Relaxed)
     }
 
-    fn may_write(&self) -> io::Result<()> {
+    fn check_writable(&self) -> io::Result<()> {
         match self.access {
             Access::ReadWrite => Ok(()),
             Access::Read => Err(io::Error::new(
@@ -177,7 +177,7 @@ impl SftpFile {
         }
     }
 
-    async fn read_part(
+    async fn read_chunk(
         &self,
         offset: u64,
         length: usize,
@@ -192,27 +192,27 @@ impl SftpFile {
             let asked = (length - done) as u32;
             let read = file.read(asked, buffer.split_off(done)).await;
             let Some(bytes) = read.map_err(explain)? else {
-                return Err(garbage(format!("{} has become shorter", self.path)));
+                return Err(invalid_data(format!("{} has become shorter", self.path)));
             };
             if bytes.is_empty() || bytes.len() > asked as usize {
-                return Err(garbage(format!("{} bytes for {asked}", bytes.len())));
+                return Err(invalid_data(format!("{} bytes for {asked}", bytes.len())));
             }
-            self.was_carried_out(bytes.len(), asked as usize);
+            self.limit_request_bytes(bytes.len(), asked as usize);
             buffer.unsplit(bytes);
         }
         Ok(buffer)
     }
 
-    async fn write_part(&self, mut offset: u64, mut data: Bytes) -> io::Result<()> {
+    async fn write_chunk(&self, mut offset: u64, mut data: Bytes) -> io::Result<()> {
         let _permit = self.permits.acquire().await;
         let mut file = self.file.clone();
         while !data.is_empty() {
             file.seek(SeekFrom::Start(offset)).await?;
             let written = match file.write_zero_copy(std::slice::from_ref(&data)).await {
                 Ok(count) => count.min(data.len()),
-                Err(error) => return Err(self.why_not_written(error, data.len()).await),
+                Err(error) => return Err(self.explain_write_error(error, data.len()).await),
             };
-            self.was_carried_out(written, data.len());
+            self.limit_request_bytes(written, data.len());
             data = data.slice(written..);
             offset += written as u64;
         }
@@ -220,16 +220,16 @@ impl SftpFile {
     }
 
     /// Later requests are not longer than what the server carries out, so that all of it is under way at once.
-    fn was_carried_out(&self, length: usize, asked: usize) {
+    fn limit_request_bytes(&self, length: usize, asked: usize) {
         if length < asked {
-            let step = length.max(LEAST_REQUEST_BYTES);
-            self.step.fetch_min(step, Ordering::Relaxed);
+            let step = length.max(MIN_REQUEST_BYTES);
+            self.request_bytes.fetch_min(step, Ordering::Relaxed);
         }
     }
 
     /// SFTP has no number for a full disk: it is a "failure" while no space is left
     /// (draft-ietf-secsh-filexfer-02, section 7).
-    async fn why_not_written(&self, error: Error, length: usize) -> io::Error {
+    async fn explain_write_error(&self, error: Error, length: usize) -> io::Error {
         if !matches!(error, Error::SftpError(SftpErrorKind::Failure, _)) {
             return explain(error);
         }
@@ -242,7 +242,7 @@ impl SftpFile {
     }
 }
 
-async fn within<T>(deadline: Duration, call: impl Future<Output = T>) -> io::Result<T> {
+async fn with_timeout<T>(deadline: Duration, call: impl Future<Output = T>) -> io::Result<T> {
     timeout(deadline, call).await.map_err(|_| {
         let words = format!(
             "the SFTP server did not answer for {} s",
@@ -252,7 +252,7 @@ async fn within<T>(deadline: Duration, call: impl Future<Output = T>) -> io::Res
     })
 }
 
-fn garbage(what: impl std::fmt::Display) -> io::Error {
+fn invalid_data(what: impl std::fmt::Display) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what.to_string())
 }
 
@@ -280,6 +280,6 @@ fn explain(error: Error) -> io::Error {
             let words = message.get().0.replace(char::is_control, " ");
             io::Error::new(kind, words)
         }
-        error => garbage(format!("this is no SFTP server: {error}")),
+        error => invalid_data(format!("this is no SFTP server: {error}")),
     }
 }

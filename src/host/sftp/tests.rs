@@ -12,7 +12,7 @@ use tokio::process::{Child, Command};
 
 use super::*;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 const MIB: usize = 1 << 20;
 static BUFFERS: LazyLock<Buffers> = LazyLock::new(Buffers::default);
 /// Where Debian has it.
@@ -27,11 +27,11 @@ struct Server {
 impl Server {
     /// Starts one beside a file of `size` bytes.
     fn start(size: u64) -> Self {
-        Self::start_by(size, SERVER)
+        Self::start_script(size, SERVER)
     }
 
     /// Starts one as the shell `script` says, with `$DIR` being the file's directory.
-    fn start_by(size: u64, script: &str) -> Self {
+    fn start_script(size: u64, script: &str) -> Self {
         let dir = TempDir::new().unwrap();
         let file = std::fs::File::create(dir.path().join("disk")).unwrap();
         file.set_len(size).unwrap();
@@ -54,7 +54,7 @@ impl Server {
         let (stdin, stdout) = (self.child.stdin.take(), self.child.stdout.take());
         let path = self.dir.path().join(name);
         let path = path.to_str().unwrap();
-        SftpFile::open(stdin.unwrap(), stdout.unwrap(), path, access, PATIENCE).await
+        SftpFile::open(stdin.unwrap(), stdout.unwrap(), path, access, TIMEOUT).await
     }
 
     async fn open(&mut self, access: Access) -> SftpFile {
@@ -73,12 +73,12 @@ fn pattern(offset: usize, length: usize) -> Bytes {
     (offset..offset + length).map(byte).collect()
 }
 
-async fn soon<T>(future: impl Future<Output = T>) -> T {
-    timeout(PATIENCE, future).await.expect("it hangs")
+async fn within_timeout<T>(future: impl Future<Output = T>) -> T {
+    timeout(TIMEOUT, future).await.expect("it hangs")
 }
 
 /// Starts a call and leaves it where it first waits.
-async fn begun<T>(mut call: Pin<&mut impl Future<Output = T>>) {
+async fn poll_once<T>(mut call: Pin<&mut impl Future<Output = T>>) {
     std::future::poll_fn(|context| {
         assert!(call.as_mut().poll(context).is_pending());
         Poll::Ready(())
@@ -107,31 +107,38 @@ async fn many_tasks_write_and_read_in_any_order() {
             assert!(file.read(&BUFFERS, offset, length).await.unwrap() == data);
         });
     }
-    while let Some(done) = soon(tasks.join_next()).await {
+    while let Some(done) = within_timeout(tasks.join_next()).await {
         done.unwrap();
     }
-    soon(file.flush()).await.unwrap();
-    assert!(soon(file.read(&BUFFERS, 0, size)).await.unwrap() == pattern(0, size));
-    assert!(soon(file.read(&BUFFERS, 7, 0)).await.unwrap().is_empty());
-    soon(file.write(7, Bytes::new())).await.unwrap();
+    within_timeout(file.flush()).await.unwrap();
+    assert!(within_timeout(file.read(&BUFFERS, 0, size)).await.unwrap() == pattern(0, size));
+    assert!(
+        within_timeout(file.read(&BUFFERS, 7, 0))
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    within_timeout(file.write(7, Bytes::new())).await.unwrap();
     assert!(std::fs::read(server.disk()).unwrap() == pattern(0, size));
     // All this was asked for in the longest pieces the server takes.
-    assert_eq!(file.step(), REQUEST_BYTES);
+    assert_eq!(file.request_bytes(), MAX_REQUEST_BYTES);
     let file = Arc::into_inner(file).unwrap();
-    file.close(PATIENCE).await.unwrap();
-    assert!(soon(server.child.wait()).await.unwrap().success());
+    file.close(TIMEOUT).await.unwrap();
+    assert!(within_timeout(server.child.wait()).await.unwrap().success());
 }
 
 #[tokio::test]
 async fn a_server_that_knows_less_is_served_as_well() {
-    let mut server = Server::start_by(2 * MIB as u64, &format!("{SERVER} -P limits,fsync"));
+    let mut server = Server::start_script(2 * MIB as u64, &format!("{SERVER} -P limits,fsync"));
     let file = server.open(Access::ReadWrite).await;
-    soon(file.write(5, pattern(5, MIB))).await.unwrap();
-    assert!(soon(file.read(&BUFFERS, 5, MIB)).await.unwrap() == pattern(5, MIB));
+    within_timeout(file.write(5, pattern(5, MIB)))
+        .await
+        .unwrap();
+    assert!(within_timeout(file.read(&BUFFERS, 5, MIB)).await.unwrap() == pattern(5, MIB));
     // What it carried out is what it is asked for from now on.
-    assert!(file.step() < REQUEST_BYTES);
-    assert!(soon(file.read(&BUFFERS, 5, MIB)).await.unwrap() == pattern(5, MIB));
-    let error = soon(file.flush()).await.unwrap_err();
+    assert!(file.request_bytes() < MAX_REQUEST_BYTES);
+    assert!(within_timeout(file.read(&BUFFERS, 5, MIB)).await.unwrap() == pattern(5, MIB));
+    let error = within_timeout(file.flush()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
 }
 
@@ -140,18 +147,28 @@ async fn beyond_the_end_is_refused_and_nothing_else() {
     let mut server = Server::start(4096);
     let file = server.open(Access::ReadWrite).await;
     for (offset, length) in [(4096, 1), (4000, 97), (u64::MAX, 1), (u64::MAX, 0)] {
-        let read = soon(file.read(&BUFFERS, offset, length)).await.unwrap_err();
+        let read = within_timeout(file.read(&BUFFERS, offset, length))
+            .await
+            .unwrap_err();
         assert_eq!(read.kind(), ErrorKind::InvalidInput, "{read}");
         let data = Bytes::from(vec![1; length]);
-        let write = soon(file.write(offset, data)).await.unwrap_err();
+        let write = within_timeout(file.write(offset, data)).await.unwrap_err();
         assert_eq!(write.kind(), ErrorKind::InvalidInput, "{write}");
     }
-    assert_eq!(soon(file.read(&BUFFERS, 4000, 96)).await.unwrap().len(), 96);
+    assert_eq!(
+        within_timeout(file.read(&BUFFERS, 4000, 96))
+            .await
+            .unwrap()
+            .len(),
+        96
+    );
     assert_eq!(std::fs::metadata(server.disk()).unwrap().len(), 4096);
     // Somebody cut it off behind our back.
     let disk = std::fs::File::options().write(true).open(server.disk());
     disk.unwrap().set_len(100).unwrap();
-    let error = soon(file.read(&BUFFERS, 0, 4096)).await.unwrap_err();
+    let error = within_timeout(file.read(&BUFFERS, 0, 4096))
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidData, "{error}");
 }
 
@@ -160,10 +177,12 @@ async fn a_file_opened_for_reading_is_not_written() {
     let mut server = Server::start(4096);
     std::fs::write(server.disk(), pattern(3, 4096)).unwrap();
     let file = server.open(Access::Read).await;
-    assert!(soon(file.read(&BUFFERS, 0, 4096)).await.unwrap() == pattern(3, 4096));
-    let error = soon(file.write(0, pattern(0, 1))).await.unwrap_err();
+    assert!(within_timeout(file.read(&BUFFERS, 0, 4096)).await.unwrap() == pattern(3, 4096));
+    let error = within_timeout(file.write(0, pattern(0, 1)))
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
-    let error = soon(file.flush()).await.unwrap_err();
+    let error = within_timeout(file.flush()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
 }
 
@@ -189,12 +208,12 @@ async fn who_is_no_server_is_told() {
         ("echo Welcome to this host", vec![ErrorKind::InvalidData]),
         ("cat /dev/zero", vec![ErrorKind::InvalidData]),
     ] {
-        let mut server = Server::start_by(1, script);
-        let error = soon(server.try_open("disk", Access::Read)).await;
+        let mut server = Server::start_script(1, script);
+        let error = within_timeout(server.try_open("disk", Access::Read)).await;
         let error = error.err().unwrap();
         assert!(kinds.contains(&error.kind()), "{:?} {error}", error.kind());
     }
-    let mut server = Server::start_by(1, "sleep 600");
+    let mut server = Server::start_script(1, "sleep 600");
     let (stdin, stdout) = (server.child.stdin.take(), server.child.stdout.take());
     let deadline = Duration::from_millis(50);
     let opened = SftpFile::open(stdin.unwrap(), stdout.unwrap(), "x", Access::Read, deadline);
@@ -208,13 +227,17 @@ async fn a_full_disk_is_told_as_such() {
         "unshare --user --map-root-user --mount sh -c 'mount -t tmpfs -o size=1m none \"$DIR\" && \
          truncate -s 4M \"$DIR/disk\" && exec {SERVER}'"
     );
-    let mut server = Server::start_by(1, &script);
+    let mut server = Server::start_script(1, &script);
     let file = server.open(Access::ReadWrite).await;
-    let error = soon(file.write(0, pattern(0, 3 * MIB))).await.unwrap_err();
+    let error = within_timeout(file.write(0, pattern(0, 3 * MIB)))
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}");
     // That was the disk's trouble, not the connection's.
     assert_eq!(
-        soon(file.read(&BUFFERS, 3 * MIB as u64, 9)).await.unwrap(),
+        within_timeout(file.read(&BUFFERS, 3 * MIB as u64, 9))
+            .await
+            .unwrap(),
         [0; 9][..]
     );
 }
@@ -235,15 +258,15 @@ async fn a_killed_server_ends_every_call_at_once() {
         }
     });
     let mut calls = Box::pin(futures_util::future::join_all(calls));
-    begun(calls.as_mut()).await;
+    poll_once(calls.as_mut()).await;
     server.child.kill().await.unwrap();
-    for outcome in soon(calls).await {
+    for outcome in within_timeout(calls).await {
         assert_eq!(outcome.unwrap_err().kind(), ErrorKind::ConnectionReset);
     }
     for outcome in [
-        soon(file.read(&BUFFERS, 0, 1)).await.map(|_| ()),
-        soon(file.write(0, pattern(0, 1))).await,
-        soon(file.flush()).await,
+        within_timeout(file.read(&BUFFERS, 0, 1)).await.map(|_| ()),
+        within_timeout(file.write(0, pattern(0, 1))).await,
+        within_timeout(file.flush()).await,
     ] {
         assert_eq!(outcome.unwrap_err().kind(), ErrorKind::ConnectionReset);
     }
@@ -253,19 +276,21 @@ async fn a_killed_server_ends_every_call_at_once() {
 async fn dropped_calls_leave_the_connection_usable() {
     let mut server = Server::start(64 * MIB as u64);
     let file = server.open(Access::ReadWrite).await;
-    soon(file.write(0, pattern(9, 8 * MIB))).await.unwrap();
+    within_timeout(file.write(0, pattern(9, 8 * MIB)))
+        .await
+        .unwrap();
     for _ in 0..3 {
         server.signal("-STOP").await;
         for at in 0..16 {
             let offset = (at * MIB) as u64;
-            begun(pin!(file.read(&BUFFERS, offset, 3 * MIB + 1))).await;
+            poll_once(pin!(file.read(&BUFFERS, offset, 3 * MIB + 1))).await;
             let elsewhere = 32 * MIB as u64 + offset;
-            begun(pin!(file.write(elsewhere, pattern(at, MIB)))).await;
+            poll_once(pin!(file.write(elsewhere, pattern(at, MIB)))).await;
         }
         let mut call = pin!(file.read(&BUFFERS, 0, 8 * MIB));
-        begun(call.as_mut()).await;
+        poll_once(call.as_mut()).await;
         server.signal("-CONT").await;
-        assert!(soon(call).await.unwrap() == pattern(9, 8 * MIB));
+        assert!(within_timeout(call).await.unwrap() == pattern(9, 8 * MIB));
     }
-    soon(file.flush()).await.unwrap();
+    within_timeout(file.flush()).await.unwrap();
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::time::timeout;
 
-use snapdeck_host::{Ahead, Backup, Export, FileReader, Host};
+use snapdeck_host::{Backup, Export, FileReader, Host, PreopenedFile};
 use snapdeck_model::{Buffers, Consistency, Error, Kind, Method, Phase, Result};
 use snapdeck_qcow2::{ReadRequest, Tables};
 
@@ -80,8 +80,8 @@ enum Plan {
 /// Files that stand open before the guest is paused.
 struct Opened {
     /// Where it is not copied.
-    overlay: Option<Ahead>,
-    variables: Option<Ahead>,
+    overlay: Option<PreopenedFile>,
+    variables: Option<PreopenedFile>,
 }
 
 impl Opened {
@@ -116,7 +116,7 @@ impl Moment {
         ctx: &Context,
     ) -> Result<Self, Break> {
         let plan = match method {
-            Method::Backup => match host.can_back_up(&source.id, &source.disk).await? {
+            Method::Backup => match host.backup_support(&source.id, &source.disk).await? {
                 Ok(target) => Plan::Backup { target },
                 Err(why) => return Err(Break::Unfit(why)),
             },
@@ -201,7 +201,7 @@ impl Moment {
     /// Returns when it is lost, saying why.
     pub(super) async fn trouble(&self) -> Error {
         match &self.top {
-            Top::Export { .. } => self.backup.trouble().await,
+            Top::Export { .. } => self.backup.wait_for_failure().await,
             Top::Copy(_) => std::future::pending().await,
         }
     }
@@ -286,7 +286,7 @@ async fn hold(
     if let Err(Resumed::Not(error)) = resumed {
         return Err(Fell::Leave(error));
     }
-    backup.is_running();
+    backup.mark_running();
     let was_at_rest = match thaw {
         true => release(host, source, backup, ctx)
             .await
@@ -358,9 +358,9 @@ async fn catch(
     let Opened { overlay, variables } = opened;
     let variables = async {
         match (variables, &source.variables) {
-            (Some(ahead), Some(path)) => {
-                Ok(Some(variables::read_all(&ahead.now().await?, path).await?))
-            }
+            (Some(ahead), Some(path)) => Ok(Some(
+                variables::read_all(&ahead.into_reader().await?, path).await?,
+            )),
             _ => Ok::<_, Break>(None),
         }
     };
@@ -373,7 +373,9 @@ async fn catch(
         Plan::Backup { target } => {
             let tables = async {
                 match overlay {
-                    Some(ahead) => read_tables(&Buffers::default(), &ahead.now().await?).await,
+                    Some(ahead) => {
+                        read_tables(&Buffers::default(), &ahead.into_reader().await?).await
+                    }
                     None => Err(super::broken("no overlay").into()),
                 }
             };
@@ -447,7 +449,7 @@ async fn release(host: &Host, source: &Source, backup: &Backup, ctx: &Context) -
     loop {
         match host.thaw(&source.id).await {
             Ok(count) => {
-                backup.is_thawed();
+                backup.mark_thawed();
                 return Ok(count > 0);
             }
             Err(error) if tries == THAW_TRIES => {

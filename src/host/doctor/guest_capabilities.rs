@@ -10,23 +10,23 @@ use snapdeck_model::{Check, Error};
 
 /// What libvirt offers for the guests of a host (libvirt, "Domain capabilities").
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Guests {
+pub(super) struct GuestCapabilities {
     /// QEMU's version; `None` where there is none to run. Numbers are major * 1,000,000 + minor * 1,000 + release.
-    qemu: Option<u32>,
+    qemu_version: Option<u32>,
     /// Under KVM?
-    kvm: bool,
+    has_kvm: bool,
     /// Does libvirt find UEFI firmware by itself?
-    efi: bool,
+    has_efi: bool,
     /// Files of UEFI firmware that are there.
     loaders: Vec<String>,
 }
 
-impl Guests {
+impl GuestCapabilities {
     /// Asks for them, of the machine that Windows guests have. Blocks: the first time QEMU is asked, for seconds.
     ///
     /// # Errors
     /// libvirt's, where it can run no guest at all.
-    pub(super) fn ask(connect: &Connect) -> Result<Self, virt::error::Error> {
+    pub(super) fn query(connect: &Connect) -> Result<Self, virt::error::Error> {
         let qemu = connect.hyp_version().ok().filter(|version| *version > 0);
         let of = |kind| connect.domain_capabilities(None, None, Some("q35"), Some(kind), 0);
         let (kvm, xml) = match of("kvm") {
@@ -35,12 +35,12 @@ impl Guests {
             Err(_) => (false, of("qemu")?),
         };
         Ok(Self {
-            qemu,
-            ..Self::read(kvm, &xml)
+            qemu_version: qemu,
+            ..Self::parse(kvm, &xml)
         })
     }
 
-    fn read(kvm: bool, xml: &str) -> Self {
+    fn parse(kvm: bool, xml: &str) -> Self {
         let document = Document::parse(xml).ok();
         let os = document
             .as_ref()
@@ -56,9 +56,9 @@ impl Guests {
             os.children().find(is_it).map(values)
         });
         Self {
-            qemu: None,
-            kvm,
-            efi: firmware.is_some_and(|kinds| kinds.iter().any(|kind| kind == "efi")),
+            qemu_version: None,
+            has_kvm: kvm,
+            has_efi: firmware.is_some_and(|kinds| kinds.iter().any(|kind| kind == "efi")),
             loaders: os
                 .and_then(|os| child(os, "loader"))
                 .map(values)
@@ -72,7 +72,7 @@ fn child<'a, 'xml>(node: Node<'a, 'xml>, tag: &str) -> Option<Node<'a, 'xml>> {
 }
 
 /// `9.0.0`.
-fn dotted(version: u32) -> String {
+fn format_version(version: u32) -> String {
     let (major, minor, release) = (
         version / 1_000_000,
         version / 1_000 % 1_000,
@@ -82,8 +82,8 @@ fn dotted(version: u32) -> String {
 }
 
 /// libvirt answered, with its version's number.
-pub(super) fn libvirt(version: u32, seconds: f64) -> Check {
-    let version = dotted(version);
+pub(super) fn report_libvirt(version: u32, seconds: f64) -> Check {
+    let version = format_version(version);
     Check::passed(
         "libvirt",
         format!("version {version}, answered within {seconds:.2} s"),
@@ -91,9 +91,9 @@ pub(super) fn libvirt(version: u32, seconds: f64) -> Check {
 }
 
 /// QEMU, as libvirt finds it.
-pub(super) fn qemu(guests: &Guests, installer: Installer) -> Check {
-    match guests.qemu {
-        Some(version) => Check::passed("QEMU", format!("version {}", dotted(version))),
+pub(super) fn check_qemu(guests: &GuestCapabilities, installer: Installer) -> Check {
+    match guests.qemu_version {
+        Some(version) => Check::passed("QEMU", format!("version {}", format_version(version))),
         None => Check::failed(
             "QEMU",
             "libvirt finds none to run guests with",
@@ -103,7 +103,7 @@ pub(super) fn qemu(guests: &Guests, installer: Installer) -> Check {
 }
 
 /// libvirt did not answer; `unseen` is what could not be looked at therefore.
-pub(super) fn unreachable(error: &Error, unseen: &str, user: Option<&str>) -> Check {
+pub(super) fn report_unreachable(error: &Error, unseen: &str, user: Option<&str>) -> Check {
     let seen = format!("{}; not looked at: {unseen}", error.message());
     let mend = match (&*seen, user) {
         (seen, Some(user))
@@ -117,7 +117,11 @@ pub(super) fn unreachable(error: &Error, unseen: &str, user: Option<&str>) -> Ch
 }
 
 /// Acceleration, as far as that shows without a guest.
-pub(super) fn acceleration(guests: &Guests, probe: Option<&Probe>, accel: Accel) -> Check {
+pub(super) fn check_acceleration(
+    guests: &GuestCapabilities,
+    probe: Option<&Probe>,
+    accel: Accel,
+) -> Check {
     let what = "acceleration";
     let device = probe.map(|probe| probe.get("kvm"));
     let (seen, mend) = match device {
@@ -126,7 +130,7 @@ pub(super) fn acceleration(guests: &Guests, probe: Option<&Probe>, accel: Accel)
             "switch virtualization on in the firmware (or nested, in a virtual machine), then modprobe kvm_intel \
              or kvm_amd",
         ),
-        _ if !guests.kvm => (
+        _ if !guests.has_kvm => (
             "libvirt offers no KVM: guests are emulated, many times slower",
             "see virt-host-validate qemu; then systemctl restart libvirtd",
         ),
@@ -156,10 +160,10 @@ pub(super) fn acceleration(guests: &Guests, probe: Option<&Probe>, accel: Accel)
 }
 
 /// UEFI firmware.
-pub(super) fn firmware(guests: &Guests, installer: Installer) -> Check {
+pub(super) fn check_firmware(guests: &GuestCapabilities, installer: Installer) -> Check {
     let what = "UEFI firmware";
     match guests.loaders.as_slice() {
-        [] if !guests.efi => Check::warning(
+        [] if !guests.has_efi => Check::warning(
             what,
             "libvirt knows of none: guests that start by UEFI cannot run",
             installer.command("ovmf"),
@@ -181,26 +185,32 @@ mod tests {
 
     #[test]
     fn finds_firmware_in_what_libvirt_offers() {
-        let guests = Guests::read(true, CAPABILITIES);
-        assert!(guests.efi);
+        let guests = GuestCapabilities::parse(true, CAPABILITIES);
+        assert!(guests.has_efi);
         assert_eq!(guests.loaders, ["/usr/share/OVMF/OVMF_CODE_4M.fd"]);
-        let none = Guests::read(
+        let none = GuestCapabilities::parse(
             false,
             "<domainCapabilities><os supported='yes'/></domainCapabilities>",
         );
-        assert_eq!(firmware(&none, Installer::Apt).verdict, Verdict::Warning);
         assert_eq!(
-            firmware(&Guests::read(false, "no xml"), Installer::Apt).verdict,
+            check_firmware(&none, Installer::Apt).verdict,
+            Verdict::Warning
+        );
+        assert_eq!(
+            check_firmware(&GuestCapabilities::parse(false, "no xml"), Installer::Apt).verdict,
             Verdict::Warning
         );
     }
 
     #[test]
     fn a_host_without_kvm_fails_only_where_kvm_is_a_must() {
-        let (with, without) = (Guests::read(true, ""), Guests::read(false, ""));
-        let there = Probe::of(&[("kvm", "usable")]);
-        let absent = Probe::of(&[]);
-        let verdict = |guests, probe, accel| acceleration(guests, Some(probe), accel).verdict;
+        let (with, without) = (
+            GuestCapabilities::parse(true, ""),
+            GuestCapabilities::parse(false, ""),
+        );
+        let there = Probe::from_pairs(&[("kvm", "usable")]);
+        let absent = Probe::from_pairs(&[]);
+        let verdict = |guests, probe, accel| check_acceleration(guests, Some(probe), accel).verdict;
         assert_eq!(verdict(&with, &there, Accel::Auto), Verdict::Passed);
         assert_eq!(verdict(&with, &absent, Accel::Auto), Verdict::Warning);
         assert_eq!(verdict(&without, &there, Accel::Auto), Verdict::Warning);
@@ -210,7 +220,7 @@ mod tests {
 
     #[test]
     fn versions_are_told_as_people_write_them() {
-        assert_eq!(dotted(9_000_000), "9.0.0");
-        assert_eq!(dotted(7_002_022), "7.2.22");
+        assert_eq!(format_version(9_000_000), "9.0.0");
+        assert_eq!(format_version(7_002_022), "7.2.22");
     }
 }

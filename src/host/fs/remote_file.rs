@@ -17,8 +17,8 @@ use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::explain;
-use super::mark::{Content, Mark, Recorded};
-use super::there::script;
+use super::remote::script_argv;
+use super::resume_log::{Content, ResumeLog, ResumeState};
 use crate::command::{Input, Place, Running, text};
 use crate::patience::Patience;
 use crate::sftp::{Access, SftpFile};
@@ -27,16 +27,16 @@ use snapdeck_model::{Buffers, Digest, Error, Kind, Result};
 use snapdeck_nbd::Nbd;
 
 /// For a block of a few MiB; a dead link shows sooner, by ssh's own signs of life.
-const BLOCK: Duration = Duration::from_secs(300);
+const BLOCK_TIMEOUT: Duration = Duration::from_secs(300);
 /// For bringing gigabytes to the disk.
-const SYNC: Duration = Duration::from_secs(30 * 60);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 /// For opening, and for each order.
-const ORDER: Duration = Duration::from_secs(20);
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(20);
 /// How often the host is shown that we are there; it gives up after 20 s without.
-const BEAT: Duration = Duration::from_secs(5);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 /// How often a file that another holds is asked for again, after we lost the host ourselves: the one who
 /// holds it may be our own, not knowing yet that we are gone.
-const HELD: (u32, Duration) = (12, Duration::from_secs(2));
+const LOCK_RETRY: (u32, Duration) = (12, Duration::from_secs(2));
 
 /// What a file is opened for.
 #[derive(Clone)]
@@ -47,64 +47,64 @@ pub(super) enum Mode {
         content: Content,
     },
     /// Over what is bad in a file that bears its final name.
-    Mend,
+    Repair,
 }
 
 impl Mode {
-    fn word(&self) -> &'static str {
+    fn as_str(&self) -> &'static str {
         match self {
             Self::Read => "read",
             Self::Write { .. } => "write",
-            Self::Mend => "mend",
+            Self::Repair => "mend",
         }
     }
 
     fn verb(&self) -> &'static str {
         match self {
             Self::Write { .. } => "create",
-            Self::Read | Self::Mend => "open",
+            Self::Read | Self::Repair => "open",
         }
     }
 }
 
 /// A file of a remote host.
-pub(super) struct Stream {
-    place: Place,
-    patience: Patience,
+pub(super) struct RemoteFile {
+    runner: Place,
+    retry_policy: Patience,
     path: String,
     mode: Mode,
-    hold: Mutex<Option<Arc<Hold>>>,
+    session: Mutex<Option<Arc<Session>>>,
     /// The file's mark, from its header on.
-    marks: Mutex<String>,
+    log_text: Mutex<String>,
     /// What it was when it was first opened.
-    first: Opened,
+    initial_info: OpenInfo,
 }
 
 /// What was seen when a file was opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Opened {
+pub(super) struct OpenInfo {
     pub size_bytes: u64,
     pub inode: String,
     pub boot_id: String,
     /// Blocks that an earlier writer of the same content left.
-    pub recorded: Recorded,
+    pub resume_state: ResumeState,
 }
 
 /// The host's end of it, while a connection lasts.
-struct Hold {
-    opened: Opened,
+struct Session {
+    open_info: OpenInfo,
     master: Arc<Master>,
-    orders: Arc<Mutex<ChildStdin>>,
-    answers: Mutex<Lines<BufReader<ChildStdout>>>,
-    bytes: Mutex<Option<Arc<Door>>>,
+    commands: Arc<Mutex<ChildStdin>>,
+    replies: Mutex<Lines<BufReader<ChildStdout>>>,
+    transport: Mutex<Option<Arc<Transport>>>,
     /// How much of the mark is there.
-    marked: Mutex<usize>,
-    _beat: AbortOnDropHandle<()>,
+    sent_log_bytes: Mutex<usize>,
+    _keepalive: AbortOnDropHandle<()>,
     _running: Running,
 }
 
 /// The way to the bytes.
-enum Door {
+enum Transport {
     Nbd(Nbd),
     /// And the ssh that its server talks through.
     Sftp {
@@ -114,13 +114,13 @@ enum Door {
 }
 
 /// What is done with them.
-enum Work {
+enum Request {
     Read(Buffers, u64, usize),
     Write(u64, Bytes),
     Flush,
 }
 
-impl Work {
+impl Request {
     fn verb(&self) -> &'static str {
         match self {
             Self::Read(..) => "read",
@@ -130,44 +130,44 @@ impl Work {
 
     fn deadline(&self) -> Duration {
         match self {
-            Self::Read(..) | Self::Write(..) => BLOCK,
-            Self::Flush => SYNC,
+            Self::Read(..) | Self::Write(..) => BLOCK_TIMEOUT,
+            Self::Flush => FLUSH_TIMEOUT,
         }
     }
 }
 
-impl Door {
+impl Transport {
     /// What was read; nothing else gives bytes.
-    async fn work(&self, work: &Work) -> io::Result<Bytes> {
+    async fn execute(&self, work: &Request) -> io::Result<Bytes> {
         let nothing = |()| Bytes::new();
         match (self, work) {
-            (Self::Nbd(nbd), Work::Read(buffers, offset, length)) => {
+            (Self::Nbd(nbd), Request::Read(buffers, offset, length)) => {
                 nbd.read(buffers, *offset, *length).await
             }
-            (Self::Sftp { file, .. }, Work::Read(buffers, offset, length)) => {
+            (Self::Sftp { file, .. }, Request::Read(buffers, offset, length)) => {
                 file.read(buffers, *offset, *length).await
             }
-            (Self::Nbd(nbd), Work::Write(offset, data)) => {
+            (Self::Nbd(nbd), Request::Write(offset, data)) => {
                 nbd.write(*offset, data.clone()).await.map(nothing)
             }
-            (Self::Sftp { file, .. }, Work::Write(offset, data)) => {
+            (Self::Sftp { file, .. }, Request::Write(offset, data)) => {
                 file.write(*offset, data.clone()).await.map(nothing)
             }
-            (Self::Nbd(nbd), Work::Flush) => nbd.flush().await.map(nothing),
-            (Self::Sftp { file, .. }, Work::Flush) => file.flush().await.map(nothing),
+            (Self::Nbd(nbd), Request::Flush) => nbd.flush().await.map(nothing),
+            (Self::Sftp { file, .. }, Request::Flush) => file.flush().await.map(nothing),
         }
     }
 
     /// Lets go of the file.
     async fn close(self) -> io::Result<()> {
         match self {
-            Self::Nbd(nbd) => nbd.close(ORDER).await,
-            Self::Sftp { file, .. } => file.close(ORDER).await,
+            Self::Nbd(nbd) => nbd.close(COMMAND_TIMEOUT).await,
+            Self::Sftp { file, .. } => file.close(COMMAND_TIMEOUT).await,
         }
     }
 }
 
-impl Stream {
+impl RemoteFile {
     /// Opens the file.
     ///
     /// # Errors
@@ -179,66 +179,68 @@ impl Stream {
         mode: Mode,
     ) -> Result<Self> {
         let hold = patience
-            .call(|| Hold::take(&place, path, &mode, None))
+            .call(|| Session::open(&place, path, &mode, None))
             .await?;
-        let first = hold.opened.clone();
+        let first = hold.open_info.clone();
         let marks = match &mode {
             // What is there is there, and told anew only after the connection was lost.
-            Mode::Write { content, .. } => mark(content, &first).header(&first.recorded.blocks),
-            Mode::Read | Mode::Mend => String::new(),
+            Mode::Write { content, .. } => {
+                resume_log(content, &first).header(&first.resume_state.blocks)
+            }
+            Mode::Read | Mode::Repair => String::new(),
         };
-        if !first.recorded.blocks.is_empty() {
-            *hold.marked.lock().await = marks.len();
+        if !first.resume_state.blocks.is_empty() {
+            *hold.sent_log_bytes.lock().await = marks.len();
         }
         Ok(Self {
-            place,
-            patience,
+            runner: place,
+            retry_policy: patience,
             path: path.to_owned(),
             mode,
-            marks: Mutex::new(marks),
-            first,
-            hold: Mutex::new(Some(Arc::new(hold))),
+            log_text: Mutex::new(marks),
+            initial_info: first,
+            session: Mutex::new(Some(Arc::new(hold))),
         })
     }
 
     /// Notes, beside the file, that a block is written. What does not reach the host, because it is away, does once it
     /// is back.
     pub(super) async fn record(&self, block: u64, digest: &Digest) {
-        self.marks
+        self.log_text
             .lock()
             .await
-            .push_str(&Mark::record(block, digest));
-        self.tell_marks().await;
+            .push_str(&ResumeLog::record(block, digest));
+        self.send_log().await;
     }
 
     /// Notes, beside the file, that these blocks are written, and no others.
-    pub(super) async fn record_anew(&self, blocks: &BTreeMap<u64, Digest>) {
+    pub(super) async fn reset_records(&self, blocks: &BTreeMap<u64, Digest>) {
         if let Mode::Write { content, .. } = &self.mode {
-            let header = mark(content, &self.first).header(blocks);
-            self.marks.lock().await.push_str(&header);
-            self.tell_marks().await;
+            let header = resume_log(content, &self.initial_info).header(blocks);
+            self.log_text.lock().await.push_str(&header);
+            self.send_log().await;
         }
     }
 
-    async fn tell_marks(&self) {
-        let Some(hold) = self.hold.lock().await.clone() else {
+    async fn send_log(&self) {
+        let Some(hold) = self.session.lock().await.clone() else {
             return;
         };
-        let marks = self.marks.lock().await;
-        let mut marked = hold.marked.lock().await;
+        let marks = self.log_text.lock().await;
+        let mut marked = hold.sent_log_bytes.lock().await;
         let Some(new) = marks.get(*marked..) else {
             return;
         };
         let order = format!("m{new}\n");
-        let told = async { hold.orders.lock().await.write_all(order.as_bytes()).await };
+        let told = async { hold.commands.lock().await.write_all(order.as_bytes()).await };
         // Who is away takes nothing; whoever moves bytes sees that, and mends it.
-        if matches!(timeout(ORDER, told).await, Ok(Ok(()))) {
+        if matches!(timeout(COMMAND_TIMEOUT, told).await, Ok(Ok(()))) {
             *marked = marks.len();
         }
     }
 
-    pub(super) fn opened(&self) -> &Opened {
-        &self.first
+    pub(super) fn open_info(&self) -> &OpenInfo {
+        &self.initial_info
     }
 
     pub(super) async fn read(
@@ -247,48 +249,52 @@ impl Stream {
         offset: u64,
         length: usize,
     ) -> Result<Bytes> {
-        self.with(&Work::Read(buffers.clone(), offset, length))
+        self.execute(&Request::Read(buffers.clone(), offset, length))
             .await
     }
 
     pub(super) async fn write(&self, offset: u64, data: Bytes) -> Result<()> {
-        self.with(&Work::Write(offset, data)).await.map(|_| ())
+        self.execute(&Request::Write(offset, data))
+            .await
+            .map(|_| ())
     }
 
     /// Everything written is on the host's disk, and the file is closed but for its lock: other programs
     /// there may read it.
     pub(super) async fn finish(&self) -> Result<()> {
-        self.with(&Work::Flush).await?;
+        self.execute(&Request::Flush).await?;
         self.close().await;
         Ok(())
     }
 
     /// Lets go of the bytes, not of the lock; nothing ordered before happens after this.
     pub(super) async fn close(&self) {
-        let hold = self.hold.lock().await.clone();
+        let hold = self.session.lock().await.clone();
         if let Some(hold) = hold {
             hold.close().await;
         }
     }
 
     /// Does `work`, again and again while the host is away.
-    async fn with(&self, work: &Work) -> Result<Bytes> {
+    async fn execute(&self, work: &Request) -> Result<Bytes> {
         let what = || {
-            let (verb, host) = (work.verb(), self.place.host());
+            let (verb, host) = (work.verb(), self.runner.host());
             format!("cannot {verb} {} on host {host}", self.path)
         };
         let deadline = work.deadline();
-        let mut wait = self.patience.begin();
+        let mut wait = self.retry_policy.begin();
         loop {
-            let failed = match self.door().await {
-                Ok((hold, door)) => match timeout(deadline, door.work(work)).await {
+            let failed = match self.transport().await {
+                Ok((hold, door)) => match timeout(deadline, door.execute(work)).await {
                     Ok(Ok(value)) => {
-                        self.patience.meet();
+                        self.retry_policy.meet();
                         return Ok(value);
                     }
-                    Ok(Err(error)) if !is_broken(&error) => return Err(explain(what(), &error)),
+                    Ok(Err(error)) if !is_connection_error(&error) => {
+                        return Err(explain(what(), &error));
+                    }
                     broken => {
-                        self.forget(&hold).await;
+                        self.discard_session(&hold).await;
                         let why = match broken {
                             Ok(Err(error)) => error.to_string(),
                             _ => format!("no answer for {} s", deadline.as_secs()),
@@ -305,20 +311,20 @@ impl Stream {
         }
     }
 
-    async fn door(&self) -> Result<(Arc<Hold>, Arc<Door>)> {
-        let mut slot = self.hold.lock().await;
+    async fn transport(&self) -> Result<(Arc<Session>, Arc<Transport>)> {
+        let mut slot = self.session.lock().await;
         let hold = match slot.as_ref() {
             Some(hold) => hold.clone(),
             None => {
-                let hold = self.hold_again().await?;
+                let hold = self.reopen().await?;
                 slot.insert(Arc::new(hold)).clone()
             }
         };
-        match hold.door(&self.place, &self.path, &self.mode).await {
+        match hold.transport(&self.runner, &self.path, &self.mode).await {
             Ok(door) => Ok((hold, door)),
             Err(error) => {
                 *slot = None;
-                if let Some(ssh) = self.place.ssh() {
+                if let Some(ssh) = self.runner.ssh() {
                     ssh.suspect(&hold.master).await;
                 }
                 Err(error)
@@ -327,18 +333,25 @@ impl Stream {
     }
 
     /// Opens the file again, after the connection was lost.
-    async fn hold_again(&self) -> Result<Hold> {
+    async fn reopen(&self) -> Result<Session> {
         let mut tries = 0;
         let hold = loop {
-            match Hold::take(&self.place, &self.path, &self.mode, Some(&self.first)).await {
-                Err(error) if error.kind() == Kind::Refused && tries < HELD.0 => {
+            match Session::open(
+                &self.runner,
+                &self.path,
+                &self.mode,
+                Some(&self.initial_info),
+            )
+            .await
+            {
+                Err(error) if error.kind() == Kind::Refused && tries < LOCK_RETRY.0 => {
                     tries += 1;
-                    tokio::time::sleep(HELD.1).await;
+                    tokio::time::sleep(LOCK_RETRY.1).await;
                 }
                 taken => break taken?,
             }
         };
-        let (now, first) = (&hold.opened, &self.first);
+        let (now, first) = (&hold.open_info, &self.initial_info);
         if now.inode != first.inode
             || now.size_bytes != first.size_bytes
             || now.boot_id != first.boot_id
@@ -348,7 +361,7 @@ impl Stream {
                 format!(
                     "{} on host {} is not the file it was before the connection was lost",
                     self.path,
-                    self.place.host()
+                    self.runner.host()
                 ),
             )
             .hint("try again from the start"));
@@ -356,31 +369,36 @@ impl Stream {
         Ok(hold)
     }
 
-    async fn forget(&self, hold: &Arc<Hold>) {
-        let mut slot = self.hold.lock().await;
+    async fn discard_session(&self, hold: &Arc<Session>) {
+        let mut slot = self.session.lock().await;
         if slot.as_ref().is_some_and(|now| Arc::ptr_eq(now, hold)) {
             *slot = None;
-            if let Some(ssh) = self.place.ssh() {
+            if let Some(ssh) = self.runner.ssh() {
                 ssh.suspect(&hold.master).await;
             }
         }
     }
 }
 
-impl Hold {
-    async fn take(place: &Place, path: &str, mode: &Mode, first: Option<&Opened>) -> Result<Self> {
+impl Session {
+    async fn open(
+        place: &Place,
+        path: &str,
+        mode: &Mode,
+        first: Option<&OpenInfo>,
+    ) -> Result<Self> {
         let Some(ssh) = place.ssh() else {
             return Err(Error::new(Kind::Failed, format!("{path} is not remote")));
         };
         let what = format!("cannot {} {path} on host {}", mode.verb(), place.host());
         let (word, owner, size) = match mode {
-            Mode::Read | Mode::Mend => (mode.word(), "", String::new()),
+            Mode::Read | Mode::Repair => (mode.as_str(), "", String::new()),
             Mode::Write { owner, content } => {
-                (mode.word(), &**owner, content.size_bytes.to_string())
+                (mode.as_str(), &**owner, content.size_bytes.to_string())
             }
         };
         let master = ssh.master().await?;
-        let argv = script("hold", &[word, path, owner, &size]);
+        let argv = script_argv("hold", &[word, path, owner, &size]);
         let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
         let mut running = place.start(&argv, Input::Piped).await?;
         let stderr = running.stderr();
@@ -389,23 +407,23 @@ impl Hold {
         };
         let mut answers = BufReader::new(stdout).lines();
         let talk = async {
-            let mut opened = Opened {
-                boot_id: next(&mut answers).await?,
-                ..Opened::nothing()
+            let mut opened = OpenInfo {
+                boot_id: read_reply(&mut answers).await?,
+                ..OpenInfo::empty()
             };
-            let marks = next(&mut answers).await?;
-            let seen = next(&mut answers).await?;
+            let marks = read_reply(&mut answers).await?;
+            let seen = read_reply(&mut answers).await?;
             let (size, inode) = seen.split_once(' ').unwrap_or_default();
             opened.size_bytes = size.parse().map_err(io::Error::other)?;
             opened.inode = inode.to_owned();
             let order = match mode {
-                Mode::Read | Mode::Mend => "keep\n",
+                Mode::Read | Mode::Repair => "keep\n",
                 // Opened again: what was written is there.
                 Mode::Write { .. } if first.is_some_and(|first| *first.inode == *inode) => "keep\n",
                 Mode::Write { content, .. } => {
-                    let ours = self::mark(content, &opened);
-                    opened.recorded = ours.read(marks.as_bytes(), opened.size_bytes);
-                    match opened.recorded.blocks.is_empty() {
+                    let ours = self::resume_log(content, &opened);
+                    opened.resume_state = ours.parse(marks.as_bytes(), opened.size_bytes);
+                    match opened.resume_state.blocks.is_empty() {
                         true => {
                             opened.size_bytes = content.size_bytes;
                             "fresh\n"
@@ -415,22 +433,24 @@ impl Hold {
                 }
             };
             orders.write_all(order.as_bytes()).await?;
-            match next(&mut answers).await? {
+            match read_reply(&mut answers).await? {
                 held if held == "held" => Ok(opened),
                 other => Err(io::Error::other(other)),
             }
         };
-        let opened = match timeout(ORDER, talk).await {
+        let opened = match timeout(COMMAND_TIMEOUT, talk).await {
             Ok(Ok(opened)) => opened,
             Ok(Err(error)) => {
                 drop(orders);
                 // It ended: its own words are better.
                 let ended = async { tokio::join!(text(stderr), place.wait(&mut running)) };
-                let (said, status) = timeout(ORDER, ended).await.map_err(|_| ssh.lost(&*what))?;
+                let (said, status) = timeout(COMMAND_TIMEOUT, ended)
+                    .await
+                    .map_err(|_| ssh.lost(&*what))?;
                 status?;
                 let error = match said.trim() {
                     "" => error,
-                    said => super::there::system(said),
+                    said => super::remote::parse_system_error(said),
                 };
                 return Err(explain(what, &error));
             }
@@ -444,7 +464,7 @@ impl Hold {
             let orders = orders.clone();
             tokio::spawn(async move {
                 loop {
-                    tokio::time::sleep(BEAT).await;
+                    tokio::time::sleep(KEEPALIVE_INTERVAL).await;
                     if orders.lock().await.write_all(b".").await.is_err() {
                         return;
                     }
@@ -452,19 +472,19 @@ impl Hold {
             })
         };
         Ok(Self {
-            opened,
+            open_info: opened,
             master,
-            orders,
-            answers: Mutex::new(answers),
-            bytes: Mutex::default(),
-            marked: Mutex::default(),
-            _beat: AbortOnDropHandle::new(beat),
+            commands: orders,
+            replies: Mutex::new(answers),
+            transport: Mutex::default(),
+            sent_log_bytes: Mutex::default(),
+            _keepalive: AbortOnDropHandle::new(beat),
             _running: running,
         })
     }
 
-    async fn door(&self, place: &Place, path: &str, mode: &Mode) -> Result<Arc<Door>> {
-        let mut slot = self.bytes.lock().await;
+    async fn transport(&self, place: &Place, path: &str, mode: &Mode) -> Result<Arc<Transport>> {
+        let mut slot = self.transport.lock().await;
         if let Some(door) = slot.as_ref() {
             return Ok(door.clone());
         }
@@ -474,19 +494,19 @@ impl Hold {
                 .because(error)
                 .worth_retrying()
         };
-        let door = match self.offer().await {
-            Ok(there) => match self.nbd(&there).await {
-                Ok(nbd) => Door::Nbd(nbd),
+        let door = match self.start_nbd().await {
+            Ok(there) => match self.connect_nbd(&there).await {
+                Ok(nbd) => Transport::Nbd(nbd),
                 Err(error) if self.master.is_up() => {
                     // Forbidden, perhaps: then there is the slower way.
                     tracing::debug!("{}: {error}; using SFTP", what());
-                    self.end_offer().await;
-                    self.sftp(place, path, mode).await?
+                    self.stop_nbd().await;
+                    self.connect_sftp(place, path, mode).await?
                 }
                 Err(error) => return Err(broken(error)),
             },
-            Err(Refusal::Broken(error)) => return Err(broken(error)),
-            Err(Refusal::Said(why)) => {
+            Err(NbdStartError::ConnectionLost(error)) => return Err(broken(error)),
+            Err(NbdStartError::Failed(why)) => {
                 return Err(Error::new(Kind::Failed, what())
                     .because(why)
                     .hint("is qemu-nbd installed there (qemu-utils)?"));
@@ -496,30 +516,39 @@ impl Hold {
     }
 
     /// Has qemu-nbd offer the file; returns its socket's path there.
-    async fn offer(&self) -> Result<String, Refusal> {
-        let answer = within(self.order(b"x")).await.map_err(Refusal::Broken)?;
+    async fn start_nbd(&self) -> Result<String, NbdStartError> {
+        let answer = with_timeout(self.send_command(b"x"))
+            .await
+            .map_err(NbdStartError::ConnectionLost)?;
         match answer.split_once(' ') {
             Some(("up", socket)) => Ok(socket.to_owned()),
-            _ => Err(Refusal::Said(
+            _ => Err(NbdStartError::Failed(
                 answer.strip_prefix("down ").unwrap_or(&answer).to_owned(),
             )),
         }
     }
 
-    async fn nbd(&self, there: &str) -> io::Result<Nbd> {
+    async fn connect_nbd(&self, there: &str) -> io::Result<Nbd> {
         let forward: Forward = self
             .master
             .forward(there)
             .await
             .map_err(|error| io::Error::other(error.message()))?;
-        let open = async { Nbd::open(UnixStream::connect(&forward.here).await?, "", ORDER).await };
-        let nbd = within(open).await;
+        let open = async {
+            Nbd::open(
+                UnixStream::connect(&forward.here).await?,
+                "",
+                COMMAND_TIMEOUT,
+            )
+            .await
+        };
+        let nbd = with_timeout(open).await;
         // What is connected stays so.
         self.master.unforward(&forward).await;
         nbd
     }
 
-    async fn sftp(&self, place: &Place, path: &str, mode: &Mode) -> Result<Door> {
+    async fn connect_sftp(&self, place: &Place, path: &str, mode: &Mode) -> Result<Transport> {
         let mut running = place.sftp().await?;
         let (Some(stdin), Some(stdout)) = (running.stdin(), running.stdout()) else {
             return Err(Error::new(
@@ -529,9 +558,9 @@ impl Hold {
         };
         let access = match mode {
             Mode::Read => Access::Read,
-            Mode::Write { .. } | Mode::Mend => Access::ReadWrite,
+            Mode::Write { .. } | Mode::Repair => Access::ReadWrite,
         };
-        let file = SftpFile::open(stdin, stdout, path, access, ORDER).await;
+        let file = SftpFile::open(stdin, stdout, path, access, COMMAND_TIMEOUT).await;
         let file = file.map_err(|error| {
             let host = place.host();
             Error::new(
@@ -542,75 +571,75 @@ impl Hold {
             .hint("sshd there has to allow AllowStreamLocalForwarding, or the sftp subsystem")
             .worth_retrying()
         })?;
-        Ok(Door::Sftp {
+        Ok(Transport::Sftp {
             file,
             _ssh: Box::new(running),
         })
     }
 
     /// Has qemu-nbd end, and waits until it has.
-    async fn end_offer(&self) {
-        let _ = within(self.order(b"y")).await;
+    async fn stop_nbd(&self) {
+        let _ = with_timeout(self.send_command(b"y")).await;
     }
 
     /// Closes the bytes; the lock stays.
     async fn close(&self) {
-        if let Some(door) = self.bytes.lock().await.take()
+        if let Some(door) = self.transport.lock().await.take()
             && let Some(door) = Arc::into_inner(door)
         {
             let _ = door.close().await;
         }
         // Whatever was ordered before is done when this is answered, the mark's last lines among it.
-        self.end_offer().await;
+        self.stop_nbd().await;
     }
 
-    async fn order(&self, order: &[u8]) -> io::Result<String> {
-        let mut answers = self.answers.lock().await;
-        self.orders.lock().await.write_all(order).await?;
-        next(&mut answers).await
+    async fn send_command(&self, order: &[u8]) -> io::Result<String> {
+        let mut answers = self.replies.lock().await;
+        self.commands.lock().await.write_all(order).await?;
+        read_reply(&mut answers).await
     }
 }
 
-impl Opened {
-    fn nothing() -> Self {
+impl OpenInfo {
+    fn empty() -> Self {
         Self {
             size_bytes: 0,
             inode: String::new(),
             boot_id: String::new(),
-            recorded: Recorded::default(),
+            resume_state: ResumeState::default(),
         }
     }
 }
 
-fn mark(content: &Content, opened: &Opened) -> Mark {
-    Mark {
+fn resume_log(content: &Content, opened: &OpenInfo) -> ResumeLog {
+    ResumeLog {
         content: content.clone(),
         boot_id: opened.boot_id.clone(),
     }
 }
 
 /// Why the file is not offered.
-enum Refusal {
-    Broken(io::Error),
-    Said(String),
+enum NbdStartError {
+    ConnectionLost(io::Error),
+    Failed(String),
 }
 
-async fn next(answers: &mut Lines<BufReader<ChildStdout>>) -> io::Result<String> {
+async fn read_reply(answers: &mut Lines<BufReader<ChildStdout>>) -> io::Result<String> {
     answers
         .next_line()
         .await?
         .ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
 }
 
-async fn within<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    match timeout(ORDER, work).await {
+async fn with_timeout<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    match timeout(COMMAND_TIMEOUT, work).await {
         Ok(done) => done,
         Err(_) => Err(io::ErrorKind::TimedOut.into()),
     }
 }
 
 /// Did the way to the file break, rather than the file's system refuse?
-fn is_broken(error: &io::Error) -> bool {
+fn is_connection_error(error: &io::Error) -> bool {
     use io::ErrorKind::*;
     matches!(
         error.kind(),

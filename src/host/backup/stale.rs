@@ -12,21 +12,21 @@ use crate::{CALL, Host, domain};
 use snapdeck_model::{Error, Kind, Result, SandboxId, SandboxState};
 
 /// For the end of one, and how often that is looked for.
-const END: Duration = Duration::from_secs(20);
-pub(super) const LOOK_END: Duration = Duration::from_millis(50);
+const END_TIMEOUT: Duration = Duration::from_secs(20);
+pub(super) const END_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What an earlier snapdeck left of a backup.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Left {
+pub struct StaleBackup {
     /// The sandbox whose disk it was.
     pub id: SandboxId,
     /// Its directory.
     pub dir: String,
 }
 
-impl Left {
+impl StaleBackup {
     /// Of a directory's name.
-    fn of(sandboxes_dir: &str, name: &str) -> Option<Self> {
+    fn from_dir_name(sandboxes_dir: &str, name: &str) -> Option<Self> {
         let (id, _) = name
             .strip_prefix('.')?
             .strip_suffix(".backup")?
@@ -49,12 +49,12 @@ impl Host {
     ///
     /// # Errors
     /// `Unreachable` where the directory may not be listed.
-    pub async fn left_backups(&self) -> Result<Vec<Left>> {
+    pub async fn stale_backups(&self) -> Result<Vec<StaleBackup>> {
         let under = &self.settings.sandboxes_dir;
         let names = self.files.backup_dirs(under).await?;
         Ok(names
             .iter()
-            .filter_map(|name| Left::of(under, name))
+            .filter_map(|name| StaleBackup::from_dir_name(under, name))
             .collect())
     }
 
@@ -63,7 +63,7 @@ impl Host {
     ///
     /// # Errors
     /// `Failed` where it does not end; `Unreachable`.
-    pub async fn clear_left(&self, left: &Left) -> Result<String> {
+    pub async fn remove_stale(&self, left: &StaleBackup) -> Result<String> {
         let is_paused = self.has_file(&format!("{}/paused", left.dir)).await?;
         if is_paused && let Ok(SandboxState::Paused) = self.sandbox_state(&left.id).await {
             self.resume(&left.id).await?;
@@ -88,7 +88,7 @@ impl Host {
                     return Ok(false);
                 }
                 let is_ours =
-                    snapdeck_libvirt::backup(domain)?.is_some_and(|xml| xml.contains(&name));
+                    snapdeck_libvirt::backup_xml(domain)?.is_some_and(|xml| xml.contains(&name));
                 if is_ours && let Err(error) = snapdeck_libvirt::abort_job(domain) {
                     // It may be ending already: that is seen when it is looked for again.
                     tracing::debug!("a backup was told to end: {}", error.message());
@@ -104,12 +104,14 @@ impl Host {
                 Ok(false) => break,
                 Err(error) if error.kind() == Kind::NotFound => break,
                 // It was just ending by itself.
-                Err(error) if error.kind() == Kind::Unreachable || since.elapsed() > END => {
+                Err(error)
+                    if error.kind() == Kind::Unreachable || since.elapsed() > END_TIMEOUT =>
+                {
                     return Err(error);
                 }
                 Err(_) => {}
             }
-            if since.elapsed() > END {
+            if since.elapsed() > END_TIMEOUT {
                 return Err(Error::new(
                     Kind::Failed,
                     format!(
@@ -119,10 +121,10 @@ impl Host {
                 )
                 .hint(format!("run `virsh domjobabort {id}` there")));
             }
-            sleep(LOOK_END).await;
+            sleep(END_POLL_INTERVAL).await;
         }
         // QEMU stops a guest for which there was no room.
-        let go_on = |domain: &Domain| match is_stopped(domain)? {
+        let go_on = |domain: &Domain| match is_paused_on_io_error(domain)? {
             true => domain.resume(),
             false => Ok(()),
         };
@@ -134,7 +136,7 @@ impl Host {
 }
 
 /// Has QEMU stopped the guest because a write of its failed?
-pub(super) fn is_stopped(domain: &Domain) -> Result<bool, VirtError> {
+pub(super) fn is_paused_on_io_error(domain: &Domain) -> Result<bool, VirtError> {
     if !domain.info()?.state.is(DomainState::Paused) {
         return Ok(false);
     }
@@ -153,7 +155,9 @@ mod tests {
 
     #[test]
     fn a_directory_tells_whose_it_is() {
-        let of = |name| Left::of("/s", name).map(|left| (left.id.to_string(), left.dir));
+        let of = |name| {
+            StaleBackup::from_dir_name("/s", name).map(|left| (left.id.to_string(), left.dir))
+        };
         assert_eq!(
             of(".a.b-c.Xy12.backup"),
             Some(("a.b-c".into(), "/s/.a.b-c.Xy12.backup".into()))

@@ -18,22 +18,22 @@ use crate::patience::Patience;
 use snapdeck_model::{Error, FileStamp, Kind, Result};
 use snapdeck_qcow2::HEADER_BYTES;
 
-const SCRIPT: &str = include_str!("there.sh");
+const SCRIPT: &str = include_str!("remote.sh");
 /// For calls on names and on the first bytes of files.
-const CALL: Duration = Duration::from_secs(30);
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// For removing, and for bringing a whole file to the disk.
-const LONG: Duration = Duration::from_secs(30 * 60);
+const SYNC_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 /// Bytes of paths in one command (Linux, execve(2): 128 KiB for one argument, which the whole line is).
-const LINE: usize = 48 * 1024;
+const MAX_PATH_BYTES: usize = 48 * 1024;
 /// Bytes that one command may say.
-const SAID: usize = 64 << 20;
+const MAX_OUTPUT_BYTES: usize = 64 << 20;
 /// What is said of a file that was there when it was looked at and could not be read then.
-const TORN: io::ErrorKind = io::ErrorKind::ResourceBusy;
+const CHANGED_WHILE_READ: io::ErrorKind = io::ErrorKind::ResourceBusy;
 /// Longest header that is read; QEMU's own is within the first cluster.
-const LONGEST_HEADER: usize = 2 << 20;
+const MAX_HEADER_BYTES: usize = 2 << 20;
 
 /// The words of a call on [`SCRIPT`].
-pub(super) fn script(verb: &str, args: &[&str]) -> Vec<String> {
+pub(super) fn script_argv(verb: &str, args: &[&str]) -> Vec<String> {
     ["sh", "-c", SCRIPT, "snapdeck", verb]
         .iter()
         .chain(args)
@@ -42,7 +42,7 @@ pub(super) fn script(verb: &str, args: &[&str]) -> Vec<String> {
 }
 
 /// The error behind the words of a program that ran with `LC_ALL=C`.
-pub(super) fn system(said: &str) -> io::Error {
+pub(super) fn parse_system_error(said: &str) -> io::Error {
     use io::ErrorKind::*;
     let line = said.trim().lines().next().unwrap_or("it said nothing");
     let known = [
@@ -74,26 +74,26 @@ pub(super) fn system(said: &str) -> io::Error {
 
 /// The files of one remote host.
 #[derive(Clone)]
-pub(crate) struct There {
-    pub place: Place,
-    pub patience: Patience,
+pub(crate) struct RemoteFs {
+    pub runner: Place,
+    pub retry_policy: Patience,
     /// Headers seen, until their file changes.
-    headers: Arc<Mutex<HashMap<PathBuf, ImageFile>>>,
+    header_cache: Arc<Mutex<HashMap<PathBuf, ImageFile>>>,
 }
 
-impl There {
+impl RemoteFs {
     pub(crate) fn new(place: Place) -> Self {
         Self {
-            place,
-            patience: Patience::none(),
-            headers: Arc::default(),
+            runner: place,
+            retry_policy: Patience::none(),
+            header_cache: Arc::default(),
         }
     }
 
     /// The same files, for somebody who waits for the host.
-    pub(crate) fn patient(&self, patience: Patience) -> Self {
+    pub(crate) fn with_retry_policy(&self, patience: Patience) -> Self {
         Self {
-            patience,
+            retry_policy: patience,
             ..self.clone()
         }
     }
@@ -106,29 +106,31 @@ impl There {
         args: &[&str],
         deadline: Duration,
     ) -> Result<Output> {
-        let words = script(verb, args);
+        let words = script_argv(verb, args);
         let argv: Vec<&str> = words.iter().map(String::as_str).collect();
         let once = async || {
             let never = CancellationToken::new();
-            self.said(
+            self.check_status(
                 what,
-                self.place.output(&argv, SAID, deadline, &never).await?,
+                self.runner
+                    .output(&argv, MAX_OUTPUT_BYTES, deadline, &never)
+                    .await?,
             )
         };
-        self.patience.call(once).await
+        self.retry_policy.call(once).await
     }
 
-    fn said(&self, what: &str, output: Output) -> Result<Output> {
+    fn check_status(&self, what: &str, output: Output) -> Result<Output> {
         match output.status.success() {
             true => Ok(output),
             false => Err(explain(
-                format!("cannot {what} on host {}", self.place.host()),
-                &system(&output.stderr),
+                format!("cannot {what} on host {}", self.runner.host()),
+                &parse_system_error(&output.stderr),
             )),
         }
     }
 
-    pub(crate) async fn line(
+    pub(crate) async fn call_line(
         &self,
         what: &str,
         verb: &str,
@@ -142,7 +144,8 @@ impl There {
 
     pub(crate) async fn make_temp_dir(&self, under: &str) -> Result<String> {
         let what = format!("make a directory in {under}");
-        self.line(&what, "make_temp_dir", &[under], CALL).await
+        self.call_line(&what, "make_temp_dir", &[under], CALL_TIMEOUT)
+            .await
     }
 
     pub(crate) async fn make_backup_dir(
@@ -152,13 +155,15 @@ impl There {
         owner: &str,
     ) -> Result<String> {
         let what = format!("make a directory in {under}");
-        self.line(&what, "make_backup_dir", &[under, id, owner], CALL)
+        self.call_line(&what, "make_backup_dir", &[under, id, owner], CALL_TIMEOUT)
             .await
     }
 
     pub(crate) async fn backup_dirs(&self, under: &str) -> Result<Vec<String>> {
         let what = format!("list {under}");
-        let output = self.call(&what, "backup_dirs", &[under], CALL).await?;
+        let output = self
+            .call(&what, "backup_dirs", &[under], CALL_TIMEOUT)
+            .await?;
         let names = output.stdout.split(|byte| *byte == 0);
         let names = names.filter_map(|name| String::from_utf8(name.to_vec()).ok());
         Ok(names.filter(|name| !name.is_empty()).collect())
@@ -166,54 +171,61 @@ impl There {
 
     pub(crate) async fn remove_temp_dir(&self, path: &str) -> Result<()> {
         let what = format!("remove {path}");
-        self.call(&what, "remove_temp_dir", &[path], LONG).await?;
+        self.call(&what, "remove_temp_dir", &[path], SYNC_TIMEOUT)
+            .await?;
         Ok(())
     }
 
     pub(crate) async fn remove_file(&self, path: &str) -> Result<bool> {
         let what = format!("remove {path}");
-        let said = self.line(&what, "remove_file", &[path], LONG).await?;
+        let said = self
+            .call_line(&what, "remove_file", &[path], SYNC_TIMEOUT)
+            .await?;
         Ok(said == "removed")
     }
 
     /// The first `limit` bytes of a file; `None` where there is none.
     pub(crate) async fn read_file(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>> {
         let (what, limit) = (format!("read {path}"), limit.to_string());
-        let output = self.call(&what, "read_file", &[path, &limit], CALL).await?;
+        let output = self
+            .call(&what, "read_file", &[path, &limit], CALL_TIMEOUT)
+            .await?;
         Ok(output.stdout.strip_prefix(b"there\n").map(<[u8]>::to_vec))
     }
 
     /// Writes a whole file, or nothing.
     pub(crate) async fn write_file(&self, path: &str, owner: &str, bytes: &[u8]) -> Result<()> {
-        let words = script("write_file", &[path, owner, &bytes.len().to_string()]);
+        let words = script_argv("write_file", &[path, owner, &bytes.len().to_string()]);
         let argv: Vec<&str> = words.iter().map(String::as_str).collect();
         let once = async || {
-            self.said(
+            self.check_status(
                 &format!("write {path}"),
-                self.place.feed(&argv, bytes, CALL).await?,
+                self.runner.feed(&argv, bytes, CALL_TIMEOUT).await?,
             )
         };
-        self.patience.call(once).await.map(|_| ())
+        self.retry_policy.call(once).await.map(|_| ())
     }
 
-    pub(crate) async fn claim(&self, path: &str, owner: &str) -> Result<()> {
+    pub(crate) async fn create_exclusive(&self, path: &str, owner: &str) -> Result<()> {
         let what = format!("create {path}");
         // Tells a file that a try made whose answer was lost from one of somebody else's.
         let ours = format!("{}-{:?}", std::process::id(), std::time::SystemTime::now());
-        self.call(&what, "claim", &[path, owner, &ours], CALL)
+        self.call(&what, "claim", &[path, owner, &ours], CALL_TIMEOUT)
             .await?;
         Ok(())
     }
 
     pub(crate) async fn copy(&self, from: &str, to: &str) -> Result<()> {
         let what = format!("copy {from} to {to}");
-        self.call(&what, "copy", &[from, to], LONG).await?;
+        self.call(&what, "copy", &[from, to], SYNC_TIMEOUT).await?;
         Ok(())
     }
 
     pub(crate) async fn free_bytes(&self, dir: &str) -> Result<u64> {
         let what = format!("look at {dir}");
-        let said = self.line(&what, "free_bytes", &[dir], CALL).await?;
+        let said = self
+            .call_line(&what, "free_bytes", &[dir], CALL_TIMEOUT)
+            .await?;
         let product = said.split_once(' ').and_then(|(blocks, size)| {
             let (blocks, size): (u64, u64) = (blocks.parse().ok()?, size.parse().ok()?);
             Some(blocks.saturating_mul(size))
@@ -221,13 +233,13 @@ impl There {
         product.ok_or_else(|| {
             Error::new(
                 Kind::Failed,
-                format!("cannot {what} on host {}", self.place.host()),
+                format!("cannot {what} on host {}", self.runner.host()),
             )
             .because(format!("stat said {said:?}"))
         })
     }
 
-    pub(crate) async fn land(
+    pub(crate) async fn rename_into_place(
         &self,
         from: &str,
         to: &str,
@@ -236,7 +248,7 @@ impl There {
     ) -> Result<()> {
         let how = if replace { "replace" } else { "keep" };
         let what = format!("name {to}");
-        self.call(&what, "land", &[from, to, how, inode], LONG)
+        self.call(&what, "land", &[from, to, how, inode], SYNC_TIMEOUT)
             .await?;
         Ok(())
     }
@@ -245,12 +257,12 @@ impl There {
     pub(crate) async fn image_file(&self, path: &str) -> Result<Option<ImageFile>> {
         let what = format!("read {path}");
         let file = PathBuf::from(path);
-        let seen = self.see(&[file]).await?;
+        let seen = self.stat_files(&[file]).await?;
         match seen.into_iter().next().map(|seen| seen.file) {
             Some(Ok(file)) => Ok(Some(file)),
             Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Some(Err(error)) => Err(explain(
-                format!("cannot {what} on host {}", self.place.host()),
+                format!("cannot {what} on host {}", self.runner.host()),
                 &error,
             )),
             None => Ok(None),
@@ -260,9 +272,14 @@ impl There {
     /// The images of each directory.
     pub(crate) async fn list(&self, dirs: &[&str]) -> Result<Vec<Listed>> {
         let output = self
-            .call(&format!("list {}", dirs.join(" and ")), "list", dirs, CALL)
+            .call(
+                &format!("list {}", dirs.join(" and ")),
+                "list",
+                dirs,
+                CALL_TIMEOUT,
+            )
             .await?;
-        let mut fields = output.stdout.split(|byte| *byte == 0).map(path);
+        let mut fields = output.stdout.split(|byte| *byte == 0).map(path_from_bytes);
         let mut listed = Vec::new();
         for _ in dirs {
             let dir = fields.next().unwrap_or_default();
@@ -291,23 +308,25 @@ impl There {
     }
 
     /// Where `paths` really are, links resolved. In their order.
-    pub(crate) async fn real(&self, paths: &[&str]) -> Result<Vec<PathBuf>> {
-        let output = self.call("look at files", "real", paths, CALL).await?;
-        let fields = output.stdout.split(|byte| *byte == 0).map(path);
+    pub(crate) async fn canonicalize(&self, paths: &[&str]) -> Result<Vec<PathBuf>> {
+        let output = self
+            .call("look at files", "real", paths, CALL_TIMEOUT)
+            .await?;
+        let fields = output.stdout.split(|byte| *byte == 0).map(path_from_bytes);
         Ok(fields.take(paths.len()).collect())
     }
 
     /// Looks at `paths`: where they really are, and what they are. In their order.
-    pub(crate) async fn see(&self, paths: &[PathBuf]) -> Result<Vec<Seen>> {
+    pub(crate) async fn stat_files(&self, paths: &[PathBuf]) -> Result<Vec<FileStatus>> {
         let mut all = Vec::new();
-        for batch in batches(paths) {
-            let mut seen = self.see_once(batch).await?;
-            let torn = |seen: &&mut Seen| matches!(&seen.file, Err(why) if why.kind() == TORN);
-            let mut torn: Vec<&mut Seen> = seen.iter_mut().filter(torn).collect();
+        for batch in split_into_batches(paths) {
+            let mut seen = self.stat_once(batch).await?;
+            let torn = |seen: &&mut FileStatus| matches!(&seen.file, Err(why) if why.kind() == CHANGED_WHILE_READ);
+            let mut torn: Vec<&mut FileStatus> = seen.iter_mut().filter(torn).collect();
             if !torn.is_empty() {
                 // Gone or written just then: a second look tells which.
                 let paths: Vec<PathBuf> = torn.iter().map(|seen| seen.path.clone()).collect();
-                for (seen, again) in torn.iter_mut().zip(self.see_once(&paths).await?) {
+                for (seen, again) in torn.iter_mut().zip(self.stat_once(&paths).await?) {
                     seen.file = again.file;
                 }
             }
@@ -316,18 +335,20 @@ impl There {
         Ok(all)
     }
 
-    async fn see_once(&self, paths: &[PathBuf]) -> Result<Vec<Seen>> {
+    async fn stat_once(&self, paths: &[PathBuf]) -> Result<Vec<FileStatus>> {
         let words: Vec<&str> = paths.iter().filter_map(|path| path.to_str()).collect();
-        let output = self.call("look at files", "see", &words, CALL).await?;
-        let mut seen = read_see(&output.stdout, &output.stderr, paths);
-        self.headers(&mut seen).await?;
+        let output = self
+            .call("look at files", "see", &words, CALL_TIMEOUT)
+            .await?;
+        let mut seen = parse_stat_output(&output.stdout, &output.stderr, paths);
+        self.fill_headers(&mut seen).await?;
         Ok(seen)
     }
 
     /// Fills in the headers of what is a file: known ones, and the others by one command.
-    async fn headers(&self, seen: &mut [Seen]) -> Result<()> {
+    async fn fill_headers(&self, seen: &mut [FileStatus]) -> Result<()> {
         let wanted: Vec<usize> = {
-            let mut known = self.known();
+            let mut known = self.lock_header_cache();
             let mut wanted = Vec::new();
             for (index, seen) in seen.iter_mut().enumerate() {
                 let Ok(file) = &mut seen.file else { continue };
@@ -352,28 +373,30 @@ impl There {
             let words: Vec<&str> = paths.iter().filter_map(|path| path.to_str()).collect();
             let number = length.to_string();
             let args: Vec<&str> = [&*number].into_iter().chain(words).collect();
-            let output = self.call("read headers", "heads", &args, CALL).await?;
+            let output = self
+                .call("read headers", "heads", &args, CALL_TIMEOUT)
+                .await?;
             let mut rest = &output.stdout[..];
             let mut again = Vec::new();
             let mut longest = 0;
             for at in wanted {
-                let Seen { path, file } = &mut seen[at];
+                let FileStatus { path, file } = &mut seen[at];
                 let Ok(image) = file else { continue };
-                let Some(start) = head_of(&mut rest, path, length, image.size_bytes) else {
+                let Some(start) = split_head(&mut rest, path, length, image.size_bytes) else {
                     *file = Err(io::Error::new(
-                        TORN,
+                        CHANGED_WHILE_READ,
                         "it cannot be read, or changed while it was",
                     ));
                     continue;
                 };
                 match facts_of(start) {
-                    Err(needed) if needed <= LONGEST_HEADER && length < needed => {
+                    Err(needed) if needed <= MAX_HEADER_BYTES && length < needed => {
                         longest = longest.max(needed);
                         again.push(at);
                     }
                     facts => {
                         image.facts = facts.unwrap_or_else(|_| Err(CUT_OFF.into()));
-                        self.known().insert(path.clone(), image.clone());
+                        self.lock_header_cache().insert(path.clone(), image.clone());
                     }
                 }
             }
@@ -383,34 +406,37 @@ impl There {
         Ok(())
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<PathBuf, ImageFile>> {
-        self.headers.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_header_cache(&self) -> std::sync::MutexGuard<'_, HashMap<PathBuf, ImageFile>> {
+        self.header_cache
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Forgets headers of files that are not among `paths`.
-    pub(crate) fn keep_headers(&self, eyes: &Eyes) {
-        self.known().retain(|path, _| eyes.has_seen(path));
+    pub(crate) fn prune_header_cache(&self, eyes: &Eyes) {
+        self.lock_header_cache()
+            .retain(|path, _| eyes.has_seen(path));
     }
 }
 
 /// A file there.
 #[derive(Debug)]
-pub(crate) struct Seen {
+pub(crate) struct FileStatus {
     /// Where it really is.
     pub path: PathBuf,
     pub file: io::Result<ImageFile>,
 }
 
-fn path(bytes: &[u8]) -> PathBuf {
+fn path_from_bytes(bytes: &[u8]) -> PathBuf {
     PathBuf::from(OsStr::from_bytes(bytes))
 }
 
-fn batches(paths: &[PathBuf]) -> Vec<&[PathBuf]> {
+fn split_into_batches(paths: &[PathBuf]) -> Vec<&[PathBuf]> {
     let mut batches = Vec::new();
     let (mut start, mut bytes) = (0, 0);
     for (at, path) in paths.iter().enumerate() {
         let length = path.as_os_str().len() + 3;
-        if bytes + length > LINE && at > start {
+        if bytes + length > MAX_PATH_BYTES && at > start {
             batches.push(&paths[start..at]);
             (start, bytes) = (at, 0);
         }
@@ -423,7 +449,7 @@ fn batches(paths: &[PathBuf]) -> Vec<&[PathBuf]> {
 }
 
 /// Reads what the verb `see` says of `paths`.
-fn read_see(stdout: &[u8], stderr: &str, paths: &[PathBuf]) -> Vec<Seen> {
+fn parse_stat_output(stdout: &[u8], stderr: &str, paths: &[PathBuf]) -> Vec<FileStatus> {
     let fields: Vec<&[u8]> = stdout.split(|byte| *byte == 0).collect();
     let (real, stats) = fields.split_at(paths.len().min(fields.len()));
     let stats: HashMap<&[u8], &[&[u8]]> = stats
@@ -436,26 +462,27 @@ fn read_see(stdout: &[u8], stderr: &str, paths: &[PathBuf]) -> Vec<Seen> {
             let quoted = format!("'{}'", asked.display());
             let line = stderr.lines().find(|line| line.contains(&quoted));
             return Err(match line.and_then(|line| line.rsplit_once(": ")) {
-                Some((_, why)) => system(why),
+                Some((_, why)) => parse_system_error(why),
                 None => io::ErrorKind::NotFound.into(),
             });
         };
-        read_stat(stat).unwrap_or_else(|| Err(io::Error::other("stat says what is not understood")))
+        parse_stat(stat)
+            .unwrap_or_else(|| Err(io::Error::other("stat says what is not understood")))
     };
     paths
         .iter()
         .enumerate()
-        .map(|(at, asked)| Seen {
+        .map(|(at, asked)| FileStatus {
             path: real
                 .get(at)
-                .map_or_else(|| asked.clone(), |real| path(real)),
+                .map_or_else(|| asked.clone(), |real| path_from_bytes(real)),
             file: look(asked),
         })
         .collect()
 }
 
 /// Size, blocks of 512 bytes, inode, modification time, type.
-fn read_stat(stat: &[&[u8]]) -> Option<io::Result<ImageFile>> {
+fn parse_stat(stat: &[&[u8]]) -> Option<io::Result<ImageFile>> {
     let text = |at: usize| std::str::from_utf8(stat.get(at)?).ok();
     if !matches!(
         text(4)?,
@@ -483,7 +510,7 @@ fn read_stat(stat: &[&[u8]]) -> Option<io::Result<ImageFile>> {
 }
 
 /// Takes what `head -v` says of the file `path` from the front of `rest`.
-fn head_of<'a>(
+fn split_head<'a>(
     rest: &mut &'a [u8],
     path: &Path,
     length: usize,
@@ -528,8 +555,8 @@ mod tests {
         paths.push(dir.path().join("missing.qcow2"));
         paths.push(dir.path().to_owned());
         let words: Vec<&str> = paths.iter().map(|path| path.to_str().unwrap()).collect();
-        let said = run(&script("see", &words));
-        let seen = read_see(&said.stdout, &String::from_utf8_lossy(&said.stderr), &paths);
+        let said = run(&script_argv("see", &words));
+        let seen = parse_stat_output(&said.stdout, &String::from_utf8_lossy(&said.stderr), &paths);
         let sizes: Vec<Option<u64>> = seen
             .iter()
             .map(|seen| seen.file.as_ref().ok().map(|file| file.size_bytes))
@@ -543,10 +570,10 @@ mod tests {
             kinds,
             [io::ErrorKind::NotFound, io::ErrorKind::InvalidInput]
         );
-        let said = run(&script("heads", &[&["8"], &words[..4]].concat()));
+        let said = run(&script_argv("heads", &[&["8"], &words[..4]].concat()));
         let mut rest = &said.stdout[..];
         for (path, text) in paths.iter().zip(texts) {
-            let start = head_of(&mut rest, path, 8, text.len() as u64);
+            let start = split_head(&mut rest, path, 8, text.len() as u64);
             assert_eq!(start, Some(&text[..text.len().min(8)]));
         }
     }
@@ -554,20 +581,20 @@ mod tests {
     #[test]
     fn long_lists_are_parted() {
         let paths: Vec<PathBuf> = (0..2000).map(|n| format!("/dir/{n:060}").into()).collect();
-        let parts = batches(&paths);
+        let parts = split_into_batches(&paths);
         assert!(parts.len() > 1);
         assert_eq!(parts.concat(), paths);
-        assert!(batches(&[]).is_empty());
+        assert!(split_into_batches(&[]).is_empty());
     }
 
     #[test]
     fn words_of_the_system_are_understood() {
-        let error = system(
+        let error = parse_system_error(
             "mktemp: failed to create directory via template '/x': No space left on device\n",
         );
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
         assert!(error.to_string().starts_with("failed to create"));
-        let error = system("sh: 100: cannot create /x: Permission denied\n");
+        let error = parse_system_error("sh: 100: cannot create /x: Permission denied\n");
         assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
         assert_eq!(error.to_string(), "cannot create /x: Permission denied");
     }

@@ -1,10 +1,10 @@
 //! Files of a host: on this machine, or there.
 
 mod blocks;
-mod here;
-mod mark;
-mod stream;
-mod there;
+mod local;
+mod remote;
+mod remote_file;
+mod resume_log;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -15,64 +15,64 @@ use bytes::Bytes;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use self::blocks::Told;
-use self::mark::Mark;
-use self::stream::{Mode, Stream};
+use self::blocks::BlockSender;
+use self::remote_file::{Mode, RemoteFile};
+use self::resume_log::ResumeLog;
 use super::command::{Place, Running};
 use super::image_file::ImageFile;
 use super::patience::Patience;
 use super::sftp::{Access, SftpFile};
 use snapdeck_model::{Buffers, Digest, Error, Kind, Result};
 
-pub use blocks::{Origin, Piece, Seen};
-pub(crate) use here::Here;
-pub use mark::Content;
-pub(crate) use mark::Recorded;
-pub(crate) use there::There;
+pub use blocks::{BlockCopy, BlockState, CopySource};
+pub(crate) use local::LocalFs;
+pub(crate) use remote::RemoteFs;
+pub use resume_log::Content;
+pub(crate) use resume_log::ResumeState;
 
 /// For opening a file ahead, and for a word about it.
-const AHEAD: Duration = Duration::from_secs(10);
+const PREOPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The files of one host.
 #[derive(Clone)]
-pub(crate) enum Files {
-    Here(Here),
-    There(There),
+pub(crate) enum HostFs {
+    Local(LocalFs),
+    Remote(RemoteFs),
 }
 
-impl Files {
+impl HostFs {
     /// The same files, for somebody who waits for the host while it is away.
-    pub(crate) fn patient(&self, patience: Patience) -> Self {
+    pub(crate) fn with_retry_policy(&self, patience: Patience) -> Self {
         match self {
-            Self::Here(files) => Self::Here(files.clone()),
-            Self::There(files) => Self::There(files.patient(patience)),
+            Self::Local(files) => Self::Local(files.clone()),
+            Self::Remote(files) => Self::Remote(files.with_retry_policy(patience)),
         }
     }
 
     /// `None` where there is no such file.
     pub(crate) async fn image_file(&self, path: &str) -> Result<Option<ImageFile>> {
         match self {
-            Self::Here(files) => files.image_file(path).await,
-            Self::There(files) => files.image_file(path).await,
+            Self::Local(files) => files.image_file(path).await,
+            Self::Remote(files) => files.image_file(path).await,
         }
     }
 
     pub(crate) async fn open_reader(&self, path: &str) -> Result<FileReader> {
         Ok(FileReader(match self {
-            Self::Here(files) => Reader::Here(files.open_reader(path).await?),
-            Self::There(files) => {
-                let (place, patience) = (files.place.clone(), files.patience.clone());
-                let stream = Stream::open(place, patience, path, Mode::Read).await?;
-                Reader::There(Box::new(stream))
+            Self::Local(files) => Reader::Local(files.open_reader(path).await?),
+            Self::Remote(files) => {
+                let (place, patience) = (files.runner.clone(), files.retry_policy.clone());
+                let stream = RemoteFile::open(place, patience, path, Mode::Read).await?;
+                Reader::Remote(Box::new(stream))
             }
         }))
     }
 
-    pub(crate) async fn open_ahead(&self, path: &str) -> Ahead {
-        Ahead {
+    pub(crate) async fn preopen(&self, path: &str) -> PreopenedFile {
+        PreopenedFile {
             sftp: match self {
-                Self::Here(_) => None,
-                Self::There(files) => Sftp::open(&files.place, path).await,
+                Self::Local(_) => None,
+                Self::Remote(files) => Sftp::open(&files.runner, path).await,
             },
             files: self.clone(),
             path: path.to_owned(),
@@ -86,15 +86,15 @@ impl Files {
         content: &Content,
     ) -> Result<FileWriter> {
         Ok(FileWriter(match self {
-            Self::Here(files) => Writer::Here(files.open_writer(path, owner, content).await?),
-            Self::There(files) => {
-                let (place, patience) = (files.place.clone(), files.patience.clone());
+            Self::Local(files) => Writer::Local(files.open_writer(path, owner, content).await?),
+            Self::Remote(files) => {
+                let (place, patience) = (files.runner.clone(), files.retry_policy.clone());
                 let mode = Mode::Write {
                     owner: owner.to_owned(),
                     content: content.clone(),
                 };
-                Writer::There(Box::new(WriterThere {
-                    stream: Stream::open(place, patience, path, mode).await?,
+                Writer::Remote(Box::new(RemoteWriter {
+                    file: RemoteFile::open(place, patience, path, mode).await?,
                     files: files.clone(),
                     path: path.to_owned(),
                 }))
@@ -102,13 +102,13 @@ impl Files {
         }))
     }
 
-    pub(crate) async fn open_mender(&self, path: &str) -> Result<FileWriter> {
+    pub(crate) async fn open_for_repair(&self, path: &str) -> Result<FileWriter> {
         Ok(FileWriter(match self {
-            Self::Here(files) => Writer::Here(files.open_mender(path).await?),
-            Self::There(files) => {
-                let (place, patience) = (files.place.clone(), files.patience.clone());
-                Writer::There(Box::new(WriterThere {
-                    stream: Stream::open(place, patience, path, Mode::Mend).await?,
+            Self::Local(files) => Writer::Local(files.open_for_repair(path).await?),
+            Self::Remote(files) => {
+                let (place, patience) = (files.runner.clone(), files.retry_policy.clone());
+                Writer::Remote(Box::new(RemoteWriter {
+                    file: RemoteFile::open(place, patience, path, Mode::Repair).await?,
                     files: files.clone(),
                     path: path.to_owned(),
                 }))
@@ -119,20 +119,20 @@ impl Files {
     pub(crate) async fn hash(
         &self,
         path: &str,
-        pieces: &[Piece],
-        told: &Told,
+        pieces: &[BlockCopy],
+        told: &BlockSender,
         cancel: &CancellationToken,
     ) -> Result<()> {
         match self {
-            Self::Here(files) => files.hash(path, pieces, told, cancel).await,
-            Self::There(files) => files.hash(path, pieces, told, cancel).await,
+            Self::Local(files) => files.hash(path, pieces, told, cancel).await,
+            Self::Remote(files) => files.hash(path, pieces, told, cancel).await,
         }
     }
 
     pub(crate) async fn make_temp_dir(&self, under: &str) -> Result<String> {
         let made = match self {
-            Self::Here(files) => files.make_temp_dir(under).await,
-            Self::There(files) => files.make_temp_dir(under).await,
+            Self::Local(files) => files.make_temp_dir(under).await,
+            Self::Remote(files) => files.make_temp_dir(under).await,
         };
         made.map_err(|error| error.hint("see temp_dir of the host in the settings"))
     }
@@ -145,60 +145,60 @@ impl Files {
         owner: &str,
     ) -> Result<String> {
         match self {
-            Self::Here(files) => files.make_backup_dir(under, id, owner).await,
-            Self::There(files) => files.make_backup_dir(under, id, owner).await,
+            Self::Local(files) => files.make_backup_dir(under, id, owner).await,
+            Self::Remote(files) => files.make_backup_dir(under, id, owner).await,
         }
     }
 
     /// Names of the directories that are or were for backups.
     pub(crate) async fn backup_dirs(&self, under: &str) -> Result<Vec<String>> {
         match self {
-            Self::Here(files) => files.backup_dirs(under).await,
-            Self::There(files) => files.backup_dirs(under).await,
+            Self::Local(files) => files.backup_dirs(under).await,
+            Self::Remote(files) => files.backup_dirs(under).await,
         }
     }
 
     pub(crate) async fn remove_temp_dir(&self, path: &str) -> Result<()> {
         match self {
-            Self::Here(files) => files.remove_temp_dir(path).await,
-            Self::There(files) => files.remove_temp_dir(path).await,
+            Self::Local(files) => files.remove_temp_dir(path).await,
+            Self::Remote(files) => files.remove_temp_dir(path).await,
         }
     }
 
     pub(crate) async fn remove_file(&self, path: &str) -> Result<bool> {
         match self {
-            Self::Here(files) => files.remove_file(path).await,
-            Self::There(files) => files.remove_file(path).await,
+            Self::Local(files) => files.remove_file(path).await,
+            Self::Remote(files) => files.remove_file(path).await,
         }
     }
 
     /// Where files really are, links resolved, as far as they are there. In their order.
-    pub(crate) async fn real(&self, paths: &[&str]) -> Result<Vec<PathBuf>> {
+    pub(crate) async fn canonicalize(&self, paths: &[&str]) -> Result<Vec<PathBuf>> {
         match self {
-            Self::Here(files) => files.real(paths).await,
-            Self::There(files) => files.real(paths).await,
+            Self::Local(files) => files.canonicalize(paths).await,
+            Self::Remote(files) => files.canonicalize(paths).await,
         }
     }
 
     pub(crate) async fn read_file(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>> {
         match self {
-            Self::Here(files) => files.read_file(path, limit).await,
-            Self::There(files) => files.read_file(path, limit).await,
+            Self::Local(files) => files.read_file(path, limit).await,
+            Self::Remote(files) => files.read_file(path, limit).await,
         }
     }
 
     pub(crate) async fn write_file(&self, path: &str, owner: &str, bytes: Vec<u8>) -> Result<()> {
         match self {
-            Self::Here(files) => files.write_file(path, owner, bytes).await,
-            Self::There(files) => files.write_file(path, owner, &bytes).await,
+            Self::Local(files) => files.write_file(path, owner, bytes).await,
+            Self::Remote(files) => files.write_file(path, owner, &bytes).await,
         }
     }
 
     /// Creates an empty file, mode 0644, that was not there before.
-    pub(crate) async fn claim(&self, path: &str, owner: &str) -> Result<()> {
+    pub(crate) async fn create_exclusive(&self, path: &str, owner: &str) -> Result<()> {
         match self {
-            Self::Here(files) => files.claim(path, owner).await,
-            Self::There(files) => files.claim(path, owner).await,
+            Self::Local(files) => files.create_exclusive(path, owner).await,
+            Self::Remote(files) => files.create_exclusive(path, owner).await,
         }
         .map_err(|error| match error.kind() {
             Kind::Refused => error.hint("choose another id"),
@@ -209,15 +209,15 @@ impl Files {
     /// Copies the bytes of a file into another that is there.
     pub(crate) async fn copy(&self, from: &str, to: &str) -> Result<()> {
         match self {
-            Self::Here(files) => files.copy(from, to).await,
-            Self::There(files) => files.copy(from, to).await,
+            Self::Local(files) => files.copy(from, to).await,
+            Self::Remote(files) => files.copy(from, to).await,
         }
     }
 
     pub(crate) async fn free_bytes(&self, dir: &str) -> Result<u64> {
         match self {
-            Self::Here(files) => files.free_bytes(dir).await,
-            Self::There(files) => files.free_bytes(dir).await,
+            Self::Local(files) => files.free_bytes(dir).await,
+            Self::Remote(files) => files.free_bytes(dir).await,
         }
     }
 }
@@ -226,40 +226,40 @@ impl Files {
 pub struct FileReader(Reader);
 
 enum Reader {
-    Here(here::Reader),
-    There(Box<Stream>),
-    Ahead(Box<Sftp>),
+    Local(local::LocalReader),
+    Remote(Box<RemoteFile>),
+    Preopened(Box<Sftp>),
 }
 
 /// A file of a remote host, by a connection of its own. It is not made anew.
 struct Sftp {
     file: SftpFile,
     path: String,
-    place: Place,
+    runner: Place,
     _ssh: Running,
 }
 
 /// A file that somebody else writes, opened ahead of the moment in which it is to be read: opening takes long over SSH.
-pub struct Ahead {
-    files: Files,
+pub struct PreopenedFile {
+    files: HostFs,
     path: String,
     sftp: Option<Box<Sftp>>,
 }
 
-impl Ahead {
+impl PreopenedFile {
     /// The file as it is now.
     ///
     /// # Errors
     /// As [`Host::open_reader`](crate::Host::open_reader).
-    pub async fn now(self) -> Result<FileReader> {
+    pub async fn into_reader(self) -> Result<FileReader> {
         let Some(mut sftp) = self.sftp else {
             return self.files.open_reader(&self.path).await;
         };
-        let looked = timeout(AHEAD, sftp.file.look_again()).await;
+        let looked = timeout(PREOPEN_TIMEOUT, sftp.file.refresh_size()).await;
         looked
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
             .map_err(|error| sftp.explain(&error))?;
-        Ok(FileReader(Reader::Ahead(sftp)))
+        Ok(FileReader(Reader::Preopened(sftp)))
     }
 }
 
@@ -268,18 +268,18 @@ impl Sftp {
     async fn open(place: &Place, path: &str) -> Option<Box<Self>> {
         let mut ssh = place.sftp().await.ok()?;
         let (stdin, stdout) = (ssh.stdin()?, ssh.stdout()?);
-        let file = SftpFile::open(stdin, stdout, path, Access::Read, AHEAD).await;
+        let file = SftpFile::open(stdin, stdout, path, Access::Read, PREOPEN_TIMEOUT).await;
         let file = file.inspect_err(|error| tracing::debug!("{path} by SFTP: {error}"));
         Some(Box::new(Self {
             file: file.ok()?,
             path: path.to_owned(),
-            place: place.clone(),
+            runner: place.clone(),
             _ssh: ssh,
         }))
     }
 
     fn explain(&self, error: &io::Error) -> Error {
-        let what = format!("cannot read {} on host {}", self.path, self.place.host());
+        let what = format!("cannot read {} on host {}", self.path, self.runner.host());
         Error::new(Kind::Unreachable, what)
             .because(error)
             .worth_retrying()
@@ -290,9 +290,9 @@ impl FileReader {
     /// Length when it was opened, in bytes.
     pub fn size_bytes(&self) -> u64 {
         match &self.0 {
-            Reader::Here(reader) => reader.size_bytes(),
-            Reader::There(stream) => stream.opened().size_bytes,
-            Reader::Ahead(sftp) => sftp.file.size_bytes(),
+            Reader::Local(reader) => reader.size_bytes(),
+            Reader::Remote(stream) => stream.open_info().size_bytes,
+            Reader::Preopened(sftp) => sftp.file.size_bytes(),
         }
     }
 
@@ -302,9 +302,9 @@ impl FileReader {
     /// `Failed` where the file ends before; the system's; `Unreachable` where the host stays away.
     pub async fn read_at(&self, buffers: &Buffers, offset: u64, length: usize) -> Result<Bytes> {
         match &self.0 {
-            Reader::Here(reader) => reader.read_at(buffers, offset, length).await,
-            Reader::There(stream) => stream.read(buffers, offset, length).await,
-            Reader::Ahead(sftp) => {
+            Reader::Local(reader) => reader.read_at(buffers, offset, length).await,
+            Reader::Remote(stream) => stream.read(buffers, offset, length).await,
+            Reader::Preopened(sftp) => {
                 let read = sftp.file.read(buffers, offset, length).await;
                 read.map_err(|error| sftp.explain(&error))
             }
@@ -317,22 +317,22 @@ impl FileReader {
 pub struct FileWriter(Writer);
 
 enum Writer {
-    Here(here::Writer),
-    There(Box<WriterThere>),
+    Local(local::LocalWriter),
+    Remote(Box<RemoteWriter>),
 }
 
-struct WriterThere {
-    stream: Stream,
-    files: There,
+struct RemoteWriter {
+    file: RemoteFile,
+    files: RemoteFs,
     path: String,
 }
 
 impl FileWriter {
     /// Blocks that an earlier writer of the same content left: these need not be written again.
-    pub fn recorded(&self) -> &Recorded {
+    pub fn resume_state(&self) -> &ResumeState {
         match &self.0 {
-            Writer::Here(writer) => writer.recorded(),
-            Writer::There(writer) => &writer.stream.opened().recorded,
+            Writer::Local(writer) => writer.resume_state(),
+            Writer::Remote(writer) => &writer.file.open_info().resume_state,
         }
     }
 
@@ -342,9 +342,9 @@ impl FileWriter {
     /// The system's. The file is no worse for it.
     pub async fn record(&self, block: u64, digest: &Digest) -> Result<()> {
         match &self.0 {
-            Writer::Here(writer) => writer.record(block, digest).await,
-            Writer::There(writer) => {
-                writer.stream.record(block, digest).await;
+            Writer::Local(writer) => writer.record(block, digest).await,
+            Writer::Remote(writer) => {
+                writer.file.record(block, digest).await;
                 Ok(())
             }
         }
@@ -354,11 +354,11 @@ impl FileWriter {
     ///
     /// # Errors
     /// As [`FileWriter::record`].
-    pub async fn record_anew(&self, blocks: &BTreeMap<u64, Digest>) -> Result<()> {
+    pub async fn reset_records(&self, blocks: &BTreeMap<u64, Digest>) -> Result<()> {
         match &self.0 {
-            Writer::Here(writer) => writer.record_anew(blocks).await,
-            Writer::There(writer) => {
-                writer.stream.record_anew(blocks).await;
+            Writer::Local(writer) => writer.reset_records(blocks).await,
+            Writer::Remote(writer) => {
+                writer.file.reset_records(blocks).await;
                 Ok(())
             }
         }
@@ -369,13 +369,13 @@ impl FileWriter {
     ///
     /// # Errors
     /// The host's.
-    pub async fn share(&self, origin: &Origin) -> Result<bool> {
+    pub async fn share(&self, origin: &CopySource) -> Result<bool> {
         match &self.0 {
             // Block by block.
-            Writer::Here(_) => Ok(false),
-            Writer::There(writer) => {
-                let size = writer.stream.opened().size_bytes;
-                writer.files.clone_whole(origin, &writer.path, size).await
+            Writer::Local(_) => Ok(false),
+            Writer::Remote(writer) => {
+                let size = writer.file.open_info().size_bytes;
+                writer.files.clone_file(origin, &writer.path, size).await
             }
         }
     }
@@ -386,14 +386,14 @@ impl FileWriter {
     /// The host's; `Cancelled`. What was told is done.
     pub async fn copy(
         &self,
-        origin: &Origin,
-        pieces: &[Piece],
-        told: &Told,
+        origin: &CopySource,
+        pieces: &[BlockCopy],
+        told: &BlockSender,
         cancel: &CancellationToken,
     ) -> Result<()> {
         match &self.0 {
-            Writer::Here(writer) => writer.copy(origin, pieces, told, cancel).await,
-            Writer::There(writer) => {
+            Writer::Local(writer) => writer.copy(origin, pieces, told, cancel).await,
+            Writer::Remote(writer) => {
                 let (files, path) = (&writer.files, &writer.path);
                 files.copy_blocks(origin, path, pieces, told, cancel).await
             }
@@ -406,10 +406,13 @@ impl FileWriter {
     /// The system's; `Unreachable`: then both stay, for the next writer.
     pub async fn discard(&self) -> Result<()> {
         match &self.0 {
-            Writer::Here(writer) => writer.discard().await,
-            Writer::There(writer) => {
-                writer.stream.close().await;
-                writer.files.remove_file(&Mark::path(&writer.path)).await?;
+            Writer::Local(writer) => writer.discard().await,
+            Writer::Remote(writer) => {
+                writer.file.close().await;
+                writer
+                    .files
+                    .remove_file(&ResumeLog::path(&writer.path))
+                    .await?;
                 writer.files.remove_file(&writer.path).await.map(|_| ())
             }
         }
@@ -421,8 +424,8 @@ impl FileWriter {
     /// `NoSpace` where the disk is full; the system's; `Unreachable` where the host stays away.
     pub async fn write_at(&self, offset: u64, data: Bytes) -> Result<()> {
         match &self.0 {
-            Writer::Here(writer) => writer.write_at(offset, data).await,
-            Writer::There(writer) => writer.stream.write(offset, data).await,
+            Writer::Local(writer) => writer.write_at(offset, data).await,
+            Writer::Remote(writer) => writer.file.write(offset, data).await,
         }
     }
 
@@ -432,8 +435,8 @@ impl FileWriter {
     /// The system's; what was written is then not to be relied on.
     pub async fn finish(&self) -> Result<()> {
         match &self.0 {
-            Writer::Here(writer) => writer.finish().await,
-            Writer::There(writer) => writer.stream.finish().await,
+            Writer::Local(writer) => writer.finish().await,
+            Writer::Remote(writer) => writer.file.finish().await,
         }
     }
 
@@ -441,20 +444,20 @@ impl FileWriter {
     ///
     /// # Errors
     /// `Refused` where `path` exists and `replace` is false; the system's. The file keeps its name then.
-    pub async fn land(&self, path: &str, replace: bool) -> Result<()> {
+    pub async fn rename_into_place(&self, path: &str, replace: bool) -> Result<()> {
         match &self.0 {
-            Writer::Here(writer) => writer.land(path, replace).await,
-            Writer::There(writer) => {
-                let WriterThere {
-                    stream,
+            Writer::Local(writer) => writer.rename_into_place(path, replace).await,
+            Writer::Remote(writer) => {
+                let RemoteWriter {
+                    file: stream,
                     files,
                     path: from,
                     ..
                 } = &**writer;
                 stream.finish().await?;
-                files.remove_file(&Mark::path(from)).await?;
+                files.remove_file(&ResumeLog::path(from)).await?;
                 files
-                    .land(from, path, replace, &stream.opened().inode)
+                    .rename_into_place(from, path, replace, &stream.open_info().inode)
                     .await
             }
         }
@@ -463,7 +466,7 @@ impl FileWriter {
 
 /// The error behind `said`, the words of a program that ran with `LC_ALL=C`.
 pub(crate) fn system_error(what: String, said: &str) -> Error {
-    explain(what, &there::system(said))
+    explain(what, &remote::parse_system_error(said))
 }
 
 fn explain(what: String, error: &io::Error) -> Error {

@@ -2,14 +2,14 @@
 
 use humansize::{BINARY, format_size};
 
-use super::access::NAMED;
+use super::access::MAX_NAMED;
 use super::probe::Probe;
 use crate::quote;
 use snapdeck_model::Check;
 use snapdeck_model::settings::HostSettings;
 
 /// Is there room for what an operation may write: a flattened image on its way to the bucket, and a snapshot?
-pub(super) fn space(
+pub(super) fn check_space(
     probe: &Probe,
     settings: &HostSettings,
     largest_flat: Option<(&str, u64)>,
@@ -38,7 +38,7 @@ pub(super) fn space(
         ),
     ];
     let checks = places.map(|(kind, what, dir, largest, else_do)| {
-        let free = free(probe.get(&format!("{kind}.free"))?)?;
+        let free = parse_free_bytes(probe.get(&format!("{kind}.free"))?)?;
         let seen = format!("{} free in {dir}", size(free));
         Some(match largest {
             Some((name, bytes)) if bytes > free => Check::warning(
@@ -56,7 +56,7 @@ pub(super) fn space(
 }
 
 /// Bytes in what `stat -f` says: free blocks and their size.
-fn free(said: &str) -> Option<u64> {
+fn parse_free_bytes(said: &str) -> Option<u64> {
     let (blocks, size) = said.split_once(' ')?;
     Some(
         blocks
@@ -67,7 +67,7 @@ fn free(said: &str) -> Option<u64> {
 }
 
 /// Can a file there be copied by reference?
-pub(super) fn reflinks(probe: &Probe, settings: &HostSettings) -> Option<Check> {
+pub(super) fn check_reflinks(probe: &Probe, settings: &HostSettings) -> Option<Check> {
     let (what, dir) = ("reflinks", &settings.snapshots_dir);
     Some(match probe.get("snapshots.reflink")? {
         "" => Check::passed(what, format!("{dir} copies by reference")),
@@ -81,9 +81,9 @@ pub(super) fn reflinks(probe: &Probe, settings: &HostSettings) -> Option<Check> 
 }
 
 /// What operations that were killed have left, a day ago or more.
-pub(super) fn leftovers(probe: &Probe) -> Check {
+pub(super) fn check_leftovers(probe: &Probe) -> Check {
     let what = "leftovers";
-    let old: Vec<&str> = probe.all("old").collect();
+    let old: Vec<&str> = probe.get_all("old").collect();
     match old.len() {
         0 => Check::passed(what, "none older than a day"),
         count => Check::warning(
@@ -92,7 +92,7 @@ pub(super) fn leftovers(probe: &Probe) -> Check {
             quote::told(
                 ["rm", "-rf", "--"]
                     .into_iter()
-                    .chain(old.into_iter().take(NAMED)),
+                    .chain(old.into_iter().take(MAX_NAMED)),
             ),
         ),
     }
@@ -106,9 +106,9 @@ mod tests {
 
     #[test]
     fn room_is_measured_by_the_largest_image() {
-        let probe = Probe::of(&[("temp.free", "10 4096"), ("snapshots.free", "30 4096")]);
+        let probe = Probe::from_pairs(&[("temp.free", "10 4096"), ("snapshots.free", "30 4096")]);
         let verdicts = |flat, snapshot| {
-            let checks = space(&probe, &settings(), flat, snapshot);
+            let checks = check_space(&probe, &settings(), flat, snapshot);
             checks.iter().map(|check| check.verdict).collect::<Vec<_>>()
         };
         use Verdict::{Passed, Warning};

@@ -16,9 +16,9 @@ use nix::unistd::{Group, User};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::blocks::{Origin, Piece, Told};
+use super::blocks::{BlockCopy, BlockSender, CopySource};
 use super::explain;
-use super::mark::{Content, LONGEST, Mark, Recorded};
+use super::resume_log::{Content, MAX_LOG_BYTES, ResumeLog, ResumeState};
 use crate::eyes::Eyes;
 use crate::image_file::{self, ImageFile};
 use crate::threads::{Threads, TooLate};
@@ -26,30 +26,30 @@ use snapdeck_libvirt::begin_sync;
 use snapdeck_model::{Buffers, Digest, Error, HostName, Kind, Result};
 
 /// File calls under way at once on one host.
-const CALLS: usize = 16;
+const MAX_CONCURRENT_CALLS: usize = 16;
 /// For calls on names and for blocks of a few MiB.
-const CALL: Duration = Duration::from_secs(60);
+const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// For bringing gigabytes to the disk.
-const SYNC: Duration = Duration::from_secs(30 * 60);
+const SYNC_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 /// What the private directories under a host's `temp_dir` begin with.
 const TEMP_PREFIX: &str = "snapdeck-";
 /// What the hidden directories of backups end with.
 const BACKUP_SUFFIX: &str = ".backup";
 /// Differs after every start of the host (proc(5)).
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+const BOOT_ID_PATH: &str = "/proc/sys/kernel/random/boot_id";
 
 /// The files of this machine.
 #[derive(Clone)]
-pub(crate) struct Here {
+pub(crate) struct LocalFs {
     host: HostName,
-    threads: Threads,
+    pool: Threads,
 }
 
-impl Here {
+impl LocalFs {
     pub(crate) fn new(host: HostName) -> Self {
         Self {
             host,
-            threads: Threads::new(CALLS),
+            pool: Threads::new(MAX_CONCURRENT_CALLS),
         }
     }
 
@@ -61,7 +61,7 @@ impl Here {
         call: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) -> Result<T> {
         let what = format!("cannot {what} on host {}", self.host);
-        match self.threads.run(deadline, call).await {
+        match self.pool.run(deadline, call).await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => Err(explain(what, &error)),
             Err(TooLate) => Err(Error::new(Kind::Unreachable, what)
@@ -76,7 +76,7 @@ impl Here {
         let file = PathBuf::from(path);
         self.run(
             format!("read {path}"),
-            CALL,
+            CALL_TIMEOUT,
             move || match image_file::look(&file) {
                 Ok(seen) => Ok(Some(seen)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -86,16 +86,16 @@ impl Here {
         .await
     }
 
-    pub(crate) async fn open_reader(&self, path: &str) -> Result<Reader> {
+    pub(crate) async fn open_reader(&self, path: &str) -> Result<LocalReader> {
         let name = PathBuf::from(path);
         let (file, size_bytes) = self
-            .run(format!("open {path}"), CALL, move || {
+            .run(format!("open {path}"), CALL_TIMEOUT, move || {
                 let file = File::open(name)?;
                 let size = file.metadata()?.len();
                 Ok((file, size))
             })
             .await?;
-        Ok(Reader {
+        Ok(LocalReader {
             files: self.clone(),
             path: path.into(),
             file: Arc::new(file),
@@ -108,21 +108,21 @@ impl Here {
         path: &str,
         owner: &str,
         content: &Content,
-    ) -> Result<Writer> {
+    ) -> Result<LocalWriter> {
         let (name, owner) = (PathBuf::from(path), owner.to_owned());
-        let (marks, whole) = (Mark::path(path), content.clone());
-        let opened = self.run(format!("create {path}"), CALL, move || {
+        let (marks, whole) = (ResumeLog::path(path), content.clone());
+        let opened = self.run(format!("create {path}"), CALL_TIMEOUT, move || {
             let file = create(&name, &owner)?;
             // Without one, nothing is settled.
-            let boot_id = std::fs::read_to_string(BOOT_ID).unwrap_or_default();
-            let mark = Mark {
+            let boot_id = std::fs::read_to_string(BOOT_ID_PATH).unwrap_or_default();
+            let mark = ResumeLog {
                 boot_id: boot_id.trim().to_owned(),
                 content: whole,
             };
-            let text = limited(Path::new(&marks), LONGEST)?.unwrap_or_default();
-            let recorded = mark.read(&text, file.metadata()?.len());
+            let text = read_prefix(Path::new(&marks), MAX_LOG_BYTES)?.unwrap_or_default();
+            let recorded = mark.parse(&text, file.metadata()?.len());
             if recorded.blocks.is_empty() {
-                absent_is_fine(std::fs::remove_file(&marks))?;
+                ignore_not_found(std::fs::remove_file(&marks))?;
                 file.set_len(0)?;
                 file.set_len(mark.content.size_bytes)?;
             }
@@ -141,37 +141,37 @@ impl Here {
             Ok((file, recorded, mark, marks))
         });
         let (file, recorded, mark, marks) = opened.await?;
-        Ok(Writer {
+        Ok(LocalWriter {
             files: self.clone(),
             path: path.into(),
             file: Arc::new(file),
-            recorded,
-            marks: Some((mark, Arc::new(marks))),
-            turn: Mutex::default(),
+            resume_state: recorded,
+            resume_log: Some((mark, Arc::new(marks))),
+            write_lock: Mutex::default(),
         })
     }
 
     /// Opens a file that bears its final name, to write over what is bad in it. Nobody else writes it, and no QEMU has it
     /// open or opens it, until the writer is dropped.
-    pub(crate) async fn open_mender(&self, path: &str) -> Result<Writer> {
+    pub(crate) async fn open_for_repair(&self, path: &str) -> Result<LocalWriter> {
         let name = PathBuf::from(path);
-        let opened = self.run(format!("open {path}"), CALL, move || {
+        let opened = self.run(format!("open {path}"), CALL_TIMEOUT, move || {
             let file = OpenOptions::new().read(true).write(true).open(name)?;
             match file.try_lock() {
                 Ok(()) => {}
-                Err(TryLockError::WouldBlock) => return Err(in_use()),
+                Err(TryLockError::WouldBlock) => return Err(in_use_error()),
                 Err(TryLockError::Error(error)) => return Err(error),
             }
             lock_as_qemu(&file)?;
             Ok(file)
         });
-        Ok(Writer {
+        Ok(LocalWriter {
             file: Arc::new(opened.await?),
             files: self.clone(),
             path: path.into(),
-            recorded: Recorded::default(),
-            marks: None,
-            turn: Mutex::default(),
+            resume_state: ResumeState::default(),
+            resume_log: None,
+            write_lock: Mutex::default(),
         })
     }
 
@@ -180,7 +180,7 @@ impl Here {
         let made = self
             .run(
                 format!("make a directory in {under}"),
-                CALL,
+                CALL_TIMEOUT,
                 move || -> io::Result<PathBuf> {
                     let dir = tempfile::Builder::new()
                         .prefix(TEMP_PREFIX)
@@ -210,24 +210,28 @@ impl Here {
     ) -> Result<String> {
         let (parent, owner) = (PathBuf::from(under), owner.to_owned());
         let prefix = format!(".{id}.");
-        let made = self.run(format!("make a directory in {under}"), CALL, move || {
-            let (uid, gid) = ids(&owner)?;
-            let dir = tempfile::Builder::new()
-                .prefix(&prefix)
-                .suffix(BACKUP_SUFFIX)
-                .permissions(std::fs::Permissions::from_mode(0o700))
-                .tempdir_in(parent)?;
-            give(&File::open(dir.path())?, &owner, uid, gid)?;
-            let name = dir.keep();
-            let name = name.file_name().unwrap_or_default().to_string_lossy();
-            Ok(name.into_owned())
-        });
+        let made = self.run(
+            format!("make a directory in {under}"),
+            CALL_TIMEOUT,
+            move || {
+                let (uid, gid) = resolve_owner(&owner)?;
+                let dir = tempfile::Builder::new()
+                    .prefix(&prefix)
+                    .suffix(BACKUP_SUFFIX)
+                    .permissions(std::fs::Permissions::from_mode(0o700))
+                    .tempdir_in(parent)?;
+                change_owner(&File::open(dir.path())?, &owner, uid, gid)?;
+                let name = dir.keep();
+                let name = name.file_name().unwrap_or_default().to_string_lossy();
+                Ok(name.into_owned())
+            },
+        );
         Ok(format!("{under}/{}", made.await?))
     }
 
     pub(crate) async fn backup_dirs(&self, under: &str) -> Result<Vec<String>> {
         let dir = PathBuf::from(under);
-        self.run(format!("list {under}"), CALL, move || {
+        self.run(format!("list {under}"), CALL_TIMEOUT, move || {
             let entries = match std::fs::read_dir(dir) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
                 entries => entries?,
@@ -241,7 +245,7 @@ impl Here {
 
     pub(crate) async fn remove_temp_dir(&self, path: &str) -> Result<()> {
         let dir = PathBuf::from(path);
-        self.run(format!("remove {path}"), CALL, move || {
+        self.run(format!("remove {path}"), CALL_TIMEOUT, move || {
             let ours = dir.file_name().is_some_and(|name| {
                 let name = name.to_string_lossy();
                 name.starts_with(TEMP_PREFIX) || is_backup_dir(&name)
@@ -249,24 +253,24 @@ impl Here {
             if !ours {
                 return Err(io::Error::other("it is no directory of snapdeck's"));
             }
-            absent_is_fine(std::fs::remove_dir_all(dir)).map(|_| ())
+            ignore_not_found(std::fs::remove_dir_all(dir)).map(|_| ())
         })
         .await
     }
 
     pub(crate) async fn remove_file(&self, path: &str) -> Result<bool> {
         let file = PathBuf::from(path);
-        self.run(format!("remove {path}"), CALL, move || {
-            let removed = absent_is_fine(std::fs::remove_file(&file))?;
-            sync_directory_of(&file)?;
+        self.run(format!("remove {path}"), CALL_TIMEOUT, move || {
+            let removed = ignore_not_found(std::fs::remove_file(&file))?;
+            sync_parent_dir(&file)?;
             Ok(removed)
         })
         .await
     }
 
-    pub(crate) async fn real(&self, paths: &[&str]) -> Result<Vec<PathBuf>> {
+    pub(crate) async fn canonicalize(&self, paths: &[&str]) -> Result<Vec<PathBuf>> {
         let paths: Vec<PathBuf> = paths.iter().map(PathBuf::from).collect();
-        self.run("look at files".into(), CALL, move || {
+        self.run("look at files".into(), CALL_TIMEOUT, move || {
             Ok(paths
                 .iter()
                 .map(|path| Eyes::Here.canonical(path))
@@ -278,15 +282,17 @@ impl Here {
     /// The first `limit` bytes of a file; `None` where there is none.
     pub(crate) async fn read_file(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>> {
         let file = PathBuf::from(path);
-        self.run(format!("read {path}"), CALL, move || limited(&file, limit))
-            .await
+        self.run(format!("read {path}"), CALL_TIMEOUT, move || {
+            read_prefix(&file, limit)
+        })
+        .await
     }
 
     /// Writes a whole file, or nothing.
     pub(crate) async fn write_file(&self, path: &str, owner: &str, bytes: Vec<u8>) -> Result<()> {
         let (file, owner) = (PathBuf::from(path), owner.to_owned());
-        self.run(format!("write {path}"), CALL, move || {
-            let (uid, gid) = ids(&owner)?;
+        self.run(format!("write {path}"), CALL_TIMEOUT, move || {
+            let (uid, gid) = resolve_owner(&owner)?;
             let dir = file.parent().unwrap_or(Path::new("/"));
             let mut new = tempfile::Builder::new().prefix(".").tempfile_in(dir)?;
             new.write_all(&bytes)?;
@@ -295,23 +301,23 @@ impl Here {
                 .set_permissions(std::fs::Permissions::from_mode(0o644))?;
             new.as_file().sync_all()?;
             new.persist(&file).map_err(|error| error.error)?;
-            sync_directory_of(&file)
+            sync_parent_dir(&file)
         })
         .await
     }
 
-    pub(crate) async fn claim(&self, path: &str, owner: &str) -> Result<()> {
+    pub(crate) async fn create_exclusive(&self, path: &str, owner: &str) -> Result<()> {
         let (file, owner) = (PathBuf::from(path), owner.to_owned());
-        self.run(format!("create {path}"), CALL, move || {
-            let (uid, gid) = ids(&owner)?;
+        self.run(format!("create {path}"), CALL_TIMEOUT, move || {
+            let (uid, gid) = resolve_owner(&owner)?;
             let made = OpenOptions::new()
                 .write(true)
                 .create_new(true)
                 .open(&file)?;
             let given = made
                 .set_permissions(std::fs::Permissions::from_mode(0o644))
-                .and_then(|()| give(&made, &owner, uid, gid))
-                .and_then(|()| sync_directory_of(&file));
+                .and_then(|()| change_owner(&made, &owner, uid, gid))
+                .and_then(|()| sync_parent_dir(&file));
             given.inspect_err(|_| {
                 // It is ours, and of no use to anybody.
                 let _ = std::fs::remove_file(&file);
@@ -322,7 +328,7 @@ impl Here {
 
     pub(crate) async fn copy(&self, from: &str, to: &str) -> Result<()> {
         let (source, target) = (PathBuf::from(from), PathBuf::from(to));
-        self.run(format!("copy {from} to {to}"), CALL, move || {
+        self.run(format!("copy {from} to {to}"), CALL_TIMEOUT, move || {
             let mut source = File::open(source)?;
             let mut target = OpenOptions::new().write(true).truncate(true).open(target)?;
             io::copy(&mut source, &mut target)?;
@@ -333,7 +339,7 @@ impl Here {
 
     pub(crate) async fn free_bytes(&self, dir: &str) -> Result<u64> {
         let path = PathBuf::from(dir);
-        self.run(format!("look at {dir}"), CALL, move || {
+        self.run(format!("look at {dir}"), CALL_TIMEOUT, move || {
             let there = statvfs(&path)?;
             Ok(there
                 .blocks_available()
@@ -350,7 +356,7 @@ fn is_backup_dir(name: &str) -> bool {
 /// A file for us alone. Its lock is taken before anything in the directory changes, and is held until
 /// the writer is dropped: two processes never write, prove or land one partial file at a time.
 fn create(path: &Path, owner: &str) -> io::Result<File> {
-    let (uid, gid) = ids(owner)?;
+    let (uid, gid) = resolve_owner(owner)?;
     let file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -360,17 +366,17 @@ fn create(path: &Path, owner: &str) -> io::Result<File> {
         .open(path)?;
     match file.try_lock() {
         Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Err(in_use()),
+        Err(TryLockError::WouldBlock) => return Err(in_use_error()),
         Err(TryLockError::Error(error)) => return Err(error),
     }
     // Between the opening and the lock its last writer may have landed it: then it bears a final name now,
     // and is not ours to write.
     if std::fs::metadata(path).map(|now| now.ino()).ok() != Some(file.metadata()?.ino()) {
-        return Err(in_use());
+        return Err(in_use_error());
     }
     file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
     // Now rather than after an hour of writing.
-    if let Err(error) = give(&file, owner, uid, gid) {
+    if let Err(error) = change_owner(&file, owner, uid, gid) {
         std::fs::remove_file(path)?;
         return Err(error);
     }
@@ -378,7 +384,7 @@ fn create(path: &Path, owner: &str) -> io::Result<File> {
 }
 
 /// The first `limit` bytes of a file; `None` where there is none.
-fn limited(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
+fn read_prefix(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -417,7 +423,7 @@ fn lock_as_qemu(file: &File) -> io::Result<()> {
     Ok(())
 }
 
-fn give(file: &File, owner: &str, uid: u32, gid: u32) -> io::Result<()> {
+fn change_owner(file: &File, owner: &str, uid: u32, gid: u32) -> io::Result<()> {
     std::os::unix::fs::fchown(file, Some(uid), Some(gid)).map_err(|error| {
         io::Error::new(
             error.kind(),
@@ -426,7 +432,7 @@ fn give(file: &File, owner: &str, uid: u32, gid: u32) -> io::Result<()> {
     })
 }
 
-fn in_use() -> io::Error {
+fn in_use_error() -> io::Error {
     io::Error::new(
         io::ErrorKind::WouldBlock,
         "another process is writing it, or just finished",
@@ -434,7 +440,7 @@ fn in_use() -> io::Error {
 }
 
 /// `user:group`, names or numbers, as ids.
-fn ids(owner: &str) -> io::Result<(u32, u32)> {
+fn resolve_owner(owner: &str) -> io::Result<(u32, u32)> {
     let unknown = |what: &str, name: &str| {
         io::Error::new(
             io::ErrorKind::InvalidInput,
@@ -462,7 +468,7 @@ fn ids(owner: &str) -> io::Result<(u32, u32)> {
 }
 
 /// Did it happen, rather than having nothing to happen to?
-fn absent_is_fine(result: io::Result<()>) -> io::Result<bool> {
+fn ignore_not_found(result: io::Result<()>) -> io::Result<bool> {
     match result {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -470,7 +476,7 @@ fn absent_is_fine(result: io::Result<()>) -> io::Result<bool> {
     }
 }
 
-fn sync_directory_of(path: &Path) -> io::Result<()> {
+fn sync_parent_dir(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(dir) => File::open(dir)?.sync_all(),
         None => Ok(()),
@@ -493,14 +499,14 @@ fn rename(from: &Path, to: &Path, replace: bool) -> io::Result<()> {
 }
 
 /// Reads a file of the host at offsets.
-pub(crate) struct Reader {
-    files: Here,
+pub(crate) struct LocalReader {
+    files: LocalFs,
     path: Arc<str>,
     file: Arc<File>,
     size_bytes: u64,
 }
 
-impl Reader {
+impl LocalReader {
     /// Length when it was opened, in bytes.
     pub(crate) fn size_bytes(&self) -> u64 {
         self.size_bytes
@@ -518,7 +524,7 @@ impl Reader {
     ) -> Result<Bytes> {
         let (file, buffers) = (self.file.clone(), buffers.clone());
         self.files
-            .run(format!("read {}", self.path), CALL, move || {
+            .run(format!("read {}", self.path), CALL_TIMEOUT, move || {
                 let mut bytes = buffers.take(length);
                 bytes.resize(length, 0);
                 file.read_exact_at(&mut bytes, offset)?;
@@ -530,21 +536,21 @@ impl Reader {
 
 /// Writes a file of the host at offsets, in any order. Nobody else's [`Writer`] opens the same file
 /// until this one is dropped.
-pub(crate) struct Writer {
-    files: Here,
+pub(crate) struct LocalWriter {
+    files: LocalFs,
     path: Arc<str>,
     file: Arc<File>,
-    recorded: Recorded,
+    resume_state: ResumeState,
     /// `None` for a file that bears its final name.
-    marks: Option<(Mark, Arc<File>)>,
+    resume_log: Option<(ResumeLog, Arc<File>)>,
     /// The kernel takes the writes to a file one by one: who waits for it spins, who waits here does not.
-    turn: Mutex<()>,
+    write_lock: Mutex<()>,
 }
 
-impl Writer {
+impl LocalWriter {
     /// Blocks that an earlier writer of the same content left.
-    pub(crate) fn recorded(&self) -> &Recorded {
-        &self.recorded
+    pub(crate) fn resume_state(&self) -> &ResumeState {
+        &self.resume_state
     }
 
     /// Notes, beside the file, that a block is written.
@@ -552,25 +558,28 @@ impl Writer {
     /// # Errors
     /// The system's.
     pub(crate) async fn record(&self, block: u64, digest: &Digest) -> Result<()> {
-        self.add(|_| Mark::record(block, digest)).await
+        self.append_to_log(|_| ResumeLog::record(block, digest))
+            .await
     }
 
     /// Notes, beside the file, that these blocks are written, and no others.
     ///
     /// # Errors
     /// The system's.
-    pub(crate) async fn record_anew(&self, blocks: &BTreeMap<u64, Digest>) -> Result<()> {
-        self.add(|mark| mark.header(blocks)).await
+    pub(crate) async fn reset_records(&self, blocks: &BTreeMap<u64, Digest>) -> Result<()> {
+        self.append_to_log(|mark| mark.header(blocks)).await
     }
 
-    async fn add(&self, entry: impl FnOnce(&Mark) -> String) -> Result<()> {
-        let Some((mark, file)) = &self.marks else {
+    async fn append_to_log(&self, entry: impl FnOnce(&ResumeLog) -> String) -> Result<()> {
+        let Some((mark, file)) = &self.resume_log else {
             return Ok(());
         };
         let (entry, file) = (entry(mark), file.clone());
-        let what = format!("write {}", Mark::path(&self.path));
+        let what = format!("write {}", ResumeLog::path(&self.path));
         self.files
-            .run(what, CALL, move || (&*file).write_all(entry.as_bytes()))
+            .run(what, CALL_TIMEOUT, move || {
+                (&*file).write_all(entry.as_bytes())
+            })
             .await
     }
 
@@ -580,9 +589,9 @@ impl Writer {
     /// The system's; `Cancelled`.
     pub(crate) async fn copy(
         &self,
-        origin: &Origin,
-        pieces: &[Piece],
-        told: &Told,
+        origin: &CopySource,
+        pieces: &[BlockCopy],
+        told: &BlockSender,
         cancel: &CancellationToken,
     ) -> Result<()> {
         let file = self.file.clone();
@@ -596,7 +605,7 @@ impl Writer {
     /// # Errors
     /// The system's.
     pub(crate) async fn discard(&self) -> Result<()> {
-        self.files.remove_file(&Mark::path(&self.path)).await?;
+        self.files.remove_file(&ResumeLog::path(&self.path)).await?;
         self.files.remove_file(&self.path).await.map(|_| ())
     }
 
@@ -606,9 +615,9 @@ impl Writer {
     /// `NoSpace` where the disk is full; the system's.
     pub(crate) async fn write_at(&self, offset: u64, data: Bytes) -> Result<()> {
         let file = self.file.clone();
-        let _turn = self.turn.lock().await;
+        let _turn = self.write_lock.lock().await;
         self.files
-            .run(format!("write {}", self.path), CALL, move || {
+            .run(format!("write {}", self.path), CALL_TIMEOUT, move || {
                 file.write_all_at(&data, offset)?;
                 // The disk works while more comes, not only at the end.
                 begin_sync(&file, offset, data.len() as u64);
@@ -624,7 +633,7 @@ impl Writer {
     pub(crate) async fn finish(&self) -> Result<()> {
         let file = self.file.clone();
         self.files
-            .run(format!("write {}", self.path), SYNC, move || {
+            .run(format!("write {}", self.path), SYNC_TIMEOUT, move || {
                 file.sync_all()
             })
             .await
@@ -634,19 +643,19 @@ impl Writer {
     ///
     /// # Errors
     /// `Refused` where `path` exists and `replace` is false; the system's. The file keeps its name then.
-    pub(crate) async fn land(&self, path: &str, replace: bool) -> Result<()> {
+    pub(crate) async fn rename_into_place(&self, path: &str, replace: bool) -> Result<()> {
         let (file, from, to) = (
             self.file.clone(),
             PathBuf::from(&*self.path),
             PathBuf::from(path),
         );
-        self.files.remove_file(&Mark::path(&self.path)).await?;
+        self.files.remove_file(&ResumeLog::path(&self.path)).await?;
         self.files
-            .run(format!("name {path}"), CALL, move || {
+            .run(format!("name {path}"), CALL_TIMEOUT, move || {
                 file.set_permissions(std::fs::Permissions::from_mode(0o644))?;
                 file.sync_all()?;
                 rename(&from, &to, replace)?;
-                sync_directory_of(&to)
+                sync_parent_dir(&to)
             })
             .await
     }

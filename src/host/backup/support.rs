@@ -11,14 +11,18 @@ use crate::{CALL, Host};
 use snapdeck_model::{Kind, Result, SandboxId};
 
 /// For what libvirt tells after it has probed QEMU's capabilities.
-const PROBED: Duration = Duration::from_secs(120);
+const CAPABILITIES_TIMEOUT: Duration = Duration::from_secs(120);
 
 impl Host {
     /// The name of `disk` as the sandbox's guest has it, where this host can back it up; else why it cannot.
     ///
     /// # Errors
     /// `NotFound`; `Unreachable`.
-    pub async fn can_back_up(&self, id: &SandboxId, disk: &str) -> Result<Result<String, String>> {
+    pub async fn backup_support(
+        &self,
+        id: &SandboxId,
+        disk: &str,
+    ) -> Result<Result<String, String>> {
         let look = |domain: &Domain| {
             let is_busy = domain.job_info()?.r#type != virt_sys::VIR_DOMAIN_JOB_NONE as i32;
             Ok((domain.xml_desc(0)?, is_busy))
@@ -28,18 +32,18 @@ impl Host {
             // libvirt would wait for its end, with the guest standing still.
             return Ok(Err("libvirt has another job on it".into()));
         }
-        let Some(facts) = Facts::read(&xml, disk) else {
+        let Some(facts) = BackupTarget::parse(&xml, disk) else {
             return Ok(Err(format!("libvirt does not tell of a disk {disk}")));
         };
         let target = facts.target;
         let ask = move |connect: &Connect| {
             let (emulator, arch) = (facts.emulator.as_deref(), facts.arch.as_deref());
-            let (machine, kind) = (facts.machine.as_deref(), facts.kind.as_deref());
+            let (machine, kind) = (facts.machine.as_deref(), facts.virt_type.as_deref());
             connect.domain_capabilities(emulator, arch, machine, kind, 0)
         };
         let told = self
             .libvirt
-            .call("ask what its QEMU can do", PROBED, ask)
+            .call("ask what its QEMU can do", CAPABILITIES_TIMEOUT, ask)
             .await;
         match told {
             Ok(capabilities) if offers_backup(&capabilities) => Ok(Ok(target)),
@@ -55,25 +59,27 @@ impl Host {
     ///
     /// # Errors
     /// `Unreachable`.
-    pub async fn has_backups(&self) -> Result<bool> {
+    pub async fn supports_backup(&self) -> Result<bool> {
         let ask = |connect: &Connect| connect.domain_capabilities(None, None, None, None, 0);
-        let told = self.libvirt.call("ask what its QEMU can do", PROBED, ask);
+        let told = self
+            .libvirt
+            .call("ask what its QEMU can do", CAPABILITIES_TIMEOUT, ask);
         Ok(offers_backup(&told.await?))
     }
 }
 
 /// What a domain's XML says of a disk and of its QEMU.
 #[derive(Debug, PartialEq, Eq)]
-struct Facts {
+struct BackupTarget {
     target: String,
-    kind: Option<String>,
+    virt_type: Option<String>,
     emulator: Option<String>,
     arch: Option<String>,
     machine: Option<String>,
 }
 
-impl Facts {
-    fn read(xml: &str, disk: &str) -> Option<Self> {
+impl BackupTarget {
+    fn parse(xml: &str, disk: &str) -> Option<Self> {
         let document = Document::parse(xml).ok()?;
         let root = document.root_element();
         let devices = child(root, "devices")?;
@@ -92,7 +98,7 @@ impl Facts {
         let of = |name| os.and_then(|os| os.attribute(name)).map(str::to_owned);
         Some(Self {
             target: target.to_owned(),
-            kind: root.attribute("type").map(str::to_owned),
+            virt_type: root.attribute("type").map(str::to_owned),
             emulator: child(devices, "emulator")
                 .and_then(|emulator| emulator.text())
                 .map(str::to_owned),
@@ -123,14 +129,14 @@ mod tests {
              <emulator>/usr/bin/qemu</emulator>\
              <disk device='cdrom'><source file='/iso'/><target dev='sda'/></disk>\
              <disk><source file='/s/a&amp;b.qcow2'/><target dev='vdb'/></disk></devices></domain>";
-        let facts = Facts::read(xml, "/s/a&b.qcow2").unwrap();
+        let facts = BackupTarget::parse(xml, "/s/a&b.qcow2").unwrap();
         assert_eq!(facts.target, "vdb");
         assert_eq!(facts.emulator.as_deref(), Some("/usr/bin/qemu"));
         assert_eq!(
-            (facts.kind.as_deref(), facts.machine.as_deref()),
+            (facts.virt_type.as_deref(), facts.machine.as_deref()),
             (Some("kvm"), Some("pc-q35-7.2"))
         );
-        assert_eq!(Facts::read(xml, "/s/other.qcow2"), None);
+        assert_eq!(BackupTarget::parse(xml, "/s/other.qcow2"), None);
     }
 
     #[test]
