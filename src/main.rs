@@ -14,7 +14,9 @@ use std::time::Duration;
 use clap::Parser;
 use clap::error::ErrorKind;
 use snapdeck_api as api;
-use snapdeck_cli::{self as cli, Answer, Cli, Command, ConsoleFlags, Plan, Serve, Stops};
+use snapdeck_cli::{
+    self as cli, Cli, Command, CommandOutput, CommandPlan, ConsoleFlags, ServeArgs, StopSignals,
+};
 use snapdeck_console as console;
 #[cfg(feature = "demo")]
 use snapdeck_demo as demo;
@@ -25,7 +27,7 @@ use tokio::runtime::Runtime;
 use tracing_subscriber::EnvFilter;
 
 /// How long the end waits for threads that may hang in a call to libvirt.
-const LEAVE: Duration = Duration::from_millis(500);
+const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
     snapdeck_host::set_mmap_threshold();
@@ -37,22 +39,22 @@ fn main() -> ExitCode {
         .take_while(|arg| *arg != "--")
         .any(|arg| arg == "--json");
     let result = match Cli::try_parse_from(args) {
-        Ok(cli) => face(cli),
+        Ok(cli) => run_front_end(cli),
         Err(error) if !error.use_stderr() => {
             let text = error.render();
-            let answer = Answer::new(&text.to_string(), text.to_string());
+            let answer = CommandOutput::new(&text.to_string(), text.to_string());
             return ExitCode::from(cli::output::finish(answer, false));
         }
         Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             Err(Error::new(Kind::BadInput, "a command is missing").hint("see snapdeck --help"))
         }
-        Err(error) => Err(cli::exit::usage(&error)),
+        Err(error) => Err(cli::exit::usage_error(&error)),
     };
     ExitCode::from(cli::output::finish(result, json))
 }
 
 /// Opens the face that was asked for.
-fn face(cli: Cli) -> Result<Answer> {
+fn run_front_end(cli: Cli) -> Result<CommandOutput> {
     let Cli {
         command,
         console: flags,
@@ -74,7 +76,7 @@ fn face(cli: Cli) -> Result<Answer> {
     }
     #[cfg(feature = "demo")]
     if let Some(Command::Demo(flags)) = &command {
-        on_a_terminal()?;
+        require_terminal()?;
         return open_demo(flags);
     }
     let loaded = settings::load(
@@ -84,21 +86,23 @@ fn face(cli: Cli) -> Result<Answer> {
     )?;
     match command {
         None => {
-            on_a_terminal()?;
+            require_terminal()?;
             open_console(loaded, &flags)
         }
-        Some(Command::Config) => Answer::new(&loaded.report.json(), loaded.report.to_string()),
+        Some(Command::Config) => {
+            CommandOutput::new(&loaded.report.json(), loaded.report.to_string())
+        }
         Some(Command::Serve(asked)) => {
             log_to_stderr(global.verbose.max(1));
-            let host = cli::one_host(&global.host, &loaded.settings)?;
+            let host = cli::select_host(&global.host, &loaded.settings)?;
             open_api(loaded, host, &asked)
         }
         Some(command) => {
             let plan = cli::plan(command, &global.host, &loaded.settings)?;
             log_to_stderr(global.verbose);
             match plan {
-                Some(plan) => on_the_line(loaded, plan, global.verbose > 0),
-                None => done(),
+                Some(plan) => run_command(loaded, plan, global.verbose > 0),
+                None => empty_output(),
             }
         }
     }
@@ -114,25 +118,25 @@ fn answers(command: Option<&Command>) -> bool {
     }
 }
 
-fn done() -> Result<Answer> {
-    Answer::new(&(), "")
+fn empty_output() -> Result<CommandOutput> {
+    CommandOutput::new(&(), "")
 }
 
-fn on_the_line(loaded: Loaded, plan: Plan, verbose: bool) -> Result<Answer> {
-    let runtime = runtime()?;
+fn run_command(loaded: Loaded, plan: CommandPlan, verbose: bool) -> Result<CommandOutput> {
+    let runtime = build_runtime()?;
     let result = runtime.block_on(async {
         let engine = Engine::new(loaded.settings).await?;
         let answer = cli::run(&engine, plan, verbose).await;
         engine.shutdown().await;
         answer
     });
-    runtime.shutdown_timeout(LEAVE);
+    runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);
     result
 }
 
-fn open_console(loaded: Loaded, flags: &ConsoleFlags) -> Result<Answer> {
-    color_eyre::install().map_err(report)?;
-    let runtime = runtime()?;
+fn open_console(loaded: Loaded, flags: &ConsoleFlags) -> Result<CommandOutput> {
+    color_eyre::install().map_err(into_error)?;
+    let runtime = build_runtime()?;
     let state_dir = settings::state_dir();
     let options = console::Options {
         log_file: state_dir.as_ref().map(|dir| dir.join("snapdeck.log")),
@@ -150,14 +154,14 @@ fn open_console(loaded: Loaded, flags: &ConsoleFlags) -> Result<Answer> {
             // All works without: only what runs at the end cannot be left to the next start.
             eprintln!("snapdeck: warning: {error}");
         }
-        console::run(engine, options).await.map_err(report)
+        console::run(engine, options).await.map_err(into_error)
     });
-    runtime.shutdown_timeout(LEAVE);
-    result.and_then(|()| done())
+    runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);
+    result.and_then(|()| empty_output())
 }
 
-fn open_api(mut loaded: Loaded, host: HostName, asked: &Serve) -> Result<Answer> {
-    let options = api_options(asked)?;
+fn open_api(mut loaded: Loaded, host: HostName, asked: &ServeArgs) -> Result<CommandOutput> {
+    let options = build_api_options(asked)?;
     options.check()?;
     let state = settings::state_dir().ok_or_else(|| {
         Error::new(Kind::BadInput, "there is no directory for the journal")
@@ -165,19 +169,19 @@ fn open_api(mut loaded: Loaded, host: HostName, asked: &Serve) -> Result<Answer>
     })?;
     // The others are other processes' to serve.
     loaded.settings.hosts.retain(|known| known.name == host);
-    let runtime = runtime()?;
+    let runtime = build_runtime()?;
     let result = runtime.block_on(async {
         // First, so that no signal can kill a job.
-        let mut stops = Stops::new()?;
+        let mut stops = StopSignals::new()?;
         let engine = Engine::new(loaded.settings).await?;
         engine.keep_journal(&state)?;
-        api::serve(engine, host, options, stops.next()).await
+        api::serve(engine, host, options, stops.recv()).await
     });
-    runtime.shutdown_timeout(LEAVE);
-    result.and_then(|()| done())
+    runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);
+    result.and_then(|()| empty_output())
 }
 
-fn api_options(asked: &Serve) -> Result<api::Options> {
+fn build_api_options(asked: &ServeArgs) -> Result<api::Options> {
     let env = |name: &str| std::env::var_os(name);
     let token = settings::api_token(asked.token_file.as_deref(), &env)?;
     let access = match (token, asked.insecure_no_auth) {
@@ -206,13 +210,13 @@ fn api_options(asked: &Serve) -> Result<api::Options> {
 }
 
 #[cfg(feature = "demo")]
-fn open_demo(flags: &ConsoleFlags) -> Result<Answer> {
-    demo::quiet_libvirt()?;
-    color_eyre::install().map_err(report)?;
-    let runtime = runtime()?;
+fn open_demo(flags: &ConsoleFlags) -> Result<CommandOutput> {
+    demo::reexec_with_quiet_libvirt()?;
+    color_eyre::install().map_err(into_error)?;
+    let runtime = build_runtime()?;
     let result = runtime.block_on(async {
         eprintln!("making a host, a bucket, an image and three sandboxes ...");
-        let world = demo::World::make().await?;
+        let world = demo::DemoEnvironment::create().await?;
         let options = console::Options {
             log_file: Some(world.dir().join("snapdeck.log")),
             banner: Some("demo: goes when you leave".into()),
@@ -222,17 +226,17 @@ fn open_demo(flags: &ConsoleFlags) -> Result<Answer> {
         };
         let shown = async {
             let engine = Engine::new(world.settings()).await?;
-            console::run(engine, options).await.map_err(report)
+            console::run(engine, options).await.map_err(into_error)
         }
         .await;
-        world.end().await?;
+        world.shut_down().await?;
         shown
     });
-    runtime.shutdown_timeout(LEAVE);
-    result.and_then(|()| done())
+    runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);
+    result.and_then(|()| empty_output())
 }
 
-fn on_a_terminal() -> Result<()> {
+fn require_terminal() -> Result<()> {
     if stdin().is_terminal() && stdout().is_terminal() {
         return Ok(());
     }
@@ -243,7 +247,7 @@ fn on_a_terminal() -> Result<()> {
     .hint("in a script use a command such as snapdeck sandboxes; see snapdeck --help"))
 }
 
-fn runtime() -> Result<Runtime> {
+fn build_runtime() -> Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(
             std::thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 4)),
@@ -254,7 +258,7 @@ fn runtime() -> Result<Runtime> {
 }
 
 /// The error below a report, with its exit code, where there is one of ours.
-fn report(report: color_eyre::Report) -> Error {
+fn into_error(report: color_eyre::Report) -> Error {
     match report.downcast::<Error>() {
         Ok(error) => error,
         Err(report) => Error::new(Kind::Failed, format!("{report:#}")),

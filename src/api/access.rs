@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use subtle::ConstantTimeEq;
 
 use super::App;
-use super::problem::{Problem, Told};
+use super::problem::{Problem, RequestInfo};
 use snapdeck_model::{Error, Kind, Result};
 
 /// Who may call.
@@ -40,22 +40,22 @@ impl Token {
     }
 
     /// Compares in a time that tells nothing but the length.
-    fn is(&self, shown: &[u8]) -> bool {
+    fn matches(&self, shown: &[u8]) -> bool {
         self.0.as_bytes().ct_eq(shown).into()
     }
 }
 
 /// Stands before every route: refuses strangers, and gives every error its body.
-pub(crate) async fn guard(State(app): State<App>, request: Request, next: Next) -> Response {
-    let told = Told::of(&request);
-    let response = match admit(&app.access, &request) {
+pub(crate) async fn authenticate(State(app): State<App>, request: Request, next: Next) -> Response {
+    let told = RequestInfo::from_request(&request);
+    let response = match authorize(&app.access, &request) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
     };
-    told.fill(response)
+    told.write_error_body(response)
 }
 
-fn admit(access: &Access, request: &Request) -> Result<(), Problem> {
+fn authorize(access: &Access, request: &Request) -> Result<(), Problem> {
     let reads = [Method::GET, Method::HEAD].contains(request.method());
     if reads && request.uri().path() == super::health::HEALTHZ {
         return Ok(());
@@ -64,7 +64,7 @@ fn admit(access: &Access, request: &Request) -> Result<(), Problem> {
         Access::Token(token) => token,
         // Any page that a browser on this machine shows could call us; browsers say so (Fetch, "Origin header").
         Access::Open if request.headers().contains_key(header::ORIGIN) => {
-            return Err(Problem::from_a_browser());
+            return Err(Problem::origin_forbidden());
         }
         Access::Open => return Ok(()),
     };
@@ -76,7 +76,7 @@ fn admit(access: &Access, request: &Request) -> Result<(), Problem> {
         Some((scheme, shown)) if scheme.eq_ignore_ascii_case(b"Bearer ") => shown.trim_ascii(),
         _ => return Err(Problem::unauthorized("a bearer token is wanted")),
     };
-    match token.is(shown) {
+    match token.matches(shown) {
         true => Ok(()),
         false => Err(Problem::unauthorized("the token is wrong")),
     }
@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn a_token_fits_in_a_header_and_blanks_around_it_do_not_count() {
-        assert!(Token::new(" s3cret+/=\n").unwrap().is(b"s3cret+/="));
+        assert!(Token::new(" s3cret+/=\n").unwrap().matches(b"s3cret+/="));
         for bad in ["", " \n", "two words", "ä", "a\0"] {
             assert!(Token::new(bad).is_err(), "{bad:?}");
         }

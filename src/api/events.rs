@@ -13,15 +13,15 @@ use utoipa::ToSchema;
 
 use super::App;
 use super::jobs::{self, Job, JobProgress};
-use super::problem::{Any, ErrorBody, Problem};
+use super::problem::{CommonErrors, ErrorBody, Problem};
 use snapdeck_engine::JobId;
 
 /// How often a job is looked at; nothing is sent while nothing changes.
-const SAMPLE: Duration = Duration::from_millis(100);
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(100);
 /// A rate is that of the bytes of so long.
-const WINDOW: Duration = Duration::from_secs(2);
+const RATE_WINDOW: Duration = Duration::from_secs(2);
 /// A comment is sent after so much silence, so that nobody on the way takes the connection for dead.
-const SILENCE: Duration = Duration::from_secs(15);
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Data of an event `progress`.
 #[derive(Debug, Serialize, ToSchema)]
@@ -52,79 +52,79 @@ pub(crate) struct JobMessage {
     responses(
         (status = 200, description = "The events", content_type = "text/event-stream", body = JobMessage),
         (status = 404, description = "There is no such job", body = ErrorBody),
-        Any,
+        CommonErrors,
     ),
 )]
-pub(crate) async fn follow(
+pub(crate) async fn follow_job(
     State(app): State<App>,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    let id = jobs::number(&id)?;
+    let id = jobs::parse_job_id(&id)?;
     if app.engine.view().job(id).is_none() {
-        return Err(jobs::unknown(id));
+        return Err(jobs::job_not_found(id));
     }
-    let keep_alive = KeepAlive::new().interval(SILENCE);
-    Ok(Sse::new(events(app, id))
+    let keep_alive = KeepAlive::new().interval(KEEP_ALIVE_INTERVAL);
+    Ok(Sse::new(event_stream(app, id))
         .keep_alive(keep_alive)
         .into_response())
 }
 
-struct Following {
+struct JobFollower {
     app: App,
     id: JobId,
     ticks: Interval,
-    told: Option<(JobProgress, u64)>,
-    rate: Rate,
+    last_sent: Option<(JobProgress, u64)>,
+    rate: RateMeter,
 }
 
-fn events(app: App, id: JobId) -> impl Stream<Item = Result<Event, Infallible>> {
-    let mut ticks = interval(SAMPLE);
+fn event_stream(app: App, id: JobId) -> impl Stream<Item = Result<Event, Infallible>> {
+    let mut ticks = interval(SAMPLE_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let following = Following {
+    let following = JobFollower {
         app,
         id,
         ticks,
-        told: None,
-        rate: Rate::default(),
+        last_sent: None,
+        rate: RateMeter::default(),
     };
     stream::unfold(Some(following), async |following| {
-        let (event, rest) = following?.next().await?;
+        let (event, rest) = following?.next_event().await?;
         Some((Ok(event), rest))
     })
 }
 
-impl Following {
+impl JobFollower {
     /// The next event, and who brings the ones after it; `None` where the job is forgotten.
-    async fn next(mut self) -> Option<(Event, Option<Self>)> {
+    async fn next_event(mut self) -> Option<(Event, Option<Self>)> {
         loop {
             self.ticks.tick().await;
             let view = self.app.engine.view();
             let job = view.job(self.id)?;
             if job.state.is_over() {
-                let last = match self.app.ending.is_cancelled() {
-                    true => event("ending", &Job::of(job)),
-                    false => event("result", &Job::of(job)),
+                let last = match self.app.shutdown.is_cancelled() {
+                    true => sse_event("ending", &Job::from_view(job)),
+                    false => sse_event("result", &Job::from_view(job)),
                 };
                 return Some((last, None));
             }
-            let progress = JobProgress::of(job);
-            let bytes_per_second = self.rate.see(Instant::now(), &progress);
+            let progress = JobProgress::from_view(job);
+            let bytes_per_second = self.rate.add_sample(Instant::now(), &progress);
             let now = (progress, bytes_per_second);
-            if self.told.as_ref() == Some(&now) {
+            if self.last_sent.as_ref() == Some(&now) {
                 continue;
             }
-            self.told = Some(now.clone());
+            self.last_sent = Some(now.clone());
             let (progress, bytes_per_second) = now;
             let data = JobEvent {
                 progress,
                 bytes_per_second,
             };
-            return Some((event("progress", &data), Some(self)));
+            return Some((sse_event("progress", &data), Some(self)));
         }
     }
 }
 
-fn event(name: &str, data: &impl Serialize) -> Event {
+fn sse_event(name: &str, data: &impl Serialize) -> Event {
     // Serializing one of our types does not fail, and its text has no line breaks.
     let text = serde_json::to_string(data).unwrap_or_default();
     Event::default().event(name).data(text)
@@ -132,21 +132,21 @@ fn event(name: &str, data: &impl Serialize) -> Event {
 
 /// The bytes of the last moments.
 #[derive(Default)]
-struct Rate {
+struct RateMeter {
     phase: String,
-    seen: Vec<(Instant, u64)>,
+    samples: Vec<(Instant, u64)>,
 }
 
-impl Rate {
-    fn see(&mut self, now: Instant, progress: &JobProgress) -> u64 {
+impl RateMeter {
+    fn add_sample(&mut self, now: Instant, progress: &JobProgress) -> u64 {
         if self.phase != progress.phase {
             self.phase.clone_from(&progress.phase);
-            self.seen.clear();
+            self.samples.clear();
         }
-        self.seen.push((now, progress.done_bytes));
-        self.seen
-            .retain(|(at, _)| now.duration_since(*at) <= WINDOW);
-        let Some((at, bytes)) = self.seen.first() else {
+        self.samples.push((now, progress.done_bytes));
+        self.samples
+            .retain(|(at, _)| now.duration_since(*at) <= RATE_WINDOW);
+        let Some((at, bytes)) = self.samples.first() else {
             return 0;
         };
         let millis = now.duration_since(*at).as_millis();
@@ -159,7 +159,7 @@ impl Rate {
 
 #[cfg(test)]
 mod tests {
-    use super::super::jobs::JobWord;
+    use super::super::jobs::JobStatus;
     use super::*;
 
     #[test]
@@ -167,18 +167,18 @@ mod tests {
         let start = Instant::now();
         let at = |millis: u64| start + Duration::from_millis(millis);
         let done = |phase: &str, done_bytes| JobProgress {
-            state: JobWord::Running,
+            state: JobStatus::Running,
             phase: phase.into(),
             done_bytes,
             total_bytes: 0,
             percent: None,
         };
-        let mut rate = Rate::default();
-        assert_eq!(rate.see(at(0), &done("a", 0)), 0);
-        assert_eq!(rate.see(at(1000), &done("a", 500)), 500);
-        assert_eq!(rate.see(at(2000), &done("a", 1500)), 750);
-        assert_eq!(rate.see(at(3000), &done("a", 1500)), 500);
-        assert_eq!(rate.see(at(4500), &done("a", 1500)), 0);
-        assert_eq!(rate.see(at(4600), &done("b", 9000)), 0);
+        let mut rate = RateMeter::default();
+        assert_eq!(rate.add_sample(at(0), &done("a", 0)), 0);
+        assert_eq!(rate.add_sample(at(1000), &done("a", 500)), 500);
+        assert_eq!(rate.add_sample(at(2000), &done("a", 1500)), 750);
+        assert_eq!(rate.add_sample(at(3000), &done("a", 1500)), 500);
+        assert_eq!(rate.add_sample(at(4500), &done("a", 1500)), 0);
+        assert_eq!(rate.add_sample(at(4600), &done("b", 9000)), 0);
     }
 }

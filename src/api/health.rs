@@ -6,8 +6,8 @@ use axum::response::Response;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::problem::Any;
-use super::{App, json};
+use super::problem::CommonErrors;
+use super::{App, json_response};
 use snapdeck_engine::Link;
 
 /// The one path that needs no token.
@@ -22,26 +22,26 @@ pub(crate) struct Health {
 
 /// What it needs to be of use.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Ready {
+pub(crate) struct Readiness {
     /// Host and bucket answer, and jobs are taken on.
     ready: bool,
     /// The host.
-    host: Answering,
+    host: ConnectionStatus,
     /// The bucket; one that is not configured is `off`, which keeps nothing from being ready.
-    bucket: Answering,
+    bucket: ConnectionStatus,
 }
 
 /// How the host or the bucket answers.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Answering {
+pub(crate) struct ConnectionStatus {
     /// `opening`, `up`, `down`, `off`.
     link: String,
     /// Why it is down.
     error: Option<String>,
 }
 
-impl Answering {
-    fn of(link: &Link) -> Self {
+impl ConnectionStatus {
+    fn from_link(link: &Link) -> Self {
         let (word, error) = match link {
             Link::Opening => ("opening", None),
             Link::Up => ("up", None),
@@ -59,28 +59,28 @@ impl Answering {
 #[utoipa::path(get, path = HEALTHZ, tag = "service", security(()), responses((status = 200, body = Health)))]
 pub(crate) async fn healthz() -> Response {
     let status = "ok".to_owned();
-    json(StatusCode::OK, &Health { status })
+    json_response(StatusCode::OK, &Health { status })
 }
 
 /// Do the host and the bucket answer, and are jobs taken on?
 #[utoipa::path(
     get, path = "/readyz", tag = "service",
-    responses((status = 200, body = Ready), (status = 503, description = "Not now", body = Ready), Any),
+    responses((status = 200, body = Readiness), (status = 503, description = "Not now", body = Readiness), CommonErrors),
 )]
 pub(crate) async fn readyz(State(app): State<App>) -> Response {
     let view = app.engine.view();
     let host = view.host(&app.host).map_or(&Link::Off, |host| &host.link);
     let bucket = &view.bucket.link;
     let ready =
-        *host == Link::Up && matches!(bucket, Link::Up | Link::Off) && !app.ending.is_cancelled();
+        *host == Link::Up && matches!(bucket, Link::Up | Link::Off) && !app.shutdown.is_cancelled();
     let status = match ready {
         true => StatusCode::OK,
         false => StatusCode::SERVICE_UNAVAILABLE,
     };
-    let body = Ready {
+    let body = Readiness {
         ready,
-        host: Answering::of(host),
-        bucket: Answering::of(bucket),
+        host: ConnectionStatus::from_link(host),
+        bucket: ConnectionStatus::from_link(bucket),
     };
-    json(status, &body)
+    json_response(status, &body)
 }

@@ -9,8 +9,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::problem::{self, Answer, Any, ErrorBody, Problem};
-use super::{App, json};
+use super::problem::{self, ApiResult, CommonErrors, ErrorBody, Problem};
+use super::{App, json_response};
 use snapdeck_engine::{JobId, JobState, JobView};
 use snapdeck_model::{HostName, Kind, Outcome, SandboxId, SnapshotName};
 
@@ -34,15 +34,15 @@ pub(crate) struct Job {
     #[serde(flatten)]
     progress: JobProgress,
     /// When it began to run.
-    started: Option<Timestamp>,
+    started_at: Option<Timestamp>,
     /// When it was over.
-    ended: Option<Timestamp>,
+    ended_at: Option<Timestamp>,
     /// What came of it, once it is done.
     result: Option<Outcome>,
     /// Why it ended otherwise.
     error: Option<JobError>,
     /// Its own log, oldest line first.
-    log: Vec<JobLine>,
+    log: Vec<JobLogLine>,
 }
 
 /// How far a job is.
@@ -50,7 +50,7 @@ pub(crate) struct Job {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct JobProgress {
     /// Where it stands.
-    pub state: JobWord,
+    pub state: JobStatus,
     /// What it is doing: `queued`, `checking`, `pausing`, `converting`, `uploading`, `downloading`, ...
     pub phase: String,
     /// Bytes done in this phase.
@@ -64,7 +64,7 @@ pub(crate) struct JobProgress {
 /// Where a job stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) enum JobWord {
+pub(crate) enum JobStatus {
     /// Waits for its turn.
     Queued,
     /// Runs.
@@ -72,7 +72,7 @@ pub(crate) enum JobWord {
     /// Was told to stop and cleans up.
     Cancelling,
     /// Ended well.
-    Done,
+    Finished,
     /// Was cancelled.
     Cancelled,
     /// Failed.
@@ -96,7 +96,7 @@ pub(crate) struct JobError {
 /// One line of a job's log.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct JobLine {
+pub(crate) struct JobLogLine {
     /// When.
     at: Timestamp,
     /// What.
@@ -107,16 +107,16 @@ pub(crate) struct JobLine {
 
 impl JobProgress {
     /// Of a job, now.
-    pub(crate) fn of(job: &JobView) -> Self {
+    pub(crate) fn from_view(job: &JobView) -> Self {
         let progress = job.progress();
         Self {
             state: match &job.state {
-                JobState::Queued => JobWord::Queued,
-                JobState::Running => JobWord::Running,
-                JobState::Cancelling => JobWord::Cancelling,
-                JobState::Done(_) => JobWord::Done,
-                JobState::Failed(error) if error.kind() == Kind::Cancelled => JobWord::Cancelled,
-                JobState::Failed(_) => JobWord::Failed,
+                JobState::Queued => JobStatus::Queued,
+                JobState::Running => JobStatus::Running,
+                JobState::Cancelling => JobStatus::Cancelling,
+                JobState::Done(_) => JobStatus::Finished,
+                JobState::Failed(error) if error.kind() == Kind::Cancelled => JobStatus::Cancelled,
+                JobState::Failed(_) => JobStatus::Failed,
             },
             phase: progress.phase.as_str().to_owned(),
             done_bytes: progress.done_bytes,
@@ -128,13 +128,13 @@ impl JobProgress {
 
 impl Job {
     /// Of a job, now.
-    pub(crate) fn of(job: &JobView) -> Self {
+    pub(crate) fn from_view(job: &JobView) -> Self {
         let (result, error) = match &job.state {
             JobState::Done(outcome) => (Some(outcome.clone()), None),
             JobState::Failed(error) => {
                 let error = JobError {
                     status_code: problem::status(error.kind()).as_u16(),
-                    code: problem::word(error.kind()).to_owned(),
+                    code: problem::error_code(error.kind()).to_owned(),
                     message: error.message(),
                     hint: error.hint_text().map(str::to_owned),
                 };
@@ -149,15 +149,15 @@ impl Job {
             host: job.operation.host().cloned(),
             sandbox: job.operation.sandbox().cloned(),
             snapshot: job.operation.snapshot().cloned(),
-            progress: JobProgress::of(job),
-            started: job.started.and_then(time),
-            ended: job.ended.and_then(time),
+            progress: JobProgress::from_view(job),
+            started_at: job.started.and_then(to_timestamp),
+            ended_at: job.ended.and_then(to_timestamp),
             result,
             error,
             log: job
                 .log
                 .iter()
-                .map(|line| JobLine {
+                .map(|line| JobLogLine {
                     at: line.at,
                     text: line.text.clone(),
                     warning: line.warning,
@@ -168,45 +168,45 @@ impl Job {
 }
 
 /// The time of a moment of this process.
-fn time(at: Instant) -> Option<Timestamp> {
+fn to_timestamp(at: Instant) -> Option<Timestamp> {
     let ago = SignedDuration::try_from(at.elapsed()).ok()?;
     Timestamp::now().checked_sub(ago).ok()
 }
 
 /// The number in a path; what is none is no job's.
-pub(crate) fn number(text: &str) -> Result<JobId, Problem> {
+pub(crate) fn parse_job_id(text: &str) -> Result<JobId, Problem> {
     let unknown = || Problem::not_found(format!("there is no job {text}"));
     text.parse().map(JobId).map_err(|_| unknown())
 }
 
-pub(crate) fn unknown(id: JobId) -> Problem {
+pub(crate) fn job_not_found(id: JobId) -> Problem {
     Problem::not_found(format!("there is no job {}", id.0))
 }
 
 /// All jobs, oldest first. Of those that are over the last 200 are kept.
-#[utoipa::path(get, path = "/jobs", tag = "jobs", responses((status = 200, body = Vec<Job>), Any))]
-pub(crate) async fn list(State(app): State<App>) -> Response {
+#[utoipa::path(get, path = "/jobs", tag = "jobs", responses((status = 200, body = Vec<Job>), CommonErrors))]
+pub(crate) async fn list_jobs(State(app): State<App>) -> Response {
     let jobs: Vec<Job> = app
         .engine
         .view()
         .jobs
         .iter()
-        .map(|job| Job::of(job))
+        .map(|job| Job::from_view(job))
         .collect();
-    json(StatusCode::OK, &jobs)
+    json_response(StatusCode::OK, &jobs)
 }
 
 /// One job.
 #[utoipa::path(
     get, path = "/jobs/{id}", tag = "jobs",
     params(("id" = u64, Path, description = "Its number")),
-    responses((status = 200, body = Job), (status = 404, description = "There is no such job", body = ErrorBody), Any),
+    responses((status = 200, body = Job), (status = 404, description = "There is no such job", body = ErrorBody), CommonErrors),
 )]
-pub(crate) async fn get(State(app): State<App>, Path(id): Path<String>) -> Answer {
-    let id = number(&id)?;
+pub(crate) async fn get_job(State(app): State<App>, Path(id): Path<String>) -> ApiResult {
+    let id = parse_job_id(&id)?;
     let view = app.engine.view();
-    let job = view.job(id).ok_or_else(|| unknown(id))?;
-    Ok(json(StatusCode::OK, &Job::of(job)))
+    let job = view.job(id).ok_or_else(|| job_not_found(id))?;
+    Ok(json_response(StatusCode::OK, &Job::from_view(job)))
 }
 
 /// Cancel a job. Its clean-up is a part of it: the answer tells how it stands now. One that is over stays as it is.
@@ -217,21 +217,21 @@ pub(crate) async fn get(State(app): State<App>, Path(id): Path<String>) -> Answe
         (status = 200, description = "It was over already", body = Job),
         (status = 202, description = "It was told to stop", body = Job),
         (status = 404, description = "There is no such job", body = ErrorBody),
-        Any,
+        CommonErrors,
     ),
 )]
-pub(crate) async fn cancel(State(app): State<App>, Path(id): Path<String>) -> Answer {
-    let id = number(&id)?;
+pub(crate) async fn cancel_job(State(app): State<App>, Path(id): Path<String>) -> ApiResult {
+    let id = parse_job_id(&id)?;
     let was_over = match app.engine.view().job(id) {
         Some(job) => job.state.is_over(),
-        None => return Err(unknown(id)),
+        None => return Err(job_not_found(id)),
     };
     app.engine.cancel(id);
     let view = app.engine.view();
-    let job = view.job(id).ok_or_else(|| unknown(id))?;
+    let job = view.job(id).ok_or_else(|| job_not_found(id))?;
     let status = match was_over {
         true => StatusCode::OK,
         false => StatusCode::ACCEPTED,
     };
-    Ok(json(status, &Job::of(job)))
+    Ok(json_response(status, &Job::from_view(job)))
 }

@@ -3,17 +3,17 @@
 mod access;
 mod events;
 mod health;
+mod idempotency;
 mod jobs;
-mod keys;
-mod listen;
 mod metrics;
 mod openapi;
 mod problem;
 mod request;
 mod sandboxes;
+mod server;
 mod snapshots;
+mod submit;
 mod tls;
-mod work;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -27,14 +27,14 @@ use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use keys::Keys;
+use idempotency::IdempotencyKeys;
 use metrics::Metrics;
 use problem::Problem;
 use snapdeck_engine::Engine;
 use snapdeck_model::{Error, HostName, Kind, Result};
 
 pub use access::{Access, Token};
-pub use listen::serve;
+pub use server::serve;
 pub use tls::TlsFiles;
 
 /// How the API is offered.
@@ -66,66 +66,72 @@ impl Options {
 
 /// What every call has at hand.
 #[derive(Clone)]
-struct App(Arc<Shared>);
+struct App(Arc<AppState>);
 
-struct Shared {
+struct AppState {
     engine: Engine,
     /// The one host it works on.
     host: HostName,
     access: Access,
-    keys: Mutex<Keys>,
+    idempotency_keys: Mutex<IdempotencyKeys>,
     metrics: Metrics,
     /// Fires when no more jobs are taken on.
-    ending: CancellationToken,
+    shutdown: CancellationToken,
 }
 
 impl std::ops::Deref for App {
-    type Target = Shared;
+    type Target = AppState;
 
-    fn deref(&self) -> &Shared {
+    fn deref(&self) -> &AppState {
         &self.0
     }
 }
 
 /// All routes with what describes them.
 fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::with_openapi(openapi::base())
-        .routes(routes!(snapshots::create))
-        .routes(routes!(snapshots::push))
-        .routes(routes!(snapshots::pull))
-        .routes(routes!(snapshots::remove))
-        .routes(routes!(snapshots::exists))
-        .routes(routes!(snapshots::info))
-        .routes(routes!(sandboxes::list, sandboxes::new))
-        .routes(routes!(sandboxes::get, sandboxes::delete))
+    OpenApiRouter::with_openapi(openapi::base_document())
+        .routes(routes!(snapshots::create_snapshot))
+        .routes(routes!(snapshots::push_snapshot))
+        .routes(routes!(snapshots::pull_snapshot))
+        .routes(routes!(snapshots::remove_snapshot))
+        .routes(routes!(snapshots::snapshot_exists))
+        .routes(routes!(snapshots::get_snapshot_info))
+        .routes(routes!(
+            sandboxes::list_sandboxes,
+            sandboxes::create_sandbox
+        ))
+        .routes(routes!(sandboxes::get_sandbox, sandboxes::delete))
         .routes(routes!(sandboxes::start))
-        .routes(routes!(sandboxes::stop))
+        .routes(routes!(sandboxes::stop_sandbox))
         .routes(routes!(sandboxes::pause))
         .routes(routes!(sandboxes::resume))
         .routes(routes!(sandboxes::save))
         .routes(routes!(sandboxes::restore))
         .routes(routes!(sandboxes::destroy))
-        .routes(routes!(jobs::list))
-        .routes(routes!(jobs::get, jobs::cancel))
-        .routes(routes!(events::follow))
+        .routes(routes!(jobs::list_jobs))
+        .routes(routes!(jobs::get_job, jobs::cancel_job))
+        .routes(routes!(events::follow_job))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
-        .routes(routes!(metrics::show))
-        .routes(routes!(openapi::show))
+        .routes(routes!(metrics::get_metrics))
+        .routes(routes!(openapi::get_openapi))
 }
 
 fn router(app: App) -> Router {
     let (router, _) = routes().split_for_parts();
     router
-        .fallback(async || Problem::no_route())
-        .method_not_allowed_fallback(async || Problem::method())
-        .layer(DefaultBodyLimit::max(request::BODY))
-        .layer(middleware::from_fn_with_state(app.clone(), access::guard))
+        .fallback(async || Problem::route_not_found())
+        .method_not_allowed_fallback(async || Problem::method_not_allowed())
+        .layer(DefaultBodyLimit::max(request::MAX_BODY_BYTES))
+        .layer(middleware::from_fn_with_state(
+            app.clone(),
+            access::authenticate,
+        ))
         .with_state(app)
 }
 
 /// An answer in JSON.
-fn json(status: StatusCode, body: &impl Serialize) -> Response {
+fn json_response(status: StatusCode, body: &impl Serialize) -> Response {
     match serde_json::to_vec(body) {
         Ok(text) => {
             let kind = HeaderValue::from_static("application/json");

@@ -12,15 +12,16 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::problem::Any;
+use super::problem::CommonErrors;
 use super::{App, problem};
 use snapdeck_engine::{Engine, JobId, JobState, JobView, Link};
 use snapdeck_model::{HostName, Outcome};
 
 /// The text form's type (Prometheus, "Exposition formats", version 0.0.4).
-const TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+const TEXT_FORMAT: HeaderValue =
+    HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 /// Bounds of what a job may take, and a pause, in seconds.
-const JOB: [f64; 9] = [
+const JOB_DURATION_BUCKETS: [f64; 9] = [
     0.1,
     1.0,
     5.0,
@@ -31,32 +32,32 @@ const JOB: [f64; 9] = [
     3600.0,
     4.0 * 3600.0,
 ];
-const PAUSE: [f64; 8] = [0.5, 1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 600.0];
+const PAUSE_DURATION_BUCKETS: [f64; 8] = [0.5, 1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 600.0];
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Ended {
+struct JobLabels {
     operation: &'static str,
     result: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Of {
+struct OperationLabels {
     operation: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct InState {
+struct StateLabels {
     state: &'static str,
 }
 
 /// The counters, and the registry that writes them down.
 pub(crate) struct Metrics {
     registry: Registry,
-    jobs: Family<Ended, Counter>,
-    bytes: Family<Of, Counter>,
-    durations: Family<Of, Histogram, fn() -> Histogram>,
+    finished_jobs: Family<JobLabels, Counter>,
+    transferred_bytes: Family<OperationLabels, Counter>,
+    durations: Family<OperationLabels, Histogram, fn() -> Histogram>,
     pauses: Histogram,
-    live: Family<InState, Gauge>,
+    active_jobs: Family<StateLabels, Gauge>,
     host_up: Gauge,
     bucket_up: Gauge,
 }
@@ -65,21 +66,21 @@ impl Metrics {
     pub(crate) fn new() -> Self {
         let mut registry = Registry::with_prefix("snapdeck");
         let metrics = Self {
-            jobs: Family::default(),
-            bytes: Family::default(),
-            durations: Family::new_with_constructor(|| Histogram::new(JOB)),
-            pauses: Histogram::new(PAUSE),
-            live: Family::default(),
+            finished_jobs: Family::default(),
+            transferred_bytes: Family::default(),
+            durations: Family::new_with_constructor(|| Histogram::new(JOB_DURATION_BUCKETS)),
+            pauses: Histogram::new(PAUSE_DURATION_BUCKETS),
+            active_jobs: Family::default(),
             host_up: Gauge::default(),
             bucket_up: Gauge::default(),
             registry: Registry::default(),
         };
-        registry.register("jobs", "Jobs that are over", metrics.jobs.clone());
+        registry.register("jobs", "Jobs that are over", metrics.finished_jobs.clone());
         registry.register_with_unit(
             "moved",
             "Bytes of the snapshots that went to or came from the bucket",
             Unit::Bytes,
-            metrics.bytes.clone(),
+            metrics.transferred_bytes.clone(),
         );
         registry.register_with_unit(
             "job_duration",
@@ -93,7 +94,11 @@ impl Metrics {
             Unit::Seconds,
             metrics.pauses.clone(),
         );
-        registry.register("jobs_live", "Jobs that are not over", metrics.live.clone());
+        registry.register(
+            "jobs_live",
+            "Jobs that are not over",
+            metrics.active_jobs.clone(),
+        );
         registry.register(
             "host_up",
             "Whether the host answers",
@@ -111,14 +116,14 @@ impl Metrics {
     }
 
     /// Counts every job of `engine` once, when it is over. Ends with the engine.
-    pub(crate) async fn count(&self, engine: &Engine) {
+    pub(crate) async fn count_finished_jobs(&self, engine: &Engine) {
         let mut views = engine.watch();
         let mut counted: HashSet<JobId> = HashSet::new();
         loop {
             let view = views.borrow_and_update().clone();
             for job in view.jobs.iter().filter(|job| job.state.is_over()) {
                 if counted.insert(job.id) {
-                    self.ended(job);
+                    self.record_job(job);
                 }
             }
             counted.retain(|id| view.job(*id).is_some());
@@ -128,17 +133,19 @@ impl Metrics {
         }
     }
 
-    fn ended(&self, job: &JobView) {
+    fn record_job(&self, job: &JobView) {
         let operation = job.operation.verb();
         let result = match &job.state {
-            JobState::Failed(error) => problem::word(error.kind()),
+            JobState::Failed(error) => problem::error_code(error.kind()),
             _ => "done",
         };
-        self.jobs.get_or_create(&Ended { operation, result }).inc();
+        self.finished_jobs
+            .get_or_create(&JobLabels { operation, result })
+            .inc();
         if let (Some(started), Some(ended)) = (job.started, job.ended) {
             let seconds = ended.duration_since(started).as_secs_f64();
             self.durations
-                .get_or_create(&Of { operation })
+                .get_or_create(&OperationLabels { operation })
                 .observe(seconds);
         }
         let moved = match &job.state {
@@ -160,10 +167,12 @@ impl Metrics {
             }) => *size_bytes,
             _ => return,
         };
-        self.bytes.get_or_create(&Of { operation }).inc_by(moved);
+        self.transferred_bytes
+            .get_or_create(&OperationLabels { operation })
+            .inc_by(moved);
     }
 
-    fn text(&self, engine: &Engine, host: &HostName) -> Result<String, std::fmt::Error> {
+    fn encode(&self, engine: &Engine, host: &HostName) -> Result<String, std::fmt::Error> {
         let view = engine.view();
         for (state, is) in [
             (
@@ -175,8 +184,8 @@ impl Metrics {
             }),
         ] {
             let count = view.jobs.iter().filter(|job| is(&job.state)).count();
-            self.live
-                .get_or_create(&InState { state })
+            self.active_jobs
+                .get_or_create(&StateLabels { state })
                 .set(count as i64);
         }
         let host = view.host(host).is_some_and(|host| host.link == Link::Up);
@@ -191,11 +200,11 @@ impl Metrics {
 /// Counters for Prometheus: jobs by operation and result, bytes moved, pauses, durations.
 #[utoipa::path(
     get, path = "/metrics", tag = "service",
-    responses((status = 200, description = "Prometheus' text form", content_type = "text/plain", body = String), Any),
+    responses((status = 200, description = "Prometheus' text form", content_type = "text/plain", body = String), CommonErrors),
 )]
-pub(crate) async fn show(State(app): State<App>) -> Response {
-    match app.metrics.text(&app.engine, &app.host) {
-        Ok(text) => ([(header::CONTENT_TYPE, TEXT)], text).into_response(),
+pub(crate) async fn get_metrics(State(app): State<App>) -> Response {
+    match app.metrics.encode(&app.engine, &app.host) {
+        Ok(text) => ([(header::CONTENT_TYPE, TEXT_FORMAT)], text).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }

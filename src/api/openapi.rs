@@ -8,8 +8,8 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{Ref, RefOr, Schema};
 use utoipa::{Modify, OpenApi, PartialSchema, ToSchema};
 
-use super::json;
-use super::problem::Any;
+use super::json_response;
+use super::problem::CommonErrors;
 use snapdeck_model::Outcome;
 
 #[derive(OpenApi)]
@@ -21,14 +21,14 @@ use snapdeck_model::Outcome;
                        needs the token, where the server has one."
     ),
     security(("token" = [])),
-    modifiers(&Bearer, &Outcomes),
+    modifiers(&BearerAuth, &OutcomeSchemas),
     components(schemas(super::events::JobEvent, Outcome)),
 )]
-struct Base;
+struct ApiDoc;
 
-struct Bearer;
+struct BearerAuth;
 
-impl Modify for Bearer {
+impl Modify for BearerAuth {
     fn modify(&self, api: &mut utoipa::openapi::OpenApi) {
         let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
         api.components
@@ -38,9 +38,9 @@ impl Modify for Bearer {
 }
 
 /// Gives each outcome a name of its own, for the one route that answers it.
-struct Outcomes;
+struct OutcomeSchemas;
 
-impl Modify for Outcomes {
+impl Modify for OutcomeSchemas {
     fn modify(&self, api: &mut utoipa::openapi::OpenApi) {
         let RefOr::T(Schema::OneOf(mut outcome)) = Outcome::schema() else {
             return;
@@ -64,15 +64,15 @@ impl Modify for Outcomes {
 }
 
 /// What is said of all routes together.
-pub(crate) fn base() -> utoipa::openapi::OpenApi {
-    Base::openapi()
+pub(crate) fn base_document() -> utoipa::openapi::OpenApi {
+    ApiDoc::openapi()
 }
 
 /// This description.
-#[utoipa::path(get, path = "/openapi.json", tag = "service", responses((status = 200, body = Object), Any))]
-pub(crate) async fn show() -> Response {
+#[utoipa::path(get, path = "/openapi.json", tag = "service", responses((status = 200, body = Object), CommonErrors))]
+pub(crate) async fn get_openapi() -> Response {
     static API: OnceLock<utoipa::openapi::OpenApi> = OnceLock::new();
-    json(
+    json_response(
         StatusCode::OK,
         API.get_or_init(|| super::routes().into_openapi()),
     )

@@ -44,7 +44,7 @@ pub(crate) struct Problem {
 }
 
 /// A handler's answer.
-pub(crate) type Answer = Result<Response, Problem>;
+pub(crate) type ApiResult = Result<Response, Problem>;
 
 /// The status of a failure. What a host or the bucket holds and is broken (`Damaged`) is a bad answer of somebody
 /// behind us (RFC 9110, section 15.6.3), as one out of reach is; a job that somebody cancelled is a conflict of two
@@ -61,7 +61,7 @@ pub(crate) fn status(kind: Kind) -> StatusCode {
 }
 
 /// The word of a failure in JSON.
-pub(crate) fn word(kind: Kind) -> &'static str {
+pub(crate) fn error_code(kind: Kind) -> &'static str {
     match kind {
         Kind::BadInput => "badInput",
         Kind::NotFound => "notFound",
@@ -96,7 +96,7 @@ impl Problem {
     }
 
     /// 400: what was sent cannot be meant.
-    pub(crate) fn bad(message: impl Into<String>) -> Self {
+    pub(crate) fn invalid_input(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "badInput", message)
     }
 
@@ -108,13 +108,13 @@ impl Problem {
     }
 
     /// 403: a page in a browser, where nobody has to show a token.
-    pub(crate) fn from_a_browser() -> Self {
+    pub(crate) fn origin_forbidden() -> Self {
         let message = "without a token no calls are taken from pages in a browser";
         Self::new(StatusCode::FORBIDDEN, "forbidden", message)
     }
 
     /// 404 for a path that leads nowhere.
-    pub(crate) fn no_route() -> Self {
+    pub(crate) fn route_not_found() -> Self {
         Self::not_found("there is nothing at this path").hint("GET /openapi.json tells all routes")
     }
 
@@ -124,26 +124,26 @@ impl Problem {
     }
 
     /// 405; the router adds `Allow`.
-    pub(crate) fn method() -> Self {
+    pub(crate) fn method_not_allowed() -> Self {
         let message = "this path does not take this method";
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "methodNotAllowed", message)
     }
 
     /// 408: a body that does not come.
-    pub(crate) fn too_slow() -> Self {
+    pub(crate) fn request_timeout() -> Self {
         let message = "the body did not come in time";
         Self::new(StatusCode::REQUEST_TIMEOUT, "timeout", message)
             .header(header::CONNECTION, "close")
     }
 
     /// 413.
-    pub(crate) fn too_large(limit: usize) -> Self {
+    pub(crate) fn payload_too_large(limit: usize) -> Self {
         let message = format!("the body is longer than {limit} bytes");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "tooLarge", message)
     }
 
     /// 409: a key whose job nobody remembers.
-    pub(crate) fn key_forgotten() -> Self {
+    pub(crate) fn key_expired() -> Self {
         let message = "this Idempotency-Key was used, and what came of its job is no longer known";
         Self::new(StatusCode::CONFLICT, "refused", message)
             .hint("look at what is there, and use a new key")
@@ -173,7 +173,11 @@ impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         Self {
             hint: error.hint_text().map(str::to_owned),
-            ..Self::new(status(error.kind()), word(error.kind()), error.message())
+            ..Self::new(
+                status(error.kind()),
+                error_code(error.kind()),
+                error.message(),
+            )
         }
     }
 }
@@ -193,14 +197,14 @@ impl IntoResponse for Problem {
 }
 
 /// What of a call is told in its error.
-pub(crate) struct Told {
+pub(crate) struct RequestInfo {
     path: String,
     method: String,
 }
 
-impl Told {
+impl RequestInfo {
     /// Of a request that is about to be served.
-    pub(crate) fn of(request: &Request) -> Self {
+    pub(crate) fn from_request(request: &Request) -> Self {
         Self {
             path: request.uri().path().to_owned(),
             method: request.method().to_string(),
@@ -208,7 +212,7 @@ impl Told {
     }
 
     /// Gives the answer of a failed call its body.
-    pub(crate) fn fill(self, response: Response) -> Response {
+    pub(crate) fn write_error_body(self, response: Response) -> Response {
         let Some(problem) = response.extensions().get::<Problem>().cloned() else {
             return response;
         };
@@ -222,7 +226,7 @@ impl Told {
             timestamp: Timestamp::now(),
         };
         let (mut parts, _) = response.into_parts();
-        let (with_body, body) = super::json(problem.status, &body).into_parts();
+        let (with_body, body) = super::json_response(problem.status, &body).into_parts();
         parts.headers.extend(with_body.headers);
         Response::from_parts(parts, body)
     }
@@ -231,7 +235,7 @@ impl Told {
 /// What any call may answer.
 #[derive(IntoResponses)]
 #[allow(dead_code)]
-pub(crate) enum Any {
+pub(crate) enum CommonErrors {
     /// The token is missing or wrong.
     #[response(status = 401, headers(("WWW-Authenticate" = String, description = "`Bearer`")))]
     Unauthorized(#[to_schema] ErrorBody),
@@ -246,10 +250,10 @@ pub(crate) enum Any {
 /// What a question about the host or the bucket may answer beside [`Any`].
 #[derive(IntoResponses)]
 #[allow(dead_code)]
-pub(crate) enum Asked {
+pub(crate) enum QueryErrors {
     /// A name or parameter cannot be meant.
     #[response(status = 400)]
-    BadInput(#[to_schema] ErrorBody),
+    InvalidInput(#[to_schema] ErrorBody),
     /// There is no such thing.
     #[response(status = 404)]
     NotFound(#[to_schema] ErrorBody),
@@ -261,30 +265,30 @@ pub(crate) enum Asked {
 /// What a call that works as a job may answer beside [`Any`].
 #[derive(IntoResponses)]
 #[allow(dead_code)]
-pub(crate) enum Worked {
+pub(crate) enum JobErrors {
     /// A field is missing, of a wrong type, or cannot be meant; it is named.
     #[response(status = 400)]
-    BadInput(#[to_schema] ErrorBody),
+    InvalidInput(#[to_schema] ErrorBody),
     /// There is no such sandbox, snapshot or object.
     #[response(status = 404)]
     NotFound(#[to_schema] ErrorBody),
     /// The body did not come in time.
     #[response(status = 408)]
-    TooSlow(#[to_schema] ErrorBody),
+    RequestTimeout(#[to_schema] ErrorBody),
     /// Wrong state, in use, or there already (`refused`); the Idempotency-Key was used for another request
     /// (`keyReused`); or somebody cancelled the job (`cancelled`).
     #[response(status = 409)]
-    Refused(#[to_schema] ErrorBody),
+    Conflict(#[to_schema] ErrorBody),
     /// The body is too long.
     #[response(status = 413)]
     TooLarge(#[to_schema] ErrorBody),
     /// The host or the bucket is out of reach (`unreachable`), or what it holds is broken (`damaged`).
     #[response(status = 502)]
-    Behind(#[to_schema] ErrorBody),
+    BadGateway(#[to_schema] ErrorBody),
     /// snapdeck is ending (`shuttingDown`: a job that was taken on goes on at the next start), or has too much to do
     /// (`busy`).
     #[response(status = 503, headers(("Retry-After" = u32, description = "Seconds")))]
-    Later(#[to_schema] ErrorBody),
+    ServiceUnavailable(#[to_schema] ErrorBody),
     /// A disk or the bucket is full.
     #[response(status = 507)]
     NoSpace(#[to_schema] ErrorBody),

@@ -14,32 +14,32 @@ use super::problem::Problem;
 use snapdeck_model::SnapshotName;
 
 /// Longest body, in bytes; a request is a few names.
-pub(crate) const BODY: usize = 64 * 1024;
+pub(crate) const MAX_BODY_BYTES: usize = 64 * 1024;
 /// For a body to come.
-const BODY_TIME: Duration = Duration::from_secs(10);
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest Idempotency-Key, in bytes.
-const KEY: usize = 255;
+const MAX_KEY_BYTES: usize = 255;
 
 /// The JSON of a request's body, whatever its content type: the callers of old send none, which curl tells as a
 /// form's.
-pub(crate) struct Form<T>(pub T);
+pub(crate) struct JsonBody<T>(pub T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Form<T> {
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        parse(&body(request, state).await?).map(Self)
+        parse(&read_body(request, state).await?).map(Self)
     }
 }
 
 /// As [`Form`], where no body is one, too.
-pub(crate) struct FormOrNone<T>(pub T);
+pub(crate) struct OptionalJsonBody<T>(pub T);
 
-impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for FormOrNone<T> {
+impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalJsonBody<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let text = body(request, state).await?;
+        let text = read_body(request, state).await?;
         match text.trim_ascii().is_empty() {
             true => Ok(Self(T::default())),
             false => parse::<Option<T>>(&text).map(|form| Self(form.unwrap_or_default())),
@@ -47,14 +47,14 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for FormOrNon
     }
 }
 
-async fn body<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
-    match tokio::time::timeout(BODY_TIME, Bytes::from_request(request, state)).await {
+async fn read_body<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
+    match tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, state)).await {
         Ok(Ok(text)) => Ok(text),
         Ok(Err(error)) => Err(match error.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => Problem::too_large(BODY),
-            _ => Problem::bad(format!("the body broke off: {}", error.body_text())),
+            StatusCode::PAYLOAD_TOO_LARGE => Problem::payload_too_large(MAX_BODY_BYTES),
+            _ => Problem::invalid_input(format!("the body broke off: {}", error.body_text())),
         }),
-        Err(_) => Err(Problem::too_slow()),
+        Err(_) => Err(Problem::request_timeout()),
     }
 }
 
@@ -66,7 +66,7 @@ fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, Problem> {
         let what = error.into_inner();
         let place = format!(" at line {} column {}", what.line(), what.column());
         let what = what.to_string();
-        Problem::bad(match field.as_str() {
+        Problem::invalid_input(match field.as_str() {
             _ if text.trim_ascii().is_empty() => {
                 "a JSON object is wanted, and the body is empty".into()
             }
@@ -76,14 +76,14 @@ fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, Problem> {
         })
     })?;
     json.end()
-        .map_err(|error| Problem::bad(format!("the body is not as wanted: {error}")))?;
+        .map_err(|error| Problem::invalid_input(format!("the body is not as wanted: {error}")))?;
     Ok(value)
 }
 
 /// `?snapshot=NAME`.
-pub(crate) struct OfSnapshot(pub SnapshotName);
+pub(crate) struct SnapshotQuery(pub SnapshotName);
 
-impl<S: Sync> FromRequestParts<S> for OfSnapshot {
+impl<S: Sync> FromRequestParts<S> for SnapshotQuery {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
@@ -92,10 +92,10 @@ impl<S: Sync> FromRequestParts<S> for OfSnapshot {
             form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == "snapshot");
         match (named.next(), named.next()) {
             (Some((_, name)), None) => Ok(Self(name.parse()?)),
-            (None, _) => Err(Problem::bad(
+            (None, _) => Err(Problem::invalid_input(
                 "the parameter snapshot is missing, as in ?snapshot=NAME",
             )),
-            _ => Err(Problem::bad(
+            _ => Err(Problem::invalid_input(
                 "the parameter snapshot is given more than once",
             )),
         }
@@ -105,7 +105,7 @@ impl<S: Sync> FromRequestParts<S> for OfSnapshot {
 /// How a call that works as a job wants to be answered.
 #[derive(Debug, Default, PartialEq, Eq, IntoParams)]
 #[into_params(parameter_in = Header)]
-pub(crate) struct Wishes {
+pub(crate) struct RequestOptions {
     /// `respond-async`: answer at once, or after `wait=SECONDS`, with 202 and the job (RFC 7240). Without it a call
     /// waits for its job.
     #[param(rename = "Prefer", value_type = Option<String>)]
@@ -121,16 +121,16 @@ pub(crate) struct Wishes {
     pub key: Option<String>,
 }
 
-impl<S: Sync> FromRequestParts<S> for Wishes {
+impl<S: Sync> FromRequestParts<S> for RequestOptions {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        Self::of(&parts.headers)
+        Self::from_headers(&parts.headers)
     }
 }
 
-impl Wishes {
-    fn of(headers: &HeaderMap) -> Result<Self, Problem> {
+impl RequestOptions {
+    fn from_headers(headers: &HeaderMap) -> Result<Self, Problem> {
         let preferences: Vec<&str> = headers
             .get_all("prefer")
             .iter()
@@ -153,13 +153,13 @@ impl Wishes {
             .get("idempotency-key")
             .map(|key| match key.to_str() {
                 Ok(key)
-                    if (1..=KEY).contains(&key.len())
+                    if (1..=MAX_KEY_BYTES).contains(&key.len())
                         && key.bytes().all(|c| c.is_ascii_graphic()) =>
                 {
                     Ok(key.to_owned())
                 }
-                _ => Err(Problem::bad(format!(
-                    "Idempotency-Key: 1 to {KEY} visible ASCII characters are wanted"
+                _ => Err(Problem::invalid_input(format!(
+                    "Idempotency-Key: 1 to {MAX_KEY_BYTES} visible ASCII characters are wanted"
                 ))),
             });
         Ok(Self {
@@ -175,12 +175,12 @@ mod tests {
     use super::*;
     use axum::http::HeaderValue;
 
-    fn wishes(headers: &[(&'static str, &'static str)]) -> Wishes {
+    fn wishes(headers: &[(&'static str, &'static str)]) -> RequestOptions {
         let pairs = headers.iter().map(|(name, value)| {
             let name = axum::http::HeaderName::from_static(name);
             (name, HeaderValue::from_static(value))
         });
-        Wishes::of(&pairs.collect()).unwrap()
+        RequestOptions::from_headers(&pairs.collect()).unwrap()
     }
 
     #[test]

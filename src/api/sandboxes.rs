@@ -9,45 +9,45 @@ use serde::{Deserialize, Deserializer};
 use utoipa::ToSchema;
 
 use super::jobs::Job;
-use super::problem::{Answer, Any, Asked, Problem, Worked};
-use super::request::{Form, FormOrNone, Wishes};
-use super::{App, json};
+use super::problem::{ApiResult, CommonErrors, JobErrors, Problem, QueryErrors};
+use super::request::{JsonBody, OptionalJsonBody, RequestOptions};
+use super::{App, json_response};
 use snapdeck_model::{Operation, Sandbox, SandboxForm, SandboxId, SandboxVerb, SnapshotName};
 
 /// Bounds of what a sandbox may be given: beyond them is a slip, not a wish.
-const CPUS: u32 = 512;
-const MEMORY_MIB: u32 = 16 << 20;
-const STORAGE_GIB: u32 = 64 << 10;
+const MAX_CPUS: u32 = 512;
+const MAX_MEMORY_MIB: u32 = 16 << 20;
+const MAX_STORAGE_GIB: u32 = 64 << 10;
 /// Longest wait for a guest to stop, in seconds.
-const STOP: u32 = 24 * 3600;
+const MAX_STOP_TIMEOUT_SECS: u32 = 24 * 3600;
 
 /// What to make (spec, "Using Custom Snapshots").
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct NewForm {
+pub(crate) struct CreateSandboxRequest {
     /// Its id.
     id: SandboxId,
     /// The snapshot it stands on, which must be on the host.
     snapshot: SnapshotName,
     /// Virtual CPUs; absent: as the settings have it.
-    #[serde(default, deserialize_with = "whole")]
+    #[serde(default, deserialize_with = "deserialize_whole_number")]
     #[schema(minimum = 1, maximum = 512)]
     cpu_quota: Option<u32>,
     /// Memory, in MiB; absent: as the settings have it.
-    #[serde(default, deserialize_with = "whole")]
+    #[serde(default, deserialize_with = "deserialize_whole_number")]
     #[schema(minimum = 1, maximum = 16777216)]
     memory_quota: Option<u32>,
     /// Size of its disk, in GiB; absent: as large as the snapshot's.
-    #[serde(default, deserialize_with = "whole")]
+    #[serde(default, deserialize_with = "deserialize_whole_number")]
     #[schema(minimum = 1, maximum = 65536)]
     storage_quota: Option<u32>,
     /// Start it, too; where that fails there is no sandbox.
-    #[serde(default = "yes")]
+    #[serde(default = "default_true")]
     start: bool,
 }
 
 /// A number without a fraction, however it is written: 2.0 is 2 (JSON Schema, "integer").
-fn whole<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
+fn deserialize_whole_number<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
     let Some(number) = Option::<f64>::deserialize(from)? else {
         return Ok(None);
     };
@@ -61,16 +61,16 @@ fn whole<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
     }
 }
 
-fn yes() -> bool {
+fn default_true() -> bool {
     true
 }
 
 /// How to stop it.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct StopForm {
+pub(crate) struct StopSandboxRequest {
     /// How long its guest may take, in seconds; absent: as the settings have it.
-    #[serde(default, deserialize_with = "whole")]
+    #[serde(default, deserialize_with = "deserialize_whole_number")]
     #[schema(minimum = 0, maximum = 86400)]
     timeout: Option<u32>,
     /// Cut its power when it has not obeyed by then.
@@ -78,16 +78,16 @@ pub(crate) struct StopForm {
     force: bool,
 }
 
-impl NewForm {
-    fn read(self) -> Result<(SandboxId, SandboxForm), Problem> {
+impl CreateSandboxRequest {
+    fn into_spec(self) -> Result<(SandboxId, SandboxForm), Problem> {
         Ok((
             self.id,
             SandboxForm {
                 snapshot: self.snapshot,
-                cpus: within("cpuQuota", self.cpu_quota, 1, CPUS)?,
-                memory_bytes: within("memoryQuota", self.memory_quota, 1, MEMORY_MIB)?
+                cpus: check_range("cpuQuota", self.cpu_quota, 1, MAX_CPUS)?,
+                memory_bytes: check_range("memoryQuota", self.memory_quota, 1, MAX_MEMORY_MIB)?
                     .map(|mib| u64::from(mib) << 20),
-                storage_bytes: within("storageQuota", self.storage_quota, 1, STORAGE_GIB)?
+                storage_bytes: check_range("storageQuota", self.storage_quota, 1, MAX_STORAGE_GIB)?
                     .map(|gib| u64::from(gib) << 30),
                 start: self.start,
             },
@@ -95,9 +95,14 @@ impl NewForm {
     }
 }
 
-fn within(field: &str, value: Option<u32>, least: u32, most: u32) -> Result<Option<u32>, Problem> {
+fn check_range(
+    field: &str,
+    value: Option<u32>,
+    least: u32,
+    most: u32,
+) -> Result<Option<u32>, Problem> {
     match value {
-        Some(value) if !(least..=most).contains(&value) => Err(Problem::bad(format!(
+        Some(value) if !(least..=most).contains(&value) => Err(Problem::invalid_input(format!(
             "{field}: {value} is not between {least} and {most}"
         ))),
         value => Ok(value),
@@ -105,10 +110,10 @@ fn within(field: &str, value: Option<u32>, least: u32, most: u32) -> Result<Opti
 }
 
 /// All sandboxes of the host.
-#[utoipa::path(get, path = "/sandboxes", tag = "sandboxes", responses((status = 200, body = Vec<Sandbox>), Any, Asked))]
-pub(crate) async fn list(State(app): State<App>) -> Answer {
+#[utoipa::path(get, path = "/sandboxes", tag = "sandboxes", responses((status = 200, body = Vec<Sandbox>), CommonErrors, QueryErrors))]
+pub(crate) async fn list_sandboxes(State(app): State<App>) -> ApiResult {
     let sandboxes = app.engine.sandboxes(&app.host).await?;
-    Ok(json(StatusCode::OK, &sandboxes))
+    Ok(json_response(StatusCode::OK, &sandboxes))
 }
 
 /// One sandbox.
@@ -118,56 +123,57 @@ pub(crate) async fn list(State(app): State<App>) -> Answer {
     responses(
         (status = 200, body = Sandbox),
         (status = 409, description = "A guest of that name is no sandbox", body = super::problem::ErrorBody),
-        Any, Asked,
+        CommonErrors, QueryErrors,
     ),
 )]
-pub(crate) async fn get(State(app): State<App>, Path(id): Path<String>) -> Answer {
+pub(crate) async fn get_sandbox(State(app): State<App>, Path(id): Path<String>) -> ApiResult {
     let sandbox = app.engine.sandbox(&app.host, &id.parse()?).await?;
-    Ok(json(StatusCode::OK, &sandbox))
+    Ok(json_response(StatusCode::OK, &sandbox))
 }
 
 /// Make a sandbox on a snapshot, and start it.
 #[utoipa::path(
-    post, path = "/sandboxes", tag = "sandboxes", request_body = NewForm, params(Wishes),
+    post, path = "/sandboxes", tag = "sandboxes", request_body = CreateSandboxRequest, params(RequestOptions),
     responses(
         (status = 201, description = "It was made", body = ref("#/components/schemas/Made"),
          headers(("Location" = String, description = "Its path"))),
         (status = 202, description = "Under way", body = Job),
-        Any, Worked,
+        CommonErrors, JobErrors,
     ),
 )]
-pub(crate) async fn new(
+pub(crate) async fn create_sandbox(
     State(app): State<App>,
-    wishes: Wishes,
-    Form(form): Form<NewForm>,
-) -> Answer {
-    let (id, form) = form.read()?;
+    wishes: RequestOptions,
+    JsonBody(form): JsonBody<CreateSandboxRequest>,
+) -> ApiResult {
+    let (id, form) = form.into_spec()?;
     let host = app.host.clone();
-    app.work(wishes, Operation::New { host, id, form }).await
+    app.run_operation(wishes, Operation::New { host, id, form })
+        .await
 }
 
 /// Stop a sandbox: its guest is asked to shut down.
 #[utoipa::path(
-    post, path = "/sandboxes/{id}/stop", tag = "sandboxes", request_body = Option<StopForm>,
-    params(("id" = SandboxId, Path, description = "Its id"), Wishes),
-    responses((status = 200, body = ref("#/components/schemas/Turned")), (status = 202, description = "Under way", body = Job), Any, Worked),
+    post, path = "/sandboxes/{id}/stop", tag = "sandboxes", request_body = Option<StopSandboxRequest>,
+    params(("id" = SandboxId, Path, description = "Its id"), RequestOptions),
+    responses((status = 200, body = ref("#/components/schemas/Turned")), (status = 202, description = "Under way", body = Job), CommonErrors, JobErrors),
 )]
-pub(crate) async fn stop(
+pub(crate) async fn stop_sandbox(
     State(app): State<App>,
     Path(id): Path<String>,
-    wishes: Wishes,
-    FormOrNone(form): FormOrNone<StopForm>,
-) -> Answer {
-    let timeout =
-        within("timeout", form.timeout, 0, STOP)?.map(|secs| Duration::from_secs(secs.into()));
+    wishes: RequestOptions,
+    OptionalJsonBody(form): OptionalJsonBody<StopSandboxRequest>,
+) -> ApiResult {
+    let timeout = check_range("timeout", form.timeout, 0, MAX_STOP_TIMEOUT_SECS)?
+        .map(|secs| Duration::from_secs(secs.into()));
     let force = form.force;
-    turn(app, id, wishes, SandboxVerb::Stop { timeout, force }).await
+    run_verb(app, id, wishes, SandboxVerb::Stop { timeout, force }).await
 }
 
-async fn turn(app: App, id: String, wishes: Wishes, verb: SandboxVerb) -> Answer {
+async fn run_verb(app: App, id: String, wishes: RequestOptions, verb: SandboxVerb) -> ApiResult {
     let id = id.parse()?;
     let host = app.host.clone();
-    app.work(wishes, Operation::Sandbox { host, id, verb })
+    app.run_operation(wishes, Operation::Sandbox { host, id, verb })
         .await
 }
 
@@ -177,15 +183,15 @@ macro_rules! verb {
         $(#[$doc])*
         #[utoipa::path(
             $method, path = $path, tag = "sandboxes",
-            params(("id" = SandboxId, Path, description = "Its id"), Wishes),
+            params(("id" = SandboxId, Path, description = "Its id"), RequestOptions),
             responses(
                 (status = 200, body = ref("#/components/schemas/Turned")),
                 (status = 202, description = "Under way", body = Job),
-                Any, Worked,
+                CommonErrors, JobErrors,
             ),
         )]
-        pub(super) async fn $name(State(app): State<App>, Path(id): Path<String>, wishes: Wishes) -> Answer {
-            turn(app, id, wishes, $verb).await
+        pub(super) async fn $name(State(app): State<App>, Path(id): Path<String>, wishes: RequestOptions) -> ApiResult {
+            run_verb(app, id, wishes, $verb).await
         }
     };
 }

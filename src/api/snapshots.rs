@@ -6,15 +6,15 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::jobs::Job;
-use super::problem::{Answer, Any, Asked, Problem, Worked};
-use super::request::{Form, OfSnapshot, Wishes};
-use super::{App, json};
+use super::problem::{ApiResult, CommonErrors, JobErrors, Problem, QueryErrors};
+use super::request::{JsonBody, RequestOptions, SnapshotQuery};
+use super::{App, json_response};
 use snapdeck_model::{HostName, Object, Operation, Result, SandboxId, Snapshot, SnapshotName};
 
 /// What to create (spec, "Create Snapshot", request).
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct CreateForm {
+pub(crate) struct CreateSnapshotRequest {
     /// The sandbox.
     sandbox_id: SandboxId,
     /// Name of the new snapshot.
@@ -33,7 +33,7 @@ pub(crate) struct CreateForm {
 /// What to push (spec, "Push Snapshot", request).
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct PushForm {
+pub(crate) struct PushSnapshotRequest {
     /// The sandbox.
     sandbox_id: SandboxId,
     /// Name of the new snapshot.
@@ -49,7 +49,7 @@ pub(crate) struct PushForm {
 /// What to pull (spec, "Pull Snapshot", request).
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct PullForm {
+pub(crate) struct PullSnapshotRequest {
     /// The snapshot.
     snapshot: SnapshotName,
     /// Fetch it again even where a valid copy is there.
@@ -60,7 +60,7 @@ pub(crate) struct PullForm {
 /// What to remove from the host.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct RemoveForm {
+pub(crate) struct RemoveSnapshotRequest {
     /// The snapshot.
     snapshot: SnapshotName,
     /// Remove it from the bucket, too.
@@ -70,7 +70,7 @@ pub(crate) struct RemoveForm {
 
 /// Where a snapshot is.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Exists {
+pub(crate) struct SnapshotPresence {
     /// Its name.
     name: SnapshotName,
     /// The host that was asked.
@@ -85,7 +85,7 @@ pub(crate) struct Exists {
 
 /// What is known of a snapshot.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Info {
+pub(crate) struct SnapshotInfo {
     /// Its name.
     name: SnapshotName,
     /// The host that was asked.
@@ -98,14 +98,14 @@ pub(crate) struct Info {
 
 /// Create a snapshot from a sandbox in any state. A running guest is paused for a moment, unless `live`.
 #[utoipa::path(
-    post, path = "/snapshots/create", tag = "snapshots", request_body = CreateForm, params(Wishes),
-    responses((status = 200, body = ref("#/components/schemas/Created")), (status = 202, description = "Under way", body = Job), Any, Worked),
+    post, path = "/snapshots/create", tag = "snapshots", request_body = CreateSnapshotRequest, params(RequestOptions),
+    responses((status = 200, body = ref("#/components/schemas/Created")), (status = 202, description = "Under way", body = Job), CommonErrors, JobErrors),
 )]
-pub(crate) async fn create(
+pub(crate) async fn create_snapshot(
     State(app): State<App>,
-    wishes: Wishes,
-    Form(form): Form<CreateForm>,
-) -> Answer {
+    wishes: RequestOptions,
+    JsonBody(form): JsonBody<CreateSnapshotRequest>,
+) -> ApiResult {
     let operation = Operation::Create {
         host: app.host.clone(),
         sandbox: form.sandbox_id,
@@ -114,19 +114,19 @@ pub(crate) async fn create(
         overwrite: form.overwrite,
         compact: form.compact,
     };
-    app.work(wishes, operation).await
+    app.run_operation(wishes, operation).await
 }
 
 /// Upload the disk of a stopped or paused sandbox as a snapshot.
 #[utoipa::path(
-    post, path = "/snapshots/push", tag = "snapshots", request_body = PushForm, params(Wishes),
-    responses((status = 200, body = ref("#/components/schemas/Pushed")), (status = 202, description = "Under way", body = Job), Any, Worked),
+    post, path = "/snapshots/push", tag = "snapshots", request_body = PushSnapshotRequest, params(RequestOptions),
+    responses((status = 200, body = ref("#/components/schemas/Pushed")), (status = 202, description = "Under way", body = Job), CommonErrors, JobErrors),
 )]
-pub(crate) async fn push(
+pub(crate) async fn push_snapshot(
     State(app): State<App>,
-    wishes: Wishes,
-    Form(form): Form<PushForm>,
-) -> Answer {
+    wishes: RequestOptions,
+    JsonBody(form): JsonBody<PushSnapshotRequest>,
+) -> ApiResult {
     let operation = Operation::Push {
         host: app.host.clone(),
         sandbox: form.sandbox_id,
@@ -134,73 +134,79 @@ pub(crate) async fn push(
         overwrite: form.overwrite,
         compact: form.compact,
     };
-    app.work(wishes, operation).await
+    app.run_operation(wishes, operation).await
 }
 
 /// Download a snapshot from the bucket to the host. A valid copy that is there is left as it is.
 #[utoipa::path(
-    post, path = "/snapshots/pull", tag = "snapshots", request_body = PullForm, params(Wishes),
-    responses((status = 200, body = ref("#/components/schemas/Pulled")), (status = 202, description = "Under way", body = Job), Any, Worked),
+    post, path = "/snapshots/pull", tag = "snapshots", request_body = PullSnapshotRequest, params(RequestOptions),
+    responses((status = 200, body = ref("#/components/schemas/Pulled")), (status = 202, description = "Under way", body = Job), CommonErrors, JobErrors),
 )]
-pub(crate) async fn pull(
+pub(crate) async fn pull_snapshot(
     State(app): State<App>,
-    wishes: Wishes,
-    Form(form): Form<PullForm>,
-) -> Answer {
+    wishes: RequestOptions,
+    JsonBody(form): JsonBody<PullSnapshotRequest>,
+) -> ApiResult {
     let operation = Operation::Pull {
         host: app.host.clone(),
         name: form.snapshot,
         overwrite: form.overwrite,
     };
-    app.work(wishes, operation).await
+    app.run_operation(wishes, operation).await
 }
 
 /// Remove a snapshot from the host. One that sandboxes stand on is not removed.
 #[utoipa::path(
-    post, path = "/snapshots/remove", tag = "snapshots", request_body = RemoveForm, params(Wishes),
-    responses((status = 200, body = ref("#/components/schemas/Removed")), (status = 202, description = "Under way", body = Job), Any, Worked),
+    post, path = "/snapshots/remove", tag = "snapshots", request_body = RemoveSnapshotRequest, params(RequestOptions),
+    responses((status = 200, body = ref("#/components/schemas/Removed")), (status = 202, description = "Under way", body = Job), CommonErrors, JobErrors),
 )]
-pub(crate) async fn remove(
+pub(crate) async fn remove_snapshot(
     State(app): State<App>,
-    wishes: Wishes,
-    Form(form): Form<RemoveForm>,
-) -> Answer {
+    wishes: RequestOptions,
+    JsonBody(form): JsonBody<RemoveSnapshotRequest>,
+) -> ApiResult {
     let operation = Operation::Remove {
         host: Some(app.host.clone()),
         name: form.snapshot,
         bucket: form.bucket,
         only: None,
     };
-    app.work(wishes, operation).await
+    app.run_operation(wishes, operation).await
 }
 
 /// Is a snapshot on the host? The bucket is told beside it.
 #[utoipa::path(
     get, path = "/snapshots/exists", tag = "snapshots",
     params(("snapshot" = SnapshotName, Query, description = "The snapshot")),
-    responses((status = 200, body = Exists), Any, Asked),
+    responses((status = 200, body = SnapshotPresence), CommonErrors, QueryErrors),
 )]
-pub(crate) async fn exists(State(app): State<App>, OfSnapshot(name): OfSnapshot) -> Answer {
-    let (here, object) = app.ask(&name).await;
+pub(crate) async fn snapshot_exists(
+    State(app): State<App>,
+    SnapshotQuery(name): SnapshotQuery,
+) -> ApiResult {
+    let (here, object) = app.look_up_snapshot(&name).await;
     let here = here?.is_some();
-    let body = Exists {
+    let body = SnapshotPresence {
         name,
         host: app.host.clone(),
         exists: here,
         local: here,
         bucket: object.ok().flatten().map(|object| object.is_some()),
     };
-    Ok(json(StatusCode::OK, &body))
+    Ok(json_response(StatusCode::OK, &body))
 }
 
 /// What is known of a snapshot, on the host and in the bucket.
 #[utoipa::path(
     get, path = "/snapshots/info", tag = "snapshots",
     params(("snapshot" = SnapshotName, Query, description = "The snapshot")),
-    responses((status = 200, body = Info), Any, Asked),
+    responses((status = 200, body = SnapshotInfo), CommonErrors, QueryErrors),
 )]
-pub(crate) async fn info(State(app): State<App>, OfSnapshot(name): OfSnapshot) -> Answer {
-    let (snapshot, object) = app.ask(&name).await;
+pub(crate) async fn get_snapshot_info(
+    State(app): State<App>,
+    SnapshotQuery(name): SnapshotQuery,
+) -> ApiResult {
+    let (snapshot, object) = app.look_up_snapshot(&name).await;
     let snapshot = snapshot?;
     let object = match object {
         Ok(object) => object.flatten(),
@@ -214,18 +220,18 @@ pub(crate) async fn info(State(app): State<App>, OfSnapshot(name): OfSnapshot) -
         return Err(Problem::not_found(what));
     }
     let host = app.host.clone();
-    let body = Info {
+    let body = SnapshotInfo {
         name,
         host,
         snapshot,
         object,
     };
-    Ok(json(StatusCode::OK, &body))
+    Ok(json_response(StatusCode::OK, &body))
 }
 
 impl App {
     /// What the host and the bucket have of a snapshot; the bucket's is `None` where none is configured.
-    async fn ask(
+    async fn look_up_snapshot(
         &self,
         name: &SnapshotName,
     ) -> (Result<Option<Snapshot>>, Result<Option<Option<Object>>>) {

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand};
 
-use super::note::{Note, Pin};
-use super::prune::Prune;
+use super::annotate::{NoteArgs, PinArgs};
+use super::prune::PruneArgs;
 use super::sandbox::SandboxCommand;
 use snapdeck_model::{HostName, SandboxId, SnapshotName};
 use snapdeck_settings::Flags;
@@ -29,7 +29,7 @@ pub struct Cli {
     pub console: ConsoleFlags,
     /// What holds for every command.
     #[command(flatten)]
-    pub global: Global,
+    pub global: GlobalFlags,
 }
 
 /// How the console is opened.
@@ -46,7 +46,7 @@ pub struct ConsoleFlags {
 /// Flags that stand before or behind any command.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Everywhere")]
-pub struct Global {
+pub struct GlobalFlags {
     /// Print exactly one JSON document on stdout, also for an error
     #[arg(long, global = true)]
     pub json: bool,
@@ -77,7 +77,7 @@ pub struct Global {
     pub region: Option<String>,
 }
 
-impl Global {
+impl GlobalFlags {
     /// The flags that are settings.
     pub fn flags(&self) -> Flags {
         Flags {
@@ -93,7 +93,7 @@ impl Global {
 
 /// How the API is offered.
 #[derive(Debug, Clone, Args)]
-pub struct Serve {
+pub struct ServeArgs {
     /// Where to listen
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
@@ -202,16 +202,16 @@ pub enum Command {
     /// Tell what is said of a snapshot, or say it: a note, labels
     ///
     /// Wherever it is: on all hosts, or those named, and in the bucket.
-    Note(Note),
+    Note(NoteArgs),
     /// Keep a snapshot from remove and prune, wherever it is
-    Pin(Pin),
+    Pin(PinArgs),
     /// Take the pin away
-    Unpin(Pin),
+    Unpin(PinArgs),
     /// Remove what is old or not used, and what was left behind
     ///
     /// What meets all conditions goes, on all hosts and in the bucket. What sandboxes stand on stays, what is pinned,
     /// and what may be needed by what could not be looked at.
-    Prune(Prune),
+    Prune(PruneArgs),
     /// Is a snapshot on the host? Exit code 0 where it is, 3 where it is not
     Exists {
         /// The snapshot
@@ -226,7 +226,7 @@ pub enum Command {
     ///
     /// Callers show a token: Authorization: Bearer TOKEN. It is that of --token-file or SNAPDECK_API_TOKEN. Jobs that
     /// run at the end go on at the next start.
-    Serve(Serve),
+    Serve(ServeArgs),
     /// Examine the hosts and the bucket: what an operation will need, and the command that mends what is wrong
     ///
     /// With --host these hosts alone. Commands are to be run on the host they stand under.

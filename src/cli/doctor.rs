@@ -8,22 +8,26 @@ use serde_json::json;
 use unicode_width::UnicodeWidthStr;
 
 use super::exit;
-use super::job::Stops;
-use super::output::{Answer, say};
+use super::job::StopSignals;
+use super::output::{CommandOutput, eprint_line};
 use snapdeck_engine::{Engine, PatientView, View};
 use snapdeck_model::{Check, Error, Examination, HostName, Kind, Result, Verdict};
 
 /// After so long whoever waits is told what is waited for.
-const PATIENCE: Duration = Duration::from_secs(3);
+const STILL_RUNNING_NOTICE: Duration = Duration::from_secs(3);
 /// Columns before what was seen.
-const INDENT: usize = 24;
+const DETAIL_INDENT: usize = 24;
 /// What was seen is never broken to fewer columns.
-const NARROWEST: usize = 30;
+const MIN_DETAIL_COLUMNS: usize = 30;
 
 /// Examines hosts, and with `bucket` the bucket. Nothing failed: exit code 0; something was out of reach: that
 /// code; else that of a failure.
-pub(crate) async fn run(engine: &Engine, hosts: &[HostName], bucket: bool) -> Result<Answer> {
-    let mut stops = Stops::new()?;
+pub(crate) async fn run(
+    engine: &Engine,
+    hosts: &[HostName],
+    bucket: bool,
+) -> Result<CommandOutput> {
+    let mut stops = StopSignals::new()?;
     engine.examine(hosts, bucket)?;
     let mut watch = engine.watch();
     let asked = |view: &View| -> Vec<Arc<PatientView>> {
@@ -45,14 +49,14 @@ pub(crate) async fn run(engine: &Engine, hosts: &[HostName], bucket: bool) -> Re
                 over.map_err(|_| Error::new(Kind::Failed, "the engine has ended"))?;
                 break;
             }
-            () = tokio::time::sleep(PATIENCE), if !told => {
+            () = tokio::time::sleep(STILL_RUNNING_NOTICE), if !told => {
                 told = true;
                 let waiting = running(&engine.view());
-                let names: Vec<&str> = waiting.iter().map(|patient| name(patient.host.as_ref())).collect();
-                say(format_args!("still examining {}", names.join(", ")));
+                let names: Vec<&str> = waiting.iter().map(|patient| target_name(patient.host.as_ref())).collect();
+                eprint_line(format_args!("still examining {}", names.join(", ")));
             }
             // What was begun cleans up when the engine ends, which is next.
-            () = stops.next() => return Err(Error::cancelled("the examination")),
+            () = stops.recv() => return Err(Error::cancelled("the examination")),
         }
     }
     let patients = asked(&engine.view());
@@ -64,10 +68,10 @@ pub(crate) async fn run(engine: &Engine, hosts: &[HostName], bucket: bool) -> Re
         true => crossterm::terminal::size().map_or(80, |(columns, _)| columns.into()),
         false => usize::MAX,
     };
-    answer(engine, &found, columns)
+    build_output(engine, &found, columns)
 }
 
-fn answer(engine: &Engine, found: &[&Examination], columns: usize) -> Result<Answer> {
+fn build_output(engine: &Engine, found: &[&Examination], columns: usize) -> Result<CommandOutput> {
     let mut text = String::new();
     for examination in found {
         let view = engine.view();
@@ -78,34 +82,34 @@ fn answer(engine: &Engine, found: &[&Examination], columns: usize) -> Result<Ans
                 .unwrap_or_default(),
             None => view.bucket.location.clone(),
         };
-        text += &format!("{}  {place}\n", name(examination.host.as_ref()));
+        text += &format!("{}  {place}\n", target_name(examination.host.as_ref()));
         for check in &examination.checks {
-            text += &lines(check, columns);
+            text += &format_check(check, columns);
         }
         text.push('\n');
     }
-    text += &sum(found);
-    let verdict = worst(found);
-    let answer = Answer::new(&json!({ "verdict": verdict, "examinations": found }), text)?;
+    text += &summarize(found);
+    let verdict = worst_verdict(found);
+    let answer = CommandOutput::new(&json!({ "verdict": verdict, "examinations": found }), text)?;
     let code = match verdict {
         Verdict::Failed if found.iter().any(|one| !one.reached) => exit::code(Kind::Unreachable),
         Verdict::Failed => exit::code(Kind::Failed),
         Verdict::Passed | Verdict::Warning => 0,
     };
-    Ok(Answer { code, ..answer })
+    Ok(CommandOutput { code, ..answer })
 }
 
-fn name(host: Option<&HostName>) -> &str {
+fn target_name(host: Option<&HostName>) -> &str {
     host.map_or("bucket", HostName::as_str)
 }
 
-fn worst(found: &[&Examination]) -> Verdict {
+fn worst_verdict(found: &[&Examination]) -> Verdict {
     let verdicts = found.iter().map(|one| one.verdict());
     verdicts.max().unwrap_or(Verdict::Passed)
 }
 
 /// `1 failed, 2 warnings, 30 passed`.
-fn sum(found: &[&Examination]) -> String {
+fn summarize(found: &[&Examination]) -> String {
     let count = |verdict| {
         let checks = found.iter().flat_map(|one| &one.checks);
         checks.filter(|check| check.verdict == verdict).count()
@@ -119,19 +123,21 @@ fn sum(found: &[&Examination]) -> String {
 }
 
 /// A check: its sign, what was seen, and below it what to do, which is never broken: it is to be copied.
-fn lines(check: &Check, columns: usize) -> String {
+fn format_check(check: &Check, columns: usize) -> String {
     let sign = match check.verdict {
         Verdict::Passed => '✓',
         Verdict::Warning => '!',
         Verdict::Failed => '✗',
     };
     let mut text = format!("  {sign} {:<19} ", check.what);
-    let room = columns.saturating_sub(INDENT).max(NARROWEST);
+    let room = columns
+        .saturating_sub(DETAIL_INDENT)
+        .max(MIN_DETAIL_COLUMNS);
     let mut used = 0;
     for word in check.seen.split_whitespace() {
         if used > 0 && used + 1 + word.width() > room {
             text.push('\n');
-            text.push_str(&" ".repeat(INDENT));
+            text.push_str(&" ".repeat(DETAIL_INDENT));
             used = 0;
         } else if used > 0 {
             text.push(' ');
@@ -160,12 +166,12 @@ mod tests {
             mend,
         );
         assert_eq!(
-            lines(&check, 60),
+            format_check(&check, 60),
             "  ! owner and mode      of 3: myapp-v1.0 (root:root 600),\n                        \
              other (root:root 644)\n      → chown libvirt-qemu:kvm \
              /var/lib/libvirt/snapshots/myapp-v1.0.qcow2\n"
         );
-        assert_eq!(lines(&check, usize::MAX).lines().count(), 2);
+        assert_eq!(format_check(&check, usize::MAX).lines().count(), 2);
     }
 
     #[test]
@@ -177,8 +183,8 @@ mod tests {
         };
         let good = examination(&[Check::passed("a", "b")]);
         let bad = examination(&[Check::failed("a", "b", "c"), Check::warning("a", "b", "c")]);
-        assert_eq!(worst(&[&good, &bad]), Verdict::Failed);
-        assert_eq!(worst(&[]), Verdict::Passed);
-        assert_eq!(sum(&[&good, &bad]), "1 failed, 1 warning, 1 passed\n");
+        assert_eq!(worst_verdict(&[&good, &bad]), Verdict::Failed);
+        assert_eq!(worst_verdict(&[]), Verdict::Passed);
+        assert_eq!(summarize(&[&good, &bad]), "1 failed, 1 warning, 1 passed\n");
     }
 }

@@ -16,7 +16,7 @@ pub fn code(kind: Kind) -> u8 {
     }
 }
 
-fn word(kind: Kind) -> &'static str {
+fn kind_name(kind: Kind) -> &'static str {
     match kind {
         Kind::BadInput => "badInput",
         Kind::NotFound => "notFound",
@@ -34,12 +34,12 @@ pub fn json(error: &Error) -> Value {
     json!({"error": {
         "message": error.message(),
         "hint": error.hint_text(),
-        "kind": word(error.kind()),
+        "kind": kind_name(error.kind()),
     }})
 }
 
 /// What clap has to say about a command line, as one sentence with its usage tips as the hint.
-pub fn usage(error: &clap::Error) -> Error {
+pub fn usage_error(error: &clap::Error) -> Error {
     let text = error.render().to_string();
     let (told, _) = text.split_once("\nUsage:").unwrap_or((&text, ""));
     let (told, _) = told

@@ -9,24 +9,24 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::MissedTickBehavior;
 
 use super::exit;
-use super::meter::Meters;
-use super::output::{Answer, say, size};
+use super::output::{CommandOutput, eprint_line, format_size};
+use super::progress::ProgressDisplay;
 use snapdeck_engine::{Engine, JobId};
 use snapdeck_model::{Error, HostName, Kind, Operation, Outcome, Result};
 
 /// How often progress is sampled.
-const SAMPLE: Duration = Duration::from_millis(100);
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(100);
 /// Jobs of one command that are shown at once.
-const AT_ONCE: usize = 8;
+const MAX_PARALLEL_JOBS: usize = 8;
 
 /// The signals that ask for the end: SIGINT, SIGTERM, SIGHUP.
-pub struct Stops {
+pub struct StopSignals {
     interrupt: Signal,
     terminate: Signal,
     hangup: Signal,
 }
 
-impl Stops {
+impl StopSignals {
     /// From here on they no longer kill the process.
     ///
     /// # Errors
@@ -44,7 +44,7 @@ impl Stops {
     }
 
     /// Waits for the next one.
-    pub async fn next(&mut self) {
+    pub async fn recv(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
@@ -60,14 +60,14 @@ pub(crate) async fn run(
     engine: &Engine,
     operations: Vec<Operation>,
     verbose: bool,
-) -> Result<Answer> {
+) -> Result<CommandOutput> {
     // First, so that no signal can kill a job between its start and this.
-    let stops = Stops::new()?;
+    let stops = StopSignals::new()?;
     let jobs = engine.submit_all(operations.clone());
-    let results = watch(engine, &operations, jobs, stops, verbose).await;
+    let results = follow_jobs(engine, &operations, jobs, stops, verbose).await;
     match operations.len() {
-        2.. => answer(operations.iter().zip(results)),
-        _ => last(results),
+        2.. => collect_results(operations.iter().zip(results)),
+        _ => last_output(results),
     }
 }
 
@@ -79,10 +79,10 @@ pub(crate) async fn run_all(
     verbose: bool,
 ) -> Result<Vec<(Operation, Result<Outcome>)>> {
     let mut all = Vec::new();
-    for some in operations.chunks(AT_ONCE) {
-        let stops = Stops::new()?;
+    for some in operations.chunks(MAX_PARALLEL_JOBS) {
+        let stops = StopSignals::new()?;
         let jobs = engine.submit_all(some.to_vec());
-        let results = watch(engine, some, jobs, stops, verbose).await;
+        let results = follow_jobs(engine, some, jobs, stops, verbose).await;
         let is_cancelled =
             |result: &Result<Outcome>| matches!(result, Err(e) if e.kind() == Kind::Cancelled);
         let over = results.iter().any(is_cancelled);
@@ -99,66 +99,66 @@ pub(crate) async fn run_chain(
     engine: &Engine,
     operations: Vec<Operation>,
     verbose: bool,
-) -> Result<Answer> {
-    let stops = Stops::new()?;
+) -> Result<CommandOutput> {
+    let stops = StopSignals::new()?;
     let jobs = engine.submit_chain(operations.clone())?;
     let jobs = jobs.into_iter().map(Ok).collect();
-    last(watch(engine, &operations, jobs, stops, verbose).await)
+    last_output(follow_jobs(engine, &operations, jobs, stops, verbose).await)
 }
 
 /// The first failure, or what came of the last.
-fn last(results: Vec<Result<Outcome>>) -> Result<Answer> {
+fn last_output(results: Vec<Result<Outcome>>) -> Result<CommandOutput> {
     let outcomes = results.into_iter().collect::<Result<Vec<Outcome>>>()?;
     let nothing = || Error::new(Kind::Failed, "there was nothing to do");
     let outcome = outcomes.last().ok_or_else(nothing)?;
-    Answer::new(outcome, sentence(outcome))
+    CommandOutput::new(outcome, describe_outcome(outcome))
 }
 
 /// Shows the jobs until they are over, and returns what came of each.
-async fn watch(
+async fn follow_jobs(
     engine: &Engine,
     operations: &[Operation],
     jobs: Vec<Result<JobId>>,
-    mut stops: Stops,
+    mut stops: StopSignals,
     verbose: bool,
 ) -> Vec<Result<Outcome>> {
     let labels = operations.iter().map(|operation| match operations {
         [_] => format!("{} {}", operation.verb(), operation.subject()),
         _ => operation.title(),
     });
-    let mut meters = Meters::new(labels, verbose);
+    let mut meters = ProgressDisplay::new(labels, verbose);
     let ids: Vec<Option<JobId>> = jobs.iter().map(|job| job.as_ref().ok().copied()).collect();
     let wait = join_all(
         jobs.into_iter()
             .map(|job| async { engine.wait(job?).await }),
     );
     tokio::pin!(wait);
-    let mut ticks = tokio::time::interval(SAMPLE);
+    let mut ticks = tokio::time::interval(SAMPLE_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut told = vec![0; ids.len()];
     let mut cancelling = false;
     let results = loop {
         tokio::select! {
             results = &mut wait => break results,
-            _ = ticks.tick() => show(engine, &ids, &mut meters, &mut told, verbose),
-            () = stops.next() => {
+            _ = ticks.tick() => show_progress(engine, &ids, &mut meters, &mut told, verbose),
+            () = stops.recv() => {
                 if cancelling {
-                    meters.say("still cleaning up, so that nothing is left behind");
+                    meters.print_line("still cleaning up, so that nothing is left behind");
                 } else {
                     cancelling = true;
-                    meters.say("cancelling and cleaning up");
+                    meters.print_line("cancelling and cleaning up");
                     ids.iter().flatten().for_each(|id| engine.cancel(*id));
                 }
             }
         }
     };
-    show(engine, &ids, &mut meters, &mut told, verbose);
-    meters.end();
+    show_progress(engine, &ids, &mut meters, &mut told, verbose);
+    meters.clear();
     results
 }
 
 /// Of several operations at once, what tells this one: its sandbox where it is done to one, else its host.
-fn whose(operation: &Operation) -> Option<String> {
+fn operation_label(operation: &Operation) -> Option<String> {
     match operation {
         Operation::Sandbox { id, .. } | Operation::New { id, .. } => Some(id.to_string()),
         _ => operation.host().map(HostName::to_string),
@@ -167,12 +167,14 @@ fn whose(operation: &Operation) -> Option<String> {
 
 /// What came of several operations: `{"results": [...]}` with an outcome, or an error with its host and sandbox, in
 /// their order. For a person a line each; those of failures go to stderr.
-fn answer<'a>(results: impl Iterator<Item = (&'a Operation, Result<Outcome>)>) -> Result<Answer> {
+fn collect_results<'a>(
+    results: impl Iterator<Item = (&'a Operation, Result<Outcome>)>,
+) -> Result<CommandOutput> {
     let (mut documents, mut text, mut code) = (Vec::new(), String::new(), 0);
     for (operation, result) in results {
         match result {
             Ok(outcome) => {
-                let answer = Answer::new(&outcome, sentence(&outcome))?;
+                let answer = CommandOutput::new(&outcome, describe_outcome(&outcome))?;
                 documents.push(answer.json);
                 text += &answer.text;
             }
@@ -183,9 +185,9 @@ fn answer<'a>(results: impl Iterator<Item = (&'a Operation, Result<Outcome>)>) -
                     document["id"] = json!(id);
                 }
                 documents.push(document);
-                match whose(operation) {
-                    Some(whose) => say(format_args!("{whose}: {error}")),
-                    None => say(&error),
+                match operation_label(operation) {
+                    Some(whose) => eprint_line(format_args!("{whose}: {error}")),
+                    None => eprint_line(&error),
                 }
                 if code == 0 {
                     code = exit::code(error.kind());
@@ -193,15 +195,15 @@ fn answer<'a>(results: impl Iterator<Item = (&'a Operation, Result<Outcome>)>) -
             }
         }
     }
-    let answer = Answer::new(&json!({ "results": documents }), text)?;
-    Ok(Answer { code, ..answer })
+    let answer = CommandOutput::new(&json!({ "results": documents }), text)?;
+    Ok(CommandOutput { code, ..answer })
 }
 
 /// Shows progress and what came to the jobs' logs since `told` lines of each: their warnings, or all of it.
-fn show(
+fn show_progress(
     engine: &Engine,
     ids: &[Option<JobId>],
-    meters: &mut Meters,
+    meters: &mut ProgressDisplay,
     told: &mut [usize],
     all: bool,
 ) {
@@ -210,14 +212,14 @@ fn show(
         let Some(job) = id.and_then(|id| view.job(id)) else {
             continue;
         };
-        let whose = match (ids.len(), whose(&job.operation)) {
+        let whose = match (ids.len(), operation_label(&job.operation)) {
             (2.., Some(whose)) => format!("{whose}: "),
             _ => String::new(),
         };
         for line in job.log.iter().skip(*told) {
             match line.warning {
-                true => meters.say(format_args!("{whose}warning: {}", line.text)),
-                false if all => meters.say(format_args!("{whose}{}", line.text)),
+                true => meters.print_line(format_args!("{whose}warning: {}", line.text)),
+                false if all => meters.print_line(format_args!("{whose}{}", line.text)),
                 false => {}
             }
         }
@@ -227,7 +229,7 @@ fn show(
 }
 
 /// What came of it, for a person.
-pub(crate) fn sentence(outcome: &Outcome) -> String {
+pub(crate) fn describe_outcome(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Created {
             name,
@@ -244,7 +246,7 @@ pub(crate) fn sentence(outcome: &Outcome) -> String {
                 (false, None) => String::new(),
                 (false, Some(pause)) => format!(", {pause}"),
             };
-            let (size, ways) = (size(*size_bytes), moved.ways(size));
+            let (size, ways) = (format_size(*size_bytes), moved.ways(format_size));
             format!("created {name} from {sandbox_id}: {snapshot_path}, {size}{how}{ways}\n")
         }
         Outcome::Pushed {
@@ -255,7 +257,7 @@ pub(crate) fn sentence(outcome: &Outcome) -> String {
             moved,
             ..
         } => {
-            let (size, ways) = (size(*size_bytes), moved.ways(size));
+            let (size, ways) = (format_size(*size_bytes), moved.ways(format_size));
             format!("pushed {sandbox_id} as {snapshot_name}: {snapshot_path}, {size}{ways}\n")
         }
         Outcome::Pulled {
@@ -283,13 +285,13 @@ pub(crate) fn sentence(outcome: &Outcome) -> String {
             let told: Vec<String> = parts
                 .iter()
                 .filter(|(bytes, _)| *bytes > 0 && fetched_bytes < size_bytes)
-                .map(|(bytes, how)| format!("{} {how}", size(*bytes)))
+                .map(|(bytes, how)| format!("{} {how}", format_size(*bytes)))
                 .collect();
             let from = match told.is_empty() {
                 true => String::new(),
                 false => format!(" ({})", told.join(", ")),
             };
-            let size = size(*size_bytes);
+            let size = format_size(*size_bytes);
             format!("{verb} {snapshot_name} on {host}: {snapshot_path}, {size}{from}\n")
         }
         Outcome::Verified {
@@ -306,10 +308,10 @@ pub(crate) fn sentence(outcome: &Outcome) -> String {
                 (0, false) => "readable, and no manifest to check its blocks by".to_owned(),
                 (blocks, _) => format!(
                     "{blocks} bad blocks repaired, {} fetched",
-                    size(*fetched_bytes)
+                    format_size(*fetched_bytes)
                 ),
             };
-            let size = size(*size_bytes);
+            let size = format_size(*size_bytes);
             format!("verified {snapshot_name} in {place}: {size}, {what}\n")
         }
         Outcome::Removed {

@@ -1,23 +1,23 @@
 //! The command line: the engine's operations and questions, one a run.
 
+mod annotate;
 mod args;
-mod ask;
 mod doctor;
 pub mod exit;
 mod job;
 mod list;
-mod meter;
-mod note;
 pub mod output;
+mod progress;
 mod prune;
 mod sandbox;
+mod snapshot;
 
-pub use args::{Cli, Command, ConsoleFlags, Global, Serve};
-pub use job::Stops;
-pub use note::{Note, Pin, Places, Saying};
-pub use output::Answer;
-pub use prune::{Consent, Prune};
-pub use sandbox::{New, SandboxCommand};
+pub use annotate::{AnnotationRequest, LocationFlags, NoteArgs, PinArgs};
+pub use args::{Cli, Command, ConsoleFlags, GlobalFlags, ServeArgs};
+pub use job::StopSignals;
+pub use output::CommandOutput;
+pub use prune::{Confirmation, PruneArgs};
+pub use sandbox::{NewSandboxArgs, SandboxCommand};
 
 use snapdeck_engine::{Engine, Pruning};
 use snapdeck_model::settings::Settings;
@@ -25,7 +25,7 @@ use snapdeck_model::{Error, HostName, Kind, Operation, Result, SandboxId, Snapsh
 
 /// What a command means under the settings in force, before anything was opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Plan {
+pub enum CommandPlan {
     /// List the sandboxes of these hosts, and their other guests where `all` is asked for.
     Sandboxes {
         /// The hosts.
@@ -42,7 +42,7 @@ pub enum Plan {
     /// What is it?
     Info(HostName, SnapshotName),
     /// What would a push do?
-    Forecast {
+    PushPlan {
         /// Where the sandbox is.
         host: HostName,
         /// The sandbox.
@@ -50,62 +50,66 @@ pub enum Plan {
         /// Name of the new object.
         name: SnapshotName,
         /// Write the image anew.
-        compact: bool,
+        is_compact: bool,
     },
     /// What is this sandbox?
-    Show(HostName, SandboxId),
+    ShowSandbox(HostName, SandboxId),
     /// Examine these hosts, and perhaps the bucket.
     Doctor {
         /// The hosts.
         hosts: Vec<HostName>,
         /// The bucket, too?
-        bucket: bool,
+        includes_bucket: bool,
     },
     /// Tell or change what is said of a snapshot.
-    Say(Saying),
+    Annotate(AnnotationRequest),
     /// Find what may go, and with consent remove it.
-    Prune(Pruning, Consent),
+    Prune(Pruning, Confirmation),
     /// Run these as jobs, at the same time.
     Run(Vec<Operation>),
     /// The same, once the operator has typed the names of what it destroys.
-    Ask(Vec<Operation>),
+    ConfirmAndRun(Vec<Operation>),
     /// Run these as jobs, one after the other; the last one's outcome is the answer.
-    Chain(Vec<Operation>),
+    RunInOrder(Vec<Operation>),
 }
 
 /// Finds the hosts and puts the operations together. `None` for the commands that need no engine.
 ///
 /// # Errors
 /// `BadInput` for a host that is not in the settings, or where one must be named, or too many are.
-pub fn plan(command: Command, named: &[HostName], settings: &Settings) -> Result<Option<Plan>> {
-    check_named(named, settings)?;
+pub fn plan(
+    command: Command,
+    named: &[HostName],
+    settings: &Settings,
+) -> Result<Option<CommandPlan>> {
+    check_known_hosts(named, settings)?;
     let known = || settings.hosts.iter().map(|host| &host.name);
     let hosts = || match named {
         [] => known().cloned().collect(),
-        named => once_each(named),
+        named => dedup_hosts(named),
     };
-    let one = || one_host(named, settings);
+    let one = || select_host(named, settings);
     Ok(Some(match command {
-        Command::Sandboxes { all } => Plan::Sandboxes {
+        Command::Sandboxes { all } => CommandPlan::Sandboxes {
             hosts: hosts(),
             all,
         },
         Command::Sandbox { command } => sandbox::plan(command, one()?),
-        Command::Snapshots => Plan::Snapshots(hosts()),
-        Command::Objects => Plan::Objects,
-        Command::Doctor => Plan::Doctor {
+        Command::Snapshots => CommandPlan::Snapshots(hosts()),
+        Command::Objects => CommandPlan::Objects,
+        Command::Doctor => CommandPlan::Doctor {
             hosts: hosts(),
-            bucket: named.is_empty(),
+            includes_bucket: named.is_empty(),
         },
-        Command::Exists { name } => Plan::Exists(one()?, name),
-        Command::Info { name } => Plan::Info(one()?, name),
+        Command::Exists { name } => CommandPlan::Exists(one()?, name),
+        Command::Info { name } => CommandPlan::Info(one()?, name),
         Command::Create {
             sandbox,
             name,
             live,
             overwrite,
             compact,
-        } => run_one(Operation::Create {
+        } => run_single(Operation::Create {
             host: one()?,
             sandbox,
             name,
@@ -119,11 +123,11 @@ pub fn plan(command: Command, named: &[HostName], settings: &Settings) -> Result
             compact,
             plan: true,
             ..
-        } => Plan::Forecast {
+        } => CommandPlan::PushPlan {
             host: one()?,
             sandbox,
             name,
-            compact,
+            is_compact: compact,
         },
         Command::Push {
             sandbox,
@@ -131,7 +135,7 @@ pub fn plan(command: Command, named: &[HostName], settings: &Settings) -> Result
             overwrite,
             compact,
             plan: false,
-        } => run_one(Operation::Push {
+        } => run_single(Operation::Push {
             host: one()?,
             sandbox,
             name,
@@ -159,14 +163,14 @@ pub fn plan(command: Command, named: &[HostName], settings: &Settings) -> Result
                 name: name.clone(),
                 overwrite,
             };
-            Plan::Run(to.into_iter().map(pull).collect())
+            CommandPlan::Run(to.into_iter().map(pull).collect())
         }
         Command::Verify {
             name,
             bucket,
             repair,
             ..
-        } => run_one(Operation::Verify {
+        } => run_single(Operation::Verify {
             host: (!bucket).then(one).transpose()?,
             name,
             repair,
@@ -175,7 +179,7 @@ pub fn plan(command: Command, named: &[HostName], settings: &Settings) -> Result
             name,
             local,
             bucket,
-        } => run_one(Operation::Remove {
+        } => run_single(Operation::Remove {
             host: local.then(one).transpose()?,
             name,
             bucket,
@@ -184,7 +188,7 @@ pub fn plan(command: Command, named: &[HostName], settings: &Settings) -> Result
         Command::Note(note) => note.plan(hosts()),
         Command::Pin(pin) => pin.plan(true, hosts()),
         Command::Unpin(pin) => pin.plan(false, hosts()),
-        Command::Prune(prune) => prune.plan(once_each(named), hosts(), settings),
+        Command::Prune(prune) => prune.plan(dedup_hosts(named), hosts(), settings),
         #[cfg(feature = "demo")]
         Command::Demo(_) => return Ok(None),
         Command::Config | Command::Serve(_) => return Ok(None),
@@ -195,16 +199,19 @@ pub fn plan(command: Command, named: &[HostName], settings: &Settings) -> Result
 ///
 /// # Errors
 /// `BadInput` for a host that is not in the settings, where one must be named, and where too many are.
-pub fn one_host(named: &[HostName], settings: &Settings) -> Result<HostName> {
-    check_named(named, settings)?;
-    match (once_each(named).as_slice(), settings.hosts.as_slice()) {
+pub fn select_host(named: &[HostName], settings: &Settings) -> Result<HostName> {
+    check_known_hosts(named, settings)?;
+    match (dedup_hosts(named).as_slice(), settings.hosts.as_slice()) {
         ([name], _) => Ok(name.clone()),
         ([], [only]) => Ok(only.name.clone()),
         ([], hosts) => Err(Error::new(
             Kind::BadInput,
             format!("there are {} hosts and none is named", hosts.len()),
         )
-        .hint(format!("name one with --host: {}", names(settings)))),
+        .hint(format!(
+            "name one with --host: {}",
+            join_host_names(settings)
+        ))),
         (several, _) => Err(Error::new(
             Kind::BadInput,
             format!(
@@ -216,7 +223,7 @@ pub fn one_host(named: &[HostName], settings: &Settings) -> Result<HostName> {
     }
 }
 
-fn check_named(named: &[HostName], settings: &Settings) -> Result<()> {
+fn check_known_hosts(named: &[HostName], settings: &Settings) -> Result<()> {
     let is_known = |name: &HostName| settings.hosts.iter().any(|host| host.name == *name);
     match named.iter().find(|name| !is_known(name)) {
         None => Ok(()),
@@ -224,16 +231,16 @@ fn check_named(named: &[HostName], settings: &Settings) -> Result<()> {
             Kind::BadInput,
             format!("there is no host {name} in the settings"),
         )
-        .hint(format!("known hosts: {}", names(settings)))),
+        .hint(format!("known hosts: {}", join_host_names(settings)))),
     }
 }
 
-fn run_one(operation: Operation) -> Plan {
-    Plan::Run(vec![operation])
+fn run_single(operation: Operation) -> CommandPlan {
+    CommandPlan::Run(vec![operation])
 }
 
 /// Named twice is named once.
-fn once_each(named: &[HostName]) -> Vec<HostName> {
+fn dedup_hosts(named: &[HostName]) -> Vec<HostName> {
     let mut hosts: Vec<HostName> = Vec::new();
     for name in named {
         if !hosts.contains(name) {
@@ -243,7 +250,7 @@ fn once_each(named: &[HostName]) -> Vec<HostName> {
     hosts
 }
 
-fn names(settings: &Settings) -> String {
+fn join_host_names(settings: &Settings) -> String {
     let names: Vec<&str> = settings
         .hosts
         .iter()
@@ -256,30 +263,35 @@ fn names(settings: &Settings) -> String {
 ///
 /// # Errors
 /// The operation's or the question's own.
-pub async fn run(engine: &Engine, plan: Plan, verbose: bool) -> Result<Answer> {
+pub async fn run(engine: &Engine, plan: CommandPlan, verbose: bool) -> Result<CommandOutput> {
     match plan {
-        Plan::Sandboxes { hosts, all: false } => list::sandboxes(engine, &hosts).await,
-        Plan::Sandboxes { hosts, all: true } => list::guests(engine, &hosts).await,
-        Plan::Snapshots(hosts) => list::snapshots(engine, &hosts).await,
-        Plan::Objects => list::objects(engine).await,
-        Plan::Exists(host, name) => ask::exists(engine, &host, &name).await,
-        Plan::Info(host, name) => ask::info(engine, &host, &name).await,
-        Plan::Forecast {
+        CommandPlan::Sandboxes { hosts, all: false } => list::sandboxes(engine, &hosts).await,
+        CommandPlan::Sandboxes { hosts, all: true } => list::guests(engine, &hosts).await,
+        CommandPlan::Snapshots(hosts) => list::snapshots(engine, &hosts).await,
+        CommandPlan::Objects => list::objects(engine).await,
+        CommandPlan::Exists(host, name) => snapshot::exists(engine, &host, &name).await,
+        CommandPlan::Info(host, name) => snapshot::info(engine, &host, &name).await,
+        CommandPlan::PushPlan {
             host,
             sandbox,
             name,
-            compact,
-        } => ask::forecast(engine, &host, &sandbox, &name, compact).await,
-        Plan::Show(host, id) => sandbox::show(engine, &host, &id).await,
-        Plan::Doctor { hosts, bucket } => doctor::run(engine, &hosts, bucket).await,
-        Plan::Say(saying) => note::run(engine, saying).await,
-        Plan::Prune(pruning, consent) => prune::run(engine, &pruning, consent, verbose).await,
-        Plan::Run(operations) => job::run(engine, operations, verbose).await,
-        Plan::Ask(operations) => {
-            sandbox::confirm(&operations)?;
+            is_compact: compact,
+        } => snapshot::show_push_plan(engine, &host, &sandbox, &name, compact).await,
+        CommandPlan::ShowSandbox(host, id) => sandbox::show(engine, &host, &id).await,
+        CommandPlan::Doctor {
+            hosts,
+            includes_bucket: bucket,
+        } => doctor::run(engine, &hosts, bucket).await,
+        CommandPlan::Annotate(saying) => annotate::run(engine, saying).await,
+        CommandPlan::Prune(pruning, consent) => {
+            prune::run(engine, &pruning, consent, verbose).await
+        }
+        CommandPlan::Run(operations) => job::run(engine, operations, verbose).await,
+        CommandPlan::ConfirmAndRun(operations) => {
+            sandbox::confirm_destroy(&operations)?;
             job::run(engine, operations, verbose).await
         }
-        Plan::Chain(operations) => job::run_chain(engine, operations, verbose).await,
+        CommandPlan::RunInOrder(operations) => job::run_chain(engine, operations, verbose).await,
     }
 }
 
@@ -289,7 +301,7 @@ mod tests {
     use super::*;
     use clap::Parser;
 
-    fn planned(args: &[&str], hosts: usize) -> Result<Option<Plan>> {
+    fn planned(args: &[&str], hosts: usize) -> Result<Option<CommandPlan>> {
         let mut settings = snapdeck_settings::load(&Default::default(), &|_| None, None)
             .unwrap()
             .settings;
@@ -302,13 +314,13 @@ mod tests {
         plan(cli.command.unwrap(), &cli.global.host, &settings)
     }
 
-    fn pulls(hosts: &[&str]) -> Plan {
+    fn pulls(hosts: &[&str]) -> CommandPlan {
         let pull = |host: &&str| Operation::Pull {
             host: host.parse().unwrap(),
             name: "x".parse().unwrap(),
             overwrite: false,
         };
-        Plan::Run(hosts.iter().map(pull).collect())
+        CommandPlan::Run(hosts.iter().map(pull).collect())
     }
 
     #[test]
@@ -325,7 +337,10 @@ mod tests {
             Ok(Some(pulls(&["alpha"])))
         );
         let named = vec!["beta".parse().unwrap(), "alpha".parse().unwrap()];
-        assert_eq!(with(&["snapshots"]), Ok(Some(Plan::Snapshots(named))));
+        assert_eq!(
+            with(&["snapshots"]),
+            Ok(Some(CommandPlan::Snapshots(named)))
+        );
         for args in [
             &["pull", "x", "--all-hosts"][..],
             &["push", "a", "x"],
@@ -352,7 +367,7 @@ mod tests {
         let both = vec!["alpha".parse().unwrap(), "beta".parse().unwrap()];
         assert_eq!(
             planned(&["sandboxes"], 2),
-            Ok(Some(Plan::Sandboxes {
+            Ok(Some(CommandPlan::Sandboxes {
                 hosts: both,
                 all: false
             }))
@@ -365,7 +380,7 @@ mod tests {
         };
         assert_eq!(
             planned(&["remove", "x", "--bucket"], 2),
-            Ok(Some(run_one(remove)))
+            Ok(Some(run_single(remove)))
         );
         assert!(planned(&["remove", "x", "--bucket", "--local"], 2).is_err());
     }

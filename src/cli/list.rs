@@ -6,30 +6,30 @@ use futures_util::future::join_all;
 use serde::Serialize;
 
 use super::exit;
-use super::output::{Answer, say, size, table, time};
+use super::output::{CommandOutput, eprint_line, format_size, format_table, format_time};
 use snapdeck_engine::Engine;
 use snapdeck_model::{HostName, Object, OtherGuest, Result, Sandbox, SandboxState, Snapshot};
 
 /// An item and the host it is on; in JSON one flat object.
 #[derive(Serialize)]
-struct On<'a, T> {
+struct HostItem<'a, T> {
     host: &'a HostName,
     #[serde(flatten)]
     item: T,
 }
 
 /// What the hosts that answered have, and the exit code for those that did not.
-struct Gathered<'a, T> {
-    items: Vec<On<'a, T>>,
+struct Listing<'a, T> {
+    items: Vec<HostItem<'a, T>>,
     code: u8,
 }
 
 /// Asks every host at once. A host that fails is told of on stderr and leaves its exit code; only
 /// where none answers it is an error.
-async fn gather<'a, T, F>(
+async fn query_hosts<'a, T, F>(
     hosts: &'a [HostName],
     ask: impl Fn(&'a HostName) -> F,
-) -> Result<Gathered<'a, T>>
+) -> Result<Listing<'a, T>>
 where
     F: Future<Output = Result<Vec<T>>>,
 {
@@ -40,22 +40,22 @@ where
         match answer {
             Ok(found) => {
                 answered = true;
-                items.extend(found.into_iter().map(|item| On { host, item }));
+                items.extend(found.into_iter().map(|item| HostItem { host, item }));
             }
             Err(error) => failed.push(error),
         }
     }
     if !answered && let Some(last) = failed.pop() {
-        failed.iter().for_each(say);
+        failed.iter().for_each(eprint_line);
         return Err(last);
     }
-    failed.iter().for_each(say);
+    failed.iter().for_each(eprint_line);
     let code = failed.first().map_or(0, |error| exit::code(error.kind()));
-    Ok(Gathered { items, code })
+    Ok(Listing { items, code })
 }
 
 /// A table with a column for the host where several were asked.
-fn with_hosts<'a>(
+fn format_host_table<'a>(
     many: bool,
     headings: &[&str],
     rows: impl Iterator<Item = (&'a HostName, Vec<String>)>,
@@ -73,35 +73,41 @@ fn with_hosts<'a>(
                 .collect()
         })
         .collect();
-    filled(&headings, &rows)
+    format_nonempty_table(&headings, &rows)
 }
 
 /// A table, or nothing where it would have no rows.
-fn filled(headings: &[&str], rows: &[Vec<String>]) -> String {
+fn format_nonempty_table(headings: &[&str], rows: &[Vec<String>]) -> String {
     match rows {
         [] => String::new(),
-        rows => table(headings, rows),
+        rows => format_table(headings, rows),
     }
 }
 
-fn names(hosts: &[HostName]) -> String {
+fn join_names(hosts: &[HostName]) -> String {
     let names: Vec<&str> = hosts.iter().map(HostName::as_str).collect();
     names.join(", ")
 }
 
 /// `snapdeck sandboxes`.
-pub(crate) async fn sandboxes(engine: &Engine, hosts: &[HostName]) -> Result<Answer> {
-    let found = gather(hosts, |host| engine.sandboxes(host)).await?;
+pub(crate) async fn sandboxes(engine: &Engine, hosts: &[HostName]) -> Result<CommandOutput> {
+    let found = query_hosts(hosts, |host| engine.sandboxes(host)).await?;
     if found.items.is_empty() {
-        say(format_args!("there are no sandboxes on {}", names(hosts)));
+        eprint_line(format_args!(
+            "there are no sandboxes on {}",
+            join_names(hosts)
+        ));
     }
-    let rows = found.items.iter().map(|On { host, item }| {
+    let rows = found.items.iter().map(|HostItem { host, item }| {
         let base = item.base().map(ToString::to_string);
-        (*host, guest_row(item.id.as_str(), Facts::of(item), base))
+        (
+            *host,
+            format_guest_row(item.id.as_str(), GuestSummary::from_sandbox(item), base),
+        )
     });
-    let text = with_hosts(hosts.len() > 1, &GUESTS, rows);
-    let answer = Answer::new(&found.items, text)?;
-    Ok(Answer {
+    let text = format_host_table(hosts.len() > 1, &GUEST_HEADINGS, rows);
+    let answer = CommandOutput::new(&found.items, text)?;
+    Ok(CommandOutput {
         code: found.code,
         ..answer
     })
@@ -109,8 +115,8 @@ pub(crate) async fn sandboxes(engine: &Engine, hosts: &[HostName]) -> Result<Ans
 
 /// A sandbox or another guest, marked as which.
 #[derive(Serialize)]
-struct Guest {
-    ours: bool,
+struct GuestItem {
+    managed: bool,
     #[serde(flatten)]
     guest: Either,
 }
@@ -118,60 +124,65 @@ struct Guest {
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Either {
-    Ours(Sandbox),
-    Other(OtherGuest),
+    Sandbox(Sandbox),
+    Foreign(OtherGuest),
 }
 
 /// `snapdeck sandboxes --all`.
-pub(crate) async fn guests(engine: &Engine, hosts: &[HostName]) -> Result<Answer> {
+pub(crate) async fn guests(engine: &Engine, hosts: &[HostName]) -> Result<CommandOutput> {
     let ask = |host| async move {
         let (ours, others) = engine.guests(host).await?;
-        let guest = |ours, guest| Guest { ours, guest };
-        let ours = ours.into_iter().map(|item| guest(true, Either::Ours(item)));
+        let guest = |ours, guest| GuestItem {
+            managed: ours,
+            guest,
+        };
+        let ours = ours
+            .into_iter()
+            .map(|item| guest(true, Either::Sandbox(item)));
         let others = others
             .into_iter()
-            .map(|item| guest(false, Either::Other(item)));
+            .map(|item| guest(false, Either::Foreign(item)));
         Ok(ours.chain(others).collect())
     };
-    let found = gather(hosts, ask).await?;
-    let rows = found.items.iter().map(|On { host, item }| {
+    let found = query_hosts(hosts, ask).await?;
+    let rows = found.items.iter().map(|HostItem { host, item }| {
         let row = match &item.guest {
-            Either::Ours(item) => {
+            Either::Sandbox(item) => {
                 let base = item.base().map(ToString::to_string);
-                guest_row(item.id.as_str(), Facts::of(item), base)
+                format_guest_row(item.id.as_str(), GuestSummary::from_sandbox(item), base)
             }
-            Either::Other(item) => {
-                let facts = Facts {
+            Either::Foreign(item) => {
+                let facts = GuestSummary {
                     state: item.state,
                     cpus: item.cpus,
                     memory_bytes: item.memory_bytes,
                     disk_bytes: item.chain.first().and_then(|link| link.size_bytes),
                 };
-                guest_row(&item.id, facts, Some("(no sandbox of ours)".to_owned()))
+                format_guest_row(&item.id, facts, Some("(no sandbox of ours)".to_owned()))
             }
         };
         (*host, row)
     });
-    let text = with_hosts(hosts.len() > 1, &GUESTS, rows);
-    let answer = Answer::new(&found.items, text)?;
-    Ok(Answer {
+    let text = format_host_table(hosts.len() > 1, &GUEST_HEADINGS, rows);
+    let answer = CommandOutput::new(&found.items, text)?;
+    Ok(CommandOutput {
         code: found.code,
         ..answer
     })
 }
 
-const GUESTS: [&str; 6] = ["SANDBOX", "STATE", ">CPUS", ">MEMORY", ">DISK", "BASE"];
+const GUEST_HEADINGS: [&str; 6] = ["SANDBOX", "STATE", ">CPUS", ">MEMORY", ">DISK", "BASE"];
 
 /// What a row tells of any guest.
-struct Facts {
+struct GuestSummary {
     state: SandboxState,
     cpus: u32,
     memory_bytes: u64,
     disk_bytes: Option<u64>,
 }
 
-impl Facts {
-    fn of(sandbox: &Sandbox) -> Self {
+impl GuestSummary {
+    fn from_sandbox(sandbox: &Sandbox) -> Self {
         Self {
             state: sandbox.state,
             cpus: sandbox.cpus,
@@ -181,45 +192,50 @@ impl Facts {
     }
 }
 
-fn guest_row(id: &str, facts: Facts, base: Option<String>) -> Vec<String> {
+fn format_guest_row(id: &str, facts: GuestSummary, base: Option<String>) -> Vec<String> {
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     vec![
         id.to_owned(),
         facts.state.as_str().to_owned(),
         facts.cpus.to_string(),
-        size(facts.memory_bytes),
-        or_dash(facts.disk_bytes.map(size)),
+        format_size(facts.memory_bytes),
+        or_dash(facts.disk_bytes.map(format_size)),
         or_dash(base),
     ]
 }
 
 /// `snapdeck snapshots`.
-pub(crate) async fn snapshots(engine: &Engine, hosts: &[HostName]) -> Result<Answer> {
-    let found = gather(hosts, |host| engine.snapshots(host)).await?;
+pub(crate) async fn snapshots(engine: &Engine, hosts: &[HostName]) -> Result<CommandOutput> {
+    let found = query_hosts(hosts, |host| engine.snapshots(host)).await?;
     if found.items.is_empty() {
-        say(format_args!("there are no snapshots on {}", names(hosts)));
+        eprint_line(format_args!(
+            "there are no snapshots on {}",
+            join_names(hosts)
+        ));
     }
     let rows = found
         .items
         .iter()
-        .map(|On { host, item }| (*host, snapshot_row(item)));
+        .map(|HostItem { host, item }| (*host, format_snapshot_row(item)));
     let headings = [
         "SNAPSHOT", ">SIZE", ">DISK", "MODIFIED", "USED BY", "PROBLEM",
     ];
-    let text = with_hosts(hosts.len() > 1, &headings, rows);
-    let answer = Answer::new(&found.items, text)?;
-    Ok(Answer {
+    let text = format_host_table(hosts.len() > 1, &headings, rows);
+    let answer = CommandOutput::new(&found.items, text)?;
+    Ok(CommandOutput {
         code: found.code,
         ..answer
     })
 }
 
-fn snapshot_row(snapshot: &Snapshot) -> Vec<String> {
+fn format_snapshot_row(snapshot: &Snapshot) -> Vec<String> {
     vec![
         snapshot.name.to_string(),
-        size(snapshot.size_bytes),
-        snapshot.virtual_size().map_or_else(|| "-".to_owned(), size),
-        time(snapshot.modified),
+        format_size(snapshot.size_bytes),
+        snapshot
+            .virtual_size()
+            .map_or_else(|| "-".to_owned(), format_size),
+        format_time(snapshot.modified),
         match snapshot.dependents.is_empty() {
             true => "-".to_owned(),
             false => snapshot.dependents.join(","),
@@ -229,10 +245,10 @@ fn snapshot_row(snapshot: &Snapshot) -> Vec<String> {
 }
 
 /// `snapdeck objects`.
-pub(crate) async fn objects(engine: &Engine) -> Result<Answer> {
+pub(crate) async fn objects(engine: &Engine) -> Result<CommandOutput> {
     let objects = engine.objects().await?;
     if objects.is_empty() {
-        say("there are no snapshots in the bucket");
+        eprint_line("there are no snapshots in the bucket");
     }
     let rows: Vec<Vec<String>> = objects
         .iter()
@@ -242,8 +258,17 @@ pub(crate) async fn objects(engine: &Engine) -> Result<Answer> {
                  size_bytes,
                  modified,
                  ..
-             }| { vec![name.to_string(), size(*size_bytes), time(*modified)] },
+             }| {
+                vec![
+                    name.to_string(),
+                    format_size(*size_bytes),
+                    format_time(*modified),
+                ]
+            },
         )
         .collect();
-    Answer::new(&objects, filled(&["SNAPSHOT", ">SIZE", "MODIFIED"], &rows))
+    CommandOutput::new(
+        &objects,
+        format_nonempty_table(&["SNAPSHOT", ">SIZE", "MODIFIED"], &rows),
+    )
 }

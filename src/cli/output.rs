@@ -11,7 +11,7 @@ use snapdeck_model::{Error, Kind, Result};
 
 /// What a command answers: the same thing for a program and for a person.
 #[derive(Debug, Clone)]
-pub struct Answer {
+pub struct CommandOutput {
     /// The one document of `--json`.
     pub json: Value,
     /// The same for a person, lines with their ends.
@@ -20,7 +20,7 @@ pub struct Answer {
     pub code: u8,
 }
 
-impl Answer {
+impl CommandOutput {
     /// An answer that ends with exit code 0.
     pub fn new(json: &impl Serialize, text: impl Into<String>) -> Result<Self> {
         let json = serde_json::to_value(json).map_err(|error| {
@@ -36,12 +36,12 @@ impl Answer {
 
 /// Prints what came of a command and returns its exit code. An error's sentence goes to stderr, and with
 /// `json` its object to stdout too.
-pub fn finish(result: Result<Answer>, json: bool) -> u8 {
+pub fn finish(result: Result<CommandOutput>, json: bool) -> u8 {
     let (written, code) = match result {
         Ok(answer) if json => (print(&format!("{:#}\n", answer.json)), answer.code),
         Ok(answer) => (print(&answer.text), answer.code),
         Err(error) => {
-            say(&error);
+            eprint_line(&error);
             let written = match json {
                 true => print(&format!("{:#}\n", exit::json(&error))),
                 false => Ok(()),
@@ -54,7 +54,7 @@ pub fn finish(result: Result<Answer>, json: bool) -> u8 {
         // Whoever read it has seen enough (`| head`).
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => code,
         Err(error) => {
-            say(Error::new(Kind::Failed, "cannot write to stdout").because(error));
+            eprint_line(Error::new(Kind::Failed, "cannot write to stdout").because(error));
             exit::code(Kind::Failed).max(code)
         }
     }
@@ -67,12 +67,12 @@ fn print(text: &str) -> io::Result<()> {
 }
 
 /// One line on stderr, `snapdeck: ...`. A closed stderr is nobody's business.
-pub fn say(line: impl std::fmt::Display) {
+pub fn eprint_line(line: impl std::fmt::Display) {
     let _ = writeln!(io::stderr().lock(), "snapdeck: {line}");
 }
 
 /// Asks on the terminal; returns the line that is typed.
-pub fn ask(question: &str) -> Result<String> {
+pub fn prompt(question: &str) -> Result<String> {
     let ask = || -> io::Result<String> {
         let mut told = io::stderr().lock();
         told.write_all(question.as_bytes())?;
@@ -86,7 +86,7 @@ pub fn ask(question: &str) -> Result<String> {
 
 /// Columns under their headings, two spaces between; a heading that begins with `>` is right-aligned. The
 /// last column is not padded.
-pub fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
+pub fn format_table(headings: &[&str], rows: &[Vec<String>]) -> String {
     let mut widths: Vec<usize> = headings
         .iter()
         .map(|heading| heading.trim_start_matches('>').width())
@@ -117,12 +117,12 @@ pub fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
 }
 
 /// Bytes for a person: `9.77 GiB`.
-pub fn size(bytes: u64) -> String {
+pub fn format_size(bytes: u64) -> String {
     humansize::format_size(bytes, humansize::BINARY)
 }
 
 /// A time for a person, in the local time zone; `-` where it is not known.
-pub fn time(at: Option<jiff::Timestamp>) -> String {
+pub fn format_time(at: Option<jiff::Timestamp>) -> String {
     at.map_or_else(
         || "-".to_owned(),
         |at| {
@@ -144,7 +144,7 @@ mod tests {
             vec!["long".into(), "10 GiB".into(), String::new()],
         ];
         assert_eq!(
-            table(&["NAME", ">SIZE", "USED BY"], &rows),
+            format_table(&["NAME", ">SIZE", "USED BY"], &rows),
             "NAME    SIZE  USED BY\na        9 B  x\nlong  10 GiB\n"
         );
     }

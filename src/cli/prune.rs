@@ -6,8 +6,8 @@ use std::time::Duration;
 use clap::{ArgGroup, Args};
 use serde_json::{Value, json};
 
-use super::output::{Answer, ask, say, size, table, time};
-use super::{Plan, exit, job};
+use super::output::{CommandOutput, eprint_line, format_size, format_table, format_time, prompt};
+use super::{CommandPlan, exit, job};
 use snapdeck_engine::{Engine, Pruning};
 use snapdeck_model::settings::Settings;
 use snapdeck_model::{Candidate, Error, HostName, Kind, Leftover, PrunePlan, Result, Rule};
@@ -16,13 +16,13 @@ use snapdeck_model::{Candidate, Error, HostName, Kind, Leftover, PrunePlan, Resu
 #[derive(Debug, Clone, Args)]
 #[command(group = ArgGroup::new("what").required(true).multiple(true)
     .args(["keep", "older_than", "unused", "leftovers"]))]
-pub struct Prune {
+pub struct PruneArgs {
     /// Not the newest N of a family, in each place. A family is what differs in a version at the end only: app-v1.0,
     /// app-v1.1 and app-2026-01-31 are of one
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     keep: Option<u32>,
     /// What was last written longer ago: 12h, 30d, 8w
-    #[arg(long, value_name = "AGE", value_parser = age)]
+    #[arg(long, value_name = "AGE", value_parser = parse_age)]
     older_than: Option<Duration>,
     /// What no sandbox on any host of the settings stands on
     #[arg(long)]
@@ -47,23 +47,23 @@ pub struct Prune {
 
 /// What is to be done with what may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Consent {
+pub enum Confirmation {
     /// Nothing.
-    None,
+    DryRun,
     /// The operator is asked.
-    Ask,
+    Prompt,
     /// It goes.
-    Given,
+    AssumeYes,
 }
 
-impl Prune {
+impl PruneArgs {
     /// What it means: on the `named` hosts, or on `all`.
     pub(super) fn plan(
         self,
         named: Vec<HostName>,
         all: Vec<HostName>,
         settings: &Settings,
-    ) -> Plan {
+    ) -> CommandPlan {
         let has_bucket = settings.bucket.name.is_some();
         let (hosts, bucket) = match (named.is_empty(), self.local, self.bucket) {
             (true, _, true) => (Vec::new(), true),
@@ -72,9 +72,9 @@ impl Prune {
             (false, _, bucket) => (named, bucket),
         };
         let consent = match (self.dry_run, self.yes) {
-            (true, _) => Consent::None,
-            (false, true) => Consent::Given,
-            (false, false) => Consent::Ask,
+            (true, _) => Confirmation::DryRun,
+            (false, true) => Confirmation::AssumeYes,
+            (false, false) => Confirmation::Prompt,
         };
         let rule = Rule {
             keep: self.keep.map(|keep| keep as usize),
@@ -87,12 +87,12 @@ impl Prune {
             bucket,
             leftovers: self.leftovers,
         };
-        Plan::Prune(pruning, consent)
+        CommandPlan::Prune(pruning, consent)
     }
 }
 
 /// An age with its unit: `12h`, `30d`, `8w`.
-fn age(text: &str) -> Result<Duration, String> {
+fn parse_age(text: &str) -> Result<Duration, String> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let hours = match unit {
@@ -113,11 +113,11 @@ fn age(text: &str) -> Result<Duration, String> {
 pub(super) async fn run(
     engine: &Engine,
     pruning: &Pruning,
-    consent: Consent,
+    consent: Confirmation,
     verbose: bool,
-) -> Result<Answer> {
+) -> Result<CommandOutput> {
     let can_ask = stdin().is_terminal() && stderr().is_terminal();
-    if consent == Consent::Ask && !can_ask {
+    if consent == Confirmation::Prompt && !can_ask {
         return Err(Error::new(
             Kind::BadInput,
             "nobody can be asked whether this may go for good",
@@ -126,16 +126,16 @@ pub(super) async fn run(
     }
     let plan = engine.prune_plan(pruning).await?;
     for warning in &plan.warnings {
-        say(format_args!("warning: {warning}"));
+        eprint_line(format_args!("warning: {warning}"));
     }
-    let (mut text, mut document) = told(&plan)?;
-    document["dryRun"] = json!(consent == Consent::None);
-    if consent == Consent::None || plan.is_empty() {
-        return Answer::new(&document, text);
+    let (mut text, mut document) = render_plan(&plan)?;
+    document["dryRun"] = json!(consent == Confirmation::DryRun);
+    if consent == Confirmation::DryRun || plan.is_empty() {
+        return CommandOutput::new(&document, text);
     }
     let held = plan.held.len();
-    if consent == Consent::Ask {
-        confirm(&plan, &text)?;
+    if consent == Confirmation::Prompt {
+        confirm_removal(&plan, &text)?;
         text.clear();
     }
     let plan = engine.prune_again(pruning, plan).await?;
@@ -155,11 +155,11 @@ pub(super) async fn run(
     for (operation, result) in job::run_all(engine, plan.operations(), verbose).await? {
         match result {
             Ok(outcome) => {
-                text += &job::sentence(&outcome);
+                text += &job::describe_outcome(&outcome);
                 results.push(json!(outcome));
             }
             Err(error) => {
-                say(&error);
+                eprint_line(&error);
                 failed(&error);
                 let mut document = exit::json(&error);
                 document["host"] = json!(operation.host());
@@ -180,7 +180,7 @@ pub(super) async fn run(
                 results.push(json!({"leftover": leftover, "removed": removed}));
             }
             Err(error) => {
-                say(&error);
+                eprint_line(&error);
                 failed(&error);
                 let mut document = exit::json(&error);
                 document["leftover"] = json!(leftover);
@@ -189,13 +189,13 @@ pub(super) async fn run(
         }
     }
     document["results"] = json!(results);
-    let answer = Answer::new(&document, text)?;
-    Ok(Answer { code, ..answer })
+    let answer = CommandOutput::new(&document, text)?;
+    Ok(CommandOutput { code, ..answer })
 }
 
 /// Has the operator agree.
-fn confirm(plan: &PrunePlan, text: &str) -> Result<()> {
-    let typed = ask(&format!("{text}Type yes to remove this for good: "))?;
+fn confirm_removal(plan: &PrunePlan, text: &str) -> Result<()> {
+    let typed = prompt(&format!("{text}Type yes to remove this for good: "))?;
     match typed.trim() {
         "yes" => Ok(()),
         _ => {
@@ -207,7 +207,7 @@ fn confirm(plan: &PrunePlan, text: &str) -> Result<()> {
 }
 
 /// The plan for a person and for a program.
-fn told(plan: &PrunePlan) -> Result<(String, Value)> {
+fn render_plan(plan: &PrunePlan) -> Result<(String, Value)> {
     let mut document = serde_json::to_value(plan).map_err(|error| {
         Error::new(Kind::Failed, "cannot write the answer as JSON").because(error)
     })?;
@@ -217,8 +217,8 @@ fn told(plan: &PrunePlan) -> Result<(String, Value)> {
         None => "bucket".to_owned(),
     };
     let row = |one: &Candidate| {
-        let (name, bytes) = (one.name.to_string(), size(one.size_bytes));
-        vec![place(&one.host), name, bytes, time(one.modified)]
+        let (name, bytes) = (one.name.to_string(), format_size(one.size_bytes));
+        vec![place(&one.host), name, bytes, format_time(one.modified)]
     };
     let mut text = String::new();
     if !plan.goes.is_empty() {
@@ -231,32 +231,32 @@ fn told(plan: &PrunePlan) -> Result<(String, Value)> {
             })
             .collect();
         text += "goes:\n";
-        text += &table(&["WHERE", "NAME", ">FREES", "WRITTEN", ""], &rows);
+        text += &format_table(&["WHERE", "NAME", ">FREES", "WRITTEN", ""], &rows);
     }
     if !plan.leftovers.is_empty() {
         let row = |one: &Leftover| {
-            let (kind, bytes) = (one.kind.as_str().to_owned(), size(one.size_bytes));
+            let (kind, bytes) = (one.kind.as_str().to_owned(), format_size(one.size_bytes));
             vec![
                 place(&one.host),
                 kind,
                 bytes,
-                time(one.modified),
+                format_time(one.modified),
                 one.path.clone(),
             ]
         };
         let rows: Vec<Vec<String>> = plan.leftovers.iter().map(row).collect();
         text += "goes, left behind:\n";
-        text += &table(&["WHERE", "WHAT", ">FREES", "TOUCHED", "PATH"], &rows);
+        text += &format_table(&["WHERE", "WHAT", ">FREES", "TOUCHED", "PATH"], &rows);
     }
     if !plan.held.is_empty() {
         let held = |one: &Candidate| [row(one), vec![one.held.join("; ")]].concat();
         let rows: Vec<Vec<String>> = plan.held.iter().map(held).collect();
         text += "stays, though it meets the rule:\n";
-        text += &table(&["WHERE", "NAME", ">SIZE", "WRITTEN", "WHY"], &rows);
+        text += &format_table(&["WHERE", "NAME", ">SIZE", "WRITTEN", "WHY"], &rows);
     }
     text += &match plan.is_empty() {
         true => "nothing goes\n".to_owned(),
-        false => format!("frees {}\n", size(plan.frees_bytes())),
+        false => format!("frees {}\n", format_size(plan.frees_bytes())),
     };
     Ok((text, document))
 }
@@ -268,10 +268,10 @@ mod tests {
 
     #[test]
     fn ages_have_a_unit() {
-        assert_eq!(age("12h"), Ok(Duration::from_secs(12 * 3600)));
-        assert_eq!(age("2w"), age("14d"));
+        assert_eq!(parse_age("12h"), Ok(Duration::from_secs(12 * 3600)));
+        assert_eq!(parse_age("2w"), parse_age("14d"));
         for text in ["", "3", "3m", "d", "-1d", "1.5d", "99999999999999999d"] {
-            assert!(age(text).is_err(), "{text:?}");
+            assert!(parse_age(text).is_err(), "{text:?}");
         }
     }
 }

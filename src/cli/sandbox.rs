@@ -7,8 +7,8 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::Plan;
-use super::output::{Answer, ask, size};
+use super::CommandPlan;
+use super::output::{CommandOutput, format_size, prompt};
 use snapdeck_engine::Engine;
 use snapdeck_model::{
     Error, HostName, Kind, Operation, Result, Sandbox, SandboxForm, SandboxId, SandboxVerb,
@@ -19,7 +19,7 @@ use snapdeck_model::{
 #[derive(Debug, Clone, Subcommand)]
 pub enum SandboxCommand {
     /// Make a sandbox on a snapshot
-    New(New),
+    New(NewSandboxArgs),
     /// Start sandboxes, saved ones where they were
     Start {
         /// The sandboxes
@@ -89,7 +89,7 @@ pub enum SandboxCommand {
 
 /// `snapdeck sandbox new`.
 #[derive(Debug, Clone, Args)]
-pub struct New {
+pub struct NewSandboxArgs {
     /// The new sandbox's id
     id: SandboxId,
     /// The snapshot it stands on
@@ -98,10 +98,10 @@ pub struct New {
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=512))]
     cpus: Option<u32>,
     /// Memory, such as 4G or 512M [default: memory_mib of the settings]
-    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     memory: Option<u64>,
     /// Size of its disk, such as 50G [default: the snapshot's]
-    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     storage: Option<u64>,
     /// Pull the snapshot first, where the host has no valid copy
     #[arg(long)]
@@ -112,7 +112,7 @@ pub struct New {
 }
 
 /// A size with its unit: `512M`, `4G`, `4GiB`; each 1024 of the one before.
-fn bytes(text: &str) -> Result<u64, String> {
+fn parse_size(text: &str) -> Result<u64, String> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let unit = unit.to_ascii_uppercase();
@@ -132,7 +132,7 @@ fn bytes(text: &str) -> Result<u64, String> {
 }
 
 /// What a command means on `host`.
-pub(super) fn plan(command: SandboxCommand, host: HostName) -> Plan {
+pub(super) fn plan(command: SandboxCommand, host: HostName) -> CommandPlan {
     let each = |ids: Vec<SandboxId>, verb: SandboxVerb| {
         let mut operations: Vec<Operation> = Vec::new();
         for id in ids {
@@ -147,7 +147,7 @@ pub(super) fn plan(command: SandboxCommand, host: HostName) -> Plan {
     };
     let secs = |secs: u32| Duration::from_secs(secs.into());
     let (ids, verb) = match command {
-        SandboxCommand::New(New {
+        SandboxCommand::New(NewSandboxArgs {
             id,
             snapshot,
             cpus,
@@ -169,14 +169,14 @@ pub(super) fn plan(command: SandboxCommand, host: HostName) -> Plan {
                 start,
             };
             let new = Operation::New { host, id, form };
-            return Plan::Chain(pull.into_iter().chain([new]).collect());
+            return CommandPlan::RunInOrder(pull.into_iter().chain([new]).collect());
         }
-        SandboxCommand::Show { id } => return Plan::Show(host, id),
+        SandboxCommand::Show { id } => return CommandPlan::ShowSandbox(host, id),
         SandboxCommand::Destroy { ids, yes } => {
             let operations = each(ids, SandboxVerb::Destroy);
             return match yes {
-                true => Plan::Run(operations),
-                false => Plan::Ask(operations),
+                true => CommandPlan::Run(operations),
+                false => CommandPlan::ConfirmAndRun(operations),
             };
         }
         SandboxCommand::Start { ids } => (ids, SandboxVerb::Start),
@@ -201,14 +201,14 @@ pub(super) fn plan(command: SandboxCommand, host: HostName) -> Plan {
         SandboxCommand::Restore { ids } => (ids, SandboxVerb::Restore),
         SandboxCommand::DropSaved { ids } => (ids, SandboxVerb::DropSaved),
     };
-    Plan::Run(each(ids, verb))
+    CommandPlan::Run(each(ids, verb))
 }
 
 /// Has the operator type the ids of what is about to go for good.
 ///
 /// # Errors
 /// `BadInput` without a terminal; `Cancelled` where something else is typed.
-pub(super) fn confirm(operations: &[Operation]) -> Result<()> {
+pub(super) fn confirm_destroy(operations: &[Operation]) -> Result<()> {
     let ids: Vec<&str> = operations.iter().map(Operation::subject).collect();
     let ids = ids.join(" ");
     if !(stdin().is_terminal() && stderr().is_terminal()) {
@@ -220,7 +220,7 @@ pub(super) fn confirm(operations: &[Operation]) -> Result<()> {
     }
     let host = operations.iter().find_map(Operation::host);
     let on = host.map(|host| format!(" on {host}")).unwrap_or_default();
-    let typed = ask(&format!(
+    let typed = prompt(&format!(
         "This destroys {ids}{on}: disk, UEFI variables and saved state go for good.\nType {ids} to go on: "
     ))?;
     match typed.split_whitespace().eq(ids.split(' ')) {
@@ -231,14 +231,18 @@ pub(super) fn confirm(operations: &[Operation]) -> Result<()> {
 }
 
 /// `snapdeck sandbox show`.
-pub(super) async fn show(engine: &Engine, host: &HostName, id: &SandboxId) -> Result<Answer> {
+pub(super) async fn show(
+    engine: &Engine,
+    host: &HostName,
+    id: &SandboxId,
+) -> Result<CommandOutput> {
     let sandbox = engine.sandbox(host, id).await?;
     let mut document = serde_json::to_value(&sandbox).unwrap_or_default();
     document["host"] = json!(host);
-    Answer::new(&document, describe(host, &sandbox))
+    CommandOutput::new(&document, describe_sandbox(host, &sandbox))
 }
 
-fn describe(host: &HostName, sandbox: &Sandbox) -> String {
+fn describe_sandbox(host: &HostName, sandbox: &Sandbox) -> String {
     let mut text = format!("{}\n", sandbox.id);
     // Writing to a String does not fail.
     let mut line = |key: &str, value: &str| {
@@ -247,14 +251,14 @@ fn describe(host: &HostName, sandbox: &Sandbox) -> String {
     line("host", host.as_str());
     line("state", sandbox.state.as_str());
     line("cpus", &sandbox.cpus.to_string());
-    line("memory", &size(sandbox.memory_bytes));
+    line("memory", &format_size(sandbox.memory_bytes));
     if let Some(facts) = sandbox.chain.first().and_then(|link| link.facts.as_ref()) {
-        line("disk", &size(facts.virtual_size));
+        line("disk", &format_size(facts.virtual_size));
     }
     for (depth, link) in sandbox.chain.iter().enumerate() {
         let bytes = link.size_bytes.map_or_else(
             || "not there".to_owned(),
-            |bytes| format!("{} on disk", size(bytes)),
+            |bytes| format!("{} on disk", format_size(bytes)),
         );
         let key = if depth == 0 { "overlay" } else { "on" };
         line(key, &format!("{} ({bytes})", link.path));
@@ -279,10 +283,10 @@ mod tests {
             ("1T", 1 << 40),
             ("64K", 64 << 10),
         ] {
-            assert_eq!(bytes(text), Ok(expected), "{text}");
+            assert_eq!(parse_size(text), Ok(expected), "{text}");
         }
         for text in ["", "4", "4 G", "G", "0G", "-1G", "4.5G", "4GB", "99999999T"] {
-            assert!(bytes(text).is_err(), "{text:?}");
+            assert!(parse_size(text).is_err(), "{text:?}");
         }
     }
 }

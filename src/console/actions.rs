@@ -1,6 +1,6 @@
 //! What a key can mean, and where; the table of it all is in [`super::table`].
 
-use super::fields::Field;
+use super::columns::Column;
 
 /// A part of the screen that can have the focus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -112,7 +112,7 @@ pub(crate) enum Action {
     /// Mark what is not marked of the rows that are shown, and the other way.
     Invert,
     /// Sort by a column.
-    Sort(Field),
+    Sort(Column),
     /// Sort the other way.
     Reverse,
     /// Put names onto the clipboard.
@@ -148,21 +148,21 @@ pub(crate) enum Action {
     /// The host of this number, from 0.
     Host(u8),
     /// All hosts together, or one again.
-    Together,
+    AllHosts,
     /// Open the matrix, or leave it.
     Matrix,
     /// Open the tree of snapshots, or leave it.
     Tree,
     /// Focus a pane.
-    Go(Pane),
+    Focus(Pane),
     /// Open the jobs page, or leave it.
     Jobs,
     /// Do a job again, or go on with what was left.
     Retry,
     /// Move a job towards the front of the queue.
-    Sooner,
+    MoveJobUp,
     /// Move a job towards its end.
-    Later,
+    MoveJobDown,
     /// Cancel the selected job.
     Cancel,
     /// Forget jobs that are over.
@@ -197,9 +197,9 @@ pub(crate) struct Entry {
     /// Does something go for good?
     pub destructive: bool,
     /// Does it change anything outside the console? `--read-only` refuses it then.
-    pub changes: bool,
+    pub is_mutating: bool,
     /// Is it worth a place in the footer?
-    pub footer: bool,
+    pub in_footer: bool,
 }
 
 impl Entry {

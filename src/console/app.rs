@@ -9,21 +9,21 @@ use crossterm::event::{Event, KeyCode, KeyEvent, KeyEventKind};
 use ratatui::layout::{Rect, Size};
 
 use super::actions::{Action, LISTS, Pane};
+use super::all_hosts::AllHosts;
 use super::cell::Place;
 use super::dialog::{Dialog, Field, Layer, Pair, Reply, Turn};
-use super::jobspage::JobsPage;
+use super::jobs::JobsPage;
 use super::keymap::{Keymap, Press};
-use super::kin::Kin;
+use super::lineage::LineageState;
 use super::list::{Change, List, Sort};
-use super::logpane::LogPane;
+use super::log_view::LogView;
+use super::lookup::{self, Index};
 use super::matrix::Matrix;
-use super::meter::Meters;
-use super::picture::{Canvas, Encoded};
+use super::picture::{Canvas, EncodedImage};
+use super::rates::JobRates;
 use super::theme::Theme;
-use super::together::Together;
 use super::tree::Tree;
-use super::world::{self, Index};
-use super::{filter, mouse, news, perform};
+use super::{filter, mouse, notifications, perform};
 use snapdeck_engine::{HostView, JobId, JobState, LeftId, Link, Live, Look, Pruning, View};
 use snapdeck_model::{
     HostName, Kind, Operation, Picture, PrunePlan, RemarksChange, Sandbox, SandboxId, SandboxState,
@@ -48,9 +48,9 @@ pub(crate) enum Command {
     /// Move this job in the queue by so many places.
     Shift(JobId, isize),
     /// Go on with what was left.
-    ResumeLeft(Vec<LeftId>),
+    ResumeInterrupted(Vec<LeftId>),
     /// Forget what was left.
-    ForgetLeft(Vec<LeftId>),
+    DiscardInterrupted(Vec<LeftId>),
     /// Put a URL for a VNC viewer onto the clipboard.
     Viewer {
         /// Where the sandbox is.
@@ -61,7 +61,7 @@ pub(crate) enum Command {
         open: bool,
     },
     /// Change what is said of a snapshot.
-    Say {
+    Annotate {
         /// On this host.
         host: Option<HostName>,
         /// In the bucket.
@@ -82,7 +82,7 @@ pub(crate) enum Command {
     /// Ask everything again.
     Refresh,
     /// Examine all hosts and the bucket.
-    Examine,
+    RunChecks,
     /// End; what runs is cancelled.
     Quit,
     /// End; what runs is left to the next start.
@@ -99,43 +99,43 @@ pub(crate) struct HostLists {
     /// Sizes of its snapshots.
     pub index: Index,
     /// How it answered last, and since when it is that way.
-    pub since: Option<(Answer, Instant)>,
+    pub link_since: Option<(LinkKind, Instant)>,
     /// Which list its sandboxes were taken from.
-    of: Option<usize>,
+    source_list: Option<usize>,
 }
 
 impl HostLists {
     /// Empty ones, in these orders.
-    pub(crate) fn sorted(sorts: &HashMap<Pane, Sort>) -> Self {
+    pub(crate) fn with_sorts(sorts: &HashMap<Pane, Sort>) -> Self {
         let of = |pane| sorts.get(&pane).copied().unwrap_or_default();
         Self {
-            sandboxes: List::sorted(of(Pane::Sandboxes)),
-            snapshots: List::sorted(of(Pane::Snapshots)),
+            sandboxes: List::with_sort(of(Pane::Sandboxes)),
+            snapshots: List::with_sort(of(Pane::Snapshots)),
             ..Self::default()
         }
     }
 
     /// Takes up what the host has, where that is another than before. The caller keeps the view before alive.
-    fn take(&mut self, host: &HostView) {
+    fn update(&mut self, host: &HostView) {
         // Marks of an earlier run wait for what they are on.
         if host.seen.is_none() {
             return;
         }
-        let sandboxes = world::address(&host.sandboxes);
-        if self.of != Some(sandboxes) {
-            self.of = Some(sandboxes);
-            self.sandboxes.sync(&host.sandboxes);
+        let sandboxes = lookup::address(&host.sandboxes);
+        if self.source_list != Some(sandboxes) {
+            self.source_list = Some(sandboxes);
+            self.sandboxes.update(&host.sandboxes);
         }
-        if self.index.sync(&host.snapshots, |snapshot| {
+        if self.index.update(&host.snapshots, |snapshot| {
             (&snapshot.name, snapshot.size_bytes)
         }) {
-            self.snapshots.sync(&host.snapshots);
+            self.snapshots.update(&host.snapshots);
         }
     }
 }
 
 /// How a host answers, without why.
-pub(crate) type Answer = std::mem::Discriminant<Link>;
+pub(crate) type LinkKind = std::mem::Discriminant<Link>;
 
 /// A sentence for the operator; it stands in the footer until the next key.
 #[derive(Debug, Clone)]
@@ -143,7 +143,7 @@ pub(crate) struct Notice {
     /// The sentence.
     pub text: String,
     /// Is it about something that failed or was refused?
-    pub bad: bool,
+    pub is_error: bool,
 }
 
 /// Where things were drawn, for the mouse and for paging.
@@ -177,7 +177,7 @@ pub(crate) struct App {
     /// Keys to actions.
     pub keymap: Keymap,
     /// Keys of a chord that is not whole yet.
-    pub pending: Vec<Press>,
+    pub pending_keys: Vec<Press>,
     /// Nothing outside the console may be changed.
     pub read_only: bool,
     /// Lines of plain text.
@@ -185,9 +185,9 @@ pub(crate) struct App {
     /// ASCII characters alone.
     pub ascii: bool,
     /// Jobs that took at least so long are news when they are over.
-    pub long: Duration,
+    pub notify_after: Duration,
     /// What to ring the bell for.
-    pub news: Vec<String>,
+    pub notifications: Vec<String>,
     /// Shown in the header: the kind of world this is ("demo").
     pub banner: Option<String>,
     /// What has the focus.
@@ -199,7 +199,7 @@ pub(crate) struct App {
     /// Lists of each host.
     pub hosts: HashMap<HostName, HostLists>,
     /// All hosts together.
-    pub together: Together,
+    pub all_hosts: AllHosts,
     /// The matrix; it is open where `list` says so.
     pub matrix: Matrix,
     /// The tree; it is open where `list` says so.
@@ -213,7 +213,7 @@ pub(crate) struct App {
     /// Sizes of the objects.
     pub index: Index,
     /// Was the bucket seen whole?
-    whole: bool,
+    is_bucket_complete: bool,
     /// The orders of rows, where one was chosen.
     pub sorts: HashMap<Pane, Sort>,
     /// The jobs' list.
@@ -223,27 +223,27 @@ pub(crate) struct App {
     /// The filter that is being typed.
     pub filter: Option<Field>,
     /// The log pane.
-    pub log: LogPane,
+    pub log: LogView,
     /// How fast the jobs move.
-    pub meters: Meters,
+    pub rates: JobRates,
     /// What the sandbox that is looked at does.
-    pub live: Option<Arc<Live>>,
+    pub metrics: Option<Arc<Live>>,
     /// What was found of the selected snapshot.
-    pub kin: Option<Kin>,
+    pub lineage: Option<LineageState>,
     /// How often something was said of snapshots here.
-    pub said: u64,
+    pub annotation_edits: u64,
     /// Virtual CPUs and bytes of memory that a new sandbox gets, unless told otherwise.
     pub defaults: (u32, u64),
     /// How pictures are drawn here.
     pub canvas: Canvas,
     /// Its screen, ready to be drawn.
-    pub picture: Option<Encoded>,
+    pub picture: Option<EncodedImage>,
     /// How far the details are scrolled.
     pub details: u16,
     /// What to tell.
     pub notice: Option<Notice>,
     /// The end has begun: jobs clean up.
-    pub ending: bool,
+    pub is_shutting_down: bool,
     /// Where things were drawn last.
     pub areas: Areas,
 }
@@ -255,84 +255,88 @@ impl App {
             view: Arc::default(),
             theme: Theme::named("dark").unwrap_or_default(),
             keymap: Keymap::default(),
-            pending: Vec::new(),
+            pending_keys: Vec::new(),
             read_only: false,
             plain: false,
             ascii: false,
-            long: Duration::MAX,
-            news: Vec::new(),
+            notify_after: Duration::MAX,
+            notifications: Vec::new(),
             banner,
             focus: Pane::Sandboxes,
             list: Pane::Sandboxes,
             host: None,
             hosts: HashMap::new(),
-            together: Together::default(),
+            all_hosts: AllHosts::default(),
             matrix: Matrix::default(),
             tree: Tree::default(),
             page: JobsPage::default(),
             has_journal: false,
             objects: List::default(),
             index: Index::default(),
-            whole: false,
+            is_bucket_complete: false,
             sorts: HashMap::new(),
             jobs: List::default(),
             layers: Vec::new(),
             filter: None,
-            log: LogPane::default(),
-            meters: Meters::default(),
-            live: None,
-            kin: None,
-            said: 0,
+            log: LogView::default(),
+            rates: JobRates::default(),
+            metrics: None,
+            lineage: None,
+            annotation_edits: 0,
             defaults: (2, 4 << 30),
             canvas: Canvas::default(),
             picture: None,
             details: 0,
             notice: None,
-            ending: false,
+            is_shutting_down: false,
             areas: Areas::default(),
         };
-        app.take_view(view, now);
+        app.on_view(view, now);
         app
     }
 
     /// Takes up a newer view.
-    pub(crate) fn take_view(&mut self, view: Arc<View>, now: Instant) {
+    pub(crate) fn on_view(&mut self, view: Arc<View>, now: Instant) {
         // The view before stays alive until all is taken up: an Index knows lists by their address.
         let before = std::mem::replace(&mut self.view, view.clone());
         self.ask_about_stops(&before);
-        self.news.extend(news::of(&before, &view, self.long));
+        self.notifications.extend(notifications::finished_long_jobs(
+            &before,
+            &view,
+            self.notify_after,
+        ));
         for host in &view.hosts {
             let lists = self.hosts.entry(host.name.clone());
-            let lists = lists.or_insert_with(|| HostLists::sorted(&self.sorts));
-            lists.take(host);
+            let lists = lists.or_insert_with(|| HostLists::with_sorts(&self.sorts));
+            lists.update(host);
             let answer = std::mem::discriminant(&host.link);
-            if lists.since.is_none_or(|(before, _)| before != answer) {
-                lists.since = Some((answer, now));
+            if lists.link_since.is_none_or(|(before, _)| before != answer) {
+                lists.link_since = Some((answer, now));
             }
         }
-        let known = |name: &HostName| world::host(&view, name).is_some();
+        let known = |name: &HostName| lookup::host(&view, name).is_some();
         if !self.host.as_ref().is_some_and(known) {
             self.host = view.hosts.first().map(|host| host.name.clone());
         }
-        let is_other = self.index.sync(&view.bucket.objects, |object| {
+        let is_other = self.index.update(&view.bucket.objects, |object| {
             (&object.name, object.size_bytes)
         });
         let is_whole = view.bucket.seen.is_some();
-        match is_other || is_whole != self.whole {
-            true if is_whole => self.objects.sync(&view.bucket.objects),
-            true => self.objects.grow(&view.bucket.objects),
+        match is_other || is_whole != self.is_bucket_complete {
+            true if is_whole => self.objects.update(&view.bucket.objects),
+            true => self.objects.update_partial(&view.bucket.objects),
             false => {}
         }
-        self.whole = is_whole;
-        self.together.sync(&view);
+        self.is_bucket_complete = is_whole;
+        self.all_hosts.update(&view);
         match self.list {
-            Pane::Matrix => self.matrix.sync(&view),
-            Pane::Tree => self.tree.sync(&view),
-            Pane::JobsPage => self.page.sync(&view),
+            Pane::Matrix => self.matrix.update(&view),
+            Pane::Tree => self.tree.update(&view),
+            Pane::JobsPage => self.page.update(&view),
             _ => {}
         }
-        self.jobs.sync(&view.jobs);
-        self.meters.sample(&view, now);
+        self.jobs.update(&view.jobs);
+        self.rates.sample(&view, now);
         if self.focus == Pane::Jobs && view.jobs.is_empty() {
             self.focus = self.list;
         }
@@ -348,7 +352,7 @@ impl App {
             };
             let waited = before.job(job.id).is_some_and(|job| !job.state.is_over());
             let stop = matches!(verb, SandboxVerb::Stop { force: false, .. });
-            let runs = world::sandbox(&self.view, host, id)
+            let runs = lookup::sandbox(&self.view, host, id)
                 .is_some_and(|sandbox| sandbox.state == SandboxState::Running);
             if !(waited && stop && runs && error.kind() == Kind::Refused) {
                 continue;
@@ -368,33 +372,33 @@ impl App {
     }
 
     /// Takes up what the sandbox that is looked at does.
-    pub(crate) fn take_live(&mut self, live: Option<Arc<Live>>) {
+    pub(crate) fn on_metrics(&mut self, live: Option<Arc<Live>>) {
         let who = |live: &Arc<Live>| (live.look.host.clone(), live.look.sandbox.clone());
-        let same = self.live.as_ref().map(who) == live.as_ref().map(who);
+        let same = self.metrics.as_ref().map(who) == live.as_ref().map(who);
         let has_screen = live.as_ref().is_some_and(|live| live.screen.is_some());
         self.picture = self.picture.take().filter(|_| same && has_screen);
-        self.live = live;
+        self.metrics = live;
     }
 
     /// The sandbox whose details are shown, where it has a QEMU process and its host answers.
-    pub(crate) fn watched(&self) -> Option<(&HostView, &Sandbox)> {
+    pub(crate) fn watched_sandbox(&self) -> Option<(&HostView, &Sandbox)> {
         let (host, sandbox) = self.sandbox().filter(|_| self.list == Pane::Sandboxes)?;
         (host.link == Link::Up && sandbox.state.is_active()).then_some((host, sandbox))
     }
 
     /// What is looked at.
-    pub(crate) fn look(&self) -> Option<Look> {
-        let (host, sandbox) = self.watched()?;
+    pub(crate) fn watch_target(&self) -> Option<Look> {
+        let (host, sandbox) = self.watched_sandbox()?;
         Some(Look {
             host: host.name.clone(),
             sandbox: sandbox.id.clone(),
-            screen: self.areas.picture.is_some() && self.canvas.draws(),
+            screen: self.areas.picture.is_some() && self.canvas.is_enabled(),
         })
     }
 
     /// Takes up a picture that was made ready, where it is still the one to show.
-    pub(crate) fn take_picture(&mut self, picture: Option<Encoded>) {
-        let screen = self.live.as_ref().and_then(|live| live.screen.as_ref());
+    pub(crate) fn on_picture(&mut self, picture: Option<EncodedImage>) {
+        let screen = self.metrics.as_ref().and_then(|live| live.screen.as_ref());
         let wanted = screen.map(|screen| screen.mark);
         if let Some(picture) = picture.filter(|picture| wanted == Some(picture.mark)) {
             self.picture = Some(picture);
@@ -402,19 +406,19 @@ impl App {
     }
 
     /// A picture that is yet to be made ready, and for which place.
-    pub(crate) fn unready_picture(&self) -> Option<(Arc<Picture>, Size)> {
-        let picture = self.live.as_ref()?.screen.clone()?;
+    pub(crate) fn pending_picture(&self) -> Option<(Arc<Picture>, Size)> {
+        let picture = self.metrics.as_ref()?.screen.clone()?;
         let room = self.areas.picture?.as_size();
         let ready = self.picture.as_ref();
         let is_ready = ready.is_some_and(|one| one.mark == picture.mark && one.room == room);
-        (!is_ready && self.canvas.draws()).then_some((picture, room))
+        (!is_ready && self.canvas.is_enabled()).then_some((picture, room))
     }
 
     /// Takes an event of the terminal.
-    pub(crate) fn event(&mut self, event: Event) -> Vec<Command> {
+    pub(crate) fn on_event(&mut self, event: Event) -> Vec<Command> {
         match event {
-            Event::Key(key) if key.kind != KeyEventKind::Release => self.key(key),
-            Event::Mouse(event) => mouse::mouse(self, event),
+            Event::Key(key) if key.kind != KeyEventKind::Release => self.on_key(key),
+            Event::Mouse(event) => mouse::on_mouse(self, event),
             Event::Paste(text) => {
                 match (self.layers.last_mut(), &mut self.filter) {
                     (Some(layer), _) => layer.paste(&text),
@@ -431,9 +435,9 @@ impl App {
     }
 
     /// Takes a key.
-    pub(crate) fn key(&mut self, key: KeyEvent) -> Vec<Command> {
+    pub(crate) fn on_key(&mut self, key: KeyEvent) -> Vec<Command> {
         self.notice = None;
-        if self.ending {
+        if self.is_shutting_down {
             return Vec::new();
         }
         if perform::is_interrupt(key) {
@@ -442,7 +446,7 @@ impl App {
                 return perform::perform(self, Action::Quit);
             }
             // Out of one thing at a time, as esc: nobody leaves the console by a key that was meant for a dialog.
-            return self.key(KeyCode::Esc.into());
+            return self.on_key(KeyCode::Esc.into());
         }
         if let Some(layer) = self.layers.last_mut() {
             layer.scroll = layer.scroll.min(self.areas.layer.1);
@@ -456,7 +460,7 @@ impl App {
                 }
                 Reply::Instead(action) => {
                     self.layers.pop();
-                    perform::chosen(self, action)
+                    perform::perform_by_name(self, action)
                 }
                 Reply::Close(commands) => {
                     self.layers.pop();
@@ -471,16 +475,16 @@ impl App {
             };
         }
         if self.filter.is_some() {
-            filter::key(self, key);
+            filter::on_key(self, key);
             return Vec::new();
         }
-        perform::key(self, key)
+        perform::on_key(self, key)
     }
 
     /// Gives `pane` the focus.
     pub(crate) fn focus_on(&mut self, pane: Pane) {
         self.filter = None;
-        self.pending.clear();
+        self.pending_keys.clear();
         self.focus = pane;
         if LISTS.contains(&pane) || pane.is_page() {
             if self.list != pane {
@@ -500,13 +504,13 @@ impl App {
                     .min(self.areas.details_end);
             }
             Pane::Log => self.log.scroll(by),
-            _ => self.change(pane, Change::By(by)),
+            _ => self.change(pane, Change::MoveBy(by)),
         }
     }
 
     /// The current host.
     pub(crate) fn host_view(&self) -> Option<&HostView> {
-        world::host(&self.view, self.host.as_ref()?)
+        lookup::host(&self.view, self.host.as_ref()?)
     }
 
     /// The current host's lists.
@@ -515,10 +519,10 @@ impl App {
     }
 
     /// Tells the operator something until the next key.
-    pub(crate) fn tell(&mut self, text: impl Into<String>, bad: bool) {
+    pub(crate) fn show_notice(&mut self, text: impl Into<String>, bad: bool) {
         self.notice = Some(Notice {
             text: text.into(),
-            bad,
+            is_error: bad,
         });
     }
 
@@ -528,7 +532,7 @@ impl App {
     }
 
     /// A pull that is asked about, and of which it is not known what it would bring.
-    pub(crate) fn uncosted(&self) -> Option<Pair> {
+    pub(crate) fn pending_cost_query(&self) -> Option<Pair> {
         match &self.layers.last()?.dialog {
             Dialog::Pull(pull) => pull.unasked(&self.view),
             _ => None,
@@ -536,22 +540,22 @@ impl App {
     }
 
     /// Does anything move by itself, so that gauges have to be drawn?
-    pub(crate) fn is_moving(&self) -> bool {
+    pub(crate) fn has_active_jobs(&self) -> bool {
         let moves = |state: &JobState| matches!(state, JobState::Running | JobState::Cancelling);
         self.view.jobs.iter().any(|job| moves(&job.state))
     }
 
     /// Is the log on screen?
-    pub(crate) fn shows_log(&self) -> bool {
+    pub(crate) fn is_log_visible(&self) -> bool {
         self.areas.panes.iter().any(|(pane, ..)| *pane == Pane::Log)
     }
 
     /// Remembers where things were drawn.
-    pub(crate) fn settle(&mut self, areas: Areas) {
+    pub(crate) fn after_draw(&mut self, areas: Areas) {
         for (pane, _, first) in &areas.panes {
-            self.settle_pane(*pane, *first);
+            self.after_pane_draw(*pane, *first);
         }
-        self.matrix.first = areas.columns.1;
+        self.matrix.first_column = areas.columns.1;
         self.details = self.details.min(areas.details_end);
         if let Some(layer) = self.layers.last_mut() {
             layer.scroll = areas.layer_top;

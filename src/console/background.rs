@@ -6,42 +6,42 @@ use crossterm::event::{Event, KeyCode, KeyEvent, KeyModifiers};
 use super::theme::is_light;
 
 /// The question.
-pub(crate) const QUESTION: &str = "\x1b]11;?\x1b\\";
+pub(crate) const BACKGROUND_QUERY: &str = "\x1b]11;?\x1b\\";
 /// How an answer begins: crossterm knows no OSC and reads ESC ] as alt-], what follows as typed letters.
-const HEAD: &str = "11;rgb";
+const RESPONSE_PREFIX: &str = "11;rgb";
 /// Longer than any answer.
-const LONGEST: usize = 40;
+const MAX_RESPONSE: usize = 40;
 
 /// Finds the answer among the events.
 #[derive(Debug, Default)]
-pub(crate) struct Answer {
-    awaited: bool,
-    held: Vec<Event>,
+pub(crate) struct BackgroundProbe {
+    is_pending: bool,
+    buffered: Vec<Event>,
     text: String,
 }
 
 /// What an event came to.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Found {
+pub(crate) enum ProbeResult {
     /// These are for the console: the event, perhaps with some that looked like an answer.
     Events(Vec<Event>),
     /// It may be a part of the answer.
-    Part,
+    Incomplete,
     /// The background is known now.
-    Light(bool),
+    IsLight(bool),
 }
 
-impl Answer {
+impl BackgroundProbe {
     /// The question was sent.
-    pub(crate) fn await_it(&mut self) {
-        self.awaited = true;
+    pub(crate) fn mark_query_sent(&mut self) {
+        self.is_pending = true;
     }
 
     /// Takes an event.
-    pub(crate) fn take(&mut self, event: Event) -> Found {
-        let begins = self.held.is_empty();
-        if !self.awaited {
-            return Found::Events(vec![event]);
+    pub(crate) fn on_event(&mut self, event: Event) -> ProbeResult {
+        let begins = self.buffered.is_empty();
+        if !self.is_pending {
+            return ProbeResult::Events(vec![event]);
         }
         let key = match &event {
             Event::Key(KeyEvent {
@@ -59,35 +59,37 @@ impl Answer {
             Some(('\\', ALT) | ('g', CTRL)) if !begins => {
                 if let Some(color) = color(&self.text) {
                     *self = Self::default();
-                    return Found::Light(is_light(color));
+                    return ProbeResult::IsLight(is_light(color));
                 }
                 return self.release(event);
             }
             Some((c, modifiers)) if !begins && !modifiers.intersects(ALT | CTRL) => {
                 self.text.push(c);
-                let long = self.text.len().min(HEAD.len());
-                if !HEAD.starts_with(&self.text[..long]) || self.text.len() > LONGEST {
+                let long = self.text.len().min(RESPONSE_PREFIX.len());
+                if !RESPONSE_PREFIX.starts_with(&self.text[..long])
+                    || self.text.len() > MAX_RESPONSE
+                {
                     return self.release(event);
                 }
             }
             _ => return self.release(event),
         }
-        self.held.push(event);
-        Found::Part
+        self.buffered.push(event);
+        ProbeResult::Incomplete
     }
 
-    fn release(&mut self, event: Event) -> Found {
+    fn release(&mut self, event: Event) -> ProbeResult {
         self.text.clear();
-        let mut events = std::mem::take(&mut self.held);
+        let mut events = std::mem::take(&mut self.buffered);
         events.push(event);
-        Found::Events(events)
+        ProbeResult::Events(events)
     }
 }
 
 /// Red, green and blue of `11;rgb:ffff/ffff/ffff` (xterm, "Operating System Commands"): one to four hexadecimal digits
 /// each, of which the first two count.
 fn color(text: &str) -> Option<(u8, u8, u8)> {
-    let (_, values) = text.strip_prefix(HEAD)?.split_once(':')?;
+    let (_, values) = text.strip_prefix(RESPONSE_PREFIX)?.split_once(':')?;
     let mut values = values.split('/').map(|value| {
         let digits = u32::try_from(value.len())
             .ok()
@@ -99,13 +101,13 @@ fn color(text: &str) -> Option<(u8, u8, u8)> {
 }
 
 /// Is the background light by what some terminals put into the environment (`COLORFGBG`, `15;0` on black)?
-pub(crate) fn by_environment(variable: impl Fn(&str) -> Option<String>) -> bool {
+pub(crate) fn is_light_in_env(variable: impl Fn(&str) -> Option<String>) -> bool {
     let colors = variable("COLORFGBG").unwrap_or_default();
     matches!(colors.rsplit(';').next(), Some("7" | "15"))
 }
 
 /// May the terminal be asked? Some print the question.
-pub(crate) fn can_ask(variable: impl Fn(&str) -> Option<String>) -> bool {
+pub(crate) fn can_query(variable: impl Fn(&str) -> Option<String>) -> bool {
     let term = variable("TERM").unwrap_or_default();
     !matches!(term.as_str(), "" | "dumb" | "linux")
 }
@@ -129,13 +131,13 @@ mod tests {
         events
     }
 
-    fn take(answer: &mut Answer, sent: &str) -> (Vec<Event>, Option<bool>) {
+    fn feed(answer: &mut BackgroundProbe, sent: &str) -> (Vec<Event>, Option<bool>) {
         let (mut passed, mut light) = (Vec::new(), None);
         for event in events(sent) {
-            match answer.take(event) {
-                Found::Events(events) => passed.extend(events),
-                Found::Part => {}
-                Found::Light(is_light) => light = Some(is_light),
+            match answer.on_event(event) {
+                ProbeResult::Events(events) => passed.extend(events),
+                ProbeResult::Incomplete => {}
+                ProbeResult::IsLight(is_light) => light = Some(is_light),
             }
         }
         (passed, light)
@@ -149,10 +151,10 @@ mod tests {
             ("j\x1b]11;rgba:fdfd/f6f6/e3e3/ffff\x1b\\k", true),
             ("j\x1b]11;rgb:0/0/0\x1b\\k", false),
         ] {
-            let mut answer = Answer::default();
-            answer.await_it();
+            let mut answer = BackgroundProbe::default();
+            answer.mark_query_sent();
             assert_eq!(
-                take(&mut answer, sent),
+                feed(&mut answer, sent),
                 (events("jk"), Some(light)),
                 "{sent:?}"
             );
@@ -169,12 +171,12 @@ mod tests {
             "\x1b]11;rgb:x/y/z\x07",
             "\x1b]\x1b]q",
         ] {
-            let mut answer = Answer::default();
-            answer.await_it();
-            let (passed, light) = take(&mut answer, sent);
+            let mut answer = BackgroundProbe::default();
+            answer.mark_query_sent();
+            let (passed, light) = feed(&mut answer, sent);
             assert_eq!((passed, light), (events(sent), None), "{sent:?}");
-            let mut unasked = Answer::default();
-            assert_eq!(take(&mut unasked, sent).0, events(sent));
+            let mut unasked = BackgroundProbe::default();
+            assert_eq!(feed(&mut unasked, sent).0, events(sent));
         }
     }
 
@@ -183,9 +185,9 @@ mod tests {
         let with = |name: &'static str, value: &'static str| {
             move |asked: &str| (asked == name).then(|| value.to_owned())
         };
-        assert!(by_environment(with("COLORFGBG", "0;15")));
-        assert!(!by_environment(with("COLORFGBG", "15;0")));
-        assert!(can_ask(with("TERM", "xterm-256color")));
-        assert!(!can_ask(with("TERM", "linux")) && !can_ask(with("NOTHING", "")));
+        assert!(is_light_in_env(with("COLORFGBG", "0;15")));
+        assert!(!is_light_in_env(with("COLORFGBG", "15;0")));
+        assert!(can_query(with("TERM", "xterm-256color")));
+        assert!(!can_query(with("TERM", "linux")) && !can_query(with("NOTHING", "")));
     }
 }

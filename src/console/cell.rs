@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::world;
+use super::lookup;
 use snapdeck_engine::{BucketView, HostView, JobState, JobView, Link, View};
 use snapdeck_model::{Error, HostName, Kind, Object, Operation, Outcome, Snapshot, SnapshotName};
 
@@ -38,7 +38,7 @@ pub(crate) enum State {
         /// Bytes of the file or object.
         bytes: u64,
         /// Sandboxes that stand on it.
-        users: usize,
+        dependents: usize,
         /// The bucket has one of another size.
         differs: bool,
     },
@@ -60,7 +60,7 @@ impl State {
                 Some(problem) => Self::Damaged(problem.clone()),
                 None => Self::Present {
                     bytes: found.size_bytes,
-                    users: found.dependents.len(),
+                    dependents: found.dependents.len(),
                     differs: object_bytes.is_some_and(|bytes| bytes != found.size_bytes),
                 },
             },
@@ -74,7 +74,7 @@ impl State {
             None => Self::Absent,
             Some(found) => Self::Present {
                 bytes: found.size_bytes,
-                users: 0,
+                dependents: 0,
                 differs: false,
             },
         }
@@ -89,7 +89,7 @@ pub(crate) struct Cell<'a> {
     /// Is that only what was seen last?
     pub stale: bool,
     /// Has it come by a pull since then?
-    pub came: bool,
+    pub pulled_since_scan: bool,
     /// The last job that was about it.
     pub job: Option<&'a Arc<JobView>>,
 }
@@ -102,19 +102,19 @@ impl<'a> Cell<'a> {
         seen: Option<Instant>,
         job: Option<&'a Arc<JobView>>,
     ) -> Self {
-        let stale = world::is_stale(link, seen);
+        let stale = lookup::is_stale(link, seen);
         let pulled = |job: &&Arc<JobView>| {
             matches!(job.state, JobState::Done(Outcome::Pulled { .. })) && job.ended >= seen
         };
         Self {
             state,
             stale,
-            came: stale && job.as_ref().is_some_and(pulled),
+            pulled_since_scan: stale && job.as_ref().is_some_and(pulled),
             job,
         }
     }
     /// The job that is about it now.
-    pub(crate) fn under_way(&self) -> Option<&Arc<JobView>> {
+    pub(crate) fn active_job(&self) -> Option<&Arc<JobView>> {
         self.job.filter(|job| !job.state.is_over())
     }
 
@@ -153,7 +153,7 @@ pub(crate) fn places(operation: &Operation) -> impl Iterator<Item = Place> {
 
 /// A cell, looked up in a view alone. [`App::cell`] is faster.
 pub(crate) fn cell<'a>(view: &'a View, name: &SnapshotName, place: &Place) -> Cell<'a> {
-    let object = world::object(view, name);
+    let object = lookup::object(view, name);
     let about = |job: &&Arc<JobView>| {
         job.operation.snapshot() == Some(name)
             && places(&job.operation).any(|found| found == *place)
@@ -170,10 +170,10 @@ pub(crate) fn cell<'a>(view: &'a View, name: &SnapshotName, place: &Place) -> Ce
             )
         }
         Place::Host(on) => {
-            let Some(host) = world::host(view, on) else {
+            let Some(host) = lookup::host(view, on) else {
                 return Cell::new(State::Unknown, &Link::Opening, None, job);
             };
-            let found = world::snapshot(view, on, name);
+            let found = lookup::snapshot(view, on, name);
             let bytes = object.map(|object| object.size_bytes);
             Cell::new(
                 State::of_host(host, found, bytes),

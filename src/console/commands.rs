@@ -5,41 +5,41 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::app::Command;
-use super::asking::prune;
 use super::dialog::Pair;
-use super::kin::Asked;
+use super::lineage::LineageQuery;
 use super::perform::READ_ONLY;
-use super::picture::Encoded;
-use super::run::{Ending, Screen, variable};
+use super::picture::EncodedImage;
+use super::queries::apply_prune;
+use super::run::{ExitMode, Screen, env_var};
 use super::terminal::Terminal;
-use super::tree::Mark;
+use super::tree::TreeInputs;
 use super::viewer;
 use snapdeck_engine::{Engine, Inventory, Parents, Pruning};
 use snapdeck_model::settings::Notify;
 use snapdeck_model::{Lineage, Operation, PrunePlan, PullCost};
 
 /// A shell that wants us stopped has done it by then; else there is none that could continue us.
-const STOPPED: Duration = Duration::from_millis(500);
+const STOP_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// What a task came to.
-pub(crate) enum Done {
+pub(crate) enum TaskResult {
     /// A picture that is ready.
-    Picture(Option<Encoded>),
+    Picture(Option<EncodedImage>),
     /// What an earlier run saw.
-    Recalled(Option<Inventory>),
+    SavedInventory(Option<Inventory>),
     /// What is known of a snapshot's relatives.
     /// `None`: it was not waited for.
-    Kin(Asked, Option<snapdeck_model::Result<Box<Lineage>>>),
+    Lineage(LineageQuery, Option<snapdeck_model::Result<Box<Lineage>>>),
     /// What a pull would bring; `None`: it was not waited for.
-    Cost(Pair, Option<snapdeck_model::Result<PullCost>>),
+    PullCost(Pair, Option<snapdeck_model::Result<PullCost>>),
     /// What was made from what.
-    Parents(Mark, Parents),
+    Parents(TreeInputs, Parents),
     /// What a rule lets go.
-    Prunable(Pruning, snapdeck_model::Result<PrunePlan>),
+    PrunePlan(Pruning, snapdeck_model::Result<PrunePlan>),
     /// What became of what it lets go, but for the jobs.
-    Pruned(snapdeck_model::Result<(PrunePlan, Vec<String>)>),
+    PruneApplied(snapdeck_model::Result<(PrunePlan, Vec<String>)>),
     /// What was said of a snapshot.
-    Said(String, snapdeck_model::Result<()>),
+    Annotated(String, snapdeck_model::Result<()>),
     /// Where a sandbox's VNC server is, and whether through SSH.
     Viewer {
         /// Its URL.
@@ -51,23 +51,23 @@ pub(crate) enum Done {
 
 /// What is next after a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Next {
+pub(crate) enum LoopControl {
     /// Nothing new.
-    Stay,
+    Continue,
     /// The shell is to have the terminal.
     Suspend,
     /// The end.
-    End(Ending),
+    Exit(ExitMode),
 }
 
 impl Screen {
     /// Does a command.
-    pub(crate) fn act(
+    pub(crate) fn execute(
         &mut self,
         command: Command,
         terminal: &mut Terminal,
         engine: &Engine,
-    ) -> Next {
+    ) -> LoopControl {
         let changes = matches!(
             command,
             Command::Submit(_)
@@ -76,15 +76,15 @@ impl Screen {
                 | Command::Cancel(_)
                 | Command::Retry(..)
                 | Command::Shift(..)
-                | Command::ResumeLeft(_)
-                | Command::ForgetLeft(_)
-                | Command::Say { .. }
+                | Command::ResumeInterrupted(_)
+                | Command::DiscardInterrupted(_)
+                | Command::Annotate { .. }
                 | Command::Prune(..)
-                | Command::Examine
+                | Command::RunChecks
         );
         if changes && self.app.read_only {
-            self.app.tell(READ_ONLY, true);
-            return Next::Stay;
+            self.app.show_notice(READ_ONLY, true);
+            return LoopControl::Continue;
         }
         match command {
             Command::Submit(operation) => {
@@ -96,7 +96,7 @@ impl Screen {
             Command::Chain(operations) => {
                 if let Err(error) = engine.submit_chain(operations) {
                     tracing::error!("{error}");
-                    self.app.tell(error.to_string(), true);
+                    self.app.show_notice(error.to_string(), true);
                 }
             }
             Command::Retry(id, operation) => {
@@ -106,18 +106,18 @@ impl Screen {
                 }
             }
             Command::Shift(id, by) => engine.shift(id, by),
-            Command::ResumeLeft(ids) => {
+            Command::ResumeInterrupted(ids) => {
                 for (title, taken) in engine.resume_left(&ids) {
                     if let Err(error) = taken {
                         tracing::error!("{title}: {error}");
-                        self.app.tell(error.to_string(), true);
+                        self.app.show_notice(error.to_string(), true);
                     }
                 }
             }
-            Command::ForgetLeft(ids) => engine.forget_left(&ids),
+            Command::DiscardInterrupted(ids) => engine.forget_left(&ids),
             Command::Cancel(id) => engine.cancel(id),
             Command::Dismiss(id) => engine.dismiss(id),
-            Command::Say {
+            Command::Annotate {
                 host,
                 bucket,
                 name,
@@ -131,21 +131,22 @@ impl Screen {
                 };
                 self.tasks.spawn(async move {
                     let said = engine.remark(host.as_ref(), bucket, &name, &change).await;
-                    Done::Said(told, said)
+                    TaskResult::Annotated(told, said)
                 });
             }
             Command::FindPrunable(pruning) => {
                 let engine = engine.clone();
                 self.tasks.spawn(async move {
                     let plan = engine.prune_plan(&pruning).await;
-                    Done::Prunable(pruning, plan)
+                    TaskResult::PrunePlan(pruning, plan)
                 });
             }
             Command::Prune(pruning, plan) => {
                 let engine = engine.clone();
-                self.app.tell("looking again at what goes…", false);
-                self.tasks
-                    .spawn(async move { Done::Pruned(prune(&engine, &pruning, plan).await) });
+                self.app.show_notice("looking again at what goes…", false);
+                self.tasks.spawn(async move {
+                    TaskResult::PruneApplied(apply_prune(&engine, &pruning, plan).await)
+                });
             }
             Command::Refresh => engine.refresh(),
             Command::Copy(text) => {
@@ -155,7 +156,7 @@ impl Screen {
                     (true, 1) => format!("{text} is on the clipboard"),
                     (true, lines) => format!("{lines} names are on the clipboard, a line each"),
                 };
-                self.app.tell(told, false);
+                self.app.show_notice(told, false);
             }
             Command::Viewer {
                 host,
@@ -163,60 +164,65 @@ impl Screen {
                 open,
             } => {
                 let engine = engine.clone();
-                self.app.tell("looking for its VNC server…", false);
+                self.app.show_notice("looking for its VNC server…", false);
                 self.tasks.spawn(async move {
                     let url = engine.viewer_url(&host, &sandbox).await;
-                    Done::Viewer { url, open }
+                    TaskResult::Viewer { url, open }
                 });
             }
-            Command::Examine => engine.examine_all(),
-            Command::Suspend => return Next::Suspend,
-            Command::Quit => return Next::End(Ending::Cancel),
-            Command::Leave => return Next::End(Ending::Leave),
+            Command::RunChecks => engine.examine_all(),
+            Command::Suspend => return LoopControl::Suspend,
+            Command::Quit => return LoopControl::Exit(ExitMode::Cancel),
+            Command::Leave => return LoopControl::Exit(ExitMode::Leave),
         }
-        Next::Stay
+        LoopControl::Continue
     }
 
     fn copy(&self, terminal: &mut Terminal, text: &str) -> bool {
-        let sequence = viewer::copy(text, variable("TMUX").is_some());
+        let sequence = viewer::clipboard_sequence(text, env_var("TMUX").is_some());
         terminal.send(&sequence).is_ok()
     }
 
     /// Gives a new picture to be made ready, one at a time.
     pub(crate) fn prepare_picture(&mut self) {
-        let wanted = self.app.unready_picture();
+        let wanted = self.app.pending_picture();
         let Some((picture, room)) = wanted.filter(|(picture, room)| {
             let tried = Some((picture.mark, *room));
-            self.tried != tried
+            self.last_picture != tried
         }) else {
             return;
         };
-        self.tried = Some((picture.mark, room));
+        self.last_picture = Some((picture.mark, room));
         let canvas = self.app.canvas;
         self.tasks
-            .spawn_blocking(move || Done::Picture(canvas.encode(&picture, room)));
+            .spawn_blocking(move || TaskResult::Picture(canvas.encode(&picture, room)));
     }
 
     /// Takes up what a task came to.
-    pub(crate) fn finish(&mut self, done: Done, terminal: &mut Terminal, engine: &Engine) {
+    pub(crate) fn on_task_result(
+        &mut self,
+        done: TaskResult,
+        terminal: &mut Terminal,
+        engine: &Engine,
+    ) {
         let (url, forwarded, open) = match done {
-            Done::Picture(picture) => return self.app.take_picture(picture),
-            Done::Recalled(known) => {
+            TaskResult::Picture(picture) => return self.app.on_picture(picture),
+            TaskResult::SavedInventory(known) => {
                 return known.into_iter().for_each(|known| engine.recall(known));
             }
-            other @ (Done::Kin(..)
-            | Done::Cost(..)
-            | Done::Parents(..)
-            | Done::Prunable(..)
-            | Done::Pruned(..)
-            | Done::Said(..)) => return self.take_answer(other, engine),
-            Done::Viewer {
+            other @ (TaskResult::Lineage(..)
+            | TaskResult::PullCost(..)
+            | TaskResult::Parents(..)
+            | TaskResult::PrunePlan(..)
+            | TaskResult::PruneApplied(..)
+            | TaskResult::Annotated(..)) => return self.on_answer(other, engine),
+            TaskResult::Viewer {
                 url: Err(error), ..
             } => {
                 tracing::error!("{error}");
-                return self.app.tell(error.to_string(), true);
+                return self.app.show_notice(error.to_string(), true);
             }
-            Done::Viewer {
+            TaskResult::Viewer {
                 url: Ok((url, forwarded)),
                 open,
             } => (url, forwarded, open),
@@ -230,15 +236,17 @@ impl Screen {
         }
         let wish = engine.settings().console.viewer.as_deref();
         let opened = open.then(|| {
-            viewer::command(wish, &url, variable).and_then(|argv| {
+            viewer::command(wish, &url, env_var).and_then(|argv| {
                 viewer::start(&argv)?;
                 Ok(argv.join(" "))
             })
         });
         match opened {
-            None => self.app.tell(told, false),
-            Some(Ok(command)) => self.app.tell(format!("started {command}; {told}"), false),
-            Some(Err(why)) => self.app.tell(format!("{why}; {told}"), true),
+            None => self.app.show_notice(told, false),
+            Some(Ok(command)) => self
+                .app
+                .show_notice(format!("started {command}; {told}"), false),
+            Some(Err(why)) => self.app.show_notice(format!("{why}; {told}"), true),
         }
     }
 
@@ -251,18 +259,18 @@ impl Screen {
             tracing::error!("{title}: {error}");
             refused += 1;
             match refused {
-                1 => self.app.tell(error.to_string(), true),
+                1 => self.app.show_notice(error.to_string(), true),
                 many => self
                     .app
-                    .tell(format!("{many} were refused, see the log: {error}"), true),
+                    .show_notice(format!("{many} were refused, see the log: {error}"), true),
             }
         }
         refused == 0
     }
 
     /// Rings for what has come about.
-    pub(crate) fn ring(&mut self, terminal: &mut Terminal, how: Notify) {
-        let news = std::mem::take(&mut self.app.news).join("; ");
+    pub(crate) fn send_notifications(&mut self, terminal: &mut Terminal, how: Notify) {
+        let news = std::mem::take(&mut self.app.notifications).join("; ");
         if news.is_empty() {
             return;
         }
@@ -272,7 +280,10 @@ impl Screen {
             Notify::Notification => {
                 let text: String = news.chars().filter(|c| !c.is_control()).collect();
                 let told = format!("\x1b]9;{text}\x1b\\");
-                format!("{}\x07", viewer::through(&told, variable("TMUX").is_some()))
+                format!(
+                    "{}\x07",
+                    viewer::wrap_for_tmux(&told, env_var("TMUX").is_some())
+                )
             }
         };
         // A terminal that is gone is found out by the next frame.
@@ -290,7 +301,7 @@ impl Screen {
         terminal.leave();
         // Where no shell could continue us, the kernel does not stop us: then this is over after a moment.
         kill(nix::unistd::Pid::from_raw(0), Signal::SIGTSTP)?;
-        let _ = timeout(STOPPED, continued.recv()).await;
-        terminal.again()
+        let _ = timeout(STOP_TIMEOUT, continued.recv()).await;
+        terminal.reenter()
     }
 }

@@ -5,22 +5,25 @@ use std::io;
 
 use crossterm::event::{Event, KeyCode, KeyEvent, KeyModifiers};
 
-type Read = io::Result<Event>;
+type EventResult = io::Result<Event>;
 
 /// Longest sequence that is looked for.
-const LONGEST: usize = 20;
+const MAX_SEQUENCE: usize = 20;
 /// Events of a paste that are dropped; what the terminal holds back is less.
-const PASTED: usize = 1 << 16;
+const MAX_PASTE_EVENTS: usize = 1 << 16;
 
 /// The events that begin with `first`, of those that `more` has at hand: where an escape is followed by the letters of a
 /// sequence, it is the escape and the sequence's key, or the escape alone where no key is known.
-pub(crate) fn whole(first: Read, mut more: impl FnMut() -> Option<Read>) -> Vec<Read> {
+pub(crate) fn merge_escape_sequence(
+    first: EventResult,
+    mut more: impl FnMut() -> Option<EventResult>,
+) -> Vec<EventResult> {
     let mut events = vec![first];
     if !matches!(&events[0], Ok(Event::Key(key)) if *key == KeyCode::Esc.into()) {
         return events;
     }
     let mut text = String::new();
-    while text.len() < LONGEST {
+    while text.len() < MAX_SEQUENCE {
         let Some(event) = more() else { return events };
         let typed = letter(&event);
         events.push(event);
@@ -32,7 +35,7 @@ pub(crate) fn whole(first: Read, mut more: impl FnMut() -> Option<Read>) -> Vec<
                 if (before, last) == ("[200", '~') {
                     // Its letters would be keys now.
                     let _ = std::iter::repeat_with(&mut more)
-                        .take(PASTED)
+                        .take(MAX_PASTE_EVENTS)
                         .find(Option::is_none);
                 }
                 let key = key(&text[1..], last);
@@ -45,7 +48,7 @@ pub(crate) fn whole(first: Read, mut more: impl FnMut() -> Option<Read>) -> Vec<
     events
 }
 
-fn letter(event: &Read) -> Option<char> {
+fn letter(event: &EventResult) -> Option<char> {
     match event {
         Ok(Event::Key(KeyEvent {
             code: KeyCode::Char(c),
@@ -86,8 +89,8 @@ mod tests {
                 .next()
                 .map(|c| Ok(Event::Key(KeyCode::Char(c).into())))
         };
-        let events = whole(Ok(Event::Key(KeyCode::Esc.into())), more);
-        let code = |event: Read| match event {
+        let events = merge_escape_sequence(Ok(Event::Key(KeyCode::Esc.into())), more);
+        let code = |event: EventResult| match event {
             Ok(Event::Key(key)) => key.code,
             other => panic!("{other:?}"),
         };

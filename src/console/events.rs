@@ -14,19 +14,19 @@ use tokio::sync::mpsc::{Receiver, channel};
 use super::escapes;
 
 /// Events that wait for the console; past these, the terminal waits.
-const WAITING: usize = 1024;
+const QUEUE_CAPACITY: usize = 1024;
 /// For looking whether an event has come, behind an escape alone: crossterm, given no time, looks at nothing, and a busy
 /// machine takes some.
-const AT_HAND: Duration = Duration::from_millis(5);
+const POLL_TIMEOUT: Duration = Duration::from_millis(5);
 /// How long the thread's end is waited for.
-const END: Duration = Duration::from_millis(100);
+const JOIN_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Events of the terminal. Dropped, they are read no more: what is typed then is for whoever has the terminal next.
 pub(crate) struct Events {
     /// `None` only while it is dropped.
     events: Option<Receiver<io::Result<Event>>>,
     /// Closed by the thread's end.
-    reading: mpsc::Receiver<()>,
+    reader_exit: mpsc::Receiver<()>,
 }
 
 impl Events {
@@ -35,14 +35,14 @@ impl Events {
     /// # Errors
     /// Where the system starts no thread.
     pub(crate) fn listen() -> io::Result<Self> {
-        let (sender, events) = channel(WAITING);
+        let (sender, events) = channel(QUEUE_CAPACITY);
         let (alive, reading) = mpsc::channel();
         thread::Builder::new()
             .name("terminal-events".into())
             .spawn(move || {
                 let _alive: mpsc::Sender<()> = alive;
                 loop {
-                    for event in escapes::whole(read(), at_hand) {
+                    for event in escapes::merge_escape_sequence(read(), poll_event) {
                         let is_last = event.is_err();
                         if sender.blocking_send(event).is_err() || is_last {
                             return;
@@ -52,7 +52,7 @@ impl Events {
             })?;
         Ok(Self {
             events: Some(events),
-            reading,
+            reader_exit: reading,
         })
     }
 
@@ -62,14 +62,14 @@ impl Events {
     }
 
     /// The next one, where there is one now.
-    pub(crate) fn at_hand(&mut self) -> Option<io::Result<Event>> {
+    pub(crate) fn try_next(&mut self) -> Option<io::Result<Event>> {
         self.events.as_mut()?.try_recv().ok()
     }
 }
 
 /// The next event, where it has come already.
-fn at_hand() -> Option<io::Result<Event>> {
-    poll(AT_HAND).unwrap_or(false).then(read)
+fn poll_event() -> Option<io::Result<Event>> {
+    poll(POLL_TIMEOUT).unwrap_or(false).then(read)
 }
 
 impl Drop for Events {
@@ -77,6 +77,6 @@ impl Drop for Events {
         self.events = None;
         // A new size is an event like any other, and nobody takes it: that ends the thread's wait for the terminal.
         let _ = kill(Pid::this(), Signal::SIGWINCH);
-        let _ = self.reading.recv_timeout(END);
+        let _ = self.reader_exit.recv_timeout(JOIN_TIMEOUT);
     }
 }

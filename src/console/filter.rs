@@ -8,12 +8,12 @@ use super::dialog::Field;
 use super::list::Change;
 
 /// Begins to type the filter of the focused list.
-pub(crate) fn begin(app: &mut App) {
+pub(crate) fn start_filter(app: &mut App) {
     app.filter = Some(Field::holding(&text(app, app.list)));
 }
 
 /// Takes a key.
-pub(crate) fn key(app: &mut App, key: KeyEvent) {
+pub(crate) fn on_key(app: &mut App, key: KeyEvent) {
     let Some(field) = &mut app.filter else { return };
     match key.code {
         KeyCode::Enter => app.filter = None,
@@ -21,8 +21,8 @@ pub(crate) fn key(app: &mut App, key: KeyEvent) {
             app.filter = None;
             app.change(app.list, Change::Filter(String::new()));
         }
-        KeyCode::Up => app.change(app.list, Change::By(-1)),
-        KeyCode::Down => app.change(app.list, Change::By(1)),
+        KeyCode::Up => app.change(app.list, Change::MoveBy(-1)),
+        KeyCode::Down => app.change(app.list, Change::MoveBy(1)),
         _ if field.key(key) => refilter(app),
         _ => {}
     }

@@ -141,7 +141,7 @@ pub(crate) fn alpha(seen: Instant) -> HostView {
 }
 
 /// What manifests tell of a snapshot that is pinned in the bucket.
-pub(crate) fn kin(name: &str) -> Lineage {
+pub(crate) fn lineage(name: &str) -> Lineage {
     let relative = |name: &str, on_host, in_bucket| Relative {
         name: name.parse().unwrap(),
         on_host,
@@ -216,7 +216,7 @@ pub(crate) fn queued_job(id: u64, name: &str) -> JobView {
 }
 
 /// A pull that an earlier run left.
-pub(crate) fn left_job(id: u64, name: &str) -> LeftJob {
+pub(crate) fn interrupted_job(id: u64, name: &str) -> LeftJob {
     let pull = queued_job(0, name).operation;
     LeftJob {
         id: LeftId(id),
@@ -271,7 +271,7 @@ pub(crate) fn populated() -> View {
 }
 
 /// As [`populated`], with alpha examined, beta out of reach, and the bucket being examined.
-pub(crate) fn examined() -> View {
+pub(crate) fn with_health_checks() -> View {
     let patient = |host: Option<&str>, checks: Vec<Check>| {
         let host = host.map(|name| name.parse().unwrap());
         let found = Examination {
@@ -397,7 +397,7 @@ pub(crate) fn many(hosts: usize, names: usize) -> View {
 }
 
 /// As [`populated`], but alpha went away `age` before `now`.
-pub(crate) fn away(now: Instant, age: Duration) -> View {
+pub(crate) fn unreachable_host_view(now: Instant, age: Duration) -> View {
     let mut view = populated();
     view.hosts[0] = Arc::new(HostView {
         link: Link::Down(
@@ -413,7 +413,7 @@ pub(crate) fn away(now: Instant, age: Duration) -> View {
 }
 
 /// What the running `config-vm` on alpha does: busy for the last seconds, with a screen that is red above blue.
-pub(crate) fn live(now: Instant) -> Live {
+pub(crate) fn metrics(now: Instant) -> Live {
     let sample = |ago: u64| Sample {
         at: now - Duration::from_secs(ago),
         cpu: Some(1.0 / (ago + 2) as f64),

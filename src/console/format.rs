@@ -80,7 +80,7 @@ pub(crate) fn age(span: Duration) -> String {
 }
 
 /// A moment, to the minute, in UTC.
-pub(crate) fn moment(at: Timestamp) -> String {
+pub(crate) fn timestamp(at: Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%M UTC").to_string()
 }
 

@@ -108,7 +108,7 @@ impl Press {
         format!("{}{}{key}", prefix(ctrl, "ctrl-"), prefix(alt, "alt-"))
     }
 
-    fn is(self, pressed: Self) -> bool {
+    fn matches(self, pressed: Self) -> bool {
         let is_digit = |code| matches!(code, KeyCode::Char('1'..='9'));
         match (self, pressed) {
             (Self::Digit, Self::Key { code, ctrl, alt }) => !ctrl && !alt && is_digit(code),
@@ -141,12 +141,12 @@ impl Chord {
 
     fn begins_with(&self, pressed: &[Press]) -> bool {
         let pairs = self.0.iter().zip(pressed);
-        self.0.len() >= pressed.len() && pairs.into_iter().all(|(one, other)| one.is(*other))
+        self.0.len() >= pressed.len() && pairs.into_iter().all(|(one, other)| one.matches(*other))
     }
 
     /// Could one never be told from the other?
     fn collides(&self, other: &Self) -> bool {
-        let overlap = |one: &Press, other: &Press| one.is(*other) || other.is(*one);
+        let overlap = |one: &Press, other: &Press| one.matches(*other) || other.matches(*one);
         self.0
             .iter()
             .zip(&other.0)
@@ -160,20 +160,20 @@ struct Binding {
     chord: Chord,
     entry: &'static Entry,
     /// Where the user wrote it, from the beginning of the text, in bytes; `None`: the table.
-    at: Option<usize>,
+    source_offset: Option<usize>,
 }
 
 /// What pressed keys came to.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Pressed {
+pub(crate) enum KeyMatch {
     /// Do this.
-    Do(Action),
+    Perform(Action),
     /// More keys are awaited.
-    More,
+    Incomplete,
     /// It means this, but in other panes.
-    Elsewhere(&'static Entry),
+    OtherPane(&'static Entry),
     /// It means nothing at all.
-    Nothing,
+    Unbound,
 }
 
 /// All chords.
@@ -188,7 +188,7 @@ impl Default for Keymap {
             chords.map(move |chord| Binding {
                 chord,
                 entry,
-                at: None,
+                source_offset: None,
             })
         });
         Self(bindings.collect())
@@ -249,11 +249,11 @@ impl Keymap {
                 own.push(Binding {
                     chord,
                     entry,
-                    at: Some(at),
+                    source_offset: Some(at),
                 });
             }
         }
-        own.sort_by_key(|binding| binding.at);
+        own.sort_by_key(|binding| binding.source_offset);
         let meets = |one: &Binding, other: &Binding| {
             one.chord.collides(&other.chord) && share_pane(one.entry, other.entry)
         };
@@ -261,13 +261,13 @@ impl Keymap {
             let others = &own[..number];
             if let Some(other) = others.iter().find(|other| meets(one, other)) {
                 let (id, key) = (one.entry.id(), one.chord.name());
-                let line = text.line(other.at.unwrap_or(0));
+                let line = text.line(other.source_offset.unwrap_or(0));
                 let why = format!(
                     "{id}: {key} collides with {} of {} in line {line}",
                     other.chord.name(),
                     other.entry.id()
                 );
-                return Err(text.wrong(one.at.unwrap_or(0), why));
+                return Err(text.wrong(one.source_offset.unwrap_or(0), why));
             }
         }
         let mut told = Vec::new();
@@ -290,17 +290,19 @@ impl Keymap {
     }
 
     /// What `pressed`, one key or the beginning of a chord, means while `focus` has the focus.
-    pub(crate) fn look_up(&self, pressed: &[Press], focus: Pane) -> Pressed {
-        let mut elsewhere = Pressed::Nothing;
+    pub(crate) fn look_up(&self, pressed: &[Press], focus: Pane) -> KeyMatch {
+        let mut elsewhere = KeyMatch::Unbound;
         for binding in &self.0 {
             if !binding.chord.begins_with(pressed) {
                 continue;
             }
             let is_whole = binding.chord.0.len() == pressed.len();
             match (binding.entry.panes.contains(&focus), is_whole) {
-                (true, true) => return Pressed::Do(with_digit(binding.entry.action, pressed)),
-                (true, false) => return Pressed::More,
-                (false, true) => elsewhere = Pressed::Elsewhere(binding.entry),
+                (true, true) => {
+                    return KeyMatch::Perform(with_digit(binding.entry.action, pressed));
+                }
+                (true, false) => return KeyMatch::Incomplete,
+                (false, true) => elsewhere = KeyMatch::OtherPane(binding.entry),
                 (false, false) => {}
             }
         }
@@ -308,7 +310,7 @@ impl Keymap {
     }
 
     /// What may follow on `pressed` in `focus`: the next key, and what it leads to.
-    pub(crate) fn next<'a>(
+    pub(crate) fn continuations<'a>(
         &'a self,
         pressed: &'a [Press],
         focus: Pane,
@@ -424,16 +426,16 @@ mod tests {
         let keymap = Keymap::default();
         assert!(matches!(
             keymap.look_up(&press("3"), Pane::Bucket),
-            Pressed::Do(Action::Host(2))
+            KeyMatch::Perform(Action::Host(2))
         ));
         let ctrl_d = Press::new(KeyEvent::new(KeyCode::Char('d'), KeyModifiers::CONTROL));
         assert!(matches!(
             keymap.look_up(&[ctrl_d], Pane::Bucket),
-            Pressed::Nothing
+            KeyMatch::Unbound
         ));
         assert!(matches!(
             keymap.look_up(&press("d"), Pane::Jobs),
-            Pressed::Elsewhere(_)
+            KeyMatch::OtherPane(_)
         ));
     }
 
@@ -442,18 +444,18 @@ mod tests {
         let keymap = Keymap::default();
         assert!(matches!(
             keymap.look_up(&press("g"), Pane::Log),
-            Pressed::More
+            KeyMatch::Incomplete
         ));
         assert!(matches!(
             keymap.look_up(&press("g g"), Pane::Log),
-            Pressed::Do(Action::First)
+            KeyMatch::Perform(Action::First)
         ));
         assert!(matches!(
             keymap.look_up(&press("g x"), Pane::Log),
-            Pressed::Nothing
+            KeyMatch::Unbound
         ));
         let next: Vec<String> = keymap
-            .next(&press("g"), Pane::Log)
+            .continuations(&press("g"), Pane::Log)
             .map(|(key, _)| key)
             .collect();
         assert!(
@@ -468,10 +470,10 @@ mod tests {
             read("push = [\"c\", \"ctrl-p\"]\nquit = \"Z Z\"\nlog = []\n").unwrap();
         assert_eq!(told, ["c is push now, not create"]);
         let action = |keys: &str| keymap.look_up(&press(keys), Pane::Sandboxes);
-        assert!(matches!(action("c"), Pressed::Do(Action::Push)));
-        assert!(matches!(action("Z Z"), Pressed::Do(Action::Quit)));
-        assert!(matches!(action("q"), Pressed::Nothing));
-        assert!(matches!(action("L"), Pressed::Nothing));
+        assert!(matches!(action("c"), KeyMatch::Perform(Action::Push)));
+        assert!(matches!(action("Z Z"), KeyMatch::Perform(Action::Quit)));
+        assert!(matches!(action("q"), KeyMatch::Unbound));
+        assert!(matches!(action("L"), KeyMatch::Unbound));
     }
 
     #[test]

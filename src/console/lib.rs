@@ -1,47 +1,47 @@
 //! The console: the screen an operator lives in. Holds an engine handle and nothing below it.
 
 mod actions;
+mod all_hosts;
 mod app;
-mod asking;
 mod background;
 mod cell;
+mod columns;
 mod commands;
 mod dialog;
 mod draw;
 mod escapes;
 mod events;
-mod fields;
 mod filter;
 #[cfg(test)]
 mod fixture;
 mod format;
-mod jobspage;
+mod jobs;
 mod keymap;
-mod kin;
+mod lineage;
 mod list;
-mod log;
-mod logpane;
+mod log_view;
+mod logging;
+mod lookup;
 mod matrix;
-mod meter;
 mod mouse;
-mod news;
+mod notifications;
 mod perform;
 mod picture;
+mod queries;
 mod query;
+mod rates;
 mod reference;
 mod run;
+mod selection;
 mod session;
-mod shown;
 mod table;
 mod terminal;
 #[cfg(test)]
 mod tests;
 mod theme;
-mod together;
 mod tree;
 mod verbs;
 mod viewer;
-mod world;
 
 pub use reference::{Reference, keymap_file, keys};
 pub use run::{Options, run};

@@ -7,14 +7,14 @@ use std::ops::Range;
 
 use jiff::Timestamp;
 
-use super::fields::{Field, Row};
+use super::columns::{Column, Row};
 use super::query::{Match, Query};
 
 /// What can be done to a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Change {
     /// Move the selection by so many rows.
-    By(isize),
+    MoveBy(isize),
     /// Select the first row.
     First,
     /// Select the last row.
@@ -41,23 +41,23 @@ pub(crate) enum Change {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Sort {
     /// By what.
-    pub field: Field,
+    pub column: Column,
     /// From the largest to the smallest.
-    pub falling: bool,
+    pub descending: bool,
 }
 
 impl Default for Sort {
     fn default() -> Self {
-        Self::by(Field::Name)
+        Self::by(Column::Name)
     }
 }
 
 impl Sort {
     /// By `field`, as one expects it: texts rising, numbers falling.
-    pub(crate) fn by(field: Field) -> Self {
+    pub(crate) fn by(field: Column) -> Self {
         Self {
-            field,
-            falling: field.is_number(),
+            column: field,
+            descending: field.is_number(),
         }
     }
 }
@@ -90,7 +90,7 @@ pub(crate) struct List<K> {
     anchor: Option<K>,
     filter: String,
     query: Query,
-    complaint: Option<String>,
+    filter_error: Option<String>,
     sort: Sort,
     /// All items in the order of `sort`; empty where that is their own.
     order: Vec<u32>,
@@ -108,7 +108,7 @@ impl<K> Default for List<K> {
             anchor: None,
             filter: String::new(),
             query: Query::default(),
-            complaint: None,
+            filter_error: None,
             sort: Sort::default(),
             order: Vec::new(),
             offset: 0,
@@ -118,27 +118,30 @@ impl<K> Default for List<K> {
 
 impl<K: Clone + Ord + Hash> List<K> {
     /// Takes up new items, which stand by name. Where the selected one is gone its nearest neighbour is selected.
-    pub(crate) fn sync<R: Row<Key = K>>(&mut self, items: &[R]) {
+    pub(crate) fn update<R: Row<Key = K>>(&mut self, items: &[R]) {
         if !self.marks.is_empty() {
             let marks = std::mem::take(&mut self.marks);
             let kept = items.iter().map(Row::key).filter(|key| marks.contains(key));
             self.marks = kept.cloned().collect();
         }
         self.order(items);
-        self.find(items);
+        self.apply_filter(items);
     }
 
     /// Takes up items of which more are to come: what is selected or marked may be among those.
-    pub(crate) fn grow<R: Row<Key = K>>(&mut self, items: &[R]) {
+    pub(crate) fn update_partial<R: Row<Key = K>>(&mut self, items: &[R]) {
         let selected = self.selected.clone();
         self.order(items);
-        self.find(items);
+        self.apply_filter(items);
         self.selected = selected.or(self.selected.take());
     }
 
     /// Puts all items in the order of `sort`.
     fn order<R: Row<Key = K>>(&mut self, items: &[R]) {
-        let Sort { field, falling } = self.sort;
+        let Sort {
+            column: field,
+            descending: falling,
+        } = self.sort;
         self.order.clear();
         if self.sort == Sort::default() {
             return;
@@ -146,7 +149,7 @@ impl<K: Clone + Ord + Hash> List<K> {
         self.order.extend((0..items.len()).map(|at| at as u32));
         let value = |at: &u32| items[*at as usize].value(field);
         match (field, falling) {
-            (Field::Name, _) => self.order.reverse(),
+            (Column::Name, _) => self.order.reverse(),
             // Both are stable: equals stay by name.
             (_, false) => self.order.sort_by_key(value),
             (_, true) => self
@@ -157,7 +160,7 @@ impl<K: Clone + Ord + Hash> List<K> {
 
     /// Finds the rows that the filter lets through. Under the order by name those that match as typed stand before those
     /// with scattered letters.
-    fn find<R: Row<Key = K>>(&mut self, items: &[R]) {
+    fn apply_filter<R: Row<Key = K>>(&mut self, items: &[R]) {
         let is_plain = self.order.is_empty();
         self.rows = match (self.query.is_empty(), is_plain) {
             (true, true) => Rows::All(items.len()),
@@ -165,7 +168,7 @@ impl<K: Clone + Ord + Hash> List<K> {
             (false, _) => {
                 let (mut whole, mut scattered) = (Vec::new(), Vec::new());
                 let mut look = |at: u32| match self.query.find(&items[at as usize]) {
-                    Some(Match::Scattered) if is_plain => scattered.push(at),
+                    Some(Match::Fuzzy) if is_plain => scattered.push(at),
                     Some(_) => whole.push(at),
                     None => {}
                 };
@@ -199,7 +202,7 @@ impl<K: Clone + Ord + Hash> List<K> {
     /// Does `change`.
     pub(crate) fn apply<R: Row<Key = K>>(&mut self, items: &[R], change: Change) {
         match change {
-            Change::By(rows) => self.select(items, self.row.saturating_add_signed(rows)),
+            Change::MoveBy(rows) => self.select(items, self.row.saturating_add_signed(rows)),
             Change::First => self.select(items, 0),
             Change::Last => self.select(items, usize::MAX),
             Change::Row(row) if row < self.len() => self.select(items, row),
@@ -235,14 +238,14 @@ impl<K: Clone + Ord + Hash> List<K> {
             }
             Change::Unmark => self.marks.clear(),
             Change::Filter(text) => {
-                (self.query, self.complaint) = Query::parse(&text, Timestamp::now());
+                (self.query, self.filter_error) = Query::parse(&text, Timestamp::now());
                 self.filter = text;
-                self.find(items);
+                self.apply_filter(items);
             }
             Change::Sort(sort) => {
                 self.sort = sort;
                 self.order(items);
-                self.find(items);
+                self.apply_filter(items);
             }
         }
     }
@@ -264,10 +267,10 @@ impl<K: Clone + Ord + Hash> List<K> {
     }
 
     /// An empty list with what an earlier run left: what was selected, what was marked, and the filter.
-    pub(crate) fn recall(&mut self, selected: Option<K>, marks: Vec<K>, filter: String) {
+    pub(crate) fn restore(&mut self, selected: Option<K>, marks: Vec<K>, filter: String) {
         self.selected = selected;
         self.marks = marks.into_iter().collect();
-        (self.query, self.complaint) = Query::parse(&filter, Timestamp::now());
+        (self.query, self.filter_error) = Query::parse(&filter, Timestamp::now());
         self.filter = filter;
     }
 
@@ -282,7 +285,7 @@ impl<K: Clone + Ord + Hash> List<K> {
     }
 
     /// An empty list with this order.
-    pub(crate) fn sorted(sort: Sort) -> Self {
+    pub(crate) fn with_sort(sort: Sort) -> Self {
         Self {
             sort,
             ..Self::default()
@@ -295,12 +298,12 @@ impl<K: Clone + Ord + Hash> List<K> {
     }
 
     /// What of the filter cannot be meant.
-    pub(crate) fn complaint(&self) -> Option<&str> {
-        self.complaint.as_deref()
+    pub(crate) fn filter_error(&self) -> Option<&str> {
+        self.filter_error.as_deref()
     }
 
     /// Selects the item of that identity, where it is a row.
-    pub(crate) fn go_to<R: Row<Key = K>>(&mut self, items: &[R], key: &K) {
+    pub(crate) fn select_key<R: Row<Key = K>>(&mut self, items: &[R], key: &K) {
         if let Some(row) = self.row_of(items, key) {
             self.select(items, row);
         }
@@ -349,12 +352,12 @@ impl<K: Clone + Ord + Hash> List<K> {
     }
 
     /// How many are marked.
-    pub(crate) fn marked(&self) -> usize {
+    pub(crate) fn marked_count(&self) -> usize {
         self.marks.len()
     }
 
     /// What an operation is about: all that is marked, else the selected one.
-    pub(crate) fn chosen<R: Row<Key = K>>(&self, items: &[R]) -> Vec<K> {
+    pub(crate) fn chosen_keys<R: Row<Key = K>>(&self, items: &[R]) -> Vec<K> {
         if self.marks.is_empty() {
             return self
                 .current(items)
@@ -413,20 +416,20 @@ mod tests {
     fn the_selection_stays_on_the_same_thing_and_goes_to_its_neighbour_when_that_is_gone() {
         let mut list = List::default();
         let before = objects(&["b", "d", "f"]);
-        list.sync(&before);
-        list.apply(&before, Change::By(1));
+        list.update(&before);
+        list.apply(&before, Change::MoveBy(1));
         let more = objects(&["a", "b", "c", "d", "f"]);
-        list.sync(&more);
+        list.update(&more);
         assert_eq!(selected(&list, &more).as_deref(), Some("d"));
         let fewer = objects(&["b", "f"]);
-        list.sync(&fewer);
+        list.update(&fewer);
         assert_eq!(selected(&list, &fewer).as_deref(), Some("f"));
         let last = objects(&["a", "b"]);
-        list.sync(&last);
+        list.update(&last);
         assert_eq!(selected(&list, &last).as_deref(), Some("b"));
-        list.sync(&objects(&[]));
+        list.update(&objects(&[]));
         assert_eq!(selected(&list, &[]), None);
-        list.sync(&before);
+        list.update(&before);
         assert_eq!(selected(&list, &before).as_deref(), Some("b"));
     }
 
@@ -434,19 +437,19 @@ mod tests {
     fn marks_are_kept_by_name_and_end_with_their_object() {
         let mut list = List::default();
         let items = objects(&["a", "b", "c"]);
-        list.sync(&items);
+        list.update(&items);
         list.apply(&items, Change::Mark);
         list.apply(&items, Change::Mark);
         let chosen: Vec<String> = list
-            .chosen(&items)
+            .chosen_keys(&items)
             .iter()
             .map(ToString::to_string)
             .collect();
         assert_eq!(chosen, ["a", "b"]);
         let later = objects(&["0", "b", "c"]);
-        list.sync(&later);
+        list.update(&later);
         let chosen: Vec<String> = list
-            .chosen(&later)
+            .chosen_keys(&later)
             .iter()
             .map(ToString::to_string)
             .collect();
@@ -457,8 +460,8 @@ mod tests {
     fn a_filter_hides_and_gives_back() {
         let mut list = List::default();
         let items = objects(&["alpha", "beta", "Alphabet"]);
-        list.sync(&items);
-        list.apply(&items, Change::By(1));
+        list.update(&items);
+        list.apply(&items, Change::MoveBy(1));
         list.apply(&items, Change::Filter("nothing".to_owned()));
         assert_eq!(selected(&list, &items), None);
         list.apply(&items, Change::Filter(String::new()));
@@ -473,7 +476,10 @@ mod tests {
     }
 
     fn chosen(list: &List<SnapshotName>, items: &[Object]) -> Vec<String> {
-        list.chosen(items).iter().map(ToString::to_string).collect()
+        list.chosen_keys(items)
+            .iter()
+            .map(ToString::to_string)
+            .collect()
     }
 
     #[test]
@@ -483,20 +489,20 @@ mod tests {
         for (item, size) in items.iter_mut().zip([1, 3, 3, 2]) {
             item.size_bytes = size;
         }
-        list.sync(&items);
-        list.apply(&items, Change::By(1));
-        list.apply(&items, Change::Sort(Sort::by(Field::Size)));
+        list.update(&items);
+        list.apply(&items, Change::MoveBy(1));
+        list.apply(&items, Change::Sort(Sort::by(Column::Size)));
         assert_eq!(names(&list, &items), ["ab", "b", "ba", "a"]);
         assert_eq!(selected(&list, &items).as_deref(), Some("ab"));
         list.apply(&items, Change::Filter("a".to_owned()));
         assert_eq!(names(&list, &items), ["ab", "ba", "a"]);
         items.remove(1);
-        list.sync(&items);
+        list.update(&items);
         assert_eq!(names(&list, &items), ["ba", "a"]);
         assert_eq!(selected(&list, &items).as_deref(), Some("ba"));
         let falling = Sort {
-            field: Field::Name,
-            falling: true,
+            column: Column::Name,
+            descending: true,
         };
         list.apply(&items, Change::Sort(falling));
         assert_eq!(names(&list, &items), ["ba", "a"]);
@@ -508,7 +514,7 @@ mod tests {
     fn what_matches_as_typed_stands_before_scattered_letters() {
         let mut list = List::default();
         let items = objects(&["a-xb", "xab", "xb"]);
-        list.sync(&items);
+        list.update(&items);
         list.apply(&items, Change::Filter("ab".to_owned()));
         assert_eq!(names(&list, &items), ["xab", "a-xb"]);
     }
@@ -517,8 +523,8 @@ mod tests {
     fn ranges_all_and_the_others_are_marked_of_what_is_shown() {
         let mut list = List::default();
         let items = objects(&["a", "b", "c", "d", "e"]);
-        list.sync(&items);
-        list.apply(&items, Change::By(1));
+        list.update(&items);
+        list.apply(&items, Change::MoveBy(1));
         list.apply(&items, Change::Mark);
         list.apply(&items, Change::Row(3));
         list.apply(&items, Change::MarkRange);
@@ -540,7 +546,7 @@ mod tests {
             let names: Vec<String> = (0..rows).map(|i| format!("o{i:03}")).collect();
             let items = objects(&names.iter().map(String::as_str).collect::<Vec<_>>());
             let mut list = List::default();
-            list.sync(&items);
+            list.update(&items);
             list.apply(&items, Change::Row(row));
             list.offset = offset;
             let window = list.window(height);

@@ -8,7 +8,7 @@ use super::actions::Pane;
 use super::app::App;
 use super::cell::{Cell, Place, State, places};
 use super::list::{Change, List};
-use super::world;
+use super::lookup;
 use snapdeck_engine::{JobView, Link, View};
 use snapdeck_model::{HostName, SnapshotName};
 
@@ -24,15 +24,15 @@ pub(crate) struct Matrix {
     /// The current column.
     pub place: Place,
     /// The first column on screen, of those that move.
-    pub first: usize,
+    pub first_column: usize,
     /// The list it was opened from.
-    pub back: Pane,
+    pub opened_from: Pane,
     marks: HashSet<(SnapshotName, HostName)>,
     /// The row that was marked or unmarked last.
     anchor: Option<SnapshotName>,
     jobs: HashMap<(SnapshotName, Place), Arc<JobView>>,
-    of: Vec<usize>,
-    promised: Vec<SnapshotName>,
+    source_lists: Vec<usize>,
+    pending_names: Vec<SnapshotName>,
 }
 
 impl Default for Matrix {
@@ -42,20 +42,20 @@ impl Default for Matrix {
             names: Vec::new(),
             places: Vec::new(),
             place: Place::Bucket,
-            first: 0,
-            back: Pane::Snapshots,
+            first_column: 0,
+            opened_from: Pane::Snapshots,
             marks: HashSet::new(),
             anchor: None,
             jobs: HashMap::new(),
-            of: Vec::new(),
-            promised: Vec::new(),
+            source_lists: Vec::new(),
+            pending_names: Vec::new(),
         }
     }
 }
 
 impl Matrix {
     /// Takes up a view. The caller keeps the one before alive meanwhile.
-    pub(crate) fn sync(&mut self, view: &View) {
+    pub(crate) fn update(&mut self, view: &View) {
         self.jobs = HashMap::new();
         for job in &view.jobs {
             let Some(name) = job.operation.snapshot() else {
@@ -67,9 +67,9 @@ impl Matrix {
         let lists = view
             .hosts
             .iter()
-            .map(|host| world::address(&host.snapshots));
+            .map(|host| lookup::address(&host.snapshots));
         let of: Vec<usize> = lists
-            .chain([world::address(&view.bucket.objects)])
+            .chain([lookup::address(&view.bucket.objects)])
             .collect();
         // A snapshot that is being pushed is nowhere yet; its row shows how far it is.
         let coming = view.jobs.iter().filter(|job| !job.state.is_over());
@@ -77,25 +77,25 @@ impl Matrix {
         let promised: Vec<SnapshotName> = coming
             .filter_map(|job| job.operation.snapshot().cloned())
             .collect();
-        if (&self.of, &self.promised) == (&of, &promised) {
+        if (&self.source_lists, &self.pending_names) == (&of, &promised) {
             return;
         }
-        (self.of, self.promised) = (of, promised);
+        (self.source_lists, self.pending_names) = (of, promised);
         let hosts = view.hosts.iter().map(|host| Place::Host(host.name.clone()));
         self.places = [Place::Bucket].into_iter().chain(hosts).collect();
         let objects = view.bucket.objects.iter().map(|object| &object.name);
         let snapshots = view.hosts.iter().flat_map(|host| host.snapshots.iter());
         let names = objects.chain(snapshots.map(|snapshot| &snapshot.name));
-        let names: HashSet<&SnapshotName> = names.chain(&self.promised).collect();
+        let names: HashSet<&SnapshotName> = names.chain(&self.pending_names).collect();
         self.marks.retain(|(name, _)| names.contains(name));
         self.names = names.into_iter().cloned().collect();
         self.names.sort_unstable();
-        self.list.sync(&self.names);
+        self.list.update(&self.names);
     }
 
     /// Forgets what it was made of, so that nothing is compared with lists that are gone.
     pub(crate) fn close(&mut self) {
-        self.of.clear();
+        self.source_lists.clear();
         self.jobs.clear();
     }
 
@@ -106,7 +106,7 @@ impl Matrix {
                 let row = self.list.row();
                 self.anchor = self.list.current(&self.names).cloned();
                 self.toggle(row);
-                self.list.apply(&self.names, Change::By(1));
+                self.list.apply(&self.names, Change::MoveBy(1));
             }
             Change::MarkRange => {
                 let row = self.list.row();
@@ -159,7 +159,7 @@ impl Matrix {
     }
 
     /// How many cells are marked.
-    pub(crate) fn marked(&self) -> usize {
+    pub(crate) fn marked_count(&self) -> usize {
         self.marks.len()
     }
 
@@ -178,7 +178,7 @@ impl Matrix {
     }
 
     /// What an operation is about: all marked cells, else the current one.
-    pub(crate) fn chosen(&self) -> Vec<(SnapshotName, Place)> {
+    pub(crate) fn chosen_cells(&self) -> Vec<(SnapshotName, Place)> {
         if self.marks.is_empty() {
             let current = self.current().into_iter();
             return current
@@ -200,7 +200,7 @@ impl Matrix {
     }
 
     /// Goes by so many columns.
-    pub(crate) fn turn(&mut self, by: isize) {
+    pub(crate) fn move_column(&mut self, by: isize) {
         let last = self.places.len().saturating_sub(1);
         let column = self.column().saturating_add_signed(by).min(last);
         if let Some(place) = self.places.get(column) {
@@ -216,7 +216,7 @@ impl Matrix {
         let end = self.places.len();
         let current = self.column().max(from);
         let latest = end.saturating_sub(room).max(from);
-        let first = self.first.clamp(from, latest).min(current);
+        let first = self.first_column.clamp(from, latest).min(current);
         let first = first.max((current + 1).saturating_sub(room)).max(from);
         (pinned, first..(first + room).min(end).max(first))
     }
@@ -230,7 +230,10 @@ impl App {
         match place {
             Place::Bucket => {
                 let bucket = &view.bucket;
-                let found = self.index.at(name).and_then(|at| bucket.objects.get(at));
+                let found = self
+                    .index
+                    .position(name)
+                    .and_then(|at| bucket.objects.get(at));
                 Cell::new(
                     State::of_bucket(bucket, found),
                     &bucket.link,
@@ -239,10 +242,13 @@ impl App {
                 )
             }
             Place::Host(on) => {
-                let (Some(host), Some(lists)) = (world::host(view, on), self.hosts.get(on)) else {
+                let (Some(host), Some(lists)) = (lookup::host(view, on), self.hosts.get(on)) else {
                     return Cell::new(State::Unknown, &Link::Opening, None, job);
                 };
-                let found = lists.index.at(name).and_then(|at| host.snapshots.get(at));
+                let found = lists
+                    .index
+                    .position(name)
+                    .and_then(|at| host.snapshots.get(at));
                 let state = State::of_host(host, found, self.index.size(name));
                 Cell::new(state, &host.link, host.seen, job)
             }
@@ -273,12 +279,12 @@ impl App {
                 None => (None, place),
             },
         };
-        self.matrix.back = self.list;
+        self.matrix.opened_from = self.list;
         self.matrix.place = place;
         let view = self.view.clone();
-        self.matrix.sync(&view);
+        self.matrix.update(&view);
         if let Some(name) = name {
-            self.matrix.list.go_to(&self.matrix.names, &name);
+            self.matrix.list.select_key(&self.matrix.names, &name);
         }
         self.focus_on(Pane::Matrix);
     }
@@ -286,6 +292,6 @@ impl App {
     /// Goes back to the list the matrix was opened from.
     pub(crate) fn close_matrix(&mut self) {
         self.matrix.close();
-        self.focus_on(self.matrix.back);
+        self.focus_on(self.matrix.opened_from);
     }
 }

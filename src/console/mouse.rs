@@ -8,8 +8,8 @@ use super::app::{App, Command};
 use super::list::Change;
 
 /// Takes an event of the mouse.
-pub(crate) fn mouse(app: &mut App, mouse: MouseEvent) -> Vec<Command> {
-    if app.ending {
+pub(crate) fn on_mouse(app: &mut App, mouse: MouseEvent) -> Vec<Command> {
+    if app.is_shutting_down {
         return Vec::new();
     }
     let at = Position::new(mouse.column, mouse.row);
@@ -28,7 +28,7 @@ pub(crate) fn mouse(app: &mut App, mouse: MouseEvent) -> Vec<Command> {
     }
     if mouse.kind == MouseEventKind::Down(MouseButton::Left) {
         app.notice = None;
-        click(app, at);
+        on_click(app, at);
     } else if by != 0 {
         let mut panes = app.areas.panes.iter();
         if let Some((pane, ..)) = panes.find(|(_, area, _)| area.contains(at)) {
@@ -38,11 +38,11 @@ pub(crate) fn mouse(app: &mut App, mouse: MouseEvent) -> Vec<Command> {
     Vec::new()
 }
 
-fn click(app: &mut App, at: Position) {
+fn on_click(app: &mut App, at: Position) {
     let areas = app.areas.clone();
     if let Some((host, _)) = areas.hosts.iter().find(|(_, area)| area.contains(at)) {
         app.filter = None;
-        app.show(host.as_ref());
+        app.show_host(host.as_ref());
     }
     let column = areas.columns.0.iter().find(|(_, area)| area.contains(at));
     if let Some((place, _)) = column {

@@ -4,20 +4,22 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::actions::{Action, Entry, LISTS, Pane};
 use super::app::{App, Command};
+use super::columns::Column;
 use super::dialog::{
     Cut, Dialog, Doctor, Help, JobDetails, Layer, Menu, New, Palette, Prune, Pull, Quit, Remove,
     STOP, ScreenView, Verb, Whereabouts, push_refusal,
 };
-use super::fields::Field;
 use super::filter;
-use super::jobspage;
-use super::keymap::{Press, Pressed};
-use super::kin;
+use super::jobs;
+use super::keymap::{KeyMatch, Press};
+use super::lineage;
 use super::list::{Change, Sort};
-use super::logpane::Shown;
+use super::log_view::LogFilter;
+use super::lookup;
 use super::table::ACTIONS;
-use super::verbs::{base, pause_or_resume, sandboxes, seen, turn_chosen, verb_obstacle};
-use super::world;
+use super::verbs::{
+    base, pause_or_resume, reachable_sandboxes, run_verb, screen_target, verb_obstacle,
+};
 use snapdeck_engine::{JobId, JobState, Link};
 use snapdeck_model::{HostName, SandboxId, SandboxVerb};
 
@@ -30,37 +32,37 @@ pub(crate) fn is_interrupt(key: KeyEvent) -> bool {
 }
 
 /// Takes a key that no layer consumed.
-pub(crate) fn key(app: &mut App, key: KeyEvent) -> Vec<Command> {
-    let began = !app.pending.is_empty();
+pub(crate) fn on_key(app: &mut App, key: KeyEvent) -> Vec<Command> {
+    let began = !app.pending_keys.is_empty();
     match key.code {
         KeyCode::Esc if began => {
-            app.pending.clear();
+            app.pending_keys.clear();
             return Vec::new();
         }
         KeyCode::Backspace if began => {
-            app.pending.pop();
+            app.pending_keys.pop();
             return Vec::new();
         }
-        _ => app.pending.push(Press::new(key)),
+        _ => app.pending_keys.push(Press::new(key)),
     }
-    let pressed = match app.keymap.look_up(&app.pending, app.focus) {
-        Pressed::More => return Vec::new(),
+    let pressed = match app.keymap.look_up(&app.pending_keys, app.focus) {
+        KeyMatch::Incomplete => return Vec::new(),
         pressed => pressed,
     };
-    let keys = std::mem::take(&mut app.pending);
+    let keys = std::mem::take(&mut app.pending_keys);
     match pressed {
-        Pressed::Do(action) => return perform(app, action),
-        Pressed::Elsewhere(entry) => app.tell(elsewhere(entry), false),
-        Pressed::Nothing if began => {
+        KeyMatch::Perform(action) => return perform(app, action),
+        KeyMatch::OtherPane(entry) => app.show_notice(other_pane_message(entry), false),
+        KeyMatch::Unbound if began => {
             let names: Vec<String> = keys.iter().map(|press| press.name()).collect();
-            app.tell(format!("{} means nothing here", names.join(" ")), false);
+            app.show_notice(format!("{} means nothing here", names.join(" ")), false);
         }
-        Pressed::Nothing | Pressed::More => {}
+        KeyMatch::Unbound | KeyMatch::Incomplete => {}
     }
     Vec::new()
 }
 
-fn elsewhere(entry: &Entry) -> String {
+fn other_pane_message(entry: &Entry) -> String {
     format!(
         "{} works in {} (tab goes there)",
         entry.name,
@@ -72,16 +74,16 @@ fn elsewhere(entry: &Entry) -> String {
 pub(crate) fn refusal(app: &App, entry: &Entry) -> Option<String> {
     match entry.panes.contains(&app.focus) {
         true => obstacle(app, entry.action),
-        false => Some(elsewhere(entry)),
+        false => Some(other_pane_message(entry)),
     }
 }
 
 /// Does an action that was chosen by its name.
-pub(crate) fn chosen(app: &mut App, action: Action) -> Vec<Command> {
+pub(crate) fn perform_by_name(app: &mut App, action: Action) -> Vec<Command> {
     let entry = ACTIONS.iter().find(|entry| entry.action == action);
     match entry.filter(|entry| !entry.panes.contains(&app.focus)) {
         Some(entry) => {
-            app.tell(elsewhere(entry), false);
+            app.show_notice(other_pane_message(entry), false);
             Vec::new()
         }
         None => perform(app, action),
@@ -93,7 +95,7 @@ pub(crate) fn obstacle(app: &App, action: Action) -> Option<String> {
     let changes = || {
         ACTIONS
             .iter()
-            .any(|entry| entry.action == action && entry.changes)
+            .any(|entry| entry.action == action && entry.is_mutating)
     };
     if app.read_only && (changes() || action == Action::Doctor) {
         // The doctor writes and removes an object and a file to see that it can.
@@ -102,48 +104,48 @@ pub(crate) fn obstacle(app: &App, action: Action) -> Option<String> {
     match action {
         Action::Create | Action::Push => one_sandbox(app)
             .and_then(|(host, id)| {
-                match world::sandbox(&app.view, &host, &id)
+                match lookup::sandbox(&app.view, &host, &id)
                     .filter(|_| action == Action::Push)
                     .and_then(push_refusal)
                 {
                     Some(reason) => Err(reason),
-                    None => bucket_works(app),
+                    None => require_bucket(app),
                 }
             })
             .err(),
         Action::Pull => match app.chosen_snapshots().is_empty() {
             true => Some("there is nothing to pull here".to_owned()),
-            false => bucket_works(app)
+            false => require_bucket(app)
                 .and_then(|()| app.host.as_ref().map(|_| ()).ok_or_else(no_host))
                 .err(),
         },
         Action::Remove if app.chosen_snapshots().is_empty() => {
             Some("there is nothing to remove here".to_owned())
         }
-        Action::Screen | Action::CopyVnc | Action::Viewer => seen(app).err(),
-        Action::Note | Action::Pin => kin::sayable(app).err(),
+        Action::Screen | Action::CopyVnc | Action::Viewer => screen_target(app).err(),
+        Action::Note | Action::Pin => lineage::annotatable_lineage(app).err(),
         Action::New => app.host.is_none().then(no_host),
         Action::Start => verb_obstacle(app, SandboxVerb::Start),
         Action::Stop => verb_obstacle(app, STOP),
         Action::Pause => verb_obstacle(app, pause_or_resume(app)),
         Action::Destroy => verb_obstacle(app, SandboxVerb::Destroy),
-        Action::Sandbox => sandboxes(app).err(),
+        Action::Sandbox => reachable_sandboxes(app).err(),
         Action::Cancel => match selected_job(app) {
             Some((_, JobState::Queued | JobState::Running)) => None,
             Some((_, JobState::Cancelling)) => Some("this job is being cancelled".to_owned()),
             Some(_) => Some("this job is over".to_owned()),
-            None if app.selected_left().is_some() => {
+            None if app.selected_interrupted().is_some() => {
                 Some("an earlier run left this job: X forgets it, t goes on with it".to_owned())
             }
             None => Some("there is no job".to_owned()),
         },
-        Action::Retry => jobspage::retry(app).err(),
-        Action::Sooner | Action::Later => jobspage::shift(app, 0).err(),
-        Action::Together if app.view.hosts.len() < 2 => Some("there is only one host".to_owned()),
-        Action::Dismiss if app.selected_left().is_some() => None,
-        Action::Dismiss if over(app).is_empty() => Some("no job is over".to_owned()),
+        Action::Retry => jobs::retry(app).err(),
+        Action::MoveJobUp | Action::MoveJobDown => jobs::shift(app, 0).err(),
+        Action::AllHosts if app.view.hosts.len() < 2 => Some("there is only one host".to_owned()),
+        Action::Dismiss if app.selected_interrupted().is_some() => None,
+        Action::Dismiss if finished_jobs(app).is_empty() => Some("no job is over".to_owned()),
         Action::CopyName if app.chosen_names().is_empty() => Some("nothing is selected".to_owned()),
-        Action::Sort(Field::Host) if !app.together.shown => {
+        Action::Sort(Column::Host) if !app.all_hosts.is_shown => {
             Some("only the rows of all hosts together have a host".to_owned())
         }
         Action::Suspend if app.view.jobs.iter().any(|job| !job.state.is_over()) => {
@@ -158,7 +160,7 @@ pub(crate) fn no_host() -> String {
     "there is no host".to_owned()
 }
 
-fn bucket_works(app: &App) -> Result<(), String> {
+fn require_bucket(app: &App) -> Result<(), String> {
     match &app.view.bucket.link {
         Link::Off => Err("no bucket is configured: name one in config.toml".to_owned()),
         _ => Ok(()),
@@ -170,7 +172,7 @@ fn one_sandbox(app: &App) -> Result<(HostName, SandboxId), String> {
     let host = app.host.as_ref().ok_or_else(no_host)?;
     match app.chosen_sandboxes().as_slice() {
         [one] => Ok(one.clone()),
-        [] if app.together.shown => Err("there is no sandbox on any host".to_owned()),
+        [] if app.all_hosts.is_shown => Err("there is no sandbox on any host".to_owned()),
         [] => Err(format!("there is no sandbox on {host}")),
         many => Err(format!(
             "{} sandboxes are marked: create and push take one (esc drops the marks)",
@@ -193,7 +195,7 @@ fn selected_job(app: &App) -> Option<(JobId, &JobState)> {
 }
 
 /// The jobs that dismissing is about.
-fn over(app: &App) -> Vec<JobId> {
+fn finished_jobs(app: &App) -> Vec<JobId> {
     let selected = selected_job(app).map(|(id, _)| id);
     let jobs = app
         .view
@@ -210,12 +212,12 @@ pub(crate) fn perform(app: &mut App, action: Action) -> Vec<Command> {
     // What push and create are refused for is told by their dialog, which follows the sandbox's state.
     let explains_itself = action == Action::Push && one_sandbox(app).is_ok() && !app.read_only;
     if let Some(reason) = obstacle(app, action).filter(|_| !explains_itself) {
-        app.tell(reason, true);
+        app.show_notice(reason, true);
         return Vec::new();
     }
     match action {
-        Action::Create => open_cut(app, Verb::Create),
-        Action::Push => open_cut(app, Verb::Push),
+        Action::Create => open_create_snapshot(app, Verb::Create),
+        Action::Push => open_create_snapshot(app, Verb::Push),
         Action::Pull => {
             let pull = Pull::new(
                 &app.view,
@@ -229,8 +231,8 @@ pub(crate) fn perform(app: &mut App, action: Action) -> Vec<Command> {
             let remove = Remove::new(app.chosen_snapshots(), app.host.as_ref());
             open(app, Dialog::Remove(remove));
         }
-        Action::Note => kin::open_note(app),
-        Action::Pin => return kin::turn_pin(app),
+        Action::Note => lineage::open_note(app),
+        Action::Pin => return lineage::toggle_pin(app),
         Action::Prune => {
             let hosts = app.view.hosts.iter().map(|host| host.name.clone());
             let has_bucket = app.view.bucket.link != Link::Off;
@@ -244,18 +246,18 @@ pub(crate) fn perform(app: &mut App, action: Action) -> Vec<Command> {
                 open(app, Dialog::New(Box::new(new)));
             }
         }
-        Action::Start => return turn_chosen(app, SandboxVerb::Start),
-        Action::Stop => return turn_chosen(app, STOP),
-        Action::Pause => return turn_chosen(app, pause_or_resume(app)),
-        Action::Destroy => return turn_chosen(app, SandboxVerb::Destroy),
+        Action::Start => return run_verb(app, SandboxVerb::Start),
+        Action::Stop => return run_verb(app, STOP),
+        Action::Pause => return run_verb(app, pause_or_resume(app)),
+        Action::Destroy => return run_verb(app, SandboxVerb::Destroy),
         Action::Sandbox => {
-            if sandboxes(app).is_ok() {
+            if reachable_sandboxes(app).is_ok() {
                 let menu = Menu::new(app.chosen_sandboxes());
                 open(app, Dialog::Menu(menu));
             }
         }
         Action::Screen => {
-            if let Ok((host, sandbox)) = seen(app) {
+            if let Ok((host, sandbox)) = screen_target(app) {
                 open(app, Dialog::Screen(ScreenView { host, sandbox }));
             }
         }
@@ -266,11 +268,11 @@ pub(crate) fn perform(app: &mut App, action: Action) -> Vec<Command> {
                 sandbox,
                 open,
             };
-            return seen(app).ok().map(of).into_iter().collect();
+            return screen_target(app).ok().map(of).into_iter().collect();
         }
         Action::Doctor => {
             open(app, Dialog::Doctor(Doctor));
-            return vec![Command::Examine];
+            return vec![Command::RunChecks];
         }
         Action::Help => open(app, Dialog::Help(Help::default())),
         Action::Open => match app.focus {
@@ -293,16 +295,22 @@ pub(crate) fn perform(app: &mut App, action: Action) -> Vec<Command> {
         Action::Invert => app.change(app.focus, Change::Invert),
         Action::Sort(field) => app.sort(app.focus, Sort::by(field)),
         Action::Reverse => {
-            let sort = app.sorted(app.focus);
-            let falling = !sort.falling;
-            app.sort(app.focus, Sort { falling, ..sort });
+            let sort = app.current_sort(app.focus);
+            let falling = !sort.descending;
+            app.sort(
+                app.focus,
+                Sort {
+                    descending: falling,
+                    ..sort
+                },
+            );
         }
         Action::CopyName => return vec![Command::Copy(app.chosen_names().join("\n"))],
-        Action::Go(pane) => go(app, pane),
+        Action::Focus(pane) => focus_pane(app, pane),
         Action::Suspend => return vec![Command::Suspend],
         Action::Palette => open(app, Dialog::Palette(Palette::default())),
-        Action::Filter => filter::begin(app),
-        Action::Back => back(app),
+        Action::Filter => filter::start_filter(app),
+        Action::Back => go_back(app),
         Action::Up => app.scroll(app.focus, -1),
         Action::Down => app.scroll(app.focus, 1),
         Action::PageUp => app.scroll(app.focus, -page(app)),
@@ -315,56 +323,61 @@ pub(crate) fn perform(app: &mut App, action: Action) -> Vec<Command> {
             Pane::Details | Pane::Log => app.scroll(app.focus, isize::MAX),
             pane => app.change(pane, Change::Last),
         },
-        Action::NextPane => turn(app, 1),
-        Action::PreviousPane => turn(app, -1),
-        Action::NextHost => turn_host(app, 1),
-        Action::PreviousHost => turn_host(app, -1),
+        Action::NextPane => cycle_focus(app, 1),
+        Action::PreviousPane => cycle_focus(app, -1),
+        Action::NextHost => cycle_host(app, 1),
+        Action::PreviousHost => cycle_host(app, -1),
         Action::Host(number) => {
             let host = app.view.hosts.get(usize::from(number));
             if let Some(name) = host.map(|host| host.name.clone()) {
-                app.show(Some(&name));
+                app.show_host(Some(&name));
             }
         }
-        Action::Left => sideways(app, -1),
-        Action::Right => sideways(app, 1),
-        Action::Together if app.list == Pane::Matrix => {
+        Action::Left => move_sideways(app, -1),
+        Action::Right => move_sideways(app, 1),
+        Action::AllHosts if app.list == Pane::Matrix => {
             app.close_matrix();
-            app.show(None);
+            app.show_host(None);
         }
-        Action::Together => app.turn_together(),
+        Action::AllHosts => app.toggle_all_hosts(),
         Action::Matrix if app.list == Pane::Matrix => app.close_matrix(),
         Action::Matrix => app.open_matrix(),
-        Action::Tree => app.turn_tree(),
-        Action::Jobs => app.turn_jobs_page(),
+        Action::Tree => app.toggle_tree(),
+        Action::Jobs => app.toggle_jobs_page(),
         Action::Retry => {
-            let commands = jobspage::retry(app).unwrap_or_default();
-            app.drop_left_row();
+            let commands = jobs::retry(app).unwrap_or_default();
+            app.drop_interrupted_row();
             return commands;
         }
-        Action::Sooner => return jobspage::shift(app, -1).unwrap_or_default(),
-        Action::Later => return jobspage::shift(app, 1).unwrap_or_default(),
+        Action::MoveJobUp => return jobs::shift(app, -1).unwrap_or_default(),
+        Action::MoveJobDown => return jobs::shift(app, 1).unwrap_or_default(),
         Action::Log => {
-            let visible = app.shows_log();
-            app.log.next(visible);
-            if app.focus == Pane::Log && app.log.shown == Shown::Hidden {
+            let visible = app.is_log_visible();
+            app.log.cycle_filter(visible);
+            if app.focus == Pane::Log && app.log.filter == LogFilter::Hidden {
                 app.focus_on(app.list);
             }
         }
         Action::Refresh => {
-            app.tell("asking all hosts and the bucket again", false);
+            app.show_notice("asking all hosts and the bucket again", false);
             return vec![Command::Refresh];
         }
         Action::Cancel => {
             let job = selected_job(app).map(|(id, _)| Command::Cancel(id));
-            app.tell("cancelling: the job cleans up after itself", false);
+            app.show_notice("cancelling: the job cleans up after itself", false);
             return job.into_iter().collect();
         }
-        Action::Dismiss if app.selected_left().is_some() => {
-            let left = app.selected_left().into_iter().collect();
-            app.drop_left_row();
-            return vec![Command::ForgetLeft(left)];
+        Action::Dismiss if app.selected_interrupted().is_some() => {
+            let left = app.selected_interrupted().into_iter().collect();
+            app.drop_interrupted_row();
+            return vec![Command::DiscardInterrupted(left)];
         }
-        Action::Dismiss => return over(app).into_iter().map(Command::Dismiss).collect(),
+        Action::Dismiss => {
+            return finished_jobs(app)
+                .into_iter()
+                .map(Command::Dismiss)
+                .collect();
+        }
         Action::Quit => {
             let asked = matches!(
                 app.layers.last(),
@@ -388,12 +401,12 @@ pub(crate) fn perform(app: &mut App, action: Action) -> Vec<Command> {
 }
 
 /// Goes to a pane, from the matrix and with the log hidden, too.
-fn go(app: &mut App, pane: Pane) {
+fn focus_pane(app: &mut App, pane: Pane) {
     if app.list == Pane::Matrix && LISTS.contains(&pane) {
         app.close_matrix();
     }
-    if pane == Pane::Log && !app.shows_log() {
-        return app.tell("the log is not on screen: L shows it", false);
+    if pane == Pane::Log && !app.is_log_visible() {
+        return app.show_notice("the log is not on screen: L shows it", false);
     }
     app.focus_on(pane);
 }
@@ -403,13 +416,13 @@ pub(crate) fn open(app: &mut App, dialog: Dialog) {
     app.layers.push(dialog.into());
 }
 
-fn open_cut(app: &mut App, verb: Verb) {
+fn open_create_snapshot(app: &mut App, verb: Verb) {
     if let Ok((host, sandbox)) = one_sandbox(app) {
         open(app, Dialog::Cut(Cut::new(verb, host, sandbox)));
     }
 }
 
-fn back(app: &mut App) {
+fn go_back(app: &mut App) {
     if app.focus != app.list {
         return app.focus_on(app.list);
     }
@@ -418,8 +431,8 @@ fn back(app: &mut App) {
         app.change(app.list, Change::Unmark);
     } else if app.list.is_page() && numbers.filter.is_empty() {
         match app.list {
-            Pane::Tree => app.turn_tree(),
-            Pane::JobsPage => app.turn_jobs_page(),
+            Pane::Tree => app.toggle_tree(),
+            Pane::JobsPage => app.toggle_jobs_page(),
             _ => app.close_matrix(),
         }
     } else {
@@ -435,7 +448,7 @@ fn page(app: &App) -> isize {
         - 1
 }
 
-fn turn(app: &mut App, by: isize) {
+fn cycle_focus(app: &mut App, by: isize) {
     let mut panes = match app.list {
         page if page.is_page() => vec![page],
         _ => LISTS.to_vec(),
@@ -444,7 +457,7 @@ fn turn(app: &mut App, by: isize) {
     if !app.view.jobs.is_empty() && app.list != Pane::JobsPage {
         panes.push(Pane::Jobs);
     }
-    if app.shows_log() {
+    if app.is_log_visible() {
         panes.push(Pane::Log);
     }
     let at = panes
@@ -455,29 +468,29 @@ fn turn(app: &mut App, by: isize) {
     app.focus_on(panes[next]);
 }
 
-fn sideways(app: &mut App, by: isize) {
+fn move_sideways(app: &mut App, by: isize) {
     if app.focus == Pane::Matrix {
-        app.matrix.turn(by);
+        app.matrix.move_column(by);
         app.details = 0;
     } else {
-        turn(app, by);
+        cycle_focus(app, by);
     }
 }
 
 /// Goes round the hosts; where there are several, all of them together are one more stop.
-fn turn_host(app: &mut App, by: isize) {
+fn cycle_host(app: &mut App, by: isize) {
     if app.focus == Pane::Matrix {
-        return sideways(app, by);
+        return move_sideways(app, by);
     }
     let hosts = app.view.hosts.iter().map(|host| Some(host.name.clone()));
     let mut stops: Vec<Option<HostName>> = hosts.collect();
     if stops.len() > 1 {
         stops.push(None);
     }
-    let current = app.host.clone().filter(|_| !app.together.shown);
+    let current = app.host.clone().filter(|_| !app.all_hosts.is_shown);
     let Some(at) = stops.iter().position(|stop| *stop == current) else {
         return;
     };
     let next = (at as isize + by).rem_euclid(stops.len() as isize) as usize;
-    app.show(stops[next].as_ref());
+    app.show_host(stops[next].as_ref());
 }

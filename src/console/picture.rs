@@ -38,7 +38,7 @@ enum Style {
 }
 
 /// A picture made ready for some place on the screen.
-pub(crate) struct Encoded {
+pub(crate) struct EncodedImage {
     /// Of which picture.
     pub mark: u64,
     /// Its place, in cells.
@@ -49,7 +49,7 @@ pub(crate) struct Encoded {
     pub protocol: Protocol,
 }
 
-impl fmt::Debug for Encoded {
+impl fmt::Debug for EncodedImage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Encoded({:x} in {})", self.mark, self.size)
     }
@@ -67,7 +67,7 @@ impl Default for Canvas {
 impl Canvas {
     /// As it is wished for, else as the terminal's name promises. Terminals are not asked: an answer that comes late
     /// or never would hold up the first frame. `cell` is what the terminal says of a cell's pixels.
-    pub(crate) fn find(
+    pub(crate) fn detect(
         wish: PictureStyle,
         variable: impl Fn(&str) -> Option<String>,
         cell: Option<(u16, u16)>,
@@ -99,7 +99,7 @@ impl Canvas {
     }
 
     /// Are there pictures at all?
-    pub(crate) fn draws(self) -> bool {
+    pub(crate) fn is_enabled(self) -> bool {
         self.style != Style::None
     }
 
@@ -127,7 +127,7 @@ impl Canvas {
 
     /// Makes `picture` ready for `room`. Takes a while: not for the thread that draws. `None` where there is nothing
     /// to draw, or the terminal cannot.
-    pub(crate) fn encode(self, picture: &Picture, room: Size) -> Option<Encoded> {
+    pub(crate) fn encode(self, picture: &Picture, room: Size) -> Option<EncodedImage> {
         if room.width == 0 || room.height == 0 {
             return None;
         }
@@ -152,7 +152,7 @@ impl Canvas {
                 Protocol::Kitty(Kitty::new(scaled(), size, id, false, false).ok()?)
             }
         };
-        Some(Encoded {
+        Some(EncodedImage {
             mark: picture.mark,
             room,
             size,
@@ -171,7 +171,7 @@ mod tests {
             let found = variables.iter().find(|(known, _)| *known == name);
             found.map(|(_, value)| (*value).to_owned())
         };
-        Canvas::find(wish, find, None).style
+        Canvas::detect(wish, find, None).style
     }
 
     #[test]
@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_picture_keeps_its_shape_and_stays_in_its_place() {
-        let canvas = Canvas::find(PictureStyle::Blocks, |_| None, Some((8, 16)));
+        let canvas = Canvas::detect(PictureStyle::Blocks, |_| None, Some((8, 16)));
         assert_eq!(
             canvas.fit((1024, 768), Size::new(100, 20)),
             Size::new(53, 20)
@@ -221,18 +221,18 @@ mod tests {
             PictureStyle::Sixel,
             PictureStyle::Kitty,
         ] {
-            let canvas = Canvas::find(wish, |_| None, None);
+            let canvas = Canvas::detect(wish, |_| None, None);
             let encoded = canvas.encode(&picture, Size::new(8, 3)).unwrap();
             assert_eq!((encoded.mark, encoded.size), (7, Size::new(8, 2)));
             assert_eq!(encoded.protocol.size(), encoded.size);
         }
-        let off = Canvas::find(PictureStyle::Off, |_| None, None);
+        let off = Canvas::detect(PictureStyle::Off, |_| None, None);
         assert!(off.encode(&picture, Size::new(8, 3)).is_none());
         let torn = Picture {
             width: 900,
             ..picture
         };
-        let blocks = Canvas::find(PictureStyle::Blocks, |_| None, None);
+        let blocks = Canvas::detect(PictureStyle::Blocks, |_| None, None);
         assert!(blocks.encode(&torn, Size::new(8, 3)).is_none());
     }
 }

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
-use super::fields::{FIELDS, Field, Row, Value};
+use super::columns::{COLUMNS, Column, Row, Value};
 use super::format::parse_size;
 
 /// What a filter looks for.
@@ -27,13 +27,13 @@ struct Term {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Test {
     Word(String),
-    Holds(Field, String),
-    Is(Field, String),
-    Number(Field, Sign, u64),
+    Contains(Column, String),
+    Equals(Column, String),
+    Number(Column, Comparison, u64),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sign {
+enum Comparison {
     Less,
     AtMost,
     Equal,
@@ -45,9 +45,9 @@ enum Sign {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Match {
     /// Every word stands in it as it is.
-    Whole,
+    Substring,
     /// The letters of some word are scattered over it.
-    Scattered,
+    Fuzzy,
 }
 
 impl Query {
@@ -76,25 +76,27 @@ impl Query {
 
     /// Whether and how well `row` matches.
     pub(crate) fn find<R: Row>(&self, row: &R) -> Option<Match> {
-        let mut found = Match::Whole;
+        let mut found = Match::Substring;
         for Term { negated, test } in &self.0 {
             let holds = match test {
                 // Nobody expects scattered letters to be missed.
                 Test::Word(word) if *negated => {
-                    contains(row.text(), word) || contains(row.beside(), word)
+                    contains(row.text(), word) || contains(row.secondary_text(), word)
                 }
-                Test::Word(word) if contains(row.text(), word) || contains(row.beside(), word) => {
+                Test::Word(word)
+                    if contains(row.text(), word) || contains(row.secondary_text(), word) =>
+                {
                     true
                 }
                 Test::Word(word) => {
-                    found = Match::Scattered;
-                    scattered(row.text(), word)
+                    found = Match::Fuzzy;
+                    is_subsequence(row.text(), word)
                 }
-                Test::Holds(field, text) => match row.value(*field) {
+                Test::Contains(field, text) => match row.value(*field) {
                     Some(Value::Text(value)) => contains(value, text),
                     _ => false,
                 },
-                Test::Is(field, text) => match row.value(*field) {
+                Test::Equals(field, text) => match row.value(*field) {
                     Some(Value::Text(value)) => value.eq_ignore_ascii_case(text),
                     _ => false,
                 },
@@ -111,7 +113,7 @@ impl Query {
     }
 }
 
-impl Sign {
+impl Comparison {
     fn holds(self, value: u64, wanted: u64) -> bool {
         match self {
             Self::Less => value < wanted,
@@ -123,7 +125,7 @@ impl Sign {
     }
 
     /// Of an age, as of the moment it began.
-    fn turned(self) -> Self {
+    fn reverse(self) -> Self {
         match self {
             Self::Less => Self::More,
             Self::AtMost => Self::AtLeast,
@@ -157,19 +159,19 @@ fn test(token: &str, now: Timestamp) -> Result<Option<Test>, String> {
     let (name, rest) = token.split_at(at);
     let name = name.to_ascii_lowercase();
     let signs = [
-        ("<=", Sign::AtMost),
-        (">=", Sign::AtLeast),
-        ("<", Sign::Less),
-        (">", Sign::More),
-        ("=", Sign::Equal),
-        (":", Sign::Equal),
+        ("<=", Comparison::AtMost),
+        (">=", Comparison::AtLeast),
+        ("<", Comparison::Less),
+        (">", Comparison::More),
+        ("=", Comparison::Equal),
+        (":", Comparison::Equal),
     ];
     let found = signs.iter().find(|(text, _)| rest.starts_with(text));
-    let (text, sign) = found.copied().unwrap_or((":", Sign::Equal));
+    let (text, sign) = found.copied().unwrap_or((":", Comparison::Equal));
     let value = rest[text.len()..].to_ascii_lowercase();
     let is_age = name == "age";
-    let Some(field) = Field::named(&name).or(is_age.then_some(Field::Modified)) else {
-        let known: Vec<&str> = FIELDS.iter().map(|(name, _)| *name).collect();
+    let Some(field) = Column::named(&name).or(is_age.then_some(Column::Modified)) else {
+        let known: Vec<&str> = COLUMNS.iter().map(|(name, _)| *name).collect();
         return Err(format!("no field {name:?}: {}, age", known.join(", ")));
     };
     if value.is_empty() {
@@ -183,21 +185,21 @@ fn test(token: &str, now: Timestamp) -> Result<Option<Test>, String> {
                     .saturating_sub(age)
             })
             .ok_or("such as 12h, 7d or 4w"),
-        Field::Size | Field::Memory => {
+        Column::Size | Column::Memory => {
             let bytes = value.parse().ok().or_else(|| parse_size(&value));
             bytes.ok_or("such as 512M or 10G")
         }
-        Field::Modified => date(&value).ok_or("such as 2026-01-31"),
-        Field::Cpus | Field::Users => value.parse().map_err(|_| "a number"),
-        _ if matches!(sign, Sign::Equal) => {
+        Column::Modified => date(&value).ok_or("such as 2026-01-31"),
+        Column::Cpus | Column::Dependents => value.parse().map_err(|_| "a number"),
+        _ if matches!(sign, Comparison::Equal) => {
             return Ok(Some(match text {
-                ":" => Test::Holds(field, value),
-                _ => Test::Is(field, value),
+                ":" => Test::Contains(field, value),
+                _ => Test::Equals(field, value),
             }));
         }
         _ => Err("a text: use : or ="),
     };
-    let sign = if is_age { sign.turned() } else { sign };
+    let sign = if is_age { sign.reverse() } else { sign };
     match number {
         Ok(number) => Ok(Some(Test::Number(field, sign, number))),
         Err(form) => Err(format!("{name} is {form}")),
@@ -239,7 +241,7 @@ fn contains(text: &str, word: &str) -> bool {
 
 /// Do the letters of `word`, which is lower case, stand in `text` in their order? A score would tell the better match,
 /// but a keystroke over a hundred thousand names has no time for one.
-fn scattered(text: &str, word: &str) -> bool {
+fn is_subsequence(text: &str, word: &str) -> bool {
     let mut letters = text.bytes();
     word.bytes()
         .all(|wanted| letters.any(|letter| letter.to_ascii_lowercase() == wanted))
@@ -254,7 +256,7 @@ pub(crate) fn rank(words: &str, text: &str) -> Option<u32> {
             Some(0) => 0,
             Some(at) if text[..at].ends_with([' ', '-']) => 1,
             Some(_) => 2,
-            None if scattered(&text, word) => 4,
+            None if is_subsequence(&text, word) => 4,
             None => return None,
         };
     }

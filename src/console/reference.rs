@@ -26,7 +26,7 @@ pub fn keys() -> Vec<Reference> {
         id: entry.id(),
         sentence: entry.sentence,
         places: (!entry.is_everywhere()).then(|| entry.places()),
-        is_main: entry.footer,
+        is_main: entry.in_footer,
     };
     ACTIONS.iter().map(row).collect()
 }

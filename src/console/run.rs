@@ -16,19 +16,19 @@ use tokio::time::{sleep_until, timeout};
 use tokio_util::sync::DropGuard;
 
 use super::app::App;
-use super::background::{self, Answer, Found};
-use super::commands::{Done, Next};
+use super::background::{self, BackgroundProbe, ProbeResult};
+use super::commands::{LoopControl, TaskResult};
 use super::dialog::{Dialog, Left, Pair};
 use super::draw::draw;
 use super::events::Events;
 use super::keymap::Keymap;
-use super::kin::Asked;
+use super::lineage::LineageQuery;
 use super::picture::Canvas;
 use super::session::{self, Session};
 use super::terminal::{Terminal, report_panics};
 use super::theme::{THEMES, Theme};
-use super::tree::Mark;
-use super::{log, world};
+use super::tree::TreeInputs;
+use super::{logging, lookup};
 use snapdeck_engine::{Engine, Link};
 use snapdeck_model::settings::{ConsoleSettings, PictureStyle};
 use snapdeck_model::{Error, Kind};
@@ -37,22 +37,22 @@ use snapdeck_settings::read_file;
 /// Between two frames of gauges.
 const FRAME: Duration = Duration::from_millis(100);
 /// Between two frames that no key asked for.
-const PAUSE: Duration = Duration::from_millis(33);
+const MIN_DRAW_INTERVAL: Duration = Duration::from_millis(33);
 /// Events taken before a frame is drawn in between.
 const BURST: usize = 256;
 /// A selection that moves on sooner is not asked about.
-pub(crate) const SETTLE: Duration = Duration::from_millis(200);
+pub(crate) const SELECTION_DEBOUNCE: Duration = Duration::from_millis(200);
 /// What is left of a minute is waited for before ages are drawn anew.
 const MINUTE: Duration = Duration::from_secs(60);
 /// The engine bounds its own end; past this the console does not wait for it.
-const LONGEST_END: Duration = Duration::from_secs(120);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// How long jobs that are left to the next start may take to clean up.
-const LEAVING: Duration = Duration::from_secs(30);
+const SUSPEND_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How it ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ending {
+pub(crate) enum ExitMode {
     /// What runs is cancelled.
     Cancel,
     /// What runs is left to the next start.
@@ -82,27 +82,27 @@ pub struct Options {
 /// # Errors
 /// Where the terminal or the log file cannot be used; `BadInput` for keys or a theme that cannot be meant.
 pub async fn run(engine: Engine, options: Options) -> Result<()> {
-    let lines = log::start(
+    let lines = logging::start(
         options.log_file.as_deref(),
-        variable("SNAPDECK_LOG").as_deref(),
+        env_var("SNAPDECK_LOG").as_deref(),
     )?;
     let wishes = engine.settings().console.clone();
     let (keymap, conflicts) = keymap(options.config_dir.as_deref())?;
     let theme = theme(&wishes, options.config_dir.as_deref())?;
     report_panics(options.log_file.as_deref());
     let signals = Signals::new()?;
-    let mut terminal = Terminal::take(wishes.mouse).wrap_err("the console needs a terminal")?;
+    let mut terminal = Terminal::open(wishes.mouse).wrap_err("the console needs a terminal")?;
     let mut app = App::new(engine.view(), options.banner, Instant::now());
     app.keymap = keymap;
-    app.theme = theme.unwrap_or_else(|| by_background(background::by_environment(variable)));
+    app.theme = theme.unwrap_or_else(|| default_theme(background::is_light_in_env(env_var)));
     (app.read_only, app.plain) = (options.read_only, options.plain);
     app.ascii = wishes.ascii;
-    app.long = wishes.notify_after;
+    app.notify_after = wishes.notify_after;
     let picture = match options.plain || wishes.ascii {
         true => PictureStyle::Off,
         false => wishes.picture,
     };
-    app.canvas = Canvas::find(picture, variable, cell_pixels());
+    app.canvas = Canvas::detect(picture, env_var, cell_pixels());
     let sandbox = &engine.settings().sandbox;
     app.defaults = (sandbox.cpus, sandbox.memory_bytes);
     app.has_journal = engine.has_journal();
@@ -118,49 +118,51 @@ pub async fn run(engine: Engine, options: Options) -> Result<()> {
             0 => String::new(),
             more => format!(", and {more} more, see the log"),
         };
-        app.tell(format!("keymap.toml: {first}{more}"), false);
+        app.show_notice(format!("keymap.toml: {first}{more}"), false);
     }
     let mut screen = Screen {
         app,
-        answer: Answer::default(),
-        drawn: Instant::now(),
-        due: None,
+        background_probe: BackgroundProbe::default(),
+        last_draw: Instant::now(),
+        next_draw: None,
         tasks: JoinSet::new(),
-        tried: None,
-        asking: None,
-        costing: None,
-        rooting: None,
+        last_picture: None,
+        lineage_query_task: None,
+        cost_query_task: None,
+        parents_query_inputs: None,
     };
     screen.draw(&mut terminal)?;
-    if theme.is_none() && background::can_ask(variable) {
-        terminal.send(background::QUESTION)?;
-        screen.answer.await_it();
+    if theme.is_none() && background::can_query(env_var) {
+        terminal.send(background::BACKGROUND_QUERY)?;
+        screen.background_probe.mark_query_sent();
     }
     if let Some(dir) = options.state_dir.clone() {
         screen
             .tasks
-            .spawn_blocking(move || Done::Recalled(session::load_inventory(&dir)));
+            .spawn_blocking(move || TaskResult::SavedInventory(session::load_inventory(&dir)));
     }
     engine.follow();
     engine.find_left();
-    screen.app.take_view(engine.view(), Instant::now());
+    screen.app.on_view(engine.view(), Instant::now());
     if !screen.app.view.left.is_empty() {
         screen.app.layers.push(Dialog::Left(Left).into());
     }
     screen.draw(&mut terminal)?;
-    let ended = screen.live(&mut terminal, &engine, &lines, signals).await;
+    let ended = screen
+        .run_loop(&mut terminal, &engine, &lines, signals)
+        .await;
     if let Some(dir) = state_dir
-        && let Err(error) = session::save(dir, &Session::of(&screen.app), &engine.inventory())
+        && let Err(error) = session::save(dir, &Session::from_app(&screen.app), &engine.inventory())
     {
         tracing::warn!("cannot keep the session in {}: {error}", dir.display());
     }
     // Where the terminal is gone nobody can be asked either.
     let ending = match &ended {
         Ok(ending) => *ending,
-        Err(_) if engine.has_journal() => Ending::Leave,
-        Err(_) => Ending::Cancel,
+        Err(_) if engine.has_journal() => ExitMode::Leave,
+        Err(_) => ExitMode::Cancel,
     };
-    let cleaned = screen.end(&mut terminal, &engine, ending).await;
+    let cleaned = screen.shut_down(&mut terminal, &engine, ending).await;
     drop(terminal);
     ended.and(cleaned)
 }
@@ -178,7 +180,7 @@ fn keymap(dir: Option<&Path>) -> snapdeck_model::Result<(Keymap, Vec<String>)> {
 
 /// The theme that is wished for; `None`: as the background is. `NO_COLOR` wishes for none with colours.
 fn theme(wishes: &ConsoleSettings, dir: Option<&Path>) -> snapdeck_model::Result<Option<Theme>> {
-    let no_colors = variable("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let no_colors = env_var("NO_COLOR").is_some_and(|value| !value.is_empty());
     let name = match &wishes.theme {
         Some(name) => name.as_str(),
         None if no_colors => "mono",
@@ -204,7 +206,7 @@ fn theme(wishes: &ConsoleSettings, dir: Option<&Path>) -> snapdeck_model::Result
     }
 }
 
-fn by_background(is_light: bool) -> Theme {
+fn default_theme(is_light: bool) -> Theme {
     let name = if is_light { "light" } else { "dark" };
     Theme::named(name).unwrap_or_default()
 }
@@ -212,36 +214,36 @@ fn by_background(is_light: bool) -> Theme {
 /// The signals that end the console as quitting does, the one by which a shell continues it, and the one that tells of
 /// another size.
 struct Signals {
-    terminate: Signal,
-    hang_up: Signal,
-    continued: Signal,
-    resized: Signal,
+    sigterm: Signal,
+    sighup: Signal,
+    sigcont: Signal,
+    sigwinch: Signal,
 }
 
 /// What a signal means.
-enum Told {
-    End,
-    Continued,
-    Resized,
+enum SignalEvent {
+    Terminate,
+    Continue,
+    Resize,
 }
 
 impl Signals {
     fn new() -> Result<Self> {
         Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            hang_up: signal(SignalKind::hangup())?,
-            continued: signal(SignalKind::from_raw(nix::libc::SIGCONT))?,
-            resized: signal(SignalKind::window_change())?,
+            sigterm: signal(SignalKind::terminate())?,
+            sighup: signal(SignalKind::hangup())?,
+            sigcont: signal(SignalKind::from_raw(nix::libc::SIGCONT))?,
+            sigwinch: signal(SignalKind::window_change())?,
         })
     }
 
     /// Waits for one.
-    async fn any(&mut self) -> Told {
+    async fn next_signal(&mut self) -> SignalEvent {
         tokio::select! {
-            _ = self.terminate.recv() => Told::End,
-            _ = self.hang_up.recv() => Told::End,
-            _ = self.continued.recv() => Told::Continued,
-            _ = self.resized.recv() => Told::Resized,
+            _ = self.sigterm.recv() => SignalEvent::Terminate,
+            _ = self.sighup.recv() => SignalEvent::Terminate,
+            _ = self.sigcont.recv() => SignalEvent::Continue,
+            _ = self.sigwinch.recv() => SignalEvent::Resize,
         }
     }
 }
@@ -251,27 +253,27 @@ pub(crate) struct Screen {
     /// The state.
     pub app: App,
     /// Finds what the terminal says of its background.
-    answer: Answer,
-    drawn: Instant,
+    background_probe: BackgroundProbe,
+    last_draw: Instant,
     /// When the next frame is to be drawn, where one is.
-    due: Option<Instant>,
+    next_draw: Option<Instant>,
     /// What is being waited for while the console lives on.
-    pub tasks: JoinSet<Done>,
+    pub tasks: JoinSet<TaskResult>,
     /// The picture that was last given to be made ready, and for which place.
-    pub tried: Option<(u64, Size)>,
+    pub last_picture: Option<(u64, Size)>,
     /// What is being asked about the selected snapshot; no more, once this is dropped.
-    pub asking: Option<(Asked, DropGuard)>,
+    pub lineage_query_task: Option<(LineageQuery, DropGuard)>,
     /// The pull whose cost is being asked for; no more, once this is dropped.
-    pub costing: Option<(Pair, DropGuard)>,
+    pub cost_query_task: Option<(Pair, DropGuard)>,
     /// The lists whose parents are being asked for.
-    pub rooting: Option<Mark>,
+    pub parents_query_inputs: Option<TreeInputs>,
 }
 
 impl Screen {
     fn draw(&mut self, terminal: &mut Terminal) -> Result<()> {
         let now = Instant::now();
         let view = self.app.view.clone();
-        self.app.meters.sample(&view, now);
+        self.app.rates.sample(&view, now);
         let mut built = Duration::ZERO;
         let areas = terminal.draw(|frame| {
             let since = Instant::now();
@@ -280,26 +282,26 @@ impl Screen {
             areas
         })?;
         tracing::trace!("a frame was built in {} us", built.as_micros());
-        self.app.settle(areas.unwrap_or_default());
-        self.drawn = now;
-        self.due = self.next(now);
+        self.app.after_draw(areas.unwrap_or_default());
+        self.last_draw = now;
+        self.next_draw = self.next_draw_time(now);
         Ok(())
     }
 
     /// When time alone changes the picture: gauges of running jobs, ages of what is away.
-    fn next(&self, now: Instant) -> Option<Instant> {
-        if self.app.is_moving() {
+    fn next_draw_time(&self, now: Instant) -> Option<Instant> {
+        if self.app.has_active_jobs() {
             return Some(now + FRAME);
         }
         let view = &self.app.view;
         let hosts = view.hosts.iter().map(|host| {
             let lists = self.app.hosts.get(&host.name);
-            let since = lists.and_then(|lists| Some(lists.since?.1));
+            let since = lists.and_then(|lists| Some(lists.link_since?.1));
             (&host.link, host.seen.or(since))
         });
         let links = hosts.chain([(&view.bucket.link, view.bucket.seen)]);
         let seen = links
-            .filter(|(link, seen)| world::is_stale(link, *seen) || **link == Link::Opening)
+            .filter(|(link, seen)| lookup::is_stale(link, *seen) || **link == Link::Opening)
             .filter_map(|(_, seen)| seen);
         let turn = |seen: Instant| {
             let age = now.saturating_duration_since(seen);
@@ -309,91 +311,91 @@ impl Screen {
     }
 
     /// Asks for a frame soon; many changes at once are one frame.
-    fn soon(&mut self) {
-        let soon = Instant::now().max(self.drawn + PAUSE);
-        self.due = Some(self.due.map_or(soon, |due| due.min(soon)));
+    fn schedule_draw(&mut self) {
+        let soon = Instant::now().max(self.last_draw + MIN_DRAW_INTERVAL);
+        self.next_draw = Some(self.next_draw.map_or(soon, |due| due.min(soon)));
     }
 
-    async fn live(
+    async fn run_loop(
         &mut self,
         terminal: &mut Terminal,
         engine: &Engine,
         lines: &Arc<Notify>,
         mut signals: Signals,
-    ) -> Result<Ending> {
+    ) -> Result<ExitMode> {
         let mut views = engine.watch();
         let mut lives = engine.live();
         let mut events = Events::listen().wrap_err("cannot listen to the terminal")?;
         let notify = engine.settings().console.notify;
         loop {
-            engine.look_at(self.app.look());
+            engine.look_at(self.app.watch_target());
             self.prepare_picture();
-            self.ask(engine);
-            self.ask_cost(engine);
-            self.ask_parents(engine);
-            let due = self.due;
+            self.query_lineage(engine);
+            self.query_pull_cost(engine);
+            self.query_parents(engine);
+            let due = self.next_draw;
             tokio::select! {
                 biased;
-                told = signals.any() => match told {
+                told = signals.next_signal() => match told {
                     // Nobody is there to be asked: nothing is lost.
-                    Told::End => return Ok(match engine.has_journal() {
-                        true => Ending::Leave,
-                        false => Ending::Cancel,
+                    SignalEvent::Terminate => return Ok(match engine.has_journal() {
+                        true => ExitMode::Leave,
+                        false => ExitMode::Cancel,
                     }),
                     // Whoever stopped us may have used the terminal.
-                    Told::Continued => {
-                        terminal.again()?;
+                    SignalEvent::Continue => {
+                        terminal.reenter()?;
                         self.draw(terminal)?;
                     }
-                    Told::Resized => {
+                    SignalEvent::Resize => {
                         terminal.fit()?;
                         self.draw(terminal)?;
                     }
                 },
                 event = events.next() => {
                     let first = event.ok_or_else(|| eyre!("the terminal is gone"))?;
-                    let mut next = self.take(first?, terminal, engine);
+                    let mut next = self.on_event(first?, terminal, engine);
                     for _ in 0..BURST {
-                        if next != Next::Stay {
+                        if next != LoopControl::Continue {
                             break;
                         }
-                        let Some(more) = events.at_hand() else { break };
-                        next = self.take(more?, terminal, engine);
+                        let Some(more) = events.try_next() else { break };
+                        next = self.on_event(more?, terminal, engine);
                     }
                     match next {
-                        Next::End(ending) => return Ok(ending),
-                        Next::Suspend => self.suspend(terminal, &mut signals.continued).await?,
-                        Next::Stay => {}
+                        LoopControl::Exit(ending) => return Ok(ending),
+                        LoopControl::Suspend => self.suspend(terminal, &mut signals.sigcont).await?,
+                        LoopControl::Continue => {}
                     }
                     // Under a flood of events this branch is always the first that is ready.
                     if views.has_changed().wrap_err("the engine has ended")? {
                         let view = views.borrow_and_update().clone();
-                        self.app.take_view(view, Instant::now());
+                        self.app.on_view(view, Instant::now());
                     }
                     self.draw(terminal)?;
-                    self.ring(terminal, notify);
+                    self.send_notifications(terminal, notify);
                 }
-                () = at(due) => self.draw(terminal)?,
+                () = wait_until(due) => self.draw(terminal)?,
                 changed = views.changed() => {
                     changed.wrap_err("the engine has ended")?;
                     let view = views.borrow_and_update().clone();
-                    self.app.take_view(view, Instant::now());
-                    self.ring(terminal, notify);
-                    self.soon();
+                    self.app.on_view(view, Instant::now());
+                    self.send_notifications(terminal, notify);
+                    self.schedule_draw();
                 }
                 changed = lives.changed() => {
                     changed.wrap_err("the engine has ended")?;
-                    self.app.take_live(lives.borrow_and_update().clone());
-                    self.soon();
+                    self.app.on_metrics(lives.borrow_and_update().clone());
+                    self.schedule_draw();
                 }
                 Some(done) = self.tasks.join_next() => {
-                    self.finish(done.wrap_err("a task of the console crashed")?, terminal, engine);
-                    self.soon();
+                    self.on_task_result(done.wrap_err("a task of the console crashed")?, terminal, engine);
+                    self.schedule_draw();
                 }
                 () = lines.notified() => {
                     tui_logger::move_events();
-                    if self.app.shows_log() {
-                        self.soon();
+                    if self.app.is_log_visible() {
+                        self.schedule_draw();
                     }
                 }
             }
@@ -401,59 +403,59 @@ impl Screen {
     }
 
     /// Takes an event; tells what is next.
-    fn take(&mut self, event: Event, terminal: &mut Terminal, engine: &Engine) -> Next {
-        let events = match self.answer.take(event) {
-            Found::Events(events) => events,
-            Found::Part => return Next::Stay,
-            Found::Light(is_light) => {
-                self.app.theme = by_background(is_light);
-                return Next::Stay;
+    fn on_event(&mut self, event: Event, terminal: &mut Terminal, engine: &Engine) -> LoopControl {
+        let events = match self.background_probe.on_event(event) {
+            ProbeResult::Events(events) => events,
+            ProbeResult::Incomplete => return LoopControl::Continue,
+            ProbeResult::IsLight(is_light) => {
+                self.app.theme = default_theme(is_light);
+                return LoopControl::Continue;
             }
         };
         for event in events {
-            for command in self.app.event(event) {
-                match self.act(command, terminal, engine) {
-                    Next::Stay => {}
+            for command in self.app.on_event(event) {
+                match self.execute(command, terminal, engine) {
+                    LoopControl::Continue => {}
                     next => return next,
                 }
             }
         }
-        Next::Stay
+        LoopControl::Continue
     }
 
     /// Shows the clean-up until the engine has ended.
-    async fn end(
+    async fn shut_down(
         &mut self,
         terminal: &mut Terminal,
         engine: &Engine,
-        ending: Ending,
+        ending: ExitMode,
     ) -> Result<()> {
-        self.app.ending = true;
+        self.app.is_shutting_down = true;
         self.app.layers.clear();
         // The terminal may be what ended us: the clean-up goes on without it.
         let _ = self.draw(terminal);
         let mut views = engine.watch();
-        let shutdown = timeout(LONGEST_END, async {
+        let shutdown = timeout(SHUTDOWN_TIMEOUT, async {
             match ending {
-                Ending::Cancel => engine.shutdown().await,
-                Ending::Leave => engine.suspend(LEAVING).await,
+                ExitMode::Cancel => engine.shutdown().await,
+                ExitMode::Leave => engine.suspend(SUSPEND_TIMEOUT).await,
             }
         });
         tokio::pin!(shutdown);
         loop {
-            let due = self.due;
+            let due = self.next_draw;
             tokio::select! {
                 ended = &mut shutdown => {
                     return ended.wrap_err("jobs did not end in time; see the log");
                 }
-                () = at(due) => {
+                () = wait_until(due) => {
                     let _ = terminal.fit();
                     let _ = self.draw(terminal);
                 }
                 Ok(()) = views.changed() => {
                     let view = views.borrow_and_update().clone();
-                    self.app.take_view(view, Instant::now());
-                    self.soon();
+                    self.app.on_view(view, Instant::now());
+                    self.schedule_draw();
                 }
             }
         }
@@ -465,7 +467,7 @@ impl Screen {
     clippy::disallowed_methods,
     reason = "a front end: TERM, COLORTERM and TMUX say what the terminal can do"
 )]
-pub(crate) fn variable(name: &str) -> Option<String> {
+pub(crate) fn env_var(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
@@ -478,7 +480,7 @@ fn cell_pixels() -> Option<(u16, u16)> {
     ))
 }
 
-async fn at(due: Option<Instant>) {
+async fn wait_until(due: Option<Instant>) {
     match due {
         Some(due) => sleep_until(due.into()).await,
         None => pending().await,

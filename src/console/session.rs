@@ -9,18 +9,18 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::actions::{LISTS, Pane};
+use super::all_hosts::HostKey;
 use super::app::{App, HostLists};
-use super::fields::Field;
+use super::columns::Column;
 use super::list::{List, Sort};
-use super::together::On;
-use super::world;
+use super::lookup;
 use snapdeck_engine::Inventory;
 use snapdeck_model::{HostName, SandboxId, SnapshotName};
 
 const SESSION: &str = "session.json";
 const INVENTORY: &str = "inventory.json";
 /// Longest file that is read, in bytes: some hundred thousand objects.
-const LONGEST: u64 = 256 << 20;
+const MAX_FILE_BYTES: u64 = 256 << 20;
 
 /// What the operator left.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -28,18 +28,20 @@ const LONGEST: u64 = 256 << 20;
 pub(crate) struct Session {
     list: String,
     host: Option<HostName>,
-    together: bool,
+    #[serde(alias = "together")]
+    all_hosts: bool,
     sorts: BTreeMap<String, SavedSort>,
     hosts: BTreeMap<HostName, SavedHost>,
-    all_sandboxes: SavedList<On<SandboxId>>,
-    all_snapshots: SavedList<On<SnapshotName>>,
+    all_sandboxes: SavedList<HostKey<SandboxId>>,
+    all_snapshots: SavedList<HostKey<SnapshotName>>,
     objects: SavedList<SnapshotName>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 struct SavedSort {
     field: String,
-    falling: bool,
+    #[serde(alias = "falling")]
+    descending: bool,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -67,7 +69,7 @@ impl<K> Default for SavedList<K> {
 }
 
 impl<K: Clone + Ord + Hash> SavedList<K> {
-    fn of(list: &List<K>) -> Self {
+    fn from_list(list: &List<K>) -> Self {
         let mut marks: Vec<K> = list.marks().cloned().collect();
         marks.sort();
         Self {
@@ -77,41 +79,41 @@ impl<K: Clone + Ord + Hash> SavedList<K> {
         }
     }
 
-    fn give(self, list: &mut List<K>) {
-        list.recall(self.selected, self.marks, self.filter);
+    fn restore_into(self, list: &mut List<K>) {
+        list.restore(self.selected, self.marks, self.filter);
     }
 }
 
 impl Session {
     /// What there is to keep.
-    pub(crate) fn of(app: &App) -> Self {
+    pub(crate) fn from_app(app: &App) -> Self {
         let sorts = app.sorts.iter().map(|(pane, sort)| {
             let saved = SavedSort {
-                field: sort.field.name().to_owned(),
-                falling: sort.falling,
+                field: sort.column.name().to_owned(),
+                descending: sort.descending,
             };
             (pane.name().to_owned(), saved)
         });
         let hosts = app.hosts.iter().map(|(name, lists)| {
             let saved = SavedHost {
-                sandboxes: SavedList::of(&lists.sandboxes),
-                snapshots: SavedList::of(&lists.snapshots),
+                sandboxes: SavedList::from_list(&lists.sandboxes),
+                snapshots: SavedList::from_list(&lists.snapshots),
             };
             (name.clone(), saved)
         });
         let list = match app.list {
-            Pane::Matrix => app.matrix.back,
+            Pane::Matrix => app.matrix.opened_from,
             list => list,
         };
         Self {
             list: list.name().to_owned(),
             host: app.host.clone(),
-            together: app.together.shown,
+            all_hosts: app.all_hosts.is_shown,
             sorts: sorts.collect(),
             hosts: hosts.collect(),
-            all_sandboxes: SavedList::of(&app.together.sandboxes),
-            all_snapshots: SavedList::of(&app.together.snapshots),
-            objects: SavedList::of(&app.objects),
+            all_sandboxes: SavedList::from_list(&app.all_hosts.sandboxes),
+            all_snapshots: SavedList::from_list(&app.all_hosts.snapshots),
+            objects: SavedList::from_list(&app.objects),
         }
     }
 
@@ -119,32 +121,40 @@ impl Session {
     pub(crate) fn restore(self, app: &mut App) {
         let pane = |name: &str| LISTS.iter().copied().find(|pane| pane.name() == name);
         let sort = |(name, saved): (String, SavedSort)| {
-            let field = Field::named(&saved.field)?;
-            let falling = saved.falling;
-            Some((pane(&name)?, Sort { field, falling }))
+            let field = Column::named(&saved.field)?;
+            let falling = saved.descending;
+            Some((
+                pane(&name)?,
+                Sort {
+                    column: field,
+                    descending: falling,
+                },
+            ))
         };
         let sorts: HashMap<Pane, Sort> = self.sorts.into_iter().filter_map(sort).collect();
         for (name, saved) in self.hosts {
-            if world::host(&app.view, &name).is_some() {
-                let mut lists = HostLists::sorted(&sorts);
-                saved.sandboxes.give(&mut lists.sandboxes);
-                saved.snapshots.give(&mut lists.snapshots);
+            if lookup::host(&app.view, &name).is_some() {
+                let mut lists = HostLists::with_sorts(&sorts);
+                saved.sandboxes.restore_into(&mut lists.sandboxes);
+                saved.snapshots.restore_into(&mut lists.snapshots);
                 app.hosts.insert(name, lists);
             }
         }
         let of = |pane| sorts.get(&pane).copied().unwrap_or_default();
-        app.together.sandboxes = List::sorted(of(Pane::Sandboxes));
-        app.together.snapshots = List::sorted(of(Pane::Snapshots));
-        app.objects = List::sorted(of(Pane::Bucket));
-        self.all_sandboxes.give(&mut app.together.sandboxes);
-        self.all_snapshots.give(&mut app.together.snapshots);
-        self.objects.give(&mut app.objects);
+        app.all_hosts.sandboxes = List::with_sort(of(Pane::Sandboxes));
+        app.all_hosts.snapshots = List::with_sort(of(Pane::Snapshots));
+        app.objects = List::with_sort(of(Pane::Bucket));
+        self.all_sandboxes
+            .restore_into(&mut app.all_hosts.sandboxes);
+        self.all_snapshots
+            .restore_into(&mut app.all_hosts.snapshots);
+        self.objects.restore_into(&mut app.objects);
         app.sorts = sorts;
-        let known = |name: &HostName| world::host(&app.view, name).is_some();
+        let known = |name: &HostName| lookup::host(&app.view, name).is_some();
         if let Some(host) = self.host.filter(known) {
             app.host = Some(host);
         }
-        app.together.shown = self.together && app.view.hosts.len() > 1;
+        app.all_hosts.is_shown = self.all_hosts && app.view.hosts.len() > 1;
         if let Some(pane) = pane(&self.list) {
             app.focus_on(pane);
         }
@@ -163,7 +173,7 @@ pub(crate) fn load_inventory(dir: &Path) -> Option<Inventory> {
 
 fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
     let file = std::fs::File::open(path).ok()?;
-    match serde_json::from_reader(BufReader::new(file.take(LONGEST))) {
+    match serde_json::from_reader(BufReader::new(file.take(MAX_FILE_BYTES))) {
         Ok(found) => Some(found),
         Err(error) => {
             tracing::warn!("cannot read {}, it is left out: {error}", path.display());

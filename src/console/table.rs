@@ -1,13 +1,13 @@
 //! The one table of actions: keymap, footer, help, palette, the README's keys and the man page are made from it.
 
 use super::actions::{Action, EVERYWHERE, Entry, LISTS, Pane};
-use super::fields::Field;
+use super::columns::Column;
 
 const SNAPSHOTS: &[Pane] = &[Pane::Snapshots, Pane::Bucket, Pane::Matrix, Pane::Tree];
 const MARKABLE: &[Pane] = &[Pane::Sandboxes, Pane::Snapshots, Pane::Bucket, Pane::Matrix];
-const SEEN: &[Pane] = &[Pane::Sandboxes, Pane::Details];
-const SAID: &[Pane] = &[Pane::Snapshots, Pane::Bucket, Pane::Tree, Pane::Details];
-const FILTERED: &[Pane] = &[
+const SCREEN_PANES: &[Pane] = &[Pane::Sandboxes, Pane::Details];
+const ANNOTATABLE: &[Pane] = &[Pane::Snapshots, Pane::Bucket, Pane::Tree, Pane::Details];
+const FILTERABLE: &[Pane] = &[
     Pane::Sandboxes,
     Pane::Snapshots,
     Pane::Bucket,
@@ -16,7 +16,7 @@ const FILTERED: &[Pane] = &[
     Pane::JobsPage,
 ];
 const JOBS: &[Pane] = &[Pane::JobsPage, Pane::Jobs];
-const ON_HOSTS: &[Pane] = &[Pane::Sandboxes, Pane::Snapshots];
+const HOST_LISTS: &[Pane] = &[Pane::Sandboxes, Pane::Snapshots];
 
 const fn entry(
     action: Action,
@@ -32,113 +32,113 @@ const fn entry(
         sentence,
         panes,
         destructive: false,
-        changes: false,
-        footer: true,
+        is_mutating: false,
+        in_footer: true,
     }
 }
 
-const fn quiet(mut entry: Entry) -> Entry {
-    entry.footer = false;
+const fn hide_in_footer(mut entry: Entry) -> Entry {
+    entry.in_footer = false;
     entry
 }
 
-const fn destructive(mut entry: Entry) -> Entry {
+const fn mark_destructive(mut entry: Entry) -> Entry {
     entry.destructive = true;
     entry
 }
 
-const fn changing(mut entry: Entry) -> Entry {
-    entry.changes = true;
+const fn mark_mutating(mut entry: Entry) -> Entry {
+    entry.is_mutating = true;
     entry
 }
 
 /// All actions, in the order of the help.
 pub(crate) static ACTIONS: &[Entry] = &[
-    changing(entry(
+    mark_mutating(entry(
         Action::Create,
         "create",
         &["c"],
         &[Pane::Sandboxes],
         "Cut a snapshot of the selected sandbox, running or not, and upload it.",
     )),
-    changing(entry(
+    mark_mutating(entry(
         Action::Push,
         "push",
         &["p"],
         &[Pane::Sandboxes],
         "Upload the disk of the selected sandbox, which is stopped or paused, as a snapshot.",
     )),
-    changing(entry(
+    mark_mutating(entry(
         Action::New,
         "new",
         &["n"],
         MARKABLE,
         "Make a sandbox on the selected snapshot, which is pulled first where it is only in the bucket.",
     )),
-    changing(entry(
+    mark_mutating(entry(
         Action::Start,
         "start",
         &["s"],
         &[Pane::Sandboxes],
         "Start the marked or selected sandboxes; a saved one goes on where it was.",
     )),
-    changing(entry(
+    mark_mutating(entry(
         Action::Stop,
         "stop",
         &["S"],
         &[Pane::Sandboxes],
         "Ask the guests of the marked or selected sandboxes to shut down.",
     )),
-    changing(entry(
+    mark_mutating(entry(
         Action::Sandbox,
         "more",
         &["o"],
-        SEEN,
+        SCREEN_PANES,
         "Show all that can be done to a sandbox: pause, save, restore, force off, destroy, ...",
     )),
-    changing(quiet(entry(
+    mark_mutating(hide_in_footer(entry(
         Action::Pause,
         "pause",
         &["z"],
         &[Pane::Sandboxes],
         "Pause the marked or selected sandboxes; where none of them runs, resume them.",
     ))),
-    changing(quiet(destructive(entry(
+    mark_mutating(hide_in_footer(mark_destructive(entry(
         Action::Destroy,
         "destroy",
         &["d", "delete"],
         &[Pane::Sandboxes],
         "Destroy the marked or selected sandboxes with their disks.",
     )))),
-    changing(entry(
+    mark_mutating(entry(
         Action::Pull,
         "pull",
         &["l"],
         SNAPSHOTS,
         "Download the marked or selected snapshots from the bucket to one host or several.",
     )),
-    changing(destructive(entry(
+    mark_mutating(mark_destructive(entry(
         Action::Remove,
         "remove",
         &["d", "delete"],
         SNAPSHOTS,
         "Remove the marked or selected snapshots from the host, the bucket, or both.",
     ))),
-    changing(quiet(entry(
+    mark_mutating(hide_in_footer(entry(
         Action::Note,
         "note",
         &["N"],
-        SAID,
+        ANNOTATABLE,
         "Edit the note on the selected snapshot, on the host and in the bucket.",
     ))),
-    changing(quiet(entry(
+    mark_mutating(hide_in_footer(entry(
         Action::Pin,
         "pin",
         &["P"],
-        SAID,
+        ANNOTATABLE,
         "Pin the selected snapshot, which is then not removed, or take its pin away.",
     ))),
-    changing(quiet(destructive(entry(
+    mark_mutating(hide_in_footer(mark_destructive(entry(
         Action::Prune,
         "prune",
         &["U"],
@@ -159,21 +159,21 @@ pub(crate) static ACTIONS: &[Entry] = &[
         MARKABLE,
         "Mark the selected row or cell or unmark it; pull, remove and the sandbox verbs act on all that is marked.",
     ),
-    quiet(entry(
+    hide_in_footer(entry(
         Action::MarkRange,
         "mark range",
         &["M"],
         MARKABLE,
         "Mark all rows from the one that was marked last to the selected one.",
     )),
-    quiet(entry(
+    hide_in_footer(entry(
         Action::MarkAll,
         "mark all",
         &["ctrl-a"],
         MARKABLE,
         "Mark all rows that the filter leaves.",
     )),
-    quiet(entry(
+    hide_in_footer(entry(
         Action::Invert,
         "invert marks",
         &["ctrl-r"],
@@ -184,73 +184,73 @@ pub(crate) static ACTIONS: &[Entry] = &[
         Action::Filter,
         "filter",
         &["/"],
-        FILTERED,
+        FILTERABLE,
         "Show only rows that match: words of a name, state:running, size>10G, !word; enter keeps it, esc drops it.",
     ),
-    quiet(entry(
-        Action::Sort(Field::Name),
+    hide_in_footer(entry(
+        Action::Sort(Column::Name),
         "sort by name",
         &[", n"],
         LISTS,
         "Sort by name.",
     )),
-    quiet(entry(
-        Action::Sort(Field::Host),
+    hide_in_footer(entry(
+        Action::Sort(Column::Host),
         "sort by host",
         &[", h"],
-        ON_HOSTS,
+        HOST_LISTS,
         "Sort the rows of all hosts by host.",
     )),
-    quiet(entry(
-        Action::Sort(Field::State),
+    hide_in_footer(entry(
+        Action::Sort(Column::State),
         "sort by state",
         &[", s"],
         &[Pane::Sandboxes],
         "Sort sandboxes by state.",
     )),
-    quiet(entry(
-        Action::Sort(Field::Cpus),
+    hide_in_footer(entry(
+        Action::Sort(Column::Cpus),
         "sort by CPUs",
         &[", c"],
         &[Pane::Sandboxes],
         "Sort sandboxes by virtual CPUs.",
     )),
-    quiet(entry(
-        Action::Sort(Field::Memory),
+    hide_in_footer(entry(
+        Action::Sort(Column::Memory),
         "sort by memory",
         &[", m"],
         &[Pane::Sandboxes],
         "Sort sandboxes by memory.",
     )),
-    quiet(entry(
-        Action::Sort(Field::Size),
+    hide_in_footer(entry(
+        Action::Sort(Column::Size),
         "sort by size",
         &[", z"],
         LISTS,
         "Sort by size: of snapshots and objects, or of the sandboxes' overlays.",
     )),
-    quiet(entry(
-        Action::Sort(Field::Users),
+    hide_in_footer(entry(
+        Action::Sort(Column::Dependents),
         "sort by users",
         &[", u"],
         &[Pane::Snapshots],
         "Sort snapshots by how many sandboxes stand on them.",
     )),
-    quiet(entry(
-        Action::Sort(Field::Modified),
+    hide_in_footer(entry(
+        Action::Sort(Column::Modified),
         "sort by date",
         &[", d"],
         &[Pane::Snapshots, Pane::Bucket],
         "Sort snapshots and objects by when they were written.",
     )),
-    quiet(entry(
+    hide_in_footer(entry(
         Action::Reverse,
         "reverse",
         &[", ,"],
         LISTS,
         "Sort the other way.",
     )),
-    quiet(entry(
+    hide_in_footer(entry(
         Action::CopyName,
         "copy name",
         &["y"],
@@ -261,24 +261,24 @@ pub(crate) static ACTIONS: &[Entry] = &[
         Action::Screen,
         "screen",
         &["i"],
-        SEEN,
+        SCREEN_PANES,
         "Show the selected sandbox's screen, large.",
     ),
     entry(
         Action::CopyVnc,
         "copy VNC",
         &["v"],
-        SEEN,
+        SCREEN_PANES,
         "Copy a vnc:// URL of the selected sandbox; to a remote host a tunnel is opened.",
     ),
-    quiet(entry(
+    hide_in_footer(entry(
         Action::Viewer,
         "viewer",
         &["V"],
-        SEEN,
+        SCREEN_PANES,
         "Copy it and open a VNC viewer that is installed here.",
     )),
-    changing(destructive(entry(
+    mark_mutating(mark_destructive(entry(
         Action::Cancel,
         "cancel",
         &["x"],
@@ -286,7 +286,7 @@ pub(crate) static ACTIONS: &[Entry] = &[
         "Cancel the selected job, or the one of the current cell; it cleans up after itself.",
     ))),
     entry(
-        Action::Together,
+        Action::AllHosts,
         "all hosts",
         &["a"],
         EVERYWHERE,
@@ -313,22 +313,22 @@ pub(crate) static ACTIONS: &[Entry] = &[
         EVERYWHERE,
         "Show the jobs: what runs, the queue, what is over and what an earlier run left; or the lists again.",
     ),
-    changing(entry(
+    mark_mutating(entry(
         Action::Retry,
         "again",
         &["t"],
         JOBS,
         "Do again what failed or was cancelled; go on with what an earlier run left.",
     )),
-    changing(entry(
-        Action::Sooner,
+    mark_mutating(entry(
+        Action::MoveJobUp,
         "sooner",
         &["+"],
         JOBS,
         "Let the selected job, which waits, have its turn before the one above it.",
     )),
-    changing(entry(
-        Action::Later,
+    mark_mutating(entry(
+        Action::MoveJobDown,
         "later",
         &["-"],
         JOBS,
@@ -341,154 +341,154 @@ pub(crate) static ACTIONS: &[Entry] = &[
         EVERYWHERE,
         "Forget the selected job if it is over, or was left by an earlier run; outside the jobs, all that are over.",
     ),
-    quiet(entry(
+    hide_in_footer(entry(
         Action::Refresh,
         "refresh",
         &["r", "ctrl-l"],
         EVERYWHERE,
         "Ask all hosts and the bucket again, now.",
     )),
-    quiet(entry(
+    hide_in_footer(entry(
         Action::NextPane,
         "next pane",
         &["tab"],
         EVERYWHERE,
         "Go to the next pane.",
     )),
-    quiet(entry(
+    hide_in_footer(entry(
         Action::PreviousPane,
         "pane before",
         &["shift-tab"],
         EVERYWHERE,
         "Go to the pane before.",
     )),
-    quiet(entry(
+    hide_in_footer(entry(
         Action::Left,
         "left",
         &["left"],
         EVERYWHERE,
         "Go to the column before, in the matrix; elsewhere to the pane before.",
     )),
-    quiet(entry(
+    hide_in_footer(entry(
         Action::Right,
         "right",
         &["right"],
         EVERYWHERE,
         "Go to the next column, in the matrix; elsewhere to the next pane.",
     )),
-    quiet(entry(
+    hide_in_footer(entry(
         Action::Up,
         "up",
         &["k", "up"],
         EVERYWHERE,
         "Go one row up.",
     )),
-    quiet(entry(
+    hide_in_footer(entry(
         Action::Down,
         "down",
         &["j", "down"],
         EVERYWHERE,
         "Go one row down.",
     )),
-    quiet(entry(
+    hide_in_footer(entry(
         Action::PageUp,
         "page up",
         &["page-up", "ctrl-b"],
         EVERYWHERE,
         "Go one page up.",
     )),
-    quiet(entry(
+    hide_in_footer(entry(
         Action::PageDown,
         "page down",
         &["page-down", "ctrl-f"],
         EVERYWHERE,
         "Go one page down.",
     )),
-    quiet(entry(
+    hide_in_footer(entry(
         Action::First,
         "first",
         &["g g", "home"],
         EVERYWHERE,
         "Go to the first row.",
     )),
-    quiet(entry(
+    hide_in_footer(entry(
         Action::Last,
         "last",
         &["G", "end"],
         EVERYWHERE,
         "Go to the last row.",
     )),
-    quiet(entry(
-        Action::Go(Pane::Sandboxes),
+    hide_in_footer(entry(
+        Action::Focus(Pane::Sandboxes),
         "go to sandboxes",
         &["g s"],
         EVERYWHERE,
         "Go to the sandboxes.",
     )),
-    quiet(entry(
-        Action::Go(Pane::Snapshots),
+    hide_in_footer(entry(
+        Action::Focus(Pane::Snapshots),
         "go to snapshots",
         &["g n"],
         EVERYWHERE,
         "Go to the snapshots.",
     )),
-    quiet(entry(
-        Action::Go(Pane::Bucket),
+    hide_in_footer(entry(
+        Action::Focus(Pane::Bucket),
         "go to bucket",
         &["g b"],
         EVERYWHERE,
         "Go to the bucket.",
     )),
-    quiet(entry(
-        Action::Go(Pane::Details),
+    hide_in_footer(entry(
+        Action::Focus(Pane::Details),
         "go to details",
         &["g d"],
         EVERYWHERE,
         "Go to the details.",
     )),
-    quiet(entry(
-        Action::Go(Pane::Log),
+    hide_in_footer(entry(
+        Action::Focus(Pane::Log),
         "go to log",
         &["g l"],
         EVERYWHERE,
         "Go to the log.",
     )),
-    quiet(entry(
+    hide_in_footer(entry(
         Action::NextHost,
         "next host",
         &["]"],
         EVERYWHERE,
         "Show the next host; behind the last one are all together.",
     )),
-    quiet(entry(
+    hide_in_footer(entry(
         Action::PreviousHost,
         "host before",
         &["["],
         EVERYWHERE,
         "Show the host before.",
     )),
-    quiet(entry(
+    hide_in_footer(entry(
         Action::Host(0),
         "host",
         &["1-9"],
         EVERYWHERE,
         "Show the host of that number.",
     )),
-    quiet(entry(
+    hide_in_footer(entry(
         Action::Log,
         "log",
         &["L"],
         EVERYWHERE,
         "Show the log from information on, warnings only, everything, or not at all.",
     )),
-    quiet(entry(
+    hide_in_footer(entry(
         Action::Back,
         "back",
         &["esc"],
         EVERYWHERE,
         "Go back to the lists; there, drop the marks, then the filter.",
     )),
-    quiet(entry(
+    hide_in_footer(entry(
         Action::Doctor,
         "doctor",
         &["D"],
@@ -509,7 +509,7 @@ pub(crate) static ACTIONS: &[Entry] = &[
         EVERYWHERE,
         "Show all keys; type to search.",
     ),
-    quiet(entry(
+    hide_in_footer(entry(
         Action::Suspend,
         "suspend",
         &["ctrl-z"],

@@ -29,26 +29,26 @@ use ratatui::{Frame, TerminalOptions, Viewport};
 const MOUSE_ON: &str = "\x1b[?1000h\x1b[?1006h";
 const MOUSE_OFF: &str = "\x1b[?1006l\x1b[?1000l";
 
-static TAKEN: AtomicBool = AtomicBool::new(false);
+static IS_ACTIVE: AtomicBool = AtomicBool::new(false);
 /// The thread that draws: only its panics end the console.
-static DRAWER: OnceLock<ThreadId> = OnceLock::new();
+static DRAW_THREAD: OnceLock<ThreadId> = OnceLock::new();
 
 /// The terminal while the console has it; dropping gives it back.
 ///
 /// ratatui's own drop is left out: it prints to stderr where the cursor cannot be shown, which panics
-/// when the terminal is gone. What it would do is done in [`give_back`].
+/// when the terminal is gone. What it would do is done in [`restore_terminal`].
 pub(crate) struct Terminal {
-    screen: ManuallyDrop<ratatui::Terminal<CrosstermBackend<Held>>>,
-    held: Held,
+    screen: ManuallyDrop<ratatui::Terminal<CrosstermBackend<OutputBuffer>>>,
+    output: OutputBuffer,
     mouse: bool,
 }
 
 /// What is to be written, until it is sent: ratatui flushes within a frame, and a frame in pieces flickers over a slow
 /// link.
 #[derive(Clone, Default)]
-struct Held(Rc<RefCell<Vec<u8>>>);
+struct OutputBuffer(Rc<RefCell<Vec<u8>>>);
 
-impl Held {
+impl OutputBuffer {
     fn send(&self) -> io::Result<()> {
         let mut held = self.0.borrow_mut();
         let mut stdout = io::stdout().lock();
@@ -58,7 +58,7 @@ impl Held {
     }
 }
 
-impl Write for Held {
+impl Write for OutputBuffer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.borrow_mut().write(bytes)
     }
@@ -70,24 +70,24 @@ impl Write for Held {
 
 impl Terminal {
     /// Takes the terminal over.
-    pub(crate) fn take(mouse: bool) -> io::Result<Self> {
+    pub(crate) fn open(mouse: bool) -> io::Result<Self> {
         // Fixed: of a full screen ratatui asks the size before each frame, opening /dev/tty for it.
         let viewport = Viewport::Fixed(size()?);
-        let held = Held::default();
+        let held = OutputBuffer::default();
         let backend = CrosstermBackend::new(held.clone());
         let terminal = ratatui::Terminal::with_options(backend, TerminalOptions { viewport })?;
-        DRAWER.get_or_init(|| thread::current().id());
+        DRAW_THREAD.get_or_init(|| thread::current().id());
         let taken = Self {
             screen: ManuallyDrop::new(terminal),
-            held,
+            output: held,
             mouse,
         };
-        taken.take_over()?;
+        taken.enter()?;
         Ok(taken)
     }
 
-    fn take_over(&self) -> io::Result<()> {
-        TAKEN.store(true, Ordering::SeqCst);
+    fn enter(&self) -> io::Result<()> {
+        IS_ACTIVE.store(true, Ordering::SeqCst);
         enable_raw_mode()?;
         let mouse = if self.mouse { MOUSE_ON } else { "" };
         execute!(
@@ -100,12 +100,12 @@ impl Terminal {
 
     /// Gives the terminal back until [`Self::again`].
     pub(crate) fn leave(&self) {
-        give_back();
+        restore_terminal();
     }
 
     /// Takes the terminal over again; what stood on it is drawn anew with the next frame.
-    pub(crate) fn again(&mut self) -> io::Result<()> {
-        self.take_over()?;
+    pub(crate) fn reenter(&mut self) -> io::Result<()> {
+        self.enter()?;
         execute!(io::stdout(), Clear(ClearType::All))?;
         self.fit()?;
         // Not `clear`: it asks for the cursor's place, and the answer would come among the keys. Both buffers are blank
@@ -129,20 +129,20 @@ impl Terminal {
         queue!(self.screen.backend_mut(), BeginSynchronizedUpdate)?;
         self.screen.draw(|frame| drawn = Some(draw(frame)))?;
         queue!(self.screen.backend_mut(), EndSynchronizedUpdate)?;
-        self.held.send()?;
+        self.output.send()?;
         Ok(drawn)
     }
 
     /// Sends a control sequence that draws nothing.
     pub(crate) fn send(&mut self, sequence: &str) -> io::Result<()> {
-        self.held.write_all(sequence.as_bytes())?;
-        self.held.send()
+        self.output.write_all(sequence.as_bytes())?;
+        self.output.send()
     }
 }
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        give_back();
+        restore_terminal();
     }
 }
 
@@ -153,8 +153,8 @@ fn size() -> io::Result<Rect> {
 }
 
 /// Gives the terminal back, once. What cannot be written now can be written nowhere else either.
-fn give_back() {
-    if TAKEN.swap(false, Ordering::SeqCst) {
+fn restore_terminal() {
+    if IS_ACTIVE.swap(false, Ordering::SeqCst) {
         let _ = execute!(
             io::stdout(),
             EndSynchronizedUpdate,
@@ -185,13 +185,13 @@ pub(crate) fn report_panics(log_file: Option<&Path>) {
             Some(Ok(path)) => format!("a report is in {}", path.display()),
             _ => report,
         };
-        let drawer = DRAWER
+        let drawer = DRAW_THREAD
             .get()
             .is_none_or(|drawer| *drawer == thread::current().id());
-        if TAKEN.load(Ordering::SeqCst) && !drawer {
+        if IS_ACTIVE.load(Ordering::SeqCst) && !drawer {
             tracing::error!("snapdeck came upon a bug of its own: {text}");
         } else {
-            give_back();
+            restore_terminal();
             // Not eprintln: it panics where stderr is gone, and a panic in here aborts.
             let _ = writeln!(
                 io::stderr(),

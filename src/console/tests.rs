@@ -5,7 +5,7 @@ mod finding;
 mod hosts;
 mod jobs;
 mod keys;
-mod kin;
+mod lineage;
 mod matrix;
 mod prune;
 mod sandboxes;
@@ -25,7 +25,9 @@ use super::actions::Pane;
 use super::app::{App, Command};
 use super::dialog::Layer;
 use super::draw::{draw, pane_rows};
-use super::fixture::{away, empty, examined, object, populated, sandbox, snapshot};
+use super::fixture::{
+    empty, object, populated, sandbox, snapshot, unreachable_host_view, with_health_checks,
+};
 use snapdeck_engine::{BucketView, HostView, JobId, Link, View};
 use snapdeck_model::{Error, Kind, Operation, RemarksChange, SandboxState};
 
@@ -39,7 +41,7 @@ fn show(app: &mut App, width: u16, height: u16, now: Instant) -> TestBackend {
     terminal
         .draw(|frame| areas = Some(draw(app, frame, now)))
         .unwrap();
-    app.settle(areas.unwrap());
+    app.after_draw(areas.unwrap());
     terminal.backend().clone()
 }
 
@@ -52,7 +54,7 @@ fn screen(app: &mut App, width: u16, height: u16) -> String {
 }
 
 fn press(app: &mut App, code: KeyCode) -> Vec<Command> {
-    app.event(Event::Key(KeyEvent::from(code)))
+    app.on_event(Event::Key(KeyEvent::from(code)))
 }
 
 /// Types characters, one key each; gives back all commands.
@@ -73,7 +75,7 @@ fn pulls(pairs: &[(&str, &str)]) -> Command {
 }
 
 fn click(app: &mut App, column: u16, row: u16) -> Vec<Command> {
-    app.event(Event::Mouse(MouseEvent {
+    app.on_event(Event::Mouse(MouseEvent {
         kind: MouseEventKind::Down(MouseButton::Left),
         column,
         row,
@@ -82,7 +84,7 @@ fn click(app: &mut App, column: u16, row: u16) -> Vec<Command> {
 }
 
 /// Column and row of `text` on the screen as it was drawn last.
-fn find(shown: &str, text: &str) -> (u16, u16) {
+fn position_of(shown: &str, text: &str) -> (u16, u16) {
     let (row, line) = shown
         .lines()
         .enumerate()
@@ -95,7 +97,7 @@ fn find(shown: &str, text: &str) -> (u16, u16) {
 fn update(app: &mut App, change: impl FnOnce(&mut View)) {
     let mut view = (*app.view).clone();
     change(&mut view);
-    app.take_view(Arc::new(view), Instant::now());
+    app.on_view(Arc::new(view), Instant::now());
 }
 
 fn set_alpha(view: &mut View, change: impl FnOnce(&mut HostView)) {
@@ -156,7 +158,7 @@ fn a_view_with_a_running_job() {
     let view = app.view.clone();
     for second in 1..=4u32 {
         cell.set_done(u64::from(303 + 50 * second) << 20);
-        app.meters
+        app.rates
             .sample(&view, start + Duration::from_secs(1) * second);
     }
     shot("populated", &mut app, start + Duration::from_secs(4));
@@ -186,7 +188,7 @@ fn pull_acts_on_all_that_is_marked_and_drops_the_marks() {
     insta::assert_snapshot!("pull", screen(&mut app, 80, 24));
     let both = [("far-away", "alpha"), ("myapp-v1.0", "alpha")];
     assert_eq!(keys(&mut app, "y"), [pulls(&both)]);
-    assert_eq!(app.objects.marked(), 0);
+    assert_eq!(app.objects.marked_count(), 0);
 }
 
 #[test]
@@ -277,10 +279,10 @@ fn help_names_every_key() {
 
 #[test]
 fn the_doctor_shows_what_has_come_and_what_is_awaited() {
-    let mut app = app(examined());
-    assert_eq!(keys(&mut app, "D"), [Command::Examine]);
+    let mut app = app(with_health_checks());
+    assert_eq!(keys(&mut app, "D"), [Command::RunChecks]);
     insta::assert_snapshot!("doctor", screen(&mut app, 80, 24));
-    assert_eq!(keys(&mut app, "r"), [Command::Examine]);
+    assert_eq!(keys(&mut app, "r"), [Command::RunChecks]);
     keys(&mut app, "jjjj");
     assert!(screen(&mut app, 80, 24).contains("bucket  ◌ being examined"));
     press(&mut app, KeyCode::Esc);
@@ -290,7 +292,7 @@ fn the_doctor_shows_what_has_come_and_what_is_awaited() {
 #[test]
 fn a_host_that_went_away_keeps_its_rows_with_their_age() {
     let now = Instant::now() + Duration::from_secs(3600);
-    let mut app = app(away(now, Duration::from_secs(200)));
+    let mut app = app(unreachable_host_view(now, Duration::from_secs(200)));
     shot("host_away", &mut app, now);
     let mut terminal = Terminal::new(TestBackend::new(120, 40)).unwrap();
     terminal.draw(|frame| drop(draw(&app, frame, now))).unwrap();
@@ -305,7 +307,7 @@ fn leaving_names_the_jobs_that_are_not_over() {
     insta::assert_snapshot!("quit", screen(&mut app, 80, 24));
     assert!(keys(&mut app, "s").is_empty() && app.layers.is_empty());
     let interrupt = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
-    assert!(app.key(interrupt).is_empty() && app.key(interrupt).is_empty());
+    assert!(app.on_key(interrupt).is_empty() && app.on_key(interrupt).is_empty());
     assert_eq!(app.layers.len(), 1);
     assert_eq!(keys(&mut app, "c"), [Command::Quit]);
     update(&mut app, |view| view.jobs.clear());
@@ -317,7 +319,7 @@ fn every_size_can_be_drawn() {
     let mut views = vec![
         empty(),
         populated(),
-        away(Instant::now(), Duration::ZERO),
+        unreachable_host_view(Instant::now(), Duration::ZERO),
         View::default(),
     ];
     let long = "x".repeat(128);
@@ -331,7 +333,7 @@ fn every_size_can_be_drawn() {
         bucket.objects = Arc::new([object(&long, u64::MAX)])
     });
     views.push(wide);
-    views.push(examined());
+    views.push(with_health_checks());
     let openers = ["", "c", "p", "d", "?", "q", "J\r", "T", "LL", "/x", "D"];
     for view in views {
         for opener in openers {
@@ -390,7 +392,10 @@ fn a_dialog_longer_than_the_screen_can_be_read_to_its_end() {
 fn the_help_and_the_doctor_go_to_their_ends() {
     for key in ['?', 'D'] {
         let mut app = app(populated());
-        app.take_view(Arc::new(super::fixture::examined()), Instant::now());
+        app.on_view(
+            Arc::new(super::fixture::with_health_checks()),
+            Instant::now(),
+        );
         keys(&mut app, &key.to_string());
         let first = screen(&mut app, 80, 14);
         press(&mut app, KeyCode::End);

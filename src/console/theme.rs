@@ -38,7 +38,7 @@ pub(crate) struct Theme {
     /// The selected row of the focused list.
     pub selected: Style,
     /// The selected row of another list.
-    pub resting: Style,
+    pub selected_inactive: Style,
     /// All is well.
     pub good: Style,
     /// To be heeded.
@@ -59,7 +59,7 @@ const ROLES: &[(&str, Role)] = &[
     ("border", |theme| &mut theme.border),
     ("focus", |theme| &mut theme.focus),
     ("selected", |theme| &mut theme.selected),
-    ("resting", |theme| &mut theme.resting),
+    ("resting", |theme| &mut theme.selected_inactive),
     ("good", |theme| &mut theme.good),
     ("warn", |theme| &mut theme.warn),
     ("bad", |theme| &mut theme.bad),
@@ -174,7 +174,7 @@ mod tests {
             // Under NO_COLOR only the attributes are left: what is selected must still be told from the rest.
             for (role, attributes) in [
                 ("selected", theme.selected.add_modifier),
-                ("resting", theme.resting.add_modifier),
+                ("resting", theme.selected_inactive.add_modifier),
                 ("bad", theme.bad.add_modifier),
                 ("focus", theme.focus.add_modifier),
             ] {

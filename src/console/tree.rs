@@ -6,15 +6,15 @@ use std::sync::Arc;
 use super::actions::Pane;
 use super::app::App;
 use super::cell::Place;
-use super::fields::Row;
+use super::columns::Row;
 use super::list::List;
-use super::world;
+use super::lookup;
 use snapdeck_engine::{Link, Parents, View};
 use snapdeck_model::{HostName, Object, Sandbox, SandboxId, Snapshot, SnapshotName};
 
 /// What tells a row from all others.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Key {
+pub(crate) enum TreeRowKey {
     /// A snapshot.
     Snapshot(SnapshotName),
     /// A sandbox on its host.
@@ -23,34 +23,34 @@ pub(crate) enum Key {
 
 /// A row.
 #[derive(Debug, Clone)]
-pub(crate) struct Item {
+pub(crate) struct TreeRow {
     /// What it is.
-    pub key: Key,
+    pub key: TreeRowKey,
     /// The lines that lead to it.
     pub branch: String,
 }
 
-impl Row for Item {
-    type Key = Key;
-    fn key(&self) -> &Key {
+impl Row for TreeRow {
+    type Key = TreeRowKey;
+    fn key(&self) -> &TreeRowKey {
         &self.key
     }
     fn text(&self) -> &str {
         match &self.key {
-            Key::Snapshot(name) => name.as_str(),
-            Key::Sandbox(_, id) => id.as_str(),
+            TreeRowKey::Snapshot(name) => name.as_str(),
+            TreeRowKey::Sandbox(_, id) => id.as_str(),
         }
     }
 }
 
 /// The lists a tree is made of: while they are the very same, so is the tree.
 #[derive(Debug, Clone)]
-pub(crate) struct Mark {
+pub(crate) struct TreeInputs {
     snapshots: Vec<Arc<[Snapshot]>>,
     objects: Arc<[Object]>,
 }
 
-impl PartialEq for Mark {
+impl PartialEq for TreeInputs {
     fn eq(&self, other: &Self) -> bool {
         let same = |(a, b): (&Arc<[Snapshot]>, &Arc<[Snapshot]>)| Arc::ptr_eq(a, b);
         self.snapshots.len() == other.snapshots.len()
@@ -63,15 +63,15 @@ impl PartialEq for Mark {
 #[derive(Debug)]
 pub(crate) struct Tree {
     /// Its rows' state.
-    pub list: List<Key>,
+    pub list: List<TreeRowKey>,
     /// Its rows, from the top.
-    pub items: Vec<Item>,
+    pub items: Vec<TreeRow>,
     /// The list it was opened from.
-    pub back: Pane,
+    pub opened_from: Pane,
     /// What was made from what, and of which lists that is true.
-    pub parents: Option<(Mark, Parents)>,
+    pub parents: Option<(TreeInputs, Parents)>,
     /// What the rows were made of.
-    of: Option<(Mark, Vec<Arc<[Sandbox]>>)>,
+    source_lists: Option<(TreeInputs, Vec<Arc<[Sandbox]>>)>,
 }
 
 impl Default for Tree {
@@ -79,17 +79,17 @@ impl Default for Tree {
         Self {
             list: List::default(),
             items: Vec::new(),
-            back: Pane::Snapshots,
+            opened_from: Pane::Snapshots,
             parents: None,
-            of: None,
+            source_lists: None,
         }
     }
 }
 
 /// The lists that tell which snapshots there are.
-fn mark(view: &View) -> Mark {
+fn tree_inputs(view: &View) -> TreeInputs {
     let up = view.hosts.iter().filter(|host| host.link == Link::Up);
-    Mark {
+    TreeInputs {
         snapshots: up.map(|host| host.snapshots.clone()).collect(),
         objects: view.bucket.objects.clone(),
     }
@@ -97,34 +97,34 @@ fn mark(view: &View) -> Mark {
 
 impl Tree {
     /// Takes up a view; the rows are made again only where they are others.
-    pub(crate) fn sync(&mut self, view: &View) {
+    pub(crate) fn update(&mut self, view: &View) {
         let sandboxes: Vec<Arc<[Sandbox]>> = view
             .hosts
             .iter()
             .map(|host| host.sandboxes.clone())
             .collect();
-        let same = |(lists, before): &(Mark, Vec<Arc<[Sandbox]>>)| {
-            *lists == mark(view)
+        let same = |(lists, before): &(TreeInputs, Vec<Arc<[Sandbox]>>)| {
+            *lists == tree_inputs(view)
                 && before.len() == sandboxes.len()
                 && before
                     .iter()
                     .zip(&sandboxes)
                     .all(|(a, b)| Arc::ptr_eq(a, b))
         };
-        if !self.of.as_ref().is_some_and(same) {
-            self.of = Some((mark(view), sandboxes));
-            self.grow(view);
+        if !self.source_lists.as_ref().is_some_and(same) {
+            self.source_lists = Some((tree_inputs(view), sandboxes));
+            self.rebuild(view);
         }
     }
 
-    fn grow(&mut self, view: &View) {
+    fn rebuild(&mut self, view: &View) {
         let parents = self.parents.as_ref().map(|(_, parents)| &parents.of);
         self.items = rows(view, parents.unwrap_or(&BTreeMap::new()));
-        self.list.sync(&self.items);
+        self.list.update(&self.items);
     }
 
     /// The selected row.
-    pub(crate) fn current(&self) -> Option<&Key> {
+    pub(crate) fn current(&self) -> Option<&TreeRowKey> {
         self.list.current(&self.items).map(|item| &item.key)
     }
 }
@@ -132,7 +132,7 @@ impl Tree {
 type Children<'a, T> = BTreeMap<&'a SnapshotName, BTreeSet<T>>;
 
 /// All rows, in the order in which they stand on screen.
-fn rows(view: &View, parents: &BTreeMap<SnapshotName, SnapshotName>) -> Vec<Item> {
+fn rows(view: &View, parents: &BTreeMap<SnapshotName, SnapshotName>) -> Vec<TreeRow> {
     let objects = view.bucket.objects.iter().map(|object| &object.name);
     let snapshots = view.hosts.iter().flat_map(|host| host.snapshots.iter());
     let mut names: BTreeSet<&SnapshotName> = objects
@@ -156,7 +156,7 @@ fn rows(view: &View, parents: &BTreeMap<SnapshotName, SnapshotName>) -> Vec<Item
     let mut roots: BTreeSet<&SnapshotName> = names.clone();
     for name in &names {
         if let Some(parent) = parents.get(*name)
-            && !is_circle(name, parents)
+            && !is_cycle(name, parents)
         {
             names_of(&mut children, parent).insert(name);
             roots.remove(name);
@@ -164,17 +164,22 @@ fn rows(view: &View, parents: &BTreeMap<SnapshotName, SnapshotName>) -> Vec<Item
     }
     let mut rows = Vec::new();
     // A stack in the place of recursion: lineages may be long.
-    let mut stack: Vec<(Key, String, String)> = Vec::new();
+    let mut stack: Vec<(TreeRowKey, String, String)> = Vec::new();
     for root in roots.into_iter().rev() {
-        stack.push((Key::Snapshot(root.clone()), String::new(), String::new()));
+        stack.push((
+            TreeRowKey::Snapshot(root.clone()),
+            String::new(),
+            String::new(),
+        ));
     }
     while let Some((key, branch, below)) = stack.pop() {
-        if let Key::Snapshot(name) = &key {
+        if let TreeRowKey::Snapshot(name) = &key {
             let leaves = sandboxes.get(name).into_iter().flatten();
-            let leaves = leaves.map(|(host, id)| Key::Sandbox((*host).clone(), (*id).clone()));
+            let leaves =
+                leaves.map(|(host, id)| TreeRowKey::Sandbox((*host).clone(), (*id).clone()));
             let made = children.get(name).into_iter().flatten();
-            let made = made.map(|name| Key::Snapshot((*name).clone()));
-            let all: Vec<Key> = leaves.chain(made).collect();
+            let made = made.map(|name| TreeRowKey::Snapshot((*name).clone()));
+            let all: Vec<TreeRowKey> = leaves.chain(made).collect();
             let last = all.len().saturating_sub(1);
             for (at, child) in all.into_iter().enumerate().rev() {
                 let (arm, rest) = if at == last {
@@ -185,7 +190,7 @@ fn rows(view: &View, parents: &BTreeMap<SnapshotName, SnapshotName>) -> Vec<Item
                 stack.push((child, format!("{below}{arm}"), format!("{below}{rest}")));
             }
         }
-        rows.push(Item { key, branch });
+        rows.push(TreeRow { key, branch });
     }
     rows
 }
@@ -198,7 +203,7 @@ fn names_of<'a, 'b>(
 }
 
 /// Does following the parents lead round? Then nothing says which of them is the root.
-fn is_circle(name: &SnapshotName, parents: &BTreeMap<SnapshotName, SnapshotName>) -> bool {
+fn is_cycle(name: &SnapshotName, parents: &BTreeMap<SnapshotName, SnapshotName>) -> bool {
     let mut seen = BTreeSet::from([name]);
     let mut at = name;
     while let Some(parent) = parents.get(at) {
@@ -212,62 +217,62 @@ fn is_circle(name: &SnapshotName, parents: &BTreeMap<SnapshotName, SnapshotName>
 
 impl App {
     /// The lists whose parents are to be asked for, where the tree is open and they are not known.
-    pub(crate) fn unrooted(&self) -> Option<Mark> {
+    pub(crate) fn pending_parents_query(&self) -> Option<TreeInputs> {
         if self.list != Pane::Tree {
             return None;
         }
-        let mark = mark(&self.view);
+        let mark = tree_inputs(&self.view);
         let known = self.tree.parents.as_ref();
         (!known.is_some_and(|(known, _)| *known == mark)).then_some(mark)
     }
 
     /// Takes up what was made from what.
-    pub(crate) fn take_parents(&mut self, mark: Mark, parents: Parents) {
+    pub(crate) fn on_parents(&mut self, mark: TreeInputs, parents: Parents) {
         self.tree.parents = Some((mark, parents));
         let view = self.view.clone();
-        self.tree.grow(&view);
+        self.tree.rebuild(&view);
     }
 
     /// Opens the tree at what is selected, or goes back from it.
-    pub(crate) fn turn_tree(&mut self) {
+    pub(crate) fn toggle_tree(&mut self) {
         if self.list == Pane::Tree {
-            return self.focus_on(self.tree.back);
+            return self.focus_on(self.tree.opened_from);
         }
         let at = match self.list {
             Pane::Sandboxes => self
                 .sandbox()
-                .map(|(host, sandbox)| Key::Sandbox(host.name.clone(), sandbox.id.clone())),
+                .map(|(host, sandbox)| TreeRowKey::Sandbox(host.name.clone(), sandbox.id.clone())),
             Pane::Bucket => {
                 let object = self.objects.current(&self.view.bucket.objects);
-                object.map(|object| Key::Snapshot(object.name.clone()))
+                object.map(|object| TreeRowKey::Snapshot(object.name.clone()))
             }
             Pane::Matrix => self
                 .matrix
                 .current()
-                .map(|(name, _)| Key::Snapshot(name.clone())),
+                .map(|(name, _)| TreeRowKey::Snapshot(name.clone())),
             _ => self
                 .snapshot()
-                .map(|(_, snapshot)| Key::Snapshot(snapshot.name.clone())),
+                .map(|(_, snapshot)| TreeRowKey::Snapshot(snapshot.name.clone())),
         };
-        self.tree.back = match self.list {
-            Pane::Matrix | Pane::JobsPage => self.tree.back,
+        self.tree.opened_from = match self.list {
+            Pane::Matrix | Pane::JobsPage => self.tree.opened_from,
             list => list,
         };
         let view = self.view.clone();
-        self.tree.sync(&view);
+        self.tree.update(&view);
         if let Some(key) = at {
-            self.tree.list.go_to(&self.tree.items, &key);
+            self.tree.list.select_key(&self.tree.items, &key);
         }
         self.focus_on(Pane::Tree);
     }
 
     /// The snapshot that is selected in the tree, and the nearest place that has it: the current host, else the bucket.
     pub(crate) fn tree_snapshot(&self) -> Option<(SnapshotName, Place)> {
-        let Key::Snapshot(name) = self.tree.current()? else {
+        let TreeRowKey::Snapshot(name) = self.tree.current()? else {
             return None;
         };
         let host = self.host_view();
-        let host = host.filter(|host| world::snapshot(&self.view, &host.name, name).is_some());
+        let host = host.filter(|host| lookup::snapshot(&self.view, &host.name, name).is_some());
         let place = host.map_or(Place::Bucket, |host| Place::Host(host.name.clone()));
         Some((name.clone(), place))
     }

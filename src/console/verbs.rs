@@ -5,23 +5,23 @@ use super::app::{App, Command};
 use super::cell::Place;
 use super::dialog::{Reply, ask, refusal};
 use super::list::Change;
+use super::lookup;
 use super::perform::open;
-use super::world;
 use snapdeck_engine::Link;
 use snapdeck_model::{HostName, Sandbox, SandboxId, SandboxState, SandboxVerb, SnapshotName};
 
 /// The sandboxes a verb is about: all that are marked, else the selected one.
-pub(crate) fn sandboxes(app: &App) -> Result<Vec<&Sandbox>, String> {
+pub(crate) fn reachable_sandboxes(app: &App) -> Result<Vec<&Sandbox>, String> {
     if app.list != Pane::Sandboxes {
         return Err("no sandbox is selected".to_owned());
     }
     let mut found = Vec::new();
     for (host, id) in app.chosen_sandboxes() {
-        let on = world::host(&app.view, &host).filter(|host| host.link == Link::Up);
+        let on = lookup::host(&app.view, &host).filter(|host| host.link == Link::Up);
         if on.is_none() {
             return Err(format!("{host} does not answer"));
         }
-        found.extend(world::sandbox(&app.view, &host, &id));
+        found.extend(lookup::sandbox(&app.view, &host, &id));
     }
     match found.is_empty() {
         true => Err("no sandbox is selected".to_owned()),
@@ -31,7 +31,7 @@ pub(crate) fn sandboxes(app: &App) -> Result<Vec<&Sandbox>, String> {
 
 /// Why `verb` can be done to none of them.
 pub(crate) fn verb_obstacle(app: &App, verb: SandboxVerb) -> Option<String> {
-    let chosen = match sandboxes(app) {
+    let chosen = match reachable_sandboxes(app) {
         Ok(chosen) => chosen,
         Err(why) => return Some(why),
     };
@@ -46,14 +46,14 @@ pub(crate) fn verb_obstacle(app: &App, verb: SandboxVerb) -> Option<String> {
 /// What the key for both means now.
 pub(crate) fn pause_or_resume(app: &App) -> SandboxVerb {
     let runs = |sandbox: &&Sandbox| sandbox.state == SandboxState::Running;
-    match sandboxes(app) {
+    match reachable_sandboxes(app) {
         Ok(chosen) if !chosen.iter().any(runs) => SandboxVerb::Resume,
         _ => SandboxVerb::Pause,
     }
 }
 
 /// Does `verb` to them, or asks.
-pub(crate) fn turn_chosen(app: &mut App, verb: SandboxVerb) -> Vec<Command> {
+pub(crate) fn run_verb(app: &mut App, verb: SandboxVerb) -> Vec<Command> {
     match ask(verb, app.chosen_sandboxes(), &app.view.clone()) {
         Reply::Close(commands) => {
             app.change(Pane::Sandboxes, Change::Unmark);
@@ -93,8 +93,8 @@ pub(crate) fn base(app: &App) -> (Option<HostName>, Option<SnapshotName>) {
 }
 
 /// The sandbox whose screen is meant: the selected one.
-pub(crate) fn seen(app: &App) -> Result<(HostName, SandboxId), String> {
-    if let Some((host, sandbox)) = app.watched() {
+pub(crate) fn screen_target(app: &App) -> Result<(HostName, SandboxId), String> {
+    if let Some((host, sandbox)) = app.watched_sandbox() {
         return Ok((host.name.clone(), sandbox.id.clone()));
     }
     match app.sandbox().filter(|_| app.list == Pane::Sandboxes) {

@@ -6,7 +6,7 @@ use crossterm::Command as _;
 use crossterm::clipboard::CopyToClipboard;
 
 /// Viewers that are looked for where the settings name none, with their arguments.
-const KNOWN: &[&str] = &[
+const KNOWN_VIEWERS: &[&str] = &[
     "remote-viewer {url}",
     "vncviewer {host}::{port}",
     "gvncviewer {host}:{display}",
@@ -14,18 +14,18 @@ const KNOWN: &[&str] = &[
 
 /// What makes a terminal put `text` on its clipboard (OSC 52). tmux swallows that unless it is told otherwise, and
 /// hands on what is wrapped for it, unless it is told otherwise: there both are sent.
-pub(crate) fn copy(text: &str, in_tmux: bool) -> String {
+pub(crate) fn clipboard_sequence(text: &str, in_tmux: bool) -> String {
     let mut plain = String::new();
     // It writes to a string, which cannot fail.
     let _ = CopyToClipboard::to_clipboard_from(text).write_ansi(&mut plain);
     match in_tmux {
-        true => format!("{plain}{}", through(&plain, true)),
+        true => format!("{plain}{}", wrap_for_tmux(&plain, true)),
         false => plain,
     }
 }
 
 /// `sequence` so that tmux hands it on to its own terminal.
-pub(crate) fn through(sequence: &str, in_tmux: bool) -> String {
+pub(crate) fn wrap_for_tmux(sequence: &str, in_tmux: bool) -> String {
     match in_tmux {
         true => format!("\x1bPtmux;{}\x1b\\", sequence.replace('\x1b', "\x1b\x1b")),
         false => sequence.to_owned(),
@@ -52,7 +52,7 @@ pub(crate) fn command(
     };
     let line = match wish {
         Some(line) => line,
-        None => KNOWN.iter().copied().find(is_installed).ok_or(
+        None => KNOWN_VIEWERS.iter().copied().find(is_installed).ok_or(
             "no viewer is installed: remote-viewer (virt-viewer) or vncviewer; or name one in [console] viewer",
         )?,
     };
@@ -96,9 +96,9 @@ mod tests {
     fn copies_in_a_terminal_and_through_tmux() {
         // base64 of vnc://127.0.0.1:5901
         let plain = "\x1b]52;c;dm5jOi8vMTI3LjAuMC4xOjU5MDE=";
-        let alone = copy("vnc://127.0.0.1:5901", false);
+        let alone = clipboard_sequence("vnc://127.0.0.1:5901", false);
         assert!(alone.starts_with(plain), "{alone:?}");
-        let wrapped = copy("vnc://127.0.0.1:5901", true);
+        let wrapped = clipboard_sequence("vnc://127.0.0.1:5901", true);
         assert!(wrapped.starts_with(&alone), "{wrapped:?}");
         assert!(
             wrapped.contains(&format!("\x1bPtmux;\x1b{plain}")),

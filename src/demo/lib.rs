@@ -1,7 +1,7 @@
 //! The embedded world of `snapdeck demo`: an S3 server in this process, libvirt's QEMU driver in this process,
 //! a base image and three sandboxes on it. All of it in one directory, which goes when the world ends.
 
-mod store;
+mod s3_server;
 
 use std::io::Read;
 use std::os::unix::process::CommandExt;
@@ -26,11 +26,11 @@ const PROGRAMS: [(&str, &str); 2] = [
     ("qemu-img", "qemu-utils"),
 ];
 /// Where libvirt's own log goes: the embedded driver would write it across the screen.
-const LOG: (&str, &str) = ("LIBVIRT_LOG_OUTPUTS", "4:file:/dev/null");
-const BUCKET: &str = "demo";
-const BASE: &str = "winserver-base";
+const LIBVIRT_LOG_ENV: (&str, &str) = ("LIBVIRT_LOG_OUTPUTS", "4:file:/dev/null");
+const BUCKET_NAME: &str = "demo";
+const BASE_NAME: &str = "winserver-base";
 /// Only in the bucket, so that there is something to pull.
-const IN_BUCKET: &str = "winserver-tools-v1";
+const TOOLS_NAME: &str = "winserver-tools-v1";
 /// Random bytes in the images: enough for a gauge to be seen moving.
 const BASE_BYTES: u64 = 256 << 20;
 const TOOLS_BYTES: u64 = 96 << 20;
@@ -42,11 +42,11 @@ const SANDBOXES: [(&str, bool, bool); 3] = [
     ("test-03", true, true),
 ];
 /// For QEMU's processes to end and the directory to go.
-const END: Duration = Duration::from_secs(10);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Ends the guests and removes the directory once its stdin ends, however we ended. Until the directory is
 /// gone, for what libvirt still writes while its guests die.
-const CLEANER: &str = r#"
+const CLEANER_SCRIPT: &str = r#"
 trap '' HUP INT TERM
 cd /
 read -r dir || exit 1
@@ -64,7 +64,7 @@ done
 "#;
 
 /// The demo's world while it stands.
-pub struct World {
+pub struct DemoEnvironment {
     dir: PathBuf,
     settings: Settings,
     /// Kept: the embedded driver may end with its last connection.
@@ -81,50 +81,50 @@ pub struct World {
     clippy::disallowed_methods,
     reason = "libvirt reads the environment, too"
 )]
-pub fn quiet_libvirt() -> Result<()> {
-    if std::env::var_os(LOG.0).is_some() {
+pub fn reexec_with_quiet_libvirt() -> Result<()> {
+    if std::env::var_os(LIBVIRT_LOG_ENV.0).is_some() {
         return Ok(());
     }
     let failed = |error| Error::new(Kind::Failed, "cannot start the demo's process").because(error);
     let program = std::env::current_exe().map_err(failed)?;
     let error = Command::new(program)
         .args(std::env::args_os().skip(1))
-        .env(LOG.0, LOG.1)
+        .env(LIBVIRT_LOG_ENV.0, LIBVIRT_LOG_ENV.1)
         .exec();
     Err(failed(error))
 }
 
-impl World {
+impl DemoEnvironment {
     /// Makes the world, in a second or two. Its running sandboxes are started in the background: the first
     /// start on a fresh host takes QEMU some seconds.
     ///
     /// # Errors
     /// `Failed` with the system package that is missing; what was made until an error is gone again.
-    pub async fn make() -> Result<Self> {
-        look_for_programs()?;
+    pub async fn create() -> Result<Self> {
+        check_programs()?;
         let dir = tempfile::Builder::new()
             .prefix("snapdeck-demo-")
             .tempdir_in(short_temp_dir())
-            .map_err(|error| failed("make a directory").because(error))?
+            .map_err(|error| demo_error("make a directory").because(error))?
             .keep();
-        let cleaner = post_cleaner(&dir)?;
+        let cleaner = spawn_cleaner(&dir)?;
         let keys = Credentials {
             access_key_id: "demo".into(),
-            secret_access_key: random_text()?,
+            secret_access_key: random_secret()?,
         };
         for part in ["host/etc", "snapshots", "sandboxes", "nvram", "temp"] {
-            make_dir(&dir.join(part))?;
+            create_dir(&dir.join(part))?;
         }
-        make_dir(&dir.join("s3").join(BUCKET))?;
-        let endpoint = store::serve(&dir.join("s3"), &keys).await?;
-        let host = host_settings(&dir)?;
+        create_dir(&dir.join("s3").join(BUCKET_NAME))?;
+        let endpoint = s3_server::serve(&dir.join("s3"), &keys).await?;
+        let host = build_host_settings(&dir)?;
         let world = Self {
             host: Host::new(host.clone())?,
-            settings: settings(host, format!("http://{endpoint}"), keys),
+            settings: build_settings(host, format!("http://{endpoint}"), keys),
             dir,
             cleaner,
         };
-        world.fill().await?;
+        world.populate().await?;
         Ok(world)
     }
 
@@ -142,44 +142,44 @@ impl World {
     ///
     /// # Errors
     /// `Failed` where something of it is still there after 10 s.
-    pub async fn end(mut self) -> Result<()> {
+    pub async fn shut_down(mut self) -> Result<()> {
         drop(self.cleaner.stdin.take());
         let mut cleaner = self.cleaner;
         let ended = tokio::task::spawn_blocking(move || cleaner.wait());
-        match tokio::time::timeout(END, ended).await {
+        match tokio::time::timeout(SHUTDOWN_TIMEOUT, ended).await {
             Ok(Ok(Ok(status))) if status.success() => Ok(()),
-            _ => Err(failed("clean up").hint(format!("remove {} by hand", self.dir.display()))),
+            _ => Err(demo_error("clean up").hint(format!("remove {} by hand", self.dir.display()))),
         }
     }
 
-    async fn fill(&self) -> Result<()> {
+    async fn populate(&self) -> Result<()> {
         let host = &self.host;
-        std::fs::write(self.dir.join("host/etc/qemu.conf"), qemu_conf())
-            .map_err(|error| failed("write qemu.conf").because(error))?;
-        let base = host.snapshot_path(&BASE.parse()?);
-        let tools = format!("{}/{IN_BUCKET}.qcow2", host.settings().temp_dir);
+        std::fs::write(self.dir.join("host/etc/qemu.conf"), build_qemu_conf())
+            .map_err(|error| demo_error("write qemu.conf").because(error))?;
+        let base = host.snapshot_path(&BASE_NAME.parse()?);
+        let tools = format!("{}/{TOOLS_NAME}.qcow2", host.settings().temp_dir);
         let (images, opened) = tokio::join!(
             async {
-                image(&self.dir, &base, BASE_BYTES).await?;
-                image(&self.dir, &tools, TOOLS_BYTES).await
+                create_image(&self.dir, &base, BASE_BYTES).await?;
+                create_image(&self.dir, &tools, TOOLS_BYTES).await
             },
             // libvirt takes a moment to come up: both at once.
             host.survey(),
         );
         images?;
         opened.map_err(|error| error.hint("is libvirt-daemon-driver-qemu installed?"))?;
-        let name: SnapshotName = IN_BUCKET.parse()?;
+        let name: SnapshotName = TOOLS_NAME.parse()?;
         self.upload(host, &tools, &name).await?;
         host.remove_file(&tools).await?;
         let mut starts = Vec::new();
         for (name, started, paused) in SANDBOXES {
             let id: SandboxId = name.parse()?;
             let disk = format!("{}/{id}.qcow2", host.settings().sandboxes_dir);
-            qemu_img(&[
+            run_qemu_img(&[
                 "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", &base, &disk,
             ])
             .await?;
-            host.define(xml(&id, &disk)).await?;
+            host.define(domain_xml(&id, &disk)).await?;
             if started {
                 starts.push((id, paused));
             }
@@ -187,7 +187,7 @@ impl World {
         let host = host.clone();
         tokio::spawn(async move {
             for (id, paused) in starts {
-                if let Err(error) = start(&host, &id, paused).await {
+                if let Err(error) = start_sandbox(&host, &id, paused).await {
                     tracing::error!("the demo's sandbox {id}: {error}");
                 }
             }
@@ -208,7 +208,7 @@ impl World {
     }
 }
 
-async fn start(host: &Host, id: &SandboxId, paused: bool) -> Result<()> {
+async fn start_sandbox(host: &Host, id: &SandboxId, paused: bool) -> Result<()> {
     host.start(id).await?;
     if paused {
         host.suspend(id).await?;
@@ -216,17 +216,17 @@ async fn start(host: &Host, id: &SandboxId, paused: bool) -> Result<()> {
     Ok(())
 }
 
-fn failed(what: &str) -> Error {
+fn demo_error(what: &str) -> Error {
     Error::new(Kind::Failed, format!("the demo cannot {what}"))
 }
 
-fn make_dir(path: &Path) -> Result<()> {
+fn create_dir(path: &Path) -> Result<()> {
     std::fs::create_dir_all(path)
-        .map_err(|error| failed(&format!("make {}", path.display())).because(error))
+        .map_err(|error| demo_error(&format!("make {}", path.display())).because(error))
 }
 
 #[expect(clippy::disallowed_methods, reason = "a front end may read PATH")]
-fn look_for_programs() -> Result<()> {
+fn check_programs() -> Result<()> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let missing: Vec<&str> = PROGRAMS
         .into_iter()
@@ -236,7 +236,7 @@ fn look_for_programs() -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    Err(failed("start")
+    Err(demo_error("start")
         .because(format!("missing: {}", missing.join(", ")))
         .hint(format!(
             "install it: apt-get install {} libvirt-daemon-driver-qemu",
@@ -254,11 +254,11 @@ fn short_temp_dir() -> PathBuf {
     }
 }
 
-fn post_cleaner(dir: &Path) -> Result<Child> {
+fn spawn_cleaner(dir: &Path) -> Result<Child> {
     use std::io::Write;
     let posted = || -> std::io::Result<Child> {
         let mut child = Command::new("sh")
-            .args(["-c", CLEANER, "snapdeck-demo-cleaner"])
+            .args(["-c", CLEANER_SCRIPT, "snapdeck-demo-cleaner"])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -271,19 +271,19 @@ fn post_cleaner(dir: &Path) -> Result<Child> {
     };
     posted().map_err(|error| {
         let _ = std::fs::remove_dir_all(dir);
-        failed("start its cleaner").because(error)
+        demo_error("start its cleaner").because(error)
     })
 }
 
-fn random_text() -> Result<String> {
+fn random_secret() -> Result<String> {
     let mut bytes = [0; 12];
     std::fs::File::open("/dev/urandom")
         .and_then(|mut random| random.read_exact(&mut bytes))
-        .map_err(|error| failed("make a key").because(error))?;
+        .map_err(|error| demo_error("make a key").because(error))?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-fn host_settings(dir: &Path) -> Result<HostSettings> {
+fn build_host_settings(dir: &Path) -> Result<HostSettings> {
     let at = |part: &str| format!("{}/{part}", dir.display());
     let (uid, gid) = (nix::unistd::getuid(), nix::unistd::getgid());
     Ok(HostSettings {
@@ -299,11 +299,11 @@ fn host_settings(dir: &Path) -> Result<HostSettings> {
     })
 }
 
-fn settings(host: HostSettings, endpoint: String, keys: Credentials) -> Settings {
+fn build_settings(host: HostSettings, endpoint: String, keys: Credentials) -> Settings {
     Settings {
         hosts: vec![host],
         bucket: BucketSettings {
-            name: Some(BUCKET.into()),
+            name: Some(BUCKET_NAME.into()),
             prefix: "snapshots/".into(),
             endpoint: Some(endpoint),
             region: Some("us-east-1".into()),
@@ -333,7 +333,7 @@ fn settings(host: HostSettings, endpoint: String, keys: Credentials) -> Settings
 }
 
 /// QEMU as ourselves, with nothing that needs more than a directory.
-fn qemu_conf() -> String {
+fn build_qemu_conf() -> String {
     let ids = format!(
         "user = \"+{}\"\ngroup = \"+{}\"\n",
         nix::unistd::getuid(),
@@ -351,7 +351,7 @@ fn qemu_conf() -> String {
 }
 
 /// A guest of firmware alone: small, quick, and with a real QEMU that holds its disk.
-fn xml(id: &SandboxId, disk: &str) -> String {
+fn domain_xml(id: &SandboxId, disk: &str) -> String {
     format!(
         "<domain type='qemu'><name>{id}</name><memory unit='MiB'>64</memory><vcpu>1</vcpu>\
          <os><type arch='x86_64' machine='pc'>hvm</type></os><devices>\
@@ -362,7 +362,7 @@ fn xml(id: &SandboxId, disk: &str) -> String {
 }
 
 /// A standalone image with `bytes` of random content.
-async fn image(dir: &Path, path: &str, bytes: u64) -> Result<()> {
+async fn create_image(dir: &Path, path: &str, bytes: u64) -> Result<()> {
     let raw = dir.join("temp/random.raw");
     let made = raw.clone();
     tokio::task::spawn_blocking(move || -> std::io::Result<()> {
@@ -374,23 +374,23 @@ async fn image(dir: &Path, path: &str, bytes: u64) -> Result<()> {
         file.set_len(DISK_BYTES)
     })
     .await
-    .map_err(|error| failed("make an image").because(error))?
-    .map_err(|error| failed("make an image").because(error))?;
+    .map_err(|error| demo_error("make an image").because(error))?
+    .map_err(|error| demo_error("make an image").because(error))?;
     let raw = raw.display().to_string();
-    qemu_img(&["convert", "-q", "-f", "raw", "-O", "qcow2", &raw, path]).await?;
-    std::fs::remove_file(raw).map_err(|error| failed("make an image").because(error))
+    run_qemu_img(&["convert", "-q", "-f", "raw", "-O", "qcow2", &raw, path]).await?;
+    std::fs::remove_file(raw).map_err(|error| demo_error("make an image").because(error))
 }
 
-async fn qemu_img(args: &[&str]) -> Result<()> {
+async fn run_qemu_img(args: &[&str]) -> Result<()> {
     let mut command = tokio::process::Command::new("qemu-img");
     command.args(args).kill_on_drop(true).stdin(Stdio::null());
     let output = tokio::time::timeout(Duration::from_secs(120), command.output()).await;
     match output {
         Ok(Ok(output)) if output.status.success() => Ok(()),
         Ok(Ok(output)) => {
-            Err(failed("run qemu-img").because(String::from_utf8_lossy(&output.stderr)))
+            Err(demo_error("run qemu-img").because(String::from_utf8_lossy(&output.stderr)))
         }
-        Ok(Err(error)) => Err(failed("run qemu-img").because(error)),
-        Err(_) => Err(failed("run qemu-img").because("it does not end")),
+        Ok(Err(error)) => Err(demo_error("run qemu-img").because(error)),
+        Err(_) => Err(demo_error("run qemu-img").because("it does not end")),
     }
 }

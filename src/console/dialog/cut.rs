@@ -5,8 +5,8 @@ use crossterm::event::{KeyCode, KeyEvent};
 use super::{Content, Field, Reply};
 use crate::app::Command;
 use crate::format::size;
+use crate::lookup;
 use crate::theme::Theme;
-use crate::world;
 use snapdeck_engine::{Link, View};
 use snapdeck_model::{
     Consistency, HostName, Method, Operation, Sandbox, SandboxId, SandboxState, SnapshotName,
@@ -72,7 +72,7 @@ impl Cut {
 
     fn exists(&self, view: &View) -> bool {
         self.name()
-            .is_ok_and(|name| world::object(view, &name).is_some())
+            .is_ok_and(|name| lookup::object(view, &name).is_some())
     }
 
     fn parts(&self, view: &View) -> Vec<Part> {
@@ -88,7 +88,7 @@ impl Cut {
 
     fn can_be_live(&self, view: &View) -> bool {
         self.verb == Verb::Create
-            && world::sandbox(view, &self.host, &self.sandbox).is_some_and(|s| s.state.is_active())
+            && lookup::sandbox(view, &self.host, &self.sandbox).is_some_and(|s| s.state.is_active())
     }
 
     /// Why it cannot be done to this sandbox at all.
@@ -100,10 +100,10 @@ impl Cut {
             Link::Down(error) => return Some(error.to_string()),
             Link::Opening | Link::Up => {}
         }
-        if let Some(Link::Down(error)) = world::host(view, &self.host).map(|host| &host.link) {
+        if let Some(Link::Down(error)) = lookup::host(view, &self.host).map(|host| &host.link) {
             return Some(error.to_string());
         }
-        match world::sandbox(view, &self.host, &self.sandbox) {
+        match lookup::sandbox(view, &self.host, &self.sandbox) {
             None => Some(format!(
                 "{} is no longer on host {}",
                 self.sandbox, self.host
@@ -199,7 +199,7 @@ impl Cut {
             ..Content::default()
         };
         let refusal = self.refusal(view);
-        if let Some(sandbox) = world::sandbox(view, &self.host, &self.sandbox) {
+        if let Some(sandbox) = lookup::sandbox(view, &self.host, &self.sandbox) {
             content.say(&cost(sandbox), 0, theme.text, width);
             if sandbox.state == SandboxState::Saved {
                 content.say(
@@ -249,14 +249,14 @@ impl Cut {
 
     /// How a running guest's disk is read, and what that means for the guest and for the snapshot.
     fn promise(&self, view: &View) -> String {
-        let sandbox = world::sandbox(view, &self.host, &self.sandbox);
+        let sandbox = lookup::sandbox(view, &self.host, &self.sandbox);
         let chain = sandbox.map_or(&[][..], |sandbox| &sandbox.chain);
         let overlay = chain.first().and_then(|link| link.size_bytes);
         let all: u64 = chain.iter().filter_map(|link| link.size_bytes).sum();
         if sandbox.is_some_and(|sandbox| sandbox.state.is_still()) {
             return "Safe: it stands still already, and is read as it is.".to_owned();
         }
-        let (pause, quiet) = match world::host(view, &self.host).and_then(|host| host.running) {
+        let (pause, quiet) = match lookup::host(view, &self.host).and_then(|host| host.running) {
             Some(Method::Backup) | None => (
                 "Safe (backup): the guest is paused for milliseconds and goes on while its disk is read.".to_owned(),
                 "quiesced where its guest agent answers, else crash-consistent",
@@ -288,7 +288,7 @@ impl Cut {
             }
             Err(error) => content.say(&format!("✗ {error}"), 6, theme.bad, width),
             Ok(name) if self.exists(view) => {
-                let found = world::object(view, &name).map_or(0, |object| object.size_bytes);
+                let found = lookup::object(view, &name).map_or(0, |object| object.size_bytes);
                 let text = format!("! {name} is in the bucket already ({})", size(found));
                 content.say(&text, 6, theme.warn, width);
                 let label = format!("overwrite: replace {name} in the bucket");

@@ -23,7 +23,7 @@ impl Doctor {
         match key.code {
             KeyCode::Char('q' | 'D') | KeyCode::Enter => Reply::close(),
             // What is being examined still is not begun anew.
-            KeyCode::Char('r') => Reply::Do(vec![Command::Examine]),
+            KeyCode::Char('r') => Reply::Do(vec![Command::RunChecks]),
             _ => Reply::Stay,
         }
     }

@@ -6,8 +6,8 @@ use ratatui::text::{Line, Span};
 use super::{Content, Reply};
 use crate::app::Command;
 use crate::format::{self, size};
+use crate::lookup;
 use crate::theme::Theme;
-use crate::world;
 use snapdeck_engine::{JobId, JobState, JobView, View};
 use snapdeck_model::Outcome;
 
@@ -18,11 +18,11 @@ pub(crate) struct JobDetails(pub JobId);
 impl JobDetails {
     /// Takes a key.
     pub(crate) fn key(&mut self, key: KeyEvent, view: &View) -> Reply {
-        let over = world::job(view, self.0).is_some_and(|job| job.state.is_over());
+        let over = lookup::job(view, self.0).is_some_and(|job| job.state.is_over());
         match key.code {
             KeyCode::Char('q' | 'J') | KeyCode::Enter => Reply::close(),
             KeyCode::Char('x') if !over => Reply::Do(vec![Command::Cancel(self.0)]),
-            KeyCode::Char('t') => match world::job(view, self.0) {
+            KeyCode::Char('t') => match lookup::job(view, self.0) {
                 Some(job) if matches!(job.state, JobState::Failed(_)) => {
                     Reply::Close(vec![Command::Retry(self.0, job.operation.clone())])
                 }
@@ -40,7 +40,7 @@ impl JobDetails {
             ..Content::default()
         };
         content.keys = vec![("esc", "close", true), ("j k", "scroll", true)];
-        let Some(job) = world::job(view, self.0) else {
+        let Some(job) = lookup::job(view, self.0) else {
             content.say("This job was dismissed.", 0, theme.dim, width);
             return content;
         };

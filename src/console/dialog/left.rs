@@ -6,7 +6,7 @@ use ratatui::text::Line;
 use super::{Content, Reply};
 use crate::app::Command;
 use crate::format;
-use crate::jobspage::ago;
+use crate::jobs::format_time_ago;
 use crate::theme::Theme;
 use snapdeck_engine::View;
 
@@ -19,8 +19,8 @@ impl Left {
     pub(crate) fn key(&mut self, key: KeyEvent, view: &View) -> Reply {
         let ids = || view.left.iter().map(|left| left.id).collect();
         match key.code {
-            KeyCode::Char('t') => Reply::Close(vec![Command::ResumeLeft(ids())]),
-            KeyCode::Char('X') => Reply::Close(vec![Command::ForgetLeft(ids())]),
+            KeyCode::Char('t') => Reply::Close(vec![Command::ResumeInterrupted(ids())]),
+            KeyCode::Char('X') => Reply::Close(vec![Command::DiscardInterrupted(ids())]),
             KeyCode::Char('q' | 'n') => Reply::close(),
             _ => Reply::Stay,
         }
@@ -41,7 +41,11 @@ impl Left {
         content.say(&text, 0, theme.text, width);
         content.gap();
         for left in view.left.iter() {
-            let line = format!("  {}, asked for {}", left.title, ago(left.asked));
+            let line = format!(
+                "  {}, asked for {}",
+                left.title,
+                format_time_ago(left.asked)
+            );
             content.lines.push(Line::raw(format::clip(&line, width)));
         }
         content.gap();

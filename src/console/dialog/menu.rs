@@ -7,8 +7,8 @@ use super::verb::{STOP, Turn, is_harmless, refusal, who};
 use super::{Content, Dialog, Reply};
 use crate::app::Command;
 use crate::format::fit;
+use crate::lookup;
 use crate::theme::Theme;
-use crate::world;
 use snapdeck_engine::View;
 use snapdeck_model::{HostName, SandboxId, SandboxVerb};
 
@@ -49,7 +49,7 @@ impl Menu {
     fn obstacle(&self, view: &View, verb: SandboxVerb) -> Option<&'static str> {
         let mut first = None;
         for (host, id) in &self.ids {
-            let sandbox = world::sandbox(view, host, id);
+            let sandbox = lookup::sandbox(view, host, id);
             match sandbox.map_or(Some("it is gone"), |sandbox| refusal(verb, sandbox.state)) {
                 None => return None,
                 Some(why) => first = first.or(Some(why)),

@@ -5,8 +5,8 @@ use crossterm::event::{KeyCode, KeyEvent};
 use super::{Content, Field, Reply};
 use crate::app::Command;
 use crate::format::{parse_size, size};
+use crate::lookup;
 use crate::theme::Theme;
-use crate::world;
 use snapdeck_engine::{HostView, Link, View};
 use snapdeck_model::{HostName, Operation, SandboxForm, SandboxId, SnapshotName};
 
@@ -82,7 +82,7 @@ impl New {
     }
 
     fn host<'a>(&self, view: &'a View) -> Result<&'a HostView, String> {
-        match world::host(view, &self.host) {
+        match lookup::host(view, &self.host) {
             None => Err(format!("there is no host {}", self.host)),
             Some(host) => match &host.link {
                 Link::Down(error) => Err(error.to_string()),
@@ -97,7 +97,7 @@ impl New {
             .text()
             .parse()
             .map_err(|error: snapdeck_model::Error| error.to_string())?;
-        match world::sandbox(view, &self.host, &id) {
+        match lookup::sandbox(view, &self.host, &id) {
             Some(_) => Err(format!("{id} is there already, on {}", self.host)),
             None => Ok(id),
         }
@@ -106,7 +106,7 @@ impl New {
     /// Names that contain what is typed, those on the host first; one that is typed whole before all others.
     fn matches(&self, view: &View) -> Vec<SnapshotName> {
         let wanted = self.wanted.text().to_ascii_lowercase();
-        let host = world::host(view, &self.host);
+        let host = lookup::host(view, &self.host);
         let here = host
             .iter()
             .flat_map(|host| host.snapshots.iter().map(|one| &one.name));
@@ -129,7 +129,7 @@ impl New {
         let Some(name) = matches.get(self.choice % matches.len().max(1)) else {
             return Err("no snapshot's name contains this, here or in the bucket".to_owned());
         };
-        let (name, here) = (name.clone(), world::snapshot(view, &self.host, name));
+        let (name, here) = (name.clone(), lookup::snapshot(view, &self.host, name));
         match here {
             Some(found) => match &found.problem {
                 Some(why) => Err(format!("{name} cannot be a base: {why}")),
@@ -140,7 +140,7 @@ impl New {
                 }),
             },
             None => Ok(Base {
-                fetch_bytes: world::object(view, &name).map(|object| object.size_bytes),
+                fetch_bytes: lookup::object(view, &name).map(|object| object.size_bytes),
                 name,
                 disk_bytes: None,
             }),

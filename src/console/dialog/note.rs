@@ -74,7 +74,7 @@ impl Note {
             return Reply::Stay;
         }
         let mut command = self.command.clone();
-        if let Command::Say { change, .. } = &mut command {
+        if let Command::Annotate { change, .. } = &mut command {
             *change = RemarksChange {
                 note: Some(self.note()),
                 ..RemarksChange::default()
@@ -96,7 +96,7 @@ impl Note {
     /// What it shows.
     pub(crate) fn content(&self, theme: &Theme, width: usize) -> Content {
         let mut content = Content::default();
-        if let Command::Say {
+        if let Command::Annotate {
             host, bucket, name, ..
         } = &self.command
         {

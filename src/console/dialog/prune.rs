@@ -7,7 +7,7 @@ use ratatui::text::{Line, Span};
 
 use super::{Content, Field, Reply};
 use crate::app::Command;
-use crate::format::{self, count, moment, size};
+use crate::format::{self, count, size, timestamp};
 use crate::theme::Theme;
 use snapdeck_engine::{Pruning, View};
 use snapdeck_model::{Error, HostName, PrunePlan, Result, Rule};
@@ -305,7 +305,7 @@ impl Prune {
                 Span::styled(note, theme.dim),
             ])
         };
-        let written = |at: Option<jiff::Timestamp>| at.map(moment).unwrap_or_default();
+        let written = |at: Option<jiff::Timestamp>| at.map(timestamp).unwrap_or_default();
         for one in &plan.goes {
             let note = match one.last_copy {
                 true => "no other copy is known".to_owned(),
@@ -320,7 +320,7 @@ impl Prune {
         }
         for one in &plan.leftovers {
             let file = one.path.rsplit('/').next().unwrap_or(&one.path);
-            let at = one.modified.map(|at| format!(", {}", moment(at)));
+            let at = one.modified.map(|at| format!(", {}", timestamp(at)));
             let note = format!("{}{}", one.kind.as_str(), at.unwrap_or_default());
             content
                 .lines

@@ -11,8 +11,8 @@ use crate::actions::{Action, Pane};
 use crate::app::Command;
 use crate::cell::Place;
 use crate::format::{self, count, size};
+use crate::lookup;
 use crate::theme::Theme;
-use crate::world;
 use snapdeck_engine::{HostView, Link, View};
 use snapdeck_model::{HostName, Operation, PullCost, SnapshotName};
 
@@ -45,7 +45,7 @@ enum Local<'a> {
 }
 
 fn local<'a>(view: &'a View, host: &HostName, name: &SnapshotName) -> Local<'a> {
-    match world::snapshot(view, host, name) {
+    match lookup::snapshot(view, host, name) {
         None => Local::Absent,
         Some(found) => match &found.problem {
             Some(problem) => Local::Broken(problem),
@@ -114,7 +114,7 @@ impl Pull {
             let names = names.filter(|name| {
                 self.is_wanted(&host.name, name)
                     && self.moves(&local(view, &host.name, name))
-                    && world::object(view, name).is_some()
+                    && lookup::object(view, name).is_some()
             });
             names.map(|name| (host.name.clone(), name.clone()))
         });
@@ -222,7 +222,10 @@ impl Pull {
 
     /// Ticks all hosts that are not known to be away; where they are ticked, none.
     fn tick_all(&mut self, view: &View) {
-        let up = view.hosts.iter().filter(|host| !world::is_away(&host.link));
+        let up = view
+            .hosts
+            .iter()
+            .filter(|host| !lookup::is_unreachable(&host.link));
         let up: HashSet<HostName> = up.map(|host| host.name.clone()).collect();
         if up.is_subset(&self.ticked) {
             self.ticked.clear();
@@ -361,7 +364,7 @@ impl Pull {
             &label,
             ticked,
             at == self.at,
-            !world::is_away(&host.link),
+            !lookup::is_unreachable(&host.link),
             theme,
         );
     }

@@ -7,8 +7,8 @@ use super::{Content, Field, Reply};
 use crate::app::Command;
 use crate::cell::Place;
 use crate::format::{self, size};
+use crate::lookup;
 use crate::theme::Theme;
-use crate::world;
 use snapdeck_engine::{Link, View};
 use snapdeck_model::{HostName, Operation, Snapshot, SnapshotName};
 
@@ -61,14 +61,14 @@ impl Remove {
         view: &'a View,
     ) -> impl Iterator<Item = (&'a HostName, &'a Snapshot)> + 'a {
         let files = self.files.iter();
-        files.filter_map(|(host, name)| Some((host, world::snapshot(view, host, name)?)))
+        files.filter_map(|(host, name)| Some((host, lookup::snapshot(view, host, name)?)))
     }
 
     /// The operations, one for each file; an object goes with the first file of its name.
     fn operations(&self, view: &View) -> Vec<Operation> {
         let mut operations = Vec::new();
         for name in &self.names {
-            let mut bucket = self.bucket && world::object(view, name).is_some();
+            let mut bucket = self.bucket && lookup::object(view, name).is_some();
             let files = self
                 .files(view)
                 .filter(|(_, found)| self.here && found.name == *name);
@@ -99,13 +99,14 @@ impl Remove {
             self.here && files.any(|(from, file)| (from, file) == (host, name))
         };
         let stays = |name: &SnapshotName| {
-            let in_bucket =
-                !self.bucket && world::bucket_is_known(view) && world::object(view, name).is_some();
+            let in_bucket = !self.bucket
+                && lookup::is_bucket_known(view)
+                && lookup::object(view, name).is_some();
             in_bucket
                 || view.hosts.iter().any(|host| {
                     host.link == Link::Up
                         && !goes(&host.name, name)
-                        && world::snapshot(view, &host.name, name)
+                        && lookup::snapshot(view, &host.name, name)
                             .is_some_and(|found| found.problem.is_none())
                 })
         };
@@ -149,7 +150,7 @@ impl Remove {
             }
         }
         for host in self.hosts().into_iter().filter(|_| self.here) {
-            if let Some(Link::Down(error)) = world::host(view, host).map(|host| &host.link) {
+            if let Some(Link::Down(error)) = lookup::host(view, host).map(|host| &host.link) {
                 refusals.push(error.to_string());
             }
         }
@@ -242,7 +243,7 @@ impl Remove {
         let there = self
             .names
             .iter()
-            .filter(|name| world::object(view, name).is_some())
+            .filter(|name| lookup::object(view, name).is_some())
             .count();
         let host = match self.hosts().as_slice() {
             [] => "no host".to_owned(),
@@ -325,12 +326,12 @@ impl Remove {
             };
             if let Some(found) = host
                 .as_ref()
-                .and_then(|host| world::snapshot(view, host, name))
+                .and_then(|host| lookup::snapshot(view, host, name))
             {
                 let host = host.as_ref().map_or("", HostName::as_str);
                 line(host, &found.path, found.size_bytes);
             }
-            if let Some(found) = world::object(view, name).filter(|_| *bucket) {
+            if let Some(found) = lookup::object(view, name).filter(|_| *bucket) {
                 line("bucket", &found.key, found.size_bytes);
             }
         }

@@ -7,8 +7,8 @@ use ratatui::text::{Line, Span};
 use super::{Content, Field, Reply};
 use crate::app::Command;
 use crate::format::{count, fit, size};
+use crate::lookup;
 use crate::theme::Theme;
-use crate::world;
 use snapdeck_engine::{Link, View};
 use snapdeck_model::{HostName, Operation, Sandbox, SandboxId, SandboxState, SandboxVerb};
 
@@ -108,8 +108,8 @@ impl Turn {
         let mut goes = Vec::new();
         let mut skipped = Vec::new();
         for (host, id) in &self.ids {
-            let link = world::host(view, host).map(|host| &host.link);
-            let why = match (world::sandbox(view, host, id), link) {
+            let link = lookup::host(view, host).map(|host| &host.link);
+            let why = match (lookup::sandbox(view, host, id), link) {
                 (_, Some(Link::Down(_))) => Some(format!("{host} does not answer")),
                 (None, _) => Some("it is gone".to_owned()),
                 (Some(sandbox), _) => {

@@ -11,8 +11,8 @@ use crate::actions::Action;
 use crate::app::Command;
 use crate::cell::{self, Cell, Place, State};
 use crate::format::{self, count, size};
+use crate::lookup;
 use crate::theme::Theme;
-use crate::world;
 use snapdeck_engine::{JobId, JobState, JobView, Link, View};
 use snapdeck_model::SnapshotName;
 
@@ -32,7 +32,7 @@ impl Whereabouts {
     /// The job that is about it now at its place.
     fn job(&self, view: &View) -> Option<JobId> {
         let cell = cell::cell(view, &self.name, &self.place);
-        cell.under_way().map(|job| job.id)
+        cell.active_job().map(|job| job.id)
     }
 
     /// Takes a key.
@@ -92,7 +92,7 @@ pub(crate) fn about(
     let (link, seen) = match place {
         Place::Bucket => (Some(&view.bucket.link), view.bucket.seen),
         Place::Host(name) => {
-            let host = world::host(view, name);
+            let host = lookup::host(view, name);
             (host.map(|host| &host.link), host.and_then(|host| host.seen))
         }
     };
@@ -102,7 +102,7 @@ pub(crate) fn about(
         State::Damaged(why) => ("!", format!("damaged: {why}"), theme.warn),
         State::Present {
             bytes,
-            users,
+            dependents: users,
             differs,
         } => {
             let mut words = size(*bytes);

@@ -15,10 +15,10 @@ use super::text;
 use crate::actions::Pane;
 use crate::app::{App, Areas};
 use crate::dialog::about;
-use crate::format::{moment, size, wrap};
+use crate::format::{size, timestamp, wrap};
+use crate::lookup;
 use crate::theme::Theme;
-use crate::tree::Key;
-use crate::world;
+use crate::tree::TreeRowKey;
 use snapdeck_engine::{HostView, Link};
 use snapdeck_model::{ChainLink, Compression, ImageFacts, Object, Sandbox, Snapshot};
 
@@ -73,7 +73,7 @@ fn lines(app: &App, (width, height): (usize, u16), now: Instant) -> Vec<Line<'st
     let link = match app.list {
         Pane::Bucket => Some((&app.view.bucket.link, app.view.bucket.seen)),
         _ => selected
-            .or_else(|| app.host_view().filter(|_| !app.together.shown))
+            .or_else(|| app.host_view().filter(|_| !app.all_hosts.is_shown))
             .map(|host| (&host.link, host.seen)),
     };
     if let Some((Link::Down(error), Some(seen))) = link {
@@ -112,16 +112,16 @@ fn lines(app: &App, (width, height): (usize, u16), now: Instant) -> Vec<Line<'st
 /// Of a row of the tree.
 fn of_row(lines: &mut Vec<Line<'static>>, app: &App) {
     match app.tree.current() {
-        Some(Key::Sandbox(host, id)) => {
-            let host = world::host(&app.view, host);
+        Some(TreeRowKey::Sandbox(host, id)) => {
+            let host = lookup::host(&app.view, host);
             let found =
-                host.and_then(|host| Some((host, world::sandbox(&app.view, &host.name, id)?)));
+                host.and_then(|host| Some((host, lookup::sandbox(&app.view, &host.name, id)?)));
             if let Some((host, sandbox)) = found {
                 of_sandbox(lines, sandbox, host, "", &app.theme);
                 of_chain(lines, sandbox, host, &app.theme);
             }
         }
-        Some(Key::Snapshot(name)) => {
+        Some(TreeRowKey::Snapshot(name)) => {
             lines.push(Line::styled(format!(" {name}"), app.theme.title));
             kin::said(lines, app);
             kin::relatives(lines, app);
@@ -231,7 +231,7 @@ fn of_snapshot(lines: &mut Vec<Line<'static>>, snapshot: &Snapshot, host: &HostV
         size(snapshot.allocated_bytes)
     );
     if let Some(at) = snapshot.modified {
-        text.push_str(&format!(", written {}", moment(at)));
+        text.push_str(&format!(", written {}", timestamp(at)));
     }
     text.push_str(&format!(", on {}", host.name));
     lines.push(Line::from(vec![
@@ -251,7 +251,7 @@ fn of_snapshot(lines: &mut Vec<Line<'static>>, snapshot: &Snapshot, host: &HostV
     let there = match app.index.size(&snapshot.name) {
         Some(bytes) if bytes == snapshot.size_bytes => "= of the same size".to_owned(),
         Some(bytes) => format!("≠ of another size, {}", size(bytes)),
-        None if world::bucket_is_known(&app.view) => "↑ not there".to_owned(),
+        None if lookup::is_bucket_known(&app.view) => "↑ not there".to_owned(),
         None => "? not known".to_owned(),
     };
     fact(lines, "bucket", there, theme);
@@ -269,7 +269,7 @@ fn of_object(lines: &mut Vec<Line<'static>>, object: &Object, app: &App) {
     let theme = &app.theme;
     let mut text = format!("  {}", size(object.size_bytes));
     if let Some(at) = object.modified {
-        text.push_str(&format!(", written {}", moment(at)));
+        text.push_str(&format!(", written {}", timestamp(at)));
     }
     lines.push(Line::from(vec![
         Span::styled(format!(" {}", object.name), theme.title),

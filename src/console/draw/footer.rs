@@ -16,7 +16,10 @@ use crate::table::ACTIONS;
 /// What may follow on the keys that were pressed, over the lines above `footer`.
 pub(super) fn chord(app: &App, frame: &mut Frame, footer: Rect) {
     let theme = &app.theme;
-    let next: Vec<_> = app.keymap.next(&app.pending, app.focus).collect();
+    let next: Vec<_> = app
+        .keymap
+        .continuations(&app.pending_keys, app.focus)
+        .collect();
     let widest = next
         .iter()
         .map(|(key, entry)| key.width() + entry.name.width() + 3);
@@ -46,7 +49,7 @@ pub(super) fn chord(app: &App, frame: &mut Frame, footer: Rect) {
         Line::from(cells.collect::<Vec<_>>())
     });
     text::lines(frame, area, &lines.collect::<Vec<_>>());
-    let keys: Vec<String> = app.pending.iter().map(|press| press.name()).collect();
+    let keys: Vec<String> = app.pending_keys.iter().map(|press| press.name()).collect();
     let text = format!(" {} … · esc drops it", keys.join(" "));
     let text = fit(&text, usize::from(footer.width));
     frame.render_widget(Line::styled(text, theme.focus), footer);
@@ -56,13 +59,13 @@ pub(super) fn chord(app: &App, frame: &mut Frame, footer: Rect) {
 pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect) {
     let theme = &app.theme;
     let width = usize::from(area.width);
-    if app.ending {
+    if app.is_shutting_down {
         let text = " cleaning up: jobs end and take back what they began…";
         frame.render_widget(Line::styled(clip(text, width), theme.warn), area);
         return;
     }
     if let Some(notice) = &app.notice {
-        let (sign, style) = if notice.bad {
+        let (sign, style) = if notice.is_error {
             ("✗", theme.bad)
         } else {
             ("·", theme.text)
@@ -74,7 +77,7 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect) {
         return;
     }
     if app.filter.is_some() {
-        let (text, style) = match app.complaint(app.list) {
+        let (text, style) = match app.filter_error(app.list) {
             Some(complaint) => (format!(" ✗ {complaint}"), theme.bad),
             None => {
                 let text = " words of a name · state:running size>10G !word · enter keeps it · esc drops it";
@@ -88,7 +91,7 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect) {
     // What leads to all the rest closes the line and is never cut off.
     let (tail, entries): (Vec<_>, Vec<_>) = ACTIONS
         .iter()
-        .filter(|entry| entry.footer && entry.panes.contains(&app.focus))
+        .filter(|entry| entry.in_footer && entry.panes.contains(&app.focus))
         .partition(|entry| matches!(entry.action, Action::Palette | Action::Help | Action::Quit));
     let cells = |entry: &&Entry| {
         let key = app.keymap.keys(entry.action).next()?;

@@ -134,7 +134,7 @@ fn work(app: &App) -> Line<'static> {
     if running == 0 {
         return Line::default();
     }
-    let rate = app.meters.total();
+    let rate = app.rates.total();
     let rate = if rate >= 1.0 {
         format!(" ▲ {}", format::rate(rate))
     } else {

@@ -12,8 +12,8 @@ use super::header::link;
 use crate::actions::Pane;
 use crate::app::{App, Areas};
 use crate::cell::Place;
+use crate::lookup;
 use crate::theme::Theme;
-use crate::world;
 use snapdeck_engine::HostView;
 use snapdeck_model::HostName;
 
@@ -164,7 +164,7 @@ fn chips(app: &App, detail: Detail, now: Instant) -> Vec<Chip> {
     let current = match (app.list, &app.matrix.place) {
         (Pane::Matrix, Place::Host(host)) => Some(host),
         (Pane::Matrix, Place::Bucket) => None,
-        _ => app.host.as_ref().filter(|_| !app.together.shown),
+        _ => app.host.as_ref().filter(|_| !app.all_hosts.is_shown),
     };
     let name = |name: &str, is_current: bool| {
         let style = match is_current && several {
@@ -177,7 +177,7 @@ fn chips(app: &App, detail: Detail, now: Instant) -> Vec<Chip> {
         let is_current = current == Some(&host.name);
         let mut spans = name(host.name.as_str(), is_current);
         let lists = app.hosts.get(&host.name);
-        let since = lists.and_then(|lists| Some(lists.since?.1));
+        let since = lists.and_then(|lists| Some(lists.link_since?.1));
         let (sign, words, style) = link(&host.link, host.seen, since, now, theme);
         let words = match detail {
             Detail::CurrentWords if !is_current => "",
@@ -193,12 +193,12 @@ fn chips(app: &App, detail: Detail, now: Instant) -> Vec<Chip> {
             host: Some(host.name.clone()),
             spans,
             is_current,
-            is_away: world::is_away(&host.link),
+            is_away: lookup::is_unreachable(&host.link),
         }
     };
     let mut chips: Vec<Chip> = app.view.hosts.iter().map(|host| chip(host)).collect();
     if several {
-        let is_current = app.together.shown && app.list != Pane::Matrix;
+        let is_current = app.all_hosts.is_shown && app.list != Pane::Matrix;
         let mut spans = name("all", is_current);
         spans.push(Span::raw(" "));
         chips.push(Chip {

@@ -133,13 +133,13 @@ fn running(app: &App, job: &JobView, room: usize, style: Style) -> Vec<Span<'sta
     } else if progress.done_bytes > 0 {
         parts.push(format::size(progress.done_bytes));
     }
-    if let Some(rate) = app.meters.rate(job.id).filter(|_| progress.done_bytes > 0) {
+    if let Some(rate) = app.rates.rate(job.id).filter(|_| progress.done_bytes > 0) {
         parts.push(format::rate(rate));
-        if let Some(left) = app.meters.left(job.id, progress) {
+        if let Some(left) = app.rates.time_remaining(job.id, progress) {
             parts.push(format!("{} left", format::clock(left)));
         }
         if !app.plain {
-            parts.push(app.meters.graph(job.id));
+            parts.push(app.rates.graph(job.id));
         }
     }
     let mut spans = Vec::new();

@@ -10,10 +10,10 @@ use unicode_width::UnicodeWidthStr;
 use super::{jobs, text};
 use crate::actions::Pane;
 use crate::app::{App, Areas};
+use crate::columns::Row as _;
 use crate::dialog::{log_lines, result};
-use crate::fields::Row as _;
 use crate::format::{self, fit, wrap};
-use crate::jobspage::{self, Item, Key, Part, ago};
+use crate::jobs::{JobRow, JobRowKey, JobSection, format_time_ago};
 use snapdeck_engine::{JobState, LeftJob};
 
 /// Columns of a row's part.
@@ -35,21 +35,24 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas
         let item = page.items.get(page.list.item(row)?)?;
         Some((row, item))
     });
-    let rows: Vec<(usize, &Item)> = rows.collect();
-    let name = |item: &Item| match item.key() {
-        Key::Job(id) => app.view.job(*id).map(|job| jobs::name(app, job).width()),
-        Key::Left(_) => Some(item.text().width()),
+    let rows: Vec<(usize, &JobRow)> = rows.collect();
+    let name = |item: &JobRow| match item.key() {
+        JobRowKey::Job(id) => app.view.job(*id).map(|job| jobs::name(app, job).width()),
+        JobRowKey::Interrupted(_) => Some(item.text().width()),
     };
     let widest = rows.iter().filter_map(|(_, item)| name(item)).max();
     let room = widest.unwrap_or(0).min((width * 2 / 5).max(12));
     let (mut lines, mut before) = (Vec::new(), None);
     for (row, item) in rows {
-        let name = part(app, item, before.replace(item.part) != Some(item.part));
+        let name = part(
+            app,
+            item,
+            before.replace(item.section) != Some(item.section),
+        );
         let line = match item.key() {
-            Key::Left(id) => {
-                jobspage::left(&app.view, *id).map(|left| of_left(app, left, room, width))
-            }
-            Key::Job(id) => {
+            JobRowKey::Interrupted(id) => crate::jobs::interrupted_job(&app.view, *id)
+                .map(|left| of_left(app, left, room, width)),
+            JobRowKey::Job(id) => {
                 let job = app.view.job(*id);
                 job.map(|job| jobs::line(app, job, room, width, now))
             }
@@ -73,27 +76,30 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas
 }
 
 /// What stands before a row: its part, where that is another than above, and in the queue its place.
-fn part(app: &App, item: &Item, is_first: bool) -> String {
-    match item.part {
-        Part::Queue => {
+fn part(app: &App, item: &JobRow, is_first: bool) -> String {
+    match item.section {
+        JobSection::Queued => {
             let queue = app
                 .page
                 .items
                 .iter()
-                .filter(|other| other.part == Part::Queue);
+                .filter(|other| other.section == JobSection::Queued);
             let at = queue.take_while(|other| other.key() != item.key()).count();
             format!(" queue {}", at + 1)
         }
         _ if !is_first => String::new(),
-        Part::Left => " left".to_owned(),
-        Part::Running => " runs".to_owned(),
-        Part::Over => " over".to_owned(),
+        JobSection::Interrupted => " left".to_owned(),
+        JobSection::Running => " runs".to_owned(),
+        JobSection::Finished => " over".to_owned(),
     }
 }
 
 fn of_left(app: &App, left: &LeftJob, room: usize, width: usize) -> Line<'static> {
     let theme = &app.theme;
-    let note = format!("asked for {}; t takes it up, X forgets it", ago(left.asked));
+    let note = format!(
+        "asked for {}; t takes it up, X forgets it",
+        format_time_ago(left.asked)
+    );
     Line::from(vec![
         Span::raw(" "),
         Span::styled("↻", theme.warn),
@@ -109,15 +115,15 @@ fn of_left(app: &App, left: &LeftJob, room: usize, width: usize) -> Line<'static
 pub(super) fn details(lines: &mut Vec<Line<'static>>, app: &App, width: usize) {
     let theme = &app.theme;
     if let Some(left) = app
-        .selected_left()
-        .and_then(|id| jobspage::left(&app.view, id))
+        .selected_interrupted()
+        .and_then(|id| crate::jobs::interrupted_job(&app.view, id))
     {
         lines.push(Line::styled(format!(" {}", left.title), theme.title));
         let text = format!(
             "It was asked for {} ({}), and the snapdeck that ran it ended before it was over. A pull goes on where \
              it was, anything else begins anew.",
-            ago(left.asked),
-            format::moment(left.asked)
+            format_time_ago(left.asked),
+            format::timestamp(left.asked)
         );
         for line in wrap(&text, width.saturating_sub(3)) {
             lines.push(Line::raw(format!("   {line}")));

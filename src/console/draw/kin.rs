@@ -9,11 +9,11 @@ use snapdeck_model::Relative;
 
 /// The pin, the note and the labels.
 pub(super) fn said(lines: &mut Vec<Line<'static>>, app: &App) {
-    let Some(Ok(kin)) = app.kin() else { return };
+    let Some(Ok(kin)) = app.lineage() else { return };
     let theme = &app.theme;
     let pinned =
         |said: &Option<snapdeck_model::Remarks>| said.as_ref().is_some_and(|said| said.pinned);
-    let host = app.asked().and_then(|asked| asked.host);
+    let host = app.lineage_query().and_then(|asked| asked.host);
     let host = host.map_or("the host".to_owned(), |host| host.to_string());
     let pin = match (pinned(&kin.local), pinned(&kin.bucket)) {
         (true, true) => Some(format!("on {host} and in the bucket")),
@@ -39,7 +39,7 @@ pub(super) fn said(lines: &mut Vec<Line<'static>>, app: &App) {
 /// Where it comes from, what it shares, and what a pull would bring.
 pub(super) fn relatives(lines: &mut Vec<Line<'static>>, app: &App) {
     let theme = &app.theme;
-    let kin = match app.kin() {
+    let kin = match app.lineage() {
         None => return,
         Some(Ok(kin)) => kin,
         Some(Err(why)) => return fact(lines, "from", format!("not known: {why}"), theme),
@@ -55,7 +55,7 @@ pub(super) fn relatives(lines: &mut Vec<Line<'static>>, app: &App) {
     if !kin.shares.is_empty() {
         fact(lines, "shares", parts(&kin.shares, "with"), theme);
     }
-    let host = app.asked().and_then(|asked| asked.host);
+    let host = app.lineage_query().and_then(|asked| asked.host);
     let cost = kin.pull.as_ref().filter(|cost| cost.fetch_bytes > 0);
     if let Some((cost, host)) = cost.zip(host) {
         let mut text = format!("to {host} would fetch {}", size(cost.fetch_bytes));

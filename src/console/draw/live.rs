@@ -26,10 +26,10 @@ const TALL: u16 = 9;
 /// The place for the screen at the right of the details.
 pub(super) fn room(app: &App, inner: Rect) -> Option<Rect> {
     let hidden = !app.layers.is_empty() && !app.canvas.is_text();
-    if !app.canvas.draws() || hidden {
+    if !app.canvas.is_enabled() || hidden {
         return None;
     }
-    app.watched()?;
+    app.watched_sandbox()?;
     // Wide enough for any usual screen, so that the text beside it does not jump.
     let most = Size::new(inner.width * 2 / 5, inner.height);
     let size = app.canvas.fit((16, 9), most);
@@ -56,7 +56,7 @@ pub(super) fn picture(app: &App, frame: &mut Frame, room: Rect) {
         }
         None => {
             let failed = app
-                .live
+                .metrics
                 .as_ref()
                 .and_then(|live| live.screen_error.as_ref());
             let text = if failed.is_some() {
@@ -104,11 +104,11 @@ pub(super) fn full(app: &App, frame: &mut Frame, area: Rect, view: &ScreenView, 
         return frame.render_widget(Image::new(&picture.protocol), place);
     }
     let text = match live.and_then(|live| live.screen_error.as_ref()) {
-        _ if !app.canvas.draws() => {
+        _ if !app.canvas.is_enabled() => {
             "no pictures here: [console] picture is off, or NO_COLOR is set".to_owned()
         }
         Some(error) => error.to_string(),
-        None if app.look().is_none() => "it does not run any more".to_owned(),
+        None if app.watch_target().is_none() => "it does not run any more".to_owned(),
         None => "looking at its screen…".to_owned(),
     };
     let lines = wrap(&text, room.width.into()).into_iter();
@@ -117,7 +117,7 @@ pub(super) fn full(app: &App, frame: &mut Frame, area: Rect, view: &ScreenView, 
 }
 
 fn of<'a>(app: &'a App, host: &HostName, sandbox: &SandboxId) -> Option<&'a Live> {
-    let live = app.live.as_deref()?;
+    let live = app.metrics.as_deref()?;
     (live.look.host == *host && live.look.sandbox == *sandbox).then_some(live)
 }
 

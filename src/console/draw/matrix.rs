@@ -15,7 +15,7 @@ use crate::actions::Pane;
 use crate::app::{App, Areas};
 use crate::cell::{Cell, Place, State};
 use crate::format::{self, fit, short_size};
-use crate::world;
+use crate::lookup;
 use snapdeck_engine::{JobState, JobView};
 use snapdeck_model::{Error, Kind, SnapshotName};
 
@@ -96,7 +96,7 @@ fn head(app: &App, columns: &[&Place], names: usize, now: Instant) -> Line<'stat
     for place in columns {
         let (state, seen) = match place {
             Place::Bucket => (&app.view.bucket.link, app.view.bucket.seen),
-            Place::Host(name) => match world::host(&app.view, name) {
+            Place::Host(name) => match lookup::host(&app.view, name) {
                 Some(host) => (&host.link, host.seen),
                 None => continue,
             },
@@ -105,12 +105,12 @@ fn head(app: &App, columns: &[&Place], names: usize, now: Instant) -> Line<'stat
         let name = format::clip(place.name(), COLUMN - 4);
         let room = COLUMN - 4 - name.width();
         let age = seen
-            .filter(|_| world::is_away(state))
+            .filter(|_| lookup::is_unreachable(state))
             .map(|seen| format!(" {}", format::age(now.saturating_duration_since(seen))))
             .filter(|age| age.len() <= room)
             .unwrap_or_default();
         let name_style = match **place == app.matrix.place {
-            true => theme.resting,
+            true => theme.selected_inactive,
             false => theme.title,
         };
         spans.push(Span::raw(" "));
@@ -144,7 +144,7 @@ fn line(
         };
         let style = match (is_selected, app.focus) {
             (true, Pane::Matrix) => style.patch(theme.selected),
-            (true, _) => style.patch(theme.resting),
+            (true, _) => style.patch(theme.selected_inactive),
             _ => style,
         };
         spans.push(Span::styled(mark, style));
@@ -156,13 +156,13 @@ fn line(
 
 fn cell_text(app: &App, cell: &Cell<'_>, in_bucket: bool) -> (String, Style) {
     let theme = &app.theme;
-    if let Some(job) = cell.under_way() {
+    if let Some(job) = cell.active_job() {
         return job_text(app, job);
     }
     if let Some(error) = cell.error() {
         return (format!("✗ {}", word(error)), theme.bad);
     }
-    if cell.came {
+    if cell.pulled_since_scan {
         return ("✓ pulled".to_owned(), theme.good);
     }
     let (sign, text, style) = match &cell.state {
@@ -171,7 +171,11 @@ fn cell_text(app: &App, cell: &Cell<'_>, in_bucket: bool) -> (String, Style) {
         State::Absent => ("·", String::new(), theme.dim),
         State::Damaged(_) => ("!", "damaged".to_owned(), theme.warn),
         State::Present { bytes, .. } if in_bucket => ("●", short_size(*bytes), Style::new()),
-        State::Present { users, differs, .. } => {
+        State::Present {
+            dependents: users,
+            differs,
+            ..
+        } => {
             let (sign, word, style) = match differs {
                 true => ("≠", "differs", theme.warn),
                 false => ("●", "here", Style::new()),

@@ -30,7 +30,7 @@ use tui_logger::{TuiLoggerLevelOutput, TuiLoggerWidget};
 use self::border::Border;
 use super::actions::{LISTS, Pane};
 use super::app::{App, Areas};
-use super::logpane::Shown;
+use super::log_view::LogFilter;
 
 /// Under this the screen says only that it is too small.
 const SMALLEST: (u16, u16) = (40, 10);
@@ -54,7 +54,7 @@ pub(crate) fn draw(app: &App, frame: &mut Frame, now: Instant) -> Areas {
     match app.list {
         Pane::Matrix => matrix::draw(app, frame, plan.lists, now, &mut areas),
         Pane::Tree => tree::draw(app, frame, plan.lists, &mut areas),
-        Pane::JobsPage => jobspage::draw(app, frame, plan.lists, now, &mut areas),
+        Pane::JobsPage => jobs::draw(app, frame, plan.lists, now, &mut areas),
         _ => panes::draw(app, frame, plan.lists, area.width >= WIDE, now, &mut areas),
     }
     details::draw(app, frame, plan.details, now, &mut areas);
@@ -64,7 +64,7 @@ pub(crate) fn draw(app: &App, frame: &mut Frame, now: Instant) -> Areas {
     if plan.log.height > 0 {
         log(app, frame, plan.log, &mut areas);
     }
-    if app.pending.is_empty() {
+    if app.pending_keys.is_empty() {
         footer::draw(app, frame, plan.footer);
     } else {
         footer::chord(app, frame, plan.footer);
@@ -114,11 +114,11 @@ impl Plan {
             _ if app.list == Pane::JobsPage => 0,
             count => zoomed(Pane::Jobs, (height / 6).max(2)).min(count.saturating_add(1)),
         };
-        let log = match app.log.shown {
-            Shown::Hidden => 0,
+        let log = match app.log.filter {
+            LogFilter::Hidden => 0,
             _ if height < 16 => 0,
-            Shown::IfRoom if height < 30 => 0,
-            Shown::IfRoom => 7,
+            LogFilter::Auto if height < 30 => 0,
+            LogFilter::Auto => 7,
             _ => zoomed(Pane::Log, 7.min(height / 3)),
         };
         let [header, lists, details, jobs, log, footer] = Layout::vertical([
@@ -217,7 +217,7 @@ fn title(app: &App, pane: Pane) -> String {
         .map(|host| host.as_str())
         .unwrap_or("no host");
     match pane {
-        Pane::Sandboxes | Pane::Snapshots if app.together.shown => {
+        Pane::Sandboxes | Pane::Snapshots if app.all_hosts.is_shown => {
             format!("{} · all", pane.name())
         }
         Pane::Sandboxes | Pane::Snapshots => format!("{} · {host}", pane.name()),

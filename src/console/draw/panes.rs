@@ -13,10 +13,10 @@ use super::border::Border;
 use super::{is_list, text, title};
 use crate::actions::{LISTS, Pane};
 use crate::app::{App, Areas};
-use crate::fields::Row;
+use crate::columns::Row;
 use crate::format::{self, fit, short_size};
 use crate::list::{List, Sort};
-use crate::world;
+use crate::lookup;
 use snapdeck_engine::{HostView, Link};
 use snapdeck_model::{Object, Sandbox, SandboxState, Snapshot};
 
@@ -49,7 +49,7 @@ pub(super) fn draw(
         let width = (text.chars().count() as u16).min(tabs.right() - x);
         let style = match (*pane == app.list, app.focus == app.list) {
             (true, true) => app.theme.selected,
-            (true, false) => app.theme.resting,
+            (true, false) => app.theme.selected_inactive,
             (false, _) => app.theme.dim,
         };
         let place = Rect { x, width, ..tabs };
@@ -89,7 +89,7 @@ pub(super) fn counted(app: &App, pane: Pane) -> String {
     let count = if numbers.filter.is_empty() {
         numbers.total.to_string()
     } else {
-        format!("{} of {}", numbers.shown, numbers.total)
+        format!("{} of {}", numbers.visible, numbers.total)
     };
     let mut text = format!(" {} ({count}", title(app, pane));
     if pane == Pane::Bucket && app.view.bucket.listing {
@@ -97,8 +97,12 @@ pub(super) fn counted(app: &App, pane: Pane) -> String {
     }
     text.push_str(") ");
     if numbers.sort != Sort::default() {
-        let sign = if numbers.sort.falling { "↓" } else { "↑" };
-        text.push_str(&format!("{sign}{} ", numbers.sort.field.name()));
+        let sign = if numbers.sort.descending {
+            "↓"
+        } else {
+            "↑"
+        };
+        text.push_str(&format!("{sign}{} ", numbers.sort.column.name()));
     }
     if numbers.marked > 0 {
         text.push_str(&format!("{} marked ", numbers.marked));
@@ -123,7 +127,7 @@ pub(super) fn filter_line(app: &App, pane: Pane, width: usize) -> Option<Line<'s
         return Some(Line::styled(format!(" /{before}▏{after}"), theme.selected));
     }
     let filter = app.numbers(pane).filter;
-    let style = match app.complaint(pane) {
+    let style = match app.filter_error(pane) {
         Some(_) => theme.bad,
         None => theme.focus,
     };
@@ -133,13 +137,13 @@ pub(super) fn filter_line(app: &App, pane: Pane, width: usize) -> Option<Line<'s
 /// When the rows were seen, where they are not what is there now.
 fn stale_since(app: &App, pane: Pane) -> Option<Instant> {
     let (link, seen) = state(app, pane)?;
-    seen.filter(|_| world::is_stale(link, seen))
+    seen.filter(|_| lookup::is_stale(link, seen))
 }
 
 fn state(app: &App, pane: Pane) -> Option<(&Link, Option<Instant>)> {
     match pane {
         Pane::Bucket => Some((&app.view.bucket.link, app.view.bucket.seen)),
-        _ if app.together.shown => None,
+        _ if app.all_hosts.is_shown => None,
         _ => app.host_view().map(|host| (&host.link, host.seen)),
     }
 }
@@ -169,7 +173,7 @@ fn nothing(app: &App, pane: Pane) -> (String, Style) {
         );
     }
     match state(app, pane).map(|(link, _)| link) {
-        None if app.together.shown => (
+        None if app.all_hosts.is_shown => (
             format!("no host has any {what}, as far as is known"),
             theme.dim,
         ),
@@ -196,23 +200,23 @@ fn nothing(app: &App, pane: Pane) -> (String, Style) {
 /// The rows of a list that are on screen, and the number of the first of them.
 pub(crate) fn rows(app: &App, pane: Pane, width: u16, height: u16) -> (usize, Vec<Line<'static>>) {
     let width = usize::from(width);
-    let stale = state(app, pane).is_some_and(|(link, seen)| world::is_stale(link, seen));
+    let stale = state(app, pane).is_some_and(|(link, seen)| lookup::is_stale(link, seen));
     let build = Build {
         app,
         pane,
         height: usize::from(height),
         stale,
     };
-    let all = &app.together;
+    let all = &app.all_hosts;
     match (pane, app.host_view(), app.host_lists()) {
-        (Pane::Sandboxes, ..) if all.shown => {
+        (Pane::Sandboxes, ..) if all.is_shown => {
             build.rows(&all.sandbox_rows, &all.sandboxes, |row| {
                 row.find(&app.view).map(|(host, sandbox)| {
                     with_host(app, host, width, |width| sandbox_row(sandbox, width))
                 })
             })
         }
-        (Pane::Snapshots, ..) if all.shown => {
+        (Pane::Snapshots, ..) if all.is_shown => {
             build.rows(&all.snapshot_rows, &all.snapshots, |row| {
                 row.find(&app.view).map(|(host, snapshot)| {
                     with_host(app, host, width, |width| snapshot_row(app, snapshot, width))
@@ -267,7 +271,7 @@ impl Build<'_> {
             let style = match (row == list.row(), self.app.focus == self.pane) {
                 (true, true) => style.patch(theme.selected),
                 (true, false) if self.app.list == self.pane && is_list(self.pane) => {
-                    style.patch(theme.resting)
+                    style.patch(theme.selected_inactive)
                 }
                 _ => style,
             };
@@ -306,7 +310,7 @@ fn with_host(
     let names = app.view.hosts.iter().map(|host| host.name.as_str().len());
     let column = names.max().unwrap_or(0).min(width / 4);
     let (text, style) = row(width.saturating_sub(column + 1));
-    let style = match world::is_stale(&host.link, host.seen) {
+    let style = match lookup::is_stale(&host.link, host.seen) {
         true => style.patch(app.theme.dim),
         false => style,
     };
@@ -333,7 +337,7 @@ fn snapshot_row(app: &App, snapshot: &Snapshot, width: usize) -> (String, Style)
         _ if snapshot.problem.is_some() => "!",
         Some(size) if size == snapshot.size_bytes => "=",
         Some(_) => "≠",
-        None if world::bucket_is_known(&app.view) => "↑",
+        None if lookup::is_bucket_known(&app.view) => "↑",
         None => "?",
     };
     let size = short_size(snapshot.size_bytes);
@@ -350,11 +354,11 @@ fn snapshot_row(app: &App, snapshot: &Snapshot, width: usize) -> (String, Style)
 fn object_row(app: &App, object: &Object, width: usize) -> (String, Style) {
     let size = short_size(object.size_bytes);
     let name = fit(object.name.as_str(), width.saturating_sub(20));
-    if app.together.shown {
+    if app.all_hosts.is_shown {
         let hosts = &app.view.hosts;
         let has = |host: &&Arc<HostView>| {
             let lists = app.hosts.get(&host.name);
-            lists.is_some_and(|lists| lists.index.at(&object.name).is_some())
+            lists.is_some_and(|lists| lists.index.position(&object.name).is_some())
         };
         let (count, all) = (hosts.iter().filter(has).count(), hosts.len());
         let is_certain = hosts.iter().all(|host| host.seen.is_some());

@@ -9,10 +9,10 @@ use super::panes::state_sign;
 use super::text;
 use crate::actions::Pane;
 use crate::app::{App, Areas};
-use crate::fields::Row as _;
+use crate::columns::Row as _;
 use crate::format::{self, size};
-use crate::tree::{Item, Key};
-use crate::world;
+use crate::lookup;
+use crate::tree::{TreeRow, TreeRowKey};
 use snapdeck_model::SnapshotName;
 
 /// Columns of branch and name, at most.
@@ -41,7 +41,7 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, areas: &mut Areas) 
         let item = tree.items.get(tree.list.item(row)?)?;
         Some((row, item))
     });
-    let rows: Vec<(usize, &Item)> = rows.collect();
+    let rows: Vec<(usize, &TreeRow)> = rows.collect();
     let width = usize::from(inner.width);
     let widest = rows
         .iter()
@@ -67,18 +67,18 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, areas: &mut Areas) 
     text::lines(frame, inner, &lines);
 }
 
-fn line(app: &App, item: &Item, room: usize) -> Line<'static> {
+fn line(app: &App, item: &TreeRow, room: usize) -> Line<'static> {
     let theme = &app.theme;
     let name = format::fit(item.text(), room.saturating_sub(item.branch.width()));
     let branch = Span::styled(format!(" {}", item.branch), theme.dim);
     match &item.key {
-        Key::Snapshot(snapshot) => Line::from(vec![
+        TreeRowKey::Snapshot(snapshot) => Line::from(vec![
             branch,
             Span::styled(name, theme.title),
             Span::raw(format!("  {}", places(app, snapshot))),
         ]),
-        Key::Sandbox(host, id) => {
-            let found = world::sandbox(&app.view, host, id);
+        TreeRowKey::Sandbox(host, id) => {
+            let found = lookup::sandbox(&app.view, host, id);
             let state = found.map_or(String::new(), |sandbox| {
                 format!("{} {}", state_sign(sandbox.state), sandbox.state.as_str())
             });
@@ -94,7 +94,7 @@ fn line(app: &App, item: &Item, room: usize) -> Line<'static> {
 /// How long it is, and where it is.
 fn places(app: &App, name: &SnapshotName) -> String {
     let on = app.view.hosts.iter().filter_map(|host| {
-        let found = world::snapshot(&app.view, &host.name, name)?;
+        let found = lookup::snapshot(&app.view, &host.name, name)?;
         Some((host.name.to_string(), found.size_bytes))
     });
     let object = app

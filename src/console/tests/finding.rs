@@ -1,14 +1,14 @@
 //! Finding: help, palette, chords, filters, sorts and marks; what of them outlives a run.
 
+use super::super::columns::Column;
 use super::super::dialog::Dialog;
-use super::super::fields::Field;
 use super::super::keymap::Keymap;
 use super::super::list::Sort;
 use super::super::session::Session;
 use super::*;
 
 fn ctrl(app: &mut App, c: char) -> Vec<Command> {
-    app.key(KeyEvent::new(KeyCode::Char(c), KeyModifiers::CONTROL))
+    app.on_key(KeyEvent::new(KeyCode::Char(c), KeyModifiers::CONTROL))
 }
 
 /// The names of the rows in `pane`, as they stand on the screen.
@@ -73,7 +73,7 @@ fn a_chord_shows_what_may_follow_and_esc_drops_it() {
     keys(&mut app, ",");
     insta::assert_snapshot!("chord", screen(&mut app, 80, 24));
     press(&mut app, KeyCode::Esc);
-    assert!(app.pending.is_empty());
+    assert!(app.pending_keys.is_empty());
     keys(&mut app, "gg");
     assert_eq!(selected(&app), "config-vm");
     keys(&mut app, "gj");
@@ -126,7 +126,10 @@ fn rows_are_sorted_by_a_column_on_all_hosts_and_the_other_way() {
         ["local-only", "winserver-base", "myapp-v1.0"]
     );
     keys(&mut app, "a");
-    assert_eq!(app.together.snapshots.sort(), app.sorted(Pane::Snapshots));
+    assert_eq!(
+        app.all_hosts.snapshots.sort(),
+        app.current_sort(Pane::Snapshots)
+    );
     keys(&mut app, ",c");
     assert!(screen(&mut app, 120, 40).contains("sort by CPUs works in Sandboxes"));
 }
@@ -171,20 +174,20 @@ fn what_was_chosen_sorted_and_filtered_comes_back_before_any_host_answers() {
     app.focus_on(Pane::Bucket);
     keys(&mut app, "jj ,z/w");
     press(&mut app, KeyCode::Enter);
-    let text = serde_json::to_string(&Session::of(&app)).unwrap();
+    let text = serde_json::to_string(&Session::from_app(&app)).unwrap();
 
     let mut next = super::app(empty());
     let session: Session = serde_json::from_str(&text).unwrap();
     session.restore(&mut next);
     assert_eq!(next.list, Pane::Bucket);
-    assert_eq!(next.sorted(Pane::Bucket), Sort::by(Field::Size));
+    assert_eq!(next.current_sort(Pane::Bucket), Sort::by(Column::Size));
     // First the bucket answers in parts, then the host.
     update(&mut next, |view| {
         set_bucket(view, |bucket| {
             bucket.objects = Arc::new([object("far-away", 3 << 30)])
         });
     });
-    next.take_view(Arc::new(populated()), Instant::now());
+    next.on_view(Arc::new(populated()), Instant::now());
     assert_eq!(next.numbers(Pane::Bucket).filter, "w");
     assert_eq!(next.chosen_names(), ["winserver-base"]);
     next.focus_on(Pane::Sandboxes);
@@ -196,7 +199,7 @@ fn what_was_chosen_sorted_and_filtered_comes_back_before_any_host_answers() {
 #[test]
 fn rows_of_an_earlier_run_are_shown_with_their_age() {
     let now = Instant::now() + Duration::from_secs(7200);
-    let mut view = away(now, Duration::from_secs(7200));
+    let mut view = unreachable_host_view(now, Duration::from_secs(7200));
     set_alpha(&mut view, |host| host.link = Link::Opening);
     let mut app = app(view);
     let shown = screen_at(&mut app, 120, 40, now);
@@ -207,7 +210,7 @@ fn rows_of_an_earlier_run_are_shown_with_their_age() {
 #[test]
 fn the_end_of_a_long_job_is_news() {
     let mut app = app(populated());
-    app.long = Duration::from_secs(10);
+    app.notify_after = Duration::from_secs(10);
     let mut end = |after: u64| {
         let mut job = super::super::fixture::failed_job(1);
         job.operation = app.view.jobs[0].operation.clone();
@@ -216,8 +219,8 @@ fn the_end_of_a_long_job_is_news() {
             .map(|started| started + Duration::from_secs(after));
         let running = app.view.clone();
         update(&mut app, |view| view.jobs[0] = Arc::new(job));
-        app.take_view(running, Instant::now());
-        std::mem::take(&mut app.news)
+        app.on_view(running, Instant::now());
+        std::mem::take(&mut app.notifications)
     };
     assert!(end(9).is_empty());
     assert_eq!(end(10), ["push sandbox-004 → myapp-v1.1 failed"]);

@@ -17,7 +17,7 @@ fn all_hosts_together() {
     keys(&mut app, "a");
     assert_eq!(app.sandbox().unwrap().1.id.as_str(), "sandbox-002");
     shot("together", &mut app, now);
-    let (x, y) = find(&screen(&mut app, 120, 40), "gamma ● test-1");
+    let (x, y) = position_of(&screen(&mut app, 120, 40), "gamma ● test-1");
     let shown = show(&mut app, 120, 40, now);
     assert!(
         shown.buffer()[(x, y)]
@@ -122,15 +122,15 @@ fn a_filter_finds_hosts_by_name_and_marks_outlive_a_refresh() {
 fn the_hosts_are_a_circle_with_all_of_them_as_one_stop() {
     let mut app = app(fleet(Instant::now()));
     keys(&mut app, "[");
-    assert!(app.together.shown);
+    assert!(app.all_hosts.is_shown);
     keys(&mut app, "[");
     assert_eq!(app.host.as_ref().unwrap().as_str(), "gamma");
     keys(&mut app, "]]");
-    assert!(!app.together.shown);
+    assert!(!app.all_hosts.is_shown);
     assert_eq!(app.host.as_ref().unwrap().as_str(), "alpha");
     update(&mut app, |view| view.hosts.truncate(1));
     keys(&mut app, "]");
-    assert!(!app.together.shown);
+    assert!(!app.all_hosts.is_shown);
     keys(&mut app, "a");
     assert!(app.notice.as_ref().unwrap().text.contains("only one host"));
 }
@@ -139,16 +139,16 @@ fn the_hosts_are_a_circle_with_all_of_them_as_one_stop() {
 fn a_click_on_a_host_shows_it() {
     let mut app = app(fleet(Instant::now()));
     let shown = screen(&mut app, 120, 40);
-    let (x, y) = find(&shown, "beta");
+    let (x, y) = position_of(&shown, "beta");
     click(&mut app, x, y);
     let shown = screen(&mut app, 120, 40);
     assert!(shown.contains("Sandboxes · beta"), "{shown}");
     let reversed = ratatui::style::Modifier::REVERSED;
     let buffer = show(&mut app, 120, 40, Instant::now());
     assert!(buffer.buffer()[(x, y)].modifier.contains(reversed));
-    let (x, y) = find(&shown, " all ");
+    let (x, y) = position_of(&shown, " all ");
     click(&mut app, x + 1, y);
-    assert!(app.together.shown);
+    assert!(app.all_hosts.is_shown);
 }
 
 #[test]
@@ -210,7 +210,7 @@ fn of_all_hosts_rows_only_those_on_screen_are_built() {
     let (first, rows) = pane_rows(&app, Pane::Snapshots, 40, 30);
     assert_eq!((first, rows.len()), (99_970, 30));
     keys(&mut app, "/host-17");
-    assert_eq!(app.numbers(Pane::Snapshots).shown, 5_000);
+    assert_eq!(app.numbers(Pane::Snapshots).visible, 5_000);
 }
 
 proptest! {

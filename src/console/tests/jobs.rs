@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::dialog::{Dialog, Left};
-use crate::fixture::{left_job, queued_job};
+use crate::fixture::{interrupted_job, queued_job};
 use snapdeck_engine::LeftId;
 
 /// One job runs, two wait, one has failed, and one was left.
@@ -11,7 +11,7 @@ fn busy() -> App {
     update(&mut app, |view| {
         view.jobs.push(Arc::new(queued_job(3, "far-away")));
         view.jobs.push(Arc::new(queued_job(4, "myapp-v1.0")));
-        view.left = Arc::new([left_job(1, "winserver-base")]);
+        view.left = Arc::new([interrupted_job(1, "winserver-base")]);
     });
     app
 }
@@ -38,8 +38,11 @@ fn the_page_shows_what_was_left_what_runs_the_queue_and_what_is_over() {
 #[test]
 fn each_row_has_what_can_be_done_to_it() {
     let left = vec![LeftId(1)];
-    assert_eq!(keys(&mut at(0), "t"), [Command::ResumeLeft(left.clone())]);
-    assert_eq!(keys(&mut at(0), "X"), [Command::ForgetLeft(left)]);
+    assert_eq!(
+        keys(&mut at(0), "t"),
+        [Command::ResumeInterrupted(left.clone())]
+    );
+    assert_eq!(keys(&mut at(0), "X"), [Command::DiscardInterrupted(left)]);
     assert!(keys(&mut at(0), "x+-").is_empty());
     assert_eq!(keys(&mut at(1), "x"), [Command::Cancel(JobId(1))]);
     assert!(keys(&mut at(1), "t+-X").is_empty());
@@ -62,7 +65,7 @@ fn of_what_was_left_each_key_is_for_the_next_one() {
         let names = ["one", "two", "three"];
         view.left = (1..)
             .zip(names)
-            .map(|(id, name)| left_job(id, name))
+            .map(|(id, name)| interrupted_job(id, name))
             .collect();
     });
     keys(&mut app, "gg");
@@ -73,7 +76,10 @@ fn of_what_was_left_each_key_is_for_the_next_one() {
     let of = |id| vec![LeftId(id)];
     assert_eq!(
         commands,
-        [Command::ResumeLeft(of(1)), Command::ForgetLeft(of(2))]
+        [
+            Command::ResumeInterrupted(of(1)),
+            Command::DiscardInterrupted(of(2))
+        ]
     );
     // What came to nothing is there again.
     assert!(!screen(&mut app, 120, 40).contains("two"));
@@ -118,9 +124,15 @@ fn what_was_left_is_offered_at_the_start() {
     let mut app = busy();
     app.layers.push(Dialog::Left(Left).into());
     insta::assert_snapshot!("left", screen(&mut app, 120, 40));
-    assert_eq!(keys(&mut app, "t"), [Command::ResumeLeft(vec![LeftId(1)])]);
+    assert_eq!(
+        keys(&mut app, "t"),
+        [Command::ResumeInterrupted(vec![LeftId(1)])]
+    );
     app.layers.push(Dialog::Left(Left).into());
-    assert_eq!(keys(&mut app, "X"), [Command::ForgetLeft(vec![LeftId(1)])]);
+    assert_eq!(
+        keys(&mut app, "X"),
+        [Command::DiscardInterrupted(vec![LeftId(1)])]
+    );
     app.layers.push(Dialog::Left(Left).into());
     assert!(press(&mut app, KeyCode::Esc).is_empty());
     assert!(app.layers.is_empty());

@@ -96,9 +96,9 @@ fn letters_in_a_field_never_act() {
     assert!(app.layers.is_empty());
     assert!(screen(&mut app, 120, 40).contains(&format!("/{all}")));
     press(&mut app, KeyCode::Esc);
-    app.event(Event::Paste("qqq".to_owned()));
+    app.on_event(Event::Paste("qqq".to_owned()));
     keys(&mut app, "c");
-    app.event(Event::Paste("pasted\n".to_owned()));
+    app.on_event(Event::Paste("pasted\n".to_owned()));
     assert!(screen(&mut app, 120, 40).contains("goes to s3://daytona/snapshots/pasted.qcow2"));
 }
 
@@ -189,7 +189,7 @@ fn a_click_selects_and_the_wheel_moves() {
     let mut app = app(populated());
     screen(&mut app, 120, 40);
     let mut mouse = |kind, column, row| {
-        app.event(Event::Mouse(MouseEvent {
+        app.on_event(Event::Mouse(MouseEvent {
             kind,
             column,
             row,

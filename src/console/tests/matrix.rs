@@ -76,7 +76,7 @@ fn marked_cells_are_pulled_together_each_to_its_host() {
     insta::assert_snapshot!("matrix_pull", shown);
     let both = [("far-away", "alpha"), ("myapp-v1.0", "beta")];
     assert_eq!(keys(&mut app, "y"), [pulls(&both)]);
-    assert_eq!(app.matrix.marked(), 0);
+    assert_eq!(app.matrix.marked_count(), 0);
 }
 
 #[test]
@@ -90,9 +90,9 @@ fn a_row_is_marked_at_the_bucket_and_goes_to_every_host() {
     ];
     assert_eq!(keys(&mut app, "y"), [pulls(&all)]);
     keys(&mut app, "gg  ");
-    assert_eq!(app.matrix.marked(), 6);
+    assert_eq!(app.matrix.marked_count(), 6);
     press(&mut app, KeyCode::Esc);
-    assert_eq!((app.matrix.marked(), app.list), (0, Pane::Matrix));
+    assert_eq!((app.matrix.marked_count(), app.list), (0, Pane::Matrix));
     press(&mut app, KeyCode::Esc);
     assert_eq!((app.focus, app.list), (Pane::Bucket, Pane::Bucket));
 }
@@ -203,10 +203,10 @@ fn twenty_hosts_and_ten_thousand_names_scroll_both_ways() {
     assert_eq!(app.matrix.place, Place::Host("host-19".parse().unwrap()));
     insta::assert_snapshot!("matrix_many", screen(&mut app, 120, 16));
     // A step back moves no column as long as the cell is in sight.
-    let first = app.matrix.first;
+    let first = app.matrix.first_column;
     press(&mut app, KeyCode::Left);
     screen(&mut app, 120, 16);
-    assert_eq!(app.matrix.first, first);
+    assert_eq!(app.matrix.first_column, first);
     keys(&mut app, "/00042");
     let shown = screen(&mut app, 120, 16);
     assert!(shown.contains("(1 of 10003)"), "{shown}");
@@ -216,7 +216,7 @@ fn twenty_hosts_and_ten_thousand_names_scroll_both_ways() {
 fn a_click_goes_to_a_cell() {
     let mut app = open(fleet(Instant::now()));
     let shown = screen(&mut app, 120, 40);
-    let (x, y) = find(&shown, "! damaged");
+    let (x, y) = position_of(&shown, "! damaged");
     click(&mut app, x, y);
     let (name, place) = app.matrix.current().unwrap();
     assert_eq!((name.as_str(), place.name()), ("myapp-v1.0", "beta"));

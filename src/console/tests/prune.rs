@@ -37,7 +37,7 @@ fn leftover() -> Leftover {
 }
 
 /// The dialog after a rule was told, and what is asked then.
-fn asked(app: &mut App) -> Pruning {
+fn submit_rule(app: &mut App) -> Pruning {
     keys(app, "U3");
     press(app, KeyCode::Tab);
     keys(app, "30");
@@ -48,7 +48,7 @@ fn asked(app: &mut App) -> Pruning {
     pruning.clone()
 }
 
-fn take(app: &mut App, pruning: &Pruning, plan: Result<PrunePlan, Error>) {
+fn give_plan(app: &mut App, pruning: &Pruning, plan: Result<PrunePlan, Error>) {
     let Some(Dialog::Prune(dialog)) = app.dialog() else {
         panic!("no dialog");
     };
@@ -61,7 +61,7 @@ fn a_rule_is_told_and_what_it_lets_go_is_shown_and_confirmed_by_typing() {
     keys(&mut app, "U");
     insta::assert_snapshot!("prune_rule", screen(&mut app, 120, 40));
     press(&mut app, KeyCode::Esc);
-    let pruning = asked(&mut app);
+    let pruning = submit_rule(&mut app);
     let days = |days: u64| Duration::from_secs(days * 24 * 60 * 60);
     let wanted = Pruning {
         rule: Rule {
@@ -75,7 +75,7 @@ fn a_rule_is_told_and_what_it_lets_go_is_shown_and_confirmed_by_typing() {
     };
     assert_eq!(pruning, wanted);
     assert!(screen(&mut app, 120, 40).contains("Looking for what may go"));
-    take(&mut app, &pruning, Ok(plan()));
+    give_plan(&mut app, &pruning, Ok(plan()));
     insta::assert_snapshot!("prune_found", screen(&mut app, 120, 40));
     keys(&mut app, "y");
     keys(&mut app, "remove 3");
@@ -93,15 +93,15 @@ fn a_rule_is_told_and_what_it_lets_go_is_shown_and_confirmed_by_typing() {
 #[test]
 fn leftovers_alone_need_one_key_and_where_nothing_goes_none_helps() {
     let mut app = app(populated());
-    let pruning = asked(&mut app);
+    let pruning = submit_rule(&mut app);
     let only = PrunePlan {
         leftovers: vec![leftover()],
         ..PrunePlan::default()
     };
-    take(&mut app, &pruning, Ok(only.clone()));
+    give_plan(&mut app, &pruning, Ok(only.clone()));
     assert_eq!(keys(&mut app, "y"), [Command::Prune(pruning, only)]);
-    let pruning = asked(&mut app);
-    take(&mut app, &pruning, Ok(PrunePlan::default()));
+    let pruning = submit_rule(&mut app);
+    give_plan(&mut app, &pruning, Ok(PrunePlan::default()));
     assert!(screen(&mut app, 120, 40).contains("Nothing goes."));
     assert!(keys(&mut app, "y").is_empty() && !app.layers.is_empty());
 }
@@ -109,15 +109,15 @@ fn leftovers_alone_need_one_key_and_where_nothing_goes_none_helps() {
 #[test]
 fn an_answer_to_another_question_is_not_taken_and_a_failure_is_told() {
     let mut app = app(populated());
-    let pruning = asked(&mut app);
+    let pruning = submit_rule(&mut app);
     let other = Pruning {
         bucket: true,
         ..pruning.clone()
     };
-    take(&mut app, &other, Ok(plan()));
+    give_plan(&mut app, &other, Ok(plan()));
     assert!(screen(&mut app, 120, 40).contains("Looking for what may go"));
     let error = Error::new(Kind::Unreachable, "cannot reach host alpha");
-    take(&mut app, &pruning, Err(error));
+    give_plan(&mut app, &pruning, Err(error));
     assert!(screen(&mut app, 120, 40).contains("cannot reach host alpha"));
     keys(&mut app, "b");
     assert!(screen(&mut app, 120, 40).contains("keep the newest"));

@@ -5,13 +5,13 @@ use ratatui::style::Color;
 
 use super::*;
 use crate::dialog::STOP;
-use crate::fixture::live;
+use crate::fixture::metrics;
 use crate::picture::Canvas;
 use snapdeck_engine::JobState;
 use snapdeck_model::settings::PictureStyle;
 use snapdeck_model::{SandboxForm, SandboxVerb};
 
-fn turned(id: &str, verb: SandboxVerb) -> Operation {
+fn sandbox_operation(id: &str, verb: SandboxVerb) -> Operation {
     Operation::Sandbox {
         host: "alpha".parse().unwrap(),
         id: id.parse().unwrap(),
@@ -20,13 +20,13 @@ fn turned(id: &str, verb: SandboxVerb) -> Operation {
 }
 
 fn verb(id: &str, verb: SandboxVerb) -> Command {
-    Command::SubmitAll(vec![turned(id, verb)])
+    Command::SubmitAll(vec![sandbox_operation(id, verb)])
 }
 
 /// Makes the picture ready that the last frame left a place for.
 fn prepare(app: &mut App) -> Size {
-    let (picture, room) = app.unready_picture().unwrap();
-    app.take_picture(app.canvas.encode(&picture, room));
+    let (picture, room) = app.pending_picture().unwrap();
+    app.on_picture(app.canvas.encode(&picture, room));
     room
 }
 
@@ -34,7 +34,7 @@ fn prepare(app: &mut App) -> Size {
 fn details_show_what_a_running_one_does_and_its_screen() {
     let now = Instant::now();
     let mut app = app(populated());
-    app.take_live(Some(Arc::new(live(now))));
+    app.on_metrics(Some(Arc::new(metrics(now))));
     show(&mut app, 120, 40, now);
     prepare(&mut app);
     shot("live", &mut app, now);
@@ -48,7 +48,7 @@ fn details_show_what_a_running_one_does_and_its_screen() {
 fn its_screen_fills_ours_on_a_key() {
     let now = Instant::now();
     let mut app = app(populated());
-    app.take_live(Some(Arc::new(live(now))));
+    app.on_metrics(Some(Arc::new(metrics(now))));
     keys(&mut app, "i");
     show(&mut app, 100, 30, now);
     let room = prepare(&mut app);
@@ -59,7 +59,7 @@ fn its_screen_fills_ours_on_a_key() {
     assert_eq!(cells[(50, 3)].bg, Color::Rgb(255, 0, 0));
     assert_eq!(cells[(50, 26)].bg, Color::Rgb(0, 0, 255));
     assert!(shown.to_string().contains("screen of config-vm on alpha"));
-    assert!(app.unready_picture().is_none());
+    assert!(app.pending_picture().is_none());
     let copy = Command::Viewer {
         host: "alpha".parse().unwrap(),
         sandbox: "config-vm".parse().unwrap(),
@@ -74,38 +74,38 @@ fn its_screen_fills_ours_on_a_key() {
 fn only_what_runs_and_is_shown_is_looked_at() {
     let mut app = app(populated());
     screen(&mut app, 120, 40);
-    let look = app.look().unwrap();
+    let look = app.watch_target().unwrap();
     assert_eq!((look.sandbox.as_str(), look.screen), ("config-vm", true));
     press(&mut app, KeyCode::End);
-    assert_eq!(app.look(), None, "sandbox-004 is off");
+    assert_eq!(app.watch_target(), None, "sandbox-004 is off");
     press(&mut app, KeyCode::Home);
     app.focus_on(Pane::Snapshots);
-    assert_eq!(app.look(), None);
+    assert_eq!(app.watch_target(), None);
     app.focus_on(Pane::Sandboxes);
-    app.canvas = Canvas::find(PictureStyle::Off, |_| None, None);
+    app.canvas = Canvas::detect(PictureStyle::Off, |_| None, None);
     screen(&mut app, 120, 40);
-    assert!(!app.look().unwrap().screen);
+    assert!(!app.watch_target().unwrap().screen);
     update(&mut app, |view| {
         set_alpha(view, |host| {
             host.link = Link::Down(Error::new(Kind::Unreachable, "away"));
         });
     });
-    assert_eq!(app.look(), None);
+    assert_eq!(app.watch_target(), None);
 }
 
 #[test]
 fn a_picture_of_another_sandbox_is_never_shown() {
     let now = Instant::now();
     let mut app = app(populated());
-    app.take_live(Some(Arc::new(live(now))));
+    app.on_metrics(Some(Arc::new(metrics(now))));
     show(&mut app, 120, 40, now);
-    let (picture, room) = app.unready_picture().unwrap();
+    let (picture, room) = app.pending_picture().unwrap();
     let late = app.canvas.encode(&picture, room);
-    let mut other = live(now);
+    let mut other = metrics(now);
     other.look.sandbox = "sandbox-002".parse().unwrap();
     other.screen = None;
-    app.take_live(Some(Arc::new(other)));
-    app.take_picture(late);
+    app.on_metrics(Some(Arc::new(other)));
+    app.on_picture(late);
     assert!(app.picture.is_none());
 }
 
@@ -205,10 +205,10 @@ fn a_verb_on_all_that_are_marked_lists_them_and_who_is_left_out() {
     keys(&mut app, "    s");
     insta::assert_snapshot!("batch", screen(&mut app, 80, 24));
     let started = keys(&mut app, "y");
-    let start = |id| turned(id, SandboxVerb::Start);
+    let start = |id| sandbox_operation(id, SandboxVerb::Start);
     let all = vec![start("sandbox-003"), start("sandbox-004")];
     assert_eq!(started, [Command::SubmitAll(all)]);
-    assert_eq!(app.host_lists().unwrap().sandboxes.marked(), 0);
+    assert_eq!(app.host_lists().unwrap().sandboxes.marked_count(), 0);
 }
 
 #[test]
@@ -274,7 +274,7 @@ fn a_snapshot_that_is_only_in_the_bucket_is_pulled_first() {
     keys(&mut app, "nmine");
     press(&mut app, KeyCode::Tab);
     let ctrl_u = KeyEvent::new(KeyCode::Char('u'), KeyModifiers::CONTROL);
-    app.key(ctrl_u);
+    app.on_key(ctrl_u);
     keys(&mut app, "far");
     assert!(screen(&mut app, 100, 30).contains("only in the bucket: pulled first (3 GiB)"));
     let pull = Operation::Pull {

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::super::fixture::{fleet, live, many};
+use super::super::fixture::{fleet, many, metrics};
 use super::*;
 
 /// Keys that lead to each page and dialog, and the list they begin in.
@@ -44,10 +44,10 @@ fn views() -> Vec<View> {
         View::default(),
         empty(),
         populated(),
-        examined(),
+        with_health_checks(),
         fleet(now),
         many(30, 40),
-        away(now, Duration::from_secs(90)),
+        unreachable_host_view(now, Duration::from_secs(90)),
     ]
 }
 
@@ -60,7 +60,7 @@ proptest! {
     ) {
         let (pane, opener) = PAGES[page];
         let mut app = app(views().swap_remove(world));
-        app.take_live(Some(Arc::new(live(Instant::now()))));
+        app.on_metrics(Some(Arc::new(metrics(Instant::now()))));
         (app.plain, app.ascii) = (form == 1, form == 2);
         app.focus_on(pane);
         for c in opener.chars() {

@@ -1,7 +1,7 @@
 //! The tree of snapshots.
 
 use super::*;
-use crate::fixture::kin;
+use crate::fixture::lineage;
 use snapdeck_engine::Parents;
 
 /// The tree, opened from the snapshots, with what was made from what.
@@ -9,7 +9,7 @@ fn grown() -> App {
     let mut app = app(populated());
     press(&mut app, KeyCode::Tab);
     keys(&mut app, "T");
-    let mark = app.unrooted().unwrap();
+    let mark = app.pending_parents_query().unwrap();
     assert!(screen(&mut app, 120, 40).contains("manifests are being read"));
     let pair = |of: &str, from: &str| (of.parse().unwrap(), from.parse().unwrap());
     let of = [
@@ -20,17 +20,17 @@ fn grown() -> App {
         of: of.into(),
         unread: 0,
     };
-    app.take_parents(mark, parents);
-    assert!(app.unrooted().is_none(), "it is asked once");
+    app.on_parents(mark, parents);
+    assert!(app.pending_parents_query().is_none(), "it is asked once");
     app
 }
 
 #[test]
 fn shows_what_was_made_from_what_and_who_stands_on_it() {
     let mut app = grown();
-    let asked = app.unanswered().unwrap();
-    let found = kin(asked.name.as_str());
-    app.take_kin(asked, Ok(found));
+    let asked = app.pending_query().unwrap();
+    let found = lineage(asked.name.as_str());
+    app.on_lineage(asked, Ok(found));
     shot("tree", &mut app, Instant::now());
 }
 
@@ -59,7 +59,7 @@ fn the_selection_stays_when_another_snapshot_comes_and_the_parents_are_asked_aga
             bucket.objects = objects.into();
         });
     });
-    assert!(app.unrooted().is_some());
+    assert!(app.pending_parents_query().is_some());
     let (name, _) = app.tree_snapshot().unwrap();
     assert_eq!(name.as_str(), "far-away");
     assert!(screen(&mut app, 120, 40).contains("another"));

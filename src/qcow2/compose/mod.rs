@@ -7,7 +7,7 @@
 //! finish(tail) -> Ending: write(tail)*, head()     tables and refcounts, and the header at last
 //! ```
 //!
-//! The composed file is [`Ending::head`], then what [`Composer::kept`] names of the base's bytes at identical offsets,
+//! The composed file is [`ExitMode::head`], then what [`Composer::kept`] names of the base's bytes at identical offsets,
 //! then the tail, from [`Composer::tail_start`] on. Which clusters of the overlays are all zeros, and how small
 //! the others get, is learned on the way: hence tables and head come last. The version stays the base's, but for
 //! zstd in a version 2 base, which becomes version 3. The compression type stays the base's too, for all compressed

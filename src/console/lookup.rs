@@ -48,7 +48,7 @@ pub(crate) fn job(view: &View, id: JobId) -> Option<&Arc<JobView>> {
 }
 
 /// Are the rows of a host or the bucket only what was seen last, because it does not answer?
-pub(crate) fn is_away(link: &Link) -> bool {
+pub(crate) fn is_unreachable(link: &Link) -> bool {
     matches!(link, Link::Down(_))
 }
 
@@ -63,7 +63,7 @@ pub(crate) fn is_stale(link: &Link, seen: Option<Instant>) -> bool {
 }
 
 /// Is what is shown of the bucket what is there?
-pub(crate) fn bucket_is_known(view: &View) -> bool {
+pub(crate) fn is_bucket_known(view: &View) -> bool {
     view.bucket.link == Link::Up && view.bucket.seen.is_some()
 }
 
@@ -75,24 +75,24 @@ pub(crate) fn address<T>(items: &Arc<[T]>) -> usize {
 /// Places and sizes by name of one list, made again only when that list has changed.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
-    of: usize,
-    found: HashMap<SnapshotName, (usize, u64)>,
+    source_list: usize,
+    entries: HashMap<SnapshotName, (usize, u64)>,
 }
 
 impl Index {
     /// Takes up `items`; cheap where they are the ones from before. The caller keeps the list it gave
     /// alive until it gives another one, so that an address stands for its content.
-    pub(crate) fn sync<T>(
+    pub(crate) fn update<T>(
         &mut self,
         items: &Arc<[T]>,
         entry: impl Fn(&T) -> (&SnapshotName, u64),
     ) -> bool {
         let address = address(items);
-        if self.of == address && self.found.len() == items.len() {
+        if self.source_list == address && self.entries.len() == items.len() {
             return false;
         }
-        self.of = address;
-        self.found = items
+        self.source_list = address;
+        self.entries = items
             .iter()
             .enumerate()
             .map(|(at, item)| {
@@ -104,12 +104,12 @@ impl Index {
     }
 
     /// Which item of the list has that name, where there is one.
-    pub(crate) fn at(&self, name: &SnapshotName) -> Option<usize> {
-        self.found.get(name).map(|(at, _)| *at)
+    pub(crate) fn position(&self, name: &SnapshotName) -> Option<usize> {
+        self.entries.get(name).map(|(at, _)| *at)
     }
 
     /// Bytes of that name, where there is one.
     pub(crate) fn size(&self, name: &SnapshotName) -> Option<u64> {
-        self.found.get(name).map(|(_, size)| *size)
+        self.entries.get(name).map(|(_, size)| *size)
     }
 }

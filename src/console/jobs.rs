@@ -7,45 +7,45 @@ use jiff::Timestamp;
 
 use super::actions::Pane;
 use super::app::{App, Command};
-use super::fields::Row;
+use super::columns::Row;
 use super::format;
 use super::list::List;
 use snapdeck_engine::{JobId, JobState, JobView, LeftId, LeftJob, View};
 
 /// What tells a row from all others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Key {
+pub(crate) enum JobRowKey {
     /// Left by an earlier run.
-    Left(LeftId),
+    Interrupted(LeftId),
     /// Of this one.
     Job(JobId),
 }
 
 /// The parts of the page, from its top.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Part {
+pub(crate) enum JobSection {
     /// Left by an earlier run.
-    Left,
+    Interrupted,
     /// Runs, or cleans up.
     Running,
     /// Waits for its turn.
-    Queue,
+    Queued,
     /// Is over.
-    Over,
+    Finished,
 }
 
 /// A row.
 #[derive(Debug, Clone)]
-pub(crate) struct Item {
-    key: Key,
+pub(crate) struct JobRow {
+    key: JobRowKey,
     /// The part it stands in.
-    pub part: Part,
+    pub section: JobSection,
     title: String,
 }
 
-impl Row for Item {
-    type Key = Key;
-    fn key(&self) -> &Key {
+impl Row for JobRow {
+    type Key = JobRowKey;
+    fn key(&self) -> &JobRowKey {
         &self.key
     }
     fn text(&self) -> &str {
@@ -57,11 +57,11 @@ impl Row for Item {
 #[derive(Debug)]
 pub(crate) struct JobsPage {
     /// Its rows' state.
-    pub list: List<Key>,
+    pub list: List<JobRowKey>,
     /// Its rows.
-    pub items: Vec<Item>,
+    pub items: Vec<JobRow>,
     /// The list it was opened from.
-    pub back: Pane,
+    pub opened_from: Pane,
 }
 
 impl Default for JobsPage {
@@ -69,110 +69,116 @@ impl Default for JobsPage {
         Self {
             list: List::default(),
             items: Vec::new(),
-            back: Pane::Sandboxes,
+            opened_from: Pane::Sandboxes,
         }
     }
 }
 
-fn part(job: &JobView) -> Part {
+fn section_of(job: &JobView) -> JobSection {
     match job.state {
-        JobState::Queued => Part::Queue,
-        JobState::Running | JobState::Cancelling => Part::Running,
-        JobState::Done(_) | JobState::Failed(_) => Part::Over,
+        JobState::Queued => JobSection::Queued,
+        JobState::Running | JobState::Cancelling => JobSection::Running,
+        JobState::Done(_) | JobState::Failed(_) => JobSection::Finished,
     }
 }
 
 impl JobsPage {
     /// Takes up a view. Jobs that are over come newest first: the one that just ended is the one that is looked for.
-    pub(crate) fn sync(&mut self, view: &View) {
-        let left = view.left.iter().map(|left| Item {
-            key: Key::Left(left.id),
-            part: Part::Left,
+    pub(crate) fn update(&mut self, view: &View) {
+        let left = view.left.iter().map(|left| JobRow {
+            key: JobRowKey::Interrupted(left.id),
+            section: JobSection::Interrupted,
             title: left.title.clone(),
         });
-        let item = |job: &Arc<JobView>| Item {
-            key: Key::Job(job.id),
-            part: part(job),
+        let item = |job: &Arc<JobView>| JobRow {
+            key: JobRowKey::Job(job.id),
+            section: section_of(job),
             title: job.operation.title(),
         };
-        let of = |wanted: Part| view.jobs.iter().filter(move |job| part(job) == wanted);
-        let mut over: Vec<&Arc<JobView>> = of(Part::Over).collect();
+        let of = |wanted: JobSection| {
+            view.jobs
+                .iter()
+                .filter(move |job| section_of(job) == wanted)
+        };
+        let mut over: Vec<&Arc<JobView>> = of(JobSection::Finished).collect();
         over.sort_by_key(|job| std::cmp::Reverse((job.ended, job.id)));
         self.items = left
-            .chain(of(Part::Running).map(item))
-            .chain(of(Part::Queue).map(item))
+            .chain(of(JobSection::Running).map(item))
+            .chain(of(JobSection::Queued).map(item))
             .chain(over.into_iter().map(item))
             .collect();
-        self.list.sync(&self.items);
+        self.list.update(&self.items);
     }
 
     /// The selected row.
-    pub(crate) fn current(&self) -> Option<Key> {
+    pub(crate) fn current(&self) -> Option<JobRowKey> {
         self.list.current(&self.items).map(|item| item.key)
     }
 }
 
 /// `3 minutes ago`, as ages are told.
-pub(crate) fn ago(at: Timestamp) -> String {
+pub(crate) fn format_time_ago(at: Timestamp) -> String {
     let age = Timestamp::now().duration_since(at);
     let age = Duration::try_from(age).unwrap_or_default();
     format!("{} ago", format::age(age))
 }
 
 /// What was left, by its number.
-pub(crate) fn left(view: &View, id: LeftId) -> Option<&LeftJob> {
+pub(crate) fn interrupted_job(view: &View, id: LeftId) -> Option<&LeftJob> {
     view.left.iter().find(|left| left.id == id)
 }
 
 impl App {
     /// What was left and is selected on the jobs page.
-    pub(crate) fn selected_left(&self) -> Option<LeftId> {
+    pub(crate) fn selected_interrupted(&self) -> Option<LeftId> {
         match self
             .page
             .current()
             .filter(|_| self.list == Pane::JobsPage)?
         {
-            Key::Left(id) => Some(id),
-            Key::Job(_) => None,
+            JobRowKey::Interrupted(id) => Some(id),
+            JobRowKey::Job(_) => None,
         }
     }
 
     /// Takes the selected row off the jobs page where its job was left: something is done to it, and the next key is
     /// for the next row. What comes to nothing is there again with the next view.
-    pub(crate) fn drop_left_row(&mut self) {
-        if let Some(id) = self.selected_left() {
-            self.page.items.retain(|item| item.key != Key::Left(id));
-            self.page.list.sync(&self.page.items);
+    pub(crate) fn drop_interrupted_row(&mut self) {
+        if let Some(id) = self.selected_interrupted() {
+            self.page
+                .items
+                .retain(|item| item.key != JobRowKey::Interrupted(id));
+            self.page.list.update(&self.page.items);
         }
     }
 
     /// The job that is selected on the jobs page.
     pub(crate) fn page_job(&self) -> Option<&Arc<JobView>> {
         match self.page.current()? {
-            Key::Job(id) => self.view.jobs.iter().find(|job| job.id == id),
-            Key::Left(_) => None,
+            JobRowKey::Job(id) => self.view.jobs.iter().find(|job| job.id == id),
+            JobRowKey::Interrupted(_) => None,
         }
     }
 
     /// Opens the page, or goes back from it.
-    pub(crate) fn turn_jobs_page(&mut self) {
+    pub(crate) fn toggle_jobs_page(&mut self) {
         if self.list == Pane::JobsPage {
-            return self.focus_on(self.page.back);
+            return self.focus_on(self.page.opened_from);
         }
-        self.page.back = match self.list {
-            Pane::Matrix | Pane::Tree => self.page.back,
+        self.page.opened_from = match self.list {
+            Pane::Matrix | Pane::Tree => self.page.opened_from,
             list => list,
         };
         let view = self.view.clone();
-        self.page.sync(&view);
+        self.page.update(&view);
         self.focus_on(Pane::JobsPage);
     }
 }
 
 /// What retrying does: what failed or was cancelled is asked for anew, what was left goes on.
 pub(crate) fn retry(app: &App) -> Result<Vec<Command>, String> {
-    if let Some(id) = app.selected_left() {
-        return Ok(vec![Command::ResumeLeft(vec![id])]);
+    if let Some(id) = app.selected_interrupted() {
+        return Ok(vec![Command::ResumeInterrupted(vec![id])]);
     }
     let job = selected(app).ok_or("there is no job")?;
     match &job.state {

@@ -4,31 +4,31 @@ use super::actions::Pane;
 use super::app::{App, Command};
 use super::dialog::{Dialog, Note};
 use super::perform;
-use super::tree::Key;
+use super::tree::TreeRowKey;
 use snapdeck_engine::Link;
 use snapdeck_model::{HostName, Lineage, RemarksChange, SnapshotName};
 
 /// A question about a snapshot. While it stays equal the answer is still true, as far as can be seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Asked {
+pub(crate) struct LineageQuery {
     /// The snapshot.
     pub name: SnapshotName,
     /// The host it is compared with.
     pub host: Option<HostName>,
     /// Its lengths on the host and in the bucket, the host's snapshots, and how often something was said here.
-    seen: (Option<u64>, Option<u64>, usize, u64),
+    fingerprint: (Option<u64>, Option<u64>, usize, u64),
 }
 
 /// An answer, or why there is none.
 #[derive(Debug)]
-pub(crate) struct Kin {
-    asked: Asked,
-    found: Result<Lineage, String>,
+pub(crate) struct LineageState {
+    query: LineageQuery,
+    result: Result<Lineage, String>,
 }
 
 impl App {
     /// What is to be asked about the selected snapshot or object.
-    pub(crate) fn asked(&self) -> Option<Asked> {
+    pub(crate) fn lineage_query(&self) -> Option<LineageQuery> {
         let (name, host) = match self.list {
             Pane::Snapshots => {
                 let (host, snapshot) = self.snapshot()?;
@@ -39,8 +39,8 @@ impl App {
                 (&object.name, self.host_view())
             }
             Pane::Tree => match self.tree.current()? {
-                Key::Snapshot(name) => (name, self.host_view()),
-                Key::Sandbox(..) => return None,
+                TreeRowKey::Snapshot(name) => (name, self.host_view()),
+                TreeRowKey::Sandbox(..) => return None,
             },
             _ => return None,
         };
@@ -51,49 +51,52 @@ impl App {
         let lists = host.and_then(|host| self.hosts.get(&host.name));
         let here = lists.and_then(|lists| lists.index.size(name));
         let count = host.map_or(0, |host| host.snapshots.len());
-        Some(Asked {
+        Some(LineageQuery {
             name: name.clone(),
             host: host.map(|host| host.name.clone()),
-            seen: (here, self.index.size(name), count, self.said),
+            fingerprint: (here, self.index.size(name), count, self.annotation_edits),
         })
     }
 
     /// The question, where it is not answered yet.
-    pub(crate) fn unanswered(&self) -> Option<Asked> {
-        let asked = self.asked()?;
-        let answered = self.kin.as_ref().is_some_and(|kin| kin.asked == asked);
+    pub(crate) fn pending_query(&self) -> Option<LineageQuery> {
+        let asked = self.lineage_query()?;
+        let answered = self.lineage.as_ref().is_some_and(|kin| kin.query == asked);
         (!answered).then_some(asked)
     }
 
     /// Takes up an answer.
-    pub(crate) fn take_kin(&mut self, asked: Asked, found: Result<Lineage, String>) {
-        self.kin = Some(Kin { asked, found });
+    pub(crate) fn on_lineage(&mut self, asked: LineageQuery, found: Result<Lineage, String>) {
+        self.lineage = Some(LineageState {
+            query: asked,
+            result: found,
+        });
     }
 
     /// What was found of the selected snapshot, be it that there is a newer question by now.
-    pub(crate) fn kin(&self) -> Option<Result<&Lineage, &str>> {
-        let asked = self.asked()?;
-        let kin = self.kin.as_ref()?;
-        let same = kin.asked.name == asked.name && kin.asked.host == asked.host;
-        same.then(|| kin.found.as_ref().map_err(String::as_str))
+    pub(crate) fn lineage(&self) -> Option<Result<&Lineage, &str>> {
+        let asked = self.lineage_query()?;
+        let kin = self.lineage.as_ref()?;
+        let same = kin.query.name == asked.name && kin.query.host == asked.host;
+        same.then(|| kin.result.as_ref().map_err(String::as_str))
     }
 }
 
 /// The selected snapshot with what is said of it, or why nothing can be said.
-pub(crate) fn sayable(app: &App) -> Result<&Lineage, String> {
+pub(crate) fn annotatable_lineage(app: &App) -> Result<&Lineage, String> {
     let nothing = || "select a snapshot or an object first".to_owned();
-    app.asked().ok_or_else(nothing)?;
-    match app.kin() {
+    app.lineage_query().ok_or_else(nothing)?;
+    match app.lineage() {
         Some(found) => found.map_err(str::to_owned),
         None => Err("what is said of it is still being read".to_owned()),
     }
 }
 
 /// Changes what is said of the selected snapshot, wherever it is.
-fn saying(app: &App, change: RemarksChange) -> Option<Command> {
-    let asked = app.asked()?;
-    let (here, there, ..) = asked.seen;
-    Some(Command::Say {
+fn annotate_command(app: &App, change: RemarksChange) -> Option<Command> {
+    let asked = app.lineage_query()?;
+    let (here, there, ..) = asked.fingerprint;
+    Some(Command::Annotate {
         host: asked.host.filter(|_| here.is_some()),
         bucket: there.is_some(),
         name: asked.name,
@@ -102,19 +105,21 @@ fn saying(app: &App, change: RemarksChange) -> Option<Command> {
 }
 
 /// Pins the selected snapshot, or takes its pin away.
-pub(crate) fn turn_pin(app: &mut App) -> Vec<Command> {
-    let Ok(lineage) = sayable(app) else {
+pub(crate) fn toggle_pin(app: &mut App) -> Vec<Command> {
+    let Ok(lineage) = annotatable_lineage(app) else {
         return Vec::new();
     };
     let change = RemarksChange::pin(!lineage.is_pinned());
-    saying(app, change).into_iter().collect()
+    annotate_command(app, change).into_iter().collect()
 }
 
 /// Opens the dialog for the note.
 pub(crate) fn open_note(app: &mut App) {
-    let Ok(lineage) = sayable(app) else { return };
+    let Ok(lineage) = annotatable_lineage(app) else {
+        return;
+    };
     let note = lineage.note().unwrap_or_default().to_owned();
-    if let Some(command) = saying(app, RemarksChange::default()) {
+    if let Some(command) = annotate_command(app, RemarksChange::default()) {
         perform::open(app, Dialog::Note(Box::new(Note::new(command, &note))));
     }
 }

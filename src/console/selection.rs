@@ -4,7 +4,7 @@ use super::actions::Pane;
 use super::app::App;
 use super::cell::Place;
 use super::list::{Change, List, Sort};
-use super::world;
+use super::lookup;
 use snapdeck_engine::HostView;
 use snapdeck_model::{HostName, Sandbox, SandboxId, Snapshot, SnapshotName};
 
@@ -14,13 +14,13 @@ pub(crate) struct Numbers<'a> {
     /// Things there are.
     pub total: usize,
     /// Rows the filter left of them.
-    pub shown: usize,
+    pub visible: usize,
     /// Rows that are marked.
     pub marked: usize,
     /// The filter's text.
     pub filter: &'a str,
     /// What of it cannot be meant.
-    pub complaint: Option<&'a str>,
+    pub filter_error: Option<&'a str>,
     /// The order of the rows.
     pub sort: Sort,
 }
@@ -28,10 +28,10 @@ pub(crate) struct Numbers<'a> {
 fn numbers<K: Clone + Ord + std::hash::Hash>(list: &List<K>, total: usize) -> Numbers<'_> {
     Numbers {
         total,
-        shown: list.len(),
-        marked: list.marked(),
+        visible: list.len(),
+        marked: list.marked_count(),
         filter: list.filter(),
-        complaint: list.complaint(),
+        filter_error: list.filter_error(),
         sort: list.sort(),
     }
 }
@@ -39,10 +39,14 @@ fn numbers<K: Clone + Ord + std::hash::Hash>(list: &List<K>, total: usize) -> Nu
 impl App {
     /// Numbers of the list in `pane`.
     pub(crate) fn numbers(&self, pane: Pane) -> Numbers<'_> {
-        let all = &self.together;
+        let all = &self.all_hosts;
         match (pane, self.host_view(), self.host_lists()) {
-            (Pane::Sandboxes, ..) if all.shown => numbers(&all.sandboxes, all.sandbox_rows.len()),
-            (Pane::Snapshots, ..) if all.shown => numbers(&all.snapshots, all.snapshot_rows.len()),
+            (Pane::Sandboxes, ..) if all.is_shown => {
+                numbers(&all.sandboxes, all.sandbox_rows.len())
+            }
+            (Pane::Snapshots, ..) if all.is_shown => {
+                numbers(&all.snapshots, all.snapshot_rows.len())
+            }
             (Pane::Sandboxes, Some(host), Some(lists)) => {
                 numbers(&lists.sandboxes, host.sandboxes.len())
             }
@@ -53,7 +57,7 @@ impl App {
             (Pane::Tree, ..) => numbers(&self.tree.list, self.tree.items.len()),
             (Pane::JobsPage, ..) => numbers(&self.page.list, self.page.items.len()),
             (Pane::Matrix, ..) => Numbers {
-                marked: self.matrix.marked(),
+                marked: self.matrix.marked_count(),
                 ..numbers(&self.matrix.list, self.matrix.names.len())
             },
             _ => Numbers::default(),
@@ -62,8 +66,8 @@ impl App {
 
     /// The selected sandbox, with its host.
     pub(crate) fn sandbox(&self) -> Option<(&HostView, &Sandbox)> {
-        let all = &self.together;
-        if all.shown {
+        let all = &self.all_hosts;
+        if all.is_shown {
             return all.sandboxes.current(&all.sandbox_rows)?.find(&self.view);
         }
         let (host, lists) = (self.host_view()?, self.host_lists()?);
@@ -72,8 +76,8 @@ impl App {
 
     /// The selected snapshot, with its host.
     pub(crate) fn snapshot(&self) -> Option<(&HostView, &Snapshot)> {
-        let all = &self.together;
-        if all.shown {
+        let all = &self.all_hosts;
+        if all.is_shown {
             return all.snapshots.current(&all.snapshot_rows)?.find(&self.view);
         }
         let (host, lists) = (self.host_view()?, self.host_lists()?);
@@ -82,15 +86,15 @@ impl App {
 
     /// The sandboxes an operation is about: what is marked, else the selected one.
     pub(crate) fn chosen_sandboxes(&self) -> Vec<(HostName, SandboxId)> {
-        let all = &self.together;
-        if all.shown {
-            let chosen = all.sandboxes.chosen(&all.sandbox_rows);
+        let all = &self.all_hosts;
+        if all.is_shown {
+            let chosen = all.sandboxes.chosen_keys(&all.sandbox_rows);
             return chosen.into_iter().map(|(id, host)| (host, id)).collect();
         }
         let (Some(host), Some(lists)) = (self.host_view(), self.host_lists()) else {
             return Vec::new();
         };
-        let chosen = lists.sandboxes.chosen(&host.sandboxes);
+        let chosen = lists.sandboxes.chosen_keys(&host.sandboxes);
         chosen
             .into_iter()
             .map(|id| (host.name.clone(), id))
@@ -99,27 +103,27 @@ impl App {
 
     /// The snapshots an operation is about, each with the place it is chosen in.
     pub(crate) fn chosen_snapshots(&self) -> Vec<(SnapshotName, Place)> {
-        let all = &self.together;
+        let all = &self.all_hosts;
         let on = |host: HostName| move |name| (name, Place::Host(host.clone()));
         match (self.list, self.host_view(), self.host_lists()) {
-            (Pane::Matrix, ..) => self.matrix.chosen(),
+            (Pane::Matrix, ..) => self.matrix.chosen_cells(),
             (Pane::Tree, ..) => self.tree_snapshot().into_iter().collect(),
             (Pane::Bucket, ..) => {
-                let chosen = self.objects.chosen(&self.view.bucket.objects);
+                let chosen = self.objects.chosen_keys(&self.view.bucket.objects);
                 chosen
                     .into_iter()
                     .map(|name| (name, Place::Bucket))
                     .collect()
             }
-            (Pane::Snapshots, ..) if all.shown => {
-                let chosen = all.snapshots.chosen(&all.snapshot_rows);
+            (Pane::Snapshots, ..) if all.is_shown => {
+                let chosen = all.snapshots.chosen_keys(&all.snapshot_rows);
                 let placed = chosen.into_iter();
                 placed
                     .map(|(name, host)| (name, Place::Host(host)))
                     .collect()
             }
             (Pane::Snapshots, Some(host), Some(lists)) => {
-                let chosen = lists.snapshots.chosen(&host.snapshots);
+                let chosen = lists.snapshots.chosen_keys(&host.snapshots);
                 chosen.into_iter().map(on(host.name.clone())).collect()
             }
             _ => Vec::new(),
@@ -129,12 +133,17 @@ impl App {
     /// Changes the list in `pane`.
     pub(crate) fn change(&mut self, pane: Pane, change: Change) {
         let view = self.view.clone();
-        let host = self.host.as_ref().and_then(|name| world::host(&view, name));
+        let host = self
+            .host
+            .as_ref()
+            .and_then(|name| lookup::host(&view, name));
         let lists = self.host.as_ref().and_then(|name| self.hosts.get_mut(name));
-        let all = &mut self.together;
+        let all = &mut self.all_hosts;
         match (pane, host, lists) {
-            (Pane::Sandboxes, ..) if all.shown => all.sandboxes.apply(&all.sandbox_rows, change),
-            (Pane::Snapshots, ..) if all.shown => all.snapshots.apply(&all.snapshot_rows, change),
+            (Pane::Sandboxes, ..) if all.is_shown => all.sandboxes.apply(&all.sandbox_rows, change),
+            (Pane::Snapshots, ..) if all.is_shown => {
+                all.snapshots.apply(&all.snapshot_rows, change)
+            }
             (Pane::Sandboxes, Some(host), Some(lists)) => {
                 lists.sandboxes.apply(&host.sandboxes, change);
             }
@@ -154,12 +163,12 @@ impl App {
     }
 
     /// What of the filter in `pane` cannot be meant.
-    pub(crate) fn complaint(&self, pane: Pane) -> Option<&str> {
-        self.numbers(pane).complaint
+    pub(crate) fn filter_error(&self, pane: Pane) -> Option<&str> {
+        self.numbers(pane).filter_error
     }
 
     /// The order of the rows in `pane`.
-    pub(crate) fn sorted(&self, pane: Pane) -> Sort {
+    pub(crate) fn current_sort(&self, pane: Pane) -> Sort {
         self.sorts.get(&pane).copied().unwrap_or_default()
     }
 
@@ -167,7 +176,7 @@ impl App {
     pub(crate) fn sort(&mut self, pane: Pane, sort: Sort) {
         self.sorts.insert(pane, sort);
         let change = || Change::Sort(sort);
-        let all = &mut self.together;
+        let all = &mut self.all_hosts;
         match pane {
             Pane::Sandboxes => all.sandboxes.apply(&all.sandbox_rows, change()),
             Pane::Snapshots => all.snapshots.apply(&all.snapshot_rows, change()),
@@ -204,12 +213,12 @@ impl App {
     }
 
     /// Remembers the first row of `pane` on screen.
-    pub(crate) fn settle_pane(&mut self, pane: Pane, first: usize) {
+    pub(crate) fn after_pane_draw(&mut self, pane: Pane, first: usize) {
         let lists = self.host.as_ref().and_then(|name| self.hosts.get_mut(name));
-        let all = &mut self.together;
+        let all = &mut self.all_hosts;
         match (pane, lists) {
-            (Pane::Sandboxes, _) if all.shown => all.sandboxes.offset = first,
-            (Pane::Snapshots, _) if all.shown => all.snapshots.offset = first,
+            (Pane::Sandboxes, _) if all.is_shown => all.sandboxes.offset = first,
+            (Pane::Snapshots, _) if all.is_shown => all.snapshots.offset = first,
             (Pane::Sandboxes, Some(lists)) => lists.sandboxes.offset = first,
             (Pane::Snapshots, Some(lists)) => lists.snapshots.offset = first,
             (Pane::Bucket, _) => self.objects.offset = first,
@@ -223,7 +232,7 @@ impl App {
 
     /// Shows the rows of all hosts together, or of the host of what is selected there; the selection stays.
     pub(crate) fn show_all(&mut self, shown: bool) {
-        if self.together.shown == shown {
+        if self.all_hosts.is_shown == shown {
             return;
         }
         let sandbox = self
@@ -233,26 +242,26 @@ impl App {
             .snapshot()
             .map(|(host, found)| (found.name.clone(), host.name.clone()));
         let view = self.view.clone();
-        let all = &mut self.together;
-        all.shown = shown;
-        all.sync(&view);
+        let all = &mut self.all_hosts;
+        all.is_shown = shown;
+        all.update(&view);
         self.details = 0;
         if shown {
             if let Some(key) = sandbox {
-                all.sandboxes.go_to(&all.sandbox_rows, &key);
+                all.sandboxes.select_key(&all.sandbox_rows, &key);
             }
             if let Some(key) = snapshot {
-                all.snapshots.go_to(&all.snapshot_rows, &key);
+                all.snapshots.select_key(&all.snapshot_rows, &key);
             }
         }
     }
 
     /// Makes `name` the current host; `None` shows all together. In the matrix, goes to its column.
-    pub(crate) fn show(&mut self, name: Option<&HostName>) {
+    pub(crate) fn show_host(&mut self, name: Option<&HostName>) {
         let Some(name) = name else {
             return self.show_all(true);
         };
-        if world::host(&self.view, name).is_some() {
+        if lookup::host(&self.view, name).is_some() {
             self.show_all(false);
             self.host = Some(name.clone());
             self.matrix.place = Place::Host(name.clone());
@@ -261,27 +270,30 @@ impl App {
     }
 
     /// From all hosts together to the one of the selected row, which stays selected; or the other way.
-    pub(crate) fn turn_together(&mut self) {
+    pub(crate) fn toggle_all_hosts(&mut self) {
         let on = match self.list {
             Pane::Snapshots => self.snapshot().map(|(host, _)| host.name.clone()),
             _ => self.sandbox().map(|(host, _)| host.name.clone()),
         };
-        if !self.together.shown {
+        if !self.all_hosts.is_shown {
             return self.show_all(true);
         }
         let sandbox = self.sandbox().map(|(_, sandbox)| sandbox.id.clone());
         let snapshot = self.snapshot().map(|(_, snapshot)| snapshot.name.clone());
         let name = on.or_else(|| self.host.clone());
-        self.show(name.as_ref());
+        self.show_host(name.as_ref());
         let view = self.view.clone();
-        let host = self.host.as_ref().and_then(|name| world::host(&view, name));
+        let host = self
+            .host
+            .as_ref()
+            .and_then(|name| lookup::host(&view, name));
         let lists = self.host.as_ref().and_then(|name| self.hosts.get_mut(name));
         if let (Some(host), Some(lists)) = (host, lists) {
             if let Some(id) = sandbox {
-                lists.sandboxes.go_to(&host.sandboxes, &id);
+                lists.sandboxes.select_key(&host.sandboxes, &id);
             }
             if let Some(name) = snapshot {
-                lists.snapshots.go_to(&host.snapshots, &name);
+                lists.snapshots.select_key(&host.snapshots, &name);
             }
         }
     }

@@ -19,24 +19,24 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::metrics::Metrics;
-use super::{App, Options, Shared, router};
+use super::{App, AppState, Options, router};
 use snapdeck_engine::Engine;
 use snapdeck_model::{Error, HostName, Kind, Result};
 
 /// Connections at once; more wait at the door.
-const CONNECTIONS: usize = 512;
+const MAX_CONNECTIONS: usize = 512;
 /// For a TLS handshake, and for the headers of a request, an idle connection included.
-const HELLO: Duration = Duration::from_secs(15);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
 /// A peer that takes nothing for so long is gone (tcp(7), `TCP_USER_TIMEOUT`).
-const TAKES: Duration = Duration::from_secs(30);
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
 /// A peer that says nothing is asked by TCP itself after so long whether it is there: a caller may wait for its job
 /// for hours.
-const ASK: Duration = Duration::from_secs(60);
+const TCP_KEEPALIVE_TIME: Duration = Duration::from_secs(60);
 /// After an accept that failed, for want of file descriptors for instance.
-const AGAIN: Duration = Duration::from_millis(200);
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(200);
 /// All of the end takes 10 s: jobs clean up, then the last answers go out.
-const JOBS_END: Duration = Duration::from_secs(7);
-const ANSWERS_END: Duration = Duration::from_secs(1);
+const JOBS_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(7);
+const RESPONSES_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Serves `engine`'s `host` until `stop` is over: no more jobs are taken on then, and those that run are
 /// left to the journal.
@@ -61,13 +61,13 @@ pub async fn serve(
     };
     let listener = TcpListener::bind(options.listen).await.map_err(cannot)?;
     let address = listener.local_addr().map_err(cannot)?;
-    let app = App(Arc::new(Shared {
+    let app = App(Arc::new(AppState {
         engine,
         host,
         access: options.access,
-        keys: Mutex::default(),
+        idempotency_keys: Mutex::default(),
         metrics: Metrics::new(),
-        ending: CancellationToken::new(),
+        shutdown: CancellationToken::new(),
     }));
     app.engine.follow();
     for (title, job) in app.engine.take_up_unfinished() {
@@ -77,13 +77,14 @@ pub async fn serve(
         }
     }
     let counting = app.clone();
-    let counting = tokio::spawn(async move { counting.metrics.count(&counting.engine).await });
-    let door = Door {
+    let counting =
+        tokio::spawn(async move { counting.metrics.count_finished_jobs(&counting.engine).await });
+    let door = ConnectionHandler {
         router: router(app.clone()),
         tls,
     };
     let graceful = GracefulShutdown::new();
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let scheme = if options.tls.is_some() {
         "https"
     } else {
@@ -98,30 +99,30 @@ pub async fn serve(
     let ended = async {
         stop.await;
         tracing::info!("ending: jobs that run go on at the next start");
-        app.ending.cancel();
-        app.engine.suspend(JOBS_END).await;
+        app.shutdown.cancel();
+        app.engine.suspend(JOBS_SHUTDOWN_TIMEOUT).await;
     };
     tokio::select! {
         () = ended => {}
-        () = door.stand(&listener, &places, &graceful) => {}
+        () = door.accept_connections(&listener, &places, &graceful) => {}
     }
     drop(listener);
     // Those that follow nothing end at once; what is left is cut off.
-    let _ = timeout(ANSWERS_END, graceful.shutdown()).await;
+    let _ = timeout(RESPONSES_SHUTDOWN_TIMEOUT, graceful.shutdown()).await;
     counting.abort();
     Ok(())
 }
 
 /// What every connection is led to.
 #[derive(Clone)]
-struct Door {
+struct ConnectionHandler {
     router: Router,
     tls: Option<TlsAcceptor>,
 }
 
-impl Door {
+impl ConnectionHandler {
     /// Lets connections in, for ever.
-    async fn stand(
+    async fn accept_connections(
         &self,
         listener: &TcpListener,
         places: &Arc<Semaphore>,
@@ -133,38 +134,40 @@ impl Door {
             };
             match listener.accept().await {
                 Ok((stream, peer)) => {
-                    let work = self.clone().serve(stream, peer, graceful.watcher(), place);
+                    let work =
+                        self.clone()
+                            .handle_connection(stream, peer, graceful.watcher(), place);
                     tokio::spawn(work);
                 }
                 Err(error) => {
                     tracing::warn!("cannot accept a connection: {error}");
-                    tokio::time::sleep(AGAIN).await;
+                    tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
                 }
             }
         }
     }
 
-    async fn serve(
+    async fn handle_connection(
         self,
         stream: TcpStream,
         peer: SocketAddr,
         watcher: Watcher,
         _place: OwnedSemaphorePermit,
     ) {
-        if let Err(error) = mind(&stream) {
+        if let Err(error) = set_socket_options(&stream) {
             tracing::debug!("{peer}: {error}");
         }
         let Some(tls) = &self.tls else {
-            return self.talk(stream, peer, watcher).await;
+            return self.serve_http(stream, peer, watcher).await;
         };
-        match timeout(HELLO, tls.accept(stream)).await {
-            Ok(Ok(stream)) => self.talk(stream, peer, watcher).await,
+        match timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
+            Ok(Ok(stream)) => self.serve_http(stream, peer, watcher).await,
             Ok(Err(error)) => tracing::debug!("{peer}: {error}"),
             Err(_) => tracing::debug!("{peer}: no TLS handshake"),
         }
     }
 
-    async fn talk(
+    async fn serve_http(
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         peer: SocketAddr,
@@ -174,7 +177,7 @@ impl Door {
         server
             .http1()
             .timer(TokioTimer::new())
-            .header_read_timeout(HELLO);
+            .header_read_timeout(HANDSHAKE_TIMEOUT);
         let service = TowerToHyperService::new(self.router.clone());
         let connection = server
             .serve_connection(TokioIo::new(stream), service)
@@ -185,9 +188,9 @@ impl Door {
     }
 }
 
-fn mind(stream: &TcpStream) -> io::Result<()> {
+fn set_socket_options(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
-    socket.set_tcp_user_timeout(Some(TAKES))?;
-    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(ASK))
+    socket.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT))?;
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(TCP_KEEPALIVE_TIME))
 }

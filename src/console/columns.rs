@@ -8,7 +8,7 @@ use snapdeck_model::{Object, Sandbox, SandboxId, Snapshot, SnapshotName};
 
 /// A field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Field {
+pub(crate) enum Column {
     /// The name.
     Name,
     /// The host, where those of several stand together.
@@ -22,7 +22,7 @@ pub(crate) enum Field {
     /// Bytes of the file, the object, or the sandbox's overlay.
     Size,
     /// How many need a snapshot.
-    Users,
+    Dependents,
     /// When it was written, in seconds since 1970.
     Modified,
     /// The snapshot a sandbox stands on.
@@ -30,28 +30,28 @@ pub(crate) enum Field {
 }
 
 /// All fields by the name a filter and the session's file call them.
-pub(crate) const FIELDS: &[(&str, Field)] = &[
-    ("name", Field::Name),
-    ("host", Field::Host),
-    ("state", Field::State),
-    ("cpus", Field::Cpus),
-    ("memory", Field::Memory),
-    ("size", Field::Size),
-    ("users", Field::Users),
-    ("date", Field::Modified),
-    ("base", Field::Base),
+pub(crate) const COLUMNS: &[(&str, Column)] = &[
+    ("name", Column::Name),
+    ("host", Column::Host),
+    ("state", Column::State),
+    ("cpus", Column::Cpus),
+    ("memory", Column::Memory),
+    ("size", Column::Size),
+    ("users", Column::Dependents),
+    ("date", Column::Modified),
+    ("base", Column::Base),
 ];
 
-impl Field {
+impl Column {
     /// Its name.
     pub(crate) fn name(self) -> &'static str {
-        let found = FIELDS.iter().find(|(_, field)| *field == self);
+        let found = COLUMNS.iter().find(|(_, field)| *field == self);
         found.map_or("name", |(name, _)| name)
     }
 
     /// The field of that name.
     pub(crate) fn named(name: &str) -> Option<Self> {
-        let found = FIELDS.iter().find(|(known, _)| *known == name);
+        let found = COLUMNS.iter().find(|(known, _)| *known == name);
         found.map(|(_, field)| *field)
     }
 
@@ -59,7 +59,7 @@ impl Field {
     pub(crate) fn is_number(self) -> bool {
         matches!(
             self,
-            Self::Cpus | Self::Memory | Self::Size | Self::Users | Self::Modified
+            Self::Cpus | Self::Memory | Self::Size | Self::Dependents | Self::Modified
         )
     }
 }
@@ -82,12 +82,12 @@ pub(crate) trait Row {
     /// What the words of a filter look at.
     fn text(&self) -> &str;
     /// What they look at beside that.
-    fn beside(&self) -> &str {
+    fn secondary_text(&self) -> &str {
         ""
     }
     /// What it has in `field`; `None`: it has no such thing.
-    fn value(&self, field: Field) -> Option<Value<'_>> {
-        (field == Field::Name).then(|| Value::Text(self.text()))
+    fn value(&self, field: Column) -> Option<Value<'_>> {
+        (field == Column::Name).then(|| Value::Text(self.text()))
     }
 }
 
@@ -99,15 +99,15 @@ impl Row for Sandbox {
     fn text(&self) -> &str {
         self.id.as_str()
     }
-    fn value(&self, field: Field) -> Option<Value<'_>> {
+    fn value(&self, field: Column) -> Option<Value<'_>> {
         Some(match field {
-            Field::Name => Value::Text(self.text()),
-            Field::State => Value::Text(self.state.as_str()),
-            Field::Cpus => Value::Number(self.cpus.into()),
-            Field::Memory => Value::Number(self.memory_bytes),
-            Field::Size => Value::Number(self.chain.first()?.size_bytes?),
-            Field::Base => Value::Text(self.base()?.as_str()),
-            Field::Host | Field::Users | Field::Modified => return None,
+            Column::Name => Value::Text(self.text()),
+            Column::State => Value::Text(self.state.as_str()),
+            Column::Cpus => Value::Number(self.cpus.into()),
+            Column::Memory => Value::Number(self.memory_bytes),
+            Column::Size => Value::Number(self.chain.first()?.size_bytes?),
+            Column::Base => Value::Text(self.base()?.as_str()),
+            Column::Host | Column::Dependents | Column::Modified => return None,
         })
     }
 }
@@ -120,17 +120,17 @@ impl Row for Snapshot {
     fn text(&self) -> &str {
         self.name.as_str()
     }
-    fn value(&self, field: Field) -> Option<Value<'_>> {
+    fn value(&self, field: Column) -> Option<Value<'_>> {
         Some(match field {
-            Field::Name => Value::Text(self.text()),
-            Field::State => Value::Text(match self.problem {
+            Column::Name => Value::Text(self.text()),
+            Column::State => Value::Text(match self.problem {
                 Some(_) => "damaged",
                 None => "sound",
             }),
-            Field::Size => Value::Number(self.size_bytes),
-            Field::Users => Value::Number(self.dependents.len() as u64),
-            Field::Modified => seconds(self.modified)?,
-            Field::Host | Field::Cpus | Field::Memory | Field::Base => return None,
+            Column::Size => Value::Number(self.size_bytes),
+            Column::Dependents => Value::Number(self.dependents.len() as u64),
+            Column::Modified => seconds(self.modified)?,
+            Column::Host | Column::Cpus | Column::Memory | Column::Base => return None,
         })
     }
 }
@@ -143,11 +143,11 @@ impl Row for Object {
     fn text(&self) -> &str {
         self.name.as_str()
     }
-    fn value(&self, field: Field) -> Option<Value<'_>> {
+    fn value(&self, field: Column) -> Option<Value<'_>> {
         Some(match field {
-            Field::Name => Value::Text(self.text()),
-            Field::Size => Value::Number(self.size_bytes),
-            Field::Modified => seconds(self.modified)?,
+            Column::Name => Value::Text(self.text()),
+            Column::Size => Value::Number(self.size_bytes),
+            Column::Modified => seconds(self.modified)?,
             _ => return None,
         })
     }

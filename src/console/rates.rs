@@ -8,7 +8,7 @@ use snapdeck_engine::{JobId, JobState, View};
 use snapdeck_model::{Phase, Progress};
 
 /// Samples closer together than this are left out: their noise is larger than what they tell.
-const SHORTEST: Duration = Duration::from_millis(80);
+const MIN_SAMPLE_INTERVAL: Duration = Duration::from_millis(80);
 /// Half a rate's weight is older than about this.
 const SMOOTHING: f64 = 1.5;
 /// Rates remembered for the small graph.
@@ -18,20 +18,20 @@ const HISTORY_STEP: Duration = Duration::from_secs(1);
 
 /// How fast one job moves.
 #[derive(Debug)]
-struct Meter {
+struct JobRate {
     phase: Phase,
-    at: Instant,
-    done: u64,
+    sampled_at: Instant,
+    done_bytes: u64,
     rate: Option<f64>,
     history: VecDeque<f64>,
-    stepped: Instant,
+    history_updated: Instant,
 }
 
 /// The meters of all running jobs.
 #[derive(Debug, Default)]
-pub(crate) struct Meters(HashMap<JobId, Meter>);
+pub(crate) struct JobRates(HashMap<JobId, JobRate>);
 
-impl Meters {
+impl JobRates {
     /// Takes a sample of every running job.
     pub(crate) fn sample(&mut self, view: &View, now: Instant) {
         self.0.retain(|id, _| {
@@ -45,19 +45,19 @@ impl Meters {
             .filter(|job| job.state == JobState::Running)
         {
             let progress = job.progress();
-            let fresh = || Meter {
+            let fresh = || JobRate {
                 phase: progress.phase,
-                at: now,
-                done: progress.done_bytes,
+                sampled_at: now,
+                done_bytes: progress.done_bytes,
                 rate: None,
                 history: VecDeque::new(),
-                stepped: now,
+                history_updated: now,
             };
             let meter = self.0.entry(job.id).or_insert_with(fresh);
-            if meter.phase != progress.phase || progress.done_bytes < meter.done {
+            if meter.phase != progress.phase || progress.done_bytes < meter.done_bytes {
                 *meter = fresh();
             }
-            meter.take(progress, now);
+            meter.add_sample(progress, now);
         }
     }
 
@@ -72,7 +72,7 @@ impl Meters {
     }
 
     /// Time left in this phase at the present rate.
-    pub(crate) fn left(&self, id: JobId, progress: Progress) -> Option<Duration> {
+    pub(crate) fn time_remaining(&self, id: JobId, progress: Progress) -> Option<Duration> {
         let rate = self.rate(id).filter(|rate| *rate >= 1.0)?;
         let bytes = progress.total_bytes.checked_sub(progress.done_bytes)?;
         let seconds = bytes as f64 / rate;
@@ -86,23 +86,23 @@ impl Meters {
     }
 }
 
-impl Meter {
-    fn take(&mut self, progress: Progress, now: Instant) {
-        let span = now.saturating_duration_since(self.at);
-        if span < SHORTEST {
+impl JobRate {
+    fn add_sample(&mut self, progress: Progress, now: Instant) {
+        let span = now.saturating_duration_since(self.sampled_at);
+        if span < MIN_SAMPLE_INTERVAL {
             return;
         }
         let seconds = span.as_secs_f64();
-        let latest = progress.done_bytes.saturating_sub(self.done) as f64 / seconds;
+        let latest = progress.done_bytes.saturating_sub(self.done_bytes) as f64 / seconds;
         let weight = 1.0 - (-seconds / SMOOTHING).exp();
         let rate = self
             .rate
             .map_or(latest, |rate| rate + (latest - rate) * weight);
         self.rate = Some(rate);
-        self.at = now;
-        self.done = progress.done_bytes;
-        if now.saturating_duration_since(self.stepped) >= HISTORY_STEP {
-            self.stepped = now;
+        self.sampled_at = now;
+        self.done_bytes = progress.done_bytes;
+        if now.saturating_duration_since(self.history_updated) >= HISTORY_STEP {
+            self.history_updated = now;
             self.history.push_back(rate);
             if self.history.len() > HISTORY {
                 self.history.pop_front();
@@ -121,7 +121,7 @@ mod tests {
     fn tells_rate_and_time_left_and_starts_anew_with_each_phase() {
         let view = fixture::populated();
         let job = &view.jobs[0];
-        let mut meters = Meters::default();
+        let mut meters = JobRates::default();
         let start = Instant::now();
         job.cell.enter(Phase::Uploading, 1000 << 20);
         for tenths in 0..=50u32 {
@@ -130,7 +130,13 @@ mod tests {
         }
         let rate = meters.rate(job.id).unwrap();
         assert!((rate / f64::from(100 << 20) - 1.0).abs() < 0.01, "{rate}");
-        assert_eq!(meters.left(job.id, job.progress()).unwrap().as_secs(), 5);
+        assert_eq!(
+            meters
+                .time_remaining(job.id, job.progress())
+                .unwrap()
+                .as_secs(),
+            5
+        );
         assert_eq!(meters.graph(job.id), "█████");
         job.cell.enter(Phase::CleaningUp, 0);
         meters.sample(&view, start + Duration::from_secs(6));

@@ -3,38 +3,38 @@
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::commands::Done;
+use super::commands::TaskResult;
 use super::dialog::Dialog;
 use super::format;
-use super::run::{SETTLE, Screen};
+use super::run::{SELECTION_DEBOUNCE, Screen};
 use snapdeck_engine::{Engine, Pruning};
 use snapdeck_model::PrunePlan;
 
 impl Screen {
     /// Takes what the engine answered.
-    pub(crate) fn take_answer(&mut self, done: Done, engine: &Engine) {
+    pub(crate) fn on_answer(&mut self, done: TaskResult, engine: &Engine) {
         match done {
-            Done::Kin(_, None) => {}
-            Done::Kin(asked, Some(found)) => {
+            TaskResult::Lineage(_, None) => {}
+            TaskResult::Lineage(asked, Some(found)) => {
                 let found = found.map_err(|error| error.to_string());
-                self.app.take_kin(asked, found.map(|found| *found));
+                self.app.on_lineage(asked, found.map(|found| *found));
             }
-            Done::Parents(mark, parents) => {
-                self.rooting = None;
-                self.app.take_parents(mark, parents);
+            TaskResult::Parents(mark, parents) => {
+                self.parents_query_inputs = None;
+                self.app.on_parents(mark, parents);
             }
-            Done::Cost(_, None) => {}
-            Done::Cost(pair, Some(cost)) => {
+            TaskResult::PullCost(_, None) => {}
+            TaskResult::PullCost(pair, Some(cost)) => {
                 if let Some(Dialog::Pull(pull)) = self.app.dialog() {
                     pull.take_cost(pair, cost.map_err(|error| error.to_string()));
                 }
             }
-            Done::Prunable(pruning, plan) => {
+            TaskResult::PrunePlan(pruning, plan) => {
                 if let Some(Dialog::Prune(dialog)) = self.app.dialog() {
                     dialog.take(&pruning, plan);
                 }
             }
-            Done::Pruned(Ok((plan, stayed))) => {
+            TaskResult::PruneApplied(Ok((plan, stayed))) => {
                 let stayed = match stayed.as_slice() {
                     [] => String::new(),
                     [one] => format!("; {one}"),
@@ -50,92 +50,92 @@ impl Screen {
                         format::count(jobs, "removal")
                     ),
                 };
-                self.app.tell(told, !stayed.is_empty());
+                self.app.show_notice(told, !stayed.is_empty());
                 self.submit(engine, jobs);
                 engine.refresh();
             }
-            Done::Pruned(Err(error)) => {
+            TaskResult::PruneApplied(Err(error)) => {
                 tracing::error!("{error}");
-                self.app.tell(error.to_string(), true);
+                self.app.show_notice(error.to_string(), true);
             }
-            Done::Said(told, Ok(())) => {
-                self.app.said += 1;
-                self.app.tell(told, false);
+            TaskResult::Annotated(told, Ok(())) => {
+                self.app.annotation_edits += 1;
+                self.app.show_notice(told, false);
             }
-            Done::Said(_, Err(error)) => {
+            TaskResult::Annotated(_, Err(error)) => {
                 // One of two places may have it.
-                self.app.said += 1;
+                self.app.annotation_edits += 1;
                 tracing::error!("{error}");
-                self.app.tell(error.to_string(), true);
+                self.app.show_notice(error.to_string(), true);
             }
-            Done::Picture(_) | Done::Recalled(_) | Done::Viewer { .. } => {}
+            TaskResult::Picture(_) | TaskResult::SavedInventory(_) | TaskResult::Viewer { .. } => {}
         }
     }
 
     /// Asks about the selected snapshot, once it stays selected.
-    pub(crate) fn ask(&mut self, engine: &Engine) {
-        let Some(wanted) = self.app.unanswered() else {
-            self.asking = None;
+    pub(crate) fn query_lineage(&mut self, engine: &Engine) {
+        let Some(wanted) = self.app.pending_query() else {
+            self.lineage_query_task = None;
             return;
         };
         if self
-            .asking
+            .lineage_query_task
             .as_ref()
             .is_some_and(|(asked, _)| *asked == wanted)
         {
             return;
         }
         let stop = CancellationToken::new();
-        self.asking = Some((wanted.clone(), stop.clone().drop_guard()));
+        self.lineage_query_task = Some((wanted.clone(), stop.clone().drop_guard()));
         let engine = engine.clone();
         self.tasks.spawn(async move {
             let answer = async {
-                sleep(SETTLE).await;
+                sleep(SELECTION_DEBOUNCE).await;
                 let found = engine.lineage(wanted.host.as_ref(), &wanted.name).await;
                 found.map(Box::new)
             };
             let answer = stop.run_until_cancelled(answer).await;
-            Done::Kin(wanted, answer)
+            TaskResult::Lineage(wanted, answer)
         });
     }
 
     /// Asks what a pull that is being asked about would bring.
-    pub(crate) fn ask_cost(&mut self, engine: &Engine) {
-        let Some(wanted) = self.app.uncosted() else {
-            self.costing = None;
+    pub(crate) fn query_pull_cost(&mut self, engine: &Engine) {
+        let Some(wanted) = self.app.pending_cost_query() else {
+            self.cost_query_task = None;
             return;
         };
         if self
-            .costing
+            .cost_query_task
             .as_ref()
             .is_some_and(|(pair, _)| *pair == wanted)
         {
             return;
         }
         let stop = CancellationToken::new();
-        self.costing = Some((wanted.clone(), stop.clone().drop_guard()));
+        self.cost_query_task = Some((wanted.clone(), stop.clone().drop_guard()));
         let engine = engine.clone();
         self.tasks.spawn(async move {
             let answer = engine.pull_cost(&wanted.0, &wanted.1);
             let answer = stop.run_until_cancelled(answer).await;
-            Done::Cost(wanted, answer)
+            TaskResult::PullCost(wanted, answer)
         });
     }
 
     /// Asks what was made from what, while the tree is open; one answer at a time.
-    pub(crate) fn ask_parents(&mut self, engine: &Engine) {
-        if let (Some(mark), None) = (self.app.unrooted(), &self.rooting) {
-            self.rooting = Some(mark.clone());
+    pub(crate) fn query_parents(&mut self, engine: &Engine) {
+        if let (Some(mark), None) = (self.app.pending_parents_query(), &self.parents_query_inputs) {
+            self.parents_query_inputs = Some(mark.clone());
             let engine = engine.clone();
             self.tasks
-                .spawn(async move { Done::Parents(mark, engine.parents().await) });
+                .spawn(async move { TaskResult::Parents(mark, engine.parents().await) });
         }
     }
 }
 
 /// Looks again at what a rule let go, and removes what was left behind; the rest of what still goes is for jobs. Returns
 /// what goes, and what does not after all.
-pub(crate) async fn prune(
+pub(crate) async fn apply_prune(
     engine: &Engine,
     pruning: &Pruning,
     plan: PrunePlan,

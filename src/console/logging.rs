@@ -15,14 +15,14 @@ use tui_logger::{LevelFilter, TuiTracingSubscriberLayer};
 
 /// What is kept for the pane; the pane itself shows information and above unless told otherwise. The demo's S3 server
 /// tells what it answers, which whoever asked tells better.
-const KEPT: &str = "warn,snapdeck=debug,s3s=off,s3s_fs=off";
+const PANE_FILTER: &str = "warn,snapdeck=debug,s3s=off,s3s_fs=off";
 /// What goes to the file, where nothing else is wished for.
-const WRITTEN: &str = "warn,snapdeck=info,s3s=off,s3s_fs=off";
+const FILE_FILTER: &str = "warn,snapdeck=info,s3s=off,s3s_fs=off";
 
 /// Wakes the loop when there is a new line; many lines before it looks are one wake.
-struct Nudge(Arc<Notify>);
+struct WakeLayer(Arc<Notify>);
 
-impl<S: Subscriber> Layer<S> for Nudge {
+impl<S: Subscriber> Layer<S> for WakeLayer {
     fn on_event(&self, _: &Event<'_>, _: Context<'_, S>) {
         self.0.notify_one();
     }
@@ -40,16 +40,16 @@ pub(crate) fn start(file: Option<&Path>, wished: Option<&str>) -> Result<Arc<Not
     }
     let notify = Arc::new(Notify::new());
     tui_logger::set_default_level(LevelFilter::Debug);
-    let written = EnvFilter::try_new(wished.unwrap_or(WRITTEN))
+    let written = EnvFilter::try_new(wished.unwrap_or(FILE_FILTER))
         .wrap_err("SNAPDECK_LOG is not understood; it is a list such as warn,snapdeck=debug")?;
     let file = file.map(open).transpose()?;
     let file = file.map(|file| {
         let plain = fmt::layer().with_ansi(false).with_writer(Mutex::new(file));
         plain.with_filter(written)
     });
-    let pane = TuiTracingSubscriberLayer.and_then(Nudge(notify.clone()));
+    let pane = TuiTracingSubscriberLayer.and_then(WakeLayer(notify.clone()));
     tracing_subscriber::registry()
-        .with(pane.with_filter(EnvFilter::new(KEPT)))
+        .with(pane.with_filter(EnvFilter::new(PANE_FILTER)))
         .with(file)
         .try_init()
         .wrap_err("cannot start logging")?;

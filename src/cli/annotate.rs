@@ -6,8 +6,8 @@ use std::io::Read as _;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::output::{Answer, say};
-use super::{Plan, exit};
+use super::output::{CommandOutput, eprint_line};
+use super::{CommandPlan, exit};
 use snapdeck_engine::Engine;
 use snapdeck_model::{
     Error, HostName, Kind, MAX_NOTE_BYTES, Remarks, RemarksChange, Result, SnapshotName,
@@ -16,7 +16,7 @@ use snapdeck_model::{
 
 /// Where a snapshot is meant: on the hosts, in the bucket, or wherever it is.
 #[derive(Debug, Clone, Copy, Args)]
-pub struct Places {
+pub struct LocationFlags {
     /// On the hosts alone
     #[arg(long)]
     local: bool,
@@ -27,7 +27,7 @@ pub struct Places {
 
 /// `snapdeck note`.
 #[derive(Debug, Clone, Args)]
-pub struct Note {
+pub struct NoteArgs {
     /// The snapshot
     name: SnapshotName,
     /// The new note; "" takes it away, and - reads it from stdin
@@ -40,32 +40,32 @@ pub struct Note {
     #[arg(long, value_name = "KEY")]
     remove_label: Vec<String>,
     #[command(flatten)]
-    places: Places,
+    locations: LocationFlags,
 }
 
 /// `snapdeck pin` and `snapdeck unpin`.
 #[derive(Debug, Clone, Args)]
-pub struct Pin {
+pub struct PinArgs {
     /// The snapshot
     name: SnapshotName,
     #[command(flatten)]
-    places: Places,
+    locations: LocationFlags,
 }
 
 /// What is to be said, of what, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Saying {
+pub struct AnnotationRequest {
     name: SnapshotName,
     hosts: Vec<HostName>,
-    bucket: bool,
+    includes_bucket: bool,
     change: RemarksChange,
     /// The note comes from stdin.
-    from_stdin: bool,
+    is_note_from_stdin: bool,
 }
 
-impl Note {
+impl NoteArgs {
     /// What it means on `hosts`.
-    pub(super) fn plan(self, hosts: Vec<HostName>) -> Plan {
+    pub(super) fn plan(self, hosts: Vec<HostName>) -> CommandPlan {
         let from_stdin = self.text.as_deref() == Some("-");
         let change = RemarksChange {
             note: self.text.filter(|_| !from_stdin),
@@ -73,54 +73,59 @@ impl Note {
             unlabel: self.remove_label,
             pin: None,
         };
-        let saying = self.places.saying(self.name, hosts, change);
-        Plan::Say(Saying {
-            from_stdin,
+        let saying = self.locations.into_request(self.name, hosts, change);
+        CommandPlan::Annotate(AnnotationRequest {
+            is_note_from_stdin: from_stdin,
             ..saying
         })
     }
 }
 
-impl Pin {
+impl PinArgs {
     /// What it means on `hosts`.
-    pub(super) fn plan(self, pinned: bool, hosts: Vec<HostName>) -> Plan {
+    pub(super) fn plan(self, pinned: bool, hosts: Vec<HostName>) -> CommandPlan {
         let change = RemarksChange::pin(pinned);
-        Plan::Say(self.places.saying(self.name, hosts, change))
+        CommandPlan::Annotate(self.locations.into_request(self.name, hosts, change))
     }
 }
 
-impl Places {
-    fn saying(self, name: SnapshotName, hosts: Vec<HostName>, change: RemarksChange) -> Saying {
-        Saying {
+impl LocationFlags {
+    fn into_request(
+        self,
+        name: SnapshotName,
+        hosts: Vec<HostName>,
+        change: RemarksChange,
+    ) -> AnnotationRequest {
+        AnnotationRequest {
             name,
             hosts: if self.bucket { Vec::new() } else { hosts },
-            bucket: !self.local,
+            includes_bucket: !self.local,
             change,
-            from_stdin: false,
+            is_note_from_stdin: false,
         }
     }
 }
 
 /// Says it wherever the snapshot is, or tells what is said there. A place that does not answer is told on stderr, gives
 /// the exit code, and does not keep the others from it.
-pub(super) async fn run(engine: &Engine, saying: Saying) -> Result<Answer> {
-    let Saying {
+pub(super) async fn run(engine: &Engine, saying: AnnotationRequest) -> Result<CommandOutput> {
+    let AnnotationRequest {
         name,
         hosts,
-        bucket,
+        includes_bucket: bucket,
         mut change,
-        from_stdin,
+        is_note_from_stdin: from_stdin,
     } = saying;
     if from_stdin {
-        change.note = Some(stdin()?);
+        change.note = Some(read_note_from_stdin()?);
     }
     let bucket = bucket && (engine.settings().bucket.name.is_some() || hosts.is_empty());
     let (mut told, mut failures) = (Vec::new(), Vec::new());
     let places = hosts.into_iter().map(Some).chain(bucket.then_some(None));
     for host in places {
         let said = match &host {
-            Some(host) => on_host(engine, host, &name, &change).await,
-            None => in_bucket(engine, &name, &change).await,
+            Some(host) => annotate_on_host(engine, host, &name, &change).await,
+            None => annotate_in_bucket(engine, &name, &change).await,
         };
         match said {
             Ok(Some(said)) => told.push((host, said)),
@@ -131,8 +136,11 @@ pub(super) async fn run(engine: &Engine, saying: Saying) -> Result<Answer> {
     let mut failures = failures.into_iter();
     let first = failures.next();
     // Where nothing can be told, the caller tells of the first.
-    first.iter().filter(|_| !told.is_empty()).for_each(say);
-    failures.for_each(|error| say(&error));
+    first
+        .iter()
+        .filter(|_| !told.is_empty())
+        .for_each(eprint_line);
+    failures.for_each(|error| eprint_line(&error));
     match (told.is_empty(), first) {
         (true, Some(error)) => Err(error),
         (true, None) => Err(Error::new(
@@ -141,14 +149,14 @@ pub(super) async fn run(engine: &Engine, saying: Saying) -> Result<Answer> {
         )
         .hint("list what there is with snapdeck snapshots and snapdeck objects")),
         (false, failure) => {
-            let answer = answer(&name, &told)?;
+            let answer = build_output(&name, &told)?;
             let code = failure.map_or(0, |error| exit::code(error.kind()));
-            Ok(Answer { code, ..answer })
+            Ok(CommandOutput { code, ..answer })
         }
     }
 }
 
-async fn on_host(
+async fn annotate_on_host(
     engine: &Engine,
     host: &HostName,
     name: &SnapshotName,
@@ -167,7 +175,7 @@ async fn on_host(
     Ok(Some(said.unwrap_or_default()))
 }
 
-async fn in_bucket(
+async fn annotate_in_bucket(
     engine: &Engine,
     name: &SnapshotName,
     change: &RemarksChange,
@@ -182,7 +190,7 @@ async fn in_bucket(
     Ok(Some(said.unwrap_or_default()))
 }
 
-fn stdin() -> Result<String> {
+fn read_note_from_stdin() -> Result<String> {
     let mut text = String::new();
     // One byte more tells that it is longer.
     let most = MAX_NOTE_BYTES as u64 + 1;
@@ -193,7 +201,10 @@ fn stdin() -> Result<String> {
     Ok(text)
 }
 
-fn answer(name: &SnapshotName, told: &[(Option<HostName>, Remarks)]) -> Result<Answer> {
+fn build_output(
+    name: &SnapshotName,
+    told: &[(Option<HostName>, Remarks)],
+) -> Result<CommandOutput> {
     let mut text = String::new();
     let mut places: Vec<Value> = Vec::new();
     for (host, said) in told {
@@ -203,16 +214,16 @@ fn answer(name: &SnapshotName, told: &[(Option<HostName>, Remarks)]) -> Result<A
         let pinned = if said.pinned { "pinned" } else { "not pinned" };
         // Writing to a String does not fail.
         let _ = writeln!(text, "{name} {place}: {pinned}");
-        for line in lines(said) {
+        for line in format_annotations(said) {
             let _ = writeln!(text, "  {line}");
         }
         places.push(json!({"host": host, "bucket": host.is_none(), "remarks": said}));
     }
-    Answer::new(&json!({"name": name, "places": places}), text)
+    CommandOutput::new(&json!({"name": name, "places": places}), text)
 }
 
 /// The note and the labels, a line each at least.
-pub(super) fn lines(said: &Remarks) -> Vec<String> {
+pub(super) fn format_annotations(said: &Remarks) -> Vec<String> {
     let note = said.notes.iter().flat_map(|note| note.lines());
     let labels = said.labels.iter();
     note.map(str::to_owned)

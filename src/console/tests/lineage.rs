@@ -2,11 +2,11 @@
 
 use super::*;
 use crate::dialog::Dialog;
-use crate::fixture::kin;
-use crate::kin::Asked;
+use crate::fixture::lineage;
+use crate::lineage::LineageQuery;
 
 /// The bucket's list with `myapp-v1.0` selected, whose relatives are known.
-fn with_kin() -> App {
+fn with_lineage() -> App {
     let mut app = app(populated());
     press(&mut app, KeyCode::Tab);
     press(&mut app, KeyCode::Tab);
@@ -16,24 +16,24 @@ fn with_kin() -> App {
     app
 }
 
-fn answer(app: &mut App, found: Result<(), &str>) -> Asked {
-    let asked = app.unanswered().unwrap();
-    let found = found.map(|()| kin(asked.name.as_str()));
-    app.take_kin(asked.clone(), found.map_err(str::to_owned));
+fn answer(app: &mut App, found: Result<(), &str>) -> LineageQuery {
+    let asked = app.pending_query().unwrap();
+    let found = found.map(|()| lineage(asked.name.as_str()));
+    app.on_lineage(asked.clone(), found.map_err(str::to_owned));
     asked
 }
 
 #[test]
 fn details_tell_the_pin_the_note_the_relatives_and_what_a_pull_would_fetch() {
-    let mut app = with_kin();
+    let mut app = with_lineage();
     insta::assert_snapshot!("kin", screen_at(&mut app, 120, 40, Instant::now()));
-    assert_eq!(app.unanswered(), None, "it is asked once");
+    assert_eq!(app.pending_query(), None, "it is asked once");
 }
 
 #[test]
 fn a_selection_is_asked_about_and_an_answer_to_another_is_not_shown() {
     let mut app = app(populated());
-    assert_eq!(app.unanswered(), None, "a sandbox has no manifest");
+    assert_eq!(app.pending_query(), None, "a sandbox has no manifest");
     press(&mut app, KeyCode::Tab);
     let local = answer(&mut app, Ok(()));
     assert_eq!(local.host.as_ref().unwrap().as_str(), "alpha");
@@ -48,20 +48,20 @@ fn a_selection_is_asked_about_and_an_answer_to_another_is_not_shown() {
             bucket.objects = Arc::new([object("myapp-v1.0", 7)])
         });
     });
-    assert!(app.unanswered().is_some());
+    assert!(app.pending_query().is_some());
     // Of a host that is away nothing is asked.
     update(&mut app, |view| {
         set_alpha(view, |host| {
             host.link = Link::Down(Error::new(Kind::Unreachable, "cannot reach host alpha"));
         });
     });
-    assert_eq!(app.unanswered(), None);
+    assert_eq!(app.pending_query(), None);
 }
 
 #[test]
 fn n_edits_the_note_and_p_takes_the_pin_away() {
-    let mut app = with_kin();
-    let said = |note: Option<&str>, pin| Command::Say {
+    let mut app = with_lineage();
+    let said = |note: Option<&str>, pin| Command::Annotate {
         host: Some("alpha".parse().unwrap()),
         bucket: true,
         name: "myapp-v1.0".parse().unwrap(),
@@ -81,7 +81,7 @@ fn n_edits_the_note_and_p_takes_the_pin_away() {
     );
     press(&mut app, KeyCode::Enter);
     keys(&mut app, "q");
-    app.event(Event::Paste("s\rx\ty\u{1b}".to_owned()));
+    app.on_event(Event::Paste("s\rx\ty\u{1b}".to_owned()));
     let kept = press_ctrl(&mut app, 's');
     let note = "the one for the fair!\nqs\nx y";
     assert_eq!(kept, [said(Some(note), None)]);
@@ -90,7 +90,7 @@ fn n_edits_the_note_and_p_takes_the_pin_away() {
 
 #[test]
 fn a_note_that_was_edited_is_not_lost_by_one_key() {
-    let mut app = with_kin();
+    let mut app = with_lineage();
     keys(&mut app, "N");
     press(&mut app, KeyCode::Esc);
     assert!(app.layers.is_empty(), "nothing was typed");
@@ -115,7 +115,7 @@ fn a_note_that_was_edited_is_not_lost_by_one_key() {
 
 #[test]
 fn a_note_of_many_lines_is_seen_where_it_is_edited_and_one_too_long_is_not_kept() {
-    let mut app = with_kin();
+    let mut app = with_lineage();
     keys(&mut app, "N");
     for line in 1..30 {
         press(&mut app, KeyCode::Enter);
@@ -134,28 +134,32 @@ fn a_note_of_many_lines_is_seen_where_it_is_edited_and_one_too_long_is_not_kept(
 
 fn press_ctrl(app: &mut App, c: char) -> Vec<Command> {
     let key = KeyEvent::new(KeyCode::Char(c), KeyModifiers::CONTROL);
-    app.event(Event::Key(key))
+    app.on_event(Event::Key(key))
 }
 
 #[test]
 fn a_pull_tells_beforehand_what_is_fetched_and_what_is_copied() {
-    let mut app = with_kin();
+    let mut app = with_lineage();
     update(&mut app, |view| {
         let mut beta = (*view.hosts[1]).clone();
         beta.link = Link::Up;
         view.hosts[1] = Arc::new(beta);
     });
     keys(&mut app, "l");
-    assert_eq!(app.uncosted(), None, "alpha has it already: nothing moves");
+    assert_eq!(
+        app.pending_cost_query(),
+        None,
+        "alpha has it already: nothing moves"
+    );
     keys(&mut app, "j ");
-    let pair = app.uncosted().unwrap();
+    let pair = app.pending_cost_query().unwrap();
     assert_eq!((pair.0.as_str(), pair.1.as_str()), ("beta", "myapp-v1.0"));
-    let cost = kin("myapp-v1.0").pull.unwrap();
+    let cost = lineage("myapp-v1.0").pull.unwrap();
     let Some(Dialog::Pull(pull)) = app.dialog() else {
         panic!("no dialog");
     };
     pull.take_cost(pair, Ok(cost));
-    assert_eq!(app.uncosted(), None);
+    assert_eq!(app.pending_cost_query(), None);
     insta::assert_snapshot!("pull_cost_two", screen(&mut app, 120, 40));
     // On beta alone.
     keys(&mut app, "k ");

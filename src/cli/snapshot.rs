@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use serde_json::json;
 
-use super::note;
-use super::output::{Answer, say, size, time};
+use super::annotate;
+use super::output::{CommandOutput, eprint_line, format_size, format_time};
 use snapdeck_engine::Engine;
 use snapdeck_model::{
     Error, HostName, Kind, Lineage, Object, PullCost, Result, SandboxId, Snapshot, SnapshotName,
@@ -13,23 +13,23 @@ use snapdeck_model::{
 
 /// What the bucket says of a snapshot. A bucket that does not answer is no failure of a question about
 /// a host.
-enum InBucket {
-    Found(Box<Object>),
+enum BucketLookup {
+    Present(Box<Object>),
     Absent,
     /// None is configured, or it does not answer (which was told on stderr).
     Unknown,
 }
 
-async fn in_bucket(engine: &Engine, name: &SnapshotName) -> InBucket {
+async fn look_up_object(engine: &Engine, name: &SnapshotName) -> BucketLookup {
     if engine.settings().bucket.name.is_none() {
-        return InBucket::Unknown;
+        return BucketLookup::Unknown;
     }
     match engine.object(name).await {
-        Ok(Some(object)) => InBucket::Found(Box::new(object)),
-        Ok(None) => InBucket::Absent,
+        Ok(Some(object)) => BucketLookup::Present(Box::new(object)),
+        Ok(None) => BucketLookup::Absent,
         Err(error) => {
-            say(format_args!("warning: {error}"));
-            InBucket::Unknown
+            eprint_line(format_args!("warning: {error}"));
+            BucketLookup::Unknown
         }
     }
 }
@@ -39,16 +39,16 @@ pub(crate) async fn exists(
     engine: &Engine,
     host: &HostName,
     name: &SnapshotName,
-) -> Result<Answer> {
-    let (here, object) = tokio::join!(engine.snapshot(host, name), in_bucket(engine, name));
+) -> Result<CommandOutput> {
+    let (here, object) = tokio::join!(engine.snapshot(host, name), look_up_object(engine, name));
     let here = here?.is_some();
     let (bucket, in_words) = match object {
-        InBucket::Found(_) => (Some(true), "in the bucket"),
-        InBucket::Absent => (Some(false), "not in the bucket"),
-        InBucket::Unknown => (None, "the bucket is unknown"),
+        BucketLookup::Present(_) => (Some(true), "in the bucket"),
+        BucketLookup::Absent => (Some(false), "not in the bucket"),
+        BucketLookup::Unknown => (None, "the bucket is unknown"),
     };
     let on_host = if here { "on" } else { "not on" };
-    let answer = Answer::new(
+    let answer = CommandOutput::new(
         &json!({"name": name, "host": host, "local": here, "bucket": bucket, "exists": here}),
         format!("{name}: {on_host} {host}, {in_words}\n"),
     )?;
@@ -57,17 +57,17 @@ pub(crate) async fn exists(
     } else {
         super::exit::code(Kind::NotFound)
     };
-    Ok(Answer { code, ..answer })
+    Ok(CommandOutput { code, ..answer })
 }
 
 /// `snapdeck push --plan`.
-pub(crate) async fn forecast(
+pub(crate) async fn show_push_plan(
     engine: &Engine,
     host: &HostName,
     sandbox: &SandboxId,
     name: &SnapshotName,
     compact: bool,
-) -> Result<Answer> {
+) -> Result<CommandOutput> {
     let forecast = engine.forecast(host, sandbox, name, compact).await?;
     let mut text = format!("{name} from {sandbox} on {host}\n");
     let mut line = |key: &str, value: String| {
@@ -81,12 +81,12 @@ pub(crate) async fn forecast(
         .as_ref()
         .map_or("none".to_owned(), ToString::to_string);
     line("base", format!("{base}: {}", forecast.base_reason));
-    let most = |bytes: u64| format!("{} at most", size(bytes));
+    let most = |bytes: u64| format!("{} at most", format_size(bytes));
     line("upload", most(forecast.upload_bytes));
-    line("store copies", size(forecast.copy_bytes));
+    line("store copies", format_size(forecast.copy_bytes));
     line("object", most(forecast.size_bytes));
     if forecast.dead_bytes > 0 {
-        let dead = size(forecast.dead_bytes);
+        let dead = format_size(forecast.dead_bytes);
         line(
             "deleted",
             format!("{dead} stay readable in it; --compact leaves them out"),
@@ -98,22 +98,27 @@ pub(crate) async fn forecast(
             "the bucket has it already: the push needs --overwrite".to_owned(),
         );
     }
-    Answer::new(&forecast, text)
+    CommandOutput::new(&forecast, text)
 }
 
 /// `snapdeck info`.
-pub(crate) async fn info(engine: &Engine, host: &HostName, name: &SnapshotName) -> Result<Answer> {
-    let (snapshot, object) = tokio::join!(engine.snapshot(host, name), in_bucket(engine, name));
+pub(crate) async fn info(
+    engine: &Engine,
+    host: &HostName,
+    name: &SnapshotName,
+) -> Result<CommandOutput> {
+    let (snapshot, object) =
+        tokio::join!(engine.snapshot(host, name), look_up_object(engine, name));
     let object = match object {
-        InBucket::Found(object) => Some(*object),
-        InBucket::Absent | InBucket::Unknown => None,
+        BucketLookup::Present(object) => Some(*object),
+        BucketLookup::Absent | BucketLookup::Unknown => None,
     };
     let snapshot_known = snapshot.is_ok();
     let snapshot = match snapshot {
         Ok(snapshot) => snapshot,
         // What the bucket knows is worth telling also while the host is away.
         Err(error) if object.is_some() => {
-            say(format_args!("warning: {error}"));
+            eprint_line(format_args!("warning: {error}"));
             None
         }
         Err(error) => return Err(error),
@@ -123,21 +128,21 @@ pub(crate) async fn info(engine: &Engine, host: &HostName, name: &SnapshotName) 
         return Err(Error::new(Kind::NotFound, what)
             .hint("list what there is with snapdeck snapshots and snapdeck objects"));
     }
-    let mut text = describe(host, name, snapshot.as_ref(), object.as_ref());
+    let mut text = describe_snapshot(host, name, snapshot.as_ref(), object.as_ref());
     // Without the host, what the bucket knows.
     let near = snapshot_known.then_some(host);
     let lineage = match engine.lineage(near, name).await {
         Ok(lineage) => Some(lineage),
         Err(error) => {
-            say(format_args!("warning: {error}"));
+            eprint_line(format_args!("warning: {error}"));
             None
         }
     };
     if let Some(lineage) = &lineage {
-        text += &relatives(lineage, host);
+        text += &describe_lineage(lineage, host);
     }
     let cost = lineage.as_ref().and_then(|lineage| lineage.pull.as_ref());
-    Answer::new(
+    CommandOutput::new(
         &json!({
             "name": name,
             "host": host,
@@ -152,10 +157,10 @@ pub(crate) async fn info(engine: &Engine, host: &HostName, name: &SnapshotName) 
 }
 
 /// Snapshots that are named of those it has most in common with.
-const SHARES: usize = 5;
+const MAX_SHARES: usize = 5;
 
 /// Where it comes from, what it shares, what a pull would bring, and what is said of it.
-fn relatives(lineage: &Lineage, host: &HostName) -> String {
+fn describe_lineage(lineage: &Lineage, host: &HostName) -> String {
     let mut text = String::new();
     let mut line = |key: &str, value: &str| {
         // Writing to a String does not fail.
@@ -178,24 +183,24 @@ fn relatives(lineage: &Lineage, host: &HostName) -> String {
         let children: Vec<&str> = lineage.children.iter().map(SnapshotName::as_str).collect();
         line("made from it", &children.join(", "));
     }
-    for part in lineage.shares.iter().take(SHARES) {
+    for part in lineage.shares.iter().take(MAX_SHARES) {
         line(
             "shares",
-            &format!("{} with {}", size(part.bytes), part.name),
+            &format!("{} with {}", format_size(part.bytes), part.name),
         );
     }
-    if let Some(more) = lineage.shares.len().checked_sub(SHARES + 1) {
+    if let Some(more) = lineage.shares.len().checked_sub(MAX_SHARES + 1) {
         line("", &format!("and less with {} more", more + 1));
     }
     if let Some(cost) = &lineage.pull {
         let fetch = match (cost.fetch_bytes, cost.copies.is_empty()) {
             (0, true) => format!("would fetch nothing: {host} has it"),
-            (fetch, _) => format!("would fetch {}", size(fetch)),
+            (fetch, _) => format!("would fetch {}", format_size(fetch)),
         };
         let copies = cost.copies.iter();
         let copies = copies
-            .take(SHARES)
-            .map(|part| format!("{} from {} on {host}", size(part.bytes), part.name));
+            .take(MAX_SHARES)
+            .map(|part| format!("{} from {} on {host}", format_size(part.bytes), part.name));
         let all: Vec<String> = std::iter::once(fetch).chain(copies).collect();
         line("a pull", &all.join(", "));
     }
@@ -207,14 +212,14 @@ fn relatives(lineage: &Lineage, host: &HostName) -> String {
         if said.pinned {
             line("pinned", place);
         }
-        for remark in note::lines(said) {
+        for remark in annotate::format_annotations(said) {
             line("note", &format!("{remark} ({place})"));
         }
     }
     text
 }
 
-fn describe(
+fn describe_snapshot(
     host: &HostName,
     name: &SnapshotName,
     snapshot: Option<&Snapshot>,
@@ -233,18 +238,18 @@ fn describe(
             let size_bytes = snapshot.size_bytes;
             line(
                 "size",
-                &format!("{} ({size_bytes} bytes)", size(size_bytes)),
+                &format!("{} ({size_bytes} bytes)", format_size(size_bytes)),
             );
-            line("on disk", &size(snapshot.allocated_bytes));
-            line("modified", &time(snapshot.modified));
+            line("on disk", &format_size(snapshot.allocated_bytes));
+            line("modified", &format_time(snapshot.modified));
             if let Some(facts) = &snapshot.facts {
-                line("virtual size", &size(facts.virtual_size));
+                line("virtual size", &format_size(facts.virtual_size));
                 line(
                     "format",
                     &format!(
                         "qcow2 version {}, clusters of {}",
                         facts.version,
-                        size(facts.cluster_size)
+                        format_size(facts.cluster_size)
                     ),
                 );
                 if let Some(backing) = &facts.backing_file {
@@ -266,9 +271,9 @@ fn describe(
             let size_bytes = object.size_bytes;
             line(
                 "object size",
-                &format!("{} ({size_bytes} bytes)", size(size_bytes)),
+                &format!("{} ({size_bytes} bytes)", format_size(size_bytes)),
             );
-            line("uploaded", &time(object.modified));
+            line("uploaded", &format_time(object.modified));
         }
     }
     text

@@ -6,10 +6,10 @@ use tui_logger::{LevelFilter, TuiWidgetEvent, TuiWidgetState};
 
 /// Which lines are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Shown {
+pub(crate) enum LogFilter {
     /// Errors, warnings and information; the pane is left out where the screen is small.
     #[default]
-    IfRoom,
+    Auto,
     /// Errors, warnings and information.
     Info,
     /// Errors and warnings.
@@ -22,34 +22,34 @@ pub(crate) enum Shown {
 
 /// The pane.
 #[derive(Default)]
-pub(crate) struct LogPane {
+pub(crate) struct LogView {
     /// Which lines.
-    pub shown: Shown,
+    pub filter: LogFilter,
     /// tui-logger's own state.
     pub state: TuiWidgetState,
 }
 
-impl fmt::Debug for LogPane {
+impl fmt::Debug for LogView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LogPane")
-            .field("shown", &self.shown)
+            .field("shown", &self.filter)
             .finish_non_exhaustive()
     }
 }
 
-impl LogPane {
+impl LogView {
     /// The next form; `visible` says whether it is on screen now.
-    pub(crate) fn next(&mut self, visible: bool) {
-        self.shown = match self.shown {
-            Shown::IfRoom if visible => Shown::Warnings,
-            Shown::IfRoom | Shown::Hidden => Shown::Info,
-            Shown::Info => Shown::Warnings,
-            Shown::Warnings => Shown::All,
-            Shown::All => Shown::Hidden,
+    pub(crate) fn cycle_filter(&mut self, visible: bool) {
+        self.filter = match self.filter {
+            LogFilter::Auto if visible => LogFilter::Warnings,
+            LogFilter::Auto | LogFilter::Hidden => LogFilter::Info,
+            LogFilter::Info => LogFilter::Warnings,
+            LogFilter::Warnings => LogFilter::All,
+            LogFilter::All => LogFilter::Hidden,
         };
-        let level = match self.shown {
-            Shown::Warnings => LevelFilter::Warn,
-            Shown::All => LevelFilter::Trace,
+        let level = match self.filter {
+            LogFilter::Warnings => LevelFilter::Warn,
+            LogFilter::All => LevelFilter::Trace,
             _ => LevelFilter::Info,
         };
         self.state = TuiWidgetState::new().set_default_display_level(level);
@@ -57,9 +57,9 @@ impl LogPane {
 
     /// What its title says of the lines.
     pub(crate) fn label(&self) -> &'static str {
-        match self.shown {
-            Shown::Warnings => "warnings",
-            Shown::All => "everything",
+        match self.filter {
+            LogFilter::Warnings => "warnings",
+            LogFilter::All => "everything",
             _ => "information",
         }
     }
