@@ -198,29 +198,29 @@ macro_rules! verb {
 
 verb!(
     /// Start a sandbox: from its saved state where there is one, else from its disk.
-    start, post, "/sandboxes/{id}/start", SandboxVerb::Start
+    start_sandbox, post, "/sandboxes/{id}/start", SandboxVerb::Start
 );
 verb!(
     /// Stop its CPUs; its memory stays in the host's RAM.
-    pause, post, "/sandboxes/{id}/pause", SandboxVerb::Pause
+    pause_sandbox, post, "/sandboxes/{id}/pause", SandboxVerb::Pause
 );
 verb!(
     /// Let a paused or sleeping one go on.
-    resume, post, "/sandboxes/{id}/resume", SandboxVerb::Resume
+    resume_sandbox, post, "/sandboxes/{id}/resume", SandboxVerb::Resume
 );
 verb!(
     /// Write its memory to the host's disk and end its process (spec, "Memory Snapshots").
-    save, post, "/sandboxes/{id}/save", SandboxVerb::Save
+    save_sandbox, post, "/sandboxes/{id}/save", SandboxVerb::Save
 );
 verb!(
     /// Start a saved one where it was.
-    restore, post, "/sandboxes/{id}/restore", SandboxVerb::Restore
+    restore_sandbox, post, "/sandboxes/{id}/restore", SandboxVerb::Restore
 );
 verb!(
     /// Remove it for good: domain, overlay, UEFI variables, saved state.
-    destroy, post, "/sandboxes/{id}/destroy", SandboxVerb::Destroy
+    destroy_sandbox, post, "/sandboxes/{id}/destroy", SandboxVerb::Destroy
 );
 verb!(
     /// The same as destroy.
-    delete, delete, "/sandboxes/{id}", SandboxVerb::Destroy
+    delete_sandbox, delete, "/sandboxes/{id}", SandboxVerb::Destroy
 );
