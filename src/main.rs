@@ -22,7 +22,7 @@ use snapdeck_console as console;
 use snapdeck_demo as demo;
 use snapdeck_engine::Engine;
 use snapdeck_model::{Error, HostName, Kind, Result};
-use snapdeck_settings::{self as settings, Loaded};
+use snapdeck_settings::{self as settings, LoadedSettings};
 use tokio::runtime::Runtime;
 use tracing_subscriber::EnvFilter;
 
@@ -46,7 +46,7 @@ fn main() -> ExitCode {
             return ExitCode::from(cli::output::finish(answer, false));
         }
         Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            Err(Error::new(Kind::BadInput, "a command is missing").hint("see snapdeck --help"))
+            Err(Error::new(Kind::InvalidInput, "a command is missing").hint("see snapdeck --help"))
         }
         Err(error) => Err(cli::exit::usage_error(&error)),
     };
@@ -62,14 +62,14 @@ fn run_front_end(cli: Cli) -> Result<CommandOutput> {
     } = cli;
     if global.json && !answers(command.as_ref()) {
         return Err(Error::new(
-            Kind::BadInput,
+            Kind::InvalidInput,
             "--json needs a command that answers something",
         )
         .hint("see snapdeck --help"));
     }
     if command.is_some() && flags != ConsoleFlags::default() {
         return Err(Error::new(
-            Kind::BadInput,
+            Kind::InvalidInput,
             "--read-only and --plain are for the console",
         )
         .hint("give them without a command, or behind demo"));
@@ -82,7 +82,7 @@ fn run_front_end(cli: Cli) -> Result<CommandOutput> {
     let loaded = settings::load(
         &global.flags(),
         &|name| std::env::var_os(name),
-        settings::user_file().as_deref(),
+        settings::user_config_path().as_deref(),
     )?;
     match command {
         None => {
@@ -90,7 +90,7 @@ fn run_front_end(cli: Cli) -> Result<CommandOutput> {
             open_console(loaded, &flags)
         }
         Some(Command::Config) => {
-            CommandOutput::new(&loaded.report.json(), loaded.report.to_string())
+            CommandOutput::new(&loaded.report.to_json(), loaded.report.to_string())
         }
         Some(Command::Serve(asked)) => {
             log_to_stderr(global.verbose.max(1));
@@ -122,7 +122,7 @@ fn empty_output() -> Result<CommandOutput> {
     CommandOutput::new(&(), "")
 }
 
-fn run_command(loaded: Loaded, plan: CommandPlan, verbose: bool) -> Result<CommandOutput> {
+fn run_command(loaded: LoadedSettings, plan: CommandPlan, verbose: bool) -> Result<CommandOutput> {
     let runtime = build_runtime()?;
     let result = runtime.block_on(async {
         let engine = Engine::new(loaded.settings).await?;
@@ -134,14 +134,14 @@ fn run_command(loaded: Loaded, plan: CommandPlan, verbose: bool) -> Result<Comma
     result
 }
 
-fn open_console(loaded: Loaded, flags: &ConsoleFlags) -> Result<CommandOutput> {
+fn open_console(loaded: LoadedSettings, flags: &ConsoleFlags) -> Result<CommandOutput> {
     color_eyre::install().map_err(into_error)?;
     let runtime = build_runtime()?;
     let state_dir = settings::state_dir();
     let options = console::Options {
         log_file: state_dir.as_ref().map(|dir| dir.join("snapdeck.log")),
         state_dir,
-        config_dir: loaded.directory,
+        config_dir: loaded.config_dir,
         read_only: flags.read_only,
         plain: flags.plain,
         banner: None,
@@ -160,11 +160,15 @@ fn open_console(loaded: Loaded, flags: &ConsoleFlags) -> Result<CommandOutput> {
     result.and_then(|()| empty_output())
 }
 
-fn open_api(mut loaded: Loaded, host: HostName, asked: &ServeArgs) -> Result<CommandOutput> {
+fn open_api(
+    mut loaded: LoadedSettings,
+    host: HostName,
+    asked: &ServeArgs,
+) -> Result<CommandOutput> {
     let options = build_api_options(asked)?;
     options.check()?;
     let state = settings::state_dir().ok_or_else(|| {
-        Error::new(Kind::BadInput, "there is no directory for the journal")
+        Error::new(Kind::InvalidInput, "there is no directory for the journal")
             .hint("set HOME or XDG_STATE_HOME")
     })?;
     // The others are other processes' to serve.
@@ -183,19 +187,19 @@ fn open_api(mut loaded: Loaded, host: HostName, asked: &ServeArgs) -> Result<Com
 
 fn build_api_options(asked: &ServeArgs) -> Result<api::Options> {
     let env = |name: &str| std::env::var_os(name);
-    let token = settings::api_token(asked.token_file.as_deref(), &env)?;
+    let token = settings::read_api_token(asked.token_file.as_deref(), &env)?;
     let access = match (token, asked.insecure_no_auth) {
         (Some(token), false) => api::Access::Token(api::Token::new(&token)?),
         (None, true) => api::Access::Open,
         (Some(_), true) => {
             return Err(Error::new(
-                Kind::BadInput,
+                Kind::InvalidInput,
                 "--insecure-no-auth is given, and SNAPDECK_API_TOKEN is set",
             )
             .hint("it is one or the other"));
         }
         (None, false) => {
-            return Err(Error::new(Kind::BadInput, "the API needs a token that its callers show")
+            return Err(Error::new(Kind::InvalidInput, "the API needs a token that its callers show")
                 .hint(
                     "set SNAPDECK_API_TOKEN, or name a file with --token-file; `openssl rand -hex 32` makes a good one",
                 ));
@@ -241,7 +245,7 @@ fn require_terminal() -> Result<()> {
         return Ok(());
     }
     Err(Error::new(
-        Kind::BadInput,
+        Kind::InvalidInput,
         "the console needs a terminal for its input and output",
     )
     .hint("in a script use a command such as snapdeck sandboxes; see snapdeck --help"))
@@ -254,7 +258,7 @@ fn build_runtime() -> Result<Runtime> {
         )
         .enable_all()
         .build()
-        .map_err(|error| Error::new(Kind::Failed, "cannot start the runtime").because(error))
+        .map_err(|error| Error::new(Kind::Failed, "cannot start the runtime").with_cause(error))
 }
 
 /// The error below a report, with its exit code, where there is one of ours.

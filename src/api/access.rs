@@ -27,14 +27,16 @@ impl Token {
     /// A token from a file's or a variable's text; blanks around it do not count.
     ///
     /// # Errors
-    /// `BadInput` for an empty one, and for one that fits in no header (RFC 6750, section 2.1). It is not told.
+    /// `InvalidInput` for an empty one, and for one that fits in no header (RFC 6750, section 2.1). It is not told.
     pub fn new(text: &str) -> Result<Self> {
         let token = text.trim();
         let fits = |c: u8| c.is_ascii_alphanumeric() || b"-._~+/=".contains(&c);
         if token.is_empty() || !token.bytes().all(fits) {
-            return Err(Error::new(Kind::BadInput, "the API token is none").hint(
-                "use letters, digits and -._~+/= only; `openssl rand -hex 32` makes a good one",
-            ));
+            return Err(
+                Error::new(Kind::InvalidInput, "the API token is none").hint(
+                    "use letters, digits and -._~+/= only; `openssl rand -hex 32` makes a good one",
+                ),
+            );
         }
         Ok(Self(token.to_owned()))
     }

@@ -49,11 +49,11 @@ pub struct Options {
 
 impl Options {
     /// # Errors
-    /// `BadInput` where everybody in reach of the machine could call without a token.
+    /// `InvalidInput` where everybody in reach of the machine could call without a token.
     pub fn check(&self) -> Result<()> {
         if self.access == Access::Open && !self.listen.ip().is_loopback() {
             return Err(Error::new(
-                Kind::BadInput,
+                Kind::InvalidInput,
                 format!("without a token nobody is served on {}", self.listen),
             )
             .hint(

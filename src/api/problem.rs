@@ -51,9 +51,9 @@ pub(crate) type ApiResult = Result<Response, Problem>;
 /// callers.
 pub(crate) fn status(kind: Kind) -> StatusCode {
     match kind {
-        Kind::BadInput => StatusCode::BAD_REQUEST,
+        Kind::InvalidInput => StatusCode::BAD_REQUEST,
         Kind::NotFound => StatusCode::NOT_FOUND,
-        Kind::Refused | Kind::Cancelled => StatusCode::CONFLICT,
+        Kind::Conflict | Kind::Cancelled => StatusCode::CONFLICT,
         Kind::Unreachable | Kind::Damaged => StatusCode::BAD_GATEWAY,
         Kind::NoSpace => StatusCode::INSUFFICIENT_STORAGE,
         Kind::Failed => StatusCode::INTERNAL_SERVER_ERROR,
@@ -63,9 +63,9 @@ pub(crate) fn status(kind: Kind) -> StatusCode {
 /// The word of a failure in JSON.
 pub(crate) fn error_code(kind: Kind) -> &'static str {
     match kind {
-        Kind::BadInput => "badInput",
+        Kind::InvalidInput => "badInput",
         Kind::NotFound => "notFound",
-        Kind::Refused => "refused",
+        Kind::Conflict => "refused",
         Kind::Cancelled => "cancelled",
         Kind::Unreachable => "unreachable",
         Kind::Damaged => "damaged",
@@ -301,9 +301,9 @@ mod tests {
     #[test]
     fn statuses_are_the_documented_ones() {
         for (kind, expected) in [
-            (Kind::BadInput, 400),
+            (Kind::InvalidInput, 400),
             (Kind::NotFound, 404),
-            (Kind::Refused, 409),
+            (Kind::Conflict, 409),
             (Kind::Cancelled, 409),
             (Kind::Unreachable, 502),
             (Kind::Damaged, 502),

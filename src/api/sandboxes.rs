@@ -12,7 +12,7 @@ use super::jobs::Job;
 use super::problem::{ApiResult, CommonErrors, JobErrors, Problem, QueryErrors};
 use super::request::{JsonBody, OptionalJsonBody, RequestOptions};
 use super::{App, json_response};
-use snapdeck_model::{Operation, Sandbox, SandboxForm, SandboxId, SandboxVerb, SnapshotName};
+use snapdeck_model::{Operation, Sandbox, SandboxId, SandboxSpec, SandboxVerb, SnapshotName};
 
 /// Bounds of what a sandbox may be given: beyond them is a slip, not a wish.
 const MAX_CPUS: u32 = 512;
@@ -79,10 +79,10 @@ pub(crate) struct StopSandboxRequest {
 }
 
 impl CreateSandboxRequest {
-    fn into_spec(self) -> Result<(SandboxId, SandboxForm), Problem> {
+    fn into_spec(self) -> Result<(SandboxId, SandboxSpec), Problem> {
         Ok((
             self.id,
-            SandboxForm {
+            SandboxSpec {
                 snapshot: self.snapshot,
                 cpus: check_range("cpuQuota", self.cpu_quota, 1, MAX_CPUS)?,
                 memory_bytes: check_range("memoryQuota", self.memory_quota, 1, MAX_MEMORY_MIB)?
@@ -135,7 +135,7 @@ pub(crate) async fn get_sandbox(State(app): State<App>, Path(id): Path<String>) 
 #[utoipa::path(
     post, path = "/sandboxes", tag = "sandboxes", request_body = CreateSandboxRequest, params(RequestOptions),
     responses(
-        (status = 201, description = "It was made", body = ref("#/components/schemas/Made"),
+        (status = 201, description = "It was made", body = ref("#/components/schemas/SandboxCreated"),
          headers(("Location" = String, description = "Its path"))),
         (status = 202, description = "Under way", body = Job),
         CommonErrors, JobErrors,
@@ -148,15 +148,22 @@ pub(crate) async fn create_sandbox(
 ) -> ApiResult {
     let (id, form) = form.into_spec()?;
     let host = app.host.clone();
-    app.run_operation(wishes, Operation::New { host, id, form })
-        .await
+    app.run_operation(
+        wishes,
+        Operation::CreateSandbox {
+            host,
+            id,
+            spec: form,
+        },
+    )
+    .await
 }
 
 /// Stop a sandbox: its guest is asked to shut down.
 #[utoipa::path(
     post, path = "/sandboxes/{id}/stop", tag = "sandboxes", request_body = Option<StopSandboxRequest>,
     params(("id" = SandboxId, Path, description = "Its id"), RequestOptions),
-    responses((status = 200, body = ref("#/components/schemas/Turned")), (status = 202, description = "Under way", body = Job), CommonErrors, JobErrors),
+    responses((status = 200, body = ref("#/components/schemas/SandboxChanged")), (status = 202, description = "Under way", body = Job), CommonErrors, JobErrors),
 )]
 pub(crate) async fn stop_sandbox(
     State(app): State<App>,
@@ -185,7 +192,7 @@ macro_rules! verb {
             $method, path = $path, tag = "sandboxes",
             params(("id" = SandboxId, Path, description = "Its id"), RequestOptions),
             responses(
-                (status = 200, body = ref("#/components/schemas/Turned")),
+                (status = 200, body = ref("#/components/schemas/SandboxChanged")),
                 (status = 202, description = "Under way", body = Job),
                 CommonErrors, JobErrors,
             ),

@@ -42,7 +42,7 @@ const RESPONSES_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 /// left to the journal.
 ///
 /// # Errors
-/// `BadInput` where it cannot listen so.
+/// `InvalidInput` where it cannot listen so.
 pub async fn serve(
     engine: Engine,
     host: HostName,
@@ -53,10 +53,10 @@ pub async fn serve(
     let tls = options.tls.as_ref().map(|files| files.read()).transpose()?;
     let cannot = |error: io::Error| {
         Error::new(
-            Kind::BadInput,
+            Kind::InvalidInput,
             format!("cannot listen on {}", options.listen),
         )
-        .because(error)
+        .with_cause(error)
         .hint("choose another address with --listen")
     };
     let listener = TcpListener::bind(options.listen).await.map_err(cannot)?;

@@ -74,7 +74,7 @@ impl App {
     }
 
     fn outcome_response(&self, outcome: &Outcome) -> Response {
-        let Outcome::Made { sandbox, .. } = outcome else {
+        let Outcome::SandboxCreated { sandbox, .. } = outcome else {
             return json_response(StatusCode::OK, outcome);
         };
         let mut response = json_response(StatusCode::CREATED, outcome);

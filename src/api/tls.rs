@@ -24,11 +24,11 @@ impl TlsFiles {
     /// Reads both.
     ///
     /// # Errors
-    /// `BadInput` where a file cannot be read, or they do not belong together.
+    /// `InvalidInput` where a file cannot be read, or they do not belong together.
     pub fn read(&self) -> Result<TlsAcceptor> {
         let unread = |what: &str, path: &PathBuf, error: pem::Error| {
             let what = format!("cannot read the {what} from {}", path.display());
-            Error::new(Kind::BadInput, what).because(error)
+            Error::new(Kind::InvalidInput, what).with_cause(error)
         };
         let chain = CertificateDer::pem_file_iter(&self.cert)
             .and_then(Iterator::collect::<Result<Vec<_>, _>>)
@@ -38,7 +38,7 @@ impl TlsFiles {
         let unfit = |error: rustls::Error| {
             let (cert, key) = (self.cert.display(), self.key.display());
             let what = format!("cannot offer TLS with {cert} and {key}");
-            Error::new(Kind::BadInput, what).because(error)
+            Error::new(Kind::InvalidInput, what).with_cause(error)
         };
         // The provider that the bucket's client uses, too: two would be a choice that somebody has to make.
         let mut config =

@@ -116,7 +116,7 @@ impl LazyClient {
         &self.location
     }
 
-    /// The store, made at the first call. `BadInput` where no bucket is configured or the endpoint
+    /// The store, made at the first call. `InvalidInput` where no bucket is configured or the endpoint
     /// is no URL.
     pub(super) async fn get_store(&self) -> Result<&Store> {
         self.store.get_or_try_init(|| self.create_store()).await
@@ -125,7 +125,7 @@ impl LazyClient {
     async fn create_store(&self) -> Result<Store> {
         let settings = &self.settings;
         let Some(bucket) = settings.name.clone() else {
-            return Err(Error::new(Kind::BadInput, "no bucket is configured")
+            return Err(Error::new(Kind::InvalidInput, "no bucket is configured")
                 .hint("set [bucket] name or AWS_DEFAULT_BUCKET"));
         };
         if let Some(url) = &settings.endpoint {
@@ -138,9 +138,9 @@ impl LazyClient {
                     Kind::Unreachable,
                     format!("cannot set up a client for {}", self.location),
                 )
-                .because("region and credentials were not found in time")
+                .with_cause("region and credentials were not found in time")
                 .hint("set [bucket] region, access_key_id and secret_access_key")
-                .worth_retrying()
+                .retryable()
             })?;
         let endpoint = config
             .endpoint_url()
@@ -235,7 +235,7 @@ fn check_url(url: &str) -> Result<()> {
         return Ok(());
     }
     Err(Error::new(
-        Kind::BadInput,
+        Kind::InvalidInput,
         format!("the bucket's endpoint {:?} is not a URL", redact_url(url)),
     )
     .hint("write [bucket] endpoint (AWS_ENDPOINT_URL) as http://HOST:PORT or https://HOST"))

@@ -14,7 +14,7 @@ use super::errors::{sdk_error, status_and_code};
 use super::meter::ByteCounter;
 use super::object;
 use super::transfer::{MIN_PART_BYTES, Part, Transfer};
-use snapdeck_model::{BlockSet, Buffers, Error, Kind, Object, Phase, ProgressCell, Result};
+use snapdeck_model::{BlockSet, BufferPool, Error, Kind, Object, Phase, ProgressCell, Result};
 
 /// Blocks in memory at once; those that are not on their way are hashed, or wait to be written.
 pub const MAX_BLOCKS_IN_MEMORY: usize = 8;
@@ -53,7 +53,10 @@ where
     if source.size_bytes != object.size_bytes || !etag_matches(&source, object.etag.as_deref()) {
         return Err(changed_error(&address));
     }
-    let (buffers, places) = (&Buffers::default(), &Semaphore::new(MAX_CONCURRENT_RANGES));
+    let (buffers, places) = (
+        &BufferPool::default(),
+        &Semaphore::new(MAX_CONCURRENT_RANGES),
+    );
     let (store, source, write) = (store, &source, &write);
     transfer
         .drive(blocks.iter(), MAX_BLOCKS_IN_MEMORY, |part| {
@@ -78,7 +81,7 @@ async fn download_range(
     store: &Store,
     source: &Object,
     part: Part,
-    buffers: &Buffers,
+    buffers: &BufferPool,
     count: ByteCounter,
 ) -> Result<Bytes> {
     let address = store.address(&source.key);
@@ -108,20 +111,20 @@ async fn download_range(
     };
     check_range(&output, source, part, &address)?;
     let mut body = output.body;
-    let mut bytes = buffers.take(part.length as usize);
+    let mut bytes = buffers.acquire(part.length as usize);
     bytes.clear();
     while let Some(chunk) = body.next().await {
-        let chunk = chunk.map_err(|error| interrupted_error(&address).because(error))?;
+        let chunk = chunk.map_err(|error| interrupted_error(&address).with_cause(error))?;
         if bytes.len() + chunk.len() > part.length as usize {
             return Err(
-                interrupted_error(&address).because("the store sent more than it was asked for")
+                interrupted_error(&address).with_cause("the store sent more than it was asked for")
             );
         }
         count.fetch_add(chunk.len() as u64, Relaxed);
         bytes.extend_from_slice(&chunk);
     }
     if bytes.len() as u64 != part.length {
-        return Err(interrupted_error(&address).because("the store sent less than it announced"));
+        return Err(interrupted_error(&address).with_cause("the store sent less than it announced"));
     }
     Ok(buffers.share(bytes))
 }
@@ -140,7 +143,7 @@ fn check_range(output: &GetObjectOutput, source: &Object, part: Part, address: &
         None if part.length == total => Ok(()),
         _ => Err(
             Error::new(Kind::Failed, format!("cannot download {address}"))
-                .because("the store does not give ranges of objects")
+                .with_cause("the store does not give ranges of objects")
                 .hint("use a store that does"),
         ),
     }
@@ -165,7 +168,7 @@ fn changed_error(address: &str) -> Error {
 
 fn missing_error(address: &str) -> Error {
     Error::new(Kind::NotFound, format!("cannot download {address}"))
-        .because("there is no such object")
+        .with_cause("there is no such object")
         .hint("list the bucket's objects to see their names")
 }
 
@@ -175,5 +178,5 @@ fn interrupted_error(address: &str) -> Error {
         format!("the download of {address} broke off"),
     )
     .hint("check the network to the store")
-    .worth_retrying()
+    .retryable()
 }

@@ -70,9 +70,9 @@ where
     let endpoint = &store.endpoint;
     match error {
         SdkError::TimeoutError(_) => Error::new(Kind::Unreachable, what)
-            .because(format!("{endpoint} did not answer in time"))
+            .with_cause(format!("{endpoint} did not answer in time"))
             .hint(ENDPOINT_HINT)
-            .worth_retrying(),
+            .retryable(),
         SdkError::ServiceError(_) => service_error(store, what, error),
         SdkError::ResponseError(_) => not_s3_error(endpoint, what),
         // Dispatch failures, and requests that could not be made for want of credentials.
@@ -80,14 +80,14 @@ where
             let causes = causes(other);
             if causes.iter().any(|cause| cause.contains("credential")) {
                 return Error::new(Kind::Unreachable, what)
-                    .because("no usable credentials were found")
+                    .with_cause("no usable credentials were found")
                     .hint(KEYS_HINT);
             }
             let deepest = causes.last().map_or("no connection", String::as_str);
             Error::new(Kind::Unreachable, what)
-                .because(format!("{endpoint} cannot be reached: {deepest}"))
+                .with_cause(format!("{endpoint} cannot be reached: {deepest}"))
                 .hint(ENDPOINT_HINT)
-                .worth_retrying()
+                .retryable()
         }
     }
 }
@@ -112,7 +112,7 @@ where
         || STORAGE_FULL_PHRASES.iter().any(|w| lower.contains(w))
     {
         return Error::new(Kind::NoSpace, what)
-            .because(format!("{endpoint} is full ({said})"))
+            .with_cause(format!("{endpoint} is full ({said})"))
             .hint("free space in the store or raise its quota");
     }
     match (status, code) {
@@ -120,11 +120,11 @@ where
         (200..=299, "") => not_s3_error(endpoint, what),
         (_, "NoSuchBucket") => no_such_bucket_error(store, what),
         (_, "RequestTimeTooSkewed") => Error::new(Kind::Unreachable, what)
-            .because(format!("{endpoint} does not let us in ({said})"))
+            .with_cause(format!("{endpoint} does not let us in ({said})"))
             .hint("set this machine's clock"),
         (_, "AuthorizationHeaderMalformed" | "PermanentRedirect") | (301 | 307, _) => {
             Error::new(Kind::Unreachable, what)
-                .because(format!(
+                .with_cause(format!(
                     "bucket {} is in another region ({said})",
                     store.bucket
                 ))
@@ -135,39 +135,39 @@ where
             access_denied_error(endpoint, what, &said)
         }
         (404, _) => Error::new(Kind::NotFound, what)
-            .because(format!("{endpoint} has no such thing ({said})"))
+            .with_cause(format!("{endpoint} has no such thing ({said})"))
             .hint("check [bucket] name and endpoint"),
-        (409 | 412, _) => Error::new(Kind::Refused, what).because(said),
+        (409 | 412, _) => Error::new(Kind::Conflict, what).with_cause(said),
         (501, _) => Error::new(Kind::Failed, what)
-            .because(format!("{endpoint} does not offer this ({said})")),
+            .with_cause(format!("{endpoint} does not offer this ({said})")),
         (429 | 500.., _) => Error::new(Kind::Failed, what)
-            .because(format!("{endpoint} is in trouble ({said})"))
+            .with_cause(format!("{endpoint} is in trouble ({said})"))
             .hint("try again in a while")
-            .worth_retrying(),
-        (_, code) if TRANSIENT_CODES.contains(&code) => Error::new(Kind::Failed, what)
-            .because(said)
-            .worth_retrying(),
-        _ => Error::new(Kind::Failed, what).because(format!("{endpoint} answered {said}")),
+            .retryable(),
+        (_, code) if TRANSIENT_CODES.contains(&code) => {
+            Error::new(Kind::Failed, what).with_cause(said).retryable()
+        }
+        _ => Error::new(Kind::Failed, what).with_cause(format!("{endpoint} answered {said}")),
     }
 }
 
 fn not_s3_error(endpoint: &str, what: String) -> Error {
     Error::new(Kind::Unreachable, what)
-        .because(format!("{endpoint} gave no answer of an S3 store"))
+        .with_cause(format!("{endpoint} gave no answer of an S3 store"))
         .hint(ENDPOINT_HINT)
-        .worth_retrying()
+        .retryable()
 }
 
 fn access_denied_error(endpoint: &str, what: String, said: &str) -> Error {
     Error::new(Kind::Unreachable, what)
-        .because(format!("{endpoint} does not let us in ({said})"))
+        .with_cause(format!("{endpoint} does not let us in ({said})"))
         .hint(KEYS_HINT)
 }
 
 /// The bucket itself is missing.
 pub(super) fn no_such_bucket_error(store: &Store, what: String) -> Error {
     Error::new(Kind::NotFound, what)
-        .because(format!(
+        .with_cause(format!(
             "bucket {} does not exist at {}",
             store.bucket, store.endpoint
         ))

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::client::Store;
 use super::errors::{sdk_error, status_and_code};
 use super::object::{parse_size, to_timestamp};
-use snapdeck_model::{Error, Kind, LEFT_FOR, Leftover, LeftoverKind, Result, SnapshotName};
+use snapdeck_model::{Error, Kind, LEFTOVER_MIN_AGE, Leftover, LeftoverKind, Result, SnapshotName};
 
 /// Pages of up to 1,000 entries that are read of a listing: more than a bucket or an upload can have.
 const MAX_PAGES: usize = 100;
@@ -58,7 +58,7 @@ pub(super) async fn list_stale_uploads(
         }
         after = (page.next_key_marker, page.next_upload_id_marker);
     }
-    Err(Error::new(Kind::Failed, what()).because("the list does not come to an end"))
+    Err(Error::new(Kind::Failed, what()).with_cause("the list does not come to an end"))
 }
 
 /// The snapshot that was to be, where it would have become an image, or its UEFI variables.
@@ -119,7 +119,7 @@ async fn find_stale_upload(store: &Store, upload: &MultipartUpload) -> Result<Op
 
 fn is_old(at: &DateTime) -> bool {
     let limit = SystemTime::now()
-        .checked_sub(LEFT_FOR)
+        .checked_sub(LEFTOVER_MIN_AGE)
         .and_then(|limit| Timestamp::try_from(limit).ok());
     limit
         .zip(to_timestamp(at))

@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use snapdeck_model::settings::BucketSettings;
 use snapdeck_model::{
-    BlockSet, Leftover, Manifest, Object, ProgressCell, Remarks, RemarksChange, Result,
+    Annotations, AnnotationsPatch, BlockSet, Leftover, Manifest, Object, ProgressCell, Result,
     SnapshotName,
 };
 
@@ -65,7 +65,7 @@ impl Bucket {
         }
     }
 
-    /// Is a bucket named in the settings? Without one every call is `BadInput`.
+    /// Is a bucket named in the settings? Without one every call is `InvalidInput`.
     pub fn is_configured(&self) -> bool {
         self.lazy_client.settings().name.is_some()
     }
@@ -200,14 +200,18 @@ impl Bucket {
 
     /// What is said of the snapshot in the manifest beside its object, whatever image that is of; `None` where there is
     /// no manifest.
-    pub async fn annotations(&self, name: &SnapshotName) -> Result<Option<Remarks>> {
+    pub async fn annotations(&self, name: &SnapshotName) -> Result<Option<Annotations>> {
         let store = self.lazy_client.get_store().await?;
         manifest::read_annotations(store, &self.manifest_key(name)).await
     }
 
     /// Changes what is said of `object`; where it has no manifest, one of remarks alone is made. `Refused` where what
     /// lies there is no manifest.
-    pub async fn annotate(&self, object: &Object, change: &RemarksChange) -> Result<Remarks> {
+    pub async fn annotate(
+        &self,
+        object: &Object,
+        change: &AnnotationsPatch,
+    ) -> Result<Annotations> {
         let store = self.lazy_client.get_store().await?;
         manifest::annotate(store, &self.manifest_key(&object.name), object, change).await
     }

@@ -66,7 +66,7 @@ impl Paginator {
             self.is_done = true;
         } else if next.is_none() || next == self.token || self.pages >= MAX_PAGES {
             return Err(Error::new(Kind::Failed, what())
-                .because(format!("{} does not come to an end", store.endpoint))
+                .with_cause(format!("{} does not come to an end", store.endpoint))
                 .hint("look at the bucket with another S3 client"));
         }
         self.token = next;

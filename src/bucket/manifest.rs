@@ -9,7 +9,7 @@ use super::client::{Store, no_sdk_retry};
 use super::errors::{sdk_error, status_and_code};
 use super::object;
 use snapdeck_model::{
-    Error, Kind, MAX_MANIFEST_BYTES, Manifest, Object, Remarks, RemarksChange, Result,
+    Annotations, AnnotationsPatch, Error, Kind, MAX_MANIFEST_BYTES, Manifest, Object, Result,
 };
 
 /// For one that is long, over a slow line.
@@ -23,7 +23,7 @@ pub(super) async fn read(store: &Store, key: &str, object: &Object) -> Result<Op
         return Ok(None);
     };
     match Manifest::read(&json) {
-        Ok(manifest) if manifest.is_of(object) => Ok(Some(manifest)),
+        Ok(manifest) if manifest.matches_object(object) => Ok(Some(manifest)),
         Ok(_) => {
             tracing::debug!("{} is of another image and is ignored", store.address(key));
             Ok(None)
@@ -59,8 +59,8 @@ async fn read_json(store: &Store, key: &str) -> Result<Option<(Vec<u8>, String)>
     while let Some(chunk) = body.next().await {
         let chunk = chunk.map_err(|error| {
             Error::new(Kind::Unreachable, what())
-                .because(error)
-                .worth_retrying()
+                .with_cause(error)
+                .retryable()
         })?;
         json.extend_from_slice(&chunk);
         if json.len() as u64 > MAX_MANIFEST_BYTES {
@@ -71,9 +71,9 @@ async fn read_json(store: &Store, key: &str) -> Result<Option<(Vec<u8>, String)>
 }
 
 /// What is said of a snapshot under `key`, whatever image that manifest is of; `None` where nothing is.
-pub(super) async fn read_annotations(store: &Store, key: &str) -> Result<Option<Remarks>> {
+pub(super) async fn read_annotations(store: &Store, key: &str) -> Result<Option<Annotations>> {
     let found = read_json(store, key).await?;
-    Ok(found.and_then(|(json, _)| Remarks::read(&json).ok()))
+    Ok(found.and_then(|(json, _)| Annotations::from_manifest_json(&json).ok()))
 }
 
 /// Changes what is said of `object` under `key`, and nothing else there.
@@ -81,8 +81,8 @@ pub(super) async fn annotate(
     store: &Store,
     key: &str,
     object: &Object,
-    change: &RemarksChange,
-) -> Result<Remarks> {
+    change: &AnnotationsPatch,
+) -> Result<Annotations> {
     let image = || {
         let size = ("sizeBytes".to_owned(), object.size_bytes.into());
         let etag = object.etag.clone();
@@ -93,7 +93,7 @@ pub(super) async fn annotate(
     for _ in 0..MAX_ATTEMPTS {
         let found = read_json(store, key).await?;
         let json = found.as_ref().map(|(json, _)| &**json);
-        let (json, remarks) = change.make(json, &object.name, image)?;
+        let (json, remarks) = change.apply(json, &object.name, image)?;
         let there = found.map(|(_, tag)| tag);
         if put_if_unchanged(store, key, json, there, &mut conditional).await? {
             return Ok(remarks);
@@ -146,7 +146,7 @@ async fn put_if_unchanged(
 
 fn write_conflict_error(store: &Store, key: &str) -> Error {
     Error::new(Kind::Failed, format!("cannot write {}", store.address(key)))
-        .because("others write it again and again")
+        .with_cause("others write it again and again")
 }
 
 /// Writes `manifest` under `key`, in the place of any other, while the image under `image_key` is the one it speaks
@@ -163,12 +163,15 @@ pub(super) async fn write(
         let there = read_json(store, key).await?;
         let said = there
             .as_ref()
-            .and_then(|(json, _)| Remarks::read(json).ok());
-        let json = manifest.clone().beside(said.unwrap_or_default()).write()?;
+            .and_then(|(json, _)| Annotations::from_manifest_json(json).ok());
+        let json = manifest
+            .clone()
+            .with_existing_annotations(said.unwrap_or_default())
+            .write()?;
         let image = object::head(store, &manifest.name, image_key).await?;
-        if !image.is_some_and(|image| manifest.is_of(&image)) {
-            return Err(Error::new(Kind::Refused, what())
-                .because("its image was replaced or removed meanwhile"));
+        if !image.is_some_and(|image| manifest.matches_object(&image)) {
+            return Err(Error::new(Kind::Conflict, what())
+                .with_cause("its image was replaced or removed meanwhile"));
         }
         let there = there.map(|(_, tag)| tag);
         if put_if_unchanged(store, key, json, there, &mut conditional).await? {

@@ -134,7 +134,7 @@ impl<'a> MultipartObject<'a> {
                 if bytes.len() as u64 != part.length {
                     return Err(self
                         .upload_error()
-                        .because("its source changed its length while it was being read")
+                        .with_cause("its source changed its length while it was being read")
                         .hint("see that nothing writes to it and start again"));
                 }
                 self.upload_part(part.index, bytes).await
@@ -236,7 +236,11 @@ impl<'a> MultipartObject<'a> {
         // In a task of its own: when we are dropped or cancelled here, the store may already be at it, and only its
         // answer tells whether there is something to abort.
         let completing = tokio::spawn(pending.complete(parts, size, overwrite));
-        let completed = async { completing.await.map_err(|error| failed().because(error))? };
+        let completed = async {
+            completing
+                .await
+                .map_err(|error| failed().with_cause(error))?
+        };
         let outcome = transfer
             .run_until_cancelled_with_grace(CANCEL_GRACE, completed)
             .await;
@@ -267,7 +271,7 @@ impl<'a> MultipartObject<'a> {
             if parts.is_empty() || !fits {
                 return Err(self
                     .upload_error()
-                    .because("not all of its parts were made"));
+                    .with_cause("not all of its parts were made"));
             }
             let size = parts.values().map(|(length, _)| length).sum();
             let parts = parts.values().map(|(_, part)| part.clone()).collect();
@@ -285,7 +289,7 @@ impl<'a> MultipartObject<'a> {
         if length > size {
             return Err(self
                 .upload_error()
-                .because(format!("a part of {length} bytes is longer than {size}")));
+                .with_cause(format!("a part of {length} bytes is longer than {size}")));
         }
         Ok(Part {
             index,
@@ -328,7 +332,7 @@ async fn verify_size(store: &Store, name: &SnapshotName, key: &str, size: u64) -
             Kind::Damaged,
             format!("cannot trust {}", store.address(key)),
         )
-        .because(cause)
+        .with_cause(cause)
         .hint("remove it and upload again")
     };
     match found {
@@ -416,14 +420,18 @@ async fn copy_part(
         .send()
         .await
         .map_err(|error| match status_and_code(&error) {
-            Some((412, _)) => Error::new(Kind::Failed, what()).because("it was replaced meanwhile"),
+            Some((412, _)) => {
+                Error::new(Kind::Failed, what()).with_cause("it was replaced meanwhile")
+            }
             _ => sdk_error(store, what(), &error),
         })?;
     // A store that does not know the call takes it for a part without bytes, and says nothing of a copy.
     let result = copied
         .copy_part_result
         .filter(|result| result.e_tag.is_some())
-        .ok_or_else(|| Error::new(Kind::Failed, what()).because("the store does not say it did"))?;
+        .ok_or_else(|| {
+            Error::new(Kind::Failed, what()).with_cause("the store does not say it did")
+        })?;
     Ok(CompletedPart::builder()
         .part_number(part_number(part))
         .set_e_tag(result.e_tag)

@@ -49,7 +49,7 @@ impl MultipartUpload {
         let what = format!("cannot upload {}", store.address(&key));
         tokio::spawn(Self::create(store, key, checksums))
             .await
-            .map_err(|error| Error::new(Kind::Failed, what).because(error))?
+            .map_err(|error| Error::new(Kind::Failed, what).with_cause(error))?
     }
 
     async fn create(store: Store, key: String, wanted: Checksums) -> Result<Self> {
@@ -75,7 +75,7 @@ impl MultipartUpload {
         };
         let begun = answered.map_err(|error| sdk_error(&store, what.clone(), &error))?;
         let id = begun.upload_id.ok_or_else(|| {
-            Error::new(Kind::Failed, what).because("the store gave the upload no id")
+            Error::new(Kind::Failed, what).with_cause("the store gave the upload no id")
         })?;
         Ok(Self {
             store,
@@ -117,7 +117,7 @@ impl MultipartUpload {
             let unknown = status == 501 || matches!(code, "InvalidArgument" | "InvalidRequest");
             if only_new && unknown {
                 only_new = false;
-            } else if told.is_worth_retrying() && tried < MAX_ATTEMPTS {
+            } else if told.is_retryable() && tried < MAX_ATTEMPTS {
                 sleep(backoff(tried)).await;
             } else {
                 break told;
@@ -215,7 +215,7 @@ impl Drop for MultipartUpload {
 
 /// The object is there and was not to be overwritten.
 pub(super) fn already_exists_error(address: &str) -> Error {
-    Error::new(Kind::Refused, format!("cannot upload {address}"))
-        .because("the object exists already")
+    Error::new(Kind::Conflict, format!("cannot upload {address}"))
+        .with_cause("the object exists already")
         .hint("choose another name, or ask for it to be overwritten (--overwrite)")
 }

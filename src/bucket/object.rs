@@ -55,7 +55,7 @@ pub(super) async fn delete(store: &Store, name: &SnapshotName, key: &str) -> Res
     let what = format!("cannot delete {}", store.address(key));
     if head(store, name, key).await?.is_none() {
         return Err(Error::new(Kind::NotFound, what)
-            .because("there is no such object")
+            .with_cause("there is no such object")
             .hint("list the bucket's objects to see their names"));
     }
     let call = store.client.delete_object().bucket(&store.bucket).key(key);

@@ -187,7 +187,7 @@ impl<'a> Transfer<'a> {
                     self.meter.finish(part.index, part.length);
                     return Ok(value);
                 }
-                Err(error) if error.is_worth_retrying() && tried < MAX_ATTEMPTS => {
+                Err(error) if error.is_retryable() && tried < MAX_ATTEMPTS => {
                     tracing::debug!(part = part.index, tried, %error, "trying a part again");
                     self.meter.begin(part.index);
                     sleep(backoff(tried)).await;
@@ -202,9 +202,9 @@ impl<'a> Transfer<'a> {
             Kind::Unreachable,
             format!("{} stands still", self.description),
         )
-        .because(format!("no byte moved for {} s", STALL_TIMEOUT.as_secs()))
+        .with_cause(format!("no byte moved for {} s", STALL_TIMEOUT.as_secs()))
         .hint("check the network to the store")
-        .worth_retrying()
+        .retryable()
     }
 }
 

@@ -10,7 +10,7 @@ use super::output::{CommandOutput, eprint_line};
 use super::{CommandPlan, exit};
 use snapdeck_engine::Engine;
 use snapdeck_model::{
-    Error, HostName, Kind, MAX_NOTE_BYTES, Remarks, RemarksChange, Result, SnapshotName,
+    Annotations, AnnotationsPatch, Error, HostName, Kind, MAX_NOTE_BYTES, Result, SnapshotName,
     parse_label,
 };
 
@@ -58,7 +58,7 @@ pub struct AnnotationRequest {
     name: SnapshotName,
     hosts: Vec<HostName>,
     includes_bucket: bool,
-    change: RemarksChange,
+    change: AnnotationsPatch,
     /// The note comes from stdin.
     is_note_from_stdin: bool,
 }
@@ -67,11 +67,11 @@ impl NoteArgs {
     /// What it means on `hosts`.
     pub(super) fn plan(self, hosts: Vec<HostName>) -> CommandPlan {
         let from_stdin = self.text.as_deref() == Some("-");
-        let change = RemarksChange {
-            note: self.text.filter(|_| !from_stdin),
-            labels: self.label,
-            unlabel: self.remove_label,
-            pin: None,
+        let change = AnnotationsPatch {
+            new_note: self.text.filter(|_| !from_stdin),
+            set_labels: self.label,
+            remove_labels: self.remove_label,
+            set_pinned: None,
         };
         let saying = self.locations.into_request(self.name, hosts, change);
         CommandPlan::Annotate(AnnotationRequest {
@@ -84,7 +84,7 @@ impl NoteArgs {
 impl PinArgs {
     /// What it means on `hosts`.
     pub(super) fn plan(self, pinned: bool, hosts: Vec<HostName>) -> CommandPlan {
-        let change = RemarksChange::pin(pinned);
+        let change = AnnotationsPatch::with_pinned(pinned);
         CommandPlan::Annotate(self.locations.into_request(self.name, hosts, change))
     }
 }
@@ -94,7 +94,7 @@ impl LocationFlags {
         self,
         name: SnapshotName,
         hosts: Vec<HostName>,
-        change: RemarksChange,
+        change: AnnotationsPatch,
     ) -> AnnotationRequest {
         AnnotationRequest {
             name,
@@ -117,7 +117,7 @@ pub(super) async fn run(engine: &Engine, saying: AnnotationRequest) -> Result<Co
         is_note_from_stdin: from_stdin,
     } = saying;
     if from_stdin {
-        change.note = Some(read_note_from_stdin()?);
+        change.new_note = Some(read_note_from_stdin()?);
     }
     let bucket = bucket && (engine.settings().bucket.name.is_some() || hosts.is_empty());
     let (mut told, mut failures) = (Vec::new(), Vec::new());
@@ -160,8 +160,8 @@ async fn annotate_on_host(
     engine: &Engine,
     host: &HostName,
     name: &SnapshotName,
-    change: &RemarksChange,
-) -> Result<Option<Remarks>> {
+    change: &AnnotationsPatch,
+) -> Result<Option<Annotations>> {
     if !change.is_empty() {
         return match engine.remark_on(host, name, change).await {
             Err(error) if error.kind() == Kind::NotFound => Ok(None),
@@ -178,8 +178,8 @@ async fn annotate_on_host(
 async fn annotate_in_bucket(
     engine: &Engine,
     name: &SnapshotName,
-    change: &RemarksChange,
-) -> Result<Option<Remarks>> {
+    change: &AnnotationsPatch,
+) -> Result<Option<Annotations>> {
     let Some(object) = engine.object(name).await? else {
         return Ok(None);
     };
@@ -196,14 +196,14 @@ fn read_note_from_stdin() -> Result<String> {
     let most = MAX_NOTE_BYTES as u64 + 1;
     let read = std::io::stdin().lock().take(most).read_to_string(&mut text);
     read.map_err(|error| {
-        Error::new(Kind::BadInput, "cannot read the note from stdin").because(error)
+        Error::new(Kind::InvalidInput, "cannot read the note from stdin").with_cause(error)
     })?;
     Ok(text)
 }
 
 fn build_output(
     name: &SnapshotName,
-    told: &[(Option<HostName>, Remarks)],
+    told: &[(Option<HostName>, Annotations)],
 ) -> Result<CommandOutput> {
     let mut text = String::new();
     let mut places: Vec<Value> = Vec::new();
@@ -223,7 +223,7 @@ fn build_output(
 }
 
 /// The note and the labels, a line each at least.
-pub(super) fn format_annotations(said: &Remarks) -> Vec<String> {
+pub(super) fn format_annotations(said: &Annotations) -> Vec<String> {
     let note = said.notes.iter().flat_map(|note| note.lines());
     let labels = said.labels.iter();
     note.map(str::to_owned)

@@ -11,7 +11,7 @@ use super::exit;
 use super::job::StopSignals;
 use super::output::{CommandOutput, eprint_line};
 use snapdeck_engine::{Engine, PatientView, View};
-use snapdeck_model::{Check, Error, Examination, HostName, Kind, Result, Verdict};
+use snapdeck_model::{Check, Error, HealthReport, HostName, Kind, Result, Verdict};
 
 /// After so long whoever waits is told what is waited for.
 const STILL_RUNNING_NOTICE: Duration = Duration::from_secs(3);
@@ -60,7 +60,7 @@ pub(crate) async fn run(
         }
     }
     let patients = asked(&engine.view());
-    let found: Vec<&Examination> = patients
+    let found: Vec<&HealthReport> = patients
         .iter()
         .filter_map(|patient| patient.found.as_deref())
         .collect();
@@ -71,7 +71,7 @@ pub(crate) async fn run(
     build_output(engine, &found, columns)
 }
 
-fn build_output(engine: &Engine, found: &[&Examination], columns: usize) -> Result<CommandOutput> {
+fn build_output(engine: &Engine, found: &[&HealthReport], columns: usize) -> Result<CommandOutput> {
     let mut text = String::new();
     for examination in found {
         let view = engine.view();
@@ -92,7 +92,7 @@ fn build_output(engine: &Engine, found: &[&Examination], columns: usize) -> Resu
     let verdict = worst_verdict(found);
     let answer = CommandOutput::new(&json!({ "verdict": verdict, "examinations": found }), text)?;
     let code = match verdict {
-        Verdict::Failed if found.iter().any(|one| !one.reached) => exit::code(Kind::Unreachable),
+        Verdict::Failed if found.iter().any(|one| !one.reachable) => exit::code(Kind::Unreachable),
         Verdict::Failed => exit::code(Kind::Failed),
         Verdict::Passed | Verdict::Warning => 0,
     };
@@ -103,13 +103,13 @@ fn target_name(host: Option<&HostName>) -> &str {
     host.map_or("bucket", HostName::as_str)
 }
 
-fn worst_verdict(found: &[&Examination]) -> Verdict {
+fn worst_verdict(found: &[&HealthReport]) -> Verdict {
     let verdicts = found.iter().map(|one| one.verdict());
     verdicts.max().unwrap_or(Verdict::Passed)
 }
 
 /// `1 failed, 2 warnings, 30 passed`.
-fn summarize(found: &[&Examination]) -> String {
+fn summarize(found: &[&HealthReport]) -> String {
     let count = |verdict| {
         let checks = found.iter().flat_map(|one| &one.checks);
         checks.filter(|check| check.verdict == verdict).count()
@@ -129,12 +129,12 @@ fn format_check(check: &Check, columns: usize) -> String {
         Verdict::Warning => '!',
         Verdict::Failed => '✗',
     };
-    let mut text = format!("  {sign} {:<19} ", check.what);
+    let mut text = format!("  {sign} {:<19} ", check.name);
     let room = columns
         .saturating_sub(DETAIL_INDENT)
         .max(MIN_DETAIL_COLUMNS);
     let mut used = 0;
-    for word in check.seen.split_whitespace() {
+    for word in check.finding.split_whitespace() {
         if used > 0 && used + 1 + word.width() > room {
             text.push('\n');
             text.push_str(&" ".repeat(DETAIL_INDENT));
@@ -147,7 +147,7 @@ fn format_check(check: &Check, columns: usize) -> String {
         used += word.width();
     }
     text.push('\n');
-    if let Some(mend) = &check.mend {
+    if let Some(mend) = &check.fix {
         text += &format!("      → {mend}\n");
     }
     text
@@ -176,9 +176,9 @@ mod tests {
 
     #[test]
     fn the_worst_counts() {
-        let examination = |checks: &[Check]| Examination {
+        let examination = |checks: &[Check]| HealthReport {
             host: None,
-            reached: true,
+            reachable: true,
             checks: checks.to_vec(),
         };
         let good = examination(&[Check::passed("a", "b")]);

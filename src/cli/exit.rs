@@ -7,9 +7,9 @@ use snapdeck_model::{Error, Kind};
 /// The exit code of a failure; the only place where kinds become numbers.
 pub fn code(kind: Kind) -> u8 {
     match kind {
-        Kind::BadInput => 2,
+        Kind::InvalidInput => 2,
         Kind::NotFound => 3,
-        Kind::Refused => 4,
+        Kind::Conflict => 4,
         Kind::Unreachable => 5,
         Kind::Cancelled => 130,
         Kind::NoSpace | Kind::Damaged | Kind::Failed => 1,
@@ -18,9 +18,9 @@ pub fn code(kind: Kind) -> u8 {
 
 fn kind_name(kind: Kind) -> &'static str {
     match kind {
-        Kind::BadInput => "badInput",
+        Kind::InvalidInput => "badInput",
         Kind::NotFound => "notFound",
-        Kind::Refused => "refused",
+        Kind::Conflict => "refused",
         Kind::Unreachable => "unreachable",
         Kind::Cancelled => "cancelled",
         Kind::NoSpace => "noSpace",
@@ -54,7 +54,7 @@ pub fn usage_error(error: &clap::Error) -> Error {
     let what = what.strip_prefix("error: ").unwrap_or(&what);
     let tips = tips.iter().map(|tip| tip.trim_start_matches("tip:").trim());
     let hint: Vec<&str> = tips.chain(["see snapdeck --help"]).collect();
-    Error::new(Kind::BadInput, what).hint(hint.join("; "))
+    Error::new(Kind::InvalidInput, what).hint(hint.join("; "))
 }
 
 #[cfg(test)]
@@ -64,9 +64,9 @@ mod tests {
     #[test]
     fn codes_are_the_documented_ones() {
         for (kind, expected) in [
-            (Kind::BadInput, 2),
+            (Kind::InvalidInput, 2),
             (Kind::NotFound, 3),
-            (Kind::Refused, 4),
+            (Kind::Conflict, 4),
             (Kind::Unreachable, 5),
             (Kind::Cancelled, 130),
             (Kind::NoSpace, 1),

@@ -39,8 +39,9 @@ impl StopSignals {
                 hangup: signal(SignalKind::hangup())?,
             })
         };
-        listen()
-            .map_err(|error| Error::new(Kind::Failed, "cannot listen for signals").because(error))
+        listen().map_err(|error| {
+            Error::new(Kind::Failed, "cannot listen for signals").with_cause(error)
+        })
     }
 
     /// Waits for the next one.
@@ -160,7 +161,7 @@ async fn follow_jobs(
 /// Of several operations at once, what tells this one: its sandbox where it is done to one, else its host.
 fn operation_label(operation: &Operation) -> Option<String> {
     match operation {
-        Operation::Sandbox { id, .. } | Operation::New { id, .. } => Some(id.to_string()),
+        Operation::Sandbox { id, .. } | Operation::CreateSandbox { id, .. } => Some(id.to_string()),
         _ => operation.host().map(HostName::to_string),
     }
 }
@@ -238,15 +239,15 @@ pub(crate) fn describe_outcome(outcome: &Outcome) -> String {
             sandbox_id,
             paused_ms,
             live_mode,
-            moved,
+            transfer: moved,
             ..
         } => {
-            let how = match (live_mode, moved.pause(*paused_ms)) {
+            let how = match (live_mode, moved.pause_summary(*paused_ms)) {
                 (true, _) => ", live".to_owned(),
                 (false, None) => String::new(),
                 (false, Some(pause)) => format!(", {pause}"),
             };
-            let (size, ways) = (format_size(*size_bytes), moved.ways(format_size));
+            let (size, ways) = (format_size(*size_bytes), moved.summary(format_size));
             format!("created {name} from {sandbox_id}: {snapshot_path}, {size}{how}{ways}\n")
         }
         Outcome::Pushed {
@@ -254,10 +255,10 @@ pub(crate) fn describe_outcome(outcome: &Outcome) -> String {
             snapshot_path,
             size_bytes,
             sandbox_id,
-            moved,
+            transfer: moved,
             ..
         } => {
-            let (size, ways) = (format_size(*size_bytes), moved.ways(format_size));
+            let (size, ways) = (format_size(*size_bytes), moved.summary(format_size));
             format!("pushed {sandbox_id} as {snapshot_name}: {snapshot_path}, {size}{ways}\n")
         }
         Outcome::Pulled {
@@ -298,7 +299,7 @@ pub(crate) fn describe_outcome(outcome: &Outcome) -> String {
             snapshot_name,
             host,
             size_bytes,
-            by_manifest,
+            has_manifest: by_manifest,
             repaired_blocks,
             fetched_bytes,
         } => {
@@ -317,7 +318,7 @@ pub(crate) fn describe_outcome(outcome: &Outcome) -> String {
         Outcome::Removed {
             snapshot_name,
             host,
-            bucket,
+            from_bucket: bucket,
         } => {
             let places: Vec<&str> = host
                 .iter()
@@ -326,11 +327,11 @@ pub(crate) fn describe_outcome(outcome: &Outcome) -> String {
                 .collect();
             format!("removed {snapshot_name} from {}\n", places.join(" and "))
         }
-        Outcome::Made { host, sandbox } => {
+        Outcome::SandboxCreated { host, sandbox } => {
             let state = sandbox.state.as_str();
             format!("made {} on {host}: {state}\n", sandbox.id)
         }
-        Outcome::Turned {
+        Outcome::SandboxChanged {
             host,
             id,
             state,

@@ -76,7 +76,7 @@ pub enum CommandPlan {
 /// Finds the hosts and puts the operations together. `None` for the commands that need no engine.
 ///
 /// # Errors
-/// `BadInput` for a host that is not in the settings, or where one must be named, or too many are.
+/// `InvalidInput` for a host that is not in the settings, or where one must be named, or too many are.
 pub fn plan(
     command: Command,
     named: &[HostName],
@@ -151,7 +151,7 @@ pub fn plan(
                 (false, [] | [_]) => vec![one()?],
                 (true, [_, ..]) => {
                     return Err(Error::new(
-                        Kind::BadInput,
+                        Kind::InvalidInput,
                         "--all-hosts names every host, and --host some of them",
                     )
                     .hint("give one of the two"));
@@ -182,8 +182,8 @@ pub fn plan(
         } => run_single(Operation::Remove {
             host: local.then(one).transpose()?,
             name,
-            bucket,
-            only: None,
+            from_bucket: bucket,
+            expected_identity: None,
         }),
         Command::Note(note) => note.plan(hosts()),
         Command::Pin(pin) => pin.plan(true, hosts()),
@@ -198,14 +198,14 @@ pub fn plan(
 /// The one host that is meant: the named one, or the only one.
 ///
 /// # Errors
-/// `BadInput` for a host that is not in the settings, where one must be named, and where too many are.
+/// `InvalidInput` for a host that is not in the settings, where one must be named, and where too many are.
 pub fn select_host(named: &[HostName], settings: &Settings) -> Result<HostName> {
     check_known_hosts(named, settings)?;
     match (dedup_hosts(named).as_slice(), settings.hosts.as_slice()) {
         ([name], _) => Ok(name.clone()),
         ([], [only]) => Ok(only.name.clone()),
         ([], hosts) => Err(Error::new(
-            Kind::BadInput,
+            Kind::InvalidInput,
             format!("there are {} hosts and none is named", hosts.len()),
         )
         .hint(format!(
@@ -213,7 +213,7 @@ pub fn select_host(named: &[HostName], settings: &Settings) -> Result<HostName> 
             join_host_names(settings)
         ))),
         (several, _) => Err(Error::new(
-            Kind::BadInput,
+            Kind::InvalidInput,
             format!(
                 "this command works on one host, and {} are named",
                 several.len()
@@ -228,7 +228,7 @@ fn check_known_hosts(named: &[HostName], settings: &Settings) -> Result<()> {
     match named.iter().find(|name| !is_known(name)) {
         None => Ok(()),
         Some(name) => Err(Error::new(
-            Kind::BadInput,
+            Kind::InvalidInput,
             format!("there is no host {name} in the settings"),
         )
         .hint(format!("known hosts: {}", join_host_names(settings)))),
@@ -347,7 +347,11 @@ mod tests {
             &["exists", "x"],
             &["remove", "x", "--local"],
         ] {
-            assert_eq!(with(args).unwrap_err().kind(), Kind::BadInput, "{args:?}");
+            assert_eq!(
+                with(args).unwrap_err().kind(),
+                Kind::InvalidInput,
+                "{args:?}"
+            );
         }
     }
 
@@ -358,7 +362,7 @@ mod tests {
         assert_eq!(planned(&["pull", "x", "--host", "beta"], 2), pull("beta"));
         assert_eq!(
             planned(&["pull", "x"], 2).unwrap_err().kind(),
-            Kind::BadInput
+            Kind::InvalidInput
         );
     }
 
@@ -375,8 +379,8 @@ mod tests {
         let remove = Operation::Remove {
             host: None,
             name: "x".parse().unwrap(),
-            bucket: true,
-            only: None,
+            from_bucket: true,
+            expected_identity: None,
         };
         assert_eq!(
             planned(&["remove", "x", "--bucket"], 2),

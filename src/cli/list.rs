@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::exit;
 use super::output::{CommandOutput, eprint_line, format_size, format_table, format_time};
 use snapdeck_engine::Engine;
-use snapdeck_model::{HostName, Object, OtherGuest, Result, Sandbox, SandboxState, Snapshot};
+use snapdeck_model::{ForeignDomain, HostName, Object, Result, Sandbox, SandboxState, Snapshot};
 
 /// An item and the host it is on; in JSON one flat object.
 #[derive(Serialize)]
@@ -125,7 +125,7 @@ struct GuestItem {
 #[serde(untagged)]
 enum Either {
     Sandbox(Sandbox),
-    Foreign(OtherGuest),
+    Foreign(ForeignDomain),
 }
 
 /// `snapdeck sandboxes --all`.

@@ -24,7 +24,7 @@ impl CommandOutput {
     /// An answer that ends with exit code 0.
     pub fn new(json: &impl Serialize, text: impl Into<String>) -> Result<Self> {
         let json = serde_json::to_value(json).map_err(|error| {
-            Error::new(Kind::Failed, "cannot write the answer as JSON").because(error)
+            Error::new(Kind::Failed, "cannot write the answer as JSON").with_cause(error)
         })?;
         Ok(Self {
             json,
@@ -54,7 +54,7 @@ pub fn finish(result: Result<CommandOutput>, json: bool) -> u8 {
         // Whoever read it has seen enough (`| head`).
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => code,
         Err(error) => {
-            eprint_line(Error::new(Kind::Failed, "cannot write to stdout").because(error));
+            eprint_line(Error::new(Kind::Failed, "cannot write to stdout").with_cause(error));
             exit::code(Kind::Failed).max(code)
         }
     }
@@ -81,7 +81,7 @@ pub fn prompt(question: &str) -> Result<String> {
         io::stdin().lock().read_line(&mut typed)?;
         Ok(typed)
     };
-    ask().map_err(|error| Error::new(Kind::Failed, "cannot ask on this terminal").because(error))
+    ask().map_err(|error| Error::new(Kind::Failed, "cannot ask on this terminal").with_cause(error))
 }
 
 /// Columns under their headings, two spaces between; a heading that begins with `>` is right-aligned. The

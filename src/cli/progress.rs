@@ -76,7 +76,7 @@ impl JobDisplay {
     fn show(&mut self, progress: Progress) {
         match &mut self.style {
             // The others' go on.
-            DisplayStyle::Bar(bar) if progress.phase == Phase::Done => bar.finish_and_clear(),
+            DisplayStyle::Bar(bar) if progress.phase == Phase::Finished => bar.finish_and_clear(),
             DisplayStyle::Bar(bar) => {
                 // The rate of another phase, or of what was there before, is not this one's.
                 if bar.message() != progress.phase.as_str() || progress.done_bytes < bar.position()
@@ -136,7 +136,7 @@ impl LineSampler {
         self.phase = Some(phase);
         self.steps = steps;
         // Over is told by the answer, waiting is worth no line.
-        if matches!(phase, Phase::Queued | Phase::Done) {
+        if matches!(phase, Phase::Queued | Phase::Finished) {
             return None;
         }
         if total_bytes == 0 {
@@ -201,7 +201,7 @@ mod tests {
                 .as_deref(),
             Some("downloading 99.9% (10685726720 / 10685726720 bytes)")
         );
-        assert_eq!(lines.next_line(at(Phase::Done, 0, 0)), None);
+        assert_eq!(lines.next_line(at(Phase::Finished, 0, 0)), None);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::output::{CommandOutput, eprint_line, format_size, format_table, forma
 use super::{CommandPlan, exit, job};
 use snapdeck_engine::{Engine, Pruning};
 use snapdeck_model::settings::Settings;
-use snapdeck_model::{Candidate, Error, HostName, Kind, Leftover, PrunePlan, Result, Rule};
+use snapdeck_model::{Candidate, Error, HostName, Kind, Leftover, PrunePlan, PruneRule, Result};
 
 /// `snapdeck prune`.
 #[derive(Debug, Clone, Args)]
@@ -76,8 +76,8 @@ impl PruneArgs {
             (false, true) => Confirmation::AssumeYes,
             (false, false) => Confirmation::Prompt,
         };
-        let rule = Rule {
-            keep: self.keep.map(|keep| keep as usize),
+        let rule = PruneRule {
+            keep_newest: self.keep.map(|keep| keep as usize),
             older_than: self.older_than,
             unused: self.unused,
         };
@@ -119,7 +119,7 @@ pub(super) async fn run(
     let can_ask = stdin().is_terminal() && stderr().is_terminal();
     if consent == Confirmation::Prompt && !can_ask {
         return Err(Error::new(
-            Kind::BadInput,
+            Kind::InvalidInput,
             "nobody can be asked whether this may go for good",
         )
         .hint("pass --dry-run to see what would go, and --yes to remove it without a question"));
@@ -133,18 +133,18 @@ pub(super) async fn run(
     if consent == Confirmation::DryRun || plan.is_empty() {
         return CommandOutput::new(&document, text);
     }
-    let held = plan.held.len();
+    let held = plan.kept.len();
     if consent == Confirmation::Prompt {
         confirm_removal(&plan, &text)?;
         text.clear();
     }
     let plan = engine.prune_again(pruning, plan).await?;
-    for one in plan.held.iter().skip(held) {
-        text += &format!("left: {}: {}\n", one.name, one.held.join("; "));
+    for one in plan.kept.iter().skip(held) {
+        text += &format!("left: {}: {}\n", one.name, one.keep_reasons.join("; "));
     }
-    document["goes"] = json!(plan.goes);
-    document["held"] = json!(plan.held);
-    document["freesBytes"] = json!(plan.frees_bytes());
+    document["goes"] = json!(plan.to_remove);
+    document["held"] = json!(plan.kept);
+    document["freesBytes"] = json!(plan.reclaimed_bytes());
     let mut code = 0;
     let mut failed = |error: &Error| {
         if code == 0 {
@@ -199,9 +199,9 @@ fn confirm_removal(plan: &PrunePlan, text: &str) -> Result<()> {
     match typed.trim() {
         "yes" => Ok(()),
         _ => {
-            let count = plan.goes.len() + plan.leftovers.len();
+            let count = plan.to_remove.len() + plan.leftovers.len();
             Err(Error::cancelled(format!("the removal of {count} things"))
-                .because("something else was typed; nothing was done"))
+                .with_cause("something else was typed; nothing was done"))
         }
     }
 }
@@ -209,9 +209,9 @@ fn confirm_removal(plan: &PrunePlan, text: &str) -> Result<()> {
 /// The plan for a person and for a program.
 fn render_plan(plan: &PrunePlan) -> Result<(String, Value)> {
     let mut document = serde_json::to_value(plan).map_err(|error| {
-        Error::new(Kind::Failed, "cannot write the answer as JSON").because(error)
+        Error::new(Kind::Failed, "cannot write the answer as JSON").with_cause(error)
     })?;
-    document["freesBytes"] = json!(plan.frees_bytes());
+    document["freesBytes"] = json!(plan.reclaimed_bytes());
     let place = |host: &Option<HostName>| match host {
         Some(host) => host.to_string(),
         None => "bucket".to_owned(),
@@ -221,12 +221,16 @@ fn render_plan(plan: &PrunePlan) -> Result<(String, Value)> {
         vec![place(&one.host), name, bytes, format_time(one.modified)]
     };
     let mut text = String::new();
-    if !plan.goes.is_empty() {
+    if !plan.to_remove.is_empty() {
         let rows: Vec<Vec<String>> = plan
-            .goes
+            .to_remove
             .iter()
             .map(|one| {
-                let last = if one.last_copy { "the last copy" } else { "" };
+                let last = if one.is_last_copy {
+                    "the last copy"
+                } else {
+                    ""
+                };
                 [row(one), vec![last.to_owned()]].concat()
             })
             .collect();
@@ -248,15 +252,15 @@ fn render_plan(plan: &PrunePlan) -> Result<(String, Value)> {
         text += "goes, left behind:\n";
         text += &format_table(&["WHERE", "WHAT", ">FREES", "TOUCHED", "PATH"], &rows);
     }
-    if !plan.held.is_empty() {
-        let held = |one: &Candidate| [row(one), vec![one.held.join("; ")]].concat();
-        let rows: Vec<Vec<String>> = plan.held.iter().map(held).collect();
+    if !plan.kept.is_empty() {
+        let held = |one: &Candidate| [row(one), vec![one.keep_reasons.join("; ")]].concat();
+        let rows: Vec<Vec<String>> = plan.kept.iter().map(held).collect();
         text += "stays, though it meets the rule:\n";
         text += &format_table(&["WHERE", "NAME", ">SIZE", "WRITTEN", "WHY"], &rows);
     }
     text += &match plan.is_empty() {
         true => "nothing goes\n".to_owned(),
-        false => format!("frees {}\n", format_size(plan.frees_bytes())),
+        false => format!("frees {}\n", format_size(plan.reclaimed_bytes())),
     };
     Ok((text, document))
 }

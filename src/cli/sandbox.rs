@@ -11,7 +11,7 @@ use super::CommandPlan;
 use super::output::{CommandOutput, format_size, prompt};
 use snapdeck_engine::Engine;
 use snapdeck_model::{
-    Error, HostName, Kind, Operation, Result, Sandbox, SandboxForm, SandboxId, SandboxVerb,
+    Error, HostName, Kind, Operation, Result, Sandbox, SandboxId, SandboxSpec, SandboxVerb,
     SnapshotName,
 };
 
@@ -161,14 +161,18 @@ pub(super) fn plan(command: SandboxCommand, host: HostName) -> CommandPlan {
                 name: snapshot.clone(),
                 overwrite: false,
             });
-            let form = SandboxForm {
+            let form = SandboxSpec {
                 snapshot,
                 cpus,
                 memory_bytes: memory,
                 storage_bytes: storage,
                 start,
             };
-            let new = Operation::New { host, id, form };
+            let new = Operation::CreateSandbox {
+                host,
+                id,
+                spec: form,
+            };
             return CommandPlan::RunInOrder(pull.into_iter().chain([new]).collect());
         }
         SandboxCommand::Show { id } => return CommandPlan::ShowSandbox(host, id),
@@ -207,13 +211,13 @@ pub(super) fn plan(command: SandboxCommand, host: HostName) -> CommandPlan {
 /// Has the operator type the ids of what is about to go for good.
 ///
 /// # Errors
-/// `BadInput` without a terminal; `Cancelled` where something else is typed.
+/// `InvalidInput` without a terminal; `Cancelled` where something else is typed.
 pub(super) fn confirm_destroy(operations: &[Operation]) -> Result<()> {
     let ids: Vec<&str> = operations.iter().map(Operation::subject).collect();
     let ids = ids.join(" ");
     if !(stdin().is_terminal() && stderr().is_terminal()) {
         return Err(Error::new(
-            Kind::BadInput,
+            Kind::InvalidInput,
             format!("nobody can be asked whether {ids} may go for good"),
         )
         .hint("pass --yes to destroy without a question"));
@@ -226,7 +230,7 @@ pub(super) fn confirm_destroy(operations: &[Operation]) -> Result<()> {
     match typed.split_whitespace().eq(ids.split(' ')) {
         true => Ok(()),
         false => Err(Error::cancelled(format!("the end of {ids}"))
-            .because("something else was typed; nothing was done")),
+            .with_cause("something else was typed; nothing was done")),
     }
 }
 

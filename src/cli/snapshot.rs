@@ -92,7 +92,7 @@ pub(crate) async fn show_push_plan(
             format!("{dead} stay readable in it; --compact leaves them out"),
         );
     }
-    if forecast.exists {
+    if forecast.object_exists {
         line(
             "exists",
             "the bucket has it already: the push needs --overwrite".to_owned(),
@@ -141,7 +141,9 @@ pub(crate) async fn info(
     if let Some(lineage) = &lineage {
         text += &describe_lineage(lineage, host);
     }
-    let cost = lineage.as_ref().and_then(|lineage| lineage.pull.as_ref());
+    let cost = lineage
+        .as_ref()
+        .and_then(|lineage| lineage.pull_cost.as_ref());
     CommandOutput::new(
         &json!({
             "name": name,
@@ -170,7 +172,7 @@ fn describe_lineage(lineage: &Lineage, host: &HostName) -> String {
         let parents: Vec<String> = lineage
             .parents
             .iter()
-            .map(|parent| match (parent.on_host, parent.in_bucket) {
+            .map(|parent| match (parent.is_on_host, parent.is_in_bucket) {
                 (true, true) => format!("{} (on {host}, in the bucket)", parent.name),
                 (true, false) => format!("{} (on {host})", parent.name),
                 (false, true) => format!("{} (in the bucket)", parent.name),
@@ -192,7 +194,7 @@ fn describe_lineage(lineage: &Lineage, host: &HostName) -> String {
     if let Some(more) = lineage.shares.len().checked_sub(MAX_SHARES + 1) {
         line("", &format!("and less with {} more", more + 1));
     }
-    if let Some(cost) = &lineage.pull {
+    if let Some(cost) = &lineage.pull_cost {
         let fetch = match (cost.fetch_bytes, cost.copies.is_empty()) {
             (0, true) => format!("would fetch nothing: {host} has it"),
             (fetch, _) => format!("would fetch {}", format_size(fetch)),

@@ -26,8 +26,8 @@ use super::tree::Tree;
 use super::{filter, mouse, notifications, perform};
 use snapdeck_engine::{HostView, JobId, JobState, LeftId, Link, Live, Look, Pruning, View};
 use snapdeck_model::{
-    HostName, Kind, Operation, Picture, PrunePlan, RemarksChange, Sandbox, SandboxId, SandboxState,
-    SandboxVerb, SnapshotName,
+    AnnotationsPatch, HostName, Kind, Operation, Picture, PrunePlan, Sandbox, SandboxId,
+    SandboxState, SandboxVerb, SnapshotName,
 };
 
 /// What the engine, or the loop, shall do.
@@ -69,7 +69,7 @@ pub(crate) enum Command {
         /// The snapshot.
         name: SnapshotName,
         /// What is said otherwise.
-        change: RemarksChange,
+        change: AnnotationsPatch,
     },
     /// Find what a rule lets go.
     FindPrunable(Pruning),
@@ -354,7 +354,7 @@ impl App {
             let stop = matches!(verb, SandboxVerb::Stop { force: false, .. });
             let runs = lookup::sandbox(&self.view, host, id)
                 .is_some_and(|sandbox| sandbox.state == SandboxState::Running);
-            if !(waited && stop && runs && error.kind() == Kind::Refused) {
+            if !(waited && stop && runs && error.kind() == Kind::Conflict) {
                 continue;
             }
             match self.layers.last_mut().map(|layer| &mut layer.dialog) {
@@ -399,7 +399,7 @@ impl App {
     /// Takes up a picture that was made ready, where it is still the one to show.
     pub(crate) fn on_picture(&mut self, picture: Option<EncodedImage>) {
         let screen = self.metrics.as_ref().and_then(|live| live.screen.as_ref());
-        let wanted = screen.map(|screen| screen.mark);
+        let wanted = screen.map(|screen| screen.fingerprint);
         if let Some(picture) = picture.filter(|picture| wanted == Some(picture.mark)) {
             self.picture = Some(picture);
         }
@@ -410,7 +410,7 @@ impl App {
         let picture = self.metrics.as_ref()?.screen.clone()?;
         let room = self.areas.picture?.as_size();
         let ready = self.picture.as_ref();
-        let is_ready = ready.is_some_and(|one| one.mark == picture.mark && one.room == room);
+        let is_ready = ready.is_some_and(|one| one.mark == picture.fingerprint && one.room == room);
         (!is_ready && self.canvas.is_enabled()).then_some((picture, room))
     }
 

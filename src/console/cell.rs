@@ -132,7 +132,7 @@ impl<'a> Cell<'a> {
             | Operation::Create { overwrite, .. } => is_here && !overwrite,
             Operation::Verify { .. } => false,
             // They change no snapshot.
-            Operation::New { .. } | Operation::Sandbox { .. } => true,
+            Operation::CreateSandbox { .. } | Operation::Sandbox { .. } => true,
         };
         (error.kind() != Kind::Cancelled && !came_about).then_some(error)
     }
@@ -143,9 +143,13 @@ pub(crate) fn places(operation: &Operation) -> impl Iterator<Item = Place> {
     let (host, bucket) = match operation {
         Operation::Create { .. } | Operation::Push { .. } => (None, true),
         Operation::Pull { host, .. } => (Some(host), false),
-        Operation::Remove { host, bucket, .. } => (host.as_ref(), *bucket),
+        Operation::Remove {
+            host,
+            from_bucket: bucket,
+            ..
+        } => (host.as_ref(), *bucket),
         Operation::Verify { host, .. } => (host.as_ref(), host.is_none()),
-        Operation::New { .. } | Operation::Sandbox { .. } => (None, false),
+        Operation::CreateSandbox { .. } | Operation::Sandbox { .. } => (None, false),
     };
     let host = host.map(|host| Place::Host(host.clone()));
     host.into_iter().chain(bucket.then_some(Place::Bucket))

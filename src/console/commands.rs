@@ -15,7 +15,7 @@ use super::terminal::Terminal;
 use super::tree::TreeInputs;
 use super::viewer;
 use snapdeck_engine::{Engine, Inventory, Parents, Pruning};
-use snapdeck_model::settings::Notify;
+use snapdeck_model::settings::NotificationMethod;
 use snapdeck_model::{Lineage, Operation, PrunePlan, PullCost};
 
 /// A shell that wants us stopped has done it by then; else there is none that could continue us.
@@ -124,7 +124,7 @@ impl Screen {
                 change,
             } => {
                 let engine = engine.clone();
-                let told = match change.pin {
+                let told = match change.set_pinned {
                     Some(true) => format!("{name} is pinned"),
                     Some(false) => format!("{name} is no longer pinned"),
                     None => format!("the note on {name} is kept"),
@@ -187,12 +187,12 @@ impl Screen {
     pub(crate) fn prepare_picture(&mut self) {
         let wanted = self.app.pending_picture();
         let Some((picture, room)) = wanted.filter(|(picture, room)| {
-            let tried = Some((picture.mark, *room));
+            let tried = Some((picture.fingerprint, *room));
             self.last_picture != tried
         }) else {
             return;
         };
-        self.last_picture = Some((picture.mark, room));
+        self.last_picture = Some((picture.fingerprint, room));
         let canvas = self.app.canvas;
         self.tasks
             .spawn_blocking(move || TaskResult::Picture(canvas.encode(&picture, room)));
@@ -269,15 +269,15 @@ impl Screen {
     }
 
     /// Rings for what has come about.
-    pub(crate) fn send_notifications(&mut self, terminal: &mut Terminal, how: Notify) {
+    pub(crate) fn send_notifications(&mut self, terminal: &mut Terminal, how: NotificationMethod) {
         let news = std::mem::take(&mut self.app.notifications).join("; ");
         if news.is_empty() {
             return;
         }
         let sequence = match how {
-            Notify::Off => return,
-            Notify::Bell => "\x07".to_owned(),
-            Notify::Notification => {
+            NotificationMethod::Off => return,
+            NotificationMethod::Bell => "\x07".to_owned(),
+            NotificationMethod::Notification => {
                 let text: String = news.chars().filter(|c| !c.is_control()).collect();
                 let told = format!("\x1b]9;{text}\x1b\\");
                 format!(

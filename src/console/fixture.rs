@@ -9,9 +9,9 @@ use snapdeck_engine::{
     PatientView, Sample, View,
 };
 use snapdeck_model::{
-    AgentChannel, ChainLink, Check, Compression, Error, Examination, Guest, ImageFacts, Kind,
-    Lineage, Method, Object, Operation, Part, Phase, Picture, ProgressCell, PullCost, Reach,
-    Relative, Remarks, Sandbox, SandboxState, Snapshot, Vnc,
+    AgentChannel, Annotations, ChainLink, Check, Compression, Error, Guest, GuestAccess,
+    HealthReport, ImageFacts, Kind, Lineage, Method, Object, Operation, Phase, Picture,
+    ProgressCell, PullCost, RelatedSnapshot, Sandbox, SandboxState, SharedBytes, Snapshot, Vnc,
 };
 
 const GIB: u64 = 1 << 30;
@@ -23,7 +23,7 @@ pub(crate) fn facts(backing: Option<&str>) -> ImageFacts {
         virtual_size: 64 * GIB,
         cluster_size: 65536,
         backing_file: backing.map(str::to_owned),
-        external_data_file: false,
+        has_external_data_file: false,
         dirty: false,
         corrupt: false,
         encrypted: false,
@@ -142,19 +142,19 @@ pub(crate) fn alpha(seen: Instant) -> HostView {
 
 /// What manifests tell of a snapshot that is pinned in the bucket.
 pub(crate) fn lineage(name: &str) -> Lineage {
-    let relative = |name: &str, on_host, in_bucket| Relative {
+    let relative = |name: &str, on_host, in_bucket| RelatedSnapshot {
         name: name.parse().unwrap(),
-        on_host,
-        in_bucket,
+        is_on_host: on_host,
+        is_in_bucket: in_bucket,
     };
-    let part = |name: &str, bytes| Part {
+    let part = |name: &str, bytes| SharedBytes {
         name: name.parse().unwrap(),
         bytes,
     };
     Lineage {
         name: name.parse().unwrap(),
         local: None,
-        bucket: Some(Remarks {
+        bucket: Some(Annotations {
             notes: Some("the one for the fair".to_owned()),
             labels: [("os".to_owned(), "2022".to_owned())].into(),
             pinned: true,
@@ -166,7 +166,7 @@ pub(crate) fn lineage(name: &str) -> Lineage {
         children: vec!["myapp-v1.1".parse().unwrap()],
         shared_with_parent_bytes: Some(8 * GIB),
         shares: vec![part("winserver-base", 8 * GIB), part("myapp-v1.1", GIB)],
-        pull: Some(PullCost {
+        pull_cost: Some(PullCost {
             fetch_bytes: GIB,
             copies: vec![part("winserver-base", 8 * GIB), part("myapp-v1.1", GIB)],
         }),
@@ -236,7 +236,7 @@ pub(crate) fn failed_job(id: u64) -> JobView {
         },
         state: JobState::Failed(
             Error::new(Kind::Damaged, "cannot pull broken to host alpha")
-                .because("qemu-img check found 3 errors")
+                .with_cause("qemu-img check found 3 errors")
                 .hint("push it again"),
         ),
         ended: Some(Instant::now()),
@@ -274,9 +274,9 @@ pub(crate) fn populated() -> View {
 pub(crate) fn with_health_checks() -> View {
     let patient = |host: Option<&str>, checks: Vec<Check>| {
         let host = host.map(|name| name.parse().unwrap());
-        let found = Examination {
+        let found = HealthReport {
             host: host.clone(),
-            reached: true,
+            reachable: true,
             checks,
         };
         Arc::new(PatientView {
@@ -347,7 +347,7 @@ pub(crate) fn fleet(now: Instant) -> View {
         ..opening("beta")
     };
     let error = Error::new(Kind::Unreachable, "cannot reach host gamma")
-        .because("Connection timed out")
+        .with_cause("Connection timed out")
         .hint("check the network and sshd on gamma");
     let gamma = HostView {
         link: Link::Down(error.clone()),
@@ -362,7 +362,7 @@ pub(crate) fn fleet(now: Instant) -> View {
         Arc::new(pull_job(
             2,
             "gamma",
-            JobState::Failed(error.within("cannot pull far-away to host gamma")),
+            JobState::Failed(error.context("cannot pull far-away to host gamma")),
         )),
     ];
     view
@@ -402,7 +402,7 @@ pub(crate) fn unreachable_host_view(now: Instant, age: Duration) -> View {
     view.hosts[0] = Arc::new(HostView {
         link: Link::Down(
             Error::new(Kind::Unreachable, "cannot reach host alpha")
-                .because("Connection timed out")
+                .with_cause("Connection timed out")
                 .hint("check the network and sshd on alpha"),
         ),
         seen: now.checked_sub(age),
@@ -432,12 +432,12 @@ pub(crate) fn metrics(now: Instant) -> Live {
         },
         samples: (0..10).rev().map(|step| sample(step * 2)).collect(),
         started: now.checked_sub(Duration::from_secs(3723)),
-        reach: Some(Reach {
+        reach: Some(GuestAccess {
             vnc: Some(Vnc::Tcp {
                 address: "127.0.0.1".to_owned(),
                 port: 5901,
             }),
-            agent: AgentChannel::Open,
+            agent: AgentChannel::Connected,
         }),
         guest: Some(Guest {
             os: Some("Windows Server 2022".to_owned()),
@@ -450,7 +450,7 @@ pub(crate) fn metrics(now: Instant) -> Live {
             rgb: [[255, 0, 0].repeat(32 * 9), [0, 0, 255].repeat(32 * 9)]
                 .concat()
                 .into(),
-            mark: 7,
+            fingerprint: 7,
         })),
         screen_error: None,
         error: None,

@@ -6,7 +6,7 @@ use humansize::{BINARY, FormatSizeOptions, format_size};
 use jiff::Timestamp;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use snapdeck_model::Part;
+use snapdeck_model::SharedBytes;
 
 /// Bytes in words: `812 MiB`, `9.8 GiB`.
 pub(crate) fn size(bytes: u64) -> String {
@@ -163,7 +163,7 @@ pub(crate) fn count(number: usize, one: &str) -> String {
 const PARTS: usize = 3;
 
 /// `9.8 GiB from winserver-base`, of the first few; and of all others together.
-pub(crate) fn parts(parts: &[Part], word: &str) -> String {
+pub(crate) fn parts(parts: &[SharedBytes], word: &str) -> String {
     let named = parts.iter().take(PARTS);
     let mut texts: Vec<String> = named
         .map(|part| format!("{} {word} {}", size(part.bytes), part.name))

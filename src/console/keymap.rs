@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 use super::actions::{Action, Entry, Pane};
 use super::table::ACTIONS;
 use snapdeck_model::Result;
-use snapdeck_settings::Text;
+use snapdeck_settings::SourceText;
 
 /// Keys with a name, and the name.
 const NAMED: &[(&str, KeyCode)] = &[
@@ -200,28 +200,28 @@ impl Keymap {
     /// which of the table's keys mean something else now.
     ///
     /// # Errors
-    /// `BadInput` with the line: an action or a key that is not known, or one key for two of the user's actions that
+    /// `InvalidInput` with the line: an action or a key that is not known, or one key for two of the user's actions that
     /// apply in one pane.
     pub(crate) fn read(text: &str, path: &Path) -> Result<(Self, Vec<String>)> {
-        let text = Text {
-            what: "cannot read keys",
+        let text = SourceText {
+            error_summary: "cannot read keys",
             path,
             text,
         };
         let root = DeTable::parse(text.text)
-            .map_err(|error| text.syntax(error.span(), error.message()))?;
+            .map_err(|error| text.syntax_error(error.span(), error.message()))?;
         let mut own = Vec::new();
         let mut named: Vec<Action> = Vec::new();
         for (name, value) in root.get_ref() {
             let known = || ACTIONS.iter().map(Entry::id);
             let entry = ACTIONS.iter().find(|entry| entry.id() == *name.get_ref());
             let entry = entry.ok_or_else(|| {
-                text.unknown(name.span().start, "action", name.get_ref(), known())
+                text.unknown_name_error(name.span().start, "action", name.get_ref(), known())
                     .hint("the actions are those of config/keymap.toml, and of `?`")
             })?;
             named.push(entry.action);
             let wrong = |at| {
-                text.wrong(
+                text.error_at(
                     at,
                     format!("{name} takes a list of keys, such as [\"g g\"]"),
                 )
@@ -235,7 +235,7 @@ impl Keymap {
                 let at = value.span().start;
                 let keys = value.get_ref().as_str().ok_or_else(|| wrong(at))?;
                 let chord = Chord::named(keys).map_err(|key| {
-                    text.wrong(at, format!("{name}: there is no key {key:?}")).hint(
+                    text.error_at(at, format!("{name}: there is no key {key:?}")).hint(
                         "keys are letters and signs, space, enter, esc, tab, up, page-down, f1, ctrl-a, alt-x, ...",
                     )
                 })?;
@@ -244,7 +244,7 @@ impl Keymap {
                     || digits && last != Some(&Press::Digit)
                 {
                     let why = "1-9 is for host, as its last key, and host takes nothing else";
-                    return Err(text.wrong(at, format!("{name}: {why}")));
+                    return Err(text.error_at(at, format!("{name}: {why}")));
                 }
                 own.push(Binding {
                     chord,
@@ -261,13 +261,13 @@ impl Keymap {
             let others = &own[..number];
             if let Some(other) = others.iter().find(|other| meets(one, other)) {
                 let (id, key) = (one.entry.id(), one.chord.name());
-                let line = text.line(other.source_offset.unwrap_or(0));
+                let line = text.line_at(other.source_offset.unwrap_or(0));
                 let why = format!(
                     "{id}: {key} collides with {} of {} in line {line}",
                     other.chord.name(),
                     other.entry.id()
                 );
-                return Err(text.wrong(one.source_offset.unwrap_or(0), why));
+                return Err(text.error_at(one.source_offset.unwrap_or(0), why));
             }
         }
         let mut told = Vec::new();

@@ -6,7 +6,7 @@ use super::dialog::{Dialog, Note};
 use super::perform;
 use super::tree::TreeRowKey;
 use snapdeck_engine::Link;
-use snapdeck_model::{HostName, Lineage, RemarksChange, SnapshotName};
+use snapdeck_model::{AnnotationsPatch, HostName, Lineage, SnapshotName};
 
 /// A question about a snapshot. While it stays equal the answer is still true, as far as can be seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,7 +93,7 @@ pub(crate) fn annotatable_lineage(app: &App) -> Result<&Lineage, String> {
 }
 
 /// Changes what is said of the selected snapshot, wherever it is.
-fn annotate_command(app: &App, change: RemarksChange) -> Option<Command> {
+fn annotate_command(app: &App, change: AnnotationsPatch) -> Option<Command> {
     let asked = app.lineage_query()?;
     let (here, there, ..) = asked.fingerprint;
     Some(Command::Annotate {
@@ -109,7 +109,7 @@ pub(crate) fn toggle_pin(app: &mut App) -> Vec<Command> {
     let Ok(lineage) = annotatable_lineage(app) else {
         return Vec::new();
     };
-    let change = RemarksChange::pin(!lineage.is_pinned());
+    let change = AnnotationsPatch::with_pinned(!lineage.is_pinned());
     annotate_command(app, change).into_iter().collect()
 }
 
@@ -119,7 +119,7 @@ pub(crate) fn open_note(app: &mut App) {
         return;
     };
     let note = lineage.note().unwrap_or_default().to_owned();
-    if let Some(command) = annotate_command(app, RemarksChange::default()) {
+    if let Some(command) = annotate_command(app, AnnotationsPatch::default()) {
         perform::open(app, Dialog::Note(Box::new(Note::new(command, &note))));
     }
 }

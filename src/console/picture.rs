@@ -153,7 +153,7 @@ impl Canvas {
             }
         };
         Some(EncodedImage {
-            mark: picture.mark,
+            mark: picture.fingerprint,
             room,
             size,
             protocol,
@@ -214,7 +214,7 @@ mod tests {
             width: 8,
             height: 4,
             rgb: [255, 0, 0].repeat(32).into(),
-            mark: 7,
+            fingerprint: 7,
         };
         for wish in [
             PictureStyle::Blocks,

@@ -140,11 +140,11 @@ pub(crate) async fn apply_prune(
     pruning: &Pruning,
     plan: PrunePlan,
 ) -> snapdeck_model::Result<(PrunePlan, Vec<String>)> {
-    let before = plan.held.len();
+    let before = plan.kept.len();
     let mut plan = engine.prune_again(pruning, plan).await?;
-    let held = plan.held.iter().skip(before);
+    let held = plan.kept.iter().skip(before);
     let mut stayed: Vec<String> = held
-        .map(|one| format!("{} stays: {}", one.name, one.held.join("; ")))
+        .map(|one| format!("{} stays: {}", one.name, one.keep_reasons.join("; ")))
         .collect();
     let mut removed = Vec::new();
     for leftover in plan.leftovers {

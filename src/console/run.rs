@@ -80,7 +80,7 @@ pub struct Options {
 /// the engine. Draws before any host answers. The engine is told to follow its hosts and bucket.
 ///
 /// # Errors
-/// Where the terminal or the log file cannot be used; `BadInput` for keys or a theme that cannot be meant.
+/// Where the terminal or the log file cannot be used; `InvalidInput` for keys or a theme that cannot be meant.
 pub async fn run(engine: Engine, options: Options) -> Result<()> {
     let lines = logging::start(
         options.log_file.as_deref(),
@@ -91,14 +91,15 @@ pub async fn run(engine: Engine, options: Options) -> Result<()> {
     let theme = theme(&wishes, options.config_dir.as_deref())?;
     report_panics(options.log_file.as_deref());
     let signals = Signals::new()?;
-    let mut terminal = Terminal::open(wishes.mouse).wrap_err("the console needs a terminal")?;
+    let mut terminal =
+        Terminal::open(wishes.mouse_enabled).wrap_err("the console needs a terminal")?;
     let mut app = App::new(engine.view(), options.banner, Instant::now());
     app.keymap = keymap;
     app.theme = theme.unwrap_or_else(|| default_theme(background::is_light_in_env(env_var)));
     (app.read_only, app.plain) = (options.read_only, options.plain);
-    app.ascii = wishes.ascii;
-    app.notify_after = wishes.notify_after;
-    let picture = match options.plain || wishes.ascii {
+    app.ascii = wishes.ascii_only;
+    app.notify_after = wishes.notification_threshold;
+    let picture = match options.plain || wishes.ascii_only {
         true => PictureStyle::Off,
         false => wishes.picture,
     };
@@ -196,7 +197,7 @@ fn theme(wishes: &ConsoleSettings, dir: Option<&Path>) -> snapdeck_model::Result
             Some(theme) => Ok(Some(theme)),
             None => {
                 let known: Vec<&str> = THEMES.iter().map(|(name, _)| *name).collect();
-                let error = Error::new(Kind::BadInput, format!("there is no theme {name:?}"));
+                let error = Error::new(Kind::InvalidInput, format!("there is no theme {name:?}"));
                 Err(error.hint(format!(
                     "[console] theme is auto, {}, or a file themes/{name}.toml beside config.toml",
                     known.join(", ")
@@ -326,7 +327,7 @@ impl Screen {
         let mut views = engine.watch();
         let mut lives = engine.live();
         let mut events = Events::listen().wrap_err("cannot listen to the terminal")?;
-        let notify = engine.settings().console.notify;
+        let notify = engine.settings().console.notification;
         loop {
             engine.look_at(self.app.watch_target());
             self.prepare_picture();

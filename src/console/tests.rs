@@ -29,7 +29,7 @@ use super::fixture::{
     empty, object, populated, sandbox, snapshot, unreachable_host_view, with_health_checks,
 };
 use snapdeck_engine::{BucketView, HostView, JobId, Link, View};
-use snapdeck_model::{Error, Kind, Operation, RemarksChange, SandboxState};
+use snapdeck_model::{AnnotationsPatch, Error, Kind, Operation, SandboxState};
 
 fn app(view: View) -> App {
     App::new(Arc::new(view), None, Instant::now())
@@ -206,7 +206,7 @@ fn remove_is_refused_while_sandboxes_need_the_file() {
     let [
         Command::Submit(Operation::Remove {
             host: None,
-            bucket: true,
+            from_bucket: true,
             ..
         }),
     ] = &commands[..]
@@ -225,7 +225,7 @@ fn remove_of_one_of_two_copies_takes_a_y_and_of_both_the_name() {
     let [
         Command::Submit(Operation::Remove {
             host: Some(_),
-            bucket: false,
+            from_bucket: false,
             ..
         }),
     ] = &commands[..]
@@ -244,7 +244,7 @@ fn remove_of_one_of_two_copies_takes_a_y_and_of_both_the_name() {
     let [
         Command::Submit(Operation::Remove {
             host: Some(_),
-            bucket: true,
+            from_bucket: true,
             name,
             ..
         }),

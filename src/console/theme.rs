@@ -9,7 +9,7 @@ use ratatui::style::{Color, Modifier, Style};
 use toml::de::DeTable;
 
 use snapdeck_model::Result;
-use snapdeck_settings::Text;
+use snapdeck_settings::SourceText;
 
 /// The themes that are compiled in, by name.
 pub(crate) const THEMES: &[(&str, &str)] = &[
@@ -77,28 +77,29 @@ impl Theme {
     /// looks like ordinary text.
     ///
     /// # Errors
-    /// `BadInput` with the line: a role, a colour or an attribute that is not known.
+    /// `InvalidInput` with the line: a role, a colour or an attribute that is not known.
     pub(crate) fn read(text: &str, path: &Path) -> Result<Self> {
-        let text = Text {
-            what: "cannot read the theme",
+        let text = SourceText {
+            error_summary: "cannot read the theme",
             path,
             text,
         };
         let root = DeTable::parse(text.text)
-            .map_err(|error| text.syntax(error.span(), error.message()))?;
+            .map_err(|error| text.syntax_error(error.span(), error.message()))?;
         let mut theme = Self::default();
         for (name, value) in root.get_ref() {
             let role = ROLES.iter().find(|(known, _)| known == name.get_ref());
             let known = || ROLES.iter().map(|(known, _)| (*known).to_owned());
-            let (_, role) = role
-                .ok_or_else(|| text.unknown(name.span().start, "role", name.get_ref(), known()))?;
+            let (_, role) = role.ok_or_else(|| {
+                text.unknown_name_error(name.span().start, "role", name.get_ref(), known())
+            })?;
             let at = value.span().start;
             let words = value.get_ref().as_str();
             let words = words.ok_or_else(|| {
-                text.wrong(at, format!("{name} takes a text, such as \"bold cyan\""))
+                text.error_at(at, format!("{name} takes a text, such as \"bold cyan\""))
             })?;
             *role(&mut theme) = style(words).map_err(|word| {
-                text.wrong(at, format!("{name}: there is no colour or attribute {word:?}")).hint(
+                text.error_at(at, format!("{name}: there is no colour or attribute {word:?}")).hint(
                     "colours are red, light-red, ..., 0 to 255, #rrggbb; attributes bold, dim, italic, underlined, \
                      reverse; \"on COLOUR\" is the background",
                 )

@@ -15,10 +15,12 @@ use snapdeck_bucket::Bucket;
 use snapdeck_host::Host;
 use snapdeck_model::settings::{
     Accel, BucketSettings, ConsoleSettings, Credentials, Firmware, HostSettings, JobSettings,
-    Network, Notify, PictureStyle, PushSettings, SandboxSettings, Settings,
+    Network, NotificationMethod, PictureStyle, PushSettings, SandboxSettings, Settings,
 };
-use snapdeck_model::{Buffers, Error, Kind, Method, ProgressCell, Result, SandboxId, SnapshotName};
-use snapdeck_settings::TEMPLATE;
+use snapdeck_model::{
+    BufferPool, Error, Kind, Method, ProgressCell, Result, SandboxId, SnapshotName,
+};
+use snapdeck_settings::DEFAULT_DOMAIN_XML;
 
 /// What each program we need comes in.
 const PROGRAMS: [(&str, &str); 2] = [
@@ -85,7 +87,8 @@ pub fn reexec_with_quiet_libvirt() -> Result<()> {
     if std::env::var_os(LIBVIRT_LOG_ENV.0).is_some() {
         return Ok(());
     }
-    let failed = |error| Error::new(Kind::Failed, "cannot start the demo's process").because(error);
+    let failed =
+        |error| Error::new(Kind::Failed, "cannot start the demo's process").with_cause(error);
     let program = std::env::current_exe().map_err(failed)?;
     let error = Command::new(program)
         .args(std::env::args_os().skip(1))
@@ -105,7 +108,7 @@ impl DemoEnvironment {
         let dir = tempfile::Builder::new()
             .prefix("snapdeck-demo-")
             .tempdir_in(short_temp_dir())
-            .map_err(|error| demo_error("make a directory").because(error))?
+            .map_err(|error| demo_error("make a directory").with_cause(error))?
             .keep();
         let cleaner = spawn_cleaner(&dir)?;
         let keys = Credentials {
@@ -155,7 +158,7 @@ impl DemoEnvironment {
     async fn populate(&self) -> Result<()> {
         let host = &self.host;
         std::fs::write(self.dir.join("host/etc/qemu.conf"), build_qemu_conf())
-            .map_err(|error| demo_error("write qemu.conf").because(error))?;
+            .map_err(|error| demo_error("write qemu.conf").with_cause(error))?;
         let base = host.snapshot_path(&BASE_NAME.parse()?);
         let tools = format!("{}/{TOOLS_NAME}.qcow2", host.settings().temp_dir);
         let (images, opened) = tokio::join!(
@@ -199,7 +202,7 @@ impl DemoEnvironment {
         let reader = host.open_reader(image).await?;
         let bucket = Bucket::new(&self.settings.bucket).await;
         let (progress, cancel) = (ProgressCell::default(), CancellationToken::new());
-        let buffers = Buffers::default();
+        let buffers = BufferPool::default();
         let read = |offset, length| reader.read_at(&buffers, offset, length);
         bucket
             .upload(name, reader.size_bytes(), read, false, &progress, &cancel)
@@ -222,7 +225,7 @@ fn demo_error(what: &str) -> Error {
 
 fn create_dir(path: &Path) -> Result<()> {
     std::fs::create_dir_all(path)
-        .map_err(|error| demo_error(&format!("make {}", path.display())).because(error))
+        .map_err(|error| demo_error(&format!("make {}", path.display())).with_cause(error))
 }
 
 #[expect(clippy::disallowed_methods, reason = "a front end may read PATH")]
@@ -237,7 +240,7 @@ fn check_programs() -> Result<()> {
         return Ok(());
     }
     Err(demo_error("start")
-        .because(format!("missing: {}", missing.join(", ")))
+        .with_cause(format!("missing: {}", missing.join(", ")))
         .hint(format!(
             "install it: apt-get install {} libvirt-daemon-driver-qemu",
             missing.join(" ")
@@ -271,7 +274,7 @@ fn spawn_cleaner(dir: &Path) -> Result<Child> {
     };
     posted().map_err(|error| {
         let _ = std::fs::remove_dir_all(dir);
-        demo_error("start its cleaner").because(error)
+        demo_error("start its cleaner").with_cause(error)
     })
 }
 
@@ -279,7 +282,7 @@ fn random_secret() -> Result<String> {
     let mut bytes = [0; 12];
     std::fs::File::open("/dev/urandom")
         .and_then(|mut random| random.read_exact(&mut bytes))
-        .map_err(|error| demo_error("make a key").because(error))?;
+        .map_err(|error| demo_error("make a key").with_cause(error))?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
@@ -294,8 +297,8 @@ fn build_host_settings(dir: &Path) -> Result<HostSettings> {
         nvram_dir: at("nvram"),
         owner: format!("{uid}:{gid}"),
         temp_dir: at("temp"),
-        reconnect: Duration::ZERO,
-        running: vec![Method::Backup, Method::Copy, Method::Convert],
+        reconnect_timeout: Duration::ZERO,
+        running_methods: vec![Method::Backup, Method::Copy, Method::Convert],
     })
 }
 
@@ -309,25 +312,27 @@ fn build_settings(host: HostSettings, endpoint: String, keys: Credentials) -> Se
             region: Some("us-east-1".into()),
             credentials: Some(keys),
         },
-        push: PushSettings { zstd: false },
+        push: PushSettings {
+            zstd_enabled: false,
+        },
         sandbox: SandboxSettings {
             accel: Accel::Qemu,
             cpus: 1,
             memory_bytes: 64 << 20,
             firmware: Firmware::Bios,
             network: Network::None,
-            template: TEMPLATE.to_owned(),
+            template: DEFAULT_DOMAIN_XML.to_owned(),
             stop_timeout: Duration::from_secs(60),
         },
-        jobs: JobSettings { parallel: 4 },
+        jobs: JobSettings { max_parallel: 4 },
         console: ConsoleSettings {
-            mouse: true,
+            mouse_enabled: true,
             picture: PictureStyle::Auto,
             viewer: None,
             theme: None,
-            ascii: false,
-            notify: Notify::Bell,
-            notify_after: Duration::from_secs(10),
+            ascii_only: false,
+            notification: NotificationMethod::Bell,
+            notification_threshold: Duration::from_secs(10),
         },
     }
 }
@@ -374,11 +379,11 @@ async fn create_image(dir: &Path, path: &str, bytes: u64) -> Result<()> {
         file.set_len(DISK_BYTES)
     })
     .await
-    .map_err(|error| demo_error("make an image").because(error))?
-    .map_err(|error| demo_error("make an image").because(error))?;
+    .map_err(|error| demo_error("make an image").with_cause(error))?
+    .map_err(|error| demo_error("make an image").with_cause(error))?;
     let raw = raw.display().to_string();
     run_qemu_img(&["convert", "-q", "-f", "raw", "-O", "qcow2", &raw, path]).await?;
-    std::fs::remove_file(raw).map_err(|error| demo_error("make an image").because(error))
+    std::fs::remove_file(raw).map_err(|error| demo_error("make an image").with_cause(error))
 }
 
 async fn run_qemu_img(args: &[&str]) -> Result<()> {
@@ -388,9 +393,9 @@ async fn run_qemu_img(args: &[&str]) -> Result<()> {
     match output {
         Ok(Ok(output)) if output.status.success() => Ok(()),
         Ok(Ok(output)) => {
-            Err(demo_error("run qemu-img").because(String::from_utf8_lossy(&output.stderr)))
+            Err(demo_error("run qemu-img").with_cause(String::from_utf8_lossy(&output.stderr)))
         }
-        Ok(Err(error)) => Err(demo_error("run qemu-img").because(error)),
-        Err(_) => Err(demo_error("run qemu-img").because("it does not end")),
+        Ok(Err(error)) => Err(demo_error("run qemu-img").with_cause(error)),
+        Err(_) => Err(demo_error("run qemu-img").with_cause("it does not end")),
     }
 }

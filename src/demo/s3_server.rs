@@ -18,7 +18,7 @@ use snapdeck_model::{Error, Kind, Result};
 /// `Failed` where `root` cannot be served or no port is free.
 pub(crate) async fn serve(root: &Path, keys: &Credentials) -> Result<SocketAddr> {
     let failed = |why: String| {
-        Error::new(Kind::Failed, "cannot start the S3 server of the demo").because(why)
+        Error::new(Kind::Failed, "cannot start the S3 server of the demo").with_cause(why)
     };
     let files = s3s_fs::FileSystem::new(root).map_err(|error| failed(format!("{error:?}")))?;
     let mut service = S3ServiceBuilder::new(files);

@@ -43,7 +43,10 @@ pub(super) fn of(operation: &Operation) -> Vec<Claim> {
             None => claim(format!("object {name}"), false),
         },
         Operation::Remove {
-            host, name, bucket, ..
+            host,
+            name,
+            from_bucket: bucket,
+            ..
         } => {
             if let Some(host) = host {
                 claim(format!("snapshot {name} on host {host}"), true);
@@ -52,7 +55,11 @@ pub(super) fn of(operation: &Operation) -> Vec<Claim> {
                 claim(format!("object {name}"), true);
             }
         }
-        Operation::New { host, id, form } => {
+        Operation::CreateSandbox {
+            host,
+            id,
+            spec: form,
+        } => {
             claim(format!("sandbox {id} on host {host}"), true);
             // Nobody pulls the snapshot from under it while its overlay is being made.
             claim(format!("snapshot {} on host {host}", form.snapshot), false);
@@ -74,7 +81,7 @@ pub(super) fn locks(operation: &Operation, host: &Host) -> Vec<Want> {
             vec![host.lock_of_snapshot(name, true)]
         }
         Operation::Verify { name, repair, .. } => vec![host.lock_of_snapshot(name, *repair)],
-        Operation::New { id, form, .. } => vec![
+        Operation::CreateSandbox { id, spec: form, .. } => vec![
             host.lock_of_sandbox(id),
             host.lock_of_snapshot(&form.snapshot, false),
         ],
@@ -107,8 +114,8 @@ mod tests {
         let remove = Operation::Remove {
             host: None,
             name: "base".parse().unwrap(),
-            bucket: true,
-            only: None,
+            from_bucket: true,
+            expected_identity: None,
         };
         assert_eq!(conflict(&of(&pull("a")), &of(&pull("b"))), None);
         assert!(conflict(&of(&pull("a")), &of(&pull("a"))).is_some());

@@ -7,7 +7,7 @@ use tokio::task::JoinHandle;
 
 use super::view::PatientView;
 use super::{Inner, jobs};
-use snapdeck_model::{Check, Examination, HostName, Result};
+use snapdeck_model::{Check, HealthReport, HostName, Result};
 
 /// The net under the deadlines of a host's single steps.
 const LONGEST: Duration = Duration::from_secs(180);
@@ -40,7 +40,7 @@ pub(super) fn examine(inner: &Arc<Inner>, hosts: &[HostName], bucket: bool) -> R
 fn begin(
     inner: &Arc<Inner>,
     host: Option<HostName>,
-    examination: impl Future<Output = Examination> + Send + 'static,
+    examination: impl Future<Output = HealthReport> + Send + 'static,
 ) {
     let mut idle = false;
     edit(inner, host.as_ref(), |patient| {
@@ -51,7 +51,7 @@ fn begin(
     }
     let inner = inner.clone();
     // A panic ends this examination and nothing else.
-    let task: JoinHandle<Examination> = tokio::spawn(examination);
+    let task: JoinHandle<HealthReport> = tokio::spawn(examination);
     tokio::spawn(async move {
         let found = task.await.unwrap_or_else(|crash| {
             let why = format!("it crashed inside snapdeck: {crash}");
@@ -73,10 +73,10 @@ fn edit(inner: &Inner, host: Option<&HostName>, change: impl FnOnce(&mut Patient
     });
 }
 
-fn broken_off(host: Option<HostName>, why: &str) -> Examination {
-    Examination {
+fn broken_off(host: Option<HostName>, why: &str) -> HealthReport {
+    HealthReport {
         host,
-        reached: true,
+        reachable: true,
         checks: vec![Check::failed("examination", why, "run it again")],
     }
 }

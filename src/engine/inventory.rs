@@ -43,7 +43,7 @@ pub(super) fn blank(settings: &Settings, bucket: &Bucket) -> View {
             seen: None,
             sandboxes: Arc::default(),
             snapshots: Arc::default(),
-            running: host.running.first().copied(),
+            running: host.running_methods.first().copied(),
         })
     });
     let link = if settings.bucket.name.is_some() {
@@ -164,7 +164,7 @@ async fn meet_host(inner: Arc<Inner>, index: usize) {
     let host = &inner.hosts[index];
     snapdeck_ops::clear_leftovers(host, None, &|_, text| tracing::warn!("{text}")).await;
     if let Ok(false) = host.supports_backup().await {
-        let mut methods = host.settings().running.iter().copied();
+        let mut methods = host.settings().running_methods.iter().copied();
         let running = methods.find(|method| *method != Method::Backup);
         inner.publish(|view| Arc::make_mut(&mut view.hosts[index]).running = running);
     }

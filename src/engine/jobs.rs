@@ -48,7 +48,7 @@ pub(super) fn find_host<'a>(inner: &'a Inner, name: &HostName) -> Result<(usize,
                 .map(|host| host.name().as_str())
                 .collect();
             Error::new(
-                Kind::BadInput,
+                Kind::InvalidInput,
                 format!("there is no host {name} in the settings"),
             )
             .hint(format!("known hosts: {}", known.join(", ")))
@@ -147,9 +147,9 @@ pub(super) fn submit_chain_since(
         let slot = async move {
             if let Some(before) = before {
                 let ended = before.await.unwrap_or_else(|crash| {
-                    Err(Error::new(Kind::Failed, "the job before it crashed").because(crash))
+                    Err(Error::new(Kind::Failed, "the job before it crashed").with_cause(crash))
                 });
-                ended.map_err(|error| error.within(format!("cannot {title}")))?;
+                ended.map_err(|error| error.context(format!("cannot {title}")))?;
             }
             turns.join(vec![id]).await.map(Arc::new)
         };
@@ -190,7 +190,7 @@ fn accept(
             .find_map(|live| claims::conflict(&wanted, &live.claims).map(|claim| (live, claim)));
         if let Some((live, claim)) = clash {
             return Err(Error::new(
-                Kind::Refused,
+                Kind::Conflict,
                 format!(
                     "cannot {} while job {} ({}) works on {}",
                     operation.title(),
@@ -275,7 +275,7 @@ async fn run(inner: Arc<Inner>, job: Accepted, slot: Slot, share: Share) -> Resu
             cancel,
             leaving: inner.leaving.clone(),
             log: log_of(&inner, id),
-            zstd: inner.settings.push.zstd,
+            zstd: inner.settings.push.zstd_enabled,
         };
         let worker = {
             let inner = inner.clone();
@@ -284,7 +284,10 @@ async fn run(inner: Arc<Inner>, job: Accepted, slot: Slot, share: Share) -> Resu
             tokio::spawn(async move { work(&inner, &operation, host.as_ref(), share, &ctx).await })
         };
         worker.await.unwrap_or_else(|crash| {
-            Err(Error::new(Kind::Failed, format!("{title} crashed inside snapdeck")).because(crash))
+            Err(
+                Error::new(Kind::Failed, format!("{title} crashed inside snapdeck"))
+                    .with_cause(crash),
+            )
         })
     };
     let ended = result.as_ref().map(|_| ()).map_err(Error::clone);
@@ -306,7 +309,7 @@ async fn work(
     share: Share,
     ctx: &snapdeck_ops::Context,
 ) -> Result<Outcome> {
-    let cannot = |error: Error| error.within(format!("cannot {}", operation.title()));
+    let cannot = |error: Error| error.context(format!("cannot {}", operation.title()));
     let lost = CancellationToken::new();
     let lock = match host {
         Some(host) => {
@@ -325,7 +328,7 @@ async fn work(
         () = lost.cancelled() => {
             ctx.cancel.cancel();
             run.await.map_err(|_| {
-                cannot(Error::new(Kind::Refused, "another snapdeck took its place while the host was away"))
+                cannot(Error::new(Kind::Conflict, "another snapdeck took its place while the host was away"))
             })
         }
     };
@@ -340,7 +343,7 @@ fn patient(host: &Host, ctx: &snapdeck_ops::Context) -> Host {
     let log = ctx.log.clone();
     let tell = Arc::new(move |warning, text| log(warning, text));
     host.patient(Patience::new(
-        host.settings().reconnect,
+        host.settings().reconnect_timeout,
         ctx.cancel.clone(),
         tell,
     ))
@@ -355,7 +358,7 @@ fn finish(inner: &Inner, id: JobId, title: &str, cell: &ProgressCell, result: Re
     let state = match result {
         Ok(outcome) => {
             tracing::info!(job = id.0, "{title}: done");
-            cell.enter(Phase::Done, 0);
+            cell.enter(Phase::Finished, 0);
             JobState::Done(outcome)
         }
         Err(error) if error.kind() == Kind::Cancelled => {

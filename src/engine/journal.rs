@@ -147,7 +147,7 @@ impl Journal {
                 Kind::Failed,
                 format!("cannot keep a journal in {}", root.display()),
             )
-            .because(error)
+            .with_cause(error)
             .hint("it needs a directory it may write to; XDG_STATE_HOME names another")
         })
     }

@@ -9,8 +9,8 @@ use futures_util::{StreamExt, stream};
 use super::{Engine, Inner, Link};
 use snapdeck_host::Host;
 use snapdeck_model::{
-    Error, Family, HostName, Kind, Lineage, MAX_PARENTS, Manifest, Object, PullCost, Remarks,
-    RemarksChange, Result, Snapshot, SnapshotName,
+    Annotations, AnnotationsPatch, Error, HostName, Kind, Lineage, LineageIndex, MAX_PARENTS,
+    Manifest, Object, PullCost, Result, Snapshot, SnapshotName,
 };
 
 /// Snapshots of a host whose manifests are read to compare with one; more are not compared.
@@ -131,15 +131,15 @@ impl Engine {
     /// bucket that does not answer tells nothing.
     ///
     /// # Errors
-    /// `BadInput` for an unknown host; `Unreachable` where it does not answer.
+    /// `InvalidInput` for an unknown host; `Unreachable` where it does not answer.
     pub async fn lineage(&self, host: Option<&HostName>, name: &SnapshotName) -> Result<Lineage> {
         let (family, object) = self.family(host, name).await?;
         let is_there = object
             .as_ref()
-            .is_some_and(|object| family.has(name, object.size_bytes));
+            .is_some_and(|object| family.has_copy_of(name, object.size_bytes));
         let bytes = object.as_ref().map(|object| object.size_bytes);
         let mut lineage = family.lineage(name, bytes, is_there);
-        if let Some(host) = host.filter(|_| family.on_host.contains_key(name)) {
+        if let Some(host) = host.filter(|_| family.host_snapshots.contains_key(name)) {
             lineage.local = self.host(host)?.remarks(name).await?;
         }
         if object.is_some() {
@@ -168,20 +168,20 @@ impl Engine {
         &self,
         host: Option<&HostName>,
         name: &SnapshotName,
-    ) -> Result<(Family, Option<Object>)> {
+    ) -> Result<(LineageIndex, Option<Object>)> {
         let inner = &*self.inner;
         let host = host.map(|host| self.host(host)).transpose()?;
-        let mut family = Family::default();
+        let mut family = LineageIndex::default();
         if let Some(host) = host {
             let snapshots = self.known_snapshots(host).await?;
             let sound = |one: &Snapshot| one.problem.is_none().then_some(one.size_bytes);
             let names = snapshots.iter().map(|one| (one.name.clone(), sound(one)));
-            family.on_host = names.collect();
+            family.host_snapshots = names.collect();
             let some = snapshots.iter().take(MOST);
             let read: Vec<_> = some.map(|one| of_snapshot(inner, host, one)).collect();
             let mut read = stream::iter(read).buffer_unordered(AT_ONCE);
             while let Some(found) = read.next().await {
-                family.host.extend(found?);
+                family.host_manifests.extend(found?);
             }
         }
         let object = match inner.bucket.is_configured() {
@@ -200,7 +200,7 @@ impl Engine {
         host: Option<&HostName>,
         bucket: bool,
         name: &SnapshotName,
-    ) -> Result<(Option<Remarks>, Option<Remarks>)> {
+    ) -> Result<(Option<Annotations>, Option<Annotations>)> {
         let here = match host {
             Some(host) => self.host(host)?.remarks(name).await?,
             None => None,
@@ -220,8 +220,8 @@ impl Engine {
         &self,
         host: &HostName,
         name: &SnapshotName,
-        change: &RemarksChange,
-    ) -> Result<Remarks> {
+        change: &AnnotationsPatch,
+    ) -> Result<Annotations> {
         self.host(host)?.remark(name, change).await
     }
 
@@ -232,8 +232,8 @@ impl Engine {
     pub async fn remark_in_bucket(
         &self,
         object: &Object,
-        change: &RemarksChange,
-    ) -> Result<Remarks> {
+        change: &AnnotationsPatch,
+    ) -> Result<Annotations> {
         self.inner.bucket.annotate(object, change).await
     }
 
@@ -246,7 +246,7 @@ impl Engine {
         host: Option<&HostName>,
         bucket: bool,
         name: &SnapshotName,
-        change: &RemarksChange,
+        change: &AnnotationsPatch,
     ) -> Result<()> {
         if let Some(host) = host {
             self.remark_on(host, name, change).await?;
@@ -293,7 +293,7 @@ async fn of_snapshot(
 async fn of_bucket(
     inner: &Inner,
     subject_name: &SnapshotName,
-    family: &mut Family,
+    family: &mut LineageIndex,
 ) -> Option<Object> {
     let (mut subject, mut seen) = (None, BTreeSet::new());
     let mut next = Some(subject_name.clone());
@@ -309,16 +309,19 @@ async fn of_bucket(
             }
         };
         if let Some(object) = object {
-            family.in_bucket.insert(name.clone());
+            family.bucket_objects.insert(name.clone());
             let manifest = of_object(inner, &object).await;
             let manifest = manifest.map(|manifest| (name.clone(), manifest));
-            family.bucket.extend(manifest);
+            family.bucket_manifests.extend(manifest);
             if object.name == *subject_name {
                 subject = Some(object);
             }
         }
         seen.insert(name.clone());
-        let manifest = family.host.get(&name).or_else(|| family.bucket.get(&name));
+        let manifest = family
+            .host_manifests
+            .get(&name)
+            .or_else(|| family.bucket_manifests.get(&name));
         next = manifest
             .and_then(|manifest| manifest.parent.as_ref())
             .map(|parent| parent.name.clone());

@@ -33,7 +33,7 @@ use snapdeck_bucket::Bucket;
 use snapdeck_host::{Host, Survey};
 use snapdeck_model::settings::Settings;
 use snapdeck_model::{
-    Error, Forecast, HostName, Kind, Object, Operation, OtherGuest, Outcome, Result, Sandbox,
+    Error, ForeignDomain, HostName, Kind, Object, Operation, Outcome, PushPlan, Result, Sandbox,
     SandboxId, Snapshot, SnapshotName,
 };
 use snapdeck_ops::Wish;
@@ -119,7 +119,7 @@ impl Engine {
     /// An engine for `settings`; must be called inside a tokio runtime. Nothing is opened yet.
     ///
     /// # Errors
-    /// `BadInput` where a host's settings cannot be served.
+    /// `InvalidInput` where a host's settings cannot be served.
     pub async fn new(settings: Settings) -> Result<Self> {
         let hosts = settings
             .hosts
@@ -136,7 +136,7 @@ impl Engine {
                 bucket,
                 bucket_call: Notify::new(),
                 jobs: Mutex::default(),
-                turns: turns::Turns::new(settings.jobs.parallel),
+                turns: turns::Turns::new(settings.jobs.max_parallel),
                 view: watch::Sender::new(Arc::new(view)),
                 look: watch::Sender::default(),
                 live: watch::Sender::default(),
@@ -184,7 +184,7 @@ impl Engine {
     /// Takes an operation on as a job.
     ///
     /// # Errors
-    /// `Refused` where another job works on the same sandbox, snapshot or object; `BadInput` for a host that
+    /// `Refused` where another job works on the same sandbox, snapshot or object; `InvalidInput` for a host that
     /// is not in the settings.
     pub fn submit(&self, operation: Operation) -> Result<JobId> {
         let mut taken = jobs::submit(&self.inner, vec![operation]);
@@ -255,7 +255,7 @@ impl Engine {
     /// already is not begun anew.
     ///
     /// # Errors
-    /// `BadInput` for a host that is not in the settings: then nothing is begun.
+    /// `InvalidInput` for a host that is not in the settings: then nothing is begun.
     pub fn examine(&self, hosts: &[HostName], bucket: bool) -> Result<()> {
         doctor::examine(&self.inner, hosts, bucket)
     }
@@ -332,17 +332,17 @@ impl Engine {
         sandbox: &SandboxId,
         name: &SnapshotName,
         compact: bool,
-    ) -> Result<Forecast> {
+    ) -> Result<PushPlan> {
         let inner = &self.inner;
         let wish = Wish::new(name, false, compact);
-        let zstd = inner.settings.push.zstd;
+        let zstd = inner.settings.push.zstd_enabled;
         snapdeck_ops::forecast(self.host(host)?, &inner.bucket, sandbox, &wish, zstd).await
     }
 
     /// Sandboxes of a host, asked now.
     ///
     /// # Errors
-    /// `BadInput` for an unknown host, `Unreachable` where it does not answer.
+    /// `InvalidInput` for an unknown host, `Unreachable` where it does not answer.
     pub async fn sandboxes(&self, host: &HostName) -> Result<Vec<Sandbox>> {
         Ok(self.survey(host).await?.sandboxes)
     }
@@ -359,7 +359,7 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::sandboxes`].
-    pub async fn guests(&self, host: &HostName) -> Result<(Vec<Sandbox>, Vec<OtherGuest>)> {
+    pub async fn guests(&self, host: &HostName) -> Result<(Vec<Sandbox>, Vec<ForeignDomain>)> {
         let survey = self.survey(host).await?;
         Ok((survey.sandboxes, survey.others))
     }

@@ -13,7 +13,7 @@ use super::view::{HostView, Link};
 use super::{Engine, Inner, jobs};
 use snapdeck_host::{Host, Tunnel};
 use snapdeck_model::{
-    AgentChannel, Error, Guest, HostName, Picture, Reach, Result, Sandbox, SandboxId, Stats,
+    AgentChannel, Error, Guest, GuestAccess, HostName, Picture, Result, Sandbox, SandboxId, Stats,
 };
 
 /// A selection that moves on is not looked at.
@@ -71,7 +71,7 @@ pub struct Live {
     /// When its QEMU process was started, where that is known.
     pub started: Option<Instant>,
     /// How it is reached, once that is known.
-    pub reach: Option<Reach>,
+    pub reach: Option<GuestAccess>,
     /// What its agent says.
     pub guest: Option<Guest>,
     /// Its screen.
@@ -278,7 +278,7 @@ async fn ask(inner: &Inner, index: usize, host: &Host, look: &Look) {
     loop {
         answering(inner, index).await;
         if let Ok(reach) = host.reach(&look.sandbox).await {
-            let is_open = reach.agent == AgentChannel::Open;
+            let is_open = reach.agent == AgentChannel::Connected;
             show_if_new(inner, |live| &mut live.reach, Some(reach));
             let is_due = asked.is_none_or(|asked| asked.elapsed() >= GUEST);
             if is_open && is_due {

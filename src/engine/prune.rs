@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use super::Engine;
 use snapdeck_host::{Host, Survey};
 use snapdeck_model::{
-    Candidate, HostName, Leftover, Object, Operation, PrunePlan, Result, Rule, SnapshotName,
-    Version, choose, matching,
+    Candidate, HostName, ImageIdentity, Leftover, Object, Operation, PrunePlan, PruneRule, Result,
+    SnapshotName, find_matching, find_removable,
 };
 
 /// Manifests read at once.
@@ -20,7 +20,7 @@ const AT_ONCE: usize = 8;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pruning {
     /// What may go.
-    pub rule: Rule,
+    pub rule: PruneRule,
     /// The hosts whose snapshots are looked at.
     pub hosts: Vec<HostName>,
     /// The bucket, too?
@@ -37,14 +37,14 @@ impl Engine {
     /// what a sandbox stands on, for which all hosts of the settings are asked.
     ///
     /// # Errors
-    /// `BadInput` for an unknown host; `Unreachable` where a host that is to be looked at, or the bucket, does not
+    /// `InvalidInput` for an unknown host; `Unreachable` where a host that is to be looked at, or the bucket, does not
     /// answer.
     pub async fn prune_plan(&self, asked: &Pruning) -> Result<PrunePlan> {
         for host in &asked.hosts {
             self.host(host)?;
         }
         let mut plan = PrunePlan::default();
-        if asked.rule != Rule::default() {
+        if asked.rule != PruneRule::default() {
             self.find(asked, &mut plan).await?;
         }
         if asked.leftovers {
@@ -59,12 +59,12 @@ impl Engine {
     /// # Errors
     /// As [`Engine::prune_plan`].
     pub async fn prune_again(&self, asked: &Pruning, plan: PrunePlan) -> Result<PrunePlan> {
-        if plan.goes.is_empty() {
+        if plan.to_remove.is_empty() {
             return Ok(plan);
         }
         let mut now = PrunePlan::default();
         self.find(asked, &mut now).await?;
-        Ok(plan.after(now))
+        Ok(plan.revalidate(now))
     }
 
     /// Removes what was left behind; tells whether it went: what was taken up meanwhile stays.
@@ -109,7 +109,7 @@ impl Engine {
         let mut all = candidates(asked, &surveys, &objects);
         let now = Timestamp::now();
         // Manifests are read of what would go alone.
-        let chosen = choose(&asked.rule, &all, now);
+        let chosen = find_removable(&asked.rule, &all, now);
         let pins = chosen.into_iter().map(|at| {
             let (name, host) = (all[at].name.clone(), all[at].host.clone());
             async move {
@@ -121,15 +121,15 @@ impl Engine {
         for (at, said) in pins {
             match said {
                 Ok((here, there)) if here.iter().chain(&there).any(|said| said.pinned) => {
-                    all[at].held.push("pinned".to_owned());
+                    all[at].keep_reasons.push("pinned".to_owned());
                 }
                 Ok(_) => {}
                 Err(error) => all[at]
-                    .held
+                    .keep_reasons
                     .push(format!("whether it is pinned is not known: {error}")),
             }
         }
-        let goes: BTreeSet<usize> = choose(&asked.rule, &all, now).into_iter().collect();
+        let goes: BTreeSet<usize> = find_removable(&asked.rule, &all, now).into_iter().collect();
         let stays: BTreeSet<SnapshotName> = copies(&surveys, &objects)
             .filter(|(host, name)| {
                 let is_it = |at: &usize| all[*at].host.as_ref() == *host && all[*at].name == **name;
@@ -137,12 +137,12 @@ impl Engine {
             })
             .map(|(_, name)| name.clone())
             .collect();
-        for at in matching(&asked.rule, &all, now) {
+        for at in find_matching(&asked.rule, &all, now) {
             let mut one = all[at].clone();
-            one.last_copy = !stays.contains(&one.name);
+            one.is_last_copy = !stays.contains(&one.name);
             match goes.contains(&at) {
-                true => plan.goes.push(one),
-                false => plan.held.push(one),
+                true => plan.to_remove.push(one),
+                false => plan.kept.push(one),
             }
         }
         Ok(())
@@ -244,10 +244,10 @@ fn candidates(asked: &Pruning, surveys: &[Surveyed], objects: &[Object]) -> Vec<
                 host: Some(host.clone()),
                 size_bytes: snapshot.allocated_bytes,
                 modified: snapshot.modified,
-                used: !users.is_empty(),
-                last_copy: false,
-                version: snapshot.file.map(Version::File),
-                held: [unseen, in_use, unread, needed(&snapshot.name)]
+                in_use: !users.is_empty(),
+                is_last_copy: false,
+                identity: snapshot.file.map(ImageIdentity::File),
+                keep_reasons: [unseen, in_use, unread, needed(&snapshot.name)]
                     .into_iter()
                     .flatten()
                     .collect(),
@@ -275,10 +275,10 @@ fn candidates(asked: &Pruning, surveys: &[Surveyed], objects: &[Object]) -> Vec<
             host: None,
             size_bytes: object.size_bytes,
             modified: object.modified,
-            used: everywhere.contains(&object.name),
-            last_copy: false,
-            version: Some(Version::of(object)),
-            held: needed(&object.name)
+            in_use: everywhere.contains(&object.name),
+            is_last_copy: false,
+            identity: Some(ImageIdentity::from_object(object)),
+            keep_reasons: needed(&object.name)
                 .into_iter()
                 .chain(unknown.clone())
                 .collect(),

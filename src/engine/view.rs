@@ -6,7 +6,7 @@ use std::time::Instant;
 use jiff::Timestamp;
 
 use snapdeck_model::{
-    Error, Examination, HostName, Method, Object, Operation, Outcome, Progress, ProgressCell,
+    Error, HealthReport, HostName, Method, Object, Operation, Outcome, Progress, ProgressCell,
     Sandbox, Snapshot,
 };
 
@@ -33,7 +33,7 @@ pub struct PatientView {
     /// Is it being examined now?
     pub running: bool,
     /// What was found the last time; `None` until then.
-    pub found: Option<Arc<Examination>>,
+    pub found: Option<Arc<HealthReport>>,
 }
 
 /// How a host or the bucket answers.

@@ -39,7 +39,7 @@ impl Blueprint<'_> {
     /// Fills `template` in.
     ///
     /// # Errors
-    /// `BadInput` for a placeholder that is not known, for what is then no XML, or another sandbox than this one.
+    /// `InvalidInput` for a placeholder that is not known, for what is then no XML, or another sandbox than this one.
     pub fn fill(&self, template: &str) -> Result<String> {
         let mut xml = String::with_capacity(template.len() + 1024);
         let mut rest = template;
@@ -147,10 +147,10 @@ impl Blueprint<'_> {
 
 fn unfit(why: String) -> Error {
     Error::new(
-        Kind::BadInput,
+        Kind::InvalidInput,
         "the template of new sandboxes cannot be used",
     )
-    .because(why)
+    .with_cause(why)
     .hint("see template in [sandbox] of the settings")
 }
 
@@ -265,6 +265,6 @@ mod tests {
     #[test]
     fn a_brace_that_stays_open_is_no_template() {
         let error = filled("<domain>{{id</domain>", |_| {}).unwrap_err();
-        assert_eq!(error.kind(), Kind::BadInput);
+        assert_eq!(error.kind(), Kind::InvalidInput);
     }
 }

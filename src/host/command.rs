@@ -170,7 +170,7 @@ impl Place {
             let missing = error.kind() == std::io::ErrorKind::NotFound;
             match missing && there.is_none() {
                 true => self.missing(program),
-                false => self.cannot_run(program).because(error),
+                false => self.cannot_run(program).with_cause(error),
             }
         })?;
         Ok(Running {
@@ -189,7 +189,7 @@ impl Place {
     }
 
     fn missing(&self, program: &str) -> Error {
-        let failed = self.cannot_run(program).because("it is not installed");
+        let failed = self.cannot_run(program).with_cause("it is not installed");
         match package_of(program) {
             Some(package) => failed.hint(format!("install {package} there")),
             None => failed,
@@ -294,8 +294,8 @@ impl Place {
         let output = tokio::time::timeout(deadline, work).await;
         output.unwrap_or_else(|_| {
             Err(failed(Kind::Unreachable)
-                .because(format!("it was given {} s", deadline.as_secs()))
-                .worth_retrying())
+                .with_cause(format!("it was given {} s", deadline.as_secs()))
+                .retryable())
         })
     }
 
@@ -309,15 +309,15 @@ impl Place {
             .child
             .wait()
             .await
-            .map_err(|error| Error::new(Kind::Failed, &*what).because(error))?;
+            .map_err(|error| Error::new(Kind::Failed, &*what).with_cause(error))?;
         match &running.there {
             Some(there) if status.code() == Some(SSH_FAILED) => {
                 there.ssh.suspect(&there.master).await;
                 match there.master.is_up() {
                     true => Err(Error::new(Kind::Unreachable, what)
-                        .because("its sshd opened no session for it")
+                        .with_cause("its sshd opened no session for it")
                         .hint("is MaxSessions there (sshd_config) less than 10?")
-                        .worth_retrying()),
+                        .retryable()),
                     false => Err(there.ssh.lost(what)),
                 }
             }

@@ -72,7 +72,7 @@ fn state_of(domain: &Domain, info: &DomainInfo) -> Result<SandboxState, Error> {
         DomainState::Shutoff if domain.has_managed_save(0)? => SandboxState::Saved,
         DomainState::Shutoff => SandboxState::ShutOff,
         DomainState::Crashed => SandboxState::Crashed,
-        DomainState::PMSuspended => SandboxState::Asleep,
+        DomainState::PMSuspended => SandboxState::Suspended,
         DomainState::NoState
         | DomainState::Running
         | DomainState::Blocked

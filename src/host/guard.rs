@@ -110,7 +110,7 @@ impl Guard {
                 Kind::Failed,
                 format!("cannot release the guard on host {}", self.place.host()),
             )
-            .because(cause)
+            .with_cause(cause)
         })
     }
 }
@@ -217,7 +217,7 @@ impl Post {
         match timeout(DEADLINE, up).await {
             Ok(Ok(_)) if said.trim() == "ready" => Ok(Self { running, line }),
             Ok(Ok(_)) if said.trim() == "virsh" => Err(failed()
-                .because("virsh is not installed")
+                .with_cause("virsh is not installed")
                 .hint("install libvirt-clients there: without it nobody could let the sandbox go on if snapdeck were killed")),
             Ok(Ok(_)) => {
                 drop(line);
@@ -225,11 +225,11 @@ impl Post {
                 let ended = timeout(DEADLINE, place.wait(&mut running)).await;
                 Err(match ended {
                     Ok(Err(lost)) => lost,
-                    _ => failed().because("it ended at once"),
+                    _ => failed().with_cause("it ended at once"),
                 })
             }
-            Ok(Err(error)) => Err(failed().because(error)),
-            Err(_) => Err(failed().because("it did not come up")),
+            Ok(Err(error)) => Err(failed().with_cause(error)),
+            Err(_) => Err(failed().with_cause("it did not come up")),
         }
     }
 

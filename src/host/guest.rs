@@ -11,7 +11,7 @@ use virt::error::{Error as VirtError, ErrorNumber};
 use super::domain::child;
 use super::{CALL, Host};
 use snapdeck_libvirt::{TypedParams, Value};
-use snapdeck_model::{AgentChannel, Guest, Reach, Result, SandboxId, Vnc};
+use snapdeck_model::{AgentChannel, Guest, GuestAccess, Result, SandboxId, Vnc};
 
 /// Three questions, of which libvirt gives each 5 s.
 const ASK: Duration = Duration::from_secs(16);
@@ -29,7 +29,7 @@ impl Host {
     ///
     /// # Errors
     /// `NotFound`; `Unreachable`.
-    pub async fn reach(&self, id: &SandboxId) -> Result<Reach> {
+    pub async fn reach(&self, id: &SandboxId) -> Result<GuestAccess> {
         let call = |domain: &Domain| Ok(reach(&domain.xml_desc(0)?));
         self.on(id, "look at", CALL, call).await
     }
@@ -80,12 +80,12 @@ fn run_dir(path: &str, socket: Option<&str>) -> Option<String> {
     }
 }
 
-fn reach(xml: &str) -> Reach {
+fn reach(xml: &str) -> GuestAccess {
     let Ok(document) = Document::parse(xml) else {
-        return Reach::default();
+        return GuestAccess::default();
     };
     let Some(devices) = child(document.root_element(), "devices") else {
-        return Reach::default();
+        return GuestAccess::default();
     };
     let vnc = devices
         .children()
@@ -114,10 +114,10 @@ fn reach(xml: &str) -> Reach {
         .find(|target| target.attribute("name") == Some(CHANNEL));
     let agent = match channel.map(|target| target.attribute("state")) {
         None => AgentChannel::None,
-        Some(Some("connected")) => AgentChannel::Open,
-        Some(_) => AgentChannel::Silent,
+        Some(Some("connected")) => AgentChannel::Connected,
+        Some(_) => AgentChannel::Disconnected,
     };
-    Reach { vnc, agent }
+    GuestAccess { vnc, agent }
 }
 
 /// Each question by itself: an older agent does not know all of them.
@@ -208,11 +208,11 @@ mod tests {
         for (target, agent) in [
             (
                 "name='org.qemu.guest_agent.0' state='connected'",
-                AgentChannel::Open,
+                AgentChannel::Connected,
             ),
             (
                 "name='org.qemu.guest_agent.0' state='disconnected'",
-                AgentChannel::Silent,
+                AgentChannel::Disconnected,
             ),
             (
                 "name='com.redhat.spice.0' state='connected'",
@@ -225,7 +225,7 @@ mod tests {
             );
             assert_eq!(reach(&xml).agent, agent);
         }
-        assert_eq!(reach("no xml"), Reach::default());
+        assert_eq!(reach("no xml"), GuestAccess::default());
     }
 
     #[test]

@@ -49,7 +49,7 @@ pub(crate) async fn measure(place: &Place, disk: &str, shared: bool) -> Result<u
         .map(|measured: Measured| measured.required)
         .map_err(|error| {
             Error::new(Kind::Failed, what())
-                .because(format!("qemu-img measure said no JSON: {error}"))
+                .with_cause(format!("qemu-img measure said no JSON: {error}"))
         })
 }
 
@@ -130,7 +130,7 @@ pub(crate) async fn convert(
     let ended = async {
         let (moving, stderr) = tokio::join!(told, text(stderr));
         if !moving {
-            return Err(Error::new(Kind::Failed, what()).because(format!(
+            return Err(Error::new(Kind::Failed, what()).with_cause(format!(
                 "qemu-img has not come further for {} minutes",
                 STALLED.as_secs() / 60
             )));
@@ -185,7 +185,7 @@ pub(crate) async fn check(
                 place.host()
             ),
         )
-        .because(verdict(&said))),
+        .with_cause(verdict(&said))),
         Some(1) if !is_access(&said.stderr) => Err(Error::new(
             Kind::Damaged,
             format!(
@@ -193,7 +193,7 @@ pub(crate) async fn check(
                 place.host()
             ),
         )
-        .because(last_line(&said.stderr))),
+        .with_cause(last_line(&said.stderr))),
         _ => Err(explain(what(), &said)),
     }
 }
@@ -234,18 +234,18 @@ fn explain(what: String, said: &Said) -> Error {
     let stderr = &said.stderr;
     if stderr.contains("No space left") || stderr.contains("Disk quota exceeded") {
         return Error::new(Kind::NoSpace, what)
-            .because(last_line(stderr))
+            .with_cause(last_line(stderr))
             .hint("free space there, or point temp_dir of the host at a larger disk");
     }
     let error = Error::new(Kind::Failed, what);
     if stderr.contains(LOCKED) {
-        return error.because(last_line(stderr)).hint(
+        return error.with_cause(last_line(stderr)).hint(
             "another program has the image open: wait for it, or pause the sandbox rather than stop it",
         );
     }
     match said.status.code() {
-        Some(_) => error.because(last_line(stderr)),
-        None => error.because(format!("qemu-img was ended by a signal ({})", said.status)),
+        Some(_) => error.with_cause(last_line(stderr)),
+        None => error.with_cause(format!("qemu-img was ended by a signal ({})", said.status)),
     }
 }
 

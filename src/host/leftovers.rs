@@ -76,7 +76,7 @@ impl Host {
         let name = name.and_then(|name| name.strip_prefix('/'));
         let Some(name) = name.filter(|name| !name.contains('/')) else {
             let what = format!("cannot remove {} on host {}", leftover.path, self.name());
-            return Err(Error::new(Kind::Failed, what).because(format!("it is not in {dir}")));
+            return Err(Error::new(Kind::Failed, what).with_cause(format!("it is not in {dir}")));
         };
         let lock = match &subject(name) {
             Some(snapshot) => {

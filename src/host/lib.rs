@@ -95,12 +95,14 @@ impl Host {
     /// A handle for `settings`. No I/O.
     ///
     /// # Errors
-    /// `BadInput` where the URI or a path is none this version can serve.
+    /// `InvalidInput` where the URI or a path is none this version can serve.
     pub fn new(settings: HostSettings) -> Result<Self> {
         let name = &settings.name;
         let address = address::parse(&settings.uri).map_err(|(why, hint)| {
             let what = format!("the uri of host {name} cannot be served: {}", settings.uri);
-            Error::new(Kind::BadInput, what).because(why).hint(hint)
+            Error::new(Kind::InvalidInput, what)
+                .with_cause(why)
+                .hint(hint)
         })?;
         let texts = [
             &settings.uri,
@@ -113,7 +115,7 @@ impl Host {
             .find(|text| text.chars().any(char::is_control))
         {
             return Err(Error::new(
-                Kind::BadInput,
+                Kind::InvalidInput,
                 format!("{text:?} of host {name} has control characters"),
             ));
         }
@@ -236,7 +238,7 @@ impl Host {
         let Some(file) = self.image_file(&self.snapshot_path(name)).await? else {
             return Ok(None);
         };
-        let is_damaged = match manifest.is_of_file(file.stamp) {
+        let is_damaged = match manifest.matches_file(file.stamp) {
             true => self
                 .damage(name)
                 .await?
@@ -269,7 +271,7 @@ impl Host {
             return self.files.remove_file(&path).await.map(|_| ());
         };
         let json = serde_json::to_vec(damage).map_err(|error| {
-            Error::new(Kind::Failed, format!("cannot write {path}")).because(error)
+            Error::new(Kind::Failed, format!("cannot write {path}")).with_cause(error)
         })?;
         self.files
             .write_file(&path, &self.settings.owner, json)
@@ -318,7 +320,7 @@ impl Host {
     pub async fn write_manifest(&self, manifest: Manifest) -> Result<()> {
         let path = self.manifest_path(&manifest.name);
         let there = self.remarks(&manifest.name).await?.unwrap_or_default();
-        let json = manifest.beside(there).write()?;
+        let json = manifest.with_existing_annotations(there).write()?;
         self.files
             .write_file(&path, &self.settings.owner, json)
             .await
@@ -523,7 +525,7 @@ impl Host {
         Duty {
             dir: dir.to_owned(),
             pause,
-            grace: self.settings.reconnect,
+            grace: self.settings.reconnect_timeout,
         }
     }
 }

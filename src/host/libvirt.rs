@@ -172,7 +172,7 @@ impl Libvirt {
                 Kind::Failed,
                 format!("cannot reach libvirt of host {}", self.inner.host),
             )
-            .because(error)
+            .with_cause(error)
         })?;
         let socket = address.socket.as_ref();
         uris.push(format!(
@@ -278,12 +278,12 @@ impl Libvirt {
             .await
             .unwrap_or_else(|TooLate| {
                 Err(Error::new(Kind::Unreachable, what)
-                    .because(format!(
+                    .with_cause(format!(
                         "libvirt has not answered for {} s",
                         deadline.as_secs()
                     ))
                     .hint("is libvirtd hanging there?")
-                    .worth_retrying())
+                    .retryable())
             });
         let lost = matches!(&called, Err(error) if error.kind() == Kind::Unreachable);
         if let (true, Some(ssh), Some(tunnel)) = (lost, self.place.ssh(), through) {
@@ -409,15 +409,15 @@ impl Inner {
                 Kind::Unreachable,
                 format!("cannot reach libvirt of host {} ({})", self.host, self.uri),
             )
-            .because(cause)
+            .with_cause(cause)
             .hint("is libvirtd running, and may you use it?")
-            .worth_retrying()
+            .retryable()
         };
         snapdeck_libvirt::load().map_err(|cause| {
             let what = "cannot load libvirt's client library, which every host needs";
             let hint = "install it: libvirt0 on Debian and Ubuntu, libvirt-libs on Fedora";
             Error::new(Kind::Unreachable, what)
-                .because(cause)
+                .with_cause(cause)
                 .hint(hint)
         })?;
         snapdeck_libvirt::start_event_loop().map_err(failed)?;
@@ -449,17 +449,17 @@ impl Inner {
             let was_known = link.closed.swap(true, Relaxed);
             self.is_lost.fetch_or(link.is_main && !was_known, Relaxed);
             return Error::new(Kind::Unreachable, what)
-                .because(format!(
+                .with_cause(format!(
                     "the connection to libvirt was lost ({})",
                     error.message()
                 ))
-                .worth_retrying();
+                .retryable();
         }
         let known = |number| error.code().is(number);
         let kind = if known(ErrorNumber::NoDomain) {
             Kind::NotFound
         } else if known(ErrorNumber::OperationInvalid) {
-            Kind::Refused
+            Kind::Conflict
         } else if [
             ErrorNumber::NoConnect,
             ErrorNumber::AuthFailed,
@@ -474,7 +474,7 @@ impl Inner {
         } else {
             Kind::Failed
         };
-        Error::new(kind, what).because(error.message())
+        Error::new(kind, what).with_cause(error.message())
     }
 }
 

@@ -138,10 +138,10 @@ fn taken(want: &Want, holder: &str) -> Error {
         .filter(|c| !c.is_control())
         .collect();
     let what = format!("another snapdeck works on {}", want.what);
-    let error = Error::new(Kind::Refused, what).hint("wait until it is over");
+    let error = Error::new(Kind::Conflict, what).hint("wait until it is over");
     match holder.is_empty() {
         true => error,
-        false => error.because(holder),
+        false => error.with_cause(holder),
     }
 }
 
@@ -298,14 +298,14 @@ impl Taking {
                     // The connection may have gone, which says so itself.
                     Ok((_, Err(lost))) => lost,
                     Ok((said, Ok(_))) => system_error(what, &said),
-                    Err(_) => failed().because("it did not end"),
+                    Err(_) => failed().with_cause("it did not end"),
                 }))
             }
-            Ok(Err(error)) => Err(other(failed().because(error))),
+            Ok(Err(error)) => Err(other(failed().with_cause(error))),
             Err(_) => Err(other(
                 Error::new(Kind::Unreachable, what)
-                    .because(format!("no answer for {} s", CALL.as_secs()))
-                    .worth_retrying(),
+                    .with_cause(format!("no answer for {} s", CALL.as_secs()))
+                    .retryable(),
             )),
         }
     }
@@ -378,7 +378,7 @@ mod tests {
         let writer = take_here(&write, "pull base, by me").unwrap();
         for other in [&write, &read] {
             let error = take_here(other, "me, too").err().unwrap();
-            assert_eq!(error.kind(), Kind::Refused);
+            assert_eq!(error.kind(), Kind::Conflict);
             assert!(
                 error
                     .to_string()

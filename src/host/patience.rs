@@ -113,7 +113,7 @@ impl Wait<'_> {
             met,
             waiting,
         } = self.patience;
-        let away = error.kind() == Kind::Unreachable && error.is_worth_retrying();
+        let away = error.kind() == Kind::Unreachable && error.is_retryable();
         if !away || limit.is_zero() || !met.load(Relaxed) || cancel.is_cancelled() {
             return Err(error);
         }

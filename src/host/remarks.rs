@@ -5,7 +5,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Host;
 use snapdeck_model::{
-    Error, Kind, MAX_MANIFEST_BYTES, Remarks, RemarksChange, Result, SnapshotName,
+    Annotations, AnnotationsPatch, Error, Kind, MAX_MANIFEST_BYTES, Result, SnapshotName,
 };
 
 impl Host {
@@ -14,9 +14,9 @@ impl Host {
     ///
     /// # Errors
     /// The system's; `Unreachable`.
-    pub async fn remarks(&self, name: &SnapshotName) -> Result<Option<Remarks>> {
+    pub async fn remarks(&self, name: &SnapshotName) -> Result<Option<Annotations>> {
         let json = self.manifest_json(name).await?;
-        Ok(json.and_then(|json| Remarks::read(&json).ok()))
+        Ok(json.and_then(|json| Annotations::from_manifest_json(&json).ok()))
     }
 
     /// Changes what is said of a snapshot; where it has no manifest, one of remarks alone is made.
@@ -24,7 +24,11 @@ impl Host {
     /// # Errors
     /// `NotFound` where there is no such snapshot; `Refused` where what lies beside it is no manifest, or somebody
     /// works on the snapshot; the system's; `Unreachable`.
-    pub async fn remark(&self, name: &SnapshotName, change: &RemarksChange) -> Result<Remarks> {
+    pub async fn remark(
+        &self,
+        name: &SnapshotName,
+        change: &AnnotationsPatch,
+    ) -> Result<Annotations> {
         let wants = vec![self.lock_of_snapshot(name, true)];
         // It is written within one call: there is nothing to stop when the lock is lost.
         let lost = CancellationToken::new();
@@ -34,14 +38,19 @@ impl Host {
         made
     }
 
-    async fn remark_locked(&self, name: &SnapshotName, change: &RemarksChange) -> Result<Remarks> {
+    async fn remark_locked(
+        &self,
+        name: &SnapshotName,
+        change: &AnnotationsPatch,
+    ) -> Result<Annotations> {
         let Some(file) = self.image_file(&self.snapshot_path(name)).await? else {
             let what = format!("there is no snapshot {name} on host {}", self.name());
             return Err(Error::new(Kind::NotFound, what));
         };
         let json = self.manifest_json(name).await?;
         let stamp = serde_json::to_value(file.stamp).map_err(|error| {
-            Error::new(Kind::Failed, format!("cannot write the remarks on {name}")).because(error)
+            Error::new(Kind::Failed, format!("cannot write the remarks on {name}"))
+                .with_cause(error)
         })?;
         let image = || {
             let size = Value::from(file.stamp.size_bytes);
@@ -50,7 +59,7 @@ impl Host {
                 .into_iter()
                 .collect()
         };
-        let (json, remarks) = change.make(json.as_deref(), name, image)?;
+        let (json, remarks) = change.apply(json.as_deref(), name, image)?;
         self.files
             .write_file(&self.manifest_path(name), &self.settings.owner, json)
             .await?;

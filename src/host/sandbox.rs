@@ -110,10 +110,10 @@ impl Host {
     /// There is a guest of that name, and it is no sandbox.
     pub fn not_ours(&self, id: &SandboxId) -> Error {
         Error::new(
-            Kind::Refused,
+            Kind::Conflict,
             format!("{id} on host {} is no sandbox of ours", self.name()),
         )
-        .because(format!(
+        .with_cause(format!(
             "none of its disks lies in {}",
             self.settings.sandboxes_dir
         ))
@@ -299,7 +299,7 @@ impl Host {
                 Kind::Failed,
                 format!("cannot flush {path} on host {}", self.name()),
             )
-            .because(said.stderr.trim())),
+            .with_cause(said.stderr.trim())),
         }
     }
 

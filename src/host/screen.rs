@@ -37,7 +37,7 @@ impl Host {
                 Kind::Failed,
                 format!("cannot show the screen of sandbox {id}"),
             )
-            .because(why)
+            .with_cause(why)
         })
     }
 }
@@ -68,7 +68,7 @@ fn decode(bytes: &[u8], before: Option<Arc<Picture>>) -> Decoded {
     let mut hasher = DefaultHasher::new();
     bytes.hash(&mut hasher);
     let mark = hasher.finish();
-    if let Some(same) = before.filter(|picture| picture.mark == mark) {
+    if let Some(same) = before.filter(|picture| picture.fingerprint == mark) {
         return Ok(same);
     }
     let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
@@ -85,7 +85,7 @@ fn decode(bytes: &[u8], before: Option<Arc<Picture>>) -> Decoded {
         width,
         height,
         rgb: image.into_raw().into(),
-        mark,
+        fingerprint: mark,
     }))
 }
 

@@ -128,9 +128,9 @@ impl Ssh {
             Kind::Unreachable,
             format!("cannot reach host {} over SSH", self.inner.host),
         )
-        .because(format!("no answer for {} s", OPEN.as_secs()))
+        .with_cause(format!("no answer for {} s", OPEN.as_secs()))
         .hint("is the host up?")
-        .worth_retrying()
+        .retryable()
     }
 
     /// The first connection that `will_do`; a new one where none does and there are fewer than `most`, else `None`.
@@ -176,10 +176,10 @@ impl Ssh {
         let dir = tempfile::Builder::new()
             .prefix("snapdeck-ssh-")
             .tempdir()
-            .map_err(|error| Error::new(Kind::Failed, &*what).because(error))?;
+            .map_err(|error| Error::new(Kind::Failed, &*what).with_cause(error))?;
         let config = dir.path().join("config");
         std::fs::write(&config, CONFIG)
-            .map_err(|error| Error::new(Kind::Failed, &*what).because(error))?;
+            .map_err(|error| Error::new(Kind::Failed, &*what).with_cause(error))?;
         let mut builder = SessionBuilder::default();
         builder
             .config_file(config)
@@ -244,12 +244,12 @@ impl Ssh {
     /// What to say of something that broke off with the connection.
     pub(crate) fn lost(&self, what: impl Into<String>) -> Error {
         Error::new(Kind::Unreachable, what)
-            .because(format!(
+            .with_cause(format!(
                 "the SSH connection to host {} was lost",
                 self.inner.host
             ))
             .hint("is the host up?")
-            .worth_retrying()
+            .retryable()
     }
 }
 
@@ -323,12 +323,12 @@ impl Master {
                 here,
                 there: there.to_owned(),
             }),
-            Ok(Err(error)) => {
-                Err(Error::new(Kind::Unreachable, format!("cannot forward {there}")).because(error))
-            }
+            Ok(Err(error)) => Err(
+                Error::new(Kind::Unreachable, format!("cannot forward {there}")).with_cause(error),
+            ),
             Err(_) => Err(
                 Error::new(Kind::Unreachable, format!("cannot forward {there}"))
-                    .because("ssh does not answer"),
+                    .with_cause("ssh does not answer"),
             ),
         }
     }
@@ -358,8 +358,8 @@ impl Master {
             .request_port_forward(ForwardType::Local, here, there);
         let failed = || Error::new(Kind::Unreachable, format!("cannot forward {to}"));
         match timeout(ASK, asked).await {
-            Ok(asked) => asked.map_err(|error| failed().because(error)),
-            Err(_) => Err(failed().because("ssh does not answer")),
+            Ok(asked) => asked.map_err(|error| failed().with_cause(error)),
+            Err(_) => Err(failed().with_cause("ssh does not answer")),
         }
     }
 
@@ -397,7 +397,7 @@ fn explain(what: String, address: &SshAddress, error: &openssh::Error) -> Error 
     let failed = Error::new(Kind::Unreachable, what);
     if has("IDENTIFICATION HAS CHANGED") {
         return failed
-            .because("its host key is not the one that is known")
+            .with_cause("its host key is not the one that is known")
             .hint(format!(
                 "somebody may be in between; if the host was really set up anew: `ssh-keygen -R {}`, then `ssh {to}` once",
                 address.host
@@ -405,30 +405,30 @@ fn explain(what: String, address: &SshAddress, error: &openssh::Error) -> Error 
     }
     if has("Host key verification failed") {
         return failed
-            .because("its host key is not known")
+            .with_cause("its host key is not known")
             .hint(format!("log in once with `ssh {to}` and compare the key"));
     }
     if has("Permission denied") || has("Too many authentication failures") {
-        return failed.because(&said).hint(format!(
+        return failed.with_cause(&said).hint(format!(
             "it takes none of our keys: `ssh-copy-id {to}`; a key with a passphrase needs `ssh-add`"
         ));
     }
     if has("Could not resolve") {
         return failed
-            .because(&said)
+            .with_cause(&said)
             .hint("see the host's uri in the settings");
     }
     if let openssh::Error::Connect(error) = error
         && error.kind() == std::io::ErrorKind::NotFound
     {
         return failed
-            .because("ssh is not installed here")
+            .with_cause("ssh is not installed here")
             .hint("install openssh-client");
     }
     failed
-        .because(last_line(&said))
+        .with_cause(last_line(&said))
         .hint("is the host up, and sshd running there?")
-        .worth_retrying()
+        .retryable()
 }
 
 fn last_line(said: &str) -> &str {

@@ -16,7 +16,7 @@ impl Host {
     /// # Errors
     /// As [`Host::reach`].
     pub async fn has_agent(&self, id: &SandboxId) -> Result<bool> {
-        Ok(self.reach(id).await?.agent == AgentChannel::Open)
+        Ok(self.reach(id).await?.agent == AgentChannel::Connected)
     }
 
     /// As [`Host::suspend`], unless somebody else has stopped it already.
@@ -31,10 +31,10 @@ impl Host {
         match self.on(id, "pause", CALL, suspend).await? {
             true => Ok(()),
             false => Err(Error::new(
-                Kind::Refused,
+                Kind::Conflict,
                 format!("cannot pause sandbox {id} on host {}", self.name()),
             )
-            .because("it does not run any more")),
+            .with_cause("it does not run any more")),
         }
     }
 

@@ -14,7 +14,8 @@ use super::fs::RemoteFs;
 use super::image_file::ImageFile;
 use snapdeck_model::settings::HostSettings;
 use snapdeck_model::{
-    ChainLink, Damage, Error, Kind, OtherGuest, Result, Sandbox, SandboxId, Snapshot, SnapshotName,
+    ChainLink, Damage, Error, ForeignDomain, Kind, Result, Sandbox, SandboxId, Snapshot,
+    SnapshotName,
 };
 
 /// Longest chain that is followed; libvirt itself stops at 200.
@@ -26,7 +27,7 @@ pub struct Survey {
     /// Sandboxes by id.
     pub sandboxes: Vec<Sandbox>,
     /// Guests that are no sandboxes of ours, by name.
-    pub others: Vec<OtherGuest>,
+    pub others: Vec<ForeignDomain>,
     /// Snapshots by name.
     pub snapshots: Vec<Snapshot>,
     /// Who else needs the overlay of a sandbox, or of what is left of one, where anybody does: ids, names, or paths
@@ -227,7 +228,7 @@ impl Look<'_> {
                 }
             }
             let (Some(chain), Ok(id)) = (ours, domain.name.parse()) else {
-                self.survey.others.push(OtherGuest {
+                self.survey.others.push(ForeignDomain {
                     id: domain.name.clone(),
                     state: domain.state,
                     cpus: domain.cpus,
@@ -397,7 +398,7 @@ impl Look<'_> {
                     facts: seen.facts.as_ref().ok().cloned(),
                     problem: problem(seen).or_else(|| {
                         let damage = damage.filter(|damage| damage.file == seen.stamp)?;
-                        Some(damage.what)
+                        Some(damage.problem)
                     }),
                     dependents,
                     file: Some(seen.stamp),
@@ -429,7 +430,7 @@ fn problem(seen: &ImageFile) -> Option<String> {
     };
     match &facts.backing_file {
         Some(backing) => Some(format!("it stands on {backing}")),
-        None if facts.external_data_file => Some("its data lies in another file".into()),
+        None if facts.has_external_data_file => Some("its data lies in another file".into()),
         None if facts.corrupt => Some("it is marked corrupt".into()),
         None => None,
     }

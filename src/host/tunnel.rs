@@ -51,9 +51,10 @@ impl Host {
             "cannot reach the screen of sandbox {id} on host {}",
             self.name()
         );
-        let refused = || Error::new(Kind::Refused, &*what);
+        let refused = || Error::new(Kind::Conflict, &*what);
         let vnc = self.reach(id).await?.vnc;
-        let vnc = vnc.ok_or_else(|| refused().because("it has no VNC server, or does not run"))?;
+        let vnc =
+            vnc.ok_or_else(|| refused().with_cause("it has no VNC server, or does not run"))?;
         if let Some(tunnel) = before.filter(|tunnel| tunnel.leads_to(&vnc)) {
             return Ok(tunnel);
         }
@@ -66,7 +67,8 @@ impl Host {
                     master: None,
                 })),
                 Vnc::Socket(path) => {
-                    Err(refused().because(format!("its VNC server listens on the socket {path}")))
+                    Err(refused()
+                        .with_cause(format!("its VNC server listens on the socket {path}")))
                 }
             };
         };
@@ -74,7 +76,7 @@ impl Host {
         let mut failed = None;
         for _ in 0..TRIES {
             let port =
-                free_port().map_err(|error| Error::new(Kind::Failed, &*what).because(error))?;
+                free_port().map_err(|error| Error::new(Kind::Failed, &*what).with_cause(error))?;
             match master.forward_port(port, &vnc).await {
                 Ok(()) => {
                     return Ok(Arc::new(Tunnel {

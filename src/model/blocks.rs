@@ -40,7 +40,7 @@ impl BlockSet {
     }
 
     /// Those that `wanted` wants.
-    pub fn of(size_bytes: u64, wanted: impl Fn(u64) -> bool) -> Self {
+    pub fn from_predicate(size_bytes: u64, wanted: impl Fn(u64) -> bool) -> Self {
         let mut set = Self::none(size_bytes);
         for block in (0..block_count(size_bytes)).filter(|block| wanted(*block)) {
             set.insert(block);
@@ -169,10 +169,12 @@ mod tests {
 
     #[test]
     fn is_told_in_runs() {
-        let set = |blocks: &[u64]| BlockSet::of(SIZE, |block| blocks.contains(&block)).to_string();
+        let set = |blocks: &[u64]| {
+            BlockSet::from_predicate(SIZE, |block| blocks.contains(&block)).to_string()
+        };
         assert_eq!(set(&[7]), "7");
         assert_eq!(set(&[0, 3, 4, 5, 9]), "0, 3-5, 9");
-        let even = BlockSet::of(SIZE, |block| block.is_multiple_of(2));
+        let even = BlockSet::from_predicate(SIZE, |block| block.is_multiple_of(2));
         assert_eq!(even.to_string(), "0, 2, 4, 6, 8, 10, 12, 14 and 57 more");
     }
 }

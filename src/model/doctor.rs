@@ -21,23 +21,23 @@ pub enum Verdict {
 #[serde(rename_all = "camelCase")]
 pub struct Check {
     /// What was looked at: `qemu-img`, `snapshots directory`.
-    pub what: String,
+    pub name: String,
     /// How it came out.
     pub verdict: Verdict,
     /// What was seen, in one line.
-    pub seen: String,
+    pub finding: String,
     /// The command that mends it, or what to do where no command can.
-    pub mend: Option<String>,
+    pub fix: Option<String>,
 }
 
 impl Check {
     /// All is well.
     pub fn passed(what: &str, seen: impl Into<String>) -> Self {
         Self {
-            what: what.to_owned(),
+            name: what.to_owned(),
             verdict: Verdict::Passed,
-            seen: seen.into(),
-            mend: None,
+            finding: seen.into(),
+            fix: None,
         }
     }
 
@@ -45,7 +45,7 @@ impl Check {
     pub fn warning(what: &str, seen: impl Into<String>, mend: impl Into<String>) -> Self {
         Self {
             verdict: Verdict::Warning,
-            mend: Some(mend.into()),
+            fix: Some(mend.into()),
             ..Self::passed(what, seen)
         }
     }
@@ -63,16 +63,16 @@ impl Check {
 /// among them: that check's `seen` ends with what was not looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Examination {
+pub struct HealthReport {
     /// The host; `None`: the bucket.
     pub host: Option<HostName>,
     /// Did it answer and let us in: SSH and libvirt of a host, the store of a bucket?
-    pub reached: bool,
+    pub reachable: bool,
     /// Its checks.
     pub checks: Vec<Check>,
 }
 
-impl Examination {
+impl HealthReport {
     /// The worst of its checks; `Passed` where there are none.
     pub fn verdict(&self) -> Verdict {
         let verdicts = self.checks.iter().map(|check| check.verdict);

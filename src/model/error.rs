@@ -10,11 +10,11 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// A name, flag or setting that cannot be meant.
-    BadInput,
+    InvalidInput,
     /// The sandbox, snapshot or object is not there.
     NotFound,
     /// It exists, is in use, or is in the wrong state: nothing was done.
-    Refused,
+    Conflict,
     /// A host or the bucket cannot be reached, or does not let us in.
     Unreachable,
     /// The operator cancelled it.
@@ -32,10 +32,10 @@ pub enum Kind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
     kind: Kind,
-    what: String,
+    summary: String,
     cause: Option<String>,
     hint: Option<String>,
-    retry: bool,
+    retryable: bool,
 }
 
 impl Error {
@@ -43,15 +43,15 @@ impl Error {
     pub fn new(kind: Kind, what: impl Into<String>) -> Self {
         Self {
             kind,
-            what: what.into(),
+            summary: what.into(),
             cause: None,
             hint: None,
-            retry: false,
+            retryable: false,
         }
     }
 
     /// Why: the words of the program or library below, trimmed to one line.
-    pub fn because(mut self, cause: impl fmt::Display) -> Self {
+    pub fn with_cause(mut self, cause: impl fmt::Display) -> Self {
         let cause = cause.to_string();
         let line = cause.split_whitespace().collect::<Vec<_>>().join(" ");
         self.cause = Some(line.trim_end_matches(['.', ';']).to_owned()).filter(|c| !c.is_empty());
@@ -65,18 +65,18 @@ impl Error {
     }
 
     /// Marks a failure that may be gone at the next try (a broken connection, a busy server).
-    pub fn worth_retrying(mut self) -> Self {
-        self.retry = true;
+    pub fn retryable(mut self) -> Self {
+        self.retryable = true;
         self
     }
 
     /// The same failure told as part of a larger one: `what` becomes the cause.
-    pub fn within(mut self, what: impl Into<String>) -> Self {
+    pub fn context(mut self, what: impl Into<String>) -> Self {
         let inner = match self.cause.take() {
-            Some(cause) => format!("{}: {cause}", self.what),
-            None => std::mem::take(&mut self.what),
+            Some(cause) => format!("{}: {cause}", self.summary),
+            None => std::mem::take(&mut self.summary),
         };
-        self.what = what.into();
+        self.summary = what.into();
         self.cause = Some(inner);
         self
     }
@@ -92,8 +92,8 @@ impl Error {
     }
 
     /// Is the same call worth another try?
-    pub fn is_worth_retrying(&self) -> bool {
-        self.retry
+    pub fn is_retryable(&self) -> bool {
+        self.retryable
     }
 
     /// What to do, if it is known.
@@ -104,8 +104,8 @@ impl Error {
     /// The sentence without its hint.
     pub fn message(&self) -> String {
         match &self.cause {
-            Some(cause) => format!("{}: {cause}", self.what),
-            None => self.what.clone(),
+            Some(cause) => format!("{}: {cause}", self.summary),
+            None => self.summary.clone(),
         }
     }
 }
@@ -132,7 +132,7 @@ mod tests {
             Kind::Failed,
             "cannot convert the disk of config-vm on host alpha",
         )
-        .because("qemu-img: error\n  while writing: No space left.")
+        .with_cause("qemu-img: error\n  while writing: No space left.")
         .hint("free space in /tmp");
         assert_eq!(
             error.to_string(),
@@ -145,7 +145,7 @@ mod tests {
     fn keeps_kind_and_hint_when_told_as_part_of_a_larger_failure() {
         let error = Error::new(Kind::NotFound, "no such file")
             .hint("look again")
-            .within("cannot push a");
+            .context("cannot push a");
         assert_eq!(error.kind(), Kind::NotFound);
         assert_eq!(error.to_string(), "cannot push a: no such file; look again");
     }

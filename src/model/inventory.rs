@@ -23,11 +23,12 @@ pub enum SandboxState {
     /// QEMU or the guest crashed.
     Crashed,
     /// The guest sleeps (ACPI S3).
-    Asleep,
+    #[serde(alias = "asleep")]
+    Suspended,
 }
 
 impl SandboxState {
-    /// The word on screen: `running`, `paused`, `shut off`, `saved`, `crashed`, `asleep`.
+    /// The word on screen: `running`, `paused`, `shut off`, `saved`, `crashed`, `suspended (S3)`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Running => "running",
@@ -35,7 +36,7 @@ impl SandboxState {
             Self::ShutOff => "shut off",
             Self::Saved => "saved",
             Self::Crashed => "crashed",
-            Self::Asleep => "asleep",
+            Self::Suspended => "suspended (S3)",
         }
     }
 
@@ -43,12 +44,12 @@ impl SandboxState {
     pub fn is_active(self) -> bool {
         matches!(
             self,
-            Self::Running | Self::Paused | Self::Crashed | Self::Asleep
+            Self::Running | Self::Paused | Self::Crashed | Self::Suspended
         )
     }
 
     /// May its disk be pushed (spec, "Push Snapshot", requirements)? A saved sandbox counts as stopped.
-    pub fn is_still(self) -> bool {
+    pub fn is_quiescent(self) -> bool {
         matches!(self, Self::Paused | Self::ShutOff | Self::Saved)
     }
 }
@@ -90,7 +91,7 @@ impl Sandbox {
 /// when asked for, and left alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct OtherGuest {
+pub struct ForeignDomain {
     /// Its name, whatever that is.
     pub id: String,
     /// Its state when last seen.
@@ -142,7 +143,8 @@ pub struct ImageFacts {
     /// Backing file as written in the header.
     pub backing_file: Option<String>,
     /// Guest data lies in another file.
-    pub external_data_file: bool,
+    #[serde(rename = "externalDataFile")]
+    pub has_external_data_file: bool,
     /// Refcounts may be wrong (not closed cleanly, lazy refcounts).
     pub dirty: bool,
     /// Marked corrupt: only to be opened read-only.
@@ -163,7 +165,7 @@ impl ImageFacts {
     /// Does the image need no other file? Only such an image may be a snapshot: one with a backing or
     /// data file would read files of the host (CVE-2024-32498).
     pub fn is_standalone(&self) -> bool {
-        self.backing_file.is_none() && !self.external_data_file
+        self.backing_file.is_none() && !self.has_external_data_file
     }
 }
 

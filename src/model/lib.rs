@@ -1,41 +1,45 @@
 //! Names and plain data: what every floor above speaks of. No I/O, no environment.
 
+mod annotations;
 mod blocks;
-mod buffers;
+mod buffer_pool;
 mod doctor;
 mod error;
+mod guest;
 mod hashing;
 mod inventory;
 mod lineage;
-mod live;
 mod manifest;
 mod names;
 mod operation;
 mod progress;
-mod remarks;
 mod retention;
 pub mod settings;
 
+pub use annotations::{Annotations, AnnotationsPatch, MAX_NOTE_BYTES, parse_label};
 pub use blocks::{BlockSet, block_bytes, block_count};
-pub use buffers::Buffers;
-pub use doctor::{Check, Examination, Verdict};
+pub use buffer_pool::BufferPool;
+pub use doctor::{Check, HealthReport, Verdict};
 pub use error::{Error, Kind, Result};
-pub use hashing::{PendingDigest, begin as begin_hash, hash, hash_if_all_wait};
+pub use guest::{AgentChannel, DiskUse, Guest, GuestAccess, Picture, Stats, Vnc};
+pub use hashing::{PendingDigest, begin_hash, hash, hash_full_batch};
 pub use inventory::{
-    ChainLink, Compression, ImageFacts, Object, OtherGuest, Sandbox, SandboxState, Snapshot,
+    ChainLink, Compression, ForeignDomain, ImageFacts, Object, Sandbox, SandboxState, Snapshot,
 };
 pub use lineage::{
-    Family, Lineage, MAX_PARENTS, Manifests, Part, PullCost, Relative, nearest_first, shared,
+    Lineage, LineageIndex, MAX_PARENTS, Manifests, PullCost, RelatedSnapshot, SharedBytes,
+    order_by_ancestry, shared_bytes,
 };
-pub use live::{AgentChannel, DiskUse, Guest, Picture, Reach, Stats, Vnc};
 pub use manifest::{
-    BLOCK_BYTES, Consistency, Damage, Digest, FileStamp, Hashing, MAX_MANIFEST_BYTES, Manifest,
+    BLOCK_BYTES, BlockHasher, Consistency, Damage, Digest, FileStamp, MAX_MANIFEST_BYTES, Manifest,
     Parent,
 };
 pub use names::{HostName, SandboxId, SnapshotName};
-pub use operation::{Forecast, Method, Moved, Operation, Outcome, SandboxForm, SandboxVerb};
+pub use operation::{
+    Method, Operation, Outcome, PushPlan, SandboxSpec, SandboxVerb, TransferStats,
+};
 pub use progress::{Phase, Progress, ProgressCell};
-pub use remarks::{MAX_NOTE_BYTES, Remarks, RemarksChange, parse_label};
 pub use retention::{
-    Candidate, LEFT_FOR, Leftover, LeftoverKind, PrunePlan, Rule, Version, choose, family, matching,
+    Candidate, ImageIdentity, LEFTOVER_MIN_AGE, Leftover, LeftoverKind, PrunePlan, PruneRule,
+    family_name, find_matching, find_removable,
 };

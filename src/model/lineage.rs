@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::{Digest, Manifest, Remarks, SnapshotName, block_bytes};
+use super::{Annotations, Digest, Manifest, SnapshotName, block_bytes};
 
 /// Generations that are followed; a circle of parents ends there, too.
 pub const MAX_PARENTS: usize = 32;
@@ -15,33 +15,35 @@ pub type Manifests = BTreeMap<SnapshotName, Arc<Manifest>>;
 
 /// What is known of one host and the bucket.
 #[derive(Debug, Clone, Default)]
-pub struct Family {
+pub struct LineageIndex {
     /// The host's snapshots, and the length in bytes of each that is sound.
-    pub on_host: BTreeMap<SnapshotName, Option<u64>>,
+    pub host_snapshots: BTreeMap<SnapshotName, Option<u64>>,
     /// Names of the objects that were seen.
-    pub in_bucket: BTreeSet<SnapshotName>,
+    pub bucket_objects: BTreeSet<SnapshotName>,
     /// Manifests of the host's snapshots.
-    pub host: Manifests,
+    pub host_manifests: Manifests,
     /// Manifests of objects.
-    pub bucket: Manifests,
+    pub bucket_manifests: Manifests,
 }
 
 /// A parent or a child.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Relative {
+pub struct RelatedSnapshot {
     /// Its name.
     pub name: SnapshotName,
     /// Is there a snapshot of that name on the host?
-    pub on_host: bool,
+    #[serde(rename = "onHost")]
+    pub is_on_host: bool,
     /// Is there an object of that name, as far as was looked?
-    pub in_bucket: bool,
+    #[serde(rename = "inBucket")]
+    pub is_in_bucket: bool,
 }
 
 /// Bytes that are a snapshot's, too.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Part {
+pub struct SharedBytes {
     /// The snapshot's name.
     pub name: SnapshotName,
     /// How many.
@@ -55,7 +57,7 @@ pub struct PullCost {
     /// Bytes from the bucket, at most.
     pub fetch_bytes: u64,
     /// Which snapshots of the host give how much, in the order in which they are asked.
-    pub copies: Vec<Part>,
+    pub copies: Vec<SharedBytes>,
 }
 
 impl PullCost {
@@ -65,16 +67,16 @@ impl PullCost {
     }
 
     /// Of an image with that manifest, to a host with these.
-    fn of(wanted: &Manifest, host: &Manifests) -> Self {
-        let mut rest = Blocks::of(wanted);
+    fn estimate(wanted: &Manifest, host: &Manifests) -> Self {
+        let mut rest = BlockIndex::from_manifest(wanted);
         // What is there under its own name is replaced: it gives what is good of it.
         let origins = host.iter().map(|(name, origin)| (name.clone(), &**origin));
-        let ordered = nearest_first(wanted, origins.collect(), |origin| origin);
-        let copies = ordered.into_iter().map(|(name, origin)| Part {
-            bytes: rest.take(origin),
+        let ordered = order_by_ancestry(wanted, origins.collect(), |origin| origin);
+        let copies = ordered.into_iter().map(|(name, origin)| SharedBytes {
+            bytes: rest.remove_shared(origin),
             name,
         });
-        let copies: Vec<Part> = copies.filter(|part| part.bytes > 0).collect();
+        let copies: Vec<SharedBytes> = copies.filter(|part| part.bytes > 0).collect();
         let copied: u64 = copies.iter().map(|part| part.bytes).sum();
         Self {
             fetch_bytes: wanted.size_bytes - copied,
@@ -90,57 +92,63 @@ pub struct Lineage {
     /// Its name.
     pub name: SnapshotName,
     /// What is said of the one on the host; `None` where nothing is.
-    pub local: Option<Remarks>,
+    pub local: Option<Annotations>,
     /// What is said of the one in the bucket; `None` where nothing is.
-    pub bucket: Option<Remarks>,
+    pub bucket: Option<Annotations>,
     /// What it was made from, the nearest first.
-    pub parents: Vec<Relative>,
+    pub parents: Vec<RelatedSnapshot>,
     /// What was made from it, as far as was looked.
     pub children: Vec<SnapshotName>,
     /// Bytes it has in common with its parent; `None` where a manifest is missing.
     pub shared_with_parent_bytes: Option<u64>,
     /// What it has in common with others, as far as was looked; most of it first.
-    pub shares: Vec<Part>,
+    pub shares: Vec<SharedBytes>,
     /// What a pull to the host would bring; `None` where there is no object.
     #[serde(skip)]
-    pub pull: Option<PullCost>,
+    pub pull_cost: Option<PullCost>,
 }
 
 impl Lineage {
     /// Is it pinned, wherever?
     pub fn is_pinned(&self) -> bool {
-        self.said().any(|remarks| remarks.pinned)
+        self.annotations().any(|remarks| remarks.pinned)
     }
 
     /// The remarks there are, the host's first.
-    pub fn said(&self) -> impl Iterator<Item = &Remarks> {
+    pub fn annotations(&self) -> impl Iterator<Item = &Annotations> {
         self.local.iter().chain(&self.bucket)
     }
 
     /// The note: the host's, else the bucket's.
     pub fn note(&self) -> Option<&str> {
-        self.said().find_map(|remarks| remarks.notes.as_deref())
+        self.annotations()
+            .find_map(|remarks| remarks.notes.as_deref())
     }
 }
 
-impl Family {
+impl LineageIndex {
     fn manifest(&self, name: &SnapshotName) -> Option<&Arc<Manifest>> {
-        self.host.get(name).or_else(|| self.bucket.get(name))
+        self.host_manifests
+            .get(name)
+            .or_else(|| self.bucket_manifests.get(name))
     }
 
     /// Has the host a sound snapshot of that name, as long as the object, and with the same bytes as far as is known?
-    pub fn has(&self, name: &SnapshotName, object_bytes: u64) -> bool {
-        self.on_host.get(name) == Some(&Some(object_bytes))
-            && match (self.host.get(name), self.bucket.get(name)) {
-                (Some(ours), Some(theirs)) => ours.has_bytes_of(theirs),
+    pub fn has_copy_of(&self, name: &SnapshotName, object_bytes: u64) -> bool {
+        self.host_snapshots.get(name) == Some(&Some(object_bytes))
+            && match (
+                self.host_manifests.get(name),
+                self.bucket_manifests.get(name),
+            ) {
+                (Some(ours), Some(theirs)) => ours.has_same_content(theirs),
                 _ => true,
             }
     }
 
     /// What a pull of an object of so many bytes would bring.
     pub fn pull_cost(&self, name: &SnapshotName, object_bytes: u64) -> PullCost {
-        match self.bucket.get(name) {
-            Some(wanted) => PullCost::of(wanted, &self.host),
+        match self.bucket_manifests.get(name) {
+            Some(wanted) => PullCost::estimate(wanted, &self.host_manifests),
             None => PullCost {
                 fetch_bytes: object_bytes,
                 copies: Vec::new(),
@@ -156,21 +164,21 @@ impl Family {
         object_bytes: Option<u64>,
         is_there: bool,
     ) -> Lineage {
-        let mut parents: Vec<Relative> = Vec::new();
+        let mut parents: Vec<RelatedSnapshot> = Vec::new();
         let mut at = self.manifest(name);
         while let Some(parent) = at.and_then(|manifest| manifest.parent.as_ref()) {
-            let seen = |known: &Relative| known.name == parent.name;
+            let seen = |known: &RelatedSnapshot| known.name == parent.name;
             if parents.len() == MAX_PARENTS || parent.name == *name || parents.iter().any(seen) {
                 break;
             }
-            parents.push(Relative {
+            parents.push(RelatedSnapshot {
                 name: parent.name.clone(),
-                on_host: self.on_host.contains_key(&parent.name),
-                in_bucket: self.in_bucket.contains(&parent.name),
+                is_on_host: self.host_snapshots.contains_key(&parent.name),
+                is_in_bucket: self.bucket_objects.contains(&parent.name),
             });
             at = self.manifest(&parent.name);
         }
-        let children: BTreeSet<SnapshotName> = [&self.host, &self.bucket]
+        let children: BTreeSet<SnapshotName> = [&self.host_manifests, &self.bucket_manifests]
             .into_iter()
             .flatten()
             .filter(|(child, manifest)| {
@@ -187,15 +195,20 @@ impl Family {
             true => PullCost::default(),
             false => self.pull_cost(name, bytes),
         });
-        let mut shares: Vec<Part> = own
+        let mut shares: Vec<SharedBytes> = own
             .into_iter()
             .flat_map(|own| {
-                let others: Manifests = self.bucket.iter().chain(&self.host).map(copied).collect();
-                let shared = |(other, manifest): (SnapshotName, Arc<Manifest>)| Part {
-                    bytes: shared(own, &manifest),
+                let others: Manifests = self
+                    .bucket_manifests
+                    .iter()
+                    .chain(&self.host_manifests)
+                    .map(clone_pair)
+                    .collect();
+                let shared = |(other, manifest): (SnapshotName, Arc<Manifest>)| SharedBytes {
+                    bytes: shared_bytes(own, &manifest),
                     name: other,
                 };
-                others.into_iter().map(shared).collect::<Vec<Part>>()
+                others.into_iter().map(shared).collect::<Vec<SharedBytes>>()
             })
             .filter(|part| part.bytes > 0 && part.name != *name)
             .collect();
@@ -206,25 +219,27 @@ impl Family {
             bucket: None,
             parents,
             children: children.into_iter().collect(),
-            shared_with_parent_bytes: own.zip(parent).map(|(own, parent)| shared(own, parent)),
+            shared_with_parent_bytes: own
+                .zip(parent)
+                .map(|(own, parent)| shared_bytes(own, parent)),
             shares,
-            pull,
+            pull_cost: pull,
         }
     }
 }
 
 /// Bytes of the blocks of `image` that another one has, in whatever place. A block of another length is another one,
 /// whatever its digest says.
-pub fn shared(image: &Manifest, other: &Manifest) -> u64 {
-    Blocks::of(image).take(other)
+pub fn shared_bytes(image: &Manifest, other: &Manifest) -> u64 {
+    BlockIndex::from_manifest(image).remove_shared(other)
 }
 
 /// Blocks of an image that are looked for in others.
-struct Blocks(HashMap<(Digest, u64), u64>);
+struct BlockIndex(HashMap<(Digest, u64), u64>);
 
-impl Blocks {
+impl BlockIndex {
     /// All of an image.
-    fn of(image: &Manifest) -> Self {
+    fn from_manifest(image: &Manifest) -> Self {
         let mut all = HashMap::new();
         for (at, digest) in (0..).zip(&image.blocks) {
             let bytes = block_bytes(at, image.size_bytes);
@@ -234,7 +249,7 @@ impl Blocks {
     }
 
     /// Takes out those that `other` has; returns their bytes.
-    fn take(&mut self, other: &Manifest) -> u64 {
+    fn remove_shared(&mut self, other: &Manifest) -> u64 {
         let blocks = (0..).zip(&other.blocks);
         blocks
             .filter_map(|(at, digest)| {
@@ -247,7 +262,7 @@ impl Blocks {
 
 /// Puts the snapshots of a host in the order in which they are to give blocks of the one with `manifest`: its ancestors,
 /// the nearest first, then all others.
-pub fn nearest_first<T>(
+pub fn order_by_ancestry<T>(
     manifest: &Manifest,
     snapshots: Vec<(SnapshotName, T)>,
     of: impl Fn(&T) -> &Manifest,
@@ -266,7 +281,7 @@ pub fn nearest_first<T>(
     ordered
 }
 
-fn copied<'a, N: Clone, M: Clone>((name, manifest): (&'a N, &'a M)) -> (N, M) {
+fn clone_pair<'a, N: Clone, M: Clone>((name, manifest): (&'a N, &'a M)) -> (N, M) {
     (name.clone(), manifest.clone())
 }
 
@@ -292,19 +307,19 @@ mod tests {
         names.iter().map(|name| name.parse().unwrap()).collect()
     }
 
-    fn family() -> Family {
-        Family {
-            on_host: names(&["base", "other"])
+    fn family() -> LineageIndex {
+        LineageIndex {
+            host_snapshots: names(&["base", "other"])
                 .into_iter()
                 .map(|name| (name, Some(bytes(2) + 1)))
                 .collect(),
-            in_bucket: names(&["app", "app-2", "base"]),
-            host: [
+            bucket_objects: names(&["app", "app-2", "base"]),
+            host_manifests: [
                 manifest("base", None, &[1, 2, 3]),
                 manifest("other", None, &[9, 8, 3]),
             ]
             .into(),
-            bucket: [
+            bucket_manifests: [
                 manifest("app", Some("base"), &[1, 7, 2, 9, 5]),
                 manifest("app-2", Some("app"), &[1, 7, 2, 6, 5]),
             ]
@@ -323,11 +338,11 @@ mod tests {
         let told: Vec<(&str, bool, bool)> = lineage
             .parents
             .iter()
-            .map(|parent| (parent.name.as_str(), parent.on_host, parent.in_bucket))
+            .map(|parent| (parent.name.as_str(), parent.is_on_host, parent.is_in_bucket))
             .collect();
         assert_eq!(told, [("app", false, true), ("base", true, true)]);
         assert_eq!(lineage.shared_with_parent_bytes, Some(bytes(3) + 1));
-        let part = |name: &str, bytes| Part {
+        let part = |name: &str, bytes| SharedBytes {
             name: name.parse().unwrap(),
             bytes,
         };
@@ -335,7 +350,7 @@ mod tests {
             lineage.shares,
             [part("app", bytes(3) + 1), part("base", bytes(2))]
         );
-        let pull = lineage.pull.unwrap();
+        let pull = lineage.pull_cost.unwrap();
         assert_eq!(
             (pull.fetch_bytes, pull.copies),
             (bytes(2) + 1, vec![part("base", bytes(2))])
@@ -343,8 +358,8 @@ mod tests {
 
         let base = family().lineage(&"base".parse().unwrap(), None, false);
         assert_eq!(base.children, ["app".parse().unwrap()]);
-        assert_eq!((base.parents, base.pull), (vec![], None));
-        let last = Part {
+        assert_eq!((base.parents, base.pull_cost), (vec![], None));
+        let last = SharedBytes {
             name: "other".parse().unwrap(),
             bytes: 1,
         };
@@ -355,25 +370,27 @@ mod tests {
     fn a_block_of_another_length_is_another_block() {
         let (_, whole) = manifest("a", None, &[5, 6]);
         let (_, end) = manifest("b", None, &[1, 5]);
-        assert_eq!(shared(&whole, &end), 0);
+        assert_eq!(shared_bytes(&whole, &end), 0);
     }
 
     #[test]
     fn what_is_there_is_sound_as_long_and_the_same() {
         let mut family = family();
         let base: SnapshotName = "base".parse().unwrap();
-        assert!(family.has(&base, bytes(2) + 1));
-        assert!(!family.has(&base, bytes(2)));
-        assert!(!family.has(&"app".parse().unwrap(), bytes(2) + 1));
-        family.bucket.extend([manifest("base", None, &[1, 2, 4])]);
-        assert!(!family.has(&base, bytes(2) + 1));
+        assert!(family.has_copy_of(&base, bytes(2) + 1));
+        assert!(!family.has_copy_of(&base, bytes(2)));
+        assert!(!family.has_copy_of(&"app".parse().unwrap(), bytes(2) + 1));
+        family
+            .bucket_manifests
+            .extend([manifest("base", None, &[1, 2, 4])]);
+        assert!(!family.has_copy_of(&base, bytes(2) + 1));
     }
 
     #[test]
     fn what_is_there_costs_nothing_and_what_is_not_known_all() {
         let cost = |name: &str, there| {
             let lineage = family().lineage(&name.parse().unwrap(), Some(77), there);
-            lineage.pull.map(|cost| cost.fetch_bytes)
+            lineage.pull_cost.map(|cost| cost.fetch_bytes)
         };
         assert_eq!(cost("app", true), Some(0));
         assert_eq!(cost("unknown", false), Some(77));
@@ -381,14 +398,14 @@ mod tests {
 
     #[test]
     fn a_circle_of_parents_ends() {
-        let family = Family {
-            bucket: [
+        let family = LineageIndex {
+            bucket_manifests: [
                 manifest("a", Some("b"), &[1]),
                 manifest("b", Some("c"), &[1]),
                 manifest("c", Some("b"), &[1]),
             ]
             .into(),
-            ..Family::default()
+            ..LineageIndex::default()
         };
         let lineage = family.lineage(&"a".parse().unwrap(), None, false);
         assert_eq!(lineage.parents.len(), 2);
@@ -398,7 +415,7 @@ mod tests {
     fn ancestors_give_first_and_a_circle_of_them_ends() {
         let of = |name, parent| manifest(name, parent, &[1]);
         let all = vec![of("a", None), of("b", Some("c")), of("c", Some("b"))];
-        let ordered = nearest_first(&of("app", Some("c")).1, all, |manifest| manifest);
+        let ordered = order_by_ancestry(&of("app", Some("c")).1, all, |manifest| manifest);
         let names: Vec<&str> = ordered.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["c", "b", "a"]);
     }

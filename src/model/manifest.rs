@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::{Error, HostName, Kind, Object, Remarks, Result, SandboxId, SnapshotName};
+use super::{Annotations, Error, HostName, Kind, Object, Result, SandboxId, SnapshotName};
 
 /// Bytes of a block, the unit in which images are hashed, compared and fetched; the last one may be shorter.
 pub const BLOCK_BYTES: u64 = 8 << 20;
@@ -31,7 +31,7 @@ pub struct Digest(pub [u8; 32]);
 impl Digest {
     /// Hashes one block; where there are many, [`hash`](super::hash) is faster. Milliseconds for each MiB, so not on an
     /// async worker.
-    pub fn of(block: &[u8]) -> Self {
+    pub fn compute(block: &[u8]) -> Self {
         Self::from(digest(&SHA256, block))
     }
 
@@ -67,22 +67,22 @@ impl std::fmt::Display for Digest {
 }
 
 /// A block that is hashed piece by piece.
-pub struct Hashing(Context);
+pub struct BlockHasher(Context);
 
-impl Default for Hashing {
+impl Default for BlockHasher {
     fn default() -> Self {
         Self(Context::new(&SHA256))
     }
 }
 
-impl Hashing {
+impl BlockHasher {
     /// The next bytes.
-    pub fn take(&mut self, bytes: &[u8]) {
+    pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
 
     /// The digest of all of them.
-    pub fn end(self) -> Digest {
+    pub fn finish(self) -> Digest {
         self.0.finish().into()
     }
 }
@@ -143,7 +143,8 @@ pub struct Damage {
     /// The file's stamp then: of another file it says nothing.
     pub file: FileStamp,
     /// What is wrong, a sentence without its end.
-    pub what: String,
+    #[serde(rename = "what")]
+    pub problem: String,
 }
 
 /// What is known of an image. Keys this version does not know are kept as they are.
@@ -200,7 +201,7 @@ pub struct Manifest {
     pub blocks: Vec<Digest>,
     /// What this version does not know.
     #[serde(flatten)]
-    pub more: Map<String, Value>,
+    pub extra: Map<String, Value>,
 }
 
 impl Manifest {
@@ -224,7 +225,7 @@ impl Manifest {
             etag: None,
             file: None,
             blocks,
-            more: Map::new(),
+            extra: Map::new(),
         }
     }
 
@@ -233,7 +234,7 @@ impl Manifest {
     /// # Errors
     /// `Damaged` for what is none, is of a newer form, or has not exactly the digests of an image of its length.
     pub fn read(json: &[u8]) -> Result<Self> {
-        let bad = |why: String| Error::new(Kind::Damaged, "it is no manifest").because(why);
+        let bad = |why: String| Error::new(Kind::Damaged, "it is no manifest").with_cause(why);
         if json.len() as u64 > MAX_MANIFEST_BYTES {
             return Err(bad("it is too long".into()));
         }
@@ -263,16 +264,16 @@ impl Manifest {
                 format!("cannot write a manifest of {}", self.name),
             )
         };
-        let json = serde_json::to_vec(self).map_err(|error| failed().because(error))?;
+        let json = serde_json::to_vec(self).map_err(|error| failed().with_cause(error))?;
         match json.len() as u64 > MAX_MANIFEST_BYTES {
-            true => Err(failed().because("it would be too long")),
+            true => Err(failed().with_cause("it would be too long")),
             false => Ok(json),
         }
     }
 
     /// What is said in it of the snapshot.
-    pub fn remarks(&self) -> Remarks {
-        Remarks {
+    pub fn annotations(&self) -> Annotations {
+        Annotations {
             notes: self.notes.clone(),
             labels: self.labels.clone(),
             pinned: self.pinned,
@@ -281,12 +282,12 @@ impl Manifest {
 
     /// The same manifest where `there` is said of the snapshot already: that stays, and what is said in this one is
     /// brought to it ([`Remarks::joined`]).
-    pub fn beside(mut self, there: Remarks) -> Self {
-        let Remarks {
+    pub fn with_existing_annotations(mut self, there: Annotations) -> Self {
+        let Annotations {
             notes,
             labels,
             pinned,
-        } = there.joined(&self.remarks());
+        } = there.merge(&self.annotations());
         self.notes = notes;
         self.labels = labels;
         self.pinned = pinned;
@@ -294,16 +295,16 @@ impl Manifest {
     }
 
     /// Are these the bytes of `object`? Only a strong entity tag says so (RFC 9110, section 8.8.1).
-    pub fn is_of(&self, object: &Object) -> bool {
-        self.size_bytes == object.size_bytes && self.has_tag(object.etag.as_deref())
+    pub fn matches_object(&self, object: &Object) -> bool {
+        self.size_bytes == object.size_bytes && self.matches_etag(object.etag.as_deref())
     }
 
     /// Are these the bytes of a file that is as `stamp` says?
-    pub fn is_of_file(&self, stamp: FileStamp) -> bool {
+    pub fn matches_file(&self, stamp: FileStamp) -> bool {
         self.size_bytes == stamp.size_bytes && self.file == Some(stamp)
     }
 
-    fn has_tag(&self, tag: Option<&str>) -> bool {
+    fn matches_etag(&self, tag: Option<&str>) -> bool {
         let bare = |tag: &str| tag.trim_matches('"').to_owned();
         match (self.etag.as_deref(), tag) {
             (Some(ours), Some(theirs)) if !ours.starts_with("W/") && !ours.is_empty() => {
@@ -314,7 +315,7 @@ impl Manifest {
     }
 
     /// Is every byte the same as in the image of `other`?
-    pub fn has_bytes_of(&self, other: &Self) -> bool {
+    pub fn has_same_content(&self, other: &Self) -> bool {
         self.size_bytes == other.size_bytes && self.blocks == other.blocks
     }
 }
@@ -338,7 +339,7 @@ mod tests {
     use super::*;
 
     fn manifest() -> Manifest {
-        let blocks = vec![Digest::of(b"one"), Digest::of(b"two")];
+        let blocks = vec![Digest::compute(b"one"), Digest::compute(b"two")];
         let mut manifest = Manifest::new("app".parse().unwrap(), BLOCK_BYTES + 1, blocks);
         manifest.etag = Some("\"abc-2\"".into());
         manifest.consistency = Some(Consistency::CleanShutdown);
@@ -366,7 +367,7 @@ mod tests {
         let json = manifest.write().unwrap();
         assert_eq!(Manifest::read(&json).unwrap(), manifest);
         manifest
-            .more
+            .extra
             .insert("fromTheFuture".into(), serde_json::json!({"a": [1]}));
         let json = manifest.write().unwrap();
         assert_eq!(Manifest::read(&json).unwrap(), manifest);
@@ -382,15 +383,15 @@ mod tests {
 
     #[test]
     fn a_digest_is_told_in_hexadecimal_and_read_again() {
-        let digest = Digest::of(b"one");
+        let digest = Digest::compute(b"one");
         let text = digest.to_string();
         let known = "7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed";
         assert_eq!(text, known);
         assert_eq!(Digest::from_hex(&text), Some(digest));
-        let mut hashing = Hashing::default();
-        hashing.take(b"on");
-        hashing.take(b"e");
-        assert_eq!(hashing.end(), digest);
+        let mut hashing = BlockHasher::default();
+        hashing.update(b"on");
+        hashing.update(b"e");
+        assert_eq!(hashing.finish(), digest);
         for bad in [
             "",
             "76",
@@ -435,25 +436,28 @@ mod tests {
     fn is_believed_for_its_own_image_alone() {
         let manifest = manifest();
         let size = BLOCK_BYTES + 1;
-        assert!(manifest.is_of(&object(size, Some("\"abc-2\""))));
-        assert!(manifest.is_of(&object(size, Some("abc-2"))));
+        assert!(manifest.matches_object(&object(size, Some("\"abc-2\""))));
+        assert!(manifest.matches_object(&object(size, Some("abc-2"))));
         for (size, tag) in [
             (size - 1, Some("\"abc-2\"")),
             (size, Some("\"abc-3\"")),
             (size, Some("W/\"abc-2\"")),
             (size, None),
         ] {
-            assert!(!manifest.is_of(&object(size, tag)), "{size} {tag:?}");
+            assert!(
+                !manifest.matches_object(&object(size, tag)),
+                "{size} {tag:?}"
+            );
         }
         let stamp = manifest.file.unwrap();
-        assert!(manifest.is_of_file(stamp));
+        assert!(manifest.matches_file(stamp));
         let touched = FileStamp {
             modified_ns: stamp.modified_ns + 1,
             ..stamp
         };
-        assert!(!manifest.is_of_file(touched));
+        assert!(!manifest.matches_file(touched));
         let mut weak = manifest.clone();
         weak.etag = Some("W/\"abc-2\"".into());
-        assert!(!weak.is_of(&object(size, Some("W/\"abc-2\""))));
+        assert!(!weak.matches_object(&object(size, Some("W/\"abc-2\""))));
     }
 }

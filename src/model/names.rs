@@ -11,12 +11,12 @@ use utoipa::ToSchema;
 use super::{Error, Kind};
 
 /// Longest name, in bytes.
-const MAX: usize = 128;
+const MAX_NAME_BYTES: usize = 128;
 
 /// `[A-Za-z0-9][A-Za-z0-9._-]{0,127}`: no separator, no leading dot or dash, nothing a shell sees.
-fn check(kind: &str, name: &str) -> Result<(), Error> {
+fn validate_name(kind: &str, name: &str) -> Result<(), Error> {
     let allowed = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-');
-    let valid = name.len() <= MAX
+    let valid = name.len() <= MAX_NAME_BYTES
         && name
             .as_bytes()
             .first()
@@ -25,11 +25,11 @@ fn check(kind: &str, name: &str) -> Result<(), Error> {
     if valid {
         return Ok(());
     }
-    Err(
-        Error::new(Kind::BadInput, format!("{name:?} is not a valid {kind}")).hint(
-            "use 1 to 128 letters, digits, '.', '_' and '-', beginning with a letter or digit",
-        ),
+    Err(Error::new(
+        Kind::InvalidInput,
+        format!("{name:?} is not a valid {kind}"),
     )
+    .hint("use 1 to 128 letters, digits, '.', '_' and '-', beginning with a letter or digit"))
 }
 
 macro_rules! name {
@@ -53,7 +53,7 @@ macro_rules! name {
             fn from_str(given: &str) -> Result<Self, Error> {
                 let clean: fn(&str) -> &str = $clean;
                 let name = clean(given);
-                check($kind, name)?;
+                validate_name($kind, name)?;
                 Ok(Self(name.into()))
             }
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Consistency, HostName, Sandbox, SandboxId, SandboxState, SnapshotName, Version};
+use super::{Consistency, HostName, ImageIdentity, Sandbox, SandboxId, SandboxState, SnapshotName};
 
 /// One operation, as the engine is asked for it (spec, "Push", "Pull", "Create", API reference).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,19 +64,22 @@ pub enum Operation {
         /// Which.
         name: SnapshotName,
         /// Remove the object too.
-        bucket: bool,
+        #[serde(rename = "bucket")]
+        from_bucket: bool,
         /// Only while it is this image: any other is refused.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        only: Option<Version>,
+        #[serde(rename = "only", default, skip_serializing_if = "Option::is_none")]
+        expected_identity: Option<ImageIdentity>,
     },
     /// Make a sandbox on a snapshot (spec, "Using Custom Snapshots").
-    New {
+    #[serde(rename = "new")]
+    CreateSandbox {
         /// Where.
         host: HostName,
         /// The sandbox's id.
         id: SandboxId,
         /// What it is to be.
-        form: SandboxForm,
+        #[serde(rename = "form")]
+        spec: SandboxSpec,
     },
     /// Do something to a sandbox.
     Sandbox {
@@ -91,7 +94,7 @@ pub enum Operation {
 
 /// What a new sandbox is to be. What is `None` is as `[sandbox]` of the settings has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SandboxForm {
+pub struct SandboxSpec {
     /// The snapshot it stands on.
     pub snapshot: SnapshotName,
     /// Virtual CPUs.
@@ -158,7 +161,7 @@ impl Operation {
             Self::Pull { .. } => "pull",
             Self::Verify { .. } => "verify",
             Self::Remove { .. } => "remove",
-            Self::New { .. } => "new",
+            Self::CreateSandbox { .. } => "new",
             Self::Sandbox { verb, .. } => verb.as_str(),
         }
     }
@@ -171,7 +174,7 @@ impl Operation {
             | Self::Pull { name, .. }
             | Self::Verify { name, .. }
             | Self::Remove { name, .. } => Some(name),
-            Self::New { form, .. } => Some(&form.snapshot),
+            Self::CreateSandbox { spec: form, .. } => Some(&form.snapshot),
             Self::Sandbox { .. } => None,
         }
     }
@@ -184,7 +187,7 @@ impl Operation {
             | Self::Pull { name, .. }
             | Self::Verify { name, .. }
             | Self::Remove { name, .. } => name.as_str(),
-            Self::New { id, .. } | Self::Sandbox { id, .. } => id.as_str(),
+            Self::CreateSandbox { id, .. } | Self::Sandbox { id, .. } => id.as_str(),
         }
     }
 
@@ -194,7 +197,7 @@ impl Operation {
             Self::Create { host, .. }
             | Self::Push { host, .. }
             | Self::Pull { host, .. }
-            | Self::New { host, .. }
+            | Self::CreateSandbox { host, .. }
             | Self::Sandbox { host, .. } => Some(host),
             Self::Remove { host, .. } | Self::Verify { host, .. } => host.as_ref(),
         }
@@ -204,7 +207,7 @@ impl Operation {
     pub fn sandbox(&self) -> Option<&SandboxId> {
         match self {
             Self::Create { sandbox, .. } | Self::Push { sandbox, .. } => Some(sandbox),
-            Self::New { id, .. } | Self::Sandbox { id, .. } => Some(id),
+            Self::CreateSandbox { id, .. } | Self::Sandbox { id, .. } => Some(id),
             Self::Pull { .. } | Self::Verify { .. } | Self::Remove { .. } => None,
         }
     }
@@ -231,7 +234,10 @@ impl Operation {
                 format!("{verb} {name} in {place}")
             }
             Self::Remove {
-                host, name, bucket, ..
+                host,
+                name,
+                from_bucket: bucket,
+                ..
             } => {
                 let places: Vec<&str> = host
                     .iter()
@@ -240,7 +246,7 @@ impl Operation {
                     .collect();
                 format!("remove {name} from {}", places.join(" and "))
             }
-            Self::New { id, form, .. } => format!("new {id} on {}", form.snapshot),
+            Self::CreateSandbox { id, spec: form, .. } => format!("new {id} on {}", form.snapshot),
             Self::Sandbox { id, verb, .. } => format!("{} {id}", verb.as_str()),
         }
     }
@@ -278,7 +284,7 @@ impl Method {
 /// What it took to make an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Moved {
+pub struct TransferStats {
     /// How it was made.
     pub method: Method,
     /// Bytes that went from here to the store.
@@ -289,9 +295,9 @@ pub struct Moved {
     pub saved_bytes: u64,
 }
 
-impl Moved {
+impl TransferStats {
     /// How the guest was kept still for so many milliseconds: `paused for 27 ms (backup)`; `None` where it was not.
-    pub fn pause(&self, paused_ms: u64) -> Option<String> {
+    pub fn pause_summary(&self, paused_ms: u64) -> Option<String> {
         let method = self.method.as_str();
         match paused_ms {
             0 => None,
@@ -305,7 +311,7 @@ impl Moved {
 
     /// Where the bytes came from, to stand behind an object's size as `size` tells bytes: ` (9 MiB sent, 2 GiB copied
     /// by the store)`; nothing for a disk that was sent whole.
-    pub fn ways(&self, size: impl Fn(u64) -> String) -> String {
+    pub fn summary(&self, size: impl Fn(u64) -> String) -> String {
         let sent = size(self.uploaded_bytes);
         match (self.method, self.copied_bytes) {
             (Method::Convert, _) => String::new(),
@@ -318,7 +324,7 @@ impl Moved {
 /// What a push would do, found out without moving anything.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Forecast {
+pub struct PushPlan {
     /// The snapshot's name.
     pub snapshot_name: SnapshotName,
     /// Where it would come from.
@@ -326,7 +332,8 @@ pub struct Forecast {
     /// The host of that sandbox.
     pub host: HostName,
     /// Is there an object of that name? Then the push needs `--overwrite`.
-    pub exists: bool,
+    #[serde(rename = "exists")]
+    pub object_exists: bool,
     /// How it would be made.
     pub method: Method,
     /// Why so.
@@ -334,7 +341,8 @@ pub struct Forecast {
     /// The snapshot the sandbox stands on.
     pub base: Option<SnapshotName>,
     /// Does the bucket hold that snapshot's bytes, as far as can be proven?
-    pub base_in_bucket: bool,
+    #[serde(rename = "baseInBucket")]
+    pub is_base_in_bucket: bool,
     /// Why so.
     pub base_reason: String,
     /// Bytes of the object, at most; with `convert` those the temporary file may take.
@@ -353,7 +361,7 @@ pub struct Forecast {
 pub enum Outcome {
     /// Spec, "Create Snapshot", response.
     #[serde(rename_all = "camelCase")]
-    #[schema(title = "Created")]
+    #[schema(title = "SnapshotCreated")]
     Created {
         /// The snapshot's name.
         name: SnapshotName,
@@ -373,11 +381,11 @@ pub enum Outcome {
         consistency: Consistency,
         /// What was moved for it.
         #[serde(flatten)]
-        moved: Moved,
+        transfer: TransferStats,
     },
     /// Spec, "Push Snapshot", response.
     #[serde(rename_all = "camelCase")]
-    #[schema(title = "Pushed")]
+    #[schema(title = "SnapshotPushed")]
     Pushed {
         /// The snapshot's name.
         snapshot_name: SnapshotName,
@@ -391,11 +399,11 @@ pub enum Outcome {
         host: HostName,
         /// What was moved for it.
         #[serde(flatten)]
-        moved: Moved,
+        transfer: TransferStats,
     },
     /// A pull that ended well.
     #[serde(rename_all = "camelCase")]
-    #[schema(title = "Pulled")]
+    #[schema(title = "SnapshotPulled")]
     Pulled {
         /// The snapshot's name.
         snapshot_name: SnapshotName,
@@ -418,7 +426,7 @@ pub enum Outcome {
     },
     /// A verification that found all well, or made it so.
     #[serde(rename_all = "camelCase")]
-    #[schema(title = "Verified")]
+    #[schema(title = "SnapshotVerified")]
     Verified {
         /// The snapshot's name.
         snapshot_name: SnapshotName,
@@ -427,7 +435,7 @@ pub enum Outcome {
         /// Bytes of it, all read.
         size_bytes: u64,
         /// Was there a manifest to check every block against? Without one only its structure was checked.
-        by_manifest: bool,
+        has_manifest: bool,
         /// Blocks that were bad and are repaired, from 0; one has 8 MiB.
         repaired_blocks: Vec<u64>,
         /// Bytes that came from the bucket.
@@ -435,19 +443,20 @@ pub enum Outcome {
     },
     /// A removal that ended well.
     #[serde(rename_all = "camelCase")]
-    #[schema(title = "Removed")]
+    #[schema(title = "SnapshotRemoved")]
     Removed {
         /// The snapshot's name.
         snapshot_name: SnapshotName,
         /// The host it was removed from.
         host: Option<HostName>,
         /// Was the object removed?
-        bucket: bool,
+        #[serde(rename = "bucket")]
+        from_bucket: bool,
     },
     /// A sandbox was made.
     #[serde(rename_all = "camelCase")]
-    #[schema(title = "Made")]
-    Made {
+    #[schema(title = "SandboxCreated")]
+    SandboxCreated {
         /// Its host.
         host: HostName,
         /// The sandbox as it is now.
@@ -456,8 +465,8 @@ pub enum Outcome {
     },
     /// Something was done to a sandbox, or needed not be done.
     #[serde(rename_all = "camelCase")]
-    #[schema(title = "Turned")]
-    Turned {
+    #[schema(title = "SandboxChanged")]
+    SandboxChanged {
         /// Its host.
         host: HostName,
         /// The sandbox.

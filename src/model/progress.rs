@@ -21,11 +21,11 @@ pub enum Phase {
     /// Proving what was fetched.
     Verifying,
     /// Giving it its final name.
-    Landing,
+    Publishing,
     /// Deleting.
     Removing,
     /// Making a sandbox's files and its definition.
-    Making,
+    Creating,
     /// Starting a guest, or letting it go on.
     Starting,
     /// Waiting until a guest has shut down.
@@ -35,7 +35,7 @@ pub enum Phase {
     /// Taking back what was made on the way.
     CleaningUp,
     /// Over.
-    Done,
+    Finished,
 }
 
 impl Phase {
@@ -47,14 +47,14 @@ impl Phase {
         Self::Uploading,
         Self::Downloading,
         Self::Verifying,
-        Self::Landing,
+        Self::Publishing,
         Self::Removing,
-        Self::Making,
+        Self::Creating,
         Self::Starting,
         Self::Stopping,
         Self::Saving,
         Self::CleaningUp,
-        Self::Done,
+        Self::Finished,
     ];
 
     /// The word on screen.
@@ -67,14 +67,14 @@ impl Phase {
             Self::Uploading => "uploading",
             Self::Downloading => "downloading",
             Self::Verifying => "verifying",
-            Self::Landing => "landing",
+            Self::Publishing => "landing",
             Self::Removing => "removing",
-            Self::Making => "making",
+            Self::Creating => "making",
             Self::Starting => "starting",
             Self::Stopping => "stopping",
             Self::Saving => "saving",
             Self::CleaningUp => "cleaning up",
-            Self::Done => "done",
+            Self::Finished => "done",
         }
     }
 }
@@ -93,7 +93,7 @@ pub struct Progress {
 impl Progress {
     /// Hundredths done of this phase, under 100 until the job is over; `None` where the total is not known.
     pub fn percent(&self) -> Option<u8> {
-        if self.phase == Phase::Done {
+        if self.phase == Phase::Finished {
             return Some(100);
         }
         if self.total_bytes == 0 {
@@ -167,7 +167,7 @@ mod tests {
         cell.enter(Phase::Uploading, 10);
         cell.add(10);
         assert_eq!(cell.sample().percent(), Some(99));
-        cell.enter(Phase::Done, 0);
+        cell.enter(Phase::Finished, 0);
         assert_eq!(cell.sample().percent(), Some(100));
     }
 

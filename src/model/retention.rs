@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize};
 use super::{FileStamp, HostName, Object, Operation, SnapshotName};
 
 /// How old what was left behind must be before it may go.
-pub const LEFT_FOR: Duration = Duration::from_secs(24 * 60 * 60);
+pub const LEFTOVER_MIN_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What is to go: what meets all of these. A rule without any lets nothing go.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Rule {
+pub struct PruneRule {
     /// Not the newest so many of a family ([`family`]), in each place.
-    pub keep: Option<usize>,
+    pub keep_newest: Option<usize>,
     /// What was last written longer ago than this.
     pub older_than: Option<Duration>,
     /// What no sandbox stands on.
@@ -25,7 +25,7 @@ pub struct Rule {
 /// Which image of a name is meant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
-pub enum Version {
+pub enum ImageIdentity {
     /// The file of a host's snapshot, by its stamp.
     File(FileStamp),
     /// An object.
@@ -39,10 +39,10 @@ pub enum Version {
     },
 }
 
-impl Version {
+impl ImageIdentity {
     /// Of an object, as it was listed or asked for: a listing may tell the time with more digits, and the tag in other
     /// quotes.
-    pub fn of(object: &Object) -> Self {
+    pub fn from_object(object: &Object) -> Self {
         let seconds = |at: Timestamp| Timestamp::from_second(at.as_second()).ok();
         Self::Object {
             size_bytes: object.size_bytes,
@@ -69,21 +69,22 @@ pub struct Candidate {
     pub modified: Option<Timestamp>,
     /// Do sandboxes stand on a snapshot of this name?
     #[serde(skip)]
-    pub used: bool,
+    pub in_use: bool,
     /// Is no other copy known?
-    pub last_copy: bool,
+    #[serde(rename = "lastCopy")]
+    pub is_last_copy: bool,
     /// Which image it is; `None` where it could not be looked at.
     #[serde(skip)]
-    pub version: Option<Version>,
+    pub identity: Option<ImageIdentity>,
     /// What holds it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub held: Vec<String>,
+    pub keep_reasons: Vec<String>,
 }
 
 /// The family of a snapshot: its name without a version at its end. That begins behind `-`, `_` or `.`, with a digit or
 /// with `v` and a digit, and has digits, `-`, `_` and `.` only: `app` of `app-v1.1` and of `app-2026-01-31`. A name
 /// without one is a family of its own.
-pub fn family(name: &SnapshotName) -> &str {
+pub fn family_name(name: &SnapshotName) -> &str {
     let text = name.as_str();
     let is_mark = |c: char| matches!(c, '-' | '_' | '.');
     let version = |c: char| c.is_ascii_digit() || is_mark(c);
@@ -106,17 +107,19 @@ pub fn family(name: &SnapshotName) -> &str {
 }
 
 /// The numbers of those in `all` that meet `rule`, held or not. One whose time is not known counts as the newest.
-pub fn matching(rule: &Rule, all: &[Candidate], now: Timestamp) -> Vec<usize> {
-    if *rule == Rule::default() {
+pub fn find_matching(rule: &PruneRule, all: &[Candidate], now: Timestamp) -> Vec<usize> {
+    if *rule == PruneRule::default() {
         return Vec::new();
     }
     let mut families: HashMap<(&Option<HostName>, &str), Vec<usize>> = HashMap::new();
     for (at, one) in all.iter().enumerate() {
-        let members = families.entry((&one.host, family(&one.name))).or_default();
+        let members = families
+            .entry((&one.host, family_name(&one.name)))
+            .or_default();
         members.push(at);
     }
     let mut kept = vec![false; all.len()];
-    if let Some(keep) = rule.keep {
+    if let Some(keep) = rule.keep_newest {
         for members in families.values_mut() {
             let newest_first = |at: &usize| {
                 let one = &all[*at];
@@ -137,14 +140,14 @@ pub fn matching(rule: &Rule, all: &[Candidate], now: Timestamp) -> Vec<usize> {
         }
     };
     (0..all.len())
-        .filter(|at| !kept[*at] && is_old(&all[*at]) && !(rule.unused && all[*at].used))
+        .filter(|at| !kept[*at] && is_old(&all[*at]) && !(rule.unused && all[*at].in_use))
         .collect()
 }
 
 /// The numbers of those in `all` that may go by `rule`: they meet it, and nothing holds them.
-pub fn choose(rule: &Rule, all: &[Candidate], now: Timestamp) -> Vec<usize> {
-    let mut chosen = matching(rule, all, now);
-    chosen.retain(|at| all[*at].held.is_empty());
+pub fn find_removable(rule: &PruneRule, all: &[Candidate], now: Timestamp) -> Vec<usize> {
+    let mut chosen = find_matching(rule, all, now);
+    chosen.retain(|at| all[*at].keep_reasons.is_empty());
     chosen
 }
 
@@ -153,9 +156,9 @@ pub fn choose(rule: &Rule, all: &[Candidate], now: Timestamp) -> Vec<usize> {
 #[serde(rename_all = "camelCase")]
 pub struct PrunePlan {
     /// What goes.
-    pub goes: Vec<Candidate>,
+    pub to_remove: Vec<Candidate>,
     /// What would go if nothing held it.
-    pub held: Vec<Candidate>,
+    pub kept: Vec<Candidate>,
     /// What was left behind by what broke off, and goes too.
     pub leftovers: Vec<Leftover>,
     /// What could not be looked at, a sentence each.
@@ -164,29 +167,33 @@ pub struct PrunePlan {
 
 impl PrunePlan {
     /// Bytes that all of it frees.
-    pub fn frees_bytes(&self) -> u64 {
-        let goes = self.goes.iter().map(|one| one.size_bytes);
+    pub fn reclaimed_bytes(&self) -> u64 {
+        let goes = self.to_remove.iter().map(|one| one.size_bytes);
         let left = self.leftovers.iter().map(|one| one.size_bytes);
         goes.chain(left).fold(0, u64::saturating_add)
     }
 
     /// Is that snapshot, the very same image, to go?
-    fn lets_go(&self, one: &Candidate) -> bool {
+    fn removes(&self, one: &Candidate) -> bool {
         let is_it = |other: &&Candidate| (&other.host, &other.name) == (&one.host, &one.name);
-        let found = self.goes.iter().find(is_it);
-        found.is_some_and(|found| found.version.is_some() && found.version == one.version)
+        let found = self.to_remove.iter().find(is_it);
+        found.is_some_and(|found| found.identity.is_some() && found.identity == one.identity)
     }
 
     /// This plan after a second look, which found `now`: what it does not let go any more is held, and nothing goes
     /// that was not to go before.
-    pub fn after(mut self, now: Self) -> Self {
-        let (goes, stays) = self.goes.into_iter().partition(|one| now.lets_go(one));
-        self.goes = goes;
+    pub fn revalidate(mut self, now: Self) -> Self {
+        let (goes, stays) = self.to_remove.into_iter().partition(|one| now.removes(one));
+        self.to_remove = goes;
         let stays: Vec<Candidate> = stays;
-        self.held.extend(stays.into_iter().map(|mut one| {
+        self.kept.extend(stays.into_iter().map(|mut one| {
             let is_it = |other: &&Candidate| (&other.host, &other.name) == (&one.host, &one.name);
-            let held = now.held.iter().find(is_it).map(|found| found.held.clone());
-            one.held =
+            let held = now
+                .kept
+                .iter()
+                .find(is_it)
+                .map(|found| found.keep_reasons.clone());
+            one.keep_reasons =
                 held.unwrap_or_else(|| vec!["it has changed since it was listed".to_owned()]);
             one
         }));
@@ -198,15 +205,15 @@ impl PrunePlan {
         let removal = |one: &Candidate| Operation::Remove {
             host: one.host.clone(),
             name: one.name.clone(),
-            bucket: one.host.is_none(),
-            only: one.version.clone(),
+            from_bucket: one.host.is_none(),
+            expected_identity: one.identity.clone(),
         };
-        self.goes.iter().map(removal).collect()
+        self.to_remove.iter().map(removal).collect()
     }
 
     /// Is there nothing to do?
     pub fn is_empty(&self) -> bool {
-        self.goes.is_empty() && self.leftovers.is_empty()
+        self.to_remove.is_empty() && self.leftovers.is_empty()
     }
 }
 
@@ -274,23 +281,23 @@ mod tests {
             host: None,
             size_bytes: 1,
             modified: Timestamp::from_second(NOW - days * DAY).ok(),
-            used: false,
-            last_copy: false,
-            version: None,
-            held: Vec::new(),
+            in_use: false,
+            is_last_copy: false,
+            identity: None,
+            keep_reasons: Vec::new(),
         }
     }
 
-    fn rule(keep: Option<usize>, days: Option<u64>, unused: bool) -> Rule {
-        Rule {
-            keep,
+    fn rule(keep: Option<usize>, days: Option<u64>, unused: bool) -> PruneRule {
+        PruneRule {
+            keep_newest: keep,
             older_than: days.map(|days| Duration::from_secs(days * DAY as u64)),
             unused,
         }
     }
 
-    fn chosen<'a>(rule: &Rule, all: &'a [Candidate]) -> Vec<&'a str> {
-        let chosen = choose(rule, all, now());
+    fn chosen<'a>(rule: &PruneRule, all: &'a [Candidate]) -> Vec<&'a str> {
+        let chosen = find_removable(rule, all, now());
         chosen.into_iter().map(|at| all[at].name.as_str()).collect()
     }
 
@@ -313,7 +320,7 @@ mod tests {
             ("v1.0", "v1.0"),
             ("2026-01-31", "2026-01-31"),
         ] {
-            assert_eq!(family(&name.parse().unwrap()), expected, "{name}");
+            assert_eq!(family_name(&name.parse().unwrap()), expected, "{name}");
         }
     }
 
@@ -326,7 +333,7 @@ mod tests {
             aged("web-1", 50),
             aged("web-2", 5),
         ];
-        all[0].used = true;
+        all[0].in_use = true;
         for (rule, expected) in [
             (rule(Some(1), None, false), &["app-1", "app-2", "web-1"][..]),
             (rule(Some(2), None, false), &["app-1"]),
@@ -371,7 +378,7 @@ mod tests {
     fn a_second_look_only_ever_keeps_more() {
         let at = |name: &str, etag: &str| {
             let mut one = aged(name, 9);
-            one.version = Some(Version::Object {
+            one.identity = Some(ImageIdentity::Object {
                 size_bytes: 1,
                 etag: Some(etag.to_owned()),
                 modified: None,
@@ -379,9 +386,9 @@ mod tests {
             one
         };
         let mut pinned = at("c", "1");
-        pinned.held = vec!["pinned".to_owned()];
+        pinned.keep_reasons = vec!["pinned".to_owned()];
         let before = PrunePlan {
-            goes: vec![
+            to_remove: vec![
                 at("a", "1"),
                 at("b", "1"),
                 at("c", "1"),
@@ -391,16 +398,16 @@ mod tests {
             ..PrunePlan::default()
         };
         let now = PrunePlan {
-            goes: vec![at("a", "1"), at("b", "2"), aged("e", 9), at("f", "1")],
-            held: vec![pinned],
+            to_remove: vec![at("a", "1"), at("b", "2"), aged("e", 9), at("f", "1")],
+            kept: vec![pinned],
             ..PrunePlan::default()
         };
-        let plan = before.after(now);
-        assert_eq!(plan.goes, [at("a", "1")]);
+        let plan = before.revalidate(now);
+        assert_eq!(plan.to_remove, [at("a", "1")]);
         let held: Vec<(&str, &str)> = plan
-            .held
+            .kept
             .iter()
-            .map(|one| (one.name.as_str(), one.held[0].as_str()))
+            .map(|one| (one.name.as_str(), one.keep_reasons[0].as_str()))
             .collect();
         let changed = "it has changed since it was listed";
         assert_eq!(
@@ -425,8 +432,8 @@ mod tests {
             .prop_map(|(name, days, here, used, held)| Candidate {
                 host: here.then(|| "alpha".parse().unwrap()),
                 modified: days.and_then(|days| Timestamp::from_second(NOW - days * DAY).ok()),
-                used,
-                held: held.then(|| "pinned".to_owned()).into_iter().collect(),
+                in_use: used,
+                keep_reasons: held.then(|| "pinned".to_owned()).into_iter().collect(),
                 ..aged(&name, 0)
             })
     }
@@ -440,15 +447,15 @@ mod tests {
             unused: bool,
         ) {
             let rule = rule(keep, days, unused);
-            let chosen = choose(&rule, &all, now());
+            let chosen = find_removable(&rule, &all, now());
             for at in &chosen {
                 let one = &all[*at];
-                prop_assert!(one.held.is_empty());
-                prop_assert!(!(unused && one.used));
+                prop_assert!(one.keep_reasons.is_empty());
+                prop_assert!(!(unused && one.in_use));
                 prop_assert!(days.is_none() || one.modified.is_some());
                 if let Some(keep) = keep {
                     let of_it = |other: &&Candidate| {
-                        other.host == one.host && family(&other.name) == family(&one.name)
+                        other.host == one.host && family_name(&other.name) == family_name(&one.name)
                     };
                     prop_assert!(all.iter().filter(of_it).count() > keep);
                 }
@@ -456,8 +463,8 @@ mod tests {
             // What comes to be held later stays, and makes nothing else go.
             let mut more = all.clone();
             if let Some(first) = chosen.first() {
-                more[*first].held.push("pinned".to_owned());
-                let now_chosen = choose(&rule, &more, now());
+                more[*first].keep_reasons.push("pinned".to_owned());
+                let now_chosen = find_removable(&rule, &more, now());
                 prop_assert_eq!(&now_chosen, &chosen[1..]);
             }
         }

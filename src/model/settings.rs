@@ -39,10 +39,10 @@ pub struct HostSettings {
     /// Directory for flattened images on their way to the bucket, absolute.
     pub temp_dir: String,
     /// How long a job waits for the host when it is away.
-    pub reconnect: Duration,
+    pub reconnect_timeout: Duration,
     /// How the disk of a running sandbox is read, the first that works: [`Method::Backup`], [`Method::Copy`] and
     /// [`Method::Convert`].
-    pub running: Vec<Method>,
+    pub running_methods: Vec<Method>,
 }
 
 /// The S3-compatible bucket.
@@ -93,7 +93,7 @@ impl std::fmt::Debug for BucketSettings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PushSettings {
     /// Are clusters that are written anew compressed (zstd)? QEMU before 5.1 cannot read them then.
-    pub zstd: bool,
+    pub zstd_enabled: bool,
 }
 
 /// How a sandbox's guest is run.
@@ -152,14 +152,14 @@ pub struct SandboxSettings {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobSettings {
     /// Jobs that run at once; the others wait in their order.
-    pub parallel: usize,
+    pub max_parallel: usize,
 }
 
 /// `[console]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConsoleSettings {
     /// Does the console take clicks and the wheel?
-    pub mouse: bool,
+    pub mouse_enabled: bool,
     /// How a guest's screen is shown.
     pub picture: PictureStyle,
     /// The command that opens a VNC viewer, with `{url}` or `{host}` and `{port}` in it; `None`: one that is installed.
@@ -167,16 +167,16 @@ pub struct ConsoleSettings {
     /// The theme's name; `None`: as the background is, dark or light.
     pub theme: Option<String>,
     /// Is everything drawn with ASCII characters?
-    pub ascii: bool,
+    pub ascii_only: bool,
     /// How the end of a long job is told.
-    pub notify: Notify,
+    pub notification: NotificationMethod,
     /// A job is long from here on.
-    pub notify_after: Duration,
+    pub notification_threshold: Duration,
 }
 
 /// How the end of a long job is told to an operator who looks elsewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Notify {
+pub enum NotificationMethod {
     /// By the terminal's bell.
     Bell,
     /// By a notification of the terminal (OSC 9), with a bell for those that know none.

@@ -5,7 +5,7 @@ use std::io;
 use bytes::{Bytes, BytesMut};
 use futures_util::future::try_join_all;
 
-use snapdeck_model::Buffers;
+use snapdeck_model::BufferPool;
 
 /// Fails for what is not wholly within the first `size_bytes`.
 ///
@@ -28,7 +28,7 @@ pub fn within(size_bytes: u64, offset: u64, length: usize) -> io::Result<()> {
 /// # Errors
 /// The first of `read`.
 pub async fn read<F>(
-    buffers: &Buffers,
+    buffers: &BufferPool,
     offset: u64,
     length: usize,
     step: usize,
@@ -37,7 +37,7 @@ pub async fn read<F>(
 where
     F: Future<Output = io::Result<BytesMut>>,
 {
-    let mut free = buffers.take(length);
+    let mut free = buffers.acquire(length);
     free.clear();
     let parts = (0..length).step_by(step).map(|start| {
         let part_length = step.min(length - start);

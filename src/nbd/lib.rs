@@ -25,7 +25,7 @@ use tokio::time::timeout;
 
 use self::wire::{Command, Export};
 pub mod chunked;
-use snapdeck_model::Buffers;
+use snapdeck_model::BufferPool;
 
 /// Requests under way at once on a connection: as many as qemu-nbd works on (`MAX_NBD_REQUESTS` in QEMU's
 /// `nbd/server.c`).
@@ -79,7 +79,12 @@ impl Nbd {
     /// # Errors
     /// `InvalidInput` beyond the end (of a write there QEMU would say "no space"). `ConnectionReset`, `BrokenPipe` or `UnexpectedEof` where the connection ended,
     /// `InvalidData` where it was ended because of what came. Otherwise the host's.
-    pub async fn read(&self, buffers: &Buffers, offset: u64, length: usize) -> io::Result<Bytes> {
+    pub async fn read(
+        &self,
+        buffers: &BufferPool,
+        offset: u64,
+        length: usize,
+    ) -> io::Result<Bytes> {
         chunked::within(self.export.size_bytes, offset, length)?;
         chunked::read(
             buffers,

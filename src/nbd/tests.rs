@@ -18,7 +18,7 @@ use super::*;
 
 const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 const MIB: usize = 1 << 20;
-static BUFFERS: LazyLock<Buffers> = LazyLock::new(Buffers::default);
+static BUFFERS: LazyLock<BufferPool> = LazyLock::new(BufferPool::default);
 
 /// A real qemu-nbd with a file of its own.
 struct Server {

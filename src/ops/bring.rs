@@ -8,7 +8,7 @@ use futures_util::{FutureExt, StreamExt};
 use snapdeck_bucket::Bucket;
 use snapdeck_host::{BlockCopy, Content, CopySource, FileWriter, Host, ImageFile, Kept};
 use snapdeck_model::{
-    BlockSet, Digest, Error, Kind, Manifest, Object, Phase, Result, SnapshotName, nearest_first,
+    BlockSet, Digest, Error, Kind, Manifest, Object, Phase, Result, SnapshotName, order_by_ancestry,
 };
 
 use super::Context;
@@ -100,7 +100,7 @@ pub(super) async fn bring(
         let work = prepare(host, source, before, &writer, ctx).await?;
         receive(share, bucket, source, &writer, work, &mut received, ctx).await?;
         prove(host, object, &writer, &received, ctx).await?;
-        ctx.enter(Phase::Landing)?;
+        ctx.enter(Phase::Publishing)?;
         let path = host.snapshot_path(&object.name);
         let new = match beside {
             Some((variables, replace)) => variables.land(host, &object.name, replace).await?,
@@ -178,7 +178,7 @@ async fn settle(
         host.name()
     ));
     let object = &source.object;
-    let blocks = BlockSet::of(object.size_bytes, |block| {
+    let blocks = BlockSet::from_predicate(object.size_bytes, |block| {
         recorded.blocks.contains_key(&block)
     });
     let mut found = hashes(host, &host.partial_path(&object.name), &blocks, ctx).await?;
@@ -263,7 +263,7 @@ async fn origins_of(host: &Host, wanted: &Manifest) -> Result<Vec<(CopySource, M
         .collect()
         .await;
     let kept = kept.into_iter().flatten().collect();
-    let ordered = nearest_first(wanted, kept, |kept: &Kept| &kept.manifest);
+    let ordered = order_by_ancestry(wanted, kept, |kept: &Kept| &kept.manifest);
     Ok(ordered
         .into_iter()
         .map(
@@ -324,7 +324,7 @@ pub(super) fn refuse_unfit(file: &ImageFile, what: &str) -> Result<()> {
     let unfit = |why: String| {
         Err(
             Error::new(Kind::Damaged, format!("{what} is not fit to be a snapshot"))
-                .because(why)
+                .with_cause(why)
                 .hint("only standalone qcow2 images are; look at it with `qemu-img info`"),
         )
     };
@@ -332,7 +332,7 @@ pub(super) fn refuse_unfit(file: &ImageFile, what: &str) -> Result<()> {
         Err(why) => unfit(why.clone()),
         Ok(facts) => match &facts.backing_file {
             Some(backing) => unfit(format!("it has the backing file {backing:?}")),
-            None if facts.external_data_file => unfit("it has an external data file".into()),
+            None if facts.has_external_data_file => unfit("it has an external data file".into()),
             None => Ok(()),
         },
     }
@@ -405,7 +405,7 @@ pub(super) async fn keep_manifest(
             manifest.virtual_size = file.facts.ok().map(|facts| facts.virtual_size);
             manifest.file = Some(file.stamp);
             if let Some(remarks) = &source.remarks {
-                manifest = manifest.beside(remarks.clone());
+                manifest = manifest.with_existing_annotations(remarks.clone());
             }
             host.write_manifest(manifest).await?;
         }

@@ -48,6 +48,6 @@ pub async fn create(
         host: host.name().clone(),
         paused_ms: sent.paused.map_or(0, milliseconds),
         consistency: sent.consistency,
-        moved: sent.moved,
+        transfer: sent.moved,
     })
 }

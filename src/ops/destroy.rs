@@ -14,7 +14,7 @@ pub(super) async fn destroy(host: &Host, id: &SandboxId, ctx: &Context) -> Resul
     let survey = host.survey().await?;
     let refused = || {
         Error::new(
-            Kind::Refused,
+            Kind::Conflict,
             format!("cannot destroy {id} on host {}", host.name()),
         )
     };
@@ -31,12 +31,12 @@ pub(super) async fn destroy(host: &Host, id: &SandboxId, ctx: &Context) -> Resul
     };
     if let Some(users) = survey.sharers.get(id) {
         return Err(refused()
-            .because(format!("its disk {disk} is needed by {}", users.join(", ")))
+            .with_cause(format!("its disk {disk} is needed by {}", users.join(", ")))
             .hint("destroy those first"));
     }
     if !survey.unread.is_empty() {
         return Err(refused()
-            .because(format!(
+            .with_cause(format!(
                 "it is not known what these stand on: {}",
                 survey.unread.join(", ")
             ))
@@ -66,7 +66,7 @@ pub(super) async fn destroy(host: &Host, id: &SandboxId, ctx: &Context) -> Resul
         host.remove_file(&variables).await?;
     }
     host.remove_file(&disk).await?;
-    Ok(Outcome::Turned {
+    Ok(Outcome::SandboxChanged {
         host: host.name().clone(),
         id: id.clone(),
         state: None,

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 
 use snapdeck_model::{
-    BLOCK_BYTES, Digest, Error, Kind, PendingDigest, Result, begin_hash, hash_if_all_wait,
+    BLOCK_BYTES, Digest, Error, Kind, PendingDigest, Result, begin_hash, hash_full_batch,
 };
 
 /// Digests by their block's number.
@@ -47,7 +47,7 @@ impl Digests {
             blocks: blocks.collect(),
         };
         // Nobody waits for it here.
-        drop(tokio::task::spawn_blocking(hash_if_all_wait));
+        drop(tokio::task::spawn_blocking(hash_full_batch));
         hashed
     }
 
@@ -87,7 +87,7 @@ impl Hashed<'_> {
         let digests = move || blocks.into_iter().map(PendingDigest::digest).collect();
         let hashed: Vec<Digest> = tokio::task::spawn_blocking(digests)
             .await
-            .map_err(|error| Error::new(Kind::Failed, "cannot hash an image").because(error))?;
+            .map_err(|error| Error::new(Kind::Failed, "cannot hash an image").with_cause(error))?;
         self.digests.lock().extend((self.first..).zip(hashed));
         Ok(())
     }
@@ -101,7 +101,7 @@ mod tests {
     async fn parts_come_in_any_order_and_a_missing_one_is_noticed() {
         let block = BLOCK_BYTES as usize;
         let image = Bytes::from_iter((0..3 * block + 5).map(|at| (at / 7) as u8));
-        let wanted: Vec<Digest> = image.chunks(block).map(Digest::of).collect();
+        let wanted: Vec<Digest> = image.chunks(block).map(Digest::compute).collect();
         let made = async |with_copy: bool| {
             let digests = Digests::default();
             digests

@@ -25,8 +25,8 @@ use tokio_util::sync::CancellationToken;
 
 use snapdeck_bucket::{Bucket, MAX_BLOCKS_IN_MEMORY};
 use snapdeck_model::{
-    BLOCK_BYTES, BlockSet, Digest, Error, Kind, Manifest, Object, ProgressCell, Remarks, Result,
-    block_bytes, hash,
+    Annotations, BLOCK_BYTES, BlockSet, Digest, Error, Kind, Manifest, Object, ProgressCell,
+    Result, block_bytes, hash,
 };
 
 /// How long who is ready waits for the others.
@@ -48,7 +48,7 @@ pub(super) struct Source {
     /// The object's own, where it has one.
     pub(super) manifest: Option<Manifest>,
     /// What is said of an object without one.
-    pub(super) remarks: Option<Remarks>,
+    pub(super) remarks: Option<Annotations>,
 }
 
 impl Source {
@@ -312,7 +312,7 @@ async fn fetch(
                     Kind::Failed,
                     format!("the fetch of {} broke off", object.key),
                 )
-                .because(why)
+                .with_cause(why)
             };
             let digest = hashed.map_err(|crash| broken(crash.to_string()))?;
             if source.digest(block).is_some_and(|wanted| wanted != digest) {
@@ -349,7 +349,7 @@ fn wrong_twice(source: &Source, wrong: &BlockSet) -> Error {
     let first = wrong.iter().next().unwrap_or_default();
     let object = &source.object;
     Error::new(Kind::Damaged, format!("{} is damaged", object.key))
-        .because(format!(
+        .with_cause(format!(
             "twice the bytes of block {wrong} (of {} bytes at {}) are not those its manifest tells of",
             source.bytes(first),
             first * BLOCK_BYTES

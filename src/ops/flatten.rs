@@ -7,8 +7,8 @@ use bytes::Bytes;
 use snapdeck_bucket::{Bucket, MAX_PARTS_IN_MEMORY};
 use snapdeck_host::{Guard, Host};
 use snapdeck_model::{
-    Buffers, Consistency, Error, Kind, Method, Moved, Object, Phase, Result, SandboxId,
-    SandboxState, SnapshotName,
+    BufferPool, Consistency, Error, Kind, Method, Object, Phase, Result, SandboxId, SandboxState,
+    SnapshotName, TransferStats,
 };
 
 use super::digests::Digests;
@@ -59,7 +59,7 @@ pub(super) async fn flatten_and_upload(
     staged.clear(host, ctx).await;
     let (object, digests, variables) = uploaded?;
     Ok(Sent {
-        moved: Moved {
+        moved: TransferStats {
             method: Method::Convert,
             uploaded_bytes: object.size_bytes,
             copied_bytes: 0,
@@ -84,7 +84,7 @@ pub(super) async fn flatten_and_upload(
 
 /// Did the host go away, rather than refuse?
 pub(super) fn is_away(error: &Error) -> bool {
-    error.kind() == Kind::Unreachable && error.is_worth_retrying()
+    error.kind() == Kind::Unreachable && error.is_retryable()
 }
 
 /// A flattened disk on its host, under guard.
@@ -231,7 +231,7 @@ async fn flatten(
             drop(guard);
             let id = &source.id;
             let error = error
-                .within(format!(
+                .context(format!(
                     "cannot resume sandbox {id} on host {}",
                     host.name()
                 ))
@@ -284,7 +284,7 @@ async fn upload(
         None => None,
     };
     let digests = Digests::default();
-    let buffers = &Buffers::default();
+    let buffers = &BufferPool::default();
     let (reader, hashed) = (&reader, &digests);
     let read = move |offset, length| async move {
         let bytes = reader.read_at(buffers, offset, length).await?;

@@ -36,7 +36,7 @@ async fn clear(
     let lost = CancellationToken::new();
     let lock = match host.lock(vec![want], "remove leftovers", lost).await {
         Ok(lock) => lock,
-        Err(error) if error.kind() == Kind::Refused => return Ok(None),
+        Err(error) if error.kind() == Kind::Conflict => return Ok(None),
         Err(error) => return Err(error),
     };
     // Whoever had it may have cleared it just now.

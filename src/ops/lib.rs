@@ -101,7 +101,12 @@ pub async fn run(
     ctx: &Context,
 ) -> Result<Outcome> {
     let on_host = || {
-        host.ok_or_else(|| Error::new(Kind::BadInput, format!("{} needs a host", operation.verb())))
+        host.ok_or_else(|| {
+            Error::new(
+                Kind::InvalidInput,
+                format!("{} needs a host", operation.verb()),
+            )
+        })
     };
     if let Some((host, id)) = host.zip(operation.sandbox()) {
         clear_leftovers(host, Some(id), &*ctx.log).await;
@@ -140,14 +145,16 @@ pub async fn run(
         Operation::Verify { name, .. } => verify_object(bucket, name, ctx).await,
         Operation::Remove {
             name,
-            bucket: from_bucket,
-            only,
+            from_bucket: from_bucket,
+            expected_identity: only,
             ..
         } => {
             let bucket = from_bucket.then_some(bucket);
             remove(host, bucket, name, only.as_ref(), ctx).await
         }
-        Operation::New { id, form, .. } => new(on_host()?, id, form, sandboxes, ctx).await,
+        Operation::CreateSandbox { id, spec: form, .. } => {
+            new(on_host()?, id, form, sandboxes, ctx).await
+        }
         Operation::Sandbox { id, verb, .. } => {
             sandbox(on_host()?, id, *verb, sandboxes.stop_timeout, ctx).await
         }
@@ -159,7 +166,7 @@ pub async fn run(
 async fn refuse_existing(bucket: &Bucket, name: &SnapshotName, overwrite: bool) -> Result<()> {
     match bucket.head(name).await? {
         Some(object) if !overwrite => Err(Error::new(
-            Kind::Refused,
+            Kind::Conflict,
             format!("{} already exists in {}", object.key, bucket.location()),
         )
         .hint("choose another name, or pass --overwrite to replace it")),

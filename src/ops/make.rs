@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use snapdeck_bucket::Bucket;
 use snapdeck_host::Host;
 use snapdeck_model::{
-    Consistency, Digest, Error, Kind, Manifest, Method, Moved, Object, Parent, Phase, Result,
-    SnapshotName,
+    Consistency, Digest, Error, Kind, Manifest, Method, Object, Parent, Phase, Result,
+    SnapshotName, TransferStats,
 };
 
 use super::compose::{Composed, compose_and_upload, compose_running};
@@ -42,7 +42,7 @@ impl Wish {
 /// What was sent, and how long the guest stood still for it.
 pub(super) struct Sent {
     pub object: Object,
-    pub moved: Moved,
+    pub moved: TransferStats,
     /// How long the guest was paused by us, where it was.
     pub paused: Option<Duration>,
     pub consistency: Consistency,
@@ -89,7 +89,7 @@ pub(super) async fn make_object(
         }
     };
     keep_variables(bucket, &sent, wish, ctx).await?;
-    let Moved {
+    let TransferStats {
         method,
         uploaded_bytes,
         copied_bytes,
@@ -116,7 +116,7 @@ async fn make_running(
     ctx: &Context,
 ) -> Result<Sent> {
     let mut unfit = None;
-    for method in host.settings().running.iter().copied() {
+    for method in host.settings().running_methods.iter().copied() {
         let composed = match method {
             Method::Convert => break,
             _ => Box::pin(compose_running(host, bucket, source, method, wish, ctx)).await?,
@@ -137,7 +137,7 @@ async fn make_running(
             }
         }
     }
-    if !host.settings().running.contains(&Method::Convert) {
+    if !host.settings().running_methods.contains(&Method::Convert) {
         let what = format!(
             "cannot read the disk of sandbox {} on host {}",
             source.id,
@@ -146,7 +146,7 @@ async fn make_running(
         let error = Error::new(Kind::Failed, what)
             .hint("stop or pause it first, or see running of the host in the settings");
         return Err(match unfit {
-            Some(why) => error.because(why),
+            Some(why) => error.with_cause(why),
             None => error,
         });
     }
@@ -201,7 +201,7 @@ async fn describe(host: &Host, bucket: &Bucket, source: &Source, sent: &Sent, ct
     match bucket.write_manifest(&manifest).await {
         Ok(()) => {}
         // Whoever replaced the object has said what it is now.
-        Err(error) if error.kind() == Kind::Refused => ctx.info(error.to_string()),
+        Err(error) if error.kind() == Kind::Conflict => ctx.info(error.to_string()),
         Err(error) => ctx.warn(format!("{error}; the object stands without a manifest")),
     }
 }

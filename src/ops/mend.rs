@@ -42,7 +42,7 @@ pub(super) async fn mend(
         None => hashes(host, &path, &BlockSet::all(object.size_bytes), ctx).await?,
     };
     good.retain(|block, digest| source.digest(*block) == Some(*digest));
-    let bad = BlockSet::of(object.size_bytes, |block| !good.contains_key(&block));
+    let bad = BlockSet::from_predicate(object.size_bytes, |block| !good.contains_key(&block));
     ctx.info(format!(
         "blocks {bad} of {path} are bad and are written over"
     ));

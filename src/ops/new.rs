@@ -3,7 +3,7 @@
 
 use snapdeck_host::{Blueprint, Host, ImageFile};
 use snapdeck_model::settings::{Firmware, SandboxSettings};
-use snapdeck_model::{Error, ImageFacts, Kind, Outcome, Phase, Result, SandboxForm, SandboxId};
+use snapdeck_model::{Error, ImageFacts, Kind, Outcome, Phase, Result, SandboxId, SandboxSpec};
 
 use super::Context;
 
@@ -12,11 +12,11 @@ use super::Context;
 /// # Errors
 /// `Refused` where the id is taken, the disk is to be smaller than the snapshot's, or the host has not what it needs
 /// (memory, firmware); `NotFound` without the snapshot; `Damaged` where that is no sound standalone image;
-/// `BadInput` for a template that cannot be used; `Failed` with libvirt's words. Nothing of it stays then.
+/// `InvalidInput` for a template that cannot be used; `Failed` with libvirt's words. Nothing of it stays then.
 pub async fn new(
     host: &Host,
     id: &SandboxId,
-    form: &SandboxForm,
+    form: &SandboxSpec,
     defaults: &SandboxSettings,
     ctx: &Context,
 ) -> Result<Outcome> {
@@ -47,8 +47,8 @@ pub async fn new(
         Firmware::SecureUefi => (!offer.secure_uefi).then_some("UEFI that can secure its boot"),
     };
     if let Some(lacks) = lacks {
-        return Err(cannot(host, id, Kind::Refused)
-            .because(format!("the host has no firmware for {lacks}"))
+        return Err(cannot(host, id, Kind::Conflict)
+            .with_cause(format!("the host has no firmware for {lacks}"))
             .hint("install ovmf there, or set firmware in [sandbox] of the settings"));
     }
     plan.tpm = offer.tpm;
@@ -56,7 +56,7 @@ pub async fn new(
     let xml = plan.fill(&defaults.template)?;
     ctx.go_on()?;
 
-    ctx.enter(Phase::Making)?;
+    ctx.enter(Phase::Creating)?;
     let mut made = Made {
         host,
         id,
@@ -82,7 +82,7 @@ pub async fn new(
     }
     .await;
     match outcome {
-        Ok(sandbox) => Ok(Outcome::Made {
+        Ok(sandbox) => Ok(Outcome::SandboxCreated {
             host: host.name().clone(),
             sandbox,
         }),
@@ -101,7 +101,7 @@ fn cannot(host: &Host, id: &SandboxId, kind: Kind) -> Error {
 
 /// Nobody may have that name, nor the disk.
 async fn refuse_taken(host: &Host, id: &SandboxId) -> Result<()> {
-    let taken = |why: String| Err(cannot(host, id, Kind::Refused).because(why));
+    let taken = |why: String| Err(cannot(host, id, Kind::Conflict).with_cause(why));
     match host.sandbox_state(id).await {
         Ok(state) => {
             return taken(format!("the id is taken by one that is {}", state.as_str()))
@@ -132,7 +132,7 @@ struct Base {
 }
 
 impl Base {
-    async fn find(host: &Host, form: &SandboxForm) -> Result<Self> {
+    async fn find(host: &Host, form: &SandboxSpec) -> Result<Self> {
         let name = &form.snapshot;
         let path = host.snapshot_path(name);
         let Some(file) = host.image_file(&path).await? else {
@@ -146,7 +146,7 @@ impl Base {
                 Kind::Damaged,
                 format!("no sandbox can stand on {path} on host {}", host.name()),
             )
-            .because(why)
+            .with_cause(why)
             .hint(format!("`snapdeck pull {name}` repairs a broken copy"))
         })?;
         let variables = host.snapshot_variables_path(name);
@@ -164,7 +164,7 @@ impl Base {
         match now.is_some_and(|now| now.stamp == self.file.stamp) {
             true => Ok(()),
             false => Err(Error::new(
-                Kind::Refused,
+                Kind::Conflict,
                 format!(
                     "{} on host {} was changed or removed meanwhile",
                     self.path,
@@ -181,7 +181,7 @@ fn fit(file: &ImageFile) -> Result<ImageFacts, String> {
     let facts = file.facts.clone()?;
     match &facts.backing_file {
         Some(backing) => Err(format!("it stands on {backing} itself")),
-        None if facts.external_data_file => Err("its data lies in another file".to_owned()),
+        None if facts.has_external_data_file => Err("its data lies in another file".to_owned()),
         None if facts.corrupt => Err("it is marked corrupt".to_owned()),
         None => Ok(facts),
     }
@@ -191,12 +191,12 @@ fn fit(file: &ImageFile) -> Result<ImageFacts, String> {
 fn storage(
     host: &Host,
     id: &SandboxId,
-    form: &SandboxForm,
+    form: &SandboxSpec,
     base: &ImageFacts,
 ) -> Result<Option<u64>> {
     match form.storage_bytes {
-        Some(wanted) if wanted < base.virtual_size => Err(cannot(host, id, Kind::Refused)
-            .because(format!(
+        Some(wanted) if wanted < base.virtual_size => Err(cannot(host, id, Kind::Conflict)
+            .with_cause(format!(
                 "its disk of {wanted} bytes would be smaller than that of {}, which has {}",
                 form.snapshot, base.virtual_size
             ))
@@ -208,8 +208,8 @@ fn storage(
 async fn look_at_memory(host: &Host, id: &SandboxId, wanted: u64, ctx: &Context) -> Result<()> {
     let memory = host.memory().await?;
     if wanted > memory.total {
-        return Err(cannot(host, id, Kind::Refused)
-            .because(format!(
+        return Err(cannot(host, id, Kind::Conflict)
+            .with_cause(format!(
                 "it is to have {wanted} bytes of memory, and the host has {} in all",
                 memory.total
             ))
@@ -302,7 +302,7 @@ impl Made<'_> {
                 host.undefine(id).await
             }
             Ok(_) => Ok(()),
-            Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Refused) => Ok(()),
+            Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Conflict) => Ok(()),
             Err(error) => Err(error),
         }
     }

@@ -30,8 +30,8 @@ pub(super) fn plan(
         (Some(recorded), Some(wanted)) => recorded == wanted,
         (recorded, _) => recorded.is_some(),
     };
-    let here = BlockSet::of(size_bytes, is_here);
-    let mut fetch = BlockSet::of(size_bytes, |block| !here.contains(block));
+    let here = BlockSet::from_predicate(size_bytes, is_here);
+    let mut fetch = BlockSet::from_predicate(size_bytes, |block| !here.contains(block));
     let copies = origins
         .iter()
         .map(|origin| {

@@ -142,10 +142,10 @@ async fn inspect(
             return Ok(Local::Valid { size_bytes });
         }
         return Err(Error::new(
-            Kind::Refused,
+            Kind::Conflict,
             format!("{path} on host {} is no snapshot", host.name()),
         )
-        .because(error.message())
+        .with_cause(error.message())
         .hint("move it away, or pass --overwrite to replace it"));
     }
     match host.check(path, &ctx.cancel).await {
@@ -155,7 +155,7 @@ async fn inspect(
             }
             let known = host.damage(name).await?;
             Ok(match known.filter(|known| known.file == file.stamp) {
-                Some(known) => broken(known.what),
+                Some(known) => broken(known.problem),
                 None => Local::Valid { size_bytes },
             })
         }

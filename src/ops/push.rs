@@ -32,24 +32,24 @@ pub async fn push(
         size_bytes: sent.object.size_bytes,
         sandbox_id: sandbox.clone(),
         host: host.name().clone(),
-        moved: sent.moved,
+        transfer: sent.moved,
     })
 }
 
 /// The sandbox, where it stands still.
 pub(super) async fn pushable(host: &Host, sandbox: &SandboxId) -> Result<Source> {
     let source = Source::find(host, sandbox).await?;
-    if source.state.is_still() {
+    if source.state.is_quiescent() {
         return Ok(source);
     }
     Err(Error::new(
-        Kind::Refused,
+        Kind::Conflict,
         format!(
             "cannot push {sandbox} on host {}: sandbox must be stopped or paused",
             host.name()
         ),
     )
-    .because(format!("it is {}", source.state.as_str()))
+    .with_cause(format!("it is {}", source.state.as_str()))
     .hint("stop or pause it first, or use create, which pauses it for you"))
 }
 

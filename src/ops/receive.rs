@@ -142,7 +142,8 @@ pub(super) async fn receive(
                 receiving.take(queue, nothing, silent).await?
             }
         };
-        let missing = BlockSet::of(total, |block| !receiving.received.done.contains(block));
+        let missing =
+            BlockSet::from_predicate(total, |block| !receiving.received.done.contains(block));
         if missing.is_empty() {
             return Ok(());
         }

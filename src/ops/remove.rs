@@ -2,7 +2,9 @@
 
 use snapdeck_bucket::Bucket;
 use snapdeck_host::Host;
-use snapdeck_model::{Error, Kind, Outcome, Phase, Remarks, Result, SnapshotName, Version};
+use snapdeck_model::{
+    Annotations, Error, ImageIdentity, Kind, Outcome, Phase, Result, SnapshotName,
+};
 
 use super::{Context, users};
 
@@ -16,7 +18,7 @@ pub async fn remove(
     host: Option<&Host>,
     bucket: Option<&Bucket>,
     name: &SnapshotName,
-    only: Option<&Version>,
+    only: Option<&ImageIdentity>,
     ctx: &Context,
 ) -> Result<Outcome> {
     ctx.enter(Phase::Checking)?;
@@ -40,7 +42,7 @@ pub async fn remove(
     if on_host.is_none() && in_bucket.is_none() {
         return Err(if missing.is_empty() {
             Error::new(
-                Kind::BadInput,
+                Kind::InvalidInput,
                 format!("cannot remove {name}: no place is named"),
             )
             .hint("pass --local, --bucket or both")
@@ -59,7 +61,7 @@ pub async fn remove(
     ctx.enter(Phase::Removing)?;
     if let Some(host) = on_host {
         let file = host.image_file(&host.snapshot_path(name)).await?;
-        may_be_this(name, file.map(|file| Version::File(file.stamp)), only)?;
+        may_be_this(name, file.map(|file| ImageIdentity::File(file.stamp)), only)?;
         host.remove_snapshot(name).await?;
         host.remove_file(&host.snapshot_variables_path(name))
             .await?;
@@ -67,7 +69,7 @@ pub async fn remove(
     }
     if let Some(bucket) = in_bucket {
         let object = bucket.head(name).await?;
-        may_be_this(name, object.as_ref().map(Version::of), only)?;
+        may_be_this(name, object.as_ref().map(ImageIdentity::from_object), only)?;
         for part in [bucket, &bucket.variables()] {
             if part.head(name).await?.is_some() {
                 part.delete(name).await?;
@@ -82,16 +84,20 @@ pub async fn remove(
     Ok(Outcome::Removed {
         snapshot_name: name.clone(),
         host: on_host.map(|host| host.name().clone()),
-        bucket: in_bucket.is_some(),
+        from_bucket: in_bucket.is_some(),
     })
 }
 
 /// Refuses where what is there is another image than is meant.
-fn may_be_this(name: &SnapshotName, there: Option<Version>, only: Option<&Version>) -> Result<()> {
+fn may_be_this(
+    name: &SnapshotName,
+    there: Option<ImageIdentity>,
+    only: Option<&ImageIdentity>,
+) -> Result<()> {
     match (only, there) {
         (Some(only), Some(there)) if *only != there => {
-            Err(Error::new(Kind::Refused, format!("cannot remove {name}"))
-                .because("it is another image now than the one that was to go")
+            Err(Error::new(Kind::Conflict, format!("cannot remove {name}"))
+                .with_cause("it is another image now than the one that was to go")
                 .hint("look at it again"))
         }
         _ => Ok(()),
@@ -101,15 +107,15 @@ fn may_be_this(name: &SnapshotName, there: Option<Version>, only: Option<&Versio
 /// Refuses where it is pinned at that place.
 fn may_be_forgotten(
     name: &SnapshotName,
-    remarks: Option<Remarks>,
+    remarks: Option<Annotations>,
     place: &dyn std::fmt::Display,
 ) -> Result<()> {
     match remarks {
         Some(remarks) if remarks.pinned => Err(Error::new(
-            Kind::Refused,
+            Kind::Conflict,
             format!("cannot remove {name} from {place}"),
         )
-        .because("it is pinned")
+        .with_cause("it is pinned")
         .hint(format!("take the pin away first: snapdeck unpin {name}"))),
         _ => Ok(()),
     }

@@ -33,10 +33,10 @@ pub async fn sandbox(
     let state = host.our_state(id).await?;
     let refused = |hint: &str| {
         Err(Error::new(
-            Kind::Refused,
+            Kind::Conflict,
             format!("cannot {} {id} on host {}", verb.as_str(), host.name()),
         )
-        .because(format!("it is {}", state.as_str()))
+        .with_cause(format!("it is {}", state.as_str()))
         .hint(hint))
     };
     let changed = match (verb, state) {
@@ -49,7 +49,7 @@ pub async fn sandbox(
         (SandboxVerb::Restore, ShutOff) => {
             return refused("there is no saved state: start it");
         }
-        (SandboxVerb::Start | SandboxVerb::Restore, Paused | Asleep) => {
+        (SandboxVerb::Start | SandboxVerb::Restore, Paused | Suspended) => {
             return refused("resume it");
         }
         (SandboxVerb::Start | SandboxVerb::Restore, Crashed) => {
@@ -60,13 +60,13 @@ pub async fn sandbox(
         (SandboxVerb::Stop { timeout, force }, Running) => {
             stop(host, id, timeout.unwrap_or(stop_timeout), force, ctx).await?
         }
-        (SandboxVerb::Stop { .. }, Paused | Asleep) => {
+        (SandboxVerb::Stop { .. }, Paused | Suspended) => {
             return refused("its guest hears nothing: resume it first, or force it off");
         }
         (SandboxVerb::Stop { .. }, Crashed) => {
             return refused("its guest hears nothing: force it off");
         }
-        (SandboxVerb::ForceOff, Running | Paused | Asleep | Crashed) => {
+        (SandboxVerb::ForceOff, Running | Paused | Suspended | Crashed) => {
             ctx.enter(Phase::Stopping)?;
             host.force_off(id).await?;
             true
@@ -86,7 +86,7 @@ pub async fn sandbox(
             host.resume(id).await?;
             true
         }
-        (SandboxVerb::Resume, Asleep) => {
+        (SandboxVerb::Resume, Suspended) => {
             ctx.enter(Phase::Starting)?;
             host.wake(id).await?;
             true
@@ -115,7 +115,7 @@ pub async fn sandbox(
         // Its own story, told before.
         (SandboxVerb::Destroy, _) => false,
     };
-    Ok(Outcome::Turned {
+    Ok(Outcome::SandboxChanged {
         host: host.name().clone(),
         id: id.clone(),
         state: Some(match changed {
@@ -149,7 +149,7 @@ async fn stop(
             match host.shut_down(id).await {
                 Ok(()) => {}
                 // It has just stopped: the next look tells.
-                Err(error) if error.kind() == Kind::Refused => ctx.info(error.to_string()),
+                Err(error) if error.kind() == Kind::Conflict => ctx.info(error.to_string()),
                 Err(error) => return Err(error),
             }
         }
@@ -177,7 +177,7 @@ async fn stop(
         return Ok(true);
     }
     Err(Error::new(
-        Kind::Refused,
+        Kind::Conflict,
         format!(
             "{id} on host {} has not stopped for {} s",
             host.name(),

@@ -34,7 +34,7 @@ impl Source {
         let sandbox = host.sandbox(id).await?;
         let disk = sandbox.disk().map(str::to_owned).ok_or_else(|| {
             Error::new(
-                Kind::Refused,
+                Kind::Conflict,
                 format!("sandbox {id} on host {} has no disk", host.name()),
             )
         })?;
@@ -101,14 +101,14 @@ impl Source {
             return Ok(());
         }
         Err(Error::new(
-            Kind::Refused,
+            Kind::Conflict,
             format!(
                 "what sandbox {} on host {} stands on changed while its disk was read",
                 self.id,
                 host.name()
             ),
         )
-        .because("nothing was uploaded"))
+        .with_cause("nothing was uploaded"))
     }
 
     /// Fails where the sandbox left `state`, or a file of its chain was written since `before`: what was read of them
@@ -130,19 +130,19 @@ impl Source {
             return Ok(());
         }
         Err(Error::new(
-            Kind::Refused,
+            Kind::Conflict,
             format!(
                 "sandbox {} on host {} changed while its disk was read",
                 self.id,
                 host.name()
             ),
         )
-        .because(format!(
+        .with_cause(format!(
             "it was {} and is {} now; nothing was uploaded",
             state.as_str(),
             now.as_str()
         ))
         .hint("try again while nobody starts or resumes it")
-        .worth_retrying())
+        .retryable())
     }
 }

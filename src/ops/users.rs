@@ -17,7 +17,7 @@ pub(super) fn refuse(
 ) -> Result<()> {
     let refused = || {
         Error::new(
-            Kind::Refused,
+            Kind::Conflict,
             format!("cannot {verb} {name} on host {}", host.name()),
         )
     };
@@ -37,7 +37,7 @@ pub(super) fn refuse(
         .collect();
     if !users.is_empty() {
         return Err(refused()
-            .because(format!("in use by {}", users.join(", ")))
+            .with_cause(format!("in use by {}", users.join(", ")))
             .hint(match verb {
                 "repair" => "stop those sandboxes first",
                 _ => "their disks stand on this very file; destroy those sandboxes first",
@@ -45,7 +45,7 @@ pub(super) fn refuse(
     }
     if !survey.unread.is_empty() {
         return Err(refused()
-            .because(format!(
+            .with_cause(format!(
                 "it is not known what these stand on: {}",
                 survey.unread.join(", ")
             ))

@@ -7,7 +7,9 @@ use bytes::Bytes;
 
 use snapdeck_bucket::Bucket;
 use snapdeck_host::{Content, FileReader, Host};
-use snapdeck_model::{BlockSet, Buffers, Error, Kind, Object, ProgressCell, Result, SnapshotName};
+use snapdeck_model::{
+    BlockSet, BufferPool, Error, Kind, Object, ProgressCell, Result, SnapshotName,
+};
 
 use super::Context;
 
@@ -23,7 +25,7 @@ pub(super) async fn refuse_existing(
 ) -> Result<()> {
     match bucket.variables().head(name).await? {
         Some(object) if !overwrite => Err(Error::new(
-            Kind::Refused,
+            Kind::Conflict,
             format!("{} already exists in {}", object.key, bucket.location()),
         )
         .hint("choose another name, or pass --overwrite to replace it")),
@@ -40,7 +42,9 @@ pub(super) async fn read(host: &Host, path: &str) -> Result<Bytes> {
 pub(super) async fn read_all(reader: &FileReader, path: &str) -> Result<Bytes> {
     let size = reader.size_bytes();
     refuse_long(path, size)?;
-    reader.read_at(&Buffers::default(), 0, size as usize).await
+    reader
+        .read_at(&BufferPool::default(), 0, size as usize)
+        .await
 }
 
 /// Uploads the variables of `name`, whose image is in the bucket; without any, what the bucket has of another image is
@@ -150,7 +154,7 @@ impl Fetched {
             return Ok(());
         }
         Err(Error::new(
-            Kind::Refused,
+            Kind::Conflict,
             format!(
                 "{path} is on host {} already, and differs from that in the bucket",
                 host.name()
@@ -163,7 +167,7 @@ impl Fetched {
         let there = host.open_reader(path).await?;
         let length = self.bytes.len();
         Ok(there.size_bytes() == length as u64
-            && there.read_at(&Buffers::default(), 0, length).await? == self.bytes)
+            && there.read_at(&BufferPool::default(), 0, length).await? == self.bytes)
     }
 
     /// Puts them beside the image that is about to land: first, so that no image is there without its own. Returns

@@ -39,7 +39,7 @@ pub async fn verify_snapshot(
         snapshot_name: name.clone(),
         host: Some(host.name().clone()),
         size_bytes,
-        by_manifest,
+        has_manifest: by_manifest,
         repaired_blocks,
         fetched_bytes,
     };
@@ -73,7 +73,7 @@ pub async fn verify_snapshot(
         .hint("try again while nobody writes it"));
     }
     good.retain(|block, digest| manifest.blocks.get(*block as usize) == Some(digest));
-    let bad = BlockSet::of(manifest.size_bytes, |block| !good.contains_key(&block));
+    let bad = BlockSet::from_predicate(manifest.size_bytes, |block| !good.contains_key(&block));
     if bad.is_empty() && file.size_bytes == manifest.size_bytes {
         if !is_proven {
             let mut proven = manifest;
@@ -86,14 +86,14 @@ pub async fn verify_snapshot(
     let what = what_is_wrong(&bad, manifest.size_bytes, file.size_bytes);
     let damage = Damage {
         file: file.stamp,
-        what: what.clone(),
+        problem: what.clone(),
     };
     host.note_damage(name, Some(&damage)).await?;
     let damaged = Error::new(
         Kind::Damaged,
         format!("{name} on host {} is damaged", host.name()),
     )
-    .because(what);
+    .with_cause(what);
     if !repair {
         return Err(damaged.hint(format!(
             "`snapdeck verify {name} --repair` fetches them again"
@@ -168,13 +168,13 @@ async fn repaired(
 ) -> Result<(Vec<u64>, u64)> {
     let name = &manifest.name;
     let source = Arc::new(find(bucket, name, ctx).await?);
-    let is_same = |theirs: &Manifest| theirs.has_bytes_of(manifest);
+    let is_same = |theirs: &Manifest| theirs.has_same_content(manifest);
     if !source.manifest.as_ref().is_some_and(is_same) {
         return Err(Error::new(
-            Kind::Refused,
+            Kind::Conflict,
             format!("cannot repair {name} on host {}", host.name()),
         )
-        .because(format!(
+        .with_cause(format!(
             "{} has no manifest, or is another image",
             source.object.key
         ))
@@ -184,7 +184,7 @@ async fn repaired(
     users::refuse(host, &survey, name, "repair", |state| {
         state != SandboxState::ShutOff
     })?;
-    let bad = BlockSet::of(manifest.size_bytes, |block| !good.contains_key(&block));
+    let bad = BlockSet::from_predicate(manifest.size_bytes, |block| !good.contains_key(&block));
     let share = Share::alone();
     let received = match stands_under_images(&survey, name) && size_bytes == manifest.size_bytes {
         true => mend(host, bucket, &source, Some(good), share, ctx).await?.0,
@@ -217,7 +217,7 @@ pub async fn verify_object(bucket: &Bucket, name: &SnapshotName, ctx: &Context) 
                 snapshot_name: name.clone(),
                 host: None,
                 size_bytes,
-                by_manifest,
+                has_manifest: by_manifest,
                 repaired_blocks: Vec::new(),
                 fetched_bytes: size_bytes,
             });
@@ -225,7 +225,7 @@ pub async fn verify_object(bucket: &Bucket, name: &SnapshotName, ctx: &Context) 
     }
     Err(
         Error::new(Kind::Damaged, format!("{} is damaged", source.object.key))
-            .because(what_is_wrong(&bad, size_bytes, size_bytes))
+            .with_cause(what_is_wrong(&bad, size_bytes, size_bytes))
             .hint("push it again from a host that has it"),
     )
 }
@@ -243,8 +243,9 @@ async fn bad_of(
         async move {
             let hashed =
                 tokio::task::spawn_blocking(move || hash(data, MAX_BLOCKS_IN_MEMORY)).await;
-            let is = hashed
-                .map_err(|crash| Error::new(Kind::Failed, "cannot hash a block").because(crash))?;
+            let is = hashed.map_err(|crash| {
+                Error::new(Kind::Failed, "cannot hash a block").with_cause(crash)
+            })?;
             if wanted.is_some_and(|wanted| wanted != is) {
                 bad.lock()
                     .unwrap_or_else(PoisonError::into_inner)

@@ -87,7 +87,7 @@ pub fn read_header(start: &[u8]) -> Result<ImageFacts, HeaderError> {
         virtual_size: field64(24),
         cluster_size,
         backing_file: read_backing_name(start, field64(8), u64::from(field32(16)), cluster_size)?,
-        external_data_file: incompatible & EXTERNAL_DATA != 0,
+        has_external_data_file: incompatible & EXTERNAL_DATA != 0,
         dirty: incompatible & DIRTY != 0,
         corrupt: incompatible & CORRUPT != 0,
         encrypted: field32(32) != 0,
@@ -189,7 +189,7 @@ mod tests {
         bytes[72..80].copy_from_slice(&0b11111u64.to_be_bytes());
         bytes[104] = 1;
         let facts = read_header(&bytes).unwrap();
-        assert!(facts.dirty && facts.corrupt && facts.external_data_file && facts.extended_l2);
+        assert!(facts.dirty && facts.corrupt && facts.has_external_data_file && facts.extended_l2);
         assert_eq!(facts.compression, Compression::Zstd);
         assert!(!facts.is_standalone());
     }

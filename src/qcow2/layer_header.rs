@@ -116,7 +116,7 @@ fn refuse_features(facts: &ImageFacts) -> Result<(), ComposeError> {
         ComposeError::Dirty
     } else if facts.corrupt {
         ComposeError::Corrupt
-    } else if facts.external_data_file {
+    } else if facts.has_external_data_file {
         ComposeError::ExternalData
     } else if facts.encrypted {
         ComposeError::Encrypted

@@ -9,7 +9,7 @@ fn is_plain(text: &str) -> bool {
     !text.is_empty() && !text.chars().any(|c| c.is_whitespace() || c.is_control())
 }
 
-pub(super) fn host_name(text: &str) -> Result<String, String> {
+pub(super) fn parse_host_name(text: &str) -> Result<String, String> {
     text.parse::<HostName>()
         .map(|name| name.to_string())
         .map_err(|_| {
@@ -21,7 +21,7 @@ pub(super) fn host_name(text: &str) -> Result<String, String> {
 }
 
 /// A libvirt URI. A password has no place in it: it would be shown, and SSH does not take it.
-pub(super) fn libvirt_uri(text: &str) -> Result<String, String> {
+pub(super) fn parse_libvirt_uri(text: &str) -> Result<String, String> {
     let Some((_, rest)) = text.split_once("://").filter(|_| is_plain(text)) else {
         return Err(format!(
             "must be a libvirt URI such as qemu:///system, is {text:?}"
@@ -37,7 +37,7 @@ pub(super) fn libvirt_uri(text: &str) -> Result<String, String> {
 }
 
 /// An absolute directory, without `.` and `..`, without a `/` at its end.
-pub(super) fn directory(text: &str) -> Result<String, String> {
+pub(super) fn parse_directory(text: &str) -> Result<String, String> {
     let normal = match text.trim_end_matches('/') {
         "" => "/",
         trimmed => trimmed,
@@ -53,7 +53,7 @@ pub(super) fn directory(text: &str) -> Result<String, String> {
     }
 }
 
-pub(super) fn owner(text: &str) -> Result<String, String> {
+pub(super) fn parse_owner(text: &str) -> Result<String, String> {
     let name = |part: &str| {
         !part.is_empty()
             && !part.starts_with('-')
@@ -67,7 +67,7 @@ pub(super) fn owner(text: &str) -> Result<String, String> {
     }
 }
 
-pub(super) fn bucket_name(text: &str) -> Result<String, String> {
+pub(super) fn parse_bucket_name(text: &str) -> Result<String, String> {
     // An access point's ARN stands where a bucket's name does, and holds a '/'.
     match is_plain(text) && (!text.contains('/') || text.starts_with("arn:")) {
         true => Ok(text.to_owned()),
@@ -78,7 +78,7 @@ pub(super) fn bucket_name(text: &str) -> Result<String, String> {
 }
 
 /// The beginning of every key: empty, or without a `/` at its beginning and with one at its end.
-pub(super) fn prefix(text: &str) -> Result<String, String> {
+pub(super) fn parse_prefix(text: &str) -> Result<String, String> {
     let bare = text.trim_matches('/');
     if bare.is_empty() {
         return Ok(String::new());
@@ -94,7 +94,7 @@ pub(super) fn prefix(text: &str) -> Result<String, String> {
     }
 }
 
-pub(super) fn endpoint(text: &str) -> Result<String, String> {
+pub(super) fn parse_endpoint(text: &str) -> Result<String, String> {
     let bad = || {
         // Whatever stands before an '@' may be a password: it is not repeated.
         let shown = match text.contains('@') {
@@ -123,7 +123,7 @@ pub(super) fn endpoint(text: &str) -> Result<String, String> {
     }
 }
 
-pub(super) fn region(text: &str) -> Result<String, String> {
+pub(super) fn parse_region(text: &str) -> Result<String, String> {
     let fits = !text.is_empty()
         && text
             .bytes()
@@ -135,22 +135,22 @@ pub(super) fn region(text: &str) -> Result<String, String> {
 }
 
 /// Half of a key pair. It is never repeated in an error.
-pub(super) fn credential(text: &str) -> Result<String, String> {
+pub(super) fn parse_credential(text: &str) -> Result<String, String> {
     match is_plain(text) {
         true => Ok(text.to_owned()),
         false => Err("must not be empty or hold spaces".to_owned()),
     }
 }
 
-pub(super) fn compression(text: &str) -> Result<String, String> {
+pub(super) fn parse_compression(text: &str) -> Result<String, String> {
     match text {
         "none" | "zstd" => Ok(text.to_owned()),
         _ => Err(format!("must be \"none\" or \"zstd\", is {text:?}")),
     }
 }
 
-pub(super) fn running(text: &str) -> Result<String, String> {
-    match running_methods(text) {
+pub(super) fn parse_running(text: &str) -> Result<String, String> {
+    match parse_methods(text) {
         Some(_) => Ok(text.to_owned()),
         None => Err(format!(
             "must name \"backup\", \"copy\" and \"convert\" or some of them, parted by commas, is {text:?}"
@@ -159,7 +159,7 @@ pub(super) fn running(text: &str) -> Result<String, String> {
 }
 
 /// The methods that such a text names, each once.
-pub(super) fn running_methods(text: &str) -> Option<Vec<Method>> {
+pub(super) fn parse_methods(text: &str) -> Option<Vec<Method>> {
     let mut methods = Vec::new();
     for word in text.split(',') {
         let method = match word.trim() {
@@ -176,7 +176,7 @@ pub(super) fn running_methods(text: &str) -> Option<Vec<Method>> {
     Some(methods)
 }
 
-pub(super) fn accel(text: &str) -> Result<String, String> {
+pub(super) fn parse_accel(text: &str) -> Result<String, String> {
     match text {
         "auto" | "kvm" | "qemu" => Ok(text.to_owned()),
         _ => Err(format!(
@@ -185,7 +185,7 @@ pub(super) fn accel(text: &str) -> Result<String, String> {
     }
 }
 
-pub(super) fn firmware(text: &str) -> Result<String, String> {
+pub(super) fn parse_firmware(text: &str) -> Result<String, String> {
     match text {
         "secure-uefi" | "uefi" | "bios" => Ok(text.to_owned()),
         _ => Err(format!(
@@ -195,7 +195,7 @@ pub(super) fn firmware(text: &str) -> Result<String, String> {
 }
 
 /// `none`, `bridge:NAME`, or the name of a network of libvirt's.
-pub(super) fn network(text: &str) -> Result<String, String> {
+pub(super) fn parse_network(text: &str) -> Result<String, String> {
     let name = text.strip_prefix("bridge:").unwrap_or(text);
     match is_plain(name) && !name.contains('/') {
         true => Ok(text.to_owned()),
@@ -206,7 +206,7 @@ pub(super) fn network(text: &str) -> Result<String, String> {
 }
 
 /// An absolute path of a file.
-pub(super) fn file(text: &str) -> Result<String, String> {
+pub(super) fn parse_file_path(text: &str) -> Result<String, String> {
     let plain =
         text.starts_with('/') && !text.ends_with('/') && !text.chars().any(char::is_control);
     match plain {
@@ -215,7 +215,7 @@ pub(super) fn file(text: &str) -> Result<String, String> {
     }
 }
 
-pub(super) fn picture(text: &str) -> Result<String, String> {
+pub(super) fn parse_picture(text: &str) -> Result<String, String> {
     match text {
         "auto" | "kitty" | "sixel" | "blocks" | "off" => Ok(text.to_owned()),
         _ => Err(format!(
@@ -225,7 +225,7 @@ pub(super) fn picture(text: &str) -> Result<String, String> {
 }
 
 /// `auto`, or the name of a theme, which is also the one of its file.
-pub(super) fn theme(text: &str) -> Result<String, String> {
+pub(super) fn parse_theme(text: &str) -> Result<String, String> {
     let is_name = |c: u8| c.is_ascii_alphanumeric() || b"_-".contains(&c);
     match !text.is_empty() && text.bytes().all(is_name) {
         true => Ok(text.to_owned()),
@@ -235,7 +235,7 @@ pub(super) fn theme(text: &str) -> Result<String, String> {
     }
 }
 
-pub(super) fn notify(text: &str) -> Result<String, String> {
+pub(super) fn parse_notify(text: &str) -> Result<String, String> {
     match text {
         "bell" | "notification" | "off" => Ok(text.to_owned()),
         _ => Err(format!(
@@ -245,7 +245,7 @@ pub(super) fn notify(text: &str) -> Result<String, String> {
 }
 
 /// A command with the place of an address in it.
-pub(super) fn viewer(text: &str) -> Result<String, String> {
+pub(super) fn parse_viewer(text: &str) -> Result<String, String> {
     let has_address = text.contains("{url}") || text.contains("{host}");
     match has_address && !text.chars().any(char::is_control) {
         true => Ok(text.trim().to_owned()),
@@ -268,28 +268,28 @@ mod tests {
             ("", ""),
             ("/", ""),
         ] {
-            assert_eq!(prefix(given).unwrap(), normal, "{given:?}");
+            assert_eq!(parse_prefix(given).unwrap(), normal, "{given:?}");
         }
-        assert_eq!(directory("/srv/x//").unwrap(), "/srv/x");
-        assert_eq!(directory("/").unwrap(), "/");
+        assert_eq!(parse_directory("/srv/x//").unwrap(), "/srv/x");
+        assert_eq!(parse_directory("/").unwrap(), "/");
     }
 
     #[test]
     fn what_is_taken_and_what_is_not() {
         let table: &[(Check, &[&str], &[&str])] = &[
-            (prefix, &["a/b"], &["a//b", "../a", "a/./b", "a\n"]),
+            (parse_prefix, &["a/b"], &["a//b", "../a", "a/./b", "a\n"]),
             (
-                directory,
+                parse_directory,
                 &["/a b/c"],
                 &["", "a", "~/x", "/a/../b", "/a\0b"],
             ),
             (
-                owner,
+                parse_owner,
                 &["libvirt-qemu:kvm", "0:0"],
                 &["", "root", "root:", ":kvm", "a:b:c", "-r:x", "a b:c"],
             ),
             (
-                endpoint,
+                parse_endpoint,
                 &[
                     "http://minio:9000",
                     "https://s3.example.com",
@@ -311,12 +311,12 @@ mod tests {
                 ],
             ),
             (
-                bucket_name,
+                parse_bucket_name,
                 &["daytona", "arn:aws:s3:eu-west-1:1:accesspoint/x"],
                 &["", "a/b", "a b"],
             ),
             (
-                libvirt_uri,
+                parse_libvirt_uri,
                 &[
                     "qemu:///system",
                     "qemu+ssh://root@h/system",
@@ -324,32 +324,40 @@ mod tests {
                 ],
                 &["", "qemu", "qemu:///a b", "qemu+ssh://root:pw@h/system"],
             ),
-            (compression, &["none", "zstd"], &["", "zlib", "ZSTD"]),
+            (parse_compression, &["none", "zstd"], &["", "zlib", "ZSTD"]),
             (
-                running,
+                parse_running,
                 &["backup, copy, convert", "convert", "copy,backup"],
                 &["", "pause", "backup copy", "copy,copy", "append"],
             ),
-            (accel, &["auto", "kvm", "qemu"], &["", "tcg", "KVM"]),
-            (picture, &["auto", "kitty", "off"], &["", "Kitty", "ascii"]),
+            (parse_accel, &["auto", "kvm", "qemu"], &["", "tcg", "KVM"]),
             (
-                viewer,
+                parse_picture,
+                &["auto", "kitty", "off"],
+                &["", "Kitty", "ascii"],
+            ),
+            (
+                parse_viewer,
                 &["remote-viewer {url}", "vncviewer {host}::{port}"],
                 &["", "remote-viewer", "a {url}\n"],
             ),
             (
-                firmware,
+                parse_firmware,
                 &["secure-uefi", "uefi", "bios"],
                 &["", "none", "UEFI"],
             ),
             (
-                network,
+                parse_network,
                 &["none", "default", "bridge:br0"],
                 &["", "bridge:", "a b", "a/b"],
             ),
-            (file, &["/a b/c.xml"], &["", "a", "~/x", "/a/", "/a\0b"]),
             (
-                host_name,
+                parse_file_path,
+                &["/a b/c.xml"],
+                &["", "a", "~/x", "/a/", "/a\0b"],
+            ),
+            (
+                parse_host_name,
                 &["alpha", "a.b-c_1"],
                 &["", "-a", "a b", "../x", "a;b"],
             ),
@@ -367,9 +375,9 @@ mod tests {
     #[test]
     fn a_password_is_not_repeated() {
         for sentence in [
-            endpoint("http://user:hunter2@h").unwrap_err(),
-            libvirt_uri("qemu+ssh://root:hunter2@h/system").unwrap_err(),
-            credential("hunter2 ").unwrap_err(),
+            parse_endpoint("http://user:hunter2@h").unwrap_err(),
+            parse_libvirt_uri("qemu+ssh://root:hunter2@h/system").unwrap_err(),
+            parse_credential("hunter2 ").unwrap_err(),
         ] {
             assert!(!sentence.contains("hunter2"), "{sentence}");
         }

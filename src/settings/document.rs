@@ -10,9 +10,10 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::layer::{
-    Key, Layer, Origin, SECTIONS, Setting, Table, Value, bad, find_key, heading, keys_of,
+    Key, Layer, Origin, SECTIONS, Setting, Table, Value, find_key, heading, invalid_setting,
+    section_keys,
 };
-use super::text::{alike, line};
+use super::text::{find_similar, line_number};
 use snapdeck_model::{Error, Result};
 
 /// A text being read.
@@ -25,7 +26,7 @@ struct Document<'a> {
 /// Reads `text`, the content of `path` (`None`: the defaults).
 ///
 /// # Errors
-/// `BadInput` for a syntax error, an unknown key, a wrong type, a value that cannot be meant.
+/// `InvalidInput` for a syntax error, an unknown key, a wrong type, a value that cannot be meant.
 pub(super) fn read(text: &str, path: Option<&Path>) -> Result<Layer> {
     let document = Document {
         text,
@@ -36,24 +37,26 @@ pub(super) fn read(text: &str, path: Option<&Path>) -> Result<Layer> {
         let at = error.span().map_or(0, |span| span.start);
         document.syntax_error(at, error.message())
     })?;
-    document.layer(root.get_ref())
+    document.read_layer(root.get_ref())
 }
 
 impl Document<'_> {
-    fn layer(&self, root: &DeTable<'_>) -> Result<Layer> {
+    fn read_layer(&self, root: &DeTable<'_>) -> Result<Layer> {
         let mut layer = Layer::default();
         for (name, value) in root {
             let at = name.span().start;
             match SECTIONS.iter().find(|section| *section == name.get_ref()) {
-                Some(&"hosts") => layer.hosts = self.hosts(at, value)?,
+                Some(&"hosts") => layer.hosts = self.read_hosts(at, value)?,
                 Some(section) => {
                     let table = value.get_ref().as_table().ok_or_else(|| {
-                        self.error(
+                        self.error_at(
                             at,
                             format!("{name} must be a table", name = heading(section)),
                         )
                     })?;
-                    layer.tables.insert(section, self.table(section, table)?);
+                    layer
+                        .tables
+                        .insert(section, self.read_table(section, table)?);
                 }
                 None => return Err(self.unknown_section(at, name.get_ref())),
             }
@@ -61,9 +64,9 @@ impl Document<'_> {
         Ok(layer)
     }
 
-    fn hosts(&self, at: usize, value: &Spanned<DeValue<'_>>) -> Result<Vec<Table>> {
+    fn read_hosts(&self, at: usize, value: &Spanned<DeValue<'_>>) -> Result<Vec<Table>> {
         let list = value.get_ref().as_array().ok_or_else(|| {
-            self.error(
+            self.error_at(
                 at,
                 "hosts is a list: each host begins with a line [[hosts]]",
             )
@@ -72,15 +75,15 @@ impl Document<'_> {
         for entry in list {
             let at = entry.span().start;
             let table = entry.get_ref().as_table().ok_or_else(|| {
-                self.error(
+                self.error_at(
                     at,
                     "hosts is a list: each host begins with a line [[hosts]]",
                 )
             })?;
-            let host = self.table("hosts", table)?;
+            let host = self.read_table("hosts", table)?;
             for required in ["name", "uri"] {
                 if !host.contains_key(required) {
-                    return Err(self.error(at, format!("[[hosts]] has no {required}")));
+                    return Err(self.error_at(at, format!("[[hosts]] has no {required}")));
                 }
             }
             let twin = hosts.iter().find_map(|other| {
@@ -88,7 +91,7 @@ impl Document<'_> {
                 (mine.value == theirs.value).then_some((mine, theirs))
             });
             if let Some((mine, theirs)) = twin {
-                return Err(bad(
+                return Err(invalid_setting(
                     &mine.origin,
                     format!(
                         "name in [[hosts]] must be unique, is the one of {}",
@@ -101,44 +104,44 @@ impl Document<'_> {
         Ok(hosts)
     }
 
-    fn table(&self, section: &str, table: &DeTable<'_>) -> Result<Table> {
+    fn read_table(&self, section: &str, table: &DeTable<'_>) -> Result<Table> {
         let mut read = Table::new();
         for (name, value) in table {
             let key = find_key(section, name.get_ref())
                 .ok_or_else(|| self.unknown_key(name.span().start, section, name.get_ref()))?;
-            let origin = self.origin(name.span().start);
-            let value = self.value(key, &origin, value.get_ref())?;
+            let origin = self.origin_at(name.span().start);
+            let value = self.read_value(key, &origin, value.get_ref())?;
             read.insert(key.name, Setting::new(key, value, origin)?);
         }
         Ok(read)
     }
 
-    fn value(&self, key: &Key, origin: &Origin, value: &DeValue<'_>) -> Result<Value> {
+    fn read_value(&self, key: &Key, origin: &Origin, value: &DeValue<'_>) -> Result<Value> {
         let wrong = |why: String| {
-            bad(
+            invalid_setting(
                 origin,
                 format!("{} in {} {why}", key.name, heading(key.section)),
             )
         };
         match value {
             DeValue::String(text) => Ok(Value::Text(text.to_string())),
-            DeValue::Boolean(on) => Ok(Value::Switch(*on)),
+            DeValue::Boolean(on) => Ok(Value::Boolean(*on)),
             DeValue::Integer(digits) => i64::from_str_radix(digits.as_str(), digits.radix())
-                .map(Value::Count)
+                .map(Value::Integer)
                 .map_err(|_| wrong(format!("is out of range: {}", digits.as_str()))),
-            DeValue::Float(_) => Err(wrong(key.form.mismatch("a float"))),
-            DeValue::Datetime(_) => Err(wrong(key.form.mismatch("a date"))),
-            DeValue::Array(_) => Err(wrong(key.form.mismatch("a list"))),
-            DeValue::Table(_) => Err(wrong(key.form.mismatch("a table"))),
+            DeValue::Float(_) => Err(wrong(key.value_type.mismatch_message("a float"))),
+            DeValue::Datetime(_) => Err(wrong(key.value_type.mismatch_message("a date"))),
+            DeValue::Array(_) => Err(wrong(key.value_type.mismatch_message("a list"))),
+            DeValue::Table(_) => Err(wrong(key.value_type.mismatch_message("a table"))),
         }
     }
 
     fn unknown_section(&self, at: usize, name: &str) -> Error {
-        let error = self.error(at, format!("unknown key {name:?} at the top level"));
+        let error = self.error_at(at, format!("unknown key {name:?} at the top level"));
         let home = SECTIONS
             .iter()
             .find(|section| find_key(section, name).is_some());
-        match (home, alike(name, SECTIONS.iter().copied())) {
+        match (home, find_similar(name, SECTIONS.iter().copied())) {
             (_, Some(known)) => error.hint(format!("did you mean {}?", heading(known))),
             (Some(home), None) => error.hint(format!("it belongs under {}", heading(home))),
             (None, None) => error.hint("known are hosts, bucket, push, sandbox, jobs and console"),
@@ -146,9 +149,9 @@ impl Document<'_> {
     }
 
     fn unknown_key(&self, at: usize, section: &str, name: &str) -> Error {
-        let error = self.error(at, format!("unknown key {name:?} in {}", heading(section)));
-        let known = || keys_of(section).map(|key| key.name);
-        match alike(name, known()) {
+        let error = self.error_at(at, format!("unknown key {name:?} in {}", heading(section)));
+        let known = || section_keys(section).map(|key| key.name);
+        match find_similar(name, known()) {
             Some(known) => error.hint(format!("did you mean {known}?")),
             None => error.hint(format!(
                 "known are {}",
@@ -159,7 +162,10 @@ impl Document<'_> {
 
     /// Names the key that the line at `at` begins with, if it begins with one.
     fn syntax_error(&self, at: usize, message: &str) -> Error {
-        let start = self.before(at).rfind('\n').map_or(0, |newline| newline + 1);
+        let start = self
+            .text_before(at)
+            .rfind('\n')
+            .map_or(0, |newline| newline + 1);
         let line = self.text[start..].lines().next().unwrap_or_default();
         let key = line
             .split_once('=')
@@ -171,26 +177,26 @@ impl Document<'_> {
                         .all(|c| c.is_ascii_alphanumeric() || b"_-.".contains(&c))
             });
         match key {
-            Some(key) => self.error(at, format!("key {key}: {message}")),
-            None => self.error(at, message),
+            Some(key) => self.error_at(at, format!("key {key}: {message}")),
+            None => self.error_at(at, message),
         }
     }
 
-    fn before(&self, at: usize) -> &str {
+    fn text_before(&self, at: usize) -> &str {
         self.text.get(..at).unwrap_or(self.text)
     }
 
-    fn origin(&self, at: usize) -> Origin {
+    fn origin_at(&self, at: usize) -> Origin {
         match &self.path {
             None => Origin::Default,
             Some(path) => Origin::File {
                 path: path.clone(),
-                line: line(self.text, at),
+                line: line_number(self.text, at),
             },
         }
     }
 
-    fn error(&self, at: usize, why: impl std::fmt::Display) -> Error {
-        bad(&self.origin(at), why)
+    fn error_at(&self, at: usize, why: impl std::fmt::Display) -> Error {
+        invalid_setting(&self.origin_at(at), why)
     }
 }

@@ -4,8 +4,8 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use super::host_at;
-use super::layer::{Layer, Origin, Value, bad, find_key};
+use super::host_from_uri;
+use super::layer::{Layer, Origin, Value, find_key, invalid_setting};
 use snapdeck_model::Result;
 
 type Env<'a> = &'a dyn Fn(&str) -> Option<OsString>;
@@ -15,35 +15,35 @@ const SECRET: &str = "AWS_SECRET_ACCESS_KEY";
 const TOKEN: &str = "AWS_SESSION_TOKEN";
 
 /// A path, which need not be Unicode.
-pub(super) fn path(env: Env<'_>, name: &str) -> Option<PathBuf> {
+pub(super) fn read_path(env: Env<'_>, name: &str) -> Option<PathBuf> {
     env(name)
         .filter(|value| !value.is_empty())
         .map(PathBuf::from)
 }
 
 /// A text that must be Unicode.
-pub(super) fn text(env: Env<'_>, name: &'static str) -> Result<Option<String>> {
+pub(super) fn read_text(env: Env<'_>, name: &'static str) -> Result<Option<String>> {
     env(name)
         .filter(|value| !value.is_empty())
         .map(|value| {
             value
                 .into_string()
-                .map_err(|_| bad(&Origin::Environment(name), "it is not Unicode"))
+                .map_err(|_| invalid_setting(&Origin::Environment(name), "it is not Unicode"))
         })
         .transpose()
 }
 
 /// Covers `layer`. `LIBVIRT_URI` speaks only where the file has no hosts: a list that somebody wrote
 /// down is not replaced by a variable that virsh, too, listens to. `notes` tells of what was passed over.
-pub(super) fn cover(
+pub(super) fn apply_environment(
     layer: &mut Layer,
     env: Env<'_>,
     hosts_in_file: bool,
     notes: &mut Vec<String>,
 ) -> Result<()> {
-    match text(env, "LIBVIRT_URI")? {
+    match read_text(env, "LIBVIRT_URI")? {
         Some(uri) if !hosts_in_file => {
-            layer.hosts = vec![host_at(&uri, &Origin::Environment("LIBVIRT_URI"))?];
+            layer.hosts = vec![host_from_uri(&uri, &Origin::Environment("LIBVIRT_URI"))?];
         }
         Some(_) => notes.push("LIBVIRT_URI is ignored because [[hosts]] is configured".to_owned()),
         None => {}
@@ -53,25 +53,25 @@ pub(super) fn cover(
         ("AWS_REGION", "region"),
         ("AWS_DEFAULT_BUCKET", "name"),
     ] {
-        if let (Some(value), Some(key)) = (text(env, variable)?, find_key("bucket", name)) {
+        if let (Some(value), Some(key)) = (read_text(env, variable)?, find_key("bucket", name)) {
             layer.set_text(key, value, Origin::Environment(variable))?;
         }
     }
-    cover_pair(layer, env, notes)
+    apply_key_pair(layer, env, notes)
 }
 
 /// The key pair. It is never mixed from a file's half and the environment's other half where the file
 /// has both; and a pair with a session token is left to the AWS chain, which takes all three.
-fn cover_pair(layer: &mut Layer, env: Env<'_>, notes: &mut Vec<String>) -> Result<()> {
+fn apply_key_pair(layer: &mut Layer, env: Env<'_>, notes: &mut Vec<String>) -> Result<()> {
     let halves = [
-        (KEY_ID, "access_key_id", text(env, KEY_ID)?),
-        (SECRET, "secret_access_key", text(env, SECRET)?),
+        (KEY_ID, "access_key_id", read_text(env, KEY_ID)?),
+        (SECRET, "secret_access_key", read_text(env, SECRET)?),
     ];
     let given = halves
         .iter()
         .filter(|(_, _, value)| value.is_some())
         .count();
-    if given == 2 && text(env, TOKEN)?.is_some() {
+    if given == 2 && read_text(env, TOKEN)?.is_some() {
         let bucket = layer.tables.entry("bucket").or_default();
         halves.iter().for_each(|(_, name, _)| {
             bucket.remove(name);
@@ -90,7 +90,7 @@ fn cover_pair(layer: &mut Layer, env: Env<'_>, notes: &mut Vec<String>) -> Resul
             && below.value != Value::Text(value.clone())
         {
             let other = if variable == KEY_ID { SECRET } else { KEY_ID };
-            return Err(bad(
+            return Err(invalid_setting(
                 &origin,
                 format!(
                     "it is set without {other}, and {} sets another {name}",

@@ -38,104 +38,136 @@ impl fmt::Display for Origin {
 }
 
 /// An error in what the user wrote at `origin`.
-pub(super) fn bad(origin: &Origin, why: impl fmt::Display) -> Error {
+pub(super) fn invalid_setting(origin: &Origin, why: impl fmt::Display) -> Error {
     let place = match origin {
         Origin::Default => "the defaults".to_owned(),
         Origin::File { path, line } => format!("{} line {line}", path.display()),
         Origin::Environment(name) => format!("environment variable {name}"),
         Origin::Flag(name) => format!("flag {name}"),
     };
-    Error::new(Kind::BadInput, "cannot read settings").because(format!("{place}: {why}"))
+    Error::new(Kind::InvalidInput, "cannot read settings").with_cause(format!("{place}: {why}"))
 }
 
 /// A checked value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Value {
     Text(String),
-    Count(i64),
-    Switch(bool),
+    Integer(i64),
+    Boolean(bool),
 }
 
 /// What a key takes.
 #[derive(Clone, Copy)]
-pub(super) enum Form {
+pub(super) enum ValueType {
     Text(Check),
-    Count { min: i64, max: i64 },
-    Switch,
+    Integer { min: i64, max: i64 },
+    Boolean,
 }
 
 /// A key of the file.
 pub(super) struct Key {
     pub section: &'static str,
     pub name: &'static str,
-    pub form: Form,
+    pub value_type: ValueType,
 }
 
-const fn key(section: &'static str, name: &'static str, form: Form) -> Key {
+const fn key(section: &'static str, name: &'static str, form: ValueType) -> Key {
     Key {
         section,
         name,
-        form,
+        value_type: form,
     }
 }
 
 /// Every key there is. The file's form, the layers and `snapdeck config` all follow this table.
 pub(super) const KEYS: &[Key] = &[
-    key("hosts", "name", Form::Text(check::host_name)),
-    key("hosts", "uri", Form::Text(check::libvirt_uri)),
-    key("hosts", "snapshots_dir", Form::Text(check::directory)),
-    key("hosts", "sandboxes_dir", Form::Text(check::directory)),
-    key("hosts", "nvram_dir", Form::Text(check::directory)),
-    key("hosts", "owner", Form::Text(check::owner)),
-    key("hosts", "temp_dir", Form::Text(check::directory)),
+    key("hosts", "name", ValueType::Text(check::parse_host_name)),
+    key("hosts", "uri", ValueType::Text(check::parse_libvirt_uri)),
+    key(
+        "hosts",
+        "snapshots_dir",
+        ValueType::Text(check::parse_directory),
+    ),
+    key(
+        "hosts",
+        "sandboxes_dir",
+        ValueType::Text(check::parse_directory),
+    ),
+    key(
+        "hosts",
+        "nvram_dir",
+        ValueType::Text(check::parse_directory),
+    ),
+    key("hosts", "owner", ValueType::Text(check::parse_owner)),
+    key("hosts", "temp_dir", ValueType::Text(check::parse_directory)),
     key(
         "hosts",
         "reconnect_secs",
-        Form::Count {
+        ValueType::Integer {
             min: 0,
             max: 86_400,
         },
     ),
-    key("hosts", "running", Form::Text(check::running)),
-    key("bucket", "name", Form::Text(check::bucket_name)),
-    key("bucket", "prefix", Form::Text(check::prefix)),
-    key("bucket", "endpoint", Form::Text(check::endpoint)),
-    key("bucket", "region", Form::Text(check::region)),
-    key("bucket", "access_key_id", Form::Text(check::credential)),
-    key("bucket", "secret_access_key", Form::Text(check::credential)),
-    key("push", "compression", Form::Text(check::compression)),
-    key("sandbox", "accel", Form::Text(check::accel)),
-    key("sandbox", "cpus", Form::Count { min: 1, max: 512 }),
+    key("hosts", "running", ValueType::Text(check::parse_running)),
+    key("bucket", "name", ValueType::Text(check::parse_bucket_name)),
+    key("bucket", "prefix", ValueType::Text(check::parse_prefix)),
+    key("bucket", "endpoint", ValueType::Text(check::parse_endpoint)),
+    key("bucket", "region", ValueType::Text(check::parse_region)),
+    key(
+        "bucket",
+        "access_key_id",
+        ValueType::Text(check::parse_credential),
+    ),
+    key(
+        "bucket",
+        "secret_access_key",
+        ValueType::Text(check::parse_credential),
+    ),
+    key(
+        "push",
+        "compression",
+        ValueType::Text(check::parse_compression),
+    ),
+    key("sandbox", "accel", ValueType::Text(check::parse_accel)),
+    key("sandbox", "cpus", ValueType::Integer { min: 1, max: 512 }),
     key(
         "sandbox",
         "memory_mib",
-        Form::Count {
+        ValueType::Integer {
             min: 16,
             max: 16 << 20,
         },
     ),
-    key("sandbox", "firmware", Form::Text(check::firmware)),
-    key("sandbox", "network", Form::Text(check::network)),
-    key("sandbox", "template", Form::Text(check::file)),
+    key(
+        "sandbox",
+        "firmware",
+        ValueType::Text(check::parse_firmware),
+    ),
+    key("sandbox", "network", ValueType::Text(check::parse_network)),
+    key(
+        "sandbox",
+        "template",
+        ValueType::Text(check::parse_file_path),
+    ),
     key(
         "sandbox",
         "stop_timeout_secs",
-        Form::Count {
+        ValueType::Integer {
             min: 1,
             max: 86_400,
         },
     ),
-    key("jobs", "parallel", Form::Count { min: 1, max: 64 }),
-    key("console", "mouse", Form::Switch),
-    key("console", "picture", Form::Text(check::picture)),
-    key("console", "viewer", Form::Text(check::viewer)),
-    key("console", "theme", Form::Text(check::theme)),
-    key("console", "ascii", Form::Switch),
-    key("console", "notify", Form::Text(check::notify)),
+    key("jobs", "parallel", ValueType::Integer { min: 1, max: 64 }),
+    key("console", "mouse", ValueType::Boolean),
+    key("console", "picture", ValueType::Text(check::parse_picture)),
+    key("console", "viewer", ValueType::Text(check::parse_viewer)),
+    key("console", "theme", ValueType::Text(check::parse_theme)),
+    key("console", "ascii", ValueType::Boolean),
+    key("console", "notify", ValueType::Text(check::parse_notify)),
     key(
         "console",
         "notify_after_secs",
-        Form::Count {
+        ValueType::Integer {
             min: 0,
             max: 86_400,
         },
@@ -146,12 +178,12 @@ pub(super) const KEYS: &[Key] = &[
 pub(super) const SECTIONS: &[&str] = &["hosts", "bucket", "push", "sandbox", "jobs", "console"];
 
 /// The keys of a section, in the order they are shown in.
-pub(super) fn keys_of(section: &str) -> impl Iterator<Item = &'static Key> + use<'_> {
+pub(super) fn section_keys(section: &str) -> impl Iterator<Item = &'static Key> + use<'_> {
     KEYS.iter().filter(move |key| key.section == section)
 }
 
 pub(super) fn find_key(section: &str, name: &str) -> Option<&'static Key> {
-    keys_of(section).find(|key| key.name == name)
+    section_keys(section).find(|key| key.name == name)
 }
 
 /// `[[hosts]]` or `[bucket]`, as the file writes it.
@@ -175,21 +207,23 @@ impl Setting {
     pub(crate) fn new(key: &Key, value: Value, origin: Origin) -> Result<Self, Error> {
         let found = match &value {
             Value::Text(_) => "a string",
-            Value::Count(_) => "an integer",
-            Value::Switch(_) => "a boolean",
+            Value::Integer(_) => "an integer",
+            Value::Boolean(_) => "a boolean",
         };
-        let checked = match (key.form, value) {
-            (Form::Text(check), Value::Text(text)) => check(&text).map(Value::Text),
-            (Form::Count { min, max }, Value::Count(count)) => match (min..=max).contains(&count) {
-                true => Ok(Value::Count(count)),
-                false => Err(format!("must be {min} to {max}, is {count}")),
-            },
-            (Form::Switch, Value::Switch(on)) => Ok(Value::Switch(on)),
-            (form, _) => Err(form.mismatch(found)),
+        let checked = match (key.value_type, value) {
+            (ValueType::Text(check), Value::Text(text)) => check(&text).map(Value::Text),
+            (ValueType::Integer { min, max }, Value::Integer(count)) => {
+                match (min..=max).contains(&count) {
+                    true => Ok(Value::Integer(count)),
+                    false => Err(format!("must be {min} to {max}, is {count}")),
+                }
+            }
+            (ValueType::Boolean, Value::Boolean(on)) => Ok(Value::Boolean(on)),
+            (form, _) => Err(form.mismatch_message(found)),
         };
         match checked {
             Ok(value) => Ok(Self { value, origin }),
-            Err(why) => Err(bad(
+            Err(why) => Err(invalid_setting(
                 &origin,
                 format!("{} in {} {why}", key.name, heading(key.section)),
             )),
@@ -197,13 +231,13 @@ impl Setting {
     }
 }
 
-impl Form {
+impl ValueType {
     /// The end of a sentence about a value of another type.
-    pub(crate) fn mismatch(self, found: &str) -> String {
+    pub(crate) fn mismatch_message(self, found: &str) -> String {
         let wanted = match self {
             Self::Text(_) => "a string in quotes",
-            Self::Count { .. } => "an integer",
-            Self::Switch => "true or false",
+            Self::Integer { .. } => "an integer",
+            Self::Boolean => "true or false",
         };
         format!("must be {wanted}, is {found}")
     }
@@ -221,7 +255,7 @@ pub(super) struct Layer {
 
 impl Layer {
     /// Puts `upper` on top.
-    pub(crate) fn cover(&mut self, upper: Self) {
+    pub(crate) fn merge(&mut self, upper: Self) {
         if !upper.hosts.is_empty() {
             self.hosts = upper.hosts;
         }

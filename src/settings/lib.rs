@@ -18,23 +18,23 @@ use directories::ProjectDirs;
 
 pub use layer::Origin;
 pub use report::Report;
-pub use text::Text;
+pub use text::SourceText;
 
-use layer::{Layer, Setting, Table, Value, bad, find_key};
+use layer::{Layer, Setting, Table, Value, find_key, invalid_setting};
 use snapdeck_model::settings::{
     Accel, BucketSettings, ConsoleSettings, Credentials, Firmware, HostSettings, JobSettings,
-    Network, Notify, PictureStyle, PushSettings, SandboxSettings, Settings,
+    Network, NotificationMethod, PictureStyle, PushSettings, SandboxSettings, Settings,
 };
 use snapdeck_model::{Error, Kind, Result};
 
 /// The defaults, every key commented.
-pub const DEFAULT: &str = include_str!("../../config/default.toml");
+pub const DEFAULT_CONFIG: &str = include_str!("../../config/default.toml");
 
 /// The domain XML of a new sandbox, with placeholders.
-pub const TEMPLATE: &str = include_str!("../../config/sandbox.xml");
+pub const DEFAULT_DOMAIN_XML: &str = include_str!("../../config/sandbox.xml");
 
 /// Longest file of settings, in bytes; anything longer is something else.
-const MAX_FILE: u64 = 1 << 20;
+const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// Settings given on the command line.
 #[derive(Debug, Clone, Default)]
@@ -55,27 +55,27 @@ pub struct Flags {
 
 /// Settings in force, and where they came from.
 #[derive(Debug, Clone)]
-pub struct Loaded {
+pub struct LoadedSettings {
     /// The settings.
     pub settings: Settings,
     /// What `snapdeck config` prints.
     pub report: Report,
     /// Where the user's `config.toml` is or would be, and so `keymap.toml` and `themes`; `None`: nowhere.
-    pub directory: Option<PathBuf>,
+    pub config_dir: Option<PathBuf>,
 }
 
-fn project() -> Option<ProjectDirs> {
+fn project_dirs() -> Option<ProjectDirs> {
     ProjectDirs::from("", "", "snapdeck")
 }
 
 /// Path of the user's `config.toml`; `None` where there is no home directory.
-pub fn user_file() -> Option<PathBuf> {
-    project().map(|dirs| dirs.config_dir().join("config.toml"))
+pub fn user_config_path() -> Option<PathBuf> {
+    project_dirs().map(|dirs| dirs.config_dir().join("config.toml"))
 }
 
 /// The directory for what outlives a run but is no setting (logs); `None` where there is no home directory.
 pub fn state_dir() -> Option<PathBuf> {
-    project().map(|dirs| {
+    project_dirs().map(|dirs| {
         dirs.state_dir()
             .unwrap_or_else(|| dirs.data_local_dir())
             .to_owned()
@@ -85,14 +85,14 @@ pub fn state_dir() -> Option<PathBuf> {
 /// The text of the API's token: that of `file`, else that of `SNAPDECK_API_TOKEN`; `None` where there is neither.
 ///
 /// # Errors
-/// `BadInput` where it cannot be read.
-pub fn api_token(
+/// `InvalidInput` where it cannot be read.
+pub fn read_api_token(
     file: Option<&Path>,
     env: &dyn Fn(&str) -> Option<OsString>,
 ) -> Result<Option<String>> {
     match file {
         Some(path) => read_file("cannot read the API token", path, true),
-        None => environment::text(env, "SNAPDECK_API_TOKEN"),
+        None => environment::read_text(env, "SNAPDECK_API_TOKEN"),
     }
 }
 
@@ -100,20 +100,20 @@ pub fn api_token(
 /// read where neither flag nor environment names one, and need not exist.
 ///
 /// # Errors
-/// `BadInput` with the file and line, variable or flag, and the key.
+/// `InvalidInput` with the file and line, variable or flag, and the key.
 pub fn load(
     flags: &Flags,
     env: &dyn Fn(&str) -> Option<OsString>,
     user_file: Option<&Path>,
-) -> Result<Loaded> {
-    let mut layer = document::read(DEFAULT, None)?;
+) -> Result<LoadedSettings> {
+    let mut layer = document::read(DEFAULT_CONFIG, None)?;
     // What a host leaves out is as it is with the default host.
     let host_defaults = layer.hosts.first().cloned().unwrap_or_default();
 
     let named = flags
         .config
         .clone()
-        .or_else(|| environment::path(env, "SNAPDECK_CONFIG"));
+        .or_else(|| environment::read_path(env, "SNAPDECK_CONFIG"));
     let file = named.as_deref().or(user_file);
     let text = file
         .map(|path| read_file("cannot read settings", path, named.is_some()))
@@ -124,19 +124,19 @@ pub fn load(
     if let (Some(path), Some(text)) = (file, &text) {
         let user = document::read(text, Some(path))?;
         hosts_in_file = !user.hosts.is_empty();
-        layer.cover(user);
+        layer.merge(user);
     }
-    environment::cover(&mut layer, env, hosts_in_file, &mut notes)?;
-    cover_flags(&mut layer, flags)?;
+    environment::apply_environment(&mut layer, env, hosts_in_file, &mut notes)?;
+    apply_flags(&mut layer, flags)?;
     for host in &mut layer.hosts {
         for (key, default) in &host_defaults {
             host.entry(key).or_insert_with(|| default.clone());
         }
     }
-    check_pair(&layer)?;
-    Ok(Loaded {
-        settings: settings(&layer)?,
-        directory: file.and_then(Path::parent).map(Path::to_owned),
+    check_key_pair(&layer)?;
+    Ok(LoadedSettings {
+        settings: build_settings(&layer)?,
+        config_dir: file.and_then(Path::parent).map(Path::to_owned),
         report: Report::new(layer, file.map(Path::to_owned), text.is_some(), notes),
     })
 }
@@ -145,11 +145,11 @@ pub fn load(
 /// error.
 ///
 /// # Errors
-/// `BadInput` where it cannot be read, is no UTF-8, or is longer than 1 MiB.
+/// `InvalidInput` where it cannot be read, is no UTF-8, or is longer than 1 MiB.
 pub fn read_file(what: &str, path: &Path, required: bool) -> Result<Option<String>> {
     let shown = path.display();
     let fail = |why: &dyn std::fmt::Display| {
-        Error::new(Kind::BadInput, format!("{what}: {shown}")).because(why)
+        Error::new(Kind::InvalidInput, format!("{what}: {shown}")).with_cause(why)
     };
     let file = match std::fs::File::open(path) {
         Ok(file) => file,
@@ -159,10 +159,10 @@ pub fn read_file(what: &str, path: &Path, required: bool) -> Result<Option<Strin
         }
     };
     let mut bytes = Vec::new();
-    file.take(MAX_FILE + 1)
+    file.take(MAX_FILE_BYTES + 1)
         .read_to_end(&mut bytes)
         .map_err(|error| fail(&error))?;
-    if bytes.len() as u64 > MAX_FILE {
+    if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err(fail(
             &"it is longer than 1 MiB, which no file of settings is",
         ));
@@ -177,9 +177,9 @@ pub fn read_file(what: &str, path: &Path, required: bool) -> Result<Option<Strin
     }
 }
 
-fn cover_flags(layer: &mut Layer, flags: &Flags) -> Result<()> {
+fn apply_flags(layer: &mut Layer, flags: &Flags) -> Result<()> {
     if let Some(uri) = &flags.uri {
-        layer.hosts = vec![host_at(uri, &Origin::Flag("--uri"))?];
+        layer.hosts = vec![host_from_uri(uri, &Origin::Flag("--uri"))?];
     }
     for (name, flag, value) in [
         ("name", "--bucket-name", &flags.bucket),
@@ -195,9 +195,9 @@ fn cover_flags(layer: &mut Layer, flags: &Flags) -> Result<()> {
 }
 
 /// The one host at `uri`, named after the machine in it.
-fn host_at(uri: &str, origin: &Origin) -> Result<Table> {
+fn host_from_uri(uri: &str, origin: &Origin) -> Result<Table> {
     let mut host = Table::new();
-    for (name, text) in [("name", name_of(uri)), ("uri", uri.to_owned())] {
+    for (name, text) in [("name", host_name_from_uri(uri)), ("uri", uri.to_owned())] {
         if let Some(key) = find_key("hosts", name) {
             let setting = Setting::new(key, Value::Text(text), origin.clone())?;
             host.insert(key.name, setting);
@@ -207,7 +207,7 @@ fn host_at(uri: &str, origin: &Origin) -> Result<Table> {
 }
 
 /// The machine in a libvirt URI; `local` where it names none.
-fn name_of(uri: &str) -> String {
+fn host_name_from_uri(uri: &str) -> String {
     let authority = uri
         .split_once("://")
         .and_then(|(_, rest)| rest.split(['/', '?']).next())
@@ -219,19 +219,19 @@ fn name_of(uri: &str) -> String {
     };
     match machine.replace(':', "-") {
         name if name.is_empty() => "local".to_owned(),
-        name => check::host_name(&name).unwrap_or_else(|_| "remote".to_owned()),
+        name => check::parse_host_name(&name).unwrap_or_else(|_| "remote".to_owned()),
     }
 }
 
 /// Half a key pair is a slip: no store takes it, and the AWS chain must not be asked for the other half.
-fn check_pair(layer: &Layer) -> Result<()> {
+fn check_key_pair(layer: &Layer) -> Result<()> {
     let get = |name| layer.get("bucket", name);
     let (there, absent, variable) = match (get("access_key_id"), get("secret_access_key")) {
         (Some(id), None) => (id, "secret_access_key", "AWS_SECRET_ACCESS_KEY"),
         (None, Some(secret)) => (secret, "access_key_id", "AWS_ACCESS_KEY_ID"),
         _ => return Ok(()),
     };
-    Err(bad(
+    Err(invalid_setting(
         &there.origin,
         format!("a key pair needs its other half, {absent} in [bucket]"),
     )
@@ -239,7 +239,7 @@ fn check_pair(layer: &Layer) -> Result<()> {
 }
 
 /// The plain structs, from layers that were checked value by value.
-fn settings(layer: &Layer) -> Result<Settings> {
+fn build_settings(layer: &Layer) -> Result<Settings> {
     let text = |section: &'static str, name: &'static str| match layer.get(section, name) {
         Some(Setting {
             value: Value::Text(text),
@@ -248,7 +248,7 @@ fn settings(layer: &Layer) -> Result<Settings> {
         _ => None,
     };
     let parallel = match layer.get("jobs", "parallel").map(|setting| &setting.value) {
-        Some(Value::Count(count)) => usize::try_from(*count).ok(),
+        Some(Value::Integer(count)) => usize::try_from(*count).ok(),
         _ => None,
     };
     let credentials = text("bucket", "access_key_id")
@@ -258,37 +258,37 @@ fn settings(layer: &Layer) -> Result<Settings> {
             secret_access_key,
         });
     Ok(Settings {
-        hosts: layer.hosts.iter().map(host).collect::<Result<_>>()?,
+        hosts: layer.hosts.iter().map(build_host).collect::<Result<_>>()?,
         bucket: BucketSettings {
             name: text("bucket", "name"),
-            prefix: text("bucket", "prefix").ok_or_else(|| lacks("bucket", "prefix"))?,
+            prefix: text("bucket", "prefix").ok_or_else(|| missing_default("bucket", "prefix"))?,
             endpoint: text("bucket", "endpoint"),
             region: text("bucket", "region"),
             credentials,
         },
         push: PushSettings {
-            zstd: text("push", "compression").as_deref() == Some("zstd"),
+            zstd_enabled: text("push", "compression").as_deref() == Some("zstd"),
         },
-        sandbox: sandbox(layer)?,
+        sandbox: build_sandbox(layer)?,
         jobs: JobSettings {
-            parallel: parallel.ok_or_else(|| lacks("jobs", "parallel"))?,
+            max_parallel: parallel.ok_or_else(|| missing_default("jobs", "parallel"))?,
         },
-        console: console(layer)?,
+        console: build_console(layer)?,
     })
 }
 
-fn console(layer: &Layer) -> Result<ConsoleSettings> {
+fn build_console(layer: &Layer) -> Result<ConsoleSettings> {
     let value = |name| layer.get("console", name).map(|setting| &setting.value);
     let text = |name| match value(name) {
         Some(Value::Text(text)) => Some(text.as_str()),
         _ => None,
     };
     let switch = |name| match value(name) {
-        Some(Value::Switch(on)) => Ok(*on),
-        _ => Err(lacks("console", name)),
+        Some(Value::Boolean(on)) => Ok(*on),
+        _ => Err(missing_default("console", name)),
     };
     Ok(ConsoleSettings {
-        mouse: switch("mouse")?,
+        mouse_enabled: switch("mouse")?,
         picture: match text("picture") {
             Some("kitty") => PictureStyle::Kitty,
             Some("sixel") => PictureStyle::Sixel,
@@ -300,20 +300,20 @@ fn console(layer: &Layer) -> Result<ConsoleSettings> {
         theme: text("theme")
             .filter(|name| *name != "auto")
             .map(str::to_owned),
-        ascii: switch("ascii")?,
-        notify: match text("notify") {
-            Some("notification") => Notify::Notification,
-            Some("off") => Notify::Off,
-            _ => Notify::Bell,
+        ascii_only: switch("ascii")?,
+        notification: match text("notify") {
+            Some("notification") => NotificationMethod::Notification,
+            Some("off") => NotificationMethod::Off,
+            _ => NotificationMethod::Bell,
         },
-        notify_after: match value("notify_after_secs") {
-            Some(Value::Count(secs)) => Duration::from_secs(secs.unsigned_abs()),
-            _ => return Err(lacks("console", "notify_after_secs")),
+        notification_threshold: match value("notify_after_secs") {
+            Some(Value::Integer(secs)) => Duration::from_secs(secs.unsigned_abs()),
+            _ => return Err(missing_default("console", "notify_after_secs")),
         },
     })
 }
 
-fn sandbox(layer: &Layer) -> Result<SandboxSettings> {
+fn build_sandbox(layer: &Layer) -> Result<SandboxSettings> {
     let text = |name: &'static str| match layer.get("sandbox", name) {
         Some(Setting {
             value: Value::Text(text),
@@ -323,12 +323,12 @@ fn sandbox(layer: &Layer) -> Result<SandboxSettings> {
     };
     let count = |name: &'static str| match layer.get("sandbox", name).map(|setting| &setting.value)
     {
-        Some(Value::Count(count)) => Ok(count.unsigned_abs()),
-        _ => Err(lacks("sandbox", name)),
+        Some(Value::Integer(count)) => Ok(count.unsigned_abs()),
+        _ => Err(missing_default("sandbox", name)),
     };
     let template = match (text("template"), layer.get("sandbox", "template")) {
         (Some(path), Some(setting)) => read_template(path, &setting.origin)?,
-        _ => TEMPLATE.to_owned(),
+        _ => DEFAULT_DOMAIN_XML.to_owned(),
     };
     Ok(SandboxSettings {
         accel: match text("accel") {
@@ -359,16 +359,16 @@ fn sandbox(layer: &Layer) -> Result<SandboxSettings> {
 fn read_template(path: &str, origin: &Origin) -> Result<String> {
     read_file("template in [sandbox]", Path::new(path), true)
         .map(Option::unwrap_or_default)
-        .map_err(|error| bad(origin, error.message()))
+        .map_err(|error| invalid_setting(origin, error.message()))
 }
 
-fn host(table: &Table) -> Result<HostSettings> {
+fn build_host(table: &Table) -> Result<HostSettings> {
     let text = |name: &'static str| match table.get(name) {
         Some(Setting {
             value: Value::Text(text),
             ..
         }) => Ok(text.clone()),
-        _ => Err(lacks("hosts", name)),
+        _ => Err(missing_default("hosts", name)),
     };
     Ok(HostSettings {
         name: text("name")?.parse()?,
@@ -378,16 +378,16 @@ fn host(table: &Table) -> Result<HostSettings> {
         nvram_dir: text("nvram_dir")?,
         owner: text("owner")?,
         temp_dir: text("temp_dir")?,
-        reconnect: match table.get("reconnect_secs").map(|setting| &setting.value) {
-            Some(Value::Count(secs)) => Duration::from_secs(secs.unsigned_abs()),
-            _ => return Err(lacks("hosts", "reconnect_secs")),
+        reconnect_timeout: match table.get("reconnect_secs").map(|setting| &setting.value) {
+            Some(Value::Integer(secs)) => Duration::from_secs(secs.unsigned_abs()),
+            _ => return Err(missing_default("hosts", "reconnect_secs")),
         },
-        running: check::running_methods(&text("running")?)
-            .ok_or_else(|| lacks("hosts", "running"))?,
+        running_methods: check::parse_methods(&text("running")?)
+            .ok_or_else(|| missing_default("hosts", "running"))?,
     })
 }
 
-fn lacks(section: &str, name: &str) -> Error {
+fn missing_default(section: &str, name: &str) -> Error {
     Error::new(
         Kind::Failed,
         format!(

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::layer::{Key, Layer, Origin, SECTIONS, Setting, Table, Value, heading, keys_of};
+use super::layer::{Key, Layer, Origin, SECTIONS, Setting, Table, Value, heading, section_keys};
 
 /// What stands for a secret.
 const MASK: &str = "********";
@@ -16,7 +16,7 @@ const MASK: &str = "********";
 pub struct Report {
     layer: Layer,
     file: Option<PathBuf>,
-    found: bool,
+    file_found: bool,
     notes: Vec<String>,
 }
 
@@ -39,7 +39,7 @@ impl Report {
         Self {
             layer,
             file,
-            found,
+            file_found: found,
             notes,
         }
     }
@@ -63,13 +63,18 @@ impl Report {
 
     /// One document: `{"configFile", "hosts": [{KEY: {"value", "from"}}], "bucket": {KEY: ...}, ..., "notes"}`
     /// with the keys in camelCase; `value` is null where a key is not set.
-    pub fn json(&self) -> Json {
+    pub fn to_json(&self) -> Json {
         let mut root = Map::new();
-        let file = self.file.as_ref().filter(|_| self.found);
+        let file = self.file.as_ref().filter(|_| self.file_found);
         root.insert("configFile".to_owned(), json!(file));
         for (section, table) in self.tables() {
-            let entries: Map<String, Json> = keys_of(section)
-                .map(|key| (camel(key.name), entry(key, table.get(key.name))))
+            let entries: Map<String, Json> = section_keys(section)
+                .map(|key| {
+                    (
+                        to_camel_case(key.name),
+                        entry_to_json(key, table.get(key.name)),
+                    )
+                })
                 .collect();
             if section != "hosts" {
                 root.insert(section.to_owned(), Json::Object(entries));
@@ -87,7 +92,7 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.file, self.found) {
+        match (&self.file, self.file_found) {
             (Some(file), true) => writeln!(f, "# settings file: {}", file.display())?,
             (Some(file), false) => writeln!(f, "# settings file: none at {}", file.display())?,
             (None, _) => writeln!(f, "# settings file: none, there is no home directory")?,
@@ -97,13 +102,13 @@ impl fmt::Display for Report {
         }
         for (section, table) in self.tables() {
             writeln!(f, "\n{}", heading(section))?;
-            for key in keys_of(section) {
+            for key in section_keys(section) {
                 match table.get(key.name) {
                     Some(setting) => {
-                        let line = format!("{} = {}", key.name, shown(key, &setting.value));
+                        let line = format!("{} = {}", key.name, format_value(key, &setting.value));
                         writeln!(f, "{line:<56} # {}", setting.origin)?;
                     }
-                    None => writeln!(f, "# {} is not set: {}", key.name, unset(key))?,
+                    None => writeln!(f, "# {} is not set: {}", key.name, describe_unset(key))?,
                 }
             }
         }
@@ -112,7 +117,7 @@ impl fmt::Display for Report {
 }
 
 /// What holds where a key is not set.
-fn unset(key: &Key) -> &'static str {
+fn describe_unset(key: &Key) -> &'static str {
     match key.name {
         "endpoint" => "AWS itself",
         "region" => "as the AWS chain finds it, else us-east-1",
@@ -126,7 +131,7 @@ fn unset(key: &Key) -> &'static str {
 }
 
 /// A text that may be shown in place of the value.
-fn masked(key: &Key, text: &str) -> String {
+fn mask_secret(key: &Key, text: &str) -> String {
     match key.name {
         "secret_access_key" => MASK.to_owned(),
         // Four characters tell one key from another; of a short one they would tell too much.
@@ -138,22 +143,22 @@ fn masked(key: &Key, text: &str) -> String {
     }
 }
 
-fn shown(key: &Key, value: &Value) -> String {
+fn format_value(key: &Key, value: &Value) -> String {
     match value {
-        Value::Text(text) => toml::Value::String(masked(key, text)).to_string(),
-        Value::Count(count) => count.to_string(),
-        Value::Switch(on) => on.to_string(),
+        Value::Text(text) => toml::Value::String(mask_secret(key, text)).to_string(),
+        Value::Integer(count) => count.to_string(),
+        Value::Boolean(on) => on.to_string(),
     }
 }
 
-fn entry(key: &Key, setting: Option<&Setting>) -> Json {
+fn entry_to_json(key: &Key, setting: Option<&Setting>) -> Json {
     let Some(setting) = setting else {
         return json!({"value": null, "from": null});
     };
     let value = match &setting.value {
-        Value::Text(text) => json!(masked(key, text)),
-        Value::Count(count) => json!(count),
-        Value::Switch(on) => json!(on),
+        Value::Text(text) => json!(mask_secret(key, text)),
+        Value::Integer(count) => json!(count),
+        Value::Boolean(on) => json!(on),
     };
     let from = match &setting.origin {
         Origin::Default => json!({"layer": "default"}),
@@ -164,7 +169,7 @@ fn entry(key: &Key, setting: Option<&Setting>) -> Json {
     json!({"value": value, "from": from})
 }
 
-fn camel(name: &str) -> String {
+fn to_camel_case(name: &str) -> String {
     let mut after_dash = false;
     name.chars()
         .filter_map(|c| {

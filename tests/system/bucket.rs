@@ -166,7 +166,7 @@ async fn an_object_is_never_overwritten_unasked() {
         let refused = upload(&bucket, "image", &new, false).await.unwrap_err();
         assert_told(
             &refused,
-            Kind::Refused,
+            Kind::Conflict,
             &["image.qcow2", "exists", "--overwrite"],
         );
         assert!(lab.get("image.qcow2").await.unwrap() == old);
@@ -188,7 +188,7 @@ async fn an_object_that_appears_during_the_upload_is_not_overwritten() {
         let outcome = bucket
             .upload(&name("image"), 100, read, false, &progress, &cancel)
             .await;
-        assert_told(&outcome.unwrap_err(), Kind::Refused, &["exists"]);
+        assert_told(&outcome.unwrap_err(), Kind::Conflict, &["exists"]);
         assert_eq!(lab.get("image.qcow2").await.unwrap(), b"theirs");
         lab.clean().await;
     }
@@ -339,7 +339,7 @@ async fn a_line_that_stays_broken_is_an_error_and_leaves_nothing() {
         Kind::Failed,
         &["image.qcow2", "SlowDown", "try again"],
     );
-    assert!(error.is_worth_retrying());
+    assert!(error.is_retryable());
     lab.clean().await;
 }
 
@@ -399,7 +399,7 @@ async fn a_download_fetches_the_blocks_that_are_wanted_and_no_others() {
                 came.lock().unwrap().push(block);
                 async { Ok(()) }
             };
-            let blocks = BlockSet::of(20 << 20, |block| wanted.contains(&block));
+            let blocks = BlockSet::from_predicate(20 << 20, |block| wanted.contains(&block));
             let fetched = bucket.download(&object, &blocks, write, &progress, &cancel);
             fetched.await.unwrap();
             let mut came = came.into_inner().unwrap();
@@ -493,9 +493,9 @@ async fn a_bucket_that_is_not_configured_says_so() {
         "AWS_DEFAULT_BUCKET",
     ];
     let error = bucket.head(&name("a")).await.unwrap_err();
-    assert_told(&error, Kind::BadInput, &words);
+    assert_told(&error, Kind::InvalidInput, &words);
     let error = listed(&bucket).await.unwrap_err();
-    assert_told(&error, Kind::BadInput, &words);
+    assert_told(&error, Kind::InvalidInput, &words);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -584,7 +584,7 @@ async fn a_wrong_endpoint_is_told_soon() {
     let error = listed(&Bucket::new(&settings).await).await.unwrap_err();
     assert_told(
         &error,
-        Kind::BadInput,
+        Kind::InvalidInput,
         &["127.0.0.1:9000", "not a URL", "http://HOST:PORT"],
     );
 }

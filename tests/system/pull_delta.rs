@@ -131,7 +131,7 @@ impl Lab {
 
 fn digests(file: &str) -> Vec<Digest> {
     let bytes = std::fs::read(file).unwrap();
-    bytes.chunks(BLOCK as usize).map(Digest::of).collect()
+    bytes.chunks(BLOCK as usize).map(Digest::compute).collect()
 }
 
 /// Bytes of the blocks of `child` that `parent` does not have.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use snapdeck_model::settings::{Accel, Credentials, PictureStyle};
 use snapdeck_model::{Error, Kind};
-use snapdeck_settings::{Flags, Loaded, load};
+use snapdeck_settings::{Flags, LoadedSettings, load};
 
 /// A user's file in a directory of its own.
 struct Home(tempfile::TempDir);
@@ -21,7 +21,11 @@ impl Home {
     }
 }
 
-fn try_load(file: Option<&Path>, env: &[(&str, &str)], flags: &Flags) -> Result<Loaded, Error> {
+fn try_load(
+    file: Option<&Path>,
+    env: &[(&str, &str)],
+    flags: &Flags,
+) -> Result<LoadedSettings, Error> {
     let env: Vec<(String, OsString)> = env
         .iter()
         .map(|(name, value)| ((*name).into(), (*value).into()))
@@ -34,14 +38,14 @@ fn try_load(file: Option<&Path>, env: &[(&str, &str)], flags: &Flags) -> Result<
     load(flags, &ask, file)
 }
 
-fn with_env(env: &[(&str, &str)]) -> Result<Loaded, Error> {
+fn with_env(env: &[(&str, &str)]) -> Result<LoadedSettings, Error> {
     try_load(None, env, &Flags::default())
 }
 
 fn error_of(text: impl AsRef<[u8]>) -> String {
     let home = Home::new(text);
     let error = try_load(Some(&home.file()), &[], &Flags::default()).unwrap_err();
-    assert_eq!(error.kind(), Kind::BadInput);
+    assert_eq!(error.kind(), Kind::InvalidInput);
     error
         .to_string()
         .replace(&home.file().display().to_string(), "FILE")
@@ -69,8 +73,8 @@ fn defaults_are_the_documented_ones() {
     assert_eq!(settings.sandbox.cpus, 2);
     assert_eq!(settings.sandbox.memory_bytes, 4 << 30);
     assert_eq!(settings.sandbox.stop_timeout.as_secs(), 60);
-    assert_eq!(settings.jobs.parallel, 4);
-    assert!(settings.console.mouse);
+    assert_eq!(settings.jobs.max_parallel, 4);
+    assert!(settings.console.mouse_enabled);
     assert_eq!(settings.console.picture, PictureStyle::Auto);
     assert_eq!(settings.console.viewer, None);
 }
@@ -78,7 +82,7 @@ fn defaults_are_the_documented_ones() {
 /// What the defaults show commented-out is right, too.
 #[test]
 fn the_commented_out_keys_are_taken() {
-    let text: String = snapdeck_settings::DEFAULT
+    let text: String = snapdeck_settings::DEFAULT_CONFIG
         .lines()
         .map(|line| match line.strip_prefix("# ") {
             Some(rest) if rest.contains(" = \"") && !rest.contains(". ") => rest,
@@ -92,7 +96,10 @@ fn the_commented_out_keys_are_taken() {
     let settings = try_load(Some(&home.file()), &[], &Flags::default())
         .unwrap()
         .settings;
-    assert_eq!(settings.sandbox.template, snapdeck_settings::TEMPLATE);
+    assert_eq!(
+        settings.sandbox.template,
+        snapdeck_settings::DEFAULT_DOMAIN_XML
+    );
     let bucket = settings.bucket;
     assert_eq!(bucket.name.as_deref(), Some("daytona"));
     assert_eq!(bucket.endpoint.as_deref(), Some("http://127.0.0.1:9000"));
@@ -124,9 +131,9 @@ fn later_layers_win_and_each_value_knows_its_place() {
         "an empty variable is none"
     );
     assert_eq!(bucket.prefix, "images/");
-    assert_eq!(loaded.settings.jobs.parallel, 16);
+    assert_eq!(loaded.settings.jobs.max_parallel, 16);
 
-    let json = loaded.report.json();
+    let json = loaded.report.to_json();
     let file = home.file();
     let from_file = |line| serde_json::json!({"layer": "file", "file": file, "line": line});
     assert_eq!(json["configFile"], serde_json::json!(file));
@@ -164,7 +171,7 @@ fn hosts_of_the_file_take_what_they_leave_out_from_the_defaults() {
     assert_eq!(alpha.owner, "libvirt-qemu:kvm");
     assert_eq!(beta.owner, "root:root");
     assert_eq!(beta.snapshots_dir, "/var/lib/libvirt/snapshots");
-    let json = loaded.report.json();
+    let json = loaded.report.to_json();
     assert_eq!(json["hosts"][0]["tempDir"]["from"]["line"], 4);
     assert_eq!(json["hosts"][1]["name"]["from"]["line"], 7);
     assert_eq!(json["hosts"][1]["tempDir"]["from"]["layer"], "default");
@@ -207,7 +214,7 @@ fn without_hosts_libvirt_uri_is_the_one_host_and_names_it() {
             panic!("one host")
         };
         assert_eq!((host.name.as_str(), host.uri.as_str()), (name, uri));
-        let from = &loaded.report.json()["hosts"][0]["uri"]["from"];
+        let from = &loaded.report.to_json()["hosts"][0]["uri"]["from"];
         assert_eq!(from["variable"], "LIBVIRT_URI");
     }
 }
@@ -362,7 +369,7 @@ fn a_named_file_must_exist_and_the_users_own_need_not() {
         try_load(None, &env, &Flags::default()),
     ] {
         let error = result.unwrap_err();
-        assert_eq!(error.kind(), Kind::BadInput);
+        assert_eq!(error.kind(), Kind::InvalidInput);
         assert!(
             error.to_string().contains("/nonexistent/config.toml"),
             "{error}"
@@ -419,7 +426,7 @@ fn key_pairs_are_whole_or_an_error() {
         ("AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID"),
     ] {
         let error = with_env(&[(variable, SECRET)]).unwrap_err();
-        assert_eq!(error.kind(), Kind::BadInput);
+        assert_eq!(error.kind(), Kind::InvalidInput);
         let sentence = error.to_string();
         assert!(
             sentence.contains(variable) && sentence.contains(other),
@@ -460,7 +467,7 @@ fn a_session_token_leaves_all_three_to_the_aws_chain() {
 fn secrets_are_masked_everywhere() {
     let env = [("AWS_ACCESS_KEY_ID", ID), ("AWS_SECRET_ACCESS_KEY", SECRET)];
     let loaded = with_env(&env).unwrap();
-    let json = loaded.report.json();
+    let json = loaded.report.to_json();
     assert_eq!(json["bucket"]["accessKeyId"]["value"], "AKIA********");
     assert_eq!(json["bucket"]["secretAccessKey"]["value"], "********");
     for shown in [

@@ -18,7 +18,7 @@ use super::client::{Store, no_sdk_retry};
 use super::errors::{sdk_error, status_and_code};
 use super::list::snapshot_name;
 use super::object::to_timestamp;
-use snapdeck_model::{Check, Error, Examination, Kind};
+use snapdeck_model::{Check, Error, HealthReport, Kind};
 
 /// One small call.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -29,12 +29,12 @@ const CLOCK_HINT: &str = "timedatectl set-ntp true, here or at the store: whiche
 impl Bucket {
     /// Looks at everything that operations need of the bucket; ends within a minute and a half. It writes two objects
     /// whose keys are no snapshot's and removes them, also when it is cancelled or dropped; nothing else is touched.
-    pub async fn run_checks(&self, cancel: &CancellationToken) -> Examination {
+    pub async fn run_checks(&self, cancel: &CancellationToken) -> HealthReport {
         let mut checks = Vec::new();
         let reached = self.run_checks_into(&mut checks, cancel).await;
-        Examination {
+        HealthReport {
             host: None,
-            reached,
+            reachable: reached,
             checks,
         }
     }
@@ -72,7 +72,7 @@ fn failed_check(what: &str, error: &Error) -> Check {
 /// What was not looked at, behind what was seen.
 fn with_unchecked(check: Check, unseen: &str) -> Check {
     Check {
-        seen: format!("{}; not looked at: {unseen}", check.seen),
+        finding: format!("{}; not looked at: {unseen}", check.finding),
         ..check
     }
 }
@@ -245,7 +245,7 @@ mod tests {
             (12_000, Verdict::Failed),
         ] {
             let check = check_clock(at(there), at(10_000), at(10_002));
-            assert_eq!(check.verdict, verdict, "{there}: {}", check.seen);
+            assert_eq!(check.verdict, verdict, "{there}: {}", check.finding);
         }
     }
 }

@@ -86,7 +86,7 @@ impl Probe {
             Ok(check) => checks.push(check),
             Err(error) => {
                 // What was refused is not there; what broke off may be.
-                self.has_objects = error.is_worth_retrying();
+                self.has_objects = error.is_retryable();
                 let unseen =
                     "read, delete, part copying, pending uploads, checksums, conditional writes";
                 checks.push(with_unchecked(failed_check("write", &error), unseen));
@@ -261,7 +261,7 @@ impl Probe {
             ),
         };
         let conditional = match self.upload().await {
-            Err(error) if error.kind() == Kind::Refused => Check::passed(
+            Err(error) if error.kind() == Kind::Conflict => Check::passed(
                 "conditional writes",
                 "an object that is there is not written over (If-None-Match)",
             ),

@@ -253,7 +253,7 @@ impl Cut {
         let chain = sandbox.map_or(&[][..], |sandbox| &sandbox.chain);
         let overlay = chain.first().and_then(|link| link.size_bytes);
         let all: u64 = chain.iter().filter_map(|link| link.size_bytes).sum();
-        if sandbox.is_some_and(|sandbox| sandbox.state.is_still()) {
+        if sandbox.is_some_and(|sandbox| sandbox.state.is_quiescent()) {
             return "Safe: it stands still already, and is read as it is.".to_owned();
         }
         let (pause, quiet) = match lookup::host(view, &self.host).and_then(|host| host.running) {
@@ -305,7 +305,7 @@ impl Cut {
 
 /// Why the sandbox cannot be pushed in its present state.
 pub(crate) fn push_refusal(sandbox: &Sandbox) -> Option<String> {
-    (!sandbox.state.is_still()).then(|| {
+    (!sandbox.state.is_quiescent()).then(|| {
         format!(
             "{} is {}: push needs a stopped or paused sandbox; create (c) also cuts from a running one",
             sandbox.id,
@@ -325,7 +325,7 @@ fn cost(sandbox: &Sandbox) -> String {
         SandboxState::ShutOff => {
             format!(" The snapshot is {}.", Consistency::CleanShutdown.as_str())
         }
-        state if state.is_still() => format!(
+        state if state.is_quiescent() => format!(
             " The snapshot is {}.",
             Consistency::CrashConsistent.as_str()
         ),

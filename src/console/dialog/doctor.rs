@@ -87,16 +87,16 @@ fn show(content: &mut Content, check: &Check, theme: &Theme, width: usize) {
         Verdict::Warning => ("!", theme.warn),
         Verdict::Failed => ("✗", theme.bad),
     };
-    let mut what = format::fit(&check.what, WHAT);
+    let mut what = format::fit(&check.name, WHAT);
     let mut sign = sign;
-    for line in format::wrap(&check.seen, width.saturating_sub(WHAT + 4)) {
+    for line in format::wrap(&check.finding, width.saturating_sub(WHAT + 4)) {
         let what = std::mem::replace(&mut what, " ".repeat(WHAT));
         content.lines.push(Line::from(vec![
             Span::styled(format!(" {} ", std::mem::replace(&mut sign, " ")), style),
             Span::raw(format!("{what} {line}")),
         ]));
     }
-    if let Some(mend) = &check.mend {
+    if let Some(mend) = &check.fix {
         content.say(&format!("→ {mend}"), 5, theme.warn, width);
     }
 }

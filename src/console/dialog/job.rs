@@ -105,21 +105,25 @@ pub(crate) fn result(outcome: &Outcome) -> String {
             snapshot_path,
             size_bytes,
             paused_ms,
-            moved,
+            transfer: moved,
             ..
         } => {
-            let pause = moved.pause(*paused_ms);
+            let pause = moved.pause_summary(*paused_ms);
             let pause = pause.unwrap_or_else(|| "no pause".to_owned());
             let bytes = size(*size_bytes);
-            format!("{snapshot_path}, {bytes}, {pause}{}", moved.ways(size))
+            format!("{snapshot_path}, {bytes}, {pause}{}", moved.summary(size))
         }
         Outcome::Pushed {
             snapshot_path,
             size_bytes,
-            moved,
+            transfer: moved,
             ..
         } => {
-            format!("{snapshot_path}, {}{}", size(*size_bytes), moved.ways(size))
+            format!(
+                "{snapshot_path}, {}{}",
+                size(*size_bytes),
+                moved.summary(size)
+            )
         }
         Outcome::Pulled { skipped: true, .. } => "was here already and sound".to_owned(),
         Outcome::Pulled {
@@ -140,9 +144,9 @@ pub(crate) fn result(outcome: &Outcome) -> String {
             blocks => format!("{}, {blocks} bad blocks repaired", size(*size_bytes)),
         },
         Outcome::Removed { .. } => "removed".to_owned(),
-        Outcome::Made { sandbox, .. } => format!("made, {}", sandbox.state.as_str()),
-        Outcome::Turned { state: None, .. } => "gone for good".to_owned(),
-        Outcome::Turned {
+        Outcome::SandboxCreated { sandbox, .. } => format!("made, {}", sandbox.state.as_str()),
+        Outcome::SandboxChanged { state: None, .. } => "gone for good".to_owned(),
+        Outcome::SandboxChanged {
             state: Some(state),
             changed,
             ..

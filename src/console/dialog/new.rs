@@ -8,7 +8,7 @@ use crate::format::{parse_size, size};
 use crate::lookup;
 use crate::theme::Theme;
 use snapdeck_engine::{HostView, Link, View};
-use snapdeck_model::{HostName, Operation, SandboxForm, SandboxId, SnapshotName};
+use snapdeck_model::{HostName, Operation, SandboxId, SandboxSpec, SnapshotName};
 
 /// Virtual CPUs that are taken; the host says more exactly.
 const MAX_CPUS: u32 = 512;
@@ -178,10 +178,10 @@ impl New {
         self.host(view)?;
         let id = self.id(view)?;
         let base = self.base(view)?;
-        let new = Operation::New {
+        let new = Operation::CreateSandbox {
             host: self.host.clone(),
             id,
-            form: SandboxForm {
+            spec: SandboxSpec {
                 snapshot: base.name.clone(),
                 cpus: Some(self.cpus()?),
                 memory_bytes: Some(self.memory()?),

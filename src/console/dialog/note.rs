@@ -11,7 +11,7 @@ use ratatui_textarea::{CursorMove, TextArea, WrapMode};
 use super::{Content, Reply};
 use crate::app::Command;
 use crate::theme::Theme;
-use snapdeck_model::{MAX_NOTE_BYTES, RemarksChange};
+use snapdeck_model::{AnnotationsPatch, MAX_NOTE_BYTES};
 
 /// Lines of the note that are shown at once.
 const HEIGHT: u16 = 10;
@@ -75,9 +75,9 @@ impl Note {
         }
         let mut command = self.command.clone();
         if let Command::Annotate { change, .. } = &mut command {
-            *change = RemarksChange {
-                note: Some(self.note()),
-                ..RemarksChange::default()
+            *change = AnnotationsPatch {
+                new_note: Some(self.note()),
+                ..AnnotationsPatch::default()
             };
         }
         Reply::Close(vec![command])

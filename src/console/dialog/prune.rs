@@ -10,7 +10,7 @@ use crate::app::Command;
 use crate::format::{self, count, size, timestamp};
 use crate::theme::Theme;
 use snapdeck_engine::{Pruning, View};
-use snapdeck_model::{Error, HostName, PrunePlan, Result, Rule};
+use snapdeck_model::{Error, HostName, PrunePlan, PruneRule, Result};
 
 /// Columns of a place's name.
 const PLACE: usize = 10;
@@ -114,8 +114,8 @@ impl Prune {
         let days = number(&self.days, "an age")?;
         let day = Duration::from_secs(24 * 60 * 60);
         let pruning = Pruning {
-            rule: Rule {
-                keep: keep.map(|keep| keep as usize),
+            rule: PruneRule {
+                keep_newest: keep.map(|keep| keep as usize),
                 older_than: days.map(|days| day.saturating_mul(days)),
                 unused: self.unused,
             },
@@ -126,7 +126,7 @@ impl Prune {
         if pruning.hosts.is_empty() && !pruning.bucket {
             return Err("no place is ticked".to_owned());
         }
-        if pruning.rule == Rule::default() && !pruning.leftovers {
+        if pruning.rule == PruneRule::default() && !pruning.leftovers {
             return Err("nothing may go yet: name a condition".to_owned());
         }
         Ok(pruning)
@@ -289,7 +289,7 @@ impl Prune {
         if plan.is_empty() {
             content.say("Nothing goes.", 0, theme.text, width);
         } else {
-            let text = format!("Goes for good, and frees {}:", size(plan.frees_bytes()));
+            let text = format!("Goes for good, and frees {}:", size(plan.reclaimed_bytes()));
             content.say(&text, 0, theme.text, width);
         }
         let row = |place: &str, what: &str, bytes: u64, note: &str| {
@@ -306,8 +306,8 @@ impl Prune {
             ])
         };
         let written = |at: Option<jiff::Timestamp>| at.map(timestamp).unwrap_or_default();
-        for one in &plan.goes {
-            let note = match one.last_copy {
+        for one in &plan.to_remove {
+            let note = match one.is_last_copy {
                 true => "no other copy is known".to_owned(),
                 false => written(one.modified),
             };
@@ -326,11 +326,11 @@ impl Prune {
                 .lines
                 .push(row(place(&one.host), file, one.size_bytes, &note));
         }
-        if !plan.held.is_empty() {
+        if !plan.kept.is_empty() {
             content.gap();
             content.say("Stays, though it meets the rule:", 0, theme.text, width);
-            for one in &plan.held {
-                let why = one.held.join("; ");
+            for one in &plan.kept {
+                let why = one.keep_reasons.join("; ");
                 content.lines.push(row(
                     place(&one.host),
                     one.name.as_str(),
@@ -368,7 +368,7 @@ fn place(host: &Option<HostName>) -> &str {
 
 /// What must be typed to confirm, where snapshots go and not leftovers alone.
 fn phrase(plan: &PrunePlan) -> Option<String> {
-    (!plan.goes.is_empty()).then(|| format!("remove {}", plan.goes.len()))
+    (!plan.to_remove.is_empty()).then(|| format!("remove {}", plan.to_remove.len()))
 }
 
 fn submit(pruning: &Pruning, plan: &PrunePlan) -> Reply {

@@ -76,16 +76,16 @@ impl Remove {
                 operations.push(Operation::Remove {
                     host: Some(host.clone()),
                     name: name.clone(),
-                    bucket: std::mem::take(&mut bucket),
-                    only: None,
+                    from_bucket: std::mem::take(&mut bucket),
+                    expected_identity: None,
                 });
             }
             if bucket {
                 operations.push(Operation::Remove {
                     host: None,
                     name: name.clone(),
-                    bucket,
-                    only: None,
+                    from_bucket: bucket,
+                    expected_identity: None,
                 });
             }
         }
@@ -319,7 +319,10 @@ impl Remove {
         };
         for operation in &operations {
             let Operation::Remove {
-                host, name, bucket, ..
+                host,
+                name,
+                from_bucket: bucket,
+                ..
             } = operation
             else {
                 continue;

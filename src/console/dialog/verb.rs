@@ -24,10 +24,10 @@ pub(crate) fn refusal(verb: SandboxVerb, state: SandboxState) -> Option<&'static
     match (verb, state) {
         (SandboxVerb::Start, ShutOff | Saved) => None,
         (SandboxVerb::Start, Running) => Some("it runs already"),
-        (SandboxVerb::Start, Paused | Asleep) => Some("it is paused: resume it"),
+        (SandboxVerb::Start, Paused | Suspended) => Some("it is paused: resume it"),
         (SandboxVerb::Start, Crashed) => Some("it crashed: force it off first"),
         (SandboxVerb::Stop { .. }, Running) => None,
-        (SandboxVerb::Stop { .. }, Paused | Asleep) => {
+        (SandboxVerb::Stop { .. }, Paused | Suspended) => {
             Some("its guest hears nothing: resume it, or force it off")
         }
         (SandboxVerb::Stop { .. }, Crashed) => Some("its guest hears nothing: force it off"),
@@ -35,7 +35,7 @@ pub(crate) fn refusal(verb: SandboxVerb, state: SandboxState) -> Option<&'static
         (SandboxVerb::Stop { .. } | SandboxVerb::ForceOff, _) => Some("it does not run"),
         (SandboxVerb::Pause, Running) => None,
         (SandboxVerb::Pause, _) => Some("it does not run"),
-        (SandboxVerb::Resume, Paused | Asleep) => None,
+        (SandboxVerb::Resume, Paused | Suspended) => None,
         (SandboxVerb::Resume, _) => Some("it is not paused"),
         (SandboxVerb::Save, Running | Paused) => None,
         (SandboxVerb::Save, _) => Some("it has no memory to save"),

@@ -202,7 +202,7 @@ fn of_facts(facts: &ImageFacts) -> String {
         (facts.corrupt, "marked corrupt"),
         (facts.encrypted, "encrypted"),
         (facts.extended_l2, "subclusters"),
-        (facts.external_data_file, "external data file"),
+        (facts.has_external_data_file, "external data file"),
         (facts.internal_snapshots > 0, "internal snapshots"),
     ];
     let flags = flags

@@ -5,14 +5,14 @@ use ratatui::text::Line;
 use super::details::fact;
 use crate::app::App;
 use crate::format::{parts, size};
-use snapdeck_model::Relative;
+use snapdeck_model::RelatedSnapshot;
 
 /// The pin, the note and the labels.
 pub(super) fn said(lines: &mut Vec<Line<'static>>, app: &App) {
     let Some(Ok(kin)) = app.lineage() else { return };
     let theme = &app.theme;
     let pinned =
-        |said: &Option<snapdeck_model::Remarks>| said.as_ref().is_some_and(|said| said.pinned);
+        |said: &Option<snapdeck_model::Annotations>| said.as_ref().is_some_and(|said| said.pinned);
     let host = app.lineage_query().and_then(|asked| asked.host);
     let host = host.map_or("the host".to_owned(), |host| host.to_string());
     let pin = match (pinned(&kin.local), pinned(&kin.bucket)) {
@@ -27,7 +27,7 @@ pub(super) fn said(lines: &mut Vec<Line<'static>>, app: &App) {
     for line in kin.note().into_iter().flat_map(str::lines) {
         fact(lines, "note", line.to_owned(), theme);
     }
-    if let Some(said) = kin.said().find(|said| !said.labels.is_empty()) {
+    if let Some(said) = kin.annotations().find(|said| !said.labels.is_empty()) {
         let labels = said.labels.iter();
         let labels: Vec<String> = labels
             .map(|(key, value)| format!("{key}={value}"))
@@ -56,7 +56,7 @@ pub(super) fn relatives(lines: &mut Vec<Line<'static>>, app: &App) {
         fact(lines, "shares", parts(&kin.shares, "with"), theme);
     }
     let host = app.lineage_query().and_then(|asked| asked.host);
-    let cost = kin.pull.as_ref().filter(|cost| cost.fetch_bytes > 0);
+    let cost = kin.pull_cost.as_ref().filter(|cost| cost.fetch_bytes > 0);
     if let Some((cost, host)) = cost.zip(host) {
         let mut text = format!("to {host} would fetch {}", size(cost.fetch_bytes));
         if !cost.copies.is_empty() {
@@ -66,8 +66,8 @@ pub(super) fn relatives(lines: &mut Vec<Line<'static>>, app: &App) {
     }
 }
 
-fn of_parent(parent: &Relative) -> String {
-    let sign = match (parent.on_host, parent.in_bucket) {
+fn of_parent(parent: &RelatedSnapshot) -> String {
+    let sign = match (parent.is_on_host, parent.is_in_bucket) {
         (true, true) => "=",
         (true, false) => "↑",
         (false, true) => "↓",

@@ -16,7 +16,7 @@ use crate::dialog::ScreenView;
 use crate::format::{age, clip, clock, graph, rate, size, wrap};
 use crate::theme::Theme;
 use snapdeck_engine::{HostView, Live, Sample};
-use snapdeck_model::{AgentChannel, Guest, HostName, Reach, Sandbox, SandboxId, Vnc};
+use snapdeck_model::{AgentChannel, Guest, GuestAccess, HostName, Sandbox, SandboxId, Vnc};
 
 /// Under this a picture tells nothing.
 const SMALLEST: Size = Size::new(10, 3);
@@ -247,7 +247,7 @@ fn flow(lines: &mut Vec<Line<'static>>, parts: Vec<Part>, width: usize) {
     lines.push(line);
 }
 
-fn of_vnc(reach: &Reach, host: &HostView, theme: &Theme) -> Line<'static> {
+fn of_vnc(reach: &GuestAccess, host: &HostView, theme: &Theme) -> Line<'static> {
     let text = match &reach.vnc {
         None => "none".to_owned(),
         Some(vnc @ Vnc::Tcp { .. }) => {
@@ -258,7 +258,7 @@ fn of_vnc(reach: &Reach, host: &HostView, theme: &Theme) -> Line<'static> {
     Line::from(vec![Span::styled(" VNC ", theme.dim), Span::raw(text)])
 }
 
-fn of_guest(reach: &Reach, guest: Option<&Guest>, theme: &Theme) -> Option<Line<'static>> {
+fn of_guest(reach: &GuestAccess, guest: Option<&Guest>, theme: &Theme) -> Option<Line<'static>> {
     let told = |guest: &Guest| {
         let names = [guest.os.clone(), guest.hostname.clone()];
         let parts: Vec<String> = names
@@ -273,9 +273,9 @@ fn of_guest(reach: &Reach, guest: Option<&Guest>, theme: &Theme) -> Option<Line<
     };
     let text = match (reach.agent, guest) {
         (AgentChannel::None, _) => return None,
-        (AgentChannel::Open, Some(guest)) => told(guest),
-        (AgentChannel::Open, None) => "its agent does not answer".to_owned(),
-        (AgentChannel::Silent, _) => "no agent answers (it boots, or has none)".to_owned(),
+        (AgentChannel::Connected, Some(guest)) => told(guest),
+        (AgentChannel::Connected, None) => "its agent does not answer".to_owned(),
+        (AgentChannel::Disconnected, _) => "no agent answers (it boots, or has none)".to_owned(),
     };
     Some(Line::from(vec![
         Span::styled(" guest ", theme.dim),

@@ -214,7 +214,7 @@ fn word(error: &Error) -> &'static str {
         Kind::NoSpace => "no space",
         Kind::Damaged => "damaged",
         Kind::NotFound => "not found",
-        Kind::Refused => "refused",
-        Kind::BadInput | Kind::Cancelled | Kind::Failed => "failed",
+        Kind::Conflict => "refused",
+        Kind::InvalidInput | Kind::Cancelled | Kind::Failed => "failed",
     }
 }

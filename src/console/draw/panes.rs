@@ -293,7 +293,7 @@ impl Build<'_> {
 pub(super) fn state_sign(state: SandboxState) -> &'static str {
     match state {
         SandboxState::Running => "●",
-        SandboxState::Paused | SandboxState::Asleep => "◐",
+        SandboxState::Paused | SandboxState::Suspended => "◐",
         SandboxState::Saved => "◌",
         SandboxState::ShutOff => "○",
         SandboxState::Crashed => "✗",

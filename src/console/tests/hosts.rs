@@ -60,9 +60,11 @@ fn each_row_of_all_hosts_is_worked_on_at_its_host() {
     let removed: Vec<_> = commands
         .iter()
         .map(|command| match command {
-            Command::Submit(Operation::Remove { host, bucket, .. }) => {
-                (host.as_ref().unwrap().to_string(), *bucket)
-            }
+            Command::Submit(Operation::Remove {
+                host,
+                from_bucket: bucket,
+                ..
+            }) => (host.as_ref().unwrap().to_string(), *bucket),
             other => panic!("{other:?}"),
         })
         .collect();
@@ -91,7 +93,10 @@ fn both_copies_and_the_object_are_the_last_ones() {
         .map(|command| {
             matches!(
                 command,
-                Command::Submit(Operation::Remove { bucket: true, .. })
+                Command::Submit(Operation::Remove {
+                    from_bucket: true,
+                    ..
+                })
             )
         })
         .collect();

@@ -65,10 +65,10 @@ fn n_edits_the_note_and_p_takes_the_pin_away() {
         host: Some("alpha".parse().unwrap()),
         bucket: true,
         name: "myapp-v1.0".parse().unwrap(),
-        change: RemarksChange {
-            note: note.map(str::to_owned),
-            pin,
-            ..RemarksChange::default()
+        change: AnnotationsPatch {
+            new_note: note.map(str::to_owned),
+            set_pinned: pin,
+            ..AnnotationsPatch::default()
         },
     };
     assert_eq!(keys(&mut app, "P"), [said(None, Some(false))]);
@@ -154,7 +154,7 @@ fn a_pull_tells_beforehand_what_is_fetched_and_what_is_copied() {
     keys(&mut app, "j ");
     let pair = app.pending_cost_query().unwrap();
     assert_eq!((pair.0.as_str(), pair.1.as_str()), ("beta", "myapp-v1.0"));
-    let cost = lineage("myapp-v1.0").pull.unwrap();
+    let cost = lineage("myapp-v1.0").pull_cost.unwrap();
     let Some(Dialog::Pull(pull)) = app.dialog() else {
         panic!("no dialog");
     };

@@ -145,7 +145,7 @@ fn the_current_cell_is_removed_on_its_host() {
         Command::Submit(Operation::Remove {
             host: Some(host),
             name,
-            bucket: false,
+            from_bucket: false,
             ..
         }),
     ] = &commands[..]
@@ -160,7 +160,7 @@ fn the_current_cell_is_removed_on_its_host() {
     let [
         Command::Submit(Operation::Remove {
             host: None,
-            bucket: true,
+            from_bucket: true,
             ..
         }),
     ] = &commands[..]

@@ -3,7 +3,7 @@
 use super::*;
 use crate::dialog::Dialog;
 use snapdeck_engine::Pruning;
-use snapdeck_model::{Candidate, Leftover, LeftoverKind, PrunePlan, Rule};
+use snapdeck_model::{Candidate, Leftover, LeftoverKind, PrunePlan, PruneRule};
 
 fn plan() -> PrunePlan {
     let one = |name: &str, host: Option<&str>, held: &[&str]| Candidate {
@@ -11,14 +11,14 @@ fn plan() -> PrunePlan {
         host: host.map(|host| host.parse().unwrap()),
         size_bytes: 3 << 30,
         modified: Some("2026-01-02T03:04:05Z".parse().unwrap()),
-        used: false,
-        last_copy: host.is_none(),
-        version: None,
-        held: held.iter().map(|why| (*why).to_owned()).collect(),
+        in_use: false,
+        is_last_copy: host.is_none(),
+        identity: None,
+        keep_reasons: held.iter().map(|why| (*why).to_owned()).collect(),
     };
     PrunePlan {
-        goes: vec![one("app-v1", Some("alpha"), &[]), one("app-v2", None, &[])],
-        held: vec![one("app-v3", Some("alpha"), &["in use by sandbox-002"])],
+        to_remove: vec![one("app-v1", Some("alpha"), &[]), one("app-v2", None, &[])],
+        kept: vec![one("app-v3", Some("alpha"), &["in use by sandbox-002"])],
         leftovers: vec![leftover()],
         warnings: Vec::new(),
     }
@@ -64,8 +64,8 @@ fn a_rule_is_told_and_what_it_lets_go_is_shown_and_confirmed_by_typing() {
     let pruning = submit_rule(&mut app);
     let days = |days: u64| Duration::from_secs(days * 24 * 60 * 60);
     let wanted = Pruning {
-        rule: Rule {
-            keep: Some(3),
+        rule: PruneRule {
+            keep_newest: Some(3),
             older_than: Some(days(30)),
             unused: false,
         },

@@ -9,7 +9,7 @@ use crate::fixture::metrics;
 use crate::picture::Canvas;
 use snapdeck_engine::JobState;
 use snapdeck_model::settings::PictureStyle;
-use snapdeck_model::{SandboxForm, SandboxVerb};
+use snapdeck_model::{SandboxSpec, SandboxVerb};
 
 fn sandbox_operation(id: &str, verb: SandboxVerb) -> Operation {
     Operation::Sandbox {
@@ -166,7 +166,7 @@ fn a_stop_is_asked_for_and_one_that_failed_asks_whether_to_cut_the_power() {
     };
     update(&mut app, |view| view.jobs.push(stop(JobState::Running)));
     assert!(app.layers.is_empty());
-    let failed = Error::new(Kind::Refused, "config-vm has not stopped for 60 s");
+    let failed = Error::new(Kind::Conflict, "config-vm has not stopped for 60 s");
     update(&mut app, |view| {
         view.jobs.pop();
         view.jobs.push(stop(JobState::Failed(failed)));
@@ -227,10 +227,10 @@ fn the_menu_has_all_verbs_and_dims_those_that_cannot_be() {
 }
 
 fn new(id: &str, snapshot: &str, storage_bytes: Option<u64>) -> Operation {
-    Operation::New {
+    Operation::CreateSandbox {
         host: "alpha".parse().unwrap(),
         id: id.parse().unwrap(),
-        form: SandboxForm {
+        spec: SandboxSpec {
             snapshot: snapshot.parse().unwrap(),
             cpus: Some(2),
             memory_bytes: Some(4 << 30),

@@ -29,7 +29,7 @@ use super::blueprint::escaped;
 use super::domain;
 use super::guard::Guard;
 use super::{CALL, Host, image};
-use snapdeck_model::{Buffers, Error, Kind, Result, SandboxId};
+use snapdeck_model::{BufferPool, Error, Kind, Result, SandboxId};
 use snapdeck_nbd::Nbd;
 
 pub use stale::StaleBackup;
@@ -156,7 +156,7 @@ impl Backup {
         };
         if socket.len() > MAX_SOCKET_PATH {
             return Err(Error::new(Kind::Failed, what())
-                .because(format!("the path {socket} is too long for a socket")));
+                .with_cause(format!("the path {socket} is too long for a socket")));
         }
         let [socket, scratch, target] = [&*socket, &self.scratch(), target].map(escaped);
         let xml = format!(
@@ -164,8 +164,8 @@ impl Backup {
              <disk name='{target}' backup='yes' type='file' exportname='{target}'><driver type='qcow2'/>\
              <scratch file='{scratch}'/></disk></disks></domainbackup>"
         );
-        let xml =
-            CString::new(xml).map_err(|error| Error::new(Kind::Failed, what()).because(error))?;
+        let xml = CString::new(xml)
+            .map_err(|error| Error::new(Kind::Failed, what()).with_cause(error))?;
         let has_scratch = self.has_scratch;
         let begin =
             move |domain: &Domain| snapdeck_libvirt::begin_backup(domain, &xml, has_scratch);
@@ -236,7 +236,7 @@ impl Backup {
                 error_context: what,
                 nbd,
             }),
-            Err(error) => Err(Error::new(Kind::Failed, what).because(error)),
+            Err(error) => Err(Error::new(Kind::Failed, what).with_cause(error)),
         }
     }
 
@@ -291,7 +291,7 @@ impl Backup {
                 kind,
                 format!("cannot read the disk of sandbox {id} on host {host}"),
             )
-            .because(why)
+            .with_cause(why)
         };
         match health {
             BackupState::Active => None,
@@ -304,14 +304,14 @@ impl Backup {
             ),
             BackupState::ShutDown => Some(
                 broken(
-                    Kind::Refused,
+                    Kind::Conflict,
                     "it was shut down while its disk was read; nothing was uploaded",
                 )
                 .hint("try again: it stands still now"),
             ),
             // The guard there ends it when the line is lost.
             BackupState::Ended if self.host.place.ssh().is_some() => {
-                Some(broken(Kind::Unreachable, "its backup was ended").worth_retrying())
+                Some(broken(Kind::Unreachable, "its backup was ended").retryable())
             }
             BackupState::Ended => Some(
                 broken(Kind::Failed, "its backup was ended by somebody else").hint("try again"),
@@ -338,7 +338,7 @@ impl Export {
     ///
     /// # Errors
     /// `Unreachable` where the way to it broke; `Failed` else.
-    pub async fn read(&self, buffers: &Buffers, ranges: &[Range<u64>]) -> Result<Bytes> {
+    pub async fn read(&self, buffers: &BufferPool, ranges: &[Range<u64>]) -> Result<Bytes> {
         let read = |range: &Range<u64>| {
             // A few MiB.
             let length = (range.end - range.start) as usize;
@@ -348,8 +348,8 @@ impl Export {
             .await
             .map_err(|error| {
                 Error::new(Kind::Unreachable, &*self.error_context)
-                    .because(error)
-                    .worth_retrying()
+                    .with_cause(error)
+                    .retryable()
             })?;
         if pieces.len() == 1 {
             return Ok(pieces.swap_remove(0));

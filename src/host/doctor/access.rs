@@ -222,7 +222,7 @@ mod tests {
         ]);
         let told: Vec<String> = check_dirs(&probe, &settings())
             .into_iter()
-            .map(|check| format!("{} -> {}", check.seen, check.mend.unwrap()))
+            .map(|check| format!("{} -> {}", check.finding, check.fix.unwrap()))
             .collect();
         assert_eq!(
             told,
@@ -248,24 +248,24 @@ mod tests {
             ("file", "0:0 root:root 600 not a snapshot.qcow2"),
         ];
         let check = check_modes(&Probe::from_pairs(&pairs), &settings()).unwrap();
-        assert_eq!(check.seen, "of 3: c (root:root 600)");
+        assert_eq!(check.finding, "of 3: c (root:root 600)");
         assert_eq!(
-            check.mend.unwrap(),
+            check.fix.unwrap(),
             "chown qemu:kvm /s/c.qcow2; chmod 644 /s/c.qcow2"
         );
         let many = ["d", "e", "f", "g", "h"].map(|name| format!("1:1 x:x 644 {name}.qcow2"));
         pairs.extend(many.iter().map(|file| ("file", &**file)));
         let check = check_modes(&Probe::from_pairs(&pairs), &settings()).unwrap();
-        assert!(check.seen.ends_with("and 1 more"), "{}", check.seen);
-        assert!(check.mend.unwrap().ends_with("chmod 644 /s/*.qcow2"));
+        assert!(check.finding.ends_with("and 1 more"), "{}", check.finding);
+        assert!(check.fix.unwrap().ends_with("chmod 644 /s/*.qcow2"));
     }
 
     #[test]
     fn an_owner_that_is_not_known_is_told_with_one_that_is() {
         let probe = Probe::from_pairs(&[("owner", ":36"), ("usual_owner", "qemu:qemu")]);
         let check = check_owner(&probe, &settings()).unwrap();
-        assert!(check.seen.contains("no such user"), "{}", check.seen);
-        assert!(check.mend.unwrap().contains("owner = \"qemu:qemu\""));
+        assert!(check.finding.contains("no such user"), "{}", check.finding);
+        assert!(check.fix.unwrap().contains("owner = \"qemu:qemu\""));
         let probe = Probe::from_pairs(&[
             ("owner", "1:2"),
             (
@@ -275,7 +275,7 @@ mod tests {
         ]);
         let check = check_owner(&probe, &settings()).unwrap();
         assert_eq!(
-            (check.verdict, &*check.seen),
+            (check.verdict, &*check.finding),
             (
                 Verdict::Failed,
                 "qemu:kvm: a file cannot be given to it: Operation not permitted"

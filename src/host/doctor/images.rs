@@ -178,7 +178,7 @@ pub(super) fn check_sandboxes(survey: &Survey, settings: &HostSettings) -> Vec<C
     let running: Vec<&str> = survey
         .sandboxes
         .iter()
-        .filter(|sandbox| !sandbox.state.is_still() && sandbox.state != SandboxState::Crashed)
+        .filter(|sandbox| !sandbox.state.is_quiescent() && sandbox.state != SandboxState::Crashed)
         .map(|sandbox| sandbox.id.as_str())
         .collect();
     let all = survey.sandboxes.len();
@@ -187,7 +187,7 @@ pub(super) fn check_sandboxes(survey: &Survey, settings: &HostSettings) -> Vec<C
         None => Check::passed(what, format!("{all}, none runs")),
         Some(first) => Check {
             // No fault of theirs, but the answer to "sandbox must be stopped or paused".
-            mend: Some(format!(
+            fix: Some(format!(
                 "snapdeck create {first} NAME --host {host} cuts one of a running sandbox"
             )),
             ..Check::passed(

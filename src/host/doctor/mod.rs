@@ -19,7 +19,7 @@ use self::programs::Installer;
 use super::survey::Scope;
 use super::{CALL, Host, domain};
 use snapdeck_model::settings::Accel;
-use snapdeck_model::{Check, Error, Examination, Result};
+use snapdeck_model::{Check, Error, HealthReport, Result};
 
 /// For asking QEMU what guests it can run; the first time that takes it seconds.
 const CAPABILITIES_TIMEOUT: Duration = Duration::from_secs(60);
@@ -28,16 +28,16 @@ const SLOW_BYTES_PER_SECOND: f64 = (10 << 20) as f64;
 
 impl Host {
     /// Looks at everything that operations need of the host. Every step has a deadline. Nothing is left there.
-    pub async fn run_checks(&self, accel: Accel) -> Examination {
+    pub async fn run_checks(&self, accel: Accel) -> HealthReport {
         let mut checks = Vec::new();
         let reached = match self.place.ssh() {
             Some(_) => self.check_connection(&mut checks).await,
             None => true,
         };
         let reached = reached && self.check_services(&mut checks, accel).await;
-        Examination {
+        HealthReport {
             host: Some(self.name().clone()),
-            reached,
+            reachable: reached,
             checks,
         }
     }
@@ -212,8 +212,8 @@ mod tests {
             nvram_dir: "/n".into(),
             owner: "qemu:kvm".into(),
             temp_dir: "/t".into(),
-            reconnect: Duration::ZERO,
-            running: Vec::new(),
+            reconnect_timeout: Duration::ZERO,
+            running_methods: Vec::new(),
         }
     }
 }

@@ -65,7 +65,7 @@ impl Probe {
                 Kind::Failed,
                 format!("cannot look around on host {}", place.host()),
             )
-            .because(words)
+            .with_cause(words)
             .hint("it needs a POSIX shell and GNU coreutils")),
             _ => Ok(probe),
         }

@@ -135,7 +135,7 @@ mod tests {
         let probe = Probe::from_pairs(&[("installer", "dnf"), ("missing", "flock")]);
         let mends: Vec<String> = check_programs(&probe, true)
             .into_iter()
-            .map(|check| format!("{}: {}", check.what, check.mend.unwrap()))
+            .map(|check| format!("{}: {}", check.name, check.fix.unwrap()))
             .collect();
         assert_eq!(
             mends,

@@ -21,7 +21,7 @@ use super::remote::{RemoteFs, parse_system_error, script_argv};
 use crate::command::{Input, text};
 use crate::image_file::stamp_of;
 use snapdeck_libvirt::{begin_sync, clone_range};
-use snapdeck_model::{BLOCK_BYTES, Digest, Error, FileStamp, Hashing, Kind, Result};
+use snapdeck_model::{BLOCK_BYTES, BlockHasher, Digest, Error, FileStamp, Kind, Result};
 
 /// For one block.
 const BLOCK_TIMEOUT: Duration = Duration::from_secs(60);
@@ -205,18 +205,18 @@ fn read_and_hash(
     piece: BlockCopy,
     take: impl Fn(u64, &[u8]) -> io::Result<()>,
 ) -> io::Result<Digest> {
-    let mut hashing = Hashing::default();
+    let mut hashing = BlockHasher::default();
     let mut buffer = vec![0; CHUNK_BYTES.min(piece.size_bytes) as usize];
     let mut done = 0;
     while done < piece.size_bytes {
         let length = CHUNK_BYTES.min(piece.size_bytes - done) as usize;
         let step = &mut buffer[..length];
         file.read_exact_at(step, piece.source * BLOCK_BYTES + done)?;
-        hashing.take(step);
+        hashing.update(step);
         take(done, step)?;
         done += length as u64;
     }
-    Ok(hashing.end())
+    Ok(hashing.finish())
 }
 
 /// As the script has it from stat(1): inode, time, length.
@@ -351,8 +351,8 @@ impl RemoteFs {
         let mut left = left.iter();
         let too_late = || {
             Error::new(Kind::Unreachable, what)
-                .because(format!("no answer for {} s", BLOCK_TIMEOUT.as_secs()))
-                .worth_retrying()
+                .with_cause(format!("no answer for {} s", BLOCK_TIMEOUT.as_secs()))
+                .retryable()
         };
         while let Some(line) = timeout(BLOCK_TIMEOUT, lines.next_line())
             .await

@@ -23,7 +23,7 @@ use crate::eyes::Eyes;
 use crate::image_file::{self, ImageFile};
 use crate::threads::{Threads, TooLate};
 use snapdeck_libvirt::begin_sync;
-use snapdeck_model::{Buffers, Digest, Error, HostName, Kind, Result};
+use snapdeck_model::{BufferPool, Digest, Error, HostName, Kind, Result};
 
 /// File calls under way at once on one host.
 const MAX_CONCURRENT_CALLS: usize = 16;
@@ -65,9 +65,9 @@ impl LocalFs {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => Err(explain(what, &error)),
             Err(TooLate) => Err(Error::new(Kind::Unreachable, what)
-                .because(format!("no answer for {} s", deadline.as_secs()))
+                .with_cause(format!("no answer for {} s", deadline.as_secs()))
                 .hint("is the file system there hanging?")
-                .worth_retrying()),
+                .retryable()),
         }
     }
 
@@ -192,7 +192,7 @@ impl LocalFs {
             .await;
         made?.into_os_string().into_string().map_err(|dir| {
             Error::new(
-                Kind::BadInput,
+                Kind::InvalidInput,
                 format!(
                     "temp_dir of host {} is no valid UTF-8: {}",
                     self.host,
@@ -518,14 +518,14 @@ impl LocalReader {
     /// `Failed` where the file ends before; the system's.
     pub(crate) async fn read_at(
         &self,
-        buffers: &Buffers,
+        buffers: &BufferPool,
         offset: u64,
         length: usize,
     ) -> Result<Bytes> {
         let (file, buffers) = (self.file.clone(), buffers.clone());
         self.files
             .run(format!("read {}", self.path), CALL_TIMEOUT, move || {
-                let mut bytes = buffers.take(length);
+                let mut bytes = buffers.acquire(length);
                 bytes.resize(length, 0);
                 file.read_exact_at(&mut bytes, offset)?;
                 Ok(buffers.share(bytes))

@@ -22,7 +22,7 @@ use super::command::{Place, Running};
 use super::image_file::ImageFile;
 use super::patience::Patience;
 use super::sftp::{Access, SftpFile};
-use snapdeck_model::{Buffers, Digest, Error, Kind, Result};
+use snapdeck_model::{BufferPool, Digest, Error, Kind, Result};
 
 pub use blocks::{BlockCopy, BlockState, CopySource};
 pub(crate) use local::LocalFs;
@@ -201,7 +201,7 @@ impl HostFs {
             Self::Remote(files) => files.create_exclusive(path, owner).await,
         }
         .map_err(|error| match error.kind() {
-            Kind::Refused => error.hint("choose another id"),
+            Kind::Conflict => error.hint("choose another id"),
             _ => error,
         })
     }
@@ -281,8 +281,8 @@ impl Sftp {
     fn explain(&self, error: &io::Error) -> Error {
         let what = format!("cannot read {} on host {}", self.path, self.runner.host());
         Error::new(Kind::Unreachable, what)
-            .because(error)
-            .worth_retrying()
+            .with_cause(error)
+            .retryable()
     }
 }
 
@@ -300,7 +300,7 @@ impl FileReader {
     ///
     /// # Errors
     /// `Failed` where the file ends before; the system's; `Unreachable` where the host stays away.
-    pub async fn read_at(&self, buffers: &Buffers, offset: u64, length: usize) -> Result<Bytes> {
+    pub async fn read_at(&self, buffers: &BufferPool, offset: u64, length: usize) -> Result<Bytes> {
         match &self.0 {
             Reader::Local(reader) => reader.read_at(buffers, offset, length).await,
             Reader::Remote(stream) => stream.read(buffers, offset, length).await,
@@ -478,16 +478,16 @@ fn explain(what: String, error: &io::Error) -> Error {
             Some("run snapdeck as root or as a user with access to it"),
         ),
         AlreadyExists => (
-            Kind::Refused,
+            Kind::Conflict,
             Some("choose another name, or pass --overwrite to replace it"),
         ),
         WouldBlock => (
-            Kind::Refused,
+            Kind::Conflict,
             Some("wait until the other pull is over, and try again"),
         ),
         _ => (Kind::Failed, None),
     };
-    let error = Error::new(kind, what).because(error);
+    let error = Error::new(kind, what).with_cause(error);
     match hint {
         Some(hint) => error.hint(hint),
         None => error,

@@ -235,7 +235,7 @@ impl RemoteFs {
                 Kind::Failed,
                 format!("cannot {what} on host {}", self.runner.host()),
             )
-            .because(format!("stat said {said:?}"))
+            .with_cause(format!("stat said {said:?}"))
         })
     }
 

@@ -23,7 +23,7 @@ use crate::command::{Input, Place, Running, text};
 use crate::patience::Patience;
 use crate::sftp::{Access, SftpFile};
 use crate::ssh::{Forward, Master};
-use snapdeck_model::{Buffers, Digest, Error, Kind, Result};
+use snapdeck_model::{BufferPool, Digest, Error, Kind, Result};
 use snapdeck_nbd::Nbd;
 
 /// For a block of a few MiB; a dead link shows sooner, by ssh's own signs of life.
@@ -115,7 +115,7 @@ enum Transport {
 
 /// What is done with them.
 enum Request {
-    Read(Buffers, u64, usize),
+    Read(BufferPool, u64, usize),
     Write(u64, Bytes),
     Flush,
 }
@@ -245,7 +245,7 @@ impl RemoteFile {
 
     pub(super) async fn read(
         &self,
-        buffers: &Buffers,
+        buffers: &BufferPool,
         offset: u64,
         length: usize,
     ) -> Result<Bytes> {
@@ -300,9 +300,9 @@ impl RemoteFile {
                             _ => format!("no answer for {} s", deadline.as_secs()),
                         };
                         Error::new(Kind::Unreachable, what())
-                            .because(why)
+                            .with_cause(why)
                             .hint("is the host up?")
-                            .worth_retrying()
+                            .retryable()
                     }
                 },
                 Err(error) => error,
@@ -344,7 +344,7 @@ impl RemoteFile {
             )
             .await
             {
-                Err(error) if error.kind() == Kind::Refused && tries < LOCK_RETRY.0 => {
+                Err(error) if error.kind() == Kind::Conflict && tries < LOCK_RETRY.0 => {
                     tries += 1;
                     tokio::time::sleep(LOCK_RETRY.1).await;
                 }
@@ -491,8 +491,8 @@ impl Session {
         let what = || format!("cannot reach the bytes of {path} on host {}", place.host());
         let broken = |error: io::Error| {
             Error::new(Kind::Unreachable, what())
-                .because(error)
-                .worth_retrying()
+                .with_cause(error)
+                .retryable()
         };
         let door = match self.start_nbd().await {
             Ok(there) => match self.connect_nbd(&there).await {
@@ -508,7 +508,7 @@ impl Session {
             Err(NbdStartError::ConnectionLost(error)) => return Err(broken(error)),
             Err(NbdStartError::Failed(why)) => {
                 return Err(Error::new(Kind::Failed, what())
-                    .because(why)
+                    .with_cause(why)
                     .hint("is qemu-nbd installed there (qemu-utils)?"));
             }
         };
@@ -567,9 +567,9 @@ impl Session {
                 Kind::Unreachable,
                 format!("cannot reach the bytes of {path} on host {host}"),
             )
-            .because(error)
+            .with_cause(error)
             .hint("sshd there has to allow AllowStreamLocalForwarding, or the sftp subsystem")
-            .worth_retrying()
+            .retryable()
         })?;
         Ok(Transport::Sftp {
             file,

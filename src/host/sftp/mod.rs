@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncSeekExt, AsyncWrite};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use snapdeck_model::Buffers;
+use snapdeck_model::BufferPool;
 use snapdeck_nbd::chunked;
 
 /// Requests under way at once: 16 MiB of them.
@@ -111,7 +111,7 @@ impl SftpFile {
     /// shorter than it was or what came makes no sense. Otherwise the host's.
     pub(crate) async fn read(
         &self,
-        buffers: &Buffers,
+        buffers: &BufferPool,
         offset: u64,
         length: usize,
     ) -> io::Result<Bytes> {

@@ -14,7 +14,7 @@ use super::*;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 const MIB: usize = 1 << 20;
-static BUFFERS: LazyLock<Buffers> = LazyLock::new(Buffers::default);
+static BUFFERS: LazyLock<BufferPool> = LazyLock::new(BufferPool::default);
 /// Where Debian has it.
 const SERVER: &str = "/usr/lib/openssh/sftp-server";
 

@@ -37,7 +37,7 @@ pub(super) async fn prove(
     let Some(local) = local.filter(|local| {
         layers
             .base_stamp()
-            .is_some_and(|stamp| local.is_of_file(stamp))
+            .is_some_and(|stamp| local.matches_file(stamp))
     }) else {
         return Ok(Err(format!(
             "{name} has no manifest on host {} that is its own, so its bytes are not known",
@@ -49,14 +49,14 @@ pub(super) async fn prove(
     };
     let theirs = bucket.manifest(&object).await?;
     let why = match theirs {
-        Some(theirs) if theirs.has_bytes_of(&local) => "its manifest has the same digests",
+        Some(theirs) if theirs.has_same_content(&local) => "its manifest has the same digests",
         Some(_) => {
             return Ok(Err(format!(
                 "the manifest of {} has other digests",
                 object.key
             )));
         }
-        None if local.is_of(&object) => "the base was fetched from it",
+        None if local.matches_object(&object) => "the base was fetched from it",
         None => return Ok(Err(format!("{} is another image", object.key))),
     };
     Ok(Ok(Proof {

@@ -2,7 +2,7 @@
 
 use snapdeck_bucket::Bucket;
 use snapdeck_host::Host;
-use snapdeck_model::{Error, Forecast, Method, Result, SandboxId};
+use snapdeck_model::{Error, Method, PushPlan, Result, SandboxId};
 
 use super::layers::Layers;
 use super::{Break, Way, method, ready};
@@ -20,18 +20,18 @@ pub async fn forecast(
     sandbox: &SandboxId,
     wish: &Wish,
     zstd: bool,
-) -> Result<Forecast> {
+) -> Result<PushPlan> {
     let source = pushable(host, sandbox).await?;
     let exists = bucket.head(&wish.name).await?.is_some();
-    let blank = Forecast {
+    let blank = PushPlan {
         snapshot_name: wish.name.clone(),
         sandbox_id: sandbox.clone(),
         host: host.name().clone(),
-        exists,
+        object_exists: exists,
         method: Method::Convert,
         reason: String::new(),
         base: source.base().cloned(),
-        base_in_bucket: false,
+        is_base_in_bucket: false,
         base_reason: "the whole disk is converted".to_owned(),
         size_bytes: 0,
         upload_bytes: 0,
@@ -47,7 +47,7 @@ pub async fn forecast(
         Ok(forecast) => Ok(forecast),
         Err(Break::Refused(why) | Break::Unfit(why)) => {
             let size = measured(host, &source).await?;
-            Ok(Forecast {
+            Ok(PushPlan {
                 reason: why,
                 size_bytes: size,
                 upload_bytes: size,
@@ -63,16 +63,16 @@ async fn measured(host: &Host, source: &Source) -> Result<u64, Error> {
     host.measure(&source.disk, source.state.is_active()).await
 }
 
-fn composed(way: Way<'_>, blank: Forecast) -> Forecast {
+fn composed(way: Way<'_>, blank: PushPlan) -> PushPlan {
     let estimate = way.composer.estimate();
     let part = snapdeck_bucket::part_size(estimate.file_bytes);
     let kept = way.composer.kept_range();
     let body = (kept.end / part).saturating_sub(kept.start.div_ceil(part)) * part;
     let copy_bytes = if way.base.is_ok() { body } else { 0 };
-    Forecast {
+    PushPlan {
         method: method(way.layout),
         reason: way.reason,
-        base_in_bucket: way.base.is_ok(),
+        is_base_in_bucket: way.base.is_ok(),
         base_reason: match way.base {
             Ok(proof) => proof.why.to_owned(),
             Err(why) => why,

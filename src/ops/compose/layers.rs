@@ -4,7 +4,7 @@ use bytes::Bytes;
 use futures_util::future::try_join_all;
 
 use snapdeck_host::{FileReader, Host};
-use snapdeck_model::{Buffers, FileStamp, HostName, ImageFacts, Result};
+use snapdeck_model::{BufferPool, FileStamp, HostName, ImageFacts, Result};
 use snapdeck_qcow2::{HEADER_BYTES, ReadRequest, TableReader, Tables, read_backing_format};
 
 use super::Break;
@@ -17,7 +17,7 @@ pub(super) struct Layers {
     readers: Vec<FileReader>,
     virtual_size: u64,
     stamps: Stamps,
-    buffers: Buffers,
+    buffers: BufferPool,
     /// What is read in the place of the topmost file, which a guest writes.
     moment: Option<Moment>,
 }
@@ -51,7 +51,7 @@ impl Layers {
             readers,
             virtual_size: virtual_size.unwrap_or_default(),
             stamps,
-            buffers: Buffers::default(),
+            buffers: BufferPool::default(),
             moment: None,
         };
         for (reader, link) in layers.readers.iter().zip(source.chain.iter().rev()) {
@@ -144,7 +144,7 @@ impl Layers {
     }
 
     /// What all is read to.
-    pub(super) fn buffers(&self) -> &Buffers {
+    pub(super) fn buffers(&self) -> &BufferPool {
         &self.buffers
     }
 
@@ -155,7 +155,10 @@ impl Layers {
 }
 
 /// Reads the tables of one file.
-pub(super) async fn read_tables(buffers: &Buffers, reader: &FileReader) -> Result<Tables, Break> {
+pub(super) async fn read_tables(
+    buffers: &BufferPool,
+    reader: &FileReader,
+) -> Result<Tables, Break> {
     let mut tables = TableReader::new(reader.size_bytes());
     while !tables.pending_reads().is_empty() {
         let reads = tables.pending_reads().iter().map(|range| {

@@ -18,7 +18,7 @@ mod send;
 
 use snapdeck_bucket::Bucket;
 use snapdeck_host::Host;
-use snapdeck_model::{Error, Kind, Method, Moved, Phase, Result};
+use snapdeck_model::{Error, Kind, Method, Phase, Result, TransferStats};
 use snapdeck_qcow2::{Composer, Layout, Options};
 
 use super::flatten::{AWAY_TRIES, is_away};
@@ -120,7 +120,7 @@ pub(super) async fn compose_running(
                 moment.clear(ctx).await;
             }
             composed.map(|sent| Sent {
-                moved: Moved {
+                moved: TransferStats {
                     method,
                     ..sent.moved
                 },
@@ -299,7 +299,7 @@ async fn upload(
     let object = assembly.complete().await?;
     let (uploaded_bytes, copied_bytes) = (made.uploaded_bytes, made.copied_bytes);
     Ok(Sent {
-        moved: Moved {
+        moved: TransferStats {
             method: method(layout),
             uploaded_bytes,
             copied_bytes,

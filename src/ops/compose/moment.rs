@@ -14,7 +14,7 @@ use bytes::Bytes;
 use tokio::time::timeout;
 
 use snapdeck_host::{Backup, Export, FileReader, Host, PreopenedFile};
-use snapdeck_model::{Buffers, Consistency, Error, Kind, Method, Phase, Result};
+use snapdeck_model::{BufferPool, Consistency, Error, Kind, Method, Phase, Result};
 use snapdeck_qcow2::{ReadRequest, Tables};
 
 use super::Break;
@@ -142,7 +142,7 @@ impl Moment {
         let prepared = host.prepare_backup(&source.id, thaw, scratch);
         let backup = match Box::pin(prepared).await {
             Ok(backup) => backup,
-            Err(error) if error.kind() == Kind::Unreachable && error.is_worth_retrying() => {
+            Err(error) if error.kind() == Kind::Unreachable && error.is_retryable() => {
                 return Err(error.into());
             }
             Err(error) => return Err(Break::Unfit(error.to_string())),
@@ -184,7 +184,7 @@ impl Moment {
     }
 
     /// Reads what the composer wants of the overlay.
-    pub(super) async fn read(&self, buffers: &Buffers, read: &ReadRequest) -> Result<Taken> {
+    pub(super) async fn read(&self, buffers: &BufferPool, read: &ReadRequest) -> Result<Taken> {
         match &self.top {
             Top::Export { export, .. } => {
                 let bytes = export.read(buffers, &read.guest_ranges()).await?;
@@ -279,7 +279,7 @@ async fn hold(
     // From here on nothing may return before the guest runs again or the guard has been left to it.
     let resumed = match suspended {
         // Somebody else has paused it, and it is his.
-        Err(error) if error.kind() == Kind::Refused => Err(Resumed::By(error)),
+        Err(error) if error.kind() == Kind::Conflict => Err(Resumed::By(error)),
         _ => go_on(host, source).await,
     };
     let paused = since.elapsed();
@@ -374,7 +374,7 @@ async fn catch(
             let tables = async {
                 match overlay {
                     Some(ahead) => {
-                        read_tables(&Buffers::default(), &ahead.into_reader().await?).await
+                        read_tables(&BufferPool::default(), &ahead.into_reader().await?).await
                     }
                     None => Err(super::broken("no overlay").into()),
                 }
@@ -420,10 +420,10 @@ async fn go_on(host: &Host, source: &Source) -> Result<(), Resumed> {
     let what = format!("cannot resume sandbox {id} on host {}", host.name());
     match resume(host, id).await {
         Ok(()) => {
-            let error = Error::new(Kind::Unreachable, what).because(error);
-            Err(Resumed::By(error.worth_retrying()))
+            let error = Error::new(Kind::Unreachable, what).with_cause(error);
+            Err(Resumed::By(error.retryable()))
         }
-        Err(error) => Err(Resumed::Not(error.within(what).hint(format!(
+        Err(error) => Err(Resumed::Not(error.context(what).hint(format!(
             "a guard on the host goes on trying; else run `virsh resume {id}` there"
         )))),
     }

@@ -12,7 +12,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use snapdeck_bucket::{Bucket, MultipartObject};
-use snapdeck_model::{Buffers, Error, Kind, Result};
+use snapdeck_model::{BufferPool, Error, Kind, Result};
 use snapdeck_qcow2::Composer;
 
 use super::Break;
@@ -46,7 +46,7 @@ pub(super) struct Sender<'a> {
     /// What is the base's.
     kept: Range<u64>,
     digests: Digests,
-    buffers: Buffers,
+    buffers: BufferPool,
     /// Parts in memory.
     places: Arc<Semaphore>,
     uploaded: AtomicU64,
@@ -106,7 +106,7 @@ impl<'a> Sender<'a> {
             // What the store does not copy takes places: they are all there once the tail is made.
             None => {
                 let (first, ()) = tokio::try_join!(tail, sending)?;
-                self.buffers.shed();
+                self.buffers.release_unused();
                 body.await?;
                 self.first_part(first).await?
             }
@@ -170,7 +170,7 @@ impl<'a> Sender<'a> {
         }
         self.assembly.disable_copies(
             Error::new(Kind::Failed, format!("{} was replaced", proof.object.key))
-                .because("its bytes are not the base's any more"),
+                .with_cause("its bytes are not the base's any more"),
         );
         self.lock_copied().clear();
         self.base_parts(copied).await
@@ -191,7 +191,7 @@ impl<'a> Sender<'a> {
             .places
             .acquire_many(self.making() as u32)
             .await
-            .map_err(|closed| super::broken("its parts are not taken").because(closed))?;
+            .map_err(|closed| super::broken("its parts are not taken").with_cause(closed))?;
         self.tail(composer, to_send).await
     }
 
@@ -304,7 +304,7 @@ impl<'a> Sender<'a> {
 
     async fn place(&self) -> Result<OwnedSemaphorePermit> {
         let place = self.places.clone().acquire_owned().await;
-        place.map_err(|closed| super::broken("its parts are not taken").because(closed))
+        place.map_err(|closed| super::broken("its parts are not taken").with_cause(closed))
     }
 
     fn lock_copied(&self) -> MutexGuard<'_, BTreeSet<u64>> {
@@ -329,7 +329,7 @@ impl Parts<'_, '_> {
         // As `PART` in memory.
         let length = self.sender.part as usize;
         while self.buffer.len() >= length {
-            let mut rest = self.sender.buffers.take(length + ROOM);
+            let mut rest = self.sender.buffers.acquire(length + ROOM);
             rest.clear();
             rest.extend_from_slice(&self.buffer[length..]);
             self.buffer.truncate(length);

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 use snapdeck_engine::{JobState, Pruning, View};
-use snapdeck_model::{Kind, Rule};
+use snapdeck_model::{Kind, PruneRule};
 
 use crate::common::screen::Screen;
 use crate::common::{State, World, exists, only_local, run};
@@ -233,16 +233,16 @@ fn the_removal_itself_looks_once_more() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let engine = runtime.block_on(world.engine());
     let asked = Pruning {
-        rule: Rule {
+        rule: PruneRule {
             unused: true,
-            ..Rule::default()
+            ..PruneRule::default()
         },
         hosts: vec!["alpha".parse().unwrap()],
         bucket: true,
         leftovers: false,
     };
     let plan = runtime.block_on(engine.prune_plan(&asked)).unwrap();
-    assert_eq!(plan.goes.len(), 2);
+    assert_eq!(plan.to_remove.len(), 2);
     world.image(&base, 1);
     world.put(&base, "base");
     for operation in plan.operations() {
@@ -256,7 +256,7 @@ fn the_removal_itself_looks_once_more() {
         let JobState::Failed(error) = runtime.block_on(ended) else {
             panic!("it went");
         };
-        assert_eq!(error.kind(), Kind::Refused, "{error}");
+        assert_eq!(error.kind(), Kind::Conflict, "{error}");
         assert!(error.to_string().contains("another image"), "{error}");
     }
     assert!(world.is_in_bucket("base") && exists(&base));

@@ -7,16 +7,16 @@ use bytes::{Bytes, BytesMut};
 /// Buffers that were shared once, to be used again when nobody has their bytes any more: as many, of the capacity (bytes)
 /// beside each, as were in use at once.
 #[derive(Clone, Default)]
-pub struct Buffers(Arc<Mutex<Vec<(usize, Bytes)>>>);
+pub struct BufferPool(Arc<Mutex<Vec<(usize, Bytes)>>>);
 
-impl Buffers {
+impl BufferPool {
     /// Shorter ones (bytes) are not worth the keeping.
-    const LEAST: usize = 256 << 10;
+    const MIN_CAPACITY: usize = 256 << 10;
 
     /// A buffer with room for `length` bytes, at most twice as many. Those in it, at most `length`, are left from its last
     /// use: memory that nobody fills is not touched.
-    pub fn take(&self, length: usize) -> BytesMut {
-        match self.unused(length) {
+    pub fn acquire(&self, length: usize) -> BytesMut {
+        match self.remove_best_fit(length) {
             Some(mut buffer) if (length..=2 * length).contains(&buffer.capacity()) => {
                 buffer.truncate(length);
                 buffer
@@ -30,7 +30,7 @@ impl Buffers {
     pub fn share(&self, buffer: BytesMut) -> Bytes {
         let capacity = buffer.capacity();
         let bytes = buffer.freeze();
-        if capacity >= Self::LEAST {
+        if capacity >= Self::MIN_CAPACITY {
             let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             kept.push((capacity, bytes.clone()));
         }
@@ -38,13 +38,13 @@ impl Buffers {
     }
 
     /// Gives back the memory of those that nobody uses: what follows needs others.
-    pub fn shed(&self) {
+    pub fn release_unused(&self) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.retain(|(_, bytes)| !bytes.is_unique());
     }
 
     /// The one that fits best of those that nobody uses.
-    fn unused(&self, length: usize) -> Option<BytesMut> {
+    fn remove_best_fit(&self, length: usize) -> Option<BytesMut> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let unused = kept
             .iter()
@@ -61,15 +61,15 @@ mod tests {
 
     const LENGTH: usize = 1 << 20;
 
-    fn full(buffers: &Buffers, length: usize) -> BytesMut {
-        let mut buffer = buffers.take(length);
+    fn full(buffers: &BufferPool, length: usize) -> BytesMut {
+        let mut buffer = buffers.acquire(length);
         buffer.resize(length, b'a');
         buffer
     }
 
     #[test]
     fn a_buffer_is_used_again_after_the_last_who_has_its_bytes() {
-        let buffers = Buffers::default();
+        let buffers = BufferPool::default();
         let buffer = full(&buffers, LENGTH);
         let at = buffer.as_ptr();
         let all = buffers.share(buffer);
@@ -78,28 +78,28 @@ mod tests {
         assert_ne!(full(&buffers, LENGTH).as_ptr(), at, "somebody has it");
         assert_eq!(&part[..], b"aa");
         drop(part);
-        let again = buffers.take(LENGTH - 1);
+        let again = buffers.acquire(LENGTH - 1);
         assert_eq!((again.as_ptr(), again.len()), (at, LENGTH - 1));
     }
 
     #[test]
     fn one_that_was_cut_into_parts_is_used_again_whole() {
-        let buffers = Buffers::default();
+        let buffers = BufferPool::default();
         let mut buffer = full(&buffers, LENGTH);
         let at = buffer.as_ptr();
         let rest = buffer.split_off(LENGTH / 2);
         buffer.unsplit(rest);
         drop(buffers.share(buffer));
-        let again = buffers.take(LENGTH);
+        let again = buffers.acquire(LENGTH);
         assert_eq!((again.as_ptr(), again.len()), (at, LENGTH));
     }
 
     #[test]
     fn one_that_does_not_fit_makes_place_for_one_that_does() {
         for length in [LENGTH / 4, LENGTH * 2] {
-            let buffers = Buffers::default();
+            let buffers = BufferPool::default();
             drop(buffers.share(full(&buffers, LENGTH)));
-            let other = buffers.take(length);
+            let other = buffers.acquire(length);
             assert!((length..=2 * length).contains(&other.capacity()));
             assert!(buffers.0.lock().unwrap().is_empty());
         }

@@ -17,18 +17,18 @@ use super::{Error, Kind, Result, SnapshotName};
 /// Longest note, in bytes.
 pub const MAX_NOTE_BYTES: usize = 4096;
 /// Longest key of a label, in bytes.
-const MAX_KEY: usize = 63;
+const MAX_LABEL_KEY_BYTES: usize = 63;
 /// Longest value of a label, in bytes.
-const MAX_VALUE: usize = 256;
+const MAX_LABEL_VALUE_BYTES: usize = 256;
 /// Labels of one snapshot.
 const MAX_LABELS: usize = 64;
 /// The form of manifests whose remarks can be changed.
-const FORMAT: u64 = 1;
+const MANIFEST_FORMAT: u64 = 1;
 
 /// What is said of a snapshot.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Remarks {
+pub struct Annotations {
     /// The note.
     pub notes: Option<String>,
     /// The labels.
@@ -39,25 +39,25 @@ pub struct Remarks {
 
 /// What is to be said otherwise.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct RemarksChange {
+pub struct AnnotationsPatch {
     /// The new note; an empty one takes it away.
-    pub note: Option<String>,
+    pub new_note: Option<String>,
     /// Labels to set.
-    pub labels: Vec<(String, String)>,
+    pub set_labels: Vec<(String, String)>,
     /// Keys of labels to take away.
-    pub unlabel: Vec<String>,
+    pub remove_labels: Vec<String>,
     /// Pin it or unpin it.
-    pub pin: Option<bool>,
+    pub set_pinned: Option<bool>,
 }
 
-impl Remarks {
+impl Annotations {
     /// The remarks in a manifest; only they are looked at. Control characters, which a terminal would obey, become
     /// spaces.
     ///
     /// # Errors
     /// `Damaged` for what is no JSON object, or has remarks of another form.
-    pub fn read(json: &[u8]) -> Result<Self> {
-        let bad = |error| Error::new(Kind::Damaged, "it has no remarks").because(error);
+    pub fn from_manifest_json(json: &[u8]) -> Result<Self> {
+        let bad = |error| Error::new(Kind::Damaged, "it has no remarks").with_cause(error);
         let mut remarks: Self = serde_json::from_slice(json).map_err(bad)?;
         let plain = |text: &str| text.replace(|c: char| c.is_control() && c != '\n', " ");
         remarks.notes = remarks.notes.map(|notes| plain(&notes));
@@ -80,7 +80,7 @@ impl Remarks {
     }
 
     /// What is said at a place once an image came there of which `brought` is said elsewhere (see the module's page).
-    pub fn joined(mut self, brought: &Self) -> Self {
+    pub fn merge(mut self, brought: &Self) -> Self {
         self.notes = self.notes.or_else(|| brought.notes.clone());
         for (key, value) in &brought.labels {
             if self.labels.len() < MAX_LABELS && !self.labels.contains_key(key) {
@@ -91,16 +91,16 @@ impl Remarks {
     }
 }
 
-impl RemarksChange {
+impl AnnotationsPatch {
     /// Is nothing to be said otherwise?
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
     /// Pins or unpins.
-    pub fn pin(pinned: bool) -> Self {
+    pub fn with_pinned(pinned: bool) -> Self {
         Self {
-            pin: Some(pinned),
+            set_pinned: Some(pinned),
             ..Self::default()
         }
     }
@@ -109,21 +109,21 @@ impl RemarksChange {
     /// the remarks, and of the image its name and `image`: its length and how it is known again.
     ///
     /// # Errors
-    /// `BadInput` for a note or label that is too long or has control characters; `Refused` where `json` is no
+    /// `InvalidInput` for a note or label that is too long or has control characters; `Refused` where `json` is no
     /// manifest, or of a newer form.
-    pub fn make(
+    pub fn apply(
         &self,
         json: Option<&[u8]>,
         name: &SnapshotName,
         image: impl FnOnce() -> Map<String, Value>,
-    ) -> Result<(Vec<u8>, Remarks)> {
-        self.check()?;
+    ) -> Result<(Vec<u8>, Annotations)> {
+        self.validate()?;
         let refused = |why: &str| {
             Error::new(
-                Kind::Refused,
+                Kind::Conflict,
                 format!("cannot write into {}", name.manifest_file_name()),
             )
-            .because(why)
+            .with_cause(why)
         };
         let mut manifest = match json {
             Some(json) => match serde_json::from_slice(json) {
@@ -132,33 +132,36 @@ impl RemarksChange {
             },
             None => {
                 let mut manifest = image();
-                manifest.insert("format".into(), FORMAT.into());
+                manifest.insert("format".into(), MANIFEST_FORMAT.into());
                 manifest.insert("name".into(), name.as_str().into());
                 manifest
             }
         };
-        if manifest.get("format").and_then(Value::as_u64) != Some(FORMAT) {
+        if manifest.get("format").and_then(Value::as_u64) != Some(MANIFEST_FORMAT) {
             return Err(refused("it is of a form that is not known here")
                 .hint("use the version of snapdeck that wrote it"));
         }
         let mut remarks = match json {
-            Some(json) => Remarks::read(json)?,
-            None => Remarks::default(),
+            Some(json) => Annotations::from_manifest_json(json)?,
+            None => Annotations::default(),
         };
-        if let Some(note) = &self.note {
+        if let Some(note) = &self.new_note {
             let note = note.trim_end();
             remarks.notes = (!note.is_empty()).then(|| note.to_owned());
         }
-        remarks.labels.retain(|key, _| !self.unlabel.contains(key));
-        remarks.labels.extend(self.labels.iter().cloned());
+        remarks
+            .labels
+            .retain(|key, _| !self.remove_labels.contains(key));
+        remarks.labels.extend(self.set_labels.iter().cloned());
         if remarks.labels.len() > MAX_LABELS {
-            return Err(bad_input(format!(
+            return Err(invalid_input(format!(
                 "there can be {MAX_LABELS} labels at most"
             )));
         }
-        remarks.pinned = self.pin.unwrap_or(remarks.pinned);
+        remarks.pinned = self.set_pinned.unwrap_or(remarks.pinned);
         let failed = |error| {
-            Error::new(Kind::Failed, format!("cannot write the remarks on {name}")).because(error)
+            Error::new(Kind::Failed, format!("cannot write the remarks on {name}"))
+                .with_cause(error)
         };
         let said = serde_json::to_value(&remarks).map_err(failed)?;
         let nothing = [Value::Null, Value::Bool(false), Value::Object(Map::new())];
@@ -172,23 +175,23 @@ impl RemarksChange {
         Ok((json, remarks))
     }
 
-    fn check(&self) -> Result<()> {
-        if let Some(note) = &self.note {
+    fn validate(&self) -> Result<()> {
+        if let Some(note) = &self.new_note {
             if note.len() > MAX_NOTE_BYTES {
-                return Err(bad_input(format!(
+                return Err(invalid_input(format!(
                     "a note can have {MAX_NOTE_BYTES} bytes, and this one has {}",
                     note.len()
                 )));
             }
             if note.chars().any(|c| c.is_control() && c != '\n') {
-                return Err(bad_input("a note cannot have control characters"));
+                return Err(invalid_input("a note cannot have control characters"));
             }
         }
-        for (key, value) in &self.labels {
-            check_key(key)?;
-            if value.len() > MAX_VALUE || value.chars().any(char::is_control) {
-                return Err(bad_input(format!(
-                    "the value of label {key} is longer than {MAX_VALUE} bytes, or has control characters"
+        for (key, value) in &self.set_labels {
+            validate_label_key(key)?;
+            if value.len() > MAX_LABEL_VALUE_BYTES || value.chars().any(char::is_control) {
+                return Err(invalid_input(format!(
+                    "the value of label {key} is longer than {MAX_LABEL_VALUE_BYTES} bytes, or has control characters"
                 )));
             }
         }
@@ -199,29 +202,29 @@ impl RemarksChange {
 /// A label as it is given: `KEY=VALUE`.
 ///
 /// # Errors
-/// `BadInput` for any other form, and for a key of other characters than letters, digits, `.`, `_`, `/` and `-`.
+/// `InvalidInput` for any other form, and for a key of other characters than letters, digits, `.`, `_`, `/` and `-`.
 pub fn parse_label(text: &str) -> Result<(String, String)> {
     let (key, value) = text
         .split_once('=')
-        .ok_or_else(|| bad_input(format!("{text:?} is no label")).hint("write KEY=VALUE"))?;
-    check_key(key)?;
+        .ok_or_else(|| invalid_input(format!("{text:?} is no label")).hint("write KEY=VALUE"))?;
+    validate_label_key(key)?;
     Ok((key.to_owned(), value.to_owned()))
 }
 
-fn check_key(key: &str) -> Result<()> {
+fn validate_label_key(key: &str) -> Result<()> {
     let allowed = |c: u8| c.is_ascii_alphanumeric() || b"._/-".contains(&c);
-    match !key.is_empty() && key.len() <= MAX_KEY && key.bytes().all(allowed) {
+    match !key.is_empty() && key.len() <= MAX_LABEL_KEY_BYTES && key.bytes().all(allowed) {
         true => Ok(()),
         false => Err(
-            bad_input(format!("{key:?} is not a valid key of a label")).hint(format!(
-                "use 1 to {MAX_KEY} letters, digits, '.', '_', '/' and '-'"
+            invalid_input(format!("{key:?} is not a valid key of a label")).hint(format!(
+                "use 1 to {MAX_LABEL_KEY_BYTES} letters, digits, '.', '_', '/' and '-'"
             )),
         ),
     }
 }
 
-fn bad_input(what: impl Into<String>) -> Error {
-    Error::new(Kind::BadInput, what)
+fn invalid_input(what: impl Into<String>) -> Error {
+    Error::new(Kind::InvalidInput, what)
 }
 
 #[cfg(test)]
@@ -234,10 +237,10 @@ mod tests {
         "app".parse().unwrap()
     }
 
-    fn note(text: &str) -> RemarksChange {
-        RemarksChange {
-            note: Some(text.to_owned()),
-            ..RemarksChange::default()
+    fn note(text: &str) -> AnnotationsPatch {
+        AnnotationsPatch {
+            new_note: Some(text.to_owned()),
+            ..AnnotationsPatch::default()
         }
     }
 
@@ -247,34 +250,34 @@ mod tests {
 
     #[test]
     fn a_manifest_keeps_all_else() {
-        let mut manifest = Manifest::new(name(), 3, vec![Digest::of(b"abc")]);
+        let mut manifest = Manifest::new(name(), 3, vec![Digest::compute(b"abc")]);
         manifest.etag = Some("\"1\"".into());
-        manifest.more.insert("later".into(), json!([1]));
-        let change = RemarksChange {
-            labels: vec![("os".into(), "2022".into())],
-            pin: Some(true),
+        manifest.extra.insert("later".into(), json!([1]));
+        let change = AnnotationsPatch {
+            set_labels: vec![("os".into(), "2022".into())],
+            set_pinned: Some(true),
             ..note("golden\n")
         };
         let (json, said) = change
-            .make(Some(&manifest.write().unwrap()), &name(), no_image)
+            .apply(Some(&manifest.write().unwrap()), &name(), no_image)
             .unwrap();
         let written = Manifest::read(&json).unwrap();
         assert_eq!(written.notes.as_deref(), Some("golden"));
         assert!(written.pinned && written.labels["os"] == "2022");
-        assert_eq!(Remarks::read(&json).unwrap(), said);
-        let back = RemarksChange {
-            unlabel: vec!["os".into()],
-            pin: Some(false),
+        assert_eq!(Annotations::from_manifest_json(&json).unwrap(), said);
+        let back = AnnotationsPatch {
+            remove_labels: vec!["os".into()],
+            set_pinned: Some(false),
             ..note("")
         };
-        let (json, said) = back.make(Some(&json), &name(), no_image).unwrap();
+        let (json, said) = back.apply(Some(&json), &name(), no_image).unwrap();
         assert_eq!(Manifest::read(&json).unwrap(), manifest);
         assert!(said.is_empty());
     }
 
     #[test]
     fn what_is_said_at_a_place_is_more_than_what_is_brought_and_pins_stay_where_they_are() {
-        let said = |note: Option<&str>, labels: &[(&str, &str)], pinned| Remarks {
+        let said = |note: Option<&str>, labels: &[(&str, &str)], pinned| Annotations {
             notes: note.map(str::to_owned),
             labels: labels
                 .iter()
@@ -285,21 +288,21 @@ mod tests {
         let object = said(Some("theirs"), &[("os", "2022"), ("team", "web")], true);
         let own = said(Some("ours"), &[("os", "2025")], false);
         let both = said(Some("ours"), &[("os", "2025"), ("team", "web")], false);
-        assert_eq!(own.joined(&object), both);
+        assert_eq!(own.merge(&object), both);
         let brought = said(Some("theirs"), &[("os", "2022"), ("team", "web")], false);
-        assert_eq!(Remarks::default().joined(&object), brought);
+        assert_eq!(Annotations::default().merge(&object), brought);
         let pinned = said(None, &[], true);
-        assert_eq!(pinned.clone().joined(&Remarks::default()), pinned);
+        assert_eq!(pinned.clone().merge(&Annotations::default()), pinned);
     }
 
     #[test]
     fn without_a_manifest_no_digests_are_made_up() {
         let image = || Map::from_iter([("sizeBytes".to_owned(), json!(3))]);
-        let change = RemarksChange::pin(true);
-        let (json, said) = change.make(None, &name(), image).unwrap();
+        let change = AnnotationsPatch::with_pinned(true);
+        let (json, said) = change.apply(None, &name(), image).unwrap();
         assert!(said.pinned);
         assert!(Manifest::read(&json).is_err(), "nobody takes it for one");
-        let (json, said) = note("more").make(Some(&json), &name(), no_image).unwrap();
+        let (json, said) = note("more").apply(Some(&json), &name(), no_image).unwrap();
         assert!(said.pinned && said.notes.as_deref() == Some("more"));
         let value: Value = serde_json::from_slice(&json).unwrap();
         assert_eq!(value["sizeBytes"], 3);
@@ -309,16 +312,16 @@ mod tests {
     #[test]
     fn what_is_no_manifest_is_left_alone() {
         for json in ["", "[]", "{}", "{\"a\":1}", "{\"format\":2}"] {
-            let made = note("x").make(Some(json.as_bytes()), &name(), no_image);
-            assert_eq!(made.unwrap_err().kind(), Kind::Refused, "{json}");
+            let made = note("x").apply(Some(json.as_bytes()), &name(), no_image);
+            assert_eq!(made.unwrap_err().kind(), Kind::Conflict, "{json}");
         }
     }
 
     #[test]
     fn what_a_terminal_would_obey_is_not_taken_and_not_shown() {
-        let label = |key: &str, value: &str| RemarksChange {
-            labels: vec![(key.into(), value.into())],
-            ..RemarksChange::default()
+        let label = |key: &str, value: &str| AnnotationsPatch {
+            set_labels: vec![(key.into(), value.into())],
+            ..AnnotationsPatch::default()
         };
         let long = "x".repeat(MAX_NOTE_BYTES + 1);
         for change in [
@@ -328,11 +331,13 @@ mod tests {
             label("", "c"),
             label("a", "\n"),
         ] {
-            let made = change.make(None, &name(), Map::new);
-            assert_eq!(made.unwrap_err().kind(), Kind::BadInput, "{change:?}");
+            let made = change.apply(None, &name(), Map::new);
+            assert_eq!(made.unwrap_err().kind(), Kind::InvalidInput, "{change:?}");
         }
-        let said =
-            Remarks::read(br#"{"notes":"a\u001b[2J\nb","labels":{"k\n":"\u0007"}}"#).unwrap();
+        let said = Annotations::from_manifest_json(
+            br#"{"notes":"a\u001b[2J\nb","labels":{"k\n":"\u0007"}}"#,
+        )
+        .unwrap();
         assert_eq!(said.notes.as_deref(), Some("a [2J\nb"));
         assert_eq!(said.labels["k "], " ");
         assert_eq!(parse_label("a/b=c=d"), Ok(("a/b".into(), "c=d".into())));

@@ -50,7 +50,7 @@ pub struct Picture {
     /// Red, green and blue of each pixel, row by row.
     pub rgb: Arc<[u8]>,
     /// Tells one picture from another without comparing all of them.
-    pub mark: u64,
+    pub fingerprint: u64,
 }
 
 impl fmt::Debug for Picture {
@@ -72,7 +72,7 @@ pub struct Guest {
 
 /// How a guest can be reached, as its domain says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Reach {
+pub struct GuestAccess {
     /// Where its VNC server listens; `None` where it has none.
     pub vnc: Option<Vnc>,
     /// Its agent's channel.
@@ -110,7 +110,7 @@ pub enum AgentChannel {
     #[default]
     None,
     /// Nobody listens in the guest: it boots still, or has no agent.
-    Silent,
+    Disconnected,
     /// An agent has opened it.
-    Open,
+    Connected,
 }
