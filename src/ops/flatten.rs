@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use snapdeck_bucket::{Bucket, MAX_PARTS_IN_MEMORY};
-use snapdeck_host::{Guard, Host};
+use snapdeck_host::{Host, Watchdog};
 use snapdeck_model::{
     BufferPool, Consistency, Error, Kind, Method, Object, Phase, Result, SandboxId, SandboxState,
     SnapshotName, TransferStats,
@@ -93,7 +93,7 @@ struct Staged {
     flat: String,
     /// A copy of the UEFI variables, of the same moment.
     variables: Option<String>,
-    guard: Guard,
+    guard: Watchdog,
     /// How long the guest was paused by us.
     paused: Option<Duration>,
 }
@@ -124,7 +124,7 @@ async fn stage(
     ctx: &Context,
 ) -> Result<Staged> {
     let dir = host.make_temp_dir().await?;
-    let guard = match host.guard_dir(&dir).await {
+    let guard = match host.spawn_dir_watchdog(&dir).await {
         Ok(guard) => guard,
         Err(error) => {
             host.remove_temp_dir(&dir).await?;
@@ -187,7 +187,7 @@ async fn flatten(
         host.convert(&source.disk, flat, shared, needed, progress, cancel)
             .await?;
         if let (Some(from), Some(to)) = (&source.variables, &staged.variables) {
-            host.claim_file(to).await?;
+            host.create_exclusive(to).await?;
             host.copy_file(from, to).await?;
         }
         match still {
@@ -201,7 +201,7 @@ async fn flatten(
         return Ok(None);
     }
 
-    let guard = host.guard_pause(&source.id, dir).await?;
+    let guard = host.spawn_pause_watchdog(&source.id, dir).await?;
     ctx.progress.enter(Phase::Pausing, 0);
     let since = Instant::now();
     let converted = async {

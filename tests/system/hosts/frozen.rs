@@ -39,7 +39,7 @@ async fn under_many_calls_it_costs_no_more_than_the_calls() {
             calls.spawn(async move {
                 while !is_over.load(Relaxed) {
                     begun.fetch_add(1, Relaxed);
-                    let _ = host.our_state(&id).await;
+                    let _ = host.owned_sandbox_state(&id).await;
                 }
             });
         }
