@@ -52,7 +52,7 @@ pub(crate) type ApiResult = Result<Response, Problem>;
 pub(crate) fn status(kind: Kind) -> StatusCode {
     match kind {
         Kind::InvalidInput => StatusCode::BAD_REQUEST,
-        Kind::NotFound => StatusCode::NOT_FOUND_STATUS,
+        Kind::NotFound => StatusCode::NOT_FOUND,
         Kind::Conflict | Kind::Cancelled => StatusCode::CONFLICT,
         Kind::Unreachable | Kind::Damaged => StatusCode::BAD_GATEWAY,
         Kind::NoSpace => StatusCode::INSUFFICIENT_STORAGE,
@@ -120,7 +120,7 @@ impl Problem {
 
     /// 404.
     pub(crate) fn not_found(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::NOT_FOUND_STATUS, "notFound", message)
+        Self::new(StatusCode::NOT_FOUND, "notFound", message)
     }
 
     /// 405; the router adds `Allow`.

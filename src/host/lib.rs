@@ -6,6 +6,7 @@ mod backup;
 mod blocking_pool;
 mod capabilities;
 mod command;
+mod digest;
 mod doctor;
 mod domain;
 mod domain_xml;
@@ -48,6 +49,7 @@ use snapdeck_model::{
 
 pub use backup::{Backup, Export, StaleBackup};
 pub use capabilities::{HostCapabilities, HostMemory};
+pub use digest::hash_block;
 pub use domain_xml::DomainTemplate;
 pub use fs::{BlockCopy, BlockState, Content, CopySource, FileReader, FileWriter, PreopenedFile};
 pub use image_file::ImageFile;

@@ -65,7 +65,7 @@ impl Host {
         let Some(ssh) = self.runner.ssh() else {
             return match vnc.clone() {
                 Vnc::Tcp { address, port } => Ok(Arc::new(VncTunnel {
-                    vnc: vnc,
+                    vnc,
                     address,
                     port,
                     master: None,
@@ -84,7 +84,7 @@ impl Host {
             match master.forward_port(port, &vnc).await {
                 Ok(()) => {
                     return Ok(Arc::new(VncTunnel {
-                        vnc: vnc,
+                        vnc,
                         address: Ipv4Addr::LOCALHOST.to_string(),
                         port,
                         master: Some(master),

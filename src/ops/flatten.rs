@@ -4,14 +4,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use snapdeck_bucket::{Bucket, MAX_PARTS_IN_MEMORY};
+use snapdeck_bucket::Bucket;
 use snapdeck_host::{Host, Watchdog};
 use snapdeck_model::{
     BufferPool, Consistency, Error, Kind, Method, Object, Phase, Result, SandboxId, SandboxState,
     SnapshotName, TransferStats,
 };
 
-use super::digests::Digests;
+use super::block_digests::BlockDigests;
 use super::make::{Sent, Wish};
 use super::source::Source;
 use super::{Context, variables};
@@ -275,7 +275,7 @@ async fn upload(
     staged: &Staged,
     wish: &Wish,
     ctx: &Context,
-) -> Result<(Object, Digests, Option<Bytes>)> {
+) -> Result<(Object, BlockDigests, Option<Bytes>)> {
     ctx.go_on()?;
     let reader = host.open_reader(&staged.flat).await?;
     let size = reader.size_bytes();
@@ -283,14 +283,12 @@ async fn upload(
         Some(path) => Some(variables::read(host, path).await?),
         None => None,
     };
-    let digests = Digests::default();
+    let digests = BlockDigests::default();
     let buffers = &BufferPool::default();
     let (reader, hashed) = (&reader, &digests);
     let read = move |offset, length| async move {
         let bytes = reader.read_at(buffers, offset, length).await?;
-        hashed
-            .hash(offset, bytes.clone(), MAX_PARTS_IN_MEMORY)
-            .await?;
+        hashed.hash(offset, bytes.clone()).await?;
         Ok(bytes)
     };
     let (name, overwrite) = (&wish.name, wish.overwrite);

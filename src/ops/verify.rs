@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use snapdeck_bucket::{Bucket, MAX_BLOCKS_IN_MEMORY};
-use snapdeck_host::{Host, ImageFile, StoredManifest};
+use snapdeck_bucket::Bucket;
+use snapdeck_host::{Host, ImageFile, StoredManifest, hash_block};
 use snapdeck_model::{
     BlockSet, Damage, Digest, Error, Kind, Manifest, Outcome, Phase, Result, SandboxState,
-    SnapshotName, block_count, hash,
+    SnapshotName, block_count,
 };
 
 use super::bring::{Before, bring, find, refuse_unfit};
@@ -241,8 +241,7 @@ async fn bad_of(
     let check = |block: u64, data: Bytes| {
         let (wanted, bad) = (source.digest(block), &bad);
         async move {
-            let hashed =
-                tokio::task::spawn_blocking(move || hash(data, MAX_BLOCKS_IN_MEMORY)).await;
+            let hashed = tokio::task::spawn_blocking(move || hash_block(&data)).await;
             let is = hashed.map_err(|crash| {
                 Error::new(Kind::Failed, "cannot hash a block").with_cause(crash)
             })?;

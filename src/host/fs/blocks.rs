@@ -19,9 +19,10 @@ use super::explain;
 use super::local::LocalFs;
 use super::remote::{RemoteFs, parse_system_error, script_argv};
 use crate::command::{Input, read_text};
+use crate::digest::BlockHasher;
 use crate::image_file::file_stamp;
 use snapdeck_libvirt::{begin_sync, clone_range};
-use snapdeck_model::{BLOCK_BYTES, BlockHasher, Digest, Error, FileStamp, Kind, Result};
+use snapdeck_model::{BLOCK_BYTES, Digest, Error, FileStamp, Kind, Result};
 
 /// For one block.
 const BLOCK_TIMEOUT: Duration = Duration::from_secs(60);
