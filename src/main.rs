@@ -149,7 +149,7 @@ fn open_console(loaded: LoadedSettings, flags: &ConsoleFlags) -> Result<CommandO
     let result = runtime.block_on(async {
         let engine = Engine::new(loaded.settings).await?;
         if let Some(state) = settings::state_dir()
-            && let Err(error) = engine.keep_journal(&state)
+            && let Err(error) = engine.open_journal(&state)
         {
             // All works without: only what runs at the end cannot be left to the next start.
             eprintln!("snapdeck: warning: {error}");
@@ -178,7 +178,7 @@ fn open_api(
         // First, so that no signal can kill a job.
         let mut stops = StopSignals::new()?;
         let engine = Engine::new(loaded.settings).await?;
-        engine.keep_journal(&state)?;
+        engine.open_journal(&state)?;
         api::serve(engine, host, options, stops.recv()).await
     });
     runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);

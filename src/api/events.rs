@@ -100,7 +100,7 @@ impl JobFollower {
             self.ticks.tick().await;
             let view = self.app.engine.view();
             let job = view.job(self.id)?;
-            if job.state.is_over() {
+            if job.state.is_finished() {
                 let last = match self.app.shutdown.is_cancelled() {
                     true => sse_event("ending", &Job::from_view(job)),
                     false => sse_event("result", &Job::from_view(job)),

@@ -223,7 +223,7 @@ pub(crate) async fn get_job(State(app): State<App>, Path(id): Path<String>) -> A
 pub(crate) async fn cancel_job(State(app): State<App>, Path(id): Path<String>) -> ApiResult {
     let id = parse_job_id(&id)?;
     let was_over = match app.engine.view().job(id) {
-        Some(job) => job.state.is_over(),
+        Some(job) => job.state.is_finished(),
         None => return Err(job_not_found(id)),
     };
     app.engine.cancel(id);

@@ -121,7 +121,7 @@ impl Metrics {
         let mut counted: HashSet<JobId> = HashSet::new();
         loop {
             let view = views.borrow_and_update().clone();
-            for job in view.jobs.iter().filter(|job| job.state.is_over()) {
+            for job in view.jobs.iter().filter(|job| job.state.is_finished()) {
                 if counted.insert(job.id) {
                     self.record_job(job);
                 }

@@ -70,7 +70,7 @@ pub async fn serve(
         shutdown: CancellationToken::new(),
     }));
     app.engine.follow();
-    for (title, job) in app.engine.take_up_unfinished() {
+    for (title, job) in app.engine.resume_unfinished() {
         match job {
             Ok(id) => tracing::info!(job = id.0, "{title}: goes on from the last run"),
             Err(error) => tracing::warn!("{title}: does not go on from the last run: {error}"),

@@ -62,7 +62,11 @@ impl App {
             ));
         }
         let view = self.engine.view();
-        let live = view.jobs.iter().filter(|job| !job.state.is_over()).count();
+        let live = view
+            .jobs
+            .iter()
+            .filter(|job| !job.state.is_finished())
+            .count();
         if live >= MAX_ACTIVE_JOBS {
             return Err(Problem::busy(live));
         }

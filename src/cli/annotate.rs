@@ -163,7 +163,7 @@ async fn annotate_on_host(
     change: &AnnotationsPatch,
 ) -> Result<Option<Annotations>> {
     if !change.is_empty() {
-        return match engine.remark_on(host, name, change).await {
+        return match engine.annotate_snapshot(host, name, change).await {
             Err(error) if error.kind() == Kind::NotFound => Ok(None),
             said => said.map(Some),
         };
@@ -171,7 +171,7 @@ async fn annotate_on_host(
     if engine.snapshot(host, name).await?.is_none() {
         return Ok(None);
     }
-    let (said, _) = engine.remarks(Some(host), false, name).await?;
+    let (said, _) = engine.annotations(Some(host), false, name).await?;
     Ok(Some(said.unwrap_or_default()))
 }
 
@@ -184,9 +184,9 @@ async fn annotate_in_bucket(
         return Ok(None);
     };
     if !change.is_empty() {
-        return engine.remark_in_bucket(&object, change).await.map(Some);
+        return engine.annotate_object(&object, change).await.map(Some);
     }
-    let (_, said) = engine.remarks(None, true, name).await?;
+    let (_, said) = engine.annotations(None, true, name).await?;
     Ok(Some(said.unwrap_or_default()))
 }
 

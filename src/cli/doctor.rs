@@ -10,7 +10,7 @@ use unicode_width::UnicodeWidthStr;
 use super::exit;
 use super::job::StopSignals;
 use super::output::{CommandOutput, eprint_line};
-use snapdeck_engine::{Engine, PatientView, View};
+use snapdeck_engine::{Engine, HealthCheckView, View};
 use snapdeck_model::{Check, Error, HealthReport, HostName, Kind, Result, Verdict};
 
 /// After so long whoever waits is told what is waited for.
@@ -28,10 +28,10 @@ pub(crate) async fn run(
     bucket: bool,
 ) -> Result<CommandOutput> {
     let mut stops = StopSignals::new()?;
-    engine.examine(hosts, bucket)?;
+    engine.run_health_checks(hosts, bucket)?;
     let mut watch = engine.watch();
-    let asked = |view: &View| -> Vec<Arc<PatientView>> {
-        let is_asked = |patient: &&Arc<PatientView>| match &patient.host {
+    let asked = |view: &View| -> Vec<Arc<HealthCheckView>> {
+        let is_asked = |patient: &&Arc<HealthCheckView>| match &patient.host {
             Some(host) => hosts.contains(host),
             None => bucket,
         };

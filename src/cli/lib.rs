@@ -19,7 +19,7 @@ pub use output::CommandOutput;
 pub use prune::{Confirmation, PruneArgs};
 pub use sandbox::{NewSandboxArgs, SandboxCommand};
 
-use snapdeck_engine::{Engine, Pruning};
+use snapdeck_engine::{Engine, PruneRequest};
 use snapdeck_model::settings::Settings;
 use snapdeck_model::{Error, HostName, Kind, Operation, Result, SandboxId, SnapshotName};
 
@@ -64,7 +64,7 @@ pub enum CommandPlan {
     /// Tell or change what is said of a snapshot.
     Annotate(AnnotationRequest),
     /// Find what may go, and with consent remove it.
-    Prune(Pruning, Confirmation),
+    Prune(PruneRequest, Confirmation),
     /// Run these as jobs, at the same time.
     Run(Vec<Operation>),
     /// The same, once the operator has typed the names of what it destroys.

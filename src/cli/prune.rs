@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::output::{CommandOutput, eprint_line, format_size, format_table, format_time, prompt};
 use super::{CommandPlan, exit, job};
-use snapdeck_engine::{Engine, Pruning};
+use snapdeck_engine::{Engine, PruneRequest};
 use snapdeck_model::settings::Settings;
 use snapdeck_model::{Candidate, Error, HostName, Kind, Leftover, PrunePlan, PruneRule, Result};
 
@@ -81,7 +81,7 @@ impl PruneArgs {
             older_than: self.older_than,
             unused: self.unused,
         };
-        let pruning = Pruning {
+        let pruning = PruneRequest {
             rule,
             hosts,
             bucket,
@@ -112,7 +112,7 @@ fn parse_age(text: &str) -> Result<Duration, String> {
 /// Tells what may go, and with consent removes it. What fails does not stop the rest, and gives the exit code.
 pub(super) async fn run(
     engine: &Engine,
-    pruning: &Pruning,
+    pruning: &PruneRequest,
     consent: Confirmation,
     verbose: bool,
 ) -> Result<CommandOutput> {
@@ -138,7 +138,7 @@ pub(super) async fn run(
         confirm_removal(&plan, &text)?;
         text.clear();
     }
-    let plan = engine.prune_again(pruning, plan).await?;
+    let plan = engine.recheck_prune(pruning, plan).await?;
     for one in plan.kept.iter().skip(held) {
         text += &format!("left: {}: {}\n", one.name, one.keep_reasons.join("; "));
     }

@@ -68,7 +68,7 @@ pub(crate) async fn show_push_plan(
     name: &SnapshotName,
     compact: bool,
 ) -> Result<CommandOutput> {
-    let forecast = engine.forecast(host, sandbox, name, compact).await?;
+    let forecast = engine.plan_push(host, sandbox, name, compact).await?;
     let mut text = format!("{name} from {sandbox} on {host}\n");
     let mut line = |key: &str, value: String| {
         // Writing to a String does not fail.

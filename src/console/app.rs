@@ -24,7 +24,9 @@ use super::rates::JobRates;
 use super::theme::Theme;
 use super::tree::Tree;
 use super::{filter, mouse, notifications, perform};
-use snapdeck_engine::{HostView, JobId, JobState, LeftId, Link, Live, Look, Pruning, View};
+use snapdeck_engine::{
+    HostView, InterruptedId, JobId, JobState, Link, PruneRequest, SandboxMetrics, View, WatchTarget,
+};
 use snapdeck_model::{
     AnnotationsPatch, HostName, Kind, Operation, Picture, PrunePlan, Sandbox, SandboxId,
     SandboxState, SandboxVerb, SnapshotName,
@@ -48,9 +50,9 @@ pub(crate) enum Command {
     /// Move this job in the queue by so many places.
     Shift(JobId, isize),
     /// Go on with what was left.
-    ResumeInterrupted(Vec<LeftId>),
+    ResumeInterrupted(Vec<InterruptedId>),
     /// Forget what was left.
-    DiscardInterrupted(Vec<LeftId>),
+    DiscardInterrupted(Vec<InterruptedId>),
     /// Put a URL for a VNC viewer onto the clipboard.
     Viewer {
         /// Where the sandbox is.
@@ -72,9 +74,9 @@ pub(crate) enum Command {
         change: AnnotationsPatch,
     },
     /// Find what a rule lets go.
-    FindPrunable(Pruning),
+    FindPrunable(PruneRequest),
     /// Remove what it lets go, where it still does.
-    Prune(Pruning, PrunePlan),
+    Prune(PruneRequest, PrunePlan),
     /// Put this onto the clipboard.
     Copy(String),
     /// Stop this process until the shell continues it.
@@ -227,7 +229,7 @@ pub(crate) struct App {
     /// How fast the jobs move.
     pub rates: JobRates,
     /// What the sandbox that is looked at does.
-    pub metrics: Option<Arc<Live>>,
+    pub metrics: Option<Arc<SandboxMetrics>>,
     /// What was found of the selected snapshot.
     pub lineage: Option<LineageState>,
     /// How often something was said of snapshots here.
@@ -350,7 +352,9 @@ impl App {
             else {
                 continue;
             };
-            let waited = before.job(job.id).is_some_and(|job| !job.state.is_over());
+            let waited = before
+                .job(job.id)
+                .is_some_and(|job| !job.state.is_finished());
             let stop = matches!(verb, SandboxVerb::Stop { force: false, .. });
             let runs = lookup::sandbox(&self.view, host, id)
                 .is_some_and(|sandbox| sandbox.state == SandboxState::Running);
@@ -372,8 +376,8 @@ impl App {
     }
 
     /// Takes up what the sandbox that is looked at does.
-    pub(crate) fn on_metrics(&mut self, live: Option<Arc<Live>>) {
-        let who = |live: &Arc<Live>| (live.look.host.clone(), live.look.sandbox.clone());
+    pub(crate) fn on_metrics(&mut self, live: Option<Arc<SandboxMetrics>>) {
+        let who = |live: &Arc<SandboxMetrics>| (live.look.host.clone(), live.look.sandbox.clone());
         let same = self.metrics.as_ref().map(who) == live.as_ref().map(who);
         let has_screen = live.as_ref().is_some_and(|live| live.screen.is_some());
         self.picture = self.picture.take().filter(|_| same && has_screen);
@@ -387,9 +391,9 @@ impl App {
     }
 
     /// What is looked at.
-    pub(crate) fn watch_target(&self) -> Option<Look> {
+    pub(crate) fn watch_target(&self) -> Option<WatchTarget> {
         let (host, sandbox) = self.watched_sandbox()?;
-        Some(Look {
+        Some(WatchTarget {
             host: host.name.clone(),
             sandbox: sandbox.id.clone(),
             screen: self.areas.picture.is_some() && self.canvas.is_enabled(),

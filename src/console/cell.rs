@@ -115,7 +115,7 @@ impl<'a> Cell<'a> {
     }
     /// The job that is about it now.
     pub(crate) fn active_job(&self) -> Option<&Arc<JobView>> {
-        self.job.filter(|job| !job.state.is_over())
+        self.job.filter(|job| !job.state.is_finished())
     }
 
     /// Why the last job failed; it stands until what was asked for has come about otherwise.

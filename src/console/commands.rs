@@ -14,7 +14,7 @@ use super::run::{ExitMode, Screen, env_var};
 use super::terminal::Terminal;
 use super::tree::TreeInputs;
 use super::viewer;
-use snapdeck_engine::{Engine, Inventory, Parents, Pruning};
+use snapdeck_engine::{CachedInventory, Engine, Parents, PruneRequest};
 use snapdeck_model::settings::NotificationMethod;
 use snapdeck_model::{Lineage, Operation, PrunePlan, PullCost};
 
@@ -26,7 +26,7 @@ pub(crate) enum TaskResult {
     /// A picture that is ready.
     Picture(Option<EncodedImage>),
     /// What an earlier run saw.
-    SavedInventory(Option<Inventory>),
+    SavedInventory(Option<CachedInventory>),
     /// What is known of a snapshot's relatives.
     /// `None`: it was not waited for.
     Lineage(LineageQuery, Option<snapdeck_model::Result<Box<Lineage>>>),
@@ -35,7 +35,7 @@ pub(crate) enum TaskResult {
     /// What was made from what.
     Parents(TreeInputs, Parents),
     /// What a rule lets go.
-    PrunePlan(Pruning, snapdeck_model::Result<PrunePlan>),
+    PrunePlan(PruneRequest, snapdeck_model::Result<PrunePlan>),
     /// What became of what it lets go, but for the jobs.
     PruneApplied(snapdeck_model::Result<(PrunePlan, Vec<String>)>),
     /// What was said of a snapshot.
@@ -107,14 +107,14 @@ impl Screen {
             }
             Command::Shift(id, by) => engine.shift(id, by),
             Command::ResumeInterrupted(ids) => {
-                for (title, taken) in engine.resume_left(&ids) {
+                for (title, taken) in engine.resume_interrupted(&ids) {
                     if let Err(error) = taken {
                         tracing::error!("{title}: {error}");
                         self.app.show_notice(error.to_string(), true);
                     }
                 }
             }
-            Command::DiscardInterrupted(ids) => engine.forget_left(&ids),
+            Command::DiscardInterrupted(ids) => engine.discard_interrupted(&ids),
             Command::Cancel(id) => engine.cancel(id),
             Command::Dismiss(id) => engine.dismiss(id),
             Command::Annotate {
@@ -130,7 +130,7 @@ impl Screen {
                     None => format!("the note on {name} is kept"),
                 };
                 self.tasks.spawn(async move {
-                    let said = engine.remark(host.as_ref(), bucket, &name, &change).await;
+                    let said = engine.annotate(host.as_ref(), bucket, &name, &change).await;
                     TaskResult::Annotated(told, said)
                 });
             }
@@ -170,7 +170,7 @@ impl Screen {
                     TaskResult::Viewer { url, open }
                 });
             }
-            Command::RunChecks => engine.examine_all(),
+            Command::RunChecks => engine.run_all_health_checks(),
             Command::Suspend => return LoopControl::Suspend,
             Command::Quit => return LoopControl::Exit(ExitMode::Cancel),
             Command::Leave => return LoopControl::Exit(ExitMode::Leave),
@@ -208,7 +208,9 @@ impl Screen {
         let (url, forwarded, open) = match done {
             TaskResult::Picture(picture) => return self.app.on_picture(picture),
             TaskResult::SavedInventory(known) => {
-                return known.into_iter().for_each(|known| engine.recall(known));
+                return known
+                    .into_iter()
+                    .for_each(|known| engine.restore_inventory(known));
             }
             other @ (TaskResult::Lineage(..)
             | TaskResult::PullCost(..)

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use snapdeck_engine::{
-    BucketView, HostView, JobId, JobState, JobView, LeftId, LeftJob, Link, Live, LogLine, Look,
-    PatientView, Sample, View,
+    BucketView, HealthCheckView, HostView, InterruptedId, InterruptedJob, JobId, JobState, JobView,
+    Link, LogLine, Sample, SandboxMetrics, View, WatchTarget,
 };
 use snapdeck_model::{
     AgentChannel, Annotations, ChainLink, Check, Compression, Error, Guest, GuestAccess,
@@ -216,10 +216,10 @@ pub(crate) fn queued_job(id: u64, name: &str) -> JobView {
 }
 
 /// A pull that an earlier run left.
-pub(crate) fn interrupted_job(id: u64, name: &str) -> LeftJob {
+pub(crate) fn interrupted_job(id: u64, name: &str) -> InterruptedJob {
     let pull = queued_job(0, name).operation;
-    LeftJob {
-        id: LeftId(id),
+    InterruptedJob {
+        id: InterruptedId(id),
         title: pull.title(),
         operations: vec![pull],
         asked: jiff::Timestamp::now(),
@@ -279,7 +279,7 @@ pub(crate) fn with_health_checks() -> View {
             reachable: true,
             checks,
         };
-        Arc::new(PatientView {
+        Arc::new(HealthCheckView {
             host,
             running: found.checks.is_empty(),
             found: (!found.checks.is_empty()).then(|| Arc::new(found)),
@@ -325,7 +325,7 @@ fn pull_job(id: u64, host: &str, state: JobState) -> JobView {
             name: "far-away".parse().unwrap(),
             overwrite: false,
         },
-        ended: state.is_over().then(Instant::now),
+        ended: state.is_finished().then(Instant::now),
         state,
         cell: Arc::new(cell),
         log: Arc::default(),
@@ -413,7 +413,7 @@ pub(crate) fn unreachable_host_view(now: Instant, age: Duration) -> View {
 }
 
 /// What the running `config-vm` on alpha does: busy for the last seconds, with a screen that is red above blue.
-pub(crate) fn metrics(now: Instant) -> Live {
+pub(crate) fn metrics(now: Instant) -> SandboxMetrics {
     let sample = |ago: u64| Sample {
         at: now - Duration::from_secs(ago),
         cpu: Some(1.0 / (ago + 2) as f64),
@@ -424,8 +424,8 @@ pub(crate) fn metrics(now: Instant) -> Live {
         sent: 0.0,
         overlay_bytes: Some((812 << 20) - ago * (1 << 20)),
     };
-    Live {
-        look: Look {
+    SandboxMetrics {
+        look: WatchTarget {
             host: "alpha".parse().unwrap(),
             sandbox: "config-vm".parse().unwrap(),
             screen: true,

@@ -10,13 +10,13 @@ use super::app::{App, Command};
 use super::columns::Row;
 use super::format;
 use super::list::List;
-use snapdeck_engine::{JobId, JobState, JobView, LeftId, LeftJob, View};
+use snapdeck_engine::{InterruptedId, InterruptedJob, JobId, JobState, JobView, View};
 
 /// What tells a row from all others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum JobRowKey {
     /// Left by an earlier run.
-    Interrupted(LeftId),
+    Interrupted(InterruptedId),
     /// Of this one.
     Job(JobId),
 }
@@ -124,13 +124,13 @@ pub(crate) fn format_time_ago(at: Timestamp) -> String {
 }
 
 /// What was left, by its number.
-pub(crate) fn interrupted_job(view: &View, id: LeftId) -> Option<&LeftJob> {
+pub(crate) fn interrupted_job(view: &View, id: InterruptedId) -> Option<&InterruptedJob> {
     view.left.iter().find(|left| left.id == id)
 }
 
 impl App {
     /// What was left and is selected on the jobs page.
-    pub(crate) fn selected_interrupted(&self) -> Option<LeftId> {
+    pub(crate) fn selected_interrupted(&self) -> Option<InterruptedId> {
         match self
             .page
             .current()

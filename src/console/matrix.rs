@@ -72,7 +72,7 @@ impl Matrix {
             .chain([lookup::address(&view.bucket.objects)])
             .collect();
         // A snapshot that is being pushed is nowhere yet; its row shows how far it is.
-        let coming = view.jobs.iter().filter(|job| !job.state.is_over());
+        let coming = view.jobs.iter().filter(|job| !job.state.is_finished());
         let coming = coming.filter(|job| places(&job.operation).next().is_some());
         let promised: Vec<SnapshotName> = coming
             .filter_map(|job| job.operation.snapshot().cloned())

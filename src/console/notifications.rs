@@ -8,7 +8,7 @@ use snapdeck_model::Kind;
 /// A sentence for each job that ran at least `long` and is over in `after`, but was not in `before`. What the operator
 /// cancelled is no news.
 pub(crate) fn finished_long_jobs(before: &View, after: &View, long: Duration) -> Vec<String> {
-    let is_over = |job: &JobView| job.state.is_over();
+    let is_over = |job: &JobView| job.state.is_finished();
     let new = after
         .jobs
         .iter()

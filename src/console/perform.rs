@@ -148,7 +148,7 @@ pub(crate) fn obstacle(app: &App, action: Action) -> Option<String> {
         Action::Sort(Column::Host) if !app.all_hosts.is_shown => {
             Some("only the rows of all hosts together have a host".to_owned())
         }
-        Action::Suspend if app.view.jobs.iter().any(|job| !job.state.is_over()) => {
+        Action::Suspend if app.view.jobs.iter().any(|job| !job.state.is_finished()) => {
             Some("jobs are under way, and would stand still".to_owned())
         }
         _ => None,
@@ -201,7 +201,7 @@ fn finished_jobs(app: &App) -> Vec<JobId> {
         .view
         .jobs
         .iter()
-        .filter(|job| job.state.is_over())
+        .filter(|job| job.state.is_finished())
         .map(|job| job.id);
     let one = matches!(app.focus, Pane::Jobs | Pane::JobsPage);
     jobs.filter(|id| !one || selected == Some(*id)).collect()
@@ -386,7 +386,7 @@ pub(crate) fn perform(app: &mut App, action: Action) -> Vec<Command> {
                     ..
                 })
             );
-            if app.view.jobs.iter().all(|job| job.state.is_over()) {
+            if app.view.jobs.iter().all(|job| job.state.is_finished()) {
                 return vec![Command::Quit];
             }
             if !asked {

@@ -7,7 +7,7 @@ use super::commands::TaskResult;
 use super::dialog::Dialog;
 use super::format;
 use super::run::{SELECTION_DEBOUNCE, Screen};
-use snapdeck_engine::{Engine, Pruning};
+use snapdeck_engine::{Engine, PruneRequest};
 use snapdeck_model::PrunePlan;
 
 impl Screen {
@@ -137,11 +137,11 @@ impl Screen {
 /// what goes, and what does not after all.
 pub(crate) async fn apply_prune(
     engine: &Engine,
-    pruning: &Pruning,
+    pruning: &PruneRequest,
     plan: PrunePlan,
 ) -> snapdeck_model::Result<(PrunePlan, Vec<String>)> {
     let before = plan.kept.len();
-    let mut plan = engine.prune_again(pruning, plan).await?;
+    let mut plan = engine.recheck_prune(pruning, plan).await?;
     let held = plan.kept.iter().skip(before);
     let mut stayed: Vec<String> = held
         .map(|one| format!("{} stays: {}", one.name, one.keep_reasons.join("; ")))

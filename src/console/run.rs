@@ -143,7 +143,7 @@ pub async fn run(engine: Engine, options: Options) -> Result<()> {
             .spawn_blocking(move || TaskResult::SavedInventory(session::load_inventory(&dir)));
     }
     engine.follow();
-    engine.find_left();
+    engine.load_interrupted();
     screen.app.on_view(engine.view(), Instant::now());
     if !screen.app.view.left.is_empty() {
         screen.app.layers.push(Dialog::Left(Left).into());
@@ -325,11 +325,11 @@ impl Screen {
         mut signals: Signals,
     ) -> Result<ExitMode> {
         let mut views = engine.watch();
-        let mut lives = engine.live();
+        let mut lives = engine.metrics();
         let mut events = Events::listen().wrap_err("cannot listen to the terminal")?;
         let notify = engine.settings().console.notification;
         loop {
-            engine.look_at(self.app.watch_target());
+            engine.watch_sandbox(self.app.watch_target());
             self.prepare_picture();
             self.query_lineage(engine);
             self.query_pull_cost(engine);

@@ -14,7 +14,7 @@ use super::app::{App, HostLists};
 use super::columns::Column;
 use super::list::{List, Sort};
 use super::lookup;
-use snapdeck_engine::Inventory;
+use snapdeck_engine::CachedInventory;
 use snapdeck_model::{HostName, SandboxId, SnapshotName};
 
 const SESSION: &str = "session.json";
@@ -167,7 +167,7 @@ pub(crate) fn load(dir: &Path) -> Option<Session> {
 }
 
 /// The inventory of an earlier run. May take a while: a hundred thousand objects are some 20 MiB.
-pub(crate) fn load_inventory(dir: &Path) -> Option<Inventory> {
+pub(crate) fn load_inventory(dir: &Path) -> Option<CachedInventory> {
     read(&dir.join(INVENTORY))
 }
 
@@ -186,7 +186,7 @@ fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
 ///
 /// # Errors
 /// What kept a file from being written; the one from before is there still.
-pub(crate) fn save(dir: &Path, session: &Session, inventory: &Inventory) -> io::Result<()> {
+pub(crate) fn save(dir: &Path, session: &Session, inventory: &CachedInventory) -> io::Result<()> {
     std::fs::create_dir_all(dir)?;
     write(dir, SESSION, session)?;
     write(dir, INVENTORY, inventory)

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
-use super::view::PatientView;
+use super::view::HealthCheckView;
 use super::{Inner, jobs};
 use snapdeck_model::{Check, HealthReport, HostName, Result};
 
@@ -13,7 +13,7 @@ use snapdeck_model::{Check, HealthReport, HostName, Result};
 const LONGEST: Duration = Duration::from_secs(180);
 
 /// See [`super::Engine::examine`].
-pub(super) fn examine(inner: &Arc<Inner>, hosts: &[HostName], bucket: bool) -> Result<()> {
+pub(super) fn run_checks(inner: &Arc<Inner>, hosts: &[HostName], bucket: bool) -> Result<()> {
     let mut found = Vec::new();
     for name in hosts {
         found.push(jobs::find_host(inner, name)?.1.clone());
@@ -25,8 +25,8 @@ pub(super) fn examine(inner: &Arc<Inner>, hosts: &[HostName], bucket: bool) -> R
             // Nothing of it is left behind: what it starts on the host ends by itself.
             tokio::select! {
                 examination = host.run_checks(accel) => examination,
-                () = tokio::time::sleep(LONGEST) => broken_off(Some(name), "it did not end in time"),
-                () = stop.cancelled() => broken_off(Some(name), "it was cancelled"),
+                () = tokio::time::sleep(LONGEST) => aborted_report(Some(name), "it did not end in time"),
+                () = stop.cancelled() => aborted_report(Some(name), "it was cancelled"),
             }
         });
     }
@@ -55,7 +55,7 @@ fn begin(
     tokio::spawn(async move {
         let found = task.await.unwrap_or_else(|crash| {
             let why = format!("it crashed inside snapdeck: {crash}");
-            broken_off(host.clone(), &why)
+            aborted_report(host.clone(), &why)
         });
         edit(&inner, host.as_ref(), |patient| {
             patient.running = false;
@@ -64,7 +64,7 @@ fn begin(
     });
 }
 
-fn edit(inner: &Inner, host: Option<&HostName>, change: impl FnOnce(&mut PatientView)) {
+fn edit(inner: &Inner, host: Option<&HostName>, change: impl FnOnce(&mut HealthCheckView)) {
     inner.publish(|view| {
         let mut patients = view.patients.iter_mut();
         if let Some(patient) = patients.find(|patient| patient.host.as_ref() == host) {
@@ -73,7 +73,7 @@ fn edit(inner: &Inner, host: Option<&HostName>, change: impl FnOnce(&mut Patient
     });
 }
 
-fn broken_off(host: Option<HostName>, why: &str) -> HealthReport {
+fn aborted_report(host: Option<HostName>, why: &str) -> HealthReport {
     HealthReport {
         host,
         reachable: true,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 
 use super::Inner;
-use super::view::{BucketView, HostView, Link, PatientView, View};
+use super::view::{BucketView, HealthCheckView, HostView, Link, View};
 use snapdeck_bucket::Bucket;
 use snapdeck_host::{HostInventory, ScanCache};
 use snapdeck_model::settings::Settings;
@@ -34,7 +34,7 @@ const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_se
 const PAGE_SHOWN: Duration = Duration::from_millis(200);
 
 /// The view before anything has answered: every host and the bucket by name.
-pub(super) fn blank(settings: &Settings, bucket: &Bucket) -> View {
+pub(super) fn empty_view(settings: &Settings, bucket: &Bucket) -> View {
     let hosts = settings.hosts.iter().map(|host| {
         Arc::new(HostView {
             name: host.name.clone(),
@@ -58,7 +58,7 @@ pub(super) fn blank(settings: &Settings, bucket: &Bucket) -> View {
     };
     let names = settings.hosts.iter().map(|host| Some(host.name.clone()));
     let patients = names.chain([None]).map(|host| {
-        Arc::new(PatientView {
+        Arc::new(HealthCheckView {
             host,
             running: false,
             found: None,
@@ -99,13 +99,13 @@ pub(super) async fn follow_host(inner: Arc<Inner>, index: usize) {
     loop {
         changes.mark_unchanged();
         let is_lost = is_told && host.is_connection_lost();
-        let Some(survey) = look(&inner, index, &mut known, is_lost).await else {
+        let Some(survey) = scan_host(&inner, index, &mut known, is_lost).await else {
             return;
         };
         let up = survey.is_ok();
         if up && !is_met {
             is_met = true;
-            tokio::spawn(meet_host(inner.clone(), index));
+            tokio::spawn(greet_host(inner.clone(), index));
         }
         if let Ok(survey) = &survey {
             let new: Vec<String> = warnings(survey).collect();
@@ -135,7 +135,7 @@ pub(super) async fn follow_host(inner: Arc<Inner>, index: usize) {
 
 /// One look at a host; `None` where the engine ends meanwhile. What is lost is not shown as if it were there until the
 /// next try has failed, too.
-async fn look(
+async fn scan_host(
     inner: &Inner,
     index: usize,
     known: &mut Option<ScanCache>,
@@ -160,7 +160,7 @@ async fn look(
 }
 
 /// What is done once, when a host first answers.
-async fn meet_host(inner: Arc<Inner>, index: usize) {
+async fn greet_host(inner: Arc<Inner>, index: usize) {
     let host = &inner.hosts[index];
     snapdeck_ops::clear_leftovers(host, None, &|_, text| tracing::warn!("{text}")).await;
     if let Ok(false) = host.supports_backup().await {
@@ -222,7 +222,7 @@ pub(super) async fn follow_bucket(inner: Arc<Inner>) {
     let mut backoff = Backoff(BACKOFF.0);
     loop {
         let listed = tokio::select! {
-            listed = list(&inner) => listed,
+            listed = list_objects(&inner) => listed,
             () = inner.stop.cancelled() => return,
         };
         let poll = bucket_poll(listed.as_ref().map_or(0, Vec::len));
@@ -245,7 +245,7 @@ fn bucket_poll(objects: usize) -> Duration {
 }
 
 /// Lists the bucket. The first listing is shown as it grows; a later one replaces the old one whole.
-async fn list(inner: &Inner) -> Result<Vec<Object>> {
+async fn list_objects(inner: &Inner) -> Result<Vec<Object>> {
     let first = inner.view.borrow().bucket.seen.is_none();
     let mut shown = Instant::now();
     let mut objects = Vec::new();

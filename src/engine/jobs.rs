@@ -8,13 +8,13 @@ use futures_util::future::{BoxFuture, Shared};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use super::journal::Note;
-use super::turns::Turn;
+use super::journal::JournalEntry;
+use super::scheduler::JobPermit;
 use super::view::{JobId, JobState, JobView, LogLine};
-use super::{Inner, claims};
+use super::{Inner, resource_locks};
 use snapdeck_host::{Host, RetryPolicy};
 use snapdeck_model::{Error, HostName, Kind, Operation, Outcome, Phase, ProgressCell, Result};
-use snapdeck_ops::Share;
+use snapdeck_ops::FetchHandle;
 
 /// Finished jobs that are kept; the oldest go first.
 const HISTORY: usize = 200;
@@ -23,15 +23,15 @@ const LOG_LINES: usize = 500;
 
 /// The jobs that are not over, with what their views need not show.
 #[derive(Default)]
-pub(super) struct Table {
+pub(super) struct JobTable {
     last: u64,
-    live: Vec<Live>,
+    live: Vec<ActiveJob>,
 }
 
-struct Live {
+struct ActiveJob {
     id: JobId,
     title: String,
-    claims: Vec<claims::Claim>,
+    claims: Vec<resource_locks::ResourceLock>,
     cancel: CancellationToken,
 }
 
@@ -56,7 +56,7 @@ pub(super) fn find_host<'a>(inner: &'a Inner, name: &HostName) -> Result<(usize,
 }
 
 /// An operation that was taken on.
-struct Accepted {
+struct AcceptedJob {
     id: JobId,
     operation: Operation,
     host: Option<(usize, Host)>,
@@ -65,7 +65,7 @@ struct Accepted {
 }
 
 /// A place among the jobs that run, or why there is none; the jobs of one fan-out have one in common.
-type Slot = Shared<BoxFuture<'static, Result<Arc<Turn>>>>;
+type PermitFuture = Shared<BoxFuture<'static, Result<Arc<JobPermit>>>>;
 
 /// Takes operations on, each for itself; pulls of one snapshot share a slot and a fetch.
 pub(super) fn submit(inner: &Arc<Inner>, operations: Vec<Operation>) -> Vec<Result<JobId>> {
@@ -79,7 +79,7 @@ pub(super) fn submit_since(
     inner: &Arc<Inner>,
     operations: Vec<(Operation, Timestamp)>,
 ) -> Vec<Result<JobId>> {
-    let taken: Vec<Result<Accepted>> = operations
+    let taken: Vec<Result<AcceptedJob>> = operations
         .into_iter()
         .map(|(operation, asked)| accept(inner, operation, &[], asked, None))
         .collect();
@@ -87,9 +87,9 @@ pub(super) fn submit_since(
         .iter()
         .map(|taken| taken.as_ref().map(|job| job.id).map_err(Error::clone))
         .collect();
-    let mut groups: Vec<Vec<Accepted>> = Vec::new();
+    let mut groups: Vec<Vec<AcceptedJob>> = Vec::new();
     for job in taken.into_iter().flatten() {
-        let of_one = |group: &&mut Vec<Accepted>| {
+        let of_one = |group: &&mut Vec<AcceptedJob>| {
             let is_pull = |operation: &Operation| matches!(operation, Operation::Pull { .. });
             is_pull(&job.operation)
                 && group.first().is_some_and(|first| {
@@ -106,10 +106,10 @@ pub(super) fn submit_since(
         let ids = group.iter().map(|job| job.id).collect();
         let turn = inner.turns.join(ids);
         let slot = async move { turn.await.map(Arc::new) };
-        let slot: Slot = slot.boxed().shared();
-        let shares = Share::of(group.len());
+        let slot: PermitFuture = slot.boxed().shared();
+        let shares = FetchHandle::shared_by(group.len());
         for (job, share) in group.into_iter().zip(shares) {
-            tokio::spawn(run(inner.clone(), job, slot.clone(), share));
+            tokio::spawn(run_job(inner.clone(), job, slot.clone(), share));
         }
     }
     ids
@@ -126,15 +126,15 @@ pub(super) fn submit_chain_since(
     operations: Vec<Operation>,
     asked: Timestamp,
 ) -> Result<Vec<JobId>> {
-    let mut chain: Vec<Accepted> = Vec::new();
+    let mut chain: Vec<AcceptedJob> = Vec::new();
     for operation in operations {
         let before: Vec<JobId> = chain.iter().map(|job| job.id).collect();
         match accept(inner, operation, &before, asked, Some(before.len())) {
             Ok(job) => chain.push(job),
             Err(error) => {
                 for id in before {
-                    strike(inner, id);
-                    forget(inner, id);
+                    remove_entry(inner, id);
+                    remove_view(inner, id);
                 }
                 return Err(error);
             }
@@ -153,14 +153,19 @@ pub(super) fn submit_chain_since(
             }
             turns.join(vec![id]).await.map(Arc::new)
         };
-        let slot: Slot = slot.boxed().shared();
-        before = Some(tokio::spawn(run(inner.clone(), job, slot, Share::alone())));
+        let slot: PermitFuture = slot.boxed().shared();
+        before = Some(tokio::spawn(run_job(
+            inner.clone(),
+            job,
+            slot,
+            FetchHandle::single(),
+        )));
     }
     Ok(ids)
 }
 
 /// Takes back the acceptance of a job that has not begun.
-fn forget(inner: &Inner, id: JobId) {
+fn remove_view(inner: &Inner, id: JobId) {
     inner.jobs().live.retain(|live| live.id != id);
     inner.publish(|view| view.jobs.retain(|job| job.id != id));
 }
@@ -173,12 +178,12 @@ fn accept(
     friends: &[JobId],
     asked: Timestamp,
     link: Option<usize>,
-) -> Result<Accepted> {
+) -> Result<AcceptedJob> {
     let host = operation
         .host()
         .map(|name| find_host(inner, name))
         .transpose()?;
-    let wanted = claims::of(&operation);
+    let wanted = resource_locks::locks_for(&operation);
     let cancel = inner.stop.child_token();
     let cell = Arc::new(ProgressCell::default());
     let id = {
@@ -187,7 +192,9 @@ fn accept(
             .live
             .iter()
             .filter(|live| !friends.contains(&live.id))
-            .find_map(|live| claims::conflict(&wanted, &live.claims).map(|claim| (live, claim)));
+            .find_map(|live| {
+                resource_locks::conflict(&wanted, &live.claims).map(|claim| (live, claim))
+            });
         if let Some((live, claim)) = clash {
             return Err(Error::new(
                 Kind::Conflict,
@@ -203,7 +210,7 @@ fn accept(
         }
         table.last += 1;
         let id = JobId(table.last);
-        table.live.push(Live {
+        table.live.push(ActiveJob {
             id,
             title: operation.title(),
             claims: wanted,
@@ -213,13 +220,13 @@ fn accept(
     };
     if let Some(journal) = inner.journal.get() {
         let location = inner.bucket.location();
-        let mut note = Note::new(operation.clone(), asked, &inner.settings, location);
+        let mut note = JournalEntry::new(operation.clone(), asked, &inner.settings, location);
         if let Some(link) = link {
             let first = friends.first().copied().unwrap_or(id);
             note = note.in_chain(journal.chain_name(first), link);
         }
         // What was asked for is worth more than the promise to go on with it.
-        if let Err(error) = journal.note(id, &note) {
+        if let Err(error) = journal.record(id, &note) {
             tracing::warn!(
                 job = id.0,
                 "it would not go on after a restart: cannot note it: {error}"
@@ -237,7 +244,7 @@ fn accept(
             cell: cell.clone(),
         }));
     });
-    Ok(Accepted {
+    Ok(AcceptedJob {
         id,
         host: host.map(|(index, host)| (index, host.clone())),
         operation,
@@ -247,8 +254,13 @@ fn accept(
 }
 
 /// Runs a job to its end, and tells whether that was a good one.
-async fn run(inner: Arc<Inner>, job: Accepted, slot: Slot, share: Share) -> Result<()> {
-    let Accepted {
+async fn run_job(
+    inner: Arc<Inner>,
+    job: AcceptedJob,
+    slot: PermitFuture,
+    share: FetchHandle,
+) -> Result<()> {
+    let AcceptedJob {
         id,
         operation,
         host,
@@ -274,14 +286,16 @@ async fn run(inner: Arc<Inner>, job: Accepted, slot: Slot, share: Share) -> Resu
             progress: cell.clone(),
             cancel,
             leaving: inner.leaving.clone(),
-            log: log_of(&inner, id),
+            log: job_log(&inner, id),
             zstd: inner.settings.push.zstd_enabled,
         };
         let worker = {
             let inner = inner.clone();
-            let host = host.as_ref().map(|(_, host)| patient(host, &ctx));
+            let host = host.as_ref().map(|(_, host)| with_retry_policy(host, &ctx));
             // A task of its own, so that a panic ends this job and nothing else.
-            tokio::spawn(async move { work(&inner, &operation, host.as_ref(), share, &ctx).await })
+            tokio::spawn(async move {
+                run_operation(&inner, &operation, host.as_ref(), share, &ctx).await
+            })
         };
         worker.await.unwrap_or_else(|crash| {
             Err(
@@ -302,11 +316,11 @@ async fn run(inner: Arc<Inner>, job: Accepted, slot: Slot, share: Share) -> Resu
 
 /// Does the operation, apart from all others: from this process's by its claims, from other processes' by locks on
 /// the host.
-async fn work(
+async fn run_operation(
     inner: &Inner,
     operation: &Operation,
     host: Option<&Host>,
-    share: Share,
+    share: FetchHandle,
     ctx: &snapdeck_ops::Context,
 ) -> Result<Outcome> {
     let cannot = |error: Error| error.context(format!("cannot {}", operation.title()));
@@ -314,7 +328,7 @@ async fn work(
     let lock = match host {
         Some(host) => {
             ctx.progress.enter(Phase::Checking, 0);
-            let wants = claims::locks(operation, host);
+            let wants = resource_locks::host_locks(operation, host);
             let lock = host.lock(wants, &operation.title(), lost.clone()).await;
             Some(lock.map_err(cannot)?)
         }
@@ -339,7 +353,7 @@ async fn work(
 }
 
 /// The host, for a job: it waits for it while it is away.
-fn patient(host: &Host, ctx: &snapdeck_ops::Context) -> Host {
+fn with_retry_policy(host: &Host, ctx: &snapdeck_ops::Context) -> Host {
     let log = ctx.log.clone();
     let tell = Arc::new(move |warning, text| log(warning, text));
     host.with_retry_policy(RetryPolicy::new(
@@ -353,7 +367,7 @@ fn finish(inner: &Inner, id: JobId, title: &str, cell: &ProgressCell, result: Re
     let is_cancelled = matches!(&result, Err(error) if error.kind() == Kind::Cancelled);
     // What the operator cancelled was struck then.
     if !(is_cancelled && inner.leaving.is_cancelled()) {
-        strike(inner, id);
+        remove_entry(inner, id);
     }
     let state = match result {
         Ok(outcome) => {
@@ -377,26 +391,30 @@ fn finish(inner: &Inner, id: JobId, title: &str, cell: &ProgressCell, result: Re
             job.state = state;
             job.ended = Some(Instant::now());
         });
-        let over = view.jobs.iter().filter(|job| job.state.is_over()).count();
+        let over = view
+            .jobs
+            .iter()
+            .filter(|job| job.state.is_finished())
+            .count();
         let mut surplus = over.saturating_sub(HISTORY);
         view.jobs.retain(|job| {
-            let goes = surplus > 0 && job.state.is_over() && job.id != id;
+            let goes = surplus > 0 && job.state.is_finished() && job.id != id;
             surplus -= usize::from(goes);
             !goes
         });
     });
 }
 
-fn strike(inner: &Inner, id: JobId) {
+fn remove_entry(inner: &Inner, id: JobId) {
     if let Some(journal) = inner.journal.get() {
-        journal.strike(id);
+        journal.remove(id);
     }
 }
 
 /// Stops a job for good.
 pub(super) fn cancel(inner: &Inner, id: JobId) {
     // At once: nobody is to take up what was cancelled, even if we are killed while it cleans up.
-    strike(inner, id);
+    remove_entry(inner, id);
     interrupt(inner, id);
 }
 
@@ -410,7 +428,7 @@ pub(super) fn interrupt(inner: &Inner, id: JobId) {
         .map(|live| live.cancel.clone());
     if let Some(token) = token {
         update(inner, id, |job| {
-            if !job.state.is_over() {
+            if !job.state.is_finished() {
                 job.state = JobState::Cancelling;
             }
         });
@@ -438,7 +456,10 @@ pub(super) fn shift(inner: &Inner, id: JobId, by: isize) {
 }
 
 pub(super) fn dismiss(inner: &Inner, id: JobId) {
-    inner.publish(|view| view.jobs.retain(|job| job.id != id || !job.state.is_over()));
+    inner.publish(|view| {
+        view.jobs
+            .retain(|job| job.id != id || !job.state.is_finished())
+    });
 }
 
 fn update(inner: &Inner, id: JobId, change: impl FnOnce(&mut JobView)) {
@@ -452,7 +473,7 @@ fn edit(jobs: &mut [Arc<JobView>], id: JobId, change: impl FnOnce(&mut JobView))
 }
 
 /// The log of one job: its lines stand on the job and in the program's log.
-fn log_of(inner: &Arc<Inner>, id: JobId) -> Arc<snapdeck_ops::Log> {
+fn job_log(inner: &Arc<Inner>, id: JobId) -> Arc<snapdeck_ops::LogFn> {
     let inner = inner.clone();
     Arc::new(move |warning, text| {
         if warning {

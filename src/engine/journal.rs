@@ -38,7 +38,7 @@ pub(super) struct Journal {
 
 /// An operation that was taken on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Note {
+pub(super) struct JournalEntry {
     pub operation: Operation,
     /// When it was first asked for.
     pub taken: Timestamp,
@@ -59,7 +59,7 @@ pub(super) struct Chain {
     link: usize,
 }
 
-impl Note {
+impl JournalEntry {
     /// The same as a link of a chain.
     pub(crate) fn in_chain(self, name: String, link: usize) -> Self {
         Self {
@@ -160,7 +160,7 @@ impl Journal {
     ///
     /// # Errors
     /// The system's; the operation may begin nevertheless.
-    pub(crate) fn note(&self, id: JobId, note: &Note) -> io::Result<()> {
+    pub(crate) fn record(&self, id: JobId, note: &JournalEntry) -> io::Result<()> {
         let mut file = tempfile::NamedTempFile::new_in(&self.dir)?;
         serde_json::to_writer(&mut file, note)?;
         file.persist(self.path(id)).map_err(|error| error.error)?;
@@ -168,7 +168,7 @@ impl Journal {
     }
 
     /// Strikes a job that is over.
-    pub(crate) fn strike(&self, id: JobId) {
+    pub(crate) fn remove(&self, id: JobId) {
         match fs::remove_file(self.path(id)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 tracing::warn!("cannot strike job {} from the journal: {error}", id.0);
@@ -184,8 +184,11 @@ impl Journal {
     }
 
     /// Moves what processes that are gone have left, and `is_ours` holds of, into this session; returns each with
-    /// where it is now. It stays there, also past our end, until it is struck by [`Journal::strike_left`].
-    pub(crate) fn adopt(&self, is_ours: impl Fn(&Note) -> bool) -> Vec<(PathBuf, Note)> {
+    /// where it is now. It stays there, also past our end, until it is struck by [`Journal::remove_entry`].
+    pub(crate) fn claim_orphans(
+        &self,
+        is_ours: impl Fn(&JournalEntry) -> bool,
+    ) -> Vec<(PathBuf, JournalEntry)> {
         let Ok(sessions) = fs::read_dir(&self.root) else {
             return Vec::new();
         };
@@ -197,7 +200,7 @@ impl Journal {
             if hidden || dir == self.dir {
                 continue;
             }
-            let lock = match lock_left(&dir) {
+            let lock = match lock_orphan(&dir) {
                 Ok(Some(lock)) => lock,
                 Ok(None) => continue,
                 Err(error) => {
@@ -205,7 +208,10 @@ impl Journal {
                     continue;
                 }
             };
-            for (path, note) in notes(&dir).into_iter().filter(|(_, note)| is_ours(note)) {
+            for (path, note) in read_entries(&dir)
+                .into_iter()
+                .filter(|(_, note)| is_ours(note))
+            {
                 let number = self.adopted.fetch_add(1, Ordering::Relaxed);
                 let here = self.dir.join(format!("left-{number}.json"));
                 match fs::rename(&path, &here) {
@@ -213,14 +219,14 @@ impl Journal {
                     Err(error) => tracing::warn!("cannot take {}: {error}", path.display()),
                 }
             }
-            clear(&dir);
+            remove_dir(&dir);
             drop(lock);
         }
         found
     }
 
     /// Strikes what was adopted.
-    pub(crate) fn strike_left(path: &Path) {
+    pub(crate) fn remove_entry(path: &Path) {
         if let Err(error) = fs::remove_file(path) {
             tracing::warn!("cannot strike {}: {error}", path.display());
         }
@@ -229,12 +235,12 @@ impl Journal {
 
 impl Drop for Journal {
     fn drop(&mut self) {
-        clear(&self.dir);
+        remove_dir(&self.dir);
     }
 }
 
 /// The lock of a session whose process is gone; `None` while that lives.
-fn lock_left(dir: &Path) -> io::Result<Option<File>> {
+fn lock_orphan(dir: &Path) -> io::Result<Option<File>> {
     let lock = match File::open(dir.join(LOCK)) {
         Ok(lock) => lock,
         // Somebody else has cleared it meanwhile.
@@ -249,7 +255,7 @@ fn lock_left(dir: &Path) -> io::Result<Option<File>> {
 }
 
 /// The notes of a session. What is none of ours stays.
-fn notes(dir: &Path) -> Vec<(PathBuf, Note)> {
+fn read_entries(dir: &Path) -> Vec<(PathBuf, JournalEntry)> {
     let Ok(entries) = fs::read_dir(dir) else {
         return Vec::new();
     };
@@ -270,7 +276,7 @@ fn notes(dir: &Path) -> Vec<(PathBuf, Note)> {
 }
 
 /// Removes a session that has no notes.
-fn clear(dir: &Path) {
+fn remove_dir(dir: &Path) {
     let is_empty = fs::read_dir(dir).is_ok_and(|mut entries| {
         entries.all(|entry| entry.is_ok_and(|entry| entry.file_name() == LOCK))
     });
@@ -286,13 +292,13 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn note(name: &str) -> Note {
+    fn note(name: &str) -> JournalEntry {
         let operation = Operation::Pull {
             host: "local".parse().unwrap(),
             name: name.parse().unwrap(),
             overwrite: false,
         };
-        Note {
+        JournalEntry {
             operation,
             taken: Timestamp::now(),
             chain: None,
@@ -302,24 +308,24 @@ mod tests {
     }
 
     /// A session whose process is gone.
-    fn left(state: &Path, notes: &[Note]) {
+    fn left(state: &Path, notes: &[JournalEntry]) {
         let journal = Journal::open(state).unwrap();
         for (id, note) in (1..).zip(notes) {
-            journal.note(JobId(id), note).unwrap();
+            journal.record(JobId(id), note).unwrap();
         }
         let Journal { dir, .. } = &journal;
         assert!(dir.join("1.json").exists());
     }
 
-    fn adopted(journal: &Journal) -> Vec<(PathBuf, Note)> {
+    fn adopted(journal: &Journal) -> Vec<(PathBuf, JournalEntry)> {
         let ours = note("any");
-        let is_ours = |note: &Note| (&note.uri, &note.bucket) == (&ours.uri, &ours.bucket);
-        let mut found = journal.adopt(is_ours);
+        let is_ours = |note: &JournalEntry| (&note.uri, &note.bucket) == (&ours.uri, &ours.bucket);
+        let mut found = journal.claim_orphans(is_ours);
         found.sort_by(|(_, a), (_, b)| a.order().cmp(&b.order()));
         found
     }
 
-    fn titles(notes: &[(PathBuf, Note)]) -> Vec<String> {
+    fn titles(notes: &[(PathBuf, JournalEntry)]) -> Vec<String> {
         let notes = notes.iter();
         notes.map(|(_, note)| note.operation.title()).collect()
     }
@@ -329,7 +335,7 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         left(state.path(), &[note("a"), note("b")]);
         let journal = Journal::open(state.path()).unwrap();
-        journal.note(JobId(1), &note("c")).unwrap();
+        journal.record(JobId(1), &note("c")).unwrap();
         let other = Journal::open(state.path()).unwrap();
         // Not c: its process lives.
         let found = adopted(&other);
@@ -342,8 +348,8 @@ mod tests {
         assert_eq!(titles(&found), ["pull a → local", "pull b → local"]);
         found
             .iter()
-            .for_each(|(path, _)| Journal::strike_left(path));
-        journal.strike(JobId(1));
+            .for_each(|(path, _)| Journal::remove_entry(path));
+        journal.remove(JobId(1));
         drop(journal);
         assert!(adopted(&other).is_empty());
         drop(other);
@@ -373,7 +379,7 @@ mod tests {
         assert_eq!(old, [true, false, false, false]);
         found
             .iter()
-            .for_each(|(path, _)| Journal::strike_left(path));
+            .for_each(|(path, _)| Journal::remove_entry(path));
         drop(journal);
         let sessions: Vec<_> = fs::read_dir(state.path().join("journal"))
             .unwrap()

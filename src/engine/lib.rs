@@ -6,17 +6,17 @@
 //!                       jobs, their states ----/
 //! ```
 
-mod claims;
 mod doctor;
 mod inventory;
+mod inventory_cache;
 mod jobs;
 mod journal;
-mod knowledge;
-mod left;
-mod live;
+mod lineage;
+mod metrics;
 mod prune;
-mod recall;
-mod turns;
+mod recovery;
+mod resource_locks;
+mod scheduler;
 mod view;
 
 use std::path::Path;
@@ -36,15 +36,15 @@ use snapdeck_model::{
     Error, ForeignDomain, HostName, Kind, Object, Operation, Outcome, PushPlan, Result, Sandbox,
     SandboxId, Snapshot, SnapshotName,
 };
-use snapdeck_ops::Wish;
+use snapdeck_ops::SnapshotRequest;
 
-pub use knowledge::Parents;
-pub use live::{Live, Look, Sample};
-pub use prune::Pruning;
-pub use recall::Inventory;
+pub use inventory_cache::CachedInventory;
+pub use lineage::Parents;
+pub use metrics::{Sample, SandboxMetrics, WatchTarget};
+pub use prune::PruneRequest;
 pub use view::{
-    BucketView, HostView, JobId, JobState, JobView, LeftId, LeftJob, Link, LogLine, PatientView,
-    View,
+    BucketView, HealthCheckView, HostView, InterruptedId, InterruptedJob, JobId, JobState, JobView,
+    Link, LogLine, View,
 };
 
 /// How long [`Engine::shutdown`] waits for jobs to clean up.
@@ -65,16 +65,16 @@ struct Inner {
     host_calls: Vec<Notify>,
     bucket: Bucket,
     bucket_call: Notify,
-    jobs: Mutex<jobs::Table>,
-    turns: turns::Turns,
+    jobs: Mutex<jobs::JobTable>,
+    turns: scheduler::JobQueue,
     /// The only place views are made in; its lock is held for the making of one, never for I/O.
     view: watch::Sender<Arc<View>>,
     /// What somebody looks at, and what there is to see.
-    look: watch::Sender<Option<Look>>,
-    live: watch::Sender<Option<Arc<Live>>>,
-    tunnels: Mutex<live::Tunnels>,
-    manifests: Mutex<knowledge::Cache>,
-    left: Mutex<Vec<left::Held>>,
+    look: watch::Sender<Option<WatchTarget>>,
+    live: watch::Sender<Option<Arc<SandboxMetrics>>>,
+    tunnels: Mutex<metrics::Tunnels>,
+    manifests: Mutex<lineage::ManifestCache>,
+    left: Mutex<Vec<recovery::InterruptedEntry>>,
     stop: CancellationToken,
     /// Where operations are noted until they are over, if they are.
     journal: OnceLock<Journal>,
@@ -83,21 +83,21 @@ struct Inner {
 }
 
 impl Inner {
-    fn jobs(&self) -> MutexGuard<'_, jobs::Table> {
+    fn jobs(&self) -> MutexGuard<'_, jobs::JobTable> {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tunnels(&self) -> MutexGuard<'_, live::Tunnels> {
+    fn tunnels(&self) -> MutexGuard<'_, metrics::Tunnels> {
         self.tunnels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn manifests(&self) -> MutexGuard<'_, knowledge::Cache> {
+    fn manifests(&self) -> MutexGuard<'_, lineage::ManifestCache> {
         self.manifests
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn left(&self) -> MutexGuard<'_, Vec<left::Held>> {
+    fn interrupted(&self) -> MutexGuard<'_, Vec<recovery::InterruptedEntry>> {
         self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -128,7 +128,7 @@ impl Engine {
             .map(Host::new)
             .collect::<Result<Vec<Host>>>()?;
         let bucket = Bucket::new(&settings.bucket).await;
-        let view = inventory::blank(&settings, &bucket);
+        let view = inventory::empty_view(&settings, &bucket);
         Ok(Self {
             inner: Arc::new(Inner {
                 host_calls: hosts.iter().map(|_| Notify::new()).collect(),
@@ -136,7 +136,7 @@ impl Engine {
                 bucket,
                 bucket_call: Notify::new(),
                 jobs: Mutex::default(),
-                turns: turns::Turns::new(settings.jobs.max_parallel),
+                turns: scheduler::JobQueue::new(settings.jobs.max_parallel),
                 view: watch::Sender::new(Arc::new(view)),
                 look: watch::Sender::default(),
                 live: watch::Sender::default(),
@@ -162,7 +162,7 @@ impl Engine {
             tokio::spawn(inventory::follow_host(self.inner.clone(), index));
         }
         tokio::spawn(inventory::follow_bucket(self.inner.clone()));
-        tokio::spawn(live::follow(self.inner.clone()));
+        tokio::spawn(metrics::follow(self.inner.clone()));
     }
 
     /// The newest view.
@@ -220,7 +220,7 @@ impl Engine {
     pub async fn wait(&self, id: JobId) -> Result<Outcome> {
         let unknown = || Error::new(Kind::NotFound, format!("there is no job {}", id.0));
         let mut watch = self.watch();
-        let over = |view: &Arc<View>| view.job(id).is_none_or(|job| job.state.is_over());
+        let over = |view: &Arc<View>| view.job(id).is_none_or(|job| job.state.is_finished());
         let view = watch.wait_for(over).await.map_err(|_| unknown())?;
         match view.job(id).map(|job| &job.state) {
             Some(JobState::Done(outcome)) => Ok(outcome.clone()),
@@ -256,12 +256,12 @@ impl Engine {
     ///
     /// # Errors
     /// `InvalidInput` for a host that is not in the settings: then nothing is begun.
-    pub fn examine(&self, hosts: &[HostName], bucket: bool) -> Result<()> {
-        doctor::examine(&self.inner, hosts, bucket)
+    pub fn run_health_checks(&self, hosts: &[HostName], bucket: bool) -> Result<()> {
+        doctor::run_checks(&self.inner, hosts, bucket)
     }
 
     /// [`Engine::examine`] of all hosts and the bucket.
-    pub fn examine_all(&self) {
+    pub fn run_all_health_checks(&self) {
         let hosts: Vec<HostName> = self
             .inner
             .hosts
@@ -269,7 +269,7 @@ impl Engine {
             .map(|host| host.name().clone())
             .collect();
         // None of them is unknown.
-        let _ = self.examine(&hosts, true);
+        let _ = self.run_health_checks(&hosts, true);
     }
 
     /// From here on notes in the directory `state` what is taken on, until it is over. Several processes may share
@@ -277,7 +277,7 @@ impl Engine {
     ///
     /// # Errors
     /// `Failed` where it cannot be written there.
-    pub fn keep_journal(&self, state: &Path) -> Result<()> {
+    pub fn open_journal(&self, state: &Path) -> Result<()> {
         let journal = Journal::open(state)?;
         // A second one would forget what the first one holds.
         let _ = self.inner.journal.set(journal);
@@ -290,28 +290,28 @@ impl Engine {
     ///
     /// # Errors
     /// Of each as [`Engine::submit`]'s.
-    pub fn take_up_unfinished(&self) -> Vec<(String, Result<JobId>)> {
-        left::resume_all(&self.inner)
+    pub fn resume_unfinished(&self) -> Vec<(String, Result<JobId>)> {
+        recovery::resume_all(&self.inner)
     }
 
     /// Ends: cancels what runs, waits, 30 s at most, until it has cleaned up, and leaves the hosts.
     pub async fn shutdown(&self) {
-        self.end(SHUTDOWN, |id| self.cancel(id)).await;
+        self.stop_jobs(SHUTDOWN, |id| self.cancel(id)).await;
     }
 
     /// As [`Engine::shutdown`], within `deadline`, but what runs stays in the journal, for the next start, with what
     /// it can go on from.
     pub async fn suspend(&self, deadline: Duration) {
         self.inner.leaving.cancel();
-        self.end(deadline, |id| jobs::interrupt(&self.inner, id))
+        self.stop_jobs(deadline, |id| jobs::interrupt(&self.inner, id))
             .await;
     }
 
-    async fn end(&self, deadline: Duration, stop: impl Fn(JobId)) {
+    async fn stop_jobs(&self, deadline: Duration, stop: impl Fn(JobId)) {
         let ids: Vec<JobId> = self.view().jobs.iter().map(|job| job.id).collect();
         ids.into_iter().for_each(stop);
         let mut watch = self.watch();
-        let idle = |view: &Arc<View>| view.jobs.iter().all(|job| job.state.is_over());
+        let idle = |view: &Arc<View>| view.jobs.iter().all(|job| job.state.is_finished());
         // Past the deadline the guards on the hosts do what is left to do.
         let _ = tokio::time::timeout(deadline, watch.wait_for(idle)).await;
         self.inner.stop.cancel();
@@ -326,7 +326,7 @@ impl Engine {
     ///
     /// # Errors
     /// As a push: `Refused` where the sandbox is neither stopped nor paused; `NotFound`; `Unreachable`.
-    pub async fn forecast(
+    pub async fn plan_push(
         &self,
         host: &HostName,
         sandbox: &SandboxId,
@@ -334,9 +334,9 @@ impl Engine {
         compact: bool,
     ) -> Result<PushPlan> {
         let inner = &self.inner;
-        let wish = Wish::new(name, false, compact);
+        let wish = SnapshotRequest::new(name, false, compact);
         let zstd = inner.settings.push.zstd_enabled;
-        snapdeck_ops::forecast(self.host(host)?, &inner.bucket, sandbox, &wish, zstd).await
+        snapdeck_ops::plan_push(self.host(host)?, &inner.bucket, sandbox, &wish, zstd).await
     }
 
     /// Sandboxes of a host, asked now.
@@ -344,7 +344,7 @@ impl Engine {
     /// # Errors
     /// `InvalidInput` for an unknown host, `Unreachable` where it does not answer.
     pub async fn sandboxes(&self, host: &HostName) -> Result<Vec<Sandbox>> {
-        Ok(self.survey(host).await?.sandboxes)
+        Ok(self.scan(host).await?.sandboxes)
     }
 
     /// One sandbox of a host, asked now.
@@ -360,7 +360,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::sandboxes`].
     pub async fn guests(&self, host: &HostName) -> Result<(Vec<Sandbox>, Vec<ForeignDomain>)> {
-        let survey = self.survey(host).await?;
+        let survey = self.scan(host).await?;
         Ok((survey.sandboxes, survey.foreign_domains))
     }
 
@@ -369,7 +369,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::sandboxes`].
     pub async fn snapshots(&self, host: &HostName) -> Result<Vec<Snapshot>> {
-        Ok(self.survey(host).await?.snapshots)
+        Ok(self.scan(host).await?.snapshots)
     }
 
     /// One snapshot of a host, asked now.
@@ -399,7 +399,7 @@ impl Engine {
         self.inner.bucket.head(name).await
     }
 
-    async fn survey(&self, host: &HostName) -> Result<HostInventory> {
+    async fn scan(&self, host: &HostName) -> Result<HostInventory> {
         let survey = self.host(host)?.scan().await?;
         for warning in inventory::warnings(&survey) {
             tracing::warn!("{warning}");

@@ -18,7 +18,7 @@ const AT_ONCE: usize = 8;
 
 /// Where to look for what may go.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pruning {
+pub struct PruneRequest {
     /// What may go.
     pub rule: PruneRule,
     /// The hosts whose snapshots are looked at.
@@ -30,7 +30,7 @@ pub struct Pruning {
 }
 
 /// A host and what it has, or why that is not known.
-type Surveyed = (HostName, Result<HostInventory>);
+type HostScan = (HostName, Result<HostInventory>);
 
 impl Engine {
     /// Finds what may go by a rule. Held is what a chain needs or may need, what is pinned, and the last sound copy of
@@ -39,7 +39,7 @@ impl Engine {
     /// # Errors
     /// `InvalidInput` for an unknown host; `Unreachable` where a host that is to be looked at, or the bucket, does not
     /// answer.
-    pub async fn prune_plan(&self, asked: &Pruning) -> Result<PrunePlan> {
+    pub async fn prune_plan(&self, asked: &PruneRequest) -> Result<PrunePlan> {
         for host in &asked.hosts {
             self.host(host)?;
         }
@@ -58,7 +58,7 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::prune_plan`].
-    pub async fn prune_again(&self, asked: &Pruning, plan: PrunePlan) -> Result<PrunePlan> {
+    pub async fn recheck_prune(&self, asked: &PruneRequest, plan: PrunePlan) -> Result<PrunePlan> {
         if plan.to_remove.is_empty() {
             return Ok(plan);
         }
@@ -75,7 +75,7 @@ impl Engine {
         if leftover
             .name
             .as_ref()
-            .is_some_and(|name| self.is_made(name))
+            .is_some_and(|name| self.is_being_built(name))
         {
             return Ok(false);
         }
@@ -85,12 +85,12 @@ impl Engine {
         }
     }
 
-    async fn find(&self, asked: &Pruning, plan: &mut PrunePlan) -> Result<()> {
+    async fn find(&self, asked: &PruneRequest, plan: &mut PrunePlan) -> Result<()> {
         let look = |host: &Host| {
             let host = host.clone();
             async move { (host.name().clone(), host.scan().await) }
         };
-        let surveys: Vec<Surveyed> = join_all(self.inner.hosts.iter().map(look)).await;
+        let surveys: Vec<HostScan> = join_all(self.inner.hosts.iter().map(look)).await;
         for (host, survey) in &surveys {
             match survey {
                 Err(error) if asked.hosts.contains(host) => return Err(error.clone()),
@@ -113,7 +113,7 @@ impl Engine {
         let pins = chosen.into_iter().map(|at| {
             let (name, host) = (all[at].name.clone(), all[at].host.clone());
             async move {
-                let said = self.remarks(host.as_ref(), host.is_none(), &name).await;
+                let said = self.annotations(host.as_ref(), host.is_none(), &name).await;
                 (at, said)
             }
         });
@@ -149,15 +149,15 @@ impl Engine {
     }
 
     /// Does a job of this process make an object of that name?
-    fn is_made(&self, name: &SnapshotName) -> bool {
+    fn is_being_built(&self, name: &SnapshotName) -> bool {
         let view = self.view();
         view.jobs.iter().any(|job| {
-            !job.state.is_over()
+            !job.state.is_finished()
                 && matches!(&job.operation, Operation::Create { name: made, .. } | Operation::Push { name: made, .. } if made == name)
         })
     }
 
-    async fn find_leftovers(&self, asked: &Pruning, plan: &mut PrunePlan) -> Result<()> {
+    async fn find_leftovers(&self, asked: &PruneRequest, plan: &mut PrunePlan) -> Result<()> {
         for host in &asked.hosts {
             let found = self.host(host)?.leftovers().await?;
             plan.leftovers.extend(found);
@@ -166,7 +166,7 @@ impl Engine {
             match self.inner.bucket.leftovers().await? {
                 Some(found) => plan.leftovers.extend(found.into_iter().filter(|upload| {
                     let name = upload.name.as_ref();
-                    !name.is_some_and(|name| self.is_made(name))
+                    !name.is_some_and(|name| self.is_being_built(name))
                 })),
                 None => plan.warnings.push(format!(
                     "the store of {} does not list unfinished uploads",
@@ -180,7 +180,7 @@ impl Engine {
 
 /// Every copy that is sound as far as is known, by its host (`None`: the bucket) and name.
 fn copies<'a>(
-    surveys: &'a [Surveyed],
+    surveys: &'a [HostScan],
     objects: &'a [Object],
 ) -> impl Iterator<Item = (Option<&'a HostName>, &'a SnapshotName)> {
     let on_hosts = surveys.iter().flat_map(|(host, survey)| {
@@ -192,7 +192,7 @@ fn copies<'a>(
 }
 
 /// The snapshots that sandboxes of a host stand on.
-fn used(survey: &HostInventory) -> BTreeSet<&SnapshotName> {
+fn used_snapshots(survey: &HostInventory) -> BTreeSet<&SnapshotName> {
     let bases = survey
         .sandboxes
         .iter()
@@ -208,13 +208,14 @@ fn used(survey: &HostInventory) -> BTreeSet<&SnapshotName> {
 }
 
 /// What there is in the places that are asked for, and what holds it; pins are not looked at yet.
-fn candidates(asked: &Pruning, surveys: &[Surveyed], objects: &[Object]) -> Vec<Candidate> {
+fn candidates(asked: &PruneRequest, surveys: &[HostScan], objects: &[Object]) -> Vec<Candidate> {
     let known = || {
         let known = surveys.iter();
         known.filter_map(|(host, survey)| Some((host, survey.as_ref().ok()?)))
     };
-    let everywhere: BTreeSet<&SnapshotName> =
-        known().flat_map(|(_, survey)| used(survey)).collect();
+    let everywhere: BTreeSet<&SnapshotName> = known()
+        .flat_map(|(_, survey)| used_snapshots(survey))
+        .collect();
     // Sandboxes stand on it where there is no sound file: who has one has the last.
     let needy: BTreeSet<&SnapshotName> = known()
         .flat_map(|(_, survey)| {
@@ -222,7 +223,9 @@ fn candidates(asked: &Pruning, surveys: &[Surveyed], objects: &[Object]) -> Vec<
                 let mut all = survey.snapshots.iter();
                 all.any(|snapshot| snapshot.name == *name && snapshot.problem.is_none())
             };
-            used(survey).into_iter().filter(move |name| !sound(name))
+            used_snapshots(survey)
+                .into_iter()
+                .filter(move |name| !sound(name))
         })
         .collect();
     let needed = |name: &SnapshotName| {

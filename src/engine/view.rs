@@ -19,15 +19,15 @@ pub struct View {
     pub bucket: Arc<BucketView>,
     /// Jobs, oldest first; those that wait for their turn are in the order in which they get it.
     pub jobs: Vec<Arc<JobView>>,
-    /// What earlier runs have left, oldest first; see [`super::Engine::find_left`].
-    pub left: Arc<[LeftJob]>,
+    /// What earlier runs have left, oldest first; see [`super::Engine::load_interrupted`].
+    pub left: Arc<[InterruptedJob]>,
     /// The examinations of the hosts, in the order of the settings, and then of the bucket.
-    pub patients: Vec<Arc<PatientView>>,
+    pub patients: Vec<Arc<HealthCheckView>>,
 }
 
 /// What [`super::Engine::examine`] has found, or will.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PatientView {
+pub struct HealthCheckView {
     /// The host; `None`: the bucket.
     pub host: Option<HostName>,
     /// Is it being examined now?
@@ -91,13 +91,13 @@ pub struct JobId(pub u64);
 
 /// Number of something that was left, from 1, unique in this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LeftId(pub u64);
+pub struct InterruptedId(pub u64);
 
 /// What a process that is gone had taken on and did not end.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LeftJob {
+pub struct InterruptedJob {
     /// Number.
-    pub id: LeftId,
+    pub id: InterruptedId,
     /// In one line.
     pub title: String,
     /// What was asked: one operation, or several of which each begins when the one before has ended well.
@@ -123,7 +123,7 @@ pub enum JobState {
 
 impl JobState {
     /// Is it over?
-    pub fn is_over(&self) -> bool {
+    pub fn is_finished(&self) -> bool {
         matches!(self, Self::Done(_) | Self::Failed(_))
     }
 }

@@ -4,10 +4,10 @@ use snapdeck_bucket::Bucket;
 use snapdeck_host::Host;
 use snapdeck_model::{Outcome, Phase, Result, SandboxId, SandboxState};
 
-use super::flatten::Stillness;
-use super::make::{Wish, make_object, milliseconds};
+use super::convert::ConsistencyMode;
+use super::create_object::{SnapshotRequest, build_object, milliseconds};
 use super::push::warn_of_memory;
-use super::source::Source;
+use super::sandbox_disk::SandboxDisk;
 use super::{Context, refuse_existing};
 
 /// Cuts a snapshot from `sandbox` as `wish` says. A running guest is paused for a moment of its disk and always runs
@@ -20,25 +20,25 @@ pub async fn create(
     host: &Host,
     bucket: &Bucket,
     sandbox: &SandboxId,
-    wish: &Wish,
+    wish: &SnapshotRequest,
     live: bool,
     ctx: &Context,
 ) -> Result<Outcome> {
-    ctx.enter(Phase::Checking)?;
-    let source = Source::find(host, sandbox).await?;
+    ctx.enter_phase(Phase::Checking)?;
+    let source = SandboxDisk::find(host, sandbox).await?;
     refuse_existing(bucket, &wish.name, wish.overwrite).await?;
     let stillness = match (source.state, live) {
-        (SandboxState::Running, false) => Stillness::Pause,
+        (SandboxState::Running, false) => ConsistencyMode::PauseGuest,
         (SandboxState::Running, true) => {
             ctx.warn(format!(
                 "{sandbox} keeps running: the snapshot may be inconsistent"
             ));
-            Stillness::None
+            ConsistencyMode::Live
         }
-        _ => Stillness::Given,
+        _ => ConsistencyMode::AlreadyQuiet,
     };
     warn_of_memory(&source, ctx);
-    let sent = make_object(host, bucket, &source, stillness, wish, ctx).await?;
+    let sent = build_object(host, bucket, &source, stillness, wish, ctx).await?;
     Ok(Outcome::Created {
         name: wish.name.clone(),
         snapshot_path: sent.object.key,

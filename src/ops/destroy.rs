@@ -53,7 +53,7 @@ pub(super) async fn destroy(host: &Host, id: &SandboxId, ctx: &Context) -> Resul
     if sandbox.is_none() && !host.has_file(&disk).await? && !host.has_file(&variables).await? {
         return Err(host.sandbox_not_found(id));
     }
-    ctx.enter(Phase::Removing)?;
+    ctx.enter_phase(Phase::Removing)?;
     match &sandbox {
         Some(sandbox) => {
             if sandbox.state.is_active() {

@@ -44,7 +44,7 @@ const LOOK: Duration = Duration::from_millis(250);
 
 /// What is fetched, and what it is to be.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Source {
+pub(super) struct RemoteObject {
     pub(super) object: Object,
     /// The object's own, where it has one.
     pub(super) manifest: Option<Manifest>,
@@ -52,7 +52,7 @@ pub(super) struct Source {
     pub(super) remarks: Option<Annotations>,
 }
 
-impl Source {
+impl RemoteObject {
     /// What a block is to be, where that is known.
     pub(super) fn digest(&self, block: u64) -> Option<Digest> {
         let blocks = &self.manifest.as_ref()?.blocks;
@@ -60,50 +60,50 @@ impl Source {
     }
 
     /// Length of a block.
-    pub(super) fn bytes(&self, block: u64) -> u64 {
+    pub(super) fn block_bytes(&self, block: u64) -> u64 {
         block_bytes(block, self.object.size_bytes)
     }
 }
 
 /// A pull's share in a fetch. Once it is dropped, nobody waits for it any more.
-pub struct Share(Arc<Gathering>);
+pub struct FetchHandle(Arc<SharedFetch>);
 
-struct Gathering {
-    state: Mutex<State>,
+struct SharedFetch {
+    state: Mutex<SharedFetchState>,
     /// Told when nobody is awaited any more.
     complete: Notify,
 }
 
-struct State {
+struct SharedFetchState {
     /// Shares that have neither joined nor gone.
     awaited: usize,
     /// Has the fetch begun?
     begun: bool,
     /// Those who joined, and what they want.
-    lanes: Vec<Lane>,
-    source: Option<Arc<Source>>,
+    lanes: Vec<Subscriber>,
+    source: Option<Arc<RemoteObject>>,
     /// Bytes fetched.
     fetched: Arc<ProgressCell>,
 }
 
 /// The fetch's end of a queue.
-struct Lane {
+struct Subscriber {
     wanted: BlockSet,
     sender: UnboundedSender<Message>,
-    pace: Arc<Pace>,
+    pace: Arc<Backpressure>,
 }
 
 /// A host's end of a queue.
-pub(super) struct Queue {
+pub(super) struct Subscription {
     pub(super) receiver: UnboundedReceiver<Message>,
-    pub(super) pace: Arc<Pace>,
+    pub(super) pace: Arc<Backpressure>,
     /// Bytes fetched, for all hosts.
     pub(super) fetched: Arc<ProgressCell>,
     /// The fetch with the others had begun, or was for another object: this one is its own.
     pub(super) late: bool,
 }
 
-impl Queue {
+impl Subscription {
     /// One that gives nothing.
     pub(super) fn empty() -> Self {
         Self {
@@ -117,7 +117,7 @@ impl Queue {
 
 /// How one host keeps up.
 #[derive(Default)]
-pub(super) struct Pace {
+pub(super) struct Backpressure {
     blocks: AtomicUsize,
     bytes: AtomicU64,
     /// Bytes fetched for others alone.
@@ -127,14 +127,14 @@ pub(super) struct Pace {
 }
 
 pub(super) enum Message {
-    Block(Block),
+    Block(FetchedBlock),
     /// No more blocks: all were sent, or why not.
     End(Result<()>),
 }
 
 /// A block of the object, which is what it is to be.
 #[derive(Clone)]
-pub(super) struct Block {
+pub(super) struct FetchedBlock {
     pub(super) block: u64,
     pub(super) data: Bytes,
     pub(super) digest: Digest,
@@ -142,14 +142,14 @@ pub(super) struct Block {
     pub(super) place: Arc<OwnedSemaphorePermit>,
 }
 
-impl Pace {
-    fn took(&self, bytes: u64) {
+impl Backpressure {
+    fn add_taken(&self, bytes: u64) {
         self.blocks.fetch_add(1, Relaxed);
         self.bytes.fetch_add(bytes, Relaxed);
     }
 
     /// A block of so many bytes was written.
-    pub(super) fn wrote(&self, bytes: u64) {
+    pub(super) fn add_written(&self, bytes: u64) {
         self.blocks.fetch_sub(1, Relaxed);
         self.bytes.fetch_sub(bytes, Relaxed);
     }
@@ -160,51 +160,56 @@ impl Pace {
     }
 }
 
-impl Lane {
-    fn is_served(&self) -> bool {
+impl Subscriber {
+    fn is_subscribed(&self) -> bool {
         !self.sender.is_closed() && !self.pace.left_behind.is_cancelled()
     }
 
-    fn send(&self, block: Block) {
+    fn send(&self, block: FetchedBlock) {
         let bytes = block.data.len() as u64;
         if !self.wanted.contains(block.block) {
             self.pace.passed.fetch_add(bytes, Relaxed);
-        } else if self.is_served() {
-            self.pace.took(bytes);
+        } else if self.is_subscribed() {
+            self.pace.add_taken(bytes);
             // Who went away meanwhile gives all its places up.
             let _ = self.sender.send(Message::Block(block));
         }
     }
 }
 
-impl Share {
+impl FetchHandle {
     /// A fetch of its own.
-    pub fn alone() -> Self {
-        Self(Gathering::of(1))
+    pub fn single() -> Self {
+        Self(SharedFetch::new(1))
     }
 
     /// As many shares of one fetch. It begins when every share has joined or was dropped, or with those who have
     /// joined 10 s after the first; who comes later has a fetch of its own.
-    pub fn of(count: usize) -> Vec<Self> {
-        let gathering = Gathering::of(count);
+    pub fn shared_by(count: usize) -> Vec<Self> {
+        let gathering = SharedFetch::new(count);
         (0..count).map(|_| Self(gathering.clone())).collect()
     }
 
     /// Asks for the blocks of `source` that are `wanted`.
-    pub(super) fn join(self, bucket: &Bucket, source: &Arc<Source>, wanted: BlockSet) -> Queue {
+    pub(super) fn subscribe(
+        self,
+        bucket: &Bucket,
+        source: &Arc<RemoteObject>,
+        wanted: BlockSet,
+    ) -> Subscription {
         let mut state = self.0.state();
-        let other = |ours: &Arc<Source>| ours != source;
+        let other = |ours: &Arc<RemoteObject>| ours != source;
         if state.begun || state.source.as_ref().is_some_and(other) {
             drop(state);
-            let queue = Self::alone().join(bucket, source, wanted);
-            return Queue {
+            let queue = Self::single().subscribe(bucket, source, wanted);
+            return Subscription {
                 late: true,
                 ..queue
             };
         }
         let (sender, receiver) = unbounded_channel();
-        let pace = Arc::<Pace>::default();
-        state.lanes.push(Lane {
+        let pace = Arc::<Backpressure>::default();
+        state.lanes.push(Subscriber {
             wanted,
             sender,
             pace: pace.clone(),
@@ -213,9 +218,14 @@ impl Share {
             state.source = Some(source.clone());
             let cell = state.fetched.clone();
             // Nobody's own, so that it outlives whoever joined first.
-            tokio::spawn(run(self.0.clone(), bucket.clone(), source.clone(), cell));
+            tokio::spawn(run_shared_fetch(
+                self.0.clone(),
+                bucket.clone(),
+                source.clone(),
+                cell,
+            ));
         }
-        Queue {
+        Subscription {
             receiver,
             pace,
             fetched: state.fetched.clone(),
@@ -224,7 +234,7 @@ impl Share {
     }
 }
 
-impl Drop for Share {
+impl Drop for FetchHandle {
     fn drop(&mut self) {
         let mut state = self.0.state();
         state.awaited -= 1;
@@ -234,10 +244,10 @@ impl Drop for Share {
     }
 }
 
-impl Gathering {
-    fn of(count: usize) -> Arc<Self> {
+impl SharedFetch {
+    fn new(count: usize) -> Arc<Self> {
         Arc::new(Self {
-            state: Mutex::new(State {
+            state: Mutex::new(SharedFetchState {
                 awaited: count,
                 begun: false,
                 lanes: Vec::new(),
@@ -248,16 +258,16 @@ impl Gathering {
         })
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, SharedFetchState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Waits for all who may join, then fetches for those who did. Ends early when none of them is left.
-async fn run(
-    gathering: Arc<Gathering>,
+async fn run_shared_fetch(
+    gathering: Arc<SharedFetch>,
     bucket: Bucket,
-    source: Arc<Source>,
+    source: Arc<RemoteObject>,
     fetched: Arc<ProgressCell>,
 ) {
     // Past its time it begins with those who are ready.
@@ -267,7 +277,7 @@ async fn run(
         state.begun = true;
         std::mem::take(&mut state.lanes)
     };
-    lanes.retain(Lane::is_served);
+    lanes.retain(Subscriber::is_subscribed);
     let mut wanted = BlockSet::none(source.object.size_bytes);
     lanes.iter().for_each(|lane| wanted.extend(&lane.wanted));
     let places = match lanes.len() {
@@ -278,9 +288,9 @@ async fn run(
     let window = Arc::new(Semaphore::new(places));
     // Ended by dropping it.
     let ended = tokio::select! {
-        ended = fetch(&bucket, &source, wanted, &lanes, &window, &fetched) => ended,
+        ended = fetch_blocks(&bucket, &source, wanted, &lanes, &window, &fetched) => ended,
         _ = join_all(lanes.iter().map(|lane| lane.sender.closed())) => return,
-        never = leave_behind(&lanes, &window) => match never {},
+        never = drop_laggards(&lanes, &window) => match never {},
     };
     for lane in &lanes {
         let _ = lane.sender.send(Message::End(ended.clone()));
@@ -291,11 +301,11 @@ async fn run(
 ///
 /// # Errors
 /// `Damaged` where a block is wrong twice; the bucket's.
-async fn fetch(
+async fn fetch_blocks(
     bucket: &Bucket,
-    source: &Source,
+    source: &RemoteObject,
     wanted: BlockSet,
-    lanes: &[Lane],
+    lanes: &[Subscriber],
     window: &Arc<Semaphore>,
     fetched: &ProgressCell,
 ) -> Result<()> {
@@ -323,7 +333,7 @@ async fn fetch(
                 return Ok(());
             }
             let place = window.clone().acquire_owned().await;
-            let block = Block {
+            let block = FetchedBlock {
                 block,
                 data,
                 digest,
@@ -342,33 +352,33 @@ async fn fetch(
         }
         tracing::warn!("blocks {wanted} of {} are wrong: fetched again", object.key);
     }
-    Err(wrong_twice(source, &wanted))
+    Err(wrong_blocks_error(source, &wanted))
 }
 
-fn wrong_twice(source: &Source, wrong: &BlockSet) -> Error {
+fn wrong_blocks_error(source: &RemoteObject, wrong: &BlockSet) -> Error {
     let first = wrong.iter().next().unwrap_or_default();
     let object = &source.object;
     Error::new(Kind::Damaged, format!("{} is damaged", object.key))
         .with_cause(format!(
             "twice the bytes of block {wrong} (of {} bytes at {}) are not those its manifest tells of",
-            source.bytes(first),
+            source.block_bytes(first),
             first * BLOCK_BYTES
         ))
         .hint("push it again, or remove its manifest to have it as it is")
 }
 
 /// Watches for who holds the others up, and lets them go on without it.
-async fn leave_behind(lanes: &[Lane], window: &Semaphore) -> Infallible {
-    let mut patience = Patience::with(lanes.len());
+async fn drop_laggards(lanes: &[Subscriber], window: &Semaphore) -> Infallible {
+    let mut patience = LagTracker::new(lanes.len());
     let mut looks = interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         looks.tick().await;
         let backlogs: Vec<Option<usize>> = lanes
             .iter()
-            .map(|lane| lane.is_served().then(|| lane.pace.blocks.load(Relaxed)))
+            .map(|lane| lane.is_subscribed().then(|| lane.pace.blocks.load(Relaxed)))
             .collect();
-        for lane in patience.look(window.available_permits() == 0, &backlogs) {
+        for lane in patience.update(window.available_permits() == 0, &backlogs) {
             if let Some(lane) = lanes.get(lane) {
                 lane.pace.left_behind.cancel();
             }
@@ -377,16 +387,16 @@ async fn leave_behind(lanes: &[Lane], window: &Semaphore) -> Infallible {
 }
 
 /// For how long, on balance, each host held the others up.
-struct Patience(Vec<Duration>);
+struct LagTracker(Vec<Duration>);
 
-impl Patience {
-    fn with(hosts: usize) -> Self {
+impl LagTracker {
+    fn new(hosts: usize) -> Self {
         Self(vec![Duration::ZERO; hosts])
     }
 
     /// Takes note of how many blocks wait for each host (`None`: it is not served any more); returns whose time
     /// is over. While the window is full, the one that most of it waits for holds up those that have nothing to do.
-    fn look(&mut self, full: bool, backlogs: &[Option<usize>]) -> Vec<usize> {
+    fn update(&mut self, full: bool, backlogs: &[Option<usize>]) -> Vec<usize> {
         let waits = full && backlogs.contains(&Some(0));
         let most = backlogs.iter().copied().max().flatten();
         let mut over = Vec::new();
@@ -414,29 +424,33 @@ mod tests {
 
     #[test]
     fn who_stops_is_left_behind_after_its_time() {
-        let mut patience = Patience::with(3);
+        let mut patience = LagTracker::new(3);
         for _ in 1..looks() {
-            assert!(patience.look(true, &[Some(0), Some(8), Some(1)]).is_empty());
+            assert!(
+                patience
+                    .update(true, &[Some(0), Some(8), Some(1)])
+                    .is_empty()
+            );
         }
-        assert_eq!(patience.look(true, &[Some(0), Some(8), Some(1)]), [1]);
+        assert_eq!(patience.update(true, &[Some(0), Some(8), Some(1)]), [1]);
     }
 
     #[test]
     fn who_is_a_little_slower_never_is() {
-        let mut patience = Patience::with(2);
+        let mut patience = LagTracker::new(2);
         for _ in 0..10 * looks() {
-            assert!(patience.look(true, &[Some(0), Some(8)]).is_empty());
-            assert!(patience.look(true, &[Some(1), Some(8)]).is_empty());
+            assert!(patience.update(true, &[Some(0), Some(8)]).is_empty());
+            assert!(patience.update(true, &[Some(1), Some(8)]).is_empty());
         }
     }
 
     #[test]
     fn nobody_is_while_all_are_busy_or_the_bucket_is_what_is_slow() {
-        let mut patience = Patience::with(2);
+        let mut patience = LagTracker::new(2);
         for _ in 0..2 * looks() {
-            assert!(patience.look(true, &[Some(8), Some(8)]).is_empty());
-            assert!(patience.look(false, &[Some(0), Some(2)]).is_empty());
-            assert!(patience.look(true, &[Some(8), None]).is_empty());
+            assert!(patience.update(true, &[Some(8), Some(8)]).is_empty());
+            assert!(patience.update(false, &[Some(0), Some(2)]).is_empty());
+            assert!(patience.update(true, &[Some(8), None]).is_empty());
         }
     }
 }

@@ -3,20 +3,20 @@
 
 use tokio_util::sync::CancellationToken;
 
-use super::Log;
+use super::LogFn;
 use snapdeck_host::{Host, StaleBackup};
 use snapdeck_model::{Kind, Result, SandboxId};
 
 /// Ends and removes what was left of backups, naming each in `log`, but for what another snapdeck has in hand; `ours` is
 /// the sandbox whose lock we hold.
-pub async fn clear_leftovers(host: &Host, ours: Option<&SandboxId>, log: &Log) {
+pub async fn clear_leftovers(host: &Host, ours: Option<&SandboxId>, log: &LogFn) {
     let left = match host.stale_backups().await {
         Ok(left) => left,
         // Whatever is to be done there says so better.
         Err(error) => return tracing::debug!("{error}"),
     };
     for left in left {
-        match clear(host, &left, ours).await {
+        match remove_backups(host, &left, ours).await {
             Ok(Some(what)) => log(true, what),
             Ok(None) => {}
             Err(error) => log(true, error.to_string()),
@@ -24,7 +24,7 @@ pub async fn clear_leftovers(host: &Host, ours: Option<&SandboxId>, log: &Log) {
     }
 }
 
-async fn clear(
+async fn remove_backups(
     host: &Host,
     left: &StaleBackup,
     ours: Option<&SandboxId>,

@@ -2,25 +2,25 @@
 //! (spec, "Push Snapshot", "Pull Snapshot", "Create Snapshot", "API Reference").
 
 mod block_digests;
-mod bring;
+mod block_plan;
 mod compose;
+mod convert;
 mod create;
+mod create_object;
+mod create_sandbox;
+mod dependents;
 mod destroy;
 mod fetch;
-mod flatten;
-mod hashes;
+mod hash_blocks;
+mod install;
 mod leftovers;
-mod make;
-mod mend;
-mod new;
-mod plan;
 mod pull;
 mod push;
-mod receive;
 mod remove;
+mod repair;
 mod sandbox;
-mod source;
-mod users;
+mod sandbox_disk;
+mod transfer;
 mod variables;
 mod verify;
 
@@ -33,12 +33,12 @@ use snapdeck_host::Host;
 use snapdeck_model::settings::SandboxSettings;
 use snapdeck_model::{Error, Kind, Operation, Outcome, Phase, ProgressCell, Result, SnapshotName};
 
-pub use compose::forecast;
+pub use compose::plan_push;
 pub use create::create;
-pub use fetch::Share;
+pub use create_object::SnapshotRequest;
+pub use create_sandbox::create_sandbox;
+pub use fetch::FetchHandle;
 pub use leftovers::clear_leftovers;
-pub use make::Wish;
-pub use new::new;
 pub use pull::pull;
 pub use push::push;
 pub use remove::remove;
@@ -46,7 +46,7 @@ pub use sandbox::sandbox;
 pub use verify::{verify_object, verify_snapshot};
 
 /// A line an operation has to say; `true` marks a warning.
-pub type Log = dyn Fn(bool, String) + Send + Sync;
+pub type LogFn = dyn Fn(bool, String) + Send + Sync;
 
 /// What an operation is given beside its arguments: where to tell its progress, where to log, and
 /// when to stop.
@@ -59,20 +59,20 @@ pub struct Context {
     /// Fires before `cancel` where the next start goes on with the operation: what it can go on from stays then.
     pub leaving: CancellationToken,
     /// The job's own log.
-    pub log: Arc<Log>,
+    pub log: Arc<LogFn>,
     /// Are clusters that are written anew packed with zstd, where the image can have it?
     pub zstd: bool,
 }
 
 impl Context {
     /// Enters a phase without bytes; fails where the operation was cancelled meanwhile.
-    fn enter(&self, phase: Phase) -> Result<()> {
+    fn enter_phase(&self, phase: Phase) -> Result<()> {
         self.progress.enter(phase, 0);
-        self.go_on()
+        self.check_cancelled()
     }
 
     /// Fails where the operation was cancelled.
-    fn go_on(&self) -> Result<()> {
+    fn check_cancelled(&self) -> Result<()> {
         if self.cancel.is_cancelled() {
             return Err(Error::cancelled("the operation"));
         }
@@ -96,7 +96,7 @@ pub async fn run(
     operation: &Operation,
     host: Option<&Host>,
     bucket: &Bucket,
-    share: Share,
+    share: FetchHandle,
     sandboxes: &SandboxSettings,
     ctx: &Context,
 ) -> Result<Outcome> {
@@ -120,7 +120,7 @@ pub async fn run(
             compact,
             ..
         } => {
-            let wish = Wish::new(name, *overwrite, *compact);
+            let wish = SnapshotRequest::new(name, *overwrite, *compact);
             // On the heap: its state is large.
             Box::pin(create(on_host()?, bucket, sandbox, &wish, *live, ctx)).await
         }
@@ -131,7 +131,7 @@ pub async fn run(
             compact,
             ..
         } => {
-            let wish = Wish::new(name, *overwrite, *compact);
+            let wish = SnapshotRequest::new(name, *overwrite, *compact);
             Box::pin(push(on_host()?, bucket, sandbox, &wish, ctx)).await
         }
         Operation::Pull {
@@ -153,7 +153,7 @@ pub async fn run(
             remove(host, bucket, name, only.as_ref(), ctx).await
         }
         Operation::CreateSandbox { id, spec: form, .. } => {
-            new(on_host()?, id, form, sandboxes, ctx).await
+            create_sandbox(on_host()?, id, form, sandboxes, ctx).await
         }
         Operation::Sandbox { id, verb, .. } => {
             sandbox(on_host()?, id, *verb, sandboxes.stop_timeout, ctx).await

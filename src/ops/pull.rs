@@ -6,13 +6,13 @@ use snapdeck_bucket::Bucket;
 use snapdeck_host::Host;
 use snapdeck_model::{Error, Kind, Outcome, Phase, Result, SandboxState, SnapshotName};
 
-use super::bring::{Before, bring, find, refuse_unfit};
-use super::mend::{mend, stands_under_images};
-use super::variables::Fetched;
-use super::{Context, Share, users};
+use super::install::{ExistingCopy, find_object, install_snapshot, refuse_unusable};
+use super::repair::{has_dependent_images, repair_in_place};
+use super::variables::FetchedVariables;
+use super::{Context, FetchHandle, dependents};
 
 /// What stands under the snapshot's name before the pull.
-enum Local {
+enum LocalCopy {
     Absent,
     Valid { size_bytes: u64 },
     Broken { why: String, size_bytes: u64 },
@@ -32,15 +32,15 @@ pub async fn pull(
     bucket: &Bucket,
     name: &SnapshotName,
     overwrite: bool,
-    share: Share,
+    share: FetchHandle,
     ctx: &Context,
 ) -> Result<Outcome> {
-    ctx.enter(Phase::Checking)?;
+    ctx.enter_phase(Phase::Checking)?;
     let path = host.snapshot_path(name);
     let local = inspect(host, name, overwrite, ctx).await?;
     let mut mends = false;
     match &local {
-        Local::Valid { size_bytes } if !overwrite => {
+        LocalCopy::Valid { size_bytes } if !overwrite => {
             ctx.info(format!(
                 "a valid copy of {name} is on host {} already",
                 host.name()
@@ -57,36 +57,38 @@ pub async fn pull(
                 resumed_bytes: 0,
             });
         }
-        Local::Valid { .. } => users::refuse(host, &host.scan().await?, name, "replace", |_| true)?,
-        Local::Broken { why, .. } => {
+        LocalCopy::Valid { .. } => {
+            dependents::refuse_if_in_use(host, &host.scan().await?, name, "replace", |_| true)?
+        }
+        LocalCopy::Broken { why, .. } => {
             ctx.warn(format!(
                 "the copy of {name} on host {} is broken and is fetched again: {why}",
                 host.name()
             ));
             let survey = host.scan().await?;
             // Under a stopped sandbox a broken base may be mended; one that runs has it open.
-            users::refuse(host, &survey, name, "repair", |state| {
+            dependents::refuse_if_in_use(host, &survey, name, "repair", |state| {
                 state != SandboxState::ShutOff
             })?;
-            mends = stands_under_images(&survey, name);
+            mends = has_dependent_images(&survey, name);
         }
-        Local::Absent => {}
+        LocalCopy::Absent => {}
     }
-    let source = Arc::new(find(bucket, name, ctx).await?);
+    let source = Arc::new(find_object(bucket, name, ctx).await?);
     let (before, repaired) = match &local {
-        Local::Absent => (Before::Nothing, false),
-        Local::Valid { .. } => (Before::Sound, false),
-        Local::Broken { size_bytes, .. } => {
+        LocalCopy::Absent => (ExistingCopy::Nothing, false),
+        LocalCopy::Valid { .. } => (ExistingCopy::Sound, false),
+        LocalCopy::Broken { size_bytes, .. } => {
             // Only what has all of its length can be mended block by block.
             mends &= source.manifest.is_some() && *size_bytes == source.object.size_bytes;
-            (Before::Damaged, true)
+            (ExistingCopy::Damaged, true)
         }
     };
-    let replace = overwrite || before != Before::Nothing;
-    let variables = Fetched::of(bucket, name, ctx).await?;
+    let replace = overwrite || before != ExistingCopy::Nothing;
+    let variables = FetchedVariables::fetch(bucket, name, ctx).await?;
     match &variables {
         Some(variables) => variables.refuse_existing(host, name, replace).await?,
-        None if before != Before::Nothing
+        None if before != ExistingCopy::Nothing
             && host.has_file(&host.snapshot_variables_path(name)).await? =>
         {
             ctx.warn(format!(
@@ -96,14 +98,16 @@ pub async fn pull(
         None => {}
     }
     let received = if mends {
-        let received = mend(host, bucket, &source, None, share, ctx).await?.0;
+        let received = repair_in_place(host, bucket, &source, None, share, ctx)
+            .await?
+            .0;
         if let Some(variables) = &variables {
-            variables.land(host, name, replace).await?;
+            variables.publish(host, name, replace).await?;
         }
         received
     } else {
         let beside = variables.as_ref().map(|variables| (variables, replace));
-        bring(host, bucket, &source, before, beside, share, ctx).await?
+        install_snapshot(host, bucket, &source, before, beside, share, ctx).await?
     };
     Ok(Outcome::Pulled {
         snapshot_name: name.clone(),
@@ -124,20 +128,20 @@ async fn inspect(
     name: &SnapshotName,
     overwrite: bool,
     ctx: &Context,
-) -> Result<Local> {
+) -> Result<LocalCopy> {
     let path = &*host.snapshot_path(name);
     let Some(file) = host.image_file(path).await? else {
-        return Ok(Local::Absent);
+        return Ok(LocalCopy::Absent);
     };
     let size_bytes = file.size_bytes;
-    let broken = |why| Local::Broken { why, size_bytes };
+    let broken = |why| LocalCopy::Broken { why, size_bytes };
     if let Err(why) = &file.facts {
         return Ok(broken(why.clone()));
     }
     // An image that stands on another file is no broken copy of ours, it is something of the operator's.
-    if let Err(error) = refuse_unfit(&file, path) {
+    if let Err(error) = refuse_unusable(&file, path) {
         if overwrite {
-            return Ok(Local::Valid { size_bytes });
+            return Ok(LocalCopy::Valid { size_bytes });
         }
         return Err(Error::new(
             Kind::Conflict,
@@ -154,7 +158,7 @@ async fn inspect(
             let known = host.damage(name).await?;
             Ok(match known.filter(|known| known.file == file.stamp) {
                 Some(known) => broken(known.problem),
-                None => Local::Valid { size_bytes },
+                None => LocalCopy::Valid { size_bytes },
             })
         }
         Err(error) if error.kind() == Kind::Damaged => Ok(broken(error.message())),

@@ -4,9 +4,9 @@ use snapdeck_bucket::Bucket;
 use snapdeck_host::Host;
 use snapdeck_model::{Error, Kind, Outcome, Phase, Result, SandboxId, SandboxState};
 
-use super::flatten::Stillness;
-use super::make::{Wish, make_object};
-use super::source::Source;
+use super::convert::ConsistencyMode;
+use super::create_object::{SnapshotRequest, build_object};
+use super::sandbox_disk::SandboxDisk;
 use super::{Context, refuse_existing};
 
 /// Pushes `sandbox` as `wish` says.
@@ -18,14 +18,22 @@ pub async fn push(
     host: &Host,
     bucket: &Bucket,
     sandbox: &SandboxId,
-    wish: &Wish,
+    wish: &SnapshotRequest,
     ctx: &Context,
 ) -> Result<Outcome> {
-    ctx.enter(Phase::Checking)?;
-    let source = pushable(host, sandbox).await?;
+    ctx.enter_phase(Phase::Checking)?;
+    let source = find_pushable_disk(host, sandbox).await?;
     refuse_existing(bucket, &wish.name, wish.overwrite).await?;
     warn_of_memory(&source, ctx);
-    let sent = make_object(host, bucket, &source, Stillness::Given, wish, ctx).await?;
+    let sent = build_object(
+        host,
+        bucket,
+        &source,
+        ConsistencyMode::AlreadyQuiet,
+        wish,
+        ctx,
+    )
+    .await?;
     Ok(Outcome::Pushed {
         snapshot_name: wish.name.clone(),
         snapshot_path: sent.object.key,
@@ -37,8 +45,8 @@ pub async fn push(
 }
 
 /// The sandbox, where it stands still.
-pub(super) async fn pushable(host: &Host, sandbox: &SandboxId) -> Result<Source> {
-    let source = Source::find(host, sandbox).await?;
+pub(super) async fn find_pushable_disk(host: &Host, sandbox: &SandboxId) -> Result<SandboxDisk> {
+    let source = SandboxDisk::find(host, sandbox).await?;
     if source.state.is_quiescent() {
         return Ok(source);
     }
@@ -54,7 +62,7 @@ pub(super) async fn pushable(host: &Host, sandbox: &SandboxId) -> Result<Source>
 }
 
 /// A saved or paused guest's memory holds what it has not yet written to its disk.
-pub(super) fn warn_of_memory(source: &Source, ctx: &Context) {
+pub(super) fn warn_of_memory(source: &SandboxDisk, ctx: &Context) {
     match source.state {
         SandboxState::Saved => ctx.warn(format!(
             "{} is saved to disk: its memory is not in the snapshot, so the snapshot's disk looks like after a power cut",

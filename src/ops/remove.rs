@@ -6,7 +6,7 @@ use snapdeck_model::{
     Annotations, Error, ImageIdentity, Kind, Outcome, Phase, Result, SnapshotName,
 };
 
-use super::{Context, users};
+use super::{Context, dependents};
 
 /// Removes `name` from the places given. Everything is checked before anything goes; a place that does not
 /// have it is a warning as long as another has. With `only`, nothing goes but that very image.
@@ -21,10 +21,10 @@ pub async fn remove(
     only: Option<&ImageIdentity>,
     ctx: &Context,
 ) -> Result<Outcome> {
-    ctx.enter(Phase::Checking)?;
+    ctx.enter_phase(Phase::Checking)?;
     let mut missing = Vec::new();
     let on_host = match host {
-        Some(host) if may_go(host, name).await? => Some(host),
+        Some(host) if refuse_dependents(host, name).await? => Some(host),
         Some(host) => {
             missing.push(format!("{name} is not on host {}", host.name()));
             None
@@ -32,7 +32,7 @@ pub async fn remove(
         None => None,
     };
     let in_bucket = match bucket {
-        Some(bucket) if is_in(bucket, name).await? => Some(bucket),
+        Some(bucket) if object_exists(bucket, name).await? => Some(bucket),
         Some(bucket) => {
             missing.push(format!("{name} is not in {}", bucket.location()));
             None
@@ -52,16 +52,16 @@ pub async fn remove(
     }
     missing.into_iter().for_each(|line| ctx.warn(line));
     if let Some(host) = on_host {
-        may_be_forgotten(name, host.annotations(name).await?, host.name())?;
+        refuse_pinned(name, host.annotations(name).await?, host.name())?;
     }
     if let Some(bucket) = in_bucket {
-        may_be_forgotten(name, bucket.annotations(name).await?, &bucket.location())?;
+        refuse_pinned(name, bucket.annotations(name).await?, &bucket.location())?;
     }
 
-    ctx.enter(Phase::Removing)?;
+    ctx.enter_phase(Phase::Removing)?;
     if let Some(host) = on_host {
         let file = host.image_file(&host.snapshot_path(name)).await?;
-        may_be_this(name, file.map(|file| ImageIdentity::File(file.stamp)), only)?;
+        refuse_other_image(name, file.map(|file| ImageIdentity::File(file.stamp)), only)?;
         host.remove_snapshot(name).await?;
         host.remove_file(&host.snapshot_variables_path(name))
             .await?;
@@ -69,7 +69,7 @@ pub async fn remove(
     }
     if let Some(bucket) = in_bucket {
         let object = bucket.head(name).await?;
-        may_be_this(name, object.as_ref().map(ImageIdentity::from_object), only)?;
+        refuse_other_image(name, object.as_ref().map(ImageIdentity::from_object), only)?;
         for part in [bucket, &bucket.variables()] {
             if part.head(name).await?.is_some() {
                 part.delete(name).await?;
@@ -89,7 +89,7 @@ pub async fn remove(
 }
 
 /// Refuses where what is there is another image than is meant.
-fn may_be_this(
+fn refuse_other_image(
     name: &SnapshotName,
     there: Option<ImageIdentity>,
     only: Option<&ImageIdentity>,
@@ -105,7 +105,7 @@ fn may_be_this(
 }
 
 /// Refuses where it is pinned at that place.
-fn may_be_forgotten(
+fn refuse_pinned(
     name: &SnapshotName,
     remarks: Option<Annotations>,
     place: &dyn std::fmt::Display,
@@ -122,19 +122,19 @@ fn may_be_forgotten(
 }
 
 /// Has the bucket the image, or what is left of a snapshot without one?
-async fn is_in(bucket: &Bucket, name: &SnapshotName) -> Result<bool> {
+async fn object_exists(bucket: &Bucket, name: &SnapshotName) -> Result<bool> {
     Ok(bucket.head(name).await?.is_some() || bucket.variables().head(name).await?.is_some())
 }
 
 /// Is the snapshot there, or what is left of one without an image? Refuses where a chain needs it.
-async fn may_go(host: &Host, name: &SnapshotName) -> Result<bool> {
+async fn refuse_dependents(host: &Host, name: &SnapshotName) -> Result<bool> {
     let survey = host.scan().await?;
     let there = survey
         .snapshots
         .iter()
         .any(|snapshot| snapshot.name == *name);
     if there {
-        users::refuse(host, &survey, name, "remove", |_| true)?;
+        dependents::refuse_if_in_use(host, &survey, name, "remove", |_| true)?;
     }
     Ok(there || host.has_file(&host.snapshot_variables_path(name)).await?)
 }

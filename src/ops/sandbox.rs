@@ -26,7 +26,7 @@ pub async fn sandbox(
     ctx: &Context,
 ) -> Result<Outcome> {
     use SandboxState::*;
-    ctx.enter(Phase::Checking)?;
+    ctx.enter_phase(Phase::Checking)?;
     if verb == SandboxVerb::Destroy {
         return destroy::destroy(host, id, ctx).await;
     }
@@ -41,10 +41,10 @@ pub async fn sandbox(
     };
     let changed = match (verb, state) {
         (SandboxVerb::Start | SandboxVerb::Restore, Running) => false,
-        (SandboxVerb::Start, ShutOff) => starting(host, id, ctx).await?,
+        (SandboxVerb::Start, ShutOff) => resumes_saved_state(host, id, ctx).await?,
         (SandboxVerb::Start | SandboxVerb::Restore, Saved) => {
             ctx.info(format!("{id} goes on where it was saved"));
-            starting(host, id, ctx).await?
+            resumes_saved_state(host, id, ctx).await?
         }
         (SandboxVerb::Restore, ShutOff) => {
             return refused("there is no saved state: start it");
@@ -67,14 +67,14 @@ pub async fn sandbox(
             return refused("its guest hears nothing: force it off");
         }
         (SandboxVerb::ForceOff, Running | Paused | Suspended | Crashed) => {
-            ctx.enter(Phase::Stopping)?;
+            ctx.enter_phase(Phase::Stopping)?;
             host.force_off(id).await?;
             true
         }
 
         (SandboxVerb::Pause, Paused) => false,
         (SandboxVerb::Pause, Running) => {
-            ctx.enter(Phase::Pausing)?;
+            ctx.enter_phase(Phase::Pausing)?;
             host.suspend(id).await?;
             true
         }
@@ -82,12 +82,12 @@ pub async fn sandbox(
 
         (SandboxVerb::Resume, Running) => false,
         (SandboxVerb::Resume, Paused) => {
-            ctx.enter(Phase::Starting)?;
+            ctx.enter_phase(Phase::Starting)?;
             host.resume(id).await?;
             true
         }
         (SandboxVerb::Resume, Suspended) => {
-            ctx.enter(Phase::Starting)?;
+            ctx.enter_phase(Phase::Starting)?;
             host.wake(id).await?;
             true
         }
@@ -97,7 +97,7 @@ pub async fn sandbox(
 
         (SandboxVerb::Save, Saved) => false,
         (SandboxVerb::Save, Running | Paused) => {
-            ctx.enter(Phase::Saving)?;
+            ctx.enter_phase(Phase::Saving)?;
             host.save(id, &ctx.progress, &ctx.cancel).await?;
             true
         }
@@ -106,7 +106,7 @@ pub async fn sandbox(
         }
 
         (SandboxVerb::DropSaved, Saved) => {
-            ctx.enter(Phase::Removing)?;
+            ctx.enter_phase(Phase::Removing)?;
             host.discard_saved_state(id).await?;
             true
         }
@@ -126,8 +126,8 @@ pub async fn sandbox(
     })
 }
 
-async fn starting(host: &Host, id: &SandboxId, ctx: &Context) -> Result<bool> {
-    ctx.enter(Phase::Starting)?;
+async fn resumes_saved_state(host: &Host, id: &SandboxId, ctx: &Context) -> Result<bool> {
+    ctx.enter_phase(Phase::Starting)?;
     host.start(id).await?;
     Ok(true)
 }
@@ -140,7 +140,7 @@ async fn stop(
     force: bool,
     ctx: &Context,
 ) -> Result<bool> {
-    ctx.enter(Phase::Stopping)?;
+    ctx.enter_phase(Phase::Stopping)?;
     let since = Instant::now();
     let mut pressed = None;
     loop {

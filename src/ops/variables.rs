@@ -34,12 +34,12 @@ pub(super) async fn refuse_existing(
 }
 
 /// Reads the variables in the file `path` of the host.
-pub(super) async fn read(host: &Host, path: &str) -> Result<Bytes> {
-    read_all(&host.open_reader(path).await?, path).await
+pub(super) async fn read_variables(host: &Host, path: &str) -> Result<Bytes> {
+    read_whole_file(&host.open_reader(path).await?, path).await
 }
 
 /// As [`read`], of an opened file.
-pub(super) async fn read_all(reader: &FileReader, path: &str) -> Result<Bytes> {
+pub(super) async fn read_whole_file(reader: &FileReader, path: &str) -> Result<Bytes> {
     let size = reader.size_bytes();
     refuse_long(path, size)?;
     reader
@@ -98,14 +98,14 @@ fn refuse_long(what: &str, size: u64) -> Result<()> {
 }
 
 /// The variables of a snapshot, fetched from the bucket.
-pub(super) struct Fetched {
+pub(super) struct FetchedVariables {
     object: Object,
     bytes: Bytes,
 }
 
-impl Fetched {
+impl FetchedVariables {
     /// Fetches them; `None` where the bucket has none.
-    pub(super) async fn of(
+    pub(super) async fn fetch(
         bucket: &Bucket,
         name: &SnapshotName,
         ctx: &Context,
@@ -150,7 +150,7 @@ impl Fetched {
         replace: bool,
     ) -> Result<()> {
         let path = host.snapshot_variables_path(name);
-        if replace || !host.has_file(&path).await? || self.is(host, &path).await? {
+        if replace || !host.has_file(&path).await? || self.is_equal_to_file(host, &path).await? {
             return Ok(());
         }
         Err(Error::new(
@@ -163,7 +163,7 @@ impl Fetched {
         .hint("move it away, or pass --overwrite to replace it"))
     }
 
-    async fn is(&self, host: &Host, path: &str) -> Result<bool> {
+    async fn is_equal_to_file(&self, host: &Host, path: &str) -> Result<bool> {
         let there = host.open_reader(path).await?;
         let length = self.bytes.len();
         Ok(there.size_bytes() == length as u64
@@ -172,7 +172,7 @@ impl Fetched {
 
     /// Puts them beside the image that is about to land: first, so that no image is there without its own. Returns
     /// the path where nothing was before.
-    pub(super) async fn land(
+    pub(super) async fn publish(
         &self,
         host: &Host,
         name: &SnapshotName,
@@ -180,7 +180,7 @@ impl Fetched {
     ) -> Result<Option<String>> {
         let path = host.snapshot_variables_path(name);
         let there = host.has_file(&path).await?;
-        if there && self.is(host, &path).await? {
+        if there && self.is_equal_to_file(host, &path).await? {
             return Ok(None);
         }
         let tag = self.object.etag.as_deref().unwrap_or_default();

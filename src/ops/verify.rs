@@ -12,11 +12,11 @@ use snapdeck_model::{
     SnapshotName, block_count,
 };
 
-use super::bring::{Before, bring, find, refuse_unfit};
-use super::fetch::{Share, Source};
-use super::hashes::hashes;
-use super::mend::{mend, stands_under_images};
-use super::{Context, users};
+use super::fetch::{FetchHandle, RemoteObject};
+use super::hash_blocks::hash_local_blocks;
+use super::install::{ExistingCopy, find_object, install_snapshot, refuse_unusable};
+use super::repair::{has_dependent_images, repair_in_place};
+use super::{Context, dependents};
 
 /// Verifies a snapshot, on its host. One without a manifest of its own is held against that of the object of its name
 /// and length; without either its structure alone is checked. What is bad is noted beside it until it is good again;
@@ -32,9 +32,9 @@ pub async fn verify_snapshot(
     repair: bool,
     ctx: &Context,
 ) -> Result<Outcome> {
-    ctx.enter(Phase::Checking)?;
+    ctx.enter_phase(Phase::Checking)?;
     let path = host.snapshot_path(name);
-    let file = look(host, name).await?;
+    let file = find_image(host, name).await?;
     let outcome = |by_manifest, repaired_blocks, fetched_bytes, size_bytes| Outcome::Verified {
         snapshot_name: name.clone(),
         host: Some(host.name().clone()),
@@ -47,14 +47,14 @@ pub async fn verify_snapshot(
     let Some(StoredManifest {
         manifest,
         is_verified: is_proven,
-    }) = manifest_for(bucket, name, &file, kept, ctx).await
+    }) = find_manifest(bucket, name, &file, kept, ctx).await
     else {
         ctx.warn(format!(
             "{name} on host {} has no manifest: only its structure is checked",
             host.name()
         ));
-        ctx.enter(Phase::Verifying)?;
-        let checked = match refuse_unfit(&file, &path) {
+        ctx.enter_phase(Phase::Verifying)?;
+        let checked = match refuse_unusable(&file, &path) {
             Ok(()) => host.check(&path, &ctx.cancel).await,
             Err(error) => Err(error),
         };
@@ -64,8 +64,8 @@ pub async fn verify_snapshot(
         return Ok(outcome(false, Vec::new(), 0, file.size_bytes));
     };
     let all = BlockSet::all(manifest.size_bytes);
-    let mut good = hashes(host, &path, &all, ctx).await?;
-    if look(host, name).await?.stamp != file.stamp {
+    let mut good = hash_local_blocks(host, &path, &all, ctx).await?;
+    if find_image(host, name).await?.stamp != file.stamp {
         return Err(Error::new(
             Kind::Failed,
             format!("{path} on host {} changed while it was read", host.name()),
@@ -83,7 +83,7 @@ pub async fn verify_snapshot(
         host.record_damage(name, None).await?;
         return Ok(outcome(true, Vec::new(), 0, file.size_bytes));
     }
-    let what = what_is_wrong(&bad, manifest.size_bytes, file.size_bytes);
+    let what = describe_damage(&bad, manifest.size_bytes, file.size_bytes);
     let damage = Damage {
         file: file.stamp,
         problem: what.clone(),
@@ -100,11 +100,12 @@ pub async fn verify_snapshot(
         )));
     }
     ctx.warn(damaged.message());
-    let (blocks, fetched) = repaired(host, bucket, &manifest, file.size_bytes, good, ctx).await?;
+    let (blocks, fetched) =
+        repair_blocks(host, bucket, &manifest, file.size_bytes, good, ctx).await?;
     Ok(outcome(true, blocks, fetched, manifest.size_bytes))
 }
 
-async fn look(host: &Host, name: &SnapshotName) -> Result<ImageFile> {
+async fn find_image(host: &Host, name: &SnapshotName) -> Result<ImageFile> {
     let file = host.image_file(&host.snapshot_path(name)).await?;
     file.ok_or_else(|| {
         Error::new(
@@ -116,7 +117,7 @@ async fn look(host: &Host, name: &SnapshotName) -> Result<ImageFile> {
 }
 
 /// The manifest beside the file, else the one of the object, if that may be of the file.
-async fn manifest_for(
+async fn find_manifest(
     bucket: &Bucket,
     name: &SnapshotName,
     file: &ImageFile,
@@ -126,7 +127,7 @@ async fn manifest_for(
     if kept.is_some() || !bucket.is_configured() {
         return kept;
     }
-    match find(bucket, name, ctx).await {
+    match find_object(bucket, name, ctx).await {
         Ok(source) => Some(StoredManifest {
             manifest: source
                 .manifest
@@ -140,7 +141,7 @@ async fn manifest_for(
     }
 }
 
-fn what_is_wrong(bad: &BlockSet, wanted_bytes: u64, size_bytes: u64) -> String {
+fn describe_damage(bad: &BlockSet, wanted_bytes: u64, size_bytes: u64) -> String {
     let mut wrong = Vec::new();
     if size_bytes != wanted_bytes {
         wrong.push(format!(
@@ -158,7 +159,7 @@ fn what_is_wrong(bad: &BlockSet, wanted_bytes: u64, size_bytes: u64) -> String {
 }
 
 /// Makes a damaged snapshot good; returns the blocks that were bad, and how many bytes were fetched.
-async fn repaired(
+async fn repair_blocks(
     host: &Host,
     bucket: &Bucket,
     manifest: &Manifest,
@@ -167,7 +168,7 @@ async fn repaired(
     ctx: &Context,
 ) -> Result<(Vec<u64>, u64)> {
     let name = &manifest.name;
-    let source = Arc::new(find(bucket, name, ctx).await?);
+    let source = Arc::new(find_object(bucket, name, ctx).await?);
     let is_same = |theirs: &Manifest| theirs.has_same_content(manifest);
     if !source.manifest.as_ref().is_some_and(is_same) {
         return Err(Error::new(
@@ -181,14 +182,29 @@ async fn repaired(
         .hint("`snapdeck pull --overwrite` replaces the snapshot by it"));
     }
     let survey = host.scan().await?;
-    users::refuse(host, &survey, name, "repair", |state| {
+    dependents::refuse_if_in_use(host, &survey, name, "repair", |state| {
         state != SandboxState::ShutOff
     })?;
     let bad = BlockSet::from_predicate(manifest.size_bytes, |block| !good.contains_key(&block));
-    let share = Share::alone();
-    let received = match stands_under_images(&survey, name) && size_bytes == manifest.size_bytes {
-        true => mend(host, bucket, &source, Some(good), share, ctx).await?.0,
-        false => bring(host, bucket, &source, Before::Damaged, None, share, ctx).await?,
+    let share = FetchHandle::single();
+    let received = match has_dependent_images(&survey, name) && size_bytes == manifest.size_bytes {
+        true => {
+            repair_in_place(host, bucket, &source, Some(good), share, ctx)
+                .await?
+                .0
+        }
+        false => {
+            install_snapshot(
+                host,
+                bucket,
+                &source,
+                ExistingCopy::Damaged,
+                None,
+                share,
+                ctx,
+            )
+            .await?
+        }
     };
     Ok((bad.iter().collect(), received.fetched_bytes))
 }
@@ -198,8 +214,8 @@ async fn repaired(
 /// # Errors
 /// `Damaged`, naming the bad blocks; `NotFound`; the bucket's.
 pub async fn verify_object(bucket: &Bucket, name: &SnapshotName, ctx: &Context) -> Result<Outcome> {
-    ctx.enter(Phase::Checking)?;
-    let source = find(bucket, name, ctx).await?;
+    ctx.enter_phase(Phase::Checking)?;
+    let source = find_object(bucket, name, ctx).await?;
     let size_bytes = source.object.size_bytes;
     let by_manifest = source.manifest.is_some();
     if !by_manifest {
@@ -211,7 +227,7 @@ pub async fn verify_object(bucket: &Bucket, name: &SnapshotName, ctx: &Context) 
     let mut bad = BlockSet::all(size_bytes);
     // A bad block is read once more: it may have gone bad on its way.
     for _ in 0..2 {
-        bad = bad_of(bucket, &source, &bad, ctx).await?;
+        bad = find_bad_blocks(bucket, &source, &bad, ctx).await?;
         if bad.is_empty() {
             return Ok(Outcome::Verified {
                 snapshot_name: name.clone(),
@@ -225,15 +241,15 @@ pub async fn verify_object(bucket: &Bucket, name: &SnapshotName, ctx: &Context) 
     }
     Err(
         Error::new(Kind::Damaged, format!("{} is damaged", source.object.key))
-            .with_cause(what_is_wrong(&bad, size_bytes, size_bytes))
+            .with_cause(describe_damage(&bad, size_bytes, size_bytes))
             .hint("push it again from a host that has it"),
     )
 }
 
 /// Which of `blocks` are not what they are to be.
-async fn bad_of(
+async fn find_bad_blocks(
     bucket: &Bucket,
-    source: &Source,
+    source: &RemoteObject,
     blocks: &BlockSet,
     ctx: &Context,
 ) -> Result<BlockSet> {

@@ -7,7 +7,7 @@ use super::{Content, Reply};
 use crate::app::Command;
 use crate::format;
 use crate::theme::Theme;
-use snapdeck_engine::{PatientView, View};
+use snapdeck_engine::{HealthCheckView, View};
 use snapdeck_model::{Check, Verdict};
 
 /// The dialog.
@@ -51,7 +51,7 @@ impl Doctor {
     }
 }
 
-fn heading(patient: &PatientView, theme: &Theme) -> Line<'static> {
+fn heading(patient: &HealthCheckView, theme: &Theme) -> Line<'static> {
     let name = patient.host.as_ref().map_or("bucket", |host| host.as_str());
     let (state, style) = match (&patient.found, patient.running) {
         (_, true) => ("◌ being examined".to_owned(), theme.dim),

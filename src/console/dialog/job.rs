@@ -18,7 +18,7 @@ pub(crate) struct JobDetails(pub JobId);
 impl JobDetails {
     /// Takes a key.
     pub(crate) fn key(&mut self, key: KeyEvent, view: &View) -> Reply {
-        let over = lookup::job(view, self.0).is_some_and(|job| job.state.is_over());
+        let over = lookup::job(view, self.0).is_some_and(|job| job.state.is_finished());
         match key.code {
             KeyCode::Char('q' | 'J') | KeyCode::Enter => Reply::close(),
             KeyCode::Char('x') if !over => Reply::Do(vec![Command::Cancel(self.0)]),
@@ -71,7 +71,7 @@ impl JobDetails {
         if matches!(job.state, JobState::Failed(_)) {
             content.keys.push(("t", "again", true));
         }
-        content.keys.push(if job.state.is_over() {
+        content.keys.push(if job.state.is_finished() {
             ("X", "dismiss", true)
         } else {
             ("x", "cancel", job.state != JobState::Cancelling)

@@ -9,7 +9,7 @@ use super::{Content, Field, Reply};
 use crate::app::Command;
 use crate::format::{self, count, size, timestamp};
 use crate::theme::Theme;
-use snapdeck_engine::{Pruning, View};
+use snapdeck_engine::{PruneRequest, View};
 use snapdeck_model::{Error, HostName, PrunePlan, PruneRule, Result};
 
 /// Columns of a place's name.
@@ -31,9 +31,9 @@ enum Stage {
     /// The rule is being told.
     Rule,
     /// What it lets go is being looked for.
-    Asked(Pruning),
+    Asked(PruneRequest),
     /// It was found.
-    Found(Pruning, Box<PrunePlan>),
+    Found(PruneRequest, Box<PrunePlan>),
     /// Why it was not.
     Failed(Error),
 }
@@ -102,7 +102,7 @@ impl Prune {
     }
 
     /// What is asked, or why nothing is.
-    fn pruning(&self) -> std::result::Result<Pruning, String> {
+    fn pruning(&self) -> std::result::Result<PruneRequest, String> {
         let number = |field: &Field, what: &str| match field.text().trim() {
             "" => Ok(None),
             text => match text.parse::<u32>() {
@@ -113,7 +113,7 @@ impl Prune {
         let keep = number(&self.keep, "how many are kept")?;
         let days = number(&self.days, "an age")?;
         let day = Duration::from_secs(24 * 60 * 60);
-        let pruning = Pruning {
+        let pruning = PruneRequest {
             rule: PruneRule {
                 keep_newest: keep.map(|keep| keep as usize),
                 older_than: days.map(|days| day.saturating_mul(days)),
@@ -133,7 +133,7 @@ impl Prune {
     }
 
     /// Takes up what was found, where that is what is still asked.
-    pub(crate) fn take(&mut self, pruning: &Pruning, found: Result<PrunePlan>) {
+    pub(crate) fn take(&mut self, pruning: &PruneRequest, found: Result<PrunePlan>) {
         if !matches!(&self.stage, Stage::Asked(asked) if asked == pruning) {
             return;
         }
@@ -371,6 +371,6 @@ fn phrase(plan: &PrunePlan) -> Option<String> {
     (!plan.to_remove.is_empty()).then(|| format!("remove {}", plan.to_remove.len()))
 }
 
-fn submit(pruning: &Pruning, plan: &PrunePlan) -> Reply {
+fn submit(pruning: &PruneRequest, plan: &PrunePlan) -> Reply {
     Reply::Close(vec![Command::Prune(pruning.clone(), plan.clone())])
 }

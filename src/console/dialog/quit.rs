@@ -46,7 +46,7 @@ impl Quit {
         let text = format!("{} {verb} not over:", format::count(left, "job"));
         content.say(&text, 0, theme.text, width);
         content.gap();
-        for job in view.jobs.iter().filter(|job| !job.state.is_over()) {
+        for job in view.jobs.iter().filter(|job| !job.state.is_finished()) {
             let line = format!("  {}", job.operation.title());
             content.lines.push(Line::raw(format::clip(&line, width)));
         }
@@ -73,5 +73,8 @@ impl Quit {
 
 /// How many jobs are not over.
 pub(super) fn unfinished(view: &View) -> usize {
-    view.jobs.iter().filter(|job| !job.state.is_over()).count()
+    view.jobs
+        .iter()
+        .filter(|job| !job.state.is_finished())
+        .count()
 }

@@ -129,7 +129,7 @@ fn work(app: &App) -> Line<'static> {
         .view
         .jobs
         .iter()
-        .filter(|job| !job.state.is_over())
+        .filter(|job| !job.state.is_finished())
         .count();
     if running == 0 {
         return Line::default();

@@ -19,7 +19,7 @@ use snapdeck_model::Kind;
 /// Draws them.
 pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas: &mut Areas) {
     let jobs = &app.view.jobs;
-    let over = jobs.iter().filter(|job| job.state.is_over()).count();
+    let over = jobs.iter().filter(|job| job.state.is_finished()).count();
     let over = if over > 0 {
         format!(", {over} over")
     } else {
@@ -31,7 +31,7 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas
     if app.focus != Pane::Jobs {
         // Unwatched, the list shows what is going on: from the first job that is not over.
         let height = usize::from(inner.height);
-        let active = jobs.iter().position(|job| !job.state.is_over());
+        let active = jobs.iter().position(|job| !job.state.is_finished());
         let end = jobs.len();
         let start = active.unwrap_or(end).min(end.saturating_sub(height));
         window = start..(start + height).min(end);

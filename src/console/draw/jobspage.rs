@@ -14,7 +14,7 @@ use crate::columns::Row as _;
 use crate::dialog::{log_lines, result};
 use crate::format::{self, fit, wrap};
 use crate::jobs::{JobRow, JobRowKey, JobSection, format_time_ago};
-use snapdeck_engine::{JobState, LeftJob};
+use snapdeck_engine::{InterruptedJob, JobState};
 
 /// Columns of a row's part.
 const PART: usize = 10;
@@ -94,7 +94,7 @@ fn part(app: &App, item: &JobRow, is_first: bool) -> String {
     }
 }
 
-fn of_left(app: &App, left: &LeftJob, room: usize, width: usize) -> Line<'static> {
+fn of_left(app: &App, left: &InterruptedJob, room: usize, width: usize) -> Line<'static> {
     let theme = &app.theme;
     let note = format!(
         "asked for {}; t takes it up, X forgets it",

@@ -15,7 +15,7 @@ use crate::app::{App, Areas};
 use crate::dialog::ScreenView;
 use crate::format::{age, clip, clock, graph, rate, size, wrap};
 use crate::theme::Theme;
-use snapdeck_engine::{HostView, Live, Sample};
+use snapdeck_engine::{HostView, Sample, SandboxMetrics};
 use snapdeck_model::{AgentChannel, Guest, GuestAccess, HostName, Sandbox, SandboxId, Vnc};
 
 /// Under this a picture tells nothing.
@@ -116,7 +116,7 @@ pub(super) fn full(app: &App, frame: &mut Frame, area: Rect, view: &ScreenView, 
     text::lines(frame, room, &lines);
 }
 
-fn of<'a>(app: &'a App, host: &HostName, sandbox: &SandboxId) -> Option<&'a Live> {
+fn of<'a>(app: &'a App, host: &HostName, sandbox: &SandboxId) -> Option<&'a SandboxMetrics> {
     let live = app.metrics.as_deref()?;
     (live.look.host == *host && live.look.sandbox == *sandbox).then_some(live)
 }

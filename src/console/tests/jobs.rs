@@ -3,7 +3,7 @@
 use super::*;
 use crate::dialog::{Dialog, Left};
 use crate::fixture::{interrupted_job, queued_job};
-use snapdeck_engine::LeftId;
+use snapdeck_engine::InterruptedId;
 
 /// One job runs, two wait, one has failed, and one was left.
 fn busy() -> App {
@@ -37,7 +37,7 @@ fn the_page_shows_what_was_left_what_runs_the_queue_and_what_is_over() {
 
 #[test]
 fn each_row_has_what_can_be_done_to_it() {
-    let left = vec![LeftId(1)];
+    let left = vec![InterruptedId(1)];
     assert_eq!(
         keys(&mut at(0), "t"),
         [Command::ResumeInterrupted(left.clone())]
@@ -73,7 +73,7 @@ fn of_what_was_left_each_key_is_for_the_next_one() {
     assert!(screen(&mut app, 120, 40).contains("an earlier run left this job"));
     // Both before the engine has said anything.
     let commands = keys(&mut app, "tX");
-    let of = |id| vec![LeftId(id)];
+    let of = |id| vec![InterruptedId(id)];
     assert_eq!(
         commands,
         [
@@ -126,12 +126,12 @@ fn what_was_left_is_offered_at_the_start() {
     insta::assert_snapshot!("left", screen(&mut app, 120, 40));
     assert_eq!(
         keys(&mut app, "t"),
-        [Command::ResumeInterrupted(vec![LeftId(1)])]
+        [Command::ResumeInterrupted(vec![InterruptedId(1)])]
     );
     app.layers.push(Dialog::Left(Left).into());
     assert_eq!(
         keys(&mut app, "X"),
-        [Command::DiscardInterrupted(vec![LeftId(1)])]
+        [Command::DiscardInterrupted(vec![InterruptedId(1)])]
     );
     app.layers.push(Dialog::Left(Left).into());
     assert!(press(&mut app, KeyCode::Esc).is_empty());

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::dialog::Dialog;
-use snapdeck_engine::Pruning;
+use snapdeck_engine::PruneRequest;
 use snapdeck_model::{Candidate, Leftover, LeftoverKind, PrunePlan, PruneRule};
 
 fn plan() -> PrunePlan {
@@ -37,7 +37,7 @@ fn leftover() -> Leftover {
 }
 
 /// The dialog after a rule was told, and what is asked then.
-fn submit_rule(app: &mut App) -> Pruning {
+fn submit_rule(app: &mut App) -> PruneRequest {
     keys(app, "U3");
     press(app, KeyCode::Tab);
     keys(app, "30");
@@ -48,7 +48,7 @@ fn submit_rule(app: &mut App) -> Pruning {
     pruning.clone()
 }
 
-fn give_plan(app: &mut App, pruning: &Pruning, plan: Result<PrunePlan, Error>) {
+fn give_plan(app: &mut App, pruning: &PruneRequest, plan: Result<PrunePlan, Error>) {
     let Some(Dialog::Prune(dialog)) = app.dialog() else {
         panic!("no dialog");
     };
@@ -63,7 +63,7 @@ fn a_rule_is_told_and_what_it_lets_go_is_shown_and_confirmed_by_typing() {
     press(&mut app, KeyCode::Esc);
     let pruning = submit_rule(&mut app);
     let days = |days: u64| Duration::from_secs(days * 24 * 60 * 60);
-    let wanted = Pruning {
+    let wanted = PruneRequest {
         rule: PruneRule {
             keep_newest: Some(3),
             older_than: Some(days(30)),
@@ -110,7 +110,7 @@ fn leftovers_alone_need_one_key_and_where_nothing_goes_none_helps() {
 fn an_answer_to_another_question_is_not_taken_and_a_failure_is_told() {
     let mut app = app(populated());
     let pruning = submit_rule(&mut app);
-    let other = Pruning {
+    let other = PruneRequest {
         bucket: true,
         ..pruning.clone()
     };

@@ -7,38 +7,38 @@
 //! ```
 //!
 //! The disk is read at its files' offsets, without QEMU's locks: what keeps a torn image from being published is that
-//! the sandbox's state and the stamps of all its files are looked at before and after ([`Source::still_the_same`]). Of a
+//! the sandbox's state and the stamps of all its files are looked at before and after ([`SandboxDisk::check_unchanged`]). Of a
 //! running sandbox the overlay is read as it was at one [moment].
 
-mod base;
-mod forecast;
-mod layers;
-mod moment;
-mod send;
+mod base_proof;
+mod disk_chain;
+mod point_in_time;
+mod push_plan;
+mod upload;
 
 use snapdeck_bucket::Bucket;
 use snapdeck_host::Host;
 use snapdeck_model::{Error, Kind, Method, Phase, Result, TransferStats};
 use snapdeck_qcow2::{Composer, Layout, Options};
 
-use super::flatten::{AWAY_TRIES, is_away};
-use super::make::{Sent, Wish};
-use super::source::Source;
+use super::convert::{AWAY_TRIES, is_host_unreachable};
+use super::create_object::{SnapshotRequest, UploadedImage};
+use super::sandbox_disk::SandboxDisk;
 use super::{Context, variables};
 
-use base::Proof;
-use layers::Layers;
-use moment::Moment;
-use send::Sender;
+use base_proof::BaseProof;
+use disk_chain::DiskChain;
+use point_in_time::PointInTime;
+use upload::ComposedUpload;
 
-pub use forecast::forecast;
+pub use push_plan::plan_push;
 
 /// Past so much of the base that nobody can read any more, it is written anew.
 const DEAD: f64 = 0.25;
 
 /// What came of it.
-pub(super) enum Composed {
-    Sent(Box<Sent>),
+pub(super) enum ComposeOutcome {
+    Sent(Box<UploadedImage>),
     /// It cannot be composed, and why. Nothing was left.
     Refused(String),
     /// The disk of a running sandbox cannot be had in that way, and why. Nothing was left.
@@ -46,33 +46,33 @@ pub(super) enum Composed {
 }
 
 /// Why composing ended.
-enum Break {
+enum ComposeAbort {
     Refused(String),
     Unfit(String),
     Failed(Error),
 }
 
-impl From<Error> for Break {
+impl From<Error> for ComposeAbort {
     fn from(error: Error) -> Self {
         Self::Failed(error)
     }
 }
 
-impl From<snapdeck_qcow2::ComposeError> for Break {
+impl From<snapdeck_qcow2::ComposeError> for ComposeAbort {
     fn from(refusal: snapdeck_qcow2::ComposeError) -> Self {
         Self::Refused(refusal.to_string())
     }
 }
 
 /// How a disk is going to be composed.
-struct Way<'a> {
-    layers: &'a Layers,
+struct ComposePlan<'a> {
+    layers: &'a DiskChain,
     composer: Composer,
     layout: Layout,
     /// Why this layout.
     reason: String,
     /// The base as an object, where the store can copy it, or why not.
-    base: Result<Proof, String>,
+    base: Result<BaseProof, String>,
 }
 
 /// Composes the disk of `source`, which stands still, and uploads it.
@@ -83,16 +83,16 @@ struct Way<'a> {
 pub(super) async fn compose_and_upload(
     host: &Host,
     bucket: &Bucket,
-    source: &Source,
-    wish: &Wish,
+    source: &SandboxDisk,
+    wish: &SnapshotRequest,
     ctx: &Context,
-) -> Result<Composed> {
-    ctx.enter(Phase::Checking)?;
+) -> Result<ComposeOutcome> {
+    ctx.enter_phase(Phase::Checking)?;
     let composed = async {
-        let layers = Layers::open(host, source).await?;
+        let layers = DiskChain::open(host, source).await?;
         compose(host, bucket, source, &layers, wish, ctx).await
     };
-    settle(composed.await)
+    into_outcome(composed.await)
 }
 
 /// Composes the disk of `source`, which runs, as it is at one moment, and uploads it. The guest is paused for that
@@ -104,22 +104,22 @@ pub(super) async fn compose_and_upload(
 pub(super) async fn compose_running(
     host: &Host,
     bucket: &Bucket,
-    source: &Source,
+    source: &SandboxDisk,
     method: Method,
-    wish: &Wish,
+    wish: &SnapshotRequest,
     ctx: &Context,
-) -> Result<Composed> {
+) -> Result<ComposeOutcome> {
     let mut tries = 1;
     loop {
-        ctx.enter(Phase::Checking)?;
+        ctx.enter_phase(Phase::Checking)?;
         let once = async {
-            let mut layers = Layers::open(host, source).await?;
-            layers.keep(Box::pin(Moment::take(host, source, method, ctx)).await?);
+            let mut layers = DiskChain::open(host, source).await?;
+            layers.attach(Box::pin(PointInTime::capture(host, source, method, ctx)).await?);
             let composed = Box::pin(compose(host, bucket, source, &layers, wish, ctx)).await;
             if let Some(moment) = layers.close() {
-                moment.clear(ctx).await;
+                moment.end(ctx).await;
             }
-            composed.map(|sent| Sent {
+            composed.map(|sent| UploadedImage {
                 moved: TransferStats {
                     method,
                     ..sent.moved
@@ -129,49 +129,51 @@ pub(super) async fn compose_running(
         };
         match once.await {
             // The line was lost, and with it the moment.
-            Err(Break::Failed(error))
-                if is_away(&error) && tries < AWAY_TRIES && !ctx.cancel.is_cancelled() =>
+            Err(ComposeAbort::Failed(error))
+                if is_host_unreachable(&error)
+                    && tries < AWAY_TRIES
+                    && !ctx.cancel.is_cancelled() =>
             {
                 ctx.warn(format!("{error}; reading the disk from the start again"));
                 tries += 1;
             }
-            composed => return settle(composed),
+            composed => return into_outcome(composed),
         }
     }
 }
 
-fn settle(composed: Result<Sent, Break>) -> Result<Composed> {
+fn into_outcome(composed: Result<UploadedImage, ComposeAbort>) -> Result<ComposeOutcome> {
     match composed {
-        Ok(sent) => Ok(Composed::Sent(Box::new(sent))),
-        Err(Break::Refused(why)) => Ok(Composed::Refused(why)),
-        Err(Break::Unfit(why)) => Ok(Composed::Unfit(why)),
-        Err(Break::Failed(error)) => Err(error),
+        Ok(sent) => Ok(ComposeOutcome::Sent(Box::new(sent))),
+        Err(ComposeAbort::Refused(why)) => Ok(ComposeOutcome::Refused(why)),
+        Err(ComposeAbort::Unfit(why)) => Ok(ComposeOutcome::Unfit(why)),
+        Err(ComposeAbort::Failed(error)) => Err(error),
     }
 }
 
 async fn compose(
     host: &Host,
     bucket: &Bucket,
-    source: &Source,
-    layers: &Layers,
-    wish: &Wish,
+    source: &SandboxDisk,
+    layers: &DiskChain,
+    wish: &SnapshotRequest,
     ctx: &Context,
-) -> Result<Sent, Break> {
-    let way = ready(host, bucket, source, layers, wish.compact, ctx.zstd).await?;
-    tell(&way, ctx);
+) -> Result<UploadedImage, ComposeAbort> {
+    let way = prepare(host, bucket, source, layers, wish.compact, ctx.zstd).await?;
+    log_plan(&way, ctx);
     Box::pin(upload(host, bucket, source, wish, way, ctx)).await
 }
 
 /// Reads the tables and decides.
-async fn ready<'a>(
+async fn prepare<'a>(
     host: &Host,
     bucket: &Bucket,
-    source: &Source,
-    layers: &'a Layers,
+    source: &SandboxDisk,
+    layers: &'a DiskChain,
     compact: bool,
     zstd: bool,
-) -> Result<Way<'a>, Break> {
-    let (base, overlays) = layers.tables().await?;
+) -> Result<ComposePlan<'a>, ComposeAbort> {
+    let (base, overlays) = layers.read_tables().await?;
     let plan = |layout| {
         let (base, overlays) = (base.clone(), overlays.clone());
         Composer::new(base, overlays, layout, Options { zstd_enabled: zstd })
@@ -194,10 +196,10 @@ async fn ready<'a>(
         Layout::Compact => plan(Layout::Compact)?,
     };
     let base = match layout {
-        Layout::Append => base::prove(host, bucket, source, layers).await?,
+        Layout::Append => base_proof::prove_base(host, bucket, source, layers).await?,
         Layout::Compact => Err("the whole disk is written anew".to_owned()),
     };
-    Ok(Way {
+    Ok(ComposePlan {
         layers,
         composer,
         layout,
@@ -206,8 +208,8 @@ async fn ready<'a>(
     })
 }
 
-fn tell(way: &Way<'_>, ctx: &Context) {
-    let method = method(way.layout).as_str();
+fn log_plan(way: &ComposePlan<'_>, ctx: &Context) {
+    let method = method_of_layout(way.layout).as_str();
     ctx.info(format!("composing it ({method}): {}", way.reason));
     if way.layout == Layout::Append {
         match &way.base {
@@ -227,7 +229,7 @@ fn tell(way: &Way<'_>, ctx: &Context) {
     }
 }
 
-fn method(layout: Layout) -> Method {
+fn method_of_layout(layout: Layout) -> Method {
     match layout {
         Layout::Append => Method::Append,
         Layout::Compact => Method::Compact,
@@ -237,13 +239,13 @@ fn method(layout: Layout) -> Method {
 async fn upload(
     host: &Host,
     bucket: &Bucket,
-    source: &Source,
-    wish: &Wish,
-    way: Way<'_>,
+    source: &SandboxDisk,
+    wish: &SnapshotRequest,
+    way: ComposePlan<'_>,
     ctx: &Context,
-) -> Result<Sent, Break> {
-    ctx.go_on()?;
-    let Way {
+) -> Result<UploadedImage, ComposeAbort> {
+    ctx.check_cancelled()?;
+    let ComposePlan {
         layers,
         composer,
         layout,
@@ -260,33 +262,33 @@ async fn upload(
             &ctx.cancel,
         )
         .await?;
-    let sender = Sender::new(bucket, &assembly, layers, base.as_ref().ok(), &composer);
+    let sender = ComposedUpload::new(bucket, &assembly, layers, base.as_ref().ok(), &composer);
     let sent = async {
         let sending = assembly.run_with_progress(sender.send(composer));
-        let Some(moment) = layers.moment() else {
+        let Some(moment) = layers.point_in_time() else {
             let sent = sending.await?;
             let variables = match &source.variables {
-                Some(path) => Some(variables::read(host, path).await?),
+                Some(path) => Some(variables::read_variables(host, path).await?),
                 None => None,
             };
             source
-                .still_the_same(host, source.state, layers.stamps())
+                .check_unchanged(host, source.state, layers.stamps())
                 .await?;
             return Ok((sent, variables));
         };
         let sent = tokio::select! {
             sent = sending => sent?,
-            error = moment.trouble() => return Err(error.into()),
+            error = moment.backup_error() => return Err(error.into()),
         };
-        source.base_is_the_same(host, layers.stamps()).await?;
-        Ok::<_, Break>((sent, moment.variables.clone()))
+        source.check_base_unchanged(host, layers.stamps()).await?;
+        Ok::<_, ComposeAbort>((sent, moment.variables.clone()))
     };
     let (made, variables) = match sent.await {
         Ok(sent) => sent,
         Err(broken) => {
             assembly.abort().await;
-            return Err(match (layers.moment(), broken) {
-                (Some(moment), Break::Failed(error)) => moment.explain(error).await.into(),
+            return Err(match (layers.point_in_time(), broken) {
+                (Some(moment), ComposeAbort::Failed(error)) => moment.explain(error).await.into(),
                 (_, broken) => broken,
             });
         }
@@ -298,9 +300,9 @@ async fn upload(
     }
     let object = assembly.complete().await?;
     let (uploaded_bytes, copied_bytes) = (made.uploaded_bytes, made.copied_bytes);
-    Ok(Sent {
+    Ok(UploadedImage {
         moved: TransferStats {
-            method: method(layout),
+            method: method_of_layout(layout),
             uploaded_bytes,
             copied_bytes,
             saved_bytes: estimate.file_bytes.saturating_sub(uploaded_bytes),
@@ -308,8 +310,8 @@ async fn upload(
         digests: made.digests.all(object.size_bytes),
         object,
         variables,
-        paused: layers.moment().map(|moment| moment.paused),
-        consistency: match layers.moment() {
+        paused: layers.point_in_time().map(|moment| moment.paused),
+        consistency: match layers.point_in_time() {
             Some(moment) => moment.consistency,
             None => source.consistency(),
         },
@@ -317,6 +319,6 @@ async fn upload(
     })
 }
 
-fn broken(what: &str) -> Error {
+fn broken_plan_error(what: &str) -> Error {
     Error::new(Kind::Failed, format!("cannot compose an image: {what}"))
 }

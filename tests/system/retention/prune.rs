@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
-use snapdeck_engine::{JobState, Pruning, View};
+use snapdeck_engine::{JobState, PruneRequest, View};
 use snapdeck_model::{Kind, PruneRule};
 
 use crate::common::screen::Screen;
@@ -232,7 +232,7 @@ fn the_removal_itself_looks_once_more() {
     world.put(&base, "base");
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let engine = runtime.block_on(world.engine());
-    let asked = Pruning {
+    let asked = PruneRequest {
         rule: PruneRule {
             unused: true,
             ..PruneRule::default()
@@ -249,7 +249,7 @@ fn the_removal_itself_looks_once_more() {
         let mut views = engine.watch();
         let ended = async {
             let id = engine.submit_all(vec![operation])[0].clone().unwrap();
-            let over = |view: &Arc<View>| view.job(id).is_some_and(|job| job.state.is_over());
+            let over = |view: &Arc<View>| view.job(id).is_some_and(|job| job.state.is_finished());
             let view = views.wait_for(over).await.unwrap().clone();
             view.job(id).unwrap().state.clone()
         };

@@ -8,7 +8,7 @@ use snapdeck_model::{BlockSet, Digest, Manifest, block_bytes, block_count};
 
 /// A plan.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Plan {
+pub(super) struct BlockPlan {
     /// Blocks that are there, by their records.
     pub(super) here: BlockSet,
     /// Blocks to be copied from each origin, in the order of the origins; in the order of the image.
@@ -19,12 +19,12 @@ pub(super) struct Plan {
 
 /// Plans an image of `size_bytes` whose blocks are to be `wanted`; where that is not known, nothing can be copied.
 /// `recorded` is what an earlier pull left. The first of the `origins` that has a block gives it, wherever it has it.
-pub(super) fn plan(
+pub(super) fn plan_blocks(
     size_bytes: u64,
     wanted: Option<&[Digest]>,
     recorded: &BTreeMap<u64, Digest>,
     origins: &[&Manifest],
-) -> Plan {
+) -> BlockPlan {
     let digest = |block: u64| wanted.and_then(|wanted| wanted.get(block as usize));
     let is_here = |block| match (recorded.get(&block), digest(block)) {
         (Some(recorded), Some(wanted)) => recorded == wanted,
@@ -58,7 +58,7 @@ pub(super) fn plan(
             pieces
         })
         .collect();
-    Plan {
+    BlockPlan {
         here,
         copies,
         fetch,
@@ -66,7 +66,7 @@ pub(super) fn plan(
 }
 
 /// Is the greater part of the image what an origin has, in the same places? Then its file is the one to begin with.
-pub(super) fn is_alike(pieces: &[BlockCopy], size_bytes: u64) -> bool {
+pub(super) fn is_same_image(pieces: &[BlockCopy], size_bytes: u64) -> bool {
     let stay = pieces
         .iter()
         .filter(|piece| piece.source == piece.target)
@@ -99,9 +99,9 @@ mod tests {
         }
     }
 
-    fn planned(wanted: &Manifest, recorded: &[(u64, u8)], origins: &[&Manifest]) -> Plan {
+    fn planned(wanted: &Manifest, recorded: &[(u64, u8)], origins: &[&Manifest]) -> BlockPlan {
         let recorded = recorded.iter().map(|(at, of)| (*at, digest(*of))).collect();
-        plan(wanted.size_bytes, Some(&wanted.blocks), &recorded, origins)
+        plan_blocks(wanted.size_bytes, Some(&wanted.blocks), &recorded, origins)
     }
 
     fn blocks(set: &BlockSet) -> Vec<u64> {
@@ -127,8 +127,8 @@ mod tests {
         let wanted = manifest("app", &[1, 1, 1, 9]);
         let plan = planned(&wanted, &[], &[&manifest("base", &[2, 1, 1, 3])]);
         assert_eq!(plan.copies, [vec![piece(1, 0), piece(1, 1), piece(2, 2)]]);
-        assert!(is_alike(&[piece(0, 0), piece(1, 1)], 3 * BLOCK_BYTES));
-        assert!(!is_alike(&[piece(0, 0), piece(1, 2)], 3 * BLOCK_BYTES));
+        assert!(is_same_image(&[piece(0, 0), piece(1, 1)], 3 * BLOCK_BYTES));
+        assert!(!is_same_image(&[piece(0, 0), piece(1, 2)], 3 * BLOCK_BYTES));
     }
 
     #[test]
@@ -143,7 +143,7 @@ mod tests {
     fn without_a_manifest_only_what_was_left_is_there() {
         let recorded = BTreeMap::from([(1, digest(1))]);
         let base = manifest("base", &[1, 2, 3]);
-        let plan = plan(base.size_bytes, None, &recorded, &[&base]);
+        let plan = plan_blocks(base.size_bytes, None, &recorded, &[&base]);
         assert_eq!((blocks(&plan.here), plan.copies), (vec![1], vec![vec![]]));
         assert_eq!(blocks(&plan.fetch), [0, 2]);
     }

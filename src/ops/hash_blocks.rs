@@ -14,7 +14,7 @@ use super::Context;
 ///
 /// # Errors
 /// The host's; `Cancelled`.
-pub(super) async fn hashes(
+pub(super) async fn hash_local_blocks(
     host: &Host,
     path: &str,
     blocks: &BlockSet,

@@ -11,32 +11,32 @@ use snapdeck_model::{Error, Result};
 
 /// Who runs and who waits. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Turns(Arc<Mutex<State>>);
+pub(super) struct JobQueue(Arc<Mutex<QueueState>>);
 
-struct State {
+struct QueueState {
     free: usize,
-    waiting: VecDeque<Waiting>,
+    waiting: VecDeque<QueuedJob>,
 }
 
 /// Jobs that run together and wait for one turn.
-struct Waiting {
+struct QueuedJob {
     jobs: Vec<JobId>,
-    call: oneshot::Sender<Turn>,
+    call: oneshot::Sender<JobPermit>,
 }
 
 /// A place among the jobs that run; the next one's as soon as it is dropped.
-pub(super) struct Turn(Turns);
+pub(super) struct JobPermit(JobQueue);
 
-impl Turns {
+impl JobQueue {
     /// For at most so many at once.
     pub(crate) fn new(most: usize) -> Self {
-        Self(Arc::new(Mutex::new(State {
+        Self(Arc::new(Mutex::new(QueueState {
             free: most,
             waiting: VecDeque::new(),
         })))
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, QueueState> {
         // What a panic left is a queue like any other.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -45,15 +45,15 @@ impl Turns {
     pub(crate) fn join(
         &self,
         jobs: Vec<JobId>,
-    ) -> impl Future<Output = Result<Turn>> + Send + use<> {
+    ) -> impl Future<Output = Result<JobPermit>> + Send + use<> {
         let (call, called) = oneshot::channel();
-        self.state().waiting.push_back(Waiting { jobs, call });
-        self.call();
+        self.state().waiting.push_back(QueuedJob { jobs, call });
+        self.grant_next();
         async move { called.await.map_err(|_| Error::cancelled("the operation")) }
     }
 
     /// Gives what is free to the first that wait.
-    fn call(&self) {
+    fn grant_next(&self) {
         loop {
             let next = {
                 let mut state = self.state();
@@ -66,7 +66,7 @@ impl Turns {
             };
             let Some(next) = next else { return };
             // Who has left meanwhile gives it back, by dropping it outside the lock, and calls the next.
-            let _ = next.call.send(Turn(self.clone()));
+            let _ = next.call.send(JobPermit(self.clone()));
         }
     }
 
@@ -96,10 +96,10 @@ impl Turns {
     }
 }
 
-impl Drop for Turn {
+impl Drop for JobPermit {
     fn drop(&mut self) {
         self.0.state().free += 1;
-        self.0.call();
+        self.0.grant_next();
     }
 }
 
@@ -109,17 +109,17 @@ mod tests {
     use super::*;
     use futures_util::FutureExt;
 
-    fn ids(turns: &Turns) -> Vec<u64> {
+    fn ids(turns: &JobQueue) -> Vec<u64> {
         turns.order().iter().map(|id| id.0).collect()
     }
 
-    fn join(turns: &Turns, id: u64) -> impl Future<Output = Result<Turn>> + use<> {
+    fn join(turns: &JobQueue, id: u64) -> impl Future<Output = Result<JobPermit>> + use<> {
         turns.join(vec![JobId(id)])
     }
 
     #[test]
     fn so_many_run_and_the_others_come_in_their_order() {
-        let turns = Turns::new(2);
+        let turns = JobQueue::new(2);
         let first = join(&turns, 1).now_or_never().unwrap().unwrap();
         let _second = join(&turns, 2).now_or_never().unwrap().unwrap();
         let (mut third, mut fourth) = (Box::pin(join(&turns, 3)), Box::pin(join(&turns, 4)));
@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn who_leaves_the_queue_holds_up_nobody() {
-        let turns = Turns::new(1);
+        let turns = JobQueue::new(1);
         let running = join(&turns, 1).now_or_never().unwrap().unwrap();
         let (left, called) = (join(&turns, 2), join(&turns, 3));
         let last = join(&turns, 4);
@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn the_order_can_be_changed_and_those_of_one_turn_stay_together() {
-        let turns = Turns::new(0);
+        let turns = JobQueue::new(0);
         let _waiting = [
             turns.join(vec![JobId(1)]),
             turns.join(vec![JobId(2), JobId(3)]),

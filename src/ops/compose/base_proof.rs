@@ -4,11 +4,11 @@ use snapdeck_bucket::Bucket;
 use snapdeck_host::Host;
 use snapdeck_model::{Digest, Object, Result};
 
-use super::layers::Layers;
-use crate::source::Source;
+use super::disk_chain::DiskChain;
+use crate::sandbox_disk::SandboxDisk;
 
 /// An object with the very bytes of the base's file.
-pub(super) struct Proof {
+pub(super) struct BaseProof {
     pub object: Object,
     /// Digests of its blocks.
     pub blocks: Vec<Digest>,
@@ -24,12 +24,12 @@ pub(super) struct Proof {
 ///
 /// # Errors
 /// The host's and the store's.
-pub(super) async fn prove(
+pub(super) async fn prove_base(
     host: &Host,
     bucket: &Bucket,
-    source: &Source,
-    layers: &Layers,
-) -> Result<Result<Proof, String>> {
+    source: &SandboxDisk,
+    layers: &DiskChain,
+) -> Result<Result<BaseProof, String>> {
     let Some(name) = source.base() else {
         return Ok(Err(format!("it is no snapshot of host {}", host.name())));
     };
@@ -59,19 +59,19 @@ pub(super) async fn prove(
         None if local.matches_object(&object) => "the base was fetched from it",
         None => return Ok(Err(format!("{} is another image", object.key))),
     };
-    Ok(Ok(Proof {
+    Ok(Ok(BaseProof {
         object,
         blocks: local.blocks,
         why,
     }))
 }
 
-impl Proof {
+impl BaseProof {
     /// Is the object still the same? Not every store heeds a condition on what it copies.
     ///
     /// # Errors
     /// The store's.
-    pub(super) async fn holds(&self, bucket: &Bucket) -> Result<bool> {
+    pub(super) async fn is_still_valid(&self, bucket: &Bucket) -> Result<bool> {
         let now = bucket.head(&self.object.name).await?;
         Ok(now.is_some_and(|now| {
             now.etag == self.object.etag && now.size_bytes == self.object.size_bytes

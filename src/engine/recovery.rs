@@ -6,50 +6,50 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::journal::{Journal, Note};
-use super::view::{JobId, LeftId, LeftJob};
+use super::journal::{Journal, JournalEntry};
+use super::view::{InterruptedId, InterruptedJob, JobId};
 use super::{Engine, Inner, jobs};
 use snapdeck_model::{Operation, Result};
 
 /// Something that was left, and its notes.
-pub(super) struct Held {
-    id: LeftId,
+pub(super) struct InterruptedEntry {
+    id: InterruptedId,
     asked: Timestamp,
-    notes: Vec<(PathBuf, Note)>,
+    notes: Vec<(PathBuf, JournalEntry)>,
 }
 
-impl Held {
+impl InterruptedEntry {
     fn operations(&self) -> Vec<Operation> {
         let notes = self.notes.iter();
         notes.map(|(_, note)| note.operation.clone()).collect()
     }
 
-    fn strike(&self) {
+    fn remove(&self) {
         for (path, _) in &self.notes {
-            Journal::strike_left(path);
+            Journal::remove_entry(path);
         }
     }
 }
 
 impl Engine {
     /// Finds what processes that are gone have left in the journal, and shows it in the view.
-    pub fn find_left(&self) {
-        find(&self.inner);
+    pub fn load_interrupted(&self) {
+        load(&self.inner);
     }
 
     /// Takes on what was left, as if it were asked for now: what it had come to is gone on from. Pulls of one snapshot
     /// share a fetch. What is refused stays left.
-    pub fn resume_left(&self, ids: &[LeftId]) -> Vec<(String, Result<Vec<JobId>>)> {
+    pub fn resume_interrupted(&self, ids: &[InterruptedId]) -> Vec<(String, Result<Vec<JobId>>)> {
         resume(&self.inner, ids)
     }
 
     /// Forgets what was left.
-    pub fn forget_left(&self, ids: &[LeftId]) {
-        let mut left = self.inner.left();
+    pub fn discard_interrupted(&self, ids: &[InterruptedId]) {
+        let mut left = self.inner.interrupted();
         left.retain(|held| {
             let goes = ids.contains(&held.id);
             if goes {
-                held.strike();
+                held.remove();
             }
             !goes
         });
@@ -57,26 +57,26 @@ impl Engine {
     }
 }
 
-/// As [`Engine::find_left`].
-pub(super) fn find(inner: &Inner) {
+/// As [`Engine::load_interrupted`].
+pub(super) fn load(inner: &Inner) {
     let Some(journal) = inner.journal.get() else {
         return;
     };
-    let is_ours = |note: &Note| note.is_of(&inner.settings, inner.bucket.location());
-    let mut found = journal.adopt(is_ours);
+    let is_ours = |note: &JournalEntry| note.is_of(&inner.settings, inner.bucket.location());
+    let mut found = journal.claim_orphans(is_ours);
     // The links of a chain come together, in their order.
     found.sort_by(|(_, a), (_, b)| a.order().cmp(&b.order()));
-    let mut left = inner.left();
+    let mut left = inner.interrupted();
     for (path, note) in found {
-        let of_chain = |held: &Held| {
+        let of_chain = |held: &InterruptedEntry| {
             let (_, other) = &held.notes[0];
             other.chain.is_some() && other.chain_name() == note.chain_name()
         };
         match left.last_mut().filter(|held| of_chain(held)) {
             Some(held) => held.notes.push((path, note)),
             None => {
-                let id = LeftId(left.last().map_or(1, |held| held.id.0 + 1));
-                left.push(Held {
+                let id = InterruptedId(left.last().map_or(1, |held| held.id.0 + 1));
+                left.push(InterruptedEntry {
                     id,
                     asked: note.taken,
                     notes: vec![(path, note)],
@@ -87,19 +87,22 @@ pub(super) fn find(inner: &Inner) {
     show(inner, &left);
 }
 
-/// As [`Engine::resume_left`].
-pub(super) fn resume(inner: &Arc<Inner>, ids: &[LeftId]) -> Vec<(String, Result<Vec<JobId>>)> {
-    let mut left = inner.left();
-    let (taken, stays): (Vec<Held>, Vec<Held>) =
+/// As [`Engine::resume_interrupted`].
+pub(super) fn resume(
+    inner: &Arc<Inner>,
+    ids: &[InterruptedId],
+) -> Vec<(String, Result<Vec<JobId>>)> {
+    let mut left = inner.interrupted();
+    let (taken, stays): (Vec<InterruptedEntry>, Vec<InterruptedEntry>) =
         left.drain(..).partition(|held| ids.contains(&held.id));
     *left = stays;
-    let (chains, single): (Vec<Held>, Vec<Held>) =
+    let (chains, single): (Vec<InterruptedEntry>, Vec<InterruptedEntry>) =
         taken.into_iter().partition(|held| held.notes.len() > 1);
     let mut results = Vec::new();
-    let mut settle = |held: Held, jobs: Result<Vec<JobId>>| {
+    let mut settle = |held: InterruptedEntry, jobs: Result<Vec<JobId>>| {
         let title = title(&held.operations());
         match &jobs {
-            Ok(_) => held.strike(),
+            Ok(_) => held.remove(),
             Err(_) => left.push(held),
         }
         results.push((title, jobs));
@@ -123,9 +126,9 @@ pub(super) fn resume(inner: &Arc<Inner>, ids: &[LeftId]) -> Vec<(String, Result<
 
 /// Takes on all that is not too old; the rest is told and forgotten. For faces that have nobody to ask.
 pub(super) fn resume_all(inner: &Arc<Inner>) -> Vec<(String, Result<JobId>)> {
-    find(inner);
+    load(inner);
     let (mut ids, mut results) = (Vec::new(), Vec::new());
-    inner.left().retain(|held| {
+    inner.interrupted().retain(|held| {
         let old = held.notes[0].1.is_old();
         if old {
             tracing::warn!(
@@ -133,7 +136,7 @@ pub(super) fn resume_all(inner: &Arc<Inner>) -> Vec<(String, Result<JobId>)> {
                 title(&held.operations()),
                 held.asked
             );
-            held.strike();
+            held.remove();
         } else {
             ids.push(held.id);
         }
@@ -146,7 +149,7 @@ pub(super) fn resume_all(inner: &Arc<Inner>) -> Vec<(String, Result<JobId>)> {
         }
     }
     // What was refused is told, once.
-    inner.left().drain(..).for_each(|held| held.strike());
+    inner.interrupted().drain(..).for_each(|held| held.remove());
     inner.publish(|view| view.left = Arc::default());
     results
 }
@@ -157,13 +160,13 @@ fn title(operations: &[Operation]) -> String {
     titles.join(", then ")
 }
 
-fn show(inner: &Inner, left: &[Held]) {
-    let shown = left.iter().map(|held| LeftJob {
+fn show(inner: &Inner, left: &[InterruptedEntry]) {
+    let shown = left.iter().map(|held| InterruptedJob {
         id: held.id,
         title: title(&held.operations()),
         operations: held.operations(),
         asked: held.asked,
     });
-    let shown: Arc<[LeftJob]> = shown.collect();
+    let shown: Arc<[InterruptedJob]> = shown.collect();
     inner.publish(|view| view.left = shown);
 }

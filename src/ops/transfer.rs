@@ -19,8 +19,8 @@ use snapdeck_bucket::Bucket;
 use snapdeck_host::{BlockCopy, BlockState, CopySource, FileWriter};
 use snapdeck_model::{BLOCK_BYTES, BlockSet, Digest, Error, Kind, Phase, Result, block_count};
 
-use super::fetch::{Block, Message, Queue, Share, Source};
-use super::{Context, plan};
+use super::fetch::{FetchHandle, FetchedBlock, Message, RemoteObject, Subscription};
+use super::{Context, block_plan};
 
 /// Writes on their way at once.
 const WRITES: usize = 4;
@@ -28,14 +28,14 @@ const WRITES: usize = 4;
 const TICK: Duration = Duration::from_millis(100);
 
 /// Why a pull ended early.
-pub(super) struct Break {
+pub(super) struct TransferError {
     pub(super) error: Error,
     /// The host is out of reach: what was written there can neither be used nor removed.
     pub(super) host_away: bool,
 }
 
 /// What the host said.
-impl From<Error> for Break {
+impl From<Error> for TransferError {
     fn from(error: Error) -> Self {
         Self {
             host_away: error.kind() == Kind::Unreachable,
@@ -45,7 +45,7 @@ impl From<Error> for Break {
 }
 
 /// What is to be done for an image.
-pub(super) struct Work {
+pub(super) struct TransferPlan {
     /// What is there already, and its digests.
     pub(super) here: Vec<(u64, Digest)>,
     /// What other snapshots of the host give.
@@ -55,7 +55,7 @@ pub(super) struct Work {
 }
 
 /// How far an image has come, and from where.
-pub(super) struct Received {
+pub(super) struct TransferProgress {
     /// As far as they are known; all are, once it is whole.
     digests: Vec<Option<Digest>>,
     done: BlockSet,
@@ -64,9 +64,9 @@ pub(super) struct Received {
     pub(super) fetched_bytes: u64,
 }
 
-impl Received {
+impl TransferProgress {
     /// Nothing of an image of so many bytes.
-    pub(super) fn nothing(size_bytes: u64) -> Self {
+    pub(super) fn empty(size_bytes: u64) -> Self {
         let done = BlockSet::none(size_bytes);
         Self {
             digests: vec![None; block_count(size_bytes) as usize],
@@ -87,7 +87,7 @@ impl Received {
         self.digests.iter().copied().collect()
     }
 
-    fn add(&mut self, block: u64, digest: Digest) {
+    fn record(&mut self, block: u64, digest: Digest) {
         self.done.insert(block);
         if let Some(slot) = self.digests.get_mut(block as usize) {
             *slot = Some(digest);
@@ -97,22 +97,22 @@ impl Received {
 
 /// Does `work` with `writer`: fetches by `share`, and for this host alone where that leaves it behind, or where a block
 /// of another snapshot turned out to be none. How far it came stands in `received`, whatever becomes of it.
-pub(super) async fn receive(
-    share: Share,
+pub(super) async fn run_transfer(
+    share: FetchHandle,
     bucket: &Bucket,
-    source: &Arc<Source>,
+    source: &Arc<RemoteObject>,
     writer: &FileWriter,
-    work: Work,
-    received: &mut Received,
+    work: TransferPlan,
+    received: &mut TransferProgress,
     ctx: &Context,
-) -> Result<(), Break> {
+) -> Result<(), TransferError> {
     let total = source.object.size_bytes;
     ctx.progress.enter(Phase::Downloading, total);
     for (block, digest) in work.here {
-        received.add(block, digest);
+        received.record(block, digest);
     }
     received.resumed_bytes = received.done.bytes();
-    let mut receiving = Receiving {
+    let mut receiving = Transfer {
         source,
         writer,
         ctx,
@@ -126,20 +126,20 @@ pub(super) async fn receive(
             drop(share);
             None
         }
-        false => Some(share.join(bucket, source, work.fetch)),
+        false => Some(share.subscribe(bucket, source, work.fetch)),
     };
     if queue.as_ref().is_some_and(|queue| queue.late) {
         ctx.info("the other hosts could not be joined: it is fetched for this one alone");
     }
     let (told, tellings) = unbounded_channel();
-    let mut copying = Some((copy(writer, copies, told, ctx), tellings));
+    let mut copying = Some((copy_local_blocks(writer, copies, told, ctx), tellings));
     loop {
         let kept_up = match copying.take() {
-            Some((copying, tellings)) => receiving.take(queue, copying, tellings).await?,
+            Some((copying, tellings)) => receiving.receive_blocks(queue, copying, tellings).await?,
             None => {
                 let (_, silent) = unbounded_channel();
                 let nothing = std::future::ready(Ok(()));
-                receiving.take(queue, nothing, silent).await?
+                receiving.receive_blocks(queue, nothing, silent).await?
             }
         };
         let missing =
@@ -156,12 +156,12 @@ pub(super) async fn receive(
                 "{bytes} bytes that other snapshots were to give are not what they should be: they are fetched"
             )),
         }
-        queue = Some(Share::alone().join(bucket, source, missing));
+        queue = Some(FetchHandle::single().subscribe(bucket, source, missing));
     }
 }
 
 /// Copies from one origin after the other. What one cannot give is fetched.
-async fn copy(
+async fn copy_local_blocks(
     writer: &FileWriter,
     copies: Vec<(CopySource, Vec<BlockCopy>)>,
     told: UnboundedSender<(BlockCopy, BlockState)>,
@@ -184,16 +184,16 @@ async fn copy(
     Ok(())
 }
 
-struct Receiving<'a> {
-    source: &'a Source,
+struct Transfer<'a> {
+    source: &'a RemoteObject,
     writer: &'a FileWriter,
     ctx: &'a Context,
-    received: &'a mut Received,
+    received: &'a mut TransferProgress,
     /// Notes on their way. Nobody waits for one of them while a write is under way: both may need the line to the host.
     records: FuturesUnordered<BoxFuture<'a, Result<()>>>,
 }
 
-impl Receiving<'_> {
+impl Transfer<'_> {
     /// Begins a new file as one that shares all extents with the snapshot it is mostly like, where that can be had;
     /// returns what is to be copied then.
     async fn share_extents(
@@ -203,7 +203,7 @@ impl Receiving<'_> {
         let total = self.source.object.size_bytes;
         let alike = copies
             .iter_mut()
-            .find(|(_, pieces)| plan::is_alike(pieces, total));
+            .find(|(_, pieces)| block_plan::is_same_image(pieces, total));
         if let Some((origin, pieces)) = alike
             && self.received.done.is_empty()
             && self.writer.share(origin).await?
@@ -214,7 +214,7 @@ impl Receiving<'_> {
             *pieces = move_on;
             let stay: Vec<BlockCopy> = stay;
             for piece in stay {
-                self.copied(piece, BlockState::Trusted);
+                self.on_block_copied(piece, BlockState::Trusted);
             }
         }
         Ok(copies)
@@ -222,19 +222,19 @@ impl Receiving<'_> {
 
     /// Writes what comes by `queue`, and takes note of what `copying` tells; `false` where the other hosts went on
     /// without this one.
-    async fn take(
+    async fn receive_blocks(
         &mut self,
-        queue: Option<Queue>,
+        queue: Option<Subscription>,
         copying: impl Future<Output = Result<()>>,
         mut tellings: UnboundedReceiver<(BlockCopy, BlockState)>,
-    ) -> Result<bool, Break> {
+    ) -> Result<bool, TransferError> {
         let (mut complete, mut left, mut copied) = (queue.is_none(), false, false);
-        let Queue {
+        let Subscription {
             mut receiver,
             pace,
             fetched,
             ..
-        } = queue.unwrap_or_else(Queue::empty);
+        } = queue.unwrap_or_else(Subscription::empty);
         let before = self.received.fetched_bytes;
         let mut copying = pin!(copying);
         let mut writes = FuturesUnordered::new();
@@ -255,11 +255,11 @@ impl Receiving<'_> {
                 Some((block, digest, outcome)) = writes.next() => {
                     let outcome: Result<()> = outcome;
                     outcome?;
-                    let bytes = self.source.bytes(block);
+                    let bytes = self.source.block_bytes(block);
                     places.remove(&block);
-                    pace.wrote(bytes);
+                    pace.add_written(bytes);
                     self.received.fetched_bytes += bytes;
-                    self.note(block, digest);
+                    self.record_block(block, digest);
                 }
                 Some(recorded) = self.records.next() => {
                     // The file is no worse without it.
@@ -267,22 +267,22 @@ impl Receiving<'_> {
                         tracing::debug!("{error}");
                     }
                 }
-                Some((piece, seen)) = tellings.recv() => self.copied(piece, seen),
+                Some((piece, seen)) = tellings.recv() => self.on_block_copied(piece, seen),
                 outcome = &mut copying, if !copied => {
                     copied = true;
                     while let Ok((piece, seen)) = tellings.try_recv() {
-                        self.copied(piece, seen);
+                        self.on_block_copied(piece, seen);
                     }
                     outcome?;
                 }
                 message = receiver.recv(), if takes => match message {
-                    Some(Message::Block(Block { block, data, digest, place })) => {
+                    Some(Message::Block(FetchedBlock { block, data, digest, place })) => {
                         places.insert(block, place);
-                        writes.push(write(self.writer, block, data, digest));
+                        writes.push(write_block(self.writer, block, data, digest));
                     }
                     Some(Message::End(ended)) => {
                         // The bucket's word, not the host's.
-                        ended.map_err(|error| Break { error, host_away: false })?;
+                        ended.map_err(|error| TransferError { error, host_away: false })?;
                         complete = true;
                     }
                     None => {
@@ -307,12 +307,12 @@ impl Receiving<'_> {
     }
 
     /// Takes note of a block that another snapshot gave, if it is what it is to be.
-    fn copied(&mut self, piece: BlockCopy, seen: BlockState) {
+    fn on_block_copied(&mut self, piece: BlockCopy, seen: BlockState) {
         let wanted = self.source.digest(piece.target);
         match (seen, wanted) {
-            (BlockState::Trusted, Some(wanted)) => self.note(piece.target, wanted),
+            (BlockState::Trusted, Some(wanted)) => self.record_block(piece.target, wanted),
             (BlockState::Hashed(digest), Some(wanted)) if digest == wanted => {
-                self.note(piece.target, digest);
+                self.record_block(piece.target, digest);
             }
             _ => return,
         }
@@ -320,15 +320,15 @@ impl Receiving<'_> {
     }
 
     /// Takes note of a block that is there.
-    fn note(&mut self, block: u64, digest: Digest) {
-        self.received.add(block, digest);
+    fn record_block(&mut self, block: u64, digest: Digest) {
+        self.received.record(block, digest);
         let writer = self.writer;
         let record = async move { writer.record(block, &digest).await };
         self.records.push(record.boxed());
     }
 }
 
-async fn write(
+async fn write_block(
     writer: &FileWriter,
     block: u64,
     data: Bytes,

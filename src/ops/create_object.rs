@@ -12,14 +12,14 @@ use snapdeck_model::{
     SnapshotName, TransferStats,
 };
 
-use super::compose::{Composed, compose_and_upload, compose_running};
-use super::flatten::{Stillness, flatten_and_upload};
-use super::source::Source;
+use super::compose::{ComposeOutcome, compose_and_upload, compose_running};
+use super::convert::{ConsistencyMode, convert_and_upload};
+use super::sandbox_disk::SandboxDisk;
 use super::{Context, variables};
 
 /// The object that is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wish {
+pub struct SnapshotRequest {
     /// Its name.
     pub name: SnapshotName,
     /// An object of that name may be replaced.
@@ -28,7 +28,7 @@ pub struct Wish {
     pub compact: bool,
 }
 
-impl Wish {
+impl SnapshotRequest {
     /// An object of that name.
     pub fn new(name: &SnapshotName, overwrite: bool, compact: bool) -> Self {
         Self {
@@ -40,7 +40,7 @@ impl Wish {
 }
 
 /// What was sent, and how long the guest stood still for it.
-pub(super) struct Sent {
+pub(super) struct UploadedImage {
     pub object: Object,
     pub moved: TransferStats,
     /// How long the guest was paused by us, where it was.
@@ -57,38 +57,40 @@ pub(super) struct Sent {
 ///
 /// # Errors
 /// Those of composing or flattening. A manifest that cannot be written is a warning: the object is as good.
-pub(super) async fn make_object(
+pub(super) async fn build_object(
     host: &Host,
     bucket: &Bucket,
-    source: &Source,
-    stillness: Stillness,
-    wish: &Wish,
+    source: &SandboxDisk,
+    stillness: ConsistencyMode,
+    wish: &SnapshotRequest,
     ctx: &Context,
-) -> Result<Sent> {
+) -> Result<UploadedImage> {
     let sent = match stillness {
         // On the heap, each: their states are large.
-        Stillness::Pause => Box::pin(make_running(host, bucket, source, wish, ctx)).await?,
-        Stillness::Given => {
+        ConsistencyMode::PauseGuest => {
+            Box::pin(build_from_running_guest(host, bucket, source, wish, ctx)).await?
+        }
+        ConsistencyMode::AlreadyQuiet => {
             match Box::pin(compose_and_upload(host, bucket, source, wish, ctx)).await? {
-                Composed::Sent(sent) => *sent,
-                Composed::Refused(why) | Composed::Unfit(why) => {
-                    tell_converting(&why, ctx);
-                    Box::pin(flatten_and_upload(
+                ComposeOutcome::Sent(sent) => *sent,
+                ComposeOutcome::Refused(why) | ComposeOutcome::Unfit(why) => {
+                    log_conversion(&why, ctx);
+                    Box::pin(convert_and_upload(
                         host, bucket, source, stillness, wish, ctx,
                     ))
                     .await?
                 }
             }
         }
-        Stillness::None => {
-            tell_converting("the sandbox runs, and is not to be paused", ctx);
-            Box::pin(flatten_and_upload(
+        ConsistencyMode::Live => {
+            log_conversion("the sandbox runs, and is not to be paused", ctx);
+            Box::pin(convert_and_upload(
                 host, bucket, source, stillness, wish, ctx,
             ))
             .await?
         }
     };
-    keep_variables(bucket, &sent, wish, ctx).await?;
+    upload_variables(bucket, &sent, wish, ctx).await?;
     let TransferStats {
         method,
         uploaded_bytes,
@@ -99,22 +101,22 @@ pub(super) async fn make_object(
         "{uploaded_bytes} bytes uploaded, {copied_bytes} copied by the store, {saved_bytes} saved ({})",
         method.as_str()
     ));
-    describe(host, bucket, source, &sent, ctx).await;
+    write_manifest(host, bucket, source, &sent, ctx).await;
     Ok(sent)
 }
 
-fn tell_converting(why: &str, ctx: &Context) {
+fn log_conversion(why: &str, ctx: &Context) {
     ctx.info(format!("the disk is converted as a whole: {why}"));
 }
 
 /// Makes the object of a running sandbox's disk, in the first of the host's ways that works.
-async fn make_running(
+async fn build_from_running_guest(
     host: &Host,
     bucket: &Bucket,
-    source: &Source,
-    wish: &Wish,
+    source: &SandboxDisk,
+    wish: &SnapshotRequest,
     ctx: &Context,
-) -> Result<Sent> {
+) -> Result<UploadedImage> {
     let mut unfit = None;
     for method in host.settings().running_methods.iter().copied() {
         let composed = match method {
@@ -122,8 +124,8 @@ async fn make_running(
             _ => Box::pin(compose_running(host, bucket, source, method, wish, ctx)).await?,
         };
         match composed {
-            Composed::Sent(sent) => return Ok(*sent),
-            Composed::Unfit(why) => {
+            ComposeOutcome::Sent(sent) => return Ok(*sent),
+            ComposeOutcome::Unfit(why) => {
                 let method = method.as_str();
                 ctx.warn(format!(
                     "the disk of {} cannot be read by {method}: {why}",
@@ -131,7 +133,7 @@ async fn make_running(
                 ));
                 unfit = Some(why);
             }
-            Composed::Refused(why) => {
+            ComposeOutcome::Refused(why) => {
                 unfit = Some(why);
                 break;
             }
@@ -150,12 +152,12 @@ async fn make_running(
             None => error,
         });
     }
-    tell_converting(unfit.as_deref().unwrap_or("the settings say so"), ctx);
-    Box::pin(flatten_and_upload(
+    log_conversion(unfit.as_deref().unwrap_or("the settings say so"), ctx);
+    Box::pin(convert_and_upload(
         host,
         bucket,
         source,
-        Stillness::Pause,
+        ConsistencyMode::PauseGuest,
         wish,
         ctx,
     ))
@@ -164,7 +166,12 @@ async fn make_running(
 
 /// Uploads the variables that belong to the image. Where they cannot be, the image goes, too, if nobody else's was
 /// there: without them it is half a snapshot.
-async fn keep_variables(bucket: &Bucket, sent: &Sent, wish: &Wish, ctx: &Context) -> Result<()> {
+async fn upload_variables(
+    bucket: &Bucket,
+    sent: &UploadedImage,
+    wish: &SnapshotRequest,
+    ctx: &Context,
+) -> Result<()> {
     let (name, overwrite) = (&wish.name, wish.overwrite);
     let variables = sent.variables.as_ref();
     let Err(error) = variables::upload(bucket, variables, name, overwrite, ctx).await else {
@@ -183,7 +190,13 @@ async fn keep_variables(bucket: &Bucket, sent: &Sent, wish: &Wish, ctx: &Context
     Err(error)
 }
 
-async fn describe(host: &Host, bucket: &Bucket, source: &Source, sent: &Sent, ctx: &Context) {
+async fn write_manifest(
+    host: &Host,
+    bucket: &Bucket,
+    source: &SandboxDisk,
+    sent: &UploadedImage,
+    ctx: &Context,
+) {
     let object = &sent.object;
     let Some(digests) = sent.digests.clone() else {
         return;
@@ -193,7 +206,7 @@ async fn describe(host: &Host, bucket: &Bucket, source: &Source, sent: &Sent, ct
     manifest.created = Some(Timestamp::now());
     manifest.host = Some(host.name().clone());
     manifest.sandbox = Some(source.id.clone());
-    manifest.parent = parent(host, source).await;
+    manifest.parent = find_parent(host, source).await;
     manifest.consistency = Some(sent.consistency);
     manifest.method = Some(sent.moved.method.as_str().to_owned());
     manifest.paused_ms = sent.paused.map(milliseconds);
@@ -206,7 +219,7 @@ async fn describe(host: &Host, bucket: &Bucket, source: &Source, sent: &Sent, ct
     }
 }
 
-async fn parent(host: &Host, source: &Source) -> Option<Parent> {
+async fn find_parent(host: &Host, source: &SandboxDisk) -> Option<Parent> {
     let name = source.base()?.clone();
     // Not knowing it is no reason to fail.
     let manifest = host.manifest(&name).await.ok().flatten();

@@ -31,7 +31,7 @@ const SAMPLES: usize = 60;
 
 /// What somebody looks at.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Look {
+pub struct WatchTarget {
     /// The host.
     pub host: HostName,
     /// The sandbox; one with a QEMU process.
@@ -63,9 +63,9 @@ pub struct Sample {
 
 /// What the sandbox that is looked at does.
 #[derive(Debug, Clone)]
-pub struct Live {
+pub struct SandboxMetrics {
     /// Who.
-    pub look: Look,
+    pub look: WatchTarget,
     /// What it used of late, oldest first, a sample about every two seconds.
     pub samples: VecDeque<Sample>,
     /// When its QEMU process was started, where that is known.
@@ -82,8 +82,8 @@ pub struct Live {
     pub error: Option<Error>,
 }
 
-impl Live {
-    fn new(look: Look, samples: VecDeque<Sample>) -> Self {
+impl SandboxMetrics {
+    fn new(look: WatchTarget, samples: VecDeque<Sample>) -> Self {
         Self {
             look,
             samples,
@@ -103,7 +103,7 @@ pub(super) type Tunnels = HashMap<(HostName, SandboxId), Arc<VncTunnel>>;
 impl Engine {
     /// Tells what somebody looks at now: a sandbox with a QEMU process, or nothing. It is asked what it does as long
     /// as that is so; [`Engine::live`] has the answers. Cheap where it is what it was.
-    pub fn look_at(&self, look: Option<Look>) {
+    pub fn watch_sandbox(&self, look: Option<WatchTarget>) {
         self.inner.look.send_if_modified(|old| {
             let differs = *old != look;
             *old = look;
@@ -112,7 +112,7 @@ impl Engine {
     }
 
     /// Woken when there is news of what is looked at; `None` where nothing is.
-    pub fn live(&self) -> tokio::sync::watch::Receiver<Option<Arc<Live>>> {
+    pub fn metrics(&self) -> tokio::sync::watch::Receiver<Option<Arc<SandboxMetrics>>> {
         self.inner.live.subscribe()
     }
 
@@ -134,12 +134,12 @@ impl Engine {
 /// Follows what is looked at, whatever it is, until the engine ends.
 pub(super) async fn follow(inner: Arc<Inner>) {
     let mut looks = inner.look.subscribe();
-    let mut meters = Meters::default();
+    let mut meters = MeterSet::default();
     loop {
         let look = looks.borrow_and_update().clone();
         let watching: BoxFuture<()> = match &look {
             Some(look) => {
-                meters.turn_to(look);
+                meters.watch(look);
                 begin(&inner, look, &meters);
                 watch(&inner, look, &mut meters).boxed()
             }
@@ -157,49 +157,49 @@ pub(super) async fn follow(inner: Arc<Inner>) {
 }
 
 /// Shows what is known of it already.
-fn begin(inner: &Inner, look: &Look, meters: &Meters) {
+fn begin(inner: &Inner, look: &WatchTarget, meters: &MeterSet) {
     inner.live.send_modify(|live| {
-        let same = |live: &&mut Arc<Live>| {
+        let same = |live: &&mut Arc<SandboxMetrics>| {
             live.look.host == look.host && live.look.sandbox == look.sandbox
         };
         match live.as_mut().filter(same) {
             Some(live) => Arc::make_mut(live).look = look.clone(),
             None => {
                 let samples = meters.samples(&look.sandbox);
-                *live = Some(Arc::new(Live::new(look.clone(), samples)));
+                *live = Some(Arc::new(SandboxMetrics::new(look.clone(), samples)));
             }
         }
     });
 }
 
 /// Changes what is shown, and tells.
-fn show(inner: &Inner, change: impl FnOnce(&mut Live)) {
+fn show(inner: &Inner, change: impl FnOnce(&mut SandboxMetrics)) {
     inner.live.send_if_modified(|live| {
         let live = live.as_mut().map(Arc::make_mut);
         live.map(change).is_some()
     });
 }
 
-async fn watch(inner: &Inner, look: &Look, meters: &mut Meters) {
+async fn watch(inner: &Inner, look: &WatchTarget, meters: &mut MeterSet) {
     let Ok((index, host)) = jobs::find_host(inner, &look.host) else {
         return pending().await;
     };
     sleep(SETTLE).await;
     let screen = async {
         if look.screen {
-            picture(inner, index, host, look).await;
+            fetch_screen(inner, index, host, look).await;
         }
     };
     join3(
-        count(inner, index, host, look, meters),
-        ask(inner, index, host, look),
+        sample_stats(inner, index, host, look, meters),
+        query_guest(inner, index, host, look),
         screen,
     )
     .await;
 }
 
 /// The host as it was last seen, once it answers: one that is away is its follower's to call, which knows how often.
-async fn answering(inner: &Inner, index: usize) -> Arc<HostView> {
+async fn wait_for_host(inner: &Inner, index: usize) -> Arc<HostView> {
     loop {
         let host = inner.view.borrow().hosts[index].clone();
         if host.link == Link::Up {
@@ -209,15 +209,21 @@ async fn answering(inner: &Inner, index: usize) -> Arc<HostView> {
     }
 }
 
-async fn count(inner: &Inner, index: usize, host: &Host, look: &Look, meters: &mut Meters) {
+async fn sample_stats(
+    inner: &Inner,
+    index: usize,
+    host: &Host,
+    look: &WatchTarget,
+    meters: &mut MeterSet,
+) {
     loop {
-        let view = answering(inner, index).await;
+        let view = wait_for_host(inner, index).await;
         let active = view.sandboxes.iter().filter(|one| one.state.is_active());
         let asked = Instant::now();
         let stats = host.stats(active.map(|one| one.id.clone()).collect()).await;
         let wait = match stats {
             Ok(stats) => {
-                meters.take(&stats, &view.sandboxes, Instant::now());
+                meters.record(&stats, &view.sandboxes, Instant::now());
                 show(inner, |live| {
                     live.samples = meters.samples(&look.sandbox);
                     live.error = None;
@@ -234,10 +240,10 @@ async fn count(inner: &Inner, index: usize, host: &Host, look: &Look, meters: &m
 }
 
 /// Looks at the screen; tells only of one that has changed.
-async fn picture(inner: &Inner, index: usize, host: &Host, look: &Look) {
+async fn fetch_screen(inner: &Inner, index: usize, host: &Host, look: &WatchTarget) {
     let mut before = None;
     loop {
-        answering(inner, index).await;
+        wait_for_host(inner, index).await;
         let asked = Instant::now();
         let taken = host.screenshot(&look.sandbox, before.clone()).await;
         let wait = match taken {
@@ -269,14 +275,14 @@ async fn picture(inner: &Inner, index: usize, host: &Host, look: &Look) {
 }
 
 /// Asks since when it runs, how it is reached, and its agent.
-async fn ask(inner: &Inner, index: usize, host: &Host, look: &Look) {
-    answering(inner, index).await;
+async fn query_guest(inner: &Inner, index: usize, host: &Host, look: &WatchTarget) {
+    wait_for_host(inner, index).await;
     if let Some(age) = host.uptime(&look.sandbox).await {
         show(inner, |live| live.started = Instant::now().checked_sub(age));
     }
     let mut asked: Option<Instant> = None;
     loop {
-        answering(inner, index).await;
+        wait_for_host(inner, index).await;
         if let Ok(reach) = host.guest_access(&look.sandbox).await {
             let is_open = reach.agent == AgentChannel::Connected;
             show_if_new(inner, |live| &mut live.reach, Some(reach));
@@ -294,7 +300,7 @@ async fn ask(inner: &Inner, index: usize, host: &Host, look: &Look) {
     }
 }
 
-fn show_if_new<T: PartialEq>(inner: &Inner, part: impl Fn(&mut Live) -> &mut T, new: T) {
+fn show_if_new<T: PartialEq>(inner: &Inner, part: impl Fn(&mut SandboxMetrics) -> &mut T, new: T) {
     inner.live.send_if_modified(|live| {
         let Some(live) = live.as_mut().map(Arc::make_mut) else {
             return false;
@@ -308,7 +314,7 @@ fn show_if_new<T: PartialEq>(inner: &Inner, part: impl Fn(&mut Live) -> &mut T, 
 
 /// The samples of all running sandboxes of one host: who moves the selection finds them there.
 #[derive(Default)]
-struct Meters {
+struct MeterSet {
     host: Option<HostName>,
     meters: HashMap<SandboxId, Meter>,
 }
@@ -319,8 +325,8 @@ struct Meter {
     samples: VecDeque<Sample>,
 }
 
-impl Meters {
-    fn turn_to(&mut self, look: &Look) {
+impl MeterSet {
+    fn watch(&mut self, look: &WatchTarget) {
         if self.host.as_ref() != Some(&look.host) {
             self.host = Some(look.host.clone());
             self.meters.clear();
@@ -332,7 +338,7 @@ impl Meters {
         meter.map(|meter| meter.samples.clone()).unwrap_or_default()
     }
 
-    fn take(&mut self, stats: &[Stats], sandboxes: &[Sandbox], at: Instant) {
+    fn record(&mut self, stats: &[Stats], sandboxes: &[Sandbox], at: Instant) {
         self.meters
             .retain(|id, _| stats.iter().any(|one| one.id == *id));
         for stats in stats {
@@ -346,7 +352,7 @@ impl Meters {
                 last: stats.clone(),
                 samples: VecDeque::new(),
             });
-            meter.take(stats, overlay, at);
+            meter.record(stats, overlay, at);
         }
     }
 }
@@ -354,7 +360,7 @@ impl Meters {
 impl Meter {
     /// Adds what happened since the counters were last seen. The first look has nothing to compare with, nor has the
     /// first after a long pause: a mean over minutes is no reading.
-    fn take(&mut self, stats: &Stats, overlay: Option<&str>, at: Instant) {
+    fn record(&mut self, stats: &Stats, overlay: Option<&str>, at: Instant) {
         let span = at.saturating_duration_since(self.at);
         let last = std::mem::replace(&mut self.last, stats.clone());
         self.at = at;
@@ -422,18 +428,18 @@ mod tests {
         let start = meter.at;
         let at = |seconds| start + Duration::from_secs(seconds);
         for seconds in 0..=200 {
-            meter.take(&stats(seconds), Some("/s/vm.qcow2"), at(seconds));
+            meter.record(&stats(seconds), Some("/s/vm.qcow2"), at(seconds));
         }
         assert_eq!(meter.samples.len(), SAMPLES);
         let last = meter.samples.back().unwrap();
         assert_eq!((last.cpu, last.written), (Some(0.5), 1000.0));
         assert_eq!(last.overlay_bytes, Some(77));
         // It was started anew: its counters begin again.
-        meter.take(&stats(0), None, at(201));
+        meter.record(&stats(0), None, at(201));
         let last = meter.samples.back().unwrap();
         assert_eq!((last.cpu, last.written), (Some(0.0), 0.0));
         assert_eq!(last.overlay_bytes, None);
-        meter.take(&stats(100), None, at(301));
+        meter.record(&stats(100), None, at(301));
         assert!(meter.samples.is_empty());
     }
 }

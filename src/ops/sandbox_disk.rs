@@ -8,7 +8,7 @@ use snapdeck_model::{
 };
 
 /// A sandbox as an operation found it.
-pub(super) struct Source {
+pub(super) struct SandboxDisk {
     pub id: SandboxId,
     pub state: SandboxState,
     pub disk: String,
@@ -20,9 +20,9 @@ pub(super) struct Source {
 
 /// The files of a chain as they were before they were read, in the chain's order.
 #[derive(PartialEq, Eq)]
-pub(super) struct Stamps(pub Vec<Option<FileStamp>>);
+pub(super) struct ChainStamps(pub Vec<Option<FileStamp>>);
 
-impl Source {
+impl SandboxDisk {
     /// Bytes of the disk as its guest sees it, where they are known.
     pub(crate) fn virtual_size(&self) -> Option<u64> {
         let facts = self.chain.first()?.facts.as_ref()?;
@@ -60,7 +60,7 @@ impl Source {
     ///
     /// # Errors
     /// `NotFound` where the disk itself is missing; the system's.
-    pub(crate) async fn stamps(&self, host: &Host) -> Result<Stamps> {
+    pub(crate) async fn stamps(&self, host: &Host) -> Result<ChainStamps> {
         let looks = self.chain.iter().map(|link| async {
             match link.size_bytes {
                 Some(_) => host.image_file(&link.path).await,
@@ -83,7 +83,7 @@ impl Source {
                 ),
             ));
         }
-        Ok(Stamps(stamps))
+        Ok(ChainStamps(stamps))
     }
 
     /// How sound the file systems on its disk are while it stands still.
@@ -95,7 +95,11 @@ impl Source {
     }
 
     /// Fails where a file of its chain below the overlay was written since `before`.
-    pub(crate) async fn base_is_the_same(&self, host: &Host, before: &Stamps) -> Result<()> {
+    pub(crate) async fn check_base_unchanged(
+        &self,
+        host: &Host,
+        before: &ChainStamps,
+    ) -> Result<()> {
         let now = self.stamps(host).await?;
         if now.0.get(1..) == before.0.get(1..) {
             return Ok(());
@@ -116,11 +120,11 @@ impl Source {
     ///
     /// This is what protects a reader that holds none of QEMU's locks: nobody is kept from starting the sandbox, but
     /// then nothing of it is published.
-    pub(crate) async fn still_the_same(
+    pub(crate) async fn check_unchanged(
         &self,
         host: &Host,
         state: SandboxState,
-        before: &Stamps,
+        before: &ChainStamps,
     ) -> Result<()> {
         let now = host.sandbox_state(&self.id).await?;
         // A managed save leaves the disk alone, so stopped and saved are one here.

@@ -7,25 +7,25 @@ use snapdeck_host::{FileReader, Host};
 use snapdeck_model::{BufferPool, FileStamp, HostName, ImageFacts, Result};
 use snapdeck_qcow2::{HEADER_BYTES, ReadRequest, TableReader, Tables, read_backing_format};
 
-use super::Break;
-use super::moment::{Moment, Taken};
-use crate::source::{Source, Stamps};
+use super::ComposeAbort;
+use super::point_in_time::{ClusterData, PointInTime};
+use crate::sandbox_disk::{ChainStamps, SandboxDisk};
 
 /// A chain, the base first.
-pub(super) struct Layers {
+pub(super) struct DiskChain {
     host: HostName,
     readers: Vec<FileReader>,
     virtual_size: u64,
-    stamps: Stamps,
+    stamps: ChainStamps,
     buffers: BufferPool,
     /// What is read in the place of the topmost file, which a guest writes.
-    moment: Option<Moment>,
+    moment: Option<PointInTime>,
 }
 
-impl Layers {
+impl DiskChain {
     /// Opens the files of the chain of `source`, after looking at them.
-    pub(super) async fn open(host: &Host, source: &Source) -> Result<Self, Break> {
-        let refused = |path: &str, why: &str| Break::Refused(format!("{path} {why}"));
+    pub(super) async fn open(host: &Host, source: &SandboxDisk) -> Result<Self, ComposeAbort> {
+        let refused = |path: &str, why: &str| ComposeAbort::Refused(format!("{path} {why}"));
         let mut virtual_size = None;
         for link in &source.chain {
             let facts: &ImageFacts = link
@@ -61,11 +61,11 @@ impl Layers {
     }
 
     /// A backing file that is to be read as something else than qcow2 is the disk byte by byte, whatever it looks like.
-    async fn check_format(&self, reader: &FileReader, path: &str) -> Result<(), Break> {
+    async fn check_format(&self, reader: &FileReader, path: &str) -> Result<(), ComposeAbort> {
         let length = reader.size_bytes().min(HEADER_BYTES as u64);
         let start = reader.read_at(&self.buffers, 0, length as usize).await?;
         match read_backing_format(&start) {
-            Some(format) if format != "qcow2" => Err(Break::Refused(format!(
+            Some(format) if format != "qcow2" => Err(ComposeAbort::Refused(format!(
                 "{path} on host {} says that its backing file is {format:?}",
                 self.host
             ))),
@@ -74,45 +74,47 @@ impl Layers {
     }
 
     /// From here on the topmost file is as it was at that moment.
-    pub(super) fn keep(&mut self, moment: Moment) {
+    pub(super) fn attach(&mut self, moment: PointInTime) {
         self.moment = Some(moment);
     }
 
     /// The moment that is kept, if any.
-    pub(super) fn moment(&self) -> Option<&Moment> {
+    pub(super) fn point_in_time(&self) -> Option<&PointInTime> {
         self.moment.as_ref()
     }
 
     /// Closes the files; the moment is the caller's.
-    pub(super) fn close(self) -> Option<Moment> {
+    pub(super) fn close(self) -> Option<PointInTime> {
         self.moment
     }
 
     /// The tables of the base, and those of the overlays, the one right above the base first.
-    pub(super) async fn tables(&self) -> Result<(Tables, Vec<Tables>), Break> {
+    pub(super) async fn read_tables(&self) -> Result<(Tables, Vec<Tables>), ComposeAbort> {
         let (mut files, mut known) = (&self.readers[..], None);
         if let (Some(moment), Some((_, below))) = (&self.moment, files.split_last()) {
             files = below;
             known = Some(match (moment.tables(), moment.copy()) {
                 (Some(tables), _) => tables.clone(),
                 (None, Some(copy)) => read_tables(&self.buffers, copy).await?,
-                (None, None) => return Err(super::broken("no overlay").into()),
+                (None, None) => return Err(super::broken_plan_error("no overlay").into()),
             });
         }
         let read = |reader| read_tables(&self.buffers, reader);
         let mut tables = try_join_all(files.iter().map(read)).await?;
         tables.extend(known);
         let overlays = tables.split_off(1.min(tables.len()));
-        let base = tables.pop().ok_or_else(|| super::broken("no base"))?;
+        let base = tables
+            .pop()
+            .ok_or_else(|| super::broken_plan_error("no base"))?;
         Ok((base, overlays))
     }
 
     /// Reads what the composer wants.
-    pub(super) async fn read(&self, read: &ReadRequest) -> Result<Taken> {
+    pub(super) async fn read(&self, read: &ReadRequest) -> Result<ClusterData> {
         let reader = self
             .readers
             .get(read.layer())
-            .ok_or_else(|| super::broken("no such layer"))?;
+            .ok_or_else(|| super::broken_plan_error("no such layer"))?;
         if let Some(moment) = &self.moment
             && read.layer() + 1 == self.readers.len()
         {
@@ -121,7 +123,7 @@ impl Layers {
         // Some MiB at most.
         let (offset, length) = (read.host_range().start, read.host_bytes() as usize);
         let bytes = reader.read_at(&self.buffers, offset, length).await?;
-        Ok(Taken::Host(bytes))
+        Ok(ClusterData::Host(bytes))
     }
 
     /// Reads the base's file.
@@ -129,12 +131,12 @@ impl Layers {
         let base = self
             .readers
             .first()
-            .ok_or_else(|| super::broken("no base"))?;
+            .ok_or_else(|| super::broken_plan_error("no base"))?;
         base.read_at(&self.buffers, offset, length as usize).await
     }
 
     /// The files as they were before anything was read of them.
-    pub(super) fn stamps(&self) -> &Stamps {
+    pub(super) fn stamps(&self) -> &ChainStamps {
         &self.stamps
     }
 
@@ -158,7 +160,7 @@ impl Layers {
 pub(super) async fn read_tables(
     buffers: &BufferPool,
     reader: &FileReader,
-) -> Result<Tables, Break> {
+) -> Result<Tables, ComposeAbort> {
     let mut tables = TableReader::new(reader.size_bytes());
     while !tables.pending_reads().is_empty() {
         let reads = tables.pending_reads().iter().map(|range| {

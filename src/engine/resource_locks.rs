@@ -5,16 +5,16 @@ use snapdeck_model::Operation;
 
 /// One thing a job needs: shared with readers, or for itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Claim {
+pub(super) struct ResourceLock {
     /// Names the thing, in words the operator reads.
     pub what: String,
     exclusive: bool,
 }
 
 /// What `operation` needs.
-pub(super) fn of(operation: &Operation) -> Vec<Claim> {
+pub(super) fn locks_for(operation: &Operation) -> Vec<ResourceLock> {
     let mut claims = Vec::new();
-    let mut claim = |what: String, exclusive| claims.push(Claim { what, exclusive });
+    let mut claim = |what: String, exclusive| claims.push(ResourceLock { what, exclusive });
     match operation {
         Operation::Create {
             host,
@@ -72,7 +72,7 @@ pub(super) fn of(operation: &Operation) -> Vec<Claim> {
 }
 
 /// The locks on its host that `operation` needs beside its claims: these keep it apart from other processes' jobs.
-pub(super) fn locks(operation: &Operation, host: &Host) -> Vec<LockRequest> {
+pub(super) fn host_locks(operation: &Operation, host: &Host) -> Vec<LockRequest> {
     match operation {
         Operation::Create { sandbox, .. } | Operation::Push { sandbox, .. } => {
             vec![host.sandbox_lock(sandbox)]
@@ -90,7 +90,10 @@ pub(super) fn locks(operation: &Operation, host: &Host) -> Vec<LockRequest> {
 }
 
 /// The first thing both want where one of them wants it for itself.
-pub(super) fn conflict<'a>(wanted: &'a [Claim], held: &[Claim]) -> Option<&'a Claim> {
+pub(super) fn conflict<'a>(
+    wanted: &'a [ResourceLock],
+    held: &[ResourceLock],
+) -> Option<&'a ResourceLock> {
     wanted.iter().find(|want| {
         held.iter()
             .any(|have| have.what == want.what && (have.exclusive || want.exclusive))
@@ -117,11 +120,14 @@ mod tests {
             from_bucket: true,
             expected_identity: None,
         };
-        assert_eq!(conflict(&of(&pull("a")), &of(&pull("b"))), None);
-        assert!(conflict(&of(&pull("a")), &of(&pull("a"))).is_some());
-        let clash = of(&remove);
         assert_eq!(
-            conflict(&clash, &of(&pull("a"))).unwrap().what,
+            conflict(&locks_for(&pull("a")), &locks_for(&pull("b"))),
+            None
+        );
+        assert!(conflict(&locks_for(&pull("a")), &locks_for(&pull("a"))).is_some());
+        let clash = locks_for(&remove);
+        assert_eq!(
+            conflict(&clash, &locks_for(&pull("a"))).unwrap().what,
             "object base"
         );
     }

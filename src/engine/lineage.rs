@@ -27,18 +27,18 @@ const NONE_FOR: Duration = Duration::from_secs(60);
 
 /// Manifests that were read, each while its image is the same.
 #[derive(Default)]
-pub(super) struct Cache {
-    kept: HashMap<(Option<HostName>, SnapshotName), Kept>,
+pub(super) struct ManifestCache {
+    kept: HashMap<(Option<HostName>, SnapshotName), CachedManifest>,
 }
 
-struct Kept {
+struct CachedManifest {
     /// Tells the image from others of its name.
     mark: String,
     at: Instant,
     manifest: Option<Arc<Manifest>>,
 }
 
-impl Cache {
+impl ManifestCache {
     /// What is known of an image's manifest.
     fn get(
         &self,
@@ -51,7 +51,7 @@ impl Cache {
         (kept.mark == mark && holds).then(|| kept.manifest.clone())
     }
 
-    fn keep(
+    fn insert(
         &mut self,
         place: Option<&HostName>,
         name: &SnapshotName,
@@ -61,7 +61,7 @@ impl Cache {
         if self.kept.len() >= KEPT {
             self.kept.clear();
         }
-        let kept = Kept {
+        let kept = CachedManifest {
             mark,
             at: Instant::now(),
             manifest,
@@ -87,7 +87,7 @@ impl Engine {
         let mut manifests: BTreeMap<SnapshotName, Arc<Manifest>> = BTreeMap::new();
         let mut unread = view.bucket.objects.len().saturating_sub(MOST_IN_TREE);
         let some = view.bucket.objects.iter().take(MOST_IN_TREE);
-        let read: Vec<_> = some.map(|object| of_object(inner, object)).collect();
+        let read: Vec<_> = some.map(|object| object_manifest(inner, object)).collect();
         let mut read = stream::iter(read).buffer_unordered(AT_ONCE);
         while let Some(manifest) = read.next().await {
             manifests.extend(manifest.map(|manifest| (manifest.name.clone(), manifest)));
@@ -104,7 +104,9 @@ impl Engine {
             };
             unread += asked.len().saturating_sub(MOST);
             let some = asked.into_iter().take(MOST);
-            let read: Vec<_> = some.map(|one| of_snapshot(inner, host, one)).collect();
+            let read: Vec<_> = some
+                .map(|one| snapshot_manifest(inner, host, one))
+                .collect();
             let mut read = stream::iter(read).buffer_unordered(AT_ONCE);
             while let Some(found) = read.next().await {
                 match found {
@@ -133,7 +135,7 @@ impl Engine {
     /// # Errors
     /// `InvalidInput` for an unknown host; `Unreachable` where it does not answer.
     pub async fn lineage(&self, host: Option<&HostName>, name: &SnapshotName) -> Result<Lineage> {
-        let (family, object) = self.family(host, name).await?;
+        let (family, object) = self.lineage_index(host, name).await?;
         let is_there = object
             .as_ref()
             .is_some_and(|object| family.has_copy_of(name, object.size_bytes));
@@ -158,13 +160,13 @@ impl Engine {
     /// # Errors
     /// `NotFound` where there is no such object, or the bucket does not answer; as [`Engine::lineage`].
     pub async fn pull_cost(&self, host: &HostName, name: &SnapshotName) -> Result<PullCost> {
-        let (family, object) = self.family(Some(host), name).await?;
+        let (family, object) = self.lineage_index(Some(host), name).await?;
         let gone = || Error::new(Kind::NotFound, format!("there is no object {name}"));
         Ok(family.pull_cost(name, object.ok_or_else(gone)?.size_bytes))
     }
 
     /// Reads the manifests there are on a host, and those of an object and its ancestors; returns the object, too.
-    async fn family(
+    async fn lineage_index(
         &self,
         host: Option<&HostName>,
         name: &SnapshotName,
@@ -178,14 +180,16 @@ impl Engine {
             let names = snapshots.iter().map(|one| (one.name.clone(), sound(one)));
             family.host_snapshots = names.collect();
             let some = snapshots.iter().take(MOST);
-            let read: Vec<_> = some.map(|one| of_snapshot(inner, host, one)).collect();
+            let read: Vec<_> = some
+                .map(|one| snapshot_manifest(inner, host, one))
+                .collect();
             let mut read = stream::iter(read).buffer_unordered(AT_ONCE);
             while let Some(found) = read.next().await {
                 family.host_manifests.extend(found?);
             }
         }
         let object = match inner.bucket.is_configured() {
-            true => of_bucket(inner, name, &mut family).await,
+            true => bucket_manifests(inner, name, &mut family).await,
             false => None,
         };
         Ok((family, object))
@@ -195,7 +199,7 @@ impl Engine {
     ///
     /// # Errors
     /// `Unreachable`.
-    pub async fn remarks(
+    pub async fn annotations(
         &self,
         host: Option<&HostName>,
         bucket: bool,
@@ -216,7 +220,7 @@ impl Engine {
     ///
     /// # Errors
     /// `NotFound`; `Refused` while somebody works on it, or where what lies beside it is no manifest; `Unreachable`.
-    pub async fn remark_on(
+    pub async fn annotate_snapshot(
         &self,
         host: &HostName,
         name: &SnapshotName,
@@ -229,7 +233,7 @@ impl Engine {
     ///
     /// # Errors
     /// As the store fails to answer; `Refused` where what lies beside the object is no manifest.
-    pub async fn remark_in_bucket(
+    pub async fn annotate_object(
         &self,
         object: &Object,
         change: &AnnotationsPatch,
@@ -240,8 +244,8 @@ impl Engine {
     /// Changes what is said of a snapshot on a host, and in the bucket.
     ///
     /// # Errors
-    /// As [`Engine::remark_on`] and [`Engine::remark_in_bucket`]; `NotFound` where the bucket has no such object.
-    pub async fn remark(
+    /// As [`Engine::annotate_snapshot`] and [`Engine::annotate_object`]; `NotFound` where the bucket has no such object.
+    pub async fn annotate(
         &self,
         host: Option<&HostName>,
         bucket: bool,
@@ -249,12 +253,12 @@ impl Engine {
         change: &AnnotationsPatch,
     ) -> Result<()> {
         if let Some(host) = host {
-            self.remark_on(host, name, change).await?;
+            self.annotate_snapshot(host, name, change).await?;
         }
         if bucket {
             let gone = || Error::new(Kind::NotFound, format!("there is no object {name}"));
             let object = self.object(name).await?.ok_or_else(gone)?;
-            self.remark_in_bucket(&object, change).await?;
+            self.annotate_object(&object, change).await?;
         }
         Ok(())
     }
@@ -270,7 +274,7 @@ impl Engine {
 }
 
 /// The manifest of a host's snapshot, by name.
-async fn of_snapshot(
+async fn snapshot_manifest(
     inner: &Inner,
     host: &Host,
     snapshot: &Snapshot,
@@ -282,7 +286,7 @@ async fn of_snapshot(
         Some(known) => known,
         None => {
             let read = host.manifest(name).await?.map(Arc::new);
-            inner.manifests().keep(place, name, mark, read.clone());
+            inner.manifests().insert(place, name, mark, read.clone());
             read
         }
     };
@@ -290,7 +294,7 @@ async fn of_snapshot(
 }
 
 /// Reads the manifests of an object and its ancestors in the bucket; returns the object.
-async fn of_bucket(
+async fn bucket_manifests(
     inner: &Inner,
     subject_name: &SnapshotName,
     family: &mut LineageIndex,
@@ -310,7 +314,7 @@ async fn of_bucket(
         };
         if let Some(object) = object {
             family.bucket_objects.insert(name.clone());
-            let manifest = of_object(inner, &object).await;
+            let manifest = object_manifest(inner, &object).await;
             let manifest = manifest.map(|manifest| (name.clone(), manifest));
             family.bucket_manifests.extend(manifest);
             if object.name == *subject_name {
@@ -330,7 +334,7 @@ async fn of_bucket(
 }
 
 /// The manifest of an object, where it can be read.
-async fn of_object(inner: &Inner, object: &Object) -> Option<Arc<Manifest>> {
+async fn object_manifest(inner: &Inner, object: &Object) -> Option<Arc<Manifest>> {
     let mark = object.etag.clone().unwrap_or_default();
     let known = inner.manifests().get(None, &object.name, &mark);
     if let Some(known) = known {
@@ -340,6 +344,6 @@ async fn of_object(inner: &Inner, object: &Object) -> Option<Arc<Manifest>> {
     let read = read.inspect_err(|error| tracing::debug!("{error}")).ok()?;
     let read = read.map(Arc::new);
     let mut manifests = inner.manifests();
-    manifests.keep(None, &object.name, mark, read.clone());
+    manifests.insert(None, &object.name, mark, read.clone());
     read
 }

@@ -12,8 +12,8 @@ use snapdeck_model::{
 };
 
 use super::block_digests::BlockDigests;
-use super::make::{Sent, Wish};
-use super::source::Source;
+use super::create_object::{SnapshotRequest, UploadedImage};
+use super::sandbox_disk::SandboxDisk;
 use super::{Context, variables};
 
 /// How often and how long resuming a sandbox is tried before it is left to the guard.
@@ -23,31 +23,35 @@ pub(super) const AWAY_TRIES: u32 = 3;
 
 /// How the guest is kept from writing while its disk is read.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stillness {
+pub(super) enum ConsistencyMode {
     /// It stands still already; a write by anybody fails the operation.
-    Given,
+    AlreadyQuiet,
     /// We pause it and let it go on afterwards, whatever happens.
-    Pause,
+    PauseGuest,
     /// Nothing keeps it: best effort (spec, "Warning: Live Mode Consistency").
-    None,
+    Live,
 }
 
 /// Flattens `source` and uploads it as `wish` says. The temporary directory is gone and the guest runs
 /// again (if it ran before) when this returns, with or without an error; if it cannot return, the
 /// guard on the host does both.
-pub(super) async fn flatten_and_upload(
+pub(super) async fn convert_and_upload(
     host: &Host,
     bucket: &Bucket,
-    source: &Source,
-    stillness: Stillness,
-    wish: &Wish,
+    source: &SandboxDisk,
+    stillness: ConsistencyMode,
+    wish: &SnapshotRequest,
     ctx: &Context,
-) -> Result<Sent> {
+) -> Result<UploadedImage> {
     let mut tries = 1;
     let staged = loop {
-        match stage(host, source, stillness, &wish.name, ctx).await {
+        match convert_to_temp_dir(host, source, stillness, &wish.name, ctx).await {
             // What was read while the host went away may be torn, and its guard has thrown it away.
-            Err(error) if is_away(&error) && tries < AWAY_TRIES && !ctx.cancel.is_cancelled() => {
+            Err(error)
+                if is_host_unreachable(&error)
+                    && tries < AWAY_TRIES
+                    && !ctx.cancel.is_cancelled() =>
+            {
                 ctx.warn(format!("{error}; reading the disk from the start again"));
                 tries += 1;
             }
@@ -56,9 +60,9 @@ pub(super) async fn flatten_and_upload(
     };
     let uploaded = upload(host, bucket, &staged, wish, ctx).await;
     let paused = staged.paused;
-    staged.clear(host, ctx).await;
+    staged.remove(host, ctx).await;
     let (object, digests, variables) = uploaded?;
-    Ok(Sent {
+    Ok(UploadedImage {
         moved: TransferStats {
             method: Method::Convert,
             uploaded_bytes: object.size_bytes,
@@ -70,9 +74,9 @@ pub(super) async fn flatten_and_upload(
         variables,
         paused,
         consistency: match stillness {
-            Stillness::None => Consistency::LiveUnsafe,
-            Stillness::Pause => Consistency::CrashConsistent,
-            Stillness::Given => source.consistency(),
+            ConsistencyMode::Live => Consistency::LiveUnsafe,
+            ConsistencyMode::PauseGuest => Consistency::CrashConsistent,
+            ConsistencyMode::AlreadyQuiet => source.consistency(),
         },
         virtual_size: source
             .chain
@@ -83,12 +87,12 @@ pub(super) async fn flatten_and_upload(
 }
 
 /// Did the host go away, rather than refuse?
-pub(super) fn is_away(error: &Error) -> bool {
+pub(super) fn is_host_unreachable(error: &Error) -> bool {
     error.kind() == Kind::Unreachable && error.is_retryable()
 }
 
 /// A flattened disk on its host, under guard.
-struct Staged {
+struct ConvertedImage {
     dir: String,
     flat: String,
     /// A copy of the UEFI variables, of the same moment.
@@ -98,8 +102,8 @@ struct Staged {
     paused: Option<Duration>,
 }
 
-impl Staged {
-    async fn clear(self, host: &Host, ctx: &Context) {
+impl ConvertedImage {
+    async fn remove(self, host: &Host, ctx: &Context) {
         ctx.progress.enter(Phase::CleaningUp, 0);
         let dir = &self.dir;
         match host.remove_temp_dir(dir).await {
@@ -116,13 +120,13 @@ impl Staged {
 }
 
 /// Flattens `source` into a fresh directory; on an error that is gone.
-async fn stage(
+async fn convert_to_temp_dir(
     host: &Host,
-    source: &Source,
-    stillness: Stillness,
+    source: &SandboxDisk,
+    stillness: ConsistencyMode,
     name: &SnapshotName,
     ctx: &Context,
-) -> Result<Staged> {
+) -> Result<ConvertedImage> {
     let dir = host.make_temp_dir().await?;
     let guard = match host.spawn_dir_watchdog(&dir).await {
         Ok(guard) => guard,
@@ -131,7 +135,7 @@ async fn stage(
             return Err(error);
         }
     };
-    let mut staged = Staged {
+    let mut staged = ConvertedImage {
         flat: format!("{dir}/{}", name.file_name()),
         variables: source
             .variables
@@ -141,28 +145,28 @@ async fn stage(
         guard,
         paused: None,
     };
-    match flatten(host, source, stillness, &staged, ctx).await {
+    match convert(host, source, stillness, &staged, ctx).await {
         Ok(paused) => {
             staged.paused = paused;
             Ok(staged)
         }
         Err(error) => {
-            staged.clear(host, ctx).await;
+            staged.remove(host, ctx).await;
             Err(error)
         }
     }
 }
 
 /// Writes the flattened disk and the variables; returns how long the guest was paused by us.
-async fn flatten(
+async fn convert(
     host: &Host,
-    source: &Source,
-    stillness: Stillness,
-    staged: &Staged,
+    source: &SandboxDisk,
+    stillness: ConsistencyMode,
+    staged: &ConvertedImage,
     ctx: &Context,
 ) -> Result<Option<Duration>> {
-    let Staged { dir, flat, .. } = staged;
-    ctx.enter(Phase::Checking)?;
+    let ConvertedImage { dir, flat, .. } = staged;
+    ctx.enter_phase(Phase::Checking)?;
     // QEMU holds the locks of an active sandbox's disk: only then is it read without them. A stopped
     // one is read under qemu's own locks, so that nobody can start it meanwhile.
     let shared = source.state.is_active();
@@ -180,7 +184,7 @@ async fn flatten(
         )
         .hint("free space there, or point temp_dir of the host at a larger disk"));
     }
-    ctx.go_on()?;
+    ctx.check_cancelled()?;
     let copy = |still: Option<SandboxState>| async move {
         let before = source.stamps(host).await?;
         let (progress, cancel) = (&ctx.progress, &ctx.cancel);
@@ -191,12 +195,12 @@ async fn flatten(
             host.copy_file(from, to).await?;
         }
         match still {
-            Some(state) => source.still_the_same(host, state, &before).await,
+            Some(state) => source.check_unchanged(host, state, &before).await,
             None => Ok(()),
         }
     };
-    if stillness != Stillness::Pause {
-        let still = (stillness == Stillness::Given).then_some(source.state);
+    if stillness != ConsistencyMode::PauseGuest {
+        let still = (stillness == ConsistencyMode::AlreadyQuiet).then_some(source.state);
         copy(still).await?;
         return Ok(None);
     }
@@ -211,7 +215,7 @@ async fn flatten(
     }
     .await;
     // From here on nothing may return before the guest runs again or the guard has been left to it.
-    let resumed = resume(host, &source.id).await;
+    let resumed = resume_with_retries(host, &source.id).await;
     let paused = since.elapsed();
     match resumed {
         Ok(()) => {
@@ -246,7 +250,7 @@ async fn flatten(
 }
 
 /// Resumes the sandbox, unless it is no longer paused; tried a few times.
-pub(super) async fn resume(host: &Host, id: &SandboxId) -> Result<()> {
+pub(super) async fn resume_with_retries(host: &Host, id: &SandboxId) -> Result<()> {
     let mut tries = 0;
     loop {
         let error = match host.resume(id).await {
@@ -272,15 +276,15 @@ pub(super) async fn resume(host: &Host, id: &SandboxId) -> Result<()> {
 async fn upload(
     host: &Host,
     bucket: &Bucket,
-    staged: &Staged,
-    wish: &Wish,
+    staged: &ConvertedImage,
+    wish: &SnapshotRequest,
     ctx: &Context,
 ) -> Result<(Object, BlockDigests, Option<Bytes>)> {
-    ctx.go_on()?;
+    ctx.check_cancelled()?;
     let reader = host.open_reader(&staged.flat).await?;
     let size = reader.size_bytes();
     let variables = match &staged.variables {
-        Some(path) => Some(variables::read(host, path).await?),
+        Some(path) => Some(variables::read_variables(host, path).await?),
         None => None,
     };
     let digests = BlockDigests::default();

@@ -13,19 +13,19 @@ use super::Context;
 /// `Refused` where the id is taken, the disk is to be smaller than the snapshot's, or the host has not what it needs
 /// (memory, firmware); `NotFound` without the snapshot; `Damaged` where that is no sound standalone image;
 /// `InvalidInput` for a template that cannot be used; `Failed` with libvirt's words. Nothing of it stays then.
-pub async fn new(
+pub async fn create_sandbox(
     host: &Host,
     id: &SandboxId,
     form: &SandboxSpec,
     defaults: &SandboxSettings,
     ctx: &Context,
 ) -> Result<Outcome> {
-    ctx.enter(Phase::Checking)?;
-    refuse_taken(host, id).await?;
-    let base = Base::find(host, form).await?;
-    let storage_bytes = storage(host, id, form, &base.facts)?;
+    ctx.enter_phase(Phase::Checking)?;
+    refuse_existing_id(host, id).await?;
+    let base = BaseSnapshot::find(host, form).await?;
+    let storage_bytes = disk_size(host, id, form, &base.facts)?;
     let memory_bytes = form.memory_bytes.unwrap_or(defaults.memory_bytes);
-    look_at_memory(host, id, memory_bytes, ctx).await?;
+    warn_of_low_memory(host, id, memory_bytes, ctx).await?;
     let (disk, variables) = (host.disk_path(id), host.variables_path(id));
     let mut plan = DomainTemplate {
         id,
@@ -47,17 +47,17 @@ pub async fn new(
         Firmware::SecureUefi => (!offer.has_secure_boot).then_some("UEFI that can secure its boot"),
     };
     if let Some(lacks) = lacks {
-        return Err(cannot(host, id, Kind::Conflict)
+        return Err(creation_error(host, id, Kind::Conflict)
             .with_cause(format!("the host has no firmware for {lacks}"))
             .hint("install ovmf there, or set firmware in [sandbox] of the settings"));
     }
     plan.has_tpm = offer.has_tpm;
     plan.is_kvm = host.has_usable_kvm(defaults.accel).await?;
     let xml = plan.fill(&defaults.template)?;
-    ctx.go_on()?;
+    ctx.check_cancelled()?;
 
-    ctx.enter(Phase::Creating)?;
-    let mut made = Made {
+    ctx.enter_phase(Phase::Creating)?;
+    let mut made = NewSandboxFiles {
         host,
         id,
         disk: &disk,
@@ -66,16 +66,17 @@ pub async fn new(
         defined: false,
     };
     let outcome = async {
-        made.files(&base, storage_bytes, plan.firmware, ctx).await?;
-        ctx.go_on()?;
+        made.create(&base, storage_bytes, plan.firmware, ctx)
+            .await?;
+        ctx.check_cancelled()?;
         made.defined = true;
         host.define(xml).await.map_err(|error| match error.kind() {
             Kind::Failed => error.hint("is template in [sandbox] of the settings to blame?"),
             _ => error,
         })?;
-        base.still_there(host).await?;
+        base.check_unchanged(host).await?;
         if form.start {
-            ctx.enter(Phase::Starting)?;
+            ctx.enter_phase(Phase::Starting)?;
             host.start(id).await?;
         }
         host.sandbox(id).await
@@ -88,20 +89,20 @@ pub async fn new(
         }),
         Err(error) => {
             ctx.progress.enter(Phase::CleaningUp, 0);
-            made.take_back(ctx).await;
+            made.roll_back(ctx).await;
             Err(error)
         }
     }
 }
 
-fn cannot(host: &Host, id: &SandboxId, kind: Kind) -> Error {
+fn creation_error(host: &Host, id: &SandboxId, kind: Kind) -> Error {
     let what = format!("cannot make the sandbox {id} on host {}", host.name());
     Error::new(kind, what)
 }
 
 /// Nobody may have that name, nor the disk.
-async fn refuse_taken(host: &Host, id: &SandboxId) -> Result<()> {
-    let taken = |why: String| Err(cannot(host, id, Kind::Conflict).with_cause(why));
+async fn refuse_existing_id(host: &Host, id: &SandboxId) -> Result<()> {
+    let taken = |why: String| Err(creation_error(host, id, Kind::Conflict).with_cause(why));
     match host.sandbox_state(id).await {
         Ok(state) => {
             return taken(format!("the id is taken by one that is {}", state.as_str()))
@@ -123,7 +124,7 @@ async fn refuse_taken(host: &Host, id: &SandboxId) -> Result<()> {
 }
 
 /// The snapshot a new sandbox stands on.
-struct Base {
+struct BaseSnapshot {
     path: String,
     /// Path of its own UEFI variables, where it has any.
     variables: Option<String>,
@@ -131,7 +132,7 @@ struct Base {
     facts: ImageFacts,
 }
 
-impl Base {
+impl BaseSnapshot {
     async fn find(host: &Host, form: &SandboxSpec) -> Result<Self> {
         let name = &form.snapshot;
         let path = host.snapshot_path(name);
@@ -141,7 +142,7 @@ impl Base {
                 "`snapdeck pull {name}` fetches it from the bucket; `snapdeck sandbox new --pull` does both"
             )));
         };
-        let facts = fit(&file).map_err(|why| {
+        let facts = check_usable_base(&file).map_err(|why| {
             Error::new(
                 Kind::Damaged,
                 format!("no sandbox can stand on {path} on host {}", host.name()),
@@ -159,7 +160,7 @@ impl Base {
     }
 
     /// Fails where somebody has removed or replaced it meanwhile: the overlay would stand on nothing it knows.
-    async fn still_there(&self, host: &Host) -> Result<()> {
+    async fn check_unchanged(&self, host: &Host) -> Result<()> {
         let now = host.image_file(&self.path).await?;
         match now.is_some_and(|now| now.stamp == self.file.stamp) {
             true => Ok(()),
@@ -177,7 +178,7 @@ impl Base {
 }
 
 /// The facts of an image that an overlay may stand on, or why it may not.
-fn fit(file: &ImageFile) -> Result<ImageFacts, String> {
+fn check_usable_base(file: &ImageFile) -> Result<ImageFacts, String> {
     let facts = file.facts.clone()?;
     match &facts.backing_file {
         Some(backing) => Err(format!("it stands on {backing} itself")),
@@ -188,14 +189,14 @@ fn fit(file: &ImageFile) -> Result<ImageFacts, String> {
 }
 
 /// The size of the new disk, where it is not to be the snapshot's.
-fn storage(
+fn disk_size(
     host: &Host,
     id: &SandboxId,
     form: &SandboxSpec,
     base: &ImageFacts,
 ) -> Result<Option<u64>> {
     match form.storage_bytes {
-        Some(wanted) if wanted < base.virtual_size => Err(cannot(host, id, Kind::Conflict)
+        Some(wanted) if wanted < base.virtual_size => Err(creation_error(host, id, Kind::Conflict)
             .with_cause(format!(
                 "its disk of {wanted} bytes would be smaller than that of {}, which has {}",
                 form.snapshot, base.virtual_size
@@ -205,10 +206,10 @@ fn storage(
     }
 }
 
-async fn look_at_memory(host: &Host, id: &SandboxId, wanted: u64, ctx: &Context) -> Result<()> {
+async fn warn_of_low_memory(host: &Host, id: &SandboxId, wanted: u64, ctx: &Context) -> Result<()> {
     let memory = host.memory().await?;
     if wanted > memory.total_bytes {
-        return Err(cannot(host, id, Kind::Conflict)
+        return Err(creation_error(host, id, Kind::Conflict)
             .with_cause(format!(
                 "it is to have {wanted} bytes of memory, and the host has {} in all",
                 memory.total_bytes
@@ -226,7 +227,7 @@ async fn look_at_memory(host: &Host, id: &SandboxId, wanted: u64, ctx: &Context)
 }
 
 /// What was made of a sandbox, to be taken back.
-struct Made<'a> {
+struct NewSandboxFiles<'a> {
     host: &'a Host,
     id: &'a SandboxId,
     disk: &'a str,
@@ -237,10 +238,10 @@ struct Made<'a> {
     defined: bool,
 }
 
-impl Made<'_> {
-    async fn files(
+impl NewSandboxFiles<'_> {
+    async fn create(
         &mut self,
-        base: &Base,
+        base: &BaseSnapshot,
         storage_bytes: Option<u64>,
         firmware: Firmware,
         ctx: &Context,
@@ -251,7 +252,7 @@ impl Made<'_> {
         self.files.push(self.disk);
         host.make_overlay(&base.path, self.disk, storage_bytes)
             .await?;
-        ctx.go_on()?;
+        ctx.check_cancelled()?;
         if firmware == Firmware::Bios {
             return Ok(());
         }
@@ -272,7 +273,7 @@ impl Made<'_> {
     }
 
     /// Removes all of it, the overlay last: while that is there, `destroy` finds what is left.
-    async fn take_back(&self, ctx: &Context) {
+    async fn roll_back(&self, ctx: &Context) {
         let (host, id) = (self.host, self.id);
         let taken = async {
             if self.defined {

@@ -12,13 +12,13 @@ use snapdeck_model::{HostName, Object, Sandbox, Snapshot};
 
 /// What was seen, and when.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Inventory {
-    hosts: Vec<KnownHost>,
-    bucket: Option<KnownBucket>,
+pub struct CachedInventory {
+    hosts: Vec<CachedHost>,
+    bucket: Option<CachedBucket>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct KnownHost {
+struct CachedHost {
     name: HostName,
     uri: String,
     seen: Timestamp,
@@ -27,7 +27,7 @@ struct KnownHost {
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct KnownBucket {
+struct CachedBucket {
     location: String,
     seen: Timestamp,
     objects: Arc<[Object]>,
@@ -35,25 +35,25 @@ struct KnownBucket {
 
 impl Engine {
     /// What is known now, for a later run.
-    pub fn inventory(&self) -> Inventory {
+    pub fn inventory(&self) -> CachedInventory {
         inventory(&self.view(), Instant::now(), Timestamp::now())
     }
 
     /// Shows what an earlier run saw, with its age, of each host and the bucket that has not answered yet. Operations
     /// look for themselves: nothing is decided by it.
-    pub fn recall(&self, known: Inventory) {
+    pub fn restore_inventory(&self, known: CachedInventory) {
         self.inner
-            .publish(|view| recall(view, known, Instant::now(), Timestamp::now()));
+            .publish(|view| restore(view, known, Instant::now(), Timestamp::now()));
     }
 }
 
-fn inventory(view: &View, now: Instant, clock: Timestamp) -> Inventory {
+fn inventory(view: &View, now: Instant, clock: Timestamp) -> CachedInventory {
     let at = |seen: Instant| {
         let age = now.saturating_duration_since(seen);
         clock.checked_sub(age).unwrap_or(clock)
     };
     let host = |host: &Arc<HostView>| {
-        Some(KnownHost {
+        Some(CachedHost {
             name: host.name.clone(),
             uri: host.uri.clone(),
             seen: at(host.seen?),
@@ -62,19 +62,19 @@ fn inventory(view: &View, now: Instant, clock: Timestamp) -> Inventory {
         })
     };
     let bucket = |bucket: &BucketView| {
-        Some(KnownBucket {
+        Some(CachedBucket {
             location: bucket.location.clone(),
             seen: at(bucket.seen?),
             objects: bucket.objects.clone(),
         })
     };
-    Inventory {
+    CachedInventory {
         hosts: view.hosts.iter().filter_map(host).collect(),
         bucket: bucket(&view.bucket),
     }
 }
 
-fn recall(view: &mut View, known: Inventory, now: Instant, clock: Timestamp) {
+fn restore(view: &mut View, known: CachedInventory, now: Instant, clock: Timestamp) {
     // A clock that was set back makes nothing older than it is.
     let ago = |seen: Timestamp| {
         let age = Duration::try_from(clock.duration_since(seen)).unwrap_or_default();
@@ -152,12 +152,12 @@ mod tests {
         let clock: Timestamp = "2026-01-02T03:04:05Z".parse().unwrap();
         let known = inventory(&view(Some(start)), start + Duration::from_secs(60), clock);
         let text = serde_json::to_string(&known).unwrap();
-        let known: Inventory = serde_json::from_str(&text).unwrap();
+        let known: CachedInventory = serde_json::from_str(&text).unwrap();
 
         let later = clock + Duration::from_secs(3600);
         let now = start + Duration::from_secs(100_000);
         let mut blank = view(None);
-        recall(&mut blank, known.clone(), now, later);
+        restore(&mut blank, known.clone(), now, later);
         let age = |seen: Option<Instant>| now.saturating_duration_since(seen.unwrap()).as_secs();
         assert_eq!(age(blank.hosts[0].seen), 3660);
         assert_eq!(age(blank.bucket.seen), 3660);
@@ -167,7 +167,7 @@ mod tests {
         let mut answered = view(None);
         Arc::make_mut(&mut answered.hosts[0]).seen = Some(now);
         Arc::make_mut(&mut answered.bucket).location = "s3://other/".to_owned();
-        recall(&mut answered, known, now, later);
+        restore(&mut answered, known, now, later);
         assert_eq!(answered.hosts[0].seen, Some(now));
         assert_eq!(answered.bucket.seen, None);
     }

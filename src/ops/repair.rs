@@ -9,13 +9,13 @@ use snapdeck_host::{Host, HostInventory};
 use snapdeck_model::{BlockSet, Digest, Phase, Result, SnapshotName};
 
 use super::Context;
-use super::bring::{Before, keep_manifest, plan_of};
-use super::fetch::{Share, Source};
-use super::hashes::hashes;
-use super::receive::{Received, receive};
+use super::fetch::{FetchHandle, RemoteObject};
+use super::hash_blocks::hash_local_blocks;
+use super::install::{ExistingCopy, plan_transfer, write_local_manifest};
+use super::transfer::{TransferProgress, run_transfer};
 
 /// Does anything stand on it?
-pub(super) fn stands_under_images(survey: &HostInventory, name: &SnapshotName) -> bool {
+pub(super) fn has_dependent_images(survey: &HostInventory, name: &SnapshotName) -> bool {
     let mut snapshots = survey.snapshots.iter();
     let ours = snapshots.find(|snapshot| snapshot.name == *name);
     ours.is_some_and(|snapshot| !snapshot.dependents.is_empty())
@@ -27,34 +27,34 @@ pub(super) fn stands_under_images(survey: &HostInventory, name: &SnapshotName) -
 ///
 /// # Errors
 /// `Refused` where a QEMU has it open; `Damaged` where the object is; the host's and the bucket's.
-pub(super) async fn mend(
+pub(super) async fn repair_in_place(
     host: &Host,
     bucket: &Bucket,
-    source: &Arc<Source>,
+    source: &Arc<RemoteObject>,
     good: Option<BTreeMap<u64, Digest>>,
-    share: Share,
+    share: FetchHandle,
     ctx: &Context,
-) -> Result<(Received, BlockSet)> {
+) -> Result<(TransferProgress, BlockSet)> {
     let object = &source.object;
     let path = host.snapshot_path(&object.name);
     let mut good = match good {
         Some(good) => good,
-        None => hashes(host, &path, &BlockSet::all(object.size_bytes), ctx).await?,
+        None => hash_local_blocks(host, &path, &BlockSet::all(object.size_bytes), ctx).await?,
     };
     good.retain(|block, digest| source.digest(*block) == Some(*digest));
     let bad = BlockSet::from_predicate(object.size_bytes, |block| !good.contains_key(&block));
     ctx.info(format!(
         "blocks {bad} of {path} are bad and are written over"
     ));
-    ctx.go_on()?;
-    let mut received = Received::nothing(object.size_bytes);
+    ctx.check_cancelled()?;
+    let mut received = TransferProgress::empty(object.size_bytes);
     let writer = host.open_for_repair(&path).await?;
     let mended = async {
-        let work = plan_of(host, source, &good, Before::Sound, ctx).await;
-        receive(share, bucket, source, &writer, work, &mut received, ctx)
+        let work = plan_transfer(host, source, &good, ExistingCopy::Sound, ctx).await;
+        run_transfer(share, bucket, source, &writer, work, &mut received, ctx)
             .await
             .map_err(|broke| broke.error)?;
-        ctx.enter(Phase::Verifying)?;
+        ctx.enter_phase(Phase::Verifying)?;
         writer.finish().await
     }
     .await;
@@ -64,6 +64,6 @@ pub(super) async fn mend(
     if let Some(warning) = host.check(&path, &ctx.cancel).await? {
         ctx.warn(warning);
     }
-    keep_manifest(host, source, &received, ctx).await;
+    write_local_manifest(host, source, &received, ctx).await;
     Ok((received, bad))
 }

@@ -15,10 +15,10 @@ use snapdeck_bucket::{Bucket, MultipartObject};
 use snapdeck_model::{BufferPool, Error, Kind, Result};
 use snapdeck_qcow2::Composer;
 
-use super::Break;
-use super::base::Proof;
-use super::layers::Layers;
-use super::moment::Taken;
+use super::ComposeAbort;
+use super::base_proof::BaseProof;
+use super::disk_chain::DiskChain;
+use super::point_in_time::ClusterData;
 use crate::block_digests::BlockDigests;
 
 /// Reads of the overlays on their way, of some MiB at most each.
@@ -30,17 +30,17 @@ const ROOM: usize = 4 << 20;
 const MAKING: usize = 4;
 
 /// What was sent.
-pub(super) struct Made {
+pub(super) struct ComposedObject {
     pub digests: BlockDigests,
     pub uploaded_bytes: u64,
     pub copied_bytes: u64,
 }
 
-pub(super) struct Sender<'a> {
+pub(super) struct ComposedUpload<'a> {
     bucket: &'a Bucket,
     assembly: &'a MultipartObject<'a>,
-    layers: &'a Layers,
-    proof: Option<&'a Proof>,
+    layers: &'a DiskChain,
+    proof: Option<&'a BaseProof>,
     /// Bytes of a part.
     part: u64,
     /// What is the base's.
@@ -55,25 +55,25 @@ pub(super) struct Sender<'a> {
 }
 
 /// A part in memory.
-struct Ready {
+struct ReadyPart {
     index: u64,
     bytes: Bytes,
     place: OwnedSemaphorePermit,
 }
 
 /// What the object's first part is made of.
-struct First {
+struct FirstPart {
     head: Vec<u8>,
     /// `None` where all but the head is the base's.
     bytes: Option<BytesMut>,
 }
 
-impl<'a> Sender<'a> {
+impl<'a> ComposedUpload<'a> {
     pub(super) fn new(
         bucket: &'a Bucket,
         assembly: &'a MultipartObject<'a>,
-        layers: &'a Layers,
-        proof: Option<&'a Proof>,
+        layers: &'a DiskChain,
+        proof: Option<&'a BaseProof>,
         composer: &Composer,
     ) -> Self {
         Self {
@@ -92,15 +92,15 @@ impl<'a> Sender<'a> {
     }
 
     /// Sends all of it.
-    pub(super) async fn send(self, composer: Composer) -> Result<Made, Break> {
+    pub(super) async fn send(self, composer: Composer) -> Result<ComposedObject, ComposeAbort> {
         let (to_send, parts) = unbounded_channel();
         // Boxed: together they are more than a thread's stack has room for in an unoptimized program.
-        let tail = Box::pin(self.made_tail(composer, to_send));
+        let tail = Box::pin(self.build_tail(composer, to_send));
         let sending = Box::pin(async { Ok(self.send_ready(parts).await?) });
-        let body = Box::pin(async { Ok(self.base_parts(self.body()).await?) });
+        let body = Box::pin(async { Ok(self.send_base_parts(self.base_part_range()).await?) });
         let first = match self.proof {
             Some(_) => {
-                let first = async { self.first_part(tail.await?).await };
+                let first = async { self.build_first_part(tail.await?).await };
                 tokio::try_join!(first, body, sending)?.0
             }
             // What the store does not copy takes places: they are all there once the tail is made.
@@ -108,12 +108,12 @@ impl<'a> Sender<'a> {
                 let (first, ()) = tokio::try_join!(tail, sending)?;
                 self.buffers.release_unused();
                 body.await?;
-                self.first_part(first).await?
+                self.build_first_part(first).await?
             }
         };
-        self.copies_hold().await?;
+        self.resend_stale_copies().await?;
         self.put(0, first).await?;
-        Ok(Made {
+        Ok(ComposedObject {
             uploaded_bytes: self.uploaded.into_inner(),
             copied_bytes: self
                 .copied
@@ -126,22 +126,22 @@ impl<'a> Sender<'a> {
     }
 
     /// Indexes of the parts that are the base's as they are.
-    fn body(&self) -> Range<u64> {
+    fn base_part_range(&self) -> Range<u64> {
         // The head's part is not.
         let first = self.kept.start.div_ceil(self.part);
         first..(self.kept.end / self.part).max(first)
     }
 
     /// Has parts of the base copied, and uploads those that are not.
-    async fn base_parts(&self, parts: impl IntoIterator<Item = u64>) -> Result<()> {
+    async fn send_base_parts(&self, parts: impl IntoIterator<Item = u64>) -> Result<()> {
         stream::iter(parts.into_iter().map(Ok))
             .try_for_each_concurrent(self.assembly.max_concurrent_copies(), |index| {
-                self.base_part(index)
+                self.send_base_part(index)
             })
             .await
     }
 
-    async fn base_part(&self, index: u64) -> Result<()> {
+    async fn send_base_part(&self, index: u64) -> Result<()> {
         let range = index * self.part..(index + 1) * self.part;
         if let Some(proof) = self.proof
             && self
@@ -153,18 +153,18 @@ impl<'a> Sender<'a> {
             self.lock_copied().insert(index);
             return Ok(());
         }
-        let _place = self.place().await?;
+        let _place = self.acquire_slot().await?;
         let bytes = self.layers.read_base(range.start, self.part).await?;
         self.upload(index, bytes).await
     }
 
     /// Uploads after all what was copied from an object that was replaced meanwhile.
-    async fn copies_hold(&self) -> Result<()> {
+    async fn resend_stale_copies(&self) -> Result<()> {
         let Some(proof) = self.proof else {
             return Ok(());
         };
         let copied = self.lock_copied().clone();
-        if copied.is_empty() || proof.holds(self.bucket).await? {
+        if copied.is_empty() || proof.is_still_valid(self.bucket).await? {
             return Ok(());
         }
         self.assembly.disable_copies(
@@ -172,40 +172,42 @@ impl<'a> Sender<'a> {
                 .with_cause("its bytes are not the base's any more"),
         );
         self.lock_copied().clear();
-        self.base_parts(copied).await
+        self.send_base_parts(copied).await
     }
 
     /// Places that making the tail takes; one at least is left for its parts.
-    fn making(&self) -> usize {
+    fn tail_parts_in_memory(&self) -> usize {
         MAKING.min(self.assembly.max_parts_in_memory() - 1)
     }
 
     /// Makes the tail, with the places that takes.
-    async fn made_tail(
+    async fn build_tail(
         &self,
         composer: Composer,
-        to_send: UnboundedSender<Ready>,
-    ) -> Result<First, Break> {
+        to_send: UnboundedSender<ReadyPart>,
+    ) -> Result<FirstPart, ComposeAbort> {
         let _making = self
             .places
-            .acquire_many(self.making() as u32)
+            .acquire_many(self.tail_parts_in_memory() as u32)
             .await
-            .map_err(|closed| super::broken("its parts are not taken").with_cause(closed))?;
-        self.tail(composer, to_send).await
+            .map_err(|closed| {
+                super::broken_plan_error("its parts are not taken").with_cause(closed)
+            })?;
+        self.write_tail(composer, to_send).await
     }
 
     /// Composes the tail and hands its parts over as they get full; returns what comes at last.
-    async fn tail(
+    async fn write_tail(
         &self,
         mut composer: Composer,
-        to_send: UnboundedSender<Ready>,
-    ) -> Result<First, Break> {
-        let mut parts = Parts {
+        to_send: UnboundedSender<ReadyPart>,
+    ) -> Result<FirstPart, ComposeAbort> {
+        let mut parts = PartWriter {
             sender: self,
             to_send,
             // The part in which the tail begins also has the base's last bytes.
             index: self.kept.end / self.part,
-            buffer: self.base_bytes(self.kept.end / self.part).await?,
+            buffer: self.read_base_bytes(self.kept.end / self.part).await?,
             first: None,
         };
         let mut reads = FuturesOrdered::new();
@@ -222,29 +224,35 @@ impl<'a> Sender<'a> {
                 break;
             };
             match bytes? {
-                Taken::Host(bytes) => composer.push(&read, &bytes, &mut parts.buffer)?,
-                Taken::Guest(bytes) => composer.push_guest(&read, &bytes, &mut parts.buffer)?,
+                ClusterData::Host(bytes) => composer.push(&read, &bytes, &mut parts.buffer)?,
+                ClusterData::Guest(bytes) => {
+                    composer.push_guest(&read, &bytes, &mut parts.buffer)?
+                }
             }
-            parts.hand_over_full().await?;
+            parts.flush_full_parts().await?;
         }
         let mut ending = composer.finish(&mut parts.buffer)?;
         self.assembly.set_total_bytes(ending.file_bytes());
         while ending.write(&mut parts.buffer) {
-            parts.hand_over_full().await?;
+            parts.flush_full_parts().await?;
         }
-        parts.hand_over_full().await?;
+        parts.flush_full_parts().await?;
         parts.finish(ending.header_cluster()).await
     }
 
     /// The first part, hashed.
-    async fn first_part(&self, first: First) -> Result<Bytes, Break> {
+    async fn build_first_part(&self, first: FirstPart) -> Result<Bytes, ComposeAbort> {
         let mut bytes = match first.bytes {
             Some(bytes) => bytes,
-            None => self.base_bytes(0).await?,
+            None => self.read_base_bytes(0).await?,
         };
         match bytes.get_mut(..first.head.len()) {
             Some(place) => place.copy_from_slice(&first.head),
-            None => return Err(super::broken("its head is longer than its first part").into()),
+            None => {
+                return Err(
+                    super::broken_plan_error("its head is longer than its first part").into(),
+                );
+            }
         }
         let bytes = bytes.freeze();
         self.digests.hash(0, bytes.clone()).await?;
@@ -252,7 +260,7 @@ impl<'a> Sender<'a> {
     }
 
     /// The beginning of a part: the bytes of it that are the base's, zeros in the place of the head.
-    async fn base_bytes(&self, index: u64) -> Result<BytesMut> {
+    async fn read_base_bytes(&self, index: u64) -> Result<BytesMut> {
         let start = index * self.part;
         let end = self.kept.end.min(start + self.part);
         let from = start.max(self.kept.start.min(end));
@@ -264,15 +272,15 @@ impl<'a> Sender<'a> {
     }
 
     /// Uploads what was handed over.
-    async fn send_ready(&self, parts: UnboundedReceiver<Ready>) -> Result<()> {
-        let next = |mut parts: UnboundedReceiver<Ready>| async move {
+    async fn send_ready(&self, parts: UnboundedReceiver<ReadyPart>) -> Result<()> {
+        let next = |mut parts: UnboundedReceiver<ReadyPart>| async move {
             let part = parts.recv().await?;
             Some((Ok(part), parts))
         };
         stream::unfold(parts, next)
             // There are no more of them than places.
             .try_for_each_concurrent(None, |part| async move {
-                let Ready {
+                let ReadyPart {
                     index,
                     bytes,
                     place,
@@ -298,9 +306,11 @@ impl<'a> Sender<'a> {
         self.assembly.upload_part(index, bytes).await
     }
 
-    async fn place(&self) -> Result<OwnedSemaphorePermit> {
+    async fn acquire_slot(&self) -> Result<OwnedSemaphorePermit> {
         let place = self.places.clone().acquire_owned().await;
-        place.map_err(|closed| super::broken("its parts are not taken").with_cause(closed))
+        place.map_err(|closed| {
+            super::broken_plan_error("its parts are not taken").with_cause(closed)
+        })
     }
 
     fn lock_copied(&self) -> MutexGuard<'_, BTreeSet<u64>> {
@@ -309,9 +319,9 @@ impl<'a> Sender<'a> {
 }
 
 /// The parts from the one in which the tail begins on.
-struct Parts<'a, 's> {
-    sender: &'s Sender<'a>,
-    to_send: UnboundedSender<Ready>,
+struct PartWriter<'a, 's> {
+    sender: &'s ComposedUpload<'a>,
+    to_send: UnboundedSender<ReadyPart>,
     /// The one at hand, and its bytes so far.
     index: u64,
     buffer: BytesMut,
@@ -319,9 +329,9 @@ struct Parts<'a, 's> {
     first: Option<BytesMut>,
 }
 
-impl Parts<'_, '_> {
+impl PartWriter<'_, '_> {
     /// Hands over what is full of the buffer.
-    async fn hand_over_full(&mut self) -> Result<()> {
+    async fn flush_full_parts(&mut self) -> Result<()> {
         // As `PART` in memory.
         let length = self.sender.part as usize;
         while self.buffer.len() >= length {
@@ -330,34 +340,34 @@ impl Parts<'_, '_> {
             rest.extend_from_slice(&self.buffer[length..]);
             self.buffer.truncate(length);
             let full = std::mem::replace(&mut self.buffer, rest);
-            self.hand_over(full).await?;
+            self.flush_part(full).await?;
         }
         Ok(())
     }
 
-    async fn hand_over(&mut self, bytes: BytesMut) -> Result<()> {
+    async fn flush_part(&mut self, bytes: BytesMut) -> Result<()> {
         let index = self.index;
         self.index += 1;
         if index == 0 {
             self.first = Some(bytes);
             return Ok(());
         }
-        let ready = Ready {
+        let ready = ReadyPart {
             index,
             bytes: self.sender.buffers.share(bytes),
-            place: self.sender.place().await?,
+            place: self.sender.acquire_slot().await?,
         };
         let taken = self.to_send.send(ready);
-        taken.map_err(|_| super::broken("its parts are not taken"))
+        taken.map_err(|_| super::broken_plan_error("its parts are not taken"))
     }
 
     /// Hands over what is left.
-    async fn finish(mut self, head: &[u8]) -> Result<First, Break> {
+    async fn finish(mut self, head: &[u8]) -> Result<FirstPart, ComposeAbort> {
         if !self.buffer.is_empty() {
             let last = std::mem::take(&mut self.buffer);
-            self.hand_over(last).await?;
+            self.flush_part(last).await?;
         }
-        Ok(First {
+        Ok(FirstPart {
             head: head.to_vec(),
             bytes: self.first,
         })

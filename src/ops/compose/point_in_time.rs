@@ -17,10 +17,10 @@ use snapdeck_host::{Backup, Export, FileReader, Host, PreopenedFile};
 use snapdeck_model::{BufferPool, Consistency, Error, Kind, Method, Phase, Result};
 use snapdeck_qcow2::{ReadRequest, Tables};
 
-use super::Break;
-use super::layers::read_tables;
-use crate::flatten::resume;
-use crate::source::Source;
+use super::ComposeAbort;
+use super::disk_chain::read_tables;
+use crate::convert::resume_with_retries;
+use crate::sandbox_disk::SandboxDisk;
 use crate::{Context, variables};
 
 /// For all that is done while the guest stands still, copying apart: what takes longer is given up.
@@ -34,16 +34,16 @@ const QUICK_FLUSH: Duration = Duration::from_millis(200);
 const THAW_TRIES: u32 = 3;
 
 /// The disk as it was, and what keeps it.
-pub(super) struct Moment {
+pub(super) struct PointInTime {
     backup: Backup,
-    top: Top,
+    top: OverlaySource,
     pub paused: Duration,
     pub consistency: Consistency,
     pub variables: Option<Bytes>,
 }
 
 /// The overlay.
-enum Top {
+enum OverlaySource {
     /// Its tables, and the disk.
     Export {
         tables: Tables,
@@ -53,7 +53,7 @@ enum Top {
 }
 
 /// What was taken while the guest stood still.
-struct Caught {
+struct CapturedDisk {
     /// Of the overlay, where that is not copied.
     tables: Option<Tables>,
     /// Path of the overlay's copy.
@@ -62,7 +62,7 @@ struct Caught {
 }
 
 /// Bytes for the composer.
-pub(super) enum Taken {
+pub(super) enum ClusterData {
     /// Of the layer's file.
     Host(Bytes),
     /// Of the disk.
@@ -70,7 +70,7 @@ pub(super) enum Taken {
 }
 
 /// How the overlay is taken.
-enum Plan {
+enum CaptureMethod {
     /// With the guest's name of the disk.
     Backup { target: String },
     /// Does the copy have to share the overlay's extents, because there is no room for more?
@@ -78,18 +78,18 @@ enum Plan {
 }
 
 /// Files that stand open before the guest is paused.
-struct Opened {
+struct PreopenedDisk {
     /// Where it is not copied.
     overlay: Option<PreopenedFile>,
     variables: Option<PreopenedFile>,
 }
 
-impl Opened {
-    async fn ahead(host: &Host, source: &Source, plan: &Plan) -> Self {
+impl PreopenedDisk {
+    async fn open(host: &Host, source: &SandboxDisk, plan: &CaptureMethod) -> Self {
         let overlay = async {
             match plan {
-                Plan::Backup { .. } => Some(host.preopen(&source.disk).await),
-                Plan::Copy { .. } => None,
+                CaptureMethod::Backup { .. } => Some(host.preopen(&source.disk).await),
+                CaptureMethod::Copy { .. } => None,
             }
         };
         let variables = async {
@@ -103,41 +103,41 @@ impl Opened {
     }
 }
 
-impl Moment {
+impl PointInTime {
     /// Pauses the guest, takes the moment by `method`, and lets it go on. Whatever happens, the guest runs when this
     /// returns, or the guard on its host lets it go on.
     ///
     /// # Errors
-    /// [`Break::Unfit`] where the host cannot do it that way. Nothing is left then.
-    pub(super) async fn take(
+    /// [`ComposeAbort::Unfit`] where the host cannot do it that way. Nothing is left then.
+    pub(super) async fn capture(
         host: &Host,
-        source: &Source,
+        source: &SandboxDisk,
         method: Method,
         ctx: &Context,
-    ) -> Result<Self, Break> {
+    ) -> Result<Self, ComposeAbort> {
         let plan = match method {
             Method::Backup => match host.backup_support(&source.id, &source.disk).await? {
-                Ok(target) => Plan::Backup { target },
-                Err(why) => return Err(Break::Unfit(why)),
+                Ok(target) => CaptureMethod::Backup { target },
+                Err(why) => return Err(ComposeAbort::Unfit(why)),
             },
             _ => {
                 let free = host.free_bytes(&host.settings().sandboxes_dir).await?;
                 let file = host.image_file(&source.disk).await?;
                 let wanted = file.map_or(u64::MAX, |file| file.allocated_bytes);
-                Plan::Copy {
+                CaptureMethod::Copy {
                     shared: wanted > free,
                 }
             }
         };
         let thaw = match plan {
             // Copying may take longer than a guest can be kept from writing.
-            Plan::Copy { .. } => false,
-            Plan::Backup { .. } => host.has_agent(&source.id).await?,
+            CaptureMethod::Copy { .. } => false,
+            CaptureMethod::Backup { .. } => host.has_agent(&source.id).await?,
         };
-        ctx.go_on()?;
+        ctx.check_cancelled()?;
         let scratch = match plan {
-            Plan::Backup { .. } => source.virtual_size(),
-            Plan::Copy { .. } => None,
+            CaptureMethod::Backup { .. } => source.virtual_size(),
+            CaptureMethod::Copy { .. } => None,
         };
         let prepared = host.prepare_backup(&source.id, thaw, scratch);
         let backup = match Box::pin(prepared).await {
@@ -145,9 +145,9 @@ impl Moment {
             Err(error) if error.kind() == Kind::Unreachable && error.is_retryable() => {
                 return Err(error.into());
             }
-            Err(error) => return Err(Break::Unfit(error.to_string())),
+            Err(error) => return Err(ComposeAbort::Unfit(error.to_string())),
         };
-        match Box::pin(hold(host, source, &backup, &plan, thaw, ctx)).await {
+        match Box::pin(freeze_and_capture(host, source, &backup, &plan, thaw, ctx)).await {
             Ok(held) => Ok(Self {
                 backup,
                 top: held.top,
@@ -155,12 +155,12 @@ impl Moment {
                 consistency: held.consistency,
                 variables: held.variables,
             }),
-            Err(Fell::Clear(broken)) => {
-                clear(backup, ctx).await;
+            Err(CaptureError::Clear(broken)) => {
+                end_backup(backup, ctx).await;
                 Err(broken)
             }
             // Dropped without being cleared, the guard goes on trying.
-            Err(Fell::Leave(error)) => {
+            Err(CaptureError::Leave(error)) => {
                 ctx.warn(error.to_string());
                 Err(error.into())
             }
@@ -170,46 +170,50 @@ impl Moment {
     /// Its tables of the overlay, where the overlay itself cannot be read.
     pub(super) fn tables(&self) -> Option<&Tables> {
         match &self.top {
-            Top::Export { tables, .. } => Some(tables),
-            Top::Copy(_) => None,
+            OverlaySource::Export { tables, .. } => Some(tables),
+            OverlaySource::Copy(_) => None,
         }
     }
 
     /// The overlay's copy, where there is one.
     pub(super) fn copy(&self) -> Option<&FileReader> {
         match &self.top {
-            Top::Export { .. } => None,
-            Top::Copy(reader) => Some(reader),
+            OverlaySource::Export { .. } => None,
+            OverlaySource::Copy(reader) => Some(reader),
         }
     }
 
     /// Reads what the composer wants of the overlay.
-    pub(super) async fn read(&self, buffers: &BufferPool, read: &ReadRequest) -> Result<Taken> {
+    pub(super) async fn read(
+        &self,
+        buffers: &BufferPool,
+        read: &ReadRequest,
+    ) -> Result<ClusterData> {
         match &self.top {
-            Top::Export { export, .. } => {
+            OverlaySource::Export { export, .. } => {
                 let bytes = export.read(buffers, &read.guest_ranges()).await?;
-                Ok(Taken::Guest(bytes))
+                Ok(ClusterData::Guest(bytes))
             }
             // Some MiB at most.
-            Top::Copy(reader) => reader
+            OverlaySource::Copy(reader) => reader
                 .read_at(buffers, read.host_range().start, read.host_bytes() as usize)
                 .await
-                .map(Taken::Host),
+                .map(ClusterData::Host),
         }
     }
 
     /// Returns when it is lost, saying why.
-    pub(super) async fn trouble(&self) -> Error {
+    pub(super) async fn backup_error(&self) -> Error {
         match &self.top {
-            Top::Export { .. } => self.backup.wait_for_failure().await,
-            Top::Copy(_) => std::future::pending().await,
+            OverlaySource::Export { .. } => self.backup.wait_for_failure().await,
+            OverlaySource::Copy(_) => std::future::pending().await,
         }
     }
 
     /// Why it is really lost, where reading failed with `error`.
     pub(super) async fn explain(&self, error: Error) -> Error {
         match (&self.top, error.kind()) {
-            (Top::Export { .. }, Kind::Unreachable) => {
+            (OverlaySource::Export { .. }, Kind::Unreachable) => {
                 self.backup.diagnose().await.unwrap_or(error)
             }
             _ => error,
@@ -217,14 +221,14 @@ impl Moment {
     }
 
     /// Lets go of it; nothing stays of it on the host.
-    pub(super) async fn clear(self, ctx: &Context) {
+    pub(super) async fn end(self, ctx: &Context) {
         let Self { backup, top, .. } = self;
         drop(top);
-        clear(backup, ctx).await;
+        end_backup(backup, ctx).await;
     }
 }
 
-async fn clear(backup: Backup, ctx: &Context) {
+async fn end_backup(backup: Backup, ctx: &Context) {
     ctx.progress.enter(Phase::CleaningUp, 0);
     let dir = backup.dir().to_owned();
     // The guard goes on trying, and the next start.
@@ -234,67 +238,67 @@ async fn clear(backup: Backup, ctx: &Context) {
 }
 
 /// What was taken.
-struct Held {
-    top: Top,
+struct FrozenGuest {
+    top: OverlaySource,
     paused: Duration,
     consistency: Consistency,
     variables: Option<Bytes>,
 }
 
 /// Why nothing was.
-enum Fell {
-    Clear(Break),
+enum CaptureError {
+    Clear(ComposeAbort),
     /// The guest may stand still yet.
     Leave(Error),
 }
 
-impl<E: Into<Break>> From<E> for Fell {
+impl<E: Into<ComposeAbort>> From<E> for CaptureError {
     fn from(error: E) -> Self {
         Self::Clear(error.into())
     }
 }
 
-async fn hold(
+async fn freeze_and_capture(
     host: &Host,
-    source: &Source,
+    source: &SandboxDisk,
     backup: &Backup,
-    plan: &Plan,
+    plan: &CaptureMethod,
     thaw: bool,
     ctx: &Context,
-) -> Result<Held, Fell> {
+) -> Result<FrozenGuest, CaptureError> {
     let id = &source.id;
-    let opened = Opened::ahead(host, source, plan).await;
-    flush(host, source, ctx).await?;
-    let frozen = thaw && freeze(host, source, ctx).await;
+    let opened = PreopenedDisk::open(host, source, plan).await;
+    flush_overlay(host, source, ctx).await?;
+    let frozen = thaw && freeze_file_systems(host, source, ctx).await;
     let at_rest = Instant::now();
     ctx.progress.enter(Phase::Pausing, 0);
     let since = Instant::now();
     let suspended = host.suspend_running(id).await;
     tracing::debug!("{id} stands still after {:?}", since.elapsed());
     let caught = match &suspended {
-        Ok(()) => Box::pin(catch(host, source, backup, plan, opened, ctx)).await,
+        Ok(()) => Box::pin(capture_disk(host, source, backup, plan, opened, ctx)).await,
         Err(error) => Err(error.clone().into()),
     };
     tracing::debug!("what it takes was taken after {:?}", since.elapsed());
     // From here on nothing may return before the guest runs again or the guard has been left to it.
     let resumed = match suspended {
         // Somebody else has paused it, and it is his.
-        Err(error) if error.kind() == Kind::Conflict => Err(Resumed::By(error)),
-        _ => go_on(host, source).await,
+        Err(error) if error.kind() == Kind::Conflict => Err(ResumeError::By(error)),
+        _ => resume_guest(host, source).await,
     };
     let paused = since.elapsed();
-    if let Err(Resumed::Not(error)) = resumed {
-        return Err(Fell::Leave(error));
+    if let Err(ResumeError::Not(error)) = resumed {
+        return Err(CaptureError::Leave(error));
     }
     backup.mark_running();
     let was_at_rest = match thaw {
-        true => release(host, source, backup, ctx)
+        true => release_guest(host, source, backup, ctx)
             .await
-            .map_err(Fell::Leave)?,
+            .map_err(CaptureError::Leave)?,
         false => false,
     };
     let taken_in_time = at_rest.elapsed() < AT_REST;
-    if let Err(Resumed::By(why)) = resumed {
+    if let Err(ResumeError::By(why)) = resumed {
         // What was taken may be of two moments.
         caught?;
         return Err(why.into());
@@ -302,15 +306,15 @@ async fn hold(
     let milliseconds = paused.as_millis();
     ctx.info(format!("{id} runs again after {milliseconds} ms"));
     let caught = caught?;
-    ctx.go_on()?;
+    ctx.check_cancelled()?;
     let top = match (plan, caught.tables, &caught.copy) {
-        (Plan::Backup { target }, Some(tables), _) => {
+        (CaptureMethod::Backup { target }, Some(tables), _) => {
             let export = backup.open(target).await;
-            let export = export.map_err(|error| Break::Unfit(error.to_string()))?;
-            Top::Export { tables, export }
+            let export = export.map_err(|error| ComposeAbort::Unfit(error.to_string()))?;
+            OverlaySource::Export { tables, export }
         }
-        (_, _, Some(path)) => Top::Copy(host.open_reader(path).await?),
-        _ => return Err(super::broken("no overlay was taken").into()),
+        (_, _, Some(path)) => OverlaySource::Copy(host.open_reader(path).await?),
+        _ => return Err(super::broken_plan_error("no overlay was taken").into()),
     };
     let consistency = match frozen && was_at_rest && taken_in_time {
         true => Consistency::Quiesced,
@@ -321,7 +325,7 @@ async fn hold(
             "the file systems of {id} had gone on by themselves: the snapshot is crash-consistent"
         ));
     }
-    Ok(Held {
+    Ok(FrozenGuest {
         top,
         paused,
         consistency,
@@ -331,11 +335,11 @@ async fn hold(
 
 /// QEMU flushes the disk when it stops the guest: what the guest and others on its file system wrote minutes ago is not
 /// to be waited for then. A flush that took long has let more come up behind it.
-async fn flush(host: &Host, source: &Source, ctx: &Context) -> Result<()> {
+async fn flush_overlay(host: &Host, source: &SandboxDisk, ctx: &Context) -> Result<()> {
     for _ in 0..FLUSHES {
         let since = Instant::now();
         if let Err(error) = host.flush_file(&source.disk, &ctx.cancel).await {
-            ctx.go_on()?;
+            ctx.check_cancelled()?;
             tracing::debug!("{error}");
             break;
         }
@@ -347,55 +351,56 @@ async fn flush(host: &Host, source: &Source, ctx: &Context) -> Result<()> {
 }
 
 /// What has to happen while the guest stands still.
-async fn catch(
+async fn capture_disk(
     host: &Host,
-    source: &Source,
+    source: &SandboxDisk,
     backup: &Backup,
-    plan: &Plan,
-    opened: Opened,
+    plan: &CaptureMethod,
+    opened: PreopenedDisk,
     ctx: &Context,
-) -> Result<Caught, Break> {
-    let Opened { overlay, variables } = opened;
+) -> Result<CapturedDisk, ComposeAbort> {
+    let PreopenedDisk { overlay, variables } = opened;
     let variables = async {
         match (variables, &source.variables) {
             (Some(ahead), Some(path)) => Ok(Some(
-                variables::read_all(&ahead.into_reader().await?, path).await?,
+                variables::read_whole_file(&ahead.into_reader().await?, path).await?,
             )),
-            _ => Ok::<_, Break>(None),
+            _ => Ok::<_, ComposeAbort>(None),
         }
     };
     let unfit = |error: Error| match error.kind() {
-        Kind::Cancelled => Break::Failed(error),
-        Kind::Unreachable if host.is_remote() => Break::Failed(error),
-        _ => Break::Unfit(error.to_string()),
+        Kind::Cancelled => ComposeAbort::Failed(error),
+        Kind::Unreachable if host.is_remote() => ComposeAbort::Failed(error),
+        _ => ComposeAbort::Unfit(error.to_string()),
     };
     match plan {
-        Plan::Backup { target } => {
+        CaptureMethod::Backup { target } => {
             let tables = async {
                 match overlay {
                     Some(ahead) => {
                         read_tables(&BufferPool::default(), &ahead.into_reader().await?).await
                     }
-                    None => Err(super::broken("no overlay").into()),
+                    None => Err(super::broken_plan_error("no overlay").into()),
                 }
             };
             let begin = async { backup.begin(target).await.map_err(unfit) };
             let all = async { tokio::try_join!(Box::pin(tables), Box::pin(variables), begin) };
-            let late = |_| Break::Unfit("it took too long while the guest stood still".into());
+            let late =
+                |_| ComposeAbort::Unfit("it took too long while the guest stood still".into());
             let (tables, variables, ()) = timeout(STILL, all).await.map_err(late)??;
-            Ok(Caught {
+            Ok(CapturedDisk {
                 tables: Some(tables),
                 copy: None,
                 variables,
             })
         }
-        Plan::Copy { shared } => {
+        CaptureMethod::Copy { shared } => {
             let copy = async {
                 let copied = backup.copy(&source.disk, *shared, &ctx.cancel).await;
                 copied.map_err(unfit)
             };
             let (copy, variables) = tokio::try_join!(Box::pin(copy), Box::pin(variables))?;
-            Ok(Caught {
+            Ok(CapturedDisk {
                 tables: None,
                 copy: Some(copy),
                 variables,
@@ -405,32 +410,32 @@ async fn catch(
 }
 
 /// Why it was not us who let the guest go on.
-enum Resumed {
+enum ResumeError {
     /// Somebody else had, or had paused it.
     By(Error),
     /// It may stand still yet.
     Not(Error),
 }
 
-async fn go_on(host: &Host, source: &Source) -> Result<(), Resumed> {
+async fn resume_guest(host: &Host, source: &SandboxDisk) -> Result<(), ResumeError> {
     let id = &source.id;
     let Err(error) = host.resume_paused(id).await else {
         return Ok(());
     };
     let what = format!("cannot resume sandbox {id} on host {}", host.name());
-    match resume(host, id).await {
+    match resume_with_retries(host, id).await {
         Ok(()) => {
             let error = Error::new(Kind::Unreachable, what).with_cause(error);
-            Err(Resumed::By(error.retryable()))
+            Err(ResumeError::By(error.retryable()))
         }
-        Err(error) => Err(Resumed::Not(error.context(what).hint(format!(
+        Err(error) => Err(ResumeError::Not(error.context(what).hint(format!(
             "a guard on the host goes on trying; else run `virsh resume {id}` there"
         )))),
     }
 }
 
 /// Brings the guest's file systems to rest; are they?
-async fn freeze(host: &Host, source: &Source, ctx: &Context) -> bool {
+async fn freeze_file_systems(host: &Host, source: &SandboxDisk, ctx: &Context) -> bool {
     match host.freeze(&source.id).await {
         Ok(count) => {
             ctx.info(format!("{count} file systems of {} are at rest", source.id));
@@ -444,7 +449,12 @@ async fn freeze(host: &Host, source: &Source, ctx: &Context) -> bool {
 }
 
 /// Lets the guest's file systems go on; were they at rest until now?
-async fn release(host: &Host, source: &Source, backup: &Backup, ctx: &Context) -> Result<bool> {
+async fn release_guest(
+    host: &Host,
+    source: &SandboxDisk,
+    backup: &Backup,
+    ctx: &Context,
+) -> Result<bool> {
     let mut tries = 1;
     loop {
         match host.thaw(&source.id).await {

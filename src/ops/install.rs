@@ -12,18 +12,18 @@ use snapdeck_model::{
 };
 
 use super::Context;
-use super::fetch::{Share, Source};
-use super::hashes::hashes;
-use super::plan::{Plan, plan};
-use super::receive::{Break, Received, Work, receive};
-use super::variables::Fetched;
+use super::block_plan::{BlockPlan, plan_blocks};
+use super::fetch::{FetchHandle, RemoteObject};
+use super::hash_blocks::hash_local_blocks;
+use super::transfer::{TransferError, TransferPlan, TransferProgress, run_transfer};
+use super::variables::FetchedVariables;
 
 /// Manifests of a host that are read at once.
 const READS: usize = 4;
 
 /// What stands under the snapshot's name before.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Before {
+pub(super) enum ExistingCopy {
     Nothing,
     /// A snapshot that is to be replaced.
     Sound,
@@ -35,7 +35,11 @@ pub(super) enum Before {
 ///
 /// # Errors
 /// `NotFound`; the bucket's.
-pub(super) async fn find(bucket: &Bucket, name: &SnapshotName, ctx: &Context) -> Result<Source> {
+pub(super) async fn find_object(
+    bucket: &Bucket,
+    name: &SnapshotName,
+    ctx: &Context,
+) -> Result<RemoteObject> {
     let object = bucket.head(name).await?.ok_or_else(|| {
         Error::new(
             Kind::NotFound,
@@ -62,7 +66,7 @@ pub(super) async fn find(bucket: &Bucket, name: &SnapshotName, ctx: &Context) ->
             None
         }),
     };
-    Ok(Source {
+    Ok(RemoteObject {
         object,
         manifest,
         remarks,
@@ -75,39 +79,39 @@ pub(super) async fn find(bucket: &Bucket, name: &SnapshotName, ctx: &Context) ->
 ///
 /// # Errors
 /// As of a pull. What is under the final name stays as it is then; what was fetched stays where it can be taken up.
-pub(super) async fn bring(
+pub(super) async fn install_snapshot(
     host: &Host,
     bucket: &Bucket,
-    source: &Arc<Source>,
-    before: Before,
-    beside: Option<(&Fetched, bool)>,
-    share: Share,
+    source: &Arc<RemoteObject>,
+    before: ExistingCopy,
+    beside: Option<(&FetchedVariables, bool)>,
+    share: FetchHandle,
     ctx: &Context,
-) -> Result<Received> {
+) -> Result<TransferProgress> {
     let object = &source.object;
     let partial = host.partial_path(&object.name);
-    ctx.go_on()?;
+    ctx.check_cancelled()?;
     // Fails where another process writes this very file, which is then not ours to remove.
     let writer = host
-        .open_writer(&partial, &content(bucket, object))
+        .open_writer(&partial, &content_id(bucket, object))
         .await
         .map_err(|error| match (error.kind(), error.hint_text()) {
             (Kind::Failed, None) => error.hint("see snapshots_dir of the host in the settings"),
             _ => error,
         })?;
-    let mut received = Received::nothing(object.size_bytes);
+    let mut received = TransferProgress::empty(object.size_bytes);
     let landed = async {
         let work = prepare(host, source, before, &writer, ctx).await?;
-        receive(share, bucket, source, &writer, work, &mut received, ctx).await?;
-        prove(host, object, &writer, &received, ctx).await?;
-        ctx.enter(Phase::Publishing)?;
+        run_transfer(share, bucket, source, &writer, work, &mut received, ctx).await?;
+        validate_image(host, object, &writer, &received, ctx).await?;
+        ctx.enter_phase(Phase::Publishing)?;
         let path = host.snapshot_path(&object.name);
         let new = match beside {
-            Some((variables, replace)) => variables.land(host, &object.name, replace).await?,
+            Some((variables, replace)) => variables.publish(host, &object.name, replace).await?,
             None => None,
         };
         let landed = writer
-            .rename_into_place(&path, before != Before::Nothing)
+            .rename_into_place(&path, before != ExistingCopy::Nothing)
             .await;
         if let (Err(_), Some(new)) = (&landed, new) {
             // What failed is told; with the image out of reach, this is too.
@@ -118,14 +122,14 @@ pub(super) async fn bring(
     .await;
     if let Err(broke) = landed {
         ctx.progress.enter(Phase::CleaningUp, 0);
-        give_up(host, bucket, source, &writer, &received, &broke, ctx).await;
+        keep_or_discard_partial(host, bucket, source, &writer, &received, &broke, ctx).await;
         return Err(broke.error);
     }
-    keep_manifest(host, source, &received, ctx).await;
+    write_local_manifest(host, source, &received, ctx).await;
     Ok(received)
 }
 
-fn content(bucket: &Bucket, object: &Object) -> Content {
+fn content_id(bucket: &Bucket, object: &Object) -> Content {
     // Only a strong entity tag says that two parts are of one and the same object (RFC 9110, section 8.8.1).
     let tag = object.etag.as_deref().filter(|tag| !tag.starts_with("W/"));
     Content {
@@ -137,14 +141,14 @@ fn content(bucket: &Bucket, object: &Object) -> Content {
 /// Finds out what is there and what is to be done, and whether there is room for it.
 async fn prepare(
     host: &Host,
-    source: &Source,
-    before: Before,
+    source: &RemoteObject,
+    before: ExistingCopy,
     writer: &FileWriter,
     ctx: &Context,
-) -> Result<Work> {
+) -> Result<TransferPlan> {
     let object = &source.object;
-    let recorded = settle(host, source, writer, ctx).await?;
-    let work = plan_of(host, source, &recorded, before, ctx).await;
+    let recorded = revalidate_partial(host, source, writer, ctx).await?;
+    let work = plan_transfer(host, source, &recorded, before, ctx).await;
     let missing = work.fetch.bytes();
     let dir = &host.settings().snapshots_dir;
     let free = host.free_bytes(dir).await?;
@@ -163,9 +167,9 @@ async fn prepare(
 }
 
 /// What an earlier pull left, proven again where the host was started since.
-async fn settle(
+async fn revalidate_partial(
     host: &Host,
-    source: &Source,
+    source: &RemoteObject,
     writer: &FileWriter,
     ctx: &Context,
 ) -> Result<BTreeMap<u64, Digest>> {
@@ -181,31 +185,31 @@ async fn settle(
     let blocks = BlockSet::from_predicate(object.size_bytes, |block| {
         recorded.blocks.contains_key(&block)
     });
-    let mut found = hashes(host, &host.partial_path(&object.name), &blocks, ctx).await?;
+    let mut found = hash_local_blocks(host, &host.partial_path(&object.name), &blocks, ctx).await?;
     found.retain(|block, digest| recorded.blocks.get(block) == Some(digest));
     writer.reset_records(&found).await?;
     Ok(found)
 }
 
 /// Plans by the manifests of the host's snapshots.
-pub(super) async fn plan_of(
+pub(super) async fn plan_transfer(
     host: &Host,
-    source: &Source,
+    source: &RemoteObject,
     recorded: &BTreeMap<u64, Digest>,
-    before: Before,
+    before: ExistingCopy,
     ctx: &Context,
-) -> Work {
+) -> TransferPlan {
     let object = &source.object;
     let mut origins = Vec::new();
     if let Some(manifest) = &source.manifest {
-        origins = match origins_of(host, manifest).await {
+        origins = match find_copy_sources(host, manifest).await {
             Ok(origins) => origins,
             Err(error) => {
                 ctx.info(format!("{error}; nothing is copied from other snapshots"));
                 Vec::new()
             }
         };
-        if before == Before::Damaged {
+        if before == ExistingCopy::Damaged {
             // Whatever it is: what is good in it is what it is to be.
             let path = host.snapshot_path(&object.name);
             origins.push((CopySource { path, stamp: None }, manifest.clone()));
@@ -213,11 +217,11 @@ pub(super) async fn plan_of(
     }
     let wanted = source.manifest.as_ref().map(|manifest| &*manifest.blocks);
     let manifests: Vec<&Manifest> = origins.iter().map(|(_, manifest)| manifest).collect();
-    let Plan {
+    let BlockPlan {
         here,
         copies,
         fetch,
-    } = plan(object.size_bytes, wanted, recorded, &manifests);
+    } = plan_blocks(object.size_bytes, wanted, recorded, &manifests);
     if !here.is_empty() {
         ctx.info(format!(
             "{} of {} bytes are on host {} from an earlier pull",
@@ -236,7 +240,7 @@ pub(super) async fn plan_of(
         ctx.info(format!("{} has {bytes} bytes of it", origin.path));
     }
     let digest = |block| Some((block, *recorded.get(&block)?));
-    Work {
+    TransferPlan {
         here: here.iter().filter_map(digest).collect(),
         copies,
         fetch,
@@ -244,7 +248,7 @@ pub(super) async fn plan_of(
 }
 
 /// The host's snapshots that have manifests, in the order in which they give blocks.
-async fn origins_of(host: &Host, wanted: &Manifest) -> Result<Vec<(CopySource, Manifest)>> {
+async fn find_copy_sources(host: &Host, wanted: &Manifest) -> Result<Vec<(CopySource, Manifest)>> {
     let names = host.snapshot_names().await?;
     let kept: Vec<Option<(SnapshotName, StoredManifest)>> = futures_util::stream::iter(names)
         .map(|name| {
@@ -285,14 +289,14 @@ async fn origins_of(host: &Host, wanted: &Manifest) -> Result<Vec<(CopySource, M
 }
 
 /// Proves the image under its hidden name.
-async fn prove(
+async fn validate_image(
     host: &Host,
     object: &Object,
     writer: &FileWriter,
-    received: &Received,
+    received: &TransferProgress,
     ctx: &Context,
 ) -> Result<()> {
-    ctx.enter(Phase::Verifying)?;
+    ctx.enter_phase(Phase::Verifying)?;
     writer.finish().await?;
     let partial = host.partial_path(&object.name);
     let file = host.image_file(&partial).await?.ok_or_else(|| {
@@ -302,7 +306,7 @@ async fn prove(
         )
     })?;
     // The header comes first: nothing may open an image that names other files (CVE-2024-32498).
-    let proven = match refuse_unfit(&file, &object.key) {
+    let proven = match refuse_unusable(&file, &object.key) {
         Ok(()) => host.check(&partial, &ctx.cancel).await,
         Err(error) => Err(error),
     };
@@ -320,7 +324,7 @@ async fn prove(
 }
 
 /// Refuses what may not be a snapshot: no qcow2, or an image that needs another file.
-pub(super) fn refuse_unfit(file: &ImageFile, what: &str) -> Result<()> {
+pub(super) fn refuse_unusable(file: &ImageFile, what: &str) -> Result<()> {
     let unfit = |why: String| {
         Err(
             Error::new(Kind::Damaged, format!("{what} is not fit to be a snapshot"))
@@ -339,23 +343,23 @@ pub(super) fn refuse_unfit(file: &ImageFile, what: &str) -> Result<()> {
 }
 
 /// Keeps what was fetched where the next pull can take it up, and removes it where it cannot.
-async fn give_up(
+async fn keep_or_discard_partial(
     host: &Host,
     bucket: &Bucket,
-    source: &Source,
+    source: &RemoteObject,
     writer: &FileWriter,
-    received: &Received,
-    broke: &Break,
+    received: &TransferProgress,
+    broke: &TransferError,
     ctx: &Context,
 ) {
     let object = &source.object;
     let partial = host.partial_path(&object.name);
     // What an earlier pull left is no less there where this one did not come so far as to look.
     let earlier = writer.resume_state().blocks.keys();
-    let earlier: u64 = earlier.map(|block| source.bytes(*block)).sum();
+    let earlier: u64 = earlier.map(|block| source.block_bytes(*block)).sum();
     let bytes = received.done_bytes().max(earlier);
     let keeps = bytes > 0
-        && content(bucket, object).version.is_some()
+        && content_id(bucket, object).version.is_some()
         && match broke.error.kind() {
             Kind::Damaged | Kind::NotFound => false,
             // Perhaps because it is another object now.
@@ -386,10 +390,10 @@ async fn give_up(
 
 /// Puts the manifest beside the snapshot that has just landed. Without one the snapshot is as good, and only what is
 /// made from it takes longer.
-pub(super) async fn keep_manifest(
+pub(super) async fn write_local_manifest(
     host: &Host,
-    source: &Source,
-    received: &Received,
+    source: &RemoteObject,
+    received: &TransferProgress,
     ctx: &Context,
 ) {
     let object = &source.object;

@@ -4,24 +4,24 @@ use snapdeck_bucket::Bucket;
 use snapdeck_host::Host;
 use snapdeck_model::{Error, Method, PushPlan, Result, SandboxId};
 
-use super::layers::Layers;
-use super::{Break, Way, method, ready};
-use crate::make::Wish;
-use crate::push::pushable;
-use crate::source::Source;
+use super::disk_chain::DiskChain;
+use super::{ComposeAbort, ComposePlan, method_of_layout, prepare};
+use crate::create_object::SnapshotRequest;
+use crate::push::find_pushable_disk;
+use crate::sandbox_disk::SandboxDisk;
 
 /// Reads the tables of the disk's chain and what the bucket says of the base.
 ///
 /// # Errors
 /// As a push fails before it begins to upload; that the object exists is no error.
-pub async fn forecast(
+pub async fn plan_push(
     host: &Host,
     bucket: &Bucket,
     sandbox: &SandboxId,
-    wish: &Wish,
+    wish: &SnapshotRequest,
     zstd: bool,
 ) -> Result<PushPlan> {
-    let source = pushable(host, sandbox).await?;
+    let source = find_pushable_disk(host, sandbox).await?;
     let exists = bucket.head(&wish.name).await?.is_some();
     let blank = PushPlan {
         snapshot_name: wish.name.clone(),
@@ -39,14 +39,14 @@ pub async fn forecast(
         dead_bytes: 0,
     };
     let forecast = async {
-        let layers = Layers::open(host, &source).await?;
-        let way = ready(host, bucket, &source, &layers, wish.compact, zstd).await?;
-        Ok(composed(way, blank.clone()))
+        let layers = DiskChain::open(host, &source).await?;
+        let way = prepare(host, bucket, &source, &layers, wish.compact, zstd).await?;
+        Ok(plan_composed(way, blank.clone()))
     };
     match forecast.await {
         Ok(forecast) => Ok(forecast),
-        Err(Break::Refused(why) | Break::Unfit(why)) => {
-            let size = measured(host, &source).await?;
+        Err(ComposeAbort::Refused(why) | ComposeAbort::Unfit(why)) => {
+            let size = measure_converted(host, &source).await?;
             Ok(PushPlan {
                 reason: why,
                 size_bytes: size,
@@ -54,23 +54,23 @@ pub async fn forecast(
                 ..blank
             })
         }
-        Err(Break::Failed(error)) => Err(error),
+        Err(ComposeAbort::Failed(error)) => Err(error),
     }
 }
 
 /// Bytes a converted disk may take.
-async fn measured(host: &Host, source: &Source) -> Result<u64, Error> {
+async fn measure_converted(host: &Host, source: &SandboxDisk) -> Result<u64, Error> {
     host.measure(&source.disk, source.state.is_active()).await
 }
 
-fn composed(way: Way<'_>, blank: PushPlan) -> PushPlan {
+fn plan_composed(way: ComposePlan<'_>, blank: PushPlan) -> PushPlan {
     let estimate = way.composer.estimate();
     let part = snapdeck_bucket::part_size(estimate.file_bytes);
     let kept = way.composer.kept_range();
     let body = (kept.end / part).saturating_sub(kept.start.div_ceil(part)) * part;
     let copy_bytes = if way.base.is_ok() { body } else { 0 };
     PushPlan {
-        method: method(way.layout),
+        method: method_of_layout(way.layout),
         reason: way.reason,
         is_base_in_bucket: way.base.is_ok(),
         base_reason: match way.base {
