@@ -1,20 +1,19 @@
-//! The S3-compatible bucket: where snapshots lie as objects `PREFIX/NAME.qcow2`, with the UEFI variables of those that
-//! have any beside them.
+//! The S3-compatible bucket: snapshots as objects `PREFIX/NAME.qcow2`, with UEFI variables and manifests beside them.
 //!
-//! [`Bucket`] is the handle. Small calls are tried again by the SDK; parts of an upload and ranges
-//! of a download each on their own (`parts`), so that one lost connection costs 8 MiB and no more.
+//! [`Bucket`] is the handle. The SDK retries small calls; parts of an upload and ranges of a download are retried one by
+//! one (`transfer`), so that a lost connection costs 8 MiB at most.
 
-mod client;
+mod capabilities;
 mod doctor;
 mod download;
-mod errors;
+mod keys;
 mod leftovers;
 mod list;
 mod manifest;
 mod meter;
 mod multipart_object;
 mod multipart_upload;
-mod object;
+mod s3;
 mod transfer;
 
 use std::future::Future;
@@ -26,30 +25,29 @@ use tokio_util::sync::CancellationToken;
 
 use snapdeck_model::settings::BucketSettings;
 use snapdeck_model::{
-    Annotations, AnnotationsPatch, BlockSet, Leftover, Manifest, Object, ProgressCell, Result,
-    SnapshotName,
+    Annotations, AnnotationsPatch, BlockSet, Error, Kind, Leftover, Manifest, Object, ProgressCell,
+    Result, SnapshotName,
 };
 
-use client::LazyClient;
+use keys::{IMAGE_SUFFIX, VARIABLES_SUFFIX};
+use multipart_object::UploadOptions;
+use s3::LazyClient;
 
 pub use download::MAX_BLOCKS_IN_MEMORY;
 pub use multipart_object::MultipartObject;
 pub use transfer::{MAX_PARTS_IN_MEMORY, part_size};
 
-/// What stands behind a snapshot's name in its image's key.
-const IMAGE_SUFFIX: &str = ".qcow2";
-
-/// The bucket. Cheap to clone; no call is made until it is used.
+/// A handle of the bucket. Cheap to clone; makes no call before it is used.
 #[derive(Clone)]
 pub struct Bucket {
     lazy_client: Arc<LazyClient>,
-    /// What stands behind a snapshot's name in a key.
     suffix: &'static str,
 }
 
 impl Bucket {
-    /// A handle for `settings`. Makes no call: the client, its region and its credentials are found
-    /// at the first use, so that this never waits for a metadata service or a sign-on.
+    /// Returns a handle for `settings`.
+    ///
+    /// Region and credentials are loaded at the first call, so that this never waits for a metadata service or a sign-on.
     pub async fn new(settings: &BucketSettings) -> Self {
         Self {
             lazy_client: Arc::new(LazyClient::new(settings.clone())),
@@ -57,25 +55,25 @@ impl Bucket {
         }
     }
 
-    /// The same bucket, speaking of the UEFI variables of snapshots (`PREFIX/NAME_VARS.fd`) in place of their images.
+    /// Returns the handle of the UEFI variables of snapshots (`PREFIX/NAME_VARS.fd`) in place of their images.
     pub fn variables(&self) -> Self {
         Self {
             lazy_client: self.lazy_client.clone(),
-            suffix: "_VARS.fd",
+            suffix: VARIABLES_SUFFIX,
         }
     }
 
-    /// Is a bucket named in the settings? Without one every call is `InvalidInput`.
+    /// Returns whether the settings name a bucket. Without one every call is `InvalidInput`.
     pub fn is_configured(&self) -> bool {
         self.lazy_client.settings().name.is_some()
     }
 
-    /// `s3://NAME/PREFIX`, for messages and the header; `no bucket` where none is configured.
+    /// Returns `s3://NAME/PREFIX` for messages; `no bucket` where none is configured.
     pub fn location(&self) -> &str {
         self.lazy_client.location()
     }
 
-    /// Key of a snapshot's object.
+    /// Returns the key of a snapshot's object.
     pub fn key(&self, name: &SnapshotName) -> String {
         format!(
             "{}{name}{}",
@@ -84,25 +82,28 @@ impl Bucket {
         )
     }
 
-    /// The images, a page at a time, in the order of their keys. Keys that are no `NAME.qcow2`
-    /// directly under the prefix are passed over. Ends after the first error.
+    /// Lists the images, a page at a time, in the order of their keys.
+    ///
+    /// Keys other than `NAME.qcow2` directly under the prefix are skipped. Ends after the first error.
     pub fn list(&self) -> impl Stream<Item = Result<Vec<Object>>> + Send + use<> {
         list::list_pages(self.lazy_client.clone())
     }
 
-    /// The object, or `None`. `NotFound` where the bucket itself does not exist.
+    /// Looks up the object; `NotFound` where the bucket itself does not exist.
     pub async fn head(&self, name: &SnapshotName) -> Result<Option<Object>> {
         let store = self.lazy_client.get_store().await?;
-        object::head(store, name, &self.key(name)).await
+        let object = store.head(&self.key(name)).await?;
+        Ok(object.map(|object| object.into_object(name.clone())))
     }
 
-    /// Uploads `size_bytes` read by `read(offset, length)`, which must give exactly `length` bytes;
-    /// multipart, parts in parallel, each tried again. At most 64 MiB (or one part, for images over
-    /// 600 GiB) are in memory.
+    /// Uploads `size_bytes` read by `read(offset, length)`, which must return exactly `length` bytes.
     ///
-    /// `Refused` where the object exists and `overwrite` is false. On an error, a cancel or a drop
-    /// the upload is aborted in the store. A cancel that comes when every part has been sent and
-    /// the upload is being completed may come too late: then the object is returned.
+    /// Parts are sent in parallel, each with its own retries. At most 64 MiB are in memory, or one part for images over
+    /// 600 GiB.
+    ///
+    /// # Errors
+    /// `Conflict` where the object exists and `overwrite` is false. On an error, a cancel or a drop the upload is
+    /// aborted in the store. A cancel while the upload is being completed may come too late: then the object is returned.
     pub async fn upload<R, F>(
         &self,
         name: &SnapshotName,
@@ -116,40 +117,60 @@ impl Bucket {
         R: Fn(u64, usize) -> F + Send + Sync,
         F: Future<Output = Result<Bytes>> + Send,
     {
-        let store = self.lazy_client.get_store().await?;
-        let (key, how) = (self.key(name), (overwrite, false));
-        let assembly =
-            MultipartObject::begin(store, (name, &key), size_bytes, how, progress, cancel).await?;
-        match assembly.send_all(read).await {
-            Ok(()) => assembly.complete().await,
+        let options = UploadOptions {
+            overwrite,
+            has_copies: false,
+        };
+        let object = self
+            .begin(name, size_bytes, options, progress, cancel)
+            .await?;
+        match object.upload_all(read).await {
+            Ok(()) => object.complete().await,
             Err(error) => {
-                assembly.abort().await;
+                object.abort().await;
                 Err(error)
             }
         }
     }
 
-    /// Begins an object of at most `most_bytes` that is put together part by part. SeaweedFS is not asked to keep a
-    /// checksum of the whole: for it, it would read every copied part once more.
+    /// Begins an object of at most `max_bytes` that is assembled part by part.
     ///
     /// # Errors
-    /// `Refused` where the object exists and `overwrite` is false; `Cancelled`; the store's.
+    /// `Conflict` where the object exists and `overwrite` is false; `Cancelled`; the store's.
     pub async fn begin_multipart<'a>(
         &'a self,
         name: &'a SnapshotName,
-        most_bytes: u64,
+        max_bytes: u64,
         overwrite: bool,
         progress: &'a ProgressCell,
         cancel: &'a CancellationToken,
     ) -> Result<MultipartObject<'a>> {
-        let store = self.lazy_client.get_store().await?;
-        let (key, how) = (self.key(name), (overwrite, true));
-        MultipartObject::begin(store, (name, &key), most_bytes, how, progress, cancel).await
+        let options = UploadOptions {
+            overwrite,
+            has_copies: true,
+        };
+        self.begin(name, max_bytes, options, progress, cancel).await
     }
 
-    /// Downloads `blocks` of the object, several at once, each given to `write(block, bytes)` once and whole, nearly
-    /// in order. `Failed` where the object changes meanwhile, `NotFound` where it is gone. At most 64 MiB are in
-    /// memory.
+    async fn begin<'a>(
+        &'a self,
+        name: &'a SnapshotName,
+        max_bytes: u64,
+        options: UploadOptions,
+        progress: &'a ProgressCell,
+        cancel: &'a CancellationToken,
+    ) -> Result<MultipartObject<'a>> {
+        let store = self.lazy_client.get_store().await?;
+        let key = self.key(name);
+        MultipartObject::begin(store, name, &key, max_bytes, options, progress, cancel).await
+    }
+
+    /// Downloads `blocks` of the object, several at a time; each is given to `write(block, bytes)` once, nearly in order.
+    ///
+    /// At most 64 MiB are in memory.
+    ///
+    /// # Errors
+    /// `Failed` where the object changes meanwhile, `NotFound` where it does not exist.
     pub async fn download<W, F>(
         &self,
         object: &Object,
@@ -166,15 +187,21 @@ impl Bucket {
         download::download_blocks(store, object, blocks, write, progress, cancel).await
     }
 
-    /// Deletes the object and, after an image, its manifest. `NotFound` where there is no object.
+    /// Deletes the object and, with an image, its manifest. `NotFound` where there is no object.
     pub async fn delete(&self, name: &SnapshotName) -> Result<()> {
         let store = self.lazy_client.get_store().await?;
-        object::delete(store, name, &self.key(name)).await?;
-        // Left behind it would be ignored.
+        let key = self.key(name);
+        // DeleteObject also succeeds where there is none.
+        if store.head(&key).await?.is_none() {
+            let summary = format!("cannot delete {}", store.address(&key));
+            return Err(missing_object_error(summary));
+        }
+        store.delete(&key).await?;
+        // One that remains is ignored.
         if self.suffix == IMAGE_SUFFIX
-            && let Err(error) = manifest::delete(store, &self.manifest_key(name)).await
+            && let Err(failed) = store.delete(&self.manifest_key(name)).await
         {
-            tracing::warn!("{error}");
+            tracing::warn!("{}", failed.error);
         }
         Ok(())
     }
@@ -184,29 +211,29 @@ impl Bucket {
         format!("{prefix}{}", name.manifest_file_name())
     }
 
-    /// The manifest of `object`, where there is one; one that is of another image is ignored.
+    /// Reads the manifest of `object`; one of another image is ignored.
     pub async fn manifest(&self, object: &Object) -> Result<Option<Manifest>> {
         let store = self.lazy_client.get_store().await?;
         manifest::read(store, &self.manifest_key(&object.name), object).await
     }
 
-    /// Writes a manifest beside the object it is of, in the place of any other. `Refused` where that is not the
-    /// object that is there.
+    /// Writes a manifest beside its object and replaces any other. `Conflict` where the bucket has another object.
     pub async fn write_manifest(&self, manifest: &Manifest) -> Result<()> {
         let store = self.lazy_client.get_store().await?;
         let (key, image) = (self.manifest_key(&manifest.name), self.key(&manifest.name));
         manifest::write(store, &key, &image, manifest).await
     }
 
-    /// What is said of the snapshot in the manifest beside its object, whatever image that is of; `None` where there is
-    /// no manifest.
+    /// Reads the annotations of a snapshot, whatever image its manifest is of; `None` where it has no manifest.
     pub async fn annotations(&self, name: &SnapshotName) -> Result<Option<Annotations>> {
         let store = self.lazy_client.get_store().await?;
         manifest::read_annotations(store, &self.manifest_key(name)).await
     }
 
-    /// Changes what is said of `object`; where it has no manifest, one of remarks alone is made. `Refused` where what
-    /// lies there is no manifest.
+    /// Changes the annotations of `object`; where it has no manifest, one of annotations alone is written.
+    ///
+    /// # Errors
+    /// `Conflict` where the file in the manifest's place is not a manifest.
     pub async fn annotate(
         &self,
         object: &Object,
@@ -216,16 +243,22 @@ impl Bucket {
         manifest::annotate(store, &self.manifest_key(&object.name), object, change).await
     }
 
-    /// Multipart uploads of images under the prefix that nothing was sent to for a day. `None` where the store does
-    /// not list uploads.
+    /// Lists multipart uploads under the prefix to which nothing was sent for a day. `None` where the store lists no
+    /// uploads.
     pub async fn leftovers(&self) -> Result<Option<Vec<Leftover>>> {
         let store = self.lazy_client.get_store().await?;
         leftovers::list_stale_uploads(store, &self.lazy_client.settings().prefix).await
     }
 
-    /// Aborts such an upload; tells whether it went: one that somebody sent to meanwhile stays.
+    /// Aborts such an upload; `false` where something was sent to it since it was listed.
     pub async fn remove_leftover(&self, leftover: &Leftover) -> Result<bool> {
         let store = self.lazy_client.get_store().await?;
         leftovers::abort(store, leftover).await
     }
+}
+
+fn missing_object_error(summary: String) -> Error {
+    Error::new(Kind::NotFound, summary)
+        .with_cause("no such object")
+        .hint("list the bucket's objects to see their names")
 }

@@ -2,81 +2,72 @@
 
 use std::time::Duration;
 
-use aws_sdk_s3::config::RequestChecksumCalculation;
-use aws_sdk_s3::primitives::ByteStream;
+use tokio::time::timeout;
 
-use super::client::{Store, no_sdk_retry};
-use super::errors::{sdk_error, status_and_code};
-use super::object;
+use super::s3::{PutCondition, Reason, Store};
 use snapdeck_model::{
     Annotations, AnnotationsPatch, Error, Kind, MAX_MANIFEST_BYTES, Manifest, Object, Result,
 };
 
-/// For one that is long, over a slow line.
-const CALL_TIMEOUT: Duration = Duration::from_secs(120);
-/// Writes, while others write the same.
+/// Reading a long one over a slow line.
+const READ_TIMEOUT: Duration = Duration::from_secs(120);
+/// Attempts to write while other clients write the same manifest.
 const MAX_ATTEMPTS: u32 = 4;
 
-/// The manifest under `key`, where there is one and it is that of `object`; any other is ignored.
+/// Returns the manifest under `key` if it is that of `object`; any other is ignored.
 pub(super) async fn read(store: &Store, key: &str, object: &Object) -> Result<Option<Manifest>> {
     let Some((json, _)) = read_json(store, key).await? else {
         return Ok(None);
     };
     match Manifest::read(&json) {
-        Ok(manifest) if manifest.matches_object(object) => Ok(Some(manifest)),
-        Ok(_) => {
-            tracing::debug!("{} is of another image and is ignored", store.address(key));
-            Ok(None)
-        }
-        Err(error) => {
-            tracing::debug!("{} is ignored: {error}", store.address(key));
-            Ok(None)
-        }
+        Ok(manifest) if manifest.matches_object(object) => return Ok(Some(manifest)),
+        Ok(_) => tracing::debug!("ignored {}: it is of another image", store.address(key)),
+        Err(error) => tracing::debug!("ignored {}: {error}", store.address(key)),
     }
+    Ok(None)
 }
 
-/// What is under `key`, as far as a manifest could be long, with its entity tag; `None` where nothing is.
+/// Returns the object under `key`, at most one chunk longer than a manifest may be, with its ETag.
 async fn read_json(store: &Store, key: &str) -> Result<Option<(Vec<u8>, String)>> {
-    let what = || format!("cannot read {}", store.address(key));
-    let call = store.client.get_object().bucket(&store.bucket).key(key);
-    let found = match call
-        .customize()
-        .config_override(no_sdk_retry(CALL_TIMEOUT))
-        .send()
-        .await
-    {
-        Ok(found) => found,
-        Err(error) => {
-            return match status_and_code(&error) {
-                // Who may not list is not told that there is none.
-                Some((403 | 404, _)) => Ok(None),
-                _ => Err(sdk_error(store, what(), &error)),
-            };
+    let mut body = match store.get(key, None, None).await {
+        Ok(body) => body,
+        // Keys that may not list are not told that there is none.
+        Err(error) if matches!(error.reason, Reason::NotFound | Reason::AccessDenied) => {
+            return Ok(None);
         }
+        Err(error) => return Err(error.into()),
     };
-    let mut body = found.body;
-    let mut json = Vec::new();
-    while let Some(chunk) = body.next().await {
-        let chunk = chunk.map_err(|error| {
-            Error::new(Kind::Unreachable, what())
-                .with_cause(error)
-                .retryable()
-        })?;
-        json.extend_from_slice(&chunk);
-        if json.len() as u64 > MAX_MANIFEST_BYTES {
-            break;
+    let etag = body.etag.take().unwrap_or_default();
+    let read = async {
+        let mut json = Vec::new();
+        while let Some(chunk) = body.next_chunk().await?
+            && json.len() as u64 <= MAX_MANIFEST_BYTES
+        {
+            json.extend_from_slice(&chunk);
         }
-    }
-    Ok(Some((json, found.e_tag.unwrap_or_default())))
+        Ok(json)
+    };
+    let json: std::io::Result<_> = timeout(READ_TIMEOUT, read)
+        .await
+        .unwrap_or_else(|elapsed| Err(elapsed.into()));
+    let json = json.map_err(|error| {
+        Error::new(
+            Kind::Unreachable,
+            format!("cannot read {}", store.address(key)),
+        )
+        .with_cause(error)
+        .retryable()
+    })?;
+    Ok(Some((json, etag)))
 }
 
-/// What is said of a snapshot under `key`, whatever image that manifest is of; `None` where nothing is.
+/// Returns the annotations under `key`, whatever image they were written for.
 pub(super) async fn read_annotations(store: &Store, key: &str) -> Result<Option<Annotations>> {
     let found = read_json(store, key).await?;
     Ok(found.and_then(|(json, _)| Annotations::from_manifest_json(&json).ok()))
 }
 
-/// Changes what is said of `object` under `key`, and nothing else there.
+/// Changes the annotations of `object` under `key`, and nothing else there.
 pub(super) async fn annotate(
     store: &Store,
     key: &str,
@@ -91,106 +82,86 @@ pub(super) async fn annotate(
     };
     let mut conditional = true;
     for _ in 0..MAX_ATTEMPTS {
-        let found = read_json(store, key).await?;
-        let json = found.as_ref().map(|(json, _)| &**json);
-        let (json, remarks) = change.apply(json, &object.name, image)?;
-        let there = found.map(|(_, tag)| tag);
-        if put_if_unchanged(store, key, json, there, &mut conditional).await? {
-            return Ok(remarks);
+        let existing = read_json(store, key).await?;
+        let json = existing.as_ref().map(|(json, _)| &**json);
+        let (json, annotations) = change.apply(json, &object.name, image)?;
+        let etag = existing.map(|(_, etag)| etag);
+        if put_if_unchanged(store, key, json, etag, &mut conditional).await? {
+            return Ok(annotations);
         }
     }
-    Err(write_conflict_error(store, key))
+    Err(conflict_error(store, key))
 }
 
-/// Writes `json` under `key`, while what is there has the entity tag `there`, or while nothing is; tells whether that
-/// was so. A store that takes no conditions is found out, and from then on overwrites.
+/// Writes `json` under `key` while the object there has `etag`, or while there is none; returns whether it did.
+/// For a store that does not support conditions it clears `conditional`: the next attempt overwrites.
 async fn put_if_unchanged(
     store: &Store,
     key: &str,
     json: Vec<u8>,
-    there: Option<String>,
+    etag: Option<String>,
     conditional: &mut bool,
 ) -> Result<bool> {
-    let call = store
-        .client
-        .put_object()
-        .bucket(&store.bucket)
-        .key(key)
-        .content_type("application/json")
-        .body(ByteStream::from(json));
-    let call = match there {
-        _ if !*conditional => call,
-        Some(tag) if tag.is_empty() => call,
-        Some(tag) => call.if_match(tag),
-        None => call.if_none_match("*"),
+    let condition = match etag {
+        _ if !*conditional => PutCondition::Always,
+        Some(etag) if etag.is_empty() => PutCondition::Always,
+        Some(etag) => PutCondition::ETag(etag),
+        None => PutCondition::Absent,
     };
-    let plain = RequestChecksumCalculation::WhenRequired;
-    let config = no_sdk_retry(CALL_TIMEOUT).request_checksum_calculation(plain);
-    let Err(error) = call.customize().config_override(config).send().await else {
+    let Err(error) = store
+        .put(key, json.into(), "application/json", condition)
+        .await
+    else {
         return Ok(true);
     };
-    match status_and_code(&error) {
-        Some((409 | 412, _)) => Ok(false),
-        // As `MultipartUpload::complete`: a store that takes no conditions.
-        Some((501, _) | (_, "InvalidArgument" | "InvalidRequest")) if *conditional => {
+    match error.reason {
+        Reason::Conflict | Reason::PreconditionFailed => Ok(false),
+        Reason::Unsupported if *conditional => {
             *conditional = false;
             Ok(false)
         }
-        _ => Err(sdk_error(
-            store,
-            format!("cannot write {}", store.address(key)),
-            &error,
-        )),
+        _ => Err(error.into()),
     }
 }
 
-fn write_conflict_error(store: &Store, key: &str) -> Error {
-    Error::new(Kind::Failed, format!("cannot write {}", store.address(key)))
-        .with_cause("others write it again and again")
+fn conflict_error(store: &Store, key: &str) -> Error {
+    let summary = format!("cannot write {}", store.address(key));
+    Error::new(Kind::Failed, summary)
+        .with_cause(format!(
+            "other clients changed it during all {MAX_ATTEMPTS} attempts"
+        ))
+        .hint("try again")
 }
 
-/// Writes `manifest` under `key`, in the place of any other, while the image under `image_key` is the one it speaks
-/// of: who replaces an image writes another manifest, and that is not to be lost. What was said there stays said.
+/// Writes `manifest` under `key` and keeps the annotations there, if the image under `image_key` is the one it describes:
+/// an upload that replaced the image writes another manifest, which must not be lost.
 pub(super) async fn write(
     store: &Store,
     key: &str,
     image_key: &str,
     manifest: &Manifest,
 ) -> Result<()> {
-    let what = || format!("cannot write {}", store.address(key));
     let mut conditional = true;
     for _ in 0..MAX_ATTEMPTS {
-        let there = read_json(store, key).await?;
-        let said = there
+        let existing = read_json(store, key).await?;
+        let annotations = existing
             .as_ref()
             .and_then(|(json, _)| Annotations::from_manifest_json(json).ok());
         let json = manifest
             .clone()
-            .with_existing_annotations(said.unwrap_or_default())
+            .with_existing_annotations(annotations.unwrap_or_default())
             .write()?;
-        let image = object::head(store, &manifest.name, image_key).await?;
+        let image = store.head(image_key).await?;
+        let image = image.map(|image| image.into_object(manifest.name.clone()));
         if !image.is_some_and(|image| manifest.matches_object(&image)) {
-            return Err(Error::new(Kind::Conflict, what())
+            let summary = format!("cannot write {}", store.address(key));
+            return Err(Error::new(Kind::Conflict, summary)
                 .with_cause("its image was replaced or removed meanwhile"));
         }
-        let there = there.map(|(_, tag)| tag);
-        if put_if_unchanged(store, key, json, there, &mut conditional).await? {
+        let etag = existing.map(|(_, etag)| etag);
+        if put_if_unchanged(store, key, json, etag, &mut conditional).await? {
             return Ok(());
         }
     }
-    Err(write_conflict_error(store, key))
-}
-
-/// Removes what is under `key`, if anything is.
-pub(super) async fn delete(store: &Store, key: &str) -> Result<()> {
-    let call = store.client.delete_object().bucket(&store.bucket).key(key);
-    match call.send().await {
-        Ok(_) => Ok(()),
-        Err(error) if matches!(status_and_code(&error), Some((404, _))) => Ok(()),
-        Err(error) => Err(sdk_error(
-            store,
-            format!("cannot delete {}", store.address(key)),
-            &error,
-        )),
-    }
+    Err(conflict_error(store, key))
 }

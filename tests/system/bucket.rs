@@ -542,7 +542,7 @@ async fn wrong_keys_are_told() {
                 assert_told(
                     &error,
                     Kind::Unreachable,
-                    &["does not let us in", "secret_access_key"],
+                    &["refused access", "secret_access_key"],
                 );
             }
         }
@@ -571,7 +571,7 @@ async fn a_wrong_endpoint_is_told_soon() {
             assert_told(
                 &error,
                 Kind::Unreachable,
-                &[&endpoint, "cannot be reached", "[bucket] endpoint"],
+                &[&endpoint, "cannot connect to", "[bucket] endpoint"],
             );
         }
         assert!(
@@ -606,6 +606,6 @@ async fn a_server_that_is_no_store_is_told() {
     assert_told(
         &error,
         Kind::Unreachable,
-        &["no answer of an S3 store", "[bucket] endpoint"],
+        &["does not answer as an S3 store", "[bucket] endpoint"],
     );
 }

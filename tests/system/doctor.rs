@@ -528,7 +528,7 @@ fn a_bucket_that_is_missing_or_lets_nobody_in_is_told() {
         None,
         "store",
         "failed",
-        "not looked at: rights",
+        "not checked: rights",
         "endpoint",
     );
     assert_eq!(found(&ran, ALPHA, "qemu-img").verdict, "passed");
@@ -541,7 +541,7 @@ fn a_bucket_that_is_missing_or_lets_nobody_in_is_told() {
         None,
         "objects",
         "warning",
-        "no snapshot lies under",
+        "no snapshots under",
         "prefix",
     );
 }

@@ -1,41 +1,27 @@
-//! What can only be found out by doing it: writing, reading, copying, deleting two objects of our own.
+//! Checks that need writing: writes, reads, copies and deletes two objects of its own.
 
 use std::time::Duration;
 
-use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{ChecksumMode, ChecksumType};
 use bytes::Bytes;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::{CALL_TIMEOUT, failed_check, with_unchecked};
-use crate::client::{Store, no_sdk_retry};
-use crate::errors::{sdk_error, status_and_code};
 use crate::meter::ByteCounter;
-use crate::multipart_object::send_part;
-use crate::multipart_upload::{Checksums, MultipartUpload};
-use crate::transfer::{Part, random};
+use crate::multipart_upload::{MultipartUpload, random};
+use crate::s3::{Checksums, PutCondition, Store, StoreError};
 use snapdeck_model::{Check, Kind, Result};
 
-/// For writing the probe over a slow line.
+/// Writing or copying a part over a slow line.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-/// For all that is tried with it.
+/// All checks of the probe.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(50);
-/// For removing it.
 const CLEANUP_TIMEOUT: Duration = Duration::from_secs(15);
 /// Bytes of a part that is copied; a store copies a range only of a larger object (API reference, UploadPartCopy).
 const COPY_SOURCE_BYTES: usize = 5 << 20;
-/// Bytes of an upload that is only there to be completed.
 const SMALL_OBJECT_BYTES: usize = 1024;
-/// What stands in a `CopySource` as it is.
-const COPY_SOURCE_PATH_SET: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'/')
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_');
 
-/// Tries everything, and leaves nothing.
+/// Runs the checks and removes the objects.
 pub(super) async fn run_probe(
     store: &Store,
     prefix: &str,
@@ -43,18 +29,25 @@ pub(super) async fn run_probe(
     cancel: &CancellationToken,
 ) {
     let mut probe = Probe::new(store, prefix);
-    let tried = tokio::select! {
-        tried = timeout(PROBE_TIMEOUT, probe.run(checks)) => tried.is_ok(),
+    let in_time = tokio::select! {
+        ran = timeout(PROBE_TIMEOUT, probe.run(checks)) => ran.is_ok(),
         () = cancel.cancelled() => true,
     };
-    if !tried {
-        let seen = format!(
+    if !in_time {
+        let finding = format!(
             "{} takes longer than {} s",
-            store.endpoint,
+            store.endpoint(),
             PROBE_TIMEOUT.as_secs()
         );
-        let check = Check::failed("store", seen, "see what slows it or the line to it");
-        checks.push(with_unchecked(check, "what is missing below it"));
+        let check = Check::failed(
+            "store",
+            finding,
+            "check the load of the store and the network",
+        );
+        checks.push(with_unchecked(
+            check,
+            "the checks that are missing below it",
+        ));
     }
     checks.extend(probe.clear().await);
 }
@@ -63,9 +56,8 @@ pub(super) async fn run_probe(
 struct Probe {
     store: Store,
     key: String,
-    /// Written in parts.
     multipart_key: String,
-    /// May there be anything to remove?
+    /// Whether there may be objects to remove.
     has_objects: bool,
 }
 
@@ -82,30 +74,27 @@ impl Probe {
 
     async fn run(&mut self, checks: &mut Vec<Check>) {
         self.has_objects = true;
+        let multipart_checks = "part copying, pending uploads, checksums, conditional writes";
         match self.write().await {
             Ok(check) => checks.push(check),
-            Err(error) => {
-                // What was refused is not there; what broke off may be.
+            Err(StoreError { error, .. }) => {
+                // A refused object was not written; an interrupted one may have been.
                 self.has_objects = error.is_retryable();
-                let unseen =
-                    "read, delete, part copying, pending uploads, checksums, conditional writes";
-                checks.push(with_unchecked(failed_check("write", &error), unseen));
+                let unchecked = format!("read, delete, {multipart_checks}");
+                checks.push(with_unchecked(failed_check("write", &error), &unchecked));
                 return;
             }
         }
         checks.push(
             self.read()
                 .await
-                .unwrap_or_else(|error| failed_check("read", &error)),
+                .unwrap_or_else(|failed| failed_check("read", &failed.error)),
         );
         match self.copy().await {
             Ok(copied) => checks.extend(copied),
             Err(error) => {
-                let unseen = "part copying, pending uploads, checksums, conditional writes";
-                checks.push(with_unchecked(
-                    failed_check("uploads in parts", &error),
-                    unseen,
-                ));
+                let check = failed_check("uploads in parts", &error);
+                checks.push(with_unchecked(check, multipart_checks));
                 return;
             }
         }
@@ -115,125 +104,68 @@ impl Probe {
         }
     }
 
-    fn error_message(&self, verb: &str, key: &str) -> String {
-        format!("cannot {verb} {}", self.store.address(key))
-    }
-
-    async fn write(&self) -> Result<Check> {
-        let store = &self.store;
-        let body = Bytes::from(vec![0; COPY_SOURCE_BYTES + 1]);
-        let put = store
-            .client
-            .put_object()
-            .bucket(&store.bucket)
-            .key(&self.key);
-        put.body(ByteStream::from(body))
-            .customize()
-            .config_override(no_sdk_retry(WRITE_TIMEOUT))
-            .send()
-            .await
-            .map_err(|error| sdk_error(store, self.error_message("write", &self.key), &error))?;
+    async fn write(&self) -> Result<Check, StoreError> {
+        let bytes = Bytes::from(vec![0; COPY_SOURCE_BYTES + 1]);
+        let store = self.store.with_timeout(WRITE_TIMEOUT);
+        let content_type = "application/octet-stream";
+        store
+            .put(&self.key, bytes, content_type, PutCondition::Always)
+            .await?;
         Ok(Check::passed("write", "an object can be written"))
     }
 
-    async fn read(&self) -> Result<Check> {
-        let store = &self.store;
-        let get = store
-            .client
-            .get_object()
-            .bucket(&store.bucket)
-            .key(&self.key);
-        let got = get
-            .range("bytes=5-20")
-            .customize()
-            .config_override(no_sdk_retry(CALL_TIMEOUT))
-            .send()
-            .await
-            .map_err(|error| sdk_error(store, self.error_message("read", &self.key), &error))?;
-        // A pull wants ranges; a store without them would send all of it.
-        Ok(match got.content_length() {
+    async fn read(&self) -> Result<Check, StoreError> {
+        let store = self.store.with_timeout(CALL_TIMEOUT);
+        let body = store.get(&self.key, Some(5..21), None).await?;
+        // A store without range requests sends all of it.
+        Ok(match body.content_length {
             Some(16) => Check::passed("read", "a range of an object can be read"),
             _ => Check::failed(
                 "read",
-                format!("{} gives no ranges of objects", store.endpoint),
+                format!("{} does not support range requests", self.store.endpoint()),
                 "use a store that does",
             ),
         })
     }
 
-    /// Copies a part into an upload that is never completed, and looks for that upload.
+    /// Copies a part into an upload that is never completed, and looks for that upload in the listing.
     async fn copy(&self) -> Result<[Check; 2]> {
-        let store = &self.store;
-        let mut pending =
-            MultipartUpload::begin(store, &self.multipart_key, Checksums::Object).await?;
-        let source = format!("{}/{}", store.bucket, self.key);
-        let copy = store
-            .client
-            .upload_part_copy()
-            .bucket(&store.bucket)
-            .key(&self.multipart_key)
-            .upload_id(&pending.id)
-            .part_number(1)
-            .copy_source(utf8_percent_encode(&source, COPY_SOURCE_PATH_SET).to_string())
-            .copy_source_range(format!("bytes=0-{}", COPY_SOURCE_BYTES - 1))
-            .customize()
-            .config_override(no_sdk_retry(WRITE_TIMEOUT));
-        let copied = copy
-            .send()
-            .await
-            .map_err(|error| {
-                sdk_error(
-                    store,
-                    self.error_message("copy a part of", &self.key),
-                    &error,
-                )
-            })
-            .map(|copied| copied.copy_part_result.and_then(|result| result.e_tag));
-        let listed = store
-            .client
-            .list_multipart_uploads()
-            .bucket(&store.bucket)
-            .prefix(&self.multipart_key)
-            .customize()
-            .config_override(no_sdk_retry(CALL_TIMEOUT))
-            .send()
+        let key = &self.multipart_key;
+        let mut upload = MultipartUpload::begin(&self.store, key, Checksums::Object).await?;
+        let copied = self
+            .store
+            .with_timeout(WRITE_TIMEOUT)
+            .copy_part(
+                &upload.handle,
+                0,
+                &self.key,
+                0..COPY_SOURCE_BYTES as u64,
+                None,
+            )
             .await;
-        let what = format!(
-            "cannot list the uploads to {}",
-            store.address(&self.multipart_key)
-        );
-        let listed = listed
-            .map_err(|error| sdk_error(store, what, &error))
-            .map(|page| {
-                page.uploads()
-                    .iter()
-                    .any(|upload| upload.upload_id() == Some(&pending.id))
-            });
-        pending.abort().await;
+        let listed = self
+            .store
+            .with_timeout(CALL_TIMEOUT)
+            .list_uploads(key)
+            .await
+            .map(|uploads| uploads.iter().any(|listed| listed.id == upload.handle.id));
+        upload.abort().await;
         let copying = match copied {
-            Ok(Some(_)) => Check::passed("part copying", "the store copies parts by itself"),
-            Ok(None) => Check::warning(
+            Ok(_) => Check::passed("part copying", "the store copies parts by itself"),
+            Err(StoreError { error, .. }) => Check::warning(
                 "part copying",
-                "the store acknowledges a copied part without its tag: all bytes are sent each time",
-                "use a store with UploadPartCopy",
-            ),
-            Err(error) => Check::warning(
-                "part copying",
-                format!("{}: all bytes are sent each time", error.message()),
+                format!("{}; every push uploads all bytes", error.message()),
                 "use a store with UploadPartCopy",
             ),
         };
         let pending = match listed {
-            Ok(true) => Check::passed(
-                "pending uploads",
-                "uploads that were broken off can be found",
-            ),
+            Ok(true) => Check::passed("pending uploads", "interrupted uploads can be found"),
             Ok(false) => Check::warning(
                 "pending uploads",
-                "an upload under way is not listed: what a killed push leaves is not found",
+                "the store does not list an unfinished upload; leftovers of interrupted pushes are not found",
                 "give the bucket a rule that ends incomplete uploads (AbortIncompleteMultipartUpload)",
             ),
-            Err(error) => Check::warning(
+            Err(StoreError { error, .. }) => Check::warning(
                 "pending uploads",
                 error.message(),
                 "allow s3:ListBucketMultipartUploads, or give the bucket a rule that ends incomplete uploads \
@@ -243,101 +175,88 @@ impl Probe {
         Ok([copying, pending])
     }
 
-    /// Completes an upload as a push does, and then another one over it, which has to be refused.
+    /// Completes an upload as a push does, and then another one of the same key, which must be refused.
     async fn complete(&self) -> Result<[Check; 2]> {
-        let checked = self.upload().await?;
-        let full = checked && self.has_full_checksum().await;
-        let checksums = match (checked, full) {
-            (true, true) => Check::passed("checksums", "CRC64NVME of whole objects"),
-            (true, false) => Check::warning(
+        let has_part_checksum = self.upload().await?;
+        let store = self.store.with_timeout(CALL_TIMEOUT);
+        let checksums = if !has_part_checksum {
+            Check::warning(
                 "checksums",
-                "CRC64NVME is taken for parts, and not kept for whole objects",
-                "use a store that keeps full-object checksums, or trust qemu-img check after a pull",
-            ),
-            (false, _) => Check::warning(
+                "the store does not support CRC64NVME; only the signature proves the bytes",
+                "use a store that supports CRC64NVME",
+            )
+        } else if store.has_full_checksum(&self.multipart_key).await {
+            Check::passed("checksums", "CRC64NVME of whole objects")
+        } else {
+            Check::warning(
                 "checksums",
-                "the store does not know CRC64NVME: bytes are proven by their signature alone",
-                "use a store that knows CRC64NVME",
-            ),
+                "the store supports CRC64NVME for parts, but does not keep it for whole objects",
+                "use a store that keeps full-object checksums, or rely on qemu-img check after a pull",
+            )
         };
         let conditional = match self.upload().await {
             Err(error) if error.kind() == Kind::Conflict => Check::passed(
                 "conditional writes",
-                "an object that is there is not written over (If-None-Match)",
+                "an existing object is not overwritten (If-None-Match)",
             ),
             Err(error) => Check::warning(
                 "conditional writes",
-                format!("it could not be found out: {}", error.message()),
+                format!("unknown: {}", error.message()),
                 error.hint_text().unwrap_or("run snapdeck doctor again"),
             ),
             Ok(_) => Check::warning(
                 "conditional writes",
-                "If-None-Match is ignored: of two pushes of one name at the same moment the last one wins",
-                "use a store that honours it, or see that nobody else pushes the same names",
+                "the store ignores If-None-Match; of two pushes of one name at the same time the last one wins",
+                "use a store that supports it, or make sure that only one client pushes each name",
             ),
         };
         Ok([checksums, conditional])
     }
 
-    /// Uploads a small object in one part, where there is none; tells whether the store took its checksum.
+    /// Uploads a small object in one part, unless it exists; returns whether the store took its checksum.
     async fn upload(&self) -> Result<bool> {
-        let mut pending =
-            MultipartUpload::begin(&self.store, &self.multipart_key, Checksums::Object).await?;
-        let part = Part {
-            index: 0,
-            offset: 0,
-            length: SMALL_OBJECT_BYTES as u64,
-        };
+        let key = &self.multipart_key;
+        let mut upload = MultipartUpload::begin(&self.store, key, Checksums::Object).await?;
         let bytes = Bytes::from(vec![1; SMALL_OBJECT_BYTES]);
-        let sent = match send_part(&pending, part, bytes, ByteCounter::default()).await {
-            Ok(sent) => sent,
-            Err(error) => {
-                pending.abort().await;
-                return Err(error);
+        let count = ByteCounter::default();
+        let part = match self
+            .store
+            .upload_part(&upload.handle, 0, bytes, count)
+            .await
+        {
+            Ok(part) => part,
+            Err(failed) => {
+                upload.abort().await;
+                return Err(failed.error);
             }
         };
-        let checked = pending.checksums != Checksums::None && sent.checksum_crc64_nvme().is_some();
-        pending
-            .complete(vec![sent], SMALL_OBJECT_BYTES as u64, false)
+        let has_checksum = upload.handle.checksums != Checksums::None && part.crc64nvme.is_some();
+        upload
+            .complete(vec![part], SMALL_OBJECT_BYTES as u64, false)
             .await?;
-        Ok(checked)
+        Ok(has_checksum)
     }
 
-    async fn has_full_checksum(&self) -> bool {
-        let store = &self.store;
-        let head = store.client.head_object().bucket(&store.bucket);
-        let seen = head
-            .key(&self.multipart_key)
-            .checksum_mode(ChecksumMode::Enabled)
-            .customize()
-            .config_override(no_sdk_retry(CALL_TIMEOUT))
-            .send()
-            .await;
-        seen.is_ok_and(|object| {
-            object.checksum_crc64_nvme().is_some()
-                && object.checksum_type() == Some(&ChecksumType::FullObject)
-        })
-    }
-
-    /// Removes what was written; `None` where nothing was.
+    /// Removes the objects; `None` where none was written.
     async fn clear(mut self) -> Option<Check> {
         if !std::mem::take(&mut self.has_objects) {
             return None;
         }
         let keys = [&*self.key, &*self.multipart_key];
-        let cleared = timeout(CLEANUP_TIMEOUT, remove(&self.store, keys)).await;
-        let left = self.store.address(&self.key);
-        let mend = format!("allow s3:DeleteObject; then aws s3 rm {left}; aws s3 rm {left}-parts");
-        match cleared {
+        let removed = timeout(CLEANUP_TIMEOUT, remove(&self.store, keys)).await;
+        let probe = self.store.address(&self.key);
+        let hint =
+            format!("allow s3:DeleteObject, then run aws s3 rm {probe}; aws s3 rm {probe}-parts");
+        match removed {
             Ok(Ok(true)) => Some(Check::passed("delete", "an object can be deleted")),
             Ok(Ok(false)) => None,
-            Ok(Err(error)) => {
-                let seen = format!("{}; the probe {left} stays", error.message());
-                Some(Check::failed("delete", seen, mend))
+            Ok(Err(StoreError { error, .. })) => {
+                let finding = format!("{}; the probe {probe} remains", error.message());
+                Some(Check::failed("delete", finding, hint))
             }
             Err(_) => {
-                let seen = format!("no answer; the probe {left} may stay");
-                Some(Check::failed("delete", seen, mend))
+                let finding = format!("no answer; the probe {probe} may remain");
+                Some(Check::failed("delete", finding, hint))
             }
         }
     }
@@ -358,41 +277,20 @@ impl Drop for Probe {
     }
 }
 
-/// Removes the objects, and uploads to the second that were broken off; tells whether any object was there.
-async fn remove(store: &Store, keys: [&str; 2]) -> Result<bool> {
-    let mut was_there = false;
+/// Removes the objects, and unfinished uploads to the second; returns whether there was an object.
+async fn remove(store: &Store, keys: [&str; 2]) -> Result<bool, StoreError> {
+    let mut has_deleted = false;
     for key in keys {
-        let what = format!("cannot delete {}", store.address(key));
-        let head = store.client.head_object().bucket(&store.bucket).key(key);
-        // Who may not look may still delete.
-        let absent = match head.send().await {
-            Ok(_) => false,
-            Err(error) => matches!(status_and_code(&error), Some((404, _))),
-        };
-        if !absent {
-            let delete = store.client.delete_object().bucket(&store.bucket).key(key);
-            let deleted = delete.send().await;
-            deleted.map_err(|error| sdk_error(store, what, &error))?;
-            was_there = true;
+        // Keys that may not look it up may still delete it.
+        if !matches!(store.head(key).await, Ok(None)) {
+            store.delete(key).await?;
+            has_deleted = true;
         }
     }
     let [_, key] = keys;
-    let uploads = store.client.list_multipart_uploads().bucket(&store.bucket);
     // Where they cannot be listed, each upload has aborted itself if it could.
-    if let Ok(page) = uploads.prefix(key).send().await {
-        for id in page
-            .uploads()
-            .iter()
-            .filter_map(|upload| upload.upload_id())
-        {
-            let abort = store.client.abort_multipart_upload();
-            let _ = abort
-                .bucket(&store.bucket)
-                .key(key)
-                .upload_id(id)
-                .send()
-                .await;
-        }
+    for upload in store.list_uploads(key).await.unwrap_or_default() {
+        let _ = store.abort_multipart(&upload.key, &upload.id).await;
     }
-    Ok(was_there)
+    Ok(has_deleted)
 }

@@ -1,102 +1,99 @@
-//! From settings to an S3 client, at the first use.
+//! Makes the S3 client from the settings, at the first use.
 
-use std::sync::{Arc, OnceLock};
+use std::pin::Pin;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use aws_config::environment::EnvironmentVariableRegionProvider;
 use aws_config::meta::region::RegionProviderChain;
 use aws_config::profile::ProfileFileRegionProvider;
 use aws_config::{BehaviorVersion, Region};
-use aws_sdk_s3::config::interceptors::BeforeDeserializationInterceptorContextRef;
+use aws_sdk_s3::config::interceptors::{
+    BeforeDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextMut,
+};
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
     Builder, ConfigBag, Credentials, Intercept, RuntimeComponents, StalledStreamProtectionConfig,
 };
 use aws_sdk_s3::error::BoxError;
+use aws_sdk_s3::primitives::SdkBody;
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
 use tokio::sync::OnceCell;
 
+use super::Store;
+use crate::meter::ByteCounter;
 use snapdeck_model::settings::BucketSettings;
 use snapdeck_model::{Error, Kind, Result};
 
-/// Connecting: three tries end in 10 seconds when nobody answers, and a SYN may be lost once.
+/// Three attempts end within 10 seconds where nothing answers, and one SYN may be lost.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// One try of a small call.
+/// One attempt of a small call.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(15);
-/// A small call with all its tries.
+/// A small call with all its attempts.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
-/// Finding region and credentials (files, metadata service, sign-on).
+/// Loading region and credentials (files, metadata service, sign-on).
 const SETUP_TIMEOUT: Duration = Duration::from_secs(20);
+/// Bytes of a request's body that the connection gets at a time.
+const SLICE_BYTES: usize = 256 * 1024;
 
-/// Where everyone waits until the store is known.
-pub(super) struct LazyClient {
+pub(crate) struct LazyClient {
     settings: BucketSettings,
     location: String,
     store: OnceCell<Store>,
 }
 
-/// A client and the bucket it speaks of.
-#[derive(Clone)]
-pub(super) struct Store {
-    pub(super) client: aws_sdk_s3::Client,
-    pub(super) bucket: String,
-    /// The endpoint as told in messages.
-    pub(super) endpoint: String,
-    server: ServerName,
-}
-
-impl Store {
-    /// `s3://BUCKET/KEY`.
-    pub(super) fn address(&self, key: &str) -> String {
-        format!("s3://{}/{key}", self.bucket)
-    }
-
-    /// Does the store read a copied part once more, for the checksum of a whole object? SeaweedFS does (4.48: twice
-    /// the time of the copy); it checks parts that are sent with a checksum whether or not one was asked for. Known
-    /// from the first answer on.
-    pub(super) fn rereads_copied_parts(&self) -> bool {
-        self.is_seaweedfs()
-    }
-
-    /// How many copies of parts are best asked for at once. SeaweedFS reads and writes what it copies, and is slower the
-    /// more it does at once.
-    pub(super) fn max_concurrent_copies(&self) -> usize {
-        match self.is_seaweedfs() {
-            true => 6,
-            false => 16,
-        }
-    }
-
-    fn is_seaweedfs(&self) -> bool {
-        let server = self.server.0.get();
-        server.is_some_and(|name| name.starts_with("SeaweedFS"))
-    }
-}
-
-/// What the store calls itself (RFC 9110, section 10.2.4), once it has answered.
+/// Remembers headers of the store's answers.
 #[derive(Debug, Clone, Default)]
-struct ServerName(Arc<OnceLock<String>>);
+pub(super) struct ResponseHeaders(Arc<Mutex<HeaderValues>>);
 
-impl Intercept for ServerName {
-    fn name(&self) -> &'static str {
-        "ServerName"
+#[derive(Debug, Default)]
+struct HeaderValues {
+    server: Option<String>,
+    date: Option<String>,
+}
+
+impl ResponseHeaders {
+    pub(super) fn server(&self) -> Option<String> {
+        self.lock().server.clone()
     }
 
-    fn read_before_deserialization(
+    /// Returns the date of the latest answer.
+    pub(super) fn date(&self) -> Option<String> {
+        self.lock().date.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HeaderValues> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Intercept for ResponseHeaders {
+    fn name(&self) -> &'static str {
+        "ResponseHeaders"
+    }
+
+    fn read_after_transmit(
         &self,
         context: &BeforeDeserializationInterceptorContextRef<'_>,
         _: &RuntimeComponents,
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        if let Some(name) = context.response().headers().get("server") {
-            self.0.get_or_init(|| name.to_owned());
+        let headers = context.response().headers();
+        let mut values = self.lock();
+        values.date = headers.get("date").map(str::to_owned);
+        if values.server.is_none() {
+            values.server = headers.get("server").map(str::to_owned);
         }
         Ok(())
     }
 }
 
 impl LazyClient {
-    pub(super) fn new(settings: BucketSettings) -> Self {
+    pub(crate) fn new(settings: BucketSettings) -> Self {
         let location = match &settings.name {
             Some(name) => format!("s3://{name}/{}", settings.prefix),
             None => "no bucket".to_owned(),
@@ -108,17 +105,19 @@ impl LazyClient {
         }
     }
 
-    pub(super) fn settings(&self) -> &BucketSettings {
+    pub(crate) fn settings(&self) -> &BucketSettings {
         &self.settings
     }
 
-    pub(super) fn location(&self) -> &str {
+    pub(crate) fn location(&self) -> &str {
         &self.location
     }
 
-    /// The store, made at the first call. `InvalidInput` where no bucket is configured or the endpoint
-    /// is no URL.
-    pub(super) async fn get_store(&self) -> Result<&Store> {
+    /// Returns the store; makes it at the first call.
+    ///
+    /// # Errors
+    /// `InvalidInput` where no bucket is configured or the endpoint is not a URL; `Unreachable`.
+    pub(crate) async fn get_store(&self) -> Result<&Store> {
         self.store.get_or_try_init(|| self.create_store()).await
     }
 
@@ -138,28 +137,104 @@ impl LazyClient {
                     Kind::Unreachable,
                     format!("cannot set up a client for {}", self.location),
                 )
-                .with_cause("region and credentials were not found in time")
+                .with_cause(format!(
+                    "region and credentials were not found within {} s",
+                    SETUP_TIMEOUT.as_secs()
+                ))
                 .hint("set [bucket] region, access_key_id and secret_access_key")
                 .retryable()
             })?;
         let endpoint = config
             .endpoint_url()
             .map_or("AWS S3".to_owned(), redact_url);
-        let server = ServerName::default();
+        let headers = ResponseHeaders::default();
         let config = Builder::from(&config)
             .force_path_style(config.endpoint_url().is_some())
-            .interceptor(server.clone())
+            .interceptor(headers.clone())
             .build();
         Ok(Store {
             client: aws_sdk_s3::Client::from_conf(config),
             bucket,
             endpoint,
-            server,
+            headers,
+            timeout: None,
         })
     }
 }
 
-/// What the settings leave open comes from the AWS chain.
+/// Counts the bytes of a request's body as the connection takes them.
+#[derive(Debug)]
+pub(super) struct CountingInterceptor(pub(super) ByteCounter);
+
+impl Intercept for CountingInterceptor {
+    fn name(&self) -> &'static str {
+        "Counting"
+    }
+
+    // Before transmit, not before: signing and checksums want the body in memory.
+    fn modify_before_transmit(
+        &self,
+        context: &mut BeforeTransmitInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let body = context.request_mut().body_mut();
+        let inner = std::mem::replace(body, SdkBody::taken());
+        *body = SdkBody::from_body_1_x(CountingBody {
+            inner,
+            rest: Bytes::new(),
+            count: self.0.clone(),
+        });
+        Ok(())
+    }
+}
+
+struct CountingBody {
+    inner: SdkBody,
+    rest: Bytes,
+    count: ByteCounter,
+}
+
+impl Body for CountingBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if self.rest.is_empty() {
+            match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => self.rest = data,
+                    Err(other) => return Poll::Ready(Some(Ok(other))),
+                },
+                other => return Poll::Ready(other),
+            }
+        }
+        let length = self.rest.len().min(SLICE_BYTES);
+        let slice = self.rest.split_to(length);
+        self.count.fetch_add(length as u64, Relaxed);
+        Poll::Ready(Some(Ok(Frame::data(slice))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty() && Body::is_end_stream(&self.inner)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let rest = self.rest.len() as u64;
+        let inner = Body::size_hint(&self.inner);
+        let mut hint = SizeHint::new();
+        hint.set_lower(inner.lower() + rest);
+        if let Some(upper) = inner.upper() {
+            hint.set_upper(upper + rest);
+        }
+        hint
+    }
+}
+
+/// Fills in what the settings leave open from the AWS chain.
 async fn load_sdk_config(settings: &BucketSettings) -> aws_config::SdkConfig {
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .timeout_config(default_timeouts())
@@ -169,8 +244,7 @@ async fn load_sdk_config(settings: &BucketSettings) -> aws_config::SdkConfig {
                 .with_initial_backoff(Duration::from_millis(200))
                 .with_max_backoff(Duration::from_secs(2)),
         )
-        // Transfers have a watch of their own (`parts`): the SDK's does not see that an upload from
-        // memory stands still.
+        // `Transfer` detects stalls: the SDK does not notice a stalled upload from memory.
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         .region(region(settings));
     if let Some(url) = &settings.endpoint {
@@ -188,7 +262,7 @@ async fn load_sdk_config(settings: &BucketSettings) -> aws_config::SdkConfig {
     loader.load().await
 }
 
-/// The metadata service is only asked where the store can be AWS: elsewhere the wait is for nothing.
+/// Asks the metadata service only where the store can be AWS: elsewhere it would only cost time.
 fn region(settings: &BucketSettings) -> RegionProviderChain {
     let fixed = settings.region.clone().map(Region::new);
     let chain = RegionProviderChain::first_try(fixed);
@@ -210,12 +284,12 @@ fn default_timeouts() -> TimeoutConfig {
         .build()
 }
 
-/// Settings of one call that takes long and is tried again by its caller, not by the SDK.
-pub(super) fn no_sdk_retry(limit: Duration) -> Builder {
+/// Returns the configuration of a call that its caller repeats, not the SDK.
+pub(super) fn no_sdk_retry(timeout: Duration) -> Builder {
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(CONNECT_TIMEOUT)
-        .operation_attempt_timeout(limit)
-        .operation_timeout(limit)
+        .operation_attempt_timeout(timeout)
+        .operation_timeout(timeout)
         .build();
     Builder::default()
         .retry_config(RetryConfig::disabled())
@@ -236,12 +310,12 @@ fn check_url(url: &str) -> Result<()> {
     }
     Err(Error::new(
         Kind::InvalidInput,
-        format!("the bucket's endpoint {:?} is not a URL", redact_url(url)),
+        format!("invalid bucket endpoint {:?}: not a URL", redact_url(url)),
     )
-    .hint("write [bucket] endpoint (AWS_ENDPOINT_URL) as http://HOST:PORT or https://HOST"))
+    .hint("set [bucket] endpoint (AWS_ENDPOINT_URL) to http://HOST:PORT or https://HOST"))
 }
 
-/// A URL as it may be told: a user and password in it are left out.
+/// Removes user and password.
 fn redact_url(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
@@ -257,7 +331,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_endpoint_is_told_without_its_password() {
+    fn redacts_the_password_of_an_endpoint() {
         assert_eq!(
             redact_url("http://user:pass@10.0.0.1:9000/"),
             "http://10.0.0.1:9000"
@@ -266,11 +340,11 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_must_be_a_url() {
-        for good in ["http://127.0.0.1:9000", "https://s3.example/path"] {
-            assert_eq!(check_url(good), Ok(()));
+    fn refuses_an_endpoint_that_is_not_a_url() {
+        for valid in ["http://127.0.0.1:9000", "https://s3.example/path"] {
+            assert_eq!(check_url(valid), Ok(()));
         }
-        for bad in [
+        for invalid in [
             "",
             "s3.example",
             "http://",
@@ -278,7 +352,7 @@ mod tests {
             "ftp://a",
             "http://a b",
         ] {
-            assert!(check_url(bad).is_err(), "{bad}");
+            assert!(check_url(invalid).is_err(), "{invalid}");
         }
     }
 }

@@ -1,0 +1,44 @@
+//! Keys of snapshots in the bucket.
+
+use snapdeck_model::SnapshotName;
+
+/// `PREFIX/NAME.qcow2`: the image.
+pub(crate) const IMAGE_SUFFIX: &str = ".qcow2";
+/// `PREFIX/NAME_VARS.fd`: the UEFI variables.
+pub(crate) const VARIABLES_SUFFIX: &str = "_VARS.fd";
+
+/// Returns the snapshot whose file with one of `suffixes` has `key`; `None` where that snapshot's key is another one
+/// (`a.qcow2.qcow2`).
+pub(crate) fn snapshot_name(prefix: &str, key: &str, suffixes: &[&str]) -> Option<SnapshotName> {
+    let file = key.strip_prefix(prefix)?;
+    let stem = suffixes.iter().find_map(|s| file.strip_suffix(s))?;
+    let name: SnapshotName = stem.parse().ok()?;
+    (name.as_str() == stem).then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accepts_only_names_directly_under_the_prefix() {
+        let name = |key, suffixes: &[&str]| {
+            snapshot_name("p/", key, suffixes).map(|name| name.to_string())
+        };
+        let all = [IMAGE_SUFFIX, VARIABLES_SUFFIX];
+        assert_eq!(name("p/a-1.qcow2", &all).as_deref(), Some("a-1"));
+        assert_eq!(name("p/a-1_VARS.fd", &all).as_deref(), Some("a-1"));
+        assert_eq!(name("p/a-1_VARS.fd", &[IMAGE_SUFFIX]), None);
+        for key in [
+            "p/",
+            "p/.qcow2",
+            "p/deep/a.qcow2",
+            "p/a.json",
+            "p/a.qcow2.qcow2",
+            "p/a b.qcow2",
+            "a.qcow2",
+        ] {
+            assert_eq!(name(key, &all), None, "{key}");
+        }
+    }
+}

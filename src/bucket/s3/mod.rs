@@ -1,0 +1,606 @@
+//! The calls to the store as plain functions over plain data.
+//!
+//! Only this folder knows the SDK: another backend would offer the functions of [`Store`].
+
+mod client;
+mod errors;
+
+use std::io;
+use std::ops::Range;
+use std::time::Duration;
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::{Builder, RequestChecksumCalculation};
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::primitives::{ByteStream, DateTime, DateTimeFormat};
+use aws_sdk_s3::types::{
+    ChecksumAlgorithm, ChecksumMode, ChecksumType, CompletedMultipartUpload, CompletedPart,
+};
+use bytes::Bytes;
+use jiff::Timestamp;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use super::capabilities::Capabilities;
+use super::meter::ByteCounter;
+use client::{CountingInterceptor, ResponseHeaders, no_sdk_retry};
+use snapdeck_model::{Error, Kind, Object, Result, SnapshotName};
+
+pub(crate) use client::LazyClient;
+pub(crate) use errors::{Reason, StoreError};
+
+/// A GetObject until its first byte.
+const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(30);
+/// A PutObject of a few MiB over a slow line.
+const PUT_TIMEOUT: Duration = Duration::from_secs(120);
+/// An attempt to send or copy a part that makes progress; a stalled one is given up much earlier.
+const PART_TIMEOUT: Duration = Duration::from_secs(3600);
+/// An attempt to complete an upload: some stores write the object only now.
+const COMPLETE_TIMEOUT: Duration = Duration::from_secs(300);
+/// Pages of up to 1,000 entries of one listing of uploads or parts: more than a bucket or an upload has.
+const MAX_PAGES: usize = 100;
+/// Metadata that identifies the upload an object was made by.
+const UPLOAD_TAG_KEY: &str = "snapdeck-upload";
+/// Bytes of a key in `x-amz-copy-source` that stay as they are (RFC 3986, section 2.3, and the slashes).
+const COPY_SOURCE_SET: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'/')
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// One bucket of a store. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Store {
+    client: Client,
+    bucket: String,
+    endpoint: String,
+    headers: ResponseHeaders,
+    timeout: Option<Duration>,
+}
+
+pub(crate) struct ObjectInfo {
+    pub(crate) key: String,
+    pub(crate) size_bytes: u64,
+    pub(crate) modified: Option<Timestamp>,
+    pub(crate) etag: Option<String>,
+    /// The tag given to [`Store::create_multipart`]; never in a listing.
+    pub(crate) upload_tag: Option<String>,
+}
+
+impl ObjectInfo {
+    pub(crate) fn into_object(self, name: SnapshotName) -> Object {
+        Object {
+            name,
+            key: self.key,
+            size_bytes: self.size_bytes,
+            modified: self.modified,
+            etag: self.etag,
+        }
+    }
+}
+
+pub(crate) struct ListPage {
+    pub(crate) objects: Vec<ObjectInfo>,
+    pub(crate) is_last: bool,
+    pub(crate) next_token: Option<String>,
+}
+
+/// The answer to a GetObject, its body still to be read.
+pub(crate) struct ObjectBody {
+    pub(crate) etag: Option<String>,
+    pub(crate) content_range: Option<String>,
+    pub(crate) content_length: Option<i64>,
+    stream: ByteStream,
+}
+
+impl ObjectBody {
+    pub(crate) async fn next_chunk(&mut self) -> io::Result<Option<Bytes>> {
+        self.stream.try_next().await.map_err(io::Error::other)
+    }
+}
+
+/// When a PutObject writes.
+pub(crate) enum PutCondition {
+    Always,
+    Absent,
+    ETag(String),
+}
+
+/// Where CRC64NVME proves the bytes of an upload to the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Checksums {
+    /// Nowhere: the store does not know it.
+    None,
+    /// In each part that is sent; its payload is not signed then.
+    Parts,
+    /// In each part that is sent, and the store keeps that of the whole object.
+    Object,
+}
+
+/// A multipart upload in the store.
+#[derive(Debug, Clone)]
+pub(crate) struct UploadHandle {
+    pub(crate) key: String,
+    pub(crate) id: String,
+    pub(crate) checksums: Checksums,
+}
+
+/// A part as the store acknowledged it.
+#[derive(Debug, Clone)]
+pub(crate) struct UploadedPart {
+    number: i32,
+    etag: Option<String>,
+    pub(crate) crc64nvme: Option<String>,
+}
+
+pub(crate) struct PendingUpload {
+    pub(crate) key: String,
+    pub(crate) id: String,
+    pub(crate) initiated: Option<Timestamp>,
+}
+
+pub(crate) struct PartInfo {
+    pub(crate) size_bytes: u64,
+    pub(crate) modified: Option<Timestamp>,
+}
+
+impl Store {
+    /// Returns the store with calls that are tried once, for at most `timeout` each.
+    pub(crate) fn with_timeout(&self, timeout: Duration) -> Self {
+        Self {
+            timeout: Some(timeout),
+            ..self.clone()
+        }
+    }
+
+    /// Returns `s3://BUCKET/KEY`.
+    pub(crate) fn address(&self, key: &str) -> String {
+        format!("s3://{}/{key}", self.bucket)
+    }
+
+    pub(crate) fn bucket(&self) -> &str {
+        &self.bucket
+    }
+
+    /// Returns the endpoint for messages, without credentials.
+    pub(crate) fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    pub(crate) fn capabilities(&self) -> Capabilities {
+        Capabilities::from_server_name(self.headers.server().as_deref())
+    }
+
+    /// Returns the time in the latest answer's `Date` header (RFC 9110, section 6.6.1), in whole seconds.
+    pub(crate) fn server_time(&self) -> Option<Timestamp> {
+        let date = self.headers.date()?;
+        to_timestamp(&DateTime::from_str(&date, DateTimeFormat::HttpDate).ok()?)
+    }
+
+    /// Lists a page of the objects directly under `prefix`.
+    pub(crate) async fn list(
+        &self,
+        prefix: &str,
+        token: Option<String>,
+    ) -> Result<ListPage, StoreError> {
+        let page = self
+            .client
+            .list_objects_v2()
+            .bucket(&self.bucket)
+            .prefix(prefix)
+            // Keeps keys in deeper folders out of the listing.
+            .delimiter("/")
+            .set_continuation_token(token)
+            .customize()
+            .config_override(self.default_config())
+            .send()
+            .await
+            .map_err(|error| self.error("list", prefix, &error))?;
+        let objects = page.contents.unwrap_or_default().into_iter();
+        let objects = objects.filter_map(|object| {
+            Some(ObjectInfo {
+                key: object.key?,
+                size_bytes: parse_size(object.size),
+                modified: object.last_modified.as_ref().and_then(to_timestamp),
+                etag: object.e_tag,
+                upload_tag: None,
+            })
+        });
+        Ok(ListPage {
+            objects: objects.collect(),
+            is_last: page.is_truncated != Some(true),
+            next_token: page.next_continuation_token,
+        })
+    }
+
+    /// Looks an object up; `NotFound` where the bucket itself is missing.
+    pub(crate) async fn head(&self, key: &str) -> Result<Option<ObjectInfo>, StoreError> {
+        let call = self.client.head_object().bucket(&self.bucket).key(key);
+        let call = call.customize().config_override(self.default_config());
+        match call.send().await {
+            Ok(object) => Ok(Some(ObjectInfo {
+                key: key.to_owned(),
+                size_bytes: parse_size(object.content_length),
+                modified: object.last_modified.as_ref().and_then(to_timestamp),
+                etag: object.e_tag,
+                upload_tag: object
+                    .metadata
+                    .and_then(|mut all| all.remove(UPLOAD_TAG_KEY)),
+            })),
+            Err(error) => {
+                let error = self.error("look up", key, &error);
+                match error.reason {
+                    // A 404 of HeadObject has no body to tell a missing object from a missing bucket.
+                    Reason::NotFound => self.check_bucket(key).await.map(|()| None),
+                    _ => Err(error),
+                }
+            }
+        }
+    }
+
+    async fn check_bucket(&self, key: &str) -> Result<(), StoreError> {
+        let call = self.client.head_bucket().bucket(&self.bucket);
+        let call = call.customize().config_override(self.default_config());
+        let Err(error) = call.send().await else {
+            return Ok(());
+        };
+        let error = self.error("look up", key, &error);
+        match error.reason {
+            Reason::NotFound => Err(StoreError {
+                reason: Reason::NotFound,
+                error: errors::no_such_bucket(self, self.summary("look up", key)),
+            }),
+            // Keys that may not ask for the bucket have been told that the object is missing.
+            Reason::AccessDenied => Ok(()),
+            _ => Err(error),
+        }
+    }
+
+    /// Returns whether the store keeps the CRC64NVME of the whole object.
+    pub(crate) async fn has_full_checksum(&self, key: &str) -> bool {
+        let call = self.client.head_object().bucket(&self.bucket).key(key);
+        let call = call.checksum_mode(ChecksumMode::Enabled);
+        let call = call.customize().config_override(self.default_config());
+        call.send().await.is_ok_and(|object| {
+            object.checksum_crc64_nvme().is_some()
+                && object.checksum_type() == Some(&ChecksumType::FullObject)
+        })
+    }
+
+    /// Requests an object or a range of it, once. Not every store heeds `if_match` or knows ranges.
+    pub(crate) async fn get(
+        &self,
+        key: &str,
+        range: Option<Range<u64>>,
+        if_match: Option<String>,
+    ) -> Result<ObjectBody, StoreError> {
+        let answer = self
+            .client
+            .get_object()
+            .bucket(&self.bucket)
+            .key(key)
+            .set_range(range.map(format_range))
+            .set_if_match(if_match)
+            .customize()
+            .config_override(self.single_attempt(FIRST_BYTE_TIMEOUT))
+            .send()
+            .await
+            .map_err(|error| self.error("download", key, &error))?;
+        Ok(ObjectBody {
+            etag: answer.e_tag,
+            content_range: answer.content_range,
+            content_length: answer.content_length,
+            stream: answer.body,
+        })
+    }
+
+    /// Writes a small object, once.
+    pub(crate) async fn put(
+        &self,
+        key: &str,
+        bytes: Bytes,
+        content_type: &str,
+        condition: PutCondition,
+    ) -> Result<(), StoreError> {
+        let call = self
+            .client
+            .put_object()
+            .bucket(&self.bucket)
+            .key(key)
+            .content_type(content_type)
+            .body(ByteStream::from(bytes));
+        let call = match condition {
+            PutCondition::Always => call,
+            PutCondition::Absent => call.if_none_match("*"),
+            PutCondition::ETag(etag) => call.if_match(etag),
+        };
+        let config = self.single_attempt(PUT_TIMEOUT);
+        let config = config.request_checksum_calculation(RequestChecksumCalculation::WhenRequired);
+        let written = call.customize().config_override(config).send().await;
+        written.map_err(|error| self.error("write", key, &error))?;
+        Ok(())
+    }
+
+    /// Deletes an object. Succeeds where there is none.
+    pub(crate) async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        let call = self.client.delete_object().bucket(&self.bucket).key(key);
+        let call = call.customize().config_override(self.default_config());
+        match call.send().await {
+            Ok(_) => Ok(()),
+            Err(error) => match self.error("delete", key, &error) {
+                error if error.reason == Reason::NotFound => Ok(()),
+                error => Err(error),
+            },
+        }
+    }
+
+    /// Begins a multipart upload, with `checksums` if the store knows them.
+    pub(crate) async fn create_multipart(
+        &self,
+        key: &str,
+        upload_tag: &str,
+        checksums: Checksums,
+    ) -> Result<UploadHandle, StoreError> {
+        let call = self
+            .client
+            .create_multipart_upload()
+            .bucket(&self.bucket)
+            .key(key)
+            .content_type("application/octet-stream")
+            .metadata(UPLOAD_TAG_KEY, upload_tag);
+        let full = checksums == Checksums::Object;
+        let with_checksum = call
+            .clone()
+            .set_checksum_algorithm(full.then_some(ChecksumAlgorithm::Crc64Nvme))
+            .set_checksum_type(full.then_some(ChecksumType::FullObject));
+        let config = || self.default_config();
+        let with_checksum = with_checksum.customize().config_override(config());
+        let (answer, checksums) = match with_checksum.send().await {
+            Err(error) if full && matches!(errors::status(&error), Some(400 | 501)) => {
+                let plain = call.customize().config_override(config());
+                (plain.send().await, Checksums::None)
+            }
+            answer => (answer, checksums),
+        };
+        let answer = answer.map_err(|error| self.error("upload", key, &error))?;
+        let Some(id) = answer.upload_id else {
+            return Err(self.invalid_answer("upload", key, "the store returned no upload ID"));
+        };
+        Ok(UploadHandle {
+            key: key.to_owned(),
+            id,
+            checksums,
+        })
+    }
+
+    /// Sends a part, once, and counts its bytes as the connection takes them.
+    pub(crate) async fn upload_part(
+        &self,
+        upload: &UploadHandle,
+        index: u64,
+        bytes: Bytes,
+        count: ByteCounter,
+    ) -> Result<UploadedPart, StoreError> {
+        let call = self
+            .client
+            .upload_part()
+            .bucket(&self.bucket)
+            .key(&upload.key)
+            .upload_id(&upload.id)
+            .part_number(part_number(index))
+            .body(ByteStream::from(bytes));
+        let config = self.single_attempt(PART_TIMEOUT);
+        let call = if upload.checksums != Checksums::None {
+            // The checksum proves the bytes: hashing them for the signature as well would only cost time.
+            call.checksum_algorithm(ChecksumAlgorithm::Crc64Nvme)
+                .customize()
+                .disable_payload_signing()
+                .config_override(config)
+        } else {
+            let required = RequestChecksumCalculation::WhenRequired;
+            call.customize()
+                .config_override(config.request_checksum_calculation(required))
+        };
+        let sent = call.interceptor(CountingInterceptor(count)).send().await;
+        let sent = sent.map_err(|error| self.error("upload", &upload.key, &error))?;
+        Ok(UploadedPart {
+            number: part_number(index),
+            etag: sent.e_tag,
+            crc64nvme: sent.checksum_crc64_nvme,
+        })
+    }
+
+    /// Has the store copy a part from another object, once. Not every store heeds `if_match`.
+    pub(crate) async fn copy_part(
+        &self,
+        upload: &UploadHandle,
+        index: u64,
+        source_key: &str,
+        range: Range<u64>,
+        if_match: Option<String>,
+    ) -> Result<UploadedPart, StoreError> {
+        let source = utf8_percent_encode(source_key, COPY_SOURCE_SET);
+        let copied = self
+            .client
+            .upload_part_copy()
+            .bucket(&self.bucket)
+            .key(&upload.key)
+            .upload_id(&upload.id)
+            .part_number(part_number(index))
+            .copy_source(format!("{}/{source}", self.bucket))
+            .copy_source_range(format_range(range))
+            .set_copy_source_if_match(if_match)
+            .customize()
+            .config_override(self.single_attempt(PART_TIMEOUT))
+            .send()
+            .await
+            .map_err(|error| self.error("copy a part of", source_key, &error))?;
+        // A store that does not know the call takes it for an empty part, and acknowledges no copy.
+        let Some(part) = copied.copy_part_result.filter(|part| part.e_tag.is_some()) else {
+            let cause = "UploadPartCopy returned no ETag";
+            return Err(self.invalid_answer("copy a part of", source_key, cause));
+        };
+        Ok(UploadedPart {
+            number: part_number(index),
+            etag: part.e_tag,
+            crc64nvme: part.checksum_crc64_nvme,
+        })
+    }
+
+    /// Makes an object of `size_bytes` out of the parts, once; with `only_new` it replaces none.
+    pub(crate) async fn complete_multipart(
+        &self,
+        upload: &UploadHandle,
+        parts: &[UploadedPart],
+        size_bytes: u64,
+        only_new: bool,
+    ) -> Result<(), StoreError> {
+        let parts = parts.iter().cloned().map(|part| {
+            CompletedPart::builder()
+                .part_number(part.number)
+                .set_e_tag(part.etag)
+                .set_checksum_crc64_nvme(part.crc64nvme)
+                .build()
+        });
+        let list = CompletedMultipartUpload::builder().set_parts(Some(parts.collect()));
+        let full = upload.checksums == Checksums::Object;
+        self.client
+            .complete_multipart_upload()
+            .bucket(&self.bucket)
+            .key(&upload.key)
+            .upload_id(&upload.id)
+            .multipart_upload(list.build())
+            .set_checksum_type(full.then_some(ChecksumType::FullObject))
+            .set_mpu_object_size(i64::try_from(size_bytes).ok())
+            .set_if_none_match(only_new.then(|| "*".to_owned()))
+            .customize()
+            .config_override(self.single_attempt(COMPLETE_TIMEOUT))
+            .send()
+            .await
+            .map_err(|error| self.error("upload", &upload.key, &error))?;
+        Ok(())
+    }
+
+    /// Aborts a multipart upload; `false` where it does not exist any more.
+    pub(crate) async fn abort_multipart(&self, key: &str, id: &str) -> Result<bool, StoreError> {
+        let call = self.client.abort_multipart_upload().bucket(&self.bucket);
+        let call = call.key(key).upload_id(id).customize();
+        match call.config_override(self.default_config()).send().await {
+            Ok(_) => Ok(true),
+            Err(error) => match self.error("abort the upload to", key, &error) {
+                error if error.reason == Reason::NotFound => Ok(false),
+                error => Err(error),
+            },
+        }
+    }
+
+    /// Lists the multipart uploads under `prefix` that are neither completed nor aborted.
+    pub(crate) async fn list_uploads(
+        &self,
+        prefix: &str,
+    ) -> Result<Vec<PendingUpload>, StoreError> {
+        let verb = "list the unfinished uploads to";
+        let (mut uploads, mut key_marker, mut id_marker) = (Vec::new(), None, None);
+        for _ in 0..MAX_PAGES {
+            let page = self
+                .client
+                .list_multipart_uploads()
+                .bucket(&self.bucket)
+                .prefix(prefix)
+                .set_key_marker(key_marker)
+                .set_upload_id_marker(id_marker)
+                .customize()
+                .config_override(self.default_config())
+                .send()
+                .await
+                .map_err(|error| self.error(verb, prefix, &error))?;
+            let listed = page.uploads.unwrap_or_default().into_iter();
+            uploads.extend(listed.filter_map(|upload| {
+                Some(PendingUpload {
+                    key: upload.key?,
+                    id: upload.upload_id?,
+                    initiated: upload.initiated.as_ref().and_then(to_timestamp),
+                })
+            }));
+            if page.is_truncated != Some(true) || page.next_key_marker.is_none() {
+                return Ok(uploads);
+            }
+            (key_marker, id_marker) = (page.next_key_marker, page.next_upload_id_marker);
+        }
+        Err(self.invalid_answer(verb, prefix, "the listing does not end"))
+    }
+
+    /// Lists the parts that a multipart upload has.
+    pub(crate) async fn list_parts(
+        &self,
+        key: &str,
+        id: &str,
+    ) -> Result<Vec<PartInfo>, StoreError> {
+        let (mut parts, mut marker) = (Vec::new(), None);
+        for _ in 0..MAX_PAGES {
+            let call = self.client.list_parts().bucket(&self.bucket).key(key);
+            let call = call.upload_id(id).set_part_number_marker(marker);
+            let page = call
+                .customize()
+                .config_override(self.default_config())
+                .send()
+                .await
+                .map_err(|error| self.error("list the parts of the upload to", key, &error))?;
+            parts.extend(page.parts().iter().map(|part| PartInfo {
+                size_bytes: parse_size(part.size),
+                modified: part.last_modified().and_then(to_timestamp),
+            }));
+            marker = page.next_part_number_marker;
+            if page.is_truncated != Some(true) || marker.is_none() {
+                break;
+            }
+        }
+        Ok(parts)
+    }
+
+    fn default_config(&self) -> Builder {
+        self.timeout.map_or_else(Builder::default, no_sdk_retry)
+    }
+
+    fn single_attempt(&self, timeout: Duration) -> Builder {
+        no_sdk_retry(self.timeout.unwrap_or(timeout))
+    }
+
+    fn summary(&self, verb: &str, key: &str) -> String {
+        format!("cannot {verb} {}", self.address(key))
+    }
+
+    fn error<E>(&self, verb: &str, key: &str, error: &SdkError<E>) -> StoreError
+    where
+        E: std::error::Error + ProvideErrorMetadata + 'static,
+    {
+        errors::convert(self, self.summary(verb, key), error)
+    }
+
+    fn invalid_answer(&self, verb: &str, key: &str, cause: &str) -> StoreError {
+        StoreError {
+            reason: Reason::Other,
+            error: Error::new(Kind::Failed, self.summary(verb, key)).with_cause(cause),
+        }
+    }
+}
+
+/// S3 counts parts from 1.
+fn part_number(index: u64) -> i32 {
+    i32::try_from(index + 1).unwrap_or(i32::MAX)
+}
+
+/// Both ends are part of an HTTP range.
+fn format_range(range: Range<u64>) -> String {
+    format!("bytes={}-{}", range.start, range.end - 1)
+}
+
+/// A negative length is invalid and counts as 0.
+fn parse_size(length: Option<i64>) -> u64 {
+    length.and_then(|n| u64::try_from(n).ok()).unwrap_or(0)
+}
+
+fn to_timestamp(time: &DateTime) -> Option<Timestamp> {
+    let nanoseconds = i32::try_from(time.subsec_nanos()).ok()?;
+    Timestamp::new(time.secs(), nanoseconds).ok()
+}
