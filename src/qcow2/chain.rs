@@ -1,9 +1,9 @@
-//! What a chain's topmost disk reads at each place ("Cluster mapping": unallocated clusters are the backing file's).
+//! The disk that the top of a chain shows ("Cluster mapping": unallocated clusters are the backing file's).
 
 use std::ops::Range;
 
-use super::ComposeError;
 use super::entry::{Cluster, Geometry};
+use super::error::ComposeError;
 use super::tables::Tables;
 
 /// The layers of a chain, the base first.
@@ -12,29 +12,26 @@ pub(super) struct Chain {
     layers: Vec<Tables>,
 }
 
-/// Bytes of the disk that come from one place.
+/// Bytes of the disk that come from one source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Segment {
     pub(super) guest: Range<u64>,
     pub(super) source: Source,
 }
 
-/// Where bytes of the disk come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Source {
-    /// Zeros: no layer has anything there.
+    /// Zeros: no layer has a cluster there.
     Unallocated,
-    /// Zeros that the base has there.
+    /// Zeros of the base.
     BaseZeros,
-    /// Zeros that hide what the base has.
+    /// Zeros that hide the base's bytes.
     Zeros,
-    /// A host cluster.
     Data {
         layer: usize,
         /// Host offset of the segment's first byte.
         host: u64,
     },
-    /// A compressed cluster.
     Compressed {
         layer: usize,
         host: u64,
@@ -45,7 +42,7 @@ pub(super) enum Source {
 }
 
 impl Source {
-    /// Is it what the base alone reads?
+    /// Returns whether the base alone reads the same.
     pub(super) fn is_base(self) -> bool {
         match self {
             Self::Unallocated | Self::BaseZeros => true,
@@ -61,7 +58,7 @@ impl Source {
 
 impl Chain {
     /// # Errors
-    /// Where the images cannot be the base and overlays they are said to be.
+    /// Where the images cannot be a base and its overlays.
     pub(super) fn new(base: Tables, overlays: Vec<Tables>) -> Result<Self, ComposeError> {
         if let Some(file) = &base.facts.backing_file {
             return Err(ComposeError::BaseHasBackingFile(file.clone()));
@@ -85,13 +82,13 @@ impl Chain {
         &self.layers[layer]
     }
 
-    /// Size of the disk that is composed, in bytes: the topmost layer's.
+    /// Returns the bytes of the composed disk: the topmost layer's.
     pub(super) fn virtual_size(&self) -> u64 {
         self.layers[self.layers.len() - 1].facts.virtual_size
     }
 
-    /// The longest piece from `at`, within one cluster of the layer that has it, that ends at `end` or before. The
-    /// topmost layer that has something there wins; none shows more of those below than its own disk is long.
+    /// Returns the longest segment from `at` to at most `end`, within one cluster of its layer. The topmost layer that
+    /// has a cluster there wins; none shows more of those below than its own disk is long.
     pub(super) fn segment(&self, at: u64, mut end: u64) -> Segment {
         for (layer, tables) in self.layers.iter().enumerate().rev() {
             let size = tables.facts.virtual_size;
@@ -115,13 +112,10 @@ impl Chain {
                     layer,
                     host: host + within,
                 },
-                Cluster::Compressed {
-                    host,
-                    stored_bytes: stored,
-                } => Source::Compressed {
+                Cluster::Compressed { host, stored_bytes } => Source::Compressed {
                     layer,
                     host,
-                    stored_bytes: stored,
+                    stored_bytes,
                     cluster_start: at - within,
                 },
             };
@@ -133,7 +127,7 @@ impl Chain {
         zero_segment(at..end, Source::Unallocated)
     }
 
-    /// All pieces of a range of the disk, in order.
+    /// Iterates over the segments of a range of the disk, in order.
     pub(super) fn segments(&self, range: Range<u64>) -> impl Iterator<Item = Segment> + '_ {
         let mut at = range.start;
         std::iter::from_fn(move || {
@@ -145,7 +139,7 @@ impl Chain {
         })
     }
 
-    /// The geometry of the composed image: the base's.
+    /// Returns the geometry of the composed image: the base's.
     pub(super) fn geometry(&self) -> Geometry {
         self.base().geometry
     }

@@ -5,12 +5,11 @@ use zstd::stream::raw::{DParameter, Decoder as ZstdDecoder, InBuffer, Operation,
 
 use snapdeck_model::Compression;
 
-/// Window of a zstd frame, as a power of two. A cluster has 2 MiB at most; a frame that asks for more is not QEMU's.
+/// Window of a zstd frame, as a power of two. A cluster has 2 MiB at most; QEMU writes no frame that needs more.
 const WINDOW_LOG: u32 = 23;
-/// The level QEMU uses.
+/// QEMU's level.
 const ZSTD_LEVEL: i32 = 3;
 
-/// Takes compressed clusters apart, one after the other.
 #[derive(Default)]
 pub(super) struct Decoder {
     plain: Vec<u8>,
@@ -18,69 +17,67 @@ pub(super) struct Decoder {
     deflate: Option<Decompress>,
 }
 
-/// A cluster taken apart.
 pub(super) struct DecodedCluster<'a> {
     /// Exactly one cluster.
     pub(super) plain: &'a [u8],
-    /// Bytes the compressed data takes, where it has an end of its own: such bytes can be used again as they are.
+    /// Length of the compressed data, where it ends with the cluster: it can be stored again as it is.
     pub(super) compressed_bytes: Option<usize>,
 }
 
 impl Decoder {
-    /// `stored` begins with the compressed data; what follows it is not looked at. `None` where it does not make
-    /// exactly one cluster of that many bytes.
+    /// Decodes the data that `stored` begins with and ignores what follows it. `None` where it does not decode to
+    /// exactly one cluster.
     pub(super) fn decode(
         &mut self,
         kind: Compression,
         stored: &[u8],
         cluster: usize,
     ) -> Option<DecodedCluster<'_>> {
-        // One byte more: data that goes on past the cluster is told from data that ends with it.
+        // One byte more, to tell data that continues past the cluster from data that ends with it.
         self.plain.resize(cluster + 1, 0);
-        let (made, length) = match kind {
+        let (decoded, length) = match kind {
             Compression::Zlib => self.inflate(stored)?,
-            Compression::Zstd => self.unpack_zstd(stored)?,
+            Compression::Zstd => self.decode_zstd(stored)?,
             Compression::Unknown => return None,
         };
         // As QEMU: deflate data that does not end with the cluster is accepted, a zstd frame that does not is not.
-        let whole = match kind {
-            Compression::Zlib => made >= cluster,
-            _ => made == cluster && length.is_some(),
+        let is_whole = match kind {
+            Compression::Zlib => decoded >= cluster,
+            _ => decoded == cluster && length.is_some(),
         };
         let plain = self.plain.get(..cluster)?;
-        let length = length.filter(|_| made == cluster);
-        whole.then_some(DecodedCluster {
+        let length = length.filter(|_| decoded == cluster);
+        is_whole.then_some(DecodedCluster {
             plain,
             compressed_bytes: length,
         })
     }
 
-    /// Bytes made, and bytes taken where the data's end was met.
+    /// Returns the decoded bytes, and the consumed bytes if the data has ended.
     fn inflate(&mut self, stored: &[u8]) -> Option<(usize, Option<usize>)> {
         let inflate = self.deflate.get_or_insert_with(|| Decompress::new(false));
         inflate.reset(false);
         loop {
             // Neither counter exceeds a length in memory.
-            let (taken, made) = (inflate.total_in() as usize, inflate.total_out() as usize);
-            let room = self.plain.get_mut(made..)?;
-            let status = inflate.decompress(stored.get(taken..)?, room, FlushDecompress::None);
-            let (now_taken, now_made) = (inflate.total_in() as usize, inflate.total_out() as usize);
+            let before = (inflate.total_in() as usize, inflate.total_out() as usize);
+            let free = self.plain.get_mut(before.1..)?;
+            let status = inflate.decompress(stored.get(before.0..)?, free, FlushDecompress::None);
+            let (consumed, decoded) = (inflate.total_in() as usize, inflate.total_out() as usize);
             match status {
-                Ok(Status::StreamEnd) => return Some((now_made, Some(now_taken))),
-                Ok(_) if (now_taken, now_made) != (taken, made) => {}
-                // Rubbish behind a whole cluster is none of ours.
-                _ => return Some((now_made, None)),
+                Ok(Status::StreamEnd) => return Some((decoded, Some(consumed))),
+                Ok(_) if (consumed, decoded) != before => {}
+                // Invalid data behind a whole cluster does not matter.
+                _ => return Some((decoded, None)),
             }
         }
     }
 
-    fn unpack_zstd(&mut self, stored: &[u8]) -> Option<(usize, Option<usize>)> {
+    fn decode_zstd(&mut self, stored: &[u8]) -> Option<(usize, Option<usize>)> {
         if self.zstd.is_none() {
-            let mut fresh = ZstdDecoder::new().ok()?;
-            fresh
-                .set_parameter(DParameter::WindowLogMax(WINDOW_LOG))
+            let mut zstd = ZstdDecoder::new().ok()?;
+            zstd.set_parameter(DParameter::WindowLogMax(WINDOW_LOG))
                 .ok()?;
-            self.zstd = Some(fresh);
+            self.zstd = Some(zstd);
         }
         let zstd = self.zstd.as_mut()?;
         zstd.reinit().ok()?;
@@ -99,14 +96,14 @@ impl Decoder {
     }
 }
 
-/// Packs clusters as zstd frames.
+/// Compresses clusters to zstd frames.
 pub(super) struct Encoder {
     zstd: zstd::bulk::Compressor<'static>,
     buffer: Vec<u8>,
 }
 
 impl Encoder {
-    /// `None` where there is no memory for it: clusters then stay as they are.
+    /// `None` where there is no memory for it: clusters are then stored uncompressed.
     pub(super) fn new() -> Option<Self> {
         Some(Self {
             zstd: zstd::bulk::Compressor::new(ZSTD_LEVEL).ok()?,
@@ -114,7 +111,7 @@ impl Encoder {
         })
     }
 
-    /// The frame, or `None` where it would not be smaller than the cluster.
+    /// Returns the frame; `None` where it is not smaller than the cluster.
     pub(super) fn encode(&mut self, cluster: &[u8]) -> Option<&[u8]> {
         self.buffer.resize(cluster.len().saturating_sub(1), 0);
         let length = self
@@ -135,20 +132,20 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_is_found_within_what_is_stored_around_it() {
+    fn decodes_a_frame_with_other_data_behind_it() {
         let cluster = text(65536);
         let mut encoder = Encoder::new().unwrap();
         let frame = encoder.encode(&cluster).unwrap();
         let mut stored = frame.to_vec();
         stored.extend([0x5a; 300]);
         let mut decoder = Decoder::default();
-        let told = decoder.decode(Compression::Zstd, &stored, 65536).unwrap();
-        assert!(told.plain == cluster);
-        assert_eq!(told.compressed_bytes, Some(frame.len()));
+        let decoded = decoder.decode(Compression::Zstd, &stored, 65536).unwrap();
+        assert!(decoded.plain == cluster);
+        assert_eq!(decoded.compressed_bytes, Some(frame.len()));
     }
 
     #[test]
-    fn what_makes_no_whole_cluster_is_not_accepted() {
+    fn refuses_data_that_is_not_one_cluster() {
         let cluster = text(8192);
         let mut encoder = Encoder::new().unwrap();
         let frame = encoder.encode(&cluster).unwrap();
@@ -163,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn random_bytes_are_left_as_they_are() {
+    fn does_not_compress_random_bytes() {
         let mut state = 1u64;
         let noise: Vec<u8> = std::iter::repeat_with(|| {
             state = state.wrapping_mul(6364136223846793005).wrapping_add(1);
@@ -176,7 +173,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn takes_any_bytes(stored in proptest::collection::vec(any::<u8>(), 0..2000)) {
+        fn accepts_any_bytes(stored in proptest::collection::vec(any::<u8>(), 0..2000)) {
             let mut decoder = Decoder::default();
             decoder.decode(Compression::Zlib, &stored, 4096);
             decoder.decode(Compression::Zstd, &stored, 4096);

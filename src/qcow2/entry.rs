@@ -1,6 +1,6 @@
-//! Sizes that follow from the cluster size, and what an L2 entry says ("Cluster mapping").
+//! Sizes that follow from the cluster size, and the encoding of L2 entries ("Cluster mapping").
 
-use super::ComposeError;
+use super::error::ComposeError;
 
 /// "L1 table entry", "L2 table entry", bit 63: the refcount is exactly one.
 pub(super) const COPIED: u64 = 1 << 63;
@@ -11,7 +11,7 @@ pub(super) const ZERO: u64 = 1;
 pub(super) const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
 const SECTOR: u64 = 512;
 
-/// What follows from the size of a cluster.
+/// Sizes that follow from the size of a cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Geometry {
     bits: u32,
@@ -22,74 +22,69 @@ pub(super) struct Geometry {
 pub(super) enum Cluster {
     /// In the backing file, or zeros.
     Unallocated,
-    /// Zeros, with or without a host cluster kept for it.
+    /// Zeros, perhaps with a preallocated host cluster.
     Zero {
-        /// The host cluster that is kept.
         host: Option<u64>,
     },
-    /// A host cluster.
     Data {
-        /// Its offset.
         host: u64,
     },
-    /// Compressed.
     Compressed {
         /// Offset of the first byte.
         host: u64,
-        /// Bytes up to the end of the last sector, more than the compressed data itself may need.
+        /// Bytes up to the end of the last sector, perhaps more than the compressed data.
         stored_bytes: u64,
     },
 }
 
 impl Geometry {
-    /// `cluster_size`: a power of two from 512 bytes to 2 MiB, as a header that was read has it.
+    /// Returns the geometry for `cluster_size`: a power of two from 512 bytes to 2 MiB.
     pub(super) fn new(cluster_size: u64) -> Self {
         Self {
             bits: cluster_size.trailing_zeros().clamp(9, 21),
         }
     }
 
-    /// Bytes of a cluster.
     pub(super) fn cluster_size(self) -> u64 {
         1 << self.bits
     }
 
-    /// The same, for lengths in memory.
+    /// Returns the cluster size for lengths in memory.
     pub(super) fn cluster_len(self) -> usize {
         1 << self.bits
     }
 
-    /// Entries of an L2 table, or of a cluster of the L1 or refcount table.
+    /// Returns the entries of an L2 table, or of a cluster of the L1 or refcount table.
     pub(super) fn entries(self) -> usize {
         1 << (self.bits - 3)
     }
 
-    /// Bytes of the disk that one L2 table describes.
+    /// Returns the bytes of the disk that one L2 table maps.
     pub(super) fn l2_span(self) -> u64 {
         1 << (2 * self.bits - 3)
     }
 
-    /// Clusters that so many bytes take.
+    /// Returns the number of clusters that `bytes` take.
     pub(super) fn clusters(self, bytes: u64) -> u64 {
         bytes.div_ceil(self.cluster_size())
     }
 
-    /// The bytes rounded up to whole clusters, or `None` past 64 bits.
+    /// Rounds up to whole clusters; `None` past 64 bits.
     pub(super) fn round_up(self, bytes: u64) -> Option<u64> {
         bytes.checked_next_multiple_of(self.cluster_size())
     }
 
-    /// "Compressed Clusters Descriptor": x, the number of bits of the offset.
+    /// "Compressed Clusters Descriptor": x.
     fn compressed_offset_bits(self) -> u32 {
         62 - (self.bits - 8)
     }
 
-    /// Compressed clusters must start below this offset.
+    /// Returns the offset below which compressed clusters must start.
     pub(super) fn compressed_end(self) -> u64 {
         1 << self.compressed_offset_bits().min(56)
     }
 
-    /// What an entry that [`check`](Self::check) let pass says.
+    /// Decodes an entry that [`check`](Self::check) accepted.
     pub(super) fn decode_entry(self, entry: u64) -> Cluster {
         if entry & COMPRESSED != 0 {
             let x = self.compressed_offset_bits();
@@ -109,7 +104,7 @@ impl Geometry {
         }
     }
 
-    /// Is it an entry that an image of that version and length may have?
+    /// Checks that an image of that version and length may have the entry.
     pub(super) fn check(
         self,
         entry: u64,
@@ -117,7 +112,7 @@ impl Geometry {
         file_bytes: u64,
     ) -> Result<(), ComposeError> {
         let bad = ComposeError::BadEntry { table: "L2", entry };
-        let what = "a data cluster";
+        let structure = "a data cluster";
         match self.decode_entry(entry) {
             Cluster::Compressed {
                 host,
@@ -127,11 +122,11 @@ impl Geometry {
                 if entry & COPIED != 0 || host >> 56 != 0 || host < self.cluster_size() {
                     return Err(bad);
                 }
-                // The last sector may be cut short by the end of the file, but begins no cluster of its own.
+                // The end of the file may cut the last sector, which does not begin a cluster of its own.
                 let end = self.clusters(host + stored);
                 if host >= file_bytes || end > self.clusters(file_bytes) {
                     return Err(ComposeError::Truncated {
-                        structure: what,
+                        structure,
                         offset: host,
                     });
                 }
@@ -150,7 +145,7 @@ impl Geometry {
                 }
                 if host >= file_bytes {
                     return Err(ComposeError::Truncated {
-                        structure: what,
+                        structure,
                         offset: host,
                     });
                 }
@@ -160,8 +155,8 @@ impl Geometry {
         Ok(())
     }
 
-    /// The entry of a compressed cluster of `length` bytes at `host`, which lies below
-    /// [`compressed_end`](Self::compressed_end); `length` is at most a cluster.
+    /// Returns the entry of a compressed cluster of `length` bytes (at most a cluster) at `host`, which lies below
+    /// [`compressed_end`](Self::compressed_end).
     pub(super) fn compressed_entry(self, host: u64, length: u64) -> u64 {
         let sectors = (host % SECTOR + length).div_ceil(SECTOR);
         COMPRESSED | (sectors.saturating_sub(1) << self.compressed_offset_bits()) | host
@@ -175,22 +170,22 @@ mod tests {
 
     #[test]
     fn sizes_follow_from_the_cluster() {
-        let usual = Geometry::new(65536);
-        assert_eq!(usual.entries(), 8192);
-        assert_eq!(usual.l2_span(), 512 << 20);
-        assert_eq!(usual.clusters(65537), 2);
+        let geometry = Geometry::new(65536);
+        assert_eq!(geometry.entries(), 8192);
+        assert_eq!(geometry.l2_span(), 512 << 20);
+        assert_eq!(geometry.clusters(65537), 2);
         assert_eq!(Geometry::new(2 << 20).compressed_end(), 1 << 49);
         assert_eq!(Geometry::new(512).compressed_end(), 1 << 56);
     }
 
     #[test]
-    fn an_entry_with_a_bit_too_many_is_refused() {
-        let usual = Geometry::new(65536);
-        let check = |entry, version| usual.check(entry, version, 1 << 30);
+    fn refuses_entries_with_reserved_bits() {
+        let geometry = Geometry::new(65536);
+        let check = |entry, version| geometry.check(entry, version, 1 << 30);
         assert_eq!(check(COPIED | 0x10000, 2), Ok(()));
         assert_eq!(check(0x20001, 3), Ok(()));
         for (entry, version) in [
-            (0x10001, 2),             // Zeros are told by version 3 only.
+            (0x10001, 2),             // Zero clusters are a feature of version 3.
             (0x10002, 3),             // Reserved, bits 1 to 8.
             (0x10000 | (1 << 56), 3), // Reserved, bits 56 to 61.
             (0x8000, 3),              // Not aligned.
@@ -221,10 +216,10 @@ mod tests {
             let host = geometry.cluster_size() + at;
             let entry = geometry.compressed_entry(host, length);
             prop_assert_eq!(geometry.check(entry, 2, u64::MAX), Ok(()));
-            let Cluster::Compressed { host: told, stored_bytes: stored } = geometry.decode_entry(entry) else {
+            let Cluster::Compressed { host: decoded_host, stored_bytes: stored } = geometry.decode_entry(entry) else {
                 return Err(TestCaseError::fail("not compressed"));
             };
-            prop_assert_eq!(told, host);
+            prop_assert_eq!(decoded_host, host);
             prop_assert!(stored >= length && stored < length + 512);
         }
     }

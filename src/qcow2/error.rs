@@ -1,19 +1,19 @@
 //! Why an image cannot be composed.
 
-/// Why there is no composed image: the caller rewrites the whole disk instead, and says this in the job's log.
+/// Why an image cannot be composed. The caller converts the whole disk instead, and logs this.
 ///
 /// Offsets and lengths are bytes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ComposeError {
-    /// It is no qcow2 image of a version that is known; in words.
+    /// Not a qcow2 image of a known version, and why.
     #[error("{0}")]
     InvalidHeader(String),
-    /// The file ends before what its header or tables point at.
-    #[error("the image is cut off: {structure} at {offset} lies past the file's end")]
+    /// The file ends before a structure that its header or tables point at.
+    #[error("the image is cut off: {structure} at {offset} lies past the end of the file")]
     Truncated {
-        /// What lies there.
+        /// Of the file.
         structure: &'static str,
-        /// Where.
+        /// In the file.
         offset: u64,
     },
     /// "Header", incompatible feature bit 0.
@@ -22,11 +22,11 @@ pub enum ComposeError {
     /// "Header", incompatible feature bit 1.
     #[error("the image is marked corrupt")]
     Corrupt,
-    /// "Header": an implementation must not open an image with an unknown bit.
-    #[error("the image uses features that are not known (bits {0:#x})")]
+    /// "Header", incompatible features: an image with an unknown bit must not be opened.
+    #[error("the image uses unknown features (bits {0:#x})")]
     UnknownFeatures(u64),
     /// "Header", incompatible feature bit 2.
-    #[error("the image keeps its data in another file")]
+    #[error("the image has an external data file")]
     ExternalData,
     /// "Header", crypt_method.
     #[error("the image is encrypted")]
@@ -37,62 +37,60 @@ pub enum ComposeError {
     /// "Extended L2 Entries".
     #[error("the image has extended L2 entries (subclusters)")]
     ExtendedL2,
-    /// "Header", refcount_order: only the usual width is written.
+    /// "Header", refcount_order: only 16 bits are written.
     #[error("the base's refcounts are {0} bits wide, not 16")]
     RefcountWidth(u32),
     /// "Additional fields", compression_type.
-    #[error("the image's compression type is not known")]
+    #[error("the image's compression type is unknown")]
     UnknownCompression,
-    /// The disk is no whole number of sectors of 512 bytes: readers disagree on where it ends.
-    #[error("the disk of {0} bytes is no whole number of sectors")]
+    /// Readers disagree on where such a disk ends.
+    #[error("the disk size of {0} bytes is not a multiple of 512")]
     UnalignedSize(u64),
     /// A bit that must be zero is set, or an offset is not aligned.
-    #[error("the image is damaged: {table} entry {entry:#018x} is not valid")]
+    #[error("the image is damaged: {table} entry {entry:#018x} is invalid")]
     BadEntry {
         /// "L1" or "L2".
         table: &'static str,
         /// As stored.
         entry: u64,
     },
-    /// A table stands where it must not.
-    #[error("the image is damaged: {structure} at {offset} is used for something else as well")]
+    /// A cluster is used twice.
+    #[error("the image is damaged: {structure} at {offset} is also used for something else")]
     Overlap {
-        /// What stands there.
+        /// The table.
         structure: &'static str,
-        /// Where.
+        /// In the file.
         offset: u64,
     },
-    /// The tables of the image, or of what it would become, are larger than the format or this program allows.
+    /// The tables of the image, or of the composed image, exceed a limit of the format or of this program.
     #[error("the image is too large: {0}")]
     TooLarge(&'static str),
-    /// The base of a chain needs no other file.
-    #[error("the base itself needs a backing file, {0}")]
+    /// The base of a chain must be standalone.
+    #[error("the base has a backing file itself: {0}")]
     BaseHasBackingFile(String),
-    /// An overlay without a backing file hides everything below it.
+    /// Such an overlay hides everything below it.
     #[error("overlay {0} of the chain has no backing file")]
     OverlayWithoutBackingFile(usize),
-    /// One cluster is referenced more often than 16 bits can count.
+    /// 16 bits cannot count the references.
     #[error("the image is damaged: the cluster at {0} is referenced more than 65535 times")]
     RefcountOverflow(u64),
-    /// "Compressed Clusters Descriptor": the bytes there are no whole cluster.
-    #[error(
-        "the image is damaged: the compressed cluster for the disk's offset {0} does not decode"
-    )]
+    /// "Compressed Clusters Descriptor": the data does not decode to one cluster.
+    #[error("the image is damaged: cannot decode the compressed cluster at disk offset {0}")]
     Undecodable(u64),
-    /// The caller handed over other bytes than it was asked for.
-    #[error("{received_bytes} bytes were read where {expected_bytes} were asked for")]
+    /// The caller passed another number of bytes than was requested.
+    #[error("{received_bytes} bytes were passed where {expected_bytes} were requested")]
     WrongLength {
-        /// Bytes asked for.
+        /// Bytes requested.
         expected_bytes: u64,
-        /// Bytes handed over.
+        /// Bytes passed.
         received_bytes: u64,
     },
-    /// The caller handed over the bytes of another read than the next one, or ended too early.
-    #[error("read {received_number} was handed over where {expected_number} was the next")]
+    /// The caller passed the bytes of another read than the next one, or finished too early.
+    #[error("read {received_number} was passed where {expected_number} was next")]
     OutOfOrder {
-        /// Number of the read that was due.
+        /// Number of the next read.
         expected_number: u64,
-        /// Number of the read handed over.
+        /// Number of the read that was passed.
         received_number: u64,
     },
 }

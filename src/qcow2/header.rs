@@ -1,101 +1,163 @@
-//! The header of a qcow2 image (QEMU, docs/interop/qcow2, "Header").
+//! The header of a qcow2 image ("Header") and its extensions ("Header extensions").
 
 use snapdeck_model::{Compression, ImageFacts};
 
-/// Bytes of a file's start that hold the header of nearly every image, backing file name included.
+/// Bytes of a file's start that hold the header of nearly every image, with the backing file name.
 pub const HEADER_BYTES: usize = 4096;
 
 const MAGIC: [u8; 4] = *b"QFI\xfb";
-/// The longest backing file name the format allows.
+/// "Header", backing_file_size: the longest name.
 const MAX_BACKING_NAME: u64 = 1023;
+/// "Header": bytes of a version 2 header, and of the shortest version 3 header.
+const V2_HEADER_BYTES: usize = 72;
+pub(super) const V3_HEADER_BYTES: usize = 104;
 
+/// "Header", incompatible_features.
 const DIRTY: u64 = 1;
 const CORRUPT: u64 = 1 << 1;
 const EXTERNAL_DATA: u64 = 1 << 2;
-const COMPRESSION_TYPE: u64 = 1 << 3;
+pub(super) const COMPRESSION_TYPE: u64 = 1 << 3;
 const EXTENDED_L2: u64 = 1 << 4;
 const KNOWN_INCOMPATIBLE: u64 = DIRTY | CORRUPT | EXTERNAL_DATA | COMPRESSION_TYPE | EXTENDED_L2;
 
-/// Why there are no facts.
+/// "Header extensions": types.
+const END: u32 = 0;
+const BACKING_FORMAT: u32 = 0xe279_2aca;
+pub(super) const FEATURE_NAMES: u32 = 0x6803_f857;
+
+/// Why a header cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HeaderError {
-    /// The backing file's name lies further on: so many bytes of the file's start are needed, at most one
-    /// cluster (2 MiB).
+    /// The backing file name ends further on in the first cluster (2 MiB at most).
     Incomplete {
-        /// Bytes of the file's start.
+        /// Bytes of the file's start that are needed.
         needed_bytes: usize,
     },
-    /// It is no qcow2 image that anybody could open; in words.
+    /// Not a qcow2 image that can be opened, and why.
     Invalid(String),
+}
+
+/// A header with the fields that every reader needs.
+pub(super) struct Header {
+    pub(super) facts: ImageFacts,
+    pub(super) header_bytes: usize,
+    pub(super) l1_entries: u32,
+    pub(super) l1_offset: u64,
 }
 
 /// Reads the facts from the bytes a file begins with: [`HEADER_BYTES`] of them, or the whole of a shorter file.
 ///
 /// # Errors
-/// [`HeaderError::Incomplete`] where more bytes are needed, [`HeaderError::Unfit`] where it is no qcow2 image
-/// that this version of the format describes.
+/// [`HeaderError::Incomplete`] where more bytes are needed, [`HeaderError::Invalid`] where it is not a qcow2 image of
+/// a known version.
 pub fn read_header(start: &[u8]) -> Result<ImageFacts, HeaderError> {
-    let unfit = |why: String| Err(HeaderError::Invalid(why));
-    if start.is_empty() {
-        return unfit("the file is empty".into());
+    Header::parse(start).map(|header| header.facts)
+}
+
+/// Returns the backing file format named in the bytes a file begins with ("Header extensions", backing file format
+/// name); `None` also where that is cut off.
+pub fn read_backing_format(start: &[u8]) -> Option<String> {
+    let header = Header::parse(start).ok()?;
+    let (_, name) = header
+        .extensions(start)
+        .find(|(kind, _)| *kind == BACKING_FORMAT)?;
+    Some(String::from_utf8_lossy(name).into_owned())
+}
+
+/// Returns the incompatible feature bits that are not known: no other field is known to mean what it says then.
+pub(super) fn unknown_features(start: &[u8]) -> u64 {
+    match start.starts_with(&MAGIC) && field_u32(start, 4) == 3 {
+        true => field_u64(start, 72) & !KNOWN_INCOMPATIBLE,
+        false => 0,
     }
-    if !start.starts_with(&MAGIC) {
-        return unfit("it is not a qcow2 image".into());
+}
+
+impl Header {
+    /// Parses the bytes a file begins with.
+    pub(super) fn parse(start: &[u8]) -> Result<Self, HeaderError> {
+        let invalid = |why: String| Err(HeaderError::Invalid(why));
+        if start.is_empty() {
+            return invalid("the file is empty".into());
+        }
+        if !start.starts_with(&MAGIC) {
+            return invalid("it is not a qcow2 image".into());
+        }
+        let field32 = |at| field_u32(start, at);
+        let field64 = |at| field_u64(start, at);
+        let version = field32(4);
+        if start.len() < V2_HEADER_BYTES || version == 3 && start.len() < V3_HEADER_BYTES {
+            return invalid("its header is cut off".into());
+        }
+        if !matches!(version, 2 | 3) {
+            return invalid(format!("qcow2 version {version} is not supported"));
+        }
+        let cluster_bits = field32(20);
+        if !(9..=21).contains(&cluster_bits) {
+            return invalid(format!("its cluster size of 2^{cluster_bits} is invalid"));
+        }
+        let cluster_size = 1u64 << cluster_bits;
+        let unknown = unknown_features(start);
+        if unknown != 0 {
+            return invalid(format!("it uses unknown features (bits {unknown:#x})"));
+        }
+        let (incompatible, refcount_order, header_bytes) = match version {
+            3 => (field64(72), field32(96), field32(100) as usize),
+            _ => (0, 4, V2_HEADER_BYTES),
+        };
+        if refcount_order > 6 {
+            return invalid(format!(
+                "its refcount width of 2^{refcount_order} is invalid"
+            ));
+        }
+        let compression = match start.get(104) {
+            Some(&kind) if incompatible & COMPRESSION_TYPE != 0 && header_bytes > 104 => match kind
+            {
+                0 => Compression::Zlib,
+                1 => Compression::Zstd,
+                _ => Compression::Unknown,
+            },
+            _ => Compression::Zlib,
+        };
+        let backing_file =
+            read_backing_name(start, field64(8), u64::from(field32(16)), cluster_size)?;
+        Ok(Self {
+            facts: ImageFacts {
+                version,
+                virtual_size: field64(24),
+                cluster_size,
+                backing_file,
+                has_external_data_file: incompatible & EXTERNAL_DATA != 0,
+                dirty: incompatible & DIRTY != 0,
+                corrupt: incompatible & CORRUPT != 0,
+                encrypted: field32(32) != 0,
+                extended_l2: incompatible & EXTENDED_L2 != 0,
+                internal_snapshots: field32(60),
+                refcount_bits: 1 << refcount_order,
+                compression,
+            },
+            header_bytes,
+            l1_entries: field32(36),
+            l1_offset: field64(40),
+        })
     }
-    let (Some(version), Some(_)) = (u32_at(start, 4), u64_at(start, 64)) else {
-        return unfit("its header is cut off".into());
-    };
-    let field32 = |at| field_u32(start, at);
-    let field64 = |at| field_u64(start, at);
-    if !matches!(version, 2 | 3) {
-        return unfit(format!("qcow2 version {version} is not known"));
+
+    /// Iterates over type and data of the extensions, which lie within the first cluster; ends where one is cut off.
+    pub(super) fn extensions<'a>(
+        &self,
+        start: &'a [u8],
+    ) -> impl Iterator<Item = (u32, &'a [u8])> + use<'a> {
+        let cluster = usize::try_from(self.facts.cluster_size).unwrap_or(usize::MAX);
+        let end = cluster.min(start.len());
+        let mut rest = start.get(self.header_bytes..end).unwrap_or_default();
+        std::iter::from_fn(move || {
+            let (kind, length) = (u32_at(rest, 0)?, u32_at(rest, 4)? as usize);
+            let data = rest.get(8..)?.get(..length)?;
+            rest = rest
+                .get(8 + length.next_multiple_of(8)..)
+                .unwrap_or_default();
+            (kind != END).then_some((kind, data))
+        })
     }
-    if version == 3 && start.len() < 104 {
-        return unfit("its header is cut off".into());
-    }
-    let cluster_bits = field32(20);
-    if !(9..=21).contains(&cluster_bits) {
-        return unfit(format!(
-            "its clusters of 2^{cluster_bits} bytes are not possible"
-        ));
-    }
-    let cluster_size = 1u64 << cluster_bits;
-    let incompatible = if version == 3 { field64(72) } else { 0 };
-    if incompatible & !KNOWN_INCOMPATIBLE != 0 {
-        return unfit(format!(
-            "it uses features this program does not know (bits {:#x})",
-            incompatible & !KNOWN_INCOMPATIBLE
-        ));
-    }
-    let refcount_order = if version == 3 { field32(96) } else { 4 };
-    if refcount_order > 6 {
-        return unfit(format!(
-            "its refcounts of 2^{refcount_order} bits are not possible"
-        ));
-    }
-    let header_bytes = if version == 3 { field32(100) } else { 72 };
-    let compression = match start.get(104) {
-        Some(&kind) if incompatible & COMPRESSION_TYPE != 0 && header_bytes > 104 => match kind {
-            0 => Compression::Zlib,
-            1 => Compression::Zstd,
-            _ => Compression::Unknown,
-        },
-        _ => Compression::Zlib,
-    };
-    Ok(ImageFacts {
-        version,
-        virtual_size: field64(24),
-        cluster_size,
-        backing_file: read_backing_name(start, field64(8), u64::from(field32(16)), cluster_size)?,
-        has_external_data_file: incompatible & EXTERNAL_DATA != 0,
-        dirty: incompatible & DIRTY != 0,
-        corrupt: incompatible & CORRUPT != 0,
-        encrypted: field32(32) != 0,
-        extended_l2: incompatible & EXTENDED_L2 != 0,
-        internal_snapshots: field32(60),
-        refcount_bits: 1 << refcount_order,
-        compression,
-    })
 }
 
 /// The name lies anywhere in the first cluster.
@@ -111,36 +173,34 @@ fn read_backing_name(
     let end = offset
         .checked_add(length)
         .filter(|end| length <= MAX_BACKING_NAME && *end <= cluster_size)
-        .ok_or_else(|| HeaderError::Invalid("its backing file's name is out of bounds".into()))?;
+        .ok_or_else(|| HeaderError::Invalid("its backing file name is out of bounds".into()))?;
     // Within a cluster, so it fits a usize.
     let (offset, end) = (offset as usize, end as usize);
     match start.get(offset..end) {
         Some(name) => Ok(Some(String::from_utf8_lossy(name).into_owned())),
         None if start.len() < HEADER_BYTES => Err(HeaderError::Invalid(
-            "its backing file's name is cut off".into(),
+            "its backing file name is cut off".into(),
         )),
         None => Err(HeaderError::Incomplete { needed_bytes: end }),
     }
 }
 
-/// The field at that place, or 0 past the end.
-pub(super) fn field_u32(bytes: &[u8], at: usize) -> u32 {
+/// Returns the field, or 0 past the end.
+fn field_u32(bytes: &[u8], at: usize) -> u32 {
     u32_at(bytes, at).unwrap_or_default()
 }
 
-/// The field at that place, or 0 past the end.
+/// Returns the field, or 0 past the end.
 pub(super) fn field_u64(bytes: &[u8], at: usize) -> u64 {
-    u64_at(bytes, at).unwrap_or_default()
+    let field = bytes
+        .get(at..at + 8)
+        .and_then(|field| field.try_into().ok());
+    field.map_or(0, u64::from_be_bytes)
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     let field = bytes.get(at..at + 4)?.try_into().ok()?;
     Some(u32::from_be_bytes(field))
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
-    let field = bytes.get(at..at + 8)?.try_into().ok()?;
-    Some(u64::from_be_bytes(field))
 }
 
 #[cfg(test)]
@@ -175,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_what_a_plain_image_is() {
+    fn reads_a_plain_image() {
         let facts = read_header(&plain()).unwrap();
         assert_eq!(facts.virtual_size, 40 << 30);
         assert_eq!(facts.cluster_size, 65536);
@@ -184,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_its_features() {
+    fn reads_the_features() {
         let mut bytes = plain();
         bytes[72..80].copy_from_slice(&0b11111u64.to_be_bytes());
         bytes[104] = 1;
@@ -195,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_the_backing_file_wherever_it_may_stand() {
+    fn finds_the_backing_file_anywhere_in_the_first_cluster() {
         let mut bytes = backed(200, 9);
         bytes[200..209].copy_from_slice(b"/a/b.qcow");
         let facts = read_header(&bytes).unwrap();
@@ -210,21 +270,52 @@ mod tests {
     }
 
     #[test]
-    fn says_why_something_is_no_image() {
+    fn explains_why_a_file_is_not_an_image() {
         assert!(why(b"").contains("empty"));
         assert!(why(b"MZ and so on").contains("not a qcow2"));
         assert!(why(&plain()[..80]).contains("cut off"));
         let mut newer = plain();
         newer[7] = 4;
         assert!(why(&newer).contains("version 4"));
+        newer[..8].copy_from_slice(b"QFI\xfb\0\0\0\x02");
+        assert!(why(&newer[..71]).contains("cut off"));
         let mut unknown = plain();
         unknown[77] = 1;
         assert!(why(&unknown).contains("0x10000"));
     }
 
+    fn with_extensions(version: u32, extensions: &[u8]) -> Vec<u8> {
+        let mut bytes = plain();
+        bytes[4..8].copy_from_slice(&version.to_be_bytes());
+        let at = if version == 2 { 72 } else { 112 };
+        // The fields of a longer header than version 2 has are extensions there.
+        bytes[at..at + 40].fill(0);
+        bytes[at..at + extensions.len()].copy_from_slice(extensions);
+        bytes
+    }
+
+    #[test]
+    fn finds_the_backing_format_behind_other_extensions_but_not_past_the_last() {
+        let other = b"\x68\x03\xf8\x57\0\0\0\x03abc\0\0\0\0\0";
+        let raw = b"\xe2\x79\x2a\xca\0\0\0\x03raw\0\0\0\0\0";
+        for version in [2, 3] {
+            let both = with_extensions(version, &[&other[..], raw].concat());
+            assert_eq!(read_backing_format(&both).as_deref(), Some("raw"));
+            assert_eq!(read_backing_format(&with_extensions(version, other)), None);
+            let ended = with_extensions(version, &[&[0; 8][..], raw].concat());
+            assert_eq!(read_backing_format(&ended), None);
+        }
+    }
+
     proptest! {
         #[test]
-        fn takes_any_bytes(mut bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn accepts_any_extensions(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            read_backing_format(&with_extensions(3, &bytes));
+            read_backing_format(&bytes);
+        }
+
+        #[test]
+        fn accepts_any_bytes(mut bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let _ = read_header(&bytes);
             for (at, byte) in MAGIC.into_iter().chain([0, 0, 0, 3]).enumerate() {
                 if let Some(slot) = bytes.get_mut(at) {

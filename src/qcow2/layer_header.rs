@@ -1,116 +1,102 @@
-//! What the start of an image's file says to somebody who composes: facts, refusals, where the L1 table is.
+//! The start of an image's file, for composing: facts, refusals, and the place of the L1 table.
 
 use std::ops::Range;
 
-use super::ComposeError;
 use super::entry::Geometry;
-use super::header::{HeaderError, field_u32, field_u64, read_header};
+use super::error::ComposeError;
+use super::header::{FEATURE_NAMES, Header, HeaderError, V3_HEADER_BYTES, unknown_features};
 use snapdeck_model::{Compression, ImageFacts};
 
 /// QEMU's own limit of an L1 table.
 pub(super) const MAX_L1_BYTES: u64 = 32 << 20;
-/// "Header extensions": types.
-const END: u32 = 0;
-pub(super) const FEATURE_NAMES: u32 = 0x6803_f857;
 /// "Feature name table": one entry.
 const FEATURE_NAME_BYTES: usize = 48;
 
-/// What was told.
 pub(super) enum ParseStatus {
     Complete(Box<LayerHeader>),
-    /// So many bytes of the file's start are needed.
+    /// Bytes of the file's start that are needed.
     Incomplete(u64),
 }
 
-/// An image that may be composed.
+/// The header of an image that may be composed.
 pub(super) struct LayerHeader {
     pub(super) facts: ImageFacts,
-    /// The header, `header_length` bytes.
+    /// `header_length` bytes.
     pub(super) header: Vec<u8>,
     /// Data of the feature name table extension.
     pub(super) feature_names: Option<Vec<u8>>,
-    /// Bytes of the file that hold the L1 table, as far as the disk goes.
+    /// Bytes of the file that hold the L1 table, up to the end of the disk.
     pub(super) l1: Range<u64>,
 }
 
 impl LayerHeader {
-    /// `start`: the bytes a file of that length begins with.
+    /// Parses the bytes that a file of `file_bytes` begins with.
     pub(super) fn parse(start: &[u8], file_bytes: u64) -> Result<ParseStatus, ComposeError> {
-        refuse_unknown_features(start)?;
+        let unknown = unknown_features(start);
+        if unknown != 0 {
+            return Err(ComposeError::UnknownFeatures(unknown));
+        }
         let cut_off = || ComposeError::InvalidHeader("its header is cut off".into());
-        let facts = match read_header(start) {
-            Ok(facts) => facts,
-            // At most one cluster of 2 MiB; the same bytes are never asked for twice.
+        let header = match Header::parse(start) {
+            Ok(header) => header,
+            // At most one cluster of 2 MiB; the same bytes are never requested twice.
             Err(HeaderError::Incomplete { needed_bytes }) => {
                 let end = needed_bytes as u64;
-                let asks_more = end <= file_bytes && end > start.len() as u64;
-                return asks_more
+                let has_more = end <= file_bytes && end > start.len() as u64;
+                return has_more
                     .then_some(ParseStatus::Incomplete(end))
                     .ok_or_else(cut_off);
             }
             Err(HeaderError::Invalid(why)) => return Err(ComposeError::InvalidHeader(why)),
         };
-        refuse_features(&facts)?;
-        if file_bytes < facts.cluster_size {
+        refuse_features(&header.facts)?;
+        if file_bytes < header.facts.cluster_size {
             return Err(cut_off());
         }
-        let l1 = locate_l1(start, &facts, file_bytes)?;
-        let (header, feature_names) = split_header(start, &facts)?;
+        let l1 = locate_l1(&header, file_bytes)?;
+        let feature_names = header.extensions(start).filter(|(kind, data)| {
+            *kind == FEATURE_NAMES && data.len().is_multiple_of(FEATURE_NAME_BYTES)
+        });
         Ok(ParseStatus::Complete(Box::new(Self {
-            facts,
-            header,
-            feature_names,
+            feature_names: feature_names.last().map(|(_, data)| data.to_vec()),
+            header: header_fields(start, &header)?,
+            facts: header.facts,
             l1,
         })))
     }
 }
 
 /// "Header", l1_size and l1_table_offset.
-fn locate_l1(
-    start: &[u8],
-    facts: &ImageFacts,
-    file_bytes: u64,
-) -> Result<Range<u64>, ComposeError> {
-    let geometry = Geometry::new(facts.cluster_size);
-    let needed = facts.virtual_size.div_ceil(geometry.l2_span());
-    if needed > MAX_L1_BYTES / 8 {
+fn locate_l1(header: &Header, file_bytes: u64) -> Result<Range<u64>, ComposeError> {
+    let geometry = Geometry::new(header.facts.cluster_size);
+    let entries = header.facts.virtual_size.div_ceil(geometry.l2_span());
+    if entries > MAX_L1_BYTES / 8 {
         return Err(ComposeError::TooLarge("its L1 table has more than 32 MiB"));
     }
-    if u64::from(field_u32(start, 36)) < needed {
+    if u64::from(header.l1_entries) < entries {
         let why = "its L1 table is too short for its disk";
         return Err(ComposeError::InvalidHeader(why.into()));
     }
-    if needed == 0 {
+    if entries == 0 {
         return Ok(0..0);
     }
-    let at = field_u64(start, 40);
-    if !at.is_multiple_of(geometry.cluster_size()) || at < geometry.cluster_size() {
-        let table = "the header's L1";
-        return Err(ComposeError::BadEntry { table, entry: at });
+    let offset = header.l1_offset;
+    if !offset.is_multiple_of(geometry.cluster_size()) || offset < geometry.cluster_size() {
+        return Err(ComposeError::BadEntry {
+            table: "the header's L1",
+            entry: offset,
+        });
     }
-    match at.checked_add(needed * 8) {
-        Some(end) if end <= file_bytes => Ok(at..end),
-        _ => {
-            let what = "the L1 table";
-            Err(ComposeError::Truncated {
-                structure: what,
-                offset: at,
-            })
-        }
+    match offset.checked_add(entries * 8) {
+        Some(end) if end <= file_bytes => Ok(offset..end),
+        _ => Err(ComposeError::Truncated {
+            structure: "the L1 table",
+            offset,
+        }),
     }
 }
 
-/// Told before anything else is looked at: with such a bit nothing else is known to mean what it says.
-fn refuse_unknown_features(start: &[u8]) -> Result<(), ComposeError> {
-    let known = 0b11111;
-    let unknown = field_u64(start, 72) & !known;
-    if start.starts_with(b"QFI\xfb") && field_u32(start, 4) == 3 && unknown != 0 {
-        return Err(ComposeError::UnknownFeatures(unknown));
-    }
-    Ok(())
-}
-
-/// What no layer of a chain may have.
+/// Refuses what no layer of a chain may have.
 fn refuse_features(facts: &ImageFacts) -> Result<(), ComposeError> {
     let refusal = if facts.dirty {
         ComposeError::Dirty
@@ -134,38 +120,17 @@ fn refuse_features(facts: &ImageFacts) -> Result<(), ComposeError> {
     Err(refusal)
 }
 
-/// The header itself, and the feature name table where it is sound ("Header extensions").
-fn split_header(
-    start: &[u8],
-    facts: &ImageFacts,
-) -> Result<(Vec<u8>, Option<Vec<u8>>), ComposeError> {
-    let length = match facts.version {
-        2 => 72,
-        _ => field_u32(start, 100) as usize,
-    };
-    let bad =
-        || ComposeError::InvalidHeader(format!("its header of {length} bytes is not possible"));
-    if facts.version > 2 && (length < 104 || !length.is_multiple_of(8)) {
-        return Err(bad());
+/// "Header", header_length.
+fn header_fields(start: &[u8], header: &Header) -> Result<Vec<u8>, ComposeError> {
+    let length = header.header_bytes;
+    let is_valid = header.facts.version == 2
+        || length >= V3_HEADER_BYTES
+            && length.is_multiple_of(8)
+            && length as u64 <= header.facts.cluster_size;
+    match start.get(..length).filter(|_| is_valid) {
+        Some(fields) => Ok(fields.to_vec()),
+        None => Err(ComposeError::InvalidHeader(format!(
+            "its header length of {length} bytes is invalid"
+        ))),
     }
-    let in_cluster = usize::try_from(facts.cluster_size).is_ok_and(|cluster| length <= cluster);
-    let header = start.get(..length).filter(|_| in_cluster).ok_or_else(bad)?;
-    let mut at = length;
-    let mut feature_names = None;
-    // Each step takes 8 bytes at least, of 64 KiB or one cluster.
-    while let Some(head) = start.get(at..at + 8) {
-        let (kind, data) = (field_u32(head, 0), field_u32(head, 4) as usize);
-        let Some(bytes) = start.get(at + 8..).and_then(|rest| rest.get(..data)) else {
-            break;
-        };
-        match kind {
-            END => break,
-            FEATURE_NAMES if data.is_multiple_of(FEATURE_NAME_BYTES) => {
-                feature_names = Some(bytes.to_vec());
-            }
-            _ => {}
-        }
-        at += 8 + data.next_multiple_of(8);
-    }
-    Ok((header.to_vec(), feature_names))
 }

@@ -1,12 +1,11 @@
-//! The qcow2 format alone: bytes in, plan out, no I/O of its own.
+//! The qcow2 format: bytes in, plan out, no I/O.
 //!
-//! An image's tables are read by a [`TableReader`], which says which bytes it wants next. From the [`Tables`] of a
-//! chain a [`Composer`] makes one standalone image out of the base's bytes and what the overlays changed: it says
-//! what to read, takes the bytes, and gives back what to append, with tables and head at the end.
+//! A [`TableReader`] requests the bytes of an image's tables. From the [`Tables`] of a chain a [`Composer`] makes one
+//! standalone image out of the base's bytes and the clusters of the overlays: it requests reads, takes their bytes, and
+//! returns what to append, with tables and header at the end.
 //!
 //! Sections named in comments are those of QEMU's docs/interop/qcow2.
 
-mod backing;
 mod chain;
 mod codec;
 mod compose;
@@ -17,8 +16,7 @@ mod layer_header;
 mod refcounts;
 mod tables;
 
-pub use backing::read_backing_format;
 pub use compose::{Composer, Estimate, Layout, MetadataWriter, Options, ReadRequest};
 pub use error::ComposeError;
-pub use header::{HEADER_BYTES, HeaderError, read_header};
+pub use header::{HEADER_BYTES, HeaderError, read_backing_format, read_header};
 pub use tables::{TableReader, Tables};

@@ -1,57 +1,54 @@
-//! Refcounts, always computed afresh from the final tables ("Host cluster management").
+//! Refcounts, always computed from the final tables ("Host cluster management").
 
 use std::ops::Range;
 
 use bytes::BytesMut;
 
-use super::ComposeError;
 use super::entry::Geometry;
+use super::error::ComposeError;
 
-/// Bytes of a refcount: only the usual 16 bits are written.
+/// Bytes of a refcount: only 16 bits are written.
 const WIDTH: usize = 2;
 /// Clusters a file may have: their refcounts take 256 MiB of memory.
 const MAX_CLUSTERS: u64 = 128 << 20;
+const TOO_MANY_CLUSTERS: ComposeError = ComposeError::TooLarge("it has more than 128 Mi clusters");
 
-/// How often each host cluster is referenced.
+/// The number of references to each host cluster.
 #[derive(Debug)]
 pub(super) struct Refcounts {
     geometry: Geometry,
     counts: Vec<u16>,
 }
 
-/// The refcount table and its blocks, which count themselves.
+/// The size of the refcount table and its blocks, which count themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct RefcountSize {
-    /// Clusters of the table.
+    /// In clusters.
     pub(super) table: u64,
-    /// Blocks, a cluster each.
+    /// One cluster each.
     pub(super) blocks: u64,
 }
 
 impl Refcounts {
-    /// All zero, for a file of so many bytes.
+    /// Returns zeros for a file of `file_bytes`.
     pub(super) fn new(geometry: Geometry, file_bytes: u64) -> Result<Self, ComposeError> {
         let clusters = geometry.clusters(file_bytes);
-        // One that is mostly holes costs no memory: pages of zeros are given out when they are written.
+        // A sparse file costs no memory: pages of zeros are allocated when they are written.
         let counts = match usize::try_from(clusters) {
             Ok(length) if clusters <= MAX_CLUSTERS => vec![0; length],
             _ => {
-                return Err(ComposeError::TooLarge(
-                    "it has more clusters than are counted",
-                ));
+                return Err(TOO_MANY_CLUSTERS);
             }
         };
         Ok(Self { geometry, counts })
     }
 
-    /// Counts one more reference to every cluster that these bytes touch.
+    /// Adds a reference to every cluster that these bytes touch.
     pub(super) fn reference(&mut self, bytes: Range<u64>) -> Result<(), ComposeError> {
         let first = bytes.start / self.geometry.cluster_size();
         let end = self.geometry.clusters(bytes.end);
         if end > MAX_CLUSTERS {
-            return Err(ComposeError::TooLarge(
-                "it has more clusters than are counted",
-            ));
+            return Err(TOO_MANY_CLUSTERS);
         }
         // Both fit: they are below the limit.
         let (first, end) = (first as usize, end as usize);
@@ -67,7 +64,6 @@ impl Refcounts {
         Ok(())
     }
 
-    /// References to the cluster at that offset.
     pub(super) fn count_at(&self, offset: u64) -> u16 {
         usize::try_from(offset / self.geometry.cluster_size())
             .ok()
@@ -75,7 +71,6 @@ impl Refcounts {
             .unwrap_or(0)
     }
 
-    /// Clusters that are referenced.
     pub(super) fn live_clusters(&self) -> u64 {
         self.counts.iter().filter(|count| **count > 0).count() as u64
     }
@@ -96,8 +91,8 @@ impl Refcounts {
 }
 
 impl RefcountSize {
-    /// What a file needs that has so many clusters without it. A fixed point, as the new clusters want refcounts
-    /// too; it is reached soon, for each round adds a fraction of the one before.
+    /// Returns the size for a file with `others` clusters beside it. A fixed point, since the new clusters need
+    /// refcounts too; each round adds a fraction of the previous one.
     pub(super) fn for_clusters(geometry: Geometry, others: u64) -> Self {
         let per_block = geometry.cluster_size() / WIDTH as u64;
         let mut size = Self {
@@ -115,7 +110,6 @@ impl RefcountSize {
         }
     }
 
-    /// Clusters of both.
     pub(super) fn clusters(self) -> u64 {
         self.table + self.blocks
     }
@@ -128,7 +122,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_blocks_count_themselves_and_no_fewer_would_do(
+        fn blocks_count_themselves_and_are_no_more_than_needed(
             bits in 9u32..=21, others in 1u64..1 << 32,
         ) {
             let geometry = Geometry::new(1 << bits);
@@ -142,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_counts_for_every_cluster_it_touches() {
+    fn counts_every_cluster_that_a_range_touches() {
         let geometry = Geometry::new(4096);
         let mut counts = Refcounts::new(geometry, 8192).unwrap();
         counts.reference(4095..8193).unwrap();
@@ -158,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_counted_is_refused() {
+    fn refuses_more_references_or_clusters_than_it_can_count() {
         let geometry = Geometry::new(512);
         let mut counts = Refcounts::new(geometry, 512).unwrap();
         for _ in 0..u16::MAX {

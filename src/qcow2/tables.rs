@@ -1,58 +1,57 @@
-//! Reading an image's header, L1 and L2 tables ("Cluster mapping"), without doing the reading.
+//! An image's header, L1 and L2 tables ("Cluster mapping"), read by the caller.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::ComposeError;
 use super::entry::{COPIED, Cluster, Geometry, OFFSET};
+use super::error::ComposeError;
 use super::layer_header::{LayerHeader, ParseStatus};
 use snapdeck_model::ImageFacts;
 
-/// Bytes of the file's start that are asked for first: they hold header, extensions and backing file name of
+/// Bytes of the file's start that are requested first: they hold header, extensions and backing file name of
 /// nearly every image.
 const START_BYTES: u64 = 64 << 10;
-/// Bytes asked for at a time, over all ranges.
+/// Bytes requested at a time, over all ranges.
 const BATCH_BYTES: u64 = 2 << 20;
 /// Bytes of a single range.
 const RANGE_BYTES: u64 = 1 << 20;
-/// L2 tables this program holds in memory: those of 4 TiB at 64 KiB a cluster, of 256 GiB at 4 KiB.
+/// L2 tables in memory: those of 4 TiB with clusters of 64 KiB, of 256 GiB with 4 KiB.
 const MAX_L2_BYTES: u64 = 512 << 20;
 
-/// An L2 table in memory.
 #[derive(Debug, Clone)]
 pub(super) struct L2Table {
-    /// Where it stands in the file.
+    /// Offset in the file.
     pub(super) host: u64,
     pub(super) entries: Arc<[u64]>,
 }
 
-/// The tables of one image: what [`TableReader`] read. A clone shares the memory.
+/// The tables of one image, read by [`TableReader`]. A clone shares the memory.
 #[derive(Debug, Clone)]
 pub struct Tables {
     pub(super) facts: ImageFacts,
     pub(super) geometry: Geometry,
     pub(super) file_bytes: u64,
-    /// The header, `header_length` bytes.
+    /// `header_length` bytes.
     pub(super) header: Vec<u8>,
     /// Data of the feature name table extension.
     pub(super) feature_names: Option<Vec<u8>>,
-    /// L2 tables that have entries, by their place in the L1 table.
+    /// L2 tables that have entries, by their index in the L1 table.
     pub(super) l2: Arc<BTreeMap<u64, L2Table>>,
 }
 
 impl Tables {
-    /// What the header says.
+    /// Returns the facts in the header.
     pub fn facts(&self) -> &ImageFacts {
         &self.facts
     }
 
-    /// Length of the file, in bytes.
+    /// Returns the length of the file in bytes.
     pub fn file_bytes(&self) -> u64 {
         self.file_bytes
     }
 
-    /// What the image says of the cluster at a disk offset.
+    /// Returns the image's mapping of the cluster at a disk offset.
     pub(super) fn cluster_at(&self, guest: u64) -> Cluster {
         let entries = self
             .l2
@@ -65,11 +64,11 @@ impl Tables {
     }
 }
 
-/// Reads the tables of one image: [`wanted`](Self::wanted) says which bytes it needs next,
-/// [`take`](Self::take) takes them, until nothing is wanted and [`finish`](Self::finish) gives the tables.
+/// Reads the tables of one image: [`feed`](Self::feed) takes the bytes of [`pending_reads`](Self::pending_reads), until
+/// none are pending and [`finish`](Self::finish) returns the tables.
 ///
-/// An image nobody vouches for does no harm: what is asked for lies within the file, no table is read twice, at
-/// most 2 MiB are asked for at a time, and memory grows with the tables that have entries, up to 512 MiB.
+/// Untrusted images do no harm: all reads lie within the file, no table is read twice, at most 2 MiB are requested at a
+/// time, and memory grows with the tables that have entries, up to 512 MiB.
 #[derive(Debug)]
 pub struct TableReader {
     file_bytes: u64,
@@ -79,23 +78,20 @@ pub struct TableReader {
 
 #[derive(Debug)]
 enum Stage {
-    /// Waiting for the file's start.
     Header,
-    /// Waiting for pieces of the L1 table.
     L1 {
         tables: Box<Tables>,
-        /// What of it was not asked for yet.
+        /// Bytes of it that were not requested yet.
         remaining: Range<u64>,
-        /// Index of the first entry that is wanted.
+        /// Index of the first pending entry.
         next: u64,
         /// Offset and L1 index of every L2 table.
         l2_offsets: Vec<(u64, u64)>,
     },
-    /// Waiting for L2 tables.
     L2 {
         tables: Box<Tables>,
         l2: BTreeMap<u64, L2Table>,
-        /// Those not taken yet, by offset, the next one last.
+        /// Offset and L1 index of those that were not fed yet, the next one last.
         remaining: Vec<(u64, u64)>,
     },
     Done(Box<Tables>),
@@ -103,7 +99,7 @@ enum Stage {
 }
 
 impl TableReader {
-    /// For a file of that length.
+    /// Returns a reader for a file of `file_bytes`.
     pub fn new(file_bytes: u64) -> Self {
         Self {
             file_bytes,
@@ -112,79 +108,81 @@ impl TableReader {
         }
     }
 
-    /// Byte ranges of the file to read next, in order of offset; none when all was read.
+    /// Returns the byte ranges of the file to read next, by offset; none when all tables were read.
     pub fn pending_reads(&self) -> &[Range<u64>] {
         &self.pending_reads
     }
 
-    /// Takes the bytes of the ranges that were [`wanted`](Self::wanted), one for one.
+    /// Takes the bytes of the [`pending_reads`](Self::pending_reads), one chunk for each.
     ///
     /// # Errors
-    /// Why the image cannot be composed; the reader is of no use then.
+    /// Why the image cannot be composed; the reader must be dropped then.
     pub fn feed(&mut self, chunks: &[impl AsRef<[u8]>]) -> Result<(), ComposeError> {
-        let wanted: u64 = self
-            .pending_reads
-            .iter()
-            .map(|range| range.end - range.start)
-            .sum();
         let fits = |(range, chunk): (&Range<u64>, &_)| {
             AsRef::<[u8]>::as_ref(chunk).len() as u64 == range.end - range.start
         };
         if chunks.len() != self.pending_reads.len()
             || !self.pending_reads.iter().zip(chunks).all(fits)
         {
-            let got = chunks.iter().map(|chunk| chunk.as_ref().len() as u64).sum();
-            return Err(ComposeError::WrongLength {
-                expected_bytes: wanted,
-                received_bytes: got,
-            });
+            let received = chunks.iter().map(|chunk| chunk.as_ref().len() as u64);
+            return Err(self.wrong_length(received.sum()));
         }
-        let asked = std::mem::take(&mut self.pending_reads);
+        let ranges = std::mem::take(&mut self.pending_reads);
         self.stage = match std::mem::replace(&mut self.stage, Stage::Failed) {
             Stage::Header => {
                 self.feed_header(chunks.first().map_or(&[], |chunk| chunk.as_ref()))?
             }
             Stage::L1 {
                 tables,
-                remaining: left,
+                remaining,
                 mut next,
-                l2_offsets: mut found,
+                mut l2_offsets,
             } => {
                 for chunk in chunks {
-                    next = parse_l1(&tables, chunk.as_ref(), next, &mut found)?;
+                    next = parse_l1(&tables, chunk.as_ref(), next, &mut l2_offsets)?;
                 }
-                self.request_l1(tables, left, next, found)?
+                self.request_l1(tables, remaining, next, l2_offsets)?
             }
             Stage::L2 {
                 tables,
                 mut l2,
-                remaining: mut left,
+                mut remaining,
             } => {
-                for (range, chunk) in asked.iter().zip(chunks) {
-                    parse_l2(&tables, range.start, chunk.as_ref(), &mut left, &mut l2)?;
+                for (range, chunk) in ranges.iter().zip(chunks) {
+                    parse_l2(
+                        &tables,
+                        range.start,
+                        chunk.as_ref(),
+                        &mut remaining,
+                        &mut l2,
+                    )?;
                 }
-                self.request_l2(tables, l2, left)
+                self.request_l2(tables, l2, remaining)
             }
             last @ (Stage::Done(_) | Stage::Failed) => last,
         };
         Ok(())
     }
 
-    /// The tables, once nothing is [`wanted`](Self::wanted).
+    /// Returns the tables, once no reads are pending.
     ///
     /// # Errors
-    /// [`LockError::WrongLength`] where something is wanted still.
+    /// [`ComposeError::WrongLength`] where reads are pending.
     pub fn finish(self) -> Result<Tables, ComposeError> {
         match self.stage {
             Stage::Done(tables) => Ok(*tables),
-            _ => Err(ComposeError::WrongLength {
-                expected_bytes: self
-                    .pending_reads
-                    .iter()
-                    .map(|range| range.end - range.start)
-                    .sum(),
-                received_bytes: 0,
-            }),
+            _ => Err(self.wrong_length(0)),
+        }
+    }
+
+    fn wrong_length(&self, received_bytes: u64) -> ComposeError {
+        let lengths = self
+            .pending_reads
+            .iter()
+            .map(|range| range.end - range.start);
+        ComposeError::WrongLength {
+            expected_bytes: lengths.sum(),
+            received_bytes,
         }
     }
 
@@ -211,45 +209,45 @@ impl TableReader {
     fn request_l1(
         &mut self,
         tables: Box<Tables>,
-        mut left: Range<u64>,
+        mut remaining: Range<u64>,
         next: u64,
-        mut found: Vec<(u64, u64)>,
+        mut l2_offsets: Vec<(u64, u64)>,
     ) -> Result<Stage, ComposeError> {
-        let batch_end = left.end.min(left.start + BATCH_BYTES);
-        while left.start < batch_end {
-            let end = batch_end.min(left.start + RANGE_BYTES);
-            self.pending_reads.push(left.start..end);
-            left.start = end;
+        let batch_end = remaining.end.min(remaining.start + BATCH_BYTES);
+        while remaining.start < batch_end {
+            let end = batch_end.min(remaining.start + RANGE_BYTES);
+            self.pending_reads.push(remaining.start..end);
+            remaining.start = end;
         }
         if !self.pending_reads.is_empty() {
             return Ok(Stage::L1 {
                 tables,
-                remaining: left,
+                remaining,
                 next,
-                l2_offsets: found,
+                l2_offsets,
             });
         }
-        // The next one last: they are taken from the end.
-        found.sort_unstable_by(|one, other| other.cmp(one));
-        if let Some(pair) = found.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-            let what = "an L2 table";
+        // The next one last: they are popped from the end.
+        l2_offsets.sort_unstable_by(|one, other| other.cmp(one));
+        let mut pairs = l2_offsets.windows(2);
+        if let Some(pair) = pairs.find(|pair| pair[0].0 == pair[1].0) {
             return Err(ComposeError::Overlap {
-                structure: what,
+                structure: "an L2 table",
                 offset: pair[0].0,
             });
         }
-        Ok(self.request_l2(tables, BTreeMap::new(), found))
+        Ok(self.request_l2(tables, BTreeMap::new(), l2_offsets))
     }
 
     fn request_l2(
         &mut self,
         mut tables: Box<Tables>,
         l2: BTreeMap<u64, L2Table>,
-        left: Vec<(u64, u64)>,
+        remaining: Vec<(u64, u64)>,
     ) -> Stage {
         let cluster = tables.geometry.cluster_size();
         let mut bytes = 0;
-        for (host, _) in left.iter().rev() {
+        for (host, _) in remaining.iter().rev() {
             if bytes + cluster > BATCH_BYTES {
                 break;
             }
@@ -268,17 +266,17 @@ impl TableReader {
         Stage::L2 {
             tables,
             l2,
-            remaining: left,
+            remaining,
         }
     }
 }
 
-/// Notes the L2 tables that a piece of the L1 table names; returns the index after its last entry.
+/// Collects the offsets of L2 tables in a chunk of the L1 table; returns the index after its last entry.
 fn parse_l1(
     tables: &Tables,
     bytes: &[u8],
     mut index: u64,
-    found: &mut Vec<(u64, u64)>,
+    l2_offsets: &mut Vec<(u64, u64)>,
 ) -> Result<u64, ComposeError> {
     let cluster = tables.geometry.cluster_size();
     for entry in decode_entries(bytes) {
@@ -289,30 +287,29 @@ fn parse_l1(
         }
         if host != 0 {
             if host + cluster > tables.file_bytes {
-                let what = "an L2 table";
                 return Err(ComposeError::Truncated {
-                    structure: what,
+                    structure: "an L2 table",
                     offset: host,
                 });
             }
-            if (found.len() as u64 + 1) * cluster > MAX_L2_BYTES {
+            if (l2_offsets.len() as u64 + 1) * cluster > MAX_L2_BYTES {
                 return Err(ComposeError::TooLarge(
                     "its L2 tables have more than 512 MiB",
                 ));
             }
-            found.push((host, index));
+            l2_offsets.push((host, index));
         }
         index += 1;
     }
     Ok(index)
 }
 
-/// Takes the L2 tables in `bytes`, which lie at `host` and are the last of `left`.
+/// Takes the L2 tables in `bytes`, which lie at `host` and are the last of `remaining`.
 fn parse_l2(
     tables: &Tables,
     mut host: u64,
     bytes: &[u8],
-    left: &mut Vec<(u64, u64)>,
+    remaining: &mut Vec<(u64, u64)>,
     l2: &mut BTreeMap<u64, L2Table>,
 ) -> Result<(), ComposeError> {
     for table in bytes.chunks_exact(tables.geometry.cluster_len()) {
@@ -321,7 +318,7 @@ fn parse_l2(
                 .geometry
                 .check(entry, tables.facts.version, tables.file_bytes)?;
         }
-        if let Some((_, index)) = left.pop()
+        if let Some((_, index)) = remaining.pop()
             && table.iter().any(|byte| *byte != 0)
         {
             let entries = decode_entries(table).collect();

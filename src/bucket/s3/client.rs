@@ -284,14 +284,14 @@ fn default_timeouts() -> TimeoutConfig {
         .build()
 }
 
-/// Returns the configuration of a call that its caller repeats, not the SDK.
-pub(super) fn no_sdk_retry(timeout: Duration) -> Builder {
+/// Configures calls that the caller retries, not the SDK.
+pub(super) fn no_sdk_retry(config: Builder, timeout: Duration) -> Builder {
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(CONNECT_TIMEOUT)
         .operation_attempt_timeout(timeout)
         .operation_timeout(timeout)
         .build();
-    Builder::default()
+    config
         .retry_config(RetryConfig::disabled())
         .timeout_config(timeouts)
 }

@@ -147,7 +147,9 @@ pub(crate) struct PartInfo {
 impl Store {
     /// Returns the store with calls that are tried once, for at most `timeout` each.
     pub(crate) fn with_timeout(&self, timeout: Duration) -> Self {
+        let config = no_sdk_retry(self.client.config().to_builder(), timeout);
         Self {
+            client: Client::from_conf(config.build()),
             timeout: Some(timeout),
             ..self.clone()
         }
@@ -191,8 +193,6 @@ impl Store {
             // Keeps keys in deeper folders out of the listing.
             .delimiter("/")
             .set_continuation_token(token)
-            .customize()
-            .config_override(self.default_config())
             .send()
             .await
             .map_err(|error| self.error("list", prefix, &error))?;
@@ -216,7 +216,6 @@ impl Store {
     /// Looks an object up; `NotFound` where the bucket itself is missing.
     pub(crate) async fn head(&self, key: &str) -> Result<Option<ObjectInfo>, StoreError> {
         let call = self.client.head_object().bucket(&self.bucket).key(key);
-        let call = call.customize().config_override(self.default_config());
         match call.send().await {
             Ok(object) => Ok(Some(ObjectInfo {
                 key: key.to_owned(),
@@ -240,7 +239,6 @@ impl Store {
 
     async fn check_bucket(&self, key: &str) -> Result<(), StoreError> {
         let call = self.client.head_bucket().bucket(&self.bucket);
-        let call = call.customize().config_override(self.default_config());
         let Err(error) = call.send().await else {
             return Ok(());
         };
@@ -260,7 +258,6 @@ impl Store {
     pub(crate) async fn has_full_checksum(&self, key: &str) -> bool {
         let call = self.client.head_object().bucket(&self.bucket).key(key);
         let call = call.checksum_mode(ChecksumMode::Enabled);
-        let call = call.customize().config_override(self.default_config());
         call.send().await.is_ok_and(|object| {
             object.checksum_crc64_nvme().is_some()
                 && object.checksum_type() == Some(&ChecksumType::FullObject)
@@ -324,7 +321,6 @@ impl Store {
     /// Deletes an object. Succeeds where there is none.
     pub(crate) async fn delete(&self, key: &str) -> Result<(), StoreError> {
         let call = self.client.delete_object().bucket(&self.bucket).key(key);
-        let call = call.customize().config_override(self.default_config());
         match call.send().await {
             Ok(_) => Ok(()),
             Err(error) => match self.error("delete", key, &error) {
@@ -353,12 +349,9 @@ impl Store {
             .clone()
             .set_checksum_algorithm(full.then_some(ChecksumAlgorithm::Crc64Nvme))
             .set_checksum_type(full.then_some(ChecksumType::FullObject));
-        let config = || self.default_config();
-        let with_checksum = with_checksum.customize().config_override(config());
         let (answer, checksums) = match with_checksum.send().await {
             Err(error) if full && matches!(errors::status(&error), Some(400 | 501)) => {
-                let plain = call.customize().config_override(config());
-                (plain.send().await, Checksums::None)
+                (call.send().await, Checksums::None)
             }
             answer => (answer, checksums),
         };
@@ -484,8 +477,7 @@ impl Store {
     /// Aborts a multipart upload; `false` where it does not exist any more.
     pub(crate) async fn abort_multipart(&self, key: &str, id: &str) -> Result<bool, StoreError> {
         let call = self.client.abort_multipart_upload().bucket(&self.bucket);
-        let call = call.key(key).upload_id(id).customize();
-        match call.config_override(self.default_config()).send().await {
+        match call.key(key).upload_id(id).send().await {
             Ok(_) => Ok(true),
             Err(error) => match self.error("abort the upload to", key, &error) {
                 error if error.reason == Reason::NotFound => Ok(false),
@@ -509,8 +501,6 @@ impl Store {
                 .prefix(prefix)
                 .set_key_marker(key_marker)
                 .set_upload_id_marker(id_marker)
-                .customize()
-                .config_override(self.default_config())
                 .send()
                 .await
                 .map_err(|error| self.error(verb, prefix, &error))?;
@@ -541,8 +531,6 @@ impl Store {
             let call = self.client.list_parts().bucket(&self.bucket).key(key);
             let call = call.upload_id(id).set_part_number_marker(marker);
             let page = call
-                .customize()
-                .config_override(self.default_config())
                 .send()
                 .await
                 .map_err(|error| self.error("list the parts of the upload to", key, &error))?;
@@ -558,12 +546,8 @@ impl Store {
         Ok(parts)
     }
 
-    fn default_config(&self) -> Builder {
-        self.timeout.map_or_else(Builder::default, no_sdk_retry)
-    }
-
     fn single_attempt(&self, timeout: Duration) -> Builder {
-        no_sdk_retry(self.timeout.unwrap_or(timeout))
+        no_sdk_retry(Builder::default(), self.timeout.unwrap_or(timeout))
     }
 
     fn summary(&self, verb: &str, key: &str) -> String {

@@ -1,29 +1,27 @@
-//! The end of the tail, and the head: tables, refcounts, header.
+//! The end of the tail (tables and refcounts), and the header.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::BytesMut;
 
-use super::Layout;
+use super::layout::Layout;
 use super::writer::WriterOutput;
-use crate::ComposeError;
 use crate::chain::Chain;
 use crate::entry::{COPIED, Geometry};
-use crate::header::field_u64;
-use crate::layer_header::FEATURE_NAMES;
+use crate::error::ComposeError;
+use crate::header::{COMPRESSION_TYPE, FEATURE_NAMES, field_u64};
 use crate::refcounts::{RefcountSize, Refcounts};
 use snapdeck_model::Compression;
 
 /// Bytes appended at a time, or one cluster.
 const CHUNK_BYTES: u64 = 1 << 20;
-/// "Header", incompatible and compatible features.
-const COMPRESSION_TYPE: u64 = 1 << 3;
+/// "Header", compatible_features.
 const LAZY_REFCOUNTS: u64 = 1;
 /// A version 3 header with a compression type.
 const LONG_HEADER: usize = 112;
 
-/// Entries of the composed image's L1 table. One at least, as QEMU has it.
+/// Returns the entries of the composed image's L1 table: one at least, as in QEMU.
 pub(super) fn l1_entries(chain: &Chain) -> u64 {
     chain
         .virtual_size()
@@ -31,18 +29,17 @@ pub(super) fn l1_entries(chain: &Chain) -> u64 {
         .max(1)
 }
 
-/// The tables of a composed image, and its head.
+/// Writes the tables and the header of a composed image.
 pub struct MetadataWriter {
     geometry: Geometry,
     l2: Vec<Arc<[u64]>>,
     /// Entries of the L1 table that are not zero.
     l1: BTreeMap<u64, u64>,
     counts: Refcounts,
-    /// Clusters of the four parts that are appended, in order: L2 tables, L1 table, refcount table, refcount blocks.
+    /// Clusters of the regions in order: L2 tables, L1 table, refcount table, refcount blocks.
     region_clusters: [u64; 4],
-    /// Offset of the first one.
+    /// Offset of the first region.
     start: u64,
-    /// Clusters appended so far.
     written_clusters: u64,
     header_cluster: Vec<u8>,
 }
@@ -106,7 +103,7 @@ impl MetadataWriter {
         })
     }
 
-    /// Appends the next part of the tables to `tail`, about a MiB; `false` once there is no more.
+    /// Appends about a MiB of the tables to `tail`; returns `false` after the last.
     pub fn write(&mut self, tail: &mut BytesMut) -> bool {
         let all: u64 = self.region_clusters.iter().sum();
         let now = (CHUNK_BYTES / self.geometry.cluster_size()).max(1);
@@ -118,12 +115,12 @@ impl MetadataWriter {
         end < all
     }
 
-    /// Bytes of the composed file.
+    /// Returns the bytes of the composed file.
     pub fn file_bytes(&self) -> u64 {
         self.start + self.region_clusters.iter().sum::<u64>() * self.geometry.cluster_size()
     }
 
-    /// What the file begins with: one cluster.
+    /// Returns the first cluster of the file.
     pub fn header_cluster(&self) -> &[u8] {
         &self.header_cluster
     }
@@ -151,7 +148,6 @@ impl MetadataWriter {
     }
 }
 
-/// What the header says ("Header").
 struct HeaderBuilder<'a> {
     chain: &'a Chain,
     version: u32,
@@ -162,9 +158,9 @@ struct HeaderBuilder<'a> {
 }
 
 impl HeaderBuilder<'_> {
-    /// The base's header with its places changed. Of the extensions only the feature name table is left: the names of
-    /// the backing file and its format go, and what refers to clusters (bitmaps, and perhaps what is not known) would
-    /// refer to clusters that are free now; the autoclear bits go with them.
+    /// Returns the base's header with new offsets ("Header"). Of the extensions only the feature name table is kept:
+    /// extensions that refer to clusters (bitmaps, and perhaps unknown ones) would refer to free clusters; the autoclear
+    /// bits are cleared with them.
     fn build(&self) -> Vec<u8> {
         let base = self.chain.base();
         let zstd = self.compression == Compression::Zstd;
@@ -179,15 +175,15 @@ impl HeaderBuilder<'_> {
             }
         };
         put(4, &self.version.to_be_bytes());
-        // Backing file: offset and length.
+        // backing_file_offset and backing_file_size.
         put(8, &[0; 12]);
         put(24, &self.chain.virtual_size().to_be_bytes());
-        // It has 4 Mi entries at most, and the refcount table 8 MiB: both were looked at before.
+        // 4 Mi entries at most, and a refcount table of 8 MiB: both were checked before.
         put(36, &(l1_entries(self.chain) as u32).to_be_bytes());
         put(40, &self.l1_start.to_be_bytes());
         put(48, &self.table_start.to_be_bytes());
         put(56, &(self.table_clusters as u32).to_be_bytes());
-        // Internal snapshots: count and offset.
+        // nb_snapshots and snapshots_offset.
         put(60, &[0; 12]);
         if self.version == 3 {
             let incompatible = if zstd { COMPRESSION_TYPE } else { 0 };
@@ -211,7 +207,7 @@ impl HeaderBuilder<'_> {
             head.extend((names.len() as u32).to_be_bytes());
             head.extend_from_slice(names);
         }
-        // Eight zeros end the extensions.
+        // Zeros end the extensions.
         head.resize(cluster, 0);
         head
     }

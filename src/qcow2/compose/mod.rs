@@ -1,18 +1,19 @@
-//! Composing a standalone image from a base and what its overlays changed.
+//! Composes a standalone image from a base and its overlays.
 //!
 //! ```text
-//! reader per layer -> Tables -> Composer::new      what will be read, written, kept
-//!   next_read, next_read, ...                      as far ahead as the caller likes
-//!   push(read, bytes, tail)                        in the order of the reads; appends to the tail
-//! finish(tail) -> Ending: write(tail)*, head()     tables and refcounts, and the header at last
+//! TableReader per layer -> Tables -> Composer::new          plans reads, and the bytes that are written and kept
+//!   next_read, next_read, ...                               as far ahead as the caller likes
+//!   push(read, bytes, tail)                                 in the order of the reads; appends to the tail
+//! finish(tail) -> MetadataWriter: write(tail)*, header_cluster()
 //! ```
 //!
-//! The composed file is [`ExitMode::head`], then what [`Composer::kept`] names of the base's bytes at identical offsets,
-//! then the tail, from [`Composer::tail_start`] on. Which clusters of the overlays are all zeros, and how small
-//! the others get, is learned on the way: hence tables and head come last. The version stays the base's, but for
-//! zstd in a version 2 base, which becomes version 3. The compression type stays the base's too, for all compressed
-//! clusters of an image share it; a base without any may become zstd.
+//! The composed file is [`MetadataWriter::header_cluster`], then [`Composer::kept_range`] of the base's bytes at identical
+//! offsets, then the tail, from [`Composer::tail_start`] on. Only reading shows which clusters of the overlays are zeros,
+//! and how well the others compress: hence tables and header come last. The version stays the base's, but for zstd in a
+//! version 2 base, which becomes version 3. The compression type stays the base's too, since all compressed clusters of
+//! an image share it; a base without any may become zstd.
 
+mod layout;
 mod metadata;
 mod plan;
 mod target;
@@ -22,14 +23,15 @@ use std::ops::Range;
 
 use bytes::BytesMut;
 
-use super::ComposeError;
 use super::chain::Chain;
 use super::codec::Decoder;
+use super::error::ComposeError;
 use super::layer_header::MAX_L1_BYTES;
 use super::refcounts::{RefcountSize, Refcounts};
 use super::tables::Tables;
 use snapdeck_model::Compression;
 
+pub use layout::Layout;
 pub use metadata::MetadataWriter;
 pub use plan::ReadRequest;
 
@@ -39,44 +41,36 @@ use writer::Writer;
 
 /// QEMU's own limit of a refcount table, in bytes.
 const MAX_REFCOUNT_TABLE: u64 = 8 << 20;
-
-/// Where the clusters of the composed image stand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Layout {
-    /// The base's bytes stay where they are; what the overlays changed is appended. Clusters of the base that nothing
-    /// references any more stay in the file, dead, and can be read by whoever has it.
-    Append,
-    /// Everything is written anew, in the order of the disk. Nothing is dead.
-    Compact,
-}
+const FILE_TOO_LARGE: ComposeError =
+    ComposeError::TooLarge("its file would exceed the largest offset of the format");
 
 /// How to compose.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Options {
-    /// Pack new clusters with zstd (QEMU 5.1 and later reads it) where the image can have it: appended to a base
-    /// with clusters of deflate, new clusters stay unpacked. [`Composer::compression`] says what comes out.
+    /// Compress new clusters with zstd (QEMU 5.1 and later) where the image can have it: appended to a base with
+    /// deflate clusters, new clusters stay uncompressed. [`Composer::compression`] returns the result.
     pub zstd_enabled: bool,
 }
 
-/// What composing takes, told before anything is read. Bytes; "at most" because zeros and packing are met later.
+/// The cost of composing, before anything is read. "At most": zeros and compression reduce it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Estimate {
-    /// Read from the layers.
+    /// Bytes read from the layers.
     pub read_bytes: u64,
     /// Clusters written, at most.
     pub new_clusters: u64,
-    /// Head and tail, at most.
+    /// Bytes of header and tail, at most.
     pub new_bytes: u64,
-    /// Taken from the base at identical offsets.
+    /// Bytes of the base at identical offsets.
     pub kept_bytes: u64,
-    /// Of those, in clusters that nothing references any more.
+    /// Those of them in clusters that are not referenced any more.
     pub dead_bytes: u64,
-    /// The composed file, at most.
+    /// Bytes of the composed file, at most.
     pub file_bytes: u64,
 }
 
 impl Estimate {
-    /// The dead part of what is kept, from 0 to 1. Past a quarter the compact layout is worth its price.
+    /// Returns the dead fraction of the kept bytes, from 0 to 1. Past a quarter the compact layout is worth its cost.
     pub fn dead_fraction(&self) -> f64 {
         if self.kept_bytes == 0 {
             return 0.0;
@@ -85,10 +79,10 @@ impl Estimate {
     }
 }
 
-/// Plans the image and packs its clusters; see the [module](self).
+/// Plans the image and writes its clusters; see the [module](self).
 ///
 /// Memory: the tables of the chain, two bytes for each cluster of the file, eight for each cluster that is read, and
-/// a few MiB of buffers. A disk of 40 GiB at 64 KiB a cluster takes less than 24 MiB.
+/// a few MiB of buffers. A disk of 40 GiB with clusters of 64 KiB takes less than 24 MiB.
 pub struct Composer {
     chain: Chain,
     layout: Layout,
@@ -100,13 +94,13 @@ pub struct Composer {
     compression_enabled: bool,
     estimate: Estimate,
     tail_start: u64,
-    /// Reads pushed so far.
     pushed_reads: u64,
 }
 
 impl Composer {
-    /// Plans the image that the topmost of `overlays` shows; they stand in order, the one right above the base first.
-    /// Without overlays it is the base itself, rewritten. The caller vouches that each overlay's backing file is the
+    /// Plans the image that the topmost of `overlays` shows, given in order, the one right above the base first.
+    ///
+    /// Without overlays it is the base itself, rewritten. The caller guarantees that each overlay's backing file is the
     /// layer below it.
     ///
     /// # Errors
@@ -141,42 +135,47 @@ impl Composer {
         };
         let base = &chain.base().facts;
         let may_change = layout == Layout::Compact || !target.has_compressed();
-        let packs = options.zstd_enabled && (base.compression == Compression::Zstd || may_change);
-        let (version, compression) = match packs {
+        let compression_enabled =
+            options.zstd_enabled && (base.compression == Compression::Zstd || may_change);
+        let (version, compression) = match compression_enabled {
             true => (3, Compression::Zstd),
             false => (base.version, base.compression),
         };
-        let first_cluster = geometry
-            .round_up(tail_start)
-            .ok_or(ComposeError::TooLarge("its file has no end"))?;
+        let first_cluster = geometry.round_up(tail_start).ok_or(FILE_TOO_LARGE)?;
         let estimate = estimate(&chain, &plan, &target, &counts, layout, first_cluster)?;
         Ok(Self {
-            writer: Writer::new(target, counts, tail_start, first_cluster, packs),
+            writer: Writer::new(
+                target,
+                counts,
+                tail_start,
+                first_cluster,
+                compression_enabled,
+            ),
             chain,
             layout,
             plan,
             decoder: Decoder::default(),
             version,
             compression,
-            compression_enabled: packs,
+            compression_enabled,
             estimate,
             tail_start,
             pushed_reads: 0,
         })
     }
 
-    /// What it takes.
+    /// Returns the cost.
     pub fn estimate(&self) -> Estimate {
         self.estimate
     }
 
-    /// How new clusters are packed; `None` where they are not.
+    /// Returns how new clusters are compressed; `None` where they are not.
     pub fn compression(&self) -> Option<Compression> {
         self.compression_enabled.then_some(self.compression)
     }
 
-    /// Bytes of the composed file that are the base's at identical offsets, so that a store can copy them and their
-    /// digests hold: all but the base's first cluster. Empty for [`Layout::Compact`].
+    /// Returns the bytes of the composed file that are the base's at identical offsets, so that a store can copy them
+    /// and their digests hold: all but the base's first cluster. Empty for [`Layout::Compact`].
     pub fn kept_range(&self) -> Range<u64> {
         let cluster = self.chain.geometry().cluster_size();
         match self.layout {
@@ -185,22 +184,22 @@ impl Composer {
         }
     }
 
-    /// Offset of the tail's first byte: the base's length, or the end of the head for [`Layout::Compact`].
+    /// Returns the offset of the tail: the base's length, or the end of the header cluster for [`Layout::Compact`].
     pub fn tail_start(&self) -> u64 {
         self.tail_start
     }
 
-    /// What to read next; `None` when all was told. It may be called far ahead of [`push`](Self::push).
+    /// Returns the next read; `None` after the last. It may be called far ahead of [`push`](Self::push).
     pub fn next_read(&mut self) -> Option<ReadRequest> {
         self.plan.next_read(&self.chain)
     }
 
-    /// Takes the bytes of [`Read::host`] and appends to `tail` what follows from them, perhaps nothing.
-    /// Reads are pushed in the order they were told.
+    /// Takes the bytes of [`ReadRequest::host_range`] and appends to `tail` the clusters they complete, if any. Reads are
+    /// pushed in the order of [`next_read`](Self::next_read).
     ///
     /// # Errors
-    /// [`LockError::WrongLength`] and [`LockError::OutOfOrder`] for a caller that errs, [`LockError::Undecodable`] for a
-    /// damaged cluster. The composer is of no use then.
+    /// [`ComposeError::WrongLength`] and [`ComposeError::OutOfOrder`] for a mistake of the caller,
+    /// [`ComposeError::Undecodable`] for a damaged cluster. The composer must be dropped then.
     pub fn push(
         &mut self,
         read: &ReadRequest,
@@ -210,14 +209,14 @@ impl Composer {
         self.accept(read, read.host_bytes(), bytes)?;
         let geometry = self.chain.geometry();
         let layer = self.chain.layer(read.layer);
-        for piece in &read.extents {
-            // Within `bytes`, whose length was looked at.
+        for extent in &read.extents {
+            // Within `bytes`, whose length was checked.
             let at = |offset: u64| (offset - read.host_range.start) as usize;
             let stored = bytes
-                .get(at(piece.host.start)..at(piece.host.end))
+                .get(at(extent.host.start)..at(extent.host.end))
                 .unwrap_or_default();
-            let Some(start) = piece.compressed_cluster_start else {
-                self.writer.write(piece.guest.start, stored, tail)?;
+            let Some(start) = extent.compressed_cluster_start else {
+                self.writer.write(extent.guest.start, stored, tail)?;
                 continue;
             };
             let kind = layer.facts.compression;
@@ -226,30 +225,34 @@ impl Composer {
                 .decoder
                 .decode(kind, stored, layer.geometry.cluster_len())
                 .ok_or(damaged.clone())?;
-            let whole = piece.guest.end - piece.guest.start == geometry.cluster_size();
-            let fits = layer.geometry == geometry && kind == self.compression;
-            if let Some(packed) = decoded
+            let is_whole = extent.guest.end - extent.guest.start == geometry.cluster_size();
+            let is_reusable = layer.geometry == geometry && kind == self.compression;
+            if let Some(compressed) = decoded
                 .compressed_bytes
                 .and_then(|length| stored.get(..length))
-                && whole
-                && fits
+                && is_whole
+                && is_reusable
             {
-                self.writer
-                    .write_compressed(piece.guest.start, packed, decoded.plain, tail)?;
+                self.writer.write_compressed(
+                    extent.guest.start,
+                    compressed,
+                    decoded.plain,
+                    tail,
+                )?;
                 continue;
             }
             let within = |guest: u64| (guest - start) as usize;
             let plain = decoded
                 .plain
-                .get(within(piece.guest.start)..within(piece.guest.end))
+                .get(within(extent.guest.start)..within(extent.guest.end))
                 .ok_or(damaged)?;
-            self.writer.write(piece.guest.start, plain, tail)?;
+            self.writer.write(extent.guest.start, plain, tail)?;
         }
         Ok(())
     }
 
     /// As [`push`](Self::push), for a caller that reads the disk instead of the layer's file: `bytes` are those of
-    /// [`Read::guest`], one range after the other.
+    /// [`ReadRequest::guest_ranges`], one range after the other.
     ///
     /// # Errors
     /// As for [`push`](Self::push).
@@ -261,20 +264,20 @@ impl Composer {
     ) -> Result<(), ComposeError> {
         self.accept(read, read.guest_bytes(), bytes)?;
         let mut rest = bytes;
-        for piece in &read.extents {
-            // At most one read's; the sum was looked at.
-            let length = (piece.guest.end - piece.guest.start) as usize;
+        for extent in &read.extents {
+            // Within `bytes`, whose length was checked.
+            let length = (extent.guest.end - extent.guest.start) as usize;
             let (plain, after) = rest.split_at_checked(length).unwrap_or((rest, &[]));
-            self.writer.write(piece.guest.start, plain, tail)?;
+            self.writer.write(extent.guest.start, plain, tail)?;
             rest = after;
         }
         Ok(())
     }
 
-    /// Appends what is held back to `tail` and lays out the tables.
+    /// Appends the last clusters to `tail` and lays out the tables.
     ///
     /// # Errors
-    /// [`LockError::OutOfOrder`] where reads were not pushed.
+    /// [`ComposeError::OutOfOrder`] where reads were not pushed.
     pub fn finish(mut self, tail: &mut BytesMut) -> Result<MetadataWriter, ComposeError> {
         let planned = self.plan.issued_reads() + u64::from(self.next_read().is_some());
         if planned != self.pushed_reads {
@@ -296,7 +299,7 @@ impl Composer {
     fn accept(
         &mut self,
         read: &ReadRequest,
-        wanted: u64,
+        expected_bytes: u64,
         bytes: &[u8],
     ) -> Result<(), ComposeError> {
         if read.number != self.pushed_reads {
@@ -305,11 +308,11 @@ impl Composer {
                 received_number: read.number,
             });
         }
-        let got = bytes.len() as u64;
-        if got != wanted {
+        let received_bytes = bytes.len() as u64;
+        if received_bytes != expected_bytes {
             return Err(ComposeError::WrongLength {
-                expected_bytes: wanted,
-                received_bytes: got,
+                expected_bytes,
+                received_bytes,
             });
         }
         self.pushed_reads += 1;
@@ -346,7 +349,7 @@ fn estimate(
     let file_bytes = (others + refcounts.clusters())
         .checked_mul(cluster)
         .filter(|bytes| *bytes <= geometry.compressed_end())
-        .ok_or(ComposeError::TooLarge("its file has no end"))?;
+        .ok_or(FILE_TOO_LARGE)?;
     let (kept_bytes, dead_bytes) = match layout {
         Layout::Append => {
             let kept = chain.base().file_bytes - cluster;

@@ -1,4 +1,4 @@
-//! What to read, in which order.
+//! The reads and their order.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -6,12 +6,12 @@ use std::ops::Range;
 use super::target::Target;
 use crate::chain::{Chain, Segment, Source};
 
-/// Bytes of one read, and bytes of the disk it stands for, where it is more than one cluster.
+/// Bytes of one read of more than one cluster, and the bytes of the disk that it covers.
 const READ_BYTES: u64 = 2 << 20;
 
-/// One read of a layer's file: a run of host bytes, and which bytes of the disk they are.
+/// One read of a layer's file: a run of host bytes, and the bytes of the disk that they are.
 ///
-/// At most 2 MiB, or one cluster (a compressed one may claim twice that).
+/// At most 2 MiB, or one cluster (a compressed one may span twice that).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadRequest {
     pub(super) number: u64,
@@ -21,95 +21,91 @@ pub struct ReadRequest {
     pub(super) extents: Vec<Extent>,
 }
 
-/// Bytes of a layer's file and of the disk: within one cluster of the layer, or of several that are neighbours in
-/// both.
+/// Bytes of a layer's file and of the disk, contiguous in both.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Extent {
     /// Bytes of the layer's file; never past its end.
     pub(super) host: Range<u64>,
-    /// Bytes of the disk.
     pub(super) guest: Range<u64>,
-    /// For a compressed cluster, the disk offset of its first byte.
+    /// Disk offset of a compressed cluster's first byte.
     pub(super) compressed_cluster_start: Option<u64>,
 }
 
 impl ReadRequest {
-    /// Which layer: 0 is the base, 1 the overlay right above it.
+    /// Returns the layer: 0 is the base, 1 the overlay right above it.
     pub fn layer(&self) -> usize {
         self.layer
     }
 
-    /// Bytes of that layer's file; they lie within it.
+    /// Returns the bytes to read of the layer's file; they lie within it.
     pub fn host_range(&self) -> Range<u64> {
         self.host_range.clone()
     }
 
-    /// The bytes of the disk these are once decoded, in order, neighbours merged: where to read instead from the
-    /// disk itself.
+    /// Returns the bytes of the disk that these decode to, in order, with neighbours merged: for reading the disk itself
+    /// instead.
     pub fn guest_ranges(&self) -> Vec<Range<u64>> {
         let mut ranges: Vec<Range<u64>> = Vec::new();
-        for piece in &self.extents {
+        for extent in &self.extents {
             match ranges.last_mut() {
-                Some(last) if last.end == piece.guest.start => last.end = piece.guest.end,
-                _ => ranges.push(piece.guest.clone()),
+                Some(last) if last.end == extent.guest.start => last.end = extent.guest.end,
+                _ => ranges.push(extent.guest.clone()),
             }
         }
         ranges
     }
 
-    /// Length of [`host`](Self::host).
+    /// Returns the length of [`host_range`](Self::host_range).
     pub fn host_bytes(&self) -> u64 {
         self.host_range.end - self.host_range.start
     }
 
-    /// Length of all of [`guest`](Self::guest).
+    /// Returns the length of all [`guest_ranges`](Self::guest_ranges).
     pub fn guest_bytes(&self) -> u64 {
         self.guest_bytes
     }
 
-    /// Adds a piece that stands within or right behind the run, where it does not make it too long.
-    fn add(&mut self, layer: usize, piece: Extent) -> Option<Extent> {
-        let end = self.host_range.end.max(piece.host.end);
-        let guest_bytes = self.guest_bytes + piece.guest.end - piece.guest.start;
-        let joins = layer == self.layer
-            && (self.host_range.start..=self.host_range.end).contains(&piece.host.start)
+    /// Adds an extent within or right behind the run; returns it where it does not fit.
+    fn add(&mut self, layer: usize, extent: Extent) -> Option<Extent> {
+        let end = self.host_range.end.max(extent.host.end);
+        let guest_bytes = self.guest_bytes + extent.guest.end - extent.guest.start;
+        let fits = layer == self.layer
+            && (self.host_range.start..=self.host_range.end).contains(&extent.host.start)
             && end - self.host_range.start <= READ_BYTES
             && guest_bytes <= READ_BYTES;
-        if !joins {
-            return Some(piece);
+        if !fits {
+            return Some(extent);
         }
         self.host_range.end = end;
         self.guest_bytes = guest_bytes;
-        let goes_on = |last: &&mut Extent| {
+        let is_contiguous = |last: &&mut Extent| {
             last.compressed_cluster_start.is_none()
-                && piece.compressed_cluster_start.is_none()
-                && last.host.end == piece.host.start
-                && last.guest.end == piece.guest.start
+                && extent.compressed_cluster_start.is_none()
+                && last.host.end == extent.host.start
+                && last.guest.end == extent.guest.start
         };
-        match self.extents.last_mut().filter(goes_on) {
+        match self.extents.last_mut().filter(is_contiguous) {
             Some(last) => {
-                last.host.end = piece.host.end;
-                last.guest.end = piece.guest.end;
+                last.host.end = extent.host.end;
+                last.guest.end = extent.guest.end;
             }
-            None => self.extents.push(piece),
+            None => self.extents.push(extent),
         }
         None
     }
 }
 
-/// What is to be read.
 #[derive(Debug, Default)]
 pub(super) struct ReadPlan {
-    /// Clusters of the image that come from one place, by number, in host order.
+    /// Numbers of the image's clusters that come from one source, in host order.
     single_source_clusters: std::vec::IntoIter<u64>,
-    /// Ranges of the disk to be put together from several places, in order.
+    /// Ranges of the disk that come from several sources, in order.
     mixed_ranges: std::vec::IntoIter<Range<u64>>,
-    /// What is left of the range at hand.
+    /// The rest of the current mixed range.
     current_range: Range<u64>,
-    /// The piece the last read had no room for.
+    /// The extent that did not fit into the last read.
     deferred_extent: Option<(usize, Extent)>,
     issued_reads: u64,
-    /// What all of it costs.
     pub(super) cost: Cost,
     /// L2 tables that get an entry.
     pub(super) l2_tables: BTreeSet<u64>,
@@ -118,20 +114,20 @@ pub(super) struct ReadPlan {
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Cost {
     pub(super) read_bytes: u64,
-    /// Clusters that are written, at most.
+    /// Clusters written, at most.
     pub(super) clusters: u64,
 }
 
 impl ReadPlan {
-    /// Reads what the base does not have as it is to be, and takes that out of `target`, which is the base's mapping.
+    /// Plans the reads of all clusters that differ from the base, and clears them in `target`, the base's mapping.
     pub(super) fn for_append(chain: &Chain, target: &mut Target) -> Self {
         let geometry = chain.geometry();
         let cluster = geometry.cluster_size();
         let size = chain.virtual_size();
-        // Shrunk within a cluster: that one is rewritten with a zeroed end.
+        // A disk that shrank within a cluster: that cluster is rewritten with a zeroed end.
         let cut_end = !size.is_multiple_of(cluster) && size < chain.base().facts.virtual_size;
         let mut plan = Self::default();
-        let mut whole: Vec<u64> = Vec::new();
+        let mut single_source: Vec<u64> = Vec::new();
         let mut ranges: Vec<Range<u64>> = Vec::new();
         let mut at = 0;
         while at < size {
@@ -155,7 +151,9 @@ impl ReadPlan {
                 target.clear(at..end);
                 if has_data {
                     match ranges.last_mut() {
-                        _ if is_one_cluster(chain, at, &segments) => whole.push(at / cluster),
+                        _ if is_single_source(chain, at, &segments) => {
+                            single_source.push(at / cluster)
+                        }
                         Some(last) if last.end == at => last.end = end,
                         _ => ranges.push(at..end),
                     }
@@ -165,27 +163,27 @@ impl ReadPlan {
             }
             at = end;
         }
-        // Shrunk: what lies past the end would be seen again when the disk grows.
+        // A disk that shrank: bytes past its end would reappear when it grows.
         target.clear(size.next_multiple_of(cluster)..u64::MAX);
-        let place = |number: &u64| match chain.segment(number * cluster, size).source {
+        let host_order = |number: &u64| match chain.segment(number * cluster, size).source {
             Source::Data { layer, host, .. } | Source::Compressed { layer, host, .. } => {
                 (layer, host)
             }
             _ => (0, 0),
         };
-        whole.sort_unstable_by_key(place);
-        plan.single_source_clusters = whole.into_iter();
+        single_source.sort_unstable_by_key(host_order);
+        plan.single_source_clusters = single_source.into_iter();
         plan.mixed_ranges = ranges.into_iter();
         plan.count_bytes(chain);
         plan
     }
 
-    /// Reads everything, in the order of the disk.
+    /// Plans the reads of everything, in the order of the disk.
     pub(super) fn for_compact(chain: &Chain) -> Self {
         let geometry = chain.geometry();
         let cluster = geometry.cluster_size();
         let mut plan = Self::default();
-        let mut counted = None;
+        let mut last_counted = None;
         for segment in chain.segments(0..chain.virtual_size()) {
             if !segment.source.has_data() {
                 continue;
@@ -195,8 +193,8 @@ impl ReadPlan {
                 (segment.guest.end - 1) / cluster,
             );
             // A segment lies within a cluster of its layer, so it spans few.
-            plan.cost.clusters += last - first + 1 - u64::from(counted == Some(first));
-            counted = Some(last);
+            plan.cost.clusters += last - first + 1 - u64::from(last_counted == Some(first));
+            last_counted = Some(last);
             let span = geometry.l2_span();
             let tables = segment.guest.start / span..=(segment.guest.end - 1) / span;
             plan.l2_tables.extend(tables);
@@ -206,26 +204,25 @@ impl ReadPlan {
         plan
     }
 
-    /// Reads told so far.
     pub(super) fn issued_reads(&self) -> u64 {
         self.issued_reads
     }
 
     pub(super) fn next_read(&mut self, chain: &Chain) -> Option<ReadRequest> {
-        let (layer, piece) = self
+        let (layer, extent) = self
             .deferred_extent
             .take()
             .or_else(|| self.next_extent(chain))?;
         let mut read = ReadRequest {
             number: self.issued_reads,
             layer,
-            host_range: piece.host.clone(),
-            guest_bytes: piece.guest.end - piece.guest.start,
-            extents: vec![piece],
+            host_range: extent.host.clone(),
+            guest_bytes: extent.guest.end - extent.guest.start,
+            extents: vec![extent],
         };
-        while let Some((layer, piece)) = self.next_extent(chain) {
-            if let Some(piece) = read.add(layer, piece) {
-                self.deferred_extent = Some((layer, piece));
+        while let Some((layer, extent)) = self.next_extent(chain) {
+            if let Some(extent) = read.add(layer, extent) {
+                self.deferred_extent = Some((layer, extent));
                 break;
             }
         }
@@ -247,29 +244,29 @@ impl ReadPlan {
                 self.current_range.start = segment.guest.end;
                 segment
             };
-            if let Some(piece) = locate_extent(chain, segment) {
-                return Some(piece);
+            if let Some(extent) = locate_extent(chain, segment) {
+                return Some(extent);
             }
         }
     }
 
-    /// Goes through all pieces once, without using them up.
+    /// Adds up the bytes of all extents.
     fn count_bytes(&mut self, chain: &Chain) {
-        let mut dry = Self {
+        let mut dry_run = Self {
             single_source_clusters: self.single_source_clusters.clone(),
             mixed_ranges: self.mixed_ranges.clone(),
             current_range: self.current_range.clone(),
             ..Self::default()
         };
-        while let Some((_, piece)) = dry.next_extent(chain) {
-            self.cost.read_bytes += piece.host.end - piece.host.start;
+        while let Some((_, extent)) = dry_run.next_extent(chain) {
+            self.cost.read_bytes += extent.host.end - extent.host.start;
         }
     }
 }
 
-/// Does the image's cluster at `at`, which is these segments, come from one place? A compressed cluster of another
-/// size does not count: it is taken apart once for all clusters it is spread over.
-fn is_one_cluster(chain: &Chain, at: u64, segments: &[Segment]) -> bool {
+/// Returns whether the image's cluster at `at`, which has these segments, comes from one source. A compressed cluster of
+/// another size does not count: it is decoded once for all clusters it covers.
+fn is_single_source(chain: &Chain, at: u64, segments: &[Segment]) -> bool {
     match segments {
         [segment] => match segment.source {
             Source::Data { .. } => true,
@@ -284,31 +281,32 @@ fn is_one_cluster(chain: &Chain, at: u64, segments: &[Segment]) -> bool {
     }
 }
 
-/// The piece that reads a segment; `None` where it is zeros. What lies past the file's end is zeros.
+/// Returns the layer and the extent that a segment is read from; `None` where it is zeros. Bytes past the end of the
+/// file are zeros.
 fn locate_extent(chain: &Chain, segment: Segment) -> Option<(usize, Extent)> {
     let Segment { mut guest, source } = segment;
-    let (layer, host, packed) = match source {
+    let (layer, host, compressed_cluster_start) = match source {
         Source::Data { layer, host, .. } => {
-            let left = chain.layer(layer).file_bytes.saturating_sub(host);
-            let length = left.min(guest.end - guest.start);
+            let in_file = chain.layer(layer).file_bytes.saturating_sub(host);
+            let length = in_file.min(guest.end - guest.start);
             guest.end = guest.start + length;
             (layer, host..host + length, None)
         }
         Source::Compressed {
             layer,
             host,
-            stored_bytes: stored,
-            cluster_start: start,
+            stored_bytes,
+            cluster_start,
         } => {
-            let end = chain.layer(layer).file_bytes.min(host + stored);
-            (layer, host..end, Some(start))
+            let end = chain.layer(layer).file_bytes.min(host + stored_bytes);
+            (layer, host..end, Some(cluster_start))
         }
         _ => return None,
     };
-    let piece = Extent {
+    let extent = Extent {
         host,
         guest,
-        compressed_cluster_start: packed,
+        compressed_cluster_start,
     };
-    (!piece.host.is_empty()).then_some((layer, piece))
+    (!extent.host.is_empty()).then_some((layer, extent))
 }

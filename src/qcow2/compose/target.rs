@@ -1,15 +1,15 @@
-//! The mapping of the composed image while it grows.
+//! The mapping of the composed image while it is written.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::ComposeError;
 use crate::entry::{COPIED, Cluster, Geometry, ZERO};
+use crate::error::ComposeError;
 use crate::refcounts::Refcounts;
 use crate::tables::{L2Table, Tables};
 
-/// L2 tables by their place in the L1 table. Those of the base are shared until one is changed.
+/// L2 tables by their index in the L1 table. The base's are shared until one is changed.
 #[derive(Debug)]
 pub(super) struct Target {
     pub(super) geometry: Geometry,
@@ -24,7 +24,6 @@ impl Target {
         }
     }
 
-    /// The base's mapping.
     pub(super) fn from_base(base: &Tables) -> Self {
         let share = |(index, l2): (&u64, &L2Table)| (*index, l2.entries.clone());
         Self {
@@ -46,11 +45,11 @@ impl Target {
         }
     }
 
-    /// Makes zeros of every cluster that begins within these bytes of the disk; they start at a cluster.
+    /// Unmaps every cluster that begins within these bytes of the disk, which start at a cluster.
     pub(super) fn clear(&mut self, guest: Range<u64>) {
         let (cluster, span) = (self.geometry.cluster_size(), self.geometry.l2_span());
         let inside = guest.start / span..guest.end.div_ceil(span);
-        let mut gone = Vec::new();
+        let mut empty = Vec::new();
         for (index, table) in self.tables.range_mut(inside) {
             let base = index * span;
             // Below the number of entries, so they fit.
@@ -61,50 +60,48 @@ impl Target {
                 continue;
             }
             if touched.len() == table.len() {
-                gone.push(*index);
+                empty.push(*index);
             } else if let Some(touched) = Arc::make_mut(table).get_mut(from..to) {
                 touched.fill(0);
             }
         }
-        for index in gone {
+        for index in empty {
             self.tables.remove(&index);
         }
     }
 
-    /// Counts what is left of the base's mapping and puts its entries right ("L2 table entry", bit 63): the counts
-    /// are those of the header and of all data clusters.
+    /// Counts the references of the header and of the remaining data clusters, and corrects bit 63 of the entries ("L2
+    /// table entry").
     ///
     /// # Errors
-    /// Where a cluster is an L2 table and data, or is referenced too often.
+    /// Where a cluster is both an L2 table and data, or is referenced too often.
     pub(super) fn count_references(&mut self, base: &Tables) -> Result<Refcounts, ComposeError> {
         let geometry = self.geometry;
         let cluster = geometry.cluster_size();
         let mut counts = Refcounts::new(geometry, base.file_bytes)?;
         counts.reference(0..cluster)?;
-        // A zero cluster may keep a host cluster that was never written: past the file's end it is given up.
-        let given_up = |host: u64| host >= base.file_bytes;
+        // A zero cluster may have a host cluster that was never written: past the end of the file it is dropped.
+        let is_dropped = |host: u64| host >= base.file_bytes;
         for entry in self.tables.values().flat_map(|table| table.iter()) {
             match geometry.decode_entry(*entry) {
-                Cluster::Zero { host: Some(host) } if given_up(host) => {}
+                Cluster::Zero { host: Some(host) } if is_dropped(host) => {}
                 Cluster::Data { host } | Cluster::Zero { host: Some(host) } => {
                     counts.reference(host..host + cluster)?;
                 }
-                Cluster::Compressed {
-                    host,
-                    stored_bytes: stored,
-                } => counts.reference(host..host + stored)?,
+                Cluster::Compressed { host, stored_bytes } => {
+                    counts.reference(host..host + stored_bytes)?;
+                }
                 Cluster::Unallocated | Cluster::Zero { host: None } => {}
             }
         }
         if let Some(l2) = base.l2.values().find(|l2| counts.count_at(l2.host) > 0) {
-            let what = "an L2 table";
             return Err(ComposeError::Overlap {
-                structure: what,
+                structure: "an L2 table",
                 offset: l2.host,
             });
         }
-        let right = |entry: u64| match geometry.decode_entry(entry) {
-            Cluster::Zero { host: Some(host) } if given_up(host) => ZERO,
+        let corrected = |entry: u64| match geometry.decode_entry(entry) {
+            Cluster::Zero { host: Some(host) } if is_dropped(host) => ZERO,
             Cluster::Data { host } | Cluster::Zero { host: Some(host) } => {
                 let copied = if counts.count_at(host) == 1 {
                     COPIED
@@ -116,16 +113,16 @@ impl Target {
             _ => entry,
         };
         for table in self.tables.values_mut() {
-            if table.iter().any(|entry| right(*entry) != *entry) {
+            if table.iter().any(|entry| corrected(*entry) != *entry) {
                 for entry in Arc::make_mut(table) {
-                    *entry = right(*entry);
+                    *entry = corrected(*entry);
                 }
             }
         }
         Ok(counts)
     }
 
-    /// Is any cluster compressed?
+    /// Returns whether any cluster is compressed.
     pub(super) fn has_compressed(&self) -> bool {
         let mut entries = self.tables.values().flat_map(|table| table.iter());
         entries.any(|entry| {
@@ -136,17 +133,17 @@ impl Target {
         })
     }
 
-    /// L2 tables that stay where the base has them, and others, when those named get entries too.
-    pub(super) fn count_tables(&self, base: &Tables, named: &BTreeSet<u64>) -> (u64, u64) {
-        let stays = |(index, table): &(&u64, &Arc<[u64]>)| {
+    /// Returns the numbers of L2 tables that are the base's and of others, once those in `changed` get entries.
+    pub(super) fn count_tables(&self, base: &Tables, changed: &BTreeSet<u64>) -> (u64, u64) {
+        let is_unchanged = |(index, table): &(&u64, &Arc<[u64]>)| {
             let same = |l2: &L2Table| Arc::ptr_eq(&l2.entries, table);
-            !named.contains(index) && base.l2.get(index).is_some_and(same)
+            !changed.contains(index) && base.l2.get(index).is_some_and(same)
         };
-        let staying = self.tables.iter().filter(stays).count();
-        let new = named
+        let unchanged = self.tables.iter().filter(is_unchanged).count();
+        let new = changed
             .iter()
             .filter(|index| !self.tables.contains_key(index));
-        let others = self.tables.len() - staying + new.count();
-        (staying as u64, others as u64)
+        let others = self.tables.len() - unchanged + new.count();
+        (unchanged as u64, others as u64)
     }
 }

@@ -1,62 +1,61 @@
-//! Puts clusters together, drops zeros, packs, and gives each its place in the file.
+//! Assembles clusters, drops zeros, compresses, and allocates host clusters.
 
 use bytes::BytesMut;
 
 use super::target::Target;
-use crate::ComposeError;
 use crate::codec::Encoder;
 use crate::entry::{COPIED, Geometry};
+use crate::error::ComposeError;
 use crate::refcounts::Refcounts;
 
-/// Packed clusters are gathered to runs of so many bytes, or of four clusters: a run begins at a host cluster and its
-/// last one is filled up.
+/// Compressed clusters are collected in runs of so many bytes, or of four clusters: a run begins at a host cluster, and
+/// its last one is padded.
 const RUN_BYTES: usize = 2 << 20;
 
-/// What was written once all clusters are.
 pub(super) struct WriterOutput {
     pub(super) target: Target,
     pub(super) counts: Refcounts,
-    /// Where the tables begin.
+    /// Offset of the tables.
     pub(super) end: u64,
 }
 
 pub(super) struct Writer {
     target: Target,
     counts: Refcounts,
-    /// Zeros up to the first whole cluster, still to be appended.
+    /// Zeros to append up to the first whole cluster.
     padding: usize,
-    /// Where the next cluster goes.
+    /// Offset of the next host cluster.
     cursor: u64,
     encoder: Option<Encoder>,
-    /// The cluster that is being put together: its disk offset, its bytes.
+    /// Disk offset and bytes of the cluster that is being assembled.
     open_cluster: Option<(u64, Vec<u8>)>,
     run: Vec<u8>,
-    /// Disk offset, place in the run and length of each packed cluster in it.
+    /// Disk offset, offset in the run and length of each compressed cluster in it.
     compressed_clusters: Vec<(u64, u64, u64)>,
 }
 
 impl Writer {
-    /// Appends from `tail_start`; the first cluster goes to `first_cluster`, less than one cluster further.
+    /// Appends from `tail_start`; the first cluster is at `first_cluster`, less than one cluster further.
     pub(super) fn new(
         target: Target,
         counts: Refcounts,
         tail_start: u64,
         first_cluster: u64,
-        packs: bool,
+        compression_enabled: bool,
     ) -> Self {
         Self {
             target,
             counts,
             padding: (first_cluster - tail_start) as usize,
             cursor: first_cluster,
-            encoder: packs.then(Encoder::new).flatten(),
+            encoder: compression_enabled.then(Encoder::new).flatten(),
             open_cluster: None,
             run: Vec::new(),
             compressed_clusters: Vec::new(),
         }
     }
 
-    /// Takes bytes of the disk. Those of one cluster come one after the other; what is left out of it is zeros.
+    /// Takes bytes of the disk. Those of one cluster follow each other; bytes left out of it are zeros.
     pub(super) fn write(
         &mut self,
         mut guest: u64,
@@ -68,7 +67,7 @@ impl Writer {
             let within = (guest % cluster) as usize;
             let start = guest - guest % cluster;
             let room = self.geometry().cluster_len() - within;
-            let (now, rest) = bytes.split_at(room.min(bytes.len()));
+            let (chunk, rest) = bytes.split_at(room.min(bytes.len()));
             if self
                 .open_cluster
                 .as_ref()
@@ -76,36 +75,36 @@ impl Writer {
             {
                 self.flush_open_cluster(tail)?;
             }
-            if now.len() as u64 == cluster {
-                self.store(start, now, tail)?;
+            if chunk.len() as u64 == cluster {
+                self.store(start, chunk, tail)?;
             } else {
                 let (_, open) = self
                     .open_cluster
-                    .get_or_insert_with(|| (start, zeros(cluster)));
-                if let Some(slot) = open.get_mut(within..within + now.len()) {
-                    slot.copy_from_slice(now);
+                    .get_or_insert_with(|| (start, vec![0; cluster as usize]));
+                if let Some(slot) = open.get_mut(within..within + chunk.len()) {
+                    slot.copy_from_slice(chunk);
                 }
             }
-            guest += now.len() as u64;
+            guest += chunk.len() as u64;
             bytes = rest;
         }
         Ok(())
     }
 
-    /// Takes a whole cluster that is packed as the image wants it.
+    /// Takes a whole cluster that is compressed with the image's compression type.
     pub(super) fn write_compressed(
         &mut self,
         guest: u64,
-        packed: &[u8],
+        compressed: &[u8],
         plain: &[u8],
         tail: &mut BytesMut,
     ) -> Result<(), ComposeError> {
         self.flush_open_cluster(tail)?;
-        if packed.len() >= plain.len() {
+        if compressed.len() >= plain.len() {
             return self.store(guest, plain, tail);
         }
         if !is_zero(plain) {
-            self.append_compressed(guest, packed, tail)?;
+            self.append_compressed(guest, compressed, tail)?;
         }
         Ok(())
     }
@@ -131,23 +130,23 @@ impl Writer {
 
     fn flush_open_cluster(&mut self, tail: &mut BytesMut) -> Result<(), ComposeError> {
         match self.open_cluster.take() {
-            Some((guest, build)) => self.store(guest, &build, tail),
+            Some((guest, bytes)) => self.store(guest, &bytes, tail),
             None => Ok(()),
         }
     }
 
-    /// Stores a whole cluster; one of zeros is left out, for it was taken out of the mapping before.
+    /// Stores a whole cluster; one of zeros is left out, since it was unmapped before.
     fn store(&mut self, guest: u64, bytes: &[u8], tail: &mut BytesMut) -> Result<(), ComposeError> {
         if is_zero(bytes) {
             return Ok(());
         }
         if let Some(mut encoder) = self.encoder.take() {
-            let added = match encoder.encode(bytes) {
-                Some(packed) => self.append_compressed(guest, packed, tail).map(|()| true),
+            let appended = match encoder.encode(bytes) {
+                Some(frame) => self.append_compressed(guest, frame, tail).map(|()| true),
                 None => Ok(false),
             };
             self.encoder = Some(encoder);
-            if added? {
+            if appended? {
                 return Ok(());
             }
         }
@@ -163,21 +162,21 @@ impl Writer {
     fn append_compressed(
         &mut self,
         guest: u64,
-        packed: &[u8],
+        compressed: &[u8],
         tail: &mut BytesMut,
     ) -> Result<(), ComposeError> {
         let room = RUN_BYTES.max(4 * self.geometry().cluster_len());
-        if self.run.len() + packed.len() > room {
+        if self.run.len() + compressed.len() > room {
             self.end_run(tail)?;
         }
-        let length = packed.len() as u64;
+        let length = compressed.len() as u64;
         self.compressed_clusters
             .push((guest, self.run.len() as u64, length));
-        self.run.extend_from_slice(packed);
+        self.run.extend_from_slice(compressed);
         Ok(())
     }
 
-    /// Gives the packed clusters their places. Each references all host clusters that its sectors touch.
+    /// Allocates the compressed clusters. Each references all host clusters that its sectors touch.
     fn end_run(&mut self, tail: &mut BytesMut) -> Result<(), ComposeError> {
         if self.run.is_empty() {
             return Ok(());
@@ -200,12 +199,7 @@ impl Writer {
     }
 }
 
-fn zeros(length: u64) -> Vec<u8> {
-    // A cluster.
-    vec![0; length as usize]
-}
-
-/// Most clusters show in their first bytes that they are none; the rest is one comparison of memory with itself.
+/// The first bytes tell for most clusters; the rest is one comparison of memory with itself, shifted.
 fn is_zero(bytes: &[u8]) -> bool {
     let (head, _) = bytes.split_at(bytes.len().min(16));
     head.iter().all(|byte| *byte == 0)
