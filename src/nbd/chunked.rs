@@ -1,4 +1,4 @@
-//! Long reads and writes at offsets, made as several requests at once.
+//! Long reads and writes at offsets, made as several concurrent requests.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use futures_util::future::try_join_all;
 
 use snapdeck_model::BufferPool;
 
-/// Fails for what is not wholly within the first `size_bytes`.
+/// Checks that a range lies within the first `size_bytes`.
 ///
 /// # Errors
 /// `InvalidInput`.
@@ -16,14 +16,15 @@ pub fn check_bounds(size_bytes: u64, offset: u64, length: usize) -> io::Result<(
         Some(end) if end <= size_bytes => Ok(()),
         _ => Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            format!("{length} bytes at {offset} end behind the last of {size_bytes}"),
+            format!("{length} bytes at {offset} exceed the size of {size_bytes} bytes"),
         )),
     }
 }
 
-/// Reads `length` bytes at `offset` by calls of `read` for at most `step` (not 0) bytes each: an offset, a length, and
-/// an empty buffer with room for just that, which it returns filled. All are parts of one of `buffers`, so nothing is
-/// copied.
+/// Reads `length` bytes at `offset` by calls of `read` for at most `step` (not 0) bytes each.
+///
+/// `read` gets an offset, a length, and an empty buffer of that capacity, which it returns filled. All are parts of one of
+/// `buffers`, so nothing is copied.
 ///
 /// # Errors
 /// The first of `read`.
@@ -37,12 +38,12 @@ pub async fn read_chunked<F>(
 where
     F: Future<Output = io::Result<BytesMut>>,
 {
-    let mut free = buffers.acquire(length);
-    free.clear();
+    let mut buffer = buffers.acquire(length);
+    buffer.clear();
     let parts = (0..length).step_by(step).map(|start| {
         let part_length = step.min(length - start);
-        let rest = free.split_off(part_length);
-        let part = std::mem::replace(&mut free, rest);
+        let rest = buffer.split_off(part_length);
+        let part = std::mem::replace(&mut buffer, rest);
         read(offset + start as u64, part_length, part)
     });
     let mut whole = BytesMut::new();
@@ -55,7 +56,7 @@ where
 /// Writes `data` at `offset` by calls of `write` for at most `step` (not 0) bytes each.
 ///
 /// # Errors
-/// The first of `write`; others may have been carried out.
+/// The first of `write`; other parts may have been written.
 pub async fn write_chunked<F>(
     offset: u64,
     data: Bytes,

@@ -1,9 +1,11 @@
-//! Reads and writes bytes on a host at offsets, many at once: those of a file through the host's own `qemu-nbd`, or of
-//! a disk that a running QEMU exports.
+//! An NBD client for concurrent reads and writes at offsets: of a file through the host's own `qemu-nbd`, or of a disk
+//! that a running QEMU exports.
 //!
-//! `qemu-nbd` is to be started there as `qemu-nbd --format=raw --socket=SOCKET [--read-only] FILE`, one client each: it ends when
-//! its client does. The export's length is the file's, rounded up to 512 bytes (QEMU counts in sectors); reading the
-//! bytes that are not in the file gives zeros, and only writing them makes the file longer.
+//! Start `qemu-nbd --format=raw --socket=SOCKET [--read-only] FILE` for each client: it exits with its client. The size of
+//! the export is the file's, rounded up to 512 bytes (QEMU counts in sectors); the bytes that are not in the file read as
+//! zeros, and only writing them makes the file longer.
+
+pub mod chunked;
 
 mod wire;
 
@@ -24,61 +26,62 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use self::wire::{Command, Export};
-pub mod chunked;
 use snapdeck_model::BufferPool;
 
-/// Requests under way at once on a connection: as many as qemu-nbd works on (`MAX_NBD_REQUESTS` in QEMU's
-/// `nbd/server.c`).
+/// Concurrent requests on a connection: as many as qemu-nbd works on (`MAX_NBD_REQUESTS` in QEMU's `nbd/server.c`).
 const MAX_IN_FLIGHT_REQUESTS: usize = 16;
 /// Longer reads and writes are sent as several requests of this many bytes.
 const REQUEST_BYTES: usize = 2 << 20;
 
-/// A connection to one export. Calls may be made from many tasks at once; they have no deadline of their own, and
-/// any of them may be dropped: its answer is thrown away when it comes. Dropping the connection cuts it.
+/// A connection to one export.
+///
+/// Many tasks may call it at the same time. Calls have no deadline, and may be dropped: their replies are discarded.
+/// Dropping the connection closes it at once.
 pub struct Nbd {
     export: Export,
     connection: Arc<Connection>,
     request_tx: mpsc::UnboundedSender<Frame>,
-    /// One reads replies, one writes requests; they end with the connection.
+    /// Reads replies and writes requests until the connection ends.
     tasks: JoinSet<()>,
 }
 
 impl Nbd {
-    /// Negotiates on a connected stream for the export of that name, "" being the default one, for at most `deadline`.
+    /// Negotiates on a connected stream for the export of that name ("" is the default one), within `deadline`.
     ///
     /// # Errors
-    /// `TimedOut`; `InvalidData` where the other side is no NBD server; `Other` with its words where it refuses;
-    /// the stream's.
+    /// `TimedOut`; `InvalidData` where the peer is not an NBD server; `Other` with its message where it refuses; the
+    /// stream's.
     pub async fn open(mut stream: UnixStream, name: &str, deadline: Duration) -> io::Result<Self> {
         let export = timeout(deadline, wire::negotiate(&mut stream, name))
             .await
             .map_err(|_| {
-                let words = format!("qemu-nbd did not answer for {} s", deadline.as_secs());
-                io::Error::new(io::ErrorKind::TimedOut, words)
+                let message = format!("qemu-nbd did not answer within {} s", deadline.as_secs());
+                io::Error::new(io::ErrorKind::TimedOut, message)
             })??;
         let (read_half, write_half) = stream.into_split();
-        let link = Arc::new(Connection {
+        let connection = Arc::new(Connection {
             permits: Arc::new(Semaphore::new(MAX_IN_FLIGHT_REQUESTS)),
             state: Mutex::default(),
         });
         // Bounded by the permits.
-        let (outbox, frames) = mpsc::unbounded_channel();
+        let (request_tx, requests) = mpsc::unbounded_channel();
         let mut tasks = JoinSet::new();
-        tasks.spawn(read_replies(link.clone(), read_half));
-        tasks.spawn(write_requests(link.clone(), frames, write_half));
+        tasks.spawn(read_replies(connection.clone(), read_half));
+        tasks.spawn(write_requests(connection.clone(), requests, write_half));
         Ok(Self {
             export,
-            connection: link,
-            request_tx: outbox,
+            connection,
+            request_tx,
             tasks,
         })
     }
 
-    /// Reads exactly `length` bytes at `offset`, to one of `buffers`.
+    /// Reads exactly `length` bytes at `offset` into one of `buffers`.
     ///
     /// # Errors
-    /// `InvalidInput` beyond the end (of a write there QEMU would say "no space"). `ConnectionReset`, `BrokenPipe` or `UnexpectedEof` where the connection ended,
-    /// `InvalidData` where it was ended because of what came. Otherwise the host's.
+    /// `InvalidInput` beyond the end (QEMU reports "no space" for a write there). `ConnectionReset`, `BrokenPipe` or
+    /// `UnexpectedEof` where the connection ended, `InvalidData` where it was closed for an invalid reply. Otherwise the
+    /// host's.
     pub async fn read(
         &self,
         buffers: &BufferPool,
@@ -98,15 +101,17 @@ impl Nbd {
         .await
     }
 
-    /// Writes all of `data` at `offset`. It has reached the host's page cache then, not the disk: see [`Nbd::flush`].
+    /// Writes all of `data` at `offset`, to the host's page cache: see [`Nbd::flush`].
     ///
     /// # Errors
     /// `StorageFull`; `PermissionDenied` where the export is read-only; as [`Nbd::read`].
     pub async fn write(&self, offset: u64, data: Bytes) -> io::Result<()> {
         chunked::check_bounds(self.export.size_bytes, offset, data.len())?;
         if self.export.read_only {
-            let words = "qemu-nbd serves it read-only";
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, words));
+            return Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                "the export is read-only",
+            ));
         }
         chunked::write_chunked(
             offset,
@@ -121,7 +126,7 @@ impl Nbd {
         .await
     }
 
-    /// Brings everything to the disk whose [`Nbd::write`] has returned (`NBD_CMD_FLUSH`).
+    /// Flushes all finished writes to the disk (`NBD_CMD_FLUSH`).
     ///
     /// # Errors
     /// As [`Nbd::write`]; `Unsupported`.
@@ -129,7 +134,7 @@ impl Nbd {
         if !self.export.flush_supported {
             return Err(io::Error::new(
                 io::ErrorKind::Unsupported,
-                "the NBD server cannot flush",
+                "the NBD server does not support flushes",
             ));
         }
         self.call(Command::Flush, 0, 0, Payload::WriteData(Bytes::new()))
@@ -137,14 +142,13 @@ impl Nbd {
             .map(|_| ())
     }
 
-    /// Says goodbye (`NBD_CMD_DISC`) and waits, for at most `deadline`, until the server has closed: what was under
-    /// way is done then.
+    /// Disconnects (`NBD_CMD_DISC`) and waits until the server has finished pending requests and closed the connection.
     ///
     /// # Errors
-    /// `TimedOut`; the connection is cut then.
+    /// `TimedOut` after `deadline`; the connection is closed all the same.
     pub async fn close(self, deadline: Duration) -> io::Result<()> {
         let Self {
-            request_tx: outbox,
+            request_tx,
             mut tasks,
             ..
         } = self;
@@ -152,18 +156,17 @@ impl Nbd {
             header: wire::encode_request(Command::Disconnect, 0, 0, 0),
             payload: Bytes::new(),
         };
-        // A writer that is gone has nobody to say goodbye to.
-        let _ = outbox.send(frame);
+        // Fails where the connection has ended.
+        let _ = request_tx.send(frame);
         // The writer ends with the last request, the reader when the server closes.
-        drop(outbox);
+        drop(request_tx);
         let ended = async { while tasks.join_next().await.is_some() {} };
-        let words = "qemu-nbd did not close the connection";
+        let message = "qemu-nbd did not close the connection";
         timeout(deadline, ended)
             .await
-            .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, words))
+            .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, message))
     }
 
-    /// Most bytes of one request.
     fn max_request_bytes(&self) -> usize {
         REQUEST_BYTES.min(self.export.max_payload as usize)
     }
@@ -183,40 +186,37 @@ impl Nbd {
             Payload::ReadBuffer(buffer) => (buffer, Bytes::new()),
             Payload::WriteData(data) => (BytesMut::new(), data),
         };
-        let (reply, answer) = oneshot::channel();
+        let (reply_tx, reply) = oneshot::channel();
         let cookie = self.connection.register_request(PendingRequest {
             remaining_bytes: if command == Command::Read { length } else { 0 },
             buffer,
-            reply,
+            reply_tx,
             _permit: permit,
         })?;
         let frame = Frame {
-            // No more than `MAX_PAYLOAD`.
+            // At most `MAX_PAYLOAD`.
             header: wire::encode_request(command, cookie, offset, length as u32),
             payload,
         };
-        // Where the writer is gone, so is the connection, and the answer says why.
+        // Fails where the connection has ended; the reply says why.
         let _ = self.request_tx.send(frame);
-        match answer.await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(self.connection.close_error()),
-        }
+        reply
+            .await
+            .unwrap_or_else(|_| Err(self.connection.close_error()))
     }
 }
 
-/// Data of a request: to be filled, or to be sent.
 enum Payload {
     ReadBuffer(BytesMut),
     WriteData(Bytes),
 }
 
-/// A request on its way out.
 struct Frame {
     header: [u8; wire::REQUEST_HEADER],
     payload: Bytes,
 }
 
-/// What the calls and the two tasks of a connection share.
+/// State shared by the calls and the two tasks of a connection.
 struct Connection {
     permits: Arc<Semaphore>,
     state: Mutex<ConnectionState>,
@@ -226,25 +226,24 @@ struct Connection {
 struct ConnectionState {
     last_cookie: u64,
     pending_requests: HashMap<u64, PendingRequest>,
-    /// Why there is no connection any more.
+    /// Set when the connection has ended.
     close_reason: Option<(io::ErrorKind, String)>,
 }
 
-/// A request without an answer. It stays here when its caller has gone, for its answer comes nevertheless.
+/// A request without a reply. It is kept when its caller is dropped, since the reply comes nevertheless.
 struct PendingRequest {
-    /// Bytes of data that follow a good answer.
+    /// Bytes of data that follow a reply without an error.
     remaining_bytes: usize,
     buffer: BytesMut,
-    reply: oneshot::Sender<io::Result<BytesMut>>,
+    reply_tx: oneshot::Sender<io::Result<BytesMut>>,
     _permit: OwnedSemaphorePermit,
 }
 
 impl PendingRequest {
-    /// Reads the data of a good answer to where it is wanted.
     async fn read_payload(&mut self, stream: &mut OwnedReadHalf) -> io::Result<()> {
         while self.remaining_bytes > 0 {
-            let mut rest = (&mut self.buffer).limit(self.remaining_bytes);
-            match stream.read_buf(&mut rest).await? {
+            let mut buffer = (&mut self.buffer).limit(self.remaining_bytes);
+            match stream.read_buf(&mut buffer).await? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
                 count => self.remaining_bytes -= count,
             }
@@ -255,91 +254,86 @@ impl PendingRequest {
 
 impl Connection {
     fn state(&self) -> MutexGuard<'_, ConnectionState> {
-        // No code that could panic holds it.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Registers a request; its cookie.
-    fn register_request(&self, waiting: PendingRequest) -> io::Result<u64> {
+    /// Registers a request and returns its cookie.
+    fn register_request(&self, request: PendingRequest) -> io::Result<u64> {
         let mut state = self.state();
-        if let Some((kind, words)) = &state.close_reason {
-            return Err(io::Error::new(*kind, words.clone()));
+        if let Some((kind, message)) = &state.close_reason {
+            return Err(io::Error::new(*kind, message.clone()));
         }
         state.last_cookie += 1;
         let cookie = state.last_cookie;
-        state.pending_requests.insert(cookie, waiting);
+        state.pending_requests.insert(cookie, request);
         Ok(cookie)
     }
 
     fn close_error(&self) -> io::Error {
         match &self.state().close_reason {
-            Some((kind, words)) => io::Error::new(*kind, words.clone()),
+            Some((kind, message)) => io::Error::new(*kind, message.clone()),
             None => io::ErrorKind::ConnectionReset.into(),
         }
     }
 
-    /// Ends all calls, those to come as well. The first reason counts.
+    /// Fails all current and later calls. The first reason counts.
     fn close(&self, error: &io::Error) {
-        let waiting = {
+        let requests = {
             let mut state = self.state();
-            let words = format!("the connection to qemu-nbd ended: {error}");
-            state.close_reason.get_or_insert((error.kind(), words));
+            let message = format!("the connection to qemu-nbd was lost: {error}");
+            state.close_reason.get_or_insert((error.kind(), message));
             std::mem::take(&mut state.pending_requests)
         };
         self.permits.close();
-        // They ask `close_error` when they find nobody who could answer.
-        drop(waiting);
+        // Their callers get `close_error` when `reply_tx` is dropped.
+        drop(requests);
     }
 }
 
-async fn read_replies(link: Arc<Connection>, mut stream: OwnedReadHalf) {
+async fn read_replies(connection: Arc<Connection>, mut stream: OwnedReadHalf) {
     loop {
-        if let Err(error) = read_reply(&link, &mut stream).await {
-            return link.close(&error);
+        if let Err(error) = read_reply(&connection, &mut stream).await {
+            return connection.close(&error);
         }
     }
 }
 
-async fn read_reply(link: &Connection, stream: &mut OwnedReadHalf) -> io::Result<()> {
+async fn read_reply(connection: &Connection, stream: &mut OwnedReadHalf) -> io::Result<()> {
     let mut header = [0; wire::REPLY_HEADER];
     stream.read_exact(&mut header).await?;
     let (cookie, outcome) = wire::decode_reply(header)?;
-    let Some(mut waiting) = link.state().pending_requests.remove(&cookie) else {
-        return Err(wire::protocol_error("it answers what was not asked"));
+    let Some(mut request) = connection.state().pending_requests.remove(&cookie) else {
+        return Err(wire::protocol_error("a reply to an unknown request"));
     };
     if let Err(error) = outcome {
-        let is_ending = error.kind() == io::ErrorKind::ConnectionReset;
-        // The caller may have gone.
-        let _ = waiting.reply.send(Err(error));
-        return if is_ending {
-            Err(io::Error::new(
-                io::ErrorKind::ConnectionReset,
-                "qemu-nbd is ending",
-            ))
-        } else {
-            Ok(())
+        let kind = error.kind();
+        // The caller may have been dropped.
+        let _ = request.reply_tx.send(Err(error));
+        return match kind {
+            io::ErrorKind::ConnectionReset => Err(io::Error::new(kind, wire::SHUTDOWN)),
+            _ => Ok(()),
         };
     }
-    let filled = waiting.read_payload(stream).await;
+    let filled = request.read_payload(stream).await;
     if let Err(error) = &filled {
-        // Before its caller learns that nobody will answer.
-        link.close(error);
+        // Before `reply_tx` is dropped and its caller asks for the reason.
+        connection.close(error);
     } else {
-        let _ = waiting.reply.send(Ok(waiting.buffer));
+        let _ = request.reply_tx.send(Ok(request.buffer));
     }
     filled
 }
 
 async fn write_requests(
-    link: Arc<Connection>,
-    mut frames: mpsc::UnboundedReceiver<Frame>,
+    connection: Arc<Connection>,
+    mut requests: mpsc::UnboundedReceiver<Frame>,
     mut stream: OwnedWriteHalf,
 ) {
-    // Written by a task so that a dropped call never leaves half a request on the stream.
-    while let Some(frame) = frames.recv().await {
+    // A task of its own, so that a dropped call never leaves half a request on the stream.
+    while let Some(frame) = requests.recv().await {
         let mut bytes = Buf::chain(&frame.header[..], frame.payload);
         if let Err(error) = stream.write_all_buf(&mut bytes).await {
-            return link.close(&error);
+            return connection.close(&error);
         }
     }
 }

@@ -72,21 +72,21 @@ impl Server {
 
     async fn signal(&self, signal: &str) {
         let id = self.child.id().unwrap().to_string();
-        let told = Program::new("kill").args([signal, &id]).status().await;
-        assert!(told.unwrap().success());
+        let status = Program::new("kill").args([signal, &id]).status().await;
+        assert!(status.unwrap().success());
     }
 }
 
 const RAW: &[&str] = &["--format=raw", "FILE"];
 
-/// Bytes that differ from place to place.
+/// Bytes that differ at each offset.
 fn pattern(offset: usize, length: usize) -> Bytes {
     let byte = |at: usize| (at ^ (at >> 8) ^ (at >> 16)).wrapping_mul(31) as u8;
     (offset..offset + length).map(byte).collect()
 }
 
 async fn with_timeout<T>(future: impl Future<Output = T>) -> T {
-    timeout(TEST_TIMEOUT, future).await.expect("it hangs")
+    timeout(TEST_TIMEOUT, future).await.expect("a call hangs")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -95,7 +95,7 @@ async fn many_tasks_write_and_read_in_any_order() {
     let size = 24 * MIB + 1000;
     let mut server = Server::start(size as u64, RAW).await;
     let nbd = Arc::new(server.open().await);
-    // Pieces of odd lengths, some longer than a request, the last one first.
+    // Pieces of odd lengths, some longer than a request, in reverse order.
     let mut pieces = Vec::new();
     let mut start = 0;
     while start < size {
@@ -159,7 +159,7 @@ async fn a_sparse_file_stays_sparse() {
 }
 
 #[tokio::test]
-async fn beyond_the_end_is_refused_and_nothing_else() {
+async fn reads_and_writes_beyond_the_end_are_refused() {
     let server = Server::start(4096, RAW).await;
     let nbd = server.open().await;
     for (offset, length) in [(4096, 1), (4000, 97), (u64::MAX, 1), (u64::MAX, 0)] {
@@ -182,7 +182,7 @@ async fn beyond_the_end_is_refused_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_full_or_broken_disk_is_told_as_such() {
+async fn a_full_or_broken_disk_has_its_own_error_kind() {
     for (errno, kind) in [(28, ErrorKind::StorageFull), (5, ErrorKind::Other)] {
         let options = format!(
             "driver=raw,file.driver=blkdebug,file.image.driver=file,file.image.filename=FILE,\
@@ -194,13 +194,13 @@ async fn a_full_or_broken_disk_is_told_as_such() {
             .await
             .unwrap_err();
         assert_eq!(error.kind(), kind, "{error}");
-        // That was the disk's trouble, not the connection's.
+        // The connection stays usable.
         assert!(with_timeout(nbd.read(&BUFFERS, 0, 4 * MIB)).await.unwrap() == vec![0; 4 * MIB]);
     }
 }
 
 #[tokio::test]
-async fn a_read_only_export_is_read() {
+async fn a_read_only_export_can_be_read_but_not_written() {
     let server = Server::start(4096, &["--read-only", "--format=raw", "FILE"]).await;
     let file = std::fs::File::options().write(true).open(server.disk());
     file.unwrap().write_all_at(&pattern(0, 4096), 0).unwrap();
@@ -211,10 +211,10 @@ async fn a_read_only_export_is_read() {
 }
 
 #[tokio::test]
-async fn the_servers_words_are_handed_on() {
+async fn the_error_has_the_message_of_the_server() {
     let server = Server::start(4096, &["--export-name=another", "--format=raw", "FILE"]).await;
     let Err(error) = Nbd::open(server.stream().await, "", TEST_TIMEOUT).await else {
-        panic!("it opened an export that is not there");
+        panic!("opened an export that does not exist");
     };
     assert!(
         error.to_string().contains("export '' not present"),
@@ -222,7 +222,7 @@ async fn the_servers_words_are_handed_on() {
     );
 }
 
-/// Starts a call and leaves it where it first waits.
+/// Polls a call until it first waits.
 async fn poll_until_pending<T>(mut call: Pin<&mut impl Future<Output = T>>) {
     std::future::poll_fn(|context| {
         assert!(call.as_mut().poll(context).is_pending());
@@ -236,7 +236,7 @@ async fn a_killed_server_ends_every_call_at_once() {
     let mut server = Server::start(64 * MIB as u64, RAW).await;
     let nbd = server.open().await;
     server.signal("-STOP").await;
-    // More calls than may be under way: some wait for their turn.
+    // More calls than may be in flight: some wait for a permit.
     let calls = (0..2 * MAX_IN_FLIGHT_REQUESTS).map(|at| {
         let (nbd, offset) = (&nbd, (at * MIB) as u64);
         async move {
@@ -251,18 +251,18 @@ async fn a_killed_server_ends_every_call_at_once() {
     poll_until_pending(calls.as_mut()).await;
     server.child.kill().await.unwrap();
     for outcome in with_timeout(calls).await {
-        assert_is_gone(&outcome.unwrap_err());
+        assert_connection_lost(&outcome.unwrap_err());
     }
-    assert_is_gone(&with_timeout(nbd.read(&BUFFERS, 0, 1)).await.unwrap_err());
-    assert_is_gone(&with_timeout(nbd.write(0, pattern(0, 1))).await.unwrap_err());
-    assert_is_gone(&with_timeout(nbd.flush()).await.unwrap_err());
+    assert_connection_lost(&with_timeout(nbd.read(&BUFFERS, 0, 1)).await.unwrap_err());
+    assert_connection_lost(&with_timeout(nbd.write(0, pattern(0, 1))).await.unwrap_err());
+    assert_connection_lost(&with_timeout(nbd.flush()).await.unwrap_err());
     nbd.close(TEST_TIMEOUT).await.unwrap();
 }
 
-fn assert_is_gone(error: &io::Error) {
+fn assert_connection_lost(error: &io::Error) {
     use ErrorKind::*;
-    let is_gone = matches!(error.kind(), ConnectionReset | BrokenPipe | UnexpectedEof);
-    assert!(is_gone, "{:?} {error}", error.kind());
+    let is_lost = matches!(error.kind(), ConnectionReset | BrokenPipe | UnexpectedEof);
+    assert!(is_lost, "{:?} {error}", error.kind());
 }
 
 #[tokio::test]
@@ -290,29 +290,29 @@ async fn dropped_calls_leave_the_connection_usable() {
     );
 }
 
-/// What a server says before transmission: an export of 1 MiB.
+/// The handshake of a server with an export of 1 MiB.
 fn greeting() -> Vec<u8> {
-    let mut said = Vec::new();
-    said.put_u64(MAGIC);
-    said.put_u64(OPTION);
-    said.put_u16(3);
-    option_reply(&mut said, 3, &[0, 0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 5]);
-    option_reply(&mut said, 1, &[]);
-    said
+    let mut sent = Vec::new();
+    sent.put_u64(MAGIC);
+    sent.put_u64(OPTION);
+    sent.put_u16(3);
+    option_reply(&mut sent, 3, &[0, 0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 5]);
+    option_reply(&mut sent, 1, &[]);
+    sent
 }
 
-fn option_reply(said: &mut Vec<u8>, kind: u32, data: &[u8]) {
-    said.put_u64(OPTION_REPLY);
-    said.put_u32(7);
-    said.put_u32(kind);
-    said.put_u32(data.len() as u32);
-    said.put_slice(data);
+fn option_reply(sent: &mut Vec<u8>, kind: u32, data: &[u8]) {
+    sent.put_u64(OPTION_REPLY);
+    sent.put_u32(7);
+    sent.put_u32(kind);
+    sent.put_u32(data.len() as u32);
+    sent.put_slice(data);
 }
 
-/// Opens a connection to somebody who says just that; the other end, which must be kept.
-async fn open_to(said: &[u8]) -> (io::Result<Nbd>, UnixStream) {
+/// Opens a connection to a peer that sends just `sent`; the returned other end must be kept.
+async fn open_to(sent: &[u8]) -> (io::Result<Nbd>, UnixStream) {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
-    theirs.write_all(said).await.unwrap();
+    theirs.write_all(sent).await.unwrap();
     (
         Nbd::open(ours, "", Duration::from_millis(100)).await,
         theirs,
@@ -320,7 +320,7 @@ async fn open_to(said: &[u8]) -> (io::Result<Nbd>, UnixStream) {
 }
 
 #[tokio::test]
-async fn what_is_no_server_is_told() {
+async fn a_peer_that_is_not_a_server_is_an_error() {
     let mut endless = greeting()[..18].to_vec();
     (0..1000).for_each(|_| option_reply(&mut endless, 3, &[0, 9]));
     let mut sizeless = greeting()[..18].to_vec();
@@ -329,18 +329,18 @@ async fn what_is_no_server_is_told() {
     long.put_u32(u32::MAX);
     let mut old = greeting();
     old[17] = 0;
-    for (said, words) in [
-        (b"SSH-2.0-OpenSSH_9.2p1\r\n".to_vec(), "begins with"),
-        (vec![0; 4096], "begins with"),
+    for (sent, message) in [
+        (b"SSH-2.0-OpenSSH_9.2p1\r\n".to_vec(), "unknown greeting"),
+        (vec![0; 4096], "unknown greeting"),
         (endless, "do not end"),
-        (sizeless, "its size"),
+        (sizeless, "the size of the export"),
         (long, "4294967295"),
-        (old, "cannot negotiate"),
+        (old, "no fixed newstyle"),
     ] {
-        let (opened, _theirs) = open_to(&said).await;
-        let error = opened.err().expect(words);
+        let (opened, _theirs) = open_to(&sent).await;
+        let error = opened.err().expect(message);
         assert_eq!(error.kind(), ErrorKind::InvalidData, "{error}");
-        assert!(error.to_string().contains(words), "{error}");
+        assert!(error.to_string().contains(message), "{error}");
     }
     for silent in [&greeting()[..0], &greeting()[..20]] {
         let (opened, _theirs) = open_to(silent).await;
@@ -349,15 +349,15 @@ async fn what_is_no_server_is_told() {
 }
 
 #[tokio::test]
-async fn nonsense_in_transmission_ends_the_connection() {
+async fn an_invalid_reply_ends_the_connection() {
     let header = |magic: u32, error: u32, cookie: u64| {
-        let mut said = Vec::new();
-        said.put_u32(magic);
-        said.put_u32(error);
-        said.put_u64(cookie);
-        said
+        let mut sent = Vec::new();
+        sent.put_u32(magic);
+        sent.put_u32(error);
+        sent.put_u64(cookie);
+        sent
     };
-    for (said, kind) in [
+    for (sent, kind) in [
         (vec![0xff; 64], ErrorKind::InvalidData),
         (header(SIMPLE_REPLY, 0, 77), ErrorKind::InvalidData),
         (header(0x668e_33ef, 0, 1), ErrorKind::InvalidData),
@@ -370,45 +370,45 @@ async fn nonsense_in_transmission_ends_the_connection() {
             nbd.write(9, pattern(0, 9))
         ));
         poll_until_pending(calls.as_mut()).await;
-        theirs.write_all(&said).await.unwrap();
+        theirs.write_all(&sent).await.unwrap();
         let (read, write) = with_timeout(calls).await;
         assert_eq!(read.unwrap_err().kind(), kind);
         assert_eq!(write.unwrap_err().kind(), kind);
         assert_eq!(with_timeout(nbd.flush()).await.unwrap_err().kind(), kind);
     }
-    // Half an answer.
+    // Half a reply.
     let (opened, mut theirs) = open_to(&greeting()).await;
     let nbd = opened.unwrap();
     let mut call = pin!(nbd.read(&BUFFERS, 0, 9));
     poll_until_pending(call.as_mut()).await;
-    let mut said = header(SIMPLE_REPLY, 0, 1);
-    said.put_slice(b"half");
-    theirs.write_all(&said).await.unwrap();
+    let mut sent = header(SIMPLE_REPLY, 0, 1);
+    sent.put_slice(b"half");
+    theirs.write_all(&sent).await.unwrap();
     drop(theirs);
-    assert_is_gone(&with_timeout(call).await.unwrap_err());
+    assert_connection_lost(&with_timeout(call).await.unwrap_err());
 }
 
 #[tokio::test]
-async fn an_unknown_error_is_no_reason_to_disconnect() {
+async fn an_unknown_error_keeps_the_connection() {
     let (opened, mut theirs) = open_to(&greeting()).await;
     let nbd = opened.unwrap();
     let mut call = pin!(nbd.read(&BUFFERS, 0, 4));
     poll_until_pending(call.as_mut()).await;
-    let mut said = Vec::new();
-    said.put_u32(SIMPLE_REPLY);
-    said.put_u32(4711);
-    said.put_u64(1);
-    theirs.write_all(&said).await.unwrap();
+    let mut sent = Vec::new();
+    sent.put_u32(SIMPLE_REPLY);
+    sent.put_u32(4711);
+    sent.put_u64(1);
+    theirs.write_all(&sent).await.unwrap();
     let error = with_timeout(call).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
 }
 
 proptest! {
     #[test]
-    fn no_bytes_make_the_handshake_panic(good in 0..80_usize, said in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn the_handshake_accepts_any_bytes(good in 0..80_usize, sent in prop::collection::vec(any::<u8>(), 0..200)) {
         let mut bytes = greeting();
         bytes.truncate(good);
-        bytes.extend(said);
+        bytes.extend(sent);
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let stream = tokio::io::join(&bytes[..], tokio::io::sink());
         let export = runtime.block_on(wire::negotiate(stream, ""));
@@ -418,7 +418,7 @@ proptest! {
     }
 
     #[test]
-    fn a_reply_is_understood_or_refused(header: [u8; wire::REPLY_HEADER]) {
+    fn a_reply_is_decoded_or_refused(header: [u8; wire::REPLY_HEADER]) {
         let is_reply = header[..4] == SIMPLE_REPLY.to_be_bytes();
         prop_assert_eq!(wire::decode_reply(header).is_ok(), is_reply);
     }

@@ -1,5 +1,5 @@
-//! The bytes of the NBD protocol, as far as they are needed to read and write one export of a `qemu-nbd`:
-//! fixed newstyle negotiation, one `NBD_OPT_GO`, simple replies. Numbers and layouts are those of
+//! The part of the NBD protocol that reading and writing one export of a `qemu-nbd` needs: fixed newstyle negotiation,
+//! one `NBD_OPT_GO`, simple replies. Numbers and layouts are those of
 //! <https://github.com/NetworkBlockDevice/nbd/blob/master/doc/proto.md>, all big-endian; section names in the
 //! comments are that document's.
 
@@ -8,9 +8,9 @@ use std::io;
 use bytes::{Buf, BufMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-/// `NBDMAGIC`, the server's first word ("Newstyle negotiation").
+/// `NBDMAGIC`, which the server sends first ("Newstyle negotiation").
 pub(crate) const MAGIC: u64 = 0x4e42_444d_4147_4943;
-/// `IHAVEOPT`, its second, and ours before an option.
+/// `IHAVEOPT`, which the server sends second, and the client before an option.
 pub(crate) const OPTION: u64 = 0x4948_4156_454f_5054;
 /// Before a reply to an option ("Fixed newstyle negotiation").
 pub(crate) const OPTION_REPLY: u64 = 0x0003_e889_0455_65a9;
@@ -26,6 +26,9 @@ const NO_ZEROES: u16 = 1 << 1;
 const READ_ONLY: u16 = 1 << 1;
 const SEND_FLUSH: u16 = 1 << 2;
 
+/// Message of `NBD_ESHUTDOWN`.
+pub(crate) const SHUTDOWN: &str = "qemu-nbd is shutting down";
+
 const OPT_GO: u32 = 7;
 const REP_ACK: u32 = 1;
 const REP_INFO: u32 = 3;
@@ -33,20 +36,20 @@ const REP_ERROR: u32 = 1 << 31;
 const INFO_EXPORT: u16 = 0;
 const INFO_BLOCK_SIZE: u16 = 3;
 
-/// Replies to our one option; there are about ten kinds of them.
+/// Replies to one option; there are about ten kinds of them.
 const MAX_OPTION_REPLIES: usize = 64;
-/// Longest name of an export ("Conventions": strings).
+/// Bytes of an export's name ("Conventions": strings).
 const MAX_NAME_BYTES: u32 = 4096;
-/// Bytes of such a reply. Names and words in them have at most 4096 ("Conventions": strings).
+/// Bytes of such a reply. Strings in it have at most 4096 ("Conventions": strings).
 const MAX_OPTION_REPLY_BYTES: usize = 8192;
-/// What every server takes in one request: 32 MiB ("Size constraints").
+/// The payload that every server accepts: 32 MiB ("Size constraints").
 pub(crate) const MAX_PAYLOAD: u32 = 1 << 25;
-/// Length of a simple reply without its data.
+/// Bytes of a simple reply without its data.
 pub(crate) const REPLY_HEADER: usize = 16;
-/// Length of a request without its data.
+/// Bytes of a request without its data.
 pub(crate) const REQUEST_HEADER: usize = 28;
 
-/// What a request asks for ("Request types").
+/// "Request types".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Command {
     Read = 0,
@@ -55,7 +58,7 @@ pub(crate) enum Command {
     Flush = 3,
 }
 
-/// A request's header, to be followed by the data of a write.
+/// Encodes a request's header; the data of a write follows it.
 pub(crate) fn encode_request(
     command: Command,
     cookie: u64,
@@ -73,15 +76,15 @@ pub(crate) fn encode_request(
     header
 }
 
-/// A simple reply's header: the request's cookie, and how it went.
+/// Decodes a simple reply's header to the request's cookie and its outcome.
 ///
 /// # Errors
-/// `InvalidData` for what is no simple reply: nothing after it can be understood either.
+/// `InvalidData` for another message: the stream cannot be decoded any further.
 pub(crate) fn decode_reply(header: [u8; REPLY_HEADER]) -> io::Result<(u64, io::Result<()>)> {
     let mut rest = &header[..];
     let magic = rest.get_u32();
     if magic != SIMPLE_REPLY {
-        return Err(protocol_error(format!("a reply begins with {magic:#x}")));
+        return Err(protocol_error(format!("unknown reply {magic:#x}")));
     }
     let error = rest.get_u32();
     let cookie = rest.get_u64();
@@ -91,7 +94,7 @@ pub(crate) fn decode_reply(header: [u8; REPLY_HEADER]) -> io::Result<(u64, io::R
 /// "Error values". An unknown one counts as `NBD_EINVAL`.
 fn decode_error(error: u32) -> io::Result<()> {
     use io::ErrorKind::*;
-    let (kind, words) = match error {
+    let (kind, message) = match error {
         0 => return Ok(()),
         1 => (PermissionDenied, "Operation not permitted"),
         5 => (Other, "Input/output error"),
@@ -99,31 +102,28 @@ fn decode_error(error: u32) -> io::Result<()> {
         28 => (StorageFull, "No space left on device"),
         75 => (InvalidInput, "Value too large"),
         95 => (Unsupported, "Operation not supported"),
-        // All later requests fail alike: it is the connection that ends.
-        108 => (ConnectionReset, "qemu-nbd is ending"),
+        // `NBD_ESHUTDOWN`: all later requests fail as well.
+        108 => (ConnectionReset, SHUTDOWN),
         _ => (InvalidInput, "Invalid argument"),
     };
-    Err(io::Error::new(kind, words))
+    Err(io::Error::new(kind, message))
 }
 
-/// What a server says of its export ("Option reply types", `NBD_REP_INFO`).
+/// An export as the server describes it ("Option reply types", `NBD_REP_INFO`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Export {
-    /// Bytes that can be read and written.
     pub size_bytes: u64,
-    /// Writing is refused.
     pub read_only: bool,
-    /// It knows how to flush.
     pub flush_supported: bool,
-    /// Most data of one request, in bytes; never 0.
+    /// Bytes of data in one request; never 0.
     pub max_payload: u32,
 }
 
-/// Talks from the first byte to the beginning of transmission, with the export of that name ("" is the default one).
+/// Negotiates up to the transmission phase, for the export of that name ("" is the default one).
 ///
 /// # Errors
-/// `InvalidData` where the other side speaks something else; `Other` with its words where it refuses;
-/// `InvalidInput` for a name that none can have; the stream's.
+/// `InvalidData` where the peer speaks another protocol; `Other` with its message where it refuses; `InvalidInput` for a
+/// name that is too long; the stream's.
 pub(crate) async fn negotiate(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     name: &str,
@@ -131,17 +131,22 @@ pub(crate) async fn negotiate(
     let length = u32::try_from(name.len())
         .ok()
         .filter(|length| *length <= MAX_NAME_BYTES)
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "its name is too long"))?;
+        .ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the name of the export is too long",
+            )
+        })?;
     let magic = (stream.read_u64().await?, stream.read_u64().await?);
     if magic != (MAGIC, OPTION) {
         return Err(protocol_error(format!(
-            "it begins with {:#x} {:#x}",
+            "unknown greeting {:#x} {:#x}",
             magic.0, magic.1
         )));
     }
     let flags = stream.read_u16().await?;
     if flags & FIXED_NEWSTYLE == 0 {
-        return Err(protocol_error("it cannot negotiate"));
+        return Err(protocol_error("no fixed newstyle negotiation"));
     }
     let mut hello = Vec::with_capacity(26 + name.len());
     hello.put_u32(u32::from(flags & (FIXED_NEWSTYLE | NO_ZEROES)));
@@ -150,8 +155,8 @@ pub(crate) async fn negotiate(
     hello.put_u32(6 + length);
     hello.put_u32(length);
     hello.put_slice(name.as_bytes());
-    // No requests for information. A client that does not ask for block sizes need not align what it reads
-    // and writes; the size comes unasked.
+    // No information requests. A client that does not request block sizes need not align its reads and writes; the size
+    // is sent in any case.
     hello.put_u16(0);
     stream.write_all(&hello).await?;
 
@@ -163,15 +168,15 @@ pub(crate) async fn negotiate(
         let length = stream.read_u32().await? as usize;
         if magic != OPTION_REPLY || option != OPT_GO || length > MAX_OPTION_REPLY_BYTES {
             return Err(protocol_error(format!(
-                "an option's reply begins with {magic:#x} {option} {kind:#x} {length}"
+                "invalid option reply {magic:#x} {option} {kind:#x} {length}"
             )));
         }
         let mut data = vec![0; length];
         stream.read_exact(&mut data).await?;
         match kind {
             REP_ACK => {
-                let (size_bytes, flags): (u64, u16) =
-                    size_and_flags.ok_or_else(|| protocol_error("it does not tell its size"))?;
+                let (size_bytes, flags): (u64, u16) = size_and_flags
+                    .ok_or_else(|| protocol_error("the size of the export is missing"))?;
                 return Ok(Export {
                     size_bytes,
                     read_only: flags & READ_ONLY != 0,
@@ -194,26 +199,23 @@ pub(crate) async fn negotiate(
                 }
             }
             kind if kind & REP_ERROR != 0 => {
-                let words = String::from_utf8_lossy(&data).replace(char::is_control, " ");
+                let message = String::from_utf8_lossy(&data).replace(char::is_control, " ");
                 let number = kind & !REP_ERROR;
                 return Err(io::Error::other(format!(
-                    "qemu-nbd refuses ({number}): {words}"
+                    "qemu-nbd refused the export (error {number}): {message}"
                 )));
             }
             _ => {
-                return Err(protocol_error(format!(
-                    "an option's reply is of type {kind}"
-                )));
+                return Err(protocol_error(format!("unknown option reply type {kind}")));
             }
         }
     }
-    Err(protocol_error("its replies do not end"))
+    Err(protocol_error("its option replies do not end"))
 }
 
-/// What the other side says cannot be understood.
-pub(crate) fn protocol_error(what: impl std::fmt::Display) -> io::Error {
+pub(crate) fn protocol_error(cause: impl std::fmt::Display) -> io::Error {
     io::Error::new(
         io::ErrorKind::InvalidData,
-        format!("this is no NBD server: {what}"),
+        format!("the peer is not a usable NBD server: {cause}"),
     )
 }
