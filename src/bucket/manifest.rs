@@ -80,57 +80,10 @@ pub(super) async fn annotate(
         let etag = etag.map(|etag| ("etag".to_owned(), etag.into()));
         [size].into_iter().chain(etag).collect()
     };
-    let mut conditional = true;
-    for _ in 0..MAX_ATTEMPTS {
-        let existing = read_json(store, key).await?;
-        let json = existing.as_ref().map(|(json, _)| &**json);
-        let (json, annotations) = change.apply(json, &object.name, image)?;
-        let etag = existing.map(|(_, etag)| etag);
-        if put_if_unchanged(store, key, json, etag, &mut conditional).await? {
-            return Ok(annotations);
-        }
-    }
-    Err(conflict_error(store, key))
-}
-
-/// Writes `json` under `key` while the object there has `etag`, or while there is none; returns whether it did.
-/// For a store that does not support conditions it clears `conditional`: the next attempt overwrites.
-async fn put_if_unchanged(
-    store: &Store,
-    key: &str,
-    json: Vec<u8>,
-    etag: Option<String>,
-    conditional: &mut bool,
-) -> Result<bool> {
-    let condition = match etag {
-        _ if !*conditional => PutCondition::Always,
-        Some(etag) if etag.is_empty() => PutCondition::Always,
-        Some(etag) => PutCondition::ETag(etag),
-        None => PutCondition::Absent,
-    };
-    let Err(error) = store
-        .put(key, json.into(), "application/json", condition)
-        .await
-    else {
-        return Ok(true);
-    };
-    match error.reason {
-        Reason::Conflict | Reason::PreconditionFailed => Ok(false),
-        Reason::Unsupported if *conditional => {
-            *conditional = false;
-            Ok(false)
-        }
-        _ => Err(error.into()),
-    }
-}
-
-fn conflict_error(store: &Store, key: &str) -> Error {
-    let summary = format!("cannot write {}", store.address(key));
-    Error::new(Kind::Failed, summary)
-        .with_cause(format!(
-            "other clients changed it during all {MAX_ATTEMPTS} attempts"
-        ))
-        .hint("try again")
+    update(store, key, |existing| async move {
+        change.apply(existing.as_deref(), &object.name, image)
+    })
+    .await
 }
 
 /// Writes `manifest` under `key` and keeps the annotations there, if the image under `image_key` is the one it describes:
@@ -141,12 +94,8 @@ pub(super) async fn write(
     image_key: &str,
     manifest: &Manifest,
 ) -> Result<()> {
-    let mut conditional = true;
-    for _ in 0..MAX_ATTEMPTS {
-        let existing = read_json(store, key).await?;
-        let annotations = existing
-            .as_ref()
-            .and_then(|(json, _)| Annotations::from_manifest_json(json).ok());
+    update(store, key, |existing| async move {
+        let annotations = existing.and_then(|json| Annotations::from_manifest_json(&json).ok());
         let json = manifest
             .clone()
             .with_existing_annotations(annotations.unwrap_or_default())
@@ -158,10 +107,41 @@ pub(super) async fn write(
             return Err(Error::new(Kind::Conflict, summary)
                 .with_cause("its image was replaced or removed meanwhile"));
         }
-        let etag = existing.map(|(_, etag)| etag);
-        if put_if_unchanged(store, key, json, etag, &mut conditional).await? {
-            return Ok(());
+        Ok((json, ()))
+    })
+    .await
+}
+
+/// Replaces the object under `key` by the JSON that `build` makes of it, if it is unchanged by then; repeats both
+/// otherwise. Returns the second value of `build`. A store that does not support conditions overwrites.
+async fn update<T, F>(store: &Store, key: &str, build: impl Fn(Option<Vec<u8>>) -> F) -> Result<T>
+where
+    F: Future<Output = Result<(Vec<u8>, T)>>,
+{
+    let mut is_conditional = true;
+    for _ in 0..MAX_ATTEMPTS {
+        let (existing, etag) = read_json(store, key).await?.unzip();
+        let (json, value) = build(existing).await?;
+        let condition = match etag {
+            _ if !is_conditional => PutCondition::Always,
+            Some(etag) if etag.is_empty() => PutCondition::Always,
+            Some(etag) => PutCondition::ETag(etag),
+            None => PutCondition::Absent,
+        };
+        let written = store.put(key, json.into(), "application/json", condition);
+        let Err(error) = written.await else {
+            return Ok(value);
+        };
+        match error.reason {
+            Reason::Conflict | Reason::PreconditionFailed => {}
+            Reason::Unsupported if is_conditional => is_conditional = false,
+            _ => return Err(error.into()),
         }
     }
-    Err(conflict_error(store, key))
+    let summary = format!("cannot write {}", store.address(key));
+    Err(Error::new(Kind::Failed, summary)
+        .with_cause(format!(
+            "other clients changed it during all {MAX_ATTEMPTS} attempts"
+        ))
+        .hint("try again"))
 }

@@ -223,8 +223,7 @@ impl Body for CountingBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        let rest = self.rest.len() as u64;
-        let inner = Body::size_hint(&self.inner);
+        let (rest, inner) = (self.rest.len() as u64, Body::size_hint(&self.inner));
         let mut hint = SizeHint::new();
         hint.set_lower(inner.lower() + rest);
         if let Some(upper) = inner.upper() {
@@ -237,7 +236,7 @@ impl Body for CountingBody {
 /// Fills in what the settings leave open from the AWS chain.
 async fn load_sdk_config(settings: &BucketSettings) -> aws_config::SdkConfig {
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
-        .timeout_config(default_timeouts())
+        .timeout_config(timeouts(ATTEMPT_TIMEOUT, CALL_TIMEOUT))
         .retry_config(
             RetryConfig::standard()
                 .with_max_attempts(3)
@@ -276,24 +275,19 @@ fn region(settings: &BucketSettings) -> RegionProviderChain {
     chain.or_else(Region::new("us-east-1"))
 }
 
-fn default_timeouts() -> TimeoutConfig {
-    TimeoutConfig::builder()
-        .connect_timeout(CONNECT_TIMEOUT)
-        .operation_attempt_timeout(ATTEMPT_TIMEOUT)
-        .operation_timeout(CALL_TIMEOUT)
-        .build()
-}
-
 /// Configures calls that the caller retries, not the SDK.
 pub(super) fn no_sdk_retry(config: Builder, timeout: Duration) -> Builder {
-    let timeouts = TimeoutConfig::builder()
-        .connect_timeout(CONNECT_TIMEOUT)
-        .operation_attempt_timeout(timeout)
-        .operation_timeout(timeout)
-        .build();
     config
         .retry_config(RetryConfig::disabled())
-        .timeout_config(timeouts)
+        .timeout_config(timeouts(timeout, timeout))
+}
+
+fn timeouts(attempt: Duration, call: Duration) -> TimeoutConfig {
+    TimeoutConfig::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .operation_attempt_timeout(attempt)
+        .operation_timeout(call)
+        .build()
 }
 
 fn check_url(url: &str) -> Result<()> {
