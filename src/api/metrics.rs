@@ -142,14 +142,14 @@ impl Metrics {
         self.finished_jobs
             .get_or_create(&JobLabels { operation, result })
             .inc();
-        if let (Some(started), Some(ended)) = (job.started, job.ended) {
+        if let (Some(started), Some(ended)) = (job.started_at, job.ended_at) {
             let seconds = ended.duration_since(started).as_secs_f64();
             self.durations
                 .get_or_create(&OperationLabels { operation })
                 .observe(seconds);
         }
         let moved = match &job.state {
-            JobState::Done(Outcome::Created {
+            JobState::Finished(Outcome::Created {
                 size_bytes,
                 paused_ms,
                 ..
@@ -159,8 +159,8 @@ impl Metrics {
                 }
                 *size_bytes
             }
-            JobState::Done(Outcome::Pushed { size_bytes, .. }) => *size_bytes,
-            JobState::Done(Outcome::Pulled {
+            JobState::Finished(Outcome::Pushed { size_bytes, .. }) => *size_bytes,
+            JobState::Finished(Outcome::Pulled {
                 size_bytes,
                 skipped: false,
                 ..

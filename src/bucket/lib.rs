@@ -100,7 +100,7 @@ impl Bucket {
     /// multipart, parts in parallel, each tried again. At most 64 MiB (or one part, for images over
     /// 600 GiB) are in memory.
     ///
-    /// `Refused` where the object exists and `overwrite` is false. On an error, a cancel or a drop
+    /// `Unsupported` where the object exists and `overwrite` is false. On an error, a cancel or a drop
     /// the upload is aborted in the store. A cancel that comes when every part has been sent and
     /// the upload is being completed may come too late: then the object is returned.
     pub async fn upload<R, F>(
@@ -133,7 +133,7 @@ impl Bucket {
     /// checksum of the whole: for it, it would read every copied part once more.
     ///
     /// # Errors
-    /// `Refused` where the object exists and `overwrite` is false; `Cancelled`; the store's.
+    /// `Unsupported` where the object exists and `overwrite` is false; `Cancelled`; the store's.
     pub async fn begin_multipart<'a>(
         &'a self,
         name: &'a SnapshotName,
@@ -190,7 +190,7 @@ impl Bucket {
         manifest::read(store, &self.manifest_key(&object.name), object).await
     }
 
-    /// Writes a manifest beside the object it is of, in the place of any other. `Refused` where that is not the
+    /// Writes a manifest beside the object it is of, in the place of any other. `Unsupported` where that is not the
     /// object that is there.
     pub async fn write_manifest(&self, manifest: &Manifest) -> Result<()> {
         let store = self.lazy_client.get_store().await?;
@@ -205,7 +205,7 @@ impl Bucket {
         manifest::read_annotations(store, &self.manifest_key(name)).await
     }
 
-    /// Changes what is said of `object`; where it has no manifest, one of remarks alone is made. `Refused` where what
+    /// Changes what is said of `object`; where it has no manifest, one of remarks alone is made. `Unsupported` where what
     /// lies there is no manifest.
     pub async fn annotate(
         &self,

@@ -212,7 +212,7 @@ impl<'a> MultipartObject<'a> {
     /// Puts the parts together; they must be all from the first on, equally long but for the last.
     ///
     /// # Errors
-    /// `Refused` where the object has come up meanwhile and is not to be overwritten; `Damaged` where the store has
+    /// `Unsupported` where the object has come up meanwhile and is not to be overwritten; `Damaged` where the store has
     /// something else in the end. On an error nothing is left but in the last case. A cancel may come too late: then
     /// the object is returned.
     pub async fn complete(self) -> Result<Object> {
@@ -314,7 +314,7 @@ fn upload_error(store: &Store, key: &str) -> Error {
     )
 }
 
-/// `Refused` where the object exists and is not to be overwritten. Asked for every upload, for stores that take
+/// `Unsupported` where the object exists and is not to be overwritten. Asked for every upload, for stores that take
 /// parts for a bucket that is not there.
 async fn refuse_overwrite(store: &Store, key: &str, overwrite: bool) -> Result<()> {
     let found = object::head_object(store, key).await?;

@@ -88,7 +88,7 @@ impl MultipartUpload {
     }
 
     /// Puts the parts together, `size` bytes. Unless `overwrite`, only where there is no object yet:
-    /// `Refused` otherwise.
+    /// `Unsupported` otherwise.
     pub(super) async fn complete(
         mut self,
         parts: Vec<CompletedPart>,

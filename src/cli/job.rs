@@ -218,7 +218,7 @@ fn show_progress(
             _ => String::new(),
         };
         for line in job.log.iter().skip(*told) {
-            match line.warning {
+            match line.is_warning {
                 true => meters.print_line(format_args!("{whose}warning: {}", line.text)),
                 false if all => meters.print_line(format_args!("{whose}{}", line.text)),
                 false => {}

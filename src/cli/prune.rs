@@ -84,8 +84,8 @@ impl PruneArgs {
         let pruning = PruneRequest {
             rule,
             hosts,
-            bucket,
-            leftovers: self.leftovers,
+            include_bucket: bucket,
+            include_leftovers: self.leftovers,
         };
         CommandPlan::Prune(pruning, consent)
     }

@@ -120,7 +120,7 @@ impl HostLists {
     /// Takes up what the host has, where that is another than before. The caller keeps the view before alive.
     fn update(&mut self, host: &HostView) {
         // Marks of an earlier run wait for what they are on.
-        if host.seen.is_none() {
+        if host.last_scan.is_none() {
             return;
         }
         let sandboxes = lookup::address(&host.sandboxes);
@@ -323,7 +323,7 @@ impl App {
         let is_other = self.index.update(&view.bucket.objects, |object| {
             (&object.name, object.size_bytes)
         });
-        let is_whole = view.bucket.seen.is_some();
+        let is_whole = view.bucket.last_listing.is_some();
         match is_other || is_whole != self.is_bucket_complete {
             true if is_whole => self.objects.update(&view.bucket.objects),
             true => self.objects.update_partial(&view.bucket.objects),
@@ -377,7 +377,8 @@ impl App {
 
     /// Takes up what the sandbox that is looked at does.
     pub(crate) fn on_metrics(&mut self, live: Option<Arc<SandboxMetrics>>) {
-        let who = |live: &Arc<SandboxMetrics>| (live.look.host.clone(), live.look.sandbox.clone());
+        let who =
+            |live: &Arc<SandboxMetrics>| (live.target.host.clone(), live.target.sandbox.clone());
         let same = self.metrics.as_ref().map(who) == live.as_ref().map(who);
         let has_screen = live.as_ref().is_some_and(|live| live.screen.is_some());
         self.picture = self.picture.take().filter(|_| same && has_screen);
@@ -396,7 +397,7 @@ impl App {
         Some(WatchTarget {
             host: host.name.clone(),
             sandbox: sandbox.id.clone(),
-            screen: self.areas.picture.is_some() && self.canvas.is_enabled(),
+            include_screen: self.areas.picture.is_some() && self.canvas.is_enabled(),
         })
     }
 

@@ -162,7 +162,7 @@ pub(crate) fn no_host() -> String {
 
 fn require_bucket(app: &App) -> Result<(), String> {
     match &app.view.bucket.link {
-        Link::Off => Err("no bucket is configured: name one in config.toml".to_owned()),
+        Link::Unconfigured => Err("no bucket is configured: name one in config.toml".to_owned()),
         _ => Ok(()),
     }
 }
@@ -235,7 +235,7 @@ pub(crate) fn perform(app: &mut App, action: Action) -> Vec<Command> {
         Action::Pin => return lineage::toggle_pin(app),
         Action::Prune => {
             let hosts = app.view.hosts.iter().map(|host| host.name.clone());
-            let has_bucket = app.view.bucket.link != Link::Off;
+            let has_bucket = app.view.bucket.link != Link::Unconfigured;
             let prune = Prune::new(hosts.collect(), app.host.as_ref(), has_bucket);
             open(app, Dialog::Prune(Box::new(prune)));
         }

@@ -145,7 +145,7 @@ pub async fn run(engine: Engine, options: Options) -> Result<()> {
     engine.follow();
     engine.load_interrupted();
     screen.app.on_view(engine.view(), Instant::now());
-    if !screen.app.view.left.is_empty() {
+    if !screen.app.view.interrupted_jobs.is_empty() {
         screen.app.layers.push(Dialog::Left(Left).into());
     }
     screen.draw(&mut terminal)?;
@@ -298,11 +298,11 @@ impl Screen {
         let hosts = view.hosts.iter().map(|host| {
             let lists = self.app.hosts.get(&host.name);
             let since = lists.and_then(|lists| Some(lists.link_since?.1));
-            (&host.link, host.seen.or(since))
+            (&host.link, host.last_scan.or(since))
         });
-        let links = hosts.chain([(&view.bucket.link, view.bucket.seen)]);
+        let links = hosts.chain([(&view.bucket.link, view.bucket.last_listing)]);
         let seen = links
-            .filter(|(link, seen)| lookup::is_stale(link, *seen) || **link == Link::Opening)
+            .filter(|(link, seen)| lookup::is_stale(link, *seen) || **link == Link::Connecting)
             .filter_map(|(_, seen)| seen);
         let turn = |seen: Instant| {
             let age = now.saturating_duration_since(seen);

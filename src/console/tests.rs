@@ -154,7 +154,7 @@ fn the_first_frame_says_what_is_awaited() {
 fn a_view_with_a_running_job() {
     let mut app = app(populated());
     let start = Instant::now();
-    let cell = app.view.jobs[0].cell.clone();
+    let cell = app.view.jobs[0].progress_cell.clone();
     let view = app.view.clone();
     for second in 1..=4u32 {
         cell.set_done(u64::from(303 + 50 * second) << 20);

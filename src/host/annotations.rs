@@ -22,7 +22,7 @@ impl Host {
     /// Changes what is said of a snapshot; where it has no manifest, one of remarks alone is made.
     ///
     /// # Errors
-    /// `NotFound` where there is no such snapshot; `Refused` where what lies beside it is no manifest, or somebody
+    /// `NotFound` where there is no such snapshot; `Unsupported` where what lies beside it is no manifest, or somebody
     /// works on the snapshot; the system's; `Unreachable`.
     pub async fn annotate_snapshot(
         &self,

@@ -65,7 +65,7 @@ impl Host {
     /// stays.
     ///
     /// # Errors
-    /// `Refused` while somebody works on that snapshot; the system's; `Unreachable`.
+    /// `Unsupported` while somebody works on that snapshot; the system's; `Unreachable`.
     pub async fn remove_leftover(&self, leftover: &Leftover) -> Result<bool> {
         let (dir, verb) = match leftover.kind {
             LeftoverKind::Partial => (&self.settings.snapshots_dir, "partial"),

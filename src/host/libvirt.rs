@@ -237,7 +237,7 @@ impl Libvirt {
     ///
     /// # Errors
     /// `Unreachable` where it cannot be opened, was lost, or does not answer within `deadline`; `NotFound`
-    /// for a domain that is not there; `Refused` where its state does not allow the call; `Failed` else.
+    /// for a domain that is not there; `Unsupported` where its state does not allow the call; `Failed` else.
     pub(crate) async fn call<T: Send + 'static>(
         &self,
         what: impl Into<String>,

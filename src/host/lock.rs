@@ -72,7 +72,7 @@ impl Host {
     /// again; `lost` fires where somebody else has it by then.
     ///
     /// # Errors
-    /// `Refused`, saying who has it; the system's; `Unreachable`.
+    /// `Unsupported`, saying who has it; the system's; `Unreachable`.
     pub async fn lock(
         &self,
         wants: Vec<LockRequest>,

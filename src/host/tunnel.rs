@@ -45,7 +45,7 @@ impl Host {
     /// forwards for another. `before` itself where it still leads there.
     ///
     /// # Errors
-    /// `Refused` where it has no VNC server, or one that no viewer here can reach; `NotFound`; `Unreachable`.
+    /// `Unsupported` where it has no VNC server, or one that no viewer here can reach; `NotFound`; `Unreachable`.
     pub async fn open_tunnel(
         &self,
         id: &SandboxId,

@@ -109,7 +109,7 @@ impl AnnotationsPatch {
     /// the remarks, and of the image its name and `image`: its length and how it is known again.
     ///
     /// # Errors
-    /// `InvalidInput` for a note or label that is too long or has control characters; `Refused` where `json` is no
+    /// `InvalidInput` for a note or label that is too long or has control characters; `Unsupported` where `json` is no
     /// manifest, or of a newer form.
     pub fn apply(
         &self,

@@ -42,9 +42,9 @@ impl SnapshotRequest {
 /// What was sent, and how long the guest stood still for it.
 pub(super) struct UploadedImage {
     pub object: Object,
-    pub moved: TransferStats,
+    pub transfer: TransferStats,
     /// How long the guest was paused by us, where it was.
-    pub paused: Option<Duration>,
+    pub pause_duration: Option<Duration>,
     pub consistency: Consistency,
     /// Of the object's blocks.
     pub digests: Option<Vec<Digest>>,
@@ -72,8 +72,8 @@ pub(super) async fn build_object(
         }
         ConsistencyMode::AlreadyQuiet => {
             match Box::pin(compose_and_upload(host, bucket, source, wish, ctx)).await? {
-                ComposeOutcome::Sent(sent) => *sent,
-                ComposeOutcome::Refused(why) | ComposeOutcome::Unfit(why) => {
+                ComposeOutcome::Uploaded(sent) => *sent,
+                ComposeOutcome::Unsupported(why) | ComposeOutcome::MethodUnavailable(why) => {
                     log_conversion(&why, ctx);
                     Box::pin(convert_and_upload(
                         host, bucket, source, stillness, wish, ctx,
@@ -96,7 +96,7 @@ pub(super) async fn build_object(
         uploaded_bytes,
         copied_bytes,
         saved_bytes,
-    } = sent.moved;
+    } = sent.transfer;
     ctx.info(format!(
         "{uploaded_bytes} bytes uploaded, {copied_bytes} copied by the store, {saved_bytes} saved ({})",
         method.as_str()
@@ -124,8 +124,8 @@ async fn build_from_running_guest(
             _ => Box::pin(compose_running(host, bucket, source, method, wish, ctx)).await?,
         };
         match composed {
-            ComposeOutcome::Sent(sent) => return Ok(*sent),
-            ComposeOutcome::Unfit(why) => {
+            ComposeOutcome::Uploaded(sent) => return Ok(*sent),
+            ComposeOutcome::MethodUnavailable(why) => {
                 let method = method.as_str();
                 ctx.warn(format!(
                     "the disk of {} cannot be read by {method}: {why}",
@@ -133,7 +133,7 @@ async fn build_from_running_guest(
                 ));
                 unfit = Some(why);
             }
-            ComposeOutcome::Refused(why) => {
+            ComposeOutcome::Unsupported(why) => {
                 unfit = Some(why);
                 break;
             }
@@ -208,8 +208,8 @@ async fn write_manifest(
     manifest.sandbox = Some(source.id.clone());
     manifest.parent = find_parent(host, source).await;
     manifest.consistency = Some(sent.consistency);
-    manifest.method = Some(sent.moved.method.as_str().to_owned());
-    manifest.paused_ms = sent.paused.map(milliseconds);
+    manifest.method = Some(sent.transfer.method.as_str().to_owned());
+    manifest.paused_ms = sent.pause_duration.map(milliseconds);
     manifest.etag = object.etag.clone();
     match bucket.write_manifest(&manifest).await {
         Ok(()) => {}

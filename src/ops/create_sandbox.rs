@@ -10,7 +10,7 @@ use super::Context;
 /// Makes the sandbox `id` as `form` says; what that leaves open is as `defaults` have it.
 ///
 /// # Errors
-/// `Refused` where the id is taken, the disk is to be smaller than the snapshot's, or the host has not what it needs
+/// `Unsupported` where the id is taken, the disk is to be smaller than the snapshot's, or the host has not what it needs
 /// (memory, firmware); `NotFound` without the snapshot; `Damaged` where that is no sound standalone image;
 /// `InvalidInput` for a template that cannot be used; `Failed` with libvirt's words. Nothing of it stays then.
 pub async fn create_sandbox(
@@ -63,13 +63,13 @@ pub async fn create_sandbox(
         disk: &disk,
         variables: &variables,
         files: Vec::new(),
-        defined: false,
+        is_defined: false,
     };
     let outcome = async {
         made.create(&base, storage_bytes, plan.firmware, ctx)
             .await?;
         ctx.check_cancelled()?;
-        made.defined = true;
+        made.is_defined = true;
         host.define(xml).await.map_err(|error| match error.kind() {
             Kind::Failed => error.hint("is template in [sandbox] of the settings to blame?"),
             _ => error,
@@ -235,7 +235,7 @@ struct NewSandboxFiles<'a> {
     /// Files that are ours, in the order they were made in.
     files: Vec<&'a str>,
     /// May it be known to libvirt?
-    defined: bool,
+    is_defined: bool,
 }
 
 impl NewSandboxFiles<'_> {
@@ -276,7 +276,7 @@ impl NewSandboxFiles<'_> {
     async fn roll_back(&self, ctx: &Context) {
         let (host, id) = (self.host, self.id);
         let taken = async {
-            if self.defined {
+            if self.is_defined {
                 self.undefine().await?;
             }
             for file in self.files.iter().rev() {

@@ -7,7 +7,7 @@ use snapdeck_model::{Error, Kind, Result, SandboxState, SnapshotName};
 /// (another domain, an image without one) has no state we could rely on: it always counts.
 ///
 /// # Errors
-/// `Refused`, also where a chain on the host could not be followed: it may need the snapshot.
+/// `Unsupported`, also where a chain on the host could not be followed: it may need the snapshot.
 pub(super) fn refuse_if_in_use(
     host: &Host,
     survey: &HostInventory,

@@ -8,7 +8,7 @@ use super::Context;
 /// Destroys the sandbox `id`, or what is left of one that was made or destroyed in half.
 ///
 /// # Errors
-/// `Refused` for a guest that is no sandbox of ours, or whose overlay is needed by others, naming them; `NotFound`
+/// `Unsupported` for a guest that is no sandbox of ours, or whose overlay is needed by others, naming them; `NotFound`
 /// where there is nothing of that id.
 pub(super) async fn destroy(host: &Host, id: &SandboxId, ctx: &Context) -> Result<Outcome> {
     let survey = host.scan().await?;

@@ -19,14 +19,14 @@ use super::transfer::{TransferError, TransferPlan, TransferProgress, run_transfe
 use super::variables::FetchedVariables;
 
 /// Manifests of a host that are read at once.
-const READS: usize = 4;
+const MAX_MANIFEST_READS: usize = 4;
 
 /// What stands under the snapshot's name before.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum ExistingCopy {
-    Nothing,
+    Absent,
     /// A snapshot that is to be replaced.
-    Sound,
+    Valid,
     /// One that is damaged, whose good blocks may serve.
     Damaged,
 }
@@ -69,7 +69,7 @@ pub(super) async fn find_object(
     Ok(RemoteObject {
         object,
         manifest,
-        remarks,
+        annotations: remarks,
     })
 }
 
@@ -111,7 +111,7 @@ pub(super) async fn install_snapshot(
             None => None,
         };
         let landed = writer
-            .rename_into_place(&path, before != ExistingCopy::Nothing)
+            .rename_into_place(&path, before != ExistingCopy::Absent)
             .await;
         if let (Err(_), Some(new)) = (&landed, new) {
             // What failed is told; with the image out of reach, this is too.
@@ -149,7 +149,7 @@ async fn prepare(
     let object = &source.object;
     let recorded = revalidate_partial(host, source, writer, ctx).await?;
     let work = plan_transfer(host, source, &recorded, before, ctx).await;
-    let missing = work.fetch.bytes();
+    let missing = work.to_fetch.bytes();
     let dir = &host.settings().snapshots_dir;
     let free = host.free_bytes(dir).await?;
     if missing > free {
@@ -218,9 +218,9 @@ pub(super) async fn plan_transfer(
     let wanted = source.manifest.as_ref().map(|manifest| &*manifest.blocks);
     let manifests: Vec<&Manifest> = origins.iter().map(|(_, manifest)| manifest).collect();
     let BlockPlan {
-        here,
+        present: here,
         copies,
-        fetch,
+        to_fetch: fetch,
     } = plan_blocks(object.size_bytes, wanted, recorded, &manifests);
     if !here.is_empty() {
         ctx.info(format!(
@@ -241,9 +241,9 @@ pub(super) async fn plan_transfer(
     }
     let digest = |block| Some((block, *recorded.get(&block)?));
     TransferPlan {
-        here: here.iter().filter_map(digest).collect(),
+        present: here.iter().filter_map(digest).collect(),
         copies,
-        fetch,
+        to_fetch: fetch,
     }
 }
 
@@ -263,7 +263,7 @@ async fn find_copy_sources(host: &Host, wanted: &Manifest) -> Result<Vec<(CopySo
             };
             read.boxed()
         })
-        .buffered(READS)
+        .buffered(MAX_MANIFEST_READS)
         .collect()
         .await;
     let kept = kept.into_iter().flatten().collect();
@@ -371,7 +371,7 @@ async fn keep_or_discard_partial(
             },
             _ => true,
         };
-    let discarded = match keeps || broke.host_away {
+    let discarded = match keeps || broke.is_host_unreachable {
         true => Err(None),
         false => writer.discard().await.map_err(Some),
     };
@@ -408,7 +408,7 @@ pub(super) async fn write_local_manifest(
             manifest.etag = object.etag.clone();
             manifest.virtual_size = file.facts.ok().map(|facts| facts.virtual_size);
             manifest.file = Some(file.stamp);
-            if let Some(remarks) = &source.remarks {
+            if let Some(remarks) = &source.annotations {
                 manifest = manifest.with_existing_annotations(remarks.clone());
             }
             host.write_manifest(manifest).await?;

@@ -12,7 +12,7 @@ use super::{Context, refuse_existing};
 /// Pushes `sandbox` as `wish` says.
 ///
 /// # Errors
-/// `Refused` where the sandbox is neither stopped nor paused, changes meanwhile, or the object exists and is not to be
+/// `Unsupported` where the sandbox is neither stopped nor paused, changes meanwhile, or the object exists and is not to be
 /// overwritten; `NotFound` without such a sandbox; `NoSpace` where the disk has to be converted and does not fit.
 pub async fn push(
     host: &Host,
@@ -40,7 +40,7 @@ pub async fn push(
         size_bytes: sent.object.size_bytes,
         sandbox_id: sandbox.clone(),
         host: host.name().clone(),
-        transfer: sent.moved,
+        transfer: sent.transfer,
     })
 }
 

@@ -12,7 +12,7 @@ use super::{Context, dependents};
 /// have it is a warning as long as another has. With `only`, nothing goes but that very image.
 ///
 /// # Errors
-/// `Refused` where a sandbox's chain needs the file, naming the sandboxes, where it is pinned, and where it is another
+/// `Unsupported` where a sandbox's chain needs the file, naming the sandboxes, where it is pinned, and where it is another
 /// image than was meant; `NotFound` where no place has it.
 pub async fn remove(
     host: Option<&Host>,

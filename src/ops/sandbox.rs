@@ -10,14 +10,14 @@ use snapdeck_model::{Error, Kind, Outcome, Phase, Result, SandboxId, SandboxStat
 use super::{Context, destroy};
 
 /// How often a guest that is told to stop is looked at.
-const LOOK: Duration = Duration::from_millis(250);
+const STATE_POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// How often it is told: a guest whose screen is off takes the first press for a wish to see it.
-const PRESS: Duration = Duration::from_secs(15);
+const SHUTDOWN_REQUEST_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Does `verb` to the sandbox `id`; a stop that names no time has `stop_timeout`.
 ///
 /// # Errors
-/// `Refused` where its state does not allow it, or a guest did not stop in time; `NotFound`; `Cancelled`.
+/// `Unsupported` where its state does not allow it, or a guest did not stop in time; `NotFound`; `Cancelled`.
 pub async fn sandbox(
     host: &Host,
     id: &SandboxId,
@@ -144,7 +144,7 @@ async fn stop(
     let since = Instant::now();
     let mut pressed = None;
     loop {
-        if pressed.is_none_or(|at: Instant| at.elapsed() >= PRESS) {
+        if pressed.is_none_or(|at: Instant| at.elapsed() >= SHUTDOWN_REQUEST_INTERVAL) {
             pressed = Some(Instant::now());
             match host.shut_down(id).await {
                 Ok(()) => {}
@@ -161,7 +161,7 @@ async fn stop(
             break;
         }
         tokio::select! {
-            () = sleep(LOOK) => {}
+            () = sleep(STATE_POLL_INTERVAL) => {}
             () = ctx.cancel.cancelled() => return Err(Error::cancelled(format!(
                 "waiting for {id} to stop"
             ))

@@ -11,7 +11,7 @@ use snapdeck_model::{
 pub(super) struct SandboxDisk {
     pub id: SandboxId,
     pub state: SandboxState,
-    pub disk: String,
+    pub disk_path: String,
     /// The disk and what stands behind it, overlay first.
     pub chain: Vec<ChainLink>,
     /// Path of its UEFI variables, where it has any.
@@ -41,7 +41,7 @@ impl SandboxDisk {
         Ok(Self {
             id: sandbox.id,
             state: sandbox.state,
-            disk,
+            disk_path: disk,
             chain: sandbox.chain,
             // libvirt makes them at the first start.
             variables: match sandbox.variables {
@@ -77,7 +77,7 @@ impl SandboxDisk {
                 Kind::NotFound,
                 format!(
                     "the disk {} of {} is not on host {}",
-                    self.disk,
+                    self.disk_path,
                     self.id,
                     host.name()
                 ),

@@ -24,7 +24,7 @@ use super::{Context, dependents};
 ///
 /// # Errors
 /// `Damaged`, naming the bad blocks, unless they were repaired; `NotFound` where there is no such snapshot; with
-/// `repair` `Refused` where sandboxes that are not stopped stand on it, or the object is another image.
+/// `repair` `Unsupported` where sandboxes that are not stopped stand on it, or the object is another image.
 pub async fn verify_snapshot(
     host: &Host,
     bucket: &Bucket,

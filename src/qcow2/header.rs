@@ -32,7 +32,7 @@ pub enum HeaderError {
 /// Reads the facts from the bytes a file begins with: [`HEADER_BYTES`] of them, or the whole of a shorter file.
 ///
 /// # Errors
-/// [`HeaderError::Incomplete`] where more bytes are needed, [`HeaderError::Unfit`] where it is no qcow2 image
+/// [`HeaderError::Incomplete`] where more bytes are needed, [`HeaderError::MethodUnavailable`] where it is no qcow2 image
 /// that this version of the format describes.
 pub fn read_header(start: &[u8]) -> Result<ImageFacts, HeaderError> {
     let unfit = |why: String| Err(HeaderError::Invalid(why));

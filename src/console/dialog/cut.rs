@@ -94,11 +94,11 @@ impl Cut {
     /// Why it cannot be done to this sandbox at all.
     fn refusal(&self, view: &View) -> Option<String> {
         match &view.bucket.link {
-            Link::Off => {
+            Link::Unconfigured => {
                 return Some("no bucket is configured: name one in config.toml".to_owned());
             }
             Link::Down(error) => return Some(error.to_string()),
-            Link::Opening | Link::Up => {}
+            Link::Connecting | Link::Up => {}
         }
         if let Some(Link::Down(error)) = lookup::host(view, &self.host).map(|host| &host.link) {
             return Some(error.to_string());
@@ -256,7 +256,7 @@ impl Cut {
         if sandbox.is_some_and(|sandbox| sandbox.state.is_quiescent()) {
             return "Safe: it stands still already, and is read as it is.".to_owned();
         }
-        let (pause, quiet) = match lookup::host(view, &self.host).and_then(|host| host.running) {
+        let (pause, quiet) = match lookup::host(view, &self.host).and_then(|host| host.running_method) {
             Some(Method::Backup) | None => (
                 "Safe (backup): the guest is paused for milliseconds and goes on while its disk is read.".to_owned(),
                 "quiesced where its guest agent answers, else crash-consistent",

@@ -34,12 +34,12 @@ impl Doctor {
             title: "doctor".to_owned(),
             ..Content::default()
         };
-        for patient in &view.patients {
+        for patient in &view.health_checks {
             if !content.lines.is_empty() {
                 content.gap();
             }
             content.lines.push(heading(patient, theme));
-            let checks = patient.found.iter().flat_map(|found| &found.checks);
+            let checks = patient.report.iter().flat_map(|found| &found.checks);
             checks.for_each(|check| show(&mut content, check, theme, width));
         }
         content.keys = vec![
@@ -53,7 +53,7 @@ impl Doctor {
 
 fn heading(patient: &HealthCheckView, theme: &Theme) -> Line<'static> {
     let name = patient.host.as_ref().map_or("bucket", |host| host.as_str());
-    let (state, style) = match (&patient.found, patient.running) {
+    let (state, style) = match (&patient.report, patient.is_running) {
         (_, true) => ("◌ being examined".to_owned(), theme.dim),
         (None, false) => ("not examined".to_owned(), theme.dim),
         (Some(found), false) => {

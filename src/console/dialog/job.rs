@@ -56,7 +56,7 @@ impl JobDetails {
                 content.say(&format!("● {phase}"), 0, theme.good, width);
             }
             JobState::Cancelling => content.say("◐ cancelling: it cleans up", 0, theme.warn, width),
-            JobState::Done(outcome) => {
+            JobState::Finished(outcome) => {
                 content.say(&format!("✓ {}", result(outcome)), 0, theme.good, width);
             }
             JobState::Failed(error) => {
@@ -84,11 +84,15 @@ impl JobDetails {
 pub(crate) fn log_lines(job: &JobView, theme: &Theme, width: usize) -> Vec<Line<'static>> {
     let mut lines = Vec::new();
     for line in job.log.iter() {
-        let style = if line.warning { theme.warn } else { theme.text };
-        let mut time = line.at.strftime("%H:%M:%S ").to_string();
+        let style = if line.is_warning {
+            theme.warn
+        } else {
+            theme.text
+        };
+        let mut time = line.time.strftime("%H:%M:%S ").to_string();
         for text in format::wrap(&line.text, width.saturating_sub(10)) {
             let margin = std::mem::replace(&mut time, " ".repeat(9));
-            let sign = if line.warning { "!" } else { " " };
+            let sign = if line.is_warning { "!" } else { " " };
             lines.push(Line::from(vec![
                 Span::styled(margin, theme.dim),
                 Span::styled(format!("{sign}{text}"), style),

@@ -17,7 +17,7 @@ pub(crate) struct Left;
 impl Left {
     /// Takes a key.
     pub(crate) fn key(&mut self, key: KeyEvent, view: &View) -> Reply {
-        let ids = || view.left.iter().map(|left| left.id).collect();
+        let ids = || view.interrupted_jobs.iter().map(|left| left.id).collect();
         match key.code {
             KeyCode::Char('t') => Reply::Close(vec![Command::ResumeInterrupted(ids())]),
             KeyCode::Char('X') => Reply::Close(vec![Command::DiscardInterrupted(ids())]),
@@ -28,7 +28,7 @@ impl Left {
 
     /// What it shows.
     pub(crate) fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
-        let number = view.left.len();
+        let number = view.interrupted_jobs.len();
         let mut content = Content {
             title: "left by an earlier run".to_owned(),
             ..Content::default()
@@ -40,11 +40,11 @@ impl Left {
         );
         content.say(&text, 0, theme.text, width);
         content.gap();
-        for left in view.left.iter() {
+        for left in view.interrupted_jobs.iter() {
             let line = format!(
                 "  {}, asked for {}",
                 left.title,
-                format_time_ago(left.asked)
+                format_time_ago(left.requested_at)
             );
             content.lines.push(Line::raw(format::clip(&line, width)));
         }

@@ -120,13 +120,13 @@ impl Prune {
                 unused: self.unused,
             },
             hosts: self.reached(),
-            bucket: self.bucket,
-            leftovers: self.leftovers,
+            include_bucket: self.bucket,
+            include_leftovers: self.leftovers,
         };
-        if pruning.hosts.is_empty() && !pruning.bucket {
+        if pruning.hosts.is_empty() && !pruning.include_bucket {
             return Err("no place is ticked".to_owned());
         }
-        if pruning.rule == PruneRule::default() && !pruning.leftovers {
+        if pruning.rule == PruneRule::default() && !pruning.include_leftovers {
             return Err("nothing may go yet: name a condition".to_owned());
         }
         Ok(pruning)

@@ -105,7 +105,7 @@ impl Pull {
 
     /// A pull that would move bytes, and of which it is not known how many.
     pub(crate) fn unasked(&self, view: &View) -> Option<Pair> {
-        if self.costs.len() >= ASKED || view.bucket.link == Link::Off {
+        if self.costs.len() >= ASKED || view.bucket.link == Link::Unconfigured {
             return None;
         }
         let hosts = self.targets(view).filter(|host| host.link == Link::Up);
@@ -154,11 +154,11 @@ impl Pull {
 
     fn refusal(&self, view: &View) -> Option<String> {
         match &view.bucket.link {
-            Link::Off => {
+            Link::Unconfigured => {
                 return Some("no bucket is configured: name one in config.toml".to_owned());
             }
             Link::Down(error) => return Some(error.to_string()),
-            Link::Opening | Link::Up => {}
+            Link::Connecting | Link::Up => {}
         }
         // One that is away does not stop the others: its own job waits for it.
         let mut away = None;
@@ -348,7 +348,7 @@ impl Pull {
         let note = match (&host.link, ticked) {
             (Link::Down(_), true) => "✗ away: its pulls wait for it".to_owned(),
             (Link::Down(_), false) => "✗ away".to_owned(),
-            (Link::Opening, _) if host.seen.is_none() => {
+            (Link::Connecting, _) if host.last_scan.is_none() => {
                 "◌ opening: what is there is not known".to_owned()
             }
             (_, true) if bytes == 0 => "nothing to fetch".to_owned(),

@@ -90,10 +90,13 @@ pub(crate) fn about(
     now: Instant,
 ) -> Vec<Line<'static>> {
     let (link, seen) = match place {
-        Place::Bucket => (Some(&view.bucket.link), view.bucket.seen),
+        Place::Bucket => (Some(&view.bucket.link), view.bucket.last_listing),
         Place::Host(name) => {
             let host = lookup::host(view, name);
-            (host.map(|host| &host.link), host.and_then(|host| host.seen))
+            (
+                host.map(|host| &host.link),
+                host.and_then(|host| host.last_scan),
+            )
         }
     };
     let (sign, words, style) = match &cell.state {
@@ -141,7 +144,7 @@ pub(crate) fn about(
             let seen = seen.map_or(String::new(), |age| format!(" · seen {age} ago"));
             say(&format!("✗ {error}{seen}"), theme.bad);
         }
-        Some(Link::Opening) => say("◌ its answer is awaited", theme.warn),
+        Some(Link::Connecting) => say("◌ its answer is awaited", theme.warn),
         _ => {}
     }
     lines
@@ -161,7 +164,7 @@ fn of_job(job: &JobView, theme: &Theme) -> (String, Style) {
             }
             (text, theme.good)
         }
-        JobState::Done(outcome) => (format!("✓ {title}: {}", result(outcome)), theme.dim),
+        JobState::Finished(outcome) => (format!("✓ {title}: {}", result(outcome)), theme.dim),
         JobState::Failed(error) => (format!("✗ {title}: {error}"), theme.bad),
     }
 }

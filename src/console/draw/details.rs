@@ -71,10 +71,10 @@ fn lines(app: &App, (width, height): (usize, u16), now: Instant) -> Vec<Line<'st
         _ => snapshot.map(|(host, _)| host),
     };
     let link = match app.list {
-        Pane::Bucket => Some((&app.view.bucket.link, app.view.bucket.seen)),
+        Pane::Bucket => Some((&app.view.bucket.link, app.view.bucket.last_listing)),
         _ => selected
             .or_else(|| app.host_view().filter(|_| !app.all_hosts.is_shown))
-            .map(|host| (&host.link, host.seen)),
+            .map(|host| (&host.link, host.last_scan)),
     };
     if let Some((Link::Down(error), Some(seen))) = link {
         let age = crate::format::age(now.saturating_duration_since(seen));
@@ -282,7 +282,7 @@ fn of_object(lines: &mut Vec<Line<'static>>, object: &Object, app: &App) {
             .get(&host.name)
             .and_then(|lists| lists.index.size(&object.name));
         let sign = match here {
-            _ if host.seen.is_none() => "?",
+            _ if host.last_scan.is_none() => "?",
             Some(bytes) if bytes == object.size_bytes => "=",
             Some(_) => "≠",
             None => "↓ absent",

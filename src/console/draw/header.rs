@@ -28,7 +28,7 @@ pub(super) fn link(
 ) -> (&'static str, String, Style) {
     let age = |at: Instant| format::age(now.saturating_duration_since(at));
     match link {
-        Link::Opening => {
+        Link::Connecting => {
             let long = since.filter(|since| now.saturating_duration_since(*since) >= MINUTE);
             let words = match (seen, long) {
                 (Some(seen), _) => format!("opening, seen {} ago", age(seen)),
@@ -46,7 +46,7 @@ pub(super) fn link(
             };
             ("✗", words, theme.bad)
         }
-        Link::Off => ("–", "not configured".to_owned(), theme.dim),
+        Link::Unconfigured => ("–", "not configured".to_owned(), theme.dim),
     }
 }
 
@@ -117,7 +117,7 @@ fn bucket(app: &App, now: Instant, words: bool, room: usize) -> Line<'static> {
     } else {
         &bucket.location
     };
-    let (sign, text, style) = link(&bucket.link, bucket.seen, None, now, &app.theme);
+    let (sign, text, style) = link(&bucket.link, bucket.last_listing, None, now, &app.theme);
     let location = format::clip(location, room.saturating_sub(4));
     let mut spans = vec![Span::styled(format!("  {location}"), app.theme.title)];
     spans.extend(sign_and_words(sign, if words { &text } else { "" }, style));

@@ -178,7 +178,7 @@ fn chips(app: &App, detail: Detail, now: Instant) -> Vec<Chip> {
         let mut spans = name(host.name.as_str(), is_current);
         let lists = app.hosts.get(&host.name);
         let since = lists.and_then(|lists| Some(lists.link_since?.1));
-        let (sign, words, style) = link(&host.link, host.seen, since, now, theme);
+        let (sign, words, style) = link(&host.link, host.last_scan, since, now, theme);
         let words = match detail {
             Detail::CurrentWords if !is_current => "",
             Detail::Signs => "",

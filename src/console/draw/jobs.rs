@@ -71,7 +71,7 @@ pub(super) fn line(
         JobState::Queued => ("◌", theme.dim),
         JobState::Running => ("●", theme.good),
         JobState::Cancelling => ("◐", theme.warn),
-        JobState::Done(_) => ("✓", theme.good),
+        JobState::Finished(_) => ("✓", theme.good),
         JobState::Failed(error) if error.kind() == Kind::Cancelled => ("–", theme.warn),
         JobState::Failed(_) => ("✗", theme.bad),
     };
@@ -88,7 +88,7 @@ pub(super) fn line(
             let phase = job.progress().phase.as_str();
             vec![Span::styled(format!("cancelling ({phase})"), style)]
         }
-        JobState::Done(outcome) => {
+        JobState::Finished(outcome) => {
             let took = took(job, now)
                 .map(|took| format!(" in {took}"))
                 .unwrap_or_default();
@@ -114,8 +114,10 @@ pub(super) fn name(app: &App, job: &JobView) -> String {
 }
 
 fn took(job: &JobView, now: Instant) -> Option<String> {
-    let ended = job.ended.unwrap_or(now);
-    Some(format::clock(ended.saturating_duration_since(job.started?)))
+    let ended = job.ended_at.unwrap_or(now);
+    Some(format::clock(
+        ended.saturating_duration_since(job.started_at?),
+    ))
 }
 
 /// What a running job shows, as much of it as there is room for.

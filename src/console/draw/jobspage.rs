@@ -98,7 +98,7 @@ fn of_left(app: &App, left: &InterruptedJob, room: usize, width: usize) -> Line<
     let theme = &app.theme;
     let note = format!(
         "asked for {}; t takes it up, X forgets it",
-        format_time_ago(left.asked)
+        format_time_ago(left.requested_at)
     );
     Line::from(vec![
         Span::raw(" "),
@@ -122,8 +122,8 @@ pub(super) fn details(lines: &mut Vec<Line<'static>>, app: &App, width: usize) {
         let text = format!(
             "It was asked for {} ({}), and the snapdeck that ran it ended before it was over. A pull goes on where \
              it was, anything else begins anew.",
-            format_time_ago(left.asked),
-            format::timestamp(left.asked)
+            format_time_ago(left.requested_at),
+            format::timestamp(left.requested_at)
         );
         for line in wrap(&text, width.saturating_sub(3)) {
             lines.push(Line::raw(format!("   {line}")));
@@ -135,7 +135,7 @@ pub(super) fn details(lines: &mut Vec<Line<'static>>, app: &App, width: usize) {
     lines.push(Line::styled(title, theme.title));
     let told = match &job.state {
         JobState::Failed(error) => Some((error.to_string(), theme.bad)),
-        JobState::Done(outcome) => Some((result(outcome), theme.good)),
+        JobState::Finished(outcome) => Some((result(outcome), theme.good)),
         _ => None,
     };
     if let Some((told, style)) = told {

@@ -118,12 +118,12 @@ pub(super) fn full(app: &App, frame: &mut Frame, area: Rect, view: &ScreenView, 
 
 fn of<'a>(app: &'a App, host: &HostName, sandbox: &SandboxId) -> Option<&'a SandboxMetrics> {
     let live = app.metrics.as_deref()?;
-    (live.look.host == *host && live.look.sandbox == *sandbox).then_some(live)
+    (live.target.host == *host && live.target.sandbox == *sandbox).then_some(live)
 }
 
 /// How long it has been running, for the end of the first line.
 pub(super) fn uptime(app: &App, sandbox: &Sandbox, host: &HostView, now: Instant) -> String {
-    let started = of(app, &host.name, &sandbox.id).and_then(|live| live.started);
+    let started = of(app, &host.name, &sandbox.id).and_then(|live| live.started_at);
     started.map_or(String::new(), |started| {
         format!(", up {}", clock(now.saturating_duration_since(started)))
     })
@@ -157,7 +157,7 @@ pub(super) fn lines(
     if let Some(age) = live
         .samples
         .back()
-        .map(|last| now.saturating_duration_since(last.at))
+        .map(|last| now.saturating_duration_since(last.time))
         && live.error.is_some()
     {
         lines.push(Line::styled(
@@ -165,7 +165,7 @@ pub(super) fn lines(
             theme.dim,
         ));
     }
-    if let Some(reach) = &live.reach {
+    if let Some(reach) = &live.guest_access {
         lines.push(of_vnc(reach, host, theme));
         if let Some(line) = of_guest(reach, live.guest.as_ref(), theme) {
             lines.push(line);
@@ -208,11 +208,15 @@ fn usage(
     if let Some(bytes) = last.resident_bytes {
         parts.push(part("memory", None, size(bytes)));
     }
-    let disk = series(&|sample| sample.read + sample.written);
-    let text = format!("r {} w {}", rate(last.read), rate(last.written));
+    let disk = series(&|sample| sample.read_rate + sample.write_rate);
+    let text = format!("r {} w {}", rate(last.read_rate), rate(last.write_rate));
     parts.push(part("disk", Some((disk, QUIET)), text));
-    let net = series(&|sample| sample.received + sample.sent);
-    let text = format!("in {} out {}", rate(last.received), rate(last.sent));
+    let net = series(&|sample| sample.receive_rate + sample.send_rate);
+    let text = format!(
+        "in {} out {}",
+        rate(last.receive_rate),
+        rate(last.send_rate)
+    );
     parts.push(part("net", Some((net, QUIET)), text));
     if let Some(text) = growth(samples) {
         parts.push(part("overlay", None, text));
@@ -222,7 +226,7 @@ fn usage(
 
 /// How large the overlay is, and how much it has grown while it was looked at.
 fn growth(samples: &VecDeque<Sample>) -> Option<String> {
-    let known = |sample: &Sample| Some((sample.at, sample.overlay_bytes?));
+    let known = |sample: &Sample| Some((sample.time, sample.overlay_bytes?));
     let (first_at, first) = samples.iter().find_map(known)?;
     let (last_at, last) = samples.iter().rev().find_map(known)?;
     let span = last_at.saturating_duration_since(first_at);

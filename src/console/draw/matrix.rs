@@ -95,9 +95,9 @@ fn head(app: &App, columns: &[&Place], names: usize, now: Instant) -> Line<'stat
     let mut spans = vec![Span::styled(fit(" snapshot", names), theme.dim)];
     for place in columns {
         let (state, seen) = match place {
-            Place::Bucket => (&app.view.bucket.link, app.view.bucket.seen),
+            Place::Bucket => (&app.view.bucket.link, app.view.bucket.last_listing),
             Place::Host(name) => match lookup::host(&app.view, name) {
-                Some(host) => (&host.link, host.seen),
+                Some(host) => (&host.link, host.last_scan),
                 None => continue,
             },
         };

@@ -92,7 +92,7 @@ pub(super) fn counted(app: &App, pane: Pane) -> String {
         format!("{} of {}", numbers.visible, numbers.total)
     };
     let mut text = format!(" {} ({count}", title(app, pane));
-    if pane == Pane::Bucket && app.view.bucket.listing {
+    if pane == Pane::Bucket && app.view.bucket.is_listing {
         text.push('…');
     }
     text.push_str(") ");
@@ -142,9 +142,9 @@ fn stale_since(app: &App, pane: Pane) -> Option<Instant> {
 
 fn state(app: &App, pane: Pane) -> Option<(&Link, Option<Instant>)> {
     match pane {
-        Pane::Bucket => Some((&app.view.bucket.link, app.view.bucket.seen)),
+        Pane::Bucket => Some((&app.view.bucket.link, app.view.bucket.last_listing)),
         _ if app.all_hosts.is_shown => None,
-        _ => app.host_view().map(|host| (&host.link, host.seen)),
+        _ => app.host_view().map(|host| (&host.link, host.last_scan)),
     }
 }
 
@@ -179,16 +179,18 @@ fn nothing(app: &App, pane: Pane) -> (String, Style) {
         ),
         None => ("no host is configured".to_owned(), theme.warn),
         Some(Link::Down(error)) => (error.to_string(), theme.bad),
-        Some(Link::Off) => {
+        Some(Link::Unconfigured) => {
             let text = "no bucket is configured: name one in config.toml, section [bucket]; all \
                 about hosts works without";
             (text.to_owned(), theme.warn)
         }
-        Some(_) if pane == Pane::Bucket && app.view.bucket.listing => {
+        Some(_) if pane == Pane::Bucket && app.view.bucket.is_listing => {
             ("asking the bucket…".to_owned(), theme.dim)
         }
-        Some(Link::Opening) if pane == Pane::Bucket => ("asking the bucket…".to_owned(), theme.dim),
-        Some(Link::Opening) => (format!("asking {host}…"), theme.dim),
+        Some(Link::Connecting) if pane == Pane::Bucket => {
+            ("asking the bucket…".to_owned(), theme.dim)
+        }
+        Some(Link::Connecting) => (format!("asking {host}…"), theme.dim),
         Some(Link::Up) if pane == Pane::Bucket => (
             "the bucket has no snapshots yet: push or create one".to_owned(),
             theme.dim,
@@ -310,7 +312,7 @@ fn with_host(
     let names = app.view.hosts.iter().map(|host| host.name.as_str().len());
     let column = names.max().unwrap_or(0).min(width / 4);
     let (text, style) = row(width.saturating_sub(column + 1));
-    let style = match lookup::is_stale(&host.link, host.seen) {
+    let style = match lookup::is_stale(&host.link, host.last_scan) {
         true => style.patch(app.theme.dim),
         false => style,
     };
@@ -361,7 +363,7 @@ fn object_row(app: &App, object: &Object, width: usize) -> (String, Style) {
             lists.is_some_and(|lists| lists.index.position(&object.name).is_some())
         };
         let (count, all) = (hosts.iter().filter(has).count(), hosts.len());
-        let is_certain = hosts.iter().all(|host| host.seen.is_some());
+        let is_certain = hosts.iter().all(|host| host.last_scan.is_some());
         let (text, style) = match (count, is_certain) {
             (_, true) => (format!("on {count} of {all}"), Style::new()),
             (0, false) => ("? unknown".to_owned(), app.theme.dim),
@@ -369,7 +371,7 @@ fn object_row(app: &App, object: &Object, width: usize) -> (String, Style) {
         };
         return (format!("{name} {size:>6} {} ", fit(&text, 10)), style);
     }
-    let host = app.host_view().filter(|host| host.seen.is_some());
+    let host = app.host_view().filter(|host| host.last_scan.is_some());
     let here = app
         .host_lists()
         .and_then(|lists| lists.index.size(&object.name));

@@ -26,8 +26,8 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, areas: &mut Areas) 
     let mut block = super::page(app, Pane::Tree, area.width);
     let note = match &tree.parents {
         None => Some(" ◌ manifests are being read ".to_owned()),
-        Some((_, parents)) if parents.unread > 0 => {
-            Some(format!(" {} not looked at ", parents.unread))
+        Some((_, parents)) if parents.unread_count > 0 => {
+            Some(format!(" {} not looked at ", parents.unread_count))
         }
         Some(_) => None,
     };

@@ -200,7 +200,7 @@ fn what_was_chosen_sorted_and_filtered_comes_back_before_any_host_answers() {
 fn rows_of_an_earlier_run_are_shown_with_their_age() {
     let now = Instant::now() + Duration::from_secs(7200);
     let mut view = unreachable_host_view(now, Duration::from_secs(7200));
-    set_alpha(&mut view, |host| host.link = Link::Opening);
+    set_alpha(&mut view, |host| host.link = Link::Connecting);
     let mut app = app(view);
     let shown = screen_at(&mut app, 120, 40, now);
     assert!(shown.contains("Sandboxes · alpha (4) · 2h old"), "{shown}");
@@ -214,8 +214,8 @@ fn the_end_of_a_long_job_is_news() {
     let mut end = |after: u64| {
         let mut job = super::super::fixture::failed_job(1);
         job.operation = app.view.jobs[0].operation.clone();
-        job.ended = job
-            .started
+        job.ended_at = job
+            .started_at
             .map(|started| started + Duration::from_secs(after));
         let running = app.view.clone();
         update(&mut app, |view| view.jobs[0] = Arc::new(job));

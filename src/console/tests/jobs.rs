@@ -11,7 +11,7 @@ fn busy() -> App {
     update(&mut app, |view| {
         view.jobs.push(Arc::new(queued_job(3, "far-away")));
         view.jobs.push(Arc::new(queued_job(4, "myapp-v1.0")));
-        view.left = Arc::new([interrupted_job(1, "winserver-base")]);
+        view.interrupted_jobs = Arc::new([interrupted_job(1, "winserver-base")]);
     });
     app
 }
@@ -63,7 +63,7 @@ fn of_what_was_left_each_key_is_for_the_next_one() {
     let mut app = at(0);
     update(&mut app, |view| {
         let names = ["one", "two", "three"];
-        view.left = (1..)
+        view.interrupted_jobs = (1..)
             .zip(names)
             .map(|(id, name)| interrupted_job(id, name))
             .collect();
@@ -100,7 +100,7 @@ fn the_selection_stays_on_its_job_when_that_moves_in_the_queue_or_ends() {
     update(&mut app, |view| {
         let mut job = (*view.jobs[2]).clone();
         job.state = view.jobs[1].state.clone();
-        job.ended = Some(Instant::now());
+        job.ended_at = Some(Instant::now());
         view.jobs[2] = Arc::new(job);
     });
     assert_eq!(current(&app), JobId(4));

@@ -162,7 +162,7 @@ fn without_a_bucket_it_says_what_to_configure() {
     let mut app = app(populated());
     update(&mut app, |view| {
         view.bucket = Arc::new(BucketView {
-            link: Link::Off,
+            link: Link::Unconfigured,
             ..Default::default()
         })
     });

@@ -70,8 +70,8 @@ fn a_rule_is_told_and_what_it_lets_go_is_shown_and_confirmed_by_typing() {
             unused: false,
         },
         hosts: vec!["alpha".parse().unwrap()],
-        bucket: false,
-        leftovers: true,
+        include_bucket: false,
+        include_leftovers: true,
     };
     assert_eq!(pruning, wanted);
     assert!(screen(&mut app, 120, 40).contains("Looking for what may go"));
@@ -111,7 +111,7 @@ fn an_answer_to_another_question_is_not_taken_and_a_failure_is_told() {
     let mut app = app(populated());
     let pruning = submit_rule(&mut app);
     let other = PruneRequest {
-        bucket: true,
+        include_bucket: true,
         ..pruning.clone()
     };
     give_plan(&mut app, &other, Ok(plan()));

@@ -75,7 +75,10 @@ fn only_what_runs_and_is_shown_is_looked_at() {
     let mut app = app(populated());
     screen(&mut app, 120, 40);
     let look = app.watch_target().unwrap();
-    assert_eq!((look.sandbox.as_str(), look.screen), ("config-vm", true));
+    assert_eq!(
+        (look.sandbox.as_str(), look.include_screen),
+        ("config-vm", true)
+    );
     press(&mut app, KeyCode::End);
     assert_eq!(app.watch_target(), None, "sandbox-004 is off");
     press(&mut app, KeyCode::Home);
@@ -84,7 +87,7 @@ fn only_what_runs_and_is_shown_is_looked_at() {
     app.focus_on(Pane::Sandboxes);
     app.canvas = Canvas::detect(PictureStyle::Off, |_| None, None);
     screen(&mut app, 120, 40);
-    assert!(!app.watch_target().unwrap().screen);
+    assert!(!app.watch_target().unwrap().include_screen);
     update(&mut app, |view| {
         set_alpha(view, |host| {
             host.link = Link::Down(Error::new(Kind::Unreachable, "away"));
@@ -102,7 +105,7 @@ fn a_picture_of_another_sandbox_is_never_shown() {
     let (picture, room) = app.pending_picture().unwrap();
     let late = app.canvas.encode(&picture, room);
     let mut other = metrics(now);
-    other.look.sandbox = "sandbox-002".parse().unwrap();
+    other.target.sandbox = "sandbox-002".parse().unwrap();
     other.screen = None;
     app.on_metrics(Some(Arc::new(other)));
     app.on_picture(late);

@@ -17,8 +17,8 @@ fn grown() -> App {
         pair("far-away", "myapp-v1.0"),
     ];
     let parents = Parents {
-        of: of.into(),
-        unread: 0,
+        parents: of.into(),
+        unread_count: 0,
     };
     app.on_parents(mark, parents);
     assert!(app.pending_parents_query().is_none(), "it is asked once");

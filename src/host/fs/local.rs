@@ -642,7 +642,7 @@ impl LocalWriter {
     /// Gives the file its final name and mode 0644; with `replace` false never over an existing file.
     ///
     /// # Errors
-    /// `Refused` where `path` exists and `replace` is false; the system's. The file keeps its name then.
+    /// `Unsupported` where `path` exists and `replace` is false; the system's. The file keeps its name then.
     pub(crate) async fn rename_into_place(&self, path: &str, replace: bool) -> Result<()> {
         let (file, from, to) = (
             self.file.clone(),

@@ -443,7 +443,7 @@ impl FileWriter {
     /// Gives the file its final name and mode 0644; with `replace` false never over an existing file.
     ///
     /// # Errors
-    /// `Refused` where `path` exists and `replace` is false; the system's. The file keeps its name then.
+    /// `Unsupported` where `path` exists and `replace` is false; the system's. The file keeps its name then.
     pub async fn rename_into_place(&self, path: &str, replace: bool) -> Result<()> {
         match &self.0 {
             Writer::Local(writer) => writer.rename_into_place(path, replace).await,

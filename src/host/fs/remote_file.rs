@@ -171,7 +171,7 @@ impl RemoteFile {
     /// Opens the file.
     ///
     /// # Errors
-    /// The host's; `Refused` where another process is writing it; `Unreachable`.
+    /// The host's; `Unsupported` where another process is writing it; `Unreachable`.
     pub(super) async fn open(
         place: CommandRunner,
         patience: RetryPolicy,

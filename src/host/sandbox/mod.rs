@@ -54,7 +54,7 @@ impl Host {
     /// One sandbox with its chain, asked now. Much less work than a [`Host::survey`].
     ///
     /// # Errors
-    /// `NotFound` where there is none; `Refused` where there is a guest of that name that is none of ours;
+    /// `NotFound` where there is none; `Unsupported` where there is a guest of that name that is none of ours;
     /// `Unreachable`.
     pub async fn sandbox(&self, id: &SandboxId) -> Result<Sandbox> {
         let survey = self
@@ -137,7 +137,7 @@ impl Host {
     /// Stops the guest's CPUs; its pending writes have reached the disk's file when this returns.
     ///
     /// # Errors
-    /// `Refused` where it does not run; `NotFound`; `Unreachable`.
+    /// `Unsupported` where it does not run; `NotFound`; `Unreachable`.
     pub async fn suspend(&self, id: &SandboxId) -> Result<()> {
         self.call_domain(id, "pause", CALL_TIMEOUT, |domain| domain.suspend())
             .await
@@ -282,7 +282,7 @@ impl Host {
     /// Creates an empty file of the host's `owner`, mode 0644, that was not there before.
     ///
     /// # Errors
-    /// `Refused` where there is one; the system's.
+    /// `Unsupported` where there is one; the system's.
     pub async fn create_exclusive(&self, path: &str) -> Result<()> {
         self.fs.create_exclusive(path, &self.settings.owner).await
     }

@@ -13,7 +13,7 @@ pub(super) struct BaseProof {
     /// Digests of its blocks.
     pub blocks: Vec<Digest>,
     /// In words.
-    pub why: &'static str,
+    pub reason: &'static str,
 }
 
 /// Looks for the object; in words why there is none that is proven.
@@ -62,7 +62,7 @@ pub(super) async fn prove_base(
     Ok(Ok(BaseProof {
         object,
         blocks: local.blocks,
-        why,
+        reason: why,
     }))
 }
 

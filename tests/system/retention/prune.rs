@@ -238,8 +238,8 @@ fn the_removal_itself_looks_once_more() {
             ..PruneRule::default()
         },
         hosts: vec!["alpha".parse().unwrap()],
-        bucket: true,
-        leftovers: false,
+        include_bucket: true,
+        include_leftovers: false,
     };
     let plan = runtime.block_on(engine.prune_plan(&asked)).unwrap();
     assert_eq!(plan.to_remove.len(), 2);
