@@ -11,7 +11,7 @@ use ratatui::layout::{Rect, Size};
 use super::actions::{Action, LISTS, Pane};
 use super::all_hosts::AllHosts;
 use super::cell::Place;
-use super::dialog::{Dialog, Field, Layer, Pair, Reply, Turn};
+use super::dialog::{ConfirmVerb, Dialog, Layer, PullTarget, Reply, TextInput};
 use super::jobs::JobsPage;
 use super::keymap::{Keymap, Press};
 use super::lineage::LineageState;
@@ -223,7 +223,7 @@ pub(crate) struct App {
     /// Dialogs, the topmost last.
     pub layers: Vec<Layer>,
     /// The filter that is being typed.
-    pub filter: Option<Field>,
+    pub filter: Option<TextInput>,
     /// The log pane.
     pub log: LogView,
     /// How fast the jobs move.
@@ -363,13 +363,13 @@ impl App {
             }
             match self.layers.last_mut().map(|layer| &mut layer.dialog) {
                 // It is one of several.
-                Some(Dialog::Turn(turn)) => drop(turn.add_not_stopped(host, id)),
+                Some(Dialog::ConfirmVerb(turn)) => drop(turn.add_failed_stop(host, id)),
                 // Whoever types there did not wait for this; the job tells of it.
                 Some(_) => {}
                 None => {
                     let why = error.to_string();
-                    let turn = Turn::not_stopped(host.clone(), id.clone(), why);
-                    self.layers.push(Dialog::Turn(turn).into());
+                    let turn = ConfirmVerb::after_failed_stop(host.clone(), id.clone(), why);
+                    self.layers.push(Dialog::ConfirmVerb(turn).into());
                 }
             }
         }
@@ -537,9 +537,9 @@ impl App {
     }
 
     /// A pull that is asked about, and of which it is not known what it would bring.
-    pub(crate) fn pending_cost_query(&self) -> Option<Pair> {
+    pub(crate) fn pending_cost_query(&self) -> Option<PullTarget> {
         match &self.layers.last()?.dialog {
-            Dialog::Pull(pull) => pull.unasked(&self.view),
+            Dialog::Pull(pull) => pull.next_cost_query(&self.view),
             _ => None,
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::app::Command;
-use super::dialog::Pair;
+use super::dialog::PullTarget;
 use super::lineage::LineageQuery;
 use super::perform::READ_ONLY;
 use super::picture::EncodedImage;
@@ -31,7 +31,7 @@ pub(crate) enum TaskResult {
     /// `None`: it was not waited for.
     Lineage(LineageQuery, Option<snapdeck_model::Result<Box<Lineage>>>),
     /// What a pull would bring; `None`: it was not waited for.
-    PullCost(Pair, Option<snapdeck_model::Result<PullCost>>),
+    PullCost(PullTarget, Option<snapdeck_model::Result<PullCost>>),
     /// What was made from what.
     Parents(TreeInputs, Parents),
     /// What a rule lets go.

@@ -4,12 +4,12 @@ use crossterm::event::{KeyCode, KeyEvent};
 
 use super::actions::Pane;
 use super::app::App;
-use super::dialog::Field;
+use super::dialog::TextInput;
 use super::list::Change;
 
 /// Begins to type the filter of the focused list.
 pub(crate) fn start_filter(app: &mut App) {
-    app.filter = Some(Field::holding(&text(app, app.list)));
+    app.filter = Some(TextInput::with_text(&text(app, app.list)));
 }
 
 /// Takes a key.

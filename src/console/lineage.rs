@@ -2,7 +2,7 @@
 
 use super::actions::Pane;
 use super::app::{App, Command};
-use super::dialog::{Dialog, Note};
+use super::dialog::{Dialog, NoteDialog};
 use super::perform;
 use super::tree::TreeRowKey;
 use snapdeck_engine::Link;
@@ -120,6 +120,6 @@ pub(crate) fn open_note(app: &mut App) {
     };
     let note = lineage.note().unwrap_or_default().to_owned();
     if let Some(command) = annotate_command(app, AnnotationsPatch::default()) {
-        perform::open(app, Dialog::Note(Box::new(Note::new(command, &note))));
+        perform::open(app, Dialog::Note(Box::new(NoteDialog::new(command, &note))));
     }
 }

@@ -6,8 +6,9 @@ use super::actions::{Action, Entry, LISTS, Pane};
 use super::app::{App, Command};
 use super::columns::Column;
 use super::dialog::{
-    Cut, Dialog, Doctor, Help, JobDetails, Layer, Menu, New, Palette, Prune, Pull, Quit, Remove,
-    STOP, ScreenView, Verb, Whereabouts, push_refusal,
+    CreateSnapshotDialog, Dialog, DoctorDialog, Help, JobDetails, Layer, NewSandboxDialog, Palette,
+    PruneDialog, PullDialog, QuitDialog, RemoveDialog, STOP, SandboxMenu, ScreenView,
+    SnapshotLocations, SnapshotVerb, push_refusal,
 };
 use super::filter;
 use super::jobs;
@@ -216,10 +217,10 @@ pub(crate) fn perform(app: &mut App, action: Action) -> Vec<Command> {
         return Vec::new();
     }
     match action {
-        Action::Create => open_create_snapshot(app, Verb::Create),
-        Action::Push => open_create_snapshot(app, Verb::Push),
+        Action::Create => open_create_snapshot(app, SnapshotVerb::Create),
+        Action::Push => open_create_snapshot(app, SnapshotVerb::Push),
         Action::Pull => {
-            let pull = Pull::new(
+            let pull = PullDialog::new(
                 &app.view,
                 app.chosen_snapshots(),
                 app.host.as_ref(),
@@ -228,7 +229,7 @@ pub(crate) fn perform(app: &mut App, action: Action) -> Vec<Command> {
             open(app, Dialog::Pull(pull));
         }
         Action::Remove => {
-            let remove = Remove::new(app.chosen_snapshots(), app.host.as_ref());
+            let remove = RemoveDialog::new(app.chosen_snapshots(), app.host.as_ref());
             open(app, Dialog::Remove(remove));
         }
         Action::Note => lineage::open_note(app),
@@ -236,13 +237,13 @@ pub(crate) fn perform(app: &mut App, action: Action) -> Vec<Command> {
         Action::Prune => {
             let hosts = app.view.hosts.iter().map(|host| host.name.clone());
             let has_bucket = app.view.bucket.link != Link::Unconfigured;
-            let prune = Prune::new(hosts.collect(), app.host.as_ref(), has_bucket);
+            let prune = PruneDialog::new(hosts.collect(), app.host.as_ref(), has_bucket);
             open(app, Dialog::Prune(Box::new(prune)));
         }
         Action::New => {
             if let (Some(host), base) = base(app) {
                 let (cpus, memory) = app.defaults;
-                let new = New::on(host, base, cpus, memory);
+                let new = NewSandboxDialog::new(host, base, cpus, memory);
                 open(app, Dialog::New(Box::new(new)));
             }
         }
@@ -252,7 +253,7 @@ pub(crate) fn perform(app: &mut App, action: Action) -> Vec<Command> {
         Action::Destroy => return run_verb(app, SandboxVerb::Destroy),
         Action::Sandbox => {
             if reachable_sandboxes(app).is_ok() {
-                let menu = Menu::new(app.chosen_sandboxes());
+                let menu = SandboxMenu::new(app.chosen_sandboxes());
                 open(app, Dialog::Menu(menu));
             }
         }
@@ -271,7 +272,7 @@ pub(crate) fn perform(app: &mut App, action: Action) -> Vec<Command> {
             return screen_target(app).ok().map(of).into_iter().collect();
         }
         Action::Doctor => {
-            open(app, Dialog::Doctor(Doctor));
+            open(app, Dialog::Doctor(DoctorDialog));
             return vec![Command::RunChecks];
         }
         Action::Help => open(app, Dialog::Help(Help::default())),
@@ -282,8 +283,8 @@ pub(crate) fn perform(app: &mut App, action: Action) -> Vec<Command> {
             },
             Pane::Matrix => {
                 if let Some((name, place)) = app.matrix.current() {
-                    let dialog = Whereabouts::new(name.clone(), place.clone());
-                    open(app, Dialog::Whereabouts(dialog));
+                    let dialog = SnapshotLocations::new(name.clone(), place.clone());
+                    open(app, Dialog::SnapshotLocations(dialog));
                 }
             }
             Pane::Details | Pane::Log => app.focus_on(app.list),
@@ -390,7 +391,7 @@ pub(crate) fn perform(app: &mut App, action: Action) -> Vec<Command> {
                 return vec![Command::Quit];
             }
             if !asked {
-                let quit = Quit {
+                let quit = QuitDialog {
                     can_leave: app.has_journal,
                 };
                 open(app, Dialog::Quit(quit));
@@ -416,9 +417,12 @@ pub(crate) fn open(app: &mut App, dialog: Dialog) {
     app.layers.push(dialog.into());
 }
 
-fn open_create_snapshot(app: &mut App, verb: Verb) {
+fn open_create_snapshot(app: &mut App, verb: SnapshotVerb) {
     if let Ok((host, sandbox)) = one_sandbox(app) {
-        open(app, Dialog::Cut(Cut::new(verb, host, sandbox)));
+        open(
+            app,
+            Dialog::CreateSnapshot(CreateSnapshotDialog::new(verb, host, sandbox)),
+        );
     }
 }
 

@@ -18,7 +18,7 @@ use tokio_util::sync::DropGuard;
 use super::app::App;
 use super::background::{self, BackgroundProbe, ProbeResult};
 use super::commands::{LoopControl, TaskResult};
-use super::dialog::{Dialog, Left, Pair};
+use super::dialog::{Dialog, InterruptedJobsDialog, PullTarget};
 use super::draw::draw;
 use super::events::Events;
 use super::keymap::Keymap;
@@ -146,7 +146,10 @@ pub async fn run(engine: Engine, options: Options) -> Result<()> {
     engine.load_interrupted();
     screen.app.on_view(engine.view(), Instant::now());
     if !screen.app.view.interrupted_jobs.is_empty() {
-        screen.app.layers.push(Dialog::Left(Left).into());
+        screen
+            .app
+            .layers
+            .push(Dialog::InterruptedJobs(InterruptedJobsDialog).into());
     }
     screen.draw(&mut terminal)?;
     let ended = screen
@@ -265,7 +268,7 @@ pub(crate) struct Screen {
     /// What is being asked about the selected snapshot; no more, once this is dropped.
     pub lineage_query_task: Option<(LineageQuery, DropGuard)>,
     /// The pull whose cost is being asked for; no more, once this is dropped.
-    pub cost_query_task: Option<(Pair, DropGuard)>,
+    pub cost_query_task: Option<(PullTarget, DropGuard)>,
     /// The lists whose parents are being asked for.
     pub parents_query_inputs: Option<TreeInputs>,
 }

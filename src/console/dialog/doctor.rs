@@ -12,12 +12,12 @@ use snapdeck_model::{Check, Verdict};
 
 /// The dialog.
 #[derive(Debug)]
-pub(crate) struct Doctor;
+pub(crate) struct DoctorDialog;
 
 /// Columns of what a check looks at.
 const WHAT: usize = 20;
 
-impl Doctor {
+impl DoctorDialog {
     /// Takes a key.
     pub(crate) fn key(&mut self, key: KeyEvent) -> Reply {
         match key.code {
@@ -97,6 +97,6 @@ fn show(content: &mut Content, check: &Check, theme: &Theme, width: usize) {
         ]));
     }
     if let Some(mend) = &check.fix {
-        content.say(&format!("→ {mend}"), 5, theme.warn, width);
+        content.push_wrapped(&format!("→ {mend}"), 5, theme.warn, width);
     }
 }

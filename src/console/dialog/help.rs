@@ -3,7 +3,7 @@
 use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::text::{Line, Span};
 
-use super::{Content, Field, Reply};
+use super::{Content, Reply, TextInput};
 use crate::actions::Entry;
 use crate::format;
 use crate::keymap::Keymap;
@@ -14,7 +14,7 @@ use crate::theme::Theme;
 /// The dialog.
 #[derive(Debug, Default)]
 pub(crate) struct Help {
-    search: Field,
+    search: TextInput,
 }
 
 const KEYS: usize = 17;
@@ -66,7 +66,7 @@ impl Help {
             }
             found += 1;
             let mut keys = format::fit(&keys, KEYS);
-            for line in format::wrap(&sentence(entry), width.saturating_sub(KEYS + 1)) {
+            for line in format::wrap(&entry_sentence(entry), width.saturating_sub(KEYS + 1)) {
                 content.lines.push(Line::from(vec![
                     Span::styled(std::mem::replace(&mut keys, " ".repeat(KEYS)), theme.key),
                     Span::raw(format!(" {line}")),
@@ -76,12 +76,12 @@ impl Help {
         let holds = |line: &&&str| line.to_lowercase().contains(&wanted.to_lowercase());
         let signs: Vec<&&str> = SIGNS.iter().filter(holds).collect();
         if found == 0 && signs.is_empty() {
-            content.say("No action is about that.", 0, theme.dim, width);
+            content.push_wrapped("No action is about that.", 0, theme.dim, width);
         } else if found > 0 && !signs.is_empty() {
             content.gap();
         }
         for line in signs {
-            content.say(line, 0, theme.dim, width);
+            content.push_wrapped(line, 0, theme.dim, width);
         }
         content.keys = vec![
             ("type", "search", true),
@@ -92,7 +92,7 @@ impl Help {
     }
 }
 
-fn sentence(entry: &Entry) -> String {
+fn entry_sentence(entry: &Entry) -> String {
     match entry.is_everywhere() {
         true => entry.sentence.to_owned(),
         false => format!("{} [{}]", entry.sentence, entry.places()),

@@ -41,28 +41,35 @@ impl JobDetails {
         };
         content.keys = vec![("esc", "close", true), ("j k", "scroll", true)];
         let Some(job) = lookup::job(view, self.0) else {
-            content.say("This job was dismissed.", 0, theme.dim, width);
+            content.push_wrapped("This job was dismissed.", 0, theme.dim, width);
             return content;
         };
-        content.say(&job.operation.title(), 0, theme.title, width);
+        content.push_wrapped(&job.operation.title(), 0, theme.title, width);
         if let Some(host) = job.operation.host() {
-            content.say(&format!("on host {host}"), 0, theme.dim, width);
+            content.push_wrapped(&format!("on host {host}"), 0, theme.dim, width);
         }
         content.gap();
         match &job.state {
-            JobState::Queued => content.say("◌ waits for its turn", 0, theme.dim, width),
+            JobState::Queued => content.push_wrapped("◌ waits for its turn", 0, theme.dim, width),
             JobState::Running => {
                 let phase = job.progress().phase.as_str();
-                content.say(&format!("● {phase}"), 0, theme.good, width);
+                content.push_wrapped(&format!("● {phase}"), 0, theme.good, width);
             }
-            JobState::Cancelling => content.say("◐ cancelling: it cleans up", 0, theme.warn, width),
+            JobState::Cancelling => {
+                content.push_wrapped("◐ cancelling: it cleans up", 0, theme.warn, width)
+            }
             JobState::Finished(outcome) => {
-                content.say(&format!("✓ {}", result(outcome)), 0, theme.good, width);
+                content.push_wrapped(
+                    &format!("✓ {}", outcome_text(outcome)),
+                    0,
+                    theme.good,
+                    width,
+                );
             }
             JobState::Failed(error) => {
-                content.say(&format!("✗ {}", error.message()), 0, theme.bad, width);
+                content.push_wrapped(&format!("✗ {}", error.message()), 0, theme.bad, width);
                 if let Some(hint) = error.hint_text() {
-                    content.say(&format!("→ {hint}"), 0, theme.warn, width);
+                    content.push_wrapped(&format!("→ {hint}"), 0, theme.warn, width);
                 }
             }
         }
@@ -103,7 +110,7 @@ pub(crate) fn log_lines(job: &JobView, theme: &Theme, width: usize) -> Vec<Line<
 }
 
 /// What came of a job, in a few words.
-pub(crate) fn result(outcome: &Outcome) -> String {
+pub(crate) fn outcome_text(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Created {
             snapshot_path,

@@ -3,7 +3,7 @@
 use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::text::{Line, Span};
 
-use super::verb::{STOP, Turn, is_harmless, refusal, who};
+use super::confirm_verb::{ConfirmVerb, STOP, is_harmless, refusal, sandbox_names};
 use super::{Content, Dialog, Reply};
 use crate::app::Command;
 use crate::format::fit;
@@ -35,11 +35,11 @@ const VERBS: &[(char, SandboxVerb, &str)] = &[
 
 /// The dialog.
 #[derive(Debug)]
-pub(crate) struct Menu {
+pub(crate) struct SandboxMenu {
     ids: Vec<(HostName, SandboxId)>,
 }
 
-impl Menu {
+impl SandboxMenu {
     /// What can be done to `ids`.
     pub(crate) fn new(ids: Vec<(HostName, SandboxId)>) -> Self {
         Self { ids }
@@ -69,7 +69,7 @@ impl Menu {
         let found = VERBS.iter().find(|(letter, ..)| *letter == typed);
         match found {
             Some((_, verb, _)) if self.obstacle(view, *verb).is_none() => {
-                ask(*verb, self.ids.clone(), view)
+                confirm_or_run(*verb, self.ids.clone(), view)
             }
             _ => Reply::Stay,
         }
@@ -78,7 +78,7 @@ impl Menu {
     /// What it shows.
     pub(crate) fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
         let mut content = Content {
-            title: who(&self.ids),
+            title: sandbox_names(&self.ids),
             ..Content::default()
         };
         for (letter, verb, sentence) in VERBS {
@@ -99,12 +99,16 @@ impl Menu {
 }
 
 /// What asks for `verb` on `ids`: nothing where it is harmless and done to one.
-pub(crate) fn ask(verb: SandboxVerb, ids: Vec<(HostName, SandboxId)>, view: &View) -> Reply {
+pub(crate) fn confirm_or_run(
+    verb: SandboxVerb,
+    ids: Vec<(HostName, SandboxId)>,
+    view: &View,
+) -> Reply {
     let one = ids.len() == 1;
-    let turn = Turn::new(verb, ids);
+    let turn = ConfirmVerb::new(verb, ids);
     let operations = turn.operations(view);
     match one && is_harmless(verb) && !operations.is_empty() {
         true => Reply::Close(vec![Command::SubmitAll(operations)]),
-        false => Reply::Open(Box::new(Dialog::Turn(turn))),
+        false => Reply::Open(Box::new(Dialog::ConfirmVerb(turn))),
     }
 }

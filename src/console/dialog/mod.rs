@@ -1,12 +1,12 @@
 //! Dialogs: layers above the screen. The topmost one consumes every key, so that a letter typed into
 //! a field never acts.
 
-mod cut;
+mod confirm_verb;
+mod create_snapshot;
 mod doctor;
-mod field;
 mod help;
+mod interrupted_jobs;
 mod job;
-mod left;
 mod menu;
 mod new;
 mod note;
@@ -16,30 +16,30 @@ mod pull;
 mod quit;
 mod remove;
 mod screen;
-mod verb;
-mod whereabouts;
+mod snapshot_locations;
+mod text_input;
 
 use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
-pub(crate) use cut::{Cut, Verb, push_refusal};
-pub(crate) use doctor::Doctor;
-pub(crate) use field::Field;
+pub(crate) use confirm_verb::{ConfirmVerb, STOP, refusal};
+pub(crate) use create_snapshot::{CreateSnapshotDialog, SnapshotVerb, push_refusal};
+pub(crate) use doctor::DoctorDialog;
 pub(crate) use help::Help;
-pub(crate) use job::{JobDetails, log_lines, result};
-pub(crate) use left::Left;
-pub(crate) use menu::{Menu, ask};
-pub(crate) use new::New;
-pub(crate) use note::Note;
+pub(crate) use interrupted_jobs::InterruptedJobsDialog;
+pub(crate) use job::{JobDetails, log_lines, outcome_text};
+pub(crate) use menu::{SandboxMenu, confirm_or_run};
+pub(crate) use new::NewSandboxDialog;
+pub(crate) use note::NoteDialog;
 pub(crate) use palette::Palette;
-pub(crate) use prune::Prune;
-pub(crate) use pull::{Pair, Pull};
-pub(crate) use quit::Quit;
-pub(crate) use remove::Remove;
+pub(crate) use prune::PruneDialog;
+pub(crate) use pull::{PullDialog, PullTarget};
+pub(crate) use quit::QuitDialog;
+pub(crate) use remove::RemoveDialog;
 pub(crate) use screen::ScreenView;
-pub(crate) use verb::{STOP, Turn, refusal};
-pub(crate) use whereabouts::{Whereabouts, about};
+pub(crate) use snapshot_locations::{SnapshotLocations, describe_location};
+pub(crate) use text_input::TextInput;
 
 use super::actions::Action;
 use super::app::{App, Command};
@@ -86,7 +86,7 @@ pub(crate) struct Content {
 
 impl Content {
     /// Adds `text` as paragraph lines in `style`, each behind `indent` spaces.
-    fn say(&mut self, text: &str, indent: usize, style: Style, width: usize) {
+    fn push_wrapped(&mut self, text: &str, indent: usize, style: Style, width: usize) {
         for line in format::wrap(text, width.saturating_sub(indent)) {
             self.lines.push(Line::from(vec![
                 Span::raw(" ".repeat(indent)),
@@ -100,7 +100,14 @@ impl Content {
     }
 
     /// Adds a check box.
-    fn tick(&mut self, label: &str, ticked: bool, focused: bool, possible: bool, theme: &Theme) {
+    fn push_check_box(
+        &mut self,
+        label: &str,
+        ticked: bool,
+        focused: bool,
+        possible: bool,
+        theme: &Theme,
+    ) {
         let sign = if ticked { "[x]" } else { "[ ]" };
         let style = match (focused, possible) {
             (true, _) => theme.selected,
@@ -115,7 +122,14 @@ impl Content {
     }
 
     /// Adds a text field with its label and puts the cursor into it where it has the focus.
-    fn field(&mut self, label: &str, field: &Field, focused: bool, width: usize, theme: &Theme) {
+    fn field(
+        &mut self,
+        label: &str,
+        field: &TextInput,
+        focused: bool,
+        width: usize,
+        theme: &Theme,
+    ) {
         let room = width.saturating_sub(label.len() + 1).max(1);
         let (text, column) = field.visible(room);
         if focused {
@@ -133,21 +147,21 @@ impl Content {
 #[derive(Debug)]
 pub(crate) enum Dialog {
     /// Create or push.
-    Cut(Cut),
+    CreateSnapshot(CreateSnapshotDialog),
     /// Pull.
-    Pull(Pull),
+    Pull(PullDialog),
     /// Remove.
-    Remove(Remove),
+    Remove(RemoveDialog),
     /// Leave with jobs running.
-    Quit(Quit),
+    Quit(QuitDialog),
     /// What an earlier run left.
-    Left(Left),
+    InterruptedJobs(InterruptedJobsDialog),
     /// A job with its log.
     Job(JobDetails),
     /// Where a snapshot is.
-    Whereabouts(Whereabouts),
+    SnapshotLocations(SnapshotLocations),
     /// The doctor's page.
-    Doctor(Doctor),
+    Doctor(DoctorDialog),
     /// All keys.
     Help(Help),
     /// Any action by its name.
@@ -155,15 +169,15 @@ pub(crate) enum Dialog {
     /// A guest's screen.
     Screen(ScreenView),
     /// The verbs of a sandbox.
-    Menu(Menu),
+    Menu(SandboxMenu),
     /// One of them, with a question.
-    Turn(Turn),
+    ConfirmVerb(ConfirmVerb),
     /// A new sandbox.
-    New(Box<New>),
+    New(Box<NewSandboxDialog>),
     /// The note on a snapshot.
-    Note(Box<Note>),
+    Note(Box<NoteDialog>),
     /// What a rule lets go.
-    Prune(Box<Prune>),
+    Prune(Box<PruneDialog>),
 }
 
 /// One layer: a dialog, and how far it is scrolled.
@@ -194,7 +208,7 @@ impl Layer {
         let mut scroll = |lines: i32| self.scroll = self.scroll.saturating_add_signed(by(lines));
         let reads_only = matches!(
             self.dialog,
-            Dialog::Job(_) | Dialog::Whereabouts(_) | Dialog::Doctor(_)
+            Dialog::Job(_) | Dialog::SnapshotLocations(_) | Dialog::Doctor(_)
         );
         // Its field takes every letter.
         let is_help = matches!(self.dialog, Dialog::Help(_));
@@ -213,25 +227,25 @@ impl Layer {
             KeyCode::Char('G') if reads_only => scroll(i32::MAX),
             KeyCode::Esc => {
                 return match &mut self.dialog {
-                    Dialog::Note(note) => note.leave(),
+                    Dialog::Note(note) => note.cancel(),
                     _ => Reply::close(),
                 };
             }
             _ => {
                 return match &mut self.dialog {
-                    Dialog::Cut(dialog) => dialog.key(key, view),
+                    Dialog::CreateSnapshot(dialog) => dialog.key(key, view),
                     Dialog::Pull(dialog) => dialog.key(key, view),
                     Dialog::Remove(dialog) => dialog.key(key, view),
                     Dialog::Quit(dialog) => dialog.key(key, view),
-                    Dialog::Left(dialog) => dialog.key(key, view),
+                    Dialog::InterruptedJobs(dialog) => dialog.key(key, view),
                     Dialog::Job(dialog) => dialog.key(key, view),
-                    Dialog::Whereabouts(dialog) => dialog.key(key, view),
+                    Dialog::SnapshotLocations(dialog) => dialog.key(key, view),
                     Dialog::Doctor(dialog) => dialog.key(key),
                     Dialog::Help(dialog) => dialog.key(key),
                     Dialog::Palette(dialog) => dialog.key(key),
                     Dialog::Screen(dialog) => dialog.key(key),
                     Dialog::Menu(dialog) => dialog.key(key, view),
-                    Dialog::Turn(dialog) => dialog.key(key, view),
+                    Dialog::ConfirmVerb(dialog) => dialog.key(key, view),
                     Dialog::New(dialog) => dialog.key(key, view),
                     Dialog::Note(dialog) => dialog.key(key),
                     Dialog::Prune(dialog) => dialog.key(key, view),
@@ -244,11 +258,11 @@ impl Layer {
     /// Takes pasted text, where there is a field.
     pub(crate) fn paste(&mut self, text: &str) {
         match &mut self.dialog {
-            Dialog::Cut(dialog) => dialog.paste(text),
+            Dialog::CreateSnapshot(dialog) => dialog.paste(text),
             Dialog::Help(dialog) => dialog.paste(text),
             Dialog::Palette(dialog) => dialog.paste(text),
             Dialog::Remove(dialog) => dialog.paste(text),
-            Dialog::Turn(dialog) => dialog.paste(text),
+            Dialog::ConfirmVerb(dialog) => dialog.paste(text),
             Dialog::New(dialog) => dialog.paste(text),
             Dialog::Note(dialog) => dialog.paste(text),
             Dialog::Prune(dialog) => dialog.paste(text),
@@ -260,19 +274,19 @@ impl Layer {
     pub(crate) fn content(&self, app: &App, width: usize) -> Content {
         let (view, theme) = (&*app.view, &app.theme);
         match &self.dialog {
-            Dialog::Cut(dialog) => dialog.content(view, theme, width),
+            Dialog::CreateSnapshot(dialog) => dialog.content(view, theme, width),
             Dialog::Pull(dialog) => dialog.content(view, theme, width),
             Dialog::Remove(dialog) => dialog.content(view, theme, width),
             Dialog::Quit(dialog) => dialog.content(view, theme, width),
-            Dialog::Left(dialog) => dialog.content(view, theme, width),
+            Dialog::InterruptedJobs(dialog) => dialog.content(view, theme, width),
             Dialog::Job(dialog) => dialog.content(view, theme, width),
-            Dialog::Whereabouts(dialog) => dialog.content(view, theme, width),
+            Dialog::SnapshotLocations(dialog) => dialog.content(view, theme, width),
             Dialog::Doctor(dialog) => dialog.content(view, theme, width),
             Dialog::Help(dialog) => dialog.content(&app.keymap, theme, width),
             Dialog::Palette(dialog) => dialog.content(app, width),
             Dialog::Screen(dialog) => dialog.content(),
             Dialog::Menu(dialog) => dialog.content(view, theme, width),
-            Dialog::Turn(dialog) => dialog.content(view, theme, width),
+            Dialog::ConfirmVerb(dialog) => dialog.content(view, theme, width),
             Dialog::New(dialog) => dialog.content(view, theme, width),
             Dialog::Note(dialog) => dialog.content(theme, width),
             Dialog::Prune(dialog) => dialog.content(view, theme, width),

@@ -2,7 +2,7 @@
 
 use crossterm::event::{KeyCode, KeyEvent};
 
-use super::{Content, Field, Reply};
+use super::{Content, Reply, TextInput};
 use crate::app::Command;
 use crate::format::{parse_size, size};
 use crate::lookup;
@@ -16,7 +16,7 @@ const MAX_CPUS: u32 = 512;
 const LEAST_MEMORY: u64 = 16 << 20;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
+enum NewSandboxField {
     Id,
     Snapshot,
     Cpus,
@@ -25,33 +25,33 @@ enum Part {
     Start,
 }
 
-const PARTS: [Part; 6] = [
-    Part::Id,
-    Part::Snapshot,
-    Part::Cpus,
-    Part::Memory,
-    Part::Storage,
-    Part::Start,
+const PARTS: [NewSandboxField; 6] = [
+    NewSandboxField::Id,
+    NewSandboxField::Snapshot,
+    NewSandboxField::Cpus,
+    NewSandboxField::Memory,
+    NewSandboxField::Storage,
+    NewSandboxField::Start,
 ];
 
 /// The dialog.
 #[derive(Debug)]
-pub(crate) struct New {
+pub(crate) struct NewSandboxDialog {
     host: HostName,
-    id: Field,
+    id: TextInput,
     /// What the snapshot's name contains.
-    wanted: Field,
+    wanted: TextInput,
     /// Which of the matches.
     choice: usize,
-    cpus: Field,
-    memory: Field,
-    storage: Field,
+    cpus: TextInput,
+    memory: TextInput,
+    storage: TextInput,
     start: bool,
-    focus: Part,
+    focus: NewSandboxField,
 }
 
 /// Where the snapshot is that was chosen.
-struct Base {
+struct BaseImage {
     name: SnapshotName,
     /// Size of its disk, where it is on the host.
     disk_bytes: Option<u64>,
@@ -59,9 +59,9 @@ struct Base {
     fetch_bytes: Option<u64>,
 }
 
-impl New {
+impl NewSandboxDialog {
     /// Asks for a sandbox on `snapshot`; `cpus` and `memory_bytes` are the settings' defaults.
-    pub(crate) fn on(
+    pub(crate) fn new(
         host: HostName,
         snapshot: Option<SnapshotName>,
         cpus: u32,
@@ -70,14 +70,14 @@ impl New {
         let memory = crate::format::short_size(memory_bytes);
         Self {
             host,
-            id: Field::default(),
-            wanted: Field::holding(snapshot.as_ref().map_or("", |name| name.as_str())),
+            id: TextInput::default(),
+            wanted: TextInput::with_text(snapshot.as_ref().map_or("", |name| name.as_str())),
             choice: 0,
-            cpus: Field::holding(&cpus.to_string()),
-            memory: Field::holding(&memory),
-            storage: Field::default(),
+            cpus: TextInput::with_text(&cpus.to_string()),
+            memory: TextInput::with_text(&memory),
+            storage: TextInput::default(),
             start: true,
-            focus: Part::Id,
+            focus: NewSandboxField::Id,
         }
     }
 
@@ -124,7 +124,7 @@ impl New {
         names
     }
 
-    fn base(&self, view: &View) -> Result<Base, String> {
+    fn base(&self, view: &View) -> Result<BaseImage, String> {
         let matches = self.matches(view);
         let Some(name) = matches.get(self.choice % matches.len().max(1)) else {
             return Err("no snapshot's name contains this, here or in the bucket".to_owned());
@@ -133,13 +133,13 @@ impl New {
         match here {
             Some(found) => match &found.problem {
                 Some(why) => Err(format!("{name} cannot be a base: {why}")),
-                None => Ok(Base {
+                None => Ok(BaseImage {
                     name,
                     disk_bytes: found.virtual_size(),
                     fetch_bytes: None,
                 }),
             },
-            None => Ok(Base {
+            None => Ok(BaseImage {
                 fetch_bytes: lookup::object(view, &name).map(|object| object.size_bytes),
                 name,
                 disk_bytes: None,
@@ -197,14 +197,14 @@ impl New {
         Ok(pull.into_iter().chain([new]).collect())
     }
 
-    fn field(&mut self) -> Option<&mut Field> {
+    fn field(&mut self) -> Option<&mut TextInput> {
         match self.focus {
-            Part::Id => Some(&mut self.id),
-            Part::Snapshot => Some(&mut self.wanted),
-            Part::Cpus => Some(&mut self.cpus),
-            Part::Memory => Some(&mut self.memory),
-            Part::Storage => Some(&mut self.storage),
-            Part::Start => None,
+            NewSandboxField::Id => Some(&mut self.id),
+            NewSandboxField::Snapshot => Some(&mut self.wanted),
+            NewSandboxField::Cpus => Some(&mut self.cpus),
+            NewSandboxField::Memory => Some(&mut self.memory),
+            NewSandboxField::Storage => Some(&mut self.storage),
+            NewSandboxField::Start => None,
         }
     }
 
@@ -223,7 +223,7 @@ impl New {
             }
             (KeyCode::Tab | KeyCode::Down, _) => self.focus = to(1),
             (KeyCode::BackTab | KeyCode::Up, _) => self.focus = to(PARTS.len() - 1),
-            (KeyCode::Left | KeyCode::Right, Part::Snapshot) => {
+            (KeyCode::Left | KeyCode::Right, NewSandboxField::Snapshot) => {
                 let count = self.matches(view).len().max(1);
                 let step = if key.code == KeyCode::Right {
                     1
@@ -232,9 +232,11 @@ impl New {
                 };
                 self.choice = (self.choice + step) % count;
             }
-            (KeyCode::Char(' '), Part::Start) => self.start = !self.start,
+            (KeyCode::Char(' '), NewSandboxField::Start) => self.start = !self.start,
             (_, focus) => {
-                if self.field().is_some_and(|field| field.key(key)) && focus == Part::Snapshot {
+                if self.field().is_some_and(|field| field.key(key))
+                    && focus == NewSandboxField::Snapshot
+                {
                     self.choice = 0;
                 }
             }
@@ -256,14 +258,17 @@ impl New {
             title: format!("new sandbox on {}", self.host),
             ..Content::default()
         };
-        let mut row = |label: &str, field: &Field, part: Part, said: Result<String, String>| {
+        let mut row = |label: &str,
+                       field: &TextInput,
+                       part: NewSandboxField,
+                       said: Result<String, String>| {
             content.field(label, field, self.focus == part, width, theme);
             let (text, style) = match said {
                 Ok(text) => (text, theme.dim),
                 Err(why) => (format!("✗ {why}"), theme.bad),
             };
             if !text.is_empty() {
-                content.say(&text, 10, style, width);
+                content.push_wrapped(&text, 10, style, width);
             }
         };
         let id = match self.id.text() {
@@ -272,23 +277,28 @@ impl New {
             ),
             _ => self.id(view).map(|_| String::new()),
         };
-        row("Id:       ", &self.id, Part::Id, id);
-        let base = self.base(view).map(|base| self.about(&base, view));
-        row("Snapshot: ", &self.wanted, Part::Snapshot, base);
+        row("Id:       ", &self.id, NewSandboxField::Id, id);
+        let base = self.base(view).map(|base| self.describe_base(&base, view));
+        row("Snapshot: ", &self.wanted, NewSandboxField::Snapshot, base);
         let cpus = self.cpus().map(|_| String::new());
-        row("CPUs:     ", &self.cpus, Part::Cpus, cpus);
+        row("CPUs:     ", &self.cpus, NewSandboxField::Cpus, cpus);
         let memory = self.memory().map(|_| String::new());
-        row("Memory:   ", &self.memory, Part::Memory, memory);
+        row("Memory:   ", &self.memory, NewSandboxField::Memory, memory);
         let storage = self.storage(view).map(|bytes| match bytes {
             None => "as large as the snapshot's disk".to_owned(),
             Some(_) => String::new(),
         });
-        row("Storage:  ", &self.storage, Part::Storage, storage);
-        let focused = self.focus == Part::Start;
-        content.tick("start it", self.start, focused, true, theme);
+        row(
+            "Storage:  ",
+            &self.storage,
+            NewSandboxField::Storage,
+            storage,
+        );
+        let focused = self.focus == NewSandboxField::Start;
+        content.push_check_box("start it", self.start, focused, true, theme);
         content.gap();
         if let Err(reason) = self.host(view) {
-            content.say(&format!("✗ {reason}"), 0, theme.bad, width);
+            content.push_wrapped(&format!("✗ {reason}"), 0, theme.bad, width);
         }
         let operations = self.operations(view);
         if let Ok(operations) = &operations {
@@ -298,22 +308,22 @@ impl New {
                 "✓ {}: an overlay that keeps what the guest writes{then}",
                 titles.join(", then ")
             );
-            content.say(&text, 0, theme.good, width);
+            content.push_wrapped(&text, 0, theme.good, width);
         }
         content.keys = vec![
             ("enter", "make it", operations.is_ok()),
             ("tab", "next", true),
         ];
         match self.focus {
-            Part::Snapshot => content.keys.push(("← →", "another", true)),
-            Part::Start => content.keys.push(("space", "tick", true)),
+            NewSandboxField::Snapshot => content.keys.push(("← →", "another", true)),
+            NewSandboxField::Start => content.keys.push(("space", "tick", true)),
             _ => {}
         }
         content.keys.push(("esc", "close", true));
         content
     }
 
-    fn about(&self, base: &Base, view: &View) -> String {
+    fn describe_base(&self, base: &BaseImage, view: &View) -> String {
         let matches = self.matches(view).len();
         let mut text = format!("→ {}", base.name);
         if let Some(bytes) = base.disk_bytes {

@@ -18,7 +18,7 @@ const HEIGHT: u16 = 10;
 
 /// The dialog.
 #[derive(Debug)]
-pub(crate) struct Note {
+pub(crate) struct NoteDialog {
     /// What is done in the end, but for the note.
     command: Command,
     before: String,
@@ -27,7 +27,7 @@ pub(crate) struct Note {
     warned: bool,
 }
 
-impl Note {
+impl NoteDialog {
     /// Of the snapshot that `command` says something of, with the `note` there is.
     pub(crate) fn new(command: Command, note: &str) -> Self {
         let mut text = TextArea::new(note.lines().map(str::to_owned).collect());
@@ -54,7 +54,7 @@ impl Note {
     }
 
     /// Takes the key that closes: where something was typed, the first one only warns.
-    pub(crate) fn leave(&mut self) -> Reply {
+    pub(crate) fn cancel(&mut self) -> Reply {
         if self.warned || self.note() == self.before {
             return Reply::close();
         }
@@ -106,18 +106,18 @@ impl Note {
                 (Some(host), false) => format!("Kept on {host}."),
                 (None, _) => "Kept in the bucket.".to_owned(),
             };
-            content.say(&places, 0, theme.dim, width);
+            content.push_wrapped(&places, 0, theme.dim, width);
             content.gap();
         }
         self.editor(&mut content, width);
         let length = self.note().len();
         if !self.fits() {
             let text = format!("✗ A note can have {MAX_NOTE_BYTES} bytes; this one has {length}.");
-            content.say(&text, 0, theme.bad, width);
+            content.push_wrapped(&text, 0, theme.bad, width);
         }
         if self.warned {
             let text = "! What was typed is not kept yet: esc again drops it.";
-            content.say(text, 0, theme.warn, width);
+            content.push_wrapped(text, 0, theme.warn, width);
         }
         content.keys = vec![
             ("ctrl-s", "keep", self.fits()),

@@ -3,7 +3,7 @@
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::text::{Line, Span};
 
-use super::{Content, Field, Reply};
+use super::{Content, Reply, TextInput};
 use crate::actions::{Action, Entry};
 use crate::app::App;
 use crate::format::{fit, wrap};
@@ -14,7 +14,7 @@ use crate::table::ACTIONS;
 /// The dialog.
 #[derive(Debug, Default)]
 pub(crate) struct Palette {
-    search: Field,
+    search: TextInput,
     row: usize,
 }
 
@@ -23,7 +23,7 @@ const NAME: usize = 16;
 const KEY: usize = 10;
 
 /// The actions whose name or sentence fits `words`, the best fit first.
-fn found(words: &str) -> Vec<&'static Entry> {
+fn matching_entries(words: &str) -> Vec<&'static Entry> {
     // It is open already, and a host's number cannot be typed here.
     let known = |entry: &&Entry| !matches!(entry.action, Action::Palette | Action::Host(_));
     let ranked = ACTIONS.iter().filter(known).filter_map(|entry| {
@@ -40,7 +40,7 @@ fn found(words: &str) -> Vec<&'static Entry> {
 impl Palette {
     /// Takes a key.
     pub(crate) fn key(&mut self, key: KeyEvent) -> Reply {
-        let last = || found(self.search.text()).len().saturating_sub(1);
+        let last = || matching_entries(self.search.text()).len().saturating_sub(1);
         let ctrl = key.modifiers.contains(KeyModifiers::CONTROL);
         match (key.code, ctrl) {
             (KeyCode::Up, _) | (KeyCode::Char('p'), true) => self.row = self.row.saturating_sub(1),
@@ -48,7 +48,7 @@ impl Palette {
                 self.row = (self.row + 1).min(last())
             }
             (KeyCode::Enter, _) => {
-                if let Some(entry) = found(self.search.text()).get(self.row) {
+                if let Some(entry) = matching_entries(self.search.text()).get(self.row) {
                     return Reply::Instead(entry.action);
                 }
             }
@@ -72,7 +72,7 @@ impl Palette {
             ..Content::default()
         };
         let rest = width.saturating_sub(NAME + KEY + 2);
-        let all = found(self.search.text());
+        let all = matching_entries(self.search.text());
         for (row, entry) in all.iter().enumerate() {
             let why = perform::refusal(app, entry);
             let keys = app.keymap.keys(entry.action).next().unwrap_or_default();
@@ -108,7 +108,7 @@ impl Palette {
             }
         }
         if all.is_empty() {
-            content.say("No action is called so.", 0, theme.dim, width);
+            content.push_wrapped("No action is called so.", 0, theme.dim, width);
         }
         let possible = all
             .get(self.row)

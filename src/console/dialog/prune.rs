@@ -5,7 +5,7 @@ use std::time::Duration;
 use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::text::{Line, Span};
 
-use super::{Content, Field, Reply};
+use super::{Content, Reply, TextInput};
 use crate::app::Command;
 use crate::format::{self, count, size, timestamp};
 use crate::theme::Theme;
@@ -16,7 +16,7 @@ use snapdeck_model::{Error, HostName, PrunePlan, PruneRule, Result};
 const PLACE: usize = 10;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
+enum PruneField {
     Hosts,
     Bucket,
     Keep,
@@ -27,7 +27,7 @@ enum Part {
 
 /// How far it has come.
 #[derive(Debug)]
-enum Stage {
+enum PruneStage {
     /// The rule is being told.
     Rule,
     /// What it lets go is being looked for.
@@ -40,7 +40,7 @@ enum Stage {
 
 /// The dialog.
 #[derive(Debug)]
-pub(crate) struct Prune {
+pub(crate) struct PruneDialog {
     /// All hosts.
     hosts: Vec<HostName>,
     current: Option<HostName>,
@@ -48,18 +48,18 @@ pub(crate) struct Prune {
     reach: usize,
     has_bucket: bool,
     bucket: bool,
-    keep: Field,
-    days: Field,
+    keep: TextInput,
+    days: TextInput,
     unused: bool,
     leftovers: bool,
-    focus: Part,
-    stage: Stage,
+    focus: PruneField,
+    stage: PruneStage,
     /// Is the confirmation being typed?
     confirms: bool,
-    typed: Field,
+    typed: TextInput,
 }
 
-impl Prune {
+impl PruneDialog {
     /// Asks what may go on the `current` host, and on others and in the bucket if that is wished.
     pub(crate) fn new(hosts: Vec<HostName>, current: Option<&HostName>, has_bucket: bool) -> Self {
         Self {
@@ -68,32 +68,32 @@ impl Prune {
             current: current.cloned(),
             has_bucket,
             bucket: false,
-            keep: Field::default(),
-            days: Field::default(),
+            keep: TextInput::default(),
+            days: TextInput::default(),
             unused: false,
             leftovers: true,
-            focus: Part::Keep,
-            stage: Stage::Rule,
+            focus: PruneField::Keep,
+            stage: PruneStage::Rule,
             confirms: false,
-            typed: Field::default(),
+            typed: TextInput::default(),
         }
     }
 
-    fn parts(&self) -> Vec<Part> {
+    fn parts(&self) -> Vec<PruneField> {
         let mut parts = vec![
-            Part::Keep,
-            Part::Days,
-            Part::Unused,
-            Part::Leftovers,
-            Part::Hosts,
+            PruneField::Keep,
+            PruneField::Days,
+            PruneField::Unused,
+            PruneField::Leftovers,
+            PruneField::Hosts,
         ];
         if self.has_bucket {
-            parts.push(Part::Bucket);
+            parts.push(PruneField::Bucket);
         }
         parts
     }
 
-    fn reached(&self) -> Vec<HostName> {
+    fn target_hosts(&self) -> Vec<HostName> {
         match self.reach {
             0 => Vec::new(),
             1 => self.current.iter().cloned().collect(),
@@ -102,8 +102,8 @@ impl Prune {
     }
 
     /// What is asked, or why nothing is.
-    fn pruning(&self) -> std::result::Result<PruneRequest, String> {
-        let number = |field: &Field, what: &str| match field.text().trim() {
+    fn request(&self) -> std::result::Result<PruneRequest, String> {
+        let number = |field: &TextInput, what: &str| match field.text().trim() {
             "" => Ok(None),
             text => match text.parse::<u32>() {
                 Ok(number) if number > 0 => Ok(Some(number)),
@@ -119,7 +119,7 @@ impl Prune {
                 older_than: days.map(|days| day.saturating_mul(days)),
                 unused: self.unused,
             },
-            hosts: self.reached(),
+            hosts: self.target_hosts(),
             include_bucket: self.bucket,
             include_leftovers: self.leftovers,
         };
@@ -133,21 +133,21 @@ impl Prune {
     }
 
     /// Takes up what was found, where that is what is still asked.
-    pub(crate) fn take(&mut self, pruning: &PruneRequest, found: Result<PrunePlan>) {
-        if !matches!(&self.stage, Stage::Asked(asked) if asked == pruning) {
+    pub(crate) fn on_plan(&mut self, pruning: &PruneRequest, found: Result<PrunePlan>) {
+        if !matches!(&self.stage, PruneStage::Asked(asked) if asked == pruning) {
             return;
         }
         self.stage = match found {
-            Ok(plan) => Stage::Found(pruning.clone(), Box::new(plan)),
-            Err(error) => Stage::Failed(error),
+            Ok(plan) => PruneStage::Found(pruning.clone(), Box::new(plan)),
+            Err(error) => PruneStage::Failed(error),
         };
     }
 
     /// Takes a key.
     pub(crate) fn key(&mut self, key: KeyEvent, _: &View) -> Reply {
         match &self.stage {
-            Stage::Rule => return self.key_of_rule(key),
-            Stage::Found(pruning, plan) => match phrase(plan) {
+            PruneStage::Rule => return self.rule_key(key),
+            PruneStage::Found(pruning, plan) => match phrase(plan) {
                 Some(phrase) if self.confirms => {
                     if key.code != KeyCode::Enter {
                         self.typed.key(key);
@@ -162,13 +162,13 @@ impl Prune {
                 }
                 _ => {}
             },
-            Stage::Asked(_) | Stage::Failed(_) => {}
+            PruneStage::Asked(_) | PruneStage::Failed(_) => {}
         }
         match key.code {
             KeyCode::Char('b') => {
-                self.stage = Stage::Rule;
+                self.stage = PruneStage::Rule;
                 self.confirms = false;
-                self.typed = Field::default();
+                self.typed = TextInput::default();
             }
             KeyCode::Char('n' | 'q') => return Reply::close(),
             _ => {}
@@ -176,14 +176,14 @@ impl Prune {
         Reply::Stay
     }
 
-    fn key_of_rule(&mut self, key: KeyEvent) -> Reply {
+    fn rule_key(&mut self, key: KeyEvent) -> Reply {
         let parts = self.parts();
         let at = parts.iter().position(|part| *part == self.focus);
         let at = at.unwrap_or(0);
         match key.code {
             KeyCode::Enter => {
-                if let Ok(pruning) = self.pruning() {
-                    self.stage = Stage::Asked(pruning.clone());
+                if let Ok(pruning) = self.request() {
+                    self.stage = PruneStage::Asked(pruning.clone());
                     return Reply::Do(vec![Command::FindPrunable(pruning)]);
                 }
             }
@@ -191,15 +191,15 @@ impl Prune {
             KeyCode::BackTab | KeyCode::Up => {
                 self.focus = parts[(at + parts.len() - 1) % parts.len()];
             }
-            _ if self.focus == Part::Keep => drop(self.keep.key(key)),
-            _ if self.focus == Part::Days => drop(self.days.key(key)),
+            _ if self.focus == PruneField::Keep => drop(self.keep.key(key)),
+            _ if self.focus == PruneField::Days => drop(self.days.key(key)),
             KeyCode::Char(' ') => match self.focus {
-                Part::Hosts => {
+                PruneField::Hosts => {
                     let most = 1 + usize::from(self.hosts.len() > 1);
                     self.reach = (self.reach + 1) % (most + 1);
                 }
-                Part::Bucket => self.bucket = !self.bucket,
-                Part::Unused => self.unused = !self.unused,
+                PruneField::Bucket => self.bucket = !self.bucket,
+                PruneField::Unused => self.unused = !self.unused,
                 _ => self.leftovers = !self.leftovers,
             },
             _ => {}
@@ -210,9 +210,9 @@ impl Prune {
     /// Takes pasted text.
     pub(crate) fn paste(&mut self, text: &str) {
         match (&self.stage, self.focus) {
-            (Stage::Rule, Part::Keep) => self.keep.paste(text.trim()),
-            (Stage::Rule, Part::Days) => self.days.paste(text.trim()),
-            (Stage::Found(..), _) if self.confirms => self.typed.paste(text.trim()),
+            (PruneStage::Rule, PruneField::Keep) => self.keep.paste(text.trim()),
+            (PruneStage::Rule, PruneField::Days) => self.days.paste(text.trim()),
+            (PruneStage::Found(..), _) if self.confirms => self.typed.paste(text.trim()),
             _ => {}
         }
     }
@@ -224,16 +224,16 @@ impl Prune {
             ..Content::default()
         };
         match &self.stage {
-            Stage::Rule => self.rule(&mut content, view, theme, width),
-            Stage::Asked(_) => {
-                content.say("◌ Looking for what may go…", 0, theme.text, width);
+            PruneStage::Rule => self.rule(&mut content, view, theme, width),
+            PruneStage::Asked(_) => {
+                content.push_wrapped("◌ Looking for what may go…", 0, theme.text, width);
                 content.keys = vec![("b", "back", true)];
             }
-            Stage::Failed(error) => {
-                content.say(&format!("✗ {error}"), 0, theme.bad, width);
+            PruneStage::Failed(error) => {
+                content.push_wrapped(&format!("✗ {error}"), 0, theme.bad, width);
                 content.keys = vec![("b", "back", true)];
             }
-            Stage::Found(_, plan) => self.found(&mut content, plan, theme, width),
+            PruneStage::Found(_, plan) => self.show_plan(&mut content, plan, theme, width),
         }
         content.keys.push(("esc", "close", true));
         content
@@ -242,55 +242,61 @@ impl Prune {
     fn rule(&self, content: &mut Content, view: &View, theme: &Theme, width: usize) {
         let text = "What meets all conditions goes. What a sandbox stands on stays, what is pinned, and the \
             last sound copy of what is in use.";
-        content.say(text, 0, theme.dim, width);
+        content.push_wrapped(text, 0, theme.dim, width);
         content.gap();
         let on = |part| self.focus == part;
         let label = "keep the newest of each family of versions: ";
-        content.field(label, &self.keep, on(Part::Keep), width, theme);
+        content.field(label, &self.keep, on(PruneField::Keep), width, theme);
         content.field(
             "written more days ago than: ",
             &self.days,
-            on(Part::Days),
+            on(PruneField::Days),
             width,
             theme,
         );
         let label = "unused: no sandbox on any host stands on it";
-        content.tick(label, self.unused, on(Part::Unused), true, theme);
+        content.push_check_box(label, self.unused, on(PruneField::Unused), true, theme);
         content.gap();
         let label = "and what broke off and was not touched for a day";
-        content.tick(label, self.leftovers, on(Part::Leftovers), true, theme);
+        content.push_check_box(
+            label,
+            self.leftovers,
+            on(PruneField::Leftovers),
+            true,
+            theme,
+        );
         content.gap();
         let hosts = match (self.reach, &self.current) {
             (0, _) | (1, None) => "on no host".to_owned(),
             (1, Some(host)) => format!("on {host}"),
             (_, _) => format!("on {}", count(self.hosts.len(), "host")),
         };
-        content.tick(&hosts, self.reach > 0, on(Part::Hosts), true, theme);
+        content.push_check_box(&hosts, self.reach > 0, on(PruneField::Hosts), true, theme);
         if self.has_bucket {
             let label = format!("in {}", view.bucket.location);
-            content.tick(&label, self.bucket, on(Part::Bucket), true, theme);
+            content.push_check_box(&label, self.bucket, on(PruneField::Bucket), true, theme);
         }
-        let asked = self.pruning();
+        let asked = self.request();
         if let Err(why) = &asked {
             content.gap();
-            content.say(&format!("✗ {why}"), 0, theme.warn, width);
+            content.push_wrapped(&format!("✗ {why}"), 0, theme.warn, width);
         }
         content.keys = vec![("enter", "look", asked.is_ok()), ("tab", "next", true)];
-        if !matches!(self.focus, Part::Keep | Part::Days) {
+        if !matches!(self.focus, PruneField::Keep | PruneField::Days) {
             content.keys.push(("space", "tick", true));
         }
     }
 
-    fn found(&self, content: &mut Content, plan: &PrunePlan, theme: &Theme, width: usize) {
+    fn show_plan(&self, content: &mut Content, plan: &PrunePlan, theme: &Theme, width: usize) {
         for warning in &plan.warnings {
-            content.say(&format!("! {warning}"), 0, theme.warn, width);
+            content.push_wrapped(&format!("! {warning}"), 0, theme.warn, width);
         }
         let phrase = phrase(plan);
         if plan.is_empty() {
-            content.say("Nothing goes.", 0, theme.text, width);
+            content.push_wrapped("Nothing goes.", 0, theme.text, width);
         } else {
             let text = format!("Goes for good, and frees {}:", size(plan.reclaimed_bytes()));
-            content.say(&text, 0, theme.text, width);
+            content.push_wrapped(&text, 0, theme.text, width);
         }
         let row = |place: &str, what: &str, bytes: u64, note: &str| {
             let room = width.saturating_sub(PLACE + 14);
@@ -328,7 +334,7 @@ impl Prune {
         }
         if !plan.kept.is_empty() {
             content.gap();
-            content.say("Stays, though it meets the rule:", 0, theme.text, width);
+            content.push_wrapped("Stays, though it meets the rule:", 0, theme.text, width);
             for one in &plan.kept {
                 let why = one.keep_reasons.join("; ");
                 content.lines.push(row(
@@ -342,7 +348,7 @@ impl Prune {
         match phrase {
             Some(phrase) if self.confirms => {
                 content.gap();
-                content.say(&format!("Type {phrase} to confirm:"), 0, theme.text, width);
+                content.push_wrapped(&format!("Type {phrase} to confirm:"), 0, theme.text, width);
                 content.field("> ", &self.typed, true, width, theme);
                 let same = self.typed.text().trim() == phrase;
                 content.keys = vec![("enter", "remove", same)];

@@ -18,43 +18,43 @@ use snapdeck_model::{HostName, Operation, PullCost, SnapshotName};
 
 /// The dialog.
 #[derive(Debug)]
-pub(crate) struct Pull {
+pub(crate) struct PullDialog {
     names: Vec<SnapshotName>,
     ticked: HashSet<HostName>,
     /// Where cells are chosen: which names are meant for a host. A host that has none here gets all.
     only: HashMap<HostName, HashSet<SnapshotName>>,
     overwrite: bool,
     /// What each pull would bring, as far as it was asked, or why that is not known.
-    costs: HashMap<Pair, Result<PullCost, String>>,
+    costs: HashMap<PullTarget, Result<PullCost, String>>,
     /// The host that a key is about.
     at: usize,
     from: Pane,
 }
 
 /// A snapshot, and a host it is to go to.
-pub(crate) type Pair = (HostName, SnapshotName);
+pub(crate) type PullTarget = (HostName, SnapshotName);
 
 /// Pulls whose costs are asked for: more are not looked at one by one.
 const ASKED: usize = 64;
 
 /// What a pull would find on the host.
-enum Local<'a> {
+enum LocalState<'a> {
     Absent,
     Broken(&'a str),
     Here,
 }
 
-fn local<'a>(view: &'a View, host: &HostName, name: &SnapshotName) -> Local<'a> {
+fn local_state<'a>(view: &'a View, host: &HostName, name: &SnapshotName) -> LocalState<'a> {
     match lookup::snapshot(view, host, name) {
-        None => Local::Absent,
+        None => LocalState::Absent,
         Some(found) => match &found.problem {
-            Some(problem) => Local::Broken(problem),
-            None => Local::Here,
+            Some(problem) => LocalState::Broken(problem),
+            None => LocalState::Here,
         },
     }
 }
 
-impl Pull {
+impl PullDialog {
     /// Asks whether what is `chosen` in pane `from` shall be pulled: objects to the `current` host at first,
     /// what was chosen on a host to that one.
     pub(crate) fn new(
@@ -99,12 +99,12 @@ impl Pull {
         hosts.filter(|host| self.ticked.contains(&host.name))
     }
 
-    fn is_wanted(&self, host: &HostName, name: &SnapshotName) -> bool {
+    fn is_selected(&self, host: &HostName, name: &SnapshotName) -> bool {
         self.only.get(host).is_none_or(|names| names.contains(name))
     }
 
     /// A pull that would move bytes, and of which it is not known how many.
-    pub(crate) fn unasked(&self, view: &View) -> Option<Pair> {
+    pub(crate) fn next_cost_query(&self, view: &View) -> Option<PullTarget> {
         if self.costs.len() >= ASKED || view.bucket.link == Link::Unconfigured {
             return None;
         }
@@ -112,8 +112,8 @@ impl Pull {
         let mut pairs = hosts.flat_map(|host| {
             let names = self.names.iter();
             let names = names.filter(|name| {
-                self.is_wanted(&host.name, name)
-                    && self.moves(&local(view, &host.name, name))
+                self.is_selected(&host.name, name)
+                    && self.is_transferred(&local_state(view, &host.name, name))
                     && lookup::object(view, name).is_some()
             });
             names.map(|name| (host.name.clone(), name.clone()))
@@ -122,7 +122,7 @@ impl Pull {
     }
 
     /// Takes up what a pull would bring.
-    pub(crate) fn take_cost(&mut self, pair: Pair, cost: Result<PullCost, String>) {
+    pub(crate) fn on_cost(&mut self, pair: PullTarget, cost: Result<PullCost, String>) {
         self.costs.insert(pair, cost);
     }
 
@@ -131,25 +131,25 @@ impl Pull {
     }
 
     /// What is fetched and what is copied, where not all is fetched.
-    fn told(&self, host: &HostView, name: &SnapshotName) -> Option<String> {
+    fn cost_text(&self, host: &HostView, name: &SnapshotName) -> Option<String> {
         let cost = self.cost(&host.name, name)?;
         let from = format::parts(&cost.copies, "from");
         let fetch = size(cost.fetch_bytes);
         (!from.is_empty()).then(|| format!("fetch {fetch}, {from} here"))
     }
 
-    fn any_here(&self, view: &View) -> bool {
+    fn is_any_present(&self, view: &View) -> bool {
         self.targets(view).any(|host| {
             let mut names = self.names.iter();
             names.any(|name| {
-                self.is_wanted(&host.name, name)
-                    && matches!(local(view, &host.name, name), Local::Here)
+                self.is_selected(&host.name, name)
+                    && matches!(local_state(view, &host.name, name), LocalState::Here)
             })
         })
     }
 
-    fn moves(&self, local: &Local<'_>) -> bool {
-        self.overwrite || !matches!(local, Local::Here)
+    fn is_transferred(&self, local: &LocalState<'_>) -> bool {
+        self.overwrite || !matches!(local, LocalState::Here)
     }
 
     fn refusal(&self, view: &View) -> Option<String> {
@@ -176,9 +176,9 @@ impl Pull {
         for name in &self.names {
             for host in self
                 .targets(view)
-                .filter(|host| self.is_wanted(&host.name, name))
+                .filter(|host| self.is_selected(&host.name, name))
             {
-                let is_here = matches!(local(view, &host.name, name), Local::Here);
+                let is_here = matches!(local_state(view, &host.name, name), LocalState::Here);
                 operations.push(Operation::Pull {
                     host: host.name.clone(),
                     name: name.clone(),
@@ -213,15 +213,17 @@ impl Pull {
                     self.ticked.insert(host.name.clone());
                 }
             }
-            KeyCode::Char('a') if several => self.tick_all(view),
-            KeyCode::Char('o' | ' ') if self.any_here(view) => self.overwrite = !self.overwrite,
+            KeyCode::Char('a') if several => self.toggle_all(view),
+            KeyCode::Char('o' | ' ') if self.is_any_present(view) => {
+                self.overwrite = !self.overwrite
+            }
             _ => {}
         }
         Reply::Stay
     }
 
     /// Ticks all hosts that are not known to be away; where they are ticked, none.
-    fn tick_all(&mut self, view: &View) {
+    fn toggle_all(&mut self, view: &View) {
         let up = view
             .hosts
             .iter()
@@ -264,9 +266,9 @@ impl Pull {
             let mut most = None;
             for host in targets
                 .iter()
-                .filter(|host| self.is_wanted(&host.name, name))
+                .filter(|host| self.is_selected(&host.name, name))
             {
-                if known.is_some() && self.moves(&local(view, &host.name, name)) {
+                if known.is_some() && self.is_transferred(&local_state(view, &host.name, name)) {
                     let all = known.unwrap_or(0);
                     let cost = self.cost(&host.name, name);
                     let ours = cost.map_or(all, |cost| cost.fetch_bytes);
@@ -296,13 +298,13 @@ impl Pull {
             size(fetched.1),
             view.bucket.location
         );
-        content.say(&sum, 0, theme.text, width);
+        content.push_wrapped(&sum, 0, theme.text, width);
         content.gap();
         content.lines.extend(lines);
         if let ([name], [host]) = (self.names.as_slice(), targets.as_slice()) {
             // Alone it has room.
-            let told = self.told(host, name).unwrap_or_default();
-            content.say(&told, 4, theme.good, width);
+            let told = self.cost_text(host, name).unwrap_or_default();
+            content.push_wrapped(&told, 4, theme.good, width);
         }
         if several {
             content.gap();
@@ -311,16 +313,16 @@ impl Pull {
                 self.host(&mut content, at, host, bytes, theme, width);
             }
         }
-        if self.any_here(view) {
+        if self.is_any_present(view) {
             content.gap();
             let label = "overwrite: fetch again also what is here and sound";
-            content.tick(label, self.overwrite, false, true, theme);
+            content.push_check_box(label, self.overwrite, false, true, theme);
             content.keys.push(("o", "overwrite", true));
         }
         let refusal = self.refusal(view);
         if let Some(reason) = &refusal {
             content.gap();
-            content.say(&format!("✗ {reason}"), 0, theme.bad, width);
+            content.push_wrapped(&format!("✗ {reason}"), 0, theme.bad, width);
         }
         content.keys.insert(0, ("y", "pull", refusal.is_none()));
         if several {
@@ -360,7 +362,7 @@ impl Pull {
         };
         let label = format!("{} {note}", format::fit(host.name.as_str(), 16));
         let label = format::clip(&label, width.saturating_sub(4));
-        content.tick(
+        content.push_check_box(
             &label,
             ticked,
             at == self.at,
@@ -383,13 +385,13 @@ impl Pull {
         let mut why = "";
         for host in targets
             .iter()
-            .filter(|host| self.is_wanted(&host.name, name))
+            .filter(|host| self.is_selected(&host.name, name))
         {
             wanted.push(host.name.as_str());
-            match local(view, &host.name, name) {
-                Local::Absent => {}
-                Local::Here => here.push(host.name.as_str()),
-                Local::Broken(problem) => {
+            match local_state(view, &host.name, name) {
+                LocalState::Absent => {}
+                LocalState::Here => here.push(host.name.as_str()),
+                LocalState::Broken(problem) => {
                     broken.push(host.name.as_str());
                     why = problem;
                 }
@@ -418,7 +420,7 @@ impl Pull {
         } else {
             let only = targets.first().filter(|_| targets.len() == 1);
             let told = only.filter(|_| self.names.len() > 1);
-            let told = told.and_then(|host| self.told(host, name));
+            let told = told.and_then(|host| self.cost_text(host, name));
             (told.unwrap_or_default(), theme.good)
         };
         let known = known.map(size).unwrap_or_default();

@@ -11,12 +11,12 @@ use snapdeck_engine::View;
 
 /// The dialog.
 #[derive(Debug)]
-pub(crate) struct Quit {
+pub(crate) struct QuitDialog {
     /// Can the jobs be left to the next start?
     pub can_leave: bool,
 }
 
-impl Quit {
+impl QuitDialog {
     /// Takes a key.
     pub(crate) fn key(&mut self, key: KeyEvent, view: &View) -> Reply {
         match key.code {
@@ -38,13 +38,13 @@ impl Quit {
         };
         let left = unfinished(view);
         if left == 0 {
-            content.say("All jobs are over.", 0, theme.text, width);
+            content.push_wrapped("All jobs are over.", 0, theme.text, width);
             content.keys = vec![("q", "quit", true), ("s", "stay", true)];
             return content;
         }
         let verb = if left == 1 { "is" } else { "are" };
         let text = format!("{} {verb} not over:", format::count(left, "job"));
-        content.say(&text, 0, theme.text, width);
+        content.push_wrapped(&text, 0, theme.text, width);
         content.gap();
         for job in view.jobs.iter().filter(|job| !job.state.is_finished()) {
             let line = format!("  {}", job.operation.title());
@@ -58,10 +58,10 @@ impl Quit {
             }
             false => "They cannot be left to the next start: nothing notes them here.",
         };
-        content.say(left, 0, theme.dim, width);
+        content.push_wrapped(left, 0, theme.dim, width);
         let promise = "Cancelled jobs clean up after themselves: temporary files go, a guest that was \
             paused for its job runs again.";
-        content.say(promise, 0, theme.dim, width);
+        content.push_wrapped(promise, 0, theme.dim, width);
         content.keys = vec![
             ("s", "stay", true),
             ("l", "leave them to the next start", self.can_leave),

@@ -3,7 +3,7 @@
 use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::text::{Line, Span};
 
-use super::{Content, Field, Reply};
+use super::{Content, Reply, TextInput};
 use crate::app::Command;
 use crate::cell::Place;
 use crate::format::{self, size};
@@ -13,7 +13,7 @@ use snapdeck_engine::{Link, View};
 use snapdeck_model::{HostName, Operation, Snapshot, SnapshotName};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
+enum RemoveField {
     Here,
     Bucket,
     Typed,
@@ -21,17 +21,17 @@ enum Part {
 
 /// The dialog.
 #[derive(Debug)]
-pub(crate) struct Remove {
+pub(crate) struct RemoveDialog {
     /// What may go, each from its host.
     files: Vec<(HostName, SnapshotName)>,
     names: Vec<SnapshotName>,
     here: bool,
     bucket: bool,
-    typed: Field,
-    focus: Part,
+    typed: TextInput,
+    focus: RemoveField,
 }
 
-impl Remove {
+impl RemoveDialog {
     /// Asks where what is `chosen` shall be removed; the places it was chosen in are meant at first. `current` is
     /// the host whose files of the same names can be removed along with objects.
     pub(crate) fn new(chosen: Vec<(SnapshotName, Place)>, current: Option<&HostName>) -> Self {
@@ -43,8 +43,12 @@ impl Remove {
             Place::Bucket => Some((current?.clone(), name)),
         };
         let files = chosen.into_iter().filter_map(file).collect();
-        let focus = if in_bucket { Part::Bucket } else { Part::Here };
-        let typed = Field::default();
+        let focus = if in_bucket {
+            RemoveField::Bucket
+        } else {
+            RemoveField::Here
+        };
+        let typed = TextInput::default();
         Self {
             files,
             names,
@@ -160,27 +164,27 @@ impl Remove {
         refusals
     }
 
-    fn parts(&self, view: &View) -> Vec<Part> {
-        let mut parts = vec![Part::Here, Part::Bucket];
+    fn parts(&self, view: &View) -> Vec<RemoveField> {
+        let mut parts = vec![RemoveField::Here, RemoveField::Bucket];
         if self.phrase(view).is_some() {
-            parts.push(Part::Typed);
+            parts.push(RemoveField::Typed);
         }
         parts
     }
 
-    fn ready(&self, view: &View) -> bool {
+    fn is_ready(&self, view: &View) -> bool {
         !self.operations(view).is_empty() && self.refusals(view).is_empty()
     }
 
     fn is_confirmed(&self, view: &View) -> bool {
-        self.ready(view) && self.phrase(view).as_deref() == Some(self.typed.text())
+        self.is_ready(view) && self.phrase(view).as_deref() == Some(self.typed.text())
     }
 
     /// Takes a key.
     pub(crate) fn key(&mut self, key: KeyEvent, view: &View) -> Reply {
         let parts = self.parts(view);
         if !parts.contains(&self.focus) {
-            self.focus = Part::Here;
+            self.focus = RemoveField::Here;
         }
         let at = parts
             .iter()
@@ -191,21 +195,21 @@ impl Remove {
             KeyCode::BackTab | KeyCode::Up => {
                 self.focus = parts[(at + parts.len() - 1) % parts.len()];
             }
-            KeyCode::Enter if self.focus == Part::Typed && self.is_confirmed(view) => {
+            KeyCode::Enter if self.focus == RemoveField::Typed && self.is_confirmed(view) => {
                 return self.submit(view);
             }
-            _ if self.focus == Part::Typed => {
+            _ if self.focus == RemoveField::Typed => {
                 self.typed.key(key);
             }
             KeyCode::Char(' ') => match self.focus {
-                Part::Here => self.here = !self.here,
+                RemoveField::Here => self.here = !self.here,
                 _ => self.bucket = !self.bucket,
             },
-            KeyCode::Char('y') if self.ready(view) => {
+            KeyCode::Char('y') if self.is_ready(view) => {
                 if self.phrase(view).is_none() {
                     return self.submit(view);
                 }
-                self.focus = Part::Typed;
+                self.focus = RemoveField::Typed;
             }
             KeyCode::Char('n' | 'q') => return Reply::close(),
             _ => {}
@@ -224,7 +228,7 @@ impl Remove {
 
     /// Takes pasted text.
     pub(crate) fn paste(&mut self, text: &str) {
-        if self.focus == Part::Typed {
+        if self.focus == RemoveField::Typed {
             self.typed.paste(text.trim());
         }
     }
@@ -251,12 +255,18 @@ impl Remove {
             many => format::count(many.len(), "host"),
         };
         let label = format!("here, on {host} ({})", format::count(here, "file"));
-        content.tick(&label, self.here, self.focus == Part::Here, here > 0, theme);
+        content.push_check_box(
+            &label,
+            self.here,
+            self.focus == RemoveField::Here,
+            here > 0,
+            theme,
+        );
         let label = format!("in the bucket ({})", format::count(there, "object"));
-        content.tick(
+        content.push_check_box(
             &label,
             self.bucket,
-            self.focus == Part::Bucket,
+            self.focus == RemoveField::Bucket,
             there > 0,
             theme,
         );
@@ -264,21 +274,27 @@ impl Remove {
         self.list(&mut content, view, theme, width);
         let refusals = self.refusals(view);
         for refusal in &refusals {
-            content.say(&format!("✗ refused: {refusal}"), 0, theme.bad, width);
+            content.push_wrapped(&format!("✗ refused: {refusal}"), 0, theme.bad, width);
         }
         let phrase = self.phrase(view).filter(|_| refusals.is_empty());
-        let ready = self.ready(view);
+        let ready = self.is_ready(view);
         if let Some(phrase) = &phrase {
-            content.say(
+            content.push_wrapped(
                 "! No other copy is known: it cannot be brought back.",
                 0,
                 theme.bad,
                 width,
             );
-            content.say(&format!("Type {phrase} to confirm:"), 0, theme.text, width);
-            content.field("> ", &self.typed, self.focus == Part::Typed, width, theme);
+            content.push_wrapped(&format!("Type {phrase} to confirm:"), 0, theme.text, width);
+            content.field(
+                "> ",
+                &self.typed,
+                self.focus == RemoveField::Typed,
+                width,
+                theme,
+            );
         }
-        if self.focus == Part::Typed && phrase.is_some() {
+        if self.focus == RemoveField::Typed && phrase.is_some() {
             let same = phrase.as_deref() == Some(self.typed.text());
             content.keys = vec![("enter", "remove", ready && same), ("tab", "next", true)];
         } else {
@@ -301,7 +317,7 @@ impl Remove {
     fn list(&self, content: &mut Content, view: &View, theme: &Theme, width: usize) {
         let operations = self.operations(view);
         if operations.is_empty() {
-            content.say(
+            content.push_wrapped(
                 "Nothing goes: tick where to remove it.",
                 0,
                 theme.dim,
@@ -309,7 +325,7 @@ impl Remove {
             );
             return;
         }
-        content.say("This goes for good:", 0, theme.text, width);
+        content.push_wrapped("This goes for good:", 0, theme.text, width);
         let mut line = |place: &str, what: &str, bytes: u64| {
             let room = width.saturating_sub(22);
             content.lines.push(Line::from(vec![

@@ -52,7 +52,7 @@ pub(super) fn link(
 
 /// Draws it. What does not fit is left out from the least important on: URIs, words, hosts beside the current one.
 pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas: &mut Areas) {
-    let right = work(app);
+    let right = job_count(app);
     let room = usize::from(area.width).saturating_sub(right.width() + 1);
     let title = self::title(app, " snapdeck ");
     let whole = |detail, words| {
@@ -124,7 +124,7 @@ fn bucket(app: &App, now: Instant, words: bool, room: usize) -> Line<'static> {
     Line::from(spans)
 }
 
-fn work(app: &App) -> Line<'static> {
+fn job_count(app: &App) -> Line<'static> {
     let running = app
         .view
         .jobs

@@ -11,7 +11,7 @@ use unicode_width::UnicodeWidthStr;
 use super::{section, text};
 use crate::actions::Pane;
 use crate::app::{App, Areas};
-use crate::dialog::result;
+use crate::dialog::outcome_text;
 use crate::format::{self, fit};
 use snapdeck_engine::{JobState, JobView};
 use snapdeck_model::Kind;
@@ -83,17 +83,17 @@ pub(super) fn line(
     let rest = width.saturating_sub(room + 5);
     spans.extend(match &job.state {
         JobState::Queued => vec![Span::styled("waits for its turn", theme.dim)],
-        JobState::Running => running(app, job, rest, style),
+        JobState::Running => running_line(app, job, rest, style),
         JobState::Cancelling => {
             let phase = job.progress().phase.as_str();
             vec![Span::styled(format!("cancelling ({phase})"), style)]
         }
         JobState::Finished(outcome) => {
-            let took = took(job, now)
+            let took = duration_text(job, now)
                 .map(|took| format!(" in {took}"))
                 .unwrap_or_default();
             vec![Span::raw(format::clip(
-                &format!("done{took}: {}", result(outcome)),
+                &format!("done{took}: {}", outcome_text(outcome)),
                 rest,
             ))]
         }
@@ -113,7 +113,7 @@ pub(super) fn name(app: &App, job: &JobView) -> String {
     }
 }
 
-fn took(job: &JobView, now: Instant) -> Option<String> {
+fn duration_text(job: &JobView, now: Instant) -> Option<String> {
     let ended = job.ended_at.unwrap_or(now);
     Some(format::clock(
         ended.saturating_duration_since(job.started_at?),
@@ -121,7 +121,7 @@ fn took(job: &JobView, now: Instant) -> Option<String> {
 }
 
 /// What a running job shows, as much of it as there is room for.
-fn running(app: &App, job: &JobView, room: usize, style: Style) -> Vec<Span<'static>> {
+fn running_line(app: &App, job: &JobView, room: usize, style: Style) -> Vec<Span<'static>> {
     let progress = job.progress();
     let mut parts = vec![fit(progress.phase.as_str(), 11)];
     let percent = progress.percent();

@@ -90,7 +90,7 @@ pub(super) fn full(app: &App, frame: &mut Frame, area: Rect, view: &ScreenView, 
     };
     frame.render_widget(keys(&content.keys, theme), last);
     areas.picture = Some(room);
-    let live = of(app, &view.host, &view.sandbox);
+    let live = watched_sandbox(app, &view.host, &view.sandbox);
     let fits = |size: Size| size.width <= room.width && size.height <= room.height;
     let shown = app.picture.as_ref().filter(|picture| fits(picture.size));
     if let (Some(picture), true) = (shown, live.is_some()) {
@@ -116,14 +116,18 @@ pub(super) fn full(app: &App, frame: &mut Frame, area: Rect, view: &ScreenView, 
     text::lines(frame, room, &lines);
 }
 
-fn of<'a>(app: &'a App, host: &HostName, sandbox: &SandboxId) -> Option<&'a SandboxMetrics> {
+fn watched_sandbox<'a>(
+    app: &'a App,
+    host: &HostName,
+    sandbox: &SandboxId,
+) -> Option<&'a SandboxMetrics> {
     let live = app.metrics.as_deref()?;
     (live.target.host == *host && live.target.sandbox == *sandbox).then_some(live)
 }
 
 /// How long it has been running, for the end of the first line.
 pub(super) fn uptime(app: &App, sandbox: &Sandbox, host: &HostView, now: Instant) -> String {
-    let started = of(app, &host.name, &sandbox.id).and_then(|live| live.started_at);
+    let started = watched_sandbox(app, &host.name, &sandbox.id).and_then(|live| live.started_at);
     started.map_or(String::new(), |started| {
         format!(", up {}", clock(now.saturating_duration_since(started)))
     })
@@ -137,7 +141,9 @@ pub(super) fn lines(
     (width, height): (usize, u16),
     now: Instant,
 ) {
-    let Some(live) = of(app, &host.name, &sandbox.id).filter(|_| sandbox.state.is_active()) else {
+    let Some(live) =
+        watched_sandbox(app, &host.name, &sandbox.id).filter(|_| sandbox.state.is_active())
+    else {
         return;
     };
     let theme = &app.theme;
@@ -166,14 +172,14 @@ pub(super) fn lines(
         ));
     }
     if let Some(reach) = &live.guest_access {
-        lines.push(of_vnc(reach, host, theme));
-        if let Some(line) = of_guest(reach, live.guest.as_ref(), theme) {
+        lines.push(vnc_line(reach, host, theme));
+        if let Some(line) = guest_line(reach, live.guest.as_ref(), theme) {
             lines.push(line);
         }
     }
 }
 
-type Part = Vec<Span<'static>>;
+type UsageColumn = Vec<Span<'static>>;
 
 fn usage(
     samples: &VecDeque<Sample>,
@@ -181,7 +187,7 @@ fn usage(
     columns: usize,
     graphs: bool,
     theme: &Theme,
-) -> Vec<Part> {
+) -> Vec<UsageColumn> {
     let series = |value: &dyn Fn(&Sample) -> f64| -> Vec<f64> {
         let first = samples.len().saturating_sub(columns);
         samples.iter().skip(first).map(value).collect()
@@ -218,14 +224,14 @@ fn usage(
         rate(last.send_rate)
     );
     parts.push(part("net", Some((net, QUIET)), text));
-    if let Some(text) = growth(samples) {
+    if let Some(text) = growth_text(samples) {
         parts.push(part("overlay", None, text));
     }
     parts
 }
 
 /// How large the overlay is, and how much it has grown while it was looked at.
-fn growth(samples: &VecDeque<Sample>) -> Option<String> {
+fn growth_text(samples: &VecDeque<Sample>) -> Option<String> {
     let known = |sample: &Sample| Some((sample.time, sample.overlay_bytes?));
     let (first_at, first) = samples.iter().find_map(known)?;
     let (last_at, last) = samples.iter().rev().find_map(known)?;
@@ -238,7 +244,7 @@ fn growth(samples: &VecDeque<Sample>) -> Option<String> {
 }
 
 /// Puts parts one after the other, as many in a line as fit.
-fn flow(lines: &mut Vec<Line<'static>>, parts: Vec<Part>, width: usize) {
+fn flow(lines: &mut Vec<Line<'static>>, parts: Vec<UsageColumn>, width: usize) {
     let mut line = Line::raw(" ");
     for part in parts {
         let part = Line::from(part);
@@ -251,7 +257,7 @@ fn flow(lines: &mut Vec<Line<'static>>, parts: Vec<Part>, width: usize) {
     lines.push(line);
 }
 
-fn of_vnc(reach: &GuestAccess, host: &HostView, theme: &Theme) -> Line<'static> {
+fn vnc_line(reach: &GuestAccess, host: &HostView, theme: &Theme) -> Line<'static> {
     let text = match &reach.vnc {
         None => "none".to_owned(),
         Some(vnc @ Vnc::Tcp { .. }) => {
@@ -262,7 +268,7 @@ fn of_vnc(reach: &GuestAccess, host: &HostView, theme: &Theme) -> Line<'static> 
     Line::from(vec![Span::styled(" VNC ", theme.dim), Span::raw(text)])
 }
 
-fn of_guest(reach: &GuestAccess, guest: Option<&Guest>, theme: &Theme) -> Option<Line<'static>> {
+fn guest_line(reach: &GuestAccess, guest: Option<&Guest>, theme: &Theme) -> Option<Line<'static>> {
     let told = |guest: &Guest| {
         let names = [guest.os.clone(), guest.hostname.clone()];
         let parts: Vec<String> = names

@@ -66,7 +66,7 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas
         areas.columns.0.push(column);
     }
     areas.columns.1 = first;
-    let mut lines = vec![head(app, &columns, names, now)];
+    let mut lines = vec![header_line(app, &columns, names, now)];
     let window = matrix.list.window(usize::from(inner.height - 1));
     let body = Rect {
         y: inner.y + 1,
@@ -90,7 +90,7 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas
 }
 
 /// The names of the columns, with the link of each.
-fn head(app: &App, columns: &[&Place], names: usize, now: Instant) -> Line<'static> {
+fn header_line(app: &App, columns: &[&Place], names: usize, now: Instant) -> Line<'static> {
     let theme = &app.theme;
     let mut spans = vec![Span::styled(fit(" snapshot", names), theme.dim)];
     for place in columns {
@@ -160,7 +160,7 @@ fn cell_text(app: &App, cell: &Cell<'_>, in_bucket: bool) -> (String, Style) {
         return job_text(app, job);
     }
     if let Some(error) = cell.error() {
-        return (format!("✗ {}", word(error)), theme.bad);
+        return (format!("✗ {}", error_word(error)), theme.bad);
     }
     if cell.pulled_since_scan {
         return ("✓ pulled".to_owned(), theme.good);
@@ -208,7 +208,7 @@ fn job_text(app: &App, job: &JobView) -> (String, Style) {
 }
 
 /// What went wrong, in a word or two.
-fn word(error: &Error) -> &'static str {
+fn error_word(error: &Error) -> &'static str {
     match error.kind() {
         Kind::Unreachable => "out of reach",
         Kind::NoSpace => "no space",

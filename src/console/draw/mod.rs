@@ -8,8 +8,8 @@ mod footer;
 mod header;
 mod hosts;
 mod jobs;
-mod jobspage;
-mod kin;
+mod jobs_page;
+mod lineage;
 mod live;
 mod matrix;
 mod panes;
@@ -49,12 +49,12 @@ pub(crate) fn draw(app: &App, frame: &mut Frame, now: Instant) -> Areas {
         frame.render_widget(Line::raw(text), Rect { height: 1, ..area });
         return areas;
     }
-    let plan = Plan::new(app, area);
+    let plan = ScreenLayout::new(app, area);
     header::draw(app, frame, plan.header, now, &mut areas);
     match app.list {
         Pane::Matrix => matrix::draw(app, frame, plan.lists, now, &mut areas),
         Pane::Tree => tree::draw(app, frame, plan.lists, &mut areas),
-        Pane::JobsPage => jobspage::draw(app, frame, plan.lists, now, &mut areas),
+        Pane::JobsPage => jobs_page::draw(app, frame, plan.lists, now, &mut areas),
         _ => panes::draw(app, frame, plan.lists, area.width >= WIDE, now, &mut areas),
     }
     details::draw(app, frame, plan.details, now, &mut areas);
@@ -77,7 +77,7 @@ pub(crate) fn draw(app: &App, frame: &mut Frame, now: Instant) -> Areas {
 }
 
 /// Which part of the screen is whose.
-struct Plan {
+struct ScreenLayout {
     header: Rect,
     lists: Rect,
     details: Rect,
@@ -86,7 +86,7 @@ struct Plan {
     footer: Rect,
 }
 
-impl Plan {
+impl ScreenLayout {
     fn new(app: &App, area: Rect) -> Self {
         let height = area.height;
         let zoomed = |pane: Pane, usual: u16| {
@@ -148,7 +148,7 @@ fn page(app: &App, pane: Pane, width: u16) -> Border {
         true => (theme.focus, theme.focus),
         false => (theme.border, theme.text),
     };
-    let title = Line::styled(panes::counted(app, pane), title);
+    let title = Line::styled(panes::count_label(app, pane), title);
     let border = app.border(border).title(title);
     match panes::filter_line(app, pane, usize::from(width)) {
         Some(filter) => border.title_bottom(filter),

@@ -65,7 +65,7 @@ fn pane_border(app: &App, pane: Pane, width: u16, now: Instant) -> Border {
     let theme = &app.theme;
     let focused = app.focus == pane;
     let style = if focused { theme.focus } else { theme.border };
-    let mut text = counted(app, pane);
+    let mut text = count_label(app, pane);
     if let Some(seen) = stale_since(app, pane) {
         text.push_str(&format!(
             "· {} old ",
@@ -84,7 +84,7 @@ fn pane_border(app: &App, pane: Pane, width: u16, now: Instant) -> Border {
 }
 
 /// The title of a list with its numbers.
-pub(super) fn counted(app: &App, pane: Pane) -> String {
+pub(super) fn count_label(app: &App, pane: Pane) -> String {
     let numbers = app.numbers(pane);
     let count = if numbers.filter.is_empty() {
         numbers.total.to_string()
@@ -152,7 +152,7 @@ fn list(app: &App, frame: &mut Frame, pane: Pane, area: Rect, areas: &mut Areas)
     let (first, lines) = rows(app, pane, area.width, area.height);
     if lines.is_empty() && area.height > 0 {
         let place = area.inner(Margin::new(1, 0));
-        let (text, style) = nothing(app, pane);
+        let (text, style) = empty_text(app, pane);
         let lines = format::wrap(&text, usize::from(place.width)).into_iter();
         let lines: Vec<Line> = lines.map(|line| Line::styled(line, style)).collect();
         text::lines(frame, place, &lines);
@@ -162,7 +162,7 @@ fn list(app: &App, frame: &mut Frame, pane: Pane, area: Rect, areas: &mut Areas)
 }
 
 /// What to say where there are no rows.
-fn nothing(app: &App, pane: Pane) -> (String, Style) {
+fn empty_text(app: &App, pane: Pane) -> (String, Style) {
     let theme = &app.theme;
     let what = pane.name().to_lowercase();
     let host = app.host.as_ref().map_or("", |host| host.as_str());
@@ -203,7 +203,7 @@ fn nothing(app: &App, pane: Pane) -> (String, Style) {
 pub(crate) fn rows(app: &App, pane: Pane, width: u16, height: u16) -> (usize, Vec<Line<'static>>) {
     let width = usize::from(width);
     let stale = state(app, pane).is_some_and(|(link, seen)| lookup::is_stale(link, seen));
-    let build = Build {
+    let build = RowBuilder {
         app,
         pane,
         height: usize::from(height),
@@ -242,14 +242,14 @@ pub(crate) fn rows(app: &App, pane: Pane, width: u16, height: u16) -> (usize, Ve
     }
 }
 
-struct Build<'a> {
+struct RowBuilder<'a> {
     app: &'a App,
     pane: Pane,
     height: usize,
     stale: bool,
 }
 
-impl Build<'_> {
+impl RowBuilder<'_> {
     fn rows<R: Row>(
         &self,
         items: &[R],

@@ -49,7 +49,10 @@ fn the_palette_does_an_action_by_a_few_letters() {
     keys(&mut app, ":creat");
     insta::assert_snapshot!("palette", screen(&mut app, 80, 24));
     press(&mut app, KeyCode::Enter);
-    assert!(matches!(app.layers.last().unwrap().dialog, Dialog::Cut(_)));
+    assert!(matches!(
+        app.layers.last().unwrap().dialog,
+        Dialog::CreateSnapshot(_)
+    ));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The jobs page, leaving while jobs run, and what an earlier run left.
 
 use super::*;
-use crate::dialog::{Dialog, Left};
+use crate::dialog::{Dialog, InterruptedJobsDialog};
 use crate::fixture::{interrupted_job, queued_job};
 use snapdeck_engine::InterruptedId;
 
@@ -122,18 +122,21 @@ fn quitting_offers_to_leave_the_jobs_where_they_are_noted() {
 #[test]
 fn what_was_left_is_offered_at_the_start() {
     let mut app = busy();
-    app.layers.push(Dialog::Left(Left).into());
+    app.layers
+        .push(Dialog::InterruptedJobs(InterruptedJobsDialog).into());
     insta::assert_snapshot!("left", screen(&mut app, 120, 40));
     assert_eq!(
         keys(&mut app, "t"),
         [Command::ResumeInterrupted(vec![InterruptedId(1)])]
     );
-    app.layers.push(Dialog::Left(Left).into());
+    app.layers
+        .push(Dialog::InterruptedJobs(InterruptedJobsDialog).into());
     assert_eq!(
         keys(&mut app, "X"),
         [Command::DiscardInterrupted(vec![InterruptedId(1)])]
     );
-    app.layers.push(Dialog::Left(Left).into());
+    app.layers
+        .push(Dialog::InterruptedJobs(InterruptedJobsDialog).into());
     assert!(press(&mut app, KeyCode::Esc).is_empty());
     assert!(app.layers.is_empty());
 }

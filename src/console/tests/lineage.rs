@@ -158,7 +158,7 @@ fn a_pull_tells_beforehand_what_is_fetched_and_what_is_copied() {
     let Some(Dialog::Pull(pull)) = app.dialog() else {
         panic!("no dialog");
     };
-    pull.take_cost(pair, Ok(cost));
+    pull.on_cost(pair, Ok(cost));
     assert_eq!(app.pending_cost_query(), None);
     insta::assert_snapshot!("pull_cost_two", screen(&mut app, 120, 40));
     // On beta alone.

@@ -52,7 +52,7 @@ fn give_plan(app: &mut App, pruning: &PruneRequest, plan: Result<PrunePlan, Erro
     let Some(Dialog::Prune(dialog)) = app.dialog() else {
         panic!("no dialog");
     };
-    dialog.take(pruning, plan);
+    dialog.on_plan(pruning, plan);
 }
 
 #[test]

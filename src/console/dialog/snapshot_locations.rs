@@ -6,7 +6,7 @@ use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
-use super::{Content, Reply, result};
+use super::{Content, Reply, outcome_text};
 use crate::actions::Action;
 use crate::app::Command;
 use crate::cell::{self, Cell, Place, State};
@@ -18,12 +18,12 @@ use snapdeck_model::SnapshotName;
 
 /// The dialog.
 #[derive(Debug)]
-pub(crate) struct Whereabouts {
+pub(crate) struct SnapshotLocations {
     name: SnapshotName,
     place: Place,
 }
 
-impl Whereabouts {
+impl SnapshotLocations {
     /// Of `name`, `place` first.
     pub(crate) fn new(name: SnapshotName, place: Place) -> Self {
         Self { name, place }
@@ -57,7 +57,7 @@ impl Whereabouts {
         let rest = places.filter(|place| *place != self.place);
         for place in [self.place.clone()].into_iter().chain(rest) {
             let cell = cell::cell(view, &self.name, &place);
-            let lines = about(view, &place, &cell, theme, width, Instant::now());
+            let lines = describe_location(view, &place, &cell, theme, width, Instant::now());
             content.lines.extend(lines);
             if place == self.place {
                 content.gap();
@@ -68,7 +68,7 @@ impl Whereabouts {
         content.keys.push(("d", "remove", true));
         let place = self.place.name();
         if self.job(view).is_some() {
-            content.say(
+            content.push_wrapped(
                 &format!("x cancels the job of {place}"),
                 0,
                 theme.dim,
@@ -81,7 +81,7 @@ impl Whereabouts {
 }
 
 /// What there is to say of one cell, in lines of `width` columns.
-pub(crate) fn about(
+pub(crate) fn describe_location(
     view: &View,
     place: &Place,
     cell: &Cell<'_>,
@@ -135,7 +135,7 @@ pub(crate) fn about(
         }
     };
     if let Some(job) = cell.job {
-        let (text, style) = of_job(job, theme);
+        let (text, style) = job_line(job, theme);
         say(&text, style);
     }
     match link {
@@ -150,7 +150,7 @@ pub(crate) fn about(
     lines
 }
 
-fn of_job(job: &JobView, theme: &Theme) -> (String, Style) {
+fn job_line(job: &JobView, theme: &Theme) -> (String, Style) {
     let title = job.operation.title();
     match &job.state {
         JobState::Queued => (format!("◌ {title} waits for its turn"), theme.dim),
@@ -164,7 +164,7 @@ fn of_job(job: &JobView, theme: &Theme) -> (String, Style) {
             }
             (text, theme.good)
         }
-        JobState::Finished(outcome) => (format!("✓ {title}: {}", result(outcome)), theme.dim),
+        JobState::Finished(outcome) => (format!("✓ {title}: {}", outcome_text(outcome)), theme.dim),
         JobState::Failed(error) => (format!("✗ {title}: {error}"), theme.bad),
     }
 }

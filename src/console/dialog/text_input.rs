@@ -6,14 +6,14 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// A text field.
 #[derive(Debug, Default)]
-pub(crate) struct Field(Input);
+pub(crate) struct TextInput(Input);
 
-impl Field {
+impl TextInput {
     /// Longest text it takes, in characters.
     const MAX: usize = 256;
 
     /// A field that holds `text`.
-    pub(crate) fn holding(text: &str) -> Self {
+    pub(crate) fn with_text(text: &str) -> Self {
         Self(Input::new(text.to_owned()))
     }
 

@@ -11,7 +11,7 @@ use super::{jobs, text};
 use crate::actions::Pane;
 use crate::app::{App, Areas};
 use crate::columns::Row as _;
-use crate::dialog::{log_lines, result};
+use crate::dialog::{log_lines, outcome_text};
 use crate::format::{self, fit, wrap};
 use crate::jobs::{JobRow, JobRowKey, JobSection, format_time_ago};
 use snapdeck_engine::{InterruptedJob, JobState};
@@ -44,14 +44,14 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas
     let room = widest.unwrap_or(0).min((width * 2 / 5).max(12));
     let (mut lines, mut before) = (Vec::new(), None);
     for (row, item) in rows {
-        let name = part(
+        let name = section_label(
             app,
             item,
             before.replace(item.section) != Some(item.section),
         );
         let line = match item.key() {
             JobRowKey::Interrupted(id) => crate::jobs::interrupted_job(&app.view, *id)
-                .map(|left| of_left(app, left, room, width)),
+                .map(|left| interrupted_line(app, left, room, width)),
             JobRowKey::Job(id) => {
                 let job = app.view.job(*id);
                 job.map(|job| jobs::line(app, job, room, width, now))
@@ -76,7 +76,7 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas
 }
 
 /// What stands before a row: its part, where that is another than above, and in the queue its place.
-fn part(app: &App, item: &JobRow, is_first: bool) -> String {
+fn section_label(app: &App, item: &JobRow, is_first: bool) -> String {
     match item.section {
         JobSection::Queued => {
             let queue = app
@@ -94,7 +94,7 @@ fn part(app: &App, item: &JobRow, is_first: bool) -> String {
     }
 }
 
-fn of_left(app: &App, left: &InterruptedJob, room: usize, width: usize) -> Line<'static> {
+fn interrupted_line(app: &App, left: &InterruptedJob, room: usize, width: usize) -> Line<'static> {
     let theme = &app.theme;
     let note = format!(
         "asked for {}; t takes it up, X forgets it",
@@ -135,7 +135,7 @@ pub(super) fn details(lines: &mut Vec<Line<'static>>, app: &App, width: usize) {
     lines.push(Line::styled(title, theme.title));
     let told = match &job.state {
         JobState::Failed(error) => Some((error.to_string(), theme.bad)),
-        JobState::Finished(outcome) => Some((result(outcome), theme.good)),
+        JobState::Finished(outcome) => Some((outcome_text(outcome), theme.good)),
         _ => None,
     };
     if let Some((told, style)) = told {

@@ -12,9 +12,9 @@ use snapdeck_engine::View;
 
 /// The dialog.
 #[derive(Debug)]
-pub(crate) struct Left;
+pub(crate) struct InterruptedJobsDialog;
 
-impl Left {
+impl InterruptedJobsDialog {
     /// Takes a key.
     pub(crate) fn key(&mut self, key: KeyEvent, view: &View) -> Reply {
         let ids = || view.interrupted_jobs.iter().map(|left| left.id).collect();
@@ -38,7 +38,7 @@ impl Left {
             "{} {verb} not over when it ended:",
             format::count(number, "job")
         );
-        content.say(&text, 0, theme.text, width);
+        content.push_wrapped(&text, 0, theme.text, width);
         content.gap();
         for left in view.interrupted_jobs.iter() {
             let line = format!(
@@ -51,7 +51,7 @@ impl Left {
         content.gap();
         let text = "A pull goes on where it was, anything else begins anew. On the jobs page (J) each can be decided \
             on by itself; until then they are kept.";
-        content.say(text, 0, theme.dim, width);
+        content.push_wrapped(text, 0, theme.dim, width);
         content.keys = vec![
             ("t", "go on with all", true),
             ("X", "forget all", true),

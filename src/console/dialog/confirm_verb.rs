@@ -4,7 +4,7 @@
 use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::text::{Line, Span};
 
-use super::{Content, Field, Reply};
+use super::{Content, Reply, TextInput};
 use crate::app::Command;
 use crate::format::{count, fit, size};
 use crate::lookup;
@@ -52,10 +52,10 @@ pub(super) fn is_harmless(verb: SandboxVerb) -> bool {
 }
 
 /// A sandbox with its host.
-type Chosen<'a> = (&'a HostName, &'a Sandbox);
+type SelectedSandbox<'a> = (&'a HostName, &'a Sandbox);
 
 /// Names what a verb is about.
-pub(super) fn who(ids: &[(HostName, SandboxId)]) -> String {
+pub(super) fn sandbox_names(ids: &[(HostName, SandboxId)]) -> String {
     match ids {
         [(host, one)] => format!("{one} on {host}"),
         [(first, _), ..] if ids.iter().all(|(host, _)| host == first) => {
@@ -67,27 +67,27 @@ pub(super) fn who(ids: &[(HostName, SandboxId)]) -> String {
 
 /// The dialog.
 #[derive(Debug)]
-pub(crate) struct Turn {
+pub(crate) struct ConfirmVerb {
     verb: SandboxVerb,
     ids: Vec<(HostName, SandboxId)>,
     /// Why it is asked, where the operator did not ask for it.
     because: Option<String>,
-    typed: Field,
+    typed: TextInput,
 }
 
-impl Turn {
+impl ConfirmVerb {
     /// Asks whether `verb` shall be done to `ids`.
     pub(crate) fn new(verb: SandboxVerb, ids: Vec<(HostName, SandboxId)>) -> Self {
         Self {
             verb,
             ids,
             because: None,
-            typed: Field::default(),
+            typed: TextInput::default(),
         }
     }
 
     /// Asks whether the power of `id` shall be cut, which has not stopped.
-    pub(crate) fn not_stopped(host: HostName, id: SandboxId, because: String) -> Self {
+    pub(crate) fn after_failed_stop(host: HostName, id: SandboxId, because: String) -> Self {
         Self {
             because: Some(because),
             ..Self::new(SandboxVerb::ForceOff, vec![(host, id)])
@@ -95,7 +95,7 @@ impl Turn {
     }
 
     /// Takes up one more that has not stopped, where this is that question; tells whether it is.
-    pub(crate) fn add_not_stopped(&mut self, host: &HostName, id: &SandboxId) -> bool {
+    pub(crate) fn add_failed_stop(&mut self, host: &HostName, id: &SandboxId) -> bool {
         let one = (host.clone(), id.clone());
         if self.because.is_some() && !self.ids.contains(&one) {
             self.ids.push(one);
@@ -104,7 +104,10 @@ impl Turn {
     }
 
     /// Those it is done to, and those that are left out with the reason.
-    fn parts<'a>(&'a self, view: &'a View) -> (Vec<Chosen<'a>>, Vec<(&'a SandboxId, String)>) {
+    fn parts<'a>(
+        &'a self,
+        view: &'a View,
+    ) -> (Vec<SelectedSandbox<'a>>, Vec<(&'a SandboxId, String)>) {
         let mut goes = Vec::new();
         let mut skipped = Vec::new();
         for (host, id) in &self.ids {
@@ -128,7 +131,7 @@ impl Turn {
     /// What is left to do.
     pub(crate) fn operations(&self, view: &View) -> Vec<Operation> {
         let (goes, _) = self.parts(view);
-        let operation = |(host, sandbox): Chosen| Operation::Sandbox {
+        let operation = |(host, sandbox): SelectedSandbox| Operation::Sandbox {
             host: host.clone(),
             id: sandbox.id.clone(),
             verb: self.verb,
@@ -176,11 +179,11 @@ impl Turn {
         let word = self.verb.as_str();
         let (goes, skipped) = self.parts(view);
         let mut content = Content {
-            title: format!("{word} {}", who(&self.ids)),
+            title: format!("{word} {}", sandbox_names(&self.ids)),
             ..Content::default()
         };
         if let Some(because) = &self.because {
-            content.say(because, 0, theme.warn, width);
+            content.push_wrapped(because, 0, theme.warn, width);
         }
         let style = if is_harmless(self.verb) {
             theme.text
@@ -188,29 +191,29 @@ impl Turn {
             theme.warn
         };
         if !goes.is_empty() {
-            content.say(self.meaning(), 0, style, width);
+            content.push_wrapped(self.describe_effect(), 0, style, width);
             content.gap();
             for (host, sandbox) in &goes {
                 content.lines.push(line(host, sandbox, width, theme));
                 if self.verb == SandboxVerb::Destroy {
                     for path in files(sandbox) {
-                        content.say(&format!("· {path}"), 4, theme.text, width);
+                        content.push_wrapped(&format!("· {path}"), 4, theme.text, width);
                     }
                 }
             }
         }
         if !skipped.is_empty() {
             content.gap();
-            content.say("Left out:", 0, theme.dim, width);
+            content.push_wrapped("Left out:", 0, theme.dim, width);
             for (id, why) in skipped {
-                content.say(&format!("{id}: {why}"), 2, theme.dim, width);
+                content.push_wrapped(&format!("{id}: {why}"), 2, theme.dim, width);
             }
         }
         let ready = !self.operations(view).is_empty();
         match self.phrase(view) {
             Some(phrase) => {
                 content.gap();
-                content.say(&format!("Type {phrase} to confirm:"), 0, theme.text, width);
+                content.push_wrapped(&format!("Type {phrase} to confirm:"), 0, theme.text, width);
                 content.field("> ", &self.typed, true, width, theme);
                 let same = phrase == self.typed.text();
                 content.keys = vec![("enter", word, ready && same)];
@@ -221,7 +224,7 @@ impl Turn {
         content
     }
 
-    fn meaning(&self) -> &'static str {
+    fn describe_effect(&self) -> &'static str {
         match self.verb {
             SandboxVerb::Start => "Started, or restored where its memory was saved:",
             SandboxVerb::Stop { .. } => {
