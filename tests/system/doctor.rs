@@ -1,25 +1,25 @@
-//! `snapdeck doctor` on real hosts and a real bucket, well and unwell: what is wrong is found, told with what mends
-//! it, and nothing is left behind. `make test` starts what it needs.
-#[allow(dead_code)]
+//! `snapdeck doctor` on real hosts and a real bucket: it finds problems, suggests fixes, and removes its test files.
+//! `make test` starts the lab.
+
 use std::sync::atomic::Ordering::SeqCst;
 
 use crate::common::screen::Screen;
 use crate::common::{Fault, Ran, State, World, ended, only_local, run, sha256, signal, until};
 use serde_json::Value;
 
-/// One examination's check, as JSON.
-struct Found {
+/// One check of a health report.
+struct Check {
     verdict: String,
-    seen: String,
-    mend: String,
+    finding: String,
+    fix: String,
 }
 
-/// What was found of `host`, or of the bucket, by that name; the worst of several.
+/// Returns the check named `name` of `host` (`None`: the bucket), the worst of several.
 #[track_caller]
-fn found(ran: &Ran, host: Option<&str>, what: &str) -> Found {
-    all(ran, host)
+fn find_check(ran: &Ran, host: Option<&str>, name: &str) -> Check {
+    checks(ran, host)
         .into_iter()
-        .filter(|check| check["what"] == what)
+        .filter(|check| check["name"] == name)
         .max_by_key(|check| match check["verdict"].as_str() {
             Some("failed") => 2,
             Some("warning") => 1,
@@ -27,36 +27,45 @@ fn found(ran: &Ran, host: Option<&str>, what: &str) -> Found {
         })
         .map(|check| {
             let text = |key: &str| check[key].as_str().unwrap_or_default().to_owned();
-            Found {
+            Check {
                 verdict: text("verdict"),
-                seen: text("seen"),
-                mend: text("mend"),
+                finding: text("finding"),
+                fix: text("fix"),
             }
         })
-        .unwrap_or_else(|| panic!("no {what:?} of {host:?} in {}", ran.stdout))
+        .unwrap_or_else(|| panic!("no check {name:?} of {host:?} in {}", ran.stdout))
 }
 
-fn all(ran: &Ran, host: Option<&str>) -> Vec<Value> {
+fn checks(ran: &Ran, host: Option<&str>) -> Vec<Value> {
     let json = ran.json();
-    let examinations = json["examinations"].as_array().unwrap();
-    let of_it = examinations.iter().find(|one| one["host"].as_str() == host);
-    of_it.unwrap()["checks"].as_array().unwrap().clone()
+    let reports = json["examinations"].as_array().unwrap();
+    let report = reports
+        .iter()
+        .find(|report| report["host"].as_str() == host);
+    report.unwrap()["checks"].as_array().unwrap().clone()
 }
 
-/// It is found with `verdict`, seen and mended in these words.
+/// Asserts the verdict of a check, and that its finding and fix contain these words.
 #[track_caller]
-fn assert_found(ran: &Ran, host: Option<&str>, what: &str, verdict: &str, seen: &str, mend: &str) {
-    let check = found(ran, host, what);
-    assert_eq!(check.verdict, verdict, "{what}: {}", check.seen);
+fn assert_check(
+    ran: &Ran,
+    host: Option<&str>,
+    name: &str,
+    verdict: &str,
+    finding: &str,
+    fix: &str,
+) {
+    let check = find_check(ran, host, name);
+    assert_eq!(check.verdict, verdict, "{name}: {}", check.finding);
     assert!(
-        check.seen.contains(seen),
-        "{what}: {seen:?} in {:?}",
-        check.seen
+        check.finding.contains(finding),
+        "{name}: {finding:?} in {:?}",
+        check.finding
     );
     assert!(
-        check.mend.contains(mend),
-        "{what}: {mend:?} in {:?}",
-        check.mend
+        check.fix.contains(fix),
+        "{name}: {fix:?} in {:?}",
+        check.fix
     );
 }
 
@@ -111,9 +120,9 @@ fn a_healthy_host_and_bucket_pass_and_stay_as_they_are() {
         "sandboxes",
         "leftovers",
     ] {
-        assert_ne!(found(&ran, ALPHA, what).verdict, "failed", "{what}");
+        assert_ne!(find_check(&ran, ALPHA, what).verdict, "failed", "{what}");
     }
-    assert_found(
+    assert_check(
         &ran,
         ALPHA,
         "snapshots",
@@ -124,7 +133,7 @@ fn a_healthy_host_and_bucket_pass_and_stay_as_they_are() {
     for what in [
         "store", "clock", "list", "objects", "write", "read", "delete",
     ] {
-        assert_eq!(found(&ran, None, what).verdict, "passed", "{what}");
+        assert_eq!(find_check(&ran, None, what).verdict, "passed", "{what}");
     }
     // What the lab's store is known to do.
     for what in [
@@ -133,8 +142,8 @@ fn a_healthy_host_and_bucket_pass_and_stay_as_they_are() {
         "checksums",
         "conditional writes",
     ] {
-        let check = found(&ran, None, what);
-        assert_eq!(check.verdict, "passed", "{what}: {}", check.seen);
+        let check = find_check(&ran, None, what);
+        assert_eq!(check.verdict, "passed", "{what}: {}", check.finding);
     }
     assert_eq!(everything(&world), before);
     assert_eq!(sha256(&world.snapshot_path("base")), base);
@@ -160,7 +169,7 @@ fn programs_that_are_missing_are_told_with_their_package() {
     world.without_programs(&["qemu-img", "qemu-nbd", "virsh"]);
     let ran = doctor(&world);
     assert_eq!(ran.code, Some(1), "{ran:?}");
-    assert_found(
+    assert_check(
         &ran,
         ALPHA,
         "qemu-img",
@@ -168,7 +177,7 @@ fn programs_that_are_missing_are_told_with_their_package() {
         "not installed",
         "install qemu-utils",
     );
-    assert_found(
+    assert_check(
         &ran,
         ALPHA,
         "virsh",
@@ -177,7 +186,7 @@ fn programs_that_are_missing_are_told_with_their_package() {
         "install libvirt-clients",
     );
     if world.is_over_ssh() {
-        assert_found(
+        assert_check(
             &ran,
             ALPHA,
             "qemu-nbd",
@@ -205,7 +214,7 @@ fn directories_that_are_missing_or_full_are_told_with_what_helps() {
     } else {
         "install -d"
     };
-    assert_found(
+    assert_check(
         &ran,
         ALPHA,
         "NVRAM directory",
@@ -213,7 +222,7 @@ fn directories_that_are_missing_or_full_are_told_with_what_helps() {
         "No such file",
         missing,
     );
-    assert_found(
+    assert_check(
         &ran,
         ALPHA,
         "temporary directory",
@@ -221,7 +230,10 @@ fn directories_that_are_missing_or_full_are_told_with_what_helps() {
         "No space left",
         &format!("df -h {temp}"),
     );
-    assert_eq!(found(&ran, ALPHA, "snapshots directory").verdict, "passed");
+    assert_eq!(
+        find_check(&ran, ALPHA, "snapshots directory").verdict,
+        "passed"
+    );
 }
 
 #[test]
@@ -232,8 +244,8 @@ fn too_little_room_for_a_flattened_image_is_a_warning() {
         return;
     };
     let ran = doctor(&world).ok();
-    assert_found(&ran, ALPHA, "temporary space", "warning", &id, "temp_dir");
-    assert_eq!(found(&ran, ALPHA, "snapshots space").verdict, "passed");
+    assert_check(&ran, ALPHA, "temporary space", "warning", &id, "temp_dir");
+    assert_eq!(find_check(&ran, ALPHA, "snapshots space").verdict, "passed");
 }
 
 #[test]
@@ -251,13 +263,13 @@ fn directories_without_rights_are_told_with_the_command() {
         ("temporary directory", &temp),
     ] {
         let setfacl = format!(":rwx {dir}");
-        assert_found(&ran, ALPHA, what, "failed", "Permission denied", &setfacl);
+        assert_check(&ran, ALPHA, what, "failed", "Permission denied", &setfacl);
     }
     // What is in there was not seen, and is not said to be well.
     assert!(
-        all(&ran, ALPHA)
+        checks(&ran, ALPHA)
             .iter()
-            .all(|check| check["what"] != "snapshots"),
+            .all(|check| check["name"] != "snapshots"),
         "{}",
         ran.stdout
     );
@@ -292,7 +304,7 @@ fn snapshots_of_others_and_unfit_ones_are_found() {
     image.write_all_at(&[0; 16], 2 * 65536).unwrap();
     let ran = doctor(&world);
     assert_eq!(ran.code, Some(1), "{ran:?}");
-    assert_found(
+    assert_check(
         &ran,
         ALPHA,
         "owner and mode",
@@ -300,14 +312,14 @@ fn snapshots_of_others_and_unfit_ones_are_found() {
         "shut (",
         &format!("chmod 644 {shut}"),
     );
-    let unfit: Vec<String> = all(&ran, ALPHA)
+    let unfit: Vec<String> = checks(&ran, ALPHA)
         .iter()
-        .filter(|check| check["what"] == "snapshots" && check["verdict"] == "failed")
+        .filter(|check| check["name"] == "snapshots" && check["verdict"] == "failed")
         .map(|check| {
             format!(
                 "{} -> {}",
-                check["seen"].as_str().unwrap(),
-                check["mend"].as_str().unwrap()
+                check["finding"].as_str().unwrap(),
+                check["fix"].as_str().unwrap()
             )
         })
         .collect();
@@ -343,7 +355,7 @@ fn an_owner_that_the_host_does_not_know_is_told() {
     world.reconfigure(line, "owner = \"nobody-of-that-name:kvm\"");
     let ran = doctor(&world);
     assert_eq!(ran.code, Some(1), "{ran:?}");
-    assert_found(&ran, ALPHA, "owner", "failed", "no such user", "owner");
+    assert_check(&ran, ALPHA, "owner", "failed", "no such user", "owner");
 }
 
 #[test]
@@ -356,7 +368,7 @@ fn running_sandboxes_and_such_without_their_base_are_told() {
     std::fs::remove_file(world.snapshot_path("gone")).unwrap();
     let ran = doctor(&world);
     assert_eq!(ran.code, Some(1), "{ran:?}");
-    assert_found(
+    assert_check(
         &ran,
         ALPHA,
         "sandboxes",
@@ -365,16 +377,16 @@ fn running_sandboxes_and_such_without_their_base_are_told() {
         "snapdeck pull gone --host alpha",
     );
     // "sandbox must be stopped or paused": which one it is, and what else can be done.
-    let told: Vec<Value> = all(&ran, ALPHA)
+    let told: Vec<Value> = checks(&ran, ALPHA)
         .into_iter()
-        .filter(|check| check["what"] == "sandboxes" && check["verdict"] == "passed")
+        .filter(|check| check["name"] == "sandboxes" && check["verdict"] == "passed")
         .collect();
     assert!(
-        told[0]["seen"].as_str().unwrap().contains(&running),
+        told[0]["finding"].as_str().unwrap().contains(&running),
         "{told:?}"
     );
     assert_eq!(
-        told[0]["mend"]
+        told[0]["fix"]
             .as_str()
             .unwrap()
             .split(" --host")
@@ -401,13 +413,13 @@ fn what_killed_operations_left_is_told_once_it_is_old() {
     std::fs::write(&partial, "").unwrap();
     run("touch", &["-d", "3 days ago", &old, &busy, &partial]);
     let ran = doctor(&world).ok();
-    let check = found(&ran, ALPHA, "leftovers");
+    let check = find_check(&ran, ALPHA, "leftovers");
     assert_eq!(check.verdict, "warning");
     for gone in [&old, &partial] {
-        assert!(check.mend.contains(&**gone), "{}", check.mend);
+        assert!(check.fix.contains(&**gone), "{}", check.fix);
     }
     for stays in [&new, &busy] {
-        assert!(!check.mend.contains(&**stays), "{}", check.mend);
+        assert!(!check.fix.contains(&**stays), "{}", check.fix);
     }
 }
 
@@ -418,7 +430,7 @@ fn a_libvirt_that_is_not_there_hides_no_other_check() {
     world.configure("");
     let ran = doctor(&world);
     assert_eq!(ran.code, Some(5), "{ran:?}");
-    assert_found(
+    assert_check(
         &ran,
         ALPHA,
         "libvirt",
@@ -426,8 +438,8 @@ fn a_libvirt_that_is_not_there_hides_no_other_check() {
         "not looked at: QEMU",
         "systemctl start libvirtd",
     );
-    assert_eq!(found(&ran, ALPHA, "qemu-img").verdict, "passed");
-    assert_eq!(found(&ran, None, "write").verdict, "passed");
+    assert_eq!(find_check(&ran, ALPHA, "qemu-img").verdict, "passed");
+    assert_eq!(find_check(&ran, None, "write").verdict, "passed");
 }
 
 #[test]
@@ -437,7 +449,7 @@ fn a_host_that_lets_nobody_in_holds_up_no_other() {
     world.hosts[1].link().cut(Fault::Closed);
     let ran = doctor(&world);
     assert_eq!(ran.code, Some(5), "{ran:?}");
-    assert_found(
+    assert_check(
         &ran,
         ALPHA,
         "SSH",
@@ -445,7 +457,7 @@ fn a_host_that_lets_nobody_in_holds_up_no_other() {
         "Permission denied",
         "ssh-copy-id",
     );
-    assert_found(
+    assert_check(
         &ran,
         Some("beta"),
         "SSH",
@@ -455,25 +467,29 @@ fn a_host_that_lets_nobody_in_holds_up_no_other() {
     );
     for host in [ALPHA, Some("beta")] {
         assert_eq!(
-            all(&ran, host).len(),
+            checks(&ran, host).len(),
             1,
             "nothing else is said of a host that was not seen"
         );
     }
-    assert_eq!(found(&ran, None, "delete").verdict, "passed");
+    assert_eq!(find_check(&ran, None, "delete").verdict, "passed");
 }
 
 #[test]
 fn a_host_over_ssh_is_measured() {
     let world = World::over_ssh(1);
     let ran = doctor(&world).ok();
-    assert_found(&ran, ALPHA, "SSH", "passed", "logged in within", "");
-    assert!(found(&ran, ALPHA, "line").seen.contains("/s from there"));
+    assert_check(&ran, ALPHA, "SSH", "passed", "logged in within", "");
+    assert!(
+        find_check(&ran, ALPHA, "line")
+            .finding
+            .contains("/s from there")
+    );
     // "Push/Pull slow on remote hosts"
     world.link().limit(Some(1 << 20));
     let ran = doctor(&world).ok();
     world.link().limit(None);
-    assert_found(
+    assert_check(
         &ran,
         ALPHA,
         "line",
@@ -496,7 +512,7 @@ fn a_bucket_that_is_missing_or_lets_nobody_in_is_told() {
     change("name = \"lab\"", "name = \"no-such-bucket\"");
     let ran = doctor(&world);
     assert_eq!(ran.code, Some(1), "{ran:?}");
-    assert_found(
+    assert_check(
         &ran,
         None,
         "bucket",
@@ -508,7 +524,7 @@ fn a_bucket_that_is_missing_or_lets_nobody_in_is_told() {
     change("secret_access_key = \"", "secret_access_key = \"x");
     let ran = doctor(&world);
     assert_eq!(ran.code, Some(5), "{ran:?}");
-    assert_found(
+    assert_check(
         &ran,
         None,
         "store",
@@ -523,7 +539,7 @@ fn a_bucket_that_is_missing_or_lets_nobody_in_is_told() {
     );
     let ran = doctor(&world);
     assert_eq!(ran.code, Some(5), "{ran:?}");
-    assert_found(
+    assert_check(
         &ran,
         None,
         "store",
@@ -531,12 +547,12 @@ fn a_bucket_that_is_missing_or_lets_nobody_in_is_told() {
         "not looked at: rights",
         "endpoint",
     );
-    assert_eq!(found(&ran, ALPHA, "qemu-img").verdict, "passed");
+    assert_eq!(find_check(&ran, ALPHA, "qemu-img").verdict, "passed");
 
     // "snapshot not found in store"
     change("", "");
     let ran = doctor(&world).ok();
-    assert_found(
+    assert_check(
         &ran,
         None,
         "objects",

@@ -1,5 +1,6 @@
 //! Hosts over SSH, and what goes wrong with them and the lines to them: each fault ends in a good result or in one
 //! clear error in time, and leaves nothing. `make test` starts what they need.
+mod crashed;
 mod cut;
 mod frozen;
 mod login;
