@@ -75,16 +75,16 @@ fn doctor(world: &World) -> Ran {
     world.snapdeck(&["doctor", "--json"])
 }
 
-/// Names of everything below the world's directories, and of all in its place in the bucket.
-fn everything(world: &World) -> String {
+/// Lists all files of the host and all objects in the bucket.
+fn list_all(world: &World) -> String {
     let dir = world.dir.join(&world.name);
     let files = run("find", &[dir.to_str().unwrap()]);
     let listed = world.s5cmd(&["ls", "{}/*"]);
     format!("{files}{}", String::from_utf8_lossy(&listed.stdout))
 }
 
-/// A world with a snapshot, a sandbox and an object.
-fn healthy(world: &World) -> String {
+/// Adds a snapshot, a sandbox and an object; returns the id of the sandbox.
+fn populate(world: &World) -> String {
     let base = world.snapshot("base", 3);
     run("chmod", &["644", &base]);
     world.put(&base, "base");
@@ -92,10 +92,10 @@ fn healthy(world: &World) -> String {
 }
 
 #[test]
-fn a_healthy_host_and_bucket_pass_and_stay_as_they_are() {
+fn a_healthy_host_and_bucket_pass_unchanged() {
     let world = World::new();
-    healthy(&world);
-    let (before, base) = (everything(&world), sha256(&world.snapshot_path("base")));
+    populate(&world);
+    let (before, base) = (list_all(&world), sha256(&world.snapshot_path("base")));
     let ran = doctor(&world).ok();
     assert_ne!(ran.json()["verdict"], "failed");
     for what in [
@@ -135,7 +135,7 @@ fn a_healthy_host_and_bucket_pass_and_stay_as_they_are() {
     ] {
         assert_eq!(find_check(&ran, None, what).verdict, "passed", "{what}");
     }
-    // What the lab's store is known to do.
+    // Features that the lab's store has.
     for what in [
         "part copying",
         "pending uploads",
@@ -145,14 +145,14 @@ fn a_healthy_host_and_bucket_pass_and_stay_as_they_are() {
         let check = find_check(&ran, None, what);
         assert_eq!(check.verdict, "passed", "{what}: {}", check.finding);
     }
-    assert_eq!(everything(&world), before);
+    assert_eq!(list_all(&world), before);
     assert_eq!(sha256(&world.snapshot_path("base")), base);
 }
 
 #[test]
-fn the_text_is_grouped_and_its_signs_need_no_colour() {
+fn text_output_is_grouped_and_readable_without_colour() {
     let world = World::new();
-    healthy(&world);
+    populate(&world);
     let ran = world.snapdeck(&["doctor", "--host", "alpha"]).ok();
     assert!(ran.stdout.starts_with("alpha  qemu"), "{}", ran.stdout);
     assert!(ran.stdout.contains("  ✓ qemu-img "), "{}", ran.stdout);
@@ -164,7 +164,7 @@ fn the_text_is_grouped_and_its_signs_need_no_colour() {
 }
 
 #[test]
-fn programs_that_are_missing_are_told_with_their_package() {
+fn missing_programs_are_reported_with_their_package() {
     let world = World::new();
     world.without_programs(&["qemu-img", "qemu-nbd", "virsh"]);
     let ran = doctor(&world);
@@ -198,7 +198,7 @@ fn programs_that_are_missing_are_told_with_their_package() {
 }
 
 #[test]
-fn directories_that_are_missing_or_full_are_told_with_what_helps() {
+fn missing_and_full_directories_are_reported_with_a_fix() {
     let world = World::new();
     std::fs::remove_dir(world.path("nvram")).unwrap();
     let Some(disk) = world.small_disk("temp", "64k") else {
@@ -237,9 +237,9 @@ fn directories_that_are_missing_or_full_are_told_with_what_helps() {
 }
 
 #[test]
-fn too_little_room_for_a_flattened_image_is_a_warning() {
+fn too_little_space_for_a_flattened_image_is_a_warning() {
     let world = World::new();
-    let id = healthy(&world);
+    let id = populate(&world);
     let Some(_disk) = world.small_disk("temp", "1m") else {
         return;
     };
@@ -249,7 +249,7 @@ fn too_little_room_for_a_flattened_image_is_a_warning() {
 }
 
 #[test]
-fn directories_without_rights_are_told_with_the_command() {
+fn directories_without_permission_are_reported_with_a_command() {
     let world = World::over_ssh(1);
     world.limit_rights();
     let (snapshots, temp) = (world.path("snapshots"), world.path("temp"));
@@ -265,7 +265,7 @@ fn directories_without_rights_are_told_with_the_command() {
         let setfacl = format!(":rwx {dir}");
         assert_check(&ran, ALPHA, what, "failed", "Permission denied", &setfacl);
     }
-    // What is in there was not seen, and is not said to be well.
+    // Checks of files that cannot be read are missing, not passed.
     assert!(
         checks(&ran, ALPHA)
             .iter()
@@ -276,10 +276,10 @@ fn directories_without_rights_are_told_with_the_command() {
 }
 
 #[test]
-fn snapshots_of_others_and_unfit_ones_are_found() {
+fn unreadable_and_invalid_snapshots_are_reported() {
     use std::os::unix::fs::FileExt;
     let world = World::new();
-    healthy(&world);
+    populate(&world);
     let shut = world.snapshot("shut", 0);
     run("chmod", &["600", &shut]);
     std::fs::write(world.snapshot_path("noise"), "no image").unwrap();
@@ -299,7 +299,7 @@ fn snapshots_of_others_and_unfit_ones_are_found() {
         ],
     );
     let torn = world.snapshot("torn", 2);
-    // The first refcounts stand in the third cluster: of what is in use it says that it is free.
+    // The refcount block is the third cluster: clusters in use are marked as free.
     let image = std::fs::File::options().write(true).open(&torn).unwrap();
     image.write_all_at(&[0; 16], 2 * 65536).unwrap();
     let ran = doctor(&world);
@@ -324,7 +324,7 @@ fn snapshots_of_others_and_unfit_ones_are_found() {
         })
         .collect();
     assert_eq!(unfit.len(), 3, "{unfit:?}");
-    for (words, mend) in [
+    for (words, fix) in [
         (
             "noise.qcow2: it is not a qcow2 image",
             "snapdeck pull noise --host alpha",
@@ -338,14 +338,14 @@ fn snapshots_of_others_and_unfit_ones_are_found() {
         assert!(
             unfit
                 .iter()
-                .any(|told| told.contains(words) && told.contains(mend)),
+                .any(|text| text.contains(words) && text.contains(fix)),
             "{words}: {unfit:?}"
         );
     }
 }
 
 #[test]
-fn an_owner_that_the_host_does_not_know_is_told() {
+fn an_unknown_owner_is_reported() {
     let world = World::new();
     let config = std::fs::read_to_string(world.config()).unwrap();
     let line = config
@@ -359,7 +359,7 @@ fn an_owner_that_the_host_does_not_know_is_told() {
 }
 
 #[test]
-fn running_sandboxes_and_such_without_their_base_are_told() {
+fn running_sandboxes_and_missing_bases_are_reported() {
     let world = World::new();
     world.snapshot("base", 1);
     world.snapshot("gone", 1);
@@ -376,17 +376,17 @@ fn running_sandboxes_and_such_without_their_base_are_told() {
         &torn,
         "snapdeck pull gone --host alpha",
     );
-    // "sandbox must be stopped or paused": which one it is, and what else can be done.
-    let told: Vec<Value> = checks(&ran, ALPHA)
+    // The error "sandbox must be stopped or paused": doctor shows which one runs, and the alternative.
+    let passed: Vec<Value> = checks(&ran, ALPHA)
         .into_iter()
         .filter(|check| check["name"] == "sandboxes" && check["verdict"] == "passed")
         .collect();
     assert!(
-        told[0]["finding"].as_str().unwrap().contains(&running),
-        "{told:?}"
+        passed[0]["finding"].as_str().unwrap().contains(&running),
+        "{passed:?}"
     );
     assert_eq!(
-        told[0]["fix"]
+        passed[0]["fix"]
             .as_str()
             .unwrap()
             .split(" --host")
@@ -397,7 +397,7 @@ fn running_sandboxes_and_such_without_their_base_are_told() {
 }
 
 #[test]
-fn what_killed_operations_left_is_told_once_it_is_old() {
+fn old_leftovers_of_killed_operations_are_reported() {
     let world = World::new();
     let (old, new) = (
         world.path("temp/snapdeck-aaaaaaaa"),
@@ -407,7 +407,7 @@ fn what_killed_operations_left_is_told_once_it_is_old() {
     for dir in [&old, &new, &busy] {
         std::fs::create_dir(dir).unwrap();
     }
-    // Old itself, but something is still written in there.
+    // An old directory with a new file in it.
     std::fs::write(format!("{busy}/flat.qcow2"), "").unwrap();
     let partial = world.path("snapshots/.x.qcow2.partial");
     std::fs::write(&partial, "").unwrap();
@@ -415,16 +415,16 @@ fn what_killed_operations_left_is_told_once_it_is_old() {
     let ran = doctor(&world).ok();
     let check = find_check(&ran, ALPHA, "leftovers");
     assert_eq!(check.verdict, "warning");
-    for gone in [&old, &partial] {
-        assert!(check.fix.contains(&**gone), "{}", check.fix);
+    for removed in [&old, &partial] {
+        assert!(check.fix.contains(&**removed), "{}", check.fix);
     }
-    for stays in [&new, &busy] {
-        assert!(!check.fix.contains(&**stays), "{}", check.fix);
+    for kept in [&new, &busy] {
+        assert!(!check.fix.contains(&**kept), "{}", check.fix);
     }
 }
 
 #[test]
-fn a_libvirt_that_is_not_there_hides_no_other_check() {
+fn other_checks_run_without_libvirt() {
     let world = World::new();
     world.set_socket("/nowhere");
     world.configure("");
@@ -443,7 +443,7 @@ fn a_libvirt_that_is_not_there_hides_no_other_check() {
 }
 
 #[test]
-fn a_host_that_lets_nobody_in_holds_up_no_other() {
+fn an_unreachable_host_does_not_delay_others() {
     let world = World::over_ssh(2);
     world.hosts[0].change_our_key();
     world.hosts[1].link().cut(Fault::Closed);
@@ -469,14 +469,14 @@ fn a_host_that_lets_nobody_in_holds_up_no_other() {
         assert_eq!(
             checks(&ran, host).len(),
             1,
-            "nothing else is said of a host that was not seen"
+            "an unreachable host has other checks"
         );
     }
     assert_eq!(find_check(&ran, None, "delete").verdict, "passed");
 }
 
 #[test]
-fn a_host_over_ssh_is_measured() {
+fn ssh_latency_and_throughput_are_measured() {
     let world = World::over_ssh(1);
     let ran = doctor(&world).ok();
     assert_check(&ran, ALPHA, "SSH", "passed", "logged in within", "");
@@ -500,7 +500,7 @@ fn a_host_over_ssh_is_measured() {
 }
 
 #[test]
-fn a_bucket_that_is_missing_or_lets_nobody_in_is_told() {
+fn a_missing_or_inaccessible_bucket_is_reported() {
     if only_local("it is about the bucket") {
         return;
     }
@@ -563,29 +563,29 @@ fn a_bucket_that_is_missing_or_lets_nobody_in_is_told() {
 }
 
 #[test]
-fn an_examination_that_is_cancelled_leaves_nothing() {
+fn a_cancelled_check_leaves_no_objects() {
     let world = World::new();
-    healthy(&world);
-    let before = everything(&world);
+    populate(&world);
+    let before = list_all(&world);
     let store = crate::common::lab("SNAPDECK_LAB_S3").replace("http://", "");
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let (address, trouble) = runtime.block_on(crate::common::proxy::proxy(store.clone()));
     world.reconfigure(&store, &address.to_string());
-    // Its probe is written, and what it reads of it never comes.
+    // Its test object is written, and reading it never ends.
     trouble.hold_from.store(1, SeqCst);
     let child = world.start(&["doctor"]);
     let probe = || world.s5cmd(&["ls", "{}/.snapdeck-probe*"]).status.success();
-    until("it has written its probe", probe);
+    until("its test object is written", probe);
     signal(&child, "INT");
     let ran = ended(child);
     ran.failed(130, &["cancelled"]);
-    assert_eq!(everything(&world), before);
+    assert_eq!(list_all(&world), before);
 }
 
 #[test]
-fn the_console_shows_it_and_runs_it_again() {
+fn the_console_shows_the_checks_and_repeats_them() {
     let world = World::new();
-    healthy(&world);
+    populate(&world);
     let mut screen = Screen::open(&world.command(&[]));
     screen.wait(&["base"]);
     screen.press("D");
@@ -595,7 +595,7 @@ fn the_console_shows_it_and_runs_it_again() {
     screen.press("r");
     screen.wait(&["✗ NVRAM directory", "install -d"]);
     screen.press("\u{1b}");
-    screen.wait_for("the page is gone", |text| !text.contains("┌ doctor"));
+    screen.wait_for("the page is closed", |text| !text.contains("┌ doctor"));
     screen.press("q");
     assert_eq!(screen.ended(), 0);
 }
