@@ -167,7 +167,7 @@ impl DemoEnvironment {
                 create_image(&self.dir, &tools, TOOLS_BYTES).await
             },
             // libvirt takes a moment to come up: both at once.
-            host.survey(),
+            host.scan(),
         );
         images?;
         opened.map_err(|error| error.hint("is libvirt-daemon-driver-qemu installed?"))?;

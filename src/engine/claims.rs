@@ -1,6 +1,6 @@
 //! What a job holds while it runs, so that two jobs never work on one sandbox, file or object.
 
-use snapdeck_host::{Host, Want};
+use snapdeck_host::{Host, LockRequest};
 use snapdeck_model::Operation;
 
 /// One thing a job needs: shared with readers, or for itself.
@@ -72,20 +72,20 @@ pub(super) fn of(operation: &Operation) -> Vec<Claim> {
 }
 
 /// The locks on its host that `operation` needs beside its claims: these keep it apart from other processes' jobs.
-pub(super) fn locks(operation: &Operation, host: &Host) -> Vec<Want> {
+pub(super) fn locks(operation: &Operation, host: &Host) -> Vec<LockRequest> {
     match operation {
         Operation::Create { sandbox, .. } | Operation::Push { sandbox, .. } => {
-            vec![host.lock_of_sandbox(sandbox)]
+            vec![host.sandbox_lock(sandbox)]
         }
         Operation::Pull { name, .. } | Operation::Remove { name, .. } => {
-            vec![host.lock_of_snapshot(name, true)]
+            vec![host.snapshot_lock(name, true)]
         }
-        Operation::Verify { name, repair, .. } => vec![host.lock_of_snapshot(name, *repair)],
+        Operation::Verify { name, repair, .. } => vec![host.snapshot_lock(name, *repair)],
         Operation::CreateSandbox { id, spec: form, .. } => vec![
-            host.lock_of_sandbox(id),
-            host.lock_of_snapshot(&form.snapshot, false),
+            host.sandbox_lock(id),
+            host.snapshot_lock(&form.snapshot, false),
         ],
-        Operation::Sandbox { id, .. } => vec![host.lock_of_sandbox(id)],
+        Operation::Sandbox { id, .. } => vec![host.sandbox_lock(id)],
     }
 }
 

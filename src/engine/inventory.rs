@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use super::Inner;
 use super::view::{BucketView, HostView, Link, PatientView, View};
 use snapdeck_bucket::Bucket;
-use snapdeck_host::{Known, Survey};
+use snapdeck_host::{HostInventory, ScanCache};
 use snapdeck_model::settings::Settings;
 use snapdeck_model::{Error, Kind, Method, Object, Result};
 
@@ -98,7 +98,7 @@ pub(super) async fn follow_host(inner: Arc<Inner>, index: usize) {
     let mut is_told = false;
     loop {
         changes.mark_unchanged();
-        let is_lost = is_told && host.is_lost();
+        let is_lost = is_told && host.is_connection_lost();
         let Some(survey) = look(&inner, index, &mut known, is_lost).await else {
             return;
         };
@@ -138,12 +138,12 @@ pub(super) async fn follow_host(inner: Arc<Inner>, index: usize) {
 async fn look(
     inner: &Inner,
     index: usize,
-    known: &mut Option<Known>,
+    known: &mut Option<ScanCache>,
     mut is_lost: bool,
-) -> Option<Result<Survey>> {
+) -> Option<Result<HostInventory>> {
     let host = &inner.hosts[index];
     let away = |what: String, hint| Err(Error::new(Kind::Unreachable, what).hint(hint));
-    let mut look = pin!(tokio::time::timeout(SURVEY, host.glance(known)));
+    let mut look = pin!(tokio::time::timeout(SURVEY, host.scan_cached(known)));
     loop {
         tokio::select! {
             survey = &mut look => return Some(survey.unwrap_or_else(|_| {
@@ -171,16 +171,16 @@ async fn meet_host(inner: Arc<Inner>, index: usize) {
 }
 
 /// What an operator should know of a survey beside what it lists.
-pub(super) fn warnings(survey: &Survey) -> impl Iterator<Item = String> {
+pub(super) fn warnings(survey: &HostInventory) -> impl Iterator<Item = String> {
     let unread = survey
-        .unread
+        .unresolved_chains
         .iter()
         .map(|chain| format!("cannot follow the disk chain of {chain}"));
     survey.warnings.iter().cloned().chain(unread)
 }
 
 /// Puts what a host said into the view; wakes nobody where it said the same as before.
-fn show_host(inner: &Inner, index: usize, survey: Result<Survey>) {
+fn show_host(inner: &Inner, index: usize, survey: Result<HostInventory>) {
     let old = inner.view.borrow().hosts[index].clone();
     let mut new = HostView::clone(&old);
     match survey {

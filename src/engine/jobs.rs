@@ -12,7 +12,7 @@ use super::journal::Note;
 use super::turns::Turn;
 use super::view::{JobId, JobState, JobView, LogLine};
 use super::{Inner, claims};
-use snapdeck_host::{Host, Patience};
+use snapdeck_host::{Host, RetryPolicy};
 use snapdeck_model::{Error, HostName, Kind, Operation, Outcome, Phase, ProgressCell, Result};
 use snapdeck_ops::Share;
 
@@ -342,7 +342,7 @@ async fn work(
 fn patient(host: &Host, ctx: &snapdeck_ops::Context) -> Host {
     let log = ctx.log.clone();
     let tell = Arc::new(move |warning, text| log(warning, text));
-    host.patient(Patience::new(
+    host.with_retry_policy(RetryPolicy::new(
         host.settings().reconnect_timeout,
         ctx.cancel.clone(),
         tell,

@@ -140,7 +140,7 @@ impl Engine {
         let bytes = object.as_ref().map(|object| object.size_bytes);
         let mut lineage = family.lineage(name, bytes, is_there);
         if let Some(host) = host.filter(|_| family.host_snapshots.contains_key(name)) {
-            lineage.local = self.host(host)?.remarks(name).await?;
+            lineage.local = self.host(host)?.annotations(name).await?;
         }
         if object.is_some() {
             lineage.bucket = self
@@ -202,7 +202,7 @@ impl Engine {
         name: &SnapshotName,
     ) -> Result<(Option<Annotations>, Option<Annotations>)> {
         let here = match host {
-            Some(host) => self.host(host)?.remarks(name).await?,
+            Some(host) => self.host(host)?.annotations(name).await?,
             None => None,
         };
         let there = match bucket {
@@ -222,7 +222,7 @@ impl Engine {
         name: &SnapshotName,
         change: &AnnotationsPatch,
     ) -> Result<Annotations> {
-        self.host(host)?.remark(name, change).await
+        self.host(host)?.annotate_snapshot(name, change).await
     }
 
     /// Changes what is said of an object.

@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::journal::Journal;
 use snapdeck_bucket::Bucket;
-use snapdeck_host::{Host, Survey};
+use snapdeck_host::{Host, HostInventory};
 use snapdeck_model::settings::Settings;
 use snapdeck_model::{
     Error, ForeignDomain, HostName, Kind, Object, Operation, Outcome, PushPlan, Result, Sandbox,
@@ -318,7 +318,7 @@ impl Engine {
         // What an examination has put into the bucket goes with it.
         let idle = |view: &Arc<View>| view.patients.iter().all(|patient| !patient.running);
         let _ = tokio::time::timeout(deadline, watch.wait_for(idle)).await;
-        let leave = join_all(self.inner.hosts.iter().map(Host::leave));
+        let leave = join_all(self.inner.hosts.iter().map(Host::disconnect));
         let _ = tokio::time::timeout(LEAVE, leave).await;
     }
 
@@ -361,7 +361,7 @@ impl Engine {
     /// As [`Engine::sandboxes`].
     pub async fn guests(&self, host: &HostName) -> Result<(Vec<Sandbox>, Vec<ForeignDomain>)> {
         let survey = self.survey(host).await?;
-        Ok((survey.sandboxes, survey.others))
+        Ok((survey.sandboxes, survey.foreign_domains))
     }
 
     /// Snapshots of a host, asked now.
@@ -399,8 +399,8 @@ impl Engine {
         self.inner.bucket.head(name).await
     }
 
-    async fn survey(&self, host: &HostName) -> Result<Survey> {
-        let survey = self.host(host)?.survey().await?;
+    async fn survey(&self, host: &HostName) -> Result<HostInventory> {
+        let survey = self.host(host)?.scan().await?;
         for warning in inventory::warnings(&survey) {
             tracing::warn!("{warning}");
         }

@@ -11,7 +11,7 @@ use tokio::time::sleep;
 
 use super::view::{HostView, Link};
 use super::{Engine, Inner, jobs};
-use snapdeck_host::{Host, Tunnel};
+use snapdeck_host::{Host, VncTunnel};
 use snapdeck_model::{
     AgentChannel, Error, Guest, GuestAccess, HostName, Picture, Result, Sandbox, SandboxId, Stats,
 };
@@ -98,7 +98,7 @@ impl Live {
 }
 
 /// Tunnels that were asked for, by host and sandbox.
-pub(super) type Tunnels = HashMap<(HostName, SandboxId), Arc<Tunnel>>;
+pub(super) type Tunnels = HashMap<(HostName, SandboxId), Arc<VncTunnel>>;
 
 impl Engine {
     /// Tells what somebody looks at now: a sandbox with a QEMU process, or nothing. It is asked what it does as long
@@ -124,7 +124,7 @@ impl Engine {
     pub async fn viewer_url(&self, host: &HostName, sandbox: &SandboxId) -> Result<(String, bool)> {
         let key = (host.clone(), sandbox.clone());
         let before = self.inner.tunnels().get(&key).cloned();
-        let tunnel = self.host(host)?.tunnel(sandbox, before).await?;
+        let tunnel = self.host(host)?.open_tunnel(sandbox, before).await?;
         let answer = (tunnel.url(), tunnel.is_forwarded());
         self.inner.tunnels().insert(key, tunnel);
         Ok(answer)
@@ -271,19 +271,19 @@ async fn picture(inner: &Inner, index: usize, host: &Host, look: &Look) {
 /// Asks since when it runs, how it is reached, and its agent.
 async fn ask(inner: &Inner, index: usize, host: &Host, look: &Look) {
     answering(inner, index).await;
-    if let Some(age) = host.running_for(&look.sandbox).await {
+    if let Some(age) = host.uptime(&look.sandbox).await {
         show(inner, |live| live.started = Instant::now().checked_sub(age));
     }
     let mut asked: Option<Instant> = None;
     loop {
         answering(inner, index).await;
-        if let Ok(reach) = host.reach(&look.sandbox).await {
+        if let Ok(reach) = host.guest_access(&look.sandbox).await {
             let is_open = reach.agent == AgentChannel::Connected;
             show_if_new(inner, |live| &mut live.reach, Some(reach));
             let is_due = asked.is_none_or(|asked| asked.elapsed() >= GUEST);
             if is_open && is_due {
                 asked = Some(Instant::now());
-                let guest = host.ask_guest(&look.sandbox).await.ok();
+                let guest = host.query_agent(&look.sandbox).await.ok();
                 show_if_new(inner, |live| &mut live.guest, guest);
             } else if !is_open {
                 asked = None;

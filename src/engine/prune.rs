@@ -7,7 +7,7 @@ use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 
 use super::Engine;
-use snapdeck_host::{Host, Survey};
+use snapdeck_host::{Host, HostInventory};
 use snapdeck_model::{
     Candidate, HostName, ImageIdentity, Leftover, Object, Operation, PrunePlan, PruneRule, Result,
     SnapshotName, find_matching, find_removable,
@@ -30,7 +30,7 @@ pub struct Pruning {
 }
 
 /// A host and what it has, or why that is not known.
-type Surveyed = (HostName, Result<Survey>);
+type Surveyed = (HostName, Result<HostInventory>);
 
 impl Engine {
     /// Finds what may go by a rule. Held is what a chain needs or may need, what is pinned, and the last sound copy of
@@ -88,7 +88,7 @@ impl Engine {
     async fn find(&self, asked: &Pruning, plan: &mut PrunePlan) -> Result<()> {
         let look = |host: &Host| {
             let host = host.clone();
-            async move { (host.name().clone(), host.survey().await) }
+            async move { (host.name().clone(), host.scan().await) }
         };
         let surveys: Vec<Surveyed> = join_all(self.inner.hosts.iter().map(look)).await;
         for (host, survey) in &surveys {
@@ -192,12 +192,12 @@ fn copies<'a>(
 }
 
 /// The snapshots that sandboxes of a host stand on.
-fn used(survey: &Survey) -> BTreeSet<&SnapshotName> {
+fn used(survey: &HostInventory) -> BTreeSet<&SnapshotName> {
     let bases = survey
         .sandboxes
         .iter()
         .flat_map(|sandbox| &sandbox.chain)
-        .chain(survey.others.iter().flat_map(|guest| &guest.chain))
+        .chain(survey.foreign_domains.iter().flat_map(|guest| &guest.chain))
         .filter_map(|link| link.snapshot.as_ref());
     let needed = survey
         .snapshots
@@ -236,7 +236,7 @@ fn candidates(asked: &Pruning, surveys: &[Surveyed], objects: &[Object]) -> Vec<
             let unseen = snapshot.file.is_none();
             let unseen = unseen.then(|| "it cannot be looked at".to_owned());
             let in_use = (!users.is_empty()).then(|| format!("in use by {}", users.join(", ")));
-            let unread = &survey.unread;
+            let unread = &survey.unresolved_chains;
             let unread = (!unread.is_empty())
                 .then(|| format!("it is not known what these stand on: {}", unread.join(", ")));
             all.push(Candidate {
@@ -261,9 +261,9 @@ fn candidates(asked: &Pruning, surveys: &[Surveyed], objects: &[Object]) -> Vec<
             Err(_) => Some(format!(
                 "what host {host} needs is not known: it does not answer"
             )),
-            Ok(survey) if !survey.unread.is_empty() => Some(format!(
+            Ok(survey) if !survey.unresolved_chains.is_empty() => Some(format!(
                 "what host {host} needs is not known: {}",
-                survey.unread.join(", ")
+                survey.unresolved_chains.join(", ")
             )),
             Ok(_) => None,
         })

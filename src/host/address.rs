@@ -6,7 +6,7 @@ use url::Url;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Address {
     /// This machine: the URI has no host part.
-    Here,
+    Local,
     /// Another one, over SSH.
     Ssh(Box<SshAddress>),
 }
@@ -36,7 +36,7 @@ pub(crate) struct SshAddress {
 
 impl SshAddress {
     /// The URI under which the host itself knows this libvirt.
-    pub(crate) fn uri_there(&self) -> String {
+    pub(crate) fn uri_on_host(&self) -> String {
         let Self { driver, path, .. } = self;
         match &self.socket {
             Some(socket) => format!("{driver}://{path}?socket={socket}"),
@@ -46,16 +46,17 @@ impl SshAddress {
 }
 
 /// What cannot be served, and what could be done about it.
-pub(crate) type Unfit = (String, &'static str);
+pub(crate) type AddressError = (String, &'static str);
 
-const TRY: &str = "name it as qemu+ssh://USER@HOST/system, or as qemu:///system on the host itself";
+const URI_HINT: &str =
+    "name it as qemu+ssh://USER@HOST/system, or as qemu:///system on the host itself";
 
 /// Reads a libvirt URI. Only one without a host part is local.
 ///
 /// # Errors
 /// What is wrong with it, and a hint.
-pub(crate) fn parse(uri: &str) -> Result<Address, Unfit> {
-    let unfit = |why: String| Err((why, TRY));
+pub(crate) fn parse(uri: &str) -> Result<Address, AddressError> {
+    let unfit = |why: String| Err((why, URI_HINT));
     let url = match Url::parse(uri) {
         Ok(url) => url,
         Err(error) => return unfit(error.to_string()),
@@ -70,14 +71,14 @@ pub(crate) fn parse(uri: &str) -> Result<Address, Unfit> {
         return unfit("it has no \"://\"".into());
     }
     match transport {
-        None | Some("unix") if host.is_empty() => return Ok(Address::Here),
+        None | Some("unix") if host.is_empty() => return Ok(Address::Local),
         Some("ssh") if host.is_empty() => return unfit("it names no host".into()),
         Some("ssh") => {}
         _ => return unfit("only SSH leads to the files of another machine".into()),
     }
     let mut address = SshAddress {
-        user: Some(decoded(url.username())).filter(|user| !user.is_empty()),
-        host: decoded(host.trim_start_matches('[').trim_end_matches(']')),
+        user: Some(percent_decode(url.username())).filter(|user| !user.is_empty()),
+        host: percent_decode(host.trim_start_matches('[').trim_end_matches(']')),
         port: url.port(),
         keyfile: None,
         known_hosts: None,
@@ -115,7 +116,7 @@ pub(crate) fn parse(uri: &str) -> Result<Address, Unfit> {
     Ok(Address::Ssh(Box::new(address)))
 }
 
-fn decoded(text: &str) -> String {
+fn percent_decode(text: &str) -> String {
     percent_encoding::percent_decode_str(text)
         .decode_utf8_lossy()
         .into_owned()
@@ -142,7 +143,7 @@ mod tests {
             "qemu:///system?socket=/run/x",
             "test:///default",
         ] {
-            assert_eq!(parse(uri), Ok(Address::Here), "{uri}");
+            assert_eq!(parse(uri), Ok(Address::Local), "{uri}");
         }
         for uri in [
             "qemu+ssh://root@localhost/system",
@@ -185,7 +186,7 @@ mod tests {
                 path: "/system".into(),
             }
         );
-        assert_eq!(address.uri_there(), "qemu:///system?socket=/s");
+        assert_eq!(address.uri_on_host(), "qemu:///system?socket=/s");
         let plain = ssh("qemu+ssh://alpha/system?no_verify=0");
         assert_eq!(
             (plain.user, plain.port, plain.no_verify),

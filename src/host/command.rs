@@ -14,16 +14,16 @@ use super::ssh::{Master, Ssh};
 use snapdeck_model::{Error, HostName, Kind, Result};
 
 /// Bytes kept of what a command says, unless the caller wants more.
-const OUTPUT: usize = 1 << 20;
+const MAX_OUTPUT_BYTES: usize = 1 << 20;
 /// For a command there to end after it was told to.
-const END: Duration = Duration::from_secs(3);
+const EXIT_TIMEOUT: Duration = Duration::from_secs(3);
 /// What ssh exits with when it was not the command that ended.
-const SSH_FAILED: i32 = 255;
+const SSH_FAILED_STATUS: i32 = 255;
 /// What a shell exits with when there is no such program (POSIX, XCU 2.8.2).
-const NOT_FOUND: i32 = 127;
+const NOT_FOUND_STATUS: i32 = 127;
 
 /// Runs a command that ends when our end of its standard input does: a command there would outlive us.
-const LEASH: &str = r#"
+const KILL_ON_STDIN_EOF: &str = r#"
 exec 3<&0 </dev/null
 "$@" 3<&- & command=$!
 { cat <&3; kill -9 "$command"; } >/dev/null 2>&1 & leash=$!
@@ -34,7 +34,7 @@ exit "$code"
 "#;
 
 /// Which Debian package brings a command we need.
-fn package_of(program: &str) -> Option<&'static str> {
+fn find_package(program: &str) -> Option<&'static str> {
     match program {
         "qemu-img" | "qemu-nbd" => Some("qemu-utils"),
         "virsh" => Some("libvirt-clients"),
@@ -44,13 +44,13 @@ fn package_of(program: &str) -> Option<&'static str> {
 
 /// Where a host's commands run.
 #[derive(Clone)]
-pub(crate) struct Place {
+pub(crate) struct CommandRunner {
     host: HostName,
     ssh: Option<Ssh>,
 }
 
 /// What a command said.
-pub(crate) struct Said {
+pub(crate) struct TextOutput {
     pub status: ExitStatus,
     pub stdout: String,
     pub stderr: String,
@@ -73,32 +73,32 @@ pub(crate) enum Input {
 }
 
 /// A command under way. It ends when this is dropped, unless its input was ours: then it sees that end.
-pub(crate) struct Running {
+pub(crate) struct RunningCommand {
     program: String,
     child: Child,
     /// The leash, or the input until it is taken.
     stdin: Option<ChildStdin>,
-    there: Option<There>,
+    session: Option<RemoteSession>,
 }
 
-struct There {
+struct RemoteSession {
     ssh: Ssh,
     master: Arc<Master>,
-    _place: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 }
 
-impl There {
-    async fn enter(ssh: &Ssh) -> Result<Self> {
-        let (master, place) = ssh.session().await?;
+impl RemoteSession {
+    async fn open(ssh: &Ssh) -> Result<Self> {
+        let (master, place) = ssh.acquire_session().await?;
         Ok(Self {
             ssh: ssh.clone(),
             master,
-            _place: place,
+            _permit: place,
         })
     }
 }
 
-impl Place {
+impl CommandRunner {
     pub(crate) fn new(host: HostName, ssh: Option<Ssh>) -> Self {
         Self { host, ssh }
     }
@@ -117,21 +117,21 @@ impl Place {
     /// # Errors
     /// `Failed` with the package that is missing, where there is no such program here (one there shows when
     /// it is waited for); `Unreachable`.
-    pub(crate) async fn start(&self, argv: &[&str], input: Input) -> Result<Running> {
+    pub(crate) async fn start(&self, argv: &[&str], input: Input) -> Result<RunningCommand> {
         let program = argv.first().copied().unwrap_or_default();
         let Some(ssh) = &self.ssh else {
             let mut command = Command::new(program);
             command.args(argv.get(1..).unwrap_or_default());
             return self.spawn(program, command, input, None);
         };
-        let there = There::enter(ssh).await?;
+        let there = RemoteSession::open(ssh).await?;
         let leash = match input {
-            Input::None => &["sh", "-c", LEASH, "snapdeck"][..],
+            Input::None => &["sh", "-c", KILL_ON_STDIN_EOF, "snapdeck"][..],
             Input::Piped => &[],
         };
         let words = ["env", "LC_ALL=C"].into_iter().chain(leash.iter().copied());
-        let line = quote::line(words.chain(argv.iter().copied()));
-        let command = there.master.command(&format!("exec {line}"));
+        let line = quote::quote_words(words.chain(argv.iter().copied()));
+        let command = there.master.shell_command(&format!("exec {line}"));
         self.spawn(program, command, input, Some(there))
     }
 
@@ -139,10 +139,10 @@ impl Place {
     ///
     /// # Errors
     /// `Unreachable`; `Failed` for this machine, which needs none.
-    pub(crate) async fn sftp(&self) -> Result<Running> {
-        let ssh = self.ssh.as_ref().ok_or_else(|| self.cannot_run("sftp"))?;
-        let there = There::enter(ssh).await?;
-        let command = there.master.sftp();
+    pub(crate) async fn start_sftp(&self) -> Result<RunningCommand> {
+        let ssh = self.ssh.as_ref().ok_or_else(|| self.run_error("sftp"))?;
+        let there = RemoteSession::open(ssh).await?;
+        let command = there.master.sftp_command();
         self.spawn("sftp", command, Input::Piped, Some(there))
     }
 
@@ -151,8 +151,8 @@ impl Place {
         program: &str,
         mut command: Command,
         input: Input,
-        there: Option<There>,
-    ) -> Result<Running> {
+        there: Option<RemoteSession>,
+    ) -> Result<RunningCommand> {
         let stdin = match (&there, input) {
             (None, Input::None) => Stdio::null(),
             _ => Stdio::piped(),
@@ -169,28 +169,28 @@ impl Place {
         let mut child = command.spawn().map_err(|error| {
             let missing = error.kind() == std::io::ErrorKind::NotFound;
             match missing && there.is_none() {
-                true => self.missing(program),
-                false => self.cannot_run(program).with_cause(error),
+                true => self.missing_program_error(program),
+                false => self.run_error(program).with_cause(error),
             }
         })?;
-        Ok(Running {
+        Ok(RunningCommand {
             program: program.to_owned(),
             stdin: child.stdin.take(),
             child,
-            there,
+            session: there,
         })
     }
 
-    fn cannot_run(&self, program: &str) -> Error {
+    fn run_error(&self, program: &str) -> Error {
         Error::new(
             Kind::Failed,
             format!("cannot run {program} on host {}", self.host),
         )
     }
 
-    fn missing(&self, program: &str) -> Error {
-        let failed = self.cannot_run(program).with_cause("it is not installed");
-        match package_of(program) {
+    fn missing_program_error(&self, program: &str) -> Error {
+        let failed = self.run_error(program).with_cause("it is not installed");
+        match find_package(program) {
             Some(package) => failed.hint(format!("install {package} there")),
             None => failed,
         }
@@ -206,9 +206,11 @@ impl Place {
         argv: &[&str],
         deadline: Duration,
         cancel: &CancellationToken,
-    ) -> Result<Said> {
-        let output = self.output(argv, OUTPUT, deadline, cancel).await?;
-        Ok(Said {
+    ) -> Result<TextOutput> {
+        let output = self
+            .run_raw(argv, MAX_OUTPUT_BYTES, deadline, cancel)
+            .await?;
+        Ok(TextOutput {
             status: output.status,
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: output.stderr,
@@ -219,7 +221,7 @@ impl Place {
     ///
     /// # Errors
     /// As [`Place::run`].
-    pub(crate) async fn output(
+    pub(crate) async fn run_raw(
         &self,
         argv: &[&str],
         limit: usize,
@@ -233,14 +235,14 @@ impl Place {
     ///
     /// # Errors
     /// As [`Place::run`].
-    pub(crate) async fn feed(
+    pub(crate) async fn run_with_input(
         &self,
         argv: &[&str],
         input: &[u8],
         deadline: Duration,
     ) -> Result<Output> {
         let never = CancellationToken::new();
-        self.exchange(argv, Some(input), OUTPUT, deadline, &never)
+        self.exchange(argv, Some(input), MAX_OUTPUT_BYTES, deadline, &never)
             .await
     }
 
@@ -271,8 +273,8 @@ impl Place {
                     }
                 };
                 let (stdout, stderr, (), status) = tokio::join!(
-                    bytes(stdout, limit),
-                    text(stderr),
+                    read_bounded(stdout, limit),
+                    read_text(stderr),
                     give,
                     self.wait(&mut running)
                 );
@@ -287,7 +289,7 @@ impl Place {
                 () = cancel.cancelled() => {}
             }
             // Waits until it is gone, so that nothing it holds or writes outlives the error.
-            running.end().await;
+            running.terminate().await;
             Err(Error::cancelled(program))
         };
         // Dropped at the deadline, a command here is killed, and one there is let off its leash.
@@ -303,31 +305,33 @@ impl Place {
     ///
     /// # Errors
     /// `Unreachable` where the connection to it was lost; `Failed` where there is no such program there.
-    pub(crate) async fn wait(&self, running: &mut Running) -> Result<ExitStatus> {
+    pub(crate) async fn wait(&self, running: &mut RunningCommand) -> Result<ExitStatus> {
         let what = format!("{} on host {} broke off", running.program, self.host);
         let status = running
             .child
             .wait()
             .await
             .map_err(|error| Error::new(Kind::Failed, &*what).with_cause(error))?;
-        match &running.there {
-            Some(there) if status.code() == Some(SSH_FAILED) => {
-                there.ssh.suspect(&there.master).await;
+        match &running.session {
+            Some(there) if status.code() == Some(SSH_FAILED_STATUS) => {
+                there.ssh.check_alive(&there.master).await;
                 match there.master.is_up() {
                     true => Err(Error::new(Kind::Unreachable, what)
                         .with_cause("its sshd opened no session for it")
                         .hint("is MaxSessions there (sshd_config) less than 10?")
                         .retryable()),
-                    false => Err(there.ssh.lost(what)),
+                    false => Err(there.ssh.connection_lost_error(what)),
                 }
             }
-            Some(_) if status.code() == Some(NOT_FOUND) => Err(self.missing(&running.program)),
+            Some(_) if status.code() == Some(NOT_FOUND_STATUS) => {
+                Err(self.missing_program_error(&running.program))
+            }
             _ => Ok(status),
         }
     }
 }
 
-impl Running {
+impl RunningCommand {
     /// Its output, once.
     pub(crate) fn stdout(&mut self) -> Option<ChildStdout> {
         self.child.stdout.take()
@@ -344,14 +348,18 @@ impl Running {
     }
 
     /// Waits for its end, whatever that says.
-    pub(crate) async fn ended(&mut self) -> std::io::Result<ExitStatus> {
+    pub(crate) async fn wait_status(&mut self) -> std::io::Result<ExitStatus> {
         self.child.wait().await
     }
 
     /// Ends it and waits until it is gone.
-    pub(crate) async fn end(&mut self) {
+    pub(crate) async fn terminate(&mut self) {
         drop(self.stdin.take());
-        if self.there.is_some() && tokio::time::timeout(END, self.child.wait()).await.is_ok() {
+        if self.session.is_some()
+            && tokio::time::timeout(EXIT_TIMEOUT, self.child.wait())
+                .await
+                .is_ok()
+        {
             return;
         }
         let _ = self.child.kill().await;
@@ -360,7 +368,7 @@ impl Running {
 
 /// The first `limit` bytes of what a stream says; the rest is read and forgotten, so that nobody blocks on a
 /// full pipe.
-pub(crate) async fn bytes(stream: Option<impl AsyncRead + Unpin>, limit: usize) -> Vec<u8> {
+pub(crate) async fn read_bounded(stream: Option<impl AsyncRead + Unpin>, limit: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     if let Some(mut stream) = stream {
         // What was said until an error is what there is.
@@ -374,6 +382,6 @@ pub(crate) async fn bytes(stream: Option<impl AsyncRead + Unpin>, limit: usize) 
 }
 
 /// As [`bytes`], for text.
-pub(crate) async fn text(stream: Option<impl AsyncRead + Unpin>) -> String {
-    String::from_utf8_lossy(&bytes(stream, OUTPUT).await).into_owned()
+pub(crate) async fn read_text(stream: Option<impl AsyncRead + Unpin>) -> String {
+    String::from_utf8_lossy(&read_bounded(stream, MAX_OUTPUT_BYTES).await).into_owned()
 }

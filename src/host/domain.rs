@@ -14,14 +14,14 @@ const MAX_DOMAINS: usize = 10_000;
 
 /// What a domain is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Facts {
+pub(crate) struct DomainSummary {
     pub name: String,
     pub state: SandboxState,
     pub cpus: u32,
     pub memory_bytes: u64,
     pub disks: Vec<Disk>,
     /// File of its UEFI variables.
-    pub variables: Option<String>,
+    pub nvram_path: Option<String>,
 }
 
 /// A disk of a domain that lies in a file or on a block device.
@@ -33,12 +33,12 @@ pub(crate) struct Disk {
 }
 
 /// All domains of the host. One that goes away meanwhile is left out.
-pub(crate) fn list(connect: &Connect) -> Result<Vec<Facts>, Error> {
+pub(crate) fn list(connect: &Connect) -> Result<Vec<DomainSummary>, Error> {
     let domains = connect.list_all_domains(0)?;
     domains
         .iter()
         .take(MAX_DOMAINS)
-        .filter_map(|domain| match facts(domain) {
+        .filter_map(|domain| match summarize(domain) {
             Err(error) if error.code().is(ErrorNumber::NoDomain) => None,
             facts => Some(facts),
         })
@@ -46,28 +46,28 @@ pub(crate) fn list(connect: &Connect) -> Result<Vec<Facts>, Error> {
 }
 
 /// One domain.
-pub(crate) fn facts(domain: &Domain) -> Result<Facts, Error> {
+pub(crate) fn summarize(domain: &Domain) -> Result<DomainSummary, Error> {
     let info = domain.info()?;
-    let (disks, variables) = files(&domain.xml_desc(0)?);
-    Ok(Facts {
+    let (disks, variables) = parse_files(&domain.xml_desc(0)?);
+    Ok(DomainSummary {
         name: domain.name()?,
-        state: state_of(domain, &info)?,
+        state: map_state(domain, &info)?,
         cpus: info.nr_virt_cpu,
         memory_bytes: info.max_mem * 1024,
         disks,
-        variables,
+        nvram_path: variables,
     })
 }
 
 /// The domain's state in our words.
 pub(crate) fn state(domain: &Domain) -> Result<SandboxState, Error> {
     // `Domain::state` of virt 0.5 swallows errors; `info` does not.
-    state_of(domain, &domain.info()?)
+    map_state(domain, &domain.info()?)
 }
 
-fn state_of(domain: &Domain, info: &DomainInfo) -> Result<SandboxState, Error> {
+fn map_state(domain: &Domain, info: &DomainInfo) -> Result<SandboxState, Error> {
     Ok(match info.state.unwrap_or(DomainState::NoState) {
-        DomainState::Paused if crashed(domain)? => SandboxState::Crashed,
+        DomainState::Paused if is_crashed(domain)? => SandboxState::Crashed,
         DomainState::Paused => SandboxState::Paused,
         DomainState::Shutoff if domain.has_managed_save(0)? => SandboxState::Saved,
         DomainState::Shutoff => SandboxState::ShutOff,
@@ -81,7 +81,7 @@ fn state_of(domain: &Domain, info: &DomainInfo) -> Result<SandboxState, Error> {
 }
 
 /// A guest that panicked and is kept stands paused, too.
-fn crashed(domain: &Domain) -> Result<bool, Error> {
+fn is_crashed(domain: &Domain) -> Result<bool, Error> {
     let (_, reason) = domain.state()?;
     Ok(matches!(
         reason,
@@ -91,7 +91,7 @@ fn crashed(domain: &Domain) -> Result<bool, Error> {
 }
 
 /// Disks of a domain's XML in its order, and its UEFI variables; none where it cannot be read.
-fn files(xml: &str) -> (Vec<Disk>, Option<String>) {
+fn parse_files(xml: &str) -> (Vec<Disk>, Option<String>) {
     let Ok(document) = Document::parse(xml) else {
         return (Vec::new(), None);
     };
@@ -101,11 +101,11 @@ fn files(xml: &str) -> (Vec<Disk>, Option<String>) {
         .and_then(|nvram| nvram.text())
         .map(|path| path.trim().to_owned())
         .filter(|path| !path.is_empty());
-    let disks = child(root, "devices").map(disks).unwrap_or_default();
+    let disks = child(root, "devices").map(parse_disks).unwrap_or_default();
     (disks, variables)
 }
 
-fn disks(devices: Node<'_, '_>) -> Vec<Disk> {
+fn parse_disks(devices: Node<'_, '_>) -> Vec<Disk> {
     devices
         .children()
         .filter(|node| node.has_tag_name("disk"))
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn finds_disks_and_variables_and_leaves_media_out() {
-        let (found, variables) = files(
+        let (found, variables) = parse_files(
             "<domain><os firmware='efi'><nvram template='/t'> /n/a_VARS.fd </nvram></os><devices>
                <disk type='file' device='cdrom'><source file='/iso'/></disk>
                <disk type='file' device='disk'><driver name='qemu' type='qcow2'/>
@@ -153,6 +153,6 @@ mod tests {
             [("/s/a&b.qcow2", Some("qcow2")), ("/dev/vg/lv", None)]
         );
         assert_eq!(variables.as_deref(), Some("/n/a_VARS.fd"));
-        assert_eq!(files("no xml"), (Vec::new(), None));
+        assert_eq!(parse_files("no xml"), (Vec::new(), None));
     }
 }

@@ -9,69 +9,73 @@ use virt::domain::Domain;
 use virt::error::{Error as VirtError, ErrorNumber};
 
 use super::domain::child;
-use super::{CALL, Host};
+use super::{CALL_TIMEOUT, Host};
 use snapdeck_libvirt::{TypedParams, Value};
 use snapdeck_model::{AgentChannel, Guest, GuestAccess, Result, SandboxId, Vnc};
 
 /// Three questions, of which libvirt gives each 5 s.
-const ASK: Duration = Duration::from_secs(16);
+const AGENT_TIMEOUT: Duration = Duration::from_secs(16);
 /// The name of the agent's channel (QEMU, "QEMU Guest Agent").
-const CHANNEL: &str = "org.qemu.guest_agent.0";
+const AGENT_CHANNEL: &str = "org.qemu.guest_agent.0";
 /// Devices and addresses that are read; a guest says what it likes.
 const MAX_ADDRESSES: u64 = 32;
 /// Longest text taken from a guest, in characters.
 const MAX_TEXT: usize = 100;
 /// Prints how many seconds ago a file was written, by the host's own clock.
-const AGE: &str = r#"echo "$(($(date +%s) - $(stat -c %Y -- "$1")))""#;
+const FILE_AGE_SCRIPT: &str = r#"echo "$(($(date +%s) - $(stat -c %Y -- "$1")))""#;
 
 impl Host {
     /// How a guest with a QEMU process is reached.
     ///
     /// # Errors
     /// `NotFound`; `Unreachable`.
-    pub async fn reach(&self, id: &SandboxId) -> Result<GuestAccess> {
-        let call = |domain: &Domain| Ok(reach(&domain.xml_desc(0)?));
-        self.on(id, "look at", CALL, call).await
+    pub async fn guest_access(&self, id: &SandboxId) -> Result<GuestAccess> {
+        let call = |domain: &Domain| Ok(parse_guest_access(&domain.xml_desc(0)?));
+        self.call_domain(id, "look at", CALL_TIMEOUT, call).await
     }
 
     /// What the guest's agent says. To be asked where its channel is open.
     ///
     /// # Errors
     /// `Failed` where it does not answer.
-    pub async fn ask_guest(&self, id: &SandboxId) -> Result<Guest> {
-        self.on(id, "ask the guest of", ASK, ask).await
+    pub async fn query_agent(&self, id: &SandboxId) -> Result<Guest> {
+        self.call_domain(id, "ask the guest of", AGENT_TIMEOUT, query_guest_info)
+            .await
     }
 
     /// How long ago the sandbox's QEMU process was started; `None` where that is not to be found out: libvirt does
     /// not tell, but the file with the process's number is as old as the process.
-    pub async fn running_for(&self, id: &SandboxId) -> Option<Duration> {
+    pub async fn uptime(&self, id: &SandboxId) -> Option<Duration> {
         let file = format!("{}/{id}.pid", self.run_dir()?);
-        if self.place.ssh().is_none() {
+        if self.runner.ssh().is_none() {
             let written = tokio::fs::metadata(file).await.ok()?.modified().ok()?;
             return SystemTime::now().duration_since(written).ok();
         }
-        let argv = ["sh", "-c", AGE, "snapdeck", &file];
-        let said = self.place.run(&argv, CALL, &CancellationToken::new()).await;
+        let argv = ["sh", "-c", FILE_AGE_SCRIPT, "snapdeck", &file];
+        let said = self
+            .runner
+            .run(&argv, CALL_TIMEOUT, &CancellationToken::new())
+            .await;
         let said = said.ok().filter(|said| said.status.success())?;
         Some(Duration::from_secs(said.stdout.trim().parse().ok()?))
     }
 
     /// Where libvirt's QEMU driver keeps what it knows of running guests.
     fn run_dir(&self) -> Option<String> {
-        if let Some(ssh) = self.place.ssh() {
+        if let Some(ssh) = self.runner.ssh() {
             let address = ssh.address();
-            return run_dir(&address.path, address.socket.as_deref());
+            return default_run_dir(&address.path, address.socket.as_deref());
         }
         let uri = url::Url::parse(&self.settings.uri).ok()?;
         let value = |name| uri.query_pairs().find(|(key, _)| key == name);
         if let Some((_, root)) = value("root") {
             return Some(format!("{root}/run/qemu"));
         }
-        run_dir(uri.path(), value("socket").map(|(_, path)| path).as_deref())
+        default_run_dir(uri.path(), value("socket").map(|(_, path)| path).as_deref())
     }
 }
 
-fn run_dir(path: &str, socket: Option<&str>) -> Option<String> {
+fn default_run_dir(path: &str, socket: Option<&str>) -> Option<String> {
     match (path, socket) {
         ("/system", None) => Some("/run/libvirt/qemu".to_owned()),
         ("/system", Some(socket)) => Some(format!("{}/qemu", socket.rsplit_once('/')?.0)),
@@ -80,7 +84,7 @@ fn run_dir(path: &str, socket: Option<&str>) -> Option<String> {
     }
 }
 
-fn reach(xml: &str) -> GuestAccess {
+fn parse_guest_access(xml: &str) -> GuestAccess {
     let Ok(document) = Document::parse(xml) else {
         return GuestAccess::default();
     };
@@ -111,7 +115,7 @@ fn reach(xml: &str) -> GuestAccess {
         .children()
         .filter(|node| node.has_tag_name("channel"))
         .filter_map(|channel| child(channel, "target"))
-        .find(|target| target.attribute("name") == Some(CHANNEL));
+        .find(|target| target.attribute("name") == Some(AGENT_CHANNEL));
     let agent = match channel.map(|target| target.attribute("state")) {
         None => AgentChannel::None,
         Some(Some("connected")) => AgentChannel::Connected,
@@ -121,7 +125,7 @@ fn reach(xml: &str) -> GuestAccess {
 }
 
 /// Each question by itself: an older agent does not know all of them.
-fn ask(domain: &Domain) -> Result<Guest, VirtError> {
+fn query_guest_info(domain: &Domain) -> Result<Guest, VirtError> {
     let mut told = TypedParams::new();
     for kinds in [
         virt_sys::VIR_DOMAIN_GUEST_INFO_OS,
@@ -134,10 +138,10 @@ fn ask(domain: &Domain) -> Result<Guest, VirtError> {
             Err(_) => {}
         }
     }
-    Ok(guest(&told))
+    Ok(parse_guest_info(&told))
 }
 
-fn guest(fields: &TypedParams) -> Guest {
+fn parse_guest_info(fields: &TypedParams) -> Guest {
     let text = |name: &str| match fields.get(name) {
         // What a guest says goes to a terminal.
         Some(Value::Text(text)) => {
@@ -172,7 +176,7 @@ mod tests {
 
     fn vnc(graphics: &str) -> Option<String> {
         let xml = format!("<domain><devices>{graphics}</devices></domain>");
-        reach(&xml).vnc.map(|vnc| vnc.to_string())
+        parse_guest_access(&xml).vnc.map(|vnc| vnc.to_string())
     }
 
     #[test]
@@ -223,9 +227,9 @@ mod tests {
                 "<domain><devices><channel type='unix'><target type='virtio' {target}/></channel>\
                  </devices></domain>"
             );
-            assert_eq!(reach(&xml).agent, agent);
+            assert_eq!(parse_guest_access(&xml).agent, agent);
         }
-        assert_eq!(reach("no xml"), GuestAccess::default());
+        assert_eq!(parse_guest_access("no xml"), GuestAccess::default());
     }
 
     #[test]
@@ -241,7 +245,7 @@ mod tests {
             ("if.0.addr.2.addr".into(), text("fe80::1")),
             ("if.0.addr.3.addr".into(), text("no address")),
         ]);
-        let guest = guest(&told);
+        let guest = parse_guest_info(&told);
         assert_eq!(guest.os.as_deref(), Some("Windows[2J Server"));
         assert_eq!(guest.hostname, None);
         assert_eq!(guest.addresses, ["192.168.122.7"]);
@@ -249,7 +253,7 @@ mod tests {
 
     #[test]
     fn knows_where_the_process_numbers_are() {
-        let dir = |path, socket| run_dir(path, socket);
+        let dir = |path, socket| default_run_dir(path, socket);
         assert_eq!(dir("/system", None).as_deref(), Some("/run/libvirt/qemu"));
         let socket = Some("/l/run/libvirt/libvirt-sock");
         assert_eq!(

@@ -6,27 +6,27 @@ use serde::Deserialize;
 use tokio::io::AsyncReadExt;
 use tokio_util::sync::CancellationToken;
 
-use super::command::{Input, Place, Said, text};
+use super::command::{CommandRunner, Input, TextOutput, read_text};
 use snapdeck_model::{Error, Kind, Phase, ProgressCell, Result};
 
 /// Reads the image's tables only, however large the disk.
-const MEASURE: Duration = Duration::from_secs(120);
+const MEASURE_TIMEOUT: Duration = Duration::from_secs(120);
 /// Writes the tables of an empty image.
-const CREATE: Duration = Duration::from_secs(120);
+const CREATE_TIMEOUT: Duration = Duration::from_secs(120);
 /// Reads every table of the image.
-const CHECK: Duration = Duration::from_secs(60 * 60);
+const CHECK_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 /// A conversion that has not come one step (0.01 %... 1 %, as QEMU likes) further for so long hangs.
-const STALLED: Duration = Duration::from_secs(30 * 60);
+const STALL_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
 /// `--force-share`: reads an image whose locks QEMU holds.
-fn share(shared: bool) -> &'static [&'static str] {
+fn share_flags(shared: bool) -> &'static [&'static str] {
     if shared { &["-U"] } else { &[] }
 }
 
 /// Bytes a flattened copy of `disk` may take at most, compressible or not.
-pub(crate) async fn measure(place: &Place, disk: &str, shared: bool) -> Result<u64> {
+pub(crate) async fn measure(place: &CommandRunner, disk: &str, shared: bool) -> Result<u64> {
     #[derive(Deserialize)]
-    struct Measured {
+    struct MeasureOutput {
         required: u64,
     }
     let what = || format!("cannot measure {disk} on host {}", place.host());
@@ -39,14 +39,16 @@ pub(crate) async fn measure(place: &Place, disk: &str, shared: bool) -> Result<u
         "-O",
         "qcow2",
     ];
-    argv.extend(share(shared));
+    argv.extend(share_flags(shared));
     argv.push(disk);
-    let said = place.run(&argv, MEASURE, &CancellationToken::new()).await?;
+    let said = place
+        .run(&argv, MEASURE_TIMEOUT, &CancellationToken::new())
+        .await?;
     if !said.status.success() {
         return Err(explain(what(), &said));
     }
     serde_json::from_str(&said.stdout)
-        .map(|measured: Measured| measured.required)
+        .map(|measured: MeasureOutput| measured.required)
         .map_err(|error| {
             Error::new(Kind::Failed, what())
                 .with_cause(format!("qemu-img measure said no JSON: {error}"))
@@ -55,7 +57,7 @@ pub(crate) async fn measure(place: &Place, disk: &str, shared: bool) -> Result<u
 
 /// Makes an empty overlay on `base`; `size_bytes`: of its disk, where that is not the base's.
 pub(crate) async fn make_overlay(
-    place: &Place,
+    place: &CommandRunner,
     base: &str,
     overlay: &str,
     size_bytes: Option<u64>,
@@ -71,7 +73,7 @@ pub(crate) async fn make_overlay(
 
 /// Makes an empty image of `size_bytes` that `owner` (USER:GROUP) may write, and nobody else.
 pub(crate) async fn make_scratch(
-    place: &Place,
+    place: &CommandRunner,
     path: &str,
     size_bytes: u64,
     owner: &str,
@@ -81,8 +83,10 @@ pub(crate) async fn make_scratch(
     create(place, &["sh", "-c", script, "sh", path, &size, owner], path).await
 }
 
-async fn create(place: &Place, argv: &[&str], path: &str) -> Result<()> {
-    let said = place.run(argv, CREATE, &CancellationToken::new()).await?;
+async fn create(place: &CommandRunner, argv: &[&str], path: &str) -> Result<()> {
+    let said = place
+        .run(argv, CREATE_TIMEOUT, &CancellationToken::new())
+        .await?;
     match said.status.success() {
         true => Ok(()),
         false => Err(explain(
@@ -94,7 +98,7 @@ async fn create(place: &Place, argv: &[&str], path: &str) -> Result<()> {
 
 /// Flattens `disk` into the new file `target`. `expected_bytes`, as measured, is what progress counts to.
 pub(crate) async fn convert(
-    place: &Place,
+    place: &CommandRunner,
     disk: &str,
     target: &str,
     shared: bool,
@@ -104,22 +108,22 @@ pub(crate) async fn convert(
 ) -> Result<()> {
     let what = || format!("cannot flatten {disk} on host {}", place.host());
     let mut argv = vec!["qemu-img", "convert", "-p", "-f", "qcow2", "-O", "qcow2"];
-    argv.extend(share(shared));
+    argv.extend(share_flags(shared));
     argv.extend([disk, target]);
     progress.enter(Phase::Converting, expected_bytes);
     let mut child = place.start(&argv, Input::None).await?;
     let (mut stdout, stderr) = (child.stdout(), child.stderr());
 
     let told = async {
-        let mut percent = Percent::default();
+        let mut percent = PercentParser::default();
         let mut buffer = [0; 4096];
         while let Some(stdout) = &mut stdout {
-            match tokio::time::timeout(STALLED, stdout.read(&mut buffer)).await {
+            match tokio::time::timeout(STALL_TIMEOUT, stdout.read(&mut buffer)).await {
                 Err(_) => return false,
                 Ok(Ok(0) | Err(_)) => break,
                 Ok(Ok(length)) => {
                     let said = buffer.iter().take(length);
-                    if let Some(part) = said.filter_map(|byte| percent.take(*byte)).last() {
+                    if let Some(part) = said.filter_map(|byte| percent.push_byte(*byte)).last() {
                         progress.set_done((expected_bytes as f64 * part) as u64);
                     }
                 }
@@ -128,11 +132,11 @@ pub(crate) async fn convert(
         true
     };
     let ended = async {
-        let (moving, stderr) = tokio::join!(told, text(stderr));
+        let (moving, stderr) = tokio::join!(told, read_text(stderr));
         if !moving {
             return Err(Error::new(Kind::Failed, what()).with_cause(format!(
                 "qemu-img has not come further for {} minutes",
-                STALLED.as_secs() / 60
+                STALL_TIMEOUT.as_secs() / 60
             )));
         }
         let status = place.wait(&mut child).await?;
@@ -142,7 +146,7 @@ pub(crate) async fn convert(
         let stdout = String::new();
         Err(explain(
             what(),
-            &Said {
+            &TextOutput {
                 status,
                 stdout,
                 stderr,
@@ -155,7 +159,7 @@ pub(crate) async fn convert(
     };
     if ended.is_err() {
         // Waits until it is gone: it must not go on writing what is about to be removed.
-        child.end().await;
+        child.terminate().await;
     }
     ended
 }
@@ -165,13 +169,13 @@ pub(crate) async fn convert(
 /// # Errors
 /// `Damaged` where it is not; `Failed` where that could not be found out.
 pub(crate) async fn check(
-    place: &Place,
+    place: &CommandRunner,
     path: &str,
     cancel: &CancellationToken,
 ) -> Result<Option<String>> {
     let what = || format!("cannot check {path} on host {}", place.host());
     let argv = ["qemu-img", "check", "-f", "qcow2", path];
-    let said = place.run(&argv, CHECK, cancel).await?;
+    let said = place.run(&argv, CHECK_TIMEOUT, cancel).await?;
     // QEMU, docs/tools/qemu-img, "check": the meaning of its exit codes.
     match said.status.code() {
         Some(0) => Ok(None),
@@ -185,8 +189,8 @@ pub(crate) async fn check(
                 place.host()
             ),
         )
-        .with_cause(verdict(&said))),
-        Some(1) if !is_access(&said.stderr) => Err(Error::new(
+        .with_cause(find_error_line(&said))),
+        Some(1) if !is_access_error(&said.stderr) => Err(Error::new(
             Kind::Damaged,
             format!(
                 "qemu-img check failed: {path} on host {} cannot be read as qcow2",
@@ -199,11 +203,11 @@ pub(crate) async fn check(
 }
 
 /// Failures of exit code 1 that say nothing about the image.
-fn is_access(stderr: &str) -> bool {
+fn is_access_error(stderr: &str) -> bool {
     [
         "Permission denied",
         "No such file",
-        LOCKED,
+        LOCK_MESSAGE,
         "Input/output error",
         "Cannot allocate memory",
     ]
@@ -212,10 +216,10 @@ fn is_access(stderr: &str) -> bool {
 }
 
 /// How QEMU says that another process holds an image's locks.
-const LOCKED: &str = "Is another process using";
+const LOCK_MESSAGE: &str = "Is another process using";
 
 /// The line of a check's output that counts the errors, else the last one.
-fn verdict(said: &Said) -> String {
+fn find_error_line(said: &TextOutput) -> String {
     let counts = |line: &&str| line.contains("errors were found");
     match said.stdout.lines().find(counts) {
         Some(line) => line.to_owned(),
@@ -230,7 +234,7 @@ fn last_line(text: &str) -> &str {
         .unwrap_or("it said nothing")
 }
 
-fn explain(what: String, said: &Said) -> Error {
+fn explain(what: String, said: &TextOutput) -> Error {
     let stderr = &said.stderr;
     if stderr.contains("No space left") || stderr.contains("Disk quota exceeded") {
         return Error::new(Kind::NoSpace, what)
@@ -238,7 +242,7 @@ fn explain(what: String, said: &Said) -> Error {
             .hint("free space there, or point temp_dir of the host at a larger disk");
     }
     let error = Error::new(Kind::Failed, what);
-    if stderr.contains(LOCKED) {
+    if stderr.contains(LOCK_MESSAGE) {
         return error.with_cause(last_line(stderr)).hint(
             "another program has the image open: wait for it, or pause the sandbox rather than stop it",
         );
@@ -251,28 +255,28 @@ fn explain(what: String, said: &Said) -> Error {
 
 /// Reads `(12.34/100%)` out of what `qemu-img -p` says, byte by byte.
 #[derive(Default)]
-struct Percent {
+struct PercentParser {
     digits: String,
-    inside: bool,
+    is_in_parens: bool,
 }
 
-impl Percent {
+impl PercentParser {
     /// The part done, 0 to 1, at the byte that completes it.
-    fn take(&mut self, byte: u8) -> Option<f64> {
+    fn push_byte(&mut self, byte: u8) -> Option<f64> {
         match byte {
             b'(' => {
                 self.digits.clear();
-                self.inside = true;
+                self.is_in_parens = true;
             }
-            b'0'..=b'9' | b'.' if self.inside && self.digits.len() < 8 => {
+            b'0'..=b'9' | b'.' if self.is_in_parens && self.digits.len() < 8 => {
                 self.digits.push(char::from(byte));
             }
-            b'/' if self.inside => {
-                self.inside = false;
+            b'/' if self.is_in_parens => {
+                self.is_in_parens = false;
                 let percent = self.digits.parse::<f64>().ok()?;
                 return Some((percent / 100.0).clamp(0.0, 1.0));
             }
-            _ => self.inside = false,
+            _ => self.is_in_parens = false,
         }
         None
     }
@@ -284,18 +288,18 @@ mod tests {
 
     #[test]
     fn reads_progress_as_qemu_img_writes_it() {
-        let mut percent = Percent::default();
+        let mut percent = PercentParser::default();
         let told: Vec<f64> = b"    (0.00/100%)\r    (50.25/100%)\r    (100.00/100%)\r\n"
             .iter()
-            .filter_map(|byte| percent.take(*byte))
+            .filter_map(|byte| percent.push_byte(*byte))
             .collect();
         assert_eq!(told, [0.0, 0.5025, 1.0]);
     }
 
     #[test]
     fn noise_is_no_progress() {
-        let mut percent = Percent::default();
+        let mut percent = PercentParser::default();
         let noise = b"(x) 12/100% ((..) (123456789123456789";
-        assert!(noise.iter().all(|byte| percent.take(*byte).is_none()));
+        assert!(noise.iter().all(|byte| percent.push_byte(*byte).is_none()));
     }
 }

@@ -22,7 +22,7 @@ pub struct ImageFile {
 }
 
 /// The stamp of a file that looks so.
-pub(crate) fn stamp_of(metadata: &Metadata) -> FileStamp {
+pub(crate) fn file_stamp(metadata: &Metadata) -> FileStamp {
     FileStamp {
         inode: metadata.ino(),
         modified_ns: i128::from(metadata.mtime()) * 1_000_000_000
@@ -35,7 +35,7 @@ pub(crate) fn stamp_of(metadata: &Metadata) -> FileStamp {
 ///
 /// # Errors
 /// The system's; `InvalidInput` for what is neither a regular file nor a block device.
-pub(crate) fn look(path: &Path) -> io::Result<ImageFile> {
+pub(crate) fn inspect(path: &Path) -> io::Result<ImageFile> {
     // Not blocking: a FIFO with an image's name would hang the opening for ever.
     let file = OpenOptions::new()
         .read(true)
@@ -48,26 +48,26 @@ pub(crate) fn look(path: &Path) -> io::Result<ImageFile> {
             "it is no regular file",
         ));
     }
-    let facts = match facts_of(&start(&file, HEADER_BYTES)?) {
-        Err(needed_bytes) => facts_of(&start(&file, needed_bytes)?),
+    let facts = match parse_header(&read_prefix(&file, HEADER_BYTES)?) {
+        Err(needed_bytes) => parse_header(&read_prefix(&file, needed_bytes)?),
         facts => facts,
     };
     Ok(ImageFile {
         size_bytes: metadata.len(),
         allocated_bytes: metadata.blocks() * 512,
-        stamp: stamp_of(&metadata),
-        facts: facts.unwrap_or_else(|_| Err(CUT_OFF.into())),
+        stamp: file_stamp(&metadata),
+        facts: facts.unwrap_or_else(|_| Err(TRUNCATED_HEADER.into())),
     })
 }
 
 /// What is said of an image that is shorter than its header.
-pub(crate) const CUT_OFF: &str = "its header is cut off";
+pub(crate) const TRUNCATED_HEADER: &str = "its header is cut off";
 
 /// The facts in the bytes an image begins with, or why there are none.
 ///
 /// # Errors
 /// How many bytes it takes to tell.
-pub(crate) fn facts_of(start: &[u8]) -> Result<Result<ImageFacts, String>, usize> {
+pub(crate) fn parse_header(start: &[u8]) -> Result<Result<ImageFacts, String>, usize> {
     match read_header(start) {
         Ok(facts) => Ok(Ok(facts)),
         Err(HeaderError::Invalid(why)) => Ok(Err(why)),
@@ -76,7 +76,7 @@ pub(crate) fn facts_of(start: &[u8]) -> Result<Result<ImageFacts, String>, usize
 }
 
 /// The first `length` bytes, or the whole of a shorter file.
-fn start(file: &File, length: usize) -> io::Result<Vec<u8>> {
+fn read_prefix(file: &File, length: usize) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; length];
     let mut filled = 0;
     while filled < length {

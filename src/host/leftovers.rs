@@ -12,12 +12,12 @@ use snapdeck_model::{Error, Kind, Leftover, LeftoverKind, Result, SnapshotName};
 
 const SCRIPT: &str = include_str!("leftovers.sh");
 /// For looking through two directories and all open files, or for removing one directory.
-const CALL: Duration = Duration::from_secs(120);
+const SCRIPT_TIMEOUT: Duration = Duration::from_secs(120);
 /// Bytes that the list may have: some ten thousand leftovers.
-const SAID: usize = 2 << 20;
+const MAX_OUTPUT_BYTES: usize = 2 << 20;
 
 /// The snapshot that a part of a pull was to become.
-fn subject(path: &str) -> Option<SnapshotName> {
+fn parse_partial_name(path: &str) -> Option<SnapshotName> {
     let name = path.rsplit('/').next()?.strip_prefix('.')?;
     name.strip_suffix(".qcow2.partial")?.parse().ok()
 }
@@ -30,7 +30,7 @@ impl Host {
     /// The system's; `Unreachable`.
     pub async fn leftovers(&self) -> Result<Vec<Leftover>> {
         let dirs = [&*self.settings.snapshots_dir, &*self.settings.temp_dir];
-        let said = self.on_leftovers("list", &dirs).await?;
+        let said = self.run_leftovers_script("list", &dirs).await?;
         let mut fields = said.stdout.split(|byte| *byte == 0);
         let mut found = Vec::new();
         while let [Some(kind), Some(bytes), Some(at), Some(path)] =
@@ -51,7 +51,7 @@ impl Host {
             found.push(Leftover {
                 kind,
                 host: Some(self.name().clone()),
-                name: subject(&path),
+                name: parse_partial_name(&path),
                 path,
                 upload_id: None,
                 size_bytes: number(bytes).unwrap_or(0),
@@ -78,26 +78,29 @@ impl Host {
             let what = format!("cannot remove {} on host {}", leftover.path, self.name());
             return Err(Error::new(Kind::Failed, what).with_cause(format!("it is not in {dir}")));
         };
-        let lock = match &subject(name) {
+        let lock = match &parse_partial_name(name) {
             Some(snapshot) => {
-                let wants = vec![self.lock_of_snapshot(snapshot, true)];
+                let wants = vec![self.snapshot_lock(snapshot, true)];
                 let work = format!("remove {}", leftover.path);
                 // It goes within one call: there is nothing to stop when the lock is lost.
                 Some(self.lock(wants, &work, CancellationToken::new()).await?)
             }
             None => None,
         };
-        let said = self.on_leftovers(verb, &[dir, name]).await;
+        let said = self.run_leftovers_script(verb, &[dir, name]).await;
         if let Some(lock) = lock {
             lock.release().await;
         }
         Ok(said?.stdout.starts_with(b"removed"))
     }
 
-    async fn on_leftovers(&self, verb: &str, args: &[&str]) -> Result<Output> {
+    async fn run_leftovers_script(&self, verb: &str, args: &[&str]) -> Result<Output> {
         let argv = [&["sh", "-c", SCRIPT, "snapdeck", verb], args].concat();
         let never = CancellationToken::new();
-        let said = self.place.output(&argv, SAID, CALL, &never).await?;
+        let said = self
+            .runner
+            .run_raw(&argv, MAX_OUTPUT_BYTES, SCRIPT_TIMEOUT, &never)
+            .await?;
         match said.status.success() {
             true => Ok(said),
             false => {

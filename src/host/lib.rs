@@ -1,34 +1,32 @@
 //! One libvirt host: its domains, its files, and commands on it.
 
 mod address;
+mod annotations;
 mod backup;
-mod blueprint;
+mod blocking_pool;
+mod capabilities;
 mod command;
+mod digest;
 mod doctor;
 mod domain;
-mod eyes;
+mod domain_xml;
 mod fs;
-mod glance;
-mod guard;
 mod guest;
 mod image;
 mod image_file;
+mod inventory;
 mod leftovers;
 mod libvirt;
 mod lock;
-mod offer;
-mod patience;
 mod quote;
-mod remarks;
+mod reconnect;
 mod sandbox;
 mod screen;
 mod sftp;
 mod ssh;
 mod stats;
-mod still;
-mod survey;
-mod threads;
 mod tunnel;
+mod watchdog;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,11 +36,11 @@ use tokio::sync::{OnceCell, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::address::Address;
-use self::command::Place;
+use self::command::CommandRunner;
 use self::fs::{HostFs, LocalFs, RemoteFs};
-use self::guard::{Duty, Pause};
 use self::libvirt::Libvirt;
 use self::ssh::Ssh;
+use self::watchdog::{GuardedPause, WatchdogConfig};
 use snapdeck_model::settings::HostSettings;
 use snapdeck_model::{
     Damage, Error, HostName, Kind, MAX_MANIFEST_BYTES, Manifest, ProgressCell, Result, SandboxId,
@@ -50,45 +48,46 @@ use snapdeck_model::{
 };
 
 pub use backup::{Backup, Export, StaleBackup};
-pub use blueprint::Blueprint;
+pub use capabilities::{HostCapabilities, HostMemory};
+pub use digest::hash_block;
+pub use domain_xml::DomainTemplate;
 pub use fs::{BlockCopy, BlockState, Content, CopySource, FileReader, FileWriter, PreopenedFile};
-pub use glance::Known;
-pub use guard::Guard;
 pub use image_file::ImageFile;
-pub use lock::{Lock, Want};
-pub use offer::{Memory, Offer};
-pub use patience::Patience;
+pub use inventory::cache::ScanCache;
+pub use inventory::scan::HostInventory;
+pub use lock::{LockGuard, LockRequest};
+pub use reconnect::RetryPolicy;
 pub use snapdeck_libvirt::set_mmap_threshold;
-pub use survey::Survey;
-pub use tunnel::Tunnel;
+pub use tunnel::VncTunnel;
+pub use watchdog::Watchdog;
 
 /// For a call that asks or tells libvirt something.
-const CALL: Duration = Duration::from_secs(10);
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// For listing all domains and files.
-const SURVEY: Duration = Duration::from_secs(25);
+const SCAN_TIMEOUT: Duration = Duration::from_secs(25);
 
 /// Longest note of damage that is read.
 const MAX_DAMAGE_BYTES: u64 = 64 << 10;
 
 /// A manifest beside a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Kept {
+pub struct StoredManifest {
     /// It.
     pub manifest: Manifest,
     /// Is the file known to hold these bytes: unchanged since it was proven, and no damage known?
-    pub is_proven: bool,
+    pub is_verified: bool,
 }
 
 /// A host. Cheap to clone; nothing is opened until it is used.
 #[derive(Clone)]
 pub struct Host {
     settings: Arc<HostSettings>,
-    place: Place,
+    runner: CommandRunner,
     libvirt: Libvirt,
-    files: HostFs,
-    patience: Patience,
+    fs: HostFs,
+    retry_policy: RetryPolicy,
     /// Does a guest really run under KVM there? Found out once.
-    kvm: Arc<OnceCell<bool>>,
+    kvm_usable: Arc<OnceCell<bool>>,
 }
 
 impl Host {
@@ -120,42 +119,42 @@ impl Host {
             ));
         }
         let ssh = match address {
-            Address::Here => None,
+            Address::Local => None,
             Address::Ssh(address) => Some(Ssh::new(name.clone(), *address)),
         };
-        let place = Place::new(name.clone(), ssh);
+        let place = CommandRunner::new(name.clone(), ssh);
         Ok(Self {
             libvirt: Libvirt::new(place.clone(), settings.uri.clone()),
-            files: match place.ssh() {
+            fs: match place.ssh() {
                 None => HostFs::Local(LocalFs::new(name.clone())),
                 Some(_) => HostFs::Remote(RemoteFs::new(place.clone())),
             },
-            place,
-            patience: Patience::none(),
-            kvm: Arc::default(),
+            runner: place,
+            retry_policy: RetryPolicy::no_retry(),
+            kvm_usable: Arc::default(),
             settings: Arc::new(settings),
         })
     }
 
     /// The same host, for a job that waits for it while it is away.
-    pub fn patient(&self, patience: Patience) -> Self {
+    pub fn with_retry_policy(&self, patience: RetryPolicy) -> Self {
         Self {
-            files: self.files.with_retry_policy(patience.clone()),
-            patience,
+            fs: self.fs.with_retry_policy(patience.clone()),
+            retry_policy: patience,
             ..self.clone()
         }
     }
 
     /// Ends the connection to it, where it is a remote one; using it again makes a new one.
-    pub async fn leave(&self) {
-        if let Some(ssh) = self.place.ssh() {
-            ssh.leave().await;
+    pub async fn disconnect(&self) {
+        if let Some(ssh) = self.runner.ssh() {
+            ssh.disconnect().await;
         }
     }
 
     /// Is it another machine?
     pub fn is_remote(&self) -> bool {
-        self.place.ssh().is_some()
+        self.runner.ssh().is_some()
     }
 
     /// Its name.
@@ -174,8 +173,8 @@ impl Host {
     }
 
     /// Was the connection that tells of changes lost, and is there no other yet?
-    pub fn is_lost(&self) -> bool {
-        self.libvirt.is_lost()
+    pub fn is_connection_lost(&self) -> bool {
+        self.libvirt.is_connection_lost()
     }
 
     /// Path of a snapshot.
@@ -214,18 +213,20 @@ impl Host {
     /// # Errors
     /// The system's; `Unreachable`.
     pub async fn manifest(&self, name: &SnapshotName) -> Result<Option<Manifest>> {
-        let kept = self.kept_manifest(name).await?;
-        Ok(kept.filter(|kept| kept.is_proven).map(|kept| kept.manifest))
+        let kept = self.stored_manifest(name).await?;
+        Ok(kept
+            .filter(|kept| kept.is_verified)
+            .map(|kept| kept.manifest))
     }
 
     /// The manifest that stands beside a snapshot, whatever became of the file; `None` where there is neither.
     ///
     /// # Errors
     /// As [`Host::manifest`].
-    pub async fn kept_manifest(&self, name: &SnapshotName) -> Result<Option<Kept>> {
+    pub async fn stored_manifest(&self, name: &SnapshotName) -> Result<Option<StoredManifest>> {
         let path = self.manifest_path(name);
         // One byte more tells that it is longer.
-        let Some(json) = self.files.read_file(&path, MAX_MANIFEST_BYTES + 1).await? else {
+        let Some(json) = self.fs.read_file(&path, MAX_MANIFEST_BYTES + 1).await? else {
             return Ok(None);
         };
         let manifest = match Manifest::read(&json) {
@@ -245,9 +246,9 @@ impl Host {
                 .is_some_and(|known| known.file == file.stamp),
             false => true,
         };
-        Ok(Some(Kept {
+        Ok(Some(StoredManifest {
             manifest,
-            is_proven: !is_damaged,
+            is_verified: !is_damaged,
         }))
     }
 
@@ -257,7 +258,7 @@ impl Host {
     /// The system's; `Unreachable`.
     pub async fn damage(&self, name: &SnapshotName) -> Result<Option<Damage>> {
         let path = self.damage_path(name);
-        let json = self.files.read_file(&path, MAX_DAMAGE_BYTES).await?;
+        let json = self.fs.read_file(&path, MAX_DAMAGE_BYTES).await?;
         Ok(json.and_then(|json| serde_json::from_slice(&json).ok()))
     }
 
@@ -265,17 +266,15 @@ impl Host {
     ///
     /// # Errors
     /// The system's; `Unreachable`.
-    pub async fn note_damage(&self, name: &SnapshotName, damage: Option<&Damage>) -> Result<()> {
+    pub async fn record_damage(&self, name: &SnapshotName, damage: Option<&Damage>) -> Result<()> {
         let path = self.damage_path(name);
         let Some(damage) = damage else {
-            return self.files.remove_file(&path).await.map(|_| ());
+            return self.fs.remove_file(&path).await.map(|_| ());
         };
         let json = serde_json::to_vec(damage).map_err(|error| {
             Error::new(Kind::Failed, format!("cannot write {path}")).with_cause(error)
         })?;
-        self.files
-            .write_file(&path, &self.settings.owner, json)
-            .await
+        self.fs.write_file(&path, &self.settings.owner, json).await
     }
 
     /// The snapshots whose files are there, sound or not.
@@ -284,16 +283,23 @@ impl Host {
     /// `Unreachable` where the directory may not be listed.
     pub async fn snapshot_names(&self) -> Result<Vec<SnapshotName>> {
         let dir = self.settings.snapshots_dir.clone();
-        let listed = match &self.files {
+        let listed = match &self.fs {
             HostFs::Local(files) => {
                 let what = format!("list {dir}");
-                vec![files.run(what, SURVEY, move || eyes::list(&dir)).await?]
+                vec![
+                    files
+                        .run(what, SCAN_TIMEOUT, move || {
+                            inventory::file_source::list_images(&dir)
+                        })
+                        .await?,
+                ]
             }
             HostFs::Remote(files) => files.list(&[&dir]).await?,
         };
         let images = listed.iter().flat_map(|listed| &listed.images);
-        let mut names: Vec<SnapshotName> =
-            images.filter_map(|file| survey::image_name(file)).collect();
+        let mut names: Vec<SnapshotName> = images
+            .filter_map(|file| inventory::scan::image_name(file))
+            .collect();
         names.sort();
         Ok(names)
     }
@@ -302,14 +308,14 @@ impl Host {
     ///
     /// # Errors
     /// The system's; `Cancelled`; `Unreachable`.
-    pub async fn hash(
+    pub async fn hash_blocks(
         &self,
         path: &str,
         pieces: &[BlockCopy],
         told: &UnboundedSender<(BlockCopy, BlockState)>,
         cancel: &CancellationToken,
     ) -> Result<()> {
-        self.files.hash(path, pieces, told, cancel).await
+        self.fs.hash(path, pieces, told, cancel).await
     }
 
     /// Writes a manifest beside the snapshot it names, in the place of any other; whole or not at all. What was said of
@@ -319,11 +325,9 @@ impl Host {
     /// The system's; `Unreachable`.
     pub async fn write_manifest(&self, manifest: Manifest) -> Result<()> {
         let path = self.manifest_path(&manifest.name);
-        let there = self.remarks(&manifest.name).await?.unwrap_or_default();
+        let there = self.annotations(&manifest.name).await?.unwrap_or_default();
         let json = manifest.with_existing_annotations(there).write()?;
-        self.files
-            .write_file(&path, &self.settings.owner, json)
-            .await
+        self.fs.write_file(&path, &self.settings.owner, json).await
     }
 
     /// Removes a snapshot and, after it, its manifest; returns whether the snapshot was there.
@@ -331,9 +335,9 @@ impl Host {
     /// # Errors
     /// The system's; `Unreachable`.
     pub async fn remove_snapshot(&self, name: &SnapshotName) -> Result<bool> {
-        let removed = self.files.remove_file(&self.snapshot_path(name)).await?;
-        self.files.remove_file(&self.manifest_path(name)).await?;
-        self.files.remove_file(&self.damage_path(name)).await?;
+        let removed = self.fs.remove_file(&self.snapshot_path(name)).await?;
+        self.fs.remove_file(&self.manifest_path(name)).await?;
+        self.fs.remove_file(&self.damage_path(name)).await?;
         Ok(removed)
     }
 
@@ -342,7 +346,7 @@ impl Host {
     /// # Errors
     /// `Unreachable` where it may not be read; `Failed` for what is no regular file.
     pub async fn image_file(&self, path: &str) -> Result<Option<ImageFile>> {
-        self.files.image_file(path).await
+        self.fs.image_file(path).await
     }
 
     /// Is there such a file?
@@ -358,12 +362,12 @@ impl Host {
     /// # Errors
     /// The system's, as of [`Host::image_file`].
     pub async fn open_reader(&self, path: &str) -> Result<FileReader> {
-        self.files.open_reader(path).await
+        self.fs.open_reader(path).await
     }
 
     /// Opens a file that somebody else writes, for a moment to come.
-    pub async fn open_ahead(&self, path: &str) -> PreopenedFile {
-        self.files.preopen(path).await
+    pub async fn preopen(&self, path: &str) -> PreopenedFile {
+        self.fs.preopen(path).await
     }
 
     /// Creates a file for writes at offsets, or takes up one that an earlier writer of the same content left:
@@ -373,15 +377,15 @@ impl Host {
     /// `Refused`, with nothing touched, where another process is writing that very file.
     pub async fn open_writer(&self, path: &str, content: &Content) -> Result<FileWriter> {
         let owner = &self.settings.owner;
-        self.files.open_writer(path, owner, content).await
+        self.fs.open_writer(path, owner, content).await
     }
 
     /// Opens a snapshot to write over what is bad in it. No QEMU has it open meanwhile.
     ///
     /// # Errors
     /// `Refused` where one has, or another process is at it; the system's.
-    pub async fn open_mender(&self, path: &str) -> Result<FileWriter> {
-        self.files.open_for_repair(path).await
+    pub async fn open_for_repair(&self, path: &str) -> Result<FileWriter> {
+        self.fs.open_for_repair(path).await
     }
 
     /// Makes a fresh private directory (0700) under the host's `temp_dir`.
@@ -389,7 +393,7 @@ impl Host {
     /// # Errors
     /// The system's.
     pub async fn make_temp_dir(&self) -> Result<String> {
-        self.files.make_temp_dir(&self.settings.temp_dir).await
+        self.fs.make_temp_dir(&self.settings.temp_dir).await
     }
 
     /// Removes a directory made by [`Host::make_temp_dir`], with what is in it; a missing one is fine.
@@ -397,7 +401,7 @@ impl Host {
     /// # Errors
     /// `Failed` for any other directory; the system's.
     pub async fn remove_temp_dir(&self, path: &str) -> Result<()> {
-        self.files.remove_temp_dir(path).await
+        self.fs.remove_temp_dir(path).await
     }
 
     /// Removes a file; returns whether it was there.
@@ -405,7 +409,7 @@ impl Host {
     /// # Errors
     /// The system's.
     pub async fn remove_file(&self, path: &str) -> Result<bool> {
-        self.files.remove_file(path).await
+        self.fs.remove_file(path).await
     }
 
     /// Bytes free for us at a directory.
@@ -413,7 +417,7 @@ impl Host {
     /// # Errors
     /// The system's.
     pub async fn free_bytes(&self, dir: &str) -> Result<u64> {
-        self.files.free_bytes(dir).await
+        self.fs.free_bytes(dir).await
     }
 
     /// Bytes a flattened copy of `disk` may take (`qemu-img measure`); `shared` while QEMU holds the disk.
@@ -421,8 +425,8 @@ impl Host {
     /// # Errors
     /// `Failed` with qemu-img's words.
     pub async fn measure(&self, disk: &str, shared: bool) -> Result<u64> {
-        self.patience
-            .call(|| image::measure(&self.place, disk, shared))
+        self.retry_policy
+            .call(|| image::measure(&self.runner, disk, shared))
             .await
     }
 
@@ -441,7 +445,7 @@ impl Host {
         cancel: &CancellationToken,
     ) -> Result<()> {
         image::convert(
-            &self.place,
+            &self.runner,
             disk,
             target,
             shared,
@@ -457,8 +461,8 @@ impl Host {
     /// # Errors
     /// `Damaged` where it is not; `Cancelled`; `Failed` where that could not be found out.
     pub async fn check(&self, path: &str, cancel: &CancellationToken) -> Result<Option<String>> {
-        self.patience
-            .call(|| image::check(&self.place, path, cancel))
+        self.retry_policy
+            .call(|| image::check(&self.runner, path, cancel))
             .await
     }
 
@@ -466,10 +470,10 @@ impl Host {
     ///
     /// # Errors
     /// `Failed` where it does not come up.
-    pub async fn guard_dir(&self, temp_dir: &str) -> Result<Guard> {
-        let duty = self.duty(temp_dir, None);
-        self.patience
-            .call(|| Guard::post(&self.place, duty.clone()))
+    pub async fn spawn_dir_watchdog(&self, temp_dir: &str) -> Result<Watchdog> {
+        let duty = self.watchdog_config(temp_dir, None);
+        self.retry_policy
+            .call(|| Watchdog::spawn(&self.runner, duty.clone()))
             .await
     }
 
@@ -479,50 +483,54 @@ impl Host {
     ///
     /// # Errors
     /// `Failed` where it does not come up: nothing may be paused then.
-    pub async fn guard_pause(&self, id: &SandboxId, temp_dir: &str) -> Result<Option<Guard>> {
-        self.post_over(id, temp_dir, false, false).await
+    pub async fn spawn_pause_watchdog(
+        &self,
+        id: &SandboxId,
+        temp_dir: &str,
+    ) -> Result<Option<Watchdog>> {
+        self.spawn_watchdog(id, temp_dir, false, false).await
     }
 
-    /// As [`Host::guard_pause`], over a backup and the directory it goes to; the guard removes that, too. With `thaw` the
+    /// As [`Host::spawn_pause_watchdog`], over a backup and the directory it goes to; the guard removes that, too. With `thaw` the
     /// sandbox's file systems are brought to rest before.
     ///
     /// # Errors
-    /// As [`Host::guard_pause`].
-    pub async fn guard_backup(
+    /// As [`Host::spawn_pause_watchdog`].
+    pub async fn spawn_backup_watchdog(
         &self,
         id: &SandboxId,
         dir: &str,
         thaw: bool,
-    ) -> Result<Option<Guard>> {
-        self.post_over(id, dir, true, thaw).await
+    ) -> Result<Option<Watchdog>> {
+        self.spawn_watchdog(id, dir, true, thaw).await
     }
 
-    async fn post_over(
+    async fn spawn_watchdog(
         &self,
         id: &SandboxId,
         dir: &str,
         backup: bool,
         thaw: bool,
-    ) -> Result<Option<Guard>> {
-        let uri = match self.place.ssh() {
-            Some(ssh) => ssh.address().uri_there(),
+    ) -> Result<Option<Watchdog>> {
+        let uri = match self.runner.ssh() {
+            Some(ssh) => ssh.address().uri_on_host(),
             None => self.settings.uri.clone(),
         };
         if uri.starts_with("qemu:///embed") {
             return Ok(None);
         }
-        let pause = Pause {
+        let pause = GuardedPause {
             uri,
             id: id.clone(),
-            backup,
-            thaw,
+            is_backup: backup,
+            has_frozen_fs: thaw,
         };
-        let duty = self.duty(dir, Some(pause));
-        Guard::post(&self.place, duty).await.map(Some)
+        let duty = self.watchdog_config(dir, Some(pause));
+        Watchdog::spawn(&self.runner, duty).await.map(Some)
     }
 
-    fn duty(&self, dir: &str, pause: Option<Pause>) -> Duty {
-        Duty {
+    fn watchdog_config(&self, dir: &str, pause: Option<GuardedPause>) -> WatchdogConfig {
+        WatchdogConfig {
             dir: dir.to_owned(),
             pause,
             grace: self.settings.reconnect_timeout,

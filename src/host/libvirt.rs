@@ -11,63 +11,63 @@ use tokio::sync::watch;
 use virt::connect::Connect;
 use virt::error::ErrorNumber;
 
-use super::command::Place;
-use super::ssh::{Forward, Master, Ssh};
-use super::threads::{Threads, TooLate};
+use super::blocking_pool::{BlockingPool, Timeout};
+use super::command::CommandRunner;
+use super::ssh::{Master, SocketForward, Ssh};
 use snapdeck_libvirt::{Event, EventRegistration};
 use snapdeck_model::{Error, HostName, Kind, Result};
 
 /// Calls under way at once on one host.
-const CALLS: usize = 4;
+const MAX_CALLS: usize = 4;
 /// Long calls under way at once on one host; a job has one at a time.
-const LONG_CALLS: usize = 64;
+const MAX_LONG_CALLS: usize = 64;
 /// Links beside the main one that are kept for the next call, and how long.
-const SPARES: usize = 4;
-const SPARE: Duration = Duration::from_secs(30);
+const MAX_SPARES: usize = 4;
+const SPARE_TTL: Duration = Duration::from_secs(30);
 /// For finding libvirt's socket on a host; a first session on a slow line takes seconds.
-const CONNECT: Duration = Duration::from_secs(20);
+const FIND_SOCKET_TIMEOUT: Duration = Duration::from_secs(20);
 /// Seconds between keepalive probes, and probes without an answer until the link counts as dead: 10 s in all. Each one
 /// wakes the processor twice.
 const KEEPALIVE: (i32, u32) = (5, 1);
 
 /// Sockets of the one libvirtd, and of the modular daemons, on a host.
-const SOCKETS: &[&str] = &[
+const SOCKET_PATHS: &[&str] = &[
     "/run/libvirt/libvirt-sock",
     "/var/run/libvirt/libvirt-sock",
     "/run/libvirt/virtqemud-sock",
     "/var/run/libvirt/virtqemud-sock",
 ];
 /// Says which of its arguments is a socket.
-const FIND: &str =
+const FIND_SOCKET_SCRIPT: &str =
     r#"for path do if [ -S "$path" ]; then printf %s "$path"; exit; fi; done; exit 1"#;
 
 /// One host's libvirt.
 #[derive(Clone)]
 pub(crate) struct Libvirt {
-    inner: Arc<Inner>,
-    threads: Threads,
-    long_threads: Threads,
-    place: Place,
+    inner: Arc<ConnectionPool>,
+    pool: BlockingPool,
+    long_pool: BlockingPool,
+    runner: CommandRunner,
     /// The way to a remote libvirt, while its SSH connection stands.
-    tunnel: Arc<tokio::sync::Mutex<Option<Arc<Tunnel>>>>,
+    tunnel: Arc<tokio::sync::Mutex<Option<Arc<LibvirtTunnel>>>>,
 }
 
-struct Tunnel {
+struct LibvirtTunnel {
     master: Arc<Master>,
     /// Its socket; `None` where it has no usual one.
-    forward: Option<Forward>,
+    forward: Option<SocketForward>,
 }
 
 /// What to open, in this order until one opens.
 #[derive(Clone)]
-struct Door {
+struct ConnectTarget {
     uris: Vec<String>,
-    tunnel: Option<Arc<Tunnel>>,
+    tunnel: Option<Arc<LibvirtTunnel>>,
 }
 
-impl Door {
+impl ConnectTarget {
     /// Do both lead through the same connection?
-    fn is(&self, other: &Self) -> bool {
+    fn shares_tunnel(&self, other: &Self) -> bool {
         match (&self.tunnel, &other.tunnel) {
             (Some(one), Some(two)) => Arc::ptr_eq(one, two),
             (one, two) => one.is_none() && two.is_none(),
@@ -75,85 +75,88 @@ impl Door {
     }
 }
 
-struct Inner {
+struct ConnectionPool {
     host: HostName,
     uri: String,
     /// The one that tells of changes.
-    main: Mutex<Option<Arc<Link>>>,
+    main: Mutex<Option<Arc<PooledConnection>>>,
     /// Is the main one known to be lost, and no other open yet?
-    is_lost: AtomicBool,
+    is_connection_lost: AtomicBool,
     /// Links that calls have left which came while another had the main one, and since when.
-    spares: Mutex<Vec<(Instant, Arc<Link>)>>,
+    spares: Mutex<Vec<(Instant, Arc<PooledConnection>)>>,
     changes: watch::Sender<u64>,
 }
 
-struct Link {
+struct PooledConnection {
     /// Before the connection, for it goes first.
-    watch: Option<EventRegistration>,
+    event_registration: Option<EventRegistration>,
     connect: Connect,
-    closed: Arc<AtomicBool>,
+    is_closed: Arc<AtomicBool>,
     is_main: bool,
     is_leased: AtomicBool,
-    door: Door,
+    target: ConnectTarget,
 }
 
 /// A link for one call, which has it to itself: up to libvirt 10.3 a link that ends under several calls takes the process
 /// with it (CVE-2024-4418), and distributions keep those for years.
 struct Lease {
-    link: Arc<Link>,
-    inner: Arc<Inner>,
+    connection: Arc<PooledConnection>,
+    pool: Arc<ConnectionPool>,
 }
 
 impl Lease {
     /// `None` where another call has it.
-    fn of(link: &Arc<Link>, inner: &Arc<Inner>) -> Option<Self> {
+    fn try_acquire(link: &Arc<PooledConnection>, inner: &Arc<ConnectionPool>) -> Option<Self> {
         let (link, inner) = (link.clone(), inner.clone());
-        (!link.is_leased.swap(true, Acquire)).then(|| Self { link, inner })
+        (!link.is_leased.swap(true, Acquire)).then(|| Self {
+            connection: link,
+            pool: inner,
+        })
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.link.is_leased.store(false, Release);
-        if !self.link.is_main {
-            self.inner.keep(&self.link);
+        self.connection.is_leased.store(false, Release);
+        if !self.connection.is_main {
+            self.pool.return_spare(&self.connection);
         }
     }
 }
 
 impl Libvirt {
-    pub(crate) fn new(place: Place, uri: String) -> Self {
+    pub(crate) fn new(place: CommandRunner, uri: String) -> Self {
         Self {
-            inner: Arc::new(Inner {
+            inner: Arc::new(ConnectionPool {
                 host: place.host().clone(),
                 uri,
                 main: Mutex::default(),
-                is_lost: AtomicBool::default(),
+                is_connection_lost: AtomicBool::default(),
                 spares: Mutex::default(),
                 changes: watch::Sender::new(0),
             }),
-            threads: Threads::new(CALLS),
-            long_threads: Threads::new(LONG_CALLS),
-            place,
+            pool: BlockingPool::new(MAX_CALLS),
+            long_pool: BlockingPool::new(MAX_LONG_CALLS),
+            runner: place,
             tunnel: Arc::default(),
         }
     }
 
     /// What leads to it now.
-    async fn door(&self) -> Result<Door> {
-        let Some(ssh) = self.place.ssh() else {
-            return Ok(Door {
+    async fn connect_target(&self) -> Result<ConnectTarget> {
+        let Some(ssh) = self.runner.ssh() else {
+            return Ok(ConnectTarget {
                 uris: vec![self.inner.uri.clone()],
                 tunnel: None,
             });
         };
-        let master = ssh.master().await?;
+        let master = ssh.acquire_master().await?;
         let mut slot = self.tunnel.lock().await;
         let tunnel = match slot.as_ref() {
             Some(tunnel) if Arc::ptr_eq(&tunnel.master, &master) => tunnel.clone(),
             _ => {
-                let forward = self.forward(ssh, &master).await?;
-                let tunnel = Tunnel { master, forward };
+                let forward = self.forward_socket(ssh, &master).await?;
+                let tunnel = LibvirtTunnel { master, forward };
                 slot.insert(Arc::new(tunnel)).clone()
             }
         };
@@ -163,11 +166,11 @@ impl Libvirt {
         if let Some(forward) = &tunnel.forward {
             uris.push(format!(
                 "{driver}://{path}?socket={}",
-                forward.here.display()
+                forward.local_path.display()
             ));
         }
         // Where forwarding is forbidden: libvirt's own way, through the same connection.
-        let program = tunnel.master.program().map_err(|error| {
+        let program = tunnel.master.write_ssh_wrapper().map_err(|error| {
             Error::new(
                 Kind::Failed,
                 format!("cannot reach libvirt of host {}", self.inner.host),
@@ -180,23 +183,27 @@ impl Libvirt {
             program.display(),
             socket.map_or(String::new(), |socket| format!("&socket={socket}"))
         ));
-        Ok(Door {
+        Ok(ConnectTarget {
             uris,
             tunnel: Some(tunnel),
         })
     }
 
-    async fn forward(&self, ssh: &Ssh, master: &Master) -> Result<Option<Forward>> {
+    async fn forward_socket(&self, ssh: &Ssh, master: &Master) -> Result<Option<SocketForward>> {
         let address = ssh.address();
         let there = match &address.socket {
             Some(socket) => socket.clone(),
             // Another's socket is at no fixed place.
             None if address.path != "/system" => return Ok(None),
             None => {
-                let argv = [&["sh", "-c", FIND, "snapdeck"], SOCKETS].concat();
+                let argv = [&["sh", "-c", FIND_SOCKET_SCRIPT, "snapdeck"], SOCKET_PATHS].concat();
                 let said = self
-                    .place
-                    .run(&argv, CONNECT, &tokio_util::sync::CancellationToken::new())
+                    .runner
+                    .run(
+                        &argv,
+                        FIND_SOCKET_TIMEOUT,
+                        &tokio_util::sync::CancellationToken::new(),
+                    )
                     .await?;
                 if !said.status.success() {
                     return Ok(None);
@@ -204,7 +211,7 @@ impl Libvirt {
                 said.stdout
             }
         };
-        master.forward(&there).await.map(Some)
+        master.forward_socket(&there).await.map(Some)
     }
 
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
@@ -213,17 +220,17 @@ impl Libvirt {
 
     /// How often it has told of a change; as long as this is the same, it has told of none. `None` where nothing
     /// would be told: without a connection, or on one that has no events.
-    pub(crate) fn told(&self) -> Option<u64> {
+    pub(crate) fn event_count(&self) -> Option<u64> {
         // Where another call looks at it or opens it, nothing is known.
         let slot = self.inner.main.try_lock().ok()?;
         let link = slot.as_ref()?;
-        let tells = link.watch.is_some() && !link.closed.load(Relaxed);
+        let tells = link.event_registration.is_some() && !link.is_closed.load(Relaxed);
         tells.then(|| *self.inner.changes.borrow())
     }
 
     /// Was the connection that tells of changes lost, and is there no other yet?
-    pub(crate) fn is_lost(&self) -> bool {
-        self.inner.is_lost.load(Relaxed)
+    pub(crate) fn is_connection_lost(&self) -> bool {
+        self.inner.is_connection_lost.load(Relaxed)
     }
 
     /// Calls libvirt; `what` completes "cannot ... on host NAME".
@@ -237,8 +244,8 @@ impl Libvirt {
         deadline: Duration,
         call: impl FnOnce(&Connect) -> Result<T, virt::error::Error> + Send + 'static,
     ) -> Result<T> {
-        let lease = Inner::lease;
-        self.call_on(&self.threads, lease, what, deadline, call)
+        let lease = ConnectionPool::lease;
+        self.call_leased(&self.pool, lease, what, deadline, call)
             .await
     }
 
@@ -252,15 +259,15 @@ impl Libvirt {
         deadline: Duration,
         call: impl FnOnce(&Connect) -> Result<T, virt::error::Error> + Send + 'static,
     ) -> Result<T> {
-        let lease = Inner::lease_another;
-        self.call_on(&self.long_threads, lease, what, deadline, call)
+        let lease = ConnectionPool::lease_spare;
+        self.call_leased(&self.long_pool, lease, what, deadline, call)
             .await
     }
 
-    async fn call_on<T: Send + 'static>(
+    async fn call_leased<T: Send + 'static>(
         &self,
-        threads: &Threads,
-        lease: fn(&Arc<Inner>, Door) -> Result<Lease>,
+        threads: &BlockingPool,
+        lease: fn(&Arc<ConnectionPool>, ConnectTarget) -> Result<Lease>,
         what: impl Into<String>,
         deadline: Duration,
         call: impl FnOnce(&Connect) -> Result<T, virt::error::Error> + Send + 'static,
@@ -268,15 +275,17 @@ impl Libvirt {
         let what = format!("cannot {} on host {}", what.into(), self.inner.host);
         let inner = self.inner.clone();
         let said = what.clone();
-        let door = self.door().await?;
+        let door = self.connect_target().await?;
         let through = door.tunnel.clone();
         let called = threads
             .run(deadline, move || {
-                let Lease { link, .. } = &lease(&inner, door)?;
+                let Lease {
+                    connection: link, ..
+                } = &lease(&inner, door)?;
                 call(&link.connect).map_err(|error| inner.explain(link, &error, said))
             })
             .await
-            .unwrap_or_else(|TooLate| {
+            .unwrap_or_else(|Timeout| {
                 Err(Error::new(Kind::Unreachable, what)
                     .with_cause(format!(
                         "libvirt has not answered for {} s",
@@ -286,83 +295,90 @@ impl Libvirt {
                     .retryable())
             });
         let lost = matches!(&called, Err(error) if error.kind() == Kind::Unreachable);
-        if let (true, Some(ssh), Some(tunnel)) = (lost, self.place.ssh(), through) {
-            ssh.suspect(&tunnel.master).await;
+        if let (true, Some(ssh), Some(tunnel)) = (lost, self.runner.ssh(), through) {
+            ssh.check_alive(&tunnel.master).await;
         }
         called
     }
 }
 
-impl Inner {
+impl ConnectionPool {
     /// The main link; where another call has it, another. Blocks.
-    fn lease(self: &Arc<Self>, door: Door) -> Result<Lease> {
-        let main = self.main_link(&door)?;
-        if let Some(lease) = Lease::of(&main, self) {
+    fn lease(self: &Arc<Self>, door: ConnectTarget) -> Result<Lease> {
+        let main = self.main_connection(&door)?;
+        if let Some(lease) = Lease::try_acquire(&main, self) {
             return Ok(lease);
         }
         drop(main);
-        self.lease_another(door)
+        self.lease_spare(door)
     }
 
     /// Another link than the main one. Blocks.
-    fn lease_another(self: &Arc<Self>, door: Door) -> Result<Lease> {
-        let spares = std::mem::take(&mut *self.spares());
-        let serves = |link: &Link| link.door.is(&door) && link.connect.is_alive().unwrap_or(false);
+    fn lease_spare(self: &Arc<Self>, door: ConnectTarget) -> Result<Lease> {
+        let spares = std::mem::take(&mut *self.lock_spares());
+        let serves = |link: &PooledConnection| {
+            link.target.shares_tunnel(&door) && link.connect.is_alive().unwrap_or(false)
+        };
         // The others are closed here, on this thread.
         let (mut spares, _): (Vec<_>, Vec<_>) =
             spares.into_iter().partition(|(_, link)| serves(link));
         let spare = spares.pop();
-        self.spares().extend(spares);
-        let lease = spare.and_then(|(_, link)| Lease::of(&link, self));
+        self.lock_spares().extend(spares);
+        let lease = spare.and_then(|(_, link)| Lease::try_acquire(&link, self));
         if let Some(lease) = lease {
             return Ok(lease);
         }
-        let link = Arc::new(Link {
-            watch: None,
+        let link = Arc::new(PooledConnection {
+            event_registration: None,
             connect: self.open(&door)?,
-            closed: Arc::default(),
+            is_closed: Arc::default(),
             is_main: false,
             is_leased: AtomicBool::new(true),
-            door,
+            target: door,
         });
         let inner = self.clone();
-        Ok(Lease { link, inner })
+        Ok(Lease {
+            connection: link,
+            pool: inner,
+        })
     }
 
     /// Keeps a link for the next call that needs another: opening one takes several round trips. Not for long: each
     /// keeps libvirtd and us awake a little.
-    fn keep(self: &Arc<Self>, link: &Arc<Link>) {
+    fn return_spare(self: &Arc<Self>, link: &Arc<PooledConnection>) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return;
         };
-        let mut spares = self.spares();
-        if spares.len() >= SPARES || !link.connect.is_alive().unwrap_or(false) {
+        let mut spares = self.lock_spares();
+        if spares.len() >= MAX_SPARES || !link.connect.is_alive().unwrap_or(false) {
             return;
         }
         spares.push((Instant::now(), link.clone()));
         drop(spares);
         let inner = Arc::downgrade(self);
         runtime.spawn(async move {
-            tokio::time::sleep(SPARE).await;
+            tokio::time::sleep(SPARE_TTL).await;
             if let Some(inner) = inner.upgrade() {
-                let spares = std::mem::take(&mut *inner.spares());
+                let spares = std::mem::take(&mut *inner.lock_spares());
                 let (old, young): (Vec<_>, Vec<_>) = spares
                     .into_iter()
-                    .partition(|(since, _)| since.elapsed() >= SPARE);
-                inner.spares().extend(young);
+                    .partition(|(since, _)| since.elapsed() >= SPARE_TTL);
+                inner.lock_spares().extend(young);
                 tokio::task::spawn_blocking(move || drop(old));
             }
         });
     }
 
-    fn spares(&self) -> MutexGuard<'_, Vec<(Instant, Arc<Link>)>> {
+    fn lock_spares(&self) -> MutexGuard<'_, Vec<(Instant, Arc<PooledConnection>)>> {
         self.spares.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Blocks: its lock is held while opening.
-    fn main_link(self: &Arc<Self>, door: &Door) -> Result<Arc<Link>> {
+    fn main_connection(self: &Arc<Self>, door: &ConnectTarget) -> Result<Arc<PooledConnection>> {
         let mut slot = self.main.lock().unwrap_or_else(PoisonError::into_inner);
-        let stands = |link: &&Arc<Link>| !link.closed.load(Relaxed) && link.door.is(door);
+        let stands = |link: &&Arc<PooledConnection>| {
+            !link.is_closed.load(Relaxed) && link.target.shares_tunnel(door)
+        };
         if let Some(link) = slot.as_ref().filter(stands) {
             return Ok(link.clone());
         }
@@ -378,7 +394,7 @@ impl Inner {
                     && !closed.swap(true, Relaxed)
                     && let Some(inner) = inner.upgrade()
                 {
-                    inner.is_lost.store(true, Relaxed);
+                    inner.is_connection_lost.store(true, Relaxed);
                 }
                 changes.send_modify(|count| *count = count.wrapping_add(1));
             })
@@ -391,19 +407,19 @@ impl Inner {
         let watch = EventRegistration::new(&connect, tell)
             .inspect_err(|error| tracing::warn!("host {} tells no events: {error}", self.host))
             .ok();
-        let link = Link {
-            watch,
+        let link = PooledConnection {
+            event_registration: watch,
             connect,
-            closed,
+            is_closed: closed,
             is_main: true,
             is_leased: AtomicBool::new(false),
-            door: door.clone(),
+            target: door.clone(),
         };
-        self.is_lost.store(false, Relaxed);
+        self.is_connection_lost.store(false, Relaxed);
         Ok(slot.insert(Arc::new(link)).clone())
     }
 
-    fn open(&self, door: &Door) -> Result<Connect> {
+    fn open(&self, door: &ConnectTarget) -> Result<Connect> {
         let failed = |cause: String| {
             Error::new(
                 Kind::Unreachable,
@@ -442,12 +458,13 @@ impl Inner {
         Ok(connect)
     }
 
-    fn explain(&self, link: &Link, error: &virt::error::Error, what: String) -> Error {
-        let lost = link.closed.load(Relaxed) || !link.connect.is_alive().unwrap_or(false);
+    fn explain(&self, link: &PooledConnection, error: &virt::error::Error, what: String) -> Error {
+        let lost = link.is_closed.load(Relaxed) || !link.connect.is_alive().unwrap_or(false);
         if lost {
             // Also where the driver has no close callback.
-            let was_known = link.closed.swap(true, Relaxed);
-            self.is_lost.fetch_or(link.is_main && !was_known, Relaxed);
+            let was_known = link.is_closed.swap(true, Relaxed);
+            self.is_connection_lost
+                .fetch_or(link.is_main && !was_known, Relaxed);
             return Error::new(Kind::Unreachable, what)
                 .with_cause(format!(
                     "the connection to libvirt was lost ({})",
@@ -478,7 +495,7 @@ impl Inner {
     }
 }
 
-impl Drop for Inner {
+impl Drop for ConnectionPool {
     fn drop(&mut self) {
         let link = self.main.get_mut().unwrap_or_else(PoisonError::into_inner);
         let spares = self

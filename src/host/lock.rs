@@ -16,55 +16,55 @@ use tokio::time::{Instant, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Host;
-use super::command::{Input, Place, Running, text};
+use super::command::{CommandRunner, Input, RunningCommand, read_text};
 use super::fs::{HostFs, system_error};
 use snapdeck_model::{Error, Kind, Result, SandboxId, SnapshotName};
 
 const SCRIPT: &str = include_str!("lock.sh");
 /// For taking and giving back.
-const CALL: Duration = Duration::from_secs(20);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(20);
 /// How often a holder there is shown that we are; it gives up after 20 s without.
-const BEAT: Duration = Duration::from_secs(5);
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
 /// How often a lock that was lost with the connection is asked for again.
-const AGAIN: Duration = Duration::from_secs(2);
+const RETRY_INTERVAL: Duration = Duration::from_secs(2);
 /// How long our own holder there may not know yet that we lost it.
-const OURS: Duration = Duration::from_secs(24);
+const STALE_HOLDER_TIMEOUT: Duration = Duration::from_secs(24);
 /// Longest text of a lock, in bytes.
-const TEXT: u64 = 500;
+const MAX_HOLDER_BYTES: u64 = 500;
 
 /// A lock that is wanted.
 #[derive(Debug, Clone)]
-pub struct Want {
+pub struct LockRequest {
     /// What it is for, in words the operator reads.
-    what: String,
+    description: String,
     path: String,
-    exclusive: bool,
+    is_exclusive: bool,
 }
 
 /// Locks that are held until this is dropped or given back.
-pub struct Lock(Holder);
+pub struct LockGuard(LockHolder);
 
-enum Holder {
-    Here(Vec<Held>),
-    There(oneshot::Sender<oneshot::Sender<()>>),
+enum LockHolder {
+    Local(Vec<LocalLock>),
+    Remote(oneshot::Sender<oneshot::Sender<()>>),
 }
 
 impl Host {
     /// The lock of a sandbox.
-    pub fn lock_of_sandbox(&self, id: &SandboxId) -> Want {
-        Want {
-            what: format!("sandbox {id} on host {}", self.name()),
+    pub fn sandbox_lock(&self, id: &SandboxId) -> LockRequest {
+        LockRequest {
+            description: format!("sandbox {id} on host {}", self.name()),
             path: format!("{}/.{id}.sandbox.lock", self.settings.sandboxes_dir),
-            exclusive: true,
+            is_exclusive: true,
         }
     }
 
     /// The lock of a snapshot: for one who writes it, or for many who only need it to stay.
-    pub fn lock_of_snapshot(&self, name: &SnapshotName, exclusive: bool) -> Want {
-        Want {
-            what: format!("snapshot {name} on host {}", self.name()),
+    pub fn snapshot_lock(&self, name: &SnapshotName, exclusive: bool) -> LockRequest {
+        LockRequest {
+            description: format!("snapshot {name} on host {}", self.name()),
             path: format!("{}/.{}.lock", self.settings.snapshots_dir, name.file_name()),
-            exclusive,
+            is_exclusive: exclusive,
         }
     }
 
@@ -75,42 +75,44 @@ impl Host {
     /// `Refused`, saying who has it; the system's; `Unreachable`.
     pub async fn lock(
         &self,
-        wants: Vec<Want>,
+        wants: Vec<LockRequest>,
         work: &str,
         lost: CancellationToken,
-    ) -> Result<Lock> {
-        let who = format!("{work}, {}", ourselves());
-        match &self.files {
+    ) -> Result<LockGuard> {
+        let who = format!("{work}, {}", describe_self());
+        match &self.fs {
             HostFs::Local(files) => {
                 let taken = files
-                    .run("take a lock".into(), CALL, move || here(&wants, &who))
+                    .run("take a lock".into(), LOCK_TIMEOUT, move || {
+                        acquire_local(&wants, &who)
+                    })
                     .await?;
-                taken.map(|held| Lock(Holder::Here(held)))
+                taken.map(|held| LockGuard(LockHolder::Local(held)))
             }
             HostFs::Remote(_) => {
-                let taking = Taking {
-                    place: self.place.clone(),
-                    wants,
-                    who,
+                let taking = RemoteLock {
+                    runner: self.runner.clone(),
+                    requests: wants,
+                    holder: who,
                 };
-                let post = self.patience.call(|| taking.until_not_ours()).await?;
+                let post = self.retry_policy.call(|| taking.acquire()).await?;
                 let (release, released) = oneshot::channel();
-                tokio::spawn(keep(taking, post, released, lost));
-                Ok(Lock(Holder::There(release)))
+                tokio::spawn(maintain(taking, post, released, lost));
+                Ok(LockGuard(LockHolder::Remote(release)))
             }
         }
     }
 }
 
-impl Lock {
+impl LockGuard {
     /// Gives the locks back; they are free when this returns.
     pub async fn release(self) {
         match self.0 {
-            Holder::Here(held) => drop(held),
-            Holder::There(release) => {
+            LockHolder::Local(held) => drop(held),
+            LockHolder::Remote(release) => {
                 let (done, is_done) = oneshot::channel();
                 if release.send(done).is_ok() {
-                    let _ = timeout(CALL, is_done).await;
+                    let _ = timeout(LOCK_TIMEOUT, is_done).await;
                 }
             }
         }
@@ -118,7 +120,7 @@ impl Lock {
 }
 
 /// Who we are, for those who find the lock taken.
-fn ourselves() -> String {
+fn describe_self() -> String {
     let user = User::from_uid(geteuid()).ok().flatten();
     let user = user.map_or_else(|| geteuid().to_string(), |user| user.name);
     let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
@@ -129,7 +131,7 @@ fn ourselves() -> String {
     )
 }
 
-fn taken(want: &Want, holder: &str) -> Error {
+fn conflict_error(want: &LockRequest, holder: &str) -> Error {
     let holder: String = holder
         .lines()
         .next()
@@ -137,7 +139,7 @@ fn taken(want: &Want, holder: &str) -> Error {
         .chars()
         .filter(|c| !c.is_control())
         .collect();
-    let what = format!("another snapdeck works on {}", want.what);
+    let what = format!("another snapdeck works on {}", want.description);
     let error = Error::new(Kind::Conflict, what).hint("wait until it is over");
     match holder.is_empty() {
         true => error,
@@ -146,22 +148,22 @@ fn taken(want: &Want, holder: &str) -> Error {
 }
 
 /// A lock on this machine.
-struct Held {
+struct LocalLock {
     path: PathBuf,
     file: File,
 }
 
-impl Drop for Held {
+impl Drop for LocalLock {
     fn drop(&mut self) {
         // Whoever has it for himself alone is the last one, and removes it.
-        if self.file.try_lock().is_ok() && is_at(&self.file, &self.path).unwrap_or(false) {
+        if self.file.try_lock().is_ok() && is_same_file(&self.file, &self.path).unwrap_or(false) {
             // One that stays is taken and removed by the next.
             let _ = std::fs::remove_file(&self.path);
         }
     }
 }
 
-fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+fn is_same_file(file: &File, path: &Path) -> io::Result<bool> {
     let open = file.metadata()?;
     match std::fs::metadata(path) {
         Ok(there) => Ok((there.dev(), there.ino()) == (open.dev(), open.ino())),
@@ -170,10 +172,10 @@ fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     }
 }
 
-fn here(wants: &[Want], who: &str) -> io::Result<Result<Vec<Held>>> {
+fn acquire_local(wants: &[LockRequest], who: &str) -> io::Result<Result<Vec<LocalLock>>> {
     let mut all = Vec::new();
     for want in wants {
-        match take(want, who)? {
+        match lock_file(want, who)? {
             Ok(held) => all.extend(held),
             Err(error) => return Ok(Err(error)),
         }
@@ -182,7 +184,7 @@ fn here(wants: &[Want], who: &str) -> io::Result<Result<Vec<Held>>> {
 }
 
 /// `None` where the directory does not exist: what is not there has no writers.
-fn take(want: &Want, who: &str) -> io::Result<Result<Option<Held>>> {
+fn lock_file(want: &LockRequest, who: &str) -> io::Result<Result<Option<LocalLock>>> {
     let path = PathBuf::from(&want.path);
     loop {
         let opened = OpenOptions::new()
@@ -202,7 +204,7 @@ fn take(want: &Want, who: &str) -> io::Result<Result<Option<Held>>> {
                 ));
             }
         };
-        let locked = match want.exclusive {
+        let locked = match want.is_exclusive {
             true => file.try_lock(),
             false => file.try_lock_shared(),
         };
@@ -210,91 +212,101 @@ fn take(want: &Want, who: &str) -> io::Result<Result<Option<Held>>> {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut holder = Vec::new();
-                file.take(TEXT).read_to_end(&mut holder)?;
-                return Ok(Err(taken(want, &String::from_utf8_lossy(&holder))));
+                file.take(MAX_HOLDER_BYTES).read_to_end(&mut holder)?;
+                return Ok(Err(conflict_error(want, &String::from_utf8_lossy(&holder))));
             }
             Err(TryLockError::Error(error)) => return Err(error),
         }
         // Its last holder may have removed it between our opening and the lock.
-        if is_at(&file, &path)? {
+        if is_same_file(&file, &path)? {
             // A full disk must not keep anybody from removing things: the text is for people only.
             let _ = file
                 .set_len(0)
                 .and_then(|()| file.rewind())
                 .and_then(|()| writeln!(file, "{who}"));
-            return Ok(Ok(Some(Held { path, file })));
+            return Ok(Ok(Some(LocalLock { path, file })));
         }
     }
 }
 
 /// What is taken on another machine.
-struct Taking {
-    place: Place,
-    wants: Vec<Want>,
-    who: String,
+struct RemoteLock {
+    runner: CommandRunner,
+    requests: Vec<LockRequest>,
+    holder: String,
 }
 
 /// A holder there.
-struct Post {
-    running: Running,
-    line: ChildStdin,
+struct LockProcess {
+    command: RunningCommand,
+    stdin: ChildStdin,
 }
 
 /// Why there is none.
-enum Refusal {
-    Taken(Error, String),
+enum LockError {
+    Contended(Error, String),
     Other(Error),
 }
 
-impl Taking {
+impl RemoteLock {
     /// Takes the locks. One that we have ourselves is still held by somebody who does not know yet that he lost us.
-    async fn until_not_ours(&self) -> Result<Post> {
+    async fn acquire(&self) -> Result<LockProcess> {
         let since = Instant::now();
         loop {
-            match self.take().await {
+            match self.try_acquire().await {
                 Ok(post) => return Ok(post),
-                Err(Refusal::Taken(_, holder)) if holder == self.who && since.elapsed() < OURS => {
-                    sleep(AGAIN).await;
+                Err(LockError::Contended(_, holder))
+                    if holder == self.holder && since.elapsed() < STALE_HOLDER_TIMEOUT =>
+                {
+                    sleep(RETRY_INTERVAL).await;
                 }
-                Err(Refusal::Taken(error, _) | Refusal::Other(error)) => return Err(error),
+                Err(LockError::Contended(error, _) | LockError::Other(error)) => return Err(error),
             }
         }
     }
 
-    async fn take(&self) -> Result<Post, Refusal> {
-        let other = Refusal::Other;
-        let what = format!("cannot take a lock on host {}", self.place.host());
+    async fn try_acquire(&self) -> Result<LockProcess, LockError> {
+        let other = LockError::Other;
+        let what = format!("cannot take a lock on host {}", self.runner.host());
         let failed = || Error::new(Kind::Failed, &*what);
-        let mut argv = vec!["sh", "-c", SCRIPT, "snapdeck", &self.who];
-        for want in &self.wants {
-            argv.push(if want.exclusive {
+        let mut argv = vec!["sh", "-c", SCRIPT, "snapdeck", &self.holder];
+        for want in &self.requests {
+            argv.push(if want.is_exclusive {
                 "exclusive"
             } else {
                 "shared"
             });
             argv.push(&want.path);
         }
-        let mut running = self.place.start(&argv, Input::Piped).await.map_err(other)?;
+        let mut running = self
+            .runner
+            .start(&argv, Input::Piped)
+            .await
+            .map_err(other)?;
         let stderr = running.stderr();
         let (Some(line), Some(stdout)) = (running.stdin(), running.stdout()) else {
             return Err(other(failed()));
         };
         let mut said = String::new();
         let mut stdout = BufReader::new(stdout);
-        match timeout(CALL, stdout.read_line(&mut said)).await {
-            Ok(Ok(_)) if said.trim() == "held" => Ok(Post { running, line }),
+        match timeout(LOCK_TIMEOUT, stdout.read_line(&mut said)).await {
+            Ok(Ok(_)) if said.trim() == "held" => Ok(LockProcess {
+                command: running,
+                stdin: line,
+            }),
             Ok(Ok(_)) if said.starts_with("taken") => {
                 let holder = said.trim_start_matches("taken").trim().to_owned();
-                let want = self.wants.iter().find(|want| want.exclusive);
+                let want = self.requests.iter().find(|want| want.is_exclusive);
                 let error = want
-                    .or(self.wants.first())
-                    .map_or_else(failed, |want| taken(want, &holder));
-                Err(Refusal::Taken(error, holder))
+                    .or(self.requests.first())
+                    .map_or_else(failed, |want| conflict_error(want, &holder));
+                Err(LockError::Contended(error, holder))
             }
             Ok(Ok(_)) => {
                 drop(line);
-                let ended = async { tokio::join!(text(stderr), self.place.wait(&mut running)) };
-                Err(other(match timeout(CALL, ended).await {
+                let ended =
+                    async { tokio::join!(read_text(stderr), self.runner.wait(&mut running)) };
+                Err(other(match timeout(LOCK_TIMEOUT, ended).await {
                     // The connection may have gone, which says so itself.
                     Ok((_, Err(lost))) => lost,
                     Ok((said, Ok(_))) => system_error(what, &said),
@@ -304,7 +316,7 @@ impl Taking {
             Ok(Err(error)) => Err(other(failed().with_cause(error))),
             Err(_) => Err(other(
                 Error::new(Kind::Unreachable, what)
-                    .with_cause(format!("no answer for {} s", CALL.as_secs()))
+                    .with_cause(format!("no answer for {} s", LOCK_TIMEOUT.as_secs()))
                     .retryable(),
             )),
         }
@@ -312,20 +324,20 @@ impl Taking {
 }
 
 /// Keeps the locks until they are given back, or the one who took them is gone.
-async fn keep(
-    taking: Taking,
-    post: Post,
+async fn maintain(
+    taking: RemoteLock,
+    post: LockProcess,
     mut released: oneshot::Receiver<oneshot::Sender<()>>,
     lost: CancellationToken,
 ) {
     let mut post = Some(post);
-    let mut beat = interval(BEAT);
+    let mut beat = interval(HEARTBEAT_INTERVAL);
     loop {
         tokio::select! {
             done = &mut released => {
-                if let Some(Post { mut running, line }) = post {
+                if let Some(LockProcess { command: mut running, stdin: line }) = post {
                     drop(line);
-                    let _ = timeout(CALL, running.ended()).await;
+                    let _ = timeout(LOCK_TIMEOUT, running.wait_status()).await;
                 }
                 if let Ok(done) = done {
                     let _ = done.send(());
@@ -335,20 +347,20 @@ async fn keep(
             _ = beat.tick() => {}
         }
         let alive = match &mut post {
-            Some(post) => post.line.write_all(b".").await.is_ok(),
+            Some(post) => post.stdin.write_all(b".").await.is_ok(),
             None => false,
         };
         if alive {
             continue;
         }
         post = None;
-        match taking.take().await {
+        match taking.try_acquire().await {
             Ok(taken) => post = Some(taken),
-            Err(Refusal::Taken(_, holder)) if holder != taking.who => {
+            Err(LockError::Contended(_, holder)) if holder != taking.holder => {
                 tracing::warn!("a lock was lost with the connection, and is taken now: {holder}");
                 return lost.cancel();
             }
-            Err(_) => beat.reset_after(AGAIN),
+            Err(_) => beat.reset_after(RETRY_INTERVAL),
         }
     }
 }
@@ -359,25 +371,25 @@ mod tests {
     use super::*;
     use std::process::{Command, Stdio};
 
-    fn want(dir: &Path, exclusive: bool) -> Want {
-        Want {
-            what: "snapshot base on host alpha".into(),
+    fn request(dir: &Path, exclusive: bool) -> LockRequest {
+        LockRequest {
+            description: "snapshot base on host alpha".into(),
             path: dir.join(".base.qcow2.lock").to_str().unwrap().into(),
-            exclusive,
+            is_exclusive: exclusive,
         }
     }
 
-    fn take_here(want: &Want, who: &str) -> Result<Vec<Held>> {
-        here(std::slice::from_ref(want), who).unwrap()
+    fn acquire_one(want: &LockRequest, who: &str) -> Result<Vec<LocalLock>> {
+        acquire_local(std::slice::from_ref(want), who).unwrap()
     }
 
     #[test]
     fn one_writer_or_many_readers_and_the_last_removes_it() {
         let dir = tempfile::tempdir().unwrap();
-        let (write, read) = (want(dir.path(), true), want(dir.path(), false));
-        let writer = take_here(&write, "pull base, by me").unwrap();
+        let (write, read) = (request(dir.path(), true), request(dir.path(), false));
+        let writer = acquire_one(&write, "pull base, by me").unwrap();
         for other in [&write, &read] {
-            let error = take_here(other, "me, too").err().unwrap();
+            let error = acquire_one(other, "me, too").err().unwrap();
             assert_eq!(error.kind(), Kind::Conflict);
             assert!(
                 error
@@ -387,27 +399,27 @@ mod tests {
         }
         drop(writer);
         let readers = [
-            take_here(&read, "a").unwrap(),
-            take_here(&read, "b").unwrap(),
+            acquire_one(&read, "a").unwrap(),
+            acquire_one(&read, "b").unwrap(),
         ];
         let [first, second] = readers;
         drop(first);
-        assert!(take_here(&write, "c").is_err(), "one reader is left");
+        assert!(acquire_one(&write, "c").is_err(), "one reader is left");
         drop(second);
         assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 0);
-        assert!(take_here(&write, "c").is_ok());
+        assert!(acquire_one(&write, "c").is_ok());
     }
 
     #[test]
     fn a_missing_directory_needs_no_lock() {
-        let missing = want(Path::new("/nonexistent"), true);
-        assert!(take_here(&missing, "a").unwrap().is_empty());
+        let missing = request(Path::new("/nonexistent"), true);
+        assert!(acquire_one(&missing, "a").unwrap().is_empty());
     }
 
     #[test]
     fn its_script_and_this_machine_hold_each_other_off() {
         let dir = tempfile::tempdir().unwrap();
-        let write = want(dir.path(), true);
+        let write = request(dir.path(), true);
         let script = |mode: &str| {
             let mut command = Command::new("sh");
             command.args([
@@ -427,14 +439,14 @@ mod tests {
             io::BufRead::read_line(&mut io::BufReader::new(stdout), &mut said).unwrap();
             said
         };
-        let ours = take_here(&write, "pull base, by me").unwrap();
+        let ours = acquire_one(&write, "pull base, by me").unwrap();
         let mut theirs = script("shared");
         assert_eq!(first_line(&mut theirs), "taken pull base, by me\n");
         theirs.wait().unwrap();
         drop(ours);
         let mut theirs = script("exclusive");
         assert_eq!(first_line(&mut theirs), "held\n");
-        let error = take_here(&write, "me").err().unwrap();
+        let error = acquire_one(&write, "me").err().unwrap();
         assert!(error.to_string().contains("push a, by you"), "{error}");
         drop(theirs.stdin.take());
         theirs.wait().unwrap();

@@ -2,7 +2,7 @@
 
 /// One line of POSIX shell (XCU 2.2.2) that is exactly `words`, whatever they are made of. Words never hold a
 /// NUL: no argument of a process can.
-pub(crate) fn line<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
+pub(crate) fn quote_words<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
     let quoted: Vec<String> = words
         .into_iter()
         .map(|word| format!("'{}'", word.replace('\'', r"'\''")))
@@ -11,13 +11,13 @@ pub(crate) fn line<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
 }
 
 /// The same for a person to read and paste: words that need no quotes have none.
-pub(crate) fn told<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
+pub(crate) fn quote_for_display<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
     let plain = |c: u8| c.is_ascii_alphanumeric() || b"/._-+:=,@%".contains(&c);
     let words: Vec<String> = words
         .into_iter()
         .map(|word| match !word.is_empty() && word.bytes().all(plain) {
             true => word.to_owned(),
-            false => line([word]),
+            false => quote_words([word]),
         })
         .collect();
     words.join(" ")
@@ -29,8 +29,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn through_a_shell(words: &[&str]) -> Vec<String> {
-        let line = line(["printf", "%s\\0"].into_iter().chain(words.iter().copied()));
+    fn run_in_shell(words: &[&str]) -> Vec<String> {
+        let line = quote_words(["printf", "%s\\0"].into_iter().chain(words.iter().copied()));
         let said = std::process::Command::new("sh")
             .args(["-c", &line])
             .output()
@@ -56,13 +56,13 @@ mod tests {
             "ä→😀",
             "!!",
         ];
-        assert_eq!(through_a_shell(&words), words);
+        assert_eq!(run_in_shell(&words), words);
     }
 
     #[test]
     fn what_is_told_has_quotes_where_it_needs_them() {
         assert_eq!(
-            told(["chown", "qemu:qemu", "/a b/it's", "~x", ""]),
+            quote_for_display(["chown", "qemu:qemu", "/a b/it's", "~x", ""]),
             r"chown qemu:qemu '/a b/it'\''s' '~x' ''"
         );
     }
@@ -72,7 +72,7 @@ mod tests {
         #[test]
         fn any_words_come_through(words in prop::collection::vec("[^\0]{0,12}", 1..4)) {
             let words: Vec<&str> = words.iter().map(String::as_str).collect();
-            prop_assert_eq!(through_a_shell(&words), words);
+            prop_assert_eq!(run_in_shell(&words), words);
         }
     }
 }

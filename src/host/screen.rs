@@ -14,7 +14,7 @@ use super::Host;
 use snapdeck_model::{Error, Kind, Picture, Result, SandboxId};
 
 /// A screenshot is a nicety: whoever waits for one has better to do.
-const SHOT: Duration = Duration::from_secs(8);
+const SCREENSHOT_TIMEOUT: Duration = Duration::from_secs(8);
 /// Longest screenshot that is taken; a screen of 4096 x 2160 pixels as PPM has 27 MB.
 const MAX_BYTES: usize = 64 << 20;
 /// Longest side, in pixels.
@@ -30,8 +30,11 @@ impl Host {
         id: &SandboxId,
         before: Option<Arc<Picture>>,
     ) -> Result<Arc<Picture>> {
-        let take = move |domain: &Domain| Ok(take(domain, before)?.map_err(|why| why.to_string()));
-        let taken = self.on(id, "take a picture of", SHOT, take).await?;
+        let take =
+            move |domain: &Domain| Ok(capture(domain, before)?.map_err(|why| why.to_string()));
+        let taken = self
+            .call_domain(id, "take a picture of", SCREENSHOT_TIMEOUT, take)
+            .await?;
         taken.map_err(|why| {
             Error::new(
                 Kind::Failed,
@@ -42,9 +45,12 @@ impl Host {
     }
 }
 
-type Decoded = std::result::Result<Arc<Picture>, Box<dyn std::error::Error>>;
+type DecodeResult = std::result::Result<Arc<Picture>, Box<dyn std::error::Error>>;
 
-fn take(domain: &Domain, before: Option<Arc<Picture>>) -> std::result::Result<Decoded, VirtError> {
+fn capture(
+    domain: &Domain,
+    before: Option<Arc<Picture>>,
+) -> std::result::Result<DecodeResult, VirtError> {
     let stream = Stream::new(&domain.connect()?, 0)?;
     // It says what it is in its first bytes, too: PNG, or PPM from a QEMU before 7.1.
     domain.screenshot(&stream, 0, 0)?;
@@ -64,7 +70,7 @@ fn take(domain: &Domain, before: Option<Arc<Picture>>) -> std::result::Result<De
     }
 }
 
-fn decode(bytes: &[u8], before: Option<Arc<Picture>>) -> Decoded {
+fn decode(bytes: &[u8], before: Option<Arc<Picture>>) -> DecodeResult {
     let mut hasher = DefaultHasher::new();
     bytes.hash(&mut hasher);
     let mark = hasher.finish();

@@ -18,28 +18,28 @@ use super::address::SshAddress;
 use snapdeck_model::{Error, HostName, Kind, Result, Vnc};
 
 /// For the TCP connection and the server's greeting.
-const CONNECT: Duration = Duration::from_secs(6);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(6);
 /// For all of it, the log-in included; and for waiting until somebody else has made it.
-const OPEN: Duration = Duration::from_secs(12);
+const OPEN_TIMEOUT: Duration = Duration::from_secs(12);
 /// How often the server is asked for a sign of life; the third that goes unanswered ends the connection.
-const ALIVE: Duration = Duration::from_secs(2);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
 /// A connection nobody uses goes after so long, also when we were killed and cannot end it.
 const IDLE_SECS: std::num::NonZeroUsize = std::num::NonZeroUsize::MIN.saturating_add(59);
 /// Sessions at once on one connection (sshd_config, `MaxSessions`, default 10).
-const SESSIONS: usize = 10;
+const MAX_SESSIONS: usize = 10;
 /// Connections to one host, at most.
-const MASTERS: usize = 4;
+const MAX_MASTERS: usize = 4;
 /// For a free session on one of them.
-const SESSION: Duration = Duration::from_secs(20);
+const SESSION_TIMEOUT: Duration = Duration::from_secs(20);
 /// For a question to our own ssh.
-const ASK: Duration = Duration::from_secs(3);
+const CONTROL_TIMEOUT: Duration = Duration::from_secs(3);
 /// A host that could not be reached is not tried again sooner: many callers share one answer.
-const AGAIN: Duration = Duration::from_millis(500);
+const FAILURE_TTL: Duration = Duration::from_millis(500);
 
 /// The user's settings and the machine's, read as ssh itself reads them; the first value of a setting is the one that
 /// holds (ssh_config(5)). Where they say nothing of ciphers, AES-GCM comes first, as with OpenSSH 10 it does by itself:
 /// before, that was ChaCha20, which with the processors of today costs 1.6 times as much for each byte.
-const CONFIG: &str = "\
+const SSH_CONFIG: &str = "\
 Include ~/.ssh/config
 Include /etc/ssh/ssh_config
 Host *
@@ -49,28 +49,28 @@ Host *
 /// The way to one host.
 #[derive(Clone)]
 pub(crate) struct Ssh {
-    inner: Arc<Inner>,
+    inner: Arc<SshState>,
 }
 
-struct Inner {
+struct SshState {
     host: HostName,
     address: SshAddress,
-    slot: Mutex<Slot>,
+    slot: Mutex<MasterSlot>,
 }
 
 #[derive(Default)]
-struct Slot {
+struct MasterSlot {
     /// Those that stand, as far as is known.
     masters: Vec<Arc<Master>>,
-    failed: Option<(Instant, Error)>,
+    last_failure: Option<(Instant, Error)>,
 }
 
 /// A connection that stands, or stood until a moment ago.
 pub(crate) struct Master {
     session: Session,
     sessions: Arc<Semaphore>,
-    dead: AtomicBool,
-    forwards: AtomicU32,
+    is_dead: AtomicBool,
+    next_forward_id: AtomicU32,
     /// Private: sockets lie here. Gone with us.
     dir: TempDir,
 }
@@ -78,7 +78,7 @@ pub(crate) struct Master {
 impl Ssh {
     pub(crate) fn new(host: HostName, address: SshAddress) -> Self {
         Self {
-            inner: Arc::new(Inner {
+            inner: Arc::new(SshState {
                 host,
                 address,
                 slot: Mutex::default(),
@@ -94,19 +94,21 @@ impl Ssh {
     ///
     /// # Errors
     /// `Unreachable` with what ssh said, within 12 s; worth retrying unless the host turned us away.
-    pub(crate) async fn master(&self) -> Result<Arc<Master>> {
-        self.one_of(|_| true, 1).await?.ok_or_else(|| self.late())
+    pub(crate) async fn acquire_master(&self) -> Result<Arc<Master>> {
+        self.find_or_open(|_| true, 1)
+            .await?
+            .ok_or_else(|| self.timeout_error())
     }
 
     /// A place for one session, to be held while it lasts, and its connection.
     ///
     /// # Errors
     /// As [`Ssh::master`]; `Unreachable` where all places stay taken for 20 s.
-    pub(crate) async fn session(&self) -> Result<(Arc<Master>, OwnedSemaphorePermit)> {
+    pub(crate) async fn acquire_session(&self) -> Result<(Arc<Master>, OwnedSemaphorePermit)> {
         let room = |master: &Master| master.sessions.available_permits() > 0;
-        let deadline = Instant::now() + SESSION;
+        let deadline = Instant::now() + SESSION_TIMEOUT;
         while Instant::now() < deadline {
-            match self.one_of(room, MASTERS).await? {
+            match self.find_or_open(room, MAX_MASTERS).await? {
                 Some(master) => {
                     // Somebody may have been faster.
                     if let Ok(place) = master.sessions.clone().try_acquire_owned() {
@@ -123,25 +125,25 @@ impl Ssh {
         .hint("run fewer jobs at once (jobs.parallel in the settings)"))
     }
 
-    fn late(&self) -> Error {
+    fn timeout_error(&self) -> Error {
         Error::new(
             Kind::Unreachable,
             format!("cannot reach host {} over SSH", self.inner.host),
         )
-        .with_cause(format!("no answer for {} s", OPEN.as_secs()))
+        .with_cause(format!("no answer for {} s", OPEN_TIMEOUT.as_secs()))
         .hint("is the host up?")
         .retryable()
     }
 
     /// The first connection that `will_do`; a new one where none does and there are fewer than `most`, else `None`.
-    async fn one_of(
+    async fn find_or_open(
         &self,
         will_do: impl Fn(&Master) -> bool,
         most: usize,
     ) -> Result<Option<Arc<Master>>> {
-        let deadline = Instant::now() + OPEN;
+        let deadline = Instant::now() + OPEN_TIMEOUT;
         let Ok(mut slot) = timeout_at(deadline, self.inner.slot.lock()).await else {
-            return Err(self.late());
+            return Err(self.timeout_error());
         };
         slot.masters.retain(|master| master.is_up());
         if let Some(master) = slot.masters.iter().find(|master| will_do(master)) {
@@ -150,35 +152,35 @@ impl Ssh {
         if slot.masters.len() >= most {
             return Ok(None);
         }
-        if let Some((at, error)) = &slot.failed
-            && at.elapsed() < AGAIN
+        if let Some((at, error)) = &slot.last_failure
+            && at.elapsed() < FAILURE_TTL
         {
             return Err(error.clone());
         }
         let opened = timeout_at(deadline, self.open()).await;
-        match opened.unwrap_or_else(|_| Err(self.late())) {
+        match opened.unwrap_or_else(|_| Err(self.timeout_error())) {
             Ok(master) => {
                 let master = Arc::new(master);
                 slot.masters.push(master.clone());
-                slot.failed = None;
+                slot.last_failure = None;
                 Ok(Some(master))
             }
             Err(error) => {
-                slot.failed = Some((Instant::now(), error.clone()));
+                slot.last_failure = Some((Instant::now(), error.clone()));
                 Err(error)
             }
         }
     }
 
     async fn open(&self) -> Result<Master> {
-        let Inner { host, address, .. } = &*self.inner;
+        let SshState { host, address, .. } = &*self.inner;
         let what = format!("cannot reach host {host} over SSH");
         let dir = tempfile::Builder::new()
             .prefix("snapdeck-ssh-")
             .tempdir()
             .map_err(|error| Error::new(Kind::Failed, &*what).with_cause(error))?;
         let config = dir.path().join("config");
-        std::fs::write(&config, CONFIG)
+        std::fs::write(&config, SSH_CONFIG)
             .map_err(|error| Error::new(Kind::Failed, &*what).with_cause(error))?;
         let mut builder = SessionBuilder::default();
         builder
@@ -187,8 +189,8 @@ impl Ssh {
                 true => KnownHosts::Accept,
                 false => KnownHosts::Strict,
             })
-            .connect_timeout(CONNECT)
-            .server_alive_interval(ALIVE)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .server_alive_interval(KEEPALIVE_INTERVAL)
             .control_directory(dir.path())
             .control_persist(ControlPersist::IdleFor(IDLE_SECS));
         if let Some(user) = &address.user {
@@ -210,39 +212,42 @@ impl Ssh {
             .map_err(|error| explain(what, address, &error))?;
         Ok(Master {
             session,
-            sessions: Arc::new(Semaphore::new(SESSIONS)),
-            dead: AtomicBool::new(false),
-            forwards: AtomicU32::new(0),
+            sessions: Arc::new(Semaphore::new(MAX_SESSIONS)),
+            is_dead: AtomicBool::new(false),
+            next_forward_id: AtomicU32::new(0),
             dir,
         })
     }
 
     /// To be called when something on `master` failed: finds out whether it still stands.
-    pub(crate) async fn suspect(&self, master: &Master) {
-        let stands = matches!(timeout(ASK, master.session.check()).await, Ok(Ok(())));
-        master.dead.fetch_or(!stands, Relaxed);
+    pub(crate) async fn check_alive(&self, master: &Master) {
+        let stands = matches!(
+            timeout(CONTROL_TIMEOUT, master.session.check()).await,
+            Ok(Ok(()))
+        );
+        master.is_dead.fetch_or(!stands, Relaxed);
     }
 
     /// Ends the connections. Whatever still goes over them breaks off.
-    pub(crate) async fn leave(&self) {
-        let Ok(mut slot) = timeout(ASK, self.inner.slot.lock()).await else {
+    pub(crate) async fn disconnect(&self) {
+        let Ok(mut slot) = timeout(CONTROL_TIMEOUT, self.inner.slot.lock()).await else {
             return;
         };
         for master in std::mem::take(&mut slot.masters) {
-            master.dead.store(true, Relaxed);
-            let mut exit = master.ssh();
+            master.is_dead.store(true, Relaxed);
+            let mut exit = master.ssh_command();
             exit.args(["-O", "exit", "none"])
                 .stdout(Stdio::null())
                 .stderr(Stdio::null())
                 .kill_on_drop(true);
             // Where that fails it goes by itself, a minute after its last use.
-            let _ = timeout(ASK, exit.status()).await;
+            let _ = timeout(CONTROL_TIMEOUT, exit.status()).await;
             let _ = std::fs::remove_dir_all(master.dir.path());
         }
     }
 
     /// What to say of something that broke off with the connection.
-    pub(crate) fn lost(&self, what: impl Into<String>) -> Error {
+    pub(crate) fn connection_lost_error(&self, what: impl Into<String>) -> Error {
         Error::new(Kind::Unreachable, what)
             .with_cause(format!(
                 "the SSH connection to host {} was lost",
@@ -256,11 +261,11 @@ impl Ssh {
 impl Master {
     /// Does it stand, as far as is known?
     pub(crate) fn is_up(&self) -> bool {
-        !self.dead.load(Relaxed)
+        !self.is_dead.load(Relaxed)
     }
 
     /// An ssh that hands `more` to this connection, and never makes one of its own.
-    fn ssh(&self) -> Command {
+    fn ssh_command(&self) -> Command {
         let mut command = Command::new("ssh");
         command
             .arg("-S")
@@ -271,15 +276,15 @@ impl Master {
     }
 
     /// A command that runs `line` there, in the user's login shell.
-    pub(crate) fn command(&self, line: &str) -> Command {
-        let mut command = self.ssh();
+    pub(crate) fn shell_command(&self, line: &str) -> Command {
+        let mut command = self.ssh_command();
         command.args(["none", "--", line]);
         command
     }
 
     /// A command that is the host's SFTP server.
-    pub(crate) fn sftp(&self) -> Command {
-        let mut command = self.ssh();
+    pub(crate) fn sftp_command(&self) -> Command {
+        let mut command = self.ssh_command();
         command.args(["-s", "none", "--", "sftp"]);
         command
     }
@@ -288,7 +293,7 @@ impl Master {
     ///
     /// # Errors
     /// The system's.
-    pub(crate) fn program(&self) -> std::io::Result<PathBuf> {
+    pub(crate) fn write_ssh_wrapper(&self) -> std::io::Result<PathBuf> {
         use std::os::unix::fs::PermissionsExt;
         let (path, new) = (self.dir.path().join("ssh"), self.dir.path().join("ssh.new"));
         // Others may be running it.
@@ -296,7 +301,7 @@ impl Master {
             return Ok(path);
         }
         let socket = self.session.control_socket().to_string_lossy().into_owned();
-        let socket = super::quote::line([&*socket]);
+        let socket = super::quote::quote_words([&*socket]);
         std::fs::write(
             &new,
             format!(
@@ -312,16 +317,16 @@ impl Master {
     ///
     /// # Errors
     /// `Unreachable` with what ssh said. That the host forbids it shows only when it is connected to.
-    pub(crate) async fn forward(&self, there: &str) -> Result<Forward> {
-        let number = self.forwards.fetch_add(1, Relaxed);
+    pub(crate) async fn forward_socket(&self, there: &str) -> Result<SocketForward> {
+        let number = self.next_forward_id.fetch_add(1, Relaxed);
         let here = self.dir.path().join(format!("f{number}"));
         let asked = self
             .session
             .request_port_forward(ForwardType::Local, &*here, Path::new(there));
-        match timeout(ASK, asked).await {
-            Ok(Ok(())) => Ok(Forward {
-                here,
-                there: there.to_owned(),
+        match timeout(CONTROL_TIMEOUT, asked).await {
+            Ok(Ok(())) => Ok(SocketForward {
+                local_path: here,
+                remote_path: there.to_owned(),
             }),
             Ok(Err(error)) => Err(
                 Error::new(Kind::Unreachable, format!("cannot forward {there}")).with_cause(error),
@@ -357,30 +362,30 @@ impl Master {
             .session
             .request_port_forward(ForwardType::Local, here, there);
         let failed = || Error::new(Kind::Unreachable, format!("cannot forward {to}"));
-        match timeout(ASK, asked).await {
+        match timeout(CONTROL_TIMEOUT, asked).await {
             Ok(asked) => asked.map_err(|error| failed().with_cause(error)),
             Err(_) => Err(failed().with_cause("ssh does not answer")),
         }
     }
 
     /// Ends a forwarding; connections over it go on.
-    pub(crate) async fn unforward(&self, forward: &Forward) {
+    pub(crate) async fn close_forward(&self, forward: &SocketForward) {
         let ended = self.session.close_port_forward(
             ForwardType::Local,
-            &*forward.here,
-            Path::new(&forward.there),
+            &*forward.local_path,
+            Path::new(&forward.remote_path),
         );
         // Where that fails it goes with the connection.
-        let _ = timeout(ASK, ended).await;
-        let _ = std::fs::remove_file(&forward.here);
+        let _ = timeout(CONTROL_TIMEOUT, ended).await;
+        let _ = std::fs::remove_file(&forward.local_path);
     }
 }
 
 /// A socket here that leads to one there.
-pub(crate) struct Forward {
+pub(crate) struct SocketForward {
     /// Path of the one here.
-    pub here: PathBuf,
-    there: String,
+    pub local_path: PathBuf,
+    remote_path: String,
 }
 
 /// ssh's words, and what to do.

@@ -7,11 +7,11 @@ use virt::connect::Connect;
 use virt::domain::Domain;
 use virt::error::Error;
 
-use super::{CALL, Host};
+use super::{CALL_TIMEOUT, Host};
 use snapdeck_libvirt::{TypedParams, Value};
 use snapdeck_model::{DiskUse, Result, SandboxId, Stats};
 
-const KINDS: u32 = virt_sys::VIR_DOMAIN_STATS_CPU_TOTAL
+const STATS_KINDS: u32 = virt_sys::VIR_DOMAIN_STATS_CPU_TOTAL
     | virt_sys::VIR_DOMAIN_STATS_VCPU
     | virt_sys::VIR_DOMAIN_STATS_BALLOON
     | virt_sys::VIR_DOMAIN_STATS_BLOCK
@@ -25,27 +25,27 @@ impl Host {
     /// # Errors
     /// `Unreachable`.
     pub async fn stats(&self, ids: Vec<SandboxId>) -> Result<Vec<Stats>> {
-        let call = move |connect: &Connect| of(connect, &ids);
+        let call = move |connect: &Connect| query_stats(connect, &ids);
         self.libvirt
-            .call("ask what sandboxes use", CALL, call)
+            .call("ask what sandboxes use", CALL_TIMEOUT, call)
             .await
     }
 }
 
-fn of(connect: &Connect, ids: &[SandboxId]) -> Result<Vec<Stats>, Error> {
+fn query_stats(connect: &Connect, ids: &[SandboxId]) -> Result<Vec<Stats>, Error> {
     let ids: HashSet<&str> = ids.iter().map(SandboxId::as_str).collect();
     let is_wanted = |domain: &Domain| domain.name().is_ok_and(|name| ids.contains(name.as_str()));
     let mut domains = connect.list_all_domains(virt_sys::VIR_CONNECT_LIST_DOMAINS_ACTIVE)?;
     domains.retain(is_wanted);
-    let found = snapdeck_libvirt::domain_stats(&domains, KINDS)?;
+    let found = snapdeck_libvirt::domain_stats(&domains, STATS_KINDS)?;
     let stats = found
         .into_iter()
-        .filter_map(|(name, fields)| Some(read(name.parse().ok()?, &fields)));
+        .filter_map(|(name, fields)| Some(parse_stats(name.parse().ok()?, &fields)));
     Ok(stats.collect())
 }
 
 /// Reads the fields of one domain (libvirt, "virConnectGetAllDomainStats").
-fn read(id: SandboxId, fields: &TypedParams) -> Stats {
+fn parse_stats(id: SandboxId, fields: &TypedParams) -> Stats {
     let number = |name: &str| match fields.get(name) {
         Some(Value::Number(number)) => Some(*number),
         _ => None,
@@ -113,7 +113,7 @@ mod tests {
             ("net.0.rx.bytes", 9),
         ]);
         told.insert("block.0.path".into(), Value::Text("/s/vm.qcow2".into()));
-        let stats = read("vm".parse().unwrap(), &told);
+        let stats = parse_stats("vm".parse().unwrap(), &told);
         assert_eq!(stats.cpu_time, Some(Duration::from_secs(4)));
         assert_eq!((stats.cpus, stats.resident_bytes), (2, Some(2 << 20)));
         assert_eq!((stats.written_bytes, stats.received_bytes), (11, 9));
@@ -124,16 +124,16 @@ mod tests {
         };
         assert_eq!(stats.disks, [disk]);
         told.insert("cpu.time".into(), Value::Number(7_000_000_000));
-        let stats = read("vm".parse().unwrap(), &told);
+        let stats = parse_stats("vm".parse().unwrap(), &told);
         assert_eq!(stats.cpu_time, Some(Duration::from_secs(7)));
     }
 
     #[test]
     fn what_is_not_told_is_not_made_up() {
-        let stats = read("vm".parse().unwrap(), &TypedParams::new());
+        let stats = parse_stats("vm".parse().unwrap(), &TypedParams::new());
         assert_eq!((stats.cpu_time, stats.resident_bytes), (None, None));
         assert!(stats.disks.is_empty());
-        let many = read("vm".parse().unwrap(), &fields(&[("block.count", u64::MAX)]));
+        let many = parse_stats("vm".parse().unwrap(), &fields(&[("block.count", u64::MAX)]));
         assert!(many.disks.is_empty());
     }
 }

@@ -8,19 +8,19 @@ use super::ssh::Master;
 use snapdeck_model::{Error, Kind, Result, SandboxId, Vnc};
 
 /// A port that was free may be taken by another before ssh has it.
-const TRIES: usize = 5;
+const MAX_TRIES: usize = 5;
 
 /// A way to a VNC server. Through SSH it stands as long as the connection to the host.
-pub struct Tunnel {
+pub struct VncTunnel {
     /// Where it leads to.
-    to: Vnc,
+    vnc: Vnc,
     /// An address of this machine, or one that can be reached from it.
     address: String,
     port: u16,
     master: Option<Arc<Master>>,
 }
 
-impl Tunnel {
+impl VncTunnel {
     /// The URL for a viewer here.
     pub fn url(&self) -> String {
         let (address, port) = (&self.address, self.port);
@@ -35,8 +35,8 @@ impl Tunnel {
         self.master.is_some()
     }
 
-    fn leads_to(&self, vnc: &Vnc) -> bool {
-        self.to == *vnc && self.master.as_ref().is_none_or(|master| master.is_up())
+    fn is_open_to(&self, vnc: &Vnc) -> bool {
+        self.vnc == *vnc && self.master.as_ref().is_none_or(|master| master.is_up())
     }
 }
 
@@ -46,22 +46,26 @@ impl Host {
     ///
     /// # Errors
     /// `Refused` where it has no VNC server, or one that no viewer here can reach; `NotFound`; `Unreachable`.
-    pub async fn tunnel(&self, id: &SandboxId, before: Option<Arc<Tunnel>>) -> Result<Arc<Tunnel>> {
+    pub async fn open_tunnel(
+        &self,
+        id: &SandboxId,
+        before: Option<Arc<VncTunnel>>,
+    ) -> Result<Arc<VncTunnel>> {
         let what = format!(
             "cannot reach the screen of sandbox {id} on host {}",
             self.name()
         );
         let refused = || Error::new(Kind::Conflict, &*what);
-        let vnc = self.reach(id).await?.vnc;
+        let vnc = self.guest_access(id).await?.vnc;
         let vnc =
             vnc.ok_or_else(|| refused().with_cause("it has no VNC server, or does not run"))?;
-        if let Some(tunnel) = before.filter(|tunnel| tunnel.leads_to(&vnc)) {
+        if let Some(tunnel) = before.filter(|tunnel| tunnel.is_open_to(&vnc)) {
             return Ok(tunnel);
         }
-        let Some(ssh) = self.place.ssh() else {
+        let Some(ssh) = self.runner.ssh() else {
             return match vnc.clone() {
-                Vnc::Tcp { address, port } => Ok(Arc::new(Tunnel {
-                    to: vnc,
+                Vnc::Tcp { address, port } => Ok(Arc::new(VncTunnel {
+                    vnc,
                     address,
                     port,
                     master: None,
@@ -72,15 +76,15 @@ impl Host {
                 }
             };
         };
-        let master = ssh.master().await?;
+        let master = ssh.acquire_master().await?;
         let mut failed = None;
-        for _ in 0..TRIES {
-            let port =
-                free_port().map_err(|error| Error::new(Kind::Failed, &*what).with_cause(error))?;
+        for _ in 0..MAX_TRIES {
+            let port = find_free_port()
+                .map_err(|error| Error::new(Kind::Failed, &*what).with_cause(error))?;
             match master.forward_port(port, &vnc).await {
                 Ok(()) => {
-                    return Ok(Arc::new(Tunnel {
-                        to: vnc,
+                    return Ok(Arc::new(VncTunnel {
+                        vnc,
                         address: Ipv4Addr::LOCALHOST.to_string(),
                         port,
                         master: Some(master),
@@ -93,7 +97,7 @@ impl Host {
     }
 }
 
-fn free_port() -> std::io::Result<u16> {
+fn find_free_port() -> std::io::Result<u16> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     Ok(listener.local_addr()?.port())
 }

@@ -250,7 +250,7 @@ mod tests {
 
     #[test]
     fn a_manifest_keeps_all_else() {
-        let mut manifest = Manifest::new(name(), 3, vec![Digest::compute(b"abc")]);
+        let mut manifest = Manifest::new(name(), 3, vec![Digest([1; 32])]);
         manifest.etag = Some("\"1\"".into());
         manifest.extra.insert("later".into(), json!([1]));
         let change = AnnotationsPatch {

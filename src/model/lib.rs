@@ -6,7 +6,6 @@ mod buffer_pool;
 mod doctor;
 mod error;
 mod guest;
-mod hashing;
 mod inventory;
 mod lineage;
 mod manifest;
@@ -22,7 +21,6 @@ pub use buffer_pool::BufferPool;
 pub use doctor::{Check, HealthReport, Verdict};
 pub use error::{Error, Kind, Result};
 pub use guest::{AgentChannel, DiskUse, Guest, GuestAccess, Picture, Stats, Vnc};
-pub use hashing::{PendingDigest, begin_hash, hash, hash_full_batch};
 pub use inventory::{
     ChainLink, Compression, ForeignDomain, ImageFacts, Object, Sandbox, SandboxState, Snapshot,
 };
@@ -31,8 +29,7 @@ pub use lineage::{
     order_by_ancestry, shared_bytes,
 };
 pub use manifest::{
-    BLOCK_BYTES, BlockHasher, Consistency, Damage, Digest, FileStamp, MAX_MANIFEST_BYTES, Manifest,
-    Parent,
+    BLOCK_BYTES, Consistency, Damage, Digest, FileStamp, MAX_MANIFEST_BYTES, Manifest, Parent,
 };
 pub use names::{HostName, SandboxId, SnapshotName};
 pub use operation::{

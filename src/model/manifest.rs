@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 
-use aws_lc_rs::digest::{Context, SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use jiff::Timestamp;
@@ -29,12 +28,6 @@ const FORMAT: u32 = 1;
 pub struct Digest(pub [u8; 32]);
 
 impl Digest {
-    /// Hashes one block; where there are many, [`hash`](super::hash) is faster. Milliseconds for each MiB, so not on an
-    /// async worker.
-    pub fn compute(block: &[u8]) -> Self {
-        Self::from(digest(&SHA256, block))
-    }
-
     /// Reads what `Display` writes, and `sha256sum`.
     pub fn from_hex(text: &str) -> Option<Self> {
         let mut bytes = [0; 32];
@@ -48,42 +41,10 @@ impl Digest {
     }
 }
 
-impl From<aws_lc_rs::digest::Digest> for Digest {
-    fn from(hashed: aws_lc_rs::digest::Digest) -> Self {
-        let mut bytes = [0; 32];
-        // The library tells the length by a slice only.
-        for (byte, hashed) in bytes.iter_mut().zip(hashed.as_ref()) {
-            *byte = *hashed;
-        }
-        Self(bytes)
-    }
-}
-
 /// 64 hexadecimal digits.
 impl std::fmt::Display for Digest {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.iter().try_for_each(|byte| write!(out, "{byte:02x}"))
-    }
-}
-
-/// A block that is hashed piece by piece.
-pub struct BlockHasher(Context);
-
-impl Default for BlockHasher {
-    fn default() -> Self {
-        Self(Context::new(&SHA256))
-    }
-}
-
-impl BlockHasher {
-    /// The next bytes.
-    pub fn update(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
-    }
-
-    /// The digest of all of them.
-    pub fn finish(self) -> Digest {
-        self.0.finish().into()
     }
 }
 
@@ -339,7 +300,7 @@ mod tests {
     use super::*;
 
     fn manifest() -> Manifest {
-        let blocks = vec![Digest::compute(b"one"), Digest::compute(b"two")];
+        let blocks = vec![Digest([1; 32]), Digest([2; 32])];
         let mut manifest = Manifest::new("app".parse().unwrap(), BLOCK_BYTES + 1, blocks);
         manifest.etag = Some("\"abc-2\"".into());
         manifest.consistency = Some(Consistency::CleanShutdown);
@@ -382,16 +343,11 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_is_told_in_hexadecimal_and_read_again() {
-        let digest = Digest::compute(b"one");
-        let text = digest.to_string();
-        let known = "7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed";
-        assert_eq!(text, known);
-        assert_eq!(Digest::from_hex(&text), Some(digest));
-        let mut hashing = BlockHasher::default();
-        hashing.update(b"on");
-        hashing.update(b"e");
-        assert_eq!(hashing.finish(), digest);
+    fn a_digest_is_written_in_hexadecimal_and_parsed() {
+        let text = "7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed";
+        let digest = Digest::from_hex(text).unwrap();
+        assert_eq!(digest.0[..3], [0x76, 0x92, 0xc3]);
+        assert_eq!(digest.to_string(), text);
         for bad in [
             "",
             "76",

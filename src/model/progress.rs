@@ -67,14 +67,14 @@ impl Phase {
             Self::Uploading => "uploading",
             Self::Downloading => "downloading",
             Self::Verifying => "verifying",
-            Self::Publishing => "landing",
+            Self::Publishing => "publishing",
             Self::Removing => "removing",
-            Self::Creating => "making",
+            Self::Creating => "creating",
             Self::Starting => "starting",
             Self::Stopping => "stopping",
             Self::Saving => "saving",
             Self::CleaningUp => "cleaning up",
-            Self::Finished => "done",
+            Self::Finished => "finished",
         }
     }
 }

@@ -11,7 +11,7 @@ use snapdeck_model::BufferPool;
 ///
 /// # Errors
 /// `InvalidInput`.
-pub fn within(size_bytes: u64, offset: u64, length: usize) -> io::Result<()> {
+pub fn check_bounds(size_bytes: u64, offset: u64, length: usize) -> io::Result<()> {
     match offset.checked_add(length as u64) {
         Some(end) if end <= size_bytes => Ok(()),
         _ => Err(io::Error::new(
@@ -27,7 +27,7 @@ pub fn within(size_bytes: u64, offset: u64, length: usize) -> io::Result<()> {
 ///
 /// # Errors
 /// The first of `read`.
-pub async fn read<F>(
+pub async fn read_chunked<F>(
     buffers: &BufferPool,
     offset: u64,
     length: usize,
@@ -56,7 +56,7 @@ where
 ///
 /// # Errors
 /// The first of `write`; others may have been carried out.
-pub async fn write<F>(
+pub async fn write_chunked<F>(
     offset: u64,
     data: Bytes,
     step: usize,

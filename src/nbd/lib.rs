@@ -85,8 +85,8 @@ impl Nbd {
         offset: u64,
         length: usize,
     ) -> io::Result<Bytes> {
-        chunked::within(self.export.size_bytes, offset, length)?;
-        chunked::read(
+        chunked::check_bounds(self.export.size_bytes, offset, length)?;
+        chunked::read_chunked(
             buffers,
             offset,
             length,
@@ -103,12 +103,12 @@ impl Nbd {
     /// # Errors
     /// `StorageFull`; `PermissionDenied` where the export is read-only; as [`Nbd::read`].
     pub async fn write(&self, offset: u64, data: Bytes) -> io::Result<()> {
-        chunked::within(self.export.size_bytes, offset, data.len())?;
+        chunked::check_bounds(self.export.size_bytes, offset, data.len())?;
         if self.export.read_only {
             let words = "qemu-nbd serves it read-only";
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, words));
         }
-        chunked::write(
+        chunked::write_chunked(
             offset,
             data,
             self.max_request_bytes(),

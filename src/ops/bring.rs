@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_util::{FutureExt, StreamExt};
 
 use snapdeck_bucket::Bucket;
-use snapdeck_host::{BlockCopy, Content, CopySource, FileWriter, Host, ImageFile, Kept};
+use snapdeck_host::{BlockCopy, Content, CopySource, FileWriter, Host, ImageFile, StoredManifest};
 use snapdeck_model::{
     BlockSet, Digest, Error, Kind, Manifest, Object, Phase, Result, SnapshotName, order_by_ancestry,
 };
@@ -246,10 +246,10 @@ pub(super) async fn plan_of(
 /// The host's snapshots that have manifests, in the order in which they give blocks.
 async fn origins_of(host: &Host, wanted: &Manifest) -> Result<Vec<(CopySource, Manifest)>> {
     let names = host.snapshot_names().await?;
-    let kept: Vec<Option<(SnapshotName, Kept)>> = futures_util::stream::iter(names)
+    let kept: Vec<Option<(SnapshotName, StoredManifest)>> = futures_util::stream::iter(names)
         .map(|name| {
             let read = async move {
-                match host.kept_manifest(&name).await {
+                match host.stored_manifest(&name).await {
                     Ok(kept) => kept.map(|kept| (name, kept)),
                     Err(error) => {
                         tracing::debug!("{error}");
@@ -263,15 +263,15 @@ async fn origins_of(host: &Host, wanted: &Manifest) -> Result<Vec<(CopySource, M
         .collect()
         .await;
     let kept = kept.into_iter().flatten().collect();
-    let ordered = order_by_ancestry(wanted, kept, |kept: &Kept| &kept.manifest);
+    let ordered = order_by_ancestry(wanted, kept, |kept: &StoredManifest| &kept.manifest);
     Ok(ordered
         .into_iter()
         .map(
             |(
                 name,
-                Kept {
+                StoredManifest {
                     manifest,
-                    is_proven,
+                    is_verified: is_proven,
                 },
             )| {
                 let origin = CopySource {
@@ -394,7 +394,7 @@ pub(super) async fn keep_manifest(
 ) {
     let object = &source.object;
     let kept = async {
-        host.note_damage(&object.name, None).await?;
+        host.record_damage(&object.name, None).await?;
         let Some(blocks) = received.digests() else {
             return Ok(());
         };

@@ -11,15 +11,19 @@ use super::Context;
 /// `Refused` for a guest that is no sandbox of ours, or whose overlay is needed by others, naming them; `NotFound`
 /// where there is nothing of that id.
 pub(super) async fn destroy(host: &Host, id: &SandboxId, ctx: &Context) -> Result<Outcome> {
-    let survey = host.survey().await?;
+    let survey = host.scan().await?;
     let refused = || {
         Error::new(
             Kind::Conflict,
             format!("cannot destroy {id} on host {}", host.name()),
         )
     };
-    if survey.others.iter().any(|other| other.id == id.as_str()) {
-        return Err(host.not_ours(id));
+    if survey
+        .foreign_domains
+        .iter()
+        .any(|other| other.id == id.as_str())
+    {
+        return Err(host.foreign_domain_error(id));
     }
     let sandbox = survey
         .sandboxes
@@ -29,16 +33,16 @@ pub(super) async fn destroy(host: &Host, id: &SandboxId, ctx: &Context) -> Resul
         Some(sandbox) => sandbox.disk().map(str::to_owned).unwrap_or_default(),
         None => host.disk_path(id),
     };
-    if let Some(users) = survey.sharers.get(id) {
+    if let Some(users) = survey.overlay_users.get(id) {
         return Err(refused()
             .with_cause(format!("its disk {disk} is needed by {}", users.join(", ")))
             .hint("destroy those first"));
     }
-    if !survey.unread.is_empty() {
+    if !survey.unresolved_chains.is_empty() {
         return Err(refused()
             .with_cause(format!(
                 "it is not known what these stand on: {}",
-                survey.unread.join(", ")
+                survey.unresolved_chains.join(", ")
             ))
             .hint("make those files readable"));
     }
@@ -47,7 +51,7 @@ pub(super) async fn destroy(host: &Host, id: &SandboxId, ctx: &Context) -> Resul
         .as_ref()
         .is_some_and(|sandbox| sandbox.variables.as_ref() != Some(&variables));
     if sandbox.is_none() && !host.has_file(&disk).await? && !host.has_file(&variables).await? {
-        return Err(host.no_sandbox(id));
+        return Err(host.sandbox_not_found(id));
     }
     ctx.enter(Phase::Removing)?;
     match &sandbox {

@@ -23,10 +23,11 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use snapdeck_bucket::{Bucket, MAX_BLOCKS_IN_MEMORY};
+use snapdeck_bucket::Bucket;
+use snapdeck_host::hash_block;
 use snapdeck_model::{
     Annotations, BLOCK_BYTES, BlockSet, Digest, Error, Kind, Manifest, Object, ProgressCell,
-    Result, block_bytes, hash,
+    Result, block_bytes,
 };
 
 /// How long who is ready waits for the others.
@@ -305,8 +306,7 @@ async fn fetch(
         let wrong = Mutex::new(BlockSet::none(object.size_bytes));
         let send = async |block: u64, data: Bytes| {
             let hashed = data.clone();
-            let hashed =
-                tokio::task::spawn_blocking(move || hash(hashed, MAX_BLOCKS_IN_MEMORY)).await;
+            let hashed = tokio::task::spawn_blocking(move || hash_block(&hashed)).await;
             let broken = |why: String| {
                 Error::new(
                     Kind::Failed,

@@ -4,14 +4,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use snapdeck_bucket::{Bucket, MAX_PARTS_IN_MEMORY};
-use snapdeck_host::{Guard, Host};
+use snapdeck_bucket::Bucket;
+use snapdeck_host::{Host, Watchdog};
 use snapdeck_model::{
     BufferPool, Consistency, Error, Kind, Method, Object, Phase, Result, SandboxId, SandboxState,
     SnapshotName, TransferStats,
 };
 
-use super::digests::Digests;
+use super::block_digests::BlockDigests;
 use super::make::{Sent, Wish};
 use super::source::Source;
 use super::{Context, variables};
@@ -93,7 +93,7 @@ struct Staged {
     flat: String,
     /// A copy of the UEFI variables, of the same moment.
     variables: Option<String>,
-    guard: Guard,
+    guard: Watchdog,
     /// How long the guest was paused by us.
     paused: Option<Duration>,
 }
@@ -124,7 +124,7 @@ async fn stage(
     ctx: &Context,
 ) -> Result<Staged> {
     let dir = host.make_temp_dir().await?;
-    let guard = match host.guard_dir(&dir).await {
+    let guard = match host.spawn_dir_watchdog(&dir).await {
         Ok(guard) => guard,
         Err(error) => {
             host.remove_temp_dir(&dir).await?;
@@ -187,7 +187,7 @@ async fn flatten(
         host.convert(&source.disk, flat, shared, needed, progress, cancel)
             .await?;
         if let (Some(from), Some(to)) = (&source.variables, &staged.variables) {
-            host.claim_file(to).await?;
+            host.create_exclusive(to).await?;
             host.copy_file(from, to).await?;
         }
         match still {
@@ -201,7 +201,7 @@ async fn flatten(
         return Ok(None);
     }
 
-    let guard = host.guard_pause(&source.id, dir).await?;
+    let guard = host.spawn_pause_watchdog(&source.id, dir).await?;
     ctx.progress.enter(Phase::Pausing, 0);
     let since = Instant::now();
     let converted = async {
@@ -275,7 +275,7 @@ async fn upload(
     staged: &Staged,
     wish: &Wish,
     ctx: &Context,
-) -> Result<(Object, Digests, Option<Bytes>)> {
+) -> Result<(Object, BlockDigests, Option<Bytes>)> {
     ctx.go_on()?;
     let reader = host.open_reader(&staged.flat).await?;
     let size = reader.size_bytes();
@@ -283,14 +283,12 @@ async fn upload(
         Some(path) => Some(variables::read(host, path).await?),
         None => None,
     };
-    let digests = Digests::default();
+    let digests = BlockDigests::default();
     let buffers = &BufferPool::default();
     let (reader, hashed) = (&reader, &digests);
     let read = move |offset, length| async move {
         let bytes = reader.read_at(buffers, offset, length).await?;
-        hashed
-            .hash(offset, bytes.clone(), MAX_PARTS_IN_MEMORY)
-            .await?;
+        hashed.hash(offset, bytes.clone()).await?;
         Ok(bytes)
     };
     let (name, overwrite) = (&wish.name, wish.overwrite);

@@ -31,7 +31,7 @@ pub(super) async fn hashes(
     let hashing = async move {
         // Its end is the end of what is told.
         let told = told;
-        host.hash(path, &pieces, &told, &ctx.cancel).await
+        host.hash_blocks(path, &pieces, &told, &ctx.cancel).await
     };
     let taking = async {
         let mut digests = BTreeMap::new();

@@ -32,7 +32,7 @@ async fn clear(
     if ours == Some(&left.id) {
         return host.remove_stale(left).await.map(Some);
     }
-    let want = host.lock_of_sandbox(&left.id);
+    let want = host.sandbox_lock(&left.id);
     let lost = CancellationToken::new();
     let lock = match host.lock(vec![want], "remove leftovers", lost).await {
         Ok(lock) => lock,

@@ -1,11 +1,11 @@
 //! The operations, one file each, read top to bottom as the story of that operation
 //! (spec, "Push Snapshot", "Pull Snapshot", "Create Snapshot", "API Reference").
 
+mod block_digests;
 mod bring;
 mod compose;
 mod create;
 mod destroy;
-mod digests;
 mod fetch;
 mod flatten;
 mod hashes;
@@ -145,7 +145,7 @@ pub async fn run(
         Operation::Verify { name, .. } => verify_object(bucket, name, ctx).await,
         Operation::Remove {
             name,
-            from_bucket: from_bucket,
+            from_bucket,
             expected_identity: only,
             ..
         } => {

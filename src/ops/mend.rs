@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use snapdeck_bucket::Bucket;
-use snapdeck_host::{Host, Survey};
+use snapdeck_host::{Host, HostInventory};
 use snapdeck_model::{BlockSet, Digest, Phase, Result, SnapshotName};
 
 use super::Context;
@@ -15,7 +15,7 @@ use super::hashes::hashes;
 use super::receive::{Received, receive};
 
 /// Does anything stand on it?
-pub(super) fn stands_under_images(survey: &Survey, name: &SnapshotName) -> bool {
+pub(super) fn stands_under_images(survey: &HostInventory, name: &SnapshotName) -> bool {
     let mut snapshots = survey.snapshots.iter();
     let ours = snapshots.find(|snapshot| snapshot.name == *name);
     ours.is_some_and(|snapshot| !snapshot.dependents.is_empty())
@@ -48,7 +48,7 @@ pub(super) async fn mend(
     ));
     ctx.go_on()?;
     let mut received = Received::nothing(object.size_bytes);
-    let writer = host.open_mender(&path).await?;
+    let writer = host.open_for_repair(&path).await?;
     let mended = async {
         let work = plan_of(host, source, &good, Before::Sound, ctx).await;
         receive(share, bucket, source, &writer, work, &mut received, ctx)

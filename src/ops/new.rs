@@ -1,7 +1,7 @@
 //! New: a sandbox on a snapshot (spec, "Using Custom Snapshots"). Its overlay first, its definition last: what is left
 //! of one that was killed in the middle is a file that no sandbox has, and nothing that looks like one.
 
-use snapdeck_host::{Blueprint, Host, ImageFile};
+use snapdeck_host::{DomainTemplate, Host, ImageFile};
 use snapdeck_model::settings::{Firmware, SandboxSettings};
 use snapdeck_model::{Error, ImageFacts, Kind, Outcome, Phase, Result, SandboxId, SandboxSpec};
 
@@ -27,32 +27,32 @@ pub async fn new(
     let memory_bytes = form.memory_bytes.unwrap_or(defaults.memory_bytes);
     look_at_memory(host, id, memory_bytes, ctx).await?;
     let (disk, variables) = (host.disk_path(id), host.variables_path(id));
-    let mut plan = Blueprint {
+    let mut plan = DomainTemplate {
         id,
         disk: &disk,
         variables: &variables,
         cpus: form.cpus.unwrap_or(defaults.cpus),
         memory_bytes,
-        kvm: false,
+        is_kvm: false,
         firmware: defaults.firmware,
         network: &defaults.network,
-        tpm: false,
+        has_tpm: false,
     };
     // A template that cannot be used is better known before anything is asked or made.
     plan.fill(&defaults.template)?;
-    let offer = host.offer().await?;
+    let offer = host.capabilities().await?;
     let lacks = match plan.firmware {
         Firmware::Bios => None,
-        Firmware::Uefi => (!offer.uefi).then_some("UEFI"),
-        Firmware::SecureUefi => (!offer.secure_uefi).then_some("UEFI that can secure its boot"),
+        Firmware::Uefi => (!offer.has_uefi).then_some("UEFI"),
+        Firmware::SecureUefi => (!offer.has_secure_boot).then_some("UEFI that can secure its boot"),
     };
     if let Some(lacks) = lacks {
         return Err(cannot(host, id, Kind::Conflict)
             .with_cause(format!("the host has no firmware for {lacks}"))
             .hint("install ovmf there, or set firmware in [sandbox] of the settings"));
     }
-    plan.tpm = offer.tpm;
-    plan.kvm = host.runs_under_kvm(defaults.accel).await?;
+    plan.has_tpm = offer.has_tpm;
+    plan.is_kvm = host.has_usable_kvm(defaults.accel).await?;
     let xml = plan.fill(&defaults.template)?;
     ctx.go_on()?;
 
@@ -207,19 +207,19 @@ fn storage(
 
 async fn look_at_memory(host: &Host, id: &SandboxId, wanted: u64, ctx: &Context) -> Result<()> {
     let memory = host.memory().await?;
-    if wanted > memory.total {
+    if wanted > memory.total_bytes {
         return Err(cannot(host, id, Kind::Conflict)
             .with_cause(format!(
                 "it is to have {wanted} bytes of memory, and the host has {} in all",
-                memory.total
+                memory.total_bytes
             ))
             .hint("give it less with --memory"));
     }
-    if wanted > memory.available {
+    if wanted > memory.available_bytes {
         ctx.warn(format!(
             "{id} is to have {wanted} bytes of memory, and host {} has {} to give now",
             host.name(),
-            memory.available
+            memory.available_bytes
         ));
     }
     Ok(())
@@ -247,7 +247,7 @@ impl Made<'_> {
     ) -> Result<()> {
         let host = self.host;
         // Nobody else's file is written: it is claimed first, then filled.
-        host.claim_file(self.disk).await?;
+        host.create_exclusive(self.disk).await?;
         self.files.push(self.disk);
         host.make_overlay(&base.path, self.disk, storage_bytes)
             .await?;
@@ -257,7 +257,7 @@ impl Made<'_> {
         }
         match &base.variables {
             Some(own) => {
-                host.claim_file(self.variables).await?;
+                host.create_exclusive(self.variables).await?;
                 self.files.push(self.variables);
                 host.copy_file(own, self.variables).await
             }

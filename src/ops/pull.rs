@@ -57,15 +57,13 @@ pub async fn pull(
                 resumed_bytes: 0,
             });
         }
-        Local::Valid { .. } => {
-            users::refuse(host, &host.survey().await?, name, "replace", |_| true)?
-        }
+        Local::Valid { .. } => users::refuse(host, &host.scan().await?, name, "replace", |_| true)?,
         Local::Broken { why, .. } => {
             ctx.warn(format!(
                 "the copy of {name} on host {} is broken and is fetched again: {why}",
                 host.name()
             ));
-            let survey = host.survey().await?;
+            let survey = host.scan().await?;
             // Under a stopped sandbox a broken base may be mended; one that runs has it open.
             users::refuse(host, &survey, name, "repair", |state| {
                 state != SandboxState::ShutOff

@@ -52,7 +52,7 @@ pub async fn remove(
     }
     missing.into_iter().for_each(|line| ctx.warn(line));
     if let Some(host) = on_host {
-        may_be_forgotten(name, host.remarks(name).await?, host.name())?;
+        may_be_forgotten(name, host.annotations(name).await?, host.name())?;
     }
     if let Some(bucket) = in_bucket {
         may_be_forgotten(name, bucket.annotations(name).await?, &bucket.location())?;
@@ -128,7 +128,7 @@ async fn is_in(bucket: &Bucket, name: &SnapshotName) -> Result<bool> {
 
 /// Is the snapshot there, or what is left of one without an image? Refuses where a chain needs it.
 async fn may_go(host: &Host, name: &SnapshotName) -> Result<bool> {
-    let survey = host.survey().await?;
+    let survey = host.scan().await?;
     let there = survey
         .snapshots
         .iter()

@@ -30,7 +30,7 @@ pub async fn sandbox(
     if verb == SandboxVerb::Destroy {
         return destroy::destroy(host, id, ctx).await;
     }
-    let state = host.our_state(id).await?;
+    let state = host.owned_sandbox_state(id).await?;
     let refused = |hint: &str| {
         Err(Error::new(
             Kind::Conflict,
@@ -107,7 +107,7 @@ pub async fn sandbox(
 
         (SandboxVerb::DropSaved, Saved) => {
             ctx.enter(Phase::Removing)?;
-            host.drop_saved(id).await?;
+            host.discard_saved_state(id).await?;
             true
         }
         (SandboxVerb::DropSaved, _) => false,

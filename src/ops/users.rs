@@ -1,6 +1,6 @@
 //! Who stands on a snapshot: what a remove, a replacement or a repair must not pull from under.
 
-use snapdeck_host::{Host, Survey};
+use snapdeck_host::{Host, HostInventory};
 use snapdeck_model::{Error, Kind, Result, SandboxState, SnapshotName};
 
 /// Refuses to `verb` the snapshot under sandboxes whose state `counts`, naming them. What is no sandbox
@@ -10,7 +10,7 @@ use snapdeck_model::{Error, Kind, Result, SandboxState, SnapshotName};
 /// `Refused`, also where a chain on the host could not be followed: it may need the snapshot.
 pub(super) fn refuse(
     host: &Host,
-    survey: &Survey,
+    survey: &HostInventory,
     name: &SnapshotName,
     verb: &str,
     counts: impl Fn(SandboxState) -> bool,
@@ -43,11 +43,11 @@ pub(super) fn refuse(
                 _ => "their disks stand on this very file; destroy those sandboxes first",
             }));
     }
-    if !survey.unread.is_empty() {
+    if !survey.unresolved_chains.is_empty() {
         return Err(refused()
             .with_cause(format!(
                 "it is not known what these stand on: {}",
-                survey.unread.join(", ")
+                survey.unresolved_chains.join(", ")
             ))
             .hint("make those files readable"));
     }

@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use snapdeck_bucket::{Bucket, MAX_BLOCKS_IN_MEMORY};
-use snapdeck_host::{Host, ImageFile, Kept};
+use snapdeck_bucket::Bucket;
+use snapdeck_host::{Host, ImageFile, StoredManifest, hash_block};
 use snapdeck_model::{
     BlockSet, Damage, Digest, Error, Kind, Manifest, Outcome, Phase, Result, SandboxState,
-    SnapshotName, block_count, hash,
+    SnapshotName, block_count,
 };
 
 use super::bring::{Before, bring, find, refuse_unfit};
@@ -43,10 +43,10 @@ pub async fn verify_snapshot(
         repaired_blocks,
         fetched_bytes,
     };
-    let kept = host.kept_manifest(name).await?;
-    let Some(Kept {
+    let kept = host.stored_manifest(name).await?;
+    let Some(StoredManifest {
         manifest,
-        is_proven,
+        is_verified: is_proven,
     }) = manifest_for(bucket, name, &file, kept, ctx).await
     else {
         ctx.warn(format!(
@@ -80,7 +80,7 @@ pub async fn verify_snapshot(
             proven.file = Some(file.stamp);
             host.write_manifest(proven).await?;
         }
-        host.note_damage(name, None).await?;
+        host.record_damage(name, None).await?;
         return Ok(outcome(true, Vec::new(), 0, file.size_bytes));
     }
     let what = what_is_wrong(&bad, manifest.size_bytes, file.size_bytes);
@@ -88,7 +88,7 @@ pub async fn verify_snapshot(
         file: file.stamp,
         problem: what.clone(),
     };
-    host.note_damage(name, Some(&damage)).await?;
+    host.record_damage(name, Some(&damage)).await?;
     let damaged = Error::new(
         Kind::Damaged,
         format!("{name} on host {} is damaged", host.name()),
@@ -120,18 +120,18 @@ async fn manifest_for(
     bucket: &Bucket,
     name: &SnapshotName,
     file: &ImageFile,
-    kept: Option<Kept>,
+    kept: Option<StoredManifest>,
     ctx: &Context,
-) -> Option<Kept> {
+) -> Option<StoredManifest> {
     if kept.is_some() || !bucket.is_configured() {
         return kept;
     }
     match find(bucket, name, ctx).await {
-        Ok(source) => Some(Kept {
+        Ok(source) => Some(StoredManifest {
             manifest: source
                 .manifest
                 .filter(|manifest| manifest.size_bytes == file.size_bytes)?,
-            is_proven: false,
+            is_verified: false,
         }),
         Err(error) => {
             ctx.info(error.to_string());
@@ -180,7 +180,7 @@ async fn repaired(
         ))
         .hint("`snapdeck pull --overwrite` replaces the snapshot by it"));
     }
-    let survey = host.survey().await?;
+    let survey = host.scan().await?;
     users::refuse(host, &survey, name, "repair", |state| {
         state != SandboxState::ShutOff
     })?;
@@ -241,8 +241,7 @@ async fn bad_of(
     let check = |block: u64, data: Bytes| {
         let (wanted, bad) = (source.digest(block), &bad);
         async move {
-            let hashed =
-                tokio::task::spawn_blocking(move || hash(data, MAX_BLOCKS_IN_MEMORY)).await;
+            let hashed = tokio::task::spawn_blocking(move || hash_block(&data)).await;
             let is = hashed.map_err(|crash| {
                 Error::new(Kind::Failed, "cannot hash a block").with_cause(crash)
             })?;

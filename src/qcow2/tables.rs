@@ -173,7 +173,7 @@ impl TableReader {
     /// The tables, once nothing is [`wanted`](Self::wanted).
     ///
     /// # Errors
-    /// [`Refusal::WrongLength`] where something is wanted still.
+    /// [`LockError::WrongLength`] where something is wanted still.
     pub fn finish(self) -> Result<Tables, ComposeError> {
         match self.stage {
             Stage::Done(tables) => Ok(*tables),

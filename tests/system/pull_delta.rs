@@ -131,7 +131,10 @@ impl Lab {
 
 fn digests(file: &str) -> Vec<Digest> {
     let bytes = std::fs::read(file).unwrap();
-    bytes.chunks(BLOCK as usize).map(Digest::compute).collect()
+    bytes
+        .chunks(BLOCK as usize)
+        .map(snapdeck_host::hash_block)
+        .collect()
 }
 
 /// Returns the total length of the blocks of `child` that `parent` does not have.

@@ -54,7 +54,7 @@ pub(crate) fn draw(app: &App, frame: &mut Frame, now: Instant) -> Areas {
     match app.list {
         Pane::Matrix => matrix::draw(app, frame, plan.lists, now, &mut areas),
         Pane::Tree => tree::draw(app, frame, plan.lists, &mut areas),
-        Pane::JobsPage => jobs::draw(app, frame, plan.lists, now, &mut areas),
+        Pane::JobsPage => jobspage::draw(app, frame, plan.lists, now, &mut areas),
         _ => panes::draw(app, frame, plan.lists, area.width >= WIDE, now, &mut areas),
     }
     details::draw(app, frame, plan.details, now, &mut areas);

@@ -25,10 +25,10 @@ use tokio_util::sync::CancellationToken;
 use virt::domain::Domain;
 use virt::error::Error as VirtError;
 
-use super::blueprint::escaped;
 use super::domain;
-use super::guard::Guard;
-use super::{CALL, Host, image};
+use super::domain_xml::escape_xml;
+use super::watchdog::Watchdog;
+use super::{CALL_TIMEOUT, Host, image};
 use snapdeck_model::{BufferPool, Error, Kind, Result, SandboxId};
 use snapdeck_nbd::Nbd;
 
@@ -54,7 +54,7 @@ pub struct Backup {
     host: Host,
     id: SandboxId,
     dir: String,
-    watchdog: Option<Guard>,
+    watchdog: Option<Watchdog>,
     /// Has the scratch file been made?
     has_scratch: bool,
 }
@@ -89,14 +89,11 @@ impl Host {
         scratch_bytes: Option<u64>,
     ) -> Result<Backup> {
         let (under, owner) = (&self.settings.sandboxes_dir, &self.settings.owner);
-        let dir = self
-            .files
-            .make_backup_dir(under, id.as_str(), owner)
-            .await?;
-        let guard = match self.guard_backup(id, &dir, thaw).await {
+        let dir = self.fs.make_backup_dir(under, id.as_str(), owner).await?;
+        let guard = match self.spawn_backup_watchdog(id, &dir, thaw).await {
             Ok(guard) => guard,
             Err(error) => {
-                self.files.remove_temp_dir(&dir).await?;
+                self.fs.remove_temp_dir(&dir).await?;
                 return Err(error);
             }
         };
@@ -109,12 +106,12 @@ impl Host {
         };
         if let Some(bytes) = scratch_bytes {
             let scratch = backup.scratch();
-            match image::make_scratch(&self.place, &scratch, bytes, owner).await {
+            match image::make_scratch(&self.runner, &scratch, bytes, owner).await {
                 Ok(()) => backup.has_scratch = true,
                 Err(error) => {
                     tracing::debug!("{error}");
                     // libvirt makes it then, and takes no file that is there for its own.
-                    self.files.remove_file(&scratch).await?;
+                    self.fs.remove_file(&scratch).await?;
                 }
             }
         }
@@ -158,7 +155,7 @@ impl Backup {
             return Err(Error::new(Kind::Failed, what())
                 .with_cause(format!("the path {socket} is too long for a socket")));
         }
-        let [socket, scratch, target] = [&*socket, &self.scratch(), target].map(escaped);
+        let [socket, scratch, target] = [&*socket, &self.scratch(), target].map(escape_xml);
         let xml = format!(
             "<domainbackup mode='pull'><server transport='unix' socket='{socket}'/><disks>\
              <disk name='{target}' backup='yes' type='file' exportname='{target}'><driver type='qcow2'/>\
@@ -170,7 +167,7 @@ impl Backup {
         let begin =
             move |domain: &Domain| snapdeck_libvirt::begin_backup(domain, &xml, has_scratch);
         self.host
-            .on(id, "begin a backup of", BEGIN_TIMEOUT, begin)
+            .call_domain(id, "begin a backup of", BEGIN_TIMEOUT, begin)
             .await
     }
 
@@ -192,7 +189,7 @@ impl Backup {
             "--reflink=auto"
         };
         let argv = ["cp", reflink, "--sparse=auto", "--", overlay, &copy];
-        let said = self.host.place.run(&argv, COPY_TIMEOUT, cancel).await?;
+        let said = self.host.runner.run(&argv, COPY_TIMEOUT, cancel).await?;
         match said.status.success() {
             true => Ok(copy),
             false => {
@@ -214,20 +211,20 @@ impl Backup {
             host.name()
         );
         let socket = self.socket();
-        let opened = match host.place.ssh() {
+        let opened = match host.runner.ssh() {
             None => match UnixStream::connect(&socket).await {
                 Ok(stream) => Nbd::open(stream, target, CONNECT_TIMEOUT).await,
                 Err(error) => Err(error),
             },
             Some(ssh) => {
-                let master = ssh.master().await?;
-                let forward = master.forward(&socket).await?;
-                let opened = match UnixStream::connect(&forward.here).await {
+                let master = ssh.acquire_master().await?;
+                let forward = master.forward_socket(&socket).await?;
+                let opened = match UnixStream::connect(&forward.local_path).await {
                     Ok(stream) => Nbd::open(stream, target, CONNECT_TIMEOUT).await,
                     Err(error) => Err(error),
                 };
                 // What is connected stays so.
-                master.unforward(&forward).await;
+                master.close_forward(&forward).await;
                 opened
             }
         };
@@ -243,14 +240,14 @@ impl Backup {
     /// Lets the guard know that the sandbox runs again.
     pub fn mark_running(&self) {
         if let Some(guard) = &self.watchdog {
-            guard.is_running();
+            guard.mark_running();
         }
     }
 
     /// Lets the guard know that the sandbox's file systems go on.
     pub fn mark_thawed(&self) {
         if let Some(guard) = &self.watchdog {
-            guard.is_thawed();
+            guard.mark_thawed();
         }
     }
 
@@ -271,7 +268,11 @@ impl Backup {
         let health = loop {
             let name = format!("/{}/", self.name());
             let look = move |domain: &Domain| backup_state(domain, &name);
-            match self.host.on(&self.id, "look at", CALL, look).await {
+            match self
+                .host
+                .call_domain(&self.id, "look at", CALL_TIMEOUT, look)
+                .await
+            {
                 // A guest that goes off takes its backup along a moment before libvirt says that it is off.
                 Ok(BackupState::Ended) if Instant::now() < deadline => {
                     sleep(END_POLL_INTERVAL).await
@@ -310,7 +311,7 @@ impl Backup {
                 .hint("try again: it stands still now"),
             ),
             // The guard there ends it when the line is lost.
-            BackupState::Ended if self.host.place.ssh().is_some() => {
+            BackupState::Ended if self.host.runner.ssh().is_some() => {
                 Some(broken(Kind::Unreachable, "its backup was ended").retryable())
             }
             BackupState::Ended => Some(
@@ -325,7 +326,7 @@ impl Backup {
     /// What could not be done. The guard goes on trying.
     pub async fn clear(self) -> Result<()> {
         self.host.end_backup(&self.id, self.name()).await?;
-        self.host.files.remove_temp_dir(&self.dir).await?;
+        self.host.fs.remove_temp_dir(&self.dir).await?;
         match self.watchdog {
             Some(guard) => guard.release().await,
             None => Ok(()),

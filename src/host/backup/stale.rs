@@ -8,7 +8,7 @@ use virt::domain::{
 };
 use virt::error::Error as VirtError;
 
-use crate::{CALL, Host, domain};
+use crate::{CALL_TIMEOUT, Host, domain};
 use snapdeck_model::{Error, Kind, Result, SandboxId, SandboxState};
 
 /// For the end of one, and how often that is looked for.
@@ -51,7 +51,7 @@ impl Host {
     /// `Unreachable` where the directory may not be listed.
     pub async fn stale_backups(&self) -> Result<Vec<StaleBackup>> {
         let under = &self.settings.sandboxes_dir;
-        let names = self.files.backup_dirs(under).await?;
+        let names = self.fs.backup_dirs(under).await?;
         Ok(names
             .iter()
             .filter_map(|name| StaleBackup::from_dir_name(under, name))
@@ -69,7 +69,7 @@ impl Host {
             self.resume(&left.id).await?;
         }
         let ended = self.end_backup(&left.id, left.name()).await?;
-        self.files.remove_temp_dir(&left.dir).await?;
+        self.fs.remove_temp_dir(&left.dir).await?;
         let job = if ended { "its backup job, and " } else { "" };
         Ok(format!(
             "removed what an earlier snapdeck left of sandbox {}: {job}{}",
@@ -96,8 +96,8 @@ impl Host {
                 Ok(is_ours)
             };
             let ended = self
-                .patience
-                .call(|| self.on(id, "end the backup of", CALL, end.clone()))
+                .retry_policy
+                .call(|| self.call_domain(id, "end the backup of", CALL_TIMEOUT, end.clone()))
                 .await;
             match ended {
                 Ok(true) => was_there = true,
@@ -128,7 +128,7 @@ impl Host {
             true => domain.resume(),
             false => Ok(()),
         };
-        match self.on(id, "resume", CALL, go_on).await {
+        match self.call_domain(id, "resume", CALL_TIMEOUT, go_on).await {
             Err(error) if error.kind() == Kind::Unreachable => Err(error),
             _ => Ok(was_there),
         }

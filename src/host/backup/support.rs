@@ -7,7 +7,7 @@ use virt::connect::Connect;
 use virt::domain::Domain;
 
 use crate::domain::child;
-use crate::{CALL, Host};
+use crate::{CALL_TIMEOUT, Host};
 use snapdeck_model::{Kind, Result, SandboxId};
 
 /// For what libvirt tells after it has probed QEMU's capabilities.
@@ -27,7 +27,7 @@ impl Host {
             let is_busy = domain.job_info()?.r#type != virt_sys::VIR_DOMAIN_JOB_NONE as i32;
             Ok((domain.xml_desc(0)?, is_busy))
         };
-        let (xml, is_busy) = self.on(id, "look at", CALL, look).await?;
+        let (xml, is_busy) = self.call_domain(id, "look at", CALL_TIMEOUT, look).await?;
         if is_busy {
             // libvirt would wait for its end, with the guest standing still.
             return Ok(Err("libvirt has another job on it".into()));

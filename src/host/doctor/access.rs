@@ -43,7 +43,7 @@ pub(super) fn check_dirs(probe: &Probe, settings: &HostSettings) -> Vec<Check> {
                 format!("{dir} does not answer; not looked at: the directories after it"),
                 format!(
                     "see what hangs there: timeout 5 {}",
-                    quote::told(["ls", "-la", dir])
+                    quote::quote_for_display(["ls", "-la", dir])
                 ),
             )
         })
@@ -64,23 +64,34 @@ fn suggest_fix(words: &str, dir: &str, probe: &Probe, settings: &HostSettings) -
     if has("No such file") {
         let (user, group) = settings.owner.split_once(':').unwrap_or_default();
         return match dir == settings.temp_dir {
-            true => quote::told(["mkdir", "-p", dir]),
-            false => quote::told(["install", "-d", "-m", "755", "-o", user, "-g", group, dir]),
+            true => quote::quote_for_display(["mkdir", "-p", dir]),
+            false => quote::quote_for_display([
+                "install", "-d", "-m", "755", "-o", user, "-g", group, dir,
+            ]),
         };
     }
     if has("ermission denied") || has("not permitted") {
         let user = probe.get("user").unwrap_or("USER");
         let entry = format!("u:{user}:rwx");
-        let command = quote::told(["setfacl", "-m", &entry, dir]);
+        let command = quote::quote_for_display(["setfacl", "-m", &entry, dir]);
         return format!("{command} (or let snapdeck be root there)");
     }
     if has("No space left") || has("quota") {
-        return format!("free space there: {}", quote::told(["df", "-h", dir]));
+        return format!(
+            "free space there: {}",
+            quote::quote_for_display(["df", "-h", dir])
+        );
     }
     if has("Read-only") {
-        return format!("mount it writable: {}", quote::told(["findmnt", "-T", dir]));
+        return format!(
+            "mount it writable: {}",
+            quote::quote_for_display(["findmnt", "-T", dir])
+        );
     }
-    format!("look at it there: {}", quote::told(["ls", "-la", dir]))
+    format!(
+        "look at it there: {}",
+        quote::quote_for_display(["ls", "-la", dir])
+    )
 }
 
 /// Is the owner of snapshots known there, and may we give files to it?
@@ -174,13 +185,13 @@ pub(super) fn check_modes(probe: &Probe, settings: &HostSettings) -> Option<Chec
     };
     let dir = &settings.snapshots_dir;
     let paths = match wrong.len() > MAX_NAMED {
-        true => format!("{}/*.qcow2", quote::told([&**dir])),
+        true => format!("{}/*.qcow2", quote::quote_for_display([&**dir])),
         false => {
             let paths: Vec<String> = wrong
                 .iter()
                 .map(|file| format!("{dir}/{}", file.name.file_name()))
                 .collect();
-            quote::told(paths.iter().map(String::as_str))
+            quote::quote_for_display(paths.iter().map(String::as_str))
         }
     };
     Some(Check::warning(

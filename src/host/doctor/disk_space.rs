@@ -46,7 +46,7 @@ pub(super) fn check_space(
                 format!("{seen}; an image of {name} may take {}", size(bytes)),
                 format!(
                     "free space there ({}), or {else_do}",
-                    quote::told(["df", "-h", dir])
+                    quote::quote_for_display(["df", "-h", dir])
                 ),
             ),
             _ => Check::passed(what, seen),
@@ -89,7 +89,7 @@ pub(super) fn check_leftovers(probe: &Probe) -> Check {
         count => Check::warning(
             what,
             format!("{count} older than a day, no longer in use: {}", old[0]),
-            quote::told(
+            quote::quote_for_display(
                 ["rm", "-rf", "--"]
                     .into_iter()
                     .chain(old.into_iter().take(MAX_NAMED)),

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::command::Place;
+use crate::command::CommandRunner;
+use crate::inventory::scan::HostInventory;
 use crate::quote;
-use crate::survey::Survey;
 use snapdeck_model::settings::HostSettings;
 use snapdeck_model::{Check, Sandbox, SandboxState, Snapshot};
 
@@ -35,7 +35,10 @@ pub(super) struct ImageCheckResults {
 }
 
 /// Checks them, as many as there is time for.
-pub(super) async fn check_images(place: &Place, survey: &Survey) -> ImageCheckResults {
+pub(super) async fn check_images(
+    place: &CommandRunner,
+    survey: &HostInventory,
+) -> ImageCheckResults {
     let paths: Vec<&str> = survey
         .snapshots
         .iter()
@@ -88,7 +91,7 @@ fn parse_check_output(said: &str, paths: &[&str]) -> ImageCheckResults {
 
 /// The snapshots, a check for each that is not fit to be one.
 pub(super) fn check_snapshots(
-    survey: &Survey,
+    survey: &HostInventory,
     verified: &ImageCheckResults,
     settings: &HostSettings,
 ) -> Vec<Check> {
@@ -130,9 +133,9 @@ fn report_unfit(snapshot: &Snapshot, why: &str, settings: &HostSettings) -> Chec
         .is_some_and(|facts| !facts.is_standalone());
     let mend = if names_others {
         let flat = format!("{}/{name}-flat.qcow2", settings.snapshots_dir);
-        quote::told(["qemu-img", "convert", "-O", "qcow2", path, &flat])
+        quote::quote_for_display(["qemu-img", "convert", "-O", "qcow2", path, &flat])
     } else if why.contains("ermission denied") {
-        let path = quote::told([&**path]);
+        let path = quote::quote_for_display([&**path]);
         format!("chown {} {path}; chmod 644 {path}", settings.owner)
     } else {
         format!(
@@ -148,7 +151,7 @@ fn report_unfit(snapshot: &Snapshot, why: &str, settings: &HostSettings) -> Chec
 }
 
 /// The sandboxes: do they have the files they stand on, and which run, so that a push refuses them?
-pub(super) fn check_sandboxes(survey: &Survey, settings: &HostSettings) -> Vec<Check> {
+pub(super) fn check_sandboxes(survey: &HostInventory, settings: &HostSettings) -> Vec<Check> {
     let (what, host) = ("sandboxes", &settings.name);
     let torn = |sandbox: &Sandbox| {
         let lost = sandbox
@@ -159,7 +162,10 @@ pub(super) fn check_sandboxes(survey: &Survey, settings: &HostSettings) -> Vec<C
         let lost = Some(lost).filter(|link| link.path.starts_with('/'))?;
         let mend = match &lost.snapshot {
             Some(name) => format!("snapdeck pull {name} --host {host}"),
-            None => format!("bring it back: {}", quote::told(["ls", "-la", &lost.path])),
+            None => format!(
+                "bring it back: {}",
+                quote::quote_for_display(["ls", "-la", &lost.path])
+            ),
         };
         Some(Check::failed(
             what,
@@ -168,7 +174,7 @@ pub(super) fn check_sandboxes(survey: &Survey, settings: &HostSettings) -> Vec<C
         ))
     };
     let mut checks: Vec<Check> = survey.sandboxes.iter().filter_map(torn).collect();
-    checks.extend(survey.unread.iter().map(|chain| {
+    checks.extend(survey.unresolved_chains.iter().map(|chain| {
         Check::warning(
             what,
             format!("what this stands on is not known: {chain}"),
@@ -205,7 +211,7 @@ pub(super) fn check_sandboxes(survey: &Survey, settings: &HostSettings) -> Vec<C
 
 /// The sandbox whose flattened image may be the largest, and its bytes: never more than all images of its chain
 /// hold, nor than the disk.
-pub(super) fn largest_flat(survey: &Survey) -> Option<(&str, u64)> {
+pub(super) fn largest_flat(survey: &HostInventory) -> Option<(&str, u64)> {
     let flat = |sandbox: &Sandbox| {
         let held = sandbox
             .chain
@@ -223,7 +229,7 @@ pub(super) fn largest_flat(survey: &Survey) -> Option<(&str, u64)> {
 }
 
 /// The largest snapshot, and its bytes.
-pub(super) fn largest_snapshot(survey: &Survey) -> Option<(&str, u64)> {
+pub(super) fn largest_snapshot(survey: &HostInventory) -> Option<(&str, u64)> {
     survey
         .snapshots
         .iter()

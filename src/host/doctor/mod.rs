@@ -16,8 +16,8 @@ use tokio::time::Instant;
 use self::guest_capabilities::GuestCapabilities;
 use self::probe::Probe;
 use self::programs::Installer;
-use super::survey::Scope;
-use super::{CALL, Host, domain};
+use super::{CALL_TIMEOUT, Host, domain};
+use crate::inventory::scan::Scope;
 use snapdeck_model::settings::Accel;
 use snapdeck_model::{Check, Error, HealthReport, Result};
 
@@ -30,7 +30,7 @@ impl Host {
     /// Looks at everything that operations need of the host. Every step has a deadline. Nothing is left there.
     pub async fn run_checks(&self, accel: Accel) -> HealthReport {
         let mut checks = Vec::new();
-        let reached = match self.place.ssh() {
+        let reached = match self.runner.ssh() {
             Some(_) => self.check_connection(&mut checks).await,
             None => true,
         };
@@ -46,10 +46,10 @@ impl Host {
     async fn check_connection(&self, checks: &mut Vec<Check>) -> bool {
         let what = "SSH";
         let begun = Instant::now();
-        let Some(ssh) = self.place.ssh() else {
+        let Some(ssh) = self.runner.ssh() else {
             return true;
         };
-        if let Err(error) = ssh.master().await {
+        if let Err(error) = ssh.acquire_master().await {
             let seen = format!(
                 "{}; not looked at: all that is on the host",
                 error.message()
@@ -59,7 +59,7 @@ impl Host {
         }
         let took = begun.elapsed().as_secs_f64();
         checks.push(Check::passed(what, format!("logged in within {took:.2} s")));
-        checks.extend(match probe::measure_speed(&self.place).await {
+        checks.extend(match probe::measure_speed(&self.runner).await {
             Ok(speed) => {
                 let seen = format!("{}/s from there", format_size(speed as u64, BINARY));
                 Some(match speed < SLOW_BYTES_PER_SECOND {
@@ -87,7 +87,7 @@ impl Host {
             let begun = Instant::now();
             let version = self
                 .libvirt
-                .call("ask libvirt's version", CALL, |connect| {
+                .call("ask libvirt's version", CALL_TIMEOUT, |connect| {
                     connect.lib_version()
                 })
                 .await?;
@@ -98,11 +98,12 @@ impl Host {
                     CAPABILITIES_TIMEOUT,
                     GuestCapabilities::query
                 ),
-                self.libvirt.call("list sandboxes", CALL, domain::list),
+                self.libvirt
+                    .call("list sandboxes", CALL_TIMEOUT, domain::list),
             );
             Ok::<_, Error>((version, seconds, guests, domains))
         };
-        let (answer, probe) = tokio::join!(ask, Probe::run(&self.place, &self.settings));
+        let (answer, probe) = tokio::join!(ask, Probe::run(&self.runner, &self.settings));
         let installer = Installer::detect(probe.as_ref().ok());
         let answers = answer.is_ok();
         let domains = match answer {
@@ -137,7 +138,7 @@ impl Host {
         &self,
         checks: &mut Vec<Check>,
         probe: Result<Probe>,
-        domains: Result<Vec<domain::Facts>>,
+        domains: Result<Vec<domain::DomainSummary>>,
     ) {
         let settings = &*self.settings;
         let probe = match probe {
@@ -151,7 +152,10 @@ impl Host {
                 return;
             }
         };
-        checks.extend(programs::check_programs(&probe, self.place.ssh().is_some()));
+        checks.extend(programs::check_programs(
+            &probe,
+            self.runner.ssh().is_some(),
+        ));
         checks.extend(probe::check_clock(&probe));
         checks.extend(access::check_dirs(&probe, settings));
         checks.extend(access::check_owner(&probe, settings));
@@ -160,7 +164,7 @@ impl Host {
         let with_domains = domains.is_ok();
         // The files are looked at also where libvirt does not say who uses them.
         let domains = domains.unwrap_or_default().into();
-        let survey = match self.look_at(domains, Scope::All).await {
+        let survey = match self.scan_with_domains(domains, Scope::All).await {
             Ok(survey) => survey,
             Err(error) => {
                 // A directory that cannot be listed has been told of.
@@ -170,7 +174,7 @@ impl Host {
                 return;
             }
         };
-        let verified = images::check_images(&self.place, &survey).await;
+        let verified = images::check_images(&self.runner, &survey).await;
         checks.extend(disk_space::check_space(
             &probe,
             settings,

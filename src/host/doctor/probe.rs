@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::time::{Instant, timeout_at};
 
-use crate::command::{Input, Place, text};
+use crate::command::{CommandRunner, Input, read_text};
 use snapdeck_model::settings::HostSettings;
 use snapdeck_model::{Check, Error, Kind, Result};
 
@@ -37,7 +37,7 @@ impl Probe {
     ///
     /// # Errors
     /// `Unreachable`; `Failed` where nothing at all was said.
-    pub(super) async fn run(place: &Place, settings: &HostSettings) -> Result<Self> {
+    pub(super) async fn run(place: &CommandRunner, settings: &HostSettings) -> Result<Self> {
         let argv = [
             "sh",
             "-c",
@@ -55,7 +55,9 @@ impl Probe {
         let (stdout, stderr) = (running.stdout(), running.stderr());
         let deadline = Instant::now() + DEADLINE;
         let (said, words) = tokio::join!(read_until(stdout, MAX_PROBE_BYTES, deadline), async {
-            timeout_at(deadline, text(stderr)).await.unwrap_or_default()
+            timeout_at(deadline, read_text(stderr))
+                .await
+                .unwrap_or_default()
         });
         let ended = timeout_at(Instant::now() + EXIT_TIMEOUT, place.wait(&mut running)).await;
         let probe = Self::parse(&said.bytes, (begun, said.first_byte_at.unwrap_or(begun)));
@@ -165,14 +167,14 @@ async fn read_until(
 ///
 /// # Errors
 /// `Unreachable`.
-pub(super) async fn measure_speed(place: &Place) -> Result<f64> {
+pub(super) async fn measure_speed(place: &CommandRunner) -> Result<f64> {
     let bytes = SAMPLE_BYTES.to_string();
     // Not zeros: the line may compress.
     let argv = ["head", "-c", &bytes, "/dev/urandom"];
     let mut running = place.start(&argv, Input::None).await?;
     let heard = read_until(running.stdout(), SAMPLE_BYTES, Instant::now() + SAMPLE_TIME).await;
     let ended = Timestamp::now();
-    running.end().await;
+    running.terminate().await;
     // The command's start is not the line's.
     let took = ended.duration_since(heard.first_byte_at.unwrap_or(ended));
     Ok(heard.bytes.len() as f64 / took.as_secs_f64().max(0.001))

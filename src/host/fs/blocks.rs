@@ -18,10 +18,11 @@ use tokio_util::sync::CancellationToken;
 use super::explain;
 use super::local::LocalFs;
 use super::remote::{RemoteFs, parse_system_error, script_argv};
-use crate::command::{Input, text};
-use crate::image_file::stamp_of;
+use crate::command::{Input, read_text};
+use crate::digest::BlockHasher;
+use crate::image_file::file_stamp;
 use snapdeck_libvirt::{begin_sync, clone_range};
-use snapdeck_model::{BLOCK_BYTES, BlockHasher, Digest, Error, FileStamp, Kind, Result};
+use snapdeck_model::{BLOCK_BYTES, Digest, Error, FileStamp, Kind, Result};
 
 /// For one block.
 const BLOCK_TIMEOUT: Duration = Duration::from_secs(60);
@@ -112,7 +113,7 @@ impl LocalFs {
         // The kernel takes the writes to a file one by one: who waits for it spins, who waits here lets others hash.
         let turn = Arc::new(Mutex::new(()));
         self.for_each_block(what, pieces, told, cancel, move |piece| {
-            let is_known = || Ok::<_, io::Error>(Some(stamp_of(&file.metadata()?)) == stamp);
+            let is_known = || Ok::<_, io::Error>(Some(file_stamp(&file.metadata()?)) == stamp);
             let my_turn = || turn.lock().unwrap_or_else(PoisonError::into_inner);
             let (from, at) = (piece.source * BLOCK_BYTES, piece.target * BLOCK_BYTES);
             if is_known()? {
@@ -301,7 +302,7 @@ impl RemoteFs {
         let each = pieces.chunks(many).map(|pieces| {
             let each = async move {
                 let answered = AtomicUsize::new(0);
-                let mut wait = self.retry_policy.begin();
+                let mut wait = self.retry_policy.start_retry();
                 loop {
                     let work = self.run_batch(what, words, pieces, &answered, told);
                     let worked = tokio::select! {
@@ -310,10 +311,10 @@ impl RemoteFs {
                     };
                     match worked {
                         Ok(()) => {
-                            self.retry_policy.meet();
+                            self.retry_policy.mark_reachable();
                             return Ok(());
                         }
-                        Err(error) => wait.after(error).await?,
+                        Err(error) => wait.wait_after(error).await?,
                     }
                 }
             };
@@ -369,7 +370,7 @@ impl RemoteFs {
             let _ = told.send((*piece, seen));
             answered.fetch_add(1, Relaxed);
         }
-        let ended = async { tokio::join!(text(stderr), self.runner.wait(&mut running)) };
+        let ended = async { tokio::join!(read_text(stderr), self.runner.wait(&mut running)) };
         let (stderr_text, status) = timeout(BLOCK_TIMEOUT, ended)
             .await
             .map_err(|_| too_late())?;

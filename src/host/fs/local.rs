@@ -19,9 +19,9 @@ use tokio_util::sync::CancellationToken;
 use super::blocks::{BlockCopy, BlockSender, CopySource};
 use super::explain;
 use super::resume_log::{Content, MAX_LOG_BYTES, ResumeLog, ResumeState};
-use crate::eyes::Eyes;
+use crate::blocking_pool::{BlockingPool, Timeout};
 use crate::image_file::{self, ImageFile};
-use crate::threads::{Threads, TooLate};
+use crate::inventory::file_source::FileMetadataSource;
 use snapdeck_libvirt::begin_sync;
 use snapdeck_model::{BufferPool, Digest, Error, HostName, Kind, Result};
 
@@ -42,14 +42,14 @@ const BOOT_ID_PATH: &str = "/proc/sys/kernel/random/boot_id";
 #[derive(Clone)]
 pub(crate) struct LocalFs {
     host: HostName,
-    pool: Threads,
+    pool: BlockingPool,
 }
 
 impl LocalFs {
     pub(crate) fn new(host: HostName) -> Self {
         Self {
             host,
-            pool: Threads::new(MAX_CONCURRENT_CALLS),
+            pool: BlockingPool::new(MAX_CONCURRENT_CALLS),
         }
     }
 
@@ -64,7 +64,7 @@ impl LocalFs {
         match self.pool.run(deadline, call).await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => Err(explain(what, &error)),
-            Err(TooLate) => Err(Error::new(Kind::Unreachable, what)
+            Err(Timeout) => Err(Error::new(Kind::Unreachable, what)
                 .with_cause(format!("no answer for {} s", deadline.as_secs()))
                 .hint("is the file system there hanging?")
                 .retryable()),
@@ -77,7 +77,7 @@ impl LocalFs {
         self.run(
             format!("read {path}"),
             CALL_TIMEOUT,
-            move || match image_file::look(&file) {
+            move || match image_file::inspect(&file) {
                 Ok(seen) => Ok(Some(seen)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
                 Err(error) => Err(error),
@@ -273,7 +273,7 @@ impl LocalFs {
         self.run("look at files".into(), CALL_TIMEOUT, move || {
             Ok(paths
                 .iter()
-                .map(|path| Eyes::Here.canonical(path))
+                .map(|path| FileMetadataSource::Local.canonicalize(path))
                 .collect())
         })
         .await

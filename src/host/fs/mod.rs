@@ -18,9 +18,9 @@ use tokio_util::sync::CancellationToken;
 use self::blocks::BlockSender;
 use self::remote_file::{Mode, RemoteFile};
 use self::resume_log::ResumeLog;
-use super::command::{Place, Running};
+use super::command::{CommandRunner, RunningCommand};
 use super::image_file::ImageFile;
-use super::patience::Patience;
+use super::reconnect::RetryPolicy;
 use super::sftp::{Access, SftpFile};
 use snapdeck_model::{BufferPool, Digest, Error, Kind, Result};
 
@@ -42,7 +42,7 @@ pub(crate) enum HostFs {
 
 impl HostFs {
     /// The same files, for somebody who waits for the host while it is away.
-    pub(crate) fn with_retry_policy(&self, patience: Patience) -> Self {
+    pub(crate) fn with_retry_policy(&self, patience: RetryPolicy) -> Self {
         match self {
             Self::Local(files) => Self::Local(files.clone()),
             Self::Remote(files) => Self::Remote(files.with_retry_policy(patience)),
@@ -235,8 +235,8 @@ enum Reader {
 struct Sftp {
     file: SftpFile,
     path: String,
-    runner: Place,
-    _ssh: Running,
+    runner: CommandRunner,
+    _ssh: RunningCommand,
 }
 
 /// A file that somebody else writes, opened ahead of the moment in which it is to be read: opening takes long over SSH.
@@ -265,8 +265,8 @@ impl PreopenedFile {
 
 impl Sftp {
     /// `None` where the host has none: there are other ways.
-    async fn open(place: &Place, path: &str) -> Option<Box<Self>> {
-        let mut ssh = place.sftp().await.ok()?;
+    async fn open(place: &CommandRunner, path: &str) -> Option<Box<Self>> {
+        let mut ssh = place.start_sftp().await.ok()?;
         let (stdin, stdout) = (ssh.stdin()?, ssh.stdout()?);
         let file = SftpFile::open(stdin, stdout, path, Access::Read, PREOPEN_TIMEOUT).await;
         let file = file.inspect_err(|error| tracing::debug!("{path} by SFTP: {error}"));

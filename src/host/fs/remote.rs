@@ -11,10 +11,10 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::explain;
-use crate::command::{Output, Place};
-use crate::eyes::{Eyes, Listed, damage};
-use crate::image_file::{CUT_OFF, ImageFile, facts_of};
-use crate::patience::Patience;
+use crate::command::{CommandRunner, Output};
+use crate::image_file::{ImageFile, TRUNCATED_HEADER, parse_header};
+use crate::inventory::file_source::{DirListing, FileMetadataSource, parse_damage};
+use crate::reconnect::RetryPolicy;
 use snapdeck_model::{Error, FileStamp, Kind, Result};
 use snapdeck_qcow2::HEADER_BYTES;
 
@@ -75,23 +75,23 @@ pub(super) fn parse_system_error(said: &str) -> io::Error {
 /// The files of one remote host.
 #[derive(Clone)]
 pub(crate) struct RemoteFs {
-    pub runner: Place,
-    pub retry_policy: Patience,
+    pub runner: CommandRunner,
+    pub retry_policy: RetryPolicy,
     /// Headers seen, until their file changes.
     header_cache: Arc<Mutex<HashMap<PathBuf, ImageFile>>>,
 }
 
 impl RemoteFs {
-    pub(crate) fn new(place: Place) -> Self {
+    pub(crate) fn new(place: CommandRunner) -> Self {
         Self {
             runner: place,
-            retry_policy: Patience::none(),
+            retry_policy: RetryPolicy::no_retry(),
             header_cache: Arc::default(),
         }
     }
 
     /// The same files, for somebody who waits for the host.
-    pub(crate) fn with_retry_policy(&self, patience: Patience) -> Self {
+    pub(crate) fn with_retry_policy(&self, patience: RetryPolicy) -> Self {
         Self {
             retry_policy: patience,
             ..self.clone()
@@ -113,7 +113,7 @@ impl RemoteFs {
             self.check_status(
                 what,
                 self.runner
-                    .output(&argv, MAX_OUTPUT_BYTES, deadline, &never)
+                    .run_raw(&argv, MAX_OUTPUT_BYTES, deadline, &never)
                     .await?,
             )
         };
@@ -200,7 +200,9 @@ impl RemoteFs {
         let once = async || {
             self.check_status(
                 &format!("write {path}"),
-                self.runner.feed(&argv, bytes, CALL_TIMEOUT).await?,
+                self.runner
+                    .run_with_input(&argv, bytes, CALL_TIMEOUT)
+                    .await?,
             )
         };
         self.retry_policy.call(once).await.map(|_| ())
@@ -270,7 +272,7 @@ impl RemoteFs {
     }
 
     /// The images of each directory.
-    pub(crate) async fn list(&self, dirs: &[&str]) -> Result<Vec<Listed>> {
+    pub(crate) async fn list(&self, dirs: &[&str]) -> Result<Vec<DirListing>> {
         let output = self
             .call(
                 &format!("list {}", dirs.join(" and ")),
@@ -292,16 +294,16 @@ impl RemoteFs {
             while let Some(name) = fields.next().filter(|name| !name.as_os_str().is_empty()) {
                 let json = fields.next().unwrap_or_default();
                 let name = name.to_string_lossy();
-                damages.extend(damage(&dir, &name, json.as_os_str().as_bytes()));
+                damages.extend(parse_damage(&dir, &name, json.as_os_str().as_bytes()));
             }
-            listed.push(Listed {
+            listed.push(DirListing {
                 images: match there {
                     true => names.iter().map(|name| dir.join(name)).collect(),
                     false => Vec::new(),
                 },
                 dir,
                 damages,
-                there,
+                is_present: there,
             });
         }
         Ok(listed)
@@ -389,13 +391,13 @@ impl RemoteFs {
                     ));
                     continue;
                 };
-                match facts_of(start) {
+                match parse_header(start) {
                     Err(needed) if needed <= MAX_HEADER_BYTES && length < needed => {
                         longest = longest.max(needed);
                         again.push(at);
                     }
                     facts => {
-                        image.facts = facts.unwrap_or_else(|_| Err(CUT_OFF.into()));
+                        image.facts = facts.unwrap_or_else(|_| Err(TRUNCATED_HEADER.into()));
                         self.lock_header_cache().insert(path.clone(), image.clone());
                     }
                 }
@@ -413,9 +415,9 @@ impl RemoteFs {
     }
 
     /// Forgets headers of files that are not among `paths`.
-    pub(crate) fn prune_header_cache(&self, eyes: &Eyes) {
+    pub(crate) fn prune_header_cache(&self, eyes: &FileMetadataSource) {
         self.lock_header_cache()
-            .retain(|path, _| eyes.has_seen(path));
+            .retain(|path, _| eyes.has_metadata(path));
     }
 }
 

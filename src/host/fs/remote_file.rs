@@ -19,10 +19,10 @@ use tokio_util::task::AbortOnDropHandle;
 use super::explain;
 use super::remote::script_argv;
 use super::resume_log::{Content, ResumeLog, ResumeState};
-use crate::command::{Input, Place, Running, text};
-use crate::patience::Patience;
+use crate::command::{CommandRunner, Input, RunningCommand, read_text};
+use crate::reconnect::RetryPolicy;
 use crate::sftp::{Access, SftpFile};
-use crate::ssh::{Forward, Master};
+use crate::ssh::{Master, SocketForward};
 use snapdeck_model::{BufferPool, Digest, Error, Kind, Result};
 use snapdeck_nbd::Nbd;
 
@@ -69,8 +69,8 @@ impl Mode {
 
 /// A file of a remote host.
 pub(super) struct RemoteFile {
-    runner: Place,
-    retry_policy: Patience,
+    runner: CommandRunner,
+    retry_policy: RetryPolicy,
     path: String,
     mode: Mode,
     session: Mutex<Option<Arc<Session>>>,
@@ -100,7 +100,7 @@ struct Session {
     /// How much of the mark is there.
     sent_log_bytes: Mutex<usize>,
     _keepalive: AbortOnDropHandle<()>,
-    _running: Running,
+    _running: RunningCommand,
 }
 
 /// The way to the bytes.
@@ -109,7 +109,7 @@ enum Transport {
     /// And the ssh that its server talks through.
     Sftp {
         file: SftpFile,
-        _ssh: Box<Running>,
+        _ssh: Box<RunningCommand>,
     },
 }
 
@@ -173,8 +173,8 @@ impl RemoteFile {
     /// # Errors
     /// The host's; `Refused` where another process is writing it; `Unreachable`.
     pub(super) async fn open(
-        place: Place,
-        patience: Patience,
+        place: CommandRunner,
+        patience: RetryPolicy,
         path: &str,
         mode: Mode,
     ) -> Result<Self> {
@@ -282,12 +282,12 @@ impl RemoteFile {
             format!("cannot {verb} {} on host {host}", self.path)
         };
         let deadline = work.deadline();
-        let mut wait = self.retry_policy.begin();
+        let mut wait = self.retry_policy.start_retry();
         loop {
             let failed = match self.transport().await {
                 Ok((hold, door)) => match timeout(deadline, door.execute(work)).await {
                     Ok(Ok(value)) => {
-                        self.retry_policy.meet();
+                        self.retry_policy.mark_reachable();
                         return Ok(value);
                     }
                     Ok(Err(error)) if !is_connection_error(&error) => {
@@ -307,7 +307,7 @@ impl RemoteFile {
                 },
                 Err(error) => error,
             };
-            wait.after(failed).await?;
+            wait.wait_after(failed).await?;
         }
     }
 
@@ -325,7 +325,7 @@ impl RemoteFile {
             Err(error) => {
                 *slot = None;
                 if let Some(ssh) = self.runner.ssh() {
-                    ssh.suspect(&hold.master).await;
+                    ssh.check_alive(&hold.master).await;
                 }
                 Err(error)
             }
@@ -374,7 +374,7 @@ impl RemoteFile {
         if slot.as_ref().is_some_and(|now| Arc::ptr_eq(now, hold)) {
             *slot = None;
             if let Some(ssh) = self.runner.ssh() {
-                ssh.suspect(&hold.master).await;
+                ssh.check_alive(&hold.master).await;
             }
         }
     }
@@ -382,7 +382,7 @@ impl RemoteFile {
 
 impl Session {
     async fn open(
-        place: &Place,
+        place: &CommandRunner,
         path: &str,
         mode: &Mode,
         first: Option<&OpenInfo>,
@@ -397,7 +397,7 @@ impl Session {
                 (mode.as_str(), &**owner, content.size_bytes.to_string())
             }
         };
-        let master = ssh.master().await?;
+        let master = ssh.acquire_master().await?;
         let argv = script_argv("hold", &[word, path, owner, &size]);
         let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
         let mut running = place.start(&argv, Input::Piped).await?;
@@ -443,10 +443,10 @@ impl Session {
             Ok(Err(error)) => {
                 drop(orders);
                 // It ended: its own words are better.
-                let ended = async { tokio::join!(text(stderr), place.wait(&mut running)) };
+                let ended = async { tokio::join!(read_text(stderr), place.wait(&mut running)) };
                 let (said, status) = timeout(COMMAND_TIMEOUT, ended)
                     .await
-                    .map_err(|_| ssh.lost(&*what))?;
+                    .map_err(|_| ssh.connection_lost_error(&*what))?;
                 status?;
                 let error = match said.trim() {
                     "" => error,
@@ -455,8 +455,8 @@ impl Session {
                 return Err(explain(what, &error));
             }
             Err(_) => {
-                ssh.suspect(&master).await;
-                return Err(ssh.lost(what));
+                ssh.check_alive(&master).await;
+                return Err(ssh.connection_lost_error(what));
             }
         };
         let orders = Arc::new(Mutex::new(orders));
@@ -483,7 +483,12 @@ impl Session {
         })
     }
 
-    async fn transport(&self, place: &Place, path: &str, mode: &Mode) -> Result<Arc<Transport>> {
+    async fn transport(
+        &self,
+        place: &CommandRunner,
+        path: &str,
+        mode: &Mode,
+    ) -> Result<Arc<Transport>> {
         let mut slot = self.transport.lock().await;
         if let Some(door) = slot.as_ref() {
             return Ok(door.clone());
@@ -529,14 +534,14 @@ impl Session {
     }
 
     async fn connect_nbd(&self, there: &str) -> io::Result<Nbd> {
-        let forward: Forward = self
+        let forward: SocketForward = self
             .master
-            .forward(there)
+            .forward_socket(there)
             .await
             .map_err(|error| io::Error::other(error.message()))?;
         let open = async {
             Nbd::open(
-                UnixStream::connect(&forward.here).await?,
+                UnixStream::connect(&forward.local_path).await?,
                 "",
                 COMMAND_TIMEOUT,
             )
@@ -544,12 +549,17 @@ impl Session {
         };
         let nbd = with_timeout(open).await;
         // What is connected stays so.
-        self.master.unforward(&forward).await;
+        self.master.close_forward(&forward).await;
         nbd
     }
 
-    async fn connect_sftp(&self, place: &Place, path: &str, mode: &Mode) -> Result<Transport> {
-        let mut running = place.sftp().await?;
+    async fn connect_sftp(
+        &self,
+        place: &CommandRunner,
+        path: &str,
+        mode: &Mode,
+    ) -> Result<Transport> {
+        let mut running = place.start_sftp().await?;
         let (Some(stdin), Some(stdout)) = (running.stdin(), running.stdout()) else {
             return Err(Error::new(
                 Kind::Failed,

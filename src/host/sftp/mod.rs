@@ -115,8 +115,8 @@ impl SftpFile {
         offset: u64,
         length: usize,
     ) -> io::Result<Bytes> {
-        chunked::within(self.size_bytes, offset, length)?;
-        chunked::read(
+        chunked::check_bounds(self.size_bytes, offset, length)?;
+        chunked::read_chunked(
             buffers,
             offset,
             length,
@@ -132,9 +132,9 @@ impl SftpFile {
     /// # Errors
     /// `StorageFull`; `PermissionDenied` where it was opened for reading; as [`SftpFile::read`].
     pub(crate) async fn write(&self, offset: u64, data: Bytes) -> io::Result<()> {
-        chunked::within(self.size_bytes, offset, data.len())?;
+        chunked::check_bounds(self.size_bytes, offset, data.len())?;
         self.check_writable()?;
-        chunked::write(offset, data, self.request_bytes(), |offset, data| {
+        chunked::write_chunked(offset, data, self.request_bytes(), |offset, data| {
             self.write_chunk(offset, data)
         })
         .await

@@ -88,13 +88,13 @@ impl Opened {
     async fn ahead(host: &Host, source: &Source, plan: &Plan) -> Self {
         let overlay = async {
             match plan {
-                Plan::Backup { .. } => Some(host.open_ahead(&source.disk).await),
+                Plan::Backup { .. } => Some(host.preopen(&source.disk).await),
                 Plan::Copy { .. } => None,
             }
         };
         let variables = async {
             match &source.variables {
-                Some(path) => Some(host.open_ahead(path).await),
+                Some(path) => Some(host.preopen(path).await),
                 None => None,
             }
         };

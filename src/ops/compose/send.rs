@@ -19,7 +19,7 @@ use super::Break;
 use super::base::Proof;
 use super::layers::Layers;
 use super::moment::Taken;
-use crate::digests::Digests;
+use crate::block_digests::BlockDigests;
 
 /// Reads of the overlays on their way, of some MiB at most each.
 const READS: usize = 6;
@@ -31,7 +31,7 @@ const MAKING: usize = 4;
 
 /// What was sent.
 pub(super) struct Made {
-    pub digests: Digests,
+    pub digests: BlockDigests,
     pub uploaded_bytes: u64,
     pub copied_bytes: u64,
 }
@@ -45,7 +45,7 @@ pub(super) struct Sender<'a> {
     part: u64,
     /// What is the base's.
     kept: Range<u64>,
-    digests: Digests,
+    digests: BlockDigests,
     buffers: BufferPool,
     /// Parts in memory.
     places: Arc<Semaphore>,
@@ -83,7 +83,7 @@ impl<'a> Sender<'a> {
             proof,
             part: assembly.part_bytes(),
             kept: composer.kept_range(),
-            digests: Digests::default(),
+            digests: BlockDigests::default(),
             buffers: layers.buffers().clone(),
             places: Arc::new(Semaphore::new(assembly.max_parts_in_memory())),
             uploaded: AtomicU64::new(0),
@@ -155,8 +155,7 @@ impl<'a> Sender<'a> {
         }
         let _place = self.place().await?;
         let bytes = self.layers.read_base(range.start, self.part).await?;
-        self.upload(index, bytes, self.assembly.max_parts_in_memory())
-            .await
+        self.upload(index, bytes).await
     }
 
     /// Uploads after all what was copied from an object that was replaced meanwhile.
@@ -248,9 +247,7 @@ impl<'a> Sender<'a> {
             None => return Err(super::broken("its head is longer than its first part").into()),
         }
         let bytes = bytes.freeze();
-        // With the last parts of the tail, if they wait.
-        let at_once = self.assembly.max_parts_in_memory();
-        self.digests.hash(0, bytes.clone(), at_once).await?;
+        self.digests.hash(0, bytes.clone()).await?;
         Ok(bytes)
     }
 
@@ -272,7 +269,6 @@ impl<'a> Sender<'a> {
             let part = parts.recv().await?;
             Some((Ok(part), parts))
         };
-        let at_once = self.assembly.max_parts_in_memory() - self.making();
         stream::unfold(parts, next)
             // There are no more of them than places.
             .try_for_each_concurrent(None, |part| async move {
@@ -281,7 +277,7 @@ impl<'a> Sender<'a> {
                     bytes,
                     place,
                 } = part;
-                let uploaded = self.upload(index, bytes, at_once).await;
+                let uploaded = self.upload(index, bytes).await;
                 // Not before: its bytes are in memory until here.
                 drop(place);
                 uploaded
@@ -289,12 +285,12 @@ impl<'a> Sender<'a> {
             .await
     }
 
-    /// Hashes a part, with others as long as there are not `at_once` of them, and sends it.
-    async fn upload(&self, index: u64, bytes: Bytes, at_once: usize) -> Result<()> {
+    /// Hashes a part and sends it.
+    async fn upload(&self, index: u64, bytes: Bytes) -> Result<()> {
         let offset = index * self.part;
-        let hashed = self.digests.begin(offset, bytes.clone(), at_once);
+        let hashed = self.digests.begin(offset, bytes.clone());
         self.put(index, bytes).await?;
-        hashed.end().await
+        hashed.finish().await
     }
 
     async fn put(&self, index: u64, bytes: Bytes) -> Result<()> {

@@ -199,7 +199,7 @@ impl Composer {
     /// Reads are pushed in the order they were told.
     ///
     /// # Errors
-    /// [`Refusal::WrongLength`] and [`Refusal::OutOfOrder`] for a caller that errs, [`Refusal::Undecodable`] for a
+    /// [`LockError::WrongLength`] and [`LockError::OutOfOrder`] for a caller that errs, [`LockError::Undecodable`] for a
     /// damaged cluster. The composer is of no use then.
     pub fn push(
         &mut self,
@@ -274,7 +274,7 @@ impl Composer {
     /// Appends what is held back to `tail` and lays out the tables.
     ///
     /// # Errors
-    /// [`Refusal::OutOfOrder`] where reads were not pushed.
+    /// [`LockError::OutOfOrder`] where reads were not pushed.
     pub fn finish(mut self, tail: &mut BytesMut) -> Result<MetadataWriter, ComposeError> {
         let planned = self.plan.issued_reads() + u64::from(self.next_read().is_some());
         if planned != self.pushed_reads {

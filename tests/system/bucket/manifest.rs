@@ -1,6 +1,6 @@
 //! Manifests beside objects.
 
-use snapdeck_model::{BLOCK_BYTES, Digest, Kind, Manifest, Object};
+use snapdeck_model::{BLOCK_BYTES, Kind, Manifest, Object};
 
 use super::{assert_error, listed, name, random, upload};
 use crate::common::stores::labs;
@@ -8,7 +8,7 @@ use crate::common::stores::labs;
 fn manifest_of(object: &Object, bytes: &[u8]) -> Manifest {
     let blocks = bytes
         .chunks(BLOCK_BYTES as usize)
-        .map(Digest::compute)
+        .map(snapdeck_host::hash_block)
         .collect();
     let mut manifest = Manifest::new(object.name.clone(), object.size_bytes, blocks);
     manifest.etag = object.etag.clone();

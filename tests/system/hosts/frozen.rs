@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use snapdeck_engine::Link;
-use snapdeck_host::{Host, Survey};
+use snapdeck_host::{Host, HostInventory};
 use snapdeck_model::{Result, SandboxId};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -26,7 +26,7 @@ async fn under_many_calls_it_costs_no_more_than_the_calls() {
     let id = world.sandbox("a", "base", State::Off);
     let id: SandboxId = id.parse().unwrap();
     let host = Host::new(world.settings().hosts[0].clone()).unwrap();
-    host.survey().await.unwrap();
+    host.scan().await.unwrap();
 
     for _ in 0..2 {
         let mut changes = host.changes();
@@ -39,7 +39,7 @@ async fn under_many_calls_it_costs_no_more_than_the_calls() {
             calls.spawn(async move {
                 while !is_over.load(Relaxed) {
                     begun.fetch_add(1, Relaxed);
-                    let _ = host.our_state(&id).await;
+                    let _ = host.owned_sandbox_state(&id).await;
                 }
             });
         }
@@ -59,10 +59,10 @@ async fn under_many_calls_it_costs_no_more_than_the_calls() {
         while let Some(call) = timeout(IN_TIME, calls.join_next()).await.unwrap() {
             call.unwrap();
         }
-        let mut last: Option<Result<Survey>> = None;
+        let mut last: Option<Result<HostInventory>> = None;
         let seen = async {
             while !matches!(&last, Some(Ok(survey)) if survey.sandboxes.len() == 1) {
-                last = Some(host.survey().await);
+                last = Some(host.scan().await);
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         };

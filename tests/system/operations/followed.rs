@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use snapdeck_engine::{Engine, HostView, Link as Linked, View};
-use snapdeck_host::{Host, Known};
+use snapdeck_host::{Host, ScanCache};
 use snapdeck_model::{Kind, SandboxState};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
@@ -168,13 +168,13 @@ async fn of_a_host_where_nothing_happens_libvirt_is_not_asked_again() {
     let host = Host::new(world.settings().hosts[0].clone()).unwrap();
     // Whether it will tell is known once it has been spoken to.
     let mut known = None;
-    let first = host.glance(&mut known).await.unwrap();
+    let first = host.scan_cached(&mut known).await.unwrap();
     assert_eq!(first.sandboxes[0].id.as_str(), id);
-    host.glance(&mut known).await.unwrap();
+    host.scan_cached(&mut known).await.unwrap();
 
     let (before, rounds) = (asked_bytes(), 20);
     for _ in 0..rounds {
-        assert_eq!(host.glance(&mut known).await.unwrap(), first);
+        assert_eq!(host.scan_cached(&mut known).await.unwrap(), first);
     }
     // A question has 28 bytes at least, and so have the two words every five seconds that keep the line alive.
     let asked = asked_bytes() - before;
@@ -182,7 +182,7 @@ async fn of_a_host_where_nothing_happens_libvirt_is_not_asked_again() {
 
     // What happens shows: a file that nobody tells of, and what libvirt tells.
     world.snapshot("more", 0);
-    let seen = host.glance(&mut known).await.unwrap();
+    let seen = host.scan_cached(&mut known).await.unwrap();
     assert_eq!(seen.snapshots.len(), 2);
     let mut changes = host.changes();
     for verb in ["start", "managedsave"] {
@@ -213,16 +213,22 @@ async fn of_a_host_where_nothing_happens_libvirt_is_not_asked_again() {
         .await
         .unwrap()
         .unwrap();
-    let error = host.glance(&mut known).await.unwrap_err();
+    let error = host.scan_cached(&mut known).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Unreachable);
     world.virsh(&["undefine", &id]);
     relay.heal(&world);
-    assert!(host.glance(&mut known).await.unwrap().sandboxes.is_empty());
+    assert!(
+        host.scan_cached(&mut known)
+            .await
+            .unwrap()
+            .sandboxes
+            .is_empty()
+    );
 }
 
 /// State of the host's only sandbox at a glance.
-async fn state(host: &Host, known: &mut Option<Known>) -> SandboxState {
-    host.glance(known).await.unwrap().sandboxes[0].state
+async fn state(host: &Host, known: &mut Option<ScanCache>) -> SandboxState {
+    host.scan_cached(known).await.unwrap().sandboxes[0].state
 }
 
 #[tokio::test(flavor = "multi_thread")]

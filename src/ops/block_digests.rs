@@ -6,49 +6,40 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use snapdeck_model::{
-    BLOCK_BYTES, Digest, Error, Kind, PendingDigest, Result, begin_hash, hash_full_batch,
-};
+use snapdeck_host::hash_block;
+use snapdeck_model::{BLOCK_BYTES, Digest, Error, Kind, Result};
+use tokio::task::JoinHandle;
 
 /// Digests by their block's number.
 #[derive(Default)]
-pub(super) struct Digests(Mutex<BTreeMap<u64, Digest>>);
+pub(super) struct BlockDigests(Mutex<BTreeMap<u64, Digest>>);
 
-/// Bytes that are being hashed. Dropped, nobody wants their digests any more.
-pub(super) struct Hashed<'a> {
-    digests: &'a Digests,
+/// A run of blocks that is being hashed.
+pub(super) struct PendingDigests<'a> {
+    digests: &'a BlockDigests,
     /// The first block's number.
     first: u64,
-    blocks: Vec<PendingDigest>,
+    blocks: JoinHandle<Vec<Digest>>,
 }
 
-impl Digests {
-    /// Hashes `bytes`, which stand at `offset` of the object, the beginning of a block; all whole blocks but perhaps
-    /// the object's last. The caller has at most `at_once` of such bytes hashed at the same time.
+impl BlockDigests {
+    /// Hashes `bytes` at `offset` of the object, the beginning of a block: whole blocks, except the object's last.
     ///
     /// # Errors
     /// `Failed` where the program is ending.
-    pub(crate) async fn hash(&self, offset: u64, bytes: Bytes, at_once: usize) -> Result<()> {
-        self.begin(offset, bytes, at_once).end().await
+    pub(crate) async fn hash(&self, offset: u64, bytes: Bytes) -> Result<()> {
+        self.begin(offset, bytes).finish().await
     }
 
-    /// As [`Digests::hash`], for who has other things to do with the bytes first: until the end is asked for they may
-    /// wait, to be hashed with others.
-    pub(crate) fn begin(&self, offset: u64, bytes: Bytes, at_once: usize) -> Hashed<'_> {
-        let starts = (0..bytes.len()).step_by(BLOCK_BYTES as usize);
-        let at_once = at_once * starts.len();
-        let blocks = starts.map(|at| {
-            let block = bytes.slice(at..bytes.len().min(at + BLOCK_BYTES as usize));
-            begin_hash(block, at_once)
-        });
-        let hashed = Hashed {
+    /// Begins what [`BlockDigests::hash`] does, beside other work on the same bytes.
+    pub(crate) fn begin(&self, offset: u64, bytes: Bytes) -> PendingDigests<'_> {
+        PendingDigests {
             digests: self,
             first: offset / BLOCK_BYTES,
-            blocks: blocks.collect(),
-        };
-        // Nobody waits for it here.
-        drop(tokio::task::spawn_blocking(hash_full_batch));
-        hashed
+            blocks: tokio::task::spawn_blocking(move || {
+                bytes.chunks(BLOCK_BYTES as usize).map(hash_block).collect()
+            }),
+        }
     }
 
     /// Takes over what is known of the blocks in `range`, which is whole blocks, from another image with the same bytes
@@ -77,18 +68,15 @@ impl Digests {
     }
 }
 
-impl Hashed<'_> {
-    /// Waits for the digests.
+impl PendingDigests<'_> {
+    /// Waits for the digests and records them.
     ///
     /// # Errors
     /// `Failed` where the program is ending.
-    pub(crate) async fn end(self) -> Result<()> {
-        let blocks = self.blocks;
-        let digests = move || blocks.into_iter().map(PendingDigest::digest).collect();
-        let hashed: Vec<Digest> = tokio::task::spawn_blocking(digests)
-            .await
+    pub(crate) async fn finish(self) -> Result<()> {
+        let digests = (self.blocks.await)
             .map_err(|error| Error::new(Kind::Failed, "cannot hash an image").with_cause(error))?;
-        self.digests.lock().extend((self.first..).zip(hashed));
+        self.digests.lock().extend((self.first..).zip(digests));
         Ok(())
     }
 }
@@ -101,17 +89,17 @@ mod tests {
     async fn parts_come_in_any_order_and_a_missing_one_is_noticed() {
         let block = BLOCK_BYTES as usize;
         let image = Bytes::from_iter((0..3 * block + 5).map(|at| (at / 7) as u8));
-        let wanted: Vec<Digest> = image.chunks(block).map(Digest::compute).collect();
+        let wanted: Vec<Digest> = image.chunks(block).map(hash_block).collect();
         let made = async |with_copy: bool| {
-            let digests = Digests::default();
+            let digests = BlockDigests::default();
             digests
-                .hash(2 * BLOCK_BYTES, image.slice(2 * block..), 1)
+                .hash(2 * BLOCK_BYTES, image.slice(2 * block..))
                 .await
                 .unwrap();
             if with_copy {
                 digests.inherit(BLOCK_BYTES..2 * BLOCK_BYTES, &wanted);
             }
-            digests.hash(0, image.slice(..block), 2).await.unwrap();
+            digests.hash(0, image.slice(..block)).await.unwrap();
             digests.all(image.len() as u64)
         };
         assert_eq!(made(true).await, Some(wanted.clone()));

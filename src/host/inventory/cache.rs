@@ -3,21 +3,21 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::fs::HostFs;
-use super::survey::{self, Scope, Survey};
-use super::{CALL, Host, SURVEY, domain};
+use super::scan::{self, HostInventory, Scope};
+use crate::fs::HostFs;
+use crate::{CALL_TIMEOUT, Host, SCAN_TIMEOUT, domain};
 use snapdeck_model::Result;
 
 /// libvirt is asked anew after so long, whatever it told: of a few changes it tells nothing, as of a saved state that is
 /// thrown away, or of a guest that fails to start.
-const KNOWN: Duration = Duration::from_secs(120);
+const CACHE_TTL: Duration = Duration::from_secs(120);
 
 /// What the last glance has left: what libvirt said, and how often it had told of a change by then.
-pub struct Known {
-    told: u64,
-    asked: Instant,
-    domains: Arc<[domain::Facts]>,
-    survey: Survey,
+pub struct ScanCache {
+    event_count: u64,
+    fetched_at: Instant,
+    domains: Arc<[domain::DomainSummary]>,
+    inventory: HostInventory,
 }
 
 impl Host {
@@ -26,9 +26,12 @@ impl Host {
     ///
     /// # Errors
     /// `Unreachable` where libvirt does not answer or a directory may not be listed.
-    pub async fn survey(&self) -> Result<Survey> {
-        let look = || async { self.look_at(self.domains().await?, Scope::All).await };
-        self.patience.call(look).await
+    pub async fn scan(&self) -> Result<HostInventory> {
+        let look = || async {
+            self.scan_with_domains(self.list_domains().await?, Scope::All)
+                .await
+        };
+        self.retry_policy.call(look).await
     }
 
     /// As [`Host::survey`], for whoever looks again and again: as long as libvirt has told of no change and the files are
@@ -37,56 +40,61 @@ impl Host {
     ///
     /// # Errors
     /// As [`Host::survey`]; then nothing is known any more.
-    pub async fn glance(&self, known: &mut Option<Known>) -> Result<Survey> {
-        let is_fresh = |known: &Known| {
-            self.libvirt.told() == Some(known.told) && known.asked.elapsed() < KNOWN
+    pub async fn scan_cached(&self, known: &mut Option<ScanCache>) -> Result<HostInventory> {
+        let is_fresh = |known: &ScanCache| {
+            self.libvirt.event_count() == Some(known.event_count)
+                && known.fetched_at.elapsed() < CACHE_TTL
         };
         let mut looked = None;
         if let Some(last) = known.take().filter(is_fresh) {
-            let survey = self.look_at(last.domains.clone(), Scope::All).await?;
-            if survey == last.survey && is_fresh(&last) {
+            let survey = self
+                .scan_with_domains(last.domains.clone(), Scope::All)
+                .await?;
+            if survey == last.inventory && is_fresh(&last) {
                 *known = Some(last);
                 return Ok(survey);
             }
             looked = Some((last.domains, survey));
         }
         // Before they are listed: what it tells meanwhile is not in the list for sure.
-        let (told, asked) = (self.libvirt.told(), Instant::now());
-        let domains = self.domains().await?;
+        let (told, asked) = (self.libvirt.event_count(), Instant::now());
+        let domains = self.list_domains().await?;
         let survey = match looked {
             Some((same, survey)) if same == domains => survey,
-            _ => self.look_at(domains.clone(), Scope::All).await?,
+            _ => self.scan_with_domains(domains.clone(), Scope::All).await?,
         };
-        *known = told.map(|told| Known {
-            told,
-            asked,
+        *known = told.map(|told| ScanCache {
+            event_count: told,
+            fetched_at: asked,
             domains,
-            survey: survey.clone(),
+            inventory: survey.clone(),
         });
         Ok(survey)
     }
 
-    async fn domains(&self) -> Result<Arc<[domain::Facts]>> {
+    async fn list_domains(&self) -> Result<Arc<[domain::DomainSummary]>> {
         let listed = self
             .libvirt
-            .call("list sandboxes", CALL, domain::list)
+            .call("list sandboxes", CALL_TIMEOUT, domain::list)
             .await?;
         Ok(listed.into())
     }
 
     /// Puts domains together with the files they stand on.
-    pub(super) async fn look_at(
+    pub(crate) async fn scan_with_domains(
         &self,
-        domains: Arc<[domain::Facts]>,
+        domains: Arc<[domain::DomainSummary]>,
         scope: Scope,
-    ) -> Result<Survey> {
-        match &self.files {
+    ) -> Result<HostInventory> {
+        match &self.fs {
             HostFs::Local(files) => {
                 let settings = self.settings.clone();
-                let look = move || survey::here(&settings, &domains, scope);
-                files.run("list images".into(), SURVEY, look).await
+                let look = move || scan::scan_local(&settings, &domains, scope);
+                files.run("list images".into(), SCAN_TIMEOUT, look).await
             }
-            HostFs::Remote(files) => survey::there(files, &self.settings, &domains, scope).await,
+            HostFs::Remote(files) => {
+                scan::scan_remote(files, &self.settings, &domains, scope).await
+            }
         }
     }
 }

@@ -9,7 +9,7 @@ use snapdeck_model::{Error, Kind, Result, SandboxId};
 
 /// What a new sandbox is made of.
 #[derive(Debug, Clone)]
-pub struct Blueprint<'a> {
+pub struct DomainTemplate<'a> {
     /// Its id.
     pub id: &'a SandboxId,
     /// Path of its overlay.
@@ -21,13 +21,13 @@ pub struct Blueprint<'a> {
     /// Memory, in bytes.
     pub memory_bytes: u64,
     /// Does it run under KVM, or by emulation?
-    pub kvm: bool,
+    pub is_kvm: bool,
     /// What it boots with.
     pub firmware: Firmware,
     /// What it is connected to.
     pub network: &'a Network,
     /// Has it a TPM?
-    pub tpm: bool,
+    pub has_tpm: bool,
 }
 
 /// What Windows gains by knowing its hypervisor (libvirt, "Hypervisor features").
@@ -35,7 +35,7 @@ pub(super) const HYPERV: &str = "<hyperv mode='custom'><relaxed state='on'/><vap
     <spinlocks state='on' retries='8191'/><vpindex state='on'/><runtime state='on'/><synic state='on'/>\
     <stimer state='on'/><frequencies state='on'/></hyperv>";
 
-impl Blueprint<'_> {
+impl DomainTemplate<'_> {
     /// Fills `template` in.
     ///
     /// # Errors
@@ -46,50 +46,50 @@ impl Blueprint<'_> {
         while let Some((before, after)) = rest.split_once("{{") {
             let (name, behind) = after
                 .split_once("}}")
-                .ok_or_else(|| unfit("a {{ has no }}".to_owned()))?;
+                .ok_or_else(|| template_error("a {{ has no }}".to_owned()))?;
             xml.push_str(before);
-            xml.push_str(&self.value(name)?);
+            xml.push_str(&self.resolve_placeholder(name)?);
             rest = behind;
         }
         xml.push_str(rest);
-        self.proofread(&xml)?;
+        self.validate(&xml)?;
         Ok(xml)
     }
 
     /// What stands for a placeholder.
-    fn value(&self, name: &str) -> Result<String> {
+    fn resolve_placeholder(&self, name: &str) -> Result<String> {
         let or_nothing = |there: bool, element: &str| match there {
             true => element.to_owned(),
             false => String::new(),
         };
         Ok(match name {
-            "id" => escaped(self.id.as_str()),
-            "disk" => escaped(self.disk),
-            "variables" => escaped(self.variables),
+            "id" => escape_xml(self.id.as_str()),
+            "disk" => escape_xml(self.disk),
+            "variables" => escape_xml(self.variables),
             "cpus" => self.cpus.to_string(),
             "memory_bytes" => self.memory_bytes.to_string(),
-            "accel" => if self.kvm { "kvm" } else { "qemu" }.to_owned(),
-            "os" => self.os(),
-            "cpu" => match self.kvm {
+            "accel" => if self.is_kvm { "kvm" } else { "qemu" }.to_owned(),
+            "os" => self.render_os(),
+            "cpu" => match self.is_kvm {
                 true => "<cpu mode='host-passthrough' check='none' migratable='on'/>",
                 false => "<cpu mode='maximum'/>",
             }
             .to_owned(),
-            "hyperv" => or_nothing(self.kvm, HYPERV),
-            "hypervclock" => or_nothing(self.kvm, "<timer name='hypervclock' present='yes'/>"),
-            "network" => self.interface(),
+            "hyperv" => or_nothing(self.is_kvm, HYPERV),
+            "hypervclock" => or_nothing(self.is_kvm, "<timer name='hypervclock' present='yes'/>"),
+            "network" => self.render_interface(),
             "tpm" => or_nothing(
-                self.tpm,
+                self.has_tpm,
                 "<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>",
             ),
             _ => {
-                return Err(unfit(format!("{{{{{name}}}}} is no placeholder"))
+                return Err(template_error(format!("{{{{{name}}}}} is no placeholder"))
                     .hint("config/sandbox.xml in snapdeck's sources tells which there are"));
             }
         })
     }
 
-    fn os(&self) -> String {
+    fn render_os(&self) -> String {
         let kind = "<type arch='x86_64' machine='q35'>hvm</type>";
         let secure = match self.firmware {
             Firmware::Bios => return format!("<os>{kind}<boot dev='hd'/></os>"),
@@ -99,11 +99,11 @@ impl Blueprint<'_> {
         format!(
             "<os firmware='efi'>{kind}<firmware><feature enabled='{secure}' name='secure-boot'/>\
              <feature enabled='{secure}' name='enrolled-keys'/></firmware><nvram>{}</nvram><boot dev='hd'/></os>",
-            escaped(self.variables)
+            escape_xml(self.variables)
         )
     }
 
-    fn interface(&self) -> String {
+    fn render_interface(&self) -> String {
         let (kind, name) = match self.network {
             Network::None => return String::new(),
             Network::Libvirt(name) => ("network", name),
@@ -111,27 +111,27 @@ impl Blueprint<'_> {
         };
         format!(
             "<interface type='{kind}'><source {kind}='{}'/><model type='virtio'/></interface>",
-            escaped(name)
+            escape_xml(name)
         )
     }
 
     /// What came of the template must be this sandbox and no other.
-    fn proofread(&self, xml: &str) -> Result<()> {
-        let document =
-            Document::parse(xml).map_err(|error| unfit(format!("it is no XML: {error}")))?;
+    fn validate(&self, xml: &str) -> Result<()> {
+        let document = Document::parse(xml)
+            .map_err(|error| template_error(format!("it is no XML: {error}")))?;
         let root = document.root_element();
         let child = |name: &str| root.children().find(|node| node.has_tag_name(name));
         if !root.has_tag_name("domain") {
-            return Err(unfit("its root is no <domain>".to_owned()));
+            return Err(template_error("its root is no <domain>".to_owned()));
         }
         if child("uuid").is_some() {
             // With the uuid of another domain, that one would be redefined.
-            return Err(unfit(
+            return Err(template_error(
                 "it has a <uuid>, and every sandbox needs its own".to_owned(),
             ));
         }
         if child("name").and_then(|name| name.text()) != Some(self.id.as_str()) {
-            return Err(unfit("its <name> must be {{id}}".to_owned()));
+            return Err(template_error("its <name> must be {{id}}".to_owned()));
         }
         let is_overlay = |disk: roxmltree::Node<'_, '_>| {
             disk.children()
@@ -140,12 +140,12 @@ impl Blueprint<'_> {
         let mut disks = root.descendants().filter(|node| node.has_tag_name("disk"));
         match disks.any(is_overlay) {
             true => Ok(()),
-            false => Err(unfit("none of its disks is {{disk}}".to_owned())),
+            false => Err(template_error("none of its disks is {{disk}}".to_owned())),
         }
     }
 }
 
-fn unfit(why: String) -> Error {
+fn template_error(why: String) -> Error {
     Error::new(
         Kind::InvalidInput,
         "the template of new sandboxes cannot be used",
@@ -155,7 +155,7 @@ fn unfit(why: String) -> Error {
 }
 
 /// `text` inside an element or an attribute (XML 1.0, section 2.4).
-pub(crate) fn escaped(text: &str) -> String {
+pub(crate) fn escape_xml(text: &str) -> String {
     text.chars().fold(String::new(), |mut escaped, c| {
         match c {
             '&' => escaped.push_str("&amp;"),
@@ -180,18 +180,18 @@ mod tests {
 
     const TEMPLATE: &str = include_str!("../../config/sandbox.xml");
 
-    fn filled(template: &str, change: impl FnOnce(&mut Blueprint<'_>)) -> Result<String> {
+    fn render(template: &str, change: impl FnOnce(&mut DomainTemplate<'_>)) -> Result<String> {
         let id = "a".parse().unwrap();
-        let mut plan = Blueprint {
+        let mut plan = DomainTemplate {
             id: &id,
             disk: "/s/<&'\">/a.qcow2",
             variables: "/n/a_VARS.fd",
             cpus: 2,
             memory_bytes: 4 << 30,
-            kvm: true,
+            is_kvm: true,
             firmware: Firmware::SecureUefi,
             network: &Network::None,
-            tpm: true,
+            has_tpm: true,
         };
         change(&mut plan);
         plan.fill(template)
@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_value_stays_a_value() {
-        let xml = filled(TEMPLATE, |_| {}).unwrap();
+        let xml = render(TEMPLATE, |_| {}).unwrap();
         let document = Document::parse(&xml).unwrap();
         let mut sources = document.descendants();
         let disk = sources.find_map(|node| node.attribute("file"));
@@ -209,8 +209,8 @@ mod tests {
     #[test]
     fn what_the_host_has_decides_what_is_in_it() {
         let bridge = Network::Bridge("br0".into());
-        type Change<'a> = Box<dyn FnOnce(&mut Blueprint<'_>) + 'a>;
-        let cases: Vec<(Change<'_>, &[&str], &[&str])> = vec![
+        type TemplateChange<'a> = Box<dyn FnOnce(&mut DomainTemplate<'_>) + 'a>;
+        let cases: Vec<(TemplateChange<'_>, &[&str], &[&str])> = vec![
             (
                 Box::new(|_| {}),
                 &[
@@ -225,8 +225,8 @@ mod tests {
             ),
             (
                 Box::new(|plan| {
-                    plan.kvm = false;
-                    plan.tpm = false;
+                    plan.is_kvm = false;
+                    plan.has_tpm = false;
                     plan.firmware = Firmware::Bios;
                 }),
                 &["type='qemu'", "mode='maximum'"],
@@ -239,21 +239,21 @@ mod tests {
             ),
         ];
         for (change, there, absent) in cases {
-            let xml = filled(TEMPLATE, change).unwrap();
+            let xml = render(TEMPLATE, change).unwrap();
             assert!(there.iter().all(|part| xml.contains(part)), "{xml}");
             assert!(!absent.iter().any(|part| xml.contains(part)), "{xml}");
         }
         let id = "a".parse().unwrap();
-        let plan = Blueprint {
+        let plan = DomainTemplate {
             id: &id,
             disk: "/d",
             variables: "/v",
             cpus: 1,
             memory_bytes: 1,
-            kvm: false,
+            is_kvm: false,
             firmware: Firmware::Bios,
             network: &bridge,
-            tpm: false,
+            has_tpm: false,
         };
         assert!(
             plan.fill(TEMPLATE)
@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn a_brace_that_stays_open_is_no_template() {
-        let error = filled("<domain>{{id</domain>", |_| {}).unwrap_err();
+        let error = render("<domain>{{id</domain>", |_| {}).unwrap_err();
         assert_eq!(error.kind(), Kind::InvalidInput);
     }
 }

@@ -14,7 +14,7 @@ impl Host {
     ///
     /// # Errors
     /// The system's; `Unreachable`.
-    pub async fn remarks(&self, name: &SnapshotName) -> Result<Option<Annotations>> {
+    pub async fn annotations(&self, name: &SnapshotName) -> Result<Option<Annotations>> {
         let json = self.manifest_json(name).await?;
         Ok(json.and_then(|json| Annotations::from_manifest_json(&json).ok()))
     }
@@ -24,21 +24,21 @@ impl Host {
     /// # Errors
     /// `NotFound` where there is no such snapshot; `Refused` where what lies beside it is no manifest, or somebody
     /// works on the snapshot; the system's; `Unreachable`.
-    pub async fn remark(
+    pub async fn annotate_snapshot(
         &self,
         name: &SnapshotName,
         change: &AnnotationsPatch,
     ) -> Result<Annotations> {
-        let wants = vec![self.lock_of_snapshot(name, true)];
+        let wants = vec![self.snapshot_lock(name, true)];
         // It is written within one call: there is nothing to stop when the lock is lost.
         let lost = CancellationToken::new();
         let lock = self.lock(wants, &format!("note {name}"), lost).await?;
-        let made = self.remark_locked(name, change).await;
+        let made = self.annotate_locked(name, change).await;
         lock.release().await;
         made
     }
 
-    async fn remark_locked(
+    async fn annotate_locked(
         &self,
         name: &SnapshotName,
         change: &AnnotationsPatch,
@@ -60,7 +60,7 @@ impl Host {
                 .collect()
         };
         let (json, remarks) = change.apply(json.as_deref(), name, image)?;
-        self.files
+        self.fs
             .write_file(&self.manifest_path(name), &self.settings.owner, json)
             .await?;
         Ok(remarks)
@@ -68,6 +68,6 @@ impl Host {
 
     async fn manifest_json(&self, name: &SnapshotName) -> Result<Option<Vec<u8>>> {
         let path = self.manifest_path(name);
-        self.files.read_file(&path, MAX_MANIFEST_BYTES).await
+        self.fs.read_file(&path, MAX_MANIFEST_BYTES).await
     }
 }

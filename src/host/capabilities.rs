@@ -6,36 +6,36 @@ use roxmltree::Document;
 use virt::connect::Connect;
 use virt::error::ErrorNumber;
 
-use super::blueprint::HYPERV;
-use super::{CALL, Host};
+use super::domain_xml::HYPERV;
+use super::{CALL_TIMEOUT, Host};
 use snapdeck_model::settings::Accel;
 use snapdeck_model::{Result, SandboxId};
 
 /// For what libvirt tells after it has probed QEMU's capabilities, and for the start of the smallest guest.
-const PROBED: Duration = Duration::from_secs(120);
+const CAPABILITIES_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long a guest under KVM has to show that it runs; one by emulation takes 3 s for the same.
-const PROVE: Duration = Duration::from_secs(15);
+const KVM_PROBE_TIMEOUT: Duration = Duration::from_secs(15);
 /// How often that is looked for.
-const PROVE_LOOK: Duration = Duration::from_millis(100);
+const KVM_PROBE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What the host's libvirt and QEMU can give a sandbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Offer {
+pub struct HostCapabilities {
     /// UEFI.
-    pub uefi: bool,
+    pub has_uefi: bool,
     /// UEFI that can secure its boot.
-    pub secure_uefi: bool,
+    pub has_secure_boot: bool,
     /// A TPM by emulation (swtpm).
-    pub tpm: bool,
+    pub has_tpm: bool,
 }
 
 /// A host's memory, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Memory {
+pub struct HostMemory {
     /// All of it.
-    pub total: u64,
+    pub total_bytes: u64,
     /// What guests could have now, the page cache given up for them.
-    pub available: u64,
+    pub available_bytes: u64,
 }
 
 impl Host {
@@ -43,33 +43,39 @@ impl Host {
     ///
     /// # Errors
     /// `Unreachable`; `Failed` where its QEMU has no machine of the kind we need.
-    pub async fn offer(&self) -> Result<Offer> {
+    pub async fn capabilities(&self) -> Result<HostCapabilities> {
         let ask = |connect: &Connect| {
             connect.domain_capabilities(None, Some("x86_64"), Some("q35"), Some("qemu"), 0)
         };
-        let told = self.libvirt.call("ask what it offers", PROBED, ask).await?;
-        Ok(read_offer(&told))
+        let told = self
+            .libvirt
+            .call("ask what it offers", CAPABILITIES_TIMEOUT, ask)
+            .await?;
+        Ok(parse_capabilities(&told))
     }
 
     /// The host's memory.
     ///
     /// # Errors
     /// `Unreachable`.
-    pub async fn memory(&self) -> Result<Memory> {
+    pub async fn memory(&self) -> Result<HostMemory> {
         let ask = |connect: &Connect| {
             Ok((
                 connect.node_info()?.memory,
                 snapdeck_libvirt::memory_stats(connect)?,
             ))
         };
-        let (total_kib, stats) = self.libvirt.call("look at the memory", CALL, ask).await?;
+        let (total_kib, stats) = self
+            .libvirt
+            .call("look at the memory", CALL_TIMEOUT, ask)
+            .await?;
         let of = |field: &str| {
             let stat = stats.iter().find(|(name, _)| name == field);
             stat.map_or(0, |(_, kib)| *kib)
         };
-        Ok(Memory {
-            total: total_kib << 10,
-            available: (of("free") + of("buffers") + of("cached")) << 10,
+        Ok(HostMemory {
+            total_bytes: total_kib << 10,
+            available_bytes: (of("free") + of("buffers") + of("cached")) << 10,
         })
     }
 
@@ -77,77 +83,81 @@ impl Host {
     ///
     /// # Errors
     /// `Unreachable`.
-    pub async fn runs_under_kvm(&self, accel: Accel) -> Result<bool> {
+    pub async fn has_usable_kvm(&self, accel: Accel) -> Result<bool> {
         match accel {
             Accel::Kvm => Ok(true),
             Accel::Qemu => Ok(false),
-            Accel::Auto => self.kvm.get_or_try_init(|| self.prove_kvm()).await.copied(),
+            Accel::Auto => self
+                .kvm_usable
+                .get_or_try_init(|| self.probe_kvm())
+                .await
+                .copied(),
         }
     }
 
     /// Runs a guest that finds nothing to boot and ends itself by a reset: proof that its CPU really ran, with what a
     /// sandbox asks of its hypervisor.
-    async fn prove_kvm(&self) -> Result<bool> {
+    async fn probe_kvm(&self) -> Result<bool> {
         // Another snapdeck may be at it, too.
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
         let id: SandboxId = format!("snapdeck-probe-{:x}", now.as_nanos()).parse()?;
-        let xml = PROBE
+        let xml = PROBE_XML
             .replace("{id}", id.as_str())
             .replace("{hyperv}", HYPERV);
         // libvirt ends the guest with the connection that started it: all is asked on one.
-        let prove = move |connect: &Connect| prove(connect, id.as_str(), &xml);
-        let limit = PROBED + PROVE;
+        let prove = move |connect: &Connect| run_probe_guest(connect, id.as_str(), &xml);
+        let limit = CAPABILITIES_TIMEOUT + KVM_PROBE_TIMEOUT;
         let proven = self
             .libvirt
             .call_long("run a guest under KVM", limit, prove)
             .await?;
         let host = self.name();
         match &proven {
-            Proof::Refused(why) => {
+            KvmProbeResult::StartFailed(why) => {
                 tracing::info!("host {host} has no KVM that runs a guest: {why}");
             }
-            Proof::Stuck => {
+            KvmProbeResult::TimedOut => {
                 tracing::info!("host {host} has a KVM under which a guest does not come further");
             }
-            Proof::Ran => {}
+            KvmProbeResult::Working => {}
         }
-        Ok(proven == Proof::Ran)
+        Ok(proven == KvmProbeResult::Working)
     }
 }
 
 /// What became of the guest that is to prove KVM.
 #[derive(PartialEq)]
-enum Proof {
+enum KvmProbeResult {
     /// It ran and ended itself.
-    Ran,
+    Working,
     /// It was started, and is ended.
-    Stuck,
+    TimedOut,
     /// It could not be started, and why.
-    Refused(String),
+    StartFailed(String),
 }
 
 /// Blocks until it is known.
-fn prove(
+fn run_probe_guest(
     connect: &Connect,
     name: &str,
     xml: &str,
-) -> std::result::Result<Proof, virt::error::Error> {
+) -> std::result::Result<KvmProbeResult, virt::error::Error> {
     let flags = virt_sys::VIR_DOMAIN_START_AUTODESTROY;
     if let Err(error) = connect.create_domain_xml(xml, flags) {
         return match connect.is_alive() {
-            Ok(true) => Ok(Proof::Refused(error.message().to_owned())),
+            Ok(true) => Ok(KvmProbeResult::StartFailed(error.message().to_owned())),
             _ => Err(error),
         };
     }
     let is_gone = |error: &virt::error::Error| error.code().is(ErrorNumber::NoDomain);
     let since = Instant::now();
-    while since.elapsed() < PROVE {
+    while since.elapsed() < KVM_PROBE_TIMEOUT {
         match connect.lookup_domain_by_name(name) {
-            Err(error) if is_gone(&error) => return Ok(Proof::Ran),
+            Err(error) if is_gone(&error) => return Ok(KvmProbeResult::Working),
             Err(error) if !connect.is_alive().unwrap_or(false) => return Err(error),
-            _ => std::thread::sleep(PROVE_LOOK),
+            _ => std::thread::sleep(KVM_PROBE_INTERVAL),
         }
     }
     match connect
@@ -155,18 +165,18 @@ fn prove(
         .and_then(|guest| guest.destroy())
     {
         Err(error) if !is_gone(&error) => Err(error),
-        _ => Ok(Proof::Stuck),
+        _ => Ok(KvmProbeResult::TimedOut),
     }
 }
 
 /// A guest with nothing to boot, whose firmware resets it at once, which ends it.
-const PROBE: &str = "<domain type='kvm'><name>{id}</name><memory unit='MiB'>32</memory><vcpu>1</vcpu>\
+const PROBE_XML: &str = "<domain type='kvm'><name>{id}</name><memory unit='MiB'>32</memory><vcpu>1</vcpu>\
     <os><type arch='x86_64' machine='pc'>hvm</type><boot dev='hd'/><bios rebootTimeout='0'/></os>\
     <features><acpi/><apic/>{hyperv}</features><cpu mode='host-passthrough'/><on_reboot>destroy</on_reboot>\
     <devices><controller type='usb' model='none'/><memballoon model='none'/></devices></domain>";
 
 /// Reads libvirt's domain capabilities (libvirt, "Domain capabilities XML format").
-fn read_offer(xml: &str) -> Offer {
+fn parse_capabilities(xml: &str) -> HostCapabilities {
     let document = Document::parse(xml).ok();
     let has = |element: &str, list: &str, value: &str| {
         document.as_ref().is_some_and(|document| {
@@ -181,10 +191,10 @@ fn read_offer(xml: &str) -> Offer {
         })
     };
     let uefi = has("os", "firmware", "efi");
-    Offer {
-        uefi,
-        secure_uefi: uefi && has("loader", "secure", "yes"),
-        tpm: has("tpm", "backendModel", "emulator"),
+    HostCapabilities {
+        has_uefi: uefi,
+        has_secure_boot: uefi && has("loader", "secure", "yes"),
+        has_tpm: has("tpm", "backendModel", "emulator"),
     }
 }
 
@@ -202,10 +212,10 @@ mod tests {
                  </tpm></devices></domainCapabilities>"
             )
         };
-        let offer = |uefi, secure_uefi, tpm| Offer {
-            uefi,
-            secure_uefi,
-            tpm,
+        let offer = |uefi, secure_uefi, tpm| HostCapabilities {
+            has_uefi: uefi,
+            has_secure_boot: secure_uefi,
+            has_tpm: tpm,
         };
         let (efi, yes) = ("<value>efi</value>", "<value>yes</value>");
         let swtpm = "<value>emulator</value>";
@@ -215,7 +225,7 @@ mod tests {
             (capabilities("", yes, ""), offer(false, false, false)),
             ("no xml".to_owned(), offer(false, false, false)),
         ] {
-            assert_eq!(read_offer(&told), offered, "{told}");
+            assert_eq!(parse_capabilities(&told), offered, "{told}");
         }
     }
 }

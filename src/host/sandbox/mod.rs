@@ -7,27 +7,29 @@ use tokio_util::sync::CancellationToken;
 use virt::connect::Connect;
 use virt::domain::Domain;
 
-use super::survey::Scope;
-use super::{CALL, Host, domain, image};
+mod quiesce;
+
+use crate::inventory::scan::Scope;
+use crate::{CALL_TIMEOUT, Host, domain, image};
 use snapdeck_model::{
     Error, Kind, Phase, ProgressCell, Result, Sandbox, SandboxId, SandboxState, SnapshotName,
 };
 
 /// For defining a guest: the first one on a host waits until QEMU's capabilities are probed, seconds on a busy machine.
-const DEFINE: Duration = Duration::from_secs(120);
+const DEFINE_TIMEOUT: Duration = Duration::from_secs(120);
 /// For starting a guest: the first one on a host waits until QEMU's capabilities are probed, and a saved one is
 /// read from the disk.
-const START: Duration = Duration::from_secs(30 * 60);
+const START_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 /// For cutting a guest's power.
-const FORCE_OFF: Duration = Duration::from_secs(120);
+const FORCE_OFF_TIMEOUT: Duration = Duration::from_secs(120);
 /// A guest agent that does not answer has 5 s, by libvirt; then the power button is pressed.
-const PRESS: Duration = Duration::from_secs(30);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
 /// For writing a guest's memory to the disk.
-const SAVE: Duration = Duration::from_secs(60 * 60);
+const SAVE_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 /// How often a save is asked how far it is.
-const LOOK: Duration = Duration::from_millis(500);
+const SAVE_POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// For bringing a disk's bytes to the host's.
-const FLUSH: Duration = Duration::from_secs(30);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Host {
     /// Path of a sandbox's overlay.
@@ -56,29 +58,31 @@ impl Host {
     /// `Unreachable`.
     pub async fn sandbox(&self, id: &SandboxId) -> Result<Sandbox> {
         let survey = self
-            .patience
+            .retry_policy
             .call(|| async {
-                let facts = self.on(id, "look at", CALL, domain::facts).await?;
-                self.look_at([facts].into(), Scope::Chains).await
+                let facts = self
+                    .call_domain(id, "look at", CALL_TIMEOUT, domain::summarize)
+                    .await?;
+                self.scan_with_domains([facts].into(), Scope::Chains).await
             })
             .await
             .map_err(|error| match error.kind() {
-                Kind::NotFound => self.no_sandbox(id),
+                Kind::NotFound => self.sandbox_not_found(id),
                 _ => error,
             })?;
         let found = survey.sandboxes.into_iter().next();
-        found.ok_or_else(|| self.not_ours(id))
+        found.ok_or_else(|| self.foreign_domain_error(id))
     }
 
     /// State of one sandbox of ours, asked now: less work still.
     ///
     /// # Errors
     /// As [`Host::sandbox`].
-    pub async fn our_state(&self, id: &SandboxId) -> Result<SandboxState> {
-        let look = || self.on(id, "look at", CALL, domain::facts);
-        let facts = self.patience.call(look).await;
+    pub async fn owned_sandbox_state(&self, id: &SandboxId) -> Result<SandboxState> {
+        let look = || self.call_domain(id, "look at", CALL_TIMEOUT, domain::summarize);
+        let facts = self.retry_policy.call(look).await;
         let facts = facts.map_err(|error| match error.kind() {
-            Kind::NotFound => self.no_sandbox(id),
+            Kind::NotFound => self.sandbox_not_found(id),
             _ => error,
         })?;
         let disks = facts.disks.iter().map(|disk| disk.path.as_str());
@@ -86,7 +90,7 @@ impl Host {
             .into_iter()
             .chain(disks)
             .collect();
-        let real = self.files.canonicalize(&paths).await?;
+        let real = self.fs.canonicalize(&paths).await?;
         let ours = real.split_first().is_some_and(|(dir, disks)| {
             disks
                 .iter()
@@ -94,12 +98,12 @@ impl Host {
         });
         match ours {
             true => Ok(facts.state),
-            false => Err(self.not_ours(id)),
+            false => Err(self.foreign_domain_error(id)),
         }
     }
 
     /// There is no sandbox of that id.
-    pub fn no_sandbox(&self, id: &SandboxId) -> Error {
+    pub fn sandbox_not_found(&self, id: &SandboxId) -> Error {
         Error::new(
             Kind::NotFound,
             format!("there is no sandbox {id} on host {}", self.name()),
@@ -108,7 +112,7 @@ impl Host {
     }
 
     /// There is a guest of that name, and it is no sandbox.
-    pub fn not_ours(&self, id: &SandboxId) -> Error {
+    pub fn foreign_domain_error(&self, id: &SandboxId) -> Error {
         Error::new(
             Kind::Conflict,
             format!("{id} on host {} is no sandbox of ours", self.name()),
@@ -125,8 +129,8 @@ impl Host {
     /// # Errors
     /// `NotFound` where there is no such domain; `Unreachable`.
     pub async fn sandbox_state(&self, id: &SandboxId) -> Result<SandboxState> {
-        self.patience
-            .call(|| self.on(id, "look at", CALL, domain::state))
+        self.retry_policy
+            .call(|| self.call_domain(id, "look at", CALL_TIMEOUT, domain::state))
             .await
     }
 
@@ -135,7 +139,8 @@ impl Host {
     /// # Errors
     /// `Refused` where it does not run; `NotFound`; `Unreachable`.
     pub async fn suspend(&self, id: &SandboxId) -> Result<()> {
-        self.on(id, "pause", CALL, |domain| domain.suspend()).await
+        self.call_domain(id, "pause", CALL_TIMEOUT, |domain| domain.suspend())
+            .await
     }
 
     /// Lets a paused guest go on.
@@ -143,8 +148,8 @@ impl Host {
     /// # Errors
     /// As [`Host::suspend`].
     pub async fn resume(&self, id: &SandboxId) -> Result<()> {
-        self.patience
-            .call(|| self.on(id, "resume", CALL, |domain| domain.resume()))
+        self.retry_policy
+            .call(|| self.call_domain(id, "resume", CALL_TIMEOUT, |domain| domain.resume()))
             .await
     }
 
@@ -153,8 +158,10 @@ impl Host {
     /// # Errors
     /// As [`Host::suspend`].
     pub async fn wake(&self, id: &SandboxId) -> Result<()> {
-        self.on(id, "wake", CALL, |domain| domain.pm_wakeup(0).map(|_| ()))
-            .await
+        self.call_domain(id, "wake", CALL_TIMEOUT, |domain| {
+            domain.pm_wakeup(0).map(|_| ())
+        })
+        .await
     }
 
     /// Makes a domain known to libvirt, shut off. One of that name that is there already is left as it is, as
@@ -164,7 +171,7 @@ impl Host {
     /// `Failed` with libvirt's words where the XML is not to its liking; `Unreachable`.
     pub async fn define(&self, xml: String) -> Result<()> {
         self.libvirt
-            .call("define a sandbox", DEFINE, move |connect| {
+            .call("define a sandbox", DEFINE_TIMEOUT, move |connect| {
                 connect.define_domain_xml(&xml).map(|_| ())
             })
             .await
@@ -180,7 +187,7 @@ impl Host {
             | virt_sys::VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
             | virt_sys::VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
             | virt_sys::VIR_DOMAIN_UNDEFINE_NVRAM;
-        self.on(id, "destroy", FORCE_OFF, move |domain| {
+        self.call_domain(id, "destroy", FORCE_OFF_TIMEOUT, move |domain| {
             domain.undefine_flags(flags)
         })
         .await
@@ -191,8 +198,10 @@ impl Host {
     /// # Errors
     /// As [`Host::suspend`].
     pub async fn start(&self, id: &SandboxId) -> Result<()> {
-        self.on_long(id, "start", START, |domain| domain.create().map(|_| ()))
-            .await
+        self.call_domain_long(id, "start", START_TIMEOUT, |domain| {
+            domain.create().map(|_| ())
+        })
+        .await
     }
 
     /// Asks a guest to shut down: by its agent where that answers, else by the power button (ACPI). Returns when
@@ -201,8 +210,10 @@ impl Host {
     /// # Errors
     /// As [`Host::suspend`].
     pub async fn shut_down(&self, id: &SandboxId) -> Result<()> {
-        self.on_long(id, "stop", PRESS, |domain| domain.shutdown().map(|_| ()))
-            .await
+        self.call_domain_long(id, "stop", SHUTDOWN_TIMEOUT, |domain| {
+            domain.shutdown().map(|_| ())
+        })
+        .await
     }
 
     /// Ends a guest's process at once.
@@ -210,8 +221,10 @@ impl Host {
     /// # Errors
     /// As [`Host::suspend`].
     pub async fn force_off(&self, id: &SandboxId) -> Result<()> {
-        self.on(id, "force off", FORCE_OFF, |domain| domain.destroy())
-            .await
+        self.call_domain(id, "force off", FORCE_OFF_TIMEOUT, |domain| {
+            domain.destroy()
+        })
+        .await
     }
 
     /// Writes a guest's memory to the disk and ends its process (managed save). Cancelled, it goes on as before.
@@ -226,7 +239,7 @@ impl Host {
     ) -> Result<()> {
         progress.enter(Phase::Saving, 0);
         let save = |domain: &Domain| domain.managed_save(0).map(|_| ());
-        let saving = self.on_long(id, "save", SAVE, save);
+        let saving = self.call_domain_long(id, "save", SAVE_TIMEOUT, save);
         tokio::pin!(saving);
         let mut aborted = false;
         loop {
@@ -238,12 +251,12 @@ impl Host {
                 () = cancel.cancelled(), if !aborted => {
                     aborted = true;
                     // One that is just ending has nothing to abort any more.
-                    if let Err(error) = self.on(id, "stop saving", CALL, snapdeck_libvirt::abort_job).await {
+                    if let Err(error) = self.call_domain(id, "stop saving", CALL_TIMEOUT, snapdeck_libvirt::abort_job).await {
                         tracing::debug!("{error}");
                     }
                 }
-                () = sleep(LOOK) => {
-                    let job = self.on(id, "look at", CALL, |domain| domain.job_info()).await;
+                () = sleep(SAVE_POLL_INTERVAL) => {
+                    let job = self.call_domain(id, "look at", CALL_TIMEOUT, |domain| domain.job_info()).await;
                     if let Ok(job) = job
                         && let (Some(done), Some(total @ 1..)) = (job.data_processed, job.data_total)
                     {
@@ -259,8 +272,8 @@ impl Host {
     ///
     /// # Errors
     /// As [`Host::suspend`].
-    pub async fn drop_saved(&self, id: &SandboxId) -> Result<()> {
-        self.on(id, "drop the saved state of", FORCE_OFF, |domain| {
+    pub async fn discard_saved_state(&self, id: &SandboxId) -> Result<()> {
+        self.call_domain(id, "drop the saved state of", FORCE_OFF_TIMEOUT, |domain| {
             domain.managed_save_remove(0).map(|_| ())
         })
         .await
@@ -270,10 +283,8 @@ impl Host {
     ///
     /// # Errors
     /// `Refused` where there is one; the system's.
-    pub async fn claim_file(&self, path: &str) -> Result<()> {
-        self.files
-            .create_exclusive(path, &self.settings.owner)
-            .await
+    pub async fn create_exclusive(&self, path: &str) -> Result<()> {
+        self.fs.create_exclusive(path, &self.settings.owner).await
     }
 
     /// Copies the bytes of one file into another that is there, whose owner and mode stay.
@@ -281,7 +292,7 @@ impl Host {
     /// # Errors
     /// The system's.
     pub async fn copy_file(&self, from: &str, to: &str) -> Result<()> {
-        self.files.copy(from, to).await
+        self.fs.copy(from, to).await
     }
 
     /// Brings what was written to a file to the host's disk (sync(1)).
@@ -290,8 +301,8 @@ impl Host {
     /// `Failed` with sync's words; `Unreachable` where that takes longer than half a minute.
     pub async fn flush_file(&self, path: &str, cancel: &CancellationToken) -> Result<()> {
         let said = self
-            .place
-            .run(&["sync", "--data", "--", path], FLUSH, cancel)
+            .runner
+            .run(&["sync", "--data", "--", path], FLUSH_TIMEOUT, cancel)
             .await?;
         match said.status.success() {
             true => Ok(()),
@@ -314,38 +325,38 @@ impl Host {
         overlay: &str,
         size_bytes: Option<u64>,
     ) -> Result<()> {
-        self.patience
-            .call(|| image::make_overlay(&self.place, base, overlay, size_bytes))
+        self.retry_policy
+            .call(|| image::make_overlay(&self.runner, base, overlay, size_bytes))
             .await
     }
 
-    pub(super) async fn on<T: Send + 'static>(
+    pub(super) async fn call_domain<T: Send + 'static>(
         &self,
         id: &SandboxId,
         verb: &str,
         deadline: Duration,
         call: impl FnOnce(&Domain) -> Result<T, virt::error::Error> + Send + 'static,
     ) -> Result<T> {
-        let call = on_domain(id, call);
+        let call = lookup_and_call(id, call);
         let what = format!("{verb} sandbox {id}");
         self.libvirt.call(what, deadline, call).await
     }
 
     /// As [`Host::on`], for what takes long: it holds up no other call.
-    pub(super) async fn on_long<T: Send + 'static>(
+    pub(super) async fn call_domain_long<T: Send + 'static>(
         &self,
         id: &SandboxId,
         verb: &str,
         deadline: Duration,
         call: impl FnOnce(&Domain) -> Result<T, virt::error::Error> + Send + 'static,
     ) -> Result<T> {
-        let call = on_domain(id, call);
+        let call = lookup_and_call(id, call);
         let what = format!("{verb} sandbox {id}");
         self.libvirt.call_long(what, deadline, call).await
     }
 }
 
-fn on_domain<T>(
+fn lookup_and_call<T>(
     id: &SandboxId,
     call: impl FnOnce(&Domain) -> Result<T, virt::error::Error> + Send + 'static,
 ) -> impl FnOnce(&Connect) -> Result<T, virt::error::Error> + Send + 'static {

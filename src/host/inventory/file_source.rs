@@ -5,22 +5,22 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::image_file::{self, ImageFile};
+use crate::image_file::{self, ImageFile};
 use snapdeck_model::Damage;
 
 /// Files of a directory that are looked at.
 const MAX_FILES: usize = 100_000;
 
 /// Longest note of damage that is read, in bytes.
-const MAX_NOTE: u64 = 64 << 10;
+const MAX_DAMAGE_FILE_BYTES: u64 = 64 << 10;
 
 /// The images of a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Listed {
+pub(crate) struct DirListing {
     /// The directory, links resolved, so that files are known by one name.
     pub dir: PathBuf,
     /// Is it there?
-    pub there: bool,
+    pub is_present: bool,
     /// Paths of what ends in `.qcow2`.
     pub images: Vec<PathBuf>,
     /// What was noted to be wrong with them.
@@ -28,7 +28,7 @@ pub(crate) struct Listed {
 }
 
 /// The image that a note of damage is about, by the note's name, and what it says; `None` for what is none.
-pub(crate) fn damage(dir: &Path, name: &str, json: &[u8]) -> Option<(PathBuf, Damage)> {
+pub(crate) fn parse_damage(dir: &Path, name: &str, json: &[u8]) -> Option<(PathBuf, Damage)> {
     let image = name.strip_prefix('.')?.strip_suffix(".damaged")?;
     Some((dir.join(image), serde_json::from_slice(json).ok()?))
 }
@@ -37,11 +37,11 @@ pub(crate) fn damage(dir: &Path, name: &str, json: &[u8]) -> Option<(PathBuf, Da
 ///
 /// # Errors
 /// The system's, where it is there but cannot be listed.
-pub(crate) fn list(path: &str) -> io::Result<Listed> {
+pub(crate) fn list_images(path: &str) -> io::Result<DirListing> {
     let named = |error: io::Error| io::Error::new(error.kind(), format!("{path}: {error}"));
-    let missing = |dir| Listed {
+    let missing = |dir| DirListing {
         dir,
-        there: false,
+        is_present: false,
         images: Vec::new(),
         damages: Vec::new(),
     };
@@ -57,47 +57,50 @@ pub(crate) fn list(path: &str) -> io::Result<Listed> {
             images.push(file);
         } else if let Some(name) = file.file_name().and_then(OsStr::to_str)
             && name.ends_with(".qcow2.damaged")
-            && file.symlink_metadata().is_ok_and(|seen| seen.is_file() && seen.len() < MAX_NOTE)
+            && file.symlink_metadata().is_ok_and(|seen| seen.is_file() && seen.len() < MAX_DAMAGE_FILE_BYTES)
             // One that went away, or cannot be read, says nothing.
             && let Ok(json) = std::fs::read(&file)
         {
-            damages.extend(damage(&dir, name, &json));
+            damages.extend(parse_damage(&dir, name, &json));
         }
     }
-    Ok(Listed {
+    Ok(DirListing {
         dir,
-        there: true,
+        is_present: true,
         images,
         damages,
     })
 }
 
 /// What is known of files.
-pub(crate) enum Eyes {
+pub(crate) enum FileMetadataSource {
     /// They are on this machine.
-    Here,
+    Local,
     /// They were fetched; what is asked for and was not is noted, so that it can be fetched and the survey
     /// taken again.
-    Fetched {
+    Prefetched {
         /// Where each path really is, and what was seen there.
-        seen: HashMap<PathBuf, (PathBuf, io::Result<ImageFile>)>,
+        metadata: HashMap<PathBuf, (PathBuf, io::Result<ImageFile>)>,
         /// Asked for in vain.
-        missed: BTreeSet<PathBuf>,
+        missing: BTreeSet<PathBuf>,
     },
 }
 
-impl Eyes {
+impl FileMetadataSource {
     /// The file by its one name: links resolved, as far as it is there.
-    pub(crate) fn canonical(&mut self, path: &Path) -> PathBuf {
+    pub(crate) fn canonicalize(&mut self, path: &Path) -> PathBuf {
         match self {
-            Self::Here => std::fs::canonicalize(path).unwrap_or_else(|_| {
+            Self::Local => std::fs::canonicalize(path).unwrap_or_else(|_| {
                 match (path.parent(), path.file_name()) {
                     (Some(dir), Some(name)) => std::fs::canonicalize(dir)
                         .map_or_else(|_| path.into(), |dir| dir.join(name)),
                     _ => path.into(),
                 }
             }),
-            Self::Fetched { seen, missed } => match seen.get(path) {
+            Self::Prefetched {
+                metadata: seen,
+                missing: missed,
+            } => match seen.get(path) {
                 Some((real, _)) => real.clone(),
                 None => {
                     missed.insert(path.to_owned());
@@ -108,10 +111,13 @@ impl Eyes {
     }
 
     /// What a file is, by its one name.
-    pub(crate) fn look(&mut self, file: &Path) -> io::Result<ImageFile> {
+    pub(crate) fn stat(&mut self, file: &Path) -> io::Result<ImageFile> {
         match self {
-            Self::Here => image_file::look(file),
-            Self::Fetched { seen, missed } => match seen.get(file) {
+            Self::Local => image_file::inspect(file),
+            Self::Prefetched {
+                metadata: seen,
+                missing: missed,
+            } => match seen.get(file) {
                 Some((_, Ok(seen))) => Ok(seen.clone()),
                 Some((_, Err(error))) => Err(io::Error::new(error.kind(), error.to_string())),
                 None => {
@@ -123,7 +129,7 @@ impl Eyes {
     }
 
     /// Was the file seen?
-    pub(crate) fn has_seen(&self, path: &Path) -> bool {
-        matches!(self, Self::Fetched { seen, .. } if seen.contains_key(path))
+    pub(crate) fn has_metadata(&self, path: &Path) -> bool {
+        matches!(self, Self::Prefetched { metadata: seen, .. } if seen.contains_key(path))
     }
 }

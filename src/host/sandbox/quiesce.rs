@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use virt::domain::Domain;
 
-use super::{CALL, Host, domain};
+use crate::{CALL_TIMEOUT, Host, domain};
 use snapdeck_model::{AgentChannel, Error, Kind, Result, SandboxId, SandboxState};
 
 /// For an answer of a guest's agent. Windows lets its file systems go on by itself after 10 s.
-const AGENT: Duration = Duration::from_secs(10);
+const AGENT_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Host {
     /// Has the sandbox a guest agent that listens?
@@ -16,7 +16,7 @@ impl Host {
     /// # Errors
     /// As [`Host::reach`].
     pub async fn has_agent(&self, id: &SandboxId) -> Result<bool> {
-        Ok(self.reach(id).await?.agent == AgentChannel::Connected)
+        Ok(self.guest_access(id).await?.agent == AgentChannel::Connected)
     }
 
     /// As [`Host::suspend`], unless somebody else has stopped it already.
@@ -28,7 +28,7 @@ impl Host {
             SandboxState::Running => domain.suspend().map(|_| true),
             _ => Ok(false),
         };
-        match self.on(id, "pause", CALL, suspend).await? {
+        match self.call_domain(id, "pause", CALL_TIMEOUT, suspend).await? {
             true => Ok(()),
             false => Err(Error::new(
                 Kind::Conflict,
@@ -43,7 +43,8 @@ impl Host {
     /// # Errors
     /// As [`Host::suspend`].
     pub async fn resume_paused(&self, id: &SandboxId) -> Result<()> {
-        self.on(id, "resume", CALL, |domain| domain.resume()).await
+        self.call_domain(id, "resume", CALL_TIMEOUT, |domain| domain.resume())
+            .await
     }
 
     /// Has the guest's agent bring its file systems to rest; returns how many.
@@ -51,10 +52,10 @@ impl Host {
     /// # Errors
     /// `Failed` where it cannot, or does not answer; it may come true later then.
     pub async fn freeze(&self, id: &SandboxId) -> Result<u32> {
-        self.on_long(
+        self.call_domain_long(
             id,
             "freeze the file systems of",
-            AGENT,
+            AGENT_TIMEOUT,
             snapdeck_libvirt::freeze,
         )
         .await
@@ -65,10 +66,10 @@ impl Host {
     /// # Errors
     /// As [`Host::freeze`].
     pub async fn thaw(&self, id: &SandboxId) -> Result<u32> {
-        self.on_long(
+        self.call_domain_long(
             id,
             "thaw the file systems of",
-            AGENT,
+            AGENT_TIMEOUT,
             snapdeck_libvirt::thaw,
         )
         .await

@@ -11,20 +11,20 @@ use tokio_util::sync::CancellationToken;
 use snapdeck_model::{Error, Kind, Result};
 
 /// First and longest wait between two tries.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));
 
 /// Who waits, how long, and whom to tell. A host that never answered is not waited for.
 #[derive(Clone)]
-pub struct Patience {
+pub struct RetryPolicy {
     limit: Duration,
     cancel: CancellationToken,
-    tell: Arc<dyn Fn(bool, String) + Send + Sync>,
-    met: Arc<AtomicBool>,
+    on_change: Arc<dyn Fn(bool, String) + Send + Sync>,
+    has_connected: Arc<AtomicBool>,
     /// Is anybody waiting? Many calls wait for one host, and it is told once.
-    waiting: Arc<AtomicBool>,
+    is_waiting: Arc<AtomicBool>,
 }
 
-impl Patience {
+impl RetryPolicy {
     /// Waits at most `limit` for a host that was there before, until cancelled; `tell` is told why,
     /// with `true`, and when it is back.
     pub fn new(
@@ -35,14 +35,14 @@ impl Patience {
         Self {
             limit,
             cancel,
-            tell,
-            met: Arc::default(),
-            waiting: Arc::default(),
+            on_change: tell,
+            has_connected: Arc::default(),
+            is_waiting: Arc::default(),
         }
     }
 
     /// None at all.
-    pub fn none() -> Self {
+    pub fn no_retry() -> Self {
         Self::new(
             Duration::ZERO,
             CancellationToken::new(),
@@ -56,11 +56,11 @@ impl Patience {
     }
 
     /// Begins to count for one call.
-    pub fn begin(&self) -> Wait<'_> {
-        Wait {
-            patience: self,
-            since: None,
-            pause: PAUSE.0,
+    pub fn start_retry(&self) -> Retry<'_> {
+        Retry {
+            policy: self,
+            started_at: None,
+            delay: BACKOFF.0,
         }
     }
 
@@ -72,52 +72,52 @@ impl Patience {
     where
         F: Future<Output = Result<T>> + Send,
     {
-        let mut wait = self.begin();
+        let mut wait = self.start_retry();
         loop {
             match call().await {
                 Ok(value) => {
-                    self.meet();
+                    self.mark_reachable();
                     return Ok(value);
                 }
-                Err(error) => wait.after(error).await?,
+                Err(error) => wait.wait_after(error).await?,
             }
         }
     }
 
     /// The host has answered.
-    pub fn meet(&self) {
-        self.met.store(true, Relaxed);
-        if self.waiting.swap(false, Relaxed) {
-            (self.tell)(false, "the host is back".into());
+    pub fn mark_reachable(&self) {
+        self.has_connected.store(true, Relaxed);
+        if self.is_waiting.swap(false, Relaxed) {
+            (self.on_change)(false, "the host is back".into());
         }
     }
 }
 
 /// One call's waiting.
-pub struct Wait<'a> {
-    patience: &'a Patience,
-    since: Option<Instant>,
-    pause: Duration,
+pub struct Retry<'a> {
+    policy: &'a RetryPolicy,
+    started_at: Option<Instant>,
+    delay: Duration,
 }
 
-impl Wait<'_> {
+impl Retry<'_> {
     /// Waits for the next try.
     ///
     /// # Errors
     /// `error`, where there is to be none.
-    pub async fn after(&mut self, error: Error) -> Result<()> {
-        let Patience {
+    pub async fn wait_after(&mut self, error: Error) -> Result<()> {
+        let RetryPolicy {
             limit,
             cancel,
-            tell,
-            met,
-            waiting,
-        } = self.patience;
+            on_change: tell,
+            has_connected: met,
+            is_waiting: waiting,
+        } = self.policy;
         let away = error.kind() == Kind::Unreachable && error.is_retryable();
         if !away || limit.is_zero() || !met.load(Relaxed) || cancel.is_cancelled() {
             return Err(error);
         }
-        let since = *self.since.get_or_insert_with(|| {
+        let since = *self.started_at.get_or_insert_with(|| {
             if !waiting.swap(true, Relaxed) {
                 let (why, limit) = (error.message(), limit.as_secs());
                 tell(
@@ -131,10 +131,10 @@ impl Wait<'_> {
             return Err(error);
         }
         tokio::select! {
-            () = tokio::time::sleep(self.pause) => {}
+            () = tokio::time::sleep(self.delay) => {}
             () = cancel.cancelled() => return Err(Error::cancelled("waiting for the host")),
         }
-        self.pause = (self.pause * 2).min(PAUSE.1);
+        self.delay = (self.delay * 2).min(BACKOFF.1);
         Ok(())
     }
 }

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::domain::{Disk, Facts};
-use super::eyes::{self, Eyes, Listed};
-use super::fs::RemoteFs;
-use super::image_file::ImageFile;
+use super::file_source::{self, DirListing, FileMetadataSource};
+use crate::domain::{Disk, DomainSummary};
+use crate::fs::RemoteFs;
+use crate::image_file::ImageFile;
 use snapdeck_model::settings::HostSettings;
 use snapdeck_model::{
     ChainLink, Damage, Error, ForeignDomain, Kind, Result, Sandbox, SandboxId, Snapshot,
@@ -23,19 +23,19 @@ const MAX_CHAIN: usize = 200;
 
 /// What a host has, from one look at libvirt and its two directories.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Survey {
+pub struct HostInventory {
     /// Sandboxes by id.
     pub sandboxes: Vec<Sandbox>,
     /// Guests that are no sandboxes of ours, by name.
-    pub others: Vec<ForeignDomain>,
+    pub foreign_domains: Vec<ForeignDomain>,
     /// Snapshots by name.
     pub snapshots: Vec<Snapshot>,
     /// Who else needs the overlay of a sandbox, or of what is left of one, where anybody does: ids, names, or paths
     /// of images.
-    pub sharers: BTreeMap<SandboxId, Vec<String>>,
+    pub overlay_users: BTreeMap<SandboxId, Vec<String>>,
     /// Disks whose chain could not be followed, and why: what they stand on is not known, so no snapshot of
     /// the host may be taken from under them.
-    pub unread: Vec<String>,
+    pub unresolved_chains: Vec<String>,
     /// What else is not as it should be, a sentence each.
     pub warnings: Vec<String>,
 }
@@ -50,7 +50,7 @@ pub(crate) enum Scope {
 }
 
 impl Scope {
-    fn narrow(self, listed: &mut [Listed; 2]) {
+    fn restrict(self, listed: &mut [DirListing; 2]) {
         if self == Self::Chains {
             listed.iter_mut().for_each(|listed| listed.images.clear());
         }
@@ -62,13 +62,22 @@ impl Scope {
 ///
 /// # Errors
 /// The system's, where a directory is there but cannot be listed.
-pub(crate) fn here(settings: &HostSettings, domains: &[Facts], scope: Scope) -> io::Result<Survey> {
+pub(crate) fn scan_local(
+    settings: &HostSettings,
+    domains: &[DomainSummary],
+    scope: Scope,
+) -> io::Result<HostInventory> {
     let mut listed = [
-        eyes::list(&settings.snapshots_dir)?,
-        eyes::list(&settings.sandboxes_dir)?,
+        file_source::list_images(&settings.snapshots_dir)?,
+        file_source::list_images(&settings.sandboxes_dir)?,
     ];
-    scope.narrow(&mut listed);
-    Ok(take(settings, &listed, domains, &mut Eyes::Here))
+    scope.restrict(&mut listed);
+    Ok(build_inventory(
+        settings,
+        &listed,
+        domains,
+        &mut FileMetadataSource::Local,
+    ))
 }
 
 /// The same of a remote host, by a handful of commands: it lists, and then looks at what turns out to be needed,
@@ -76,15 +85,15 @@ pub(crate) fn here(settings: &HostSettings, domains: &[Facts], scope: Scope) -> 
 ///
 /// # Errors
 /// The host's, where a directory is there but cannot be listed; `Unreachable`.
-pub(crate) async fn there(
+pub(crate) async fn scan_remote(
     files: &RemoteFs,
     settings: &HostSettings,
-    domains: &[Facts],
+    domains: &[DomainSummary],
     scope: Scope,
-) -> Result<Survey> {
+) -> Result<HostInventory> {
     let dirs = [&*settings.snapshots_dir, &*settings.sandboxes_dir];
     let listed = files.list(&dirs).await?;
-    let Ok(mut listed) = <[Listed; 2]>::try_from(listed) else {
+    let Ok(mut listed) = <[DirListing; 2]>::try_from(listed) else {
         return Err(Error::new(
             Kind::Failed,
             format!(
@@ -94,7 +103,7 @@ pub(crate) async fn there(
             ),
         ));
     };
-    scope.narrow(&mut listed);
+    scope.restrict(&mut listed);
     let images = listed
         .iter()
         .flat_map(|listed| listed.images.iter().cloned());
@@ -103,7 +112,7 @@ pub(crate) async fn there(
         .chain(disks.map(|disk| disk.path.clone().into()))
         .collect();
     let mut seen = HashMap::new();
-    let mut survey = Survey::default();
+    let mut survey = HostInventory::default();
     for _ in 0..=MAX_CHAIN {
         let paths: Vec<PathBuf> = std::mem::take(&mut wanted).into_iter().collect();
         for (asked, found) in paths.iter().zip(files.stat_files(&paths).await?) {
@@ -114,17 +123,17 @@ pub(crate) async fn there(
             seen.insert(found.path.clone(), (found.path.clone(), again));
             seen.insert(asked.clone(), (found.path, found.file));
         }
-        let mut eyes = Eyes::Fetched {
-            seen,
-            missed: BTreeSet::new(),
+        let mut eyes = FileMetadataSource::Prefetched {
+            metadata: seen,
+            missing: BTreeSet::new(),
         };
-        survey = take(settings, &listed, domains, &mut eyes);
+        survey = build_inventory(settings, &listed, domains, &mut eyes);
         if scope == Scope::All {
             files.prune_header_cache(&eyes);
         }
-        let Eyes::Fetched {
-            seen: known,
-            missed,
+        let FileMetadataSource::Prefetched {
+            metadata: known,
+            missing: missed,
         } = eyes
         else {
             break;
@@ -137,28 +146,28 @@ pub(crate) async fn there(
     Ok(survey)
 }
 
-fn take(
+fn build_inventory(
     settings: &HostSettings,
-    listed: &[Listed; 2],
-    domains: &[Facts],
-    eyes: &mut Eyes,
-) -> Survey {
+    listed: &[DirListing; 2],
+    domains: &[DomainSummary],
+    eyes: &mut FileMetadataSource,
+) -> HostInventory {
     let [snapshots, sandboxes] = listed;
-    let mut look = Look {
-        snapshots: Directory::of(snapshots),
-        sandboxes: Directory::of(sandboxes),
-        eyes,
-        seen: HashMap::new(),
-        users: BTreeMap::new(),
-        survey: Survey::default(),
+    let mut look = Scanner {
+        snapshots: ImageDirectory::from_listing(snapshots),
+        sandboxes: ImageDirectory::from_listing(sandboxes),
+        metadata: eyes,
+        stat_cache: HashMap::new(),
+        dependents: BTreeMap::new(),
+        inventory: HostInventory::default(),
     };
-    look.domains(domains);
-    look.overlays();
-    look.snapshots();
-    look.sharers();
-    let mut survey = look.survey;
+    look.add_domains(domains);
+    look.follow_overlays();
+    look.add_snapshots();
+    look.collect_overlay_users();
+    let mut survey = look.inventory;
     survey.sandboxes.sort_by(|a, b| a.id.cmp(&b.id));
-    survey.others.sort_by(|a, b| a.id.cmp(&b.id));
+    survey.foreign_domains.sort_by(|a, b| a.id.cmp(&b.id));
     survey.snapshots.sort_by(|a, b| a.name.cmp(&b.name));
     survey.warnings.extend(
         [
@@ -166,22 +175,22 @@ fn take(
             (&settings.sandboxes_dir, sandboxes),
         ]
         .into_iter()
-        .filter(|(_, listed)| !listed.there)
+        .filter(|(_, listed)| !listed.is_present)
         .map(|(dir, _)| format!("there is no directory {dir} on host {}", settings.name)),
     );
     survey
 }
 
 /// A directory and the images in it. One that is not there has none.
-struct Directory {
+struct ImageDirectory {
     path: PathBuf,
     images: Vec<PathBuf>,
     /// What is known to be wrong with them.
     damages: HashMap<PathBuf, Damage>,
 }
 
-impl Directory {
-    fn of(listed: &Listed) -> Self {
+impl ImageDirectory {
+    fn from_listing(listed: &DirListing) -> Self {
         let named = |file: &&PathBuf| image_name(file).is_some();
         let mut images: Vec<PathBuf> = listed.images.iter().filter(named).cloned().collect();
         images.sort();
@@ -192,7 +201,7 @@ impl Directory {
         }
     }
 
-    fn holds(&self, file: &Path) -> bool {
+    fn contains(&self, file: &Path) -> bool {
         file.parent() == Some(&self.path)
     }
 }
@@ -203,32 +212,32 @@ pub(crate) fn image_name(file: &Path) -> Option<SnapshotName> {
     name.ends_with(".qcow2").then(|| name.parse().ok())?
 }
 
-struct Look<'a> {
-    snapshots: Directory,
-    sandboxes: Directory,
-    eyes: &'a mut Eyes,
+struct Scanner<'a> {
+    snapshots: ImageDirectory,
+    sandboxes: ImageDirectory,
+    metadata: &'a mut FileMetadataSource,
     /// Every file is looked at once.
-    seen: HashMap<PathBuf, Result<ImageFile, String>>,
+    stat_cache: HashMap<PathBuf, Result<ImageFile, String>>,
     /// Who needs a file: ids, names, or paths of overlays that no domain has.
-    users: BTreeMap<PathBuf, BTreeSet<String>>,
-    survey: Survey,
+    dependents: BTreeMap<PathBuf, BTreeSet<String>>,
+    inventory: HostInventory,
 }
 
-impl Look<'_> {
-    fn domains(&mut self, domains: &[Facts]) {
+impl Scanner<'_> {
+    fn add_domains(&mut self, domains: &[DomainSummary]) {
         for domain in domains {
             let (mut ours, mut first) = (None, None);
             for disk in &domain.disks {
-                let chain = self.chain(disk, &domain.name);
-                let file = self.eyes.canonical(Path::new(&disk.path));
-                if ours.is_none() && self.sandboxes.holds(&file) {
+                let chain = self.follow_chain(disk, &domain.name);
+                let file = self.metadata.canonicalize(Path::new(&disk.path));
+                if ours.is_none() && self.sandboxes.contains(&file) {
                     ours = Some(chain);
                 } else {
                     first.get_or_insert(chain);
                 }
             }
             let (Some(chain), Ok(id)) = (ours, domain.name.parse()) else {
-                self.survey.others.push(ForeignDomain {
+                self.inventory.foreign_domains.push(ForeignDomain {
                     id: domain.name.clone(),
                     state: domain.state,
                     cpus: domain.cpus,
@@ -237,51 +246,51 @@ impl Look<'_> {
                 });
                 continue;
             };
-            self.survey.sandboxes.push(Sandbox {
+            self.inventory.sandboxes.push(Sandbox {
                 id,
                 state: domain.state,
                 cpus: domain.cpus,
                 memory_bytes: domain.memory_bytes,
                 chain,
-                variables: domain.variables.clone(),
+                variables: domain.nvram_path.clone(),
             });
         }
     }
 
     /// Notes who else stands on, or has, the overlay of a sandbox, or one that no sandbox has.
-    fn sharers(&mut self) {
+    fn collect_overlay_users(&mut self) {
         let mut overlays: BTreeMap<SandboxId, PathBuf> = BTreeMap::new();
         for file in &self.sandboxes.images {
             if let Some(id) = image_name(file).and_then(|name| name.as_str().parse().ok()) {
                 overlays.insert(id, file.clone());
             }
         }
-        for sandbox in &self.survey.sandboxes {
+        for sandbox in &self.inventory.sandboxes {
             overlays.insert(
                 sandbox.id.clone(),
                 sandbox.disk().unwrap_or_default().into(),
             );
         }
         for (id, file) in overlays {
-            let real = self.eyes.canonical(&file);
+            let real = self.metadata.canonicalize(&file);
             let itself =
                 |user: &String| user == id.as_str() || file.to_str() == Some(user.as_str());
-            let users = self.users.get(&real).into_iter().flatten();
+            let users = self.dependents.get(&real).into_iter().flatten();
             let others: Vec<String> = users.filter(|user| !itself(user)).cloned().collect();
             if !others.is_empty() {
-                self.survey.sharers.insert(id, others);
+                self.inventory.overlay_users.insert(id, others);
             }
         }
     }
 
     /// Overlays that no domain has, and snapshots that stand on another: they need their files, too.
-    fn overlays(&mut self) {
+    fn follow_overlays(&mut self) {
         let images = [&self.sandboxes.images, &self.snapshots.images];
         let files: Vec<(PathBuf, PathBuf)> = images
             .into_iter()
             .flatten()
-            .map(|file| (file.clone(), self.eyes.canonical(file)))
-            .filter(|(_, real)| !self.users.contains_key(real))
+            .map(|file| (file.clone(), self.metadata.canonicalize(file)))
+            .filter(|(_, real)| !self.dependents.contains_key(real))
             .collect();
         for (file, real) in files {
             let Some(path) = file.to_str().map(str::to_owned) else {
@@ -291,21 +300,21 @@ impl Look<'_> {
                 path: path.clone(),
                 format: None,
             };
-            let needs_none = match self.look(&real) {
+            let needs_none = match self.stat(&real) {
                 Ok(seen) => !matches!(&seen.facts, Ok(facts) if facts.backing_file.is_some()),
                 // One that cannot be read may need any.
-                Err(_) => self.snapshots.holds(&file),
+                Err(_) => self.snapshots.contains(&file),
             };
             if !needs_none {
-                self.chain(&disk, &path);
+                self.follow_chain(&disk, &path);
             }
         }
     }
 
-    fn look(&mut self, file: &Path) -> &Result<ImageFile, String> {
-        let eyes = &mut *self.eyes;
-        self.seen.entry(file.to_owned()).or_insert_with(|| {
-            eyes.look(file).map_err(|error| match error.kind() {
+    fn stat(&mut self, file: &Path) -> &Result<ImageFile, String> {
+        let eyes = &mut *self.metadata;
+        self.stat_cache.entry(file.to_owned()).or_insert_with(|| {
+            eyes.stat(file).map_err(|error| match error.kind() {
                 io::ErrorKind::NotFound => String::new(),
                 _ => error.to_string(),
             })
@@ -313,26 +322,26 @@ impl Look<'_> {
     }
 
     /// Follows a disk to its end, noting `user` at every file.
-    fn chain(&mut self, disk: &Disk, user: &str) -> Vec<ChainLink> {
+    fn follow_chain(&mut self, disk: &Disk, user: &str) -> Vec<ChainLink> {
         let mut chain = Vec::new();
         let mut path = disk.path.clone();
         let mut visited = BTreeSet::new();
         loop {
-            let file = self.eyes.canonical(Path::new(&path));
+            let file = self.metadata.canonicalize(Path::new(&path));
             if !visited.insert(file.clone()) || chain.len() == MAX_CHAIN {
-                self.unread(user, &path, "its chain does not end");
+                self.report_unresolved(user, &path, "its chain does not end");
                 return chain;
             }
-            self.users
+            self.dependents
                 .entry(file.clone())
                 .or_default()
                 .insert(user.to_owned());
             let snapshot = self
                 .snapshots
-                .holds(&file)
+                .contains(&file)
                 .then(|| image_name(&file))
                 .flatten();
-            let seen = self.look(&file).clone();
+            let seen = self.stat(&file).clone();
             // libvirt does not look inside a raw disk, whose bytes are the guest's.
             let raw = chain.is_empty() && disk.format.as_deref() == Some("raw");
             let facts = match &seen {
@@ -348,14 +357,14 @@ impl Look<'_> {
             if let Err(why) = seen.as_ref()
                 && !why.is_empty()
             {
-                self.unread(user, &path, why);
+                self.report_unresolved(user, &path, why);
             }
             let Some(backing) = facts.and_then(|facts| facts.backing_file) else {
                 return chain;
             };
             match resolve(&file, &backing) {
-                Backing::File(next) => path = next,
-                Backing::Elsewhere => {
+                BackingFile::File(next) => path = next,
+                BackingFile::Remote => {
                     chain.push(ChainLink {
                         path: backing,
                         snapshot: None,
@@ -364,31 +373,37 @@ impl Look<'_> {
                     });
                     return chain;
                 }
-                Backing::Unknown => {
-                    self.unread(user, &path, "its backing file's name is not understood");
+                BackingFile::Unknown => {
+                    self.report_unresolved(
+                        user,
+                        &path,
+                        "its backing file's name is not understood",
+                    );
                     return chain;
                 }
             }
         }
     }
 
-    fn unread(&mut self, user: &str, path: &str, why: &str) {
-        self.survey.unread.push(format!("{user} ({path}: {why})"));
+    fn report_unresolved(&mut self, user: &str, path: &str, why: &str) {
+        self.inventory
+            .unresolved_chains
+            .push(format!("{user} ({path}: {why})"));
     }
 
-    fn snapshots(&mut self) {
+    fn add_snapshots(&mut self) {
         for file in std::mem::take(&mut self.snapshots.images) {
             let (Some(name), Some(path)) = (image_name(&file), file.to_str()) else {
                 continue;
             };
             let path = path.to_owned();
-            let real = self.eyes.canonical(&file);
+            let real = self.metadata.canonicalize(&file);
             let damage = self.snapshots.damages.remove(&file);
-            let mut users = self.users.get(&real).cloned().unwrap_or_default();
+            let mut users = self.dependents.get(&real).cloned().unwrap_or_default();
             // A snapshot that stands on another is noted at itself, too.
             users.remove(&path);
             let dependents = users.into_iter().collect();
-            let snapshot = match self.look(&real) {
+            let snapshot = match self.stat(&real) {
                 Ok(seen) => Snapshot {
                     name,
                     path,
@@ -396,7 +411,7 @@ impl Look<'_> {
                     allocated_bytes: seen.allocated_bytes,
                     modified: Timestamp::from_nanosecond(seen.stamp.modified_ns).ok(),
                     facts: seen.facts.as_ref().ok().cloned(),
-                    problem: problem(seen).or_else(|| {
+                    problem: find_problem(seen).or_else(|| {
                         let damage = damage.filter(|damage| damage.file == seen.stamp)?;
                         Some(damage.problem)
                     }),
@@ -417,13 +432,13 @@ impl Look<'_> {
                     file: None,
                 },
             };
-            self.survey.snapshots.push(snapshot);
+            self.inventory.snapshots.push(snapshot);
         }
     }
 }
 
 /// Why an image is not fit to be a snapshot.
-fn problem(seen: &ImageFile) -> Option<String> {
+fn find_problem(seen: &ImageFile) -> Option<String> {
     let facts = match &seen.facts {
         Ok(facts) => facts,
         Err(why) => return Some(why.clone()),
@@ -436,41 +451,43 @@ fn problem(seen: &ImageFile) -> Option<String> {
     }
 }
 
-enum Backing {
+enum BackingFile {
     File(String),
     /// On a server, say: no file of this host.
-    Elsewhere,
+    Remote,
     Unknown,
 }
 
 /// The file that `backing` in the header of `overlay` names (QEMU, docs/interop/qcow2, "backing file name":
 /// relative to the overlay's directory; block drivers' syntax as of `-drive file=`).
-fn resolve(overlay: &Path, backing: &str) -> Backing {
+fn resolve(overlay: &Path, backing: &str) -> BackingFile {
     let file = |name: &str| match overlay
         .parent()
         .unwrap_or(Path::new("/"))
         .join(name)
         .to_str()
     {
-        Some(path) => Backing::File(path.to_owned()),
-        None => Backing::Unknown,
+        Some(path) => BackingFile::File(path.to_owned()),
+        None => BackingFile::Unknown,
     };
     if let Some(json) = backing.strip_prefix("json:") {
         let Ok(json) = serde_json::from_str::<Value>(json) else {
-            return Backing::Unknown;
+            return BackingFile::Unknown;
         };
         let name = json
             .get("file.filename")
             .or_else(|| json.get("filename"))
             .or_else(|| json.pointer("/file/filename"));
-        return name.and_then(Value::as_str).map_or(Backing::Unknown, file);
+        return name
+            .and_then(Value::as_str)
+            .map_or(BackingFile::Unknown, file);
     }
     if let Some(name) = backing.strip_prefix("file:") {
         return file(name);
     }
     // A protocol's name ends at the first colon, unless a slash comes before it.
     match backing.find([':', '/']) {
-        Some(at) if backing[at..].starts_with(':') => Backing::Elsewhere,
+        Some(at) if backing[at..].starts_with(':') => BackingFile::Remote,
         _ => file(backing),
     }
 }
@@ -479,11 +496,11 @@ fn resolve(overlay: &Path, backing: &str) -> Backing {
 mod tests {
     use super::*;
 
-    fn resolved(backing: &str) -> Option<String> {
+    fn resolve_to_string(backing: &str) -> Option<String> {
         match resolve(Path::new("/s/o.qcow2"), backing) {
-            Backing::File(path) => Some(path),
-            Backing::Elsewhere => Some("elsewhere".into()),
-            Backing::Unknown => None,
+            BackingFile::File(path) => Some(path),
+            BackingFile::Remote => Some("elsewhere".into()),
+            BackingFile::Unknown => None,
         }
     }
 
@@ -502,9 +519,13 @@ mod tests {
             ),
             ("json:{\"file.filename\":\"x\"}", "/s/x"),
         ] {
-            assert_eq!(resolved(backing).as_deref(), Some(path), "{backing}");
+            assert_eq!(
+                resolve_to_string(backing).as_deref(),
+                Some(path),
+                "{backing}"
+            );
         }
-        assert_eq!(resolved("json:{"), None);
-        assert_eq!(resolved("json:{\"driver\":\"blkdebug\"}"), None);
+        assert_eq!(resolve_to_string("json:{"), None);
+        assert_eq!(resolve_to_string("json:{\"driver\":\"blkdebug\"}"), None);
     }
 }
