@@ -142,9 +142,9 @@ pub(super) async fn run(
     for one in plan.kept.iter().skip(held) {
         text += &format!("left: {}: {}\n", one.name, one.keep_reasons.join("; "));
     }
-    document["goes"] = json!(plan.to_remove);
-    document["held"] = json!(plan.kept);
-    document["freesBytes"] = json!(plan.reclaimed_bytes());
+    document["toRemove"] = json!(plan.to_remove);
+    document["kept"] = json!(plan.kept);
+    document["reclaimedBytes"] = json!(plan.reclaimed_bytes());
     let mut code = 0;
     let mut failed = |error: &Error| {
         if code == 0 {
@@ -211,7 +211,7 @@ fn render_plan(plan: &PrunePlan) -> Result<(String, Value)> {
     let mut document = serde_json::to_value(plan).map_err(|error| {
         Error::new(Kind::Failed, "cannot write the answer as JSON").with_cause(error)
     })?;
-    document["freesBytes"] = json!(plan.reclaimed_bytes());
+    document["reclaimedBytes"] = json!(plan.reclaimed_bytes());
     let place = |host: &Option<HostName>| match host {
         Some(host) => host.to_string(),
         None => "bucket".to_owned(),

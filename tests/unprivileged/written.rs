@@ -1,5 +1,5 @@
-//! What is written down from the code: keys, the man page, completions. Where one differs the test says so;
-//! `SNAPDECK_WRITE=1 cargo test --test written` writes them anew.
+//! Files generated from the code: keymap, keys in the README, man page, completions. A file that differs fails its test;
+//! `SNAPDECK_WRITE=1 cargo test --test unprivileged written` (`make written`) writes them.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -9,9 +9,9 @@ use clap_complete::Shell;
 use snapdeck_cli::Cli;
 use snapdeck_console::{Reference, keymap_file, keys};
 
-/// `path` holds `text`, or does from now on.
+/// Asserts that the file `path` has the content `text`; writes it with SNAPDECK_WRITE.
 #[track_caller]
-fn holds(path: &str, text: &str) {
+fn assert_file(path: &str, text: &str) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     if std::env::var_os("SNAPDECK_WRITE").is_some() {
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
@@ -24,34 +24,36 @@ fn holds(path: &str, text: &str) {
         .position(|(one, other)| one != other);
     assert!(
         found == text,
-        "{path} is not what the code says (line {:?}); SNAPDECK_WRITE=1 cargo test --test written writes it",
+        "{path} is out of date (line {:?}); `make written` updates it",
         line.map(|line| line + 1)
     );
 }
 
 #[test]
-fn the_keys_file_is_the_table() {
-    holds("config/keymap.toml", &keymap_file());
+fn keymap_file_is_up_to_date() {
+    assert_file("config/keymap.toml", &keymap_file());
 }
 
 #[test]
-fn the_readme_has_the_keys_of_the_footer() {
+fn readme_keys_are_up_to_date() {
     const BEGIN: &str = "<!-- keys: written by tests/unprivileged/written.rs -->\n";
     const END: &str = "<!-- end of keys -->";
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
     let readme = std::fs::read_to_string(file).unwrap();
-    let (head, rest) = readme.split_once(BEGIN).expect("the beginning of the keys");
-    let (_, tail) = rest.split_once(END).expect("their end");
+    let (head, rest) = readme
+        .split_once(BEGIN)
+        .expect("the comment before the keys");
+    let (_, tail) = rest.split_once(END).expect("the comment after the keys");
     let mut table = String::from("| key | does |\n| --- | --- |\n");
     for Reference { keys, sentence, .. } in keys().iter().filter(|key| key.is_main) {
         let keys: Vec<String> = keys.iter().map(|key| format!("`{key}`")).collect();
         writeln!(table, "| {} | {sentence} |", keys.join(", ")).unwrap();
     }
-    holds("README.md", &format!("{head}{BEGIN}{table}{END}{tail}"));
+    assert_file("README.md", &format!("{head}{BEGIN}{table}{END}{tail}"));
 }
 
 #[test]
-fn completions_are_the_command_lines() {
+fn completions_are_up_to_date() {
     for (shell, file) in [
         (Shell::Bash, "snapdeck.bash"),
         (Shell::Zsh, "_snapdeck"),
@@ -59,7 +61,7 @@ fn completions_are_the_command_lines() {
     ] {
         let mut text = Vec::new();
         clap_complete::generate(shell, &mut Cli::command(), "snapdeck", &mut text);
-        holds(
+        assert_file(
             &format!("assets/completions/{file}"),
             &String::from_utf8(text).unwrap(),
         );
@@ -67,7 +69,7 @@ fn completions_are_the_command_lines() {
 }
 
 #[test]
-fn the_man_page_has_every_command_and_every_key() {
+fn man_page_is_up_to_date() {
     let mut command = Cli::command();
     command.build();
     let mut page = Vec::new();
@@ -79,7 +81,7 @@ fn the_man_page_has_every_command_and_every_key() {
     man.render_options_section(&mut page).unwrap();
     let mut page = String::from_utf8(page).unwrap();
     page.push_str(".SH COMMANDS\n");
-    commands(&mut page, &command);
+    write_commands(&mut page, &command);
     page.push_str(".SH KEYS OF THE CONSOLE\n");
     for Reference {
         keys,
@@ -90,14 +92,14 @@ fn the_man_page_has_every_command_and_every_key() {
     {
         let keys: Vec<String> = keys
             .iter()
-            .map(|key| format!("\\fB{}\\fR", roff(key)))
+            .map(|key| format!("\\fB{}\\fR", escape_roff(key)))
             .collect();
         let place = places.map_or(String::new(), |places| format!(" In {places}."));
         writeln!(
             page,
             ".TP\n{}\n{}",
             keys.join(", "),
-            roff(&format!("{sentence}{place}"))
+            escape_roff(&format!("{sentence}{place}"))
         )
         .unwrap();
     }
@@ -109,11 +111,11 @@ fn the_man_page_has_every_command_and_every_key() {
          .SH EXIT STATUS\n0 done, 2 bad usage or input, 3 not found, 4 refused (state, in use, exists), 5 host or bucket out\n\
          of reach, 130 cancelled, 1 anything else.\n",
     );
-    holds("assets/snapdeck.1", &page);
+    assert_file("assets/snapdeck.1", &page);
 }
 
-/// The commands below `command` with their own arguments.
-fn commands(page: &mut String, command: &Command) {
+/// Writes the subcommands of `command` with their arguments.
+fn write_commands(page: &mut String, command: &Command) {
     for sub in command
         .get_subcommands()
         .filter(|sub| sub.get_name() != "help")
@@ -122,11 +124,11 @@ fn commands(page: &mut String, command: &Command) {
         writeln!(
             page,
             ".SS \"{}\"",
-            roff(usage.trim_start_matches("Usage: "))
+            escape_roff(usage.trim_start_matches("Usage: "))
         )
         .unwrap();
         if let Some(about) = sub.get_long_about().or(sub.get_about()) {
-            writeln!(page, "{}", roff(&about.to_string())).unwrap();
+            writeln!(page, "{}", escape_roff(&about.to_string())).unwrap();
         }
         for arg in sub.get_arguments().filter(|arg| !arg.is_global_set()) {
             let name = match (arg.get_long(), arg.get_value_names()) {
@@ -138,20 +140,26 @@ fn commands(page: &mut String, command: &Command) {
                 (None, _) => format!("{}", arg.get_id()).to_uppercase(),
             };
             let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
-            writeln!(page, ".TP\n\\fB{}\\fR\n{}", roff(&name), roff(&help)).unwrap();
+            writeln!(
+                page,
+                ".TP\n\\fB{}\\fR\n{}",
+                escape_roff(&name),
+                escape_roff(&help)
+            )
+            .unwrap();
         }
-        commands(page, sub);
+        write_commands(page, sub);
     }
 }
 
-/// `text` as roff shows it: dashes stay dashes, and no line begins with what roff takes for a request.
-fn roff(text: &str) -> String {
+/// Escapes dashes, backslashes, and dots at the beginning of a line.
+fn escape_roff(text: &str) -> String {
     let text = text.replace('\\', "\\e").replace('-', "\\-");
-    let guarded = text
+    let escaped = text
         .lines()
         .map(|line| match line.starts_with(['.', '\'']) {
             true => format!("\\&{line}"),
             false => line.to_owned(),
         });
-    guarded.collect::<Vec<_>>().join("\n")
+    escaped.collect::<Vec<_>>().join("\n")
 }

@@ -143,7 +143,7 @@ fn a_caller_who_goes_away_does_not_end_the_job() {
     caller.kill().unwrap();
     caller.wait().unwrap();
     gate.open();
-    until("the job is done", || api.state(1) == "done");
+    until("the job is finished", || api.state(1) == "finished");
     assert!(world.names("snapshots").contains(&"app.qcow2".to_owned()));
 }
 

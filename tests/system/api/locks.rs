@@ -35,7 +35,7 @@ fn a_snapshot_that_one_pulls_is_left_alone_by_the_other_and_who_it_is_is_told() 
         );
     }
     gate.open();
-    until("the job is done", || api.state(job) == "done");
+    until("the job is finished", || api.state(job) == "finished");
     assert!(locks(&world, "snapshots").is_empty());
     world.snapdeck(&["remove", "app", "--local"]).ok();
     assert!(world.names("snapshots").is_empty());

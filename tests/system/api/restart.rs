@@ -52,7 +52,7 @@ fn told_to_end_it_ends_soon_and_the_next_start_finishes_its_job() {
     assert_eq!(noted(&world), 1);
     gate.open();
     let api = Api::start(&world);
-    until("the job is done", || api.state(1) == "done");
+    until("the job is finished", || api.state(1) == "finished");
     assert!(world.is_in_bucket("app"));
     assert_eq!(noted(&world), 0);
 }
@@ -68,7 +68,7 @@ fn killed_outright_its_pull_is_taken_up_by_the_next_start() {
     assert_eq!(api.ended().code, None);
     gate.open();
     let api = Api::start(&world);
-    until("the job is done", || api.state(1) == "done");
+    until("the job is finished", || api.state(1) == "finished");
     assert_eq!(world.names("snapshots"), ["app.qcow2"]);
     assert_eq!(noted(&world), 0);
 }
@@ -102,5 +102,5 @@ fn two_servers_share_one_directory_of_state() {
         "the first one's job is its own"
     );
     gate.open();
-    until("the job is done", || first.state(1) == "done");
+    until("the job is finished", || first.state(1) == "finished");
 }

@@ -159,7 +159,7 @@ async fn of_a_host_where_nothing_happens_libvirt_is_not_asked_again() {
         return;
     }
     // Of others' guests it would be told, too.
-    let world = World::private_here();
+    let world = World::private_local();
     world.snapshot("base", 0);
     let id = world.sandbox("a", "base", State::Off);
     let mut relay = Relay::open(&world);

@@ -95,10 +95,10 @@ fn a_block_that_is_bad_once_is_fetched_again() {
 #[test]
 fn an_object_that_changes_meanwhile() {
     let (lab, image) = Lab::with_object(40);
-    let child = lab.held_at(3 * BLOCK);
+    let child = lab.start_held(3 * BLOCK);
     lab.image(&image, 40);
     lab.put_with_manifest(&image, "app", None);
-    lab.let_go();
+    lab.release();
     ended(child).failed(1, &["changed while it was being downloaded"]);
     // Of the old one there is nothing to complete any more.
     assert!(
@@ -113,10 +113,10 @@ fn an_object_that_changes_meanwhile() {
 #[test]
 fn an_object_that_is_removed_meanwhile() {
     let (lab, _) = Lab::with_object(40);
-    let child = lab.held_at(3 * BLOCK);
+    let child = lab.start_held(3 * BLOCK);
     let removed = lab.s5cmd(&["rm", "{}/app.qcow2"]);
     assert!(removed.status.success(), "{removed:?}");
-    lab.let_go();
+    lab.release();
     ended(child).failed(3, &["no such object"]);
     assert!(
         lab.names("snapshots").is_empty(),

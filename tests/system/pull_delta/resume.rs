@@ -14,10 +14,10 @@ fn killed_at_nine_tenths_a_tenth_is_fetched_again() {
     let size = std::fs::metadata(&image).unwrap().len();
     assert_eq!(size.div_ceil(BLOCK), 20);
     for name in ["KILL", "INT"] {
-        let child = lab.held_at(18 * BLOCK);
+        let child = lab.start_held(18 * BLOCK);
         signal(&child, name);
         let ran = ended(child);
-        lab.let_go();
+        lab.release();
         lab.received();
         if name == "INT" {
             assert!(ran.stderr.contains("for the next pull"), "{ran:?}");
@@ -45,10 +45,12 @@ fn what_was_copied_from_other_snapshots_is_there_after_a_kill_too() {
     lab.line.hold_from.store(1, SeqCst);
     let pull = lab.start(&["pull", "app"]);
     // All that is not new, and the first block, which is.
-    until("what can be copied is noted", || lab.noted() >= size - new);
+    until("what can be copied is noted", || {
+        lab.logged_bytes() >= size - new
+    });
     signal(&pull, "KILL");
     ended(pull);
-    lab.let_go();
+    lab.release();
     // The next one need not read them again.
     std::fs::remove_file(lab.snapshot_path("base")).unwrap();
     lab.received();
@@ -66,7 +68,7 @@ fn a_disk_that_fills_up_on_the_way_is_told_and_what_is_there_is_used_later() {
     let Some(disk) = lab.small_disk("snapshots", "44m") else {
         return;
     };
-    let child = lab.held_at(3 * BLOCK);
+    let child = lab.start_held(3 * BLOCK);
     let filler = lab.path("snapshots/filler");
     // It ends where the disk does.
     disk.there(&[
@@ -76,7 +78,7 @@ fn a_disk_that_fills_up_on_the_way_is_told_and_what_is_there_is_used_later() {
         "bs=1M",
         "status=none",
     ]);
-    lab.let_go();
+    lab.release();
     let ran = ended(child);
     assert_eq!(ran.error_kind(), "noSpace");
     assert!(ran.stderr.contains("for the next pull"), "{ran:?}");

@@ -45,7 +45,7 @@ fn a_sound_snapshot_and_a_sound_object() {
         .ok()
         .json();
     assert_eq!(
-        (&told["byManifest"], bytes(&told, "fetchedBytes")),
+        (&told["hasManifest"], bytes(&told, "fetchedBytes")),
         (&true.into(), 0)
     );
 }

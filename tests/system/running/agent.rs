@@ -6,7 +6,7 @@ use crate::running::Busy;
 
 #[test]
 fn the_guest_is_at_rest_at_the_moment_and_writes_again_after_it() {
-    let busy = Busy::with(World::new(), "scatter agent");
+    let busy = Busy::with_arguments(World::new(), "scatter agent");
     let (world, id) = (&busy.world, &busy.id);
     let told = world.snapdeck(&["create", id, "app", "--json"]).ok().json();
     assert_eq!(told["method"], "backup");
@@ -16,16 +16,16 @@ fn the_guest_is_at_rest_at_the_moment_and_writes_again_after_it() {
     assert_eq!(frozen.len(), 1);
     assert_eq!(consistent_records(&world.get("app")), frozen[0]);
     until("the guest writes again", || busy.guest.thawed() == 1);
-    busy.assert_well();
+    busy.assert_intact();
 }
 
 #[test]
 fn killed_while_the_guest_is_at_rest_its_writes_go_on() {
-    let busy = Busy::with(World::new(), "scatter agent");
+    let busy = Busy::with_arguments(World::new(), "scatter agent");
     let child = busy.world.start(&["create", &busy.id, "app"]);
     until("the guest is at rest", || busy.guest.frozen().len() == 1);
     signal(&child, "KILL");
     ended(child);
     until("the guest writes again", || busy.guest.thawed() == 1);
-    busy.assert_well();
+    busy.assert_intact();
 }

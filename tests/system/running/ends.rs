@@ -39,7 +39,7 @@ fn an_error() {
     ended(child).failed(4, &[&busy.id, "stands on changed while its disk was read"]);
     assert_eq!(busy.world.uploads(), "[]");
     assert!(!busy.world.is_in_bucket("app"));
-    busy.assert_well();
+    busy.assert_intact();
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn cancelled() {
     ended(child).failed(130, &["was cancelled"]);
     assert_eq!(busy.world.uploads(), "[]");
     assert!(!busy.world.is_in_bucket("app"));
-    busy.assert_well();
+    busy.assert_intact();
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn killed_at_any_moment_around_the_pause() {
         until("the backup is over", || backups(&busy.world).is_empty());
         assert!(!has_backup(&busy.world, &busy.id), "{file} {there}");
     }
-    busy.assert_well();
+    busy.assert_intact();
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn killed_together_with_its_guard_in_the_pause_the_next_start_lets_the_guest_go_
     world.fake("cp", "exec /bin/cp \"$@\"");
     let ran = world.snapdeck(&["create", &busy.id, "app"]).ok();
     assert!(ran.stderr.contains("an earlier snapdeck left"), "{ran:?}");
-    busy.assert_well();
+    busy.assert_intact();
 }
 
 #[test]
@@ -165,13 +165,13 @@ fn killed_in_the_pause_the_guest_goes_on_within_5_seconds() {
     ended(child);
     until("the guest runs", || world.state(&busy.id) == "running");
     assert!(killed.elapsed() < Duration::from_secs(5));
-    busy.assert_well();
+    busy.assert_intact();
 }
 
 #[test]
 fn the_line_is_cut_in_the_pause() {
     for fault in [Fault::Closed, Fault::Frozen] {
-        let busy = Busy::of(World::over_ssh(1));
+        let busy = Busy::in_world(World::over_ssh(1));
         let world = &busy.world;
         world.reconfigure("owner = ", "running = \"copy\"\nowner = ");
         world.reconfigure("reconnect_secs = 20", "reconnect_secs = 3");
@@ -191,14 +191,14 @@ fn the_line_is_cut_in_the_pause() {
         );
         ended_within(child, Duration::from_secs(100)).failed(5, &["host alpha"]);
         world.link().heal();
-        busy.assert_well();
+        busy.assert_intact();
     }
 }
 
 #[test]
 fn the_line_is_cut_for_good_while_the_guest_runs() {
     for fault in [Fault::Closed, Fault::Frozen] {
-        let busy = Busy::of(World::over_ssh(1));
+        let busy = Busy::in_world(World::over_ssh(1));
         busy.world
             .reconfigure("reconnect_secs = 20", "reconnect_secs = 3");
         let (child, line) = busy.start_to_parts();
@@ -210,13 +210,13 @@ fn the_line_is_cut_for_good_while_the_guest_runs() {
         ended_within(child, Duration::from_secs(100)).failed(5, &["host alpha"]);
         busy.world.link().heal();
         assert!(!busy.world.is_in_bucket("app"));
-        busy.assert_well();
+        busy.assert_intact();
     }
 }
 
 #[test]
 fn the_line_is_cut_for_a_moment() {
-    let busy = Busy::of(World::over_ssh(1));
+    let busy = Busy::in_world(World::over_ssh(1));
     let (child, line) = busy.start_to_parts();
     busy.world.link().cut(Fault::Closed);
     until("the host ends the backup by itself", || {
@@ -227,19 +227,19 @@ fn the_line_is_cut_for_a_moment() {
     // What was read by then is of one moment, else it is read from the start.
     ended(child).ok();
     consistent_records(&busy.world.get("app"));
-    busy.assert_well();
+    busy.assert_intact();
 }
 
 #[test]
 fn libvirtd_is_restarted() {
-    let busy = Busy::of(World::private());
+    let busy = Busy::in_world(World::private());
     let (child, line) = busy.start_to_parts();
     busy.world.kill_libvirtd();
     busy.world.start_libvirtd();
     line.hold_parts.store(false, SeqCst);
     ended(child).ok();
     consistent_records(&busy.world.get("app"));
-    busy.assert_well();
+    busy.assert_intact();
 }
 
 #[test]
@@ -255,7 +255,7 @@ fn the_guest_shuts_down_by_itself() {
     assert!(busy.guest.was_told_to_stop());
     assert!(!busy.world.is_in_bucket("app"));
     assert_eq!(busy.world.state(&busy.id), "shut off");
-    busy.assert_nothing_stays();
+    busy.assert_cleaned_up();
     busy.world.snapdeck(&["create", &busy.id, "app"]).ok();
     consistent_records(&busy.world.get("app"));
 }
@@ -267,7 +267,7 @@ fn there_is_no_room_for_what_the_guest_overwrites() {
     let Some(disk) = world.small_disk("sandboxes", "100m") else {
         return;
     };
-    let busy = Busy::on_filled(world);
+    let busy = Busy::with_allocated_overlay(world);
     let (child, _line) = busy.start_to_parts();
     disk.there(&[
         "sh",
@@ -279,7 +279,7 @@ fn there_is_no_room_for_what_the_guest_overwrites() {
     let told = ["no room for what its guest writes", "free space"];
     ended(child).failed(1, &told);
     assert!(!busy.world.is_in_bucket("app"));
-    busy.assert_well();
+    busy.assert_intact();
 }
 
 #[test]

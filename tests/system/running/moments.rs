@@ -30,6 +30,6 @@ fn snapshots_of_a_guest_that_writes_are_each_of_one_moment() {
         assert_eq!(manifest["method"], "backup");
         assert_eq!(manifest["consistency"], "crash-consistent");
         assert_eq!(manifest["pausedMs"], paused);
-        busy.assert_well();
+        busy.assert_intact();
     }
 }

@@ -126,7 +126,7 @@ fn other_guests_are_shown_when_asked_for_and_left_alone() {
             let id = row["id"].as_str().unwrap();
             id.starts_with(&world.tag)
         });
-        ours.map(|row| (row["id"].clone(), row["ours"].clone()))
+        ours.map(|row| (row["id"].clone(), row["managed"].clone()))
             .collect::<Vec<_>>()
     };
     assert_eq!(ids(&["sandboxes", "--json"]), [(json!(id), json!(null))]);
