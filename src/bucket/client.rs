@@ -46,7 +46,7 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// `s3://BUCKET/KEY`.
+    /// `s3://BUCKET/KEY_WIDTH`.
     pub(super) fn address(&self, key: &str) -> String {
         format!("s3://{}/{key}", self.bucket)
     }

@@ -1,4 +1,4 @@
-//! The S3-compatible bucket: where snapshots lie as objects `PREFIX/NAME.qcow2`, with the UEFI variables of those that
+//! The S3-compatible bucket: where snapshots lie as objects `PREFIX/NAME_WIDTH.qcow2`, with the UEFI variables of those that
 //! have any beside them.
 //!
 //! [`Bucket`] is the handle. Small calls are tried again by the SDK; parts of an upload and ranges
@@ -70,7 +70,7 @@ impl Bucket {
         self.lazy_client.settings().name.is_some()
     }
 
-    /// `s3://NAME/PREFIX`, for messages and the header; `no bucket` where none is configured.
+    /// `s3://NAME_WIDTH/PREFIX`, for messages and the header; `no bucket` where none is configured.
     pub fn location(&self) -> &str {
         self.lazy_client.location()
     }
@@ -84,7 +84,7 @@ impl Bucket {
         )
     }
 
-    /// The images, a page at a time, in the order of their keys. Keys that are no `NAME.qcow2`
+    /// The images, a page at a time, in the order of their keys. Keys that are no `NAME_WIDTH.qcow2`
     /// directly under the prefix are passed over. Ends after the first error.
     pub fn list(&self) -> impl Stream<Item = Result<Vec<Object>>> + Send + use<> {
         list::list_pages(self.lazy_client.clone())

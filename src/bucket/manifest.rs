@@ -1,4 +1,4 @@
-//! Manifests: `PREFIX/NAME.json` beside `PREFIX/NAME.qcow2`.
+//! Manifests: `PREFIX/NAME_WIDTH.json` beside `PREFIX/NAME_WIDTH.qcow2`.
 
 use std::time::Duration;
 

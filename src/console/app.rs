@@ -11,7 +11,7 @@ use ratatui::layout::{Rect, Size};
 use super::actions::{Action, LISTS, Pane};
 use super::all_hosts::AllHosts;
 use super::cell::Place;
-use super::dialog::{ConfirmVerb, Dialog, Layer, PullTarget, Reply, TextInput};
+use super::dialog::{ConfirmVerb, Dialog, DialogReply, Layer, PullTarget, TextInput};
 use super::jobs::JobsPage;
 use super::keymap::{Keymap, Press};
 use super::lineage::LineageState;
@@ -456,18 +456,18 @@ impl App {
         if let Some(layer) = self.layers.last_mut() {
             layer.scroll = layer.scroll.min(self.areas.layer.1);
             let view = self.view.clone();
-            return match layer.key(key, &view, self.areas.layer.0) {
-                Reply::Stay => Vec::new(),
-                Reply::Do(commands) => commands,
-                Reply::Open(dialog) => {
+            return match layer.on_key(key, &view, self.areas.layer.0) {
+                DialogReply::Stay => Vec::new(),
+                DialogReply::Execute(commands) => commands,
+                DialogReply::Replace(dialog) => {
                     *layer = (*dialog).into();
                     Vec::new()
                 }
-                Reply::Instead(action) => {
+                DialogReply::Perform(action) => {
                     self.layers.pop();
                     perform::perform_by_name(self, action)
                 }
-                Reply::Close(commands) => {
+                DialogReply::Close(commands) => {
                     self.layers.pop();
                     let submits = |command: &Command| {
                         matches!(command, Command::Submit(_) | Command::SubmitAll(_))

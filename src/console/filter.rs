@@ -23,7 +23,7 @@ pub(crate) fn on_key(app: &mut App, key: KeyEvent) {
         }
         KeyCode::Up => app.change(app.list, Change::MoveBy(-1)),
         KeyCode::Down => app.change(app.list, Change::MoveBy(1)),
-        _ if field.key(key) => refilter(app),
+        _ if field.on_key(key) => refilter(app),
         _ => {}
     }
 }

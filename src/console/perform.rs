@@ -244,7 +244,7 @@ pub(crate) fn perform(app: &mut App, action: Action) -> Vec<Command> {
             if let (Some(host), base) = base(app) {
                 let (cpus, memory) = app.defaults;
                 let new = NewSandboxDialog::new(host, base, cpus, memory);
-                open(app, Dialog::New(Box::new(new)));
+                open(app, Dialog::NewSandbox(Box::new(new)));
             }
         }
         Action::Start => return run_verb(app, SandboxVerb::Start),

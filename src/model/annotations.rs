@@ -199,7 +199,7 @@ impl AnnotationsPatch {
     }
 }
 
-/// A label as it is given: `KEY=VALUE`.
+/// A label as it is given: `KEY_WIDTH=VALUE`.
 ///
 /// # Errors
 /// `InvalidInput` for any other form, and for a key of other characters than letters, digits, `.`, `_`, `/` and `-`.

@@ -4,7 +4,7 @@
 use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::text::{Line, Span};
 
-use super::{Content, Reply, TextInput};
+use super::{Content, DialogReply, TextInput};
 use crate::app::Command;
 use crate::format::{count, fit, size};
 use crate::lookup;
@@ -71,8 +71,8 @@ pub(crate) struct ConfirmVerb {
     verb: SandboxVerb,
     ids: Vec<(HostName, SandboxId)>,
     /// Why it is asked, where the operator did not ask for it.
-    because: Option<String>,
-    typed: TextInput,
+    reason: Option<String>,
+    confirmation: TextInput,
 }
 
 impl ConfirmVerb {
@@ -81,15 +81,15 @@ impl ConfirmVerb {
         Self {
             verb,
             ids,
-            because: None,
-            typed: TextInput::default(),
+            reason: None,
+            confirmation: TextInput::default(),
         }
     }
 
     /// Asks whether the power of `id` shall be cut, which has not stopped.
     pub(crate) fn after_failed_stop(host: HostName, id: SandboxId, because: String) -> Self {
         Self {
-            because: Some(because),
+            reason: Some(because),
             ..Self::new(SandboxVerb::ForceOff, vec![(host, id)])
         }
     }
@@ -97,14 +97,14 @@ impl ConfirmVerb {
     /// Takes up one more that has not stopped, where this is that question; tells whether it is.
     pub(crate) fn add_failed_stop(&mut self, host: &HostName, id: &SandboxId) -> bool {
         let one = (host.clone(), id.clone());
-        if self.because.is_some() && !self.ids.contains(&one) {
+        if self.reason.is_some() && !self.ids.contains(&one) {
             self.ids.push(one);
         }
-        self.because.is_some()
+        self.reason.is_some()
     }
 
     /// Those it is done to, and those that are left out with the reason.
-    fn parts<'a>(
+    fn partition_targets<'a>(
         &'a self,
         view: &'a View,
     ) -> (Vec<SelectedSandbox<'a>>, Vec<(&'a SandboxId, String)>) {
@@ -130,7 +130,7 @@ impl ConfirmVerb {
 
     /// What is left to do.
     pub(crate) fn operations(&self, view: &View) -> Vec<Operation> {
-        let (goes, _) = self.parts(view);
+        let (goes, _) = self.partition_targets(view);
         let operation = |(host, sandbox): SelectedSandbox| Operation::Sandbox {
             host: host.clone(),
             id: sandbox.id.clone(),
@@ -144,7 +144,7 @@ impl ConfirmVerb {
         if self.verb != SandboxVerb::Destroy {
             return None;
         }
-        match self.parts(view).0.as_slice() {
+        match self.partition_targets(view).0.as_slice() {
             [] => None,
             [(_, one)] => Some(one.id.to_string()),
             many => Some(format!("destroy {}", many.len())),
@@ -152,37 +152,41 @@ impl ConfirmVerb {
     }
 
     /// Takes a key.
-    pub(crate) fn key(&mut self, key: KeyEvent, view: &View) -> Reply {
+    pub(crate) fn on_key(&mut self, key: KeyEvent, view: &View) -> DialogReply {
         let operations = self.operations(view);
         let possible = !operations.is_empty();
-        let submit = || Reply::Close(vec![Command::SubmitAll(operations)]);
+        let submit = || DialogReply::Close(vec![Command::SubmitAll(operations)]);
         match (self.phrase(view), key.code) {
             (Some(phrase), KeyCode::Enter) => {
-                let confirmed = possible && phrase == self.typed.text();
-                return if confirmed { submit() } else { Reply::Stay };
+                let confirmed = possible && phrase == self.confirmation.text();
+                return if confirmed {
+                    submit()
+                } else {
+                    DialogReply::Stay
+                };
             }
-            (Some(_), _) => drop(self.typed.key(key)),
+            (Some(_), _) => drop(self.confirmation.on_key(key)),
             (None, KeyCode::Char('y')) if possible => return submit(),
-            (None, KeyCode::Char('n' | 'q')) => return Reply::close(),
+            (None, KeyCode::Char('n' | 'q')) => return DialogReply::close(),
             _ => {}
         }
-        Reply::Stay
+        DialogReply::Stay
     }
 
     /// Takes pasted text.
     pub(crate) fn paste(&mut self, text: &str) {
-        self.typed.paste(text.trim());
+        self.confirmation.paste(text.trim());
     }
 
     /// What it shows.
     pub(crate) fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
         let word = self.verb.as_str();
-        let (goes, skipped) = self.parts(view);
+        let (goes, skipped) = self.partition_targets(view);
         let mut content = Content {
             title: format!("{word} {}", sandbox_names(&self.ids)),
             ..Content::default()
         };
-        if let Some(because) = &self.because {
+        if let Some(because) = &self.reason {
             content.push_wrapped(because, 0, theme.warn, width);
         }
         let style = if is_harmless(self.verb) {
@@ -192,18 +196,20 @@ impl ConfirmVerb {
         };
         if !goes.is_empty() {
             content.push_wrapped(self.describe_effect(), 0, style, width);
-            content.gap();
+            content.push_blank();
             for (host, sandbox) in &goes {
-                content.lines.push(line(host, sandbox, width, theme));
+                content
+                    .lines
+                    .push(sandbox_line(host, sandbox, width, theme));
                 if self.verb == SandboxVerb::Destroy {
-                    for path in files(sandbox) {
+                    for path in removed_files(sandbox) {
                         content.push_wrapped(&format!("· {path}"), 4, theme.text, width);
                     }
                 }
             }
         }
         if !skipped.is_empty() {
-            content.gap();
+            content.push_blank();
             content.push_wrapped("Left out:", 0, theme.dim, width);
             for (id, why) in skipped {
                 content.push_wrapped(&format!("{id}: {why}"), 2, theme.dim, width);
@@ -212,10 +218,10 @@ impl ConfirmVerb {
         let ready = !self.operations(view).is_empty();
         match self.phrase(view) {
             Some(phrase) => {
-                content.gap();
+                content.push_blank();
                 content.push_wrapped(&format!("Type {phrase} to confirm:"), 0, theme.text, width);
-                content.field("> ", &self.typed, true, width, theme);
-                let same = phrase == self.typed.text();
+                content.push_text_input("> ", &self.confirmation, true, width, theme);
+                let same = phrase == self.confirmation.text();
                 content.keys = vec![("enter", word, ready && same)];
             }
             None => content.keys = vec![("y", word, ready), ("n", "leave it", true)],
@@ -249,7 +255,7 @@ impl ConfirmVerb {
     }
 }
 
-fn line(host: &HostName, sandbox: &Sandbox, width: usize, theme: &Theme) -> Line<'static> {
+fn sandbox_line(host: &HostName, sandbox: &Sandbox, width: usize, theme: &Theme) -> Line<'static> {
     let overlay = sandbox.chain.first().and_then(|link| link.size_bytes);
     let overlay = overlay.map_or(String::new(), |bytes| format!("overlay {}", size(bytes)));
     let name = fit(sandbox.id.as_str(), (width / 2).clamp(8, 40));
@@ -260,7 +266,7 @@ fn line(host: &HostName, sandbox: &Sandbox, width: usize, theme: &Theme) -> Line
 }
 
 /// What is removed with a sandbox.
-fn files(sandbox: &Sandbox) -> Vec<String> {
+fn removed_files(sandbox: &Sandbox) -> Vec<String> {
     let saved = (sandbox.state == SandboxState::Saved).then(|| "its saved memory".to_owned());
     let disk = sandbox.disk().map(str::to_owned);
     [disk, sandbox.variables.clone(), saved]

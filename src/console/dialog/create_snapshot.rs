@@ -2,7 +2,7 @@
 
 use crossterm::event::{KeyCode, KeyEvent};
 
-use super::{Content, Reply, TextInput};
+use super::{Content, DialogReply, TextInput};
 use crate::app::Command;
 use crate::format::size;
 use crate::lookup;
@@ -58,7 +58,7 @@ impl CreateSnapshotDialog {
         }
     }
 
-    fn word(&self) -> &'static str {
+    fn verb_name(&self) -> &'static str {
         match self.verb {
             SnapshotVerb::Create => "create",
             SnapshotVerb::Push => "push",
@@ -75,7 +75,7 @@ impl CreateSnapshotDialog {
             .is_ok_and(|name| lookup::object(view, &name).is_some())
     }
 
-    fn parts(&self, view: &View) -> Vec<CreateField> {
+    fn visible_fields(&self, view: &View) -> Vec<CreateField> {
         let mut parts = vec![CreateField::Name];
         if self.can_be_live(view) {
             parts.push(CreateField::Live);
@@ -149,8 +149,8 @@ impl CreateSnapshotDialog {
     }
 
     /// Takes a key.
-    pub(crate) fn key(&mut self, key: KeyEvent, view: &View) -> Reply {
-        let parts = self.parts(view);
+    pub(crate) fn on_key(&mut self, key: KeyEvent, view: &View) -> DialogReply {
+        let parts = self.visible_fields(view);
         let at = parts
             .iter()
             .position(|part| *part == self.focus)
@@ -158,7 +158,7 @@ impl CreateSnapshotDialog {
         match key.code {
             KeyCode::Enter => {
                 if let Ok(operation) = self.operation(view) {
-                    return Reply::Close(vec![Command::Submit(operation)]);
+                    return DialogReply::Close(vec![Command::Submit(operation)]);
                 }
             }
             KeyCode::Tab | KeyCode::Down => self.focus = parts[(at + 1) % parts.len()],
@@ -171,14 +171,14 @@ impl CreateSnapshotDialog {
             }
             _ if self.focus == CreateField::Name => {
                 let before = self.name.text().to_owned();
-                self.name.key(key);
+                self.name.on_key(key);
                 if before != self.name.text() {
                     self.overwrite = false;
                 }
             }
             _ => {}
         }
-        Reply::Stay
+        DialogReply::Stay
     }
 
     /// Takes pasted text.
@@ -194,7 +194,7 @@ impl CreateSnapshotDialog {
         let mut content = Content {
             title: format!(
                 "{} a snapshot of {} on {}",
-                self.word(),
+                self.verb_name(),
                 self.sandbox,
                 self.host
             ),
@@ -202,7 +202,7 @@ impl CreateSnapshotDialog {
         };
         let refusal = self.refusal(view);
         if let Some(sandbox) = lookup::sandbox(view, &self.host, &self.sandbox) {
-            content.push_wrapped(&cost(sandbox), 0, theme.text, width);
+            content.push_wrapped(&describe_upload(sandbox), 0, theme.text, width);
             if sandbox.state == SandboxState::Saved {
                 content.push_wrapped(
                     "Its memory was saved and is not in the disk: the snapshot is what the disk \
@@ -212,9 +212,9 @@ impl CreateSnapshotDialog {
                     width,
                 );
             }
-            content.gap();
+            content.push_blank();
         }
-        content.field(
+        content.push_text_input(
             "Name: ",
             &self.name,
             self.focus == CreateField::Name,
@@ -223,7 +223,7 @@ impl CreateSnapshotDialog {
         );
         self.describe_name(&mut content, view, theme, width);
         if self.can_be_live(view) {
-            content.gap();
+            content.push_blank();
             let focused = self.focus == CreateField::Live;
             content.push_check_box(
                 "live: do not pause the guest",
@@ -243,11 +243,11 @@ impl CreateSnapshotDialog {
             }
         }
         if let Some(reason) = &refusal {
-            content.gap();
+            content.push_blank();
             content.push_wrapped(&format!("✗ {reason}"), 0, theme.bad, width);
         }
         let ready = self.operation(view).is_ok();
-        content.keys = vec![("enter", self.word(), ready), ("tab", "next", true)];
+        content.keys = vec![("enter", self.verb_name(), ready), ("tab", "next", true)];
         if self.focus != CreateField::Name {
             content.keys.push(("space", "tick", true));
         }
@@ -272,14 +272,14 @@ impl CreateSnapshotDialog {
             Some(Method::Copy) => (
                 format!(
                     "Safe (copy): the guest is paused while its overlay is copied, about {}.",
-                    seconds(overlay.unwrap_or(0) / COPY_RATE)
+                    format_seconds(overlay.unwrap_or(0) / COPY_RATE)
                 ),
                 "crash-consistent",
             ),
             Some(_) => (
                 format!(
                     "Safe (convert): the guest is paused while its disk is converted, about {}.",
-                    seconds(all / CONVERT_RATE)
+                    format_seconds(all / CONVERT_RATE)
                 ),
                 "crash-consistent",
             ),
@@ -322,11 +322,11 @@ pub(crate) fn push_refusal(sandbox: &Sandbox) -> Option<String> {
     })
 }
 
-fn seconds(seconds: u64) -> String {
+fn format_seconds(seconds: u64) -> String {
     format!("{} s", seconds.max(1))
 }
 
-fn cost(sandbox: &Sandbox) -> String {
+fn describe_upload(sandbox: &Sandbox) -> String {
     let known: Option<u64> = sandbox.chain.iter().map(|link| link.size_bytes).sum();
     let state = sandbox.state.as_str();
     let quiet = match sandbox.state {

@@ -3,7 +3,7 @@
 use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::text::{Line, Span};
 
-use super::{Content, Reply};
+use super::{Content, DialogReply};
 use crate::app::Command;
 use crate::format;
 use crate::theme::Theme;
@@ -15,16 +15,16 @@ use snapdeck_model::{Check, Verdict};
 pub(crate) struct DoctorDialog;
 
 /// Columns of what a check looks at.
-const WHAT: usize = 20;
+const CHECK_NAME_WIDTH: usize = 20;
 
 impl DoctorDialog {
     /// Takes a key.
-    pub(crate) fn key(&mut self, key: KeyEvent) -> Reply {
+    pub(crate) fn on_key(&mut self, key: KeyEvent) -> DialogReply {
         match key.code {
-            KeyCode::Char('q' | 'D') | KeyCode::Enter => Reply::close(),
+            KeyCode::Char('q' | 'D') | KeyCode::Enter => DialogReply::close(),
             // What is being examined still is not begun anew.
-            KeyCode::Char('r') => Reply::Do(vec![Command::RunChecks]),
-            _ => Reply::Stay,
+            KeyCode::Char('r') => DialogReply::Execute(vec![Command::RunChecks]),
+            _ => DialogReply::Stay,
         }
     }
 
@@ -36,11 +36,11 @@ impl DoctorDialog {
         };
         for patient in &view.health_checks {
             if !content.lines.is_empty() {
-                content.gap();
+                content.push_blank();
             }
             content.lines.push(heading(patient, theme));
             let checks = patient.report.iter().flat_map(|found| &found.checks);
-            checks.for_each(|check| show(&mut content, check, theme, width));
+            checks.for_each(|check| push_check(&mut content, check, theme, width));
         }
         content.keys = vec![
             ("esc", "close", true),
@@ -81,16 +81,16 @@ fn heading(patient: &HealthCheckView, theme: &Theme) -> Line<'static> {
     ])
 }
 
-fn show(content: &mut Content, check: &Check, theme: &Theme, width: usize) {
+fn push_check(content: &mut Content, check: &Check, theme: &Theme, width: usize) {
     let (sign, style) = match check.verdict {
         Verdict::Passed => ("✓", theme.good),
         Verdict::Warning => ("!", theme.warn),
         Verdict::Failed => ("✗", theme.bad),
     };
-    let mut what = format::fit(&check.name, WHAT);
+    let mut what = format::fit(&check.name, CHECK_NAME_WIDTH);
     let mut sign = sign;
-    for line in format::wrap(&check.finding, width.saturating_sub(WHAT + 4)) {
-        let what = std::mem::replace(&mut what, " ".repeat(WHAT));
+    for line in format::wrap(&check.finding, width.saturating_sub(CHECK_NAME_WIDTH + 4)) {
+        let what = std::mem::replace(&mut what, " ".repeat(CHECK_NAME_WIDTH));
         content.lines.push(Line::from(vec![
             Span::styled(format!(" {} ", std::mem::replace(&mut sign, " ")), style),
             Span::raw(format!("{what} {line}")),

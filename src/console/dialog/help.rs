@@ -3,7 +3,7 @@
 use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::text::{Line, Span};
 
-use super::{Content, Reply, TextInput};
+use super::{Content, DialogReply, TextInput};
 use crate::actions::Entry;
 use crate::format;
 use crate::keymap::Keymap;
@@ -17,7 +17,7 @@ pub(crate) struct Help {
     search: TextInput,
 }
 
-const KEYS: usize = 17;
+const KEYS_WIDTH: usize = 17;
 
 /// What the signs of the lists mean.
 const SIGNS: &[&str] = &[
@@ -30,13 +30,13 @@ const SIGNS: &[&str] = &[
 
 impl Help {
     /// Takes a key.
-    pub(crate) fn key(&mut self, key: KeyEvent) -> Reply {
+    pub(crate) fn on_key(&mut self, key: KeyEvent) -> DialogReply {
         match key.code {
-            KeyCode::Enter | KeyCode::F(1) => return Reply::close(),
-            KeyCode::Char('?') if self.search.text().is_empty() => return Reply::close(),
-            _ => self.search.key(key),
+            KeyCode::Enter | KeyCode::F(1) => return DialogReply::close(),
+            KeyCode::Char('?') if self.search.text().is_empty() => return DialogReply::close(),
+            _ => self.search.on_key(key),
         };
-        Reply::Stay
+        DialogReply::Stay
     }
 
     /// Takes pasted text.
@@ -65,10 +65,13 @@ impl Help {
                 continue;
             }
             found += 1;
-            let mut keys = format::fit(&keys, KEYS);
-            for line in format::wrap(&entry_sentence(entry), width.saturating_sub(KEYS + 1)) {
+            let mut keys = format::fit(&keys, KEYS_WIDTH);
+            for line in format::wrap(&entry_sentence(entry), width.saturating_sub(KEYS_WIDTH + 1)) {
                 content.lines.push(Line::from(vec![
-                    Span::styled(std::mem::replace(&mut keys, " ".repeat(KEYS)), theme.key),
+                    Span::styled(
+                        std::mem::replace(&mut keys, " ".repeat(KEYS_WIDTH)),
+                        theme.key,
+                    ),
                     Span::raw(format!(" {line}")),
                 ]));
             }
@@ -78,7 +81,7 @@ impl Help {
         if found == 0 && signs.is_empty() {
             content.push_wrapped("No action is about that.", 0, theme.dim, width);
         } else if found > 0 && !signs.is_empty() {
-            content.gap();
+            content.push_blank();
         }
         for line in signs {
             content.push_wrapped(line, 0, theme.dim, width);

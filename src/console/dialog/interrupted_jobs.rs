@@ -3,7 +3,7 @@
 use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::text::Line;
 
-use super::{Content, Reply};
+use super::{Content, DialogReply};
 use crate::app::Command;
 use crate::format;
 use crate::jobs::format_time_ago;
@@ -16,13 +16,13 @@ pub(crate) struct InterruptedJobsDialog;
 
 impl InterruptedJobsDialog {
     /// Takes a key.
-    pub(crate) fn key(&mut self, key: KeyEvent, view: &View) -> Reply {
+    pub(crate) fn on_key(&mut self, key: KeyEvent, view: &View) -> DialogReply {
         let ids = || view.interrupted_jobs.iter().map(|left| left.id).collect();
         match key.code {
-            KeyCode::Char('t') => Reply::Close(vec![Command::ResumeInterrupted(ids())]),
-            KeyCode::Char('X') => Reply::Close(vec![Command::DiscardInterrupted(ids())]),
-            KeyCode::Char('q' | 'n') => Reply::close(),
-            _ => Reply::Stay,
+            KeyCode::Char('t') => DialogReply::Close(vec![Command::ResumeInterrupted(ids())]),
+            KeyCode::Char('X') => DialogReply::Close(vec![Command::DiscardInterrupted(ids())]),
+            KeyCode::Char('q' | 'n') => DialogReply::close(),
+            _ => DialogReply::Stay,
         }
     }
 
@@ -39,7 +39,7 @@ impl InterruptedJobsDialog {
             format::count(number, "job")
         );
         content.push_wrapped(&text, 0, theme.text, width);
-        content.gap();
+        content.push_blank();
         for left in view.interrupted_jobs.iter() {
             let line = format!(
                 "  {}, asked for {}",
@@ -48,7 +48,7 @@ impl InterruptedJobsDialog {
             );
             content.lines.push(Line::raw(format::clip(&line, width)));
         }
-        content.gap();
+        content.push_blank();
         let text = "A pull goes on where it was, anything else begins anew. On the jobs page (J) each can be decided \
             on by itself; until then they are kept.";
         content.push_wrapped(text, 0, theme.dim, width);

@@ -3,7 +3,7 @@
 use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::text::{Line, Span};
 
-use super::{Content, Reply};
+use super::{Content, DialogReply};
 use crate::app::Command;
 use crate::format::{self, size};
 use crate::lookup;
@@ -17,19 +17,19 @@ pub(crate) struct JobDetails(pub JobId);
 
 impl JobDetails {
     /// Takes a key.
-    pub(crate) fn key(&mut self, key: KeyEvent, view: &View) -> Reply {
+    pub(crate) fn on_key(&mut self, key: KeyEvent, view: &View) -> DialogReply {
         let over = lookup::job(view, self.0).is_some_and(|job| job.state.is_finished());
         match key.code {
-            KeyCode::Char('q' | 'J') | KeyCode::Enter => Reply::close(),
-            KeyCode::Char('x') if !over => Reply::Do(vec![Command::Cancel(self.0)]),
+            KeyCode::Char('q' | 'J') | KeyCode::Enter => DialogReply::close(),
+            KeyCode::Char('x') if !over => DialogReply::Execute(vec![Command::Cancel(self.0)]),
             KeyCode::Char('t') => match lookup::job(view, self.0) {
                 Some(job) if matches!(job.state, JobState::Failed(_)) => {
-                    Reply::Close(vec![Command::Retry(self.0, job.operation.clone())])
+                    DialogReply::Close(vec![Command::Retry(self.0, job.operation.clone())])
                 }
-                _ => Reply::Stay,
+                _ => DialogReply::Stay,
             },
-            KeyCode::Char('X') if over => Reply::Close(vec![Command::Dismiss(self.0)]),
-            _ => Reply::Stay,
+            KeyCode::Char('X') if over => DialogReply::Close(vec![Command::Dismiss(self.0)]),
+            _ => DialogReply::Stay,
         }
     }
 
@@ -48,7 +48,7 @@ impl JobDetails {
         if let Some(host) = job.operation.host() {
             content.push_wrapped(&format!("on host {host}"), 0, theme.dim, width);
         }
-        content.gap();
+        content.push_blank();
         match &job.state {
             JobState::Queued => content.push_wrapped("◌ waits for its turn", 0, theme.dim, width),
             JobState::Running => {
@@ -73,7 +73,7 @@ impl JobDetails {
                 }
             }
         }
-        content.gap();
+        content.push_blank();
         content.lines.extend(log_lines(job, theme, width));
         if matches!(job.state, JobState::Failed(_)) {
             content.keys.push(("t", "again", true));

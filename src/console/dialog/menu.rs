@@ -4,7 +4,7 @@ use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::text::{Line, Span};
 
 use super::confirm_verb::{ConfirmVerb, STOP, is_harmless, refusal, sandbox_names};
-use super::{Content, Dialog, Reply};
+use super::{Content, Dialog, DialogReply};
 use crate::app::Command;
 use crate::format::fit;
 use crate::lookup;
@@ -59,19 +59,19 @@ impl SandboxMenu {
     }
 
     /// Takes a key.
-    pub(crate) fn key(&mut self, key: KeyEvent, view: &View) -> Reply {
+    pub(crate) fn on_key(&mut self, key: KeyEvent, view: &View) -> DialogReply {
         let KeyCode::Char(typed) = key.code else {
-            return Reply::Stay;
+            return DialogReply::Stay;
         };
         if typed == 'q' {
-            return Reply::close();
+            return DialogReply::close();
         }
         let found = VERBS.iter().find(|(letter, ..)| *letter == typed);
         match found {
             Some((_, verb, _)) if self.obstacle(view, *verb).is_none() => {
                 confirm_or_run(*verb, self.ids.clone(), view)
             }
-            _ => Reply::Stay,
+            _ => DialogReply::Stay,
         }
     }
 
@@ -103,12 +103,12 @@ pub(crate) fn confirm_or_run(
     verb: SandboxVerb,
     ids: Vec<(HostName, SandboxId)>,
     view: &View,
-) -> Reply {
+) -> DialogReply {
     let one = ids.len() == 1;
     let turn = ConfirmVerb::new(verb, ids);
     let operations = turn.operations(view);
     match one && is_harmless(verb) && !operations.is_empty() {
-        true => Reply::Close(vec![Command::SubmitAll(operations)]),
-        false => Reply::Open(Box::new(Dialog::ConfirmVerb(turn))),
+        true => DialogReply::Close(vec![Command::SubmitAll(operations)]),
+        false => DialogReply::Replace(Box::new(Dialog::ConfirmVerb(turn))),
     }
 }

@@ -8,7 +8,7 @@ mod help;
 mod interrupted_jobs;
 mod job;
 mod menu;
-mod new;
+mod new_sandbox;
 mod note;
 mod palette;
 mod prune;
@@ -30,7 +30,7 @@ pub(crate) use help::Help;
 pub(crate) use interrupted_jobs::InterruptedJobsDialog;
 pub(crate) use job::{JobDetails, log_lines, outcome_text};
 pub(crate) use menu::{SandboxMenu, confirm_or_run};
-pub(crate) use new::NewSandboxDialog;
+pub(crate) use new_sandbox::NewSandboxDialog;
 pub(crate) use note::NoteDialog;
 pub(crate) use palette::Palette;
 pub(crate) use prune::PruneDialog;
@@ -49,20 +49,20 @@ use snapdeck_engine::View;
 
 /// What a dialog answers to a key.
 #[derive(Debug)]
-pub(crate) enum Reply {
+pub(crate) enum DialogReply {
     /// It stays.
     Stay,
     /// It closes, and these are to be done.
     Close(Vec<Command>),
     /// It stays, and these are to be done.
-    Do(Vec<Command>),
+    Execute(Vec<Command>),
     /// Another takes its place.
-    Open(Box<Dialog>),
+    Replace(Box<Dialog>),
     /// It closes, and this is done instead.
-    Instead(Action),
+    Perform(Action),
 }
 
-impl Reply {
+impl DialogReply {
     /// It closes and nothing is done.
     pub(crate) fn close() -> Self {
         Self::Close(Vec::new())
@@ -95,7 +95,7 @@ impl Content {
         }
     }
 
-    fn gap(&mut self) {
+    fn push_blank(&mut self) {
         self.lines.push(Line::default());
     }
 
@@ -122,7 +122,7 @@ impl Content {
     }
 
     /// Adds a text field with its label and puts the cursor into it where it has the focus.
-    fn field(
+    fn push_text_input(
         &mut self,
         label: &str,
         field: &TextInput,
@@ -173,7 +173,7 @@ pub(crate) enum Dialog {
     /// One of them, with a question.
     ConfirmVerb(ConfirmVerb),
     /// A new sandbox.
-    New(Box<NewSandboxDialog>),
+    NewSandbox(Box<NewSandboxDialog>),
     /// The note on a snapshot.
     Note(Box<NoteDialog>),
     /// What a rule lets go.
@@ -188,7 +188,7 @@ pub(crate) struct Layer {
     /// Lines that are scrolled out at its top.
     pub scroll: u16,
     /// Does it follow the line a key is about? Not once it was scrolled by hand.
-    pub follows: bool,
+    pub is_following: bool,
 }
 
 impl From<Dialog> for Layer {
@@ -196,14 +196,14 @@ impl From<Dialog> for Layer {
         Self {
             dialog,
             scroll: 0,
-            follows: false,
+            is_following: false,
         }
     }
 }
 
 impl Layer {
     /// Takes a key. `lines` is how many lines of it were on screen.
-    pub(crate) fn key(&mut self, key: KeyEvent, view: &View, lines: u16) -> Reply {
+    pub(crate) fn on_key(&mut self, key: KeyEvent, view: &View, lines: u16) -> DialogReply {
         let by = |lines: i32| lines.clamp(i32::from(i16::MIN), i32::from(i16::MAX)) as i16;
         let mut scroll = |lines: i32| self.scroll = self.scroll.saturating_add_signed(by(lines));
         let reads_only = matches!(
@@ -213,7 +213,7 @@ impl Layer {
         // Its field takes every letter.
         let is_help = matches!(self.dialog, Dialog::Help(_));
         let is_scroll = matches!(key.code, KeyCode::PageUp | KeyCode::PageDown);
-        self.follows = !is_scroll && !is_help;
+        self.is_following = !is_scroll && !is_help;
         match key.code {
             KeyCode::PageUp => scroll(-i32::from(lines)),
             KeyCode::PageDown => scroll(i32::from(lines)),
@@ -228,31 +228,31 @@ impl Layer {
             KeyCode::Esc => {
                 return match &mut self.dialog {
                     Dialog::Note(note) => note.cancel(),
-                    _ => Reply::close(),
+                    _ => DialogReply::close(),
                 };
             }
             _ => {
                 return match &mut self.dialog {
-                    Dialog::CreateSnapshot(dialog) => dialog.key(key, view),
-                    Dialog::Pull(dialog) => dialog.key(key, view),
-                    Dialog::Remove(dialog) => dialog.key(key, view),
-                    Dialog::Quit(dialog) => dialog.key(key, view),
-                    Dialog::InterruptedJobs(dialog) => dialog.key(key, view),
-                    Dialog::Job(dialog) => dialog.key(key, view),
-                    Dialog::SnapshotLocations(dialog) => dialog.key(key, view),
-                    Dialog::Doctor(dialog) => dialog.key(key),
-                    Dialog::Help(dialog) => dialog.key(key),
-                    Dialog::Palette(dialog) => dialog.key(key),
-                    Dialog::Screen(dialog) => dialog.key(key),
-                    Dialog::Menu(dialog) => dialog.key(key, view),
-                    Dialog::ConfirmVerb(dialog) => dialog.key(key, view),
-                    Dialog::New(dialog) => dialog.key(key, view),
-                    Dialog::Note(dialog) => dialog.key(key),
-                    Dialog::Prune(dialog) => dialog.key(key, view),
+                    Dialog::CreateSnapshot(dialog) => dialog.on_key(key, view),
+                    Dialog::Pull(dialog) => dialog.on_key(key, view),
+                    Dialog::Remove(dialog) => dialog.on_key(key, view),
+                    Dialog::Quit(dialog) => dialog.on_key(key, view),
+                    Dialog::InterruptedJobs(dialog) => dialog.on_key(key, view),
+                    Dialog::Job(dialog) => dialog.on_key(key, view),
+                    Dialog::SnapshotLocations(dialog) => dialog.on_key(key, view),
+                    Dialog::Doctor(dialog) => dialog.on_key(key),
+                    Dialog::Help(dialog) => dialog.on_key(key),
+                    Dialog::Palette(dialog) => dialog.on_key(key),
+                    Dialog::Screen(dialog) => dialog.on_key(key),
+                    Dialog::Menu(dialog) => dialog.on_key(key, view),
+                    Dialog::ConfirmVerb(dialog) => dialog.on_key(key, view),
+                    Dialog::NewSandbox(dialog) => dialog.on_key(key, view),
+                    Dialog::Note(dialog) => dialog.on_key(key),
+                    Dialog::Prune(dialog) => dialog.on_key(key, view),
                 };
             }
         }
-        Reply::Stay
+        DialogReply::Stay
     }
 
     /// Takes pasted text, where there is a field.
@@ -263,7 +263,7 @@ impl Layer {
             Dialog::Palette(dialog) => dialog.paste(text),
             Dialog::Remove(dialog) => dialog.paste(text),
             Dialog::ConfirmVerb(dialog) => dialog.paste(text),
-            Dialog::New(dialog) => dialog.paste(text),
+            Dialog::NewSandbox(dialog) => dialog.paste(text),
             Dialog::Note(dialog) => dialog.paste(text),
             Dialog::Prune(dialog) => dialog.paste(text),
             _ => {}
@@ -287,7 +287,7 @@ impl Layer {
             Dialog::Screen(dialog) => dialog.content(),
             Dialog::Menu(dialog) => dialog.content(view, theme, width),
             Dialog::ConfirmVerb(dialog) => dialog.content(view, theme, width),
-            Dialog::New(dialog) => dialog.content(view, theme, width),
+            Dialog::NewSandbox(dialog) => dialog.content(view, theme, width),
             Dialog::Note(dialog) => dialog.content(theme, width),
             Dialog::Prune(dialog) => dialog.content(view, theme, width),
         }

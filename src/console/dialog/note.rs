@@ -8,23 +8,23 @@ use ratatui::text::Line;
 use ratatui::widgets::Widget;
 use ratatui_textarea::{CursorMove, TextArea, WrapMode};
 
-use super::{Content, Reply};
+use super::{Content, DialogReply};
 use crate::app::Command;
 use crate::theme::Theme;
 use snapdeck_model::{AnnotationsPatch, MAX_NOTE_BYTES};
 
 /// Lines of the note that are shown at once.
-const HEIGHT: u16 = 10;
+const EDITOR_HEIGHT: u16 = 10;
 
 /// The dialog.
 #[derive(Debug)]
 pub(crate) struct NoteDialog {
     /// What is done in the end, but for the note.
     command: Command,
-    before: String,
+    original: String,
     text: TextArea<'static>,
     /// Was it told that closing loses what was typed?
-    warned: bool,
+    has_warned: bool,
 }
 
 impl NoteDialog {
@@ -39,9 +39,9 @@ impl NoteDialog {
         text.move_cursor(CursorMove::End);
         Self {
             command,
-            before: note.trim_end().to_owned(),
+            original: note.trim_end().to_owned(),
             text,
-            warned: false,
+            has_warned: false,
         }
     }
 
@@ -54,24 +54,24 @@ impl NoteDialog {
     }
 
     /// Takes the key that closes: where something was typed, the first one only warns.
-    pub(crate) fn cancel(&mut self) -> Reply {
-        if self.warned || self.note() == self.before {
-            return Reply::close();
+    pub(crate) fn cancel(&mut self) -> DialogReply {
+        if self.has_warned || self.note() == self.original {
+            return DialogReply::close();
         }
-        self.warned = true;
-        Reply::Stay
+        self.has_warned = true;
+        DialogReply::Stay
     }
 
     /// Takes a key.
-    pub(crate) fn key(&mut self, key: KeyEvent) -> Reply {
-        self.warned = false;
+    pub(crate) fn on_key(&mut self, key: KeyEvent) -> DialogReply {
+        self.has_warned = false;
         let ctrl = key.modifiers.contains(KeyModifiers::CONTROL);
         if !(ctrl && key.code == KeyCode::Char('s')) {
             self.text.input(key);
-            return Reply::Stay;
+            return DialogReply::Stay;
         }
         if !self.fits() {
-            return Reply::Stay;
+            return DialogReply::Stay;
         }
         let mut command = self.command.clone();
         if let Command::Annotate { change, .. } = &mut command {
@@ -80,7 +80,7 @@ impl NoteDialog {
                 ..AnnotationsPatch::default()
             };
         }
-        Reply::Close(vec![command])
+        DialogReply::Close(vec![command])
     }
 
     /// Takes pasted text. Terminals paste line ends as carriage returns.
@@ -107,15 +107,15 @@ impl NoteDialog {
                 (None, _) => "Kept in the bucket.".to_owned(),
             };
             content.push_wrapped(&places, 0, theme.dim, width);
-            content.gap();
+            content.push_blank();
         }
-        self.editor(&mut content, width);
+        self.push_editor(&mut content, width);
         let length = self.note().len();
         if !self.fits() {
             let text = format!("✗ A note can have {MAX_NOTE_BYTES} bytes; this one has {length}.");
             content.push_wrapped(&text, 0, theme.bad, width);
         }
-        if self.warned {
+        if self.has_warned {
             let text = "! What was typed is not kept yet: esc again drops it.";
             content.push_wrapped(text, 0, theme.warn, width);
         }
@@ -128,8 +128,13 @@ impl NoteDialog {
     }
 
     /// Has the editor draw itself aside, and takes what it drew.
-    fn editor(&self, content: &mut Content, width: usize) {
-        let area = Rect::new(0, 0, u16::try_from(width).unwrap_or(u16::MAX), HEIGHT);
+    fn push_editor(&self, content: &mut Content, width: usize) {
+        let area = Rect::new(
+            0,
+            0,
+            u16::try_from(width).unwrap_or(u16::MAX),
+            EDITOR_HEIGHT,
+        );
         let mut drawn = Buffer::empty(area);
         (&self.text).render(area, &mut drawn);
         let first = content.lines.len();

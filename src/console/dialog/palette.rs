@@ -3,7 +3,7 @@
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::text::{Line, Span};
 
-use super::{Content, Reply, TextInput};
+use super::{Content, DialogReply, TextInput};
 use crate::actions::{Action, Entry};
 use crate::app::App;
 use crate::format::{fit, wrap};
@@ -19,8 +19,8 @@ pub(crate) struct Palette {
 }
 
 /// Columns of a name, and of its key.
-const NAME: usize = 16;
-const KEY: usize = 10;
+const NAME_WIDTH: usize = 16;
+const KEY_WIDTH: usize = 10;
 
 /// The actions whose name or sentence fits `words`, the best fit first.
 fn matching_entries(words: &str) -> Vec<&'static Entry> {
@@ -39,7 +39,7 @@ fn matching_entries(words: &str) -> Vec<&'static Entry> {
 
 impl Palette {
     /// Takes a key.
-    pub(crate) fn key(&mut self, key: KeyEvent) -> Reply {
+    pub(crate) fn on_key(&mut self, key: KeyEvent) -> DialogReply {
         let last = || matching_entries(self.search.text()).len().saturating_sub(1);
         let ctrl = key.modifiers.contains(KeyModifiers::CONTROL);
         match (key.code, ctrl) {
@@ -49,13 +49,13 @@ impl Palette {
             }
             (KeyCode::Enter, _) => {
                 if let Some(entry) = matching_entries(self.search.text()).get(self.row) {
-                    return Reply::Instead(entry.action);
+                    return DialogReply::Perform(entry.action);
                 }
             }
-            _ if self.search.key(key) => self.row = 0,
+            _ if self.search.on_key(key) => self.row = 0,
             _ => {}
         }
-        Reply::Stay
+        DialogReply::Stay
     }
 
     /// Takes pasted text.
@@ -71,7 +71,7 @@ impl Palette {
             title: format!(":{}▏", self.search.text()),
             ..Content::default()
         };
-        let rest = width.saturating_sub(NAME + KEY + 2);
+        let rest = width.saturating_sub(NAME_WIDTH + KEY_WIDTH + 2);
         let all = matching_entries(self.search.text());
         for (row, entry) in all.iter().enumerate() {
             let why = perform::refusal(app, entry);
@@ -92,8 +92,8 @@ impl Palette {
                 style
             };
             content.lines.push(Line::from(vec![
-                Span::styled(fit(entry.name, NAME), style),
-                Span::styled(fit(&format!(" {keys}"), KEY + 1), key_style),
+                Span::styled(fit(entry.name, NAME_WIDTH), style),
+                Span::styled(fit(&format!(" {keys}"), KEY_WIDTH + 1), key_style),
                 Span::styled(
                     fit(&format!(" {}", texts.next().unwrap_or_default()), rest + 1),
                     style,
@@ -101,7 +101,7 @@ impl Palette {
             ]));
             // The whole sentence of the one it is about.
             for more in texts.filter(|_| row == self.row) {
-                let indent = " ".repeat(NAME + KEY + 2);
+                let indent = " ".repeat(NAME_WIDTH + KEY_WIDTH + 2);
                 content
                     .lines
                     .push(Line::styled(fit(&format!("{indent}{more}"), width), style));

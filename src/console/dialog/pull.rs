@@ -6,7 +6,7 @@ use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
-use super::{Content, Reply};
+use super::{Content, DialogReply};
 use crate::actions::{Action, Pane};
 use crate::app::Command;
 use crate::cell::Place;
@@ -20,36 +20,36 @@ use snapdeck_model::{HostName, Operation, PullCost, SnapshotName};
 #[derive(Debug)]
 pub(crate) struct PullDialog {
     names: Vec<SnapshotName>,
-    ticked: HashSet<HostName>,
+    target_hosts: HashSet<HostName>,
     /// Where cells are chosen: which names are meant for a host. A host that has none here gets all.
-    only: HashMap<HostName, HashSet<SnapshotName>>,
+    names_by_host: HashMap<HostName, HashSet<SnapshotName>>,
     overwrite: bool,
     /// What each pull would bring, as far as it was asked, or why that is not known.
     costs: HashMap<PullTarget, Result<PullCost, String>>,
     /// The host that a key is about.
-    at: usize,
-    from: Pane,
+    cursor: usize,
+    opened_from: Pane,
 }
 
 /// A snapshot, and a host it is to go to.
 pub(crate) type PullTarget = (HostName, SnapshotName);
 
 /// Pulls whose costs are asked for: more are not looked at one by one.
-const ASKED: usize = 64;
+const MAX_COST_QUERIES: usize = 64;
 
 /// What a pull would find on the host.
 enum LocalState<'a> {
     Absent,
-    Broken(&'a str),
-    Here,
+    Damaged(&'a str),
+    Present,
 }
 
 fn local_state<'a>(view: &'a View, host: &HostName, name: &SnapshotName) -> LocalState<'a> {
     match lookup::snapshot(view, host, name) {
         None => LocalState::Absent,
         Some(found) => match &found.problem {
-            Some(problem) => LocalState::Broken(problem),
-            None => LocalState::Here,
+            Some(problem) => LocalState::Damaged(problem),
+            None => LocalState::Present,
         },
     }
 }
@@ -84,28 +84,30 @@ impl PullDialog {
             .position(|host| ticked.contains(&host.name));
         Self {
             names,
-            ticked,
-            only,
+            target_hosts: ticked,
+            names_by_host: only,
             overwrite: false,
             costs: HashMap::new(),
-            at: first.unwrap_or(0),
-            from,
+            cursor: first.unwrap_or(0),
+            opened_from: from,
         }
     }
 
     /// The hosts it goes to.
     fn targets<'a>(&'a self, view: &'a View) -> impl Iterator<Item = &'a HostView> {
         let hosts = view.hosts.iter().map(AsRef::as_ref);
-        hosts.filter(|host| self.ticked.contains(&host.name))
+        hosts.filter(|host| self.target_hosts.contains(&host.name))
     }
 
     fn is_selected(&self, host: &HostName, name: &SnapshotName) -> bool {
-        self.only.get(host).is_none_or(|names| names.contains(name))
+        self.names_by_host
+            .get(host)
+            .is_none_or(|names| names.contains(name))
     }
 
     /// A pull that would move bytes, and of which it is not known how many.
     pub(crate) fn next_cost_query(&self, view: &View) -> Option<PullTarget> {
-        if self.costs.len() >= ASKED || view.bucket.link == Link::Unconfigured {
+        if self.costs.len() >= MAX_COST_QUERIES || view.bucket.link == Link::Unconfigured {
             return None;
         }
         let hosts = self.targets(view).filter(|host| host.link == Link::Up);
@@ -143,13 +145,13 @@ impl PullDialog {
             let mut names = self.names.iter();
             names.any(|name| {
                 self.is_selected(&host.name, name)
-                    && matches!(local_state(view, &host.name, name), LocalState::Here)
+                    && matches!(local_state(view, &host.name, name), LocalState::Present)
             })
         })
     }
 
     fn is_transferred(&self, local: &LocalState<'_>) -> bool {
-        self.overwrite || !matches!(local, LocalState::Here)
+        self.overwrite || !matches!(local, LocalState::Present)
     }
 
     fn refusal(&self, view: &View) -> Option<String> {
@@ -178,7 +180,7 @@ impl PullDialog {
                 .targets(view)
                 .filter(|host| self.is_selected(&host.name, name))
             {
-                let is_here = matches!(local_state(view, &host.name, name), LocalState::Here);
+                let is_here = matches!(local_state(view, &host.name, name), LocalState::Present);
                 operations.push(Operation::Pull {
                     host: host.name.clone(),
                     name: name.clone(),
@@ -190,27 +192,29 @@ impl PullDialog {
     }
 
     /// Takes a key.
-    pub(crate) fn key(&mut self, key: KeyEvent, view: &View) -> Reply {
+    pub(crate) fn on_key(&mut self, key: KeyEvent, view: &View) -> DialogReply {
         let several = view.hosts.len() > 1;
         let last = view.hosts.len().saturating_sub(1);
-        self.at = self.at.min(last);
+        self.cursor = self.cursor.min(last);
         match key.code {
             KeyCode::Char('y') | KeyCode::Enter if self.refusal(view).is_none() => {
-                return Reply::Close(vec![Command::SubmitAll(self.operations(view))]);
+                return DialogReply::Close(vec![Command::SubmitAll(self.operations(view))]);
             }
-            KeyCode::Char('n' | 'q') => return Reply::close(),
-            KeyCode::Char('m') if several && self.from != Pane::Matrix => {
-                return Reply::Instead(Action::Matrix);
+            KeyCode::Char('n' | 'q') => return DialogReply::close(),
+            KeyCode::Char('m') if several && self.opened_from != Pane::Matrix => {
+                return DialogReply::Perform(Action::Matrix);
             }
-            KeyCode::Down | KeyCode::Tab | KeyCode::Char('j') => self.at = (self.at + 1).min(last),
+            KeyCode::Down | KeyCode::Tab | KeyCode::Char('j') => {
+                self.cursor = (self.cursor + 1).min(last)
+            }
             KeyCode::Up | KeyCode::BackTab | KeyCode::Char('k') => {
-                self.at = self.at.saturating_sub(1);
+                self.cursor = self.cursor.saturating_sub(1);
             }
             KeyCode::Char(' ') if several => {
-                if let Some(host) = view.hosts.get(self.at)
-                    && !self.ticked.remove(&host.name)
+                if let Some(host) = view.hosts.get(self.cursor)
+                    && !self.target_hosts.remove(&host.name)
                 {
-                    self.ticked.insert(host.name.clone());
+                    self.target_hosts.insert(host.name.clone());
                 }
             }
             KeyCode::Char('a') if several => self.toggle_all(view),
@@ -219,7 +223,7 @@ impl PullDialog {
             }
             _ => {}
         }
-        Reply::Stay
+        DialogReply::Stay
     }
 
     /// Ticks all hosts that are not known to be away; where they are ticked, none.
@@ -229,10 +233,10 @@ impl PullDialog {
             .iter()
             .filter(|host| !lookup::is_unreachable(&host.link));
         let up: HashSet<HostName> = up.map(|host| host.name.clone()).collect();
-        if up.is_subset(&self.ticked) {
-            self.ticked.clear();
+        if up.is_subset(&self.target_hosts) {
+            self.target_hosts.clear();
         } else {
-            self.ticked.extend(up);
+            self.target_hosts.extend(up);
         }
     }
 
@@ -281,7 +285,7 @@ impl PullDialog {
             if let Some(most) = most {
                 fetched = (fetched.0 + 1, fetched.1 + most);
             }
-            lines.push(self.line(view, &targets, name, known, theme, width));
+            lines.push(self.snapshot_line(view, &targets, name, known, theme, width));
         }
         let once = match targets.len() {
             0 | 1 => String::new(),
@@ -299,7 +303,7 @@ impl PullDialog {
             view.bucket.location
         );
         content.push_wrapped(&sum, 0, theme.text, width);
-        content.gap();
+        content.push_blank();
         content.lines.extend(lines);
         if let ([name], [host]) = (self.names.as_slice(), targets.as_slice()) {
             // Alone it has room.
@@ -307,28 +311,28 @@ impl PullDialog {
             content.push_wrapped(&told, 4, theme.good, width);
         }
         if several {
-            content.gap();
+            content.push_blank();
             for (at, host) in view.hosts.iter().enumerate() {
                 let bytes = written.get(&host.name).copied().unwrap_or_default();
-                self.host(&mut content, at, host, bytes, theme, width);
+                self.push_host(&mut content, at, host, bytes, theme, width);
             }
         }
         if self.is_any_present(view) {
-            content.gap();
+            content.push_blank();
             let label = "overwrite: fetch again also what is here and sound";
             content.push_check_box(label, self.overwrite, false, true, theme);
             content.keys.push(("o", "overwrite", true));
         }
         let refusal = self.refusal(view);
         if let Some(reason) = &refusal {
-            content.gap();
+            content.push_blank();
             content.push_wrapped(&format!("✗ {reason}"), 0, theme.bad, width);
         }
         content.keys.insert(0, ("y", "pull", refusal.is_none()));
         if several {
             content.keys.push(("space", "tick host", true));
             content.keys.push(("a", "all", true));
-            if self.from != Pane::Matrix {
+            if self.opened_from != Pane::Matrix {
                 content.keys.push(("m", "matrix", true));
             }
         }
@@ -337,7 +341,7 @@ impl PullDialog {
     }
 
     /// A host with its check box, and what is written there.
-    fn host(
+    fn push_host(
         &self,
         content: &mut Content,
         at: usize,
@@ -346,7 +350,7 @@ impl PullDialog {
         theme: &Theme,
         width: usize,
     ) {
-        let ticked = self.ticked.contains(&host.name);
+        let ticked = self.target_hosts.contains(&host.name);
         let note = match (&host.link, ticked) {
             (Link::Down(_), true) => "✗ away: its pulls wait for it".to_owned(),
             (Link::Down(_), false) => "✗ away".to_owned(),
@@ -365,14 +369,14 @@ impl PullDialog {
         content.push_check_box(
             &label,
             ticked,
-            at == self.at,
+            at == self.cursor,
             !lookup::is_unreachable(&host.link),
             theme,
         );
     }
 
     /// A snapshot, and what is to be known of it.
-    fn line(
+    fn snapshot_line(
         &self,
         view: &View,
         targets: &[&HostView],
@@ -390,8 +394,8 @@ impl PullDialog {
             wanted.push(host.name.as_str());
             match local_state(view, &host.name, name) {
                 LocalState::Absent => {}
-                LocalState::Here => here.push(host.name.as_str()),
-                LocalState::Broken(problem) => {
+                LocalState::Present => here.push(host.name.as_str()),
+                LocalState::Damaged(problem) => {
                     broken.push(host.name.as_str());
                     why = problem;
                 }

@@ -3,7 +3,7 @@
 use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::text::Line;
 
-use super::{Content, Reply};
+use super::{Content, DialogReply};
 use crate::app::Command;
 use crate::format;
 use crate::theme::Theme;
@@ -18,15 +18,15 @@ pub(crate) struct QuitDialog {
 
 impl QuitDialog {
     /// Takes a key.
-    pub(crate) fn key(&mut self, key: KeyEvent, view: &View) -> Reply {
+    pub(crate) fn on_key(&mut self, key: KeyEvent, view: &View) -> DialogReply {
         match key.code {
-            KeyCode::Char('c') => Reply::Close(vec![Command::Quit]),
-            KeyCode::Char('q' | 'y') | KeyCode::Enter if unfinished(view) == 0 => {
-                Reply::Close(vec![Command::Quit])
+            KeyCode::Char('c') => DialogReply::Close(vec![Command::Quit]),
+            KeyCode::Char('q' | 'y') | KeyCode::Enter if count_unfinished(view) == 0 => {
+                DialogReply::Close(vec![Command::Quit])
             }
-            KeyCode::Char('l') if self.can_leave => Reply::Close(vec![Command::Leave]),
-            KeyCode::Char('s' | 'n') | KeyCode::Enter => Reply::close(),
-            _ => Reply::Stay,
+            KeyCode::Char('l') if self.can_leave => DialogReply::Close(vec![Command::Leave]),
+            KeyCode::Char('s' | 'n') | KeyCode::Enter => DialogReply::close(),
+            _ => DialogReply::Stay,
         }
     }
 
@@ -36,7 +36,7 @@ impl QuitDialog {
             title: "quit".to_owned(),
             ..Content::default()
         };
-        let left = unfinished(view);
+        let left = count_unfinished(view);
         if left == 0 {
             content.push_wrapped("All jobs are over.", 0, theme.text, width);
             content.keys = vec![("q", "quit", true), ("s", "stay", true)];
@@ -45,12 +45,12 @@ impl QuitDialog {
         let verb = if left == 1 { "is" } else { "are" };
         let text = format!("{} {verb} not over:", format::count(left, "job"));
         content.push_wrapped(&text, 0, theme.text, width);
-        content.gap();
+        content.push_blank();
         for job in view.jobs.iter().filter(|job| !job.state.is_finished()) {
             let line = format!("  {}", job.operation.title());
             content.lines.push(Line::raw(format::clip(&line, width)));
         }
-        content.gap();
+        content.push_blank();
         let left = match self.can_leave {
             true => {
                 "Left, they are stopped, and offered at the next start: a pull goes on where it was, anything \
@@ -72,7 +72,7 @@ impl QuitDialog {
 }
 
 /// How many jobs are not over.
-pub(super) fn unfinished(view: &View) -> usize {
+pub(super) fn count_unfinished(view: &View) -> usize {
     view.jobs
         .iter()
         .filter(|job| !job.state.is_finished())

@@ -6,7 +6,7 @@ use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
-use super::{Content, Reply, outcome_text};
+use super::{Content, DialogReply, outcome_text};
 use crate::actions::Action;
 use crate::app::Command;
 use crate::cell::{self, Cell, Place, State};
@@ -36,13 +36,13 @@ impl SnapshotLocations {
     }
 
     /// Takes a key.
-    pub(crate) fn key(&mut self, key: KeyEvent, view: &View) -> Reply {
+    pub(crate) fn on_key(&mut self, key: KeyEvent, view: &View) -> DialogReply {
         match (key.code, self.job(view)) {
-            (KeyCode::Char('q') | KeyCode::Enter, _) => Reply::close(),
-            (KeyCode::Char('l'), _) => Reply::Instead(Action::Pull),
-            (KeyCode::Char('d'), _) => Reply::Instead(Action::Remove),
-            (KeyCode::Char('x'), Some(job)) => Reply::Do(vec![Command::Cancel(job)]),
-            _ => Reply::Stay,
+            (KeyCode::Char('q') | KeyCode::Enter, _) => DialogReply::close(),
+            (KeyCode::Char('l'), _) => DialogReply::Perform(Action::Pull),
+            (KeyCode::Char('d'), _) => DialogReply::Perform(Action::Remove),
+            (KeyCode::Char('x'), Some(job)) => DialogReply::Execute(vec![Command::Cancel(job)]),
+            _ => DialogReply::Stay,
         }
     }
 
@@ -60,7 +60,7 @@ impl SnapshotLocations {
             let lines = describe_location(view, &place, &cell, theme, width, Instant::now());
             content.lines.extend(lines);
             if place == self.place {
-                content.gap();
+                content.push_blank();
             }
         }
         content.keys = vec![("esc", "close", true), ("j k", "scroll", true)];

@@ -18,7 +18,7 @@ impl TextInput {
     }
 
     /// Takes a key; tells whether it was one for a field.
-    pub(crate) fn key(&mut self, key: KeyEvent) -> bool {
+    pub(crate) fn on_key(&mut self, key: KeyEvent) -> bool {
         let ctrl = key.modifiers.contains(KeyModifiers::CONTROL);
         let alt = key.modifiers.contains(KeyModifiers::ALT);
         let request = match (key.code, ctrl, alt) {

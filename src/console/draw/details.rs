@@ -6,11 +6,11 @@ use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
+use super::draw_section;
 use super::jobs_page;
 use super::lineage;
 use super::live;
 use super::panes::state_sign;
-use super::section;
 use super::text;
 use crate::actions::Pane;
 use crate::app::{App, Areas};
@@ -24,26 +24,26 @@ use snapdeck_model::{ChainLink, Compression, ImageFacts, Object, Sandbox, Snapsh
 
 /// Draws them.
 pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas: &mut Areas) {
-    let inner = section(app, frame, area, Pane::Details, " Details ".to_owned());
-    let room = live::room(app, inner);
+    let inner = draw_section(app, frame, area, Pane::Details, " Details ".to_owned());
+    let room = metrics::picture_area(app, inner);
     areas.picture = room;
     let place = Rect {
         width: inner.width - room.map_or(0, |room| room.width + 1),
         ..inner
     };
-    let lines = lines(app, (place.width.into(), inner.height), now);
+    let lines = build_lines(app, (place.width.into(), inner.height), now);
     let height = usize::from(inner.height);
     areas.details_end = u16::try_from(lines.len().saturating_sub(height)).unwrap_or(u16::MAX);
     areas.panes.push((Pane::Details, inner, 0));
     let first = usize::from(app.details.min(areas.details_end));
     let shown: Vec<Line> = lines.into_iter().skip(first).take(height).collect();
-    text::lines(frame, place, &shown);
+    text::draw_lines(frame, place, &shown);
     if let Some(room) = room {
-        live::picture(app, frame, room);
+        metrics::draw_picture(app, frame, room);
     }
 }
 
-fn lines(app: &App, (width, height): (usize, u16), now: Instant) -> Vec<Line<'static>> {
+fn build_lines(app: &App, (width, height): (usize, u16), now: Instant) -> Vec<Line<'static>> {
     let theme = &app.theme;
     let mut lines = Vec::new();
     if app.list == Pane::Matrix {
@@ -58,7 +58,7 @@ fn lines(app: &App, (width, height): (usize, u16), now: Instant) -> Vec<Line<'st
     }
     match app.list {
         Pane::JobsPage => {
-            jobs_page::details(&mut lines, app, width);
+            jobs_page::push_details(&mut lines, app, width);
             return lines;
         }
         Pane::Tree => {
@@ -90,9 +90,9 @@ fn lines(app: &App, (width, height): (usize, u16), now: Instant) -> Vec<Line<'st
     match app.list {
         Pane::Sandboxes => {
             if let Some((host, sandbox)) = sandbox {
-                let uptime = live::uptime(app, sandbox, host, now);
+                let uptime = metrics::format_uptime(app, sandbox, host, now);
                 push_sandbox(&mut lines, sandbox, host, &uptime, theme);
-                live::lines(&mut lines, app, (host, sandbox), (width, height), now);
+                metrics::push_metrics(&mut lines, app, (host, sandbox), (width, height), now);
                 push_chain(&mut lines, sandbox, host, theme);
             }
         }

@@ -14,7 +14,7 @@ use crate::perform::obstacle;
 use crate::table::ACTIONS;
 
 /// What may follow on the keys that were pressed, over the lines above `footer`.
-pub(super) fn chord(app: &App, frame: &mut Frame, footer: Rect) {
+pub(super) fn draw_chord(app: &App, frame: &mut Frame, footer: Rect) {
     let theme = &app.theme;
     let next: Vec<_> = app
         .keymap
@@ -48,7 +48,7 @@ pub(super) fn chord(app: &App, frame: &mut Frame, footer: Rect) {
         });
         Line::from(cells.collect::<Vec<_>>())
     });
-    text::lines(frame, area, &lines.collect::<Vec<_>>());
+    text::draw_lines(frame, area, &lines.collect::<Vec<_>>());
     let keys: Vec<String> = app.pending_keys.iter().map(|press| press.name()).collect();
     let text = format!(" {} … · esc drops it", keys.join(" "));
     let text = fit(&text, usize::from(footer.width));

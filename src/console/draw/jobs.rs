@@ -8,7 +8,7 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 use unicode_width::UnicodeWidthStr;
 
-use super::{section, text};
+use super::{draw_section, text};
 use crate::actions::Pane;
 use crate::app::{App, Areas};
 use crate::dialog::outcome_text;
@@ -26,7 +26,7 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas
         String::new()
     };
     let title = format!(" Jobs ({}{over}) ", jobs.len());
-    let inner = section(app, frame, area, Pane::Jobs, title);
+    let inner = draw_section(app, frame, area, Pane::Jobs, title);
     let mut window = app.jobs.window(usize::from(inner.height));
     if app.focus != Pane::Jobs {
         // Unwatched, the list shows what is going on: from the first job that is not over.
@@ -55,7 +55,7 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas
     };
     areas.panes.push((Pane::Jobs, inner, window.start));
     let lines: Vec<Line> = window.filter_map(line).collect();
-    text::lines(frame, inner, &lines);
+    text::draw_lines(frame, inner, &lines);
 }
 
 /// One job, its name in `room` of `width` columns.

@@ -17,20 +17,20 @@ use crate::jobs::{JobRow, JobRowKey, JobSection, format_time_ago};
 use snapdeck_engine::{InterruptedJob, JobState};
 
 /// Columns of a row's part.
-const PART: usize = 10;
+const SECTION_WIDTH: usize = 10;
 
 /// Draws it.
 pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas: &mut Areas) {
     let theme = &app.theme;
     let page = &app.page;
     let focused = app.focus == Pane::JobsPage;
-    let inner = super::page(app, Pane::JobsPage, area.width).draw(frame, area);
+    let inner = super::page_border(app, Pane::JobsPage, area.width).draw(frame, area);
     if inner.is_empty() {
         return;
     }
     let window = page.list.window(usize::from(inner.height));
     areas.panes.push((Pane::JobsPage, inner, window.start));
-    let width = usize::from(inner.width).saturating_sub(PART);
+    let width = usize::from(inner.width).saturating_sub(SECTION_WIDTH);
     let rows = window.filter_map(|row| {
         let item = page.items.get(page.list.item(row)?)?;
         Some((row, item))
@@ -59,7 +59,7 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas
         };
         let mut line = line.unwrap_or_default();
         line.spans
-            .insert(0, Span::styled(fit(&name, PART), theme.dim));
+            .insert(0, Span::styled(fit(&name, SECTION_WIDTH), theme.dim));
         lines.push(match row == page.list.row() && focused {
             true => line.style(theme.selected),
             false => line,
@@ -72,7 +72,7 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas
         };
         lines.push(Line::styled(text, theme.dim));
     }
-    text::lines(frame, inner, &lines);
+    text::draw_lines(frame, inner, &lines);
 }
 
 /// What stands before a row: its part, where that is another than above, and in the queue its place.
@@ -112,7 +112,7 @@ fn interrupted_line(app: &App, left: &InterruptedJob, room: usize, width: usize)
 }
 
 /// Details of the selected row: what it is, what came of it, and its log, the newest lines first in sight.
-pub(super) fn details(lines: &mut Vec<Line<'static>>, app: &App, width: usize) {
+pub(super) fn push_details(lines: &mut Vec<Line<'static>>, app: &App, width: usize) {
     let theme = &app.theme;
     if let Some(left) = app
         .selected_interrupted()

@@ -2,7 +2,7 @@
 
 use crossterm::event::{KeyCode, KeyEvent};
 
-use super::{Content, Reply, TextInput};
+use super::{Content, DialogReply, TextInput};
 use crate::app::Command;
 use crate::format::{parse_size, size};
 use crate::lookup;
@@ -13,7 +13,7 @@ use snapdeck_model::{HostName, Operation, SandboxId, SandboxSpec, SnapshotName};
 /// Virtual CPUs that are taken; the host says more exactly.
 const MAX_CPUS: u32 = 512;
 /// Under this no guest does anything, in bytes.
-const LEAST_MEMORY: u64 = 16 << 20;
+const MIN_MEMORY: u64 = 16 << 20;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum NewSandboxField {
@@ -25,7 +25,7 @@ enum NewSandboxField {
     Start,
 }
 
-const PARTS: [NewSandboxField; 6] = [
+const FORM_FIELDS: [NewSandboxField; 6] = [
     NewSandboxField::Id,
     NewSandboxField::Snapshot,
     NewSandboxField::Cpus,
@@ -40,7 +40,7 @@ pub(crate) struct NewSandboxDialog {
     host: HostName,
     id: TextInput,
     /// What the snapshot's name contains.
-    wanted: TextInput,
+    snapshot_filter: TextInput,
     /// Which of the matches.
     choice: usize,
     cpus: TextInput,
@@ -71,7 +71,9 @@ impl NewSandboxDialog {
         Self {
             host,
             id: TextInput::default(),
-            wanted: TextInput::with_text(snapshot.as_ref().map_or("", |name| name.as_str())),
+            snapshot_filter: TextInput::with_text(
+                snapshot.as_ref().map_or("", |name| name.as_str()),
+            ),
             choice: 0,
             cpus: TextInput::with_text(&cpus.to_string()),
             memory: TextInput::with_text(&memory),
@@ -104,8 +106,8 @@ impl NewSandboxDialog {
     }
 
     /// Names that contain what is typed, those on the host first; one that is typed whole before all others.
-    fn matches(&self, view: &View) -> Vec<SnapshotName> {
-        let wanted = self.wanted.text().to_ascii_lowercase();
+    fn matching_snapshots(&self, view: &View) -> Vec<SnapshotName> {
+        let wanted = self.snapshot_filter.text().to_ascii_lowercase();
         let host = lookup::host(view, &self.host);
         let here = host
             .iter()
@@ -114,7 +116,7 @@ impl NewSandboxDialog {
         let mut names: Vec<SnapshotName> = Vec::new();
         let fits = |name: &&SnapshotName| name.as_str().to_ascii_lowercase().contains(&wanted);
         for name in here.chain(there).filter(fits) {
-            let whole = name.as_str() == self.wanted.text();
+            let whole = name.as_str() == self.snapshot_filter.text();
             match names.contains(name) {
                 true => {}
                 false if whole => names.insert(0, name.clone()),
@@ -125,7 +127,7 @@ impl NewSandboxDialog {
     }
 
     fn base(&self, view: &View) -> Result<BaseImage, String> {
-        let matches = self.matches(view);
+        let matches = self.matching_snapshots(view);
         let Some(name) = matches.get(self.choice % matches.len().max(1)) else {
             return Err("no snapshot's name contains this, here or in the bucket".to_owned());
         };
@@ -155,8 +157,8 @@ impl NewSandboxDialog {
 
     fn memory(&self) -> Result<u64, String> {
         parse_size(self.memory.text())
-            .filter(|bytes| *bytes >= LEAST_MEMORY)
-            .ok_or_else(|| format!("a size such as 4G or 512M, {} at least", size(LEAST_MEMORY)))
+            .filter(|bytes| *bytes >= MIN_MEMORY)
+            .ok_or_else(|| format!("a size such as 4G or 512M, {} at least", size(MIN_MEMORY)))
     }
 
     fn storage(&self, view: &View) -> Result<Option<u64>, String> {
@@ -197,10 +199,10 @@ impl NewSandboxDialog {
         Ok(pull.into_iter().chain([new]).collect())
     }
 
-    fn field(&mut self) -> Option<&mut TextInput> {
+    fn focused_input(&mut self) -> Option<&mut TextInput> {
         match self.focus {
             NewSandboxField::Id => Some(&mut self.id),
-            NewSandboxField::Snapshot => Some(&mut self.wanted),
+            NewSandboxField::Snapshot => Some(&mut self.snapshot_filter),
             NewSandboxField::Cpus => Some(&mut self.cpus),
             NewSandboxField::Memory => Some(&mut self.memory),
             NewSandboxField::Storage => Some(&mut self.storage),
@@ -209,22 +211,22 @@ impl NewSandboxDialog {
     }
 
     /// Takes a key.
-    pub(crate) fn key(&mut self, key: KeyEvent, view: &View) -> Reply {
-        let at = PARTS
+    pub(crate) fn on_key(&mut self, key: KeyEvent, view: &View) -> DialogReply {
+        let at = FORM_FIELDS
             .iter()
             .position(|part| *part == self.focus)
             .unwrap_or(0);
-        let to = |step: usize| PARTS[(at + step) % PARTS.len()];
+        let to = |step: usize| FORM_FIELDS[(at + step) % FORM_FIELDS.len()];
         match (key.code, self.focus) {
             (KeyCode::Enter, _) => {
                 if let Ok(operations) = self.operations(view) {
-                    return Reply::Close(vec![Command::Chain(operations)]);
+                    return DialogReply::Close(vec![Command::Chain(operations)]);
                 }
             }
             (KeyCode::Tab | KeyCode::Down, _) => self.focus = to(1),
-            (KeyCode::BackTab | KeyCode::Up, _) => self.focus = to(PARTS.len() - 1),
+            (KeyCode::BackTab | KeyCode::Up, _) => self.focus = to(FORM_FIELDS.len() - 1),
             (KeyCode::Left | KeyCode::Right, NewSandboxField::Snapshot) => {
-                let count = self.matches(view).len().max(1);
+                let count = self.matching_snapshots(view).len().max(1);
                 let step = if key.code == KeyCode::Right {
                     1
                 } else {
@@ -234,20 +236,20 @@ impl NewSandboxDialog {
             }
             (KeyCode::Char(' '), NewSandboxField::Start) => self.start = !self.start,
             (_, focus) => {
-                if self.field().is_some_and(|field| field.key(key))
+                if self.focused_input().is_some_and(|field| field.on_key(key))
                     && focus == NewSandboxField::Snapshot
                 {
                     self.choice = 0;
                 }
             }
         }
-        Reply::Stay
+        DialogReply::Stay
     }
 
     /// Takes pasted text.
     pub(crate) fn paste(&mut self, text: &str) {
         self.choice = 0;
-        if let Some(field) = self.field() {
+        if let Some(field) = self.focused_input() {
             field.paste(text.trim());
         }
     }
@@ -262,7 +264,7 @@ impl NewSandboxDialog {
                        field: &TextInput,
                        part: NewSandboxField,
                        said: Result<String, String>| {
-            content.field(label, field, self.focus == part, width, theme);
+            content.push_text_input(label, field, self.focus == part, width, theme);
             let (text, style) = match said {
                 Ok(text) => (text, theme.dim),
                 Err(why) => (format!("✗ {why}"), theme.bad),
@@ -279,7 +281,12 @@ impl NewSandboxDialog {
         };
         row("Id:       ", &self.id, NewSandboxField::Id, id);
         let base = self.base(view).map(|base| self.describe_base(&base, view));
-        row("Snapshot: ", &self.wanted, NewSandboxField::Snapshot, base);
+        row(
+            "Snapshot: ",
+            &self.snapshot_filter,
+            NewSandboxField::Snapshot,
+            base,
+        );
         let cpus = self.cpus().map(|_| String::new());
         row("CPUs:     ", &self.cpus, NewSandboxField::Cpus, cpus);
         let memory = self.memory().map(|_| String::new());
@@ -296,7 +303,7 @@ impl NewSandboxDialog {
         );
         let focused = self.focus == NewSandboxField::Start;
         content.push_check_box("start it", self.start, focused, true, theme);
-        content.gap();
+        content.push_blank();
         if let Err(reason) = self.host(view) {
             content.push_wrapped(&format!("✗ {reason}"), 0, theme.bad, width);
         }
@@ -324,7 +331,7 @@ impl NewSandboxDialog {
     }
 
     fn describe_base(&self, base: &BaseImage, view: &View) -> String {
-        let matches = self.matches(view).len();
+        let matches = self.matching_snapshots(view).len();
         let mut text = format!("→ {}", base.name);
         if let Some(bytes) = base.disk_bytes {
             text.push_str(&format!(", a disk of {}", size(bytes)));

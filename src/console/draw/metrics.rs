@@ -9,7 +9,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Clear;
 use ratatui_image::Image;
 
-use super::dialogs::keys;
+use super::dialogs::key_line;
 use super::text;
 use crate::app::{App, Areas};
 use crate::dialog::ScreenView;
@@ -19,12 +19,12 @@ use snapdeck_engine::{HostView, Sample, SandboxMetrics};
 use snapdeck_model::{AgentChannel, Guest, GuestAccess, HostName, Sandbox, SandboxId, Vnc};
 
 /// Under this a picture tells nothing.
-const SMALLEST: Size = Size::new(10, 3);
+const MIN_PICTURE: Size = Size::new(10, 3);
 /// From this height on there is room for long graphs.
-const TALL: u16 = 9;
+const LONG_GRAPH_HEIGHT: u16 = 9;
 
 /// The place for the screen at the right of the details.
-pub(super) fn room(app: &App, inner: Rect) -> Option<Rect> {
+pub(super) fn picture_area(app: &App, inner: Rect) -> Option<Rect> {
     let hidden = !app.layers.is_empty() && !app.canvas.is_text();
     if !app.canvas.is_enabled() || hidden {
         return None;
@@ -33,7 +33,7 @@ pub(super) fn room(app: &App, inner: Rect) -> Option<Rect> {
     // Wide enough for any usual screen, so that the text beside it does not jump.
     let most = Size::new(inner.width * 2 / 5, inner.height);
     let size = app.canvas.fit((16, 9), most);
-    let fits = size.width >= SMALLEST.width && size.height >= SMALLEST.height;
+    let fits = size.width >= MIN_PICTURE.width && size.height >= MIN_PICTURE.height;
     fits.then(|| Rect {
         x: inner.right() - size.width,
         width: size.width,
@@ -42,7 +42,7 @@ pub(super) fn room(app: &App, inner: Rect) -> Option<Rect> {
 }
 
 /// Draws the screen into its place, as far as there is a picture of it.
-pub(super) fn picture(app: &App, frame: &mut Frame, room: Rect) {
+pub(super) fn draw_picture(app: &App, frame: &mut Frame, room: Rect) {
     let fits = |size: Size| size.width <= room.width && size.height <= room.height;
     match app.picture.as_ref().filter(|picture| fits(picture.size)) {
         Some(picture) => {
@@ -71,7 +71,13 @@ pub(super) fn picture(app: &App, frame: &mut Frame, room: Rect) {
 }
 
 /// The screen alone, as large as it gets.
-pub(super) fn full(app: &App, frame: &mut Frame, area: Rect, view: &ScreenView, areas: &mut Areas) {
+pub(super) fn draw_full_screen(
+    app: &App,
+    frame: &mut Frame,
+    area: Rect,
+    view: &ScreenView,
+    areas: &mut Areas,
+) {
     let theme = &app.theme;
     let content = view.content();
     let block = app
@@ -88,7 +94,7 @@ pub(super) fn full(app: &App, frame: &mut Frame, area: Rect, view: &ScreenView, 
         height: inner.height.min(1),
         ..inner
     };
-    frame.render_widget(keys(&content.keys, theme), last);
+    frame.render_widget(key_line(&content.keys, theme), last);
     areas.picture = Some(room);
     let live = watched_sandbox(app, &view.host, &view.sandbox);
     let fits = |size: Size| size.width <= room.width && size.height <= room.height;
@@ -113,7 +119,7 @@ pub(super) fn full(app: &App, frame: &mut Frame, area: Rect, view: &ScreenView, 
     };
     let lines = wrap(&text, room.width.into()).into_iter();
     let lines: Vec<Line> = lines.map(|line| Line::styled(line, theme.dim)).collect();
-    text::lines(frame, room, &lines);
+    text::draw_lines(frame, room, &lines);
 }
 
 fn watched_sandbox<'a>(
@@ -126,7 +132,7 @@ fn watched_sandbox<'a>(
 }
 
 /// How long it has been running, for the end of the first line.
-pub(super) fn uptime(app: &App, sandbox: &Sandbox, host: &HostView, now: Instant) -> String {
+pub(super) fn format_uptime(app: &App, sandbox: &Sandbox, host: &HostView, now: Instant) -> String {
     let started = watched_sandbox(app, &host.name, &sandbox.id).and_then(|live| live.started_at);
     started.map_or(String::new(), |started| {
         format!(", up {}", clock(now.saturating_duration_since(started)))
@@ -134,7 +140,7 @@ pub(super) fn uptime(app: &App, sandbox: &Sandbox, host: &HostView, now: Instant
 }
 
 /// Lines about what it does, where it does anything.
-pub(super) fn lines(
+pub(super) fn push_metrics(
     lines: &mut Vec<Line<'static>>,
     app: &App,
     (host, sandbox): (&HostView, &Sandbox),
@@ -151,11 +157,11 @@ pub(super) fn lines(
         let text = format!(" ✗ {error}");
         lines.push(Line::styled(clip(&text, width), theme.warn));
     }
-    let columns = if height >= TALL { 24 } else { 8 };
+    let columns = if height >= LONG_GRAPH_HEIGHT { 24 } else { 8 };
     match live.samples.back() {
         Some(last) => {
-            let parts = usage(&live.samples, last, columns, !app.plain, theme);
-            flow(lines, parts, width);
+            let parts = usage_spans(&live.samples, last, columns, !app.plain, theme);
+            push_flowed(lines, parts, width);
         }
         None if live.error.is_none() => lines.push(Line::styled(" measuring…", theme.dim)),
         None => {}
@@ -181,7 +187,7 @@ pub(super) fn lines(
 
 type UsageColumn = Vec<Span<'static>>;
 
-fn usage(
+fn usage_spans(
     samples: &VecDeque<Sample>,
     last: &Sample,
     columns: usize,
@@ -204,7 +210,7 @@ fn usage(
         spans
     };
     // A graph of a line that is nearly idle is flat.
-    const QUIET: f64 = 64.0 * 1024.0;
+    const MIN_GRAPH_SCALE: f64 = 64.0 * 1024.0;
     let mut parts = Vec::new();
     if let Some(cpu) = last.cpu {
         let values = series(&|sample| sample.cpu.unwrap_or(0.0));
@@ -216,14 +222,14 @@ fn usage(
     }
     let disk = series(&|sample| sample.read_rate + sample.write_rate);
     let text = format!("r {} w {}", rate(last.read_rate), rate(last.write_rate));
-    parts.push(part("disk", Some((disk, QUIET)), text));
+    parts.push(part("disk", Some((disk, MIN_GRAPH_SCALE)), text));
     let net = series(&|sample| sample.receive_rate + sample.send_rate);
     let text = format!(
         "in {} out {}",
         rate(last.receive_rate),
         rate(last.send_rate)
     );
-    parts.push(part("net", Some((net, QUIET)), text));
+    parts.push(part("net", Some((net, MIN_GRAPH_SCALE)), text));
     if let Some(text) = growth_text(samples) {
         parts.push(part("overlay", None, text));
     }
@@ -244,7 +250,7 @@ fn growth_text(samples: &VecDeque<Sample>) -> Option<String> {
 }
 
 /// Puts parts one after the other, as many in a line as fit.
-fn flow(lines: &mut Vec<Line<'static>>, parts: Vec<UsageColumn>, width: usize) {
+fn push_flowed(lines: &mut Vec<Line<'static>>, parts: Vec<UsageColumn>, width: usize) {
     let mut line = Line::raw(" ");
     for part in parts {
         let part = Line::from(part);
