@@ -9,7 +9,7 @@ use ratatui::text::{Line, Span};
 use super::draw_section;
 use super::jobs_page;
 use super::lineage;
-use super::live;
+use super::metrics;
 use super::panes::state_sign;
 use super::text;
 use crate::actions::Pane;

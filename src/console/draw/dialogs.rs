@@ -5,7 +5,7 @@ use ratatui::layout::{Position, Rect};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Clear;
 
-use super::{live, text};
+use super::{metrics, text};
 use crate::app::{App, Areas};
 use crate::dialog::Dialog;
 use crate::theme::Theme;
