@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use crate::common::proxy::proxy;
-use crate::common::stores::{Lab, labs, s3s_fs, until};
+use crate::common::stores::{Lab, labs, s3s_fs, wait_until};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use snapdeck_bucket::Bucket;
@@ -215,7 +215,7 @@ async fn slow_upload(
 ) -> (
     tokio::task::JoinHandle<Result<Object>>,
     CancellationToken,
-    Arc<crate::common::proxy::Trouble>,
+    Arc<crate::common::proxy::Faults>,
 ) {
     let (address, trouble) = proxy(lab.address()).await;
     trouble.slow.store(30, SeqCst);
@@ -230,7 +230,7 @@ async fn slow_upload(
             .upload(&name("image"), size, read, false, &progress, &token)
             .await
     });
-    until(
+    wait_until(
         async || shown.sample().done_bytes > 4 << 20 && !lab.leftovers().await.is_empty(),
         "some bytes are uploaded",
     )

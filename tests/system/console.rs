@@ -4,7 +4,7 @@ mod manners;
 mod sandboxes;
 
 use crate::common::screen::Screen;
-use crate::common::{State, World, run, same_disk, until};
+use crate::common::{State, World, run, same_disk, wait_until};
 
 #[test]
 fn pushes_and_pulls() {
@@ -34,7 +34,7 @@ fn pushes_and_pulls() {
     );
 
     screen.press("q");
-    assert_eq!(screen.ended(), 0);
+    assert_eq!(screen.wait_for_exit(), 0);
     assert!(screen.is_restored());
     assert!(world.names("temp").is_empty());
 }
@@ -86,7 +86,7 @@ fn an_unreachable_host_and_bucket_are_shown() {
     screen.press("\u{1b}");
     screen.wait_for("the help is closed", |text| !text.contains("┌ help"));
     screen.press("q");
-    assert_eq!(screen.ended(), 0);
+    assert_eq!(screen.wait_for_exit(), 0);
 }
 
 #[test]
@@ -98,13 +98,13 @@ fn quitting_cancels_a_running_job_and_resumes_the_guest() {
     let mut screen = Screen::open(&world.command(&[]));
     screen.wait(&[&id, "running"]);
     screen.press("cgolden\r");
-    gate.reached();
+    gate.wait_reached();
     assert_eq!(world.state(&id), "paused");
     screen.wait(&["paused"]);
     screen.press("q");
     screen.wait(&["1 job is not over"]);
     screen.press("c");
-    assert_eq!(screen.ended(), 0);
+    assert_eq!(screen.wait_for_exit(), 0);
     assert_eq!(world.state(&id), "running");
     assert!(world.names("temp").is_empty());
 }
@@ -118,15 +118,15 @@ fn a_closed_terminal_ends_the_console_and_resumes_the_guest() {
     let mut screen = Screen::open(&world.command(&[]));
     screen.wait(&[&id, "running"]);
     screen.press("cgolden\r");
-    gate.reached();
+    gate.wait_reached();
     // The kernel sends SIGHUP when a terminal is closed.
     run(
         "kill",
         &["-HUP", &screen.child.process_id().unwrap().to_string()],
     );
-    screen.ended();
-    until("the guest runs", || world.state(&id) == "running");
-    until("the temporary directory is empty", || {
+    screen.wait_for_exit();
+    wait_until("the guest runs", || world.state(&id) == "running");
+    wait_until("the temporary directory is empty", || {
         world.names("temp").is_empty()
     });
 }
@@ -151,7 +151,7 @@ fn the_demo_needs_no_setup_and_leaves_nothing() {
     let dir = demo_directory(screen.child.process_id().unwrap());
     assert!(crate::common::exists(&dir));
     screen.press("q");
-    assert_eq!(screen.ended(), 0);
+    assert_eq!(screen.wait_for_exit(), 0);
     assert!(!crate::common::exists(&dir));
     assert!(demo_guests(&dir).is_empty());
 }
@@ -203,7 +203,7 @@ fn every_page_opens_with_one_key_and_closes_with_esc() {
         });
     }
     screen.press("q");
-    assert_eq!(screen.ended(), 0);
+    assert_eq!(screen.wait_for_exit(), 0);
 }
 
 #[test]
@@ -215,8 +215,8 @@ fn a_killed_demo_leaves_nothing() {
     let dir = demo_directory(pid);
     assert!(!demo_guests(&dir).is_empty());
     run("kill", &["-9", &pid.to_string()]);
-    until("the directory is gone", || !crate::common::exists(&dir));
-    until("the guests are gone", || demo_guests(&dir).is_empty());
+    wait_until("the directory is gone", || !crate::common::exists(&dir));
+    wait_until("the guests are gone", || demo_guests(&dir).is_empty());
 }
 
 /// Returns the directory of a demo, by its open log file.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
-use crate::common::proxy::{Trouble, proxy};
+use crate::common::proxy::{Faults, proxy};
 use crate::common::screen::Screen;
 use crate::common::{Fault, State, World, exists, sha256};
 use tokio::runtime::Runtime;
@@ -15,7 +15,7 @@ const HALF: u64 = 24 * 1024 * 1024;
 
 /// A proxy to the bucket that holds ranges from `hold` on until they are released.
 struct HoldingProxy {
-    trouble: Arc<Trouble>,
+    trouble: Arc<Faults>,
     _runtime: Runtime,
 }
 

@@ -4,7 +4,9 @@
 use std::sync::atomic::Ordering::SeqCst;
 
 use crate::common::screen::Screen;
-use crate::common::{Fault, Ran, State, World, ended, only_local, run, sha256, signal, until};
+use crate::common::{
+    CommandOutput, Fault, State, World, only_local, run, sha256, signal, wait_for_exit, wait_until,
+};
 use serde_json::Value;
 
 /// One check of a health report.
@@ -16,7 +18,7 @@ struct Check {
 
 /// Returns the check named `name` of `host` (`None`: the bucket), the worst of several.
 #[track_caller]
-fn find_check(ran: &Ran, host: Option<&str>, name: &str) -> Check {
+fn find_check(ran: &CommandOutput, host: Option<&str>, name: &str) -> Check {
     checks(ran, host)
         .into_iter()
         .filter(|check| check["name"] == name)
@@ -36,7 +38,7 @@ fn find_check(ran: &Ran, host: Option<&str>, name: &str) -> Check {
         .unwrap_or_else(|| panic!("no check {name:?} of {host:?} in {}", ran.stdout))
 }
 
-fn checks(ran: &Ran, host: Option<&str>) -> Vec<Value> {
+fn checks(ran: &CommandOutput, host: Option<&str>) -> Vec<Value> {
     let json = ran.json();
     let reports = json["examinations"].as_array().unwrap();
     let report = reports
@@ -48,7 +50,7 @@ fn checks(ran: &Ran, host: Option<&str>) -> Vec<Value> {
 /// Asserts the verdict of a check, and that its finding and fix contain these words.
 #[track_caller]
 fn assert_check(
-    ran: &Ran,
+    ran: &CommandOutput,
     host: Option<&str>,
     name: &str,
     verdict: &str,
@@ -71,7 +73,7 @@ fn assert_check(
 
 const ALPHA: Option<&str> = Some("alpha");
 
-fn doctor(world: &World) -> Ran {
+fn doctor(world: &World) -> CommandOutput {
     world.snapdeck(&["doctor", "--json"])
 }
 
@@ -166,7 +168,7 @@ fn text_output_is_grouped_and_readable_without_colour() {
 #[test]
 fn missing_programs_are_reported_with_their_package() {
     let world = World::new();
-    world.without_programs(&["qemu-img", "qemu-nbd", "virsh"]);
+    world.hide_programs(&["qemu-img", "qemu-nbd", "virsh"]);
     let ran = doctor(&world);
     assert_eq!(ran.code, Some(1), "{ran:?}");
     assert_check(
@@ -209,7 +211,7 @@ fn missing_and_full_directories_are_reported_with_a_fix() {
     assert_eq!(ran.code, Some(1), "{ran:?}");
     let (nvram, temp) = (world.path("nvram"), world.path("temp"));
     let install = format!("install -d -m 755 -o 0 -g 0 {nvram}");
-    let missing = if crate::common::am_root() {
+    let missing = if crate::common::is_root() {
         &*install
     } else {
         "install -d"
@@ -251,7 +253,7 @@ fn too_little_space_for_a_flattened_image_is_a_warning() {
 #[test]
 fn directories_without_permission_are_reported_with_a_command() {
     let world = World::over_ssh(1);
-    world.limit_rights();
+    world.enforce_permissions();
     let (snapshots, temp) = (world.path("snapshots"), world.path("temp"));
     run("chmod", &["000", &snapshots]);
     run("chmod", &["555", &temp]);
@@ -445,7 +447,7 @@ fn other_checks_run_without_libvirt() {
 #[test]
 fn an_unreachable_host_does_not_delay_others() {
     let world = World::over_ssh(2);
-    world.hosts[0].change_our_key();
+    world.hosts[0].replace_client_key();
     world.hosts[1].link().cut(Fault::Closed);
     let ran = doctor(&world);
     assert_eq!(ran.code, Some(5), "{ran:?}");
@@ -575,9 +577,9 @@ fn a_cancelled_check_leaves_no_objects() {
     trouble.hold_from.store(1, SeqCst);
     let child = world.start(&["doctor"]);
     let probe = || world.s5cmd(&["ls", "{}/.snapdeck-probe*"]).status.success();
-    until("its test object is written", probe);
+    wait_until("its test object is written", probe);
     signal(&child, "INT");
-    let ran = ended(child);
+    let ran = wait_for_exit(child);
     ran.failed(130, &["cancelled"]);
     assert_eq!(list_all(&world), before);
 }
@@ -597,5 +599,5 @@ fn the_console_shows_the_checks_and_repeats_them() {
     screen.press("\u{1b}");
     screen.wait_for("the page is closed", |text| !text.contains("┌ doctor"));
     screen.press("q");
-    assert_eq!(screen.ended(), 0);
+    assert_eq!(screen.wait_for_exit(), 0);
 }

@@ -4,8 +4,10 @@ use std::process::Child;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
-use crate::common::proxy::{Trouble, proxy};
-use crate::common::{Host, Ran, World, ended, exists, run, sha256, signal, stamp, until};
+use crate::common::proxy::{Faults, proxy};
+use crate::common::{
+    CommandOutput, Host, World, exists, run, sha256, signal, stamp, wait_for_exit, wait_until,
+};
 use serde_json::{Value, json};
 use snapdeck_engine::{Engine, JobId, JobState};
 use snapdeck_model::{Kind, Operation, Outcome};
@@ -22,7 +24,7 @@ const HALF: u64 = 24 * MIB;
 struct FanOut {
     world: World,
     image: String,
-    line: Arc<Trouble>,
+    line: Arc<Faults>,
     runtime: Runtime,
 }
 
@@ -113,7 +115,7 @@ impl FanOut {
         self.line.hold_from.store(bytes, SeqCst);
         let child = self.world.start(args);
         for host in hosts {
-            until("the blocks are logged", || self.logged_bytes(host) == bytes);
+            wait_until("the blocks are logged", || self.logged_bytes(host) == bytes);
         }
         child
     }
@@ -126,7 +128,7 @@ impl FanOut {
     fn kill_pull_at(&self, bytes: u64, args: &[&str], hosts: &[&str]) {
         let child = self.start_held(bytes, args, hosts);
         signal(&child, "KILL");
-        assert_eq!(ended(child).code, None);
+        assert_eq!(wait_for_exit(child).code, None);
         self.release();
         self.received();
     }
@@ -156,7 +158,7 @@ const ALL: [&str; 9] = [
 ];
 
 #[track_caller]
-fn results(ran: &Ran) -> Vec<Value> {
+fn results(ran: &CommandOutput) -> Vec<Value> {
     ran.json()["results"].as_array().unwrap().clone()
 }
 
@@ -292,7 +294,7 @@ fn a_signal_cancels_all_hosts_and_keeps_partial_files() {
     let fan = FanOut::new();
     let child = fan.start_held(HALF, &ALL, &HOSTS);
     signal(&child, "INT");
-    let ran = ended(child);
+    let ran = wait_for_exit(child);
     assert_eq!(ran.code, Some(130), "{ran:?}");
     for (result, host) in results(&ran).iter().zip(HOSTS) {
         assert_eq!(result["error"]["kind"], "cancelled");
@@ -314,7 +316,7 @@ fn the_others_continue_when_one_host_is_cancelled() {
     let engine = fan.engine();
     let ids = fan.submit(&engine);
     let job = |id| engine.view().job(id).unwrap().clone();
-    until("all hosts have the blocks before the hold", || {
+    wait_until("all hosts have the blocks before the hold", || {
         HOSTS.iter().all(|host| fan.logged_bytes(host) == HALF)
     });
     assert!(
@@ -345,7 +347,7 @@ fn the_download_ends_when_all_hosts_are_cancelled() {
     let engine = fan.engine();
     let ids = fan.submit(&engine);
     let done = |id: &JobId| engine.view().job(*id).unwrap().progress().done_bytes;
-    until("all three download", || {
+    wait_until("all three download", || {
         ids.iter().all(|id| done(id) > 8 * MIB)
     });
     ids.iter().for_each(|id| engine.cancel(*id));
@@ -356,7 +358,7 @@ fn the_download_ends_when_all_hosts_are_cancelled() {
     // The last user of the S3 client closes its connections.
     drop(engine);
     fan.release();
-    until("the connections are closed", || {
+    wait_until("the connections are closed", || {
         fan.line.open.load(SeqCst) == 0
     });
     assert!(fan.received() < fan.size());

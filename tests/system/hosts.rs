@@ -8,12 +8,12 @@ mod paused;
 mod several;
 mod there;
 
-use crate::common::{World, until};
+use crate::common::{World, wait_until};
 
 /// Waits until the job's temporary files on the host are removed.
 #[track_caller]
 fn assert_nothing_stays(world: &World) {
-    until("the temporary directory is empty", || {
+    wait_until("the temporary directory is empty", || {
         world.names("temp").is_empty()
     });
 }

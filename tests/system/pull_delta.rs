@@ -10,7 +10,7 @@ use std::process::Child;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
-use crate::common::{Host, SmallDisk, Trouble, World, sha256, until};
+use crate::common::{Faults, Host, SmallDisk, World, sha256, wait_until};
 use serde_json::Value;
 use snapdeck_model::{Digest, Manifest, Parent};
 
@@ -21,7 +21,7 @@ const BLOCK: u64 = 8 * MIB;
 /// Hosts, and a proxy to the bucket.
 struct Lab {
     world: World,
-    line: Arc<Trouble>,
+    line: Arc<Faults>,
 }
 
 impl Deref for Lab {
@@ -35,7 +35,7 @@ impl Deref for Lab {
 impl Lab {
     fn new(hosts: usize) -> Self {
         let world = World::hosts(hosts);
-        let line = world.detour();
+        let line = world.use_proxy();
         Self { world, line }
     }
 
@@ -107,7 +107,7 @@ impl Lab {
     fn start_held(&self, bytes: u64) -> Child {
         self.line.hold_from.store(bytes, SeqCst);
         let child = self.start(&["pull", "app", "--json"]);
-        until("the blocks are logged", || self.logged_bytes() == bytes);
+        wait_until("the blocks are logged", || self.logged_bytes() == bytes);
         child
     }
 
@@ -125,7 +125,7 @@ impl Lab {
 
     /// Returns the text of a file as the host sees it, with mounts of its namespace.
     fn read_on_host(&self, path: &str) -> String {
-        std::fs::read_to_string(self.seen(path)).unwrap_or_default()
+        std::fs::read_to_string(self.path_on_host(path)).unwrap_or_default()
     }
 }
 
@@ -272,7 +272,7 @@ fn blocks_are_shared_on_a_file_system_with_reflinks() {
 }
 
 fn output_on(disk: &SmallDisk, argv: &[&str]) -> String {
-    let output = disk.there(argv);
+    let output = disk.run_on_host(argv);
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).unwrap()
 }

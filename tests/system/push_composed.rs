@@ -4,7 +4,8 @@
 use std::sync::atomic::Ordering::SeqCst;
 
 use crate::common::{
-    Ran, State, World, ended, in_background, run, same_disk, signal, stores, until,
+    CommandOutput, State, World, in_background, run, same_disk, signal, stores, wait_for_exit,
+    wait_until,
 };
 use serde_json::{Value, json};
 use snapdeck_model::{BLOCK_BYTES, Digest, Manifest};
@@ -86,7 +87,7 @@ fn assert_incremental(result: &Value) {
 #[test]
 fn a_push_uploads_only_changes_in_every_generation() {
     let (world, id) = with_pulled_base(State::Off);
-    let line = world.detour();
+    let line = world.use_proxy();
     let result = world.snapdeck(&["push", &id, "one", "--json"]).ok().json();
     assert_incremental(&result);
     assert!(
@@ -148,7 +149,7 @@ fn a_small_base_is_uploaded_in_one_part() {
 #[test]
 fn a_store_without_part_copies_gets_all_bytes() {
     let (world, id) = with_pulled_base(State::Off);
-    let line = world.detour();
+    let line = world.use_proxy();
     line.refuse_copies.store(true, SeqCst);
     let ran = world.snapdeck(&["-v", "push", &id, "app", "--json"]).ok();
     assert_eq!(ran.json()["copiedBytes"], 0);
@@ -159,7 +160,7 @@ fn a_store_without_part_copies_gets_all_bytes() {
 
 /// Pushes and asserts that the store copied no bytes of the base.
 #[track_caller]
-fn assert_not_copied(world: &World, id: &str) -> Ran {
+fn assert_not_copied(world: &World, id: &str) -> CommandOutput {
     let ran = world.snapdeck(&["-v", "push", id, "app", "--json"]).ok();
     assert_eq!(ran.json()["copiedBytes"], 0, "{ran:?}");
     assert_object_is(world, "app", &world.disk("a"));
@@ -184,7 +185,7 @@ fn a_base_object_replaced_during_the_push_is_not_copied() {
     world.image(&other, BASE);
     world.put(&other, "base");
     line.hold_parts.store(false, SeqCst);
-    let result = ended(child).ok().json();
+    let result = wait_for_exit(child).ok().json();
     assert_eq!(result["copiedBytes"], 0);
     assert_object_is(&world, "app", &world.disk("a"));
 }
@@ -333,15 +334,15 @@ fn a_cancelled_or_killed_push_publishes_nothing() {
     let (world, id) = with_pulled_base(State::Paused);
     let (child, _line) = world.start_to_parts(&["push", &id, "app"]);
     signal(&child, "INT");
-    ended(child).failed(130, &["was cancelled"]);
+    wait_for_exit(child).failed(130, &["was cancelled"]);
     assert!(!world.is_in_bucket("app"));
     assert!(manifest(&world, "app").is_none());
     assert_nothing_left(&world);
 
     let child = world.start(&["push", &id, "app"]);
-    until("a part is being uploaded", || world.uploads() != "[]");
+    wait_until("a part is being uploaded", || world.uploads() != "[]");
     signal(&child, "KILL");
-    ended(child);
+    wait_for_exit(child);
     assert!(!world.is_in_bucket("app"));
     assert!(world.names("temp").is_empty());
     assert_eq!(world.state(&id), "paused");
@@ -409,7 +410,7 @@ fn memory_is_small_for_a_large_disk() {
     let child = world.start(&["push", &id, "app", "--json"]);
     let status = format!("/proc/{}/status", child.id());
     let mut peak = 0;
-    until("the push has ended", || {
+    wait_until("the push has ended", || {
         let status = std::fs::read_to_string(&status).unwrap_or_default();
         // Without the pages of the program file, which is large in a debug build.
         let line = status.lines().find(|line| line.starts_with("RssAnon:"));
@@ -418,7 +419,7 @@ fn memory_is_small_for_a_large_disk() {
         // A process that has ended has no such line.
         now.is_none()
     });
-    let result = ended(child).ok().json();
+    let result = wait_for_exit(child).ok().json();
     assert!(number(&result, "uploadedBytes") > 300 * MIB, "{result}");
     assert!((1..128 * 1024).contains(&peak), "{peak} KiB");
     assert!(same_disk(&world.get("app"), &world.disk("a")));

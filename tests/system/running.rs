@@ -5,7 +5,7 @@ mod ends;
 mod methods;
 mod moments;
 
-use crate::common::{Guest, World, output, run, sha256, until};
+use crate::common::{Guest, World, output, run, sha256, wait_until};
 
 /// An environment with a running guest that writes to its disk.
 struct Busy {
@@ -34,7 +34,7 @@ impl Busy {
     fn with_allocated_overlay(world: World) -> Self {
         Self::build(world, "scatter", |world| {
             let at = world
-                .seen("sandboxes")
+                .path_on_host("sandboxes")
                 .join(format!("{}.qcow2", world.id("a")));
             for place in ["0 8M", "512M 64M"] {
                 let write = format!("write -q -P 0 {place}");
@@ -47,7 +47,7 @@ impl Busy {
     }
 
     fn build(world: World, words: &str, prepare: impl FnOnce(&World)) -> Self {
-        world.use_guest_that(words);
+        world.use_guest_with(words);
         let base = world.snapshot("base", 3);
         let base = sha256(&base);
         let id = world.id("a");
@@ -55,7 +55,7 @@ impl Busy {
         prepare(&world);
         world.snapdeck(&["sandbox", "start", &id]).ok();
         let guest = world.guest(&id);
-        guest.wait_alive(0);
+        guest.wait_for_heartbeat(0);
         Self {
             world,
             id,
@@ -68,10 +68,10 @@ impl Busy {
     #[track_caller]
     fn assert_intact(&self) {
         let (world, id) = (&self.world, &self.id);
-        until("the guest runs", || world.state(id) == "running");
+        wait_until("the guest runs", || world.state(id) == "running");
         self.assert_cleaned_up();
-        let now = self.guest.alive().pop().unwrap();
-        self.guest.wait_beyond(&now);
+        let now = self.guest.heartbeats().pop().unwrap();
+        self.guest.wait_for_heartbeat_after(&now);
         assert_eq!(self.guest.boots().len(), 1, "the guest has rebooted");
     }
 
@@ -79,9 +79,9 @@ impl Busy {
     #[track_caller]
     fn assert_cleaned_up(&self) {
         let world = &self.world;
-        until("the backup job has ended", || !has_backup(world, &self.id));
-        until("its files are removed", || backups(world).is_empty());
-        until("the temporary directory is empty", || {
+        wait_until("the backup job has ended", || !has_backup(world, &self.id));
+        wait_until("its files are removed", || backups(world).is_empty());
+        wait_until("the temporary directory is empty", || {
             world.names("temp").is_empty()
         });
         assert_eq!(sha256(&world.snapshot_path("base")), self.base);

@@ -4,8 +4,8 @@ use std::process::{Child, Command, Output};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
-use super::process::{output, until};
-use super::proxy::{Trouble, proxy};
+use super::process::{output, wait_until};
+use super::proxy::{Faults, proxy};
 use super::{World, lab};
 
 /// Runs `start` on a runtime in another thread; tasks that it spawns run until the tests end.
@@ -39,7 +39,7 @@ impl World {
     }
 
     /// Puts a proxy between snapdeck and the store.
-    pub(crate) fn detour(&self) -> Arc<Trouble> {
+    pub(crate) fn use_proxy(&self) -> Arc<Faults> {
         let store = lab("SNAPDECK_LAB_S3");
         let (address, trouble) = in_background(proxy(store.replace("http://", "")));
         self.reconfigure(&store, &format!("http://{address}"));
@@ -47,11 +47,11 @@ impl World {
     }
 
     /// Starts snapdeck with a proxy that holds uploaded parts; returns when the first part is held.
-    pub(crate) fn start_to_parts(&self, args: &[&str]) -> (Child, Arc<Trouble>) {
-        let trouble = self.detour();
+    pub(crate) fn start_to_parts(&self, args: &[&str]) -> (Child, Arc<Faults>) {
+        let trouble = self.use_proxy();
         trouble.hold_parts.store(true, SeqCst);
         let child = self.start(args);
-        until("a part is being uploaded", || trouble.held.load(SeqCst) > 0);
+        wait_until("a part is being uploaded", || trouble.held.load(SeqCst) > 0);
         (child, trouble)
     }
 

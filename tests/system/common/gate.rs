@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::files::exists;
 use super::host::Host;
-use super::process::{found, run, until};
+use super::process::{find_program, run, wait_until};
 use super::ssh;
 
 impl Host {
@@ -28,7 +28,7 @@ impl Host {
     }
 
     /// Removes programs from the PATH.
-    pub(crate) fn without_programs(&self, missing: &[&str]) {
+    pub(crate) fn hide_programs(&self, missing: &[&str]) {
         let dir = self.tool("programs");
         std::fs::create_dir(&dir).unwrap();
         for place in self.programs.borrow().split(':') {
@@ -57,7 +57,7 @@ impl Host {
             go: self.tool("gate.go"),
         };
         let Gate { pid, go } = &gate;
-        let (dir, real) = (self.dir.display(), found("qemu-img"));
+        let (dir, real) = (self.dir.display(), find_program("qemu-img"));
         self.fake(
             "qemu-img",
             &format!(
@@ -81,8 +81,8 @@ pub(crate) struct Gate {
 impl Gate {
     /// Waits until qemu-img is called.
     #[track_caller]
-    pub(crate) fn reached(&self) {
-        until("qemu-img was called", || exists(&self.pid));
+    pub(crate) fn wait_reached(&self) {
+        wait_until("qemu-img was called", || exists(&self.pid));
     }
 
     /// Lets qemu-img run, now and later.
@@ -91,7 +91,7 @@ impl Gate {
     }
 
     /// Whether the qemu-img that waited has ended.
-    pub(crate) fn is_left(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         let pid = std::fs::read_to_string(&self.pid).unwrap();
         let command = std::fs::read(format!("/proc/{}/cmdline", pid.trim()));
         // A zombie has no arguments.

@@ -4,7 +4,7 @@
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
-use super::process::{run, until};
+use super::process::{run, wait_until};
 use super::{World, exists};
 
 /// The serial log of one guest.
@@ -25,7 +25,7 @@ pub(crate) struct Boot {
 
 /// A periodic line of a running guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Alive {
+pub(crate) struct Heartbeat {
     /// Same as [`Boot::id`].
     pub boot: String,
     /// A counter in the guest's memory.
@@ -37,11 +37,11 @@ pub(crate) struct Alive {
 impl World {
     /// Makes `snapdeck sandbox new` create sandboxes with this guest, by a domain template in the settings.
     pub(crate) fn use_guest(&self) {
-        self.use_guest_that("");
+        self.use_guest_with("");
     }
 
     /// Same as [`World::use_guest`], with additional kernel arguments (tests/lab/guest.init).
-    pub(crate) fn use_guest_that(&self, words: &str) {
+    pub(crate) fn use_guest_with(&self, words: &str) {
         let kernel = concat!(env!("CARGO_MANIFEST_DIR"), "/.lab/guest");
         assert!(exists(kernel), "no guest: run the tests with `make test`");
         let dir = self.dir.display();
@@ -138,8 +138,8 @@ impl Guest {
     }
 
     /// Returns its periodic lines so far.
-    pub(crate) fn alive(&self) -> Vec<Alive> {
-        let alive = |words: Vec<String>| Alive {
+    pub(crate) fn heartbeats(&self) -> Vec<Heartbeat> {
+        let alive = |words: Vec<String>| Heartbeat {
             boot: words[0].clone(),
             count: words[1].parse().unwrap(),
             head: words[2].parse().unwrap(),
@@ -149,9 +149,9 @@ impl Guest {
 
     /// Waits for a periodic line of the boot after the first `boots`.
     #[track_caller]
-    pub(crate) fn wait_alive(&self, boots: usize) -> Alive {
-        let last = || self.alive().pop();
-        until("the guest is alive", || {
+    pub(crate) fn wait_for_heartbeat(&self, boots: usize) -> Heartbeat {
+        let last = || self.heartbeats().pop();
+        wait_until("the guest is alive", || {
             let at = self.boots().into_iter().nth(boots);
             at.zip(last()).is_some_and(|(at, last)| last.boot == at.id)
         });
@@ -160,25 +160,25 @@ impl Guest {
 
     /// Waits for a periodic line after `before`; returns it.
     #[track_caller]
-    pub(crate) fn wait_beyond(&self, before: &Alive) -> Alive {
-        let last = || self.alive().pop().unwrap();
-        until("the guest goes on", || last().count > before.count);
+    pub(crate) fn wait_for_heartbeat_after(&self, before: &Heartbeat) -> Heartbeat {
+        let last = || self.heartbeats().pop().unwrap();
+        wait_until("the guest goes on", || last().count > before.count);
         last()
     }
 
     /// Returns the last record written at each freeze of its file systems.
-    pub(crate) fn frozen(&self) -> Vec<u64> {
+    pub(crate) fn freezes(&self) -> Vec<u64> {
         let frozen = self.lines("frozen").into_iter();
         frozen.map(|words| words[1].parse().unwrap()).collect()
     }
 
     /// Returns the number of thaws.
-    pub(crate) fn thawed(&self) -> usize {
+    pub(crate) fn thaw_count(&self) -> usize {
         self.lines("thawed").len()
     }
 
     /// Whether its power button was pressed.
-    pub(crate) fn was_told_to_stop(&self) -> bool {
+    pub(crate) fn was_power_button_pressed(&self) -> bool {
         !self.lines("off").is_empty()
     }
 }

@@ -134,7 +134,7 @@ impl Host {
 
     /// Runs a program in its mount namespace and returns the output.
     #[track_caller]
-    pub(crate) fn there(&self, argv: &[&str]) -> String {
+    pub(crate) fn run_on_host(&self, argv: &[&str]) -> String {
         run(
             SCRIPT,
             &[&["enter", self.root.to_str().unwrap()], argv].concat(),
@@ -279,7 +279,7 @@ impl Host {
 
     /// Returns the sorted file names in one of its directories, with hidden files and without manifests.
     pub(crate) fn names(&self, dir: &str) -> Vec<String> {
-        let entries = std::fs::read_dir(self.seen(dir)).unwrap();
+        let entries = std::fs::read_dir(self.path_on_host(dir)).unwrap();
         let mut names: Vec<String> = entries
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .filter(|name| name.starts_with('.') || !name.ends_with(".json"))
@@ -289,7 +289,7 @@ impl Host {
     }
 
     /// Returns the path of one of its directories as snapdeck sees it: with the mounts of its namespace.
-    pub(crate) fn seen(&self, dir: &str) -> PathBuf {
+    pub(crate) fn path_on_host(&self, dir: &str) -> PathBuf {
         match self.is_over_ssh() {
             true => {
                 let dir = self.dir.join(dir);
@@ -325,7 +325,7 @@ impl Host {
             enter,
             path: self.path(dir),
         };
-        let mounted = disk.there(&[&["mount"][..], what, &[&disk.path]].concat());
+        let mounted = disk.run_on_host(&[&["mount"][..], what, &[&disk.path]].concat());
         if mounted.status.success() {
             return Some(disk);
         }
@@ -348,7 +348,7 @@ impl Host {
     pub(crate) fn signal_libvirtd(&self, name: &str) {
         assert!(self.is_private.get(), "other tests use this libvirtd");
         let pid = std::fs::read_to_string(self.root.join("libvirtd.pid")).unwrap();
-        self.there(&["kill", "-s", name, pid.trim()]);
+        self.run_on_host(&["kill", "-s", name, pid.trim()]);
     }
 
     /// Starts its libvirtd after [`Host::kill_libvirtd`].
@@ -366,7 +366,7 @@ pub(crate) struct SmallDisk {
 impl SmallDisk {
     /// Remounts it read-only.
     pub(crate) fn make_read_only(&self) {
-        let mounted = self.there(&["mount", "-o", "remount,ro", &self.path]);
+        let mounted = self.run_on_host(&["mount", "-o", "remount,ro", &self.path]);
         assert!(mounted.status.success(), "{mounted:?}");
     }
 
@@ -374,12 +374,12 @@ impl SmallDisk {
     pub(crate) fn fill(&self) {
         let file = format!("{}/full", self.path);
         let fill = "head -c 1048576 /dev/zero >\"$1\"";
-        let filled = self.there(&["sh", "-c", fill, "sh", &file]);
+        let filled = self.run_on_host(&["sh", "-c", fill, "sh", &file]);
         assert!(!filled.status.success(), "the disk is not full: {filled:?}");
     }
 
     /// Runs a program in the mount namespace of the file system.
-    pub(crate) fn there(&self, argv: &[&str]) -> std::process::Output {
+    pub(crate) fn run_on_host(&self, argv: &[&str]) -> std::process::Output {
         output(
             Command::new(&self.enter[0])
                 .args(&self.enter[1..])
@@ -390,7 +390,7 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        let _ = self.there(&["umount", &self.path]);
+        let _ = self.run_on_host(&["umount", &self.path]);
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use super::process::{DEADLINE, run, tree};
+use super::process::{DEADLINE, process_tree, run};
 
 /// A network fault.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,7 +22,7 @@ pub(crate) enum Fault {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Way {
+pub(crate) enum Direction {
     ToHost,
     FromHost,
 }
@@ -46,7 +46,7 @@ struct State {
     /// sshd has received SIGSTOP.
     paused: bool,
     /// Fault, direction, and the bytes that pass before it.
-    planned: Option<(Fault, Way, u64)>,
+    planned: Option<(Fault, Direction, u64)>,
     bytes_per_second: Option<u64>,
     passed: [u64; 2],
     came: usize,
@@ -86,7 +86,7 @@ impl Link {
     }
 
     /// Starts a fault after `bytes` more in a direction.
-    pub(crate) fn cut_after(&self, fault: Fault, way: Way, bytes: u64) {
+    pub(crate) fn cut_after(&self, fault: Fault, way: Direction, bytes: u64) {
         self.inner.lock().planned = Some((fault, way, bytes));
     }
 
@@ -109,12 +109,12 @@ impl Link {
     }
 
     /// Returns the bytes that have passed so far.
-    pub(crate) fn passed(&self, way: Way) -> u64 {
+    pub(crate) fn bytes_passed(&self, way: Direction) -> u64 {
         self.inner.lock().passed[way as usize]
     }
 
     /// Returns the number of connections accepted so far.
-    pub(crate) fn came(&self) -> usize {
+    pub(crate) fn connection_count(&self) -> usize {
         self.inner.lock().came
     }
 
@@ -198,7 +198,7 @@ impl State {
         };
         let of = |one: &Connection| {
             let first = one.sshd.id();
-            tree(first)
+            process_tree(first)
                 .into_iter()
                 // The first process is not renamed before exec.
                 .filter(move |pid| *pid == first || is_sshd(pid))
@@ -278,16 +278,16 @@ impl Inner {
         drop(state);
         let (this, that) = (self.clone(), self.clone());
         std::thread::spawn(move || {
-            this.pump(Way::ToHost, streams.0, &streams.1);
+            this.pump(Direction::ToHost, streams.0, &streams.1);
             let _ = streams.1.shutdown(Shutdown::Write);
         });
         std::thread::spawn(move || {
-            that.pump(Way::FromHost, ends.1, &ends.0);
+            that.pump(Direction::FromHost, ends.1, &ends.0);
             let _ = ends.0.shutdown(Shutdown::Write);
         });
     }
 
-    fn pump(&self, way: Way, mut from: impl Read, mut to: impl Write) {
+    fn pump(&self, way: Direction, mut from: impl Read, mut to: impl Write) {
         let mut buffer = vec![0; 32 * 1024];
         loop {
             // The end of the stream is delayed as bytes are.
@@ -305,7 +305,7 @@ impl Inner {
     }
 
     /// Waits until bytes may pass; returns the limit in bytes per second, or `None` if the connection is closed.
-    fn pass(&self, way: Way, length: usize) -> Option<Option<u64>> {
+    fn pass(&self, way: Direction, length: usize) -> Option<Option<u64>> {
         let length = length as u64;
         let mut state = self.lock();
         if let Some((fault, planned, left)) = &mut state.planned

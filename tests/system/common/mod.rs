@@ -31,11 +31,12 @@ pub(crate) use files::{exists, same_disk, sha256, stamp};
 pub(crate) use gate::Gate;
 pub(crate) use guest::{Guest, consistent_records};
 pub(crate) use host::{Host, SmallDisk, State};
-pub(crate) use link::{Fault, Link, Way};
+pub(crate) use link::{Direction, Fault, Link};
 pub(crate) use process::{
-    Ran, am_root, ended, ended_within, found, output, run, signal, tree, until,
+    CommandOutput, find_program, is_root, output, process_tree, run, signal, wait_for_exit,
+    wait_for_exit_within, wait_until,
 };
-pub(crate) use proxy::Trouble;
+pub(crate) use proxy::Faults;
 use snapdeck_engine::Engine;
 use snapdeck_model::settings::Settings;
 use snapdeck_settings::{self, Flags};
@@ -224,11 +225,11 @@ impl World {
 
     /// Runs snapdeck to its end. Once more if it failed with exit code 5 (unreachable) while libvirtd crashed.
     #[track_caller]
-    pub(crate) fn snapdeck(&self, args: &[&str]) -> Ran {
+    pub(crate) fn snapdeck(&self, args: &[&str]) -> CommandOutput {
         let mut command = self.command(args);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let crashes: Vec<usize> = self.hosts.iter().map(Host::wait_for_restart).collect();
-        let ran = ended(command.spawn().unwrap());
+        let ran = wait_for_exit(command.spawn().unwrap());
         if ran.code != Some(5)
             || crashes
                 == self
@@ -240,7 +241,7 @@ impl World {
             return ran;
         }
         eprintln!("libvirtd crashed during snapdeck {args:?}, which runs again: {ran:?}");
-        ended(command.spawn().unwrap())
+        wait_for_exit(command.spawn().unwrap())
     }
 
     /// Starts snapdeck in its own process group, for tests that signal or kill it.
@@ -251,7 +252,7 @@ impl World {
     }
 
     /// Disables backup jobs: running sandboxes are paused while their disks are converted.
-    pub(crate) fn only_converts(&self) {
+    pub(crate) fn force_convert(&self) {
         let config = std::fs::read_to_string(self.config()).unwrap();
         if !config.contains("running = ") {
             let config = config.replace("owner = ", "running = \"convert\"\nowner = ");
@@ -262,7 +263,7 @@ impl World {
     /// Same as [`Host::gate`]. For `convert`, snapshots of running sandboxes are converted too.
     pub(crate) fn gate(&self, verb: &str) -> Gate {
         if verb == "convert" {
-            self.only_converts();
+            self.force_convert();
         }
         self.hosts[0].gate(verb)
     }
@@ -271,7 +272,7 @@ impl World {
     pub(crate) fn start_to_gate(&self, verb: &str, args: &[&str]) -> (Child, Gate) {
         let gate = self.gate(verb);
         let child = self.start(args);
-        gate.reached();
+        gate.wait_reached();
         (child, gate)
     }
 }

@@ -10,14 +10,14 @@ pub(super) const DEADLINE: Duration = Duration::from_secs(120);
 
 /// Exit code and output of a snapdeck process.
 #[derive(Debug)]
-pub(crate) struct Ran {
+pub(crate) struct CommandOutput {
     /// `None` after a signal.
     pub code: Option<i32>,
     pub stdout: String,
     pub stderr: String,
 }
 
-impl Ran {
+impl CommandOutput {
     /// Parses standard output, with `--json`.
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
@@ -50,15 +50,15 @@ impl Ran {
 
 /// Waits for a process to end.
 #[track_caller]
-pub(crate) fn ended(child: Child) -> Ran {
-    ended_within(child, DEADLINE)
+pub(crate) fn wait_for_exit(child: Child) -> CommandOutput {
+    wait_for_exit_within(child, DEADLINE)
 }
 
 /// Same as [`ended`], with another deadline.
 #[track_caller]
-pub(crate) fn ended_within(child: Child, deadline: Duration) -> Ran {
+pub(crate) fn wait_for_exit_within(child: Child, deadline: Duration) -> CommandOutput {
     let output = output_of(child, deadline);
-    Ran {
+    CommandOutput {
         code: output.status.code(),
         stdout: String::from_utf8(output.stdout).unwrap(),
         stderr: String::from_utf8(output.stderr).unwrap(),
@@ -121,7 +121,7 @@ pub(crate) fn run(program: &str, args: &[&str]) -> String {
 
 /// Waits until a condition is true.
 #[track_caller]
-pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let since = Instant::now();
     while !condition() {
         assert!(since.elapsed() < DEADLINE, "timed out waiting until {what}");
@@ -134,7 +134,7 @@ pub(crate) fn signal(child: &Child, name: &str) {
 }
 
 /// Returns a process and its descendants.
-pub(crate) fn tree(pid: u32) -> Vec<u32> {
+pub(crate) fn process_tree(pid: u32) -> Vec<u32> {
     let mut found = vec![pid];
     let mut next = 0;
     // A process that starts meanwhile may be missing; its parent ends it.
@@ -156,11 +156,11 @@ pub(crate) fn tree(pid: u32) -> Vec<u32> {
 }
 
 /// Returns the path of a program.
-pub(crate) fn found(program: &str) -> String {
+pub(crate) fn find_program(program: &str) -> String {
     let path = run("sh", &["-c", &format!("command -v {program}")]);
     path.trim().to_owned()
 }
 
-pub(crate) fn am_root() -> bool {
+pub(crate) fn is_root() -> bool {
     run("id", &["-u"]).trim() == "0"
 }

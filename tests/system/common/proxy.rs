@@ -19,7 +19,7 @@ const CUT_AFTER: u64 = 3 * 1024 * 1024;
 
 /// Faults to come, and counters.
 #[derive(Default)]
-pub(crate) struct Trouble {
+pub(crate) struct Faults {
     /// Parts to answer with 503.
     pub busy: AtomicI32,
     /// Connections to close while the client sends.
@@ -51,8 +51,8 @@ pub(crate) struct Trouble {
 }
 
 /// Starts a proxy in front of `store` (HOST:PORT).
-pub(crate) async fn proxy(store: String) -> (SocketAddr, Arc<Trouble>) {
-    let trouble = Arc::new(Trouble::default());
+pub(crate) async fn proxy(store: String) -> (SocketAddr, Arc<Faults>) {
+    let trouble = Arc::new(Faults::default());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let shared = trouble.clone();
@@ -92,7 +92,7 @@ fn take(left: &AtomicI32) -> bool {
 async fn up(
     mut from: tcp::OwnedReadHalf,
     mut to: tcp::OwnedWriteHalf,
-    trouble: &Trouble,
+    trouble: &Faults,
 ) -> Option<(tcp::OwnedReadHalf, &'static str)> {
     let mut buffer = vec![0; 64 * 1024];
     let mut passed = 0;
@@ -144,7 +144,7 @@ fn range(head: &str) -> Option<u64> {
     rest.split('-').next()?.parse().ok()
 }
 
-async fn down(mut from: tcp::OwnedReadHalf, trouble: &Trouble, to: &tcp::OwnedWriteHalf) {
+async fn down(mut from: tcp::OwnedReadHalf, trouble: &Faults, to: &tcp::OwnedWriteHalf) {
     let mut buffer = vec![0; 64 * 1024];
     let mut passed = 0;
     while let Ok(length @ 1..) = from.read(&mut buffer).await {

@@ -13,7 +13,7 @@ const COLUMNS: u16 = 120;
 const ROWS: u16 = 40;
 
 /// Attributes of a cell.
-pub(crate) struct Look {
+pub(crate) struct CellStyle {
     pub inverse: bool,
 }
 
@@ -84,7 +84,7 @@ impl Screen {
 
     /// Waits until `text` is on the screen and its first cell meets a condition.
     #[track_caller]
-    pub(crate) fn wait_row(&self, text: &str, wanted: impl Fn(&Look) -> bool) {
+    pub(crate) fn wait_row(&self, text: &str, wanted: impl Fn(&CellStyle) -> bool) {
         self.wait_for(&format!("{text:?} has the expected attributes"), |_| {
             let shown = self.shown.lock().unwrap();
             let screen = shown.screen();
@@ -94,7 +94,7 @@ impl Screen {
                 screen.cell(row as u16, before.chars().count() as u16)
             });
             found.is_some_and(|cell| {
-                wanted(&Look {
+                wanted(&CellStyle {
                     inverse: cell.inverse(),
                 })
             })
@@ -170,7 +170,7 @@ impl Screen {
 
     /// Waits until the program ends; returns its exit code.
     #[track_caller]
-    pub(crate) fn ended(&mut self) -> u32 {
+    pub(crate) fn wait_for_exit(&mut self) -> u32 {
         let since = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {

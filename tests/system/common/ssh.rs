@@ -7,7 +7,7 @@ use std::process::Command;
 
 use super::host::Host;
 use super::link::Link;
-use super::process::{am_root, run};
+use super::process::{is_root, run};
 
 const SSHD: &str = "/usr/sbin/sshd";
 /// Without these capabilities file permissions apply to root too.
@@ -52,7 +52,7 @@ fn ip(host: &Host) -> Ipv4Addr {
 /// Returns the words before a command that runs in the host's mount namespace as the current user.
 fn enter(host: &Host) -> Vec<String> {
     let namespace = format!("--mount=/proc/{}/ns/mnt", host.holder());
-    if am_root() {
+    if is_root() {
         return vec!["nsenter".into(), namespace, "--".into()];
     }
     let id = |what| run("id", &[what]).trim().to_owned();
@@ -134,14 +134,14 @@ impl Host {
     }
 
     /// Makes its sshd accept passwords only.
-    pub(crate) fn takes_passwords_only(&self) {
+    pub(crate) fn accept_passwords_only(&self) {
         self.set_sshd(
             "PubkeyAuthentication no\nPasswordAuthentication yes\nKbdInteractiveAuthentication yes",
         );
     }
 
     /// Replaces its host key, as a reinstallation does.
-    pub(crate) fn change_host_key(&self) {
+    pub(crate) fn replace_host_key(&self) {
         make_key(&self.tool("host_key"));
     }
 
@@ -151,17 +151,17 @@ impl Host {
     }
 
     /// Empties the known_hosts file.
-    pub(crate) fn forget_host_key(&self) {
+    pub(crate) fn clear_known_hosts(&self) {
         std::fs::write(self.known_hosts(), "").unwrap();
     }
 
     /// Replaces the test's key by one that the host does not accept.
-    pub(crate) fn change_our_key(&self) {
+    pub(crate) fn replace_client_key(&self) {
         make_key(&self.tool("key"));
     }
 
     /// Makes file permissions apply to SSH sessions of root too.
-    pub(crate) fn limit_rights(&self) {
+    pub(crate) fn enforce_permissions(&self) {
         std::fs::write(self.tool("limited"), "").unwrap();
     }
 }

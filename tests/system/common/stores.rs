@@ -171,7 +171,7 @@ impl Lab {
 
     /// Waits until the store has no leftovers.
     pub(crate) async fn clean(&self) {
-        until(
+        wait_until(
             async || self.leftovers().await.is_empty(),
             "the store has no leftovers",
         )
@@ -180,7 +180,7 @@ impl Lab {
 }
 
 /// Waits until a condition is true.
-pub(crate) async fn until(condition: impl AsyncFn() -> bool, what: &str) {
+pub(crate) async fn wait_until(condition: impl AsyncFn() -> bool, what: &str) {
     let wait = async {
         while !condition().await {
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -18,7 +18,7 @@ fn opened(world: &World, args: &[&str], env: &[(&str, &str)]) -> Screen {
 
 fn quit(screen: &mut Screen) {
     screen.press("q");
-    assert_eq!(screen.ended(), 0, "{}", screen.text());
+    assert_eq!(screen.wait_for_exit(), 0, "{}", screen.text());
     assert!(screen.is_restored());
 }
 
@@ -142,7 +142,7 @@ fn ctrl_z_gives_the_terminal_to_the_shell_and_fg_takes_it_back() {
         text.contains("shell> ") && !text.contains("alpha ●")
     });
     screen.press("exit\n");
-    screen.ended();
+    screen.wait_for_exit();
 }
 
 #[test]
@@ -201,11 +201,11 @@ fn keys_and_themes_of_the_users_are_taken_or_refused_with_their_line() {
     screen.press("Z");
     screen.wait(&["Z … · esc drops it", "Z quit"]);
     screen.press("Z");
-    assert_eq!(screen.ended(), 0);
+    assert_eq!(screen.wait_for_exit(), 0);
 
     std::fs::write(&keymap, "\nqiut = [\"Z\"]\n").unwrap();
     let mut screen = Screen::open(&world.command(&[]));
-    assert_eq!(screen.ended(), 2);
+    assert_eq!(screen.wait_for_exit(), 2);
     screen.wait(&["keymap.toml line 2: unknown action \"qiut\"; did you mean quit?"]);
     std::fs::remove_file(&keymap).unwrap();
 
@@ -216,7 +216,7 @@ fn keys_and_themes_of_the_users_are_taken_or_refused_with_their_line() {
     )
     .unwrap();
     let mut screen = Screen::open(&world.command(&[]));
-    assert_eq!(screen.ended(), 2);
+    assert_eq!(screen.wait_for_exit(), 2);
     screen.wait(&["there is no theme \"mine\"", "themes/mine.toml"]);
     std::fs::create_dir_all(world.dir.join("themes")).unwrap();
     std::fs::write(world.dir.join("themes/mine.toml"), "title = \"#123456\"\n").unwrap();

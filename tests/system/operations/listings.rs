@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::common::{State, World, found, is_remote, run};
+use crate::common::{State, World, find_program, is_remote, run};
 
 #[test]
 fn sandboxes_with_their_states_and_chains() {
@@ -173,7 +173,7 @@ fn a_thousand_snapshots_are_listed_without_a_command_for_each() {
     }
     let calls = world.path("scratch/calls");
     for program in ["qemu-img", "virsh", "sh", "ls", "stat", "head", "find"] {
-        let real = found(program);
+        let real = find_program(program);
         world.fake(
             program,
             &format!("echo {program} >>{calls}; exec {real} \"$@\""),

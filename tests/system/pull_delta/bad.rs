@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use snapdeck_model::Digest;
 
 use super::{BLOCK, Lab, MIB, bytes};
-use crate::common::{ended, exists, sha256};
+use crate::common::{exists, sha256, wait_for_exit};
 
 /// The pull fails as `kind`, saying `words`, and leaves nothing.
 #[track_caller]
@@ -99,7 +99,7 @@ fn an_object_that_changes_meanwhile() {
     lab.image(&image, 40);
     lab.put_with_manifest(&image, "app", None);
     lab.release();
-    ended(child).failed(1, &["changed while it was being downloaded"]);
+    wait_for_exit(child).failed(1, &["changed while it was being downloaded"]);
     // Of the old one there is nothing to complete any more.
     assert!(
         lab.names("snapshots").is_empty(),
@@ -117,7 +117,7 @@ fn an_object_that_is_removed_meanwhile() {
     let removed = lab.s5cmd(&["rm", "{}/app.qcow2"]);
     assert!(removed.status.success(), "{removed:?}");
     lab.release();
-    ended(child).failed(3, &["no such object"]);
+    wait_for_exit(child).failed(3, &["no such object"]);
     assert!(
         lab.names("snapshots").is_empty(),
         "{:?}",

@@ -223,7 +223,7 @@ fn what_changed_since_it_was_listed_stays() {
         "left: replaced: it has changed since it was listed",
         "left: pinned: pinned",
     ]);
-    assert_eq!(screen.ended(), 0);
+    assert_eq!(screen.wait_for_exit(), 0);
     assert!(!world.is_in_bucket("gone") && !exists(&world.snapshot_path("gone")));
     for name in ["replaced", "pinned", "used"] {
         assert!(world.is_in_bucket(name), "{name}");

@@ -33,7 +33,7 @@ fn its_overlay_is_copied_where_no_backup_can_begin() {
 fn libvirt_makes_the_scratch_file_where_we_cannot() {
     let busy = Busy::new();
     let (world, id) = (&busy.world, &busy.id);
-    let real = crate::common::found("qemu-img");
+    let real = crate::common::find_program("qemu-img");
     world.fake(
         "qemu-img",
         &format!("[ \"$1\" = create ] || exec {real} \"$@\"\n: >\"$5\"\nexit 1"),

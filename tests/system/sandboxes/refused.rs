@@ -155,7 +155,7 @@ fn a_host_without_the_firmware() {
     world.snapdeck(&new).ok();
     world.snapdeck(&["sandbox", "destroy", &id, "--yes"]).ok();
     let empty = world.path("scratch");
-    world.there(&["mount", "--bind", &empty, "/usr/share/qemu/firmware"]);
+    world.run_on_host(&["mount", "--bind", &empty, "/usr/share/qemu/firmware"]);
     world.kill_libvirtd();
     world.start_libvirtd();
     world

@@ -5,7 +5,7 @@ use crate::sandboxes::assert_no_sandbox;
 
 /// Whether the host has the state of a sandbox's TPM.
 fn has_tpm_state(host: &Host, uuid: &str) -> bool {
-    host.there(&["find", "/var/lib/libvirt/swtpm", "-name", uuid])
+    host.run_on_host(&["find", "/var/lib/libvirt/swtpm", "-name", uuid])
         .contains(uuid)
 }
 
@@ -58,7 +58,7 @@ fn two_sandboxes_with_a_tpm_start_at_the_same_time() {
     let ids = [world.id("a"), world.id("b")];
     let start = |id: &String| world.start(&["sandbox", "new", id, "base", "--start"]);
     for child in ids.each_ref().map(start) {
-        crate::common::ended(child).ok();
+        crate::common::wait_for_exit(child).ok();
     }
     for id in &ids {
         assert_eq!(world.state(id), "running");
