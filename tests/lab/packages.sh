@@ -15,7 +15,7 @@ test) wanted=("${build[@]}" "${demo[@]}" "${lab[@]}") ;;
 esac
 
 if ! command -v cargo >/dev/null; then
-  echo "cargo is missing: install Rust 1.91.1 or newer with rustup" >&2
+  echo "cargo is missing: install Rust 1.94.1 or newer with rustup" >&2
   exit 1
 fi
 
