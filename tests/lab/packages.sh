@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs missing packages on Debian or Ubuntu: packages.sh demo|test
+# Installs missing packages on Debian or Ubuntu: packages.sh build|demo|test
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -8,13 +8,14 @@ demo=(libvirt-daemon libvirt-daemon-driver-qemu qemu-system-x86 qemu-utils)
 lab=(curl libvirt-daemon-system libvirt-clients openssh-client openssh-server openssl ovmf python3-venv swtpm
   swtpm-tools xfsprogs)
 case ${1-} in
+build) wanted=("${build[@]}") ;;
 demo) wanted=("${build[@]}" "${demo[@]}") ;;
 test) wanted=("${build[@]}" "${demo[@]}" "${lab[@]}") ;;
-*) echo "usage: $0 demo|test" >&2 && exit 2 ;;
+*) echo "usage: $0 build|demo|test" >&2 && exit 2 ;;
 esac
 
 if ! command -v cargo >/dev/null; then
-  echo "cargo is missing: install Rust 1.91 or newer with rustup" >&2
+  echo "cargo is missing: install Rust 1.94.1 or newer with rustup" >&2
   exit 1
 fi
 
