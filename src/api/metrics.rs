@@ -78,7 +78,7 @@ impl Metrics {
         registry.register("jobs", "Jobs that are over", metrics.finished_jobs.clone());
         registry.register_with_unit(
             "moved",
-            "Bytes of the snapshots that went to or came from the bucket",
+            "Bytes of snapshots uploaded to or downloaded from the bucket",
             Unit::Bytes,
             metrics.transferred_bytes.clone(),
         );
@@ -90,7 +90,7 @@ impl Metrics {
         );
         registry.register_with_unit(
             "pause",
-            "How long guests stood still for a create",
+            "Time guests were paused by create",
             Unit::Seconds,
             metrics.pauses.clone(),
         );

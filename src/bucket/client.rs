@@ -116,7 +116,7 @@ impl LazyClient {
         &self.location
     }
 
-    /// The store, made at the first call. `InvalidInput` where no bucket is configured or the endpoint
+    /// The store, made at the first call. `InvalidInput` where no bucket configured or the endpoint
     /// is no URL.
     pub(super) async fn get_store(&self) -> Result<&Store> {
         self.store.get_or_try_init(|| self.create_store()).await
@@ -125,7 +125,7 @@ impl LazyClient {
     async fn create_store(&self) -> Result<Store> {
         let settings = &self.settings;
         let Some(bucket) = settings.name.clone() else {
-            return Err(Error::new(Kind::InvalidInput, "no bucket is configured")
+            return Err(Error::new(Kind::InvalidInput, "no bucket configured")
                 .hint("set [bucket] name or AWS_DEFAULT_BUCKET"));
         };
         if let Some(url) = &settings.endpoint {

@@ -117,7 +117,7 @@ async fn download_range(
         let chunk = chunk.map_err(|error| interrupted_error(&address).with_cause(error))?;
         if bytes.len() + chunk.len() > part.length as usize {
             return Err(
-                interrupted_error(&address).with_cause("the store sent more than it was asked for")
+                interrupted_error(&address).with_cause("the store sent more than requested")
             );
         }
         count.fetch_add(chunk.len() as u64, Relaxed);
@@ -143,8 +143,8 @@ fn check_range(output: &GetObjectOutput, source: &Object, part: Part, address: &
         None if part.length == total => Ok(()),
         _ => Err(
             Error::new(Kind::Failed, format!("cannot download {address}"))
-                .with_cause("the store does not give ranges of objects")
-                .hint("use a store that does"),
+                .with_cause("the store does not support range requests")
+                .hint("use a store that supports them"),
         ),
     }
 }
@@ -168,14 +168,14 @@ fn changed_error(address: &str) -> Error {
 
 fn missing_error(address: &str) -> Error {
     Error::new(Kind::NotFound, format!("cannot download {address}"))
-        .with_cause("there is no such object")
+        .with_cause("no such object")
         .hint("list the bucket's objects to see their names")
 }
 
 fn interrupted_error(address: &str) -> Error {
     Error::new(
         Kind::Unreachable,
-        format!("the download of {address} broke off"),
+        format!("the download of {address} was interrupted"),
     )
     .hint("check the network to the store")
     .retryable()

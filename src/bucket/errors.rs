@@ -85,7 +85,7 @@ where
             }
             let deepest = causes.last().map_or("no connection", String::as_str);
             Error::new(Kind::Unreachable, what)
-                .with_cause(format!("{endpoint} cannot be reached: {deepest}"))
+                .with_cause(format!("cannot connect to {endpoint}: {deepest}"))
                 .hint(ENDPOINT_HINT)
                 .retryable()
         }
@@ -120,7 +120,7 @@ where
         (200..=299, "") => not_s3_error(endpoint, what),
         (_, "NoSuchBucket") => no_such_bucket_error(store, what),
         (_, "RequestTimeTooSkewed") => Error::new(Kind::Unreachable, what)
-            .with_cause(format!("{endpoint} does not let us in ({said})"))
+            .with_cause(format!("{endpoint} denied access ({said})"))
             .hint("set this machine's clock"),
         (_, "AuthorizationHeaderMalformed" | "PermanentRedirect") | (301 | 307, _) => {
             Error::new(Kind::Unreachable, what)
@@ -135,13 +135,13 @@ where
             access_denied_error(endpoint, what, &said)
         }
         (404, _) => Error::new(Kind::NotFound, what)
-            .with_cause(format!("{endpoint} has no such thing ({said})"))
+            .with_cause(format!("{endpoint}: not found ({said})"))
             .hint("check [bucket] name and endpoint"),
         (409 | 412, _) => Error::new(Kind::Conflict, what).with_cause(said),
         (501, _) => Error::new(Kind::Failed, what)
-            .with_cause(format!("{endpoint} does not offer this ({said})")),
+            .with_cause(format!("{endpoint} does not support this ({said})")),
         (429 | 500.., _) => Error::new(Kind::Failed, what)
-            .with_cause(format!("{endpoint} is in trouble ({said})"))
+            .with_cause(format!("{endpoint} reports an internal error ({said})"))
             .hint("try again in a while")
             .retryable(),
         (_, code) if TRANSIENT_CODES.contains(&code) => {
@@ -153,14 +153,14 @@ where
 
 fn not_s3_error(endpoint: &str, what: String) -> Error {
     Error::new(Kind::Unreachable, what)
-        .with_cause(format!("{endpoint} gave no answer of an S3 store"))
+        .with_cause(format!("{endpoint} did not answer like an S3 store"))
         .hint(ENDPOINT_HINT)
         .retryable()
 }
 
 fn access_denied_error(endpoint: &str, what: String, said: &str) -> Error {
     Error::new(Kind::Unreachable, what)
-        .with_cause(format!("{endpoint} does not let us in ({said})"))
+        .with_cause(format!("{endpoint} denied access ({said})"))
         .hint(KEYS_HINT)
 }
 

@@ -58,7 +58,7 @@ pub(super) async fn list_stale_uploads(
         }
         after = (page.next_key_marker, page.next_upload_id_marker);
     }
-    Err(Error::new(Kind::Failed, what()).with_cause("the list does not come to an end"))
+    Err(Error::new(Kind::Failed, what()).with_cause("the listing does not end"))
 }
 
 /// The snapshot that was to be, where it would have become an image, or its UEFI variables.
@@ -93,7 +93,7 @@ async fn find_stale_upload(store: &Store, upload: &MultipartUpload) -> Result<Op
             // It ended meanwhile.
             Err(error) if matches!(status_and_code(&error), Some((404, _))) => return Ok(None),
             Err(error) => {
-                let what = format!("cannot look at the upload to {}", store.address(key));
+                let what = format!("cannot inspect the upload to {}", store.address(key));
                 return Err(sdk_error(store, what, &error));
             }
         };

@@ -66,8 +66,8 @@ impl Paginator {
             self.is_done = true;
         } else if next.is_none() || next == self.token || self.pages >= MAX_PAGES {
             return Err(Error::new(Kind::Failed, what())
-                .with_cause(format!("{} does not come to an end", store.endpoint))
-                .hint("look at the bucket with another S3 client"));
+                .with_cause(format!("{} does not end", store.endpoint))
+                .hint("inspect the bucket with another S3 client"));
         }
         self.token = next;
         Ok(objects)

@@ -25,11 +25,14 @@ pub(super) async fn read(store: &Store, key: &str, object: &Object) -> Result<Op
     match Manifest::read(&json) {
         Ok(manifest) if manifest.matches_object(object) => Ok(Some(manifest)),
         Ok(_) => {
-            tracing::debug!("{} is of another image and is ignored", store.address(key));
+            tracing::debug!(
+                "ignoring {}: it belongs to a different image",
+                store.address(key)
+            );
             Ok(None)
         }
         Err(error) => {
-            tracing::debug!("{} is ignored: {error}", store.address(key));
+            tracing::debug!("ignoring {}: {error}", store.address(key));
             Ok(None)
         }
     }
@@ -146,7 +149,7 @@ async fn put_if_unchanged(
 
 fn write_conflict_error(store: &Store, key: &str) -> Error {
     Error::new(Kind::Failed, format!("cannot write {}", store.address(key)))
-        .with_cause("others write it again and again")
+        .with_cause("other writers keep changing it")
 }
 
 /// Writes `manifest` under `key`, in the place of any other, while the image under `image_key` is the one it speaks

@@ -135,7 +135,7 @@ impl<'a> MultipartObject<'a> {
                     return Err(self
                         .upload_error()
                         .with_cause("its source changed its length while it was being read")
-                        .hint("see that nothing writes to it and start again"));
+                        .hint("make sure nothing writes to it and retry"));
                 }
                 self.upload_part(part.index, bytes).await
             })
@@ -246,7 +246,7 @@ impl<'a> MultipartObject<'a> {
             .await;
         outcome.map_err(|error| match error.kind() {
             Kind::Cancelled => {
-                error.hint("the store was already completing it: look whether the object is there")
+                error.hint("the store was already completing it: check whether the object exists")
             }
             _ => error,
         })?;
@@ -271,7 +271,7 @@ impl<'a> MultipartObject<'a> {
             if parts.is_empty() || !fits {
                 return Err(self
                     .upload_error()
-                    .with_cause("not all of its parts were made"));
+                    .with_cause("not all of its parts were uploaded"));
             }
             let size = parts.values().map(|(length, _)| length).sum();
             let parts = parts.values().map(|(_, part)| part.clone()).collect();
@@ -341,7 +341,7 @@ async fn verify_size(store: &Store, name: &SnapshotName, key: &str, size: u64) -
             "{size} bytes were sent, the store has {}",
             object.size_bytes
         ))),
-        None => Err(error("it is not there after its upload".to_owned())),
+        None => Err(error("it does not exist after its upload".to_owned())),
     }
 }
 
@@ -430,7 +430,7 @@ async fn copy_part(
         .copy_part_result
         .filter(|result| result.e_tag.is_some())
         .ok_or_else(|| {
-            Error::new(Kind::Failed, what()).with_cause("the store does not say it did")
+            Error::new(Kind::Failed, what()).with_cause("the store did not confirm it")
         })?;
     Ok(CompletedPart::builder()
         .part_number(part_number(part))

@@ -75,7 +75,7 @@ impl MultipartUpload {
         };
         let begun = answered.map_err(|error| sdk_error(&store, what.clone(), &error))?;
         let id = begun.upload_id.ok_or_else(|| {
-            Error::new(Kind::Failed, what).with_cause("the store gave the upload no id")
+            Error::new(Kind::Failed, what).with_cause("the store returned no upload id")
         })?;
         Ok(Self {
             store,
@@ -217,5 +217,5 @@ impl Drop for MultipartUpload {
 pub(super) fn already_exists_error(address: &str) -> Error {
     Error::new(Kind::Conflict, format!("cannot upload {address}"))
         .with_cause("the object exists already")
-        .hint("choose another name, or ask for it to be overwritten (--overwrite)")
+        .hint("choose another name, or pass --overwrite")
 }

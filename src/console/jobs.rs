@@ -183,7 +183,7 @@ pub(crate) fn retry(app: &App) -> Result<Vec<Command>, String> {
     let job = selected(app).ok_or("there is no job")?;
     match &job.state {
         JobState::Failed(_) => Ok(vec![Command::Retry(job.id, job.operation.clone())]),
-        JobState::Finished(_) => Err("this job has done its work".to_owned()),
+        JobState::Finished(_) => Err("this job has finished".to_owned()),
         _ => Err("this job is not over".to_owned()),
     }
 }
@@ -193,7 +193,7 @@ pub(crate) fn shift(app: &App, by: isize) -> Result<Vec<Command>, String> {
     let job = selected(app).ok_or("there is no job")?;
     match job.state {
         JobState::Queued => Ok(vec![Command::Shift(job.id, by)]),
-        _ => Err("only a job that waits for its turn can be moved".to_owned()),
+        _ => Err("only a queued job can be moved".to_owned()),
     }
 }
 

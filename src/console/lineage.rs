@@ -88,7 +88,7 @@ pub(crate) fn annotatable_lineage(app: &App) -> Result<&Lineage, String> {
     app.lineage_query().ok_or_else(nothing)?;
     match app.lineage() {
         Some(found) => found.map_err(str::to_owned),
-        None => Err("what is said of it is still being read".to_owned()),
+        None => Err("its annotations are still loading".to_owned()),
     }
 }
 

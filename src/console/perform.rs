@@ -25,7 +25,7 @@ use snapdeck_engine::{JobId, JobState, Link};
 use snapdeck_model::{HostName, SandboxId, SandboxVerb};
 
 /// What is told of what `--read-only` refuses.
-pub(crate) const READ_ONLY: &str = "this console is read-only: it was started with --read-only";
+pub(crate) const READ_ONLY: &str = "disabled: the console was started with --read-only";
 
 /// Is it ctrl-c, which asks to leave: the dialog or filter one is in, else the console?
 pub(crate) fn is_interrupt(key: KeyEvent) -> bool {
@@ -115,13 +115,13 @@ pub(crate) fn obstacle(app: &App, action: Action) -> Option<String> {
             })
             .err(),
         Action::Pull => match app.chosen_snapshots().is_empty() {
-            true => Some("there is nothing to pull here".to_owned()),
+            true => Some("nothing to pull here".to_owned()),
             false => require_bucket(app)
                 .and_then(|()| app.host.as_ref().map(|_| ()).ok_or_else(no_host))
                 .err(),
         },
         Action::Remove if app.chosen_snapshots().is_empty() => {
-            Some("there is nothing to remove here".to_owned())
+            Some("nothing to remove here".to_owned())
         }
         Action::Screen | Action::CopyVnc | Action::Viewer => screen_target(app).err(),
         Action::Note | Action::Pin => lineage::annotatable_lineage(app).err(),
@@ -136,7 +136,7 @@ pub(crate) fn obstacle(app: &App, action: Action) -> Option<String> {
             Some((_, JobState::Cancelling)) => Some("this job is being cancelled".to_owned()),
             Some(_) => Some("this job is over".to_owned()),
             None if app.selected_interrupted().is_some() => {
-                Some("an earlier run left this job: X forgets it, t goes on with it".to_owned())
+                Some("this job was interrupted: t resumes it, X discards it".to_owned())
             }
             None => Some("there is no job".to_owned()),
         },
@@ -147,10 +147,10 @@ pub(crate) fn obstacle(app: &App, action: Action) -> Option<String> {
         Action::Dismiss if finished_jobs(app).is_empty() => Some("no job is over".to_owned()),
         Action::CopyName if app.chosen_names().is_empty() => Some("nothing is selected".to_owned()),
         Action::Sort(Column::Host) if !app.all_hosts.is_shown => {
-            Some("only the rows of all hosts together have a host".to_owned())
+            Some("only available with all hosts (a)".to_owned())
         }
         Action::Suspend if app.view.jobs.iter().any(|job| !job.state.is_finished()) => {
-            Some("jobs are under way, and would stand still".to_owned())
+            Some("disabled while jobs run".to_owned())
         }
         _ => None,
     }
@@ -163,7 +163,9 @@ pub(crate) fn no_host() -> String {
 
 fn require_bucket(app: &App) -> Result<(), String> {
     match &app.view.bucket.link {
-        Link::Unconfigured => Err("no bucket is configured: name one in config.toml".to_owned()),
+        Link::Unconfigured => {
+            Err("no bucket configured: set [bucket] name in config.toml".to_owned())
+        }
         _ => Ok(()),
     }
 }
@@ -176,7 +178,7 @@ fn one_sandbox(app: &App) -> Result<(HostName, SandboxId), String> {
         [] if app.all_hosts.is_shown => Err("there is no sandbox on any host".to_owned()),
         [] => Err(format!("there is no sandbox on {host}")),
         many => Err(format!(
-            "{} sandboxes are marked: create and push take one (esc drops the marks)",
+            "{} sandboxes are marked: create and push take one (esc clears the marks)",
             many.len()
         )),
     }
@@ -360,12 +362,12 @@ pub(crate) fn perform(app: &mut App, action: Action) -> Vec<Command> {
             }
         }
         Action::Refresh => {
-            app.show_notice("asking all hosts and the bucket again", false);
+            app.show_notice("refreshing all hosts and the bucket", false);
             return vec![Command::Refresh];
         }
         Action::Cancel => {
             let job = selected_job(app).map(|(id, _)| Command::Cancel(id));
-            app.show_notice("cancelling: the job cleans up after itself", false);
+            app.show_notice("cancelling: the job is cleaning up", false);
             return job.into_iter().collect();
         }
         Action::Dismiss if app.selected_interrupted().is_some() => {
@@ -407,7 +409,7 @@ fn focus_pane(app: &mut App, pane: Pane) {
         app.close_matrix();
     }
     if pane == Pane::Log && !app.is_log_visible() {
-        return app.show_notice("the log is not on screen: L shows it", false);
+        return app.show_notice("the log is hidden: press L", false);
     }
     app.focus_on(pane);
 }

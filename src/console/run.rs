@@ -200,7 +200,7 @@ fn theme(wishes: &ConsoleSettings, dir: Option<&Path>) -> snapdeck_model::Result
             Some(theme) => Ok(Some(theme)),
             None => {
                 let known: Vec<&str> = THEMES.iter().map(|(name, _)| *name).collect();
-                let error = Error::new(Kind::InvalidInput, format!("there is no theme {name:?}"));
+                let error = Error::new(Kind::InvalidInput, format!("no theme {name:?}"));
                 Err(error.hint(format!(
                     "[console] theme is auto, {}, or a file themes/{name}.toml beside config.toml",
                     known.join(", ")

@@ -147,11 +147,11 @@ async fn scan_host(
     loop {
         tokio::select! {
             survey = &mut look => return Some(survey.unwrap_or_else(|_| {
-                away(format!("host {} does not answer", host.name()), "is libvirtd running there?")
+                away(format!("host {} does not answer", host.name()), "check that libvirtd is running there")
             })),
             () = tokio::time::sleep(RECONNECT_GRACE), if is_lost => {
                 let what = format!("the connection to libvirt of host {} was lost", host.name());
-                show_host(inner, index, away(what, "it is being opened again"));
+                show_host(inner, index, away(what, "reconnecting"));
                 is_lost = false;
             }
             () = inner.stop.cancelled() => return None,

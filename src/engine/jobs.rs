@@ -47,11 +47,8 @@ pub(super) fn find_host<'a>(inner: &'a Inner, name: &HostName) -> Result<(usize,
                 .iter()
                 .map(|host| host.name().as_str())
                 .collect();
-            Error::new(
-                Kind::InvalidInput,
-                format!("there is no host {name} in the settings"),
-            )
-            .hint(format!("known hosts: {}", known.join(", ")))
+            Error::new(Kind::InvalidInput, format!("host {name} is not configured"))
+                .hint(format!("known hosts: {}", known.join(", ")))
         })
 }
 
@@ -147,7 +144,10 @@ pub(super) fn submit_chain_since(
         let slot = async move {
             if let Some(before) = before {
                 let ended = before.await.unwrap_or_else(|crash| {
-                    Err(Error::new(Kind::Failed, "the job before it crashed").with_cause(crash))
+                    Err(
+                        Error::new(Kind::Failed, "the previous job of the chain crashed")
+                            .with_cause(crash),
+                    )
                 });
                 ended.map_err(|error| error.context(format!("cannot {title}")))?;
             }
@@ -206,7 +206,7 @@ fn accept(
                     claim.resource
                 ),
             )
-            .hint("wait until it is over, or cancel it"));
+            .hint("wait until it has finished, or cancel it"));
         }
         table.last_id += 1;
         let id = JobId(table.last_id);
@@ -229,7 +229,7 @@ fn accept(
         if let Err(error) = journal.record(id, &note) {
             tracing::warn!(
                 job = id.0,
-                "it would not go on after a restart: cannot note it: {error}"
+                "cannot record it in the journal, so it will not resume after a restart: {error}"
             );
         }
     }
@@ -342,7 +342,7 @@ async fn run_operation(
         () = lost.cancelled() => {
             ctx.cancel.cancel();
             run.await.map_err(|_| {
-                cannot(Error::new(Kind::Conflict, "another snapdeck took its place while the host was away"))
+                cannot(Error::new(Kind::Conflict, "another snapdeck process took its lock while the host was unreachable"))
             })
         }
     };

@@ -150,10 +150,10 @@ impl Journal {
         open().map_err(|error| {
             Error::new(
                 Kind::Failed,
-                format!("cannot keep a journal in {}", root.display()),
+                format!("cannot open the journal in {}", root.display()),
             )
             .with_cause(error)
-            .hint("it needs a directory it may write to; XDG_STATE_HOME names another")
+            .hint("it needs a writable directory; set XDG_STATE_HOME to choose another")
         })
     }
 
@@ -176,7 +176,7 @@ impl Journal {
     pub(crate) fn remove(&self, id: JobId) {
         match fs::remove_file(self.path(id)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!("cannot strike job {} from the journal: {error}", id.0);
+                tracing::warn!("cannot remove job {} from the journal: {error}", id.0);
             }
             _ => {}
         }
@@ -209,7 +209,7 @@ impl Journal {
                 Ok(Some(lock)) => lock,
                 Ok(None) => continue,
                 Err(error) => {
-                    tracing::warn!("cannot look at {}: {error}", dir.display());
+                    tracing::warn!("cannot read {}: {error}", dir.display());
                     continue;
                 }
             };
@@ -221,7 +221,7 @@ impl Journal {
                 let here = self.dir.join(format!("left-{number}.json"));
                 match fs::rename(&path, &here) {
                     Ok(()) => found.push((here, note)),
-                    Err(error) => tracing::warn!("cannot take {}: {error}", path.display()),
+                    Err(error) => tracing::warn!("cannot claim {}: {error}", path.display()),
                 }
             }
             remove_dir(&dir);
@@ -233,7 +233,7 @@ impl Journal {
     /// Strikes what was adopted.
     pub(crate) fn remove_entry(path: &Path) {
         if let Err(error) = fs::remove_file(path) {
-            tracing::warn!("cannot strike {}: {error}", path.display());
+            tracing::warn!("cannot remove {}: {error}", path.display());
         }
     }
 }

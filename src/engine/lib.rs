@@ -192,7 +192,7 @@ impl Engine {
         let mut taken = jobs::submit(&self.inner, vec![operation]);
         taken
             .pop()
-            .unwrap_or_else(|| Err(Error::new(Kind::Failed, "the operation was not taken on")))
+            .unwrap_or_else(|| Err(Error::new(Kind::Failed, "the operation was not accepted")))
     }
 
     /// Takes operations on, a job each; what came of each stands in their order. Pulls of one snapshot run

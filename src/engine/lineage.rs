@@ -161,7 +161,7 @@ impl Engine {
     /// `NotFound` where there is no such object, or the bucket does not answer; as [`Engine::lineage`].
     pub async fn pull_cost(&self, host: &HostName, name: &SnapshotName) -> Result<PullCost> {
         let (family, object) = self.lineage_index(Some(host), name).await?;
-        let gone = || Error::new(Kind::NotFound, format!("there is no object {name}"));
+        let gone = || Error::new(Kind::NotFound, format!("object {name} not found"));
         Ok(family.pull_cost(name, object.ok_or_else(gone)?.size_bytes))
     }
 
@@ -256,7 +256,7 @@ impl Engine {
             self.annotate_snapshot(host, name, change).await?;
         }
         if bucket {
-            let gone = || Error::new(Kind::NotFound, format!("there is no object {name}"));
+            let gone = || Error::new(Kind::NotFound, format!("object {name} not found"));
             let object = self.object(name).await?.ok_or_else(gone)?;
             self.annotate_object(&object, change).await?;
         }

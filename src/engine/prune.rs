@@ -129,7 +129,7 @@ impl Engine {
                 Ok(_) => {}
                 Err(error) => all[at]
                     .keep_reasons
-                    .push(format!("whether it is pinned is not known: {error}")),
+                    .push(format!("cannot determine whether it is pinned: {error}")),
             }
         }
         let goes: BTreeSet<usize> = find_removable(&asked.rule, &all, now).into_iter().collect();
@@ -232,7 +232,7 @@ fn candidates(asked: &PruneRequest, surveys: &[HostScan], objects: &[Object]) ->
         })
         .collect();
     let needed = |name: &SnapshotName| {
-        let held = "sandboxes stand on it, and the file under them is missing or not sound";
+        let held = "in use by sandboxes, and their base file is missing or damaged";
         needy.contains(name).then(|| held.to_owned())
     };
     let mut all = Vec::new();
@@ -240,11 +240,11 @@ fn candidates(asked: &PruneRequest, surveys: &[HostScan], objects: &[Object]) ->
         for snapshot in &survey.snapshots {
             let users = &snapshot.dependents;
             let unseen = snapshot.file.is_none();
-            let unseen = unseen.then(|| "it cannot be looked at".to_owned());
+            let unseen = unseen.then(|| "it cannot be read".to_owned());
             let in_use = (!users.is_empty()).then(|| format!("in use by {}", users.join(", ")));
             let unread = &survey.unresolved_chains;
             let unread = (!unread.is_empty())
-                .then(|| format!("it is not known what these stand on: {}", unread.join(", ")));
+                .then(|| format!("cannot determine the bases of these: {}", unread.join(", ")));
             all.push(Candidate {
                 name: snapshot.name.clone(),
                 host: Some(host.clone()),
@@ -265,10 +265,10 @@ fn candidates(asked: &PruneRequest, surveys: &[HostScan], objects: &[Object]) ->
         .iter()
         .filter_map(|(host, survey)| match survey {
             Err(_) => Some(format!(
-                "what host {host} needs is not known: it does not answer"
+                "cannot determine what host {host} needs: it does not answer"
             )),
             Ok(survey) if !survey.unresolved_chains.is_empty() => Some(format!(
-                "what host {host} needs is not known: {}",
+                "cannot determine what host {host} needs: {}",
                 survey.unresolved_chains.join(", ")
             )),
             Ok(_) => None,

@@ -132,7 +132,7 @@ pub(super) fn resume_all(inner: &Arc<Inner>) -> Vec<(String, Result<JobId>)> {
         let old = held.entries[0].1.is_old();
         if old {
             tracing::warn!(
-                "{} was asked for {} and not finished: it is too old to go on",
+                "{}, requested {}, was not finished and is too old to resume",
                 title(&held.operations()),
                 held.requested_at
             );

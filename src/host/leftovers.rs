@@ -104,7 +104,7 @@ impl Host {
         match said.status.success() {
             true => Ok(said),
             false => {
-                let what = format!("cannot look for leftovers on host {}", self.name());
+                let what = format!("cannot search for leftovers on host {}", self.name());
                 Err(system_error(what, &said.stderr))
             }
         }

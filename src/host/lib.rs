@@ -98,7 +98,7 @@ impl Host {
     pub fn new(settings: HostSettings) -> Result<Self> {
         let name = &settings.name;
         let address = address::parse(&settings.uri).map_err(|(why, hint)| {
-            let what = format!("the uri of host {name} cannot be served: {}", settings.uri);
+            let what = format!("unsupported uri of host {name}: {}", settings.uri);
             Error::new(Kind::InvalidInput, what)
                 .with_cause(why)
                 .hint(hint)

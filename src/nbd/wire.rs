@@ -214,6 +214,6 @@ pub(crate) async fn negotiate(
 pub(crate) fn protocol_error(what: impl std::fmt::Display) -> io::Error {
     io::Error::new(
         io::ErrorKind::InvalidData,
-        format!("this is no NBD server: {what}"),
+        format!("not an NBD server: {what}"),
     )
 }

@@ -52,7 +52,7 @@ pub(super) async fn convert_and_upload(
                     && tries < MAX_READ_ATTEMPTS
                     && !ctx.cancel.is_cancelled() =>
             {
-                ctx.warn(format!("{error}; reading the disk from the start again"));
+                ctx.warn(format!("{error}; reading the disk again from the start"));
                 tries += 1;
             }
             staged => break staged?,
@@ -180,13 +180,13 @@ async fn convert(
         return Err(Error::new(
             Kind::NoSpace,
             format!(
-                "the flattened disk of {} may take {needed} bytes, and {} on host {} has {free}",
+                "the converted disk of {} may take {needed} bytes, {} on host {} has {free}",
                 source.id,
                 host.settings().temp_dir,
                 host.name()
             ),
         )
-        .hint("free space there, or point temp_dir of the host at a larger disk"));
+        .hint("free space there, or set temp_dir of the host to a larger disk"));
     }
     ctx.check_cancelled()?;
     let copy = |still: Option<SandboxState>| async move {
@@ -224,7 +224,7 @@ async fn convert(
     match resumed {
         Ok(()) => {
             ctx.info(format!(
-                "{} runs again after {} ms",
+                "{} resumed after {} ms",
                 source.id,
                 paused.as_millis()
             ));
@@ -244,7 +244,7 @@ async fn convert(
                     host.name()
                 ))
                 .hint(format!(
-                    "a guard on the host goes on trying; else run `virsh resume {id}` there"
+                    "the watchdog on the host keeps trying; otherwise run `virsh resume {id}` there"
                 ));
             ctx.warn(error.to_string());
             return Err(converted.err().unwrap_or(error));

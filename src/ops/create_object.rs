@@ -83,7 +83,10 @@ pub(super) async fn build_object(
             }
         }
         ConsistencyMode::Live => {
-            log_conversion("the sandbox runs, and is not to be paused", ctx);
+            log_conversion(
+                "the sandbox is running and must not be paused (--live)",
+                ctx,
+            );
             Box::pin(convert_and_upload(
                 host, bucket, source, stillness, wish, ctx,
             ))
@@ -106,7 +109,7 @@ pub(super) async fn build_object(
 }
 
 fn log_conversion(why: &str, ctx: &Context) {
-    ctx.info(format!("the disk is converted as a whole: {why}"));
+    ctx.info(format!("falling back to converting the whole disk: {why}"));
 }
 
 /// Makes the object of a running sandbox's disk, in the first of the host's ways that works.
@@ -146,7 +149,7 @@ async fn build_from_running_guest(
             host.name()
         );
         let error = Error::new(Kind::Failed, what)
-            .hint("stop or pause it first, or see running of the host in the settings");
+            .hint("stop or pause it first, or check `running` of the host in the settings");
         return Err(match unfit {
             Some(why) => error.with_cause(why),
             None => error,
@@ -179,7 +182,7 @@ async fn upload_variables(
     };
     if overwrite {
         return Err(error.hint(format!(
-            "{} is the new image, and its UEFI variables are not: push it again",
+            "{} has the new image but not its UEFI variables: push it again",
             sent.object.key
         )));
     }
@@ -215,7 +218,7 @@ async fn write_manifest(
         Ok(()) => {}
         // Whoever replaced the object has said what it is now.
         Err(error) if error.kind() == Kind::Conflict => ctx.info(error.to_string()),
-        Err(error) => ctx.warn(format!("{error}; the object stands without a manifest")),
+        Err(error) => ctx.warn(format!("{error}; the object has no manifest")),
     }
 }
 

@@ -40,13 +40,13 @@ pub(super) fn refuse_if_in_use(
             .with_cause(format!("in use by {}", users.join(", ")))
             .hint(match verb {
                 "repair" => "stop those sandboxes first",
-                _ => "their disks stand on this very file; destroy those sandboxes first",
+                _ => "their disks are based on this file; destroy those sandboxes first",
             }));
     }
     if !survey.unresolved_chains.is_empty() {
         return Err(refused()
             .with_cause(format!(
-                "it is not known what these stand on: {}",
+                "cannot determine the bases of these: {}",
                 survey.unresolved_chains.join(", ")
             ))
             .hint("make those files readable"));

@@ -320,7 +320,7 @@ async fn fetch_blocks(
             let broken = |why: String| {
                 Error::new(
                     Kind::Failed,
-                    format!("the fetch of {} broke off", object.key),
+                    format!("the download of {} was interrupted", object.key),
                 )
                 .with_cause(why)
             };
@@ -350,7 +350,10 @@ async fn fetch_blocks(
         if wanted.is_empty() {
             return Ok(());
         }
-        tracing::warn!("blocks {wanted} of {} are wrong: fetched again", object.key);
+        tracing::warn!(
+            "blocks {wanted} of {} do not match the manifest: downloading them again",
+            object.key
+        );
     }
     Err(wrong_blocks_error(source, &wanted))
 }
@@ -360,11 +363,11 @@ fn wrong_blocks_error(source: &RemoteObject, wrong: &BlockSet) -> Error {
     let object = &source.object;
     Error::new(Kind::Damaged, format!("{} is damaged", object.key))
         .with_cause(format!(
-            "twice the bytes of block {wrong} (of {} bytes at {}) are not those its manifest tells of",
+            "block {wrong} ({} bytes at {}) did not match the manifest twice",
             source.block_bytes(first),
             first * BLOCK_BYTES
         ))
-        .hint("push it again, or remove its manifest to have it as it is")
+        .hint("push it again, or remove its manifest to accept it as it is")
 }
 
 /// Watches for who holds the others up, and lets them go on without it.

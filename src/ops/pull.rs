@@ -42,7 +42,7 @@ pub async fn pull(
     match &local {
         LocalCopy::Valid { size_bytes } if !overwrite => {
             ctx.info(format!(
-                "a valid copy of {name} is on host {} already",
+                "a valid copy of {name} is already on host {}",
                 host.name()
             ));
             return Ok(Outcome::Pulled {
@@ -62,7 +62,7 @@ pub async fn pull(
         }
         LocalCopy::Broken { problem: why, .. } => {
             ctx.warn(format!(
-                "the copy of {name} on host {} is broken and is fetched again: {why}",
+                "the copy of {name} on host {} is damaged, downloading it again: {why}",
                 host.name()
             ));
             let survey = host.scan().await?;
@@ -92,7 +92,7 @@ pub async fn pull(
             && host.has_file(&host.snapshot_variables_path(name)).await? =>
         {
             ctx.warn(format!(
-                "the bucket has no UEFI variables for {name}: those on the host stay"
+                "no UEFI variables for {name} in the bucket: keeping those on the host"
             ));
         }
         None => {}
@@ -148,7 +148,7 @@ async fn inspect(
         }
         return Err(Error::new(
             Kind::Conflict,
-            format!("{path} on host {} is no snapshot", host.name()),
+            format!("{path} on host {} is not a snapshot", host.name()),
         )
         .with_cause(error.message())
         .hint("move it away, or pass --overwrite to replace it"));

@@ -65,14 +65,17 @@ pub(super) async fn find_pushable_disk(host: &Host, sandbox: &SandboxId) -> Resu
 pub(super) fn warn_of_memory(source: &SandboxDisk, ctx: &Context) {
     match source.state {
         SandboxState::Saved => ctx.warn(format!(
-            "{} is saved to disk: its memory is not in the snapshot, so the snapshot's disk looks like after a power cut",
+            "{} is saved: its memory is not in the snapshot, whose disk is as after a power cut",
             source.id
         )),
         SandboxState::Paused => ctx.info(format!(
-            "{} is paused: what its guest has not yet written to disk is not in the snapshot",
+            "{} is paused: data that its guest has not written to disk is not in the snapshot",
             source.id
         )),
-        SandboxState::Crashed => ctx.warn(format!("{} has crashed: its disk may need a repair", source.id)),
+        SandboxState::Crashed => ctx.warn(format!(
+            "{} has crashed: its disk may need a repair",
+            source.id
+        )),
         _ => {}
     }
 }

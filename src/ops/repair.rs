@@ -43,9 +43,7 @@ pub(super) async fn repair_in_place(
     };
     good.retain(|block, digest| source.digest(*block) == Some(*digest));
     let bad = BlockSet::from_predicate(object.size_bytes, |block| !good.contains_key(&block));
-    ctx.info(format!(
-        "blocks {bad} of {path} are bad and are written over"
-    ));
+    ctx.info(format!("repairing bad blocks {bad} of {path}"));
     ctx.check_cancelled()?;
     let mut received = TransferProgress::empty(object.size_bytes);
     let writer = host.open_for_repair(&path).await?;

@@ -76,7 +76,7 @@ impl SandboxDisk {
             return Err(Error::new(
                 Kind::NotFound,
                 format!(
-                    "the disk {} of {} is not on host {}",
+                    "disk {} of {} does not exist on host {}",
                     self.disk_path,
                     self.id,
                     host.name()
@@ -107,7 +107,7 @@ impl SandboxDisk {
         Err(Error::new(
             Kind::Conflict,
             format!(
-                "what sandbox {} on host {} stands on changed while its disk was read",
+                "the base of sandbox {} on host {} changed while its disk was read",
                 self.id,
                 host.name()
             ),
@@ -142,11 +142,11 @@ impl SandboxDisk {
             ),
         )
         .with_cause(format!(
-            "it was {} and is {} now; nothing was uploaded",
+            "it was {} and is now {}; nothing was uploaded",
             state.as_str(),
             now.as_str()
         ))
-        .hint("try again while nobody starts or resumes it")
+        .hint("retry while it is neither started nor resumed")
         .retryable())
     }
 }

@@ -129,7 +129,7 @@ pub(super) async fn run_transfer(
         false => Some(share.subscribe(bucket, source, work.to_fetch)),
     };
     if queue.as_ref().is_some_and(|queue| queue.is_late) {
-        ctx.info("the other hosts could not be joined: it is fetched for this one alone");
+        ctx.info("cannot share the download with the other hosts: downloading for this host alone");
     }
     let (told, tellings) = unbounded_channel();
     let mut copying = Some((copy_local_blocks(writer, copies, told, ctx), tellings));
@@ -151,10 +151,10 @@ pub(super) async fn run_transfer(
         let bytes = missing.bytes();
         match kept_up {
             false => ctx.warn(format!(
-                "the other hosts went on without this one, which was too slow: {bytes} bytes are fetched again for it"
+                "this host was too slow for the shared download: {bytes} bytes are downloaded again for it"
             )),
             true => ctx.info(format!(
-                "{bytes} bytes that other snapshots were to give are not what they should be: they are fetched"
+                "{bytes} bytes in other snapshots do not match: downloading them instead"
             )),
         }
         queue = Some(FetchHandle::single().subscribe(bucket, source, missing));
@@ -178,7 +178,7 @@ async fn copy_local_blocks(
             {
                 return Err(error);
             }
-            Err(error) => ctx.info(format!("{error}; what it was to give is fetched")),
+            Err(error) => ctx.info(format!("{error}; downloading its blocks instead")),
             Ok(()) => {}
         }
     }
@@ -291,7 +291,7 @@ impl Transfer<'_> {
                         complete = true;
                     }
                     None => {
-                        let what = format!("the fetch of {} broke off", self.source.object.key);
+                        let what = format!("the download of {} was interrupted", self.source.object.key);
                         return Err(Error::new(Kind::Failed, what).into());
                     }
                 },

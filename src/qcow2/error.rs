@@ -9,7 +9,7 @@ pub enum ComposeError {
     #[error("{0}")]
     InvalidHeader(String),
     /// The file ends before what its header or tables point at.
-    #[error("the image is cut off: {structure} at {offset} lies past the file's end")]
+    #[error("the image is truncated: {structure} at {offset} is past the end of the file")]
     Truncated {
         /// What lies there.
         structure: &'static str,
@@ -23,10 +23,10 @@ pub enum ComposeError {
     #[error("the image is marked corrupt")]
     Corrupt,
     /// "Header": an implementation must not open an image with an unknown bit.
-    #[error("the image uses features that are not known (bits {0:#x})")]
+    #[error("the image uses unknown incompatible features (bits {0:#x})")]
     UnknownFeatures(u64),
     /// "Header", incompatible feature bit 2.
-    #[error("the image keeps its data in another file")]
+    #[error("the image has an external data file")]
     ExternalData,
     /// "Header", crypt_method.
     #[error("the image is encrypted")]
@@ -41,10 +41,10 @@ pub enum ComposeError {
     #[error("the base's refcounts are {0} bits wide, not 16")]
     RefcountWidth(u32),
     /// "Additional fields", compression_type.
-    #[error("the image's compression type is not known")]
+    #[error("the image has an unknown compression type")]
     UnknownCompression,
     /// The disk is no whole number of sectors of 512 bytes: readers disagree on where it ends.
-    #[error("the disk of {0} bytes is no whole number of sectors")]
+    #[error("the disk size of {0} bytes is not a multiple of 512")]
     UnalignedSize(u64),
     /// A bit that must be zero is set, or an offset is not aligned.
     #[error("the image is damaged: {table} entry {entry:#018x} is not valid")]
@@ -55,7 +55,7 @@ pub enum ComposeError {
         entry: u64,
     },
     /// A table stands where it must not.
-    #[error("the image is damaged: {structure} at {offset} is used for something else as well")]
+    #[error("the image is damaged: {structure} at {offset} overlaps another structure")]
     Overlap {
         /// What stands there.
         structure: &'static str,
@@ -80,7 +80,7 @@ pub enum ComposeError {
     )]
     Undecodable(u64),
     /// The caller handed over other bytes than it was asked for.
-    #[error("{received_bytes} bytes were read where {expected_bytes} were asked for")]
+    #[error("read {received_bytes} bytes, expected {expected_bytes}")]
     WrongLength {
         /// Bytes asked for.
         expected_bytes: u64,
@@ -88,7 +88,7 @@ pub enum ComposeError {
         received_bytes: u64,
     },
     /// The caller handed over the bytes of another read than the next one, or ended too early.
-    #[error("read {received_number} was handed over where {expected_number} was the next")]
+    #[error("got read {received_number}, expected {expected_number}")]
     OutOfOrder {
         /// Number of the read that was due.
         expected_number: u64,

@@ -48,30 +48,26 @@ pub fn read_header(start: &[u8]) -> Result<ImageFacts, HeaderError> {
     let field32 = |at| field_u32(start, at);
     let field64 = |at| field_u64(start, at);
     if !matches!(version, 2 | 3) {
-        return unfit(format!("qcow2 version {version} is not known"));
+        return unfit(format!("unknown qcow2 version {version}"));
     }
     if version == 3 && start.len() < 104 {
         return unfit("its header is cut off".into());
     }
     let cluster_bits = field32(20);
     if !(9..=21).contains(&cluster_bits) {
-        return unfit(format!(
-            "its clusters of 2^{cluster_bits} bytes are not possible"
-        ));
+        return unfit(format!("invalid cluster_bits {cluster_bits}"));
     }
     let cluster_size = 1u64 << cluster_bits;
     let incompatible = if version == 3 { field64(72) } else { 0 };
     if incompatible & !KNOWN_INCOMPATIBLE != 0 {
         return unfit(format!(
-            "it uses features this program does not know (bits {:#x})",
+            "it uses unknown incompatible features (bits {:#x})",
             incompatible & !KNOWN_INCOMPATIBLE
         ));
     }
     let refcount_order = if version == 3 { field32(96) } else { 4 };
     if refcount_order > 6 {
-        return unfit(format!(
-            "its refcounts of 2^{refcount_order} bits are not possible"
-        ));
+        return unfit(format!("invalid refcount_order {refcount_order}"));
     }
     let header_bytes = if version == 3 { field32(100) } else { 72 };
     let compression = match start.get(104) {
@@ -117,7 +113,7 @@ fn read_backing_name(
     match start.get(offset..end) {
         Some(name) => Ok(Some(String::from_utf8_lossy(name).into_owned())),
         None if start.len() < HEADER_BYTES => Err(HeaderError::Invalid(
-            "its backing file's name is cut off".into(),
+            "its backing file's name is truncated".into(),
         )),
         None => Err(HeaderError::Incomplete { needed_bytes: end }),
     }

@@ -37,7 +37,7 @@ impl LayerHeader {
     /// `start`: the bytes a file of that length begins with.
     pub(super) fn parse(start: &[u8], file_bytes: u64) -> Result<ParseStatus, ComposeError> {
         refuse_unknown_features(start)?;
-        let cut_off = || ComposeError::InvalidHeader("its header is cut off".into());
+        let cut_off = || ComposeError::InvalidHeader("its header is truncated".into());
         let facts = match read_header(start) {
             Ok(facts) => facts,
             // At most one cluster of 2 MiB; the same bytes are never asked for twice.

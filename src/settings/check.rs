@@ -153,7 +153,7 @@ pub(super) fn parse_running(text: &str) -> Result<String, String> {
     match parse_methods(text) {
         Some(_) => Ok(text.to_owned()),
         None => Err(format!(
-            "must name \"backup\", \"copy\" and \"convert\" or some of them, parted by commas, is {text:?}"
+            "must be a comma-separated list of \"backup\", \"copy\" and \"convert\", is {text:?}"
         )),
     }
 }
@@ -200,7 +200,7 @@ pub(super) fn parse_network(text: &str) -> Result<String, String> {
     match is_plain(name) && !name.contains('/') {
         true => Ok(text.to_owned()),
         false => Err(format!(
-            "must be \"none\", a network of libvirt's, or bridge:NAME, is {text:?}"
+            "must be \"none\", a libvirt network, or bridge:NAME, is {text:?}"
         )),
     }
 }

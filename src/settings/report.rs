@@ -120,11 +120,11 @@ impl fmt::Display for Report {
 fn describe_unset(key: &Key) -> &'static str {
     match key.name {
         "endpoint" => "AWS itself",
-        "region" => "as the AWS chain finds it, else us-east-1",
+        "region" => "from the AWS chain, else us-east-1",
         "access_key_id" | "secret_access_key" => {
             "from the AWS chain (environment, profiles, SSO, instance roles)"
         }
-        "template" => "the one that is built in",
+        "template" => "built in",
         "viewer" => "remote-viewer or vncviewer, whichever is installed",
         _ => "no bucket, only hosts",
     }

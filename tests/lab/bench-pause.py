@@ -140,11 +140,11 @@ def snapshot(name):
         lines = []
         for line in child.stderr:
             lines.append(line)
-            if "stands still after" in line:
+            if " paused after" in line:
                 # The time of the log line, not of reading it.
                 ago = time.time() - datetime.datetime.fromisoformat(line.split()[0]).timestamp()
                 still = time.monotonic() - ago
-            if "runs again after" in line:
+            if " resumed after" in line:
                 again = time.monotonic()
         said = child.stdout.read()
     if child.returncode or again is None:

@@ -145,7 +145,7 @@ def pictures():
     until("web-01  ●")
     picture("lists", "Sandboxes, snapshots and the bucket side by side")
     press("m")
-    until("Matrix")
+    until("Locations")
     picture("matrix", "What each host and the bucket have of every snapshot")
     press("m", ":", "sort")
     until("choose")

@@ -491,7 +491,7 @@ async fn a_bucket_that_is_not_configured_is_an_error() {
     assert!(!bucket.is_configured());
     assert_eq!(bucket.location(), "no bucket");
     let words = [
-        "no bucket is configured",
+        "no bucket configured",
         "[bucket] name",
         "AWS_DEFAULT_BUCKET",
     ];
@@ -609,6 +609,6 @@ async fn a_server_that_is_not_an_s3_store_is_an_error() {
     assert_error(
         &error,
         Kind::Unreachable,
-        &["no answer of an S3 store", "[bucket] endpoint"],
+        &["did not answer like an S3 store", "[bucket] endpoint"],
     );
 }

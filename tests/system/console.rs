@@ -56,7 +56,7 @@ fn removes_a_snapshot_without_dependents_after_confirmation() {
 
     screen.press("jd");
     // Removing the last copy asks for its name.
-    screen.wait(&["This goes for good", "Type old to confirm"]);
+    screen.wait(&["To remove", "Type old to confirm"]);
     screen.press("y");
     screen.wait(&["enter remove"]);
     screen.press("old\r");
@@ -190,8 +190,8 @@ fn every_page_opens_with_one_key_and_closes_with_esc() {
         ("c", &["create a snapshot of build-02"]),
         ("n", &["new sandbox on demo"]),
         ("d", &["destroy"]),
-        ("m", &["Matrix (2)"]),
-        (",", &["sort by name", "esc drops it"]),
+        ("m", &["Locations (2)"]),
+        (",", &["sort by name", "esc cancel"]),
         ("g", &["go to bucket"]),
         ("/web", &["(1 of 3)"]),
     ] {

@@ -559,7 +559,7 @@ fn a_missing_or_inaccessible_bucket_is_reported() {
         None,
         "objects",
         "warning",
-        "no snapshot lies under",
+        "no snapshots under",
         "prefix",
     );
 }

@@ -299,7 +299,7 @@ fn a_signal_cancels_all_hosts_and_keeps_partial_files() {
     for (result, host) in results(&ran).iter().zip(HOSTS) {
         assert_eq!(result["error"]["kind"], "cancelled");
         assert_eq!(fan.names(host), PARTIAL_FILES);
-        let message = format!("{HALF} of {} bytes) stays in", fan.size());
+        let message = format!("keeping {HALF} of {} bytes in", fan.size());
         assert!(ran.stderr.contains(&message), "{ran:?}");
     }
     fan.release();

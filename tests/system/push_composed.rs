@@ -245,7 +245,7 @@ fn plan_describes_a_push_without_uploading() {
     assert!(number(&pushed, "uploadedBytes") <= number(&result, "uploadBytes"));
     assert_eq!(plan(&[])["exists"], true);
     let text = world.snapdeck(&["push", &id, "app", "--plan"]).ok().stdout;
-    assert!(text.contains("needs --overwrite"), "{text}");
+    assert!(text.contains("pass --overwrite"), "{text}");
 
     world.virsh(&["start", &id]);
     let refused = world.snapdeck(&["push", &id, "app", "--plan"]);
@@ -270,7 +270,10 @@ fn compacting_omits_replaced_clusters() {
         "compact",
         "not compacted with a quarter of the base replaced"
     );
-    assert!(ran.stderr.contains("of the base is dead"), "{ran:?}");
+    assert!(
+        ran.stderr.contains("of the base is deleted data"),
+        "{ran:?}"
+    );
     assert_object_is(&world, "app", &world.disk("a"));
     assert_nothing_left(&world);
 }

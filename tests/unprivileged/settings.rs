@@ -240,7 +240,7 @@ fn errors_of_a_file_have_line_and_key() {
         ),
         (
             "colour = 1\n",
-            "FILE line 1: unknown key \"colour\" at the top level; known are hosts, bucket, push, sandbox, jobs and console",
+            "FILE line 1: unknown key \"colour\" at the top level; known tables: hosts, bucket, push, sandbox, jobs and console",
         ),
         (
             "# x\n\n[jobs]\nparallel = \"4\"\n",
@@ -313,7 +313,7 @@ fn errors_of_a_file_have_line_and_key() {
         ),
         (
             "[bucket]\naccess_key_id = \"AKIA\"\n",
-            "FILE line 2: a key pair needs its other half, secret_access_key in [bucket]; set AWS_SECRET_ACCESS_KEY too, or neither",
+            "FILE line 2: secret_access_key in [bucket] is missing: a key pair needs both; set AWS_SECRET_ACCESS_KEY as well, or neither",
         ),
     ];
     for (text, sentence) in table {

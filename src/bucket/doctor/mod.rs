@@ -43,7 +43,7 @@ impl Bucket {
         if !self.is_configured() {
             checks.push(Check::warning(
                 "bucket",
-                "none is configured: nothing can be pushed or pulled",
+                "none configured; push and pull will fail",
                 "set [bucket] name in the settings (AWS_DEFAULT_BUCKET)",
             ));
             return true;
@@ -65,14 +65,14 @@ impl Bucket {
 }
 
 fn failed_check(what: &str, error: &Error) -> Check {
-    let hint = error.hint_text().unwrap_or("see the store's own log");
+    let hint = error.hint_text().unwrap_or("check the store's log");
     Check::failed(what, error.message(), hint)
 }
 
 /// What was not looked at, behind what was seen.
 fn with_unchecked(check: Check, unseen: &str) -> Check {
     Check {
-        finding: format!("{}; not looked at: {unseen}", check.finding),
+        finding: format!("{}; not checked: {unseen}", check.finding),
         ..check
     }
 }
@@ -127,7 +127,7 @@ async fn check_listing(store: &Store, prefix: &str, checks: &mut Vec<Check>) -> 
             checks.push(match count {
                 0 => Check::warning(
                     "objects",
-                    format!("no snapshot lies under {place}: a pull finds none"),
+                    format!("no snapshots under {place}"),
                     "push one, or check [bucket] name and prefix",
                 ),
                 count => Check::passed("objects", format!("{count}{more} under {place}")),
@@ -223,7 +223,7 @@ fn check_clock(there: Timestamp, begun: Timestamp, answered: Timestamp) -> Check
             Check::failed(what, seen, CLOCK_HINT)
         }
         off if off > SKEW.0 => Check::warning(what, seen, CLOCK_HINT),
-        _ => Check::passed(what, "the store's is as ours"),
+        _ => Check::passed(what, "in sync with the store"),
     }
 }
 

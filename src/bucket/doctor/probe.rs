@@ -53,7 +53,7 @@ pub(super) async fn run_probe(
             store.endpoint,
             PROBE_TIMEOUT.as_secs()
         );
-        let check = Check::failed("store", seen, "see what slows it or the line to it");
+        let check = Check::failed("store", seen, "check the load of the store and the network");
         checks.push(with_unchecked(check, "what is missing below it"));
     }
     checks.extend(probe.clear().await);
@@ -155,8 +155,8 @@ impl Probe {
             Some(16) => Check::passed("read", "a range of an object can be read"),
             _ => Check::failed(
                 "read",
-                format!("{} gives no ranges of objects", store.endpoint),
-                "use a store that does",
+                format!("{} does not support range requests", store.endpoint),
+                "use a store that supports them",
             ),
         })
     }
@@ -211,33 +211,30 @@ impl Probe {
             });
         pending.abort().await;
         let copying = match copied {
-            Ok(Some(_)) => Check::passed("part copying", "the store copies parts by itself"),
+            Ok(Some(_)) => Check::passed("part copying", "the store copies parts (UploadPartCopy)"),
             Ok(None) => Check::warning(
                 "part copying",
-                "the store acknowledges a copied part without its tag: all bytes are sent each time",
+                "UploadPartCopy returns no ETag; every push uploads all bytes",
                 "use a store with UploadPartCopy",
             ),
             Err(error) => Check::warning(
                 "part copying",
-                format!("{}: all bytes are sent each time", error.message()),
+                format!("{}; every push uploads all bytes", error.message()),
                 "use a store with UploadPartCopy",
             ),
         };
         let pending = match listed {
-            Ok(true) => Check::passed(
-                "pending uploads",
-                "uploads that were broken off can be found",
-            ),
+            Ok(true) => Check::passed("pending uploads", "unfinished uploads are listed"),
             Ok(false) => Check::warning(
                 "pending uploads",
-                "an upload under way is not listed: what a killed push leaves is not found",
-                "give the bucket a rule that ends incomplete uploads (AbortIncompleteMultipartUpload)",
+                "unfinished uploads are not listed: leftovers of a killed push cannot be found",
+                "add a lifecycle rule AbortIncompleteMultipartUpload to the bucket",
             ),
             Err(error) => Check::warning(
                 "pending uploads",
                 error.message(),
-                "allow s3:ListBucketMultipartUploads, or give the bucket a rule that ends incomplete uploads \
-                 (AbortIncompleteMultipartUpload)",
+                "allow s3:ListBucketMultipartUploads, or add a lifecycle rule \
+                 AbortIncompleteMultipartUpload to the bucket",
             ),
         };
         Ok([copying, pending])
@@ -251,29 +248,29 @@ impl Probe {
             (true, true) => Check::passed("checksums", "CRC64NVME of whole objects"),
             (true, false) => Check::warning(
                 "checksums",
-                "CRC64NVME is taken for parts, and not kept for whole objects",
+                "CRC64NVME is accepted for parts but not kept for whole objects",
                 "use a store that keeps full-object checksums, or trust qemu-img check after a pull",
             ),
             (false, _) => Check::warning(
                 "checksums",
-                "the store does not know CRC64NVME: bytes are proven by their signature alone",
-                "use a store that knows CRC64NVME",
+                "the store does not support CRC64NVME: only signatures protect the bytes",
+                "use a store that supports CRC64NVME",
             ),
         };
         let conditional = match self.upload().await {
             Err(error) if error.kind() == Kind::Conflict => Check::passed(
                 "conditional writes",
-                "an object that is there is not written over (If-None-Match)",
+                "an existing object is not overwritten (If-None-Match)",
             ),
             Err(error) => Check::warning(
                 "conditional writes",
-                format!("it could not be found out: {}", error.message()),
+                format!("cannot determine: {}", error.message()),
                 error.hint_text().unwrap_or("run snapdeck doctor again"),
             ),
             Ok(_) => Check::warning(
                 "conditional writes",
                 "If-None-Match is ignored: of two pushes of one name at the same moment the last one wins",
-                "use a store that honours it, or see that nobody else pushes the same names",
+                "use a store that honours it, or make sure that no one else pushes the same names",
             ),
         };
         Ok([checksums, conditional])
@@ -332,11 +329,11 @@ impl Probe {
             Ok(Ok(true)) => Some(Check::passed("delete", "an object can be deleted")),
             Ok(Ok(false)) => None,
             Ok(Err(error)) => {
-                let seen = format!("{}; the probe {left} stays", error.message());
+                let seen = format!("{}; the probe object {left} remains", error.message());
                 Some(Check::failed("delete", seen, mend))
             }
             Err(_) => {
-                let seen = format!("no answer; the probe {left} may stay");
+                let seen = format!("no answer; the probe object {left} may remain");
                 Some(Check::failed("delete", seen, mend))
             }
         }

@@ -23,18 +23,20 @@ pub(crate) fn refusal(verb: SandboxVerb, state: SandboxState) -> Option<&'static
     use SandboxState::*;
     match (verb, state) {
         (SandboxVerb::Start, ShutOff | Saved) => None,
-        (SandboxVerb::Start, Running) => Some("it runs already"),
-        (SandboxVerb::Start, Paused | Suspended) => Some("it is paused: resume it"),
+        (SandboxVerb::Start, Running) => Some("it is already running"),
+        (SandboxVerb::Start, Paused | Suspended) => Some("it is paused: resume it first"),
         (SandboxVerb::Start, Crashed) => Some("it crashed: force it off first"),
         (SandboxVerb::Stop { .. }, Running) => None,
         (SandboxVerb::Stop { .. }, Paused | Suspended) => {
-            Some("its guest hears nothing: resume it, or force it off")
+            Some("it is paused and cannot react to a shutdown request; resume it or force it off")
         }
-        (SandboxVerb::Stop { .. }, Crashed) => Some("its guest hears nothing: force it off"),
+        (SandboxVerb::Stop { .. }, Crashed) => {
+            Some("it is suspended or crashed and cannot react to a shutdown request; force it off")
+        }
         (SandboxVerb::ForceOff, state) if state.is_active() => None,
-        (SandboxVerb::Stop { .. } | SandboxVerb::ForceOff, _) => Some("it does not run"),
+        (SandboxVerb::Stop { .. } | SandboxVerb::ForceOff, _) => Some("it is not running"),
         (SandboxVerb::Pause, Running) => None,
-        (SandboxVerb::Pause, _) => Some("it does not run"),
+        (SandboxVerb::Pause, _) => Some("it is not running"),
         (SandboxVerb::Resume, Paused | Suspended) => None,
         (SandboxVerb::Resume, _) => Some("it is not paused"),
         (SandboxVerb::Save, Running | Paused) => None,
@@ -114,7 +116,7 @@ impl ConfirmVerb {
             let link = lookup::host(view, host).map(|host| &host.link);
             let why = match (lookup::sandbox(view, host, id), link) {
                 (_, Some(Link::Down(_))) => Some(format!("{host} does not answer")),
-                (None, _) => Some("it is gone".to_owned()),
+                (None, _) => Some("it no longer exists".to_owned()),
                 (Some(sandbox), _) => {
                     let why = refusal(self.verb, sandbox.state);
                     if why.is_none() {
@@ -232,24 +234,20 @@ impl ConfirmVerb {
 
     fn describe_effect(&self) -> &'static str {
         match self.verb {
-            SandboxVerb::Start => "Started, or restored where its memory was saved:",
+            SandboxVerb::Start => "Starts the sandbox, from its saved state if it has one:",
             SandboxVerb::Stop { .. } => {
-                "The guest is asked to shut down. If it does not, you are asked whether to cut its power:"
+                "Asks the guest to shut down. If it does not, you can force it off:"
             }
-            SandboxVerb::ForceOff => {
-                "Its power is cut: what the guest has not written to its disk is lost."
-            }
-            SandboxVerb::Pause => "The guest stands still, its memory stays in the host's:",
-            SandboxVerb::Resume => "The guest goes on:",
+            SandboxVerb::ForceOff => "Forces it off: data that the guest has not written is lost.",
+            SandboxVerb::Pause => "Pauses the guest; its memory stays in host RAM:",
+            SandboxVerb::Resume => "Resumes the guest:",
             SandboxVerb::Save => {
-                "Its memory is written to the host's disk, and it ends until it is restored:"
+                "Writes its memory to the host's disk and stops it until it is restored:"
             }
-            SandboxVerb::Restore => "The guest goes on where it was saved:",
-            SandboxVerb::DropSaved => {
-                "Its saved memory is forgotten, as if its power had been cut:"
-            }
+            SandboxVerb::Restore => "Restores the guest from its saved state:",
+            SandboxVerb::DropSaved => "Discards its saved state, as after a power cut:",
             SandboxVerb::Destroy => {
-                "This goes for good, running or not. The snapshot it stands on stays:"
+                "Destroys it permanently, running or not. Its base snapshot stays:"
             }
         }
     }
@@ -267,7 +265,7 @@ fn sandbox_line(host: &HostName, sandbox: &Sandbox, width: usize, theme: &Theme)
 
 /// What is removed with a sandbox.
 fn removed_files(sandbox: &Sandbox) -> Vec<String> {
-    let saved = (sandbox.state == SandboxState::Saved).then(|| "its saved memory".to_owned());
+    let saved = (sandbox.state == SandboxState::Saved).then(|| "its saved state".to_owned());
     let disk = sandbox.disk().map(str::to_owned);
     [disk, sandbox.variables.clone(), saved]
         .into_iter()

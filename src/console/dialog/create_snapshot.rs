@@ -95,7 +95,7 @@ impl CreateSnapshotDialog {
     fn refusal(&self, view: &View) -> Option<String> {
         match &view.bucket.link {
             Link::Unconfigured => {
-                return Some("no bucket is configured: name one in config.toml".to_owned());
+                return Some("no bucket configured: set [bucket] name in config.toml".to_owned());
             }
             Link::Down(error) => return Some(error.to_string()),
             Link::Connecting | Link::Up => {}
@@ -121,7 +121,7 @@ impl CreateSnapshotDialog {
         let name = self.name()?;
         if self.exists(view) && !self.overwrite {
             return Err(format!(
-                "{name} is in the bucket already: tick overwrite or take another name"
+                "{name} already exists in the bucket: tick overwrite or choose another name"
             ));
         }
         let (host, sandbox) = (self.host.clone(), self.sandbox.clone());
@@ -205,8 +205,8 @@ impl CreateSnapshotDialog {
             content.push_wrapped(&describe_upload(sandbox), 0, theme.text, width);
             if sandbox.state == SandboxState::Saved {
                 content.push_wrapped(
-                    "Its memory was saved and is not in the disk: the snapshot is what the disk \
-                     holds, as after pulling the plug.",
+                    "Its saved memory is not on the disk: the snapshot has what the disk \
+                     holds, as after a power cut.",
                     0,
                     theme.warn,
                     width,
@@ -262,11 +262,11 @@ impl CreateSnapshotDialog {
         let overlay = chain.first().and_then(|link| link.size_bytes);
         let all: u64 = chain.iter().filter_map(|link| link.size_bytes).sum();
         if sandbox.is_some_and(|sandbox| sandbox.state.is_quiescent()) {
-            return "Safe: it stands still already, and is read as it is.".to_owned();
+            return "Safe: the guest is not running; its disk is read as it is.".to_owned();
         }
         let (pause, quiet) = match lookup::host(view, &self.host).and_then(|host| host.running_method) {
             Some(Method::Backup) | None => (
-                "Safe (backup): the guest is paused for milliseconds and goes on while its disk is read.".to_owned(),
+                "Safe (backup): the guest is paused for milliseconds and runs while its disk is read.".to_owned(),
                 "quiesced where its guest agent answers, else crash-consistent",
             ),
             Some(Method::Copy) => (
@@ -297,14 +297,14 @@ impl CreateSnapshotDialog {
             Err(error) => content.push_wrapped(&format!("✗ {error}"), 6, theme.bad, width),
             Ok(name) if self.exists(view) => {
                 let found = lookup::object(view, &name).map_or(0, |object| object.size_bytes);
-                let text = format!("! {name} is in the bucket already ({})", size(found));
+                let text = format!("! {name} already exists in the bucket ({})", size(found));
                 content.push_wrapped(&text, 6, theme.warn, width);
                 let label = format!("overwrite: replace {name} in the bucket");
                 let focused = self.focus == CreateField::Overwrite;
                 content.push_check_box(&label, self.overwrite, focused, true, theme);
             }
             Ok(name) => {
-                let text = format!("✓ goes to {}{}", view.bucket.location, name.file_name());
+                let text = format!("✓ uploads to {}{}", view.bucket.location, name.file_name());
                 content.push_wrapped(&text, 6, theme.good, width);
             }
         }
@@ -315,7 +315,7 @@ impl CreateSnapshotDialog {
 pub(crate) fn push_refusal(sandbox: &Sandbox) -> Option<String> {
     (!sandbox.state.is_quiescent()).then(|| {
         format!(
-            "{} is {}: push needs a stopped or paused sandbox; create (c) also cuts from a running one",
+            "{} is {}: push needs a stopped or paused sandbox; use create (c) for a running one",
             sandbox.id,
             sandbox.state.as_str()
         )

@@ -54,7 +54,7 @@ impl DoctorDialog {
 fn heading(patient: &HealthCheckView, theme: &Theme) -> Line<'static> {
     let name = patient.host.as_ref().map_or("bucket", |host| host.as_str());
     let (state, style) = match (&patient.report, patient.is_running) {
-        (_, true) => ("◌ being examined".to_owned(), theme.dim),
+        (_, true) => ("◌ checking".to_owned(), theme.dim),
         (None, false) => ("not examined".to_owned(), theme.dim),
         (Some(found), false) => {
             let count = |verdict| {

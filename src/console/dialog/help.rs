@@ -21,10 +21,10 @@ const KEYS_WIDTH: usize = 17;
 
 /// What the signs of the lists mean.
 const SIGNS: &[&str] = &[
-    "Sandboxes   ● running  ◐ paused or asleep  ◌ saved  ○ shut off  ✗ crashed",
-    "Snapshots   ⌂N sandboxes stand on it   = in the bucket  ≠ of another size there  ↑ not there",
-    "Bucket      = here  ≠ here with another size  ↓ absent",
-    "Matrix      ● here  ≠ of another size than in the bucket  · absent  ! damaged  ? as last seen  ✗ failed",
+    "Sandboxes   ● running  ◐ paused or suspended  ◌ saved  ○ shut off  ✗ crashed",
+    "Snapshots   ⌂N sandboxes based on it   = in the bucket, same size  ≠ in the bucket, other size  ↑ not in the bucket",
+    "Bucket      = on this host  ≠ on this host, other size  ↓ not on this host",
+    "Locations   ● present  ≠ other size than in the bucket  · absent  ! damaged  ? as last seen  ✗ failed",
     "Filters     words of a name, state:running, size>10G, memory<=4G, users:0, age<7d, date>2026-01-31, !word",
 ];
 
@@ -79,7 +79,7 @@ impl Help {
         let holds = |line: &&&str| line.to_lowercase().contains(&wanted.to_lowercase());
         let signs: Vec<&&str> = SIGNS.iter().filter(holds).collect();
         if found == 0 && signs.is_empty() {
-            content.push_wrapped("No action is about that.", 0, theme.dim, width);
+            content.push_wrapped("No action matches.", 0, theme.dim, width);
         } else if found > 0 && !signs.is_empty() {
             content.push_blank();
         }

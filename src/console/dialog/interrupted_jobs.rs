@@ -30,31 +30,30 @@ impl InterruptedJobsDialog {
     pub(crate) fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
         let number = view.interrupted_jobs.len();
         let mut content = Content {
-            title: "left by an earlier run".to_owned(),
+            title: "interrupted jobs".to_owned(),
             ..Content::default()
         };
         let verb = if number == 1 { "was" } else { "were" };
         let text = format!(
-            "{} {verb} not over when it ended:",
+            "{} {verb} running when snapdeck last exited:",
             format::count(number, "job")
         );
         content.push_wrapped(&text, 0, theme.text, width);
         content.push_blank();
         for left in view.interrupted_jobs.iter() {
             let line = format!(
-                "  {}, asked for {}",
+                "  {}, requested {}",
                 left.title,
                 format_time_ago(left.requested_at)
             );
             content.lines.push(Line::raw(format::clip(&line, width)));
         }
         content.push_blank();
-        let text = "A pull goes on where it was, anything else begins anew. On the jobs page (J) each can be decided \
-            on by itself; until then they are kept.";
+        let text = "Pulls resume; other jobs restart. You can decide one by one on the Jobs page (J); until then they are kept.";
         content.push_wrapped(text, 0, theme.dim, width);
         content.keys = vec![
-            ("t", "go on with all", true),
-            ("X", "forget all", true),
+            ("t", "resume all", true),
+            ("X", "discard all", true),
             ("esc", "later", true),
         ];
         content

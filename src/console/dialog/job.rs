@@ -50,13 +50,13 @@ impl JobDetails {
         }
         content.push_blank();
         match &job.state {
-            JobState::Queued => content.push_wrapped("◌ waits for its turn", 0, theme.dim, width),
+            JobState::Queued => content.push_wrapped("◌ queued", 0, theme.dim, width),
             JobState::Running => {
                 let phase = job.progress().phase.as_str();
                 content.push_wrapped(&format!("● {phase}"), 0, theme.good, width);
             }
             JobState::Cancelling => {
-                content.push_wrapped("◐ cancelling: it cleans up", 0, theme.warn, width)
+                content.push_wrapped("◐ cancelling: cleaning up", 0, theme.warn, width)
             }
             JobState::Finished(outcome) => {
                 content.push_wrapped(
@@ -136,7 +136,7 @@ pub(crate) fn outcome_text(outcome: &Outcome) -> String {
                 moved.summary(size)
             )
         }
-        Outcome::Pulled { skipped: true, .. } => "was here already and sound".to_owned(),
+        Outcome::Pulled { skipped: true, .. } => "already present and valid".to_owned(),
         Outcome::Pulled {
             snapshot_path,
             size_bytes,
@@ -151,7 +151,7 @@ pub(crate) fn outcome_text(outcome: &Outcome) -> String {
             size_bytes,
             ..
         } => match repaired_blocks.len() {
-            0 => format!("{}, all of it well", size(*size_bytes)),
+            0 => format!("{}, no bad block", size(*size_bytes)),
             blocks => format!("{}, {blocks} bad blocks repaired", size(*size_bytes)),
         },
         Outcome::Removed { .. } => "removed".to_owned(),

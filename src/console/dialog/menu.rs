@@ -14,23 +14,23 @@ use snapdeck_model::{HostName, SandboxId, SandboxVerb};
 
 /// The letters; those that are also keys of the list are the same there.
 const VERBS: &[(char, SandboxVerb, &str)] = &[
+    ('s', SandboxVerb::Start, "start; resumes saved state"),
+    ('S', STOP, "ask the guest to shut down"),
     (
-        's',
-        SandboxVerb::Start,
-        "run it; a saved one goes on where it was",
+        'f',
+        SandboxVerb::ForceOff,
+        "force off: unwritten data is lost",
     ),
-    ('S', STOP, "ask its guest to shut down"),
-    ('f', SandboxVerb::ForceOff, "cut its power"),
-    ('z', SandboxVerb::Pause, "let it stand still"),
-    ('r', SandboxVerb::Resume, "let it go on"),
+    ('z', SandboxVerb::Pause, "pause the guest"),
+    ('r', SandboxVerb::Resume, "resume the guest"),
     (
         'w',
         SandboxVerb::Save,
-        "write its memory to disk and end it",
+        "hibernate: memory to disk, then off",
     ),
-    ('t', SandboxVerb::Restore, "go on where it was saved"),
-    ('x', SandboxVerb::DropSaved, "forget its saved memory"),
-    ('d', SandboxVerb::Destroy, "remove it with its disk"),
+    ('t', SandboxVerb::Restore, "restore from the saved state"),
+    ('x', SandboxVerb::DropSaved, "discard the saved state"),
+    ('d', SandboxVerb::Destroy, "destroy it with its disk"),
 ];
 
 /// The dialog.
@@ -50,7 +50,9 @@ impl SandboxMenu {
         let mut first = None;
         for (host, id) in &self.ids {
             let sandbox = lookup::sandbox(view, host, id);
-            match sandbox.map_or(Some("it is gone"), |sandbox| refusal(verb, sandbox.state)) {
+            match sandbox.map_or(Some("it no longer exists"), |sandbox| {
+                refusal(verb, sandbox.state)
+            }) {
                 None => return None,
                 Some(why) => first = first.or(Some(why)),
             }

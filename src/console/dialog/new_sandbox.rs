@@ -85,7 +85,7 @@ impl NewSandboxDialog {
 
     fn host<'a>(&self, view: &'a View) -> Result<&'a HostView, String> {
         match lookup::host(view, &self.host) {
-            None => Err(format!("there is no host {}", self.host)),
+            None => Err(format!("no host {}", self.host)),
             Some(host) => match &host.link {
                 Link::Down(error) => Err(error.to_string()),
                 _ => Ok(host),
@@ -100,7 +100,7 @@ impl NewSandboxDialog {
             .parse()
             .map_err(|error: snapdeck_model::Error| error.to_string())?;
         match lookup::sandbox(view, &self.host, &id) {
-            Some(_) => Err(format!("{id} is there already, on {}", self.host)),
+            Some(_) => Err(format!("{id} already exists on {}", self.host)),
             None => Ok(id),
         }
     }
@@ -129,7 +129,9 @@ impl NewSandboxDialog {
     fn base(&self, view: &View) -> Result<BaseImage, String> {
         let matches = self.matching_snapshots(view);
         let Some(name) = matches.get(self.choice % matches.len().max(1)) else {
-            return Err("no snapshot's name contains this, here or in the bucket".to_owned());
+            return Err(
+                "no snapshot on this host or in the bucket has this in its name".to_owned(),
+            );
         };
         let (name, here) = (name.clone(), lookup::snapshot(view, &self.host, name));
         match here {
@@ -158,17 +160,17 @@ impl NewSandboxDialog {
     fn memory(&self) -> Result<u64, String> {
         parse_size(self.memory.text())
             .filter(|bytes| *bytes >= MIN_MEMORY)
-            .ok_or_else(|| format!("a size such as 4G or 512M, {} at least", size(MIN_MEMORY)))
+            .ok_or_else(|| format!("a size such as 4G or 512M, at least {}", size(MIN_MEMORY)))
     }
 
     fn storage(&self, view: &View) -> Result<Option<u64>, String> {
         if self.storage.text().trim().is_empty() {
             return Ok(None);
         }
-        let bytes = parse_size(self.storage.text()).ok_or("a size such as 60G, or nothing")?;
+        let bytes = parse_size(self.storage.text()).ok_or("a size such as 60G, or empty")?;
         match self.base(view).ok().and_then(|base| base.disk_bytes) {
             Some(least) if bytes < least => Err(format!(
-                "smaller than the snapshot's disk, which has {}",
+                "smaller than the snapshot's disk of {}",
                 size(least)
             )),
             _ => Ok(Some(bytes)),
@@ -338,7 +340,7 @@ impl NewSandboxDialog {
         }
         if let Some(bytes) = base.fetch_bytes {
             text.push_str(&format!(
-                ", only in the bucket: pulled first ({})",
+                ", only in the bucket: it is pulled first ({})",
                 size(bytes)
             ));
         }

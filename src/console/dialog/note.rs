@@ -102,9 +102,9 @@ impl NoteDialog {
         {
             content.title = format!("note on {name}");
             let places = match (host, bucket) {
-                (Some(host), true) => format!("Kept on {host} and in the bucket."),
+                (Some(host), true) => format!("Saved on {host} and in the bucket."),
                 (Some(host), false) => format!("Kept on {host}."),
-                (None, _) => "Kept in the bucket.".to_owned(),
+                (None, _) => "Saved in the bucket.".to_owned(),
             };
             content.push_wrapped(&places, 0, theme.dim, width);
             content.push_blank();
@@ -112,11 +112,12 @@ impl NoteDialog {
         self.push_editor(&mut content, width);
         let length = self.note().len();
         if !self.fits() {
-            let text = format!("✗ A note can have {MAX_NOTE_BYTES} bytes; this one has {length}.");
+            let text =
+                format!("✗ A note may have at most {MAX_NOTE_BYTES} bytes; this one has {length}.");
             content.push_wrapped(&text, 0, theme.bad, width);
         }
         if self.has_warned {
-            let text = "! What was typed is not kept yet: esc again drops it.";
+            let text = "! Unsaved changes: press esc again to discard them.";
             content.push_wrapped(text, 0, theme.warn, width);
         }
         content.keys = vec![

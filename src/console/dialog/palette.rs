@@ -108,7 +108,7 @@ impl Palette {
             }
         }
         if all.is_empty() {
-            content.push_wrapped("No action is called so.", 0, theme.dim, width);
+            content.push_wrapped("No such action.", 0, theme.dim, width);
         }
         let possible = all
             .get(self.row)

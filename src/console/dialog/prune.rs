@@ -107,10 +107,10 @@ impl PruneDialog {
             "" => Ok(None),
             text => match text.parse::<u32>() {
                 Ok(number) if number > 0 => Ok(Some(number)),
-                _ => Err(format!("{what} is a number from 1 on")),
+                _ => Err(format!("{what} must be a number from 1")),
             },
         };
-        let keep = number(&self.keep_newest, "how many are kept")?;
+        let keep = number(&self.keep_newest, "the number of versions to keep")?;
         let days = number(&self.older_than_days, "an age")?;
         let day = Duration::from_secs(24 * 60 * 60);
         let pruning = PruneRequest {
@@ -124,10 +124,10 @@ impl PruneDialog {
             include_leftovers: self.include_leftovers,
         };
         if pruning.hosts.is_empty() && !pruning.include_bucket {
-            return Err("no place is ticked".to_owned());
+            return Err("no location is ticked".to_owned());
         }
         if pruning.rule == PruneRule::default() && !pruning.include_leftovers {
-            return Err("nothing may go yet: name a condition".to_owned());
+            return Err("nothing to remove yet: set a condition".to_owned());
         }
         Ok(pruning)
     }
@@ -228,7 +228,7 @@ impl PruneDialog {
         match &self.stage {
             PruneStage::Rule => self.push_rule_form(&mut content, view, theme, width),
             PruneStage::Planning(_) => {
-                content.push_wrapped("◌ Looking for what may go…", 0, theme.text, width);
+                content.push_wrapped("◌ Searching…", 0, theme.text, width);
                 content.keys = vec![("b", "back", true)];
             }
             PruneStage::Failed(error) => {
@@ -242,24 +242,24 @@ impl PruneDialog {
     }
 
     fn push_rule_form(&self, content: &mut Content, view: &View, theme: &Theme, width: usize) {
-        let text = "What meets all conditions goes. What a sandbox stands on stays, what is pinned, and the \
-            last sound copy of what is in use.";
+        let text = "Removes snapshots that match all conditions. Never removes one that is in use, pinned, or the \
+            last good copy of one in use.";
         content.push_wrapped(text, 0, theme.dim, width);
         content.push_blank();
         let on = |part| self.focus == part;
-        let label = "keep the newest of each family of versions: ";
+        let label = "Keep newest N versions of each name: ";
         content.push_text_input(label, &self.keep_newest, on(PruneField::Keep), width, theme);
         content.push_text_input(
-            "written more days ago than: ",
+            "Older than (days): ",
             &self.older_than_days,
             on(PruneField::Days),
             width,
             theme,
         );
-        let label = "unused: no sandbox on any host stands on it";
+        let label = "unused: no sandbox on any host is based on it";
         content.push_check_box(label, self.unused, on(PruneField::Unused), true, theme);
         content.push_blank();
-        let label = "and what broke off and was not touched for a day";
+        let label = "also leftovers of interrupted jobs, older than a day";
         content.push_check_box(
             label,
             self.include_leftovers,
@@ -309,7 +309,7 @@ impl PruneDialog {
         if plan.is_empty() {
             content.push_wrapped("Nothing goes.", 0, theme.text, width);
         } else {
-            let text = format!("Goes for good, and frees {}:", size(plan.reclaimed_bytes()));
+            let text = format!("To remove, reclaims {}:", size(plan.reclaimed_bytes()));
             content.push_wrapped(&text, 0, theme.text, width);
         }
         let row = |place: &str, what: &str, bytes: u64, note: &str| {
@@ -331,7 +331,7 @@ impl PruneDialog {
         let written = |at: Option<jiff::Timestamp>| at.map(timestamp).unwrap_or_default();
         for one in &plan.to_remove {
             let note = match one.is_last_copy {
-                true => "no other copy is known".to_owned(),
+                true => "no other copy known".to_owned(),
                 false => written(one.modified),
             };
             content.lines.push(row(
@@ -351,7 +351,7 @@ impl PruneDialog {
         }
         if !plan.kept.is_empty() {
             content.push_blank();
-            content.push_wrapped("Stays, though it meets the rule:", 0, theme.text, width);
+            content.push_wrapped("Kept although it matches:", 0, theme.text, width);
             for one in &plan.kept {
                 let why = one.keep_reasons.join("; ");
                 content.lines.push(row(

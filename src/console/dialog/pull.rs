@@ -137,7 +137,7 @@ impl PullDialog {
         let cost = self.cost(&host.name, name)?;
         let from = format::parts(&cost.copies, "from");
         let fetch = size(cost.fetch_bytes);
-        (!from.is_empty()).then(|| format!("fetch {fetch}, {from} here"))
+        (!from.is_empty()).then(|| format!("fetch {fetch}, {from} already here"))
     }
 
     fn is_any_present(&self, view: &View) -> bool {
@@ -157,7 +157,7 @@ impl PullDialog {
     fn refusal(&self, view: &View) -> Option<String> {
         match &view.bucket.link {
             Link::Unconfigured => {
-                return Some("no bucket is configured: name one in config.toml".to_owned());
+                return Some("no bucket configured: set [bucket] name in config.toml".to_owned());
             }
             Link::Down(error) => return Some(error.to_string()),
             Link::Connecting | Link::Up => {}
@@ -319,7 +319,7 @@ impl PullDialog {
         }
         if self.is_any_present(view) {
             content.push_blank();
-            let label = "overwrite: fetch again also what is here and sound";
+            let label = "overwrite: download again even where a valid copy exists";
             content.push_check_box(label, self.overwrite, false, true, theme);
             content.keys.push(("o", "overwrite", true));
         }
@@ -352,14 +352,14 @@ impl PullDialog {
     ) {
         let ticked = self.target_hosts.contains(&host.name);
         let note = match (&host.link, ticked) {
-            (Link::Down(_), true) => "✗ away: its pulls wait for it".to_owned(),
+            (Link::Down(_), true) => "✗ unreachable: its pulls wait".to_owned(),
             (Link::Down(_), false) => "✗ away".to_owned(),
             (Link::Connecting, _) if host.last_scan.is_none() => {
-                "◌ opening: what is there is not known".to_owned()
+                "◌ connecting: its snapshots are unknown".to_owned()
             }
             (_, true) if bytes == 0 => "nothing to fetch".to_owned(),
             (_, true) if fetched < bytes => {
-                format!("needs {}, fetches {} of it", size(bytes), size(fetched))
+                format!("needs {}, downloads {}", size(bytes), size(fetched))
             }
             (_, true) => format!("needs {}", size(bytes)),
             _ => String::new(),
@@ -406,17 +406,17 @@ impl PullDialog {
             _ => format!("on {}", hosts.join(", ")),
         };
         let (note, style) = if known.is_none() {
-            ("not seen in the bucket".to_owned(), theme.warn)
+            ("not in the bucket".to_owned(), theme.warn)
         } else if !broken.is_empty() {
             (
-                format!("{} but broken: repaired ({why})", on(&broken)),
+                format!("{} but damaged: will be repaired ({why})", on(&broken)),
                 theme.warn,
             )
         } else if !here.is_empty() && self.overwrite {
             (format!("{}: is replaced", on(&here)), theme.warn)
         } else if !here.is_empty() {
             (
-                format!("{}: skipped where it is sound", on(&here)),
+                format!("{}: skipped where a valid copy exists", on(&here)),
                 theme.dim,
             )
         } else if wanted.len() < targets.len() {

@@ -38,12 +38,12 @@ impl QuitDialog {
         };
         let left = count_unfinished(view);
         if left == 0 {
-            content.push_wrapped("All jobs are over.", 0, theme.text, width);
+            content.push_wrapped("All jobs have finished.", 0, theme.text, width);
             content.keys = vec![("q", "quit", true), ("s", "stay", true)];
             return content;
         }
         let verb = if left == 1 { "is" } else { "are" };
-        let text = format!("{} {verb} not over:", format::count(left, "job"));
+        let text = format!("{} {verb} not finished:", format::count(left, "job"));
         content.push_wrapped(&text, 0, theme.text, width);
         content.push_blank();
         for job in view.jobs.iter().filter(|job| !job.state.is_finished()) {
@@ -53,10 +53,9 @@ impl QuitDialog {
         content.push_blank();
         let left = match self.can_leave {
             true => {
-                "Left, they are stopped, and offered at the next start: a pull goes on where it was, anything \
-                else begins anew."
+                "Leave: they stop now and can be resumed at the next start; pulls continue, other jobs restart."
             }
-            false => "They cannot be left to the next start: nothing notes them here.",
+            false => "They cannot be resumed at the next start: there is no journal.",
         };
         content.push_wrapped(left, 0, theme.dim, width);
         let promise = "Cancelled jobs clean up after themselves: temporary files go, a guest that was \
@@ -64,7 +63,7 @@ impl QuitDialog {
         content.push_wrapped(promise, 0, theme.dim, width);
         content.keys = vec![
             ("s", "stay", true),
-            ("l", "leave them to the next start", self.can_leave),
+            ("l", "leave: resume at the next start", self.can_leave),
             ("c", "cancel them and quit", true),
         ];
         content

@@ -256,7 +256,7 @@ impl RemoveDialog {
             [one] => one.to_string(),
             many => format::count(many.len(), "host"),
         };
-        let label = format!("here, on {host} ({})", format::count(here, "file"));
+        let label = format!("on {host} ({})", format::count(here, "file"));
         content.push_check_box(
             &label,
             self.from_host,
@@ -282,7 +282,7 @@ impl RemoveDialog {
         let ready = self.is_ready(view);
         if let Some(phrase) = &phrase {
             content.push_wrapped(
-                "! No other copy is known: it cannot be brought back.",
+                "! No other copy is known: this cannot be undone.",
                 0,
                 theme.bad,
                 width,
@@ -319,15 +319,10 @@ impl RemoveDialog {
     fn push_targets(&self, content: &mut Content, view: &View, theme: &Theme, width: usize) {
         let operations = self.operations(view);
         if operations.is_empty() {
-            content.push_wrapped(
-                "Nothing goes: tick where to remove it.",
-                0,
-                theme.dim,
-                width,
-            );
+            content.push_wrapped("Nothing to remove: tick a location.", 0, theme.dim, width);
             return;
         }
-        content.push_wrapped("This goes for good:", 0, theme.text, width);
+        content.push_wrapped("To remove:", 0, theme.text, width);
         let mut line = |place: &str, what: &str, bytes: u64| {
             let room = width.saturating_sub(22);
             content.lines.push(Line::from(vec![

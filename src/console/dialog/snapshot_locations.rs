@@ -100,7 +100,7 @@ pub(crate) fn describe_location(
         }
     };
     let (sign, words, style) = match &cell.state {
-        State::Unknown => ("?", "not known".to_owned(), theme.dim),
+        State::Unknown => ("?", "unknown".to_owned(), theme.dim),
         State::Absent => ("·", "absent".to_owned(), theme.dim),
         State::Damaged(why) => ("!", format!("damaged: {why}"), theme.warn),
         State::Present {
@@ -110,10 +110,10 @@ pub(crate) fn describe_location(
         } => {
             let mut words = size(*bytes);
             if *differs {
-                words.push_str(", not the size of the one in the bucket");
+                words.push_str(", size differs from the bucket's");
             }
             if *users > 0 {
-                words.push_str(&format!(", under {}", count(*users, "sandbox")));
+                words.push_str(&format!(", base of {}", count(*users, "sandbox")));
             }
             (if *differs { "≠" } else { "●" }, words, theme.good)
         }
@@ -144,7 +144,7 @@ pub(crate) fn describe_location(
             let seen = seen.map_or(String::new(), |age| format!(" · seen {age} ago"));
             say(&format!("✗ {error}{seen}"), theme.bad);
         }
-        Some(Link::Connecting) => say("◌ its answer is awaited", theme.warn),
+        Some(Link::Connecting) => say("◌ connecting…", theme.warn),
         _ => {}
     }
     lines
@@ -153,8 +153,8 @@ pub(crate) fn describe_location(
 fn job_line(job: &JobView, theme: &Theme) -> (String, Style) {
     let title = job.operation.title();
     match &job.state {
-        JobState::Queued => (format!("◌ {title} waits for its turn"), theme.dim),
-        JobState::Cancelling => (format!("◐ {title} is being cancelled"), theme.warn),
+        JobState::Queued => (format!("◌ {title}: queued"), theme.dim),
+        JobState::Cancelling => (format!("◐ {title}: cancelling"), theme.warn),
         JobState::Running => {
             let progress = job.progress();
             let mut text = format!("● {title}: {}", progress.phase.as_str());

@@ -81,7 +81,7 @@ fn build_lines(app: &App, (width, height): (usize, u16), now: Instant) -> Vec<Li
     if let Some((Link::Down(error), Some(seen))) = link {
         let age = crate::format::age(now.saturating_duration_since(seen));
         for line in wrap(
-            &format!("✗ {error} · what is shown was seen {age} ago"),
+            &format!("✗ {error} · shown as seen {age} ago"),
             width.saturating_sub(1),
         ) {
             lines.push(Line::styled(format!(" {line}"), theme.bad));
@@ -175,7 +175,7 @@ fn chain_link_line(
     let base = snapshot.and_then(|name| host.snapshots.iter().find(|found| found.name == *name));
     match base.map(|base| base.dependents.len()) {
         Some(1) => facts.push("under 1 sandbox".to_owned()),
-        Some(count) => facts.push(format!("under {count} sandboxes")),
+        Some(count) => facts.push(format!("base of {count} sandboxes")),
         None => {}
     }
     facts.extend(link.facts.as_ref().map(image_info));
@@ -256,8 +256,8 @@ fn push_snapshot(lines: &mut Vec<Line<'static>>, snapshot: &Snapshot, host: &Hos
     };
     push_field(lines, "used by", users, theme);
     let there = match app.index.size(&snapshot.name) {
-        Some(bytes) if bytes == snapshot.size_bytes => "= of the same size".to_owned(),
-        Some(bytes) => format!("≠ of another size, {}", size(bytes)),
+        Some(bytes) if bytes == snapshot.size_bytes => "in the bucket, same size".to_owned(),
+        Some(bytes) => format!("in the bucket, other size: {}", size(bytes)),
         None if lookup::is_bucket_known(&app.view) => "↑ not there".to_owned(),
         None => "? not known".to_owned(),
     };

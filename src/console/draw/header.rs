@@ -31,7 +31,7 @@ pub(super) fn format_link(
         Link::Connecting => {
             let long = since.filter(|since| now.saturating_duration_since(*since) >= MIN_SHOWN_AGE);
             let words = match (seen, long) {
-                (Some(seen), _) => format!("opening, seen {} ago", age(seen)),
+                (Some(seen), _) => format!("connecting, seen {} ago", age(seen)),
                 (None, Some(since)) => format!("opening {}", age(since)),
                 (None, None) => "opening".to_owned(),
             };

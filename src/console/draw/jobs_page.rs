@@ -67,8 +67,8 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas
     }
     if lines.is_empty() {
         let text = match page.items.is_empty() {
-            true => " no job was begun yet, and nothing was left by an earlier run",
-            false => " nothing matches the filter (esc drops it)",
+            true => " no jobs yet",
+            false => " nothing matches the filter (esc clears it)",
         };
         lines.push(Line::styled(text, theme.dim));
     }
@@ -97,7 +97,7 @@ fn section_label(app: &App, item: &JobRow, is_first: bool) -> String {
 fn interrupted_line(app: &App, left: &InterruptedJob, room: usize, width: usize) -> Line<'static> {
     let theme = &app.theme;
     let note = format!(
-        "asked for {}; t takes it up, X forgets it",
+        "requested {}; t resumes, X discards",
         format_time_ago(left.requested_at)
     );
     Line::from(vec![
@@ -120,8 +120,7 @@ pub(super) fn push_details(lines: &mut Vec<Line<'static>>, app: &App, width: usi
     {
         lines.push(Line::styled(format!(" {}", left.title), theme.title));
         let text = format!(
-            "It was asked for {} ({}), and the snapdeck that ran it ended before it was over. A pull goes on where \
-             it was, anything else begins anew.",
+            "Interrupted: snapdeck exited while this job ran (requested {}, {}). A pull resumes, other jobs restart.",
             format_time_ago(left.requested_at),
             format::timestamp(left.requested_at)
         );

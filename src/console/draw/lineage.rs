@@ -58,7 +58,7 @@ pub(super) fn push_relatives(lines: &mut Vec<Line<'static>>, app: &App) {
     let host = app.lineage_query().and_then(|asked| asked.host);
     let cost = kin.pull_cost.as_ref().filter(|cost| cost.fetch_bytes > 0);
     if let Some((cost, host)) = cost.zip(host) {
-        let mut text = format!("to {host} would fetch {}", size(cost.fetch_bytes));
+        let mut text = format!("to {host}: {}", size(cost.fetch_bytes));
         if !cost.copies.is_empty() {
             text.push_str(&format!(", {} there", parts(&cost.copies, "from")));
         }

@@ -89,8 +89,8 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas
     lines.extend(window.filter_map(row));
     if lines.len() == 1 {
         let text = match matrix.names.is_empty() {
-            true => " no host and no bucket has a snapshot, as far as is known",
-            false => " nothing matches the filter (esc drops it)",
+            true => " no snapshots on any reachable host or in the bucket",
+            false => " nothing matches the filter (esc clears it)",
         };
         lines.push(Line::styled(text, theme.dim));
     }

@@ -111,11 +111,11 @@ pub(super) fn draw_full_screen(
     }
     let text = match live.and_then(|live| live.screen_error.as_ref()) {
         _ if !app.canvas.is_enabled() => {
-            "no pictures here: [console] picture is off, or NO_COLOR is set".to_owned()
+            "no screen: [console] picture is off or NO_COLOR is set".to_owned()
         }
         Some(error) => error.to_string(),
-        None if app.watch_target().is_none() => "it does not run any more".to_owned(),
-        None => "looking at its screen…".to_owned(),
+        None if app.watch_target().is_none() => "it is no longer running".to_owned(),
+        None => "loading the screen…".to_owned(),
     };
     let lines = wrap(&text, room.width.into()).into_iter();
     let lines: Vec<Line> = lines.map(|line| Line::styled(line, theme.dim)).collect();
@@ -283,15 +283,17 @@ fn guest_line(reach: &GuestAccess, guest: Option<&Guest>, theme: &Theme) -> Opti
             .chain(guest.addresses.iter().cloned())
             .collect();
         if parts.is_empty() {
-            return "its agent says nothing of it".to_owned();
+            return "not reported by the guest agent".to_owned();
         }
         parts.join(", ")
     };
     let text = match (reach.agent, guest) {
         (AgentChannel::None, _) => return None,
         (AgentChannel::Connected, Some(guest)) => told(guest),
-        (AgentChannel::Connected, None) => "its agent does not answer".to_owned(),
-        (AgentChannel::Disconnected, _) => "no agent answers (it boots, or has none)".to_owned(),
+        (AgentChannel::Connected, None) => "the guest agent does not answer".to_owned(),
+        (AgentChannel::Disconnected, _) => {
+            "no guest agent (still booting, or not installed)".to_owned()
+        }
     };
     Some(Line::from(vec![
         Span::styled(" guest ", theme.dim),

@@ -168,27 +168,23 @@ fn empty_text(app: &App, pane: Pane) -> (String, Style) {
     let host = app.host.as_ref().map_or("", |host| host.as_str());
     if app.numbers(pane).total > 0 {
         return (
-            "nothing matches the filter (esc drops it)".to_owned(),
+            "nothing matches the filter (esc clears it)".to_owned(),
             theme.dim,
         );
     }
     match link_state(app, pane).map(|(link, _)| link) {
-        None if app.all_hosts.is_shown => (
-            format!("no host has any {what}, as far as is known"),
-            theme.dim,
-        ),
-        None => ("no host is configured".to_owned(), theme.warn),
+        None if app.all_hosts.is_shown => (format!("no {what} on any reachable host"), theme.dim),
+        None => ("no host configured".to_owned(), theme.warn),
         Some(Link::Down(error)) => (error.to_string(), theme.bad),
         Some(Link::Unconfigured) => {
-            let text = "no bucket is configured: name one in config.toml, section [bucket]; all \
-                about hosts works without";
+            let text = "No bucket configured. Add [bucket] name = \"...\" to config.toml. Everything else works without one.";
             (text.to_owned(), theme.warn)
         }
         Some(_) if pane == Pane::Bucket && app.view.bucket.is_listing => {
-            ("asking the bucket…".to_owned(), theme.dim)
+            ("listing the bucket…".to_owned(), theme.dim)
         }
         Some(Link::Connecting) if pane == Pane::Bucket => {
-            ("asking the bucket…".to_owned(), theme.dim)
+            ("listing the bucket…".to_owned(), theme.dim)
         }
         Some(Link::Connecting) => (format!("asking {host}…"), theme.dim),
         Some(Link::Up) if pane == Pane::Bucket => (

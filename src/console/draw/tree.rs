@@ -25,7 +25,7 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, areas: &mut Areas) 
     let focused = app.focus == Pane::Tree;
     let mut block = super::page_border(app, Pane::Tree, area.width);
     let note = match &tree.parents {
-        None => Some(" ◌ manifests are being read ".to_owned()),
+        None => Some(" ◌ reading manifests ".to_owned()),
         Some((_, parents)) if parents.unread_count > 0 => {
             Some(format!(" {} not looked at ", parents.unread_count))
         }
@@ -59,8 +59,8 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, areas: &mut Areas) 
         .collect();
     if lines.is_empty() {
         let text = match tree.items.is_empty() {
-            true => " no host and no bucket has a snapshot, as far as is known",
-            false => " nothing matches the filter (esc drops it)",
+            true => " no snapshots on any reachable host or in the bucket",
+            false => " nothing matches the filter (esc clears it)",
         };
         lines.push(Line::styled(text, theme.dim));
     }

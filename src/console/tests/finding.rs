@@ -32,10 +32,10 @@ fn the_help_is_searched_by_typing() {
     keys(&mut app, "?vnc");
     let shown = screen(&mut app, 100, 30);
     assert!(shown.contains("help: vnc"), "{shown}");
-    assert!(shown.contains("Copy a vnc:// URL"), "{shown}");
-    assert!(!shown.contains("Ask all hosts"), "{shown}");
+    assert!(shown.contains("Copy the sandbox's vnc:// URL"), "{shown}");
+    assert!(!shown.contains("Refresh all hosts"), "{shown}");
     keys(&mut app, "qqq");
-    assert!(screen(&mut app, 100, 30).contains("No action is about that"));
+    assert!(screen(&mut app, 100, 30).contains("No action matches"));
     press(&mut app, KeyCode::Esc);
     assert!(app.layers.is_empty());
     // Opened and closed with one key.

@@ -70,7 +70,7 @@ fn of_what_was_left_each_key_is_for_the_next_one() {
     });
     keys(&mut app, "gg");
     keys(&mut app, "x");
-    assert!(screen(&mut app, 120, 40).contains("an earlier run left this job"));
+    assert!(screen(&mut app, 120, 40).contains("this job was interrupted"));
     // Both before the engine has said anything.
     let commands = keys(&mut app, "tX");
     let of = |id| vec![InterruptedId(id)];
@@ -110,7 +110,7 @@ fn the_selection_stays_on_its_job_when_that_moves_in_the_queue_or_ends() {
 fn quitting_offers_to_leave_the_jobs_where_they_are_noted() {
     let mut app = busy();
     assert!(keys(&mut app, "q").is_empty());
-    assert!(screen(&mut app, 120, 40).contains("cannot be left"));
+    assert!(screen(&mut app, 120, 40).contains("cannot be resumed"));
     assert!(keys(&mut app, "l").is_empty());
     press(&mut app, KeyCode::Esc);
     app.has_journal = true;

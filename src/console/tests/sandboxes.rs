@@ -132,7 +132,7 @@ fn harmless_verbs_act_at_once_on_one() {
     // config-vm runs, sandbox-002 is paused, -003 saved, -004 off.
     assert_eq!(keys(&mut app, "z"), [verb("config-vm", SandboxVerb::Pause)]);
     assert!(keys(&mut app, "s").is_empty());
-    assert!(screen(&mut app, 120, 40).contains("cannot start config-vm: it runs already"));
+    assert!(screen(&mut app, 120, 40).contains("cannot start config-vm: it is already running"));
     press(&mut app, KeyCode::Down);
     assert_eq!(
         keys(&mut app, "z"),
@@ -222,7 +222,7 @@ fn the_menu_has_all_verbs_and_dims_those_that_cannot_be() {
     assert!(keys(&mut app, "t").is_empty(), "it has no saved state");
     assert_eq!(keys(&mut app, "w"), [verb("config-vm", SandboxVerb::Save)]);
     keys(&mut app, "of");
-    assert!(screen(&mut app, 80, 24).contains("Its power is cut"));
+    assert!(screen(&mut app, 80, 24).contains("Forces it off"));
     assert_eq!(
         keys(&mut app, "y"),
         [verb("config-vm", SandboxVerb::ForceOff)]
@@ -279,7 +279,7 @@ fn a_snapshot_that_is_only_in_the_bucket_is_pulled_first() {
     let ctrl_u = KeyEvent::new(KeyCode::Char('u'), KeyModifiers::CONTROL);
     app.on_key(ctrl_u);
     keys(&mut app, "far");
-    assert!(screen(&mut app, 100, 30).contains("only in the bucket: pulled first (3 GiB)"));
+    assert!(screen(&mut app, 100, 30).contains("only in the bucket: it is pulled first (3 GiB)"));
     let pull = Operation::Pull {
         host: "alpha".parse().unwrap(),
         name: "far-away".parse().unwrap(),

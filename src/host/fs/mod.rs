@@ -134,7 +134,7 @@ impl HostFs {
             Self::Local(files) => files.make_temp_dir(under).await,
             Self::Remote(files) => files.make_temp_dir(under).await,
         };
-        made.map_err(|error| error.hint("see temp_dir of the host in the settings"))
+        made.map_err(|error| error.hint("check temp_dir of the host in the settings"))
     }
 
     /// Makes a directory for a backup of a sandbox's disk, which QEMU may write to.
@@ -483,7 +483,7 @@ fn explain(what: String, error: &io::Error) -> Error {
         ),
         WouldBlock => (
             Kind::Conflict,
-            Some("wait until the other pull is over, and try again"),
+            Some("wait until the other pull has finished, then retry"),
         ),
         _ => (Kind::Failed, None),
     };

@@ -106,22 +106,22 @@ impl Host {
     pub fn sandbox_not_found(&self, id: &SandboxId) -> Error {
         Error::new(
             Kind::NotFound,
-            format!("there is no sandbox {id} on host {}", self.name()),
+            format!("sandbox {id} not found on host {}", self.name()),
         )
-        .hint("`snapdeck sandboxes` lists them")
+        .hint("list sandboxes with `snapdeck sandboxes`")
     }
 
     /// There is a guest of that name, and it is no sandbox.
     pub fn foreign_domain_error(&self, id: &SandboxId) -> Error {
         Error::new(
             Kind::Conflict,
-            format!("{id} on host {} is no sandbox of ours", self.name()),
+            format!("{id} on host {} is not a sandbox of snapdeck", self.name()),
         )
         .with_cause(format!(
-            "none of its disks lies in {}",
+            "none of its disks is in {}",
             self.settings.sandboxes_dir
         ))
-        .hint("snapdeck leaves other guests alone")
+        .hint("snapdeck does not touch other domains")
     }
 
     /// State of one sandbox, asked now.
@@ -273,9 +273,12 @@ impl Host {
     /// # Errors
     /// As [`Host::suspend`].
     pub async fn discard_saved_state(&self, id: &SandboxId) -> Result<()> {
-        self.call_domain(id, "drop the saved state of", FORCE_OFF_TIMEOUT, |domain| {
-            domain.managed_save_remove(0).map(|_| ())
-        })
+        self.call_domain(
+            id,
+            "discard the saved state of",
+            FORCE_OFF_TIMEOUT,
+            |domain| domain.managed_save_remove(0).map(|_| ()),
+        )
         .await
     }
 

@@ -31,14 +31,14 @@ impl DiskChain {
             let facts: &ImageFacts = link
                 .facts
                 .as_ref()
-                .ok_or_else(|| refused(&link.path, "is no qcow2 image that can be read"))?;
+                .ok_or_else(|| refused(&link.path, "is not a readable qcow2 image"))?;
             // QEMU may make something else of such a name than a file's path.
             if facts
                 .backing_file
                 .as_ref()
                 .is_some_and(|name| name.starts_with("json:"))
             {
-                return Err(refused(&link.path, "names its backing file in JSON"));
+                return Err(refused(&link.path, "has a json: backing file"));
             }
             virtual_size.get_or_insert(facts.virtual_size);
         }
@@ -66,7 +66,7 @@ impl DiskChain {
         let start = reader.read_at(&self.buffers, 0, length as usize).await?;
         match read_backing_format(&start) {
             Some(format) if format != "qcow2" => Err(ComposeAbort::Unsupported(format!(
-                "{path} on host {} says that its backing file is {format:?}",
+                "{path} on host {} declares a backing file of format {format:?}",
                 self.host
             ))),
             _ => Ok(()),

@@ -134,7 +134,7 @@ pub(super) async fn compose_running(
                     && tries < MAX_READ_ATTEMPTS
                     && !ctx.cancel.is_cancelled() =>
             {
-                ctx.warn(format!("{error}; reading the disk from the start again"));
+                ctx.warn(format!("{error}; reading the disk again from the start"));
                 tries += 1;
             }
             composed => return into_outcome(composed),
@@ -181,14 +181,14 @@ async fn prepare<'a>(
     let appended = plan(Layout::Append)?;
     let dead = appended.estimate().dead_fraction();
     let (layout, reason) = match compact {
-        true => (Layout::Compact, "it was asked for".to_owned()),
+        true => (Layout::Compact, "requested with --compact".to_owned()),
         false if dead > MAX_DEAD_FRACTION => (
             Layout::Compact,
-            format!("{:.0} % of the base is dead", dead * 100.0),
+            format!("{:.0} % of the base is deleted data", dead * 100.0),
         ),
         false => (
             Layout::Append,
-            "the base's bytes stay, and what changed is appended".to_owned(),
+            "the base's bytes are kept and changes are appended".to_owned(),
         ),
     };
     let composer = match layout {
@@ -197,7 +197,7 @@ async fn prepare<'a>(
     };
     let base = match layout {
         Layout::Append => base_proof::prove_base(host, bucket, source, layers).await?,
-        Layout::Compact => Err("the whole disk is written anew".to_owned()),
+        Layout::Compact => Err("the whole image is rewritten".to_owned()),
     };
     Ok(ComposePlan {
         chain: layers,
@@ -210,14 +210,16 @@ async fn prepare<'a>(
 
 fn log_plan(way: &ComposePlan<'_>, ctx: &Context) {
     let method = method_of_layout(way.layout).as_str();
-    ctx.info(format!("composing it ({method}): {}", way.reason));
+    ctx.info(format!("composing the image ({method}): {}", way.reason));
     if way.layout == Layout::Append {
         match &way.base {
             Ok(proof) => ctx.info(format!(
-                "the bucket has the base's bytes in {}: {}",
+                "copying the base from {} in the bucket: {}",
                 proof.object.key, proof.reason
             )),
-            Err(why) => ctx.info(format!("the base is uploaded with it: {why}")),
+            Err(why) => ctx.info(format!(
+                "full upload, the base cannot be copied in the bucket: {why}"
+            )),
         }
     }
     let dead = way.composer.estimate().dead_bytes;
@@ -296,7 +298,7 @@ async fn upload(
     if let Some(why) = assembly.copy_error()
         && base.is_ok()
     {
-        ctx.info(format!("what the store did not copy was uploaded: {why}"));
+        ctx.info(format!("uploaded what the store did not copy: {why}"));
     }
     let object = assembly.complete().await?;
     let (uploaded_bytes, copied_bytes) = (made.uploaded_bytes, made.copied_bytes);

@@ -237,7 +237,7 @@ async fn end_backup(backup: Backup, ctx: &Context) {
     let dir = backup.dir().to_owned();
     // The guard goes on trying, and the next start.
     if let Err(error) = backup.clear().await {
-        ctx.warn(format!("{error}; {dir} is left to the guard"));
+        ctx.warn(format!("{error}; the watchdog removes {dir}"));
     }
 }
 
@@ -278,12 +278,12 @@ async fn freeze_and_capture(
     ctx.progress.enter(Phase::Pausing, 0);
     let since = Instant::now();
     let suspended = host.suspend_running(id).await;
-    tracing::debug!("{id} stands still after {:?}", since.elapsed());
+    tracing::debug!("{id} paused after {:?}", since.elapsed());
     let caught = match &suspended {
         Ok(()) => Box::pin(capture_disk(host, source, backup, plan, opened, ctx)).await,
         Err(error) => Err(error.clone().into()),
     };
-    tracing::debug!("what it takes was taken after {:?}", since.elapsed());
+    tracing::debug!("disk state captured after {:?}", since.elapsed());
     // From here on nothing may return before the guest runs again or the guard has been left to it.
     let resumed = match suspended {
         // Somebody else has paused it, and it is his.
@@ -308,7 +308,7 @@ async fn freeze_and_capture(
         return Err(why.into());
     }
     let milliseconds = paused.as_millis();
-    ctx.info(format!("{id} runs again after {milliseconds} ms"));
+    ctx.info(format!("{id} resumed after {milliseconds} ms"));
     let caught = caught?;
     ctx.check_cancelled()?;
     let top = match (plan, caught.tables, &caught.copy) {
@@ -327,7 +327,7 @@ async fn freeze_and_capture(
     };
     if frozen && consistency != Consistency::Quiesced {
         ctx.warn(format!(
-            "the file systems of {id} had gone on by themselves: the snapshot is crash-consistent"
+            "the file systems of {id} were thawed early by the guest: the snapshot is crash-consistent"
         ));
     }
     Ok(FrozenGuest {
@@ -392,7 +392,7 @@ async fn capture_disk(
             let all = async { tokio::try_join!(Box::pin(tables), Box::pin(variables), begin) };
             let late = |_| {
                 ComposeAbort::MethodUnavailable(
-                    "it took too long while the guest stood still".into(),
+                    "it took too long while the guest was paused".into(),
                 )
             };
             let (tables, variables, ()) = timeout(CAPTURE_TIMEOUT, all).await.map_err(late)??;
@@ -437,7 +437,7 @@ async fn resume_guest(host: &Host, source: &SandboxDisk) -> Result<(), ResumeErr
             Err(ResumeError::OtherClient(error.retryable()))
         }
         Err(error) => Err(ResumeError::Failed(error.context(what).hint(format!(
-            "a guard on the host goes on trying; else run `virsh resume {id}` there"
+            "the watchdog on the host keeps trying; otherwise run `virsh resume {id}` there"
         )))),
     }
 }
@@ -446,7 +446,7 @@ async fn resume_guest(host: &Host, source: &SandboxDisk) -> Result<(), ResumeErr
 async fn freeze_file_systems(host: &Host, source: &SandboxDisk, ctx: &Context) -> bool {
     match host.freeze(&source.id).await {
         Ok(count) => {
-            ctx.info(format!("{count} file systems of {} are at rest", source.id));
+            ctx.info(format!("froze {count} file systems of {}", source.id));
             count > 0
         }
         Err(error) => {
@@ -471,9 +471,8 @@ async fn release_guest(
                 return Ok(count > 0);
             }
             Err(error) if tries == MAX_THAW_ATTEMPTS => {
-                return Err(error.hint(
-                    "a guard on the host goes on trying; Windows lets them go on by itself",
-                ));
+                return Err(error
+                    .hint("the watchdog on the host keeps trying; Windows thaws them by itself"));
             }
             Err(error) => ctx.warn(error.to_string()),
         }

@@ -169,7 +169,7 @@ impl<'a> ComposedUpload<'a> {
         }
         self.multipart.disable_copies(
             Error::new(Kind::Failed, format!("{} was replaced", proof.object.key))
-                .with_cause("its bytes are not the base's any more"),
+                .with_cause("its bytes are no longer those of the base"),
         );
         self.lock_copied().clear();
         self.send_base_parts(copied).await

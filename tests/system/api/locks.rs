@@ -27,7 +27,7 @@ fn a_snapshot_that_one_pulls_is_left_alone_by_the_other_and_who_it_is_is_told() 
         world.snapdeck(args).failed(
             4,
             &[
-                "another snapdeck works on snapshot app",
+                "another snapdeck process is working on snapshot app",
                 "pull app → ",
                 "by ",
                 "process ",
@@ -50,7 +50,11 @@ fn a_sandbox_that_one_cuts_is_left_alone_by_the_other_until_that_is_gone() {
     api.call(&start, &["-X", "POST"]).failed(
         409,
         "refused",
-        &["another snapdeck works on sandbox", &id, "create"],
+        &[
+            "another snapdeck process is working on sandbox",
+            &id,
+            "create",
+        ],
     );
     api.post(
         "/snapshots/create",

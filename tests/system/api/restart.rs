@@ -40,7 +40,7 @@ fn told_to_end_it_ends_soon_and_the_next_start_finishes_its_job() {
     api.signal("TERM");
     let told = waiting.join().unwrap();
     assert_eq!(told.header("retry-after"), "10");
-    told.failed(503, "shuttingDown", &["goes on when it is started again"]);
+    told.failed(503, "shuttingDown", &["is resumed at the next start"]);
     api.wait_for_exit().ok();
     assert!(
         since.elapsed() < Duration::from_secs(10),

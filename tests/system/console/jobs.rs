@@ -35,7 +35,7 @@ fn jobs_left_by_keys_or_by_a_kill_are_offered_at_the_next_start() {
     let mut screen = Screen::open(&world.command(&[]));
     push_both(&mut screen);
     screen.press("q");
-    screen.wait(&["2 jobs are not over", "leave them to the next start"]);
+    screen.wait(&["2 jobs are not over", "leave: resume at the next start"]);
     screen.press("l");
     assert_eq!(screen.wait_for_exit(), 0);
     assert_eq!(world.uploads(), "[]", "its parts are gone");
@@ -46,7 +46,7 @@ fn jobs_left_by_keys_or_by_a_kill_are_offered_at_the_next_start() {
     screen.press("\u{1b}");
     screen.wait_for("the offer is put off", |text| !text.contains("not over"));
     screen.press("J");
-    screen.wait(&["Jobs page", "left", "takes it up"]);
+    screen.wait(&["Jobs page", "left", "t resumes"]);
     kill(&mut screen);
 
     let mut screen = Screen::open(&world.command(&[]));

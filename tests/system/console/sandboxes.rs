@@ -62,7 +62,7 @@ fn a_custom_base_image_is_made_by_keys_alone() {
     screen.press("n");
     screen.wait(&["new sandbox on alpha", "CPUs:"]);
     screen.press(&format!("{next}\tmyapp"));
-    screen.wait(&["only in the bucket: pulled first"]);
+    screen.wait(&["only in the bucket: it is pulled first"]);
     screen.press("\r");
     screen.wait(&["✓ pull myapp", &format!("✓ new {next}")]);
     let guest = world.guest(&next);
@@ -84,7 +84,7 @@ fn what_runs_is_seen_with_its_screen() {
         "overlay",
         "up 0:",
         "VNC 127.0.0.1:",
-        "no agent answers",
+        "no guest agent",
     ];
     screen.wait(&[&[&*id, "running"], &seen[..]].concat());
     wait_until("its screen is drawn", || screen.picture_cells() > 3);
@@ -119,7 +119,7 @@ fn pixels_where_the_settings_say_that_the_terminal_draws_them() {
 
 /// Waits for what a key has put on the clipboard, and connects to it.
 fn greeted(screen: &Screen) -> String {
-    let text = screen.wait(&["vnc://127.0.0.1:", "is on the clipboard"]);
+    let text = screen.wait(&["copied vnc://127.0.0.1:"]);
     let url = text.split("vnc://").nth(1).unwrap();
     let url = format!("vnc://{}", url.split(' ').next().unwrap());
     let mut sequence = String::new();
@@ -147,7 +147,7 @@ fn its_vnc_server_is_on_the_clipboard() {
     screen.press("v");
     greeted(&screen);
     screen.press("V");
-    screen.wait(&["there is no display here for a viewer"]);
+    screen.wait(&["no display for a viewer"]);
     screen.press("q");
     assert_eq!(screen.wait_for_exit(), 0);
 }
@@ -158,7 +158,7 @@ fn to_a_host_over_ssh_it_leads_through_a_tunnel_until_the_end() {
     let mut screen = Screen::open(&world.command(&[]));
     screen.wait(&[&id, "running", "VNC", "up 0:"]);
     screen.press("v");
-    screen.wait(&["it leads through SSH until snapdeck ends"]);
+    screen.wait(&["the SSH tunnel stays open"]);
     let address = greeted(&screen);
     // The same one again.
     screen.press("v");
@@ -184,7 +184,7 @@ fn a_guest_that_does_not_stop_is_forced_off_after_a_question() {
     screen.press("S");
     screen.wait(&["asked to shut down"]);
     screen.press("y");
-    screen.wait(&[&format!("force off {id}"), "has not stopped for 1 s"]);
+    screen.wait(&[&format!("force off {id}"), "has not stopped within 1 s"]);
     assert_eq!(world.state(&id), "running");
     screen.press("y");
     screen.wait(&[&format!("✓ force off {id}"), "shut off"]);
@@ -208,7 +208,7 @@ fn one_confirmation_for_all_that_are_marked() {
     screen.wait(&[
         "start 3 sandboxes",
         "Left out",
-        &format!("{}: it runs already", ids[1]),
+        &format!("{}: it is already running", ids[1]),
     ]);
     screen.press("y");
     screen.wait(&[

@@ -152,7 +152,7 @@ fn cut_half_way_for_good_a_job_gives_up_after_its_time() {
             };
             wait_until("its lock is free", || {
                 let said = job.world.snapdeck(&probe).stderr;
-                !said.contains("another snapdeck works on")
+                !said.contains("another snapdeck process is working on")
             });
             // The next one makes it good.
             job.assert_done(job.start());

@@ -51,7 +51,7 @@ fn a_host_key_that_is_not_known() {
 fn a_host_key_that_has_changed() {
     let world = World::over_ssh(1);
     world.replace_host_key();
-    assert_unreachable(&world, &["not the one that is known", "ssh-keygen -R"]);
+    assert_unreachable(&world, &["differs from the known one", "ssh-keygen -R"]);
 }
 
 #[test]

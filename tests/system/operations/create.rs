@@ -92,7 +92,7 @@ fn two_snapshots_of_one_sandbox_at_once_never_leave_it_paused() {
     for (name, ran) in ["one", "two"].iter().zip(ran) {
         match ran.code {
             Some(0) => assert_object_is(&world, name, &world.disk("a")),
-            _ => drop(ran.failed(4, &["another snapdeck works on sandbox", &id])),
+            _ => drop(ran.failed(4, &["another snapdeck process is working on sandbox", &id])),
         }
     }
     assert_nothing_left(&world);

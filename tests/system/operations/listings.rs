@@ -143,7 +143,7 @@ fn info_tells_of_both_places() {
     let world = World::new();
     world.snapdeck(&["info", "app"]).failed(
         3,
-        &["there is no snapshot app on host alpha or in the bucket"],
+        &["snapshot app not found on host alpha or in the bucket"],
     );
 
     let image = world.snapshot("app", 0);

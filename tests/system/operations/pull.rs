@@ -112,7 +112,7 @@ fn a_broken_copy_is_repaired() {
         let ran = world.snapdeck(&["pull", "app", "--json"]).ok();
         assert_eq!(ran.json()["repaired"], true, "{what}: {ran:?}");
         assert!(
-            ran.stderr.contains("is broken and is fetched again"),
+            ran.stderr.contains("is damaged, downloading it again"),
             "{what}: {ran:?}"
         );
         assert_pulled(&world, &image);
@@ -193,9 +193,13 @@ fn a_second_pull_of_the_same_name_is_refused_while_the_first_is_at_it() {
     let gate = world.gate("check");
     let first = world.start(&["pull", "app"]);
     gate.wait_reached();
-    world
-        .snapdeck(&["pull", "app"])
-        .failed(4, &["another snapdeck works on snapshot app", "pull app"]);
+    world.snapdeck(&["pull", "app"]).failed(
+        4,
+        &[
+            "another snapdeck process is working on snapshot app",
+            "pull app",
+        ],
+    );
     gate.open();
     wait_for_exit(first).ok();
     assert_pulled(&world, &image);
@@ -228,7 +232,7 @@ fn an_overlay_under_the_name_is_the_operators_own_and_replaced_only_when_asked()
     let before = (sha256(&path), stamp(&path));
     world
         .snapdeck(&["pull", "app"])
-        .failed(4, &[&path, "is no snapshot", "backing file"]);
+        .failed(4, &[&path, "is not a snapshot", "backing file"]);
     assert_eq!((sha256(&path), stamp(&path)), before);
     world.snapdeck(&["pull", "app", "--overwrite"]).ok();
     assert_pulled(&world, &image);

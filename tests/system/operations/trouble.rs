@@ -93,7 +93,7 @@ fn no_libvirt() {
             &[
                 "cannot reach libvirt of host alpha",
                 &socket,
-                "is libvirtd running",
+                "check that libvirtd is running",
             ],
         );
     }
@@ -183,7 +183,8 @@ fn a_snapshots_directory_that_is_not_there() {
     std::fs::remove_dir(&dir).unwrap();
     let ran = world.snapdeck(&["snapshots"]).ok();
     assert!(
-        ran.stderr.contains(&format!("there is no directory {dir}")),
+        ran.stderr
+            .contains(&format!("directory {dir} does not exist")),
         "{ran:?}"
     );
     world

@@ -80,7 +80,7 @@ fn what_meets_all_conditions_goes_and_what_is_held_stays() {
     );
 
     let ran = world.snapdeck(&["prune", "--older-than", "1d", "--local"]);
-    ran.failed(2, &["nobody can be asked", "--dry-run", "--yes"]);
+    ran.failed(2, &["cannot ask for confirmation", "--dry-run", "--yes"]);
     assert!(exists(&world.snapshot_path("app-v2")));
 
     let yes = ["prune", "--older-than", "1d", "--local", "--yes", "--json"];
@@ -197,7 +197,7 @@ fn a_rule_is_needed() {
         .snapdeck(&["prune", "--older-than", "3", "--yes"])
         .failed(2, &["h, d or w"]);
     let ran = world.snapdeck(&["prune", "--unused", "--yes"]).ok();
-    assert_eq!(ran.stdout, "nothing goes\n");
+    assert_eq!(ran.stdout, "nothing to remove\n");
 }
 
 #[test]
@@ -212,7 +212,7 @@ fn what_changed_since_it_was_listed_stays() {
     }
     let prune = ["prune", "--unused", "--host", "alpha", "--bucket"];
     let mut screen = Screen::open(&world.command(&prune));
-    screen.wait(&["replaced", "Type yes to remove this for good"]);
+    screen.wait(&["replaced", "Type yes to remove"]);
 
     world.put(&other, "replaced");
     run("cp", &[&other, &world.snapshot_path("replaced")]);

@@ -36,7 +36,7 @@ fn an_error() {
     let (child, line) = busy.start_to_parts();
     run("touch", &[&busy.world.snapshot_path("base")]);
     line.hold_parts.store(false, SeqCst);
-    wait_for_exit(child).failed(4, &[&busy.id, "stands on changed while its disk was read"]);
+    wait_for_exit(child).failed(4, &[&busy.id, "changed while its disk was read"]);
     assert_eq!(busy.world.uploads(), "[]");
     assert!(!busy.world.is_in_bucket("app"));
     busy.assert_intact();
@@ -276,7 +276,10 @@ fn there_is_no_room_for_what_the_guest_overwrites() {
         "sh",
         &busy.world.path("sandboxes/full"),
     ]);
-    let told = ["no room for what its guest writes", "free space"];
+    let told = [
+        "no space left for data that its guest overwrites",
+        "free space",
+    ];
     wait_for_exit(child).failed(1, &told);
     assert!(!busy.world.is_in_bucket("app"));
     busy.assert_intact();

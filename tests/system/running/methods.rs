@@ -73,7 +73,7 @@ fn what_may_not_be_converted_is_not() {
     let ran = busy.world.snapdeck(&["create", &busy.id, "app"]);
     ran.failed(
         1,
-        &[&busy.id, "too long for a socket", "running of the host"],
+        &[&busy.id, "too long for a socket", "`running` of the host"],
     );
     assert!(!busy.world.is_in_bucket("app"));
     busy.assert_intact();

@@ -95,7 +95,7 @@ fn a_snapshot_that_is_only_in_the_bucket_is_pulled_first_when_asked() {
     ran.failed(
         3,
         &[
-            "there is no snapshot app on host alpha",
+            "snapshot app not found on host alpha",
             "snapdeck pull app",
             "--pull",
         ],
