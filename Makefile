@@ -1,30 +1,86 @@
-# make demo    install what is missing, build, open the console on an embedded world
-# make test    install what the tests need, start the lab, run everything, stop the lab
-# make lint    formatting and clippy
-# make lab     a shell in the lab: two hosts and a bucket (tests/lab/run.sh says where)
-# make bench-push   what a push costs beside qemu-img convert with s5cmd or rclone (BENCH_BASE_MIB=512 for less)
-# make bench-remote what a host over SSH costs beside ssh HOST cat (BENCH_MIB=256 for less)
-# make bench-pull   what a pull costs beside s5cmd, rclone and cp (BENCH_BASE_MIB=512 for less)
-# make bench-pause  how long a guest stands still for a snapshot (BENCH_OVERLAY_MIB=512 BENCH_RUNS=5 for less)
-# make bench-console what the console costs, in a real terminal (BENCH_IDLE=10 for less); bottom, yazi and television
-#                    stand beside it where .lab/peers/bin has them: cargo install --locked --root .lab/peers bottom
-# make pictures     the console's pictures and its recording in assets/, from the running demo (needs tmux)
-# make written      keys, man page and completions anew, from the code
-.PHONY: demo test lint lab bench-push bench-pull bench-remote bench-pause bench-console pictures written
+# make demo      install what is missing, build, open the console on a throwaway demo environment
+# make test      install what the tests need, start the lab, run all tests, stop the lab
+# make lint      formatting, clippy, bans, licenses and sources of dependencies
+# make words     banned words (not in make lint yet: the code still has some)
+# make install   install the program, man page, completions, systemd unit and sample settings (PREFIX, DESTDIR)
+# make deb       build a Debian package in target/debian
+# make written   write the generated files: man page, completions, keymap, docs/cli.md, docs/keys.md, docs/config.md
+# make audit     check dependencies for security advisories (downloads the advisory database)
+# make lab       a shell in the lab: two hosts and a bucket (tests/lab/run.sh describes them)
+# make bench-push    cost of a push, beside qemu-img convert with s5cmd or rclone (BENCH_BASE_MIB=512 for less)
+# make bench-remote  cost of a host over SSH, beside ssh HOST cat (BENCH_MIB=256 for less)
+# make bench-pull    cost of a pull, beside s5cmd, rclone and cp (BENCH_BASE_MIB=512 for less)
+# make bench-pause   how long a guest is paused for a snapshot (BENCH_OVERLAY_MIB=512 BENCH_RUNS=5 for less)
+# make bench-console cost of the console in a real terminal (BENCH_IDLE=10 for less), beside bottom and television
+#                    where .lab/peers/bin has them: cargo install --locked --root .lab/peers bottom
+# make pictures  take the pictures and the recording in assets/ from the running demo (needs tmux)
+.PHONY: demo test lint words build install deb written tools-deb tools-deny audit lab bench-push bench-pull \
+  bench-remote bench-pause bench-console pictures
+
+target := $(or $(CARGO_TARGET_DIR),target)
+tools := .lab/tools
+PREFIX ?= /usr/local
+DESTDIR ?=
 
 demo:
 	@tests/lab/packages.sh demo
 	cargo build --release --locked
-	@target/release/snapdeck demo
+	@$(target)/release/snapdeck demo
 
 test:
 	@tests/lab/packages.sh test
 	cargo test --locked --workspace --no-run
 	@tests/lab/run.sh tests/lab/suite.sh
 
-lint:
+lint: tools-deny
 	cargo fmt --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+	PATH="$(CURDIR)/$(tools)/bin:$$PATH" cargo deny --locked -L error check bans licenses sources
+
+# Words that the project does not use; the older code still has many.
+words:
+	tests/lint/words.sh
+
+build:
+	@tests/lab/packages.sh build
+	cargo build --release --locked
+
+# sudo often has no cargo on its path: then the program must be built before.
+install:
+	@if command -v cargo >/dev/null; then cargo build --release --locked; \
+	elif [ ! -x $(target)/release/snapdeck ]; then echo "run make build first" >&2; exit 1; fi
+	install -D -m 755 $(target)/release/snapdeck $(DESTDIR)$(PREFIX)/bin/snapdeck
+	install -D -m 644 assets/snapdeck.1 $(DESTDIR)$(PREFIX)/share/man/man1/snapdeck.1
+	install -D -m 644 assets/completions/snapdeck.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/snapdeck
+	install -D -m 644 assets/completions/_snapdeck $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_snapdeck
+	install -D -m 644 assets/completions/snapdeck.fish \
+	  $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/snapdeck.fish
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
+	sed 's|/usr/bin/snapdeck|$(PREFIX)/bin/snapdeck|' assets/snapdeck.service \
+	  >$(DESTDIR)$(PREFIX)/lib/systemd/system/snapdeck.service
+	chmod 644 $(DESTDIR)$(PREFIX)/lib/systemd/system/snapdeck.service
+	install -d $(DESTDIR)$(PREFIX)/share/doc/snapdeck
+	install -m 644 README.md CHANGELOG.md LICENSE assets/config.toml assets/serve.env config/default.toml \
+	  config/keymap.toml config/sandbox.xml docs/*.md $(DESTDIR)$(PREFIX)/share/doc/snapdeck
+
+deb: build tools-deb
+	PATH="$(CURDIR)/$(tools)/bin:$$PATH" cargo deb --locked
+
+tools-deb:
+	@PATH="$(CURDIR)/$(tools)/bin:$$PATH" command -v cargo-deb >/dev/null || \
+	  cargo install --locked cargo-deb --root $(tools)
+
+# Little optimisation halves the build, which a fresh machine waits for: less than two minutes on two cores.
+tools-deny:
+	@PATH="$(CURDIR)/$(tools)/bin:$$PATH" command -v cargo-deny >/dev/null || \
+	  CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+	  cargo install --locked cargo-deny --root $(tools)
+
+audit: tools-deny
+	PATH="$(CURDIR)/$(tools)/bin:$$PATH" cargo deny --locked -L error check advisories
+
+written:
+	SNAPDECK_WRITE=1 cargo test --locked --test unprivileged written
 
 lab:
 	@tests/lab/packages.sh test
@@ -61,6 +117,3 @@ pictures:
 	@tests/lab/packages.sh demo
 	cargo build --release --locked
 	@tests/lab/pictures.py
-
-written:
-	SNAPDECK_WRITE=1 cargo test --locked --test unprivileged written

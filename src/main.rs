@@ -63,16 +63,16 @@ fn run_front_end(cli: Cli) -> Result<CommandOutput> {
     if global.json && !answers(command.as_ref()) {
         return Err(Error::new(
             Kind::InvalidInput,
-            "--json needs a command that answers something",
+            "--json needs a command that prints a result",
         )
         .hint("see snapdeck --help"));
     }
     if command.is_some() && flags != ConsoleFlags::default() {
         return Err(Error::new(
             Kind::InvalidInput,
-            "--read-only and --plain are for the console",
+            "--read-only and --plain apply to the console only",
         )
-        .hint("give them without a command, or behind demo"));
+        .hint("use them without a command, or after demo"));
     }
     #[cfg(feature = "demo")]
     if let Some(Command::Demo(flags)) = &command {
@@ -168,7 +168,7 @@ fn open_api(
     let options = build_api_options(asked)?;
     options.check()?;
     let state = settings::state_dir().ok_or_else(|| {
-        Error::new(Kind::InvalidInput, "there is no directory for the journal")
+        Error::new(Kind::InvalidInput, "no directory for the journal")
             .hint("set HOME or XDG_STATE_HOME")
     })?;
     // The others are other processes' to serve.
@@ -194,14 +194,14 @@ fn build_api_options(asked: &ServeArgs) -> Result<api::Options> {
         (Some(_), true) => {
             return Err(Error::new(
                 Kind::InvalidInput,
-                "--insecure-no-auth is given, and SNAPDECK_API_TOKEN is set",
+                "--insecure-no-auth conflicts with SNAPDECK_API_TOKEN",
             )
-            .hint("it is one or the other"));
+            .hint("remove one of the two"));
         }
         (None, false) => {
-            return Err(Error::new(Kind::InvalidInput, "the API needs a token that its callers show")
+            return Err(Error::new(Kind::InvalidInput, "the API needs a token")
                 .hint(
-                    "set SNAPDECK_API_TOKEN, or name a file with --token-file; `openssl rand -hex 32` makes a good one",
+                    "set SNAPDECK_API_TOKEN or pass --token-file; generate one with `openssl rand -hex 32`",
                 ));
         }
     };
@@ -219,11 +219,11 @@ fn open_demo(flags: &ConsoleFlags) -> Result<CommandOutput> {
     color_eyre::install().map_err(into_error)?;
     let runtime = build_runtime()?;
     let result = runtime.block_on(async {
-        eprintln!("making a host, a bucket, an image and three sandboxes ...");
+        eprintln!("creating a host, a bucket, an image and three sandboxes ...");
         let world = demo::DemoEnvironment::create().await?;
         let options = console::Options {
             log_file: Some(world.dir().join("snapdeck.log")),
-            banner: Some("demo: goes when you leave".into()),
+            banner: Some("demo: removed on exit".into()),
             read_only: flags.read_only,
             plain: flags.plain,
             ..console::Options::default()

@@ -34,7 +34,7 @@ impl Token {
         if token.is_empty() || !token.bytes().all(fits) {
             return Err(
                 Error::new(Kind::InvalidInput, "the API token is none").hint(
-                    "use letters, digits and -._~+/= only; `openssl rand -hex 32` makes a good one",
+                    "use letters, digits and -._~+/= only; generate one with `openssl rand -hex 32`",
                 ),
             );
         }

@@ -43,10 +43,10 @@ pub(crate) struct ConnectionStatus {
 impl ConnectionStatus {
     fn from_link(link: &Link) -> Self {
         let (word, error) = match link {
-            Link::Opening => ("opening", None),
+            Link::Connecting => ("opening", None),
             Link::Up => ("up", None),
             Link::Down(error) => ("down", Some(error.to_string())),
-            Link::Off => ("off", None),
+            Link::Unconfigured => ("off", None),
         };
         Self {
             link: word.to_owned(),
@@ -69,10 +69,13 @@ pub(crate) async fn healthz() -> Response {
 )]
 pub(crate) async fn readyz(State(app): State<App>) -> Response {
     let view = app.engine.view();
-    let host = view.host(&app.host).map_or(&Link::Off, |host| &host.link);
+    let host = view
+        .host(&app.host)
+        .map_or(&Link::Unconfigured, |host| &host.link);
     let bucket = &view.bucket.link;
-    let ready =
-        *host == Link::Up && matches!(bucket, Link::Up | Link::Off) && !app.shutdown.is_cancelled();
+    let ready = *host == Link::Up
+        && matches!(bucket, Link::Up | Link::Unconfigured)
+        && !app.shutdown.is_cancelled();
     let status = match ready {
         true => StatusCode::OK,
         false => StatusCode::SERVICE_UNAVAILABLE,

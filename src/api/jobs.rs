@@ -114,7 +114,7 @@ impl JobProgress {
                 JobState::Queued => JobStatus::Queued,
                 JobState::Running => JobStatus::Running,
                 JobState::Cancelling => JobStatus::Cancelling,
-                JobState::Done(_) => JobStatus::Finished,
+                JobState::Finished(_) => JobStatus::Finished,
                 JobState::Failed(error) if error.kind() == Kind::Cancelled => JobStatus::Cancelled,
                 JobState::Failed(_) => JobStatus::Failed,
             },
@@ -130,7 +130,7 @@ impl Job {
     /// Of a job, now.
     pub(crate) fn from_view(job: &JobView) -> Self {
         let (result, error) = match &job.state {
-            JobState::Done(outcome) => (Some(outcome.clone()), None),
+            JobState::Finished(outcome) => (Some(outcome.clone()), None),
             JobState::Failed(error) => {
                 let error = JobError {
                     status_code: problem::status(error.kind()).as_u16(),
@@ -150,17 +150,17 @@ impl Job {
             sandbox: job.operation.sandbox().cloned(),
             snapshot: job.operation.snapshot().cloned(),
             progress: JobProgress::from_view(job),
-            started_at: job.started.and_then(to_timestamp),
-            ended_at: job.ended.and_then(to_timestamp),
+            started_at: job.started_at.and_then(to_timestamp),
+            ended_at: job.ended_at.and_then(to_timestamp),
             result,
             error,
             log: job
                 .log
                 .iter()
                 .map(|line| JobLogLine {
-                    at: line.at,
+                    at: line.time,
                     text: line.text.clone(),
-                    warning: line.warning,
+                    warning: line.is_warning,
                 })
                 .collect(),
         }

@@ -54,11 +54,9 @@ impl Options {
         if self.access == Access::Open && !self.listen.ip().is_loopback() {
             return Err(Error::new(
                 Kind::InvalidInput,
-                format!("without a token nobody is served on {}", self.listen),
+                format!("refusing to listen on {} without a token", self.listen),
             )
-            .hint(
-                "--insecure-no-auth goes with a loopback address only, 127.0.0.1:8080 for instance",
-            ));
+            .hint("use --insecure-no-auth only with a loopback address such as 127.0.0.1:8080"));
         }
         Ok(())
     }

@@ -78,7 +78,7 @@ impl Metrics {
         registry.register("jobs", "Jobs that are over", metrics.finished_jobs.clone());
         registry.register_with_unit(
             "moved",
-            "Bytes of the snapshots that went to or came from the bucket",
+            "Bytes of snapshots uploaded to or downloaded from the bucket",
             Unit::Bytes,
             metrics.transferred_bytes.clone(),
         );
@@ -90,7 +90,7 @@ impl Metrics {
         );
         registry.register_with_unit(
             "pause",
-            "How long guests stood still for a create",
+            "Time guests were paused by create",
             Unit::Seconds,
             metrics.pauses.clone(),
         );
@@ -142,14 +142,14 @@ impl Metrics {
         self.finished_jobs
             .get_or_create(&JobLabels { operation, result })
             .inc();
-        if let (Some(started), Some(ended)) = (job.started, job.ended) {
+        if let (Some(started), Some(ended)) = (job.started_at, job.ended_at) {
             let seconds = ended.duration_since(started).as_secs_f64();
             self.durations
                 .get_or_create(&OperationLabels { operation })
                 .observe(seconds);
         }
         let moved = match &job.state {
-            JobState::Done(Outcome::Created {
+            JobState::Finished(Outcome::Created {
                 size_bytes,
                 paused_ms,
                 ..
@@ -159,8 +159,8 @@ impl Metrics {
                 }
                 *size_bytes
             }
-            JobState::Done(Outcome::Pushed { size_bytes, .. }) => *size_bytes,
-            JobState::Done(Outcome::Pulled {
+            JobState::Finished(Outcome::Pushed { size_bytes, .. }) => *size_bytes,
+            JobState::Finished(Outcome::Pulled {
                 size_bytes,
                 skipped: false,
                 ..

@@ -17,7 +17,7 @@ use snapdeck_model::Outcome;
     info(
         title = "snapdeck",
         description = "Windows VM sandboxes on one libvirt host, their snapshots, and an S3 bucket. Bodies are JSON, \
-                       whatever their content type says; unknown fields are let pass. Every call but GET /healthz \
+                       whatever their content type says; unknown fields are ignored. Every call but GET /healthz \
                        needs the token, where the server has one."
     ),
     security(("token" = [])),

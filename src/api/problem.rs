@@ -109,13 +109,13 @@ impl Problem {
 
     /// 403: a page in a browser, where nobody has to show a token.
     pub(crate) fn origin_forbidden() -> Self {
-        let message = "without a token no calls are taken from pages in a browser";
+        let message = "requests from web pages are refused when the server has no token";
         Self::new(StatusCode::FORBIDDEN, "forbidden", message)
     }
 
     /// 404 for a path that leads nowhere.
     pub(crate) fn route_not_found() -> Self {
-        Self::not_found("there is nothing at this path").hint("GET /openapi.json tells all routes")
+        Self::not_found("no route at this path").hint("GET /openapi.json lists all routes")
     }
 
     /// 404.
@@ -125,33 +125,33 @@ impl Problem {
 
     /// 405; the router adds `Allow`.
     pub(crate) fn method_not_allowed() -> Self {
-        let message = "this path does not take this method";
+        let message = "method not allowed for this path";
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "methodNotAllowed", message)
     }
 
     /// 408: a body that does not come.
     pub(crate) fn request_timeout() -> Self {
-        let message = "the body did not come in time";
+        let message = "timed out reading the request body";
         Self::new(StatusCode::REQUEST_TIMEOUT, "timeout", message)
             .header(header::CONNECTION, "close")
     }
 
     /// 413.
     pub(crate) fn payload_too_large(limit: usize) -> Self {
-        let message = format!("the body is longer than {limit} bytes");
+        let message = format!("the request body is longer than {limit} bytes");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "tooLarge", message)
     }
 
     /// 409: a key whose job nobody remembers.
     pub(crate) fn key_expired() -> Self {
-        let message = "this Idempotency-Key was used, and what came of its job is no longer known";
+        let message = "this Idempotency-Key was used, and the result of its job is no longer known";
         Self::new(StatusCode::CONFLICT, "refused", message)
-            .hint("look at what is there, and use a new key")
+            .hint("check the current state and use a new key")
     }
 
     /// 409: a key used for something else before.
     pub(crate) fn key_reused() -> Self {
-        let message = "this Idempotency-Key was used for another request";
+        let message = "this Idempotency-Key was used for a different request";
         Self::new(StatusCode::CONFLICT, "keyReused", message).hint("use a new key")
     }
 
@@ -163,7 +163,7 @@ impl Problem {
 
     /// 503: more jobs wait than is sane.
     pub(crate) fn busy(jobs: usize) -> Self {
-        let message = format!("{jobs} jobs are waiting or running already");
+        let message = format!("{jobs} jobs are already queued or running");
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message)
             .header(header::RETRY_AFTER, "60")
     }

@@ -68,19 +68,19 @@ fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, Problem> {
         let what = what.to_string();
         Problem::invalid_input(match field.as_str() {
             _ if text.trim_ascii().is_empty() => {
-                "a JSON object is wanted, and the body is empty".into()
+                "the body is empty; a JSON object is required".into()
             }
-            "." => format!("the body is not as wanted: {what}"),
+            "." => format!("invalid body: {what}"),
             // The field says where it is.
             field => format!("{field}: {}", what.strip_suffix(&place).unwrap_or(&what)),
         })
     })?;
     json.end()
-        .map_err(|error| Problem::invalid_input(format!("the body is not as wanted: {error}")))?;
+        .map_err(|error| Problem::invalid_input(format!("invalid body: {error}")))?;
     Ok(value)
 }
 
-/// `?snapshot=NAME`.
+/// `?snapshot=NAME_WIDTH`.
 pub(crate) struct SnapshotQuery(pub SnapshotName);
 
 impl<S: Sync> FromRequestParts<S> for SnapshotQuery {
@@ -159,7 +159,7 @@ impl RequestOptions {
                     Ok(key.to_owned())
                 }
                 _ => Err(Problem::invalid_input(format!(
-                    "Idempotency-Key: 1 to {MAX_KEY_BYTES} visible ASCII characters are wanted"
+                    "Idempotency-Key must have 1 to {MAX_KEY_BYTES} visible ASCII characters"
                 ))),
             });
         Ok(Self {

@@ -55,7 +55,7 @@ fn deserialize_whole_number<'de, D: Deserializer<'de>>(from: D) -> Result<Option
     match number.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&number) {
         true => Ok(Some(number as u32)),
         false => Err(D::Error::custom(format!(
-            "{number} is no whole number from 0 to {}",
+            "{number} is not a whole number from 0 to {}",
             u32::MAX
         ))),
     }
@@ -122,7 +122,7 @@ pub(crate) async fn list_sandboxes(State(app): State<App>) -> ApiResult {
     params(("id" = SandboxId, Path, description = "Its id")),
     responses(
         (status = 200, body = Sandbox),
-        (status = 409, description = "A guest of that name is no sandbox", body = super::problem::ErrorBody),
+        (status = 409, description = "A domain of that name is not a sandbox", body = super::problem::ErrorBody),
         CommonErrors, QueryErrors,
     ),
 )]
@@ -135,9 +135,9 @@ pub(crate) async fn get_sandbox(State(app): State<App>, Path(id): Path<String>) 
 #[utoipa::path(
     post, path = "/sandboxes", tag = "sandboxes", request_body = CreateSandboxRequest, params(RequestOptions),
     responses(
-        (status = 201, description = "It was made", body = ref("#/components/schemas/SandboxCreated"),
+        (status = 201, description = "Created", body = ref("#/components/schemas/SandboxCreated"),
          headers(("Location" = String, description = "Its path"))),
-        (status = 202, description = "Under way", body = Job),
+        (status = 202, description = "Accepted: the job runs in the background", body = Job),
         CommonErrors, JobErrors,
     ),
 )]
@@ -163,7 +163,7 @@ pub(crate) async fn create_sandbox(
 #[utoipa::path(
     post, path = "/sandboxes/{id}/stop", tag = "sandboxes", request_body = Option<StopSandboxRequest>,
     params(("id" = SandboxId, Path, description = "Its id"), RequestOptions),
-    responses((status = 200, body = ref("#/components/schemas/SandboxChanged")), (status = 202, description = "Under way", body = Job), CommonErrors, JobErrors),
+    responses((status = 200, body = ref("#/components/schemas/SandboxChanged")), (status = 202, description = "Accepted: the job runs in the background", body = Job), CommonErrors, JobErrors),
 )]
 pub(crate) async fn stop_sandbox(
     State(app): State<App>,
@@ -193,7 +193,7 @@ macro_rules! verb {
             params(("id" = SandboxId, Path, description = "Its id"), RequestOptions),
             responses(
                 (status = 200, body = ref("#/components/schemas/SandboxChanged")),
-                (status = 202, description = "Under way", body = Job),
+                (status = 202, description = "Accepted: the job runs in the background", body = Job),
                 CommonErrors, JobErrors,
             ),
         )]

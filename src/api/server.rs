@@ -72,8 +72,8 @@ pub async fn serve(
     app.engine.follow();
     for (title, job) in app.engine.resume_unfinished() {
         match job {
-            Ok(id) => tracing::info!(job = id.0, "{title}: goes on from the last run"),
-            Err(error) => tracing::warn!("{title}: does not go on from the last run: {error}"),
+            Ok(id) => tracing::info!(job = id.0, "{title}: resumed from the last run"),
+            Err(error) => tracing::warn!("{title}: cannot resume from the last run: {error}"),
         }
     }
     let counting = app.clone();
@@ -92,13 +92,11 @@ pub async fn serve(
     };
     tracing::info!("serving host {} on {scheme}://{address}", app.host);
     if options.tls.is_none() && !address.ip().is_loopback() {
-        tracing::warn!(
-            "the token crosses the network in the clear: offer TLS with --tls-cert and --tls-key"
-        );
+        tracing::warn!("the token is sent unencrypted: enable TLS with --tls-cert and --tls-key");
     }
     let ended = async {
         stop.await;
-        tracing::info!("ending: jobs that run go on at the next start");
+        tracing::info!("shutting down: running jobs are resumed at the next start");
         app.shutdown.cancel();
         app.engine.suspend(JOBS_SHUTDOWN_TIMEOUT).await;
     };
@@ -163,7 +161,7 @@ impl ConnectionHandler {
         match timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
             Ok(Ok(stream)) => self.serve_http(stream, peer, watcher).await,
             Ok(Err(error)) => tracing::debug!("{peer}: {error}"),
-            Err(_) => tracing::debug!("{peer}: no TLS handshake"),
+            Err(_) => tracing::debug!("{peer}: TLS handshake failed"),
         }
     }
 

@@ -99,7 +99,7 @@ pub(crate) struct SnapshotInfo {
 /// Create a snapshot from a sandbox in any state. A running guest is paused for a moment, unless `live`.
 #[utoipa::path(
     post, path = "/snapshots/create", tag = "snapshots", request_body = CreateSnapshotRequest, params(RequestOptions),
-    responses((status = 200, body = ref("#/components/schemas/SnapshotCreated")), (status = 202, description = "Under way", body = Job), CommonErrors, JobErrors),
+    responses((status = 200, body = ref("#/components/schemas/SnapshotCreated")), (status = 202, description = "Accepted: the job runs in the background", body = Job), CommonErrors, JobErrors),
 )]
 pub(crate) async fn create_snapshot(
     State(app): State<App>,
@@ -120,7 +120,7 @@ pub(crate) async fn create_snapshot(
 /// Upload the disk of a stopped or paused sandbox as a snapshot.
 #[utoipa::path(
     post, path = "/snapshots/push", tag = "snapshots", request_body = PushSnapshotRequest, params(RequestOptions),
-    responses((status = 200, body = ref("#/components/schemas/SnapshotPushed")), (status = 202, description = "Under way", body = Job), CommonErrors, JobErrors),
+    responses((status = 200, body = ref("#/components/schemas/SnapshotPushed")), (status = 202, description = "Accepted: the job runs in the background", body = Job), CommonErrors, JobErrors),
 )]
 pub(crate) async fn push_snapshot(
     State(app): State<App>,
@@ -140,7 +140,7 @@ pub(crate) async fn push_snapshot(
 /// Download a snapshot from the bucket to the host. A valid copy that is there is left as it is.
 #[utoipa::path(
     post, path = "/snapshots/pull", tag = "snapshots", request_body = PullSnapshotRequest, params(RequestOptions),
-    responses((status = 200, body = ref("#/components/schemas/SnapshotPulled")), (status = 202, description = "Under way", body = Job), CommonErrors, JobErrors),
+    responses((status = 200, body = ref("#/components/schemas/SnapshotPulled")), (status = 202, description = "Accepted: the job runs in the background", body = Job), CommonErrors, JobErrors),
 )]
 pub(crate) async fn pull_snapshot(
     State(app): State<App>,
@@ -158,7 +158,7 @@ pub(crate) async fn pull_snapshot(
 /// Remove a snapshot from the host. One that sandboxes stand on is not removed.
 #[utoipa::path(
     post, path = "/snapshots/remove", tag = "snapshots", request_body = RemoveSnapshotRequest, params(RequestOptions),
-    responses((status = 200, body = ref("#/components/schemas/SnapshotRemoved")), (status = 202, description = "Under way", body = Job), CommonErrors, JobErrors),
+    responses((status = 200, body = ref("#/components/schemas/SnapshotRemoved")), (status = 202, description = "Accepted: the job runs in the background", body = Job), CommonErrors, JobErrors),
 )]
 pub(crate) async fn remove_snapshot(
     State(app): State<App>,
@@ -216,7 +216,7 @@ pub(crate) async fn get_snapshot_info(
     };
     if snapshot.is_none() && object.is_none() {
         let host = &app.host;
-        let what = format!("there is no snapshot {name} on host {host} or in the bucket");
+        let what = format!("snapshot {name} not found on host {host} or in the bucket");
         return Err(Problem::not_found(what));
     }
     let host = app.host.clone();

@@ -37,7 +37,7 @@ impl App {
             }
             Some(Err(error)) if error.kind() == Kind::Cancelled && self.shutdown.is_cancelled() => {
                 Err(Problem::shutting_down(
-                    "snapdeck is ending; the job goes on when it is started again",
+                    "snapdeck is shutting down; the job is resumed at the next start",
                 ))
             }
             Some(Err(error)) => Err(error.into()),
@@ -58,7 +58,7 @@ impl App {
         }
         if self.shutdown.is_cancelled() {
             return Err(Problem::shutting_down(
-                "snapdeck is ending and takes on no jobs",
+                "snapdeck is shutting down and accepts no jobs",
             ));
         }
         let view = self.engine.view();

@@ -37,7 +37,7 @@ impl TlsFiles {
             .map_err(|error| unread("TLS key", &self.key, error))?;
         let unfit = |error: rustls::Error| {
             let (cert, key) = (self.cert.display(), self.key.display());
-            let what = format!("cannot offer TLS with {cert} and {key}");
+            let what = format!("cannot use {cert} and {key} for TLS");
             Error::new(Kind::InvalidInput, what).with_cause(error)
         };
         // The provider that the bucket's client uses, too: two would be a choice that somebody has to make.

@@ -1,6 +1,6 @@
-//! What differs between S3-compatible stores, by the name in their `Server` header (RFC 9110, section 10.2.4).
+//! The differences between S3-compatible stores, by the name in their `Server` header (RFC 9110, section 10.2.4).
 
-/// How a store is best used.
+/// The features of a store that change how it is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Capabilities {
     /// Whether the store reads a copied part once more for the checksum of the whole object. It verifies the checksums

@@ -123,7 +123,7 @@ fn check_range(body: &ObjectBody, source: &Object, part: Part, address: &str) ->
         _ => Err(
             Error::new(Kind::Failed, format!("cannot download {address}"))
                 .with_cause("the store does not support range requests")
-                .hint("use a store that does"),
+                .hint("use a store that supports them"),
         ),
     }
 }

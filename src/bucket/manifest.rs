@@ -31,7 +31,7 @@ pub(super) async fn read(store: &Store, key: &str, object: &Object) -> Result<Op
 async fn read_json(store: &Store, key: &str) -> Result<Option<(Vec<u8>, String)>> {
     let mut body = match store.get(key, None, None).await {
         Ok(body) => body,
-        // Keys that may not list are not told that there is none.
+        // Without the right to list, a missing object is a 403.
         Err(error) if matches!(error.reason, Reason::NotFound | Reason::AccessDenied) => {
             return Ok(None);
         }

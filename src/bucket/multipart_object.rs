@@ -14,8 +14,8 @@ use super::s3::{Checksums, Reason, Store, StoreError, UploadedPart};
 use super::transfer::{Part, Transfer, max_parts_in_memory, part_size};
 use snapdeck_model::{Error, Kind, Object, Phase, ProgressCell, Result, SnapshotName};
 
-/// How long a cancelled upload waits for the store's answer while it begins or completes: the answer says whether there
-/// is something to abort.
+/// The wait of a cancelled upload for the store's answer while it begins or completes: the answer says whether there is
+/// something to abort.
 const CANCEL_GRACE: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Copy)]

@@ -1,4 +1,4 @@
-//! What uploads and downloads share: the size of parts, how many move at a time, retries, and progress.
+//! The common part of uploads and downloads: the size of parts, how many move at a time, retries, and progress.
 
 use std::future::Future;
 use std::sync::atomic::Ordering::Relaxed;

@@ -14,13 +14,13 @@ use snapdeck_model::{
     parse_label,
 };
 
-/// Where a snapshot is meant: on the hosts, in the bucket, or wherever it is.
+/// Where to apply a change: on the hosts, in the bucket, or both.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct LocationFlags {
-    /// On the hosts alone
+    /// Only on the hosts
     #[arg(long)]
     local: bool,
-    /// In the bucket alone
+    /// Only in the bucket
     #[arg(long, conflicts_with = "local")]
     bucket: bool,
 }
@@ -30,13 +30,13 @@ pub struct LocationFlags {
 pub struct NoteArgs {
     /// The snapshot
     name: SnapshotName,
-    /// The new note; "" takes it away, and - reads it from stdin
+    /// The new note; "" removes it, - reads it from stdin
     #[arg(allow_hyphen_values = true)]
     text: Option<String>,
     /// Set a label
     #[arg(long, value_name = "KEY=VALUE", value_parser = parse_label)]
     label: Vec<(String, String)>,
-    /// Take a label away
+    /// Remove a label
     #[arg(long, value_name = "KEY")]
     remove_label: Vec<String>,
     #[command(flatten)]
@@ -52,7 +52,7 @@ pub struct PinArgs {
     locations: LocationFlags,
 }
 
-/// What is to be said, of what, and where.
+/// A change of annotations, and where to apply it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AnnotationRequest {
     name: SnapshotName,
@@ -106,8 +106,8 @@ impl LocationFlags {
     }
 }
 
-/// Says it wherever the snapshot is, or tells what is said there. A place that does not answer is told on stderr, gives
-/// the exit code, and does not keep the others from it.
+/// Applies the change in every location that has the snapshot, or shows the annotations there. A location that does not
+/// answer is reported on stderr and gives the exit code; the others are done.
 pub(super) async fn run(engine: &Engine, saying: AnnotationRequest) -> Result<CommandOutput> {
     let AnnotationRequest {
         name,
@@ -145,9 +145,9 @@ pub(super) async fn run(engine: &Engine, saying: AnnotationRequest) -> Result<Co
         (true, Some(error)) => Err(error),
         (true, None) => Err(Error::new(
             Kind::NotFound,
-            format!("there is no snapshot {name} where it was looked for"),
+            format!("snapshot {name} not found in the searched locations"),
         )
-        .hint("list what there is with snapdeck snapshots and snapdeck objects")),
+        .hint("list snapshots with snapdeck snapshots and snapdeck objects")),
         (false, failure) => {
             let answer = build_output(&name, &told)?;
             let code = failure.map_or(0, |error| exit::code(error.kind()));
@@ -222,7 +222,7 @@ fn build_output(
     CommandOutput::new(&json!({"name": name, "places": places}), text)
 }
 
-/// The note and the labels, a line each at least.
+/// Returns the note and the labels as lines.
 pub(super) fn format_annotations(said: &Annotations) -> Vec<String> {
     let note = said.notes.iter().flat_map(|note| note.lines());
     let labels = said.labels.iter();

@@ -18,43 +18,43 @@ use snapdeck_settings::Flags;
 #[command(name = "snapdeck", version, max_term_width = 100)]
 #[command(
     after_help = "Exit codes: 0 done, 2 bad usage or input, 3 not found, 4 refused (state, in use, \
-    exists), 5 host or bucket out of reach, 130 cancelled, 1 anything else."
+    exists), 5 host or bucket unreachable, 130 cancelled, 1 anything else."
 )]
 pub struct Cli {
-    /// What to do; nothing: the console.
+    /// The command; without one the console opens.
     #[command(subcommand)]
     pub command: Option<Command>,
-    /// What holds for the console.
+    /// Flags of the console.
     #[command(flatten)]
     pub console: ConsoleFlags,
-    /// What holds for every command.
+    /// Flags of every command.
     #[command(flatten)]
     pub global: GlobalFlags,
 }
 
-/// How the console is opened.
+/// Flags of the console.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 pub struct ConsoleFlags {
-    /// The console changes nothing: it shows, and refuses everything else
+    /// Disable all actions that change hosts or the bucket
     #[arg(long)]
     pub read_only: bool,
-    /// Lines of plain text, for screen readers and poor terminals: no borders, no graphs, ASCII signs
+    /// Plain text for screen readers and simple terminals: no borders or graphs, ASCII only
     #[arg(long)]
     pub plain: bool,
 }
 
-/// Flags that stand before or behind any command.
+/// Flags that are accepted before or after any command.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Everywhere")]
 pub struct GlobalFlags {
     /// Print exactly one JSON document on stdout, also for an error
     #[arg(long, global = true)]
     pub json: bool,
-    /// The host to work on; needed where there are several. A pull, listings and doctor take more than
-    /// one
+    /// Work on this host; required where several are configured. Repeat it for listings, pull
+    /// and doctor
     #[arg(long, global = true, value_name = "NAME")]
     pub host: Vec<HostName>,
-    /// Tell more on stderr; twice for still more
+    /// Log more to stderr; -vv for debug output
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub verbose: u8,
     /// Settings file to read instead of the user's config.toml [env: SNAPDECK_CONFIG]
@@ -66,7 +66,7 @@ pub struct GlobalFlags {
     /// The bucket's name [env: AWS_DEFAULT_BUCKET]
     #[arg(long, global = true, value_name = "NAME")]
     pub bucket_name: Option<String>,
-    /// What the keys of all snapshots in the bucket begin with
+    /// Key prefix of all snapshots in the bucket
     #[arg(long, global = true, value_name = "PREFIX")]
     pub prefix: Option<String>,
     /// URL of an S3-compatible store other than AWS [env: AWS_ENDPOINT_URL]
@@ -78,7 +78,7 @@ pub struct GlobalFlags {
 }
 
 impl GlobalFlags {
-    /// The flags that are settings.
+    /// Returns the flags that override settings.
     pub fn flags(&self) -> Flags {
         Flags {
             config: self.config.clone(),
@@ -91,19 +91,19 @@ impl GlobalFlags {
     }
 }
 
-/// How the API is offered.
+/// Arguments of `serve`.
 #[derive(Debug, Clone, Args)]
 pub struct ServeArgs {
-    /// Where to listen
+    /// Listen on this address
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
-    /// File with the token that callers show [env: SNAPDECK_API_TOKEN, the token itself]
+    /// File with the bearer token of callers [env: SNAPDECK_API_TOKEN, the token itself]
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// Serve everybody who reaches a loopback address, without a token
+    /// Serve every caller on a loopback address, without a token
     #[arg(long, conflicts_with = "token_file")]
     pub insecure_no_auth: bool,
-    /// Offer TLS with this certificate (PEM, with those that vouch for it)
+    /// Use TLS with this certificate chain (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
     /// The certificate's private key (PEM)
@@ -116,7 +116,7 @@ pub struct ServeArgs {
 pub enum Command {
     /// List sandboxes
     Sandboxes {
-        /// Show the hosts' other guests, too, which snapdeck leaves alone
+        /// Also list domains that snapdeck does not manage
         #[arg(long)]
         all: bool,
     },
@@ -124,25 +124,25 @@ pub enum Command {
     Snapshots,
     /// List the snapshots in the bucket
     Objects,
-    /// Make, run and destroy sandboxes
+    /// Create, run and destroy sandboxes
     Sandbox {
-        /// What to do
+        /// The command
         #[command(subcommand)]
         command: SandboxCommand,
     },
-    /// Cut a snapshot from a sandbox in any state and upload it; a running guest is paused for a moment
+    /// Create a snapshot of a sandbox in any state and upload it; pauses a running guest briefly
     Create {
         /// The sandbox
         sandbox: SandboxId,
         /// The new snapshot's name
         name: SnapshotName,
-        /// Do not pause the guest: the image is only as consistent as after a power cut, or less
+        /// Do not pause the guest; the image may be inconsistent
         #[arg(long)]
         live: bool,
         /// Replace an object of that name
         #[arg(long)]
         overwrite: bool,
-        /// Write the image anew, without what was deleted
+        /// Rewrite the whole image without deleted data
         #[arg(long)]
         compact: bool,
     },
@@ -155,10 +155,10 @@ pub enum Command {
         /// Replace an object of that name
         #[arg(long)]
         overwrite: bool,
-        /// Write the image anew, without what was deleted
+        /// Rewrite the whole image without deleted data
         #[arg(long)]
         compact: bool,
-        /// Say what would be copied and what uploaded, and why, and move nothing
+        /// Dry run: show what would be copied and uploaded, and why
         #[arg(long)]
         plan: bool,
     },
@@ -166,24 +166,24 @@ pub enum Command {
     Pull {
         /// The snapshot
         name: SnapshotName,
-        /// Pull it to every host of the settings
+        /// Pull to every configured host
         #[arg(long)]
         all_hosts: bool,
-        /// Fetch it again even where a valid copy is there
+        /// Download again even where a valid copy exists
         #[arg(long)]
         overwrite: bool,
     },
-    /// Read a snapshot again and check every block of it; exit code 1 where one is bad
+    /// Read a snapshot and check every block; exit code 1 if one is bad
     Verify {
         /// The snapshot
         name: SnapshotName,
-        /// The one in the bucket
+        /// Verify the object in the bucket
         #[arg(long)]
         bucket: bool,
-        /// The one on the host (so it is where nothing is said)
+        /// Verify the snapshot on the host (the default)
         #[arg(long, conflicts_with = "bucket")]
         local: bool,
-        /// Fetch bad blocks of the one on the host from the bucket
+        /// Download bad blocks of the host's snapshot from the bucket
         #[arg(long, conflicts_with = "bucket")]
         repair: bool,
     },
@@ -199,41 +199,41 @@ pub enum Command {
         #[arg(long)]
         bucket: bool,
     },
-    /// Tell what is said of a snapshot, or say it: a note, labels
+    /// Show or edit a snapshot's note and labels
     ///
-    /// Wherever it is: on all hosts, or those named, and in the bucket.
+    /// Applies to all hosts, or those given with --host, and to the bucket.
     Note(NoteArgs),
-    /// Keep a snapshot from remove and prune, wherever it is
+    /// Pin a snapshot so that `remove` and `prune` keep it
     Pin(PinArgs),
-    /// Take the pin away
+    /// Unpin a snapshot
     Unpin(PinArgs),
-    /// Remove what is old or not used, and what was left behind
+    /// Remove old or unused snapshots and leftovers of interrupted operations
     ///
-    /// What meets all conditions goes, on all hosts and in the bucket. What sandboxes stand on stays, what is pinned,
-    /// and what may be needed by what could not be looked at.
+    /// Removes snapshots that match all given conditions, on all hosts and in the bucket. Never removes a snapshot that
+    /// is in use, pinned, the last good copy of one in use, or possibly needed by a host that cannot be read.
     Prune(PruneArgs),
-    /// Is a snapshot on the host? Exit code 0 where it is, 3 where it is not
+    /// Check whether a snapshot is on the host; exit code 0 if it is, 3 if not
     Exists {
         /// The snapshot
         name: SnapshotName,
     },
-    /// Show what is known of a snapshot, on the host and in the bucket
+    /// Show details of a snapshot on the host and in the bucket
     Info {
         /// The snapshot
         name: SnapshotName,
     },
-    /// Offer the HTTP API of one host, until SIGTERM or Ctrl-C
+    /// Serve the HTTP API of one host until SIGTERM or Ctrl-C
     ///
-    /// Callers show a token: Authorization: Bearer TOKEN. It is that of --token-file or SNAPDECK_API_TOKEN. Jobs that
-    /// run at the end go on at the next start.
+    /// Callers send Authorization: Bearer TOKEN, with the token of --token-file or SNAPDECK_API_TOKEN. Jobs that are
+    /// running at the end are resumed at the next start.
     Serve(ServeArgs),
-    /// Examine the hosts and the bucket: what an operation will need, and the command that mends what is wrong
+    /// Check hosts and bucket; print a fix for each problem
     ///
-    /// With --host these hosts alone. Commands are to be run on the host they stand under.
+    /// With --host only these hosts. Run each command on the host it is listed under.
     Doctor,
-    /// Print the settings in force and where each came from, secrets masked
+    /// Print the effective settings and the origin of each, secrets masked
     Config,
-    /// Open the console on a small world of its own: needs no setup, touches nothing else
+    /// Run the console against a throwaway demo environment
     #[cfg(feature = "demo")]
     Demo(ConsoleFlags),
 }

@@ -35,11 +35,15 @@ pub(crate) async fn run(
             Some(host) => hosts.contains(host),
             None => bucket,
         };
-        view.patients.iter().filter(is_asked).cloned().collect()
+        view.health_checks
+            .iter()
+            .filter(is_asked)
+            .cloned()
+            .collect()
     };
     let running = |view: &View| {
         let mut patients = asked(view);
-        patients.retain(|patient| patient.running);
+        patients.retain(|patient| patient.is_running);
         patients
     };
     let mut told = false;
@@ -62,7 +66,7 @@ pub(crate) async fn run(
     let patients = asked(&engine.view());
     let found: Vec<&HealthReport> = patients
         .iter()
-        .filter_map(|patient| patient.found.as_deref())
+        .filter_map(|patient| patient.report.as_deref())
         .collect();
     let columns = match stdout().is_terminal() {
         true => crossterm::terminal::size().map_or(80, |(columns, _)| columns.into()),

@@ -144,7 +144,7 @@ async fn follow_jobs(
             _ = ticks.tick() => show_progress(engine, &ids, &mut meters, &mut told, verbose),
             () = stops.recv() => {
                 if cancelling {
-                    meters.print_line("still cleaning up, so that nothing is left behind");
+                    meters.print_line("still cleaning up");
                 } else {
                     cancelling = true;
                     meters.print_line("cancelling and cleaning up");
@@ -218,7 +218,7 @@ fn show_progress(
             _ => String::new(),
         };
         for line in job.log.iter().skip(*told) {
-            match line.warning {
+            match line.is_warning {
                 true => meters.print_line(format_args!("{whose}warning: {}", line.text)),
                 false if all => meters.print_line(format_args!("{whose}{}", line.text)),
                 false => {}
@@ -305,10 +305,10 @@ pub(crate) fn describe_outcome(outcome: &Outcome) -> String {
         } => {
             let place = host.as_ref().map_or("the bucket", |host| host.as_str());
             let what = match (repaired_blocks.len(), by_manifest) {
-                (0, true) => "every block is as its manifest says".to_owned(),
-                (0, false) => "readable, and no manifest to check its blocks by".to_owned(),
+                (0, true) => "all blocks match the manifest".to_owned(),
+                (0, false) => "readable; no manifest to check its blocks against".to_owned(),
                 (blocks, _) => format!(
-                    "{blocks} bad blocks repaired, {} fetched",
+                    "{blocks} bad blocks repaired, {} downloaded",
                     format_size(*fetched_bytes)
                 ),
             };
@@ -329,7 +329,7 @@ pub(crate) fn describe_outcome(outcome: &Outcome) -> String {
         }
         Outcome::SandboxCreated { host, sandbox } => {
             let state = sandbox.state.as_str();
-            format!("made {} on {host}: {state}\n", sandbox.id)
+            format!("created {} on {host}: {state}\n", sandbox.id)
         }
         Outcome::SandboxChanged {
             host,
@@ -339,7 +339,7 @@ pub(crate) fn describe_outcome(outcome: &Outcome) -> String {
         } => match (state, changed) {
             (None, _) => format!("destroyed {id} on {host}\n"),
             (Some(state), true) => format!("{id} on {host} is {}\n", state.as_str()),
-            (Some(state), false) => format!("{id} on {host} is {} already\n", state.as_str()),
+            (Some(state), false) => format!("{id} on {host} is already {}\n", state.as_str()),
         },
     }
 }

@@ -152,7 +152,7 @@ pub fn plan(
                 (true, [_, ..]) => {
                     return Err(Error::new(
                         Kind::InvalidInput,
-                        "--all-hosts names every host, and --host some of them",
+                        "--all-hosts and --host exclude each other",
                     )
                     .hint("give one of the two"));
                 }
@@ -206,7 +206,7 @@ pub fn select_host(named: &[HostName], settings: &Settings) -> Result<HostName> 
         ([], [only]) => Ok(only.name.clone()),
         ([], hosts) => Err(Error::new(
             Kind::InvalidInput,
-            format!("there are {} hosts and none is named", hosts.len()),
+            format!("{} hosts are configured: choose one", hosts.len()),
         )
         .hint(format!(
             "name one with --host: {}",
@@ -215,11 +215,11 @@ pub fn select_host(named: &[HostName], settings: &Settings) -> Result<HostName> 
         (several, _) => Err(Error::new(
             Kind::InvalidInput,
             format!(
-                "this command works on one host, and {} are named",
+                "this command works on one host, but {} are given",
                 several.len()
             ),
         )
-        .hint("run it once for each; a pull, the listings and doctor take several")),
+        .hint("run it once per host; pull, listings and doctor accept several")),
     }
 }
 
@@ -227,11 +227,10 @@ fn check_known_hosts(named: &[HostName], settings: &Settings) -> Result<()> {
     let is_known = |name: &HostName| settings.hosts.iter().any(|host| host.name == *name);
     match named.iter().find(|name| !is_known(name)) {
         None => Ok(()),
-        Some(name) => Err(Error::new(
-            Kind::InvalidInput,
-            format!("there is no host {name} in the settings"),
-        )
-        .hint(format!("known hosts: {}", join_host_names(settings)))),
+        Some(name) => Err(
+            Error::new(Kind::InvalidInput, format!("host {name} is not configured"))
+                .hint(format!("known hosts: {}", join_host_names(settings))),
+        ),
     }
 }
 

@@ -93,10 +93,7 @@ fn join_names(hosts: &[HostName]) -> String {
 pub(crate) async fn sandboxes(engine: &Engine, hosts: &[HostName]) -> Result<CommandOutput> {
     let found = query_hosts(hosts, |host| engine.sandboxes(host)).await?;
     if found.items.is_empty() {
-        eprint_line(format_args!(
-            "there are no sandboxes on {}",
-            join_names(hosts)
-        ));
+        eprint_line(format_args!("no sandboxes on {}", join_names(hosts)));
     }
     let rows = found.items.iter().map(|HostItem { host, item }| {
         let base = item.base().map(ToString::to_string);
@@ -208,10 +205,7 @@ fn format_guest_row(id: &str, facts: GuestSummary, base: Option<String>) -> Vec<
 pub(crate) async fn snapshots(engine: &Engine, hosts: &[HostName]) -> Result<CommandOutput> {
     let found = query_hosts(hosts, |host| engine.snapshots(host)).await?;
     if found.items.is_empty() {
-        eprint_line(format_args!(
-            "there are no snapshots on {}",
-            join_names(hosts)
-        ));
+        eprint_line(format_args!("no snapshots on {}", join_names(hosts)));
     }
     let rows = found
         .items
@@ -248,7 +242,7 @@ fn format_snapshot_row(snapshot: &Snapshot) -> Vec<String> {
 pub(crate) async fn objects(engine: &Engine) -> Result<CommandOutput> {
     let objects = engine.objects().await?;
     if objects.is_empty() {
-        eprint_line("there are no snapshots in the bucket");
+        eprint_line("no snapshots in the bucket");
     }
     let rows: Vec<Vec<String>> = objects
         .iter()

@@ -81,7 +81,13 @@ pub fn prompt(question: &str) -> Result<String> {
         io::stdin().lock().read_line(&mut typed)?;
         Ok(typed)
     };
-    ask().map_err(|error| Error::new(Kind::Failed, "cannot ask on this terminal").with_cause(error))
+    ask().map_err(|error| {
+        Error::new(
+            Kind::Failed,
+            "cannot read the confirmation from this terminal",
+        )
+        .with_cause(error)
+    })
 }
 
 /// Columns under their headings, two spaces between; a heading that begins with `>` is right-aligned. The

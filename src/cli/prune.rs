@@ -17,35 +17,34 @@ use snapdeck_model::{Candidate, Error, HostName, Kind, Leftover, PrunePlan, Prun
 #[command(group = ArgGroup::new("what").required(true).multiple(true)
     .args(["keep", "older_than", "unused", "leftovers"]))]
 pub struct PruneArgs {
-    /// Not the newest N of a family, in each place. A family is what differs in a version at the end only: app-v1.0,
-    /// app-v1.1 and app-2026-01-31 are of one
+    /// Keep the newest N versions of each snapshot, per host and in the bucket. app-v1.0, app-v1.1 and
+    /// app-2026-01-31 are versions of app
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     keep: Option<u32>,
-    /// What was last written longer ago: 12h, 30d, 8w
+    /// Remove only snapshots older than this: 12h, 30d, 8w
     #[arg(long, value_name = "AGE", value_parser = parse_age)]
     older_than: Option<Duration>,
-    /// What no sandbox on any host of the settings stands on
+    /// Remove only snapshots that no sandbox on any configured host is based on
     #[arg(long)]
     unused: bool,
-    /// What operations that broke off left behind more than a day ago: unfinished uploads, parts of pulls, temporary
-    /// directories
+    /// Remove leftovers of interrupted operations older than a day: uploads, partial pulls, temporary directories
     #[arg(long)]
     leftovers: bool,
-    /// Only tell what would go
+    /// Dry run: only show what would be removed
     #[arg(long, conflicts_with = "yes")]
     dry_run: bool,
-    /// Do not ask; without a terminal it is needed
+    /// Do not ask for confirmation; required without a terminal
     #[arg(long)]
     yes: bool,
-    /// On the hosts alone; so it is with --host
+    /// Only on the hosts; implied by --host
     #[arg(long)]
     local: bool,
-    /// In the bucket alone; with --host there, too
+    /// Only in the bucket; with --host also on that host
     #[arg(long, conflicts_with = "local")]
     bucket: bool,
 }
 
-/// What is to be done with what may go.
+/// Whether to remove what a prune found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Confirmation {
     /// Nothing.
@@ -84,8 +83,8 @@ impl PruneArgs {
         let pruning = PruneRequest {
             rule,
             hosts,
-            bucket,
-            leftovers: self.leftovers,
+            include_bucket: bucket,
+            include_leftovers: self.leftovers,
         };
         CommandPlan::Prune(pruning, consent)
     }
@@ -99,7 +98,7 @@ fn parse_age(text: &str) -> Result<Duration, String> {
         "h" => 1,
         "d" => 24,
         "w" => 7 * 24,
-        _ => return Err("an age is a number and its unit: h, d or w".to_owned()),
+        _ => return Err("use a number with a unit: h, d or w".to_owned()),
     };
     number
         .parse::<u64>()
@@ -120,9 +119,11 @@ pub(super) async fn run(
     if consent == Confirmation::Prompt && !can_ask {
         return Err(Error::new(
             Kind::InvalidInput,
-            "nobody can be asked whether this may go for good",
+            "cannot ask for confirmation without a terminal",
         )
-        .hint("pass --dry-run to see what would go, and --yes to remove it without a question"));
+        .hint(
+            "pass --dry-run to see what would be removed, or --yes to remove it without asking",
+        ));
     }
     let plan = engine.prune_plan(pruning).await?;
     for warning in &plan.warnings {
@@ -142,9 +143,9 @@ pub(super) async fn run(
     for one in plan.kept.iter().skip(held) {
         text += &format!("left: {}: {}\n", one.name, one.keep_reasons.join("; "));
     }
-    document["goes"] = json!(plan.to_remove);
-    document["held"] = json!(plan.kept);
-    document["freesBytes"] = json!(plan.reclaimed_bytes());
+    document["toRemove"] = json!(plan.to_remove);
+    document["kept"] = json!(plan.kept);
+    document["reclaimedBytes"] = json!(plan.reclaimed_bytes());
     let mut code = 0;
     let mut failed = |error: &Error| {
         if code == 0 {
@@ -174,7 +175,7 @@ pub(super) async fn run(
                 let verb = if removed {
                     "removed"
                 } else {
-                    "left, for it is in use again:"
+                    "skipped (in use):"
                 };
                 text += &format!("{verb} {} {}\n", leftover.kind.as_str(), leftover.path);
                 results.push(json!({"leftover": leftover, "removed": removed}));
@@ -195,13 +196,13 @@ pub(super) async fn run(
 
 /// Has the operator agree.
 fn confirm_removal(plan: &PrunePlan, text: &str) -> Result<()> {
-    let typed = prompt(&format!("{text}Type yes to remove this for good: "))?;
+    let typed = prompt(&format!("{text}Type yes to remove: "))?;
     match typed.trim() {
         "yes" => Ok(()),
         _ => {
             let count = plan.to_remove.len() + plan.leftovers.len();
-            Err(Error::cancelled(format!("the removal of {count} things"))
-                .with_cause("something else was typed; nothing was done"))
+            Err(Error::cancelled(format!("cannot remove {count} items"))
+                .with_cause("not confirmed; nothing was removed"))
         }
     }
 }
@@ -211,7 +212,7 @@ fn render_plan(plan: &PrunePlan) -> Result<(String, Value)> {
     let mut document = serde_json::to_value(plan).map_err(|error| {
         Error::new(Kind::Failed, "cannot write the answer as JSON").with_cause(error)
     })?;
-    document["freesBytes"] = json!(plan.reclaimed_bytes());
+    document["reclaimedBytes"] = json!(plan.reclaimed_bytes());
     let place = |host: &Option<HostName>| match host {
         Some(host) => host.to_string(),
         None => "bucket".to_owned(),
@@ -234,7 +235,7 @@ fn render_plan(plan: &PrunePlan) -> Result<(String, Value)> {
                 [row(one), vec![last.to_owned()]].concat()
             })
             .collect();
-        text += "goes:\n";
+        text += "to remove:\n";
         text += &format_table(&["WHERE", "NAME", ">FREES", "WRITTEN", ""], &rows);
     }
     if !plan.leftovers.is_empty() {
@@ -249,17 +250,17 @@ fn render_plan(plan: &PrunePlan) -> Result<(String, Value)> {
             ]
         };
         let rows: Vec<Vec<String>> = plan.leftovers.iter().map(row).collect();
-        text += "goes, left behind:\n";
+        text += "leftovers to remove:\n";
         text += &format_table(&["WHERE", "WHAT", ">FREES", "TOUCHED", "PATH"], &rows);
     }
     if !plan.kept.is_empty() {
         let held = |one: &Candidate| [row(one), vec![one.keep_reasons.join("; ")]].concat();
         let rows: Vec<Vec<String>> = plan.kept.iter().map(held).collect();
-        text += "stays, though it meets the rule:\n";
+        text += "kept although it matches:\n";
         text += &format_table(&["WHERE", "NAME", ">SIZE", "WRITTEN", "WHY"], &rows);
     }
     text += &match plan.is_empty() {
-        true => "nothing goes\n".to_owned(),
+        true => "nothing to remove\n".to_owned(),
         false => format!("frees {}\n", format_size(plan.reclaimed_bytes())),
     };
     Ok((text, document))

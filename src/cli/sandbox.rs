@@ -15,72 +15,72 @@ use snapdeck_model::{
     SnapshotName,
 };
 
-/// What to do with sandboxes.
+/// Commands on sandboxes.
 #[derive(Debug, Clone, Subcommand)]
 pub enum SandboxCommand {
-    /// Make a sandbox on a snapshot
+    /// Create a sandbox from a snapshot
     New(NewSandboxArgs),
-    /// Start sandboxes, saved ones where they were
+    /// Start sandboxes; saved ones resume from their saved state
     Start {
         /// The sandboxes
         #[arg(required = true, value_name = "ID")]
         ids: Vec<SandboxId>,
     },
-    /// Ask guests to shut down, by their agent or the power button, and wait until they have
+    /// Ask guests to shut down (guest agent or power button) and wait
     Stop {
         /// The sandboxes
         #[arg(required = true, value_name = "ID")]
         ids: Vec<SandboxId>,
-        /// How long a guest may take, in seconds [default: stop_timeout_secs of the settings]
+        /// Seconds to wait for the guest [default: stop_timeout_secs of the settings]
         #[arg(long, value_name = "SECS", conflicts_with_all = ["force", "force_after"])]
         timeout: Option<u32>,
-        /// Cut the power at once: what a guest has not written is lost
+        /// Force off at once: unwritten data is lost
         #[arg(long, conflicts_with = "force_after")]
         force: bool,
-        /// Cut the power of a guest that has not stopped after that time, in seconds
+        /// Force off a guest that has not stopped after this many seconds
         #[arg(long, value_name = "SECS")]
         force_after: Option<u32>,
     },
-    /// Pause running sandboxes: their memory stays in the host's RAM
+    /// Pause running sandboxes; their memory stays in host RAM
     Pause {
         /// The sandboxes
         #[arg(required = true, value_name = "ID")]
         ids: Vec<SandboxId>,
     },
-    /// Let paused or sleeping sandboxes go on
+    /// Resume paused or suspended sandboxes
     Resume {
         /// The sandboxes
         #[arg(required = true, value_name = "ID")]
         ids: Vec<SandboxId>,
     },
-    /// Write the memory of sandboxes to the host's disk and end their processes
+    /// Save sandboxes: write their memory to the host's disk and stop them
     Save {
         /// The sandboxes
         #[arg(required = true, value_name = "ID")]
         ids: Vec<SandboxId>,
     },
-    /// Start saved sandboxes where they were
+    /// Restore saved sandboxes from their saved state
     Restore {
         /// The sandboxes
         #[arg(required = true, value_name = "ID")]
         ids: Vec<SandboxId>,
     },
-    /// Forget the saved memory of sandboxes, as if their power had been cut
+    /// Discard the saved state of sandboxes, as after a power cut
     DropSaved {
         /// The sandboxes
         #[arg(required = true, value_name = "ID")]
         ids: Vec<SandboxId>,
     },
-    /// Remove sandboxes for good: disk, UEFI variables, saved state
+    /// Destroy sandboxes with disk, UEFI variables and saved state
     Destroy {
         /// The sandboxes
         #[arg(required = true, value_name = "ID")]
         ids: Vec<SandboxId>,
-        /// Do not ask; without a terminal it is needed
+        /// Do not ask for confirmation; required without a terminal
         #[arg(long)]
         yes: bool,
     },
-    /// Show what is known of a sandbox, with the chain of its disk
+    /// Show details of a sandbox and its disk chain
     Show {
         /// The sandbox
         id: SandboxId,
@@ -92,7 +92,7 @@ pub enum SandboxCommand {
 pub struct NewSandboxArgs {
     /// The new sandbox's id
     id: SandboxId,
-    /// The snapshot it stands on
+    /// The snapshot it is based on
     snapshot: SnapshotName,
     /// Virtual CPUs [default: cpus of the settings]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=512))]
@@ -103,15 +103,15 @@ pub struct NewSandboxArgs {
     /// Size of its disk, such as 50G [default: the snapshot's]
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     storage: Option<u64>,
-    /// Pull the snapshot first, where the host has no valid copy
+    /// Pull the snapshot first if the host has no valid copy
     #[arg(long)]
     pull: bool,
-    /// Start it, too
+    /// Start it after creation
     #[arg(long)]
     start: bool,
 }
 
-/// A size with its unit: `512M`, `4G`, `4GiB`; each 1024 of the one before.
+/// Parses a size with its unit: `512M`, `4G`, `4GiB`, in powers of 1024.
 fn parse_size(text: &str) -> Result<u64, String> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
@@ -121,7 +121,7 @@ fn parse_size(text: &str) -> Result<u64, String> {
         "M" => 20,
         "G" => 30,
         "T" => 40,
-        _ => return Err("a size is a number and its unit: K, M, G or T".to_owned()),
+        _ => return Err("use a number with a unit: K, M, G or T".to_owned()),
     };
     number
         .parse::<u64>()
@@ -208,7 +208,7 @@ pub(super) fn plan(command: SandboxCommand, host: HostName) -> CommandPlan {
     CommandPlan::Run(each(ids, verb))
 }
 
-/// Has the operator type the ids of what is about to go for good.
+/// Asks the operator to type the ids of the sandboxes to destroy.
 ///
 /// # Errors
 /// `InvalidInput` without a terminal; `Cancelled` where something else is typed.
@@ -218,19 +218,19 @@ pub(super) fn confirm_destroy(operations: &[Operation]) -> Result<()> {
     if !(stdin().is_terminal() && stderr().is_terminal()) {
         return Err(Error::new(
             Kind::InvalidInput,
-            format!("nobody can be asked whether {ids} may go for good"),
+            format!("cannot ask for confirmation to destroy {ids} without a terminal"),
         )
-        .hint("pass --yes to destroy without a question"));
+        .hint("pass --yes to destroy without asking"));
     }
     let host = operations.iter().find_map(Operation::host);
     let on = host.map(|host| format!(" on {host}")).unwrap_or_default();
     let typed = prompt(&format!(
-        "This destroys {ids}{on}: disk, UEFI variables and saved state go for good.\nType {ids} to go on: "
+        "This destroys {ids}{on} with disk, UEFI variables and saved state.\nType {ids} to confirm: "
     ))?;
     match typed.split_whitespace().eq(ids.split(' ')) {
         true => Ok(()),
         false => Err(Error::cancelled(format!("the end of {ids}"))
-            .with_cause("something else was typed; nothing was done")),
+            .with_cause("not confirmed; nothing was destroyed")),
     }
 }
 

@@ -89,13 +89,13 @@ pub(crate) async fn show_push_plan(
         let dead = format_size(forecast.dead_bytes);
         line(
             "deleted",
-            format!("{dead} stay readable in it; --compact leaves them out"),
+            format!("{dead} of deleted data stay in the image; --compact removes them"),
         );
     }
     if forecast.object_exists {
         line(
             "exists",
-            "the bucket has it already: the push needs --overwrite".to_owned(),
+            "already in the bucket: pass --overwrite to replace it".to_owned(),
         );
     }
     CommandOutput::new(&forecast, text)
@@ -124,9 +124,9 @@ pub(crate) async fn info(
         Err(error) => return Err(error),
     };
     if snapshot.is_none() && object.is_none() {
-        let what = format!("there is no snapshot {name} on host {host} or in the bucket");
+        let what = format!("snapshot {name} not found on host {host} or in the bucket");
         return Err(Error::new(Kind::NotFound, what)
-            .hint("list what there is with snapdeck snapshots and snapdeck objects"));
+            .hint("list snapshots with snapdeck snapshots and snapdeck objects"));
     }
     let mut text = describe_snapshot(host, name, snapshot.as_ref(), object.as_ref());
     // Without the host, what the bucket knows.
@@ -196,7 +196,7 @@ fn describe_lineage(lineage: &Lineage, host: &HostName) -> String {
     }
     if let Some(cost) = &lineage.pull_cost {
         let fetch = match (cost.fetch_bytes, cost.copies.is_empty()) {
-            (0, true) => format!("would fetch nothing: {host} has it"),
+            (0, true) => format!("nothing: {host} has it"),
             (fetch, _) => format!("would fetch {}", format_size(fetch)),
         };
         let copies = cost.copies.iter();

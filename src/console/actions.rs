@@ -32,7 +32,7 @@ impl Pane {
             Self::Sandboxes => "Sandboxes",
             Self::Snapshots => "Snapshots",
             Self::Bucket => "Bucket",
-            Self::Matrix => "Matrix",
+            Self::Matrix => "Locations",
             Self::Tree => "Tree",
             Self::JobsPage => "Jobs page",
             Self::Details => "Details",

@@ -11,7 +11,7 @@ use ratatui::layout::{Rect, Size};
 use super::actions::{Action, LISTS, Pane};
 use super::all_hosts::AllHosts;
 use super::cell::Place;
-use super::dialog::{Dialog, Field, Layer, Pair, Reply, Turn};
+use super::dialog::{ConfirmVerb, Dialog, DialogReply, Layer, PullTarget, TextInput};
 use super::jobs::JobsPage;
 use super::keymap::{Keymap, Press};
 use super::lineage::LineageState;
@@ -120,7 +120,7 @@ impl HostLists {
     /// Takes up what the host has, where that is another than before. The caller keeps the view before alive.
     fn update(&mut self, host: &HostView) {
         // Marks of an earlier run wait for what they are on.
-        if host.seen.is_none() {
+        if host.last_scan.is_none() {
             return;
         }
         let sandboxes = lookup::address(&host.sandboxes);
@@ -223,7 +223,7 @@ pub(crate) struct App {
     /// Dialogs, the topmost last.
     pub layers: Vec<Layer>,
     /// The filter that is being typed.
-    pub filter: Option<Field>,
+    pub filter: Option<TextInput>,
     /// The log pane.
     pub log: LogView,
     /// How fast the jobs move.
@@ -323,7 +323,7 @@ impl App {
         let is_other = self.index.update(&view.bucket.objects, |object| {
             (&object.name, object.size_bytes)
         });
-        let is_whole = view.bucket.seen.is_some();
+        let is_whole = view.bucket.last_listing.is_some();
         match is_other || is_whole != self.is_bucket_complete {
             true if is_whole => self.objects.update(&view.bucket.objects),
             true => self.objects.update_partial(&view.bucket.objects),
@@ -363,13 +363,13 @@ impl App {
             }
             match self.layers.last_mut().map(|layer| &mut layer.dialog) {
                 // It is one of several.
-                Some(Dialog::Turn(turn)) => drop(turn.add_not_stopped(host, id)),
+                Some(Dialog::ConfirmVerb(turn)) => drop(turn.add_failed_stop(host, id)),
                 // Whoever types there did not wait for this; the job tells of it.
                 Some(_) => {}
                 None => {
                     let why = error.to_string();
-                    let turn = Turn::not_stopped(host.clone(), id.clone(), why);
-                    self.layers.push(Dialog::Turn(turn).into());
+                    let turn = ConfirmVerb::after_failed_stop(host.clone(), id.clone(), why);
+                    self.layers.push(Dialog::ConfirmVerb(turn).into());
                 }
             }
         }
@@ -377,7 +377,8 @@ impl App {
 
     /// Takes up what the sandbox that is looked at does.
     pub(crate) fn on_metrics(&mut self, live: Option<Arc<SandboxMetrics>>) {
-        let who = |live: &Arc<SandboxMetrics>| (live.look.host.clone(), live.look.sandbox.clone());
+        let who =
+            |live: &Arc<SandboxMetrics>| (live.target.host.clone(), live.target.sandbox.clone());
         let same = self.metrics.as_ref().map(who) == live.as_ref().map(who);
         let has_screen = live.as_ref().is_some_and(|live| live.screen.is_some());
         self.picture = self.picture.take().filter(|_| same && has_screen);
@@ -396,7 +397,7 @@ impl App {
         Some(WatchTarget {
             host: host.name.clone(),
             sandbox: sandbox.id.clone(),
-            screen: self.areas.picture.is_some() && self.canvas.is_enabled(),
+            include_screen: self.areas.picture.is_some() && self.canvas.is_enabled(),
         })
     }
 
@@ -455,18 +456,18 @@ impl App {
         if let Some(layer) = self.layers.last_mut() {
             layer.scroll = layer.scroll.min(self.areas.layer.1);
             let view = self.view.clone();
-            return match layer.key(key, &view, self.areas.layer.0) {
-                Reply::Stay => Vec::new(),
-                Reply::Do(commands) => commands,
-                Reply::Open(dialog) => {
+            return match layer.on_key(key, &view, self.areas.layer.0) {
+                DialogReply::Stay => Vec::new(),
+                DialogReply::Execute(commands) => commands,
+                DialogReply::Replace(dialog) => {
                     *layer = (*dialog).into();
                     Vec::new()
                 }
-                Reply::Instead(action) => {
+                DialogReply::Perform(action) => {
                     self.layers.pop();
                     perform::perform_by_name(self, action)
                 }
-                Reply::Close(commands) => {
+                DialogReply::Close(commands) => {
                     self.layers.pop();
                     let submits = |command: &Command| {
                         matches!(command, Command::Submit(_) | Command::SubmitAll(_))
@@ -536,9 +537,9 @@ impl App {
     }
 
     /// A pull that is asked about, and of which it is not known what it would bring.
-    pub(crate) fn pending_cost_query(&self) -> Option<Pair> {
+    pub(crate) fn pending_cost_query(&self) -> Option<PullTarget> {
         match &self.layers.last()?.dialog {
-            Dialog::Pull(pull) => pull.unasked(&self.view),
+            Dialog::Pull(pull) => pull.next_cost_query(&self.view),
             _ => None,
         }
     }

@@ -54,7 +54,7 @@ impl State {
         object_bytes: Option<u64>,
     ) -> Self {
         match found {
-            None if host.seen.is_none() => Self::Unknown,
+            None if host.last_scan.is_none() => Self::Unknown,
             None => Self::Absent,
             Some(found) => match &found.problem {
                 Some(problem) => Self::Damaged(problem.clone()),
@@ -70,7 +70,7 @@ impl State {
     /// What the bucket has.
     pub(crate) fn of_bucket(bucket: &BucketView, found: Option<&Object>) -> Self {
         match found {
-            None if bucket.seen.is_none() => Self::Unknown,
+            None if bucket.last_listing.is_none() => Self::Unknown,
             None => Self::Absent,
             Some(found) => Self::Present {
                 bytes: found.size_bytes,
@@ -104,7 +104,7 @@ impl<'a> Cell<'a> {
     ) -> Self {
         let stale = lookup::is_stale(link, seen);
         let pulled = |job: &&Arc<JobView>| {
-            matches!(job.state, JobState::Done(Outcome::Pulled { .. })) && job.ended >= seen
+            matches!(job.state, JobState::Finished(Outcome::Pulled { .. })) && job.ended_at >= seen
         };
         Self {
             state,
@@ -169,20 +169,20 @@ pub(crate) fn cell<'a>(view: &'a View, name: &SnapshotName, place: &Place) -> Ce
             Cell::new(
                 State::of_bucket(bucket, object),
                 &bucket.link,
-                bucket.seen,
+                bucket.last_listing,
                 job,
             )
         }
         Place::Host(on) => {
             let Some(host) = lookup::host(view, on) else {
-                return Cell::new(State::Unknown, &Link::Opening, None, job);
+                return Cell::new(State::Unknown, &Link::Connecting, None, job);
             };
             let found = lookup::snapshot(view, on, name);
             let bytes = object.map(|object| object.size_bytes);
             Cell::new(
                 State::of_host(host, found, bytes),
                 &host.link,
-                host.seen,
+                host.last_scan,
                 job,
             )
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::app::Command;
-use super::dialog::Pair;
+use super::dialog::PullTarget;
 use super::lineage::LineageQuery;
 use super::perform::READ_ONLY;
 use super::picture::EncodedImage;
@@ -31,7 +31,7 @@ pub(crate) enum TaskResult {
     /// `None`: it was not waited for.
     Lineage(LineageQuery, Option<snapdeck_model::Result<Box<Lineage>>>),
     /// What a pull would bring; `None`: it was not waited for.
-    PullCost(Pair, Option<snapdeck_model::Result<PullCost>>),
+    PullCost(PullTarget, Option<snapdeck_model::Result<PullCost>>),
     /// What was made from what.
     Parents(TreeInputs, Parents),
     /// What a rule lets go.
@@ -127,7 +127,7 @@ impl Screen {
                 let told = match change.set_pinned {
                     Some(true) => format!("{name} is pinned"),
                     Some(false) => format!("{name} is no longer pinned"),
-                    None => format!("the note on {name} is kept"),
+                    None => format!("saved the note on {name}"),
                 };
                 self.tasks.spawn(async move {
                     let said = engine.annotate(host.as_ref(), bucket, &name, &change).await;
@@ -143,7 +143,7 @@ impl Screen {
             }
             Command::Prune(pruning, plan) => {
                 let engine = engine.clone();
-                self.app.show_notice("looking again at what goes…", false);
+                self.app.show_notice("checking again…", false);
                 self.tasks.spawn(async move {
                     TaskResult::PruneApplied(apply_prune(&engine, &pruning, plan).await)
                 });
@@ -152,9 +152,9 @@ impl Screen {
             Command::Copy(text) => {
                 let lines = text.lines().count();
                 let told = match (self.copy(terminal, &text), lines) {
-                    (false, _) => "the terminal took nothing".to_owned(),
-                    (true, 1) => format!("{text} is on the clipboard"),
-                    (true, lines) => format!("{lines} names are on the clipboard, a line each"),
+                    (false, _) => "the terminal did not accept the text".to_owned(),
+                    (true, 1) => format!("copied {text}"),
+                    (true, lines) => format!("copied {lines} names, one per line"),
                 };
                 self.app.show_notice(told, false);
             }
@@ -164,7 +164,7 @@ impl Screen {
                 open,
             } => {
                 let engine = engine.clone();
-                self.app.show_notice("looking for its VNC server…", false);
+                self.app.show_notice("locating the VNC server…", false);
                 self.tasks.spawn(async move {
                     let url = engine.viewer_url(&host, &sandbox).await;
                     TaskResult::Viewer { url, open }
@@ -230,11 +230,11 @@ impl Screen {
             } => (url, forwarded, open),
         };
         let mut told = match self.copy(terminal, &url) {
-            true => format!("{url} is on the clipboard"),
+            true => format!("copied {url}"),
             false => url.clone(),
         };
         if forwarded {
-            told.push_str("; it leads through SSH until snapdeck ends");
+            told.push_str("; the SSH tunnel stays open until snapdeck exits");
         }
         let wish = engine.settings().console.viewer.as_deref();
         let opened = open.then(|| {

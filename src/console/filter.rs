@@ -4,12 +4,12 @@ use crossterm::event::{KeyCode, KeyEvent};
 
 use super::actions::Pane;
 use super::app::App;
-use super::dialog::Field;
+use super::dialog::TextInput;
 use super::list::Change;
 
 /// Begins to type the filter of the focused list.
 pub(crate) fn start_filter(app: &mut App) {
-    app.filter = Some(Field::holding(&text(app, app.list)));
+    app.filter = Some(TextInput::with_text(&text(app, app.list)));
 }
 
 /// Takes a key.
@@ -23,7 +23,7 @@ pub(crate) fn on_key(app: &mut App, key: KeyEvent) {
         }
         KeyCode::Up => app.change(app.list, Change::MoveBy(-1)),
         KeyCode::Down => app.change(app.list, Change::MoveBy(1)),
-        _ if field.key(key) => refilter(app),
+        _ if field.on_key(key) => refilter(app),
         _ => {}
     }
 }

@@ -91,11 +91,11 @@ pub(crate) fn opening(name: &str) -> HostView {
     HostView {
         name: name.parse().unwrap(),
         uri: format!("qemu+ssh://root@{name}/system"),
-        link: Link::Opening,
-        seen: None,
+        link: Link::Connecting,
+        last_scan: None,
         sandboxes: Arc::new([]),
         snapshots: Arc::new([]),
-        running: Some(Method::Backup),
+        running_method: Some(Method::Backup),
     }
 }
 
@@ -105,12 +105,12 @@ pub(crate) fn empty() -> View {
         hosts: vec![Arc::new(opening("alpha")), Arc::new(opening("beta"))],
         bucket: Arc::new(BucketView {
             location: "s3://daytona/snapshots/".to_owned(),
-            listing: true,
+            is_listing: true,
             ..BucketView::default()
         }),
         jobs: Vec::new(),
-        left: Arc::default(),
-        patients: Vec::new(),
+        interrupted_jobs: Arc::default(),
+        health_checks: Vec::new(),
     }
 }
 
@@ -125,7 +125,7 @@ pub(crate) fn alpha(seen: Instant) -> HostView {
     ];
     HostView {
         link: Link::Up,
-        seen: Some(seen),
+        last_scan: Some(seen),
         sandboxes: ids
             .iter()
             .zip(states)
@@ -188,14 +188,14 @@ pub(crate) fn running_job(id: u64) -> JobView {
             compact: false,
         },
         state: JobState::Running,
-        started: Some(Instant::now()),
-        ended: None,
+        started_at: Some(Instant::now()),
+        ended_at: None,
         log: Arc::new([LogLine {
-            at: "2026-01-02T03:04:05Z".parse().unwrap(),
+            time: "2026-01-02T03:04:05Z".parse().unwrap(),
             text: "converting /var/lib/libvirt/sandboxes/sandbox-004.qcow2".to_owned(),
-            warning: false,
+            is_warning: false,
         }]),
-        cell: Arc::new(cell),
+        progress_cell: Arc::new(cell),
     }
 }
 
@@ -208,9 +208,9 @@ pub(crate) fn queued_job(id: u64, name: &str) -> JobView {
             overwrite: false,
         },
         state: JobState::Queued,
-        started: None,
+        started_at: None,
         log: Arc::default(),
-        cell: Arc::default(),
+        progress_cell: Arc::default(),
         ..running_job(id)
     }
 }
@@ -222,7 +222,7 @@ pub(crate) fn interrupted_job(id: u64, name: &str) -> InterruptedJob {
         id: InterruptedId(id),
         title: pull.title(),
         operations: vec![pull],
-        asked: jiff::Timestamp::now(),
+        requested_at: jiff::Timestamp::now(),
     }
 }
 
@@ -239,7 +239,7 @@ pub(crate) fn failed_job(id: u64) -> JobView {
                 .with_cause("qemu-img check found 3 errors")
                 .hint("push it again"),
         ),
-        ended: Some(Instant::now()),
+        ended_at: Some(Instant::now()),
         ..running_job(id)
     }
 }
@@ -256,8 +256,8 @@ pub(crate) fn populated() -> View {
         bucket: Arc::new(BucketView {
             location: "s3://daytona/snapshots/".to_owned(),
             link: Link::Up,
-            seen: Some(now),
-            listing: false,
+            last_listing: Some(now),
+            is_listing: false,
             objects: Arc::new([
                 object("far-away", 3 * GIB),
                 object("myapp-v1.0", 10 * GIB),
@@ -265,8 +265,8 @@ pub(crate) fn populated() -> View {
             ]),
         }),
         jobs: vec![Arc::new(running_job(1)), Arc::new(failed_job(2))],
-        left: Arc::default(),
-        patients: Vec::new(),
+        interrupted_jobs: Arc::default(),
+        health_checks: Vec::new(),
     }
 }
 
@@ -281,8 +281,8 @@ pub(crate) fn with_health_checks() -> View {
         };
         Arc::new(HealthCheckView {
             host,
-            running: found.checks.is_empty(),
-            found: (!found.checks.is_empty()).then(|| Arc::new(found)),
+            is_running: found.checks.is_empty(),
+            report: (!found.checks.is_empty()).then(|| Arc::new(found)),
         })
     };
     let alpha = vec![
@@ -305,7 +305,7 @@ pub(crate) fn with_health_checks() -> View {
         "it takes none of our keys: `ssh-copy-id root@beta`; a key with a passphrase needs `ssh-add`",
     )];
     View {
-        patients: vec![
+        health_checks: vec![
             patient(Some("alpha"), alpha),
             patient(Some("beta"), beta),
             patient(None, Vec::new()),
@@ -325,9 +325,9 @@ fn pull_job(id: u64, host: &str, state: JobState) -> JobView {
             name: "far-away".parse().unwrap(),
             overwrite: false,
         },
-        ended: state.is_finished().then(Instant::now),
+        ended_at: state.is_finished().then(Instant::now),
         state,
-        cell: Arc::new(cell),
+        progress_cell: Arc::new(cell),
         log: Arc::default(),
         ..running_job(id)
     }
@@ -341,7 +341,7 @@ pub(crate) fn fleet(now: Instant) -> View {
     damaged.problem = Some("it is not a qcow2 image".to_owned());
     let beta = HostView {
         link: Link::Up,
-        seen: Some(now),
+        last_scan: Some(now),
         sandboxes: Arc::new([sandbox("build-7", SandboxState::ShutOff)]),
         snapshots: Arc::new([damaged, snapshot("winserver-base", 8 * GIB, &["build-7"])]),
         ..opening("beta")
@@ -351,7 +351,7 @@ pub(crate) fn fleet(now: Instant) -> View {
         .hint("check the network and sshd on gamma");
     let gamma = HostView {
         link: Link::Down(error.clone()),
-        seen: now.checked_sub(Duration::from_secs(200)),
+        last_scan: now.checked_sub(Duration::from_secs(200)),
         sandboxes: Arc::new([sandbox("test-1", SandboxState::Running)]),
         snapshots: Arc::new([snapshot("winserver-base", 9 * GIB, &["test-1"])]),
         ..opening("gamma")
@@ -385,7 +385,7 @@ pub(crate) fn many(hosts: usize, names: usize) -> View {
         };
         Arc::new(HostView {
             link,
-            seen: Some(now),
+            last_scan: Some(now),
             snapshots: snapshots.iter().cloned().collect(),
             ..opening(&name)
         })
@@ -405,7 +405,7 @@ pub(crate) fn unreachable_host_view(now: Instant, age: Duration) -> View {
                 .with_cause("Connection timed out")
                 .hint("check the network and sshd on alpha"),
         ),
-        seen: now.checked_sub(age),
+        last_scan: now.checked_sub(age),
         ..alpha(now)
     });
     view.jobs.clear();
@@ -415,24 +415,24 @@ pub(crate) fn unreachable_host_view(now: Instant, age: Duration) -> View {
 /// What the running `config-vm` on alpha does: busy for the last seconds, with a screen that is red above blue.
 pub(crate) fn metrics(now: Instant) -> SandboxMetrics {
     let sample = |ago: u64| Sample {
-        at: now - Duration::from_secs(ago),
+        time: now - Duration::from_secs(ago),
         cpu: Some(1.0 / (ago + 2) as f64),
         resident_bytes: Some(2 * GIB),
-        read: 0.0,
-        written: (20 - ago) as f64 * 262_144.0,
-        received: 1024.0,
-        sent: 0.0,
+        read_rate: 0.0,
+        write_rate: (20 - ago) as f64 * 262_144.0,
+        receive_rate: 1024.0,
+        send_rate: 0.0,
         overlay_bytes: Some((812 << 20) - ago * (1 << 20)),
     };
     SandboxMetrics {
-        look: WatchTarget {
+        target: WatchTarget {
             host: "alpha".parse().unwrap(),
             sandbox: "config-vm".parse().unwrap(),
-            screen: true,
+            include_screen: true,
         },
         samples: (0..10).rev().map(|step| sample(step * 2)).collect(),
-        started: now.checked_sub(Duration::from_secs(3723)),
-        reach: Some(GuestAccess {
+        started_at: now.checked_sub(Duration::from_secs(3723)),
+        guest_access: Some(GuestAccess {
             vnc: Some(Vnc::Tcp {
                 address: "127.0.0.1".to_owned(),
                 port: 5901,

@@ -78,14 +78,14 @@ fn section_of(job: &JobView) -> JobSection {
     match job.state {
         JobState::Queued => JobSection::Queued,
         JobState::Running | JobState::Cancelling => JobSection::Running,
-        JobState::Done(_) | JobState::Failed(_) => JobSection::Finished,
+        JobState::Finished(_) | JobState::Failed(_) => JobSection::Finished,
     }
 }
 
 impl JobsPage {
     /// Takes up a view. Jobs that are over come newest first: the one that just ended is the one that is looked for.
     pub(crate) fn update(&mut self, view: &View) {
-        let left = view.left.iter().map(|left| JobRow {
+        let left = view.interrupted_jobs.iter().map(|left| JobRow {
             key: JobRowKey::Interrupted(left.id),
             section: JobSection::Interrupted,
             title: left.title.clone(),
@@ -101,7 +101,7 @@ impl JobsPage {
                 .filter(move |job| section_of(job) == wanted)
         };
         let mut over: Vec<&Arc<JobView>> = of(JobSection::Finished).collect();
-        over.sort_by_key(|job| std::cmp::Reverse((job.ended, job.id)));
+        over.sort_by_key(|job| std::cmp::Reverse((job.ended_at, job.id)));
         self.items = left
             .chain(of(JobSection::Running).map(item))
             .chain(of(JobSection::Queued).map(item))
@@ -125,7 +125,7 @@ pub(crate) fn format_time_ago(at: Timestamp) -> String {
 
 /// What was left, by its number.
 pub(crate) fn interrupted_job(view: &View, id: InterruptedId) -> Option<&InterruptedJob> {
-    view.left.iter().find(|left| left.id == id)
+    view.interrupted_jobs.iter().find(|left| left.id == id)
 }
 
 impl App {
@@ -183,7 +183,7 @@ pub(crate) fn retry(app: &App) -> Result<Vec<Command>, String> {
     let job = selected(app).ok_or("there is no job")?;
     match &job.state {
         JobState::Failed(_) => Ok(vec![Command::Retry(job.id, job.operation.clone())]),
-        JobState::Done(_) => Err("this job has done its work".to_owned()),
+        JobState::Finished(_) => Err("this job has finished".to_owned()),
         _ => Err("this job is not over".to_owned()),
     }
 }
@@ -193,7 +193,7 @@ pub(crate) fn shift(app: &App, by: isize) -> Result<Vec<Command>, String> {
     let job = selected(app).ok_or("there is no job")?;
     match job.state {
         JobState::Queued => Ok(vec![Command::Shift(job.id, by)]),
-        _ => Err("only a job that waits for its turn can be moved".to_owned()),
+        _ => Err("only a queued job can be moved".to_owned()),
     }
 }
 

@@ -235,7 +235,7 @@ impl Keymap {
                 let at = value.span().start;
                 let keys = value.get_ref().as_str().ok_or_else(|| wrong(at))?;
                 let chord = Chord::named(keys).map_err(|key| {
-                    text.error_at(at, format!("{name}: there is no key {key:?}")).hint(
+                    text.error_at(at, format!("{name}: no key {key:?}")).hint(
                         "keys are letters and signs, space, enter, esc, tab, up, page-down, f1, ctrl-a, alt-x, ...",
                     )
                 })?;
@@ -353,11 +353,11 @@ fn with_digit(action: Action, pressed: &[Press]) -> Action {
 /// `config/keymap.toml`: the table as a file, each action with its sentence.
 pub fn file() -> String {
     let mut text = String::from(
-        "# The console's keys, as they are where you change nothing. Copy the lines you want to change to\n\
+        "# Default keys of the console. Copy the lines you want to change to\n\
          # ~/.config/snapdeck/keymap.toml (beside config.toml): an action named there has those keys and no others.\n\
          # Keys are letters and signs, space, enter, esc, tab, shift-tab, backspace, delete, insert, home, end, page-up,\n\
          # page-down, up, down, left, right, f1 to f24, each also with ctrl- and alt-; 1-9 is any digit. Keys with a space\n\
-         # between are pressed one after the other. [] takes an action's keys away; the palette finds it still.\n",
+         # between are pressed in sequence. [] removes all keys of an action; the palette still finds it.\n",
     );
     for entry in ACTIONS {
         let place = match entry.is_everywhere() {
@@ -480,7 +480,7 @@ mod tests {
     fn what_cannot_be_meant_is_told_with_its_line() {
         for (text, line, told) in [
             ("\npsuh = [\"c\"]", 2, "unknown action \"psuh\""),
-            ("push = [\n\"hyper-c\"]", 2, "there is no key \"hyper-c\""),
+            ("push = [\n\"hyper-c\"]", 2, "no key \"hyper-c\""),
             ("push = 3", 1, "takes a list of keys"),
             (
                 "push = [\"c\"]\n\ncreate = [\"c\"]",

@@ -2,7 +2,7 @@
 
 use super::actions::Pane;
 use super::app::{App, Command};
-use super::dialog::{Dialog, Note};
+use super::dialog::{Dialog, NoteDialog};
 use super::perform;
 use super::tree::TreeRowKey;
 use snapdeck_engine::Link;
@@ -88,7 +88,7 @@ pub(crate) fn annotatable_lineage(app: &App) -> Result<&Lineage, String> {
     app.lineage_query().ok_or_else(nothing)?;
     match app.lineage() {
         Some(found) => found.map_err(str::to_owned),
-        None => Err("what is said of it is still being read".to_owned()),
+        None => Err("its annotations are still loading".to_owned()),
     }
 }
 
@@ -120,6 +120,6 @@ pub(crate) fn open_note(app: &mut App) {
     };
     let note = lineage.note().unwrap_or_default().to_owned();
     if let Some(command) = annotate_command(app, AnnotationsPatch::default()) {
-        perform::open(app, Dialog::Note(Box::new(Note::new(command, &note))));
+        perform::open(app, Dialog::Note(Box::new(NoteDialog::new(command, &note))));
     }
 }

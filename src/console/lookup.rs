@@ -57,14 +57,14 @@ pub(crate) fn is_unreachable(link: &Link) -> bool {
 pub(crate) fn is_stale(link: &Link, seen: Option<Instant>) -> bool {
     match link {
         Link::Down(_) => true,
-        Link::Opening => seen.is_some(),
-        Link::Up | Link::Off => false,
+        Link::Connecting => seen.is_some(),
+        Link::Up | Link::Unconfigured => false,
     }
 }
 
 /// Is what is shown of the bucket what is there?
 pub(crate) fn is_bucket_known(view: &View) -> bool {
-    view.bucket.link == Link::Up && view.bucket.seen.is_some()
+    view.bucket.link == Link::Up && view.bucket.last_listing.is_some()
 }
 
 /// What tells a list from any other that is alive.

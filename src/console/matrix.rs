@@ -237,20 +237,20 @@ impl App {
                 Cell::new(
                     State::of_bucket(bucket, found),
                     &bucket.link,
-                    bucket.seen,
+                    bucket.last_listing,
                     job,
                 )
             }
             Place::Host(on) => {
                 let (Some(host), Some(lists)) = (lookup::host(view, on), self.hosts.get(on)) else {
-                    return Cell::new(State::Unknown, &Link::Opening, None, job);
+                    return Cell::new(State::Unknown, &Link::Connecting, None, job);
                 };
                 let found = lists
                     .index
                     .position(name)
                     .and_then(|at| host.snapshots.get(at));
                 let state = State::of_host(host, found, self.index.size(name));
-                Cell::new(state, &host.link, host.seen, job)
+                Cell::new(state, &host.link, host.last_scan, job)
             }
         }
     }

@@ -19,7 +19,7 @@ pub(crate) fn on_mouse(app: &mut App, mouse: MouseEvent) -> Vec<Command> {
         _ => 0,
     };
     if let Some(layer) = app.layers.last_mut() {
-        layer.follows = false;
+        layer.is_following = false;
         layer.scroll = layer
             .scroll
             .saturating_add_signed(by)

@@ -14,7 +14,7 @@ pub(crate) fn finished_long_jobs(before: &View, after: &View, long: Duration) ->
         .iter()
         .filter(|job| is_over(job) && before.job(job.id).is_some_and(|before| !is_over(before)));
     new.filter_map(|job| {
-        let took = job.ended?.saturating_duration_since(job.started?);
+        let took = job.ended_at?.saturating_duration_since(job.started_at?);
         let how = match &job.state {
             JobState::Failed(error) if error.kind() == Kind::Cancelled => return None,
             JobState::Failed(_) => "failed",

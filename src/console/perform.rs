@@ -6,8 +6,9 @@ use super::actions::{Action, Entry, LISTS, Pane};
 use super::app::{App, Command};
 use super::columns::Column;
 use super::dialog::{
-    Cut, Dialog, Doctor, Help, JobDetails, Layer, Menu, New, Palette, Prune, Pull, Quit, Remove,
-    STOP, ScreenView, Verb, Whereabouts, push_refusal,
+    CreateSnapshotDialog, Dialog, DoctorDialog, Help, JobDetails, Layer, NewSandboxDialog, Palette,
+    PruneDialog, PullDialog, QuitDialog, RemoveDialog, STOP, SandboxMenu, ScreenView,
+    SnapshotLocations, SnapshotVerb, push_refusal,
 };
 use super::filter;
 use super::jobs;
@@ -24,7 +25,7 @@ use snapdeck_engine::{JobId, JobState, Link};
 use snapdeck_model::{HostName, SandboxId, SandboxVerb};
 
 /// What is told of what `--read-only` refuses.
-pub(crate) const READ_ONLY: &str = "this console is read-only: it was started with --read-only";
+pub(crate) const READ_ONLY: &str = "disabled: the console was started with --read-only";
 
 /// Is it ctrl-c, which asks to leave: the dialog or filter one is in, else the console?
 pub(crate) fn is_interrupt(key: KeyEvent) -> bool {
@@ -114,13 +115,13 @@ pub(crate) fn obstacle(app: &App, action: Action) -> Option<String> {
             })
             .err(),
         Action::Pull => match app.chosen_snapshots().is_empty() {
-            true => Some("there is nothing to pull here".to_owned()),
+            true => Some("nothing to pull here".to_owned()),
             false => require_bucket(app)
                 .and_then(|()| app.host.as_ref().map(|_| ()).ok_or_else(no_host))
                 .err(),
         },
         Action::Remove if app.chosen_snapshots().is_empty() => {
-            Some("there is nothing to remove here".to_owned())
+            Some("nothing to remove here".to_owned())
         }
         Action::Screen | Action::CopyVnc | Action::Viewer => screen_target(app).err(),
         Action::Note | Action::Pin => lineage::annotatable_lineage(app).err(),
@@ -135,7 +136,7 @@ pub(crate) fn obstacle(app: &App, action: Action) -> Option<String> {
             Some((_, JobState::Cancelling)) => Some("this job is being cancelled".to_owned()),
             Some(_) => Some("this job is over".to_owned()),
             None if app.selected_interrupted().is_some() => {
-                Some("an earlier run left this job: X forgets it, t goes on with it".to_owned())
+                Some("this job was interrupted: t resumes it, X discards it".to_owned())
             }
             None => Some("there is no job".to_owned()),
         },
@@ -146,10 +147,10 @@ pub(crate) fn obstacle(app: &App, action: Action) -> Option<String> {
         Action::Dismiss if finished_jobs(app).is_empty() => Some("no job is over".to_owned()),
         Action::CopyName if app.chosen_names().is_empty() => Some("nothing is selected".to_owned()),
         Action::Sort(Column::Host) if !app.all_hosts.is_shown => {
-            Some("only the rows of all hosts together have a host".to_owned())
+            Some("only available with all hosts (a)".to_owned())
         }
         Action::Suspend if app.view.jobs.iter().any(|job| !job.state.is_finished()) => {
-            Some("jobs are under way, and would stand still".to_owned())
+            Some("disabled while jobs run".to_owned())
         }
         _ => None,
     }
@@ -162,7 +163,9 @@ pub(crate) fn no_host() -> String {
 
 fn require_bucket(app: &App) -> Result<(), String> {
     match &app.view.bucket.link {
-        Link::Off => Err("no bucket is configured: name one in config.toml".to_owned()),
+        Link::Unconfigured => {
+            Err("no bucket configured: set [bucket] name in config.toml".to_owned())
+        }
         _ => Ok(()),
     }
 }
@@ -175,7 +178,7 @@ fn one_sandbox(app: &App) -> Result<(HostName, SandboxId), String> {
         [] if app.all_hosts.is_shown => Err("there is no sandbox on any host".to_owned()),
         [] => Err(format!("there is no sandbox on {host}")),
         many => Err(format!(
-            "{} sandboxes are marked: create and push take one (esc drops the marks)",
+            "{} sandboxes are marked: create and push take one (esc clears the marks)",
             many.len()
         )),
     }
@@ -216,10 +219,10 @@ pub(crate) fn perform(app: &mut App, action: Action) -> Vec<Command> {
         return Vec::new();
     }
     match action {
-        Action::Create => open_create_snapshot(app, Verb::Create),
-        Action::Push => open_create_snapshot(app, Verb::Push),
+        Action::Create => open_create_snapshot(app, SnapshotVerb::Create),
+        Action::Push => open_create_snapshot(app, SnapshotVerb::Push),
         Action::Pull => {
-            let pull = Pull::new(
+            let pull = PullDialog::new(
                 &app.view,
                 app.chosen_snapshots(),
                 app.host.as_ref(),
@@ -228,22 +231,22 @@ pub(crate) fn perform(app: &mut App, action: Action) -> Vec<Command> {
             open(app, Dialog::Pull(pull));
         }
         Action::Remove => {
-            let remove = Remove::new(app.chosen_snapshots(), app.host.as_ref());
+            let remove = RemoveDialog::new(app.chosen_snapshots(), app.host.as_ref());
             open(app, Dialog::Remove(remove));
         }
         Action::Note => lineage::open_note(app),
         Action::Pin => return lineage::toggle_pin(app),
         Action::Prune => {
             let hosts = app.view.hosts.iter().map(|host| host.name.clone());
-            let has_bucket = app.view.bucket.link != Link::Off;
-            let prune = Prune::new(hosts.collect(), app.host.as_ref(), has_bucket);
+            let has_bucket = app.view.bucket.link != Link::Unconfigured;
+            let prune = PruneDialog::new(hosts.collect(), app.host.as_ref(), has_bucket);
             open(app, Dialog::Prune(Box::new(prune)));
         }
         Action::New => {
             if let (Some(host), base) = base(app) {
                 let (cpus, memory) = app.defaults;
-                let new = New::on(host, base, cpus, memory);
-                open(app, Dialog::New(Box::new(new)));
+                let new = NewSandboxDialog::new(host, base, cpus, memory);
+                open(app, Dialog::NewSandbox(Box::new(new)));
             }
         }
         Action::Start => return run_verb(app, SandboxVerb::Start),
@@ -252,7 +255,7 @@ pub(crate) fn perform(app: &mut App, action: Action) -> Vec<Command> {
         Action::Destroy => return run_verb(app, SandboxVerb::Destroy),
         Action::Sandbox => {
             if reachable_sandboxes(app).is_ok() {
-                let menu = Menu::new(app.chosen_sandboxes());
+                let menu = SandboxMenu::new(app.chosen_sandboxes());
                 open(app, Dialog::Menu(menu));
             }
         }
@@ -271,7 +274,7 @@ pub(crate) fn perform(app: &mut App, action: Action) -> Vec<Command> {
             return screen_target(app).ok().map(of).into_iter().collect();
         }
         Action::Doctor => {
-            open(app, Dialog::Doctor(Doctor));
+            open(app, Dialog::Doctor(DoctorDialog));
             return vec![Command::RunChecks];
         }
         Action::Help => open(app, Dialog::Help(Help::default())),
@@ -282,8 +285,8 @@ pub(crate) fn perform(app: &mut App, action: Action) -> Vec<Command> {
             },
             Pane::Matrix => {
                 if let Some((name, place)) = app.matrix.current() {
-                    let dialog = Whereabouts::new(name.clone(), place.clone());
-                    open(app, Dialog::Whereabouts(dialog));
+                    let dialog = SnapshotLocations::new(name.clone(), place.clone());
+                    open(app, Dialog::SnapshotLocations(dialog));
                 }
             }
             Pane::Details | Pane::Log => app.focus_on(app.list),
@@ -359,12 +362,12 @@ pub(crate) fn perform(app: &mut App, action: Action) -> Vec<Command> {
             }
         }
         Action::Refresh => {
-            app.show_notice("asking all hosts and the bucket again", false);
+            app.show_notice("refreshing all hosts and the bucket", false);
             return vec![Command::Refresh];
         }
         Action::Cancel => {
             let job = selected_job(app).map(|(id, _)| Command::Cancel(id));
-            app.show_notice("cancelling: the job cleans up after itself", false);
+            app.show_notice("cancelling: the job is cleaning up", false);
             return job.into_iter().collect();
         }
         Action::Dismiss if app.selected_interrupted().is_some() => {
@@ -390,7 +393,7 @@ pub(crate) fn perform(app: &mut App, action: Action) -> Vec<Command> {
                 return vec![Command::Quit];
             }
             if !asked {
-                let quit = Quit {
+                let quit = QuitDialog {
                     can_leave: app.has_journal,
                 };
                 open(app, Dialog::Quit(quit));
@@ -406,7 +409,7 @@ fn focus_pane(app: &mut App, pane: Pane) {
         app.close_matrix();
     }
     if pane == Pane::Log && !app.is_log_visible() {
-        return app.show_notice("the log is not on screen: L shows it", false);
+        return app.show_notice("the log is hidden: press L", false);
     }
     app.focus_on(pane);
 }
@@ -416,9 +419,12 @@ pub(crate) fn open(app: &mut App, dialog: Dialog) {
     app.layers.push(dialog.into());
 }
 
-fn open_create_snapshot(app: &mut App, verb: Verb) {
+fn open_create_snapshot(app: &mut App, verb: SnapshotVerb) {
     if let Ok((host, sandbox)) = one_sandbox(app) {
-        open(app, Dialog::Cut(Cut::new(verb, host, sandbox)));
+        open(
+            app,
+            Dialog::CreateSnapshot(CreateSnapshotDialog::new(verb, host, sandbox)),
+        );
     }
 }
 

@@ -26,12 +26,12 @@ impl Screen {
             TaskResult::PullCost(_, None) => {}
             TaskResult::PullCost(pair, Some(cost)) => {
                 if let Some(Dialog::Pull(pull)) = self.app.dialog() {
-                    pull.take_cost(pair, cost.map_err(|error| error.to_string()));
+                    pull.on_cost(pair, cost.map_err(|error| error.to_string()));
                 }
             }
             TaskResult::PrunePlan(pruning, plan) => {
                 if let Some(Dialog::Prune(dialog)) = self.app.dialog() {
-                    dialog.take(&pruning, plan);
+                    dialog.on_plan(&pruning, plan);
                 }
             }
             TaskResult::PruneApplied(Ok((plan, stayed))) => {

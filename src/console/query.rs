@@ -172,7 +172,10 @@ fn test(token: &str, now: Timestamp) -> Result<Option<Test>, String> {
     let is_age = name == "age";
     let Some(field) = Column::named(&name).or(is_age.then_some(Column::Modified)) else {
         let known: Vec<&str> = COLUMNS.iter().map(|(name, _)| *name).collect();
-        return Err(format!("no field {name:?}: {}, age", known.join(", ")));
+        return Err(format!(
+            "no field {name:?}; fields: {}, age",
+            known.join(", ")
+        ));
     };
     if value.is_empty() {
         return Ok(None);

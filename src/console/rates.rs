@@ -123,9 +123,9 @@ mod tests {
         let job = &view.jobs[0];
         let mut meters = JobRates::default();
         let start = Instant::now();
-        job.cell.enter(Phase::Uploading, 1000 << 20);
+        job.progress_cell.enter(Phase::Uploading, 1000 << 20);
         for tenths in 0..=50u32 {
-            job.cell.set_done(u64::from(tenths) * (10 << 20));
+            job.progress_cell.set_done(u64::from(tenths) * (10 << 20));
             meters.sample(&view, start + Duration::from_millis(100) * tenths);
         }
         let rate = meters.rate(job.id).unwrap();
@@ -138,7 +138,7 @@ mod tests {
             5
         );
         assert_eq!(meters.graph(job.id), "█████");
-        job.cell.enter(Phase::CleaningUp, 0);
+        job.progress_cell.enter(Phase::CleaningUp, 0);
         meters.sample(&view, start + Duration::from_secs(6));
         assert_eq!(meters.rate(job.id), None);
     }

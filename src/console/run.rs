@@ -18,7 +18,7 @@ use tokio_util::sync::DropGuard;
 use super::app::App;
 use super::background::{self, BackgroundProbe, ProbeResult};
 use super::commands::{LoopControl, TaskResult};
-use super::dialog::{Dialog, Left, Pair};
+use super::dialog::{Dialog, InterruptedJobsDialog, PullTarget};
 use super::draw::draw;
 use super::events::Events;
 use super::keymap::Keymap;
@@ -145,8 +145,11 @@ pub async fn run(engine: Engine, options: Options) -> Result<()> {
     engine.follow();
     engine.load_interrupted();
     screen.app.on_view(engine.view(), Instant::now());
-    if !screen.app.view.left.is_empty() {
-        screen.app.layers.push(Dialog::Left(Left).into());
+    if !screen.app.view.interrupted_jobs.is_empty() {
+        screen
+            .app
+            .layers
+            .push(Dialog::InterruptedJobs(InterruptedJobsDialog).into());
     }
     screen.draw(&mut terminal)?;
     let ended = screen
@@ -197,7 +200,7 @@ fn theme(wishes: &ConsoleSettings, dir: Option<&Path>) -> snapdeck_model::Result
             Some(theme) => Ok(Some(theme)),
             None => {
                 let known: Vec<&str> = THEMES.iter().map(|(name, _)| *name).collect();
-                let error = Error::new(Kind::InvalidInput, format!("there is no theme {name:?}"));
+                let error = Error::new(Kind::InvalidInput, format!("no theme {name:?}"));
                 Err(error.hint(format!(
                     "[console] theme is auto, {}, or a file themes/{name}.toml beside config.toml",
                     known.join(", ")
@@ -265,7 +268,7 @@ pub(crate) struct Screen {
     /// What is being asked about the selected snapshot; no more, once this is dropped.
     pub lineage_query_task: Option<(LineageQuery, DropGuard)>,
     /// The pull whose cost is being asked for; no more, once this is dropped.
-    pub cost_query_task: Option<(Pair, DropGuard)>,
+    pub cost_query_task: Option<(PullTarget, DropGuard)>,
     /// The lists whose parents are being asked for.
     pub parents_query_inputs: Option<TreeInputs>,
 }
@@ -298,11 +301,11 @@ impl Screen {
         let hosts = view.hosts.iter().map(|host| {
             let lists = self.app.hosts.get(&host.name);
             let since = lists.and_then(|lists| Some(lists.link_since?.1));
-            (&host.link, host.seen.or(since))
+            (&host.link, host.last_scan.or(since))
         });
-        let links = hosts.chain([(&view.bucket.link, view.bucket.seen)]);
+        let links = hosts.chain([(&view.bucket.link, view.bucket.last_listing)]);
         let seen = links
-            .filter(|(link, seen)| lookup::is_stale(link, *seen) || **link == Link::Opening)
+            .filter(|(link, seen)| lookup::is_stale(link, *seen) || **link == Link::Connecting)
             .filter_map(|(_, seen)| seen);
         let turn = |seen: Instant| {
             let age = now.saturating_duration_since(seen);

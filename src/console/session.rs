@@ -176,7 +176,7 @@ fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
     match serde_json::from_reader(BufReader::new(file.take(MAX_FILE_BYTES))) {
         Ok(found) => Some(found),
         Err(error) => {
-            tracing::warn!("cannot read {}, it is left out: {error}", path.display());
+            tracing::warn!("cannot read {}, ignoring it: {error}", path.display());
             None
         }
     }

@@ -189,14 +189,11 @@ pub(crate) fn report_panics(log_file: Option<&Path>) {
             .get()
             .is_none_or(|drawer| *drawer == thread::current().id());
         if IS_ACTIVE.load(Ordering::SeqCst) && !drawer {
-            tracing::error!("snapdeck came upon a bug of its own: {text}");
+            tracing::error!("internal error: {text}");
         } else {
             restore_terminal();
             // Not eprintln: it panics where stderr is gone, and a panic in here aborts.
-            let _ = writeln!(
-                io::stderr(),
-                "snapdeck came upon a bug of its own and stopped: {text}"
-            );
+            let _ = writeln!(io::stderr(), "internal error, snapdeck stopped: {text}");
         }
     }));
 }

@@ -154,7 +154,7 @@ fn the_first_frame_says_what_is_awaited() {
 fn a_view_with_a_running_job() {
     let mut app = app(populated());
     let start = Instant::now();
-    let cell = app.view.jobs[0].cell.clone();
+    let cell = app.view.jobs[0].progress_cell.clone();
     let view = app.view.clone();
     for second in 1..=4u32 {
         cell.set_done(u64::from(303 + 50 * second) << 20);
@@ -284,7 +284,7 @@ fn the_doctor_shows_what_has_come_and_what_is_awaited() {
     insta::assert_snapshot!("doctor", screen(&mut app, 80, 24));
     assert_eq!(keys(&mut app, "r"), [Command::RunChecks]);
     keys(&mut app, "jjjj");
-    assert!(screen(&mut app, 80, 24).contains("bucket  ◌ being examined"));
+    assert!(screen(&mut app, 80, 24).contains("bucket  ◌ checking"));
     press(&mut app, KeyCode::Esc);
     assert!(app.layers.is_empty());
 }
@@ -382,7 +382,7 @@ fn a_dialog_longer_than_the_screen_can_be_read_to_its_end() {
         press(&mut app, KeyCode::PageDown);
         seen.push_str(&screen(&mut app, 80, 12));
     }
-    assert!(seen.contains("Leave; jobs that still run"), "{seen}");
+    assert!(seen.contains("Quit; asks first while jobs run"), "{seen}");
     assert!(
         matches!(app.layers.last(), Some(Layer { scroll, .. }) if *scroll == app.areas.layer.1)
     );

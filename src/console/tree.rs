@@ -118,7 +118,7 @@ impl Tree {
     }
 
     fn rebuild(&mut self, view: &View) {
-        let parents = self.parents.as_ref().map(|(_, parents)| &parents.of);
+        let parents = self.parents.as_ref().map(|(_, parents)| &parents.parents);
         self.items = rows(view, parents.unwrap_or(&BTreeMap::new()));
         self.list.update(&self.items);
     }

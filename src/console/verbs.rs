@@ -3,7 +3,7 @@
 use super::actions::Pane;
 use super::app::{App, Command};
 use super::cell::Place;
-use super::dialog::{Reply, ask, refusal};
+use super::dialog::{DialogReply, confirm_or_run, refusal};
 use super::list::Change;
 use super::lookup;
 use super::perform::open;
@@ -54,16 +54,16 @@ pub(crate) fn pause_or_resume(app: &App) -> SandboxVerb {
 
 /// Does `verb` to them, or asks.
 pub(crate) fn run_verb(app: &mut App, verb: SandboxVerb) -> Vec<Command> {
-    match ask(verb, app.chosen_sandboxes(), &app.view.clone()) {
-        Reply::Close(commands) => {
+    match confirm_or_run(verb, app.chosen_sandboxes(), &app.view.clone()) {
+        DialogReply::Close(commands) => {
             app.change(Pane::Sandboxes, Change::Unmark);
             commands
         }
-        Reply::Open(dialog) => {
+        DialogReply::Replace(dialog) => {
             open(app, *dialog);
             Vec::new()
         }
-        Reply::Stay | Reply::Do(_) | Reply::Instead(_) => Vec::new(),
+        DialogReply::Stay | DialogReply::Execute(_) | DialogReply::Perform(_) => Vec::new(),
     }
 }
 

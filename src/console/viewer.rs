@@ -43,7 +43,7 @@ pub(crate) fn command(
     variable: impl Fn(&str) -> Option<String>,
 ) -> Result<Vec<String>, String> {
     if variable("DISPLAY").is_none() && variable("WAYLAND_DISPLAY").is_none() {
-        return Err("there is no display here for a viewer".to_owned());
+        return Err("no display for a viewer".to_owned());
     }
     let path = variable("PATH").unwrap_or_default();
     let is_installed = |line: &&str| {
@@ -53,7 +53,7 @@ pub(crate) fn command(
     let line = match wish {
         Some(line) => line,
         None => KNOWN_VIEWERS.iter().copied().find(is_installed).ok_or(
-            "no viewer is installed: remote-viewer (virt-viewer) or vncviewer; or name one in [console] viewer",
+            "no viewer installed: install virt-viewer or a vncviewer, or set [console] viewer",
         )?,
     };
     let address = url.trim_start_matches("vnc://");

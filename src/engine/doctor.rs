@@ -10,7 +10,7 @@ use super::{Inner, jobs};
 use snapdeck_model::{Check, HealthReport, HostName, Result};
 
 /// The net under the deadlines of a host's single steps.
-const LONGEST: Duration = Duration::from_secs(180);
+const CHECK_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// See [`super::Engine::examine`].
 pub(super) fn run_checks(inner: &Arc<Inner>, hosts: &[HostName], bucket: bool) -> Result<()> {
@@ -25,7 +25,7 @@ pub(super) fn run_checks(inner: &Arc<Inner>, hosts: &[HostName], bucket: bool) -
             // Nothing of it is left behind: what it starts on the host ends by itself.
             tokio::select! {
                 examination = host.run_checks(accel) => examination,
-                () = tokio::time::sleep(LONGEST) => aborted_report(Some(name), "it did not end in time"),
+                () = tokio::time::sleep(CHECK_TIMEOUT) => aborted_report(Some(name), "the check did not finish in time"),
                 () = stop.cancelled() => aborted_report(Some(name), "it was cancelled"),
             }
         });
@@ -44,7 +44,7 @@ fn begin(
 ) {
     let mut idle = false;
     edit(inner, host.as_ref(), |patient| {
-        idle = !std::mem::replace(&mut patient.running, true);
+        idle = !std::mem::replace(&mut patient.is_running, true);
     });
     if !idle {
         return;
@@ -58,15 +58,15 @@ fn begin(
             aborted_report(host.clone(), &why)
         });
         edit(&inner, host.as_ref(), |patient| {
-            patient.running = false;
-            patient.found = Some(Arc::new(found));
+            patient.is_running = false;
+            patient.report = Some(Arc::new(found));
         });
     });
 }
 
 fn edit(inner: &Inner, host: Option<&HostName>, change: impl FnOnce(&mut HealthCheckView)) {
     inner.publish(|view| {
-        let mut patients = view.patients.iter_mut();
+        let mut patients = view.health_checks.iter_mut();
         if let Some(patient) = patients.find(|patient| patient.host.as_ref() == host) {
             change(Arc::make_mut(patient));
         }

@@ -21,17 +21,17 @@ const BUCKET_POLL: Duration = Duration::from_secs(120);
 /// A large one is listed less often: each page of a thousand objects is a request that is paid for and read. So many
 /// seconds for each, and that long at most.
 const PAGE_POLL: Duration = Duration::from_secs(9);
-const BUCKET_POLL_MOST: Duration = Duration::from_secs(900);
+const MAX_BUCKET_POLL: Duration = Duration::from_secs(900);
 /// Events come in flocks: a start alone sends four. One look serves them all.
-const SETTLE: Duration = Duration::from_millis(100);
+const EVENT_DEBOUNCE: Duration = Duration::from_millis(100);
 /// A host whose connection was lost is shown as away unless it answers again within this.
-const LOST: Duration = Duration::from_secs(2);
+const RECONNECT_GRACE: Duration = Duration::from_secs(2);
 /// A survey that takes longer is given up; each of its calls has a shorter deadline of its own.
-const SURVEY: Duration = Duration::from_secs(30);
+const SCAN_TIMEOUT: Duration = Duration::from_secs(30);
 /// First and longest wait before a host or bucket that is down is asked again.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// A growing listing is shown at most this often.
-const PAGE_SHOWN: Duration = Duration::from_millis(200);
+const PAGE_UPDATE_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The view before anything has answered: every host and the bucket by name.
 pub(super) fn empty_view(settings: &Settings, bucket: &Bucket) -> View {
@@ -39,17 +39,17 @@ pub(super) fn empty_view(settings: &Settings, bucket: &Bucket) -> View {
         Arc::new(HostView {
             name: host.name.clone(),
             uri: host.uri.clone(),
-            link: Link::Opening,
-            seen: None,
+            link: Link::Connecting,
+            last_scan: None,
             sandboxes: Arc::default(),
             snapshots: Arc::default(),
-            running: host.running_methods.first().copied(),
+            running_method: host.running_methods.first().copied(),
         })
     });
     let link = if settings.bucket.name.is_some() {
-        Link::Opening
+        Link::Connecting
     } else {
-        Link::Off
+        Link::Unconfigured
     };
     let bucket = BucketView {
         location: bucket.location().to_owned(),
@@ -60,16 +60,16 @@ pub(super) fn empty_view(settings: &Settings, bucket: &Bucket) -> View {
     let patients = names.chain([None]).map(|host| {
         Arc::new(HealthCheckView {
             host,
-            running: false,
-            found: None,
+            is_running: false,
+            report: None,
         })
     });
     View {
         hosts: hosts.collect(),
         bucket: Arc::new(bucket),
         jobs: Vec::new(),
-        left: Arc::default(),
-        patients: patients.collect(),
+        interrupted_jobs: Arc::default(),
+        health_checks: patients.collect(),
     }
 }
 
@@ -123,10 +123,10 @@ pub(super) async fn follow_host(inner: Arc<Inner>, index: usize) {
         is_told = false;
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
-            () = inner.host_calls[index].notified() => known = None,
+            () = inner.host_refresh[index].notified() => known = None,
             Ok(()) = changes.changed() => {
                 is_told = true;
-                tokio::time::sleep(SETTLE).await;
+                tokio::time::sleep(EVENT_DEBOUNCE).await;
             }
             () = inner.stop.cancelled() => return,
         }
@@ -143,15 +143,15 @@ async fn scan_host(
 ) -> Option<Result<HostInventory>> {
     let host = &inner.hosts[index];
     let away = |what: String, hint| Err(Error::new(Kind::Unreachable, what).hint(hint));
-    let mut look = pin!(tokio::time::timeout(SURVEY, host.scan_cached(known)));
+    let mut look = pin!(tokio::time::timeout(SCAN_TIMEOUT, host.scan_cached(known)));
     loop {
         tokio::select! {
             survey = &mut look => return Some(survey.unwrap_or_else(|_| {
-                away(format!("host {} does not answer", host.name()), "is libvirtd running there?")
+                away(format!("host {} does not answer", host.name()), "check that libvirtd is running there")
             })),
-            () = tokio::time::sleep(LOST), if is_lost => {
+            () = tokio::time::sleep(RECONNECT_GRACE), if is_lost => {
                 let what = format!("the connection to libvirt of host {} was lost", host.name());
-                show_host(inner, index, away(what, "it is being opened again"));
+                show_host(inner, index, away(what, "reconnecting"));
                 is_lost = false;
             }
             () = inner.stop.cancelled() => return None,
@@ -166,7 +166,7 @@ async fn greet_host(inner: Arc<Inner>, index: usize) {
     if let Ok(false) = host.supports_backup().await {
         let mut methods = host.settings().running_methods.iter().copied();
         let running = methods.find(|method| *method != Method::Backup);
-        inner.publish(|view| Arc::make_mut(&mut view.hosts[index]).running = running);
+        inner.publish(|view| Arc::make_mut(&mut view.hosts[index]).running_method = running);
     }
 }
 
@@ -189,7 +189,7 @@ fn show_host(inner: &Inner, index: usize, survey: Result<HostInventory>) {
                 tracing::info!("host {} answers", old.name);
             }
             new.link = Link::Up;
-            new.seen = Some(Instant::now());
+            new.last_scan = Some(Instant::now());
             if *old.sandboxes != survey.sandboxes[..] {
                 new.sandboxes = survey.sandboxes.into();
             }
@@ -230,7 +230,7 @@ pub(super) async fn follow_bucket(inner: Arc<Inner>) {
         show_bucket(&inner, listed);
         tokio::select! {
             () = tokio::time::sleep(backoff.next(up, poll)) => {}
-            () = inner.bucket_call.notified() => {}
+            () = inner.bucket_refresh.notified() => {}
             () = inner.stop.cancelled() => return,
         }
     }
@@ -241,21 +241,21 @@ fn bucket_poll(objects: usize) -> Duration {
     let pages = u32::try_from(objects / 1000).unwrap_or(u32::MAX);
     PAGE_POLL
         .saturating_mul(pages)
-        .clamp(BUCKET_POLL, BUCKET_POLL_MOST)
+        .clamp(BUCKET_POLL, MAX_BUCKET_POLL)
 }
 
 /// Lists the bucket. The first listing is shown as it grows; a later one replaces the old one whole.
 async fn list_objects(inner: &Inner) -> Result<Vec<Object>> {
-    let first = inner.view.borrow().bucket.seen.is_none();
+    let first = inner.view.borrow().bucket.last_listing.is_none();
     let mut shown = Instant::now();
     let mut objects = Vec::new();
     let mut pages = pin!(inner.bucket.list());
     while let Some(page) = pages.next().await {
         objects.extend(page?);
-        if first && shown.elapsed() > PAGE_SHOWN {
+        if first && shown.elapsed() > PAGE_UPDATE_INTERVAL {
             shown = Instant::now();
             edit_bucket(inner, |bucket| {
-                bucket.listing = true;
+                bucket.is_listing = true;
                 bucket.objects = objects.as_slice().into();
             });
         }
@@ -267,12 +267,12 @@ fn show_bucket(inner: &Inner, listed: Result<Vec<Object>>) {
     let old = inner.view.borrow().bucket.clone();
     match listed {
         Ok(objects) => {
-            let same = old.link == Link::Up && !old.listing && *old.objects == objects[..];
+            let same = old.link == Link::Up && !old.is_listing && *old.objects == objects[..];
             let change = |view: &mut View| {
                 let bucket = Arc::make_mut(&mut view.bucket);
                 bucket.link = Link::Up;
-                bucket.listing = false;
-                bucket.seen = Some(Instant::now());
+                bucket.is_listing = false;
+                bucket.last_listing = Some(Instant::now());
                 if !same {
                     bucket.objects = objects.into();
                 }
@@ -288,7 +288,7 @@ fn show_bucket(inner: &Inner, listed: Result<Vec<Object>>) {
                 tracing::error!("{error}");
                 edit_bucket(inner, |bucket| {
                     bucket.link = Link::Down(error);
-                    bucket.listing = false;
+                    bucket.is_listing = false;
                 });
             }
         }

@@ -21,7 +21,8 @@ pub struct CachedInventory {
 struct CachedHost {
     name: HostName,
     uri: String,
-    seen: Timestamp,
+    #[serde(rename = "seen")]
+    last_scan: Timestamp,
     sandboxes: Arc<[Sandbox]>,
     snapshots: Arc<[Snapshot]>,
 }
@@ -29,7 +30,8 @@ struct CachedHost {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct CachedBucket {
     location: String,
-    seen: Timestamp,
+    #[serde(rename = "seen")]
+    last_listing: Timestamp,
     objects: Arc<[Object]>,
 }
 
@@ -56,7 +58,7 @@ fn inventory(view: &View, now: Instant, clock: Timestamp) -> CachedInventory {
         Some(CachedHost {
             name: host.name.clone(),
             uri: host.uri.clone(),
-            seen: at(host.seen?),
+            last_scan: at(host.last_scan?),
             sandboxes: host.sandboxes.clone(),
             snapshots: host.snapshots.clone(),
         })
@@ -64,7 +66,7 @@ fn inventory(view: &View, now: Instant, clock: Timestamp) -> CachedInventory {
     let bucket = |bucket: &BucketView| {
         Some(CachedBucket {
             location: bucket.location.clone(),
-            seen: at(bucket.seen?),
+            last_listing: at(bucket.last_listing?),
             objects: bucket.objects.clone(),
         })
     };
@@ -82,21 +84,22 @@ fn restore(view: &mut View, known: CachedInventory, now: Instant, clock: Timesta
     };
     for found in known.hosts {
         let place = view.hosts.iter_mut().find(|host| host.name == found.name);
-        let Some(host) = place.filter(|host| host.seen.is_none() && host.uri == found.uri) else {
+        let Some(host) = place.filter(|host| host.last_scan.is_none() && host.uri == found.uri)
+        else {
             continue;
         };
         let host = Arc::make_mut(host);
-        host.seen = ago(found.seen);
+        host.last_scan = ago(found.last_scan);
         host.sandboxes = found.sandboxes;
         host.snapshots = found.snapshots;
     }
     let place = &view.bucket;
     if let Some(found) = known
         .bucket
-        .filter(|found| place.seen.is_none() && place.location == found.location)
+        .filter(|found| place.last_listing.is_none() && place.location == found.location)
     {
         let bucket = Arc::make_mut(&mut view.bucket);
-        bucket.seen = ago(found.seen);
+        bucket.last_listing = ago(found.last_listing);
         bucket.objects = found.objects;
     }
 }
@@ -111,9 +114,9 @@ mod tests {
         Arc::new(HostView {
             name: name.parse().unwrap(),
             uri: format!("qemu+ssh://{name}/system"),
-            running: Default::default(),
-            link: Link::Opening,
-            seen,
+            running_method: Default::default(),
+            link: Link::Connecting,
+            last_scan: seen,
             sandboxes: Arc::default(),
             snapshots: Arc::default(),
         })
@@ -132,7 +135,7 @@ mod tests {
     fn view(seen: Option<Instant>) -> View {
         let bucket = BucketView {
             location: "s3://b/".to_owned(),
-            seen,
+            last_listing: seen,
             objects: match seen {
                 Some(_) => Arc::new([object("a"), object("b")]),
                 None => Arc::default(),
@@ -159,16 +162,16 @@ mod tests {
         let mut blank = view(None);
         restore(&mut blank, known.clone(), now, later);
         let age = |seen: Option<Instant>| now.saturating_duration_since(seen.unwrap()).as_secs();
-        assert_eq!(age(blank.hosts[0].seen), 3660);
-        assert_eq!(age(blank.bucket.seen), 3660);
+        assert_eq!(age(blank.hosts[0].last_scan), 3660);
+        assert_eq!(age(blank.bucket.last_listing), 3660);
         assert_eq!(blank.bucket.objects.len(), 2);
-        assert_eq!(blank.hosts[1].seen, None);
+        assert_eq!(blank.hosts[1].last_scan, None);
 
         let mut answered = view(None);
-        Arc::make_mut(&mut answered.hosts[0]).seen = Some(now);
+        Arc::make_mut(&mut answered.hosts[0]).last_scan = Some(now);
         Arc::make_mut(&mut answered.bucket).location = "s3://other/".to_owned();
         restore(&mut answered, known, now, later);
-        assert_eq!(answered.hosts[0].seen, Some(now));
-        assert_eq!(answered.bucket.seen, None);
+        assert_eq!(answered.hosts[0].last_scan, Some(now));
+        assert_eq!(answered.bucket.last_listing, None);
     }
 }

@@ -17,21 +17,21 @@ use snapdeck_model::{Error, HostName, Kind, Operation, Outcome, Phase, ProgressC
 use snapdeck_ops::FetchHandle;
 
 /// Finished jobs that are kept; the oldest go first.
-const HISTORY: usize = 200;
+const MAX_FINISHED_JOBS: usize = 200;
 /// Lines kept of one job's log; the first ones stay, they say how it began.
-const LOG_LINES: usize = 500;
+const MAX_LOG_LINES: usize = 500;
 
 /// The jobs that are not over, with what their views need not show.
 #[derive(Default)]
 pub(super) struct JobTable {
-    last: u64,
-    live: Vec<ActiveJob>,
+    last_id: u64,
+    active: Vec<ActiveJob>,
 }
 
 struct ActiveJob {
     id: JobId,
     title: String,
-    claims: Vec<resource_locks::ResourceLock>,
+    locks: Vec<resource_locks::ResourceLock>,
     cancel: CancellationToken,
 }
 
@@ -47,11 +47,8 @@ pub(super) fn find_host<'a>(inner: &'a Inner, name: &HostName) -> Result<(usize,
                 .iter()
                 .map(|host| host.name().as_str())
                 .collect();
-            Error::new(
-                Kind::InvalidInput,
-                format!("there is no host {name} in the settings"),
-            )
-            .hint(format!("known hosts: {}", known.join(", ")))
+            Error::new(Kind::InvalidInput, format!("host {name} is not configured"))
+                .hint(format!("known hosts: {}", known.join(", ")))
         })
 }
 
@@ -60,7 +57,7 @@ struct AcceptedJob {
     id: JobId,
     operation: Operation,
     host: Option<(usize, Host)>,
-    cell: Arc<ProgressCell>,
+    progress_cell: Arc<ProgressCell>,
     cancel: CancellationToken,
 }
 
@@ -104,7 +101,7 @@ pub(super) fn submit_since(
     }
     for group in groups {
         let ids = group.iter().map(|job| job.id).collect();
-        let turn = inner.turns.join(ids);
+        let turn = inner.job_queue.join(ids);
         let slot = async move { turn.await.map(Arc::new) };
         let slot: PermitFuture = slot.boxed().shared();
         let shares = FetchHandle::shared_by(group.len());
@@ -143,11 +140,14 @@ pub(super) fn submit_chain_since(
     let ids = chain.iter().map(|job| job.id).collect();
     let mut before: Option<tokio::task::JoinHandle<Result<()>>> = None;
     for job in chain {
-        let (turns, title, id) = (inner.turns.clone(), job.operation.title(), job.id);
+        let (turns, title, id) = (inner.job_queue.clone(), job.operation.title(), job.id);
         let slot = async move {
             if let Some(before) = before {
                 let ended = before.await.unwrap_or_else(|crash| {
-                    Err(Error::new(Kind::Failed, "the job before it crashed").with_cause(crash))
+                    Err(
+                        Error::new(Kind::Failed, "the previous job of the chain crashed")
+                            .with_cause(crash),
+                    )
                 });
                 ended.map_err(|error| error.context(format!("cannot {title}")))?;
             }
@@ -166,7 +166,7 @@ pub(super) fn submit_chain_since(
 
 /// Takes back the acceptance of a job that has not begun.
 fn remove_view(inner: &Inner, id: JobId) {
-    inner.jobs().live.retain(|live| live.id != id);
+    inner.jobs().active.retain(|live| live.id != id);
     inner.publish(|view| view.jobs.retain(|job| job.id != id));
 }
 
@@ -189,11 +189,11 @@ fn accept(
     let id = {
         let mut table = inner.jobs();
         let clash = table
-            .live
+            .active
             .iter()
             .filter(|live| !friends.contains(&live.id))
             .find_map(|live| {
-                resource_locks::conflict(&wanted, &live.claims).map(|claim| (live, claim))
+                resource_locks::conflict(&wanted, &live.locks).map(|claim| (live, claim))
             });
         if let Some((live, claim)) = clash {
             return Err(Error::new(
@@ -203,17 +203,17 @@ fn accept(
                     operation.title(),
                     live.id.0,
                     live.title,
-                    claim.what
+                    claim.resource
                 ),
             )
-            .hint("wait until it is over, or cancel it"));
+            .hint("wait until it has finished, or cancel it"));
         }
-        table.last += 1;
-        let id = JobId(table.last);
-        table.live.push(ActiveJob {
+        table.last_id += 1;
+        let id = JobId(table.last_id);
+        table.active.push(ActiveJob {
             id,
             title: operation.title(),
-            claims: wanted,
+            locks: wanted,
             cancel: cancel.clone(),
         });
         id
@@ -229,7 +229,7 @@ fn accept(
         if let Err(error) = journal.record(id, &note) {
             tracing::warn!(
                 job = id.0,
-                "it would not go on after a restart: cannot note it: {error}"
+                "cannot record it in the journal, so it will not resume after a restart: {error}"
             );
         }
     }
@@ -238,17 +238,17 @@ fn accept(
             id,
             operation: operation.clone(),
             state: JobState::Queued,
-            started: None,
-            ended: None,
+            started_at: None,
+            ended_at: None,
             log: Arc::default(),
-            cell: cell.clone(),
+            progress_cell: cell.clone(),
         }));
     });
     Ok(AcceptedJob {
         id,
         host: host.map(|(index, host)| (index, host.clone())),
         operation,
-        cell,
+        progress_cell: cell,
         cancel,
     })
 }
@@ -264,7 +264,7 @@ async fn run_job(
         id,
         operation,
         host,
-        cell,
+        progress_cell: cell,
         cancel,
     } = job;
     let title = operation.title();
@@ -276,7 +276,7 @@ async fn run_job(
         Err(error.clone())
     } else {
         update(&inner, id, |job| {
-            job.started = Some(Instant::now());
+            job.started_at = Some(Instant::now());
             if job.state == JobState::Queued {
                 job.state = JobState::Running;
             }
@@ -285,9 +285,9 @@ async fn run_job(
         let ctx = snapdeck_ops::Context {
             progress: cell.clone(),
             cancel,
-            leaving: inner.leaving.clone(),
+            suspend_token: inner.suspend_token.clone(),
             log: job_log(&inner, id),
-            zstd: inner.settings.push.zstd_enabled,
+            zstd_enabled: inner.settings.push.zstd_enabled,
         };
         let worker = {
             let inner = inner.clone();
@@ -308,9 +308,9 @@ async fn run_job(
     finish(&inner, id, &title, &cell, result);
     drop(slot);
     if let Some((index, _)) = host {
-        inner.host_calls[index].notify_one();
+        inner.host_refresh[index].notify_one();
     }
-    inner.bucket_call.notify_one();
+    inner.bucket_refresh.notify_one();
     ended
 }
 
@@ -342,7 +342,7 @@ async fn run_operation(
         () = lost.cancelled() => {
             ctx.cancel.cancel();
             run.await.map_err(|_| {
-                cannot(Error::new(Kind::Conflict, "another snapdeck took its place while the host was away"))
+                cannot(Error::new(Kind::Conflict, "another snapdeck process took its lock while the host was unreachable"))
             })
         }
     };
@@ -366,14 +366,14 @@ fn with_retry_policy(host: &Host, ctx: &snapdeck_ops::Context) -> Host {
 fn finish(inner: &Inner, id: JobId, title: &str, cell: &ProgressCell, result: Result<Outcome>) {
     let is_cancelled = matches!(&result, Err(error) if error.kind() == Kind::Cancelled);
     // What the operator cancelled was struck then.
-    if !(is_cancelled && inner.leaving.is_cancelled()) {
+    if !(is_cancelled && inner.suspend_token.is_cancelled()) {
         remove_entry(inner, id);
     }
     let state = match result {
         Ok(outcome) => {
             tracing::info!(job = id.0, "{title}: done");
             cell.enter(Phase::Finished, 0);
-            JobState::Done(outcome)
+            JobState::Finished(outcome)
         }
         Err(error) if error.kind() == Kind::Cancelled => {
             tracing::info!(job = id.0, "{title}: cancelled");
@@ -385,18 +385,18 @@ fn finish(inner: &Inner, id: JobId, title: &str, cell: &ProgressCell, result: Re
             JobState::Failed(error)
         }
     };
-    inner.jobs().live.retain(|live| live.id != id);
+    inner.jobs().active.retain(|live| live.id != id);
     inner.publish(|view| {
         edit(&mut view.jobs, id, |job| {
             job.state = state;
-            job.ended = Some(Instant::now());
+            job.ended_at = Some(Instant::now());
         });
         let over = view
             .jobs
             .iter()
             .filter(|job| job.state.is_finished())
             .count();
-        let mut surplus = over.saturating_sub(HISTORY);
+        let mut surplus = over.saturating_sub(MAX_FINISHED_JOBS);
         view.jobs.retain(|job| {
             let goes = surplus > 0 && job.state.is_finished() && job.id != id;
             surplus -= usize::from(goes);
@@ -422,7 +422,7 @@ pub(super) fn cancel(inner: &Inner, id: JobId) {
 pub(super) fn interrupt(inner: &Inner, id: JobId) {
     let token = inner
         .jobs()
-        .live
+        .active
         .iter()
         .find(|live| live.id == id)
         .map(|live| live.cancel.clone());
@@ -438,10 +438,10 @@ pub(super) fn interrupt(inner: &Inner, id: JobId) {
 
 /// Moves a job that waits for its turn, and those it runs together with, by so many places.
 pub(super) fn shift(inner: &Inner, id: JobId, by: isize) {
-    if !inner.turns.shift(id, by) {
+    if !inner.job_queue.shift(id, by) {
         return;
     }
-    let order = inner.turns.order();
+    let order = inner.job_queue.order();
     let turn = |job: &Arc<JobView>| order.iter().position(|id| *id == job.id);
     inner.publish(|view| {
         let places: Vec<usize> = (0..view.jobs.len())
@@ -482,11 +482,11 @@ fn job_log(inner: &Arc<Inner>, id: JobId) -> Arc<snapdeck_ops::LogFn> {
             tracing::info!(job = id.0, "{text}");
         }
         update(&inner, id, |job| {
-            if job.log.len() < LOG_LINES {
+            if job.log.len() < MAX_LOG_LINES {
                 let line = LogLine {
-                    at: Timestamp::now(),
+                    time: Timestamp::now(),
                     text,
-                    warning,
+                    is_warning: warning,
                 };
                 job.log = job.log.iter().cloned().chain([line]).collect();
             }

@@ -21,18 +21,18 @@ use snapdeck_model::settings::Settings;
 use snapdeck_model::{Error, Kind, Operation, Result};
 
 /// What is older is told, and not done any more: whoever asked for it has long asked somebody else.
-const AGE: SignedDuration = SignedDuration::from_hours(24);
+const MAX_ENTRY_AGE: SignedDuration = SignedDuration::from_hours(24);
 /// Longest note, in bytes, and notes of one session that are looked at.
-const NOTE: u64 = 64 * 1024;
-const NOTES: usize = 1000;
-const LOCK: &str = "lock";
+const MAX_ENTRY_BYTES: u64 = 64 * 1024;
+const MAX_ENTRIES: usize = 1000;
+const LOCK_FILE: &str = "lock";
 
 /// This process's session.
 pub(super) struct Journal {
     root: PathBuf,
     dir: PathBuf,
     /// Notes of others that were adopted.
-    adopted: AtomicU64,
+    claimed_count: AtomicU64,
     _lock: File,
 }
 
@@ -41,7 +41,8 @@ pub(super) struct Journal {
 pub(super) struct JournalEntry {
     pub operation: Operation,
     /// When it was first asked for.
-    pub taken: Timestamp,
+    #[serde(rename = "taken")]
+    pub requested_at: Timestamp,
     /// The chain it is a link of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chain: Option<Chain>,
@@ -56,14 +57,15 @@ pub(super) struct Chain {
     /// Tells the chain from all others, of whatever process.
     name: String,
     /// Its place in it.
-    link: usize,
+    #[serde(rename = "link")]
+    index: usize,
 }
 
 impl JournalEntry {
     /// The same as a link of a chain.
     pub(crate) fn in_chain(self, name: String, link: usize) -> Self {
         Self {
-            chain: Some(Chain { name, link }),
+            chain: Some(Chain { name, index: link }),
             ..self
         }
     }
@@ -76,7 +78,10 @@ impl JournalEntry {
     /// By this they are brought into their order: by age, and the links of a chain together.
     pub(crate) fn order(&self) -> (Timestamp, Option<(&str, usize)>) {
         let chain = self.chain.as_ref();
-        (self.taken, chain.map(|chain| (&*chain.name, chain.link)))
+        (
+            self.requested_at,
+            chain.map(|chain| (&*chain.name, chain.index)),
+        )
     }
 
     /// Of an operation under `settings`, on a bucket at `location`.
@@ -91,7 +96,7 @@ impl JournalEntry {
             bucket: location.to_owned(),
             chain: None,
             operation,
-            taken,
+            requested_at: taken,
         }
     }
 
@@ -102,7 +107,7 @@ impl JournalEntry {
 
     /// Was it asked for so long ago that nobody waits for it?
     pub(crate) fn is_old(&self) -> bool {
-        Timestamp::now().duration_since(self.taken) > AGE
+        Timestamp::now().duration_since(self.requested_at) > MAX_ENTRY_AGE
     }
 }
 
@@ -125,7 +130,7 @@ impl Journal {
             fs::create_dir_all(&root)?;
             // Hidden until it is locked: nobody may take it for one that was left.
             let made = tempfile::Builder::new().prefix(".").tempdir_in(&root)?;
-            let lock = File::create_new(made.path().join(LOCK))?;
+            let lock = File::create_new(made.path().join(LOCK_FILE))?;
             lock.lock()?;
             let hidden = made.keep();
             let name = hidden.file_name().unwrap_or_default().to_string_lossy();
@@ -137,7 +142,7 @@ impl Journal {
             fs::rename(&hidden, &dir)?;
             Ok(Self {
                 dir,
-                adopted: AtomicU64::new(0),
+                claimed_count: AtomicU64::new(0),
                 _lock: lock,
                 root: root.clone(),
             })
@@ -145,10 +150,10 @@ impl Journal {
         open().map_err(|error| {
             Error::new(
                 Kind::Failed,
-                format!("cannot keep a journal in {}", root.display()),
+                format!("cannot open the journal in {}", root.display()),
             )
             .with_cause(error)
-            .hint("it needs a directory it may write to; XDG_STATE_HOME names another")
+            .hint("it needs a writable directory; set XDG_STATE_HOME to choose another")
         })
     }
 
@@ -171,7 +176,7 @@ impl Journal {
     pub(crate) fn remove(&self, id: JobId) {
         match fs::remove_file(self.path(id)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!("cannot strike job {} from the journal: {error}", id.0);
+                tracing::warn!("cannot remove job {} from the journal: {error}", id.0);
             }
             _ => {}
         }
@@ -204,7 +209,7 @@ impl Journal {
                 Ok(Some(lock)) => lock,
                 Ok(None) => continue,
                 Err(error) => {
-                    tracing::warn!("cannot look at {}: {error}", dir.display());
+                    tracing::warn!("cannot read {}: {error}", dir.display());
                     continue;
                 }
             };
@@ -212,11 +217,11 @@ impl Journal {
                 .into_iter()
                 .filter(|(_, note)| is_ours(note))
             {
-                let number = self.adopted.fetch_add(1, Ordering::Relaxed);
+                let number = self.claimed_count.fetch_add(1, Ordering::Relaxed);
                 let here = self.dir.join(format!("left-{number}.json"));
                 match fs::rename(&path, &here) {
                     Ok(()) => found.push((here, note)),
-                    Err(error) => tracing::warn!("cannot take {}: {error}", path.display()),
+                    Err(error) => tracing::warn!("cannot claim {}: {error}", path.display()),
                 }
             }
             remove_dir(&dir);
@@ -228,7 +233,7 @@ impl Journal {
     /// Strikes what was adopted.
     pub(crate) fn remove_entry(path: &Path) {
         if let Err(error) = fs::remove_file(path) {
-            tracing::warn!("cannot strike {}: {error}", path.display());
+            tracing::warn!("cannot remove {}: {error}", path.display());
         }
     }
 }
@@ -241,7 +246,7 @@ impl Drop for Journal {
 
 /// The lock of a session whose process is gone; `None` while that lives.
 fn lock_orphan(dir: &Path) -> io::Result<Option<File>> {
-    let lock = match File::open(dir.join(LOCK)) {
+    let lock = match File::open(dir.join(LOCK_FILE)) {
         Ok(lock) => lock,
         // Somebody else has cleared it meanwhile.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -263,7 +268,8 @@ fn read_entries(dir: &Path) -> Vec<(PathBuf, JournalEntry)> {
     let notes = paths.filter(|path| path.extension().is_some_and(|ending| ending == "json"));
     let read = |path: PathBuf| {
         let mut text = Vec::new();
-        let read = File::open(&path).and_then(|file| file.take(NOTE).read_to_end(&mut text));
+        let read =
+            File::open(&path).and_then(|file| file.take(MAX_ENTRY_BYTES).read_to_end(&mut text));
         let note = match read {
             Ok(_) => serde_json::from_slice(&text).map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
@@ -272,17 +278,17 @@ fn read_entries(dir: &Path) -> Vec<(PathBuf, JournalEntry)> {
             .ok()
             .map(|note| (path, note))
     };
-    notes.take(NOTES).filter_map(read).collect()
+    notes.take(MAX_ENTRIES).filter_map(read).collect()
 }
 
 /// Removes a session that has no notes.
 fn remove_dir(dir: &Path) {
     let is_empty = fs::read_dir(dir).is_ok_and(|mut entries| {
-        entries.all(|entry| entry.is_ok_and(|entry| entry.file_name() == LOCK))
+        entries.all(|entry| entry.is_ok_and(|entry| entry.file_name() == LOCK_FILE))
     });
     if is_empty {
         // One that stays is cleared by the next start.
-        let _ = fs::remove_file(dir.join(LOCK));
+        let _ = fs::remove_file(dir.join(LOCK_FILE));
         let _ = fs::remove_dir(dir);
     }
 }
@@ -300,7 +306,7 @@ mod tests {
         };
         JournalEntry {
             operation,
-            taken: Timestamp::now(),
+            requested_at: Timestamp::now(),
             chain: None,
             uri: Some("qemu:///system".into()),
             bucket: "s3://b/".into(),
@@ -366,10 +372,10 @@ mod tests {
         others.uri = Some("qemu+ssh://elsewhere/system".into());
         let mut all = [note("b2"), others, note("a"), note("b1"), note("c")];
         let at = Timestamp::now();
-        all.iter_mut().for_each(|note| note.taken = at);
+        all.iter_mut().for_each(|note| note.requested_at = at);
         all[0] = all[0].clone().in_chain("x/1".into(), 1);
         all[3] = all[3].clone().in_chain("x/1".into(), 0);
-        all[4].taken = at - SignedDuration::from_hours(25);
+        all[4].requested_at = at - SignedDuration::from_hours(25);
         left(state.path(), &all);
         let journal = Journal::open(state.path()).unwrap();
         let found = adopted(&journal);

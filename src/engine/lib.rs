@@ -48,9 +48,9 @@ pub use view::{
 };
 
 /// How long [`Engine::shutdown`] waits for jobs to clean up.
-const SHUTDOWN: Duration = Duration::from_secs(30);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the connections to the hosts have to end.
-const LEAVE: Duration = Duration::from_secs(1);
+const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The engine's handle; clones are the same engine.
 #[derive(Clone)]
@@ -62,24 +62,24 @@ struct Inner {
     settings: Settings,
     hosts: Vec<Host>,
     /// One per host: asks its follower for a fresh look.
-    host_calls: Vec<Notify>,
+    host_refresh: Vec<Notify>,
     bucket: Bucket,
-    bucket_call: Notify,
+    bucket_refresh: Notify,
     jobs: Mutex<jobs::JobTable>,
-    turns: scheduler::JobQueue,
+    job_queue: scheduler::JobQueue,
     /// The only place views are made in; its lock is held for the making of one, never for I/O.
     view: watch::Sender<Arc<View>>,
     /// What somebody looks at, and what there is to see.
-    look: watch::Sender<Option<WatchTarget>>,
-    live: watch::Sender<Option<Arc<SandboxMetrics>>>,
+    watch_target: watch::Sender<Option<WatchTarget>>,
+    metrics: watch::Sender<Option<Arc<SandboxMetrics>>>,
     tunnels: Mutex<metrics::Tunnels>,
     manifests: Mutex<lineage::ManifestCache>,
-    left: Mutex<Vec<recovery::InterruptedEntry>>,
+    interrupted_jobs: Mutex<Vec<recovery::InterruptedEntry>>,
     stop: CancellationToken,
     /// Where operations are noted until they are over, if they are.
     journal: OnceLock<Journal>,
     /// Fires when what is cancelled from then on is left to the next start.
-    leaving: CancellationToken,
+    suspend_token: CancellationToken,
 }
 
 impl Inner {
@@ -98,7 +98,9 @@ impl Inner {
     }
 
     fn interrupted(&self) -> MutexGuard<'_, Vec<recovery::InterruptedEntry>> {
-        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+        self.interrupted_jobs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes the view and wakes who watches it.
@@ -131,21 +133,21 @@ impl Engine {
         let view = inventory::empty_view(&settings, &bucket);
         Ok(Self {
             inner: Arc::new(Inner {
-                host_calls: hosts.iter().map(|_| Notify::new()).collect(),
+                host_refresh: hosts.iter().map(|_| Notify::new()).collect(),
                 hosts,
                 bucket,
-                bucket_call: Notify::new(),
+                bucket_refresh: Notify::new(),
                 jobs: Mutex::default(),
-                turns: scheduler::JobQueue::new(settings.jobs.max_parallel),
+                job_queue: scheduler::JobQueue::new(settings.jobs.max_parallel),
                 view: watch::Sender::new(Arc::new(view)),
-                look: watch::Sender::default(),
-                live: watch::Sender::default(),
+                watch_target: watch::Sender::default(),
+                metrics: watch::Sender::default(),
                 tunnels: Mutex::default(),
                 manifests: Mutex::default(),
-                left: Mutex::default(),
+                interrupted_jobs: Mutex::default(),
                 stop: CancellationToken::new(),
                 journal: OnceLock::new(),
-                leaving: CancellationToken::new(),
+                suspend_token: CancellationToken::new(),
                 settings,
             }),
         })
@@ -177,20 +179,20 @@ impl Engine {
 
     /// Asks all hosts and the bucket again, now. Returns at once.
     pub fn refresh(&self) {
-        self.inner.host_calls.iter().for_each(Notify::notify_one);
-        self.inner.bucket_call.notify_one();
+        self.inner.host_refresh.iter().for_each(Notify::notify_one);
+        self.inner.bucket_refresh.notify_one();
     }
 
     /// Takes an operation on as a job.
     ///
     /// # Errors
-    /// `Refused` where another job works on the same sandbox, snapshot or object; `InvalidInput` for a host that
+    /// `Unsupported` where another job works on the same sandbox, snapshot or object; `InvalidInput` for a host that
     /// is not in the settings.
     pub fn submit(&self, operation: Operation) -> Result<JobId> {
         let mut taken = jobs::submit(&self.inner, vec![operation]);
         taken
             .pop()
-            .unwrap_or_else(|| Err(Error::new(Kind::Failed, "the operation was not taken on")))
+            .unwrap_or_else(|| Err(Error::new(Kind::Failed, "the operation was not accepted")))
     }
 
     /// Takes operations on, a job each; what came of each stands in their order. Pulls of one snapshot run
@@ -223,7 +225,7 @@ impl Engine {
         let over = |view: &Arc<View>| view.job(id).is_none_or(|job| job.state.is_finished());
         let view = watch.wait_for(over).await.map_err(|_| unknown())?;
         match view.job(id).map(|job| &job.state) {
-            Some(JobState::Done(outcome)) => Ok(outcome.clone()),
+            Some(JobState::Finished(outcome)) => Ok(outcome.clone()),
             Some(JobState::Failed(error)) => Err(error.clone()),
             _ => Err(unknown()),
         }
@@ -296,13 +298,13 @@ impl Engine {
 
     /// Ends: cancels what runs, waits, 30 s at most, until it has cleaned up, and leaves the hosts.
     pub async fn shutdown(&self) {
-        self.stop_jobs(SHUTDOWN, |id| self.cancel(id)).await;
+        self.stop_jobs(SHUTDOWN_TIMEOUT, |id| self.cancel(id)).await;
     }
 
     /// As [`Engine::shutdown`], within `deadline`, but what runs stays in the journal, for the next start, with what
     /// it can go on from.
     pub async fn suspend(&self, deadline: Duration) {
-        self.inner.leaving.cancel();
+        self.inner.suspend_token.cancel();
         self.stop_jobs(deadline, |id| jobs::interrupt(&self.inner, id))
             .await;
     }
@@ -316,16 +318,16 @@ impl Engine {
         let _ = tokio::time::timeout(deadline, watch.wait_for(idle)).await;
         self.inner.stop.cancel();
         // What an examination has put into the bucket goes with it.
-        let idle = |view: &Arc<View>| view.patients.iter().all(|patient| !patient.running);
+        let idle = |view: &Arc<View>| view.health_checks.iter().all(|patient| !patient.is_running);
         let _ = tokio::time::timeout(deadline, watch.wait_for(idle)).await;
         let leave = join_all(self.inner.hosts.iter().map(Host::disconnect));
-        let _ = tokio::time::timeout(LEAVE, leave).await;
+        let _ = tokio::time::timeout(DISCONNECT_TIMEOUT, leave).await;
     }
 
     /// What a push would do, found out now; moves nothing.
     ///
     /// # Errors
-    /// As a push: `Refused` where the sandbox is neither stopped nor paused; `NotFound`; `Unreachable`.
+    /// As a push: `Unsupported` where the sandbox is neither stopped nor paused; `NotFound`; `Unreachable`.
     pub async fn plan_push(
         &self,
         host: &HostName,
@@ -350,7 +352,7 @@ impl Engine {
     /// One sandbox of a host, asked now.
     ///
     /// # Errors
-    /// As [`Engine::sandboxes`]; `NotFound`; `Refused` where a guest of that name is no sandbox of ours.
+    /// As [`Engine::sandboxes`]; `NotFound`; `Unsupported` where a guest of that name is no sandbox of ours.
     pub async fn sandbox(&self, host: &HostName, id: &SandboxId) -> Result<Sandbox> {
         self.host(host)?.sandbox(id).await
     }

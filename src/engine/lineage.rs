@@ -14,27 +14,27 @@ use snapdeck_model::{
 };
 
 /// Snapshots of a host whose manifests are read to compare with one; more are not compared.
-const MOST: usize = 200;
+const MAX_HOST_MANIFESTS: usize = 200;
 /// Objects whose manifests are read for a tree.
-const MOST_IN_TREE: usize = 200;
+const MAX_TREE_OBJECTS: usize = 200;
 /// Manifests read from a host at once.
-const AT_ONCE: usize = 4;
+const MAX_MANIFEST_READS: usize = 4;
 /// Manifests that are kept: of images of 40 GiB, 40 MiB.
-const KEPT: usize = 256;
+const MAX_CACHED_MANIFESTS: usize = 256;
 
 /// How long it is believed that there is no manifest beside an image: it may get one while it stays the same.
-const NONE_FOR: Duration = Duration::from_secs(60);
+const MISSING_MANIFEST_TTL: Duration = Duration::from_secs(60);
 
 /// Manifests that were read, each while its image is the same.
 #[derive(Default)]
 pub(super) struct ManifestCache {
-    kept: HashMap<(Option<HostName>, SnapshotName), CachedManifest>,
+    entries: HashMap<(Option<HostName>, SnapshotName), CachedManifest>,
 }
 
 struct CachedManifest {
     /// Tells the image from others of its name.
-    mark: String,
-    at: Instant,
+    fingerprint: String,
+    cached_at: Instant,
     manifest: Option<Arc<Manifest>>,
 }
 
@@ -46,9 +46,9 @@ impl ManifestCache {
         name: &SnapshotName,
         mark: &str,
     ) -> Option<Option<Arc<Manifest>>> {
-        let kept = self.kept.get(&(place.cloned(), name.clone()))?;
-        let holds = kept.manifest.is_some() || kept.at.elapsed() < NONE_FOR;
-        (kept.mark == mark && holds).then(|| kept.manifest.clone())
+        let kept = self.entries.get(&(place.cloned(), name.clone()))?;
+        let holds = kept.manifest.is_some() || kept.cached_at.elapsed() < MISSING_MANIFEST_TTL;
+        (kept.fingerprint == mark && holds).then(|| kept.manifest.clone())
     }
 
     fn insert(
@@ -58,15 +58,15 @@ impl ManifestCache {
         mark: String,
         manifest: Option<Arc<Manifest>>,
     ) {
-        if self.kept.len() >= KEPT {
-            self.kept.clear();
+        if self.entries.len() >= MAX_CACHED_MANIFESTS {
+            self.entries.clear();
         }
         let kept = CachedManifest {
-            mark,
-            at: Instant::now(),
+            fingerprint: mark,
+            cached_at: Instant::now(),
             manifest,
         };
-        self.kept.insert((place.cloned(), name.clone()), kept);
+        self.entries.insert((place.cloned(), name.clone()), kept);
     }
 }
 
@@ -74,9 +74,9 @@ impl ManifestCache {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Parents {
     /// The snapshot that each was made from, where that is known.
-    pub of: BTreeMap<SnapshotName, SnapshotName>,
+    pub parents: BTreeMap<SnapshotName, SnapshotName>,
     /// Snapshots whose manifests were not read, because they are too many or did not come.
-    pub unread: usize,
+    pub unread_count: usize,
 }
 
 impl Engine {
@@ -85,10 +85,10 @@ impl Engine {
     pub async fn parents(&self) -> Parents {
         let (inner, view) = (&*self.inner, self.view());
         let mut manifests: BTreeMap<SnapshotName, Arc<Manifest>> = BTreeMap::new();
-        let mut unread = view.bucket.objects.len().saturating_sub(MOST_IN_TREE);
-        let some = view.bucket.objects.iter().take(MOST_IN_TREE);
+        let mut unread = view.bucket.objects.len().saturating_sub(MAX_TREE_OBJECTS);
+        let some = view.bucket.objects.iter().take(MAX_TREE_OBJECTS);
         let read: Vec<_> = some.map(|object| object_manifest(inner, object)).collect();
-        let mut read = stream::iter(read).buffer_unordered(AT_ONCE);
+        let mut read = stream::iter(read).buffer_unordered(MAX_MANIFEST_READS);
         while let Some(manifest) = read.next().await {
             manifests.extend(manifest.map(|manifest| (manifest.name.clone(), manifest)));
         }
@@ -102,12 +102,12 @@ impl Engine {
                 all.filter(|one| !manifests.contains_key(&one.name))
                     .collect()
             };
-            unread += asked.len().saturating_sub(MOST);
-            let some = asked.into_iter().take(MOST);
+            unread += asked.len().saturating_sub(MAX_HOST_MANIFESTS);
+            let some = asked.into_iter().take(MAX_HOST_MANIFESTS);
             let read: Vec<_> = some
                 .map(|one| snapshot_manifest(inner, host, one))
                 .collect();
-            let mut read = stream::iter(read).buffer_unordered(AT_ONCE);
+            let mut read = stream::iter(read).buffer_unordered(MAX_MANIFEST_READS);
             while let Some(found) = read.next().await {
                 match found {
                     Ok(found) => manifests.extend(found),
@@ -124,8 +124,8 @@ impl Engine {
             .iter()
             .filter_map(|(name, manifest)| Some((name.clone(), parent(manifest)?)));
         Parents {
-            of: of.collect(),
-            unread,
+            parents: of.collect(),
+            unread_count: unread,
         }
     }
 
@@ -161,7 +161,7 @@ impl Engine {
     /// `NotFound` where there is no such object, or the bucket does not answer; as [`Engine::lineage`].
     pub async fn pull_cost(&self, host: &HostName, name: &SnapshotName) -> Result<PullCost> {
         let (family, object) = self.lineage_index(Some(host), name).await?;
-        let gone = || Error::new(Kind::NotFound, format!("there is no object {name}"));
+        let gone = || Error::new(Kind::NotFound, format!("object {name} not found"));
         Ok(family.pull_cost(name, object.ok_or_else(gone)?.size_bytes))
     }
 
@@ -179,11 +179,11 @@ impl Engine {
             let sound = |one: &Snapshot| one.problem.is_none().then_some(one.size_bytes);
             let names = snapshots.iter().map(|one| (one.name.clone(), sound(one)));
             family.host_snapshots = names.collect();
-            let some = snapshots.iter().take(MOST);
+            let some = snapshots.iter().take(MAX_HOST_MANIFESTS);
             let read: Vec<_> = some
                 .map(|one| snapshot_manifest(inner, host, one))
                 .collect();
-            let mut read = stream::iter(read).buffer_unordered(AT_ONCE);
+            let mut read = stream::iter(read).buffer_unordered(MAX_MANIFEST_READS);
             while let Some(found) = read.next().await {
                 family.host_manifests.extend(found?);
             }
@@ -219,7 +219,7 @@ impl Engine {
     /// Changes what is said of a snapshot on a host.
     ///
     /// # Errors
-    /// `NotFound`; `Refused` while somebody works on it, or where what lies beside it is no manifest; `Unreachable`.
+    /// `NotFound`; `Unsupported` while somebody works on it, or where what lies beside it is no manifest; `Unreachable`.
     pub async fn annotate_snapshot(
         &self,
         host: &HostName,
@@ -232,7 +232,7 @@ impl Engine {
     /// Changes what is said of an object.
     ///
     /// # Errors
-    /// As the store fails to answer; `Refused` where what lies beside the object is no manifest.
+    /// As the store fails to answer; `Unsupported` where what lies beside the object is no manifest.
     pub async fn annotate_object(
         &self,
         object: &Object,
@@ -256,7 +256,7 @@ impl Engine {
             self.annotate_snapshot(host, name, change).await?;
         }
         if bucket {
-            let gone = || Error::new(Kind::NotFound, format!("there is no object {name}"));
+            let gone = || Error::new(Kind::NotFound, format!("object {name} not found"));
             let object = self.object(name).await?.ok_or_else(gone)?;
             self.annotate_object(&object, change).await?;
         }

@@ -17,17 +17,17 @@ use snapdeck_model::{
 };
 
 /// A selection that moves on is not looked at.
-const SETTLE: Duration = Duration::from_millis(150);
+const SELECTION_DEBOUNCE: Duration = Duration::from_millis(150);
 /// Between two looks at the counters, and at the screen.
-const EVERY: Duration = Duration::from_secs(2);
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(2);
 /// Between two looks at how the guest is reached, and so at whether its agent has come up.
-const REACH: Duration = Duration::from_secs(10);
+const ACCESS_INTERVAL: Duration = Duration::from_secs(10);
 /// Between two questions to the guest's agent.
-const GUEST: Duration = Duration::from_secs(60);
+const GUEST_INFO_INTERVAL: Duration = Duration::from_secs(60);
 /// After something did not answer.
-const AFTER_ERROR: Duration = Duration::from_secs(10);
+const ERROR_RETRY_INTERVAL: Duration = Duration::from_secs(10);
 /// Samples that are kept of a sandbox: two minutes.
-const SAMPLES: usize = 60;
+const MAX_SAMPLES: usize = 60;
 
 /// What somebody looks at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,26 +37,26 @@ pub struct WatchTarget {
     /// The sandbox; one with a QEMU process.
     pub sandbox: SandboxId,
     /// Its screen, too?
-    pub screen: bool,
+    pub include_screen: bool,
 }
 
 /// What it uses, at one moment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sample {
     /// When.
-    pub at: Instant,
+    pub time: Instant,
     /// How busy its virtual CPUs are: 1.0 is all of them.
     pub cpu: Option<f64>,
     /// Bytes of the host's memory that it holds.
     pub resident_bytes: Option<u64>,
     /// Bytes a second read from its disks.
-    pub read: f64,
+    pub read_rate: f64,
     /// Bytes a second written to them.
-    pub written: f64,
+    pub write_rate: f64,
     /// Bytes a second received.
-    pub received: f64,
+    pub receive_rate: f64,
     /// Bytes a second sent.
-    pub sent: f64,
+    pub send_rate: f64,
     /// Bytes that its overlay takes.
     pub overlay_bytes: Option<u64>,
 }
@@ -65,13 +65,13 @@ pub struct Sample {
 #[derive(Debug, Clone)]
 pub struct SandboxMetrics {
     /// Who.
-    pub look: WatchTarget,
+    pub target: WatchTarget,
     /// What it used of late, oldest first, a sample about every two seconds.
     pub samples: VecDeque<Sample>,
     /// When its QEMU process was started, where that is known.
-    pub started: Option<Instant>,
+    pub started_at: Option<Instant>,
     /// How it is reached, once that is known.
-    pub reach: Option<GuestAccess>,
+    pub guest_access: Option<GuestAccess>,
     /// What its agent says.
     pub guest: Option<Guest>,
     /// Its screen.
@@ -85,10 +85,10 @@ pub struct SandboxMetrics {
 impl SandboxMetrics {
     fn new(look: WatchTarget, samples: VecDeque<Sample>) -> Self {
         Self {
-            look,
+            target: look,
             samples,
-            started: None,
-            reach: None,
+            started_at: None,
+            guest_access: None,
             guest: None,
             screen: None,
             screen_error: None,
@@ -104,7 +104,7 @@ impl Engine {
     /// Tells what somebody looks at now: a sandbox with a QEMU process, or nothing. It is asked what it does as long
     /// as that is so; [`Engine::live`] has the answers. Cheap where it is what it was.
     pub fn watch_sandbox(&self, look: Option<WatchTarget>) {
-        self.inner.look.send_if_modified(|old| {
+        self.inner.watch_target.send_if_modified(|old| {
             let differs = *old != look;
             *old = look;
             differs
@@ -113,14 +113,14 @@ impl Engine {
 
     /// Woken when there is news of what is looked at; `None` where nothing is.
     pub fn metrics(&self) -> tokio::sync::watch::Receiver<Option<Arc<SandboxMetrics>>> {
-        self.inner.live.subscribe()
+        self.inner.metrics.subscribe()
     }
 
     /// A URL for a VNC viewer on this machine, `vnc://ADDRESS:PORT`, and whether it leads through a tunnel, which is
     /// opened for it where it must be and stands until the engine ends.
     ///
     /// # Errors
-    /// `Refused` where the sandbox has no VNC server that can be reached; `NotFound`; `Unreachable`.
+    /// `Unsupported` where the sandbox has no VNC server that can be reached; `NotFound`; `Unreachable`.
     pub async fn viewer_url(&self, host: &HostName, sandbox: &SandboxId) -> Result<(String, bool)> {
         let key = (host.clone(), sandbox.clone());
         let before = self.inner.tunnels().get(&key).cloned();
@@ -133,7 +133,7 @@ impl Engine {
 
 /// Follows what is looked at, whatever it is, until the engine ends.
 pub(super) async fn follow(inner: Arc<Inner>) {
-    let mut looks = inner.look.subscribe();
+    let mut looks = inner.watch_target.subscribe();
     let mut meters = MeterSet::default();
     loop {
         let look = looks.borrow_and_update().clone();
@@ -144,7 +144,7 @@ pub(super) async fn follow(inner: Arc<Inner>) {
                 watch(&inner, look, &mut meters).boxed()
             }
             None => {
-                inner.live.send_replace(None);
+                inner.metrics.send_replace(None);
                 pending().boxed()
             }
         };
@@ -158,12 +158,12 @@ pub(super) async fn follow(inner: Arc<Inner>) {
 
 /// Shows what is known of it already.
 fn begin(inner: &Inner, look: &WatchTarget, meters: &MeterSet) {
-    inner.live.send_modify(|live| {
+    inner.metrics.send_modify(|live| {
         let same = |live: &&mut Arc<SandboxMetrics>| {
-            live.look.host == look.host && live.look.sandbox == look.sandbox
+            live.target.host == look.host && live.target.sandbox == look.sandbox
         };
         match live.as_mut().filter(same) {
-            Some(live) => Arc::make_mut(live).look = look.clone(),
+            Some(live) => Arc::make_mut(live).target = look.clone(),
             None => {
                 let samples = meters.samples(&look.sandbox);
                 *live = Some(Arc::new(SandboxMetrics::new(look.clone(), samples)));
@@ -174,7 +174,7 @@ fn begin(inner: &Inner, look: &WatchTarget, meters: &MeterSet) {
 
 /// Changes what is shown, and tells.
 fn show(inner: &Inner, change: impl FnOnce(&mut SandboxMetrics)) {
-    inner.live.send_if_modified(|live| {
+    inner.metrics.send_if_modified(|live| {
         let live = live.as_mut().map(Arc::make_mut);
         live.map(change).is_some()
     });
@@ -184,9 +184,9 @@ async fn watch(inner: &Inner, look: &WatchTarget, meters: &mut MeterSet) {
     let Ok((index, host)) = jobs::find_host(inner, &look.host) else {
         return pending().await;
     };
-    sleep(SETTLE).await;
+    sleep(SELECTION_DEBOUNCE).await;
     let screen = async {
-        if look.screen {
+        if look.include_screen {
             fetch_screen(inner, index, host, look).await;
         }
     };
@@ -205,7 +205,7 @@ async fn wait_for_host(inner: &Inner, index: usize) -> Arc<HostView> {
         if host.link == Link::Up {
             return host;
         }
-        sleep(EVERY).await;
+        sleep(SAMPLE_INTERVAL).await;
     }
 }
 
@@ -228,11 +228,11 @@ async fn sample_stats(
                     live.samples = meters.samples(&look.sandbox);
                     live.error = None;
                 });
-                EVERY.saturating_sub(asked.elapsed())
+                SAMPLE_INTERVAL.saturating_sub(asked.elapsed())
             }
             Err(error) => {
                 show(inner, |live| live.error = Some(error));
-                AFTER_ERROR
+                ERROR_RETRY_INTERVAL
             }
         };
         sleep(wait).await;
@@ -259,7 +259,7 @@ async fn fetch_screen(inner: &Inner, index: usize, host: &Host, look: &WatchTarg
                     });
                 }
                 // Over a line that crawls pictures leave room for the rest.
-                EVERY.max(asked.elapsed() * 4)
+                SAMPLE_INTERVAL.max(asked.elapsed() * 4)
             }
             Err(error) => {
                 before = None;
@@ -267,7 +267,7 @@ async fn fetch_screen(inner: &Inner, index: usize, host: &Host, look: &WatchTarg
                     live.screen = None;
                     live.screen_error = Some(error);
                 });
-                AFTER_ERROR
+                ERROR_RETRY_INTERVAL
             }
         };
         sleep(wait).await;
@@ -278,15 +278,17 @@ async fn fetch_screen(inner: &Inner, index: usize, host: &Host, look: &WatchTarg
 async fn query_guest(inner: &Inner, index: usize, host: &Host, look: &WatchTarget) {
     wait_for_host(inner, index).await;
     if let Some(age) = host.uptime(&look.sandbox).await {
-        show(inner, |live| live.started = Instant::now().checked_sub(age));
+        show(inner, |live| {
+            live.started_at = Instant::now().checked_sub(age)
+        });
     }
     let mut asked: Option<Instant> = None;
     loop {
         wait_for_host(inner, index).await;
         if let Ok(reach) = host.guest_access(&look.sandbox).await {
             let is_open = reach.agent == AgentChannel::Connected;
-            show_if_new(inner, |live| &mut live.reach, Some(reach));
-            let is_due = asked.is_none_or(|asked| asked.elapsed() >= GUEST);
+            show_if_new(inner, |live| &mut live.guest_access, Some(reach));
+            let is_due = asked.is_none_or(|asked| asked.elapsed() >= GUEST_INFO_INTERVAL);
             if is_open && is_due {
                 asked = Some(Instant::now());
                 let guest = host.query_agent(&look.sandbox).await.ok();
@@ -296,12 +298,12 @@ async fn query_guest(inner: &Inner, index: usize, host: &Host, look: &WatchTarge
                 show_if_new(inner, |live| &mut live.guest, None);
             }
         }
-        sleep(REACH).await;
+        sleep(ACCESS_INTERVAL).await;
     }
 }
 
 fn show_if_new<T: PartialEq>(inner: &Inner, part: impl Fn(&mut SandboxMetrics) -> &mut T, new: T) {
-    inner.live.send_if_modified(|live| {
+    inner.metrics.send_if_modified(|live| {
         let Some(live) = live.as_mut().map(Arc::make_mut) else {
             return false;
         };
@@ -320,8 +322,8 @@ struct MeterSet {
 }
 
 struct Meter {
-    at: Instant,
-    last: Stats,
+    last_time: Instant,
+    last_stats: Stats,
     samples: VecDeque<Sample>,
 }
 
@@ -348,8 +350,8 @@ impl MeterSet {
                 .and_then(Sandbox::disk);
             let meter = self.meters.entry(stats.id.clone());
             let meter = meter.or_insert_with(|| Meter {
-                at,
-                last: stats.clone(),
+                last_time: at,
+                last_stats: stats.clone(),
                 samples: VecDeque::new(),
             });
             meter.record(stats, overlay, at);
@@ -361,10 +363,10 @@ impl Meter {
     /// Adds what happened since the counters were last seen. The first look has nothing to compare with, nor has the
     /// first after a long pause: a mean over minutes is no reading.
     fn record(&mut self, stats: &Stats, overlay: Option<&str>, at: Instant) {
-        let span = at.saturating_duration_since(self.at);
-        let last = std::mem::replace(&mut self.last, stats.clone());
-        self.at = at;
-        if span > AFTER_ERROR * 2 {
+        let span = at.saturating_duration_since(self.last_time);
+        let last = std::mem::replace(&mut self.last_stats, stats.clone());
+        self.last_time = at;
+        if span > ERROR_RETRY_INTERVAL * 2 {
             self.samples.clear();
             return;
         }
@@ -379,16 +381,16 @@ impl Meter {
         let rate = |now: u64, then: u64| now.saturating_sub(then) as f64 / seconds;
         let disk = stats.disks.iter().find(|disk| Some(&*disk.path) == overlay);
         self.samples.push_back(Sample {
-            at,
+            time: at,
             cpu,
             resident_bytes: stats.resident_bytes,
-            read: rate(stats.read_bytes, last.read_bytes),
-            written: rate(stats.written_bytes, last.written_bytes),
-            received: rate(stats.received_bytes, last.received_bytes),
-            sent: rate(stats.sent_bytes, last.sent_bytes),
+            read_rate: rate(stats.read_bytes, last.read_bytes),
+            write_rate: rate(stats.written_bytes, last.written_bytes),
+            receive_rate: rate(stats.received_bytes, last.received_bytes),
+            send_rate: rate(stats.sent_bytes, last.sent_bytes),
             overlay_bytes: disk.and_then(|disk| disk.used_bytes),
         });
-        if self.samples.len() > SAMPLES {
+        if self.samples.len() > MAX_SAMPLES {
             self.samples.pop_front();
         }
     }
@@ -421,23 +423,23 @@ mod tests {
     #[test]
     fn samples_are_rates_of_one_process_and_do_not_pile_up() {
         let mut meter = Meter {
-            at: Instant::now(),
-            last: stats(0),
+            last_time: Instant::now(),
+            last_stats: stats(0),
             samples: VecDeque::new(),
         };
-        let start = meter.at;
+        let start = meter.last_time;
         let at = |seconds| start + Duration::from_secs(seconds);
         for seconds in 0..=200 {
             meter.record(&stats(seconds), Some("/s/vm.qcow2"), at(seconds));
         }
-        assert_eq!(meter.samples.len(), SAMPLES);
+        assert_eq!(meter.samples.len(), MAX_SAMPLES);
         let last = meter.samples.back().unwrap();
-        assert_eq!((last.cpu, last.written), (Some(0.5), 1000.0));
+        assert_eq!((last.cpu, last.write_rate), (Some(0.5), 1000.0));
         assert_eq!(last.overlay_bytes, Some(77));
         // It was started anew: its counters begin again.
         meter.record(&stats(0), None, at(201));
         let last = meter.samples.back().unwrap();
-        assert_eq!((last.cpu, last.written), (Some(0.0), 0.0));
+        assert_eq!((last.cpu, last.write_rate), (Some(0.0), 0.0));
         assert_eq!(last.overlay_bytes, None);
         meter.record(&stats(100), None, at(301));
         assert!(meter.samples.is_empty());

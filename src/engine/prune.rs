@@ -14,7 +14,7 @@ use snapdeck_model::{
 };
 
 /// Manifests read at once.
-const AT_ONCE: usize = 8;
+const MAX_ANNOTATION_READS: usize = 8;
 
 /// Where to look for what may go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,9 +24,9 @@ pub struct PruneRequest {
     /// The hosts whose snapshots are looked at.
     pub hosts: Vec<HostName>,
     /// The bucket, too?
-    pub bucket: bool,
+    pub include_bucket: bool,
     /// And what was left behind there?
-    pub leftovers: bool,
+    pub include_leftovers: bool,
 }
 
 /// A host and what it has, or why that is not known.
@@ -47,7 +47,7 @@ impl Engine {
         if asked.rule != PruneRule::default() {
             self.find(asked, &mut plan).await?;
         }
-        if asked.leftovers {
+        if asked.include_leftovers {
             self.find_leftovers(asked, &mut plan).await?;
         }
         Ok(plan)
@@ -70,7 +70,7 @@ impl Engine {
     /// Removes what was left behind; tells whether it went: what was taken up meanwhile stays.
     ///
     /// # Errors
-    /// `Refused` while somebody works on it; the host's; the store's.
+    /// `Unsupported` while somebody works on it; the host's; the store's.
     pub async fn remove_leftover(&self, leftover: &Leftover) -> Result<bool> {
         if leftover
             .name
@@ -98,7 +98,7 @@ impl Engine {
                 Ok(_) => {}
             }
         }
-        let objects = match (asked.bucket, self.inner.bucket.is_configured()) {
+        let objects = match (asked.include_bucket, self.inner.bucket.is_configured()) {
             (true, _) => self.objects().await?,
             (false, true) => self.objects().await.unwrap_or_else(|error| {
                 plan.warnings.push(error.to_string());
@@ -117,7 +117,10 @@ impl Engine {
                 (at, said)
             }
         });
-        let pins: Vec<_> = stream::iter(pins).buffer_unordered(AT_ONCE).collect().await;
+        let pins: Vec<_> = stream::iter(pins)
+            .buffer_unordered(MAX_ANNOTATION_READS)
+            .collect()
+            .await;
         for (at, said) in pins {
             match said {
                 Ok((here, there)) if here.iter().chain(&there).any(|said| said.pinned) => {
@@ -126,7 +129,7 @@ impl Engine {
                 Ok(_) => {}
                 Err(error) => all[at]
                     .keep_reasons
-                    .push(format!("whether it is pinned is not known: {error}")),
+                    .push(format!("cannot determine whether it is pinned: {error}")),
             }
         }
         let goes: BTreeSet<usize> = find_removable(&asked.rule, &all, now).into_iter().collect();
@@ -162,7 +165,7 @@ impl Engine {
             let found = self.host(host)?.leftovers().await?;
             plan.leftovers.extend(found);
         }
-        if asked.bucket {
+        if asked.include_bucket {
             match self.inner.bucket.leftovers().await? {
                 Some(found) => plan.leftovers.extend(found.into_iter().filter(|upload| {
                     let name = upload.name.as_ref();
@@ -229,7 +232,7 @@ fn candidates(asked: &PruneRequest, surveys: &[HostScan], objects: &[Object]) ->
         })
         .collect();
     let needed = |name: &SnapshotName| {
-        let held = "sandboxes stand on it, and the file under them is missing or not sound";
+        let held = "in use by sandboxes, and their base file is missing or damaged";
         needy.contains(name).then(|| held.to_owned())
     };
     let mut all = Vec::new();
@@ -237,11 +240,11 @@ fn candidates(asked: &PruneRequest, surveys: &[HostScan], objects: &[Object]) ->
         for snapshot in &survey.snapshots {
             let users = &snapshot.dependents;
             let unseen = snapshot.file.is_none();
-            let unseen = unseen.then(|| "it cannot be looked at".to_owned());
+            let unseen = unseen.then(|| "it cannot be read".to_owned());
             let in_use = (!users.is_empty()).then(|| format!("in use by {}", users.join(", ")));
             let unread = &survey.unresolved_chains;
             let unread = (!unread.is_empty())
-                .then(|| format!("it is not known what these stand on: {}", unread.join(", ")));
+                .then(|| format!("cannot determine the bases of these: {}", unread.join(", ")));
             all.push(Candidate {
                 name: snapshot.name.clone(),
                 host: Some(host.clone()),
@@ -262,16 +265,16 @@ fn candidates(asked: &PruneRequest, surveys: &[HostScan], objects: &[Object]) ->
         .iter()
         .filter_map(|(host, survey)| match survey {
             Err(_) => Some(format!(
-                "what host {host} needs is not known: it does not answer"
+                "cannot determine what host {host} needs: it does not answer"
             )),
             Ok(survey) if !survey.unresolved_chains.is_empty() => Some(format!(
-                "what host {host} needs is not known: {}",
+                "cannot determine what host {host} needs: {}",
                 survey.unresolved_chains.join(", ")
             )),
             Ok(_) => None,
         })
         .collect();
-    let objects = objects.iter().filter(|_| asked.bucket);
+    let objects = objects.iter().filter(|_| asked.include_bucket);
     all.extend(objects.map(|object| {
         Candidate {
             name: object.name.clone(),

@@ -14,18 +14,18 @@ use snapdeck_model::{Operation, Result};
 /// Something that was left, and its notes.
 pub(super) struct InterruptedEntry {
     id: InterruptedId,
-    asked: Timestamp,
-    notes: Vec<(PathBuf, JournalEntry)>,
+    requested_at: Timestamp,
+    entries: Vec<(PathBuf, JournalEntry)>,
 }
 
 impl InterruptedEntry {
     fn operations(&self) -> Vec<Operation> {
-        let notes = self.notes.iter();
+        let notes = self.entries.iter();
         notes.map(|(_, note)| note.operation.clone()).collect()
     }
 
     fn remove(&self) {
-        for (path, _) in &self.notes {
+        for (path, _) in &self.entries {
             Journal::remove_entry(path);
         }
     }
@@ -69,17 +69,17 @@ pub(super) fn load(inner: &Inner) {
     let mut left = inner.interrupted();
     for (path, note) in found {
         let of_chain = |held: &InterruptedEntry| {
-            let (_, other) = &held.notes[0];
+            let (_, other) = &held.entries[0];
             other.chain.is_some() && other.chain_name() == note.chain_name()
         };
         match left.last_mut().filter(|held| of_chain(held)) {
-            Some(held) => held.notes.push((path, note)),
+            Some(held) => held.entries.push((path, note)),
             None => {
                 let id = InterruptedId(left.last().map_or(1, |held| held.id.0 + 1));
                 left.push(InterruptedEntry {
                     id,
-                    asked: note.taken,
-                    notes: vec![(path, note)],
+                    requested_at: note.requested_at,
+                    entries: vec![(path, note)],
                 });
             }
         }
@@ -97,7 +97,7 @@ pub(super) fn resume(
         left.drain(..).partition(|held| ids.contains(&held.id));
     *left = stays;
     let (chains, single): (Vec<InterruptedEntry>, Vec<InterruptedEntry>) =
-        taken.into_iter().partition(|held| held.notes.len() > 1);
+        taken.into_iter().partition(|held| held.entries.len() > 1);
     let mut results = Vec::new();
     let mut settle = |held: InterruptedEntry, jobs: Result<Vec<JobId>>| {
         let title = title(&held.operations());
@@ -109,14 +109,14 @@ pub(super) fn resume(
     };
     let asked = single.iter().flat_map(|held| {
         let operations = held.operations().into_iter();
-        operations.map(|operation| (operation, held.asked))
+        operations.map(|operation| (operation, held.requested_at))
     });
     let jobs = jobs::submit_since(inner, asked.collect());
     for (held, job) in single.into_iter().zip(jobs) {
         settle(held, job.map(|id| vec![id]));
     }
     for held in chains {
-        let jobs = jobs::submit_chain_since(inner, held.operations(), held.asked);
+        let jobs = jobs::submit_chain_since(inner, held.operations(), held.requested_at);
         settle(held, jobs);
     }
     left.sort_by_key(|held| held.id);
@@ -129,12 +129,12 @@ pub(super) fn resume_all(inner: &Arc<Inner>) -> Vec<(String, Result<JobId>)> {
     load(inner);
     let (mut ids, mut results) = (Vec::new(), Vec::new());
     inner.interrupted().retain(|held| {
-        let old = held.notes[0].1.is_old();
+        let old = held.entries[0].1.is_old();
         if old {
             tracing::warn!(
-                "{} was asked for {} and not finished: it is too old to go on",
+                "{}, requested {}, was not finished and is too old to resume",
                 title(&held.operations()),
-                held.asked
+                held.requested_at
             );
             held.remove();
         } else {
@@ -150,7 +150,7 @@ pub(super) fn resume_all(inner: &Arc<Inner>) -> Vec<(String, Result<JobId>)> {
     }
     // What was refused is told, once.
     inner.interrupted().drain(..).for_each(|held| held.remove());
-    inner.publish(|view| view.left = Arc::default());
+    inner.publish(|view| view.interrupted_jobs = Arc::default());
     results
 }
 
@@ -165,8 +165,8 @@ fn show(inner: &Inner, left: &[InterruptedEntry]) {
         id: held.id,
         title: title(&held.operations()),
         operations: held.operations(),
-        asked: held.asked,
+        requested_at: held.requested_at,
     });
     let shown: Arc<[InterruptedJob]> = shown.collect();
-    inner.publish(|view| view.left = shown);
+    inner.publish(|view| view.interrupted_jobs = shown);
 }

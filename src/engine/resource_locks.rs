@@ -7,14 +7,19 @@ use snapdeck_model::Operation;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ResourceLock {
     /// Names the thing, in words the operator reads.
-    pub what: String,
+    pub resource: String,
     exclusive: bool,
 }
 
 /// What `operation` needs.
 pub(super) fn locks_for(operation: &Operation) -> Vec<ResourceLock> {
     let mut claims = Vec::new();
-    let mut claim = |what: String, exclusive| claims.push(ResourceLock { what, exclusive });
+    let mut claim = |what: String, exclusive| {
+        claims.push(ResourceLock {
+            resource: what,
+            exclusive,
+        })
+    };
     match operation {
         Operation::Create {
             host,
@@ -96,7 +101,7 @@ pub(super) fn conflict<'a>(
 ) -> Option<&'a ResourceLock> {
     wanted.iter().find(|want| {
         held.iter()
-            .any(|have| have.what == want.what && (have.exclusive || want.exclusive))
+            .any(|have| have.resource == want.resource && (have.exclusive || want.exclusive))
     })
 }
 
@@ -127,7 +132,7 @@ mod tests {
         assert!(conflict(&locks_for(&pull("a")), &locks_for(&pull("a"))).is_some());
         let clash = locks_for(&remove);
         assert_eq!(
-            conflict(&clash, &locks_for(&pull("a"))).unwrap().what,
+            conflict(&clash, &locks_for(&pull("a"))).unwrap().resource,
             "object base"
         );
     }

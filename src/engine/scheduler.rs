@@ -14,14 +14,14 @@ use snapdeck_model::{Error, Result};
 pub(super) struct JobQueue(Arc<Mutex<QueueState>>);
 
 struct QueueState {
-    free: usize,
-    waiting: VecDeque<QueuedJob>,
+    free_slots: usize,
+    queue: VecDeque<QueuedJob>,
 }
 
 /// Jobs that run together and wait for one turn.
 struct QueuedJob {
     jobs: Vec<JobId>,
-    call: oneshot::Sender<JobPermit>,
+    permit_tx: oneshot::Sender<JobPermit>,
 }
 
 /// A place among the jobs that run; the next one's as soon as it is dropped.
@@ -31,8 +31,8 @@ impl JobQueue {
     /// For at most so many at once.
     pub(crate) fn new(most: usize) -> Self {
         Self(Arc::new(Mutex::new(QueueState {
-            free: most,
-            waiting: VecDeque::new(),
+            free_slots: most,
+            queue: VecDeque::new(),
         })))
     }
 
@@ -47,7 +47,10 @@ impl JobQueue {
         jobs: Vec<JobId>,
     ) -> impl Future<Output = Result<JobPermit>> + Send + use<> {
         let (call, called) = oneshot::channel();
-        self.state().waiting.push_back(QueuedJob { jobs, call });
+        self.state().queue.push_back(QueuedJob {
+            jobs,
+            permit_tx: call,
+        });
         self.grant_next();
         async move { called.await.map_err(|_| Error::cancelled("the operation")) }
     }
@@ -57,24 +60,24 @@ impl JobQueue {
         loop {
             let next = {
                 let mut state = self.state();
-                state.waiting.retain(|waiting| !waiting.call.is_closed());
-                match state.free {
+                state.queue.retain(|waiting| !waiting.permit_tx.is_closed());
+                match state.free_slots {
                     0 => None,
-                    _ => state.waiting.pop_front(),
+                    _ => state.queue.pop_front(),
                 }
-                .inspect(|_| state.free -= 1)
+                .inspect(|_| state.free_slots -= 1)
             };
             let Some(next) = next else { return };
             // Who has left meanwhile gives it back, by dropping it outside the lock, and calls the next.
-            let _ = next.call.send(JobPermit(self.clone()));
+            let _ = next.permit_tx.send(JobPermit(self.clone()));
         }
     }
 
     /// The jobs that wait, the next one first.
     pub(crate) fn order(&self) -> Vec<JobId> {
         let state = self.state();
-        let waiting = state.waiting.iter();
-        let waiting = waiting.filter(|waiting| !waiting.call.is_closed());
+        let waiting = state.queue.iter();
+        let waiting = waiting.filter(|waiting| !waiting.permit_tx.is_closed());
         waiting.flat_map(|waiting| waiting.jobs.clone()).collect()
     }
 
@@ -82,15 +85,15 @@ impl JobQueue {
     /// tells whether it waits and moved.
     pub(crate) fn shift(&self, job: JobId, by: isize) -> bool {
         let mut state = self.state();
-        state.waiting.retain(|waiting| !waiting.call.is_closed());
-        let mut places = state.waiting.iter();
+        state.queue.retain(|waiting| !waiting.permit_tx.is_closed());
+        let mut places = state.queue.iter();
         let Some(at) = places.position(|waiting| waiting.jobs.contains(&job)) else {
             return false;
         };
-        let last = state.waiting.len() - 1;
+        let last = state.queue.len() - 1;
         let to = at.saturating_add_signed(by).min(last);
-        if let Some(waiting) = state.waiting.remove(at) {
-            state.waiting.insert(to, waiting);
+        if let Some(waiting) = state.queue.remove(at) {
+            state.queue.insert(to, waiting);
         }
         to != at
     }
@@ -98,7 +101,7 @@ impl JobQueue {
 
 impl Drop for JobPermit {
     fn drop(&mut self) {
-        self.0.state().free += 1;
+        self.0.state().free_slots += 1;
         self.0.grant_next();
     }
 }

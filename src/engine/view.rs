@@ -20,9 +20,9 @@ pub struct View {
     /// Jobs, oldest first; those that wait for their turn are in the order in which they get it.
     pub jobs: Vec<Arc<JobView>>,
     /// What earlier runs have left, oldest first; see [`super::Engine::load_interrupted`].
-    pub left: Arc<[InterruptedJob]>,
+    pub interrupted_jobs: Arc<[InterruptedJob]>,
     /// The examinations of the hosts, in the order of the settings, and then of the bucket.
-    pub patients: Vec<Arc<HealthCheckView>>,
+    pub health_checks: Vec<Arc<HealthCheckView>>,
 }
 
 /// What [`super::Engine::examine`] has found, or will.
@@ -31,9 +31,9 @@ pub struct HealthCheckView {
     /// The host; `None`: the bucket.
     pub host: Option<HostName>,
     /// Is it being examined now?
-    pub running: bool,
+    pub is_running: bool,
     /// What was found the last time; `None` until then.
-    pub found: Option<Arc<HealthReport>>,
+    pub report: Option<Arc<HealthReport>>,
 }
 
 /// How a host or the bucket answers.
@@ -41,13 +41,13 @@ pub struct HealthCheckView {
 pub enum Link {
     /// Not asked yet, or the answer is awaited for the first time.
     #[default]
-    Opening,
+    Connecting,
     /// It answered last time.
     Up,
     /// It did not: what is shown is as old as `seen`.
     Down(Error),
     /// Nothing is configured (bucket without a name).
-    Off,
+    Unconfigured,
 }
 
 /// A host as last seen.
@@ -61,26 +61,26 @@ pub struct HostView {
     pub link: Link,
     /// When `sandboxes` and `snapshots` were seen: their files looked at, and libvirt, which tells of changes, asked not
     /// long before.
-    pub seen: Option<Instant>,
+    pub last_scan: Option<Instant>,
     /// Sandboxes by id.
     pub sandboxes: Arc<[Sandbox]>,
     /// Snapshots by name.
     pub snapshots: Arc<[Snapshot]>,
     /// How the disk of a running sandbox is read, as far as is known before it is tried.
-    pub running: Option<Method>,
+    pub running_method: Option<Method>,
 }
 
 /// The bucket as last seen.
 #[derive(Debug, Clone, Default)]
 pub struct BucketView {
-    /// `s3://NAME/PREFIX`.
+    /// `s3://NAME_WIDTH/PREFIX`.
     pub location: String,
     /// Does it answer?
     pub link: Link,
     /// When `objects` was seen whole.
-    pub seen: Option<Instant>,
+    pub last_listing: Option<Instant>,
     /// Is a listing under way? (`objects` grows page by page the first time.)
-    pub listing: bool,
+    pub is_listing: bool,
     /// Objects by key.
     pub objects: Arc<[Object]>,
 }
@@ -103,7 +103,7 @@ pub struct InterruptedJob {
     /// What was asked: one operation, or several of which each begins when the one before has ended well.
     pub operations: Vec<Operation>,
     /// When that was.
-    pub asked: Timestamp,
+    pub requested_at: Timestamp,
 }
 
 /// Where a job stands.
@@ -116,7 +116,7 @@ pub enum JobState {
     /// Was told to stop and cleans up.
     Cancelling,
     /// Ended well.
-    Done(Outcome),
+    Finished(Outcome),
     /// Ended with an error (`Kind::Cancelled` where the operator stopped it).
     Failed(Error),
 }
@@ -124,7 +124,7 @@ pub enum JobState {
 impl JobState {
     /// Is it over?
     pub fn is_finished(&self) -> bool {
-        matches!(self, Self::Done(_) | Self::Failed(_))
+        matches!(self, Self::Finished(_) | Self::Failed(_))
     }
 }
 
@@ -132,11 +132,11 @@ impl JobState {
 #[derive(Debug, Clone)]
 pub struct LogLine {
     /// When.
-    pub at: Timestamp,
+    pub time: Timestamp,
     /// What.
     pub text: String,
     /// Is it something the operator should heed?
-    pub warning: bool,
+    pub is_warning: bool,
 }
 
 /// A job. Its progress is sampled when it is drawn.
@@ -149,19 +149,19 @@ pub struct JobView {
     /// Where it stands.
     pub state: JobState,
     /// When it began to run.
-    pub started: Option<Instant>,
+    pub started_at: Option<Instant>,
     /// When it was over.
-    pub ended: Option<Instant>,
+    pub ended_at: Option<Instant>,
     /// Its log so far, oldest first (bounded).
     pub log: Arc<[LogLine]>,
     /// Where its worker writes progress.
-    pub cell: Arc<ProgressCell>,
+    pub progress_cell: Arc<ProgressCell>,
 }
 
 impl JobView {
     /// Progress now.
     pub fn progress(&self) -> Progress {
-        self.cell.sample()
+        self.progress_cell.sample()
     }
 }
 

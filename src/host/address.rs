@@ -48,8 +48,7 @@ impl SshAddress {
 /// What cannot be served, and what could be done about it.
 pub(crate) type AddressError = (String, &'static str);
 
-const URI_HINT: &str =
-    "name it as qemu+ssh://USER@HOST/system, or as qemu:///system on the host itself";
+const URI_HINT: &str = "use qemu+ssh://USER@HOST/system, or qemu:///system on the host itself";
 
 /// Reads a libvirt URI. Only one without a host part is local.
 ///
@@ -74,7 +73,7 @@ pub(crate) fn parse(uri: &str) -> Result<Address, AddressError> {
         None | Some("unix") if host.is_empty() => return Ok(Address::Local),
         Some("ssh") if host.is_empty() => return unfit("it names no host".into()),
         Some("ssh") => {}
-        _ => return unfit("only SSH leads to the files of another machine".into()),
+        _ => return unfit("only qemu+ssh gives access to the files of another machine".into()),
     }
     let mut address = SshAddress {
         user: Some(percent_decode(url.username())).filter(|user| !user.is_empty()),
@@ -96,7 +95,7 @@ pub(crate) fn parse(uri: &str) -> Result<Address, AddressError> {
             "no_verify" => address.no_verify = value != "0",
             // Nothing ever asks on the terminal.
             "no_tty" => {}
-            other => return unfit(format!("its parameter {other:?} is not known here")),
+            other => return unfit(format!("unknown parameter {other:?}")),
         }
     }
     // ssh takes a leading dash for an option.
@@ -105,7 +104,7 @@ pub(crate) fn parse(uri: &str) -> Result<Address, AddressError> {
         word.starts_with('-') || word.chars().any(|c| c.is_control() || c.is_whitespace())
     };
     if let Some(word) = words.into_iter().flatten().find(odd) {
-        return unfit(format!("{word:?} is no name of a host or user"));
+        return unfit(format!("{word:?} is not a valid host or user name"));
     }
     if url.password().is_some() {
         return Err((

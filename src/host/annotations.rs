@@ -22,7 +22,7 @@ impl Host {
     /// Changes what is said of a snapshot; where it has no manifest, one of remarks alone is made.
     ///
     /// # Errors
-    /// `NotFound` where there is no such snapshot; `Refused` where what lies beside it is no manifest, or somebody
+    /// `NotFound` where there is no such snapshot; `Unsupported` where what lies beside it is no manifest, or somebody
     /// works on the snapshot; the system's; `Unreachable`.
     pub async fn annotate_snapshot(
         &self,
@@ -44,13 +44,16 @@ impl Host {
         change: &AnnotationsPatch,
     ) -> Result<Annotations> {
         let Some(file) = self.image_file(&self.snapshot_path(name)).await? else {
-            let what = format!("there is no snapshot {name} on host {}", self.name());
+            let what = format!("snapshot {name} not found on host {}", self.name());
             return Err(Error::new(Kind::NotFound, what));
         };
         let json = self.manifest_json(name).await?;
         let stamp = serde_json::to_value(file.stamp).map_err(|error| {
-            Error::new(Kind::Failed, format!("cannot write the remarks on {name}"))
-                .with_cause(error)
+            Error::new(
+                Kind::Failed,
+                format!("cannot write the annotations of {name}"),
+            )
+            .with_cause(error)
         })?;
         let image = || {
             let size = Value::from(file.stamp.size_bytes);

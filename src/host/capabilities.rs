@@ -116,10 +116,14 @@ impl Host {
         let host = self.name();
         match &proven {
             KvmProbeResult::StartFailed(why) => {
-                tracing::info!("host {host} has no KVM that runs a guest: {why}");
+                tracing::info!(
+                    "KVM does not work on host {host} ({why}): the guest runs in emulation, 10 to 20 times slower"
+                );
             }
             KvmProbeResult::TimedOut => {
-                tracing::info!("host {host} has a KVM under which a guest does not come further");
+                tracing::info!(
+                    "KVM probe guest on {host} did not finish: the guest runs in emulation, 10 to 20 times slower"
+                );
             }
             KvmProbeResult::Working => {}
         }

@@ -255,8 +255,12 @@ impl CommandRunner {
         cancel: &CancellationToken,
     ) -> Result<Output> {
         let program = argv.first().copied().unwrap_or_default();
-        let failed =
-            |kind| Error::new(kind, format!("{program} on host {} did not end", self.host));
+        let failed = |kind| {
+            Error::new(
+                kind,
+                format!("{program} on host {} did not finish", self.host),
+            )
+        };
         let work = async {
             let kind = match input {
                 Some(_) => Input::Piped,
@@ -317,8 +321,8 @@ impl CommandRunner {
                 there.ssh.check_alive(&there.master).await;
                 match there.master.is_up() {
                     true => Err(Error::new(Kind::Unreachable, what)
-                        .with_cause("its sshd opened no session for it")
-                        .hint("is MaxSessions there (sshd_config) less than 10?")
+                        .with_cause("sshd refused another session")
+                        .hint("raise MaxSessions in its sshd_config to at least 10")
                         .retryable()),
                     false => Err(there.ssh.connection_lost_error(what)),
                 }

@@ -83,8 +83,10 @@ impl DomainTemplate<'_> {
                 "<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>",
             ),
             _ => {
-                return Err(template_error(format!("{{{{{name}}}}} is no placeholder"))
-                    .hint("config/sandbox.xml in snapdeck's sources tells which there are"));
+                return Err(
+                    template_error(format!("{{{{{name}}}}} is not a placeholder"))
+                        .hint("see config/sandbox.xml for the placeholders"),
+                );
             }
         })
     }
@@ -118,7 +120,7 @@ impl DomainTemplate<'_> {
     /// What came of the template must be this sandbox and no other.
     fn validate(&self, xml: &str) -> Result<()> {
         let document = Document::parse(xml)
-            .map_err(|error| template_error(format!("it is no XML: {error}")))?;
+            .map_err(|error| template_error(format!("it is not XML: {error}")))?;
         let root = document.root_element();
         let child = |name: &str| root.children().find(|node| node.has_tag_name(name));
         if !root.has_tag_name("domain") {
@@ -151,7 +153,7 @@ fn template_error(why: String) -> Error {
         "the template of new sandboxes cannot be used",
     )
     .with_cause(why)
-    .hint("see template in [sandbox] of the settings")
+    .hint("check template in [sandbox] of the settings")
 }
 
 /// `text` inside an element or an attribute (XML 1.0, section 2.4).

@@ -51,7 +51,7 @@ pub(crate) async fn measure(place: &CommandRunner, disk: &str, shared: bool) -> 
         .map(|measured: MeasureOutput| measured.required)
         .map_err(|error| {
             Error::new(Kind::Failed, what())
-                .with_cause(format!("qemu-img measure said no JSON: {error}"))
+                .with_cause(format!("qemu-img measure printed invalid JSON: {error}"))
         })
 }
 
@@ -106,7 +106,7 @@ pub(crate) async fn convert(
     progress: &ProgressCell,
     cancel: &CancellationToken,
 ) -> Result<()> {
-    let what = || format!("cannot flatten {disk} on host {}", place.host());
+    let what = || format!("cannot convert {disk} on host {}", place.host());
     let mut argv = vec!["qemu-img", "convert", "-p", "-f", "qcow2", "-O", "qcow2"];
     argv.extend(share_flags(shared));
     argv.extend([disk, target]);
@@ -135,7 +135,7 @@ pub(crate) async fn convert(
         let (moving, stderr) = tokio::join!(told, read_text(stderr));
         if !moving {
             return Err(Error::new(Kind::Failed, what()).with_cause(format!(
-                "qemu-img has not come further for {} minutes",
+                "qemu-img made no progress for {} minutes",
                 STALL_TIMEOUT.as_secs() / 60
             )));
         }
@@ -180,7 +180,7 @@ pub(crate) async fn check(
     match said.status.code() {
         Some(0) => Ok(None),
         Some(3) => Ok(Some(format!(
-            "{path} has leaked clusters: its data is sound, some of its space is wasted"
+            "{path} has leaked clusters: its data is intact, some space is wasted"
         ))),
         Some(2) => Err(Error::new(
             Kind::Damaged,
@@ -239,7 +239,7 @@ fn explain(what: String, said: &TextOutput) -> Error {
     if stderr.contains("No space left") || stderr.contains("Disk quota exceeded") {
         return Error::new(Kind::NoSpace, what)
             .with_cause(last_line(stderr))
-            .hint("free space there, or point temp_dir of the host at a larger disk");
+            .hint("free space there, or set temp_dir of the host to a larger disk");
     }
     let error = Error::new(Kind::Failed, what);
     if stderr.contains(LOCK_MESSAGE) {
@@ -249,7 +249,7 @@ fn explain(what: String, said: &TextOutput) -> Error {
     }
     match said.status.code() {
         Some(_) => error.with_cause(last_line(stderr)),
-        None => error.with_cause(format!("qemu-img was ended by a signal ({})", said.status)),
+        None => error.with_cause(format!("qemu-img was killed by a signal ({})", said.status)),
     }
 }
 

@@ -65,7 +65,7 @@ impl Host {
     /// stays.
     ///
     /// # Errors
-    /// `Refused` while somebody works on that snapshot; the system's; `Unreachable`.
+    /// `Unsupported` while somebody works on that snapshot; the system's; `Unreachable`.
     pub async fn remove_leftover(&self, leftover: &Leftover) -> Result<bool> {
         let (dir, verb) = match leftover.kind {
             LeftoverKind::Partial => (&self.settings.snapshots_dir, "partial"),
@@ -104,7 +104,7 @@ impl Host {
         match said.status.success() {
             true => Ok(said),
             false => {
-                let what = format!("cannot look for leftovers on host {}", self.name());
+                let what = format!("cannot search for leftovers on host {}", self.name());
                 Err(system_error(what, &said.stderr))
             }
         }

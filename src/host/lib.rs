@@ -98,7 +98,7 @@ impl Host {
     pub fn new(settings: HostSettings) -> Result<Self> {
         let name = &settings.name;
         let address = address::parse(&settings.uri).map_err(|(why, hint)| {
-            let what = format!("the uri of host {name} cannot be served: {}", settings.uri);
+            let what = format!("unsupported uri of host {name}: {}", settings.uri);
             Error::new(Kind::InvalidInput, what)
                 .with_cause(why)
                 .hint(hint)
@@ -374,7 +374,7 @@ impl Host {
     /// mode 0600, of the host's `owner`, as long as the content, locked until the writer is dropped.
     ///
     /// # Errors
-    /// `Refused`, with nothing touched, where another process is writing that very file.
+    /// `Unsupported`, with nothing touched, where another process is writing that very file.
     pub async fn open_writer(&self, path: &str, content: &Content) -> Result<FileWriter> {
         let owner = &self.settings.owner;
         self.fs.open_writer(path, owner, content).await
@@ -383,7 +383,7 @@ impl Host {
     /// Opens a snapshot to write over what is bad in it. No QEMU has it open meanwhile.
     ///
     /// # Errors
-    /// `Refused` where one has, or another process is at it; the system's.
+    /// `Unsupported` where one has, or another process is at it; the system's.
     pub async fn open_for_repair(&self, path: &str) -> Result<FileWriter> {
         self.fs.open_for_repair(path).await
     }

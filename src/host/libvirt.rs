@@ -237,7 +237,7 @@ impl Libvirt {
     ///
     /// # Errors
     /// `Unreachable` where it cannot be opened, was lost, or does not answer within `deadline`; `NotFound`
-    /// for a domain that is not there; `Refused` where its state does not allow the call; `Failed` else.
+    /// for a domain that is not there; `Unsupported` where its state does not allow the call; `Failed` else.
     pub(crate) async fn call<T: Send + 'static>(
         &self,
         what: impl Into<String>,
@@ -288,10 +288,10 @@ impl Libvirt {
             .unwrap_or_else(|Timeout| {
                 Err(Error::new(Kind::Unreachable, what)
                     .with_cause(format!(
-                        "libvirt has not answered for {} s",
+                        "libvirt did not answer within {} s",
                         deadline.as_secs()
                     ))
-                    .hint("is libvirtd hanging there?")
+                    .hint("check whether libvirtd hangs there")
                     .retryable())
             });
         let lost = matches!(&called, Err(error) if error.kind() == Kind::Unreachable);
@@ -405,7 +405,7 @@ impl ConnectionPool {
             false
         });
         let watch = EventRegistration::new(&connect, tell)
-            .inspect_err(|error| tracing::warn!("host {} tells no events: {error}", self.host))
+            .inspect_err(|error| tracing::warn!("host {} sends no events: {error}", self.host))
             .ok();
         let link = PooledConnection {
             event_registration: watch,
@@ -426,11 +426,11 @@ impl ConnectionPool {
                 format!("cannot reach libvirt of host {} ({})", self.host, self.uri),
             )
             .with_cause(cause)
-            .hint("is libvirtd running, and may you use it?")
+            .hint("check that libvirtd is running and that you have access to it")
             .retryable()
         };
         snapdeck_libvirt::load().map_err(|cause| {
-            let what = "cannot load libvirt's client library, which every host needs";
+            let what = "cannot load libvirt's client library";
             let hint = "install it: libvirt0 on Debian and Ubuntu, libvirt-libs on Fedora";
             Error::new(Kind::Unreachable, what)
                 .with_cause(cause)

@@ -72,7 +72,7 @@ impl Host {
     /// again; `lost` fires where somebody else has it by then.
     ///
     /// # Errors
-    /// `Refused`, saying who has it; the system's; `Unreachable`.
+    /// `Unsupported`, saying who has it; the system's; `Unreachable`.
     pub async fn lock(
         &self,
         wants: Vec<LockRequest>,
@@ -139,7 +139,10 @@ fn conflict_error(want: &LockRequest, holder: &str) -> Error {
         .chars()
         .filter(|c| !c.is_control())
         .collect();
-    let what = format!("another snapdeck works on {}", want.description);
+    let what = format!(
+        "another snapdeck process is working on {}",
+        want.description
+    );
     let error = Error::new(Kind::Conflict, what).hint("wait until it is over");
     match holder.is_empty() {
         true => error,
@@ -267,7 +270,7 @@ impl RemoteLock {
 
     async fn try_acquire(&self) -> Result<LockProcess, LockError> {
         let other = LockError::Other;
-        let what = format!("cannot take a lock on host {}", self.runner.host());
+        let what = format!("cannot acquire a lock on host {}", self.runner.host());
         let failed = || Error::new(Kind::Failed, &*what);
         let mut argv = vec!["sh", "-c", SCRIPT, "snapdeck", &self.holder];
         for want in &self.requests {
@@ -357,7 +360,7 @@ async fn maintain(
         match taking.try_acquire().await {
             Ok(taken) => post = Some(taken),
             Err(LockError::Contended(_, holder)) if holder != taking.holder => {
-                tracing::warn!("a lock was lost with the connection, and is taken now: {holder}");
+                tracing::warn!("a lock was lost with the connection and is now held {holder}");
                 return lost.cancel();
             }
             Err(_) => beat.reset_after(RETRY_INTERVAL),

@@ -22,6 +22,8 @@ pub struct RetryPolicy {
     has_connected: Arc<AtomicBool>,
     /// Is anybody waiting? Many calls wait for one host, and it is told once.
     is_waiting: Arc<AtomicBool>,
+    /// A call has waited for `limit`: later ones, such as those of the clean-up, are tried once.
+    is_exhausted: Arc<AtomicBool>,
 }
 
 impl RetryPolicy {
@@ -38,6 +40,7 @@ impl RetryPolicy {
             on_change: tell,
             has_connected: Arc::default(),
             is_waiting: Arc::default(),
+            is_exhausted: Arc::default(),
         }
     }
 
@@ -87,6 +90,7 @@ impl RetryPolicy {
     /// The host has answered.
     pub fn mark_reachable(&self) {
         self.has_connected.store(true, Relaxed);
+        self.is_exhausted.store(false, Relaxed);
         if self.is_waiting.swap(false, Relaxed) {
             (self.on_change)(false, "the host is back".into());
         }
@@ -112,9 +116,13 @@ impl Retry<'_> {
             on_change: tell,
             has_connected: met,
             is_waiting: waiting,
+            is_exhausted,
         } = self.policy;
         let away = error.kind() == Kind::Unreachable && error.is_retryable();
         if !away || limit.is_zero() || !met.load(Relaxed) || cancel.is_cancelled() {
+            return Err(error);
+        }
+        if self.started_at.is_none() && is_exhausted.load(Relaxed) {
             return Err(error);
         }
         let since = *self.started_at.get_or_insert_with(|| {
@@ -128,6 +136,7 @@ impl Retry<'_> {
             Instant::now()
         });
         if since.elapsed() >= *limit {
+            is_exhausted.store(true, Relaxed);
             return Err(error);
         }
         tokio::select! {
@@ -136,5 +145,26 @@ impl Retry<'_> {
         }
         self.delay = (self.delay * 2).min(BACKOFF.1);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_limit_is_waited_for_once_until_the_host_is_reachable() {
+        let limit = Duration::from_millis(100);
+        let policy = RetryPolicy::new(limit, CancellationToken::new(), Arc::new(|_, _| {}));
+        policy.mark_reachable();
+        let lost = || async { Err::<(), _>(Error::new(Kind::Unreachable, "lost").retryable()) };
+        for (waits, reachable) in [(true, false), (false, true), (true, false)] {
+            let since = Instant::now();
+            policy.call(lost).await.unwrap_err();
+            assert_eq!(since.elapsed() >= limit, waits);
+            if reachable {
+                policy.mark_reachable();
+            }
+        }
     }
 }

@@ -65,7 +65,7 @@ fn capture(
         }
         if bytes.len() > MAX_BYTES {
             stream.abort()?;
-            return Ok(Err("it is larger than any screen".into()));
+            return Ok(Err("the image is too large for a screen".into()));
         }
     }
 }

@@ -120,7 +120,7 @@ impl Ssh {
         }
         Err(Error::new(
             Kind::Unreachable,
-            format!("all SSH sessions to host {} are taken", self.inner.host),
+            format!("all SSH sessions to host {} are in use", self.inner.host),
         )
         .hint("run fewer jobs at once (jobs.parallel in the settings)"))
     }
@@ -402,9 +402,9 @@ fn explain(what: String, address: &SshAddress, error: &openssh::Error) -> Error 
     let failed = Error::new(Kind::Unreachable, what);
     if has("IDENTIFICATION HAS CHANGED") {
         return failed
-            .with_cause("its host key is not the one that is known")
+            .with_cause("its host key differs from the known one")
             .hint(format!(
-                "somebody may be in between; if the host was really set up anew: `ssh-keygen -R {}`, then `ssh {to}` once",
+                "possible man-in-the-middle; if the host was reinstalled: `ssh-keygen -R {}`, then `ssh {to}` once",
                 address.host
             ));
     }
@@ -415,13 +415,13 @@ fn explain(what: String, address: &SshAddress, error: &openssh::Error) -> Error 
     }
     if has("Permission denied") || has("Too many authentication failures") {
         return failed.with_cause(&said).hint(format!(
-            "it takes none of our keys: `ssh-copy-id {to}`; a key with a passphrase needs `ssh-add`"
+            "the server rejected all keys: run `ssh-copy-id {to}`; a key with a passphrase needs `ssh-add`"
         ));
     }
     if has("Could not resolve") {
         return failed
             .with_cause(&said)
-            .hint("see the host's uri in the settings");
+            .hint("check the host's uri in the settings");
     }
     if let openssh::Error::Connect(error) = error
         && error.kind() == std::io::ErrorKind::NotFound
@@ -432,7 +432,7 @@ fn explain(what: String, address: &SshAddress, error: &openssh::Error) -> Error 
     }
     failed
         .with_cause(last_line(&said))
-        .hint("is the host up, and sshd running there?")
+        .hint("check that the host is up and sshd is running")
         .retryable()
 }
 

@@ -45,7 +45,7 @@ impl Host {
     /// forwards for another. `before` itself where it still leads there.
     ///
     /// # Errors
-    /// `Refused` where it has no VNC server, or one that no viewer here can reach; `NotFound`; `Unreachable`.
+    /// `Unsupported` where it has no VNC server, or one that no viewer here can reach; `NotFound`; `Unreachable`.
     pub async fn open_tunnel(
         &self,
         id: &SandboxId,
@@ -58,7 +58,7 @@ impl Host {
         let refused = || Error::new(Kind::Conflict, &*what);
         let vnc = self.guest_access(id).await?.vnc;
         let vnc =
-            vnc.ok_or_else(|| refused().with_cause("it has no VNC server, or does not run"))?;
+            vnc.ok_or_else(|| refused().with_cause("it has no VNC server or is not running"))?;
         if let Some(tunnel) = before.filter(|tunnel| tunnel.is_open_to(&vnc)) {
             return Ok(tunnel);
         }

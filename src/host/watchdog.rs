@@ -108,7 +108,7 @@ impl Watchdog {
         released.map_err(|cause| {
             Error::new(
                 Kind::Failed,
-                format!("cannot release the guard on host {}", self.runner.host()),
+                format!("cannot release the watchdog on host {}", self.runner.host()),
             )
             .with_cause(cause)
         })
@@ -190,7 +190,7 @@ impl WatchdogProcess {
             Error::new(
                 Kind::Failed,
                 format!(
-                    "cannot post a guard for {} on host {}",
+                    "cannot start a watchdog for {} on host {}",
                     duty.dir,
                     place.host()
                 ),
@@ -223,7 +223,7 @@ impl WatchdogProcess {
             Ok(Ok(_)) if said.trim() == "ready" => Ok(Self { command: running, stdin: line }),
             Ok(Ok(_)) if said.trim() == "virsh" => Err(failed()
                 .with_cause("virsh is not installed")
-                .hint("install libvirt-clients there: without it nobody could let the sandbox go on if snapdeck were killed")),
+                .hint("install libvirt-clients there: without virsh the watchdog could not resume the sandbox if snapdeck were killed")),
             Ok(Ok(_)) => {
                 drop(line);
                 // The connection may have gone, which says so itself.
@@ -245,7 +245,7 @@ impl WatchdogProcess {
         };
         match timeout(START_STOP_TIMEOUT, ended).await {
             Ok(Ok(status)) if status.success() => Ok(()),
-            Ok(Ok(status)) => Err(format!("it ended early ({status})")),
+            Ok(Ok(status)) => Err(format!("it exited early ({status})")),
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err("it does not end".into()),
         }

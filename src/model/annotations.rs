@@ -109,7 +109,7 @@ impl AnnotationsPatch {
     /// the remarks, and of the image its name and `image`: its length and how it is known again.
     ///
     /// # Errors
-    /// `InvalidInput` for a note or label that is too long or has control characters; `Refused` where `json` is no
+    /// `InvalidInput` for a note or label that is too long or has control characters; `Unsupported` where `json` is no
     /// manifest, or of a newer form.
     pub fn apply(
         &self,
@@ -138,8 +138,9 @@ impl AnnotationsPatch {
             }
         };
         if manifest.get("format").and_then(Value::as_u64) != Some(MANIFEST_FORMAT) {
-            return Err(refused("it is of a form that is not known here")
-                .hint("use the version of snapdeck that wrote it"));
+            return Err(
+                refused("unknown format version").hint("use the version of snapdeck that wrote it")
+            );
         }
         let mut remarks = match json {
             Some(json) => Annotations::from_manifest_json(json)?,
@@ -155,13 +156,16 @@ impl AnnotationsPatch {
         remarks.labels.extend(self.set_labels.iter().cloned());
         if remarks.labels.len() > MAX_LABELS {
             return Err(invalid_input(format!(
-                "there can be {MAX_LABELS} labels at most"
+                "at most {MAX_LABELS} labels are allowed"
             )));
         }
         remarks.pinned = self.set_pinned.unwrap_or(remarks.pinned);
         let failed = |error| {
-            Error::new(Kind::Failed, format!("cannot write the remarks on {name}"))
-                .with_cause(error)
+            Error::new(
+                Kind::Failed,
+                format!("cannot write the annotations of {name}"),
+            )
+            .with_cause(error)
         };
         let said = serde_json::to_value(&remarks).map_err(failed)?;
         let nothing = [Value::Null, Value::Bool(false), Value::Object(Map::new())];
@@ -179,12 +183,12 @@ impl AnnotationsPatch {
         if let Some(note) = &self.new_note {
             if note.len() > MAX_NOTE_BYTES {
                 return Err(invalid_input(format!(
-                    "a note can have {MAX_NOTE_BYTES} bytes, and this one has {}",
+                    "a note may have at most {MAX_NOTE_BYTES} bytes, this one has {}",
                     note.len()
                 )));
             }
             if note.chars().any(|c| c.is_control() && c != '\n') {
-                return Err(invalid_input("a note cannot have control characters"));
+                return Err(invalid_input("a note must not contain control characters"));
             }
         }
         for (key, value) in &self.set_labels {
@@ -199,14 +203,14 @@ impl AnnotationsPatch {
     }
 }
 
-/// A label as it is given: `KEY=VALUE`.
+/// A label as it is given: `KEY_WIDTH=VALUE`.
 ///
 /// # Errors
 /// `InvalidInput` for any other form, and for a key of other characters than letters, digits, `.`, `_`, `/` and `-`.
 pub fn parse_label(text: &str) -> Result<(String, String)> {
     let (key, value) = text
         .split_once('=')
-        .ok_or_else(|| invalid_input(format!("{text:?} is no label")).hint("write KEY=VALUE"))?;
+        .ok_or_else(|| invalid_input(format!("{text:?} is not a label")).hint("write KEY=VALUE"))?;
     validate_label_key(key)?;
     Ok((key.to_owned(), value.to_owned()))
 }
@@ -216,7 +220,7 @@ fn validate_label_key(key: &str) -> Result<()> {
     match !key.is_empty() && key.len() <= MAX_LABEL_KEY_BYTES && key.bytes().all(allowed) {
         true => Ok(()),
         false => Err(
-            invalid_input(format!("{key:?} is not a valid key of a label")).hint(format!(
+            invalid_input(format!("{key:?} is not a valid label key")).hint(format!(
                 "use 1 to {MAX_LABEL_KEY_BYTES} letters, digits, '.', '_', '/' and '-'"
             )),
         ),

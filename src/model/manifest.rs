@@ -202,12 +202,12 @@ impl Manifest {
         let manifest: Self =
             serde_json::from_slice(json).map_err(|error| bad(error.to_string()))?;
         if manifest.format != FORMAT {
-            return Err(bad(format!("its form {} is not known", manifest.format)));
+            return Err(bad(format!("unknown format version {}", manifest.format)));
         }
         let wanted = manifest.size_bytes.div_ceil(BLOCK_BYTES);
         if manifest.blocks.len() as u64 != wanted {
             return Err(bad(format!(
-                "it has {} digests, and its image {wanted} blocks",
+                "it has {} digests for {wanted} blocks",
                 manifest.blocks.len()
             )));
         }
@@ -290,7 +290,7 @@ fn read_blocks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Digest>
     let text = String::deserialize(deserializer)?;
     let bytes = BASE64.decode(text).map_err(de::Error::custom)?;
     let (digests, []) = bytes.as_chunks() else {
-        return Err(de::Error::custom("digests have 32 bytes each"));
+        return Err(de::Error::custom("a digest must have 32 bytes"));
     };
     Ok(digests.iter().copied().map(Digest).collect())
 }

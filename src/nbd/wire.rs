@@ -216,6 +216,6 @@ pub(crate) async fn negotiate(
 pub(crate) fn protocol_error(cause: impl std::fmt::Display) -> io::Error {
     io::Error::new(
         io::ErrorKind::InvalidData,
-        format!("the peer is not a usable NBD server: {cause}"),
+        format!("not an NBD server: {cause}"),
     )
 }

@@ -18,7 +18,7 @@ pub(super) struct BlockDigests(Mutex<BTreeMap<u64, Digest>>);
 pub(super) struct PendingDigests<'a> {
     digests: &'a BlockDigests,
     /// The first block's number.
-    first: u64,
+    first_block: u64,
     blocks: JoinHandle<Vec<Digest>>,
 }
 
@@ -35,7 +35,7 @@ impl BlockDigests {
     pub(crate) fn begin(&self, offset: u64, bytes: Bytes) -> PendingDigests<'_> {
         PendingDigests {
             digests: self,
-            first: offset / BLOCK_BYTES,
+            first_block: offset / BLOCK_BYTES,
             blocks: tokio::task::spawn_blocking(move || {
                 bytes.chunks(BLOCK_BYTES as usize).map(hash_block).collect()
             }),
@@ -76,7 +76,9 @@ impl PendingDigests<'_> {
     pub(crate) async fn finish(self) -> Result<()> {
         let digests = (self.blocks.await)
             .map_err(|error| Error::new(Kind::Failed, "cannot hash an image").with_cause(error))?;
-        self.digests.lock().extend((self.first..).zip(digests));
+        self.digests
+            .lock()
+            .extend((self.first_block..).zip(digests));
         Ok(())
     }
 }

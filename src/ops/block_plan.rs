@@ -10,11 +10,11 @@ use snapdeck_model::{BlockSet, Digest, Manifest, block_bytes, block_count};
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct BlockPlan {
     /// Blocks that are there, by their records.
-    pub(super) here: BlockSet,
+    pub(super) present: BlockSet,
     /// Blocks to be copied from each origin, in the order of the origins; in the order of the image.
     pub(super) copies: Vec<Vec<BlockCopy>>,
     /// Blocks to be fetched.
-    pub(super) fetch: BlockSet,
+    pub(super) to_fetch: BlockSet,
 }
 
 /// Plans an image of `size_bytes` whose blocks are to be `wanted`; where that is not known, nothing can be copied.
@@ -59,9 +59,9 @@ pub(super) fn plan_blocks(
         })
         .collect();
     BlockPlan {
-        here,
+        present: here,
         copies,
-        fetch,
+        to_fetch: fetch,
     }
 }
 
@@ -114,12 +114,16 @@ mod tests {
         let near = manifest("near", &[1, 7, 2, 8]);
         let far = manifest("far", &[2, 1, 4, 3, 6]);
         let plan = planned(&wanted, &[(0, 1), (4, 6)], &[&near, &far]);
-        assert_eq!(blocks(&plan.here), [0], "what is recorded otherwise is not");
+        assert_eq!(
+            blocks(&plan.present),
+            [0],
+            "what is recorded otherwise is not"
+        );
         assert_eq!(
             plan.copies,
             [vec![piece(2, 1)], vec![piece(3, 2), piece(2, 3)]]
         );
-        assert_eq!(blocks(&plan.fetch), [4, 5]);
+        assert_eq!(blocks(&plan.to_fetch), [4, 5]);
     }
 
     #[test]
@@ -136,7 +140,7 @@ mod tests {
         // A manifest that lies: its last block, of one byte, has the digest of a whole one.
         let wanted = manifest("app", &[5, 6, 7]);
         let plan = planned(&wanted, &[], &[&manifest("base", &[1, 5])]);
-        assert_eq!(blocks(&plan.fetch), [0, 1, 2]);
+        assert_eq!(blocks(&plan.to_fetch), [0, 1, 2]);
     }
 
     #[test]
@@ -144,7 +148,10 @@ mod tests {
         let recorded = BTreeMap::from([(1, digest(1))]);
         let base = manifest("base", &[1, 2, 3]);
         let plan = plan_blocks(base.size_bytes, None, &recorded, &[&base]);
-        assert_eq!((blocks(&plan.here), plan.copies), (vec![1], vec![vec![]]));
-        assert_eq!(blocks(&plan.fetch), [0, 2]);
+        assert_eq!(
+            (blocks(&plan.present), plan.copies),
+            (vec![1], vec![vec![]])
+        );
+        assert_eq!(blocks(&plan.to_fetch), [0, 2]);
     }
 }

@@ -17,9 +17,9 @@ use super::sandbox_disk::SandboxDisk;
 use super::{Context, variables};
 
 /// How often and how long resuming a sandbox is tried before it is left to the guard.
-const RESUME_TRIES: u32 = 5;
+const MAX_RESUME_ATTEMPTS: u32 = 5;
 /// How often a disk is read anew because the host went away in the middle.
-pub(super) const AWAY_TRIES: u32 = 3;
+pub(super) const MAX_READ_ATTEMPTS: u32 = 3;
 
 /// How the guest is kept from writing while its disk is read.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -49,21 +49,21 @@ pub(super) async fn convert_and_upload(
             // What was read while the host went away may be torn, and its guard has thrown it away.
             Err(error)
                 if is_host_unreachable(&error)
-                    && tries < AWAY_TRIES
+                    && tries < MAX_READ_ATTEMPTS
                     && !ctx.cancel.is_cancelled() =>
             {
-                ctx.warn(format!("{error}; reading the disk from the start again"));
+                ctx.warn(format!("{error}; reading the disk again from the start"));
                 tries += 1;
             }
             staged => break staged?,
         }
     };
     let uploaded = upload(host, bucket, &staged, wish, ctx).await;
-    let paused = staged.paused;
+    let paused = staged.pause_duration;
     staged.remove(host, ctx).await;
     let (object, digests, variables) = uploaded?;
     Ok(UploadedImage {
-        moved: TransferStats {
+        transfer: TransferStats {
             method: Method::Convert,
             uploaded_bytes: object.size_bytes,
             copied_bytes: 0,
@@ -72,7 +72,7 @@ pub(super) async fn convert_and_upload(
         digests: digests.all(object.size_bytes),
         object,
         variables,
-        paused,
+        pause_duration: paused,
         consistency: match stillness {
             ConsistencyMode::Live => Consistency::LiveUnsafe,
             ConsistencyMode::PauseGuest => Consistency::CrashConsistent,
@@ -94,12 +94,12 @@ pub(super) fn is_host_unreachable(error: &Error) -> bool {
 /// A flattened disk on its host, under guard.
 struct ConvertedImage {
     dir: String,
-    flat: String,
+    image_path: String,
     /// A copy of the UEFI variables, of the same moment.
     variables: Option<String>,
-    guard: Watchdog,
+    watchdog: Watchdog,
     /// How long the guest was paused by us.
-    paused: Option<Duration>,
+    pause_duration: Option<Duration>,
 }
 
 impl ConvertedImage {
@@ -109,7 +109,7 @@ impl ConvertedImage {
         match host.remove_temp_dir(dir).await {
             // A guard that was killed meanwhile has nothing left to do: that is no failure of the job.
             Ok(()) => {
-                if let Err(error) = self.guard.release().await {
+                if let Err(error) = self.watchdog.release().await {
                     ctx.warn(error.to_string());
                 }
             }
@@ -136,18 +136,18 @@ async fn convert_to_temp_dir(
         }
     };
     let mut staged = ConvertedImage {
-        flat: format!("{dir}/{}", name.file_name()),
+        image_path: format!("{dir}/{}", name.file_name()),
         variables: source
             .variables
             .as_ref()
             .map(|_| format!("{dir}/{}", name.variables_file_name())),
         dir,
-        guard,
-        paused: None,
+        watchdog: guard,
+        pause_duration: None,
     };
     match convert(host, source, stillness, &staged, ctx).await {
         Ok(paused) => {
-            staged.paused = paused;
+            staged.pause_duration = paused;
             Ok(staged)
         }
         Err(error) => {
@@ -165,30 +165,34 @@ async fn convert(
     staged: &ConvertedImage,
     ctx: &Context,
 ) -> Result<Option<Duration>> {
-    let ConvertedImage { dir, flat, .. } = staged;
+    let ConvertedImage {
+        dir,
+        image_path: flat,
+        ..
+    } = staged;
     ctx.enter_phase(Phase::Checking)?;
     // QEMU holds the locks of an active sandbox's disk: only then is it read without them. A stopped
     // one is read under qemu's own locks, so that nobody can start it meanwhile.
     let shared = source.state.is_active();
-    let needed = host.measure(&source.disk, shared).await?;
+    let needed = host.measure(&source.disk_path, shared).await?;
     let free = host.free_bytes(dir).await?;
     if needed > free {
         return Err(Error::new(
             Kind::NoSpace,
             format!(
-                "the flattened disk of {} may take {needed} bytes, and {} on host {} has {free}",
+                "the converted disk of {} may take {needed} bytes, {} on host {} has {free}",
                 source.id,
                 host.settings().temp_dir,
                 host.name()
             ),
         )
-        .hint("free space there, or point temp_dir of the host at a larger disk"));
+        .hint("free space there, or set temp_dir of the host to a larger disk"));
     }
     ctx.check_cancelled()?;
     let copy = |still: Option<SandboxState>| async move {
         let before = source.stamps(host).await?;
         let (progress, cancel) = (&ctx.progress, &ctx.cancel);
-        host.convert(&source.disk, flat, shared, needed, progress, cancel)
+        host.convert(&source.disk_path, flat, shared, needed, progress, cancel)
             .await?;
         if let (Some(from), Some(to)) = (&source.variables, &staged.variables) {
             host.create_exclusive(to).await?;
@@ -220,7 +224,7 @@ async fn convert(
     match resumed {
         Ok(()) => {
             ctx.info(format!(
-                "{} runs again after {} ms",
+                "{} resumed after {} ms",
                 source.id,
                 paused.as_millis()
             ));
@@ -240,7 +244,7 @@ async fn convert(
                     host.name()
                 ))
                 .hint(format!(
-                    "a guard on the host goes on trying; else run `virsh resume {id}` there"
+                    "the watchdog on the host keeps trying; otherwise run `virsh resume {id}` there"
                 ));
             ctx.warn(error.to_string());
             return Err(converted.err().unwrap_or(error));
@@ -265,7 +269,7 @@ pub(super) async fn resume_with_retries(host: &Host, id: &SandboxId) -> Result<(
             Err(_) => {}
         }
         tries += 1;
-        if tries == RESUME_TRIES {
+        if tries == MAX_RESUME_ATTEMPTS {
             return Err(error);
         }
         tokio::time::sleep(Duration::from_millis(300)).await;
@@ -281,7 +285,7 @@ async fn upload(
     ctx: &Context,
 ) -> Result<(Object, BlockDigests, Option<Bytes>)> {
     ctx.check_cancelled()?;
-    let reader = host.open_reader(&staged.flat).await?;
+    let reader = host.open_reader(&staged.image_path).await?;
     let size = reader.size_bytes();
     let variables = match &staged.variables {
         Some(path) => Some(variables::read_variables(host, path).await?),

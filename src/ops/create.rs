@@ -14,7 +14,7 @@ use super::{Context, refuse_existing};
 /// again afterwards; with `live` it is not paused, and the disk may be torn.
 ///
 /// # Errors
-/// `Refused` where the object exists and is not to be overwritten; `NotFound` without such a sandbox; `NoSpace` where
+/// `Unsupported` where the object exists and is not to be overwritten; `NotFound` without such a sandbox; `NoSpace` where
 /// the disk has to be converted and does not fit.
 pub async fn create(
     host: &Host,
@@ -46,8 +46,8 @@ pub async fn create(
         live_mode: live,
         sandbox_id: sandbox.clone(),
         host: host.name().clone(),
-        paused_ms: sent.paused.map_or(0, milliseconds),
+        paused_ms: sent.pause_duration.map_or(0, milliseconds),
         consistency: sent.consistency,
-        transfer: sent.moved,
+        transfer: sent.transfer,
     })
 }

@@ -42,9 +42,9 @@ impl SnapshotRequest {
 /// What was sent, and how long the guest stood still for it.
 pub(super) struct UploadedImage {
     pub object: Object,
-    pub moved: TransferStats,
+    pub transfer: TransferStats,
     /// How long the guest was paused by us, where it was.
-    pub paused: Option<Duration>,
+    pub pause_duration: Option<Duration>,
     pub consistency: Consistency,
     /// Of the object's blocks.
     pub digests: Option<Vec<Digest>>,
@@ -72,8 +72,8 @@ pub(super) async fn build_object(
         }
         ConsistencyMode::AlreadyQuiet => {
             match Box::pin(compose_and_upload(host, bucket, source, wish, ctx)).await? {
-                ComposeOutcome::Sent(sent) => *sent,
-                ComposeOutcome::Refused(why) | ComposeOutcome::Unfit(why) => {
+                ComposeOutcome::Uploaded(sent) => *sent,
+                ComposeOutcome::Unsupported(why) | ComposeOutcome::MethodUnavailable(why) => {
                     log_conversion(&why, ctx);
                     Box::pin(convert_and_upload(
                         host, bucket, source, stillness, wish, ctx,
@@ -83,7 +83,10 @@ pub(super) async fn build_object(
             }
         }
         ConsistencyMode::Live => {
-            log_conversion("the sandbox runs, and is not to be paused", ctx);
+            log_conversion(
+                "the sandbox is running and must not be paused (--live)",
+                ctx,
+            );
             Box::pin(convert_and_upload(
                 host, bucket, source, stillness, wish, ctx,
             ))
@@ -96,7 +99,7 @@ pub(super) async fn build_object(
         uploaded_bytes,
         copied_bytes,
         saved_bytes,
-    } = sent.moved;
+    } = sent.transfer;
     ctx.info(format!(
         "{uploaded_bytes} bytes uploaded, {copied_bytes} copied by the store, {saved_bytes} saved ({})",
         method.as_str()
@@ -106,7 +109,7 @@ pub(super) async fn build_object(
 }
 
 fn log_conversion(why: &str, ctx: &Context) {
-    ctx.info(format!("the disk is converted as a whole: {why}"));
+    ctx.info(format!("falling back to converting the whole disk: {why}"));
 }
 
 /// Makes the object of a running sandbox's disk, in the first of the host's ways that works.
@@ -124,8 +127,8 @@ async fn build_from_running_guest(
             _ => Box::pin(compose_running(host, bucket, source, method, wish, ctx)).await?,
         };
         match composed {
-            ComposeOutcome::Sent(sent) => return Ok(*sent),
-            ComposeOutcome::Unfit(why) => {
+            ComposeOutcome::Uploaded(sent) => return Ok(*sent),
+            ComposeOutcome::MethodUnavailable(why) => {
                 let method = method.as_str();
                 ctx.warn(format!(
                     "the disk of {} cannot be read by {method}: {why}",
@@ -133,7 +136,7 @@ async fn build_from_running_guest(
                 ));
                 unfit = Some(why);
             }
-            ComposeOutcome::Refused(why) => {
+            ComposeOutcome::Unsupported(why) => {
                 unfit = Some(why);
                 break;
             }
@@ -146,7 +149,7 @@ async fn build_from_running_guest(
             host.name()
         );
         let error = Error::new(Kind::Failed, what)
-            .hint("stop or pause it first, or see running of the host in the settings");
+            .hint("stop or pause it first, or check `running` of the host in the settings");
         return Err(match unfit {
             Some(why) => error.with_cause(why),
             None => error,
@@ -179,7 +182,7 @@ async fn upload_variables(
     };
     if overwrite {
         return Err(error.hint(format!(
-            "{} is the new image, and its UEFI variables are not: push it again",
+            "{} has the new image but not its UEFI variables: push it again",
             sent.object.key
         )));
     }
@@ -208,14 +211,14 @@ async fn write_manifest(
     manifest.sandbox = Some(source.id.clone());
     manifest.parent = find_parent(host, source).await;
     manifest.consistency = Some(sent.consistency);
-    manifest.method = Some(sent.moved.method.as_str().to_owned());
-    manifest.paused_ms = sent.paused.map(milliseconds);
+    manifest.method = Some(sent.transfer.method.as_str().to_owned());
+    manifest.paused_ms = sent.pause_duration.map(milliseconds);
     manifest.etag = object.etag.clone();
     match bucket.write_manifest(&manifest).await {
         Ok(()) => {}
         // Whoever replaced the object has said what it is now.
         Err(error) if error.kind() == Kind::Conflict => ctx.info(error.to_string()),
-        Err(error) => ctx.warn(format!("{error}; the object stands without a manifest")),
+        Err(error) => ctx.warn(format!("{error}; the object has no manifest")),
     }
 }
 

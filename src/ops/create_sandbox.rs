@@ -10,7 +10,7 @@ use super::Context;
 /// Makes the sandbox `id` as `form` says; what that leaves open is as `defaults` have it.
 ///
 /// # Errors
-/// `Refused` where the id is taken, the disk is to be smaller than the snapshot's, or the host has not what it needs
+/// `Unsupported` where the id is taken, the disk is to be smaller than the snapshot's, or the host has not what it needs
 /// (memory, firmware); `NotFound` without the snapshot; `Damaged` where that is no sound standalone image;
 /// `InvalidInput` for a template that cannot be used; `Failed` with libvirt's words. Nothing of it stays then.
 pub async fn create_sandbox(
@@ -44,11 +44,11 @@ pub async fn create_sandbox(
     let lacks = match plan.firmware {
         Firmware::Bios => None,
         Firmware::Uefi => (!offer.has_uefi).then_some("UEFI"),
-        Firmware::SecureUefi => (!offer.has_secure_boot).then_some("UEFI that can secure its boot"),
+        Firmware::SecureUefi => (!offer.has_secure_boot).then_some("UEFI with Secure Boot"),
     };
     if let Some(lacks) = lacks {
         return Err(creation_error(host, id, Kind::Conflict)
-            .with_cause(format!("the host has no firmware for {lacks}"))
+            .with_cause(format!("no firmware on the host for {lacks}"))
             .hint("install ovmf there, or set firmware in [sandbox] of the settings"));
     }
     plan.has_tpm = offer.has_tpm;
@@ -63,15 +63,15 @@ pub async fn create_sandbox(
         disk: &disk,
         variables: &variables,
         files: Vec::new(),
-        defined: false,
+        is_defined: false,
     };
     let outcome = async {
         made.create(&base, storage_bytes, plan.firmware, ctx)
             .await?;
         ctx.check_cancelled()?;
-        made.defined = true;
+        made.is_defined = true;
         host.define(xml).await.map_err(|error| match error.kind() {
-            Kind::Failed => error.hint("is template in [sandbox] of the settings to blame?"),
+            Kind::Failed => error.hint("check template in [sandbox] of the settings"),
             _ => error,
         })?;
         base.check_unchanged(host).await?;
@@ -96,7 +96,7 @@ pub async fn create_sandbox(
 }
 
 fn creation_error(host: &Host, id: &SandboxId, kind: Kind) -> Error {
-    let what = format!("cannot make the sandbox {id} on host {}", host.name());
+    let what = format!("cannot create sandbox {id} on host {}", host.name());
     Error::new(kind, what)
 }
 
@@ -105,17 +105,20 @@ async fn refuse_existing_id(host: &Host, id: &SandboxId) -> Result<()> {
     let taken = |why: String| Err(creation_error(host, id, Kind::Conflict).with_cause(why));
     match host.sandbox_state(id).await {
         Ok(state) => {
-            return taken(format!("the id is taken by one that is {}", state.as_str()))
-                .map_err(|error| error.hint("choose another id"));
+            return taken(format!(
+                "a sandbox with this id exists and is {}",
+                state.as_str()
+            ))
+            .map_err(|error| error.hint("choose another id"));
         }
         Err(error) if error.kind() == Kind::NotFound => {}
         Err(error) => return Err(error),
     }
     for path in [host.disk_path(id), host.variables_path(id)] {
         if host.has_file(&path).await? {
-            return taken(format!("{path} is there, and no sandbox {id}")).map_err(|error| {
+            return taken(format!("{path} exists, but sandbox {id} does not")).map_err(|error| {
                 error.hint(format!(
-                    "`snapdeck sandbox destroy {id}` removes what is left of one; or choose another id"
+                    "remove the leftover with `snapdeck sandbox destroy {id}`, or choose another id"
                 ))
             });
         }
@@ -137,18 +140,20 @@ impl BaseSnapshot {
         let name = &form.snapshot;
         let path = host.snapshot_path(name);
         let Some(file) = host.image_file(&path).await? else {
-            let what = format!("there is no snapshot {name} on host {}", host.name());
+            let what = format!("snapshot {name} not found on host {}", host.name());
             return Err(Error::new(Kind::NotFound, what).hint(format!(
-                "`snapdeck pull {name}` fetches it from the bucket; `snapdeck sandbox new --pull` does both"
+                "run `snapdeck pull {name}` first, or pass --pull to `snapdeck sandbox new`"
             )));
         };
         let facts = check_usable_base(&file).map_err(|why| {
             Error::new(
                 Kind::Damaged,
-                format!("no sandbox can stand on {path} on host {}", host.name()),
+                format!("cannot use {path} on host {} as a base", host.name()),
             )
             .with_cause(why)
-            .hint(format!("`snapdeck pull {name}` repairs a broken copy"))
+            .hint(format!(
+                "run `snapdeck pull {name}` to repair a damaged copy"
+            ))
         })?;
         let variables = host.snapshot_variables_path(name);
         Ok(Self {
@@ -181,8 +186,8 @@ impl BaseSnapshot {
 fn check_usable_base(file: &ImageFile) -> Result<ImageFacts, String> {
     let facts = file.facts.clone()?;
     match &facts.backing_file {
-        Some(backing) => Err(format!("it stands on {backing} itself")),
-        None if facts.has_external_data_file => Err("its data lies in another file".to_owned()),
+        Some(backing) => Err(format!("it has the backing file {backing}")),
+        None if facts.has_external_data_file => Err("it has an external data file".to_owned()),
         None if facts.corrupt => Err("it is marked corrupt".to_owned()),
         None => Ok(facts),
     }
@@ -198,10 +203,10 @@ fn disk_size(
     match form.storage_bytes {
         Some(wanted) if wanted < base.virtual_size => Err(creation_error(host, id, Kind::Conflict)
             .with_cause(format!(
-                "its disk of {wanted} bytes would be smaller than that of {}, which has {}",
+                "its disk of {wanted} bytes would be smaller than the {} of its base, {}",
                 form.snapshot, base.virtual_size
             ))
-            .hint("a disk can only grow: name at least the snapshot's size, or none")),
+            .hint("use at least the snapshot's size, or leave it out")),
         wanted => Ok(wanted.filter(|wanted| *wanted > base.virtual_size)),
     }
 }
@@ -211,14 +216,14 @@ async fn warn_of_low_memory(host: &Host, id: &SandboxId, wanted: u64, ctx: &Cont
     if wanted > memory.total_bytes {
         return Err(creation_error(host, id, Kind::Conflict)
             .with_cause(format!(
-                "it is to have {wanted} bytes of memory, and the host has {} in all",
+                "{wanted} bytes of memory requested, the host has {} in total",
                 memory.total_bytes
             ))
-            .hint("give it less with --memory"));
+            .hint("request less with --memory"));
     }
     if wanted > memory.available_bytes {
         ctx.warn(format!(
-            "{id} is to have {wanted} bytes of memory, and host {} has {} to give now",
+            "{id} requests {wanted} bytes of memory, host {} has {} available",
             host.name(),
             memory.available_bytes
         ));
@@ -235,7 +240,7 @@ struct NewSandboxFiles<'a> {
     /// Files that are ours, in the order they were made in.
     files: Vec<&'a str>,
     /// May it be known to libvirt?
-    defined: bool,
+    is_defined: bool,
 }
 
 impl NewSandboxFiles<'_> {
@@ -264,9 +269,7 @@ impl NewSandboxFiles<'_> {
             }
             // libvirt makes them at the first start, from the template that belongs to the firmware it chose.
             None => {
-                ctx.info(
-                    "the snapshot has no UEFI variables of its own: it begins with the firmware's",
-                );
+                ctx.info("the snapshot has no UEFI variables: using the firmware's defaults");
                 Ok(())
             }
         }
@@ -276,7 +279,7 @@ impl NewSandboxFiles<'_> {
     async fn roll_back(&self, ctx: &Context) {
         let (host, id) = (self.host, self.id);
         let taken = async {
-            if self.defined {
+            if self.is_defined {
                 self.undefine().await?;
             }
             for file in self.files.iter().rev() {
@@ -287,7 +290,7 @@ impl NewSandboxFiles<'_> {
         let taken: Result<()> = taken.await;
         if let Err(error) = taken {
             ctx.warn(format!(
-                "{error}; `snapdeck sandbox destroy {id}` removes what is left of {id}"
+                "{error}; remove the rest with `snapdeck sandbox destroy {id}`"
             ));
         }
     }

@@ -7,7 +7,7 @@ use snapdeck_model::{Error, Kind, Result, SandboxState, SnapshotName};
 /// (another domain, an image without one) has no state we could rely on: it always counts.
 ///
 /// # Errors
-/// `Refused`, also where a chain on the host could not be followed: it may need the snapshot.
+/// `Unsupported`, also where a chain on the host could not be followed: it may need the snapshot.
 pub(super) fn refuse_if_in_use(
     host: &Host,
     survey: &HostInventory,
@@ -40,13 +40,13 @@ pub(super) fn refuse_if_in_use(
             .with_cause(format!("in use by {}", users.join(", ")))
             .hint(match verb {
                 "repair" => "stop those sandboxes first",
-                _ => "their disks stand on this very file; destroy those sandboxes first",
+                _ => "their disks are based on this file; destroy those sandboxes first",
             }));
     }
     if !survey.unresolved_chains.is_empty() {
         return Err(refused()
             .with_cause(format!(
-                "it is not known what these stand on: {}",
+                "cannot determine the bases of these: {}",
                 survey.unresolved_chains.join(", ")
             ))
             .hint("make those files readable"));

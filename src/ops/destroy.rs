@@ -8,7 +8,7 @@ use super::Context;
 /// Destroys the sandbox `id`, or what is left of one that was made or destroyed in half.
 ///
 /// # Errors
-/// `Refused` for a guest that is no sandbox of ours, or whose overlay is needed by others, naming them; `NotFound`
+/// `Unsupported` for a guest that is no sandbox of ours, or whose overlay is needed by others, naming them; `NotFound`
 /// where there is nothing of that id.
 pub(super) async fn destroy(host: &Host, id: &SandboxId, ctx: &Context) -> Result<Outcome> {
     let survey = host.scan().await?;
@@ -35,13 +35,13 @@ pub(super) async fn destroy(host: &Host, id: &SandboxId, ctx: &Context) -> Resul
     };
     if let Some(users) = survey.overlay_users.get(id) {
         return Err(refused()
-            .with_cause(format!("its disk {disk} is needed by {}", users.join(", ")))
+            .with_cause(format!("its disk {disk} is in use by {}", users.join(", ")))
             .hint("destroy those first"));
     }
     if !survey.unresolved_chains.is_empty() {
         return Err(refused()
             .with_cause(format!(
-                "it is not known what these stand on: {}",
+                "cannot determine the bases of these: {}",
                 survey.unresolved_chains.join(", ")
             ))
             .hint("make those files readable"));
@@ -61,9 +61,7 @@ pub(super) async fn destroy(host: &Host, id: &SandboxId, ctx: &Context) -> Resul
             }
             host.undefine(id).await?;
         }
-        None => ctx.info(format!(
-            "there is no sandbox {id}, only what is left of one"
-        )),
+        None => ctx.info(format!("no sandbox {id}, only its leftovers")),
     }
     // From here on it is not known to libvirt any more; what is left is found by the next try.
     if !others_variables {

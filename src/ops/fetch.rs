@@ -31,16 +31,16 @@ use snapdeck_model::{
 };
 
 /// How long who is ready waits for the others.
-const GATHER: Duration = Duration::from_secs(10);
+const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Blocks fetched and not yet written by all, at most. With the ranges that are on their way (48 MiB) a fetch takes 80 MiB,
 /// or 64 where it is for one host: the program itself takes 40, and 128 are all there are.
-const WINDOW: usize = 4;
-const WINDOW_OF_ONE: usize = 2;
+const WINDOW_BLOCKS: usize = 4;
+const SINGLE_HOST_WINDOW_BLOCKS: usize = 2;
 /// How long, on balance, a host may hold the others up: who does so for less than half of the time never is left
 /// behind, who has stopped is after this time.
-const PATIENCE: Duration = Duration::from_secs(5);
+const MAX_LAG: Duration = Duration::from_secs(5);
 /// How often that is looked at.
-const LOOK: Duration = Duration::from_millis(250);
+const LAG_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// What is fetched, and what it is to be.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,7 +49,7 @@ pub(super) struct RemoteObject {
     /// The object's own, where it has one.
     pub(super) manifest: Option<Manifest>,
     /// What is said of an object without one.
-    pub(super) remarks: Option<Annotations>,
+    pub(super) annotations: Option<Annotations>,
 }
 
 impl RemoteObject {
@@ -71,36 +71,36 @@ pub struct FetchHandle(Arc<SharedFetch>);
 struct SharedFetch {
     state: Mutex<SharedFetchState>,
     /// Told when nobody is awaited any more.
-    complete: Notify,
+    ready: Notify,
 }
 
 struct SharedFetchState {
     /// Shares that have neither joined nor gone.
-    awaited: usize,
+    pending_handles: usize,
     /// Has the fetch begun?
-    begun: bool,
+    is_started: bool,
     /// Those who joined, and what they want.
-    lanes: Vec<Subscriber>,
+    subscribers: Vec<Subscriber>,
     source: Option<Arc<RemoteObject>>,
     /// Bytes fetched.
-    fetched: Arc<ProgressCell>,
+    progress: Arc<ProgressCell>,
 }
 
 /// The fetch's end of a queue.
 struct Subscriber {
-    wanted: BlockSet,
+    blocks: BlockSet,
     sender: UnboundedSender<Message>,
-    pace: Arc<Backpressure>,
+    backpressure: Arc<Backpressure>,
 }
 
 /// A host's end of a queue.
 pub(super) struct Subscription {
     pub(super) receiver: UnboundedReceiver<Message>,
-    pub(super) pace: Arc<Backpressure>,
+    pub(super) backpressure: Arc<Backpressure>,
     /// Bytes fetched, for all hosts.
-    pub(super) fetched: Arc<ProgressCell>,
+    pub(super) progress: Arc<ProgressCell>,
     /// The fetch with the others had begun, or was for another object: this one is its own.
-    pub(super) late: bool,
+    pub(super) is_late: bool,
 }
 
 impl Subscription {
@@ -108,9 +108,9 @@ impl Subscription {
     pub(super) fn empty() -> Self {
         Self {
             receiver: unbounded_channel().1,
-            pace: Arc::default(),
-            fetched: Arc::default(),
-            late: false,
+            backpressure: Arc::default(),
+            progress: Arc::default(),
+            is_late: false,
         }
     }
 }
@@ -118,12 +118,12 @@ impl Subscription {
 /// How one host keeps up.
 #[derive(Default)]
 pub(super) struct Backpressure {
-    blocks: AtomicUsize,
-    bytes: AtomicU64,
+    queued_blocks: AtomicUsize,
+    queued_bytes: AtomicU64,
     /// Bytes fetched for others alone.
-    passed: AtomicU64,
+    skipped_bytes: AtomicU64,
     /// Fires when the fetch goes on without this host.
-    pub(super) left_behind: CancellationToken,
+    pub(super) dropped: CancellationToken,
 }
 
 pub(super) enum Message {
@@ -135,42 +135,42 @@ pub(super) enum Message {
 /// A block of the object, which is what it is to be.
 #[derive(Clone)]
 pub(super) struct FetchedBlock {
-    pub(super) block: u64,
+    pub(super) index: u64,
     pub(super) data: Bytes,
     pub(super) digest: Digest,
     /// Its place in the window: free for another one when all hosts have given theirs up.
-    pub(super) place: Arc<OwnedSemaphorePermit>,
+    pub(super) permit: Arc<OwnedSemaphorePermit>,
 }
 
 impl Backpressure {
     fn add_taken(&self, bytes: u64) {
-        self.blocks.fetch_add(1, Relaxed);
-        self.bytes.fetch_add(bytes, Relaxed);
+        self.queued_blocks.fetch_add(1, Relaxed);
+        self.queued_bytes.fetch_add(bytes, Relaxed);
     }
 
     /// A block of so many bytes was written.
     pub(super) fn add_written(&self, bytes: u64) {
-        self.blocks.fetch_sub(1, Relaxed);
-        self.bytes.fetch_sub(bytes, Relaxed);
+        self.queued_blocks.fetch_sub(1, Relaxed);
+        self.queued_bytes.fetch_sub(bytes, Relaxed);
     }
 
     /// Bytes fetched that this host has not written: others' alone, and those that wait for it.
     pub(super) fn unwritten_bytes(&self) -> u64 {
-        self.bytes.load(Relaxed) + self.passed.load(Relaxed)
+        self.queued_bytes.load(Relaxed) + self.skipped_bytes.load(Relaxed)
     }
 }
 
 impl Subscriber {
     fn is_subscribed(&self) -> bool {
-        !self.sender.is_closed() && !self.pace.left_behind.is_cancelled()
+        !self.sender.is_closed() && !self.backpressure.dropped.is_cancelled()
     }
 
     fn send(&self, block: FetchedBlock) {
         let bytes = block.data.len() as u64;
-        if !self.wanted.contains(block.block) {
-            self.pace.passed.fetch_add(bytes, Relaxed);
+        if !self.blocks.contains(block.index) {
+            self.backpressure.skipped_bytes.fetch_add(bytes, Relaxed);
         } else if self.is_subscribed() {
-            self.pace.add_taken(bytes);
+            self.backpressure.add_taken(bytes);
             // Who went away meanwhile gives all its places up.
             let _ = self.sender.send(Message::Block(block));
         }
@@ -199,24 +199,24 @@ impl FetchHandle {
     ) -> Subscription {
         let mut state = self.0.state();
         let other = |ours: &Arc<RemoteObject>| ours != source;
-        if state.begun || state.source.as_ref().is_some_and(other) {
+        if state.is_started || state.source.as_ref().is_some_and(other) {
             drop(state);
             let queue = Self::single().subscribe(bucket, source, wanted);
             return Subscription {
-                late: true,
+                is_late: true,
                 ..queue
             };
         }
         let (sender, receiver) = unbounded_channel();
         let pace = Arc::<Backpressure>::default();
-        state.lanes.push(Subscriber {
-            wanted,
+        state.subscribers.push(Subscriber {
+            blocks: wanted,
             sender,
-            pace: pace.clone(),
+            backpressure: pace.clone(),
         });
         if state.source.is_none() {
             state.source = Some(source.clone());
-            let cell = state.fetched.clone();
+            let cell = state.progress.clone();
             // Nobody's own, so that it outlives whoever joined first.
             tokio::spawn(run_shared_fetch(
                 self.0.clone(),
@@ -227,9 +227,9 @@ impl FetchHandle {
         }
         Subscription {
             receiver,
-            pace,
-            fetched: state.fetched.clone(),
-            late: false,
+            backpressure: pace,
+            progress: state.progress.clone(),
+            is_late: false,
         }
     }
 }
@@ -237,9 +237,9 @@ impl FetchHandle {
 impl Drop for FetchHandle {
     fn drop(&mut self) {
         let mut state = self.0.state();
-        state.awaited -= 1;
-        if state.awaited == 0 {
-            self.0.complete.notify_one();
+        state.pending_handles -= 1;
+        if state.pending_handles == 0 {
+            self.0.ready.notify_one();
         }
     }
 }
@@ -248,13 +248,13 @@ impl SharedFetch {
     fn new(count: usize) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::new(SharedFetchState {
-                awaited: count,
-                begun: false,
-                lanes: Vec::new(),
+                pending_handles: count,
+                is_started: false,
+                subscribers: Vec::new(),
                 source: None,
-                fetched: Arc::default(),
+                progress: Arc::default(),
             }),
-            complete: Notify::new(),
+            ready: Notify::new(),
         })
     }
 
@@ -271,19 +271,19 @@ async fn run_shared_fetch(
     fetched: Arc<ProgressCell>,
 ) {
     // Past its time it begins with those who are ready.
-    let _ = timeout(GATHER, gathering.complete.notified()).await;
+    let _ = timeout(JOIN_TIMEOUT, gathering.ready.notified()).await;
     let mut lanes = {
         let mut state = gathering.state();
-        state.begun = true;
-        std::mem::take(&mut state.lanes)
+        state.is_started = true;
+        std::mem::take(&mut state.subscribers)
     };
     lanes.retain(Subscriber::is_subscribed);
     let mut wanted = BlockSet::none(source.object.size_bytes);
-    lanes.iter().for_each(|lane| wanted.extend(&lane.wanted));
+    lanes.iter().for_each(|lane| wanted.extend(&lane.blocks));
     let places = match lanes.len() {
         0 => return,
-        1 => WINDOW_OF_ONE,
-        _ => WINDOW,
+        1 => SINGLE_HOST_WINDOW_BLOCKS,
+        _ => WINDOW_BLOCKS,
     };
     let window = Arc::new(Semaphore::new(places));
     // Ended by dropping it.
@@ -320,7 +320,7 @@ async fn fetch_blocks(
             let broken = |why: String| {
                 Error::new(
                     Kind::Failed,
-                    format!("the fetch of {} broke off", object.key),
+                    format!("the download of {} was interrupted", object.key),
                 )
                 .with_cause(why)
             };
@@ -334,10 +334,10 @@ async fn fetch_blocks(
             }
             let place = window.clone().acquire_owned().await;
             let block = FetchedBlock {
-                block,
+                index: block,
                 data,
                 digest,
-                place: Arc::new(place.map_err(|closed| broken(closed.to_string()))?),
+                permit: Arc::new(place.map_err(|closed| broken(closed.to_string()))?),
             };
             lanes.iter().for_each(|lane| lane.send(block.clone()));
             Ok(())
@@ -350,7 +350,10 @@ async fn fetch_blocks(
         if wanted.is_empty() {
             return Ok(());
         }
-        tracing::warn!("blocks {wanted} of {} are wrong: fetched again", object.key);
+        tracing::warn!(
+            "blocks {wanted} of {} do not match the manifest: downloading them again",
+            object.key
+        );
     }
     Err(wrong_blocks_error(source, &wanted))
 }
@@ -360,27 +363,30 @@ fn wrong_blocks_error(source: &RemoteObject, wrong: &BlockSet) -> Error {
     let object = &source.object;
     Error::new(Kind::Damaged, format!("{} is damaged", object.key))
         .with_cause(format!(
-            "twice the bytes of block {wrong} (of {} bytes at {}) are not those its manifest tells of",
+            "block {wrong} ({} bytes at {}) did not match the manifest twice",
             source.block_bytes(first),
             first * BLOCK_BYTES
         ))
-        .hint("push it again, or remove its manifest to have it as it is")
+        .hint("push it again, or remove its manifest to accept it as it is")
 }
 
 /// Watches for who holds the others up, and lets them go on without it.
 async fn drop_laggards(lanes: &[Subscriber], window: &Semaphore) -> Infallible {
     let mut patience = LagTracker::new(lanes.len());
-    let mut looks = interval(LOOK);
+    let mut looks = interval(LAG_CHECK_INTERVAL);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         looks.tick().await;
         let backlogs: Vec<Option<usize>> = lanes
             .iter()
-            .map(|lane| lane.is_subscribed().then(|| lane.pace.blocks.load(Relaxed)))
+            .map(|lane| {
+                lane.is_subscribed()
+                    .then(|| lane.backpressure.queued_blocks.load(Relaxed))
+            })
             .collect();
         for lane in patience.update(window.available_permits() == 0, &backlogs) {
             if let Some(lane) = lanes.get(lane) {
-                lane.pace.left_behind.cancel();
+                lane.backpressure.dropped.cancel();
             }
         }
     }
@@ -402,10 +408,10 @@ impl LagTracker {
         let mut over = Vec::new();
         for (host, (held, backlog)) in self.0.iter_mut().zip(backlogs).enumerate() {
             *held = match waits && backlog.is_some() && *backlog == most {
-                true => *held + LOOK,
-                false => held.saturating_sub(LOOK),
+                true => *held + LAG_CHECK_INTERVAL,
+                false => held.saturating_sub(LAG_CHECK_INTERVAL),
             };
-            if *held >= PATIENCE {
+            if *held >= MAX_LAG {
                 over.push(host);
             }
         }
@@ -419,7 +425,7 @@ mod tests {
 
     /// Looks as often as it takes for 5 s.
     fn looks() -> usize {
-        (PATIENCE.as_millis() / LOOK.as_millis()) as usize
+        (MAX_LAG.as_millis() / LAG_CHECK_INTERVAL.as_millis()) as usize
     }
 
     #[test]

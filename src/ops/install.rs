@@ -19,14 +19,14 @@ use super::transfer::{TransferError, TransferPlan, TransferProgress, run_transfe
 use super::variables::FetchedVariables;
 
 /// Manifests of a host that are read at once.
-const READS: usize = 4;
+const MAX_MANIFEST_READS: usize = 4;
 
 /// What stands under the snapshot's name before.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum ExistingCopy {
-    Nothing,
+    Absent,
     /// A snapshot that is to be replaced.
-    Sound,
+    Valid,
     /// One that is damaged, whose good blocks may serve.
     Damaged,
 }
@@ -48,13 +48,13 @@ pub(super) async fn find_object(
                 bucket.location()
             ),
         )
-        .hint("`snapdeck objects` lists what is there")
+        .hint("list objects with `snapdeck objects`")
     })?;
     let manifest = match bucket.manifest(&object).await {
         Ok(manifest) => manifest,
         // All works without, and slower.
         Err(error) => {
-            ctx.info(format!("{error}; it goes on without its manifest"));
+            ctx.info(format!("{error}; continuing without its manifest"));
             None
         }
     };
@@ -69,7 +69,7 @@ pub(super) async fn find_object(
     Ok(RemoteObject {
         object,
         manifest,
-        remarks,
+        annotations: remarks,
     })
 }
 
@@ -96,7 +96,7 @@ pub(super) async fn install_snapshot(
         .open_writer(&partial, &content_id(bucket, object))
         .await
         .map_err(|error| match (error.kind(), error.hint_text()) {
-            (Kind::Failed, None) => error.hint("see snapshots_dir of the host in the settings"),
+            (Kind::Failed, None) => error.hint("check snapshots_dir of the host in the settings"),
             _ => error,
         })?;
     let mut received = TransferProgress::empty(object.size_bytes);
@@ -111,7 +111,7 @@ pub(super) async fn install_snapshot(
             None => None,
         };
         let landed = writer
-            .rename_into_place(&path, before != ExistingCopy::Nothing)
+            .rename_into_place(&path, before != ExistingCopy::Absent)
             .await;
         if let (Err(_), Some(new)) = (&landed, new) {
             // What failed is told; with the image out of reach, this is too.
@@ -149,19 +149,19 @@ async fn prepare(
     let object = &source.object;
     let recorded = revalidate_partial(host, source, writer, ctx).await?;
     let work = plan_transfer(host, source, &recorded, before, ctx).await;
-    let missing = work.fetch.bytes();
+    let missing = work.to_fetch.bytes();
     let dir = &host.settings().snapshots_dir;
     let free = host.free_bytes(dir).await?;
     if missing > free {
         return Err(Error::new(
             Kind::NoSpace,
             format!(
-                "{} has {missing} bytes to fetch, and {dir} on host {} has {free} left",
+                "{} needs {missing} more bytes, {dir} on host {} has {free} free",
                 object.name,
                 host.name()
             ),
         )
-        .hint("remove snapshots that are no longer needed"));
+        .hint("remove unneeded snapshots"));
     }
     Ok(work)
 }
@@ -178,7 +178,7 @@ async fn revalidate_partial(
         return Ok(recorded.blocks.clone());
     }
     ctx.info(format!(
-        "host {} was started since an earlier pull: what that left is checked",
+        "host {} rebooted since an earlier pull: checking the partial file",
         host.name()
     ));
     let object = &source.object;
@@ -205,7 +205,7 @@ pub(super) async fn plan_transfer(
         origins = match find_copy_sources(host, manifest).await {
             Ok(origins) => origins,
             Err(error) => {
-                ctx.info(format!("{error}; nothing is copied from other snapshots"));
+                ctx.info(format!("{error}; not copying blocks from other snapshots"));
                 Vec::new()
             }
         };
@@ -218,13 +218,13 @@ pub(super) async fn plan_transfer(
     let wanted = source.manifest.as_ref().map(|manifest| &*manifest.blocks);
     let manifests: Vec<&Manifest> = origins.iter().map(|(_, manifest)| manifest).collect();
     let BlockPlan {
-        here,
+        present: here,
         copies,
-        fetch,
+        to_fetch: fetch,
     } = plan_blocks(object.size_bytes, wanted, recorded, &manifests);
     if !here.is_empty() {
         ctx.info(format!(
-            "{} of {} bytes are on host {} from an earlier pull",
+            "resuming: {} of {} bytes are on host {} from an earlier pull",
             here.bytes(),
             object.size_bytes,
             host.name()
@@ -241,9 +241,9 @@ pub(super) async fn plan_transfer(
     }
     let digest = |block| Some((block, *recorded.get(&block)?));
     TransferPlan {
-        here: here.iter().filter_map(digest).collect(),
+        present: here.iter().filter_map(digest).collect(),
         copies,
-        fetch,
+        to_fetch: fetch,
     }
 }
 
@@ -263,7 +263,7 @@ async fn find_copy_sources(host: &Host, wanted: &Manifest) -> Result<Vec<(CopySo
             };
             read.boxed()
         })
-        .buffered(READS)
+        .buffered(MAX_MANIFEST_READS)
         .collect()
         .await;
     let kept = kept.into_iter().flatten().collect();
@@ -302,7 +302,7 @@ async fn validate_image(
     let file = host.image_file(&partial).await?.ok_or_else(|| {
         Error::new(
             Kind::Failed,
-            format!("{partial} went away on host {}", host.name()),
+            format!("{partial} disappeared on host {}", host.name()),
         )
     })?;
     // The header comes first: nothing may open an image that names other files (CVE-2024-32498).
@@ -317,8 +317,10 @@ async fn validate_image(
             }
             Ok(())
         }
-        Err(error) if error.kind() == Kind::Damaged && received.resumed_bytes > 0 => Err(error
-            .hint("pull it again: what an earlier pull had left is gone now, and all is fetched")),
+        Err(error) if error.kind() == Kind::Damaged && received.resumed_bytes > 0 => {
+            Err(error
+                .hint("pull it again: the partial file is removed, so everything is downloaded"))
+        }
         Err(error) => Err(error),
     }
 }
@@ -326,11 +328,12 @@ async fn validate_image(
 /// Refuses what may not be a snapshot: no qcow2, or an image that needs another file.
 pub(super) fn refuse_unusable(file: &ImageFile, what: &str) -> Result<()> {
     let unfit = |why: String| {
-        Err(
-            Error::new(Kind::Damaged, format!("{what} is not fit to be a snapshot"))
-                .with_cause(why)
-                .hint("only standalone qcow2 images are; look at it with `qemu-img info`"),
+        Err(Error::new(
+            Kind::Damaged,
+            format!("{what} cannot be used as a snapshot"),
         )
+        .with_cause(why)
+        .hint("only standalone qcow2 images can; inspect it with `qemu-img info`"))
     };
     match &file.facts {
         Err(why) => unfit(why.clone()),
@@ -371,7 +374,7 @@ async fn keep_or_discard_partial(
             },
             _ => true,
         };
-    let discarded = match keeps || broke.host_away {
+    let discarded = match keeps || broke.is_host_unreachable {
         true => Err(None),
         false => writer.discard().await.map_err(Some),
     };
@@ -381,7 +384,7 @@ async fn keep_or_discard_partial(
             ctx.warn(format!("{left}; remove {partial} by hand"));
         }
         Err(_) => ctx.warn(format!(
-            "what is there ({bytes} of {} bytes) stays in {partial} on host {}, for the next pull",
+            "keeping {bytes} of {} bytes in {partial} on host {} for the next pull",
             object.size_bytes,
             host.name()
         )),
@@ -408,7 +411,7 @@ pub(super) async fn write_local_manifest(
             manifest.etag = object.etag.clone();
             manifest.virtual_size = file.facts.ok().map(|facts| facts.virtual_size);
             manifest.file = Some(file.stamp);
-            if let Some(remarks) = &source.remarks {
+            if let Some(remarks) = &source.annotations {
                 manifest = manifest.with_existing_annotations(remarks.clone());
             }
             host.write_manifest(manifest).await?;
@@ -416,9 +419,6 @@ pub(super) async fn write_local_manifest(
         Ok::<(), Error>(())
     };
     if let Err(error) = kept.await {
-        ctx.warn(format!(
-            "{error}; {} stands without a manifest",
-            object.name
-        ));
+        ctx.warn(format!("{error}; {} has no manifest", object.name));
     }
 }

@@ -57,11 +57,11 @@ pub struct Context {
     /// Fires when the operator cancels; clean-up still runs to its end.
     pub cancel: CancellationToken,
     /// Fires before `cancel` where the next start goes on with the operation: what it can go on from stays then.
-    pub leaving: CancellationToken,
+    pub suspend_token: CancellationToken,
     /// The job's own log.
     pub log: Arc<LogFn>,
     /// Are clusters that are written anew packed with zstd, where the image can have it?
-    pub zstd: bool,
+    pub zstd_enabled: bool,
 }
 
 impl Context {

@@ -15,7 +15,7 @@ use super::{Context, FetchHandle, dependents};
 enum LocalCopy {
     Absent,
     Valid { size_bytes: u64 },
-    Broken { why: String, size_bytes: u64 },
+    Broken { problem: String, size_bytes: u64 },
 }
 
 /// Pulls `name` to `host`. A valid local copy is left alone unless `overwrite`; a broken one is replaced once the new one
@@ -24,7 +24,7 @@ enum LocalCopy {
 ///
 /// # Errors
 /// `NotFound` where the bucket has no such object; `Damaged` where the object is no sound standalone qcow2
-/// image, or not what its manifest says; `Refused` where the file is in use by sandboxes; `NoSpace` where it does not
+/// image, or not what its manifest says; `Unsupported` where the file is in use by sandboxes; `NoSpace` where it does not
 /// fit. No error leaves anything new under the final name. A temporary file stays where the next pull can take it up,
 /// and where the host is out of reach.
 pub async fn pull(
@@ -42,7 +42,7 @@ pub async fn pull(
     match &local {
         LocalCopy::Valid { size_bytes } if !overwrite => {
             ctx.info(format!(
-                "a valid copy of {name} is on host {} already",
+                "a valid copy of {name} is already on host {}",
                 host.name()
             ));
             return Ok(Outcome::Pulled {
@@ -60,9 +60,9 @@ pub async fn pull(
         LocalCopy::Valid { .. } => {
             dependents::refuse_if_in_use(host, &host.scan().await?, name, "replace", |_| true)?
         }
-        LocalCopy::Broken { why, .. } => {
+        LocalCopy::Broken { problem: why, .. } => {
             ctx.warn(format!(
-                "the copy of {name} on host {} is broken and is fetched again: {why}",
+                "the copy of {name} on host {} is damaged, downloading it again: {why}",
                 host.name()
             ));
             let survey = host.scan().await?;
@@ -76,23 +76,23 @@ pub async fn pull(
     }
     let source = Arc::new(find_object(bucket, name, ctx).await?);
     let (before, repaired) = match &local {
-        LocalCopy::Absent => (ExistingCopy::Nothing, false),
-        LocalCopy::Valid { .. } => (ExistingCopy::Sound, false),
+        LocalCopy::Absent => (ExistingCopy::Absent, false),
+        LocalCopy::Valid { .. } => (ExistingCopy::Valid, false),
         LocalCopy::Broken { size_bytes, .. } => {
             // Only what has all of its length can be mended block by block.
             mends &= source.manifest.is_some() && *size_bytes == source.object.size_bytes;
             (ExistingCopy::Damaged, true)
         }
     };
-    let replace = overwrite || before != ExistingCopy::Nothing;
+    let replace = overwrite || before != ExistingCopy::Absent;
     let variables = FetchedVariables::fetch(bucket, name, ctx).await?;
     match &variables {
         Some(variables) => variables.refuse_existing(host, name, replace).await?,
-        None if before != ExistingCopy::Nothing
+        None if before != ExistingCopy::Absent
             && host.has_file(&host.snapshot_variables_path(name)).await? =>
         {
             ctx.warn(format!(
-                "the bucket has no UEFI variables for {name}: those on the host stay"
+                "no UEFI variables for {name} in the bucket: keeping those on the host"
             ));
         }
         None => {}
@@ -134,7 +134,10 @@ async fn inspect(
         return Ok(LocalCopy::Absent);
     };
     let size_bytes = file.size_bytes;
-    let broken = |why| LocalCopy::Broken { why, size_bytes };
+    let broken = |why| LocalCopy::Broken {
+        problem: why,
+        size_bytes,
+    };
     if let Err(why) = &file.facts {
         return Ok(broken(why.clone()));
     }
@@ -145,7 +148,7 @@ async fn inspect(
         }
         return Err(Error::new(
             Kind::Conflict,
-            format!("{path} on host {} is no snapshot", host.name()),
+            format!("{path} on host {} is not a snapshot", host.name()),
         )
         .with_cause(error.message())
         .hint("move it away, or pass --overwrite to replace it"));

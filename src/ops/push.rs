@@ -12,7 +12,7 @@ use super::{Context, refuse_existing};
 /// Pushes `sandbox` as `wish` says.
 ///
 /// # Errors
-/// `Refused` where the sandbox is neither stopped nor paused, changes meanwhile, or the object exists and is not to be
+/// `Unsupported` where the sandbox is neither stopped nor paused, changes meanwhile, or the object exists and is not to be
 /// overwritten; `NotFound` without such a sandbox; `NoSpace` where the disk has to be converted and does not fit.
 pub async fn push(
     host: &Host,
@@ -40,7 +40,7 @@ pub async fn push(
         size_bytes: sent.object.size_bytes,
         sandbox_id: sandbox.clone(),
         host: host.name().clone(),
-        transfer: sent.moved,
+        transfer: sent.transfer,
     })
 }
 
@@ -65,14 +65,17 @@ pub(super) async fn find_pushable_disk(host: &Host, sandbox: &SandboxId) -> Resu
 pub(super) fn warn_of_memory(source: &SandboxDisk, ctx: &Context) {
     match source.state {
         SandboxState::Saved => ctx.warn(format!(
-            "{} is saved to disk: its memory is not in the snapshot, so the snapshot's disk looks like after a power cut",
+            "{} is saved: its memory is not in the snapshot, whose disk is as after a power cut",
             source.id
         )),
         SandboxState::Paused => ctx.info(format!(
-            "{} is paused: what its guest has not yet written to disk is not in the snapshot",
+            "{} is paused: data that its guest has not written to disk is not in the snapshot",
             source.id
         )),
-        SandboxState::Crashed => ctx.warn(format!("{} has crashed: its disk may need a repair", source.id)),
+        SandboxState::Crashed => ctx.warn(format!(
+            "{} has crashed: its disk may need a repair",
+            source.id
+        )),
         _ => {}
     }
 }

@@ -12,7 +12,7 @@ use super::{Context, dependents};
 /// have it is a warning as long as another has. With `only`, nothing goes but that very image.
 ///
 /// # Errors
-/// `Refused` where a sandbox's chain needs the file, naming the sandboxes, where it is pinned, and where it is another
+/// `Unsupported` where a sandbox's chain needs the file, naming the sandboxes, where it is pinned, and where it is another
 /// image than was meant; `NotFound` where no place has it.
 pub async fn remove(
     host: Option<&Host>,
@@ -43,7 +43,7 @@ pub async fn remove(
         return Err(if missing.is_empty() {
             Error::new(
                 Kind::InvalidInput,
-                format!("cannot remove {name}: no place is named"),
+                format!("cannot remove {name}: no location is given"),
             )
             .hint("pass --local, --bucket or both")
         } else {
@@ -97,7 +97,7 @@ fn refuse_other_image(
     match (only, there) {
         (Some(only), Some(there)) if *only != there => {
             Err(Error::new(Kind::Conflict, format!("cannot remove {name}"))
-                .with_cause("it is another image now than the one that was to go")
+                .with_cause("it is a different image now")
                 .hint("look at it again"))
         }
         _ => Ok(()),
@@ -116,7 +116,7 @@ fn refuse_pinned(
             format!("cannot remove {name} from {place}"),
         )
         .with_cause("it is pinned")
-        .hint(format!("take the pin away first: snapdeck unpin {name}"))),
+        .hint(format!("unpin it first: snapdeck unpin {name}"))),
         _ => Ok(()),
     }
 }

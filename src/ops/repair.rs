@@ -26,7 +26,7 @@ pub(super) fn has_dependent_images(survey: &HostInventory, name: &SnapshotName) 
 /// that were bad, too.
 ///
 /// # Errors
-/// `Refused` where a QEMU has it open; `Damaged` where the object is; the host's and the bucket's.
+/// `Unsupported` where a QEMU has it open; `Damaged` where the object is; the host's and the bucket's.
 pub(super) async fn repair_in_place(
     host: &Host,
     bucket: &Bucket,
@@ -43,14 +43,12 @@ pub(super) async fn repair_in_place(
     };
     good.retain(|block, digest| source.digest(*block) == Some(*digest));
     let bad = BlockSet::from_predicate(object.size_bytes, |block| !good.contains_key(&block));
-    ctx.info(format!(
-        "blocks {bad} of {path} are bad and are written over"
-    ));
+    ctx.info(format!("repairing bad blocks {bad} of {path}"));
     ctx.check_cancelled()?;
     let mut received = TransferProgress::empty(object.size_bytes);
     let writer = host.open_for_repair(&path).await?;
     let mended = async {
-        let work = plan_transfer(host, source, &good, ExistingCopy::Sound, ctx).await;
+        let work = plan_transfer(host, source, &good, ExistingCopy::Valid, ctx).await;
         run_transfer(share, bucket, source, &writer, work, &mut received, ctx)
             .await
             .map_err(|broke| broke.error)?;

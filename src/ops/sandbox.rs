@@ -10,14 +10,14 @@ use snapdeck_model::{Error, Kind, Outcome, Phase, Result, SandboxId, SandboxStat
 use super::{Context, destroy};
 
 /// How often a guest that is told to stop is looked at.
-const LOOK: Duration = Duration::from_millis(250);
+const STATE_POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// How often it is told: a guest whose screen is off takes the first press for a wish to see it.
-const PRESS: Duration = Duration::from_secs(15);
+const SHUTDOWN_REQUEST_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Does `verb` to the sandbox `id`; a stop that names no time has `stop_timeout`.
 ///
 /// # Errors
-/// `Refused` where its state does not allow it, or a guest did not stop in time; `NotFound`; `Cancelled`.
+/// `Unsupported` where its state does not allow it, or a guest did not stop in time; `NotFound`; `Cancelled`.
 pub async fn sandbox(
     host: &Host,
     id: &SandboxId,
@@ -43,11 +43,11 @@ pub async fn sandbox(
         (SandboxVerb::Start | SandboxVerb::Restore, Running) => false,
         (SandboxVerb::Start, ShutOff) => resumes_saved_state(host, id, ctx).await?,
         (SandboxVerb::Start | SandboxVerb::Restore, Saved) => {
-            ctx.info(format!("{id} goes on where it was saved"));
+            ctx.info(format!("{id} resumes from its saved state"));
             resumes_saved_state(host, id, ctx).await?
         }
         (SandboxVerb::Restore, ShutOff) => {
-            return refused("there is no saved state: start it");
+            return refused("it has no saved state: start it");
         }
         (SandboxVerb::Start | SandboxVerb::Restore, Paused | Suspended) => {
             return refused("resume it");
@@ -61,10 +61,12 @@ pub async fn sandbox(
             stop(host, id, timeout.unwrap_or(stop_timeout), force, ctx).await?
         }
         (SandboxVerb::Stop { .. }, Paused | Suspended) => {
-            return refused("its guest hears nothing: resume it first, or force it off");
+            return refused(
+                "it is paused and cannot react to a shutdown request; resume it or force it off",
+            );
         }
         (SandboxVerb::Stop { .. }, Crashed) => {
-            return refused("its guest hears nothing: force it off");
+            return refused("it cannot react to a shutdown request; force it off");
         }
         (SandboxVerb::ForceOff, Running | Paused | Suspended | Crashed) => {
             ctx.enter_phase(Phase::Stopping)?;
@@ -78,7 +80,7 @@ pub async fn sandbox(
             host.suspend(id).await?;
             true
         }
-        (SandboxVerb::Pause, _) => return refused("only a running one can be paused"),
+        (SandboxVerb::Pause, _) => return refused("only a running sandbox can be paused"),
 
         (SandboxVerb::Resume, Running) => false,
         (SandboxVerb::Resume, Paused) => {
@@ -102,7 +104,7 @@ pub async fn sandbox(
             true
         }
         (SandboxVerb::Save, _) => {
-            return refused("only a running or paused one has memory to save");
+            return refused("only a running or paused sandbox can be saved");
         }
 
         (SandboxVerb::DropSaved, Saved) => {
@@ -144,7 +146,7 @@ async fn stop(
     let since = Instant::now();
     let mut pressed = None;
     loop {
-        if pressed.is_none_or(|at: Instant| at.elapsed() >= PRESS) {
+        if pressed.is_none_or(|at: Instant| at.elapsed() >= SHUTDOWN_REQUEST_INTERVAL) {
             pressed = Some(Instant::now());
             match host.shut_down(id).await {
                 Ok(()) => {}
@@ -161,16 +163,16 @@ async fn stop(
             break;
         }
         tokio::select! {
-            () = sleep(LOOK) => {}
+            () = sleep(STATE_POLL_INTERVAL) => {}
             () = ctx.cancel.cancelled() => return Err(Error::cancelled(format!(
                 "waiting for {id} to stop"
             ))
-            .hint("its guest was told to stop, and may still do so")),
+            .hint("the guest was asked to shut down and may still do so")),
         }
     }
     if force {
         ctx.warn(format!(
-            "{id} has not stopped for {} s: its power is cut",
+            "{id} has not stopped within {} s: forcing it off",
             timeout.as_secs()
         ));
         host.force_off(id).await?;
@@ -179,12 +181,12 @@ async fn stop(
     Err(Error::new(
         Kind::Conflict,
         format!(
-            "{id} on host {} has not stopped for {} s",
+            "{id} on host {} has not stopped within {} s",
             host.name(),
             timeout.as_secs()
         ),
     )
     .hint(format!(
-        "look at its screen, or cut its power: `snapdeck sandbox stop {id} --force`"
+        "check its screen, or force it off: `snapdeck sandbox stop {id} --force`"
     )))
 }

@@ -11,7 +11,7 @@ use snapdeck_model::{
 pub(super) struct SandboxDisk {
     pub id: SandboxId,
     pub state: SandboxState,
-    pub disk: String,
+    pub disk_path: String,
     /// The disk and what stands behind it, overlay first.
     pub chain: Vec<ChainLink>,
     /// Path of its UEFI variables, where it has any.
@@ -41,7 +41,7 @@ impl SandboxDisk {
         Ok(Self {
             id: sandbox.id,
             state: sandbox.state,
-            disk,
+            disk_path: disk,
             chain: sandbox.chain,
             // libvirt makes them at the first start.
             variables: match sandbox.variables {
@@ -76,8 +76,8 @@ impl SandboxDisk {
             return Err(Error::new(
                 Kind::NotFound,
                 format!(
-                    "the disk {} of {} is not on host {}",
-                    self.disk,
+                    "disk {} of {} does not exist on host {}",
+                    self.disk_path,
                     self.id,
                     host.name()
                 ),
@@ -107,7 +107,7 @@ impl SandboxDisk {
         Err(Error::new(
             Kind::Conflict,
             format!(
-                "what sandbox {} on host {} stands on changed while its disk was read",
+                "the base of sandbox {} on host {} changed while its disk was read",
                 self.id,
                 host.name()
             ),
@@ -142,11 +142,11 @@ impl SandboxDisk {
             ),
         )
         .with_cause(format!(
-            "it was {} and is {} now; nothing was uploaded",
+            "it was {} and is now {}; nothing was uploaded",
             state.as_str(),
             now.as_str()
         ))
-        .hint("try again while nobody starts or resumes it")
+        .hint("retry while it is neither started nor resumed")
         .retryable())
     }
 }

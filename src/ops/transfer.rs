@@ -23,22 +23,22 @@ use super::fetch::{FetchHandle, FetchedBlock, Message, RemoteObject, Subscriptio
 use super::{Context, block_plan};
 
 /// Writes on their way at once.
-const WRITES: usize = 4;
+const MAX_CONCURRENT_WRITES: usize = 4;
 /// How often progress is told.
-const TICK: Duration = Duration::from_millis(100);
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Why a pull ended early.
 pub(super) struct TransferError {
     pub(super) error: Error,
     /// The host is out of reach: what was written there can neither be used nor removed.
-    pub(super) host_away: bool,
+    pub(super) is_host_unreachable: bool,
 }
 
 /// What the host said.
 impl From<Error> for TransferError {
     fn from(error: Error) -> Self {
         Self {
-            host_away: error.kind() == Kind::Unreachable,
+            is_host_unreachable: error.kind() == Kind::Unreachable,
             error,
         }
     }
@@ -47,18 +47,18 @@ impl From<Error> for TransferError {
 /// What is to be done for an image.
 pub(super) struct TransferPlan {
     /// What is there already, and its digests.
-    pub(super) here: Vec<(u64, Digest)>,
+    pub(super) present: Vec<(u64, Digest)>,
     /// What other snapshots of the host give.
     pub(super) copies: Vec<(CopySource, Vec<BlockCopy>)>,
     /// What comes from the bucket.
-    pub(super) fetch: BlockSet,
+    pub(super) to_fetch: BlockSet,
 }
 
 /// How far an image has come, and from where.
 pub(super) struct TransferProgress {
     /// As far as they are known; all are, once it is whole.
     digests: Vec<Option<Digest>>,
-    done: BlockSet,
+    completed_blocks: BlockSet,
     pub(super) resumed_bytes: u64,
     pub(super) copied_bytes: u64,
     pub(super) fetched_bytes: u64,
@@ -70,7 +70,7 @@ impl TransferProgress {
         let done = BlockSet::none(size_bytes);
         Self {
             digests: vec![None; block_count(size_bytes) as usize],
-            done,
+            completed_blocks: done,
             resumed_bytes: 0,
             copied_bytes: 0,
             fetched_bytes: 0,
@@ -88,7 +88,7 @@ impl TransferProgress {
     }
 
     fn record(&mut self, block: u64, digest: Digest) {
-        self.done.insert(block);
+        self.completed_blocks.insert(block);
         if let Some(slot) = self.digests.get_mut(block as usize) {
             *slot = Some(digest);
         }
@@ -108,28 +108,28 @@ pub(super) async fn run_transfer(
 ) -> Result<(), TransferError> {
     let total = source.object.size_bytes;
     ctx.progress.enter(Phase::Downloading, total);
-    for (block, digest) in work.here {
+    for (block, digest) in work.present {
         received.record(block, digest);
     }
-    received.resumed_bytes = received.done.bytes();
+    received.resumed_bytes = received.completed_blocks.bytes();
     let mut receiving = Transfer {
         source,
         writer,
         ctx,
-        received,
-        records: FuturesUnordered::new(),
+        progress: received,
+        pending_records: FuturesUnordered::new(),
     };
     let copies = receiving.share_extents(work.copies).await?;
     // Who wants nothing keeps nobody waiting.
-    let mut queue = match work.fetch.is_empty() {
+    let mut queue = match work.to_fetch.is_empty() {
         true => {
             drop(share);
             None
         }
-        false => Some(share.subscribe(bucket, source, work.fetch)),
+        false => Some(share.subscribe(bucket, source, work.to_fetch)),
     };
-    if queue.as_ref().is_some_and(|queue| queue.late) {
-        ctx.info("the other hosts could not be joined: it is fetched for this one alone");
+    if queue.as_ref().is_some_and(|queue| queue.is_late) {
+        ctx.info("cannot share the download with the other hosts: downloading for this host alone");
     }
     let (told, tellings) = unbounded_channel();
     let mut copying = Some((copy_local_blocks(writer, copies, told, ctx), tellings));
@@ -142,18 +142,19 @@ pub(super) async fn run_transfer(
                 receiving.receive_blocks(queue, nothing, silent).await?
             }
         };
-        let missing =
-            BlockSet::from_predicate(total, |block| !receiving.received.done.contains(block));
+        let missing = BlockSet::from_predicate(total, |block| {
+            !receiving.progress.completed_blocks.contains(block)
+        });
         if missing.is_empty() {
             return Ok(());
         }
         let bytes = missing.bytes();
         match kept_up {
             false => ctx.warn(format!(
-                "the other hosts went on without this one, which was too slow: {bytes} bytes are fetched again for it"
+                "this host was too slow for the shared download: {bytes} bytes are downloaded again for it"
             )),
             true => ctx.info(format!(
-                "{bytes} bytes that other snapshots were to give are not what they should be: they are fetched"
+                "{bytes} bytes in other snapshots do not match: downloading them instead"
             )),
         }
         queue = Some(FetchHandle::single().subscribe(bucket, source, missing));
@@ -177,7 +178,7 @@ async fn copy_local_blocks(
             {
                 return Err(error);
             }
-            Err(error) => ctx.info(format!("{error}; what it was to give is fetched")),
+            Err(error) => ctx.info(format!("{error}; downloading its blocks instead")),
             Ok(()) => {}
         }
     }
@@ -188,9 +189,9 @@ struct Transfer<'a> {
     source: &'a RemoteObject,
     writer: &'a FileWriter,
     ctx: &'a Context,
-    received: &'a mut TransferProgress,
+    progress: &'a mut TransferProgress,
     /// Notes on their way. Nobody waits for one of them while a write is under way: both may need the line to the host.
-    records: FuturesUnordered<BoxFuture<'a, Result<()>>>,
+    pending_records: FuturesUnordered<BoxFuture<'a, Result<()>>>,
 }
 
 impl Transfer<'_> {
@@ -205,7 +206,7 @@ impl Transfer<'_> {
             .iter_mut()
             .find(|(_, pieces)| block_plan::is_same_image(pieces, total));
         if let Some((origin, pieces)) = alike
-            && self.received.done.is_empty()
+            && self.progress.completed_blocks.is_empty()
             && self.writer.share(origin).await?
         {
             let (stay, move_on) = pieces
@@ -231,22 +232,26 @@ impl Transfer<'_> {
         let (mut complete, mut left, mut copied) = (queue.is_none(), false, false);
         let Subscription {
             mut receiver,
-            pace,
-            fetched,
+            backpressure: pace,
+            progress: fetched,
             ..
         } = queue.unwrap_or_else(Subscription::empty);
-        let before = self.received.fetched_bytes;
+        let before = self.progress.fetched_bytes;
         let mut copying = pin!(copying);
         let mut writes = FuturesUnordered::new();
         let mut places: HashMap<u64, Arc<OwnedSemaphorePermit>> = HashMap::new();
-        let mut ticks = interval(TICK);
+        let mut ticks = interval(PROGRESS_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while !(copied && (complete || left) && writes.is_empty() && self.records.is_empty()) {
-            let takes = !complete && !left && writes.len() < WRITES;
+        while !(copied
+            && (complete || left)
+            && writes.is_empty()
+            && self.pending_records.is_empty())
+        {
+            let takes = !complete && !left && writes.len() < MAX_CONCURRENT_WRITES;
             tokio::select! {
                 biased;
                 () = self.ctx.cancel.cancelled() => return Err(Error::cancelled("the pull").into()),
-                () = pace.left_behind.cancelled(), if !left && !complete => {
+                () = pace.dropped.cancelled(), if !left && !complete => {
                     left = true;
                     receiver.close();
                     while receiver.try_recv().is_ok() {}
@@ -258,10 +263,10 @@ impl Transfer<'_> {
                     let bytes = self.source.block_bytes(block);
                     places.remove(&block);
                     pace.add_written(bytes);
-                    self.received.fetched_bytes += bytes;
+                    self.progress.fetched_bytes += bytes;
                     self.record_block(block, digest);
                 }
-                Some(recorded) = self.records.next() => {
+                Some(recorded) = self.pending_records.next() => {
                     // The file is no worse without it.
                     if let Err(error) = recorded {
                         tracing::debug!("{error}");
@@ -276,17 +281,17 @@ impl Transfer<'_> {
                     outcome?;
                 }
                 message = receiver.recv(), if takes => match message {
-                    Some(Message::Block(FetchedBlock { block, data, digest, place })) => {
+                    Some(Message::Block(FetchedBlock { index: block, data, digest, permit: place })) => {
                         places.insert(block, place);
                         writes.push(write_block(self.writer, block, data, digest));
                     }
                     Some(Message::End(ended)) => {
                         // The bucket's word, not the host's.
-                        ended.map_err(|error| TransferError { error, host_away: false })?;
+                        ended.map_err(|error| TransferError { error, is_host_unreachable: false })?;
                         complete = true;
                     }
                     None => {
-                        let what = format!("the fetch of {} broke off", self.source.object.key);
+                        let what = format!("the download of {} was interrupted", self.source.object.key);
                         return Err(Error::new(Kind::Failed, what).into());
                     }
                 },
@@ -296,13 +301,13 @@ impl Transfer<'_> {
                         true => 0,
                         false => fetched.sample().done_bytes.saturating_sub(pace.unwritten_bytes()),
                     };
-                    let ahead = ours.saturating_sub(self.received.fetched_bytes - before);
-                    let done = self.received.done_bytes() + ahead;
+                    let ahead = ours.saturating_sub(self.progress.fetched_bytes - before);
+                    let done = self.progress.done_bytes() + ahead;
                     self.ctx.progress.set_done(done.min(self.source.object.size_bytes));
                 }
             }
         }
-        self.ctx.progress.set_done(self.received.done_bytes());
+        self.ctx.progress.set_done(self.progress.done_bytes());
         Ok(complete)
     }
 
@@ -316,15 +321,15 @@ impl Transfer<'_> {
             }
             _ => return,
         }
-        self.received.copied_bytes += piece.size_bytes;
+        self.progress.copied_bytes += piece.size_bytes;
     }
 
     /// Takes note of a block that is there.
     fn record_block(&mut self, block: u64, digest: Digest) {
-        self.received.record(block, digest);
+        self.progress.record(block, digest);
         let writer = self.writer;
         let record = async move { writer.record(block, &digest).await };
-        self.records.push(record.boxed());
+        self.pending_records.push(record.boxed());
     }
 }
 

@@ -61,7 +61,7 @@ pub(super) async fn upload(
         if overwrite && beside.head(name).await?.is_some() {
             beside.delete(name).await?;
             ctx.info(format!(
-                "removed {}, which belonged to the image before",
+                "removed {}, which belonged to the previous image",
                 beside.key(name)
             ));
         }
@@ -92,7 +92,7 @@ fn refuse_long(what: &str, size: u64) -> Result<()> {
         true => Ok(()),
         false => Err(Error::new(
             Kind::Damaged,
-            format!("{what} has {size} bytes: these are no UEFI variables"),
+            format!("{what} has {size} bytes: not a UEFI variables file"),
         )),
     }
 }
@@ -156,7 +156,7 @@ impl FetchedVariables {
         Err(Error::new(
             Kind::Conflict,
             format!(
-                "{path} is on host {} already, and differs from that in the bucket",
+                "{path} already exists on host {} and differs from the one in the bucket",
                 host.name()
             ),
         )

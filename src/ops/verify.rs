@@ -24,7 +24,7 @@ use super::{Context, dependents};
 ///
 /// # Errors
 /// `Damaged`, naming the bad blocks, unless they were repaired; `NotFound` where there is no such snapshot; with
-/// `repair` `Refused` where sandboxes that are not stopped stand on it, or the object is another image.
+/// `repair` `Unsupported` where sandboxes that are not stopped stand on it, or the object is another image.
 pub async fn verify_snapshot(
     host: &Host,
     bucket: &Bucket,
@@ -70,7 +70,7 @@ pub async fn verify_snapshot(
             Kind::Failed,
             format!("{path} on host {} changed while it was read", host.name()),
         )
-        .hint("try again while nobody writes it"));
+        .hint("retry while nothing writes to it"));
     }
     good.retain(|block, digest| manifest.blocks.get(*block as usize) == Some(digest));
     let bad = BlockSet::from_predicate(manifest.size_bytes, |block| !good.contains_key(&block));
@@ -96,7 +96,7 @@ pub async fn verify_snapshot(
     .with_cause(what);
     if !repair {
         return Err(damaged.hint(format!(
-            "`snapdeck verify {name} --repair` fetches them again"
+            "run `snapdeck verify {name} --repair` to download them again"
         )));
     }
     ctx.warn(damaged.message());
@@ -112,7 +112,7 @@ async fn find_image(host: &Host, name: &SnapshotName) -> Result<ImageFile> {
             Kind::NotFound,
             format!("{name} is not on host {}", host.name()),
         )
-        .hint("`snapdeck snapshots` lists what is there")
+        .hint("list snapshots with `snapdeck snapshots`")
     })
 }
 
@@ -145,12 +145,12 @@ fn describe_damage(bad: &BlockSet, wanted_bytes: u64, size_bytes: u64) -> String
     let mut wrong = Vec::new();
     if size_bytes != wanted_bytes {
         wrong.push(format!(
-            "it has {size_bytes} bytes, and its manifest tells of {wanted_bytes}"
+            "it has {size_bytes} bytes, its manifest says {wanted_bytes}"
         ));
     }
     if !bad.is_empty() {
         wrong.push(format!(
-            "{} of its {} blocks of 8 MiB are not those its manifest tells of: {bad}",
+            "{} of its {} blocks of 8 MiB do not match its manifest: {bad}",
             bad.len(),
             block_count(wanted_bytes)
         ));
@@ -176,10 +176,10 @@ async fn repair_blocks(
             format!("cannot repair {name} on host {}", host.name()),
         )
         .with_cause(format!(
-            "{} has no manifest, or is another image",
+            "{} has no manifest or is a different image",
             source.object.key
         ))
-        .hint("`snapdeck pull --overwrite` replaces the snapshot by it"));
+        .hint("run `snapdeck pull --overwrite` to replace the snapshot with it"));
     }
     let survey = host.scan().await?;
     dependents::refuse_if_in_use(host, &survey, name, "repair", |state| {
@@ -220,7 +220,7 @@ pub async fn verify_object(bucket: &Bucket, name: &SnapshotName, ctx: &Context) 
     let by_manifest = source.manifest.is_some();
     if !by_manifest {
         ctx.warn(format!(
-            "{} has no manifest: it is read, and there is nothing to hold it against",
+            "{} has no manifest: it is read, but its blocks cannot be checked",
             source.object.key
         ));
     }

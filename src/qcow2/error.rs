@@ -9,7 +9,7 @@ pub enum ComposeError {
     #[error("{0}")]
     InvalidHeader(String),
     /// The file ends before a structure that its header or tables point at.
-    #[error("the image is cut off: {structure} at {offset} lies past the end of the file")]
+    #[error("the image is truncated: {structure} at {offset} is past the end of the file")]
     Truncated {
         /// Of the file.
         structure: &'static str,

@@ -55,7 +55,7 @@ pub fn read_header(start: &[u8]) -> Result<ImageFacts, HeaderError> {
 }
 
 /// Returns the backing file format named in the bytes a file begins with ("Header extensions", backing file format
-/// name); `None` also where that is cut off.
+/// name); `None` also where that is truncated.
 pub fn read_backing_format(start: &[u8]) -> Option<String> {
     let header = Header::parse(start).ok()?;
     let (_, name) = header
@@ -86,7 +86,7 @@ impl Header {
         let field64 = |at| field_u64(start, at);
         let version = field32(4);
         if start.len() < V2_HEADER_BYTES || version == 3 && start.len() < V3_HEADER_BYTES {
-            return invalid("its header is cut off".into());
+            return invalid("its header is truncated".into());
         }
         if !matches!(version, 2 | 3) {
             return invalid(format!("qcow2 version {version} is not supported"));
@@ -141,7 +141,7 @@ impl Header {
         })
     }
 
-    /// Iterates over type and data of the extensions, which lie within the first cluster; ends where one is cut off.
+    /// Iterates over type and data of the extensions, which lie within the first cluster; ends where one is truncated.
     pub(super) fn extensions<'a>(
         &self,
         start: &'a [u8],
@@ -179,7 +179,7 @@ fn read_backing_name(
     match start.get(offset..end) {
         Some(name) => Ok(Some(String::from_utf8_lossy(name).into_owned())),
         None if start.len() < HEADER_BYTES => Err(HeaderError::Invalid(
-            "its backing file name is cut off".into(),
+            "its backing file name is truncated".into(),
         )),
         None => Err(HeaderError::Incomplete { needed_bytes: end }),
     }
@@ -273,12 +273,12 @@ mod tests {
     fn explains_why_a_file_is_not_an_image() {
         assert!(why(b"").contains("empty"));
         assert!(why(b"MZ and so on").contains("not a qcow2"));
-        assert!(why(&plain()[..80]).contains("cut off"));
+        assert!(why(&plain()[..80]).contains("truncated"));
         let mut newer = plain();
         newer[7] = 4;
         assert!(why(&newer).contains("version 4"));
         newer[..8].copy_from_slice(b"QFI\xfb\0\0\0\x02");
-        assert!(why(&newer[..71]).contains("cut off"));
+        assert!(why(&newer[..71]).contains("truncated"));
         let mut unknown = plain();
         unknown[77] = 1;
         assert!(why(&unknown).contains("0x10000"));

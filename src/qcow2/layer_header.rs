@@ -36,7 +36,7 @@ impl LayerHeader {
         if unknown != 0 {
             return Err(ComposeError::UnknownFeatures(unknown));
         }
-        let cut_off = || ComposeError::InvalidHeader("its header is cut off".into());
+        let cut_off = || ComposeError::InvalidHeader("its header is truncated".into());
         let header = match Header::parse(start) {
             Ok(header) => header,
             // At most one cluster of 2 MiB; the same bytes are never requested twice.

@@ -153,7 +153,7 @@ pub(super) fn parse_running(text: &str) -> Result<String, String> {
     match parse_methods(text) {
         Some(_) => Ok(text.to_owned()),
         None => Err(format!(
-            "must name \"backup\", \"copy\" and \"convert\" or some of them, parted by commas, is {text:?}"
+            "must be a comma-separated list of \"backup\", \"copy\" and \"convert\", is {text:?}"
         )),
     }
 }
@@ -194,13 +194,13 @@ pub(super) fn parse_firmware(text: &str) -> Result<String, String> {
     }
 }
 
-/// `none`, `bridge:NAME`, or the name of a network of libvirt's.
+/// `none`, `bridge:NAME_WIDTH`, or the name of a network of libvirt's.
 pub(super) fn parse_network(text: &str) -> Result<String, String> {
     let name = text.strip_prefix("bridge:").unwrap_or(text);
     match is_plain(name) && !name.contains('/') {
         true => Ok(text.to_owned()),
         false => Err(format!(
-            "must be \"none\", a network of libvirt's, or bridge:NAME, is {text:?}"
+            "must be \"none\", a libvirt network, or bridge:NAME, is {text:?}"
         )),
     }
 }

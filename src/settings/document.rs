@@ -144,7 +144,9 @@ impl Document<'_> {
         match (home, find_similar(name, SECTIONS.iter().copied())) {
             (_, Some(known)) => error.hint(format!("did you mean {}?", heading(known))),
             (Some(home), None) => error.hint(format!("it belongs under {}", heading(home))),
-            (None, None) => error.hint("known are hosts, bucket, push, sandbox, jobs and console"),
+            (None, None) => {
+                error.hint("known tables: hosts, bucket, push, sandbox, jobs and console")
+            }
         }
     }
 

@@ -28,7 +28,7 @@ pub(super) fn read_text(env: Env<'_>, name: &'static str) -> Result<Option<Strin
         .map(|value| {
             value
                 .into_string()
-                .map_err(|_| invalid_setting(&Origin::Environment(name), "it is not Unicode"))
+                .map_err(|_| invalid_setting(&Origin::Environment(name), "it is not valid Unicode"))
         })
         .transpose()
 }

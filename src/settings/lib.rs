@@ -155,7 +155,7 @@ pub fn read_file(what: &str, path: &Path, required: bool) -> Result<Option<Strin
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && !required => return Ok(None),
         Err(error) => {
-            return Err(fail(&error).hint("check the file that was named, and its permissions"));
+            return Err(fail(&error).hint("check the file's path and permissions"));
         }
     };
     let mut bytes = Vec::new();
@@ -163,9 +163,7 @@ pub fn read_file(what: &str, path: &Path, required: bool) -> Result<Option<Strin
         .read_to_end(&mut bytes)
         .map_err(|error| fail(&error))?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(fail(
-            &"it is longer than 1 MiB, which no file of settings is",
-        ));
+        return Err(fail(&"it is longer than 1 MiB"));
     }
     match String::from_utf8(bytes) {
         Ok(text) => Ok(Some(text)),
@@ -233,9 +231,9 @@ fn check_key_pair(layer: &Layer) -> Result<()> {
     };
     Err(invalid_setting(
         &there.origin,
-        format!("a key pair needs its other half, {absent} in [bucket]"),
+        format!("{absent} in [bucket] is missing: a key pair needs both"),
     )
-    .hint(format!("set {variable} too, or neither")))
+    .hint(format!("set {variable} as well, or neither")))
 }
 
 /// The plain structs, from layers that were checked value by value.

@@ -61,7 +61,7 @@ impl Report {
         })
     }
 
-    /// One document: `{"configFile", "hosts": [{KEY: {"value", "from"}}], "bucket": {KEY: ...}, ..., "notes"}`
+    /// One document: `{"configFile", "hosts": [{KEY_WIDTH: {"value", "from"}}], "bucket": {KEY_WIDTH: ...}, ..., "notes"}`
     /// with the keys in camelCase; `value` is null where a key is not set.
     pub fn to_json(&self) -> Json {
         let mut root = Map::new();
@@ -120,11 +120,11 @@ impl fmt::Display for Report {
 fn describe_unset(key: &Key) -> &'static str {
     match key.name {
         "endpoint" => "AWS itself",
-        "region" => "as the AWS chain finds it, else us-east-1",
+        "region" => "from the AWS chain, else us-east-1",
         "access_key_id" | "secret_access_key" => {
             "from the AWS chain (environment, profiles, SSO, instance roles)"
         }
-        "template" => "the one that is built in",
+        "template" => "built in",
         "viewer" => "remote-viewer or vncviewer, whichever is installed",
         _ => "no bucket, only hosts",
     }

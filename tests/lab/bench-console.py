@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""What the console costs, in a real pseudo terminal: the released binary, 100,000 objects, a host that answers, one that
-does not, and one that stops answering. Beside it, where they are installed, other programs for terminals.
+"""Measures the console in a pseudo terminal: release build, 100,000 objects, one host that answers, one that does not, and
+one that stops answering. Compares it with other terminal programs, if installed.
 
-Runs in the lab (`make bench-console`). Prints a line for each figure with its bound; exit code 1 where one is missed.
-BENCH_IDLE sets the seconds of the idle measurements (60), BENCH_OBJECTS the objects (100000). Processor time is what the
-kernel books on the threads (schedstat, in ns); wakeups are voluntary context switches. The console's own share is its
-main thread: it takes the keys, draws and writes, and does nothing else.
+Runs in the lab (`make bench-console`). Prints a line for each figure with its limit; exit code 1 if one is exceeded.
+BENCH_IDLE sets the seconds of the idle measurements (60), BENCH_OBJECTS the number of objects (100000). Processor time is
+that of the threads (schedstat, in ns); wakeups are voluntary context switches. The console's own share is its main thread,
+which only reads keys, draws and writes.
 """
 
 import fcntl
@@ -35,14 +35,14 @@ IDLE = int(os.environ.get("BENCH_IDLE", "60"))
 OBJECTS = int(os.environ.get("BENCH_OBJECTS", "100000"))
 ROWS, COLUMNS = 40, 120
 FRAME = b"\x1b[?2026h"
-# Of an object that is pulled, a piece of so many bytes so often: four of them move for minutes.
+# Size and interval of the chunks of a pulled object: four pulls last for minutes.
 PIECE, PAUSE = 1 << 18, 0.25
 SLOW = ("big-1", "big-2", "big-3", "big-4")
 SLOW_BYTES = 1 << 30
 
 
 class Store(BaseHTTPRequestHandler):
-    """Lists OBJECTS objects in pages of 1000, and sends the large ones slowly. It believes every client."""
+    """Lists OBJECTS objects in pages of 1000, and sends the large ones slowly. Does not check credentials."""
 
     protocol_version = "HTTP/1.1"
     listed = multiprocessing.Event()
@@ -87,7 +87,7 @@ class Store(BaseHTTPRequestHandler):
         try:
             while at <= last:
                 size = min(PIECE, last + 1 - at)
-                # The header of a qcow2 image of 64 GiB, for whoever looks.
+                # The header of a 64 GiB qcow2 image.
                 piece = bytearray(size)
                 if at == 0:
                     piece[:104] = struct.pack(
@@ -129,7 +129,7 @@ class Program:
     def __init__(self, *argv, **env):
         self.written, self.parsed, self.parts = bytearray(), 0, ""
         self.cells, self.row, self.column = [[" "] * COLUMNS for _ in range(ROWS)], 0, 0
-        # Its end closes when the program takes this one's place: what making a process costs here is not its own.
+        # Closed by exec: the time to fork is not the program's.
         begun, ours = os.pipe2(os.O_CLOEXEC)
         self.pid, self.terminal = pty.fork()
         if self.pid == 0:
@@ -142,7 +142,7 @@ class Program:
         os.close(begun)
 
     def read(self, seconds):
-        """What is written within so many seconds; empty: nothing."""
+        """Returns what is written within a number of seconds, or nothing."""
         if not select.select([self.terminal], [], [], seconds)[0]:
             return b""
         try:
@@ -153,20 +153,20 @@ class Program:
         return piece
 
     def drain(self, seconds):
-        """Reads for so many seconds; how many bytes came."""
+        """Reads for a number of seconds; returns the number of bytes."""
         end, count = time.perf_counter() + seconds, 0
         while (left := end - time.perf_counter()) > 0:
             count += len(self.read(left))
         return count
 
     def settle(self, quiet=0.3):
-        """Reads until nothing has come for that long."""
+        """Reads until nothing is written for a time."""
         end = time.perf_counter() + 30
         while self.read(quiet) and time.perf_counter() < end:
             pass
 
     def until(self, text, seconds=60):
-        """Waits until the screen shows that; the seconds since the start."""
+        """Waits until the screen contains a text; returns the seconds since the start."""
         end = time.perf_counter() + seconds
         while text not in self.shown():
             left = end - time.perf_counter()
@@ -176,13 +176,13 @@ class Program:
         return time.perf_counter() - self.began
 
     def until_written(self, text):
-        """The seconds from the start until that was written, for a first frame: nothing stood in its place."""
+        """Returns the seconds from the start until a text was written, for the first frame."""
         while text.encode() not in self.written and time.perf_counter() - self.began < 60:
             self.read(1)
         return time.perf_counter() - self.began
 
     def shown(self):
-        """The screen as text. Only what these programs write is understood: places, clearing, and letters."""
+        """Returns the screen as text. Supports only the sequences of these programs: positions, clearing, and text."""
         text = self.parts + self.written[self.parsed :].decode(errors="ignore")
         self.parsed, self.parts = len(self.written), ""
         for part in re.split(r"(\x1b\[[0-9;:?<>=]*[A-Za-z]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[^\[\]])", text):
@@ -202,8 +202,8 @@ class Program:
                         self.column += 1
         return "\n".join("".join(row) for row in self.cells)
 
-    def forget(self):
-        """Forgets what was written, but not what it shows."""
+    def discard_output(self):
+        """Discards the bytes written so far, but not the screen."""
         self.shown()
         self.written.clear()
         self.parsed = 0
@@ -212,7 +212,7 @@ class Program:
         os.write(self.terminal, keys.encode())
 
     def answer(self, keys):
-        """Seconds from a key to the first byte."""
+        """Returns the seconds from a key to the first byte."""
         start = time.perf_counter()
         self.press(keys)
         if not self.read(5):
@@ -223,7 +223,7 @@ class Program:
         return [int(task) for task in os.listdir(f"/proc/{self.pid}/task")]
 
     def busy(self, task=None):
-        """Seconds of processor time, of one thread or of all."""
+        """Returns the processor time of one thread or all, in seconds."""
         tasks = [task] if task else self.threads()
         return sum(int(self.of(task, "schedstat").split()[0]) for task in tasks) / 1e9
 
@@ -239,7 +239,7 @@ class Program:
             return "0 0 0"
 
     def idle(self, seconds):
-        """Percent of a processor, wakeups a second and bytes written, over so many seconds without a key."""
+        """Returns percent of a processor, wakeups per second and bytes written, for a number of seconds without a key."""
         busy, wakeups = self.busy(), self.wakeups()
         written = self.drain(seconds)
         return (self.busy() - busy) / seconds * 100, (self.wakeups() - wakeups) / seconds, written
@@ -251,7 +251,7 @@ class Program:
 
 
 def silent():
-    """A port that takes connections and never says a word."""
+    """A port that accepts connections and never answers."""
     listener = socket.create_server(("127.0.0.1", 0), backlog=64)
     return listener, listener.getsockname()[1]
 
@@ -282,7 +282,7 @@ def tell(what, value, most, unit, form="8.3f"):
     global missed
     fine = value <= most
     missed += not fine
-    print(f"  {what:<58} {value:{form}} of {most:g} {unit}  {'ok' if fine else 'MISSED'}", flush=True)
+    print(f"  {what:<58} {value:{form}} of {most:g} {unit}  {'ok' if fine else 'EXCEEDED'}", flush=True)
 
 
 def percentile(values, share):
@@ -300,7 +300,7 @@ def first_frames(argv, text, env, runs=15):
 
 
 def latencies(program, count):
-    """Milliseconds from a key to the first byte, with the screen at rest before each."""
+    """Returns the milliseconds from a key to the first byte, with an idle screen before each key."""
     took = []
     for number in range(count):
         took.append(program.answer("j" if number // 60 % 2 else "k") * 1000)
@@ -309,7 +309,7 @@ def latencies(program, count):
 
 
 def built(whole):
-    """Milliseconds that each frame was built in, by the log of a program that writes them down."""
+    """Returns the milliseconds to build each frame, from the trace log."""
     console = Program(SNAPDECK, SNAPDECK_LOG="snapdeck_console=trace", **whole)
     console.until(f"({OBJECTS})")
     console.press("gb")
@@ -322,7 +322,7 @@ def built(whole):
 
 
 def flooded(program, seconds):
-    """The same while the wheel turns 10,000 times a second: a chord's first key until what may follow is shown."""
+    """Returns the milliseconds from the first key of a chord to its menu, during 10,000 wheel events per second."""
     stop, unread = threading.Event(), threading.Event()
 
     def turn():
@@ -335,11 +335,11 @@ def flooded(program, seconds):
                 time.sleep(left)
 
     def read():
-        # Whoever writes to both ends of a full terminal waits for ever: here one thread does nothing but read.
+        # A separate thread that only reads: with a full terminal buffer both sides would block in write.
         while not unread.is_set():
             program.read(0.1)
 
-    program.forget()
+    program.discard_output()
     threads = [threading.Thread(target=turn), threading.Thread(target=read)]
     for thread in threads:
         thread.start()
@@ -347,7 +347,7 @@ def flooded(program, seconds):
     while time.perf_counter() < end:
         start, seen = time.perf_counter(), len(program.written)
         program.press(",")
-        # What may follow is shown with names that stand nowhere else.
+        # The menu has a word that is nowhere else on the screen.
         while program.written.find(b"reverse", seen) < 0 and time.perf_counter() - start < 5:
             time.sleep(0.0003)
         took.append((time.perf_counter() - start) * 1000)
@@ -363,7 +363,7 @@ def flooded(program, seconds):
 
 def main():
     store = ThreadingHTTPServer(("127.0.0.1", 0), Store)
-    # A process of its own: what it is busy with is not to hold up the clock here.
+    # Its own process, so that its work does not disturb the measurement.
     server = multiprocessing.Process(target=store.serve_forever, daemon=True)
     server.start()
     endpoint = f"http://127.0.0.1:{store.server_address[1]}"
@@ -400,7 +400,7 @@ def main():
         console.settle(0.004)
         shares.append((console.busy(main_thread) - before) * 1000)
     tell("building a frame of 120x40, p50", percentile(built(whole), 0.5), 0.5, "ms")
-    print(f"    with key, comparing, writing: {percentile(shares, 0.5):.3f} ms of the processor (no bound)", flush=True)
+    print(f"    with key, comparing, writing: {percentile(shares, 0.5):.3f} ms of processor time (no limit)", flush=True)
 
     took = flooded(console, 10)
     tell("key to its frame under 10,000 events/s, p50", percentile(took, 0.5), 8, "ms")
@@ -428,7 +428,7 @@ def main():
     tell(f"idle for {IDLE} s, all answer", busy, 0.05, "% of a processor")
     tell("  wakeups", wakeups, 1, "a second")
     tell("  bytes written", written, 0, "bytes", "8.0f")
-    # By now the silent host is asked as seldom as it ever is.
+    # By now the retry interval for the silent host is at its maximum.
     console.settle(2)
     busy, wakeups, _ = console.idle(IDLE)
     tell(f"idle for {IDLE} s with a host that never answers", busy, 0.05, "% of a processor")
@@ -456,7 +456,7 @@ def main():
     console.until("4 jobs", 90)
     console.until("downloading", 90)
     console.drain(3)
-    console.forget()
+    console.discard_output()
     busy = console.busy(main_thread)
     seconds = 20
     console.drain(seconds)
@@ -464,7 +464,7 @@ def main():
     tell("  frames", console.written.count(FRAME) / seconds, 10.5, "a second")
     console.end()
 
-    print("beside it (no bounds): first frame, idle processor, wakeups, bytes", flush=True)
+    print("other programs (no limits): first frame, idle processor time, wakeups, bytes", flush=True)
     for name, argv, sign in (
         ("snapdeck, hosts unreachable", [SNAPDECK], "dead"),
         ("bottom", [f"{PEERS}/btm", "--rate", "1000ms"], "CPU"),

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""How long a guest stands still for a snapshot, as it shows in its own writes, beside pausing it for qemu-img convert.
+"""Measures how long a guest is paused for a snapshot, by the gaps between its writes, and for qemu-img convert.
 
-Runs in the lab (`make bench-pause`). BENCH_OVERLAY_MIB sets the size of the overlay (2048), BENCH_RUNS how many
-snapshots are taken (20), BENCH_CONVERT_RUNS how many of them once more by convert (3). Each object is fetched, and has to
-be of one moment. Prints a line for each figure with its bound; exit code 1 where one is missed.
+Runs in the lab (`make bench-pause`). BENCH_OVERLAY_MIB sets the size of the overlay (2048), BENCH_RUNS the number of
+snapshots (20), BENCH_CONVERT_RUNS the number of snapshots with convert (3). Each object is downloaded and must be of one
+point in time. Prints a line for each figure with its limit; exit code 1 if one is exceeded.
 """
 
 import datetime
@@ -31,7 +31,7 @@ MIB = 1 << 20
 ROOT = os.path.join(LAB, "bench")
 SOCKET = f"qemu:///system?socket={LAB}/alpha/run/libvirt/libvirt-sock"
 BASE, DISK = f"{ROOT}/snapshots/base.qcow2", f"{ROOT}/sandboxes/vm.qcow2"
-# Seconds of writes that are looked at before a snapshot, and after its pause.
+# Seconds of writes that are measured before a snapshot, and after its pause.
 BEFORE, AFTER = 5, 1
 
 ENV = {
@@ -60,7 +60,7 @@ def checksum(path):
 
 
 def use(methods):
-    """From here on running sandboxes are read so."""
+    """Sets the method for running sandboxes."""
     with open(f"{ROOT}/config.toml", "w") as config:
         config.write(
             f'[[hosts]]\nname = "bench"\nuri = "{SOCKET}"\nsnapshots_dir = "{ROOT}/snapshots"\n'
@@ -71,7 +71,7 @@ def use(methods):
 
 
 def prepare():
-    """A guest that writes, on an overlay full of other things."""
+    """Creates a guest that writes, on an overlay full of other data."""
     for name in ("snapshots", "sandboxes", "temp"):
         os.makedirs(f"{ROOT}/{name}")
     disk_mib = 4 * OVERLAY_MIB + 2048
@@ -79,7 +79,7 @@ def prepare():
     noise = f"{ROOT}/noise"
     with open(noise, "wb") as file:
         file.write(os.urandom(MIB))
-    # Something that is not dead, for the base to be kept.
+    # Data that is not replaced, so that the base is not compacted.
     run("qemu-io", "-f", "qcow2", *(word for at in range(600, 664) for word in ("-c", f"write -q -s {noise} {at}M 1M")), BASE)
     run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", BASE, DISK)
     places = random.Random(1).sample(range(1024, disk_mib), OVERLAY_MIB)
@@ -100,7 +100,7 @@ def prepare():
 
 
 class Writes:
-    """When the guest told of each of its records."""
+    """Times at which the guest reported its records."""
 
     def __init__(self):
         self.times = []
@@ -114,7 +114,7 @@ class Writes:
                 self.times.append(time.monotonic())
 
     def longest_gap(self, start, end):
-        """Milliseconds, from the last write before `start` to the first one after `end`."""
+        """Returns the longest gap between writes from `start` to `end`, in milliseconds."""
         times = list(self.times)
         first = max((at for at, when in enumerate(times) if when <= start), default=0)
         last = min((at for at, when in enumerate(times) if when >= end), default=len(times) - 1)
@@ -122,7 +122,7 @@ class Writes:
         return 1000 * max(after - before for before, after in zip(part, part[1:]))
 
     def gap_at(self, moment):
-        """Milliseconds of the gap between writes that this moment is in."""
+        """Returns the length of the gap between writes at a time, in milliseconds."""
         times = list(self.times)
         pairs = zip(times, times[1:])
         return 1000 * next(after - before for before, after in pairs if before <= moment <= after)
@@ -133,27 +133,27 @@ class Writes:
 
 
 def snapshot(name):
-    """Takes one; what it told, when it began, when the guest stood still, and when it was said to run again."""
+    """Creates a snapshot; returns its result, and the times of start, pause and resume."""
     start, still, again = time.monotonic(), None, None
     argv = [SNAPDECK, "create", "bench-vm", name, "--json", "-vv"]
     with subprocess.Popen(argv, env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
-        told = []
+        lines = []
         for line in child.stderr:
-            told.append(line)
-            if "stands still after" in line:
-                # Said when it did, and not when we come to read it.
+            lines.append(line)
+            if " paused after" in line:
+                # The time of the log line, not of reading it.
                 ago = time.time() - datetime.datetime.fromisoformat(line.split()[0]).timestamp()
                 still = time.monotonic() - ago
-            if "runs again after" in line:
+            if " resumed after" in line:
                 again = time.monotonic()
         said = child.stdout.read()
     if child.returncode or again is None:
-        sys.exit(f"create failed: {''.join(told)}")
+        sys.exit(f"create failed: {''.join(lines)}")
     return json.loads(said), start, still, again
 
 
 def records(name):
-    """The last record in the object; exits where one before it is missing (tests/lab/guest.init)."""
+    """Returns the last record in the object; exits if an earlier one is missing (tests/lab/guest.init)."""
     image, raw = f"{ROOT}/got.qcow2", f"{ROOT}/got.raw"
     run(S5CMD, "cp", f"s3://{BUCKET}/bench/{name}.qcow2", image)
     run("qemu-img", "check", "-q", image)
@@ -179,12 +179,12 @@ def records(name):
 
 
 def take(writes, method, count):
-    """The gaps before, over, around and after the pauses of so many snapshots, and the pauses as they were told."""
+    """Creates snapshots; returns the gaps before, at, around and after their pauses, and the reported pauses."""
     use(method)
-    before, over, around, whole, told = [], [], [], [], []
+    before, over, around, whole, reported = [], [], [], [], []
     for number in range(count):
         name = f"{method}-{number}"
-        # What was fetched to look at the one before is on the disk first.
+        # Downloaded data of the snapshot before is written to disk first.
         os.sync()
         start = time.monotonic()
         writes.wait_past(start + BEFORE)
@@ -195,18 +195,18 @@ def take(writes, method, count):
         if created["method"] != method:
             sys.exit(f"{name} was made by {created['method']}")
         around.append(writes.longest_gap(start, again + AFTER))
-        # For convert it is not told.
+        # Not logged for convert.
         over.append(writes.gap_at(still) if still else around[-1])
         whole.append(writes.longest_gap(start, end))
-        told.append(created["pausedMs"])
+        reported.append(created["pausedMs"])
         head = records(name)
         print(
-            f"  {name:<12} told {told[-1]:6} ms; longest gap: undisturbed {before[-1]:6.0f}, over the pause "
+            f"  {name:<12} reported {reported[-1]:6} ms; longest gap: undisturbed {before[-1]:6.0f}, at the pause "
             f"{over[-1]:6.0f}, within a second of it {around[-1]:6.0f}, until it was uploaded {whole[-1]:6.0f} ms; "
-            f"{head} records, all there",
+            f"{head} records, complete",
             flush=True,
         )
-    return before, over, around, whole, told
+    return before, over, around, whole, reported
 
 
 def main():
@@ -216,8 +216,8 @@ def main():
     writes.wait_past(0)
     overlay = os.stat(DISK).st_blocks * 512 / MIB
     print(f"overlay of {overlay:.0f} MiB, {RUNS} snapshots of a guest that writes and flushes", flush=True)
-    before, over, around, whole, told = take(writes, "backup", RUNS)
-    _, classic, _, _, classic_told = take(writes, "convert", CONVERT_RUNS)
+    before, over, around, whole, reported = take(writes, "backup", RUNS)
+    _, classic, _, _, classic_reported = take(writes, "convert", CONVERT_RUNS)
     more = [gap - still for gap, still in zip(over, before)]
     median = statistics.median
     figures = [
@@ -226,22 +226,22 @@ def main():
     ]
     missed = 0
     for what, value, most in figures:
-        verdict = "ok" if value <= most else "MISSED"
+        verdict = "ok" if value <= most else "EXCEEDED"
         missed += value > most
         print(f"  {what:<36} {value:9.1f} of {most:6.1f} ms  {verdict}", flush=True)
     print(f"  {'pause, median':<36} {median(over):9.1f} ms")
     print(f"  {'gap undisturbed, median, most':<36} {median(before):9.1f}, {max(before):.1f} ms")
     print(f"  {'within a second, median, most':<36} {median(around):9.1f}, {max(around):.1f} ms")
     print(f"  {'gap until uploaded, median, most':<36} {median(whole):9.1f}, {max(whole):.1f} ms")
-    print(f"  {'pause as told, median, most':<36} {median(told):9.1f}, {max(told):.1f} ms")
+    print(f"  {'reported pause, median, most':<36} {median(reported):9.1f}, {max(reported):.1f} ms")
     if classic:
         print(f"  {'by convert: gap, median, most':<36} {median(classic):9.1f}, {max(classic):.1f} ms")
-        print(f"  {'by convert: pause as told, median':<36} {median(classic_told):9.1f} ms")
+        print(f"  {'by convert: reported pause, median':<36} {median(classic_reported):9.1f} ms")
     virsh("destroy", "bench-vm")
     virsh("undefine", "bench-vm")
     if checksum(BASE) != base:
         sys.exit("the base was written")
-    print(f"  all {RUNS + CONVERT_RUNS} snapshots are of one moment each; the base is what it was")
+    print(f"  all {RUNS + CONVERT_RUNS} snapshots are of one point in time; the base is unchanged")
     shutil.rmtree(ROOT)
     sys.exit(1 if missed else 0)
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""What a pull costs, beside the faster of s5cmd and rclone, and beside `cp`: same machine, store, disk and minute.
+"""Compares a pull with the faster of s5cmd and rclone, and with `cp`, alternating on the same machine, store and disk.
 
 Runs in the lab (`make bench-pull`). BENCH_BASE_MIB sets the size of the base (2048), BENCH_PERCENT how much of it the
-next version has anew (5). Prints a line for each figure with its bound; exit code 1 where one is missed.
+next version changes (5). Prints a line for each figure with its limit; exit code 1 if one is exceeded.
 """
 
 import json
@@ -47,7 +47,7 @@ ENV = {
 
 
 class Cost:
-    """Seconds of the clock, KiB of memory at most."""
+    """Elapsed seconds and peak memory in KiB."""
 
     def __init__(self, wall, peak):
         self.wall, self.peak = wall, peak
@@ -57,7 +57,7 @@ class Cost:
 
 
 def measured(*argv):
-    """Runs a command that must succeed; what it said, and what it cost."""
+    """Runs a command that must succeed; returns its output and cost."""
     start = time.monotonic()
     with open(f"{ROOT}/said", "w+b") as said, open(f"{ROOT}/complaint", "w+b") as complaint:
         child = subprocess.Popen(argv, stdout=said, stderr=complaint, env=ENV)
@@ -81,14 +81,14 @@ def pull(name, host):
 
 
 def fetched(*argv, file):
-    """A client's own fetch, brought to the disk as a pull's is."""
+    """Downloads with another client, and syncs as a pull does."""
     if os.path.exists(file):
         os.remove(file)
     return measured("sh", "-c", '"$@" >/dev/null && sync "$0"', file, *argv)[1]
 
 
 def best(what, tries):
-    """The quickest of them: what else runs on this machine makes one slow, never quick."""
+    """Returns the fastest run: other load only makes a run slower."""
     cost = min(tries, key=lambda cost: cost.wall)
     print(f"  {what:<32} {cost}", flush=True)
     return cost
@@ -110,13 +110,13 @@ def configure():
 
 
 def digests(path):
-    """SHA-256 of each block."""
+    """Returns the SHA-256 of each block."""
     said = run("split", "-b", str(BLOCK), "--filter=sha256sum", path)
     return [bytes.fromhex(line.split()[0]) for line in said.splitlines()]
 
 
 def put(path, name, parent=None):
-    """Puts an image and its manifest, as a push does; its digests."""
+    """Uploads an image and its manifest, as push does; returns its digests."""
     import base64
 
     run(S5CMD, "cp", path, f"s3://{BUCKET}/bench/{name}.qcow2")
@@ -137,7 +137,7 @@ def put(path, name, parent=None):
 
 
 def make_images():
-    """A base, and a version of it with whole runs of new clusters behind it, as a composed push makes it."""
+    """Creates a base, and a version of it with new clusters appended, as a composed push does."""
     raw, base, child = f"{ROOT}/raw", f"{ROOT}/base.qcow2", f"{ROOT}/child.qcow2"
     with open("/dev/urandom", "rb") as noise, open(raw, "wb") as file:
         for _ in range(BASE_MIB):
@@ -149,7 +149,7 @@ def make_images():
     noise = f"{ROOT}/noise"
     with open(noise, "wb") as file:
         file.write(os.urandom(256 << 10))
-    # Where the base has nothing: new clusters are appended.
+    # Where the base has no data: new clusters are appended.
     count = BASE_MIB * PERCENT * MIB // 100 // (256 << 10)
     places = random.Random(1).sample(range(BASE_MIB * 4, 2 * BASE_MIB * 4), count)
     commands = [f"write -q -s {noise} {place * (256 << 10)} {256 << 10}" for place in places]
@@ -167,19 +167,19 @@ def remove(host, name):
 
 def full(name, host):
     remove(host, name)
-    told, cost = pull(name, host)
-    assert told["fetchedBytes"] == told["sizeBytes"], told
+    result, cost = pull(name, host)
+    assert result["fetchedBytes"] == result["sizeBytes"], result
     return cost
 
 
 def delta(host):
     remove(host, "child")
-    told, cost = pull("child", host)
-    return told, cost
+    result, cost = pull("child", host)
+    return result, cost
 
 
 def resumed():
-    """Bytes fetched by the pull after one that was killed at nine tenths."""
+    """Returns the share of bytes fetched by the pull after one that was killed at 90 %."""
     remove("plain", "base")
     mark = f"{ROOT}/plain/.base.qcow2.partial.mark"
     blocks = -(-os.path.getsize(f"{ROOT}/base.qcow2") // BLOCK)
@@ -191,8 +191,8 @@ def resumed():
             child.send_signal(signal.SIGKILL)
             break
     child.wait()
-    told, _ = pull("base", "plain")
-    return told["fetchedBytes"] / told["sizeBytes"]
+    result, _ = pull("base", "plain")
+    return result["fetchedBytes"] / result["sizeBytes"]
 
 
 def main():
@@ -225,7 +225,7 @@ def bench():
     copied = best("cp", [fetched("cp", "--reflink=never", child, there, file=there) for _ in times])
     os.remove(there)
     deltas = [delta("plain") for _ in times]
-    told, by_delta = deltas[-1][0], best("pull with the parent there", [cost for _, cost in deltas])
+    result, by_delta = deltas[-1][0], best("pull with the parent there", [cost for _, cost in deltas])
     run("cmp", child, f"{ROOT}/plain/child.qcow2")
     remove("plain", "child")
     whole = best("pull, on XFS", [full("base", "shared") for _ in times])
@@ -234,8 +234,8 @@ def bench():
     peak = max(cost.peak for cost in (plain, by_delta, whole, shared))
     figures = [
         ("full pull, to the faster client", plain.wall / min(s5cmd.wall, rclone.wall), 1.25, ""),
-        # The first block, with the header, and the one where the new ones begin are always among them.
-        ("bytes fetched", told["fetchedBytes"] / MIB, 1.1 * new / MIB + 16, "MiB"),
+        # Always including the first block, with the header, and the one in which new clusters begin.
+        ("bytes fetched", result["fetchedBytes"] / MIB, 1.1 * new / MIB + 16, "MiB"),
         ("with the parent, to cp", by_delta.wall / copied.wall, 1.3, ""),
         ("with the parent, to a full pull (XFS)", shared.wall / whole.wall, 0.1, ""),
         ("fetched after a kill at 9/10", resumed(), 0.12, ""),
@@ -244,7 +244,7 @@ def bench():
     missed = 0
     for what, value, most, unit in figures:
         missed += value > most
-        print(f"  {what:<38} {value:9.3f} of {most:7.3f} {unit:<4} {'ok' if value <= most else 'MISSED'}", flush=True)
+        print(f"  {what:<38} {value:9.3f} of {most:7.3f} {unit:<4} {'ok' if value <= most else 'EXCEEDED'}", flush=True)
     return missed
 
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""What a push costs, beside `qemu-img convert` and the fastest of s5cmd and rclone: same machine, store and minute.
+"""Compares a push with `qemu-img convert` and the faster of s5cmd and rclone, alternating on the same machine and store.
 
 Runs in the lab (`make bench-push`). BENCH_BASE_MIB sets the size of the base (4096), BENCH_PERCENT how much of it the
-overlay has anew (5). Prints a line for each figure with its bound; exit code 1 where one is missed.
+overlay changes (5). Prints a line for each figure with its limit; exit code 1 if one is exceeded.
 """
 
 import json
@@ -41,7 +41,7 @@ ENV = {
 
 
 class Cost:
-    """Seconds of the clock, seconds of CPU, KiB of memory at most."""
+    """Elapsed seconds, processor seconds, and peak memory in KiB."""
 
     def __init__(self, wall=0.0, cpu=0.0, peak=0):
         self.wall, self.cpu, self.peak = wall, cpu, peak
@@ -54,8 +54,8 @@ class Cost:
 
 
 def measured(*argv):
-    """Runs a command that must succeed; what it said, and what it cost."""
-    # What the one before wrote is on the disk first: nobody pays for another's bytes.
+    """Runs a command that must succeed; returns its output and cost."""
+    # Data of the run before is written to disk first.
     os.sync()
     start = time.monotonic()
     with open(f"{ROOT}/said", "w+b") as said, open(f"{ROOT}/complaint", "w+b") as complaint:
@@ -81,10 +81,10 @@ def snapdeck(*args):
 
 
 def use(store):
-    """From here on everybody speaks to that store."""
+    """Sets the store for snapdeck and the other clients."""
     ENV["S3_ENDPOINT_URL"] = ENV["RCLONE_CONFIG_LAB_ENDPOINT"] = store
     with open(f"{ROOT}/config.toml", "w") as config:
-        # There is no temp_dir: whoever wants room there fails.
+        # temp_dir does not exist: a push that needs it fails.
         config.write(
             f'[[hosts]]\nname = "bench"\nuri = "{SOCKET}"\nsnapshots_dir = "{ROOT}/snapshots"\n'
             f'sandboxes_dir = "{ROOT}/sandboxes"\ntemp_dir = "{ROOT}/none"\nowner = "{os.getuid()}:{os.getgid()}"\n'
@@ -94,7 +94,7 @@ def use(store):
 
 
 def prepare():
-    """A sandbox on a base: its disk and its base."""
+    """Creates a sandbox; returns its disk and base."""
     for name in ("snapshots", "sandboxes", "scratch", "store"):
         os.makedirs(f"{ROOT}/{name}")
     raw = f"{ROOT}/scratch/raw"
@@ -119,7 +119,7 @@ def prepare():
 
 
 def scribble(disk):
-    """Writes the overlay's share in runs of 256 KiB all over the disk."""
+    """Writes the data of the overlay in runs of 256 KiB, spread over the disk."""
     noise, run_bytes = f"{ROOT}/scratch/noise", 256 << 10
     with open(noise, "wb") as file:
         file.write(os.urandom(run_bytes))
@@ -132,7 +132,7 @@ def scribble(disk):
 
 
 def overlay_data(disk):
-    """Bytes the overlay itself has, and those of the tables of an image of all of it."""
+    """Returns the bytes of data of the overlay, and those of the tables of the whole image."""
     layers = json.loads(run("qemu-img", "map", "--output=json", disk))
     data = sum(piece["length"] for piece in layers if piece["data"] and piece["depth"] == 0)
     virtual = 2 * BASE_MIB * MIB
@@ -142,7 +142,7 @@ def overlay_data(disk):
 
 
 def classic(disk):
-    """The disk converted and uploaded by the fastest of the two."""
+    """Converts the disk and uploads it with the faster client."""
     flat = f"{ROOT}/scratch/flat.qcow2"
     _, convert = measured("qemu-img", "convert", "-f", "qcow2", "-O", "qcow2", disk, flat)
     _, by_s5cmd = measured(S5CMD, "cp", flat, f"s3://{BUCKET}/bench/classic-1.qcow2")
@@ -155,14 +155,14 @@ def classic(disk):
     return convert + min(by_s5cmd, by_rclone, key=lambda cost: cost.wall)
 
 
-def bench(name, disk, base, bound):
-    """Pushes to the store in use; how many bounds were missed."""
+def bench(name, disk, base, limit):
+    """Pushes to the current store; returns the number of exceeded limits."""
     run(S5CMD, "cp", base, f"s3://{BUCKET}/bench/base.qcow2")
     os.remove(base)
     snapdeck("pull", "base")
     data, tables = overlay_data(disk)
     print(f"{name}: base of {BASE_MIB} MiB, overlay of {data / MIB:.0f} MiB", flush=True)
-    told, push = snapdeck("push", "bench-vm", "pushed")
+    result, push = snapdeck("push", "bench-vm", "pushed")
     print(f"  {'push':<18} {push}", flush=True)
     pair = classic(disk)
     os.remove(f"{ROOT}/snapshots/base.json")
@@ -174,20 +174,20 @@ def bench(name, disk, base, bound):
     run("qemu-img", "compare", "-q", judge, disk)
     os.remove(judge)
     assert whole["copiedBytes"] == 0, whole
-    sent, most = told["uploadedBytes"], 1.02 * data + 8 * MIB + tables
+    sent, most = result["uploadedBytes"], 1.02 * data + 8 * MIB + tables
     figures = [
         ("bytes uploaded", sent / MIB, most / MIB, "MiB"),
-        ("time, to convert and upload", push.wall / pair.wall, bound, ""),
+        ("time, to convert and upload", push.wall / pair.wall, limit, ""),
         ("CPU, to convert and upload", push.cpu / pair.cpu, 1 / 20, ""),
         ("time without the base there", full.wall / pair.wall, 0.75, ""),
         ("memory", max(push.peak, full.peak) / 1024, 128, "MiB"),
     ]
     missed = 0
     for what, value, most, unit in figures:
-        verdict = "ok" if value <= most else "MISSED"
+        verdict = "ok" if value <= most else "EXCEEDED"
         missed += value > most
         print(f"  {what:<28} {value:9.3f} of {most:9.3f} {unit:<5} {verdict}", flush=True)
-    # There was no room for any.
+    # temp_dir does not exist.
     print("  temporary space                      0 bytes")
     return missed
 
@@ -197,7 +197,7 @@ def main():
     use(os.environ["SNAPDECK_LAB_S3"])
     missed = bench("SeaweedFS", disk, base, 1 / 3)
     with subprocess.Popen(
-        [sys.executable, os.path.join(os.path.dirname(__file__), "booking-store.py"), f"{ROOT}/store"],
+        [sys.executable, os.path.join(os.path.dirname(__file__), "range-store.py"), f"{ROOT}/store"],
         stdout=subprocess.PIPE,
         text=True,
     ) as store:

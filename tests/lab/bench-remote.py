@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""What a host over SSH costs: a push from it and a pull to it, beside `ssh HOST cat` of the same bytes in the same
-minute, and a pull to three hosts beside one to one.
+"""Compares a push from a host over SSH and a pull to it with `ssh HOST cat` of the same bytes, and a pull to three hosts
+with a pull to one.
 
-Runs in the lab (`make bench-remote`). BENCH_MIB sets the size of the image (2048). The store only reads and forgets, or
-sends what it has from memory: on a small machine a real one would be what is measured. Prints a line for each figure
-with its bound; exit code 1 where one is missed.
+Runs in the lab (`make bench-remote`). BENCH_MIB sets the size of the image (2048). The store discards what it receives and
+sends from memory: on a small machine a real store would be the bottleneck. Prints a line for each figure with its limit;
+exit code 1 if one is exceeded.
 """
 
 import json
@@ -43,8 +43,8 @@ def seconds(*argv, stdin=subprocess.DEVNULL):
 
 def snapdeck(*args):
     start = time.monotonic()
-    told = json.loads(run(SNAPDECK, *args, "--json"))
-    return told, time.monotonic() - start
+    result = json.loads(run(SNAPDECK, *args, "--json"))
+    return result, time.monotonic() - start
 
 
 def start(*argv):
@@ -56,12 +56,12 @@ def start(*argv):
 def open_store(*how):
     directory = f"{ROOT}/store-{len(started)}"
     os.makedirs(directory)
-    store = start(sys.executable, f"{HERE}/booking-store.py", directory, *how)
+    store = start(sys.executable, f"{HERE}/range-store.py", directory, *how)
     return f"http://127.0.0.1:{store.stdout.readline().strip()}"
 
 
 def open_hosts():
-    """An sshd for each, in its lab host's mount namespace."""
+    """Starts an sshd for each host, in its mount namespace."""
     run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", f"{ROOT}/key")
     shutil.copy(f"{ROOT}/key.pub", f"{ROOT}/authorized")
     known = open(f"{ROOT}/known", "w")
@@ -97,7 +97,7 @@ def ssh(name, *command):
 
 
 def use(store):
-    """From here on snapdeck speaks to that store."""
+    """Sets the store for snapdeck."""
     text = (
         f'[bucket]\nname = "bench"\nprefix = "bench/"\nendpoint = "{store}"\nregion = "us-east-1"\n'
         'access_key_id = "any"\nsecret_access_key = "any"\n'
@@ -113,7 +113,7 @@ def use(store):
 
 
 def make_image():
-    """A sandbox's disk without a base in the bucket: all of it has to go over the line."""
+    """Creates a sandbox whose base is not in the bucket, so that a push uploads all of it."""
     raw, base, disk = f"{ROOT}/raw", f"{ROOT}/alpha/snapshots/base.qcow2", f"{ROOT}/alpha/sandboxes/vm.qcow2"
     with open("/dev/urandom", "rb") as noise, open(raw, "wb") as file:
         for _ in range(SIZE_MIB):
@@ -146,7 +146,7 @@ def main():
     image = f"{ROOT}/image"
     shutil.copy(base, image)
 
-    use(open_store("forget"))
+    use(open_store("discard"))
     push = median(lambda: snapdeck("push", "bench-vm", "pushed", "--overwrite", "--host", "alpha")[1])
     read = median(lambda: seconds(*ssh("alpha", "cat", base)))
 
@@ -169,8 +169,8 @@ def main():
 
     written = median(write)
     before = given(store)
-    told, fan_out = snapdeck("pull", "app", "--all-hosts")
-    assert len(told["results"]) == 3, told
+    result, fan_out = snapdeck("pull", "app", "--all-hosts")
+    assert len(result["results"]) == 3, result
     fetched = (given(store) - before) / os.path.getsize(image)
 
     print(f"an image of {SIZE_MIB} MiB; medians of {RUNS}")
@@ -189,7 +189,7 @@ def main():
         ("bytes fetched for three, to one", fetched, 1.01),
     ):
         missed += value > most
-        print(f"  {what:<32} {value:7.3f} of {most:5.2f}  {'ok' if value <= most else 'MISSED'}")
+        print(f"  {what:<32} {value:7.3f} of {most:5.2f}  {'ok' if value <= most else 'EXCEEDED'}")
     run("virsh", "-q", "-c", f"qemu:///system?socket={LAB}/alpha/run/libvirt/libvirt-sock", "undefine", "bench-vm")
     return 1 if missed else 0
 

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Makes .lab/guest/kernel and .lab/guest/initrd: a Linux guest that boots in seconds and writes to its disk, for the
-# tests that need one. Of Debian packages, which are unpacked and not installed. guest.init is what runs in it.
+# Builds .lab/guest/kernel and .lab/guest/initrd, a Linux guest for the tests that boots in seconds and runs guest.init.
+# Kernel and busybox come from Debian packages, which are unpacked but not installed.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 out=.lab/guest
 
 if [ -e $out/initrd ] && cmp -s tests/lab/guest.init $out/init; then exit; fi
 mkdir -p .lab
-# Two runs may start at once: the second waits, and finds it done.
+# Of two runs at the same time the second waits and finds it built.
 exec 8>.lab/guest.lock
 flock 8
 if [ -e $out/initrd ] && cmp -s tests/lab/guest.init $out/init; then exit; fi
@@ -15,7 +15,7 @@ if [ -e $out/initrd ] && cmp -s tests/lab/guest.init $out/init; then exit; fi
 work=$(mktemp -d "${TMPDIR:-/tmp}/snapdeck-guest.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 kernel=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/.*Depends: //p' | head -n 1)
-echo "making the tests' guest of $kernel and busybox-static"
+echo "building the guest of the tests from $kernel and busybox-static"
 (cd "$work" && apt-get -o APT::Sandbox::User=root download -q "$kernel" busybox-static)
 for package in "$work"/*.deb; do dpkg -x "$package" "$work/x"; done
 
@@ -23,7 +23,7 @@ root=$work/root
 mkdir -p "$root"/{bin,dev,proc,sys,modules}
 cp "$work/x/bin/busybox" "$root/bin/"
 install -m 755 tests/lab/guest.init "$root/init"
-# In the order in which they need each other.
+# In the order of their dependencies.
 for module in virtio virtio_ring virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci virtio_blk virtio_console button evdev; do
   cp "$(find "$work/x/lib/modules" -name "$module.ko" | grep .)" "$root/modules/"
 done

@@ -1,9 +1,12 @@
 #!/usr/bin/env bash
-# A host of the lab: a directory whose folders stand, in a mount namespace of its own, where the machine has its own.
-#   host.sh start DIR [CACHE]     makes it and starts its libvirtd; CACHE is what an earlier one found out about QEMU
-#   host.sh libvirtd DIR          starts its libvirtd again
-#   host.sh enter DIR COMMAND...  becomes that command, in it
-#   host.sh stop DIR              ends all that runs in it: guests, libvirtd, SSH sessions
+# One host of the lab: a mount namespace in which the directories of libvirt, swtpm and sshd are folders of DIR.
+#   host.sh start DIR [CACHE] [no-tpm]  creates it and starts its libvirtd; CACHE holds QEMU capabilities of an earlier run
+#                                       ('' for none); with no-tpm swtpm is hidden, as if it were not installed
+#   host.sh libvirtd DIR                starts its libvirtd again after SIGTERM or SIGKILL
+#   host.sh enter DIR COMMAND...        runs a command in it
+#   host.sh stop DIR                    ends everything that runs in it: guests, libvirtd, SSH sessions
+# A libvirtd that crashes is restarted. SNAPDECK_LAB/crashes.log (without SNAPDECK_LAB: DIR/crashes.log) has a line for each
+# crash, and DIR/libvirtd.restarting exists until the new one answers.
 set -euo pipefail
 
 as_root() {
@@ -19,7 +22,7 @@ until_true() {
   shift 2
   until "$@" >/dev/null 2>&1; do
     if [ $SECONDS -ge $end ]; then
-      echo "the lab: $what is not up after its time:" >&2
+      echo "the lab: timed out waiting for $what:" >&2
       as_root tail -n 20 "$dir"/*.log >&2
       return 1
     fi
@@ -27,50 +30,90 @@ until_true() {
   done
 }
 
-# Kills who lives in a mount namespace, but the process ids that follow.
-empty() {
+# Kills all processes in a mount namespace.
+kill_namespace() {
   local namespace=$1 pid
-  shift
   for pid in $(as_root find /proc -maxdepth 3 -path '/proc/[0-9]*/ns/mnt' -printf '%l %h\n' 2>/dev/null |
     awk -v namespace="$namespace" '$1 == namespace { split($2, part, "/"); print part[3] }'); do
-    [[ " $* " = *" $pid "* ]] || as_root kill -9 "$pid" 2>/dev/null || true
+    as_root kill -9 "$pid" 2>/dev/null || true
   done
 }
 
-# The namespace lasts as long as this process, whatever becomes of libvirtd.
-hold() {
+# Starts the process that keeps the namespace when libvirtd ends.
+start_holder() {
   as_root unshare -m --propagation private bash -euc '
-    echo $$ >"$1/holder.pid.new"
-    for pair in etc:/etc/libvirt run:/run lib:/var/lib/libvirt cache:/var/cache/libvirt log:/var/log/libvirt; do
-      mount --bind "$1/${pair%%:*}" "${pair#*:}"
+    dir=$1 tpm=$2
+    echo $$ >"$dir/holder.pid.new"
+    for pair in etc:/etc/libvirt run:/run lib:/var/lib/libvirt cache:/var/cache/libvirt log:/var/log; do
+      mount --bind "$dir/${pair%%:*}" "${pair#*:}"
     done
-    # sshd puts its part without rights in there.
+    # swtpm_localca locks a file in there, which may be another user'"'"'s on the machine.
+    if [ -d /var/lib/swtpm-localca ]; then mount --bind "$dir/swtpm-localca" /var/lib/swtpm-localca; fi
+    if [ "$tpm" = no-tpm ]; then
+      for program in swtpm swtpm_setup swtpm_ioctl; do
+        if path=$(command -v $program); then mount --bind /dev/null "$path"; fi
+      done
+    fi
+    # For the privilege separation of sshd.
     mkdir -m 755 /run/sshd
-    mv "$1/holder.pid.new" "$1/holder.pid"
+    mv "$dir/holder.pid.new" "$dir/holder.pid"
     exec env --default-signal sleep infinity
-  ' snapdeck-lab "$dir" >"$dir/holder.log" 2>&1 </dev/null &
+  ' snapdeck-lab "$dir" "$1" >"$dir/holder.log" 2>&1 </dev/null &
   until_true 20 "a mount namespace" test -s "$dir/holder.pid"
 }
 
-# With a /run of its own it meets neither the machine's D-Bus nor its firewall daemon, and needs no folder made there.
+answers() {
+  timeout 30 virsh -q -c "qemu:///system?socket=$dir/run/libvirt/libvirt-sock" list --all
+}
+
+# /run is the host's own, so libvirtd finds neither the machine's D-Bus nor its firewall daemon.
 start_libvirtd() {
-  local holder
-  holder=$(cat "$dir/holder.pid")
-  as_root nsenter --mount="/proc/$holder/ns/mnt" -- env --default-signal \
-    libvirtd -f /etc/libvirt/libvirtd.conf -p "$dir/libvirtd.pid" -d >"$dir/libvirtd.out.log" 2>&1 </dev/null
-  until_true 60 libvirtd timeout 30 virsh -q -c "qemu:///system?socket=$dir/run/libvirt/libvirt-sock" list --all
+  as_root nsenter --mount="/proc/$(cat "$dir/holder.pid")/ns/mnt" -- \
+    setsid "$(realpath "$0")" supervise "$dir" "${SNAPDECK_LAB:-$dir}/crashes.log" >>"$dir/libvirtd.out.log" 2>&1 </dev/null &
+  until_true 60 libvirtd answers
+}
+
+# Runs libvirtd in the namespace and restarts it when it crashes, as systemd does. SIGTERM and SIGKILL are not crashes: the lab or
+# a test has ended it.
+supervise() {
+  local crash_log=$1 libvirtd status crashes=()
+  cd /
+  ulimit -c 0
+  while true; do
+    env --default-signal libvirtd -f /etc/libvirt/libvirtd.conf -p "$dir/libvirtd.pid" &
+    libvirtd=$!
+    if [ -e "$dir/libvirtd.restarting" ]; then
+      until answers >/dev/null 2>&1 || ! alive $libvirtd; do sleep 0.05; done
+      rm "$dir/libvirtd.restarting"
+    fi
+    status=0
+    wait $libvirtd || status=$?
+    case $status in 0 | 137 | 143) return ;; esac
+    touch "$dir/libvirtd.restarting"
+    crashes+=("$SECONDS")
+    # 10 crashes in a minute: the next start would crash, too.
+    if [ ${#crashes[@]} -ge 10 ] && [ $((SECONDS - crashes[-10])) -lt 60 ]; then
+      echo "$(date +%T) libvirtd of $dir ended with status $status: 10 crashes in a minute, it is not restarted" >>"$crash_log"
+      rm "$dir/libvirtd.restarting"
+      return 1
+    fi
+    echo "$(date +%T) libvirtd of $dir (process $libvirtd) ended with status $status and is restarted" >>"$crash_log"
+    sleep 0.1
+  done
 }
 
 start() {
-  # Half a host would be one that nobody stops.
+  # An interrupted start would leave a namespace without a holder.pid, which nothing stops.
   trap '' INT TERM HUP
-  mkdir -p "$dir"/{etc,run,lib,cache,log}
-  # Two libvirtds that look for free ports for their guests' screens at once may find the same.
+  mkdir -p "$dir"/{etc,run,lib,cache,log/libvirt,swtpm-localca}
+  # A range for each host: two libvirtds that look for a free port at the same time may find the same one.
   local port=$((5900 + RANDOM % 40 * 100))
   if [ -d "${1-}" ]; then as_root cp -a "$1/." "$dir/cache"; fi
   cat >"$dir/etc/qemu.conf" <<CONF
 user = "$(id -un)"
 group = "$(id -gn)"
+swtpm_user = "$(id -un)"
+swtpm_group = "$(id -gn)"
 security_driver = "none"
 remember_owner = 0
 namespaces = []
@@ -84,24 +127,18 @@ auth_unix_rw = "none"
 unix_sock_rw_perms = "0777"
 log_outputs = "3:file:$dir/libvirtd.log"
 CONF
-  hold
+  start_holder "${2-}"
   start_libvirtd
 }
 
 stop() {
-  local holder namespace libvirtd
+  local holder namespace
   holder=$(cat "$dir"/holder.pid* 2>/dev/null | head -n 1)
   namespace=$(as_root readlink "/proc/${holder:-none}/ns/mnt") || return 0
   [ "$namespace" != "$(readlink /proc/self/ns/mnt)" ] || return 0
-  libvirtd=$(as_root cat "$dir/libvirtd.pid" 2>/dev/null || true)
-  # Guests first: libvirtd would leave them running.
-  empty "$namespace" "$holder" "$libvirtd"
-  # One that was killed has left its number, perhaps to somebody else.
-  if [ "$(as_root readlink "/proc/${libvirtd:-none}/ns/mnt")" = "$namespace" ]; then
-    as_root kill "$libvirtd"
-    for _ in $(seq 100); do alive "$libvirtd" || break; sleep 0.1; done
-  fi
-  empty "$namespace"
+  # Twice: a process may have started another one meanwhile. libvirtd takes 2 s to end on SIGTERM, and has nothing to save.
+  kill_namespace "$namespace"
+  kill_namespace "$namespace"
 }
 
 verb=$1 dir=$2
@@ -109,6 +146,7 @@ shift 2
 case $verb in
 start) start "$@" ;;
 libvirtd) start_libvirtd ;;
+supervise) supervise "$@" ;;
 enter)
   if [ "$(id -u)" = 0 ]; then
     exec nsenter --mount="/proc/$(cat "$dir/holder.pid")/ns/mnt" -- "$@"
@@ -118,5 +156,5 @@ enter)
   fi
   ;;
 stop) stop ;;
-*) echo "host.sh: $verb?" >&2 && exit 2 ;;
+*) echo "host.sh: unknown verb $verb" >&2 && exit 2 ;;
 esac

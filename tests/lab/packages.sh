@@ -1,19 +1,21 @@
 #!/usr/bin/env bash
-# Installs what is missing on a Debian or Ubuntu machine: packages.sh demo|test
+# Installs missing packages on Debian or Ubuntu: packages.sh build|demo|test
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 build=(gcc libc6-dev pkg-config libvirt-dev)
 demo=(libvirt-daemon libvirt-daemon-driver-qemu qemu-system-x86 qemu-utils)
-lab=(curl libvirt-daemon-system libvirt-clients openssh-client openssh-server openssl ovmf python3-venv xfsprogs)
+lab=(curl libvirt-daemon-system libvirt-clients openssh-client openssh-server openssl ovmf python3-venv swtpm
+  swtpm-tools xfsprogs)
 case ${1-} in
+build) wanted=("${build[@]}") ;;
 demo) wanted=("${build[@]}" "${demo[@]}") ;;
 test) wanted=("${build[@]}" "${demo[@]}" "${lab[@]}") ;;
-*) echo "usage: $0 demo|test" >&2 && exit 2 ;;
+*) echo "usage: $0 build|demo|test" >&2 && exit 2 ;;
 esac
 
 if ! command -v cargo >/dev/null; then
-  echo "cargo is missing: install Rust 1.91 or newer with rustup" >&2
+  echo "cargo is missing: install Rust 1.94.1 or newer with rustup" >&2
   exit 1
 fi
 
@@ -25,9 +27,9 @@ installed() {
   dpkg-query -W -f '${Status}\n' "$1" 2>/dev/null | grep -q '^install ok installed$'
 }
 
-# qemu-system-x86 and qemu-utils may come from different releases, and then exclude each other.
+# Where qemu-system-x86 and qemu-utils come from different releases, they conflict with each other.
 install() {
-  # Through env: sudo keeps no variables.
+  # With env, since sudo removes variables.
   local apt=(env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends -o DPkg::Lock::Timeout=300) version
   as_root "${apt[@]}" "$@" && return
   version=$(LC_ALL=C apt-cache policy qemu-system-x86 | sed -n 's/^ *Candidate: //p')
@@ -46,22 +48,22 @@ if [ ${#missing[@]} -gt 0 ]; then
   fi
   echo "installing: ${missing[*]}"
   as_root apt-get update -q -o DPkg::Lock::Timeout=300
-  # All that is wanted, not only what is missing: no install may take away another.
+  # All packages, not only the missing ones, so that apt removes none of them.
   install "${wanted[@]}"
 fi
 
-made_of=.lab/venv/requirements.txt
-if [ "$1" = test ] && ! cmp -s tests/lab/requirements.txt "$made_of"; then
+installed_requirements=.lab/venv/requirements.txt
+if [ "$1" = test ] && ! cmp -s tests/lab/requirements.txt "$installed_requirements"; then
   mkdir -p .lab
-  # Two runs may start at once: the second waits, and finds it done.
+  # Of two runs at the same time the second waits and finds it installed.
   exec 9>.lab/lock
   flock 9
-  if ! cmp -s tests/lab/requirements.txt "$made_of"; then
-    echo "installing the S3 server and a second S3 client into .lab/venv"
+  if ! cmp -s tests/lab/requirements.txt "$installed_requirements"; then
+    echo "installing an S3 server and an S3 client into .lab/venv"
     rm -rf .lab/venv
     python3 -m venv .lab/venv
     .lab/venv/bin/pip install -q --disable-pip-version-check -r tests/lab/requirements.txt
-    cp tests/lab/requirements.txt "$made_of"
+    cp tests/lab/requirements.txt "$installed_requirements"
   fi
 fi
 if [ "$1" = test ]; then tests/lab/guest.sh; fi

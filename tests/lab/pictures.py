@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Pictures of the console for the README and a recording, from the running demo: assets/pictures/*.svg, assets/demo.cast.
+"""Creates pictures and a recording of the console from the running demo: assets/pictures/*.svg, assets/demo.cast.
 
-`make pictures` runs it. It needs tmux, which is the terminal the pictures are taken in; the recording (asciinema's format,
-version 2) is what the program itself writes.
+Run by `make pictures`. The pictures are taken in tmux; the recording (asciinema format, version 2) is the output of the
+program.
 """
 
 import fcntl
@@ -26,7 +26,7 @@ CELL_WIDTH, CELL_HEIGHT = 8.4, 18
 TMUX = ("tmux", "-L", f"snapdeck-pictures-{os.getpid()}", "-f", "/dev/null")
 ENV = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "LANG": "C.UTF-8", "COLORTERM": "truecolor"}
 DEADLINE = 240
-# xterm's sixteen, somewhat softer.
+# The 16 colours of xterm, less saturated.
 BASIC = "#1d1f21 #cc6666 #8fbf6f #e0b050 #81a2be #b294bb #6fc3c0 #c5c8c6 #666 #d57878 #a3d080 #f0c674 #9fc0dd #c9a8d0 #8fdad7 #fff".split()
 DARK, LIGHT = ("#15171a", "#c9ccd1"), ("#fdfdf8", "#24262a")
 
@@ -48,7 +48,7 @@ def until(text):
 
 
 def color(codes):
-    """The colour that follows on a 38 or 48, and how many codes it took."""
+    """Returns the colour after a 38 or 48, and the number of codes consumed."""
     if codes[0] == 2:
         return "#%02x%02x%02x" % tuple(codes[1:4]), 4
     index = codes[1]
@@ -62,7 +62,7 @@ def color(codes):
 
 
 def cells(line, paper, ink):
-    """(text, columns, foreground, background, bold, dim, underlined) of one line, a run of one style each."""
+    """Yields the runs of one style in a line: (text, columns, foreground, background, bold, dim, underlined)."""
     style = {}
     for part in re.split(r"(\x1b\[[0-9;:]*m)", line):
         match = re.fullmatch(r"\x1b\[([0-9;:]*)m", part)
@@ -145,7 +145,7 @@ def pictures():
     until("web-01  ●")
     picture("lists", "Sandboxes, snapshots and the bucket side by side")
     press("m")
-    until("Matrix")
+    until("Locations")
     picture("matrix", "What each host and the bucket have of every snapshot")
     press("m", ":", "sort")
     until("choose")
@@ -154,7 +154,7 @@ def pictures():
 
 
 def recording():
-    """Keys at the pace of a person, and what the program writes, with its times."""
+    """Presses keys slowly and records the output with its times."""
     pid, terminal = pty.fork()
     if pid == 0:
         fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
@@ -192,7 +192,7 @@ def recording():
         read(wait)
     os.close(terminal)
     os.waitpid(pid, 0)
-    # A pause while the demo is made, or QEMU starts, tells nothing.
+    # Shortens pauses while the demo or QEMU starts.
     gone, before, shortened = 0.0, 0.0, []
     for at, kind, piece in events:
         gone += max(0.0, at - before - 2)

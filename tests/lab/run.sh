@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# Runs a command in the lab: two hosts with a libvirtd each and an S3 server, all gone afterwards.
+# Runs a command in the lab: two hosts with a libvirtd each and an S3 server, which end with the command.
 #   tests/lab/run.sh COMMAND [ARGUMENT...]
-# The command finds: SNAPDECK_LAB (its directory; alpha and beta in it are the hosts, see host.sh), SNAPDECK_LAB_S3
-# (endpoint), SNAPDECK_LAB_S3_KEY, SNAPDECK_LAB_S3_SECRET, SNAPDECK_LAB_BUCKET, SNAPDECK_LAB_S5CMD (another S3 client).
+# Sets for the command: SNAPDECK_LAB (the lab's directory; alpha and beta in it are the hosts, see host.sh; alpha has a TPM
+# emulator, beta has none), SNAPDECK_LAB_S3 (endpoint), SNAPDECK_LAB_S3_KEY, SNAPDECK_LAB_S3_SECRET, SNAPDECK_LAB_BUCKET,
+# SNAPDECK_LAB_S5CMD (an S3 client).
 set -euo pipefail
 project=$(cd "$(dirname "$0")/../.." && pwd)
 cache=$project/.lab/capabilities
 host=$project/tests/lab/host.sh
 bin=$project/.lab/venv/bin
-# Short, for the sockets below it: their paths must stay under 108 bytes.
+# A short path: those of sockets below it are limited to 107 bytes.
 lab=$(mktemp -d "${TMPDIR:-/tmp}/snapdeck-lab.XXXXXX")
 chmod 755 "$lab"
 ports=() weed='' command=''
@@ -23,7 +24,7 @@ until_true() {
   shift 2
   until "$@" >"$lab/wait.log" 2>&1; do
     if [ $SECONDS -ge $end ]; then
-      echo "the lab: $what is not up after its time:" >&2
+      echo "the lab: timed out waiting for $what:" >&2
       tail -n 20 "$lab/wait.log" "$lab"/*.log >&2
       return 1
     fi
@@ -31,7 +32,7 @@ until_true() {
   done
 }
 
-# Ends a process and all below it, from the leaves up.
+# Ends a process and its descendants, the youngest first.
 end_tree() {
   local child
   for child in $(cat /proc/"$1"/task/*/children 2>/dev/null); do end_tree "$child"; done
@@ -53,10 +54,14 @@ stop() {
     kill -9 "$weed" 2>/dev/null
     wait "$weed" 2>/dev/null
   fi
-  # Sockets named after the ports, in a directory that cannot be chosen.
+  # The directory of these sockets is not configurable.
   for port in "${ports[@]}"; do
     rm -f /tmp/seaweedfs-*-"$port".sock /tmp/seaweedfs-*-$((port + 10000)).sock
   done
+  if [ -s "$lab/crashes.log" ]; then
+    echo "the lab: libvirtd crashed $(wc -l <"$lab/crashes.log") times:" >&2
+    cat "$lab/crashes.log" >&2
+  fi
   if as_root test -d "$lab/alpha/cache/qemu"; then
     mkdir -p "$cache"
     as_root cp -a "$lab/alpha/cache/." "$cache"
@@ -69,7 +74,7 @@ trap 'exit 143' TERM HUP
 
 start_s3() {
   mkdir "$lab/s3"
-  # Ports whose neighbour 10000 above, which SeaweedFS takes for gRPC, is free, too.
+  # SeaweedFS uses port + 10000 for gRPC.
   mapfile -t ports < <(python3 - <<'PYTHON'
 import random, socket
 
@@ -81,7 +86,7 @@ def free(port):
             return False
     return True
 
-# No neighbour is another's port, and none is among those that the kernel hands out (from 32768 on).
+# Neither port nor gRPC port is in the kernel's ephemeral range (from 32768 on), and the two ranges do not overlap.
 candidates = random.sample(range(10100, 20000), 200)
 print(*[port for port in candidates if free(port) and free(port + 10000)][:4], sep="\n")
 PYTHON
@@ -93,7 +98,7 @@ PYTHON
 {"identities": [{"name": "lab", "actions": ["Admin", "Read", "Write", "List", "Tagging"],
   "credentials": [{"accessKey": "$SNAPDECK_LAB_S3_KEY", "secretKey": "$SNAPDECK_LAB_S3_SECRET"}]}]}
 JSON
-  # Unasked it would tell its makers about itself, which is nobody's business. It dies with us, even if we are killed.
+  # Without telemetry, which is on by default. pdeathsig: it must also end when this script is killed.
   setpriv --pdeathsig KILL setsid "$bin/weed" -logdir="$lab" server -dir="$lab/s3" -ip=127.0.0.1 -ip.bind=127.0.0.1 \
     -master.telemetry=false -master.volumeSizeLimitMB=4096 -master.port="${ports[0]}" \
     -volume.port="${ports[1]}" -volume.max=60 -filer -filer.port="${ports[2]}" -s3 -s3.port="${ports[3]}" -s3.config="$lab/s3.json" \
@@ -109,14 +114,15 @@ s5cmd() {
 export SNAPDECK_LAB=$lab
 start_s3
 mkdir "$lab/hosts"
-for name in alpha beta; do "$host" start "$lab/$name" "$cache"; done
+"$host" start "$lab/alpha" "$cache"
+"$host" start "$lab/beta" "$cache" no-tpm
 until_true 60 "the S3 server" s5cmd ls
-# The first writes fail while its volumes are being made.
+# The first writes fail while SeaweedFS creates volumes.
 until_true 60 "the bucket" s5cmd mb "s3://$SNAPDECK_LAB_BUCKET"
 until_true 60 "the bucket's first object" s5cmd cp "$lab/s3.json" "s3://$SNAPDECK_LAB_BUCKET/ready"
 s5cmd rm "s3://$SNAPDECK_LAB_BUCKET/ready" >/dev/null
 
-# In the background: a signal to us alone would have to wait for its end otherwise. It has our terminal and Ctrl-C.
+# In the background, since bash handles a signal only after a foreground command has ended. The terminal and Ctrl-C are the command's.
 env --default-signal=INT,QUIT "$@" <&0 &
 command=$!
 code=0

@@ -1,4 +1,4 @@
-//! The HTTP API as its callers meet it: a real server on the lab, and curl.
+//! The HTTP API: a real server in the lab, called with curl.
 mod access;
 mod described;
 mod errors;
@@ -10,7 +10,7 @@ mod spec;
 
 use crate::common::World;
 
-/// A world with an object `app` in its bucket.
+/// Creates an environment with an object `app`.
 fn with_object() -> World {
     let world = World::new();
     let image = world.path("scratch/image.qcow2");

@@ -1,5 +1,4 @@
-//! The bucket against real stores: s3s-fs in this process always, SeaweedFS where `SNAPDECK_LAB_S3`
-//! (endpoint), `SNAPDECK_LAB_S3_KEY` and `SNAPDECK_LAB_S3_SECRET` name one.
+//! The bucket on real S3 servers: s3s-fs in this process, and the lab's SeaweedFS.
 mod assembly;
 mod manifest;
 
@@ -9,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use crate::common::proxy::proxy;
-use crate::common::stores::{Lab, labs, s3s_fs, until};
+use crate::common::stores::{Lab, labs, s3s_fs, wait_until};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use snapdeck_bucket::Bucket;
@@ -23,7 +22,7 @@ fn name(text: &str) -> SnapshotName {
     text.parse().unwrap()
 }
 
-/// Bytes without a pattern, other ones for each seed (xorshift64).
+/// Returns pseudorandom bytes (xorshift64).
 fn random(length: usize, seed: u64) -> Bytes {
     let mut state = seed + 0x9e37_79b9_7f4a_7c15;
     let mut bytes = Vec::with_capacity(length + 8);
@@ -77,8 +76,8 @@ async fn listed(bucket: &Bucket) -> Result<Vec<Vec<Object>>> {
     pages.into_iter().collect()
 }
 
-/// The error says all of `words` and none of its secrets.
-fn assert_told(error: &Error, kind: Kind, words: &[&str]) {
+/// Asserts kind and words of an error, and that it has no secrets and no debug output.
+fn assert_error(error: &Error, kind: Kind, words: &[&str]) {
     let text = error.to_string();
     assert_eq!(error.kind(), kind, "{text}");
     for word in words {
@@ -90,7 +89,7 @@ fn assert_told(error: &Error, kind: Kind, words: &[&str]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_uploaded_comes_back_the_same() {
+async fn a_downloaded_object_equals_the_uploaded_one() {
     for lab in labs().await {
         let bucket = lab.bucket().await;
         for size in [0, 1, 5 * MIB + 1, 40 * MIB] {
@@ -118,16 +117,16 @@ async fn what_is_uploaded_comes_back_the_same() {
         assert_eq!(
             sizes,
             [0, 1, 40 << 20, (5 << 20) + 1],
-            "in the order of their keys"
+            "not in the order of keys"
         );
-        // What a list gives can be downloaded, though not every store gives tags in lists.
+        // Listed objects can be downloaded, although not every store lists ETags.
         download(&bucket, &pages[0][1]).await.unwrap();
         assert_eq!(lab.leftovers().await, [""; 0], "{}", lab.name);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_objects_and_more_come_in_pages() {
+async fn more_than_a_thousand_objects_are_listed_in_pages() {
     for lab in labs().await {
         let bucket = lab.bucket().await;
         assert_eq!(
@@ -158,13 +157,13 @@ async fn a_thousand_objects_and_more_come_in_pages() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_object_is_never_overwritten_unasked() {
+async fn an_object_is_overwritten_only_on_request() {
     for lab in labs().await {
         let bucket = lab.bucket().await;
         let (old, new) = (random(9 * MIB, 1), random(10 * MIB, 2));
         upload(&bucket, "image", &old, false).await.unwrap();
         let refused = upload(&bucket, "image", &new, false).await.unwrap_err();
-        assert_told(
+        assert_error(
             &refused,
             Kind::Conflict,
             &["image.qcow2", "exists", "--overwrite"],
@@ -177,7 +176,7 @@ async fn an_object_is_never_overwritten_unasked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_object_that_appears_during_the_upload_is_not_overwritten() {
+async fn an_object_created_during_the_upload_is_not_overwritten() {
     for lab in labs().await {
         let bucket = lab.bucket().await;
         let read = async |_, length| {
@@ -188,21 +187,21 @@ async fn an_object_that_appears_during_the_upload_is_not_overwritten() {
         let outcome = bucket
             .upload(&name("image"), 100, read, false, &progress, &cancel)
             .await;
-        assert_told(&outcome.unwrap_err(), Kind::Conflict, &["exists"]);
+        assert_error(&outcome.unwrap_err(), Kind::Conflict, &["exists"]);
         assert_eq!(lab.get("image.qcow2").await.unwrap(), b"theirs");
         lab.clean().await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn deleting_says_whether_there_was_something() {
+async fn delete_reports_whether_the_object_existed() {
     for lab in labs().await {
         let bucket = lab.bucket().await;
         lab.put("image.qcow2", vec![1]).await;
         bucket.delete(&name("image")).await.unwrap();
         assert_eq!(bucket.head(&name("image")).await.unwrap(), None);
         let error = bucket.delete(&name("image")).await.unwrap_err();
-        assert_told(
+        assert_error(
             &error,
             Kind::NotFound,
             &["cannot delete s3://", "image.qcow2"],
@@ -210,13 +209,13 @@ async fn deleting_says_whether_there_was_something() {
     }
 }
 
-/// An upload of 40 MiB over a slow line, that has moved some bytes: its task, its cancel, the line.
+/// Starts an upload of 40 MiB over a slow connection and waits until it has moved some bytes.
 async fn slow_upload(
     lab: &Lab,
 ) -> (
     tokio::task::JoinHandle<Result<Object>>,
     CancellationToken,
-    Arc<crate::common::proxy::Trouble>,
+    Arc<crate::common::proxy::Faults>,
 ) {
     let (address, trouble) = proxy(lab.address()).await;
     trouble.slow.store(30, SeqCst);
@@ -231,16 +230,16 @@ async fn slow_upload(
             .upload(&name("image"), size, read, false, &progress, &token)
             .await
     });
-    until(
+    wait_until(
         async || shown.sample().done_bytes > 4 << 20 && !lab.leftovers().await.is_empty(),
-        "the upload moves",
+        "some bytes are uploaded",
     )
     .await;
     (task, cancel, trouble)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cancelled_upload_stops_at_once_and_leaves_nothing() {
+async fn a_cancelled_upload_stops_at_once_and_leaves_no_parts() {
     for lab in labs().await {
         let (task, cancel, trouble) = slow_upload(&lab).await;
         let asked = Instant::now();
@@ -251,10 +250,10 @@ async fn a_cancelled_upload_stops_at_once_and_leaves_nothing() {
             "{:?}",
             asked.elapsed()
         );
-        assert_told(&error, Kind::Cancelled, &["image.qcow2", "was cancelled"]);
+        assert_error(&error, Kind::Cancelled, &["image.qcow2", "was cancelled"]);
         assert!(
             trouble.sent.load(SeqCst) < 40 << 20,
-            "it was stopped in the middle"
+            "it was not stopped before its end"
         );
         lab.clean().await;
         assert_eq!(lab.get("image.qcow2").await, None);
@@ -262,7 +261,7 @@ async fn a_cancelled_upload_stops_at_once_and_leaves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dropped_upload_leaves_nothing() {
+async fn a_dropped_upload_leaves_no_parts() {
     for lab in labs().await {
         let (task, _cancel, _trouble) = slow_upload(&lab).await;
         task.abort();
@@ -273,7 +272,7 @@ async fn a_dropped_upload_leaves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_upload_whose_source_fails_leaves_nothing() {
+async fn an_upload_whose_source_fails_leaves_no_parts() {
     for lab in labs().await {
         let bucket = lab.bucket().await;
         let read = |offset, length| async move {
@@ -286,7 +285,7 @@ async fn an_upload_whose_source_fails_leaves_nothing() {
         let outcome = bucket
             .upload(&name("image"), 20 << 20, read, false, &progress, &cancel)
             .await;
-        assert_told(
+        assert_error(
             &outcome.unwrap_err(),
             Kind::Damaged,
             &["cannot read the image"],
@@ -297,19 +296,19 @@ async fn an_upload_whose_source_fails_leaves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn parts_lost_on_the_way_are_sent_again() {
+async fn lost_parts_are_sent_again() {
     for lab in labs().await {
         let (address, trouble) = proxy(lab.address()).await;
         let bucket = lab.bucket_at(address).await;
         let bytes = random(40 * MIB, 3);
         trouble.busy.store(2, SeqCst);
         trouble.cut_up.store(2, SeqCst);
-        // `upload` also holds that progress ends at the size, no matter how often a part was sent.
+        // `upload` also asserts that progress ends at the size, although parts were sent twice.
         let object = upload(&bucket, "image", &bytes, false).await.unwrap();
         assert_eq!(trouble.busy.load(SeqCst) + trouble.cut_up.load(SeqCst), 0);
         assert!(
             trouble.sent.load(SeqCst) > 40 << 20,
-            "some bytes went twice"
+            "no bytes were sent twice"
         );
         assert!(
             lab.get("image.qcow2").await.unwrap() == bytes,
@@ -326,7 +325,7 @@ async fn parts_lost_on_the_way_are_sent_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_line_that_stays_broken_is_an_error_and_leaves_nothing() {
+async fn a_permanent_fault_is_an_error_and_leaves_no_parts() {
     let lab = s3s_fs().await;
     let (address, trouble) = proxy(lab.address()).await;
     let bucket = lab.bucket_at(address).await;
@@ -334,7 +333,7 @@ async fn a_line_that_stays_broken_is_an_error_and_leaves_nothing() {
     let error = upload(&bucket, "image", &random(MIB, 4), false)
         .await
         .unwrap_err();
-    assert_told(
+    assert_error(
         &error,
         Kind::Failed,
         &["image.qcow2", "SlowDown", "try again"],
@@ -347,12 +346,12 @@ async fn a_line_that_stays_broken_is_an_error_and_leaves_nothing() {
 async fn an_object_that_changes_during_its_download_is_an_error() {
     for lab in labs().await {
         let bucket = lab.bucket().await;
-        // More than are in memory at once.
+        // More than is in memory at a time.
         let size = 96 * MIB;
         let object = upload(&bucket, "image", &random(size, 5), false)
             .await
             .unwrap();
-        // The first ranges to arrive wait until the object is another one of the same size.
+        // The first ranges wait until the object is replaced by one of the same size.
         let replaced = tokio::sync::OnceCell::new();
         let replace = || lab.put("image.qcow2", vec![9; size]);
         let write = |_, _| async {
@@ -364,17 +363,17 @@ async fn an_object_that_changes_during_its_download_is_an_error() {
         let outcome = bucket
             .download(&object, &all, write, &progress, &cancel)
             .await;
-        assert_told(
+        assert_error(
             &outcome.unwrap_err(),
             Kind::Failed,
             &["changed while it was being downloaded"],
         );
-        // And what was seen before the change is known to be old from the start.
+        // A download with the old ETag fails at once.
         let error = download(&bucket, &object).await.unwrap_err();
-        assert_told(&error, Kind::Failed, &["changed"]);
+        assert_error(&error, Kind::Failed, &["changed"]);
         bucket.delete(&name("image")).await.unwrap();
         let error = download(&bucket, &object).await.unwrap_err();
-        assert_told(
+        assert_error(
             &error,
             Kind::NotFound,
             &["cannot download", "no such object"],
@@ -383,7 +382,7 @@ async fn an_object_that_changes_during_its_download_is_an_error() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_download_fetches_the_blocks_that_are_wanted_and_no_others() {
+async fn a_download_fetches_only_the_requested_blocks() {
     for lab in labs().await {
         let (address, trouble) = proxy(lab.address()).await;
         let bucket = lab.bucket_at(address).await;
@@ -422,7 +421,7 @@ async fn a_cancelled_download_stops_at_once() {
             .await
             .unwrap();
         let (progress, cancel) = (ProgressCell::default(), CancellationToken::new());
-        // A disk that never answers.
+        // A write that never ends.
         let write = |_, _| async {
             cancel.cancel();
             std::future::pending().await
@@ -432,41 +431,41 @@ async fn a_cancelled_download_stops_at_once() {
         let outcome = tokio::time::timeout(Duration::from_secs(10), outcome)
             .await
             .unwrap();
-        assert_told(&outcome.unwrap_err(), Kind::Cancelled, &["was cancelled"]);
+        assert_error(&outcome.unwrap_err(), Kind::Cancelled, &["was cancelled"]);
     }
 }
 
-/// Bytes that know how many of their kind are alive.
-struct Held {
+/// Bytes that are counted while they are in memory.
+struct CountedBytes {
     bytes: Vec<u8>,
     alive: Arc<AtomicUsize>,
 }
 
-impl AsRef<[u8]> for Held {
+impl AsRef<[u8]> for CountedBytes {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-impl Drop for Held {
+impl Drop for CountedBytes {
     fn drop(&mut self) {
         self.alive.fetch_sub(self.bytes.len(), SeqCst);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_upload_holds_a_few_parts_in_memory() {
+async fn an_upload_keeps_few_parts_in_memory() {
     for lab in labs().await {
         let bucket = lab.bucket().await;
         let (alive, most) = (Arc::new(AtomicUsize::new(0)), AtomicUsize::new(0));
         let read = |_, length| {
             let now = alive.fetch_add(length, SeqCst) + length;
             most.fetch_max(now, SeqCst);
-            let held = Held {
+            let counted = CountedBytes {
                 bytes: vec![1; length],
                 alive: alive.clone(),
             };
-            async { Ok(Bytes::from_owner(held)) }
+            async { Ok(Bytes::from_owner(counted)) }
         };
         let (progress, cancel) = (ProgressCell::default(), CancellationToken::new());
         bucket
@@ -475,31 +474,35 @@ async fn an_upload_holds_a_few_parts_in_memory() {
             .unwrap();
         let most = most.load(SeqCst);
         assert!(most <= 64 * MIB, "{}: {most} bytes", lab.name);
-        assert!(most > 8 * MIB, "{}: parts move in parallel", lab.name);
+        assert!(
+            most > 8 * MIB,
+            "{}: parts are not uploaded in parallel",
+            lab.name
+        );
         bucket.delete(&name("image")).await.unwrap();
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bucket_that_is_not_configured_says_so() {
+async fn a_bucket_that_is_not_configured_is_an_error() {
     let mut settings = s3s_fs().await.settings;
     settings.name = None;
     let bucket = Bucket::new(&settings).await;
     assert!(!bucket.is_configured());
     assert_eq!(bucket.location(), "no bucket");
     let words = [
-        "no bucket is configured",
+        "no bucket configured",
         "[bucket] name",
         "AWS_DEFAULT_BUCKET",
     ];
     let error = bucket.head(&name("a")).await.unwrap_err();
-    assert_told(&error, Kind::InvalidInput, &words);
+    assert_error(&error, Kind::InvalidInput, &words);
     let error = listed(&bucket).await.unwrap_err();
-    assert_told(&error, Kind::InvalidInput, &words);
+    assert_error(&error, Kind::InvalidInput, &words);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_missing_bucket_is_told_from_a_missing_object() {
+async fn a_missing_bucket_differs_from_a_missing_object() {
     for lab in labs().await {
         assert_eq!(lab.bucket().await.head(&name("a")).await.unwrap(), None);
         let mut settings = lab.settings.clone();
@@ -516,13 +519,13 @@ async fn a_missing_bucket_is_told_from_a_missing_object() {
             upload(&bucket, "a", &random(1, 1), true).await.unwrap_err(),
         ];
         for error in errors {
-            assert_told(&error, Kind::NotFound, &words);
+            assert_error(&error, Kind::NotFound, &words);
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn wrong_keys_are_told() {
+async fn wrong_keys_are_an_error() {
     for lab in labs().await {
         let good = lab.settings.credentials.clone().unwrap();
         let secret_access_key = "secret-of-another".to_owned();
@@ -539,10 +542,10 @@ async fn wrong_keys_are_told() {
                 upload(&bucket, "a", &random(1, 1), true).await.unwrap_err(),
             ];
             for error in errors {
-                assert_told(
+                assert_error(
                     &error,
                     Kind::Unreachable,
-                    &["refused access", "secret_access_key"],
+                    &["denied access", "secret_access_key"],
                 );
             }
         }
@@ -550,9 +553,9 @@ async fn wrong_keys_are_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_endpoint_is_told_soon() {
+async fn a_wrong_endpoint_is_an_error_within_20_seconds() {
     let mut settings = s3s_fs().await.settings;
-    // Nobody listens there any more.
+    // A port on which no server listens.
     let closed = std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -568,7 +571,7 @@ async fn a_wrong_endpoint_is_told_soon() {
             listed(&bucket).await.unwrap_err(),
             upload(&bucket, "a", &random(1, 1), true).await.unwrap_err(),
         ] {
-            assert_told(
+            assert_error(
                 &error,
                 Kind::Unreachable,
                 &[&endpoint, "cannot connect to", "[bucket] endpoint"],
@@ -582,7 +585,7 @@ async fn a_wrong_endpoint_is_told_soon() {
     }
     settings.endpoint = Some("127.0.0.1:9000".into());
     let error = listed(&Bucket::new(&settings).await).await.unwrap_err();
-    assert_told(
+    assert_error(
         &error,
         Kind::InvalidInput,
         &["127.0.0.1:9000", "not a URL", "http://HOST:PORT"],
@@ -590,7 +593,7 @@ async fn a_wrong_endpoint_is_told_soon() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_is_no_store_is_told() {
+async fn a_server_that_is_not_an_s3_store_is_an_error() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut settings = s3s_fs().await.settings;
     settings.endpoint = Some(format!("http://{}", listener.local_addr().unwrap()));
@@ -603,9 +606,9 @@ async fn a_server_that_is_no_store_is_told() {
         }
     });
     let error = listed(&Bucket::new(&settings).await).await.unwrap_err();
-    assert_told(
+    assert_error(
         &error,
         Kind::Unreachable,
-        &["does not answer as an S3 store", "[bucket] endpoint"],
+        &["did not answer like an S3 store", "[bucket] endpoint"],
     );
 }

@@ -1,10 +1,10 @@
-//! The console in a real terminal, on a real host and a real bucket.
+//! The console in a pseudo terminal, with a real host and bucket.
 mod jobs;
 mod manners;
 mod sandboxes;
 
 use crate::common::screen::Screen;
-use crate::common::{State, World, run, same_disk, until};
+use crate::common::{State, World, run, same_disk, wait_until};
 
 #[test]
 fn pushes_and_pulls() {
@@ -21,7 +21,7 @@ fn pushes_and_pulls() {
     let object = world.get("golden");
     assert!(same_disk(&object, &world.disk("vm")));
 
-    // To the bucket's pane, where the new object stands.
+    // To the list of the bucket, which has the new object.
     screen.press("\t\t");
     screen.wait(&["golden", "absent"]);
     screen.press("l");
@@ -34,13 +34,13 @@ fn pushes_and_pulls() {
     );
 
     screen.press("q");
-    assert_eq!(screen.ended(), 0);
+    assert_eq!(screen.wait_for_exit(), 0);
     assert!(screen.is_restored());
     assert!(world.names("temp").is_empty());
 }
 
 #[test]
-fn removes_what_nothing_stands_on_after_a_question() {
+fn removes_a_snapshot_without_dependents_after_confirmation() {
     let world = World::new();
     world.snapshot("base", 1);
     world.snapshot("old", 1);
@@ -51,12 +51,12 @@ fn removes_what_nothing_stands_on_after_a_question() {
     screen.press("\td");
     screen.wait(&["in use by", &world.id("vm")]);
     screen.press("\u{1b}");
-    screen.wait_for("the dialog is gone", |text| !text.contains("in use by"));
+    screen.wait_for("the dialog is closed", |text| !text.contains("in use by"));
     assert_eq!(world.names("snapshots"), ["base.qcow2", "old.qcow2"]);
 
     screen.press("jd");
-    // The last copy there is: its name is asked for.
-    screen.wait(&["This goes for good", "Type old to confirm"]);
+    // Removing the last copy asks for its name.
+    screen.wait(&["To remove", "Type old to confirm"]);
     screen.press("y");
     screen.wait(&["enter remove"]);
     screen.press("old\r");
@@ -65,11 +65,11 @@ fn removes_what_nothing_stands_on_after_a_question() {
 }
 
 #[test]
-fn a_host_and_a_bucket_out_of_reach_are_told_in_their_place() {
+fn an_unreachable_host_and_bucket_are_shown() {
     let world = World::new();
     world.snapshot("base", 1);
     let settings = std::fs::read_to_string(world.config()).unwrap();
-    // A second host that never answers stands beside the first.
+    // A second host that never answers.
     let broken = "[[hosts]]\nname = \"beta\"\nuri = \"qemu:///system?socket=/nowhere\"\n";
     std::fs::write(
         world.config(),
@@ -84,13 +84,13 @@ fn a_host_and_a_bucket_out_of_reach_are_told_in_their_place() {
     screen.press("\t\t?");
     screen.wait(&["┌ help"]);
     screen.press("\u{1b}");
-    screen.wait_for("the help is gone", |text| !text.contains("┌ help"));
+    screen.wait_for("the help is closed", |text| !text.contains("┌ help"));
     screen.press("q");
-    assert_eq!(screen.ended(), 0);
+    assert_eq!(screen.wait_for_exit(), 0);
 }
 
 #[test]
-fn leaving_with_a_job_under_way_cancels_it_and_lets_the_guest_go_on() {
+fn quitting_cancels_a_running_job_and_resumes_the_guest() {
     let world = World::new();
     world.snapshot("base", 4);
     let id = world.sandbox("vm", "base", State::Running);
@@ -98,19 +98,19 @@ fn leaving_with_a_job_under_way_cancels_it_and_lets_the_guest_go_on() {
     let mut screen = Screen::open(&world.command(&[]));
     screen.wait(&[&id, "running"]);
     screen.press("cgolden\r");
-    gate.reached();
+    gate.wait_reached();
     assert_eq!(world.state(&id), "paused");
     screen.wait(&["paused"]);
     screen.press("q");
     screen.wait(&["1 job is not over"]);
     screen.press("c");
-    assert_eq!(screen.ended(), 0);
+    assert_eq!(screen.wait_for_exit(), 0);
     assert_eq!(world.state(&id), "running");
     assert!(world.names("temp").is_empty());
 }
 
 #[test]
-fn a_closed_window_ends_it_and_lets_the_guest_go_on() {
+fn a_closed_terminal_ends_the_console_and_resumes_the_guest() {
     let world = World::new();
     world.snapshot("base", 4);
     let id = world.sandbox("vm", "base", State::Running);
@@ -118,26 +118,28 @@ fn a_closed_window_ends_it_and_lets_the_guest_go_on() {
     let mut screen = Screen::open(&world.command(&[]));
     screen.wait(&[&id, "running"]);
     screen.press("cgolden\r");
-    gate.reached();
-    // What the kernel sends when a terminal goes away.
+    gate.wait_reached();
+    // The kernel sends SIGHUP when a terminal is closed.
     run(
         "kill",
         &["-HUP", &screen.child.process_id().unwrap().to_string()],
     );
-    screen.ended();
-    until("the guest goes on", || world.state(&id) == "running");
-    until("nothing is left", || world.names("temp").is_empty());
+    screen.wait_for_exit();
+    wait_until("the guest runs", || world.state(&id) == "running");
+    wait_until("the temporary directory is empty", || {
+        world.names("temp").is_empty()
+    });
 }
 
 #[test]
-fn the_demo_stands_by_itself_and_leaves_nothing() {
+fn the_demo_needs_no_setup_and_leaves_nothing() {
     let world = World::new();
     let mut screen = Screen::open(&world.command(&["demo"]));
     let text = screen.wait(&[
         "web-01", "running", "build-02", "shut off", "test-03", "paused",
     ]);
     assert!(text.contains("winserver-base"), "{text}");
-    // The first in the list is build-02.
+    // build-02 is the first row.
     screen.press("pmine\r");
     screen.wait(&["✓ push", "mine.qcow2"]);
     screen.press("\t\tG");
@@ -146,12 +148,12 @@ fn the_demo_stands_by_itself_and_leaves_nothing() {
     screen.wait(&["y pull"]);
     screen.press("y");
     screen.wait(&["✓ pull winserver-tools-v1"]);
-    let dir = demo_of(screen.child.process_id().unwrap());
+    let dir = demo_directory(screen.child.process_id().unwrap());
     assert!(crate::common::exists(&dir));
     screen.press("q");
-    assert_eq!(screen.ended(), 0);
+    assert_eq!(screen.wait_for_exit(), 0);
     assert!(!crate::common::exists(&dir));
-    assert!(guests_of(&dir).is_empty());
+    assert!(demo_guests(&dir).is_empty());
 }
 
 #[test]
@@ -159,7 +161,7 @@ fn a_newcomers_first_push_in_the_demo_takes_six_keys_at_most() {
     let world = World::new();
     let mut screen = Screen::open(&world.command(&["demo"]));
     let mut pressed = 0;
-    // What to press next stands on the screen before each key.
+    // Before each key the screen shows which one to press.
     for (shown, key) in [
         (&["build-02", "shut off", "p push"][..], "p"),
         (&["push a snapshot of build-02", "Name:", "enter push"], "v"),
@@ -170,13 +172,13 @@ fn a_newcomers_first_push_in_the_demo_takes_six_keys_at_most() {
         screen.press(key);
         pressed += 1;
     }
-    // To the end another test waits.
+    // Another test waits for the end of a push.
     screen.wait(&["Jobs (1)", "● push build-02 → v1"]);
     assert!(pressed <= 6);
 }
 
 #[test]
-fn every_page_is_a_key_away_and_esc_leads_back() {
+fn every_page_opens_with_one_key_and_closes_with_esc() {
     let world = World::new();
     let mut screen = Screen::open(&world.command(&["demo"]));
     screen.wait(&["build-02", "winserver-base", "winserver-tools-v1"]);
@@ -188,8 +190,8 @@ fn every_page_is_a_key_away_and_esc_leads_back() {
         ("c", &["create a snapshot of build-02"]),
         ("n", &["new sandbox on demo"]),
         ("d", &["destroy"]),
-        ("m", &["Matrix (2)"]),
-        (",", &["sort by name", "esc drops it"]),
+        ("m", &["Locations (2)"]),
+        (",", &["sort by name", "esc cancel"]),
         ("g", &["go to bucket"]),
         ("/web", &["(1 of 3)"]),
     ] {
@@ -201,7 +203,7 @@ fn every_page_is_a_key_away_and_esc_leads_back() {
         });
     }
     screen.press("q");
-    assert_eq!(screen.ended(), 0);
+    assert_eq!(screen.wait_for_exit(), 0);
 }
 
 #[test]
@@ -210,15 +212,15 @@ fn a_killed_demo_leaves_nothing() {
     let screen = Screen::open(&world.command(&["demo"]));
     screen.wait(&["web-01", "running"]);
     let pid = screen.child.process_id().unwrap();
-    let dir = demo_of(pid);
-    assert!(!guests_of(&dir).is_empty());
+    let dir = demo_directory(pid);
+    assert!(!demo_guests(&dir).is_empty());
     run("kill", &["-9", &pid.to_string()]);
-    until("the directory is gone", || !crate::common::exists(&dir));
-    until("the guests are gone", || guests_of(&dir).is_empty());
+    wait_until("the directory is gone", || !crate::common::exists(&dir));
+    wait_until("the guests are gone", || demo_guests(&dir).is_empty());
 }
 
-/// The directory of a demo: it has its log open in it.
-fn demo_of(pid: u32) -> String {
+/// Returns the directory of a demo, by its open log file.
+fn demo_directory(pid: u32) -> String {
     let files = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
     files
         .filter_map(|file| std::fs::read_link(file.unwrap().path()).ok())
@@ -227,8 +229,8 @@ fn demo_of(pid: u32) -> String {
         .expect("a log")
 }
 
-/// QEMU processes with `dir` in their arguments.
-fn guests_of(dir: &str) -> Vec<String> {
+/// Returns the QEMU processes with `dir` in their arguments.
+fn demo_guests(dir: &str) -> Vec<String> {
     let processes = std::fs::read_dir("/proc").unwrap();
     processes
         .filter_map(|process| {

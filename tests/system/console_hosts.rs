@@ -1,26 +1,26 @@
-//! Several hosts in the console: in a real terminal, on real hosts, with a line to the bucket that can be held.
+//! Several hosts in the console, in a pseudo terminal, with a proxy that can hold downloads.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
-use crate::common::proxy::{Trouble, proxy};
+use crate::common::proxy::{Faults, proxy};
 use crate::common::screen::Screen;
 use crate::common::{Fault, State, World, exists, sha256};
 use tokio::runtime::Runtime;
 
-/// MiB of random bytes in the object: five ranges of a download and a bit.
+/// Size of the object in MiB: more than five ranges of a download.
 const IMAGE: u32 = 40;
-/// Three ranges of a download.
+/// Three ranges of a download, in bytes.
 const HALF: u64 = 24 * 1024 * 1024;
 
-/// A line to the bucket through which ranges come from `hold` on only when they are let go.
-struct Line {
-    trouble: Arc<Trouble>,
+/// A proxy to the bucket that holds ranges from `hold` on until they are released.
+struct HoldingProxy {
+    trouble: Arc<Faults>,
     _runtime: Runtime,
 }
 
-impl Line {
-    fn of(world: &World, hold: u64) -> Self {
+impl HoldingProxy {
+    fn start(world: &World, hold: u64) -> Self {
         let store = std::env::var("SNAPDECK_LAB_S3").unwrap();
         let runtime = Runtime::new().unwrap();
         let address = store.trim_start_matches("http://").to_owned();
@@ -33,18 +33,18 @@ impl Line {
         }
     }
 
-    fn let_go(&self) {
+    fn release(&self) {
         self.trouble.hold_from.store(0, SeqCst);
     }
 }
 
-/// What each column of the matrix says of `name`, the bucket first.
+/// Returns the cells of the row `name` in the matrix, the bucket first.
 fn cells(text: &str, name: &str) -> Vec<String> {
     let line = text
         .lines()
         .find(|line| line.contains(&format!("│ {name} ")));
     let Some(line) = line else { return Vec::new() };
-    // 29 columns of names, 16 of each place.
+    // The name has 29 columns, each cell 16.
     let cells: Vec<char> = line.chars().skip(30).collect();
     let cells = cells.chunks(16).take(3);
     cells
@@ -57,10 +57,10 @@ fn fan_out(world: &World) -> Screen {
     let mut screen = Screen::open(&world.command(&[]));
     screen.wait(&["alpha ●", "beta ●", "Bucket (1)"]);
     screen.press("m");
-    screen.wait_for("app is nowhere but in the bucket", |text| {
+    screen.wait_for("app is only in the bucket", |text| {
         cells(text, "app").get(1..) == Some(&["·".to_owned(), "·".to_owned()])
     });
-    // To the bucket's column: there, a row is marked whole.
+    // In the column of the bucket, space marks the whole row.
     screen.press("\u{1b}[D\u{1b}[D l");
     screen.wait(&[
         "pull to 2 hosts",
@@ -73,7 +73,7 @@ fn fan_out(world: &World) -> Screen {
 }
 
 #[test]
-fn hosts_are_switched_and_shown_together() {
+fn one_host_or_all_hosts_are_listed() {
     let world = World::hosts(2);
     let (alpha, beta) = (&world.hosts[0], &world.hosts[1]);
     alpha.snapshot("of-alpha", 1);
@@ -90,7 +90,7 @@ fn hosts_are_switched_and_shown_together() {
         assert!(text.contains(row), "{text}");
     }
 
-    // What is done to a row is done on its host.
+    // Actions on a row apply to its host.
     screen.press("pgolden\r");
     screen.wait(&["✓ push", "golden.qcow2", "on 0 of 2"]);
     screen.press("\t/beta\r");
@@ -100,18 +100,18 @@ fn hosts_are_switched_and_shown_together() {
 }
 
 #[test]
-fn a_fan_out_shows_a_gauge_for_each_host_until_it_is_there() {
+fn a_pull_to_several_hosts_shows_progress_for_each_host() {
     let world = World::hosts(2);
     let image = world.path("scratch/app.qcow2");
     world.image(&image, IMAGE);
     world.put(&image, "app");
-    let line = Line::of(&world, HALF);
+    let line = HoldingProxy::start(&world, HALF);
     let screen = fan_out(&world);
     screen.wait_for("both gauges", |text| {
         let cells = cells(text, "app");
         cells.len() == 3 && cells[1..].iter().all(|cell| cell.ends_with(" %"))
     });
-    line.let_go();
+    line.release();
     screen.wait_for("both are there", |text| {
         let cells = cells(text, "app");
         cells.len() == 3 && cells[1..].iter().all(|cell| cell == "● here")
@@ -130,14 +130,14 @@ fn a_fan_out_shows_a_gauge_for_each_host_until_it_is_there() {
 }
 
 #[test]
-fn a_host_that_is_cut_off_has_its_error_in_its_cell_and_the_other_ends_well() {
+fn a_disconnected_host_shows_its_error_and_the_other_host_finishes() {
     let world = World::over_ssh(2);
     world.configure("reconnect_secs = 2");
     let (alpha, beta) = (&world.hosts[0], &world.hosts[1]);
     let image = world.path("scratch/app.qcow2");
     world.image(&image, IMAGE);
     world.put(&image, "app");
-    let line = Line::of(&world, HALF);
+    let line = HoldingProxy::start(&world, HALF);
     let mut screen = fan_out(&world);
     screen.wait_for("both gauges", |text| {
         let cells = cells(text, "app");
@@ -145,14 +145,14 @@ fn a_host_that_is_cut_off_has_its_error_in_its_cell_and_the_other_ends_well() {
     });
     beta.link().cut(Fault::Closed);
     screen.wait(&["beta ✗ away, seen"]);
-    line.let_go();
+    line.release();
     screen.wait_for("alpha has it, beta has its error", |text| {
         let cells = cells(text, "app");
         cells.get(1..) == Some(&["● here".to_owned(), "✗ out of reach".to_owned()])
     });
     assert_eq!(sha256(&alpha.snapshot_path("app")), sha256(&image));
     assert!(!exists(&beta.snapshot_path("app")));
-    // What the cell's error is, in full.
+    // The full error of the cell.
     screen.press("2\r");
     screen.wait(&["┌ app", "✗ pull app → beta"]);
     screen.press("\u{1b}");

@@ -1,25 +1,27 @@
-//! `snapdeck doctor` on real hosts and a real bucket, well and unwell: what is wrong is found, told with what mends
-//! it, and nothing is left behind. `make test` starts what it needs.
-#[allow(dead_code)]
+//! `snapdeck doctor` on real hosts and a real bucket: it finds problems, suggests fixes, and removes its test files.
+//! `make test` starts the lab.
+
 use std::sync::atomic::Ordering::SeqCst;
 
 use crate::common::screen::Screen;
-use crate::common::{Fault, Ran, State, World, ended, only_local, run, sha256, signal, until};
+use crate::common::{
+    CommandOutput, Fault, State, World, only_local, run, sha256, signal, wait_for_exit, wait_until,
+};
 use serde_json::Value;
 
-/// One examination's check, as JSON.
-struct Found {
+/// One check of a health report.
+struct Check {
     verdict: String,
-    seen: String,
-    mend: String,
+    finding: String,
+    fix: String,
 }
 
-/// What was found of `host`, or of the bucket, by that name; the worst of several.
+/// Returns the check named `name` of `host` (`None`: the bucket), the worst of several.
 #[track_caller]
-fn found(ran: &Ran, host: Option<&str>, what: &str) -> Found {
-    all(ran, host)
+fn find_check(ran: &CommandOutput, host: Option<&str>, name: &str) -> Check {
+    checks(ran, host)
         .into_iter()
-        .filter(|check| check["what"] == what)
+        .filter(|check| check["name"] == name)
         .max_by_key(|check| match check["verdict"].as_str() {
             Some("failed") => 2,
             Some("warning") => 1,
@@ -27,55 +29,64 @@ fn found(ran: &Ran, host: Option<&str>, what: &str) -> Found {
         })
         .map(|check| {
             let text = |key: &str| check[key].as_str().unwrap_or_default().to_owned();
-            Found {
+            Check {
                 verdict: text("verdict"),
-                seen: text("seen"),
-                mend: text("mend"),
+                finding: text("finding"),
+                fix: text("fix"),
             }
         })
-        .unwrap_or_else(|| panic!("no {what:?} of {host:?} in {}", ran.stdout))
+        .unwrap_or_else(|| panic!("no check {name:?} of {host:?} in {}", ran.stdout))
 }
 
-fn all(ran: &Ran, host: Option<&str>) -> Vec<Value> {
+fn checks(ran: &CommandOutput, host: Option<&str>) -> Vec<Value> {
     let json = ran.json();
-    let examinations = json["examinations"].as_array().unwrap();
-    let of_it = examinations.iter().find(|one| one["host"].as_str() == host);
-    of_it.unwrap()["checks"].as_array().unwrap().clone()
+    let reports = json["examinations"].as_array().unwrap();
+    let report = reports
+        .iter()
+        .find(|report| report["host"].as_str() == host);
+    report.unwrap()["checks"].as_array().unwrap().clone()
 }
 
-/// It is found with `verdict`, seen and mended in these words.
+/// Asserts the verdict of a check, and that its finding and fix contain these words.
 #[track_caller]
-fn assert_found(ran: &Ran, host: Option<&str>, what: &str, verdict: &str, seen: &str, mend: &str) {
-    let check = found(ran, host, what);
-    assert_eq!(check.verdict, verdict, "{what}: {}", check.seen);
+fn assert_check(
+    ran: &CommandOutput,
+    host: Option<&str>,
+    name: &str,
+    verdict: &str,
+    finding: &str,
+    fix: &str,
+) {
+    let check = find_check(ran, host, name);
+    assert_eq!(check.verdict, verdict, "{name}: {}", check.finding);
     assert!(
-        check.seen.contains(seen),
-        "{what}: {seen:?} in {:?}",
-        check.seen
+        check.finding.contains(finding),
+        "{name}: {finding:?} in {:?}",
+        check.finding
     );
     assert!(
-        check.mend.contains(mend),
-        "{what}: {mend:?} in {:?}",
-        check.mend
+        check.fix.contains(fix),
+        "{name}: {fix:?} in {:?}",
+        check.fix
     );
 }
 
 const ALPHA: Option<&str> = Some("alpha");
 
-fn doctor(world: &World) -> Ran {
+fn doctor(world: &World) -> CommandOutput {
     world.snapdeck(&["doctor", "--json"])
 }
 
-/// Names of everything below the world's directories, and of all in its place in the bucket.
-fn everything(world: &World) -> String {
+/// Lists all files of the host and all objects in the bucket.
+fn list_all(world: &World) -> String {
     let dir = world.dir.join(&world.name);
     let files = run("find", &[dir.to_str().unwrap()]);
     let listed = world.s5cmd(&["ls", "{}/*"]);
     format!("{files}{}", String::from_utf8_lossy(&listed.stdout))
 }
 
-/// A world with a snapshot, a sandbox and an object.
-fn healthy(world: &World) -> String {
+/// Adds a snapshot, a sandbox and an object; returns the id of the sandbox.
+fn populate(world: &World) -> String {
     let base = world.snapshot("base", 3);
     run("chmod", &["644", &base]);
     world.put(&base, "base");
@@ -83,10 +94,10 @@ fn healthy(world: &World) -> String {
 }
 
 #[test]
-fn a_healthy_host_and_bucket_pass_and_stay_as_they_are() {
+fn a_healthy_host_and_bucket_pass_unchanged() {
     let world = World::new();
-    healthy(&world);
-    let (before, base) = (everything(&world), sha256(&world.snapshot_path("base")));
+    populate(&world);
+    let (before, base) = (list_all(&world), sha256(&world.snapshot_path("base")));
     let ran = doctor(&world).ok();
     assert_ne!(ran.json()["verdict"], "failed");
     for what in [
@@ -111,9 +122,9 @@ fn a_healthy_host_and_bucket_pass_and_stay_as_they_are() {
         "sandboxes",
         "leftovers",
     ] {
-        assert_ne!(found(&ran, ALPHA, what).verdict, "failed", "{what}");
+        assert_ne!(find_check(&ran, ALPHA, what).verdict, "failed", "{what}");
     }
-    assert_found(
+    assert_check(
         &ran,
         ALPHA,
         "snapshots",
@@ -124,26 +135,26 @@ fn a_healthy_host_and_bucket_pass_and_stay_as_they_are() {
     for what in [
         "store", "clock", "list", "objects", "write", "read", "delete",
     ] {
-        assert_eq!(found(&ran, None, what).verdict, "passed", "{what}");
+        assert_eq!(find_check(&ran, None, what).verdict, "passed", "{what}");
     }
-    // What the lab's store is known to do.
+    // Features that the lab's store has.
     for what in [
         "part copying",
         "pending uploads",
         "checksums",
         "conditional writes",
     ] {
-        let check = found(&ran, None, what);
-        assert_eq!(check.verdict, "passed", "{what}: {}", check.seen);
+        let check = find_check(&ran, None, what);
+        assert_eq!(check.verdict, "passed", "{what}: {}", check.finding);
     }
-    assert_eq!(everything(&world), before);
+    assert_eq!(list_all(&world), before);
     assert_eq!(sha256(&world.snapshot_path("base")), base);
 }
 
 #[test]
-fn the_text_is_grouped_and_its_signs_need_no_colour() {
+fn text_output_is_grouped_and_readable_without_colour() {
     let world = World::new();
-    healthy(&world);
+    populate(&world);
     let ran = world.snapdeck(&["doctor", "--host", "alpha"]).ok();
     assert!(ran.stdout.starts_with("alpha  qemu"), "{}", ran.stdout);
     assert!(ran.stdout.contains("  ✓ qemu-img "), "{}", ran.stdout);
@@ -155,12 +166,12 @@ fn the_text_is_grouped_and_its_signs_need_no_colour() {
 }
 
 #[test]
-fn programs_that_are_missing_are_told_with_their_package() {
+fn missing_programs_are_reported_with_their_package() {
     let world = World::new();
-    world.without_programs(&["qemu-img", "qemu-nbd", "virsh"]);
+    world.hide_programs(&["qemu-img", "qemu-nbd", "virsh"]);
     let ran = doctor(&world);
     assert_eq!(ran.code, Some(1), "{ran:?}");
-    assert_found(
+    assert_check(
         &ran,
         ALPHA,
         "qemu-img",
@@ -168,7 +179,7 @@ fn programs_that_are_missing_are_told_with_their_package() {
         "not installed",
         "install qemu-utils",
     );
-    assert_found(
+    assert_check(
         &ran,
         ALPHA,
         "virsh",
@@ -177,7 +188,7 @@ fn programs_that_are_missing_are_told_with_their_package() {
         "install libvirt-clients",
     );
     if world.is_over_ssh() {
-        assert_found(
+        assert_check(
             &ran,
             ALPHA,
             "qemu-nbd",
@@ -189,7 +200,7 @@ fn programs_that_are_missing_are_told_with_their_package() {
 }
 
 #[test]
-fn directories_that_are_missing_or_full_are_told_with_what_helps() {
+fn missing_and_full_directories_are_reported_with_a_fix() {
     let world = World::new();
     std::fs::remove_dir(world.path("nvram")).unwrap();
     let Some(disk) = world.small_disk("temp", "64k") else {
@@ -200,12 +211,12 @@ fn directories_that_are_missing_or_full_are_told_with_what_helps() {
     assert_eq!(ran.code, Some(1), "{ran:?}");
     let (nvram, temp) = (world.path("nvram"), world.path("temp"));
     let install = format!("install -d -m 755 -o 0 -g 0 {nvram}");
-    let missing = if crate::common::am_root() {
+    let missing = if crate::common::is_root() {
         &*install
     } else {
         "install -d"
     };
-    assert_found(
+    assert_check(
         &ran,
         ALPHA,
         "NVRAM directory",
@@ -213,7 +224,7 @@ fn directories_that_are_missing_or_full_are_told_with_what_helps() {
         "No such file",
         missing,
     );
-    assert_found(
+    assert_check(
         &ran,
         ALPHA,
         "temporary directory",
@@ -221,25 +232,28 @@ fn directories_that_are_missing_or_full_are_told_with_what_helps() {
         "No space left",
         &format!("df -h {temp}"),
     );
-    assert_eq!(found(&ran, ALPHA, "snapshots directory").verdict, "passed");
+    assert_eq!(
+        find_check(&ran, ALPHA, "snapshots directory").verdict,
+        "passed"
+    );
 }
 
 #[test]
-fn too_little_room_for_a_flattened_image_is_a_warning() {
+fn too_little_space_for_a_flattened_image_is_a_warning() {
     let world = World::new();
-    let id = healthy(&world);
+    let id = populate(&world);
     let Some(_disk) = world.small_disk("temp", "1m") else {
         return;
     };
     let ran = doctor(&world).ok();
-    assert_found(&ran, ALPHA, "temporary space", "warning", &id, "temp_dir");
-    assert_eq!(found(&ran, ALPHA, "snapshots space").verdict, "passed");
+    assert_check(&ran, ALPHA, "temporary space", "warning", &id, "temp_dir");
+    assert_eq!(find_check(&ran, ALPHA, "snapshots space").verdict, "passed");
 }
 
 #[test]
-fn directories_without_rights_are_told_with_the_command() {
+fn directories_without_permission_are_reported_with_a_command() {
     let world = World::over_ssh(1);
-    world.limit_rights();
+    world.enforce_permissions();
     let (snapshots, temp) = (world.path("snapshots"), world.path("temp"));
     run("chmod", &["000", &snapshots]);
     run("chmod", &["555", &temp]);
@@ -251,23 +265,23 @@ fn directories_without_rights_are_told_with_the_command() {
         ("temporary directory", &temp),
     ] {
         let setfacl = format!(":rwx {dir}");
-        assert_found(&ran, ALPHA, what, "failed", "Permission denied", &setfacl);
+        assert_check(&ran, ALPHA, what, "failed", "Permission denied", &setfacl);
     }
-    // What is in there was not seen, and is not said to be well.
+    // Checks of files that cannot be read are missing, not passed.
     assert!(
-        all(&ran, ALPHA)
+        checks(&ran, ALPHA)
             .iter()
-            .all(|check| check["what"] != "snapshots"),
+            .all(|check| check["name"] != "snapshots"),
         "{}",
         ran.stdout
     );
 }
 
 #[test]
-fn snapshots_of_others_and_unfit_ones_are_found() {
+fn unreadable_and_invalid_snapshots_are_reported() {
     use std::os::unix::fs::FileExt;
     let world = World::new();
-    healthy(&world);
+    populate(&world);
     let shut = world.snapshot("shut", 0);
     run("chmod", &["600", &shut]);
     std::fs::write(world.snapshot_path("noise"), "no image").unwrap();
@@ -287,12 +301,12 @@ fn snapshots_of_others_and_unfit_ones_are_found() {
         ],
     );
     let torn = world.snapshot("torn", 2);
-    // The first refcounts stand in the third cluster: of what is in use it says that it is free.
+    // The refcount block is the third cluster: clusters in use are marked as free.
     let image = std::fs::File::options().write(true).open(&torn).unwrap();
     image.write_all_at(&[0; 16], 2 * 65536).unwrap();
     let ran = doctor(&world);
     assert_eq!(ran.code, Some(1), "{ran:?}");
-    assert_found(
+    assert_check(
         &ran,
         ALPHA,
         "owner and mode",
@@ -300,19 +314,19 @@ fn snapshots_of_others_and_unfit_ones_are_found() {
         "shut (",
         &format!("chmod 644 {shut}"),
     );
-    let unfit: Vec<String> = all(&ran, ALPHA)
+    let unfit: Vec<String> = checks(&ran, ALPHA)
         .iter()
-        .filter(|check| check["what"] == "snapshots" && check["verdict"] == "failed")
+        .filter(|check| check["name"] == "snapshots" && check["verdict"] == "failed")
         .map(|check| {
             format!(
                 "{} -> {}",
-                check["seen"].as_str().unwrap(),
-                check["mend"].as_str().unwrap()
+                check["finding"].as_str().unwrap(),
+                check["fix"].as_str().unwrap()
             )
         })
         .collect();
     assert_eq!(unfit.len(), 3, "{unfit:?}");
-    for (words, mend) in [
+    for (words, fix) in [
         (
             "noise.qcow2: it is not a qcow2 image",
             "snapdeck pull noise --host alpha",
@@ -326,14 +340,14 @@ fn snapshots_of_others_and_unfit_ones_are_found() {
         assert!(
             unfit
                 .iter()
-                .any(|told| told.contains(words) && told.contains(mend)),
+                .any(|text| text.contains(words) && text.contains(fix)),
             "{words}: {unfit:?}"
         );
     }
 }
 
 #[test]
-fn an_owner_that_the_host_does_not_know_is_told() {
+fn an_unknown_owner_is_reported() {
     let world = World::new();
     let config = std::fs::read_to_string(world.config()).unwrap();
     let line = config
@@ -343,11 +357,11 @@ fn an_owner_that_the_host_does_not_know_is_told() {
     world.reconfigure(line, "owner = \"nobody-of-that-name:kvm\"");
     let ran = doctor(&world);
     assert_eq!(ran.code, Some(1), "{ran:?}");
-    assert_found(&ran, ALPHA, "owner", "failed", "no such user", "owner");
+    assert_check(&ran, ALPHA, "owner", "failed", "no such user", "owner");
 }
 
 #[test]
-fn running_sandboxes_and_such_without_their_base_are_told() {
+fn running_sandboxes_and_missing_bases_are_reported() {
     let world = World::new();
     world.snapshot("base", 1);
     world.snapshot("gone", 1);
@@ -356,7 +370,7 @@ fn running_sandboxes_and_such_without_their_base_are_told() {
     std::fs::remove_file(world.snapshot_path("gone")).unwrap();
     let ran = doctor(&world);
     assert_eq!(ran.code, Some(1), "{ran:?}");
-    assert_found(
+    assert_check(
         &ran,
         ALPHA,
         "sandboxes",
@@ -364,17 +378,17 @@ fn running_sandboxes_and_such_without_their_base_are_told() {
         &torn,
         "snapdeck pull gone --host alpha",
     );
-    // "sandbox must be stopped or paused": which one it is, and what else can be done.
-    let told: Vec<Value> = all(&ran, ALPHA)
+    // The error "sandbox must be stopped or paused": doctor shows which one runs, and the alternative.
+    let passed: Vec<Value> = checks(&ran, ALPHA)
         .into_iter()
-        .filter(|check| check["what"] == "sandboxes" && check["verdict"] == "passed")
+        .filter(|check| check["name"] == "sandboxes" && check["verdict"] == "passed")
         .collect();
     assert!(
-        told[0]["seen"].as_str().unwrap().contains(&running),
-        "{told:?}"
+        passed[0]["finding"].as_str().unwrap().contains(&running),
+        "{passed:?}"
     );
     assert_eq!(
-        told[0]["mend"]
+        passed[0]["fix"]
             .as_str()
             .unwrap()
             .split(" --host")
@@ -385,7 +399,7 @@ fn running_sandboxes_and_such_without_their_base_are_told() {
 }
 
 #[test]
-fn what_killed_operations_left_is_told_once_it_is_old() {
+fn old_leftovers_of_killed_operations_are_reported() {
     let world = World::new();
     let (old, new) = (
         world.path("temp/snapdeck-aaaaaaaa"),
@@ -395,30 +409,30 @@ fn what_killed_operations_left_is_told_once_it_is_old() {
     for dir in [&old, &new, &busy] {
         std::fs::create_dir(dir).unwrap();
     }
-    // Old itself, but something is still written in there.
+    // An old directory with a new file in it.
     std::fs::write(format!("{busy}/flat.qcow2"), "").unwrap();
     let partial = world.path("snapshots/.x.qcow2.partial");
     std::fs::write(&partial, "").unwrap();
     run("touch", &["-d", "3 days ago", &old, &busy, &partial]);
     let ran = doctor(&world).ok();
-    let check = found(&ran, ALPHA, "leftovers");
+    let check = find_check(&ran, ALPHA, "leftovers");
     assert_eq!(check.verdict, "warning");
-    for gone in [&old, &partial] {
-        assert!(check.mend.contains(&**gone), "{}", check.mend);
+    for removed in [&old, &partial] {
+        assert!(check.fix.contains(&**removed), "{}", check.fix);
     }
-    for stays in [&new, &busy] {
-        assert!(!check.mend.contains(&**stays), "{}", check.mend);
+    for kept in [&new, &busy] {
+        assert!(!check.fix.contains(&**kept), "{}", check.fix);
     }
 }
 
 #[test]
-fn a_libvirt_that_is_not_there_hides_no_other_check() {
+fn other_checks_run_without_libvirt() {
     let world = World::new();
     world.set_socket("/nowhere");
     world.configure("");
     let ran = doctor(&world);
     assert_eq!(ran.code, Some(5), "{ran:?}");
-    assert_found(
+    assert_check(
         &ran,
         ALPHA,
         "libvirt",
@@ -426,18 +440,18 @@ fn a_libvirt_that_is_not_there_hides_no_other_check() {
         "not looked at: QEMU",
         "systemctl start libvirtd",
     );
-    assert_eq!(found(&ran, ALPHA, "qemu-img").verdict, "passed");
-    assert_eq!(found(&ran, None, "write").verdict, "passed");
+    assert_eq!(find_check(&ran, ALPHA, "qemu-img").verdict, "passed");
+    assert_eq!(find_check(&ran, None, "write").verdict, "passed");
 }
 
 #[test]
-fn a_host_that_lets_nobody_in_holds_up_no_other() {
+fn an_unreachable_host_does_not_delay_others() {
     let world = World::over_ssh(2);
-    world.hosts[0].change_our_key();
+    world.hosts[0].replace_client_key();
     world.hosts[1].link().cut(Fault::Closed);
     let ran = doctor(&world);
     assert_eq!(ran.code, Some(5), "{ran:?}");
-    assert_found(
+    assert_check(
         &ran,
         ALPHA,
         "SSH",
@@ -445,7 +459,7 @@ fn a_host_that_lets_nobody_in_holds_up_no_other() {
         "Permission denied",
         "ssh-copy-id",
     );
-    assert_found(
+    assert_check(
         &ran,
         Some("beta"),
         "SSH",
@@ -455,25 +469,29 @@ fn a_host_that_lets_nobody_in_holds_up_no_other() {
     );
     for host in [ALPHA, Some("beta")] {
         assert_eq!(
-            all(&ran, host).len(),
+            checks(&ran, host).len(),
             1,
-            "nothing else is said of a host that was not seen"
+            "an unreachable host has other checks"
         );
     }
-    assert_eq!(found(&ran, None, "delete").verdict, "passed");
+    assert_eq!(find_check(&ran, None, "delete").verdict, "passed");
 }
 
 #[test]
-fn a_host_over_ssh_is_measured() {
+fn ssh_latency_and_throughput_are_measured() {
     let world = World::over_ssh(1);
     let ran = doctor(&world).ok();
-    assert_found(&ran, ALPHA, "SSH", "passed", "logged in within", "");
-    assert!(found(&ran, ALPHA, "line").seen.contains("/s from there"));
+    assert_check(&ran, ALPHA, "SSH", "passed", "logged in within", "");
+    assert!(
+        find_check(&ran, ALPHA, "line")
+            .finding
+            .contains("/s from there")
+    );
     // "Push/Pull slow on remote hosts"
     world.link().limit(Some(1 << 20));
     let ran = doctor(&world).ok();
     world.link().limit(None);
-    assert_found(
+    assert_check(
         &ran,
         ALPHA,
         "line",
@@ -484,7 +502,7 @@ fn a_host_over_ssh_is_measured() {
 }
 
 #[test]
-fn a_bucket_that_is_missing_or_lets_nobody_in_is_told() {
+fn a_missing_or_inaccessible_bucket_is_reported() {
     if only_local("it is about the bucket") {
         return;
     }
@@ -496,7 +514,7 @@ fn a_bucket_that_is_missing_or_lets_nobody_in_is_told() {
     change("name = \"lab\"", "name = \"no-such-bucket\"");
     let ran = doctor(&world);
     assert_eq!(ran.code, Some(1), "{ran:?}");
-    assert_found(
+    assert_check(
         &ran,
         None,
         "bucket",
@@ -508,7 +526,7 @@ fn a_bucket_that_is_missing_or_lets_nobody_in_is_told() {
     change("secret_access_key = \"", "secret_access_key = \"x");
     let ran = doctor(&world);
     assert_eq!(ran.code, Some(5), "{ran:?}");
-    assert_found(
+    assert_check(
         &ran,
         None,
         "store",
@@ -523,7 +541,7 @@ fn a_bucket_that_is_missing_or_lets_nobody_in_is_told() {
     );
     let ran = doctor(&world);
     assert_eq!(ran.code, Some(5), "{ran:?}");
-    assert_found(
+    assert_check(
         &ran,
         None,
         "store",
@@ -531,12 +549,12 @@ fn a_bucket_that_is_missing_or_lets_nobody_in_is_told() {
         "not checked: rights",
         "endpoint",
     );
-    assert_eq!(found(&ran, ALPHA, "qemu-img").verdict, "passed");
+    assert_eq!(find_check(&ran, ALPHA, "qemu-img").verdict, "passed");
 
     // "snapshot not found in store"
     change("", "");
     let ran = doctor(&world).ok();
-    assert_found(
+    assert_check(
         &ran,
         None,
         "objects",
@@ -547,29 +565,29 @@ fn a_bucket_that_is_missing_or_lets_nobody_in_is_told() {
 }
 
 #[test]
-fn an_examination_that_is_cancelled_leaves_nothing() {
+fn a_cancelled_check_leaves_no_objects() {
     let world = World::new();
-    healthy(&world);
-    let before = everything(&world);
+    populate(&world);
+    let before = list_all(&world);
     let store = crate::common::lab("SNAPDECK_LAB_S3").replace("http://", "");
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let (address, trouble) = runtime.block_on(crate::common::proxy::proxy(store.clone()));
     world.reconfigure(&store, &address.to_string());
-    // Its probe is written, and what it reads of it never comes.
+    // Its test object is written, and reading it never ends.
     trouble.hold_from.store(1, SeqCst);
     let child = world.start(&["doctor"]);
     let probe = || world.s5cmd(&["ls", "{}/.snapdeck-probe*"]).status.success();
-    until("it has written its probe", probe);
+    wait_until("its test object is written", probe);
     signal(&child, "INT");
-    let ran = ended(child);
+    let ran = wait_for_exit(child);
     ran.failed(130, &["cancelled"]);
-    assert_eq!(everything(&world), before);
+    assert_eq!(list_all(&world), before);
 }
 
 #[test]
-fn the_console_shows_it_and_runs_it_again() {
+fn the_console_shows_the_checks_and_repeats_them() {
     let world = World::new();
-    healthy(&world);
+    populate(&world);
     let mut screen = Screen::open(&world.command(&[]));
     screen.wait(&["base"]);
     screen.press("D");
@@ -579,7 +597,7 @@ fn the_console_shows_it_and_runs_it_again() {
     screen.press("r");
     screen.wait(&["✗ NVRAM directory", "install -d"]);
     screen.press("\u{1b}");
-    screen.wait_for("the page is gone", |text| !text.contains("┌ doctor"));
+    screen.wait_for("the page is closed", |text| !text.contains("┌ doctor"));
     screen.press("q");
-    assert_eq!(screen.ended(), 0);
+    assert_eq!(screen.wait_for_exit(), 0);
 }

@@ -1,33 +1,34 @@
-//! One snapshot to several hosts, and pulls that are taken up: real libvirt and S3, with a line between snapdeck
-//! and the bucket that counts and stops.
+//! Pulls to several hosts and resumed pulls: real libvirt and S3, with a proxy that counts and holds downloads.
 
 use std::process::Child;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
-use crate::common::proxy::{Trouble, proxy};
-use crate::common::{Host, Ran, World, ended, exists, run, sha256, signal, stamp, until};
+use crate::common::proxy::{Faults, proxy};
+use crate::common::{
+    CommandOutput, Host, World, exists, run, sha256, signal, stamp, wait_for_exit, wait_until,
+};
 use serde_json::{Value, json};
 use snapdeck_engine::{Engine, JobId, JobState};
 use snapdeck_model::{Kind, Operation, Outcome};
 use tokio::runtime::Runtime;
 
 const HOSTS: [&str; 3] = ["alpha", "beta", "gamma"];
-/// MiB of random bytes in the object: five ranges of a download and a bit.
+/// Size of the object in MiB: more than five ranges of a download.
 const IMAGE: u32 = 40;
 const MIB: u64 = 1024 * 1024;
-/// Three ranges of a download.
+/// Three ranges of a download, in bytes.
 const HALF: u64 = 24 * MIB;
 
-/// Three hosts, an object `app`, and the line to the bucket.
-struct Fan {
+/// Three hosts, an object `app`, and a proxy to the bucket.
+struct FanOut {
     world: World,
     image: String,
-    line: Arc<Trouble>,
+    line: Arc<Faults>,
     runtime: Runtime,
 }
 
-impl Fan {
+impl FanOut {
     fn new() -> Self {
         let world = World::hosts(3);
         let store = std::env::var("SNAPDECK_LAB_S3").unwrap();
@@ -46,7 +47,7 @@ impl Fan {
         fan
     }
 
-    /// Puts another image of the same size.
+    /// Uploads another image of the same size.
     fn put(&self) {
         self.world.image(&self.image, IMAGE);
         self.world.put(&self.image, "app");
@@ -69,13 +70,13 @@ impl Fan {
         format!("{}/.app.qcow2.partial", self.dir(host))
     }
 
-    fn mark(&self, host: &str) -> String {
+    fn resume_log(&self, host: &str) -> String {
         format!("{}.mark", self.partial(host))
     }
 
-    /// Bytes of the whole blocks that are noted beside a host's partial file.
-    fn marked(&self, host: &str) -> u64 {
-        let text = std::fs::read_to_string(self.mark(host)).unwrap_or_default();
+    /// Returns the bytes of complete blocks in the log beside a host's partial file.
+    fn logged_bytes(&self, host: &str) -> u64 {
+        let text = std::fs::read_to_string(self.resume_log(host)).unwrap_or_default();
         let entries = text.split(['\t', '\n']);
         let records = entries.filter(|entry| entry.starts_with(|c: char| c.is_ascii_digit()));
         records.count() as u64 * 8 * MIB
@@ -85,12 +86,12 @@ impl Fan {
         std::fs::metadata(&self.image).unwrap().len()
     }
 
-    /// Bytes received from the bucket since the last call.
+    /// Returns the bytes received from the bucket since the last call.
     fn received(&self) -> u64 {
         self.line.received.swap(0, SeqCst)
     }
 
-    /// All of the object was fetched once, no more.
+    /// Asserts that `bytes` were fetched since the last check, with up to 1 % overhead.
     #[track_caller]
     fn assert_fetched(&self, bytes: u64) {
         let received = self.received();
@@ -98,7 +99,7 @@ impl Fan {
         assert!(range.contains(&received), "{received} for {bytes}");
     }
 
-    /// The snapshot is there, whole, and nothing beside it.
+    /// Asserts that the host has the complete snapshot and no other file.
     #[track_caller]
     fn assert_pulled(&self, host: &str) {
         assert_eq!(sha256(&self.file(host)), sha256(&self.image), "{host}");
@@ -109,26 +110,26 @@ impl Fan {
         self.host(host).names("snapshots")
     }
 
-    /// Begins a pull that gets no further than `bytes`, and waits until that is noted at `hosts`.
-    fn held_at(&self, bytes: u64, args: &[&str], hosts: &[&str]) -> Child {
+    /// Starts a pull that stops after `bytes`, and waits until these are logged on `hosts`.
+    fn start_held(&self, bytes: u64, args: &[&str], hosts: &[&str]) -> Child {
         self.line.hold_from.store(bytes, SeqCst);
         let child = self.world.start(args);
         for host in hosts {
-            until("how far it came is noted", || self.marked(host) == bytes);
+            wait_until("the blocks are logged", || self.logged_bytes(host) == bytes);
         }
         child
     }
 
-    fn let_go(&self) {
+    fn release(&self) {
         self.line.hold_from.store(0, SeqCst);
     }
 
-    /// Leaves the first `bytes` on each of `hosts`, as a pull does that is killed.
-    fn broken_off(&self, bytes: u64, args: &[&str], hosts: &[&str]) {
-        let child = self.held_at(bytes, args, hosts);
+    /// Kills a pull after `bytes`, which are then on each of `hosts`.
+    fn kill_pull_at(&self, bytes: u64, args: &[&str], hosts: &[&str]) {
+        let child = self.start_held(bytes, args, hosts);
         signal(&child, "KILL");
-        assert_eq!(ended(child).code, None);
-        self.let_go();
+        assert_eq!(wait_for_exit(child).code, None);
+        self.release();
         self.received();
     }
 
@@ -143,34 +144,34 @@ impl Fan {
             overwrite: false,
         };
         let _inside = self.runtime.enter();
-        let taken = engine.submit_all(HOSTS.iter().map(pull).collect());
-        taken.into_iter().map(Result::unwrap).collect()
+        let submitted = engine.submit_all(HOSTS.iter().map(pull).collect());
+        submitted.into_iter().map(Result::unwrap).collect()
     }
 }
 
-/// What a pull leaves that was not completed.
-const UNFINISHED: [&str; 2] = [".app.qcow2.partial", ".app.qcow2.partial.mark"];
+/// Files of an incomplete pull.
+const PARTIAL_FILES: [&str; 2] = [".app.qcow2.partial", ".app.qcow2.partial.mark"];
 
-/// Arguments of a pull to all three.
+/// Arguments of a pull to all hosts.
 const ALL: [&str; 9] = [
     "pull", "app", "--host", "alpha", "--host", "beta", "--host", "gamma", "--json",
 ];
 
 #[track_caller]
-fn results(ran: &Ran) -> Vec<Value> {
+fn results(ran: &CommandOutput) -> Vec<Value> {
     ran.json()["results"].as_array().unwrap().clone()
 }
 
 #[test]
-fn three_hosts_take_what_one_takes_from_the_bucket() {
-    let fan = Fan::new();
+fn three_hosts_fetch_the_object_once() {
+    let fan = FanOut::new();
     let ran = fan
         .world
         .snapdeck(&["pull", "app", "--host", "beta", "--json"]);
     assert_eq!(
         ran.ok().json()["host"],
         "beta",
-        "one host is answered as ever"
+        "the result of one host is not in a list"
     );
     fan.assert_pulled("beta");
     fan.assert_fetched(fan.size());
@@ -187,8 +188,8 @@ fn three_hosts_take_what_one_takes_from_the_bucket() {
 }
 
 #[test]
-fn a_person_is_told_a_line_for_each_host() {
-    let fan = Fan::new();
+fn text_output_has_a_line_for_each_host() {
+    let fan = FanOut::new();
     let ran = fan.world.snapdeck(&["pull", "app", "--all-hosts"]).ok();
     let lines: Vec<&str> = ran.stdout.lines().collect();
     assert_eq!(lines.len(), 3, "{ran:?}");
@@ -197,14 +198,14 @@ fn a_person_is_told_a_line_for_each_host() {
             line.starts_with(&format!("pulled app on {host}: ")),
             "{ran:?}"
         );
-        let told = format!("pull app → {host}: downloading");
-        assert!(ran.stderr.contains(&told), "{ran:?}");
+        let message = format!("pull app → {host}: downloading");
+        assert!(ran.stderr.contains(&message), "{ran:?}");
     }
 }
 
 #[test]
-fn hosts_that_fail_do_not_stop_the_others() {
-    let fan = Fan::new();
+fn a_failed_host_does_not_stop_the_others() {
+    let fan = FanOut::new();
     std::fs::remove_dir(fan.dir("alpha")).unwrap();
     let (base, beta) = (fan.world.path("scratch/base.qcow2"), fan.file("beta"));
     fan.world.image(&base, 0);
@@ -223,7 +224,7 @@ fn hosts_that_fail_do_not_stop_the_others() {
     assert_eq!(
         ran.code,
         Some(4),
-        "the first that is named and fails: {ran:?}"
+        "not the code of the first failure: {ran:?}"
     );
     let results = results(&ran);
     let errors: Vec<_> = results
@@ -239,9 +240,9 @@ fn hosts_that_fail_do_not_stop_the_others() {
         ]
     );
     assert_eq!(results[2]["snapshotPath"], json!(fan.file("gamma")));
-    for told in ["snapdeck: beta: ", "snapdeck: alpha: "] {
+    for prefix in ["snapdeck: beta: ", "snapdeck: alpha: "] {
         assert!(
-            ran.stderr.lines().any(|line| line.starts_with(told)),
+            ran.stderr.lines().any(|line| line.starts_with(prefix)),
             "{ran:?}"
         );
     }
@@ -260,8 +261,8 @@ fn hosts_that_fail_do_not_stop_the_others() {
 }
 
 #[test]
-fn an_object_that_is_not_there_is_missed_by_each() {
-    let fan = Fan::new();
+fn a_missing_object_is_an_error_for_each_host() {
+    let fan = FanOut::new();
     let args = ["pull", "nothing", "--all-hosts", "--json"];
     let ran = fan.world.snapdeck(&args);
     assert_eq!(ran.code, Some(3));
@@ -273,8 +274,8 @@ fn an_object_that_is_not_there_is_missed_by_each() {
 }
 
 #[test]
-fn a_host_with_a_valid_copy_is_passed_over() {
-    let fan = Fan::new();
+fn a_host_with_a_valid_copy_is_skipped() {
+    let fan = FanOut::new();
     std::fs::copy(&fan.image, fan.file("beta")).unwrap();
     let before = stamp(&fan.file("beta"));
     let ran = fan.world.snapdeck(&ALL).ok();
@@ -289,19 +290,19 @@ fn a_host_with_a_valid_copy_is_passed_over() {
 }
 
 #[test]
-fn a_signal_cancels_all_and_what_is_there_is_kept_for_the_next() {
-    let fan = Fan::new();
-    let child = fan.held_at(HALF, &ALL, &HOSTS);
+fn a_signal_cancels_all_hosts_and_keeps_partial_files() {
+    let fan = FanOut::new();
+    let child = fan.start_held(HALF, &ALL, &HOSTS);
     signal(&child, "INT");
-    let ran = ended(child);
+    let ran = wait_for_exit(child);
     assert_eq!(ran.code, Some(130), "{ran:?}");
     for (result, host) in results(&ran).iter().zip(HOSTS) {
         assert_eq!(result["error"]["kind"], "cancelled");
-        assert_eq!(fan.names(host), UNFINISHED);
-        let told = format!("{HALF} of {} bytes) stays in", fan.size());
-        assert!(ran.stderr.contains(&told), "{ran:?}");
+        assert_eq!(fan.names(host), PARTIAL_FILES);
+        let message = format!("keeping {HALF} of {} bytes in", fan.size());
+        assert!(ran.stderr.contains(&message), "{ran:?}");
     }
-    fan.let_go();
+    fan.release();
     fan.received();
     fan.world.snapdeck(&ALL).ok();
     HOSTS.iter().for_each(|host| fan.assert_pulled(host));
@@ -309,28 +310,28 @@ fn a_signal_cancels_all_and_what_is_there_is_kept_for_the_next() {
 }
 
 #[test]
-fn one_that_is_cancelled_leaves_the_others_to_it() {
-    let fan = Fan::new();
+fn the_others_continue_when_one_host_is_cancelled() {
+    let fan = FanOut::new();
     fan.line.hold_from.store(HALF, SeqCst);
     let engine = fan.engine();
     let ids = fan.submit(&engine);
     let job = |id| engine.view().job(id).unwrap().clone();
-    until("all three have what they can have", || {
-        HOSTS.iter().all(|host| fan.marked(host) == HALF)
+    wait_until("all hosts have the blocks before the hold", || {
+        HOSTS.iter().all(|host| fan.logged_bytes(host) == HALF)
     });
     assert!(
         ids.iter().all(|id| job(*id).state == JobState::Running),
-        "together, whatever jobs.parallel says (2)"
+        "jobs of one pull must run together, beyond jobs.parallel (2)"
     );
     let [alpha, beta, gamma] = ids[..] else {
         panic!("{ids:?}")
     };
-    // The first one is the one that asked for the fetch.
+    // The job that started the download.
     engine.cancel(alpha);
     let wait = |id| fan.runtime.block_on(engine.wait(id));
     assert_eq!(wait(alpha).unwrap_err().kind(), Kind::Cancelled);
-    assert_eq!(fan.names("alpha"), UNFINISHED);
-    fan.let_go();
+    assert_eq!(fan.names("alpha"), PARTIAL_FILES);
+    fan.release();
     for (id, host) in [(beta, "beta"), (gamma, "gamma")] {
         let outcome = wait(id).unwrap();
         assert!(matches!(outcome, Outcome::Pulled { skipped: false, .. }));
@@ -340,13 +341,13 @@ fn one_that_is_cancelled_leaves_the_others_to_it() {
 }
 
 #[test]
-fn when_all_are_cancelled_the_fetch_ends() {
-    let fan = Fan::new();
+fn the_download_ends_when_all_hosts_are_cancelled() {
+    let fan = FanOut::new();
     fan.line.hold_from.store(HALF, SeqCst);
     let engine = fan.engine();
     let ids = fan.submit(&engine);
     let done = |id: &JobId| engine.view().job(*id).unwrap().progress().done_bytes;
-    until("all three download", || {
+    wait_until("all three download", || {
         ids.iter().all(|id| done(id) > 8 * MIB)
     });
     ids.iter().for_each(|id| engine.cancel(*id));
@@ -354,31 +355,33 @@ fn when_all_are_cancelled_the_fetch_ends() {
         let error = fan.runtime.block_on(engine.wait(id)).unwrap_err();
         assert_eq!(error.kind(), Kind::Cancelled);
     }
-    // The client goes with the last who uses it, and its connections with it.
+    // The last user of the S3 client closes its connections.
     drop(engine);
-    fan.let_go();
-    until("the line is closed", || fan.line.open.load(SeqCst) == 0);
+    fan.release();
+    wait_until("the connections are closed", || {
+        fan.line.open.load(SeqCst) == 0
+    });
     assert!(fan.received() < fan.size());
 }
 
 #[test]
-fn a_pull_that_was_killed_is_taken_up_by_the_next() {
-    let fan = Fan::new();
+fn a_killed_pull_is_resumed_by_the_next() {
+    let fan = FanOut::new();
     let args = ["pull", "app", "--host", "alpha", "-v"];
-    fan.broken_off(HALF, &args, &["alpha"]);
+    fan.kill_pull_at(HALF, &args, &["alpha"]);
     let ran = fan.world.snapdeck(&args).ok();
-    let told = format!("{HALF} of {} bytes are on host alpha", fan.size());
-    assert!(ran.stderr.contains(&told), "{ran:?}");
+    let message = format!("{HALF} of {} bytes are on host alpha", fan.size());
+    assert!(ran.stderr.contains(&message), "{ran:?}");
     fan.assert_pulled("alpha");
     fan.assert_fetched(fan.size() - HALF);
 }
 
 #[test]
-fn hosts_that_came_to_different_points_are_completed_together() {
-    let fan = Fan::new();
+fn partial_files_of_different_lengths_are_completed_together() {
+    let fan = FanOut::new();
     let pull = |host| ["pull", "app", "--host", host];
-    fan.broken_off(HALF, &pull("alpha"), &["alpha"]);
-    fan.broken_off(HALF - 8 * MIB, &pull("beta"), &["beta"]);
+    fan.kill_pull_at(HALF, &pull("alpha"), &["alpha"]);
+    fan.kill_pull_at(HALF - 8 * MIB, &pull("beta"), &["beta"]);
     let both = ["pull", "app", "--host", "alpha", "--host", "beta"];
     fan.world.snapdeck(&both).ok();
     fan.assert_pulled("alpha");
@@ -387,8 +390,8 @@ fn hosts_that_came_to_different_points_are_completed_together() {
     std::fs::remove_file(fan.file("alpha")).unwrap();
     std::fs::remove_file(fan.file("beta")).unwrap();
 
-    // What one lacks is fetched for it, and what all lack once for all.
-    fan.broken_off(HALF, &both, &["alpha", "beta"]);
+    // Blocks that several hosts lack are fetched once.
+    fan.kill_pull_at(HALF, &both, &["alpha", "beta"]);
     let ran = fan.world.snapdeck(&ALL).ok();
     let bytes = |key: &str| -> Vec<u64> {
         let results = results(&ran);
@@ -403,23 +406,23 @@ fn hosts_that_came_to_different_points_are_completed_together() {
 }
 
 #[test]
-fn what_is_left_is_not_used_for_another_object_or_without_its_note() {
-    let fan = Fan::new();
+fn a_partial_file_is_not_used_for_another_object_or_without_its_log() {
+    let fan = FanOut::new();
     let args = ["pull", "app", "--host", "alpha"];
     let edit = |from: &str, to: &str| {
-        let text = std::fs::read_to_string(fan.mark("alpha")).unwrap();
+        let text = std::fs::read_to_string(fan.resume_log("alpha")).unwrap();
         assert!(text.contains(from), "{text}");
-        std::fs::write(fan.mark("alpha"), text.replace(from, to)).unwrap();
+        std::fs::write(fan.resume_log("alpha"), text.replace(from, to)).unwrap();
     };
     let cases: [(&str, &dyn Fn()); 3] = [
-        ("the object is another one", &|| fan.put()),
-        ("the note is broken", &|| edit("{", "")),
-        ("the note is gone", &|| {
-            std::fs::remove_file(fan.mark("alpha")).unwrap();
+        ("the object is replaced", &|| fan.put()),
+        ("the log is damaged", &|| edit("{", "")),
+        ("the log is missing", &|| {
+            std::fs::remove_file(fan.resume_log("alpha")).unwrap();
         }),
     ];
     for (what, change) in cases {
-        fan.broken_off(HALF, &args, &["alpha"]);
+        fan.kill_pull_at(HALF, &args, &["alpha"]);
         change();
         fan.received();
         let ran = fan.world.snapdeck(&args);
@@ -431,30 +434,30 @@ fn what_is_left_is_not_used_for_another_object_or_without_its_note() {
 }
 
 #[test]
-fn after_a_start_of_the_host_what_is_left_is_checked_and_used() {
-    let fan = Fan::new();
+fn a_partial_file_is_verified_after_a_reboot_of_the_host() {
+    let fan = FanOut::new();
     let args = ["pull", "app", "--host", "alpha", "--json"];
-    fan.broken_off(HALF, &args, &["alpha"]);
-    let text = std::fs::read_to_string(fan.mark("alpha")).unwrap();
+    fan.kill_pull_at(HALF, &args, &["alpha"]);
+    let text = std::fs::read_to_string(fan.resume_log("alpha")).unwrap();
     let text = text.replace("\"bootId\":\"", "\"bootId\":\"0");
-    std::fs::write(fan.mark("alpha"), text).unwrap();
-    // One block never reached the disk.
+    std::fs::write(fan.resume_log("alpha"), text).unwrap();
+    // One block was not written to disk.
     let partial = std::fs::File::options()
         .write(true)
         .open(fan.partial("alpha"));
     std::os::unix::fs::FileExt::write_all_at(&partial.unwrap(), &[0; 4096], 9 * MIB).unwrap();
-    let told = fan.world.snapdeck(&args).ok().json();
-    assert_eq!(told["resumedBytes"], json!(HALF - 8 * MIB));
+    let result = fan.world.snapdeck(&args).ok().json();
+    assert_eq!(result["resumedBytes"], json!(HALF - 8 * MIB));
     fan.assert_pulled("alpha");
     fan.assert_fetched(fan.size() - HALF + 8 * MIB);
 }
 
 #[test]
-fn what_is_left_and_broken_is_found_out_and_thrown_away() {
+fn a_damaged_partial_file_is_detected_and_removed() {
     use std::os::unix::fs::FileExt;
-    let fan = Fan::new();
+    let fan = FanOut::new();
     let args = ["pull", "app", "--host", "alpha"];
-    fan.broken_off(HALF, &args, &["alpha"]);
+    fan.kill_pull_at(HALF, &args, &["alpha"]);
     let partial = std::fs::File::options()
         .write(true)
         .open(fan.partial("alpha"))

@@ -1,5 +1,6 @@
-//! Hosts over SSH, and what goes wrong with them and the lines to them: each fault ends in a good result or in one
-//! clear error in time, and leaves nothing. `make test` starts what they need.
+//! Faults of hosts, of libvirt and of SSH connections: each ends in success or in one clear error within its deadline,
+//! and leaves no files. `make test` starts the lab.
+mod crashed;
 mod cut;
 mod frozen;
 mod login;
@@ -7,12 +8,12 @@ mod paused;
 mod several;
 mod there;
 
-use crate::common::{World, until};
+use crate::common::{World, wait_until};
 
-/// What a job had on the way there goes, if late, and no snapshot is half there.
+/// Waits until the job's temporary files on the host are removed.
 #[track_caller]
 fn assert_nothing_stays(world: &World) {
-    until("the temporary directory is gone", || {
+    wait_until("the temporary directory is empty", || {
         world.names("temp").is_empty()
     });
 }

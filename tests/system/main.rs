@@ -1,4 +1,4 @@
-//! Tests on real libvirt, QEMU, sshd and S3 servers: run in the lab, `tests/lab/run.sh`.
+//! Tests on real libvirt, QEMU, sshd and S3 servers, in the lab (`tests/lab/run.sh`).
 
 #![allow(
     clippy::unwrap_used,

@@ -1,5 +1,5 @@
-//! The operations as an operator meets them: the real binary, real libvirt with QEMU, a real S3 server, and
-//! another S3 client and qemu-img as judges. `make test` starts what they need.
+//! Operations: the real program, libvirt with QEMU and an S3 server; results are checked with another S3 client and
+//! qemu-img. `make test` starts the lab.
 mod create;
 mod followed;
 mod interrupted;
@@ -13,7 +13,7 @@ mod unfit;
 use crate::common::{World, run, same_disk};
 use serde_json::Value;
 
-/// The object is a sound image that needs no other file, and its disk equals `disk`.
+/// Asserts that an object is an intact standalone image whose contents equal those of `disk`.
 #[track_caller]
 fn assert_object_is(world: &World, name: &str, disk: &str) {
     let got = world.get(name);
@@ -21,11 +21,11 @@ fn assert_object_is(world: &World, name: &str, disk: &str) {
     let info = run("qemu-img", &["info", "--output=json", &got]);
     let info: Value = serde_json::from_str(&info).unwrap();
     assert!(info.get("backing-filename").is_none(), "{info}");
-    assert!(same_disk(&got, disk), "{name} is another disk than {disk}");
+    assert!(same_disk(&got, disk), "{name} differs from {disk}");
     std::fs::remove_file(got).unwrap();
 }
 
-/// No operation left anything on the way.
+/// Asserts that there are no temporary files.
 #[track_caller]
 fn assert_nothing_left(world: &World) {
     assert!(world.names("temp").is_empty(), "{:?}", world.names("temp"));

@@ -1,5 +1,5 @@
-//! Pulls that fetch no more than they must, and prove what they land: real libvirt and S3, with a line between snapdeck
-//! and the bucket that counts, stops and lies.
+//! Pulls that reuse local blocks and verify what they write: real libvirt and S3, with a proxy that counts, holds and
+//! corrupts downloads.
 mod bad;
 mod resume;
 mod verify;
@@ -10,18 +10,18 @@ use std::process::Child;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
-use crate::common::{Host, SmallDisk, Trouble, World, sha256, until};
+use crate::common::{Faults, Host, SmallDisk, World, sha256, wait_until};
 use serde_json::Value;
 use snapdeck_model::{Digest, Manifest, Parent};
 
 const MIB: u64 = 1024 * 1024;
-/// Bytes of a block.
+/// Block size in bytes.
 const BLOCK: u64 = 8 * MIB;
 
-/// Hosts, a bucket, and the line to it.
+/// Hosts, and a proxy to the bucket.
 struct Lab {
     world: World,
-    line: Arc<Trouble>,
+    line: Arc<Faults>,
 }
 
 impl Deref for Lab {
@@ -35,11 +35,11 @@ impl Deref for Lab {
 impl Lab {
     fn new(hosts: usize) -> Self {
         let world = World::hosts(hosts);
-        let line = world.detour();
+        let line = world.use_proxy();
         Self { world, line }
     }
 
-    /// With an object of so many MiB, and its manifest; the file it was put from.
+    /// Creates a lab with an object `app` of `megabytes` MiB and its manifest; also returns the uploaded file.
     fn with_object(megabytes: u32) -> (Self, String) {
         let lab = Self::new(1);
         let image = lab.path("scratch/app.qcow2");
@@ -48,7 +48,7 @@ impl Lab {
         (lab, image)
     }
 
-    /// Puts a file and its manifest, as a push does.
+    /// Uploads a file and its manifest, as push does.
     fn put_with_manifest(&self, file: &str, name: &str, parent: Option<&str>) {
         self.put(file, name);
         self.put_manifest(&self.manifest(file, name, parent), name);
@@ -76,12 +76,12 @@ impl Lab {
         assert!(put.status.success(), "{put:?}");
     }
 
-    /// Bytes received from the bucket since the last call.
+    /// Returns the bytes received from the bucket since the last call.
     fn received(&self) -> u64 {
         self.line.received.swap(0, SeqCst)
     }
 
-    /// So many bytes were fetched, and the little that goes around them.
+    /// Asserts that `bytes` were fetched since the last check, with up to 1 % overhead.
     #[track_caller]
     fn assert_fetched(&self, bytes: u64) {
         let received = self.received();
@@ -89,7 +89,7 @@ impl Lab {
         assert!(range.contains(&received), "{received} for {bytes}");
     }
 
-    /// The snapshot is there, whole, and nothing beside it but its manifest.
+    /// Asserts that the host has the complete snapshot and no hidden file.
     #[track_caller]
     fn assert_pulled(&self, host: &Host, name: &str, image: &str) {
         let path = host.snapshot_path(name);
@@ -103,29 +103,29 @@ impl Lab {
         assert!(names.iter().all(|name| !name.starts_with('.')), "{names:?}");
     }
 
-    /// Begins a pull of `app` that gets no further than so many bytes, and waits until these are noted.
-    fn held_at(&self, bytes: u64) -> Child {
+    /// Starts a pull of `app` that stops after `bytes`, and waits until these are logged.
+    fn start_held(&self, bytes: u64) -> Child {
         self.line.hold_from.store(bytes, SeqCst);
         let child = self.start(&["pull", "app", "--json"]);
-        until("how far it came is noted", || self.noted() == bytes);
+        wait_until("the blocks are logged", || self.logged_bytes() == bytes);
         child
     }
 
-    fn let_go(&self) {
+    fn release(&self) {
         self.line.hold_from.store(0, SeqCst);
     }
 
-    /// Bytes of the whole blocks that are noted beside the partial file.
-    fn noted(&self) -> u64 {
-        let text = self.there_text("snapshots/.app.qcow2.partial.mark");
+    /// Returns the bytes of complete blocks in the log beside the partial file.
+    fn logged_bytes(&self) -> u64 {
+        let text = self.read_on_host("snapshots/.app.qcow2.partial.mark");
         let entries = text.split(['\t', '\n']);
         let records = entries.filter(|entry| entry.starts_with(|c: char| c.is_ascii_digit()));
         records.count() as u64 * BLOCK
     }
 
-    /// A text as the host has it, who may have something mounted there.
-    fn there_text(&self, path: &str) -> String {
-        std::fs::read_to_string(self.seen(path)).unwrap_or_default()
+    /// Returns the text of a file as the host sees it, with mounts of its namespace.
+    fn read_on_host(&self, path: &str) -> String {
+        std::fs::read_to_string(self.path_on_host(path)).unwrap_or_default()
     }
 }
 
@@ -137,7 +137,7 @@ fn digests(file: &str) -> Vec<Digest> {
         .collect()
 }
 
-/// Bytes of the blocks of `child` that `parent` does not have.
+/// Returns the total length of the blocks of `child` that `parent` does not have.
 fn new_bytes(parent: &str, child: &str) -> u64 {
     let known = digests(parent);
     let size = std::fs::metadata(child).unwrap().len();
@@ -148,7 +148,7 @@ fn new_bytes(parent: &str, child: &str) -> u64 {
     new.map(|(at, _)| BLOCK.min(size - at * BLOCK)).sum()
 }
 
-/// Makes one byte of a file another one.
+/// Inverts one byte of a file.
 fn damage(path: &str, offset: u64) {
     let file = std::fs::File::options()
         .read(true)
@@ -160,7 +160,7 @@ fn damage(path: &str, offset: u64) {
     file.write_all_at(&[!byte[0]], offset).unwrap();
 }
 
-/// A snapshot, and one made from it: some of its clusters are written over, some are new.
+/// Uploads a snapshot `base` and one derived from it, `app`, with some clusters overwritten and some new.
 fn family(lab: &Lab) -> (String, String) {
     let (parent, child) = (
         lab.path("scratch/base.qcow2"),
@@ -175,14 +175,14 @@ fn family(lab: &Lab) -> (String, String) {
     (parent, child)
 }
 
-fn bytes(told: &Value, key: &str) -> u64 {
-    told[key]
+fn bytes(result: &Value, key: &str) -> u64 {
+    result[key]
         .as_u64()
-        .unwrap_or_else(|| panic!("{key}: {told}"))
+        .unwrap_or_else(|| panic!("{key}: {result}"))
 }
 
 #[test]
-fn onto_an_empty_host_and_onto_one_with_the_parent_it_is_the_same_file() {
+fn hosts_with_and_without_the_parent_get_the_same_file() {
     let lab = Lab::new(2);
     let (parent, child) = family(&lab);
     let (size, new) = (
@@ -193,10 +193,10 @@ fn onto_an_empty_host_and_onto_one_with_the_parent_it_is_the_same_file() {
     lab.snapdeck(&["pull", "base", "--host", "beta"]).ok();
     lab.received();
 
-    // Together: each byte is fetched once, and the one with the parent takes no more than it lacks.
+    // Both hosts: each byte is fetched once, and the host with the parent writes only what it lacks.
     let both = ["pull", "app", "--host", "alpha", "--host", "beta", "--json"];
-    let told = lab.snapdeck(&both).ok().json();
-    let (empty, other) = (&told["results"][0], &told["results"][1]);
+    let result = lab.snapdeck(&both).ok().json();
+    let (empty, other) = (&result["results"][0], &result["results"][1]);
     assert_eq!(
         (bytes(empty, "fetchedBytes"), bytes(empty, "copiedBytes")),
         (size, 0)
@@ -208,14 +208,14 @@ fn onto_an_empty_host_and_onto_one_with_the_parent_it_is_the_same_file() {
         .for_each(|host| lab.assert_pulled(host, "app", &child));
     lab.assert_fetched(size);
 
-    // Alone: only what is new leaves the bucket.
+    // One host: only new blocks are downloaded.
     let beta = &lab.hosts[1];
     std::fs::remove_file(beta.snapshot_path("app")).unwrap();
     let ran = lab.snapdeck(&["pull", "app", "--host", "beta"]).ok();
     assert!(ran.stdout.contains("copied on the host"), "{ran:?}");
     lab.assert_pulled(beta, "app", &child);
     lab.assert_fetched(new);
-    // And the other way round the child gives what the parent needs.
+    // The parent is rebuilt from the child.
     std::fs::remove_file(beta.snapshot_path("base")).unwrap();
     lab.snapdeck(&["pull", "base", "--host", "beta"]).ok();
     lab.assert_pulled(beta, "base", &parent);
@@ -223,35 +223,35 @@ fn onto_an_empty_host_and_onto_one_with_the_parent_it_is_the_same_file() {
 }
 
 #[test]
-fn all_of_it_is_here_under_another_name_and_nothing_is_fetched() {
+fn a_local_copy_under_another_name_is_reused() {
     let (lab, image) = Lab::with_object(20);
     lab.put_with_manifest(&image, "twin", None);
     lab.snapdeck(&["pull", "app"]).ok();
     lab.received();
-    let told = lab.snapdeck(&["pull", "twin", "--json"]).ok().json();
-    assert_eq!(bytes(&told, "fetchedBytes"), 0);
-    assert_eq!(told["copiedBytes"], told["sizeBytes"]);
+    let result = lab.snapdeck(&["pull", "twin", "--json"]).ok().json();
+    assert_eq!(bytes(&result, "fetchedBytes"), 0);
+    assert_eq!(result["copiedBytes"], result["sizeBytes"]);
     lab.assert_pulled(&lab, "twin", &image);
     assert!(lab.received() < MIB / 4);
 }
 
 #[test]
-fn what_a_local_snapshot_no_longer_has_is_fetched() {
+fn damaged_local_blocks_are_fetched() {
     let lab = Lab::new(1);
     let (parent, child) = family(&lab);
     let new = new_bytes(&parent, &child);
     lab.snapdeck(&["pull", "base"]).ok();
-    // Its block 5, in which parent and child are the same.
+    // Block 5 is the same in parent and child.
     damage(&lab.snapshot_path("base"), 5 * BLOCK + 5);
     lab.received();
-    let told = lab.snapdeck(&["pull", "app", "--json"]).ok().json();
-    assert_eq!(bytes(&told, "fetchedBytes"), new + BLOCK);
+    let result = lab.snapdeck(&["pull", "app", "--json"]).ok().json();
+    assert_eq!(bytes(&result, "fetchedBytes"), new + BLOCK);
     lab.assert_pulled(&lab, "app", &child);
     lab.assert_fetched(new + BLOCK);
 }
 
 #[test]
-fn a_file_system_that_can_shares_the_bytes() {
+fn blocks_are_shared_on_a_file_system_with_reflinks() {
     let lab = Lab::new(1);
     let Some(disk) = lab.reflink_disk("snapshots") else {
         return;
@@ -262,24 +262,24 @@ fn a_file_system_that_can_shares_the_bytes() {
     lab.received();
     let dir = lab.path("snapshots");
     let before = free_bytes(&disk, &dir);
-    let told = lab.snapdeck(&["pull", "app", "--json"]).ok().json();
-    assert_eq!(bytes(&told, "fetchedBytes"), new);
+    let result = lab.snapdeck(&["pull", "app", "--json"]).ok().json();
+    assert_eq!(bytes(&result, "fetchedBytes"), new);
     lab.assert_fetched(new);
-    let taken = before - free_bytes(&disk, &dir);
-    assert!(taken < new + 4 * MIB, "{taken} for {new}");
-    let said = said(&disk, &["sha256sum", &lab.snapshot_path("app")]);
-    assert!(said.starts_with(&sha256(&child)), "{said}");
+    let used = before - free_bytes(&disk, &dir);
+    assert!(used < new + 4 * MIB, "{used} for {new}");
+    let sum = output_on(&disk, &["sha256sum", &lab.snapshot_path("app")]);
+    assert!(sum.starts_with(&sha256(&child)), "{sum}");
 }
 
-fn said(disk: &SmallDisk, argv: &[&str]) -> String {
-    let output = disk.there(argv);
+fn output_on(disk: &SmallDisk, argv: &[&str]) -> String {
+    let output = disk.run_on_host(argv);
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).unwrap()
 }
 
 fn free_bytes(disk: &SmallDisk, dir: &str) -> u64 {
-    said(disk, &["sync", "-f", dir]);
-    let said = said(disk, &["stat", "-f", "--printf", "%a %S", dir]);
-    let (blocks, size) = said.split_once(' ').unwrap();
+    output_on(disk, &["sync", "-f", dir]);
+    let space = output_on(disk, &["stat", "-f", "--printf", "%a %S", dir]);
+    let (blocks, size) = space.split_once(' ').unwrap();
     blocks.parse::<u64>().unwrap() * size.parse::<u64>().unwrap()
 }

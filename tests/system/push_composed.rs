@@ -1,22 +1,23 @@
-//! Objects composed of the base's bytes and what the overlay changed: the real binary, real libvirt with QEMU, real S3
-//! servers, and another S3 client and qemu-img as judges. `make test` starts what they need.
-#[allow(dead_code)]
-use crate::common::stores;
+//! Objects composed of the base image and the changes of the overlay: the real program, libvirt with QEMU and S3
+//! servers; results are checked with another S3 client and qemu-img. `make test` starts the lab.
 
 use std::sync::atomic::Ordering::SeqCst;
 
-use crate::common::{Ran, State, World, ended, in_background, run, same_disk, signal, until};
+use crate::common::{
+    CommandOutput, State, World, in_background, run, same_disk, signal, stores, wait_for_exit,
+    wait_until,
+};
 use serde_json::{Value, json};
 use snapdeck_model::{BLOCK_BYTES, Digest, Manifest};
 
 const MIB: u64 = 1 << 20;
-/// Of the base: several parts.
+/// Size of the base in MiB: several parts.
 const BASE: u32 = 40;
-/// Of the overlay's data, as `World::sandbox` makes it.
+/// Data of the overlay in bytes, as `Host::sandbox` writes it.
 const OVERLAY: u64 = 2 * MIB;
 
-/// A world with a sandbox on a base that was pulled from the bucket.
-fn pulled(state: State) -> (World, String) {
+/// Creates an environment with a sandbox based on a snapshot that was pulled from the bucket.
+fn with_pulled_base(state: State) -> (World, String) {
     let world = World::new();
     let image = world.path("scratch/base.qcow2");
     world.image(&image, BASE);
@@ -26,12 +27,12 @@ fn pulled(state: State) -> (World, String) {
     (world, id)
 }
 
-/// The object is a sound image with the disk of `disk`, and its manifest is true.
+/// Asserts that an object is an intact image with the contents of `disk`, and that its manifest matches.
 #[track_caller]
 fn assert_object_is(world: &World, name: &str, disk: &str) -> Manifest {
     let got = world.get(name);
     run("qemu-img", &["check", "-q", "-f", "qcow2", &got]);
-    assert!(same_disk(&got, disk), "{name} is another disk than {disk}");
+    assert!(same_disk(&got, disk), "{name} differs from {disk}");
     let manifest = manifest(world, name).expect("a manifest");
     let bytes = std::fs::read(&got).unwrap();
     let digests: Vec<Digest> = bytes
@@ -64,39 +65,39 @@ fn assert_nothing_left(world: &World) {
     assert_eq!(world.uploads(), "[]");
 }
 
-fn number(told: &Value, key: &str) -> u64 {
-    told[key]
+fn number(result: &Value, key: &str) -> u64 {
+    result[key]
         .as_u64()
-        .unwrap_or_else(|| panic!("{key}: {told}"))
+        .unwrap_or_else(|| panic!("{key}: {result}"))
 }
 
-/// What was sent is the overlay's data, the tables, and the parts at the seams.
+/// Asserts that only the data of the overlay, tables, and parts with both were uploaded.
 #[track_caller]
-fn assert_cheap(told: &Value) {
-    let (sent, size) = (number(told, "uploadedBytes"), number(told, "sizeBytes"));
+fn assert_incremental(result: &Value) {
+    let (sent, size) = (number(result, "uploadedBytes"), number(result, "sizeBytes"));
     let tables = MIB;
     let most = OVERLAY * 102 / 100 + 8 * MIB + tables;
-    // The head's part, and the one in which the tail begins.
-    assert!(sent <= most + 8 * MIB, "{told}");
-    assert_eq!(sent + number(told, "copiedBytes"), size, "{told}");
-    assert!(number(told, "savedBytes") >= number(told, "copiedBytes"));
-    assert_eq!(told["method"], "append");
+    // The part with the header, and the one in which appended data begins.
+    assert!(sent <= most + 8 * MIB, "{result}");
+    assert_eq!(sent + number(result, "copiedBytes"), size, "{result}");
+    assert!(number(result, "savedBytes") >= number(result, "copiedBytes"));
+    assert_eq!(result["method"], "append");
 }
 
 #[test]
-fn a_push_costs_what_changed_also_in_the_next_generation() {
-    let (world, id) = pulled(State::Off);
-    let line = world.detour();
-    let told = world.snapdeck(&["push", &id, "one", "--json"]).ok().json();
-    assert_cheap(&told);
+fn a_push_uploads_only_changes_in_every_generation() {
+    let (world, id) = with_pulled_base(State::Off);
+    let line = world.use_proxy();
+    let result = world.snapdeck(&["push", &id, "one", "--json"]).ok().json();
+    assert_incremental(&result);
     assert!(
         line.copies.load(SeqCst) >= 3,
-        "parts of the base were copied"
+        "parts of the base were not copied"
     );
     let sent = line.sent.load(SeqCst);
     assert!(
-        sent < number(&told, "uploadedBytes") + MIB,
-        "{sent} in all: {told}"
+        sent < number(&result, "uploadedBytes") + MIB,
+        "{sent} in all: {result}"
     );
     let one = assert_object_is(&world, "one", &world.disk("a"));
     assert_eq!(
@@ -109,11 +110,11 @@ fn a_push_costs_what_changed_also_in_the_next_generation() {
     world.snapdeck(&["pull", "one"]).ok();
     let id = world.sandbox("b", "one", State::Paused);
     let copies = line.copies.load(SeqCst);
-    let told = world
+    let result = world
         .snapdeck(&["create", &id, "two", "--json"])
         .ok()
         .json();
-    assert_cheap(&told);
+    assert_incremental(&result);
     assert!(line.copies.load(SeqCst) >= copies + 3);
     let two = assert_object_is(&world, "two", &world.disk("b"));
     assert_eq!(json!(two.consistency), "crash-consistent");
@@ -127,17 +128,17 @@ fn without_the_base_in_the_bucket_its_bytes_are_uploaded() {
     world.snapshot("base", BASE);
     let id = world.sandbox("a", "base", State::Off);
     let ran = world.snapdeck(&["-v", "push", &id, "app", "--json"]).ok();
-    let told = ran.json();
-    assert_eq!(told["method"], "append");
-    assert_eq!(told["copiedBytes"], 0);
-    assert_eq!(told["uploadedBytes"], told["sizeBytes"]);
+    let result = ran.json();
+    assert_eq!(result["method"], "append");
+    assert_eq!(result["copiedBytes"], 0);
+    assert_eq!(result["uploadedBytes"], result["sizeBytes"]);
     assert!(ran.stderr.contains("base has no manifest"), "{ran:?}");
     assert_object_is(&world, "app", &world.disk("a"));
     assert_nothing_left(&world);
 }
 
 #[test]
-fn a_small_base_is_one_part_with_all_the_rest() {
+fn a_small_base_is_uploaded_in_one_part() {
     let world = World::new();
     world.snapshot("base", 1);
     let id = world.sandbox("a", "base", State::Off);
@@ -146,9 +147,9 @@ fn a_small_base_is_one_part_with_all_the_rest() {
 }
 
 #[test]
-fn where_the_store_copies_nothing_it_is_only_slower() {
-    let (world, id) = pulled(State::Off);
-    let line = world.detour();
+fn a_store_without_part_copies_gets_all_bytes() {
+    let (world, id) = with_pulled_base(State::Off);
+    let line = world.use_proxy();
     line.refuse_copies.store(true, SeqCst);
     let ran = world.snapdeck(&["-v", "push", &id, "app", "--json"]).ok();
     assert_eq!(ran.json()["copiedBytes"], 0);
@@ -157,9 +158,9 @@ fn where_the_store_copies_nothing_it_is_only_slower() {
     assert_nothing_left(&world);
 }
 
-/// A push after which none of the base's bytes in the object are the store's copies.
+/// Pushes and asserts that the store copied no bytes of the base.
 #[track_caller]
-fn assert_not_copied(world: &World, id: &str) -> Ran {
+fn assert_not_copied(world: &World, id: &str) -> CommandOutput {
     let ran = world.snapdeck(&["-v", "push", id, "app", "--json"]).ok();
     assert_eq!(ran.json()["copiedBytes"], 0, "{ran:?}");
     assert_object_is(world, "app", &world.disk("a"));
@@ -167,8 +168,8 @@ fn assert_not_copied(world: &World, id: &str) -> Ran {
 }
 
 #[test]
-fn a_base_object_that_is_another_one_now_is_not_copied() {
-    let (world, id) = pulled(State::Off);
+fn a_replaced_base_object_is_not_copied() {
+    let (world, id) = with_pulled_base(State::Off);
     let other = world.path("scratch/other.qcow2");
     world.image(&other, BASE);
     world.put(&other, "base");
@@ -177,28 +178,28 @@ fn a_base_object_that_is_another_one_now_is_not_copied() {
 }
 
 #[test]
-fn a_base_object_replaced_in_the_middle_is_not_copied() {
-    let (world, id) = pulled(State::Off);
+fn a_base_object_replaced_during_the_push_is_not_copied() {
+    let (world, id) = with_pulled_base(State::Off);
     let (child, line) = world.start_to_parts(&["push", &id, "app", "--json"]);
     let other = world.path("scratch/other.qcow2");
     world.image(&other, BASE);
     world.put(&other, "base");
     line.hold_parts.store(false, SeqCst);
-    let told = ended(child).ok().json();
-    assert_eq!(told["copiedBytes"], 0);
+    let result = wait_for_exit(child).ok().json();
+    assert_eq!(result["copiedBytes"], 0);
     assert_object_is(&world, "app", &world.disk("a"));
 }
 
 #[test]
-fn a_base_that_was_written_since_its_manifest_is_not_taken_for_the_object() {
-    let (world, id) = pulled(State::Off);
+fn a_base_written_after_its_manifest_is_not_copied() {
+    let (world, id) = with_pulled_base(State::Off);
     world.scribble(&world.snapshot_path("base"), 70, 1);
     assert_not_copied(&world, &id);
 }
 
 #[test]
-fn manifests_that_lie_are_ignored() {
-    let (world, id) = pulled(State::Off);
+fn wrong_manifests_are_ignored() {
+    let (world, id) = with_pulled_base(State::Off);
     let file = world.path("snapshots/base.json");
     let good = std::fs::read_to_string(&file).unwrap();
     let manifest = Manifest::read(good.as_bytes()).unwrap();
@@ -206,7 +207,7 @@ fn manifests_that_lie_are_ignored() {
     std::fs::write(&file, "no manifest").unwrap();
     assert_not_copied(&world, &id);
 
-    // The object's own says that it is something else.
+    // The manifest of the object has other digests.
     std::fs::write(&file, &good).unwrap();
     let mut other = manifest.clone();
     other.blocks[1] = Digest([0; 32]);
@@ -220,19 +221,19 @@ fn manifests_that_lie_are_ignored() {
 }
 
 #[test]
-fn the_plan_says_what_a_push_would_do_and_moves_nothing() {
-    let (world, id) = pulled(State::Off);
+fn plan_describes_a_push_without_uploading() {
+    let (world, id) = with_pulled_base(State::Off);
     let plan = |more: &[&str]| {
         let args = [&["push", &id, "app", "--plan", "--json"], more].concat();
         world.snapdeck(&args).ok().json()
     };
-    let told = plan(&[]);
-    assert_eq!(told["method"], "append");
+    let result = plan(&[]);
+    assert_eq!(result["method"], "append");
     assert_eq!(
-        (&told["base"], &told["baseInBucket"]),
+        (&result["base"], &result["baseInBucket"]),
         (&json!("base"), &json!(true))
     );
-    assert_eq!(told["exists"], false);
+    assert_eq!(result["exists"], false);
     let compact = plan(&["--compact"]);
     assert_eq!(compact["method"], "compact");
     assert_eq!(compact["copyBytes"], 0);
@@ -240,11 +241,11 @@ fn the_plan_says_what_a_push_would_do_and_moves_nothing() {
     assert_nothing_left(&world);
 
     let pushed = world.snapdeck(&["push", &id, "app", "--json"]).ok().json();
-    assert_eq!(pushed["copiedBytes"], told["copyBytes"]);
-    assert!(number(&pushed, "uploadedBytes") <= number(&told, "uploadBytes"));
+    assert_eq!(pushed["copiedBytes"], result["copyBytes"]);
+    assert!(number(&pushed, "uploadedBytes") <= number(&result, "uploadBytes"));
     assert_eq!(plan(&[])["exists"], true);
     let text = world.snapdeck(&["push", &id, "app", "--plan"]).ok().stdout;
-    assert!(text.contains("needs --overwrite"), "{text}");
+    assert!(text.contains("pass --overwrite"), "{text}");
 
     world.virsh(&["start", &id]);
     let refused = world.snapdeck(&["push", &id, "app", "--plan"]);
@@ -252,9 +253,9 @@ fn the_plan_says_what_a_push_would_do_and_moves_nothing() {
 }
 
 #[test]
-fn compacting_leaves_out_what_was_replaced() {
-    let (world, id) = pulled(State::Off);
-    // Over half of what the base has.
+fn compacting_omits_replaced_clusters() {
+    let (world, id) = with_pulled_base(State::Off);
+    // Half of the data of the base.
     world.scribble(&world.disk("a"), 64, 20);
     let asked = world
         .snapdeck(&["push", &id, "asked", "--compact", "--json"])
@@ -264,15 +265,22 @@ fn compacting_leaves_out_what_was_replaced() {
     assert!(number(&asked, "sizeBytes") < 44 * MIB, "{asked}");
     assert_object_is(&world, "asked", &world.disk("a"));
     let ran = world.snapdeck(&["-v", "push", &id, "app", "--json"]).ok();
-    assert_eq!(ran.json()["method"], "compact", "past a quarter by itself");
-    assert!(ran.stderr.contains("of the base is dead"), "{ran:?}");
+    assert_eq!(
+        ran.json()["method"],
+        "compact",
+        "not compacted with a quarter of the base replaced"
+    );
+    assert!(
+        ran.stderr.contains("of the base is deleted data"),
+        "{ran:?}"
+    );
     assert_object_is(&world, "app", &world.disk("a"));
     assert_nothing_left(&world);
 }
 
 #[test]
-fn compression_is_had_where_it_is_set() {
-    let (world, id) = pulled(State::Off);
+fn compression_is_used_when_configured() {
+    let (world, id) = with_pulled_base(State::Off);
     let text = world.path("scratch/text");
     std::fs::write(&text, "a line of text\n".repeat(1 << 18)).unwrap();
     let write = format!("write -q -s {text} 200M 3M");
@@ -292,7 +300,7 @@ fn compression_is_had_where_it_is_set() {
 }
 
 #[test]
-fn what_cannot_be_composed_is_converted_and_why_is_told() {
+fn an_image_that_cannot_be_composed_is_converted_with_a_reason() {
     let world = World::new();
     let base = world.snapshot("base", 2);
     run("qemu-img", &["snapshot", "-c", "inside", &base]);
@@ -305,7 +313,7 @@ fn what_cannot_be_composed_is_converted_and_why_is_told() {
 }
 
 #[test]
-fn a_base_that_is_to_be_read_byte_by_byte_is_not_taken_for_qcow2() {
+fn a_raw_base_is_not_read_as_qcow2() {
     let world = World::new();
     let base = world.snapshot("base", 2);
     let id = world.id("a");
@@ -325,26 +333,26 @@ fn a_base_that_is_to_be_read_byte_by_byte_is_not_taken_for_qcow2() {
 }
 
 #[test]
-fn cancelled_or_killed_in_the_middle_nothing_is_published() {
-    let (world, id) = pulled(State::Paused);
+fn a_cancelled_or_killed_push_publishes_nothing() {
+    let (world, id) = with_pulled_base(State::Paused);
     let (child, _line) = world.start_to_parts(&["push", &id, "app"]);
     signal(&child, "INT");
-    ended(child).failed(130, &["was cancelled"]);
+    wait_for_exit(child).failed(130, &["was cancelled"]);
     assert!(!world.is_in_bucket("app"));
     assert!(manifest(&world, "app").is_none());
     assert_nothing_left(&world);
 
     let child = world.start(&["push", &id, "app"]);
-    until("a part is on its way", || world.uploads() != "[]");
+    wait_until("a part is being uploaded", || world.uploads() != "[]");
     signal(&child, "KILL");
-    ended(child);
+    wait_for_exit(child);
     assert!(!world.is_in_bucket("app"));
     assert!(world.names("temp").is_empty());
     assert_eq!(world.state(&id), "paused");
 }
 
 #[test]
-fn a_store_in_one_process_with_files_takes_composed_objects_too() {
+fn s3s_fs_accepts_composed_objects() {
     let lab = in_background(stores::s3s_fs());
     let world = World::new();
     world.snapshot("base", BASE);
@@ -375,8 +383,8 @@ fn a_store_in_one_process_with_files_takes_composed_objects_too() {
     world.snapdeck(&["push", &id, "one"]).ok();
     world.snapdeck(&["pull", "one"]).ok();
     let id = world.sandbox("b", "one", State::Off);
-    let told = world.snapdeck(&["push", &id, "two", "--json"]).ok().json();
-    assert_cheap(&told);
+    let result = world.snapdeck(&["push", &id, "two", "--json"]).ok().json();
+    assert_incremental(&result);
     world.snapdeck(&["pull", "two"]).ok();
     assert!(same_disk(&world.snapshot_path("two"), &world.disk("b")));
     let left = in_background(async move { lab.leftovers().await });
@@ -384,12 +392,12 @@ fn a_store_in_one_process_with_files_takes_composed_objects_too() {
 }
 
 #[test]
-fn memory_stays_small_however_large_the_disk() {
+fn memory_is_small_for_a_large_disk() {
     let world = World::new();
     let base = world.snapshot_path("base");
     run("qemu-img", &["create", "-q", "-f", "qcow2", &base, "40G"]);
     let write = |disk: &str, at: u32| {
-        // Something everywhere, so that there are tables everywhere.
+        // Spread over the disk, so that there are many L2 tables.
         let commands = (0..80).map(|gap| format!("write -q -P 7 {}M 2M", gap * 500 + at));
         let args: Vec<String> = commands
             .flat_map(|write| ["-c".to_owned(), write])
@@ -405,17 +413,17 @@ fn memory_stays_small_however_large_the_disk() {
     let child = world.start(&["push", &id, "app", "--json"]);
     let status = format!("/proc/{}/status", child.id());
     let mut peak = 0;
-    until("it is over", || {
+    wait_until("the push has ended", || {
         let status = std::fs::read_to_string(&status).unwrap_or_default();
-        // Without the pages of the program itself, which are many in a debug build.
+        // Without the pages of the program file, which is large in a debug build.
         let line = status.lines().find(|line| line.starts_with("RssAnon:"));
         let now = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
         peak = now.unwrap_or(0).max(peak);
-        // One that has ended has no memory.
+        // A process that has ended has no such line.
         now.is_none()
     });
-    let told = ended(child).ok().json();
-    assert!(number(&told, "uploadedBytes") > 300 * MIB, "{told}");
+    let result = wait_for_exit(child).ok().json();
+    assert!(number(&result, "uploadedBytes") > 300 * MIB, "{result}");
     assert!((1..128 * 1024).contains(&peak), "{peak} KiB");
     assert!(same_disk(&world.get("app"), &world.disk("a")));
 }

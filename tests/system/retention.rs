@@ -1,5 +1,4 @@
-//! What is said of snapshots, where they come from, and what a rule lets go: the real binary, real libvirt, a real S3
-//! store. `make test` starts what they need.
+//! Annotations, lineage, prune and leftovers: the real program, libvirt and an S3 server. `make test` starts the lab.
 mod leftovers;
 mod lineage;
 mod notes;

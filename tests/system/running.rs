@@ -1,40 +1,40 @@
-//! Snapshots of running sandboxes: of one moment each, while the guest hardly notices; and whatever goes wrong in the
-//! middle, the guest runs, and nothing stays. `make test` starts what they need.
+//! Snapshots of running sandboxes: each is of one point in time, with a short pause; after any fault the guest runs and
+//! no files are left. `make test` starts the lab.
 mod agent;
 mod ends;
 mod methods;
 mod moments;
 
-use crate::common::{Guest, World, output, run, sha256, until};
+use crate::common::{Guest, World, output, run, sha256, wait_until};
 
-/// A world with a guest that runs and writes.
+/// An environment with a running guest that writes to its disk.
 struct Busy {
     world: World,
     id: String,
     guest: Guest,
-    /// Checksum of its base.
+    /// Checksum of its base image.
     base: String,
 }
 
 impl Busy {
     fn new() -> Self {
-        Self::of(World::new())
+        Self::in_world(World::new())
     }
 
-    fn of(world: World) -> Self {
-        Self::with(world, "scatter")
+    fn in_world(world: World) -> Self {
+        Self::with_arguments(world, "scatter")
     }
 
-    /// With a guest booted with these words.
-    fn with(world: World, words: &str) -> Self {
-        Self::made(world, words, |_| {})
+    /// With additional kernel arguments (tests/lab/guest.init).
+    fn with_arguments(world: World, words: &str) -> Self {
+        Self::build(world, words, |_| {})
     }
 
-    /// With an overlay that has all that the guest will ever write, so that it does not grow.
-    fn on_filled(world: World) -> Self {
-        Self::made(world, "scatter", |world| {
+    /// With an overlay in which all clusters that the guest writes are allocated, so that it does not grow.
+    fn with_allocated_overlay(world: World) -> Self {
+        Self::build(world, "scatter", |world| {
             let at = world
-                .seen("sandboxes")
+                .path_on_host("sandboxes")
                 .join(format!("{}.qcow2", world.id("a")));
             for place in ["0 8M", "512M 64M"] {
                 let write = format!("write -q -P 0 {place}");
@@ -46,8 +46,8 @@ impl Busy {
         })
     }
 
-    fn made(world: World, words: &str, prepare: impl FnOnce(&World)) -> Self {
-        world.use_guest_that(words);
+    fn build(world: World, words: &str, prepare: impl FnOnce(&World)) -> Self {
+        world.use_guest_with(words);
         let base = world.snapshot("base", 3);
         let base = sha256(&base);
         let id = world.id("a");
@@ -55,7 +55,7 @@ impl Busy {
         prepare(&world);
         world.snapdeck(&["sandbox", "start", &id]).ok();
         let guest = world.guest(&id);
-        guest.wait_alive(0);
+        guest.wait_for_heartbeat(0);
         Self {
             world,
             id,
@@ -64,38 +64,38 @@ impl Busy {
         }
     }
 
-    /// The guest runs and writes, nobody has a job on it, nothing of ours is left, and its base is what it was.
+    /// Asserts that the guest runs and writes without a reboot, that nothing is left over, and that its base is unchanged.
     #[track_caller]
-    fn assert_well(&self) {
+    fn assert_intact(&self) {
         let (world, id) = (&self.world, &self.id);
-        until("the guest runs", || world.state(id) == "running");
-        self.assert_nothing_stays();
-        let now = self.guest.alive().pop().unwrap();
-        self.guest.wait_beyond(&now);
-        assert_eq!(self.guest.boots().len(), 1, "it was booted anew");
+        wait_until("the guest runs", || world.state(id) == "running");
+        self.assert_cleaned_up();
+        let now = self.guest.heartbeats().pop().unwrap();
+        self.guest.wait_for_heartbeat_after(&now);
+        assert_eq!(self.guest.boots().len(), 1, "the guest has rebooted");
     }
 
-    /// Nothing of ours is left on the host, be it late, and the base is what it was.
+    /// Waits until backup job and files are removed; asserts that the base is unchanged.
     #[track_caller]
-    fn assert_nothing_stays(&self) {
+    fn assert_cleaned_up(&self) {
         let world = &self.world;
-        until("the backup is over", || !has_backup(world, &self.id));
-        until("its files are gone", || backups(world).is_empty());
-        until("the temporary directory is gone", || {
+        wait_until("the backup job has ended", || !has_backup(world, &self.id));
+        wait_until("its files are removed", || backups(world).is_empty());
+        wait_until("the temporary directory is empty", || {
             world.names("temp").is_empty()
         });
         assert_eq!(sha256(&world.snapshot_path("base")), self.base);
     }
 }
 
-/// Directories of backups beside the overlays.
+/// Returns the backup directories beside the overlays.
 fn backups(world: &World) -> Vec<String> {
     let names = world.names("sandboxes");
-    let of_backups = |name: &String| name.ends_with(".backup");
-    names.into_iter().filter(of_backups).collect()
+    let is_backup = |name: &String| name.ends_with(".backup");
+    names.into_iter().filter(is_backup).collect()
 }
 
 fn has_backup(world: &World, id: &str) -> bool {
-    let said = output(&mut world.virsh_command(&["backup-dumpxml", id]));
-    said.status.success()
+    let result = output(&mut world.virsh_command(&["backup-dumpxml", id]));
+    result.status.success()
 }

@@ -1,21 +1,21 @@
-//! The life of sandboxes as an operator meets it: the real binary, real libvirt with QEMU, guests that run. `make test`
-//! starts what they need.
+//! The life cycle of sandboxes: the real program, libvirt with QEMU, and running guests. `make test` starts the lab.
 mod destroy;
 mod guest;
 mod new;
 mod refused;
+mod tpm;
 mod variables;
 mod verbs;
 
-use crate::common::World;
+use crate::common::Host;
 
-/// Nothing of the sandbox is there: neither a domain, nor a file.
+/// Asserts that a sandbox has neither a domain nor a file on the host.
 #[track_caller]
-fn assert_no_sandbox(world: &World, id: &str) {
-    let domains = world.virsh(&["list", "--all", "--name"]);
+fn assert_no_sandbox(host: &Host, id: &str) {
+    let domains = host.virsh(&["list", "--all", "--name"]);
     assert!(!domains.lines().any(|name| name == id), "{domains}");
     for dir in ["sandboxes", "nvram"] {
-        let names = world.names(dir);
+        let names = host.names(dir);
         assert!(!names.iter().any(|name| name.contains(id)), "{names:?}");
     }
 }

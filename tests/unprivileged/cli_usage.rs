@@ -1,10 +1,10 @@
-//! The real binary: what it says to a wrong command line, and that its form stays as it is.
+//! The command line of the program: usage errors, `config`, and the text of --help.
 
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-/// Runs snapdeck with nothing of our environment, and a home of its own.
+/// Runs snapdeck with an empty environment and its own home directory.
 fn snapdeck(args: &[&str], env: &[(&str, &str)]) -> Output {
     let home = tempfile::tempdir().unwrap();
     Command::new(env!("CARGO_BIN_EXE_snapdeck"))
@@ -38,34 +38,34 @@ fn two_hosts() -> (tempfile::TempDir, String) {
     (dir, path)
 }
 
-/// Without a host to talk to, the program starts where there is no libvirt, and at once where there is.
+/// The program starts without libvirt installed.
 #[test]
-fn libvirt_is_not_loaded_before_a_host_is_talked_to() {
-    // The loader tells what it would bring and starts nothing, as for ldd(1).
-    let told = snapdeck(&[], &[("LD_TRACE_LOADED_OBJECTS", "1")]);
-    let libraries = out(&told);
+fn libvirt_is_not_loaded_at_start() {
+    // With this variable the loader lists the libraries and does not run the program, as for ldd(1).
+    let output = snapdeck(&[], &[("LD_TRACE_LOADED_OBJECTS", "1")]);
+    let libraries = out(&output);
     assert!(libraries.contains("libc.so"), "{libraries}");
     assert!(!libraries.contains("libvirt"), "{libraries}");
 }
 
 #[test]
-fn a_machine_without_libvirt_is_told_what_to_install() {
+fn without_libvirt_the_error_names_the_package() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("libvirt.so.0"), "no library").unwrap();
     let path = dir.path().to_str().unwrap();
     let output = snapdeck(&["sandboxes"], &[("LD_LIBRARY_PATH", path)]);
     assert_eq!(output.status.code(), Some(5), "{}", err(&output));
-    let told = err(&output);
+    let message = err(&output);
     assert!(
-        told.contains("cannot load libvirt's client library"),
-        "{told}"
+        message.contains("cannot load libvirt's client library"),
+        "{message}"
     );
-    assert!(told.contains("libvirt0 on Debian"), "{told}");
+    assert!(message.contains("libvirt0 on Debian"), "{message}");
 }
 
 #[test]
 fn bad_usage_is_one_sentence_and_exit_code_2() {
-    for (args, told) in [
+    for (args, words) in [
         (
             &["pull", "../x"][..],
             "\"../x\" is not a valid snapshot name; use 1 to 128",
@@ -93,13 +93,13 @@ fn bad_usage_is_one_sentence_and_exit_code_2() {
         assert_eq!(output.status.code(), Some(2), "{args:?}: {sentence}");
         assert!(sentence.starts_with("snapdeck: "), "{args:?}: {sentence}");
         assert_eq!(sentence.lines().count(), 1, "{args:?}: {sentence}");
-        assert!(sentence.contains(told), "{args:?}: {sentence}");
+        assert!(sentence.contains(words), "{args:?}: {sentence}");
         assert_eq!(out(&output), "", "{args:?}");
     }
 }
 
 #[test]
-fn with_json_an_error_is_one_document_too() {
+fn errors_are_json_with_json() {
     for args in [
         &["pull", "../x", "--json"][..],
         &["--json", "exists", "x", "--host", "nope"],
@@ -115,7 +115,7 @@ fn with_json_an_error_is_one_document_too() {
 }
 
 #[test]
-fn several_hosts_must_be_told_apart() {
+fn with_several_hosts_one_must_be_named() {
     let (_dir, file) = two_hosts();
     for args in [
         &["pull", "x"][..],
@@ -135,7 +135,7 @@ fn several_hosts_must_be_told_apart() {
 }
 
 #[test]
-fn config_prints_what_is_in_force_and_no_secret() {
+fn config_prints_the_settings_without_secrets() {
     let (_dir, file) = two_hosts();
     let env = [
         ("SNAPDECK_CONFIG", file.as_str()),
@@ -164,9 +164,9 @@ fn config_prints_what_is_in_force_and_no_secret() {
     assert!(out(&text).contains("name = \"daytona\""), "{}", out(&text));
 }
 
-/// The text form is itself a settings file (with masked secrets), which loads as the same settings.
+/// The text output, with masked secrets, is itself a settings file.
 #[test]
-fn what_config_prints_is_a_settings_file() {
+fn output_of_config_is_a_settings_file() {
     let (dir, file) = two_hosts();
     let first = out(&snapdeck(&["config", "--config", &file], &[]));
     let again = dir.path().join("again.toml");
@@ -184,7 +184,7 @@ fn what_config_prints_is_a_settings_file() {
 }
 
 #[test]
-fn a_closed_stdout_is_no_crash() {
+fn a_closed_stdout_is_not_an_error() {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let output = Command::new(env!("CARGO_BIN_EXE_snapdeck"))

@@ -1,4 +1,4 @@
-//! Tests that need neither root nor libvirt, only qemu-img.
+//! Tests that need qemu-img, but no root and no libvirt.
 
 #![allow(
     clippy::unwrap_used,

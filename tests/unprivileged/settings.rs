@@ -1,4 +1,4 @@
-//! Settings: layers, where each value came from, masking, and what is said of a bad file.
+//! Settings: layers, origin of each value, masking, and errors of invalid files.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use snapdeck_model::settings::{Accel, Credentials, PictureStyle};
 use snapdeck_model::{Error, Kind};
 use snapdeck_settings::{Flags, LoadedSettings, load};
 
-/// A user's file in a directory of its own.
+/// A settings file in its own directory.
 struct Home(tempfile::TempDir);
 
 impl Home {
@@ -52,7 +52,7 @@ fn error_of(text: impl AsRef<[u8]>) -> String {
 }
 
 #[test]
-fn defaults_are_the_documented_ones() {
+fn defaults_are_as_documented() {
     let settings = with_env(&[]).unwrap().settings;
     let [host] = settings.hosts.as_slice() else {
         panic!("one host")
@@ -79,9 +79,9 @@ fn defaults_are_the_documented_ones() {
     assert_eq!(settings.console.viewer, None);
 }
 
-/// What the defaults show commented-out is right, too.
+/// Keys that are commented out in the defaults are valid.
 #[test]
-fn the_commented_out_keys_are_taken() {
+fn commented_out_keys_are_valid() {
     let text: String = snapdeck_settings::DEFAULT_CONFIG
         .lines()
         .map(|line| match line.strip_prefix("# ") {
@@ -90,7 +90,7 @@ fn the_commented_out_keys_are_taken() {
         })
         .flat_map(|line| [line, "\n"])
         .collect();
-    // The file that one of them names must be there: any is.
+    // One key names a file that must exist.
     let own = concat!(env!("CARGO_MANIFEST_DIR"), "/config/sandbox.xml");
     let home = Home::new(text.replace("/etc/snapdeck/sandbox.xml", own));
     let settings = try_load(Some(&home.file()), &[], &Flags::default())
@@ -107,7 +107,7 @@ fn the_commented_out_keys_are_taken() {
 }
 
 #[test]
-fn later_layers_win_and_each_value_knows_its_place() {
+fn later_layers_win_and_each_value_has_its_origin() {
     let home = Home::new(
         "[bucket]\nname = \"from-file\"\nregion = \"file-1\"\nendpoint = \"http://file:1\"\n\
          prefix = \"/images\"\n\n[jobs]\nparallel = 0x10\n",
@@ -156,7 +156,7 @@ fn later_layers_win_and_each_value_knows_its_place() {
 }
 
 #[test]
-fn hosts_of_the_file_take_what_they_leave_out_from_the_defaults() {
+fn hosts_of_a_file_use_defaults_for_missing_keys() {
     let home = Home::new(
         "[[hosts]]\nname = \"alpha\"\nuri = \"qemu+ssh://root@alpha/system\"\ntemp_dir = \"/srv/tmp/\"\n\
          [[hosts]]\nuri = \"qemu:///system\"\nname = \"beta\"\nowner = \"root:root\"\n",
@@ -180,7 +180,7 @@ fn hosts_of_the_file_take_what_they_leave_out_from_the_defaults() {
         "LIBVIRT_URI is ignored because [[hosts]] is configured"
     );
 
-    // The flag is meant for this run: it replaces them.
+    // The flag replaces the hosts of the file.
     let flags = Flags {
         uri: Some("test:///default".into()),
         ..Flags::default()
@@ -194,7 +194,7 @@ fn hosts_of_the_file_take_what_they_leave_out_from_the_defaults() {
 }
 
 #[test]
-fn without_hosts_libvirt_uri_is_the_one_host_and_names_it() {
+fn without_hosts_libvirt_uri_is_the_only_host() {
     for (uri, name) in [
         ("qemu:///session", "local"),
         ("qemu:///embed?root=/x", "local"),
@@ -220,7 +220,7 @@ fn without_hosts_libvirt_uri_is_the_one_host_and_names_it() {
 }
 
 #[test]
-fn a_bad_file_is_told_with_file_line_and_key() {
+fn errors_of_a_file_have_line_and_key() {
     let table = [
         (
             "[[hosts]]\nname = \"a\"\nuri = \"qemu:///system\"\nsnapshot_dir = \"/x\"\n",
@@ -240,7 +240,7 @@ fn a_bad_file_is_told_with_file_line_and_key() {
         ),
         (
             "colour = 1\n",
-            "FILE line 1: unknown key \"colour\" at the top level; known are hosts, bucket, push, sandbox, jobs and console",
+            "FILE line 1: unknown key \"colour\" at the top level; known tables: hosts, bucket, push, sandbox, jobs and console",
         ),
         (
             "# x\n\n[jobs]\nparallel = \"4\"\n",
@@ -313,7 +313,7 @@ fn a_bad_file_is_told_with_file_line_and_key() {
         ),
         (
             "[bucket]\naccess_key_id = \"AKIA\"\n",
-            "FILE line 2: a key pair needs its other half, secret_access_key in [bucket]; set AWS_SECRET_ACCESS_KEY too, or neither",
+            "FILE line 2: secret_access_key in [bucket] is missing: a key pair needs both; set AWS_SECRET_ACCESS_KEY as well, or neither",
         ),
     ];
     for (text, sentence) in table {
@@ -326,7 +326,7 @@ fn a_bad_file_is_told_with_file_line_and_key() {
 }
 
 #[test]
-fn a_syntax_error_is_told_with_line_and_key_and_without_the_value() {
+fn syntax_errors_have_line_and_key_but_no_value() {
     for (text, beginning) in [
         (
             "[bucket]\nname = \"x\"\nsecret_access_key = hunter2\n",
@@ -356,7 +356,7 @@ fn a_syntax_error_is_told_with_line_and_key_and_without_the_value() {
 }
 
 #[test]
-fn a_named_file_must_exist_and_the_users_own_need_not() {
+fn only_a_named_file_must_exist() {
     let missing = Path::new("/nonexistent/config.toml");
     assert!(try_load(Some(missing), &[], &Flags::default()).is_ok());
     let flags = Flags {
@@ -375,7 +375,7 @@ fn a_named_file_must_exist_and_the_users_own_need_not() {
             "{error}"
         );
     }
-    // The flag goes before the variable, both before the user's own file.
+    // The flag has precedence over the variable, and both over the user's file.
     let (own, named) = (
         Home::new("[bucket]\nname = \"own\"\n"),
         Home::new("[bucket]\nname = \"named\"\n"),
@@ -412,7 +412,7 @@ const ID: &str = "AKIAIOSFODNN7EXAMPLE";
 const SECRET: &str = "wJalrXUtnFEMI/K7MDENG";
 
 #[test]
-fn key_pairs_are_whole_or_an_error() {
+fn incomplete_key_pairs_are_an_error() {
     let pair = with_env(&[("AWS_ACCESS_KEY_ID", ID), ("AWS_SECRET_ACCESS_KEY", SECRET)]).unwrap();
     assert_eq!(
         pair.settings.bucket.credentials,
@@ -434,7 +434,7 @@ fn key_pairs_are_whole_or_an_error() {
         );
         assert!(!sentence.contains(SECRET), "{sentence}");
     }
-    // A file's half may be completed by the environment, but two pairs are never mixed.
+    // The environment may complete a pair of the file; two pairs are not mixed.
     let half = Home::new(format!("[bucket]\naccess_key_id = \"{ID}\"\n"));
     let env = [("AWS_SECRET_ACCESS_KEY", SECRET)];
     assert!(try_load(Some(&half.file()), &env, &Flags::default()).is_ok());
@@ -451,7 +451,7 @@ fn key_pairs_are_whole_or_an_error() {
 }
 
 #[test]
-fn a_session_token_leaves_all_three_to_the_aws_chain() {
+fn a_session_token_uses_the_aws_chain() {
     let home = Home::new("[bucket]\naccess_key_id = \"file\"\nsecret_access_key = \"file\"\n");
     let env = [
         ("AWS_ACCESS_KEY_ID", ID),

@@ -40,7 +40,7 @@ impl Bucket {
         if !self.is_configured() {
             checks.push(Check::warning(
                 "bucket",
-                "no bucket is configured; push and pull will fail",
+                "none configured; push and pull will fail",
                 "set [bucket] name in the settings (AWS_DEFAULT_BUCKET)",
             ));
             return true;
@@ -105,7 +105,7 @@ async fn check_listing(store: &Store, prefix: &str, checks: &mut Vec<Check>) -> 
             checks.push(match count {
                 0 => Check::warning(
                     "objects",
-                    format!("no snapshots under {address}; there is nothing to pull"),
+                    format!("no snapshots under {address}"),
                     "push one, or check [bucket] name and prefix",
                 ),
                 count => Check::passed("objects", format!("{count}{more} under {address}")),
@@ -168,7 +168,7 @@ fn check_clock(server_time: Timestamp, requested: Timestamp, answered: Timestamp
             Check::failed("clock", finding, CLOCK_HINT)
         }
         skew if skew > MAX_CLOCK_SKEW => Check::warning("clock", finding, CLOCK_HINT),
-        _ => Check::passed("clock", "the store's clock agrees with this machine's"),
+        _ => Check::passed("clock", "in sync with the store"),
     }
 }
 

@@ -123,7 +123,7 @@ impl Probe {
             _ => Check::failed(
                 "read",
                 format!("{} does not support range requests", self.store.endpoint()),
-                "use a store that does",
+                "use a store that supports them",
             ),
         })
     }
@@ -151,7 +151,7 @@ impl Probe {
             .map(|uploads| uploads.iter().any(|listed| listed.id == upload.handle.id));
         upload.abort().await;
         let copying = match copied {
-            Ok(_) => Check::passed("part copying", "the store copies parts by itself"),
+            Ok(_) => Check::passed("part copying", "the store copies parts (UploadPartCopy)"),
             Err(StoreError { error, .. }) => Check::warning(
                 "part copying",
                 format!("{}; every push uploads all bytes", error.message()),
@@ -159,17 +159,17 @@ impl Probe {
             ),
         };
         let pending = match listed {
-            Ok(true) => Check::passed("pending uploads", "interrupted uploads can be found"),
+            Ok(true) => Check::passed("pending uploads", "unfinished uploads are listed"),
             Ok(false) => Check::warning(
                 "pending uploads",
                 "the store does not list an unfinished upload; leftovers of interrupted pushes are not found",
-                "give the bucket a rule that ends incomplete uploads (AbortIncompleteMultipartUpload)",
+                "add a lifecycle rule AbortIncompleteMultipartUpload to the bucket",
             ),
             Err(StoreError { error, .. }) => Check::warning(
                 "pending uploads",
                 error.message(),
-                "allow s3:ListBucketMultipartUploads, or give the bucket a rule that ends incomplete uploads \
-                 (AbortIncompleteMultipartUpload)",
+                "allow s3:ListBucketMultipartUploads, or add a lifecycle rule \
+                 AbortIncompleteMultipartUpload to the bucket",
             ),
         };
         Ok([copying, pending])

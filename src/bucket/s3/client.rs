@@ -124,7 +124,7 @@ impl LazyClient {
     async fn create_store(&self) -> Result<Store> {
         let settings = &self.settings;
         let Some(bucket) = settings.name.clone() else {
-            return Err(Error::new(Kind::InvalidInput, "no bucket is configured")
+            return Err(Error::new(Kind::InvalidInput, "no bucket configured")
                 .hint("set [bucket] name or AWS_DEFAULT_BUCKET"));
         };
         if let Some(url) = &settings.endpoint {

@@ -53,7 +53,7 @@ const TRANSIENT_CODES: [&str; 7] = [
     "XAmzContentSHA256Mismatch",
 ];
 
-/// What a caller can act on in a failed call.
+/// The reason of a failed call, as far as callers act on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reason {
     /// 404, also for a missing bucket.
@@ -176,7 +176,7 @@ fn service_error<E: ProvideErrorMetadata>(
         (200..=299, "") => not_s3_error(endpoint, summary),
         (_, "NoSuchBucket") => no_such_bucket(store, summary),
         (_, "RequestTimeTooSkewed") => Error::new(Kind::Unreachable, summary)
-            .with_cause(format!("{endpoint} refused access ({answer})"))
+            .with_cause(format!("{endpoint} denied access ({answer})"))
             .hint("set this machine's clock"),
         (_, "AuthorizationHeaderMalformed" | "PermanentRedirect") | (301 | 307, _) => {
             Error::new(Kind::Unreachable, summary)
@@ -188,7 +188,7 @@ fn service_error<E: ProvideErrorMetadata>(
         }
         (status, code) if matches!(status, 401 | 403) || ACCESS_DENIED_CODES.contains(&code) => {
             Error::new(Kind::Unreachable, summary)
-                .with_cause(format!("{endpoint} refused access ({answer})"))
+                .with_cause(format!("{endpoint} denied access ({answer})"))
                 .hint(KEYS_HINT)
         }
         (404, _) => Error::new(Kind::NotFound, summary)
@@ -210,7 +210,7 @@ fn service_error<E: ProvideErrorMetadata>(
 
 fn not_s3_error(endpoint: &str, summary: String) -> Error {
     Error::new(Kind::Unreachable, summary)
-        .with_cause(format!("{endpoint} does not answer as an S3 store"))
+        .with_cause(format!("{endpoint} did not answer like an S3 store"))
         .hint(ENDPOINT_HINT)
         .retryable()
 }

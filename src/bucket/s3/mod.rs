@@ -248,7 +248,7 @@ impl Store {
                 reason: Reason::NotFound,
                 error: errors::no_such_bucket(self, self.summary("look up", key)),
             }),
-            // Keys that may not ask for the bucket have been told that the object is missing.
+            // Without the right to look the bucket up, the 404 is still of the object.
             Reason::AccessDenied => Ok(()),
             _ => Err(error),
         }

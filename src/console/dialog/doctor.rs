@@ -3,7 +3,7 @@
 use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::text::{Line, Span};
 
-use super::{Content, Reply};
+use super::{Content, DialogReply};
 use crate::app::Command;
 use crate::format;
 use crate::theme::Theme;
@@ -12,19 +12,19 @@ use snapdeck_model::{Check, Verdict};
 
 /// The dialog.
 #[derive(Debug)]
-pub(crate) struct Doctor;
+pub(crate) struct DoctorDialog;
 
 /// Columns of what a check looks at.
-const WHAT: usize = 20;
+const CHECK_NAME_WIDTH: usize = 20;
 
-impl Doctor {
+impl DoctorDialog {
     /// Takes a key.
-    pub(crate) fn key(&mut self, key: KeyEvent) -> Reply {
+    pub(crate) fn on_key(&mut self, key: KeyEvent) -> DialogReply {
         match key.code {
-            KeyCode::Char('q' | 'D') | KeyCode::Enter => Reply::close(),
+            KeyCode::Char('q' | 'D') | KeyCode::Enter => DialogReply::close(),
             // What is being examined still is not begun anew.
-            KeyCode::Char('r') => Reply::Do(vec![Command::RunChecks]),
-            _ => Reply::Stay,
+            KeyCode::Char('r') => DialogReply::Execute(vec![Command::RunChecks]),
+            _ => DialogReply::Stay,
         }
     }
 
@@ -34,13 +34,13 @@ impl Doctor {
             title: "doctor".to_owned(),
             ..Content::default()
         };
-        for patient in &view.patients {
+        for patient in &view.health_checks {
             if !content.lines.is_empty() {
-                content.gap();
+                content.push_blank();
             }
             content.lines.push(heading(patient, theme));
-            let checks = patient.found.iter().flat_map(|found| &found.checks);
-            checks.for_each(|check| show(&mut content, check, theme, width));
+            let checks = patient.report.iter().flat_map(|found| &found.checks);
+            checks.for_each(|check| push_check(&mut content, check, theme, width));
         }
         content.keys = vec![
             ("esc", "close", true),
@@ -53,8 +53,8 @@ impl Doctor {
 
 fn heading(patient: &HealthCheckView, theme: &Theme) -> Line<'static> {
     let name = patient.host.as_ref().map_or("bucket", |host| host.as_str());
-    let (state, style) = match (&patient.found, patient.running) {
-        (_, true) => ("◌ being examined".to_owned(), theme.dim),
+    let (state, style) = match (&patient.report, patient.is_running) {
+        (_, true) => ("◌ checking".to_owned(), theme.dim),
         (None, false) => ("not examined".to_owned(), theme.dim),
         (Some(found), false) => {
             let count = |verdict| {
@@ -81,22 +81,22 @@ fn heading(patient: &HealthCheckView, theme: &Theme) -> Line<'static> {
     ])
 }
 
-fn show(content: &mut Content, check: &Check, theme: &Theme, width: usize) {
+fn push_check(content: &mut Content, check: &Check, theme: &Theme, width: usize) {
     let (sign, style) = match check.verdict {
         Verdict::Passed => ("✓", theme.good),
         Verdict::Warning => ("!", theme.warn),
         Verdict::Failed => ("✗", theme.bad),
     };
-    let mut what = format::fit(&check.name, WHAT);
+    let mut what = format::fit(&check.name, CHECK_NAME_WIDTH);
     let mut sign = sign;
-    for line in format::wrap(&check.finding, width.saturating_sub(WHAT + 4)) {
-        let what = std::mem::replace(&mut what, " ".repeat(WHAT));
+    for line in format::wrap(&check.finding, width.saturating_sub(CHECK_NAME_WIDTH + 4)) {
+        let what = std::mem::replace(&mut what, " ".repeat(CHECK_NAME_WIDTH));
         content.lines.push(Line::from(vec![
             Span::styled(format!(" {} ", std::mem::replace(&mut sign, " ")), style),
             Span::raw(format!("{what} {line}")),
         ]));
     }
     if let Some(mend) = &check.fix {
-        content.say(&format!("→ {mend}"), 5, theme.warn, width);
+        content.push_wrapped(&format!("→ {mend}"), 5, theme.warn, width);
     }
 }

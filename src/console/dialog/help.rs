@@ -3,7 +3,7 @@
 use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::text::{Line, Span};
 
-use super::{Content, Field, Reply};
+use super::{Content, DialogReply, TextInput};
 use crate::actions::Entry;
 use crate::format;
 use crate::keymap::Keymap;
@@ -14,29 +14,29 @@ use crate::theme::Theme;
 /// The dialog.
 #[derive(Debug, Default)]
 pub(crate) struct Help {
-    search: Field,
+    search: TextInput,
 }
 
-const KEYS: usize = 17;
+const KEYS_WIDTH: usize = 17;
 
 /// What the signs of the lists mean.
 const SIGNS: &[&str] = &[
-    "Sandboxes   ● running  ◐ paused or asleep  ◌ saved  ○ shut off  ✗ crashed",
-    "Snapshots   ⌂N sandboxes stand on it   = in the bucket  ≠ of another size there  ↑ not there",
-    "Bucket      = here  ≠ here with another size  ↓ absent",
-    "Matrix      ● here  ≠ of another size than in the bucket  · absent  ! damaged  ? as last seen  ✗ failed",
+    "Sandboxes   ● running  ◐ paused or suspended  ◌ saved  ○ shut off  ✗ crashed",
+    "Snapshots   ⌂N sandboxes based on it   = in the bucket, same size  ≠ in the bucket, other size  ↑ not in the bucket",
+    "Bucket      = on this host  ≠ on this host, other size  ↓ not on this host",
+    "Locations   ● present  ≠ other size than in the bucket  · absent  ! damaged  ? as last seen  ✗ failed",
     "Filters     words of a name, state:running, size>10G, memory<=4G, users:0, age<7d, date>2026-01-31, !word",
 ];
 
 impl Help {
     /// Takes a key.
-    pub(crate) fn key(&mut self, key: KeyEvent) -> Reply {
+    pub(crate) fn on_key(&mut self, key: KeyEvent) -> DialogReply {
         match key.code {
-            KeyCode::Enter | KeyCode::F(1) => return Reply::close(),
-            KeyCode::Char('?') if self.search.text().is_empty() => return Reply::close(),
-            _ => self.search.key(key),
+            KeyCode::Enter | KeyCode::F(1) => return DialogReply::close(),
+            KeyCode::Char('?') if self.search.text().is_empty() => return DialogReply::close(),
+            _ => self.search.on_key(key),
         };
-        Reply::Stay
+        DialogReply::Stay
     }
 
     /// Takes pasted text.
@@ -65,10 +65,13 @@ impl Help {
                 continue;
             }
             found += 1;
-            let mut keys = format::fit(&keys, KEYS);
-            for line in format::wrap(&sentence(entry), width.saturating_sub(KEYS + 1)) {
+            let mut keys = format::fit(&keys, KEYS_WIDTH);
+            for line in format::wrap(&entry_sentence(entry), width.saturating_sub(KEYS_WIDTH + 1)) {
                 content.lines.push(Line::from(vec![
-                    Span::styled(std::mem::replace(&mut keys, " ".repeat(KEYS)), theme.key),
+                    Span::styled(
+                        std::mem::replace(&mut keys, " ".repeat(KEYS_WIDTH)),
+                        theme.key,
+                    ),
                     Span::raw(format!(" {line}")),
                 ]));
             }
@@ -76,12 +79,12 @@ impl Help {
         let holds = |line: &&&str| line.to_lowercase().contains(&wanted.to_lowercase());
         let signs: Vec<&&str> = SIGNS.iter().filter(holds).collect();
         if found == 0 && signs.is_empty() {
-            content.say("No action is about that.", 0, theme.dim, width);
+            content.push_wrapped("No action matches.", 0, theme.dim, width);
         } else if found > 0 && !signs.is_empty() {
-            content.gap();
+            content.push_blank();
         }
         for line in signs {
-            content.say(line, 0, theme.dim, width);
+            content.push_wrapped(line, 0, theme.dim, width);
         }
         content.keys = vec![
             ("type", "search", true),
@@ -92,7 +95,7 @@ impl Help {
     }
 }
 
-fn sentence(entry: &Entry) -> String {
+fn entry_sentence(entry: &Entry) -> String {
     match entry.is_everywhere() {
         true => entry.sentence.to_owned(),
         false => format!("{} [{}]", entry.sentence, entry.places()),

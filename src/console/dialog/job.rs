@@ -3,7 +3,7 @@
 use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::text::{Line, Span};
 
-use super::{Content, Reply};
+use super::{Content, DialogReply};
 use crate::app::Command;
 use crate::format::{self, size};
 use crate::lookup;
@@ -17,19 +17,19 @@ pub(crate) struct JobDetails(pub JobId);
 
 impl JobDetails {
     /// Takes a key.
-    pub(crate) fn key(&mut self, key: KeyEvent, view: &View) -> Reply {
+    pub(crate) fn on_key(&mut self, key: KeyEvent, view: &View) -> DialogReply {
         let over = lookup::job(view, self.0).is_some_and(|job| job.state.is_finished());
         match key.code {
-            KeyCode::Char('q' | 'J') | KeyCode::Enter => Reply::close(),
-            KeyCode::Char('x') if !over => Reply::Do(vec![Command::Cancel(self.0)]),
+            KeyCode::Char('q' | 'J') | KeyCode::Enter => DialogReply::close(),
+            KeyCode::Char('x') if !over => DialogReply::Execute(vec![Command::Cancel(self.0)]),
             KeyCode::Char('t') => match lookup::job(view, self.0) {
                 Some(job) if matches!(job.state, JobState::Failed(_)) => {
-                    Reply::Close(vec![Command::Retry(self.0, job.operation.clone())])
+                    DialogReply::Close(vec![Command::Retry(self.0, job.operation.clone())])
                 }
-                _ => Reply::Stay,
+                _ => DialogReply::Stay,
             },
-            KeyCode::Char('X') if over => Reply::Close(vec![Command::Dismiss(self.0)]),
-            _ => Reply::Stay,
+            KeyCode::Char('X') if over => DialogReply::Close(vec![Command::Dismiss(self.0)]),
+            _ => DialogReply::Stay,
         }
     }
 
@@ -41,32 +41,39 @@ impl JobDetails {
         };
         content.keys = vec![("esc", "close", true), ("j k", "scroll", true)];
         let Some(job) = lookup::job(view, self.0) else {
-            content.say("This job was dismissed.", 0, theme.dim, width);
+            content.push_wrapped("This job was dismissed.", 0, theme.dim, width);
             return content;
         };
-        content.say(&job.operation.title(), 0, theme.title, width);
+        content.push_wrapped(&job.operation.title(), 0, theme.title, width);
         if let Some(host) = job.operation.host() {
-            content.say(&format!("on host {host}"), 0, theme.dim, width);
+            content.push_wrapped(&format!("on host {host}"), 0, theme.dim, width);
         }
-        content.gap();
+        content.push_blank();
         match &job.state {
-            JobState::Queued => content.say("◌ waits for its turn", 0, theme.dim, width),
+            JobState::Queued => content.push_wrapped("◌ queued", 0, theme.dim, width),
             JobState::Running => {
                 let phase = job.progress().phase.as_str();
-                content.say(&format!("● {phase}"), 0, theme.good, width);
+                content.push_wrapped(&format!("● {phase}"), 0, theme.good, width);
             }
-            JobState::Cancelling => content.say("◐ cancelling: it cleans up", 0, theme.warn, width),
-            JobState::Done(outcome) => {
-                content.say(&format!("✓ {}", result(outcome)), 0, theme.good, width);
+            JobState::Cancelling => {
+                content.push_wrapped("◐ cancelling: cleaning up", 0, theme.warn, width)
+            }
+            JobState::Finished(outcome) => {
+                content.push_wrapped(
+                    &format!("✓ {}", outcome_text(outcome)),
+                    0,
+                    theme.good,
+                    width,
+                );
             }
             JobState::Failed(error) => {
-                content.say(&format!("✗ {}", error.message()), 0, theme.bad, width);
+                content.push_wrapped(&format!("✗ {}", error.message()), 0, theme.bad, width);
                 if let Some(hint) = error.hint_text() {
-                    content.say(&format!("→ {hint}"), 0, theme.warn, width);
+                    content.push_wrapped(&format!("→ {hint}"), 0, theme.warn, width);
                 }
             }
         }
-        content.gap();
+        content.push_blank();
         content.lines.extend(log_lines(job, theme, width));
         if matches!(job.state, JobState::Failed(_)) {
             content.keys.push(("t", "again", true));
@@ -84,11 +91,15 @@ impl JobDetails {
 pub(crate) fn log_lines(job: &JobView, theme: &Theme, width: usize) -> Vec<Line<'static>> {
     let mut lines = Vec::new();
     for line in job.log.iter() {
-        let style = if line.warning { theme.warn } else { theme.text };
-        let mut time = line.at.strftime("%H:%M:%S ").to_string();
+        let style = if line.is_warning {
+            theme.warn
+        } else {
+            theme.text
+        };
+        let mut time = line.time.strftime("%H:%M:%S ").to_string();
         for text in format::wrap(&line.text, width.saturating_sub(10)) {
             let margin = std::mem::replace(&mut time, " ".repeat(9));
-            let sign = if line.warning { "!" } else { " " };
+            let sign = if line.is_warning { "!" } else { " " };
             lines.push(Line::from(vec![
                 Span::styled(margin, theme.dim),
                 Span::styled(format!("{sign}{text}"), style),
@@ -99,7 +110,7 @@ pub(crate) fn log_lines(job: &JobView, theme: &Theme, width: usize) -> Vec<Line<
 }
 
 /// What came of a job, in a few words.
-pub(crate) fn result(outcome: &Outcome) -> String {
+pub(crate) fn outcome_text(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Created {
             snapshot_path,
@@ -125,7 +136,7 @@ pub(crate) fn result(outcome: &Outcome) -> String {
                 moved.summary(size)
             )
         }
-        Outcome::Pulled { skipped: true, .. } => "was here already and sound".to_owned(),
+        Outcome::Pulled { skipped: true, .. } => "already present and valid".to_owned(),
         Outcome::Pulled {
             snapshot_path,
             size_bytes,
@@ -140,7 +151,7 @@ pub(crate) fn result(outcome: &Outcome) -> String {
             size_bytes,
             ..
         } => match repaired_blocks.len() {
-            0 => format!("{}, all of it well", size(*size_bytes)),
+            0 => format!("{}, no bad block", size(*size_bytes)),
             blocks => format!("{}, {blocks} bad blocks repaired", size(*size_bytes)),
         },
         Outcome::Removed { .. } => "removed".to_owned(),

@@ -3,8 +3,8 @@
 use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::text::{Line, Span};
 
-use super::verb::{STOP, Turn, is_harmless, refusal, who};
-use super::{Content, Dialog, Reply};
+use super::confirm_verb::{ConfirmVerb, STOP, is_harmless, refusal, sandbox_names};
+use super::{Content, Dialog, DialogReply};
 use crate::app::Command;
 use crate::format::fit;
 use crate::lookup;
@@ -14,32 +14,32 @@ use snapdeck_model::{HostName, SandboxId, SandboxVerb};
 
 /// The letters; those that are also keys of the list are the same there.
 const VERBS: &[(char, SandboxVerb, &str)] = &[
+    ('s', SandboxVerb::Start, "start; resumes saved state"),
+    ('S', STOP, "ask the guest to shut down"),
     (
-        's',
-        SandboxVerb::Start,
-        "run it; a saved one goes on where it was",
+        'f',
+        SandboxVerb::ForceOff,
+        "force off: unwritten data is lost",
     ),
-    ('S', STOP, "ask its guest to shut down"),
-    ('f', SandboxVerb::ForceOff, "cut its power"),
-    ('z', SandboxVerb::Pause, "let it stand still"),
-    ('r', SandboxVerb::Resume, "let it go on"),
+    ('z', SandboxVerb::Pause, "pause the guest"),
+    ('r', SandboxVerb::Resume, "resume the guest"),
     (
         'w',
         SandboxVerb::Save,
-        "write its memory to disk and end it",
+        "hibernate: memory to disk, then off",
     ),
-    ('t', SandboxVerb::Restore, "go on where it was saved"),
-    ('x', SandboxVerb::DropSaved, "forget its saved memory"),
-    ('d', SandboxVerb::Destroy, "remove it with its disk"),
+    ('t', SandboxVerb::Restore, "restore from the saved state"),
+    ('x', SandboxVerb::DropSaved, "discard the saved state"),
+    ('d', SandboxVerb::Destroy, "destroy it with its disk"),
 ];
 
 /// The dialog.
 #[derive(Debug)]
-pub(crate) struct Menu {
+pub(crate) struct SandboxMenu {
     ids: Vec<(HostName, SandboxId)>,
 }
 
-impl Menu {
+impl SandboxMenu {
     /// What can be done to `ids`.
     pub(crate) fn new(ids: Vec<(HostName, SandboxId)>) -> Self {
         Self { ids }
@@ -50,7 +50,9 @@ impl Menu {
         let mut first = None;
         for (host, id) in &self.ids {
             let sandbox = lookup::sandbox(view, host, id);
-            match sandbox.map_or(Some("it is gone"), |sandbox| refusal(verb, sandbox.state)) {
+            match sandbox.map_or(Some("it no longer exists"), |sandbox| {
+                refusal(verb, sandbox.state)
+            }) {
                 None => return None,
                 Some(why) => first = first.or(Some(why)),
             }
@@ -59,26 +61,26 @@ impl Menu {
     }
 
     /// Takes a key.
-    pub(crate) fn key(&mut self, key: KeyEvent, view: &View) -> Reply {
+    pub(crate) fn on_key(&mut self, key: KeyEvent, view: &View) -> DialogReply {
         let KeyCode::Char(typed) = key.code else {
-            return Reply::Stay;
+            return DialogReply::Stay;
         };
         if typed == 'q' {
-            return Reply::close();
+            return DialogReply::close();
         }
         let found = VERBS.iter().find(|(letter, ..)| *letter == typed);
         match found {
             Some((_, verb, _)) if self.obstacle(view, *verb).is_none() => {
-                ask(*verb, self.ids.clone(), view)
+                confirm_or_run(*verb, self.ids.clone(), view)
             }
-            _ => Reply::Stay,
+            _ => DialogReply::Stay,
         }
     }
 
     /// What it shows.
     pub(crate) fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
         let mut content = Content {
-            title: who(&self.ids),
+            title: sandbox_names(&self.ids),
             ..Content::default()
         };
         for (letter, verb, sentence) in VERBS {
@@ -99,12 +101,16 @@ impl Menu {
 }
 
 /// What asks for `verb` on `ids`: nothing where it is harmless and done to one.
-pub(crate) fn ask(verb: SandboxVerb, ids: Vec<(HostName, SandboxId)>, view: &View) -> Reply {
+pub(crate) fn confirm_or_run(
+    verb: SandboxVerb,
+    ids: Vec<(HostName, SandboxId)>,
+    view: &View,
+) -> DialogReply {
     let one = ids.len() == 1;
-    let turn = Turn::new(verb, ids);
+    let turn = ConfirmVerb::new(verb, ids);
     let operations = turn.operations(view);
     match one && is_harmless(verb) && !operations.is_empty() {
-        true => Reply::Close(vec![Command::SubmitAll(operations)]),
-        false => Reply::Open(Box::new(Dialog::Turn(turn))),
+        true => DialogReply::Close(vec![Command::SubmitAll(operations)]),
+        false => DialogReply::Replace(Box::new(Dialog::ConfirmVerb(turn))),
     }
 }

@@ -1,14 +1,14 @@
 //! Dialogs: layers above the screen. The topmost one consumes every key, so that a letter typed into
 //! a field never acts.
 
-mod cut;
+mod confirm_verb;
+mod create_snapshot;
 mod doctor;
-mod field;
 mod help;
+mod interrupted_jobs;
 mod job;
-mod left;
 mod menu;
-mod new;
+mod new_sandbox;
 mod note;
 mod palette;
 mod prune;
@@ -16,30 +16,30 @@ mod pull;
 mod quit;
 mod remove;
 mod screen;
-mod verb;
-mod whereabouts;
+mod snapshot_locations;
+mod text_input;
 
 use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
-pub(crate) use cut::{Cut, Verb, push_refusal};
-pub(crate) use doctor::Doctor;
-pub(crate) use field::Field;
+pub(crate) use confirm_verb::{ConfirmVerb, STOP, refusal};
+pub(crate) use create_snapshot::{CreateSnapshotDialog, SnapshotVerb, push_refusal};
+pub(crate) use doctor::DoctorDialog;
 pub(crate) use help::Help;
-pub(crate) use job::{JobDetails, log_lines, result};
-pub(crate) use left::Left;
-pub(crate) use menu::{Menu, ask};
-pub(crate) use new::New;
-pub(crate) use note::Note;
+pub(crate) use interrupted_jobs::InterruptedJobsDialog;
+pub(crate) use job::{JobDetails, log_lines, outcome_text};
+pub(crate) use menu::{SandboxMenu, confirm_or_run};
+pub(crate) use new_sandbox::NewSandboxDialog;
+pub(crate) use note::NoteDialog;
 pub(crate) use palette::Palette;
-pub(crate) use prune::Prune;
-pub(crate) use pull::{Pair, Pull};
-pub(crate) use quit::Quit;
-pub(crate) use remove::Remove;
+pub(crate) use prune::PruneDialog;
+pub(crate) use pull::{PullDialog, PullTarget};
+pub(crate) use quit::QuitDialog;
+pub(crate) use remove::RemoveDialog;
 pub(crate) use screen::ScreenView;
-pub(crate) use verb::{STOP, Turn, refusal};
-pub(crate) use whereabouts::{Whereabouts, about};
+pub(crate) use snapshot_locations::{SnapshotLocations, describe_location};
+pub(crate) use text_input::TextInput;
 
 use super::actions::Action;
 use super::app::{App, Command};
@@ -49,20 +49,20 @@ use snapdeck_engine::View;
 
 /// What a dialog answers to a key.
 #[derive(Debug)]
-pub(crate) enum Reply {
+pub(crate) enum DialogReply {
     /// It stays.
     Stay,
     /// It closes, and these are to be done.
     Close(Vec<Command>),
     /// It stays, and these are to be done.
-    Do(Vec<Command>),
+    Execute(Vec<Command>),
     /// Another takes its place.
-    Open(Box<Dialog>),
+    Replace(Box<Dialog>),
     /// It closes, and this is done instead.
-    Instead(Action),
+    Perform(Action),
 }
 
-impl Reply {
+impl DialogReply {
     /// It closes and nothing is done.
     pub(crate) fn close() -> Self {
         Self::Close(Vec::new())
@@ -86,7 +86,7 @@ pub(crate) struct Content {
 
 impl Content {
     /// Adds `text` as paragraph lines in `style`, each behind `indent` spaces.
-    fn say(&mut self, text: &str, indent: usize, style: Style, width: usize) {
+    fn push_wrapped(&mut self, text: &str, indent: usize, style: Style, width: usize) {
         for line in format::wrap(text, width.saturating_sub(indent)) {
             self.lines.push(Line::from(vec![
                 Span::raw(" ".repeat(indent)),
@@ -95,12 +95,19 @@ impl Content {
         }
     }
 
-    fn gap(&mut self) {
+    fn push_blank(&mut self) {
         self.lines.push(Line::default());
     }
 
     /// Adds a check box.
-    fn tick(&mut self, label: &str, ticked: bool, focused: bool, possible: bool, theme: &Theme) {
+    fn push_check_box(
+        &mut self,
+        label: &str,
+        ticked: bool,
+        focused: bool,
+        possible: bool,
+        theme: &Theme,
+    ) {
         let sign = if ticked { "[x]" } else { "[ ]" };
         let style = match (focused, possible) {
             (true, _) => theme.selected,
@@ -115,7 +122,14 @@ impl Content {
     }
 
     /// Adds a text field with its label and puts the cursor into it where it has the focus.
-    fn field(&mut self, label: &str, field: &Field, focused: bool, width: usize, theme: &Theme) {
+    fn push_text_input(
+        &mut self,
+        label: &str,
+        field: &TextInput,
+        focused: bool,
+        width: usize,
+        theme: &Theme,
+    ) {
         let room = width.saturating_sub(label.len() + 1).max(1);
         let (text, column) = field.visible(room);
         if focused {
@@ -133,21 +147,21 @@ impl Content {
 #[derive(Debug)]
 pub(crate) enum Dialog {
     /// Create or push.
-    Cut(Cut),
+    CreateSnapshot(CreateSnapshotDialog),
     /// Pull.
-    Pull(Pull),
+    Pull(PullDialog),
     /// Remove.
-    Remove(Remove),
+    Remove(RemoveDialog),
     /// Leave with jobs running.
-    Quit(Quit),
+    Quit(QuitDialog),
     /// What an earlier run left.
-    Left(Left),
+    InterruptedJobs(InterruptedJobsDialog),
     /// A job with its log.
     Job(JobDetails),
     /// Where a snapshot is.
-    Whereabouts(Whereabouts),
+    SnapshotLocations(SnapshotLocations),
     /// The doctor's page.
-    Doctor(Doctor),
+    Doctor(DoctorDialog),
     /// All keys.
     Help(Help),
     /// Any action by its name.
@@ -155,15 +169,15 @@ pub(crate) enum Dialog {
     /// A guest's screen.
     Screen(ScreenView),
     /// The verbs of a sandbox.
-    Menu(Menu),
+    Menu(SandboxMenu),
     /// One of them, with a question.
-    Turn(Turn),
+    ConfirmVerb(ConfirmVerb),
     /// A new sandbox.
-    New(Box<New>),
+    NewSandbox(Box<NewSandboxDialog>),
     /// The note on a snapshot.
-    Note(Box<Note>),
+    Note(Box<NoteDialog>),
     /// What a rule lets go.
-    Prune(Box<Prune>),
+    Prune(Box<PruneDialog>),
 }
 
 /// One layer: a dialog, and how far it is scrolled.
@@ -174,7 +188,7 @@ pub(crate) struct Layer {
     /// Lines that are scrolled out at its top.
     pub scroll: u16,
     /// Does it follow the line a key is about? Not once it was scrolled by hand.
-    pub follows: bool,
+    pub is_following: bool,
 }
 
 impl From<Dialog> for Layer {
@@ -182,24 +196,24 @@ impl From<Dialog> for Layer {
         Self {
             dialog,
             scroll: 0,
-            follows: false,
+            is_following: false,
         }
     }
 }
 
 impl Layer {
     /// Takes a key. `lines` is how many lines of it were on screen.
-    pub(crate) fn key(&mut self, key: KeyEvent, view: &View, lines: u16) -> Reply {
+    pub(crate) fn on_key(&mut self, key: KeyEvent, view: &View, lines: u16) -> DialogReply {
         let by = |lines: i32| lines.clamp(i32::from(i16::MIN), i32::from(i16::MAX)) as i16;
         let mut scroll = |lines: i32| self.scroll = self.scroll.saturating_add_signed(by(lines));
         let reads_only = matches!(
             self.dialog,
-            Dialog::Job(_) | Dialog::Whereabouts(_) | Dialog::Doctor(_)
+            Dialog::Job(_) | Dialog::SnapshotLocations(_) | Dialog::Doctor(_)
         );
         // Its field takes every letter.
         let is_help = matches!(self.dialog, Dialog::Help(_));
         let is_scroll = matches!(key.code, KeyCode::PageUp | KeyCode::PageDown);
-        self.follows = !is_scroll && !is_help;
+        self.is_following = !is_scroll && !is_help;
         match key.code {
             KeyCode::PageUp => scroll(-i32::from(lines)),
             KeyCode::PageDown => scroll(i32::from(lines)),
@@ -213,43 +227,43 @@ impl Layer {
             KeyCode::Char('G') if reads_only => scroll(i32::MAX),
             KeyCode::Esc => {
                 return match &mut self.dialog {
-                    Dialog::Note(note) => note.leave(),
-                    _ => Reply::close(),
+                    Dialog::Note(note) => note.cancel(),
+                    _ => DialogReply::close(),
                 };
             }
             _ => {
                 return match &mut self.dialog {
-                    Dialog::Cut(dialog) => dialog.key(key, view),
-                    Dialog::Pull(dialog) => dialog.key(key, view),
-                    Dialog::Remove(dialog) => dialog.key(key, view),
-                    Dialog::Quit(dialog) => dialog.key(key, view),
-                    Dialog::Left(dialog) => dialog.key(key, view),
-                    Dialog::Job(dialog) => dialog.key(key, view),
-                    Dialog::Whereabouts(dialog) => dialog.key(key, view),
-                    Dialog::Doctor(dialog) => dialog.key(key),
-                    Dialog::Help(dialog) => dialog.key(key),
-                    Dialog::Palette(dialog) => dialog.key(key),
-                    Dialog::Screen(dialog) => dialog.key(key),
-                    Dialog::Menu(dialog) => dialog.key(key, view),
-                    Dialog::Turn(dialog) => dialog.key(key, view),
-                    Dialog::New(dialog) => dialog.key(key, view),
-                    Dialog::Note(dialog) => dialog.key(key),
-                    Dialog::Prune(dialog) => dialog.key(key, view),
+                    Dialog::CreateSnapshot(dialog) => dialog.on_key(key, view),
+                    Dialog::Pull(dialog) => dialog.on_key(key, view),
+                    Dialog::Remove(dialog) => dialog.on_key(key, view),
+                    Dialog::Quit(dialog) => dialog.on_key(key, view),
+                    Dialog::InterruptedJobs(dialog) => dialog.on_key(key, view),
+                    Dialog::Job(dialog) => dialog.on_key(key, view),
+                    Dialog::SnapshotLocations(dialog) => dialog.on_key(key, view),
+                    Dialog::Doctor(dialog) => dialog.on_key(key),
+                    Dialog::Help(dialog) => dialog.on_key(key),
+                    Dialog::Palette(dialog) => dialog.on_key(key),
+                    Dialog::Screen(dialog) => dialog.on_key(key),
+                    Dialog::Menu(dialog) => dialog.on_key(key, view),
+                    Dialog::ConfirmVerb(dialog) => dialog.on_key(key, view),
+                    Dialog::NewSandbox(dialog) => dialog.on_key(key, view),
+                    Dialog::Note(dialog) => dialog.on_key(key),
+                    Dialog::Prune(dialog) => dialog.on_key(key, view),
                 };
             }
         }
-        Reply::Stay
+        DialogReply::Stay
     }
 
     /// Takes pasted text, where there is a field.
     pub(crate) fn paste(&mut self, text: &str) {
         match &mut self.dialog {
-            Dialog::Cut(dialog) => dialog.paste(text),
+            Dialog::CreateSnapshot(dialog) => dialog.paste(text),
             Dialog::Help(dialog) => dialog.paste(text),
             Dialog::Palette(dialog) => dialog.paste(text),
             Dialog::Remove(dialog) => dialog.paste(text),
-            Dialog::Turn(dialog) => dialog.paste(text),
-            Dialog::New(dialog) => dialog.paste(text),
+            Dialog::ConfirmVerb(dialog) => dialog.paste(text),
+            Dialog::NewSandbox(dialog) => dialog.paste(text),
             Dialog::Note(dialog) => dialog.paste(text),
             Dialog::Prune(dialog) => dialog.paste(text),
             _ => {}
@@ -260,20 +274,20 @@ impl Layer {
     pub(crate) fn content(&self, app: &App, width: usize) -> Content {
         let (view, theme) = (&*app.view, &app.theme);
         match &self.dialog {
-            Dialog::Cut(dialog) => dialog.content(view, theme, width),
+            Dialog::CreateSnapshot(dialog) => dialog.content(view, theme, width),
             Dialog::Pull(dialog) => dialog.content(view, theme, width),
             Dialog::Remove(dialog) => dialog.content(view, theme, width),
             Dialog::Quit(dialog) => dialog.content(view, theme, width),
-            Dialog::Left(dialog) => dialog.content(view, theme, width),
+            Dialog::InterruptedJobs(dialog) => dialog.content(view, theme, width),
             Dialog::Job(dialog) => dialog.content(view, theme, width),
-            Dialog::Whereabouts(dialog) => dialog.content(view, theme, width),
+            Dialog::SnapshotLocations(dialog) => dialog.content(view, theme, width),
             Dialog::Doctor(dialog) => dialog.content(view, theme, width),
             Dialog::Help(dialog) => dialog.content(&app.keymap, theme, width),
             Dialog::Palette(dialog) => dialog.content(app, width),
             Dialog::Screen(dialog) => dialog.content(),
             Dialog::Menu(dialog) => dialog.content(view, theme, width),
-            Dialog::Turn(dialog) => dialog.content(view, theme, width),
-            Dialog::New(dialog) => dialog.content(view, theme, width),
+            Dialog::ConfirmVerb(dialog) => dialog.content(view, theme, width),
+            Dialog::NewSandbox(dialog) => dialog.content(view, theme, width),
             Dialog::Note(dialog) => dialog.content(theme, width),
             Dialog::Prune(dialog) => dialog.content(view, theme, width),
         }

@@ -8,26 +8,26 @@ use ratatui::text::Line;
 use ratatui::widgets::Widget;
 use ratatui_textarea::{CursorMove, TextArea, WrapMode};
 
-use super::{Content, Reply};
+use super::{Content, DialogReply};
 use crate::app::Command;
 use crate::theme::Theme;
 use snapdeck_model::{AnnotationsPatch, MAX_NOTE_BYTES};
 
 /// Lines of the note that are shown at once.
-const HEIGHT: u16 = 10;
+const EDITOR_HEIGHT: u16 = 10;
 
 /// The dialog.
 #[derive(Debug)]
-pub(crate) struct Note {
+pub(crate) struct NoteDialog {
     /// What is done in the end, but for the note.
     command: Command,
-    before: String,
+    original: String,
     text: TextArea<'static>,
     /// Was it told that closing loses what was typed?
-    warned: bool,
+    has_warned: bool,
 }
 
-impl Note {
+impl NoteDialog {
     /// Of the snapshot that `command` says something of, with the `note` there is.
     pub(crate) fn new(command: Command, note: &str) -> Self {
         let mut text = TextArea::new(note.lines().map(str::to_owned).collect());
@@ -39,9 +39,9 @@ impl Note {
         text.move_cursor(CursorMove::End);
         Self {
             command,
-            before: note.trim_end().to_owned(),
+            original: note.trim_end().to_owned(),
             text,
-            warned: false,
+            has_warned: false,
         }
     }
 
@@ -54,24 +54,24 @@ impl Note {
     }
 
     /// Takes the key that closes: where something was typed, the first one only warns.
-    pub(crate) fn leave(&mut self) -> Reply {
-        if self.warned || self.note() == self.before {
-            return Reply::close();
+    pub(crate) fn cancel(&mut self) -> DialogReply {
+        if self.has_warned || self.note() == self.original {
+            return DialogReply::close();
         }
-        self.warned = true;
-        Reply::Stay
+        self.has_warned = true;
+        DialogReply::Stay
     }
 
     /// Takes a key.
-    pub(crate) fn key(&mut self, key: KeyEvent) -> Reply {
-        self.warned = false;
+    pub(crate) fn on_key(&mut self, key: KeyEvent) -> DialogReply {
+        self.has_warned = false;
         let ctrl = key.modifiers.contains(KeyModifiers::CONTROL);
         if !(ctrl && key.code == KeyCode::Char('s')) {
             self.text.input(key);
-            return Reply::Stay;
+            return DialogReply::Stay;
         }
         if !self.fits() {
-            return Reply::Stay;
+            return DialogReply::Stay;
         }
         let mut command = self.command.clone();
         if let Command::Annotate { change, .. } = &mut command {
@@ -80,7 +80,7 @@ impl Note {
                 ..AnnotationsPatch::default()
             };
         }
-        Reply::Close(vec![command])
+        DialogReply::Close(vec![command])
     }
 
     /// Takes pasted text. Terminals paste line ends as carriage returns.
@@ -102,22 +102,23 @@ impl Note {
         {
             content.title = format!("note on {name}");
             let places = match (host, bucket) {
-                (Some(host), true) => format!("Kept on {host} and in the bucket."),
+                (Some(host), true) => format!("Saved on {host} and in the bucket."),
                 (Some(host), false) => format!("Kept on {host}."),
-                (None, _) => "Kept in the bucket.".to_owned(),
+                (None, _) => "Saved in the bucket.".to_owned(),
             };
-            content.say(&places, 0, theme.dim, width);
-            content.gap();
+            content.push_wrapped(&places, 0, theme.dim, width);
+            content.push_blank();
         }
-        self.editor(&mut content, width);
+        self.push_editor(&mut content, width);
         let length = self.note().len();
         if !self.fits() {
-            let text = format!("✗ A note can have {MAX_NOTE_BYTES} bytes; this one has {length}.");
-            content.say(&text, 0, theme.bad, width);
+            let text =
+                format!("✗ A note may have at most {MAX_NOTE_BYTES} bytes; this one has {length}.");
+            content.push_wrapped(&text, 0, theme.bad, width);
         }
-        if self.warned {
-            let text = "! What was typed is not kept yet: esc again drops it.";
-            content.say(text, 0, theme.warn, width);
+        if self.has_warned {
+            let text = "! Unsaved changes: press esc again to discard them.";
+            content.push_wrapped(text, 0, theme.warn, width);
         }
         content.keys = vec![
             ("ctrl-s", "keep", self.fits()),
@@ -128,8 +129,13 @@ impl Note {
     }
 
     /// Has the editor draw itself aside, and takes what it drew.
-    fn editor(&self, content: &mut Content, width: usize) {
-        let area = Rect::new(0, 0, u16::try_from(width).unwrap_or(u16::MAX), HEIGHT);
+    fn push_editor(&self, content: &mut Content, width: usize) {
+        let area = Rect::new(
+            0,
+            0,
+            u16::try_from(width).unwrap_or(u16::MAX),
+            EDITOR_HEIGHT,
+        );
         let mut drawn = Buffer::empty(area);
         (&self.text).render(area, &mut drawn);
         let first = content.lines.len();

@@ -3,7 +3,7 @@
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::text::{Line, Span};
 
-use super::{Content, Field, Reply};
+use super::{Content, DialogReply, TextInput};
 use crate::actions::{Action, Entry};
 use crate::app::App;
 use crate::format::{fit, wrap};
@@ -14,16 +14,16 @@ use crate::table::ACTIONS;
 /// The dialog.
 #[derive(Debug, Default)]
 pub(crate) struct Palette {
-    search: Field,
+    search: TextInput,
     row: usize,
 }
 
 /// Columns of a name, and of its key.
-const NAME: usize = 16;
-const KEY: usize = 10;
+const NAME_WIDTH: usize = 16;
+const KEY_WIDTH: usize = 10;
 
 /// The actions whose name or sentence fits `words`, the best fit first.
-fn found(words: &str) -> Vec<&'static Entry> {
+fn matching_entries(words: &str) -> Vec<&'static Entry> {
     // It is open already, and a host's number cannot be typed here.
     let known = |entry: &&Entry| !matches!(entry.action, Action::Palette | Action::Host(_));
     let ranked = ACTIONS.iter().filter(known).filter_map(|entry| {
@@ -39,8 +39,8 @@ fn found(words: &str) -> Vec<&'static Entry> {
 
 impl Palette {
     /// Takes a key.
-    pub(crate) fn key(&mut self, key: KeyEvent) -> Reply {
-        let last = || found(self.search.text()).len().saturating_sub(1);
+    pub(crate) fn on_key(&mut self, key: KeyEvent) -> DialogReply {
+        let last = || matching_entries(self.search.text()).len().saturating_sub(1);
         let ctrl = key.modifiers.contains(KeyModifiers::CONTROL);
         match (key.code, ctrl) {
             (KeyCode::Up, _) | (KeyCode::Char('p'), true) => self.row = self.row.saturating_sub(1),
@@ -48,14 +48,14 @@ impl Palette {
                 self.row = (self.row + 1).min(last())
             }
             (KeyCode::Enter, _) => {
-                if let Some(entry) = found(self.search.text()).get(self.row) {
-                    return Reply::Instead(entry.action);
+                if let Some(entry) = matching_entries(self.search.text()).get(self.row) {
+                    return DialogReply::Perform(entry.action);
                 }
             }
-            _ if self.search.key(key) => self.row = 0,
+            _ if self.search.on_key(key) => self.row = 0,
             _ => {}
         }
-        Reply::Stay
+        DialogReply::Stay
     }
 
     /// Takes pasted text.
@@ -71,8 +71,8 @@ impl Palette {
             title: format!(":{}▏", self.search.text()),
             ..Content::default()
         };
-        let rest = width.saturating_sub(NAME + KEY + 2);
-        let all = found(self.search.text());
+        let rest = width.saturating_sub(NAME_WIDTH + KEY_WIDTH + 2);
+        let all = matching_entries(self.search.text());
         for (row, entry) in all.iter().enumerate() {
             let why = perform::refusal(app, entry);
             let keys = app.keymap.keys(entry.action).next().unwrap_or_default();
@@ -92,8 +92,8 @@ impl Palette {
                 style
             };
             content.lines.push(Line::from(vec![
-                Span::styled(fit(entry.name, NAME), style),
-                Span::styled(fit(&format!(" {keys}"), KEY + 1), key_style),
+                Span::styled(fit(entry.name, NAME_WIDTH), style),
+                Span::styled(fit(&format!(" {keys}"), KEY_WIDTH + 1), key_style),
                 Span::styled(
                     fit(&format!(" {}", texts.next().unwrap_or_default()), rest + 1),
                     style,
@@ -101,14 +101,14 @@ impl Palette {
             ]));
             // The whole sentence of the one it is about.
             for more in texts.filter(|_| row == self.row) {
-                let indent = " ".repeat(NAME + KEY + 2);
+                let indent = " ".repeat(NAME_WIDTH + KEY_WIDTH + 2);
                 content
                     .lines
                     .push(Line::styled(fit(&format!("{indent}{more}"), width), style));
             }
         }
         if all.is_empty() {
-            content.say("No action is called so.", 0, theme.dim, width);
+            content.push_wrapped("No such action.", 0, theme.dim, width);
         }
         let possible = all
             .get(self.row)

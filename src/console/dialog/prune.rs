@@ -5,7 +5,7 @@ use std::time::Duration;
 use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::text::{Line, Span};
 
-use super::{Content, Field, Reply};
+use super::{Content, DialogReply, TextInput};
 use crate::app::Command;
 use crate::format::{self, count, size, timestamp};
 use crate::theme::Theme;
@@ -13,10 +13,10 @@ use snapdeck_engine::{PruneRequest, View};
 use snapdeck_model::{Error, HostName, PrunePlan, PruneRule, Result};
 
 /// Columns of a place's name.
-const PLACE: usize = 10;
+const PLACE_WIDTH: usize = 10;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
+enum PruneField {
     Hosts,
     Bucket,
     Keep,
@@ -27,74 +27,74 @@ enum Part {
 
 /// How far it has come.
 #[derive(Debug)]
-enum Stage {
+enum PruneStage {
     /// The rule is being told.
     Rule,
     /// What it lets go is being looked for.
-    Asked(PruneRequest),
+    Planning(PruneRequest),
     /// It was found.
-    Found(PruneRequest, Box<PrunePlan>),
+    Review(PruneRequest, Box<PrunePlan>),
     /// Why it was not.
     Failed(Error),
 }
 
 /// The dialog.
 #[derive(Debug)]
-pub(crate) struct Prune {
+pub(crate) struct PruneDialog {
     /// All hosts.
     hosts: Vec<HostName>,
     current: Option<HostName>,
     /// How many hosts: none, the current one, all.
-    reach: usize,
+    host_scope: usize,
     has_bucket: bool,
-    bucket: bool,
-    keep: Field,
-    days: Field,
+    include_bucket: bool,
+    keep_newest: TextInput,
+    older_than_days: TextInput,
     unused: bool,
-    leftovers: bool,
-    focus: Part,
-    stage: Stage,
+    include_leftovers: bool,
+    focus: PruneField,
+    stage: PruneStage,
     /// Is the confirmation being typed?
-    confirms: bool,
-    typed: Field,
+    is_confirming: bool,
+    confirmation: TextInput,
 }
 
-impl Prune {
+impl PruneDialog {
     /// Asks what may go on the `current` host, and on others and in the bucket if that is wished.
     pub(crate) fn new(hosts: Vec<HostName>, current: Option<&HostName>, has_bucket: bool) -> Self {
         Self {
-            reach: usize::from(current.is_some()),
+            host_scope: usize::from(current.is_some()),
             hosts,
             current: current.cloned(),
             has_bucket,
-            bucket: false,
-            keep: Field::default(),
-            days: Field::default(),
+            include_bucket: false,
+            keep_newest: TextInput::default(),
+            older_than_days: TextInput::default(),
             unused: false,
-            leftovers: true,
-            focus: Part::Keep,
-            stage: Stage::Rule,
-            confirms: false,
-            typed: Field::default(),
+            include_leftovers: true,
+            focus: PruneField::Keep,
+            stage: PruneStage::Rule,
+            is_confirming: false,
+            confirmation: TextInput::default(),
         }
     }
 
-    fn parts(&self) -> Vec<Part> {
+    fn visible_fields(&self) -> Vec<PruneField> {
         let mut parts = vec![
-            Part::Keep,
-            Part::Days,
-            Part::Unused,
-            Part::Leftovers,
-            Part::Hosts,
+            PruneField::Keep,
+            PruneField::Days,
+            PruneField::Unused,
+            PruneField::Leftovers,
+            PruneField::Hosts,
         ];
         if self.has_bucket {
-            parts.push(Part::Bucket);
+            parts.push(PruneField::Bucket);
         }
         parts
     }
 
-    fn reached(&self) -> Vec<HostName> {
-        match self.reach {
+    fn target_hosts(&self) -> Vec<HostName> {
+        match self.host_scope {
             0 => Vec::new(),
             1 => self.current.iter().cloned().collect(),
             _ => self.hosts.clone(),
@@ -102,16 +102,16 @@ impl Prune {
     }
 
     /// What is asked, or why nothing is.
-    fn pruning(&self) -> std::result::Result<PruneRequest, String> {
-        let number = |field: &Field, what: &str| match field.text().trim() {
+    fn request(&self) -> std::result::Result<PruneRequest, String> {
+        let number = |field: &TextInput, what: &str| match field.text().trim() {
             "" => Ok(None),
             text => match text.parse::<u32>() {
                 Ok(number) if number > 0 => Ok(Some(number)),
-                _ => Err(format!("{what} is a number from 1 on")),
+                _ => Err(format!("{what} must be a number from 1")),
             },
         };
-        let keep = number(&self.keep, "how many are kept")?;
-        let days = number(&self.days, "an age")?;
+        let keep = number(&self.keep_newest, "the number of versions to keep")?;
+        let days = number(&self.older_than_days, "an age")?;
         let day = Duration::from_secs(24 * 60 * 60);
         let pruning = PruneRequest {
             rule: PruneRule {
@@ -119,100 +119,102 @@ impl Prune {
                 older_than: days.map(|days| day.saturating_mul(days)),
                 unused: self.unused,
             },
-            hosts: self.reached(),
-            bucket: self.bucket,
-            leftovers: self.leftovers,
+            hosts: self.target_hosts(),
+            include_bucket: self.include_bucket,
+            include_leftovers: self.include_leftovers,
         };
-        if pruning.hosts.is_empty() && !pruning.bucket {
-            return Err("no place is ticked".to_owned());
+        if pruning.hosts.is_empty() && !pruning.include_bucket {
+            return Err("no location is ticked".to_owned());
         }
-        if pruning.rule == PruneRule::default() && !pruning.leftovers {
-            return Err("nothing may go yet: name a condition".to_owned());
+        if pruning.rule == PruneRule::default() && !pruning.include_leftovers {
+            return Err("nothing to remove yet: set a condition".to_owned());
         }
         Ok(pruning)
     }
 
     /// Takes up what was found, where that is what is still asked.
-    pub(crate) fn take(&mut self, pruning: &PruneRequest, found: Result<PrunePlan>) {
-        if !matches!(&self.stage, Stage::Asked(asked) if asked == pruning) {
+    pub(crate) fn on_plan(&mut self, pruning: &PruneRequest, found: Result<PrunePlan>) {
+        if !matches!(&self.stage, PruneStage::Planning(asked) if asked == pruning) {
             return;
         }
         self.stage = match found {
-            Ok(plan) => Stage::Found(pruning.clone(), Box::new(plan)),
-            Err(error) => Stage::Failed(error),
+            Ok(plan) => PruneStage::Review(pruning.clone(), Box::new(plan)),
+            Err(error) => PruneStage::Failed(error),
         };
     }
 
     /// Takes a key.
-    pub(crate) fn key(&mut self, key: KeyEvent, _: &View) -> Reply {
+    pub(crate) fn on_key(&mut self, key: KeyEvent, _: &View) -> DialogReply {
         match &self.stage {
-            Stage::Rule => return self.key_of_rule(key),
-            Stage::Found(pruning, plan) => match phrase(plan) {
-                Some(phrase) if self.confirms => {
+            PruneStage::Rule => return self.rule_key(key),
+            PruneStage::Review(pruning, plan) => match phrase(plan) {
+                Some(phrase) if self.is_confirming => {
                     if key.code != KeyCode::Enter {
-                        self.typed.key(key);
-                    } else if self.typed.text().trim() == phrase {
+                        self.confirmation.on_key(key);
+                    } else if self.confirmation.text().trim() == phrase {
                         return submit(pruning, plan);
                     }
-                    return Reply::Stay;
+                    return DialogReply::Stay;
                 }
-                Some(_) if key.code == KeyCode::Char('y') => self.confirms = true,
+                Some(_) if key.code == KeyCode::Char('y') => self.is_confirming = true,
                 None if key.code == KeyCode::Char('y') && !plan.is_empty() => {
                     return submit(pruning, plan);
                 }
                 _ => {}
             },
-            Stage::Asked(_) | Stage::Failed(_) => {}
+            PruneStage::Planning(_) | PruneStage::Failed(_) => {}
         }
         match key.code {
             KeyCode::Char('b') => {
-                self.stage = Stage::Rule;
-                self.confirms = false;
-                self.typed = Field::default();
+                self.stage = PruneStage::Rule;
+                self.is_confirming = false;
+                self.confirmation = TextInput::default();
             }
-            KeyCode::Char('n' | 'q') => return Reply::close(),
+            KeyCode::Char('n' | 'q') => return DialogReply::close(),
             _ => {}
         }
-        Reply::Stay
+        DialogReply::Stay
     }
 
-    fn key_of_rule(&mut self, key: KeyEvent) -> Reply {
-        let parts = self.parts();
+    fn rule_key(&mut self, key: KeyEvent) -> DialogReply {
+        let parts = self.visible_fields();
         let at = parts.iter().position(|part| *part == self.focus);
         let at = at.unwrap_or(0);
         match key.code {
             KeyCode::Enter => {
-                if let Ok(pruning) = self.pruning() {
-                    self.stage = Stage::Asked(pruning.clone());
-                    return Reply::Do(vec![Command::FindPrunable(pruning)]);
+                if let Ok(pruning) = self.request() {
+                    self.stage = PruneStage::Planning(pruning.clone());
+                    return DialogReply::Execute(vec![Command::FindPrunable(pruning)]);
                 }
             }
             KeyCode::Tab | KeyCode::Down => self.focus = parts[(at + 1) % parts.len()],
             KeyCode::BackTab | KeyCode::Up => {
                 self.focus = parts[(at + parts.len() - 1) % parts.len()];
             }
-            _ if self.focus == Part::Keep => drop(self.keep.key(key)),
-            _ if self.focus == Part::Days => drop(self.days.key(key)),
+            _ if self.focus == PruneField::Keep => drop(self.keep_newest.on_key(key)),
+            _ if self.focus == PruneField::Days => drop(self.older_than_days.on_key(key)),
             KeyCode::Char(' ') => match self.focus {
-                Part::Hosts => {
+                PruneField::Hosts => {
                     let most = 1 + usize::from(self.hosts.len() > 1);
-                    self.reach = (self.reach + 1) % (most + 1);
+                    self.host_scope = (self.host_scope + 1) % (most + 1);
                 }
-                Part::Bucket => self.bucket = !self.bucket,
-                Part::Unused => self.unused = !self.unused,
-                _ => self.leftovers = !self.leftovers,
+                PruneField::Bucket => self.include_bucket = !self.include_bucket,
+                PruneField::Unused => self.unused = !self.unused,
+                _ => self.include_leftovers = !self.include_leftovers,
             },
             _ => {}
         }
-        Reply::Stay
+        DialogReply::Stay
     }
 
     /// Takes pasted text.
     pub(crate) fn paste(&mut self, text: &str) {
         match (&self.stage, self.focus) {
-            (Stage::Rule, Part::Keep) => self.keep.paste(text.trim()),
-            (Stage::Rule, Part::Days) => self.days.paste(text.trim()),
-            (Stage::Found(..), _) if self.confirms => self.typed.paste(text.trim()),
+            (PruneStage::Rule, PruneField::Keep) => self.keep_newest.paste(text.trim()),
+            (PruneStage::Rule, PruneField::Days) => self.older_than_days.paste(text.trim()),
+            (PruneStage::Review(..), _) if self.is_confirming => {
+                self.confirmation.paste(text.trim())
+            }
             _ => {}
         }
     }
@@ -224,83 +226,104 @@ impl Prune {
             ..Content::default()
         };
         match &self.stage {
-            Stage::Rule => self.rule(&mut content, view, theme, width),
-            Stage::Asked(_) => {
-                content.say("◌ Looking for what may go…", 0, theme.text, width);
+            PruneStage::Rule => self.push_rule_form(&mut content, view, theme, width),
+            PruneStage::Planning(_) => {
+                content.push_wrapped("◌ Searching…", 0, theme.text, width);
                 content.keys = vec![("b", "back", true)];
             }
-            Stage::Failed(error) => {
-                content.say(&format!("✗ {error}"), 0, theme.bad, width);
+            PruneStage::Failed(error) => {
+                content.push_wrapped(&format!("✗ {error}"), 0, theme.bad, width);
                 content.keys = vec![("b", "back", true)];
             }
-            Stage::Found(_, plan) => self.found(&mut content, plan, theme, width),
+            PruneStage::Review(_, plan) => self.show_plan(&mut content, plan, theme, width),
         }
         content.keys.push(("esc", "close", true));
         content
     }
 
-    fn rule(&self, content: &mut Content, view: &View, theme: &Theme, width: usize) {
-        let text = "What meets all conditions goes. What a sandbox stands on stays, what is pinned, and the \
-            last sound copy of what is in use.";
-        content.say(text, 0, theme.dim, width);
-        content.gap();
+    fn push_rule_form(&self, content: &mut Content, view: &View, theme: &Theme, width: usize) {
+        let text = "Removes snapshots that match all conditions. Never removes one that is in use, pinned, or the \
+            last good copy of one in use.";
+        content.push_wrapped(text, 0, theme.dim, width);
+        content.push_blank();
         let on = |part| self.focus == part;
-        let label = "keep the newest of each family of versions: ";
-        content.field(label, &self.keep, on(Part::Keep), width, theme);
-        content.field(
-            "written more days ago than: ",
-            &self.days,
-            on(Part::Days),
+        let label = "Keep newest N versions of each name: ";
+        content.push_text_input(label, &self.keep_newest, on(PruneField::Keep), width, theme);
+        content.push_text_input(
+            "Older than (days): ",
+            &self.older_than_days,
+            on(PruneField::Days),
             width,
             theme,
         );
-        let label = "unused: no sandbox on any host stands on it";
-        content.tick(label, self.unused, on(Part::Unused), true, theme);
-        content.gap();
-        let label = "and what broke off and was not touched for a day";
-        content.tick(label, self.leftovers, on(Part::Leftovers), true, theme);
-        content.gap();
-        let hosts = match (self.reach, &self.current) {
+        let label = "unused: no sandbox on any host is based on it";
+        content.push_check_box(label, self.unused, on(PruneField::Unused), true, theme);
+        content.push_blank();
+        let label = "also leftovers of interrupted jobs, older than a day";
+        content.push_check_box(
+            label,
+            self.include_leftovers,
+            on(PruneField::Leftovers),
+            true,
+            theme,
+        );
+        content.push_blank();
+        let hosts = match (self.host_scope, &self.current) {
             (0, _) | (1, None) => "on no host".to_owned(),
             (1, Some(host)) => format!("on {host}"),
             (_, _) => format!("on {}", count(self.hosts.len(), "host")),
         };
-        content.tick(&hosts, self.reach > 0, on(Part::Hosts), true, theme);
+        content.push_check_box(
+            &hosts,
+            self.host_scope > 0,
+            on(PruneField::Hosts),
+            true,
+            theme,
+        );
         if self.has_bucket {
             let label = format!("in {}", view.bucket.location);
-            content.tick(&label, self.bucket, on(Part::Bucket), true, theme);
+            content.push_check_box(
+                &label,
+                self.include_bucket,
+                on(PruneField::Bucket),
+                true,
+                theme,
+            );
         }
-        let asked = self.pruning();
+        let asked = self.request();
         if let Err(why) = &asked {
-            content.gap();
-            content.say(&format!("✗ {why}"), 0, theme.warn, width);
+            content.push_blank();
+            content.push_wrapped(&format!("✗ {why}"), 0, theme.warn, width);
         }
         content.keys = vec![("enter", "look", asked.is_ok()), ("tab", "next", true)];
-        if !matches!(self.focus, Part::Keep | Part::Days) {
+        if !matches!(self.focus, PruneField::Keep | PruneField::Days) {
             content.keys.push(("space", "tick", true));
         }
     }
 
-    fn found(&self, content: &mut Content, plan: &PrunePlan, theme: &Theme, width: usize) {
+    fn show_plan(&self, content: &mut Content, plan: &PrunePlan, theme: &Theme, width: usize) {
         for warning in &plan.warnings {
-            content.say(&format!("! {warning}"), 0, theme.warn, width);
+            content.push_wrapped(&format!("! {warning}"), 0, theme.warn, width);
         }
         let phrase = phrase(plan);
         if plan.is_empty() {
-            content.say("Nothing goes.", 0, theme.text, width);
+            content.push_wrapped("Nothing goes.", 0, theme.text, width);
         } else {
-            let text = format!("Goes for good, and frees {}:", size(plan.reclaimed_bytes()));
-            content.say(&text, 0, theme.text, width);
+            let text = format!("To remove, reclaims {}:", size(plan.reclaimed_bytes()));
+            content.push_wrapped(&text, 0, theme.text, width);
         }
         let row = |place: &str, what: &str, bytes: u64, note: &str| {
-            let room = width.saturating_sub(PLACE + 14);
+            let room = width.saturating_sub(PLACE_WIDTH + 14);
             let name = room / 2;
             let (what, note) = (
                 format::fit(what, name),
                 format::clip(note, room.saturating_sub(name)),
             );
             Line::from(vec![
-                Span::styled(format!("  {}", format::fit(place, PLACE)), theme.title),
+                Span::styled(
+                    format!("  {}", format::fit(place, PLACE_WIDTH)),
+                    theme.title,
+                ),
                 Span::raw(format!("{what} {:>9}  ", size(bytes))),
                 Span::styled(note, theme.dim),
             ])
@@ -308,11 +331,11 @@ impl Prune {
         let written = |at: Option<jiff::Timestamp>| at.map(timestamp).unwrap_or_default();
         for one in &plan.to_remove {
             let note = match one.is_last_copy {
-                true => "no other copy is known".to_owned(),
+                true => "no other copy known".to_owned(),
                 false => written(one.modified),
             };
             content.lines.push(row(
-                place(&one.host),
+                place_name(&one.host),
                 one.name.as_str(),
                 one.size_bytes,
                 &note,
@@ -324,15 +347,15 @@ impl Prune {
             let note = format!("{}{}", one.kind.as_str(), at.unwrap_or_default());
             content
                 .lines
-                .push(row(place(&one.host), file, one.size_bytes, &note));
+                .push(row(place_name(&one.host), file, one.size_bytes, &note));
         }
         if !plan.kept.is_empty() {
-            content.gap();
-            content.say("Stays, though it meets the rule:", 0, theme.text, width);
+            content.push_blank();
+            content.push_wrapped("Kept although it matches:", 0, theme.text, width);
             for one in &plan.kept {
                 let why = one.keep_reasons.join("; ");
                 content.lines.push(row(
-                    place(&one.host),
+                    place_name(&one.host),
                     one.name.as_str(),
                     one.size_bytes,
                     &why,
@@ -340,11 +363,11 @@ impl Prune {
             }
         }
         match phrase {
-            Some(phrase) if self.confirms => {
-                content.gap();
-                content.say(&format!("Type {phrase} to confirm:"), 0, theme.text, width);
-                content.field("> ", &self.typed, true, width, theme);
-                let same = self.typed.text().trim() == phrase;
+            Some(phrase) if self.is_confirming => {
+                content.push_blank();
+                content.push_wrapped(&format!("Type {phrase} to confirm:"), 0, theme.text, width);
+                content.push_text_input("> ", &self.confirmation, true, width, theme);
+                let same = self.confirmation.text().trim() == phrase;
                 content.keys = vec![("enter", "remove", same)];
             }
             phrase => {
@@ -362,7 +385,7 @@ impl Prune {
     }
 }
 
-fn place(host: &Option<HostName>) -> &str {
+fn place_name(host: &Option<HostName>) -> &str {
     host.as_ref().map_or("bucket", HostName::as_str)
 }
 
@@ -371,6 +394,6 @@ fn phrase(plan: &PrunePlan) -> Option<String> {
     (!plan.to_remove.is_empty()).then(|| format!("remove {}", plan.to_remove.len()))
 }
 
-fn submit(pruning: &PruneRequest, plan: &PrunePlan) -> Reply {
-    Reply::Close(vec![Command::Prune(pruning.clone(), plan.clone())])
+fn submit(pruning: &PruneRequest, plan: &PrunePlan) -> DialogReply {
+    DialogReply::Close(vec![Command::Prune(pruning.clone(), plan.clone())])
 }

@@ -6,7 +6,7 @@ use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
-use super::{Content, Reply};
+use super::{Content, DialogReply};
 use crate::actions::{Action, Pane};
 use crate::app::Command;
 use crate::cell::Place;
@@ -18,43 +18,43 @@ use snapdeck_model::{HostName, Operation, PullCost, SnapshotName};
 
 /// The dialog.
 #[derive(Debug)]
-pub(crate) struct Pull {
+pub(crate) struct PullDialog {
     names: Vec<SnapshotName>,
-    ticked: HashSet<HostName>,
+    target_hosts: HashSet<HostName>,
     /// Where cells are chosen: which names are meant for a host. A host that has none here gets all.
-    only: HashMap<HostName, HashSet<SnapshotName>>,
+    names_by_host: HashMap<HostName, HashSet<SnapshotName>>,
     overwrite: bool,
     /// What each pull would bring, as far as it was asked, or why that is not known.
-    costs: HashMap<Pair, Result<PullCost, String>>,
+    costs: HashMap<PullTarget, Result<PullCost, String>>,
     /// The host that a key is about.
-    at: usize,
-    from: Pane,
+    cursor: usize,
+    opened_from: Pane,
 }
 
 /// A snapshot, and a host it is to go to.
-pub(crate) type Pair = (HostName, SnapshotName);
+pub(crate) type PullTarget = (HostName, SnapshotName);
 
 /// Pulls whose costs are asked for: more are not looked at one by one.
-const ASKED: usize = 64;
+const MAX_COST_QUERIES: usize = 64;
 
 /// What a pull would find on the host.
-enum Local<'a> {
+enum LocalState<'a> {
     Absent,
-    Broken(&'a str),
-    Here,
+    Damaged(&'a str),
+    Present,
 }
 
-fn local<'a>(view: &'a View, host: &HostName, name: &SnapshotName) -> Local<'a> {
+fn local_state<'a>(view: &'a View, host: &HostName, name: &SnapshotName) -> LocalState<'a> {
     match lookup::snapshot(view, host, name) {
-        None => Local::Absent,
+        None => LocalState::Absent,
         Some(found) => match &found.problem {
-            Some(problem) => Local::Broken(problem),
-            None => Local::Here,
+            Some(problem) => LocalState::Damaged(problem),
+            None => LocalState::Present,
         },
     }
 }
 
-impl Pull {
+impl PullDialog {
     /// Asks whether what is `chosen` in pane `from` shall be pulled: objects to the `current` host at first,
     /// what was chosen on a host to that one.
     pub(crate) fn new(
@@ -84,36 +84,38 @@ impl Pull {
             .position(|host| ticked.contains(&host.name));
         Self {
             names,
-            ticked,
-            only,
+            target_hosts: ticked,
+            names_by_host: only,
             overwrite: false,
             costs: HashMap::new(),
-            at: first.unwrap_or(0),
-            from,
+            cursor: first.unwrap_or(0),
+            opened_from: from,
         }
     }
 
     /// The hosts it goes to.
     fn targets<'a>(&'a self, view: &'a View) -> impl Iterator<Item = &'a HostView> {
         let hosts = view.hosts.iter().map(AsRef::as_ref);
-        hosts.filter(|host| self.ticked.contains(&host.name))
+        hosts.filter(|host| self.target_hosts.contains(&host.name))
     }
 
-    fn is_wanted(&self, host: &HostName, name: &SnapshotName) -> bool {
-        self.only.get(host).is_none_or(|names| names.contains(name))
+    fn is_selected(&self, host: &HostName, name: &SnapshotName) -> bool {
+        self.names_by_host
+            .get(host)
+            .is_none_or(|names| names.contains(name))
     }
 
     /// A pull that would move bytes, and of which it is not known how many.
-    pub(crate) fn unasked(&self, view: &View) -> Option<Pair> {
-        if self.costs.len() >= ASKED || view.bucket.link == Link::Off {
+    pub(crate) fn next_cost_query(&self, view: &View) -> Option<PullTarget> {
+        if self.costs.len() >= MAX_COST_QUERIES || view.bucket.link == Link::Unconfigured {
             return None;
         }
         let hosts = self.targets(view).filter(|host| host.link == Link::Up);
         let mut pairs = hosts.flat_map(|host| {
             let names = self.names.iter();
             let names = names.filter(|name| {
-                self.is_wanted(&host.name, name)
-                    && self.moves(&local(view, &host.name, name))
+                self.is_selected(&host.name, name)
+                    && self.is_transferred(&local_state(view, &host.name, name))
                     && lookup::object(view, name).is_some()
             });
             names.map(|name| (host.name.clone(), name.clone()))
@@ -122,7 +124,7 @@ impl Pull {
     }
 
     /// Takes up what a pull would bring.
-    pub(crate) fn take_cost(&mut self, pair: Pair, cost: Result<PullCost, String>) {
+    pub(crate) fn on_cost(&mut self, pair: PullTarget, cost: Result<PullCost, String>) {
         self.costs.insert(pair, cost);
     }
 
@@ -131,34 +133,34 @@ impl Pull {
     }
 
     /// What is fetched and what is copied, where not all is fetched.
-    fn told(&self, host: &HostView, name: &SnapshotName) -> Option<String> {
+    fn cost_text(&self, host: &HostView, name: &SnapshotName) -> Option<String> {
         let cost = self.cost(&host.name, name)?;
         let from = format::parts(&cost.copies, "from");
         let fetch = size(cost.fetch_bytes);
-        (!from.is_empty()).then(|| format!("fetch {fetch}, {from} here"))
+        (!from.is_empty()).then(|| format!("fetch {fetch}, {from} already here"))
     }
 
-    fn any_here(&self, view: &View) -> bool {
+    fn is_any_present(&self, view: &View) -> bool {
         self.targets(view).any(|host| {
             let mut names = self.names.iter();
             names.any(|name| {
-                self.is_wanted(&host.name, name)
-                    && matches!(local(view, &host.name, name), Local::Here)
+                self.is_selected(&host.name, name)
+                    && matches!(local_state(view, &host.name, name), LocalState::Present)
             })
         })
     }
 
-    fn moves(&self, local: &Local<'_>) -> bool {
-        self.overwrite || !matches!(local, Local::Here)
+    fn is_transferred(&self, local: &LocalState<'_>) -> bool {
+        self.overwrite || !matches!(local, LocalState::Present)
     }
 
     fn refusal(&self, view: &View) -> Option<String> {
         match &view.bucket.link {
-            Link::Off => {
-                return Some("no bucket is configured: name one in config.toml".to_owned());
+            Link::Unconfigured => {
+                return Some("no bucket configured: set [bucket] name in config.toml".to_owned());
             }
             Link::Down(error) => return Some(error.to_string()),
-            Link::Opening | Link::Up => {}
+            Link::Connecting | Link::Up => {}
         }
         // One that is away does not stop the others: its own job waits for it.
         let mut away = None;
@@ -176,9 +178,9 @@ impl Pull {
         for name in &self.names {
             for host in self
                 .targets(view)
-                .filter(|host| self.is_wanted(&host.name, name))
+                .filter(|host| self.is_selected(&host.name, name))
             {
-                let is_here = matches!(local(view, &host.name, name), Local::Here);
+                let is_here = matches!(local_state(view, &host.name, name), LocalState::Present);
                 operations.push(Operation::Pull {
                     host: host.name.clone(),
                     name: name.clone(),
@@ -190,47 +192,51 @@ impl Pull {
     }
 
     /// Takes a key.
-    pub(crate) fn key(&mut self, key: KeyEvent, view: &View) -> Reply {
+    pub(crate) fn on_key(&mut self, key: KeyEvent, view: &View) -> DialogReply {
         let several = view.hosts.len() > 1;
         let last = view.hosts.len().saturating_sub(1);
-        self.at = self.at.min(last);
+        self.cursor = self.cursor.min(last);
         match key.code {
             KeyCode::Char('y') | KeyCode::Enter if self.refusal(view).is_none() => {
-                return Reply::Close(vec![Command::SubmitAll(self.operations(view))]);
+                return DialogReply::Close(vec![Command::SubmitAll(self.operations(view))]);
             }
-            KeyCode::Char('n' | 'q') => return Reply::close(),
-            KeyCode::Char('m') if several && self.from != Pane::Matrix => {
-                return Reply::Instead(Action::Matrix);
+            KeyCode::Char('n' | 'q') => return DialogReply::close(),
+            KeyCode::Char('m') if several && self.opened_from != Pane::Matrix => {
+                return DialogReply::Perform(Action::Matrix);
             }
-            KeyCode::Down | KeyCode::Tab | KeyCode::Char('j') => self.at = (self.at + 1).min(last),
+            KeyCode::Down | KeyCode::Tab | KeyCode::Char('j') => {
+                self.cursor = (self.cursor + 1).min(last)
+            }
             KeyCode::Up | KeyCode::BackTab | KeyCode::Char('k') => {
-                self.at = self.at.saturating_sub(1);
+                self.cursor = self.cursor.saturating_sub(1);
             }
             KeyCode::Char(' ') if several => {
-                if let Some(host) = view.hosts.get(self.at)
-                    && !self.ticked.remove(&host.name)
+                if let Some(host) = view.hosts.get(self.cursor)
+                    && !self.target_hosts.remove(&host.name)
                 {
-                    self.ticked.insert(host.name.clone());
+                    self.target_hosts.insert(host.name.clone());
                 }
             }
-            KeyCode::Char('a') if several => self.tick_all(view),
-            KeyCode::Char('o' | ' ') if self.any_here(view) => self.overwrite = !self.overwrite,
+            KeyCode::Char('a') if several => self.toggle_all(view),
+            KeyCode::Char('o' | ' ') if self.is_any_present(view) => {
+                self.overwrite = !self.overwrite
+            }
             _ => {}
         }
-        Reply::Stay
+        DialogReply::Stay
     }
 
     /// Ticks all hosts that are not known to be away; where they are ticked, none.
-    fn tick_all(&mut self, view: &View) {
+    fn toggle_all(&mut self, view: &View) {
         let up = view
             .hosts
             .iter()
             .filter(|host| !lookup::is_unreachable(&host.link));
         let up: HashSet<HostName> = up.map(|host| host.name.clone()).collect();
-        if up.is_subset(&self.ticked) {
-            self.ticked.clear();
+        if up.is_subset(&self.target_hosts) {
+            self.target_hosts.clear();
         } else {
-            self.ticked.extend(up);
+            self.target_hosts.extend(up);
         }
     }
 
@@ -264,9 +270,9 @@ impl Pull {
             let mut most = None;
             for host in targets
                 .iter()
-                .filter(|host| self.is_wanted(&host.name, name))
+                .filter(|host| self.is_selected(&host.name, name))
             {
-                if known.is_some() && self.moves(&local(view, &host.name, name)) {
+                if known.is_some() && self.is_transferred(&local_state(view, &host.name, name)) {
                     let all = known.unwrap_or(0);
                     let cost = self.cost(&host.name, name);
                     let ours = cost.map_or(all, |cost| cost.fetch_bytes);
@@ -279,7 +285,7 @@ impl Pull {
             if let Some(most) = most {
                 fetched = (fetched.0 + 1, fetched.1 + most);
             }
-            lines.push(self.line(view, &targets, name, known, theme, width));
+            lines.push(self.snapshot_line(view, &targets, name, known, theme, width));
         }
         let once = match targets.len() {
             0 | 1 => String::new(),
@@ -296,37 +302,37 @@ impl Pull {
             size(fetched.1),
             view.bucket.location
         );
-        content.say(&sum, 0, theme.text, width);
-        content.gap();
+        content.push_wrapped(&sum, 0, theme.text, width);
+        content.push_blank();
         content.lines.extend(lines);
         if let ([name], [host]) = (self.names.as_slice(), targets.as_slice()) {
             // Alone it has room.
-            let told = self.told(host, name).unwrap_or_default();
-            content.say(&told, 4, theme.good, width);
+            let told = self.cost_text(host, name).unwrap_or_default();
+            content.push_wrapped(&told, 4, theme.good, width);
         }
         if several {
-            content.gap();
+            content.push_blank();
             for (at, host) in view.hosts.iter().enumerate() {
                 let bytes = written.get(&host.name).copied().unwrap_or_default();
-                self.host(&mut content, at, host, bytes, theme, width);
+                self.push_host(&mut content, at, host, bytes, theme, width);
             }
         }
-        if self.any_here(view) {
-            content.gap();
-            let label = "overwrite: fetch again also what is here and sound";
-            content.tick(label, self.overwrite, false, true, theme);
+        if self.is_any_present(view) {
+            content.push_blank();
+            let label = "overwrite: download again even where a valid copy exists";
+            content.push_check_box(label, self.overwrite, false, true, theme);
             content.keys.push(("o", "overwrite", true));
         }
         let refusal = self.refusal(view);
         if let Some(reason) = &refusal {
-            content.gap();
-            content.say(&format!("✗ {reason}"), 0, theme.bad, width);
+            content.push_blank();
+            content.push_wrapped(&format!("✗ {reason}"), 0, theme.bad, width);
         }
         content.keys.insert(0, ("y", "pull", refusal.is_none()));
         if several {
             content.keys.push(("space", "tick host", true));
             content.keys.push(("a", "all", true));
-            if self.from != Pane::Matrix {
+            if self.opened_from != Pane::Matrix {
                 content.keys.push(("m", "matrix", true));
             }
         }
@@ -335,7 +341,7 @@ impl Pull {
     }
 
     /// A host with its check box, and what is written there.
-    fn host(
+    fn push_host(
         &self,
         content: &mut Content,
         at: usize,
@@ -344,33 +350,33 @@ impl Pull {
         theme: &Theme,
         width: usize,
     ) {
-        let ticked = self.ticked.contains(&host.name);
+        let ticked = self.target_hosts.contains(&host.name);
         let note = match (&host.link, ticked) {
-            (Link::Down(_), true) => "✗ away: its pulls wait for it".to_owned(),
+            (Link::Down(_), true) => "✗ unreachable: its pulls wait".to_owned(),
             (Link::Down(_), false) => "✗ away".to_owned(),
-            (Link::Opening, _) if host.seen.is_none() => {
-                "◌ opening: what is there is not known".to_owned()
+            (Link::Connecting, _) if host.last_scan.is_none() => {
+                "◌ connecting: its snapshots are unknown".to_owned()
             }
             (_, true) if bytes == 0 => "nothing to fetch".to_owned(),
             (_, true) if fetched < bytes => {
-                format!("needs {}, fetches {} of it", size(bytes), size(fetched))
+                format!("needs {}, downloads {}", size(bytes), size(fetched))
             }
             (_, true) => format!("needs {}", size(bytes)),
             _ => String::new(),
         };
         let label = format!("{} {note}", format::fit(host.name.as_str(), 16));
         let label = format::clip(&label, width.saturating_sub(4));
-        content.tick(
+        content.push_check_box(
             &label,
             ticked,
-            at == self.at,
+            at == self.cursor,
             !lookup::is_unreachable(&host.link),
             theme,
         );
     }
 
     /// A snapshot, and what is to be known of it.
-    fn line(
+    fn snapshot_line(
         &self,
         view: &View,
         targets: &[&HostView],
@@ -383,13 +389,13 @@ impl Pull {
         let mut why = "";
         for host in targets
             .iter()
-            .filter(|host| self.is_wanted(&host.name, name))
+            .filter(|host| self.is_selected(&host.name, name))
         {
             wanted.push(host.name.as_str());
-            match local(view, &host.name, name) {
-                Local::Absent => {}
-                Local::Here => here.push(host.name.as_str()),
-                Local::Broken(problem) => {
+            match local_state(view, &host.name, name) {
+                LocalState::Absent => {}
+                LocalState::Present => here.push(host.name.as_str()),
+                LocalState::Damaged(problem) => {
                     broken.push(host.name.as_str());
                     why = problem;
                 }
@@ -400,17 +406,17 @@ impl Pull {
             _ => format!("on {}", hosts.join(", ")),
         };
         let (note, style) = if known.is_none() {
-            ("not seen in the bucket".to_owned(), theme.warn)
+            ("not in the bucket".to_owned(), theme.warn)
         } else if !broken.is_empty() {
             (
-                format!("{} but broken: repaired ({why})", on(&broken)),
+                format!("{} but damaged: will be repaired ({why})", on(&broken)),
                 theme.warn,
             )
         } else if !here.is_empty() && self.overwrite {
             (format!("{}: is replaced", on(&here)), theme.warn)
         } else if !here.is_empty() {
             (
-                format!("{}: skipped where it is sound", on(&here)),
+                format!("{}: skipped where a valid copy exists", on(&here)),
                 theme.dim,
             )
         } else if wanted.len() < targets.len() {
@@ -418,7 +424,7 @@ impl Pull {
         } else {
             let only = targets.first().filter(|_| targets.len() == 1);
             let told = only.filter(|_| self.names.len() > 1);
-            let told = told.and_then(|host| self.told(host, name));
+            let told = told.and_then(|host| self.cost_text(host, name));
             (told.unwrap_or_default(), theme.good)
         };
         let known = known.map(size).unwrap_or_default();

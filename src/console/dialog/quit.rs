@@ -3,7 +3,7 @@
 use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::text::Line;
 
-use super::{Content, Reply};
+use super::{Content, DialogReply};
 use crate::app::Command;
 use crate::format;
 use crate::theme::Theme;
@@ -11,22 +11,22 @@ use snapdeck_engine::View;
 
 /// The dialog.
 #[derive(Debug)]
-pub(crate) struct Quit {
+pub(crate) struct QuitDialog {
     /// Can the jobs be left to the next start?
     pub can_leave: bool,
 }
 
-impl Quit {
+impl QuitDialog {
     /// Takes a key.
-    pub(crate) fn key(&mut self, key: KeyEvent, view: &View) -> Reply {
+    pub(crate) fn on_key(&mut self, key: KeyEvent, view: &View) -> DialogReply {
         match key.code {
-            KeyCode::Char('c') => Reply::Close(vec![Command::Quit]),
-            KeyCode::Char('q' | 'y') | KeyCode::Enter if unfinished(view) == 0 => {
-                Reply::Close(vec![Command::Quit])
+            KeyCode::Char('c') => DialogReply::Close(vec![Command::Quit]),
+            KeyCode::Char('q' | 'y') | KeyCode::Enter if count_unfinished(view) == 0 => {
+                DialogReply::Close(vec![Command::Quit])
             }
-            KeyCode::Char('l') if self.can_leave => Reply::Close(vec![Command::Leave]),
-            KeyCode::Char('s' | 'n') | KeyCode::Enter => Reply::close(),
-            _ => Reply::Stay,
+            KeyCode::Char('l') if self.can_leave => DialogReply::Close(vec![Command::Leave]),
+            KeyCode::Char('s' | 'n') | KeyCode::Enter => DialogReply::close(),
+            _ => DialogReply::Stay,
         }
     }
 
@@ -36,35 +36,34 @@ impl Quit {
             title: "quit".to_owned(),
             ..Content::default()
         };
-        let left = unfinished(view);
+        let left = count_unfinished(view);
         if left == 0 {
-            content.say("All jobs are over.", 0, theme.text, width);
+            content.push_wrapped("All jobs have finished.", 0, theme.text, width);
             content.keys = vec![("q", "quit", true), ("s", "stay", true)];
             return content;
         }
         let verb = if left == 1 { "is" } else { "are" };
-        let text = format!("{} {verb} not over:", format::count(left, "job"));
-        content.say(&text, 0, theme.text, width);
-        content.gap();
+        let text = format!("{} {verb} not finished:", format::count(left, "job"));
+        content.push_wrapped(&text, 0, theme.text, width);
+        content.push_blank();
         for job in view.jobs.iter().filter(|job| !job.state.is_finished()) {
             let line = format!("  {}", job.operation.title());
             content.lines.push(Line::raw(format::clip(&line, width)));
         }
-        content.gap();
+        content.push_blank();
         let left = match self.can_leave {
             true => {
-                "Left, they are stopped, and offered at the next start: a pull goes on where it was, anything \
-                else begins anew."
+                "Leave: they stop now and can be resumed at the next start; pulls continue, other jobs restart."
             }
-            false => "They cannot be left to the next start: nothing notes them here.",
+            false => "They cannot be resumed at the next start: there is no journal.",
         };
-        content.say(left, 0, theme.dim, width);
+        content.push_wrapped(left, 0, theme.dim, width);
         let promise = "Cancelled jobs clean up after themselves: temporary files go, a guest that was \
             paused for its job runs again.";
-        content.say(promise, 0, theme.dim, width);
+        content.push_wrapped(promise, 0, theme.dim, width);
         content.keys = vec![
             ("s", "stay", true),
-            ("l", "leave them to the next start", self.can_leave),
+            ("l", "leave: resume at the next start", self.can_leave),
             ("c", "cancel them and quit", true),
         ];
         content
@@ -72,7 +71,7 @@ impl Quit {
 }
 
 /// How many jobs are not over.
-pub(super) fn unfinished(view: &View) -> usize {
+pub(super) fn count_unfinished(view: &View) -> usize {
     view.jobs
         .iter()
         .filter(|job| !job.state.is_finished())

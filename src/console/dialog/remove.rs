@@ -3,7 +3,7 @@
 use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::text::{Line, Span};
 
-use super::{Content, Field, Reply};
+use super::{Content, DialogReply, TextInput};
 use crate::app::Command;
 use crate::cell::Place;
 use crate::format::{self, size};
@@ -13,25 +13,25 @@ use snapdeck_engine::{Link, View};
 use snapdeck_model::{HostName, Operation, Snapshot, SnapshotName};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
-    Here,
+enum RemoveField {
+    Host,
     Bucket,
-    Typed,
+    Confirmation,
 }
 
 /// The dialog.
 #[derive(Debug)]
-pub(crate) struct Remove {
+pub(crate) struct RemoveDialog {
     /// What may go, each from its host.
     files: Vec<(HostName, SnapshotName)>,
     names: Vec<SnapshotName>,
-    here: bool,
-    bucket: bool,
-    typed: Field,
-    focus: Part,
+    from_host: bool,
+    from_bucket: bool,
+    confirmation: TextInput,
+    focus: RemoveField,
 }
 
-impl Remove {
+impl RemoveDialog {
     /// Asks where what is `chosen` shall be removed; the places it was chosen in are meant at first. `current` is
     /// the host whose files of the same names can be removed along with objects.
     pub(crate) fn new(chosen: Vec<(SnapshotName, Place)>, current: Option<&HostName>) -> Self {
@@ -43,14 +43,18 @@ impl Remove {
             Place::Bucket => Some((current?.clone(), name)),
         };
         let files = chosen.into_iter().filter_map(file).collect();
-        let focus = if in_bucket { Part::Bucket } else { Part::Here };
-        let typed = Field::default();
+        let focus = if in_bucket {
+            RemoveField::Bucket
+        } else {
+            RemoveField::Host
+        };
+        let typed = TextInput::default();
         Self {
             files,
             names,
-            here: !in_bucket,
-            bucket: in_bucket,
-            typed,
+            from_host: !in_bucket,
+            from_bucket: in_bucket,
+            confirmation: typed,
             focus,
         }
     }
@@ -68,10 +72,10 @@ impl Remove {
     fn operations(&self, view: &View) -> Vec<Operation> {
         let mut operations = Vec::new();
         for name in &self.names {
-            let mut bucket = self.bucket && lookup::object(view, name).is_some();
+            let mut bucket = self.from_bucket && lookup::object(view, name).is_some();
             let files = self
                 .files(view)
-                .filter(|(_, found)| self.here && found.name == *name);
+                .filter(|(_, found)| self.from_host && found.name == *name);
             for (host, _) in files {
                 operations.push(Operation::Remove {
                     host: Some(host.clone()),
@@ -96,10 +100,10 @@ impl Remove {
     fn last_copies(&self, view: &View) -> Vec<SnapshotName> {
         let goes = |host: &HostName, name: &SnapshotName| {
             let mut files = self.files.iter();
-            self.here && files.any(|(from, file)| (from, file) == (host, name))
+            self.from_host && files.any(|(from, file)| (from, file) == (host, name))
         };
         let stays = |name: &SnapshotName| {
-            let in_bucket = !self.bucket
+            let in_bucket = !self.from_bucket
                 && lookup::is_bucket_known(view)
                 && lookup::object(view, name).is_some();
             in_bucket
@@ -139,7 +143,7 @@ impl Remove {
 
     fn refusals(&self, view: &View) -> Vec<String> {
         let mut refusals = Vec::new();
-        for (host, found) in self.files(view).filter(|_| self.here) {
+        for (host, found) in self.files(view).filter(|_| self.from_host) {
             if !found.dependents.is_empty() {
                 let users = found.dependents.join(", ");
                 let on = match self.hosts().len() {
@@ -149,38 +153,38 @@ impl Remove {
                 refusals.push(format!("{}{on} is in use by {users}", found.name));
             }
         }
-        for host in self.hosts().into_iter().filter(|_| self.here) {
+        for host in self.hosts().into_iter().filter(|_| self.from_host) {
             if let Some(Link::Down(error)) = lookup::host(view, host).map(|host| &host.link) {
                 refusals.push(error.to_string());
             }
         }
-        if let (true, Link::Down(error)) = (self.bucket, &view.bucket.link) {
+        if let (true, Link::Down(error)) = (self.from_bucket, &view.bucket.link) {
             refusals.push(error.to_string());
         }
         refusals
     }
 
-    fn parts(&self, view: &View) -> Vec<Part> {
-        let mut parts = vec![Part::Here, Part::Bucket];
+    fn visible_fields(&self, view: &View) -> Vec<RemoveField> {
+        let mut parts = vec![RemoveField::Host, RemoveField::Bucket];
         if self.phrase(view).is_some() {
-            parts.push(Part::Typed);
+            parts.push(RemoveField::Confirmation);
         }
         parts
     }
 
-    fn ready(&self, view: &View) -> bool {
+    fn is_ready(&self, view: &View) -> bool {
         !self.operations(view).is_empty() && self.refusals(view).is_empty()
     }
 
     fn is_confirmed(&self, view: &View) -> bool {
-        self.ready(view) && self.phrase(view).as_deref() == Some(self.typed.text())
+        self.is_ready(view) && self.phrase(view).as_deref() == Some(self.confirmation.text())
     }
 
     /// Takes a key.
-    pub(crate) fn key(&mut self, key: KeyEvent, view: &View) -> Reply {
-        let parts = self.parts(view);
+    pub(crate) fn on_key(&mut self, key: KeyEvent, view: &View) -> DialogReply {
+        let parts = self.visible_fields(view);
         if !parts.contains(&self.focus) {
-            self.focus = Part::Here;
+            self.focus = RemoveField::Host;
         }
         let at = parts
             .iter()
@@ -191,30 +195,32 @@ impl Remove {
             KeyCode::BackTab | KeyCode::Up => {
                 self.focus = parts[(at + parts.len() - 1) % parts.len()];
             }
-            KeyCode::Enter if self.focus == Part::Typed && self.is_confirmed(view) => {
+            KeyCode::Enter
+                if self.focus == RemoveField::Confirmation && self.is_confirmed(view) =>
+            {
                 return self.submit(view);
             }
-            _ if self.focus == Part::Typed => {
-                self.typed.key(key);
+            _ if self.focus == RemoveField::Confirmation => {
+                self.confirmation.on_key(key);
             }
             KeyCode::Char(' ') => match self.focus {
-                Part::Here => self.here = !self.here,
-                _ => self.bucket = !self.bucket,
+                RemoveField::Host => self.from_host = !self.from_host,
+                _ => self.from_bucket = !self.from_bucket,
             },
-            KeyCode::Char('y') if self.ready(view) => {
+            KeyCode::Char('y') if self.is_ready(view) => {
                 if self.phrase(view).is_none() {
                     return self.submit(view);
                 }
-                self.focus = Part::Typed;
+                self.focus = RemoveField::Confirmation;
             }
-            KeyCode::Char('n' | 'q') => return Reply::close(),
+            KeyCode::Char('n' | 'q') => return DialogReply::close(),
             _ => {}
         }
-        Reply::Stay
+        DialogReply::Stay
     }
 
-    fn submit(&self, view: &View) -> Reply {
-        Reply::Close(
+    fn submit(&self, view: &View) -> DialogReply {
+        DialogReply::Close(
             self.operations(view)
                 .into_iter()
                 .map(Command::Submit)
@@ -224,8 +230,8 @@ impl Remove {
 
     /// Takes pasted text.
     pub(crate) fn paste(&mut self, text: &str) {
-        if self.focus == Part::Typed {
-            self.typed.paste(text.trim());
+        if self.focus == RemoveField::Confirmation {
+            self.confirmation.paste(text.trim());
         }
     }
 
@@ -250,36 +256,48 @@ impl Remove {
             [one] => one.to_string(),
             many => format::count(many.len(), "host"),
         };
-        let label = format!("here, on {host} ({})", format::count(here, "file"));
-        content.tick(&label, self.here, self.focus == Part::Here, here > 0, theme);
-        let label = format!("in the bucket ({})", format::count(there, "object"));
-        content.tick(
+        let label = format!("on {host} ({})", format::count(here, "file"));
+        content.push_check_box(
             &label,
-            self.bucket,
-            self.focus == Part::Bucket,
+            self.from_host,
+            self.focus == RemoveField::Host,
+            here > 0,
+            theme,
+        );
+        let label = format!("in the bucket ({})", format::count(there, "object"));
+        content.push_check_box(
+            &label,
+            self.from_bucket,
+            self.focus == RemoveField::Bucket,
             there > 0,
             theme,
         );
-        content.gap();
-        self.list(&mut content, view, theme, width);
+        content.push_blank();
+        self.push_targets(&mut content, view, theme, width);
         let refusals = self.refusals(view);
         for refusal in &refusals {
-            content.say(&format!("✗ refused: {refusal}"), 0, theme.bad, width);
+            content.push_wrapped(&format!("✗ refused: {refusal}"), 0, theme.bad, width);
         }
         let phrase = self.phrase(view).filter(|_| refusals.is_empty());
-        let ready = self.ready(view);
+        let ready = self.is_ready(view);
         if let Some(phrase) = &phrase {
-            content.say(
-                "! No other copy is known: it cannot be brought back.",
+            content.push_wrapped(
+                "! No other copy is known: this cannot be undone.",
                 0,
                 theme.bad,
                 width,
             );
-            content.say(&format!("Type {phrase} to confirm:"), 0, theme.text, width);
-            content.field("> ", &self.typed, self.focus == Part::Typed, width, theme);
+            content.push_wrapped(&format!("Type {phrase} to confirm:"), 0, theme.text, width);
+            content.push_text_input(
+                "> ",
+                &self.confirmation,
+                self.focus == RemoveField::Confirmation,
+                width,
+                theme,
+            );
         }
-        if self.focus == Part::Typed && phrase.is_some() {
-            let same = phrase.as_deref() == Some(self.typed.text());
+        if self.focus == RemoveField::Confirmation && phrase.is_some() {
+            let same = phrase.as_deref() == Some(self.confirmation.text());
             content.keys = vec![("enter", "remove", ready && same), ("tab", "next", true)];
         } else {
             let confirm = if phrase.is_some() {
@@ -298,18 +316,13 @@ impl Remove {
     }
 
     /// Names all that goes.
-    fn list(&self, content: &mut Content, view: &View, theme: &Theme, width: usize) {
+    fn push_targets(&self, content: &mut Content, view: &View, theme: &Theme, width: usize) {
         let operations = self.operations(view);
         if operations.is_empty() {
-            content.say(
-                "Nothing goes: tick where to remove it.",
-                0,
-                theme.dim,
-                width,
-            );
+            content.push_wrapped("Nothing to remove: tick a location.", 0, theme.dim, width);
             return;
         }
-        content.say("This goes for good:", 0, theme.text, width);
+        content.push_wrapped("To remove:", 0, theme.text, width);
         let mut line = |place: &str, what: &str, bytes: u64| {
             let room = width.saturating_sub(22);
             content.lines.push(Line::from(vec![
@@ -338,6 +351,6 @@ impl Remove {
                 line("bucket", &found.key, found.size_bytes);
             }
         }
-        content.gap();
+        content.push_blank();
     }
 }

@@ -2,7 +2,7 @@
 
 use crossterm::event::{KeyCode, KeyEvent};
 
-use super::{Content, Reply};
+use super::{Content, DialogReply};
 use crate::app::Command;
 use snapdeck_model::{HostName, SandboxId};
 
@@ -17,9 +17,9 @@ pub(crate) struct ScreenView {
 
 impl ScreenView {
     /// Takes a key.
-    pub(crate) fn key(&self, key: KeyEvent) -> Reply {
+    pub(crate) fn on_key(&self, key: KeyEvent) -> DialogReply {
         let viewer = |open| {
-            Reply::Do(vec![Command::Viewer {
+            DialogReply::Execute(vec![Command::Viewer {
                 host: self.host.clone(),
                 sandbox: self.sandbox.clone(),
                 open,
@@ -28,8 +28,8 @@ impl ScreenView {
         match key.code {
             KeyCode::Char('v') => viewer(false),
             KeyCode::Char('V') => viewer(true),
-            KeyCode::Char('i' | 'q') | KeyCode::Enter => Reply::close(),
-            _ => Reply::Stay,
+            KeyCode::Char('i' | 'q') | KeyCode::Enter => DialogReply::close(),
+            _ => DialogReply::Stay,
         }
     }
 

@@ -11,12 +11,12 @@ pub(super) fn translate(buffer: &mut Buffer) {
             && !c.is_ascii()
             && !c.is_alphanumeric()
         {
-            cell.set_char(sign(c));
+            cell.set_char(ascii_sign(c));
         }
     }
 }
 
-fn sign(c: char) -> char {
+fn ascii_sign(c: char) -> char {
     match c {
         '─' | '–' => '-',
         '│' => '|',

@@ -6,15 +6,15 @@ use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
-use super::jobspage;
-use super::kin;
-use super::live;
+use super::draw_section;
+use super::jobs_page;
+use super::lineage;
+use super::metrics;
 use super::panes::state_sign;
-use super::section;
 use super::text;
 use crate::actions::Pane;
 use crate::app::{App, Areas};
-use crate::dialog::about;
+use crate::dialog::describe_location;
 use crate::format::{size, timestamp, wrap};
 use crate::lookup;
 use crate::theme::Theme;
@@ -24,43 +24,45 @@ use snapdeck_model::{ChainLink, Compression, ImageFacts, Object, Sandbox, Snapsh
 
 /// Draws them.
 pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas: &mut Areas) {
-    let inner = section(app, frame, area, Pane::Details, " Details ".to_owned());
-    let room = live::room(app, inner);
+    let inner = draw_section(app, frame, area, Pane::Details, " Details ".to_owned());
+    let room = metrics::picture_area(app, inner);
     areas.picture = room;
     let place = Rect {
         width: inner.width - room.map_or(0, |room| room.width + 1),
         ..inner
     };
-    let lines = lines(app, (place.width.into(), inner.height), now);
+    let lines = build_lines(app, (place.width.into(), inner.height), now);
     let height = usize::from(inner.height);
     areas.details_end = u16::try_from(lines.len().saturating_sub(height)).unwrap_or(u16::MAX);
     areas.panes.push((Pane::Details, inner, 0));
     let first = usize::from(app.details.min(areas.details_end));
     let shown: Vec<Line> = lines.into_iter().skip(first).take(height).collect();
-    text::lines(frame, place, &shown);
+    text::draw_lines(frame, place, &shown);
     if let Some(room) = room {
-        live::picture(app, frame, room);
+        metrics::draw_picture(app, frame, room);
     }
 }
 
-fn lines(app: &App, (width, height): (usize, u16), now: Instant) -> Vec<Line<'static>> {
+fn build_lines(app: &App, (width, height): (usize, u16), now: Instant) -> Vec<Line<'static>> {
     let theme = &app.theme;
     let mut lines = Vec::new();
     if app.list == Pane::Matrix {
         if let Some((name, place)) = app.matrix.current() {
             let cell = app.cell(name, place);
             lines.push(Line::styled(format!(" {name}"), theme.title));
-            lines.extend(about(&app.view, place, &cell, theme, width, now));
+            lines.extend(describe_location(
+                &app.view, place, &cell, theme, width, now,
+            ));
         }
         return lines;
     }
     match app.list {
         Pane::JobsPage => {
-            jobspage::details(&mut lines, app, width);
+            jobs_page::push_details(&mut lines, app, width);
             return lines;
         }
         Pane::Tree => {
-            of_row(&mut lines, app);
+            push_row_details(&mut lines, app);
             return lines;
         }
         _ => {}
@@ -71,15 +73,15 @@ fn lines(app: &App, (width, height): (usize, u16), now: Instant) -> Vec<Line<'st
         _ => snapshot.map(|(host, _)| host),
     };
     let link = match app.list {
-        Pane::Bucket => Some((&app.view.bucket.link, app.view.bucket.seen)),
+        Pane::Bucket => Some((&app.view.bucket.link, app.view.bucket.last_listing)),
         _ => selected
             .or_else(|| app.host_view().filter(|_| !app.all_hosts.is_shown))
-            .map(|host| (&host.link, host.seen)),
+            .map(|host| (&host.link, host.last_scan)),
     };
     if let Some((Link::Down(error), Some(seen))) = link {
         let age = crate::format::age(now.saturating_duration_since(seen));
         for line in wrap(
-            &format!("✗ {error} · what is shown was seen {age} ago"),
+            &format!("✗ {error} · shown as seen {age} ago"),
             width.saturating_sub(1),
         ) {
             lines.push(Line::styled(format!(" {line}"), theme.bad));
@@ -88,20 +90,20 @@ fn lines(app: &App, (width, height): (usize, u16), now: Instant) -> Vec<Line<'st
     match app.list {
         Pane::Sandboxes => {
             if let Some((host, sandbox)) = sandbox {
-                let uptime = live::uptime(app, sandbox, host, now);
-                of_sandbox(&mut lines, sandbox, host, &uptime, theme);
-                live::lines(&mut lines, app, (host, sandbox), (width, height), now);
-                of_chain(&mut lines, sandbox, host, theme);
+                let uptime = metrics::format_uptime(app, sandbox, host, now);
+                push_sandbox(&mut lines, sandbox, host, &uptime, theme);
+                metrics::push_metrics(&mut lines, app, (host, sandbox), (width, height), now);
+                push_chain(&mut lines, sandbox, host, theme);
             }
         }
         Pane::Snapshots => {
             if let Some((host, snapshot)) = snapshot {
-                of_snapshot(&mut lines, snapshot, host, app);
+                push_snapshot(&mut lines, snapshot, host, app);
             }
         }
         Pane::Bucket => {
             if let Some(object) = app.objects.current(&app.view.bucket.objects) {
-                of_object(&mut lines, object, app);
+                push_object(&mut lines, object, app);
             }
         }
         _ => {}
@@ -110,27 +112,27 @@ fn lines(app: &App, (width, height): (usize, u16), now: Instant) -> Vec<Line<'st
 }
 
 /// Of a row of the tree.
-fn of_row(lines: &mut Vec<Line<'static>>, app: &App) {
+fn push_row_details(lines: &mut Vec<Line<'static>>, app: &App) {
     match app.tree.current() {
         Some(TreeRowKey::Sandbox(host, id)) => {
             let host = lookup::host(&app.view, host);
             let found =
                 host.and_then(|host| Some((host, lookup::sandbox(&app.view, &host.name, id)?)));
             if let Some((host, sandbox)) = found {
-                of_sandbox(lines, sandbox, host, "", &app.theme);
-                of_chain(lines, sandbox, host, &app.theme);
+                push_sandbox(lines, sandbox, host, "", &app.theme);
+                push_chain(lines, sandbox, host, &app.theme);
             }
         }
         Some(TreeRowKey::Snapshot(name)) => {
             lines.push(Line::styled(format!(" {name}"), app.theme.title));
-            kin::said(lines, app);
-            kin::relatives(lines, app);
+            lineage::push_annotations(lines, app);
+            lineage::push_relatives(lines, app);
         }
         None => {}
     }
 }
 
-fn of_sandbox(
+fn push_sandbox(
     lines: &mut Vec<Line<'static>>,
     sandbox: &Sandbox,
     host: &HostView,
@@ -150,14 +152,19 @@ fn of_sandbox(
     ]));
 }
 
-fn of_chain(lines: &mut Vec<Line<'static>>, sandbox: &Sandbox, host: &HostView, theme: &Theme) {
+fn push_chain(lines: &mut Vec<Line<'static>>, sandbox: &Sandbox, host: &HostView, theme: &Theme) {
     for (depth, link) in sandbox.chain.iter().enumerate() {
-        lines.push(of_link(link, depth, host, theme));
+        lines.push(chain_link_line(link, depth, host, theme));
     }
 }
 
 /// One image of the chain as a branch of the tree, overlay first.
-fn of_link(link: &ChainLink, depth: usize, host: &HostView, theme: &Theme) -> Line<'static> {
+fn chain_link_line(
+    link: &ChainLink,
+    depth: usize,
+    host: &HostView,
+    theme: &Theme,
+) -> Line<'static> {
     let snapshot = link.snapshot.as_ref();
     let name = match (snapshot, depth) {
         (Some(name), _) => name.to_string(),
@@ -168,10 +175,10 @@ fn of_link(link: &ChainLink, depth: usize, host: &HostView, theme: &Theme) -> Li
     let base = snapshot.and_then(|name| host.snapshots.iter().find(|found| found.name == *name));
     match base.map(|base| base.dependents.len()) {
         Some(1) => facts.push("under 1 sandbox".to_owned()),
-        Some(count) => facts.push(format!("under {count} sandboxes")),
+        Some(count) => facts.push(format!("base of {count} sandboxes")),
         None => {}
     }
-    facts.extend(link.facts.as_ref().map(of_facts));
+    facts.extend(link.facts.as_ref().map(image_info));
     let text = format!("  {}  {}", facts.join(", "), link.path);
     let style = if link.size_bytes.is_none() {
         theme.warn
@@ -185,7 +192,7 @@ fn of_link(link: &ChainLink, depth: usize, host: &HostView, theme: &Theme) -> Li
     ])
 }
 
-fn of_facts(facts: &ImageFacts) -> String {
+fn image_info(facts: &ImageFacts) -> String {
     let mut text = format!(
         "disk of {}, qcow2 v{}, {} clusters",
         size(facts.virtual_size),
@@ -216,14 +223,14 @@ fn of_facts(facts: &ImageFacts) -> String {
 }
 
 /// A line with its label.
-pub(super) fn fact(lines: &mut Vec<Line<'static>>, label: &str, text: String, theme: &Theme) {
+pub(super) fn push_field(lines: &mut Vec<Line<'static>>, label: &str, text: String, theme: &Theme) {
     lines.push(Line::from(vec![
         Span::styled(format!("   {label:<9}"), theme.dim),
         Span::raw(text),
     ]));
 }
 
-fn of_snapshot(lines: &mut Vec<Line<'static>>, snapshot: &Snapshot, host: &HostView, app: &App) {
+fn push_snapshot(lines: &mut Vec<Line<'static>>, snapshot: &Snapshot, host: &HostView, app: &App) {
     let theme = &app.theme;
     let mut text = format!(
         "  {}, {} on disk",
@@ -238,7 +245,7 @@ fn of_snapshot(lines: &mut Vec<Line<'static>>, snapshot: &Snapshot, host: &HostV
         Span::styled(format!(" {}", snapshot.name), theme.title),
         Span::raw(text),
     ]));
-    kin::said(lines, app);
+    lineage::push_annotations(lines, app);
     if let Some(problem) = &snapshot.problem {
         lines.push(Line::styled(format!("   ! {problem}"), theme.warn));
     }
@@ -247,25 +254,25 @@ fn of_snapshot(lines: &mut Vec<Line<'static>>, snapshot: &Snapshot, host: &HostV
     } else {
         snapshot.dependents.join(", ")
     };
-    fact(lines, "used by", users, theme);
+    push_field(lines, "used by", users, theme);
     let there = match app.index.size(&snapshot.name) {
-        Some(bytes) if bytes == snapshot.size_bytes => "= of the same size".to_owned(),
-        Some(bytes) => format!("≠ of another size, {}", size(bytes)),
+        Some(bytes) if bytes == snapshot.size_bytes => "in the bucket, same size".to_owned(),
+        Some(bytes) => format!("in the bucket, other size: {}", size(bytes)),
         None if lookup::is_bucket_known(&app.view) => "↑ not there".to_owned(),
         None => "? not known".to_owned(),
     };
-    fact(lines, "bucket", there, theme);
+    push_field(lines, "bucket", there, theme);
     if let Some(facts) = &snapshot.facts {
-        fact(lines, "image", of_facts(facts), theme);
+        push_field(lines, "image", image_info(facts), theme);
         if let Some(backing) = &facts.backing_file {
-            fact(lines, "backing", backing.clone(), theme);
+            push_field(lines, "backing", backing.clone(), theme);
         }
     }
-    kin::relatives(lines, app);
-    fact(lines, "path", snapshot.path.clone(), theme);
+    lineage::push_relatives(lines, app);
+    push_field(lines, "path", snapshot.path.clone(), theme);
 }
 
-fn of_object(lines: &mut Vec<Line<'static>>, object: &Object, app: &App) {
+fn push_object(lines: &mut Vec<Line<'static>>, object: &Object, app: &App) {
     let theme = &app.theme;
     let mut text = format!("  {}", size(object.size_bytes));
     if let Some(at) = object.modified {
@@ -275,29 +282,29 @@ fn of_object(lines: &mut Vec<Line<'static>>, object: &Object, app: &App) {
         Span::styled(format!(" {}", object.name), theme.title),
         Span::raw(text),
     ]));
-    kin::said(lines, app);
+    lineage::push_annotations(lines, app);
     let places = app.view.hosts.iter().map(|host| {
         let here = app
             .hosts
             .get(&host.name)
             .and_then(|lists| lists.index.size(&object.name));
         let sign = match here {
-            _ if host.seen.is_none() => "?",
+            _ if host.last_scan.is_none() => "?",
             Some(bytes) if bytes == object.size_bytes => "=",
             Some(_) => "≠",
             None => "↓ absent",
         };
         format!("{} {sign}", host.name)
     });
-    fact(
+    push_field(
         lines,
         "hosts",
         places.collect::<Vec<_>>().join("   "),
         theme,
     );
-    kin::relatives(lines, app);
-    fact(lines, "key", object.key.clone(), theme);
+    lineage::push_relatives(lines, app);
+    push_field(lines, "key", object.key.clone(), theme);
     if let Some(etag) = &object.etag {
-        fact(lines, "etag", etag.clone(), theme);
+        push_field(lines, "etag", etag.clone(), theme);
     }
 }

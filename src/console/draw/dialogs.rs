@@ -5,13 +5,13 @@ use ratatui::layout::{Position, Rect};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Clear;
 
-use super::{live, text};
+use super::{metrics, text};
 use crate::app::{App, Areas};
 use crate::dialog::Dialog;
 use crate::theme::Theme;
 
 /// Columns of text in a dialog, where the screen has them.
-const WIDTH: u16 = 84;
+const MAX_DIALOG_WIDTH: u16 = 84;
 
 /// Draws the topmost layer.
 pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, areas: &mut Areas) {
@@ -19,10 +19,10 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, areas: &mut Areas) 
         return;
     };
     if let Dialog::Screen(view) = &layer.dialog {
-        return live::full(app, frame, area, view, areas);
+        return metrics::draw_full_screen(app, frame, area, view, areas);
     }
     let theme = &app.theme;
-    let width = WIDTH.min(area.width.saturating_sub(6));
+    let width = MAX_DIALOG_WIDTH.min(area.width.saturating_sub(6));
     let content = layer.content(app, usize::from(width));
     let lines = u16::try_from(content.lines.len()).unwrap_or(u16::MAX);
     let height = lines.saturating_add(4).min(area.height.saturating_sub(2));
@@ -49,7 +49,7 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, areas: &mut Areas) 
     if let Some(line) = content
         .cursor
         .map(|(_, line)| line)
-        .or(content.focus.filter(|_| layer.follows))
+        .or(content.focus.filter(|_| layer.is_following))
     {
         scroll = scroll.min(line).max((line + 1).saturating_sub(body.height));
     }
@@ -66,13 +66,13 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, areas: &mut Areas) 
         .into_iter()
         .skip(scroll.into())
         .take(body.height.into());
-    text::lines(frame, body, &shown.collect::<Vec<_>>());
+    text::draw_lines(frame, body, &shown.collect::<Vec<_>>());
     let last = Rect {
         y: inner.bottom().saturating_sub(1),
         height: inner.height.min(1),
         ..inner
     };
-    frame.render_widget(keys(&content.keys, theme), last);
+    frame.render_widget(key_line(&content.keys, theme), last);
     if let Some((column, line)) = content.cursor.filter(|_| body.height > 0) {
         let x = (body.x + column).min(body.right().saturating_sub(1));
         frame.set_cursor_position(Position::new(x, body.y + line - scroll));
@@ -80,7 +80,10 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, areas: &mut Areas) 
 }
 
 /// The last line of a layer.
-pub(super) fn keys(keys: &[(&'static str, &'static str, bool)], theme: &Theme) -> Line<'static> {
+pub(super) fn key_line(
+    keys: &[(&'static str, &'static str, bool)],
+    theme: &Theme,
+) -> Line<'static> {
     let mut spans = Vec::new();
     for (key, name, possible) in keys {
         let (key_style, style) = if *possible {

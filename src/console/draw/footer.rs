@@ -14,7 +14,7 @@ use crate::perform::obstacle;
 use crate::table::ACTIONS;
 
 /// What may follow on the keys that were pressed, over the lines above `footer`.
-pub(super) fn chord(app: &App, frame: &mut Frame, footer: Rect) {
+pub(super) fn draw_chord(app: &App, frame: &mut Frame, footer: Rect) {
     let theme = &app.theme;
     let next: Vec<_> = app
         .keymap
@@ -48,9 +48,9 @@ pub(super) fn chord(app: &App, frame: &mut Frame, footer: Rect) {
         });
         Line::from(cells.collect::<Vec<_>>())
     });
-    text::lines(frame, area, &lines.collect::<Vec<_>>());
+    text::draw_lines(frame, area, &lines.collect::<Vec<_>>());
     let keys: Vec<String> = app.pending_keys.iter().map(|press| press.name()).collect();
-    let text = format!(" {} … · esc drops it", keys.join(" "));
+    let text = format!(" {} … · esc cancel", keys.join(" "));
     let text = fit(&text, usize::from(footer.width));
     frame.render_widget(Line::styled(text, theme.focus), footer);
 }
@@ -60,7 +60,7 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect) {
     let theme = &app.theme;
     let width = usize::from(area.width);
     if app.is_shutting_down {
-        let text = " cleaning up: jobs end and take back what they began…";
+        let text = " stopping jobs and cleaning up…";
         frame.render_widget(Line::styled(clip(text, width), theme.warn), area);
         return;
     }
@@ -80,7 +80,8 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect) {
         let (text, style) = match app.filter_error(app.list) {
             Some(complaint) => (format!(" ✗ {complaint}"), theme.bad),
             None => {
-                let text = " words of a name · state:running size>10G !word · enter keeps it · esc drops it";
+                let text =
+                    " words of a name · state:running size>10G !word · enter apply · esc clear";
                 (text.to_owned(), theme.text)
             }
         };

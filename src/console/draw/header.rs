@@ -7,19 +7,19 @@ use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
-use super::hosts::{Bar, Detail, sign_and_words};
+use super::hosts::{HostBar, HostDetail, sign_and_words};
 use crate::app::{App, Areas};
 use crate::format;
 use crate::theme::Theme;
 use snapdeck_engine::Link;
 
 /// Ages are told from here on; what is younger just began.
-const MINUTE: Duration = Duration::from_secs(60);
+const MIN_SHOWN_AGE: Duration = Duration::from_secs(60);
 /// Columns the bucket has at least.
-const BUCKET: usize = 12;
+const MIN_BUCKET_WIDTH: usize = 12;
 
 /// How a link is shown: sign, words, style. `since` is when it came to be so.
-pub(super) fn link(
+pub(super) fn format_link(
     link: &Link,
     seen: Option<Instant>,
     since: Option<Instant>,
@@ -28,10 +28,10 @@ pub(super) fn link(
 ) -> (&'static str, String, Style) {
     let age = |at: Instant| format::age(now.saturating_duration_since(at));
     match link {
-        Link::Opening => {
-            let long = since.filter(|since| now.saturating_duration_since(*since) >= MINUTE);
+        Link::Connecting => {
+            let long = since.filter(|since| now.saturating_duration_since(*since) >= MIN_SHOWN_AGE);
             let words = match (seen, long) {
-                (Some(seen), _) => format!("opening, seen {} ago", age(seen)),
+                (Some(seen), _) => format!("connecting, seen {} ago", age(seen)),
                 (None, Some(since)) => format!("opening {}", age(since)),
                 (None, None) => "opening".to_owned(),
             };
@@ -46,31 +46,31 @@ pub(super) fn link(
             };
             ("✗", words, theme.bad)
         }
-        Link::Off => ("–", "not configured".to_owned(), theme.dim),
+        Link::Unconfigured => ("–", "not configured".to_owned(), theme.dim),
     }
 }
 
 /// Draws it. What does not fit is left out from the least important on: URIs, words, hosts beside the current one.
 pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas: &mut Areas) {
-    let right = work(app);
+    let right = job_count(app);
     let room = usize::from(area.width).saturating_sub(right.width() + 1);
     let title = self::title(app, " snapdeck ");
     let whole = |detail, words| {
         let (bar, bucket) = (
-            Bar::whole(app, detail, now),
-            bucket(app, now, words, usize::MAX),
+            HostBar::all_hosts(app, detail, now),
+            bucket_line(app, now, words, usize::MAX),
         );
         (title.width() + bar.width() + bucket.width() <= room).then(|| (title.clone(), bar, bucket))
     };
-    let (title, bar, bucket) = whole(Detail::Uris, true)
-        .or_else(|| whole(Detail::Words, true))
-        .or_else(|| whole(Detail::CurrentWords, false))
-        .or_else(|| whole(Detail::Signs, false))
+    let (title, bar, bucket) = whole(HostDetail::Uris, true)
+        .or_else(|| whole(HostDetail::Words, true))
+        .or_else(|| whole(HostDetail::CurrentWords, false))
+        .or_else(|| whole(HostDetail::Signs, false))
         .unwrap_or_else(|| {
-            let bucket = bucket(app, now, false, (room / 3).max(BUCKET));
+            let bucket = bucket_line(app, now, false, (room / 3).max(MIN_BUCKET_WIDTH));
             let left = room.saturating_sub(bucket.width());
             let title = self::title(app, "");
-            let bar = Bar::around_current(app, left.saturating_sub(title.width()), now);
+            let bar = HostBar::around_current(app, left.saturating_sub(title.width()), now);
             (title, bar, bucket)
         });
     let mut place = Rect {
@@ -79,7 +79,7 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas
     };
     for (line, bar) in [(title, None), (Line::default(), Some(bar)), (bucket, None)] {
         let line = match bar {
-            Some(bar) => bar.place(place, areas),
+            Some(bar) => bar.into_line(place, areas),
             None => line,
         };
         let width = u16::try_from(line.width())
@@ -110,21 +110,21 @@ fn title(app: &App, program: &'static str) -> Line<'static> {
 }
 
 /// The bucket in at most `room` columns.
-fn bucket(app: &App, now: Instant, words: bool, room: usize) -> Line<'static> {
+fn bucket_line(app: &App, now: Instant, words: bool, room: usize) -> Line<'static> {
     let bucket = &app.view.bucket;
     let location = if bucket.location.is_empty() {
         "bucket"
     } else {
         &bucket.location
     };
-    let (sign, text, style) = link(&bucket.link, bucket.seen, None, now, &app.theme);
+    let (sign, text, style) = format_link(&bucket.link, bucket.last_listing, None, now, &app.theme);
     let location = format::clip(location, room.saturating_sub(4));
     let mut spans = vec![Span::styled(format!("  {location}"), app.theme.title)];
     spans.extend(sign_and_words(sign, if words { &text } else { "" }, style));
     Line::from(spans)
 }
 
-fn work(app: &App) -> Line<'static> {
+fn job_count(app: &App) -> Line<'static> {
     let running = app
         .view
         .jobs

@@ -8,7 +8,7 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 use unicode_width::UnicodeWidthStr;
 
-use super::header::link;
+use super::header::format_link;
 use crate::actions::Pane;
 use crate::app::{App, Areas};
 use crate::cell::Place;
@@ -19,7 +19,7 @@ use snapdeck_model::HostName;
 
 /// How much of each host is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Detail {
+pub(super) enum HostDetail {
     /// Name, sign, words and the current one's URI.
     Uris,
     /// Name, sign and words.
@@ -31,15 +31,15 @@ pub(super) enum Detail {
 }
 
 /// One place of the bar.
-struct Chip {
+struct HostChip {
     /// `None`: all hosts together.
     host: Option<HostName>,
     spans: Vec<Span<'static>>,
     is_current: bool,
-    is_away: bool,
+    is_unreachable: bool,
 }
 
-impl Chip {
+impl HostChip {
     fn width(&self) -> usize {
         self.spans.iter().map(|span| span.content.width()).sum()
     }
@@ -47,15 +47,15 @@ impl Chip {
 
 /// The bar, and what a click on its columns shows.
 #[derive(Default)]
-pub(super) struct Bar {
+pub(super) struct HostBar {
     spans: Vec<Span<'static>>,
     width: usize,
-    stops: Vec<(Option<HostName>, usize, usize)>,
+    click_targets: Vec<(Option<HostName>, usize, usize)>,
 }
 
-impl Bar {
+impl HostBar {
     /// All hosts.
-    pub(super) fn whole(app: &App, detail: Detail, now: Instant) -> Self {
+    pub(super) fn all_hosts(app: &App, detail: HostDetail, now: Instant) -> Self {
         let mut bar = Self::default();
         for chip in chips(app, detail, now) {
             bar.push(chip);
@@ -65,19 +65,19 @@ impl Bar {
 
     /// As many as there is room for in `room` columns, the current one among them.
     pub(super) fn around_current(app: &App, room: usize, now: Instant) -> Self {
-        let chips = chips(app, Detail::Signs, now);
+        let chips = chips(app, HostDetail::Signs, now);
         let current = chips.iter().position(|chip| chip.is_current).unwrap_or(0);
-        let away = |chips: &[Chip]| chips.iter().filter(|chip| chip.is_away).count();
+        let away = |chips: &[HostChip]| chips.iter().filter(|chip| chip.is_unreachable).count();
         let (mut start, mut end) = (current, (current + 1).min(chips.len()));
         let edges = |start: usize, end: usize| {
             let (before, after) = (&chips[..start], &chips[end..]);
             [
-                edge(before.len(), away(before), true),
-                edge(after.len(), away(after), false),
+                hidden_hosts_text(before.len(), away(before), true),
+                hidden_hosts_text(after.len(), away(after), false),
             ]
         };
         let fits = |start: usize, end: usize| {
-            let inner: usize = chips[start..end].iter().map(Chip::width).sum();
+            let inner: usize = chips[start..end].iter().map(HostChip::width).sum();
             let edges = edges(start, end);
             inner + edges[0].width() + edges[1].width() <= room
         };
@@ -98,29 +98,29 @@ impl Bar {
         };
         let (before, after) = (to(start.checked_sub(1)), to(Some(end)));
         let mut bar = Self::default();
-        bar.edge(left, before, theme);
+        bar.push_edge(left, before, theme);
         for chip in chips.into_iter().skip(start).take(end - start) {
             bar.push(chip);
         }
-        bar.edge(right, after, theme);
+        bar.push_edge(right, after, theme);
         bar
     }
 
-    fn edge(&mut self, text: String, stop: Option<Option<HostName>>, theme: &Theme) {
+    fn push_edge(&mut self, text: String, stop: Option<Option<HostName>>, theme: &Theme) {
         let Some(host) = stop.filter(|_| !text.is_empty()) else {
             return;
         };
-        self.push(Chip {
+        self.push(HostChip {
             host,
             spans: vec![Span::styled(text, theme.key)],
             is_current: false,
-            is_away: false,
+            is_unreachable: false,
         });
     }
 
-    fn push(&mut self, chip: Chip) {
+    fn push(&mut self, chip: HostChip) {
         let width = chip.width();
-        self.stops.push((chip.host, self.width, width));
+        self.click_targets.push((chip.host, self.width, width));
         self.width += width;
         self.spans.extend(chip.spans);
     }
@@ -131,8 +131,8 @@ impl Bar {
     }
 
     /// It as a line that begins at the start of `area`; what is cut off there cannot be clicked.
-    pub(super) fn place(self, area: Rect, areas: &mut Areas) -> Line<'static> {
-        for (host, from, width) in self.stops {
+    pub(super) fn into_line(self, area: Rect, areas: &mut Areas) -> Line<'static> {
+        for (host, from, width) in self.click_targets {
             let column = |at: usize| area.x.saturating_add(u16::try_from(at).unwrap_or(u16::MAX));
             let place = Rect {
                 x: column(from),
@@ -146,7 +146,7 @@ impl Bar {
 }
 
 /// What is not shown at one end: how many, and how many of them are away.
-fn edge(count: usize, away: usize, left: bool) -> String {
+fn hidden_hosts_text(count: usize, away: usize, left: bool) -> String {
     let away = match away {
         0 => String::new(),
         away => format!(" ✗{away}"),
@@ -158,7 +158,7 @@ fn edge(count: usize, away: usize, left: bool) -> String {
     }
 }
 
-fn chips(app: &App, detail: Detail, now: Instant) -> Vec<Chip> {
+fn chips(app: &App, detail: HostDetail, now: Instant) -> Vec<HostChip> {
     let theme = &app.theme;
     let several = app.view.hosts.len() > 1;
     let current = match (app.list, &app.matrix.place) {
@@ -178,34 +178,34 @@ fn chips(app: &App, detail: Detail, now: Instant) -> Vec<Chip> {
         let mut spans = name(host.name.as_str(), is_current);
         let lists = app.hosts.get(&host.name);
         let since = lists.and_then(|lists| Some(lists.link_since?.1));
-        let (sign, words, style) = link(&host.link, host.seen, since, now, theme);
+        let (sign, words, style) = format_link(&host.link, host.last_scan, since, now, theme);
         let words = match detail {
-            Detail::CurrentWords if !is_current => "",
-            Detail::Signs => "",
+            HostDetail::CurrentWords if !is_current => "",
+            HostDetail::Signs => "",
             _ => &words,
         };
         spans.extend(sign_and_words(sign, words, style));
-        if detail == Detail::Uris && is_current {
+        if detail == HostDetail::Uris && is_current {
             spans.push(Span::styled(format!(" {}", host.uri), theme.dim));
         }
         spans.push(Span::raw(" "));
-        Chip {
+        HostChip {
             host: Some(host.name.clone()),
             spans,
             is_current,
-            is_away: lookup::is_unreachable(&host.link),
+            is_unreachable: lookup::is_unreachable(&host.link),
         }
     };
-    let mut chips: Vec<Chip> = app.view.hosts.iter().map(|host| chip(host)).collect();
+    let mut chips: Vec<HostChip> = app.view.hosts.iter().map(|host| chip(host)).collect();
     if several {
         let is_current = app.all_hosts.is_shown && app.list != Pane::Matrix;
         let mut spans = name("all", is_current);
         spans.push(Span::raw(" "));
-        chips.push(Chip {
+        chips.push(HostChip {
             host: None,
             spans,
             is_current,
-            is_away: false,
+            is_unreachable: false,
         });
     }
     chips

@@ -8,10 +8,10 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 use unicode_width::UnicodeWidthStr;
 
-use super::{section, text};
+use super::{draw_section, text};
 use crate::actions::Pane;
 use crate::app::{App, Areas};
-use crate::dialog::result;
+use crate::dialog::outcome_text;
 use crate::format::{self, fit};
 use snapdeck_engine::{JobState, JobView};
 use snapdeck_model::Kind;
@@ -26,7 +26,7 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas
         String::new()
     };
     let title = format!(" Jobs ({}{over}) ", jobs.len());
-    let inner = section(app, frame, area, Pane::Jobs, title);
+    let inner = draw_section(app, frame, area, Pane::Jobs, title);
     let mut window = app.jobs.window(usize::from(inner.height));
     if app.focus != Pane::Jobs {
         // Unwatched, the list shows what is going on: from the first job that is not over.
@@ -55,7 +55,7 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas
     };
     areas.panes.push((Pane::Jobs, inner, window.start));
     let lines: Vec<Line> = window.filter_map(line).collect();
-    text::lines(frame, inner, &lines);
+    text::draw_lines(frame, inner, &lines);
 }
 
 /// One job, its name in `room` of `width` columns.
@@ -71,7 +71,7 @@ pub(super) fn line(
         JobState::Queued => ("◌", theme.dim),
         JobState::Running => ("●", theme.good),
         JobState::Cancelling => ("◐", theme.warn),
-        JobState::Done(_) => ("✓", theme.good),
+        JobState::Finished(_) => ("✓", theme.good),
         JobState::Failed(error) if error.kind() == Kind::Cancelled => ("–", theme.warn),
         JobState::Failed(_) => ("✗", theme.bad),
     };
@@ -83,17 +83,17 @@ pub(super) fn line(
     let rest = width.saturating_sub(room + 5);
     spans.extend(match &job.state {
         JobState::Queued => vec![Span::styled("waits for its turn", theme.dim)],
-        JobState::Running => running(app, job, rest, style),
+        JobState::Running => running_line(app, job, rest, style),
         JobState::Cancelling => {
             let phase = job.progress().phase.as_str();
             vec![Span::styled(format!("cancelling ({phase})"), style)]
         }
-        JobState::Done(outcome) => {
-            let took = took(job, now)
+        JobState::Finished(outcome) => {
+            let took = duration_text(job, now)
                 .map(|took| format!(" in {took}"))
                 .unwrap_or_default();
             vec![Span::raw(format::clip(
-                &format!("done{took}: {}", result(outcome)),
+                &format!("done{took}: {}", outcome_text(outcome)),
                 rest,
             ))]
         }
@@ -113,13 +113,15 @@ pub(super) fn name(app: &App, job: &JobView) -> String {
     }
 }
 
-fn took(job: &JobView, now: Instant) -> Option<String> {
-    let ended = job.ended.unwrap_or(now);
-    Some(format::clock(ended.saturating_duration_since(job.started?)))
+fn duration_text(job: &JobView, now: Instant) -> Option<String> {
+    let ended = job.ended_at.unwrap_or(now);
+    Some(format::clock(
+        ended.saturating_duration_since(job.started_at?),
+    ))
 }
 
 /// What a running job shows, as much of it as there is room for.
-fn running(app: &App, job: &JobView, room: usize, style: Style) -> Vec<Span<'static>> {
+fn running_line(app: &App, job: &JobView, room: usize, style: Style) -> Vec<Span<'static>> {
     let progress = job.progress();
     let mut parts = vec![fit(progress.phase.as_str(), 11)];
     let percent = progress.percent();

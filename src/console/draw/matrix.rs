@@ -8,7 +8,7 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 use unicode_width::UnicodeWidthStr;
 
-use super::header::link;
+use super::header::format_link;
 use super::jobs::gauge;
 use super::text;
 use crate::actions::Pane;
@@ -20,9 +20,9 @@ use snapdeck_engine::{JobState, JobView};
 use snapdeck_model::{Error, Kind, SnapshotName};
 
 /// Columns of one place.
-const COLUMN: usize = 16;
+const COLUMN_WIDTH: usize = 16;
 /// Columns of the names, at least and at most.
-const NAMES: (usize, usize) = (12, 40);
+const NAME_WIDTH_RANGE: (usize, usize) = (12, 40);
 
 /// Draws it.
 pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas: &mut Areas) {
@@ -30,10 +30,12 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas
     let matrix = &app.matrix;
     let focused = app.focus == Pane::Matrix;
     let width = usize::from(area.width.saturating_sub(2));
-    let names = (width / 4).clamp(NAMES.0, NAMES.1).min(width);
-    let (pinned, window) = matrix.window(((width - names) / COLUMN).max(1));
+    let names = (width / 4)
+        .clamp(NAME_WIDTH_RANGE.0, NAME_WIDTH_RANGE.1)
+        .min(width);
+    let (pinned, window) = matrix.window(((width - names) / COLUMN_WIDTH).max(1));
     let title_style = if focused { theme.focus } else { theme.text };
-    let mut block = super::page(app, Pane::Matrix, area.width);
+    let mut block = super::page_border(app, Pane::Matrix, area.width);
     let from = usize::from(pinned);
     if window.start > from || window.end < matrix.places.len() {
         let (all, text) = (matrix.places.len() - 1, &window);
@@ -56,17 +58,17 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas
         .filter_map(|at| matrix.places.get(at))
         .collect();
     for (at, place) in columns.iter().enumerate() {
-        let x = u16::try_from(names + at * COLUMN).unwrap_or(u16::MAX);
+        let x = u16::try_from(names + at * COLUMN_WIDTH).unwrap_or(u16::MAX);
         let column = Rect {
             x: inner.x.saturating_add(x),
-            width: COLUMN as u16,
+            width: COLUMN_WIDTH as u16,
             ..inner
         };
         let column = ((*place).clone(), column.intersection(inner));
         areas.columns.0.push(column);
     }
     areas.columns.1 = first;
-    let mut lines = vec![head(app, &columns, names, now)];
+    let mut lines = vec![header_line(app, &columns, names, now)];
     let window = matrix.list.window(usize::from(inner.height - 1));
     let body = Rect {
         y: inner.y + 1,
@@ -76,34 +78,40 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas
     areas.panes.push((Pane::Matrix, body, window.start));
     let row = |row: usize| {
         let name = matrix.names.get(matrix.list.item(row)?)?;
-        Some(line(app, name, row == matrix.list.row(), &columns, names))
+        Some(snapshot_line(
+            app,
+            name,
+            row == matrix.list.row(),
+            &columns,
+            names,
+        ))
     };
     lines.extend(window.filter_map(row));
     if lines.len() == 1 {
         let text = match matrix.names.is_empty() {
-            true => " no host and no bucket has a snapshot, as far as is known",
-            false => " nothing matches the filter (esc drops it)",
+            true => " no snapshots on any reachable host or in the bucket",
+            false => " nothing matches the filter (esc clears it)",
         };
         lines.push(Line::styled(text, theme.dim));
     }
-    text::lines(frame, inner, &lines);
+    text::draw_lines(frame, inner, &lines);
 }
 
 /// The names of the columns, with the link of each.
-fn head(app: &App, columns: &[&Place], names: usize, now: Instant) -> Line<'static> {
+fn header_line(app: &App, columns: &[&Place], names: usize, now: Instant) -> Line<'static> {
     let theme = &app.theme;
     let mut spans = vec![Span::styled(fit(" snapshot", names), theme.dim)];
     for place in columns {
         let (state, seen) = match place {
-            Place::Bucket => (&app.view.bucket.link, app.view.bucket.seen),
+            Place::Bucket => (&app.view.bucket.link, app.view.bucket.last_listing),
             Place::Host(name) => match lookup::host(&app.view, name) {
-                Some(host) => (&host.link, host.seen),
+                Some(host) => (&host.link, host.last_scan),
                 None => continue,
             },
         };
-        let (sign, _, style) = link(state, seen, None, now, theme);
-        let name = format::clip(place.name(), COLUMN - 4);
-        let room = COLUMN - 4 - name.width();
+        let (sign, _, style) = format_link(state, seen, None, now, theme);
+        let name = format::clip(place.name(), COLUMN_WIDTH - 4);
+        let room = COLUMN_WIDTH - 4 - name.width();
         let age = seen
             .filter(|_| lookup::is_unreachable(state))
             .map(|seen| format!(" {}", format::age(now.saturating_duration_since(seen))))
@@ -116,13 +124,13 @@ fn head(app: &App, columns: &[&Place], names: usize, now: Instant) -> Line<'stat
         spans.push(Span::raw(" "));
         let used = name.width() + 1;
         spans.push(Span::styled(name, name_style));
-        let rest = fit(&format!(" {sign}{age}"), COLUMN - used);
+        let rest = fit(&format!(" {sign}{age}"), COLUMN_WIDTH - used);
         spans.push(Span::styled(rest, style));
     }
     Line::from(spans)
 }
 
-fn line(
+fn snapshot_line(
     app: &App,
     name: &SnapshotName,
     is_current: bool,
@@ -148,7 +156,7 @@ fn line(
             _ => style,
         };
         spans.push(Span::styled(mark, style));
-        spans.push(Span::styled(fit(&text, COLUMN - 2), style));
+        spans.push(Span::styled(fit(&text, COLUMN_WIDTH - 2), style));
         spans.push(Span::raw(" "));
     }
     Line::from(spans)
@@ -160,7 +168,7 @@ fn cell_text(app: &App, cell: &Cell<'_>, in_bucket: bool) -> (String, Style) {
         return job_text(app, job);
     }
     if let Some(error) = cell.error() {
-        return (format!("✗ {}", word(error)), theme.bad);
+        return (format!("✗ {}", error_word(error)), theme.bad);
     }
     if cell.pulled_since_scan {
         return ("✓ pulled".to_owned(), theme.good);
@@ -208,7 +216,7 @@ fn job_text(app: &App, job: &JobView) -> (String, Style) {
 }
 
 /// What went wrong, in a word or two.
-fn word(error: &Error) -> &'static str {
+fn error_word(error: &Error) -> &'static str {
     match error.kind() {
         Kind::Unreachable => "out of reach",
         Kind::NoSpace => "no space",

@@ -8,16 +8,16 @@ mod footer;
 mod header;
 mod hosts;
 mod jobs;
-mod jobspage;
-mod kin;
-mod live;
+mod jobs_page;
+mod lineage;
 mod matrix;
+mod metrics;
 mod panes;
 mod text;
 mod tree;
 
 #[cfg(test)]
-pub(crate) use panes::rows as pane_rows;
+pub(crate) use panes::visible_rows as pane_rows;
 
 use std::time::Instant;
 
@@ -33,9 +33,9 @@ use super::app::{App, Areas};
 use super::log_view::LogFilter;
 
 /// Under this the screen says only that it is too small.
-const SMALLEST: (u16, u16) = (40, 10);
+const MIN_SCREEN: (u16, u16) = (40, 10);
 /// From this width on the three lists stand side by side.
-const WIDE: u16 = 100;
+const SIDE_BY_SIDE_WIDTH: u16 = 100;
 
 /// Draws the state as it is at `now`.
 pub(crate) fn draw(app: &App, frame: &mut Frame, now: Instant) -> Areas {
@@ -44,30 +44,37 @@ pub(crate) fn draw(app: &App, frame: &mut Frame, now: Instant) -> Areas {
     if area.is_empty() {
         return areas;
     }
-    if area.width < SMALLEST.0 || area.height < SMALLEST.1 {
-        let text = format!("snapdeck needs {}x{} cells", SMALLEST.0, SMALLEST.1);
+    if area.width < MIN_SCREEN.0 || area.height < MIN_SCREEN.1 {
+        let text = format!("snapdeck needs {}x{} cells", MIN_SCREEN.0, MIN_SCREEN.1);
         frame.render_widget(Line::raw(text), Rect { height: 1, ..area });
         return areas;
     }
-    let plan = Plan::new(app, area);
+    let plan = ScreenLayout::new(app, area);
     header::draw(app, frame, plan.header, now, &mut areas);
     match app.list {
         Pane::Matrix => matrix::draw(app, frame, plan.lists, now, &mut areas),
         Pane::Tree => tree::draw(app, frame, plan.lists, &mut areas),
-        Pane::JobsPage => jobspage::draw(app, frame, plan.lists, now, &mut areas),
-        _ => panes::draw(app, frame, plan.lists, area.width >= WIDE, now, &mut areas),
+        Pane::JobsPage => jobs_page::draw(app, frame, plan.lists, now, &mut areas),
+        _ => panes::draw(
+            app,
+            frame,
+            plan.lists,
+            area.width >= SIDE_BY_SIDE_WIDTH,
+            now,
+            &mut areas,
+        ),
     }
     details::draw(app, frame, plan.details, now, &mut areas);
     if plan.jobs.height > 0 {
         jobs::draw(app, frame, plan.jobs, now, &mut areas);
     }
     if plan.log.height > 0 {
-        log(app, frame, plan.log, &mut areas);
+        draw_log(app, frame, plan.log, &mut areas);
     }
     if app.pending_keys.is_empty() {
         footer::draw(app, frame, plan.footer);
     } else {
-        footer::chord(app, frame, plan.footer);
+        footer::draw_chord(app, frame, plan.footer);
     }
     dialogs::draw(app, frame, area, &mut areas);
     if app.ascii || app.plain {
@@ -77,7 +84,7 @@ pub(crate) fn draw(app: &App, frame: &mut Frame, now: Instant) -> Areas {
 }
 
 /// Which part of the screen is whose.
-struct Plan {
+struct ScreenLayout {
     header: Rect,
     lists: Rect,
     details: Rect,
@@ -86,7 +93,7 @@ struct Plan {
     footer: Rect,
 }
 
-impl Plan {
+impl ScreenLayout {
     fn new(app: &App, area: Rect) -> Self {
         let height = area.height;
         let zoomed = |pane: Pane, usual: u16| {
@@ -142,13 +149,13 @@ impl Plan {
 }
 
 /// The border, title and filter of a page in the place of the lists.
-fn page(app: &App, pane: Pane, width: u16) -> Border {
+fn page_border(app: &App, pane: Pane, width: u16) -> Border {
     let theme = &app.theme;
     let (border, title) = match app.focus == pane {
         true => (theme.focus, theme.focus),
         false => (theme.border, theme.text),
     };
-    let title = Line::styled(panes::counted(app, pane), title);
+    let title = Line::styled(panes::count_label(app, pane), title);
     let border = app.border(border).title(title);
     match panes::filter_line(app, pane, usize::from(width)) {
         Some(filter) => border.title_bottom(filter),
@@ -157,7 +164,7 @@ fn page(app: &App, pane: Pane, width: u16) -> Border {
 }
 
 /// The border and title of a section below the lists; gives back what is inside.
-fn section(app: &App, frame: &mut Frame, area: Rect, pane: Pane, title: String) -> Rect {
+fn draw_section(app: &App, frame: &mut Frame, area: Rect, pane: Pane, title: String) -> Rect {
     let focused = app.focus == pane;
     let style = if focused {
         app.theme.focus
@@ -188,9 +195,9 @@ fn section(app: &App, frame: &mut Frame, area: Rect, pane: Pane, title: String) 
     inner
 }
 
-fn log(app: &App, frame: &mut Frame, area: Rect, areas: &mut Areas) {
+fn draw_log(app: &App, frame: &mut Frame, area: Rect, areas: &mut Areas) {
     let title = format!(" Log · {} ", app.log.label());
-    let inner = section(app, frame, area, Pane::Log, title);
+    let inner = draw_section(app, frame, area, Pane::Log, title);
     areas.panes.push((Pane::Log, inner, 0));
     let theme = &app.theme;
     let widget = TuiLoggerWidget::default()

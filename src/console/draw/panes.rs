@@ -21,7 +21,7 @@ use snapdeck_engine::{HostView, Link};
 use snapdeck_model::{Object, Sandbox, SandboxState, Snapshot};
 
 /// Columns of a filter line that are not text: the border, the slash, the cursor.
-const BESIDE_FILTER: usize = 6;
+const FILTER_DECORATION_WIDTH: usize = 6;
 
 /// Draws the lists: three side by side, or one with tabs.
 pub(super) fn draw(
@@ -37,7 +37,7 @@ pub(super) fn draw(
         for (pane, column) in LISTS.iter().zip(columns) {
             areas.tabs.push((*pane, column));
             let inner = pane_border(app, *pane, column.width, now).draw(frame, column);
-            list(app, frame, *pane, inner, areas);
+            draw_list(app, frame, *pane, inner, areas);
         }
         return;
     }
@@ -58,14 +58,14 @@ pub(super) fn draw(
         x += width;
     }
     let inner = pane_border(app, app.list, below.width, now).draw(frame, below);
-    list(app, frame, app.list, inner, areas);
+    draw_list(app, frame, app.list, inner, areas);
 }
 
 fn pane_border(app: &App, pane: Pane, width: u16, now: Instant) -> Border {
     let theme = &app.theme;
     let focused = app.focus == pane;
     let style = if focused { theme.focus } else { theme.border };
-    let mut text = counted(app, pane);
+    let mut text = count_label(app, pane);
     if let Some(seen) = stale_since(app, pane) {
         text.push_str(&format!(
             "· {} old ",
@@ -76,7 +76,7 @@ fn pane_border(app: &App, pane: Pane, width: u16, now: Instant) -> Border {
     let mut border = app.border(style).title(Line::styled(text, title_style));
     if let Some(filter) = filter_line(app, pane, usize::from(width)) {
         border = border.title_bottom(filter);
-    } else if let (Some((Link::Down(error), Some(_))), true) = (state(app, pane), width > 4) {
+    } else if let (Some((Link::Down(error), Some(_))), true) = (link_state(app, pane), width > 4) {
         let text = format::clip(&format!(" ✗ {error} "), usize::from(width) - 2);
         border = border.title_bottom(Line::styled(text, theme.bad));
     }
@@ -84,7 +84,7 @@ fn pane_border(app: &App, pane: Pane, width: u16, now: Instant) -> Border {
 }
 
 /// The title of a list with its numbers.
-pub(super) fn counted(app: &App, pane: Pane) -> String {
+pub(super) fn count_label(app: &App, pane: Pane) -> String {
     let numbers = app.numbers(pane);
     let count = if numbers.filter.is_empty() {
         numbers.total.to_string()
@@ -92,7 +92,7 @@ pub(super) fn counted(app: &App, pane: Pane) -> String {
         format!("{} of {}", numbers.visible, numbers.total)
     };
     let mut text = format!(" {} ({count}", title(app, pane));
-    if pane == Pane::Bucket && app.view.bucket.listing {
+    if pane == Pane::Bucket && app.view.bucket.is_listing {
         text.push('…');
     }
     text.push_str(") ");
@@ -115,7 +115,7 @@ pub(super) fn filter_line(app: &App, pane: Pane, width: usize) -> Option<Line<'s
     let theme = &app.theme;
     let typing = app.filter.as_ref().filter(|_| pane == app.list);
     if let Some(field) = typing {
-        let room = width.saturating_sub(BESIDE_FILTER).max(1);
+        let room = width.saturating_sub(FILTER_DECORATION_WIDTH).max(1);
         let (text, column) = field.visible(room);
         let mut used = 0;
         let behind = text.char_indices().find(|(_, c)| {
@@ -136,59 +136,57 @@ pub(super) fn filter_line(app: &App, pane: Pane, width: usize) -> Option<Line<'s
 
 /// When the rows were seen, where they are not what is there now.
 fn stale_since(app: &App, pane: Pane) -> Option<Instant> {
-    let (link, seen) = state(app, pane)?;
+    let (link, seen) = link_state(app, pane)?;
     seen.filter(|_| lookup::is_stale(link, seen))
 }
 
-fn state(app: &App, pane: Pane) -> Option<(&Link, Option<Instant>)> {
+fn link_state(app: &App, pane: Pane) -> Option<(&Link, Option<Instant>)> {
     match pane {
-        Pane::Bucket => Some((&app.view.bucket.link, app.view.bucket.seen)),
+        Pane::Bucket => Some((&app.view.bucket.link, app.view.bucket.last_listing)),
         _ if app.all_hosts.is_shown => None,
-        _ => app.host_view().map(|host| (&host.link, host.seen)),
+        _ => app.host_view().map(|host| (&host.link, host.last_scan)),
     }
 }
 
-fn list(app: &App, frame: &mut Frame, pane: Pane, area: Rect, areas: &mut Areas) {
-    let (first, lines) = rows(app, pane, area.width, area.height);
+fn draw_list(app: &App, frame: &mut Frame, pane: Pane, area: Rect, areas: &mut Areas) {
+    let (first, lines) = visible_rows(app, pane, area.width, area.height);
     if lines.is_empty() && area.height > 0 {
         let place = area.inner(Margin::new(1, 0));
-        let (text, style) = nothing(app, pane);
+        let (text, style) = empty_text(app, pane);
         let lines = format::wrap(&text, usize::from(place.width)).into_iter();
         let lines: Vec<Line> = lines.map(|line| Line::styled(line, style)).collect();
-        text::lines(frame, place, &lines);
+        text::draw_lines(frame, place, &lines);
     }
-    text::lines(frame, area, &lines);
+    text::draw_lines(frame, area, &lines);
     areas.panes.push((pane, area, first));
 }
 
 /// What to say where there are no rows.
-fn nothing(app: &App, pane: Pane) -> (String, Style) {
+fn empty_text(app: &App, pane: Pane) -> (String, Style) {
     let theme = &app.theme;
     let what = pane.name().to_lowercase();
     let host = app.host.as_ref().map_or("", |host| host.as_str());
     if app.numbers(pane).total > 0 {
         return (
-            "nothing matches the filter (esc drops it)".to_owned(),
+            "nothing matches the filter (esc clears it)".to_owned(),
             theme.dim,
         );
     }
-    match state(app, pane).map(|(link, _)| link) {
-        None if app.all_hosts.is_shown => (
-            format!("no host has any {what}, as far as is known"),
-            theme.dim,
-        ),
-        None => ("no host is configured".to_owned(), theme.warn),
+    match link_state(app, pane).map(|(link, _)| link) {
+        None if app.all_hosts.is_shown => (format!("no {what} on any reachable host"), theme.dim),
+        None => ("no host configured".to_owned(), theme.warn),
         Some(Link::Down(error)) => (error.to_string(), theme.bad),
-        Some(Link::Off) => {
-            let text = "no bucket is configured: name one in config.toml, section [bucket]; all \
-                about hosts works without";
+        Some(Link::Unconfigured) => {
+            let text = "No bucket configured. Add [bucket] name = \"...\" to config.toml. Everything else works without one.";
             (text.to_owned(), theme.warn)
         }
-        Some(_) if pane == Pane::Bucket && app.view.bucket.listing => {
-            ("asking the bucket…".to_owned(), theme.dim)
+        Some(_) if pane == Pane::Bucket && app.view.bucket.is_listing => {
+            ("listing the bucket…".to_owned(), theme.dim)
         }
-        Some(Link::Opening) if pane == Pane::Bucket => ("asking the bucket…".to_owned(), theme.dim),
-        Some(Link::Opening) => (format!("asking {host}…"), theme.dim),
+        Some(Link::Connecting) if pane == Pane::Bucket => {
+            ("listing the bucket…".to_owned(), theme.dim)
+        }
+        Some(Link::Connecting) => (format!("asking {host}…"), theme.dim),
         Some(Link::Up) if pane == Pane::Bucket => (
             "the bucket has no snapshots yet: push or create one".to_owned(),
             theme.dim,
@@ -198,57 +196,62 @@ fn nothing(app: &App, pane: Pane) -> (String, Style) {
 }
 
 /// The rows of a list that are on screen, and the number of the first of them.
-pub(crate) fn rows(app: &App, pane: Pane, width: u16, height: u16) -> (usize, Vec<Line<'static>>) {
+pub(crate) fn visible_rows(
+    app: &App,
+    pane: Pane,
+    width: u16,
+    height: u16,
+) -> (usize, Vec<Line<'static>>) {
     let width = usize::from(width);
-    let stale = state(app, pane).is_some_and(|(link, seen)| lookup::is_stale(link, seen));
-    let build = Build {
+    let stale = link_state(app, pane).is_some_and(|(link, seen)| lookup::is_stale(link, seen));
+    let build = RowBuilder {
         app,
         pane,
         height: usize::from(height),
-        stale,
+        is_stale: stale,
     };
     let all = &app.all_hosts;
     match (pane, app.host_view(), app.host_lists()) {
         (Pane::Sandboxes, ..) if all.is_shown => {
-            build.rows(&all.sandbox_rows, &all.sandboxes, |row| {
+            build.build_rows(&all.sandbox_rows, &all.sandboxes, |row| {
                 row.find(&app.view).map(|(host, sandbox)| {
                     with_host(app, host, width, |width| sandbox_row(sandbox, width))
                 })
             })
         }
         (Pane::Snapshots, ..) if all.is_shown => {
-            build.rows(&all.snapshot_rows, &all.snapshots, |row| {
+            build.build_rows(&all.snapshot_rows, &all.snapshots, |row| {
                 row.find(&app.view).map(|(host, snapshot)| {
                     with_host(app, host, width, |width| snapshot_row(app, snapshot, width))
                 })
             })
         }
         (Pane::Sandboxes, Some(host), Some(lists)) => {
-            build.rows(&host.sandboxes, &lists.sandboxes, |sandbox| {
+            build.build_rows(&host.sandboxes, &lists.sandboxes, |sandbox| {
                 Some(sandbox_row(sandbox, width))
             })
         }
         (Pane::Snapshots, Some(host), Some(lists)) => {
-            build.rows(&host.snapshots, &lists.snapshots, |snapshot| {
+            build.build_rows(&host.snapshots, &lists.snapshots, |snapshot| {
                 Some(snapshot_row(app, snapshot, width))
             })
         }
-        (Pane::Bucket, ..) => build.rows(&app.view.bucket.objects, &app.objects, |object| {
+        (Pane::Bucket, ..) => build.build_rows(&app.view.bucket.objects, &app.objects, |object| {
             Some(object_row(app, object, width))
         }),
         _ => (0, Vec::new()),
     }
 }
 
-struct Build<'a> {
+struct RowBuilder<'a> {
     app: &'a App,
     pane: Pane,
     height: usize,
-    stale: bool,
+    is_stale: bool,
 }
 
-impl Build<'_> {
-    fn rows<R: Row>(
+impl RowBuilder<'_> {
+    fn build_rows<R: Row>(
         &self,
         items: &[R],
         list: &List<R::Key>,
@@ -275,7 +278,7 @@ impl Build<'_> {
                 }
                 _ => style,
             };
-            let style = if self.stale {
+            let style = if self.is_stale {
                 style.patch(theme.dim)
             } else {
                 style
@@ -310,7 +313,7 @@ fn with_host(
     let names = app.view.hosts.iter().map(|host| host.name.as_str().len());
     let column = names.max().unwrap_or(0).min(width / 4);
     let (text, style) = row(width.saturating_sub(column + 1));
-    let style = match lookup::is_stale(&host.link, host.seen) {
+    let style = match lookup::is_stale(&host.link, host.last_scan) {
         true => style.patch(app.theme.dim),
         false => style,
     };
@@ -361,7 +364,7 @@ fn object_row(app: &App, object: &Object, width: usize) -> (String, Style) {
             lists.is_some_and(|lists| lists.index.position(&object.name).is_some())
         };
         let (count, all) = (hosts.iter().filter(has).count(), hosts.len());
-        let is_certain = hosts.iter().all(|host| host.seen.is_some());
+        let is_certain = hosts.iter().all(|host| host.last_scan.is_some());
         let (text, style) = match (count, is_certain) {
             (_, true) => (format!("on {count} of {all}"), Style::new()),
             (0, false) => ("? unknown".to_owned(), app.theme.dim),
@@ -369,7 +372,7 @@ fn object_row(app: &App, object: &Object, width: usize) -> (String, Style) {
         };
         return (format!("{name} {size:>6} {} ", fit(&text, 10)), style);
     }
-    let host = app.host_view().filter(|host| host.seen.is_some());
+    let host = app.host_view().filter(|host| host.last_scan.is_some());
     let here = app
         .host_lists()
         .and_then(|lists| lists.index.size(&object.name));

@@ -10,14 +10,14 @@ use ratatui::widgets::Widget;
 use unicode_width::UnicodeWidthStr;
 
 /// Draws them from the top of `area` on, each from its left; what is too long or too much is cut off.
-pub(super) fn lines(frame: &mut Frame, area: Rect, lines: &[Line]) {
+pub(super) fn draw_lines(frame: &mut Frame, area: Rect, lines: &[Line]) {
     let buffer = frame.buffer_mut();
     for (text, place) in lines.iter().zip(area.intersection(buffer.area).rows()) {
-        line(text, place, buffer);
+        draw_line(text, place, buffer);
     }
 }
 
-fn line(line: &Line, place: Rect, buffer: &mut Buffer) {
+fn draw_line(line: &Line, place: Rect, buffer: &mut Buffer) {
     let mut rest = place;
     for span in &line.spans {
         if rest.is_empty() {
@@ -25,7 +25,7 @@ fn line(line: &Line, place: Rect, buffer: &mut Buffer) {
         }
         let style = line.style.patch(span.style);
         let width = match span.content.chars().all(is_plain) {
-            true => plain(&span.content, style, rest, buffer),
+            true => draw_plain(&span.content, style, rest, buffer),
             false => {
                 Span::styled(span.content.as_ref(), style).render(rest, buffer);
                 // Without what cannot be shown, control characters, which the span's own width counts.
@@ -40,7 +40,7 @@ fn line(line: &Line, place: Rect, buffer: &mut Buffer) {
 }
 
 /// Draws letters that are each one cell; how many there were.
-fn plain(text: &str, style: Style, place: Rect, buffer: &mut Buffer) -> usize {
+fn draw_plain(text: &str, style: Style, place: Rect, buffer: &mut Buffer) -> usize {
     let first = buffer.index_of(place.x, place.y);
     let cells = buffer.content.iter_mut().skip(first);
     let mut count = 0;
@@ -79,7 +79,7 @@ mod tests {
     #[test]
     fn a_place_without_room_at_the_edge_stays_as_it_is() {
         let mut buffer = Buffer::empty(Rect::new(0, 0, 5, 1));
-        line(&Line::raw("text"), Rect::new(5, 0, 0, 1), &mut buffer);
+        draw_line(&Line::raw("text"), Rect::new(5, 0, 0, 1), &mut buffer);
         assert_eq!(buffer, Buffer::empty(buffer.area));
     }
 
@@ -110,7 +110,7 @@ mod tests {
             let whole = Rect::new(0, 0, width + 2, height + 2);
             let (mut ours, mut theirs) = (Buffer::empty(whole), Buffer::empty(whole));
             for (text, place) in texts.iter().zip(area.rows()) {
-                line(text, place, &mut ours);
+                draw_line(text, place, &mut ours);
             }
             Paragraph::new(texts).render(area, &mut theirs);
             prop_assert_eq!(ours, theirs);

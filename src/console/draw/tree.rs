@@ -16,18 +16,18 @@ use crate::tree::{TreeRow, TreeRowKey};
 use snapdeck_model::SnapshotName;
 
 /// Columns of branch and name, at most.
-const NAMES: usize = 56;
+const MAX_NAME_WIDTH: usize = 56;
 
 /// Draws it.
 pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, areas: &mut Areas) {
     let theme = &app.theme;
     let tree = &app.tree;
     let focused = app.focus == Pane::Tree;
-    let mut block = super::page(app, Pane::Tree, area.width);
+    let mut block = super::page_border(app, Pane::Tree, area.width);
     let note = match &tree.parents {
-        None => Some(" ◌ manifests are being read ".to_owned()),
-        Some((_, parents)) if parents.unread > 0 => {
-            Some(format!(" {} not looked at ", parents.unread))
+        None => Some(" ◌ reading manifests ".to_owned()),
+        Some((_, parents)) if parents.unread_count > 0 => {
+            Some(format!(" {} not looked at ", parents.unread_count))
         }
         Some(_) => None,
     };
@@ -46,11 +46,11 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, areas: &mut Areas) 
     let widest = rows
         .iter()
         .map(|(_, item)| item.branch.width() + item.text().width());
-    let room = widest.max().unwrap_or(0).min(NAMES).min(width / 2);
+    let room = widest.max().unwrap_or(0).min(MAX_NAME_WIDTH).min(width / 2);
     let mut lines: Vec<Line> = rows
         .into_iter()
         .map(|(row, item)| {
-            let line = line(app, item, room);
+            let line = row_line(app, item, room);
             match row == tree.list.row() && focused {
                 true => line.style(theme.selected),
                 false => line,
@@ -59,15 +59,15 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, areas: &mut Areas) 
         .collect();
     if lines.is_empty() {
         let text = match tree.items.is_empty() {
-            true => " no host and no bucket has a snapshot, as far as is known",
-            false => " nothing matches the filter (esc drops it)",
+            true => " no snapshots on any reachable host or in the bucket",
+            false => " nothing matches the filter (esc clears it)",
         };
         lines.push(Line::styled(text, theme.dim));
     }
-    text::lines(frame, inner, &lines);
+    text::draw_lines(frame, inner, &lines);
 }
 
-fn line(app: &App, item: &TreeRow, room: usize) -> Line<'static> {
+fn row_line(app: &App, item: &TreeRow, room: usize) -> Line<'static> {
     let theme = &app.theme;
     let name = format::fit(item.text(), room.saturating_sub(item.branch.width()));
     let branch = Span::styled(format!(" {}", item.branch), theme.dim);
@@ -75,7 +75,7 @@ fn line(app: &App, item: &TreeRow, room: usize) -> Line<'static> {
         TreeRowKey::Snapshot(snapshot) => Line::from(vec![
             branch,
             Span::styled(name, theme.title),
-            Span::raw(format!("  {}", places(app, snapshot))),
+            Span::raw(format!("  {}", format_places(app, snapshot))),
         ]),
         TreeRowKey::Sandbox(host, id) => {
             let found = lookup::sandbox(&app.view, host, id);
@@ -92,7 +92,7 @@ fn line(app: &App, item: &TreeRow, room: usize) -> Line<'static> {
 }
 
 /// How long it is, and where it is.
-fn places(app: &App, name: &SnapshotName) -> String {
+fn format_places(app: &App, name: &SnapshotName) -> String {
     let on = app.view.hosts.iter().filter_map(|host| {
         let found = lookup::snapshot(&app.view, &host.name, name)?;
         Some((host.name.to_string(), found.size_bytes))

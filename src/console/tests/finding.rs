@@ -32,10 +32,10 @@ fn the_help_is_searched_by_typing() {
     keys(&mut app, "?vnc");
     let shown = screen(&mut app, 100, 30);
     assert!(shown.contains("help: vnc"), "{shown}");
-    assert!(shown.contains("Copy a vnc:// URL"), "{shown}");
-    assert!(!shown.contains("Ask all hosts"), "{shown}");
+    assert!(shown.contains("Copy the sandbox's vnc:// URL"), "{shown}");
+    assert!(!shown.contains("Refresh all hosts"), "{shown}");
     keys(&mut app, "qqq");
-    assert!(screen(&mut app, 100, 30).contains("No action is about that"));
+    assert!(screen(&mut app, 100, 30).contains("No action matches"));
     press(&mut app, KeyCode::Esc);
     assert!(app.layers.is_empty());
     // Opened and closed with one key.
@@ -49,7 +49,10 @@ fn the_palette_does_an_action_by_a_few_letters() {
     keys(&mut app, ":creat");
     insta::assert_snapshot!("palette", screen(&mut app, 80, 24));
     press(&mut app, KeyCode::Enter);
-    assert!(matches!(app.layers.last().unwrap().dialog, Dialog::Cut(_)));
+    assert!(matches!(
+        app.layers.last().unwrap().dialog,
+        Dialog::CreateSnapshot(_)
+    ));
 }
 
 #[test]
@@ -200,7 +203,7 @@ fn what_was_chosen_sorted_and_filtered_comes_back_before_any_host_answers() {
 fn rows_of_an_earlier_run_are_shown_with_their_age() {
     let now = Instant::now() + Duration::from_secs(7200);
     let mut view = unreachable_host_view(now, Duration::from_secs(7200));
-    set_alpha(&mut view, |host| host.link = Link::Opening);
+    set_alpha(&mut view, |host| host.link = Link::Connecting);
     let mut app = app(view);
     let shown = screen_at(&mut app, 120, 40, now);
     assert!(shown.contains("Sandboxes · alpha (4) · 2h old"), "{shown}");
@@ -214,8 +217,8 @@ fn the_end_of_a_long_job_is_news() {
     let mut end = |after: u64| {
         let mut job = super::super::fixture::failed_job(1);
         job.operation = app.view.jobs[0].operation.clone();
-        job.ended = job
-            .started
+        job.ended_at = job
+            .started_at
             .map(|started| started + Duration::from_secs(after));
         let running = app.view.clone();
         update(&mut app, |view| view.jobs[0] = Arc::new(job));

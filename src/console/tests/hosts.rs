@@ -250,7 +250,7 @@ fn an_object_is_not_said_to_be_nowhere_where_a_host_has_not_answered() {
     let mut view = populated();
     for host in &mut view.hosts {
         let host = Arc::make_mut(host);
-        (host.seen, host.snapshots) = (None, Arc::default());
+        (host.last_scan, host.snapshots) = (None, Arc::default());
     }
     let mut app = app(view);
     keys(&mut app, "agb");

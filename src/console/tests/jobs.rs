@@ -1,7 +1,7 @@
 //! The jobs page, leaving while jobs run, and what an earlier run left.
 
 use super::*;
-use crate::dialog::{Dialog, Left};
+use crate::dialog::{Dialog, InterruptedJobsDialog};
 use crate::fixture::{interrupted_job, queued_job};
 use snapdeck_engine::InterruptedId;
 
@@ -11,7 +11,7 @@ fn busy() -> App {
     update(&mut app, |view| {
         view.jobs.push(Arc::new(queued_job(3, "far-away")));
         view.jobs.push(Arc::new(queued_job(4, "myapp-v1.0")));
-        view.left = Arc::new([interrupted_job(1, "winserver-base")]);
+        view.interrupted_jobs = Arc::new([interrupted_job(1, "winserver-base")]);
     });
     app
 }
@@ -63,14 +63,14 @@ fn of_what_was_left_each_key_is_for_the_next_one() {
     let mut app = at(0);
     update(&mut app, |view| {
         let names = ["one", "two", "three"];
-        view.left = (1..)
+        view.interrupted_jobs = (1..)
             .zip(names)
             .map(|(id, name)| interrupted_job(id, name))
             .collect();
     });
     keys(&mut app, "gg");
     keys(&mut app, "x");
-    assert!(screen(&mut app, 120, 40).contains("an earlier run left this job"));
+    assert!(screen(&mut app, 120, 40).contains("this job was interrupted"));
     // Both before the engine has said anything.
     let commands = keys(&mut app, "tX");
     let of = |id| vec![InterruptedId(id)];
@@ -100,7 +100,7 @@ fn the_selection_stays_on_its_job_when_that_moves_in_the_queue_or_ends() {
     update(&mut app, |view| {
         let mut job = (*view.jobs[2]).clone();
         job.state = view.jobs[1].state.clone();
-        job.ended = Some(Instant::now());
+        job.ended_at = Some(Instant::now());
         view.jobs[2] = Arc::new(job);
     });
     assert_eq!(current(&app), JobId(4));
@@ -110,7 +110,7 @@ fn the_selection_stays_on_its_job_when_that_moves_in_the_queue_or_ends() {
 fn quitting_offers_to_leave_the_jobs_where_they_are_noted() {
     let mut app = busy();
     assert!(keys(&mut app, "q").is_empty());
-    assert!(screen(&mut app, 120, 40).contains("cannot be left"));
+    assert!(screen(&mut app, 120, 40).contains("cannot be resumed"));
     assert!(keys(&mut app, "l").is_empty());
     press(&mut app, KeyCode::Esc);
     app.has_journal = true;
@@ -122,18 +122,21 @@ fn quitting_offers_to_leave_the_jobs_where_they_are_noted() {
 #[test]
 fn what_was_left_is_offered_at_the_start() {
     let mut app = busy();
-    app.layers.push(Dialog::Left(Left).into());
+    app.layers
+        .push(Dialog::InterruptedJobs(InterruptedJobsDialog).into());
     insta::assert_snapshot!("left", screen(&mut app, 120, 40));
     assert_eq!(
         keys(&mut app, "t"),
         [Command::ResumeInterrupted(vec![InterruptedId(1)])]
     );
-    app.layers.push(Dialog::Left(Left).into());
+    app.layers
+        .push(Dialog::InterruptedJobs(InterruptedJobsDialog).into());
     assert_eq!(
         keys(&mut app, "X"),
         [Command::DiscardInterrupted(vec![InterruptedId(1)])]
     );
-    app.layers.push(Dialog::Left(Left).into());
+    app.layers
+        .push(Dialog::InterruptedJobs(InterruptedJobsDialog).into());
     assert!(press(&mut app, KeyCode::Esc).is_empty());
     assert!(app.layers.is_empty());
 }

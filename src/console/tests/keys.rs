@@ -49,7 +49,7 @@ fn a_taken_name_needs_overwrite() {
     press(&mut app, KeyCode::Down);
     keys(&mut app, "pmyapp-v1.0");
     assert!(press(&mut app, KeyCode::Enter).is_empty());
-    assert!(screen(&mut app, 80, 24).contains("myapp-v1.0 is in the bucket already"));
+    assert!(screen(&mut app, 80, 24).contains("myapp-v1.0 already exists in the bucket"));
     press(&mut app, KeyCode::Tab);
     keys(&mut app, " ");
     let commands = press(&mut app, KeyCode::Enter);
@@ -77,7 +77,7 @@ fn push_of_a_running_sandbox_says_why_not_and_follows_its_state() {
             host.sandboxes = Arc::new([sandbox("config-vm", SandboxState::Saved)]);
         });
     });
-    assert!(screen(&mut app, 80, 24).contains("memory was saved and is not in the disk"));
+    assert!(screen(&mut app, 80, 24).contains("saved memory is not on the disk"));
     assert_eq!(press(&mut app, KeyCode::Enter).len(), 1);
 }
 
@@ -162,11 +162,11 @@ fn without_a_bucket_it_says_what_to_configure() {
     let mut app = app(populated());
     update(&mut app, |view| {
         view.bucket = Arc::new(BucketView {
-            link: Link::Off,
+            link: Link::Unconfigured,
             ..Default::default()
         })
     });
-    assert!(screen(&mut app, 120, 40).contains("no bucket is configured"));
+    assert!(screen(&mut app, 120, 40).contains("no bucket configured"));
     keys(&mut app, "c");
     assert!(app.layers.is_empty());
     assert!(app.notice.as_ref().unwrap().text.contains("config.toml"));

@@ -96,9 +96,9 @@ fn a_note_that_was_edited_is_not_lost_by_one_key() {
     assert!(app.layers.is_empty(), "nothing was typed");
     keys(&mut app, "Nx");
     press(&mut app, KeyCode::Esc);
-    assert!(screen(&mut app, 80, 24).contains("esc again drops it"));
+    assert!(screen(&mut app, 80, 24).contains("press esc again"));
     keys(&mut app, "y");
-    assert!(!screen(&mut app, 80, 24).contains("esc again drops it"));
+    assert!(!screen(&mut app, 80, 24).contains("press esc again"));
     press(&mut app, KeyCode::Esc);
     assert!(press(&mut app, KeyCode::Esc).is_empty());
     assert!(app.layers.is_empty());
@@ -106,7 +106,7 @@ fn a_note_that_was_edited_is_not_lost_by_one_key() {
     // ctrl-c leads out of it as esc does, and then out of the console.
     keys(&mut app, "Nx");
     assert!(press_ctrl(&mut app, 'c').is_empty());
-    assert!(screen(&mut app, 80, 24).contains("esc again drops it"));
+    assert!(screen(&mut app, 80, 24).contains("press esc again"));
     assert!(press_ctrl(&mut app, 'c').is_empty());
     assert!(app.layers.is_empty());
     update(&mut app, |view| view.jobs.clear());
@@ -158,7 +158,7 @@ fn a_pull_tells_beforehand_what_is_fetched_and_what_is_copied() {
     let Some(Dialog::Pull(pull)) = app.dialog() else {
         panic!("no dialog");
     };
-    pull.take_cost(pair, Ok(cost));
+    pull.on_cost(pair, Ok(cost));
     assert_eq!(app.pending_cost_query(), None);
     insta::assert_snapshot!("pull_cost_two", screen(&mut app, 120, 40));
     // On beta alone.
@@ -173,6 +173,6 @@ fn before_it_is_known_what_is_said_nothing_is_said_otherwise() {
     for key in ["P", "N"] {
         assert!(keys(&mut app, key).is_empty());
         assert!(app.layers.is_empty());
-        assert!(screen(&mut app, 120, 40).contains("still being read"));
+        assert!(screen(&mut app, 120, 40).contains("still loading"));
     }
 }

@@ -228,8 +228,8 @@ fn what_came_to_a_host_after_it_went_away_is_told() {
     let mut app = open(fleet(now));
     update(&mut app, |view| {
         let job = Arc::make_mut(&mut view.jobs[1]);
-        job.ended = Some(Instant::now());
-        job.state = JobState::Done(Outcome::Pulled {
+        job.ended_at = Some(Instant::now());
+        job.state = JobState::Finished(Outcome::Pulled {
             snapshot_name: "far-away".parse().unwrap(),
             snapshot_path: "/far-away.qcow2".to_owned(),
             size_bytes: 3 << 30,

@@ -52,7 +52,7 @@ fn give_plan(app: &mut App, pruning: &PruneRequest, plan: Result<PrunePlan, Erro
     let Some(Dialog::Prune(dialog)) = app.dialog() else {
         panic!("no dialog");
     };
-    dialog.take(pruning, plan);
+    dialog.on_plan(pruning, plan);
 }
 
 #[test]
@@ -70,11 +70,11 @@ fn a_rule_is_told_and_what_it_lets_go_is_shown_and_confirmed_by_typing() {
             unused: false,
         },
         hosts: vec!["alpha".parse().unwrap()],
-        bucket: false,
-        leftovers: true,
+        include_bucket: false,
+        include_leftovers: true,
     };
     assert_eq!(pruning, wanted);
-    assert!(screen(&mut app, 120, 40).contains("Looking for what may go"));
+    assert!(screen(&mut app, 120, 40).contains("Searching"));
     give_plan(&mut app, &pruning, Ok(plan()));
     insta::assert_snapshot!("prune_found", screen(&mut app, 120, 40));
     keys(&mut app, "y");
@@ -111,16 +111,16 @@ fn an_answer_to_another_question_is_not_taken_and_a_failure_is_told() {
     let mut app = app(populated());
     let pruning = submit_rule(&mut app);
     let other = PruneRequest {
-        bucket: true,
+        include_bucket: true,
         ..pruning.clone()
     };
     give_plan(&mut app, &other, Ok(plan()));
-    assert!(screen(&mut app, 120, 40).contains("Looking for what may go"));
+    assert!(screen(&mut app, 120, 40).contains("Searching"));
     let error = Error::new(Kind::Unreachable, "cannot reach host alpha");
     give_plan(&mut app, &pruning, Err(error));
     assert!(screen(&mut app, 120, 40).contains("cannot reach host alpha"));
     keys(&mut app, "b");
-    assert!(screen(&mut app, 120, 40).contains("keep the newest"));
+    assert!(screen(&mut app, 120, 40).contains("Keep newest"));
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn without_a_condition_or_a_place_nothing_is_looked_for() {
     let mut app = app(populated());
     keys(&mut app, "U0");
     assert!(press(&mut app, KeyCode::Enter).is_empty());
-    assert!(screen(&mut app, 80, 24).contains("is a number from 1 on"));
+    assert!(screen(&mut app, 80, 24).contains("must be a number from 1"));
     press(&mut app, KeyCode::Backspace);
     // Neither leftovers nor a rule.
     for _ in 0..3 {
@@ -136,11 +136,11 @@ fn without_a_condition_or_a_place_nothing_is_looked_for() {
     }
     keys(&mut app, " ");
     assert!(press(&mut app, KeyCode::Enter).is_empty());
-    assert!(screen(&mut app, 80, 24).contains("name a condition"));
+    assert!(screen(&mut app, 80, 24).contains("set a condition"));
     keys(&mut app, " ");
     press(&mut app, KeyCode::Tab);
     // All hosts, then none.
     keys(&mut app, "  ");
     assert!(press(&mut app, KeyCode::Enter).is_empty());
-    assert!(screen(&mut app, 80, 24).contains("no place is ticked"));
+    assert!(screen(&mut app, 80, 24).contains("no location is ticked"));
 }

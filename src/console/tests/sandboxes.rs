@@ -75,7 +75,10 @@ fn only_what_runs_and_is_shown_is_looked_at() {
     let mut app = app(populated());
     screen(&mut app, 120, 40);
     let look = app.watch_target().unwrap();
-    assert_eq!((look.sandbox.as_str(), look.screen), ("config-vm", true));
+    assert_eq!(
+        (look.sandbox.as_str(), look.include_screen),
+        ("config-vm", true)
+    );
     press(&mut app, KeyCode::End);
     assert_eq!(app.watch_target(), None, "sandbox-004 is off");
     press(&mut app, KeyCode::Home);
@@ -84,7 +87,7 @@ fn only_what_runs_and_is_shown_is_looked_at() {
     app.focus_on(Pane::Sandboxes);
     app.canvas = Canvas::detect(PictureStyle::Off, |_| None, None);
     screen(&mut app, 120, 40);
-    assert!(!app.watch_target().unwrap().screen);
+    assert!(!app.watch_target().unwrap().include_screen);
     update(&mut app, |view| {
         set_alpha(view, |host| {
             host.link = Link::Down(Error::new(Kind::Unreachable, "away"));
@@ -102,7 +105,7 @@ fn a_picture_of_another_sandbox_is_never_shown() {
     let (picture, room) = app.pending_picture().unwrap();
     let late = app.canvas.encode(&picture, room);
     let mut other = metrics(now);
-    other.look.sandbox = "sandbox-002".parse().unwrap();
+    other.target.sandbox = "sandbox-002".parse().unwrap();
     other.screen = None;
     app.on_metrics(Some(Arc::new(other)));
     app.on_picture(late);
@@ -129,7 +132,7 @@ fn harmless_verbs_act_at_once_on_one() {
     // config-vm runs, sandbox-002 is paused, -003 saved, -004 off.
     assert_eq!(keys(&mut app, "z"), [verb("config-vm", SandboxVerb::Pause)]);
     assert!(keys(&mut app, "s").is_empty());
-    assert!(screen(&mut app, 120, 40).contains("cannot start config-vm: it runs already"));
+    assert!(screen(&mut app, 120, 40).contains("cannot start config-vm: it is already running"));
     press(&mut app, KeyCode::Down);
     assert_eq!(
         keys(&mut app, "z"),
@@ -219,7 +222,7 @@ fn the_menu_has_all_verbs_and_dims_those_that_cannot_be() {
     assert!(keys(&mut app, "t").is_empty(), "it has no saved state");
     assert_eq!(keys(&mut app, "w"), [verb("config-vm", SandboxVerb::Save)]);
     keys(&mut app, "of");
-    assert!(screen(&mut app, 80, 24).contains("Its power is cut"));
+    assert!(screen(&mut app, 80, 24).contains("Forces it off"));
     assert_eq!(
         keys(&mut app, "y"),
         [verb("config-vm", SandboxVerb::ForceOff)]
@@ -276,7 +279,7 @@ fn a_snapshot_that_is_only_in_the_bucket_is_pulled_first() {
     let ctrl_u = KeyEvent::new(KeyCode::Char('u'), KeyModifiers::CONTROL);
     app.on_key(ctrl_u);
     keys(&mut app, "far");
-    assert!(screen(&mut app, 100, 30).contains("only in the bucket: pulled first (3 GiB)"));
+    assert!(screen(&mut app, 100, 30).contains("only in the bucket: it is pulled first (3 GiB)"));
     let pull = Operation::Pull {
         host: "alpha".parse().unwrap(),
         name: "far-away".parse().unwrap(),

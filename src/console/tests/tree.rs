@@ -10,15 +10,15 @@ fn grown() -> App {
     press(&mut app, KeyCode::Tab);
     keys(&mut app, "T");
     let mark = app.pending_parents_query().unwrap();
-    assert!(screen(&mut app, 120, 40).contains("manifests are being read"));
+    assert!(screen(&mut app, 120, 40).contains("reading manifests"));
     let pair = |of: &str, from: &str| (of.parse().unwrap(), from.parse().unwrap());
     let of = [
         pair("myapp-v1.0", "winserver-base"),
         pair("far-away", "myapp-v1.0"),
     ];
     let parents = Parents {
-        of: of.into(),
-        unread: 0,
+        parents: of.into(),
+        unread_count: 0,
     };
     app.on_parents(mark, parents);
     assert!(app.pending_parents_query().is_none(), "it is asked once");

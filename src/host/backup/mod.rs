@@ -299,7 +299,7 @@ impl Backup {
             BackupState::OutOfSpace => Some(
                 broken(
                     Kind::NoSpace,
-                    "there was no room for what its guest writes meanwhile",
+                    "no space left for data that its guest overwrites meanwhile",
                 )
                 .hint(format!("free space in {dir} there")),
             ),
@@ -308,14 +308,15 @@ impl Backup {
                     Kind::Conflict,
                     "it was shut down while its disk was read; nothing was uploaded",
                 )
-                .hint("try again: it stands still now"),
+                .hint("retry: it is shut off now"),
             ),
             // The guard there ends it when the line is lost.
             BackupState::Ended if self.host.runner.ssh().is_some() => {
                 Some(broken(Kind::Unreachable, "its backup was ended").retryable())
             }
             BackupState::Ended => Some(
-                broken(Kind::Failed, "its backup was ended by somebody else").hint("try again"),
+                broken(Kind::Failed, "its backup job was ended by another client")
+                    .hint("try again"),
             ),
         }
     }

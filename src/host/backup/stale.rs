@@ -72,7 +72,7 @@ impl Host {
         self.fs.remove_temp_dir(&left.dir).await?;
         let job = if ended { "its backup job, and " } else { "" };
         Ok(format!(
-            "removed what an earlier snapdeck left of sandbox {}: {job}{}",
+            "removed leftovers of an earlier backup of sandbox {}: {job}{}",
             left.id, left.dir
         ))
     }
@@ -91,7 +91,7 @@ impl Host {
                     snapdeck_libvirt::backup_xml(domain)?.is_some_and(|xml| xml.contains(&name));
                 if is_ours && let Err(error) = snapdeck_libvirt::abort_job(domain) {
                     // It may be ending already: that is seen when it is looked for again.
-                    tracing::debug!("a backup was told to end: {}", error.message());
+                    tracing::debug!("aborted a stale backup job: {}", error.message());
                 }
                 Ok(is_ours)
             };
@@ -115,7 +115,7 @@ impl Host {
                 return Err(Error::new(
                     Kind::Failed,
                     format!(
-                        "the backup of sandbox {id} on host {} does not end",
+                        "the backup job of sandbox {id} on host {} does not end",
                         self.name()
                     ),
                 )

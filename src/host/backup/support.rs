@@ -30,10 +30,10 @@ impl Host {
         let (xml, is_busy) = self.call_domain(id, "look at", CALL_TIMEOUT, look).await?;
         if is_busy {
             // libvirt would wait for its end, with the guest standing still.
-            return Ok(Err("libvirt has another job on it".into()));
+            return Ok(Err("libvirt runs another job on it".into()));
         }
         let Some(facts) = BackupTarget::parse(&xml, disk) else {
-            return Ok(Err(format!("libvirt does not tell of a disk {disk}")));
+            return Ok(Err(format!("libvirt does not list the disk {disk}")));
         };
         let target = facts.target;
         let ask = move |connect: &Connect| {
@@ -48,7 +48,8 @@ impl Host {
         match told {
             Ok(capabilities) if offers_backup(&capabilities) => Ok(Ok(target)),
             Ok(_) => Ok(Err(
-                "its libvirt or QEMU has no backup jobs (libvirt 7.2 and QEMU 4.2 have)".into(),
+                "its libvirt or QEMU has no backup jobs (libvirt 7.2 and QEMU 4.2 are required)"
+                    .into(),
             )),
             Err(error) if error.kind() == Kind::Unreachable => Err(error),
             Err(error) => Ok(Err(error.to_string())),

@@ -34,15 +34,15 @@ pub(super) fn check_dirs(probe: &Probe, settings: &HostSettings) -> Vec<Check> {
             return Some(Check::failed(what, describe_problem(dir, words), mend));
         }
         if probe.get(&format!("{kind}.write")).is_some() {
-            return Some(Check::passed(what, format!("{dir}: lists and takes files")));
+            return Some(Check::passed(what, format!("{dir}: readable and writable")));
         }
         let begun = probe.get_all("begin").any(|begun| begun == kind);
         begun.then(|| {
             Check::failed(
                 what,
-                format!("{dir} does not answer; not looked at: the directories after it"),
+                format!("{dir} does not answer; not checked: the directories after it"),
                 format!(
-                    "see what hangs there: timeout 5 {}",
+                    "find out what hangs: timeout 5 {}",
                     quote::quote_for_display(["ls", "-la", dir])
                 ),
             )
@@ -74,7 +74,7 @@ fn suggest_fix(words: &str, dir: &str, probe: &Probe, settings: &HostSettings) -
         let user = probe.get("user").unwrap_or("USER");
         let entry = format!("u:{user}:rwx");
         let command = quote::quote_for_display(["setfacl", "-m", &entry, dir]);
-        return format!("{command} (or let snapdeck be root there)");
+        return format!("{command} (or run snapdeck as root there)");
     }
     if has("No space left") || has("quota") {
         return format!(
@@ -89,7 +89,7 @@ fn suggest_fix(words: &str, dir: &str, probe: &Probe, settings: &HostSettings) -
         );
     }
     format!(
-        "look at it there: {}",
+        "inspect it there: {}",
         quote::quote_for_display(["ls", "-la", dir])
     )
 }
@@ -112,19 +112,16 @@ pub(super) fn check_owner(probe: &Probe, settings: &HostSettings) -> Option<Chec
         let unknown = if user.is_empty() { "user" } else { "group" };
         return Some(Check::failed(
             what,
-            format!("{name}: there is no such {unknown} on the host"),
+            format!("{name}: no such {unknown} on the host"),
             setting,
         ));
     }
     match probe.get("snapshots.chown") {
-        Some("") => Some(Check::passed(
-            what,
-            format!("{name}, and files can be given to it"),
-        )),
+        Some("") => Some(Check::passed(what, format!("{name}; chown works"))),
         Some(words) => Some(Check::failed(
             what,
-            describe_problem(&format!("{name}: a file cannot be given to it"), words),
-            format!("let snapdeck be root there, or {setting}"),
+            describe_problem(&format!("{name}: chown fails"), words),
+            format!("run snapdeck as root there, or {setting}"),
         )),
         // Snapshots cannot be written there, which is told in its place.
         None => None,
@@ -238,9 +235,9 @@ mod tests {
         assert_eq!(
             told,
             [
-                "/s does not answer; not looked at: the directories after it -> see what hangs there: timeout 5 ls -la /s",
+                "/s does not answer; not checked: the directories after it -> find out what hangs: timeout 5 ls -la /s",
                 "/b: No space left on device -> free space there: df -h /b",
-                "/n: Permission denied -> setfacl -m u:op:rwx /n (or let snapdeck be root there)",
+                "/n: Permission denied -> setfacl -m u:op:rwx /n (or run snapdeck as root there)",
                 "/t: No such file or directory -> mkdir -p /t",
             ]
         );
@@ -289,7 +286,7 @@ mod tests {
             (check.verdict, &*check.finding),
             (
                 Verdict::Failed,
-                "qemu:kvm: a file cannot be given to it: Operation not permitted"
+                "qemu:kvm: chown fails: Operation not permitted"
             )
         );
     }

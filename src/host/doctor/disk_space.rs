@@ -27,14 +27,14 @@ pub(super) fn check_space(
             "temporary space",
             &settings.temp_dir,
             largest_flat,
-            format!("point temp_dir of host {host} at a larger disk"),
+            format!("set temp_dir of host {host} to a larger disk"),
         ),
         (
             "snapshots",
             "snapshots space",
             &settings.snapshots_dir,
             larger,
-            format!("snapdeck remove NAME --local --host {host} takes away what nobody needs"),
+            format!("snapdeck remove NAME --local --host {host} removes unneeded snapshots"),
         ),
     ];
     let checks = places.map(|(kind, what, dir, largest, else_do)| {
@@ -70,11 +70,11 @@ fn parse_free_bytes(said: &str) -> Option<u64> {
 pub(super) fn check_reflinks(probe: &Probe, settings: &HostSettings) -> Option<Check> {
     let (what, dir) = ("reflinks", &settings.snapshots_dir);
     Some(match probe.get("snapshots.reflink")? {
-        "" => Check::passed(what, format!("{dir} copies by reference")),
+        "" => Check::passed(what, format!("{dir} supports reflinks")),
         words if words.contains("No space left") => return None,
         _ => Check::warning(
             what,
-            format!("{dir} does not copy by reference: a copy takes its time and its space"),
+            format!("{dir} does not support reflinks: copies take time and space"),
             "put it on XFS (made with reflink=1) or Btrfs",
         ),
     })

@@ -96,7 +96,7 @@ pub(super) fn check_qemu(guests: &GuestCapabilities, installer: Installer) -> Ch
         Some(version) => Check::passed("QEMU", format!("version {}", format_version(version))),
         None => Check::failed(
             "QEMU",
-            "libvirt finds none to run guests with",
+            "libvirt finds no QEMU",
             installer.command("qemu-system-x86"),
         ),
     }
@@ -104,14 +104,14 @@ pub(super) fn check_qemu(guests: &GuestCapabilities, installer: Installer) -> Ch
 
 /// libvirt did not answer; `unseen` is what could not be looked at therefore.
 pub(super) fn report_unreachable(error: &Error, unseen: &str, user: Option<&str>) -> Check {
-    let seen = format!("{}; not looked at: {unseen}", error.message());
+    let seen = format!("{}; not checked: {unseen}", error.message());
     let mend = match (&*seen, user) {
         (seen, Some(user))
             if seen.contains("ermission denied") || seen.contains("uthentication") =>
         {
-            format!("usermod -aG libvirt {user}, then log in anew")
+            format!("usermod -aG libvirt {user}, then log in again")
         }
-        _ => "systemctl start libvirtd (or virtqemud.socket, where it is modular)".to_owned(),
+        _ => "systemctl start libvirtd (or virtqemud.socket with modular daemons)".to_owned(),
     };
     Check::failed("libvirt", seen, mend)
 }
@@ -126,13 +126,13 @@ pub(super) fn check_acceleration(
     let device = probe.map(|probe| probe.get("kvm"));
     let (seen, mend) = match device {
         Some(None) => (
-            "there is no /dev/kvm: guests are emulated, many times slower",
-            "switch virtualization on in the firmware (or nested, in a virtual machine), then modprobe kvm_intel \
+            "no /dev/kvm: guests run in emulation, 10 to 20 times slower",
+            "enable virtualization in the firmware (or nested, in a virtual machine), then modprobe kvm_intel \
              or kvm_amd",
         ),
         _ if !guests.has_kvm => (
-            "libvirt offers no KVM: guests are emulated, many times slower",
-            "see virt-host-validate qemu; then systemctl restart libvirtd",
+            "libvirt offers no KVM: guests run in emulation, 10 to 20 times slower",
+            "run virt-host-validate qemu, then systemctl restart libvirtd",
         ),
         Some(Some("forbidden")) => {
             return Check::passed(
@@ -155,7 +155,7 @@ pub(super) fn check_acceleration(
             format!("{mend}; or set [sandbox] accel = \"qemu\""),
         ),
         Accel::Auto => Check::warning(what, seen, mend),
-        Accel::Qemu => Check::passed(what, "guests are emulated, as [sandbox] accel has it"),
+        Accel::Qemu => Check::passed(what, "guests run in emulation, as set by [sandbox] accel"),
     }
 }
 
@@ -165,10 +165,10 @@ pub(super) fn check_firmware(guests: &GuestCapabilities, installer: Installer) -
     match guests.loaders.as_slice() {
         [] if !guests.has_efi => Check::warning(
             what,
-            "libvirt knows of none: guests that start by UEFI cannot run",
+            "none found: UEFI guests cannot run",
             installer.command("ovmf"),
         ),
-        [] => Check::passed(what, "libvirt finds it by itself"),
+        [] => Check::passed(what, "found by libvirt"),
         [first, ..] => Check::passed(what, first),
     }
 }

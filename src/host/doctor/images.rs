@@ -119,7 +119,7 @@ pub(super) fn check_snapshots(
             (0, _) => format!("none in {}", settings.snapshots_dir),
             (all, checked) if all == checked => format!("{all}, all pass qemu-img check"),
             (all, checked) => {
-                format!("{all}, headers are sound; {checked} of them pass qemu-img check")
+                format!("{all}, headers are valid; {checked} of them pass qemu-img check")
             }
         },
     )]
@@ -139,7 +139,7 @@ fn report_unfit(snapshot: &Snapshot, why: &str, settings: &HostSettings) -> Chec
         format!("chown {} {path}; chmod 644 {path}", settings.owner)
     } else {
         format!(
-            "snapdeck pull {name} --host {host} fetches it anew; where the bucket has none: snapdeck remove {name} \
+            "snapdeck pull {name} --host {host} downloads it again; if it is not in the bucket: snapdeck remove {name} \
              --local --host {host}"
         )
     };
@@ -169,7 +169,10 @@ pub(super) fn check_sandboxes(survey: &HostInventory, settings: &HostSettings) -
         };
         Some(Check::failed(
             what,
-            format!("{} stands on {}, which is not there", sandbox.id, lost.path),
+            format!(
+                "{} is based on {}, which does not exist",
+                sandbox.id, lost.path
+            ),
             mend,
         ))
     };
@@ -177,8 +180,8 @@ pub(super) fn check_sandboxes(survey: &HostInventory, settings: &HostSettings) -
     checks.extend(survey.unresolved_chains.iter().map(|chain| {
         Check::warning(
             what,
-            format!("what this stands on is not known: {chain}"),
-            "look at it: qemu-img info --backing-chain DISK",
+            format!("cannot determine the base of {chain}"),
+            "inspect it: qemu-img info --backing-chain DISK",
         )
     }));
     let running: Vec<&str> = survey
@@ -194,7 +197,7 @@ pub(super) fn check_sandboxes(survey: &HostInventory, settings: &HostSettings) -
         Some(first) => Check {
             // No fault of theirs, but the answer to "sandbox must be stopped or paused".
             fix: Some(format!(
-                "snapdeck create {first} NAME --host {host} cuts one of a running sandbox"
+                "snapdeck create {first} NAME --host {host} works on a running sandbox"
             )),
             ..Check::passed(
                 what,

@@ -50,10 +50,7 @@ impl Host {
             return true;
         };
         if let Err(error) = ssh.acquire_master().await {
-            let seen = format!(
-                "{}; not looked at: all that is on the host",
-                error.message()
-            );
+            let seen = format!("{}; not checked: everything on the host", error.message());
             checks.push(Check::failed(what, seen, hint_or_default(&error)));
             return false;
         }
@@ -66,7 +63,7 @@ impl Host {
                     true => Check::warning(
                         "line",
                         format!("{seen}: large snapshots take long"),
-                        "see that nothing else fills the line, or run snapdeck on a faster one, on the host itself \
+                        "check what else uses the link, or run snapdeck on a faster one or on the host itself \
                          for instance",
                     ),
                     false => Check::passed("line", seen),
@@ -94,7 +91,7 @@ impl Host {
             let seconds = begun.elapsed().as_secs_f64();
             let (guests, domains) = tokio::join!(
                 self.libvirt.call(
-                    "ask what guests it can run",
+                    "read the domain capabilities",
                     CAPABILITIES_TIMEOUT,
                     GuestCapabilities::query
                 ),
@@ -117,7 +114,7 @@ impl Host {
                     ]),
                     Err(error) => {
                         let unseen = "acceleration, UEFI firmware";
-                        let seen = format!("{}; not looked at: {unseen}", error.message());
+                        let seen = format!("{}; not checked: {unseen}", error.message());
                         checks.push(Check::failed("QEMU", seen, hint_or_default(&error)));
                     }
                 }
@@ -145,7 +142,7 @@ impl Host {
             Ok(probe) => probe,
             Err(error) => {
                 let seen = format!(
-                    "{}; not looked at: programs, directories, images",
+                    "{}; not checked: programs, directories, images",
                     error.message()
                 );
                 checks.push(Check::failed("commands", seen, hint_or_default(&error)));
@@ -196,7 +193,7 @@ impl Host {
 fn hint_or_default(error: &Error) -> String {
     error
         .hint_text()
-        .unwrap_or("see the log of libvirtd there: journalctl -u libvirtd")
+        .unwrap_or("check the log of libvirtd there: journalctl -u libvirtd")
         .to_owned()
 }
 

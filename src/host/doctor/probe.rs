@@ -65,7 +65,7 @@ impl Probe {
             Ok(Err(lost)) => Err(lost),
             _ if probe.pairs.is_empty() => Err(Error::new(
                 Kind::Failed,
-                format!("cannot look around on host {}", place.host()),
+                format!("cannot run the checks on host {}", place.host()),
             )
             .with_cause(words)
             .hint("it needs a POSIX shell and GNU coreutils")),

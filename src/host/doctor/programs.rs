@@ -50,7 +50,7 @@ pub(super) fn check_programs(probe: &Probe, remote: bool) -> Vec<Check> {
             Some(version) => Check::passed("qemu-nbd", short_version(version)),
             None => Check::warning(
                 "qemu-nbd",
-                "it is not installed: bytes go over SFTP, slower",
+                "not installed; transfers use SFTP, which is slower",
                 installer.command("qemu-utils"),
             ),
         });
@@ -68,7 +68,7 @@ pub(super) fn check_programs(probe: &Probe, remote: bool) -> Vec<Check> {
         Some(version) => Check::passed("virsh", short_version(version)),
         None => Check::failed(
             "virsh",
-            "it is not installed: nothing running can be paused safely, and create refuses to",
+            "not installed; running guests cannot be paused safely, so create is refused",
             installer.command("libvirt-clients"),
         ),
     });
@@ -76,7 +76,7 @@ pub(super) fn check_programs(probe: &Probe, remote: bool) -> Vec<Check> {
         Some(version) => Check::passed("swtpm", short_version(version)),
         None => Check::warning(
             "swtpm",
-            "it is not installed: guests can have no TPM, which Windows 11 asks for",
+            "not installed; guests cannot have a TPM, which Windows 11 requires",
             installer.command("swtpm"),
         ),
     });
@@ -88,7 +88,7 @@ fn check_qemu_img(probe: &Probe, installer: Installer) -> Check {
     let Some(version) = probe.get(what) else {
         return Check::failed(
             what,
-            "it is not installed: nothing can be cut, pushed or pulled",
+            "not installed; create, push and pull will fail",
             installer.command("qemu-utils"),
         );
     };
@@ -102,7 +102,7 @@ fn check_qemu_img(probe: &Probe, installer: Installer) -> Check {
         Some(_) => Check::passed(what, short_version(version)),
         None => Check::failed(
             what,
-            format!("it does not run: {version}"),
+            format!("cannot be run: {version}"),
             installer.command("qemu-utils"),
         ),
     }

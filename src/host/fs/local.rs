@@ -66,7 +66,7 @@ impl LocalFs {
             Ok(Err(error)) => Err(explain(what, &error)),
             Err(Timeout) => Err(Error::new(Kind::Unreachable, what)
                 .with_cause(format!("no answer for {} s", deadline.as_secs()))
-                .hint("is the file system there hanging?")
+                .hint("check whether the file system there hangs")
                 .retryable()),
         }
     }
@@ -194,7 +194,7 @@ impl LocalFs {
             Error::new(
                 Kind::InvalidInput,
                 format!(
-                    "temp_dir of host {} is no valid UTF-8: {}",
+                    "temp_dir of host {} is not valid UTF-8: {}",
                     self.host,
                     dir.display()
                 ),
@@ -251,7 +251,7 @@ impl LocalFs {
                 name.starts_with(TEMP_PREFIX) || is_backup_dir(&name)
             });
             if !ours {
-                return Err(io::Error::other("it is no directory of snapdeck's"));
+                return Err(io::Error::other("it is not a directory of snapdeck"));
             }
             ignore_not_found(std::fs::remove_dir_all(dir)).map(|_| ())
         })
@@ -427,7 +427,7 @@ fn change_owner(file: &File, owner: &str, uid: u32, gid: u32) -> io::Result<()> 
     std::os::unix::fs::fchown(file, Some(uid), Some(gid)).map_err(|error| {
         io::Error::new(
             error.kind(),
-            format!("it cannot be given to {owner}: {error}"),
+            format!("cannot change its owner to {owner}: {error}"),
         )
     })
 }
@@ -444,7 +444,7 @@ fn resolve_owner(owner: &str) -> io::Result<(u32, u32)> {
     let unknown = |what: &str, name: &str| {
         io::Error::new(
             io::ErrorKind::InvalidInput,
-            format!("there is no {what} {name:?}; see owner of the host in the settings"),
+            format!("no {what} {name:?}; check owner of the host in the settings"),
         )
     };
     let (user, group) = owner
@@ -642,7 +642,7 @@ impl LocalWriter {
     /// Gives the file its final name and mode 0644; with `replace` false never over an existing file.
     ///
     /// # Errors
-    /// `Refused` where `path` exists and `replace` is false; the system's. The file keeps its name then.
+    /// `Unsupported` where `path` exists and `replace` is false; the system's. The file keeps its name then.
     pub(crate) async fn rename_into_place(&self, path: &str, replace: bool) -> Result<()> {
         let (file, from, to) = (
             self.file.clone(),

@@ -134,7 +134,7 @@ impl HostFs {
             Self::Local(files) => files.make_temp_dir(under).await,
             Self::Remote(files) => files.make_temp_dir(under).await,
         };
-        made.map_err(|error| error.hint("see temp_dir of the host in the settings"))
+        made.map_err(|error| error.hint("check temp_dir of the host in the settings"))
     }
 
     /// Makes a directory for a backup of a sandbox's disk, which QEMU may write to.
@@ -443,7 +443,7 @@ impl FileWriter {
     /// Gives the file its final name and mode 0644; with `replace` false never over an existing file.
     ///
     /// # Errors
-    /// `Refused` where `path` exists and `replace` is false; the system's. The file keeps its name then.
+    /// `Unsupported` where `path` exists and `replace` is false; the system's. The file keeps its name then.
     pub async fn rename_into_place(&self, path: &str, replace: bool) -> Result<()> {
         match &self.0 {
             Writer::Local(writer) => writer.rename_into_place(path, replace).await,
@@ -483,7 +483,7 @@ fn explain(what: String, error: &io::Error) -> Error {
         ),
         WouldBlock => (
             Kind::Conflict,
-            Some("wait until the other pull is over, and try again"),
+            Some("wait until the other pull has finished, then retry"),
         ),
         _ => (Kind::Failed, None),
     };

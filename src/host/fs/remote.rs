@@ -468,8 +468,7 @@ fn parse_stat_output(stdout: &[u8], stderr: &str, paths: &[PathBuf]) -> Vec<File
                 None => io::ErrorKind::NotFound.into(),
             });
         };
-        parse_stat(stat)
-            .unwrap_or_else(|| Err(io::Error::other("stat says what is not understood")))
+        parse_stat(stat).unwrap_or_else(|| Err(io::Error::other("cannot parse the output of stat")))
     };
     paths
         .iter()

@@ -171,7 +171,7 @@ impl RemoteFile {
     /// Opens the file.
     ///
     /// # Errors
-    /// The host's; `Refused` where another process is writing it; `Unreachable`.
+    /// The host's; `Unsupported` where another process is writing it; `Unreachable`.
     pub(super) async fn open(
         place: CommandRunner,
         patience: RetryPolicy,
@@ -364,7 +364,7 @@ impl RemoteFile {
                     self.runner.host()
                 ),
             )
-            .hint("try again from the start"));
+            .hint("retry from the start"));
         }
         Ok(hold)
     }
@@ -514,7 +514,7 @@ impl Session {
             Err(NbdStartError::Failed(why)) => {
                 return Err(Error::new(Kind::Failed, what())
                     .with_cause(why)
-                    .hint("is qemu-nbd installed there (qemu-utils)?"));
+                    .hint("install qemu-utils there for qemu-nbd"));
             }
         };
         Ok(slot.insert(Arc::new(door)).clone())
@@ -578,7 +578,7 @@ impl Session {
                 format!("cannot reach the bytes of {path} on host {host}"),
             )
             .with_cause(error)
-            .hint("sshd there has to allow AllowStreamLocalForwarding, or the sftp subsystem")
+            .hint("enable AllowStreamLocalForwarding or the sftp subsystem in its sshd_config")
             .retryable()
         })?;
         Ok(Transport::Sftp {

@@ -176,7 +176,7 @@ fn build_inventory(
         ]
         .into_iter()
         .filter(|(_, listed)| !listed.is_present)
-        .map(|(dir, _)| format!("there is no directory {dir} on host {}", settings.name)),
+        .map(|(dir, _)| format!("directory {dir} does not exist on host {}", settings.name)),
     );
     survey
 }
@@ -206,7 +206,7 @@ impl ImageDirectory {
     }
 }
 
-/// `NAME` of a file `NAME.qcow2`, where it is a valid name.
+/// `NAME_WIDTH` of a file `NAME_WIDTH.qcow2`, where it is a valid name.
 pub(crate) fn image_name(file: &Path) -> Option<SnapshotName> {
     let name = file.file_name().and_then(OsStr::to_str)?;
     name.ends_with(".qcow2").then(|| name.parse().ok())?
@@ -329,7 +329,7 @@ impl Scanner<'_> {
         loop {
             let file = self.metadata.canonicalize(Path::new(&path));
             if !visited.insert(file.clone()) || chain.len() == MAX_CHAIN {
-                self.report_unresolved(user, &path, "its chain does not end");
+                self.report_unresolved(user, &path, "its backing chain does not end");
                 return chain;
             }
             self.dependents
@@ -377,7 +377,7 @@ impl Scanner<'_> {
                     self.report_unresolved(
                         user,
                         &path,
-                        "its backing file's name is not understood",
+                        "cannot parse the name of its backing file",
                     );
                     return chain;
                 }
@@ -444,8 +444,8 @@ fn find_problem(seen: &ImageFile) -> Option<String> {
         Err(why) => return Some(why.clone()),
     };
     match &facts.backing_file {
-        Some(backing) => Some(format!("it stands on {backing}")),
-        None if facts.has_external_data_file => Some("its data lies in another file".into()),
+        Some(backing) => Some(format!("it has the backing file {backing}")),
+        None if facts.has_external_data_file => Some("it has an external data file".into()),
         None if facts.corrupt => Some("it is marked corrupt".into()),
         None => None,
     }

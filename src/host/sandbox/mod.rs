@@ -54,7 +54,7 @@ impl Host {
     /// One sandbox with its chain, asked now. Much less work than a [`Host::survey`].
     ///
     /// # Errors
-    /// `NotFound` where there is none; `Refused` where there is a guest of that name that is none of ours;
+    /// `NotFound` where there is none; `Unsupported` where there is a guest of that name that is none of ours;
     /// `Unreachable`.
     pub async fn sandbox(&self, id: &SandboxId) -> Result<Sandbox> {
         let survey = self
@@ -106,22 +106,22 @@ impl Host {
     pub fn sandbox_not_found(&self, id: &SandboxId) -> Error {
         Error::new(
             Kind::NotFound,
-            format!("there is no sandbox {id} on host {}", self.name()),
+            format!("sandbox {id} not found on host {}", self.name()),
         )
-        .hint("`snapdeck sandboxes` lists them")
+        .hint("list sandboxes with `snapdeck sandboxes`")
     }
 
     /// There is a guest of that name, and it is no sandbox.
     pub fn foreign_domain_error(&self, id: &SandboxId) -> Error {
         Error::new(
             Kind::Conflict,
-            format!("{id} on host {} is no sandbox of ours", self.name()),
+            format!("{id} on host {} is not a sandbox of snapdeck", self.name()),
         )
         .with_cause(format!(
-            "none of its disks lies in {}",
+            "none of its disks is in {}",
             self.settings.sandboxes_dir
         ))
-        .hint("snapdeck leaves other guests alone")
+        .hint("snapdeck does not touch other domains")
     }
 
     /// State of one sandbox, asked now.
@@ -137,7 +137,7 @@ impl Host {
     /// Stops the guest's CPUs; its pending writes have reached the disk's file when this returns.
     ///
     /// # Errors
-    /// `Refused` where it does not run; `NotFound`; `Unreachable`.
+    /// `Unsupported` where it does not run; `NotFound`; `Unreachable`.
     pub async fn suspend(&self, id: &SandboxId) -> Result<()> {
         self.call_domain(id, "pause", CALL_TIMEOUT, |domain| domain.suspend())
             .await
@@ -273,16 +273,19 @@ impl Host {
     /// # Errors
     /// As [`Host::suspend`].
     pub async fn discard_saved_state(&self, id: &SandboxId) -> Result<()> {
-        self.call_domain(id, "drop the saved state of", FORCE_OFF_TIMEOUT, |domain| {
-            domain.managed_save_remove(0).map(|_| ())
-        })
+        self.call_domain(
+            id,
+            "discard the saved state of",
+            FORCE_OFF_TIMEOUT,
+            |domain| domain.managed_save_remove(0).map(|_| ()),
+        )
         .await
     }
 
     /// Creates an empty file of the host's `owner`, mode 0644, that was not there before.
     ///
     /// # Errors
-    /// `Refused` where there is one; the system's.
+    /// `Unsupported` where there is one; the system's.
     pub async fn create_exclusive(&self, path: &str) -> Result<()> {
         self.fs.create_exclusive(path, &self.settings.owner).await
     }

@@ -34,7 +34,7 @@ impl Host {
                 Kind::Conflict,
                 format!("cannot pause sandbox {id} on host {}", self.name()),
             )
-            .with_cause("it does not run any more")),
+            .with_cause("it is no longer running")),
         }
     }
 

@@ -13,7 +13,7 @@ pub(super) struct BaseProof {
     /// Digests of its blocks.
     pub blocks: Vec<Digest>,
     /// In words.
-    pub why: &'static str,
+    pub reason: &'static str,
 }
 
 /// Looks for the object; in words why there is none that is proven.
@@ -31,7 +31,7 @@ pub(super) async fn prove_base(
     layers: &DiskChain,
 ) -> Result<Result<BaseProof, String>> {
     let Some(name) = source.base() else {
-        return Ok(Err(format!("it is no snapshot of host {}", host.name())));
+        return Ok(Err(format!("it is not a snapshot of host {}", host.name())));
     };
     let local = host.manifest(name).await?;
     let Some(local) = local.filter(|local| {
@@ -40,7 +40,7 @@ pub(super) async fn prove_base(
             .is_some_and(|stamp| local.matches_file(stamp))
     }) else {
         return Ok(Err(format!(
-            "{name} has no manifest on host {} that is its own, so its bytes are not known",
+            "{name} has no manifest of its own on host {}, so its blocks are unknown",
             host.name()
         )));
     };
@@ -56,13 +56,13 @@ pub(super) async fn prove_base(
                 object.key
             )));
         }
-        None if local.matches_object(&object) => "the base was fetched from it",
-        None => return Ok(Err(format!("{} is another image", object.key))),
+        None if local.matches_object(&object) => "the base was downloaded from it",
+        None => return Ok(Err(format!("{} is a different image", object.key))),
     };
     Ok(Ok(BaseProof {
         object,
         blocks: local.blocks,
-        why,
+        reason: why,
     }))
 }
 

@@ -19,26 +19,26 @@ pub(super) struct DiskChain {
     stamps: ChainStamps,
     buffers: BufferPool,
     /// What is read in the place of the topmost file, which a guest writes.
-    moment: Option<PointInTime>,
+    point_in_time: Option<PointInTime>,
 }
 
 impl DiskChain {
     /// Opens the files of the chain of `source`, after looking at them.
     pub(super) async fn open(host: &Host, source: &SandboxDisk) -> Result<Self, ComposeAbort> {
-        let refused = |path: &str, why: &str| ComposeAbort::Refused(format!("{path} {why}"));
+        let refused = |path: &str, why: &str| ComposeAbort::Unsupported(format!("{path} {why}"));
         let mut virtual_size = None;
         for link in &source.chain {
             let facts: &ImageFacts = link
                 .facts
                 .as_ref()
-                .ok_or_else(|| refused(&link.path, "is no qcow2 image that can be read"))?;
+                .ok_or_else(|| refused(&link.path, "is not a readable qcow2 image"))?;
             // QEMU may make something else of such a name than a file's path.
             if facts
                 .backing_file
                 .as_ref()
                 .is_some_and(|name| name.starts_with("json:"))
             {
-                return Err(refused(&link.path, "names its backing file in JSON"));
+                return Err(refused(&link.path, "has a json: backing file"));
             }
             virtual_size.get_or_insert(facts.virtual_size);
         }
@@ -52,7 +52,7 @@ impl DiskChain {
             virtual_size: virtual_size.unwrap_or_default(),
             stamps,
             buffers: BufferPool::default(),
-            moment: None,
+            point_in_time: None,
         };
         for (reader, link) in layers.readers.iter().zip(source.chain.iter().rev()) {
             layers.check_format(reader, &link.path).await?;
@@ -65,8 +65,8 @@ impl DiskChain {
         let length = reader.size_bytes().min(HEADER_BYTES as u64);
         let start = reader.read_at(&self.buffers, 0, length as usize).await?;
         match read_backing_format(&start) {
-            Some(format) if format != "qcow2" => Err(ComposeAbort::Refused(format!(
-                "{path} on host {} says that its backing file is {format:?}",
+            Some(format) if format != "qcow2" => Err(ComposeAbort::Unsupported(format!(
+                "{path} on host {} declares a backing file of format {format:?}",
                 self.host
             ))),
             _ => Ok(()),
@@ -75,23 +75,23 @@ impl DiskChain {
 
     /// From here on the topmost file is as it was at that moment.
     pub(super) fn attach(&mut self, moment: PointInTime) {
-        self.moment = Some(moment);
+        self.point_in_time = Some(moment);
     }
 
     /// The moment that is kept, if any.
     pub(super) fn point_in_time(&self) -> Option<&PointInTime> {
-        self.moment.as_ref()
+        self.point_in_time.as_ref()
     }
 
     /// Closes the files; the moment is the caller's.
     pub(super) fn close(self) -> Option<PointInTime> {
-        self.moment
+        self.point_in_time
     }
 
     /// The tables of the base, and those of the overlays, the one right above the base first.
     pub(super) async fn read_tables(&self) -> Result<(Tables, Vec<Tables>), ComposeAbort> {
         let (mut files, mut known) = (&self.readers[..], None);
-        if let (Some(moment), Some((_, below))) = (&self.moment, files.split_last()) {
+        if let (Some(moment), Some((_, below))) = (&self.point_in_time, files.split_last()) {
             files = below;
             known = Some(match (moment.tables(), moment.copy()) {
                 (Some(tables), _) => tables.clone(),
@@ -115,7 +115,7 @@ impl DiskChain {
             .readers
             .get(read.layer())
             .ok_or_else(|| super::broken_plan_error("no such layer"))?;
-        if let Some(moment) = &self.moment
+        if let Some(moment) = &self.point_in_time
             && read.layer() + 1 == self.readers.len()
         {
             return moment.read(&self.buffers, read).await;

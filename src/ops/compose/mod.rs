@@ -21,7 +21,7 @@ use snapdeck_host::Host;
 use snapdeck_model::{Error, Kind, Method, Phase, Result, TransferStats};
 use snapdeck_qcow2::{Composer, Layout, Options};
 
-use super::convert::{AWAY_TRIES, is_host_unreachable};
+use super::convert::{MAX_READ_ATTEMPTS, is_host_unreachable};
 use super::create_object::{SnapshotRequest, UploadedImage};
 use super::sandbox_disk::SandboxDisk;
 use super::{Context, variables};
@@ -34,21 +34,21 @@ use upload::ComposedUpload;
 pub use push_plan::plan_push;
 
 /// Past so much of the base that nobody can read any more, it is written anew.
-const DEAD: f64 = 0.25;
+const MAX_DEAD_FRACTION: f64 = 0.25;
 
 /// What came of it.
 pub(super) enum ComposeOutcome {
-    Sent(Box<UploadedImage>),
+    Uploaded(Box<UploadedImage>),
     /// It cannot be composed, and why. Nothing was left.
-    Refused(String),
+    Unsupported(String),
     /// The disk of a running sandbox cannot be had in that way, and why. Nothing was left.
-    Unfit(String),
+    MethodUnavailable(String),
 }
 
 /// Why composing ended.
 enum ComposeAbort {
-    Refused(String),
-    Unfit(String),
+    Unsupported(String),
+    MethodUnavailable(String),
     Failed(Error),
 }
 
@@ -60,13 +60,13 @@ impl From<Error> for ComposeAbort {
 
 impl From<snapdeck_qcow2::ComposeError> for ComposeAbort {
     fn from(refusal: snapdeck_qcow2::ComposeError) -> Self {
-        Self::Refused(refusal.to_string())
+        Self::Unsupported(refusal.to_string())
     }
 }
 
 /// How a disk is going to be composed.
 struct ComposePlan<'a> {
-    layers: &'a DiskChain,
+    chain: &'a DiskChain,
     composer: Composer,
     layout: Layout,
     /// Why this layout.
@@ -78,7 +78,7 @@ struct ComposePlan<'a> {
 /// Composes the disk of `source`, which stands still, and uploads it.
 ///
 /// # Errors
-/// `Refused` where the sandbox changed meanwhile or the object exists; `Cancelled`; the host's and the store's. Nothing
+/// `Unsupported` where the sandbox changed meanwhile or the object exists; `Cancelled`; the host's and the store's. Nothing
 /// is left then.
 pub(super) async fn compose_and_upload(
     host: &Host,
@@ -99,7 +99,7 @@ pub(super) async fn compose_and_upload(
 /// moment by `method`, and runs when this returns.
 ///
 /// # Errors
-/// As [`compose_and_upload`]; `Refused` where the sandbox is shut down meanwhile; `NoSpace` where there is no room for
+/// As [`compose_and_upload`]; `Unsupported` where the sandbox is shut down meanwhile; `NoSpace` where there is no room for
 /// what the guest writes meanwhile.
 pub(super) async fn compose_running(
     host: &Host,
@@ -120,9 +120,9 @@ pub(super) async fn compose_running(
                 moment.end(ctx).await;
             }
             composed.map(|sent| UploadedImage {
-                moved: TransferStats {
+                transfer: TransferStats {
                     method,
-                    ..sent.moved
+                    ..sent.transfer
                 },
                 ..sent
             })
@@ -131,10 +131,10 @@ pub(super) async fn compose_running(
             // The line was lost, and with it the moment.
             Err(ComposeAbort::Failed(error))
                 if is_host_unreachable(&error)
-                    && tries < AWAY_TRIES
+                    && tries < MAX_READ_ATTEMPTS
                     && !ctx.cancel.is_cancelled() =>
             {
-                ctx.warn(format!("{error}; reading the disk from the start again"));
+                ctx.warn(format!("{error}; reading the disk again from the start"));
                 tries += 1;
             }
             composed => return into_outcome(composed),
@@ -144,9 +144,9 @@ pub(super) async fn compose_running(
 
 fn into_outcome(composed: Result<UploadedImage, ComposeAbort>) -> Result<ComposeOutcome> {
     match composed {
-        Ok(sent) => Ok(ComposeOutcome::Sent(Box::new(sent))),
-        Err(ComposeAbort::Refused(why)) => Ok(ComposeOutcome::Refused(why)),
-        Err(ComposeAbort::Unfit(why)) => Ok(ComposeOutcome::Unfit(why)),
+        Ok(sent) => Ok(ComposeOutcome::Uploaded(Box::new(sent))),
+        Err(ComposeAbort::Unsupported(why)) => Ok(ComposeOutcome::Unsupported(why)),
+        Err(ComposeAbort::MethodUnavailable(why)) => Ok(ComposeOutcome::MethodUnavailable(why)),
         Err(ComposeAbort::Failed(error)) => Err(error),
     }
 }
@@ -159,7 +159,7 @@ async fn compose(
     wish: &SnapshotRequest,
     ctx: &Context,
 ) -> Result<UploadedImage, ComposeAbort> {
-    let way = prepare(host, bucket, source, layers, wish.compact, ctx.zstd).await?;
+    let way = prepare(host, bucket, source, layers, wish.compact, ctx.zstd_enabled).await?;
     log_plan(&way, ctx);
     Box::pin(upload(host, bucket, source, wish, way, ctx)).await
 }
@@ -181,14 +181,14 @@ async fn prepare<'a>(
     let appended = plan(Layout::Append)?;
     let dead = appended.estimate().dead_fraction();
     let (layout, reason) = match compact {
-        true => (Layout::Compact, "it was asked for".to_owned()),
-        false if dead > DEAD => (
+        true => (Layout::Compact, "requested with --compact".to_owned()),
+        false if dead > MAX_DEAD_FRACTION => (
             Layout::Compact,
-            format!("{:.0} % of the base is dead", dead * 100.0),
+            format!("{:.0} % of the base is deleted data", dead * 100.0),
         ),
         false => (
             Layout::Append,
-            "the base's bytes stay, and what changed is appended".to_owned(),
+            "the base's bytes are kept and changes are appended".to_owned(),
         ),
     };
     let composer = match layout {
@@ -197,10 +197,10 @@ async fn prepare<'a>(
     };
     let base = match layout {
         Layout::Append => base_proof::prove_base(host, bucket, source, layers).await?,
-        Layout::Compact => Err("the whole disk is written anew".to_owned()),
+        Layout::Compact => Err("the whole image is rewritten".to_owned()),
     };
     Ok(ComposePlan {
-        layers,
+        chain: layers,
         composer,
         layout,
         reason,
@@ -210,14 +210,16 @@ async fn prepare<'a>(
 
 fn log_plan(way: &ComposePlan<'_>, ctx: &Context) {
     let method = method_of_layout(way.layout).as_str();
-    ctx.info(format!("composing it ({method}): {}", way.reason));
+    ctx.info(format!("composing the image ({method}): {}", way.reason));
     if way.layout == Layout::Append {
         match &way.base {
             Ok(proof) => ctx.info(format!(
-                "the bucket has the base's bytes in {}: {}",
-                proof.object.key, proof.why
+                "copying the base from {} in the bucket: {}",
+                proof.object.key, proof.reason
             )),
-            Err(why) => ctx.info(format!("the base is uploaded with it: {why}")),
+            Err(why) => ctx.info(format!(
+                "full upload, the base cannot be copied in the bucket: {why}"
+            )),
         }
     }
     let dead = way.composer.estimate().dead_bytes;
@@ -246,7 +248,7 @@ async fn upload(
 ) -> Result<UploadedImage, ComposeAbort> {
     ctx.check_cancelled()?;
     let ComposePlan {
-        layers,
+        chain: layers,
         composer,
         layout,
         base,
@@ -296,12 +298,12 @@ async fn upload(
     if let Some(why) = assembly.copy_error()
         && base.is_ok()
     {
-        ctx.info(format!("what the store did not copy was uploaded: {why}"));
+        ctx.info(format!("uploaded what the store did not copy: {why}"));
     }
     let object = assembly.complete().await?;
     let (uploaded_bytes, copied_bytes) = (made.uploaded_bytes, made.copied_bytes);
     Ok(UploadedImage {
-        moved: TransferStats {
+        transfer: TransferStats {
             method: method_of_layout(layout),
             uploaded_bytes,
             copied_bytes,
@@ -310,7 +312,7 @@ async fn upload(
         digests: made.digests.all(object.size_bytes),
         object,
         variables,
-        paused: layers.point_in_time().map(|moment| moment.paused),
+        pause_duration: layers.point_in_time().map(|moment| moment.pause_duration),
         consistency: match layers.point_in_time() {
             Some(moment) => moment.consistency,
             None => source.consistency(),

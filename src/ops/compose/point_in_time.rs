@@ -24,20 +24,20 @@ use crate::sandbox_disk::SandboxDisk;
 use crate::{Context, variables};
 
 /// For all that is done while the guest stands still, copying apart: what takes longer is given up.
-const STILL: Duration = Duration::from_secs(8);
+const CAPTURE_TIMEOUT: Duration = Duration::from_secs(8);
 /// For all of that with file systems at rest: Windows lets them go on by itself after 10 s.
-const AT_REST: Duration = Duration::from_secs(9);
+const MAX_FREEZE_DURATION: Duration = Duration::from_secs(9);
 /// How often the disk is flushed before its guest is paused, as long as that takes longer than this.
-const FLUSHES: u32 = 3;
+const MAX_FLUSHES: u32 = 3;
 const QUICK_FLUSH: Duration = Duration::from_millis(200);
 /// How often an agent is told to let file systems go on before that is left to the guard.
-const THAW_TRIES: u32 = 3;
+const MAX_THAW_ATTEMPTS: u32 = 3;
 
 /// The disk as it was, and what keeps it.
 pub(super) struct PointInTime {
     backup: Backup,
-    top: OverlaySource,
-    pub paused: Duration,
+    overlay: OverlaySource,
+    pub pause_duration: Duration,
     pub consistency: Consistency,
     pub variables: Option<Bytes>,
 }
@@ -88,7 +88,7 @@ impl PreopenedDisk {
     async fn open(host: &Host, source: &SandboxDisk, plan: &CaptureMethod) -> Self {
         let overlay = async {
             match plan {
-                CaptureMethod::Backup { .. } => Some(host.preopen(&source.disk).await),
+                CaptureMethod::Backup { .. } => Some(host.preopen(&source.disk_path).await),
                 CaptureMethod::Copy { .. } => None,
             }
         };
@@ -108,7 +108,7 @@ impl PointInTime {
     /// returns, or the guard on its host lets it go on.
     ///
     /// # Errors
-    /// [`ComposeAbort::Unfit`] where the host cannot do it that way. Nothing is left then.
+    /// [`ComposeAbort::MethodUnavailable`] where the host cannot do it that way. Nothing is left then.
     pub(super) async fn capture(
         host: &Host,
         source: &SandboxDisk,
@@ -116,13 +116,13 @@ impl PointInTime {
         ctx: &Context,
     ) -> Result<Self, ComposeAbort> {
         let plan = match method {
-            Method::Backup => match host.backup_support(&source.id, &source.disk).await? {
+            Method::Backup => match host.backup_support(&source.id, &source.disk_path).await? {
                 Ok(target) => CaptureMethod::Backup { target },
-                Err(why) => return Err(ComposeAbort::Unfit(why)),
+                Err(why) => return Err(ComposeAbort::MethodUnavailable(why)),
             },
             _ => {
                 let free = host.free_bytes(&host.settings().sandboxes_dir).await?;
-                let file = host.image_file(&source.disk).await?;
+                let file = host.image_file(&source.disk_path).await?;
                 let wanted = file.map_or(u64::MAX, |file| file.allocated_bytes);
                 CaptureMethod::Copy {
                     shared: wanted > free,
@@ -145,22 +145,22 @@ impl PointInTime {
             Err(error) if error.kind() == Kind::Unreachable && error.is_retryable() => {
                 return Err(error.into());
             }
-            Err(error) => return Err(ComposeAbort::Unfit(error.to_string())),
+            Err(error) => return Err(ComposeAbort::MethodUnavailable(error.to_string())),
         };
         match Box::pin(freeze_and_capture(host, source, &backup, &plan, thaw, ctx)).await {
             Ok(held) => Ok(Self {
                 backup,
-                top: held.top,
-                paused: held.paused,
+                overlay: held.overlay,
+                pause_duration: held.pause_duration,
                 consistency: held.consistency,
                 variables: held.variables,
             }),
-            Err(CaptureError::Clear(broken)) => {
+            Err(CaptureError::GuestRunning(broken)) => {
                 end_backup(backup, ctx).await;
                 Err(broken)
             }
             // Dropped without being cleared, the guard goes on trying.
-            Err(CaptureError::Leave(error)) => {
+            Err(CaptureError::GuestMaybePaused(error)) => {
                 ctx.warn(error.to_string());
                 Err(error.into())
             }
@@ -169,7 +169,7 @@ impl PointInTime {
 
     /// Its tables of the overlay, where the overlay itself cannot be read.
     pub(super) fn tables(&self) -> Option<&Tables> {
-        match &self.top {
+        match &self.overlay {
             OverlaySource::Export { tables, .. } => Some(tables),
             OverlaySource::Copy(_) => None,
         }
@@ -177,7 +177,7 @@ impl PointInTime {
 
     /// The overlay's copy, where there is one.
     pub(super) fn copy(&self) -> Option<&FileReader> {
-        match &self.top {
+        match &self.overlay {
             OverlaySource::Export { .. } => None,
             OverlaySource::Copy(reader) => Some(reader),
         }
@@ -189,7 +189,7 @@ impl PointInTime {
         buffers: &BufferPool,
         read: &ReadRequest,
     ) -> Result<ClusterData> {
-        match &self.top {
+        match &self.overlay {
             OverlaySource::Export { export, .. } => {
                 let bytes = export.read(buffers, &read.guest_ranges()).await?;
                 Ok(ClusterData::Guest(bytes))
@@ -204,7 +204,7 @@ impl PointInTime {
 
     /// Returns when it is lost, saying why.
     pub(super) async fn backup_error(&self) -> Error {
-        match &self.top {
+        match &self.overlay {
             OverlaySource::Export { .. } => self.backup.wait_for_failure().await,
             OverlaySource::Copy(_) => std::future::pending().await,
         }
@@ -212,7 +212,7 @@ impl PointInTime {
 
     /// Why it is really lost, where reading failed with `error`.
     pub(super) async fn explain(&self, error: Error) -> Error {
-        match (&self.top, error.kind()) {
+        match (&self.overlay, error.kind()) {
             (OverlaySource::Export { .. }, Kind::Unreachable) => {
                 self.backup.diagnose().await.unwrap_or(error)
             }
@@ -222,7 +222,11 @@ impl PointInTime {
 
     /// Lets go of it; nothing stays of it on the host.
     pub(super) async fn end(self, ctx: &Context) {
-        let Self { backup, top, .. } = self;
+        let Self {
+            backup,
+            overlay: top,
+            ..
+        } = self;
         drop(top);
         end_backup(backup, ctx).await;
     }
@@ -233,28 +237,28 @@ async fn end_backup(backup: Backup, ctx: &Context) {
     let dir = backup.dir().to_owned();
     // The guard goes on trying, and the next start.
     if let Err(error) = backup.clear().await {
-        ctx.warn(format!("{error}; {dir} is left to the guard"));
+        ctx.warn(format!("{error}; the watchdog removes {dir}"));
     }
 }
 
 /// What was taken.
 struct FrozenGuest {
-    top: OverlaySource,
-    paused: Duration,
+    overlay: OverlaySource,
+    pause_duration: Duration,
     consistency: Consistency,
     variables: Option<Bytes>,
 }
 
 /// Why nothing was.
 enum CaptureError {
-    Clear(ComposeAbort),
+    GuestRunning(ComposeAbort),
     /// The guest may stand still yet.
-    Leave(Error),
+    GuestMaybePaused(Error),
 }
 
 impl<E: Into<ComposeAbort>> From<E> for CaptureError {
     fn from(error: E) -> Self {
-        Self::Clear(error.into())
+        Self::GuestRunning(error.into())
     }
 }
 
@@ -274,43 +278,44 @@ async fn freeze_and_capture(
     ctx.progress.enter(Phase::Pausing, 0);
     let since = Instant::now();
     let suspended = host.suspend_running(id).await;
-    tracing::debug!("{id} stands still after {:?}", since.elapsed());
+    tracing::debug!("{id} paused after {:?}", since.elapsed());
     let caught = match &suspended {
         Ok(()) => Box::pin(capture_disk(host, source, backup, plan, opened, ctx)).await,
         Err(error) => Err(error.clone().into()),
     };
-    tracing::debug!("what it takes was taken after {:?}", since.elapsed());
+    tracing::debug!("disk state captured after {:?}", since.elapsed());
     // From here on nothing may return before the guest runs again or the guard has been left to it.
     let resumed = match suspended {
         // Somebody else has paused it, and it is his.
-        Err(error) if error.kind() == Kind::Conflict => Err(ResumeError::By(error)),
+        Err(error) if error.kind() == Kind::Conflict => Err(ResumeError::OtherClient(error)),
         _ => resume_guest(host, source).await,
     };
     let paused = since.elapsed();
-    if let Err(ResumeError::Not(error)) = resumed {
-        return Err(CaptureError::Leave(error));
+    if let Err(ResumeError::Failed(error)) = resumed {
+        return Err(CaptureError::GuestMaybePaused(error));
     }
     backup.mark_running();
     let was_at_rest = match thaw {
         true => release_guest(host, source, backup, ctx)
             .await
-            .map_err(CaptureError::Leave)?,
+            .map_err(CaptureError::GuestMaybePaused)?,
         false => false,
     };
-    let taken_in_time = at_rest.elapsed() < AT_REST;
-    if let Err(ResumeError::By(why)) = resumed {
+    let taken_in_time = at_rest.elapsed() < MAX_FREEZE_DURATION;
+    if let Err(ResumeError::OtherClient(why)) = resumed {
         // What was taken may be of two moments.
         caught?;
         return Err(why.into());
     }
     let milliseconds = paused.as_millis();
-    ctx.info(format!("{id} runs again after {milliseconds} ms"));
+    ctx.info(format!("{id} resumed after {milliseconds} ms"));
     let caught = caught?;
     ctx.check_cancelled()?;
     let top = match (plan, caught.tables, &caught.copy) {
         (CaptureMethod::Backup { target }, Some(tables), _) => {
             let export = backup.open(target).await;
-            let export = export.map_err(|error| ComposeAbort::Unfit(error.to_string()))?;
+            let export =
+                export.map_err(|error| ComposeAbort::MethodUnavailable(error.to_string()))?;
             OverlaySource::Export { tables, export }
         }
         (_, _, Some(path)) => OverlaySource::Copy(host.open_reader(path).await?),
@@ -322,12 +327,12 @@ async fn freeze_and_capture(
     };
     if frozen && consistency != Consistency::Quiesced {
         ctx.warn(format!(
-            "the file systems of {id} had gone on by themselves: the snapshot is crash-consistent"
+            "the file systems of {id} were thawed early by the guest: the snapshot is crash-consistent"
         ));
     }
     Ok(FrozenGuest {
-        top,
-        paused,
+        overlay: top,
+        pause_duration: paused,
         consistency,
         variables: caught.variables,
     })
@@ -336,9 +341,9 @@ async fn freeze_and_capture(
 /// QEMU flushes the disk when it stops the guest: what the guest and others on its file system wrote minutes ago is not
 /// to be waited for then. A flush that took long has let more come up behind it.
 async fn flush_overlay(host: &Host, source: &SandboxDisk, ctx: &Context) -> Result<()> {
-    for _ in 0..FLUSHES {
+    for _ in 0..MAX_FLUSHES {
         let since = Instant::now();
-        if let Err(error) = host.flush_file(&source.disk, &ctx.cancel).await {
+        if let Err(error) = host.flush_file(&source.disk_path, &ctx.cancel).await {
             ctx.check_cancelled()?;
             tracing::debug!("{error}");
             break;
@@ -371,7 +376,7 @@ async fn capture_disk(
     let unfit = |error: Error| match error.kind() {
         Kind::Cancelled => ComposeAbort::Failed(error),
         Kind::Unreachable if host.is_remote() => ComposeAbort::Failed(error),
-        _ => ComposeAbort::Unfit(error.to_string()),
+        _ => ComposeAbort::MethodUnavailable(error.to_string()),
     };
     match plan {
         CaptureMethod::Backup { target } => {
@@ -385,9 +390,12 @@ async fn capture_disk(
             };
             let begin = async { backup.begin(target).await.map_err(unfit) };
             let all = async { tokio::try_join!(Box::pin(tables), Box::pin(variables), begin) };
-            let late =
-                |_| ComposeAbort::Unfit("it took too long while the guest stood still".into());
-            let (tables, variables, ()) = timeout(STILL, all).await.map_err(late)??;
+            let late = |_| {
+                ComposeAbort::MethodUnavailable(
+                    "it took too long while the guest was paused".into(),
+                )
+            };
+            let (tables, variables, ()) = timeout(CAPTURE_TIMEOUT, all).await.map_err(late)??;
             Ok(CapturedDisk {
                 tables: Some(tables),
                 copy: None,
@@ -396,7 +404,7 @@ async fn capture_disk(
         }
         CaptureMethod::Copy { shared } => {
             let copy = async {
-                let copied = backup.copy(&source.disk, *shared, &ctx.cancel).await;
+                let copied = backup.copy(&source.disk_path, *shared, &ctx.cancel).await;
                 copied.map_err(unfit)
             };
             let (copy, variables) = tokio::try_join!(Box::pin(copy), Box::pin(variables))?;
@@ -412,9 +420,9 @@ async fn capture_disk(
 /// Why it was not us who let the guest go on.
 enum ResumeError {
     /// Somebody else had, or had paused it.
-    By(Error),
+    OtherClient(Error),
     /// It may stand still yet.
-    Not(Error),
+    Failed(Error),
 }
 
 async fn resume_guest(host: &Host, source: &SandboxDisk) -> Result<(), ResumeError> {
@@ -426,10 +434,10 @@ async fn resume_guest(host: &Host, source: &SandboxDisk) -> Result<(), ResumeErr
     match resume_with_retries(host, id).await {
         Ok(()) => {
             let error = Error::new(Kind::Unreachable, what).with_cause(error);
-            Err(ResumeError::By(error.retryable()))
+            Err(ResumeError::OtherClient(error.retryable()))
         }
-        Err(error) => Err(ResumeError::Not(error.context(what).hint(format!(
-            "a guard on the host goes on trying; else run `virsh resume {id}` there"
+        Err(error) => Err(ResumeError::Failed(error.context(what).hint(format!(
+            "the watchdog on the host keeps trying; otherwise run `virsh resume {id}` there"
         )))),
     }
 }
@@ -438,7 +446,7 @@ async fn resume_guest(host: &Host, source: &SandboxDisk) -> Result<(), ResumeErr
 async fn freeze_file_systems(host: &Host, source: &SandboxDisk, ctx: &Context) -> bool {
     match host.freeze(&source.id).await {
         Ok(count) => {
-            ctx.info(format!("{count} file systems of {} are at rest", source.id));
+            ctx.info(format!("froze {count} file systems of {}", source.id));
             count > 0
         }
         Err(error) => {
@@ -462,10 +470,9 @@ async fn release_guest(
                 backup.mark_thawed();
                 return Ok(count > 0);
             }
-            Err(error) if tries == THAW_TRIES => {
-                return Err(error.hint(
-                    "a guard on the host goes on trying; Windows lets them go on by itself",
-                ));
+            Err(error) if tries == MAX_THAW_ATTEMPTS => {
+                return Err(error
+                    .hint("the watchdog on the host keeps trying; Windows thaws them by itself"));
             }
             Err(error) => ctx.warn(error.to_string()),
         }

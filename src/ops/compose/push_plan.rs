@@ -45,7 +45,7 @@ pub async fn plan_push(
     };
     match forecast.await {
         Ok(forecast) => Ok(forecast),
-        Err(ComposeAbort::Refused(why) | ComposeAbort::Unfit(why)) => {
+        Err(ComposeAbort::Unsupported(why) | ComposeAbort::MethodUnavailable(why)) => {
             let size = measure_converted(host, &source).await?;
             Ok(PushPlan {
                 reason: why,
@@ -60,7 +60,8 @@ pub async fn plan_push(
 
 /// Bytes a converted disk may take.
 async fn measure_converted(host: &Host, source: &SandboxDisk) -> Result<u64, Error> {
-    host.measure(&source.disk, source.state.is_active()).await
+    host.measure(&source.disk_path, source.state.is_active())
+        .await
 }
 
 fn plan_composed(way: ComposePlan<'_>, blank: PushPlan) -> PushPlan {
@@ -74,7 +75,7 @@ fn plan_composed(way: ComposePlan<'_>, blank: PushPlan) -> PushPlan {
         reason: way.reason,
         is_base_in_bucket: way.base.is_ok(),
         base_reason: match way.base {
-            Ok(proof) => proof.why.to_owned(),
+            Ok(proof) => proof.reason.to_owned(),
             Err(why) => why,
         },
         size_bytes: estimate.file_bytes,

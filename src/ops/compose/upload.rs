@@ -22,12 +22,12 @@ use super::point_in_time::ClusterData;
 use crate::block_digests::BlockDigests;
 
 /// Reads of the overlays on their way, of some MiB at most each.
-const READS: usize = 6;
+const MAX_OVERLAY_READS: usize = 6;
 
 /// What a read may make more of than fits into a part.
-const ROOM: usize = 4 << 20;
+const PART_SLACK_BYTES: usize = 4 << 20;
 /// Places that making the tail takes: the part at hand, and what is read for it.
-const MAKING: usize = 4;
+const TAIL_SLOTS: usize = 4;
 
 /// What was sent.
 pub(super) struct ComposedObject {
@@ -38,27 +38,27 @@ pub(super) struct ComposedObject {
 
 pub(super) struct ComposedUpload<'a> {
     bucket: &'a Bucket,
-    assembly: &'a MultipartObject<'a>,
-    layers: &'a DiskChain,
-    proof: Option<&'a BaseProof>,
+    multipart: &'a MultipartObject<'a>,
+    chain: &'a DiskChain,
+    base_object: Option<&'a BaseProof>,
     /// Bytes of a part.
-    part: u64,
+    part_bytes: u64,
     /// What is the base's.
-    kept: Range<u64>,
+    base_range: Range<u64>,
     digests: BlockDigests,
     buffers: BufferPool,
     /// Parts in memory.
-    places: Arc<Semaphore>,
-    uploaded: AtomicU64,
+    slots: Arc<Semaphore>,
+    uploaded_bytes: AtomicU64,
     /// Indexes of the parts that the store copied.
-    copied: Mutex<BTreeSet<u64>>,
+    copied_parts: Mutex<BTreeSet<u64>>,
 }
 
 /// A part in memory.
 struct ReadyPart {
     index: u64,
     bytes: Bytes,
-    place: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
 }
 
 /// What the object's first part is made of.
@@ -78,16 +78,16 @@ impl<'a> ComposedUpload<'a> {
     ) -> Self {
         Self {
             bucket,
-            assembly,
-            layers,
-            proof,
-            part: assembly.part_bytes(),
-            kept: composer.kept_range(),
+            multipart: assembly,
+            chain: layers,
+            base_object: proof,
+            part_bytes: assembly.part_bytes(),
+            base_range: composer.kept_range(),
             digests: BlockDigests::default(),
             buffers: layers.buffers().clone(),
-            places: Arc::new(Semaphore::new(assembly.max_parts_in_memory())),
-            uploaded: AtomicU64::new(0),
-            copied: Mutex::default(),
+            slots: Arc::new(Semaphore::new(assembly.max_parts_in_memory())),
+            uploaded_bytes: AtomicU64::new(0),
+            copied_parts: Mutex::default(),
         }
     }
 
@@ -98,7 +98,7 @@ impl<'a> ComposedUpload<'a> {
         let tail = Box::pin(self.build_tail(composer, to_send));
         let sending = Box::pin(async { Ok(self.send_ready(parts).await?) });
         let body = Box::pin(async { Ok(self.send_base_parts(self.base_part_range()).await?) });
-        let first = match self.proof {
+        let first = match self.base_object {
             Some(_) => {
                 let first = async { self.build_first_part(tail.await?).await };
                 tokio::try_join!(first, body, sending)?.0
@@ -114,13 +114,13 @@ impl<'a> ComposedUpload<'a> {
         self.resend_stale_copies().await?;
         self.put(0, first).await?;
         Ok(ComposedObject {
-            uploaded_bytes: self.uploaded.into_inner(),
+            uploaded_bytes: self.uploaded_bytes.into_inner(),
             copied_bytes: self
-                .copied
+                .copied_parts
                 .into_inner()
                 .unwrap_or_else(PoisonError::into_inner)
                 .len() as u64
-                * self.part,
+                * self.part_bytes,
             digests: self.digests,
         })
     }
@@ -128,25 +128,25 @@ impl<'a> ComposedUpload<'a> {
     /// Indexes of the parts that are the base's as they are.
     fn base_part_range(&self) -> Range<u64> {
         // The head's part is not.
-        let first = self.kept.start.div_ceil(self.part);
-        first..(self.kept.end / self.part).max(first)
+        let first = self.base_range.start.div_ceil(self.part_bytes);
+        first..(self.base_range.end / self.part_bytes).max(first)
     }
 
     /// Has parts of the base copied, and uploads those that are not.
     async fn send_base_parts(&self, parts: impl IntoIterator<Item = u64>) -> Result<()> {
         stream::iter(parts.into_iter().map(Ok))
-            .try_for_each_concurrent(self.assembly.max_concurrent_copies(), |index| {
+            .try_for_each_concurrent(self.multipart.max_concurrent_copies(), |index| {
                 self.send_base_part(index)
             })
             .await
     }
 
     async fn send_base_part(&self, index: u64) -> Result<()> {
-        let range = index * self.part..(index + 1) * self.part;
-        if let Some(proof) = self.proof
+        let range = index * self.part_bytes..(index + 1) * self.part_bytes;
+        if let Some(proof) = self.base_object
             && self
-                .assembly
-                .copy_part(index, &proof.object, range.start, self.part)
+                .multipart
+                .copy_part(index, &proof.object, range.start, self.part_bytes)
                 .await?
         {
             self.digests.inherit(range, &proof.blocks);
@@ -154,22 +154,22 @@ impl<'a> ComposedUpload<'a> {
             return Ok(());
         }
         let _place = self.acquire_slot().await?;
-        let bytes = self.layers.read_base(range.start, self.part).await?;
+        let bytes = self.chain.read_base(range.start, self.part_bytes).await?;
         self.upload(index, bytes).await
     }
 
     /// Uploads after all what was copied from an object that was replaced meanwhile.
     async fn resend_stale_copies(&self) -> Result<()> {
-        let Some(proof) = self.proof else {
+        let Some(proof) = self.base_object else {
             return Ok(());
         };
         let copied = self.lock_copied().clone();
         if copied.is_empty() || proof.is_still_valid(self.bucket).await? {
             return Ok(());
         }
-        self.assembly.disable_copies(
+        self.multipart.disable_copies(
             Error::new(Kind::Failed, format!("{} was replaced", proof.object.key))
-                .with_cause("its bytes are not the base's any more"),
+                .with_cause("its bytes are no longer those of the base"),
         );
         self.lock_copied().clear();
         self.send_base_parts(copied).await
@@ -177,7 +177,7 @@ impl<'a> ComposedUpload<'a> {
 
     /// Places that making the tail takes; one at least is left for its parts.
     fn tail_parts_in_memory(&self) -> usize {
-        MAKING.min(self.assembly.max_parts_in_memory() - 1)
+        TAIL_SLOTS.min(self.multipart.max_parts_in_memory() - 1)
     }
 
     /// Makes the tail, with the places that takes.
@@ -187,7 +187,7 @@ impl<'a> ComposedUpload<'a> {
         to_send: UnboundedSender<ReadyPart>,
     ) -> Result<FirstPart, ComposeAbort> {
         let _making = self
-            .places
+            .slots
             .acquire_many(self.tail_parts_in_memory() as u32)
             .await
             .map_err(|closed| {
@@ -203,20 +203,22 @@ impl<'a> ComposedUpload<'a> {
         to_send: UnboundedSender<ReadyPart>,
     ) -> Result<FirstPart, ComposeAbort> {
         let mut parts = PartWriter {
-            sender: self,
-            to_send,
+            uploader: self,
+            part_tx: to_send,
             // The part in which the tail begins also has the base's last bytes.
-            index: self.kept.end / self.part,
-            buffer: self.read_base_bytes(self.kept.end / self.part).await?,
-            first: None,
+            index: self.base_range.end / self.part_bytes,
+            buffer: self
+                .read_base_bytes(self.base_range.end / self.part_bytes)
+                .await?,
+            first_part: None,
         };
         let mut reads = FuturesOrdered::new();
         loop {
-            while reads.len() < READS
+            while reads.len() < MAX_OVERLAY_READS
                 && let Some(read) = composer.next_read()
             {
                 reads.push_back(async move {
-                    let bytes = self.layers.read(&read).await;
+                    let bytes = self.chain.read(&read).await;
                     (read, bytes)
                 });
             }
@@ -232,7 +234,7 @@ impl<'a> ComposedUpload<'a> {
             parts.flush_full_parts().await?;
         }
         let mut ending = composer.finish(&mut parts.buffer)?;
-        self.assembly.set_total_bytes(ending.file_bytes());
+        self.multipart.set_total_bytes(ending.file_bytes());
         while ending.write(&mut parts.buffer) {
             parts.flush_full_parts().await?;
         }
@@ -261,12 +263,12 @@ impl<'a> ComposedUpload<'a> {
 
     /// The beginning of a part: the bytes of it that are the base's, zeros in the place of the head.
     async fn read_base_bytes(&self, index: u64) -> Result<BytesMut> {
-        let start = index * self.part;
-        let end = self.kept.end.min(start + self.part);
-        let from = start.max(self.kept.start.min(end));
+        let start = index * self.part_bytes;
+        let end = self.base_range.end.min(start + self.part_bytes);
+        let from = start.max(self.base_range.start.min(end));
         let mut bytes = BytesMut::zeroed((from - start) as usize);
         if from < end {
-            bytes.extend_from_slice(&self.layers.read_base(from, end - from).await?);
+            bytes.extend_from_slice(&self.chain.read_base(from, end - from).await?);
         }
         Ok(bytes)
     }
@@ -283,7 +285,7 @@ impl<'a> ComposedUpload<'a> {
                 let ReadyPart {
                     index,
                     bytes,
-                    place,
+                    permit: place,
                 } = part;
                 let uploaded = self.upload(index, bytes).await;
                 // Not before: its bytes are in memory until here.
@@ -295,47 +297,49 @@ impl<'a> ComposedUpload<'a> {
 
     /// Hashes a part and sends it.
     async fn upload(&self, index: u64, bytes: Bytes) -> Result<()> {
-        let offset = index * self.part;
+        let offset = index * self.part_bytes;
         let hashed = self.digests.begin(offset, bytes.clone());
         self.put(index, bytes).await?;
         hashed.finish().await
     }
 
     async fn put(&self, index: u64, bytes: Bytes) -> Result<()> {
-        self.uploaded.fetch_add(bytes.len() as u64, Relaxed);
-        self.assembly.upload_part(index, bytes).await
+        self.uploaded_bytes.fetch_add(bytes.len() as u64, Relaxed);
+        self.multipart.upload_part(index, bytes).await
     }
 
     async fn acquire_slot(&self) -> Result<OwnedSemaphorePermit> {
-        let place = self.places.clone().acquire_owned().await;
+        let place = self.slots.clone().acquire_owned().await;
         place.map_err(|closed| {
             super::broken_plan_error("its parts are not taken").with_cause(closed)
         })
     }
 
     fn lock_copied(&self) -> MutexGuard<'_, BTreeSet<u64>> {
-        self.copied.lock().unwrap_or_else(PoisonError::into_inner)
+        self.copied_parts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The parts from the one in which the tail begins on.
 struct PartWriter<'a, 's> {
-    sender: &'s ComposedUpload<'a>,
-    to_send: UnboundedSender<ReadyPart>,
+    uploader: &'s ComposedUpload<'a>,
+    part_tx: UnboundedSender<ReadyPart>,
     /// The one at hand, and its bytes so far.
     index: u64,
     buffer: BytesMut,
     /// The object's first part, where it is full: its head comes at last.
-    first: Option<BytesMut>,
+    first_part: Option<BytesMut>,
 }
 
 impl PartWriter<'_, '_> {
     /// Hands over what is full of the buffer.
     async fn flush_full_parts(&mut self) -> Result<()> {
         // As `PART` in memory.
-        let length = self.sender.part as usize;
+        let length = self.uploader.part_bytes as usize;
         while self.buffer.len() >= length {
-            let mut rest = self.sender.buffers.acquire(length + ROOM);
+            let mut rest = self.uploader.buffers.acquire(length + PART_SLACK_BYTES);
             rest.clear();
             rest.extend_from_slice(&self.buffer[length..]);
             self.buffer.truncate(length);
@@ -349,15 +353,15 @@ impl PartWriter<'_, '_> {
         let index = self.index;
         self.index += 1;
         if index == 0 {
-            self.first = Some(bytes);
+            self.first_part = Some(bytes);
             return Ok(());
         }
         let ready = ReadyPart {
             index,
-            bytes: self.sender.buffers.share(bytes),
-            place: self.sender.acquire_slot().await?,
+            bytes: self.uploader.buffers.share(bytes),
+            permit: self.uploader.acquire_slot().await?,
         };
-        let taken = self.to_send.send(ready);
+        let taken = self.part_tx.send(ready);
         taken.map_err(|_| super::broken_plan_error("its parts are not taken"))
     }
 
@@ -369,7 +373,7 @@ impl PartWriter<'_, '_> {
         }
         Ok(FirstPart {
             head: head.to_vec(),
-            bytes: self.first,
+            bytes: self.first_part,
         })
     }
 }

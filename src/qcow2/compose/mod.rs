@@ -44,7 +44,7 @@ const MAX_REFCOUNT_TABLE: u64 = 8 << 20;
 const FILE_TOO_LARGE: ComposeError =
     ComposeError::TooLarge("its file would exceed the largest offset of the format");
 
-/// How to compose.
+/// Options of composing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Options {
     /// Compress new clusters with zstd (QEMU 5.1 and later) where the image can have it: appended to a base with

@@ -65,7 +65,7 @@ fn it_does_not_start_for_everybody() {
         (&["serve", "--token-file", &empty], "token is none"),
         (
             &["serve", "--insecure-no-auth", "--listen", "0.0.0.0:0"],
-            "nobody is served on 0.0.0.0",
+            "refusing to listen on 0.0.0.0",
         ),
         (&["serve", "--tls-cert", "x"], "--tls-key"),
     ] {

@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::api::server::{Api, TOKEN};
-use crate::common::{State, World, ended_within};
+use crate::common::{State, World, wait_for_exit_within};
 
 #[test]
 fn every_route_of_the_specification_is_described() {
@@ -71,6 +71,6 @@ fn made_up_calls_find_no_failure_and_nothing_that_is_not_described() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap_or_else(|error| panic!("{program}: {error}: run the tests with `make test`"));
-    let ran = ended_within(child, Duration::from_secs(180));
+    let ran = wait_for_exit_within(child, Duration::from_secs(180));
     assert_eq!(ran.code, Some(0), "{}\n{}", ran.stdout, api.log());
 }

@@ -17,7 +17,7 @@ fn what_cannot_be_meant_is_400_and_names_the_field() {
     for (path, body, words) in [
         ("/snapshots/pull", "", &["empty"][..]),
         ("/snapshots/pull", "{", &["EOF"]),
-        ("/snapshots/pull", "[]x", &["not as wanted"]),
+        ("/snapshots/pull", "[]x", &["invalid body"]),
         ("/snapshots/pull", "{}", &["`snapshot`"]),
         (
             "/snapshots/pull",

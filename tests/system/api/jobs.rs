@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::api::server::{Api, answer};
 use crate::api::with_object;
-use crate::common::{State, World, ended, until};
+use crate::common::{State, World, wait_for_exit, wait_until};
 
 #[test]
 fn a_job_is_answered_at_once_followed_and_done() {
@@ -26,7 +26,7 @@ fn a_job_is_answered_at_once_followed_and_done() {
     assert_eq!(asked.header("preference-applied"), "respond-async");
     assert_eq!(asked.is(202)["operation"], "pull");
     let follow = api.curl("/jobs/1/events", &["-N"]).spawn().unwrap();
-    gate.reached();
+    gate.wait_reached();
     let job = api.get("/jobs/1").is(200);
     assert_eq!(
         (&job["state"], &job["phase"]),
@@ -34,7 +34,7 @@ fn a_job_is_answered_at_once_followed_and_done() {
         "{job}"
     );
     gate.open();
-    let told = ended(follow).ok().stdout;
+    let told = wait_for_exit(follow).ok().stdout;
     assert!(told.contains("content-type: text/event-stream"), "{told}");
     let events: Vec<(&str, Value)> = told
         .split("\n\n")
@@ -113,7 +113,7 @@ fn a_cancelled_job_leaves_nothing_and_its_caller_is_told() {
     let body = json!({"sandboxId": id, "name": "app"}).to_string();
     let waiting = api.curl("/snapshots/create", &["-d", &body]);
     let waiting = std::thread::spawn(move || answer(waiting));
-    gate.reached();
+    gate.wait_reached();
     let cancelled = api.call("/jobs/1", &["-X", "DELETE"]);
     assert!(
         cancelled.status == 202 || cancelled.status == 200,
@@ -139,11 +139,11 @@ fn a_caller_who_goes_away_does_not_end_the_job() {
     let api = Api::start(&world);
     let mut caller = api.curl("/snapshots/pull", &["-d", r#"{"snapshot": "app"}"#]);
     let mut caller = caller.stdout(Stdio::null()).spawn().unwrap();
-    gate.reached();
+    gate.wait_reached();
     caller.kill().unwrap();
     caller.wait().unwrap();
     gate.open();
-    until("the job is done", || api.state(1) == "done");
+    wait_until("the job is finished", || api.state(1) == "finished");
     assert!(world.names("snapshots").contains(&"app.qcow2".to_owned()));
 }
 
@@ -165,7 +165,7 @@ fn a_key_stands_for_one_request() {
         pull(r#"{ "snapshot" : "app.qcow2" }"#),
     );
     let first = std::thread::spawn(move || answer(first));
-    gate.reached();
+    gate.wait_reached();
     let second = std::thread::spawn(move || answer(second));
     answer(pull(r#"{"snapshot": "other"}"#)).failed(409, "keyReused", &[]);
     gate.open();

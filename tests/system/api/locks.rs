@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::api::server::Api;
 use crate::api::with_object;
-use crate::common::{State, World, ended, signal, until};
+use crate::common::{State, World, signal, wait_for_exit, wait_until};
 
 /// Names of locks in a directory.
 fn locks(world: &World, dir: &str) -> Vec<String> {
@@ -21,13 +21,13 @@ fn a_snapshot_that_one_pulls_is_left_alone_by_the_other_and_who_it_is_is_told() 
     let gate = world.gate("check");
     let api = Api::start(&world);
     let job = api.begin("/snapshots/pull", &json!({"snapshot": "app"}));
-    gate.reached();
+    gate.wait_reached();
     assert_eq!(locks(&world, "snapshots"), [".app.qcow2.lock"]);
     for args in [&["pull", "app"][..], &["remove", "app", "--local"]] {
         world.snapdeck(args).failed(
             4,
             &[
-                "another snapdeck works on snapshot app",
+                "another snapdeck process is working on snapshot app",
                 "pull app → ",
                 "by ",
                 "process ",
@@ -35,7 +35,7 @@ fn a_snapshot_that_one_pulls_is_left_alone_by_the_other_and_who_it_is_is_told() 
         );
     }
     gate.open();
-    until("the job is done", || api.state(job) == "done");
+    wait_until("the job is finished", || api.state(job) == "finished");
     assert!(locks(&world, "snapshots").is_empty());
     world.snapdeck(&["remove", "app", "--local"]).ok();
     assert!(world.names("snapshots").is_empty());
@@ -50,7 +50,11 @@ fn a_sandbox_that_one_cuts_is_left_alone_by_the_other_until_that_is_gone() {
     api.call(&start, &["-X", "POST"]).failed(
         409,
         "refused",
-        &["another snapdeck works on sandbox", &id, "create"],
+        &[
+            "another snapdeck process is working on sandbox",
+            &id,
+            "create",
+        ],
     );
     api.post(
         "/snapshots/create",
@@ -58,10 +62,10 @@ fn a_sandbox_that_one_cuts_is_left_alone_by_the_other_until_that_is_gone() {
     )
     .failed(409, "refused", &[&id]);
     signal(&child, "KILL");
-    ended(child);
+    wait_for_exit(child);
     gate.open();
     // On a host over SSH its holder has to notice.
-    until("the lock is free", || {
+    wait_until("the lock is free", || {
         api.call(&start, &["-X", "POST"]).status == 200
     });
     assert!(locks(&world, "sandboxes").is_empty());

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::api::server::{Api, answer};
 use crate::api::with_object;
-use crate::common::{State, World, until};
+use crate::common::{State, World, wait_until};
 
 /// Operations that are noted in the journal.
 fn noted(world: &World) -> usize {
@@ -34,14 +34,14 @@ fn told_to_end_it_ends_soon_and_the_next_start_finishes_its_job() {
     let body = json!({"sandboxId": id, "name": "app"}).to_string();
     let waiting = api.curl("/snapshots/create", &["-d", &body]);
     let waiting = std::thread::spawn(move || answer(waiting));
-    gate.reached();
+    gate.wait_reached();
     assert_eq!(noted(&world), 1);
     let since = Instant::now();
     api.signal("TERM");
     let told = waiting.join().unwrap();
     assert_eq!(told.header("retry-after"), "10");
-    told.failed(503, "shuttingDown", &["goes on when it is started again"]);
-    api.ended().ok();
+    told.failed(503, "shuttingDown", &["is resumed at the next start"]);
+    api.wait_for_exit().ok();
     assert!(
         since.elapsed() < Duration::from_secs(10),
         "{:?}",
@@ -52,7 +52,7 @@ fn told_to_end_it_ends_soon_and_the_next_start_finishes_its_job() {
     assert_eq!(noted(&world), 1);
     gate.open();
     let api = Api::start(&world);
-    until("the job is done", || api.state(1) == "done");
+    wait_until("the job is finished", || api.state(1) == "finished");
     assert!(world.is_in_bucket("app"));
     assert_eq!(noted(&world), 0);
 }
@@ -63,12 +63,12 @@ fn killed_outright_its_pull_is_taken_up_by_the_next_start() {
     let gate = world.gate("check");
     let api = Api::start(&world);
     api.begin("/snapshots/pull", &json!({"snapshot": "app"}));
-    gate.reached();
+    gate.wait_reached();
     api.signal("KILL");
-    assert_eq!(api.ended().code, None);
+    assert_eq!(api.wait_for_exit().code, None);
     gate.open();
     let api = Api::start(&world);
-    until("the job is done", || api.state(1) == "done");
+    wait_until("the job is finished", || api.state(1) == "finished");
     assert_eq!(world.names("snapshots"), ["app.qcow2"]);
     assert_eq!(noted(&world), 0);
 }
@@ -79,10 +79,10 @@ fn what_was_cancelled_is_not_taken_up_again() {
     let gate = world.gate("check");
     let api = Api::start(&world);
     let job = api.begin("/snapshots/pull", &json!({"snapshot": "app"}));
-    gate.reached();
+    gate.wait_reached();
     api.call(&format!("/jobs/{job}"), &["-X", "DELETE"]);
     api.signal("KILL");
-    api.ended();
+    api.wait_for_exit();
     gate.open();
     let api = Api::start(&world);
     assert_eq!(api.get("/jobs").is(200), json!([]));
@@ -94,7 +94,7 @@ fn two_servers_share_one_directory_of_state() {
     let gate = world.gate("check");
     let first = Api::start(&world);
     first.begin("/snapshots/pull", &json!({"snapshot": "app"}));
-    gate.reached();
+    gate.wait_reached();
     let second = Api::start(&world);
     assert_eq!(
         second.get("/jobs").is(200),
@@ -102,5 +102,5 @@ fn two_servers_share_one_directory_of_state() {
         "the first one's job is its own"
     );
     gate.open();
-    until("the job is done", || first.state(1) == "done");
+    wait_until("the job is finished", || first.state(1) == "finished");
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 
-use crate::common::{Ran, World, ended, signal, until};
+use crate::common::{CommandOutput, World, signal, wait_for_exit, wait_until};
 
 pub(crate) const TOKEN: &str = "a-token-of-the-tests";
 
@@ -71,7 +71,7 @@ impl Api {
     /// A server with a token, on a port of its own, that is ready.
     pub(crate) fn start(world: &World) -> Self {
         let api = Self::start_with(world, &[], &[("SNAPDECK_API_TOKEN", TOKEN)]);
-        until("the API is ready", || api.get("/readyz").status == 200);
+        wait_until("the API is ready", || api.get("/readyz").status == 200);
         api
     }
 
@@ -97,7 +97,7 @@ impl Api {
             dir: world.dir.clone(),
             log,
         };
-        until("the API tells where it listens", || {
+        wait_until("the API tells where it listens", || {
             let log = api.log();
             let at = log
                 .split("serving host ")
@@ -128,8 +128,8 @@ impl Api {
 
     /// Waits for its end.
     #[track_caller]
-    pub(crate) fn ended(mut self) -> Ran {
-        ended(self.child.take().unwrap())
+    pub(crate) fn wait_for_exit(mut self) -> CommandOutput {
+        wait_for_exit(self.child.take().unwrap())
     }
 
     /// curl with the token and whatever is given.
@@ -196,7 +196,7 @@ impl Drop for Api {
 /// Runs curl and takes its answer apart.
 #[track_caller]
 pub(crate) fn answer(mut command: Command) -> Answer {
-    let ran = ended(command.spawn().unwrap());
+    let ran = wait_for_exit(command.spawn().unwrap());
     let parted = ran.stdout.split_once("\r\n\r\n");
     let (headers, body) = parted.unwrap_or_else(|| panic!("{ran:?}"));
     let status = headers.split_whitespace().nth(1).unwrap();

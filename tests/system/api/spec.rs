@@ -5,7 +5,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::api::server::{Api, TOKEN};
-use crate::common::{State, World, ended, until};
+use crate::common::{State, World, wait_for_exit, wait_until};
 
 /// Runs an example as a shell does; returns status and answer.
 #[track_caller]
@@ -29,7 +29,7 @@ fn example(api: &Api, text: &str) -> (u16, Value) {
         .env("CURL_HOME", home)
         .stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::piped());
-    let ran = ended(command.spawn().unwrap()).ok();
+    let ran = wait_for_exit(command.spawn().unwrap()).ok();
     let (body, status) = ran.stdout.rsplit_once('\n').unwrap();
     let json = serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {body}"));
     (status.parse().unwrap(), json)
@@ -74,7 +74,7 @@ fn a_base_image_is_made_configured_pushed_and_pulled() {
                 ),
             )
         });
-        until("the guest is told to stop", || {
+        wait_until("the guest is told to stop", || {
             let jobs = api.get("/jobs").is(200);
             jobs[1]["phase"] == "stopping"
         });

@@ -7,7 +7,7 @@ use snapdeck_bucket::{Bucket, MultipartObject};
 use snapdeck_model::{Error, Kind, Object, ProgressCell, Result};
 use tokio_util::sync::CancellationToken;
 
-use super::{MIB, assert_told, name, random, upload};
+use super::{MIB, assert_error, name, random, upload};
 use crate::common::proxy::proxy;
 use crate::common::stores::{Lab, labs, s3s_fs};
 
@@ -144,7 +144,7 @@ async fn what_is_not_completed_leaves_nothing() {
 
         let assembly = begun(&bucket, &to, &progress, &cancel).await;
         let lacking = assembly.complete().await.unwrap_err();
-        assert_told(&lacking, Kind::Failed, &["new.qcow2", "not all"]);
+        assert_error(&lacking, Kind::Failed, &["new.qcow2", "not all"]);
         assert_left_nothing(&lab).await;
 
         begun(&bucket, &to, &progress, &cancel).await.abort().await;
@@ -159,7 +159,7 @@ async fn what_is_not_completed_leaves_nothing() {
             std::future::pending::<Result<(), Error>>().await
         };
         let cancelled = assembly.run_with_progress(work).await.unwrap_err();
-        assert_told(&cancelled, Kind::Cancelled, &["new.qcow2"]);
+        assert_error(&cancelled, Kind::Cancelled, &["new.qcow2"]);
         assembly.abort().await;
         assert_left_nothing(&lab).await;
     }
@@ -178,6 +178,6 @@ async fn a_part_that_is_too_long_is_none() {
     let to = name("new");
     let assembly = begun(&bucket, &to, &progress, &cancel).await;
     let long = assembly.upload_part(0, random(PART + 1, 5)).await;
-    assert_told(&long.unwrap_err(), Kind::Failed, &["longer than"]);
+    assert_error(&long.unwrap_err(), Kind::Failed, &["longer than"]);
     assembly.abort().await;
 }

@@ -2,7 +2,7 @@
 
 use snapdeck_model::{BLOCK_BYTES, Kind, Manifest, Object};
 
-use super::{assert_told, listed, name, random, upload};
+use super::{assert_error, listed, name, random, upload};
 use crate::common::stores::labs;
 
 fn manifest_of(object: &Object, bytes: &[u8]) -> Manifest {
@@ -68,7 +68,7 @@ async fn one_of_another_image_is_ignored_and_never_written() {
             lab.name
         );
         let late = bucket.write_manifest(&manifest).await.unwrap_err();
-        assert_told(&late, Kind::Conflict, &["app.json", "replaced"]);
+        assert_error(&late, Kind::Conflict, &["app.json", "replaced"]);
         let manifest = manifest_of(&object, &new);
         bucket.write_manifest(&manifest).await.unwrap();
         assert_eq!(bucket.manifest(&object).await.unwrap(), Some(manifest));

@@ -1,14 +1,14 @@
-//! A world's place in the lab's bucket, by another S3 client.
+//! The test's prefix in the lab's bucket, accessed with another S3 client (s5cmd).
 
 use std::process::{Child, Command, Output};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
-use super::process::{output, until};
-use super::proxy::{Trouble, proxy};
+use super::process::{output, wait_until};
+use super::proxy::{Faults, proxy};
 use super::{World, lab};
 
-/// Does `start` in a thread of its own, where what it spawns goes on until the tests end.
+/// Runs `start` on a runtime in another thread; tasks that it spawns run until the tests end.
 pub(crate) fn in_background<T: Send + 'static>(
     start: impl Future<Output = T> + Send + 'static,
 ) -> T {
@@ -24,7 +24,7 @@ pub(crate) fn in_background<T: Send + 'static>(
 }
 
 impl World {
-    /// The other S3 client; `{}` in an argument is this world's place in the bucket.
+    /// Runs s5cmd; `{}` in an argument is replaced by the URL of the test's prefix.
     #[track_caller]
     pub(crate) fn s5cmd(&self, args: &[&str]) -> Output {
         let place = format!("s3://{}/{}", lab("SNAPDECK_LAB_BUCKET"), self.tag);
@@ -38,25 +38,24 @@ impl World {
         )
     }
 
-    /// From here on snapdeck reaches the store by a line of ours.
-    pub(crate) fn detour(&self) -> Arc<Trouble> {
+    /// Puts a proxy between snapdeck and the store.
+    pub(crate) fn use_proxy(&self) -> Arc<Faults> {
         let store = lab("SNAPDECK_LAB_S3");
         let (address, trouble) = in_background(proxy(store.replace("http://", "")));
         self.reconfigure(&store, &format!("http://{address}"));
         trouble
     }
 
-    /// As [`World::detour`], with the parts of uploads held; returns once snapdeck, started with `args`, has come to
-    /// one.
-    pub(crate) fn start_to_parts(&self, args: &[&str]) -> (Child, Arc<Trouble>) {
-        let trouble = self.detour();
+    /// Starts snapdeck with a proxy that holds uploaded parts; returns when the first part is held.
+    pub(crate) fn start_to_parts(&self, args: &[&str]) -> (Child, Arc<Faults>) {
+        let trouble = self.use_proxy();
         trouble.hold_parts.store(true, SeqCst);
         let child = self.start(args);
-        until("a part is on its way", || trouble.held.load(SeqCst) > 0);
+        wait_until("a part is being uploaded", || trouble.held.load(SeqCst) > 0);
         (child, trouble)
     }
 
-    /// What unfinished uploads have left in this world's place in the bucket.
+    /// Returns the unfinished multipart uploads under the test's prefix, for an assertion.
     pub(crate) fn uploads(&self) -> String {
         let place = format!("{}/", self.tag);
         let list = async {
@@ -83,16 +82,16 @@ impl World {
         tokio::runtime::Runtime::new().unwrap().block_on(list)
     }
 
-    /// Puts a file into the bucket as `name`, by the other client.
+    /// Uploads a file as object `name`.
     pub(crate) fn put(&self, file: &str, name: &str) {
-        // Raw: odd names are names.
+        // --raw: wildcard characters in names have no meaning.
         let put = self.s5cmd(&["cp", "--raw", file, &format!("{{}}/{name}.qcow2")]);
         assert!(put.status.success(), "{put:?}");
     }
 
-    /// Gets an object by the other client; returns where it lies.
+    /// Downloads an object; returns the path of the file.
     pub(crate) fn get(&self, name: &str) -> String {
-        // Not in a host's directory, whose name may be one that this client takes for a pattern.
+        // Not in a host's directory, whose name may have wildcard characters.
         let file = self.dir.join(format!("{name}.got.qcow2"));
         let file = file.to_str().unwrap().to_owned();
         let get = self.s5cmd(&["cp", &format!("{{}}/{name}.qcow2"), &file]);
@@ -100,7 +99,7 @@ impl World {
         file
     }
 
-    /// The manifest beside an object, as the other client gets it.
+    /// Downloads the manifest of an object.
     pub(crate) fn manifest(&self, name: &str) -> serde_json::Value {
         let file = self.dir.join(format!("{name}.got.json"));
         let get = self.s5cmd(&["cp", &format!("{{}}/{name}.json"), file.to_str().unwrap()]);
@@ -114,7 +113,7 @@ impl World {
             .success()
     }
 
-    /// The object's entity tag, as the other client sees it.
+    /// Returns the ETag of an object.
     pub(crate) fn etag(&self, name: &str) -> String {
         let listed = self.s5cmd(&["ls", "-e", &format!("{{}}/{name}.qcow2")]);
         assert!(listed.status.success(), "{listed:?}");

@@ -1,35 +1,34 @@
-//! Programs that snapdeck finds on a host: real ones, missing ones, and fakes.
+//! Programs in the PATH of a host: real, missing and fake ones.
 
 use std::path::Path;
 
 use super::files::exists;
 use super::host::Host;
-use super::process::{found, run, until};
+use super::process::{find_program, run, wait_until};
 use super::ssh;
 
 impl Host {
-    /// Where snapdeck looks for programs.
+    /// Returns the PATH of snapdeck on this host.
     pub(super) fn programs(&self) -> String {
         format!("{}:{}", self.tool("fakes"), self.programs.borrow())
     }
 
-    /// Puts a program of that name before all others that snapdeck finds. It is a fake: for what the real one
-    /// cannot be made to do at a given moment.
+    /// Puts a script first in the PATH, for behaviour that the real program shows only by chance.
     pub(crate) fn fake(&self, program: &str, script: &str) {
         let dir = self.tool("fakes");
         std::fs::create_dir_all(&dir).unwrap();
         let text = self.tool("fake");
         std::fs::write(&text, format!("#!/bin/bash\n{script}\n")).unwrap();
-        // Written by another process: a fork of a test beside this one would hold our handle open, and a
-        // program that is open for writing cannot be run.
+        // Written by another process: a process forked by a concurrent test would inherit our open file, and a file
+        // that is open for writing cannot be executed (ETXTBSY).
         run(
             "install",
             &["-m", "755", &text, &format!("{dir}/{program}")],
         );
     }
 
-    /// From here on snapdeck finds all programs but these.
-    pub(crate) fn without_programs(&self, missing: &[&str]) {
+    /// Removes programs from the PATH.
+    pub(crate) fn hide_programs(&self, missing: &[&str]) {
         let dir = self.tool("programs");
         std::fs::create_dir(&dir).unwrap();
         for place in self.programs.borrow().split(':') {
@@ -40,7 +39,7 @@ impl Host {
                 let name = entry.unwrap().file_name();
                 let link = Path::new(&dir).join(&name);
                 if missing.iter().all(|missing| name != *missing) {
-                    // There from an earlier place: that one comes first.
+                    // Fails for a name from an earlier directory, which has precedence.
                     let _ = std::os::unix::fs::symlink(Path::new(place).join(&name), link);
                 }
             }
@@ -51,14 +50,14 @@ impl Host {
         }
     }
 
-    /// Makes qemu-img stop before it begins with `verb`, until [`Gate::open`].
+    /// Makes `qemu-img VERB` wait until [`Gate::open`].
     pub(crate) fn gate(&self, verb: &str) -> Gate {
         let gate = Gate {
             pid: self.tool("gate.pid"),
             go: self.tool("gate.go"),
         };
         let Gate { pid, go } = &gate;
-        let (dir, real) = (self.dir.display(), found("qemu-img"));
+        let (dir, real) = (self.dir.display(), find_program("qemu-img"));
         self.fake(
             "qemu-img",
             &format!(
@@ -73,29 +72,29 @@ impl Host {
     }
 }
 
-/// A fake qemu-img that waits.
+/// A qemu-img that waits.
 pub(crate) struct Gate {
     pid: String,
     go: String,
 }
 
 impl Gate {
-    /// Waits until somebody stands before it.
+    /// Waits until qemu-img is called.
     #[track_caller]
-    pub(crate) fn reached(&self) {
-        until("qemu-img was called", || exists(&self.pid));
+    pub(crate) fn wait_reached(&self) {
+        wait_until("qemu-img was called", || exists(&self.pid));
     }
 
-    /// Lets all through, now and later.
+    /// Lets qemu-img run, now and later.
     pub(crate) fn open(&self) {
         std::fs::write(&self.go, "").unwrap();
     }
 
-    /// Is the process that stood before it gone?
-    pub(crate) fn is_left(&self) -> bool {
+    /// Whether the qemu-img that waited has ended.
+    pub(crate) fn has_ended(&self) -> bool {
         let pid = std::fs::read_to_string(&self.pid).unwrap();
         let command = std::fs::read(format!("/proc/{}/cmdline", pid.trim()));
-        // What only waits for its parent to take note of its end has no arguments any more.
+        // A zombie has no arguments.
         command.map_or(true, |words| words.is_empty())
     }
 }

@@ -1,48 +1,47 @@
-//! A guest with a kernel of its own (tests/lab/guest.init): it counts, writes numbered records to its disk, tells of
-//! both on its serial port, and obeys its power button.
+//! A Linux guest (tests/lab/guest.init) that counts in memory, writes numbered records to its disk, reports both on its
+//! serial port, and shuts down on its power button.
 
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
-use super::process::{run, until};
+use super::process::{run, wait_until};
 use super::{World, exists};
 
-/// What one guest has told so far.
+/// The serial log of one guest.
 pub(crate) struct Guest {
     log: PathBuf,
 }
 
-/// What a guest found on its disk when it booted.
+/// A boot, and what was on the disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Boot {
-    /// Differs at every boot.
+    /// Unique for each boot.
     pub id: String,
-    /// The last record, as the disk says.
+    /// Number of the last record, from the head sector.
     pub head: u64,
-    /// Records that are there, one after the other, as they were written.
+    /// Number of consecutive intact records from the first one on.
     pub whole: u64,
 }
 
-/// A sign of life.
+/// A periodic line of a running guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Alive {
-    /// As [`Boot::id`].
+pub(crate) struct Heartbeat {
+    /// Same as [`Boot::id`].
     pub boot: String,
     /// A counter in the guest's memory.
     pub count: u64,
-    /// The last record it has written.
+    /// Number of the last record written.
     pub head: u64,
 }
 
 impl World {
-    /// From here on `snapdeck sandbox new` makes sandboxes with this guest: by a template of the user's, as anybody
-    /// may write one.
+    /// Makes `snapdeck sandbox new` create sandboxes with this guest, by a domain template in the settings.
     pub(crate) fn use_guest(&self) {
-        self.use_guest_that("");
+        self.use_guest_with("");
     }
 
-    /// As [`World::use_guest`], booted with these words, too (tests/lab/guest.init).
-    pub(crate) fn use_guest_that(&self, words: &str) {
+    /// Same as [`World::use_guest`], with additional kernel arguments (tests/lab/guest.init).
+    pub(crate) fn use_guest_with(&self, words: &str) {
         let kernel = concat!(env!("CARGO_MANIFEST_DIR"), "/.lab/guest");
         assert!(exists(kernel), "no guest: run the tests with `make test`");
         let dir = self.dir.display();
@@ -70,7 +69,7 @@ impl World {
         );
     }
 
-    /// What the guest of a sandbox has told.
+    /// Returns the serial log of a sandbox.
     pub(crate) fn guest(&self, id: &str) -> Guest {
         Guest {
             log: self.dir.join(format!("{id}.log")),
@@ -78,7 +77,7 @@ impl World {
     }
 }
 
-/// The last record that a guest with `scatter` had written, as an image says; every record up to there is in it.
+/// Asserts that an image of a guest with `scatter` has every record up to its head; returns the head.
 #[track_caller]
 pub(crate) fn consistent_records(image: &str) -> u64 {
     let raw = format!("{image}.raw");
@@ -104,7 +103,7 @@ pub(crate) fn consistent_records(image: &str) -> u64 {
     }
     for record in head.saturating_sub(999).max(1)..=head {
         let place = 1_048_576 + 128 * (record * 7919 % 1000);
-        // The one after the head may be there, and is where another was.
+        // The record after the head may be written; it overwrites an older one.
         let next = (record + 1000 == head + 1).then(|| format!("record {}", head + 1));
         let found = sector(place);
         let right = found == format!("record {record}") || Some(&found) == next.as_ref();
@@ -114,20 +113,21 @@ pub(crate) fn consistent_records(image: &str) -> u64 {
 }
 
 impl Guest {
-    /// Its lines `guest WORD ...`, without those two words.
+    /// Returns its lines `guest WORD ...`, without those two words.
     fn lines(&self, word: &str) -> Vec<Vec<String>> {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();
-        // The last line may be half told.
+        // The last line may be incomplete.
         let (whole, _) = text.rsplit_once('\n').unwrap_or_default();
-        let told = whole.lines().map(|line| line.split_whitespace());
-        told.filter_map(|mut words| {
-            let ours = words.next() == Some("guest") && words.next() == Some(word);
-            ours.then(|| words.map(str::to_owned).collect())
-        })
-        .collect()
+        let lines = whole.lines().map(|line| line.split_whitespace());
+        lines
+            .filter_map(|mut words| {
+                let matches = words.next() == Some("guest") && words.next() == Some(word);
+                matches.then(|| words.map(str::to_owned).collect())
+            })
+            .collect()
     }
 
-    /// All its boots so far.
+    /// Returns its boots so far.
     pub(crate) fn boots(&self) -> Vec<Boot> {
         let boot = |words: Vec<String>| Boot {
             id: words[0].clone(),
@@ -137,9 +137,9 @@ impl Guest {
         self.lines("boot").into_iter().map(boot).collect()
     }
 
-    /// Its signs of life so far.
-    pub(crate) fn alive(&self) -> Vec<Alive> {
-        let alive = |words: Vec<String>| Alive {
+    /// Returns its periodic lines so far.
+    pub(crate) fn heartbeats(&self) -> Vec<Heartbeat> {
+        let alive = |words: Vec<String>| Heartbeat {
             boot: words[0].clone(),
             count: words[1].parse().unwrap(),
             head: words[2].parse().unwrap(),
@@ -147,38 +147,38 @@ impl Guest {
         self.lines("alive").into_iter().map(alive).collect()
     }
 
-    /// Waits until it is alive at a boot after the first `boots`, and has written something.
+    /// Waits for a periodic line of the boot after the first `boots`.
     #[track_caller]
-    pub(crate) fn wait_alive(&self, boots: usize) -> Alive {
-        let last = || self.alive().pop();
-        until("the guest is alive", || {
+    pub(crate) fn wait_for_heartbeat(&self, boots: usize) -> Heartbeat {
+        let last = || self.heartbeats().pop();
+        wait_until("the guest is alive", || {
             let at = self.boots().into_iter().nth(boots);
             at.zip(last()).is_some_and(|(at, last)| last.boot == at.id)
         });
         last().unwrap()
     }
 
-    /// Waits until it has come further than `before`; returns where it is.
+    /// Waits for a periodic line after `before`; returns it.
     #[track_caller]
-    pub(crate) fn wait_beyond(&self, before: &Alive) -> Alive {
-        let last = || self.alive().pop().unwrap();
-        until("the guest goes on", || last().count > before.count);
+    pub(crate) fn wait_for_heartbeat_after(&self, before: &Heartbeat) -> Heartbeat {
+        let last = || self.heartbeats().pop().unwrap();
+        wait_until("the guest goes on", || last().count > before.count);
         last()
     }
 
-    /// The last record it had written each time its agent brought its writes to rest.
-    pub(crate) fn frozen(&self) -> Vec<u64> {
+    /// Returns the last record written at each freeze of its file systems.
+    pub(crate) fn freezes(&self) -> Vec<u64> {
         let frozen = self.lines("frozen").into_iter();
         frozen.map(|words| words[1].parse().unwrap()).collect()
     }
 
-    /// How often its writes went on after that.
-    pub(crate) fn thawed(&self) -> usize {
+    /// Returns the number of thaws.
+    pub(crate) fn thaw_count(&self) -> usize {
         self.lines("thawed").len()
     }
 
-    /// Did its power button end it?
-    pub(crate) fn was_told_to_stop(&self) -> bool {
+    /// Whether its power button was pressed.
+    pub(crate) fn was_power_button_pressed(&self) -> bool {
         !self.lines("off").is_empty()
     }
 }

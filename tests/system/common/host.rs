@@ -1,15 +1,16 @@
-//! One host of a world: its directories, its sandboxes, its libvirt. What is done to it here goes around snapdeck's
-//! own ways.
+//! One host of a test: its directories, sandboxes and libvirt. Nothing here uses snapdeck's own code.
 
 use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
+use super::lab;
 use super::link::Link;
 use super::process::{output, run};
 use super::ssh;
 
-/// How a sandbox is left by [`Host::sandbox`].
+/// State of a sandbox made by [`Host::sandbox`].
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
     Off,
@@ -18,30 +19,33 @@ pub(crate) enum State {
     Saved,
 }
 
-/// One host of a test's world.
+/// One host of a [`super::World`].
 pub(crate) struct Host {
     pub name: String,
-    /// With the directories that its settings name.
+    /// Parent of the directories that the settings name.
     pub dir: PathBuf,
-    /// With what the tests put beside them: keys, fakes.
+    /// Keys, fakes and other files of the tests.
     tools: PathBuf,
-    /// Of the lab's host it stands on (tests/lab/host.sh).
+    /// Directory of the lab's host (tests/lab/host.sh).
     pub(super) root: PathBuf,
     tag: String,
     link: Option<Link>,
-    /// Directories where programs are looked for, after the fakes.
+    /// PATH, without the directory of fakes that precedes it.
     pub(super) programs: RefCell<String>,
-    /// libvirt's socket, where it is not the host's own.
+    /// Another libvirt socket for the URI.
     socket: RefCell<Option<String>>,
     is_private: Cell<bool>,
 }
 
-/// Starts a host of the lab in a directory.
+/// Starts a host of the lab in `root`.
 pub(super) fn start_lab_host(root: &Path) {
     std::fs::create_dir_all(root).unwrap();
-    let known = concat!(env!("CARGO_MANIFEST_DIR"), "/.lab/capabilities");
-    run(SCRIPT, &["start", root.to_str().unwrap(), known]);
+    let cache = concat!(env!("CARGO_MANIFEST_DIR"), "/.lab/capabilities");
+    run(SCRIPT, &["start", root.to_str().unwrap(), cache]);
 }
+
+/// Limit for a restart of libvirtd after a crash.
+const RESTART_DEADLINE: Duration = Duration::from_secs(60);
 
 pub(super) const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/host.sh");
 
@@ -76,11 +80,11 @@ impl Host {
         host
     }
 
-    /// Its `[[hosts]]`; `more` goes in there, too.
+    /// Returns its `[[hosts]]` table, with `more` in it.
     pub(super) fn settings(&self, more: &str) -> String {
         let (dir, name) = (self.dir.to_str().unwrap(), &self.name);
-        // What a job of a killed snapdeck has left is kept for so long.
-        let soon = match self.is_over_ssh() && !more.contains("reconnect_secs") {
+        // Files of a killed snapdeck are kept on the host for this time.
+        let reconnect = match self.is_over_ssh() && !more.contains("reconnect_secs") {
             true => "reconnect_secs = 20\n",
             false => "",
         };
@@ -89,14 +93,14 @@ impl Host {
         format!(
             "[[hosts]]\nname = \"{name}\"\nuri = \"{}\"\nsnapshots_dir = \"{dir}/snapshots\"\n\
              sandboxes_dir = \"{dir}/sandboxes\"\nnvram_dir = \"{dir}/nvram\"\ntemp_dir = \"{dir}/temp\"\n\
-             owner = \"{}:{}\"\n{soon}{more}\n",
+             owner = \"{}:{}\"\n{reconnect}{more}\n",
             self.uri(),
             uid.trim(),
             gid.trim(),
         )
     }
 
-    /// As snapdeck is told to reach it.
+    /// Returns its URI in the settings.
     pub(crate) fn uri(&self) -> String {
         match (&self.link, &*self.socket.borrow()) {
             (None, socket) => {
@@ -108,12 +112,12 @@ impl Host {
         }
     }
 
-    /// Puts another socket into its URI; [`super::World::configure`] writes that down.
+    /// Sets another socket in its URI; takes effect with [`super::World::configure`].
     pub(crate) fn set_socket(&self, path: &str) {
         *self.socket.borrow_mut() = Some(path.to_owned());
     }
 
-    /// Its libvirt's socket, as it is seen from here.
+    /// Returns the path of its libvirt socket outside its mount namespace.
     pub(crate) fn libvirt_socket(&self) -> String {
         let socket = self.root.join("run/libvirt/libvirt-sock");
         socket.to_str().unwrap().to_owned()
@@ -123,14 +127,14 @@ impl Host {
         self.link.is_some()
     }
 
-    /// The line to it.
+    /// Returns the connection to its sshd.
     pub(crate) fn link(&self) -> &Link {
         self.link.as_ref().expect("a host over SSH")
     }
 
-    /// Runs a program on it, around snapdeck's ways; returns what it said.
+    /// Runs a program in its mount namespace and returns the output.
     #[track_caller]
-    pub(crate) fn there(&self, argv: &[&str]) -> String {
+    pub(crate) fn run_on_host(&self, argv: &[&str]) -> String {
         run(
             SCRIPT,
             &[&["enter", self.root.to_str().unwrap()], argv].concat(),
@@ -141,7 +145,7 @@ impl Host {
         self.dir.join(relative).to_str().unwrap().to_owned()
     }
 
-    /// Path of what the tests put beside its directories.
+    /// Returns the path of a file of the tests.
     pub(super) fn tool(&self, relative: &str) -> String {
         self.tools.join(relative).to_str().unwrap().to_owned()
     }
@@ -150,7 +154,7 @@ impl Host {
         self.path(&format!("snapshots/{name}.qcow2"))
     }
 
-    /// A sandbox's id in the lab.
+    /// Returns a sandbox id that is unique in the lab.
     pub(crate) fn id(&self, short: &str) -> String {
         format!("{}-{short}", self.tag)
     }
@@ -159,7 +163,7 @@ impl Host {
         self.path(&format!("sandboxes/{}.qcow2", self.id(short)))
     }
 
-    /// A standalone image of `megabytes` random bytes in the middle of a 1 GiB disk.
+    /// Creates a snapshot: a standalone 1 GiB image with `megabytes` MiB of random data at 64 MiB.
     pub(crate) fn snapshot(&self, name: &str, megabytes: u32) -> String {
         let path = self.snapshot_path(name);
         self.image(&path, megabytes);
@@ -171,7 +175,7 @@ impl Host {
         self.scribble(path, 64, megabytes);
     }
 
-    /// Writes `megabytes` of random bytes at `at` MiB of a disk nobody has open.
+    /// Writes `megabytes` MiB of random data at `at` MiB of a disk that no process has open.
     pub(crate) fn scribble(&self, disk: &str, at: u32, megabytes: u32) {
         if megabytes == 0 {
             return;
@@ -191,7 +195,7 @@ impl Host {
         run("qemu-io", &["-f", "qcow2", "-c", &command, disk]);
     }
 
-    /// A sandbox on a snapshot, with 2 MiB of its own on its disk. Its guest is firmware alone.
+    /// Creates a sandbox based on a snapshot, with 2 MiB of its own data. It has no operating system, only firmware.
     pub(crate) fn sandbox(&self, short: &str, base: &str, state: State) -> String {
         let (id, disk) = (self.id(short), self.disk(short));
         let backing = self.snapshot_path(base);
@@ -212,7 +216,7 @@ impl Host {
         id
     }
 
-    /// Defines a domain with a disk.
+    /// Defines a domain with one disk.
     pub(crate) fn define(&self, id: &str, disk: &str) {
         let source = disk.replace('&', "&amp;").replace('\'', "&apos;");
         let xml = format!(
@@ -233,22 +237,49 @@ impl Host {
         command
     }
 
+    /// Runs virsh, once more if libvirtd crashed meanwhile; it must succeed. Returns the output.
     #[track_caller]
     pub(crate) fn virsh(&self, args: &[&str]) -> String {
-        let said = output(&mut self.virsh_command(args));
-        assert!(said.status.success(), "virsh {args:?}: {said:?}");
-        String::from_utf8(said.stdout).unwrap()
+        let crashes = self.wait_for_restart();
+        let mut result = output(&mut self.virsh_command(args));
+        if !result.status.success() && self.wait_for_restart() != crashes {
+            eprintln!("libvirtd crashed during virsh {args:?}, which runs again: {result:?}");
+            result = output(&mut self.virsh_command(args));
+        }
+        assert!(result.status.success(), "virsh {args:?}: {result:?}");
+        String::from_utf8(result.stdout).unwrap()
     }
 
-    /// `running`, `paused`, `shut off`.
+    /// Waits while a crashed libvirtd is being restarted; returns the number of its crashes so far.
+    #[track_caller]
+    pub(crate) fn wait_for_restart(&self) -> usize {
+        let crashes = || {
+            let log = std::fs::read_to_string(lab("SNAPDECK_LAB") + "/crashes.log");
+            let name = format!(" libvirtd of {} ", self.root.display());
+            let log = log.unwrap_or_default();
+            log.lines().filter(|line| line.contains(&name)).count()
+        };
+        let since = Instant::now();
+        while self.root.join("libvirtd.restarting").exists() {
+            assert!(
+                since.elapsed() < RESTART_DEADLINE,
+                "libvirtd of {} does not restart",
+                self.name
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        crashes()
+    }
+
+    /// Returns libvirt's name of the state: `running`, `paused`, `shut off`.
     #[track_caller]
     pub(crate) fn state(&self, id: &str) -> String {
         self.virsh(&["domstate", id]).trim().to_owned()
     }
 
-    /// Names in one of its directories, hidden ones too, but no manifests: what may stand beside a snapshot.
+    /// Returns the sorted file names in one of its directories, with hidden files and without manifests.
     pub(crate) fn names(&self, dir: &str) -> Vec<String> {
-        let entries = std::fs::read_dir(self.seen(dir)).unwrap();
+        let entries = std::fs::read_dir(self.path_on_host(dir)).unwrap();
         let mut names: Vec<String> = entries
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .filter(|name| name.starts_with('.') || !name.ends_with(".json"))
@@ -257,8 +288,8 @@ impl Host {
         names
     }
 
-    /// The same place as snapdeck sees it, where something may be mounted there.
-    pub(crate) fn seen(&self, dir: &str) -> PathBuf {
+    /// Returns the path of one of its directories as snapdeck sees it: with the mounts of its namespace.
+    pub(crate) fn path_on_host(&self, dir: &str) -> PathBuf {
         match self.is_over_ssh() {
             true => {
                 let dir = self.dir.join(dir);
@@ -269,14 +300,13 @@ impl Host {
         }
     }
 
-    /// A small disk in the place of one of its directories; `None` where we may not mount.
+    /// Mounts a small file system at one of its directories; `None` without the right to mount.
     pub(crate) fn small_disk(&self, dir: &str, size: &str) -> Option<SmallDisk> {
         let option = format!("size={size},mode=755");
         self.disk_at(dir, &["-t", "tmpfs", "-o", &option, "snapdeck-test"])
     }
 
-    /// A file system whose files can share their bytes, in the place of one of its directories; `None` where we may not
-    /// mount.
+    /// Mounts a file system with reflinks at one of its directories; `None` without the right to mount.
     pub(crate) fn reflink_disk(&self, dir: &str) -> Option<SmallDisk> {
         let image = self.tool("xfs");
         run("truncate", &["-s", "400M", &image]);
@@ -295,7 +325,7 @@ impl Host {
             enter,
             path: self.path(dir),
         };
-        let mounted = disk.there(&[&["mount"][..], what, &[&disk.path]].concat());
+        let mounted = disk.run_on_host(&[&["mount"][..], what, &[&disk.path]].concat());
         if mounted.status.success() {
             return Some(disk);
         }
@@ -303,61 +333,53 @@ impl Host {
         None
     }
 
-    /// The process that keeps its mount namespace.
+    /// Returns the process that keeps its mount namespace.
     pub(super) fn holder(&self) -> String {
         let pid = std::fs::read_to_string(self.root.join("holder.pid")).unwrap();
         pid.trim().to_owned()
     }
 
-    /// Kills its libvirtd; the guests go on. Only of a host that no other test has.
+    /// Kills its libvirtd, which is not restarted; its guests run on. For private hosts only.
     pub(crate) fn kill_libvirtd(&self) {
         self.signal_libvirtd("KILL");
     }
 
-    /// Sends its libvirtd a signal. Only of a host that no other test has.
+    /// Sends a signal to its libvirtd. For private hosts only.
     pub(crate) fn signal_libvirtd(&self, name: &str) {
-        assert!(self.is_private.get(), "others need this libvirtd");
+        assert!(self.is_private.get(), "other tests use this libvirtd");
         let pid = std::fs::read_to_string(self.root.join("libvirtd.pid")).unwrap();
-        self.there(&["kill", "-s", name, pid.trim()]);
+        self.run_on_host(&["kill", "-s", name, pid.trim()]);
     }
 
-    /// Starts its libvirtd again where it has crashed: 9.0 does once in thirty times when its clients have left while it
-    /// stood still, and systemd would.
-    pub(crate) fn revive_libvirtd(&self) {
-        let pid = std::fs::read_to_string(self.root.join("libvirtd.pid")).unwrap();
-        if !Path::new("/proc").join(pid.trim()).exists() {
-            self.start_libvirtd();
-        }
-    }
-
+    /// Starts its libvirtd after [`Host::kill_libvirtd`].
     pub(crate) fn start_libvirtd(&self) {
         run(SCRIPT, &["libvirtd", self.root.to_str().unwrap()]);
     }
 }
 
-/// A small disk at a directory, gone with this value.
+/// A file system mounted at a directory; unmounted on drop.
 pub(crate) struct SmallDisk {
     enter: Vec<String>,
     path: String,
 }
 
 impl SmallDisk {
-    /// From here on nothing can be written to it.
+    /// Remounts it read-only.
     pub(crate) fn make_read_only(&self) {
-        let mounted = self.there(&["mount", "-o", "remount,ro", &self.path]);
+        let mounted = self.run_on_host(&["mount", "-o", "remount,ro", &self.path]);
         assert!(mounted.status.success(), "{mounted:?}");
     }
 
-    /// Fills it, if it is smaller than 1 MiB: whatever is mounted there, no more is ever written.
+    /// Fills a file system of less than 1 MiB. Never writes more, whatever is mounted there.
     pub(crate) fn fill(&self) {
         let file = format!("{}/full", self.path);
         let fill = "head -c 1048576 /dev/zero >\"$1\"";
-        let filled = self.there(&["sh", "-c", fill, "sh", &file]);
-        assert!(!filled.status.success(), "it is not full: {filled:?}");
+        let filled = self.run_on_host(&["sh", "-c", fill, "sh", &file]);
+        assert!(!filled.status.success(), "the disk is not full: {filled:?}");
     }
 
-    /// Runs a program where the disk is to be seen.
-    pub(crate) fn there(&self, argv: &[&str]) -> std::process::Output {
+    /// Runs a program in the mount namespace of the file system.
+    pub(crate) fn run_on_host(&self, argv: &[&str]) -> std::process::Output {
         output(
             Command::new(&self.enter[0])
                 .args(&self.enter[1..])
@@ -368,13 +390,13 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        let _ = self.there(&["umount", &self.path]);
+        let _ = self.run_on_host(&["umount", &self.path]);
     }
 }
 
 impl Drop for Host {
     fn drop(&mut self) {
-        // Nobody is to come in any more.
+        // Closes all SSH sessions.
         self.link = None;
         if self.is_private.get() {
             let root = self.root.to_str().unwrap();

@@ -1,5 +1,5 @@
-//! The line to a host's sshd, and all that can happen to it. Each connection gets an sshd of its own (`sshd -i`),
-//! which runs in the host's mount namespace and goes with the test.
+//! The connection to a host's sshd, and its faults. Each TCP connection has its own sshd (`sshd -i`), which runs in the
+//! host's mount namespace and ends with the test.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpListener, TcpStream};
@@ -10,24 +10,24 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use super::process::{DEADLINE, run, tree};
+use super::process::{DEADLINE, process_tree, run};
 
-/// How a line fails.
+/// A network fault.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Fault {
-    /// Its connections end at once, and no new one is let in.
+    /// Connections are closed and new ones refused.
     Closed,
-    /// Its bytes are held back without a word, those of new connections, too.
+    /// Connections stay open, new ones are accepted, and no bytes pass.
     Frozen,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Way {
+pub(crate) enum Direction {
     ToHost,
     FromHost,
 }
 
-/// A port that leads to a host's sshd.
+/// A port that forwards to a host's sshd.
 pub(crate) struct Link {
     pub address: SocketAddrV4,
     inner: Arc<Inner>,
@@ -43,10 +43,10 @@ struct Inner {
 struct State {
     fault: Option<Fault>,
     over: bool,
-    /// sshd is stopped, as by SIGSTOP.
+    /// sshd has received SIGSTOP.
     paused: bool,
-    /// Fault, way, and the bytes that are still to pass before it.
-    planned: Option<(Fault, Way, u64)>,
+    /// Fault, direction, and the bytes that pass before it.
+    planned: Option<(Fault, Direction, u64)>,
     bytes_per_second: Option<u64>,
     passed: [u64; 2],
     came: usize,
@@ -60,7 +60,7 @@ struct Connection {
 }
 
 impl Link {
-    /// A port of `ip`; `sshd` is the command that serves a connection on its standard input and output.
+    /// Opens a port of `ip`; `sshd` returns the command that serves a connection on its standard input and output.
     pub(crate) fn open(ip: Ipv4Addr, sshd: impl Fn() -> Command + Send + Sync + 'static) -> Self {
         let listener = listen(ip);
         let address = match listener.local_addr().unwrap() {
@@ -73,29 +73,29 @@ impl Link {
             sshd: Box::new(sshd),
         });
         let shared = inner.clone();
-        // It lives as long as the link: what it starts gets SIGKILL when it ends, however that comes.
+        // Processes get SIGKILL when the thread that started them ends (pdeathsig), so it lives as long as the link.
         std::thread::spawn(move || shared.accept(listener, address));
         Self { address, inner }
     }
 
-    /// From here on the line fails so.
+    /// Starts a fault.
     pub(crate) fn cut(&self, fault: Fault) {
         let mut state = self.inner.lock();
         state.fail(fault);
         self.inner.changed.notify_all();
     }
 
-    /// The line fails as soon as `bytes` more have passed that way.
-    pub(crate) fn cut_after(&self, fault: Fault, way: Way, bytes: u64) {
+    /// Starts a fault after `bytes` more in a direction.
+    pub(crate) fn cut_after(&self, fault: Fault, way: Direction, bytes: u64) {
         self.inner.lock().planned = Some((fault, way, bytes));
     }
 
-    /// Is it cut?
+    /// Whether a fault is active.
     pub(crate) fn is_cut(&self) -> bool {
         self.inner.lock().fault.is_some()
     }
 
-    /// All is well again: new connections are let in, and what was held back goes on.
+    /// Ends the fault: new connections are accepted, and delayed bytes pass.
     pub(crate) fn heal(&self) {
         let mut state = self.inner.lock();
         state.fault = None;
@@ -103,23 +103,22 @@ impl Link {
         self.inner.changed.notify_all();
     }
 
-    /// Bytes that pass in a second, each way and on each connection; `None`: as many as can.
+    /// Sets a limit in bytes per second for each connection and direction; `None` for no limit.
     pub(crate) fn limit(&self, bytes_per_second: Option<u64>) {
         self.inner.lock().bytes_per_second = bytes_per_second;
     }
 
-    /// Bytes that have passed so far.
-    pub(crate) fn passed(&self, way: Way) -> u64 {
+    /// Returns the bytes that have passed so far.
+    pub(crate) fn bytes_passed(&self, way: Direction) -> u64 {
         self.inner.lock().passed[way as usize]
     }
 
-    /// Connections that were ever let in.
-    pub(crate) fn came(&self) -> usize {
+    /// Returns the number of connections accepted so far.
+    pub(crate) fn connection_count(&self) -> usize {
         self.inner.lock().came
     }
 
-    /// Kills sshd with all its sessions; what runs in them is left to itself. Nobody is let in until
-    /// [`Link::heal`].
+    /// Kills sshd and its sessions but not the processes in them. New connections are refused until [`Link::heal`].
     pub(crate) fn kill_sshd(&self) {
         let mut state = self.inner.lock();
         state.fault = Some(Fault::Closed);
@@ -128,7 +127,7 @@ impl Link {
         self.inner.changed.notify_all();
     }
 
-    /// Stops sshd with all its sessions, or lets them go on: connections stand, nobody answers.
+    /// Sends SIGSTOP or SIGCONT to sshd and its sessions: connections stay open without an answer.
     pub(crate) fn pause_sshd(&self, paused: bool) {
         let mut state = self.inner.lock();
         state.paused = paused;
@@ -157,8 +156,8 @@ impl Drop for Link {
     }
 }
 
-/// A free port that the kernel does not hand out by itself (it begins at 32768), so that nobody else gets it
-/// while we do not listen for a moment.
+/// Listens on a free port below the kernel's ephemeral ports (from 32768), so that no other process gets it while
+/// the link is closed.
 fn listen(ip: Ipv4Addr) -> TcpListener {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let first = std::process::id().wrapping_mul(37) + NEXT.fetch_add(1, Relaxed) * 101;
@@ -177,7 +176,7 @@ impl State {
         self.planned = None;
         if fault == Fault::Closed {
             for connection in &self.connections {
-                // One of the two may be closed already.
+                // Fails if the other side has closed it.
                 let _ = connection.client.shutdown(Shutdown::Both);
                 let _ = connection.host.shutdown(Shutdown::Both);
             }
@@ -185,13 +184,13 @@ impl State {
         self.reap();
     }
 
-    /// Forgets connections whose sshd has ended.
+    /// Removes connections whose sshd has ended.
     fn reap(&mut self) {
         self.connections
             .retain_mut(|connection| !matches!(connection.sshd.try_wait(), Ok(Some(_))));
     }
 
-    /// Signals the sshd processes, and not what they have started.
+    /// Signals the sshd processes but not their other descendants.
     fn signal(&self, name: &str) {
         let is_sshd = |pid: &u32| {
             std::fs::read_to_string(format!("/proc/{pid}/comm"))
@@ -199,9 +198,9 @@ impl State {
         };
         let of = |one: &Connection| {
             let first = one.sshd.id();
-            tree(first)
+            process_tree(first)
                 .into_iter()
-                // The first may be about to become one.
+                // The first process is not renamed before exec.
                 .filter(move |pid| *pid == first || is_sshd(pid))
         };
         let sshd: Vec<String> = self
@@ -211,7 +210,7 @@ impl State {
             .map(|pid| pid.to_string())
             .collect();
         if !sshd.is_empty() {
-            // Those that have ended meanwhile are no error.
+            // Some may have ended meanwhile.
             let script = format!("kill -{name} \"$@\" 2>/dev/null || :");
             let words: Vec<&str> = sshd.iter().map(String::as_str).collect();
             run("sh", &[&["-c", &script, "kill"], &words[..]].concat());
@@ -221,7 +220,7 @@ impl State {
 
 impl Inner {
     fn lock(&self) -> MutexGuard<'_, State> {
-        // A test that failed while it held the lock is over anyway.
+        // Poisoned by a test that has failed.
         self.state.lock().unwrap_or_else(|lock| lock.into_inner())
     }
 
@@ -270,7 +269,7 @@ impl Inner {
         state.came += 1;
         state.connections.push(Connection { client, host, sshd });
         if state.over || state.fault == Some(Fault::Closed) {
-            // It slipped in while the door was closing.
+            // Accepted while the fault started.
             state.fail(Fault::Closed);
         }
         if state.paused {
@@ -279,19 +278,19 @@ impl Inner {
         drop(state);
         let (this, that) = (self.clone(), self.clone());
         std::thread::spawn(move || {
-            this.pump(Way::ToHost, streams.0, &streams.1);
+            this.pump(Direction::ToHost, streams.0, &streams.1);
             let _ = streams.1.shutdown(Shutdown::Write);
         });
         std::thread::spawn(move || {
-            that.pump(Way::FromHost, ends.1, &ends.0);
+            that.pump(Direction::FromHost, ends.1, &ends.0);
             let _ = ends.0.shutdown(Shutdown::Write);
         });
     }
 
-    fn pump(&self, way: Way, mut from: impl Read, mut to: impl Write) {
+    fn pump(&self, way: Direction, mut from: impl Read, mut to: impl Write) {
         let mut buffer = vec![0; 32 * 1024];
         loop {
-            // The end is held back as bytes are.
+            // The end of the stream is delayed as bytes are.
             let length = from.read(&mut buffer).unwrap_or(0);
             let Some(rate) = self.pass(way, length) else {
                 return;
@@ -305,8 +304,8 @@ impl Inner {
         }
     }
 
-    /// Waits until bytes may pass, and tells how many a second; `None` where the line is cut.
-    fn pass(&self, way: Way, length: usize) -> Option<Option<u64>> {
+    /// Waits until bytes may pass; returns the limit in bytes per second, or `None` if the connection is closed.
+    fn pass(&self, way: Direction, length: usize) -> Option<Option<u64>> {
         let length = length as u64;
         let mut state = self.lock();
         if let Some((fault, planned, left)) = &mut state.planned

@@ -1,5 +1,5 @@
-//! A world for one test: hosts of the lab with directories and sandboxes of its own, a place in its bucket. All of
-//! it real, all of it gone when the test is over. `make test` starts the lab.
+//! The environment of one test: hosts of the lab with their own directories and sandboxes, and a prefix in the lab's
+//! bucket. Everything is real and is removed when the test ends. `make test` starts the lab.
 #![allow(
     dead_code,
     unused_imports,
@@ -31,11 +31,12 @@ pub(crate) use files::{exists, same_disk, sha256, stamp};
 pub(crate) use gate::Gate;
 pub(crate) use guest::{Guest, consistent_records};
 pub(crate) use host::{Host, SmallDisk, State};
-pub(crate) use link::{Fault, Link, Way};
+pub(crate) use link::{Direction, Fault, Link};
 pub(crate) use process::{
-    Ran, am_root, ended, ended_within, found, output, run, signal, tree, until,
+    CommandOutput, find_program, is_root, output, process_tree, run, signal, wait_for_exit,
+    wait_for_exit_within, wait_until,
 };
-pub(crate) use proxy::Trouble;
+pub(crate) use proxy::Faults;
 use snapdeck_engine::Engine;
 use snapdeck_model::settings::Settings;
 use snapdeck_settings::{self, Flags};
@@ -45,7 +46,7 @@ pub(crate) fn lab(variable: &str) -> String {
         .unwrap_or_else(|_| panic!("{variable} is not set: run the tests with `make test`"))
 }
 
-/// Do the tests of this run stand on hosts over SSH?
+/// Whether this run uses hosts over SSH.
 pub(crate) fn is_remote() -> bool {
     match std::env::var("SNAPDECK_TEST_HOST").as_deref() {
         Ok("remote") => true,
@@ -54,17 +55,17 @@ pub(crate) fn is_remote() -> bool {
     }
 }
 
-/// What is the same on a host over SSH, or cannot be had there, is tried on this machine alone.
-pub(crate) fn only_local(why: &str) -> bool {
+/// Returns whether the caller must return because it tests only a local host.
+pub(crate) fn only_local(reason: &str) -> bool {
     if is_remote() {
-        eprintln!("skipped on a host over SSH: {why}");
+        eprintln!("skipped on a host over SSH: {reason}");
     }
     is_remote()
 }
 
-/// One test's own world. Of its hosts the first is meant where none is named.
+/// The environment of one test. It dereferences to its first host.
 pub(crate) struct World {
-    /// Short and unique; every name in the lab begins with it.
+    /// Short and unique; the prefix of every domain name and of the objects in the bucket.
     pub tag: String,
     pub dir: PathBuf,
     pub hosts: Vec<Host>,
@@ -79,22 +80,22 @@ impl std::ops::Deref for World {
 }
 
 impl World {
-    /// With one host, which is reached as this run of the tests has it.
+    /// Creates an environment with one host, local or over SSH as [`is_remote`] says.
     pub(crate) fn new() -> Self {
         Self::hosts(1)
     }
 
-    /// With so many hosts, 3 at most: alpha, beta, and gamma, which is on alpha's libvirt.
+    /// Creates an environment with up to 3 hosts: alpha, beta, and gamma, which shares alpha's libvirt.
     pub(crate) fn hosts(count: usize) -> Self {
-        Self::of(count, is_remote())
+        Self::with_hosts(count, is_remote())
     }
 
-    /// As [`World::hosts`], over SSH.
+    /// Same as [`World::hosts`], always over SSH.
     pub(crate) fn over_ssh(count: usize) -> Self {
-        Self::of(count, true)
+        Self::with_hosts(count, true)
     }
 
-    /// With one host over SSH whose directories lie in one of that name.
+    /// Creates an environment with one host over SSH, whose directories are in a directory named `dir`.
     pub(crate) fn over_ssh_in(dir: &str) -> Self {
         Self::make(|world| {
             let root = PathBuf::from(lab("SNAPDECK_LAB")).join("alpha");
@@ -108,7 +109,7 @@ impl World {
         })
     }
 
-    fn of(count: usize, over_ssh: bool) -> Self {
+    fn with_hosts(count: usize, over_ssh: bool) -> Self {
         let all = [("alpha", "alpha"), ("beta", "beta"), ("gamma", "alpha")];
         Self::make(|world| {
             let hosts = all[..count].iter().map(|(name, root)| {
@@ -119,17 +120,17 @@ impl World {
         })
     }
 
-    /// With one host over SSH that no other test has: its libvirtd may be killed.
+    /// Creates an environment with one host over SSH that no other test uses: its libvirtd may be killed.
     pub(crate) fn private() -> Self {
-        Self::own(true)
+        Self::with_private_host(true)
     }
 
-    /// With one host on this machine that no other test has.
-    pub(crate) fn private_here() -> Self {
-        Self::own(false)
+    /// Same as [`World::private`], with a local host.
+    pub(crate) fn private_local() -> Self {
+        Self::with_private_host(false)
     }
 
-    fn own(over_ssh: bool) -> Self {
+    fn with_private_host(over_ssh: bool) -> Self {
         Self::make(|world| {
             let root = world.dir.join("own.host");
             host::start_lab_host(&root);
@@ -153,7 +154,7 @@ impl World {
         world
     }
 
-    /// A world with one sandbox, on a small snapshot.
+    /// Creates an environment with one sandbox `a`, based on a small snapshot `base`.
     pub(crate) fn with_sandbox(state: State) -> (Self, String) {
         let world = Self::new();
         world.snapshot("base", 1);
@@ -161,7 +162,7 @@ impl World {
         (world, id)
     }
 
-    /// Writes the settings; `more` goes into each `[[hosts]]`. A new sandbox is as small as [`Host::sandbox`] makes them.
+    /// Writes the settings with `more` in each `[[hosts]]`. New sandboxes are as small as those of [`Host::sandbox`].
     pub(crate) fn configure(&self, more: &str) {
         let hosts = self.hosts.iter().map(|host| host.settings(more));
         let config = format!(
@@ -178,14 +179,14 @@ impl World {
         std::fs::write(self.config(), config).unwrap();
     }
 
-    /// Replaces text in the settings.
+    /// Replaces text in the settings, which must contain it.
     pub(crate) fn reconfigure(&self, from: &str, to: &str) {
         let config = std::fs::read_to_string(self.config()).unwrap();
         assert!(config.contains(from), "{from:?} is not in the settings");
         std::fs::write(self.config(), config.replace(from, to)).unwrap();
     }
 
-    /// An engine with this world's settings.
+    /// Returns an engine with these settings.
     pub(crate) async fn engine(&self) -> Engine {
         Engine::new(self.settings()).await.unwrap()
     }
@@ -204,11 +205,11 @@ impl World {
         self.dir.join("config.toml")
     }
 
-    /// snapdeck with this world's settings and nothing else of our environment.
+    /// Returns a snapdeck command with these settings and an empty environment.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_snapdeck"));
         let programs = match self.is_over_ssh() {
-            // What is to be found on the host is told there.
+            // `Host::programs` is the PATH of the host's sshd then.
             true => std::env::var_os("PATH").unwrap(),
             false => OsString::from(self.programs()),
         };
@@ -222,22 +223,36 @@ impl World {
         command
     }
 
+    /// Runs snapdeck to its end. Once more if it failed with exit code 5 (unreachable) while libvirtd crashed.
     #[track_caller]
-    pub(crate) fn snapdeck(&self, args: &[&str]) -> Ran {
+    pub(crate) fn snapdeck(&self, args: &[&str]) -> CommandOutput {
         let mut command = self.command(args);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        ended(command.spawn().unwrap())
+        let crashes: Vec<usize> = self.hosts.iter().map(Host::wait_for_restart).collect();
+        let ran = wait_for_exit(command.spawn().unwrap());
+        if ran.code != Some(5)
+            || crashes
+                == self
+                    .hosts
+                    .iter()
+                    .map(Host::wait_for_restart)
+                    .collect::<Vec<_>>()
+        {
+            return ran;
+        }
+        eprintln!("libvirtd crashed during snapdeck {args:?}, which runs again: {ran:?}");
+        wait_for_exit(command.spawn().unwrap())
     }
 
-    /// Starts snapdeck in a process group of its own, for tests that signal or kill it.
+    /// Starts snapdeck in its own process group, for tests that signal or kill it.
     pub(crate) fn start(&self, args: &[&str]) -> Child {
         let mut command = self.command(args);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command.process_group(0).spawn().unwrap()
     }
 
-    /// From here on running sandboxes are paused for as long as it takes to convert their disks.
-    pub(crate) fn only_converts(&self) {
+    /// Disables backup jobs: running sandboxes are paused while their disks are converted.
+    pub(crate) fn force_convert(&self) {
         let config = std::fs::read_to_string(self.config()).unwrap();
         if !config.contains("running = ") {
             let config = config.replace("owner = ", "running = \"convert\"\nowner = ");
@@ -245,26 +260,26 @@ impl World {
         }
     }
 
-    /// As [`Host::gate`]; to convert is what a create of a running sandbox does then, too.
+    /// Same as [`Host::gate`]. For `convert`, snapshots of running sandboxes are converted too.
     pub(crate) fn gate(&self, verb: &str) -> Gate {
         if verb == "convert" {
-            self.only_converts();
+            self.force_convert();
         }
         self.hosts[0].gate(verb)
     }
 
-    /// Starts snapdeck and waits until it is about to run qemu-img with `verb`.
+    /// Starts snapdeck and waits until it runs qemu-img with `verb`, which waits for [`Gate::open`].
     pub(crate) fn start_to_gate(&self, verb: &str, args: &[&str]) -> (Child, Gate) {
         let gate = self.gate(verb);
         let child = self.start(args);
-        gate.reached();
+        gate.wait_reached();
         (child, gate)
     }
 }
 
 impl Drop for World {
     fn drop(&mut self) {
-        // Each host ends what runs on it.
+        // Each host ends its guests and sessions.
         self.hosts.clear();
         let _ = std::fs::remove_dir_all(&self.dir);
     }

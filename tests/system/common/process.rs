@@ -1,63 +1,64 @@
-//! Processes of the tests: run within a deadline, signalled, judged.
+//! Processes of the tests: run with a deadline, signalled, checked.
 
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-/// Longer than anything here takes on a slow machine.
+/// Longer than any process takes on a slow machine.
 pub(super) const DEADLINE: Duration = Duration::from_secs(120);
 
-/// What a run of snapdeck came to.
+/// Exit code and output of a snapdeck process.
 #[derive(Debug)]
-pub(crate) struct Ran {
-    /// `None` where a signal ended it.
+pub(crate) struct CommandOutput {
+    /// `None` after a signal.
     pub code: Option<i32>,
     pub stdout: String,
     pub stderr: String,
 }
 
-impl Ran {
-    /// Its answer, where it was asked for with `--json`.
+impl CommandOutput {
+    /// Parses standard output, with `--json`.
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    /// The kind of its error, where it was asked for with `--json`.
+    /// Returns the kind of the error, with `--json`.
     pub(crate) fn error_kind(&self) -> String {
         let json = self.json();
         json["error"]["kind"].as_str().unwrap().to_owned()
     }
 
+    /// Asserts exit code 0.
     #[track_caller]
     pub(crate) fn ok(self) -> Self {
         assert_eq!(self.code, Some(0), "{self:?}");
         self
     }
 
-    /// It failed with `code`, and its last line says all of `words`.
+    /// Asserts that it failed with `code` and that the last line of standard error contains all of `words`.
     #[track_caller]
     pub(crate) fn failed(self, code: i32, words: &[&str]) -> Self {
         assert_eq!(self.code, Some(code), "{self:?}");
-        let told = self.stderr.lines().last().unwrap_or_default();
+        let message = self.stderr.lines().last().unwrap_or_default();
         for word in words {
-            assert!(told.contains(word), "{word:?} is not in {told:?}");
+            assert!(message.contains(word), "{word:?} is not in {message:?}");
         }
         self
     }
 }
 
-/// Waits for a process, within the deadline.
+/// Waits for a process to end.
 #[track_caller]
-pub(crate) fn ended(child: Child) -> Ran {
-    ended_within(child, DEADLINE)
+pub(crate) fn wait_for_exit(child: Child) -> CommandOutput {
+    wait_for_exit_within(child, DEADLINE)
 }
 
-/// As [`ended`], for one that has to be quick.
+/// Same as [`ended`], with another deadline.
 #[track_caller]
-pub(crate) fn ended_within(child: Child, deadline: Duration) -> Ran {
+pub(crate) fn wait_for_exit_within(child: Child, deadline: Duration) -> CommandOutput {
     let output = output_of(child, deadline);
-    Ran {
+    CommandOutput {
         code: output.status.code(),
         stdout: String::from_utf8(output.stdout).unwrap(),
         stderr: String::from_utf8(output.stderr).unwrap(),
@@ -75,8 +76,8 @@ fn output_of(mut child: Child, deadline: Duration) -> Output {
         if since.elapsed() > deadline {
             child.kill().unwrap();
             child.wait().unwrap();
-            let told = stderr.join().unwrap();
-            panic!("it does not end: {}", String::from_utf8_lossy(&told));
+            let stderr = stderr.join().unwrap();
+            panic!("process does not end: {}", String::from_utf8_lossy(&stderr));
         }
         std::thread::sleep(Duration::from_millis(5));
     };
@@ -97,7 +98,7 @@ fn read(stream: Option<impl std::io::Read + Send + 'static>) -> std::thread::Joi
     })
 }
 
-/// Runs a command to its end, within the deadline.
+/// Runs a command to its end.
 #[track_caller]
 pub(crate) fn output(command: &mut Command) -> Output {
     command.stdin(Stdio::null());
@@ -105,7 +106,7 @@ pub(crate) fn output(command: &mut Command) -> Output {
     output_of(child.spawn().unwrap(), DEADLINE)
 }
 
-/// Runs a program that must succeed; returns what it said.
+/// Runs a program that must succeed; returns its standard output.
 #[track_caller]
 pub(crate) fn run(program: &str, args: &[&str]) -> String {
     let output = output(Command::new(program).args(args));
@@ -118,12 +119,12 @@ pub(crate) fn run(program: &str, args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Waits for a condition.
+/// Waits until a condition is true.
 #[track_caller]
-pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let since = Instant::now();
     while !condition() {
-        assert!(since.elapsed() < DEADLINE, "never: {what}");
+        assert!(since.elapsed() < DEADLINE, "timed out waiting until {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }
@@ -132,14 +133,14 @@ pub(crate) fn signal(child: &Child, name: &str) {
     run("kill", &[&format!("-{name}"), &child.id().to_string()]);
 }
 
-/// A process and all below it.
-pub(crate) fn tree(pid: u32) -> Vec<u32> {
+/// Returns a process and its descendants.
+pub(crate) fn process_tree(pid: u32) -> Vec<u32> {
     let mut found = vec![pid];
     let mut next = 0;
-    // Bounded by what there is; a process that comes up meanwhile is its parent's to end.
+    // A process that starts meanwhile may be missing; its parent ends it.
     while let Some(pid) = found.get(next).copied() {
         next += 1;
-        // Of all its threads: each has the children that it made.
+        // Each thread has its own list of children.
         let tasks = std::fs::read_dir(format!("/proc/{pid}/task"));
         for task in tasks.into_iter().flatten().flatten() {
             let children = std::fs::read_to_string(task.path().join("children"));
@@ -154,12 +155,12 @@ pub(crate) fn tree(pid: u32) -> Vec<u32> {
     found
 }
 
-/// Where a program lies.
-pub(crate) fn found(program: &str) -> String {
-    let said = run("sh", &["-c", &format!("command -v {program}")]);
-    said.trim().to_owned()
+/// Returns the path of a program.
+pub(crate) fn find_program(program: &str) -> String {
+    let path = run("sh", &["-c", &format!("command -v {program}")]);
+    path.trim().to_owned()
 }
 
-pub(crate) fn am_root() -> bool {
+pub(crate) fn is_root() -> bool {
     run("id", &["-u"]).trim() == "0"
 }

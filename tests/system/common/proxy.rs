@@ -1,4 +1,4 @@
-//! A bad line to a store: slow, cut in the middle, or answered by a busy server.
+//! A faulty connection to a store: slow, interrupted, corrupting, or answered by a busy server.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,47 +12,47 @@ const BUSY: &str = "HTTP/1.1 503 Slow Down\r\ncontent-type: application/xml\r\n\
                     content-length: 39\r\nconnection: close\r\n\r\n<Error><Code>SlowDown</Code></Error>   \n";
 const NOT_IMPLEMENTED: &str = "HTTP/1.1 501 Not Implemented\r\ncontent-type: application/xml\r\n\
                     content-length: 44\r\nconnection: close\r\n\r\n<Error><Code>NotImplemented</Code></Error>  \n";
-/// Most bytes of an answer.
+/// Maximum length of a response.
 const BLOCK: u64 = 8 * 1024 * 1024;
-/// A connection is cut after so many bytes in one direction.
+/// A connection is closed after this number of bytes in one direction.
 const CUT_AFTER: u64 = 3 * 1024 * 1024;
 
-/// What still is to go wrong, and what has passed.
+/// Faults to come, and counters.
 #[derive(Default)]
-pub(crate) struct Trouble {
-    /// Parts to be answered with 503.
+pub(crate) struct Faults {
+    /// Parts to answer with 503.
     pub busy: AtomicI32,
-    /// Connections to be cut while the client sends.
+    /// Connections to close while the client sends.
     pub cut_up: AtomicI32,
-    /// Connections to be cut while the client receives.
+    /// Connections to close while the client receives.
     pub cut_down: AtomicI32,
-    /// Milliseconds to wait after each 64 KiB that the client sends.
+    /// Delay after each 64 KiB that the client sends, in milliseconds.
     pub slow: AtomicU64,
-    /// Bytes the client has sent.
+    /// Bytes sent by the client.
     pub sent: AtomicU64,
-    /// Bytes the client has received.
+    /// Bytes received by the client.
     pub received: AtomicU64,
-    /// Ranges that begin there or later are not answered until this is 0 again, which is no limit.
+    /// Ranges from this offset on are delayed until it is 0, which means no limit.
     pub hold_from: AtomicU64,
-    /// Copies of parts are not implemented.
+    /// Answer UploadPartCopy with 501.
     pub refuse_copies: AtomicBool,
-    /// Copies of parts that came through.
+    /// UploadPartCopy requests forwarded.
     pub copies: AtomicU64,
-    /// Long answers in which a byte is to be made another one.
+    /// Long responses in which to flip a bit.
     pub corrupt: AtomicI32,
-    /// Requests in whose body a bit turns on its way.
+    /// Request bodies in which to flip a bit.
     pub corrupt_up: AtomicI32,
-    /// Parts are not let through while this is set.
+    /// Hold parts while this is set.
     pub hold_parts: AtomicBool,
-    /// Parts that were held.
+    /// Parts held so far.
     pub held: AtomicU64,
-    /// Connections that are open.
+    /// Open connections.
     pub open: AtomicU64,
 }
 
-/// A proxy in front of `store` (HOST:PORT).
-pub(crate) async fn proxy(store: String) -> (SocketAddr, Arc<Trouble>) {
-    let trouble = Arc::new(Trouble::default());
+/// Starts a proxy in front of `store` (HOST:PORT).
+pub(crate) async fn proxy(store: String) -> (SocketAddr, Arc<Faults>) {
+    let trouble = Arc::new(Faults::default());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let shared = trouble.clone();
@@ -66,7 +66,7 @@ pub(crate) async fn proxy(store: String) -> (SocketAddr, Arc<Trouble>) {
                 trouble.open.fetch_add(1, SeqCst);
                 let (client_in, client_out) = client.into_split();
                 let (server_in, server_out) = server.into_split();
-                // Whichever direction ends first takes the other with it.
+                // The end of one direction closes both.
                 tokio::select! {
                     back = up(client_in, server_out, &trouble) => {
                         if let Some((client_in, answer)) = back {
@@ -82,17 +82,17 @@ pub(crate) async fn proxy(store: String) -> (SocketAddr, Arc<Trouble>) {
     (address, trouble)
 }
 
-/// Is there a piece of trouble left to make?
+/// Decrements a counter of faults to come; returns whether it was above 0.
 fn take(left: &AtomicI32) -> bool {
     left.fetch_update(SeqCst, SeqCst, |n| (n > 0).then(|| n - 1))
         .is_ok()
 }
 
-/// Forwards requests; gives the client's half back when its request is to be answered here, and with what.
+/// Forwards requests; returns the client's half and a response when the proxy itself is to answer.
 async fn up(
     mut from: tcp::OwnedReadHalf,
     mut to: tcp::OwnedWriteHalf,
-    trouble: &Trouble,
+    trouble: &Faults,
 ) -> Option<(tcp::OwnedReadHalf, &'static str)> {
     let mut buffer = vec![0; 64 * 1024];
     let mut passed = 0;
@@ -126,7 +126,7 @@ async fn up(
         if passed > CUT_AFTER && take(&trouble.cut_up) {
             return None;
         }
-        // In the middle of a body, not in a head.
+        // In the middle of a body, not in the headers.
         if length == buffer.len() && passed > CUT_AFTER && take(&trouble.corrupt_up) {
             buffer[length / 2] ^= 1;
         }
@@ -138,13 +138,13 @@ async fn up(
     }
 }
 
-/// Where the range that a request asks for begins.
+/// Returns the start of the requested range.
 fn range(head: &str) -> Option<u64> {
     let (_, rest) = head.split_once("range: bytes=")?;
     rest.split('-').next()?.parse().ok()
 }
 
-async fn down(mut from: tcp::OwnedReadHalf, trouble: &Trouble, to: &tcp::OwnedWriteHalf) {
+async fn down(mut from: tcp::OwnedReadHalf, trouble: &Faults, to: &tcp::OwnedWriteHalf) {
     let mut buffer = vec![0; 64 * 1024];
     let mut passed = 0;
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
@@ -153,7 +153,7 @@ async fn down(mut from: tcp::OwnedReadHalf, trouble: &Trouble, to: &tcp::OwnedWr
             return;
         }
         trouble.received.fetch_add(length as u64, SeqCst);
-        // In the middle of a long answer, not in its head.
+        // In the middle of a long response, not in the headers.
         if length == buffer.len() && passed > BLOCK / 2 && take(&trouble.corrupt) {
             buffer[length / 2] ^= 1;
         }
@@ -171,7 +171,7 @@ async fn down(mut from: tcp::OwnedReadHalf, trouble: &Trouble, to: &tcp::OwnedWr
     }
 }
 
-/// Answers, and reads on so that the answer is not lost in a reset.
+/// Sends a response, then reads on: closing a socket with unread data would reset it and lose the response.
 async fn give(answer: &str, mut from: tcp::OwnedReadHalf, mut to: tcp::OwnedWriteHalf) {
     let _ = to.write_all(answer.as_bytes()).await;
     let _ = tokio::io::copy(&mut from, &mut tokio::io::sink()).await;

@@ -1,4 +1,4 @@
-//! A program in a real pseudo terminal: keys in, screen out.
+//! A program in a pseudo terminal: sends keys, reads the screen.
 
 use std::io::{Read, Write};
 use std::process::Command;
@@ -7,23 +7,23 @@ use std::time::{Duration, Instant};
 
 use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
 
-/// Longer than anything here takes on a slow machine.
+/// Longer than any screen takes on a slow machine.
 const DEADLINE: Duration = Duration::from_secs(60);
 const COLUMNS: u16 = 120;
 const ROWS: u16 = 40;
 
-/// How a cell looks.
-pub(crate) struct Look {
+/// Attributes of a cell.
+pub(crate) struct CellStyle {
     pub inverse: bool,
 }
 
 pub(crate) struct Screen {
     shown: Arc<Mutex<vt100::Parser>>,
-    /// All that was written to the terminal.
+    /// All bytes written to the terminal.
     written: Arc<Mutex<Vec<u8>>>,
     keys: Box<dyn Write + Send>,
     pub child: Box<dyn Child + Send + Sync>,
-    /// The terminal goes away with it.
+    /// Closes the terminal on drop.
     _terminal: Box<dyn MasterPty + Send>,
 }
 
@@ -68,13 +68,13 @@ impl Screen {
         self.shown.lock().unwrap().screen().contents()
     }
 
-    /// Was that written to the terminal, whether it shows or not?
+    /// Whether `sequence` was written to the terminal, visible or not.
     pub(crate) fn was_sent(&self, sequence: &str) -> bool {
         let written = self.written.lock().unwrap();
         String::from_utf8_lossy(&written).contains(sequence)
     }
 
-    /// Waits until that was written to the terminal.
+    /// Waits until `sequence` was written to the terminal.
     #[track_caller]
     pub(crate) fn wait_sent(&self, sequence: &str) {
         self.wait_for(&format!("{sequence:?} is sent"), |_| {
@@ -82,10 +82,10 @@ impl Screen {
         });
     }
 
-    /// Waits until the cell where `text` begins on the screen is as wanted.
+    /// Waits until `text` is on the screen and its first cell meets a condition.
     #[track_caller]
-    pub(crate) fn wait_row(&self, text: &str, wanted: impl Fn(&Look) -> bool) {
-        self.wait_for(&format!("{text:?} looks as wanted"), |_| {
+    pub(crate) fn wait_row(&self, text: &str, wanted: impl Fn(&CellStyle) -> bool) {
+        self.wait_for(&format!("{text:?} has the expected attributes"), |_| {
             let shown = self.shown.lock().unwrap();
             let screen = shown.screen();
             let rows: Vec<String> = screen.rows(0, COLUMNS).collect();
@@ -94,14 +94,14 @@ impl Screen {
                 screen.cell(row as u16, before.chars().count() as u16)
             });
             found.is_some_and(|cell| {
-                wanted(&Look {
+                wanted(&CellStyle {
                     inverse: cell.inverse(),
                 })
             })
         });
     }
 
-    /// Does any cell have a colour?
+    /// Whether any cell has a colour.
     pub(crate) fn has_colors(&self) -> bool {
         let shown = self.shown.lock().unwrap();
         let screen = shown.screen();
@@ -113,7 +113,7 @@ impl Screen {
         })
     }
 
-    /// How many cells show part of a picture that is not of one colour.
+    /// Returns the number of cells with two different RGB colours, as pictures have.
     pub(crate) fn picture_cells(&self) -> usize {
         let shown = self.shown.lock().unwrap();
         let screen = shown.screen();
@@ -133,7 +133,7 @@ impl Screen {
         .sum()
     }
 
-    /// Is the alternate screen left and the cursor back?
+    /// Whether the alternate screen is left and the cursor is visible.
     pub(crate) fn is_restored(&self) -> bool {
         let shown = self.shown.lock().unwrap();
         !shown.screen().alternate_screen() && !shown.screen().hide_cursor()
@@ -144,7 +144,7 @@ impl Screen {
         self.keys.flush().unwrap();
     }
 
-    /// Waits until the screen shows all of `words`; returns it.
+    /// Waits until the screen contains all of `words`; returns its text.
     #[track_caller]
     pub(crate) fn wait(&self, words: &[&str]) -> String {
         self.wait_for(&format!("{words:?}"), |text| {
@@ -160,20 +160,27 @@ impl Screen {
             if condition(&text) {
                 return text;
             }
-            assert!(since.elapsed() < DEADLINE, "never: {what}, but\n{text}");
+            assert!(
+                since.elapsed() < DEADLINE,
+                "timed out waiting for {what}:\n{text}"
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
     }
 
-    /// Waits until the program has ended; returns its exit code.
+    /// Waits until the program ends; returns its exit code.
     #[track_caller]
-    pub(crate) fn ended(&mut self) -> u32 {
+    pub(crate) fn wait_for_exit(&mut self) -> u32 {
         let since = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status.exit_code();
             }
-            assert!(since.elapsed() < DEADLINE, "still there:\n{}", self.text());
+            assert!(
+                since.elapsed() < DEADLINE,
+                "program does not end:\n{}",
+                self.text()
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
     }

@@ -1,5 +1,5 @@
-//! The SSH server of a host. Its files are the test's own and read anew for each connection: what a test changes
-//! holds from the next one on.
+//! The SSH server of a host. Its configuration is in the test's directory and is read for each connection, so a
+//! change takes effect with the next one.
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -7,13 +7,13 @@ use std::process::Command;
 
 use super::host::Host;
 use super::link::Link;
-use super::process::{am_root, run};
+use super::process::{is_root, run};
 
 const SSHD: &str = "/usr/sbin/sshd";
-/// Without these root may do no more with files than others do.
+/// Without these capabilities file permissions apply to root too.
 const RIGHTS: &str = "--bounding-set=-dac_override,-dac_read_search";
 
-/// Makes keys and settings, and opens the line.
+/// Creates keys and configuration, and opens the port.
 pub(super) fn open(host: &Host) -> Link {
     make_key(&host.tool("host_key"));
     make_key(&host.tool("key"));
@@ -49,10 +49,10 @@ fn ip(host: &Host) -> Ipv4Addr {
     Ipv4Addr::new(127, 0, 0, last)
 }
 
-/// The words before a command that is to run on the host, as us.
+/// Returns the words before a command that runs in the host's mount namespace as the current user.
 fn enter(host: &Host) -> Vec<String> {
     let namespace = format!("--mount=/proc/{}/ns/mnt", host.holder());
-    if am_root() {
+    if is_root() {
         return vec!["nsenter".into(), namespace, "--".into()];
     }
     let id = |what| run("id", &[what]).trim().to_owned();
@@ -74,7 +74,7 @@ fn enter(host: &Host) -> Vec<String> {
     .into()
 }
 
-/// The URI of a host over SSH.
+/// Returns the URI of a host over SSH.
 pub(super) fn uri(host: &Host, link: &Link) -> String {
     let user = run("id", &["-un"]);
     let (key, known) = (host.tool("key"), host.tool("known_hosts"));
@@ -103,10 +103,10 @@ fn make_key(path: &str) {
     );
 }
 
-/// The first value of a setting is the one that holds.
+/// `more` precedes the defaults: sshd uses the first value of a setting.
 fn write_config(host: &Host, more: &str) {
     let (key, keys) = (host.tool("host_key"), host.tool("authorized_keys"));
-    // A home without files of settings: what the tester's own shell does at each login is not what is tested.
+    // An empty home directory, without the shell configuration of the developer.
     let home = host.tool("home");
     std::fs::create_dir_all(&home).unwrap();
     let text = format!(
@@ -117,51 +117,51 @@ fn write_config(host: &Host, more: &str) {
     std::fs::write(host.tool("sshd_config"), text).unwrap();
 }
 
-/// Lets our key in, to the host's programs and no others.
+/// Accepts the test's key, with the host's PATH.
 pub(super) fn write_authorized(host: &Host) {
     let key = std::fs::read_to_string(host.tool("key.pub")).unwrap();
     let line = format!("environment=\"PATH={}\" {key}", host.programs());
     let keys = host.tool("authorized_keys");
-    // Never half a file under that name: sshd may read it just now.
+    // Renamed, since sshd may read the file at any time.
     std::fs::write(format!("{keys}.new"), line).unwrap();
     std::fs::rename(format!("{keys}.new"), keys).unwrap();
 }
 
 impl Host {
-    /// Gives its sshd a setting (sshd_config(5)).
+    /// Sets lines of its sshd_config(5).
     pub(crate) fn set_sshd(&self, setting: &str) {
         write_config(self, setting);
     }
 
-    /// Its sshd takes no keys, only passwords.
-    pub(crate) fn takes_passwords_only(&self) {
+    /// Makes its sshd accept passwords only.
+    pub(crate) fn accept_passwords_only(&self) {
         self.set_sshd(
             "PubkeyAuthentication no\nPasswordAuthentication yes\nKbdInteractiveAuthentication yes",
         );
     }
 
-    /// It was set up anew: its key is not the one that is known.
-    pub(crate) fn change_host_key(&self) {
+    /// Replaces its host key, as a reinstallation does.
+    pub(crate) fn replace_host_key(&self) {
         make_key(&self.tool("host_key"));
     }
 
-    /// The file of known host keys that its URI names.
+    /// Returns the known_hosts file that its URI names.
     pub(crate) fn known_hosts(&self) -> String {
         self.tool("known_hosts")
     }
 
-    /// Nobody has ever logged in there.
-    pub(crate) fn forget_host_key(&self) {
+    /// Empties the known_hosts file.
+    pub(crate) fn clear_known_hosts(&self) {
         std::fs::write(self.known_hosts(), "").unwrap();
     }
 
-    /// Our key is not one that it knows.
-    pub(crate) fn change_our_key(&self) {
+    /// Replaces the test's key by one that the host does not accept.
+    pub(crate) fn replace_client_key(&self) {
         make_key(&self.tool("key"));
     }
 
-    /// Whoever logs in has no more rights to files than their modes give, even as root.
-    pub(crate) fn limit_rights(&self) {
+    /// Makes file permissions apply to SSH sessions of root too.
+    pub(crate) fn enforce_permissions(&self) {
         std::fs::write(self.tool("limited"), "").unwrap();
     }
 }

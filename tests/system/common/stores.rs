@@ -1,4 +1,4 @@
-//! The stores the bucket is tried on: s3s-fs in this process, and SeaweedFS where one is running.
+//! The S3 servers of the bucket tests: s3s-fs in this process, and the lab's SeaweedFS.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -14,26 +14,26 @@ use tempfile::TempDir;
 
 const BUCKET: &str = "snapdeck-tests";
 
-/// A store with a bucket, and a second client to look at it from outside.
+/// A store with a bucket, and another client.
 pub(crate) struct Lab {
     pub name: &'static str,
     pub settings: BucketSettings,
     pub other: aws_sdk_s3::Client,
-    /// Root of an s3s-fs.
+    /// Root directory of an s3s-fs.
     root: Option<TempDir>,
 }
 
-/// Every store there is: s3s-fs always.
+/// Returns all stores; without the lab only s3s-fs.
 pub(crate) async fn labs() -> Vec<Lab> {
     let mut labs = vec![s3s_fs().await];
     match std::env::var("SNAPDECK_LAB_S3") {
         Ok(endpoint) => labs.push(seaweed(&endpoint).await),
-        Err(_) => eprintln!("SKIPPED on SeaweedFS: SNAPDECK_LAB_S3 is not set"),
+        Err(_) => eprintln!("skipped on SeaweedFS: SNAPDECK_LAB_S3 is not set"),
     }
     labs
 }
 
-/// A fresh s3s-fs on a free port; lives as long as the test's runtime.
+/// Starts an s3s-fs on a free port; it ends with the test's runtime.
 pub(crate) async fn s3s_fs() -> Lab {
     let root = tempfile::tempdir().unwrap();
     std::fs::create_dir(root.path().join(BUCKET)).unwrap();
@@ -67,7 +67,7 @@ async fn seaweed(endpoint: &str) -> Lab {
     let key = std::env::var("SNAPDECK_LAB_S3_KEY").expect("SNAPDECK_LAB_S3_KEY");
     let secret = std::env::var("SNAPDECK_LAB_S3_SECRET").expect("SNAPDECK_LAB_S3_SECRET");
     let lab = lab("SeaweedFS", endpoint, &key, &secret, None);
-    // Another test may have made it: tests share a bucket, each has a prefix of its own.
+    // Tests share the bucket, each with its own prefix; another test may have created it.
     let _ = lab.other.create_bucket().bucket(BUCKET).send().await;
     lab.other
         .head_bucket()
@@ -111,14 +111,14 @@ impl Lab {
         Bucket::new(&self.settings).await
     }
 
-    /// The same bucket, reached by another address.
+    /// Returns the same bucket at another address.
     pub(crate) async fn bucket_at(&self, address: SocketAddr) -> Bucket {
         let mut settings = self.settings.clone();
         settings.endpoint = Some(format!("http://{address}"));
         Bucket::new(&settings).await
     }
 
-    /// `HOST:PORT` of the store.
+    /// Returns `HOST:PORT` of the store.
     pub(crate) fn address(&self) -> String {
         self.settings
             .endpoint
@@ -132,7 +132,7 @@ impl Lab {
         format!("{}{file}", self.settings.prefix)
     }
 
-    /// Puts an object by the other client.
+    /// Uploads an object with the other client.
     pub(crate) async fn put(&self, file: &str, bytes: Vec<u8>) {
         self.other
             .put_object()
@@ -144,14 +144,14 @@ impl Lab {
             .unwrap();
     }
 
-    /// Reads an object by the other client; `None` where there is none.
+    /// Downloads an object with the other client; `None` if it does not exist.
     pub(crate) async fn get(&self, file: &str) -> Option<Vec<u8>> {
         let call = self.other.get_object().bucket(BUCKET).key(self.key(file));
         let found = call.send().await.ok()?;
         Some(found.body.collect().await.unwrap().to_vec())
     }
 
-    /// What unfinished uploads have left in the store.
+    /// Returns the leftovers of unfinished uploads in the store.
     pub(crate) async fn leftovers(&self) -> Vec<String> {
         if let Some(root) = &self.root {
             let entries = std::fs::read_dir(root.path()).unwrap();
@@ -169,18 +169,18 @@ impl Lab {
             .collect()
     }
 
-    /// Waits until unfinished uploads have left nothing.
+    /// Waits until the store has no leftovers.
     pub(crate) async fn clean(&self) {
-        until(
+        wait_until(
             async || self.leftovers().await.is_empty(),
-            "the store is clean",
+            "the store has no leftovers",
         )
         .await;
     }
 }
 
-/// Waits for a condition.
-pub(crate) async fn until(condition: impl AsyncFn() -> bool, what: &str) {
+/// Waits until a condition is true.
+pub(crate) async fn wait_until(condition: impl AsyncFn() -> bool, what: &str) {
     let wait = async {
         while !condition().await {
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -4,16 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
 use crate::common::screen::Screen;
-use crate::common::{State, Trouble, World, run};
+use crate::common::{Faults, State, World, run};
 
 /// A world in which parts of uploads are held, and one job runs at a time; with three stopped sandboxes.
-fn held() -> (World, Arc<Trouble>) {
+fn held() -> (World, Arc<Faults>) {
     let world = World::new();
     world.snapshot("base", 8);
     for short in ["a", "b", "c"] {
         world.sandbox(short, "base", State::Off);
     }
-    let trouble = world.detour();
+    let trouble = world.use_proxy();
     let config = std::fs::read_to_string(world.config()).unwrap();
     std::fs::write(world.config(), format!("{config}[jobs]\nparallel = 1\n")).unwrap();
     trouble.hold_parts.store(true, SeqCst);
@@ -35,9 +35,9 @@ fn jobs_left_by_keys_or_by_a_kill_are_offered_at_the_next_start() {
     let mut screen = Screen::open(&world.command(&[]));
     push_both(&mut screen);
     screen.press("q");
-    screen.wait(&["2 jobs are not over", "leave them to the next start"]);
+    screen.wait(&["2 jobs are not over", "leave: resume at the next start"]);
     screen.press("l");
-    assert_eq!(screen.ended(), 0);
+    assert_eq!(screen.wait_for_exit(), 0);
     assert_eq!(world.uploads(), "[]", "its parts are gone");
 
     // Offered, put off, and killed: nothing is lost.
@@ -46,7 +46,7 @@ fn jobs_left_by_keys_or_by_a_kill_are_offered_at_the_next_start() {
     screen.press("\u{1b}");
     screen.wait_for("the offer is put off", |text| !text.contains("not over"));
     screen.press("J");
-    screen.wait(&["Jobs page", "left", "takes it up"]);
+    screen.wait(&["Jobs page", "left", "t resumes"]);
     kill(&mut screen);
 
     let mut screen = Screen::open(&world.command(&[]));
@@ -62,13 +62,13 @@ fn jobs_left_by_keys_or_by_a_kill_are_offered_at_the_next_start() {
     screen.wait(&["Jobs page (2)", "over", "one.qcow2", "two.qcow2"]);
     assert!(world.is_in_bucket("one") && world.is_in_bucket("two"));
     screen.press("q");
-    assert_eq!(screen.ended(), 0);
+    assert_eq!(screen.wait_for_exit(), 0);
     // What is over is over.
     let mut screen = Screen::open(&world.command(&[]));
     screen.wait(&["shut off"]);
     assert!(!screen.text().contains("not over"));
     screen.press("q");
-    assert_eq!(screen.ended(), 0);
+    assert_eq!(screen.wait_for_exit(), 0);
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn the_queue_is_put_in_order_and_what_was_cancelled_is_done_again() {
     trouble.hold_parts.store(false, SeqCst);
     screen.wait(&["one.qcow2", "two.qcow2", "three.qcow2"]);
     screen.press("q");
-    assert_eq!(screen.ended(), 0);
+    assert_eq!(screen.wait_for_exit(), 0);
 }
 
 /// The row of the page that begins so.

@@ -18,7 +18,7 @@ fn opened(world: &World, args: &[&str], env: &[(&str, &str)]) -> Screen {
 
 fn quit(screen: &mut Screen) {
     screen.press("q");
-    assert_eq!(screen.ended(), 0, "{}", screen.text());
+    assert_eq!(screen.wait_for_exit(), 0, "{}", screen.text());
     assert!(screen.is_restored());
 }
 
@@ -37,7 +37,7 @@ fn the_background_is_asked_for_and_the_answer_is_no_key() {
     screen.wait_sent("38;5;25;");
     // None of it was a key: ] would have gone to another host, r would have asked all again.
     assert!(
-        !screen.text().contains("asking all hosts"),
+        !screen.text().contains("refreshing all hosts"),
         "{}",
         screen.text()
     );
@@ -89,7 +89,7 @@ fn plain_text_has_no_borders_and_tells_the_selection_in_letters() {
     let text = screen.wait(&["> base"]);
     assert!(text.is_ascii() && !text.contains('|'), "{text}");
     screen.press("?vnc");
-    let text = screen.wait(&["help: vnc", "Copy a vnc:// URL"]);
+    let text = screen.wait(&["help: vnc", "Copy the sandbox's vnc:// URL"]);
     assert!(text.is_ascii() && !text.contains('|'), "{text}");
     screen.press("\u{1b}");
     screen.wait_for("the help is gone", |text| !text.contains("help: vnc"));
@@ -104,9 +104,9 @@ fn a_read_only_console_says_so_and_changes_nothing() {
     let mut screen = opened(&world, &["--read-only"], &[]);
     screen.wait(&["[read-only]", &id]);
     screen.press("p");
-    screen.wait(&["this console is read-only"]);
+    screen.wait(&["started with --read-only"]);
     screen.press("s");
-    screen.wait(&["this console is read-only"]);
+    screen.wait(&["started with --read-only"]);
     assert_eq!(world.state(&id), "shut off");
     quit(&mut screen);
 }
@@ -142,7 +142,7 @@ fn ctrl_z_gives_the_terminal_to_the_shell_and_fg_takes_it_back() {
         text.contains("shell> ") && !text.contains("alpha ●")
     });
     screen.press("exit\n");
-    screen.ended();
+    screen.wait_for_exit();
 }
 
 #[test]
@@ -199,13 +199,13 @@ fn keys_and_themes_of_the_users_are_taken_or_refused_with_their_line() {
     screen.press("\u{1b}");
     screen.wait_for("the help is gone", |text| !text.contains("┌ help"));
     screen.press("Z");
-    screen.wait(&["Z … · esc drops it", "Z quit"]);
+    screen.wait(&["Z … · esc cancel", "Z quit"]);
     screen.press("Z");
-    assert_eq!(screen.ended(), 0);
+    assert_eq!(screen.wait_for_exit(), 0);
 
     std::fs::write(&keymap, "\nqiut = [\"Z\"]\n").unwrap();
     let mut screen = Screen::open(&world.command(&[]));
-    assert_eq!(screen.ended(), 2);
+    assert_eq!(screen.wait_for_exit(), 2);
     screen.wait(&["keymap.toml line 2: unknown action \"qiut\"; did you mean quit?"]);
     std::fs::remove_file(&keymap).unwrap();
 
@@ -216,8 +216,8 @@ fn keys_and_themes_of_the_users_are_taken_or_refused_with_their_line() {
     )
     .unwrap();
     let mut screen = Screen::open(&world.command(&[]));
-    assert_eq!(screen.ended(), 2);
-    screen.wait(&["there is no theme \"mine\"", "themes/mine.toml"]);
+    assert_eq!(screen.wait_for_exit(), 2);
+    screen.wait(&["no theme \"mine\"", "themes/mine.toml"]);
     std::fs::create_dir_all(world.dir.join("themes")).unwrap();
     std::fs::write(world.dir.join("themes/mine.toml"), "title = \"#123456\"\n").unwrap();
     let mut screen = opened(&world, &[], &[]);

@@ -8,7 +8,7 @@ use crossterm::Command as _;
 use crossterm::clipboard::CopyToClipboard;
 
 use crate::common::screen::Screen;
-use crate::common::{State, World, exists, until};
+use crate::common::{State, World, exists, wait_until};
 
 /// A world with a sandbox whose firmware runs and shows something.
 fn with_screen(world: World) -> (World, String) {
@@ -34,8 +34,8 @@ fn a_custom_base_image_is_made_by_keys_alone() {
     screen.press(&format!("{config}\r"));
     screen.wait(&[&format!("✓ new {config}"), "running"]);
     let guest = world.guest(&config);
-    let alive = guest.wait_alive(0);
-    let written = guest.wait_beyond(&alive).head;
+    let alive = guest.wait_for_heartbeat(0);
+    let written = guest.wait_for_heartbeat_after(&alive).head;
 
     screen.press("\u{1b}[Z");
     // It writes all the time, and that is seen.
@@ -49,7 +49,7 @@ fn a_custom_base_image_is_made_by_keys_alone() {
     // In its row, too: a push looks there. The row may be too narrow for all of the name.
     let row = format!("○ {}", &config[..config.len() - 4]);
     screen.wait(&[&format!("✓ stop {config}"), &row]);
-    assert!(guest.was_told_to_stop());
+    assert!(guest.was_power_button_pressed());
     screen.press("pmyapp\r");
     screen.wait(&["✓ push", "myapp.qcow2"]);
     screen.press("d");
@@ -62,16 +62,16 @@ fn a_custom_base_image_is_made_by_keys_alone() {
     screen.press("n");
     screen.wait(&["new sandbox on alpha", "CPUs:"]);
     screen.press(&format!("{next}\tmyapp"));
-    screen.wait(&["only in the bucket: pulled first"]);
+    screen.wait(&["only in the bucket: it is pulled first"]);
     screen.press("\r");
     screen.wait(&["✓ pull myapp", &format!("✓ new {next}")]);
     let guest = world.guest(&next);
-    guest.wait_alive(0);
+    guest.wait_for_heartbeat(0);
     let found = guest.boots().remove(0);
     assert!(found.head >= written, "{found:?}, and {written} were told");
 
     screen.press("q");
-    assert_eq!(screen.ended(), 0);
+    assert_eq!(screen.wait_for_exit(), 0);
 }
 
 #[test]
@@ -84,14 +84,14 @@ fn what_runs_is_seen_with_its_screen() {
         "overlay",
         "up 0:",
         "VNC 127.0.0.1:",
-        "no agent answers",
+        "no guest agent",
     ];
     screen.wait(&[&[&*id, "running"], &seen[..]].concat());
-    until("its screen is drawn", || screen.picture_cells() > 3);
+    wait_until("its screen is drawn", || screen.picture_cells() > 3);
     let small = screen.picture_cells();
     screen.press("i");
     screen.wait(&[&format!("screen of {id} on alpha")]);
-    until("it is drawn large", || screen.picture_cells() > 4 * small);
+    wait_until("it is drawn large", || screen.picture_cells() > 4 * small);
     screen.press("\u{1b}");
     screen.wait(&["VNC 127.0.0.1:"]);
     // Nobody looks at what does not run.
@@ -111,15 +111,15 @@ fn pixels_where_the_settings_say_that_the_terminal_draws_them() {
         world.reconfigure("[bucket]\n", &picture);
         let mut screen = Screen::open(&world.command(&[]));
         screen.wait(&[&id, "running", "VNC"]);
-        until("a picture is sent", || screen.was_sent(begins));
+        wait_until("a picture is sent", || screen.was_sent(begins));
         screen.press("q");
-        assert_eq!(screen.ended(), 0);
+        assert_eq!(screen.wait_for_exit(), 0);
     }
 }
 
 /// Waits for what a key has put on the clipboard, and connects to it.
 fn greeted(screen: &Screen) -> String {
-    let text = screen.wait(&["vnc://127.0.0.1:", "is on the clipboard"]);
+    let text = screen.wait(&["copied vnc://127.0.0.1:"]);
     let url = text.split("vnc://").nth(1).unwrap();
     let url = format!("vnc://{}", url.split(' ').next().unwrap());
     let mut sequence = String::new();
@@ -147,9 +147,9 @@ fn its_vnc_server_is_on_the_clipboard() {
     screen.press("v");
     greeted(&screen);
     screen.press("V");
-    screen.wait(&["there is no display here for a viewer"]);
+    screen.wait(&["no display for a viewer"]);
     screen.press("q");
-    assert_eq!(screen.ended(), 0);
+    assert_eq!(screen.wait_for_exit(), 0);
 }
 
 #[test]
@@ -158,14 +158,14 @@ fn to_a_host_over_ssh_it_leads_through_a_tunnel_until_the_end() {
     let mut screen = Screen::open(&world.command(&[]));
     screen.wait(&[&id, "running", "VNC", "up 0:"]);
     screen.press("v");
-    screen.wait(&["it leads through SSH until snapdeck ends"]);
+    screen.wait(&["the SSH tunnel stays open"]);
     let address = greeted(&screen);
     // The same one again.
     screen.press("v");
     assert_eq!(greeted(&screen), address);
     screen.press("q");
-    assert_eq!(screen.ended(), 0);
-    until("the tunnel is gone", || {
+    assert_eq!(screen.wait_for_exit(), 0);
+    wait_until("the tunnel is gone", || {
         TcpStream::connect(&address).is_err()
     });
 }
@@ -184,7 +184,7 @@ fn a_guest_that_does_not_stop_is_forced_off_after_a_question() {
     screen.press("S");
     screen.wait(&["asked to shut down"]);
     screen.press("y");
-    screen.wait(&[&format!("force off {id}"), "has not stopped for 1 s"]);
+    screen.wait(&[&format!("force off {id}"), "has not stopped within 1 s"]);
     assert_eq!(world.state(&id), "running");
     screen.press("y");
     screen.wait(&[&format!("✓ force off {id}"), "shut off"]);
@@ -208,7 +208,7 @@ fn one_confirmation_for_all_that_are_marked() {
     screen.wait(&[
         "start 3 sandboxes",
         "Left out",
-        &format!("{}: it runs already", ids[1]),
+        &format!("{}: it is already running", ids[1]),
     ]);
     screen.press("y");
     screen.wait(&[
@@ -222,7 +222,7 @@ fn one_confirmation_for_all_that_are_marked() {
     screen.press("destroy 3\r");
     screen.wait(&["alpha has no sandboxes"]);
     // The row goes with the domain, the files after it.
-    until("their files are gone", || {
+    wait_until("their files are gone", || {
         world.names("sandboxes").is_empty()
     });
 }

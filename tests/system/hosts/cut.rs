@@ -5,7 +5,10 @@ use std::process::Child;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
-use crate::common::{Fault, State, Way, World, ended, ended_within, same_disk, sha256, until};
+use crate::common::{
+    Direction, Fault, State, World, same_disk, sha256, wait_for_exit, wait_for_exit_within,
+    wait_until,
+};
 use crate::hosts::assert_nothing_stays;
 
 /// MiB of random bytes that travel, and the bytes of half of them.
@@ -19,7 +22,7 @@ const FAULTS: [Fault; 2] = [Fault::Closed, Fault::Frozen];
 struct Job {
     world: World,
     args: Vec<String>,
-    way: Way,
+    way: Direction,
     image: String,
 }
 
@@ -32,7 +35,7 @@ impl Job {
         Self {
             world,
             args: vec!["push".into(), id, "app".into()],
-            way: Way::FromHost,
+            way: Direction::FromHost,
             image,
         }
     }
@@ -45,7 +48,7 @@ impl Job {
         Self {
             world,
             args: vec!["pull".into(), "app".into()],
-            way: Way::ToHost,
+            way: Direction::ToHost,
             image,
         }
     }
@@ -64,7 +67,7 @@ impl Job {
         let link = self.world.link();
         link.cut_after(fault, self.way, HALF);
         let child = self.start();
-        until("the line is cut", || link.is_cut());
+        wait_until("the line is cut", || link.is_cut());
         child
     }
 
@@ -73,7 +76,9 @@ impl Job {
         let link = self.world.link();
         link.limit(Some(6 << 20));
         let child = self.start();
-        until("half of it has passed", || link.passed(self.way) > HALF);
+        wait_until("half of it has passed", || {
+            link.bytes_passed(self.way) > HALF
+        });
         link.limit(None);
         child
     }
@@ -81,13 +86,13 @@ impl Job {
     /// It ended well and left nothing.
     #[track_caller]
     fn assert_done(&self, child: Child) {
-        ended(child).ok();
+        wait_for_exit(child).ok();
         let result = match self.way {
-            Way::FromHost => self.world.get("app"),
-            Way::ToHost => self.world.snapshot_path("app"),
+            Direction::FromHost => self.world.get("app"),
+            Direction::ToHost => self.world.snapshot_path("app"),
         };
         assert!(same_disk(&result, &self.image), "{:?}", self.args);
-        if self.way == Way::ToHost {
+        if self.way == Direction::ToHost {
             assert_eq!(sha256(&result), sha256(&self.image));
             assert_eq!(self.world.names("snapshots"), ["app.qcow2"]);
         }
@@ -109,8 +114,10 @@ fn frozen_half_way_until_it_is_noticed_and_healed_a_job_goes_on() {
     for job in Job::both() {
         let child = job.start_and_cut(Fault::Frozen);
         let link = job.world.link();
-        let came = link.came();
-        until("it is given up for a new one", || link.came() > came);
+        let came = link.connection_count();
+        wait_until("it is given up for a new one", || {
+            link.connection_count() > came
+        });
         link.heal();
         job.assert_done(child);
     }
@@ -131,21 +138,21 @@ fn cut_half_way_for_good_a_job_gives_up_after_its_time() {
         for job in Job::both() {
             job.world.configure("reconnect_secs = 3");
             let child = job.start_and_cut(fault);
-            ended_within(child, GIVEN_UP).failed(5, &["host alpha"]);
+            wait_for_exit_within(child, GIVEN_UP).failed(5, &["host alpha"]);
             assert!(!job.world.snapshot_path("app").is_empty());
             assert!(!crate::common::exists(&job.world.snapshot_path("app")));
-            assert_eq!(job.world.is_in_bucket("app"), job.way == Way::ToHost);
+            assert_eq!(job.world.is_in_bucket("app"), job.way == Direction::ToHost);
             job.world.link().heal();
             assert_nothing_stays(&job.world);
             // Who was cut off holds its lock there until the host has noticed.
             let id = job.world.id("vm");
             let probe: [&str; 3] = match job.way {
-                Way::FromHost => ["sandbox", "stop", &id],
-                Way::ToHost => ["verify", "app", "--local"],
+                Direction::FromHost => ["sandbox", "stop", &id],
+                Direction::ToHost => ["verify", "app", "--local"],
             };
-            until("its lock is free", || {
+            wait_until("its lock is free", || {
                 let said = job.world.snapdeck(&probe).stderr;
-                !said.contains("another snapdeck works on")
+                !said.contains("another snapdeck process is working on")
             });
             // The next one makes it good.
             job.assert_done(job.start());
@@ -168,9 +175,11 @@ fn with_sshd_stopped_half_way_until_it_is_noticed_a_job_goes_on() {
     for job in Job::both() {
         let child = job.start_to_half();
         let link = job.world.link();
-        let came = link.came();
+        let came = link.connection_count();
         link.pause_sshd(true);
-        until("it is given up for a new one", || link.came() > came);
+        wait_until("it is given up for a new one", || {
+            link.connection_count() > came
+        });
         link.pause_sshd(false);
         job.assert_done(child);
     }
@@ -185,7 +194,7 @@ fn with_libvirtd_killed_half_way_and_started_again_a_job_goes_on() {
     world.kill_libvirtd();
     line.hold_parts.store(false, SeqCst);
     world.start_libvirtd();
-    ended(child).ok();
+    wait_for_exit(child).ok();
     assert!(same_disk(&world.get("app"), &world.disk("off")));
     assert_nothing_stays(&world);
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::common::{Fault, State, World, ended_within, same_disk};
+use crate::common::{Fault, State, World, same_disk, wait_for_exit_within};
 
 /// A log-in is given up after 12 s; the rest is for a slow machine.
 const IN_TIME: Duration = Duration::from_secs(40);
@@ -10,7 +10,7 @@ const IN_TIME: Duration = Duration::from_secs(40);
 #[track_caller]
 fn assert_unreachable(world: &World, words: &[&str]) {
     for args in [&["snapshots"][..], &["sandboxes"], &["push", "vm", "app"]] {
-        let ran = ended_within(world.start(args), IN_TIME);
+        let ran = wait_for_exit_within(world.start(args), IN_TIME);
         ran.failed(5, &[&["cannot reach host alpha over SSH"], words].concat());
     }
     assert!(!world.is_in_bucket("app"));
@@ -27,21 +27,21 @@ fn a_host_with_an_unknown_name() {
 #[test]
 fn a_key_that_it_does_not_know() {
     let world = World::over_ssh(1);
-    world.change_our_key();
+    world.replace_client_key();
     assert_unreachable(&world, &["Permission denied", "ssh-copy-id"]);
 }
 
 #[test]
 fn one_that_takes_passwords_only() {
     let world = World::over_ssh(1);
-    world.takes_passwords_only();
+    world.accept_passwords_only();
     assert_unreachable(&world, &["Permission denied", "ssh-copy-id"]);
 }
 
 #[test]
 fn a_host_key_that_is_not_known() {
     let world = World::over_ssh(1);
-    world.forget_host_key();
+    world.clear_known_hosts();
     assert_unreachable(&world, &["host key is not known", "compare the key"]);
     // Not asked for, and taken for granted even less.
     assert_eq!(std::fs::read_to_string(world.known_hosts()).unwrap(), "");
@@ -50,15 +50,15 @@ fn a_host_key_that_is_not_known() {
 #[test]
 fn a_host_key_that_has_changed() {
     let world = World::over_ssh(1);
-    world.change_host_key();
-    assert_unreachable(&world, &["not the one that is known", "ssh-keygen -R"]);
+    world.replace_host_key();
+    assert_unreachable(&world, &["differs from the known one", "ssh-keygen -R"]);
 }
 
 #[test]
 fn an_operator_may_waive_the_host_key() {
     let world = World::over_ssh(1);
     world.snapshot("base", 0);
-    world.forget_host_key();
+    world.clear_known_hosts();
     world.reconfigure("/system?", "/system?no_verify=1&");
     world.snapdeck(&["exists", "base"]).ok();
 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::common::{Fault, State, World, ended, ended_within, same_disk, signal, until};
+use crate::common::{
+    Fault, State, World, same_disk, signal, wait_for_exit, wait_for_exit_within, wait_until,
+};
 use crate::hosts::assert_nothing_stays;
 
 /// A world with a running sandbox on a host over SSH; its id.
@@ -20,13 +22,13 @@ fn cut_off_for_good_the_host_lets_the_guest_go_on_by_itself() {
         let (child, gate) = world.start_to_gate("convert", &["create", &id, "app"]);
         assert_eq!(world.state(&id), "paused");
         world.link().cut(fault);
-        until("the guest goes on, with the line still cut", || {
+        wait_until("the guest goes on, with the line still cut", || {
             world.state(&id) == "running"
         });
-        ended_within(child, Duration::from_secs(100)).failed(5, &["host alpha"]);
+        wait_for_exit_within(child, Duration::from_secs(100)).failed(5, &["host alpha"]);
         world.link().heal();
         assert_nothing_stays(&world);
-        until("qemu-img is gone", || gate.is_left());
+        wait_until("qemu-img is gone", || gate.has_ended());
         assert!(!world.is_in_bucket("app"));
         assert_eq!(world.state(&id), "running");
     }
@@ -40,8 +42,8 @@ fn cut_off_for_a_moment_the_guest_goes_on_whatever_the_job_comes_to() {
         world.link().cut(fault);
         gate.open();
         world.link().heal();
-        let ran = ended(child);
-        until("the guest goes on", || world.state(&id) == "running");
+        let ran = wait_for_exit(child);
+        wait_until("the guest goes on", || world.state(&id) == "running");
         match ran.code {
             Some(0) => assert!(same_disk(&world.get("app"), &world.disk("vm"))),
             // The host let the guest go on before we were back: what was read is no snapshot.
@@ -60,9 +62,9 @@ fn killed_together_with_the_line_snapdeck_leaves_no_guest_paused() {
     let (child, gate) = world.start_to_gate("convert", &["create", &id, "app"]);
     world.link().cut(Fault::Frozen);
     signal(&child, "KILL");
-    ended(child);
-    until("the guest goes on", || world.state(&id) == "running");
-    until("qemu-img is gone", || gate.is_left());
+    wait_for_exit(child);
+    wait_until("the guest goes on", || world.state(&id) == "running");
+    wait_until("qemu-img is gone", || gate.has_ended());
     world.link().heal();
     assert_nothing_stays(&world);
 }
@@ -75,7 +77,7 @@ fn with_libvirtd_killed_in_the_middle_the_guest_goes_on_and_the_snapshot_is_made
     world.start_libvirtd();
     assert_eq!(world.state(&id), "paused");
     gate.open();
-    ended(child).ok();
+    wait_for_exit(child).ok();
     assert_eq!(world.state(&id), "running");
     assert!(same_disk(&world.get("app"), &world.disk("vm")));
     assert_nothing_stays(&world);

@@ -70,7 +70,7 @@ fn of_two_hosts_one_is_cut_off_in_the_middle_of_a_pull_to_both_and_completed_lat
     // Slow enough for a note of how far it came to get through before the cut.
     beta.link().limit(Some(8 << 20));
     beta.link()
-        .cut_after(Fault::Closed, crate::common::Way::ToHost, 20 << 20);
+        .cut_after(Fault::Closed, crate::common::Direction::ToHost, 20 << 20);
     let pull = ["pull", "app", "--all-hosts", "--json"];
     let ran = world.snapdeck(&pull);
     assert!(ran.stderr.contains("beta"), "{ran:?}");
@@ -81,10 +81,10 @@ fn of_two_hosts_one_is_cut_off_in_the_middle_of_a_pull_to_both_and_completed_lat
 
     beta.link().heal();
     beta.link().limit(None);
-    let before = beta.link().passed(crate::common::Way::ToHost);
+    let before = beta.link().bytes_passed(crate::common::Direction::ToHost);
     world.snapdeck(&pull).ok();
     assert_eq!(crate::common::sha256(&beta.snapshot_path("app")), sum);
     assert_eq!(beta.names("snapshots"), ["app.qcow2"]);
-    let sent = beta.link().passed(crate::common::Way::ToHost) - before;
+    let sent = beta.link().bytes_passed(crate::common::Direction::ToHost) - before;
     assert!(sent < 38 << 20, "what it had was sent again: {sent}");
 }

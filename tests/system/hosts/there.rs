@@ -16,8 +16,8 @@ fn directories_where_we_may_not_write() {
     let (world, _) = stocked(World::over_ssh(1));
     world.snapshot("base", 0);
     let id = world.sandbox("vm", "base", State::Running);
-    world.only_converts();
-    world.limit_rights();
+    world.force_convert();
+    world.enforce_permissions();
     let (snapshots, temp) = (world.path("snapshots"), world.path("temp"));
     run("chmod", &["555", &snapshots, &temp]);
     world
@@ -42,12 +42,12 @@ fn a_disk_that_fills_up_while_a_pull_writes() {
     };
     world.link().limit(Some(1 << 20));
     let child = world.start(&["pull", "app", "--json"]);
-    let before = world.link().passed(crate::common::Way::ToHost);
-    crate::common::until("the pull writes", || {
-        world.link().passed(crate::common::Way::ToHost) > before + (1 << 20)
+    let before = world.link().bytes_passed(crate::common::Direction::ToHost);
+    crate::common::wait_until("the pull writes", || {
+        world.link().bytes_passed(crate::common::Direction::ToHost) > before + (1 << 20)
     });
     let other = world.path("snapshots/other");
-    let filled = world.there(&[
+    let filled = world.run_on_host(&[
         "sh",
         "-c",
         "dd if=/dev/zero of=\"$1\" bs=64k count=1024 2>&1; :",
@@ -56,7 +56,7 @@ fn a_disk_that_fills_up_while_a_pull_writes() {
     ]);
     assert!(filled.contains("No space left"), "{filled}");
     world.link().limit(None);
-    let ran = crate::common::ended(child);
+    let ran = crate::common::wait_for_exit(child);
     assert_eq!(ran.error_kind(), "noSpace", "{ran:?}");
     ran.failed(1, &["app", "host alpha", "No space left on device"]);
     assert!(!world.names("snapshots").contains(&"app.qcow2".to_owned()));

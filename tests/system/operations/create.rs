@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::common::{State, World, ended};
+use crate::common::{State, World, wait_for_exit};
 use crate::operations::{assert_nothing_left, assert_object_is};
 
 #[test]
@@ -13,7 +13,7 @@ fn a_running_sandbox_is_cut_and_runs_again() {
     let (child, gate) = world.start_to_gate("convert", &["create", &id, "app", "--json"]);
     assert_eq!(world.state(&id), "paused", "while its disk is read");
     gate.open();
-    let told = ended(child).ok().json();
+    let told = wait_for_exit(child).ok().json();
 
     assert_eq!(world.state(&id), "running");
     assert_eq!(told["name"], "app");
@@ -34,7 +34,7 @@ fn live_does_not_pause_and_says_what_that_means() {
     let (child, gate) = world.start_to_gate("convert", &["create", &id, "app", "--live", "--json"]);
     assert_eq!(world.state(&id), "running", "while its disk is read");
     gate.open();
-    let ran = ended(child).ok();
+    let ran = wait_for_exit(child).ok();
     assert_eq!(ran.json()["liveMode"], true);
     assert!(ran.stderr.contains("warning"), "{ran:?}");
     assert!(ran.stderr.contains("may be inconsistent"), "{ran:?}");
@@ -72,7 +72,7 @@ fn one_resumed_by_another_in_the_middle_is_not_uploaded() {
     let (child, gate) = world.start_to_gate("convert", &["create", &id, "app"]);
     world.virsh(&["resume", &id]);
     gate.open();
-    ended(child).failed(4, &["changed while its disk was read", "is running now"]);
+    wait_for_exit(child).failed(4, &["changed while its disk was read", "is running now"]);
     assert_eq!(world.state(&id), "running");
     assert!(!world.is_in_bucket("app"));
     assert_nothing_left(&world);
@@ -83,16 +83,16 @@ fn two_snapshots_of_one_sandbox_at_once_never_leave_it_paused() {
     let (world, id) = World::with_sandbox(State::Running);
     let gate = world.gate("convert");
     let first = world.start(&["create", &id, "one"]);
-    gate.reached();
+    gate.wait_reached();
     // The second finds it in the hands of the first.
     let second = world.start(&["create", &id, "two"]);
     gate.open();
-    let ran = [ended(first), ended(second)];
+    let ran = [wait_for_exit(first), wait_for_exit(second)];
     assert_eq!(world.state(&id), "running", "{ran:?}");
     for (name, ran) in ["one", "two"].iter().zip(ran) {
         match ran.code {
             Some(0) => assert_object_is(&world, name, &world.disk("a")),
-            _ => drop(ran.failed(4, &["another snapdeck works on sandbox", &id])),
+            _ => drop(ran.failed(4, &["another snapdeck process is working on sandbox", &id])),
         }
     }
     assert_nothing_left(&world);

@@ -71,7 +71,7 @@ async fn what_another_hand_does_shows_at_once() {
 }
 
 /// The way to a host's libvirt: its line, or a socket before libvirt's own.
-enum Way<'a> {
+enum Direction<'a> {
     Line(&'a Link),
     Relay(Relay),
 }
@@ -83,7 +83,7 @@ struct Relay {
     asked_bytes: Arc<AtomicU64>,
 }
 
-impl<'a> Way<'a> {
+impl<'a> Direction<'a> {
     fn open(world: &'a World) -> Self {
         if world.is_over_ssh() {
             return Self::Line(world.link());
@@ -159,7 +159,7 @@ async fn of_a_host_where_nothing_happens_libvirt_is_not_asked_again() {
         return;
     }
     // Of others' guests it would be told, too.
-    let world = World::private_here();
+    let world = World::private_local();
     world.snapshot("base", 0);
     let id = world.sandbox("a", "base", State::Off);
     let mut relay = Relay::open(&world);
@@ -236,7 +236,7 @@ async fn a_lost_connection_shows_and_heals_and_events_come_again() {
     let world = World::new();
     world.snapshot("base", 0);
     let id = world.sandbox("a", "base", State::Running);
-    let mut way = Way::open(&world);
+    let mut way = Direction::open(&world);
     let engine = world.engine().await;
     engine.follow();
     seen(&engine, IN_TIME, state_is(&id, SandboxState::Running)).await;

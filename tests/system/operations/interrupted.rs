@@ -1,6 +1,6 @@
 //! Cancelled, failed or killed in the middle: a guest that ran runs, and nothing is left.
 
-use crate::common::{State, World, ended, signal, until};
+use crate::common::{State, World, signal, wait_for_exit, wait_until};
 use crate::operations::assert_nothing_left;
 
 #[test]
@@ -9,11 +9,11 @@ fn a_cancelled_create_lets_the_guest_go_on() {
         let (world, id) = World::with_sandbox(State::Running);
         let (child, gate) = world.start_to_gate("convert", &["create", &id, "app", "--json"]);
         signal(&child, name);
-        let ran = ended(child);
+        let ran = wait_for_exit(child);
         assert_eq!(ran.error_kind(), "cancelled", "{name}");
         ran.failed(130, &["was cancelled"]);
         assert_eq!(world.state(&id), "running", "{name}");
-        assert!(gate.is_left(), "{name}");
+        assert!(gate.has_ended(), "{name}");
         assert!(!world.is_in_bucket("app"));
         assert_nothing_left(&world);
     }
@@ -28,7 +28,7 @@ fn a_second_signal_does_not_cut_the_clean_up_short() {
     let _ = std::process::Command::new("kill")
         .args(["-INT", &child.id().to_string()])
         .output();
-    ended(child).failed(130, &["was cancelled"]);
+    wait_for_exit(child).failed(130, &["was cancelled"]);
     assert_eq!(world.state(&id), "running");
     assert_nothing_left(&world);
 }
@@ -39,7 +39,7 @@ fn a_cancelled_push_leaves_the_sandbox_as_it_was() {
         let (world, id) = World::with_sandbox(state);
         let (child, _line) = world.start_to_parts(&["push", &id, "app"]);
         signal(&child, "INT");
-        ended(child).failed(130, &["was cancelled"]);
+        wait_for_exit(child).failed(130, &["was cancelled"]);
         assert_eq!(world.state(&id), after);
         assert!(!world.is_in_bucket("app"));
         assert_eq!(world.uploads(), "[]");
@@ -50,8 +50,8 @@ fn a_cancelled_push_leaves_the_sandbox_as_it_was() {
 #[test]
 fn a_disk_that_fills_up_in_the_middle_is_told_and_the_guest_goes_on() {
     let (world, id) = World::with_sandbox(State::Running);
-    world.only_converts();
-    let real = crate::common::found("qemu-img");
+    world.force_convert();
+    let real = crate::common::find_program("qemu-img");
     world.fake(
         "qemu-img",
         &format!(
@@ -75,10 +75,10 @@ fn killed_outright_its_guard_takes_everything_back() {
     let (child, gate) = world.start_to_gate("convert", &["create", &id, "app"]);
     assert_eq!(world.state(&id), "paused");
     signal(&child, "KILL");
-    assert_eq!(ended(child).code, None);
-    until("the sandbox runs again", || world.state(&id) == "running");
-    until("qemu-img is gone", || gate.is_left());
-    until("the temporary directory is gone", || {
+    assert_eq!(wait_for_exit(child).code, None);
+    wait_until("the sandbox runs again", || world.state(&id) == "running");
+    wait_until("qemu-img is gone", || gate.has_ended());
+    wait_until("the temporary directory is gone", || {
         world.names("temp").is_empty()
     });
     assert!(!world.is_in_bucket("app"));
@@ -89,7 +89,7 @@ fn killed_while_it_pushes_a_paused_sandbox_that_stays_paused() {
     let (world, id) = World::with_sandbox(State::Paused);
     let (child, _line) = world.start_to_parts(&["push", &id, "app"]);
     signal(&child, "KILL");
-    ended(child);
+    wait_for_exit(child);
     assert!(!world.is_in_bucket("app"));
     assert!(world.names("temp").is_empty(), "nothing was made there");
     assert_eq!(world.state(&id), "paused");
@@ -109,8 +109,8 @@ fn a_pull_cancelled_in_the_middle_leaves_no_snapshot_and_what_the_next_can_use()
             .all(|name| name != "app.qcow2")
     );
     signal(&child, "INT");
-    ended(child).failed(130, &["was cancelled"]);
-    assert!(gate.is_left());
+    wait_for_exit(child).failed(130, &["was cancelled"]);
+    assert!(gate.has_ended());
     let left = [".app.qcow2.partial", ".app.qcow2.partial.mark"];
     assert_eq!(world.names("snapshots"), left);
     gate.open();
@@ -128,7 +128,7 @@ fn a_pull_killed_in_the_middle_is_made_good_by_the_next() {
     world.put(&image, "app");
     let (child, gate) = world.start_to_gate("check", &["pull", "app"]);
     signal(&child, "KILL");
-    ended(child);
+    wait_for_exit(child);
     let listed = world.snapdeck(&["snapshots", "--json"]).ok().json();
     assert_eq!(listed, serde_json::json!([]), "half a snapshot is none");
     gate.open();

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::common::{State, World, found, is_remote, run};
+use crate::common::{State, World, find_program, is_remote, run};
 
 #[test]
 fn sandboxes_with_their_states_and_chains() {
@@ -143,7 +143,7 @@ fn info_tells_of_both_places() {
     let world = World::new();
     world.snapdeck(&["info", "app"]).failed(
         3,
-        &["there is no snapshot app on host alpha or in the bucket"],
+        &["snapshot app not found on host alpha or in the bucket"],
     );
 
     let image = world.snapshot("app", 0);
@@ -173,7 +173,7 @@ fn a_thousand_snapshots_are_listed_without_a_command_for_each() {
     }
     let calls = world.path("scratch/calls");
     for program in ["qemu-img", "virsh", "sh", "ls", "stat", "head", "find"] {
-        let real = found(program);
+        let real = find_program(program);
         world.fake(
             program,
             &format!("echo {program} >>{calls}; exec {real} \"$@\""),

@@ -4,7 +4,7 @@ use std::os::unix::fs::MetadataExt;
 
 use serde_json::json;
 
-use crate::common::{Ran, State, World, am_root, ended, run, sha256, stamp};
+use crate::common::{CommandOutput, State, World, is_root, run, sha256, stamp, wait_for_exit};
 use crate::operations::assert_nothing_left;
 
 /// A world with an object `app`, and the file it was put from.
@@ -27,7 +27,7 @@ fn assert_pulled(world: &World, image: &str) {
 fn an_object_becomes_a_snapshot_that_libvirt_may_read() {
     let (world, image) = stocked();
     let (mut uid, mut gid) = (run("id", &["-u"]), run("id", &["-g"]));
-    if am_root() {
+    if is_root() {
         let owner = format!("\"{}:{}\"", uid.trim(), gid.trim());
         world.reconfigure(&owner, "\"nobody:daemon\"");
         (uid, gid) = (run("id", &["-u", "nobody"]), run("id", &["-g", "daemon"]));
@@ -112,7 +112,7 @@ fn a_broken_copy_is_repaired() {
         let ran = world.snapdeck(&["pull", "app", "--json"]).ok();
         assert_eq!(ran.json()["repaired"], true, "{what}: {ran:?}");
         assert!(
-            ran.stderr.contains("is broken and is fetched again"),
+            ran.stderr.contains("is damaged, downloading it again"),
             "{what}: {ran:?}"
         );
         assert_pulled(&world, &image);
@@ -192,12 +192,16 @@ fn a_second_pull_of_the_same_name_is_refused_while_the_first_is_at_it() {
     let (world, image) = stocked();
     let gate = world.gate("check");
     let first = world.start(&["pull", "app"]);
-    gate.reached();
-    world
-        .snapdeck(&["pull", "app"])
-        .failed(4, &["another snapdeck works on snapshot app", "pull app"]);
+    gate.wait_reached();
+    world.snapdeck(&["pull", "app"]).failed(
+        4,
+        &[
+            "another snapdeck process is working on snapshot app",
+            "pull app",
+        ],
+    );
     gate.open();
-    ended(first).ok();
+    wait_for_exit(first).ok();
     assert_pulled(&world, &image);
 }
 
@@ -206,7 +210,7 @@ fn many_pulls_at_once_never_leave_a_damaged_file() {
     let (world, image) = stocked();
     for _ in 0..3 {
         let pulls: Vec<_> = (0..4).map(|_| world.start(&["pull", "app"])).collect();
-        let ran: Vec<Ran> = pulls.into_iter().map(ended).collect();
+        let ran: Vec<CommandOutput> = pulls.into_iter().map(wait_for_exit).collect();
         assert!(ran.iter().any(|ran| ran.code == Some(0)), "{ran:?}");
         assert!(
             ran.iter().all(|ran| matches!(ran.code, Some(0 | 4))),
@@ -228,7 +232,7 @@ fn an_overlay_under_the_name_is_the_operators_own_and_replaced_only_when_asked()
     let before = (sha256(&path), stamp(&path));
     world
         .snapdeck(&["pull", "app"])
-        .failed(4, &[&path, "is no snapshot", "backing file"]);
+        .failed(4, &[&path, "is not a snapshot", "backing file"]);
     assert_eq!((sha256(&path), stamp(&path)), before);
     world.snapdeck(&["pull", "app", "--overwrite"]).ok();
     assert_pulled(&world, &image);

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::SeqCst;
 
 use serde_json::json;
 
-use crate::common::{State, World, ended, only_local, sha256, stamp};
+use crate::common::{State, World, only_local, sha256, stamp, wait_for_exit};
 use crate::operations::{assert_nothing_left, assert_object_is};
 
 #[test]
@@ -119,7 +119,7 @@ fn an_object_that_comes_up_meanwhile_is_not_replaced() {
     world.put(&base, "app");
     let theirs = world.etag("app");
     line.hold_parts.store(false, SeqCst);
-    ended(child).failed(4, &["app.qcow2", "exists"]);
+    wait_for_exit(child).failed(4, &["app.qcow2", "exists"]);
     assert_eq!(world.etag("app"), theirs);
     assert_nothing_left(&world);
 }
@@ -130,7 +130,7 @@ fn a_sandbox_resumed_in_the_middle_is_not_uploaded() {
     let (child, line) = world.start_to_parts(&["push", &id, "app"]);
     world.virsh(&["resume", &id]);
     line.hold_parts.store(false, SeqCst);
-    ended(child).failed(
+    wait_for_exit(child).failed(
         4,
         &[
             &id,
@@ -155,7 +155,7 @@ fn a_sandbox_started_in_the_middle_is_not_uploaded() {
     let (child, line) = world.start_to_parts(&["push", &id, "app"]);
     world.virsh(&["start", &id]);
     line.hold_parts.store(false, SeqCst);
-    ended(child).failed(
+    wait_for_exit(child).failed(
         4,
         &[
             &id,

@@ -3,7 +3,7 @@
 
 use std::process::{Command, Stdio};
 
-use crate::common::{State, World, am_root, ended, is_remote, run};
+use crate::common::{State, World, is_remote, is_root, run, wait_for_exit};
 use crate::operations::assert_nothing_left;
 
 /// A world with a stopped sandbox; its id.
@@ -48,7 +48,7 @@ fn a_wrong_secret() {
     for args in [&["objects"][..], &["push", &id, "app"], &["pull", "app"]] {
         let ran = world.snapdeck(args);
         assert!(!ran.stderr.contains("of-somebody-else"), "{ran:?}");
-        ran.failed(5, &["refused access", "AWS_SECRET_ACCESS_KEY"]);
+        ran.failed(5, &["denied access", "AWS_SECRET_ACCESS_KEY"]);
     }
     assert_nothing_left(&world);
 }
@@ -93,7 +93,7 @@ fn no_libvirt() {
             &[
                 "cannot reach libvirt of host alpha",
                 &socket,
-                "is libvirtd running",
+                "check that libvirtd is running",
             ],
         );
     }
@@ -107,8 +107,8 @@ fn no_qemu_img() {
     let image = world.snapshot_path("base");
     world.put(&image, "app");
     let running = world.sandbox("b", "base", State::Running);
-    world.only_converts();
-    world.without_programs(&["qemu-img"]);
+    world.force_convert();
+    world.hide_programs(&["qemu-img"]);
     for args in [&["create", &running, "new"][..], &["pull", "app"]] {
         let ran = world.snapdeck(args);
         ran.failed(
@@ -134,7 +134,7 @@ fn no_qemu_img() {
 fn no_virsh_for_the_guard() {
     let (world, _) = with_sandbox();
     let running = world.sandbox("b", "base", State::Running);
-    world.without_programs(&["virsh"]);
+    world.hide_programs(&["virsh"]);
     let ran = world.snapdeck(&["create", &running, "new"]);
     ran.failed(1, &["virsh is not installed", "install libvirt-clients"]);
     assert_eq!(world.state(&running), "running");
@@ -148,9 +148,9 @@ fn a_snapshots_directory_that_may_not_be_read() {
     let dir = world.path("snapshots");
     let mut command = world.command(&["snapshots"]);
     if is_remote() {
-        world.limit_rights();
+        world.enforce_permissions();
         run("chmod", &["000", &dir]);
-    } else if am_root() {
+    } else if is_root() {
         // The binary lies where only we may go; a copy does not.
         let copy = world.path("snapdeck");
         std::fs::copy(env!("CARGO_BIN_EXE_snapdeck"), &copy).unwrap();
@@ -169,7 +169,7 @@ fn a_snapshots_directory_that_may_not_be_read() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    ended(child).failed(5, &["host alpha", &dir, "Permission denied"]);
+    wait_for_exit(child).failed(5, &["host alpha", &dir, "Permission denied"]);
     run("chmod", &["755", &dir]);
 }
 
@@ -183,7 +183,8 @@ fn a_snapshots_directory_that_is_not_there() {
     std::fs::remove_dir(&dir).unwrap();
     let ran = world.snapdeck(&["snapshots"]).ok();
     assert!(
-        ran.stderr.contains(&format!("there is no directory {dir}")),
+        ran.stderr
+            .contains(&format!("directory {dir} does not exist")),
         "{ran:?}"
     );
     world
@@ -194,7 +195,7 @@ fn a_snapshots_directory_that_is_not_there() {
 #[test]
 fn a_temp_directory_that_is_not_there() {
     let (world, id) = World::with_sandbox(State::Running);
-    world.only_converts();
+    world.force_convert();
     let dir = world.path("temp");
     std::fs::remove_dir(&dir).unwrap();
     world
@@ -292,7 +293,7 @@ fn a_full_temp_disk() {
     let Some(_disk) = world.small_disk("temp", "1m") else {
         return;
     };
-    world.only_converts();
+    world.force_convert();
     let ran = world.snapdeck(&["create", &running, "app", "--json"]);
     assert_eq!(ran.error_kind(), "noSpace");
     // Less what a guard noted there.

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use snapdeck_model::Digest;
 
 use super::{BLOCK, Lab, MIB, bytes};
-use crate::common::{ended, exists, sha256};
+use crate::common::{exists, sha256, wait_for_exit};
 
 /// The pull fails as `kind`, saying `words`, and leaves nothing.
 #[track_caller]
@@ -95,11 +95,11 @@ fn a_block_that_is_bad_once_is_fetched_again() {
 #[test]
 fn an_object_that_changes_meanwhile() {
     let (lab, image) = Lab::with_object(40);
-    let child = lab.held_at(3 * BLOCK);
+    let child = lab.start_held(3 * BLOCK);
     lab.image(&image, 40);
     lab.put_with_manifest(&image, "app", None);
-    lab.let_go();
-    ended(child).failed(1, &["changed while it was being downloaded"]);
+    lab.release();
+    wait_for_exit(child).failed(1, &["changed while it was being downloaded"]);
     // Of the old one there is nothing to complete any more.
     assert!(
         lab.names("snapshots").is_empty(),
@@ -113,11 +113,11 @@ fn an_object_that_changes_meanwhile() {
 #[test]
 fn an_object_that_is_removed_meanwhile() {
     let (lab, _) = Lab::with_object(40);
-    let child = lab.held_at(3 * BLOCK);
+    let child = lab.start_held(3 * BLOCK);
     let removed = lab.s5cmd(&["rm", "{}/app.qcow2"]);
     assert!(removed.status.success(), "{removed:?}");
-    lab.let_go();
-    ended(child).failed(3, &["no such object"]);
+    lab.release();
+    wait_for_exit(child).failed(3, &["no such object"]);
     assert!(
         lab.names("snapshots").is_empty(),
         "{:?}",

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::SeqCst;
 
 use super::{BLOCK, Lab, MIB, bytes, family, new_bytes};
-use crate::common::{ended, signal, until};
+use crate::common::{signal, wait_for_exit, wait_until};
 
 /// MiB in the object: with its tables 20 blocks.
 const IMAGE: u32 = 152;
@@ -14,10 +14,10 @@ fn killed_at_nine_tenths_a_tenth_is_fetched_again() {
     let size = std::fs::metadata(&image).unwrap().len();
     assert_eq!(size.div_ceil(BLOCK), 20);
     for name in ["KILL", "INT"] {
-        let child = lab.held_at(18 * BLOCK);
+        let child = lab.start_held(18 * BLOCK);
         signal(&child, name);
-        let ran = ended(child);
-        lab.let_go();
+        let ran = wait_for_exit(child);
+        lab.release();
         lab.received();
         if name == "INT" {
             assert!(ran.stderr.contains("for the next pull"), "{ran:?}");
@@ -45,10 +45,12 @@ fn what_was_copied_from_other_snapshots_is_there_after_a_kill_too() {
     lab.line.hold_from.store(1, SeqCst);
     let pull = lab.start(&["pull", "app"]);
     // All that is not new, and the first block, which is.
-    until("what can be copied is noted", || lab.noted() >= size - new);
+    wait_until("what can be copied is noted", || {
+        lab.logged_bytes() >= size - new
+    });
     signal(&pull, "KILL");
-    ended(pull);
-    lab.let_go();
+    wait_for_exit(pull);
+    lab.release();
     // The next one need not read them again.
     std::fs::remove_file(lab.snapshot_path("base")).unwrap();
     lab.received();
@@ -66,18 +68,18 @@ fn a_disk_that_fills_up_on_the_way_is_told_and_what_is_there_is_used_later() {
     let Some(disk) = lab.small_disk("snapshots", "44m") else {
         return;
     };
-    let child = lab.held_at(3 * BLOCK);
+    let child = lab.start_held(3 * BLOCK);
     let filler = lab.path("snapshots/filler");
     // It ends where the disk does.
-    disk.there(&[
+    disk.run_on_host(&[
         "dd",
         "if=/dev/zero",
         &format!("of={filler}"),
         "bs=1M",
         "status=none",
     ]);
-    lab.let_go();
-    let ran = ended(child);
+    lab.release();
+    let ran = wait_for_exit(child);
     assert_eq!(ran.error_kind(), "noSpace");
     assert!(ran.stderr.contains("for the next pull"), "{ran:?}");
     ran.failed(1, &["No space left", "free space there"]);
@@ -86,9 +88,9 @@ fn a_disk_that_fills_up_on_the_way_is_told_and_what_is_there_is_used_later() {
     // As long as it is full nothing is lost.
     let ran = lab.snapdeck(&["pull", "app"]);
     assert!(ran.stderr.contains("for the next pull"), "{ran:?}");
-    ran.failed(1, &["bytes to fetch", "has 0 left"]);
+    ran.failed(1, &["more bytes", "has 0 free"]);
 
-    disk.there(&["rm", &filler]);
+    disk.run_on_host(&["rm", &filler]);
     lab.received();
     let told = lab.snapdeck(&["pull", "app", "--json"]).ok().json();
     assert!(bytes(&told, "resumedBytes") >= 3 * BLOCK, "{told}");

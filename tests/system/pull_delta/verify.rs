@@ -24,7 +24,7 @@ fn a_sound_snapshot_and_a_sound_object() {
     let (lab, image) = pulled();
     let ran = lab.snapdeck(&["verify", "app"]).ok();
     assert!(
-        ran.stdout.contains("every block is as its manifest says"),
+        ran.stdout.contains("all blocks match the manifest"),
         "{ran:?}"
     );
     assert!(lab.received() < MIB / 4, "nothing is fetched for it");
@@ -45,7 +45,7 @@ fn a_sound_snapshot_and_a_sound_object() {
         .ok()
         .json();
     assert_eq!(
-        (&told["byManifest"], bytes(&told, "fetchedBytes")),
+        (&told["hasManifest"], bytes(&told, "fetchedBytes")),
         (&true.into(), 0)
     );
 }

@@ -64,7 +64,7 @@ fn on_a_host_what_nobody_touched_for_a_day_goes() {
     let dry = ["prune", "--leftovers", "--local", "--dry-run", "--json"];
     let told = world.snapdeck(&dry).ok().json();
     assert_eq!(paths(&told), old, "{told}");
-    assert!(told["freesBytes"].as_u64().unwrap() >= 18_000, "{told}");
+    assert!(told["reclaimedBytes"].as_u64().unwrap() >= 18_000, "{told}");
     assert!(old.iter().all(|path| exists(path)));
 
     let ran = world
@@ -186,7 +186,7 @@ fn in_the_bucket_uploads_that_nothing_was_sent_to_for_a_day_go() {
     let dry = ["prune", "--leftovers", "--bucket", "--dry-run", "--json"];
     let told = world.snapdeck(&dry).ok().json();
     assert_eq!(paths(&told), [format!("{}/app.qcow2", world.tag)], "{told}");
-    assert_eq!(told["freesBytes"], 700);
+    assert_eq!(told["reclaimedBytes"], 700);
     assert!(deleted.lock().unwrap().is_empty());
     world
         .snapdeck(&["prune", "--leftovers", "--bucket", "--yes"])

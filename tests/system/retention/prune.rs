@@ -63,27 +63,30 @@ fn what_meets_all_conditions_goes_and_what_is_held_stays() {
         "--json",
     ];
     let told = world.snapdeck(&dry).ok().json();
-    assert_eq!(names(&told, "goes"), ["app-v2"], "{told}");
-    assert_eq!(names(&told, "held"), ["app-v1"], "{told}");
+    assert_eq!(names(&told, "toRemove"), ["app-v2"], "{told}");
+    assert_eq!(names(&told, "kept"), ["app-v1"], "{told}");
     assert!(
-        told["held"][0]["held"][0].as_str().unwrap().contains(&id),
+        told["kept"][0]["keepReasons"][0]
+            .as_str()
+            .unwrap()
+            .contains(&id),
         "{told}"
     );
-    assert_eq!(told["goes"][0]["lastCopy"], true);
-    assert!(told["freesBytes"].as_u64().unwrap() > 0);
+    assert_eq!(told["toRemove"][0]["lastCopy"], true);
+    assert!(told["reclaimedBytes"].as_u64().unwrap() > 0);
     assert!(
         exists(&world.snapshot_path("app-v2")),
         "a dry run removes nothing"
     );
 
     let ran = world.snapdeck(&["prune", "--older-than", "1d", "--local"]);
-    ran.failed(2, &["nobody can be asked", "--dry-run", "--yes"]);
+    ran.failed(2, &["cannot ask for confirmation", "--dry-run", "--yes"]);
     assert!(exists(&world.snapshot_path("app-v2")));
 
     let yes = ["prune", "--older-than", "1d", "--local", "--yes", "--json"];
     let told = world.snapdeck(&yes).ok().json();
-    assert_eq!(names(&told, "goes"), ["app-v2", "app-v3"], "{told}");
-    assert_eq!(names(&told, "held"), ["app-v1", "web-v1"], "{told}");
+    assert_eq!(names(&told, "toRemove"), ["app-v2", "app-v3"], "{told}");
+    assert_eq!(names(&told, "kept"), ["app-v1", "web-v1"], "{told}");
     assert_eq!(told["results"].as_array().unwrap().len(), 2);
     let left: Vec<String> = world.names("snapshots");
     assert_eq!(left, ["app-v1.qcow2", "web-v1.qcow2"]);
@@ -107,8 +110,8 @@ fn one_whose_chain_cannot_be_followed_holds_all_of_its_host() {
         "--json",
     ];
     let told = world.snapdeck(&dry).ok().json();
-    assert_eq!(names(&told, "goes"), Vec::<String>::new(), "{told}");
-    assert_eq!(names(&told, "held").len(), 4, "{told}");
+    assert_eq!(names(&told, "toRemove"), Vec::<String>::new(), "{told}");
+    assert_eq!(names(&told, "kept").len(), 4, "{told}");
 }
 
 #[test]
@@ -121,7 +124,7 @@ fn in_the_bucket_what_hosts_need_stays() {
     world.sandbox("a", "base", State::Off);
     let dry = ["prune", "--unused", "--bucket", "--dry-run", "--json"];
     let told = world.snapdeck(&dry).ok().json();
-    assert_eq!(names(&told, "goes"), ["gone", "old"], "{told}");
+    assert_eq!(names(&told, "toRemove"), ["gone", "old"], "{told}");
 
     world.snapdeck(&["pin", "old", "--bucket"]).ok();
     // The file under the sandbox is no image any more: the object is the last sound one, also where its being used
@@ -136,8 +139,8 @@ fn in_the_bucket_what_hosts_need_stays() {
         "--json",
     ];
     let told = world.snapdeck(&dry).ok().json();
-    assert_eq!(names(&told, "goes"), ["gone"], "{told}");
-    assert_eq!(names(&told, "held"), ["base", "old"], "{told}");
+    assert_eq!(names(&told, "toRemove"), ["gone"], "{told}");
+    assert_eq!(names(&told, "kept"), ["base", "old"], "{told}");
 
     world
         .snapdeck(&["prune", "--unused", "--bucket", "--yes"])
@@ -157,9 +160,9 @@ fn a_host_that_does_not_answer_holds_the_bucket() {
     world.reconfigure(&world.hosts[1].uri(), "qemu:///system?socket=/nonexistent");
     let dry = ["prune", "--unused", "--bucket", "--dry-run", "--json"];
     let told = world.snapdeck(&dry).ok().json();
-    assert_eq!(names(&told, "held"), ["base"], "{told}");
+    assert_eq!(names(&told, "kept"), ["base"], "{told}");
     assert!(
-        told["held"][0]["held"][0]
+        told["kept"][0]["keepReasons"][0]
             .as_str()
             .unwrap()
             .contains("beta"),
@@ -177,7 +180,10 @@ fn a_host_that_does_not_answer_holds_the_bucket() {
         "--dry-run",
         "--json",
     ];
-    assert_eq!(names(&world.snapdeck(&dry).ok().json(), "goes"), ["base"]);
+    assert_eq!(
+        names(&world.snapdeck(&dry).ok().json(), "toRemove"),
+        ["base"]
+    );
 }
 
 #[test]
@@ -191,7 +197,7 @@ fn a_rule_is_needed() {
         .snapdeck(&["prune", "--older-than", "3", "--yes"])
         .failed(2, &["h, d or w"]);
     let ran = world.snapdeck(&["prune", "--unused", "--yes"]).ok();
-    assert_eq!(ran.stdout, "nothing goes\n");
+    assert_eq!(ran.stdout, "nothing to remove\n");
 }
 
 #[test]
@@ -206,7 +212,7 @@ fn what_changed_since_it_was_listed_stays() {
     }
     let prune = ["prune", "--unused", "--host", "alpha", "--bucket"];
     let mut screen = Screen::open(&world.command(&prune));
-    screen.wait(&["replaced", "Type yes to remove this for good"]);
+    screen.wait(&["replaced", "Type yes to remove"]);
 
     world.put(&other, "replaced");
     run("cp", &[&other, &world.snapshot_path("replaced")]);
@@ -217,7 +223,7 @@ fn what_changed_since_it_was_listed_stays() {
         "left: replaced: it has changed since it was listed",
         "left: pinned: pinned",
     ]);
-    assert_eq!(screen.ended(), 0);
+    assert_eq!(screen.wait_for_exit(), 0);
     assert!(!world.is_in_bucket("gone") && !exists(&world.snapshot_path("gone")));
     for name in ["replaced", "pinned", "used"] {
         assert!(world.is_in_bucket(name), "{name}");
@@ -238,8 +244,8 @@ fn the_removal_itself_looks_once_more() {
             ..PruneRule::default()
         },
         hosts: vec!["alpha".parse().unwrap()],
-        bucket: true,
-        leftovers: false,
+        include_bucket: true,
+        include_leftovers: false,
     };
     let plan = runtime.block_on(engine.prune_plan(&asked)).unwrap();
     assert_eq!(plan.to_remove.len(), 2);

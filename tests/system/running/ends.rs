@@ -6,14 +6,14 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use crate::common::{
-    Fault, State, Trouble, World, consistent_records, ended, ended_within, exists, only_local, run,
-    signal, tree, until,
+    Fault, Faults, State, World, consistent_records, exists, only_local, process_tree, run, signal,
+    wait_for_exit, wait_for_exit_within, wait_until,
 };
 use crate::running::{Busy, backups, has_backup};
 
 impl Busy {
     /// A create that reads the disk through its backup, the guest running, and is held at its first part.
-    fn start_to_parts(&self) -> (Child, Arc<Trouble>) {
+    fn start_to_parts(&self) -> (Child, Arc<Faults>) {
         let started = self.world.start_to_parts(&["create", &self.id, "app"]);
         assert!(has_backup(&self.world, &self.id));
         assert_eq!(self.world.state(&self.id), "running");
@@ -23,11 +23,11 @@ impl Busy {
 
 /// Kills snapdeck and its guards, these first: they would act at its end.
 fn kill_with_guards(child: Child) {
-    let tree = tree(child.id());
+    let tree = process_tree(child.id());
     let all = tree.iter().rev().map(u32::to_string);
     // One of them may have ended by itself just now.
     let _ = Command::new("kill").arg("-9").args(all).status();
-    ended(child);
+    wait_for_exit(child);
 }
 
 #[test]
@@ -36,10 +36,10 @@ fn an_error() {
     let (child, line) = busy.start_to_parts();
     run("touch", &[&busy.world.snapshot_path("base")]);
     line.hold_parts.store(false, SeqCst);
-    ended(child).failed(4, &[&busy.id, "stands on changed while its disk was read"]);
+    wait_for_exit(child).failed(4, &[&busy.id, "changed while its disk was read"]);
     assert_eq!(busy.world.uploads(), "[]");
     assert!(!busy.world.is_in_bucket("app"));
-    busy.assert_well();
+    busy.assert_intact();
 }
 
 #[test]
@@ -47,10 +47,10 @@ fn cancelled() {
     let busy = Busy::new();
     let (child, _line) = busy.start_to_parts();
     signal(&child, "INT");
-    ended(child).failed(130, &["was cancelled"]);
+    wait_for_exit(child).failed(130, &["was cancelled"]);
     assert_eq!(busy.world.uploads(), "[]");
     assert!(!busy.world.is_in_bucket("app"));
-    busy.assert_well();
+    busy.assert_intact();
 }
 
 #[test]
@@ -58,14 +58,14 @@ fn killed_while_the_guest_runs() {
     let busy = Busy::new();
     let (child, line) = busy.start_to_parts();
     signal(&child, "KILL");
-    ended(child);
+    wait_for_exit(child);
     line.hold_parts.store(false, SeqCst);
-    let now = busy.guest.alive().pop().unwrap();
-    busy.guest.wait_beyond(&now);
-    until("the guard has ended the backup", || {
+    let now = busy.guest.heartbeats().pop().unwrap();
+    busy.guest.wait_for_heartbeat_after(&now);
+    wait_until("the guard has ended the backup", || {
         !has_backup(&busy.world, &busy.id)
     });
-    until("and removed its files", || backups(&busy.world).is_empty());
+    wait_until("and removed its files", || backups(&busy.world).is_empty());
     busy.world.snapdeck(&["create", &busy.id, "app"]).ok();
     consistent_records(&busy.world.get("app"));
 }
@@ -98,12 +98,12 @@ fn killed_at_any_moment_around_the_pause() {
             std::hint::spin_loop();
         }
         signal(&child, "KILL");
-        ended(child);
-        until("the guest runs", || busy.world.state(&busy.id) == "running");
-        until("the backup is over", || backups(&busy.world).is_empty());
+        wait_for_exit(child);
+        wait_until("the guest runs", || busy.world.state(&busy.id) == "running");
+        wait_until("the backup is over", || backups(&busy.world).is_empty());
         assert!(!has_backup(&busy.world, &busy.id), "{file} {there}");
     }
-    busy.assert_well();
+    busy.assert_intact();
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn killed_together_with_its_guard_in_the_pause_the_next_start_lets_the_guest_go_
     world.reconfigure("owner = ", "running = \"copy\"\nowner = ");
     world.fake("cp", "sleep 1000");
     let child = world.start(&["create", &busy.id, "app"]);
-    until("the guest is paused", || world.state(&busy.id) == "paused");
+    wait_until("the guest is paused", || world.state(&busy.id) == "paused");
     kill_with_guards(child);
     assert_eq!(
         world.state(&busy.id),
@@ -149,7 +149,7 @@ fn killed_together_with_its_guard_in_the_pause_the_next_start_lets_the_guest_go_
     world.fake("cp", "exec /bin/cp \"$@\"");
     let ran = world.snapdeck(&["create", &busy.id, "app"]).ok();
     assert!(ran.stderr.contains("an earlier snapdeck left"), "{ran:?}");
-    busy.assert_well();
+    busy.assert_intact();
 }
 
 #[test]
@@ -159,28 +159,28 @@ fn killed_in_the_pause_the_guest_goes_on_within_5_seconds() {
     world.reconfigure("owner = ", "running = \"copy\"\nowner = ");
     world.fake("cp", "sleep 1000");
     let child = world.start(&["create", &busy.id, "app"]);
-    until("the guest is paused", || world.state(&busy.id) == "paused");
+    wait_until("the guest is paused", || world.state(&busy.id) == "paused");
     signal(&child, "KILL");
     let killed = std::time::Instant::now();
-    ended(child);
-    until("the guest runs", || world.state(&busy.id) == "running");
+    wait_for_exit(child);
+    wait_until("the guest runs", || world.state(&busy.id) == "running");
     assert!(killed.elapsed() < Duration::from_secs(5));
-    busy.assert_well();
+    busy.assert_intact();
 }
 
 #[test]
 fn the_line_is_cut_in_the_pause() {
     for fault in [Fault::Closed, Fault::Frozen] {
-        let busy = Busy::of(World::over_ssh(1));
+        let busy = Busy::in_world(World::over_ssh(1));
         let world = &busy.world;
         world.reconfigure("owner = ", "running = \"copy\"\nowner = ");
         world.reconfigure("reconnect_secs = 20", "reconnect_secs = 3");
         world.fake("cp", "sleep 1000");
         let child = world.start(&["create", &busy.id, "app"]);
-        until("the guest is paused", || world.state(&busy.id) == "paused");
+        wait_until("the guest is paused", || world.state(&busy.id) == "paused");
         world.link().cut(fault);
         let cut = std::time::Instant::now();
-        until("the guest runs, with the line still cut", || {
+        wait_until("the guest runs, with the line still cut", || {
             world.state(&busy.id) == "running"
         });
         // The guard counts 4 s of silence, and a slow machine takes its time.
@@ -189,57 +189,57 @@ fn the_line_is_cut_in_the_pause() {
             "{:?}",
             cut.elapsed()
         );
-        ended_within(child, Duration::from_secs(100)).failed(5, &["host alpha"]);
+        wait_for_exit_within(child, Duration::from_secs(100)).failed(5, &["host alpha"]);
         world.link().heal();
-        busy.assert_well();
+        busy.assert_intact();
     }
 }
 
 #[test]
 fn the_line_is_cut_for_good_while_the_guest_runs() {
     for fault in [Fault::Closed, Fault::Frozen] {
-        let busy = Busy::of(World::over_ssh(1));
+        let busy = Busy::in_world(World::over_ssh(1));
         busy.world
             .reconfigure("reconnect_secs = 20", "reconnect_secs = 3");
         let (child, line) = busy.start_to_parts();
         busy.world.link().cut(fault);
-        until("the host ends the backup by itself", || {
+        wait_until("the host ends the backup by itself", || {
             !has_backup(&busy.world, &busy.id)
         });
         line.hold_parts.store(false, SeqCst);
-        ended_within(child, Duration::from_secs(100)).failed(5, &["host alpha"]);
+        wait_for_exit_within(child, Duration::from_secs(100)).failed(5, &["host alpha"]);
         busy.world.link().heal();
         assert!(!busy.world.is_in_bucket("app"));
-        busy.assert_well();
+        busy.assert_intact();
     }
 }
 
 #[test]
 fn the_line_is_cut_for_a_moment() {
-    let busy = Busy::of(World::over_ssh(1));
+    let busy = Busy::in_world(World::over_ssh(1));
     let (child, line) = busy.start_to_parts();
     busy.world.link().cut(Fault::Closed);
-    until("the host ends the backup by itself", || {
+    wait_until("the host ends the backup by itself", || {
         !has_backup(&busy.world, &busy.id)
     });
     busy.world.link().heal();
     line.hold_parts.store(false, SeqCst);
     // What was read by then is of one moment, else it is read from the start.
-    ended(child).ok();
+    wait_for_exit(child).ok();
     consistent_records(&busy.world.get("app"));
-    busy.assert_well();
+    busy.assert_intact();
 }
 
 #[test]
 fn libvirtd_is_restarted() {
-    let busy = Busy::of(World::private());
+    let busy = Busy::in_world(World::private());
     let (child, line) = busy.start_to_parts();
     busy.world.kill_libvirtd();
     busy.world.start_libvirtd();
     line.hold_parts.store(false, SeqCst);
-    ended(child).ok();
+    wait_for_exit(child).ok();
     consistent_records(&busy.world.get("app"));
-    busy.assert_well();
+    busy.assert_intact();
 }
 
 #[test]
@@ -247,15 +247,15 @@ fn the_guest_shuts_down_by_itself() {
     let busy = Busy::new();
     let (child, line) = busy.start_to_parts();
     busy.world.virsh(&["shutdown", "--mode", "acpi", &busy.id]);
-    until("it is off", || busy.world.state(&busy.id) == "shut off");
+    wait_until("it is off", || busy.world.state(&busy.id) == "shut off");
     let told = [&*busy.id, "shut down while its disk was read", "try again"];
     // Before its parts are taken: all of them may have been read.
-    ended(child).failed(4, &told);
+    wait_for_exit(child).failed(4, &told);
     line.hold_parts.store(false, SeqCst);
-    assert!(busy.guest.was_told_to_stop());
+    assert!(busy.guest.was_power_button_pressed());
     assert!(!busy.world.is_in_bucket("app"));
     assert_eq!(busy.world.state(&busy.id), "shut off");
-    busy.assert_nothing_stays();
+    busy.assert_cleaned_up();
     busy.world.snapdeck(&["create", &busy.id, "app"]).ok();
     consistent_records(&busy.world.get("app"));
 }
@@ -267,19 +267,22 @@ fn there_is_no_room_for_what_the_guest_overwrites() {
     let Some(disk) = world.small_disk("sandboxes", "100m") else {
         return;
     };
-    let busy = Busy::on_filled(world);
+    let busy = Busy::with_allocated_overlay(world);
     let (child, _line) = busy.start_to_parts();
-    disk.there(&[
+    disk.run_on_host(&[
         "sh",
         "-c",
         "cat /dev/zero >\"$1\"",
         "sh",
         &busy.world.path("sandboxes/full"),
     ]);
-    let told = ["no room for what its guest writes", "free space"];
-    ended(child).failed(1, &told);
+    let told = [
+        "no space left for data that its guest overwrites",
+        "free space",
+    ];
+    wait_for_exit(child).failed(1, &told);
     assert!(!busy.world.is_in_bucket("app"));
-    busy.assert_well();
+    busy.assert_intact();
 }
 
 #[test]
@@ -293,9 +296,9 @@ fn what_the_operator_paused_stays_paused() {
             true => signal(&child, "KILL"),
             false => line.hold_parts.store(false, SeqCst),
         }
-        let ran = ended(child);
+        let ran = wait_for_exit(child);
         assert_eq!(ran.code, (!killed).then_some(0), "{ran:?}");
-        until("the backup is over", || backups(world).is_empty());
+        wait_until("the backup is over", || backups(world).is_empty());
         assert_eq!(world.state(id), "paused");
         world.virsh(&["resume", id]);
         if !killed {

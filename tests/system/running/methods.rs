@@ -12,7 +12,7 @@ impl Busy {
     /// The path of a backup's socket is too long here: libvirt or QEMU refuses to begin.
     fn without_backups() -> Self {
         let long = "a".repeat(60);
-        Self::of(World::over_ssh_in(&long))
+        Self::in_world(World::over_ssh_in(&long))
     }
 }
 
@@ -25,7 +25,7 @@ fn its_overlay_is_copied_where_no_backup_can_begin() {
     assert!(ran.stderr.contains("cannot be read by backup"), "{ran:?}");
     assert_eq!(world.manifest("app")["method"], "copy");
     consistent_records(&world.get("app"));
-    busy.assert_well();
+    busy.assert_intact();
 }
 
 /// As a host whose qemu-img stops in the middle.
@@ -33,7 +33,7 @@ fn its_overlay_is_copied_where_no_backup_can_begin() {
 fn libvirt_makes_the_scratch_file_where_we_cannot() {
     let busy = Busy::new();
     let (world, id) = (&busy.world, &busy.id);
-    let real = crate::common::found("qemu-img");
+    let real = crate::common::find_program("qemu-img");
     world.fake(
         "qemu-img",
         &format!("[ \"$1\" = create ] || exec {real} \"$@\"\n: >\"$5\"\nexit 1"),
@@ -41,7 +41,7 @@ fn libvirt_makes_the_scratch_file_where_we_cannot() {
     let ran = world.snapdeck(&["create", id, "app", "--json"]).ok();
     assert_eq!(ran.json()["method"], "backup", "{ran:?}");
     consistent_records(&world.get("app"));
-    busy.assert_well();
+    busy.assert_intact();
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn it_is_converted_where_there_is_no_other_way() {
     assert_eq!(manifest["consistency"], "crash-consistent");
     assert!(manifest["pausedMs"].as_u64().unwrap() > 0);
     consistent_records(&world.get("app"));
-    busy.assert_well();
+    busy.assert_intact();
 }
 
 #[test]
@@ -73,10 +73,10 @@ fn what_may_not_be_converted_is_not() {
     let ran = busy.world.snapdeck(&["create", &busy.id, "app"]);
     ran.failed(
         1,
-        &[&busy.id, "too long for a socket", "running of the host"],
+        &[&busy.id, "too long for a socket", "`running` of the host"],
     );
     assert!(!busy.world.is_in_bucket("app"));
-    busy.assert_well();
+    busy.assert_intact();
 }
 
 #[test]
@@ -99,5 +99,5 @@ fn a_backup_of_somebody_else_is_left_alone() {
     assert!(still.contains(&socket), "{still}");
     world.virsh(&["domjobabort", id]);
     consistent_records(&world.get("app"));
-    busy.assert_well();
+    busy.assert_intact();
 }

@@ -22,7 +22,7 @@ fn snapshots_of_a_guest_that_writes_are_each_of_one_moment() {
         let got = world.get(&name);
         run("qemu-img", &["check", "-q", "-f", "qcow2", &got]);
         let head = consistent_records(&got);
-        let now = busy.guest.alive().pop().unwrap().head;
+        let now = busy.guest.heartbeats().pop().unwrap().head;
         assert!(before < head && head <= now + 10, "{before} {head} {now}");
         before = head;
 
@@ -30,6 +30,6 @@ fn snapshots_of_a_guest_that_writes_are_each_of_one_moment() {
         assert_eq!(manifest["method"], "backup");
         assert_eq!(manifest["consistency"], "crash-consistent");
         assert_eq!(manifest["pausedMs"], paused);
-        busy.assert_well();
+        busy.assert_intact();
     }
 }

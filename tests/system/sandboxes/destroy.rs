@@ -41,13 +41,13 @@ fn nothing_goes_without_a_word() {
     let mut screen = Screen::open(&world.command(&destroy));
     screen.wait(&["for good", &format!("Type {id}")]);
     screen.press("yes\r");
-    assert_eq!(screen.ended(), 130, "{}", screen.text());
+    assert_eq!(screen.wait_for_exit(), 130, "{}", screen.text());
     assert!(exists(&world.disk("a")));
 
     let mut screen = Screen::open(&world.command(&destroy));
     screen.wait(&[&format!("Type {id}")]);
     screen.press(&format!("{id}\r"));
-    assert_eq!(screen.ended(), 0, "{}", screen.text());
+    assert_eq!(screen.wait_for_exit(), 0, "{}", screen.text());
     assert_no_sandbox(&world, &id);
 }
 

@@ -4,7 +4,7 @@ use std::os::unix::fs::MetadataExt;
 
 use serde_json::{Value, json};
 
-use crate::common::{State, World, ended, exists, only_local, run, sha256, signal, stamp};
+use crate::common::{State, World, exists, only_local, run, sha256, signal, stamp, wait_for_exit};
 use crate::sandboxes::assert_no_sandbox;
 
 #[test]
@@ -95,7 +95,7 @@ fn a_snapshot_that_is_only_in_the_bucket_is_pulled_first_when_asked() {
     ran.failed(
         3,
         &[
-            "there is no snapshot app on host alpha",
+            "snapshot app not found on host alpha",
             "snapdeck pull app",
             "--pull",
         ],
@@ -146,7 +146,7 @@ fn cancelled_in_the_middle_it_is_taken_back() {
         let (child, gate) = world.start_to_gate("create", &["sandbox", "new", &id, "base"]);
         signal(&child, name);
         gate.open();
-        ended(child).failed(130, &["was cancelled"]);
+        wait_for_exit(child).failed(130, &["was cancelled"]);
         assert_no_sandbox(&world, &id);
     }
 }
@@ -159,7 +159,7 @@ fn killed_in_the_middle_it_looks_like_none_and_destroy_clears_it_away() {
     let new = ["sandbox", "new", &id, "base"];
     let (child, gate) = world.start_to_gate("create", &new);
     signal(&child, "KILL");
-    ended(child);
+    wait_for_exit(child);
     gate.open();
     let listed = world.snapdeck(&["sandboxes", "--json"]).ok().json();
     assert_eq!(listed, json!([]));
@@ -181,7 +181,7 @@ fn a_snapshot_removed_meanwhile_leaves_no_sandbox_on_nothing() {
     let (child, gate) = world.start_to_gate("create", &["sandbox", "new", &id, "base"]);
     std::fs::remove_file(world.snapshot_path("base")).unwrap();
     gate.open();
-    assert_ne!(ended(child).code, Some(0));
+    assert_ne!(wait_for_exit(child).code, Some(0));
     assert_no_sandbox(&world, &id);
 }
 
@@ -191,7 +191,7 @@ fn a_disk_that_is_full_is_told() {
         return;
     }
     let (world, _) = World::with_sandbox(State::Off);
-    let real = crate::common::found("qemu-img");
+    let real = crate::common::find_program("qemu-img");
     world.fake(
         "qemu-img",
         &format!(

@@ -19,7 +19,7 @@ fn a_taken_id() {
     let new = ["sandbox", "new", &id, "base"];
     world
         .snapdeck(&new)
-        .failed(4, &[&id, "the id is taken by one that is running"]);
+        .failed(4, &[&id, "a sandbox with this id exists and is running"]);
     assert_eq!(world.state(&id), "running");
     assert_eq!(stamp(&world.disk("a")), before);
 
@@ -55,16 +55,10 @@ fn a_snapshot_that_no_sandbox_can_stand_on() {
         "nope",
         &[],
         3,
-        &["there is no snapshot nope", "snapdeck pull nope"],
+        &["snapshot nope not found", "snapdeck pull nope"],
     );
     std::fs::write(world.snapshot_path("text"), "no image").unwrap();
-    refused(
-        &world,
-        "text",
-        &[],
-        1,
-        &["text.qcow2", "no sandbox can stand on"],
-    );
+    refused(&world, "text", &[], 1, &["text.qcow2", "as a base"]);
     let overlay = world.snapshot_path("overlay");
     let create = [
         "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", &base, &overlay,
@@ -114,8 +108,8 @@ fn a_template_that_cannot_be_used() {
     };
     let uuid = "<uuid>5cd8a89e-4d4d-4d4d-8d8d-0123456789ab</uuid>";
     for (text, code, words) in [
-        (domain("{{ghost}}"), 2, "{{ghost}} is no placeholder"),
-        (domain("<open>"), 2, "it is no XML"),
+        (domain("{{ghost}}"), 2, "{{ghost}} is not a placeholder"),
+        (domain("<open>"), 2, "it is not XML"),
         (domain(uuid), 2, "<uuid>"),
         (
             domain("").replace("{{disk}}", "/x"),
@@ -155,11 +149,11 @@ fn a_host_without_the_firmware() {
     world.snapdeck(&new).ok();
     world.snapdeck(&["sandbox", "destroy", &id, "--yes"]).ok();
     let empty = world.path("scratch");
-    world.there(&["mount", "--bind", &empty, "/usr/share/qemu/firmware"]);
+    world.run_on_host(&["mount", "--bind", &empty, "/usr/share/qemu/firmware"]);
     world.kill_libvirtd();
     world.start_libvirtd();
     world
         .snapdeck(&new)
-        .failed(4, &["no firmware for UEFI", "ovmf"]);
+        .failed(4, &["no firmware on the host for UEFI", "ovmf"]);
     assert_no_sandbox(&world, &id);
 }

@@ -81,12 +81,12 @@ fn a_guest_that_does_not_stop_runs_on_until_it_is_forced() {
     let stop = ["sandbox", "stop", &id, "--timeout", "1"];
     world
         .snapdeck(&stop)
-        .failed(4, &[&id, "has not stopped for 1 s", "--force"]);
+        .failed(4, &[&id, "has not stopped within 1 s", "--force"]);
     assert_eq!(world.state(&id), "running");
     let ran = world
         .snapdeck(&["sandbox", "stop", &id, "--force-after", "1"])
         .ok();
-    assert!(ran.stderr.contains("its power is cut"), "{ran:?}");
+    assert!(ran.stderr.contains("forcing it off"), "{ran:?}");
     assert_eq!(world.state(&id), "shut off");
 }
 
@@ -126,7 +126,7 @@ fn other_guests_are_shown_when_asked_for_and_left_alone() {
             let id = row["id"].as_str().unwrap();
             id.starts_with(&world.tag)
         });
-        ours.map(|row| (row["id"].clone(), row["ours"].clone()))
+        ours.map(|row| (row["id"].clone(), row["managed"].clone()))
             .collect::<Vec<_>>()
     };
     assert_eq!(ids(&["sandboxes", "--json"]), [(json!(id), json!(null))]);

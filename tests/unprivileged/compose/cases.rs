@@ -1,4 +1,4 @@
-//! Random chains: what is made, in plain data.
+//! Random chains, as plain data.
 
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -9,11 +9,11 @@ pub(crate) struct Case {
     pub version: u32,
     pub cluster_bits: u32,
     pub size: u64,
-    /// Compressed clusters of the base.
+    /// Compression of the base.
     pub packed: Option<&'static str>,
     pub bitmaps: bool,
     pub writes: Vec<Write>,
-    /// Each stands on what the one before composed.
+    /// Each is based on the composed image of the one before.
     pub generations: Vec<Generation>,
 }
 
@@ -22,13 +22,13 @@ pub(crate) struct Generation {
     pub overlays: Vec<Overlay>,
     pub layout: Layout,
     pub zstd: bool,
-    /// Is the disk read, not the overlays' files?
+    /// Read the guest's view of the disk instead of the layers.
     pub by_guest: bool,
-    /// How many reads are under way at once.
+    /// Maximum number of pending reads.
     pub ahead: usize,
-    /// Written to the composed image, to see whether it stays sound.
+    /// Writes to the composed image, which must stay intact.
     pub after: Vec<Write>,
-    /// By how much the composed disk is made larger at last: what was past its end must not be seen.
+    /// Bytes by which the composed disk is enlarged; data past its old end must not appear.
     pub grown: u64,
 }
 
@@ -40,29 +40,29 @@ pub(crate) struct Overlay {
     pub zstd: bool,
     pub bitmaps: bool,
     pub writes: Vec<Write>,
-    /// `qemu-img resize` at last.
+    /// New size by `qemu-img resize` after the writes.
     pub resized: Option<u64>,
 }
 
 #[derive(Debug, Clone)]
 pub(crate) struct Write {
     pub kind: Kind,
-    /// Place on the disk, in parts of 1000.
+    /// Offset in thousandths of the disk.
     pub place: u64,
     pub sectors: u64,
-    /// Are place and length rounded to clusters?
+    /// Round offset and length to clusters.
     pub aligned: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Every sector another.
+    /// A different content for each sector.
     Noise(u8),
-    /// Such as packs well.
+    /// Compressible data.
     Text(u8),
     /// Zeros written as data.
     ZeroBytes,
-    /// Zeros told, with the cluster kept or not.
+    /// Zero clusters, with or without the allocation.
     Zeros {
         unmap: bool,
     },
@@ -95,7 +95,7 @@ fn writes(cluster_bits: u32, most: usize) -> impl Strategy<Value = Vec<Write>> {
     proptest::collection::vec(write, 0..=most)
 }
 
-/// Small as images go, so that there can be many, but some with several L2 tables.
+/// Returns small sizes, for speed, some of which need several L2 tables.
 fn size(cluster_bits: u32) -> impl Strategy<Value = u64> {
     let cluster = 1u64 << cluster_bits;
     let span = cluster * cluster / 8;

@@ -1,5 +1,4 @@
-//! Images that were damaged, or made to do harm: whatever their bytes, reading and composing ends soon, and tells
-//! why it cannot be done where it cannot.
+//! Damaged and malicious images: reading and composing them ends in time, with success or an error.
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -9,13 +8,13 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, TestRunner};
 use snapdeck_qcow2::{ComposeError, Composer, Layout, Options, Tables};
 
+use crate::compose::check::{qemu_img, run, temp_dir};
 use crate::compose::driver::{finish, tables};
-use crate::compose::judge::{qemu_img, room, run};
 use crate::compose::setting;
 
-/// Real images of several kinds, small enough that a random byte is often one of a table.
+/// Returns images of several kinds, so small that a random byte is often in a table.
 fn images() -> Vec<Vec<u8>> {
-    let dir = room();
+    let dir = temp_dir();
     let mut images = Vec::new();
     for (options, packed, commands) in [
         ("cluster_size=512", false, "write -P 1 1000k 8k"),
@@ -37,7 +36,7 @@ fn images() -> Vec<Vec<u8>> {
             qemu_img(&format!("convert -c -O qcow2 -o {options} {from} {shown}"));
         }
         images.push(std::fs::read(&shown).unwrap());
-        // The same as an overlay of something.
+        // The same image as an overlay.
         qemu_img(&format!("create -q -f qcow2 -o {options} {shown}-base 3M"));
         qemu_img(&format!(
             "rebase -q -u -f qcow2 -b {shown}-base -F qcow2 {shown}"
@@ -47,7 +46,7 @@ fn images() -> Vec<Vec<u8>> {
     images
 }
 
-/// A change of some bytes: where (in parts of a table's start, or anywhere) and to what.
+/// New bytes at an offset, modulo the length of the image.
 #[derive(Debug, Clone)]
 struct Change {
     place: usize,
@@ -67,7 +66,7 @@ fn changes() -> impl Strategy<Value = Vec<Change>> {
         3 => interesting.prop_map(|field| field.to_be_bytes().to_vec()),
         1 => proptest::collection::vec(any::<u8>(), 1..4),
     ];
-    // Header and tables stand at multiples of 8, mostly within the first clusters.
+    // Fields of header and tables are at multiples of 8, mostly in the first clusters.
     let place = prop_oneof![
         2 => (0..14usize).prop_map(|field| field * 8),
         3 => (0..8192usize).prop_map(|field| field * 8),
@@ -96,7 +95,7 @@ fn tables_in(image: &[u8]) -> Result<Tables, ComposeError> {
     })
 }
 
-/// Composes as far as it goes.
+/// Composes at most 100 reads.
 fn try_image(
     base: &[u8],
     overlay: Option<&[u8]>,
@@ -120,7 +119,7 @@ fn try_image(
         let host = read.host_range();
         let bytes = &image[host.start as usize..host.end as usize];
         composer.push(&read, bytes, &mut tail)?;
-        // What was written is of no use here.
+        // The output is not used.
         tail.clear();
         reads += 1;
         if reads == 100 {
@@ -132,7 +131,7 @@ fn try_image(
 }
 
 #[test]
-fn damaged_images_do_no_harm() {
+fn damaged_images_end_in_success_or_an_error() {
     let until = Instant::now() + Duration::from_secs(setting("SNAPDECK_FUZZ_SECONDS", 5));
     let images = images();
     let standalone: Vec<&Vec<u8>> = images.iter().step_by(2).collect();
@@ -175,7 +174,7 @@ fn damaged_images_do_no_harm() {
         refused += u64::from(tried.is_err());
     }
     eprintln!("{rounds} damaged images, {refused} of them refused");
-    // Neither all nor none: else the changes miss what they are for.
+    // If all or none are refused, the changes are of no use.
     assert!(
         refused > rounds / 20 && refused < rounds,
         "{refused} of {rounds} refused"
@@ -185,7 +184,7 @@ fn damaged_images_do_no_harm() {
 proptest! {
     #![proptest_config(Config { failure_persistence: None, ..Config::default() })]
     #[test]
-    fn any_bytes_are_no_image_or_one(bytes in proptest::collection::vec(any::<u8>(), 0..3000)) {
+    fn arbitrary_bytes_do_not_panic(bytes in proptest::collection::vec(any::<u8>(), 0..3000)) {
         let mut bytes = bytes;
         let _ = tables_in(&bytes);
         let header = [b'Q', b'F', b'I', 0xfb, 0, 0, 0, 2];

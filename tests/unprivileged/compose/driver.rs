@@ -1,4 +1,4 @@
-//! What a caller does with the composer, in its simplest form: files of this machine.
+//! A simple caller of the composer, with local files.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -17,7 +17,7 @@ pub(crate) fn read(file: &File, range: &Range<u64>) -> Vec<u8> {
     bytes
 }
 
-/// The tables of an image whose bytes `read` gives.
+/// Reads the tables of an image with `read`.
 pub(crate) fn tables(
     file_bytes: u64,
     mut read: impl FnMut(&Range<u64>) -> Vec<u8>,
@@ -44,7 +44,7 @@ pub(crate) fn tables_of(path: &Path) -> Result<Tables, ComposeError> {
     tables(file.metadata().unwrap().len(), |range| read(&file, range))
 }
 
-/// What was composed, whole.
+/// A composed image.
 pub(crate) struct Composed {
     pub bytes: Vec<u8>,
     pub kept: Range<u64>,
@@ -52,27 +52,30 @@ pub(crate) struct Composed {
     pub read_bytes: u64,
 }
 
-pub(crate) struct Way<'a> {
+pub(crate) struct Parameters<'a> {
     pub layout: Layout,
     pub zstd: bool,
     pub ahead: usize,
-    /// The disk's bytes, where it is read instead of the layers.
+    /// Raw disk to read instead of the layers.
     pub disk: Option<&'a Path>,
 }
 
-/// Composes the chain of those files, the base first.
-pub(crate) fn compose(chain: &[impl AsRef<Path>], way: &Way) -> Result<Composed, ComposeError> {
+/// Composes a chain of files, the base first.
+pub(crate) fn compose(
+    chain: &[impl AsRef<Path>],
+    parameters: &Parameters,
+) -> Result<Composed, ComposeError> {
     let mut layers = Vec::new();
     for path in chain {
         layers.push(tables_of(path.as_ref())?);
     }
     let files: Vec<File> = chain.iter().map(|path| File::open(path).unwrap()).collect();
-    let disk = way.disk.map(|path| File::open(path).unwrap());
+    let disk = parameters.disk.map(|path| File::open(path).unwrap());
     let base = layers.remove(0);
     let options = Options {
-        zstd_enabled: way.zstd,
+        zstd_enabled: parameters.zstd,
     };
-    let mut composer = Composer::new(base, layers, way.layout, options)?;
+    let mut composer = Composer::new(base, layers, parameters.layout, options)?;
     let (kept, estimate) = (composer.kept_range(), composer.estimate());
     let mut bytes = read(
         &files[0],
@@ -81,14 +84,14 @@ pub(crate) fn compose(chain: &[impl AsRef<Path>], way: &Way) -> Result<Composed,
     bytes.resize(composer.tail_start() as usize, 0);
     let mut read_bytes = 0;
     let mut tail = bytes::BytesMut::new();
-    let mut under_way: VecDeque<ReadRequest> = VecDeque::new();
+    let mut pending: VecDeque<ReadRequest> = VecDeque::new();
     loop {
-        while under_way.len() < way.ahead
+        while pending.len() < parameters.ahead
             && let Some(next) = composer.next_read()
         {
-            under_way.push_back(next);
+            pending.push_back(next);
         }
-        let Some(next) = under_way.pop_front() else {
+        let Some(next) = pending.pop_front() else {
             break;
         };
         assert!(next.host_bytes() <= 4 << 20 && next.guest_bytes() <= 2 << 20);

@@ -1,4 +1,4 @@
-//! A disk of 40 GiB: what it takes in memory, and in time.
+//! Memory for a disk of 40 GiB.
 
 use std::ops::Range;
 use std::process::Command;
@@ -10,12 +10,12 @@ use crate::compose::driver::tables;
 const CLUSTER: u64 = 65536;
 const SIZE: u64 = 40 << 30;
 const SPAN: u64 = CLUSTER * CLUSTER / 8;
-/// L2 tables of the disk.
+/// Number of L2 tables.
 const TABLES: u64 = SIZE / SPAN;
-/// Where the data of these images begins: behind header, L1 and L2 tables.
+/// Offset of the data: after header, L1 and L2 tables.
 const DATA: u64 = (2 + TABLES) * CLUSTER;
 
-/// Bytes of an image that never was on a disk: every guest cluster whose number is a multiple of `every` is there.
+/// Returns a range of a generated image in which every guest cluster that is a multiple of `every` is allocated.
 fn bytes_of(range: &Range<u64>, backing: bool, every: u64) -> Vec<u8> {
     let mut bytes = Vec::with_capacity((range.end - range.start) as usize);
     for at in (range.start..range.end).step_by(8) {
@@ -23,7 +23,7 @@ fn bytes_of(range: &Range<u64>, backing: bool, every: u64) -> Vec<u8> {
         let field = match at {
             0 => u64::from_be_bytes([b'Q', b'F', b'I', 0xfb, 0, 0, 0, 3]),
             8 if backing => 200,
-            // Length of the backing file's name and cluster_bits.
+            // backing_file_size and cluster_bits.
             16 => {
                 if backing {
                     (1 << 32) | 16
@@ -57,7 +57,7 @@ fn length(every: u64) -> u64 {
     DATA + (SIZE / CLUSTER).div_ceil(every) * CLUSTER
 }
 
-/// This process's peak of memory, in bytes.
+/// Returns the peak resident memory of this process, in bytes.
 fn peak() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status
@@ -68,17 +68,16 @@ fn peak() -> u64 {
     kib << 10
 }
 
-/// Composes 2 GiB of changes, one cluster in twenty, upon 40 GiB. In a process of its own, where nothing else
-/// takes memory.
+/// Composes 2 GiB of changes, one cluster in twenty, on 40 GiB. Runs in its own process, whose memory is measured.
 #[test]
-#[ignore = "a_large_disk_needs_little_memory runs it"]
+#[ignore = "run by a_large_disk_needs_little_memory"]
 fn compose_a_large_disk() {
     let before = peak();
     let base = tables(length(1), |range| bytes_of(range, false, 1)).unwrap();
     let overlay = tables(length(20), |range| bytes_of(range, true, 20)).unwrap();
     let mut composer =
         Composer::new(base, vec![overlay], Layout::Append, Options::default()).unwrap();
-    // What is in them is of no interest: not zeros, and nothing is kept of them.
+    // Any data except zeros.
     let data = vec![1; 2 << 20];
     let mut tail = bytes::BytesMut::new();
     let mut written = 0;
@@ -104,26 +103,24 @@ fn compose_a_large_disk() {
 
 #[test]
 fn a_large_disk_needs_little_memory() {
+    // libtest's name of a test: its path without the crate.
+    let path = concat!(module_path!(), "::compose_a_large_disk");
+    let (_, name) = path.split_once("::").unwrap();
     let output = Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--ignored",
-            "--exact",
-            "--nocapture",
-            "large::compose_a_large_disk",
-        ])
+        .args(["--ignored", "--exact", "--nocapture", name])
         .output()
         .unwrap();
-    let told = String::from_utf8_lossy(&output.stdout);
+    let stdout = String::from_utf8_lossy(&output.stdout);
     assert!(
         output.status.success(),
-        "{told}{}",
+        "{stdout}{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    let taken = told.lines().find_map(|line| {
+    let memory = stdout.lines().find_map(|line| {
         let (_, rest) = line.split_once("took ")?;
         rest.split_whitespace().next()?.parse::<u64>().ok()
     });
-    let taken = taken.unwrap();
-    eprintln!("{} MiB of memory for a disk of 40 GiB", taken >> 10);
-    assert!(taken < 26 << 10, "{taken} KiB");
+    let memory = memory.expect("the test of that name ran");
+    eprintln!("{} MiB of memory for a disk of 40 GiB", memory >> 10);
+    assert!(memory < 26 << 10, "{memory} KiB");
 }

@@ -1,4 +1,4 @@
-//! One rule at a time, on images where it matters.
+//! Single rules of composing, on images made for each.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 use snapdeck_model::Compression;
 use snapdeck_qcow2::{ComposeError, Composer, Layout, Options, read_header};
 
-use crate::compose::driver::{Way, compose, tables_of};
-use crate::compose::judge::{imago_reads, qemu_img, room, run, same, sound};
+use crate::compose::check::{
+    assert_intact, assert_same, assert_same_for_imago, qemu_img, run, temp_dir,
+};
+use crate::compose::driver::{Parameters, compose, tables_of};
 
-const PLAIN: Way = Way {
+const PLAIN: Parameters = Parameters {
     layout: Layout::Append,
     zstd: false,
     ahead: 4,
@@ -48,60 +50,60 @@ fn poke(path: &Path, at: u64, bytes: &[u8]) {
     file.write_all_at(bytes, at).unwrap();
 }
 
-/// Composes and lets the judges look; returns the image's path and its length.
-fn judged(dir: &Path, chain: &[PathBuf], way: &Way) -> (PathBuf, u64) {
-    let composed = compose(chain, way).unwrap();
+/// Composes and checks an image; returns its path and length.
+fn compose_and_check(dir: &Path, chain: &[PathBuf], parameters: &Parameters) -> (PathBuf, u64) {
+    let composed = compose(chain, parameters).unwrap();
     let (path, raw) = (dir.join("composed.qcow2"), dir.join("expected.raw"));
     std::fs::write(&path, &composed.bytes).unwrap();
     let top = chain.last().unwrap().display();
     qemu_img(&format!("convert -f qcow2 -O raw {top} {}", raw.display()));
-    sound(&path);
-    same(&path, &raw);
+    assert_intact(&path);
+    assert_same(&path, &raw);
     let size = read_header(&composed.bytes).unwrap().virtual_size;
-    imago_reads(&path, &raw, size);
+    assert_same_for_imago(&path, &raw, size);
     (path, composed.bytes.len() as u64)
 }
 
-fn refusal(chain: &[PathBuf]) -> ComposeError {
-    compose(chain, &PLAIN).err().expect("nothing was refused")
+fn compose_error(chain: &[PathBuf]) -> ComposeError {
+    compose(chain, &PLAIN).err().expect("an error")
 }
 
 #[test]
-fn what_the_overlay_wrote_as_zeros_takes_no_room() {
-    let dir = room();
+fn zeros_of_the_overlay_take_no_space() {
+    let dir = temp_dir();
     let base = image(dir.path(), "base", "", "64M", None);
     io(&base, &["write -P 1 0 32M"]);
     let overlay = image(dir.path(), "overlay", "", "64M", Some(&base));
     io(&overlay, &["write -P 0 0 16M", "write -P 7 16M 1M"]);
     let base_bytes = base.metadata().unwrap().len();
     let chain = [base, overlay];
-    let (_, length) = judged(dir.path(), &chain, &PLAIN);
-    // A MiB of data, and a cluster each of L2, L1, refcount table and block.
+    let (_, length) = compose_and_check(dir.path(), &chain, &PLAIN);
+    // 1 MiB of data, and one cluster each of L2, L1, refcount table and refcount block.
     assert_eq!(length - base_bytes, (1 << 20) + 4 * 65536);
     let estimate = estimate_of(&chain, Layout::Append);
-    // All of what was overwritten, and the base's old tables, but not the head, which is written anew.
+    // All overwritten data, and the tables of the base except for the header, which is rewritten.
     assert_eq!(estimate.dead_bytes, (17 << 20) + 4 * 65536);
     assert!(estimate.dead_fraction() > 0.5);
-    let compact = Way {
+    let compact = Parameters {
         layout: Layout::Compact,
         ..PLAIN
     };
-    let (_, length) = judged(dir.path(), &chain, &compact);
+    let (_, length) = compose_and_check(dir.path(), &chain, &compact);
     assert_eq!(length, (16 << 20) + 5 * 65536);
     assert_eq!(estimate_of(&chain, Layout::Compact).dead_bytes, 0);
 }
 
-/// One cluster of the overlay then has entries in many L2 tables.
+/// One cluster of the overlay has entries in many L2 tables of the base.
 #[test]
-fn what_is_foretold_holds_for_an_overlay_of_larger_clusters() {
-    let dir = room();
+fn the_estimate_holds_for_an_overlay_with_larger_clusters() {
+    let dir = temp_dir();
     let base = image(dir.path(), "base", "cluster_size=1k", "1M", None);
     let overlay = image(dir.path(), "overlay", "cluster_size=1M", "1M", Some(&base));
     io(&overlay, &["write -P 1 0 1M"]);
     let chain = [base, overlay];
     for layout in [Layout::Append, Layout::Compact] {
-        let (_, length) = judged(dir.path(), &chain, &Way { layout, ..PLAIN });
-        // All of it is data, so nothing is smaller than foretold.
+        let (_, length) = compose_and_check(dir.path(), &chain, &Parameters { layout, ..PLAIN });
+        // All clusters have data, so the estimate is exact.
         assert_eq!(length, estimate_of(&chain, layout).file_bytes, "{layout:?}");
     }
 }
@@ -115,11 +117,11 @@ fn estimate_of(chain: &[PathBuf; 2], layout: Layout) -> snapdeck_qcow2::Estimate
 }
 
 #[test]
-fn host_neighbours_are_read_in_one_run() {
-    let dir = room();
+fn contiguous_clusters_are_read_together() {
+    let dir = temp_dir();
     let base = image(dir.path(), "base", "", "1G", None);
     let overlay = image(dir.path(), "overlay", "", "1G", Some(&base));
-    // Scattered over the disk, neighbours in the file.
+    // Scattered over the disk, contiguous in the file.
     let writes: Vec<String> = (0..64u64)
         .map(|at| format!("write -P 3 {}M 64k", (at * 37) % 64 * 16))
         .collect();
@@ -133,23 +135,23 @@ fn host_neighbours_are_read_in_one_run() {
     let reads: Vec<_> = std::iter::from_fn(|| composer.next_read()).collect();
     let bytes: u64 = reads.iter().map(|read| read.host_bytes()).sum();
     assert_eq!(bytes, 64 * 65536);
-    // An L2 table may stand in between.
+    // L2 tables may be in between.
     assert!(reads.len() <= 4, "{} reads", reads.len());
     assert!(reads.iter().all(|read| read.layer() == 1));
 }
 
 #[test]
-fn what_an_old_end_hid_stays_hidden() {
-    let dir = room();
+fn data_past_an_old_end_stays_hidden() {
+    let dir = temp_dir();
     let base = image(dir.path(), "base", "", "1M", None);
     io(&base, &["write -P 1 0 1M"]);
-    // It shows less than the base has, and the top more: between them are zeros, from the middle of a cluster on.
+    // A shorter overlay below a longer one: zeros between the two ends, from the middle of a cluster on.
     let low = image(dir.path(), "low", "", "300000", Some(&base));
     let top = image(dir.path(), "top", "", "2M", Some(&low));
     let chain = [base.clone(), low.clone(), top];
-    judged(dir.path(), &chain, &PLAIN);
-    // The same a generation later, when the composed image itself is made larger.
-    let (short, _) = judged(dir.path(), &[base, low], &PLAIN);
+    compose_and_check(dir.path(), &chain, &PLAIN);
+    // The same when the composed image is enlarged.
+    let (short, _) = compose_and_check(dir.path(), &[base, low], &PLAIN);
     let short_base = dir.path().join("short");
     std::fs::rename(&short, &short_base).unwrap();
     qemu_img(&format!("resize -q -f qcow2 {} 1M", short_base.display()));
@@ -159,30 +161,30 @@ fn what_an_old_end_hid_stays_hidden() {
         [vec![1; 300_032], vec![0; (1 << 20) - 300_032]].concat(),
     )
     .unwrap();
-    same(&short_base, &raw);
+    assert_same(&short_base, &raw);
 }
 
 #[test]
-fn packing_follows_what_the_base_can_have() {
-    let dir = room();
+fn compression_depends_on_the_base() {
+    let dir = temp_dir();
     let base = image(dir.path(), "base", "compat=0.10", "8M", None);
     io(&base, &["write -P 1 0 4M"]);
     let overlay = image(dir.path(), "overlay", "", "8M", Some(&base));
     io(&overlay, &["write -P 2 1M 4M"]);
-    let zstd = Way {
+    let zstd = Parameters {
         zstd: true,
         ..PLAIN
     };
     let chain = [base, overlay];
-    let (path, packed) = judged(dir.path(), &chain, &zstd);
+    let (path, packed) = compose_and_check(dir.path(), &chain, &zstd);
     let facts = read_header(&std::fs::read(&path).unwrap()).unwrap();
     assert_eq!((facts.version, facts.compression), (3, Compression::Zstd));
-    let (path, plain) = judged(dir.path(), &chain, &PLAIN);
+    let (path, plain) = compose_and_check(dir.path(), &chain, &PLAIN);
     let facts = read_header(&std::fs::read(&path).unwrap()).unwrap();
     assert_eq!((facts.version, facts.compression), (2, Compression::Zlib));
     assert_eq!(plain - packed, 63 * 65536);
 
-    // With clusters of deflate in the base there is no other kind.
+    // With zlib clusters in the base no other compression is possible.
     let deflate = dir.path().join("deflate");
     qemu_img(&format!(
         "convert -c -O qcow2 {} {}",
@@ -192,21 +194,21 @@ fn packing_follows_what_the_base_can_have() {
     let overlay = image(dir.path(), "overlay-2", "", "8M", Some(&deflate));
     io(&overlay, &["write -P 2 1M 4M"]);
     let chain = [deflate, overlay];
-    let (path, _) = judged(dir.path(), &chain, &zstd);
+    let (path, _) = compose_and_check(dir.path(), &chain, &zstd);
     let facts = read_header(&std::fs::read(&path).unwrap()).unwrap();
     assert_eq!(facts.compression, Compression::Zlib);
-    let compact = Way {
+    let compact = Parameters {
         layout: Layout::Compact,
         ..zstd
     };
-    let (path, _) = judged(dir.path(), &chain, &compact);
+    let (path, _) = compose_and_check(dir.path(), &chain, &compact);
     let facts = read_header(&std::fs::read(&path).unwrap()).unwrap();
     assert_eq!(facts.compression, Compression::Zstd);
 }
 
 #[test]
-fn the_head_keeps_what_is_true_and_drops_the_rest() {
-    let dir = room();
+fn the_header_keeps_valid_extensions_only() {
+    let dir = temp_dir();
     let base = image(dir.path(), "base", "lazy_refcounts=on", "8M", None);
     io(&base, &["write -P 1 0 4M"]);
     let overlay = image(dir.path(), "overlay", "", "9M", Some(&base));
@@ -215,73 +217,73 @@ fn the_head_keeps_what_is_true_and_drops_the_rest() {
     }
     io(&overlay, &["write -P 2 1M 4M"]);
     let chain = [base, overlay];
-    let (path, _) = judged(dir.path(), &chain, &PLAIN);
+    let (path, _) = compose_and_check(dir.path(), &chain, &PLAIN);
     let head = &std::fs::read(&path).unwrap()[..65536];
     let (names, rest) = (&head[112..116], &head[112..]);
     assert_eq!(names, 0x6803_f857u32.to_be_bytes());
     let has = |what: &[u8]| rest.windows(what.len()).any(|window| window == what);
-    // Bitmaps, the backing file's format, its name.
+    // Bitmaps, format and name of the backing file.
     assert!(!has(&0x2385_2875u32.to_be_bytes()) && !has(&0xe279_2acau32.to_be_bytes()));
     assert!(!has(b"/base"));
-    // Compatible and autoclear features: lazy refcounts stay, the bitmaps' bit does not.
+    // Compatible and autoclear features: lazy refcounts are kept, the bit for bitmaps is not.
     assert_eq!(
         head[80..96],
         [0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]
     );
 
-    // A header of the time before compression types; then nothing but the end of the extensions.
+    // A header without compression type and without extensions.
     poke(&chain[0], 100, &104u32.to_be_bytes());
     poke(&chain[0], 104, &[0; 600]);
     poke(&chain[0], 88, &[0; 8]);
     for (zstd, length) in [(false, 104u32), (true, 112)] {
-        let (path, _) = judged(dir.path(), &chain, &Way { zstd, ..PLAIN });
+        let (path, _) = compose_and_check(dir.path(), &chain, &Parameters { zstd, ..PLAIN });
         let head = std::fs::read(&path).unwrap();
         assert_eq!(head[100..104], length.to_be_bytes());
     }
 }
 
 #[test]
-fn what_cannot_be_composed_is_refused_with_its_reason() {
-    let dir = room();
+fn unsupported_images_are_refused_with_a_reason() {
+    let dir = temp_dir();
     let base = || image(dir.path(), "base", "", "8M", None);
     let features = |bits: u64| {
         let path = base();
         poke(&path, 72, &bits.to_be_bytes());
-        refusal(&[path])
+        compose_error(&[path])
     };
     assert_eq!(features(1), ComposeError::Dirty);
     assert_eq!(features(2), ComposeError::Corrupt);
     assert_eq!(features(4), ComposeError::ExternalData);
     assert_eq!(features(1 << 16), ComposeError::UnknownFeatures(1 << 16));
     let extended = image(dir.path(), "extended", "extended_l2=on", "8M", None);
-    assert_eq!(refusal(&[extended]), ComposeError::ExtendedL2);
+    assert_eq!(compose_error(&[extended]), ComposeError::ExtendedL2);
     let wide = image(dir.path(), "wide", "refcount_bits=64", "8M", None);
-    assert_eq!(refusal(&[wide]), ComposeError::RefcountWidth(64));
+    assert_eq!(compose_error(&[wide]), ComposeError::RefcountWidth(64));
     let path = base();
     qemu_img(&format!("snapshot -c one {}", path.display()));
-    assert_eq!(refusal(&[path]), ComposeError::InternalSnapshots(1));
+    assert_eq!(compose_error(&[path]), ComposeError::InternalSnapshots(1));
     let path = base();
     poke(&path, 32, &1u32.to_be_bytes());
-    assert_eq!(refusal(&[path]), ComposeError::Encrypted);
+    assert_eq!(compose_error(&[path]), ComposeError::Encrypted);
     let path = base();
     let overlay = image(dir.path(), "overlay", "", "8M", Some(&path));
     assert!(matches!(
-        refusal(std::slice::from_ref(&overlay)),
+        compose_error(std::slice::from_ref(&overlay)),
         ComposeError::BaseHasBackingFile(_)
     ));
     let other = image(dir.path(), "other", "", "8M", None);
     assert_eq!(
-        refusal(&[path.clone(), other]),
+        compose_error(&[path.clone(), other]),
         ComposeError::OverlayWithoutBackingFile(1)
     );
     poke(&path, 24, &1000u64.to_be_bytes());
-    assert_eq!(refusal(&[path]), ComposeError::UnalignedSize(1000));
+    assert_eq!(compose_error(&[path]), ComposeError::UnalignedSize(1000));
 }
 
 #[test]
-fn tables_that_lie_are_refused() {
-    let dir = room();
-    let made = || {
+fn invalid_tables_are_refused() {
+    let dir = temp_dir();
+    let make = || {
         let path = image(dir.path(), "base", "cluster_size=4k", "8M", None);
         io(&path, &["write -P 1 0 4M"]);
         path
@@ -296,55 +298,61 @@ fn tables_that_lie_are_refused() {
     };
     let l1_of = |path: &Path| field(path, 40);
     let copied = 1u64 << 63;
-    // Two L1 entries with one L2 table: each such pair would double what is read.
-    let path = made();
+    // Two L1 entries with the same L2 table, each of which would double the reads.
+    let path = make();
     let l1 = l1_of(&path);
     let l2 = field(&path, l1) & !copied;
     poke(&path, l1 + 8, &(copied | l2).to_be_bytes());
     let what = "an L2 table";
     assert_eq!(
-        refusal(&[path]),
+        compose_error(&[path]),
         ComposeError::Overlap {
             structure: what,
             offset: l2
         }
     );
     // A data cluster that is an L2 table.
-    let path = made();
+    let path = make();
     poke(&path, l2, &(copied | l2).to_be_bytes());
     assert_eq!(
-        refusal(&[path]),
+        compose_error(&[path]),
         ComposeError::Overlap {
             structure: what,
             offset: l2
         }
     );
-    // Past the end.
-    let path = made();
+    // Beyond the end of the file.
+    let path = make();
     let far = 1u64 << 40;
     poke(&path, l1, &(copied | far).to_be_bytes());
     assert_eq!(
-        refusal(&[path]),
+        compose_error(&[path]),
         ComposeError::Truncated {
             structure: what,
             offset: far
         }
     );
-    let path = made();
+    let path = make();
     poke(&path, l2, &(copied | far).to_be_bytes());
-    assert!(matches!(refusal(&[path]), ComposeError::Truncated { .. }));
-    // A disk so large that its L1 table cannot be.
-    let path = made();
+    assert!(matches!(
+        compose_error(&[path]),
+        ComposeError::Truncated { .. }
+    ));
+    // A disk whose L1 table would be too large.
+    let path = make();
     poke(&path, 24, &(1u64 << 60).to_be_bytes());
-    assert!(matches!(refusal(&[path]), ComposeError::TooLarge(_)));
-    // A file that was cut.
-    let path = made();
+    assert!(matches!(compose_error(&[path]), ComposeError::TooLarge(_)));
+    // A truncated file.
+    let path = make();
     let file = File::options().write(true).open(&path).unwrap();
     file.set_len(2 << 20).unwrap();
-    assert!(matches!(refusal(&[path]), ComposeError::Truncated { .. }));
+    assert!(matches!(
+        compose_error(&[path]),
+        ComposeError::Truncated { .. }
+    ));
 }
 
-/// A caller packs on a thread of its own.
+/// Callers compress on another thread.
 const _: () = {
     const fn is_send<T: Send>() {}
     is_send::<Composer>();
@@ -352,8 +360,8 @@ const _: () = {
 };
 
 #[test]
-fn a_caller_that_errs_is_told() {
-    let dir = room();
+fn wrong_calls_are_errors() {
+    let dir = temp_dir();
     let base = image(dir.path(), "base", "", "8M", None);
     let overlay = image(dir.path(), "overlay", "", "8M", Some(&base));
     io(&overlay, &["write -P 2 0 4M"]);
@@ -369,10 +377,9 @@ fn a_caller_that_errs_is_told() {
         expected_bytes: 2 << 20,
         received_bytes: 5,
     };
-    let (wanted, got) = (0, 1);
     let late = ComposeError::OutOfOrder {
-        expected_number: wanted,
-        received_number: got,
+        expected_number: 0,
+        received_number: 1,
     };
     assert_eq!(composer.push(&second, &[1; 2 << 20], &mut tail), Err(late));
     assert_eq!(composer.push(&first, &[1; 5], &mut tail), Err(short));

@@ -11,26 +11,26 @@ use super::{jobs, text};
 use crate::actions::Pane;
 use crate::app::{App, Areas};
 use crate::columns::Row as _;
-use crate::dialog::{log_lines, result};
+use crate::dialog::{log_lines, outcome_text};
 use crate::format::{self, fit, wrap};
 use crate::jobs::{JobRow, JobRowKey, JobSection, format_time_ago};
 use snapdeck_engine::{InterruptedJob, JobState};
 
 /// Columns of a row's part.
-const PART: usize = 10;
+const SECTION_WIDTH: usize = 10;
 
 /// Draws it.
 pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas: &mut Areas) {
     let theme = &app.theme;
     let page = &app.page;
     let focused = app.focus == Pane::JobsPage;
-    let inner = super::page(app, Pane::JobsPage, area.width).draw(frame, area);
+    let inner = super::page_border(app, Pane::JobsPage, area.width).draw(frame, area);
     if inner.is_empty() {
         return;
     }
     let window = page.list.window(usize::from(inner.height));
     areas.panes.push((Pane::JobsPage, inner, window.start));
-    let width = usize::from(inner.width).saturating_sub(PART);
+    let width = usize::from(inner.width).saturating_sub(SECTION_WIDTH);
     let rows = window.filter_map(|row| {
         let item = page.items.get(page.list.item(row)?)?;
         Some((row, item))
@@ -44,14 +44,14 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas
     let room = widest.unwrap_or(0).min((width * 2 / 5).max(12));
     let (mut lines, mut before) = (Vec::new(), None);
     for (row, item) in rows {
-        let name = part(
+        let name = section_label(
             app,
             item,
             before.replace(item.section) != Some(item.section),
         );
         let line = match item.key() {
             JobRowKey::Interrupted(id) => crate::jobs::interrupted_job(&app.view, *id)
-                .map(|left| of_left(app, left, room, width)),
+                .map(|left| interrupted_line(app, left, room, width)),
             JobRowKey::Job(id) => {
                 let job = app.view.job(*id);
                 job.map(|job| jobs::line(app, job, room, width, now))
@@ -59,7 +59,7 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas
         };
         let mut line = line.unwrap_or_default();
         line.spans
-            .insert(0, Span::styled(fit(&name, PART), theme.dim));
+            .insert(0, Span::styled(fit(&name, SECTION_WIDTH), theme.dim));
         lines.push(match row == page.list.row() && focused {
             true => line.style(theme.selected),
             false => line,
@@ -67,16 +67,16 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas
     }
     if lines.is_empty() {
         let text = match page.items.is_empty() {
-            true => " no job was begun yet, and nothing was left by an earlier run",
-            false => " nothing matches the filter (esc drops it)",
+            true => " no jobs yet",
+            false => " nothing matches the filter (esc clears it)",
         };
         lines.push(Line::styled(text, theme.dim));
     }
-    text::lines(frame, inner, &lines);
+    text::draw_lines(frame, inner, &lines);
 }
 
 /// What stands before a row: its part, where that is another than above, and in the queue its place.
-fn part(app: &App, item: &JobRow, is_first: bool) -> String {
+fn section_label(app: &App, item: &JobRow, is_first: bool) -> String {
     match item.section {
         JobSection::Queued => {
             let queue = app
@@ -94,11 +94,11 @@ fn part(app: &App, item: &JobRow, is_first: bool) -> String {
     }
 }
 
-fn of_left(app: &App, left: &InterruptedJob, room: usize, width: usize) -> Line<'static> {
+fn interrupted_line(app: &App, left: &InterruptedJob, room: usize, width: usize) -> Line<'static> {
     let theme = &app.theme;
     let note = format!(
-        "asked for {}; t takes it up, X forgets it",
-        format_time_ago(left.asked)
+        "requested {}; t resumes, X discards",
+        format_time_ago(left.requested_at)
     );
     Line::from(vec![
         Span::raw(" "),
@@ -112,7 +112,7 @@ fn of_left(app: &App, left: &InterruptedJob, room: usize, width: usize) -> Line<
 }
 
 /// Details of the selected row: what it is, what came of it, and its log, the newest lines first in sight.
-pub(super) fn details(lines: &mut Vec<Line<'static>>, app: &App, width: usize) {
+pub(super) fn push_details(lines: &mut Vec<Line<'static>>, app: &App, width: usize) {
     let theme = &app.theme;
     if let Some(left) = app
         .selected_interrupted()
@@ -120,10 +120,9 @@ pub(super) fn details(lines: &mut Vec<Line<'static>>, app: &App, width: usize) {
     {
         lines.push(Line::styled(format!(" {}", left.title), theme.title));
         let text = format!(
-            "It was asked for {} ({}), and the snapdeck that ran it ended before it was over. A pull goes on where \
-             it was, anything else begins anew.",
-            format_time_ago(left.asked),
-            format::timestamp(left.asked)
+            "Interrupted: snapdeck exited while this job ran (requested {}, {}). A pull resumes, other jobs restart.",
+            format_time_ago(left.requested_at),
+            format::timestamp(left.requested_at)
         );
         for line in wrap(&text, width.saturating_sub(3)) {
             lines.push(Line::raw(format!("   {line}")));
@@ -135,7 +134,7 @@ pub(super) fn details(lines: &mut Vec<Line<'static>>, app: &App, width: usize) {
     lines.push(Line::styled(title, theme.title));
     let told = match &job.state {
         JobState::Failed(error) => Some((error.to_string(), theme.bad)),
-        JobState::Done(outcome) => Some((result(outcome), theme.good)),
+        JobState::Finished(outcome) => Some((outcome_text(outcome), theme.good)),
         _ => None,
     };
     if let Some((told, style)) = told {

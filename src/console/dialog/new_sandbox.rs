@@ -2,7 +2,7 @@
 
 use crossterm::event::{KeyCode, KeyEvent};
 
-use super::{Content, Field, Reply};
+use super::{Content, DialogReply, TextInput};
 use crate::app::Command;
 use crate::format::{parse_size, size};
 use crate::lookup;
@@ -13,10 +13,10 @@ use snapdeck_model::{HostName, Operation, SandboxId, SandboxSpec, SnapshotName};
 /// Virtual CPUs that are taken; the host says more exactly.
 const MAX_CPUS: u32 = 512;
 /// Under this no guest does anything, in bytes.
-const LEAST_MEMORY: u64 = 16 << 20;
+const MIN_MEMORY: u64 = 16 << 20;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
+enum NewSandboxField {
     Id,
     Snapshot,
     Cpus,
@@ -25,33 +25,33 @@ enum Part {
     Start,
 }
 
-const PARTS: [Part; 6] = [
-    Part::Id,
-    Part::Snapshot,
-    Part::Cpus,
-    Part::Memory,
-    Part::Storage,
-    Part::Start,
+const FORM_FIELDS: [NewSandboxField; 6] = [
+    NewSandboxField::Id,
+    NewSandboxField::Snapshot,
+    NewSandboxField::Cpus,
+    NewSandboxField::Memory,
+    NewSandboxField::Storage,
+    NewSandboxField::Start,
 ];
 
 /// The dialog.
 #[derive(Debug)]
-pub(crate) struct New {
+pub(crate) struct NewSandboxDialog {
     host: HostName,
-    id: Field,
+    id: TextInput,
     /// What the snapshot's name contains.
-    wanted: Field,
+    snapshot_filter: TextInput,
     /// Which of the matches.
     choice: usize,
-    cpus: Field,
-    memory: Field,
-    storage: Field,
+    cpus: TextInput,
+    memory: TextInput,
+    storage: TextInput,
     start: bool,
-    focus: Part,
+    focus: NewSandboxField,
 }
 
 /// Where the snapshot is that was chosen.
-struct Base {
+struct BaseImage {
     name: SnapshotName,
     /// Size of its disk, where it is on the host.
     disk_bytes: Option<u64>,
@@ -59,9 +59,9 @@ struct Base {
     fetch_bytes: Option<u64>,
 }
 
-impl New {
+impl NewSandboxDialog {
     /// Asks for a sandbox on `snapshot`; `cpus` and `memory_bytes` are the settings' defaults.
-    pub(crate) fn on(
+    pub(crate) fn new(
         host: HostName,
         snapshot: Option<SnapshotName>,
         cpus: u32,
@@ -70,20 +70,22 @@ impl New {
         let memory = crate::format::short_size(memory_bytes);
         Self {
             host,
-            id: Field::default(),
-            wanted: Field::holding(snapshot.as_ref().map_or("", |name| name.as_str())),
+            id: TextInput::default(),
+            snapshot_filter: TextInput::with_text(
+                snapshot.as_ref().map_or("", |name| name.as_str()),
+            ),
             choice: 0,
-            cpus: Field::holding(&cpus.to_string()),
-            memory: Field::holding(&memory),
-            storage: Field::default(),
+            cpus: TextInput::with_text(&cpus.to_string()),
+            memory: TextInput::with_text(&memory),
+            storage: TextInput::default(),
             start: true,
-            focus: Part::Id,
+            focus: NewSandboxField::Id,
         }
     }
 
     fn host<'a>(&self, view: &'a View) -> Result<&'a HostView, String> {
         match lookup::host(view, &self.host) {
-            None => Err(format!("there is no host {}", self.host)),
+            None => Err(format!("no host {}", self.host)),
             Some(host) => match &host.link {
                 Link::Down(error) => Err(error.to_string()),
                 _ => Ok(host),
@@ -98,14 +100,14 @@ impl New {
             .parse()
             .map_err(|error: snapdeck_model::Error| error.to_string())?;
         match lookup::sandbox(view, &self.host, &id) {
-            Some(_) => Err(format!("{id} is there already, on {}", self.host)),
+            Some(_) => Err(format!("{id} already exists on {}", self.host)),
             None => Ok(id),
         }
     }
 
     /// Names that contain what is typed, those on the host first; one that is typed whole before all others.
-    fn matches(&self, view: &View) -> Vec<SnapshotName> {
-        let wanted = self.wanted.text().to_ascii_lowercase();
+    fn matching_snapshots(&self, view: &View) -> Vec<SnapshotName> {
+        let wanted = self.snapshot_filter.text().to_ascii_lowercase();
         let host = lookup::host(view, &self.host);
         let here = host
             .iter()
@@ -114,7 +116,7 @@ impl New {
         let mut names: Vec<SnapshotName> = Vec::new();
         let fits = |name: &&SnapshotName| name.as_str().to_ascii_lowercase().contains(&wanted);
         for name in here.chain(there).filter(fits) {
-            let whole = name.as_str() == self.wanted.text();
+            let whole = name.as_str() == self.snapshot_filter.text();
             match names.contains(name) {
                 true => {}
                 false if whole => names.insert(0, name.clone()),
@@ -124,22 +126,24 @@ impl New {
         names
     }
 
-    fn base(&self, view: &View) -> Result<Base, String> {
-        let matches = self.matches(view);
+    fn base(&self, view: &View) -> Result<BaseImage, String> {
+        let matches = self.matching_snapshots(view);
         let Some(name) = matches.get(self.choice % matches.len().max(1)) else {
-            return Err("no snapshot's name contains this, here or in the bucket".to_owned());
+            return Err(
+                "no snapshot on this host or in the bucket has this in its name".to_owned(),
+            );
         };
         let (name, here) = (name.clone(), lookup::snapshot(view, &self.host, name));
         match here {
             Some(found) => match &found.problem {
                 Some(why) => Err(format!("{name} cannot be a base: {why}")),
-                None => Ok(Base {
+                None => Ok(BaseImage {
                     name,
                     disk_bytes: found.virtual_size(),
                     fetch_bytes: None,
                 }),
             },
-            None => Ok(Base {
+            None => Ok(BaseImage {
                 fetch_bytes: lookup::object(view, &name).map(|object| object.size_bytes),
                 name,
                 disk_bytes: None,
@@ -155,18 +159,18 @@ impl New {
 
     fn memory(&self) -> Result<u64, String> {
         parse_size(self.memory.text())
-            .filter(|bytes| *bytes >= LEAST_MEMORY)
-            .ok_or_else(|| format!("a size such as 4G or 512M, {} at least", size(LEAST_MEMORY)))
+            .filter(|bytes| *bytes >= MIN_MEMORY)
+            .ok_or_else(|| format!("a size such as 4G or 512M, at least {}", size(MIN_MEMORY)))
     }
 
     fn storage(&self, view: &View) -> Result<Option<u64>, String> {
         if self.storage.text().trim().is_empty() {
             return Ok(None);
         }
-        let bytes = parse_size(self.storage.text()).ok_or("a size such as 60G, or nothing")?;
+        let bytes = parse_size(self.storage.text()).ok_or("a size such as 60G, or empty")?;
         match self.base(view).ok().and_then(|base| base.disk_bytes) {
             Some(least) if bytes < least => Err(format!(
-                "smaller than the snapshot's disk, which has {}",
+                "smaller than the snapshot's disk of {}",
                 size(least)
             )),
             _ => Ok(Some(bytes)),
@@ -197,34 +201,34 @@ impl New {
         Ok(pull.into_iter().chain([new]).collect())
     }
 
-    fn field(&mut self) -> Option<&mut Field> {
+    fn focused_input(&mut self) -> Option<&mut TextInput> {
         match self.focus {
-            Part::Id => Some(&mut self.id),
-            Part::Snapshot => Some(&mut self.wanted),
-            Part::Cpus => Some(&mut self.cpus),
-            Part::Memory => Some(&mut self.memory),
-            Part::Storage => Some(&mut self.storage),
-            Part::Start => None,
+            NewSandboxField::Id => Some(&mut self.id),
+            NewSandboxField::Snapshot => Some(&mut self.snapshot_filter),
+            NewSandboxField::Cpus => Some(&mut self.cpus),
+            NewSandboxField::Memory => Some(&mut self.memory),
+            NewSandboxField::Storage => Some(&mut self.storage),
+            NewSandboxField::Start => None,
         }
     }
 
     /// Takes a key.
-    pub(crate) fn key(&mut self, key: KeyEvent, view: &View) -> Reply {
-        let at = PARTS
+    pub(crate) fn on_key(&mut self, key: KeyEvent, view: &View) -> DialogReply {
+        let at = FORM_FIELDS
             .iter()
             .position(|part| *part == self.focus)
             .unwrap_or(0);
-        let to = |step: usize| PARTS[(at + step) % PARTS.len()];
+        let to = |step: usize| FORM_FIELDS[(at + step) % FORM_FIELDS.len()];
         match (key.code, self.focus) {
             (KeyCode::Enter, _) => {
                 if let Ok(operations) = self.operations(view) {
-                    return Reply::Close(vec![Command::Chain(operations)]);
+                    return DialogReply::Close(vec![Command::Chain(operations)]);
                 }
             }
             (KeyCode::Tab | KeyCode::Down, _) => self.focus = to(1),
-            (KeyCode::BackTab | KeyCode::Up, _) => self.focus = to(PARTS.len() - 1),
-            (KeyCode::Left | KeyCode::Right, Part::Snapshot) => {
-                let count = self.matches(view).len().max(1);
+            (KeyCode::BackTab | KeyCode::Up, _) => self.focus = to(FORM_FIELDS.len() - 1),
+            (KeyCode::Left | KeyCode::Right, NewSandboxField::Snapshot) => {
+                let count = self.matching_snapshots(view).len().max(1);
                 let step = if key.code == KeyCode::Right {
                     1
                 } else {
@@ -232,20 +236,22 @@ impl New {
                 };
                 self.choice = (self.choice + step) % count;
             }
-            (KeyCode::Char(' '), Part::Start) => self.start = !self.start,
+            (KeyCode::Char(' '), NewSandboxField::Start) => self.start = !self.start,
             (_, focus) => {
-                if self.field().is_some_and(|field| field.key(key)) && focus == Part::Snapshot {
+                if self.focused_input().is_some_and(|field| field.on_key(key))
+                    && focus == NewSandboxField::Snapshot
+                {
                     self.choice = 0;
                 }
             }
         }
-        Reply::Stay
+        DialogReply::Stay
     }
 
     /// Takes pasted text.
     pub(crate) fn paste(&mut self, text: &str) {
         self.choice = 0;
-        if let Some(field) = self.field() {
+        if let Some(field) = self.focused_input() {
             field.paste(text.trim());
         }
     }
@@ -256,14 +262,17 @@ impl New {
             title: format!("new sandbox on {}", self.host),
             ..Content::default()
         };
-        let mut row = |label: &str, field: &Field, part: Part, said: Result<String, String>| {
-            content.field(label, field, self.focus == part, width, theme);
+        let mut row = |label: &str,
+                       field: &TextInput,
+                       part: NewSandboxField,
+                       said: Result<String, String>| {
+            content.push_text_input(label, field, self.focus == part, width, theme);
             let (text, style) = match said {
                 Ok(text) => (text, theme.dim),
                 Err(why) => (format!("✗ {why}"), theme.bad),
             };
             if !text.is_empty() {
-                content.say(&text, 10, style, width);
+                content.push_wrapped(&text, 10, style, width);
             }
         };
         let id = match self.id.text() {
@@ -272,23 +281,33 @@ impl New {
             ),
             _ => self.id(view).map(|_| String::new()),
         };
-        row("Id:       ", &self.id, Part::Id, id);
-        let base = self.base(view).map(|base| self.about(&base, view));
-        row("Snapshot: ", &self.wanted, Part::Snapshot, base);
+        row("Id:       ", &self.id, NewSandboxField::Id, id);
+        let base = self.base(view).map(|base| self.describe_base(&base, view));
+        row(
+            "Snapshot: ",
+            &self.snapshot_filter,
+            NewSandboxField::Snapshot,
+            base,
+        );
         let cpus = self.cpus().map(|_| String::new());
-        row("CPUs:     ", &self.cpus, Part::Cpus, cpus);
+        row("CPUs:     ", &self.cpus, NewSandboxField::Cpus, cpus);
         let memory = self.memory().map(|_| String::new());
-        row("Memory:   ", &self.memory, Part::Memory, memory);
+        row("Memory:   ", &self.memory, NewSandboxField::Memory, memory);
         let storage = self.storage(view).map(|bytes| match bytes {
             None => "as large as the snapshot's disk".to_owned(),
             Some(_) => String::new(),
         });
-        row("Storage:  ", &self.storage, Part::Storage, storage);
-        let focused = self.focus == Part::Start;
-        content.tick("start it", self.start, focused, true, theme);
-        content.gap();
+        row(
+            "Storage:  ",
+            &self.storage,
+            NewSandboxField::Storage,
+            storage,
+        );
+        let focused = self.focus == NewSandboxField::Start;
+        content.push_check_box("start it", self.start, focused, true, theme);
+        content.push_blank();
         if let Err(reason) = self.host(view) {
-            content.say(&format!("✗ {reason}"), 0, theme.bad, width);
+            content.push_wrapped(&format!("✗ {reason}"), 0, theme.bad, width);
         }
         let operations = self.operations(view);
         if let Ok(operations) = &operations {
@@ -298,30 +317,30 @@ impl New {
                 "✓ {}: an overlay that keeps what the guest writes{then}",
                 titles.join(", then ")
             );
-            content.say(&text, 0, theme.good, width);
+            content.push_wrapped(&text, 0, theme.good, width);
         }
         content.keys = vec![
             ("enter", "make it", operations.is_ok()),
             ("tab", "next", true),
         ];
         match self.focus {
-            Part::Snapshot => content.keys.push(("← →", "another", true)),
-            Part::Start => content.keys.push(("space", "tick", true)),
+            NewSandboxField::Snapshot => content.keys.push(("← →", "another", true)),
+            NewSandboxField::Start => content.keys.push(("space", "tick", true)),
             _ => {}
         }
         content.keys.push(("esc", "close", true));
         content
     }
 
-    fn about(&self, base: &Base, view: &View) -> String {
-        let matches = self.matches(view).len();
+    fn describe_base(&self, base: &BaseImage, view: &View) -> String {
+        let matches = self.matching_snapshots(view).len();
         let mut text = format!("→ {}", base.name);
         if let Some(bytes) = base.disk_bytes {
             text.push_str(&format!(", a disk of {}", size(bytes)));
         }
         if let Some(bytes) = base.fetch_bytes {
             text.push_str(&format!(
-                ", only in the bucket: pulled first ({})",
+                ", only in the bucket: it is pulled first ({})",
                 size(bytes)
             ));
         }

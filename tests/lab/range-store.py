@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""An S3 store for the benchmarks that books ranges: a copied part costs it nothing. It believes every client.
+"""An S3 store for the benchmarks in which an object is a list of file ranges, so that copying a part costs nothing. It does
+not check credentials.
 
-    booking-store.py DIRECTORY [forget]   prints its port, serves 127.0.0.1 until it is ended
+    range-store.py DIRECTORY [discard]   prints its port, serves 127.0.0.1 until it is killed
 
-With "forget" the parts it is sent are read and thrown away. GET /sent says how many bytes of objects it has given.
+With "discard" uploaded parts are not stored. GET /sent returns the number of object bytes sent.
 """
 
 import itertools
@@ -15,20 +16,20 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
-ROOT, FORGETS = sys.argv[1], sys.argv[2:] == ["forget"]
+ROOT, DISCARDS = sys.argv[1], sys.argv[2:] == ["discard"]
 PIECE = 1 << 20
 numbers, lock = itertools.count(1), threading.Lock()
-# KEY -> Thing; ID -> {NUMBER: Thing}
+# KEY -> Content; ID -> {NUMBER: Content}
 objects, uploads = {}, {}
 sent = 0
 
 
-class Thing:
-    """Bytes: pieces (file, offset, length) in their order."""
+class Content:
+    """Ordered pieces (file, offset, length)."""
 
     def __init__(self, pieces):
         self.pieces, self.size = pieces, sum(length for _, _, length in pieces)
-        # Of a form that nobody takes for a checksum.
+        # Cannot be mistaken for a checksum.
         self.tag = f'"{next(numbers):032x}-1"'
 
     def cut(self, start, length):
@@ -69,9 +70,9 @@ class Handler(BaseHTTPRequestHandler):
     def fail(self, status, code):
         self.answer(status, f"<Error><Code>{code}</Code></Error>", Content_Type="application/xml")
 
-    def pieces(self, forget=False):
-        """Takes the request's body, also one in AWS's own chunks, to a file."""
-        path = "/dev/null" if forget else os.path.join(ROOT, str(next(numbers)))
+    def pieces(self, discard=False):
+        """Writes the body of the request to a file; decodes aws-chunked bodies."""
+        path = "/dev/null" if discard else os.path.join(ROOT, str(next(numbers)))
         with open(path, "wb", buffering=0) as file:
             if "aws-chunked" in self.headers.get("Content-Encoding", "") or self.headers.get(
                 "x-amz-content-sha256", ""
@@ -110,7 +111,7 @@ class Handler(BaseHTTPRequestHandler):
             return self.put_part(query)
         pieces = self.pieces()
         if "/" in key:
-            objects[key] = Thing(pieces)
+            objects[key] = Content(pieces)
             return self.answer(200, ETag=objects[key].tag)
         return self.answer(200)
 
@@ -125,9 +126,9 @@ class Handler(BaseHTTPRequestHandler):
                 return self.fail(404, "NoSuchKey")
             if self.headers.get("x-amz-copy-source-if-match", thing.tag) != thing.tag:
                 return self.fail(412, "PreconditionFailed")
-            part = Thing(thing.cut(int(first), int(last) - int(first) + 1))
+            part = Content(thing.cut(int(first), int(last) - int(first) + 1))
         else:
-            part = Thing(self.pieces(FORGETS))
+            part = Content(self.pieces(DISCARDS))
         if upload is None:
             return self.fail(404, "NoSuchUpload")
         upload[number] = part
@@ -150,7 +151,7 @@ class Handler(BaseHTTPRequestHandler):
         if parts is None:
             return self.fail(404, "NoSuchUpload")
         with lock:
-            objects[key] = Thing([piece for number in sorted(parts) for piece in parts[number].pieces])
+            objects[key] = Content([piece for number in sorted(parts) for piece in parts[number].pieces])
         tag = escape(objects[key].tag)
         return self.answer(
             200, f"<CompleteMultipartUploadResult><Key>{escape(key)}</Key><ETag>{tag}</ETag>"

@@ -2,7 +2,7 @@
 
 use crossterm::event::{KeyCode, KeyEvent};
 
-use super::{Content, Field, Reply};
+use super::{Content, DialogReply, TextInput};
 use crate::app::Command;
 use crate::format::size;
 use crate::lookup;
@@ -14,7 +14,7 @@ use snapdeck_model::{
 
 /// Which of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verb {
+pub(crate) enum SnapshotVerb {
     /// Of a sandbox in any state.
     Create,
     /// Of one that is stopped or paused.
@@ -26,7 +26,7 @@ const COPY_RATE: u64 = 400 << 20;
 const CONVERT_RATE: u64 = 200 << 20;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
+enum CreateField {
     Name,
     Live,
     Overwrite,
@@ -34,34 +34,34 @@ enum Part {
 
 /// The dialog.
 #[derive(Debug)]
-pub(crate) struct Cut {
-    verb: Verb,
+pub(crate) struct CreateSnapshotDialog {
+    verb: SnapshotVerb,
     host: HostName,
     sandbox: SandboxId,
-    name: Field,
+    name: TextInput,
     live: bool,
     overwrite: bool,
-    focus: Part,
+    focus: CreateField,
 }
 
-impl Cut {
+impl CreateSnapshotDialog {
     /// Asks for the name of a snapshot of `sandbox`.
-    pub(crate) fn new(verb: Verb, host: HostName, sandbox: SandboxId) -> Self {
+    pub(crate) fn new(verb: SnapshotVerb, host: HostName, sandbox: SandboxId) -> Self {
         Self {
             verb,
             host,
             sandbox,
-            name: Field::default(),
+            name: TextInput::default(),
             live: false,
             overwrite: false,
-            focus: Part::Name,
+            focus: CreateField::Name,
         }
     }
 
-    fn word(&self) -> &'static str {
+    fn verb_name(&self) -> &'static str {
         match self.verb {
-            Verb::Create => "create",
-            Verb::Push => "push",
+            SnapshotVerb::Create => "create",
+            SnapshotVerb::Push => "push",
         }
     }
 
@@ -75,30 +75,30 @@ impl Cut {
             .is_ok_and(|name| lookup::object(view, &name).is_some())
     }
 
-    fn parts(&self, view: &View) -> Vec<Part> {
-        let mut parts = vec![Part::Name];
+    fn visible_fields(&self, view: &View) -> Vec<CreateField> {
+        let mut parts = vec![CreateField::Name];
         if self.can_be_live(view) {
-            parts.push(Part::Live);
+            parts.push(CreateField::Live);
         }
         if self.exists(view) {
-            parts.push(Part::Overwrite);
+            parts.push(CreateField::Overwrite);
         }
         parts
     }
 
     fn can_be_live(&self, view: &View) -> bool {
-        self.verb == Verb::Create
+        self.verb == SnapshotVerb::Create
             && lookup::sandbox(view, &self.host, &self.sandbox).is_some_and(|s| s.state.is_active())
     }
 
     /// Why it cannot be done to this sandbox at all.
     fn refusal(&self, view: &View) -> Option<String> {
         match &view.bucket.link {
-            Link::Off => {
-                return Some("no bucket is configured: name one in config.toml".to_owned());
+            Link::Unconfigured => {
+                return Some("no bucket configured: set [bucket] name in config.toml".to_owned());
             }
             Link::Down(error) => return Some(error.to_string()),
-            Link::Opening | Link::Up => {}
+            Link::Connecting | Link::Up => {}
         }
         if let Some(Link::Down(error)) = lookup::host(view, &self.host).map(|host| &host.link) {
             return Some(error.to_string());
@@ -108,7 +108,7 @@ impl Cut {
                 "{} is no longer on host {}",
                 self.sandbox, self.host
             )),
-            Some(sandbox) if self.verb == Verb::Push => push_refusal(sandbox),
+            Some(sandbox) if self.verb == SnapshotVerb::Push => push_refusal(sandbox),
             Some(_) => None,
         }
     }
@@ -121,13 +121,13 @@ impl Cut {
         let name = self.name()?;
         if self.exists(view) && !self.overwrite {
             return Err(format!(
-                "{name} is in the bucket already: tick overwrite or take another name"
+                "{name} already exists in the bucket: tick overwrite or choose another name"
             ));
         }
         let (host, sandbox) = (self.host.clone(), self.sandbox.clone());
         let overwrite = self.overwrite && self.exists(view);
         Ok(match self.verb {
-            Verb::Create => {
+            SnapshotVerb::Create => {
                 let live = self.live && self.can_be_live(view);
                 Operation::Create {
                     host,
@@ -138,7 +138,7 @@ impl Cut {
                     compact: false,
                 }
             }
-            Verb::Push => Operation::Push {
+            SnapshotVerb::Push => Operation::Push {
                 host,
                 sandbox,
                 name,
@@ -149,8 +149,8 @@ impl Cut {
     }
 
     /// Takes a key.
-    pub(crate) fn key(&mut self, key: KeyEvent, view: &View) -> Reply {
-        let parts = self.parts(view);
+    pub(crate) fn on_key(&mut self, key: KeyEvent, view: &View) -> DialogReply {
+        let parts = self.visible_fields(view);
         let at = parts
             .iter()
             .position(|part| *part == self.focus)
@@ -158,30 +158,32 @@ impl Cut {
         match key.code {
             KeyCode::Enter => {
                 if let Ok(operation) = self.operation(view) {
-                    return Reply::Close(vec![Command::Submit(operation)]);
+                    return DialogReply::Close(vec![Command::Submit(operation)]);
                 }
             }
             KeyCode::Tab | KeyCode::Down => self.focus = parts[(at + 1) % parts.len()],
             KeyCode::BackTab | KeyCode::Up => {
                 self.focus = parts[(at + parts.len() - 1) % parts.len()];
             }
-            KeyCode::Char(' ') if self.focus == Part::Live => self.live = !self.live,
-            KeyCode::Char(' ') if self.focus == Part::Overwrite => self.overwrite = !self.overwrite,
-            _ if self.focus == Part::Name => {
+            KeyCode::Char(' ') if self.focus == CreateField::Live => self.live = !self.live,
+            KeyCode::Char(' ') if self.focus == CreateField::Overwrite => {
+                self.overwrite = !self.overwrite
+            }
+            _ if self.focus == CreateField::Name => {
                 let before = self.name.text().to_owned();
-                self.name.key(key);
+                self.name.on_key(key);
                 if before != self.name.text() {
                     self.overwrite = false;
                 }
             }
             _ => {}
         }
-        Reply::Stay
+        DialogReply::Stay
     }
 
     /// Takes pasted text.
     pub(crate) fn paste(&mut self, text: &str) {
-        if self.focus == Part::Name {
+        if self.focus == CreateField::Name {
             self.name.paste(text.trim());
             self.overwrite = false;
         }
@@ -192,7 +194,7 @@ impl Cut {
         let mut content = Content {
             title: format!(
                 "{} a snapshot of {} on {}",
-                self.word(),
+                self.verb_name(),
                 self.sandbox,
                 self.host
             ),
@@ -200,24 +202,30 @@ impl Cut {
         };
         let refusal = self.refusal(view);
         if let Some(sandbox) = lookup::sandbox(view, &self.host, &self.sandbox) {
-            content.say(&cost(sandbox), 0, theme.text, width);
+            content.push_wrapped(&describe_upload(sandbox), 0, theme.text, width);
             if sandbox.state == SandboxState::Saved {
-                content.say(
-                    "Its memory was saved and is not in the disk: the snapshot is what the disk \
-                     holds, as after pulling the plug.",
+                content.push_wrapped(
+                    "Its saved memory is not on the disk: the snapshot has what the disk \
+                     holds, as after a power cut.",
                     0,
                     theme.warn,
                     width,
                 );
             }
-            content.gap();
+            content.push_blank();
         }
-        content.field("Name: ", &self.name, self.focus == Part::Name, width, theme);
-        self.say_about_name(&mut content, view, theme, width);
+        content.push_text_input(
+            "Name: ",
+            &self.name,
+            self.focus == CreateField::Name,
+            width,
+            theme,
+        );
+        self.describe_name(&mut content, view, theme, width);
         if self.can_be_live(view) {
-            content.gap();
-            let focused = self.focus == Part::Live;
-            content.tick(
+            content.push_blank();
+            let focused = self.focus == CreateField::Live;
+            content.push_check_box(
                 "live: do not pause the guest",
                 self.live,
                 focused,
@@ -228,19 +236,19 @@ impl Cut {
                 let warning = "Live: the disk is read while the guest writes to it. The snapshot may \
                     be inconsistent (live-unsafe), its file system unclean and open files incomplete; check it \
                     before it becomes a base.";
-                content.say(warning, 4, theme.warn, width);
+                content.push_wrapped(warning, 4, theme.warn, width);
             } else {
-                let promise = self.promise(view);
-                content.say(&promise, 4, theme.dim, width);
+                let promise = self.describe_effect(view);
+                content.push_wrapped(&promise, 4, theme.dim, width);
             }
         }
         if let Some(reason) = &refusal {
-            content.gap();
-            content.say(&format!("✗ {reason}"), 0, theme.bad, width);
+            content.push_blank();
+            content.push_wrapped(&format!("✗ {reason}"), 0, theme.bad, width);
         }
         let ready = self.operation(view).is_ok();
-        content.keys = vec![("enter", self.word(), ready), ("tab", "next", true)];
-        if self.focus != Part::Name {
+        content.keys = vec![("enter", self.verb_name(), ready), ("tab", "next", true)];
+        if self.focus != CreateField::Name {
             content.keys.push(("space", "tick", true));
         }
         content.keys.push(("esc", "close", true));
@@ -248,30 +256,30 @@ impl Cut {
     }
 
     /// How a running guest's disk is read, and what that means for the guest and for the snapshot.
-    fn promise(&self, view: &View) -> String {
+    fn describe_effect(&self, view: &View) -> String {
         let sandbox = lookup::sandbox(view, &self.host, &self.sandbox);
         let chain = sandbox.map_or(&[][..], |sandbox| &sandbox.chain);
         let overlay = chain.first().and_then(|link| link.size_bytes);
         let all: u64 = chain.iter().filter_map(|link| link.size_bytes).sum();
         if sandbox.is_some_and(|sandbox| sandbox.state.is_quiescent()) {
-            return "Safe: it stands still already, and is read as it is.".to_owned();
+            return "Safe: the guest is not running; its disk is read as it is.".to_owned();
         }
-        let (pause, quiet) = match lookup::host(view, &self.host).and_then(|host| host.running) {
+        let (pause, quiet) = match lookup::host(view, &self.host).and_then(|host| host.running_method) {
             Some(Method::Backup) | None => (
-                "Safe (backup): the guest is paused for milliseconds and goes on while its disk is read.".to_owned(),
+                "Safe (backup): the guest is paused for milliseconds and runs while its disk is read.".to_owned(),
                 "quiesced where its guest agent answers, else crash-consistent",
             ),
             Some(Method::Copy) => (
                 format!(
                     "Safe (copy): the guest is paused while its overlay is copied, about {}.",
-                    seconds(overlay.unwrap_or(0) / COPY_RATE)
+                    format_seconds(overlay.unwrap_or(0) / COPY_RATE)
                 ),
                 "crash-consistent",
             ),
             Some(_) => (
                 format!(
                     "Safe (convert): the guest is paused while its disk is converted, about {}.",
-                    seconds(all / CONVERT_RATE)
+                    format_seconds(all / CONVERT_RATE)
                 ),
                 "crash-consistent",
             ),
@@ -279,25 +287,25 @@ impl Cut {
         format!("{pause} The snapshot is {quiet}.")
     }
 
-    fn say_about_name(&self, content: &mut Content, view: &View, theme: &Theme, width: usize) {
+    fn describe_name(&self, content: &mut Content, view: &View, theme: &Theme, width: usize) {
         match self.name() {
             _ if self.name.text().is_empty() => {
                 let rule =
                     "1 to 128 letters, digits, '.', '_' and '-', beginning with a letter or digit";
-                content.say(rule, 6, theme.dim, width);
+                content.push_wrapped(rule, 6, theme.dim, width);
             }
-            Err(error) => content.say(&format!("✗ {error}"), 6, theme.bad, width),
+            Err(error) => content.push_wrapped(&format!("✗ {error}"), 6, theme.bad, width),
             Ok(name) if self.exists(view) => {
                 let found = lookup::object(view, &name).map_or(0, |object| object.size_bytes);
-                let text = format!("! {name} is in the bucket already ({})", size(found));
-                content.say(&text, 6, theme.warn, width);
+                let text = format!("! {name} already exists in the bucket ({})", size(found));
+                content.push_wrapped(&text, 6, theme.warn, width);
                 let label = format!("overwrite: replace {name} in the bucket");
-                let focused = self.focus == Part::Overwrite;
-                content.tick(&label, self.overwrite, focused, true, theme);
+                let focused = self.focus == CreateField::Overwrite;
+                content.push_check_box(&label, self.overwrite, focused, true, theme);
             }
             Ok(name) => {
-                let text = format!("✓ goes to {}{}", view.bucket.location, name.file_name());
-                content.say(&text, 6, theme.good, width);
+                let text = format!("✓ uploads to {}{}", view.bucket.location, name.file_name());
+                content.push_wrapped(&text, 6, theme.good, width);
             }
         }
     }
@@ -307,18 +315,18 @@ impl Cut {
 pub(crate) fn push_refusal(sandbox: &Sandbox) -> Option<String> {
     (!sandbox.state.is_quiescent()).then(|| {
         format!(
-            "{} is {}: push needs a stopped or paused sandbox; create (c) also cuts from a running one",
+            "{} is {}: push needs a stopped or paused sandbox; use create (c) for a running one",
             sandbox.id,
             sandbox.state.as_str()
         )
     })
 }
 
-fn seconds(seconds: u64) -> String {
+fn format_seconds(seconds: u64) -> String {
     format!("{} s", seconds.max(1))
 }
 
-fn cost(sandbox: &Sandbox) -> String {
+fn describe_upload(sandbox: &Sandbox) -> String {
     let known: Option<u64> = sandbox.chain.iter().map(|link| link.size_bytes).sum();
     let state = sandbox.state.as_str();
     let quiet = match sandbox.state {

@@ -9,7 +9,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Clear;
 use ratatui_image::Image;
 
-use super::dialogs::keys;
+use super::dialogs::key_line;
 use super::text;
 use crate::app::{App, Areas};
 use crate::dialog::ScreenView;
@@ -19,12 +19,12 @@ use snapdeck_engine::{HostView, Sample, SandboxMetrics};
 use snapdeck_model::{AgentChannel, Guest, GuestAccess, HostName, Sandbox, SandboxId, Vnc};
 
 /// Under this a picture tells nothing.
-const SMALLEST: Size = Size::new(10, 3);
+const MIN_PICTURE: Size = Size::new(10, 3);
 /// From this height on there is room for long graphs.
-const TALL: u16 = 9;
+const LONG_GRAPH_HEIGHT: u16 = 9;
 
 /// The place for the screen at the right of the details.
-pub(super) fn room(app: &App, inner: Rect) -> Option<Rect> {
+pub(super) fn picture_area(app: &App, inner: Rect) -> Option<Rect> {
     let hidden = !app.layers.is_empty() && !app.canvas.is_text();
     if !app.canvas.is_enabled() || hidden {
         return None;
@@ -33,7 +33,7 @@ pub(super) fn room(app: &App, inner: Rect) -> Option<Rect> {
     // Wide enough for any usual screen, so that the text beside it does not jump.
     let most = Size::new(inner.width * 2 / 5, inner.height);
     let size = app.canvas.fit((16, 9), most);
-    let fits = size.width >= SMALLEST.width && size.height >= SMALLEST.height;
+    let fits = size.width >= MIN_PICTURE.width && size.height >= MIN_PICTURE.height;
     fits.then(|| Rect {
         x: inner.right() - size.width,
         width: size.width,
@@ -42,7 +42,7 @@ pub(super) fn room(app: &App, inner: Rect) -> Option<Rect> {
 }
 
 /// Draws the screen into its place, as far as there is a picture of it.
-pub(super) fn picture(app: &App, frame: &mut Frame, room: Rect) {
+pub(super) fn draw_picture(app: &App, frame: &mut Frame, room: Rect) {
     let fits = |size: Size| size.width <= room.width && size.height <= room.height;
     match app.picture.as_ref().filter(|picture| fits(picture.size)) {
         Some(picture) => {
@@ -71,7 +71,13 @@ pub(super) fn picture(app: &App, frame: &mut Frame, room: Rect) {
 }
 
 /// The screen alone, as large as it gets.
-pub(super) fn full(app: &App, frame: &mut Frame, area: Rect, view: &ScreenView, areas: &mut Areas) {
+pub(super) fn draw_full_screen(
+    app: &App,
+    frame: &mut Frame,
+    area: Rect,
+    view: &ScreenView,
+    areas: &mut Areas,
+) {
     let theme = &app.theme;
     let content = view.content();
     let block = app
@@ -88,9 +94,9 @@ pub(super) fn full(app: &App, frame: &mut Frame, area: Rect, view: &ScreenView, 
         height: inner.height.min(1),
         ..inner
     };
-    frame.render_widget(keys(&content.keys, theme), last);
+    frame.render_widget(key_line(&content.keys, theme), last);
     areas.picture = Some(room);
-    let live = of(app, &view.host, &view.sandbox);
+    let live = watched_sandbox(app, &view.host, &view.sandbox);
     let fits = |size: Size| size.width <= room.width && size.height <= room.height;
     let shown = app.picture.as_ref().filter(|picture| fits(picture.size));
     if let (Some(picture), true) = (shown, live.is_some()) {
@@ -105,39 +111,45 @@ pub(super) fn full(app: &App, frame: &mut Frame, area: Rect, view: &ScreenView, 
     }
     let text = match live.and_then(|live| live.screen_error.as_ref()) {
         _ if !app.canvas.is_enabled() => {
-            "no pictures here: [console] picture is off, or NO_COLOR is set".to_owned()
+            "no screen: [console] picture is off or NO_COLOR is set".to_owned()
         }
         Some(error) => error.to_string(),
-        None if app.watch_target().is_none() => "it does not run any more".to_owned(),
-        None => "looking at its screen…".to_owned(),
+        None if app.watch_target().is_none() => "it is no longer running".to_owned(),
+        None => "loading the screen…".to_owned(),
     };
     let lines = wrap(&text, room.width.into()).into_iter();
     let lines: Vec<Line> = lines.map(|line| Line::styled(line, theme.dim)).collect();
-    text::lines(frame, room, &lines);
+    text::draw_lines(frame, room, &lines);
 }
 
-fn of<'a>(app: &'a App, host: &HostName, sandbox: &SandboxId) -> Option<&'a SandboxMetrics> {
+fn watched_sandbox<'a>(
+    app: &'a App,
+    host: &HostName,
+    sandbox: &SandboxId,
+) -> Option<&'a SandboxMetrics> {
     let live = app.metrics.as_deref()?;
-    (live.look.host == *host && live.look.sandbox == *sandbox).then_some(live)
+    (live.target.host == *host && live.target.sandbox == *sandbox).then_some(live)
 }
 
 /// How long it has been running, for the end of the first line.
-pub(super) fn uptime(app: &App, sandbox: &Sandbox, host: &HostView, now: Instant) -> String {
-    let started = of(app, &host.name, &sandbox.id).and_then(|live| live.started);
+pub(super) fn format_uptime(app: &App, sandbox: &Sandbox, host: &HostView, now: Instant) -> String {
+    let started = watched_sandbox(app, &host.name, &sandbox.id).and_then(|live| live.started_at);
     started.map_or(String::new(), |started| {
         format!(", up {}", clock(now.saturating_duration_since(started)))
     })
 }
 
 /// Lines about what it does, where it does anything.
-pub(super) fn lines(
+pub(super) fn push_metrics(
     lines: &mut Vec<Line<'static>>,
     app: &App,
     (host, sandbox): (&HostView, &Sandbox),
     (width, height): (usize, u16),
     now: Instant,
 ) {
-    let Some(live) = of(app, &host.name, &sandbox.id).filter(|_| sandbox.state.is_active()) else {
+    let Some(live) =
+        watched_sandbox(app, &host.name, &sandbox.id).filter(|_| sandbox.state.is_active())
+    else {
         return;
     };
     let theme = &app.theme;
@@ -145,11 +157,11 @@ pub(super) fn lines(
         let text = format!(" ✗ {error}");
         lines.push(Line::styled(clip(&text, width), theme.warn));
     }
-    let columns = if height >= TALL { 24 } else { 8 };
+    let columns = if height >= LONG_GRAPH_HEIGHT { 24 } else { 8 };
     match live.samples.back() {
         Some(last) => {
-            let parts = usage(&live.samples, last, columns, !app.plain, theme);
-            flow(lines, parts, width);
+            let parts = usage_spans(&live.samples, last, columns, !app.plain, theme);
+            push_flowed(lines, parts, width);
         }
         None if live.error.is_none() => lines.push(Line::styled(" measuring…", theme.dim)),
         None => {}
@@ -157,7 +169,7 @@ pub(super) fn lines(
     if let Some(age) = live
         .samples
         .back()
-        .map(|last| now.saturating_duration_since(last.at))
+        .map(|last| now.saturating_duration_since(last.time))
         && live.error.is_some()
     {
         lines.push(Line::styled(
@@ -165,23 +177,23 @@ pub(super) fn lines(
             theme.dim,
         ));
     }
-    if let Some(reach) = &live.reach {
-        lines.push(of_vnc(reach, host, theme));
-        if let Some(line) = of_guest(reach, live.guest.as_ref(), theme) {
+    if let Some(reach) = &live.guest_access {
+        lines.push(vnc_line(reach, host, theme));
+        if let Some(line) = guest_line(reach, live.guest.as_ref(), theme) {
             lines.push(line);
         }
     }
 }
 
-type Part = Vec<Span<'static>>;
+type UsageColumn = Vec<Span<'static>>;
 
-fn usage(
+fn usage_spans(
     samples: &VecDeque<Sample>,
     last: &Sample,
     columns: usize,
     graphs: bool,
     theme: &Theme,
-) -> Vec<Part> {
+) -> Vec<UsageColumn> {
     let series = |value: &dyn Fn(&Sample) -> f64| -> Vec<f64> {
         let first = samples.len().saturating_sub(columns);
         samples.iter().skip(first).map(value).collect()
@@ -198,7 +210,7 @@ fn usage(
         spans
     };
     // A graph of a line that is nearly idle is flat.
-    const QUIET: f64 = 64.0 * 1024.0;
+    const MIN_GRAPH_SCALE: f64 = 64.0 * 1024.0;
     let mut parts = Vec::new();
     if let Some(cpu) = last.cpu {
         let values = series(&|sample| sample.cpu.unwrap_or(0.0));
@@ -208,21 +220,25 @@ fn usage(
     if let Some(bytes) = last.resident_bytes {
         parts.push(part("memory", None, size(bytes)));
     }
-    let disk = series(&|sample| sample.read + sample.written);
-    let text = format!("r {} w {}", rate(last.read), rate(last.written));
-    parts.push(part("disk", Some((disk, QUIET)), text));
-    let net = series(&|sample| sample.received + sample.sent);
-    let text = format!("in {} out {}", rate(last.received), rate(last.sent));
-    parts.push(part("net", Some((net, QUIET)), text));
-    if let Some(text) = growth(samples) {
+    let disk = series(&|sample| sample.read_rate + sample.write_rate);
+    let text = format!("r {} w {}", rate(last.read_rate), rate(last.write_rate));
+    parts.push(part("disk", Some((disk, MIN_GRAPH_SCALE)), text));
+    let net = series(&|sample| sample.receive_rate + sample.send_rate);
+    let text = format!(
+        "in {} out {}",
+        rate(last.receive_rate),
+        rate(last.send_rate)
+    );
+    parts.push(part("net", Some((net, MIN_GRAPH_SCALE)), text));
+    if let Some(text) = growth_text(samples) {
         parts.push(part("overlay", None, text));
     }
     parts
 }
 
 /// How large the overlay is, and how much it has grown while it was looked at.
-fn growth(samples: &VecDeque<Sample>) -> Option<String> {
-    let known = |sample: &Sample| Some((sample.at, sample.overlay_bytes?));
+fn growth_text(samples: &VecDeque<Sample>) -> Option<String> {
+    let known = |sample: &Sample| Some((sample.time, sample.overlay_bytes?));
     let (first_at, first) = samples.iter().find_map(known)?;
     let (last_at, last) = samples.iter().rev().find_map(known)?;
     let span = last_at.saturating_duration_since(first_at);
@@ -234,7 +250,7 @@ fn growth(samples: &VecDeque<Sample>) -> Option<String> {
 }
 
 /// Puts parts one after the other, as many in a line as fit.
-fn flow(lines: &mut Vec<Line<'static>>, parts: Vec<Part>, width: usize) {
+fn push_flowed(lines: &mut Vec<Line<'static>>, parts: Vec<UsageColumn>, width: usize) {
     let mut line = Line::raw(" ");
     for part in parts {
         let part = Line::from(part);
@@ -247,7 +263,7 @@ fn flow(lines: &mut Vec<Line<'static>>, parts: Vec<Part>, width: usize) {
     lines.push(line);
 }
 
-fn of_vnc(reach: &GuestAccess, host: &HostView, theme: &Theme) -> Line<'static> {
+fn vnc_line(reach: &GuestAccess, host: &HostView, theme: &Theme) -> Line<'static> {
     let text = match &reach.vnc {
         None => "none".to_owned(),
         Some(vnc @ Vnc::Tcp { .. }) => {
@@ -258,7 +274,7 @@ fn of_vnc(reach: &GuestAccess, host: &HostView, theme: &Theme) -> Line<'static> 
     Line::from(vec![Span::styled(" VNC ", theme.dim), Span::raw(text)])
 }
 
-fn of_guest(reach: &GuestAccess, guest: Option<&Guest>, theme: &Theme) -> Option<Line<'static>> {
+fn guest_line(reach: &GuestAccess, guest: Option<&Guest>, theme: &Theme) -> Option<Line<'static>> {
     let told = |guest: &Guest| {
         let names = [guest.os.clone(), guest.hostname.clone()];
         let parts: Vec<String> = names
@@ -267,15 +283,17 @@ fn of_guest(reach: &GuestAccess, guest: Option<&Guest>, theme: &Theme) -> Option
             .chain(guest.addresses.iter().cloned())
             .collect();
         if parts.is_empty() {
-            return "its agent says nothing of it".to_owned();
+            return "not reported by the guest agent".to_owned();
         }
         parts.join(", ")
     };
     let text = match (reach.agent, guest) {
         (AgentChannel::None, _) => return None,
         (AgentChannel::Connected, Some(guest)) => told(guest),
-        (AgentChannel::Connected, None) => "its agent does not answer".to_owned(),
-        (AgentChannel::Disconnected, _) => "no agent answers (it boots, or has none)".to_owned(),
+        (AgentChannel::Connected, None) => "the guest agent does not answer".to_owned(),
+        (AgentChannel::Disconnected, _) => {
+            "no guest agent (still booting, or not installed)".to_owned()
+        }
     };
     Some(Line::from(vec![
         Span::styled(" guest ", theme.dim),

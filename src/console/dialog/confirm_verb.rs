@@ -4,7 +4,7 @@
 use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::text::{Line, Span};
 
-use super::{Content, Field, Reply};
+use super::{Content, DialogReply, TextInput};
 use crate::app::Command;
 use crate::format::{count, fit, size};
 use crate::lookup;
@@ -23,18 +23,20 @@ pub(crate) fn refusal(verb: SandboxVerb, state: SandboxState) -> Option<&'static
     use SandboxState::*;
     match (verb, state) {
         (SandboxVerb::Start, ShutOff | Saved) => None,
-        (SandboxVerb::Start, Running) => Some("it runs already"),
-        (SandboxVerb::Start, Paused | Suspended) => Some("it is paused: resume it"),
+        (SandboxVerb::Start, Running) => Some("it is already running"),
+        (SandboxVerb::Start, Paused | Suspended) => Some("it is paused: resume it first"),
         (SandboxVerb::Start, Crashed) => Some("it crashed: force it off first"),
         (SandboxVerb::Stop { .. }, Running) => None,
         (SandboxVerb::Stop { .. }, Paused | Suspended) => {
-            Some("its guest hears nothing: resume it, or force it off")
+            Some("it is paused and cannot react to a shutdown request; resume it or force it off")
         }
-        (SandboxVerb::Stop { .. }, Crashed) => Some("its guest hears nothing: force it off"),
+        (SandboxVerb::Stop { .. }, Crashed) => {
+            Some("it is suspended or crashed and cannot react to a shutdown request; force it off")
+        }
         (SandboxVerb::ForceOff, state) if state.is_active() => None,
-        (SandboxVerb::Stop { .. } | SandboxVerb::ForceOff, _) => Some("it does not run"),
+        (SandboxVerb::Stop { .. } | SandboxVerb::ForceOff, _) => Some("it is not running"),
         (SandboxVerb::Pause, Running) => None,
-        (SandboxVerb::Pause, _) => Some("it does not run"),
+        (SandboxVerb::Pause, _) => Some("it is not running"),
         (SandboxVerb::Resume, Paused | Suspended) => None,
         (SandboxVerb::Resume, _) => Some("it is not paused"),
         (SandboxVerb::Save, Running | Paused) => None,
@@ -52,10 +54,10 @@ pub(super) fn is_harmless(verb: SandboxVerb) -> bool {
 }
 
 /// A sandbox with its host.
-type Chosen<'a> = (&'a HostName, &'a Sandbox);
+type SelectedSandbox<'a> = (&'a HostName, &'a Sandbox);
 
 /// Names what a verb is about.
-pub(super) fn who(ids: &[(HostName, SandboxId)]) -> String {
+pub(super) fn sandbox_names(ids: &[(HostName, SandboxId)]) -> String {
     match ids {
         [(host, one)] => format!("{one} on {host}"),
         [(first, _), ..] if ids.iter().all(|(host, _)| host == first) => {
@@ -67,51 +69,54 @@ pub(super) fn who(ids: &[(HostName, SandboxId)]) -> String {
 
 /// The dialog.
 #[derive(Debug)]
-pub(crate) struct Turn {
+pub(crate) struct ConfirmVerb {
     verb: SandboxVerb,
     ids: Vec<(HostName, SandboxId)>,
     /// Why it is asked, where the operator did not ask for it.
-    because: Option<String>,
-    typed: Field,
+    reason: Option<String>,
+    confirmation: TextInput,
 }
 
-impl Turn {
+impl ConfirmVerb {
     /// Asks whether `verb` shall be done to `ids`.
     pub(crate) fn new(verb: SandboxVerb, ids: Vec<(HostName, SandboxId)>) -> Self {
         Self {
             verb,
             ids,
-            because: None,
-            typed: Field::default(),
+            reason: None,
+            confirmation: TextInput::default(),
         }
     }
 
     /// Asks whether the power of `id` shall be cut, which has not stopped.
-    pub(crate) fn not_stopped(host: HostName, id: SandboxId, because: String) -> Self {
+    pub(crate) fn after_failed_stop(host: HostName, id: SandboxId, because: String) -> Self {
         Self {
-            because: Some(because),
+            reason: Some(because),
             ..Self::new(SandboxVerb::ForceOff, vec![(host, id)])
         }
     }
 
     /// Takes up one more that has not stopped, where this is that question; tells whether it is.
-    pub(crate) fn add_not_stopped(&mut self, host: &HostName, id: &SandboxId) -> bool {
+    pub(crate) fn add_failed_stop(&mut self, host: &HostName, id: &SandboxId) -> bool {
         let one = (host.clone(), id.clone());
-        if self.because.is_some() && !self.ids.contains(&one) {
+        if self.reason.is_some() && !self.ids.contains(&one) {
             self.ids.push(one);
         }
-        self.because.is_some()
+        self.reason.is_some()
     }
 
     /// Those it is done to, and those that are left out with the reason.
-    fn parts<'a>(&'a self, view: &'a View) -> (Vec<Chosen<'a>>, Vec<(&'a SandboxId, String)>) {
+    fn partition_targets<'a>(
+        &'a self,
+        view: &'a View,
+    ) -> (Vec<SelectedSandbox<'a>>, Vec<(&'a SandboxId, String)>) {
         let mut goes = Vec::new();
         let mut skipped = Vec::new();
         for (host, id) in &self.ids {
             let link = lookup::host(view, host).map(|host| &host.link);
             let why = match (lookup::sandbox(view, host, id), link) {
                 (_, Some(Link::Down(_))) => Some(format!("{host} does not answer")),
-                (None, _) => Some("it is gone".to_owned()),
+                (None, _) => Some("it no longer exists".to_owned()),
                 (Some(sandbox), _) => {
                     let why = refusal(self.verb, sandbox.state);
                     if why.is_none() {
@@ -127,8 +132,8 @@ impl Turn {
 
     /// What is left to do.
     pub(crate) fn operations(&self, view: &View) -> Vec<Operation> {
-        let (goes, _) = self.parts(view);
-        let operation = |(host, sandbox): Chosen| Operation::Sandbox {
+        let (goes, _) = self.partition_targets(view);
+        let operation = |(host, sandbox): SelectedSandbox| Operation::Sandbox {
             host: host.clone(),
             id: sandbox.id.clone(),
             verb: self.verb,
@@ -141,7 +146,7 @@ impl Turn {
         if self.verb != SandboxVerb::Destroy {
             return None;
         }
-        match self.parts(view).0.as_slice() {
+        match self.partition_targets(view).0.as_slice() {
             [] => None,
             [(_, one)] => Some(one.id.to_string()),
             many => Some(format!("destroy {}", many.len())),
@@ -149,38 +154,42 @@ impl Turn {
     }
 
     /// Takes a key.
-    pub(crate) fn key(&mut self, key: KeyEvent, view: &View) -> Reply {
+    pub(crate) fn on_key(&mut self, key: KeyEvent, view: &View) -> DialogReply {
         let operations = self.operations(view);
         let possible = !operations.is_empty();
-        let submit = || Reply::Close(vec![Command::SubmitAll(operations)]);
+        let submit = || DialogReply::Close(vec![Command::SubmitAll(operations)]);
         match (self.phrase(view), key.code) {
             (Some(phrase), KeyCode::Enter) => {
-                let confirmed = possible && phrase == self.typed.text();
-                return if confirmed { submit() } else { Reply::Stay };
+                let confirmed = possible && phrase == self.confirmation.text();
+                return if confirmed {
+                    submit()
+                } else {
+                    DialogReply::Stay
+                };
             }
-            (Some(_), _) => drop(self.typed.key(key)),
+            (Some(_), _) => drop(self.confirmation.on_key(key)),
             (None, KeyCode::Char('y')) if possible => return submit(),
-            (None, KeyCode::Char('n' | 'q')) => return Reply::close(),
+            (None, KeyCode::Char('n' | 'q')) => return DialogReply::close(),
             _ => {}
         }
-        Reply::Stay
+        DialogReply::Stay
     }
 
     /// Takes pasted text.
     pub(crate) fn paste(&mut self, text: &str) {
-        self.typed.paste(text.trim());
+        self.confirmation.paste(text.trim());
     }
 
     /// What it shows.
     pub(crate) fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
         let word = self.verb.as_str();
-        let (goes, skipped) = self.parts(view);
+        let (goes, skipped) = self.partition_targets(view);
         let mut content = Content {
-            title: format!("{word} {}", who(&self.ids)),
+            title: format!("{word} {}", sandbox_names(&self.ids)),
             ..Content::default()
         };
-        if let Some(because) = &self.because {
-            content.say(because, 0, theme.warn, width);
+        if let Some(because) = &self.reason {
+            content.push_wrapped(because, 0, theme.warn, width);
         }
         let style = if is_harmless(self.verb) {
             theme.text
@@ -188,31 +197,33 @@ impl Turn {
             theme.warn
         };
         if !goes.is_empty() {
-            content.say(self.meaning(), 0, style, width);
-            content.gap();
+            content.push_wrapped(self.describe_effect(), 0, style, width);
+            content.push_blank();
             for (host, sandbox) in &goes {
-                content.lines.push(line(host, sandbox, width, theme));
+                content
+                    .lines
+                    .push(sandbox_line(host, sandbox, width, theme));
                 if self.verb == SandboxVerb::Destroy {
-                    for path in files(sandbox) {
-                        content.say(&format!("· {path}"), 4, theme.text, width);
+                    for path in removed_files(sandbox) {
+                        content.push_wrapped(&format!("· {path}"), 4, theme.text, width);
                     }
                 }
             }
         }
         if !skipped.is_empty() {
-            content.gap();
-            content.say("Left out:", 0, theme.dim, width);
+            content.push_blank();
+            content.push_wrapped("Left out:", 0, theme.dim, width);
             for (id, why) in skipped {
-                content.say(&format!("{id}: {why}"), 2, theme.dim, width);
+                content.push_wrapped(&format!("{id}: {why}"), 2, theme.dim, width);
             }
         }
         let ready = !self.operations(view).is_empty();
         match self.phrase(view) {
             Some(phrase) => {
-                content.gap();
-                content.say(&format!("Type {phrase} to confirm:"), 0, theme.text, width);
-                content.field("> ", &self.typed, true, width, theme);
-                let same = phrase == self.typed.text();
+                content.push_blank();
+                content.push_wrapped(&format!("Type {phrase} to confirm:"), 0, theme.text, width);
+                content.push_text_input("> ", &self.confirmation, true, width, theme);
+                let same = phrase == self.confirmation.text();
                 content.keys = vec![("enter", word, ready && same)];
             }
             None => content.keys = vec![("y", word, ready), ("n", "leave it", true)],
@@ -221,32 +232,28 @@ impl Turn {
         content
     }
 
-    fn meaning(&self) -> &'static str {
+    fn describe_effect(&self) -> &'static str {
         match self.verb {
-            SandboxVerb::Start => "Started, or restored where its memory was saved:",
+            SandboxVerb::Start => "Starts the sandbox, from its saved state if it has one:",
             SandboxVerb::Stop { .. } => {
-                "The guest is asked to shut down. If it does not, you are asked whether to cut its power:"
+                "Asks the guest to shut down. If it does not, you can force it off:"
             }
-            SandboxVerb::ForceOff => {
-                "Its power is cut: what the guest has not written to its disk is lost."
-            }
-            SandboxVerb::Pause => "The guest stands still, its memory stays in the host's:",
-            SandboxVerb::Resume => "The guest goes on:",
+            SandboxVerb::ForceOff => "Forces it off: data that the guest has not written is lost.",
+            SandboxVerb::Pause => "Pauses the guest; its memory stays in host RAM:",
+            SandboxVerb::Resume => "Resumes the guest:",
             SandboxVerb::Save => {
-                "Its memory is written to the host's disk, and it ends until it is restored:"
+                "Writes its memory to the host's disk and stops it until it is restored:"
             }
-            SandboxVerb::Restore => "The guest goes on where it was saved:",
-            SandboxVerb::DropSaved => {
-                "Its saved memory is forgotten, as if its power had been cut:"
-            }
+            SandboxVerb::Restore => "Restores the guest from its saved state:",
+            SandboxVerb::DropSaved => "Discards its saved state, as after a power cut:",
             SandboxVerb::Destroy => {
-                "This goes for good, running or not. The snapshot it stands on stays:"
+                "Destroys it permanently, running or not. Its base snapshot stays:"
             }
         }
     }
 }
 
-fn line(host: &HostName, sandbox: &Sandbox, width: usize, theme: &Theme) -> Line<'static> {
+fn sandbox_line(host: &HostName, sandbox: &Sandbox, width: usize, theme: &Theme) -> Line<'static> {
     let overlay = sandbox.chain.first().and_then(|link| link.size_bytes);
     let overlay = overlay.map_or(String::new(), |bytes| format!("overlay {}", size(bytes)));
     let name = fit(sandbox.id.as_str(), (width / 2).clamp(8, 40));
@@ -257,8 +264,8 @@ fn line(host: &HostName, sandbox: &Sandbox, width: usize, theme: &Theme) -> Line
 }
 
 /// What is removed with a sandbox.
-fn files(sandbox: &Sandbox) -> Vec<String> {
-    let saved = (sandbox.state == SandboxState::Saved).then(|| "its saved memory".to_owned());
+fn removed_files(sandbox: &Sandbox) -> Vec<String> {
+    let saved = (sandbox.state == SandboxState::Saved).then(|| "its saved state".to_owned());
     let disk = sandbox.disk().map(str::to_owned);
     [disk, sandbox.variables.clone(), saved]
         .into_iter()

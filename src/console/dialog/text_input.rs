@@ -6,19 +6,19 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// A text field.
 #[derive(Debug, Default)]
-pub(crate) struct Field(Input);
+pub(crate) struct TextInput(Input);
 
-impl Field {
+impl TextInput {
     /// Longest text it takes, in characters.
     const MAX: usize = 256;
 
     /// A field that holds `text`.
-    pub(crate) fn holding(text: &str) -> Self {
+    pub(crate) fn with_text(text: &str) -> Self {
         Self(Input::new(text.to_owned()))
     }
 
     /// Takes a key; tells whether it was one for a field.
-    pub(crate) fn key(&mut self, key: KeyEvent) -> bool {
+    pub(crate) fn on_key(&mut self, key: KeyEvent) -> bool {
         let ctrl = key.modifiers.contains(KeyModifiers::CONTROL);
         let alt = key.modifiers.contains(KeyModifiers::ALT);
         let request = match (key.code, ctrl, alt) {

@@ -6,7 +6,7 @@ use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
-use super::{Content, Reply, result};
+use super::{Content, DialogReply, outcome_text};
 use crate::actions::Action;
 use crate::app::Command;
 use crate::cell::{self, Cell, Place, State};
@@ -18,12 +18,12 @@ use snapdeck_model::SnapshotName;
 
 /// The dialog.
 #[derive(Debug)]
-pub(crate) struct Whereabouts {
+pub(crate) struct SnapshotLocations {
     name: SnapshotName,
     place: Place,
 }
 
-impl Whereabouts {
+impl SnapshotLocations {
     /// Of `name`, `place` first.
     pub(crate) fn new(name: SnapshotName, place: Place) -> Self {
         Self { name, place }
@@ -36,13 +36,13 @@ impl Whereabouts {
     }
 
     /// Takes a key.
-    pub(crate) fn key(&mut self, key: KeyEvent, view: &View) -> Reply {
+    pub(crate) fn on_key(&mut self, key: KeyEvent, view: &View) -> DialogReply {
         match (key.code, self.job(view)) {
-            (KeyCode::Char('q') | KeyCode::Enter, _) => Reply::close(),
-            (KeyCode::Char('l'), _) => Reply::Instead(Action::Pull),
-            (KeyCode::Char('d'), _) => Reply::Instead(Action::Remove),
-            (KeyCode::Char('x'), Some(job)) => Reply::Do(vec![Command::Cancel(job)]),
-            _ => Reply::Stay,
+            (KeyCode::Char('q') | KeyCode::Enter, _) => DialogReply::close(),
+            (KeyCode::Char('l'), _) => DialogReply::Perform(Action::Pull),
+            (KeyCode::Char('d'), _) => DialogReply::Perform(Action::Remove),
+            (KeyCode::Char('x'), Some(job)) => DialogReply::Execute(vec![Command::Cancel(job)]),
+            _ => DialogReply::Stay,
         }
     }
 
@@ -57,10 +57,10 @@ impl Whereabouts {
         let rest = places.filter(|place| *place != self.place);
         for place in [self.place.clone()].into_iter().chain(rest) {
             let cell = cell::cell(view, &self.name, &place);
-            let lines = about(view, &place, &cell, theme, width, Instant::now());
+            let lines = describe_location(view, &place, &cell, theme, width, Instant::now());
             content.lines.extend(lines);
             if place == self.place {
-                content.gap();
+                content.push_blank();
             }
         }
         content.keys = vec![("esc", "close", true), ("j k", "scroll", true)];
@@ -68,7 +68,7 @@ impl Whereabouts {
         content.keys.push(("d", "remove", true));
         let place = self.place.name();
         if self.job(view).is_some() {
-            content.say(
+            content.push_wrapped(
                 &format!("x cancels the job of {place}"),
                 0,
                 theme.dim,
@@ -81,7 +81,7 @@ impl Whereabouts {
 }
 
 /// What there is to say of one cell, in lines of `width` columns.
-pub(crate) fn about(
+pub(crate) fn describe_location(
     view: &View,
     place: &Place,
     cell: &Cell<'_>,
@@ -90,14 +90,17 @@ pub(crate) fn about(
     now: Instant,
 ) -> Vec<Line<'static>> {
     let (link, seen) = match place {
-        Place::Bucket => (Some(&view.bucket.link), view.bucket.seen),
+        Place::Bucket => (Some(&view.bucket.link), view.bucket.last_listing),
         Place::Host(name) => {
             let host = lookup::host(view, name);
-            (host.map(|host| &host.link), host.and_then(|host| host.seen))
+            (
+                host.map(|host| &host.link),
+                host.and_then(|host| host.last_scan),
+            )
         }
     };
     let (sign, words, style) = match &cell.state {
-        State::Unknown => ("?", "not known".to_owned(), theme.dim),
+        State::Unknown => ("?", "unknown".to_owned(), theme.dim),
         State::Absent => ("·", "absent".to_owned(), theme.dim),
         State::Damaged(why) => ("!", format!("damaged: {why}"), theme.warn),
         State::Present {
@@ -107,10 +110,10 @@ pub(crate) fn about(
         } => {
             let mut words = size(*bytes);
             if *differs {
-                words.push_str(", not the size of the one in the bucket");
+                words.push_str(", size differs from the bucket's");
             }
             if *users > 0 {
-                words.push_str(&format!(", under {}", count(*users, "sandbox")));
+                words.push_str(&format!(", base of {}", count(*users, "sandbox")));
             }
             (if *differs { "≠" } else { "●" }, words, theme.good)
         }
@@ -132,7 +135,7 @@ pub(crate) fn about(
         }
     };
     if let Some(job) = cell.job {
-        let (text, style) = of_job(job, theme);
+        let (text, style) = job_line(job, theme);
         say(&text, style);
     }
     match link {
@@ -141,17 +144,17 @@ pub(crate) fn about(
             let seen = seen.map_or(String::new(), |age| format!(" · seen {age} ago"));
             say(&format!("✗ {error}{seen}"), theme.bad);
         }
-        Some(Link::Opening) => say("◌ its answer is awaited", theme.warn),
+        Some(Link::Connecting) => say("◌ connecting…", theme.warn),
         _ => {}
     }
     lines
 }
 
-fn of_job(job: &JobView, theme: &Theme) -> (String, Style) {
+fn job_line(job: &JobView, theme: &Theme) -> (String, Style) {
     let title = job.operation.title();
     match &job.state {
-        JobState::Queued => (format!("◌ {title} waits for its turn"), theme.dim),
-        JobState::Cancelling => (format!("◐ {title} is being cancelled"), theme.warn),
+        JobState::Queued => (format!("◌ {title}: queued"), theme.dim),
+        JobState::Cancelling => (format!("◐ {title}: cancelling"), theme.warn),
         JobState::Running => {
             let progress = job.progress();
             let mut text = format!("● {title}: {}", progress.phase.as_str());
@@ -161,7 +164,7 @@ fn of_job(job: &JobView, theme: &Theme) -> (String, Style) {
             }
             (text, theme.good)
         }
-        JobState::Done(outcome) => (format!("✓ {title}: {}", result(outcome)), theme.dim),
+        JobState::Finished(outcome) => (format!("✓ {title}: {}", outcome_text(outcome)), theme.dim),
         JobState::Failed(error) => (format!("✗ {title}: {error}"), theme.bad),
     }
 }

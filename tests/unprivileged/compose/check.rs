@@ -1,4 +1,4 @@
-//! Makes chains with QEMU's tools, composes them, and lets QEMU and imago say what came out.
+//! Creates chains with QEMU's tools, composes them, and checks the images with QEMU and imago.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,35 +10,35 @@ use imago::{FormatAccess, FormatDriverBuilder, PermissiveImplicitOpenGate};
 use snapdeck_qcow2::{Layout, read_header};
 
 use crate::compose::cases::{Case, Generation, Kind, Overlay, Write};
-use crate::compose::driver::{Way, compose, tables_of};
+use crate::compose::driver::{Parameters, compose, tables_of};
 
-/// Imago reads disks up to this size whole.
-const WHOLE: u64 = 24 << 20;
+/// Imago reads larger disks in samples only.
+const MAX_FULL_READ: u64 = 24 << 20;
 
 /// Runs a tool that must succeed.
 pub(crate) fn run<S: AsRef<std::ffi::OsStr>>(program: &str, arguments: &[S]) {
-    let (fine, told) = attempt(program, arguments);
-    assert!(fine, "{told}");
+    let (success, message) = attempt(program, arguments);
+    assert!(success, "{message}");
 }
 
-/// Did it succeed, and what it said.
+/// Runs a tool; returns whether it succeeded, and a message with its output.
 pub(crate) fn attempt<S: AsRef<std::ffi::OsStr>>(program: &str, arguments: &[S]) -> (bool, String) {
     let output = Command::new(program).args(arguments).output().unwrap();
     let shown: Vec<String> = arguments
         .iter()
         .map(|argument| argument.as_ref().to_string_lossy().into_owned())
         .collect();
-    let told = format!(
+    let message = format!(
         "{program} {}: {}\n{}{}",
         shown.join(" "),
         output.status,
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
-    (output.status.success(), told)
+    (output.status.success(), message)
 }
 
-/// Runs `qemu-img` with arguments separated by blanks; no path here has one.
+/// Runs `qemu-img` with arguments separated by spaces.
 pub(crate) fn qemu_img(arguments: &str) {
     run(
         "qemu-img",
@@ -46,11 +46,11 @@ pub(crate) fn qemu_img(arguments: &str) {
     );
 }
 
-pub(crate) fn room() -> tempfile::TempDir {
+pub(crate) fn temp_dir() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
 }
 
-/// Files to write from; every sector of one is unlike the others, so that no two clusters can be mistaken.
+/// Returns the directory of source files. All sectors differ, so that exchanged clusters are detected.
 fn sources() -> &'static Path {
     static DIR: OnceLock<PathBuf> = OnceLock::new();
     DIR.get_or_init(|| {
@@ -58,7 +58,7 @@ fn sources() -> &'static Path {
         if dir.exists() {
             return dir;
         }
-        let made = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))
+        let new = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))
             .unwrap()
             .keep();
         for number in 0..4u64 {
@@ -75,18 +75,18 @@ fn sources() -> &'static Path {
                 let line = format!("{number} and {sector}; ");
                 text.extend(line.bytes().cycle().take(512));
             }
-            std::fs::write(made.join(format!("noise-{number}")), noise).unwrap();
-            std::fs::write(made.join(format!("text-{number}")), text).unwrap();
+            std::fs::write(new.join(format!("noise-{number}")), noise).unwrap();
+            std::fs::write(new.join(format!("text-{number}")), text).unwrap();
         }
-        // Whole under its name at once; another run's are the same.
-        if std::fs::rename(&made, &dir).is_err() {
-            std::fs::remove_dir_all(&made).unwrap();
+        // Atomic; the files of a concurrent run are the same.
+        if std::fs::rename(&new, &dir).is_err() {
+            std::fs::remove_dir_all(&new).unwrap();
         }
         dir
     })
 }
 
-/// Where a write goes on a disk of that size, and how long it is.
+/// Returns offset and length of a write.
 fn extent(write: &Write, size: u64, cluster: u64) -> (u64, u64) {
     let mut at = size / 512 * write.place / 1000 * 512;
     let mut length = write.sectors * 512;
@@ -97,8 +97,8 @@ fn extent(write: &Write, size: u64, cluster: u64) -> (u64, u64) {
     (at, length.min(size.saturating_sub(at)))
 }
 
-/// The commands of `qemu-io` for some writes.
-fn commands(writes: &[Write], size: u64, cluster: u64, packs: bool) -> Vec<String> {
+/// Returns the `qemu-io` commands for writes.
+fn commands(writes: &[Write], size: u64, cluster: u64, compress: bool) -> Vec<String> {
     let dir = sources().display();
     let command = |write: &Write| {
         let (at, length) = extent(write, size, cluster);
@@ -110,14 +110,14 @@ fn commands(writes: &[Write], size: u64, cluster: u64, packs: bool) -> Vec<Strin
             Kind::Zeros { unmap: false } => format!("write -q -z {to}"),
             Kind::Zeros { unmap: true } => format!("write -q -z -u {to}"),
             Kind::Discard => format!("discard -q {to}"),
-            Kind::Packed(number) if packs => format!("write -q -c -s {dir}/text-{number} {to}"),
+            Kind::Packed(number) if compress => format!("write -q -c -s {dir}/text-{number} {to}"),
             Kind::Packed(number) => format!("write -q -s {dir}/text-{number} {to}"),
         })
     };
     writes.iter().filter_map(command).collect()
 }
 
-fn write(path: &Path, format: &str, commands: &[String], must: bool) {
+fn write(path: &Path, format: &str, commands: &[String], must_succeed: bool) {
     if commands.is_empty() {
         return;
     }
@@ -127,9 +127,9 @@ fn write(path: &Path, format: &str, commands: &[String], must: bool) {
     }
     let path = path.display().to_string();
     arguments.push(&path);
-    let (fine, told) = attempt("qemu-io", &arguments);
-    // A packed write to what is there already is refused.
-    assert!(fine || !must, "{told}");
+    let (success, message) = attempt("qemu-io", &arguments);
+    // QEMU refuses a compressed write to an allocated cluster.
+    assert!(success || !must_succeed, "{message}");
 }
 
 fn has_packed(writes: &[Write]) -> bool {
@@ -141,8 +141,8 @@ fn has_packed(writes: &[Write]) -> bool {
 fn make_base(case: &Case, path: &Path) {
     let cluster = 1u64 << case.cluster_bits;
     let compat = if case.version == 2 { "0.10" } else { "1.1" };
-    let made = path.with_extension("made");
-    let shown = made.display();
+    let plain = path.with_extension("plain");
+    let shown = plain.display();
     qemu_img(&format!(
         "create -q -f qcow2 -o cluster_size={cluster},compat={compat} {shown} {}",
         case.size
@@ -151,13 +151,13 @@ fn make_base(case: &Case, path: &Path) {
         qemu_img(&format!("bitmap --add -g 65536 {shown} kept"));
     }
     write(
-        &made,
+        &plain,
         "qcow2",
         &commands(&case.writes, case.size, cluster, case.packed.is_none()),
         case.packed.is_some() || !has_packed(&case.writes),
     );
     let Some(packed) = case.packed else {
-        std::fs::rename(&made, path).unwrap();
+        std::fs::rename(&plain, path).unwrap();
         return;
     };
     let kind = match case.version {
@@ -197,7 +197,7 @@ fn make_overlay(overlay: &Overlay, backing: &Path, path: &Path) {
         !has_packed(&overlay.writes),
     );
     if let Some(size) = overlay.resized {
-        // Not every image can be resized (one with bitmaps, say).
+        // Fails for some images, such as those with bitmaps.
         let size = size.to_string();
         let shown = shown.to_string();
         attempt(
@@ -207,10 +207,10 @@ fn make_overlay(overlay: &Overlay, backing: &Path, path: &Path) {
     }
 }
 
-/// Makes the chain and composes it, generation after generation. `false` where QEMU made a damaged image: its
-/// packed writes do, now and then, give out a cluster twice.
+/// Creates and composes the chain of each generation. Returns `false` if QEMU wrote a damaged image: its compressed
+/// writes sometimes allocate a cluster twice.
 pub(crate) fn try_case(case: &Case) -> bool {
-    let dir = room();
+    let dir = temp_dir();
     let mut base = dir.path().join("base.qcow2");
     make_base(case, &base);
     if is_damaged(&base) {
@@ -227,13 +227,13 @@ pub(crate) fn try_case(case: &Case) -> bool {
             chain.push(path);
         }
         base = dir.path().join(format!("composed-{number}.qcow2"));
-        judge(&chain, generation, &base, 1 << case.cluster_bits);
+        check_composed(&chain, generation, &base, 1 << case.cluster_bits);
     }
     true
 }
 
-/// Says so of an image that QEMU alone has written. Leaks, exit code 3, are no damage. An image QEMU has marked
-/// corrupt while it wrote may pass `check` all the same.
+/// Whether an image written by QEMU is damaged. Leaks (exit code 3) are not damage. `check` may pass for an image that
+/// QEMU has marked as corrupt.
 fn is_damaged(path: &Path) -> bool {
     let check = Command::new("qemu-img")
         .args(["check", "-q", "-f", "qcow2"])
@@ -244,8 +244,8 @@ fn is_damaged(path: &Path) -> bool {
     !matches!(check.status.code(), Some(0 | 3)) || info.contains("corrupt: true")
 }
 
-/// Composes the chain to the file `path` and tries it in every way.
-fn judge(chain: &[PathBuf], generation: &Generation, path: &Path, cluster: u64) {
+/// Composes the chain to the file `path` and runs all checks.
+fn check_composed(chain: &[PathBuf], generation: &Generation, path: &Path, cluster: u64) {
     let top = chain.last().unwrap();
     let raw = path.with_extension("raw");
     qemu_img(&format!(
@@ -255,7 +255,7 @@ fn judge(chain: &[PathBuf], generation: &Generation, path: &Path, cluster: u64) 
     ));
     let composed = compose(
         chain,
-        &Way {
+        &Parameters {
             layout: generation.layout,
             zstd: generation.zstd,
             ahead: generation.ahead,
@@ -284,18 +284,18 @@ fn judge(chain: &[PathBuf], generation: &Generation, path: &Path, cluster: u64) 
         assert!(composed.bytes[kept.clone()] == old[kept]);
     }
 
-    sound(path);
-    same(path, &raw);
-    imago_reads(path, &raw, size);
-    stays_sound(path, &raw, generation, size, cluster);
+    assert_intact(path);
+    assert_same(path, &raw);
+    assert_same_for_imago(path, &raw, size);
+    assert_writable(path, &raw, generation, size, cluster);
 }
 
-/// Exit code 0: neither errors nor leaks.
-pub(crate) fn sound(path: &Path) {
+/// Asserts that an image has neither errors nor leaks.
+pub(crate) fn assert_intact(path: &Path) {
     qemu_img(&format!("check -q -f qcow2 {}", path.display()));
 }
 
-pub(crate) fn same(path: &Path, raw: &Path) {
+pub(crate) fn assert_same(path: &Path, raw: &Path) {
     qemu_img(&format!(
         "compare -f qcow2 -F raw {} {}",
         path.display(),
@@ -303,8 +303,8 @@ pub(crate) fn same(path: &Path, raw: &Path) {
     ));
 }
 
-/// A second reader of the format. It knows no zstd.
-pub(crate) fn imago_reads(path: &Path, raw: &Path, size: u64) {
+/// Asserts that imago reads the same. It does not support zstd.
+pub(crate) fn assert_same_for_imago(path: &Path, raw: &Path, size: u64) {
     let start = std::fs::read(path).unwrap();
     let incompatible = u64::from_be_bytes(start[72..80].try_into().unwrap());
     let version_3 = start[7] == 3;
@@ -317,7 +317,7 @@ pub(crate) fn imago_reads(path: &Path, raw: &Path, size: u64) {
     let image = FormatAccess::new(image);
     let raw = std::fs::File::open(raw).unwrap();
     let step = 1 << 20;
-    let places: Vec<u64> = match size <= WHOLE {
+    let places: Vec<u64> = match size <= MAX_FULL_READ {
         true => (0..size).step_by(step as usize).collect(),
         // Start, end, and samples in between.
         false => (0..=20u64)
@@ -329,13 +329,13 @@ pub(crate) fn imago_reads(path: &Path, raw: &Path, size: u64) {
         let length = step.min(size - at);
         let mut got = vec![0; length as usize];
         image.read(&mut got[..], at).unwrap();
-        let wanted = crate::compose::driver::read(&raw, &(at..at + length));
-        assert!(got == wanted, "imago reads something else at {at}");
+        let expected = crate::compose::driver::read(&raw, &(at..at + length));
+        assert!(got == expected, "imago reads other bytes at {at}");
     }
 }
 
-/// A copy is written to as a guest would, and made larger, and is still sound, and reads what was written.
-fn stays_sound(path: &Path, raw: &Path, generation: &Generation, size: u64, cluster: u64) {
+/// Writes to a copy and enlarges it; asserts that it is intact and has the written data.
+fn assert_writable(path: &Path, raw: &Path, generation: &Generation, size: u64, cluster: u64) {
     let copy = path.with_extension("written");
     let raw_copy = path.with_extension("written-raw");
     std::fs::copy(path, &copy).unwrap();
@@ -343,7 +343,7 @@ fn stays_sound(path: &Path, raw: &Path, generation: &Generation, size: u64, clus
         "cp",
         &[Path::new("--sparse=always"), raw, raw_copy.as_path()],
     );
-    // What a discarded cluster reads is the format's affair: here all of them are zeros.
+    // The content of a discarded cluster depends on the image: zeros instead.
     let zeros = |write: &Write| Write {
         kind: match write.kind {
             Kind::Discard => Kind::Zeros { unmap: true },
@@ -359,8 +359,8 @@ fn stays_sound(path: &Path, raw: &Path, generation: &Generation, size: u64, clus
     qemu_img(&format!("resize -q -f qcow2 {} {grown}", copy.display()));
     let file = std::fs::File::options().write(true).open(&raw_copy);
     file.unwrap().set_len(grown).unwrap();
-    sound(&copy);
-    same(&copy, &raw_copy);
+    assert_intact(&copy);
+    assert_same(&copy, &raw_copy);
     std::fs::remove_file(&copy).unwrap();
     std::fs::remove_file(&raw_copy).unwrap();
 }

@@ -2,13 +2,13 @@
 
 use ratatui::text::Line;
 
-use super::details::fact;
+use super::details::push_field;
 use crate::app::App;
 use crate::format::{parts, size};
 use snapdeck_model::RelatedSnapshot;
 
 /// The pin, the note and the labels.
-pub(super) fn said(lines: &mut Vec<Line<'static>>, app: &App) {
+pub(super) fn push_annotations(lines: &mut Vec<Line<'static>>, app: &App) {
     let Some(Ok(kin)) = app.lineage() else { return };
     let theme = &app.theme;
     let pinned =
@@ -22,51 +22,51 @@ pub(super) fn said(lines: &mut Vec<Line<'static>>, app: &App) {
         (false, false) => None,
     };
     if let Some(pin) = pin {
-        fact(lines, "⚑ pinned", pin, theme);
+        push_field(lines, "⚑ pinned", pin, theme);
     }
     for line in kin.note().into_iter().flat_map(str::lines) {
-        fact(lines, "note", line.to_owned(), theme);
+        push_field(lines, "note", line.to_owned(), theme);
     }
     if let Some(said) = kin.annotations().find(|said| !said.labels.is_empty()) {
         let labels = said.labels.iter();
         let labels: Vec<String> = labels
             .map(|(key, value)| format!("{key}={value}"))
             .collect();
-        fact(lines, "labels", labels.join("  "), theme);
+        push_field(lines, "labels", labels.join("  "), theme);
     }
 }
 
 /// Where it comes from, what it shares, and what a pull would bring.
-pub(super) fn relatives(lines: &mut Vec<Line<'static>>, app: &App) {
+pub(super) fn push_relatives(lines: &mut Vec<Line<'static>>, app: &App) {
     let theme = &app.theme;
     let kin = match app.lineage() {
         None => return,
         Some(Ok(kin)) => kin,
-        Some(Err(why)) => return fact(lines, "from", format!("not known: {why}"), theme),
+        Some(Err(why)) => return push_field(lines, "from", format!("not known: {why}"), theme),
     };
     if !kin.parents.is_empty() {
-        let parents: Vec<String> = kin.parents.iter().map(of_parent).collect();
-        fact(lines, "from", parents.join(" ← "), theme);
+        let parents: Vec<String> = kin.parents.iter().map(parent_line).collect();
+        push_field(lines, "from", parents.join(" ← "), theme);
     }
     if !kin.children.is_empty() {
         let children: Vec<&str> = kin.children.iter().map(|name| name.as_str()).collect();
-        fact(lines, "children", children.join(", "), theme);
+        push_field(lines, "children", children.join(", "), theme);
     }
     if !kin.shares.is_empty() {
-        fact(lines, "shares", parts(&kin.shares, "with"), theme);
+        push_field(lines, "shares", parts(&kin.shares, "with"), theme);
     }
     let host = app.lineage_query().and_then(|asked| asked.host);
     let cost = kin.pull_cost.as_ref().filter(|cost| cost.fetch_bytes > 0);
     if let Some((cost, host)) = cost.zip(host) {
-        let mut text = format!("to {host} would fetch {}", size(cost.fetch_bytes));
+        let mut text = format!("to {host}: {}", size(cost.fetch_bytes));
         if !cost.copies.is_empty() {
             text.push_str(&format!(", {} there", parts(&cost.copies, "from")));
         }
-        fact(lines, "a pull", text, theme);
+        push_field(lines, "a pull", text, theme);
     }
 }
 
-fn of_parent(parent: &RelatedSnapshot) -> String {
+fn parent_line(parent: &RelatedSnapshot) -> String {
     let sign = match (parent.is_on_host, parent.is_in_bucket) {
         (true, true) => "=",
         (true, false) => "↑",
