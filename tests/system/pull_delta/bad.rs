@@ -153,7 +153,7 @@ fn an_image_that_names_other_files() {
         crate::common::run("qemu-img", &create);
         // Its manifest is right.
         lab.put_with_manifest(&image, "app", None);
-        assert_refused(&lab, "damaged", &["not fit to be a snapshot", word]);
+        assert_refused(&lab, "damaged", &["cannot be used as a snapshot", word]);
     }
 }
 

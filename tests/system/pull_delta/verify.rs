@@ -164,7 +164,7 @@ fn another_image_under_the_objects_name_repairs_nothing() {
     lab.image(&image, 40);
     lab.put_with_manifest(&image, "app", None);
     lab.snapdeck(&["verify", "app", "--repair"])
-        .failed(4, &["cannot repair app", "is another image"]);
+        .failed(4, &["cannot repair app", "is a different image"]);
     assert_eq!((sha256(&path), stamp(&path)), before);
 }
 
