@@ -343,7 +343,7 @@ mod tests {
             assert!(matches(text, &one), "{text}");
         }
         for (text, told) in [
-            ("stat:running", "no field \"stat\": name, host"),
+            ("stat:running", "no field \"stat\"; fields: name, host"),
             ("size>10Q", "size is such as 512M"),
             ("cpus>many", "cpus is a number"),
             ("state>x", "state is a text"),

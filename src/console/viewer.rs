@@ -126,7 +126,7 @@ mod tests {
         );
         assert_eq!(wished.unwrap(), ["my-viewer", "--at", url, "1"]);
         let none = command(None, url, with(&["DISPLAY"])).unwrap_err();
-        assert!(none.contains("remote-viewer"), "{none}");
+        assert!(none.contains("virt-viewer"), "{none}");
         let blind = command(None, url, with(&["PATH"])).unwrap_err();
         assert!(blind.contains("no display"), "{blind}");
     }

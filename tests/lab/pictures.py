@@ -146,7 +146,7 @@ def pictures():
     picture("lists", "Sandboxes, snapshots and the bucket side by side")
     press("m")
     until("Locations")
-    picture("matrix", "What each host and the bucket have of every snapshot")
+    picture("matrix", "Where each snapshot is")
     press("m", ":", "sort")
     until("choose")
     picture("palette", "Any action by a few letters of its name")

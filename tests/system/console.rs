@@ -102,7 +102,7 @@ fn quitting_cancels_a_running_job_and_resumes_the_guest() {
     assert_eq!(world.state(&id), "paused");
     screen.wait(&["paused"]);
     screen.press("q");
-    screen.wait(&["1 job is not over"]);
+    screen.wait(&["1 job is not finished"]);
     screen.press("c");
     assert_eq!(screen.wait_for_exit(), 0);
     assert_eq!(world.state(&id), "running");
@@ -166,7 +166,7 @@ fn a_newcomers_first_push_in_the_demo_takes_six_keys_at_most() {
         (&["build-02", "shut off", "p push"][..], "p"),
         (&["push a snapshot of build-02", "Name:", "enter push"], "v"),
         (&["Name: v"], "1"),
-        (&["goes to s3://demo/snapshots/v1.qcow2"], "\r"),
+        (&["uploads to s3://demo/snapshots/v1.qcow2"], "\r"),
     ] {
         screen.wait(shown);
         screen.press(key);
@@ -183,7 +183,7 @@ fn every_page_opens_with_one_key_and_closes_with_esc() {
     let mut screen = Screen::open(&world.command(&["demo"]));
     screen.wait(&["build-02", "winserver-base", "winserver-tools-v1"]);
     for (keys, shown) in [
-        ("?", &["┌ help", "Cut a snapshot"][..]),
+        ("?", &["┌ help", "Create a snapshot"][..]),
         (":", &["┌ :", "enter do it"]),
         ("D", &["┌ doctor", "qemu-img"]),
         ("o", &["f force off"]),

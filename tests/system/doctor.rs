@@ -331,7 +331,10 @@ fn unreadable_and_invalid_snapshots_are_reported() {
             "noise.qcow2: it is not a qcow2 image",
             "snapdeck pull noise --host alpha",
         ),
-        ("overlay.qcow2: it stands on ", "qemu-img convert -O qcow2 "),
+        (
+            "overlay.qcow2: it has the backing file ",
+            "qemu-img convert -O qcow2 ",
+        ),
         (
             "torn.qcow2: qemu-img check failed: ",
             "snapdeck pull torn --host alpha",
@@ -437,7 +440,7 @@ fn other_checks_run_without_libvirt() {
         ALPHA,
         "libvirt",
         "failed",
-        "not looked at: QEMU",
+        "not checked: QEMU",
         "systemctl start libvirtd",
     );
     assert_eq!(find_check(&ran, ALPHA, "qemu-img").verdict, "passed");

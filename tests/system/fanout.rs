@@ -464,7 +464,7 @@ fn a_damaged_partial_file_is_detected_and_removed() {
         .unwrap();
     partial.write_all_at(b"no image", 0).unwrap();
     let ran = fan.world.snapdeck(&args);
-    ran.failed(1, &["is not fit to be a snapshot", "pull it again"]);
+    ran.failed(1, &["cannot be used as a snapshot", "pull it again"]);
     assert!(!exists(&fan.file("alpha")) && fan.names("alpha").is_empty());
     fan.world.snapdeck(&args).ok();
     fan.assert_pulled("alpha");

@@ -174,7 +174,7 @@ fn a_replaced_base_object_is_not_copied() {
     world.image(&other, BASE);
     world.put(&other, "base");
     let ran = assert_not_copied(&world, &id);
-    assert!(ran.stderr.contains("is another image"), "{ran:?}");
+    assert!(ran.stderr.contains("is a different image"), "{ran:?}");
 }
 
 #[test]

@@ -77,9 +77,12 @@ fn bad_usage_is_one_sentence_and_exit_code_2() {
         (&["pushh", "a", "b"], "'push'"),
         (
             &["pull", "x", "--host", "nope"],
-            "there is no host nope in the settings; known hosts: local",
+            "host nope is not configured; known hosts: local",
         ),
-        (&["objects", "--host", "nope"], "there is no host nope"),
+        (
+            &["objects", "--host", "nope"],
+            "host nope is not configured",
+        ),
         (
             &["--config", "/nonexistent/c.toml", "objects"],
             "/nonexistent/c.toml",

@@ -61,7 +61,7 @@ fn the_palette_says_why_not() {
     keys(&mut app, ":pull");
     let shown = screen(&mut app, 100, 30);
     assert!(
-        shown.contains("works in Snapshots, Bucket, Matrix and Tree"),
+        shown.contains("works in Snapshots, Bucket, Locations and Tree"),
         "{shown}"
     );
     press(&mut app, KeyCode::Enter);
@@ -207,7 +207,7 @@ fn rows_of_an_earlier_run_are_shown_with_their_age() {
     let mut app = app(view);
     let shown = screen_at(&mut app, 120, 40, now);
     assert!(shown.contains("Sandboxes · alpha (4) · 2h old"), "{shown}");
-    assert!(shown.contains("alpha ◌ opening, seen 2h ago"), "{shown}");
+    assert!(shown.contains("alpha ◌ connecting, seen 2h ago"), "{shown}");
 }
 
 #[test]

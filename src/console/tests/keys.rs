@@ -99,7 +99,7 @@ fn letters_in_a_field_never_act() {
     app.on_event(Event::Paste("qqq".to_owned()));
     keys(&mut app, "c");
     app.on_event(Event::Paste("pasted\n".to_owned()));
-    assert!(screen(&mut app, 120, 40).contains("goes to s3://daytona/snapshots/pasted.qcow2"));
+    assert!(screen(&mut app, 120, 40).contains("uploads to s3://daytona/snapshots/pasted.qcow2"));
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn without_a_bucket_it_says_what_to_configure() {
             ..Default::default()
         })
     });
-    assert!(screen(&mut app, 120, 40).contains("no bucket configured"));
+    assert!(screen(&mut app, 120, 40).contains("No bucket configured"));
     keys(&mut app, "c");
     assert!(app.layers.is_empty());
     assert!(app.notice.as_ref().unwrap().text.contains("config.toml"));

@@ -76,7 +76,7 @@ fn n_edits_the_note_and_p_takes_the_pin_away() {
     let shown = screen(&mut app, 120, 40);
     assert!(shown.contains("note on myapp-v1.0"), "{shown}");
     assert!(
-        shown.contains("Kept on alpha and in the bucket."),
+        shown.contains("Saved on alpha and in the bucket."),
         "{shown}"
     );
     press(&mut app, KeyCode::Enter);
@@ -127,7 +127,7 @@ fn a_note_of_many_lines_is_seen_where_it_is_edited_and_one_too_long_is_not_kept(
         "{shown}"
     );
     keys(&mut app, &"x".repeat(5000));
-    assert!(screen(&mut app, 80, 24).contains("can have 4096 bytes"));
+    assert!(screen(&mut app, 80, 24).contains("may have at most 4096"));
     assert!(press_ctrl(&mut app, 's').is_empty());
     assert!(!app.layers.is_empty());
 }

@@ -252,7 +252,7 @@ fn new_stands_on_what_is_selected_and_checks_what_is_typed() {
         "it has no id yet"
     );
     keys(&mut app, "config-vm");
-    assert!(screen(&mut app, 100, 30).contains("config-vm is there already"));
+    assert!(screen(&mut app, 100, 30).contains("config-vm already exists"));
     assert!(press(&mut app, KeyCode::Enter).is_empty());
     keys(&mut app, "2");
     insta::assert_snapshot!("new", screen(&mut app, 80, 24));

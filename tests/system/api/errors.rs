@@ -52,7 +52,7 @@ fn what_cannot_be_meant_is_400_and_names_the_field() {
         (
             "/sandboxes",
             r#"{"id": "a", "snapshot": "b", "memoryQuota": -1}"#,
-            &["memoryQuota: -1 is no whole number"],
+            &["memoryQuota: -1 is not a whole number"],
         ),
         (
             "/sandboxes/a/stop",

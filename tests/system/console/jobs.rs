@@ -35,29 +35,29 @@ fn jobs_left_by_keys_or_by_a_kill_are_offered_at_the_next_start() {
     let mut screen = Screen::open(&world.command(&[]));
     push_both(&mut screen);
     screen.press("q");
-    screen.wait(&["2 jobs are not over", "leave: resume at the next start"]);
+    screen.wait(&["2 jobs are not finished", "leave: resume at the next start"]);
     screen.press("l");
     assert_eq!(screen.wait_for_exit(), 0);
     assert_eq!(world.uploads(), "[]", "its parts are gone");
 
     // Offered, put off, and killed: nothing is lost.
     let mut screen = Screen::open(&world.command(&[]));
-    screen.wait(&["2 jobs were not over", "→ one", "→ two"]);
+    screen.wait(&["2 jobs were running when", "→ one", "→ two"]);
     screen.press("\u{1b}");
-    screen.wait_for("the offer is put off", |text| !text.contains("not over"));
+    screen.wait_for("the offer is put off", |text| !text.contains("last exited"));
     screen.press("J");
     screen.wait(&["Jobs page", "left", "t resumes"]);
     kill(&mut screen);
 
     let mut screen = Screen::open(&world.command(&[]));
-    screen.wait(&["2 jobs were not over"]);
+    screen.wait(&["2 jobs were running when"]);
     screen.press("t");
     screen.wait(&["one", "uploading"]);
     kill(&mut screen);
 
     trouble.hold_parts.store(false, SeqCst);
     let mut screen = Screen::open(&world.command(&[]));
-    screen.wait(&["2 jobs were not over"]);
+    screen.wait(&["2 jobs were running when"]);
     screen.press("tJ");
     screen.wait(&["Jobs page (2)", "over", "one.qcow2", "two.qcow2"]);
     assert!(world.is_in_bucket("one") && world.is_in_bucket("two"));
@@ -66,7 +66,7 @@ fn jobs_left_by_keys_or_by_a_kill_are_offered_at_the_next_start() {
     // What is over is over.
     let mut screen = Screen::open(&world.command(&[]));
     screen.wait(&["shut off"]);
-    assert!(!screen.text().contains("not over"));
+    assert!(!screen.text().contains("last exited"));
     screen.press("q");
     assert_eq!(screen.wait_for_exit(), 0);
 }

@@ -177,7 +177,7 @@ fn the_next_run_begins_where_this_one_ended_before_any_host_answers() {
 
     let mut screen = Screen::open(&world.command(&[]));
     screen.wait(&[
-        "alpha ◌ opening, seen <1m ago",
+        "alpha ◌ connecting, seen <1m ago",
         "Snapshots · alpha (1 of 2) ↓size",
         "other",
     ]);

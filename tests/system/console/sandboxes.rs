@@ -44,7 +44,10 @@ fn a_custom_base_image_is_made_by_keys_alone() {
         text.contains("CPU") && !rate.starts_with("0 B/s")
     });
     screen.press("S");
-    screen.wait(&[&format!("stop {config} on alpha"), "asked to shut down"]);
+    screen.wait(&[
+        &format!("stop {config} on alpha"),
+        "Asks the guest to shut down",
+    ]);
     screen.press("y");
     // In its row, too: a push looks there. The row may be too narrow for all of the name.
     let row = format!("○ {}", &config[..config.len() - 4]);
@@ -121,7 +124,7 @@ fn pixels_where_the_settings_say_that_the_terminal_draws_them() {
 fn greeted(screen: &Screen) -> String {
     let text = screen.wait(&["copied vnc://127.0.0.1:"]);
     let url = text.split("vnc://").nth(1).unwrap();
-    let url = format!("vnc://{}", url.split(' ').next().unwrap());
+    let url = format!("vnc://{}", url.split([' ', ';']).next().unwrap());
     let mut sequence = String::new();
     CopyToClipboard::to_clipboard_from(&url)
         .write_ansi(&mut sequence)
@@ -182,7 +185,7 @@ fn a_guest_that_does_not_stop_is_forced_off_after_a_question() {
     let mut screen = Screen::open(&world.command(&[]));
     screen.wait(&[&id, "running"]);
     screen.press("S");
-    screen.wait(&["asked to shut down"]);
+    screen.wait(&["Asks the guest to shut down"]);
     screen.press("y");
     screen.wait(&[&format!("force off {id}"), "has not stopped within 1 s"]);
     assert_eq!(world.state(&id), "running");

@@ -67,14 +67,14 @@ fn an_operator_may_waive_the_host_key() {
 fn nobody_listens() {
     let world = World::over_ssh(1);
     world.link().cut(Fault::Closed);
-    assert_unreachable(&world, &["Connection refused", "is the host up"]);
+    assert_unreachable(&world, &["Connection refused", "check that the host is up"]);
 }
 
 #[test]
 fn nobody_answers() {
     let world = World::over_ssh(1);
     world.link().cut(Fault::Frozen);
-    assert_unreachable(&world, &["is the host up"]);
+    assert_unreachable(&world, &["check that the host is up"]);
 }
 
 #[test]

@@ -72,7 +72,7 @@ fn one_resumed_by_another_in_the_middle_is_not_uploaded() {
     let (child, gate) = world.start_to_gate("convert", &["create", &id, "app"]);
     world.virsh(&["resume", &id]);
     gate.open();
-    wait_for_exit(child).failed(4, &["changed while its disk was read", "is running now"]);
+    wait_for_exit(child).failed(4, &["changed while its disk was read", "is now running"]);
     assert_eq!(world.state(&id), "running");
     assert!(!world.is_in_bucket("app"));
     assert_nothing_left(&world);

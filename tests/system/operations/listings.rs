@@ -81,7 +81,7 @@ fn snapshots_with_their_users_and_their_problems() {
         told[2]["problem"]
             .as_str()
             .unwrap()
-            .contains("it stands on"),
+            .contains("it has the backing file"),
         "{told}"
     );
 

@@ -135,7 +135,7 @@ fn a_sandbox_resumed_in_the_middle_is_not_uploaded() {
         &[
             &id,
             "changed while its disk was read",
-            "it was paused and is running now",
+            "it was paused and is now running",
         ],
     );
     assert_eq!(world.state(&id), "running", "who resumed it wants it so");
@@ -160,7 +160,7 @@ fn a_sandbox_started_in_the_middle_is_not_uploaded() {
         &[
             &id,
             "changed while its disk was read",
-            "it was shut off and is running now",
+            "it was shut off and is now running",
         ],
     );
     assert_eq!(world.state(&id), "running");

@@ -255,7 +255,7 @@ fn a_sandbox_that_is_none() {
         ran.failed(
             3,
             &[
-                "there is no sandbox nobody on host alpha",
+                "sandbox nobody not found on host alpha",
                 "snapdeck sandboxes",
             ],
         );
@@ -317,7 +317,7 @@ fn a_full_snapshots_disk() {
     let ran = world.snapdeck(&["pull", "app", "--json"]);
     assert_eq!(ran.error_kind(), "noSpace");
     let length = std::fs::metadata(&image).unwrap().len();
-    ran.failed(1, &[&format!("app has {length} bytes"), " left;"]);
+    ran.failed(1, &[&format!("app needs {length} more bytes"), " free;"]);
     assert!(world.names("snapshots").is_empty());
 }
 

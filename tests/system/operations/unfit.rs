@@ -34,14 +34,14 @@ fn garbage() {
     put(&world, |file| {
         std::fs::write(file, "x".repeat(100_000)).unwrap()
     });
-    assert_damaged(&world, &["app", "not fit to be a snapshot"]);
+    assert_damaged(&world, &["app", "cannot be used as a snapshot"]);
 }
 
 #[test]
 fn nothing() {
     let world = World::new();
     put(&world, |file| std::fs::write(file, "").unwrap());
-    assert_damaged(&world, &["app", "not fit to be a snapshot"]);
+    assert_damaged(&world, &["app", "cannot be used as a snapshot"]);
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn a_raw_image_under_the_name() {
     put(&world, |file| {
         run("qemu-img", &["create", "-q", "-f", "raw", file, "4M"]);
     });
-    assert_damaged(&world, &["app", "not fit to be a snapshot"]);
+    assert_damaged(&world, &["app", "cannot be used as a snapshot"]);
 }
 
 #[test]

@@ -31,10 +31,7 @@ fn a_manifest_that_lies_about_a_block() {
     assert_refused(
         &lab,
         "damaged",
-        &[
-            "app.qcow2 is damaged",
-            "block 1 (of 8388608 bytes at 8388608)",
-        ],
+        &["app.qcow2 is damaged", "block 1 (8388608 bytes at 8388608)"],
     );
     // The block twice, and the rest once.
     lab.assert_fetched(size + BLOCK);
@@ -48,7 +45,7 @@ fn a_manifest_that_lies_about_a_block() {
         &[
             "app.qcow2 is damaged",
             "1 of its 3 blocks of 8 MiB",
-            "tells of: 1;",
+            "match its manifest: 1;",
         ],
     );
 }
@@ -153,7 +150,7 @@ fn an_image_that_names_other_files() {
         crate::common::run("qemu-img", &create);
         // Its manifest is right.
         lab.put_with_manifest(&image, "app", None);
-        assert_refused(&lab, "damaged", &["not fit to be a snapshot", word]);
+        assert_refused(&lab, "damaged", &["cannot be used as a snapshot", word]);
     }
 }
 

@@ -76,14 +76,14 @@ fn bad_blocks_are_named_and_shown_until_they_are_repaired() {
         &[
             "app on host",
             "2 of its 6 blocks",
-            "tells of: 1, 3;",
+            "match its manifest: 1, 3;",
             "--repair",
         ],
     );
     let told = problem(&lab);
     assert!(
         told.as_str()
-            .is_some_and(|told| told.contains("tells of: 1, 3")),
+            .is_some_and(|told| told.contains("match its manifest: 1, 3")),
         "{told}"
     );
 
@@ -105,7 +105,7 @@ fn a_pull_mends_what_is_known_to_be_bad() {
     let (lab, image) = pulled();
     damage(&lab.snapshot_path("app"), 2 * BLOCK);
     lab.snapdeck(&["verify", "app"])
-        .failed(1, &["tells of: 2;"]);
+        .failed(1, &["match its manifest: 2;"]);
     lab.received();
     let told = lab.snapdeck(&["pull", "app", "--json"]).ok().json();
     assert_eq!(told["repaired"], true);
@@ -164,7 +164,7 @@ fn another_image_under_the_objects_name_repairs_nothing() {
     lab.image(&image, 40);
     lab.put_with_manifest(&image, "app", None);
     lab.snapdeck(&["verify", "app", "--repair"])
-        .failed(4, &["cannot repair app", "is another image"]);
+        .failed(4, &["cannot repair app", "is a different image"]);
     assert_eq!((sha256(&path), stamp(&path)), before);
 }
 

@@ -106,7 +106,7 @@ fn what_cannot_be_noted_is_told() {
     let world = World::new();
     world
         .snapdeck(&["pin", "nope"])
-        .failed(3, &["no snapshot nope"]);
+        .failed(3, &["snapshot nope not found"]);
     world.snapshot("base", 0);
     let theirs = world.path("snapshots/base.json");
     std::fs::write(&theirs, "{\"mine\": 1}").unwrap();

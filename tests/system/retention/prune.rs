@@ -263,7 +263,7 @@ fn the_removal_itself_looks_once_more() {
             panic!("it went");
         };
         assert_eq!(error.kind(), Kind::Conflict, "{error}");
-        assert!(error.to_string().contains("another image"), "{error}");
+        assert!(error.to_string().contains("different image"), "{error}");
     }
     assert!(world.is_in_bucket("base") && exists(&base));
 }

@@ -120,7 +120,12 @@ fn killed_together_with_its_guard_the_next_start_finds_what_was_left() {
         "nobody is left to end it"
     );
     let ran = busy.world.snapdeck(&["sandbox", "pause", &busy.id]).ok();
-    for word in ["an earlier snapdeck left", &busy.id, "backup job", &left] {
+    for word in [
+        "leftovers of an earlier backup",
+        &busy.id,
+        "backup job",
+        &left,
+    ] {
         assert!(ran.stderr.contains(word), "{word}: {ran:?}");
     }
     assert_eq!(busy.world.state(&busy.id), "paused");
@@ -148,7 +153,10 @@ fn killed_together_with_its_guard_in_the_pause_the_next_start_lets_the_guest_go_
     );
     world.fake("cp", "exec /bin/cp \"$@\"");
     let ran = world.snapdeck(&["create", &busy.id, "app"]).ok();
-    assert!(ran.stderr.contains("an earlier snapdeck left"), "{ran:?}");
+    assert!(
+        ran.stderr.contains("leftovers of an earlier backup"),
+        "{ran:?}"
+    );
     busy.assert_intact();
 }
 

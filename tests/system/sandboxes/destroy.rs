@@ -20,7 +20,7 @@ fn all_of_it_goes_whatever_its_state() {
         assert_no_sandbox(&world, &id);
         assert!(exists(&base));
         let again = world.snapdeck(&["sandbox", "destroy", &id, "--yes"]);
-        again.failed(3, &["there is no sandbox", &id]);
+        again.failed(3, &["not found", &id]);
     }
     // A saved one's memory must not wake up in a new one of that name.
     let id = world.sandbox("a", "base", State::Off);
@@ -61,7 +61,7 @@ fn a_guest_that_is_none_of_ours_is_refused() {
     // A file of that name makes it none of ours either.
     world.image(&world.disk("foreign"), 0);
     let ran = world.snapdeck(&["sandbox", "destroy", &id, "--yes"]);
-    ran.failed(4, &[&id, "is no sandbox of ours"]);
+    ran.failed(4, &[&id, "is not a sandbox of snapdeck"]);
     assert_eq!(world.state(&id), "shut off");
     assert!(exists(&disk) && exists(&world.disk("foreign")));
 }
@@ -72,7 +72,7 @@ fn a_disk_that_others_need_is_refused_and_they_are_named() {
     let disk = world.disk("a");
     let refused = |id: &str, who: &str| {
         let ran = world.snapdeck(&["sandbox", "destroy", id, "--yes"]);
-        ran.failed(4, &[&disk, "is needed by", who]);
+        ran.failed(4, &[&disk, "is in use by", who]);
         assert!(exists(&disk));
     };
 

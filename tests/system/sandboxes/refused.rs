@@ -30,7 +30,7 @@ fn a_taken_id() {
     let new = ["sandbox", "new", &foreign, "base"];
     world
         .snapdeck(&new)
-        .failed(4, &[&foreign, "the id is taken"]);
+        .failed(4, &[&foreign, "a sandbox with this id exists"]);
     assert!(world.virsh(&["dumpxml", &foreign]).contains(&disk));
 
     // By a file that nobody has.
@@ -69,7 +69,7 @@ fn a_snapshot_that_no_sandbox_can_stand_on() {
         "overlay",
         &[],
         1,
-        &["overlay.qcow2", "it stands on", &base],
+        &["overlay.qcow2", "it has the backing file", &base],
     );
 }
 
@@ -84,7 +84,7 @@ fn a_disk_smaller_than_the_snapshots_and_more_memory_than_there_is() {
         "base",
         &["--memory", "64T"],
         4,
-        &["70368744177664", "in all"],
+        &["70368744177664", "in total"],
     );
     refused(&world, "base", &["--memory", "64"], 2, &["--memory"]);
 }

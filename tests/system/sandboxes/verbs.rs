@@ -146,12 +146,12 @@ fn other_guests_are_shown_when_asked_for_and_left_alone() {
     ];
     for verb in verbs {
         let ran = world.snapdeck(&["sandbox", verb, &foreign]);
-        ran.failed(4, &[&foreign, "is no sandbox of ours"]);
+        ran.failed(4, &[&foreign, "is not a sandbox of snapdeck"]);
         world
             .snapdeck(&["sandbox", verb, "nobody"])
-            .failed(3, &["there is no sandbox nobody"]);
+            .failed(3, &["sandbox nobody not found"]);
     }
     let push = world.snapdeck(&["push", &foreign, "app"]);
-    push.failed(4, &[&foreign, "is no sandbox of ours"]);
+    push.failed(4, &[&foreign, "is not a sandbox of snapdeck"]);
     assert_eq!(world.state(&foreign), "shut off");
 }
