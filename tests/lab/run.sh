@@ -32,11 +32,13 @@ until_true() {
   done
 }
 
-# Ends a process and its descendants, the youngest first.
+# Ends a process and its descendants. It is stopped first: a script would go on with its next command when the one before ends.
 end_tree() {
   local child
+  as_root kill -STOP "$1" 2>/dev/null || true
   for child in $(cat /proc/"$1"/task/*/children 2>/dev/null); do end_tree "$child"; done
   as_root kill "$1" 2>/dev/null || true
+  as_root kill -CONT "$1" 2>/dev/null || true
 }
 
 stop() {
