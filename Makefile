@@ -59,9 +59,10 @@ install:
 	sed 's|/usr/bin/snapdeck|$(PREFIX)/bin/snapdeck|' assets/snapdeck.service \
 	  >$(DESTDIR)$(PREFIX)/lib/systemd/system/snapdeck.service
 	chmod 644 $(DESTDIR)$(PREFIX)/lib/systemd/system/snapdeck.service
-	install -d $(DESTDIR)$(PREFIX)/share/doc/snapdeck
+	install -d $(DESTDIR)$(PREFIX)/share/doc/snapdeck/docs
 	install -m 644 README.md CHANGELOG.md LICENSE assets/config.toml assets/serve.env config/default.toml \
-	  config/keymap.toml config/sandbox.xml docs/*.md $(DESTDIR)$(PREFIX)/share/doc/snapdeck
+	  config/keymap.toml config/sandbox.xml $(DESTDIR)$(PREFIX)/share/doc/snapdeck
+	install -m 644 docs/*.md $(DESTDIR)$(PREFIX)/share/doc/snapdeck/docs
 
 deb: build tools-deb
 	PATH="$(CURDIR)/$(tools)/bin:$$PATH" cargo deb --locked
