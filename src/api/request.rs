@@ -80,7 +80,7 @@ fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, Problem> {
     Ok(value)
 }
 
-/// `?snapshot=NAME_WIDTH`.
+/// `?snapshot=NAME`.
 pub(crate) struct SnapshotQuery(pub SnapshotName);
 
 impl<S: Sync> FromRequestParts<S> for SnapshotQuery {

@@ -73,7 +73,7 @@ pub struct HostView {
 /// The bucket as last seen.
 #[derive(Debug, Clone, Default)]
 pub struct BucketView {
-    /// `s3://NAME_WIDTH/PREFIX`.
+    /// `s3://NAME/PREFIX`.
     pub location: String,
     /// Does it answer?
     pub link: Link,

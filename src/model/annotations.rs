@@ -203,7 +203,7 @@ impl AnnotationsPatch {
     }
 }
 
-/// A label as it is given: `KEY_WIDTH=VALUE`.
+/// A label as it is given: `KEY=VALUE`.
 ///
 /// # Errors
 /// `InvalidInput` for any other form, and for a key of other characters than letters, digits, `.`, `_`, `/` and `-`.

@@ -28,7 +28,7 @@ pub enum Kind {
 }
 
 /// One failure, told in one sentence by its `Display`:
-/// `CHECK_NAME_WIDTH: CAUSE; HINT`.
+/// `WHAT: CAUSE; HINT`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
     kind: Kind,

@@ -169,7 +169,7 @@ impl ImageFacts {
     }
 }
 
-/// A snapshot: `NAME_WIDTH.qcow2` in a host's snapshots directory.
+/// A snapshot: `NAME.qcow2` in a host's snapshots directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Snapshot {
@@ -207,7 +207,7 @@ impl Snapshot {
 pub struct Object {
     /// The snapshot's name.
     pub name: SnapshotName,
-    /// Its key in the bucket: prefix and `NAME_WIDTH.qcow2`.
+    /// Its key in the bucket: prefix and `NAME.qcow2`.
     pub key: String,
     /// Bytes.
     pub size_bytes: u64,

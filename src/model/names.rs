@@ -92,12 +92,12 @@ name!(
 );
 
 impl SnapshotName {
-    /// `NAME_WIDTH.qcow2`, the file's name in a snapshots directory and under the bucket's prefix.
+    /// `NAME.qcow2`, the file's name in a snapshots directory and under the bucket's prefix.
     pub fn file_name(&self) -> String {
         format!("{self}.qcow2")
     }
 
-    /// `NAME_WIDTH.json`, the manifest's name beside the file or the object.
+    /// `NAME.json`, the manifest's name beside the file or the object.
     pub fn manifest_file_name(&self) -> String {
         format!("{self}.json")
     }
@@ -107,12 +107,12 @@ impl SnapshotName {
         format!("{self}_VARS.fd")
     }
 
-    /// `.NAME_WIDTH.qcow2.partial`, the name a pull writes under until the image is proven.
+    /// `.NAME.qcow2.partial`, the name a pull writes under until the image is proven.
     pub fn partial_file_name(&self) -> String {
         format!(".{self}.qcow2.partial")
     }
 
-    /// `.NAME_WIDTH.qcow2.damaged`, the name of the note of what is wrong with the file.
+    /// `.NAME.qcow2.damaged`, the name of the note of what is wrong with the file.
     pub fn damage_file_name(&self) -> String {
         format!(".{self}.qcow2.damaged")
     }

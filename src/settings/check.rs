@@ -194,7 +194,7 @@ pub(super) fn parse_firmware(text: &str) -> Result<String, String> {
     }
 }
 
-/// `none`, `bridge:NAME_WIDTH`, or the name of a network of libvirt's.
+/// `none`, `bridge:NAME`, or the name of a network of libvirt's.
 pub(super) fn parse_network(text: &str) -> Result<String, String> {
     let name = text.strip_prefix("bridge:").unwrap_or(text);
     match is_plain(name) && !name.contains('/') {

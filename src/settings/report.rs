@@ -61,7 +61,7 @@ impl Report {
         })
     }
 
-    /// One document: `{"configFile", "hosts": [{KEY_WIDTH: {"value", "from"}}], "bucket": {KEY_WIDTH: ...}, ..., "notes"}`
+    /// One document: `{"configFile", "hosts": [{KEY: {"value", "from"}}], "bucket": {KEY: ...}, ..., "notes"}`
     /// with the keys in camelCase; `value` is null where a key is not set.
     pub fn to_json(&self) -> Json {
         let mut root = Map::new();

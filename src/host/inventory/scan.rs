@@ -206,7 +206,7 @@ impl ImageDirectory {
     }
 }
 
-/// `NAME_WIDTH` of a file `NAME_WIDTH.qcow2`, where it is a valid name.
+/// `NAME` of a file `NAME.qcow2`, where it is a valid name.
 pub(crate) fn image_name(file: &Path) -> Option<SnapshotName> {
     let name = file.file_name().and_then(OsStr::to_str)?;
     name.ends_with(".qcow2").then(|| name.parse().ok())?
