@@ -256,7 +256,7 @@ fn the_guest_shuts_down_by_itself() {
     let (child, line) = busy.start_to_parts();
     busy.world.virsh(&["shutdown", "--mode", "acpi", &busy.id]);
     wait_until("it is off", || busy.world.state(&busy.id) == "shut off");
-    let told = [&*busy.id, "shut down while its disk was read", "try again"];
+    let told = [&*busy.id, "shut down while its disk was read", "retry"];
     // Before its parts are taken: all of them may have been read.
     wait_for_exit(child).failed(4, &told);
     line.hold_parts.store(false, SeqCst);
