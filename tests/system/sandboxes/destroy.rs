@@ -39,7 +39,7 @@ fn nothing_goes_without_a_word() {
     assert!(exists(&world.disk("a")));
 
     let mut screen = Screen::open(&world.command(&destroy));
-    screen.wait(&["for good", &format!("Type {id}")]);
+    screen.wait(&["This destroys", &format!("Type {id}")]);
     screen.press("yes\r");
     assert_eq!(screen.wait_for_exit(), 130, "{}", screen.text());
     assert!(exists(&world.disk("a")));

@@ -166,7 +166,11 @@ fn killed_in_the_middle_it_looks_like_none_and_destroy_clears_it_away() {
     let again = world.snapdeck(&new);
     again.failed(
         4,
-        &[&world.disk("a"), "is there", "snapdeck sandbox destroy"],
+        &[
+            &world.disk("a"),
+            "exists, but sandbox",
+            "snapdeck sandbox destroy",
+        ],
     );
     world.snapdeck(&["sandbox", "destroy", &id, "--yes"]).ok();
     assert_no_sandbox(&world, &id);

@@ -41,7 +41,9 @@ fn a_taken_id() {
         std::fs::write(&file, "precious").unwrap();
         let id = world.id(short);
         let new = ["sandbox", "new", &id, "base"];
-        world.snapdeck(&new).failed(4, &[&file, "is there"]);
+        world
+            .snapdeck(&new)
+            .failed(4, &[&file, "exists, but sandbox"]);
         assert_eq!(std::fs::read(&file).unwrap(), b"precious");
     }
 }
