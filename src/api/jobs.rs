@@ -145,7 +145,7 @@ impl Job {
         Self {
             id: job.id.0,
             operation: job.operation.verb().to_owned(),
-            title: job.operation.title(),
+            title: job.title(),
             host: job.operation.host().cloned(),
             sandbox: job.operation.sandbox().cloned(),
             snapshot: job.operation.snapshot().cloned(),

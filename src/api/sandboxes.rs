@@ -159,9 +159,8 @@ pub(crate) async fn create_sandbox(
     .await
 }
 
-/// Stop a sandbox: its guest is asked to shut down.
 #[utoipa::path(
-    post, path = "/sandboxes/{id}/stop", tag = "sandboxes", request_body = Option<StopSandboxRequest>,
+    post, path = "/sandboxes/{id}/stop", tag = "sandboxes", summary = SandboxVerb::STOP.effect(), request_body = Option<StopSandboxRequest>,
     params(("id" = SandboxId, Path, description = "Its id"), RequestOptions),
     responses((status = 200, body = ref("#/components/schemas/SandboxChanged")), (status = 202, description = "Accepted: the job runs in the background", body = Job), CommonErrors, JobErrors),
 )]
@@ -184,12 +183,11 @@ async fn run_verb(app: App, id: String, wishes: RequestOptions, verb: SandboxVer
         .await
 }
 
-/// A verb that is told nothing but the sandbox.
+/// A handler of a verb without parameters.
 macro_rules! verb {
-    ($(#[$doc:meta])* $name:ident, $method:ident, $path:literal, $verb:expr) => {
-        $(#[$doc])*
+    ($name:ident, $method:ident, $path:literal, $verb:expr) => {
         #[utoipa::path(
-            $method, path = $path, tag = "sandboxes",
+            $method, path = $path, tag = "sandboxes", summary = $verb.effect(),
             params(("id" = SandboxId, Path, description = "Its id"), RequestOptions),
             responses(
                 (status = 200, body = ref("#/components/schemas/SandboxChanged")),
@@ -204,30 +202,44 @@ macro_rules! verb {
 }
 
 verb!(
-    /// Start a sandbox: from its saved state where there is one, else from its disk.
-    start_sandbox, post, "/sandboxes/{id}/start", SandboxVerb::Start
+    start_sandbox,
+    post,
+    "/sandboxes/{id}/start",
+    SandboxVerb::Start
 );
 verb!(
-    /// Stop its CPUs; its memory stays in the host's RAM.
-    pause_sandbox, post, "/sandboxes/{id}/pause", SandboxVerb::Pause
+    pause_sandbox,
+    post,
+    "/sandboxes/{id}/pause",
+    SandboxVerb::Pause
 );
 verb!(
-    /// Let a paused or sleeping one go on.
-    resume_sandbox, post, "/sandboxes/{id}/resume", SandboxVerb::Resume
+    resume_sandbox,
+    post,
+    "/sandboxes/{id}/resume",
+    SandboxVerb::Resume
 );
 verb!(
-    /// Write its memory to the host's disk and end its process (spec, "Memory Snapshots").
-    save_sandbox, post, "/sandboxes/{id}/save", SandboxVerb::Save
+    save_sandbox,
+    post,
+    "/sandboxes/{id}/save",
+    SandboxVerb::Save
 );
 verb!(
-    /// Start a saved one where it was.
-    restore_sandbox, post, "/sandboxes/{id}/restore", SandboxVerb::Restore
+    restore_sandbox,
+    post,
+    "/sandboxes/{id}/restore",
+    SandboxVerb::Restore
 );
 verb!(
-    /// Remove it for good: domain, overlay, UEFI variables, saved state.
-    destroy_sandbox, post, "/sandboxes/{id}/destroy", SandboxVerb::Destroy
+    destroy_sandbox,
+    post,
+    "/sandboxes/{id}/destroy",
+    SandboxVerb::Destroy
 );
 verb!(
-    /// The same as destroy.
-    delete_sandbox, delete, "/sandboxes/{id}", SandboxVerb::Destroy
+    delete_sandbox,
+    delete,
+    "/sandboxes/{id}",
+    SandboxVerb::Destroy
 );

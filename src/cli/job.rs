@@ -11,7 +11,7 @@ use tokio::time::MissedTickBehavior;
 use super::exit;
 use super::output::{CommandOutput, eprint_line, format_size};
 use super::progress::ProgressDisplay;
-use snapdeck_engine::{Engine, JobId};
+use snapdeck_engine::{Engine, JobId, operation_title, pause_summary, transfer_summary};
 use snapdeck_model::{Error, HostName, Kind, Operation, Outcome, Result};
 
 /// How often progress is sampled.
@@ -125,7 +125,7 @@ async fn follow_jobs(
 ) -> Vec<Result<Outcome>> {
     let labels = operations.iter().map(|operation| match operations {
         [_] => format!("{} {}", operation.verb(), operation.subject()),
-        _ => operation.title(),
+        _ => operation_title(operation),
     });
     let mut meters = ProgressDisplay::new(labels, verbose);
     let ids: Vec<Option<JobId>> = jobs.iter().map(|job| job.as_ref().ok().copied()).collect();
@@ -242,12 +242,15 @@ pub(crate) fn describe_outcome(outcome: &Outcome) -> String {
             transfer: moved,
             ..
         } => {
-            let how = match (live_mode, moved.pause_summary(*paused_ms)) {
+            let how = match (live_mode, pause_summary(moved, *paused_ms)) {
                 (true, _) => ", live".to_owned(),
                 (false, None) => String::new(),
                 (false, Some(pause)) => format!(", {pause}"),
             };
-            let (size, ways) = (format_size(*size_bytes), moved.summary(format_size));
+            let (size, ways) = (
+                format_size(*size_bytes),
+                transfer_summary(moved, format_size),
+            );
             format!("created {name} from {sandbox_id}: {snapshot_path}, {size}{how}{ways}\n")
         }
         Outcome::Pushed {
@@ -258,7 +261,10 @@ pub(crate) fn describe_outcome(outcome: &Outcome) -> String {
             transfer: moved,
             ..
         } => {
-            let (size, ways) = (format_size(*size_bytes), moved.summary(format_size));
+            let (size, ways) = (
+                format_size(*size_bytes),
+                transfer_summary(moved, format_size),
+            );
             format!("pushed {sandbox_id} as {snapshot_name}: {snapshot_path}, {size}{ways}\n")
         }
         Outcome::Pulled {
@@ -328,7 +334,7 @@ pub(crate) fn describe_outcome(outcome: &Outcome) -> String {
             format!("removed {snapshot_name} from {}\n", places.join(" and "))
         }
         Outcome::SandboxCreated { host, sandbox } => {
-            let state = sandbox.state.as_str();
+            let state = sandbox.state.label();
             format!("created {} on {host}: {state}\n", sandbox.id)
         }
         Outcome::SandboxChanged {
@@ -338,8 +344,8 @@ pub(crate) fn describe_outcome(outcome: &Outcome) -> String {
             changed,
         } => match (state, changed) {
             (None, _) => format!("destroyed {id} on {host}\n"),
-            (Some(state), true) => format!("{id} on {host} is {}\n", state.as_str()),
-            (Some(state), false) => format!("{id} on {host} is already {}\n", state.as_str()),
+            (Some(state), true) => format!("{id} on {host} is {}\n", state.label()),
+            (Some(state), false) => format!("{id} on {host} is already {}\n", state.label()),
         },
     }
 }

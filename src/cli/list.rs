@@ -193,7 +193,7 @@ fn format_guest_row(id: &str, facts: GuestSummary, base: Option<String>) -> Vec<
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     vec![
         id.to_owned(),
-        facts.state.as_str().to_owned(),
+        facts.state.label().to_owned(),
         facts.cpus.to_string(),
         format_size(facts.memory_bytes),
         or_dash(facts.disk_bytes.map(format_size)),

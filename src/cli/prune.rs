@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::output::{CommandOutput, eprint_line, format_size, format_table, format_time, prompt};
 use super::{CommandPlan, exit, job};
-use snapdeck_engine::{Engine, PruneRequest};
+use snapdeck_engine::{Engine, PruneRequest, leftover_label};
 use snapdeck_model::settings::Settings;
 use snapdeck_model::{Candidate, Error, HostName, Kind, Leftover, PrunePlan, PruneRule, Result};
 
@@ -177,7 +177,11 @@ pub(super) async fn run(
                 } else {
                     "skipped (in use):"
                 };
-                text += &format!("{verb} {} {}\n", leftover.kind.as_str(), leftover.path);
+                text += &format!(
+                    "{verb} {} {}\n",
+                    leftover_label(leftover.kind),
+                    leftover.path
+                );
                 results.push(json!({"leftover": leftover, "removed": removed}));
             }
             Err(error) => {
@@ -240,7 +244,10 @@ fn render_plan(plan: &PrunePlan) -> Result<(String, Value)> {
     }
     if !plan.leftovers.is_empty() {
         let row = |one: &Leftover| {
-            let (kind, bytes) = (one.kind.as_str().to_owned(), format_size(one.size_bytes));
+            let (kind, bytes) = (
+                leftover_label(one.kind).to_owned(),
+                format_size(one.size_bytes),
+            );
             vec![
                 place(&one.host),
                 kind,

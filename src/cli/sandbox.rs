@@ -20,13 +20,15 @@ use snapdeck_model::{
 pub enum SandboxCommand {
     /// Create a sandbox from a snapshot
     New(NewSandboxArgs),
-    /// Start sandboxes; saved ones resume from their saved state
+    /// [`SandboxVerb::Start`]
+    #[command(about = SandboxVerb::Start.help())]
     Start {
         /// The sandboxes
         #[arg(required = true, value_name = "ID")]
         ids: Vec<SandboxId>,
     },
-    /// Ask guests to shut down (guest agent or power button) and wait
+    /// [`SandboxVerb::STOP`]
+    #[command(about = SandboxVerb::STOP.help())]
     Stop {
         /// The sandboxes
         #[arg(required = true, value_name = "ID")]
@@ -41,37 +43,43 @@ pub enum SandboxCommand {
         #[arg(long, value_name = "SECS")]
         force_after: Option<u32>,
     },
-    /// Pause running sandboxes; their memory stays in host RAM
+    /// [`SandboxVerb::Pause`]
+    #[command(about = SandboxVerb::Pause.help())]
     Pause {
         /// The sandboxes
         #[arg(required = true, value_name = "ID")]
         ids: Vec<SandboxId>,
     },
-    /// Resume paused or suspended sandboxes
+    /// [`SandboxVerb::Resume`]
+    #[command(about = SandboxVerb::Resume.help())]
     Resume {
         /// The sandboxes
         #[arg(required = true, value_name = "ID")]
         ids: Vec<SandboxId>,
     },
-    /// Save sandboxes: write their memory to the host's disk and stop them
+    /// [`SandboxVerb::Save`]
+    #[command(about = SandboxVerb::Save.help())]
     Save {
         /// The sandboxes
         #[arg(required = true, value_name = "ID")]
         ids: Vec<SandboxId>,
     },
-    /// Restore saved sandboxes from their saved state
+    /// [`SandboxVerb::Restore`]
+    #[command(about = SandboxVerb::Restore.help())]
     Restore {
         /// The sandboxes
         #[arg(required = true, value_name = "ID")]
         ids: Vec<SandboxId>,
     },
-    /// Discard the saved state of sandboxes, as after a power cut
+    /// [`SandboxVerb::DropSaved`]
+    #[command(about = SandboxVerb::DropSaved.help())]
     DropSaved {
         /// The sandboxes
         #[arg(required = true, value_name = "ID")]
         ids: Vec<SandboxId>,
     },
-    /// Destroy sandboxes with disk, UEFI variables and saved state
+    /// [`SandboxVerb::Destroy`]
+    #[command(about = SandboxVerb::Destroy.help())]
     Destroy {
         /// The sandboxes
         #[arg(required = true, value_name = "ID")]
@@ -253,7 +261,7 @@ fn describe_sandbox(host: &HostName, sandbox: &Sandbox) -> String {
         let _ = writeln!(text, "  {key:<13} {value}");
     };
     line("host", host.as_str());
-    line("state", sandbox.state.as_str());
+    line("state", sandbox.state.label());
     line("cpus", &sandbox.cpus.to_string());
     line("memory", &format_size(sandbox.memory_bytes));
     if let Some(facts) = sandbox.chain.first().and_then(|link| link.facts.as_ref()) {

@@ -254,7 +254,10 @@ impl Screen {
 
     /// Gives operations to the engine; what it refuses is told, and stands in the log. Were all taken on?
     pub(crate) fn submit(&mut self, engine: &Engine, operations: Vec<Operation>) -> bool {
-        let titles: Vec<String> = operations.iter().map(Operation::title).collect();
+        let titles: Vec<String> = operations
+            .iter()
+            .map(snapdeck_engine::operation_title)
+            .collect();
         let mut refused = 0;
         for (title, taken) in titles.iter().zip(engine.submit_all(operations)) {
             let Err(error) = taken else { continue };

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use snapdeck_engine::{
     BucketView, HealthCheckView, HostView, InterruptedId, InterruptedJob, JobId, JobState, JobView,
-    Link, LogLine, Sample, SandboxMetrics, View, WatchTarget,
+    Link, LogLine, Sample, SandboxMetrics, View, WatchTarget, operation_title,
 };
 use snapdeck_model::{
     AgentChannel, Annotations, ChainLink, Check, Compression, Error, Guest, GuestAccess,
@@ -220,7 +220,7 @@ pub(crate) fn interrupted_job(id: u64, name: &str) -> InterruptedJob {
     let pull = queued_job(0, name).operation;
     InterruptedJob {
         id: InterruptedId(id),
-        title: pull.title(),
+        title: operation_title(&pull),
         operations: vec![pull],
         requested_at: jiff::Timestamp::now(),
     }

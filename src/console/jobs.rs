@@ -93,7 +93,7 @@ impl JobsPage {
         let item = |job: &Arc<JobView>| JobRow {
             key: JobRowKey::Job(job.id),
             section: section_of(job),
-            title: job.operation.title(),
+            title: job.title(),
         };
         let of = |wanted: JobSection| {
             view.jobs

@@ -20,7 +20,7 @@ pub(crate) fn finished_long_jobs(before: &View, after: &View, long: Duration) ->
             JobState::Failed(_) => "failed",
             _ => "is done",
         };
-        (took >= long).then(|| format!("{} {how}", job.operation.title()))
+        (took >= long).then(|| format!("{} {how}", job.title()))
     })
     .collect()
 }

@@ -7,8 +7,8 @@ use super::app::{App, Command};
 use super::columns::Column;
 use super::dialog::{
     CreateSnapshotDialog, Dialog, DoctorDialog, Help, JobDetails, Layer, NewSandboxDialog, Palette,
-    PruneDialog, PullDialog, QuitDialog, RemoveDialog, STOP, SandboxMenu, ScreenView,
-    SnapshotLocations, SnapshotVerb, push_refusal,
+    PruneDialog, PullDialog, QuitDialog, RemoveDialog, SandboxMenu, ScreenView, SnapshotLocations,
+    SnapshotVerb, push_refusal,
 };
 use super::filter;
 use super::jobs;
@@ -127,7 +127,7 @@ pub(crate) fn obstacle(app: &App, action: Action) -> Option<String> {
         Action::Note | Action::Pin => lineage::annotatable_lineage(app).err(),
         Action::New => app.host.is_none().then(no_host),
         Action::Start => verb_obstacle(app, SandboxVerb::Start),
-        Action::Stop => verb_obstacle(app, STOP),
+        Action::Stop => verb_obstacle(app, SandboxVerb::STOP),
         Action::Pause => verb_obstacle(app, pause_or_resume(app)),
         Action::Destroy => verb_obstacle(app, SandboxVerb::Destroy),
         Action::Sandbox => reachable_sandboxes(app).err(),
@@ -250,7 +250,7 @@ pub(crate) fn perform(app: &mut App, action: Action) -> Vec<Command> {
             }
         }
         Action::Start => return run_verb(app, SandboxVerb::Start),
-        Action::Stop => return run_verb(app, STOP),
+        Action::Stop => return run_verb(app, SandboxVerb::STOP),
         Action::Pause => return run_verb(app, pause_or_resume(app)),
         Action::Destroy => return run_verb(app, SandboxVerb::Destroy),
         Action::Sandbox => {

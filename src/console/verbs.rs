@@ -3,12 +3,12 @@
 use super::actions::Pane;
 use super::app::{App, Command};
 use super::cell::Place;
-use super::dialog::{DialogReply, confirm_or_run, refusal};
+use super::dialog::{DialogReply, confirm_or_run};
 use super::list::Change;
 use super::lookup;
 use super::perform::open;
 use snapdeck_engine::Link;
-use snapdeck_model::{HostName, Sandbox, SandboxId, SandboxState, SandboxVerb, SnapshotName};
+use snapdeck_model::{HostName, Sandbox, SandboxId, SandboxVerb, SnapshotName};
 
 /// The sandboxes a verb is about: all that are marked, else the selected one.
 pub(crate) fn reachable_sandboxes(app: &App) -> Result<Vec<&Sandbox>, String> {
@@ -37,7 +37,7 @@ pub(crate) fn verb_obstacle(app: &App, verb: SandboxVerb) -> Option<String> {
     };
     let mut refused = chosen
         .iter()
-        .map(|sandbox| refusal(verb, sandbox.state).map(|why| (&sandbox.id, why)));
+        .map(|sandbox| verb.obstacle(sandbox.state).map(|why| (&sandbox.id, why)));
     let (id, why) = refused.next()??;
     let all = refused.all(|refused| refused.is_some());
     all.then(|| format!("cannot {} {id}: {why}", verb.as_str()))
@@ -45,9 +45,9 @@ pub(crate) fn verb_obstacle(app: &App, verb: SandboxVerb) -> Option<String> {
 
 /// What the key for both means now.
 pub(crate) fn pause_or_resume(app: &App) -> SandboxVerb {
-    let runs = |sandbox: &&Sandbox| sandbox.state == SandboxState::Running;
+    let can_pause = |sandbox: &&Sandbox| SandboxVerb::Pause.obstacle(sandbox.state).is_none();
     match reachable_sandboxes(app) {
-        Ok(chosen) if !chosen.iter().any(runs) => SandboxVerb::Resume,
+        Ok(chosen) if !chosen.iter().any(can_pause) => SandboxVerb::Resume,
         _ => SandboxVerb::Pause,
     }
 }
@@ -103,7 +103,7 @@ pub(crate) fn screen_target(app: &App) -> Result<(HostName, SandboxId), String> 
         Some((_, sandbox)) => Err(format!(
             "{} is {}: it has no screen",
             sandbox.id,
-            sandbox.state.as_str()
+            sandbox.state.label()
         )),
     }
 }

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::journal::JournalEntry;
 use super::scheduler::JobPermit;
 use super::view::{JobId, JobState, JobView, LogLine};
+use super::wording::operation_title;
 use super::{Inner, resource_locks};
 use snapdeck_host::{Host, RetryPolicy};
 use snapdeck_model::{Error, HostName, Kind, Operation, Outcome, Phase, ProgressCell, Result};
@@ -140,7 +141,11 @@ pub(super) fn submit_chain_since(
     let ids = chain.iter().map(|job| job.id).collect();
     let mut before: Option<tokio::task::JoinHandle<Result<()>>> = None;
     for job in chain {
-        let (turns, title, id) = (inner.job_queue.clone(), job.operation.title(), job.id);
+        let (turns, title, id) = (
+            inner.job_queue.clone(),
+            operation_title(&job.operation),
+            job.id,
+        );
         let slot = async move {
             if let Some(before) = before {
                 let ended = before.await.unwrap_or_else(|crash| {
@@ -200,7 +205,7 @@ fn accept(
                 Kind::Conflict,
                 format!(
                     "cannot {} while job {} ({}) works on {}",
-                    operation.title(),
+                    operation_title(&operation),
                     live.id.0,
                     live.title,
                     claim.resource
@@ -212,7 +217,7 @@ fn accept(
         let id = JobId(table.last_id);
         table.active.push(ActiveJob {
             id,
-            title: operation.title(),
+            title: operation_title(&operation),
             locks: wanted,
             cancel: cancel.clone(),
         });
@@ -267,7 +272,7 @@ async fn run_job(
         progress_cell: cell,
         cancel,
     } = job;
-    let title = operation.title();
+    let title = operation_title(&operation);
     let slot = tokio::select! {
         slot = slot => slot,
         () = cancel.cancelled() => Err(Error::cancelled(title.clone())),
@@ -323,13 +328,15 @@ async fn run_operation(
     share: FetchHandle,
     ctx: &snapdeck_ops::Context,
 ) -> Result<Outcome> {
-    let cannot = |error: Error| error.context(format!("cannot {}", operation.title()));
+    let cannot = |error: Error| error.context(format!("cannot {}", operation_title(operation)));
     let lost = CancellationToken::new();
     let lock = match host {
         Some(host) => {
             ctx.progress.enter(Phase::Checking, 0);
             let wants = resource_locks::host_locks(operation, host);
-            let lock = host.lock(wants, &operation.title(), lost.clone()).await;
+            let lock = host
+                .lock(wants, &operation_title(operation), lost.clone())
+                .await;
             Some(lock.map_err(cannot)?)
         }
         None => None,

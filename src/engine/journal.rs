@@ -333,7 +333,9 @@ mod tests {
 
     fn titles(notes: &[(PathBuf, JournalEntry)]) -> Vec<String> {
         let notes = notes.iter();
-        notes.map(|(_, note)| note.operation.title()).collect()
+        notes
+            .map(|(_, note)| crate::operation_title(&note.operation))
+            .collect()
     }
 
     #[test]

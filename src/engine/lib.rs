@@ -18,6 +18,7 @@ mod recovery;
 mod resource_locks;
 mod scheduler;
 mod view;
+mod wording;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -46,6 +47,7 @@ pub use view::{
     BucketView, HealthCheckView, HostView, InterruptedId, InterruptedJob, JobId, JobState, JobView,
     Link, LogLine, View,
 };
+pub use wording::{leftover_label, operation_title, pause_summary, transfer_summary};
 
 /// How long [`Engine::shutdown`] waits for jobs to clean up.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);

@@ -64,7 +64,7 @@ impl Engine {
         }
         let mut now = PrunePlan::default();
         self.find(asked, &mut now).await?;
-        Ok(plan.revalidate(now))
+        Ok(plan.revalidate(&now, "it has changed since it was listed"))
     }
 
     /// Removes what was left behind; tells whether it went: what was taken up meanwhile stays.
@@ -283,7 +283,7 @@ fn candidates(asked: &PruneRequest, surveys: &[HostScan], objects: &[Object]) ->
             modified: object.modified,
             in_use: everywhere.contains(&object.name),
             is_last_copy: false,
-            identity: Some(ImageIdentity::from_object(object)),
+            identity: Some(object.identity()),
             keep_reasons: needed(&object.name)
                 .into_iter()
                 .chain(unknown.clone())

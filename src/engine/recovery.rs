@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use super::journal::{Journal, JournalEntry};
 use super::view::{InterruptedId, InterruptedJob, JobId};
+use super::wording::operation_title;
 use super::{Engine, Inner, jobs};
 use snapdeck_model::{Operation, Result};
 
@@ -156,7 +157,7 @@ pub(super) fn resume_all(inner: &Arc<Inner>) -> Vec<(String, Result<JobId>)> {
 
 /// `pull base → alpha, then new a on base`.
 fn title(operations: &[Operation]) -> String {
-    let titles: Vec<String> = operations.iter().map(Operation::title).collect();
+    let titles: Vec<String> = operations.iter().map(operation_title).collect();
     titles.join(", then ")
 }
 

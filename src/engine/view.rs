@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
+use super::wording::operation_title;
 use snapdeck_model::{
     Error, HealthReport, HostName, Method, Object, Operation, Outcome, Progress, ProgressCell,
     Sandbox, Snapshot,
@@ -159,6 +160,11 @@ pub struct JobView {
 }
 
 impl JobView {
+    /// Returns its line for people: `push config-vm → myapp-v1.1`.
+    pub fn title(&self) -> String {
+        operation_title(&self.operation)
+    }
+
     /// Progress now.
     pub fn progress(&self) -> Progress {
         self.progress_cell.sample()

@@ -1,11 +1,11 @@
-//! What the operator has to say of a snapshot: a note, labels, a pin. It is kept in the manifest and is about the name,
-//! whatever became of the bytes since: a pin counts also in a manifest whose digests are of an earlier image. Where
-//! there is no manifest, one of remarks alone is written; it has no digests, so nothing else takes it for a manifest.
+//! Annotations of a snapshot: note, labels and pin. They are stored in the manifest and belong to the name, not to the
+//! bytes: a pin is valid in a manifest whose digests are those of an earlier image. If there is no manifest, one with
+//! annotations only is written; it has no digests, so it is not read as a manifest of the image.
 //!
-//! Remarks are a place's own: those on a host and those in the bucket may differ. Where a manifest is written anew (a
-//! pull, a push that overwrites, a verification), nothing that was said at that place is lost. A pull brings the
-//! object's note where the host has none, and the object's labels whose keys the host does not use. A pin stays where
-//! it was set and goes nowhere: what is to be kept in the bucket for ever may come and go on a host.
+//! Each host and the bucket have their own annotations. An operation that rewrites a manifest (a pull, a push that
+//! overwrites, a verification) preserves those of the place. A pull also copies the object's note if the host has none,
+//! and labels with keys that the host does not use. A pin is never copied: a snapshot that is pinned in the bucket may
+//! be removed from a host.
 
 use std::collections::BTreeMap;
 
@@ -14,18 +14,18 @@ use serde_json::{Map, Value};
 
 use super::{Error, Kind, Result, SnapshotName};
 
-/// Longest note, in bytes.
+/// Maximum length of a note in bytes.
 pub const MAX_NOTE_BYTES: usize = 4096;
-/// Longest key of a label, in bytes.
+/// Maximum length of a label's key in bytes.
 const MAX_LABEL_KEY_BYTES: usize = 63;
-/// Longest value of a label, in bytes.
+/// Maximum length of a label's value in bytes.
 const MAX_LABEL_VALUE_BYTES: usize = 256;
-/// Labels of one snapshot.
+/// Maximum number of labels of a snapshot.
 const MAX_LABELS: usize = 64;
-/// The form of manifests whose remarks can be changed.
+/// Format version of manifests whose annotations can be changed.
 const MANIFEST_FORMAT: u64 = 1;
 
-/// What is said of a snapshot.
+/// Annotations of a snapshot on a host or in the bucket.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Annotations {
@@ -33,35 +33,35 @@ pub struct Annotations {
     pub notes: Option<String>,
     /// The labels.
     pub labels: BTreeMap<String, String>,
-    /// Is it to be kept whatever happens?
+    /// Whether `remove` and `prune` keep it.
     pub pinned: bool,
 }
 
-/// What is to be said otherwise.
+/// Change of annotations.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AnnotationsPatch {
-    /// The new note; an empty one takes it away.
+    /// The new note; an empty one removes it.
     pub new_note: Option<String>,
     /// Labels to set.
     pub set_labels: Vec<(String, String)>,
-    /// Keys of labels to take away.
+    /// Keys of labels to remove.
     pub remove_labels: Vec<String>,
-    /// Pin it or unpin it.
+    /// Pin or unpin.
     pub set_pinned: Option<bool>,
 }
 
 impl Annotations {
-    /// The remarks in a manifest; only they are looked at. Control characters, which a terminal would obey, become
-    /// spaces.
+    /// Parses the annotations of a manifest and nothing else of it. Control characters, which a terminal would
+    /// execute, become spaces.
     ///
     /// # Errors
-    /// `Damaged` for what is no JSON object, or has remarks of another form.
+    /// `Damaged` if it is not a JSON object or an annotation has the wrong type.
     pub fn from_manifest_json(json: &[u8]) -> Result<Self> {
-        let bad = |error| Error::new(Kind::Damaged, "it has no remarks").with_cause(error);
-        let mut remarks: Self = serde_json::from_slice(json).map_err(bad)?;
+        let invalid = |error| Error::new(Kind::Damaged, "invalid annotations").with_cause(error);
+        let mut annotations: Self = serde_json::from_slice(json).map_err(invalid)?;
         let plain = |text: &str| text.replace(|c: char| c.is_control() && c != '\n', " ");
-        remarks.notes = remarks.notes.map(|notes| plain(&notes));
-        remarks.labels = remarks
+        annotations.notes = annotations.notes.map(|notes| plain(&notes));
+        annotations.labels = annotations
             .labels
             .iter()
             .map(|(key, value)| {
@@ -71,18 +71,18 @@ impl Annotations {
                 )
             })
             .collect();
-        Ok(remarks)
+        Ok(annotations)
     }
 
-    /// Is nothing said?
+    /// Returns whether there are none.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// What is said at a place once an image came there of which `brought` is said elsewhere (see the module's page).
-    pub fn merge(mut self, brought: &Self) -> Self {
-        self.notes = self.notes.or_else(|| brought.notes.clone());
-        for (key, value) in &brought.labels {
+    /// Adds the note and labels of `source`, the annotations of the same image elsewhere (see the module documentation).
+    pub fn merge(mut self, source: &Self) -> Self {
+        self.notes = self.notes.or_else(|| source.notes.clone());
+        for (key, value) in &source.labels {
             if self.labels.len() < MAX_LABELS && !self.labels.contains_key(key) {
                 self.labels.insert(key.clone(), value.clone());
             }
@@ -92,12 +92,12 @@ impl Annotations {
 }
 
 impl AnnotationsPatch {
-    /// Is nothing to be said otherwise?
+    /// Returns whether it changes nothing.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Pins or unpins.
+    /// Returns a change that pins or unpins.
     pub fn with_pinned(pinned: bool) -> Self {
         Self {
             set_pinned: Some(pinned),
@@ -105,12 +105,12 @@ impl AnnotationsPatch {
         }
     }
 
-    /// Makes it, in a manifest's JSON, and leaves all else there as it is. Where there is no manifest a new one says
-    /// the remarks, and of the image its name and `image`: its length and how it is known again.
+    /// Applies the change to a manifest's JSON and preserves everything else in it. `json` is `None`: makes a new
+    /// manifest with the annotations, the name and `image` (length and identity of the image).
     ///
     /// # Errors
-    /// `InvalidInput` for a note or label that is too long or has control characters; `Unsupported` where `json` is no
-    /// manifest, or of a newer form.
+    /// `InvalidInput` for a note or label that is too long or has control characters; `Conflict` if `json` is not a
+    /// manifest of this format.
     pub fn apply(
         &self,
         json: Option<&[u8]>,
@@ -118,17 +118,17 @@ impl AnnotationsPatch {
         image: impl FnOnce() -> Map<String, Value>,
     ) -> Result<(Vec<u8>, Annotations)> {
         self.validate()?;
-        let refused = |why: &str| {
+        let refused = |cause: &str| {
             Error::new(
                 Kind::Conflict,
                 format!("cannot write into {}", name.manifest_file_name()),
             )
-            .with_cause(why)
+            .with_cause(cause)
         };
         let mut manifest = match json {
             Some(json) => match serde_json::from_slice(json) {
                 Ok(Value::Object(manifest)) if manifest.contains_key("format") => manifest,
-                _ => return Err(refused("it is no manifest").hint("move it away")),
+                _ => return Err(refused("it is not a manifest").hint("move it away")),
             },
             None => {
                 let mut manifest = image();
@@ -142,24 +142,24 @@ impl AnnotationsPatch {
                 refused("unknown format version").hint("use the version of snapdeck that wrote it")
             );
         }
-        let mut remarks = match json {
+        let mut annotations = match json {
             Some(json) => Annotations::from_manifest_json(json)?,
             None => Annotations::default(),
         };
         if let Some(note) = &self.new_note {
             let note = note.trim_end();
-            remarks.notes = (!note.is_empty()).then(|| note.to_owned());
+            annotations.notes = (!note.is_empty()).then(|| note.to_owned());
         }
-        remarks
+        annotations
             .labels
             .retain(|key, _| !self.remove_labels.contains(key));
-        remarks.labels.extend(self.set_labels.iter().cloned());
-        if remarks.labels.len() > MAX_LABELS {
+        annotations.labels.extend(self.set_labels.iter().cloned());
+        if annotations.labels.len() > MAX_LABELS {
             return Err(invalid_input(format!(
                 "at most {MAX_LABELS} labels are allowed"
             )));
         }
-        remarks.pinned = self.set_pinned.unwrap_or(remarks.pinned);
+        annotations.pinned = self.set_pinned.unwrap_or(annotations.pinned);
         let failed = |error| {
             Error::new(
                 Kind::Failed,
@@ -167,16 +167,16 @@ impl AnnotationsPatch {
             )
             .with_cause(error)
         };
-        let said = serde_json::to_value(&remarks).map_err(failed)?;
-        let nothing = [Value::Null, Value::Bool(false), Value::Object(Map::new())];
-        for (key, value) in said.as_object().into_iter().flatten() {
-            match nothing.contains(value) {
+        let values = serde_json::to_value(&annotations).map_err(failed)?;
+        let empty = [Value::Null, Value::Bool(false), Value::Object(Map::new())];
+        for (key, value) in values.as_object().into_iter().flatten() {
+            match empty.contains(value) {
                 true => drop(manifest.remove(key)),
                 false => drop(manifest.insert(key.clone(), value.clone())),
             }
         }
         let json = serde_json::to_vec(&manifest).map_err(failed)?;
-        Ok((json, remarks))
+        Ok((json, annotations))
     }
 
     fn validate(&self) -> Result<()> {
@@ -203,10 +203,10 @@ impl AnnotationsPatch {
     }
 }
 
-/// A label as it is given: `KEY=VALUE`.
+/// Parses a label `KEY=VALUE`.
 ///
 /// # Errors
-/// `InvalidInput` for any other form, and for a key of other characters than letters, digits, `.`, `_`, `/` and `-`.
+/// `InvalidInput` for any other form, and for a key with other characters than letters, digits, `.`, `_`, `/` and `-`.
 pub fn parse_label(text: &str) -> Result<(String, String)> {
     let (key, value) = text
         .split_once('=')
@@ -227,8 +227,8 @@ fn validate_label_key(key: &str) -> Result<()> {
     }
 }
 
-fn invalid_input(what: impl Into<String>) -> Error {
-    Error::new(Kind::InvalidInput, what)
+fn invalid_input(summary: impl Into<String>) -> Error {
+    Error::new(Kind::InvalidInput, summary)
 }
 
 #[cfg(test)]
@@ -249,11 +249,11 @@ mod tests {
     }
 
     fn no_image() -> Map<String, Value> {
-        panic!("there is a manifest")
+        panic!("a manifest exists")
     }
 
     #[test]
-    fn a_manifest_keeps_all_else() {
+    fn everything_else_in_a_manifest_is_preserved() {
         let mut manifest = Manifest::new(name(), 3, vec![Digest([1; 32])]);
         manifest.etag = Some("\"1\"".into());
         manifest.extra.insert("later".into(), json!([1]));
@@ -262,26 +262,26 @@ mod tests {
             set_pinned: Some(true),
             ..note("golden\n")
         };
-        let (json, said) = change
+        let (json, annotations) = change
             .apply(Some(&manifest.write().unwrap()), &name(), no_image)
             .unwrap();
         let written = Manifest::read(&json).unwrap();
         assert_eq!(written.notes.as_deref(), Some("golden"));
         assert!(written.pinned && written.labels["os"] == "2022");
-        assert_eq!(Annotations::from_manifest_json(&json).unwrap(), said);
-        let back = AnnotationsPatch {
+        assert_eq!(Annotations::from_manifest_json(&json).unwrap(), annotations);
+        let revert = AnnotationsPatch {
             remove_labels: vec!["os".into()],
             set_pinned: Some(false),
             ..note("")
         };
-        let (json, said) = back.apply(Some(&json), &name(), no_image).unwrap();
+        let (json, annotations) = revert.apply(Some(&json), &name(), no_image).unwrap();
         assert_eq!(Manifest::read(&json).unwrap(), manifest);
-        assert!(said.is_empty());
+        assert!(annotations.is_empty());
     }
 
     #[test]
-    fn what_is_said_at_a_place_is_more_than_what_is_brought_and_pins_stay_where_they_are() {
-        let said = |note: Option<&str>, labels: &[(&str, &str)], pinned| Annotations {
+    fn merge_prefers_own_annotations_and_never_copies_a_pin() {
+        let annotations = |note: Option<&str>, labels: &[(&str, &str)], pinned| Annotations {
             notes: note.map(str::to_owned),
             labels: labels
                 .iter()
@@ -289,40 +289,40 @@ mod tests {
                 .collect(),
             pinned,
         };
-        let object = said(Some("theirs"), &[("os", "2022"), ("team", "web")], true);
-        let own = said(Some("ours"), &[("os", "2025")], false);
-        let both = said(Some("ours"), &[("os", "2025"), ("team", "web")], false);
+        let object = annotations(Some("theirs"), &[("os", "2022"), ("team", "web")], true);
+        let own = annotations(Some("ours"), &[("os", "2025")], false);
+        let both = annotations(Some("ours"), &[("os", "2025"), ("team", "web")], false);
         assert_eq!(own.merge(&object), both);
-        let brought = said(Some("theirs"), &[("os", "2022"), ("team", "web")], false);
-        assert_eq!(Annotations::default().merge(&object), brought);
-        let pinned = said(None, &[], true);
+        let copied = annotations(Some("theirs"), &[("os", "2022"), ("team", "web")], false);
+        assert_eq!(Annotations::default().merge(&object), copied);
+        let pinned = annotations(None, &[], true);
         assert_eq!(pinned.clone().merge(&Annotations::default()), pinned);
     }
 
     #[test]
-    fn without_a_manifest_no_digests_are_made_up() {
+    fn new_manifest_of_annotations_has_no_digests() {
         let image = || Map::from_iter([("sizeBytes".to_owned(), json!(3))]);
         let change = AnnotationsPatch::with_pinned(true);
-        let (json, said) = change.apply(None, &name(), image).unwrap();
-        assert!(said.pinned);
-        assert!(Manifest::read(&json).is_err(), "nobody takes it for one");
-        let (json, said) = note("more").apply(Some(&json), &name(), no_image).unwrap();
-        assert!(said.pinned && said.notes.as_deref() == Some("more"));
+        let (json, annotations) = change.apply(None, &name(), image).unwrap();
+        assert!(annotations.pinned);
+        assert!(Manifest::read(&json).is_err());
+        let (json, annotations) = note("more").apply(Some(&json), &name(), no_image).unwrap();
+        assert!(annotations.pinned && annotations.notes.as_deref() == Some("more"));
         let value: Value = serde_json::from_slice(&json).unwrap();
         assert_eq!(value["sizeBytes"], 3);
         assert_eq!(value.get("blocks"), None);
     }
 
     #[test]
-    fn what_is_no_manifest_is_left_alone() {
+    fn other_files_are_not_changed() {
         for json in ["", "[]", "{}", "{\"a\":1}", "{\"format\":2}"] {
-            let made = note("x").apply(Some(json.as_bytes()), &name(), no_image);
-            assert_eq!(made.unwrap_err().kind(), Kind::Conflict, "{json}");
+            let result = note("x").apply(Some(json.as_bytes()), &name(), no_image);
+            assert_eq!(result.unwrap_err().kind(), Kind::Conflict, "{json}");
         }
     }
 
     #[test]
-    fn what_a_terminal_would_obey_is_not_taken_and_not_shown() {
+    fn control_characters_are_rejected_and_not_shown() {
         let label = |key: &str, value: &str| AnnotationsPatch {
             set_labels: vec![(key.into(), value.into())],
             ..AnnotationsPatch::default()
@@ -335,15 +335,15 @@ mod tests {
             label("", "c"),
             label("a", "\n"),
         ] {
-            let made = change.apply(None, &name(), Map::new);
-            assert_eq!(made.unwrap_err().kind(), Kind::InvalidInput, "{change:?}");
+            let result = change.apply(None, &name(), Map::new);
+            assert_eq!(result.unwrap_err().kind(), Kind::InvalidInput, "{change:?}");
         }
-        let said = Annotations::from_manifest_json(
+        let annotations = Annotations::from_manifest_json(
             br#"{"notes":"a\u001b[2J\nb","labels":{"k\n":"\u0007"}}"#,
         )
         .unwrap();
-        assert_eq!(said.notes.as_deref(), Some("a [2J\nb"));
-        assert_eq!(said.labels["k "], " ");
+        assert_eq!(annotations.notes.as_deref(), Some("a [2J\nb"));
+        assert_eq!(annotations.labels["k "], " ");
         assert_eq!(parse_label("a/b=c=d"), Ok(("a/b".into(), "c=d".into())));
         assert!(parse_label("ab").is_err() && parse_label("=x").is_err());
     }

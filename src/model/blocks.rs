@@ -1,19 +1,20 @@
-//! Sets of an image's blocks.
+//! Blocks of an image and sets of them.
 
-use super::BLOCK_BYTES;
+/// Length in bytes of a block, the unit in which images are hashed, compared and fetched; the last one may be shorter.
+pub const BLOCK_BYTES: u64 = 8 << 20;
 
-/// How many blocks an image of `size_bytes` has.
+/// Returns the number of blocks of an image of `size_bytes`.
 pub fn block_count(size_bytes: u64) -> u64 {
     size_bytes.div_ceil(BLOCK_BYTES)
 }
 
-/// Bytes of one block of an image of `size_bytes`; 0 past its end.
+/// Returns the length in bytes of a block of an image of `size_bytes`; 0 past its end.
 pub fn block_bytes(block: u64, size_bytes: u64) -> u64 {
     let offset = block.saturating_mul(BLOCK_BYTES);
     size_bytes.saturating_sub(offset).min(BLOCK_BYTES)
 }
 
-/// Some of the blocks of one image.
+/// A set of blocks of one image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BlockSet {
     size_bytes: u64,
@@ -21,7 +22,7 @@ pub struct BlockSet {
 }
 
 impl BlockSet {
-    /// None of the blocks of an image of `size_bytes`.
+    /// Returns the empty set of an image of `size_bytes`.
     pub fn none(size_bytes: u64) -> Self {
         let words = block_count(size_bytes).div_ceil(64);
         Self {
@@ -30,25 +31,21 @@ impl BlockSet {
         }
     }
 
-    /// All of them.
+    /// Returns the set of all blocks.
     pub fn all(size_bytes: u64) -> Self {
+        Self::from_predicate(size_bytes, |_| true)
+    }
+
+    /// Returns the set of the blocks for which `includes` is true.
+    pub fn from_predicate(size_bytes: u64, includes: impl Fn(u64) -> bool) -> Self {
         let mut set = Self::none(size_bytes);
-        for block in 0..block_count(size_bytes) {
+        for block in (0..block_count(size_bytes)).filter(|block| includes(*block)) {
             set.insert(block);
         }
         set
     }
 
-    /// Those that `wanted` wants.
-    pub fn from_predicate(size_bytes: u64, wanted: impl Fn(u64) -> bool) -> Self {
-        let mut set = Self::none(size_bytes);
-        for block in (0..block_count(size_bytes)).filter(|block| wanted(*block)) {
-            set.insert(block);
-        }
-        set
-    }
-
-    /// Takes a block in; what is past the image's end is passed over.
+    /// Adds a block; one past the image's end is ignored.
     pub fn insert(&mut self, block: u64) {
         if block < block_count(self.size_bytes)
             && let Some(word) = self.words.get_mut((block / 64) as usize)
@@ -57,47 +54,47 @@ impl BlockSet {
         }
     }
 
-    /// Takes a block out.
+    /// Removes a block.
     pub fn remove(&mut self, block: u64) {
         if let Some(word) = self.words.get_mut((block / 64) as usize) {
             *word &= !(1 << (block % 64));
         }
     }
 
-    /// Takes all of another set of the same image in.
+    /// Adds all blocks of another set of the same image.
     pub fn extend(&mut self, other: &Self) {
         other.iter().for_each(|block| self.insert(block));
     }
 
-    /// Is it in?
+    /// Returns whether the set has the block.
     pub fn contains(&self, block: u64) -> bool {
         let word = self.words.get((block / 64) as usize);
         word.is_some_and(|word| word & (1 << (block % 64)) != 0)
     }
 
-    /// Is none in?
+    /// Returns whether the set is empty.
     pub fn is_empty(&self) -> bool {
         self.words.iter().all(|word| *word == 0)
     }
 
-    /// How many are in.
+    /// Returns the number of blocks in the set.
     pub fn len(&self) -> u64 {
         let ones = self.words.iter().map(|word| u64::from(word.count_ones()));
         ones.sum()
     }
 
-    /// Bytes of those that are in; the last block of an image may be shorter than the others.
+    /// Returns the bytes of the blocks in the set; the last block of an image may be shorter.
     pub fn bytes(&self) -> u64 {
         let bytes = self.iter().map(|block| block_bytes(block, self.size_bytes));
         bytes.sum()
     }
 
-    /// Length of the image, in bytes.
+    /// Returns the length of the image in bytes.
     pub fn size_bytes(&self) -> u64 {
         self.size_bytes
     }
 
-    /// Those that are in, in their order.
+    /// Iterates over the blocks in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = u64> {
         let words = self
             .words
@@ -122,7 +119,7 @@ impl std::fmt::Display for BlockSet {
                 _ => runs.push((block, block)),
             }
         }
-        let told: Vec<String> = runs
+        let texts: Vec<String> = runs
             .iter()
             .take(8)
             .map(|(first, last)| match first == last {
@@ -130,7 +127,7 @@ impl std::fmt::Display for BlockSet {
                 false => format!("{first}-{last}"),
             })
             .collect();
-        out.write_str(&told.join(", "))?;
+        out.write_str(&texts.join(", "))?;
         let more: u64 = runs
             .iter()
             .skip(8)
@@ -150,7 +147,7 @@ mod tests {
     const SIZE: u64 = 129 * BLOCK_BYTES + 1;
 
     #[test]
-    fn blocks_of_an_image_and_no_others_are_in() {
+    fn only_blocks_of_the_image_are_added() {
         let mut set = BlockSet::none(SIZE);
         assert!(set.is_empty());
         for block in [0, 63, 64, 129, 130, u64::MAX] {
@@ -168,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn is_told_in_runs() {
+    fn display_shows_runs() {
         let set = |blocks: &[u64]| {
             BlockSet::from_predicate(SIZE, |block| blocks.contains(&block)).to_string()
         };

@@ -1,57 +1,55 @@
-//! Large buffers, used again and again: fresh ones cost the kernel as much time as the copying of their bytes.
+//! Pool of large buffers: the kernel needs as much time to map a fresh one as it takes to copy its bytes.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 
-/// Buffers that were shared once, to be used again when nobody has their bytes any more: as many, of the capacity (bytes)
-/// beside each, as were in use at once.
+/// Shared buffers with their capacity in bytes; one is reused when no other handle to its bytes is left.
 #[derive(Clone, Default)]
 pub struct BufferPool(Arc<Mutex<Vec<(usize, Bytes)>>>);
 
 impl BufferPool {
-    /// Shorter ones (bytes) are not worth the keeping.
+    /// Capacity in bytes from which a buffer is pooled.
     const MIN_CAPACITY: usize = 256 << 10;
 
-    /// A buffer with room for `length` bytes, at most twice as many. Those in it, at most `length`, are left from its last
-    /// use: memory that nobody fills is not touched.
+    /// Returns a buffer with a capacity of `length` to `2 * length` bytes. It contains at most `length` bytes of its last
+    /// use, which are not cleared.
     pub fn acquire(&self, length: usize) -> BytesMut {
         match self.remove_best_fit(length) {
             Some(mut buffer) if (length..=2 * length).contains(&buffer.capacity()) => {
                 buffer.truncate(length);
                 buffer
             }
-            // The place of one that does not fit is free for one that does.
+            // A buffer that does not fit is dropped in favour of one that does.
             _ => BytesMut::with_capacity(length),
         }
     }
 
-    /// The bytes of a buffer, to be shared; it is used again after the last of who has them.
+    /// Returns the bytes of a buffer, which is reused after the last handle to them is dropped.
     pub fn share(&self, buffer: BytesMut) -> Bytes {
         let capacity = buffer.capacity();
         let bytes = buffer.freeze();
         if capacity >= Self::MIN_CAPACITY {
-            let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            kept.push((capacity, bytes.clone()));
+            let mut pool = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            pool.push((capacity, bytes.clone()));
         }
         bytes
     }
 
-    /// Gives back the memory of those that nobody uses: what follows needs others.
+    /// Frees unused buffers.
     pub fn release_unused(&self) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.retain(|(_, bytes)| !bytes.is_unique());
+        let mut pool = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        pool.retain(|(_, bytes)| !bytes.is_unique());
     }
 
-    /// The one that fits best of those that nobody uses.
     fn remove_best_fit(&self, length: usize) -> Option<BytesMut> {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let unused = kept
+        let mut pool = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let unused = pool
             .iter()
             .enumerate()
             .filter(|(_, (_, bytes))| bytes.is_unique());
         let (index, _) = unused.min_by_key(|(_, (capacity, _))| capacity.abs_diff(length))?;
-        kept.swap_remove(index).1.try_into_mut().ok()
+        pool.swap_remove(index).1.try_into_mut().ok()
     }
 }
 
@@ -68,14 +66,14 @@ mod tests {
     }
 
     #[test]
-    fn a_buffer_is_used_again_after_the_last_who_has_its_bytes() {
+    fn buffer_is_reused_after_its_last_handle() {
         let buffers = BufferPool::default();
         let buffer = full(&buffers, LENGTH);
         let at = buffer.as_ptr();
         let all = buffers.share(buffer);
         let part = all.slice(1..3);
         drop(all);
-        assert_ne!(full(&buffers, LENGTH).as_ptr(), at, "somebody has it");
+        assert_ne!(full(&buffers, LENGTH).as_ptr(), at, "still in use");
         assert_eq!(&part[..], b"aa");
         drop(part);
         let again = buffers.acquire(LENGTH - 1);
@@ -83,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_was_cut_into_parts_is_used_again_whole() {
+    fn buffer_that_was_split_is_reused_whole() {
         let buffers = BufferPool::default();
         let mut buffer = full(&buffers, LENGTH);
         let at = buffer.as_ptr();
@@ -95,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_does_not_fit_makes_place_for_one_that_does() {
+    fn buffer_that_does_not_fit_is_replaced() {
         for length in [LENGTH / 4, LENGTH * 2] {
             let buffers = BufferPool::default();
             drop(buffers.share(full(&buffers, LENGTH)));

@@ -1,79 +1,79 @@
-//! What an examination of a host or the bucket found.
+//! Results of the health checks of a host or the bucket.
 
 use serde::Serialize;
 
 use super::HostName;
 
-/// How a check came out.
+/// Verdict of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
-    /// As it should be.
+    /// Nothing to do.
     Passed,
-    /// Works, but not as well or as safely as it could.
+    /// Works, but more slowly or less safely than possible.
     Warning,
-    /// Operations will fail until it is mended.
+    /// Operations will fail until it is fixed.
     Failed,
 }
 
-/// One check.
+/// Result of a check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Check {
-    /// What was looked at: `qemu-img`, `snapshots directory`.
+    /// Subject of the check: `qemu-img`, `snapshots directory`.
     pub name: String,
-    /// How it came out.
+    /// The verdict.
     pub verdict: Verdict,
-    /// What was seen, in one line.
+    /// The finding in one line.
     pub finding: String,
-    /// The command that mends it, or what to do where no command can.
+    /// Command that fixes it, or advice where no command can.
     pub fix: Option<String>,
 }
 
 impl Check {
-    /// All is well.
-    pub fn passed(what: &str, seen: impl Into<String>) -> Self {
+    /// Returns a check that passed.
+    pub fn passed(name: &str, finding: impl Into<String>) -> Self {
         Self {
-            name: what.to_owned(),
+            name: name.to_owned(),
             verdict: Verdict::Passed,
-            finding: seen.into(),
+            finding: finding.into(),
             fix: None,
         }
     }
 
-    /// It could be better.
-    pub fn warning(what: &str, seen: impl Into<String>, mend: impl Into<String>) -> Self {
+    /// Returns a check with a warning.
+    pub fn warning(name: &str, finding: impl Into<String>, fix: impl Into<String>) -> Self {
         Self {
             verdict: Verdict::Warning,
-            fix: Some(mend.into()),
-            ..Self::passed(what, seen)
+            fix: Some(fix.into()),
+            ..Self::passed(name, finding)
         }
     }
 
-    /// It has to be mended.
-    pub fn failed(what: &str, seen: impl Into<String>, mend: impl Into<String>) -> Self {
+    /// Returns a check that failed.
+    pub fn failed(name: &str, finding: impl Into<String>, fix: impl Into<String>) -> Self {
         Self {
             verdict: Verdict::Failed,
-            ..Self::warning(what, seen, mend)
+            ..Self::warning(name, finding, fix)
         }
     }
 }
 
-/// All checks of one host, or of the bucket. What could not be looked at because of a check that failed is not
-/// among them: that check's `seen` ends with what was not looked at.
+/// The checks of a host or the bucket. Checks that are impossible because of a failed one are missing; its finding
+/// names them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HealthReport {
     /// The host; `None`: the bucket.
     pub host: Option<HostName>,
-    /// Did it answer and let us in: SSH and libvirt of a host, the store of a bucket?
+    /// Whether SSH and libvirt of the host, or the store, answered and granted access.
     pub reachable: bool,
-    /// Its checks.
+    /// The checks.
     pub checks: Vec<Check>,
 }
 
 impl HealthReport {
-    /// The worst of its checks; `Passed` where there are none.
+    /// Returns the worst verdict; `Passed` without checks.
     pub fn verdict(&self) -> Verdict {
         let verdicts = self.checks.iter().map(|check| check.verdict);
         verdicts.max().unwrap_or(Verdict::Passed)

@@ -1,34 +1,33 @@
-//! The one error of the library: what failed, on which host or object, why, is another try worth
-//! it, and what to do. Faces turn [`Kind`] into an exit code or a status; nothing else is parsed.
+//! The error of the library: what failed, on which host or object, why, whether a retry helps, and what to do. Front
+//! ends map [`Kind`] to an exit code or an HTTP status; nothing else is parsed.
 
 use std::fmt;
 
 /// `Result` with the library's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What sort of failure it is; each face maps it once.
+/// Kind of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// A name, flag or setting that cannot be meant.
+    /// Invalid name, flag or setting.
     InvalidInput,
-    /// The sandbox, snapshot or object is not there.
+    /// The sandbox, snapshot or object does not exist.
     NotFound,
-    /// It exists, is in use, or is in the wrong state: nothing was done.
+    /// It exists already, is in use, or is in the wrong state; nothing was changed.
     Conflict,
-    /// A host or the bucket cannot be reached, or does not let us in.
+    /// A host or the bucket cannot be reached or denies access.
     Unreachable,
     /// The operator cancelled it.
     Cancelled,
     /// A disk or the bucket is full.
     NoSpace,
-    /// An image or object is broken or not what it claims to be.
+    /// An image or object is damaged or is not what it should be.
     Damaged,
     /// Anything else.
     Failed,
 }
 
-/// One failure, told in one sentence by its `Display`:
-/// `WHAT: CAUSE; HINT`.
+/// A failure; its `Display` is `SUMMARY: CAUSE; HINT`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
     kind: Kind,
@@ -39,18 +38,18 @@ pub struct Error {
 }
 
 impl Error {
-    /// A failure of `kind`; `what` says what failed and on what: "cannot pull myapp to host alpha".
-    pub fn new(kind: Kind, what: impl Into<String>) -> Self {
+    /// Returns a failure with a summary such as "cannot pull myapp to host alpha".
+    pub fn new(kind: Kind, summary: impl Into<String>) -> Self {
         Self {
             kind,
-            summary: what.into(),
+            summary: summary.into(),
             cause: None,
             hint: None,
             retryable: false,
         }
     }
 
-    /// Why: the words of the program or library below, trimmed to one line.
+    /// Sets the cause, such as the message of a program or library, trimmed to one line.
     pub fn with_cause(mut self, cause: impl fmt::Display) -> Self {
         let cause = cause.to_string();
         let line = cause.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -58,50 +57,50 @@ impl Error {
         self
     }
 
-    /// What the operator can do about it.
+    /// Sets what the operator can do about it.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// Marks a failure that may be gone at the next try (a broken connection, a busy server).
+    /// Marks a failure that a retry may avoid (a lost connection, a busy server).
     pub fn retryable(mut self) -> Self {
         self.retryable = true;
         self
     }
 
-    /// The same failure told as part of a larger one: `what` becomes the cause.
-    pub fn context(mut self, what: impl Into<String>) -> Self {
+    /// Replaces the summary; the former summary and cause become the cause.
+    pub fn context(mut self, summary: impl Into<String>) -> Self {
         let inner = match self.cause.take() {
             Some(cause) => format!("{}: {cause}", self.summary),
             None => std::mem::take(&mut self.summary),
         };
-        self.summary = what.into();
+        self.summary = summary.into();
         self.cause = Some(inner);
         self
     }
 
-    /// The operator cancelled `what`.
-    pub fn cancelled(what: impl Into<String>) -> Self {
-        Self::new(Kind::Cancelled, format!("{} was cancelled", what.into()))
+    /// Returns the failure of `activity` that the operator cancelled.
+    pub fn cancelled(activity: impl fmt::Display) -> Self {
+        Self::new(Kind::Cancelled, format!("{activity} was cancelled"))
     }
 
-    /// What sort of failure it is.
+    /// Returns its kind.
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// Is the same call worth another try?
+    /// Returns whether a retry may help.
     pub fn is_retryable(&self) -> bool {
         self.retryable
     }
 
-    /// What to do, if it is known.
+    /// Returns what the operator can do, if known.
     pub fn hint_text(&self) -> Option<&str> {
         self.hint.as_deref()
     }
 
-    /// The sentence without its hint.
+    /// Returns the sentence without its hint.
     pub fn message(&self) -> String {
         match &self.cause {
             Some(cause) => format!("{}: {cause}", self.summary),
@@ -127,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_as_one_sentence() {
+    fn display_is_one_sentence() {
         let error = Error::new(
             Kind::Failed,
             "cannot convert the disk of config-vm on host alpha",
@@ -142,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_kind_and_hint_when_told_as_part_of_a_larger_failure() {
+    fn context_preserves_kind_and_hint() {
         let error = Error::new(Kind::NotFound, "no such file")
             .hint("look again")
             .context("cannot push a");

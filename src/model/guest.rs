@@ -1,4 +1,4 @@
-//! What a sandbox is doing while somebody looks.
+//! Live data of a sandbox: counters, screen, guest agent.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,18 +6,18 @@ use std::time::Duration;
 
 use super::SandboxId;
 
-/// Counters of a sandbox's QEMU process, all since it was started. What libvirt left out is `None`.
+/// Counters of a sandbox's QEMU process since its start. `None`: libvirt did not report it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stats {
-    /// Whose.
+    /// The sandbox.
     pub id: SandboxId,
     /// CPU time of the guest.
     pub cpu_time: Option<Duration>,
-    /// Virtual CPUs that it is spread over.
+    /// Virtual CPUs.
     pub cpus: u32,
-    /// Memory that QEMU holds of the host, in bytes.
+    /// Resident memory of QEMU in bytes.
     pub resident_bytes: Option<u64>,
-    /// Memory that the guest has now, in bytes (its balloon).
+    /// Current memory of the guest in bytes (balloon).
     pub memory_bytes: Option<u64>,
     /// Bytes read from all disks.
     pub read_bytes: u64,
@@ -25,31 +25,31 @@ pub struct Stats {
     pub written_bytes: u64,
     /// Bytes received by all network devices.
     pub received_bytes: u64,
-    /// Bytes sent by them.
+    /// Bytes sent by all network devices.
     pub sent_bytes: u64,
-    /// Its disks.
+    /// The disks.
     pub disks: Vec<DiskUse>,
 }
 
-/// How much a disk takes on the host.
+/// Space that a disk takes on the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DiskUse {
-    /// Path of its file.
+    /// Path of the file.
     pub path: String,
-    /// Bytes the file takes.
+    /// Bytes allocated to the file.
     pub used_bytes: Option<u64>,
 }
 
-/// A picture of a guest's screen.
+/// Screenshot of a guest.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Picture {
-    /// Columns of pixels.
+    /// Width in pixels.
     pub width: u32,
-    /// Rows of pixels.
+    /// Height in pixels.
     pub height: u32,
     /// Red, green and blue of each pixel, row by row.
     pub rgb: Arc<[u8]>,
-    /// Tells one picture from another without comparing all of them.
+    /// Hash of the pixels, for a quick comparison.
     pub fingerprint: u64,
 }
 
@@ -59,37 +59,37 @@ impl fmt::Debug for Picture {
     }
 }
 
-/// What the agent inside a guest says.
+/// Data of the guest agent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Guest {
-    /// Its operating system, in its own words.
+    /// Name of the operating system.
     pub os: Option<String>,
-    /// Its host name.
+    /// Host name.
     pub hostname: Option<String>,
-    /// Its IP addresses, those of the loopback device and link-local ones left out.
+    /// IP addresses without loopback and link-local ones.
     pub addresses: Vec<String>,
 }
 
-/// How a guest can be reached, as its domain says.
+/// Access to a guest, from its domain XML.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GuestAccess {
-    /// Where its VNC server listens; `None` where it has none.
+    /// Its VNC server, if any.
     pub vnc: Option<Vnc>,
-    /// Its agent's channel.
+    /// Channel of the guest agent.
     pub agent: AgentChannel,
 }
 
-/// Where a VNC server listens on the host.
+/// Address of a VNC server on the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Vnc {
-    /// An address with a port.
+    /// TCP.
     Tcp {
-        /// The address, one that can be connected to.
+        /// An address that accepts connections.
         address: String,
         /// The port.
         port: u16,
     },
-    /// A unix socket of that path.
+    /// Path of a Unix socket.
     Socket(String),
 }
 
@@ -103,14 +103,14 @@ impl fmt::Display for Vnc {
     }
 }
 
-/// The channel to a guest's agent.
+/// State of the channel to the guest agent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum AgentChannel {
-    /// The sandbox has none: there is nobody to ask.
+    /// The domain has no channel.
     #[default]
     None,
-    /// Nobody listens in the guest: it boots still, or has no agent.
+    /// No agent is connected: the guest is booting, or has none.
     Disconnected,
-    /// An agent has opened it.
+    /// An agent is connected.
     Connected,
 }

@@ -1,24 +1,22 @@
-//! What there is: sandboxes, snapshots and objects as they were last seen.
+//! Sandboxes, snapshots and objects as the last scan found them.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
-use super::{FileStamp, SandboxId, SnapshotName};
+use super::{FileStamp, ImageIdentity, SandboxId, SnapshotName};
 
-/// A sandbox's state, as libvirt tells it. A domain that is blocked or shutting down still runs.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema,
-)]
+/// State of a sandbox, from libvirt. A domain that is blocked or shutting down counts as running.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum SandboxState {
     /// The guest runs.
     Running,
-    /// Its CPUs are stopped, its memory is in the host's RAM.
+    /// The CPUs are stopped; the memory is in the host's RAM.
     Paused,
-    /// No process.
+    /// There is no process.
     ShutOff,
-    /// Shut off with its memory on disk (managed save).
+    /// Shut off with the memory on disk (managed save).
     Saved,
     /// QEMU or the guest crashed.
     Crashed,
@@ -28,7 +26,7 @@ pub enum SandboxState {
 }
 
 impl SandboxState {
-    /// The word on screen: `running`, `paused`, `shut off`, `saved`, `crashed`, `suspended (S3)`.
+    /// Returns the word for filters and themes; people see [`Self::label`].
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Running => "running",
@@ -36,11 +34,19 @@ impl SandboxState {
             Self::ShutOff => "shut off",
             Self::Saved => "saved",
             Self::Crashed => "crashed",
-            Self::Suspended => "suspended (S3)",
+            Self::Suspended => "suspended",
         }
     }
 
-    /// Is there a QEMU process that holds the disk open?
+    /// Returns the words for people: as [`Self::as_str`], but `suspended (S3)`.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Suspended => "suspended (S3)",
+            _ => self.as_str(),
+        }
+    }
+
+    /// Returns whether a QEMU process holds the disk open.
     pub fn is_active(self) -> bool {
         matches!(
             self,
@@ -48,37 +54,38 @@ impl SandboxState {
         )
     }
 
-    /// May its disk be pushed (spec, "Push Snapshot", requirements)? A saved sandbox counts as stopped.
+    /// Returns whether the disk may be pushed; a saved sandbox counts as stopped.
     pub fn is_quiescent(self) -> bool {
         matches!(self, Self::Paused | Self::ShutOff | Self::Saved)
     }
 }
 
-/// A sandbox: a libvirt domain whose disk lies in the host's sandboxes directory.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+/// A sandbox: a libvirt domain whose disk is in the host's sandboxes directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Sandbox {
-    /// Its id, the domain's name.
+    /// Its id: the domain's name.
     pub id: SandboxId,
-    /// Its state when last seen.
+    /// Its state.
     pub state: SandboxState,
     /// Virtual CPUs.
     pub cpus: u32,
-    /// Memory, in bytes.
+    /// Memory in bytes.
     pub memory_bytes: u64,
-    /// The disk and what stands behind it, overlay first.
+    /// The disk's chain of images, overlay first.
     pub chain: Vec<ChainLink>,
-    /// File of its UEFI variables, where it has one; libvirt may make it at the first start only.
+    /// Path of its UEFI variables, if any; libvirt may create the file at the first start.
     pub variables: Option<String>,
 }
 
 impl Sandbox {
-    /// Path of the overlay on the host.
+    /// Returns the path of the overlay on the host.
     pub fn disk(&self) -> Option<&str> {
         self.chain.first().map(|link| link.path.as_str())
     }
 
-    /// The snapshot it stands on, if its chain ends in one.
+    /// Returns the snapshot it is based on, if the chain has one.
     pub fn base(&self) -> Option<&SnapshotName> {
         self.chain
             .iter()
@@ -87,132 +94,153 @@ impl Sandbox {
     }
 }
 
-/// A guest on a host that is no sandbox of ours: its disk lies elsewhere, or its name is none of ours. It is shown
-/// when asked for, and left alone.
+/// A domain that is not a sandbox: its disk is elsewhere, or its name is not a sandbox id. It is only listed on
+/// request and never changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ForeignDomain {
-    /// Its name, whatever that is.
+    /// Name of the domain.
     pub id: String,
-    /// Its state when last seen.
+    /// Its state.
     pub state: SandboxState,
     /// Virtual CPUs.
     pub cpus: u32,
-    /// Memory, in bytes.
+    /// Memory in bytes.
     pub memory_bytes: u64,
-    /// Its first disk and what stands behind it; empty where it has none in a file.
+    /// Chain of images of its first disk; empty where that is not a file.
     pub chain: Vec<ChainLink>,
 }
 
 /// One image of a disk chain.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ChainLink {
     /// Path on the host.
     pub path: String,
-    /// The snapshot this file is, where it lies in the snapshots directory.
+    /// The snapshot this file is, if it is in the snapshots directory.
     pub snapshot: Option<SnapshotName>,
-    /// Bytes it takes on the host's disk; `None` where the file was not seen.
+    /// Bytes allocated on the host's disk; `None`: unknown.
     pub size_bytes: Option<u64>,
-    /// What its header says; `None` where it could not be read.
+    /// Facts of its header; `None`: not readable.
     pub facts: Option<ImageFacts>,
 }
 
 /// Compression of an image's compressed clusters (qcow2, "Header extension: compression type").
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Compression {
-    /// Deflate, the only kind before QEMU 5.1.
+    /// Deflate, the only type before QEMU 5.1.
     Zlib,
     /// Zstandard.
     Zstd,
-    /// A type this program does not know.
+    /// A type that this version does not know.
     Unknown,
 }
 
-/// What a qcow2 header says of its image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+/// Facts of a qcow2 header.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ImageFacts {
     /// 2 or 3.
     pub version: u32,
-    /// Size of the disk the guest sees, in bytes.
+    /// Size of the guest's disk in bytes.
     pub virtual_size: u64,
-    /// Bytes of a cluster.
+    /// Size of a cluster in bytes.
     pub cluster_size: u64,
     /// Backing file as written in the header.
     pub backing_file: Option<String>,
-    /// Guest data lies in another file.
+    /// Whether guest data is in another file.
     #[serde(rename = "externalDataFile")]
     pub has_external_data_file: bool,
-    /// Refcounts may be wrong (not closed cleanly, lazy refcounts).
+    /// Whether refcounts may be wrong (not closed cleanly, lazy refcounts).
     pub dirty: bool,
-    /// Marked corrupt: only to be opened read-only.
+    /// Whether it is marked corrupt and must be opened read-only.
     pub corrupt: bool,
-    /// Encrypted.
+    /// Whether it is encrypted.
     pub encrypted: bool,
-    /// Subclusters (extended L2 entries).
+    /// Whether it has subclusters (extended L2 entries).
     pub extended_l2: bool,
-    /// Snapshots inside the image.
+    /// Number of internal snapshots.
     pub internal_snapshots: u32,
-    /// Width of a refcount, in bits.
+    /// Width of a refcount in bits.
     pub refcount_bits: u32,
-    /// Compression of compressed clusters.
+    /// Compression type of compressed clusters.
     pub compression: Compression,
 }
 
 impl ImageFacts {
-    /// Does the image need no other file? Only such an image may be a snapshot: one with a backing or
-    /// data file would read files of the host (CVE-2024-32498).
+    /// Returns whether the image needs no other file.
+    ///
+    /// Only such an image may be a snapshot: a backing or data file could be any file of the host (CVE-2024-32498).
     pub fn is_standalone(&self) -> bool {
         self.backing_file.is_none() && !self.has_external_data_file
     }
 }
 
 /// A snapshot: `NAME.qcow2` in a host's snapshots directory.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Snapshot {
     /// Its name.
     pub name: SnapshotName,
     /// Path on the host.
     pub path: String,
-    /// Length of the file, in bytes.
+    /// Length of the file in bytes.
     pub size_bytes: u64,
-    /// Bytes it takes on the host's disk.
+    /// Bytes allocated on the host's disk.
     pub allocated_bytes: u64,
-    /// When it was last written.
+    /// Time of the last write.
     pub modified: Option<Timestamp>,
-    /// What its header says; `None` where it is no readable qcow2 image.
+    /// Facts of its header; `None`: not a readable qcow2 image.
     pub facts: Option<ImageFacts>,
-    /// Why `facts` is `None`, or why it is not fit to be a snapshot.
+    /// Why `facts` is `None`, or why the image cannot be used as a snapshot.
     pub problem: Option<String>,
-    /// Who needs this file: ids of sandboxes, names of other domains, paths of images that no domain has.
+    /// Ids of sandboxes, names of other domains and paths of images without a domain that need this file.
     pub dependents: Vec<String>,
-    /// The file's stamp; `None` where it could not be looked at.
+    /// Identity of the file; `None`: unknown.
     #[serde(skip)]
     pub file: Option<FileStamp>,
 }
 
 impl Snapshot {
-    /// Size of the disk the guest sees, in bytes.
+    /// Returns the size of the guest's disk in bytes.
     pub fn virtual_size(&self) -> Option<u64> {
         self.facts.as_ref().map(|facts| facts.virtual_size)
     }
 }
 
 /// An object: a snapshot in the bucket.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Object {
     /// The snapshot's name.
     pub name: SnapshotName,
     /// Its key in the bucket: prefix and `NAME.qcow2`.
     pub key: String,
-    /// Bytes.
+    /// Length in bytes.
     pub size_bytes: u64,
-    /// When it was last written.
+    /// Time of the last write.
     pub modified: Option<Timestamp>,
-    /// Entity tag, with the quotes the store gave it.
+    /// Entity tag with the quotes of the store.
     pub etag: Option<String>,
+}
+
+impl Object {
+    /// Returns its identity in a form that is equal for a listing and a HEAD request, which differ in the digits of the
+    /// time and in the quotes of the tag.
+    pub fn identity(&self) -> ImageIdentity {
+        let etag = self.etag.as_ref();
+        ImageIdentity::Object {
+            size_bytes: self.size_bytes,
+            etag: etag.map(|etag| etag.trim_matches('"').to_owned()),
+            modified: self
+                .modified
+                .and_then(|time| Timestamp::from_second(time.as_second()).ok()),
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! Names and plain data: what every floor above speaks of. No I/O, no environment.
+//! Names and plain data that all other crates share. No I/O, no environment; only the table of verbs carries wording.
 
 mod annotations;
 mod blocks;
@@ -6,6 +6,7 @@ mod buffer_pool;
 mod doctor;
 mod error;
 mod guest;
+mod identity;
 mod inventory;
 mod lineage;
 mod manifest;
@@ -14,13 +15,15 @@ mod operation;
 mod progress;
 mod retention;
 pub mod settings;
+mod verb;
 
 pub use annotations::{Annotations, AnnotationsPatch, MAX_NOTE_BYTES, parse_label};
-pub use blocks::{BlockSet, block_bytes, block_count};
+pub use blocks::{BLOCK_BYTES, BlockSet, block_bytes, block_count};
 pub use buffer_pool::BufferPool;
 pub use doctor::{Check, HealthReport, Verdict};
 pub use error::{Error, Kind, Result};
 pub use guest::{AgentChannel, DiskUse, Guest, GuestAccess, Picture, Stats, Vnc};
+pub use identity::{FileStamp, ImageIdentity};
 pub use inventory::{
     ChainLink, Compression, ForeignDomain, ImageFacts, Object, Sandbox, SandboxState, Snapshot,
 };
@@ -28,15 +31,12 @@ pub use lineage::{
     Lineage, LineageIndex, MAX_PARENTS, Manifests, PullCost, RelatedSnapshot, SharedBytes,
     order_by_ancestry, shared_bytes,
 };
-pub use manifest::{
-    BLOCK_BYTES, Consistency, Damage, Digest, FileStamp, MAX_MANIFEST_BYTES, Manifest, Parent,
-};
+pub use manifest::{Consistency, Damage, Digest, MAX_MANIFEST_BYTES, Manifest, Parent};
 pub use names::{HostName, SandboxId, SnapshotName};
-pub use operation::{
-    Method, Operation, Outcome, PushPlan, SandboxSpec, SandboxVerb, TransferStats,
-};
+pub use operation::{Method, Operation, Outcome, PushPlan, SandboxSpec, TransferStats};
 pub use progress::{Phase, Progress, ProgressCell};
 pub use retention::{
-    Candidate, ImageIdentity, LEFTOVER_MIN_AGE, Leftover, LeftoverKind, PrunePlan, PruneRule,
-    family_name, find_matching, find_removable,
+    Candidate, LEFTOVER_MIN_AGE, Leftover, LeftoverKind, PrunePlan, PruneRule, family_name,
+    find_matching, find_removable,
 };
+pub use verb::{Applicability, Danger, SandboxVerb};

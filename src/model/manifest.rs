@@ -1,8 +1,7 @@
-//! The manifest: the small JSON that stands beside an object or a snapshot and says what its bytes are, where they
-//! came from, and how far they can be trusted.
+//! The manifest: a JSON file beside an object or a snapshot with lineage, block digests and annotations.
 //!
-//! It is believed only while it is the image's: it names the image's length and entity tag, beside a file also the
-//! file's stamp. An image without one is welcome everywhere, and only slower.
+//! It is trusted only while its length and entity tag are those of the object, or its length and stamp those of the
+//! file. An image without a manifest can be used everywhere; operations on it are slower.
 
 use std::collections::BTreeMap;
 
@@ -11,16 +10,16 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::{Map, Value};
-use utoipa::ToSchema;
 
-use super::{Annotations, Error, HostName, Kind, Object, Result, SandboxId, SnapshotName};
+use super::{
+    Annotations, Error, FileStamp, HostName, Kind, Object, Result, SandboxId, SnapshotName,
+    block_count,
+};
 
-/// Bytes of a block, the unit in which images are hashed, compared and fetched; the last one may be shorter.
-pub const BLOCK_BYTES: u64 = 8 << 20;
-/// Longest manifest that is read, in bytes. The largest object there can be (5 TiB) has one of 27 MiB.
+/// Maximum length in bytes. The manifest of the largest possible object (5 TiB) has 27 MiB.
 pub const MAX_MANIFEST_BYTES: u64 = 32 << 20;
 
-/// The version of the form that is written, and the newest that is read.
+/// The only format version that is written and read.
 const FORMAT: u32 = 1;
 
 /// The SHA-256 of one block.
@@ -28,7 +27,7 @@ const FORMAT: u32 = 1;
 pub struct Digest(pub [u8; 32]);
 
 impl Digest {
-    /// Reads what `Display` writes, and `sha256sum`.
+    /// Parses the output of `Display` and of `sha256sum`.
     pub fn from_hex(text: &str) -> Option<Self> {
         let mut bytes = [0; 32];
         if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
@@ -48,22 +47,23 @@ impl std::fmt::Display for Digest {
     }
 }
 
-/// How sound the file systems on the disk are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+/// Consistency of the file systems on a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Consistency {
-    /// The guest had shut down.
+    /// The guest was shut down.
     CleanShutdown,
-    /// The guest had been asked to bring its file systems to rest.
+    /// The guest agent had frozen the file systems.
     Quiesced,
     /// As after a power cut.
     CrashConsistent,
-    /// Read while it was written: possibly torn.
+    /// Read while the guest wrote: possibly inconsistent.
     LiveUnsafe,
 }
 
 impl Consistency {
-    /// Its word: `clean-shutdown`, `quiesced`, `crash-consistent`, `live-unsafe`.
+    /// Returns its word in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::CleanShutdown => "clean-shutdown",
@@ -74,99 +74,86 @@ impl Consistency {
     }
 }
 
-/// The snapshot that another one was made from.
+/// The snapshot that another one is based on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Parent {
     /// Its name.
     pub name: SnapshotName,
-    /// Entity tag of its object, where it is known.
+    /// Entity tag of its object, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub etag: Option<String>,
 }
 
-/// Tells whether a file is still the one seen before: equal while nobody has written it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct FileStamp {
-    /// Inode.
-    pub inode: u64,
-    /// Modification time, nanoseconds since the epoch.
-    pub modified_ns: i128,
-    /// Length in bytes.
-    pub size_bytes: u64,
-}
-
-/// What a check found wrong with a file, kept beside it until it is repaired.
+/// Damage that a check found, stored beside the file until it is repaired.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Damage {
-    /// The file's stamp then: of another file it says nothing.
+    /// The file that was checked.
     pub file: FileStamp,
-    /// What is wrong, a sentence without its end.
+    /// The damage, a sentence without a full stop.
     #[serde(rename = "what")]
     pub problem: String,
 }
 
-/// What is known of an image. Keys this version does not know are kept as they are.
+/// Manifest of an image. Unknown keys are preserved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Manifest {
-    /// Version of this form.
     format: u32,
-    /// The snapshot's name.
+    /// Name of the snapshot.
     pub name: SnapshotName,
     /// Length of the image in bytes.
     pub size_bytes: u64,
-    /// Size of the disk the guest sees, in bytes.
+    /// Size of the guest's disk in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub virtual_size: Option<u64>,
-    /// When the image was made.
+    /// Time of creation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created: Option<Timestamp>,
-    /// The host it was made on.
+    /// Host of the sandbox.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<HostName>,
-    /// The sandbox whose disk it is.
+    /// The sandbox.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sandbox: Option<SandboxId>,
-    /// The snapshot that sandbox stood on.
+    /// The snapshot that the sandbox was based on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Parent>,
-    /// How sound its file systems are.
+    /// Consistency of the file systems.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consistency: Option<Consistency>,
-    /// How it was made.
+    /// Word of the method.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
-    /// How long the guest stood still for it, in milliseconds, where it ran before.
+    /// How long a running guest was paused, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused_ms: Option<u64>,
-    /// What the operator has to say of it.
+    /// The operator's note.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notes: Option<String>,
     /// The operator's labels.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
-    /// Is it to be kept whatever happens?
+    /// Whether the snapshot is pinned.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub pinned: bool,
-    /// Entity tag of the object with these bytes, where there is or was one.
+    /// Entity tag of the object with these bytes, if there is or was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub etag: Option<String>,
-    /// Beside a file: its stamp when it was known to hold these bytes.
+    /// Beside a file: its stamp when its bytes were verified.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<FileStamp>,
-    /// Digests of the blocks in their order; in JSON one base64 text of 32 bytes each.
+    /// Digests of the blocks in order; in JSON one base64 text of all.
     #[serde(serialize_with = "write_blocks", deserialize_with = "read_blocks")]
     pub blocks: Vec<Digest>,
-    /// What this version does not know.
+    /// Keys that this version does not know.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
 }
 
 impl Manifest {
-    /// A manifest of an image of so many bytes, which says nothing else yet.
+    /// Returns a manifest without optional values.
     pub fn new(name: SnapshotName, size_bytes: u64, blocks: Vec<Digest>) -> Self {
         Self {
             format: FORMAT,
@@ -190,49 +177,53 @@ impl Manifest {
         }
     }
 
-    /// Reads a manifest from its JSON.
+    /// Parses the JSON of a manifest.
     ///
     /// # Errors
-    /// `Damaged` for what is none, is of a newer form, or has not exactly the digests of an image of its length.
+    /// `Damaged` for anything but a manifest of this format with exactly the digests of an image of its length.
     pub fn read(json: &[u8]) -> Result<Self> {
-        let bad = |why: String| Error::new(Kind::Damaged, "it is no manifest").with_cause(why);
+        let invalid =
+            |reason: String| Error::new(Kind::Damaged, "invalid manifest").with_cause(reason);
         if json.len() as u64 > MAX_MANIFEST_BYTES {
-            return Err(bad("it is too long".into()));
+            return Err(invalid("it is longer than 32 MiB".into()));
         }
         let manifest: Self =
-            serde_json::from_slice(json).map_err(|error| bad(error.to_string()))?;
+            serde_json::from_slice(json).map_err(|error| invalid(error.to_string()))?;
         if manifest.format != FORMAT {
-            return Err(bad(format!("unknown format version {}", manifest.format)));
+            return Err(invalid(format!(
+                "unknown format version {}",
+                manifest.format
+            )));
         }
-        let wanted = manifest.size_bytes.div_ceil(BLOCK_BYTES);
-        if manifest.blocks.len() as u64 != wanted {
-            return Err(bad(format!(
-                "it has {} digests for {wanted} blocks",
+        let blocks = block_count(manifest.size_bytes);
+        if manifest.blocks.len() as u64 != blocks {
+            return Err(invalid(format!(
+                "it has {} digests for {blocks} blocks",
                 manifest.blocks.len()
             )));
         }
         Ok(manifest)
     }
 
-    /// Its JSON, on one line.
+    /// Returns its JSON on one line.
     ///
     /// # Errors
-    /// `Failed` where it cannot be written as JSON, or would be too long to be read again.
+    /// `Failed` if it cannot be written as JSON or is longer than [`MAX_MANIFEST_BYTES`].
     pub fn write(&self) -> Result<Vec<u8>> {
         let failed = || {
             Error::new(
                 Kind::Failed,
-                format!("cannot write a manifest of {}", self.name),
+                format!("cannot write the manifest of {}", self.name),
             )
         };
         let json = serde_json::to_vec(self).map_err(|error| failed().with_cause(error))?;
         match json.len() as u64 > MAX_MANIFEST_BYTES {
-            true => Err(failed().with_cause("it would be too long")),
+            true => Err(failed().with_cause("it is longer than 32 MiB")),
             false => Ok(json),
         }
     }
 
-    /// What is said in it of the snapshot.
+    /// Returns its annotations.
     pub fn annotations(&self) -> Annotations {
         Annotations {
             notes: self.notes.clone(),
@@ -241,26 +232,25 @@ impl Manifest {
         }
     }
 
-    /// The same manifest where `there` is said of the snapshot already: that stays, and what is said in this one is
-    /// brought to it ([`Remarks::joined`]).
-    pub fn with_existing_annotations(mut self, there: Annotations) -> Self {
+    /// Merges its annotations into the `existing` ones of the place where it is written ([`Annotations::merge`]).
+    pub fn with_existing_annotations(mut self, existing: Annotations) -> Self {
         let Annotations {
             notes,
             labels,
             pinned,
-        } = there.merge(&self.annotations());
+        } = existing.merge(&self.annotations());
         self.notes = notes;
         self.labels = labels;
         self.pinned = pinned;
         self
     }
 
-    /// Are these the bytes of `object`? Only a strong entity tag says so (RFC 9110, section 8.8.1).
+    /// Returns whether it describes the bytes of `object`. Only a strong entity tag proves it (RFC 9110, section 8.8.1).
     pub fn matches_object(&self, object: &Object) -> bool {
         self.size_bytes == object.size_bytes && self.matches_etag(object.etag.as_deref())
     }
 
-    /// Are these the bytes of a file that is as `stamp` says?
+    /// Returns whether it describes the bytes of the file with `stamp`.
     pub fn matches_file(&self, stamp: FileStamp) -> bool {
         self.size_bytes == stamp.size_bytes && self.file == Some(stamp)
     }
@@ -275,7 +265,7 @@ impl Manifest {
         }
     }
 
-    /// Is every byte the same as in the image of `other`?
+    /// Returns whether both images have the same bytes.
     pub fn has_same_content(&self, other: &Self) -> bool {
         self.size_bytes == other.size_bytes && self.blocks == other.blocks
     }
@@ -298,6 +288,7 @@ fn read_blocks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Digest>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::BLOCK_BYTES;
 
     fn manifest() -> Manifest {
         let blocks = vec![Digest([1; 32]), Digest([2; 32])];
@@ -323,13 +314,13 @@ mod tests {
     }
 
     #[test]
-    fn comes_back_as_it_was_written_with_what_is_not_known() {
+    fn unknown_keys_survive_reading_and_writing() {
         let mut manifest = manifest();
         let json = manifest.write().unwrap();
         assert_eq!(Manifest::read(&json).unwrap(), manifest);
         manifest
             .extra
-            .insert("fromTheFuture".into(), serde_json::json!({"a": [1]}));
+            .insert("laterVersion".into(), serde_json::json!({"a": [1]}));
         let json = manifest.write().unwrap();
         assert_eq!(Manifest::read(&json).unwrap(), manifest);
         let text = String::from_utf8(json).unwrap();
@@ -343,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_is_written_in_hexadecimal_and_parsed() {
+    fn digests_are_hexadecimal() {
         let text = "7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed";
         let digest = Digest::from_hex(text).unwrap();
         assert_eq!(digest.0[..3], [0x76, 0x92, 0xc3]);
@@ -360,14 +351,14 @@ mod tests {
     }
 
     #[test]
-    fn is_compact() {
+    fn manifest_of_40_gib_is_small() {
         let blocks = vec![Digest([9; 32]); 5120];
         let manifest = Manifest::new("app".parse().unwrap(), 40 << 30, blocks);
-        assert!(manifest.write().unwrap().len() < 220 << 10, "of 40 GiB");
+        assert!(manifest.write().unwrap().len() < 220 << 10);
     }
 
     #[test]
-    fn what_is_none_is_refused() {
+    fn invalid_manifests_are_rejected() {
         let good = String::from_utf8(manifest().write().unwrap()).unwrap();
         let size = format!("\"sizeBytes\":{}", BLOCK_BYTES + 1);
         for (from, to) in [
@@ -389,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn is_believed_for_its_own_image_alone() {
+    fn only_its_own_image_matches() {
         let manifest = manifest();
         let size = BLOCK_BYTES + 1;
         assert!(manifest.matches_object(&object(size, Some("\"abc-2\""))));

@@ -1,4 +1,4 @@
-//! Validated names. A value of these types may go into a path, a key or a domain name as it is.
+//! Validated names, safe in a path, a key or a domain name without quoting.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,14 +6,13 @@ use std::sync::Arc;
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
-use utoipa::ToSchema;
 
 use super::{Error, Kind};
 
-/// Longest name, in bytes.
+/// Maximum length in bytes.
 const MAX_NAME_BYTES: usize = 128;
 
-/// `[A-Za-z0-9][A-Za-z0-9._-]{0,127}`: no separator, no leading dot or dash, nothing a shell sees.
+/// Accepts `[A-Za-z0-9][A-Za-z0-9._-]{0,127}`: no separator, no leading dot or dash, nothing special to a shell.
 fn validate_name(kind: &str, name: &str) -> Result<(), Error> {
     let allowed = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-');
     let valid = name.len() <= MAX_NAME_BYTES
@@ -35,13 +34,17 @@ fn validate_name(kind: &str, name: &str) -> Result<(), Error> {
 macro_rules! name {
     ($(#[$doc:meta])* $type:ident, $kind:literal, $clean:expr) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, ToSchema)]
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+        #[cfg_attr(
+            feature = "openapi",
+            derive(utoipa::ToSchema),
+            schema(value_type = String, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$", max_length = 128)
+        )]
         #[serde(transparent)]
-        #[schema(value_type = String, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$", max_length = 128)]
         pub struct $type(Arc<str>);
 
         impl $type {
-            /// The name as text.
+            /// Returns the name as text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -50,9 +53,9 @@ macro_rules! name {
         impl FromStr for $type {
             type Err = Error;
 
-            fn from_str(given: &str) -> Result<Self, Error> {
+            fn from_str(text: &str) -> Result<Self, Error> {
                 let clean: fn(&str) -> &str = $clean;
-                let name = clean(given);
+                let name = clean(text);
                 validate_name($kind, name)?;
                 Ok(Self(name.into()))
             }
@@ -79,52 +82,52 @@ macro_rules! name {
 }
 
 name!(
-    /// A snapshot's (and an object's) name, without the `.qcow2` ending.
-    SnapshotName, "snapshot name", |given| given.strip_suffix(".qcow2").unwrap_or(given)
+    /// Name of a snapshot or an object, without the ending `.qcow2`.
+    SnapshotName, "snapshot name", |text| text.strip_suffix(".qcow2").unwrap_or(text)
 );
 name!(
-    /// A sandbox's id, which is its libvirt domain's name.
-    SandboxId, "sandbox id", |given| given
+    /// Id of a sandbox: the name of its libvirt domain.
+    SandboxId, "sandbox id", |text| text
 );
 name!(
-    /// A host's name in the settings.
-    HostName, "host name", |given| given
+    /// Name of a host in the settings.
+    HostName, "host name", |text| text
 );
 
 impl SnapshotName {
-    /// `NAME.qcow2`, the file's name in a snapshots directory and under the bucket's prefix.
+    /// Returns `NAME.qcow2`, the file in a snapshots directory and the object under the bucket's prefix.
     pub fn file_name(&self) -> String {
         format!("{self}.qcow2")
     }
 
-    /// `NAME.json`, the manifest's name beside the file or the object.
+    /// Returns `NAME.json`, the manifest beside the file or the object.
     pub fn manifest_file_name(&self) -> String {
         format!("{self}.json")
     }
 
-    /// `NAME_VARS.fd`, the name of the UEFI variables that belong to it, beside it.
+    /// Returns `NAME_VARS.fd`, the UEFI variables beside the file.
     pub fn variables_file_name(&self) -> String {
         format!("{self}_VARS.fd")
     }
 
-    /// `.NAME.qcow2.partial`, the name a pull writes under until the image is proven.
+    /// Returns `.NAME.qcow2.partial`, the file that a pull writes until the image is verified.
     pub fn partial_file_name(&self) -> String {
         format!(".{self}.qcow2.partial")
     }
 
-    /// `.NAME.qcow2.damaged`, the name of the note of what is wrong with the file.
+    /// Returns `.NAME.qcow2.damaged`, the record of the damage that a check found.
     pub fn damage_file_name(&self) -> String {
         format!(".{self}.qcow2.damaged")
     }
 }
 
 impl SandboxId {
-    /// `ID.qcow2`, the name of its overlay in a sandboxes directory.
+    /// Returns `ID.qcow2`, the overlay in a sandboxes directory.
     pub fn disk_file_name(&self) -> String {
         format!("{self}.qcow2")
     }
 
-    /// `ID_VARS.fd`, the name of its UEFI variables.
+    /// Returns `ID_VARS.fd`, the UEFI variables.
     pub fn variables_file_name(&self) -> String {
         format!("{self}_VARS.fd")
     }
@@ -136,7 +139,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn drops_a_given_ending_once() {
+    fn one_ending_is_removed() {
         assert_eq!("a.qcow2".parse::<SnapshotName>().unwrap().as_str(), "a");
         assert_eq!(
             "a.qcow2.qcow2".parse::<SnapshotName>().unwrap().as_str(),
@@ -146,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_could_leave_its_place() {
+    fn unsafe_names_are_rejected() {
         for bad in [
             "", "../x", "a/b", "a;b", ".hidden", "-rf", "a b", "a\n", "ä", "a\0",
         ] {
@@ -159,7 +162,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn accepts_exactly_the_documented_form(name in "[ -~]{0,140}") {
+        fn exactly_the_documented_form_is_accepted(name in "[ -~]{0,140}") {
             let mut chars = name.chars();
             let documented = name.len() <= 128
                 && chars.next().is_some_and(|c| c.is_ascii_alphanumeric())

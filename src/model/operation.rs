@@ -1,159 +1,114 @@
-//! What can be asked for, and what came of it.
-
-use std::time::Duration;
+//! Operations that can be requested, and their outcomes.
 
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
-use super::{Consistency, HostName, ImageIdentity, Sandbox, SandboxId, SandboxState, SnapshotName};
+use super::{
+    Consistency, HostName, ImageIdentity, Sandbox, SandboxId, SandboxState, SandboxVerb,
+    SnapshotName,
+};
 
-/// One operation, as the engine is asked for it (spec, "Push", "Pull", "Create", API reference).
+/// An operation; in the journal of jobs it is stored as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Operation {
-    /// Cut a snapshot from a sandbox in any state and upload it.
+    /// Create a snapshot of a sandbox in any state and upload it.
     Create {
-        /// Where the sandbox is.
+        /// Host of the sandbox.
         host: HostName,
         /// The sandbox.
         sandbox: SandboxId,
         /// Name of the new object.
         name: SnapshotName,
-        /// Do not pause: best effort (spec, "Warning: Live Mode Consistency").
+        /// Read the disk without a pause; the result may be inconsistent.
         live: bool,
-        /// An object of that name may be replaced.
+        /// Replace an object of that name.
         overwrite: bool,
-        /// Write the image anew, without what was deleted.
+        /// Rewrite the whole image without deleted data.
         compact: bool,
     },
     /// Upload the disk of a stopped or paused sandbox.
     Push {
-        /// Where the sandbox is.
+        /// Host of the sandbox.
         host: HostName,
         /// The sandbox.
         sandbox: SandboxId,
         /// Name of the new object.
         name: SnapshotName,
-        /// An object of that name may be replaced.
+        /// Replace an object of that name.
         overwrite: bool,
-        /// Write the image anew, without what was deleted.
+        /// Rewrite the whole image without deleted data.
         compact: bool,
     },
     /// Download an object to a host's snapshots directory.
     Pull {
-        /// Where to.
+        /// Host that receives the snapshot.
         host: HostName,
-        /// Which.
+        /// Name of the object.
         name: SnapshotName,
-        /// A valid local snapshot of that name may be replaced.
+        /// Replace a valid snapshot of that name on the host.
         overwrite: bool,
     },
-    /// Read a snapshot or an object again and check every block of it.
+    /// Read a snapshot or an object and check every block.
     Verify {
-        /// The host whose snapshot it is; `None`: the object in the bucket.
+        /// Host of the snapshot; `None`: the object in the bucket.
         host: Option<HostName>,
-        /// Which.
+        /// Name of the snapshot.
         name: SnapshotName,
-        /// Fetch the blocks of a snapshot that are bad.
+        /// Fetch bad blocks of a host's snapshot from the bucket.
         repair: bool,
     },
     /// Remove a snapshot from a host, from the bucket, or both.
     Remove {
-        /// The host to remove it from; `None` leaves hosts alone.
+        /// Host to remove it from, if any.
         host: Option<HostName>,
-        /// Which.
+        /// Name of the snapshot.
         name: SnapshotName,
         /// Remove the object too.
         #[serde(rename = "bucket")]
         from_bucket: bool,
-        /// Only while it is this image: any other is refused.
+        /// Refuse the removal of any other image.
         #[serde(rename = "only", default, skip_serializing_if = "Option::is_none")]
         expected_identity: Option<ImageIdentity>,
     },
-    /// Make a sandbox on a snapshot (spec, "Using Custom Snapshots").
+    /// Create a sandbox based on a snapshot.
     #[serde(rename = "new")]
     CreateSandbox {
-        /// Where.
+        /// Host of the new sandbox.
         host: HostName,
-        /// The sandbox's id.
+        /// Id of the new sandbox.
         id: SandboxId,
-        /// What it is to be.
+        /// Properties of the new sandbox.
         #[serde(rename = "form")]
         spec: SandboxSpec,
     },
-    /// Do something to a sandbox.
+    /// Apply a verb to a sandbox.
     Sandbox {
-        /// Where it is.
+        /// Host of the sandbox.
         host: HostName,
-        /// Which.
+        /// The sandbox.
         id: SandboxId,
-        /// What.
+        /// The verb.
         verb: SandboxVerb,
     },
 }
 
-/// What a new sandbox is to be. What is `None` is as `[sandbox]` of the settings has it.
+/// Properties of a new sandbox; `[sandbox]` of the settings fills in `None`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SandboxSpec {
-    /// The snapshot it stands on.
+    /// The snapshot it is based on.
     pub snapshot: SnapshotName,
     /// Virtual CPUs.
     pub cpus: Option<u32>,
-    /// Memory, in bytes.
+    /// Memory in bytes.
     pub memory_bytes: Option<u64>,
-    /// Size of its disk, in bytes; `None`: as large as the snapshot's.
+    /// Size of the disk in bytes; `None`: that of the snapshot.
     pub storage_bytes: Option<u64>,
-    /// Start it, too; where that fails there is no sandbox.
+    /// Start it; if that fails, the sandbox is removed again.
     pub start: bool,
 }
 
-/// What can be done to a sandbox.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum SandboxVerb {
-    /// Run it: from its saved state where there is one, else from its disk.
-    Start,
-    /// Ask its guest to shut down, by the guest agent where it answers, else by the power button (ACPI).
-    Stop {
-        /// How long it may take; `None`: as the settings have it.
-        timeout: Option<Duration>,
-        /// Cut its power when it has not obeyed by then.
-        force: bool,
-    },
-    /// Cut its power at once: what its guest has not written is lost.
-    ForceOff,
-    /// Stop its CPUs; its memory stays in the host's RAM.
-    Pause,
-    /// Let a paused or sleeping one go on.
-    Resume,
-    /// Write its memory to the host's disk and end its process (managed save).
-    Save,
-    /// Start a saved one where it was.
-    Restore,
-    /// Forget its saved memory, as if its power had been cut.
-    DropSaved,
-    /// Remove it for good: domain, overlay, UEFI variables, saved state.
-    Destroy,
-}
-
-impl SandboxVerb {
-    /// The word on screen and on the command line.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Start => "start",
-            Self::Stop { .. } => "stop",
-            Self::ForceOff => "force off",
-            Self::Pause => "pause",
-            Self::Resume => "resume",
-            Self::Save => "save",
-            Self::Restore => "restore",
-            Self::DropSaved => "drop saved",
-            Self::Destroy => "destroy",
-        }
-    }
-}
-
 impl Operation {
-    /// The operation's word: `create`, `push`, `pull`, `verify`, `remove`, `new`, or that of the sandbox's verb.
+    /// Returns the operation's word: `create`, `push`, `pull`, `verify`, `remove`, `new`, or the name of the verb.
     pub fn verb(&self) -> &'static str {
         match self {
             Self::Create { .. } => "create",
@@ -166,7 +121,7 @@ impl Operation {
         }
     }
 
-    /// The snapshot it is about, if any.
+    /// Returns the snapshot that it reads, writes or removes, if any.
     pub fn snapshot(&self) -> Option<&SnapshotName> {
         match self {
             Self::Create { name, .. }
@@ -174,12 +129,12 @@ impl Operation {
             | Self::Pull { name, .. }
             | Self::Verify { name, .. }
             | Self::Remove { name, .. } => Some(name),
-            Self::CreateSandbox { spec: form, .. } => Some(&form.snapshot),
+            Self::CreateSandbox { spec, .. } => Some(&spec.snapshot),
             Self::Sandbox { .. } => None,
         }
     }
 
-    /// The name of what comes of it: a snapshot's, or a sandbox's id.
+    /// Returns the name of its result: a snapshot's, or a sandbox's id.
     pub fn subject(&self) -> &str {
         match self {
             Self::Create { name, .. }
@@ -191,7 +146,7 @@ impl Operation {
         }
     }
 
-    /// The host it works on, if any.
+    /// Returns its host, if any.
     pub fn host(&self) -> Option<&HostName> {
         match self {
             Self::Create { host, .. }
@@ -203,7 +158,7 @@ impl Operation {
         }
     }
 
-    /// The sandbox it reads, makes or changes, if any.
+    /// Returns the sandbox that it reads, creates or changes, if any.
     pub fn sandbox(&self) -> Option<&SandboxId> {
         match self {
             Self::Create { sandbox, .. } | Self::Push { sandbox, .. } => Some(sandbox),
@@ -211,65 +166,27 @@ impl Operation {
             Self::Pull { .. } | Self::Verify { .. } | Self::Remove { .. } => None,
         }
     }
-
-    /// One line for a job: `push config-vm → myapp-v1.1`.
-    pub fn title(&self) -> String {
-        match self {
-            Self::Create {
-                sandbox,
-                name,
-                live: true,
-                ..
-            } => format!("create {sandbox} → {name} (live)"),
-            Self::Create { sandbox, name, .. } => format!("create {sandbox} → {name}"),
-            Self::Push { sandbox, name, .. } => format!("push {sandbox} → {name}"),
-            Self::Pull { host, name, .. } => format!("pull {name} → {host}"),
-            Self::Verify { host, name, repair } => {
-                let place = host.as_ref().map_or("bucket", HostName::as_str);
-                let verb = if *repair {
-                    "verify and repair"
-                } else {
-                    "verify"
-                };
-                format!("{verb} {name} in {place}")
-            }
-            Self::Remove {
-                host,
-                name,
-                from_bucket: bucket,
-                ..
-            } => {
-                let places: Vec<&str> = host
-                    .iter()
-                    .map(HostName::as_str)
-                    .chain(bucket.then_some("bucket"))
-                    .collect();
-                format!("remove {name} from {}", places.join(" and "))
-            }
-            Self::CreateSandbox { id, spec: form, .. } => format!("new {id} on {}", form.snapshot),
-            Self::Sandbox { id, verb, .. } => format!("{} {id}", verb.as_str()),
-        }
-    }
 }
 
 /// How an object is made from a sandbox's disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Method {
-    /// The base's bytes as they are, and behind them what the overlay changed.
+    /// The bytes of the base unchanged, followed by the clusters of the overlay.
     Append,
-    /// All that is in use, written anew.
+    /// All clusters in use, rewritten.
     Compact,
-    /// By `qemu-img convert`, into a temporary file on the host.
+    /// `qemu-img convert` into a temporary file on the host.
     Convert,
-    /// Of a running sandbox: composed, its disk read through QEMU's own backup while its guest goes on.
+    /// Running sandbox: composed; the disk is read through QEMU's backup job while the guest runs.
     Backup,
-    /// Of a running sandbox: composed, its overlay copied while its guest stands still.
+    /// Running sandbox: composed; the overlay is copied while the guest is paused.
     Copy,
 }
 
 impl Method {
-    /// Its word: `append`, `compact`, `convert`, `backup`, `copy`.
+    /// Returns its word in JSON and settings.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Append => "append",
@@ -281,199 +198,175 @@ impl Method {
     }
 }
 
-/// What it took to make an object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+/// Bytes moved to make an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct TransferStats {
-    /// How it was made.
+    /// How the object was made.
     pub method: Method,
-    /// Bytes that went from here to the store.
+    /// Bytes uploaded to the store.
     pub uploaded_bytes: u64,
-    /// Bytes that the store copied from an object it had.
+    /// Bytes that the store copied from another object.
     pub copied_bytes: u64,
-    /// Bytes of the disk that did not have to be sent: copied ones, zeros, and what compression took away.
+    /// Bytes of the disk that were not uploaded: copied ones, zeros, and those saved by compression.
     pub saved_bytes: u64,
 }
 
-impl TransferStats {
-    /// How the guest was kept still for so many milliseconds: `paused for 27 ms (backup)`; `None` where it was not.
-    pub fn pause_summary(&self, paused_ms: u64) -> Option<String> {
-        let method = self.method.as_str();
-        match paused_ms {
-            0 => None,
-            1..1000 => Some(format!("paused for {paused_ms} ms ({method})")),
-            _ => {
-                let (seconds, tenths) = (paused_ms / 1000, paused_ms % 1000 / 100);
-                Some(format!("paused for {seconds}.{tenths} s ({method})"))
-            }
-        }
-    }
-
-    /// Where the bytes came from, to stand behind an object's size as `size` tells bytes: ` (9 MiB sent, 2 GiB copied
-    /// by the store)`; nothing for a disk that was sent whole.
-    pub fn summary(&self, size: impl Fn(u64) -> String) -> String {
-        let sent = size(self.uploaded_bytes);
-        match (self.method, self.copied_bytes) {
-            (Method::Convert, _) => String::new(),
-            (_, 0) => format!(" ({sent} sent)"),
-            (_, copied) => format!(" ({sent} sent, {} copied by the store)", size(copied)),
-        }
-    }
-}
-
-/// What a push would do, found out without moving anything.
+/// Result of a dry run of a push.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PushPlan {
-    /// The snapshot's name.
+    /// Name of the object.
     pub snapshot_name: SnapshotName,
-    /// Where it would come from.
+    /// The sandbox.
     pub sandbox_id: SandboxId,
-    /// The host of that sandbox.
+    /// Host of the sandbox.
     pub host: HostName,
-    /// Is there an object of that name? Then the push needs `--overwrite`.
+    /// Whether an object of that name exists; then the push needs `--overwrite`.
     #[serde(rename = "exists")]
     pub object_exists: bool,
-    /// How it would be made.
+    /// How the object would be made.
     pub method: Method,
-    /// Why so.
+    /// Why this method.
     pub reason: String,
-    /// The snapshot the sandbox stands on.
+    /// The snapshot that the sandbox is based on.
     pub base: Option<SnapshotName>,
-    /// Does the bucket hold that snapshot's bytes, as far as can be proven?
+    /// Whether the bucket provably has the bytes of the base.
     #[serde(rename = "baseInBucket")]
     pub is_base_in_bucket: bool,
-    /// Why so.
+    /// Why `is_base_in_bucket` is so.
     pub base_reason: String,
-    /// Bytes of the object, at most; with `convert` those the temporary file may take.
+    /// Upper bound of the object's length in bytes; with `convert` that of the temporary file.
     pub size_bytes: u64,
-    /// Bytes that would go to the store, at most.
+    /// Upper bound of the bytes to upload.
     pub upload_bytes: u64,
     /// Bytes that the store would copy.
     pub copy_bytes: u64,
-    /// Bytes of the object that hold what nobody can read any more.
+    /// Bytes of the object that no cluster refers to any more.
     pub dead_bytes: u64,
 }
 
-/// What came of an operation; its JSON is what `--json` and the HTTP API answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+/// Outcome of an operation; its JSON is printed with `--json` and returned by the HTTP API.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(untagged)]
 pub enum Outcome {
-    /// Spec, "Create Snapshot", response.
+    /// A snapshot was created.
     #[serde(rename_all = "camelCase")]
-    #[schema(title = "SnapshotCreated")]
+    #[cfg_attr(feature = "openapi", schema(title = "SnapshotCreated"))]
     Created {
-        /// The snapshot's name.
+        /// Name of the snapshot.
         name: SnapshotName,
         /// Key of the object in the bucket.
         snapshot_path: String,
-        /// Bytes of the object.
+        /// Length of the object in bytes.
         size_bytes: u64,
-        /// Was it taken without a pause?
+        /// Whether the disk was read without a pause.
         live_mode: bool,
-        /// Where it came from.
+        /// The sandbox.
         sandbox_id: SandboxId,
-        /// The host of that sandbox.
+        /// Host of the sandbox.
         host: HostName,
-        /// How long the guest stood still, in milliseconds; 0 where it was not paused by us.
+        /// How long the guest was paused, in milliseconds.
         paused_ms: u64,
-        /// How sound the file systems on its disk are.
+        /// Consistency of the file systems on the disk.
         consistency: Consistency,
-        /// What was moved for it.
+        /// Bytes moved.
         #[serde(flatten)]
         transfer: TransferStats,
     },
-    /// Spec, "Push Snapshot", response.
+    /// A sandbox's disk was pushed.
     #[serde(rename_all = "camelCase")]
-    #[schema(title = "SnapshotPushed")]
+    #[cfg_attr(feature = "openapi", schema(title = "SnapshotPushed"))]
     Pushed {
-        /// The snapshot's name.
+        /// Name of the snapshot.
         snapshot_name: SnapshotName,
         /// Key of the object in the bucket.
         snapshot_path: String,
-        /// Bytes of the object.
+        /// Length of the object in bytes.
         size_bytes: u64,
-        /// Where it came from.
+        /// The sandbox.
         sandbox_id: SandboxId,
-        /// The host of that sandbox.
+        /// Host of the sandbox.
         host: HostName,
-        /// What was moved for it.
+        /// Bytes moved.
         #[serde(flatten)]
         transfer: TransferStats,
     },
-    /// A pull that ended well.
+    /// A snapshot was pulled.
     #[serde(rename_all = "camelCase")]
-    #[schema(title = "SnapshotPulled")]
+    #[cfg_attr(feature = "openapi", schema(title = "SnapshotPulled"))]
     Pulled {
-        /// The snapshot's name.
+        /// Name of the snapshot.
         snapshot_name: SnapshotName,
         /// Path of the file on the host.
         snapshot_path: String,
-        /// Bytes of the file.
+        /// Length of the file in bytes.
         size_bytes: u64,
-        /// The host it is on now.
+        /// The host.
         host: HostName,
-        /// A valid copy was there: nothing was fetched.
+        /// Whether the host already had a valid copy and nothing was fetched.
         skipped: bool,
-        /// A broken copy was replaced.
+        /// Whether a damaged copy was replaced.
         repaired: bool,
-        /// Bytes that came from the bucket.
+        /// Bytes downloaded from the bucket.
         fetched_bytes: u64,
-        /// Bytes that came from other snapshots of the host.
+        /// Bytes copied from other snapshots of the host.
         copied_bytes: u64,
-        /// Bytes that an earlier pull had left.
+        /// Bytes kept from an interrupted pull.
         resumed_bytes: u64,
     },
-    /// A verification that found all well, or made it so.
+    /// A snapshot or object was verified, and repaired if requested.
     #[serde(rename_all = "camelCase")]
-    #[schema(title = "SnapshotVerified")]
+    #[cfg_attr(feature = "openapi", schema(title = "SnapshotVerified"))]
     Verified {
-        /// The snapshot's name.
+        /// Name of the snapshot.
         snapshot_name: SnapshotName,
-        /// The host whose snapshot was verified; `None` for the object.
+        /// Host of the snapshot; `None` for the object.
         host: Option<HostName>,
-        /// Bytes of it, all read.
+        /// Bytes read: the whole image.
         size_bytes: u64,
-        /// Was there a manifest to check every block against? Without one only its structure was checked.
+        /// Whether a manifest allowed to check every block; without one only the structure was checked.
         has_manifest: bool,
-        /// Blocks that were bad and are repaired, from 0; one has 8 MiB.
+        /// Numbers of the repaired blocks, from 0; a block has 8 MiB.
         repaired_blocks: Vec<u64>,
-        /// Bytes that came from the bucket.
+        /// Bytes downloaded from the bucket.
         fetched_bytes: u64,
     },
-    /// A removal that ended well.
+    /// A snapshot was removed.
     #[serde(rename_all = "camelCase")]
-    #[schema(title = "SnapshotRemoved")]
+    #[cfg_attr(feature = "openapi", schema(title = "SnapshotRemoved"))]
     Removed {
-        /// The snapshot's name.
+        /// Name of the snapshot.
         snapshot_name: SnapshotName,
-        /// The host it was removed from.
+        /// The host it was removed from, if any.
         host: Option<HostName>,
-        /// Was the object removed?
+        /// Whether the object was removed.
         #[serde(rename = "bucket")]
         from_bucket: bool,
     },
-    /// A sandbox was made.
+    /// A sandbox was created.
     #[serde(rename_all = "camelCase")]
-    #[schema(title = "SandboxCreated")]
+    #[cfg_attr(feature = "openapi", schema(title = "SandboxCreated"))]
     SandboxCreated {
-        /// Its host.
+        /// Host of the sandbox.
         host: HostName,
-        /// The sandbox as it is now.
+        /// The sandbox.
         #[serde(flatten)]
         sandbox: Sandbox,
     },
-    /// Something was done to a sandbox, or needed not be done.
+    /// A verb was applied to a sandbox.
     #[serde(rename_all = "camelCase")]
-    #[schema(title = "SandboxChanged")]
+    #[cfg_attr(feature = "openapi", schema(title = "SandboxChanged"))]
     SandboxChanged {
-        /// Its host.
+        /// Host of the sandbox.
         host: HostName,
         /// The sandbox.
         id: SandboxId,
-        /// What it is now; `None`: it is gone.
+        /// Its state; `None`: it was destroyed.
         state: Option<SandboxState>,
-        /// Was anything done? `false`: it was so already.
+        /// Whether anything changed; `false`: it already was in that state.
         changed: bool,
     },
 }

@@ -1,40 +1,40 @@
-//! Progress of one job: one small `Copy` struct, written by the worker, sampled by whoever draws.
+//! Progress of a job: a small `Copy` struct, written by the worker and sampled by front ends.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 
-/// What a job is doing.
+/// Phase of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Phase {
-    /// Waiting for its turn.
+    /// Waiting in the queue.
     Queued,
-    /// Looking at states, names, space.
+    /// Checking states, names and space.
     Checking,
-    /// The guest is being paused, or stands still.
+    /// The guest is being paused or is paused.
     Pausing,
-    /// Writing the flattened image.
+    /// Writing the converted image.
     Converting,
-    /// Sending to the bucket.
+    /// Uploading to the bucket.
     Uploading,
-    /// Fetching from the bucket.
+    /// Downloading from the bucket.
     Downloading,
-    /// Proving what was fetched.
+    /// Verifying the image.
     Verifying,
-    /// Giving it its final name.
+    /// Renaming it into place.
     Publishing,
     /// Deleting.
     Removing,
-    /// Making a sandbox's files and its definition.
+    /// Creating a sandbox's files and domain.
     Creating,
-    /// Starting a guest, or letting it go on.
+    /// Starting or resuming a guest.
     Starting,
-    /// Waiting until a guest has shut down.
+    /// Waiting for a guest to shut down.
     Stopping,
-    /// Writing a guest's memory to the disk.
+    /// Writing a guest's memory to disk.
     Saving,
-    /// Taking back what was made on the way.
+    /// Removing temporary files and uploads.
     CleaningUp,
-    /// Over.
+    /// Finished.
     Finished,
 }
 
@@ -57,7 +57,7 @@ impl Phase {
         Self::Finished,
     ];
 
-    /// The word on screen.
+    /// Returns the word on screen.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Queued => "queued",
@@ -79,19 +79,19 @@ impl Phase {
     }
 }
 
-/// A sample of a job's progress. Bytes are those of the current phase.
+/// Sample of a job's progress in its current phase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
-    /// What it is doing.
+    /// The phase.
     pub phase: Phase,
-    /// Bytes done in this phase.
+    /// Bytes done.
     pub done_bytes: u64,
-    /// Bytes of this phase in all; 0 where not known.
+    /// Total bytes; 0: unknown.
     pub total_bytes: u64,
 }
 
 impl Progress {
-    /// Hundredths done of this phase, under 100 until the job is over; `None` where the total is not known.
+    /// Returns the percentage of this phase, at most 99 until the job is finished; `None` if the total is unknown.
     pub fn percent(&self) -> Option<u8> {
         if self.phase == Phase::Finished {
             return Some(100);
@@ -104,8 +104,7 @@ impl Progress {
     }
 }
 
-/// Where a worker writes its progress: plain atomics, so that a hot loop never waits and nobody is
-/// woken for a byte.
+/// Progress as written by a worker: plain atomics, so that a hot loop never waits and no reader is woken.
 #[derive(Debug)]
 pub struct ProgressCell {
     phase: AtomicU8,
@@ -124,29 +123,29 @@ impl Default for ProgressCell {
 }
 
 impl ProgressCell {
-    /// Enters `phase` with `total_bytes` to do (0: not known).
+    /// Enters `phase` with `total_bytes` to do (0: unknown).
     pub fn enter(&self, phase: Phase, total_bytes: u64) {
         self.done.store(0, Relaxed);
         self.total.store(total_bytes, Relaxed);
         self.phase.store(phase as u8, Relaxed);
     }
 
-    /// Sets what is to do in this phase, in bytes.
+    /// Sets the total bytes of this phase.
     pub fn set_total(&self, bytes: u64) {
         self.total.store(bytes, Relaxed);
     }
 
-    /// Adds `bytes` to what is done in this phase.
+    /// Adds to the bytes done in this phase.
     pub fn add(&self, bytes: u64) {
         self.done.fetch_add(bytes, Relaxed);
     }
 
-    /// Sets what is done in this phase, in bytes (also backwards: a part that is sent again).
+    /// Sets the bytes done in this phase; they decrease when a part is sent again.
     pub fn set_done(&self, bytes: u64) {
         self.done.store(bytes, Relaxed);
     }
 
-    /// The state now.
+    /// Returns the current progress.
     pub fn sample(&self) -> Progress {
         Progress {
             phase: Phase::ALL[usize::from(self.phase.load(Relaxed)).min(Phase::ALL.len() - 1)],
@@ -161,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stays_under_a_hundred_until_the_job_is_over() {
+    fn percentage_is_under_100_until_the_job_is_finished() {
         let cell = ProgressCell::default();
         assert_eq!(cell.sample().percent(), None);
         cell.enter(Phase::Uploading, 10);
@@ -172,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn every_phase_survives_the_cell() {
+    fn cell_returns_every_phase() {
         for phase in Phase::ALL {
             let cell = ProgressCell::default();
             cell.enter(phase, 1);

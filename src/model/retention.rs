@@ -1,61 +1,28 @@
-//! Which snapshots may go by a rule, and which of them something holds.
+//! Retention: which snapshots a prune rule matches, and which of them are kept.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use super::{FileStamp, HostName, Object, Operation, SnapshotName};
+use super::{HostName, ImageIdentity, Operation, SnapshotName};
 
-/// How old what was left behind must be before it may go.
+/// Age from which a leftover may be removed.
 pub const LEFTOVER_MIN_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What is to go: what meets all of these. A rule without any lets nothing go.
+/// Conditions for a removal, all of which must be met. A rule without conditions matches nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PruneRule {
-    /// Not the newest so many of a family ([`family`]), in each place.
+    /// Not among the newest N of its family ([`family_name`]) on its host or in the bucket.
     pub keep_newest: Option<usize>,
-    /// What was last written longer ago than this.
+    /// Last written longer ago than this.
     pub older_than: Option<Duration>,
-    /// What no sandbox stands on.
+    /// No sandbox is based on it.
     pub unused: bool,
 }
 
-/// Which image of a name is meant.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
-pub enum ImageIdentity {
-    /// The file of a host's snapshot, by its stamp.
-    File(FileStamp),
-    /// An object.
-    Object {
-        /// Its length in bytes.
-        size_bytes: u64,
-        /// Its entity tag.
-        etag: Option<String>,
-        /// When it was last written.
-        modified: Option<Timestamp>,
-    },
-}
-
-impl ImageIdentity {
-    /// Of an object, as it was listed or asked for: a listing may tell the time with more digits, and the tag in other
-    /// quotes.
-    pub fn from_object(object: &Object) -> Self {
-        let seconds = |at: Timestamp| Timestamp::from_second(at.as_second()).ok();
-        Self::Object {
-            size_bytes: object.size_bytes,
-            etag: object
-                .etag
-                .as_ref()
-                .map(|etag| etag.trim_matches('"').to_owned()),
-            modified: object.modified.and_then(seconds),
-        }
-    }
-}
-
-/// A snapshot in one place.
+/// A snapshot on a host or in the bucket that a prune considers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Candidate {
@@ -63,203 +30,194 @@ pub struct Candidate {
     pub name: SnapshotName,
     /// The host it is on; `None`: the bucket.
     pub host: Option<HostName>,
-    /// Bytes that are free when it is gone.
+    /// Bytes that its removal frees.
     pub size_bytes: u64,
-    /// When it was last written.
+    /// Time of the last write.
     pub modified: Option<Timestamp>,
-    /// Do sandboxes stand on a snapshot of this name?
+    /// Whether a sandbox is based on a snapshot of this name.
     #[serde(skip)]
     pub in_use: bool,
-    /// Is no other copy known?
+    /// Whether no other copy is known.
     #[serde(rename = "lastCopy")]
     pub is_last_copy: bool,
-    /// Which image it is; `None` where it could not be looked at.
+    /// Its identity; `None`: unknown.
     #[serde(skip)]
     pub identity: Option<ImageIdentity>,
-    /// What holds it.
+    /// Reasons to keep it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub keep_reasons: Vec<String>,
 }
 
-/// The family of a snapshot: its name without a version at its end. That begins behind `-`, `_` or `.`, with a digit or
-/// with `v` and a digit, and has digits, `-`, `_` and `.` only: `app` of `app-v1.1` and of `app-2026-01-31`. A name
-/// without one is a family of its own.
+/// Returns the family of a snapshot: its name without the version at its end.
+///
+/// A version begins behind `-`, `_` or `.`, with a digit or with `v` and a digit, and consists of digits, `-`, `_` and
+/// `.`: `app` is the family of `app-v1.1` and of `app-2026-01-31`. A name without a version is its own family.
 pub fn family_name(name: &SnapshotName) -> &str {
     let text = name.as_str();
-    let is_mark = |c: char| matches!(c, '-' | '_' | '.');
-    let version = |c: char| c.is_ascii_digit() || is_mark(c);
-    let stem = text.trim_end_matches(version);
+    let is_separator = |c: char| matches!(c, '-' | '_' | '.');
+    let stem = text.trim_end_matches(|c: char| c.is_ascii_digit() || is_separator(c));
     let end = &text[stem.len()..];
-    let (stem, end) = match stem.strip_suffix('v') {
-        Some(before) if end.starts_with(|c: char| c.is_ascii_digit()) => {
-            (before.trim_end_matches(is_mark), before.ends_with(is_mark))
-        }
-        // `win2022` has no mark before its number: it is a name.
+    let (stem, has_version) = match stem.strip_suffix('v') {
+        Some(before) if end.starts_with(|c: char| c.is_ascii_digit()) => (
+            before.trim_end_matches(is_separator),
+            before.ends_with(is_separator),
+        ),
+        // The number of `win2022` has no separator before it: it belongs to the name.
         _ => (
             stem,
-            end.starts_with(is_mark) && end.contains(|c: char| c.is_ascii_digit()),
+            end.starts_with(is_separator) && end.contains(|c: char| c.is_ascii_digit()),
         ),
     };
-    match end && !stem.is_empty() {
+    match has_version && !stem.is_empty() {
         true => stem,
         false => text,
     }
 }
 
-/// The numbers of those in `all` that meet `rule`, held or not. One whose time is not known counts as the newest.
+/// Returns the indices of the candidates that match `rule`, kept or not. An unknown time counts as the newest.
 pub fn find_matching(rule: &PruneRule, all: &[Candidate], now: Timestamp) -> Vec<usize> {
     if *rule == PruneRule::default() {
         return Vec::new();
     }
     let mut families: HashMap<(&Option<HostName>, &str), Vec<usize>> = HashMap::new();
-    for (at, one) in all.iter().enumerate() {
-        let members = families
-            .entry((&one.host, family_name(&one.name)))
-            .or_default();
-        members.push(at);
+    for (index, candidate) in all.iter().enumerate() {
+        let family = (&candidate.host, family_name(&candidate.name));
+        families.entry(family).or_default().push(index);
     }
-    let mut kept = vec![false; all.len()];
-    if let Some(keep) = rule.keep_newest {
+    let mut newest = vec![false; all.len()];
+    if let Some(count) = rule.keep_newest {
         for members in families.values_mut() {
-            let newest_first = |at: &usize| {
-                let one = &all[*at];
-                let age = one.modified.map(|then| now.duration_since(then));
-                // `None` is before any age. Of the same age, the later name is the newer one.
-                (age, std::cmp::Reverse(&one.name))
-            };
-            members.sort_by_key(newest_first);
-            members.iter().take(keep).for_each(|at| kept[*at] = true);
+            members.sort_by_key(|index| {
+                let candidate = &all[*index];
+                let age = candidate.modified.map(|time| now.duration_since(time));
+                // `None` sorts before any age. Of the same age, the later name is the newer one.
+                (age, std::cmp::Reverse(&candidate.name))
+            });
+            members
+                .iter()
+                .take(count)
+                .for_each(|index| newest[*index] = true);
         }
     }
-    let is_old = |one: &Candidate| match (rule.older_than, one.modified) {
+    let is_old = |candidate: &Candidate| match (rule.older_than, candidate.modified) {
         (None, _) => true,
         (Some(_), None) => false,
-        (Some(limit), Some(then)) => {
-            let age = Duration::try_from(now.duration_since(then)).unwrap_or_default();
+        (Some(limit), Some(time)) => {
+            let age = Duration::try_from(now.duration_since(time)).unwrap_or_default();
             age > limit
         }
     };
     (0..all.len())
-        .filter(|at| !kept[*at] && is_old(&all[*at]) && !(rule.unused && all[*at].in_use))
+        .filter(|index| {
+            let candidate = &all[*index];
+            !newest[*index] && is_old(candidate) && !(rule.unused && candidate.in_use)
+        })
         .collect()
 }
 
-/// The numbers of those in `all` that may go by `rule`: they meet it, and nothing holds them.
+/// Returns the indices of the candidates that match `rule` and have no reason to be kept.
 pub fn find_removable(rule: &PruneRule, all: &[Candidate], now: Timestamp) -> Vec<usize> {
-    let mut chosen = find_matching(rule, all, now);
-    chosen.retain(|at| all[*at].keep_reasons.is_empty());
-    chosen
+    let mut indices = find_matching(rule, all, now);
+    indices.retain(|index| all[*index].keep_reasons.is_empty());
+    indices
 }
 
-/// What a prune would do.
+/// What a prune would remove and keep.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PrunePlan {
-    /// What goes.
+    /// Snapshots to remove.
     pub to_remove: Vec<Candidate>,
-    /// What would go if nothing held it.
+    /// Snapshots that match the rule but are kept.
     pub kept: Vec<Candidate>,
-    /// What was left behind by what broke off, and goes too.
+    /// Leftovers to remove.
     pub leftovers: Vec<Leftover>,
-    /// What could not be looked at, a sentence each.
+    /// Hosts and stores that could not be read, a sentence each.
     pub warnings: Vec<String>,
 }
 
 impl PrunePlan {
-    /// Bytes that all of it frees.
+    /// Returns the bytes that the removal frees.
     pub fn reclaimed_bytes(&self) -> u64 {
-        let goes = self.to_remove.iter().map(|one| one.size_bytes);
-        let left = self.leftovers.iter().map(|one| one.size_bytes);
-        goes.chain(left).fold(0, u64::saturating_add)
+        let snapshots = self.to_remove.iter().map(|candidate| candidate.size_bytes);
+        let leftovers = self.leftovers.iter().map(|leftover| leftover.size_bytes);
+        snapshots.chain(leftovers).fold(0, u64::saturating_add)
     }
 
-    /// Is that snapshot, the very same image, to go?
-    fn removes(&self, one: &Candidate) -> bool {
-        let is_it = |other: &&Candidate| (&other.host, &other.name) == (&one.host, &one.name);
-        let found = self.to_remove.iter().find(is_it);
-        found.is_some_and(|found| found.identity.is_some() && found.identity == one.identity)
-    }
-
-    /// This plan after a second look, which found `now`: what it does not let go any more is held, and nothing goes
-    /// that was not to go before.
-    pub fn revalidate(mut self, now: Self) -> Self {
-        let (goes, stays) = self.to_remove.into_iter().partition(|one| now.removes(one));
-        self.to_remove = goes;
-        let stays: Vec<Candidate> = stays;
-        self.kept.extend(stays.into_iter().map(|mut one| {
-            let is_it = |other: &&Candidate| (&other.host, &other.name) == (&one.host, &one.name);
-            let held = now
-                .kept
-                .iter()
-                .find(is_it)
-                .map(|found| found.keep_reasons.clone());
-            one.keep_reasons =
-                held.unwrap_or_else(|| vec!["it has changed since it was listed".to_owned()]);
-            one
-        }));
+    /// Reduces the plan to what `current`, a second plan of the same rule, removes too, of the same identity.
+    ///
+    /// The rest is kept for the reasons of `current`, or for `changed_reason` where it has none. Nothing is added.
+    pub fn revalidate(mut self, current: &Self, changed_reason: &str) -> Self {
+        let find = |list: &[Candidate], candidate: &Candidate| -> Option<Candidate> {
+            let is_same = |other: &&Candidate| {
+                (&other.host, &other.name) == (&candidate.host, &candidate.name)
+            };
+            list.iter().find(is_same).cloned()
+        };
+        for mut candidate in std::mem::take(&mut self.to_remove) {
+            let identity = find(&current.to_remove, &candidate).and_then(|found| found.identity);
+            if identity.is_some() && identity == candidate.identity {
+                self.to_remove.push(candidate);
+                continue;
+            }
+            candidate.keep_reasons = match find(&current.kept, &candidate) {
+                Some(kept) => kept.keep_reasons,
+                None => vec![changed_reason.to_owned()],
+            };
+            self.kept.push(candidate);
+        }
         self
     }
 
-    /// The removals of what goes; each is refused where it is another image by then.
+    /// Returns the removals; each is refused if the image has changed by then.
     pub fn operations(&self) -> Vec<Operation> {
-        let removal = |one: &Candidate| Operation::Remove {
-            host: one.host.clone(),
-            name: one.name.clone(),
-            from_bucket: one.host.is_none(),
-            expected_identity: one.identity.clone(),
+        let removal = |candidate: &Candidate| Operation::Remove {
+            host: candidate.host.clone(),
+            name: candidate.name.clone(),
+            from_bucket: candidate.host.is_none(),
+            expected_identity: candidate.identity.clone(),
         };
         self.to_remove.iter().map(removal).collect()
     }
 
-    /// Is there nothing to do?
+    /// Returns whether there is nothing to remove.
     pub fn is_empty(&self) -> bool {
         self.to_remove.is_empty() && self.leftovers.is_empty()
     }
 }
 
-/// Something that an operation left behind, and that nobody has touched for a day.
+/// A leftover of an interrupted operation that was not touched for [`LEFTOVER_MIN_AGE`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Leftover {
-    /// What it is.
+    /// Its kind.
     pub kind: LeftoverKind,
     /// The host it is on; `None`: the bucket.
     pub host: Option<HostName>,
-    /// Path of the file or directory, or key of the object that was to be.
+    /// Path of the file or directory, or key of the unfinished object.
     pub path: String,
-    /// The snapshot that was to be, where that is known.
+    /// The unfinished snapshot, if known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<SnapshotName>,
-    /// The store's id of an upload.
+    /// Id of a multipart upload.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upload_id: Option<String>,
-    /// Bytes that are free when it is gone.
+    /// Bytes that its removal frees.
     pub size_bytes: u64,
-    /// When it was last touched.
+    /// Time of the last write.
     pub modified: Option<Timestamp>,
 }
 
-/// What was left behind.
+/// Kind of a leftover.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LeftoverKind {
-    /// Of a pull: the part of an image.
+    /// Partial image of a pull.
     Partial,
-    /// Of a push or create: a directory under `temp_dir`.
+    /// Directory of a push or create under `temp_dir`.
     Directory,
-    /// Of a push or create: a multipart upload.
+    /// Multipart upload of a push or create.
     Upload,
-}
-
-impl LeftoverKind {
-    /// In words.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Partial => "part of a pull",
-            Self::Directory => "temporary directory",
-            Self::Upload => "unfinished upload",
-        }
-    }
 }
 
 #[cfg(test)]
@@ -274,7 +232,6 @@ mod tests {
         Timestamp::from_second(NOW).unwrap()
     }
 
-    /// Days old, in the bucket.
     fn aged(name: &str, days: i64) -> Candidate {
         Candidate {
             name: name.parse().unwrap(),
@@ -296,13 +253,16 @@ mod tests {
         }
     }
 
-    fn chosen<'a>(rule: &PruneRule, all: &'a [Candidate]) -> Vec<&'a str> {
-        let chosen = find_removable(rule, all, now());
-        chosen.into_iter().map(|at| all[at].name.as_str()).collect()
+    fn removable<'a>(rule: &PruneRule, all: &'a [Candidate]) -> Vec<&'a str> {
+        let indices = find_removable(rule, all, now());
+        indices
+            .into_iter()
+            .map(|index| all[index].name.as_str())
+            .collect()
     }
 
     #[test]
-    fn a_family_is_what_differs_in_its_version_only() {
+    fn family_is_the_name_without_version() {
         for (name, expected) in [
             ("app-v1.1", "app"),
             ("app-1.10.2", "app"),
@@ -325,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn all_conditions_count_together() {
+    fn all_conditions_must_be_met() {
         let mut all = vec![
             aged("app-1", 40),
             aged("app-2", 30),
@@ -348,70 +308,75 @@ mod tests {
             (rule(Some(1), None, true), &["app-2", "web-1"]),
             (rule(None, None, false), &[]),
         ] {
-            assert_eq!(chosen(&rule, &all), expected, "{rule:?}");
+            assert_eq!(removable(&rule, &all), expected, "{rule:?}");
         }
     }
 
     #[test]
-    fn each_place_keeps_its_own_and_an_unknown_time_is_new() {
+    fn hosts_and_bucket_are_counted_apart_and_an_unknown_time_is_new() {
         let mut all = vec![aged("app-1", 9), aged("app-2", 8), aged("app-3", 7)];
         all[0].host = Some("alpha".parse().unwrap());
         all[1].modified = None;
-        assert_eq!(chosen(&rule(Some(1), None, false), &all), ["app-3"]);
+        assert_eq!(removable(&rule(Some(1), None, false), &all), ["app-3"]);
         assert_eq!(
-            chosen(&rule(None, Some(1), false), &all),
+            removable(&rule(None, Some(1), false), &all),
             ["app-1", "app-3"]
         );
     }
 
     #[test]
-    fn of_the_same_age_the_later_name_stays_and_the_future_is_young() {
+    fn later_name_is_newer_and_a_future_time_is_new() {
         let all = vec![aged("app-1", 3), aged("app-2", 3), aged("web-1", -3)];
-        assert_eq!(chosen(&rule(Some(1), None, false), &all), ["app-1"]);
+        assert_eq!(removable(&rule(Some(1), None, false), &all), ["app-1"]);
         assert_eq!(
-            chosen(&rule(None, Some(1), false), &all),
+            removable(&rule(None, Some(1), false), &all),
             ["app-1", "app-2"]
         );
     }
 
     #[test]
-    fn a_second_look_only_ever_keeps_more() {
-        let at = |name: &str, etag: &str| {
-            let mut one = aged(name, 9);
-            one.identity = Some(ImageIdentity::Object {
+    fn revalidation_only_keeps_more() {
+        let object = |name: &str, etag: &str| {
+            let mut candidate = aged(name, 9);
+            candidate.identity = Some(ImageIdentity::Object {
                 size_bytes: 1,
                 etag: Some(etag.to_owned()),
                 modified: None,
             });
-            one
+            candidate
         };
-        let mut pinned = at("c", "1");
+        let mut pinned = object("c", "1");
         pinned.keep_reasons = vec!["pinned".to_owned()];
         let before = PrunePlan {
             to_remove: vec![
-                at("a", "1"),
-                at("b", "1"),
-                at("c", "1"),
-                at("d", "1"),
+                object("a", "1"),
+                object("b", "1"),
+                object("c", "1"),
+                object("d", "1"),
                 aged("e", 9),
             ],
             ..PrunePlan::default()
         };
         let now = PrunePlan {
-            to_remove: vec![at("a", "1"), at("b", "2"), aged("e", 9), at("f", "1")],
+            to_remove: vec![
+                object("a", "1"),
+                object("b", "2"),
+                aged("e", 9),
+                object("f", "1"),
+            ],
             kept: vec![pinned],
             ..PrunePlan::default()
         };
-        let plan = before.revalidate(now);
-        assert_eq!(plan.to_remove, [at("a", "1")]);
-        let held: Vec<(&str, &str)> = plan
+        let changed = "changed";
+        let plan = before.revalidate(&now, changed);
+        assert_eq!(plan.to_remove, [object("a", "1")]);
+        let kept: Vec<(&str, &str)> = plan
             .kept
             .iter()
-            .map(|one| (one.name.as_str(), one.keep_reasons[0].as_str()))
+            .map(|candidate| (candidate.name.as_str(), candidate.keep_reasons[0].as_str()))
             .collect();
-        let changed = "it has changed since it was listed";
         assert_eq!(
-            held,
+            kept,
             [
                 ("b", changed),
                 ("c", "pinned"),
@@ -429,43 +394,44 @@ mod tests {
             any::<bool>(),
             prop::bool::weighted(0.3),
         )
-            .prop_map(|(name, days, here, used, held)| Candidate {
-                host: here.then(|| "alpha".parse().unwrap()),
+            .prop_map(|(name, days, on_host, in_use, pinned)| Candidate {
+                host: on_host.then(|| "alpha".parse().unwrap()),
                 modified: days.and_then(|days| Timestamp::from_second(NOW - days * DAY).ok()),
-                in_use: used,
-                keep_reasons: held.then(|| "pinned".to_owned()).into_iter().collect(),
+                in_use,
+                keep_reasons: pinned.then(|| "pinned".to_owned()).into_iter().collect(),
                 ..aged(&name, 0)
             })
     }
 
     proptest! {
         #[test]
-        fn nothing_held_is_ever_chosen_and_the_newest_stay(
+        fn kept_ones_are_never_removed_and_the_newest_stay(
             all in prop::collection::vec(any_candidate(), 0..30),
             keep in prop::option::of(1_usize..4),
             days in prop::option::of(0_u64..50),
             unused: bool,
         ) {
             let rule = rule(keep, days, unused);
-            let chosen = find_removable(&rule, &all, now());
-            for at in &chosen {
-                let one = &all[*at];
-                prop_assert!(one.keep_reasons.is_empty());
-                prop_assert!(!(unused && one.in_use));
-                prop_assert!(days.is_none() || one.modified.is_some());
+            let removable = find_removable(&rule, &all, now());
+            for index in &removable {
+                let candidate = &all[*index];
+                prop_assert!(candidate.keep_reasons.is_empty());
+                prop_assert!(!(unused && candidate.in_use));
+                prop_assert!(days.is_none() || candidate.modified.is_some());
                 if let Some(keep) = keep {
-                    let of_it = |other: &&Candidate| {
-                        other.host == one.host && family_name(&other.name) == family_name(&one.name)
+                    let is_of_family = |other: &&Candidate| {
+                        other.host == candidate.host
+                            && family_name(&other.name) == family_name(&candidate.name)
                     };
-                    prop_assert!(all.iter().filter(of_it).count() > keep);
+                    prop_assert!(all.iter().filter(is_of_family).count() > keep);
                 }
             }
-            // What comes to be held later stays, and makes nothing else go.
+            // A candidate that is pinned later is kept and does not make another one removable.
             let mut more = all.clone();
-            if let Some(first) = chosen.first() {
+            if let Some(first) = removable.first() {
                 more[*first].keep_reasons.push("pinned".to_owned());
-                let now_chosen = find_removable(&rule, &more, now());
-                prop_assert_eq!(&now_chosen, &chosen[1..]);
+                let rest = find_removable(&rule, &more, now());
+                prop_assert_eq!(&rest, &removable[1..]);
             }
         }
     }

@@ -107,7 +107,7 @@ async fn refuse_existing_id(host: &Host, id: &SandboxId) -> Result<()> {
         Ok(state) => {
             return taken(format!(
                 "a sandbox with this id exists and is {}",
-                state.as_str()
+                state.label()
             ))
             .map_err(|error| error.hint("choose another id"));
         }

@@ -57,7 +57,7 @@ pub(super) async fn find_pushable_disk(host: &Host, sandbox: &SandboxId) -> Resu
             host.name()
         ),
     )
-    .with_cause(format!("it is {}", source.state.as_str()))
+    .with_cause(format!("it is {}", source.state.label()))
     .hint("stop or pause it first, or use create, which pauses it for you"))
 }
 

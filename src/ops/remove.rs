@@ -3,7 +3,7 @@
 use snapdeck_bucket::Bucket;
 use snapdeck_host::Host;
 use snapdeck_model::{
-    Annotations, Error, ImageIdentity, Kind, Outcome, Phase, Result, SnapshotName,
+    Annotations, Error, ImageIdentity, Kind, Object, Outcome, Phase, Result, SnapshotName,
 };
 
 use super::{Context, dependents};
@@ -69,7 +69,7 @@ pub async fn remove(
     }
     if let Some(bucket) = in_bucket {
         let object = bucket.head(name).await?;
-        refuse_other_image(name, object.as_ref().map(ImageIdentity::from_object), only)?;
+        refuse_other_image(name, object.as_ref().map(Object::identity), only)?;
         for part in [bucket, &bucket.variables()] {
             if part.head(name).await?.is_some() {
                 part.delete(name).await?;

@@ -1,11 +1,13 @@
-//! The verbs of a sandbox's life but the first and the last. What is so already is done.
+//! Verbs of a sandbox. [`SandboxVerb::applicability`] says in which states each is possible.
 
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
 use snapdeck_host::Host;
-use snapdeck_model::{Error, Kind, Outcome, Phase, Result, SandboxId, SandboxState, SandboxVerb};
+use snapdeck_model::{
+    Applicability, Error, Kind, Outcome, Phase, Result, SandboxId, SandboxState, SandboxVerb,
+};
 
 use super::{Context, destroy};
 
@@ -14,10 +16,10 @@ const STATE_POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// How often it is told: a guest whose screen is off takes the first press for a wish to see it.
 const SHUTDOWN_REQUEST_INTERVAL: Duration = Duration::from_secs(15);
 
-/// Does `verb` to the sandbox `id`; a stop that names no time has `stop_timeout`.
+/// Applies `verb` to the sandbox `id`; `stop_timeout` is the limit of a stop without its own.
 ///
 /// # Errors
-/// `Unsupported` where its state does not allow it, or a guest did not stop in time; `NotFound`; `Cancelled`.
+/// `Conflict` if its state does not allow it, or a guest did not stop in time; `NotFound`; `Cancelled`.
 pub async fn sandbox(
     host: &Host,
     id: &SandboxId,
@@ -25,97 +27,25 @@ pub async fn sandbox(
     stop_timeout: Duration,
     ctx: &Context,
 ) -> Result<Outcome> {
-    use SandboxState::*;
     ctx.enter_phase(Phase::Checking)?;
     if verb == SandboxVerb::Destroy {
         return destroy::destroy(host, id, ctx).await;
     }
     let state = host.owned_sandbox_state(id).await?;
-    let refused = |hint: &str| {
-        Err(Error::new(
-            Kind::Conflict,
-            format!("cannot {} {id} on host {}", verb.as_str(), host.name()),
-        )
-        .with_cause(format!("it is {}", state.as_str()))
-        .hint(hint))
-    };
-    let changed = match (verb, state) {
-        (SandboxVerb::Start | SandboxVerb::Restore, Running) => false,
-        (SandboxVerb::Start, ShutOff) => resumes_saved_state(host, id, ctx).await?,
-        (SandboxVerb::Start | SandboxVerb::Restore, Saved) => {
-            ctx.info(format!("{id} resumes from its saved state"));
-            resumes_saved_state(host, id, ctx).await?
-        }
-        (SandboxVerb::Restore, ShutOff) => {
-            return refused("it has no saved state: start it");
-        }
-        (SandboxVerb::Start | SandboxVerb::Restore, Paused | Suspended) => {
-            return refused("resume it");
-        }
-        (SandboxVerb::Start | SandboxVerb::Restore, Crashed) => {
-            return refused("force it off first");
-        }
-
-        (SandboxVerb::Stop { .. } | SandboxVerb::ForceOff, ShutOff | Saved) => false,
-        (SandboxVerb::Stop { timeout, force }, Running) => {
-            stop(host, id, timeout.unwrap_or(stop_timeout), force, ctx).await?
-        }
-        (SandboxVerb::Stop { .. }, Paused | Suspended) => {
-            return refused(
-                "it is paused and cannot react to a shutdown request; resume it or force it off",
-            );
-        }
-        (SandboxVerb::Stop { .. }, Crashed) => {
-            return refused("it cannot react to a shutdown request; force it off");
-        }
-        (SandboxVerb::ForceOff, Running | Paused | Suspended | Crashed) => {
-            ctx.enter_phase(Phase::Stopping)?;
-            host.force_off(id).await?;
+    let changed = match verb.applicability(state) {
+        Applicability::Possible => {
+            apply(host, id, verb, state, stop_timeout, ctx).await?;
             true
         }
-
-        (SandboxVerb::Pause, Paused) => false,
-        (SandboxVerb::Pause, Running) => {
-            ctx.enter_phase(Phase::Pausing)?;
-            host.suspend(id).await?;
-            true
+        Applicability::Unneeded(_) => false,
+        Applicability::Refused(advice) => {
+            return Err(Error::new(
+                Kind::Conflict,
+                format!("cannot {} {id} on host {}", verb.as_str(), host.name()),
+            )
+            .with_cause(format!("it is {}", state.label()))
+            .hint(advice));
         }
-        (SandboxVerb::Pause, _) => return refused("only a running sandbox can be paused"),
-
-        (SandboxVerb::Resume, Running) => false,
-        (SandboxVerb::Resume, Paused) => {
-            ctx.enter_phase(Phase::Starting)?;
-            host.resume(id).await?;
-            true
-        }
-        (SandboxVerb::Resume, Suspended) => {
-            ctx.enter_phase(Phase::Starting)?;
-            host.wake(id).await?;
-            true
-        }
-        (SandboxVerb::Resume, Saved) => return refused("restore it"),
-        (SandboxVerb::Resume, ShutOff) => return refused("start it"),
-        (SandboxVerb::Resume, Crashed) => return refused("force it off, then start it"),
-
-        (SandboxVerb::Save, Saved) => false,
-        (SandboxVerb::Save, Running | Paused) => {
-            ctx.enter_phase(Phase::Saving)?;
-            host.save(id, &ctx.progress, &ctx.cancel).await?;
-            true
-        }
-        (SandboxVerb::Save, _) => {
-            return refused("only a running or paused sandbox can be saved");
-        }
-
-        (SandboxVerb::DropSaved, Saved) => {
-            ctx.enter_phase(Phase::Removing)?;
-            host.discard_saved_state(id).await?;
-            true
-        }
-        (SandboxVerb::DropSaved, _) => false,
-
-        // Its own story, told before.
-        (SandboxVerb::Destroy, _) => false,
     };
     Ok(Outcome::SandboxChanged {
         host: host.name().clone(),
@@ -128,10 +58,51 @@ pub async fn sandbox(
     })
 }
 
-async fn resumes_saved_state(host: &Host, id: &SandboxId, ctx: &Context) -> Result<bool> {
-    ctx.enter_phase(Phase::Starting)?;
-    host.start(id).await?;
-    Ok(true)
+/// Applies a verb that is possible in `state`.
+async fn apply(
+    host: &Host,
+    id: &SandboxId,
+    verb: SandboxVerb,
+    state: SandboxState,
+    stop_timeout: Duration,
+    ctx: &Context,
+) -> Result<()> {
+    match verb {
+        SandboxVerb::Start | SandboxVerb::Restore => {
+            if state == SandboxState::Saved {
+                ctx.info(format!("{id} resumes from its saved state"));
+            }
+            ctx.enter_phase(Phase::Starting)?;
+            host.start(id).await
+        }
+        SandboxVerb::Stop { timeout, force } => {
+            stop(host, id, timeout.unwrap_or(stop_timeout), force, ctx).await
+        }
+        SandboxVerb::ForceOff => {
+            ctx.enter_phase(Phase::Stopping)?;
+            host.force_off(id).await
+        }
+        SandboxVerb::Pause => {
+            ctx.enter_phase(Phase::Pausing)?;
+            host.suspend(id).await
+        }
+        SandboxVerb::Resume => {
+            ctx.enter_phase(Phase::Starting)?;
+            match state {
+                SandboxState::Suspended => host.wake(id).await,
+                _ => host.resume(id).await,
+            }
+        }
+        SandboxVerb::Save => {
+            ctx.enter_phase(Phase::Saving)?;
+            host.save(id, &ctx.progress, &ctx.cancel).await
+        }
+        SandboxVerb::DropSaved => {
+            ctx.enter_phase(Phase::Removing)?;
+            host.discard_saved_state(id).await
+        }
+        SandboxVerb::Destroy => destroy::destroy(host, id, ctx).await.map(drop),
+    }
 }
 
 /// Asks the guest to stop and waits until it has.
@@ -141,7 +112,7 @@ async fn stop(
     timeout: Duration,
     force: bool,
     ctx: &Context,
-) -> Result<bool> {
+) -> Result<()> {
     ctx.enter_phase(Phase::Stopping)?;
     let since = Instant::now();
     let mut pressed = None;
@@ -157,7 +128,7 @@ async fn stop(
         }
         let state = host.sandbox_state(id).await?;
         if !state.is_active() {
-            return Ok(true);
+            return Ok(());
         }
         if since.elapsed() >= timeout {
             break;
@@ -175,8 +146,7 @@ async fn stop(
             "{id} has not stopped within {} s: forcing it off",
             timeout.as_secs()
         ));
-        host.force_off(id).await?;
-        return Ok(true);
+        return host.force_off(id).await;
     }
     Err(Error::new(
         Kind::Conflict,

@@ -143,7 +143,7 @@ impl SandboxDisk {
         )
         .with_cause(format!(
             "it was {} and is now {}; nothing was uploaded",
-            state.as_str(),
+            state.label(),
             now.as_str()
         ))
         .hint("retry while it is neither started nor resumed")

@@ -10,48 +10,7 @@ use crate::format::{count, fit, size};
 use crate::lookup;
 use crate::theme::Theme;
 use snapdeck_engine::{Link, View};
-use snapdeck_model::{HostName, Operation, Sandbox, SandboxId, SandboxState, SandboxVerb};
-
-/// How a guest is told to stop: as the settings have it, and its power is not cut unasked.
-pub(crate) const STOP: SandboxVerb = SandboxVerb::Stop {
-    timeout: None,
-    force: false,
-};
-
-/// Why `verb` cannot be done to a sandbox in `state`.
-pub(crate) fn refusal(verb: SandboxVerb, state: SandboxState) -> Option<&'static str> {
-    use SandboxState::*;
-    match (verb, state) {
-        (SandboxVerb::Start, ShutOff | Saved) => None,
-        (SandboxVerb::Start, Running) => Some("it is already running"),
-        (SandboxVerb::Start, Paused | Suspended) => Some("it is paused: resume it first"),
-        (SandboxVerb::Start, Crashed) => Some("it crashed: force it off first"),
-        (SandboxVerb::Stop { .. }, Running) => None,
-        (SandboxVerb::Stop { .. }, Paused | Suspended) => {
-            Some("it is paused and cannot react to a shutdown request; resume it or force it off")
-        }
-        (SandboxVerb::Stop { .. }, Crashed) => {
-            Some("it is suspended or crashed and cannot react to a shutdown request; force it off")
-        }
-        (SandboxVerb::ForceOff, state) if state.is_active() => None,
-        (SandboxVerb::Stop { .. } | SandboxVerb::ForceOff, _) => Some("it is not running"),
-        (SandboxVerb::Pause, Running) => None,
-        (SandboxVerb::Pause, _) => Some("it is not running"),
-        (SandboxVerb::Resume, Paused | Suspended) => None,
-        (SandboxVerb::Resume, _) => Some("it is not paused"),
-        (SandboxVerb::Save, Running | Paused) => None,
-        (SandboxVerb::Save, _) => Some("it has no memory to save"),
-        (SandboxVerb::Restore | SandboxVerb::DropSaved, Saved) => None,
-        (SandboxVerb::Restore | SandboxVerb::DropSaved, _) => Some("it has no saved state"),
-        (SandboxVerb::Destroy, _) => None,
-    }
-}
-
-/// Is it done to a single sandbox without a question?
-pub(super) fn is_harmless(verb: SandboxVerb) -> bool {
-    use SandboxVerb::{Pause, Restore, Resume, Save, Start};
-    matches!(verb, Start | Restore | Pause | Resume | Save)
-}
+use snapdeck_model::{Danger, HostName, Operation, Sandbox, SandboxId, SandboxState, SandboxVerb};
 
 /// A sandbox with its host.
 type SelectedSandbox<'a> = (&'a HostName, &'a Sandbox);
@@ -118,11 +77,11 @@ impl ConfirmVerb {
                 (_, Some(Link::Down(_))) => Some(format!("{host} does not answer")),
                 (None, _) => Some("it no longer exists".to_owned()),
                 (Some(sandbox), _) => {
-                    let why = refusal(self.verb, sandbox.state);
+                    let why = self.verb.obstacle(sandbox.state);
                     if why.is_none() {
                         goes.push((host, sandbox));
                     }
-                    why.map(str::to_owned)
+                    why
                 }
             };
             skipped.extend(why.map(|why| (id, why)));
@@ -143,7 +102,7 @@ impl ConfirmVerb {
 
     /// What must be typed, where it cannot be undone.
     fn phrase(&self, view: &View) -> Option<String> {
-        if self.verb != SandboxVerb::Destroy {
+        if self.verb.danger() != Danger::Destructive {
             return None;
         }
         match self.partition_targets(view).0.as_slice() {
@@ -191,19 +150,19 @@ impl ConfirmVerb {
         if let Some(because) = &self.reason {
             content.push_wrapped(because, 0, theme.warn, width);
         }
-        let style = if is_harmless(self.verb) {
+        let style = if self.verb.danger() == Danger::Harmless {
             theme.text
         } else {
             theme.warn
         };
         if !goes.is_empty() {
-            content.push_wrapped(self.describe_effect(), 0, style, width);
+            content.push_wrapped(&format!("{}:", self.verb.effect()), 0, style, width);
             content.push_blank();
             for (host, sandbox) in &goes {
                 content
                     .lines
                     .push(sandbox_line(host, sandbox, width, theme));
-                if self.verb == SandboxVerb::Destroy {
+                if self.verb.danger() == Danger::Destructive {
                     for path in removed_files(sandbox) {
                         content.push_wrapped(&format!("· {path}"), 4, theme.text, width);
                     }
@@ -231,26 +190,6 @@ impl ConfirmVerb {
         content.keys.push(("esc", "close", true));
         content
     }
-
-    fn describe_effect(&self) -> &'static str {
-        match self.verb {
-            SandboxVerb::Start => "Starts the sandbox, from its saved state if it has one:",
-            SandboxVerb::Stop { .. } => {
-                "Asks the guest to shut down. If it does not, you can force it off:"
-            }
-            SandboxVerb::ForceOff => "Forces it off: data that the guest has not written is lost.",
-            SandboxVerb::Pause => "Pauses the guest; its memory stays in host RAM:",
-            SandboxVerb::Resume => "Resumes the guest:",
-            SandboxVerb::Save => {
-                "Writes its memory to the host's disk and stops it until it is restored:"
-            }
-            SandboxVerb::Restore => "Restores the guest from its saved state:",
-            SandboxVerb::DropSaved => "Discards its saved state, as after a power cut:",
-            SandboxVerb::Destroy => {
-                "Destroys it permanently, running or not. Its base snapshot stays:"
-            }
-        }
-    }
 }
 
 fn sandbox_line(host: &HostName, sandbox: &Sandbox, width: usize, theme: &Theme) -> Line<'static> {
@@ -259,7 +198,7 @@ fn sandbox_line(host: &HostName, sandbox: &Sandbox, width: usize, theme: &Theme)
     let name = fit(sandbox.id.as_str(), (width / 2).clamp(8, 40));
     Line::from(vec![
         Span::styled(format!("  {name} "), theme.title),
-        Span::raw(format!("{:<9} {host} {overlay}", sandbox.state.as_str())),
+        Span::raw(format!("{:<9} {host} {overlay}", sandbox.state.label())),
     ])
 }
 

@@ -317,7 +317,7 @@ pub(crate) fn push_refusal(sandbox: &Sandbox) -> Option<String> {
         format!(
             "{} is {}: push needs a stopped or paused sandbox; use create (c) for a running one",
             sandbox.id,
-            sandbox.state.as_str()
+            sandbox.state.label()
         )
     })
 }
@@ -328,7 +328,7 @@ fn format_seconds(seconds: u64) -> String {
 
 fn describe_upload(sandbox: &Sandbox) -> String {
     let known: Option<u64> = sandbox.chain.iter().map(|link| link.size_bytes).sum();
-    let state = sandbox.state.as_str();
+    let state = sandbox.state.label();
     let quiet = match sandbox.state {
         SandboxState::ShutOff => {
             format!(" The snapshot is {}.", Consistency::CleanShutdown.as_str())

@@ -8,7 +8,7 @@ use crate::app::Command;
 use crate::format::{self, size};
 use crate::lookup;
 use crate::theme::Theme;
-use snapdeck_engine::{JobId, JobState, JobView, View};
+use snapdeck_engine::{JobId, JobState, JobView, View, pause_summary, transfer_summary};
 use snapdeck_model::Outcome;
 
 /// The dialog.
@@ -44,7 +44,7 @@ impl JobDetails {
             content.push_wrapped("This job was dismissed.", 0, theme.dim, width);
             return content;
         };
-        content.push_wrapped(&job.operation.title(), 0, theme.title, width);
+        content.push_wrapped(&job.title(), 0, theme.title, width);
         if let Some(host) = job.operation.host() {
             content.push_wrapped(&format!("on host {host}"), 0, theme.dim, width);
         }
@@ -119,10 +119,13 @@ pub(crate) fn outcome_text(outcome: &Outcome) -> String {
             transfer: moved,
             ..
         } => {
-            let pause = moved.pause_summary(*paused_ms);
+            let pause = pause_summary(moved, *paused_ms);
             let pause = pause.unwrap_or_else(|| "no pause".to_owned());
             let bytes = size(*size_bytes);
-            format!("{snapshot_path}, {bytes}, {pause}{}", moved.summary(size))
+            format!(
+                "{snapshot_path}, {bytes}, {pause}{}",
+                transfer_summary(moved, size)
+            )
         }
         Outcome::Pushed {
             snapshot_path,
@@ -133,7 +136,7 @@ pub(crate) fn outcome_text(outcome: &Outcome) -> String {
             format!(
                 "{snapshot_path}, {}{}",
                 size(*size_bytes),
-                moved.summary(size)
+                transfer_summary(moved, size)
             )
         }
         Outcome::Pulled { skipped: true, .. } => "already present and valid".to_owned(),
@@ -155,15 +158,15 @@ pub(crate) fn outcome_text(outcome: &Outcome) -> String {
             blocks => format!("{}, {blocks} bad blocks repaired", size(*size_bytes)),
         },
         Outcome::Removed { .. } => "removed".to_owned(),
-        Outcome::SandboxCreated { sandbox, .. } => format!("made, {}", sandbox.state.as_str()),
+        Outcome::SandboxCreated { sandbox, .. } => format!("made, {}", sandbox.state.label()),
         Outcome::SandboxChanged { state: None, .. } => "gone for good".to_owned(),
         Outcome::SandboxChanged {
             state: Some(state),
             changed,
             ..
         } => match changed {
-            true => state.as_str().to_owned(),
-            false => format!("was {} already", state.as_str()),
+            true => state.label().to_owned(),
+            false => format!("was {} already", state.label()),
         },
     }
 }

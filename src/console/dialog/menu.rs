@@ -3,34 +3,26 @@
 use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::text::{Line, Span};
 
-use super::confirm_verb::{ConfirmVerb, STOP, is_harmless, refusal, sandbox_names};
+use super::confirm_verb::{ConfirmVerb, sandbox_names};
 use super::{Content, Dialog, DialogReply};
 use crate::app::Command;
 use crate::format::fit;
 use crate::lookup;
 use crate::theme::Theme;
 use snapdeck_engine::View;
-use snapdeck_model::{HostName, SandboxId, SandboxVerb};
+use snapdeck_model::{Danger, HostName, SandboxId, SandboxVerb};
 
 /// The letters; those that are also keys of the list are the same there.
-const VERBS: &[(char, SandboxVerb, &str)] = &[
-    ('s', SandboxVerb::Start, "start; resumes saved state"),
-    ('S', STOP, "ask the guest to shut down"),
-    (
-        'f',
-        SandboxVerb::ForceOff,
-        "force off: unwritten data is lost",
-    ),
-    ('z', SandboxVerb::Pause, "pause the guest"),
-    ('r', SandboxVerb::Resume, "resume the guest"),
-    (
-        'w',
-        SandboxVerb::Save,
-        "hibernate: memory to disk, then off",
-    ),
-    ('t', SandboxVerb::Restore, "restore from the saved state"),
-    ('x', SandboxVerb::DropSaved, "discard the saved state"),
-    ('d', SandboxVerb::Destroy, "destroy it with its disk"),
+const VERBS: &[(char, SandboxVerb)] = &[
+    ('s', SandboxVerb::Start),
+    ('S', SandboxVerb::STOP),
+    ('f', SandboxVerb::ForceOff),
+    ('z', SandboxVerb::Pause),
+    ('r', SandboxVerb::Resume),
+    ('w', SandboxVerb::Save),
+    ('t', SandboxVerb::Restore),
+    ('x', SandboxVerb::DropSaved),
+    ('d', SandboxVerb::Destroy),
 ];
 
 /// The dialog.
@@ -46,13 +38,12 @@ impl SandboxMenu {
     }
 
     /// Why `verb` can be done to none of them.
-    fn obstacle(&self, view: &View, verb: SandboxVerb) -> Option<&'static str> {
+    fn obstacle(&self, view: &View, verb: SandboxVerb) -> Option<String> {
         let mut first = None;
         for (host, id) in &self.ids {
             let sandbox = lookup::sandbox(view, host, id);
-            match sandbox.map_or(Some("it no longer exists"), |sandbox| {
-                refusal(verb, sandbox.state)
-            }) {
+            let missing = || Some("it no longer exists".to_owned());
+            match sandbox.map_or_else(missing, |sandbox| verb.obstacle(sandbox.state)) {
                 None => return None,
                 Some(why) => first = first.or(Some(why)),
             }
@@ -68,9 +59,9 @@ impl SandboxMenu {
         if typed == 'q' {
             return DialogReply::close();
         }
-        let found = VERBS.iter().find(|(letter, ..)| *letter == typed);
+        let found = VERBS.iter().find(|(letter, _)| *letter == typed);
         match found {
-            Some((_, verb, _)) if self.obstacle(view, *verb).is_none() => {
+            Some((_, verb)) if self.obstacle(view, *verb).is_none() => {
                 confirm_or_run(*verb, self.ids.clone(), view)
             }
             _ => DialogReply::Stay,
@@ -83,13 +74,17 @@ impl SandboxMenu {
             title: sandbox_names(&self.ids),
             ..Content::default()
         };
-        for (letter, verb, sentence) in VERBS {
+        for (letter, verb) in VERBS {
             let why = self.obstacle(view, *verb);
-            let (key, style) = match why {
+            let (key, style) = match &why {
                 None => (theme.key, theme.text),
                 Some(_) => (theme.dim, theme.dim),
             };
-            let text = format!("{} {}", fit(verb.as_str(), 11), why.unwrap_or(sentence));
+            let text = format!(
+                "{} {}",
+                fit(verb.as_str(), 11),
+                why.as_deref().unwrap_or(verb.effect())
+            );
             content.lines.push(Line::from(vec![
                 Span::styled(format!(" {letter} "), key),
                 Span::styled(fit(&text, width.saturating_sub(3)), style),
@@ -109,7 +104,7 @@ pub(crate) fn confirm_or_run(
     let one = ids.len() == 1;
     let turn = ConfirmVerb::new(verb, ids);
     let operations = turn.operations(view);
-    match one && is_harmless(verb) && !operations.is_empty() {
+    match one && verb.danger() == Danger::Harmless && !operations.is_empty() {
         true => DialogReply::Close(vec![Command::SubmitAll(operations)]),
         false => DialogReply::Replace(Box::new(Dialog::ConfirmVerb(turn))),
     }

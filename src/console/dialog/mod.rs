@@ -23,7 +23,7 @@ use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
-pub(crate) use confirm_verb::{ConfirmVerb, STOP, refusal};
+pub(crate) use confirm_verb::ConfirmVerb;
 pub(crate) use create_snapshot::{CreateSnapshotDialog, SnapshotVerb, push_refusal};
 pub(crate) use doctor::DoctorDialog;
 pub(crate) use help::Help;

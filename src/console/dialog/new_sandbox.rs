@@ -311,7 +311,10 @@ impl NewSandboxDialog {
         }
         let operations = self.operations(view);
         if let Ok(operations) = &operations {
-            let titles: Vec<String> = operations.iter().map(Operation::title).collect();
+            let titles: Vec<String> = operations
+                .iter()
+                .map(snapdeck_engine::operation_title)
+                .collect();
             let then = if self.start { ", and starts it" } else { "" };
             let text = format!(
                 "✓ {}: an overlay that keeps what the guest writes{then}",

@@ -9,7 +9,7 @@ use super::{Content, DialogReply, TextInput};
 use crate::app::Command;
 use crate::format::{self, count, size, timestamp};
 use crate::theme::Theme;
-use snapdeck_engine::{PruneRequest, View};
+use snapdeck_engine::{PruneRequest, View, leftover_label};
 use snapdeck_model::{Error, HostName, PrunePlan, PruneRule, Result};
 
 /// Columns of a place's name.
@@ -344,7 +344,7 @@ impl PruneDialog {
         for one in &plan.leftovers {
             let file = one.path.rsplit('/').next().unwrap_or(&one.path);
             let at = one.modified.map(|at| format!(", {}", timestamp(at)));
-            let note = format!("{}{}", one.kind.as_str(), at.unwrap_or_default());
+            let note = format!("{}{}", leftover_label(one.kind), at.unwrap_or_default());
             content
                 .lines
                 .push(row(place_name(&one.host), file, one.size_bytes, &note));

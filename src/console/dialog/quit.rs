@@ -47,7 +47,7 @@ impl QuitDialog {
         content.push_wrapped(&text, 0, theme.text, width);
         content.push_blank();
         for job in view.jobs.iter().filter(|job| !job.state.is_finished()) {
-            let line = format!("  {}", job.operation.title());
+            let line = format!("  {}", job.title());
             content.lines.push(Line::raw(format::clip(&line, width)));
         }
         content.push_blank();

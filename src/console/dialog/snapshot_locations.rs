@@ -151,7 +151,7 @@ pub(crate) fn describe_location(
 }
 
 fn job_line(job: &JobView, theme: &Theme) -> (String, Style) {
-    let title = job.operation.title();
+    let title = job.title();
     match &job.state {
         JobState::Queued => (format!("◌ {title}: queued"), theme.dim),
         JobState::Cancelling => (format!("◐ {title}: cancelling"), theme.warn),

@@ -144,7 +144,7 @@ fn push_sandbox(
         Span::raw(format!(
             "  {} {}, {} vCPU, {}, on {}{uptime}",
             state_sign(sandbox.state),
-            sandbox.state.as_str(),
+            sandbox.state.label(),
             sandbox.cpus,
             size(sandbox.memory_bytes),
             host.name,

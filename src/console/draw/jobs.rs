@@ -106,7 +106,7 @@ pub(super) fn line(
 
 /// What was asked, with the host where that is not said and there are several.
 pub(super) fn name(app: &App, job: &JobView) -> String {
-    let title = job.operation.title();
+    let title = job.title();
     match (job.operation.host(), job.operation.sandbox()) {
         (Some(host), Some(_)) if app.view.hosts.len() > 1 => format!("{title} · {host}"),
         _ => title,

@@ -130,7 +130,7 @@ pub(super) fn push_details(lines: &mut Vec<Line<'static>>, app: &App, width: usi
         return;
     }
     let Some(job) = app.page_job() else { return };
-    let title = format!(" job {}: {}", job.id.0, job.operation.title());
+    let title = format!(" job {}: {}", job.id.0, job.title());
     lines.push(Line::styled(title, theme.title));
     let told = match &job.state {
         JobState::Failed(error) => Some((error.to_string(), theme.bad)),

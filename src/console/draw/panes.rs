@@ -322,7 +322,7 @@ fn with_host(
 
 fn sandbox_row(sandbox: &Sandbox, width: usize) -> (String, Style) {
     let memory = short_size(sandbox.memory_bytes);
-    let state = sandbox.state.as_str();
+    let state = sandbox.state.label();
     let right = match width {
         ..34 => format!("{state:<8} "),
         _ => format!("{state:<8} {:>2}c {memory:>5} ", sandbox.cpus),

@@ -80,7 +80,7 @@ fn row_line(app: &App, item: &TreeRow, room: usize) -> Line<'static> {
         TreeRowKey::Sandbox(host, id) => {
             let found = lookup::sandbox(&app.view, host, id);
             let state = found.map_or(String::new(), |sandbox| {
-                format!("{} {}", state_sign(sandbox.state), sandbox.state.as_str())
+                format!("{} {}", state_sign(sandbox.state), sandbox.state.label())
             });
             Line::from(vec![
                 branch,

@@ -4,7 +4,6 @@ use ratatui::layout::Size;
 use ratatui::style::Color;
 
 use super::*;
-use crate::dialog::STOP;
 use crate::fixture::metrics;
 use crate::picture::Canvas;
 use snapdeck_engine::JobState;
@@ -156,13 +155,13 @@ fn a_stop_is_asked_for_and_one_that_failed_asks_whether_to_cut_the_power() {
     let mut app = app(populated());
     assert!(keys(&mut app, "S").is_empty());
     assert!(screen(&mut app, 80, 24).contains("stop config-vm on alpha"));
-    assert_eq!(keys(&mut app, "y"), [verb("config-vm", STOP)]);
+    assert_eq!(keys(&mut app, "y"), [verb("config-vm", SandboxVerb::STOP)]);
     let stop = |state: JobState| {
         let mut job = crate::fixture::running_job(7);
         job.operation = Operation::Sandbox {
             host: "alpha".parse().unwrap(),
             id: "config-vm".parse().unwrap(),
-            verb: STOP,
+            verb: SandboxVerb::STOP,
         };
         job.state = state;
         Arc::new(job)

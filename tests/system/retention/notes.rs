@@ -111,7 +111,7 @@ fn what_cannot_be_noted_is_told() {
     let theirs = world.path("snapshots/base.json");
     std::fs::write(&theirs, "{\"mine\": 1}").unwrap();
     let ran = world.snapdeck(&["pin", "base"]);
-    ran.failed(4, &["base.json", "it is no manifest"]);
+    ran.failed(4, &["base.json", "it is not a manifest"]);
     assert_eq!(std::fs::read_to_string(&theirs).unwrap(), "{\"mine\": 1}");
     world
         .snapdeck(&["note", "base", "\u{1b}[2J"])
@@ -202,6 +202,6 @@ fn a_place_that_fails_is_told_and_keeps_no_other_from_it() {
     std::fs::write(world.path("snapshots/base.json"), "{\"mine\": 1}").unwrap();
     let ran = world.snapdeck(&["pin", "base", "--json"]);
     assert_eq!(ran.code, Some(4), "{ran:?}");
-    assert!(ran.stderr.contains("it is no manifest"), "{ran:?}");
+    assert!(ran.stderr.contains("it is not a manifest"), "{ran:?}");
     assert_eq!(ran.json()["places"][0]["bucket"], true);
 }

@@ -1,0 +1,78 @@
+//! Texts about operations and their results that the engine's log and all front ends share. The model has no wording,
+//! and the engine is the lowest crate that they have in common.
+
+use snapdeck_model::{HostName, LeftoverKind, Method, Operation, TransferStats};
+
+/// Returns the line of a job: `push config-vm → myapp-v1.1`.
+pub fn operation_title(operation: &Operation) -> String {
+    match operation {
+        Operation::Create {
+            sandbox,
+            name,
+            live,
+            ..
+        } => {
+            let mode = if *live { " (live)" } else { "" };
+            format!("create {sandbox} → {name}{mode}")
+        }
+        Operation::Push { sandbox, name, .. } => format!("push {sandbox} → {name}"),
+        Operation::Pull { host, name, .. } => format!("pull {name} → {host}"),
+        Operation::Verify { host, name, repair } => {
+            let place = host.as_ref().map_or("bucket", HostName::as_str);
+            let verb = if *repair {
+                "verify and repair"
+            } else {
+                "verify"
+            };
+            format!("{verb} {name} in {place}")
+        }
+        Operation::Remove {
+            host,
+            name,
+            from_bucket,
+            ..
+        } => {
+            let places: Vec<&str> = host
+                .iter()
+                .map(HostName::as_str)
+                .chain(from_bucket.then_some("bucket"))
+                .collect();
+            format!("remove {name} from {}", places.join(" and "))
+        }
+        Operation::CreateSandbox { id, spec, .. } => format!("new {id} on {}", spec.snapshot),
+        Operation::Sandbox { id, verb, .. } => format!("{} {id}", verb.as_str()),
+    }
+}
+
+/// Returns how long a guest was paused and by which method: `paused for 27 ms (backup)`; `None` for 0 ms.
+pub fn pause_summary(stats: &TransferStats, paused_ms: u64) -> Option<String> {
+    let method = stats.method.as_str();
+    match paused_ms {
+        0 => None,
+        1..1000 => Some(format!("paused for {paused_ms} ms ({method})")),
+        _ => {
+            let (seconds, tenths) = (paused_ms / 1000, paused_ms % 1000 / 100);
+            Some(format!("paused for {seconds}.{tenths} s ({method})"))
+        }
+    }
+}
+
+/// Returns a suffix for an object's size, with sizes formatted by `size`: ` (9 MiB sent, 2 GiB copied by the store)`;
+/// empty for an image that was uploaded whole.
+pub fn transfer_summary(stats: &TransferStats, size: impl Fn(u64) -> String) -> String {
+    let sent = size(stats.uploaded_bytes);
+    match (stats.method, stats.copied_bytes) {
+        (Method::Convert, _) => String::new(),
+        (_, 0) => format!(" ({sent} sent)"),
+        (_, copied) => format!(" ({sent} sent, {} copied by the store)", size(copied)),
+    }
+}
+
+/// Returns the kind of a leftover in words.
+pub fn leftover_label(kind: LeftoverKind) -> &'static str {
+    match kind {
+        LeftoverKind::Partial => "partial pull",
+        LeftoverKind::Directory => "temporary directory",
+        LeftoverKind::Upload => "unfinished upload",
+    }
+}

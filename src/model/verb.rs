@@ -1,0 +1,207 @@
+//! The table of sandbox verbs: name, states in which each is possible, danger, wording. The operation, the command
+//! line, the HTTP API and the console use it; no other place knows which verb is possible when.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::SandboxState;
+
+/// A verb of a sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SandboxVerb {
+    /// Start from the saved state if there is one, else from the disk.
+    Start,
+    /// Ask the guest to shut down, through the guest agent if it answers, else with the power button (ACPI).
+    Stop {
+        /// Limit of the wait; `None`: `stop_timeout_secs` of the settings.
+        timeout: Option<Duration>,
+        /// Force the sandbox off when the limit has passed.
+        force: bool,
+    },
+    /// End the process at once: unwritten data of the guest is lost.
+    ForceOff,
+    /// Stop the CPUs; the memory stays in the host's RAM.
+    Pause,
+    /// Continue a paused or suspended guest.
+    Resume,
+    /// Write the memory to the host's disk and end the process (managed save).
+    Save,
+    /// Start from the saved state.
+    Restore,
+    /// Discard the saved state, as after a power cut.
+    DropSaved,
+    /// Remove domain, overlay, UEFI variables and saved state.
+    Destroy,
+}
+
+/// Whether a verb is possible in a state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Applicability {
+    /// It is possible and changes the sandbox.
+    Possible,
+    /// It succeeds without a change, for this reason.
+    Unneeded(&'static str),
+    /// It is refused; this says what to do instead.
+    Refused(&'static str),
+}
+
+/// What a verb can cost, which decides how a front end asks for confirmation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Danger {
+    /// Nothing is lost.
+    Harmless,
+    /// The guest ends; unwritten data may be lost.
+    Disruptive,
+    /// Files are removed permanently.
+    Destructive,
+}
+
+/// Static part of a row of the table.
+struct Wording {
+    name: &'static str,
+    help: &'static str,
+    effect: &'static str,
+    danger: Danger,
+}
+
+impl SandboxVerb {
+    /// A stop with the limit of the settings, without force.
+    pub const STOP: Self = Self::Stop {
+        timeout: None,
+        force: false,
+    };
+
+    fn wording(self) -> Wording {
+        use Danger::{Destructive, Disruptive, Harmless};
+        let (name, danger, help, effect) = match self {
+            Self::Start => (
+                "start",
+                Harmless,
+                "Start sandboxes; saved ones resume from their saved state",
+                "Starts the sandbox, from its saved state if it has one",
+            ),
+            Self::Stop { .. } => (
+                "stop",
+                Disruptive,
+                "Ask guests to shut down (guest agent or power button) and wait",
+                "Asks the guest to shut down; you can force it off later",
+            ),
+            Self::ForceOff => (
+                "force off",
+                Disruptive,
+                "Force sandboxes off: unwritten data is lost",
+                "Forces it off: unwritten data of the guest is lost",
+            ),
+            Self::Pause => (
+                "pause",
+                Harmless,
+                "Pause running sandboxes; their memory stays in host RAM",
+                "Pauses the guest; its memory stays in host RAM",
+            ),
+            Self::Resume => (
+                "resume",
+                Harmless,
+                "Resume paused or suspended sandboxes",
+                "Resumes the guest",
+            ),
+            Self::Save => (
+                "save",
+                Harmless,
+                "Save sandboxes: write their memory to the host's disk and stop them",
+                "Writes its memory to the host's disk and turns it off",
+            ),
+            Self::Restore => (
+                "restore",
+                Harmless,
+                "Restore saved sandboxes from their saved state",
+                "Restores the guest from its saved state",
+            ),
+            Self::DropSaved => (
+                "drop saved",
+                Disruptive,
+                "Discard the saved state of sandboxes, as after a power cut",
+                "Discards its saved state, as after a power cut",
+            ),
+            Self::Destroy => (
+                "destroy",
+                Destructive,
+                "Destroy sandboxes with disk, UEFI variables and saved state",
+                "Destroys it with its disk, running or not; its base stays",
+            ),
+        };
+        Wording {
+            name,
+            help,
+            effect,
+            danger,
+        }
+    }
+
+    /// Returns the verb's name: `start`, `force off`.
+    pub fn as_str(self) -> &'static str {
+        self.wording().name
+    }
+
+    /// Returns one imperative line for help and reference.
+    pub fn help(self) -> &'static str {
+        self.wording().help
+    }
+
+    /// Returns what the verb does to one sandbox, for menus, confirmations and the API.
+    pub fn effect(self) -> &'static str {
+        self.wording().effect
+    }
+
+    /// Returns what the verb can cost.
+    pub fn danger(self) -> Danger {
+        self.wording().danger
+    }
+
+    /// Returns whether the verb is possible for a sandbox in `state`.
+    pub fn applicability(self, state: SandboxState) -> Applicability {
+        use Applicability::{Possible, Refused, Unneeded};
+        use SandboxState::{Crashed, Paused, Running, Saved, ShutOff, Suspended};
+        match (self, state) {
+            (Self::Start, ShutOff | Saved) | (Self::Restore, Saved) => Possible,
+            (Self::Start | Self::Restore, Running) => Unneeded("it is already running"),
+            (Self::Start | Self::Restore, Paused | Suspended) => Refused("resume it first"),
+            (Self::Start | Self::Restore, Crashed) => Refused("force it off first"),
+            (Self::Restore, ShutOff) => Refused("start it: it has no saved state"),
+
+            (Self::Stop { .. }, Running) => Possible,
+            (Self::Stop { .. }, Paused | Suspended) => Refused("resume it first, or force it off"),
+            (Self::Stop { .. }, Crashed) => Refused("force it off"),
+            (Self::ForceOff, Running | Paused | Suspended | Crashed) => Possible,
+            (Self::Stop { .. } | Self::ForceOff, ShutOff | Saved) => Unneeded("it is not running"),
+
+            (Self::Pause, Running) => Possible,
+            (Self::Pause, Paused) => Unneeded("it is already paused"),
+            (Self::Pause, _) => Refused("pause is only possible while it is running"),
+
+            (Self::Resume, Paused | Suspended) => Possible,
+            (Self::Resume, Running) => Unneeded("it is already running"),
+            (Self::Resume, Saved) => Refused("restore it"),
+            (Self::Resume, ShutOff) => Refused("start it"),
+            (Self::Resume, Crashed) => Refused("force it off, then start it"),
+
+            (Self::Save, Running | Paused) => Possible,
+            (Self::Save, Saved) => Unneeded("it is already saved"),
+            (Self::Save, _) => Refused("save is only possible while it is running or paused"),
+
+            (Self::DropSaved, Saved) => Possible,
+            (Self::DropSaved, _) => Unneeded("it has no saved state"),
+
+            (Self::Destroy, _) => Possible,
+        }
+    }
+
+    /// Returns why the verb does nothing to a sandbox in `state`; `None` where it is possible.
+    pub fn obstacle(self, state: SandboxState) -> Option<String> {
+        match self.applicability(state) {
+            Applicability::Possible => None,
+            Applicability::Unneeded(reason) => Some(reason.to_owned()),
+            Applicability::Refused(advice) => Some(format!("it is {}: {advice}", state.label())),
+        }
+    }
+}
