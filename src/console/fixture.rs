@@ -294,7 +294,7 @@ pub(crate) fn with_health_checks() -> View {
         ),
         Check::warning(
             "owner and mode",
-            "of 3: myapp-v1.0 (root:root 600)",
+            "1 of 3 differ: myapp-v1.0 (root:root 600)",
             "chown libvirt-qemu:kvm /var/lib/libvirt/snapshots/myapp-v1.0.qcow2; chmod 644 \
              /var/lib/libvirt/snapshots/myapp-v1.0.qcow2",
         ),

@@ -1,41 +1,38 @@
-//! Where a host is, by its libvirt URI (libvirt, "Connection URIs", "Remote URIs").
+//! Addresses of hosts: libvirt URIs (libvirt, "Connection URIs", "Remote URIs").
 
 use url::Url;
 
-/// Where a host is.
+/// The address of a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Address {
     /// This machine: the URI has no host part.
     Local,
-    /// Another one, over SSH.
+    /// Another machine, over SSH.
     Ssh(Box<SshAddress>),
 }
 
-/// What a `qemu+ssh://` URI says.
+/// The parts of a `qemu+ssh://` URI; `None` means the default of the user's SSH settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SshAddress {
-    /// `None`: as the user's SSH settings say.
     pub user: Option<String>,
     /// A name, an address, or an alias of the user's SSH settings.
     pub host: String,
-    /// `None`: as the user's SSH settings say.
     pub port: Option<u16>,
     /// The only private key to use.
     pub keyfile: Option<String>,
-    /// File of host keys.
     pub known_hosts: Option<String>,
-    /// Do not check the host's key.
+    /// Is the host's key not checked?
     pub no_verify: bool,
-    /// libvirt's unix socket there, where it is no usual one.
+    /// libvirt's unix socket on the host; `None` for the default one.
     pub socket: Option<String>,
-    /// `qemu`, and `/system`: the connection as the host itself would name it.
+    /// The libvirt driver: `qemu`.
     pub driver: String,
-    /// See `driver`.
+    /// The connection of the driver: `/system`.
     pub path: String,
 }
 
 impl SshAddress {
-    /// The URI under which the host itself knows this libvirt.
+    /// Returns the URI of this libvirt on the host itself.
     pub(crate) fn uri_on_host(&self) -> String {
         let Self { driver, path, .. } = self;
         match &self.socket {
@@ -45,35 +42,39 @@ impl SshAddress {
     }
 }
 
-/// What cannot be served, and what could be done about it.
+/// Cause and hint.
 pub(crate) type AddressError = (String, &'static str);
 
 const URI_HINT: &str = "use qemu+ssh://USER@HOST/system, or qemu:///system on the host itself";
 
-/// Reads a libvirt URI. Only one without a host part is local.
+/// Parses a libvirt URI. Only one without a host part is local.
 ///
 /// # Errors
-/// What is wrong with it, and a hint.
+/// The URI is invalid or not supported.
 pub(crate) fn parse(uri: &str) -> Result<Address, AddressError> {
-    let unfit = |why: String| Err((why, URI_HINT));
+    let unsupported = |why: String| Err((why, URI_HINT));
     let url = match Url::parse(uri) {
         Ok(url) => url,
-        Err(error) => return unfit(error.to_string()),
+        Err(error) => return unsupported(error.to_string()),
     };
     let host = url.host_str().unwrap_or_default();
     let (driver, transport) = match url.scheme().split_once('+') {
         Some((driver, transport)) => (driver, Some(transport)),
         None => (url.scheme(), None),
     };
-    // "qemu:system" is no address at all, and is not to pass for a local one.
+    // "qemu:system" has no host part either, but is not local.
     if !uri.contains("://") {
-        return unfit("it has no \"://\"".into());
+        return unsupported("it has no \"://\"".into());
     }
     match transport {
         None | Some("unix") if host.is_empty() => return Ok(Address::Local),
-        Some("ssh") if host.is_empty() => return unfit("it names no host".into()),
+        Some("ssh") if host.is_empty() => return unsupported("it names no host".into()),
         Some("ssh") => {}
-        _ => return unfit("only qemu+ssh gives access to the files of another machine".into()),
+        _ => {
+            return unsupported(
+                "only qemu+ssh gives access to the files of another machine".into(),
+            );
+        }
     }
     let mut address = SshAddress {
         user: Some(percent_decode(url.username())).filter(|user| !user.is_empty()),
@@ -93,18 +94,18 @@ pub(crate) fn parse(uri: &str) -> Result<Address, AddressError> {
             "known_hosts" => address.known_hosts = Some(value),
             "socket" => address.socket = Some(value),
             "no_verify" => address.no_verify = value != "0",
-            // Nothing ever asks on the terminal.
+            // snapdeck never asks on the terminal.
             "no_tty" => {}
-            other => return unfit(format!("unknown parameter {other:?}")),
+            other => return unsupported(format!("unknown parameter {other:?}")),
         }
     }
-    // ssh takes a leading dash for an option.
+    // ssh reads a word with a leading dash as an option.
     let words = [Some(&address.host), address.user.as_ref()];
-    let odd = |word: &&String| {
+    let is_invalid = |word: &&String| {
         word.starts_with('-') || word.chars().any(|c| c.is_control() || c.is_whitespace())
     };
-    if let Some(word) = words.into_iter().flatten().find(odd) {
-        return unfit(format!("{word:?} is not a valid host or user name"));
+    if let Some(word) = words.into_iter().flatten().find(is_invalid) {
+        return unsupported(format!("{word:?} is not a valid host or user name"));
     }
     if url.password().is_some() {
         return Err((
@@ -167,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_all_that_it_honours() {
+    fn reads_all_supported_parts() {
         let address = ssh(
             "qemu+ssh://op%40corp@10.0.0.7:2222/system?keyfile=/k%20y&known_hosts=/h&no_verify=1&socket=/s",
         );

@@ -1,39 +1,39 @@
-//! Commands on a host, here or there: always an argument vector, always with a deadline, their output bounded.
+//! Commands on a host, local or over SSH: always an argument vector, always with a deadline, their output bounded.
 
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
-use super::quote;
+use super::quote::quote_words;
 use super::ssh::{Master, Ssh};
 use snapdeck_model::{Error, HostName, Kind, Result};
 
-/// Bytes kept of what a command says, unless the caller wants more.
+/// Bytes kept of a command's output, unless the caller wants more.
 const MAX_OUTPUT_BYTES: usize = 1 << 20;
-/// For a command there to end after it was told to.
+/// For a remote command to exit after the end of its stdin.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(3);
-/// What ssh exits with when it was not the command that ended.
+/// Exit status of ssh itself (ssh(1)).
 const SSH_FAILED_STATUS: i32 = 255;
-/// What a shell exits with when there is no such program (POSIX, XCU 2.8.2).
+/// Exit status of a shell without such a program (POSIX, XCU 2.8.2).
 const NOT_FOUND_STATUS: i32 = 127;
 
-/// Runs a command that ends when our end of its standard input does: a command there would outlive us.
+/// Runs a command and kills it at the end of stdin: a remote command would outlive the connection.
 const KILL_ON_STDIN_EOF: &str = r#"
 exec 3<&0 </dev/null
 "$@" 3<&- & command=$!
-{ cat <&3; kill -9 "$command"; } >/dev/null 2>&1 & leash=$!
+{ cat <&3; kill -9 "$command"; } >/dev/null 2>&1 & killer=$!
 exec 3<&-
 wait "$command"; code=$?
-kill "$leash" 2>/dev/null
+kill "$killer" 2>/dev/null
 exit "$code"
 "#;
 
-/// Which Debian package brings a command we need.
+/// Returns the Debian package of a required program.
 fn find_package(program: &str) -> Option<&'static str> {
     match program {
         "qemu-img" | "qemu-nbd" => Some("qemu-utils"),
@@ -42,21 +42,19 @@ fn find_package(program: &str) -> Option<&'static str> {
     }
 }
 
-/// Where a host's commands run.
+/// Runs commands on one host.
 #[derive(Clone)]
 pub(crate) struct CommandRunner {
     host: HostName,
     ssh: Option<Ssh>,
 }
 
-/// What a command said.
 pub(crate) struct TextOutput {
     pub status: ExitStatus,
     pub stdout: String,
     pub stderr: String,
 }
 
-/// What a command said, byte by byte.
 pub(crate) struct Output {
     pub status: ExitStatus,
     pub stdout: Vec<u8>,
@@ -66,17 +64,17 @@ pub(crate) struct Output {
 /// A command's standard input.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Input {
-    /// Nothing; the command ends when whoever started it lets it go.
+    /// Empty; dropping the [`RunningCommand`] kills the command.
     None,
-    /// Ours to write.
+    /// Written by the caller; dropping the [`RunningCommand`] closes it, and the command exits by itself.
     Piped,
 }
 
-/// A command under way. It ends when this is dropped, unless its input was ours: then it sees that end.
+/// A running command.
 pub(crate) struct RunningCommand {
     program: String,
     child: Child,
-    /// The leash, or the input until it is taken.
+    /// The input until it is taken; with [`Input::None`] its end kills a remote command.
     stdin: Option<ChildStdin>,
     session: Option<RemoteSession>,
 }
@@ -89,11 +87,11 @@ struct RemoteSession {
 
 impl RemoteSession {
     async fn open(ssh: &Ssh) -> Result<Self> {
-        let (master, place) = ssh.acquire_session().await?;
+        let (master, permit) = ssh.acquire_session().await?;
         Ok(Self {
             ssh: ssh.clone(),
             master,
-            _permit: place,
+            _permit: permit,
         })
     }
 }
@@ -107,16 +105,16 @@ impl CommandRunner {
         &self.host
     }
 
-    /// The way there; `None` for this machine.
+    /// Returns the SSH connection; `None` for this machine.
     pub(crate) fn ssh(&self) -> Option<&Ssh> {
         self.ssh.as_ref()
     }
 
-    /// Starts `argv`, its output piped to us.
+    /// Starts `argv` with its output piped.
     ///
     /// # Errors
-    /// `Failed` with the package that is missing, where there is no such program here (one there shows when
-    /// it is waited for); `Unreachable`.
+    /// `Failed` with the missing package if a local program does not exist ([`CommandRunner::wait`] reports a remote
+    /// one); `Unreachable`.
     pub(crate) async fn start(&self, argv: &[&str], input: Input) -> Result<RunningCommand> {
         let program = argv.first().copied().unwrap_or_default();
         let Some(ssh) = &self.ssh else {
@@ -124,26 +122,29 @@ impl CommandRunner {
             command.args(argv.get(1..).unwrap_or_default());
             return self.spawn(program, command, input, None);
         };
-        let there = RemoteSession::open(ssh).await?;
-        let leash = match input {
+        let session = RemoteSession::open(ssh).await?;
+        let killer = match input {
             Input::None => &["sh", "-c", KILL_ON_STDIN_EOF, "snapdeck"][..],
             Input::Piped => &[],
         };
-        let words = ["env", "LC_ALL=C"].into_iter().chain(leash.iter().copied());
-        let line = quote::quote_words(words.chain(argv.iter().copied()));
-        let command = there.master.shell_command(&format!("exec {line}"));
-        self.spawn(program, command, input, Some(there))
+        let words = ["env", "LC_ALL=C"].iter().chain(killer).chain(argv);
+        let line = quote_words(words.copied());
+        let command = session.master.shell_command(&format!("exec {line}"));
+        self.spawn(program, command, input, Some(session))
     }
 
-    /// Starts the SFTP server of a remote host, to be talked to by its input and output.
+    /// Starts the SFTP server of a remote host on the command's input and output.
     ///
     /// # Errors
-    /// `Unreachable`; `Failed` for this machine, which needs none.
+    /// `Unreachable`; `Failed` on this machine, which needs none.
     pub(crate) async fn start_sftp(&self) -> Result<RunningCommand> {
-        let ssh = self.ssh.as_ref().ok_or_else(|| self.run_error("sftp"))?;
-        let there = RemoteSession::open(ssh).await?;
-        let command = there.master.sftp_command();
-        self.spawn("sftp", command, Input::Piped, Some(there))
+        let ssh = self
+            .ssh
+            .as_ref()
+            .ok_or_else(|| self.run_error(Kind::Failed, "sftp"))?;
+        let session = RemoteSession::open(ssh).await?;
+        let command = session.master.sftp_command();
+        self.spawn("sftp", command, Input::Piped, Some(session))
     }
 
     fn spawn(
@@ -151,9 +152,9 @@ impl CommandRunner {
         program: &str,
         mut command: Command,
         input: Input,
-        there: Option<RemoteSession>,
+        session: Option<RemoteSession>,
     ) -> Result<RunningCommand> {
-        let stdin = match (&there, input) {
+        let stdin = match (&session, input) {
             (None, Input::None) => Stdio::null(),
             _ => Stdio::piped(),
         };
@@ -162,45 +163,44 @@ impl CommandRunner {
             .stdin(stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            // Whoever reads an input of ours is to see its end and clean up.
+            // A command with piped input sees its end and cleans up.
             .kill_on_drop(input == Input::None)
-            // Ctrl-C on our terminal is for us: we end our commands ourselves, in order.
+            // Ctrl-C in the terminal is for snapdeck only, which ends its commands in order.
             .process_group(0);
         let mut child = command.spawn().map_err(|error| {
-            let missing = error.kind() == std::io::ErrorKind::NotFound;
-            match missing && there.is_none() {
+            let is_missing = error.kind() == std::io::ErrorKind::NotFound;
+            match is_missing && session.is_none() {
                 true => self.missing_program_error(program),
-                false => self.run_error(program).with_cause(error),
+                false => self.run_error(Kind::Failed, program).with_cause(error),
             }
         })?;
         Ok(RunningCommand {
             program: program.to_owned(),
             stdin: child.stdin.take(),
             child,
-            session: there,
+            session,
         })
     }
 
-    fn run_error(&self, program: &str) -> Error {
-        Error::new(
-            Kind::Failed,
-            format!("cannot run {program} on host {}", self.host),
-        )
+    fn run_error(&self, kind: Kind, program: &str) -> Error {
+        Error::new(kind, format!("cannot run {program} on host {}", self.host))
     }
 
     fn missing_program_error(&self, program: &str) -> Error {
-        let failed = self.run_error(program).with_cause("it is not installed");
+        let error = self
+            .run_error(Kind::Failed, program)
+            .with_cause("it is not installed");
         match find_package(program) {
-            Some(package) => failed.hint(format!("install {package} there")),
-            None => failed,
+            Some(package) => error.hint(format!("install {package} on host {}", self.host)),
+            None => error,
         }
     }
 
     /// Runs `argv` to its end.
     ///
     /// # Errors
-    /// As [`Place::start`]; `Cancelled`; `Unreachable` after `deadline`. The command has ended in every case,
-    /// or ends as soon as the host sees that the connection is gone.
+    /// As [`CommandRunner::start`]; `Cancelled`; `Unreachable` after `deadline`. The command has ended in every case,
+    /// or ends as soon as the host notices that the connection is lost.
     pub(crate) async fn run(
         &self,
         argv: &[&str],
@@ -217,10 +217,10 @@ impl CommandRunner {
         })
     }
 
-    /// As [`Place::run`], for at most `limit` bytes of anything.
+    /// Runs `argv` to its end and returns at most `limit` bytes of its output.
     ///
     /// # Errors
-    /// As [`Place::run`].
+    /// As [`CommandRunner::run`].
     pub(crate) async fn run_raw(
         &self,
         argv: &[&str],
@@ -231,10 +231,10 @@ impl CommandRunner {
         self.exchange(argv, None, limit, deadline, cancel).await
     }
 
-    /// As [`Place::run`], given `input`; it has to see for itself whether all of that came.
+    /// Runs `argv` with `input`; the command has to check that it is complete.
     ///
     /// # Errors
-    /// As [`Place::run`].
+    /// As [`CommandRunner::run`].
     pub(crate) async fn run_with_input(
         &self,
         argv: &[&str],
@@ -255,12 +255,6 @@ impl CommandRunner {
         cancel: &CancellationToken,
     ) -> Result<Output> {
         let program = argv.first().copied().unwrap_or_default();
-        let failed = |kind| {
-            Error::new(
-                kind,
-                format!("{program} on host {} did not finish", self.host),
-            )
-        };
         let work = async {
             let kind = match input {
                 Some(_) => Input::Piped,
@@ -268,18 +262,18 @@ impl CommandRunner {
             };
             let mut running = self.start(argv, kind).await?;
             let (stdout, stderr) = (running.stdout(), running.stderr());
-            let given = input.and_then(|input| running.stdin().zip(Some(input)));
-            let said = async {
-                let give = async {
-                    if let Some((mut stdin, input)) = given {
-                        // Who does not take it says why by how it ends.
+            let stdin = input.and_then(|input| running.stdin().zip(Some(input)));
+            let output = async {
+                let write = async {
+                    if let Some((mut stdin, input)) = stdin {
+                        // A write error shows up in the exit status.
                         let _ = stdin.write_all(input).await;
                     }
                 };
                 let (stdout, stderr, (), status) = tokio::join!(
                     read_bounded(stdout, limit),
                     read_text(stderr),
-                    give,
+                    write,
                     self.wait(&mut running)
                 );
                 status.map(|status| Output {
@@ -289,74 +283,77 @@ impl CommandRunner {
                 })
             };
             tokio::select! {
-                said = said => return said,
+                output = output => return output,
                 () = cancel.cancelled() => {}
             }
-            // Waits until it is gone, so that nothing it holds or writes outlives the error.
+            // The error is returned after the command has ended, so that nothing it holds or writes outlives it.
             running.terminate().await;
             Err(Error::cancelled(program))
         };
-        // Dropped at the deadline, a command here is killed, and one there is let off its leash.
+        // Dropping it at the deadline kills the command.
         let output = tokio::time::timeout(deadline, work).await;
         output.unwrap_or_else(|_| {
-            Err(failed(Kind::Unreachable)
-                .with_cause(format!("it was given {} s", deadline.as_secs()))
+            Err(self
+                .run_error(Kind::Unreachable, program)
+                .with_cause(format!("it did not finish within {} s", deadline.as_secs()))
                 .retryable())
         })
     }
 
-    /// Waits for the command's end.
+    /// Waits until the command exits.
     ///
     /// # Errors
-    /// `Unreachable` where the connection to it was lost; `Failed` where there is no such program there.
+    /// `Unreachable` if the connection was lost; `Failed` if the host has no such program.
     pub(crate) async fn wait(&self, running: &mut RunningCommand) -> Result<ExitStatus> {
-        let what = format!("{} on host {} broke off", running.program, self.host);
+        let program = &running.program;
         let status = running
             .child
             .wait()
             .await
-            .map_err(|error| Error::new(Kind::Failed, &*what).with_cause(error))?;
-        match &running.session {
-            Some(there) if status.code() == Some(SSH_FAILED_STATUS) => {
-                there.ssh.check_alive(&there.master).await;
-                match there.master.is_up() {
-                    true => Err(Error::new(Kind::Unreachable, what)
+            .map_err(|error| self.run_error(Kind::Failed, program).with_cause(error))?;
+        let Some(session) = &running.session else {
+            return Ok(status);
+        };
+        match status.code() {
+            Some(SSH_FAILED_STATUS) => {
+                session.ssh.check_alive(&session.master).await;
+                let error = self.run_error(Kind::Unreachable, program);
+                Err(match session.master.is_up() {
+                    true => error
                         .with_cause("sshd refused another session")
                         .hint("raise MaxSessions in its sshd_config to at least 10")
-                        .retryable()),
-                    false => Err(there.ssh.connection_lost_error(what)),
-                }
+                        .retryable(),
+                    false => session.ssh.connection_lost_error(error.message()),
+                })
             }
-            Some(_) if status.code() == Some(NOT_FOUND_STATUS) => {
-                Err(self.missing_program_error(&running.program))
-            }
+            Some(NOT_FOUND_STATUS) => Err(self.missing_program_error(program)),
             _ => Ok(status),
         }
     }
 }
 
 impl RunningCommand {
-    /// Its output, once.
+    /// Takes its output.
     pub(crate) fn stdout(&mut self) -> Option<ChildStdout> {
         self.child.stdout.take()
     }
 
-    /// What it complains of, once.
-    pub(crate) fn stderr(&mut self) -> Option<tokio::process::ChildStderr> {
+    /// Takes its error output.
+    pub(crate) fn stderr(&mut self) -> Option<ChildStderr> {
         self.child.stderr.take()
     }
 
-    /// Its input, once, where that is ours.
+    /// Takes its input.
     pub(crate) fn stdin(&mut self) -> Option<ChildStdin> {
         self.stdin.take()
     }
 
-    /// Waits for its end, whatever that says.
+    /// Waits until it exits, without a check of the connection.
     pub(crate) async fn wait_status(&mut self) -> std::io::Result<ExitStatus> {
         self.child.wait().await
     }
 
-    /// Ends it and waits until it is gone.
+    /// Ends it and waits until it has exited.
     pub(crate) async fn terminate(&mut self) {
         drop(self.stdin.take());
         if self.session.is_some()
@@ -370,12 +367,11 @@ impl RunningCommand {
     }
 }
 
-/// The first `limit` bytes of what a stream says; the rest is read and forgotten, so that nobody blocks on a
-/// full pipe.
+/// Reads a stream to its end and returns its first `limit` bytes, so that no writer blocks on a full pipe.
 pub(crate) async fn read_bounded(stream: Option<impl AsyncRead + Unpin>, limit: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     if let Some(mut stream) = stream {
-        // What was said until an error is what there is.
+        // An error ends the output.
         let _ = (&mut stream)
             .take(limit as u64)
             .read_to_end(&mut bytes)
@@ -385,7 +381,7 @@ pub(crate) async fn read_bounded(stream: Option<impl AsyncRead + Unpin>, limit: 
     bytes
 }
 
-/// As [`bytes`], for text.
+/// As [`read_bounded`], for text.
 pub(crate) async fn read_text(stream: Option<impl AsyncRead + Unpin>) -> String {
     String::from_utf8_lossy(&read_bounded(stream, MAX_OUTPUT_BYTES).await).into_owned()
 }

@@ -1,4 +1,4 @@
-//! libvirt domains, as far as sandboxes need them.
+//! libvirt domains: states, disks and UEFI variables.
 
 use roxmltree::{Document, Node};
 use virt::connect::Connect;
@@ -9,10 +9,9 @@ use virt::error::{Error, ErrorNumber};
 
 use snapdeck_model::SandboxState;
 
-/// Domains that are looked at; no host of ours comes near.
+/// Bound of domains that are read.
 const MAX_DOMAINS: usize = 10_000;
 
-/// What a domain is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DomainSummary {
     pub name: String,
@@ -20,19 +19,18 @@ pub(crate) struct DomainSummary {
     pub cpus: u32,
     pub memory_bytes: u64,
     pub disks: Vec<Disk>,
-    /// File of its UEFI variables.
     pub nvram_path: Option<String>,
 }
 
-/// A disk of a domain that lies in a file or on a block device.
+/// A disk of a domain in a file or on a block device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Disk {
     pub path: String,
-    /// `qcow2`, `raw`, ...; `None` where the domain leaves it open.
+    /// `qcow2`, `raw`, ...; `None` if the domain XML names none.
     pub format: Option<String>,
 }
 
-/// All domains of the host. One that goes away meanwhile is left out.
+/// Returns all domains of the host but those that disappear meanwhile.
 pub(crate) fn list(connect: &Connect) -> Result<Vec<DomainSummary>, Error> {
     let domains = connect.list_all_domains(0)?;
     domains
@@ -40,26 +38,26 @@ pub(crate) fn list(connect: &Connect) -> Result<Vec<DomainSummary>, Error> {
         .take(MAX_DOMAINS)
         .filter_map(|domain| match summarize(domain) {
             Err(error) if error.code().is(ErrorNumber::NoDomain) => None,
-            facts => Some(facts),
+            summary => Some(summary),
         })
         .collect()
 }
 
-/// One domain.
+/// Reads one domain.
 pub(crate) fn summarize(domain: &Domain) -> Result<DomainSummary, Error> {
     let info = domain.info()?;
-    let (disks, variables) = parse_files(&domain.xml_desc(0)?);
+    let (disks, nvram_path) = parse_files(&domain.xml_desc(0)?);
     Ok(DomainSummary {
         name: domain.name()?,
         state: map_state(domain, &info)?,
         cpus: info.nr_virt_cpu,
         memory_bytes: info.max_mem * 1024,
         disks,
-        nvram_path: variables,
+        nvram_path,
     })
 }
 
-/// The domain's state in our words.
+/// Returns the state of a domain.
 pub(crate) fn state(domain: &Domain) -> Result<SandboxState, Error> {
     // `Domain::state` of virt 0.5 swallows errors; `info` does not.
     map_state(domain, &domain.info()?)
@@ -80,7 +78,7 @@ fn map_state(domain: &Domain, info: &DomainInfo) -> Result<SandboxState, Error> 
     })
 }
 
-/// A guest that panicked and is kept stands paused, too.
+/// A guest that panicked and is preserved is paused, too.
 fn is_crashed(domain: &Domain) -> Result<bool, Error> {
     let (_, reason) = domain.state()?;
     Ok(matches!(
@@ -90,19 +88,19 @@ fn is_crashed(domain: &Domain) -> Result<bool, Error> {
     ))
 }
 
-/// Disks of a domain's XML in its order, and its UEFI variables; none where it cannot be read.
+/// Returns the disks of a domain in their order, and the file of its UEFI variables; nothing for invalid XML.
 fn parse_files(xml: &str) -> (Vec<Disk>, Option<String>) {
     let Ok(document) = Document::parse(xml) else {
         return (Vec::new(), None);
     };
     let root = document.root_element();
-    let variables = child(root, "os")
+    let nvram_path = child(root, "os")
         .and_then(|os| child(os, "nvram"))
         .and_then(|nvram| nvram.text())
         .map(|path| path.trim().to_owned())
         .filter(|path| !path.is_empty());
     let disks = child(root, "devices").map(parse_disks).unwrap_or_default();
-    (disks, variables)
+    (disks, nvram_path)
 }
 
 fn parse_disks(devices: Node<'_, '_>) -> Vec<Disk> {
@@ -123,7 +121,7 @@ fn parse_disks(devices: Node<'_, '_>) -> Vec<Disk> {
         .collect()
 }
 
-/// The first child of that name.
+/// Returns the first child element with this tag.
 pub(crate) fn child<'a, 'xml>(node: Node<'a, 'xml>, tag: &str) -> Option<Node<'a, 'xml>> {
     node.children().find(|child| child.has_tag_name(tag))
 }
@@ -133,8 +131,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finds_disks_and_variables_and_leaves_media_out() {
-        let (found, variables) = parse_files(
+    fn reads_disks_and_uefi_variables_but_no_removable_media() {
+        let (disks, nvram_path) = parse_files(
             "<domain><os firmware='efi'><nvram template='/t'> /n/a_VARS.fd </nvram></os><devices>
                <disk type='file' device='cdrom'><source file='/iso'/></disk>
                <disk type='file' device='disk'><driver name='qemu' type='qcow2'/>
@@ -144,7 +142,7 @@ mod tests {
                <disk type='network'><source protocol='nbd' name='x'/></disk>
              </devices></domain>",
         );
-        let paths: Vec<(&str, Option<&str>)> = found
+        let paths: Vec<(&str, Option<&str>)> = disks
             .iter()
             .map(|disk| (disk.path.as_str(), disk.format.as_deref()))
             .collect();
@@ -152,7 +150,7 @@ mod tests {
             paths,
             [("/s/a&b.qcow2", Some("qcow2")), ("/dev/vg/lv", None)]
         );
-        assert_eq!(variables.as_deref(), Some("/n/a_VARS.fd"));
+        assert_eq!(nvram_path.as_deref(), Some("/n/a_VARS.fd"));
         assert_eq!(parse_files("no xml"), (Vec::new(), None));
     }
 }

@@ -1,4 +1,4 @@
-//! What is inside a guest: its agent is asked, where there is one; and how it is reached.
+//! Guests: data from the guest agent, addresses of VNC servers, uptime.
 
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
@@ -13,54 +13,60 @@ use super::{CALL_TIMEOUT, Host};
 use snapdeck_libvirt::{TypedParams, Value};
 use snapdeck_model::{AgentChannel, Guest, GuestAccess, Result, SandboxId, Vnc};
 
-/// Three questions, of which libvirt gives each 5 s.
+/// For three agent commands, each with libvirt's timeout of 5 s.
 const AGENT_TIMEOUT: Duration = Duration::from_secs(16);
-/// The name of the agent's channel (QEMU, "QEMU Guest Agent").
+/// Name of the agent's channel (QEMU, "QEMU Guest Agent").
 const AGENT_CHANNEL: &str = "org.qemu.guest_agent.0";
-/// Devices and addresses that are read; a guest says what it likes.
+/// Bound of devices and addresses that are read: guest data is not trusted.
 const MAX_ADDRESSES: u64 = 32;
-/// Longest text taken from a guest, in characters.
+/// Longest text from a guest, in characters.
 const MAX_TEXT: usize = 100;
-/// Prints how many seconds ago a file was written, by the host's own clock.
+/// Prints the seconds since a file was written, by the host's own clock.
 const FILE_AGE_SCRIPT: &str = r#"echo "$(($(date +%s) - $(stat -c %Y -- "$1")))""#;
 
 impl Host {
-    /// How a guest with a QEMU process is reached.
+    /// Returns VNC server and agent channel of a guest with a QEMU process.
     ///
     /// # Errors
     /// `NotFound`; `Unreachable`.
     pub async fn guest_access(&self, id: &SandboxId) -> Result<GuestAccess> {
-        let call = |domain: &Domain| Ok(parse_guest_access(&domain.xml_desc(0)?));
-        self.call_domain(id, "look at", CALL_TIMEOUT, call).await
+        let read = |domain: &Domain| Ok(parse_guest_access(&domain.xml_desc(0)?));
+        self.call_domain(id, "inspect", CALL_TIMEOUT, read).await
     }
 
-    /// What the guest's agent says. To be asked where its channel is open.
+    /// Queries the guest agent, whose channel must be connected.
     ///
     /// # Errors
-    /// `Failed` where it does not answer.
+    /// `Failed` if it does not answer.
     pub async fn query_agent(&self, id: &SandboxId) -> Result<Guest> {
-        self.call_domain(id, "ask the guest of", AGENT_TIMEOUT, query_guest_info)
-            .await
+        self.call_domain(
+            id,
+            "query the guest agent of",
+            AGENT_TIMEOUT,
+            query_guest_info,
+        )
+        .await
     }
 
-    /// How long ago the sandbox's QEMU process was started; `None` where that is not to be found out: libvirt does
-    /// not tell, but the file with the process's number is as old as the process.
+    /// Returns the age of the sandbox's QEMU process; `None` if unknown.
+    ///
+    /// libvirt does not report it; its PID file is as old as the process.
     pub async fn uptime(&self, id: &SandboxId) -> Option<Duration> {
-        let file = format!("{}/{id}.pid", self.run_dir()?);
+        let pid_file = format!("{}/{id}.pid", self.run_dir()?);
         if self.runner.ssh().is_none() {
-            let written = tokio::fs::metadata(file).await.ok()?.modified().ok()?;
+            let written = tokio::fs::metadata(pid_file).await.ok()?.modified().ok()?;
             return SystemTime::now().duration_since(written).ok();
         }
-        let argv = ["sh", "-c", FILE_AGE_SCRIPT, "snapdeck", &file];
-        let said = self
+        let argv = ["sh", "-c", FILE_AGE_SCRIPT, "snapdeck", &pid_file];
+        let output = self
             .runner
             .run(&argv, CALL_TIMEOUT, &CancellationToken::new())
             .await;
-        let said = said.ok().filter(|said| said.status.success())?;
-        Some(Duration::from_secs(said.stdout.trim().parse().ok()?))
+        let output = output.ok().filter(|output| output.status.success())?;
+        Some(Duration::from_secs(output.stdout.trim().parse().ok()?))
     }
 
-    /// Where libvirt's QEMU driver keeps what it knows of running guests.
+    /// Returns the state directory of libvirt's QEMU driver.
     fn run_dir(&self) -> Option<String> {
         if let Some(ssh) = self.runner.ssh() {
             let address = ssh.address();
@@ -79,7 +85,7 @@ fn default_run_dir(path: &str, socket: Option<&str>) -> Option<String> {
     match (path, socket) {
         ("/system", None) => Some("/run/libvirt/qemu".to_owned()),
         ("/system", Some(socket)) => Some(format!("{}/qemu", socket.rsplit_once('/')?.0)),
-        // A session's is in its user's own place.
+        // That of a session is in its user's runtime directory.
         _ => None,
     }
 }
@@ -96,19 +102,19 @@ fn parse_guest_access(xml: &str) -> GuestAccess {
         .filter(|node| node.has_tag_name("graphics") && node.attribute("type") == Some("vnc"))
         .find_map(|graphics| {
             let listen = child(graphics, "listen");
-            let of = |name| graphics.attribute(name).or_else(|| listen?.attribute(name));
-            if let Some(path) = of("socket") {
+            let attribute = |name| graphics.attribute(name).or_else(|| listen?.attribute(name));
+            if let Some(path) = attribute("socket") {
                 return Some(Vnc::Socket(path.to_owned()));
             }
-            // One of every address of the host is reached at its loopback, too.
-            let address = match of("listen").or(of("address")) {
+            // A server on all addresses also listens on loopback.
+            let address = match attribute("listen").or(attribute("address")) {
                 None | Some("0.0.0.0") => "127.0.0.1",
                 Some("::") => "::1",
                 Some(address) => address,
             };
             Some(Vnc::Tcp {
                 address: address.to_owned(),
-                port: of("port")?.parse().ok()?,
+                port: attribute("port")?.parse().ok()?,
             })
         });
     let channel = devices
@@ -124,26 +130,26 @@ fn parse_guest_access(xml: &str) -> GuestAccess {
     GuestAccess { vnc, agent }
 }
 
-/// Each question by itself: an older agent does not know all of them.
+/// Queries each kind by itself: an older agent does not support all of them.
 fn query_guest_info(domain: &Domain) -> Result<Guest, VirtError> {
-    let mut told = TypedParams::new();
+    let mut info = TypedParams::new();
     for kinds in [
         virt_sys::VIR_DOMAIN_GUEST_INFO_OS,
         virt_sys::VIR_DOMAIN_GUEST_INFO_HOSTNAME,
         virt_sys::VIR_DOMAIN_GUEST_INFO_INTERFACES,
     ] {
         match snapdeck_libvirt::guest_info(domain, kinds) {
-            Ok(fields) => told.extend(fields),
+            Ok(fields) => info.extend(fields),
             Err(error) if error.code().is(ErrorNumber::AgentUnresponsive) => return Err(error),
             Err(_) => {}
         }
     }
-    Ok(parse_guest_info(&told))
+    Ok(parse_guest_info(&info))
 }
 
 fn parse_guest_info(fields: &TypedParams) -> Guest {
     let text = |name: &str| match fields.get(name) {
-        // What a guest says goes to a terminal.
+        // The text is shown on a terminal.
         Some(Value::Text(text)) => {
             let plain = text.chars().filter(|c| !c.is_control()).take(MAX_TEXT);
             Some(plain.collect::<String>()).filter(|text| !text.is_empty())
@@ -158,7 +164,7 @@ fn parse_guest_info(fields: &TypedParams) -> Guest {
         let addresses = 0..count(&format!("if.{device}.addr.count"));
         addresses.filter_map(move |index| text(&format!("if.{device}.addr.{index}.addr")))
     });
-    let is_worth_telling = |address: &String| match address.parse() {
+    let is_reachable = |address: &String| match address.parse() {
         Ok(IpAddr::V4(address)) => !address.is_loopback() && !address.is_link_local(),
         Ok(IpAddr::V6(address)) => !address.is_loopback() && !address.is_unicast_link_local(),
         Err(_) => false,
@@ -166,7 +172,7 @@ fn parse_guest_info(fields: &TypedParams) -> Guest {
     Guest {
         os: text("os.pretty-name").or(text("os.name")),
         hostname: text("hostname"),
-        addresses: addresses.filter(is_worth_telling).collect(),
+        addresses: addresses.filter(is_reachable).collect(),
     }
 }
 
@@ -180,8 +186,8 @@ mod tests {
     }
 
     #[test]
-    fn finds_where_vnc_listens() {
-        for (graphics, found) in [
+    fn reads_the_address_of_a_vnc_server() {
+        for (graphics, address) in [
             (
                 "<graphics type='vnc' port='5901' listen='127.0.0.1'/>",
                 Some("127.0.0.1:5901"),
@@ -199,16 +205,16 @@ mod tests {
                 "<graphics type='vnc'><listen type='socket' socket='/r/v'/></graphics>",
                 Some("/r/v"),
             ),
-            // A guest that is off has no port yet.
+            // A guest that is shut off has no port.
             ("<graphics type='vnc' port='-1' autoport='yes'/>", None),
             ("<graphics type='spice' port='5900'/>", None),
         ] {
-            assert_eq!(vnc(graphics).as_deref(), found, "{graphics}");
+            assert_eq!(vnc(graphics).as_deref(), address, "{graphics}");
         }
     }
 
     #[test]
-    fn tells_whether_an_agent_has_opened_its_channel() {
+    fn reads_the_state_of_the_agent_channel() {
         for (target, agent) in [
             (
                 "name='org.qemu.guest_agent.0' state='connected'",
@@ -233,9 +239,9 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_may_say_what_it_likes() {
+    fn invalid_agent_data_is_dropped() {
         let text = |text: &str| Value::Text(text.to_owned());
-        let told = TypedParams::from([
+        let info = TypedParams::from([
             ("os.pretty-name".into(), text("Windows\u{1b}[2J Server")),
             ("hostname".into(), text("")),
             ("if.count".into(), Value::Number(u64::MAX)),
@@ -245,14 +251,14 @@ mod tests {
             ("if.0.addr.2.addr".into(), text("fe80::1")),
             ("if.0.addr.3.addr".into(), text("no address")),
         ]);
-        let guest = parse_guest_info(&told);
+        let guest = parse_guest_info(&info);
         assert_eq!(guest.os.as_deref(), Some("Windows[2J Server"));
         assert_eq!(guest.hostname, None);
         assert_eq!(guest.addresses, ["192.168.122.7"]);
     }
 
     #[test]
-    fn knows_where_the_process_numbers_are() {
+    fn finds_the_directory_of_pid_files() {
         let dir = |path, socket| default_run_dir(path, socket);
         assert_eq!(dir("/system", None).as_deref(), Some("/run/libvirt/qemu"));
         let socket = Some("/l/run/libvirt/libvirt-sock");

@@ -1,26 +1,12 @@
-//! Words for a shell on a host: the only place where they are quoted.
+//! Quoting of command lines for POSIX shells on hosts and for operators; the only place of it.
 
-/// One line of POSIX shell (XCU 2.2.2) that is exactly `words`, whatever they are made of. Words never hold a
-/// NUL: no argument of a process can.
+/// Returns one line of POSIX shell that is exactly `words`.
+///
+/// They contain no NUL: no argument of a process can.
 pub(crate) fn quote_words<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
-    let quoted: Vec<String> = words
-        .into_iter()
-        .map(|word| format!("'{}'", word.replace('\'', r"'\''")))
-        .collect();
-    quoted.join(" ")
-}
-
-/// The same for a person to read and paste: words that need no quotes have none.
-pub(crate) fn quote_for_display<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
-    let plain = |c: u8| c.is_ascii_alphanumeric() || b"/._-+:=,@%".contains(&c);
-    let words: Vec<String> = words
-        .into_iter()
-        .map(|word| match !word.is_empty() && word.bytes().all(plain) {
-            true => word.to_owned(),
-            false => quote_words([word]),
-        })
-        .collect();
-    words.join(" ")
+    // A NUL is the only error, and allowed: starting the command refuses it.
+    let quoter = shlex::Quoter::new().allow_nul(true);
+    quoter.join(words).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -31,16 +17,16 @@ mod tests {
 
     fn run_in_shell(words: &[&str]) -> Vec<String> {
         let line = quote_words(["printf", "%s\\0"].into_iter().chain(words.iter().copied()));
-        let said = std::process::Command::new("sh")
+        let output = std::process::Command::new("sh")
             .args(["-c", &line])
             .output()
             .unwrap();
-        let text = String::from_utf8(said.stdout).unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
         text.split_terminator('\0').map(str::to_owned).collect()
     }
 
     #[test]
-    fn hostile_names_stay_what_they_are() {
+    fn special_characters_are_not_interpreted() {
         let words = [
             "a b",
             "$(touch /tmp/x)",
@@ -50,6 +36,7 @@ mod tests {
             "\\",
             "*",
             "~",
+            "{a,b}",
             "-n",
             "",
             "line\nbreak",
@@ -60,17 +47,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_told_has_quotes_where_it_needs_them() {
+    fn only_words_that_need_quotes_have_them() {
         assert_eq!(
-            quote_for_display(["chown", "qemu:qemu", "/a b/it's", "~x", ""]),
-            r"chown qemu:qemu '/a b/it'\''s' '~x' ''"
+            quote_words(["chown", "qemu:qemu", "/a b/it's", "~x", ""]),
+            r#"chown qemu:qemu "/a b/it's" '~x' ''"#
         );
     }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
-        fn any_words_come_through(words in prop::collection::vec("[^\0]{0,12}", 1..4)) {
+        fn any_words_are_passed_unchanged(words in prop::collection::vec("[^\0]{0,12}", 1..4)) {
             let words: Vec<&str> = words.iter().map(String::as_str).collect();
             prop_assert_eq!(run_in_shell(&words), words);
         }

@@ -1,4 +1,4 @@
-//! How long a job puts up with a host that is away.
+//! Retries while a host is unreachable: backoff, limit, cancellation and log lines of one job.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -10,41 +10,43 @@ use tokio_util::sync::CancellationToken;
 
 use snapdeck_model::{Error, Kind, Result};
 
-/// First and longest wait between two tries.
+/// Shortest and longest delay between two tries.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));
 
-/// Who waits, how long, and whom to tell. A host that never answered is not waited for.
+/// Retry policy of one job.
+///
+/// Calls are retried only on a host that has answered the job before.
 #[derive(Clone)]
 pub struct RetryPolicy {
     limit: Duration,
     cancel: CancellationToken,
     on_change: Arc<dyn Fn(bool, String) + Send + Sync>,
     has_connected: Arc<AtomicBool>,
-    /// Is anybody waiting? Many calls wait for one host, and it is told once.
+    /// Does any call wait? Many calls may wait for one host; it is reported once.
     is_waiting: Arc<AtomicBool>,
-    /// A call has waited for `limit`: later ones, such as those of the clean-up, are tried once.
+    /// Has a call waited for `limit`? Later ones, such as those of the clean-up, are tried once.
     is_exhausted: Arc<AtomicBool>,
 }
 
 impl RetryPolicy {
-    /// Waits at most `limit` for a host that was there before, until cancelled; `tell` is told why,
-    /// with `true`, and when it is back.
+    /// Returns a policy that retries for at most `limit`, until cancelled. `on_change` gets `true` and the cause when
+    /// waiting begins, `false` when the host answers again.
     pub fn new(
         limit: Duration,
         cancel: CancellationToken,
-        tell: Arc<dyn Fn(bool, String) + Send + Sync>,
+        on_change: Arc<dyn Fn(bool, String) + Send + Sync>,
     ) -> Self {
         Self {
             limit,
             cancel,
-            on_change: tell,
+            on_change,
             has_connected: Arc::default(),
             is_waiting: Arc::default(),
             is_exhausted: Arc::default(),
         }
     }
 
-    /// None at all.
+    /// Returns a policy without retries.
     pub fn no_retry() -> Self {
         Self::new(
             Duration::ZERO,
@@ -53,12 +55,12 @@ impl RetryPolicy {
         )
     }
 
-    /// Has been told to stop?
+    /// Is the job cancelled?
     pub fn is_cancelled(&self) -> bool {
         self.cancel.is_cancelled()
     }
 
-    /// Begins to count for one call.
+    /// Starts the retries of one call.
     pub fn start_retry(&self) -> Retry<'_> {
         Retry {
             policy: self,
@@ -67,7 +69,7 @@ impl RetryPolicy {
         }
     }
 
-    /// Calls until it succeeds, fails for good, or the patience is at its end.
+    /// Repeats `call` until it succeeds, fails with an error that is not retried, or the limit is reached.
     ///
     /// # Errors
     /// The last try's.
@@ -75,29 +77,29 @@ impl RetryPolicy {
     where
         F: Future<Output = Result<T>> + Send,
     {
-        let mut wait = self.start_retry();
+        let mut retry = self.start_retry();
         loop {
             match call().await {
                 Ok(value) => {
                     self.mark_reachable();
                     return Ok(value);
                 }
-                Err(error) => wait.wait_after(error).await?,
+                Err(error) => retry.wait_after(error).await?,
             }
         }
     }
 
-    /// The host has answered.
+    /// Notes that the host has answered.
     pub fn mark_reachable(&self) {
         self.has_connected.store(true, Relaxed);
         self.is_exhausted.store(false, Relaxed);
         if self.is_waiting.swap(false, Relaxed) {
-            (self.on_change)(false, "the host is back".into());
+            (self.on_change)(false, "the host is reachable again".into());
         }
     }
 }
 
-/// One call's waiting.
+/// The retries of one call.
 pub struct Retry<'a> {
     policy: &'a RetryPolicy,
     started_at: Option<Instant>,
@@ -105,37 +107,38 @@ pub struct Retry<'a> {
 }
 
 impl Retry<'_> {
-    /// Waits for the next try.
+    /// Waits before the next try.
     ///
     /// # Errors
-    /// `error`, where there is to be none.
+    /// `error` if it is not retried; `Cancelled`.
     pub async fn wait_after(&mut self, error: Error) -> Result<()> {
         let RetryPolicy {
             limit,
             cancel,
-            on_change: tell,
-            has_connected: met,
-            is_waiting: waiting,
+            on_change,
+            has_connected,
+            is_waiting,
             is_exhausted,
         } = self.policy;
-        let away = error.kind() == Kind::Unreachable && error.is_retryable();
-        if !away || limit.is_zero() || !met.load(Relaxed) || cancel.is_cancelled() {
+        let is_unreachable = error.kind() == Kind::Unreachable && error.is_retryable();
+        if !is_unreachable
+            || limit.is_zero()
+            || !has_connected.load(Relaxed)
+            || cancel.is_cancelled()
+        {
             return Err(error);
         }
         if self.started_at.is_none() && is_exhausted.load(Relaxed) {
             return Err(error);
         }
-        let since = *self.started_at.get_or_insert_with(|| {
-            if !waiting.swap(true, Relaxed) {
+        let started_at = *self.started_at.get_or_insert_with(|| {
+            if !is_waiting.swap(true, Relaxed) {
                 let (why, limit) = (error.message(), limit.as_secs());
-                tell(
-                    true,
-                    format!("{why}; waiting for the host, {limit} s at most"),
-                );
+                on_change(true, format!("{why}; retrying for up to {limit} s"));
             }
             Instant::now()
         });
-        if since.elapsed() >= *limit {
+        if started_at.elapsed() >= *limit {
             is_exhausted.store(true, Relaxed);
             return Err(error);
         }
@@ -153,7 +156,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_limit_is_waited_for_once_until_the_host_is_reachable() {
+    async fn later_calls_do_not_wait_for_the_limit_until_the_host_is_reachable() {
         let limit = Duration::from_millis(100);
         let policy = RetryPolicy::new(limit, CancellationToken::new(), Arc::new(|_, _| {}));
         policy.mark_reachable();

@@ -1,4 +1,4 @@
-//! A guest's screen as a picture.
+//! Screenshots of guests.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Cursor;
@@ -13,29 +13,29 @@ use virt::stream::Stream;
 use super::Host;
 use snapdeck_model::{Error, Kind, Picture, Result, SandboxId};
 
-/// A screenshot is a nicety: whoever waits for one has better to do.
+/// Short, because a screenshot is not worth waiting for.
 const SCREENSHOT_TIMEOUT: Duration = Duration::from_secs(8);
-/// Longest screenshot that is taken; a screen of 4096 x 2160 pixels as PPM has 27 MB.
+/// Bound of a screenshot; one of 4096 x 2160 pixels has 27 MB as PPM.
 const MAX_BYTES: usize = 64 << 20;
 /// Longest side, in pixels.
 const MAX_SIDE: u32 = 8192;
 
 impl Host {
-    /// The guest's screen now; `before` itself where nothing on it has changed since.
+    /// Returns the guest's screen; `previous` itself if it has not changed.
     ///
     /// # Errors
-    /// `Failed` where it has no screen, or gives none that can be read; as [`Host::suspend`].
+    /// `Failed` if it has no screen or the image cannot be decoded; as [`Host::suspend`].
     pub async fn screenshot(
         &self,
         id: &SandboxId,
-        before: Option<Arc<Picture>>,
+        previous: Option<Arc<Picture>>,
     ) -> Result<Arc<Picture>> {
-        let take =
-            move |domain: &Domain| Ok(capture(domain, before)?.map_err(|why| why.to_string()));
-        let taken = self
-            .call_domain(id, "take a picture of", SCREENSHOT_TIMEOUT, take)
+        let capture =
+            move |domain: &Domain| Ok(capture(domain, previous)?.map_err(|why| why.to_string()));
+        let picture = self
+            .call_domain(id, "take a screenshot of", SCREENSHOT_TIMEOUT, capture)
             .await?;
-        taken.map_err(|why| {
+        picture.map_err(|why| {
             Error::new(
                 Kind::Failed,
                 format!("cannot show the screen of sandbox {id}"),
@@ -49,32 +49,32 @@ type DecodeResult = std::result::Result<Arc<Picture>, Box<dyn std::error::Error>
 
 fn capture(
     domain: &Domain,
-    before: Option<Arc<Picture>>,
+    previous: Option<Arc<Picture>>,
 ) -> std::result::Result<DecodeResult, VirtError> {
     let stream = Stream::new(&domain.connect()?, 0)?;
-    // It says what it is in its first bytes, too: PNG, or PPM from a QEMU before 7.1.
+    // PNG, or PPM from QEMU before 7.1; its first bytes say which.
     domain.screenshot(&stream, 0, 0)?;
     let mut bytes = Vec::new();
-    let mut part = vec![0; 256 << 10];
+    let mut chunk = vec![0; 256 << 10];
     loop {
-        let length = usize::try_from(stream.recv(&mut part)?).unwrap_or(0);
-        bytes.extend_from_slice(&part[..length]);
+        let length = usize::try_from(stream.recv(&mut chunk)?).unwrap_or(0);
+        bytes.extend_from_slice(&chunk[..length]);
         if length == 0 {
             stream.finish()?;
-            return Ok(decode(&bytes, before));
+            return Ok(decode(&bytes, previous));
         }
         if bytes.len() > MAX_BYTES {
             stream.abort()?;
-            return Ok(Err("the image is too large for a screen".into()));
+            return Ok(Err("the image has more than 64 MiB".into()));
         }
     }
 }
 
-fn decode(bytes: &[u8], before: Option<Arc<Picture>>) -> DecodeResult {
+fn decode(bytes: &[u8], previous: Option<Arc<Picture>>) -> DecodeResult {
     let mut hasher = DefaultHasher::new();
     bytes.hash(&mut hasher);
-    let mark = hasher.finish();
-    if let Some(same) = before.filter(|picture| picture.fingerprint == mark) {
+    let fingerprint = hasher.finish();
+    if let Some(same) = previous.filter(|picture| picture.fingerprint == fingerprint) {
         return Ok(same);
     }
     let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
@@ -91,7 +91,7 @@ fn decode(bytes: &[u8], before: Option<Arc<Picture>>) -> DecodeResult {
         width,
         height,
         rgb: image.into_raw().into(),
-        fingerprint: mark,
+        fingerprint,
     }))
 }
 
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_both_of_qemus_formats_and_knows_one_it_has_seen() {
+    fn reads_png_and_ppm_and_returns_an_unchanged_picture() {
         let ppm = b"P6\n2 1\n255\n\x01\x02\x03\xff\xfe\xfd";
         let picture = decode(ppm, None).unwrap();
         assert_eq!((picture.width, picture.height), (2, 1));
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_picture_is_refused() {
+    fn invalid_and_oversized_pictures_are_refused() {
         let huge = b"P6\n9000 9000\n255\n".as_slice();
         for bytes in [b"".as_slice(), b"GIF89a", b"P6\n2 2\n255\n\x01", huge] {
             assert!(decode(bytes, None).is_err(), "{bytes:?}");

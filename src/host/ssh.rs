@@ -1,6 +1,6 @@
-//! The way to a host over SSH: one multiplexed connection, made when it is first needed and made again when it was
-//! lost; more of them only while one has no room for another session. It is the user's own ssh: settings, agent,
-//! jump hosts and known host keys are as on the command line.
+//! SSH to a host: one multiplexed connection, opened on first use and again after it was lost; more of them only while
+//! all sessions of the first are in use. It is the user's own ssh: settings, agent, jump hosts and known host keys are
+//! as on the command line.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -15,15 +15,16 @@ use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::address::SshAddress;
+use super::quote::quote_words;
 use snapdeck_model::{Error, HostName, Kind, Result, Vnc};
 
 /// For the TCP connection and the server's greeting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(6);
-/// For all of it, the log-in included; and for waiting until somebody else has made it.
+/// For the whole log-in, also when another task is doing it.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(12);
-/// How often the server is asked for a sign of life; the third that goes unanswered ends the connection.
+/// Between keepalive messages; the third without an answer ends the connection.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
-/// A connection nobody uses goes after so long, also when we were killed and cannot end it.
+/// After so long without a session the connection closes, also when snapdeck was killed.
 const IDLE_SECS: std::num::NonZeroUsize = std::num::NonZeroUsize::MIN.saturating_add(59);
 /// Sessions at once on one connection (sshd_config, `MaxSessions`, default 10).
 const MAX_SESSIONS: usize = 10;
@@ -31,14 +32,13 @@ const MAX_SESSIONS: usize = 10;
 const MAX_MASTERS: usize = 4;
 /// For a free session on one of them.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(20);
-/// For a question to our own ssh.
+/// For a control command to the local ssh.
 const CONTROL_TIMEOUT: Duration = Duration::from_secs(3);
-/// A host that could not be reached is not tried again sooner: many callers share one answer.
+/// Callers within this time share the error of the last attempt.
 const FAILURE_TTL: Duration = Duration::from_millis(500);
 
-/// The user's settings and the machine's, read as ssh itself reads them; the first value of a setting is the one that
-/// holds (ssh_config(5)). Where they say nothing of ciphers, AES-GCM comes first, as with OpenSSH 10 it does by itself:
-/// before, that was ChaCha20, which with the processors of today costs 1.6 times as much for each byte.
+/// The user's and the machine's settings, of which the first value counts (ssh_config(5)); as a default AES-GCM comes
+/// first, as in OpenSSH 10. Earlier versions prefer ChaCha20, which costs 1.6 times the CPU time per byte.
 const SSH_CONFIG: &str = "\
 Include ~/.ssh/config
 Include /etc/ssh/ssh_config
@@ -46,7 +46,7 @@ Host *
   Ciphers ^aes128-gcm@openssh.com,aes256-gcm@openssh.com
 ";
 
-/// The way to one host.
+/// The SSH connections to one host.
 #[derive(Clone)]
 pub(crate) struct Ssh {
     inner: Arc<SshState>,
@@ -60,18 +60,17 @@ struct SshState {
 
 #[derive(Default)]
 struct MasterSlot {
-    /// Those that stand, as far as is known.
     masters: Vec<Arc<Master>>,
     last_failure: Option<(Instant, Error)>,
 }
 
-/// A connection that stands, or stood until a moment ago.
+/// A multiplexed connection.
 pub(crate) struct Master {
     session: Session,
     sessions: Arc<Semaphore>,
     is_dead: AtomicBool,
     next_forward_id: AtomicU32,
-    /// Private: sockets lie here. Gone with us.
+    /// Private directory of its sockets, removed on drop.
     dir: TempDir,
 }
 
@@ -90,29 +89,29 @@ impl Ssh {
         &self.inner.address
     }
 
-    /// A connection; a new one where there is none.
+    /// Returns a connection, opening one if there is none.
     ///
     /// # Errors
-    /// `Unreachable` with what ssh said, within 12 s; worth retrying unless the host turned us away.
+    /// `Unreachable` with ssh's message, within 12 s; retryable unless the host refused the log-in.
     pub(crate) async fn acquire_master(&self) -> Result<Arc<Master>> {
         self.find_or_open(|_| true, 1)
             .await?
             .ok_or_else(|| self.timeout_error())
     }
 
-    /// A place for one session, to be held while it lasts, and its connection.
+    /// Returns a connection and the permit for one session on it, to be held as long as the session.
     ///
     /// # Errors
-    /// As [`Ssh::master`]; `Unreachable` where all places stay taken for 20 s.
+    /// As [`Ssh::acquire_master`]; `Unreachable` if all sessions stay in use for 20 s.
     pub(crate) async fn acquire_session(&self) -> Result<(Arc<Master>, OwnedSemaphorePermit)> {
-        let room = |master: &Master| master.sessions.available_permits() > 0;
+        let has_room = |master: &Master| master.sessions.available_permits() > 0;
         let deadline = Instant::now() + SESSION_TIMEOUT;
         while Instant::now() < deadline {
-            match self.find_or_open(room, MAX_MASTERS).await? {
+            match self.find_or_open(has_room, MAX_MASTERS).await? {
                 Some(master) => {
-                    // Somebody may have been faster.
-                    if let Ok(place) = master.sessions.clone().try_acquire_owned() {
-                        return Ok((master, place));
+                    // Another task may have taken it.
+                    if let Ok(permit) = master.sessions.clone().try_acquire_owned() {
+                        return Ok((master, permit));
                     }
                 }
                 None => tokio::time::sleep(Duration::from_millis(100)).await,
@@ -131,29 +130,29 @@ impl Ssh {
             format!("cannot reach host {} over SSH", self.inner.host),
         )
         .with_cause(format!("no answer for {} s", OPEN_TIMEOUT.as_secs()))
-        .hint("is the host up?")
+        .hint("check that the host is up")
         .retryable()
     }
 
-    /// The first connection that `will_do`; a new one where none does and there are fewer than `most`, else `None`.
+    /// Returns the first connection that `is_usable`, or a new one if there are fewer than `max_masters`, else `None`.
     async fn find_or_open(
         &self,
-        will_do: impl Fn(&Master) -> bool,
-        most: usize,
+        is_usable: impl Fn(&Master) -> bool,
+        max_masters: usize,
     ) -> Result<Option<Arc<Master>>> {
         let deadline = Instant::now() + OPEN_TIMEOUT;
         let Ok(mut slot) = timeout_at(deadline, self.inner.slot.lock()).await else {
             return Err(self.timeout_error());
         };
         slot.masters.retain(|master| master.is_up());
-        if let Some(master) = slot.masters.iter().find(|master| will_do(master)) {
+        if let Some(master) = slot.masters.iter().find(|master| is_usable(master)) {
             return Ok(Some(master.clone()));
         }
-        if slot.masters.len() >= most {
+        if slot.masters.len() >= max_masters {
             return Ok(None);
         }
-        if let Some((at, error)) = &slot.last_failure
-            && at.elapsed() < FAILURE_TTL
+        if let Some((failed_at, error)) = &slot.last_failure
+            && failed_at.elapsed() < FAILURE_TTL
         {
             return Err(error.clone());
         }
@@ -203,7 +202,7 @@ impl Ssh {
             builder.keyfile(keyfile);
         }
         if let Some(file) = &address.known_hosts {
-            // ssh takes several files there, parted by spaces.
+            // The option is a list, separated by spaces.
             builder.user_known_hosts_file(format!("\"{file}\""));
         }
         let session = builder
@@ -219,16 +218,16 @@ impl Ssh {
         })
     }
 
-    /// To be called when something on `master` failed: finds out whether it still stands.
+    /// Checks whether `master` is still connected, after something on it failed.
     pub(crate) async fn check_alive(&self, master: &Master) {
-        let stands = matches!(
+        let is_alive = matches!(
             timeout(CONTROL_TIMEOUT, master.session.check()).await,
             Ok(Ok(()))
         );
-        master.is_dead.fetch_or(!stands, Relaxed);
+        master.is_dead.fetch_or(!is_alive, Relaxed);
     }
 
-    /// Ends the connections. Whatever still goes over them breaks off.
+    /// Closes all connections and their sessions.
     pub(crate) async fn disconnect(&self) {
         let Ok(mut slot) = timeout(CONTROL_TIMEOUT, self.inner.slot.lock()).await else {
             return;
@@ -240,31 +239,31 @@ impl Ssh {
                 .stdout(Stdio::null())
                 .stderr(Stdio::null())
                 .kill_on_drop(true);
-            // Where that fails it goes by itself, a minute after its last use.
+            // If this fails, it closes a minute after its last use.
             let _ = timeout(CONTROL_TIMEOUT, exit.status()).await;
             let _ = std::fs::remove_dir_all(master.dir.path());
         }
     }
 
-    /// What to say of something that broke off with the connection.
+    /// Returns the error of an operation that failed with the connection.
     pub(crate) fn connection_lost_error(&self, what: impl Into<String>) -> Error {
         Error::new(Kind::Unreachable, what)
             .with_cause(format!(
                 "the SSH connection to host {} was lost",
                 self.inner.host
             ))
-            .hint("is the host up?")
+            .hint("check that the host is up")
             .retryable()
     }
 }
 
 impl Master {
-    /// Does it stand, as far as is known?
+    /// Is it connected, as far as is known?
     pub(crate) fn is_up(&self) -> bool {
         !self.is_dead.load(Relaxed)
     }
 
-    /// An ssh that hands `more` to this connection, and never makes one of its own.
+    /// Returns an ssh that uses this connection and never opens one.
     fn ssh_command(&self) -> Command {
         let mut command = Command::new("ssh");
         command
@@ -275,33 +274,33 @@ impl Master {
         command
     }
 
-    /// A command that runs `line` there, in the user's login shell.
+    /// Returns a command that runs `line` in the user's login shell on the host.
     pub(crate) fn shell_command(&self, line: &str) -> Command {
         let mut command = self.ssh_command();
         command.args(["none", "--", line]);
         command
     }
 
-    /// A command that is the host's SFTP server.
+    /// Returns a command that connects to the host's SFTP server.
     pub(crate) fn sftp_command(&self) -> Command {
         let mut command = self.ssh_command();
         command.args(["-s", "none", "--", "sftp"]);
         command
     }
 
-    /// A program that behaves as ssh does and uses this connection, for libvirt's own transport.
+    /// Writes a script that replaces ssh for libvirt's own transport and uses this connection.
     ///
     /// # Errors
     /// The system's.
     pub(crate) fn write_ssh_wrapper(&self) -> std::io::Result<PathBuf> {
         use std::os::unix::fs::PermissionsExt;
         let (path, new) = (self.dir.path().join("ssh"), self.dir.path().join("ssh.new"));
-        // Others may be running it.
+        // It may be running.
         if path.exists() {
             return Ok(path);
         }
         let socket = self.session.control_socket().to_string_lossy().into_owned();
-        let socket = super::quote::quote_words([&*socket]);
+        let socket = quote_words([&*socket]);
         std::fs::write(
             &new,
             format!(
@@ -313,43 +312,33 @@ impl Master {
         Ok(path)
     }
 
-    /// A private socket here that leads to the socket `there`, as long as the connection stands.
+    /// Forwards a new private local socket to the socket `remote_path`, as long as the connection lasts.
     ///
     /// # Errors
-    /// `Unreachable` with what ssh said. That the host forbids it shows only when it is connected to.
-    pub(crate) async fn forward_socket(&self, there: &str) -> Result<SocketForward> {
+    /// `Unreachable` with ssh's message. A host that forbids forwarding shows it only on connect.
+    pub(crate) async fn forward_socket(&self, remote_path: &str) -> Result<SocketForward> {
         let number = self.next_forward_id.fetch_add(1, Relaxed);
-        let here = self.dir.path().join(format!("f{number}"));
-        let asked = self
-            .session
-            .request_port_forward(ForwardType::Local, &*here, Path::new(there));
-        match timeout(CONTROL_TIMEOUT, asked).await {
-            Ok(Ok(())) => Ok(SocketForward {
-                local_path: here,
-                remote_path: there.to_owned(),
-            }),
-            Ok(Err(error)) => Err(
-                Error::new(Kind::Unreachable, format!("cannot forward {there}")).with_cause(error),
-            ),
-            Err(_) => Err(
-                Error::new(Kind::Unreachable, format!("cannot forward {there}"))
-                    .with_cause("ssh does not answer"),
-            ),
-        }
+        let local_path = self.dir.path().join(format!("f{number}"));
+        let (local, remote) = ((&*local_path).into(), Path::new(remote_path).into());
+        self.forward(local, remote, remote_path).await?;
+        Ok(SocketForward {
+            local_path,
+            remote_path: remote_path.to_owned(),
+        })
     }
 
-    /// Makes `port` of our loopback lead to a VNC server there, as long as the connection stands.
+    /// Forwards `port` of the loopback address to a VNC server, as long as the connection lasts.
     ///
     /// # Errors
-    /// As [`Master::forward`].
-    pub(crate) async fn forward_port(&self, port: u16, to: &Vnc) -> Result<()> {
-        let here = Socket::TcpSocket {
+    /// As [`Master::forward_socket`].
+    pub(crate) async fn forward_port(&self, port: u16, vnc: &Vnc) -> Result<()> {
+        let local = Socket::TcpSocket {
             host: "127.0.0.1".into(),
             port,
         };
-        let there = match to {
+        let remote = match vnc {
             Vnc::Tcp { address, port } => Socket::TcpSocket {
-                // ssh parts address and port at the last colon.
+                // ssh splits address and port at the last colon.
                 host: match address.contains(':') {
                     true => format!("[{address}]").into(),
                     false => address.as_str().into(),
@@ -358,84 +347,88 @@ impl Master {
             },
             Vnc::Socket(path) => Path::new(path).into(),
         };
-        let asked = self
+        self.forward(local, remote, vnc).await
+    }
+
+    async fn forward(
+        &self,
+        local: Socket<'_>,
+        remote: Socket<'_>,
+        name: impl std::fmt::Display,
+    ) -> Result<()> {
+        let request = self
             .session
-            .request_port_forward(ForwardType::Local, here, there);
-        let failed = || Error::new(Kind::Unreachable, format!("cannot forward {to}"));
-        match timeout(CONTROL_TIMEOUT, asked).await {
-            Ok(asked) => asked.map_err(|error| failed().with_cause(error)),
+            .request_port_forward(ForwardType::Local, local, remote);
+        let failed = || Error::new(Kind::Unreachable, format!("cannot forward {name}"));
+        match timeout(CONTROL_TIMEOUT, request).await {
+            Ok(result) => result.map_err(|error| failed().with_cause(error)),
             Err(_) => Err(failed().with_cause("ssh does not answer")),
         }
     }
 
-    /// Ends a forwarding; connections over it go on.
+    /// Ends a forwarding; open connections over it stay.
     pub(crate) async fn close_forward(&self, forward: &SocketForward) {
-        let ended = self.session.close_port_forward(
+        let request = self.session.close_port_forward(
             ForwardType::Local,
             &*forward.local_path,
             Path::new(&forward.remote_path),
         );
-        // Where that fails it goes with the connection.
-        let _ = timeout(CONTROL_TIMEOUT, ended).await;
+        // If this fails, it ends with the connection.
+        let _ = timeout(CONTROL_TIMEOUT, request).await;
         let _ = std::fs::remove_file(&forward.local_path);
     }
 }
 
-/// A socket here that leads to one there.
+/// A local socket that is forwarded to one on the host.
 pub(crate) struct SocketForward {
-    /// Path of the one here.
     pub local_path: PathBuf,
     remote_path: String,
 }
 
-/// ssh's words, and what to do.
+/// Returns the error for a failed log-in, with a hint.
 fn explain(what: String, address: &SshAddress, error: &openssh::Error) -> Error {
-    let said = match error {
+    let message = match error {
         openssh::Error::Connect(error) | openssh::Error::Master(error) => error.to_string(),
         other => other.to_string(),
     };
-    let to = match &address.user {
+    let login = match &address.user {
         Some(user) => format!("{user}@{}", address.host),
         None => address.host.clone(),
     };
-    let has = |text: &str| said.contains(text);
+    let has = |text: &str| message.contains(text);
     let failed = Error::new(Kind::Unreachable, what);
     if has("IDENTIFICATION HAS CHANGED") {
         return failed
             .with_cause("its host key differs from the known one")
             .hint(format!(
-                "possible man-in-the-middle; if the host was reinstalled: `ssh-keygen -R {}`, then `ssh {to}` once",
+                "possible man-in-the-middle; if the host was reinstalled: `ssh-keygen -R {}`, then `ssh {login}` once",
                 address.host
             ));
     }
     if has("Host key verification failed") {
-        return failed
-            .with_cause("its host key is not known")
-            .hint(format!("log in once with `ssh {to}` and compare the key"));
+        return failed.with_cause("its host key is not known").hint(format!(
+            "log in once with `ssh {login}` and compare the key"
+        ));
     }
     if has("Permission denied") || has("Too many authentication failures") {
-        return failed.with_cause(&said).hint(format!(
-            "the server rejected all keys: run `ssh-copy-id {to}`; a key with a passphrase needs `ssh-add`"
+        return failed.with_cause(&message).hint(format!(
+            "the server rejected all keys: run `ssh-copy-id {login}`; a key with a passphrase needs `ssh-add`"
         ));
     }
     if has("Could not resolve") {
         return failed
-            .with_cause(&said)
+            .with_cause(&message)
             .hint("check the host's uri in the settings");
     }
     if let openssh::Error::Connect(error) = error
         && error.kind() == std::io::ErrorKind::NotFound
     {
         return failed
-            .with_cause("ssh is not installed here")
+            .with_cause("ssh is not installed on this machine")
             .hint("install openssh-client");
     }
     failed
-        .with_cause(last_line(&said))
+        .with_cause(message.trim().lines().next_back().unwrap_or(&message))
         .hint("check that the host is up and sshd is running")
         .retryable()
-}
-
-fn last_line(said: &str) -> &str {
-    said.trim().lines().next_back().unwrap_or(said)
 }

@@ -1,10 +1,9 @@
-//! What running sandboxes use, in one call for all of them.
+//! Resource usage of running sandboxes, in one libvirt call for all of them.
 
 use std::collections::HashSet;
 use std::time::Duration;
 
 use virt::connect::Connect;
-use virt::domain::Domain;
 use virt::error::Error;
 
 use super::{CALL_TIMEOUT, Host};
@@ -16,35 +15,33 @@ const STATS_KINDS: u32 = virt_sys::VIR_DOMAIN_STATS_CPU_TOTAL
     | virt_sys::VIR_DOMAIN_STATS_BALLOON
     | virt_sys::VIR_DOMAIN_STATS_BLOCK
     | virt_sys::VIR_DOMAIN_STATS_INTERFACE;
-/// Devices of a kind that are counted; no sandbox comes near.
+/// Bound of devices of a kind.
 const MAX_DEVICES: u64 = 64;
 
 impl Host {
-    /// What those of `ids` that have a QEMU process use. Others of the host's domains are not asked.
+    /// Returns the usage of those of `ids` that have a QEMU process.
     ///
     /// # Errors
     /// `Unreachable`.
     pub async fn stats(&self, ids: Vec<SandboxId>) -> Result<Vec<Stats>> {
-        let call = move |connect: &Connect| query_stats(connect, &ids);
+        let query = move |connect: &Connect| query_stats(connect, &ids);
         self.libvirt
-            .call("ask what sandboxes use", CALL_TIMEOUT, call)
+            .call("read the statistics of sandboxes", CALL_TIMEOUT, query)
             .await
     }
 }
 
 fn query_stats(connect: &Connect, ids: &[SandboxId]) -> Result<Vec<Stats>, Error> {
     let ids: HashSet<&str> = ids.iter().map(SandboxId::as_str).collect();
-    let is_wanted = |domain: &Domain| domain.name().is_ok_and(|name| ids.contains(name.as_str()));
     let mut domains = connect.list_all_domains(virt_sys::VIR_CONNECT_LIST_DOMAINS_ACTIVE)?;
-    domains.retain(is_wanted);
-    let found = snapdeck_libvirt::domain_stats(&domains, STATS_KINDS)?;
-    let stats = found
+    domains.retain(|domain| domain.name().is_ok_and(|name| ids.contains(name.as_str())));
+    let stats = snapdeck_libvirt::domain_stats(&domains, STATS_KINDS)?
         .into_iter()
         .filter_map(|(name, fields)| Some(parse_stats(name.parse().ok()?, &fields)));
     Ok(stats.collect())
 }
 
-/// Reads the fields of one domain (libvirt, "virConnectGetAllDomainStats").
+/// Parses the fields of one domain (libvirt, "virConnectGetAllDomainStats").
 fn parse_stats(id: SandboxId, fields: &TypedParams) -> Stats {
     let number = |name: &str| match fields.get(name) {
         Some(Value::Number(number)) => Some(*number),
@@ -55,13 +52,13 @@ fn parse_stats(id: SandboxId, fields: &TypedParams) -> Stats {
             .unwrap_or(0)
             .min(MAX_DEVICES)
     };
-    let sum = |kind: &str, what: &str| {
+    let sum = |kind: &str, field: &str| {
         devices(kind)
-            .filter_map(|index| number(&format!("{kind}.{index}.{what}")))
+            .filter_map(|index| number(&format!("{kind}.{index}.{field}")))
             .sum()
     };
     let cpus = number("vcpu.current").unwrap_or(1);
-    // A host without the controller group for it gives only the times of the virtual CPUs' threads.
+    // Without the cgroup controller for CPU time libvirt reports only the times of the virtual CPUs' threads.
     let threads = (0..cpus.min(1024)).map(|index| number(&format!("vcpu.{index}.time")));
     let cpu_time = number("cpu.time").or_else(|| threads.sum());
     let disks = devices("block").filter_map(|index| {
@@ -70,7 +67,7 @@ fn parse_stats(id: SandboxId, fields: &TypedParams) -> Stats {
         };
         Some(DiskUse {
             path: path.clone(),
-            // The allocation is how far into the file was written, not what it takes.
+            // `allocation` is the highest offset written, not the space in use.
             used_bytes: number(&format!("block.{index}.physical")),
         })
     });
@@ -99,8 +96,8 @@ mod tests {
     }
 
     #[test]
-    fn adds_up_devices_and_takes_the_threads_where_no_total_is_told() {
-        let mut told = fields(&[
+    fn devices_are_summed_and_cpu_threads_stand_in_for_a_missing_total() {
+        let mut params = fields(&[
             ("vcpu.current", 2),
             ("vcpu.0.time", 3_000_000_000),
             ("vcpu.1.time", 1_000_000_000),
@@ -112,8 +109,8 @@ mod tests {
             ("net.count", 1),
             ("net.0.rx.bytes", 9),
         ]);
-        told.insert("block.0.path".into(), Value::Text("/s/vm.qcow2".into()));
-        let stats = parse_stats("vm".parse().unwrap(), &told);
+        params.insert("block.0.path".into(), Value::Text("/s/vm.qcow2".into()));
+        let stats = parse_stats("vm".parse().unwrap(), &params);
         assert_eq!(stats.cpu_time, Some(Duration::from_secs(4)));
         assert_eq!((stats.cpus, stats.resident_bytes), (2, Some(2 << 20)));
         assert_eq!((stats.written_bytes, stats.received_bytes), (11, 9));
@@ -123,13 +120,13 @@ mod tests {
             used_bytes: Some(4096),
         };
         assert_eq!(stats.disks, [disk]);
-        told.insert("cpu.time".into(), Value::Number(7_000_000_000));
-        let stats = parse_stats("vm".parse().unwrap(), &told);
+        params.insert("cpu.time".into(), Value::Number(7_000_000_000));
+        let stats = parse_stats("vm".parse().unwrap(), &params);
         assert_eq!(stats.cpu_time, Some(Duration::from_secs(7)));
     }
 
     #[test]
-    fn what_is_not_told_is_not_made_up() {
+    fn missing_fields_are_unknown() {
         let stats = parse_stats("vm".parse().unwrap(), &TypedParams::new());
         assert_eq!((stats.cpu_time, stats.resident_bytes), (None, None));
         assert!(stats.disks.is_empty());

@@ -1,5 +1,5 @@
-//! A small process on the host that outlives us: what must not stay behind is taken back even when we are
-//! killed in the middle, or lose the host.
+//! Watchdog on the host: a small process that outlives snapdeck and cleans up after it when snapdeck is killed in the
+//! middle of a job or loses the host.
 
 use std::time::Duration;
 
@@ -13,52 +13,47 @@ use super::command::{CommandRunner, Input, RunningCommand};
 use snapdeck_model::{Error, Kind, Result, SandboxId};
 
 const SCRIPT: &str = include_str!("watchdog.sh");
-/// For the guard's start and its end.
 const START_STOP_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often a guard there is shown that we are, and after how much silence it takes us for gone. A link can
-/// die without either end noticing.
+/// Heartbeat to a remote watchdog, and the silence after which it takes snapdeck for gone: a link can die without
+/// either end noticing.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(4);
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(15);
-/// The same while a sandbox may be paused: it is to run again within 5 s of our end.
+/// The same while a sandbox may be paused: it has to run again within 5 s of snapdeck's end.
 const HEARTBEAT_INTERVAL_PAUSED: Duration = Duration::from_secs(1);
 const HEARTBEAT_TIMEOUT_PAUSED: Duration = Duration::from_secs(4);
-/// How often a new guard is tried to be posted after one was lost.
 const RESPAWN_INTERVAL: Duration = Duration::from_secs(2);
-/// Words of the script's.
+/// Lines that the script reads.
 const RUNNING: &str = "running";
 const THAWED: &str = "thawed";
 
-/// What a guard is over.
 #[derive(Clone)]
 pub(crate) struct WatchdogConfig {
     /// A directory made by `make_temp_dir` or `make_backup_dir`.
     pub dir: String,
-    /// The sandbox about to be paused. Such a guard leaves the directory to another, unless it is a backup's.
+    /// The sandbox about to be paused. Such a watchdog does not remove `dir`, unless it is a backup's.
     pub pause: Option<GuardedPause>,
-    /// How long a lost guard leaves the directory to the next one. Only a remote host can be lost.
+    /// How long `dir` is kept for the next watchdog, when the connection to a remote host is lost.
     pub grace: Duration,
 }
 
-/// A pause that is guarded.
 #[derive(Clone)]
 pub(crate) struct GuardedPause {
-    /// The sandbox's libvirt as the host itself names it.
+    /// libvirt's URI on the host itself.
     pub uri: String,
     pub id: SandboxId,
-    /// Its disk is backed up into the directory.
+    /// Is its disk backed up into the directory?
     pub is_backup: bool,
-    /// Its file systems are brought to rest before.
+    /// Are its file systems frozen before the pause?
     pub has_frozen_fs: bool,
 }
 
-/// A guard at its post. Dropped without [`Guard::release`], it does what it is there for.
+/// A running watchdog. Dropped without [`Watchdog::release`], it cleans up.
 pub struct Watchdog {
     runner: CommandRunner,
     commands: UnboundedSender<WatchdogCommand>,
 }
 
 enum WatchdogCommand {
-    /// A word for the script.
     WriteLine(&'static str),
     Release(oneshot::Sender<Result<(), String>>),
 }
@@ -69,41 +64,41 @@ struct WatchdogProcess {
 }
 
 impl Watchdog {
-    /// Posts a guard.
+    /// Starts a watchdog.
     ///
     /// # Errors
-    /// `Failed` where it does not come up: nothing may be paused then; `Unreachable`.
-    pub(super) async fn spawn(place: &CommandRunner, duty: WatchdogConfig) -> Result<Self> {
-        let post = WatchdogProcess::start(place, &duty).await?;
-        let (orders, taken) = unbounded_channel();
-        tokio::spawn(supervise(place.clone(), duty, post, taken));
+    /// `Failed` if it does not start: nothing may be paused then; `Unreachable`.
+    pub(super) async fn spawn(runner: &CommandRunner, config: WatchdogConfig) -> Result<Self> {
+        let process = WatchdogProcess::start(runner, &config).await?;
+        let (commands, receiver) = unbounded_channel();
+        tokio::spawn(supervise(runner.clone(), config, process, receiver));
         Ok(Self {
-            runner: place.clone(),
-            commands: orders,
+            runner: runner.clone(),
+            commands,
         })
     }
 
-    /// Lets it know that the sandbox runs again: whoever pauses it from now on is not us.
+    /// Tells the watchdog that the sandbox runs again: a later pause is another client's.
     pub fn mark_running(&self) {
-        // Where it is gone there is nothing to be known.
+        // A watchdog that has ended needs no message.
         let _ = self.commands.send(WatchdogCommand::WriteLine(RUNNING));
     }
 
-    /// Lets it know that the sandbox's file systems go on.
+    /// Tells the watchdog that the sandbox's file systems are thawed.
     pub fn mark_thawed(&self) {
         let _ = self.commands.send(WatchdogCommand::WriteLine(THAWED));
     }
 
-    /// Lets the guard go, its work not needed.
+    /// Ends the watchdog without clean-up.
     ///
     /// # Errors
-    /// `Failed` where it was gone already or does not end, and that is not the connection's fault.
+    /// `Failed` if a local one has exited early or does not exit. A remote one that was lost cleans up by itself.
     pub async fn release(self) -> Result<()> {
-        let (answer, answered) = oneshot::channel();
-        let gone = || "it is gone".to_owned();
+        let (answer, result) = oneshot::channel();
+        let exited = || Err("it has exited".to_owned());
         let released = match self.commands.send(WatchdogCommand::Release(answer)) {
-            Ok(()) => answered.await.unwrap_or_else(|_| Err(gone())),
-            Err(_) => Err(gone()),
+            Ok(()) => result.await.unwrap_or_else(|_| exited()),
+            Err(_) => exited(),
         };
         released.map_err(|cause| {
             Error::new(
@@ -115,60 +110,58 @@ impl Watchdog {
     }
 }
 
-/// Keeps the guard at its post until it is released or dropped.
+/// Feeds the watchdog, and starts it again if it is lost, until it is released or its handle is dropped.
 async fn supervise(
-    place: CommandRunner,
-    duty: WatchdogConfig,
-    post: WatchdogProcess,
-    mut orders: UnboundedReceiver<WatchdogCommand>,
+    runner: CommandRunner,
+    config: WatchdogConfig,
+    process: WatchdogProcess,
+    mut commands: UnboundedReceiver<WatchdogCommand>,
 ) {
-    let mut post = Some(post);
-    let mut pace = match duty.pause {
+    let mut process = Some(process);
+    let mut interval = match config.pause {
         Some(_) => HEARTBEAT_INTERVAL_PAUSED,
         None => HEARTBEAT_INTERVAL,
     };
-    let mut beat = Instant::now();
-    let remote = place.ssh().is_some();
+    let mut next_heartbeat = Instant::now();
+    let is_remote = runner.ssh().is_some();
     loop {
-        let word = tokio::select! {
-            order = orders.recv() => match order {
-                // Dropped: the guard sees the end of its stdin, and acts.
+        let line = tokio::select! {
+            command = commands.recv() => match command {
+                // Dropped: the watchdog sees the end of its stdin and cleans up.
                 None => return,
-                Some(WatchdogCommand::WriteLine(word)) => word,
+                Some(WatchdogCommand::WriteLine(line)) => line,
                 Some(WatchdogCommand::Release(answer)) => {
-                    let ended = match post {
-                        // One that was lost with the connection does by itself what is left to do.
-                        Some(post) if remote => post.release().await.or_else(|why| {
-                            tracing::debug!("guard of {}: {why}", duty.dir);
-                            Ok(())
-                        }),
-                        Some(post) => post.release().await,
+                    let released = match process {
+                        Some(process) => process.release().await,
                         None => Ok(()),
                     };
-                    let _ = answer.send(ended);
+                    let _ = answer.send(match released {
+                        Err(why) if is_remote => {
+                            tracing::debug!("watchdog of {}: {why}", config.dir);
+                            Ok(())
+                        }
+                        released => released,
+                    });
                     return;
                 }
             },
-            () = sleep_until(beat), if remote => "alive",
+            () = sleep_until(next_heartbeat), if is_remote => "alive",
         };
-        if word == RUNNING {
-            pace = HEARTBEAT_INTERVAL;
+        if line == RUNNING {
+            interval = HEARTBEAT_INTERVAL;
         }
-        beat = Instant::now() + pace;
-        let line = format!("{word}\n");
-        let alive = match &mut post {
-            Some(post) => post.stdin.write_all(line.as_bytes()).await.is_ok(),
-            None => false,
-        };
-        if alive {
+        next_heartbeat = Instant::now() + interval;
+        if let Some(process) = &mut process
+            && process.write_line(line).await.is_ok()
+        {
             continue;
         }
-        post = None;
-        // A pause it was over is over; a directory is taken into care again.
-        if duty.pause.is_none() {
-            post = WatchdogProcess::start(&place, &duty).await.ok();
-            if post.is_none() {
-                beat = Instant::now() + RESPAWN_INTERVAL;
+        process = None;
+        // A lost watchdog has ended the pause it was started for; a directory needs a new one.
+        if config.pause.is_none() {
+            process = WatchdogProcess::start(&runner, &config).await.ok();
+            if process.is_none() {
+                next_heartbeat = Instant::now() + RESPAWN_INTERVAL;
             }
         }
     }
@@ -185,69 +178,75 @@ impl GuardedPause {
 }
 
 impl WatchdogProcess {
-    async fn start(place: &CommandRunner, duty: &WatchdogConfig) -> Result<Self> {
+    async fn start(runner: &CommandRunner, config: &WatchdogConfig) -> Result<Self> {
+        let (dir, host) = (&config.dir, runner.host());
         let failed = || {
             Error::new(
                 Kind::Failed,
-                format!(
-                    "cannot start a watchdog for {} on host {}",
-                    duty.dir,
-                    place.host()
-                ),
+                format!("cannot start a watchdog for {dir} on host {host}"),
             )
         };
-        let mut running = place
-            .start(&["sh", "-c", SCRIPT, "snapdeck-guard"], Input::Piped)
+        let mut command = runner
+            .start(&["sh", "-c", SCRIPT, "snapdeck-watchdog"], Input::Piped)
             .await?;
-        let (Some(mut line), Some(stdout)) = (running.stdin(), running.stdout()) else {
+        let (Some(mut stdin), Some(stdout)) = (command.stdin(), command.stdout()) else {
             return Err(failed());
         };
-        let (uri, id, more) = match &duty.pause {
+        let (uri, id, flags) = match &config.pause {
             Some(pause) => (&*pause.uri, pause.id.as_str(), pause.script_flags()),
             None => ("", "", ""),
         };
-        let (silence, later, grace) = match (place.ssh(), &duty.pause) {
-            (Some(_), Some(_)) => (HEARTBEAT_TIMEOUT_PAUSED, HEARTBEAT_TIMEOUT, duty.grace),
-            (Some(_), None) => (HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT, duty.grace),
+        let (silence, later, grace) = match (runner.ssh(), &config.pause) {
+            (Some(_), Some(_)) => (HEARTBEAT_TIMEOUT_PAUSED, HEARTBEAT_TIMEOUT, config.grace),
+            (Some(_), None) => (HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT, config.grace),
             (None, _) => Default::default(),
         };
         let [silence, later, grace] = [silence, later, grace].map(|time| time.as_secs());
-        let dir = &duty.dir;
-        let orders = format!("{dir}\n{uri}\n{id}\n{more}\n{silence}\n{later}\n{grace}\n");
-        let mut said = String::new();
-        let up = async {
-            line.write_all(orders.as_bytes()).await?;
-            BufReader::new(stdout).read_line(&mut said).await
+        let lines = format!("{dir}\n{uri}\n{id}\n{flags}\n{silence}\n{later}\n{grace}\n");
+        let mut answer = String::new();
+        let handshake = async {
+            stdin.write_all(lines.as_bytes()).await?;
+            BufReader::new(stdout).read_line(&mut answer).await
         };
-        match timeout(START_STOP_TIMEOUT, up).await {
-            Ok(Ok(_)) if said.trim() == "ready" => Ok(Self { command: running, stdin: line }),
-            Ok(Ok(_)) if said.trim() == "virsh" => Err(failed()
+        match timeout(START_STOP_TIMEOUT, handshake).await {
+            Ok(Ok(_)) if answer.trim() == "ready" => Ok(Self { command, stdin }),
+            Ok(Ok(_)) if answer.trim() == "virsh" => Err(failed()
                 .with_cause("virsh is not installed")
-                .hint("install libvirt-clients there: without virsh the watchdog could not resume the sandbox if snapdeck were killed")),
+                .hint(format!(
+                    "install libvirt-clients on host {host}: the watchdog resumes the sandbox with virsh if snapdeck \
+                     is killed"
+                ))),
             Ok(Ok(_)) => {
-                drop(line);
-                // The connection may have gone, which says so itself.
-                let ended = timeout(START_STOP_TIMEOUT, place.wait(&mut running)).await;
-                Err(match ended {
+                drop(stdin);
+                // A lost connection is the better error.
+                let status = timeout(START_STOP_TIMEOUT, runner.wait(&mut command)).await;
+                Err(match status {
                     Ok(Err(lost)) => lost,
-                    _ => failed().with_cause("it ended at once"),
+                    _ => failed().with_cause("it exited at once"),
                 })
             }
             Ok(Err(error)) => Err(failed().with_cause(error)),
-            Err(_) => Err(failed().with_cause("it did not come up")),
+            Err(_) => Err(failed().with_cause(format!(
+                "no answer within {} s",
+                START_STOP_TIMEOUT.as_secs()
+            ))),
         }
     }
 
+    async fn write_line(&mut self, line: &str) -> std::io::Result<()> {
+        self.stdin.write_all(format!("{line}\n").as_bytes()).await
+    }
+
     async fn release(mut self) -> Result<(), String> {
-        let ended = async {
-            self.stdin.write_all(b"release\n").await?;
+        let exit = async {
+            self.write_line("release").await?;
             self.command.wait_status().await
         };
-        match timeout(START_STOP_TIMEOUT, ended).await {
+        match timeout(START_STOP_TIMEOUT, exit).await {
             Ok(Ok(status)) if status.success() => Ok(()),
             Ok(Ok(status)) => Err(format!("it exited early ({status})")),
             Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err("it does not end".into()),
+            Err(_) => Err("it does not exit".into()),
         }
     }
 }

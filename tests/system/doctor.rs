@@ -397,7 +397,7 @@ fn running_sandboxes_and_missing_bases_are_reported() {
             .split(" --host")
             .next()
             .unwrap(),
-        format!("snapdeck create {running} NAME")
+        format!("`snapdeck create {running} NAME")
     );
 }
 
@@ -488,7 +488,7 @@ fn ssh_latency_and_throughput_are_measured() {
     assert!(
         find_check(&ran, ALPHA, "line")
             .finding
-            .contains("/s from there")
+            .contains("/s from the host")
     );
     // "Push/Pull slow on remote hosts"
     world.link().limit(Some(1 << 20));

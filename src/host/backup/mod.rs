@@ -1,13 +1,12 @@
-//! QEMU's own backup of a running sandbox's disk, in pull mode (libvirt, virDomainBackupBegin): from the moment it begins,
-//! a socket on the host shows the disk as it is then, and goes on showing it while the guest writes. What the guest
-//! overwrites is kept in a scratch file beside the socket.
+//! Backup jobs of running sandboxes, in pull mode (libvirt, virDomainBackupBegin): an NBD socket on the host exports the
+//! disk as it was at the start of the job. Data that the guest overwrites meanwhile is kept in a scratch file.
 //!
 //! ```text
-//! SANDBOXES_DIR/.ID.XXXXXX.backup/    QEMU's, and gone with the backup
+//! SANDBOXES_DIR/.ID.XXXXXX.backup/    QEMU's, removed with the backup
 //!                                 nbd      the socket
-//!                                 scratch  what was overwritten; made before the guest is paused, else by libvirt
+//!                                 scratch  overwritten data; created before the guest is paused, else by libvirt
 //!                                 overlay  instead of both: a copy of the overlay
-//!                                 paused   the sandbox may be paused by us (the guard's)
+//!                                 paused   snapdeck may have paused the sandbox (written by the watchdog)
 //! ```
 
 mod stale;
@@ -17,7 +16,7 @@ use std::ffi::CString;
 use std::ops::Range;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::future::try_join_all;
 use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep};
@@ -35,63 +34,60 @@ use snapdeck_nbd::Nbd;
 pub use stale::StaleBackup;
 use stale::{END_POLL_INTERVAL, is_paused_on_io_error};
 
-/// For beginning one, while the guest stands still: what takes longer is not worth it.
+/// For the start of a backup job, during which the guest is paused.
 const BEGIN_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long libvirt may take to learn that a guest went off.
+/// For libvirt to notice that a guest has shut down.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
-/// How often it is looked after.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
-/// For connecting to the socket.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// For copying an overlay while its guest stands still.
+/// For copying an overlay while its guest is paused.
 const COPY_TIMEOUT: Duration = Duration::from_secs(10 * 60);
-/// Longest path of a socket (unix(7), less its final zero).
+/// Longest path of a socket in bytes (unix(7), without the final NUL).
 const MAX_SOCKET_PATH: usize = 107;
 
-/// A backup of a sandbox's disk, or a copy of its overlay: its directory, and the guard over both. Dropped without
-/// [`Backup::clear`], the guard takes everything back.
+/// A backup of a sandbox's disk, or a copy of its overlay: its directory and the watchdog over it. Dropped without
+/// [`Backup::clear`], the watchdog removes everything.
 pub struct Backup {
     host: Host,
     id: SandboxId,
     dir: String,
     watchdog: Option<Watchdog>,
-    /// Has the scratch file been made?
+    /// Does the scratch file exist?
     has_scratch: bool,
 }
 
-/// The disk of a sandbox as it was when its backup began.
+/// The disk of a sandbox as it was when its backup job began.
 pub struct Export {
     error_context: String,
     nbd: Nbd,
 }
 
-/// How a guest is, and the backup of its disk.
 enum BackupState {
     Active,
-    /// QEMU stopped it: there was no room for a write, or for what it overwrites.
+    /// QEMU paused the guest: no space for a write or for the scratch file.
     OutOfSpace,
     ShutDown,
-    /// The backup is over.
+    /// The guest is active without the job.
     Ended,
 }
 
 impl Host {
-    /// Makes the directory of a backup and posts a guard over it and the coming pause, with `thaw` one that lets the
-    /// file systems go on, too. `scratch_bytes`: the disk's, where what the guest overwrites is to be kept; made now, the
-    /// file for it is not waited for while the guest stands still.
+    /// Creates the directory of a backup and starts a watchdog over it and the coming pause; with `thaw` it thaws the
+    /// file systems, too. With `scratch_bytes`, the size of the disk, the scratch file is created now, so that the
+    /// paused guest need not wait for it.
     ///
     /// # Errors
-    /// The system's; `Failed` where no guard comes up. Nothing is left then.
+    /// The system's; `Failed` if the watchdog does not start. Nothing is left on the host then.
     pub async fn prepare_backup(
         &self,
         id: &SandboxId,
         thaw: bool,
         scratch_bytes: Option<u64>,
     ) -> Result<Backup> {
-        let (under, owner) = (&self.settings.sandboxes_dir, &self.settings.owner);
-        let dir = self.fs.make_backup_dir(under, id.as_str(), owner).await?;
-        let guard = match self.spawn_backup_watchdog(id, &dir, thaw).await {
-            Ok(guard) => guard,
+        let (parent, owner) = (&self.settings.sandboxes_dir, &self.settings.owner);
+        let dir = self.fs.make_backup_dir(parent, id.as_str(), owner).await?;
+        let watchdog = match self.spawn_backup_watchdog(id, &dir, thaw).await {
+            Ok(watchdog) => watchdog,
             Err(error) => {
                 self.fs.remove_temp_dir(&dir).await?;
                 return Err(error);
@@ -101,7 +97,7 @@ impl Host {
             host: self.clone(),
             id: id.clone(),
             dir,
-            watchdog: guard,
+            watchdog,
             has_scratch: false,
         };
         if let Some(bytes) = scratch_bytes {
@@ -110,7 +106,7 @@ impl Host {
                 Ok(()) => backup.has_scratch = true,
                 Err(error) => {
                     tracing::debug!("{error}");
-                    // libvirt makes it then, and takes no file that is there for its own.
+                    // libvirt creates it then, and refuses one that exists.
                     self.fs.remove_file(&scratch).await?;
                 }
             }
@@ -120,15 +116,13 @@ impl Host {
 }
 
 impl Backup {
-    /// Where its files are.
+    /// Returns the directory of its files.
     pub fn dir(&self) -> &str {
         &self.dir
     }
 
     fn name(&self) -> &str {
-        self.dir
-            .rsplit_once('/')
-            .map_or(&self.dir, |(_, name)| name)
+        stale::dir_name(&self.dir)
     }
 
     fn socket(&self) -> String {
@@ -139,10 +133,10 @@ impl Backup {
         format!("{}/scratch", self.dir)
     }
 
-    /// Begins it: from now on the disk `target` can be seen as it is now.
+    /// Begins the backup job, which exports the disk `target` as it is now.
     ///
     /// # Errors
-    /// `Failed` with libvirt's words; `Unreachable` where it takes too long: it may come true later then.
+    /// `Failed` with libvirt's message; `Unreachable` if it takes too long: the job may begin later then.
     pub async fn begin(&self, target: &str) -> Result<()> {
         let (id, socket) = (&self.id, self.socket());
         let what = || {
@@ -152,8 +146,9 @@ impl Backup {
             )
         };
         if socket.len() > MAX_SOCKET_PATH {
-            return Err(Error::new(Kind::Failed, what())
-                .with_cause(format!("the path {socket} is too long for a socket")));
+            return Err(Error::new(Kind::Failed, what()).with_cause(format!(
+                "the path {socket} is longer than a socket's may be ({MAX_SOCKET_PATH} bytes)"
+            )));
         }
         let [socket, scratch, target] = [&*socket, &self.scratch(), target].map(escape_xml);
         let xml = format!(
@@ -171,38 +166,37 @@ impl Backup {
             .await
     }
 
-    /// Copies the file of an overlay, whose guest stands still, into the directory, by sharing its extents where the file
-    /// system can, and only so where `shared`; returns its path.
+    /// Copies an overlay, whose guest is paused, into the directory and returns the path of the copy. It is a reflink if
+    /// the file system supports it; with `reflink_only` nothing else.
     ///
     /// # Errors
-    /// `Failed` with cp's words; `NoSpace`; `Cancelled`.
+    /// `Failed` with cp's message; `NoSpace`; `Cancelled`.
     pub async fn copy(
         &self,
         overlay: &str,
-        shared: bool,
+        reflink_only: bool,
         cancel: &CancellationToken,
     ) -> Result<String> {
         let copy = format!("{}/overlay", self.dir);
-        let reflink = if shared {
-            "--reflink=always"
-        } else {
-            "--reflink=auto"
+        let reflink = match reflink_only {
+            true => "--reflink=always",
+            false => "--reflink=auto",
         };
         let argv = ["cp", reflink, "--sparse=auto", "--", overlay, &copy];
-        let said = self.host.runner.run(&argv, COPY_TIMEOUT, cancel).await?;
-        match said.status.success() {
+        let output = self.host.runner.run(&argv, COPY_TIMEOUT, cancel).await?;
+        match output.status.success() {
             true => Ok(copy),
             false => {
                 let what = format!("cannot copy {overlay} on host {}", self.host.name());
-                Err(super::fs::system_error(what, &said.stderr))
+                Err(super::fs::system_error(what, &output.stderr))
             }
         }
     }
 
-    /// Connects to what it shows.
+    /// Connects to the export of the job.
     ///
     /// # Errors
-    /// `Failed` where we may not; `Unreachable`.
+    /// `Failed` with the system's message; `Unreachable`.
     pub async fn open(&self, target: &str) -> Result<Export> {
         let host = &self.host;
         let what = format!(
@@ -223,7 +217,7 @@ impl Backup {
                     Ok(stream) => Nbd::open(stream, target, CONNECT_TIMEOUT).await,
                     Err(error) => Err(error),
                 };
-                // What is connected stays so.
+                // The open connection stays.
                 master.close_forward(&forward).await;
                 opened
             }
@@ -237,22 +231,22 @@ impl Backup {
         }
     }
 
-    /// Lets the guard know that the sandbox runs again.
+    /// Tells the watchdog that the sandbox runs again.
     pub fn mark_running(&self) {
-        if let Some(guard) = &self.watchdog {
-            guard.mark_running();
+        if let Some(watchdog) = &self.watchdog {
+            watchdog.mark_running();
         }
     }
 
-    /// Lets the guard know that the sandbox's file systems go on.
+    /// Tells the watchdog that the sandbox's file systems are thawed.
     pub fn mark_thawed(&self) {
-        if let Some(guard) = &self.watchdog {
-            guard.mark_thawed();
+        if let Some(watchdog) = &self.watchdog {
+            watchdog.mark_thawed();
         }
     }
 
-    /// Returns when it is not to be relied on any more, saying why. A libvirt that does not answer is no reason: QEMU
-    /// does.
+    /// Waits until the job has failed and returns why. A libvirt that does not answer is not a failure: QEMU still
+    /// serves the export.
     pub async fn wait_for_failure(&self) -> Error {
         loop {
             sleep(POLL_INTERVAL).await;
@@ -262,22 +256,22 @@ impl Backup {
         }
     }
 
-    /// What is wrong with it, as far as libvirt knows.
+    /// Returns why the job has failed, as far as libvirt knows.
     pub async fn diagnose(&self) -> Option<Error> {
         let deadline = Instant::now() + SHUTDOWN_GRACE;
-        let health = loop {
+        let state = loop {
             let name = format!("/{}/", self.name());
-            let look = move |domain: &Domain| backup_state(domain, &name);
+            let query = move |domain: &Domain| backup_state(domain, &name);
             match self
                 .host
-                .call_domain(&self.id, "look at", CALL_TIMEOUT, look)
+                .call_domain(&self.id, "inspect", CALL_TIMEOUT, query)
                 .await
             {
-                // A guest that goes off takes its backup along a moment before libvirt says that it is off.
+                // When a guest shuts down, its job ends shortly before libvirt reports it as shut off.
                 Ok(BackupState::Ended) if Instant::now() < deadline => {
                     sleep(END_POLL_INTERVAL).await
                 }
-                Ok(health) => break health,
+                Ok(state) => break state,
                 Err(error) if error.kind() == Kind::NotFound => break BackupState::ShutDown,
                 Err(error) => {
                     tracing::debug!("{error}");
@@ -287,78 +281,76 @@ impl Backup {
         };
         let (id, host) = (&self.id, self.host.name());
         let dir = &self.host.settings.sandboxes_dir;
-        let broken = |kind, why: &str| {
+        let failed = |kind, why: &str| {
             Error::new(
                 kind,
                 format!("cannot read the disk of sandbox {id} on host {host}"),
             )
             .with_cause(why)
         };
-        match health {
+        match state {
             BackupState::Active => None,
             BackupState::OutOfSpace => Some(
-                broken(
+                failed(
                     Kind::NoSpace,
                     "no space left for data that its guest overwrites meanwhile",
                 )
-                .hint(format!("free space in {dir} there")),
+                .hint(format!("free space in {dir} on host {host}")),
             ),
             BackupState::ShutDown => Some(
-                broken(
+                failed(
                     Kind::Conflict,
                     "it was shut down while its disk was read; nothing was uploaded",
                 )
-                .hint("retry: it is shut off now"),
+                .hint("try again: it is shut off now"),
             ),
-            // The guard there ends it when the line is lost.
+            // The watchdog aborts it when the connection is lost.
             BackupState::Ended if self.host.runner.ssh().is_some() => {
-                Some(broken(Kind::Unreachable, "its backup was ended").retryable())
+                Some(failed(Kind::Unreachable, "its backup job was aborted").retryable())
             }
             BackupState::Ended => Some(
-                broken(Kind::Failed, "its backup job was ended by another client")
+                failed(Kind::Failed, "its backup job was aborted by another client")
                     .hint("try again"),
             ),
         }
     }
 
-    /// Ends it, and removes its files.
+    /// Ends the job and removes its files.
     ///
     /// # Errors
-    /// What could not be done. The guard goes on trying.
+    /// The first step that failed. The watchdog retries then.
     pub async fn clear(self) -> Result<()> {
         self.host.end_backup(&self.id, self.name()).await?;
         self.host.fs.remove_temp_dir(&self.dir).await?;
         match self.watchdog {
-            Some(guard) => guard.release().await,
+            Some(watchdog) => watchdog.release().await,
             None => Ok(()),
         }
     }
 }
 
 impl Export {
-    /// Reads ranges of the disk, one after the other, to some of `buffers`.
+    /// Reads ranges of the disk into `buffers` and returns them joined.
     ///
     /// # Errors
-    /// `Unreachable` where the way to it broke; `Failed` else.
+    /// `Unreachable`, also if QEMU reports an error.
     pub async fn read(&self, buffers: &BufferPool, ranges: &[Range<u64>]) -> Result<Bytes> {
         let read = |range: &Range<u64>| {
-            // A few MiB.
+            // At most a few MiB.
             let length = (range.end - range.start) as usize;
             self.nbd.read(buffers, range.start, length)
         };
-        let mut pieces = try_join_all(ranges.iter().map(read))
+        let mut parts = try_join_all(ranges.iter().map(read))
             .await
             .map_err(|error| {
                 Error::new(Kind::Unreachable, &*self.error_context)
                     .with_cause(error)
                     .retryable()
             })?;
-        if pieces.len() == 1 {
-            return Ok(pieces.swap_remove(0));
+        match parts.len() {
+            1 => Ok(parts.swap_remove(0)),
+            _ => Ok(parts.concat().into()),
         }
-        let mut all = BytesMut::new();
-        pieces.iter().for_each(|piece| all.extend_from_slice(piece));
-        Ok(all.freeze())
     }
 }
 

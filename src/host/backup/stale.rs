@@ -1,4 +1,4 @@
-//! The end of backups, also of those that an earlier snapdeck left.
+//! The end of backups, also of those whose snapdeck was killed together with its watchdog.
 
 use std::time::Duration;
 
@@ -11,21 +11,19 @@ use virt::error::Error as VirtError;
 use crate::{CALL_TIMEOUT, Host, domain};
 use snapdeck_model::{Error, Kind, Result, SandboxId, SandboxState};
 
-/// For the end of one, and how often that is looked for.
 const END_TIMEOUT: Duration = Duration::from_secs(20);
 pub(super) const END_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// What an earlier snapdeck left of a backup.
+/// A backup without a running snapdeck.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StaleBackup {
-    /// The sandbox whose disk it was.
+    /// The sandbox.
     pub id: SandboxId,
-    /// Its directory.
+    /// The directory of its files.
     pub dir: String,
 }
 
 impl StaleBackup {
-    /// Of a directory's name.
     fn from_dir_name(sandboxes_dir: &str, name: &str) -> Option<Self> {
         let (id, _) = name
             .strip_prefix('.')?
@@ -36,51 +34,48 @@ impl StaleBackup {
             dir: format!("{sandboxes_dir}/{name}"),
         })
     }
+}
 
-    fn name(&self) -> &str {
-        self.dir
-            .rsplit_once('/')
-            .map_or(&self.dir, |(_, name)| name)
-    }
+pub(super) fn dir_name(path: &str) -> &str {
+    path.rsplit_once('/').map_or(path, |(_, name)| name)
 }
 
 impl Host {
-    /// What earlier snapdecks left of backups, or another one is at now: take the sandbox's lock before you touch it.
+    /// Returns all backups. One may belong to a running snapdeck: take the sandbox's lock before you change it.
     ///
     /// # Errors
-    /// `Unreachable` where the directory may not be listed.
+    /// `Unreachable` if the directory cannot be listed.
     pub async fn stale_backups(&self) -> Result<Vec<StaleBackup>> {
-        let under = &self.settings.sandboxes_dir;
-        let names = self.fs.backup_dirs(under).await?;
+        let parent = &self.settings.sandboxes_dir;
+        let names = self.fs.backup_dirs(parent).await?;
         Ok(names
             .iter()
-            .filter_map(|name| StaleBackup::from_dir_name(under, name))
+            .filter_map(|name| StaleBackup::from_dir_name(parent, name))
             .collect())
     }
 
-    /// Ends a backup that was left, lets the sandbox go on if that was left undone, and removes the directory; in words
-    /// what there was.
+    /// Ends a backup, resumes its sandbox if it is still paused by snapdeck, removes the directory, and returns a log line.
     ///
     /// # Errors
-    /// `Failed` where it does not end; `Unreachable`.
-    pub async fn remove_stale(&self, left: &StaleBackup) -> Result<String> {
-        let is_paused = self.has_file(&format!("{}/paused", left.dir)).await?;
-        if is_paused && let Ok(SandboxState::Paused) = self.sandbox_state(&left.id).await {
-            self.resume(&left.id).await?;
+    /// `Failed` if the job does not end; `Unreachable`.
+    pub async fn remove_stale(&self, backup: &StaleBackup) -> Result<String> {
+        let is_paused = self.has_file(&format!("{}/paused", backup.dir)).await?;
+        if is_paused && let Ok(SandboxState::Paused) = self.sandbox_state(&backup.id).await {
+            self.resume(&backup.id).await?;
         }
-        let ended = self.end_backup(&left.id, left.name()).await?;
-        self.fs.remove_temp_dir(&left.dir).await?;
-        let job = if ended { "its backup job, and " } else { "" };
+        let ended = self.end_backup(&backup.id, dir_name(&backup.dir)).await?;
+        self.fs.remove_temp_dir(&backup.dir).await?;
+        let job = if ended { "the backup job and " } else { "" };
         Ok(format!(
             "removed leftovers of an earlier backup of sandbox {}: {job}{}",
-            left.id, left.dir
+            backup.id, backup.dir
         ))
     }
 
-    /// Ends the backup whose files are in the directory of that name; was there one?
+    /// Ends the backup job whose files are in the directory `dir_name`. Returns whether there was one.
     pub(super) async fn end_backup(&self, id: &SandboxId, dir_name: &str) -> Result<bool> {
-        let since = Instant::now();
-        let mut was_there = false;
+        let started_at = Instant::now();
+        let mut existed = false;
         loop {
             let name = format!("/{dir_name}/");
             let end = move |domain: &Domain| {
@@ -90,8 +85,8 @@ impl Host {
                 let is_ours =
                     snapdeck_libvirt::backup_xml(domain)?.is_some_and(|xml| xml.contains(&name));
                 if is_ours && let Err(error) = snapdeck_libvirt::abort_job(domain) {
-                    // It may be ending already: that is seen when it is looked for again.
-                    tracing::debug!("aborted a stale backup job: {}", error.message());
+                    // It may be ending already, which the next poll shows.
+                    tracing::debug!("cannot abort the backup job: {}", error.message());
                 }
                 Ok(is_ours)
             };
@@ -100,42 +95,49 @@ impl Host {
                 .call(|| self.call_domain(id, "end the backup of", CALL_TIMEOUT, end.clone()))
                 .await;
             match ended {
-                Ok(true) => was_there = true,
+                Ok(true) => existed = true,
                 Ok(false) => break,
                 Err(error) if error.kind() == Kind::NotFound => break,
-                // It was just ending by itself.
                 Err(error)
-                    if error.kind() == Kind::Unreachable || since.elapsed() > END_TIMEOUT =>
+                    if error.kind() == Kind::Unreachable || started_at.elapsed() > END_TIMEOUT =>
                 {
                     return Err(error);
                 }
+                // The job may have ended during the call.
                 Err(_) => {}
             }
-            if since.elapsed() > END_TIMEOUT {
+            if started_at.elapsed() > END_TIMEOUT {
                 return Err(Error::new(
                     Kind::Failed,
                     format!(
-                        "the backup job of sandbox {id} on host {} does not end",
+                        "cannot end the backup job of sandbox {id} on host {}",
                         self.name()
                     ),
                 )
-                .hint(format!("run `virsh domjobabort {id}` there")));
+                .with_cause(format!(
+                    "it is still running after {} s",
+                    END_TIMEOUT.as_secs()
+                ))
+                .hint(format!(
+                    "run `virsh domjobabort {id}` on host {}",
+                    self.name()
+                )));
             }
             sleep(END_POLL_INTERVAL).await;
         }
-        // QEMU stops a guest for which there was no room.
-        let go_on = |domain: &Domain| match is_paused_on_io_error(domain)? {
+        // QEMU pauses a guest when there is no space for the scratch file.
+        let resume = |domain: &Domain| match is_paused_on_io_error(domain)? {
             true => domain.resume(),
             false => Ok(()),
         };
-        match self.call_domain(id, "resume", CALL_TIMEOUT, go_on).await {
+        match self.call_domain(id, "resume", CALL_TIMEOUT, resume).await {
             Err(error) if error.kind() == Kind::Unreachable => Err(error),
-            _ => Ok(was_there),
+            _ => Ok(existed),
         }
     }
 }
 
-/// Has QEMU stopped the guest because a write of its failed?
+/// Has QEMU paused the guest after a failed write?
 pub(super) fn is_paused_on_io_error(domain: &Domain) -> Result<bool, VirtError> {
     if !domain.info()?.state.is(DomainState::Paused) {
         return Ok(false);
@@ -154,12 +156,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_tells_whose_it_is() {
-        let of = |name| {
-            StaleBackup::from_dir_name("/s", name).map(|left| (left.id.to_string(), left.dir))
+    fn reads_the_sandbox_from_a_directory_name() {
+        let parse = |name| {
+            StaleBackup::from_dir_name("/s", name).map(|backup| (backup.id.to_string(), backup.dir))
         };
         assert_eq!(
-            of(".a.b-c.Xy12.backup"),
+            parse(".a.b-c.Xy12.backup"),
             Some(("a.b-c".into(), "/s/.a.b-c.Xy12.backup".into()))
         );
         for other in [
@@ -169,7 +171,7 @@ mod tests {
             ".a;b.Xy12.backup",
             ".backup",
         ] {
-            assert_eq!(of(other), None, "{other}");
+            assert_eq!(parse(other), None, "{other}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Can a host's libvirt and QEMU back up a running sandbox's disk?
+//! Support for backup jobs by a host's libvirt and QEMU.
 
 use std::time::Duration;
 
@@ -10,11 +10,12 @@ use crate::domain::child;
 use crate::{CALL_TIMEOUT, Host};
 use snapdeck_model::{Kind, Result, SandboxId};
 
-/// For what libvirt tells after it has probed QEMU's capabilities.
+/// libvirt probes QEMU for them the first time.
 const CAPABILITIES_TIMEOUT: Duration = Duration::from_secs(120);
+const READ_CAPABILITIES: &str = "read the domain capabilities";
 
 impl Host {
-    /// The name of `disk` as the sandbox's guest has it, where this host can back it up; else why it cannot.
+    /// Returns the target name of `disk`, such as `vda`, if this host can back it up, else why it cannot.
     ///
     /// # Errors
     /// `NotFound`; `Unreachable`.
@@ -23,29 +24,31 @@ impl Host {
         id: &SandboxId,
         disk: &str,
     ) -> Result<Result<String, String>> {
-        let look = |domain: &Domain| {
+        let inspect = |domain: &Domain| {
             let is_busy = domain.job_info()?.r#type != virt_sys::VIR_DOMAIN_JOB_NONE as i32;
             Ok((domain.xml_desc(0)?, is_busy))
         };
-        let (xml, is_busy) = self.call_domain(id, "look at", CALL_TIMEOUT, look).await?;
+        let (xml, is_busy) = self
+            .call_domain(id, "inspect", CALL_TIMEOUT, inspect)
+            .await?;
         if is_busy {
-            // libvirt would wait for its end, with the guest standing still.
+            // libvirt would wait for its end while the guest is paused.
             return Ok(Err("libvirt runs another job on it".into()));
         }
-        let Some(facts) = BackupTarget::parse(&xml, disk) else {
+        let Some(disk) = BackupTarget::parse(&xml, disk) else {
             return Ok(Err(format!("libvirt does not list the disk {disk}")));
         };
-        let target = facts.target;
-        let ask = move |connect: &Connect| {
-            let (emulator, arch) = (facts.emulator.as_deref(), facts.arch.as_deref());
-            let (machine, kind) = (facts.machine.as_deref(), facts.virt_type.as_deref());
-            connect.domain_capabilities(emulator, arch, machine, kind, 0)
+        let target = disk.target;
+        let query = move |connect: &Connect| {
+            let (emulator, arch) = (disk.emulator.as_deref(), disk.arch.as_deref());
+            let (machine, virt_type) = (disk.machine.as_deref(), disk.virt_type.as_deref());
+            connect.domain_capabilities(emulator, arch, machine, virt_type, 0)
         };
-        let told = self
+        let capabilities = self
             .libvirt
-            .call("ask what its QEMU can do", CAPABILITIES_TIMEOUT, ask)
+            .call(READ_CAPABILITIES, CAPABILITIES_TIMEOUT, query)
             .await;
-        match told {
+        match capabilities {
             Ok(capabilities) if offers_backup(&capabilities) => Ok(Ok(target)),
             Ok(_) => Ok(Err(
                 "its libvirt or QEMU has no backup jobs (libvirt 7.2 and QEMU 4.2 are required)"
@@ -56,20 +59,20 @@ impl Host {
         }
     }
 
-    /// Has its QEMU backups of running sandboxes, as far as libvirt knows?
+    /// Can its QEMU back up running sandboxes, as far as libvirt knows?
     ///
     /// # Errors
     /// `Unreachable`.
     pub async fn supports_backup(&self) -> Result<bool> {
-        let ask = |connect: &Connect| connect.domain_capabilities(None, None, None, None, 0);
-        let told = self
+        let query = |connect: &Connect| connect.domain_capabilities(None, None, None, None, 0);
+        let capabilities = self
             .libvirt
-            .call("ask what its QEMU can do", CAPABILITIES_TIMEOUT, ask);
-        Ok(offers_backup(&told.await?))
+            .call(READ_CAPABILITIES, CAPABILITIES_TIMEOUT, query);
+        Ok(offers_backup(&capabilities.await?))
     }
 }
 
-/// What a domain's XML says of a disk and of its QEMU.
+/// A disk of a domain, and the QEMU that the domain needs.
 #[derive(Debug, PartialEq, Eq)]
 struct BackupTarget {
     target: String,
@@ -96,15 +99,15 @@ impl BackupTarget {
             .and_then(|node| child(node, "target"))?
             .attribute("dev")?;
         let os = child(root, "os").and_then(|os| child(os, "type"));
-        let of = |name| os.and_then(|os| os.attribute(name)).map(str::to_owned);
+        let attribute = |name| os.and_then(|os| os.attribute(name)).map(str::to_owned);
         Some(Self {
             target: target.to_owned(),
             virt_type: root.attribute("type").map(str::to_owned),
             emulator: child(devices, "emulator")
                 .and_then(|emulator| emulator.text())
                 .map(str::to_owned),
-            arch: of("arch"),
-            machine: of("machine"),
+            arch: attribute("arch"),
+            machine: attribute("machine"),
         })
     }
 }
@@ -130,26 +133,26 @@ mod tests {
              <emulator>/usr/bin/qemu</emulator>\
              <disk device='cdrom'><source file='/iso'/><target dev='sda'/></disk>\
              <disk><source file='/s/a&amp;b.qcow2'/><target dev='vdb'/></disk></devices></domain>";
-        let facts = BackupTarget::parse(xml, "/s/a&b.qcow2").unwrap();
-        assert_eq!(facts.target, "vdb");
-        assert_eq!(facts.emulator.as_deref(), Some("/usr/bin/qemu"));
+        let disk = BackupTarget::parse(xml, "/s/a&b.qcow2").unwrap();
+        assert_eq!(disk.target, "vdb");
+        assert_eq!(disk.emulator.as_deref(), Some("/usr/bin/qemu"));
         assert_eq!(
-            (facts.virt_type.as_deref(), facts.machine.as_deref()),
+            (disk.virt_type.as_deref(), disk.machine.as_deref()),
             (Some("kvm"), Some("pc-q35-7.2"))
         );
         assert_eq!(BackupTarget::parse(xml, "/s/other.qcow2"), None);
     }
 
     #[test]
-    fn reads_whether_there_are_backups() {
-        let told = |backup| {
+    fn reads_backup_support() {
+        let capabilities = |backup| {
             format!("<domainCapabilities><features>{backup}</features></domainCapabilities>")
         };
-        assert!(offers_backup(&told(
+        assert!(offers_backup(&capabilities(
             "<gic supported='no'/><backup supported='yes'/>"
         )));
         for no in ["<backup supported='no'/>", "<gic supported='yes'/>"] {
-            assert!(!offers_backup(&told(no)), "{no}");
+            assert!(!offers_backup(&capabilities(no)), "{no}");
         }
         assert!(!offers_backup("no xml"));
     }

@@ -1,14 +1,14 @@
-//! The directories of a host: are they there, may we use them, and who owns what is in them?
+//! Checks of directories: existence, permissions, owner and mode of snapshots.
 
 use super::probe::Probe;
-use crate::quote;
+use crate::quote::quote_words;
 use snapdeck_model::settings::HostSettings;
 use snapdeck_model::{Check, SnapshotName};
 
-/// Files named one by one; more are counted.
+/// Files that are named; more are only counted.
 pub(super) const MAX_NAMED: usize = 5;
 
-/// What the script calls a directory, what it is in words, and its path.
+/// Returns key in the probe, name of the check, and path of each directory.
 fn list_dirs(settings: &HostSettings) -> [(&'static str, &'static str, &str); 4] {
     [
         ("snapshots", "snapshots directory", &settings.snapshots_dir),
@@ -18,32 +18,28 @@ fn list_dirs(settings: &HostSettings) -> [(&'static str, &'static str, &str); 4]
     ]
 }
 
-/// Are the directories there, and may we list them and write to them?
+/// Checks that the directories exist and can be listed and written.
 pub(super) fn check_dirs(probe: &Probe, settings: &HostSettings) -> Vec<Check> {
     let checks = list_dirs(settings).map(|(kind, what, dir)| {
-        let said = |key: &str| {
-            probe
-                .get(&format!("{kind}.{key}"))
-                .filter(|said| !said.is_empty())
-        };
-        let problem = said("missing")
-            .or_else(|| said("list"))
-            .or_else(|| said("write"));
-        if let Some(words) = problem {
-            let mend = suggest_fix(words, dir, probe, settings);
-            return Some(Check::failed(what, describe_problem(dir, words), mend));
+        let problem = ["missing", "list", "write"]
+            .into_iter()
+            .filter_map(|key| probe.get(&format!("{kind}.{key}")))
+            .find(|message| !message.is_empty());
+        if let Some(message) = problem {
+            let fix = suggest_fix(message, dir, probe, settings);
+            return Some(Check::failed(what, describe_problem(dir, message), fix));
         }
         if probe.get(&format!("{kind}.write")).is_some() {
             return Some(Check::passed(what, format!("{dir}: readable and writable")));
         }
-        let begun = probe.get_all("begin").any(|begun| begun == kind);
-        begun.then(|| {
+        let was_started = probe.get_all("begin").any(|begun| begun == kind);
+        was_started.then(|| {
             Check::failed(
                 what,
                 format!("{dir} does not answer; not checked: the directories after it"),
                 format!(
-                    "find out what hangs: timeout 5 {}",
-                    quote::quote_for_display(["ls", "-la", dir])
+                    "find out what hangs: `timeout 5 {}`",
+                    quote_words(["ls", "-la", dir])
                 ),
             )
         })
@@ -51,61 +47,45 @@ pub(super) fn check_dirs(probe: &Probe, settings: &HostSettings) -> Vec<Check> {
     checks.into_iter().flatten().collect()
 }
 
-/// The system's words without the program's name, behind the directory where they do not name it.
-fn describe_problem(dir: &str, words: &str) -> String {
-    let line = words.lines().next().unwrap_or_default();
-    let why = line.rsplit_once(": ").map_or(line, |(_, why)| why);
-    format!("{dir}: {why}")
+/// Returns the cause at the end of a program's message, after `subject`.
+fn describe_problem(subject: &str, message: &str) -> String {
+    let line = message.lines().next().unwrap_or_default();
+    let cause = line.rsplit_once(": ").map_or(line, |(_, cause)| cause);
+    format!("{subject}: {cause}")
 }
 
-/// What to do about the system's words.
-fn suggest_fix(words: &str, dir: &str, probe: &Probe, settings: &HostSettings) -> String {
-    let has = |text: &str| words.contains(text);
+fn suggest_fix(message: &str, dir: &str, probe: &Probe, settings: &HostSettings) -> String {
+    let has = |text: &str| message.contains(text);
     if has("No such file") {
         let (user, group) = settings.owner.split_once(':').unwrap_or_default();
         return match dir == settings.temp_dir {
-            true => quote::quote_for_display(["mkdir", "-p", dir]),
-            false => quote::quote_for_display([
-                "install", "-d", "-m", "755", "-o", user, "-g", group, dir,
-            ]),
+            true => quote_words(["mkdir", "-p", dir]),
+            false => quote_words(["install", "-d", "-m", "755", "-o", user, "-g", group, dir]),
         };
     }
     if has("ermission denied") || has("not permitted") {
         let user = probe.get("user").unwrap_or("USER");
         let entry = format!("u:{user}:rwx");
-        let command = quote::quote_for_display(["setfacl", "-m", &entry, dir]);
-        return format!("{command} (or run snapdeck as root there)");
+        let command = quote_words(["setfacl", "-m", &entry, dir]);
+        return format!("`{command}`, or run snapdeck as root on the host");
     }
-    if has("No space left") || has("quota") {
-        return format!(
-            "free space there: {}",
-            quote::quote_for_display(["df", "-h", dir])
-        );
-    }
-    if has("Read-only") {
-        return format!(
-            "mount it writable: {}",
-            quote::quote_for_display(["findmnt", "-T", dir])
-        );
-    }
-    format!(
-        "inspect it there: {}",
-        quote::quote_for_display(["ls", "-la", dir])
-    )
+    let (what, command) = if has("No space left") || has("quota") {
+        ("free space on its file system", ["df", "-h", dir])
+    } else if has("Read-only") {
+        ("mount its file system writable", ["findmnt", "-T", dir])
+    } else {
+        ("inspect it on the host", ["ls", "-la", dir])
+    };
+    format!("{what}: `{}`", quote_words(command))
 }
 
-/// Is the owner of snapshots known there, and may we give files to it?
+/// Checks that the host has the owner of snapshots, and that files can be given to it.
 pub(super) fn check_owner(probe: &Probe, settings: &HostSettings) -> Option<Check> {
     let (what, name) = ("owner", &settings.owner);
-    let setting = match probe.get("usual_owner") {
-        Some(usual) => format!(
-            "set owner = \"{usual}\" for host {} in the settings",
-            settings.name
-        ),
-        None => format!(
-            "set owner for host {} in the settings: QEMU's user:group there",
-            settings.name
-        ),
+    let host = &settings.name;
+    let fix = match probe.get("usual_owner") {
+        Some(usual) => format!("set owner = \"{usual}\" for host {host} in the settings"),
+        None => format!("set owner of host {host} in the settings to QEMU's user:group on it"),
     };
     let (user, group) = probe.get("owner")?.split_once(':')?;
     if user.is_empty() || group.is_empty() {
@@ -113,22 +93,22 @@ pub(super) fn check_owner(probe: &Probe, settings: &HostSettings) -> Option<Chec
         return Some(Check::failed(
             what,
             format!("{name}: no such {unknown} on the host"),
-            setting,
+            fix,
         ));
     }
     match probe.get("snapshots.chown") {
         Some("") => Some(Check::passed(what, format!("{name}; chown works"))),
-        Some(words) => Some(Check::failed(
+        Some(message) => Some(Check::failed(
             what,
-            describe_problem(&format!("{name}: chown fails"), words),
-            format!("run snapdeck as root there, or {setting}"),
+            describe_problem(&format!("{name}: chown fails"), message),
+            format!("run snapdeck as root on the host, or {fix}"),
         )),
-        // Snapshots cannot be written there, which is told in its place.
+        // The snapshots directory cannot be written, which its own check reports.
         None => None,
     }
 }
 
-/// A file of the snapshots directory.
+/// A file of the snapshots directory: `UID:GID USER:GROUP MODE NAME`.
 struct FileOwnership<'a> {
     ids: &'a str,
     names: &'a str,
@@ -148,30 +128,30 @@ impl<'a> FileOwnership<'a> {
     }
 }
 
-/// Do the snapshots belong to the owner, with mode 0644 (spec, "File Permissions")? One that nobody may write, 0444,
-/// is as good.
+/// Checks that the snapshots belong to the owner, with mode 0644 (spec, "File Permissions") or 0444.
 pub(super) fn check_modes(probe: &Probe, settings: &HostSettings) -> Option<Check> {
     let what = "owner and mode";
     if probe.get("snapshots.list") != Some("") {
         return None;
     }
-    let wanted = probe.get("owner")?;
+    let owner_ids = probe.get("owner")?;
     let files: Vec<FileOwnership> = probe
         .get_all("file")
         .filter_map(FileOwnership::parse)
         .collect();
-    let is_fine = |file: &&FileOwnership| file.ids == wanted && matches!(file.mode, "644" | "444");
-    let wrong: Vec<&FileOwnership> = files.iter().filter(|file| !is_fine(file)).collect();
+    let is_wrong =
+        |file: &&FileOwnership| file.ids != owner_ids || !matches!(file.mode, "644" | "444");
+    let wrong: Vec<&FileOwnership> = files.iter().filter(is_wrong).collect();
     if wrong.is_empty() {
         return Some(Check::passed(
             what,
             match files.len() {
-                0 => "there are none".to_owned(),
-                all => format!("{} and 0644, all {all}", settings.owner),
+                0 => "no snapshots".to_owned(),
+                count => format!("{} and 0644, all {count}", settings.owner),
             },
         ));
     }
-    let named: Vec<String> = wrong
+    let names: Vec<String> = wrong
         .iter()
         .take(MAX_NAMED)
         .map(|file| format!("{} ({} {})", file.name, file.names, file.mode))
@@ -182,18 +162,23 @@ pub(super) fn check_modes(probe: &Probe, settings: &HostSettings) -> Option<Chec
     };
     let dir = &settings.snapshots_dir;
     let paths = match wrong.len() > MAX_NAMED {
-        true => format!("{}/*.qcow2", quote::quote_for_display([&**dir])),
+        true => format!("{}/*.qcow2", quote_words([&**dir])),
         false => {
             let paths: Vec<String> = wrong
                 .iter()
                 .map(|file| format!("{dir}/{}", file.name.file_name()))
                 .collect();
-            quote::quote_for_display(paths.iter().map(String::as_str))
+            quote_words(paths.iter().map(String::as_str))
         }
     };
     Some(Check::warning(
         what,
-        format!("of {}: {}{more}", files.len(), named.join(", ")),
+        format!(
+            "{} of {} differ: {}{more}",
+            wrong.len(),
+            files.len(),
+            names.join(", ")
+        ),
         format!("chown {} {paths}; chmod 644 {paths}", settings.owner),
     ))
 }
@@ -206,7 +191,7 @@ mod tests {
     use snapdeck_model::Verdict;
 
     #[test]
-    fn each_complaint_has_its_command() {
+    fn each_problem_has_a_command_that_fixes_it() {
         let probe = Probe::from_pairs(&[
             ("user", "op"),
             ("begin", "temp"),
@@ -228,25 +213,25 @@ mod tests {
             ),
             ("begin", "snapshots"),
         ]);
-        let told: Vec<String> = check_dirs(&probe, &settings())
+        let checks: Vec<String> = check_dirs(&probe, &settings())
             .into_iter()
             .map(|check| format!("{} -> {}", check.finding, check.fix.unwrap()))
             .collect();
         assert_eq!(
-            told,
+            checks,
             [
-                "/s does not answer; not checked: the directories after it -> find out what hangs: timeout 5 ls -la /s",
-                "/b: No space left on device -> free space there: df -h /b",
-                "/n: Permission denied -> setfacl -m u:op:rwx /n (or run snapdeck as root there)",
+                "/s does not answer; not checked: the directories after it -> find out what hangs: `timeout 5 ls -la /s`",
+                "/b: No space left on device -> free space on its file system: `df -h /b`",
+                "/n: Permission denied -> `setfacl -m u:op:rwx /n`, or run snapdeck as root on the host",
                 "/t: No such file or directory -> mkdir -p /t",
             ]
         );
-        // One that was not come to is left out.
+        // A directory that the probe did not reach has no check.
         assert!(check_dirs(&Probe::from_pairs(&[]), &settings()).is_empty());
     }
 
     #[test]
-    fn wrong_owners_and_modes_are_named_with_what_mends_them() {
+    fn wrong_owners_and_modes_are_reported_with_a_fix() {
         let mut pairs = vec![
             ("snapshots.list", ""),
             ("owner", "64055:108"),
@@ -256,7 +241,7 @@ mod tests {
             ("file", "0:0 root:root 600 not a snapshot.qcow2"),
         ];
         let check = check_modes(&Probe::from_pairs(&pairs), &settings()).unwrap();
-        assert_eq!(check.finding, "of 3: c (root:root 600)");
+        assert_eq!(check.finding, "1 of 3 differ: c (root:root 600)");
         assert_eq!(
             check.fix.unwrap(),
             "chown qemu:kvm /s/c.qcow2; chmod 644 /s/c.qcow2"
@@ -269,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn an_owner_that_is_not_known_is_told_with_one_that_is() {
+    fn an_unknown_owner_is_reported_with_a_known_one() {
         let probe = Probe::from_pairs(&[("owner", ":36"), ("usual_owner", "qemu:qemu")]);
         let check = check_owner(&probe, &settings()).unwrap();
         assert!(check.finding.contains("no such user"), "{}", check.finding);

@@ -1,14 +1,14 @@
-//! Room on a host: how much there is, what takes it for nothing, and whether copies can do without.
+//! Checks of disk space, reflinks and leftovers.
 
 use humansize::{BINARY, format_size};
 
 use super::access::MAX_NAMED;
 use super::probe::Probe;
-use crate::quote;
+use crate::quote::quote_words;
 use snapdeck_model::Check;
 use snapdeck_model::settings::HostSettings;
 
-/// Is there room for what an operation may write: a flattened image on its way to the bucket, and a snapshot?
+/// Checks that there is space for the largest file an operation may write: a flattened image, a snapshot.
 pub(super) fn check_space(
     probe: &Probe,
     settings: &HostSettings,
@@ -21,7 +21,7 @@ pub(super) fn check_space(
         (flat, _) => flat,
     };
     let (host, size) = (&settings.name, |bytes| format_size(bytes, BINARY));
-    let places = [
+    let dirs = [
         (
             "temp",
             "temporary space",
@@ -34,68 +34,63 @@ pub(super) fn check_space(
             "snapshots space",
             &settings.snapshots_dir,
             larger,
-            format!("snapdeck remove NAME --local --host {host} removes unneeded snapshots"),
+            format!("remove unneeded snapshots: `snapdeck remove NAME --local --host {host}`"),
         ),
     ];
-    let checks = places.map(|(kind, what, dir, largest, else_do)| {
+    let checks = dirs.map(|(kind, what, dir, largest, alternative)| {
         let free = parse_free_bytes(probe.get(&format!("{kind}.free"))?)?;
-        let seen = format!("{} free in {dir}", size(free));
+        let finding = format!("{} free in {dir}", size(free));
         Some(match largest {
             Some((name, bytes)) if bytes > free => Check::warning(
                 what,
-                format!("{seen}; an image of {name} may take {}", size(bytes)),
+                format!("{finding}; an image of {name} may take {}", size(bytes)),
                 format!(
-                    "free space there ({}), or {else_do}",
-                    quote::quote_for_display(["df", "-h", dir])
+                    "free space on its file system (`{}`), or {alternative}",
+                    quote_words(["df", "-h", dir])
                 ),
             ),
-            _ => Check::passed(what, seen),
+            _ => Check::passed(what, finding),
         })
     });
     checks.into_iter().flatten().collect()
 }
 
-/// Bytes in what `stat -f` says: free blocks and their size.
-fn parse_free_bytes(said: &str) -> Option<u64> {
-    let (blocks, size) = said.split_once(' ')?;
-    Some(
-        blocks
-            .parse::<u64>()
-            .ok()?
-            .saturating_mul(size.parse().ok()?),
-    )
+/// Parses `BLOCKS BLOCK_SIZE` of `stat -f`.
+fn parse_free_bytes(text: &str) -> Option<u64> {
+    let (blocks, size) = text.split_once(' ')?;
+    let blocks: u64 = blocks.parse().ok()?;
+    Some(blocks.saturating_mul(size.parse().ok()?))
 }
 
-/// Can a file there be copied by reference?
 pub(super) fn check_reflinks(probe: &Probe, settings: &HostSettings) -> Option<Check> {
     let (what, dir) = ("reflinks", &settings.snapshots_dir);
     Some(match probe.get("snapshots.reflink")? {
         "" => Check::passed(what, format!("{dir} supports reflinks")),
-        words if words.contains("No space left") => return None,
+        message if message.contains("No space left") => return None,
         _ => Check::warning(
             what,
             format!("{dir} does not support reflinks: copies take time and space"),
-            "put it on XFS (made with reflink=1) or Btrfs",
+            "put it on XFS (created with reflink=1) or Btrfs",
         ),
     })
 }
 
-/// What operations that were killed have left, a day ago or more.
+/// Checks for files of killed operations, older than a day.
 pub(super) fn check_leftovers(probe: &Probe) -> Check {
     let what = "leftovers";
-    let old: Vec<&str> = probe.get_all("old").collect();
-    match old.len() {
-        0 => Check::passed(what, "none older than a day"),
-        count => Check::warning(
-            what,
-            format!("{count} older than a day, no longer in use: {}", old[0]),
-            quote::quote_for_display(
-                ["rm", "-rf", "--"]
-                    .into_iter()
-                    .chain(old.into_iter().take(MAX_NAMED)),
-            ),
+    let paths: Vec<&str> = probe.get_all("old").collect();
+    let Some(first) = paths.first() else {
+        return Check::passed(what, "none older than a day");
+    };
+    let words = ["rm", "-rf", "--"].iter().chain(&paths).copied();
+    Check::warning(
+        what,
+        format!(
+            "{} older than a day, no longer in use: {first}",
+            paths.len()
         ),
-    }
+        quote_words(words.take(3 + MAX_NAMED)),
+    )
 }
 
 #[cfg(test)]
@@ -105,7 +100,7 @@ mod tests {
     use snapdeck_model::Verdict;
 
     #[test]
-    fn room_is_measured_by_the_largest_image() {
+    fn space_for_the_largest_image_is_required() {
         let probe = Probe::from_pairs(&[("temp.free", "10 4096"), ("snapshots.free", "30 4096")]);
         let verdicts = |flat, snapshot| {
             let checks = check_space(&probe, &settings(), flat, snapshot);

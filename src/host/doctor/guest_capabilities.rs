@@ -1,46 +1,47 @@
-//! What libvirt says of itself and of the guests that it could run.
+//! Checks of libvirt, QEMU, acceleration and UEFI firmware.
 
 use roxmltree::{Document, Node};
 use virt::connect::Connect;
 
 use super::probe::Probe;
 use super::programs::Installer;
+use crate::domain::child;
 use snapdeck_model::settings::Accel;
 use snapdeck_model::{Check, Error};
 
-/// What libvirt offers for the guests of a host (libvirt, "Domain capabilities").
+/// Capabilities of guests on a host (libvirt, "Domain capabilities").
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct GuestCapabilities {
-    /// QEMU's version; `None` where there is none to run. Numbers are major * 1,000,000 + minor * 1,000 + release.
+    /// Major * 1,000,000 + minor * 1,000 + release; `None` if libvirt finds no QEMU.
     qemu_version: Option<u32>,
-    /// Under KVM?
     has_kvm: bool,
-    /// Does libvirt find UEFI firmware by itself?
+    /// Can libvirt select UEFI firmware by itself?
     has_efi: bool,
-    /// Files of UEFI firmware that are there.
+    /// UEFI firmware files on the host.
     loaders: Vec<String>,
 }
 
 impl GuestCapabilities {
-    /// Asks for them, of the machine that Windows guests have. Blocks: the first time QEMU is asked, for seconds.
+    /// Queries those of the machine type of Windows guests. Blocks, for seconds the first time.
     ///
     /// # Errors
-    /// libvirt's, where it can run no guest at all.
+    /// libvirt's, if it can run no guest at all.
     pub(super) fn query(connect: &Connect) -> Result<Self, virt::error::Error> {
         let qemu = connect.hyp_version().ok().filter(|version| *version > 0);
-        let of = |kind| connect.domain_capabilities(None, None, Some("q35"), Some(kind), 0);
-        let (kvm, xml) = match of("kvm") {
+        let query =
+            |virt_type| connect.domain_capabilities(None, None, Some("q35"), Some(virt_type), 0);
+        let (has_kvm, xml) = match query("kvm") {
             Ok(xml) => (true, xml),
             Err(_) if qemu.is_none() => (false, String::new()),
-            Err(_) => (false, of("qemu")?),
+            Err(_) => (false, query("qemu")?),
         };
         Ok(Self {
             qemu_version: qemu,
-            ..Self::parse(kvm, &xml)
+            ..Self::parse(has_kvm, &xml)
         })
     }
 
-    fn parse(kvm: bool, xml: &str) -> Self {
+    fn parse(has_kvm: bool, xml: &str) -> Self {
         let document = Document::parse(xml).ok();
         let os = document
             .as_ref()
@@ -52,12 +53,12 @@ impl GuestCapabilities {
                 .collect()
         };
         let firmware = os.and_then(|os| {
-            let is_it = |node: &Node| node.attribute("name") == Some("firmware");
-            os.children().find(is_it).map(values)
+            let is_firmware = |node: &Node| node.attribute("name") == Some("firmware");
+            os.children().find(is_firmware).map(values)
         });
         Self {
             qemu_version: None,
-            has_kvm: kvm,
+            has_kvm,
             has_efi: firmware.is_some_and(|kinds| kinds.iter().any(|kind| kind == "efi")),
             loaders: os
                 .and_then(|os| child(os, "loader"))
@@ -67,11 +68,6 @@ impl GuestCapabilities {
     }
 }
 
-fn child<'a, 'xml>(node: Node<'a, 'xml>, tag: &str) -> Option<Node<'a, 'xml>> {
-    node.children().find(|child| child.has_tag_name(tag))
-}
-
-/// `9.0.0`.
 fn format_version(version: u32) -> String {
     let (major, minor, release) = (
         version / 1_000_000,
@@ -81,7 +77,6 @@ fn format_version(version: u32) -> String {
     format!("{major}.{minor}.{release}")
 }
 
-/// libvirt answered, with its version's number.
 pub(super) fn report_libvirt(version: u32, seconds: f64) -> Check {
     let version = format_version(version);
     Check::passed(
@@ -90,7 +85,6 @@ pub(super) fn report_libvirt(version: u32, seconds: f64) -> Check {
     )
 }
 
-/// QEMU, as libvirt finds it.
 pub(super) fn check_qemu(guests: &GuestCapabilities, installer: Installer) -> Check {
     match guests.qemu_version {
         Some(version) => Check::passed("QEMU", format!("version {}", format_version(version))),
@@ -102,21 +96,24 @@ pub(super) fn check_qemu(guests: &GuestCapabilities, installer: Installer) -> Ch
     }
 }
 
-/// libvirt did not answer; `unseen` is what could not be looked at therefore.
-pub(super) fn report_unreachable(error: &Error, unseen: &str, user: Option<&str>) -> Check {
-    let seen = format!("{}; not checked: {unseen}", error.message());
-    let mend = match (&*seen, user) {
-        (seen, Some(user))
-            if seen.contains("ermission denied") || seen.contains("uthentication") =>
-        {
-            format!("usermod -aG libvirt {user}, then log in again")
+/// `user` is the one that runs commands on the host.
+pub(super) fn report_unreachable(error: &Error, user: Option<&str>) -> Check {
+    let message = error.message();
+    let fix = match user {
+        Some(user) if message.contains("ermission denied") || message.contains("uthentication") => {
+            format!("`usermod -aG libvirt {user}`, then log in again")
         }
-        _ => "systemctl start libvirtd (or virtqemud.socket with modular daemons)".to_owned(),
+        _ => "`systemctl start libvirtd` (virtqemud.socket with modular daemons)".to_owned(),
     };
-    Check::failed("libvirt", seen, mend)
+    let unchecked = "QEMU, acceleration, UEFI firmware, sandboxes";
+    Check::failed(
+        "libvirt",
+        format!("{message}; not checked: {unchecked}"),
+        fix,
+    )
 }
 
-/// Acceleration, as far as that shows without a guest.
+/// Checks acceleration as far as possible without a guest.
 pub(super) fn check_acceleration(
     guests: &GuestCapabilities,
     probe: Option<&Probe>,
@@ -124,42 +121,41 @@ pub(super) fn check_acceleration(
 ) -> Check {
     let what = "acceleration";
     let device = probe.map(|probe| probe.get("kvm"));
-    let (seen, mend) = match device {
+    let (finding, fix) = match device {
         Some(None) => (
             "no /dev/kvm: guests run in emulation, 10 to 20 times slower",
-            "enable virtualization in the firmware (or nested, in a virtual machine), then modprobe kvm_intel \
-             or kvm_amd",
+            "enable virtualization in the firmware (nested virtualization for a virtual machine), then \
+             `modprobe kvm_intel` or `modprobe kvm_amd`",
         ),
         _ if !guests.has_kvm => (
             "libvirt offers no KVM: guests run in emulation, 10 to 20 times slower",
-            "run virt-host-validate qemu, then systemctl restart libvirtd",
+            "`virt-host-validate qemu`, then `systemctl restart libvirtd`",
         ),
         Some(Some("forbidden")) => {
             return Check::passed(
                 what,
-                "libvirt offers KVM, and /dev/kvm is not for this user (QEMU's own counts); only the start of a \
-                 guest proves that it works",
+                "libvirt offers KVM; this user cannot open /dev/kvm, but QEMU's user counts; only a started guest \
+                 proves that it works",
             );
         }
         _ => {
             return Check::passed(
                 what,
-                "libvirt offers KVM; only the start of a guest proves that it works",
+                "libvirt offers KVM; only a started guest proves that it works",
             );
         }
     };
     match accel {
         Accel::Kvm => Check::failed(
             what,
-            seen,
-            format!("{mend}; or set [sandbox] accel = \"qemu\""),
+            finding,
+            format!("{fix}; or set [sandbox] accel = \"qemu\""),
         ),
-        Accel::Auto => Check::warning(what, seen, mend),
+        Accel::Auto => Check::warning(what, finding, fix),
         Accel::Qemu => Check::passed(what, "guests run in emulation, as set by [sandbox] accel"),
     }
 }
 
-/// UEFI firmware.
 pub(super) fn check_firmware(guests: &GuestCapabilities, installer: Installer) -> Check {
     let what = "UEFI firmware";
     match guests.loaders.as_slice() {
@@ -184,7 +180,7 @@ mod tests {
         <enum name='type'><value>rom</value></enum></loader></os></domainCapabilities>";
 
     #[test]
-    fn finds_firmware_in_what_libvirt_offers() {
+    fn reads_firmware_from_the_domain_capabilities() {
         let guests = GuestCapabilities::parse(true, CAPABILITIES);
         assert!(guests.has_efi);
         assert_eq!(guests.loaders, ["/usr/share/OVMF/OVMF_CODE_4M.fd"]);
@@ -203,23 +199,23 @@ mod tests {
     }
 
     #[test]
-    fn a_host_without_kvm_fails_only_where_kvm_is_a_must() {
+    fn a_host_without_kvm_fails_only_if_kvm_is_required() {
         let (with, without) = (
             GuestCapabilities::parse(true, ""),
             GuestCapabilities::parse(false, ""),
         );
-        let there = Probe::from_pairs(&[("kvm", "usable")]);
+        let usable = Probe::from_pairs(&[("kvm", "usable")]);
         let absent = Probe::from_pairs(&[]);
         let verdict = |guests, probe, accel| check_acceleration(guests, Some(probe), accel).verdict;
-        assert_eq!(verdict(&with, &there, Accel::Auto), Verdict::Passed);
+        assert_eq!(verdict(&with, &usable, Accel::Auto), Verdict::Passed);
         assert_eq!(verdict(&with, &absent, Accel::Auto), Verdict::Warning);
-        assert_eq!(verdict(&without, &there, Accel::Auto), Verdict::Warning);
-        assert_eq!(verdict(&without, &there, Accel::Kvm), Verdict::Failed);
+        assert_eq!(verdict(&without, &usable, Accel::Auto), Verdict::Warning);
+        assert_eq!(verdict(&without, &usable, Accel::Kvm), Verdict::Failed);
         assert_eq!(verdict(&without, &absent, Accel::Qemu), Verdict::Passed);
     }
 
     #[test]
-    fn versions_are_told_as_people_write_them() {
+    fn formats_version_numbers() {
         assert_eq!(format_version(9_000_000), "9.0.0");
         assert_eq!(format_version(7_002_022), "7.2.22");
     }

@@ -1,4 +1,4 @@
-//! The images of a host: snapshots that are fit for their purpose, sandboxes that have what they stand on.
+//! Checks of snapshots and of the backing chains of sandboxes.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,39 +7,39 @@ use tokio_util::sync::CancellationToken;
 
 use crate::command::CommandRunner;
 use crate::inventory::scan::HostInventory;
-use crate::quote;
+use crate::quote::quote_words;
 use snapdeck_model::settings::HostSettings;
 use snapdeck_model::{Check, Sandbox, SandboxState, Snapshot};
 
-/// For `qemu-img check` of all snapshots, which reads their tables.
+/// For `qemu-img check` of all snapshots.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(20);
-/// Checks each file for its own time at most, so that one that hangs hides no other: its exit code and number, the
-/// first as of `timeout` where the time was up.
+/// Checks each file with its own timeout, so that one that hangs hides no other. Prints exit status (124 after a
+/// timeout), index and last line of output.
 const SCRIPT: &str = r#"
-number=0
+index=0
 for file do
-  said=$(timeout 10 qemu-img check -q -f qcow2 -- "$file" 2>&1)
-  printf '%s %s %s\n' "$?" "$number" "$(printf %s "$said" | tail -n 1)"
-  number=$((number + 1))
+  output=$(timeout 10 qemu-img check -q -f qcow2 -- "$file" 2>&1)
+  printf '%s %s %s\n' "$?" "$index" "$(printf %s "$output" | tail -n 1)"
+  index=$((index + 1))
 done
 "#;
-/// Snapshots that are checked; so many paths go into one command.
+/// Snapshots that are checked, in one command.
 const MAX_CHECKED: usize = 300;
 
-/// What `qemu-img check` found in the snapshots that may be opened: those that name no other file.
+/// Results of `qemu-img check`.
 #[derive(Debug, Default)]
 pub(super) struct ImageCheckResults {
-    /// Paths of damaged ones, and what qemu-img said.
+    /// Paths, and qemu-img's messages.
     damaged_images: BTreeMap<String, String>,
     sound_count: usize,
 }
 
-/// Checks them, as many as there is time for.
+/// Checks the snapshots that have no other problem, as many as the time allows.
 pub(super) async fn check_images(
-    place: &CommandRunner,
-    survey: &HostInventory,
+    runner: &CommandRunner,
+    inventory: &HostInventory,
 ) -> ImageCheckResults {
-    let paths: Vec<&str> = survey
+    let paths: Vec<&str> = inventory
         .snapshots
         .iter()
         .filter(|snapshot| snapshot.problem.is_none() && snapshot.facts.is_some())
@@ -53,12 +53,12 @@ pub(super) async fn check_images(
         .into_iter()
         .chain(paths.iter().copied())
         .collect();
-    match place
+    match runner
         .run(&argv, CHECK_TIMEOUT, &CancellationToken::new())
         .await
     {
-        Ok(said) => parse_check_output(&said.stdout, &paths),
-        // What is wrong with qemu-img or the host is told by another check.
+        Ok(output) => parse_check_output(&output.stdout, &paths),
+        // Other checks report a missing qemu-img or a lost host.
         Err(error) => {
             tracing::debug!("{error}");
             ImageCheckResults::default()
@@ -66,55 +66,53 @@ pub(super) async fn check_images(
     }
 }
 
-fn parse_check_output(said: &str, paths: &[&str]) -> ImageCheckResults {
-    let mut verified = ImageCheckResults::default();
-    for line in said.lines() {
+fn parse_check_output(output: &str, paths: &[&str]) -> ImageCheckResults {
+    let mut results = ImageCheckResults::default();
+    for line in output.lines() {
         let mut parts = line.splitn(3, ' ');
         let number = |text: Option<&str>| text?.parse::<usize>().ok();
-        let (code, at) = (number(parts.next()), number(parts.next()));
-        let path = at.and_then(|at| paths.get(at).copied());
-        let words = parts.next().unwrap_or_default();
-        match (code, path) {
-            // Leaked clusters, 3, waste space only (QEMU, docs/tools/qemu-img, "check").
-            (Some(0 | 3), Some(_)) => verified.sound_count += 1,
-            (Some(2), Some(path)) => {
-                verified
-                    .damaged_images
-                    .insert(path.to_owned(), words.to_owned());
+        let (status, index) = (number(parts.next()), number(parts.next()));
+        let path = index.and_then(|index| paths.get(index));
+        let message = parts.next().unwrap_or_default();
+        match (status, path) {
+            // Status 3: leaked clusters, which only waste space (QEMU, docs/tools/qemu-img, "check").
+            (Some(0 | 3), Some(_)) => results.sound_count += 1,
+            (Some(2), Some(&path)) => {
+                let damaged = &mut results.damaged_images;
+                damaged.insert(path.to_owned(), message.to_owned());
             }
-            // It could not be found out.
+            // The check itself failed.
             _ => {}
         }
     }
-    verified
+    results
 }
 
-/// The snapshots, a check for each that is not fit to be one.
+/// Returns a failed check for each snapshot with a problem, or one that passed.
 pub(super) fn check_snapshots(
-    survey: &HostInventory,
-    verified: &ImageCheckResults,
+    inventory: &HostInventory,
+    results: &ImageCheckResults,
     settings: &HostSettings,
 ) -> Vec<Check> {
-    let what = "snapshots";
-    let bad: Vec<Check> = survey
+    let failed: Vec<Check> = inventory
         .snapshots
         .iter()
         .filter_map(|snapshot| {
-            let broken = verified.damaged_images.get(&snapshot.path);
-            let why = match (&snapshot.problem, broken) {
+            let damage = results.damaged_images.get(&snapshot.path);
+            let problem = match (&snapshot.problem, damage) {
                 (Some(problem), _) => problem.clone(),
-                (None, Some(words)) => format!("qemu-img check failed: {words}"),
+                (None, Some(message)) => format!("qemu-img check failed: {message}"),
                 (None, None) => return None,
             };
-            Some(report_unfit(snapshot, &why, settings))
+            Some(report_problem(snapshot, &problem, settings))
         })
         .collect();
-    if !bad.is_empty() {
-        return bad;
+    if !failed.is_empty() {
+        return failed;
     }
-    let (all, checked) = (survey.snapshots.len(), verified.sound_count);
+    let (all, checked) = (inventory.snapshots.len(), results.sound_count);
     vec![Check::passed(
-        what,
+        "snapshots",
         match (all, checked) {
             (0, _) => format!("none in {}", settings.snapshots_dir),
             (all, checked) if all == checked => format!("{all}, all pass qemu-img check"),
@@ -125,79 +123,79 @@ pub(super) fn check_snapshots(
     )]
 }
 
-fn report_unfit(snapshot: &Snapshot, why: &str, settings: &HostSettings) -> Check {
+fn report_problem(snapshot: &Snapshot, problem: &str, settings: &HostSettings) -> Check {
     let (name, path, host) = (&snapshot.name, &snapshot.path, &settings.name);
-    let names_others = snapshot
+    let has_backing_file = snapshot
         .facts
         .as_ref()
         .is_some_and(|facts| !facts.is_standalone());
-    let mend = if names_others {
+    let fix = if has_backing_file {
         let flat = format!("{}/{name}-flat.qcow2", settings.snapshots_dir);
-        quote::quote_for_display(["qemu-img", "convert", "-O", "qcow2", path, &flat])
-    } else if why.contains("ermission denied") {
-        let path = quote::quote_for_display([&**path]);
+        quote_words(["qemu-img", "convert", "-O", "qcow2", path, &flat])
+    } else if problem.contains("ermission denied") {
+        let path = quote_words([&**path]);
         format!("chown {} {path}; chmod 644 {path}", settings.owner)
     } else {
         format!(
-            "snapdeck pull {name} --host {host} downloads it again; if it is not in the bucket: snapdeck remove {name} \
-             --local --host {host}"
+            "`snapdeck pull {name} --host {host}` downloads it again; if it is not in the bucket: `snapdeck remove \
+             {name} --local --host {host}`"
         )
     };
-    let used = match snapshot.dependents.as_slice() {
+    let used_by = match snapshot.dependents.as_slice() {
         [] => String::new(),
-        users => format!(" (used by {})", users.join(", ")),
+        dependents => format!(" (used by {})", dependents.join(", ")),
     };
-    Check::failed("snapshots", format!("{path}: {why}{used}"), mend)
+    Check::failed("snapshots", format!("{path}: {problem}{used_by}"), fix)
 }
 
-/// The sandboxes: do they have the files they stand on, and which run, so that a push refuses them?
-pub(super) fn check_sandboxes(survey: &HostInventory, settings: &HostSettings) -> Vec<Check> {
+/// Checks that the backing files of sandboxes exist, and names those that push refuses because they run.
+pub(super) fn check_sandboxes(inventory: &HostInventory, settings: &HostSettings) -> Vec<Check> {
     let (what, host) = ("sandboxes", &settings.name);
-    let torn = |sandbox: &Sandbox| {
-        let lost = sandbox
+    let check_chain = |sandbox: &Sandbox| {
+        let missing = sandbox
             .chain
             .iter()
-            .find(|link| link.size_bytes.is_none())?;
-        // One on a server was not looked for.
-        let lost = Some(lost).filter(|link| link.path.starts_with('/'))?;
-        let mend = match &lost.snapshot {
+            .find(|link| link.size_bytes.is_none())
+            // A URL is not checked.
+            .filter(|link| link.path.starts_with('/'))?;
+        let fix = match &missing.snapshot {
             Some(name) => format!("snapdeck pull {name} --host {host}"),
             None => format!(
-                "bring it back: {}",
-                quote::quote_for_display(["ls", "-la", &lost.path])
+                "restore it: `{}`",
+                quote_words(["ls", "-la", &missing.path])
             ),
         };
         Some(Check::failed(
             what,
             format!(
                 "{} is based on {}, which does not exist",
-                sandbox.id, lost.path
+                sandbox.id, missing.path
             ),
-            mend,
+            fix,
         ))
     };
-    let mut checks: Vec<Check> = survey.sandboxes.iter().filter_map(torn).collect();
-    checks.extend(survey.unresolved_chains.iter().map(|chain| {
+    let mut checks: Vec<Check> = inventory.sandboxes.iter().filter_map(check_chain).collect();
+    checks.extend(inventory.unresolved_chains.iter().map(|chain| {
         Check::warning(
             what,
             format!("cannot determine the base of {chain}"),
-            "inspect it: qemu-img info --backing-chain DISK",
+            "inspect it: `qemu-img info --backing-chain DISK`",
         )
     }));
-    let running: Vec<&str> = survey
+    let running: Vec<&str> = inventory
         .sandboxes
         .iter()
         .filter(|sandbox| !sandbox.state.is_quiescent() && sandbox.state != SandboxState::Crashed)
         .map(|sandbox| sandbox.id.as_str())
         .collect();
-    let all = survey.sandboxes.len();
+    let all = inventory.sandboxes.len();
     checks.push(match running.first() {
         None if all == 0 => Check::passed(what, format!("none in {}", settings.sandboxes_dir)),
         None => Check::passed(what, format!("{all}, none runs")),
         Some(first) => Check {
-            // No fault of theirs, but the answer to "sandbox must be stopped or paused".
+            // Not a problem; the alternative for an operator whose push was refused.
             fix: Some(format!(
-                "snapdeck create {first} NAME --host {host} works on a running sandbox"
+                "`snapdeck create {first} NAME --host {host}` works on a running sandbox"
             )),
             ..Check::passed(
                 what,
@@ -212,28 +210,28 @@ pub(super) fn check_sandboxes(survey: &HostInventory, settings: &HostSettings) -
     checks
 }
 
-/// The sandbox whose flattened image may be the largest, and its bytes: never more than all images of its chain
-/// hold, nor than the disk.
-pub(super) fn largest_flat(survey: &HostInventory) -> Option<(&str, u64)> {
-    let flat = |sandbox: &Sandbox| {
-        let held = sandbox
+/// Returns the sandbox with the largest flattened image, and its bytes: at most the disk's size, and the sum of the
+/// images of its chain.
+pub(super) fn largest_flat(inventory: &HostInventory) -> Option<(&str, u64)> {
+    let flat_bytes = |sandbox: &Sandbox| {
+        let chain_bytes = sandbox
             .chain
             .iter()
             .filter_map(|link| link.size_bytes)
             .sum();
         let facts = sandbox.chain.first().and_then(|link| link.facts.as_ref());
-        facts.map_or(held, |facts| facts.virtual_size.min(held))
+        facts.map_or(chain_bytes, |facts| facts.virtual_size.min(chain_bytes))
     };
-    survey
+    inventory
         .sandboxes
         .iter()
-        .map(|sandbox| (sandbox.id.as_str(), flat(sandbox)))
+        .map(|sandbox| (sandbox.id.as_str(), flat_bytes(sandbox)))
         .max_by_key(|(_, bytes)| *bytes)
 }
 
-/// The largest snapshot, and its bytes.
-pub(super) fn largest_snapshot(survey: &HostInventory) -> Option<(&str, u64)> {
-    survey
+/// Returns the largest snapshot and its bytes.
+pub(super) fn largest_snapshot(inventory: &HostInventory) -> Option<(&str, u64)> {
+    inventory
         .snapshots
         .iter()
         .map(|snapshot| (snapshot.name.as_str(), snapshot.allocated_bytes))
@@ -245,12 +243,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_qemu_img_found_in_each() {
-        let said = "0 0 \n2 1 3 errors were found on the image.\n3 2 \n1 3 qemu-img: Could not open\n124 4 \n";
-        let verified = parse_check_output(said, &["/a", "/b", "/c", "/d", "/e"]);
-        assert_eq!(verified.sound_count, 2);
+    fn reads_the_result_of_each_image() {
+        let output = "0 0 \n2 1 3 errors were found on the image.\n3 2 \n1 3 qemu-img: Could not open\n124 4 \n";
+        let results = parse_check_output(output, &["/a", "/b", "/c", "/d", "/e"]);
+        assert_eq!(results.sound_count, 2);
         assert_eq!(
-            verified.damaged_images.into_iter().collect::<Vec<_>>(),
+            results.damaged_images.into_iter().collect::<Vec<_>>(),
             [(
                 "/b".to_owned(),
                 "3 errors were found on the image.".to_owned()

@@ -1,5 +1,4 @@
-//! The examination of a host: everything an operation on it will need, looked at before one fails for want of it
-//! (spec, "Troubleshooting").
+//! Health checks of a host: everything that operations on it need (spec, "Troubleshooting").
 
 mod access;
 mod disk_space;
@@ -21,74 +20,69 @@ use crate::inventory::scan::Scope;
 use snapdeck_model::settings::Accel;
 use snapdeck_model::{Check, Error, HealthReport, Result};
 
-/// For asking QEMU what guests it can run; the first time that takes it seconds.
+/// libvirt probes QEMU for them the first time, which takes seconds.
 const CAPABILITIES_TIMEOUT: Duration = Duration::from_secs(60);
-/// A line slower than so many bytes a second makes a snapshot of 10 GiB take over a quarter of an hour.
+/// Below this rate a snapshot of 10 GiB takes more than 17 minutes.
 const SLOW_BYTES_PER_SECOND: f64 = (10 << 20) as f64;
 
 impl Host {
-    /// Looks at everything that operations need of the host. Every step has a deadline. Nothing is left there.
+    /// Runs all checks, each step with a deadline. No files are left on the host.
     pub async fn run_checks(&self, accel: Accel) -> HealthReport {
         let mut checks = Vec::new();
-        let reached = match self.runner.ssh() {
-            Some(_) => self.check_connection(&mut checks).await,
-            None => true,
-        };
-        let reached = reached && self.check_services(&mut checks, accel).await;
+        let reachable = self.check_connection(&mut checks).await
+            && self.check_services(&mut checks, accel).await;
         HealthReport {
             host: Some(self.name().clone()),
-            reachable: reached,
+            reachable,
             checks,
         }
     }
 
-    /// SSH, and how fast it is. `false` where there is no way in.
+    /// Checks SSH and its throughput; returns whether the host can be reached.
     async fn check_connection(&self, checks: &mut Vec<Check>) -> bool {
         let what = "SSH";
-        let begun = Instant::now();
+        let started_at = Instant::now();
         let Some(ssh) = self.runner.ssh() else {
             return true;
         };
         if let Err(error) = ssh.acquire_master().await {
-            let seen = format!("{}; not checked: everything on the host", error.message());
-            checks.push(Check::failed(what, seen, hint_or_default(&error)));
+            checks.push(report_error(what, &error, "everything on the host"));
             return false;
         }
-        let took = begun.elapsed().as_secs_f64();
-        checks.push(Check::passed(what, format!("logged in within {took:.2} s")));
-        checks.extend(match probe::measure_speed(&self.runner).await {
+        let seconds = started_at.elapsed().as_secs_f64();
+        checks.push(Check::passed(
+            what,
+            format!("logged in within {seconds:.2} s"),
+        ));
+        match probe::measure_speed(&self.runner).await {
             Ok(speed) => {
-                let seen = format!("{}/s from there", format_size(speed as u64, BINARY));
-                Some(match speed < SLOW_BYTES_PER_SECOND {
+                let rate = format!("{}/s from the host", format_size(speed as u64, BINARY));
+                checks.push(match speed < SLOW_BYTES_PER_SECOND {
                     true => Check::warning(
                         "line",
-                        format!("{seen}: large snapshots take long"),
-                        "check what else uses the link, or run snapdeck on a faster one or on the host itself \
-                         for instance",
+                        format!("{rate}: large snapshots take long"),
+                        "check what else uses the link, or run snapdeck on a faster one or on the host itself",
                     ),
-                    false => Check::passed("line", seen),
-                })
+                    false => Check::passed("line", rate),
+                });
             }
-            // If the host has gone, the next step tells so.
-            Err(error) => {
-                tracing::debug!("{error}");
-                None
-            }
-        });
+            // If the host is lost, the next step reports it.
+            Err(error) => tracing::debug!("{error}"),
+        }
         true
     }
 
-    /// The rest, libvirt and the host's inside at the same time. `false` where libvirt does not answer.
+    /// Checks libvirt and, at the same time, programs and files; returns whether libvirt answers.
     async fn check_services(&self, checks: &mut Vec<Check>, accel: Accel) -> bool {
-        let ask = async {
-            let begun = Instant::now();
+        let query = async {
+            let started_at = Instant::now();
             let version = self
                 .libvirt
-                .call("ask libvirt's version", CALL_TIMEOUT, |connect| {
+                .call("read libvirt's version", CALL_TIMEOUT, |connect| {
                     connect.lib_version()
                 })
                 .await?;
-            let seconds = begun.elapsed().as_secs_f64();
+            let seconds = started_at.elapsed().as_secs_f64();
             let (guests, domains) = tokio::join!(
                 self.libvirt.call(
                     "read the domain capabilities",
@@ -100,9 +94,9 @@ impl Host {
             );
             Ok::<_, Error>((version, seconds, guests, domains))
         };
-        let (answer, probe) = tokio::join!(ask, Probe::run(&self.runner, &self.settings));
+        let (answer, probe) = tokio::join!(query, Probe::run(&self.runner, &self.settings));
         let installer = Installer::detect(probe.as_ref().ok());
-        let answers = answer.is_ok();
+        let is_reachable = answer.is_ok();
         let domains = match answer {
             Ok((version, seconds, guests, domains)) => {
                 checks.push(guest_capabilities::report_libvirt(version, seconds));
@@ -113,22 +107,20 @@ impl Host {
                         guest_capabilities::check_firmware(&guests, installer),
                     ]),
                     Err(error) => {
-                        let unseen = "acceleration, UEFI firmware";
-                        let seen = format!("{}; not checked: {unseen}", error.message());
-                        checks.push(Check::failed("QEMU", seen, hint_or_default(&error)));
+                        let unchecked = "acceleration, UEFI firmware";
+                        checks.push(report_error("QEMU", &error, unchecked));
                     }
                 }
                 domains
             }
             Err(error) => {
                 let user = probe.as_ref().ok().and_then(|probe| probe.get("user"));
-                let unseen = "QEMU, acceleration, UEFI firmware, sandboxes";
-                checks.push(guest_capabilities::report_unreachable(&error, unseen, user));
+                checks.push(guest_capabilities::report_unreachable(&error, user));
                 Err(error)
             }
         };
         self.check_files(checks, probe, domains).await;
-        answers
+        is_reachable
     }
 
     async fn check_files(
@@ -141,11 +133,8 @@ impl Host {
         let probe = match probe {
             Ok(probe) => probe,
             Err(error) => {
-                let seen = format!(
-                    "{}; not checked: programs, directories, images",
-                    error.message()
-                );
-                checks.push(Check::failed("commands", seen, hint_or_default(&error)));
+                let unchecked = "programs, directories, images";
+                checks.push(report_error("commands", &error, unchecked));
                 return;
             }
         };
@@ -158,43 +147,44 @@ impl Host {
         checks.extend(access::check_owner(&probe, settings));
         checks.extend(access::check_modes(&probe, settings));
         checks.extend(disk_space::check_reflinks(&probe, settings));
-        let with_domains = domains.is_ok();
-        // The files are looked at also where libvirt does not say who uses them.
+        let has_domains = domains.is_ok();
+        // The files are checked also if libvirt cannot list the domains that use them.
         let domains = domains.unwrap_or_default().into();
-        let survey = match self.scan_with_domains(domains, Scope::All).await {
-            Ok(survey) => survey,
+        let inventory = match self.scan_with_domains(domains, Scope::All).await {
+            Ok(inventory) => inventory,
             Err(error) => {
-                // A directory that cannot be listed has been told of.
+                // A directory that cannot be listed is reported by its own check.
                 tracing::debug!("{error}");
                 checks.extend(disk_space::check_space(&probe, settings, None, None));
                 checks.push(disk_space::check_leftovers(&probe));
                 return;
             }
         };
-        let verified = images::check_images(&self.runner, &survey).await;
+        let results = images::check_images(&self.runner, &inventory).await;
         checks.extend(disk_space::check_space(
             &probe,
             settings,
-            images::largest_flat(&survey),
-            images::largest_snapshot(&survey),
+            images::largest_flat(&inventory),
+            images::largest_snapshot(&inventory),
         ));
-        // Of a directory that cannot be listed this would say that there are none.
+        // A directory that cannot be listed would be reported as empty.
         if probe.get("snapshots.list") == Some("") {
-            checks.extend(images::check_snapshots(&survey, &verified, settings));
+            checks.extend(images::check_snapshots(&inventory, &results, settings));
         }
-        if with_domains {
-            checks.extend(images::check_sandboxes(&survey, settings));
+        if has_domains {
+            checks.extend(images::check_sandboxes(&inventory, settings));
         }
         checks.push(disk_space::check_leftovers(&probe));
     }
 }
 
-/// What to do about an error.
-fn hint_or_default(error: &Error) -> String {
-    error
+/// Returns a failed check for `error`, after which `unchecked` cannot be checked.
+fn report_error(name: &str, error: &Error, unchecked: &str) -> Check {
+    let finding = format!("{}; not checked: {unchecked}", error.message());
+    let fix = error
         .hint_text()
-        .unwrap_or("check the log of libvirtd there: journalctl -u libvirtd")
-        .to_owned()
+        .unwrap_or("read the log of libvirtd on the host: journalctl -u libvirtd");
+    Check::failed(name, finding, fix)
 }
 
 #[cfg(test)]
@@ -203,7 +193,6 @@ mod tests {
     use super::*;
     use snapdeck_model::settings::HostSettings;
 
-    /// A host's settings, with paths short enough to be read.
     pub(super) fn settings() -> HostSettings {
         HostSettings {
             name: "alpha".parse().unwrap(),

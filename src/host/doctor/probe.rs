@@ -1,4 +1,4 @@
-//! One shell script that looks at a host from inside.
+//! A shell script that collects data for the checks on a host.
 
 use std::time::Duration;
 
@@ -11,33 +11,32 @@ use snapdeck_model::settings::HostSettings;
 use snapdeck_model::{Check, Error, Kind, Result};
 
 const SCRIPT: &str = include_str!("probe.sh");
-/// For all of the script, a first pass through directories on a slow disk included.
+/// For the script, also with large directories on a slow disk.
 const DEADLINE: Duration = Duration::from_secs(20);
-/// For its end, once its output has ended.
+/// For its exit after the end of its output.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Bytes of what it says: 100,000 files.
+/// Bound of its output in bytes, enough for 100,000 files.
 const MAX_PROBE_BYTES: usize = 8 << 20;
-/// Bytes that measure how fast the line is, and how long it is measured at most.
+/// Bytes for the measurement of throughput, and its longest duration.
 const SAMPLE_BYTES: usize = 8 << 20;
 const SAMPLE_TIME: Duration = Duration::from_secs(2);
 
-/// A clock further off than this is told of.
 const MAX_SKEW: Duration = Duration::from_secs(60);
 
-/// What the script said: pairs of keys and values, some keys more than once.
+/// Output of the script: pairs of keys and values, some keys more than once.
 #[derive(Debug)]
 pub(super) struct Probe {
     pairs: Vec<(String, String)>,
-    /// When it was asked, and when its first answer was here: its clock was read in between.
+    /// Start of the script and arrival of its first output: the host's clock was read in between.
     query_window: (Timestamp, Timestamp),
 }
 
 impl Probe {
-    /// Looks. What was said until the deadline is what there is: a directory that hangs hides no other check.
+    /// Runs the script and returns its output up to the deadline: a directory that hangs hides no other check.
     ///
     /// # Errors
-    /// `Unreachable`; `Failed` where nothing at all was said.
-    pub(super) async fn run(place: &CommandRunner, settings: &HostSettings) -> Result<Self> {
+    /// `Unreachable`; `Failed` if there is no output.
+    pub(super) async fn run(runner: &CommandRunner, settings: &HostSettings) -> Result<Self> {
         let argv = [
             "sh",
             "-c",
@@ -49,32 +48,33 @@ impl Probe {
             &settings.sandboxes_dir,
             &settings.snapshots_dir,
         ];
-        let begun = Timestamp::now();
-        // It removes what it makes by itself, and would leave it if it were ended in between.
-        let mut running = place.start(&argv, Input::Piped).await?;
+        let started_at = Timestamp::now();
+        // With piped input it is not killed, and removes its test files.
+        let mut running = runner.start(&argv, Input::Piped).await?;
         let (stdout, stderr) = (running.stdout(), running.stderr());
         let deadline = Instant::now() + DEADLINE;
-        let (said, words) = tokio::join!(read_until(stdout, MAX_PROBE_BYTES, deadline), async {
+        let (output, errors) = tokio::join!(read_until(stdout, MAX_PROBE_BYTES, deadline), async {
             timeout_at(deadline, read_text(stderr))
                 .await
                 .unwrap_or_default()
         });
-        let ended = timeout_at(Instant::now() + EXIT_TIMEOUT, place.wait(&mut running)).await;
-        let probe = Self::parse(&said.bytes, (begun, said.first_byte_at.unwrap_or(begun)));
-        match ended {
+        let exit = timeout_at(Instant::now() + EXIT_TIMEOUT, runner.wait(&mut running)).await;
+        let answered_at = output.first_byte_at.unwrap_or(started_at);
+        let probe = Self::parse(&output.bytes, (started_at, answered_at));
+        match exit {
             Ok(Err(lost)) => Err(lost),
             _ if probe.pairs.is_empty() => Err(Error::new(
                 Kind::Failed,
-                format!("cannot run the checks on host {}", place.host()),
+                format!("cannot run the checks on host {}", runner.host()),
             )
-            .with_cause(words)
-            .hint("it needs a POSIX shell and GNU coreutils")),
+            .with_cause(errors)
+            .hint("install a POSIX shell and GNU coreutils")),
             _ => Ok(probe),
         }
     }
 
-    fn parse(said: &[u8], asked: (Timestamp, Timestamp)) -> Self {
-        let text = String::from_utf8_lossy(said);
+    fn parse(output: &[u8], query_window: (Timestamp, Timestamp)) -> Self {
+        let text = String::from_utf8_lossy(output);
         let mut fields = text.split_terminator('\0');
         let mut pairs = Vec::new();
         while let (Some(key), Some(value)) = (fields.next(), fields.next()) {
@@ -82,60 +82,54 @@ impl Probe {
         }
         Self {
             pairs,
-            query_window: asked,
+            query_window,
         }
     }
 
-    /// The first value of a key.
+    /// Returns the first value of a key.
     pub(super) fn get(&self, key: &str) -> Option<&str> {
-        let pair = self.pairs.iter().find(|(own, _)| own == key);
+        let pair = self.pairs.iter().find(|(name, _)| name == key);
         pair.map(|(_, value)| &**value)
     }
 
-    /// All values of a key.
+    /// Returns all values of a key.
     pub(super) fn get_all<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
-        let of_key = move |(own, _): &&(String, String)| own == key;
-        self.pairs.iter().filter(of_key).map(|(_, value)| &**value)
+        let has_key = move |(name, _): &&(String, String)| name == key;
+        self.pairs.iter().filter(has_key).map(|(_, value)| &**value)
     }
 
-    /// How far the host's clock is from ours at least; `None` where it did not say.
+    /// Returns the smallest possible difference of the host's clock to this machine's; `None` if unknown.
     pub(super) fn skew(&self) -> Option<SignedDuration> {
         let seconds: f64 = self.get("time")?.parse().ok()?;
-        let there = Timestamp::from_millisecond((seconds * 1000.0) as i64).ok()?;
-        let (begun, answered) = self.query_window;
-        Some(match there {
-            there if there < begun => there.duration_since(begun),
-            there if there > answered => there.duration_since(answered),
-            _ => SignedDuration::ZERO,
-        })
+        let host_time = Timestamp::from_millisecond((seconds * 1000.0) as i64).ok()?;
+        let (earliest, latest) = self.query_window;
+        Some(host_time.duration_since(host_time.clamp(earliest, latest)))
     }
 
     #[cfg(test)]
     pub(super) fn from_pairs(pairs: &[(&str, &str)]) -> Self {
-        let said: Vec<&str> = pairs
+        let output: Vec<&str> = pairs
             .iter()
             .flat_map(|(key, value)| [*key, *value])
             .collect();
         let now = Timestamp::UNIX_EPOCH;
-        Self::parse(said.join("\0").as_bytes(), (now, now))
+        Self::parse(output.join("\0").as_bytes(), (now, now))
     }
 }
 
-/// Is the host's clock ours?
 pub(super) fn check_clock(probe: &Probe) -> Option<Check> {
     let (what, skew) = ("clock", probe.skew()?);
-    let off = skew.unsigned_abs();
-    if off <= MAX_SKEW {
-        return Some(Check::passed(what, "as here"));
+    let amount = skew.unsigned_abs();
+    if amount <= MAX_SKEW {
+        return Some(Check::passed(what, "in step with this machine"));
     }
-    let way = if skew.is_negative() {
-        "behind"
-    } else {
-        "ahead"
+    let direction = match skew.is_negative() {
+        true => "behind",
+        false => "ahead of",
     };
     Some(Check::warning(
         what,
-        format!("it is {} s {way} of this machine's", off.as_secs()),
+        format!("{} s {direction} this machine's", amount.as_secs()),
         "timedatectl set-ntp true",
     ))
 }
@@ -145,39 +139,39 @@ struct StreamOutput {
     first_byte_at: Option<Timestamp>,
 }
 
-/// What a stream says until it ends, has said `limit` bytes, or the deadline passes.
+/// Reads a stream up to its end, `limit` bytes or the deadline.
 async fn read_until(
     stream: Option<impl AsyncRead + Unpin>,
     limit: usize,
     deadline: Instant,
 ) -> StreamOutput {
-    let mut heard = StreamOutput {
+    let mut output = StreamOutput {
         bytes: Vec::new(),
         first_byte_at: None,
     };
-    let Some(stream) = stream else { return heard };
+    let Some(stream) = stream else { return output };
     let mut stream = stream.take(limit as u64);
-    while let Ok(Ok(1..)) = timeout_at(deadline, stream.read_buf(&mut heard.bytes)).await {
-        heard.first_byte_at.get_or_insert_with(Timestamp::now);
+    while let Ok(Ok(1..)) = timeout_at(deadline, stream.read_buf(&mut output.bytes)).await {
+        output.first_byte_at.get_or_insert_with(Timestamp::now);
     }
-    heard
+    output
 }
 
-/// Bytes a second from a host.
+/// Measures the throughput from a host, in bytes per second.
 ///
 /// # Errors
 /// `Unreachable`.
-pub(super) async fn measure_speed(place: &CommandRunner) -> Result<f64> {
+pub(super) async fn measure_speed(runner: &CommandRunner) -> Result<f64> {
     let bytes = SAMPLE_BYTES.to_string();
-    // Not zeros: the line may compress.
+    // Random bytes, because ssh may compress.
     let argv = ["head", "-c", &bytes, "/dev/urandom"];
-    let mut running = place.start(&argv, Input::None).await?;
-    let heard = read_until(running.stdout(), SAMPLE_BYTES, Instant::now() + SAMPLE_TIME).await;
-    let ended = Timestamp::now();
+    let mut running = runner.start(&argv, Input::None).await?;
+    let output = read_until(running.stdout(), SAMPLE_BYTES, Instant::now() + SAMPLE_TIME).await;
+    let ended_at = Timestamp::now();
     running.terminate().await;
-    // The command's start is not the line's.
-    let took = ended.duration_since(heard.first_byte_at.unwrap_or(ended));
-    Ok(heard.bytes.len() as f64 / took.as_secs_f64().max(0.001))
+    // Without the time that the command takes to start.
+    let duration = ended_at.duration_since(output.first_byte_at.unwrap_or(ended_at));
+    Ok(output.bytes.len() as f64 / duration.as_secs_f64().max(0.001))
 }
 
 #[cfg(test)]
@@ -186,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn half_a_pair_is_none() {
+    fn an_incomplete_pair_is_dropped() {
         let now = Timestamp::UNIX_EPOCH;
         let probe = Probe::parse(b"file\0a b\0file\0c\0user", (now, now));
         assert_eq!(probe.get_all("file").collect::<Vec<_>>(), ["a b", "c"]);
@@ -194,11 +188,11 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_within_the_time_of_asking_is_right() {
+    fn a_clock_within_the_query_window_has_no_skew() {
         let at = |second| Timestamp::from_second(second).unwrap();
         let skew = |time: &str| {
-            let said = format!("time\0{time}\0");
-            let skew = Probe::parse(said.as_bytes(), (at(100), at(102))).skew();
+            let output = format!("time\0{time}\0");
+            let skew = Probe::parse(output.as_bytes(), (at(100), at(102))).skew();
             skew.map(|skew| skew.as_secs())
         };
         assert_eq!(skew("101.5"), Some(0));
@@ -208,18 +202,18 @@ mod tests {
     }
 
     #[test]
-    fn the_script_sees_a_directory_and_leaves_it_as_it_was() {
+    fn the_script_checks_a_directory_and_leaves_it_unchanged() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().to_str().unwrap();
         std::fs::write(dir.path().join("base.qcow2"), "").unwrap();
-        let gone = format!("{path}/gone");
-        let said = std::process::Command::new("sh")
-            .args(["-c", SCRIPT, "snapdeck", "0:0", path, &gone, path, path])
+        let missing = format!("{path}/missing");
+        let output = std::process::Command::new("sh")
+            .args(["-c", SCRIPT, "snapdeck", "0:0", path, &missing, path, path])
             .output()
             .unwrap();
-        assert_eq!(String::from_utf8_lossy(&said.stderr), "");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "");
         let now = Timestamp::now();
-        let probe = Probe::parse(&said.stdout, (now, now));
+        let probe = Probe::parse(&output.stdout, (now, now));
         assert_eq!(probe.get("owner"), Some("0:0"));
         assert_eq!(probe.get("temp.write"), Some(""));
         assert!(probe.get("nvram.missing").unwrap().contains("No such file"));

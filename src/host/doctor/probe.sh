@@ -1,69 +1,69 @@
-# Looks at a host for snapdeck: sh -c THIS snapdeck OWNER TEMP NVRAM SANDBOXES SNAPSHOTS. What it sees goes to stdout as
-# it is seen, pairs of a key and a value, each ended by a NUL. Whatever it makes it removes at once; it is not ended
-# in between, whatever becomes of whoever called it.
+# Collects data for the health checks of a host: sh -c THIS snapdeck OWNER TEMP NVRAM SANDBOXES SNAPSHOTS. Prints pairs
+# of a key and a value, each ended by a NUL, as soon as they are known. It removes its test files at once, and ignores
+# signals so that none stays.
 set -u
 umask 077
 trap '' HUP INT TERM PIPE
-say() { printf '%s\0%s\0' "$1" "$2"; }
-# What a command complains of; empty where it succeeds.
-complaint() {
-  words=$("$@" 2>&1 >/dev/null) && return
-  printf '%s' "${words:-it said nothing}"
+emit() { printf '%s\0%s\0' "$1" "$2"; }
+# Prints a command's error message; nothing if it succeeds.
+error_of() {
+  message=$("$@" 2>&1 >/dev/null) && return
+  printf '%s' "${message:-it failed without a message}"
 }
 
-say time "$(date +%s.%N)"
-say user "$(id -un)"
+emit time "$(date +%s.%N)"
+emit user "$(id -un)"
 for program in apt-get dnf zypper; do
-  if command -v "$program" >/dev/null; then say installer "$program"; break; fi
+  if command -v "$program" >/dev/null; then emit installer "$program"; break; fi
 done
 for program in qemu-img qemu-nbd virsh swtpm; do
-  if command -v "$program" >/dev/null; then say "$program" "$("$program" --version 2>&1 | head -n 1)"; fi
+  if command -v "$program" >/dev/null; then emit "$program" "$("$program" --version 2>&1 | head -n 1)"; fi
 done
 for program in realpath stat find head mktemp sync flock truncate timeout chown ln mv cp; do
-  command -v "$program" >/dev/null || say missing "$program"
+  command -v "$program" >/dev/null || emit missing "$program"
 done
 if [ -e /dev/kvm ]; then
-  say kvm "$([ -r /dev/kvm ] && [ -w /dev/kvm ] && echo usable || echo forbidden)"
+  emit kvm "$([ -r /dev/kvm ] && [ -w /dev/kvm ] && echo usable || echo forbidden)"
 fi
 
 owner=$1 user=${1%%:*} group=${1#*:}
 shift
 case $user in *[!0-9]*) user=$(id -u -- "$user" 2>/dev/null) || user= ;; esac
 case $group in *[!0-9]*) group=$(getent group "$group" | cut -d : -f 3) ;; esac
-say owner "$user:$group"
+emit owner "$user:$group"
 for pair in libvirt-qemu:kvm qemu:qemu; do
-  if id -u "${pair%:*}" >/dev/null 2>&1 && getent group "${pair#*:}" >/dev/null; then say usual_owner "$pair"; fi
+  if id -u "${pair%:*}" >/dev/null 2>&1 && getent group "${pair#*:}" >/dev/null; then emit usual_owner "$pair"; fi
 done
 
-# fill FILE: small, and too much for a disk that is full.
+# fill FILE: little data, but too much for a full disk.
 fill() { head -c 65536 /dev/zero >"$1"; }
 
 for kind in temp nvram sandboxes snapshots; do
   dir=$1
   shift
-  say begin "$kind"
-  said=$(complaint stat -- "$dir/.")
-  if [ -n "$said" ]; then say "$kind.missing" "$said"; continue; fi
-  say "$kind.list" "$(complaint ls -A -- "$dir")"
-  said=$(mktemp -- "$dir/.snapdeck-probe-XXXXXXXX" 2>&1)
-  if [ -f "$said" ]; then
-    file=$said
-    say "$kind.write" "$(complaint fill "$file")"
+  emit begin "$kind"
+  result=$(error_of stat -- "$dir/.")
+  if [ -n "$result" ]; then emit "$kind.missing" "$result"; continue; fi
+  emit "$kind.list" "$(error_of ls -A -- "$dir")"
+  result=$(mktemp -- "$dir/.snapdeck-probe-XXXXXXXX" 2>&1)
+  if [ -f "$result" ]; then
+    file=$result
+    result=$(error_of fill "$file")
     if [ "$kind" = snapshots ]; then
-      say snapshots.chown "$(complaint chown -- "$owner" "$file")"
-      say snapshots.reflink "$(complaint cp --reflink=always -- "$file" "$file.copy")"
+      emit snapshots.chown "$(error_of chown -- "$owner" "$file")"
+      emit snapshots.reflink "$(error_of cp --reflink=always -- "$file" "$file.copy")"
     fi
-    said=$(complaint rm -f -- "$file" "$file.copy")
-    [ -z "$said" ] || say "$kind.write" "$said"
+    removal=$(error_of rm -f -- "$file" "$file.copy")
+    emit "$kind.write" "${result:-$removal}"
   else
-    say "$kind.write" "$said"
+    emit "$kind.write" "$result"
   fi
-  say "$kind.free" "$(stat -f --printf '%a %S' -- "$dir" 2>/dev/null)"
+  emit "$kind.free" "$(stat -f --printf '%a %S' -- "$dir" 2>/dev/null)"
   case $kind in
   temp)
     find "$dir/" -mindepth 1 -maxdepth 1 -type d -name 'snapdeck-????????' -mtime +0 2>/dev/null |
       while IFS= read -r old; do
-        [ -n "$(find "$old" -mtime -1 -print -quit 2>/dev/null)" ] || say old "$dir/${old##*/}"
+        [ -n "$(find "$old" -mtime -1 -print -quit 2>/dev/null)" ] || emit old "$dir/${old##*/}"
       done
     ;;
   snapshots)
@@ -72,5 +72,5 @@ for kind in temp nvram sandboxes snapshots; do
       -printf "old\0$dir/%f\0" 2>/dev/null
     ;;
   esac
-  say end "$kind"
+  emit end "$kind"
 done

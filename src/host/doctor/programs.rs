@@ -1,9 +1,9 @@
-//! The programs that a host needs.
+//! Checks of the programs that a host needs.
 
 use super::probe::Probe;
 use snapdeck_model::Check;
 
-/// What installs packages on the host.
+/// The package manager of the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Installer {
     Apt,
@@ -20,9 +20,9 @@ impl Installer {
         }
     }
 
-    /// Installs what Debian calls `package`.
+    /// Returns the command that installs a package, given its Debian name.
     pub(super) fn command(self, package: &str) -> String {
-        let elsewhere = match package {
+        let rpm = match package {
             "qemu-utils" => "qemu-img",
             "libvirt-clients" => "libvirt-client",
             "qemu-system-x86" => "qemu-kvm",
@@ -31,21 +31,21 @@ impl Installer {
         };
         match self {
             Self::Apt => format!("apt-get install {package}"),
-            Self::Dnf => format!("dnf install {elsewhere}"),
+            Self::Dnf => format!("dnf install {rpm}"),
             Self::Zypper => match package {
                 "qemu-utils" => "zypper install qemu-img qemu-tools".to_owned(),
                 "ovmf" => "zypper install qemu-ovmf-x86_64".to_owned(),
-                _ => format!("zypper install {elsewhere}"),
+                _ => format!("zypper install {rpm}"),
             },
         }
     }
 }
 
-/// All of them. `remote`: bytes go over SSH.
-pub(super) fn check_programs(probe: &Probe, remote: bool) -> Vec<Check> {
+/// `is_remote` adds the programs that transfers over SSH need.
+pub(super) fn check_programs(probe: &Probe, is_remote: bool) -> Vec<Check> {
     let installer = Installer::detect(Some(probe));
     let mut checks = vec![check_qemu_img(probe, installer)];
-    if remote {
+    if is_remote {
         checks.push(match probe.get("qemu-nbd") {
             Some(version) => Check::passed("qemu-nbd", short_version(version)),
             None => Check::warning(
@@ -56,7 +56,7 @@ pub(super) fn check_programs(probe: &Probe, remote: bool) -> Vec<Check> {
         });
         let missing: Vec<&str> = probe.get_all("missing").collect();
         checks.push(match missing.is_empty() {
-            true => Check::passed("system tools", "all there"),
+            true => Check::passed("system tools", "all installed"),
             false => Check::failed(
                 "system tools",
                 format!("missing: {}", missing.join(", ")),
@@ -93,7 +93,7 @@ fn check_qemu_img(probe: &Probe, installer: Installer) -> Check {
         );
     };
     match parse_version(version) {
-        // `measure` and `-U` came with it.
+        // The first with `measure` and `-U`.
         Some(number) if number < (2, 10) => Check::failed(
             what,
             format!("{}: 2.10 or newer is needed", short_version(version)),
@@ -108,20 +108,20 @@ fn check_qemu_img(probe: &Probe, installer: Installer) -> Check {
     }
 }
 
-/// Major and minor version in `qemu-img version 7.2.22 (Debian ...)`.
+/// Parses major and minor version of `qemu-img version 7.2.22 (Debian ...)`.
 fn parse_version(version: &str) -> Option<(u32, u32)> {
     let (_, rest) = version.split_once("version ")?;
     let mut numbers = rest.split(['.', ' ', '(']).map(|part| part.parse().ok());
     Some((numbers.next()??, numbers.next()??))
 }
 
-/// A version without the program's name and whose package it is.
+/// Returns the version without the names of program and package.
 fn short_version(version: &str) -> &str {
-    let version = version.split_once(" (").map_or(version, |(front, _)| front);
-    let bare = version
+    let number = version
         .split_once("version ")
-        .map_or(version, |(_, bare)| bare);
-    bare.split_once(',').map_or(bare, |(front, _)| front)
+        .map_or(version, |(_, number)| number);
+    let end = number.find(" (").or_else(|| number.find(','));
+    &number[..end.unwrap_or(number.len())]
 }
 
 #[cfg(test)]
@@ -131,14 +131,14 @@ mod tests {
     use snapdeck_model::Verdict;
 
     #[test]
-    fn what_is_missing_is_told_with_the_package() {
+    fn missing_programs_are_reported_with_their_package() {
         let probe = Probe::from_pairs(&[("installer", "dnf"), ("missing", "flock")]);
-        let mends: Vec<String> = check_programs(&probe, true)
+        let fixes: Vec<String> = check_programs(&probe, true)
             .into_iter()
             .map(|check| format!("{}: {}", check.name, check.fix.unwrap()))
             .collect();
         assert_eq!(
-            mends,
+            fixes,
             [
                 "qemu-img: dnf install qemu-img",
                 "qemu-nbd: dnf install qemu-img",
@@ -151,17 +151,17 @@ mod tests {
 
     #[test]
     fn an_old_qemu_img_and_one_that_does_not_run_fail() {
-        for (said, verdict) in [
+        for (version, verdict) in [
             ("qemu-img version 7.2.22 (Debian 1:7.2)", Verdict::Passed),
             ("qemu-img version 2.9.1", Verdict::Failed),
             ("qemu-img version 2.10.0(x)", Verdict::Passed),
             ("error while loading shared libraries", Verdict::Failed),
         ] {
-            let probe = Probe::from_pairs(&[("qemu-img", said)]);
+            let probe = Probe::from_pairs(&[("qemu-img", version)]);
             assert_eq!(
                 check_qemu_img(&probe, Installer::Apt).verdict,
                 verdict,
-                "{said}"
+                "{version}"
             );
         }
         assert_eq!(
