@@ -26,10 +26,10 @@ async fn under_many_calls_it_costs_no_more_than_the_calls() {
     let id = world.sandbox("a", "base", State::Off);
     let id: SandboxId = id.parse().unwrap();
     let host = Host::new(world.settings().hosts[0].clone()).unwrap();
-    host.scan().await.unwrap();
+    host.inventory().scan().await.unwrap();
 
     for _ in 0..2 {
-        let mut changes = host.changes();
+        let mut changes = host.libvirt().changes();
         let is_over = Arc::new(AtomicBool::new(false));
         let begun = Arc::new(AtomicUsize::new(0));
         let mut calls = JoinSet::new();
@@ -39,7 +39,7 @@ async fn under_many_calls_it_costs_no_more_than_the_calls() {
             calls.spawn(async move {
                 while !is_over.load(Relaxed) {
                     begun.fetch_add(1, Relaxed);
-                    let _ = host.owned_sandbox_state(&id).await;
+                    let _ = host.sandboxes().owned_state(&id).await;
                 }
             });
         }
@@ -62,7 +62,7 @@ async fn under_many_calls_it_costs_no_more_than_the_calls() {
         let mut last: Option<Result<HostInventory>> = None;
         let seen = async {
             while !matches!(&last, Some(Ok(survey)) if survey.sandboxes.len() == 1) {
-                last = Some(host.scan().await);
+                last = Some(host.inventory().scan().await);
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         };

@@ -168,13 +168,16 @@ async fn of_a_host_where_nothing_happens_libvirt_is_not_asked_again() {
     let host = Host::new(world.settings().hosts[0].clone()).unwrap();
     // Whether it will tell is known once it has been spoken to.
     let mut known = None;
-    let first = host.scan_cached(&mut known).await.unwrap();
+    let first = host.inventory().scan_cached(&mut known).await.unwrap();
     assert_eq!(first.sandboxes[0].id.as_str(), id);
-    host.scan_cached(&mut known).await.unwrap();
+    host.inventory().scan_cached(&mut known).await.unwrap();
 
     let (before, rounds) = (asked_bytes(), 20);
     for _ in 0..rounds {
-        assert_eq!(host.scan_cached(&mut known).await.unwrap(), first);
+        assert_eq!(
+            host.inventory().scan_cached(&mut known).await.unwrap(),
+            first
+        );
     }
     // A question has 28 bytes at least, and so have the two words every five seconds that keep the line alive.
     let asked = asked_bytes() - before;
@@ -182,9 +185,9 @@ async fn of_a_host_where_nothing_happens_libvirt_is_not_asked_again() {
 
     // What happens shows: a file that nobody tells of, and what libvirt tells.
     world.snapshot("more", 0);
-    let seen = host.scan_cached(&mut known).await.unwrap();
+    let seen = host.inventory().scan_cached(&mut known).await.unwrap();
     assert_eq!(seen.snapshots.len(), 2);
-    let mut changes = host.changes();
+    let mut changes = host.libvirt().changes();
     for verb in ["start", "managedsave"] {
         world.virsh(&[verb, &id]);
         timeout(BY_EVENTS, changes.changed())
@@ -213,12 +216,13 @@ async fn of_a_host_where_nothing_happens_libvirt_is_not_asked_again() {
         .await
         .unwrap()
         .unwrap();
-    let error = host.scan_cached(&mut known).await.unwrap_err();
+    let error = host.inventory().scan_cached(&mut known).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Unreachable);
     world.virsh(&["undefine", &id]);
     relay.heal(&world);
     assert!(
-        host.scan_cached(&mut known)
+        host.inventory()
+            .scan_cached(&mut known)
             .await
             .unwrap()
             .sandboxes
@@ -228,7 +232,7 @@ async fn of_a_host_where_nothing_happens_libvirt_is_not_asked_again() {
 
 /// State of the host's only sandbox at a glance.
 async fn state(host: &Host, known: &mut Option<ScanCache>) -> SandboxState {
-    host.scan_cached(known).await.unwrap().sandboxes[0].state
+    host.inventory().scan_cached(known).await.unwrap().sandboxes[0].state
 }
 
 #[tokio::test(flavor = "multi_thread")]
