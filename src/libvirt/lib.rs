@@ -3,12 +3,11 @@
 //! to the C library's allocator. No other folder has `unsafe`.
 
 mod loader;
+mod pool;
+mod sys;
 
 use std::collections::HashMap;
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
-use std::fs::File;
-use std::io;
-use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -17,65 +16,20 @@ use virt::connect::Connect;
 use virt::domain::Domain;
 use virt::error::Error;
 
-pub use loader::load;
+use loader::load;
+pub use pool::{CallError, ConnectTarget, ConnectionPool, Lease};
+pub use sys::{begin_sync, clone_range, set_mmap_threshold};
 
 /// What a connection told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event {
+enum Event {
     /// A domain was defined, started, suspended, stopped, ...
     Lifecycle,
     /// The connection is gone (libvirtd ended, keepalive ran out).
     Closed,
 }
 
-/// Makes `bytes` of `to` at `to_offset` share the extents of those of `from` at `from_offset` (ioctl_ficlonerange(2)):
-/// the same bytes, none of them moved.
-///
-/// # Errors
-/// The system's, where the file system cannot, or not for these ranges.
-pub fn clone_range(
-    from: &File,
-    from_offset: u64,
-    bytes: u64,
-    to: &File,
-    to_offset: u64,
-) -> io::Result<()> {
-    let range = nix::libc::file_clone_range {
-        src_fd: from.as_raw_fd().into(),
-        src_offset: from_offset,
-        src_length: bytes,
-        dest_offset: to_offset,
-    };
-    // SAFETY: both files are open, and the kernel only reads `range`, which outlives the call.
-    let said =
-        unsafe { nix::libc::ioctl(to.as_raw_fd(), nix::libc::FICLONERANGE, &raw const range) };
-    match said {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
-/// Has the system begin to bring `bytes` of `file` at `offset` to the disk, and does not wait for it
-/// (sync_file_range(2)). An advice: where it cannot, the bytes go later.
-pub fn begin_sync(file: &File, offset: u64, bytes: u64) {
-    let (offset, bytes) = (offset.cast_signed(), bytes.cast_signed());
-    let how = nix::libc::SYNC_FILE_RANGE_WRITE;
-    // SAFETY: the file is open, and no memory is passed.
-    let _ = unsafe { nix::libc::sync_file_range(file.as_raw_fd(), offset, bytes, how) };
-}
-
 type EventCallback = Arc<dyn Fn(Event) + Send + Sync>;
-
-/// Has the C library give the memory of large buffers back to the system as soon as they are freed, from 1 MiB on. By
-/// itself it comes to keep them for each thread, and parts of images pass through many: that made hundreds of MiB of
-/// eight parts of 8 MiB (mallopt(3), `M_MMAP_THRESHOLD`). Other C libraries than GNU's need no telling.
-pub fn set_mmap_threshold() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: it sets a number within the allocator, under the allocator's own lock.
-    unsafe {
-        nix::libc::mallopt(nix::libc::M_MMAP_THRESHOLD, 1 << 20);
-    }
-}
 
 /// Starts libvirt's default event loop on a thread of its own, once a process, and switches off libvirt's
 /// printing of errors to stderr. To be called before the first connection opens: what opens earlier has
@@ -83,7 +37,7 @@ pub fn set_mmap_threshold() {
 ///
 /// # Errors
 /// What libvirt or the system said when it could not be started; the same every time.
-pub fn start_event_loop() -> Result<(), String> {
+fn start_event_loop() -> Result<(), String> {
     static STARTED: OnceLock<Result<(), String>> = OnceLock::new();
     STARTED
         .get_or_init(|| {
@@ -106,7 +60,7 @@ pub fn start_event_loop() -> Result<(), String> {
 }
 
 /// Callbacks registered on a connection, until it is dropped.
-pub struct EventRegistration {
+struct EventRegistration {
     connect: Connect,
     lifecycle_callback_id: c_int,
     has_close_callback: bool,
@@ -117,7 +71,7 @@ impl EventRegistration {
     ///
     /// # Errors
     /// libvirt's, where the driver has no domain events. A driver without a close callback is fine.
-    pub fn new(connect: &Connect, tell: EventCallback) -> Result<Self, Error> {
+    fn new(connect: &Connect, tell: EventCallback) -> Result<Self, Error> {
         // SAFETY: with VIR_DOMAIN_EVENT_ID_LIFECYCLE libvirt calls back with exactly the parameters of
         // `on_lifecycle`; C code casts the pointer the same way (VIR_DOMAIN_EVENT_CALLBACK).
         let callback = unsafe {

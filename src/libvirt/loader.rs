@@ -28,7 +28,7 @@ static SYMBOLS: LazyLock<Result<Symbols, String>> = LazyLock::new(|| {
 ///
 /// # Errors
 /// The loader's; the same every time.
-pub fn load() -> Result<(), String> {
+pub(crate) fn load() -> Result<(), String> {
     SYMBOLS.as_ref().map(|_| ()).map_err(Clone::clone)
 }
 
