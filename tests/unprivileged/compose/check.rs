@@ -232,7 +232,7 @@ pub(crate) fn try_case(case: &Case) -> bool {
     true
 }
 
-/// Whether an image written by QEMU is damaged. Leaks (exit code 3) are not damage. `check` may pass for an image that
+/// Returns whether an image written by QEMU is damaged. Leaks (exit code 3) are not damage. `check` may pass for an image that
 /// QEMU has marked as corrupt.
 fn is_damaged(path: &Path) -> bool {
     let check = Command::new("qemu-img")
