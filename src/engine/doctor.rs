@@ -5,18 +5,42 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
+use super::state::{Engine, Inner};
 use super::view::HealthCheckView;
-use super::{Inner, jobs};
 use snapdeck_model::{Check, HealthReport, HostName, Result};
 
 /// The net under the deadlines of a host's single steps.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(180);
 
-/// See [`super::Engine::examine`].
+impl Engine {
+    /// Begins to examine hosts, and with `bucket` the bucket, all at the same time; what was found of each comes
+    /// into the view ([`View::patients`]) as soon as it is there, within three minutes. What is being examined
+    /// already is not begun anew.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a host that is not in the settings: then nothing is begun.
+    pub fn run_health_checks(&self, hosts: &[HostName], bucket: bool) -> Result<()> {
+        run_checks(&self.inner, hosts, bucket)
+    }
+
+    /// [`Engine::examine`] of all hosts and the bucket.
+    pub fn run_all_health_checks(&self) {
+        let hosts: Vec<HostName> = self
+            .inner
+            .hosts
+            .iter()
+            .map(|host| host.name().clone())
+            .collect();
+        // None of them is unknown.
+        let _ = self.run_health_checks(&hosts, true);
+    }
+}
+
+/// See [`Engine::run_health_checks`].
 pub(super) fn run_checks(inner: &Arc<Inner>, hosts: &[HostName], bucket: bool) -> Result<()> {
     let mut found = Vec::new();
     for name in hosts {
-        found.push(jobs::find_host(inner, name)?.1.clone());
+        found.push(inner.find_host(name)?.1.clone());
     }
     let accel = inner.settings.sandbox.accel;
     for host in found {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 
-use super::Inner;
+use super::state::Inner;
 use super::view::{BucketView, HealthCheckView, HostView, Link, View};
 use snapdeck_bucket::Bucket;
 use snapdeck_host::{HostInventory, ScanCache};

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::Engine;
+use super::state::Engine;
 use super::view::{BucketView, HostView, View};
 use snapdeck_model::{HostName, Object, Sandbox, Snapshot};
 

@@ -9,12 +9,13 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::journal::JournalEntry;
+use super::resource_locks;
 use super::scheduler::JobPermit;
-use super::view::{JobId, JobState, JobView, LogLine};
+use super::state::{Engine, Inner};
+use super::view::{JobId, JobState, JobView, LogLine, View};
 use super::wording::operation_title;
-use super::{Inner, resource_locks};
 use snapdeck_host::{Host, RetryPolicy};
-use snapdeck_model::{Error, HostName, Kind, Operation, Outcome, Phase, ProgressCell, Result};
+use snapdeck_model::{Error, Kind, Operation, Outcome, Phase, ProgressCell, Result};
 use snapdeck_ops::FetchHandle;
 
 /// Finished jobs that are kept; the oldest go first.
@@ -22,35 +23,70 @@ const MAX_FINISHED_JOBS: usize = 200;
 /// Lines kept of one job's log; the first ones stay, they say how it began.
 const MAX_LOG_LINES: usize = 500;
 
-/// The jobs that are not over, with what their views need not show.
-#[derive(Default)]
-pub(super) struct JobTable {
-    last_id: u64,
-    active: Vec<ActiveJob>,
-}
+impl Engine {
+    /// Takes an operation on as a job.
+    ///
+    /// # Errors
+    /// `Unsupported` where another job works on the same sandbox, snapshot or object; `InvalidInput` for a host that
+    /// is not in the settings.
+    pub fn submit(&self, operation: Operation) -> Result<JobId> {
+        let mut taken = submit(&self.inner, vec![operation]);
+        taken
+            .pop()
+            .unwrap_or_else(|| Err(Error::new(Kind::Failed, "the operation was not accepted")))
+    }
 
-struct ActiveJob {
-    id: JobId,
-    title: String,
-    locks: Vec<resource_locks::ResourceLock>,
-    cancel: CancellationToken,
-}
+    /// Takes operations on, a job each; what came of each stands in their order. Pulls of one snapshot run
+    /// together, in one of the places of `jobs.parallel`, and each byte is fetched from the bucket once for all of
+    /// their hosts.
+    ///
+    /// # Errors
+    /// Of each as [`Engine::submit`]'s: one that is refused does not stop the others.
+    pub fn submit_all(&self, operations: Vec<Operation>) -> Vec<Result<JobId>> {
+        submit(&self.inner, operations)
+    }
 
-pub(super) fn find_host<'a>(inner: &'a Inner, name: &HostName) -> Result<(usize, &'a Host)> {
-    inner
-        .hosts
-        .iter()
-        .enumerate()
-        .find(|(_, host)| host.name() == name)
-        .ok_or_else(|| {
-            let known: Vec<&str> = inner
-                .hosts
-                .iter()
-                .map(|host| host.name().as_str())
-                .collect();
-            Error::new(Kind::InvalidInput, format!("host {name} is not configured"))
-                .hint(format!("known hosts: {}", known.join(", ")))
-        })
+    /// Takes operations on as a chain, a job each, all or none: each begins when the one before it has ended well,
+    /// and fails with its error where it has not.
+    ///
+    /// # Errors
+    /// As [`Engine::submit`]'s. The jobs of a chain do not compete with each other.
+    pub fn submit_chain(&self, operations: Vec<Operation>) -> Result<Vec<JobId>> {
+        submit_chain(&self.inner, operations)
+    }
+
+    /// Waits until the job is over and returns what came of it. Jobs end: each of their steps has a
+    /// deadline or can be cancelled.
+    ///
+    /// # Errors
+    /// The job's own; `NotFound` for a job that is not (any more) known.
+    pub async fn wait(&self, id: JobId) -> Result<Outcome> {
+        let unknown = || Error::new(Kind::NotFound, format!("there is no job {}", id.0));
+        let mut watch = self.watch();
+        let over = |view: &Arc<View>| view.job(id).is_none_or(|job| job.state.is_finished());
+        let view = watch.wait_for(over).await.map_err(|_| unknown())?;
+        match view.job(id).map(|job| &job.state) {
+            Some(JobState::Finished(outcome)) => Ok(outcome.clone()),
+            Some(JobState::Failed(error)) => Err(error.clone()),
+            _ => Err(unknown()),
+        }
+    }
+
+    /// Stops a job; acknowledged at once, its clean-up is part of it. A job that is over stays as it is.
+    pub fn cancel(&self, id: JobId) {
+        cancel(&self.inner, id);
+    }
+
+    /// Forgets a job that is over.
+    pub fn dismiss(&self, id: JobId) {
+        dismiss(&self.inner, id);
+    }
+
+    /// Moves a job that waits for its turn by so many places towards the end of the queue, or below 0 towards its
+    /// front, with those it shares a fetch with.
+    pub fn shift(&self, id: JobId, by: isize) {
+        shift(&self.inner, id, by);
+    }
 }
 
 /// An operation that was taken on.
@@ -171,7 +207,7 @@ pub(super) fn submit_chain_since(
 
 /// Takes back the acceptance of a job that has not begun.
 fn remove_view(inner: &Inner, id: JobId) {
-    inner.jobs().active.retain(|live| live.id != id);
+    inner.jobs().remove(id);
     inner.publish(|view| view.jobs.retain(|job| job.id != id));
 }
 
@@ -186,43 +222,13 @@ fn accept(
 ) -> Result<AcceptedJob> {
     let host = operation
         .host()
-        .map(|name| find_host(inner, name))
+        .map(|name| inner.find_host(name))
         .transpose()?;
-    let wanted = resource_locks::locks_for(&operation);
     let cancel = inner.stop.child_token();
     let cell = Arc::new(ProgressCell::default());
-    let id = {
-        let mut table = inner.jobs();
-        let clash = table
-            .active
-            .iter()
-            .filter(|live| !friends.contains(&live.id))
-            .find_map(|live| {
-                resource_locks::conflict(&wanted, &live.locks).map(|claim| (live, claim))
-            });
-        if let Some((live, claim)) = clash {
-            return Err(Error::new(
-                Kind::Conflict,
-                format!(
-                    "cannot {} while job {} ({}) works on {}",
-                    operation_title(&operation),
-                    live.id.0,
-                    live.title,
-                    claim.resource
-                ),
-            )
-            .hint("wait until it has finished, or cancel it"));
-        }
-        table.last_id += 1;
-        let id = JobId(table.last_id);
-        table.active.push(ActiveJob {
-            id,
-            title: operation_title(&operation),
-            locks: wanted,
-            cancel: cancel.clone(),
-        });
-        id
-    };
+    let title = operation_title(&operation);
+    let locks = resource_locks::locks_for(&operation);
+    let id = inner.jobs().add(&title, locks, friends, cancel.clone())?;
     if let Some(journal) = inner.journal.get() {
         let location = inner.bucket.location();
         let mut note = JournalEntry::new(operation.clone(), asked, &inner.settings, location);
@@ -392,7 +398,7 @@ fn finish(inner: &Inner, id: JobId, title: &str, cell: &ProgressCell, result: Re
             JobState::Failed(error)
         }
     };
-    inner.jobs().active.retain(|live| live.id != id);
+    inner.jobs().remove(id);
     inner.publish(|view| {
         edit(&mut view.jobs, id, |job| {
             job.state = state;
@@ -427,12 +433,7 @@ pub(super) fn cancel(inner: &Inner, id: JobId) {
 
 /// Stops a job; what the journal has of it stays.
 pub(super) fn interrupt(inner: &Inner, id: JobId) {
-    let token = inner
-        .jobs()
-        .active
-        .iter()
-        .find(|live| live.id == id)
-        .map(|live| live.cancel.clone());
+    let token = inner.jobs().cancel_token(id);
     if let Some(token) = token {
         update(inner, id, |job| {
             if !job.state.is_finished() {

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::view::JobId;
+use super::view::{InterruptedId, JobId};
 use snapdeck_model::settings::Settings;
 use snapdeck_model::{Error, Kind, Operation, Result};
 
@@ -234,6 +234,26 @@ impl Journal {
     pub(crate) fn remove_entry(path: &Path) {
         if let Err(error) = fs::remove_file(path) {
             tracing::warn!("cannot remove {}: {error}", path.display());
+        }
+    }
+}
+
+/// Something that was left, and its notes.
+pub(super) struct InterruptedEntry {
+    pub id: InterruptedId,
+    pub requested_at: Timestamp,
+    pub entries: Vec<(PathBuf, JournalEntry)>,
+}
+
+impl InterruptedEntry {
+    pub(crate) fn operations(&self) -> Vec<Operation> {
+        let notes = self.entries.iter();
+        notes.map(|(_, note)| note.operation.clone()).collect()
+    }
+
+    pub(crate) fn remove(&self) {
+        for (path, _) in &self.entries {
+            Journal::remove_entry(path);
         }
     }
 }

@@ -1,16 +1,16 @@
 //! What manifests tell of one snapshot: asked for when somebody looks at it, never for all there are.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, stream};
 
-use super::{Engine, Inner, Link};
+use super::state::{Engine, Inner};
+use super::view::{Link, Parents};
 use snapdeck_host::Host;
 use snapdeck_model::{
-    Annotations, AnnotationsPatch, Error, HostName, Kind, Lineage, LineageIndex, MAX_PARENTS,
-    Manifest, Object, PullCost, Result, Snapshot, SnapshotName,
+    Error, HostName, Kind, Lineage, LineageIndex, MAX_PARENTS, Manifest, Object, PullCost, Result,
+    Snapshot, SnapshotName,
 };
 
 /// Snapshots of a host whose manifests are read to compare with one; more are not compared.
@@ -19,66 +19,6 @@ const MAX_HOST_MANIFESTS: usize = 200;
 const MAX_TREE_OBJECTS: usize = 200;
 /// Manifests read from a host at once.
 const MAX_MANIFEST_READS: usize = 4;
-/// Manifests that are kept: of images of 40 GiB, 40 MiB.
-const MAX_CACHED_MANIFESTS: usize = 256;
-
-/// How long it is believed that there is no manifest beside an image: it may get one while it stays the same.
-const MISSING_MANIFEST_TTL: Duration = Duration::from_secs(60);
-
-/// Manifests that were read, each while its image is the same.
-#[derive(Default)]
-pub(super) struct ManifestCache {
-    entries: HashMap<(Option<HostName>, SnapshotName), CachedManifest>,
-}
-
-struct CachedManifest {
-    /// Tells the image from others of its name.
-    fingerprint: String,
-    cached_at: Instant,
-    manifest: Option<Arc<Manifest>>,
-}
-
-impl ManifestCache {
-    /// What is known of an image's manifest.
-    fn get(
-        &self,
-        place: Option<&HostName>,
-        name: &SnapshotName,
-        mark: &str,
-    ) -> Option<Option<Arc<Manifest>>> {
-        let kept = self.entries.get(&(place.cloned(), name.clone()))?;
-        let holds = kept.manifest.is_some() || kept.cached_at.elapsed() < MISSING_MANIFEST_TTL;
-        (kept.fingerprint == mark && holds).then(|| kept.manifest.clone())
-    }
-
-    fn insert(
-        &mut self,
-        place: Option<&HostName>,
-        name: &SnapshotName,
-        mark: String,
-        manifest: Option<Arc<Manifest>>,
-    ) {
-        if self.entries.len() >= MAX_CACHED_MANIFESTS {
-            self.entries.clear();
-        }
-        let kept = CachedManifest {
-            fingerprint: mark,
-            cached_at: Instant::now(),
-            manifest,
-        };
-        self.entries.insert((place.cloned(), name.clone()), kept);
-    }
-}
-
-/// What was made from what, by the manifests of all that the view shows.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Parents {
-    /// The snapshot that each was made from, where that is known.
-    pub parents: BTreeMap<SnapshotName, SnapshotName>,
-    /// Snapshots whose manifests were not read, because they are too many or did not come.
-    pub unread_count: usize,
-}
-
 impl Engine {
     /// What was made from what, of all that is seen in the bucket and on the hosts that answer. A manifest in the
     /// bucket is asked before one on a host: it is nearer, and says the same.
@@ -193,74 +133,6 @@ impl Engine {
             false => None,
         };
         Ok((family, object))
-    }
-
-    /// What is said of a snapshot: on the host where one is given, and in the bucket where that is asked for.
-    ///
-    /// # Errors
-    /// `Unreachable`.
-    pub async fn annotations(
-        &self,
-        host: Option<&HostName>,
-        bucket: bool,
-        name: &SnapshotName,
-    ) -> Result<(Option<Annotations>, Option<Annotations>)> {
-        let here = match host {
-            Some(host) => self.host(host)?.annotations(name).await?,
-            None => None,
-        };
-        let there = match bucket {
-            true => self.inner.bucket.annotations(name).await?,
-            false => None,
-        };
-        Ok((here, there))
-    }
-
-    /// Changes what is said of a snapshot on a host.
-    ///
-    /// # Errors
-    /// `NotFound`; `Unsupported` while somebody works on it, or where what lies beside it is no manifest; `Unreachable`.
-    pub async fn annotate_snapshot(
-        &self,
-        host: &HostName,
-        name: &SnapshotName,
-        change: &AnnotationsPatch,
-    ) -> Result<Annotations> {
-        self.host(host)?.annotate_snapshot(name, change).await
-    }
-
-    /// Changes what is said of an object.
-    ///
-    /// # Errors
-    /// As the store fails to answer; `Unsupported` where what lies beside the object is no manifest.
-    pub async fn annotate_object(
-        &self,
-        object: &Object,
-        change: &AnnotationsPatch,
-    ) -> Result<Annotations> {
-        self.inner.bucket.annotate(object, change).await
-    }
-
-    /// Changes what is said of a snapshot on a host, and in the bucket.
-    ///
-    /// # Errors
-    /// As [`Engine::annotate_snapshot`] and [`Engine::annotate_object`]; `NotFound` where the bucket has no such object.
-    pub async fn annotate(
-        &self,
-        host: Option<&HostName>,
-        bucket: bool,
-        name: &SnapshotName,
-        change: &AnnotationsPatch,
-    ) -> Result<()> {
-        if let Some(host) = host {
-            self.annotate_snapshot(host, name, change).await?;
-        }
-        if bucket {
-            let gone = || Error::new(Kind::NotFound, format!("object {name} not found"));
-            let object = self.object(name).await?.ok_or_else(gone)?;
-            self.annotate_object(&object, change).await?;
-        }
-        Ok(())
     }
 
     /// A host's snapshots, as they were last seen while it is followed, else asked now.

@@ -9,12 +9,10 @@ use std::time::{Duration, Instant};
 use futures_util::future::{BoxFuture, FutureExt, join3};
 use tokio::time::sleep;
 
-use super::view::{HostView, Link};
-use super::{Engine, Inner, jobs};
-use snapdeck_host::{Host, VncTunnel};
-use snapdeck_model::{
-    AgentChannel, Error, Guest, GuestAccess, HostName, Picture, Result, Sandbox, SandboxId, Stats,
-};
+use super::state::{Engine, Inner};
+use super::view::{HostView, Link, Sample, SandboxMetrics, WatchTarget};
+use snapdeck_host::Host;
+use snapdeck_model::{AgentChannel, HostName, Sandbox, SandboxId, Stats};
 
 /// A selection that moves on is not looked at.
 const SELECTION_DEBOUNCE: Duration = Duration::from_millis(150);
@@ -28,77 +26,6 @@ const GUEST_INFO_INTERVAL: Duration = Duration::from_secs(60);
 const ERROR_RETRY_INTERVAL: Duration = Duration::from_secs(10);
 /// Samples that are kept of a sandbox: two minutes.
 const MAX_SAMPLES: usize = 60;
-
-/// What somebody looks at.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WatchTarget {
-    /// The host.
-    pub host: HostName,
-    /// The sandbox; one with a QEMU process.
-    pub sandbox: SandboxId,
-    /// Its screen, too?
-    pub include_screen: bool,
-}
-
-/// What it uses, at one moment.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Sample {
-    /// When.
-    pub time: Instant,
-    /// How busy its virtual CPUs are: 1.0 is all of them.
-    pub cpu: Option<f64>,
-    /// Bytes of the host's memory that it holds.
-    pub resident_bytes: Option<u64>,
-    /// Bytes a second read from its disks.
-    pub read_rate: f64,
-    /// Bytes a second written to them.
-    pub write_rate: f64,
-    /// Bytes a second received.
-    pub receive_rate: f64,
-    /// Bytes a second sent.
-    pub send_rate: f64,
-    /// Bytes that its overlay takes.
-    pub overlay_bytes: Option<u64>,
-}
-
-/// What the sandbox that is looked at does.
-#[derive(Debug, Clone)]
-pub struct SandboxMetrics {
-    /// Who.
-    pub target: WatchTarget,
-    /// What it used of late, oldest first, a sample about every two seconds.
-    pub samples: VecDeque<Sample>,
-    /// When its QEMU process was started, where that is known.
-    pub started_at: Option<Instant>,
-    /// How it is reached, once that is known.
-    pub guest_access: Option<GuestAccess>,
-    /// What its agent says.
-    pub guest: Option<Guest>,
-    /// Its screen.
-    pub screen: Option<Arc<Picture>>,
-    /// Why there is no (newer) picture of it.
-    pub screen_error: Option<Error>,
-    /// Why there are no newer samples.
-    pub error: Option<Error>,
-}
-
-impl SandboxMetrics {
-    fn new(look: WatchTarget, samples: VecDeque<Sample>) -> Self {
-        Self {
-            target: look,
-            samples,
-            started_at: None,
-            guest_access: None,
-            guest: None,
-            screen: None,
-            screen_error: None,
-            error: None,
-        }
-    }
-}
-
-/// Tunnels that were asked for, by host and sandbox.
-pub(super) type Tunnels = HashMap<(HostName, SandboxId), Arc<VncTunnel>>;
 
 impl Engine {
     /// Tells what somebody looks at now: a sandbox with a QEMU process, or nothing. It is asked what it does as long
@@ -114,20 +41,6 @@ impl Engine {
     /// Woken when there is news of what is looked at; `None` where nothing is.
     pub fn metrics(&self) -> tokio::sync::watch::Receiver<Option<Arc<SandboxMetrics>>> {
         self.inner.metrics.subscribe()
-    }
-
-    /// A URL for a VNC viewer on this machine, `vnc://ADDRESS:PORT`, and whether it leads through a tunnel, which is
-    /// opened for it where it must be and stands until the engine ends.
-    ///
-    /// # Errors
-    /// `Unsupported` where the sandbox has no VNC server that can be reached; `NotFound`; `Unreachable`.
-    pub async fn viewer_url(&self, host: &HostName, sandbox: &SandboxId) -> Result<(String, bool)> {
-        let key = (host.clone(), sandbox.clone());
-        let before = self.inner.tunnels().get(&key).cloned();
-        let tunnel = self.host(host)?.open_tunnel(sandbox, before).await?;
-        let answer = (tunnel.url(), tunnel.is_forwarded());
-        self.inner.tunnels().insert(key, tunnel);
-        Ok(answer)
     }
 }
 
@@ -181,7 +94,7 @@ fn show(inner: &Inner, change: impl FnOnce(&mut SandboxMetrics)) {
 }
 
 async fn watch(inner: &Inner, look: &WatchTarget, meters: &mut MeterSet) {
-    let Ok((index, host)) = jobs::find_host(inner, &look.host) else {
+    let Ok((index, host)) = inner.find_host(&look.host) else {
         return pending().await;
     };
     sleep(SELECTION_DEBOUNCE).await;

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 
-use super::Engine;
+use super::state::Engine;
 use snapdeck_host::{Host, HostInventory};
 use snapdeck_model::{
     Candidate, HostName, ImageIdentity, Leftover, Object, Operation, PrunePlan, PruneRule, Result,

@@ -1,38 +1,44 @@
 //! What processes before this one have left in the journal. It is moved into this one's own, so that it is not lost
 //! when this one ends, too, and stays there until somebody decides what becomes of it.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
-use jiff::Timestamp;
-
-use super::journal::{Journal, JournalEntry};
+use super::jobs;
+use super::journal::{InterruptedEntry, Journal, JournalEntry};
+use super::state::{Engine, Inner};
 use super::view::{InterruptedId, InterruptedJob, JobId};
 use super::wording::operation_title;
-use super::{Engine, Inner, jobs};
 use snapdeck_model::{Operation, Result};
 
-/// Something that was left, and its notes.
-pub(super) struct InterruptedEntry {
-    id: InterruptedId,
-    requested_at: Timestamp,
-    entries: Vec<(PathBuf, JournalEntry)>,
-}
-
-impl InterruptedEntry {
-    fn operations(&self) -> Vec<Operation> {
-        let notes = self.entries.iter();
-        notes.map(|(_, note)| note.operation.clone()).collect()
-    }
-
-    fn remove(&self) {
-        for (path, _) in &self.entries {
-            Journal::remove_entry(path);
-        }
-    }
-}
-
 impl Engine {
+    /// Is what is taken on noted, so that the next start can go on with it?
+    pub fn has_journal(&self) -> bool {
+        self.inner.journal.get().is_some()
+    }
+
+    /// From here on notes in the directory `state` what is taken on, until it is over. Several processes may share
+    /// one directory.
+    ///
+    /// # Errors
+    /// `Failed` where it cannot be written there.
+    pub fn open_journal(&self, state: &Path) -> Result<()> {
+        let journal = Journal::open(state)?;
+        // A second one would forget what the first one holds.
+        let _ = self.inner.journal.set(journal);
+        Ok(())
+    }
+
+    /// Takes on again, oldest first, what processes that are gone have left in the journal: a pull goes on where it
+    /// was, anything else begins anew. What was cancelled is over, and what is older than a day is dropped with a
+    /// warning. What became of each, with its title.
+    ///
+    /// # Errors
+    /// Of each as [`Engine::submit`]'s.
+    pub fn resume_unfinished(&self) -> Vec<(String, Result<JobId>)> {
+        resume_all(&self.inner)
+    }
+
     /// Finds what processes that are gone have left in the journal, and shows it in the view.
     pub fn load_interrupted(&self) {
         load(&self.inner);

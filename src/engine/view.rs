@@ -1,5 +1,6 @@
 //! What the engine shows: immutable, owned, shared where nothing changed.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -7,8 +8,8 @@ use jiff::Timestamp;
 
 use super::wording::operation_title;
 use snapdeck_model::{
-    Error, HealthReport, HostName, Method, Object, Operation, Outcome, Progress, ProgressCell,
-    Sandbox, Snapshot,
+    Error, Guest, GuestAccess, HealthReport, HostName, Method, Object, Operation, Outcome, Picture,
+    Progress, ProgressCell, Sandbox, SandboxId, Snapshot, SnapshotName,
 };
 
 /// Everything there is to show, immutable. Parts that did not change are shared with the view before.
@@ -169,6 +170,83 @@ impl JobView {
     pub fn progress(&self) -> Progress {
         self.progress_cell.sample()
     }
+}
+
+/// What somebody looks at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WatchTarget {
+    /// The host.
+    pub host: HostName,
+    /// The sandbox; one with a QEMU process.
+    pub sandbox: SandboxId,
+    /// Its screen, too?
+    pub include_screen: bool,
+}
+
+/// What it uses, at one moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sample {
+    /// When.
+    pub time: Instant,
+    /// How busy its virtual CPUs are: 1.0 is all of them.
+    pub cpu: Option<f64>,
+    /// Bytes of the host's memory that it holds.
+    pub resident_bytes: Option<u64>,
+    /// Bytes a second read from its disks.
+    pub read_rate: f64,
+    /// Bytes a second written to them.
+    pub write_rate: f64,
+    /// Bytes a second received.
+    pub receive_rate: f64,
+    /// Bytes a second sent.
+    pub send_rate: f64,
+    /// Bytes that its overlay takes.
+    pub overlay_bytes: Option<u64>,
+}
+
+/// What the sandbox that is looked at does.
+#[derive(Debug, Clone)]
+pub struct SandboxMetrics {
+    /// Who.
+    pub target: WatchTarget,
+    /// What it used of late, oldest first, a sample about every two seconds.
+    pub samples: VecDeque<Sample>,
+    /// When its QEMU process was started, where that is known.
+    pub started_at: Option<Instant>,
+    /// How it is reached, once that is known.
+    pub guest_access: Option<GuestAccess>,
+    /// What its agent says.
+    pub guest: Option<Guest>,
+    /// Its screen.
+    pub screen: Option<Arc<Picture>>,
+    /// Why there is no (newer) picture of it.
+    pub screen_error: Option<Error>,
+    /// Why there are no newer samples.
+    pub error: Option<Error>,
+}
+
+impl SandboxMetrics {
+    pub(super) fn new(look: WatchTarget, samples: VecDeque<Sample>) -> Self {
+        Self {
+            target: look,
+            samples,
+            started_at: None,
+            guest_access: None,
+            guest: None,
+            screen: None,
+            screen_error: None,
+            error: None,
+        }
+    }
+}
+
+/// What was made from what, by the manifests of all that the view shows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Parents {
+    /// The snapshot that each was made from, where that is known.
+    pub parents: BTreeMap<SnapshotName, SnapshotName>,
+    /// Snapshots whose manifests were not read, because they are too many or did not come.
+    pub unread_count: usize,
 }
 
 impl View {
