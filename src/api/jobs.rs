@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use super::problem::{self, ApiResult, CommonErrors, ErrorBody, Problem};
 use super::{App, json_response};
-use snapdeck_engine::{JobId, JobState, JobView};
+use snapdeck_engine::{JobId, JobState, JobView, error_code};
 use snapdeck_model::{HostName, Kind, Outcome, SandboxId, SnapshotName};
 
 /// A job: one operation, waiting, running or over.
@@ -79,6 +79,19 @@ pub(crate) enum JobStatus {
     Failed,
 }
 
+impl JobStatus {
+    pub(crate) fn from_state(state: &JobState) -> Self {
+        match state {
+            JobState::Queued => Self::Queued,
+            JobState::Running => Self::Running,
+            JobState::Cancelling => Self::Cancelling,
+            JobState::Finished(_) => Self::Finished,
+            JobState::Failed(error) if error.kind() == Kind::Cancelled => Self::Cancelled,
+            JobState::Failed(_) => Self::Failed,
+        }
+    }
+}
+
 /// Why a job ended otherwise than well.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -110,14 +123,7 @@ impl JobProgress {
     pub(crate) fn from_view(job: &JobView) -> Self {
         let progress = job.progress();
         Self {
-            state: match &job.state {
-                JobState::Queued => JobStatus::Queued,
-                JobState::Running => JobStatus::Running,
-                JobState::Cancelling => JobStatus::Cancelling,
-                JobState::Finished(_) => JobStatus::Finished,
-                JobState::Failed(error) if error.kind() == Kind::Cancelled => JobStatus::Cancelled,
-                JobState::Failed(_) => JobStatus::Failed,
-            },
+            state: JobStatus::from_state(&job.state),
             phase: progress.phase.as_str().to_owned(),
             done_bytes: progress.done_bytes,
             total_bytes: progress.total_bytes,
@@ -134,7 +140,7 @@ impl Job {
             JobState::Failed(error) => {
                 let error = JobError {
                     status_code: problem::status(error.kind()).as_u16(),
-                    code: problem::error_code(error.kind()).to_owned(),
+                    code: error_code(error.kind()).to_owned(),
                     message: error.message(),
                     hint: error.hint_text().map(str::to_owned),
                 };

@@ -12,9 +12,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::App;
+use super::jobs::JobStatus;
 use super::problem::CommonErrors;
-use super::{App, problem};
-use snapdeck_engine::{Engine, JobId, JobState, JobView, Link};
+use snapdeck_engine::{Engine, JobId, JobState, JobView, Link, error_code};
 use snapdeck_model::{HostName, Outcome};
 
 /// The text form's type (Prometheus, "Exposition formats", version 0.0.4).
@@ -53,7 +54,7 @@ struct StateLabels {
 /// The counters, and the registry that writes them down.
 pub(crate) struct Metrics {
     registry: Registry,
-    finished_jobs: Family<JobLabels, Counter>,
+    completed_jobs: Family<JobLabels, Counter>,
     transferred_bytes: Family<OperationLabels, Counter>,
     durations: Family<OperationLabels, Histogram, fn() -> Histogram>,
     pauses: Histogram,
@@ -66,7 +67,7 @@ impl Metrics {
     pub(crate) fn new() -> Self {
         let mut registry = Registry::with_prefix("snapdeck");
         let metrics = Self {
-            finished_jobs: Family::default(),
+            completed_jobs: Family::default(),
             transferred_bytes: Family::default(),
             durations: Family::new_with_constructor(|| Histogram::new(JOB_DURATION_BUCKETS)),
             pauses: Histogram::new(PAUSE_DURATION_BUCKETS),
@@ -75,28 +76,32 @@ impl Metrics {
             bucket_up: Gauge::default(),
             registry: Registry::default(),
         };
-        registry.register("jobs", "Jobs that are over", metrics.finished_jobs.clone());
+        registry.register(
+            "jobs_completed",
+            "Completed jobs by operation and result",
+            metrics.completed_jobs.clone(),
+        );
         registry.register_with_unit(
-            "moved",
-            "Bytes of snapshots uploaded to or downloaded from the bucket",
+            "transferred",
+            "Size of the snapshots uploaded to and downloaded from the bucket",
             Unit::Bytes,
             metrics.transferred_bytes.clone(),
         );
         registry.register_with_unit(
             "job_duration",
-            "How long jobs ran",
+            "Run time of jobs",
             Unit::Seconds,
             metrics.durations.clone(),
         );
         registry.register_with_unit(
-            "pause",
-            "Time guests were paused by create",
+            "guest_pause_duration",
+            "Time for which create paused guests",
             Unit::Seconds,
             metrics.pauses.clone(),
         );
         registry.register(
-            "jobs_live",
-            "Jobs that are not over",
+            "jobs",
+            "Jobs that have not completed, by state",
             metrics.active_jobs.clone(),
         );
         registry.register(
@@ -116,7 +121,7 @@ impl Metrics {
     }
 
     /// Counts every job of `engine` once, when it is over. Ends with the engine.
-    pub(crate) async fn count_finished_jobs(&self, engine: &Engine) {
+    pub(crate) async fn count_completed_jobs(&self, engine: &Engine) {
         let mut views = engine.watch();
         let mut counted: HashSet<JobId> = HashSet::new();
         loop {
@@ -136,10 +141,10 @@ impl Metrics {
     fn record_job(&self, job: &JobView) {
         let operation = job.operation.verb();
         let result = match &job.state {
-            JobState::Failed(error) => problem::error_code(error.kind()),
-            _ => "done",
+            JobState::Failed(error) => error_code(error.kind()),
+            _ => "finished",
         };
-        self.finished_jobs
+        self.completed_jobs
             .get_or_create(&JobLabels { operation, result })
             .inc();
         if let (Some(started), Some(ended)) = (job.started_at, job.ended_at) {
@@ -174,19 +179,16 @@ impl Metrics {
 
     fn encode(&self, engine: &Engine, host: &HostName) -> Result<String, std::fmt::Error> {
         let view = engine.view();
-        for (state, is) in [
-            (
-                "queued",
-                (|state| *state == JobState::Queued) as fn(&JobState) -> bool,
-            ),
-            ("running", |state| {
-                matches!(state, JobState::Running | JobState::Cancelling)
-            }),
+        for (state, status) in [
+            ("queued", JobStatus::Queued),
+            ("running", JobStatus::Running),
+            ("cancelling", JobStatus::Cancelling),
         ] {
-            let count = view.jobs.iter().filter(|job| is(&job.state)).count();
+            let jobs = view.jobs.iter();
+            let count = jobs.filter(|job| JobStatus::from_state(&job.state) == status);
             self.active_jobs
                 .get_or_create(&StateLabels { state })
-                .set(count as i64);
+                .set(count.count() as i64);
         }
         let host = view.host(host).is_some_and(|host| host.link == Link::Up);
         self.host_up.set(host.into());

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::{IntoResponses, ToSchema};
 
+use snapdeck_engine::error_code;
 use snapdeck_model::{Error, Kind};
 
 /// What a failed call answers.
@@ -17,8 +18,8 @@ pub(crate) struct ErrorBody {
     /// The HTTP status.
     #[schema(minimum = 400, maximum = 599)]
     status_code: u16,
-    /// What sort of failure it is, for programs: `badInput`, `unauthorized`, `forbidden`, `notFound`,
-    /// `methodNotAllowed`, `timeout`, `refused`, `cancelled`, `tooLarge`, `keyReused`, `failed`, `unreachable`,
+    /// What sort of failure it is, for programs: `invalidInput`, `unauthorized`, `forbidden`, `notFound`,
+    /// `methodNotAllowed`, `timeout`, `conflict`, `cancelled`, `tooLarge`, `keyReused`, `failed`, `unreachable`,
     /// `damaged`, `shuttingDown`, `busy`, `noSpace`.
     code: String,
     /// What failed, on what, and why.
@@ -60,20 +61,6 @@ pub(crate) fn status(kind: Kind) -> StatusCode {
     }
 }
 
-/// The word of a failure in JSON.
-pub(crate) fn error_code(kind: Kind) -> &'static str {
-    match kind {
-        Kind::InvalidInput => "badInput",
-        Kind::NotFound => "notFound",
-        Kind::Conflict => "refused",
-        Kind::Cancelled => "cancelled",
-        Kind::Unreachable => "unreachable",
-        Kind::Damaged => "damaged",
-        Kind::NoSpace => "noSpace",
-        Kind::Failed => "failed",
-    }
-}
-
 impl Problem {
     fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         Self {
@@ -97,7 +84,7 @@ impl Problem {
 
     /// 400: what was sent cannot be meant.
     pub(crate) fn invalid_input(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "badInput", message)
+        Self::new(StatusCode::BAD_REQUEST, "invalidInput", message)
     }
 
     /// 401 (RFC 6750, section 3).
@@ -145,7 +132,7 @@ impl Problem {
     /// 409: a key whose job nobody remembers.
     pub(crate) fn key_expired() -> Self {
         let message = "this Idempotency-Key was used, and the result of its job is no longer known";
-        Self::new(StatusCode::CONFLICT, "refused", message)
+        Self::new(StatusCode::CONFLICT, "conflict", message)
             .hint("check the current state and use a new key")
     }
 
@@ -275,7 +262,7 @@ pub(crate) enum JobErrors {
     /// The body did not come in time.
     #[response(status = 408)]
     RequestTimeout(#[to_schema] ErrorBody),
-    /// Wrong state, in use, or there already (`refused`); the Idempotency-Key was used for another request
+    /// Wrong state, in use, or there already (`conflict`); the Idempotency-Key was used for another request
     /// (`keyReused`); or somebody cancelled the job (`cancelled`).
     #[response(status = 409)]
     Conflict(#[to_schema] ErrorBody),

@@ -77,8 +77,12 @@ pub async fn serve(
         }
     }
     let counting = app.clone();
-    let counting =
-        tokio::spawn(async move { counting.metrics.count_finished_jobs(&counting.engine).await });
+    let counting = tokio::spawn(async move {
+        counting
+            .metrics
+            .count_completed_jobs(&counting.engine)
+            .await
+    });
     let door = ConnectionHandler {
         router: router(app.clone()),
         tls,

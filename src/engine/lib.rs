@@ -46,7 +46,7 @@ pub use view::{
     BucketView, HealthCheckView, HostView, InterruptedId, InterruptedJob, JobId, JobState, JobView,
     Link, LogLine, Parents, Sample, SandboxMetrics, View, WatchTarget,
 };
-pub use wording::{leftover_label, operation_title, pause_summary, transfer_summary};
+pub use wording::{error_code, leftover_label, operation_title, pause_summary, transfer_summary};
 
 /// How long [`Engine::shutdown`] waits for jobs to clean up.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);

@@ -267,7 +267,7 @@ fn the_rest_of_the_reference() {
     api.get("/snapshots/info?snapshot=nope")
         .failed(404, "notFound", &["nope"]);
     api.post("/snapshots/remove", &json!({"snapshot": "base"}))
-        .failed(409, "refused", &[&id]);
+        .failed(409, "conflict", &[&id]);
     assert_eq!(
         api.get("/sandboxes").is(200)[0]["id"].as_str().map(|_| ()),
         Some(())
