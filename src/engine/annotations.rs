@@ -1,4 +1,4 @@
-//! Notes, labels and pins of snapshots, on a host and in the bucket.
+//! Annotations (note, labels, pin) of snapshots, on a host and in the bucket.
 
 use super::state::Engine;
 use snapdeck_model::{
@@ -6,7 +6,7 @@ use snapdeck_model::{
 };
 
 impl Engine {
-    /// What is said of a snapshot: on the host where one is given, and in the bucket where that is asked for.
+    /// Returns the annotations of a snapshot: on `host`, if given, and in the bucket, if requested.
     ///
     /// # Errors
     /// `Unreachable`.
@@ -16,43 +16,44 @@ impl Engine {
         bucket: bool,
         name: &SnapshotName,
     ) -> Result<(Option<Annotations>, Option<Annotations>)> {
-        let here = match host {
+        let on_host = match host {
             Some(host) => self.host(host)?.annotations(name).await?,
             None => None,
         };
-        let there = match bucket {
+        let in_bucket = match bucket {
             true => self.inner.bucket.annotations(name).await?,
             false => None,
         };
-        Ok((here, there))
+        Ok((on_host, in_bucket))
     }
 
-    /// Changes what is said of a snapshot on a host.
+    /// Changes the annotations of a snapshot on a host.
     ///
     /// # Errors
-    /// `NotFound`; `Unsupported` while somebody works on it, or where what lies beside it is no manifest; `Unreachable`.
+    /// `NotFound`; `Conflict` while the snapshot is locked, or where its manifest is not one of snapdeck;
+    /// `Unreachable`.
     pub async fn annotate_snapshot(
         &self,
         host: &HostName,
         name: &SnapshotName,
-        change: &AnnotationsPatch,
+        patch: &AnnotationsPatch,
     ) -> Result<Annotations> {
-        self.host(host)?.annotate_snapshot(name, change).await
+        self.host(host)?.annotate_snapshot(name, patch).await
     }
 
-    /// Changes what is said of an object.
+    /// Changes the annotations of an object.
     ///
     /// # Errors
-    /// As the store fails to answer; `Unsupported` where what lies beside the object is no manifest.
+    /// `Conflict` where its manifest is not one of snapdeck; those of the bucket.
     pub async fn annotate_object(
         &self,
         object: &Object,
-        change: &AnnotationsPatch,
+        patch: &AnnotationsPatch,
     ) -> Result<Annotations> {
-        self.inner.bucket.annotate(object, change).await
+        self.inner.bucket.annotate(object, patch).await
     }
 
-    /// Changes what is said of a snapshot on a host, and in the bucket.
+    /// Changes the annotations of a snapshot on a host, if given, and in the bucket, if requested.
     ///
     /// # Errors
     /// As [`Engine::annotate_snapshot`] and [`Engine::annotate_object`]; `NotFound` where the bucket has no such object.
@@ -61,15 +62,15 @@ impl Engine {
         host: Option<&HostName>,
         bucket: bool,
         name: &SnapshotName,
-        change: &AnnotationsPatch,
+        patch: &AnnotationsPatch,
     ) -> Result<()> {
         if let Some(host) = host {
-            self.annotate_snapshot(host, name, change).await?;
+            self.annotate_snapshot(host, name, patch).await?;
         }
         if bucket {
-            let gone = || Error::new(Kind::NotFound, format!("object {name} not found"));
-            let object = self.object(name).await?.ok_or_else(gone)?;
-            self.annotate_object(&object, change).await?;
+            let not_found = || Error::new(Kind::NotFound, format!("object {name} not found"));
+            let object = self.object(name).await?.ok_or_else(not_found)?;
+            self.annotate_object(&object, patch).await?;
         }
         Ok(())
     }

@@ -1,9 +1,10 @@
-//! The engine: one cheap handle for every face. It hands out immutable views and takes commands.
+//! The engine behind the front ends (console, command line, HTTP API): it publishes immutable views and accepts
+//! operations as jobs.
 //!
 //! ```text
-//! hosts, bucket --survey, list--> inventory --\
-//!                                              View --> faces --Operation--> jobs --> ops
-//!                       jobs, their states ----/
+//! hosts, bucket --scan, list--> inventory --\
+//!                                            View --> front ends --Operation--> jobs --> ops
+//!                                    jobs --/
 //! ```
 
 mod annotations;
@@ -48,16 +49,14 @@ pub use view::{
 };
 pub use wording::{error_code, leftover_label, operation_title, pause_summary, transfer_summary};
 
-/// How long [`Engine::shutdown`] waits for jobs to clean up.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long the connections to the hosts have to end.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Engine {
-    /// An engine for `settings`; must be called inside a tokio runtime. Nothing is opened yet.
+    /// Returns an engine for `settings`. Opens no connection; must be called inside a tokio runtime.
     ///
     /// # Errors
-    /// `InvalidInput` where a host's settings cannot be served.
+    /// `InvalidInput` for a host with invalid settings.
     pub async fn new(settings: Settings) -> Result<Self> {
         let hosts = settings
             .hosts
@@ -89,12 +88,12 @@ impl Engine {
         })
     }
 
-    /// Settings in force.
+    /// Returns the settings in use.
     pub fn settings(&self) -> &Settings {
         &self.inner.settings
     }
 
-    /// Begins to follow all hosts and the bucket, into the view, and what is looked at. Returns at once.
+    /// Starts to update the view from all hosts and the bucket, and the metrics of the watched sandbox. Returns at once.
     pub fn follow(&self) {
         for index in 0..self.inner.hosts.len() {
             tokio::spawn(inventory::follow_host(self.inner.clone(), index));
@@ -103,29 +102,29 @@ impl Engine {
         tokio::spawn(metrics::follow(self.inner.clone()));
     }
 
-    /// The newest view.
+    /// Returns the current view.
     pub fn view(&self) -> Arc<View> {
         self.inner.view.borrow().clone()
     }
 
-    /// Woken when there is a newer view (never for progress).
+    /// Returns a receiver of new views. The progress of jobs does not make a new view.
     pub fn watch(&self) -> watch::Receiver<Arc<View>> {
         self.inner.view.subscribe()
     }
 
-    /// Asks all hosts and the bucket again, now. Returns at once.
+    /// Requests a new scan of all hosts and a new listing of the bucket. Returns at once.
     pub fn refresh(&self) {
         self.inner.host_refresh.iter().for_each(Notify::notify_one);
         self.inner.bucket_refresh.notify_one();
     }
 
-    /// Ends: cancels what runs, waits, 30 s at most, until it has cleaned up, and leaves the hosts.
+    /// Cancels all jobs, waits at most 30 s for their cleanup, and disconnects from the hosts.
     pub async fn shutdown(&self) {
         self.stop_jobs(SHUTDOWN_TIMEOUT, |id| self.cancel(id)).await;
     }
 
-    /// As [`Engine::shutdown`], within `deadline`, but what runs stays in the journal, for the next start, with what
-    /// it can go on from.
+    /// As [`Engine::shutdown`], within `deadline`, but unfinished jobs stay in the journal with their partial results:
+    /// the next start can resume them.
     pub async fn suspend(&self, deadline: Duration) {
         self.inner.suspend_token.cancel();
         self.stop_jobs(deadline, |id| jobs::interrupt(&self.inner, id))
@@ -137,13 +136,13 @@ impl Engine {
         ids.into_iter().for_each(stop);
         let mut watch = self.watch();
         let idle = |view: &Arc<View>| view.jobs.iter().all(|job| job.state.is_finished());
-        // Past the deadline the guards on the hosts do what is left to do.
+        // After the deadline the watchdogs on the hosts clean up.
         let _ = tokio::time::timeout(deadline, watch.wait_for(idle)).await;
         self.inner.stop.cancel();
-        // What an examination has put into the bucket goes with it.
-        let idle = |view: &Arc<View>| view.health_checks.iter().all(|patient| !patient.is_running);
+        // A running health check removes its test objects from the bucket.
+        let idle = |view: &Arc<View>| view.health_checks.iter().all(|check| !check.is_running);
         let _ = tokio::time::timeout(deadline, watch.wait_for(idle)).await;
-        let leave = join_all(self.inner.hosts.iter().map(Host::disconnect));
-        let _ = tokio::time::timeout(DISCONNECT_TIMEOUT, leave).await;
+        let disconnected = join_all(self.inner.hosts.iter().map(Host::disconnect));
+        let _ = tokio::time::timeout(DISCONNECT_TIMEOUT, disconnected).await;
     }
 }

@@ -1,4 +1,4 @@
-//! Manifests that were read, each while its image is the same.
+//! Manifests that were read, each valid while its image is unchanged.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use snapdeck_model::{HostName, Manifest, SnapshotName};
 
-/// Manifests that are kept: of images of 40 GiB, 40 MiB.
+/// Takes 40 MiB for images of 40 GiB.
 const MAX_CACHED_MANIFESTS: usize = 256;
 
-/// How long it is believed that there is no manifest beside an image: it may get one while it stays the same.
+/// An unchanged image without a manifest may get one.
 const MISSING_MANIFEST_TTL: Duration = Duration::from_secs(60);
 
 #[derive(Default)]
@@ -18,40 +18,43 @@ pub(super) struct ManifestCache {
 }
 
 struct CachedManifest {
-    /// Tells the image from others of its name.
+    /// Identifies the image.
     fingerprint: String,
     cached_at: Instant,
     manifest: Option<Arc<Manifest>>,
 }
 
 impl ManifestCache {
-    /// What is known of an image's manifest.
+    /// Returns the cached manifest, `Some(None)` where the image is known to have none, and `None` where it is not cached.
+    ///
+    /// `host` is `None` for the bucket.
     pub(crate) fn get(
         &self,
-        place: Option<&HostName>,
+        host: Option<&HostName>,
         name: &SnapshotName,
-        mark: &str,
+        fingerprint: &str,
     ) -> Option<Option<Arc<Manifest>>> {
-        let kept = self.entries.get(&(place.cloned(), name.clone()))?;
-        let holds = kept.manifest.is_some() || kept.cached_at.elapsed() < MISSING_MANIFEST_TTL;
-        (kept.fingerprint == mark && holds).then(|| kept.manifest.clone())
+        let cached = self.entries.get(&(host.cloned(), name.clone()))?;
+        let is_fresh =
+            cached.manifest.is_some() || cached.cached_at.elapsed() < MISSING_MANIFEST_TTL;
+        (cached.fingerprint == fingerprint && is_fresh).then(|| cached.manifest.clone())
     }
 
     pub(crate) fn insert(
         &mut self,
-        place: Option<&HostName>,
+        host: Option<&HostName>,
         name: &SnapshotName,
-        mark: String,
+        fingerprint: String,
         manifest: Option<Arc<Manifest>>,
     ) {
         if self.entries.len() >= MAX_CACHED_MANIFESTS {
             self.entries.clear();
         }
-        let kept = CachedManifest {
-            fingerprint: mark,
+        let cached = CachedManifest {
+            fingerprint,
             cached_at: Instant::now(),
             manifest,
         };
-        self.entries.insert((place.cloned(), name.clone()), kept);
+        self.entries.insert((host.cloned(), name.clone()), cached);
     }
 }

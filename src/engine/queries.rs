@@ -1,4 +1,4 @@
-//! Reads from the hosts and the bucket, without the view.
+//! Reads from the hosts and the bucket that bypass the view.
 
 use futures_util::TryStreamExt;
 
@@ -11,10 +11,10 @@ use snapdeck_model::{
 use snapdeck_ops::SnapshotRequest;
 
 impl Engine {
-    /// What a push would do, found out now; moves nothing.
+    /// Returns what a push would do. Uploads nothing.
     ///
     /// # Errors
-    /// As a push: `Unsupported` where the sandbox is neither stopped nor paused; `NotFound`; `Unreachable`.
+    /// `Conflict` where the sandbox is neither stopped nor paused; `NotFound`; `Unreachable`.
     pub async fn plan_push(
         &self,
         host: &HostName,
@@ -23,37 +23,37 @@ impl Engine {
         compact: bool,
     ) -> Result<PushPlan> {
         let inner = &self.inner;
-        let wish = SnapshotRequest::new(name, false, compact);
+        let request = SnapshotRequest::new(name, false, compact);
         let zstd = inner.settings.push.zstd_enabled;
-        snapdeck_ops::plan_push(self.host(host)?, &inner.bucket, sandbox, &wish, zstd).await
+        snapdeck_ops::plan_push(self.host(host)?, &inner.bucket, sandbox, &request, zstd).await
     }
 
-    /// Sandboxes of a host, asked now.
+    /// Returns the sandboxes of a host.
     ///
     /// # Errors
-    /// `InvalidInput` for an unknown host, `Unreachable` where it does not answer.
+    /// `InvalidInput` for an unknown host; `Unreachable`.
     pub async fn sandboxes(&self, host: &HostName) -> Result<Vec<Sandbox>> {
         Ok(self.scan(host).await?.sandboxes)
     }
 
-    /// One sandbox of a host, asked now.
+    /// Returns a sandbox of a host.
     ///
     /// # Errors
-    /// As [`Engine::sandboxes`]; `NotFound`; `Unsupported` where a guest of that name is no sandbox of ours.
+    /// As [`Engine::sandboxes`]; `NotFound`; `Conflict` where a domain of that name is not a sandbox.
     pub async fn sandbox(&self, host: &HostName, id: &SandboxId) -> Result<Sandbox> {
         self.host(host)?.sandbox(id).await
     }
 
-    /// All guests of a host, asked now: sandboxes, and those that are none of ours.
+    /// Returns the sandboxes of a host and its other domains.
     ///
     /// # Errors
     /// As [`Engine::sandboxes`].
     pub async fn guests(&self, host: &HostName) -> Result<(Vec<Sandbox>, Vec<ForeignDomain>)> {
-        let survey = self.scan(host).await?;
-        Ok((survey.sandboxes, survey.foreign_domains))
+        let inventory = self.scan(host).await?;
+        Ok((inventory.sandboxes, inventory.foreign_domains))
     }
 
-    /// Snapshots of a host, asked now.
+    /// Returns the snapshots of a host.
     ///
     /// # Errors
     /// As [`Engine::sandboxes`].
@@ -61,7 +61,7 @@ impl Engine {
         Ok(self.scan(host).await?.snapshots)
     }
 
-    /// One snapshot of a host, asked now.
+    /// Returns a snapshot of a host; `None` where it has none of that name.
     ///
     /// # Errors
     /// As [`Engine::sandboxes`].
@@ -72,27 +72,27 @@ impl Engine {
             .find(|snapshot| snapshot.name == *name))
     }
 
-    /// All objects, asked now.
+    /// Returns all objects of the bucket.
     ///
     /// # Errors
-    /// As the bucket's listing fails.
+    /// Those of the bucket.
     pub async fn objects(&self) -> Result<Vec<Object>> {
         self.inner.bucket.list().try_concat().await
     }
 
-    /// One object, asked now; `None` where the bucket has no such object.
+    /// Returns an object of the bucket; `None` where it has none of that name.
     ///
     /// # Errors
-    /// As the bucket fails to answer.
+    /// Those of the bucket.
     pub async fn object(&self, name: &SnapshotName) -> Result<Option<Object>> {
         self.inner.bucket.head(name).await
     }
 
     async fn scan(&self, host: &HostName) -> Result<HostInventory> {
-        let survey = self.host(host)?.scan().await?;
-        for warning in inventory::warnings(&survey) {
+        let inventory = self.host(host)?.scan().await?;
+        for warning in inventory::warnings(&inventory) {
             tracing::warn!("{warning}");
         }
-        Ok(survey)
+        Ok(inventory)
     }
 }

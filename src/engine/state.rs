@@ -1,4 +1,4 @@
-//! What the parts of the engine share.
+//! The state that the parts of the engine share.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -16,10 +16,9 @@ use snapdeck_host::{Host, VncTunnel};
 use snapdeck_model::settings::Settings;
 use snapdeck_model::{Error, HostName, Kind, Result, SandboxId};
 
-/// Tunnels that were asked for, by host and sandbox.
 pub(super) type Tunnels = HashMap<(HostName, SandboxId), Arc<VncTunnel>>;
 
-/// The engine's handle; clones are the same engine.
+/// A handle of the engine; its clones share one engine.
 #[derive(Clone)]
 pub struct Engine {
     pub(crate) inner: Arc<Inner>,
@@ -28,24 +27,23 @@ pub struct Engine {
 pub(super) struct Inner {
     pub settings: Settings,
     pub hosts: Vec<Host>,
-    /// One per host: asks its follower for a fresh look.
+    /// Per host: requests a new scan.
     pub host_refresh: Vec<Notify>,
     pub bucket: Bucket,
     pub bucket_refresh: Notify,
     pub jobs: Mutex<JobTable>,
     pub job_queue: JobQueue,
-    /// The only place views are made in; its lock is held for the making of one, never for I/O.
+    /// Its lock is held while a view is changed, never during I/O.
     pub view: watch::Sender<Arc<View>>,
-    /// What somebody looks at, and what there is to see.
     pub watch_target: watch::Sender<Option<WatchTarget>>,
     pub metrics: watch::Sender<Option<Arc<SandboxMetrics>>>,
     pub tunnels: Mutex<Tunnels>,
     pub manifests: Mutex<ManifestCache>,
     pub interrupted_jobs: Mutex<Vec<InterruptedEntry>>,
     pub stop: CancellationToken,
-    /// Where operations are noted until they are over, if they are.
+    /// Set once, by [`Engine::open_journal`].
     pub journal: OnceLock<Journal>,
-    /// Fires when what is cancelled from then on is left to the next start.
+    /// Fires before jobs are stopped that the next start is to resume.
     pub suspend_token: CancellationToken,
 }
 
@@ -76,19 +74,19 @@ impl Inner {
             .enumerate()
             .find(|(_, host)| host.name() == name)
             .ok_or_else(|| {
-                let known: Vec<&str> = self.hosts.iter().map(|host| host.name().as_str()).collect();
+                let names: Vec<&str> = self.hosts.iter().map(|host| host.name().as_str()).collect();
                 Error::new(Kind::InvalidInput, format!("host {name} is not configured"))
-                    .hint(format!("known hosts: {}", known.join(", ")))
+                    .hint(format!("known hosts: {}", names.join(", ")))
             })
     }
 
-    /// Changes the view and wakes who watches it.
+    /// Changes the view and wakes its receivers.
     pub(crate) fn publish(&self, change: impl FnOnce(&mut View)) {
         self.view.send_modify(|view| change(Arc::make_mut(view)));
     }
 
-    /// Changes the view without waking anybody: for what is only looked at when something else changes.
-    pub(crate) fn note(&self, change: impl FnOnce(&mut View)) {
+    /// Changes the view without waking its receivers.
+    pub(crate) fn publish_silently(&self, change: impl FnOnce(&mut View)) {
         self.view.send_if_modified(|view| {
             change(Arc::make_mut(view));
             false
