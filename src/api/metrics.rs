@@ -1,4 +1,4 @@
-//! What there is to count, for Prometheus.
+//! Metrics for Prometheus.
 
 use std::collections::HashSet;
 
@@ -18,10 +18,10 @@ use super::problem::CommonErrors;
 use snapdeck_engine::{Engine, JobId, JobState, JobView, Link, error_code};
 use snapdeck_model::{HostName, Outcome};
 
-/// The text form's type (Prometheus, "Exposition formats", version 0.0.4).
+/// Prometheus, "Exposition formats", version 0.0.4.
 const TEXT_FORMAT: HeaderValue =
     HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-/// Bounds of what a job may take, and a pause, in seconds.
+/// In seconds.
 const JOB_DURATION_BUCKETS: [f64; 9] = [
     0.1,
     1.0,
@@ -51,7 +51,6 @@ struct StateLabels {
     state: &'static str,
 }
 
-/// The counters, and the registry that writes them down.
 pub(crate) struct Metrics {
     registry: Registry,
     completed_jobs: Family<JobLabels, Counter>,
@@ -120,7 +119,7 @@ impl Metrics {
         }
     }
 
-    /// Counts every job of `engine` once, when it is over. Ends with the engine.
+    /// Counts each job once, when it ends. Returns when the engine ends.
     pub(crate) async fn count_completed_jobs(&self, engine: &Engine) {
         let mut views = engine.watch();
         let mut counted: HashSet<JobId> = HashSet::new();
@@ -153,7 +152,7 @@ impl Metrics {
                 .get_or_create(&OperationLabels { operation })
                 .observe(seconds);
         }
-        let moved = match &job.state {
+        let bytes = match &job.state {
             JobState::Finished(Outcome::Created {
                 size_bytes,
                 paused_ms,
@@ -174,7 +173,7 @@ impl Metrics {
         };
         self.transferred_bytes
             .get_or_create(&OperationLabels { operation })
-            .inc_by(moved);
+            .inc_by(bytes);
     }
 
     fn encode(&self, engine: &Engine, host: &HostName) -> Result<String, std::fmt::Error> {
@@ -199,10 +198,10 @@ impl Metrics {
     }
 }
 
-/// Counters for Prometheus: jobs by operation and result, bytes moved, pauses, durations.
+/// Metrics for Prometheus: jobs, bytes transferred, run times, guest pauses.
 #[utoipa::path(
     get, path = "/metrics", tag = "service",
-    responses((status = 200, description = "Prometheus' text form", content_type = "text/plain", body = String), CommonErrors),
+    responses((status = 200, description = "Prometheus text format", content_type = "text/plain", body = String), CommonErrors),
 )]
 pub(crate) async fn get_metrics(State(app): State<App>) -> Response {
     match app.metrics.encode(&app.engine, &app.host) {

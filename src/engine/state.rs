@@ -33,7 +33,7 @@ pub(super) struct Inner {
     pub bucket_refresh: Notify,
     pub jobs: Mutex<JobTable>,
     pub job_queue: JobQueue,
-    /// Its lock is held while a view is changed, never during I/O.
+    /// The lock is held while a view is changed, never during I/O.
     pub view: watch::Sender<Arc<View>>,
     pub watch_target: watch::Sender<Option<WatchTarget>>,
     pub metrics: watch::Sender<Option<Arc<SandboxMetrics>>>,

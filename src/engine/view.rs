@@ -68,7 +68,7 @@ pub struct HostView {
     pub sandboxes: Arc<[Sandbox]>,
     /// Snapshots by name.
     pub snapshots: Arc<[Snapshot]>,
-    /// How the disk of a running sandbox is read, as far as known.
+    /// Method to read the disk of a running sandbox, as far as known.
     pub running_method: Option<Method>,
 }
 
