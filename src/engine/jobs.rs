@@ -296,7 +296,6 @@ async fn run_job(
         let ctx = snapdeck_ops::Context {
             progress: progress_cell.clone(),
             cancel,
-            suspend_token: inner.suspend_token.clone(),
             log: job_log(&inner, id),
             zstd_enabled: inner.settings.push.zstd_enabled,
         };
