@@ -79,7 +79,7 @@ impl ConvertedImage {
     async fn remove(self, host: &Host, ctx: &Context) {
         ctx.progress.enter(Phase::CleaningUp, 0);
         let dir = &self.dir;
-        match host.remove_temp_dir(dir).await {
+        match host.fs().remove_temp_dir(dir).await {
             // A watchdog that was killed meanwhile has nothing left to do: the job has not failed.
             Ok(()) => {
                 if let Err(error) = self.watchdog.release().await {
@@ -100,11 +100,11 @@ async fn convert_to_temp_dir(
     name: &SnapshotName,
     ctx: &Context,
 ) -> Result<ConvertedImage> {
-    let dir = host.make_temp_dir().await?;
-    let watchdog = match host.spawn_dir_watchdog(&dir).await {
+    let dir = host.fs().make_temp_dir().await?;
+    let watchdog = match host.watchdogs().spawn_for_dir(&dir).await {
         Ok(watchdog) => watchdog,
         Err(error) => {
-            host.remove_temp_dir(&dir).await?;
+            host.fs().remove_temp_dir(&dir).await?;
             return Err(error);
         }
     };
@@ -141,8 +141,8 @@ async fn convert(
     // Only the disk of an active sandbox, whose locks QEMU holds, is read without locks. The disk of a stopped one is
     // read under qemu-img's own locks, so that the sandbox cannot be started meanwhile.
     let is_shared = source.state.is_active();
-    let needed_bytes = host.measure(&source.disk_path, is_shared).await?;
-    let free_bytes = host.free_bytes(&image.dir).await?;
+    let needed_bytes = host.images().measure(&source.disk_path, is_shared).await?;
+    let free_bytes = host.fs().free_bytes(&image.dir).await?;
     if needed_bytes > free_bytes {
         return Err(Error::new(
             Kind::NoSpace,
@@ -159,18 +159,19 @@ async fn convert(
     ctx.check_cancelled()?;
     let copy = |required_state: Option<SandboxState>| async move {
         let stamps = source.stamps(host).await?;
-        host.convert(
-            &source.disk_path,
-            &image.image_path,
-            is_shared,
-            needed_bytes,
-            &ctx.progress,
-            &ctx.cancel,
-        )
-        .await?;
+        host.images()
+            .convert(
+                &source.disk_path,
+                &image.image_path,
+                is_shared,
+                needed_bytes,
+                &ctx.progress,
+                &ctx.cancel,
+            )
+            .await?;
         if let (Some(from), Some(to)) = (&source.variables, &image.variables) {
-            host.create_exclusive(to).await?;
-            host.copy_file(from, to).await?;
+            host.fs().create_exclusive(to).await?;
+            host.fs().copy_file(from, to).await?;
         }
         match required_state {
             Some(state) => source.check_unchanged(host, state, &stamps).await,
@@ -183,11 +184,11 @@ async fn convert(
         ConsistencyMode::PauseGuest => {}
     }
 
-    let watchdog = host.spawn_pause_watchdog(id, &image.dir).await?;
+    let watchdog = host.watchdogs().spawn_for_pause(id, &image.dir).await?;
     ctx.progress.enter(Phase::Pausing, 0);
     let paused_at = Instant::now();
     let converted = async {
-        host.suspend(id).await?;
+        host.sandboxes().suspend(id).await?;
         ctx.info(format!("paused {id}"));
         copy(Some(SandboxState::Paused)).await
     }
@@ -227,7 +228,7 @@ async fn upload(
     ctx: &Context,
 ) -> Result<(Object, BlockDigests, Option<Bytes>)> {
     ctx.check_cancelled()?;
-    let reader = &host.open_reader(&image.image_path).await?;
+    let reader = &host.fs().open_reader(&image.image_path).await?;
     let variables = match &image.variables {
         Some(path) => Some(variables::read_variables(host, path).await?),
         None => None,
