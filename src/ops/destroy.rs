@@ -3,14 +3,14 @@
 use snapdeck_host::Host;
 use snapdeck_model::{Error, Kind, Outcome, Phase, Result, SandboxId};
 
-use super::Context;
+use crate::context::Context;
 
 /// Destroys the sandbox `id`, or what is left of one that was made or destroyed in half.
 ///
 /// # Errors
 /// `Unsupported` for a guest that is no sandbox of ours, or whose overlay is needed by others, naming them; `NotFound`
 /// where there is nothing of that id.
-pub(super) async fn destroy(host: &Host, id: &SandboxId, ctx: &Context) -> Result<Outcome> {
+pub(crate) async fn destroy(host: &Host, id: &SandboxId, ctx: &Context) -> Result<Outcome> {
     let survey = host.scan().await?;
     let refused = || {
         Error::new(

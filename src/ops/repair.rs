@@ -8,14 +8,14 @@ use snapdeck_bucket::Bucket;
 use snapdeck_host::{Host, HostInventory};
 use snapdeck_model::{BlockSet, Digest, Phase, Result, SnapshotName};
 
-use super::Context;
-use super::fetch::{FetchHandle, RemoteObject};
-use super::hash_blocks::hash_local_blocks;
-use super::install::{ExistingCopy, plan_transfer, write_local_manifest};
-use super::transfer::{TransferProgress, run_transfer};
+use crate::context::Context;
+use crate::fetch::{FetchHandle, RemoteObject};
+use crate::hash_blocks::hash_local_blocks;
+use crate::install::{ExistingCopy, plan_transfer, write_local_manifest};
+use crate::transfer::{TransferProgress, run_transfer};
 
 /// Does anything stand on it?
-pub(super) fn has_dependent_images(survey: &HostInventory, name: &SnapshotName) -> bool {
+pub(crate) fn has_dependent_images(survey: &HostInventory, name: &SnapshotName) -> bool {
     let mut snapshots = survey.snapshots.iter();
     let ours = snapshots.find(|snapshot| snapshot.name == *name);
     ours.is_some_and(|snapshot| !snapshot.dependents.is_empty())
@@ -27,7 +27,7 @@ pub(super) fn has_dependent_images(survey: &HostInventory, name: &SnapshotName) 
 ///
 /// # Errors
 /// `Unsupported` where a QEMU has it open; `Damaged` where the object is; the host's and the bucket's.
-pub(super) async fn repair_in_place(
+pub(crate) async fn repair_in_place(
     host: &Host,
     bucket: &Bucket,
     source: &Arc<RemoteObject>,
@@ -46,7 +46,7 @@ pub(super) async fn repair_in_place(
     ctx.info(format!("repairing bad blocks {bad} of {path}"));
     ctx.check_cancelled()?;
     let mut received = TransferProgress::empty(object.size_bytes);
-    let writer = host.open_for_repair(&path).await?;
+    let writer = host.fs().open_for_repair(&path).await?;
     let mended = async {
         let work = plan_transfer(host, source, &good, ExistingCopy::Valid, ctx).await;
         run_transfer(share, bucket, source, &writer, work, &mut received, ctx)
@@ -59,7 +59,7 @@ pub(super) async fn repair_in_place(
     // It keeps every QEMU off, the one that checks among them.
     drop(writer);
     mended?;
-    if let Some(warning) = host.check(&path, &ctx.cancel).await? {
+    if let Some(warning) = host.images().check(&path, &ctx.cancel).await? {
         ctx.warn(warning);
     }
     write_local_manifest(host, source, &received, ctx).await;

@@ -12,11 +12,12 @@ use snapdeck_model::{
     SnapshotName, block_count,
 };
 
-use super::fetch::{FetchHandle, RemoteObject};
-use super::hash_blocks::hash_local_blocks;
-use super::install::{ExistingCopy, find_object, install_snapshot, refuse_unusable};
-use super::repair::{has_dependent_images, repair_in_place};
-use super::{Context, dependents};
+use crate::context::Context;
+use crate::dependents;
+use crate::fetch::{FetchHandle, RemoteObject};
+use crate::hash_blocks::hash_local_blocks;
+use crate::install::{ExistingCopy, find_object, install_snapshot, refuse_unusable};
+use crate::repair::{has_dependent_images, repair_in_place};
 
 /// Verifies a snapshot, on its host. One without a manifest of its own is held against that of the object of its name
 /// and length; without either its structure alone is checked. What is bad is noted beside it until it is good again;
@@ -43,7 +44,7 @@ pub async fn verify_snapshot(
         repaired_blocks,
         fetched_bytes,
     };
-    let kept = host.stored_manifest(name).await?;
+    let kept = host.snapshots().stored_manifest(name).await?;
     let Some(StoredManifest {
         manifest,
         is_verified: is_proven,
@@ -55,7 +56,7 @@ pub async fn verify_snapshot(
         ));
         ctx.enter_phase(Phase::Verifying)?;
         let checked = match refuse_unusable(&file, &path) {
-            Ok(()) => host.check(&path, &ctx.cancel).await,
+            Ok(()) => host.images().check(&path, &ctx.cancel).await,
             Err(error) => Err(error),
         };
         if let Some(warning) = checked? {
@@ -78,9 +79,9 @@ pub async fn verify_snapshot(
         if !is_proven {
             let mut proven = manifest;
             proven.file = Some(file.stamp);
-            host.write_manifest(proven).await?;
+            host.snapshots().write_manifest(proven).await?;
         }
-        host.record_damage(name, None).await?;
+        host.snapshots().record_damage(name, None).await?;
         return Ok(outcome(true, Vec::new(), 0, file.size_bytes));
     }
     let what = describe_damage(&bad, manifest.size_bytes, file.size_bytes);
@@ -88,7 +89,7 @@ pub async fn verify_snapshot(
         file: file.stamp,
         problem: what.clone(),
     };
-    host.record_damage(name, Some(&damage)).await?;
+    host.snapshots().record_damage(name, Some(&damage)).await?;
     let damaged = Error::new(
         Kind::Damaged,
         format!("{name} on host {} is damaged", host.name()),
@@ -106,7 +107,7 @@ pub async fn verify_snapshot(
 }
 
 async fn find_image(host: &Host, name: &SnapshotName) -> Result<ImageFile> {
-    let file = host.image_file(&host.snapshot_path(name)).await?;
+    let file = host.fs().image_file(&host.snapshot_path(name)).await?;
     file.ok_or_else(|| {
         Error::new(
             Kind::NotFound,
@@ -181,7 +182,7 @@ async fn repair_blocks(
         ))
         .hint("run `snapdeck pull --overwrite` to replace the snapshot with it"));
     }
-    let survey = host.scan().await?;
+    let survey = host.inventory().scan().await?;
     dependents::refuse_if_in_use(host, &survey, name, "repair", |state| {
         state != SandboxState::ShutOff
     })?;

@@ -30,12 +30,12 @@ fn try_load(
         .iter()
         .map(|(name, value)| ((*name).into(), (*value).into()))
         .collect();
-    let read_variable = |name: &str| {
+    let lookup = |name: &str| {
         env.iter()
-            .find(|(known, _)| known == name)
+            .find(|(variable, _)| variable == name)
             .map(|(_, value)| value.clone())
     };
-    load(flags, &read_variable, file)
+    load(flags, &lookup, file)
 }
 
 fn with_env(env: &[(&str, &str)]) -> Result<LoadedSettings, Error> {
@@ -107,7 +107,7 @@ fn commented_out_keys_are_valid() {
 }
 
 #[test]
-fn later_layers_win_and_each_value_has_its_origin() {
+fn later_layers_override_and_each_value_has_its_origin() {
     let home = Home::new(
         "[bucket]\nname = \"from-file\"\nregion = \"file-1\"\nendpoint = \"http://file:1\"\n\
          prefix = \"/images\"\n\n[jobs]\nparallel = 0x10\n",
@@ -128,7 +128,7 @@ fn later_layers_win_and_each_value_has_its_origin() {
     assert_eq!(
         bucket.endpoint.as_deref(),
         Some("http://file:1"),
-        "an empty variable is none"
+        "an empty variable counts as unset"
     );
     assert_eq!(bucket.prefix, "images/");
     assert_eq!(loaded.settings.jobs.max_parallel, 16);
@@ -376,15 +376,15 @@ fn only_a_named_file_must_exist() {
         );
     }
     // The flag has precedence over the variable, and both over the user's file.
-    let (own, named) = (
-        Home::new("[bucket]\nname = \"own\"\n"),
+    let (user, named) = (
+        Home::new("[bucket]\nname = \"user\"\n"),
         Home::new("[bucket]\nname = \"named\"\n"),
     );
     let flags = Flags {
         config: Some(named.file()),
         ..Flags::default()
     };
-    let loaded = try_load(Some(&own.file()), &env, &flags).unwrap();
+    let loaded = try_load(Some(&user.file()), &env, &flags).unwrap();
     assert_eq!(loaded.settings.bucket.name.as_deref(), Some("named"));
 }
 

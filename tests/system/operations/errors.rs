@@ -297,7 +297,7 @@ fn a_full_temp_disk() {
     let ran = world.snapdeck(&["create", &running, "app", "--json"]);
     assert_eq!(ran.error_kind(), "noSpace");
     // Less what a guard noted there.
-    ran.failed(1, &["may take", "bytes", "has 10", "temp_dir"]);
+    ran.failed(1, &["it may take", "has 10", "KiB free", "temp_dir"]);
     assert_eq!(world.state(&running), "running");
     assert!(!world.is_in_bucket("app"));
     // What stands still needs no room there.
