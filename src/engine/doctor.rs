@@ -24,7 +24,7 @@ pub(super) fn run_checks(inner: &Arc<Inner>, hosts: &[HostName], bucket: bool) -
         begin(inner, Some(name.clone()), async move {
             // Nothing of it is left behind: what it starts on the host ends by itself.
             tokio::select! {
-                examination = host.run_checks(accel) => examination,
+                examination = host.doctor().run(accel) => examination,
                 () = tokio::time::sleep(CHECK_TIMEOUT) => aborted_report(Some(name), "the check did not finish in time"),
                 () = stop.cancelled() => aborted_report(Some(name), "it was cancelled"),
             }

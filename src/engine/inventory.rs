@@ -90,7 +90,7 @@ impl Backoff {
 
 pub(super) async fn follow_host(inner: Arc<Inner>, index: usize) {
     let host = &inner.hosts[index];
-    let mut changes = host.changes();
+    let mut changes = host.libvirt().changes();
     let mut backoff = Backoff(BACKOFF.0);
     let mut warned = Vec::new();
     let mut is_met = false;
@@ -98,7 +98,7 @@ pub(super) async fn follow_host(inner: Arc<Inner>, index: usize) {
     let mut is_told = false;
     loop {
         changes.mark_unchanged();
-        let is_lost = is_told && host.is_connection_lost();
+        let is_lost = is_told && host.libvirt().is_connection_lost();
         let Some(survey) = scan_host(&inner, index, &mut known, is_lost).await else {
             return;
         };
@@ -143,7 +143,10 @@ async fn scan_host(
 ) -> Option<Result<HostInventory>> {
     let host = &inner.hosts[index];
     let away = |what: String, hint| Err(Error::new(Kind::Unreachable, what).hint(hint));
-    let mut look = pin!(tokio::time::timeout(SCAN_TIMEOUT, host.scan_cached(known)));
+    let mut look = pin!(tokio::time::timeout(
+        SCAN_TIMEOUT,
+        host.inventory().scan_cached(known)
+    ));
     loop {
         tokio::select! {
             survey = &mut look => return Some(survey.unwrap_or_else(|_| {
@@ -163,7 +166,7 @@ async fn scan_host(
 async fn greet_host(inner: Arc<Inner>, index: usize) {
     let host = &inner.hosts[index];
     snapdeck_ops::clear_leftovers(host, None, &|_, text| tracing::warn!("{text}")).await;
-    if let Ok(false) = host.supports_backup().await {
+    if let Ok(false) = host.libvirt().supports_backup().await {
         let mut methods = host.settings().running_methods.iter().copied();
         let running = methods.find(|method| *method != Method::Backup);
         inner.publish(|view| Arc::make_mut(&mut view.hosts[index]).running_method = running);

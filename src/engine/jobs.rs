@@ -335,7 +335,8 @@ async fn run_operation(
             ctx.progress.enter(Phase::Checking, 0);
             let wants = resource_locks::host_locks(operation, host);
             let lock = host
-                .lock(wants, &operation_title(operation), lost.clone())
+                .locks()
+                .acquire(wants, &operation_title(operation), lost.clone())
                 .await;
             Some(lock.map_err(cannot)?)
         }

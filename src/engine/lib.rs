@@ -356,7 +356,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::sandboxes`]; `NotFound`; `Unsupported` where a guest of that name is no sandbox of ours.
     pub async fn sandbox(&self, host: &HostName, id: &SandboxId) -> Result<Sandbox> {
-        self.host(host)?.sandbox(id).await
+        self.host(host)?.sandboxes().get(id).await
     }
 
     /// All guests of a host, asked now: sandboxes, and those that are none of ours.
@@ -404,7 +404,7 @@ impl Engine {
     }
 
     async fn scan(&self, host: &HostName) -> Result<HostInventory> {
-        let survey = self.host(host)?.scan().await?;
+        let survey = self.host(host)?.inventory().scan().await?;
         for warning in inventory::warnings(&survey) {
             tracing::warn!("{warning}");
         }

@@ -142,7 +142,7 @@ impl Engine {
         let bytes = object.as_ref().map(|object| object.size_bytes);
         let mut lineage = family.lineage(name, bytes, is_there);
         if let Some(host) = host.filter(|_| family.host_snapshots.contains_key(name)) {
-            lineage.local = self.host(host)?.annotations(name).await?;
+            lineage.local = self.host(host)?.snapshots().annotations(name).await?;
         }
         if object.is_some() {
             lineage.bucket = self
@@ -206,7 +206,7 @@ impl Engine {
         name: &SnapshotName,
     ) -> Result<(Option<Annotations>, Option<Annotations>)> {
         let here = match host {
-            Some(host) => self.host(host)?.annotations(name).await?,
+            Some(host) => self.host(host)?.snapshots().annotations(name).await?,
             None => None,
         };
         let there = match bucket {
@@ -226,7 +226,7 @@ impl Engine {
         name: &SnapshotName,
         change: &AnnotationsPatch,
     ) -> Result<Annotations> {
-        self.host(host)?.annotate_snapshot(name, change).await
+        self.host(host)?.snapshots().annotate(name, change).await
     }
 
     /// Changes what is said of an object.
@@ -285,7 +285,7 @@ async fn snapshot_manifest(
     let manifest = match known {
         Some(known) => known,
         None => {
-            let read = host.manifest(name).await?.map(Arc::new);
+            let read = host.snapshots().manifest(name).await?.map(Arc::new);
             inner.manifests().insert(place, name, mark, read.clone());
             read
         }

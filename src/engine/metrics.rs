@@ -124,7 +124,11 @@ impl Engine {
     pub async fn viewer_url(&self, host: &HostName, sandbox: &SandboxId) -> Result<(String, bool)> {
         let key = (host.clone(), sandbox.clone());
         let before = self.inner.tunnels().get(&key).cloned();
-        let tunnel = self.host(host)?.open_tunnel(sandbox, before).await?;
+        let tunnel = self
+            .host(host)?
+            .sandboxes()
+            .open_tunnel(sandbox, before)
+            .await?;
         let answer = (tunnel.url(), tunnel.is_forwarded());
         self.inner.tunnels().insert(key, tunnel);
         Ok(answer)
@@ -220,7 +224,10 @@ async fn sample_stats(
         let view = wait_for_host(inner, index).await;
         let active = view.sandboxes.iter().filter(|one| one.state.is_active());
         let asked = Instant::now();
-        let stats = host.stats(active.map(|one| one.id.clone()).collect()).await;
+        let stats = host
+            .sandboxes()
+            .stats(active.map(|one| one.id.clone()).collect())
+            .await;
         let wait = match stats {
             Ok(stats) => {
                 meters.record(&stats, &view.sandboxes, Instant::now());
@@ -245,7 +252,10 @@ async fn fetch_screen(inner: &Inner, index: usize, host: &Host, look: &WatchTarg
     loop {
         wait_for_host(inner, index).await;
         let asked = Instant::now();
-        let taken = host.screenshot(&look.sandbox, before.clone()).await;
+        let taken = host
+            .sandboxes()
+            .screenshot(&look.sandbox, before.clone())
+            .await;
         let wait = match taken {
             Ok(picture) => {
                 let changed = before
@@ -277,7 +287,7 @@ async fn fetch_screen(inner: &Inner, index: usize, host: &Host, look: &WatchTarg
 /// Asks since when it runs, how it is reached, and its agent.
 async fn query_guest(inner: &Inner, index: usize, host: &Host, look: &WatchTarget) {
     wait_for_host(inner, index).await;
-    if let Some(age) = host.uptime(&look.sandbox).await {
+    if let Some(age) = host.sandboxes().uptime(&look.sandbox).await {
         show(inner, |live| {
             live.started_at = Instant::now().checked_sub(age)
         });
@@ -285,13 +295,13 @@ async fn query_guest(inner: &Inner, index: usize, host: &Host, look: &WatchTarge
     let mut asked: Option<Instant> = None;
     loop {
         wait_for_host(inner, index).await;
-        if let Ok(reach) = host.guest_access(&look.sandbox).await {
+        if let Ok(reach) = host.sandboxes().guest_access(&look.sandbox).await {
             let is_open = reach.agent == AgentChannel::Connected;
             show_if_new(inner, |live| &mut live.guest_access, Some(reach));
             let is_due = asked.is_none_or(|asked| asked.elapsed() >= GUEST_INFO_INTERVAL);
             if is_open && is_due {
                 asked = Some(Instant::now());
-                let guest = host.query_agent(&look.sandbox).await.ok();
+                let guest = host.sandboxes().query_agent(&look.sandbox).await.ok();
                 show_if_new(inner, |live| &mut live.guest, guest);
             } else if !is_open {
                 asked = None;

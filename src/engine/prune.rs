@@ -80,7 +80,7 @@ impl Engine {
             return Ok(false);
         }
         match &leftover.host {
-            Some(host) => self.host(host)?.remove_leftover(leftover).await,
+            Some(host) => self.host(host)?.leftovers().remove(leftover).await,
             None => self.inner.bucket.remove_leftover(leftover).await,
         }
     }
@@ -88,7 +88,7 @@ impl Engine {
     async fn find(&self, asked: &PruneRequest, plan: &mut PrunePlan) -> Result<()> {
         let look = |host: &Host| {
             let host = host.clone();
-            async move { (host.name().clone(), host.scan().await) }
+            async move { (host.name().clone(), host.inventory().scan().await) }
         };
         let surveys: Vec<HostScan> = join_all(self.inner.hosts.iter().map(look)).await;
         for (host, survey) in &surveys {
@@ -162,7 +162,7 @@ impl Engine {
 
     async fn find_leftovers(&self, asked: &PruneRequest, plan: &mut PrunePlan) -> Result<()> {
         for host in &asked.hosts {
-            let found = self.host(host)?.leftovers().await?;
+            let found = self.host(host)?.leftovers().list().await?;
             plan.leftovers.extend(found);
         }
         if asked.include_bucket {

@@ -106,7 +106,7 @@ impl ConvertedImage {
     async fn remove(self, host: &Host, ctx: &Context) {
         ctx.progress.enter(Phase::CleaningUp, 0);
         let dir = &self.dir;
-        match host.remove_temp_dir(dir).await {
+        match host.fs().remove_temp_dir(dir).await {
             // A guard that was killed meanwhile has nothing left to do: that is no failure of the job.
             Ok(()) => {
                 if let Err(error) = self.watchdog.release().await {
@@ -127,11 +127,11 @@ async fn convert_to_temp_dir(
     name: &SnapshotName,
     ctx: &Context,
 ) -> Result<ConvertedImage> {
-    let dir = host.make_temp_dir().await?;
-    let guard = match host.spawn_dir_watchdog(&dir).await {
+    let dir = host.fs().make_temp_dir().await?;
+    let guard = match host.watchdogs().spawn_for_dir(&dir).await {
         Ok(guard) => guard,
         Err(error) => {
-            host.remove_temp_dir(&dir).await?;
+            host.fs().remove_temp_dir(&dir).await?;
             return Err(error);
         }
     };
@@ -174,8 +174,8 @@ async fn convert(
     // QEMU holds the locks of an active sandbox's disk: only then is it read without them. A stopped
     // one is read under qemu's own locks, so that nobody can start it meanwhile.
     let shared = source.state.is_active();
-    let needed = host.measure(&source.disk_path, shared).await?;
-    let free = host.free_bytes(dir).await?;
+    let needed = host.images().measure(&source.disk_path, shared).await?;
+    let free = host.fs().free_bytes(dir).await?;
     if needed > free {
         return Err(Error::new(
             Kind::NoSpace,
@@ -192,11 +192,12 @@ async fn convert(
     let copy = |still: Option<SandboxState>| async move {
         let before = source.stamps(host).await?;
         let (progress, cancel) = (&ctx.progress, &ctx.cancel);
-        host.convert(&source.disk_path, flat, shared, needed, progress, cancel)
+        host.images()
+            .convert(&source.disk_path, flat, shared, needed, progress, cancel)
             .await?;
         if let (Some(from), Some(to)) = (&source.variables, &staged.variables) {
-            host.create_exclusive(to).await?;
-            host.copy_file(from, to).await?;
+            host.fs().create_exclusive(to).await?;
+            host.fs().copy_file(from, to).await?;
         }
         match still {
             Some(state) => source.check_unchanged(host, state, &before).await,
@@ -209,11 +210,11 @@ async fn convert(
         return Ok(None);
     }
 
-    let guard = host.spawn_pause_watchdog(&source.id, dir).await?;
+    let guard = host.watchdogs().spawn_for_pause(&source.id, dir).await?;
     ctx.progress.enter(Phase::Pausing, 0);
     let since = Instant::now();
     let converted = async {
-        host.suspend(&source.id).await?;
+        host.sandboxes().suspend(&source.id).await?;
         ctx.info(format!("paused {}", source.id));
         copy(Some(SandboxState::Paused)).await
     }
@@ -257,12 +258,12 @@ async fn convert(
 pub(super) async fn resume_with_retries(host: &Host, id: &SandboxId) -> Result<()> {
     let mut tries = 0;
     loop {
-        let error = match host.resume(id).await {
+        let error = match host.sandboxes().resume(id).await {
             Ok(()) => return Ok(()),
             Err(error) => error,
         };
         // Gone, stopped or resumed by another hand: there is nothing to resume any more.
-        match host.sandbox_state(id).await {
+        match host.sandboxes().state(id).await {
             Ok(SandboxState::Paused) => {}
             Ok(_) => return Ok(()),
             Err(gone) if gone.kind() == Kind::NotFound => return Ok(()),
@@ -285,7 +286,7 @@ async fn upload(
     ctx: &Context,
 ) -> Result<(Object, BlockDigests, Option<Bytes>)> {
     ctx.check_cancelled()?;
-    let reader = host.open_reader(&staged.image_path).await?;
+    let reader = host.fs().open_reader(&staged.image_path).await?;
     let size = reader.size_bytes();
     let variables = match &staged.variables {
         Some(path) => Some(variables::read_variables(host, path).await?),

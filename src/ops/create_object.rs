@@ -225,7 +225,7 @@ async fn write_manifest(
 async fn find_parent(host: &Host, source: &SandboxDisk) -> Option<Parent> {
     let name = source.base()?.clone();
     // Not knowing it is no reason to fail.
-    let manifest = host.manifest(&name).await.ok().flatten();
+    let manifest = host.snapshots().manifest(&name).await.ok().flatten();
     Some(Parent {
         name,
         etag: manifest.and_then(|manifest| manifest.etag),

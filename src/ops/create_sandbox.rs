@@ -40,7 +40,7 @@ pub async fn create_sandbox(
     };
     // A template that cannot be used is better known before anything is asked or made.
     plan.fill(&defaults.template)?;
-    let offer = host.capabilities().await?;
+    let offer = host.libvirt().capabilities().await?;
     let lacks = match plan.firmware {
         Firmware::Bios => None,
         Firmware::Uefi => (!offer.has_uefi).then_some("UEFI"),
@@ -52,7 +52,7 @@ pub async fn create_sandbox(
             .hint("install ovmf there, or set firmware in [sandbox] of the settings"));
     }
     plan.has_tpm = offer.has_tpm;
-    plan.is_kvm = host.has_usable_kvm(defaults.accel).await?;
+    plan.is_kvm = host.libvirt().has_usable_kvm(defaults.accel).await?;
     let xml = plan.fill(&defaults.template)?;
     ctx.check_cancelled()?;
 
@@ -70,16 +70,19 @@ pub async fn create_sandbox(
             .await?;
         ctx.check_cancelled()?;
         made.is_defined = true;
-        host.define(xml).await.map_err(|error| match error.kind() {
-            Kind::Failed => error.hint("check template in [sandbox] of the settings"),
-            _ => error,
-        })?;
+        host.sandboxes()
+            .define(xml)
+            .await
+            .map_err(|error| match error.kind() {
+                Kind::Failed => error.hint("check template in [sandbox] of the settings"),
+                _ => error,
+            })?;
         base.check_unchanged(host).await?;
         if form.start {
             ctx.enter_phase(Phase::Starting)?;
-            host.start(id).await?;
+            host.sandboxes().start(id).await?;
         }
-        host.sandbox(id).await
+        host.sandboxes().get(id).await
     }
     .await;
     match outcome {
@@ -103,7 +106,7 @@ fn creation_error(host: &Host, id: &SandboxId, kind: Kind) -> Error {
 /// Nobody may have that name, nor the disk.
 async fn refuse_existing_id(host: &Host, id: &SandboxId) -> Result<()> {
     let taken = |why: String| Err(creation_error(host, id, Kind::Conflict).with_cause(why));
-    match host.sandbox_state(id).await {
+    match host.sandboxes().state(id).await {
         Ok(state) => {
             return taken(format!(
                 "a sandbox with this id exists and is {}",
@@ -115,7 +118,7 @@ async fn refuse_existing_id(host: &Host, id: &SandboxId) -> Result<()> {
         Err(error) => return Err(error),
     }
     for path in [host.disk_path(id), host.variables_path(id)] {
-        if host.has_file(&path).await? {
+        if host.fs().has_file(&path).await? {
             return taken(format!("{path} exists, but sandbox {id} does not")).map_err(|error| {
                 error.hint(format!(
                     "remove the leftover with `snapdeck sandbox destroy {id}`, or choose another id"
@@ -139,7 +142,7 @@ impl BaseSnapshot {
     async fn find(host: &Host, form: &SandboxSpec) -> Result<Self> {
         let name = &form.snapshot;
         let path = host.snapshot_path(name);
-        let Some(file) = host.image_file(&path).await? else {
+        let Some(file) = host.fs().image_file(&path).await? else {
             let what = format!("snapshot {name} not found on host {}", host.name());
             return Err(Error::new(Kind::NotFound, what).hint(format!(
                 "run `snapdeck pull {name}` first, or pass --pull to `snapdeck sandbox new`"
@@ -157,7 +160,7 @@ impl BaseSnapshot {
         })?;
         let variables = host.snapshot_variables_path(name);
         Ok(Self {
-            variables: host.has_file(&variables).await?.then_some(variables),
+            variables: host.fs().has_file(&variables).await?.then_some(variables),
             path,
             facts,
             file,
@@ -166,7 +169,7 @@ impl BaseSnapshot {
 
     /// Fails where somebody has removed or replaced it meanwhile: the overlay would stand on nothing it knows.
     async fn check_unchanged(&self, host: &Host) -> Result<()> {
-        let now = host.image_file(&self.path).await?;
+        let now = host.fs().image_file(&self.path).await?;
         match now.is_some_and(|now| now.stamp == self.file.stamp) {
             true => Ok(()),
             false => Err(Error::new(
@@ -212,7 +215,7 @@ fn disk_size(
 }
 
 async fn warn_of_low_memory(host: &Host, id: &SandboxId, wanted: u64, ctx: &Context) -> Result<()> {
-    let memory = host.memory().await?;
+    let memory = host.libvirt().memory().await?;
     if wanted > memory.total_bytes {
         return Err(creation_error(host, id, Kind::Conflict)
             .with_cause(format!(
@@ -253,9 +256,10 @@ impl NewSandboxFiles<'_> {
     ) -> Result<()> {
         let host = self.host;
         // Nobody else's file is written: it is claimed first, then filled.
-        host.create_exclusive(self.disk).await?;
+        host.fs().create_exclusive(self.disk).await?;
         self.files.push(self.disk);
-        host.make_overlay(&base.path, self.disk, storage_bytes)
+        host.images()
+            .make_overlay(&base.path, self.disk, storage_bytes)
             .await?;
         ctx.check_cancelled()?;
         if firmware == Firmware::Bios {
@@ -263,9 +267,9 @@ impl NewSandboxFiles<'_> {
         }
         match &base.variables {
             Some(own) => {
-                host.create_exclusive(self.variables).await?;
+                host.fs().create_exclusive(self.variables).await?;
                 self.files.push(self.variables);
-                host.copy_file(own, self.variables).await
+                host.fs().copy_file(own, self.variables).await
             }
             // libvirt makes them at the first start, from the template that belongs to the firmware it chose.
             None => {
@@ -283,7 +287,7 @@ impl NewSandboxFiles<'_> {
                 self.undefine().await?;
             }
             for file in self.files.iter().rev() {
-                host.remove_file(file).await?;
+                host.fs().remove_file(file).await?;
             }
             Ok(())
         };
@@ -298,12 +302,12 @@ impl NewSandboxFiles<'_> {
     /// Whether it was defined is not known where libvirt's answer was lost: it is ours if it has our disk.
     async fn undefine(&self) -> Result<()> {
         let (host, id) = (self.host, self.id);
-        match host.sandbox(id).await {
+        match host.sandboxes().get(id).await {
             Ok(sandbox) if sandbox.disk() == Some(self.disk) => {
                 if sandbox.state.is_active() {
-                    host.force_off(id).await?;
+                    host.sandboxes().force_off(id).await?;
                 }
-                host.undefine(id).await
+                host.sandboxes().undefine(id).await
             }
             Ok(_) => Ok(()),
             Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Conflict) => Ok(()),

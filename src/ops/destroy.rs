@@ -11,7 +11,7 @@ use super::Context;
 /// `Unsupported` for a guest that is no sandbox of ours, or whose overlay is needed by others, naming them; `NotFound`
 /// where there is nothing of that id.
 pub(super) async fn destroy(host: &Host, id: &SandboxId, ctx: &Context) -> Result<Outcome> {
-    let survey = host.scan().await?;
+    let survey = host.inventory().scan().await?;
     let refused = || {
         Error::new(
             Kind::Conflict,
@@ -23,7 +23,7 @@ pub(super) async fn destroy(host: &Host, id: &SandboxId, ctx: &Context) -> Resul
         .iter()
         .any(|other| other.id == id.as_str())
     {
-        return Err(host.foreign_domain_error(id));
+        return Err(host.sandboxes().foreign_domain_error(id));
     }
     let sandbox = survey
         .sandboxes
@@ -50,24 +50,27 @@ pub(super) async fn destroy(host: &Host, id: &SandboxId, ctx: &Context) -> Resul
     let others_variables = sandbox
         .as_ref()
         .is_some_and(|sandbox| sandbox.variables.as_ref() != Some(&variables));
-    if sandbox.is_none() && !host.has_file(&disk).await? && !host.has_file(&variables).await? {
-        return Err(host.sandbox_not_found(id));
+    if sandbox.is_none()
+        && !host.fs().has_file(&disk).await?
+        && !host.fs().has_file(&variables).await?
+    {
+        return Err(host.sandboxes().not_found_error(id));
     }
     ctx.enter_phase(Phase::Removing)?;
     match &sandbox {
         Some(sandbox) => {
             if sandbox.state.is_active() {
-                host.force_off(id).await?;
+                host.sandboxes().force_off(id).await?;
             }
-            host.undefine(id).await?;
+            host.sandboxes().undefine(id).await?;
         }
         None => ctx.info(format!("no sandbox {id}, only its leftovers")),
     }
     // From here on it is not known to libvirt any more; what is left is found by the next try.
     if !others_variables {
-        host.remove_file(&variables).await?;
+        host.fs().remove_file(&variables).await?;
     }
-    host.remove_file(&disk).await?;
+    host.fs().remove_file(&disk).await?;
     Ok(Outcome::SandboxChanged {
         host: host.name().clone(),
         id: id.clone(),

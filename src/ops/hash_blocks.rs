@@ -31,7 +31,9 @@ pub(super) async fn hash_local_blocks(
     let hashing = async move {
         // Its end is the end of what is told.
         let told = told;
-        host.hash_blocks(path, &pieces, &told, &ctx.cancel).await
+        host.fs()
+            .hash_blocks(path, &pieces, &told, &ctx.cancel)
+            .await
     };
     let taking = async {
         let mut digests = BTreeMap::new();

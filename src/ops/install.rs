@@ -93,6 +93,7 @@ pub(super) async fn install_snapshot(
     ctx.check_cancelled()?;
     // Fails where another process writes this very file, which is then not ours to remove.
     let writer = host
+        .fs()
         .open_writer(&partial, &content_id(bucket, object))
         .await
         .map_err(|error| match (error.kind(), error.hint_text()) {
@@ -115,7 +116,7 @@ pub(super) async fn install_snapshot(
             .await;
         if let (Err(_), Some(new)) = (&landed, new) {
             // What failed is told; with the image out of reach, this is too.
-            let _ = host.remove_file(&new).await;
+            let _ = host.fs().remove_file(&new).await;
         }
         Ok(landed?)
     }
@@ -151,7 +152,7 @@ async fn prepare(
     let work = plan_transfer(host, source, &recorded, before, ctx).await;
     let missing = work.to_fetch.bytes();
     let dir = &host.settings().snapshots_dir;
-    let free = host.free_bytes(dir).await?;
+    let free = host.fs().free_bytes(dir).await?;
     if missing > free {
         return Err(Error::new(
             Kind::NoSpace,
@@ -249,11 +250,11 @@ pub(super) async fn plan_transfer(
 
 /// The host's snapshots that have manifests, in the order in which they give blocks.
 async fn find_copy_sources(host: &Host, wanted: &Manifest) -> Result<Vec<(CopySource, Manifest)>> {
-    let names = host.snapshot_names().await?;
+    let names = host.snapshots().names().await?;
     let kept: Vec<Option<(SnapshotName, StoredManifest)>> = futures_util::stream::iter(names)
         .map(|name| {
             let read = async move {
-                match host.stored_manifest(&name).await {
+                match host.snapshots().stored_manifest(&name).await {
                     Ok(kept) => kept.map(|kept| (name, kept)),
                     Err(error) => {
                         tracing::debug!("{error}");
@@ -299,7 +300,7 @@ async fn validate_image(
     ctx.enter_phase(Phase::Verifying)?;
     writer.finish().await?;
     let partial = host.partial_path(&object.name);
-    let file = host.image_file(&partial).await?.ok_or_else(|| {
+    let file = host.fs().image_file(&partial).await?.ok_or_else(|| {
         Error::new(
             Kind::Failed,
             format!("{partial} disappeared on host {}", host.name()),
@@ -307,7 +308,7 @@ async fn validate_image(
     })?;
     // The header comes first: nothing may open an image that names other files (CVE-2024-32498).
     let proven = match refuse_unusable(&file, &object.key) {
-        Ok(()) => host.check(&partial, &ctx.cancel).await,
+        Ok(()) => host.images().check(&partial, &ctx.cancel).await,
         Err(error) => Err(error),
     };
     match proven {
@@ -401,11 +402,15 @@ pub(super) async fn write_local_manifest(
 ) {
     let object = &source.object;
     let kept = async {
-        host.record_damage(&object.name, None).await?;
+        host.snapshots().record_damage(&object.name, None).await?;
         let Some(blocks) = received.digests() else {
             return Ok(());
         };
-        if let Some(file) = host.image_file(&host.snapshot_path(&object.name)).await? {
+        if let Some(file) = host
+            .fs()
+            .image_file(&host.snapshot_path(&object.name))
+            .await?
+        {
             let blank = || Manifest::new(object.name.clone(), object.size_bytes, blocks);
             let mut manifest = source.manifest.clone().unwrap_or_else(blank);
             manifest.etag = object.etag.clone();
@@ -414,7 +419,7 @@ pub(super) async fn write_local_manifest(
             if let Some(remarks) = &source.annotations {
                 manifest = manifest.with_existing_annotations(remarks.clone());
             }
-            host.write_manifest(manifest).await?;
+            host.snapshots().write_manifest(manifest).await?;
         }
         Ok::<(), Error>(())
     };

@@ -10,7 +10,7 @@ use snapdeck_model::{Kind, Result, SandboxId};
 /// Ends and removes what was left of backups, naming each in `log`, but for what another snapdeck has in hand; `ours` is
 /// the sandbox whose lock we hold.
 pub async fn clear_leftovers(host: &Host, ours: Option<&SandboxId>, log: &LogFn) {
-    let left = match host.stale_backups().await {
+    let left = match host.backups().stale().await {
         Ok(left) => left,
         // Whatever is to be done there says so better.
         Err(error) => return tracing::debug!("{error}"),
@@ -30,19 +30,23 @@ async fn remove_backups(
     ours: Option<&SandboxId>,
 ) -> Result<Option<String>> {
     if ours == Some(&left.id) {
-        return host.remove_stale(left).await.map(Some);
+        return host.backups().remove_stale(left).await.map(Some);
     }
-    let want = host.sandbox_lock(&left.id);
+    let want = host.locks().sandbox(&left.id);
     let lost = CancellationToken::new();
-    let lock = match host.lock(vec![want], "remove leftovers", lost).await {
+    let lock = match host
+        .locks()
+        .acquire(vec![want], "remove leftovers", lost)
+        .await
+    {
         Ok(lock) => lock,
         Err(error) if error.kind() == Kind::Conflict => return Ok(None),
         Err(error) => return Err(error),
     };
     // Whoever had it may have cleared it just now.
-    let cleared = match host.stale_backups().await {
+    let cleared = match host.backups().stale().await {
         Ok(now) if !now.contains(left) => Ok(None),
-        Ok(_) => host.remove_stale(left).await.map(Some),
+        Ok(_) => host.backups().remove_stale(left).await.map(Some),
         Err(error) => Err(error),
     };
     lock.release().await;

@@ -57,15 +57,19 @@ pub async fn pull(
                 resumed_bytes: 0,
             });
         }
-        LocalCopy::Valid { .. } => {
-            dependents::refuse_if_in_use(host, &host.scan().await?, name, "replace", |_| true)?
-        }
+        LocalCopy::Valid { .. } => dependents::refuse_if_in_use(
+            host,
+            &host.inventory().scan().await?,
+            name,
+            "replace",
+            |_| true,
+        )?,
         LocalCopy::Broken { problem: why, .. } => {
             ctx.warn(format!(
                 "the copy of {name} on host {} is damaged, downloading it again: {why}",
                 host.name()
             ));
-            let survey = host.scan().await?;
+            let survey = host.inventory().scan().await?;
             // Under a stopped sandbox a broken base may be mended; one that runs has it open.
             dependents::refuse_if_in_use(host, &survey, name, "repair", |state| {
                 state != SandboxState::ShutOff
@@ -89,7 +93,10 @@ pub async fn pull(
     match &variables {
         Some(variables) => variables.refuse_existing(host, name, replace).await?,
         None if before != ExistingCopy::Absent
-            && host.has_file(&host.snapshot_variables_path(name)).await? =>
+            && host
+                .fs()
+                .has_file(&host.snapshot_variables_path(name))
+                .await? =>
         {
             ctx.warn(format!(
                 "no UEFI variables for {name} in the bucket: keeping those on the host"
@@ -130,7 +137,7 @@ async fn inspect(
     ctx: &Context,
 ) -> Result<LocalCopy> {
     let path = &*host.snapshot_path(name);
-    let Some(file) = host.image_file(path).await? else {
+    let Some(file) = host.fs().image_file(path).await? else {
         return Ok(LocalCopy::Absent);
     };
     let size_bytes = file.size_bytes;
@@ -153,12 +160,12 @@ async fn inspect(
         .with_cause(error.message())
         .hint("move it away, or pass --overwrite to replace it"));
     }
-    match host.check(path, &ctx.cancel).await {
+    match host.images().check(path, &ctx.cancel).await {
         Ok(warning) => {
             if let Some(warning) = warning {
                 ctx.warn(warning);
             }
-            let known = host.damage(name).await?;
+            let known = host.snapshots().damage(name).await?;
             Ok(match known.filter(|known| known.file == file.stamp) {
                 Some(known) => broken(known.problem),
                 None => LocalCopy::Valid { size_bytes },

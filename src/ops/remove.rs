@@ -52,7 +52,7 @@ pub async fn remove(
     }
     missing.into_iter().for_each(|line| ctx.warn(line));
     if let Some(host) = on_host {
-        refuse_pinned(name, host.annotations(name).await?, host.name())?;
+        refuse_pinned(name, host.snapshots().annotations(name).await?, host.name())?;
     }
     if let Some(bucket) = in_bucket {
         refuse_pinned(name, bucket.annotations(name).await?, &bucket.location())?;
@@ -60,10 +60,11 @@ pub async fn remove(
 
     ctx.enter_phase(Phase::Removing)?;
     if let Some(host) = on_host {
-        let file = host.image_file(&host.snapshot_path(name)).await?;
+        let file = host.fs().image_file(&host.snapshot_path(name)).await?;
         refuse_other_image(name, file.map(|file| ImageIdentity::File(file.stamp)), only)?;
-        host.remove_snapshot(name).await?;
-        host.remove_file(&host.snapshot_variables_path(name))
+        host.snapshots().remove(name).await?;
+        host.fs()
+            .remove_file(&host.snapshot_variables_path(name))
             .await?;
         ctx.info(format!("removed {name} from host {}", host.name()));
     }
@@ -128,7 +129,7 @@ async fn object_exists(bucket: &Bucket, name: &SnapshotName) -> Result<bool> {
 
 /// Is the snapshot there, or what is left of one without an image? Refuses where a chain needs it.
 async fn refuse_dependents(host: &Host, name: &SnapshotName) -> Result<bool> {
-    let survey = host.scan().await?;
+    let survey = host.inventory().scan().await?;
     let there = survey
         .snapshots
         .iter()
@@ -136,5 +137,9 @@ async fn refuse_dependents(host: &Host, name: &SnapshotName) -> Result<bool> {
     if there {
         dependents::refuse_if_in_use(host, &survey, name, "remove", |_| true)?;
     }
-    Ok(there || host.has_file(&host.snapshot_variables_path(name)).await?)
+    Ok(there
+        || host
+            .fs()
+            .has_file(&host.snapshot_variables_path(name))
+            .await?)
 }

@@ -46,7 +46,7 @@ pub(super) async fn repair_in_place(
     ctx.info(format!("repairing bad blocks {bad} of {path}"));
     ctx.check_cancelled()?;
     let mut received = TransferProgress::empty(object.size_bytes);
-    let writer = host.open_for_repair(&path).await?;
+    let writer = host.fs().open_for_repair(&path).await?;
     let mended = async {
         let work = plan_transfer(host, source, &good, ExistingCopy::Valid, ctx).await;
         run_transfer(share, bucket, source, &writer, work, &mut received, ctx)
@@ -59,7 +59,7 @@ pub(super) async fn repair_in_place(
     // It keeps every QEMU off, the one that checks among them.
     drop(writer);
     mended?;
-    if let Some(warning) = host.check(&path, &ctx.cancel).await? {
+    if let Some(warning) = host.images().check(&path, &ctx.cancel).await? {
         ctx.warn(warning);
     }
     write_local_manifest(host, source, &received, ctx).await;

@@ -31,7 +31,7 @@ impl SandboxDisk {
 
     /// Looks the sandbox up, now.
     pub(crate) async fn find(host: &Host, id: &SandboxId) -> Result<Self> {
-        let sandbox = host.sandbox(id).await?;
+        let sandbox = host.sandboxes().get(id).await?;
         let disk = sandbox.disk().map(str::to_owned).ok_or_else(|| {
             Error::new(
                 Kind::Conflict,
@@ -45,7 +45,7 @@ impl SandboxDisk {
             chain: sandbox.chain,
             // libvirt makes them at the first start.
             variables: match sandbox.variables {
-                Some(path) if host.has_file(&path).await? => Some(path),
+                Some(path) if host.fs().has_file(&path).await? => Some(path),
                 _ => None,
             },
         })
@@ -63,7 +63,7 @@ impl SandboxDisk {
     pub(crate) async fn stamps(&self, host: &Host) -> Result<ChainStamps> {
         let looks = self.chain.iter().map(|link| async {
             match link.size_bytes {
-                Some(_) => host.image_file(&link.path).await,
+                Some(_) => host.fs().image_file(&link.path).await,
                 None => Ok(None),
             }
         });
@@ -126,7 +126,7 @@ impl SandboxDisk {
         state: SandboxState,
         before: &ChainStamps,
     ) -> Result<()> {
-        let now = host.sandbox_state(&self.id).await?;
+        let now = host.sandboxes().state(&self.id).await?;
         // A managed save leaves the disk alone, so stopped and saved are one here.
         let stopped = |state| matches!(state, SandboxState::ShutOff | SandboxState::Saved);
         let same_state = now == state || stopped(now) && stopped(state);

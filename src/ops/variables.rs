@@ -35,7 +35,7 @@ pub(super) async fn refuse_existing(
 
 /// Reads the variables in the file `path` of the host.
 pub(super) async fn read_variables(host: &Host, path: &str) -> Result<Bytes> {
-    read_whole_file(&host.open_reader(path).await?, path).await
+    read_whole_file(&host.fs().open_reader(path).await?, path).await
 }
 
 /// As [`read`], of an opened file.
@@ -150,7 +150,10 @@ impl FetchedVariables {
         replace: bool,
     ) -> Result<()> {
         let path = host.snapshot_variables_path(name);
-        if replace || !host.has_file(&path).await? || self.is_equal_to_file(host, &path).await? {
+        if replace
+            || !host.fs().has_file(&path).await?
+            || self.is_equal_to_file(host, &path).await?
+        {
             return Ok(());
         }
         Err(Error::new(
@@ -164,7 +167,7 @@ impl FetchedVariables {
     }
 
     async fn is_equal_to_file(&self, host: &Host, path: &str) -> Result<bool> {
-        let there = host.open_reader(path).await?;
+        let there = host.fs().open_reader(path).await?;
         let length = self.bytes.len();
         Ok(there.size_bytes() == length as u64
             && there.read_at(&BufferPool::default(), 0, length).await? == self.bytes)
@@ -179,7 +182,7 @@ impl FetchedVariables {
         replace: bool,
     ) -> Result<Option<String>> {
         let path = host.snapshot_variables_path(name);
-        let there = host.has_file(&path).await?;
+        let there = host.fs().has_file(&path).await?;
         if there && self.is_equal_to_file(host, &path).await? {
             return Ok(None);
         }
@@ -193,7 +196,7 @@ impl FetchedVariables {
             host.settings().snapshots_dir,
             name.variables_file_name()
         );
-        let writer = host.open_writer(&partial, &content).await?;
+        let writer = host.fs().open_writer(&partial, &content).await?;
         let landed = async {
             writer.write_at(0, self.bytes.clone()).await?;
             writer.finish().await?;

@@ -43,7 +43,7 @@ pub async fn verify_snapshot(
         repaired_blocks,
         fetched_bytes,
     };
-    let kept = host.stored_manifest(name).await?;
+    let kept = host.snapshots().stored_manifest(name).await?;
     let Some(StoredManifest {
         manifest,
         is_verified: is_proven,
@@ -55,7 +55,7 @@ pub async fn verify_snapshot(
         ));
         ctx.enter_phase(Phase::Verifying)?;
         let checked = match refuse_unusable(&file, &path) {
-            Ok(()) => host.check(&path, &ctx.cancel).await,
+            Ok(()) => host.images().check(&path, &ctx.cancel).await,
             Err(error) => Err(error),
         };
         if let Some(warning) = checked? {
@@ -78,9 +78,9 @@ pub async fn verify_snapshot(
         if !is_proven {
             let mut proven = manifest;
             proven.file = Some(file.stamp);
-            host.write_manifest(proven).await?;
+            host.snapshots().write_manifest(proven).await?;
         }
-        host.record_damage(name, None).await?;
+        host.snapshots().record_damage(name, None).await?;
         return Ok(outcome(true, Vec::new(), 0, file.size_bytes));
     }
     let what = describe_damage(&bad, manifest.size_bytes, file.size_bytes);
@@ -88,7 +88,7 @@ pub async fn verify_snapshot(
         file: file.stamp,
         problem: what.clone(),
     };
-    host.record_damage(name, Some(&damage)).await?;
+    host.snapshots().record_damage(name, Some(&damage)).await?;
     let damaged = Error::new(
         Kind::Damaged,
         format!("{name} on host {} is damaged", host.name()),
@@ -106,7 +106,7 @@ pub async fn verify_snapshot(
 }
 
 async fn find_image(host: &Host, name: &SnapshotName) -> Result<ImageFile> {
-    let file = host.image_file(&host.snapshot_path(name)).await?;
+    let file = host.fs().image_file(&host.snapshot_path(name)).await?;
     file.ok_or_else(|| {
         Error::new(
             Kind::NotFound,
@@ -181,7 +181,7 @@ async fn repair_blocks(
         ))
         .hint("run `snapdeck pull --overwrite` to replace the snapshot with it"));
     }
-    let survey = host.scan().await?;
+    let survey = host.inventory().scan().await?;
     dependents::refuse_if_in_use(host, &survey, name, "repair", |state| {
         state != SandboxState::ShutOff
     })?;

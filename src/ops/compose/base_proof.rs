@@ -33,7 +33,7 @@ pub(super) async fn prove_base(
     let Some(name) = source.base() else {
         return Ok(Err(format!("it is not a snapshot of host {}", host.name())));
     };
-    let local = host.manifest(name).await?;
+    let local = host.snapshots().manifest(name).await?;
     let Some(local) = local.filter(|local| {
         layers
             .base_stamp()

@@ -45,7 +45,7 @@ impl DiskChain {
         let stamps = source.stamps(host).await?;
         // Each opens on its own: over SSH that takes a moment.
         let open = source.chain.iter().rev();
-        let readers = try_join_all(open.map(|link| host.open_reader(&link.path))).await?;
+        let readers = try_join_all(open.map(|link| host.fs().open_reader(&link.path))).await?;
         let layers = Self {
             host: host.name().clone(),
             readers,

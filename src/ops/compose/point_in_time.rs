@@ -88,13 +88,13 @@ impl PreopenedDisk {
     async fn open(host: &Host, source: &SandboxDisk, plan: &CaptureMethod) -> Self {
         let overlay = async {
             match plan {
-                CaptureMethod::Backup { .. } => Some(host.preopen(&source.disk_path).await),
+                CaptureMethod::Backup { .. } => Some(host.fs().preopen(&source.disk_path).await),
                 CaptureMethod::Copy { .. } => None,
             }
         };
         let variables = async {
             match &source.variables {
-                Some(path) => Some(host.preopen(path).await),
+                Some(path) => Some(host.fs().preopen(path).await),
                 None => None,
             }
         };
@@ -116,13 +116,17 @@ impl PointInTime {
         ctx: &Context,
     ) -> Result<Self, ComposeAbort> {
         let plan = match method {
-            Method::Backup => match host.backup_support(&source.id, &source.disk_path).await? {
+            Method::Backup => match host
+                .backups()
+                .support(&source.id, &source.disk_path)
+                .await?
+            {
                 Ok(target) => CaptureMethod::Backup { target },
                 Err(why) => return Err(ComposeAbort::MethodUnavailable(why)),
             },
             _ => {
-                let free = host.free_bytes(&host.settings().sandboxes_dir).await?;
-                let file = host.image_file(&source.disk_path).await?;
+                let free = host.fs().free_bytes(&host.settings().sandboxes_dir).await?;
+                let file = host.fs().image_file(&source.disk_path).await?;
                 let wanted = file.map_or(u64::MAX, |file| file.allocated_bytes);
                 CaptureMethod::Copy {
                     shared: wanted > free,
@@ -132,14 +136,14 @@ impl PointInTime {
         let thaw = match plan {
             // Copying may take longer than a guest can be kept from writing.
             CaptureMethod::Copy { .. } => false,
-            CaptureMethod::Backup { .. } => host.has_agent(&source.id).await?,
+            CaptureMethod::Backup { .. } => host.sandboxes().has_agent(&source.id).await?,
         };
         ctx.check_cancelled()?;
         let scratch = match plan {
             CaptureMethod::Backup { .. } => source.virtual_size(),
             CaptureMethod::Copy { .. } => None,
         };
-        let prepared = host.prepare_backup(&source.id, thaw, scratch);
+        let prepared = host.backups().prepare(&source.id, thaw, scratch);
         let backup = match Box::pin(prepared).await {
             Ok(backup) => backup,
             Err(error) if error.kind() == Kind::Unreachable && error.is_retryable() => {
@@ -277,7 +281,7 @@ async fn freeze_and_capture(
     let at_rest = Instant::now();
     ctx.progress.enter(Phase::Pausing, 0);
     let since = Instant::now();
-    let suspended = host.suspend_running(id).await;
+    let suspended = host.sandboxes().suspend_running(id).await;
     tracing::debug!("{id} paused after {:?}", since.elapsed());
     let caught = match &suspended {
         Ok(()) => Box::pin(capture_disk(host, source, backup, plan, opened, ctx)).await,
@@ -318,7 +322,7 @@ async fn freeze_and_capture(
                 export.map_err(|error| ComposeAbort::MethodUnavailable(error.to_string()))?;
             OverlaySource::Export { tables, export }
         }
-        (_, _, Some(path)) => OverlaySource::Copy(host.open_reader(path).await?),
+        (_, _, Some(path)) => OverlaySource::Copy(host.fs().open_reader(path).await?),
         _ => return Err(super::broken_plan_error("no overlay was taken").into()),
     };
     let consistency = match frozen && was_at_rest && taken_in_time {
@@ -343,7 +347,7 @@ async fn freeze_and_capture(
 async fn flush_overlay(host: &Host, source: &SandboxDisk, ctx: &Context) -> Result<()> {
     for _ in 0..MAX_FLUSHES {
         let since = Instant::now();
-        if let Err(error) = host.flush_file(&source.disk_path, &ctx.cancel).await {
+        if let Err(error) = host.fs().flush_file(&source.disk_path, &ctx.cancel).await {
             ctx.check_cancelled()?;
             tracing::debug!("{error}");
             break;
@@ -427,7 +431,7 @@ enum ResumeError {
 
 async fn resume_guest(host: &Host, source: &SandboxDisk) -> Result<(), ResumeError> {
     let id = &source.id;
-    let Err(error) = host.resume_paused(id).await else {
+    let Err(error) = host.sandboxes().resume_paused(id).await else {
         return Ok(());
     };
     let what = format!("cannot resume sandbox {id} on host {}", host.name());
@@ -444,7 +448,7 @@ async fn resume_guest(host: &Host, source: &SandboxDisk) -> Result<(), ResumeErr
 
 /// Brings the guest's file systems to rest; are they?
 async fn freeze_file_systems(host: &Host, source: &SandboxDisk, ctx: &Context) -> bool {
-    match host.freeze(&source.id).await {
+    match host.sandboxes().freeze(&source.id).await {
         Ok(count) => {
             ctx.info(format!("froze {count} file systems of {}", source.id));
             count > 0
@@ -465,7 +469,7 @@ async fn release_guest(
 ) -> Result<bool> {
     let mut tries = 1;
     loop {
-        match host.thaw(&source.id).await {
+        match host.sandboxes().thaw(&source.id).await {
             Ok(count) => {
                 backup.mark_thawed();
                 return Ok(count > 0);

@@ -60,7 +60,8 @@ pub async fn plan_push(
 
 /// Bytes a converted disk may take.
 async fn measure_converted(host: &Host, source: &SandboxDisk) -> Result<u64, Error> {
-    host.measure(&source.disk_path, source.state.is_active())
+    host.images()
+        .measure(&source.disk_path, source.state.is_active())
         .await
 }
 
