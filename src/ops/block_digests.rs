@@ -12,10 +12,10 @@ use tokio::task::JoinHandle;
 
 /// Digests by their block's number.
 #[derive(Default)]
-pub(super) struct BlockDigests(Mutex<BTreeMap<u64, Digest>>);
+pub(crate) struct BlockDigests(Mutex<BTreeMap<u64, Digest>>);
 
 /// A run of blocks that is being hashed.
-pub(super) struct PendingDigests<'a> {
+pub(crate) struct PendingDigests<'a> {
     digests: &'a BlockDigests,
     /// The first block's number.
     first_block: u64,

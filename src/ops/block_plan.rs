@@ -8,18 +8,18 @@ use snapdeck_model::{BlockSet, Digest, Manifest, block_bytes, block_count};
 
 /// A plan.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct BlockPlan {
+pub(crate) struct BlockPlan {
     /// Blocks that are there, by their records.
-    pub(super) present: BlockSet,
+    pub(crate) present: BlockSet,
     /// Blocks to be copied from each origin, in the order of the origins; in the order of the image.
-    pub(super) copies: Vec<Vec<BlockCopy>>,
+    pub(crate) copies: Vec<Vec<BlockCopy>>,
     /// Blocks to be fetched.
-    pub(super) to_fetch: BlockSet,
+    pub(crate) to_fetch: BlockSet,
 }
 
 /// Plans an image of `size_bytes` whose blocks are to be `wanted`; where that is not known, nothing can be copied.
 /// `recorded` is what an earlier pull left. The first of the `origins` that has a block gives it, wherever it has it.
-pub(super) fn plan_blocks(
+pub(crate) fn plan_blocks(
     size_bytes: u64,
     wanted: Option<&[Digest]>,
     recorded: &BTreeMap<u64, Digest>,
@@ -66,7 +66,7 @@ pub(super) fn plan_blocks(
 }
 
 /// Is the greater part of the image what an origin has, in the same places? Then its file is the one to begin with.
-pub(super) fn is_same_image(pieces: &[BlockCopy], size_bytes: u64) -> bool {
+pub(crate) fn is_same_image(pieces: &[BlockCopy], size_bytes: u64) -> bool {
     let stay = pieces
         .iter()
         .filter(|piece| piece.source == piece.target)

@@ -5,7 +5,7 @@ use snapdeck_host::{DomainTemplate, Host, ImageFile};
 use snapdeck_model::settings::{Firmware, SandboxSettings};
 use snapdeck_model::{Error, ImageFacts, Kind, Outcome, Phase, Result, SandboxId, SandboxSpec};
 
-use super::Context;
+use crate::context::Context;
 
 /// Makes the sandbox `id` as `form` says; what that leaves open is as `defaults` have it.
 ///

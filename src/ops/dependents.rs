@@ -8,7 +8,7 @@ use snapdeck_model::{Error, Kind, Result, SandboxState, SnapshotName};
 ///
 /// # Errors
 /// `Unsupported`, also where a chain on the host could not be followed: it may need the snapshot.
-pub(super) fn refuse_if_in_use(
+pub(crate) fn refuse_if_in_use(
     host: &Host,
     survey: &HostInventory,
     name: &SnapshotName,

@@ -3,15 +3,15 @@
 use snapdeck_host::Host;
 use snapdeck_model::{Error, Kind, Outcome, Phase, Result, SandboxId};
 
-use super::Context;
+use crate::context::Context;
 
 /// Destroys the sandbox `id`, or what is left of one that was made or destroyed in half.
 ///
 /// # Errors
 /// `Unsupported` for a guest that is no sandbox of ours, or whose overlay is needed by others, naming them; `NotFound`
 /// where there is nothing of that id.
-pub(super) async fn destroy(host: &Host, id: &SandboxId, ctx: &Context) -> Result<Outcome> {
-    let survey = host.inventory().scan().await?;
+pub(crate) async fn destroy(host: &Host, id: &SandboxId, ctx: &Context) -> Result<Outcome> {
+    let survey = host.scan().await?;
     let refused = || {
         Error::new(
             Kind::Conflict,
@@ -23,7 +23,7 @@ pub(super) async fn destroy(host: &Host, id: &SandboxId, ctx: &Context) -> Resul
         .iter()
         .any(|other| other.id == id.as_str())
     {
-        return Err(host.sandboxes().foreign_domain_error(id));
+        return Err(host.foreign_domain_error(id));
     }
     let sandbox = survey
         .sandboxes
@@ -50,27 +50,24 @@ pub(super) async fn destroy(host: &Host, id: &SandboxId, ctx: &Context) -> Resul
     let others_variables = sandbox
         .as_ref()
         .is_some_and(|sandbox| sandbox.variables.as_ref() != Some(&variables));
-    if sandbox.is_none()
-        && !host.fs().has_file(&disk).await?
-        && !host.fs().has_file(&variables).await?
-    {
-        return Err(host.sandboxes().not_found_error(id));
+    if sandbox.is_none() && !host.has_file(&disk).await? && !host.has_file(&variables).await? {
+        return Err(host.sandbox_not_found(id));
     }
     ctx.enter_phase(Phase::Removing)?;
     match &sandbox {
         Some(sandbox) => {
             if sandbox.state.is_active() {
-                host.sandboxes().force_off(id).await?;
+                host.force_off(id).await?;
             }
-            host.sandboxes().undefine(id).await?;
+            host.undefine(id).await?;
         }
         None => ctx.info(format!("no sandbox {id}, only its leftovers")),
     }
     // From here on it is not known to libvirt any more; what is left is found by the next try.
     if !others_variables {
-        host.fs().remove_file(&variables).await?;
+        host.remove_file(&variables).await?;
     }
-    host.fs().remove_file(&disk).await?;
+    host.remove_file(&disk).await?;
     Ok(Outcome::SandboxChanged {
         host: host.name().clone(),
         id: id.clone(),

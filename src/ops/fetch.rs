@@ -44,23 +44,23 @@ const LAG_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// What is fetched, and what it is to be.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct RemoteObject {
-    pub(super) object: Object,
+pub(crate) struct RemoteObject {
+    pub(crate) object: Object,
     /// The object's own, where it has one.
-    pub(super) manifest: Option<Manifest>,
+    pub(crate) manifest: Option<Manifest>,
     /// What is said of an object without one.
-    pub(super) annotations: Option<Annotations>,
+    pub(crate) annotations: Option<Annotations>,
 }
 
 impl RemoteObject {
     /// What a block is to be, where that is known.
-    pub(super) fn digest(&self, block: u64) -> Option<Digest> {
+    pub(crate) fn digest(&self, block: u64) -> Option<Digest> {
         let blocks = &self.manifest.as_ref()?.blocks;
         blocks.get(usize::try_from(block).ok()?).copied()
     }
 
     /// Length of a block.
-    pub(super) fn block_bytes(&self, block: u64) -> u64 {
+    pub(crate) fn block_bytes(&self, block: u64) -> u64 {
         block_bytes(block, self.object.size_bytes)
     }
 }
@@ -94,18 +94,18 @@ struct Subscriber {
 }
 
 /// A host's end of a queue.
-pub(super) struct Subscription {
-    pub(super) receiver: UnboundedReceiver<Message>,
-    pub(super) backpressure: Arc<Backpressure>,
+pub(crate) struct Subscription {
+    pub(crate) receiver: UnboundedReceiver<Message>,
+    pub(crate) backpressure: Arc<Backpressure>,
     /// Bytes fetched, for all hosts.
-    pub(super) progress: Arc<ProgressCell>,
+    pub(crate) progress: Arc<ProgressCell>,
     /// The fetch with the others had begun, or was for another object: this one is its own.
-    pub(super) is_late: bool,
+    pub(crate) is_late: bool,
 }
 
 impl Subscription {
     /// One that gives nothing.
-    pub(super) fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         Self {
             receiver: unbounded_channel().1,
             backpressure: Arc::default(),
@@ -117,16 +117,16 @@ impl Subscription {
 
 /// How one host keeps up.
 #[derive(Default)]
-pub(super) struct Backpressure {
+pub(crate) struct Backpressure {
     queued_blocks: AtomicUsize,
     queued_bytes: AtomicU64,
     /// Bytes fetched for others alone.
     skipped_bytes: AtomicU64,
     /// Fires when the fetch goes on without this host.
-    pub(super) dropped: CancellationToken,
+    pub(crate) dropped: CancellationToken,
 }
 
-pub(super) enum Message {
+pub(crate) enum Message {
     Block(FetchedBlock),
     /// No more blocks: all were sent, or why not.
     End(Result<()>),
@@ -134,12 +134,12 @@ pub(super) enum Message {
 
 /// A block of the object, which is what it is to be.
 #[derive(Clone)]
-pub(super) struct FetchedBlock {
-    pub(super) index: u64,
-    pub(super) data: Bytes,
-    pub(super) digest: Digest,
+pub(crate) struct FetchedBlock {
+    pub(crate) index: u64,
+    pub(crate) data: Bytes,
+    pub(crate) digest: Digest,
     /// Its place in the window: free for another one when all hosts have given theirs up.
-    pub(super) permit: Arc<OwnedSemaphorePermit>,
+    pub(crate) permit: Arc<OwnedSemaphorePermit>,
 }
 
 impl Backpressure {
@@ -149,13 +149,13 @@ impl Backpressure {
     }
 
     /// A block of so many bytes was written.
-    pub(super) fn add_written(&self, bytes: u64) {
+    pub(crate) fn add_written(&self, bytes: u64) {
         self.queued_blocks.fetch_sub(1, Relaxed);
         self.queued_bytes.fetch_sub(bytes, Relaxed);
     }
 
     /// Bytes fetched that this host has not written: others' alone, and those that wait for it.
-    pub(super) fn unwritten_bytes(&self) -> u64 {
+    pub(crate) fn unwritten_bytes(&self) -> u64 {
         self.queued_bytes.load(Relaxed) + self.skipped_bytes.load(Relaxed)
     }
 }
@@ -191,7 +191,7 @@ impl FetchHandle {
     }
 
     /// Asks for the blocks of `source` that are `wanted`.
-    pub(super) fn subscribe(
+    pub(crate) fn subscribe(
         self,
         bucket: &Bucket,
         source: &Arc<RemoteObject>,

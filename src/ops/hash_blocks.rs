@@ -7,14 +7,14 @@ use tokio::sync::mpsc::unbounded_channel;
 use snapdeck_host::{BlockCopy, BlockState, Host};
 use snapdeck_model::{BlockSet, Digest, Phase, Result, block_bytes};
 
-use super::Context;
+use crate::context::Context;
 
 /// Hashes `blocks` of the file `path`; one that cannot be read, because the file ends before or its disk is bad, has no
 /// digest.
 ///
 /// # Errors
 /// The host's; `Cancelled`.
-pub(super) async fn hash_local_blocks(
+pub(crate) async fn hash_local_blocks(
     host: &Host,
     path: &str,
     blocks: &BlockSet,

@@ -11,19 +11,19 @@ use snapdeck_model::{
     BlockSet, Digest, Error, Kind, Manifest, Object, Phase, Result, SnapshotName, order_by_ancestry,
 };
 
-use super::Context;
-use super::block_plan::{BlockPlan, plan_blocks};
-use super::fetch::{FetchHandle, RemoteObject};
-use super::hash_blocks::hash_local_blocks;
-use super::transfer::{TransferError, TransferPlan, TransferProgress, run_transfer};
-use super::variables::FetchedVariables;
+use crate::block_plan::{BlockPlan, plan_blocks};
+use crate::context::Context;
+use crate::fetch::{FetchHandle, RemoteObject};
+use crate::hash_blocks::hash_local_blocks;
+use crate::transfer::{TransferError, TransferPlan, TransferProgress, run_transfer};
+use crate::variables::FetchedVariables;
 
 /// Manifests of a host that are read at once.
 const MAX_MANIFEST_READS: usize = 4;
 
 /// What stands under the snapshot's name before.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum ExistingCopy {
+pub(crate) enum ExistingCopy {
     Absent,
     /// A snapshot that is to be replaced.
     Valid,
@@ -35,7 +35,7 @@ pub(super) enum ExistingCopy {
 ///
 /// # Errors
 /// `NotFound`; the bucket's.
-pub(super) async fn find_object(
+pub(crate) async fn find_object(
     bucket: &Bucket,
     name: &SnapshotName,
     ctx: &Context,
@@ -79,7 +79,7 @@ pub(super) async fn find_object(
 ///
 /// # Errors
 /// As of a pull. What is under the final name stays as it is then; what was fetched stays where it can be taken up.
-pub(super) async fn install_snapshot(
+pub(crate) async fn install_snapshot(
     host: &Host,
     bucket: &Bucket,
     source: &Arc<RemoteObject>,
@@ -193,7 +193,7 @@ async fn revalidate_partial(
 }
 
 /// Plans by the manifests of the host's snapshots.
-pub(super) async fn plan_transfer(
+pub(crate) async fn plan_transfer(
     host: &Host,
     source: &RemoteObject,
     recorded: &BTreeMap<u64, Digest>,
@@ -327,7 +327,7 @@ async fn validate_image(
 }
 
 /// Refuses what may not be a snapshot: no qcow2, or an image that needs another file.
-pub(super) fn refuse_unusable(file: &ImageFile, what: &str) -> Result<()> {
+pub(crate) fn refuse_unusable(file: &ImageFile, what: &str) -> Result<()> {
     let unfit = |why: String| {
         Err(Error::new(
             Kind::Damaged,
@@ -394,7 +394,7 @@ async fn keep_or_discard_partial(
 
 /// Puts the manifest beside the snapshot that has just landed. Without one the snapshot is as good, and only what is
 /// made from it takes longer.
-pub(super) async fn write_local_manifest(
+pub(crate) async fn write_local_manifest(
     host: &Host,
     source: &RemoteObject,
     received: &TransferProgress,

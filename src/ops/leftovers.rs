@@ -3,7 +3,7 @@
 
 use tokio_util::sync::CancellationToken;
 
-use super::LogFn;
+use crate::context::LogFn;
 use snapdeck_host::{Host, StaleBackup};
 use snapdeck_model::{Kind, Result, SandboxId};
 

@@ -6,10 +6,12 @@ use snapdeck_bucket::Bucket;
 use snapdeck_host::Host;
 use snapdeck_model::{Error, Kind, Outcome, Phase, Result, SandboxState, SnapshotName};
 
-use super::install::{ExistingCopy, find_object, install_snapshot, refuse_unusable};
-use super::repair::{has_dependent_images, repair_in_place};
-use super::variables::FetchedVariables;
-use super::{Context, FetchHandle, dependents};
+use crate::context::Context;
+use crate::dependents;
+use crate::fetch::FetchHandle;
+use crate::install::{ExistingCopy, find_object, install_snapshot, refuse_unusable};
+use crate::repair::{has_dependent_images, repair_in_place};
+use crate::variables::FetchedVariables;
 
 /// What stands under the snapshot's name before the pull.
 enum LocalCopy {

@@ -6,7 +6,8 @@ use snapdeck_model::{
     Annotations, Error, ImageIdentity, Kind, Object, Outcome, Phase, Result, SnapshotName,
 };
 
-use super::{Context, dependents};
+use crate::context::Context;
+use crate::dependents;
 
 /// Removes `name` from the places given. Everything is checked before anything goes; a place that does not
 /// have it is a warning as long as another has. With `only`, nothing goes but that very image.

@@ -8,14 +8,14 @@ use snapdeck_bucket::Bucket;
 use snapdeck_host::{Host, HostInventory};
 use snapdeck_model::{BlockSet, Digest, Phase, Result, SnapshotName};
 
-use super::Context;
-use super::fetch::{FetchHandle, RemoteObject};
-use super::hash_blocks::hash_local_blocks;
-use super::install::{ExistingCopy, plan_transfer, write_local_manifest};
-use super::transfer::{TransferProgress, run_transfer};
+use crate::context::Context;
+use crate::fetch::{FetchHandle, RemoteObject};
+use crate::hash_blocks::hash_local_blocks;
+use crate::install::{ExistingCopy, plan_transfer, write_local_manifest};
+use crate::transfer::{TransferProgress, run_transfer};
 
 /// Does anything stand on it?
-pub(super) fn has_dependent_images(survey: &HostInventory, name: &SnapshotName) -> bool {
+pub(crate) fn has_dependent_images(survey: &HostInventory, name: &SnapshotName) -> bool {
     let mut snapshots = survey.snapshots.iter();
     let ours = snapshots.find(|snapshot| snapshot.name == *name);
     ours.is_some_and(|snapshot| !snapshot.dependents.is_empty())
@@ -27,7 +27,7 @@ pub(super) fn has_dependent_images(survey: &HostInventory, name: &SnapshotName) 
 ///
 /// # Errors
 /// `Unsupported` where a QEMU has it open; `Damaged` where the object is; the host's and the bucket's.
-pub(super) async fn repair_in_place(
+pub(crate) async fn repair_in_place(
     host: &Host,
     bucket: &Bucket,
     source: &Arc<RemoteObject>,

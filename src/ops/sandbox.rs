@@ -9,7 +9,8 @@ use snapdeck_model::{
     Applicability, Error, Kind, Outcome, Phase, Result, SandboxId, SandboxState, SandboxVerb,
 };
 
-use super::{Context, destroy};
+use crate::context::Context;
+use crate::destroy;
 
 /// How often a guest that is told to stop is looked at.
 const STATE_POLL_INTERVAL: Duration = Duration::from_millis(250);

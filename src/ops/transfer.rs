@@ -19,8 +19,9 @@ use snapdeck_bucket::Bucket;
 use snapdeck_host::{BlockCopy, BlockState, CopySource, FileWriter};
 use snapdeck_model::{BLOCK_BYTES, BlockSet, Digest, Error, Kind, Phase, Result, block_count};
 
-use super::fetch::{FetchHandle, FetchedBlock, Message, RemoteObject, Subscription};
-use super::{Context, block_plan};
+use crate::block_plan;
+use crate::context::Context;
+use crate::fetch::{FetchHandle, FetchedBlock, Message, RemoteObject, Subscription};
 
 /// Writes on their way at once.
 const MAX_CONCURRENT_WRITES: usize = 4;
@@ -28,10 +29,10 @@ const MAX_CONCURRENT_WRITES: usize = 4;
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Why a pull ended early.
-pub(super) struct TransferError {
-    pub(super) error: Error,
+pub(crate) struct TransferError {
+    pub(crate) error: Error,
     /// The host is out of reach: what was written there can neither be used nor removed.
-    pub(super) is_host_unreachable: bool,
+    pub(crate) is_host_unreachable: bool,
 }
 
 /// What the host said.
@@ -45,28 +46,28 @@ impl From<Error> for TransferError {
 }
 
 /// What is to be done for an image.
-pub(super) struct TransferPlan {
+pub(crate) struct TransferPlan {
     /// What is there already, and its digests.
-    pub(super) present: Vec<(u64, Digest)>,
+    pub(crate) present: Vec<(u64, Digest)>,
     /// What other snapshots of the host give.
-    pub(super) copies: Vec<(CopySource, Vec<BlockCopy>)>,
+    pub(crate) copies: Vec<(CopySource, Vec<BlockCopy>)>,
     /// What comes from the bucket.
-    pub(super) to_fetch: BlockSet,
+    pub(crate) to_fetch: BlockSet,
 }
 
 /// How far an image has come, and from where.
-pub(super) struct TransferProgress {
+pub(crate) struct TransferProgress {
     /// As far as they are known; all are, once it is whole.
     digests: Vec<Option<Digest>>,
     completed_blocks: BlockSet,
-    pub(super) resumed_bytes: u64,
-    pub(super) copied_bytes: u64,
-    pub(super) fetched_bytes: u64,
+    pub(crate) resumed_bytes: u64,
+    pub(crate) copied_bytes: u64,
+    pub(crate) fetched_bytes: u64,
 }
 
 impl TransferProgress {
     /// Nothing of an image of so many bytes.
-    pub(super) fn empty(size_bytes: u64) -> Self {
+    pub(crate) fn empty(size_bytes: u64) -> Self {
         let done = BlockSet::none(size_bytes);
         Self {
             digests: vec![None; block_count(size_bytes) as usize],
@@ -78,12 +79,12 @@ impl TransferProgress {
     }
 
     /// Bytes that are there.
-    pub(super) fn done_bytes(&self) -> u64 {
+    pub(crate) fn done_bytes(&self) -> u64 {
         self.resumed_bytes + self.copied_bytes + self.fetched_bytes
     }
 
     /// The digests of all blocks, where it is whole.
-    pub(super) fn digests(&self) -> Option<Vec<Digest>> {
+    pub(crate) fn digests(&self) -> Option<Vec<Digest>> {
         self.digests.iter().copied().collect()
     }
 
@@ -97,7 +98,7 @@ impl TransferProgress {
 
 /// Does `work` with `writer`: fetches by `share`, and for this host alone where that leaves it behind, or where a block
 /// of another snapshot turned out to be none. How far it came stands in `received`, whatever becomes of it.
-pub(super) async fn run_transfer(
+pub(crate) async fn run_transfer(
     share: FetchHandle,
     bucket: &Bucket,
     source: &Arc<RemoteObject>,

@@ -11,35 +11,18 @@ use snapdeck_model::{
     BlockSet, BufferPool, Error, Kind, Object, ProgressCell, Result, SnapshotName,
 };
 
-use super::Context;
+use crate::context::Context;
 
 /// Firmware's flash memory is a few hundred KiB, and at most 16 MiB: what is longer is something else.
 const MAX_BYTES: u64 = 16 << 20;
 
-/// Refuses to go on where the bucket has variables of that name that may not be replaced, though it has no such
-/// snapshot: with a new one they would be taken for its own.
-pub(super) async fn refuse_existing(
-    bucket: &Bucket,
-    name: &SnapshotName,
-    overwrite: bool,
-) -> Result<()> {
-    match bucket.variables().head(name).await? {
-        Some(object) if !overwrite => Err(Error::new(
-            Kind::Conflict,
-            format!("{} already exists in {}", object.key, bucket.location()),
-        )
-        .hint("choose another name, or pass --overwrite to replace it")),
-        _ => Ok(()),
-    }
-}
-
 /// Reads the variables in the file `path` of the host.
-pub(super) async fn read_variables(host: &Host, path: &str) -> Result<Bytes> {
-    read_whole_file(&host.fs().open_reader(path).await?, path).await
+pub(crate) async fn read_variables(host: &Host, path: &str) -> Result<Bytes> {
+    read_whole_file(&host.open_reader(path).await?, path).await
 }
 
 /// As [`read`], of an opened file.
-pub(super) async fn read_whole_file(reader: &FileReader, path: &str) -> Result<Bytes> {
+pub(crate) async fn read_whole_file(reader: &FileReader, path: &str) -> Result<Bytes> {
     let size = reader.size_bytes();
     refuse_long(path, size)?;
     reader
@@ -49,7 +32,7 @@ pub(super) async fn read_whole_file(reader: &FileReader, path: &str) -> Result<B
 
 /// Uploads the variables of `name`, whose image is in the bucket; without any, what the bucket has of another image is
 /// removed.
-pub(super) async fn upload(
+pub(crate) async fn upload(
     bucket: &Bucket,
     variables: Option<&Bytes>,
     name: &SnapshotName,
@@ -98,14 +81,14 @@ fn refuse_long(what: &str, size: u64) -> Result<()> {
 }
 
 /// The variables of a snapshot, fetched from the bucket.
-pub(super) struct FetchedVariables {
+pub(crate) struct FetchedVariables {
     object: Object,
     bytes: Bytes,
 }
 
 impl FetchedVariables {
     /// Fetches them; `None` where the bucket has none.
-    pub(super) async fn fetch(
+    pub(crate) async fn fetch(
         bucket: &Bucket,
         name: &SnapshotName,
         ctx: &Context,
@@ -143,17 +126,14 @@ impl FetchedVariables {
     }
 
     /// Refuses where the host has others of that name that may not be replaced.
-    pub(super) async fn refuse_existing(
+    pub(crate) async fn refuse_existing(
         &self,
         host: &Host,
         name: &SnapshotName,
         replace: bool,
     ) -> Result<()> {
         let path = host.snapshot_variables_path(name);
-        if replace
-            || !host.fs().has_file(&path).await?
-            || self.is_equal_to_file(host, &path).await?
-        {
+        if replace || !host.has_file(&path).await? || self.is_equal_to_file(host, &path).await? {
             return Ok(());
         }
         Err(Error::new(
@@ -167,7 +147,7 @@ impl FetchedVariables {
     }
 
     async fn is_equal_to_file(&self, host: &Host, path: &str) -> Result<bool> {
-        let there = host.fs().open_reader(path).await?;
+        let there = host.open_reader(path).await?;
         let length = self.bytes.len();
         Ok(there.size_bytes() == length as u64
             && there.read_at(&BufferPool::default(), 0, length).await? == self.bytes)
@@ -175,14 +155,14 @@ impl FetchedVariables {
 
     /// Puts them beside the image that is about to land: first, so that no image is there without its own. Returns
     /// the path where nothing was before.
-    pub(super) async fn publish(
+    pub(crate) async fn publish(
         &self,
         host: &Host,
         name: &SnapshotName,
         replace: bool,
     ) -> Result<Option<String>> {
         let path = host.snapshot_variables_path(name);
-        let there = host.fs().has_file(&path).await?;
+        let there = host.has_file(&path).await?;
         if there && self.is_equal_to_file(host, &path).await? {
             return Ok(None);
         }
@@ -196,7 +176,7 @@ impl FetchedVariables {
             host.settings().snapshots_dir,
             name.variables_file_name()
         );
-        let writer = host.fs().open_writer(&partial, &content).await?;
+        let writer = host.open_writer(&partial, &content).await?;
         let landed = async {
             writer.write_at(0, self.bytes.clone()).await?;
             writer.finish().await?;

@@ -12,11 +12,12 @@ use snapdeck_model::{
     SnapshotName, block_count,
 };
 
-use super::fetch::{FetchHandle, RemoteObject};
-use super::hash_blocks::hash_local_blocks;
-use super::install::{ExistingCopy, find_object, install_snapshot, refuse_unusable};
-use super::repair::{has_dependent_images, repair_in_place};
-use super::{Context, dependents};
+use crate::context::Context;
+use crate::dependents;
+use crate::fetch::{FetchHandle, RemoteObject};
+use crate::hash_blocks::hash_local_blocks;
+use crate::install::{ExistingCopy, find_object, install_snapshot, refuse_unusable};
+use crate::repair::{has_dependent_images, repair_in_place};
 
 /// Verifies a snapshot, on its host. One without a manifest of its own is held against that of the object of its name
 /// and length; without either its structure alone is checked. What is bad is noted beside it until it is good again;

@@ -40,7 +40,7 @@ fn find_check(ran: &CommandOutput, host: Option<&str>, name: &str) -> Check {
 
 fn checks(ran: &CommandOutput, host: Option<&str>) -> Vec<Value> {
     let json = ran.json();
-    let reports = json["examinations"].as_array().unwrap();
+    let reports = json["healthChecks"].as_array().unwrap();
     let report = reports
         .iter()
         .find(|report| report["host"].as_str() == host);

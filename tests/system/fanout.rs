@@ -234,7 +234,7 @@ fn a_failed_host_does_not_stop_the_others() {
     assert_eq!(
         errors,
         [
-            (&json!("beta"), &json!("refused")),
+            (&json!("beta"), &json!("conflict")),
             (&json!("alpha"), &json!("failed")),
             (&json!("gamma"), &Value::Null)
         ]

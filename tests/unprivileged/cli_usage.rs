@@ -111,7 +111,7 @@ fn errors_are_json_with_json() {
         let output = snapdeck(args, &[]);
         assert_eq!(output.status.code(), Some(2));
         let json: Value = serde_json::from_slice(&output.stdout).unwrap();
-        assert_eq!(json["error"]["kind"], "badInput", "{args:?}");
+        assert_eq!(json["error"]["kind"], "invalidInput", "{args:?}");
         assert!(!json["error"]["message"].as_str().unwrap().is_empty());
         assert!(stderr(&output).starts_with("snapdeck: "));
     }

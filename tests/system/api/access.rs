@@ -62,7 +62,7 @@ fn serve_refuses_to_start_without_authentication() {
     for (args, word) in [
         (&["serve"][..], "needs a token"),
         (&["serve", "--token-file", "/nonexistent"], "/nonexistent"),
-        (&["serve", "--token-file", &empty], "token is none"),
+        (&["serve", "--token-file", &empty], "API token is empty"),
         (
             &["serve", "--insecure-no-auth", "--listen", "0.0.0.0:0"],
             "refusing to listen on 0.0.0.0",

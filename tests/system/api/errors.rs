@@ -60,7 +60,9 @@ fn invalid_input_is_400_and_names_the_field() {
             &["timeout: 1000000"],
         ),
     ] {
-        let error = api.call(path, &["-d", body]).failed(400, "badInput", words);
+        let error = api
+            .call(path, &["-d", body])
+            .failed(400, "invalidInput", words);
         assert_eq!(error["path"], path);
         assert_eq!(error["method"], "POST");
     }
@@ -69,13 +71,13 @@ fn invalid_input_is_400_and_names_the_field() {
     api.call("/snapshots/pull", &["--data-binary", &format!("@{file}")])
         .failed(413, "tooLarge", &["65536"]);
     api.get("/snapshots/exists")
-        .failed(400, "badInput", &["snapshot is missing"]);
+        .failed(400, "invalidInput", &["snapshot is missing"]);
     api.get("/snapshots/info?snapshot=a%2Fb")
-        .failed(400, "badInput", &["a/b"]);
+        .failed(400, "invalidInput", &["a/b"]);
     api.get("/sandboxes/a%20b")
-        .failed(400, "badInput", &["a b"]);
+        .failed(400, "invalidInput", &["a b"]);
     api.call("/snapshots/pull", &["-d", "{}", "-H", "Idempotency-Key;"])
-        .failed(400, "badInput", &["Idempotency-Key"]);
+        .failed(400, "invalidInput", &["Idempotency-Key"]);
 }
 
 #[test]
@@ -119,7 +121,7 @@ fn conflicts_damage_and_unreachable_stores_have_their_own_codes() {
     world.put(&world.snapshot_path("base"), "taken");
     let create = |name: &str| json!({"sandboxId": id, "name": name});
     api.post("/snapshots/create", &create("taken"))
-        .failed(409, "refused", &["already exists"]);
+        .failed(409, "conflict", &["already exists"]);
     let text = world.path("scratch/text");
     std::fs::write(&text, "not an image").unwrap();
     world.put(&text, "odd");

@@ -59,7 +59,7 @@ fn an_asynchronous_job_reports_progress_and_its_result() {
     }
     let metrics = api.get("/metrics").body;
     for line in [
-        "snapdeck_jobs_total{operation=\"pull\",result=\"done\"} 1",
+        "snapdeck_jobs_completed_total{operation=\"pull\",result=\"finished\"} 1",
         "snapdeck_job_duration_seconds_count{operation=\"pull\"} 1",
         "snapdeck_host_up 1",
     ] {
@@ -68,7 +68,7 @@ fn an_asynchronous_job_reports_progress_and_its_result() {
     let size = std::fs::metadata(world.snapshot_path("app")).unwrap().len();
     assert!(
         metrics.contains(&format!(
-            "snapdeck_moved_bytes_total{{operation=\"pull\"}} {size}"
+            "snapdeck_transferred_bytes_total{{operation=\"pull\"}} {size}"
         )),
         "{metrics}"
     );

@@ -49,7 +49,7 @@ fn a_sandbox_being_snapshotted_is_locked_until_the_process_ends() {
     let start = format!("/sandboxes/{id}/start");
     api.call(&start, &["-X", "POST"]).failed(
         409,
-        "refused",
+        "conflict",
         &[
             "another snapdeck process is working on sandbox",
             &id,
@@ -60,7 +60,7 @@ fn a_sandbox_being_snapshotted_is_locked_until_the_process_ends() {
         "/snapshots/create",
         &json!({"sandboxId": id, "name": "other"}),
     )
-    .failed(409, "refused", &[&id]);
+    .failed(409, "conflict", &[&id]);
     signal(&child, "KILL");
     wait_for_exit(child);
     gate.open();

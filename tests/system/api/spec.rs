@@ -269,7 +269,7 @@ fn the_other_endpoints_work() {
     api.get("/snapshots/info?snapshot=nope")
         .failed(404, "notFound", &["nope"]);
     api.post("/snapshots/remove", &json!({"snapshot": "base"}))
-        .failed(409, "refused", &[&id]);
+        .failed(409, "conflict", &[&id]);
     assert_eq!(
         api.get("/sandboxes").expect_status(200)[0]["id"]
             .as_str()

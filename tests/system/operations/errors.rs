@@ -1,18 +1,25 @@
-//! Wrong input and failures around the program: each is a clear error with its exit code, and no files remain.
+//! What an operator gets wrong and what fails around the program: each a clear error, its exit code, and
+//! nothing left.
 
 use std::process::{Command, Stdio};
 
-use crate::common::{State, World, is_remote, is_root, lab, run, wait_for_exit};
-use crate::operations::assert_no_temporary_files;
+use crate::common::{State, World, is_remote, is_root, run, wait_for_exit};
+use crate::operations::assert_nothing_left;
 
+/// A world with a stopped sandbox; its id.
 fn with_sandbox() -> (World, String) {
-    World::with_sandbox(State::Off)
+    let (world, id) = World::with_sandbox(State::Off);
+    (world, id)
+}
+
+fn lab(variable: &str) -> String {
+    std::env::var(variable).unwrap()
 }
 
 #[test]
-fn an_unreachable_bucket_is_an_error() {
+fn a_bucket_that_cannot_be_reached() {
     let (world, id) = with_sandbox();
-    // No server listens on a port that was just free.
+    // Nobody listens on a port that was just free.
     let port = std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -29,25 +36,25 @@ fn an_unreachable_bucket_is_an_error() {
         let ran = world.snapdeck(args);
         ran.failed(5, &[&endpoint, "cannot connect to", "AWS_ENDPOINT_URL"]);
     }
-    // Snapshots on the host are still listed.
+    // What is on the host is there all the same.
     world.snapdeck(&["exists", "base"]).ok();
-    assert_no_temporary_files(&world);
+    assert_nothing_left(&world);
 }
 
 #[test]
-fn a_wrong_secret_is_an_error_that_does_not_show_it() {
+fn a_wrong_secret() {
     let (world, id) = with_sandbox();
-    world.reconfigure(&lab("SNAPDECK_LAB_S3_SECRET"), "of-another-user");
+    world.reconfigure(&lab("SNAPDECK_LAB_S3_SECRET"), "of-somebody-else");
     for args in [&["objects"][..], &["push", &id, "app"], &["pull", "app"]] {
         let ran = world.snapdeck(args);
-        assert!(!ran.stderr.contains("of-another-user"), "{ran:?}");
+        assert!(!ran.stderr.contains("of-somebody-else"), "{ran:?}");
         ran.failed(5, &["denied access", "AWS_SECRET_ACCESS_KEY"]);
     }
-    assert_no_temporary_files(&world);
+    assert_nothing_left(&world);
 }
 
 #[test]
-fn a_missing_bucket_is_an_error() {
+fn a_bucket_that_does_not_exist() {
     let (world, id) = with_sandbox();
     let bucket = format!("{}-none", world.tag);
     let name = |bucket: &str| format!("name = \"{bucket}\"\nprefix");
@@ -55,21 +62,21 @@ fn a_missing_bucket_is_an_error() {
     for args in [&["objects"][..], &["push", &id, "app"], &["pull", "app"]] {
         world.snapdeck(args).failed(3, &[&bucket, "does not exist"]);
     }
-    assert_no_temporary_files(&world);
+    assert_nothing_left(&world);
 }
 
 #[test]
-fn without_a_bucket_only_bucket_commands_fail() {
+fn no_bucket_is_configured() {
     let (world, id) = with_sandbox();
     let name = format!("name = \"{}\"\nprefix", lab("SNAPDECK_LAB_BUCKET"));
     world.reconfigure(&name, "prefix");
     world.snapdeck(&["push", &id, "app"]).failed(2, &["bucket"]);
     world.snapdeck(&["snapshots"]).ok();
-    assert_no_temporary_files(&world);
+    assert_nothing_left(&world);
 }
 
 #[test]
-fn a_missing_libvirt_socket_is_an_error() {
+fn no_libvirt() {
     let (world, id) = with_sandbox();
     let socket = world.path("no-socket");
     world.set_socket(&socket);
@@ -91,11 +98,11 @@ fn a_missing_libvirt_socket_is_an_error() {
         );
     }
     world.snapdeck(&["objects"]).ok();
-    assert_no_temporary_files(&world);
+    assert_nothing_left(&world);
 }
 
 #[test]
-fn a_missing_qemu_img_is_an_error() {
+fn no_qemu_img() {
     let (world, id) = with_sandbox();
     let image = world.snapshot_path("base");
     world.put(&image, "app");
@@ -111,31 +118,31 @@ fn a_missing_qemu_img_is_an_error() {
     }
     assert_eq!(world.state(&running), "running");
     assert!(!world.is_in_bucket("new"));
-    // The downloaded file is kept.
-    let files = [
+    // What was fetched waits for it.
+    let left = [
         ".app.qcow2.partial",
         ".app.qcow2.partial.mark",
         "base.qcow2",
     ];
-    assert_eq!(world.names("snapshots"), files);
+    assert_eq!(world.names("snapshots"), left);
     assert!(world.names("temp").is_empty());
-    // A stopped sandbox is pushed without qemu-img.
+    // What stands still is composed without it.
     world.snapdeck(&["push", &id, "new"]).ok();
 }
 
 #[test]
-fn a_missing_virsh_is_an_error() {
+fn no_virsh_for_the_guard() {
     let (world, _) = with_sandbox();
     let running = world.sandbox("b", "base", State::Running);
     world.hide_programs(&["virsh"]);
     let ran = world.snapdeck(&["create", &running, "new"]);
     ran.failed(1, &["virsh is not installed", "install libvirt-clients"]);
     assert_eq!(world.state(&running), "running");
-    assert_no_temporary_files(&world);
+    assert_nothing_left(&world);
 }
 
 #[test]
-fn an_unreadable_snapshots_directory_is_an_error() {
+fn a_snapshots_directory_that_may_not_be_read() {
     let world = World::new();
     world.snapshot("base", 0);
     let dir = world.path("snapshots");
@@ -144,7 +151,7 @@ fn an_unreadable_snapshots_directory_is_an_error() {
         world.enforce_permissions();
         run("chmod", &["000", &dir]);
     } else if is_root() {
-        // The binary is in a directory that other users cannot enter.
+        // The binary lies where only we may go; a copy does not.
         let copy = world.path("snapdeck");
         std::fs::copy(env!("CARGO_BIN_EXE_snapdeck"), &copy).unwrap();
         run("chmod", &["700", &dir]);
@@ -167,7 +174,7 @@ fn an_unreadable_snapshots_directory_is_an_error() {
 }
 
 #[test]
-fn a_missing_snapshots_directory_is_a_warning_and_fails_a_pull() {
+fn a_snapshots_directory_that_is_not_there() {
     let world = World::new();
     let image = world.path("scratch/app.qcow2");
     world.image(&image, 0);
@@ -186,7 +193,7 @@ fn a_missing_snapshots_directory_is_a_warning_and_fails_a_pull() {
 }
 
 #[test]
-fn a_missing_temp_directory_is_an_error() {
+fn a_temp_directory_that_is_not_there() {
     let (world, id) = World::with_sandbox(State::Running);
     world.force_convert();
     let dir = world.path("temp");
@@ -198,21 +205,21 @@ fn a_missing_temp_directory_is_an_error() {
 }
 
 #[test]
-fn an_unknown_owner_is_an_error() {
+fn an_owner_that_does_not_exist() {
     let world = World::new();
     let image = world.path("scratch/app.qcow2");
     world.image(&image, 0);
     world.put(&image, "app");
     let owner = format!("owner = \"{}:", run("id", &["-u"]).trim());
-    world.reconfigure(&owner, "owner = \"no-such-user:");
+    world.reconfigure(&owner, "owner = \"nobody-of-that-name:");
     world
         .snapdeck(&["pull", "app"])
-        .failed(1, &["no-such-user", "owner"]);
+        .failed(1, &["nobody-of-that-name", "owner"]);
     assert!(world.names("snapshots").is_empty());
 }
 
 #[test]
-fn invalid_names_are_refused() {
+fn names_that_are_none() {
     let (world, id) = with_sandbox();
     for name in [
         "../x",
@@ -236,51 +243,51 @@ fn invalid_names_are_refused() {
             ran.failed(2, &["is not a valid", "letters, digits"]);
         }
     }
-    assert_no_temporary_files(&world);
+    assert_nothing_left(&world);
 }
 
 #[test]
-fn an_unknown_sandbox_is_not_found() {
+fn a_sandbox_that_is_none() {
     let world = World::new();
     for verb in ["push", "create"] {
-        let ran = world.snapdeck(&[verb, "unknown", "app", "--json"]);
+        let ran = world.snapdeck(&[verb, "nobody", "app", "--json"]);
         assert_eq!(ran.error_kind(), "notFound");
         ran.failed(
             3,
             &[
-                "sandbox unknown not found on host alpha",
+                "sandbox nobody not found on host alpha",
                 "snapdeck sandboxes",
             ],
         );
     }
-    assert_no_temporary_files(&world);
+    assert_nothing_left(&world);
 }
 
 #[test]
-fn a_sandbox_with_a_damaged_disk_is_an_error() {
+fn a_sandbox_whose_disk_is_broken() {
     let (world, id) = with_sandbox();
-    std::fs::write(world.disk("a"), "not an image").unwrap();
+    std::fs::write(world.disk("a"), "no image").unwrap();
     world
         .snapdeck(&["push", &id, "app"])
         .failed(1, &[&world.disk("a"), "qcow2"]);
     assert!(!world.is_in_bucket("app"));
-    assert_no_temporary_files(&world);
+    assert_nothing_left(&world);
 }
 
 #[test]
-fn a_sandbox_without_its_base_is_an_error() {
+fn a_sandbox_whose_base_is_missing() {
     let (world, id) = with_sandbox();
     std::fs::remove_file(world.snapshot_path("base")).unwrap();
     world
         .snapdeck(&["push", &id, "app"])
         .failed(1, &[&world.disk("a"), "base.qcow2"]);
-    let sandboxes = world.snapdeck(&["sandboxes", "--json"]).ok().json();
-    assert_eq!(sandboxes[0]["id"], id, "the sandbox is not listed");
-    assert_no_temporary_files(&world);
+    let told = world.snapdeck(&["sandboxes", "--json"]).ok().json();
+    assert_eq!(told[0]["id"], id, "it is listed all the same");
+    assert_nothing_left(&world);
 }
 
 #[test]
-fn a_temp_disk_that_is_too_small_is_an_error() {
+fn a_full_temp_disk() {
     let (world, id) = with_sandbox();
     let running = world.sandbox("b", "base", State::Running);
     let Some(_disk) = world.small_disk("temp", "1m") else {
@@ -289,17 +296,17 @@ fn a_temp_disk_that_is_too_small_is_an_error() {
     world.force_convert();
     let ran = world.snapdeck(&["create", &running, "app", "--json"]);
     assert_eq!(ran.error_kind(), "noSpace");
-    // Less the file of the watchdog.
-    ran.failed(1, &["may take", "bytes", "has 10", "temp_dir"]);
+    // Less what a guard noted there.
+    ran.failed(1, &["it may take", "has 10", "KiB free", "temp_dir"]);
     assert_eq!(world.state(&running), "running");
     assert!(!world.is_in_bucket("app"));
-    // A stopped sandbox is pushed without temporary space.
+    // What stands still needs no room there.
     world.snapdeck(&["push", &id, "app"]).ok();
-    assert_no_temporary_files(&world);
+    assert_nothing_left(&world);
 }
 
 #[test]
-fn a_snapshots_disk_that_is_too_small_is_an_error() {
+fn a_full_snapshots_disk() {
     let world = World::new();
     let image = world.path("scratch/app.qcow2");
     world.image(&image, 3);
@@ -315,7 +322,7 @@ fn a_snapshots_disk_that_is_too_small_is_an_error() {
 }
 
 #[test]
-fn info_without_the_bucket_shows_the_host_with_a_warning() {
+fn a_bucket_that_is_away_is_no_reason_not_to_tell_of_the_host() {
     let world = World::new();
     world.snapshot("app", 0);
     world.reconfigure(&lab("SNAPDECK_LAB_S3"), "http://127.0.0.1:1");

@@ -77,7 +77,7 @@ fn a_saved_sandbox_is_pushed_with_a_warning_and_stays_saved() {
 fn a_running_sandbox_is_refused() {
     let (world, id) = World::with_sandbox(State::Running);
     let ran = world.snapdeck(&["push", &id, "app", "--json"]);
-    assert_eq!(ran.error_kind(), "refused");
+    assert_eq!(ran.error_kind(), "conflict");
     ran.failed(
         4,
         &[&id, "sandbox must be stopped or paused", "it is running"],

@@ -108,7 +108,7 @@ fn several_sandboxes_have_one_result_each() {
         (&results[1]["id"], &results[1]["error"]["kind"]),
         (&json!("unknown"), &json!("notFound"))
     );
-    assert_eq!(results[2]["error"]["kind"], "refused");
+    assert_eq!(results[2]["error"]["kind"], "conflict");
     assert_eq!(world.state(&a), "running");
     assert_eq!(world.state(&b), "shut off");
 }
