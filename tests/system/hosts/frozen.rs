@@ -26,10 +26,10 @@ async fn a_lost_connection_fails_concurrent_calls_without_a_crash() {
     let id = world.sandbox("a", "base", State::Off);
     let id: SandboxId = id.parse().unwrap();
     let host = Host::new(world.settings().hosts[0].clone()).unwrap();
-    host.scan().await.unwrap();
+    host.inventory().scan().await.unwrap();
 
     for _ in 0..2 {
-        let mut changes = host.changes();
+        let mut changes = host.libvirt().changes();
         let stop = Arc::new(AtomicBool::new(false));
         let started = Arc::new(AtomicUsize::new(0));
         let mut calls = JoinSet::new();
@@ -39,7 +39,7 @@ async fn a_lost_connection_fails_concurrent_calls_without_a_crash() {
             calls.spawn(async move {
                 while !stop.load(Relaxed) {
                     started.fetch_add(1, Relaxed);
-                    let _ = host.owned_sandbox_state(&id).await;
+                    let _ = host.sandboxes().owned_state(&id).await;
                 }
             });
         }
@@ -62,7 +62,7 @@ async fn a_lost_connection_fails_concurrent_calls_without_a_crash() {
         let mut last: Option<Result<HostInventory>> = None;
         let scanned = async {
             while !matches!(&last, Some(Ok(inventory)) if inventory.sandboxes.len() == 1) {
-                last = Some(host.scan().await);
+                last = Some(host.inventory().scan().await);
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         };

@@ -173,13 +173,16 @@ async fn an_idle_host_is_not_queried_again() {
     let host = Host::new(world.settings().hosts[0].clone()).unwrap();
     // Events are subscribed at the first connection.
     let mut cache = None;
-    let first = host.scan_cached(&mut cache).await.unwrap();
+    let first = host.inventory().scan_cached(&mut cache).await.unwrap();
     assert_eq!(first.sandboxes[0].id.as_str(), id);
-    host.scan_cached(&mut cache).await.unwrap();
+    host.inventory().scan_cached(&mut cache).await.unwrap();
 
     let (before, rounds) = (sent_bytes(), 20);
     for _ in 0..rounds {
-        assert_eq!(host.scan_cached(&mut cache).await.unwrap(), first);
+        assert_eq!(
+            host.inventory().scan_cached(&mut cache).await.unwrap(),
+            first
+        );
     }
     // A call has at least 28 bytes, and so has each keepalive message (two every 5 s).
     let sent = sent_bytes() - before;
@@ -187,9 +190,9 @@ async fn an_idle_host_is_not_queried_again() {
 
     // Changes are found: a new file without an event, and state changes with events.
     world.snapshot("more", 0);
-    let inventory = host.scan_cached(&mut cache).await.unwrap();
+    let inventory = host.inventory().scan_cached(&mut cache).await.unwrap();
     assert_eq!(inventory.snapshots.len(), 2);
-    let mut changes = host.changes();
+    let mut changes = host.libvirt().changes();
     for verb in ["start", "managedsave"] {
         world.virsh(&[verb, &id]);
         timeout(EVENT_DEADLINE, changes.changed())
@@ -218,12 +221,13 @@ async fn an_idle_host_is_not_queried_again() {
         .await
         .unwrap()
         .unwrap();
-    let error = host.scan_cached(&mut cache).await.unwrap_err();
+    let error = host.inventory().scan_cached(&mut cache).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Unreachable);
     world.virsh(&["undefine", &id]);
     relay.heal(&world);
     assert!(
-        host.scan_cached(&mut cache)
+        host.inventory()
+            .scan_cached(&mut cache)
             .await
             .unwrap()
             .sandboxes
@@ -233,7 +237,7 @@ async fn an_idle_host_is_not_queried_again() {
 
 /// Returns the state of the host's only sandbox from a cached scan.
 async fn state(host: &Host, cache: &mut Option<ScanCache>) -> SandboxState {
-    host.scan_cached(cache).await.unwrap().sandboxes[0].state
+    host.inventory().scan_cached(cache).await.unwrap().sandboxes[0].state
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -47,7 +47,7 @@ fn a_cancelled_create_ends_the_backup() {
     let busy = BusyGuest::new();
     let (child, _line) = busy.start_to_parts();
     signal(&child, "INT");
-    wait_for_exit(child).failed(130, &["was a_cancelled_create_ends_the_backup"]);
+    wait_for_exit(child).failed(130, &["was cancelled"]);
     assert_eq!(busy.world.uploads(), "[]");
     assert!(!busy.world.is_in_bucket("app"));
     busy.assert_intact();
