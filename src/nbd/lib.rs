@@ -145,7 +145,7 @@ impl Nbd {
     /// Disconnects (`NBD_CMD_DISC`) and waits until the server has finished pending requests and closed the connection.
     ///
     /// # Errors
-    /// `TimedOut` after `deadline`; the connection is closed all the same.
+    /// `TimedOut` after `deadline`; the connection is closed in any case.
     pub async fn close(self, deadline: Duration) -> io::Result<()> {
         let Self {
             request_tx,

@@ -250,11 +250,7 @@ async fn a_cancelled_upload_stops_at_once_and_leaves_no_parts() {
             "{:?}",
             started.elapsed()
         );
-        assert_error(
-            &error,
-            Kind::Cancelled,
-            &["image.qcow2", "was a_cancelled_create_ends_the_backup"],
-        );
+        assert_error(&error, Kind::Cancelled, &["image.qcow2", "was cancelled"]);
         assert!(
             faults.sent.load(SeqCst) < 40 << 20,
             "the upload was not stopped before its end"
@@ -435,11 +431,7 @@ async fn a_cancelled_download_stops_at_once() {
         let outcome = tokio::time::timeout(Duration::from_secs(10), outcome)
             .await
             .unwrap();
-        assert_error(
-            &outcome.unwrap_err(),
-            Kind::Cancelled,
-            &["was a_cancelled_create_ends_the_backup"],
-        );
+        assert_error(&outcome.unwrap_err(), Kind::Cancelled, &["was cancelled"]);
     }
 }
 

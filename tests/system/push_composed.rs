@@ -338,7 +338,7 @@ fn a_cancelled_or_killed_push_publishes_nothing() {
     let (world, id) = with_pulled_base(State::Paused);
     let (child, _line) = world.start_to_parts(&["push", &id, "app"]);
     signal(&child, "INT");
-    wait_for_exit(child).failed(130, &["was a_cancelled_create_ends_the_backup"]);
+    wait_for_exit(child).failed(130, &["was cancelled"]);
     assert!(!world.is_in_bucket("app"));
     assert!(manifest(&world, "app").is_none());
     assert_no_temporary_files(&world);

@@ -1,4 +1,4 @@
-//! Jobs: asynchronous or waited for, followed, a_cancelled_create_ends_the_backup, idempotent.
+//! Jobs: asynchronous or waited for, followed, cancelled, idempotent.
 
 use std::process::Stdio;
 
@@ -116,21 +116,19 @@ fn a_cancelled_job_leaves_no_files_and_its_client_gets_409() {
     let waiting = api.curl("/snapshots/create", &["-d", &body]);
     let waiting = std::thread::spawn(move || send(waiting));
     gate.wait_reached();
-    let a_cancelled_create_ends_the_backup = api.call("/jobs/1", &["-X", "DELETE"]);
+    let cancelled = api.call("/jobs/1", &["-X", "DELETE"]);
     assert!(
-        a_cancelled_create_ends_the_backup.status == 202
-            || a_cancelled_create_ends_the_backup.status == 200,
-        "{a_cancelled_create_ends_the_backup:?}"
+        cancelled.status == 202 || cancelled.status == 200,
+        "{cancelled:?}"
     );
-    waiting.join().unwrap().failed(
-        409,
-        "a_cancelled_create_ends_the_backup",
-        &["was a_cancelled_create_ends_the_backup"],
-    );
-    assert_eq!(api.state(1), "a_cancelled_create_ends_the_backup");
+    waiting
+        .join()
+        .unwrap()
+        .failed(409, "cancelled", &["was cancelled"]);
+    assert_eq!(api.state(1), "cancelled");
     assert_eq!(
         api.call("/jobs/1", &["-X", "DELETE"]).expect_status(200)["state"],
-        "a_cancelled_create_ends_the_backup"
+        "cancelled"
     );
     assert_eq!(world.state(&id), "running");
     assert!(world.names("temp").is_empty());

@@ -171,13 +171,8 @@ async fn an_incomplete_upload_leaves_no_object_and_no_parts() {
             cancel.cancel();
             std::future::pending::<Result<(), Error>>().await
         };
-        let a_cancelled_create_ends_the_backup =
-            multipart.run_with_progress(work).await.unwrap_err();
-        assert_error(
-            &a_cancelled_create_ends_the_backup,
-            Kind::Cancelled,
-            &["new.qcow2"],
-        );
+        let cancelled = multipart.run_with_progress(work).await.unwrap_err();
+        assert_error(&cancelled, Kind::Cancelled, &["new.qcow2"]);
         multipart.abort().await;
         assert_no_object_or_parts(&store).await;
     }

@@ -10,12 +10,8 @@ fn a_cancelled_create_resumes_the_guest() {
         let (child, gate) = world.start_to_gate("convert", &["create", &id, "app", "--json"]);
         signal(&child, name);
         let ran = wait_for_exit(child);
-        assert_eq!(
-            ran.error_kind(),
-            "a_cancelled_create_ends_the_backup",
-            "{name}"
-        );
-        ran.failed(130, &["was a_cancelled_create_ends_the_backup"]);
+        assert_eq!(ran.error_kind(), "cancelled", "{name}");
+        ran.failed(130, &["was cancelled"]);
         assert_eq!(world.state(&id), "running", "{name}");
         assert!(gate.has_ended(), "{name}");
         assert!(!world.is_in_bucket("app"));
@@ -32,7 +28,7 @@ fn a_second_signal_does_not_stop_the_cleanup() {
     let _ = std::process::Command::new("kill")
         .args(["-INT", &child.id().to_string()])
         .output();
-    wait_for_exit(child).failed(130, &["was a_cancelled_create_ends_the_backup"]);
+    wait_for_exit(child).failed(130, &["was cancelled"]);
     assert_eq!(world.state(&id), "running");
     assert_no_temporary_files(&world);
 }
@@ -43,7 +39,7 @@ fn a_cancelled_push_leaves_the_sandbox_as_it_was() {
         let (world, id) = World::with_sandbox(state);
         let (child, _faults) = world.start_to_parts(&["push", &id, "app"]);
         signal(&child, "INT");
-        wait_for_exit(child).failed(130, &["was a_cancelled_create_ends_the_backup"]);
+        wait_for_exit(child).failed(130, &["was cancelled"]);
         assert_eq!(world.state(&id), after);
         assert!(!world.is_in_bucket("app"));
         assert_eq!(world.uploads(), "[]");
@@ -116,7 +112,7 @@ fn a_cancelled_pull_keeps_the_partial_file_for_the_next() {
             .all(|name| name != "app.qcow2")
     );
     signal(&child, "INT");
-    wait_for_exit(child).failed(130, &["was a_cancelled_create_ends_the_backup"]);
+    wait_for_exit(child).failed(130, &["was cancelled"]);
     assert!(gate.has_ended());
     let partial = [".app.qcow2.partial", ".app.qcow2.partial.mark"];
     assert_eq!(world.names("snapshots"), partial);

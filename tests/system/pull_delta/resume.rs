@@ -21,7 +21,7 @@ fn a_pull_interrupted_at_90_percent_fetches_the_rest() {
         world.received();
         if name == "INT" {
             assert!(ran.stderr.contains("for the next pull"), "{ran:?}");
-            ran.failed(130, &["was a_cancelled_create_ends_the_backup"]);
+            ran.failed(130, &["was cancelled"]);
         }
         let result = world.snapdeck(&["pull", "app", "--json"]).ok().json();
         assert_eq!(bytes(&result, "resumedBytes"), 18 * BLOCK);

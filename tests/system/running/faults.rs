@@ -47,7 +47,7 @@ fn a_cancelled_create_ends_the_backup() {
     let busy = BusyGuest::new();
     let (child, _line) = busy.start_to_parts();
     signal(&child, "INT");
-    wait_for_exit(child).failed(130, &["was a_cancelled_create_ends_the_backup"]);
+    wait_for_exit(child).failed(130, &["was cancelled"]);
     assert_eq!(busy.world.uploads(), "[]");
     assert!(!busy.world.is_in_bucket("app"));
     busy.assert_intact();
@@ -183,7 +183,7 @@ fn a_connection_lost_during_the_pause_resumes_the_guest() {
         wait_until("the guest is paused", || world.state(&busy.id) == "paused");
         world.link().cut(fault);
         let cut = std::time::Instant::now();
-        wait_until("the guest runs while the connection is paused cut", || {
+        wait_until("the guest runs while the connection is still cut", || {
             world.state(&busy.id) == "running"
         });
         // The watchdog waits for 4 s; the rest is for a slow machine.

@@ -149,7 +149,7 @@ fn a_cancelled_creation_is_undone() {
         let (child, gate) = world.start_to_gate("create", &["sandbox", "new", &id, "base"]);
         signal(&child, name);
         gate.open();
-        wait_for_exit(child).failed(130, &["was a_cancelled_create_ends_the_backup"]);
+        wait_for_exit(child).failed(130, &["was cancelled"]);
         assert_no_sandbox(&world, &id);
     }
 }
