@@ -20,7 +20,7 @@ pub(super) struct PointInTime {
     pub variables: Option<Bytes>,
 }
 
-/// What the overlay's clusters are read from.
+/// The source of the overlay's clusters.
 pub(super) enum OverlaySource {
     /// The overlay's tables, and the whole disk as the backup job exports it.
     Export {

@@ -88,7 +88,7 @@ fn a_disk_that_fills_up_on_the_way_is_told_and_what_is_there_is_used_later() {
     // As long as it is full nothing is lost.
     let ran = lab.snapdeck(&["pull", "app"]);
     assert!(ran.stderr.contains("for the next pull"), "{ran:?}");
-    ran.failed(1, &["more bytes", "has 0 free"]);
+    ran.failed(1, &["cannot pull app", "has 0 B free"]);
 
     disk.run_on_host(&["rm", &filler]);
     lab.received();
