@@ -5,19 +5,16 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use humansize::{BINARY, format_size};
 
-use snapdeck_bucket::Bucket;
-use snapdeck_host::{Host, Watchdog};
+use snapdeck_host::Watchdog;
 use snapdeck_model::{
     BufferPool, Consistency, Error, Kind, Method, Object, Phase, Result, SandboxState,
-    SnapshotName, TransferStats,
+    TransferStats,
 };
 
 use crate::block_digests::BlockDigests;
 use crate::consistency_mode::ConsistencyMode;
-use crate::context::Context;
-use crate::request::SnapshotRequest;
+use crate::job::SnapshotJob;
 use crate::retry::{ReadRetries, resume_error, resume_with_retries};
-use crate::sandbox_disk::SandboxDisk;
 use crate::uploaded_image::UploadedImage;
 use crate::variables;
 
@@ -26,24 +23,20 @@ use crate::variables;
 /// When this returns, with or without an error, the temporary directory is removed and the guest runs again if it ran
 /// before. If it cannot return, the watchdog on the host does both.
 pub(crate) async fn convert_and_upload(
-    host: &Host,
-    bucket: &Bucket,
-    source: &SandboxDisk,
+    job: SnapshotJob<'_>,
     mode: ConsistencyMode,
-    request: &SnapshotRequest,
-    ctx: &Context,
 ) -> Result<UploadedImage> {
     let mut retries = ReadRetries::new();
     let image = loop {
-        match convert_to_temp_dir(host, source, mode, &request.name, ctx).await {
+        match convert_to_temp_dir(job, mode).await {
             // The watchdog has removed what was read across the lost connection.
-            Err(error) if retries.should_retry(&error, ctx) => {}
+            Err(error) if retries.should_retry(&error, job.ctx) => {}
             result => break result?,
         }
     };
-    let result = upload(host, bucket, &image, request, ctx).await;
+    let result = upload(job, &image).await;
     let pause_duration = image.pause_duration;
-    image.remove(host, ctx).await;
+    image.remove(job).await;
     let (object, digests, variables) = result?;
     Ok(UploadedImage {
         transfer: TransferStats {
@@ -59,9 +52,9 @@ pub(crate) async fn convert_and_upload(
         consistency: match mode {
             ConsistencyMode::Live => Consistency::LiveUnsafe,
             ConsistencyMode::PauseGuest => Consistency::CrashConsistent,
-            ConsistencyMode::AlreadyQuiet => source.consistency(),
+            ConsistencyMode::AlreadyQuiet => job.source.consistency(),
         },
-        virtual_size: source.virtual_size(),
+        virtual_size: job.source.virtual_size(),
     })
 }
 
@@ -76,10 +69,10 @@ struct ConvertedImage {
 }
 
 impl ConvertedImage {
-    async fn remove(self, host: &Host, ctx: &Context) {
+    async fn remove(self, job: SnapshotJob<'_>) {
+        let (dir, ctx) = (&self.dir, job.ctx);
         ctx.progress.enter(Phase::CleaningUp, 0);
-        let dir = &self.dir;
-        match host.remove_temp_dir(dir).await {
+        match job.host.remove_temp_dir(dir).await {
             // A watchdog that was killed meanwhile has nothing left to do: the job has not failed.
             Ok(()) => {
                 if let Err(error) = self.watchdog.release().await {
@@ -94,12 +87,10 @@ impl ConvertedImage {
 
 /// Converts the disk of `source` into a new directory, which is removed on an error.
 async fn convert_to_temp_dir(
-    host: &Host,
-    source: &SandboxDisk,
+    job: SnapshotJob<'_>,
     mode: ConsistencyMode,
-    name: &SnapshotName,
-    ctx: &Context,
 ) -> Result<ConvertedImage> {
+    let (host, name) = (job.host, &job.request.name);
     let dir = host.make_temp_dir().await?;
     let watchdog = match host.spawn_dir_watchdog(&dir).await {
         Ok(watchdog) => watchdog,
@@ -108,7 +99,7 @@ async fn convert_to_temp_dir(
             return Err(error);
         }
     };
-    let variables = source.variables.as_ref();
+    let variables = job.source.variables.as_ref();
     let mut image = ConvertedImage {
         image_path: format!("{dir}/{}", name.file_name()),
         variables: variables.map(|_| format!("{dir}/{}", name.variables_file_name())),
@@ -116,13 +107,13 @@ async fn convert_to_temp_dir(
         watchdog,
         pause_duration: None,
     };
-    match convert(host, source, mode, &image, ctx).await {
+    match convert(job, mode, &image).await {
         Ok(pause_duration) => {
             image.pause_duration = pause_duration;
             Ok(image)
         }
         Err(error) => {
-            image.remove(host, ctx).await;
+            image.remove(job).await;
             Err(error)
         }
     }
@@ -130,12 +121,11 @@ async fn convert_to_temp_dir(
 
 /// Writes the converted disk and the variables; returns how long it paused the guest, if it did.
 async fn convert(
-    host: &Host,
-    source: &SandboxDisk,
+    job: SnapshotJob<'_>,
     mode: ConsistencyMode,
     image: &ConvertedImage,
-    ctx: &Context,
 ) -> Result<Option<Duration>> {
+    let (host, source, ctx) = (job.host, job.source, job.ctx);
     let id = &source.id;
     ctx.enter_phase(Phase::Checking)?;
     // Only the disk of an active sandbox, whose locks QEMU holds, is read without locks. The disk of a stopped one is
@@ -159,15 +149,9 @@ async fn convert(
     ctx.check_cancelled()?;
     let copy = |required_state: Option<SandboxState>| async move {
         let stamps = source.stamps(host).await?;
-        host.convert(
-            &source.disk_path,
-            &image.image_path,
-            is_shared,
-            needed_bytes,
-            &ctx.progress,
-            &ctx.cancel,
-        )
-        .await?;
+        let (from, to, progress) = (&source.disk_path, &image.image_path, &ctx.progress);
+        host.convert(from, to, is_shared, needed_bytes, progress, &ctx.cancel)
+            .await?;
         if let (Some(from), Some(to)) = (&source.variables, &image.variables) {
             host.create_exclusive(to).await?;
             host.copy_file(from, to).await?;
@@ -220,12 +204,10 @@ async fn convert(
 
 /// Uploads the image; returns its variables, too.
 async fn upload(
-    host: &Host,
-    bucket: &Bucket,
+    job: SnapshotJob<'_>,
     image: &ConvertedImage,
-    request: &SnapshotRequest,
-    ctx: &Context,
 ) -> Result<(Object, BlockDigests, Option<Bytes>)> {
+    let (host, request, ctx) = (job.host, job.request, job.ctx);
     ctx.check_cancelled()?;
     let reader = &host.open_reader(&image.image_path).await?;
     let variables = match &image.variables {
@@ -240,7 +222,8 @@ async fn upload(
         Ok(bytes)
     };
     let (name, size, overwrite) = (&request.name, reader.size_bytes(), request.overwrite);
-    let object = bucket
+    let object = job
+        .bucket
         .upload(name, size, read, overwrite, &ctx.progress, &ctx.cancel)
         .await?;
     Ok((object, digests, variables))

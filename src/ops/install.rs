@@ -1,18 +1,16 @@
 //! Installs an object as a snapshot of a host: under a hidden name until it is verified, then under its own.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use humansize::{BINARY, format_size};
 
-use snapdeck_bucket::Bucket;
-use snapdeck_host::{Content, FileWriter, Host};
-use snapdeck_model::{BlockSet, Digest, Error, Kind, Manifest, Object, Phase, Result};
+use snapdeck_host::{Content, FileWriter};
+use snapdeck_model::{BlockSet, Digest, Error, Kind, Manifest, Phase, Result};
 
-use crate::context::Context;
 use crate::fetch::FetchHandle;
 use crate::hash_blocks::hash_local_blocks;
-use crate::remote_object::{RemoteObject, is_unchanged};
+use crate::job::PullJob;
+use crate::remote_object::is_unchanged;
 use crate::standalone_image::refuse_unusable;
 use crate::transfer::{TransferError, TransferProgress, run_transfer};
 use crate::transfer_plan::TransferPlan;
@@ -37,20 +35,17 @@ pub(crate) enum ExistingCopy {
 /// Those of a pull. The file under the final name is unchanged then, and a partial file that the next pull can resume
 /// is kept.
 pub(crate) async fn install_snapshot(
-    host: &Host,
-    bucket: &Bucket,
-    source: &Arc<RemoteObject>,
+    job: PullJob<'_>,
     existing: ExistingCopy,
     variables: Option<(&FetchedVariables, bool)>,
     fetch_handle: FetchHandle,
-    ctx: &Context,
 ) -> Result<TransferProgress> {
-    let object = &source.object;
+    let (host, ctx, object) = (job.host, job.ctx, &job.source.object);
     let partial = host.partial_path(&object.name);
     ctx.check_cancelled()?;
     // Fails if another process writes this partial file, which must not be removed then.
     let writer = host
-        .open_writer(&partial, &content_id(bucket, object))
+        .open_writer(&partial, &content_id(job))
         .await
         .map_err(|error| match (error.kind(), error.hint_text()) {
             (Kind::Failed, None) => error.hint("check snapshots_dir of the host in the settings"),
@@ -58,18 +53,9 @@ pub(crate) async fn install_snapshot(
         })?;
     let mut progress = TransferProgress::empty(object.size_bytes);
     let result = async {
-        let plan = plan_transfer(host, source, existing, &writer, ctx).await?;
-        run_transfer(
-            fetch_handle,
-            bucket,
-            source,
-            &writer,
-            plan,
-            &mut progress,
-            ctx,
-        )
-        .await?;
-        validate_image(host, object, &writer, &progress, ctx).await?;
+        let plan = plan_transfer(job, existing, &writer).await?;
+        run_transfer(job, fetch_handle, &writer, plan, &mut progress).await?;
+        validate_image(job, &writer, &progress).await?;
         ctx.enter_phase(Phase::Publishing)?;
         let path = host.snapshot_path(&object.name);
         let new_variables = match variables {
@@ -88,15 +74,16 @@ pub(crate) async fn install_snapshot(
     .await;
     if let Err(failure) = result {
         ctx.progress.enter(Phase::CleaningUp, 0);
-        keep_or_discard_partial(host, bucket, source, &writer, &progress, &failure, ctx).await;
+        keep_or_discard_partial(job, &writer, &progress, &failure).await;
         return Err(failure.error);
     }
-    write_local_manifest(host, source, &progress, ctx).await;
+    write_local_manifest(job, &progress).await;
     Ok(progress)
 }
 
 /// Identifies the object whose blocks a partial file has.
-fn content_id(bucket: &Bucket, object: &Object) -> Content {
+fn content_id(job: PullJob<'_>) -> Content {
+    let (bucket, object) = (job.bucket, &job.source.object);
     // Only a strong entity tag says that two parts are of the same object (RFC 9110, section 8.8.1).
     let tag = object.etag.as_deref().filter(|tag| !tag.starts_with("W/"));
     Content {
@@ -107,20 +94,19 @@ fn content_id(bucket: &Bucket, object: &Object) -> Content {
 
 /// Plans the transfer; fails if its result does not fit.
 async fn plan_transfer(
-    host: &Host,
-    source: &RemoteObject,
+    job: PullJob<'_>,
     existing: ExistingCopy,
     writer: &FileWriter,
-    ctx: &Context,
 ) -> Result<TransferPlan> {
-    let recorded = revalidate_partial(host, source, writer, ctx).await?;
+    let host = job.host;
+    let recorded = revalidate_partial(job, writer).await?;
     let reuse_damaged = existing == ExistingCopy::Damaged;
-    let plan = TransferPlan::new(host, source, recorded, reuse_damaged, ctx).await;
+    let plan = TransferPlan::new(job, recorded, reuse_damaged).await;
     let needed_bytes = plan.to_fetch.bytes();
     let dir = &host.settings().snapshots_dir;
     let free_bytes = host.free_bytes(dir).await?;
     if needed_bytes > free_bytes {
-        let name = &source.object.name;
+        let name = &job.source.object.name;
         return Err(Error::new(
             Kind::NoSpace,
             format!("cannot pull {name} to host {}", host.name()),
@@ -137,11 +123,10 @@ async fn plan_transfer(
 
 /// Returns the blocks that an earlier pull has written, hashed again if the host has rebooted since.
 async fn revalidate_partial(
-    host: &Host,
-    source: &RemoteObject,
+    job: PullJob<'_>,
     writer: &FileWriter,
-    ctx: &Context,
 ) -> Result<BTreeMap<u64, Digest>> {
+    let (host, object, ctx) = (job.host, &job.source.object, job.ctx);
     let recorded = writer.resume_state();
     if recorded.is_same_boot || recorded.blocks.is_empty() {
         return Ok(recorded.blocks.clone());
@@ -150,7 +135,6 @@ async fn revalidate_partial(
         "host {} rebooted since an earlier pull: checking the partial file",
         host.name()
     ));
-    let object = &source.object;
     let blocks = BlockSet::from_predicate(object.size_bytes, |block| {
         recorded.blocks.contains_key(&block)
     });
@@ -163,12 +147,11 @@ async fn revalidate_partial(
 
 /// Verifies the image under its hidden name.
 async fn validate_image(
-    host: &Host,
-    object: &Object,
+    job: PullJob<'_>,
     writer: &FileWriter,
     progress: &TransferProgress,
-    ctx: &Context,
 ) -> Result<()> {
+    let (host, object, ctx) = (job.host, &job.source.object, job.ctx);
     ctx.enter_phase(Phase::Verifying)?;
     writer.finish().await?;
     let partial = host.partial_path(&object.name);
@@ -197,14 +180,12 @@ async fn validate_image(
 
 /// Keeps the partial file if the next pull can resume it, and removes it otherwise.
 async fn keep_or_discard_partial(
-    host: &Host,
-    bucket: &Bucket,
-    source: &RemoteObject,
+    job: PullJob<'_>,
     writer: &FileWriter,
     progress: &TransferProgress,
     failure: &TransferError,
-    ctx: &Context,
 ) {
+    let (host, source, ctx) = (job.host, job.source, job.ctx);
     let object = &source.object;
     let partial = host.partial_path(&object.name);
     // Blocks of an earlier pull count even if this one failed before it reused them.
@@ -212,11 +193,11 @@ async fn keep_or_discard_partial(
     let earlier_bytes: u64 = earlier_blocks.map(|block| source.block_bytes(*block)).sum();
     let bytes = progress.done_bytes().max(earlier_bytes);
     let is_resumable = bytes > 0
-        && content_id(bucket, object).version.is_some()
+        && content_id(job).version.is_some()
         && match failure.error.kind() {
             Kind::Damaged | Kind::NotFound => false,
             // The object may have been replaced.
-            Kind::Failed => is_unchanged(bucket, object).await.unwrap_or(true),
+            Kind::Failed => is_unchanged(job.bucket, object).await.unwrap_or(true),
             _ => true,
         };
     if !is_resumable && !failure.is_host_unreachable {
@@ -239,12 +220,8 @@ async fn keep_or_discard_partial(
 /// Writes the manifest beside the installed snapshot.
 ///
 /// A failure is only a warning: without a manifest the snapshot works, but its blocks cannot be copied.
-pub(crate) async fn write_local_manifest(
-    host: &Host,
-    source: &RemoteObject,
-    progress: &TransferProgress,
-    ctx: &Context,
-) {
+pub(crate) async fn write_local_manifest(job: PullJob<'_>, progress: &TransferProgress) {
+    let (host, source) = (job.host, job.source);
     let object = &source.object;
     let write = async {
         host.record_damage(&object.name, None).await?;
@@ -265,6 +242,7 @@ pub(crate) async fn write_local_manifest(
         Ok::<(), Error>(())
     };
     if let Err(error) = write.await {
-        ctx.warn(format!("{error}; {} has no manifest", object.name));
+        job.ctx
+            .warn(format!("{error}; {} has no manifest", object.name));
     }
 }

@@ -14,6 +14,7 @@ mod destroy;
 mod fetch;
 mod hash_blocks;
 mod install;
+mod job;
 mod lag_tracker;
 mod leftovers;
 mod pull;

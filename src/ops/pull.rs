@@ -10,6 +10,7 @@ use crate::context::Context;
 use crate::dependents::{has_dependent_images, refuse_if_in_use};
 use crate::fetch::FetchHandle;
 use crate::install::{ExistingCopy, install_snapshot};
+use crate::job::PullJob;
 use crate::remote_object::RemoteObject;
 use crate::repair::repair_in_place;
 use crate::standalone_image::refuse_unusable;
@@ -91,6 +92,12 @@ pub async fn pull(
             ExistingCopy::Damaged
         }
     };
+    let job = PullJob {
+        host,
+        bucket,
+        source: &source,
+        ctx,
+    };
     let replace = overwrite || existing != ExistingCopy::Absent;
     let variables = FetchedVariables::fetch(bucket, name, ctx).await?;
     match &variables {
@@ -105,23 +112,14 @@ pub async fn pull(
         None => {}
     }
     let progress = if can_repair_in_place {
-        let progress = repair_in_place(host, bucket, &source, None, fetch_handle, ctx).await?;
+        let progress = repair_in_place(job, None, fetch_handle).await?;
         if let Some(variables) = &variables {
             variables.publish(host, name, replace).await?;
         }
         progress
     } else {
         let variables = variables.as_ref().map(|variables| (variables, replace));
-        install_snapshot(
-            host,
-            bucket,
-            &source,
-            existing,
-            variables,
-            fetch_handle,
-            ctx,
-        )
-        .await?
+        install_snapshot(job, existing, variables, fetch_handle).await?
     };
     Ok(Outcome::Pulled {
         snapshot_name: name.clone(),

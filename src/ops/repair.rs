@@ -2,17 +2,13 @@
 //! downloaded and verified. An interrupted repair leaves it less damaged than before.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use snapdeck_bucket::Bucket;
-use snapdeck_host::Host;
 use snapdeck_model::{BlockSet, Digest, Phase, Result};
 
-use crate::context::Context;
 use crate::fetch::FetchHandle;
 use crate::hash_blocks::hash_local_blocks;
 use crate::install::write_local_manifest;
-use crate::remote_object::RemoteObject;
+use crate::job::PullJob;
 use crate::transfer::{TransferProgress, run_transfer};
 use crate::transfer_plan::TransferPlan;
 
@@ -24,13 +20,11 @@ use crate::transfer_plan::TransferPlan;
 /// # Errors
 /// `Conflict` if a QEMU has the snapshot open; `Damaged` if the object is; those of host and bucket.
 pub(crate) async fn repair_in_place(
-    host: &Host,
-    bucket: &Bucket,
-    source: &Arc<RemoteObject>,
+    job: PullJob<'_>,
     good: Option<BTreeMap<u64, Digest>>,
     fetch_handle: FetchHandle,
-    ctx: &Context,
 ) -> Result<TransferProgress> {
+    let (host, source, ctx) = (job.host, job.source, job.ctx);
     let object = &source.object;
     let path = host.snapshot_path(&object.name);
     let mut good = match good {
@@ -44,18 +38,10 @@ pub(crate) async fn repair_in_place(
     let mut progress = TransferProgress::empty(object.size_bytes);
     let writer = host.open_for_repair(&path).await?;
     let result = async {
-        let plan = TransferPlan::new(host, source, good, false, ctx).await;
-        run_transfer(
-            fetch_handle,
-            bucket,
-            source,
-            &writer,
-            plan,
-            &mut progress,
-            ctx,
-        )
-        .await
-        .map_err(|failure| failure.error)?;
+        let plan = TransferPlan::new(job, good, false).await;
+        run_transfer(job, fetch_handle, &writer, plan, &mut progress)
+            .await
+            .map_err(|failure| failure.error)?;
         ctx.enter_phase(Phase::Verifying)?;
         writer.finish().await
     }
@@ -66,6 +52,6 @@ pub(crate) async fn repair_in_place(
     if let Some(warning) = host.check(&path, &ctx.cancel).await? {
         ctx.warn(warning);
     }
-    write_local_manifest(host, source, &progress, ctx).await;
+    write_local_manifest(job, &progress).await;
     Ok(progress)
 }

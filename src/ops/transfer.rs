@@ -17,12 +17,12 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{MissedTickBehavior, interval};
 
-use snapdeck_bucket::Bucket;
 use snapdeck_host::{BlockCopy, BlockState, CopySource, FileWriter};
 use snapdeck_model::{BLOCK_BYTES, BlockSet, Digest, Error, Kind, Phase, Result, block_count};
 
 use crate::context::Context;
 use crate::fetch::{FetchHandle, FetchedBlock, Message, Subscription};
+use crate::job::PullJob;
 use crate::remote_object::RemoteObject;
 use crate::transfer_plan::{TransferPlan, is_mostly_in_place};
 
@@ -48,9 +48,8 @@ impl From<Error> for TransferError {
 
 /// Completed blocks of an image, and their sources.
 pub(crate) struct TransferProgress {
-    /// `None` for blocks that are not complete.
+    /// Digests of the complete blocks.
     digests: Vec<Option<Digest>>,
-    completed_blocks: BlockSet,
     pub resumed_bytes: u64,
     pub copied_bytes: u64,
     pub fetched_bytes: u64,
@@ -61,7 +60,6 @@ impl TransferProgress {
     pub(crate) fn empty(size_bytes: u64) -> Self {
         Self {
             digests: vec![None; block_count(size_bytes) as usize],
-            completed_blocks: BlockSet::none(size_bytes),
             resumed_bytes: 0,
             copied_bytes: 0,
             fetched_bytes: 0,
@@ -77,8 +75,13 @@ impl TransferProgress {
         self.digests.iter().copied().collect()
     }
 
+    fn missing_blocks(&self, size_bytes: u64) -> BlockSet {
+        BlockSet::from_predicate(size_bytes, |block| {
+            self.digests.get(block as usize).is_none_or(Option::is_none)
+        })
+    }
+
     fn record(&mut self, block: u64, digest: Digest) {
-        self.completed_blocks.insert(block);
         if let Some(slot) = self.digests.get_mut(block as usize) {
             *slot = Some(digest);
         }
@@ -90,20 +93,19 @@ impl TransferProgress {
 /// Blocks are downloaded by `fetch_handle`, and by a download for this host alone if the shared one drops it or a block
 /// of another snapshot does not match. `progress` is up to date in case of an error, too.
 pub(crate) async fn run_transfer(
+    job: PullJob<'_>,
     fetch_handle: FetchHandle,
-    bucket: &Bucket,
-    source: &Arc<RemoteObject>,
     writer: &FileWriter,
     plan: TransferPlan,
     progress: &mut TransferProgress,
-    ctx: &Context,
 ) -> Result<(), TransferError> {
+    let (bucket, source, ctx) = (job.bucket, job.source, job.ctx);
     let total_bytes = source.object.size_bytes;
     ctx.progress.enter(Phase::Downloading, total_bytes);
     for (block, digest) in plan.present {
         progress.record(block, digest);
+        progress.resumed_bytes += source.block_bytes(block);
     }
-    progress.resumed_bytes = progress.completed_blocks.bytes();
     let mut transfer = Transfer {
         source,
         writer,
@@ -140,9 +142,7 @@ pub(crate) async fn run_transfer(
                 receiving.await?
             }
         };
-        let completed_blocks = &transfer.progress.completed_blocks;
-        let missing =
-            BlockSet::from_predicate(total_bytes, |block| !completed_blocks.contains(block));
+        let missing = transfer.progress.missing_blocks(total_bytes);
         if missing.is_empty() {
             return Ok(());
         }
@@ -199,7 +199,7 @@ impl Transfer<'_> {
             .iter_mut()
             .find(|(_, blocks)| is_mostly_in_place(blocks, total_bytes));
         if let Some((copy_source, blocks)) = similar
-            && self.progress.completed_blocks.is_empty()
+            && self.progress.done_bytes() == 0
             && self.writer.share(copy_source).await?
         {
             let (shared, remaining): (Vec<BlockCopy>, Vec<BlockCopy>) = blocks

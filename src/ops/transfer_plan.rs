@@ -11,8 +11,7 @@ use snapdeck_model::{
     BlockSet, Digest, Manifest, Result, SnapshotName, block_bytes, block_count, order_by_ancestry,
 };
 
-use crate::context::Context;
-use crate::remote_object::RemoteObject;
+use crate::job::PullJob;
 
 /// Concurrent reads of manifests of a host.
 const MAX_MANIFEST_READS: usize = 4;
@@ -27,17 +26,16 @@ pub(crate) struct TransferPlan {
 }
 
 impl TransferPlan {
-    /// Plans `source` by the manifests of the host's snapshots.
+    /// Plans the image by the manifests of the host's snapshots.
     ///
     /// `recorded` are the blocks that an earlier pull has written; `reuse_damaged` allows copying good blocks of the
     /// snapshot that is replaced.
     pub(crate) async fn new(
-        host: &Host,
-        source: &RemoteObject,
+        job: PullJob<'_>,
         recorded: BTreeMap<u64, Digest>,
         reuse_damaged: bool,
-        ctx: &Context,
     ) -> Self {
+        let (host, source, ctx) = (job.host, job.source, job.ctx);
         let object = &source.object;
         let mut copy_sources = Vec::new();
         if let Some(manifest) = &source.manifest {

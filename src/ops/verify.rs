@@ -17,6 +17,7 @@ use crate::dependents::{has_dependent_images, refuse_if_in_use};
 use crate::fetch::FetchHandle;
 use crate::hash_blocks::{bad_blocks_text, hash_block_data, hash_local_blocks};
 use crate::install::{ExistingCopy, install_snapshot};
+use crate::job::PullJob;
 use crate::remote_object::RemoteObject;
 use crate::repair::repair_in_place;
 use crate::standalone_image::refuse_unusable;
@@ -190,15 +191,18 @@ async fn repair_snapshot(
     refuse_if_in_use(host, &inventory, name, "repair", |state| {
         state != SandboxState::ShutOff
     })?;
+    let job = PullJob {
+        host,
+        bucket,
+        source: &source,
+        ctx,
+    };
     let handle = FetchHandle::single();
     let can_repair_in_place =
         has_dependent_images(&inventory, name) && size_bytes == manifest.size_bytes;
     let progress = match can_repair_in_place {
-        true => repair_in_place(host, bucket, &source, Some(good), handle, ctx).await?,
-        false => {
-            let existing = ExistingCopy::Damaged;
-            install_snapshot(host, bucket, &source, existing, None, handle, ctx).await?
-        }
+        true => repair_in_place(job, Some(good), handle).await?,
+        false => install_snapshot(job, ExistingCopy::Damaged, None, handle).await?,
     };
     Ok(progress.fetched_bytes)
 }
