@@ -1,4 +1,4 @@
-//! How a guest's writes are kept out of a copy of its disk.
+//! Protection of a copied disk from its guest's writes.
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ConsistencyMode {

@@ -1,4 +1,4 @@
-//! What every operation is given beside its arguments.
+//! The context of every operation.
 
 use std::sync::Arc;
 

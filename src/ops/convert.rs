@@ -5,19 +5,16 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use humansize::{BINARY, format_size};
 
-use snapdeck_bucket::Bucket;
-use snapdeck_host::{Host, Watchdog};
+use snapdeck_host::Watchdog;
 use snapdeck_model::{
     BufferPool, Consistency, Error, Kind, Method, Object, Phase, Result, SandboxState,
-    SnapshotName, TransferStats,
+    TransferStats,
 };
 
 use crate::block_digests::BlockDigests;
 use crate::consistency_mode::ConsistencyMode;
-use crate::context::Context;
-use crate::request::SnapshotRequest;
+use crate::job::SnapshotJob;
 use crate::retry::{ReadRetries, resume_error, resume_with_retries};
-use crate::sandbox_disk::SandboxDisk;
 use crate::uploaded_image::UploadedImage;
 use crate::variables;
 
@@ -26,24 +23,20 @@ use crate::variables;
 /// When this returns, with or without an error, the temporary directory is removed and the guest runs again if it ran
 /// before. If it cannot return, the watchdog on the host does both.
 pub(crate) async fn convert_and_upload(
-    host: &Host,
-    bucket: &Bucket,
-    source: &SandboxDisk,
+    job: SnapshotJob<'_>,
     mode: ConsistencyMode,
-    request: &SnapshotRequest,
-    ctx: &Context,
 ) -> Result<UploadedImage> {
     let mut retries = ReadRetries::new();
     let image = loop {
-        match convert_to_temp_dir(host, source, mode, &request.name, ctx).await {
+        match convert_to_temp_dir(job, mode).await {
             // The watchdog has removed what was read across the lost connection.
-            Err(error) if retries.should_retry(&error, ctx) => {}
+            Err(error) if retries.should_retry(&error, job.ctx) => {}
             result => break result?,
         }
     };
-    let result = upload(host, bucket, &image, request, ctx).await;
+    let result = upload(job, &image).await;
     let pause_duration = image.pause_duration;
-    image.remove(host, ctx).await;
+    image.remove(job).await;
     let (object, digests, variables) = result?;
     Ok(UploadedImage {
         transfer: TransferStats {
@@ -59,9 +52,9 @@ pub(crate) async fn convert_and_upload(
         consistency: match mode {
             ConsistencyMode::Live => Consistency::LiveUnsafe,
             ConsistencyMode::PauseGuest => Consistency::CrashConsistent,
-            ConsistencyMode::AlreadyQuiet => source.consistency(),
+            ConsistencyMode::AlreadyQuiet => job.source.consistency(),
         },
-        virtual_size: source.virtual_size(),
+        virtual_size: job.source.virtual_size(),
     })
 }
 
@@ -76,10 +69,10 @@ struct ConvertedImage {
 }
 
 impl ConvertedImage {
-    async fn remove(self, host: &Host, ctx: &Context) {
+    async fn remove(self, job: SnapshotJob<'_>) {
+        let (dir, ctx) = (&self.dir, job.ctx);
         ctx.progress.enter(Phase::CleaningUp, 0);
-        let dir = &self.dir;
-        match host.fs().remove_temp_dir(dir).await {
+        match job.host.remove_temp_dir(dir).await {
             // A watchdog that was killed meanwhile has nothing left to do: the job has not failed.
             Ok(()) => {
                 if let Err(error) = self.watchdog.release().await {
@@ -94,21 +87,19 @@ impl ConvertedImage {
 
 /// Converts the disk of `source` into a new directory, which is removed on an error.
 async fn convert_to_temp_dir(
-    host: &Host,
-    source: &SandboxDisk,
+    job: SnapshotJob<'_>,
     mode: ConsistencyMode,
-    name: &SnapshotName,
-    ctx: &Context,
 ) -> Result<ConvertedImage> {
-    let dir = host.fs().make_temp_dir().await?;
-    let watchdog = match host.watchdogs().spawn_for_dir(&dir).await {
+    let (host, name) = (job.host, &job.request.name);
+    let dir = host.make_temp_dir().await?;
+    let watchdog = match host.spawn_dir_watchdog(&dir).await {
         Ok(watchdog) => watchdog,
         Err(error) => {
-            host.fs().remove_temp_dir(&dir).await?;
+            host.remove_temp_dir(&dir).await?;
             return Err(error);
         }
     };
-    let variables = source.variables.as_ref();
+    let variables = job.source.variables.as_ref();
     let mut image = ConvertedImage {
         image_path: format!("{dir}/{}", name.file_name()),
         variables: variables.map(|_| format!("{dir}/{}", name.variables_file_name())),
@@ -116,13 +107,13 @@ async fn convert_to_temp_dir(
         watchdog,
         pause_duration: None,
     };
-    match convert(host, source, mode, &image, ctx).await {
+    match convert(job, mode, &image).await {
         Ok(pause_duration) => {
             image.pause_duration = pause_duration;
             Ok(image)
         }
         Err(error) => {
-            image.remove(host, ctx).await;
+            image.remove(job).await;
             Err(error)
         }
     }
@@ -130,19 +121,18 @@ async fn convert_to_temp_dir(
 
 /// Writes the converted disk and the variables; returns how long it paused the guest, if it did.
 async fn convert(
-    host: &Host,
-    source: &SandboxDisk,
+    job: SnapshotJob<'_>,
     mode: ConsistencyMode,
     image: &ConvertedImage,
-    ctx: &Context,
 ) -> Result<Option<Duration>> {
+    let (host, source, ctx) = (job.host, job.source, job.ctx);
     let id = &source.id;
     ctx.enter_phase(Phase::Checking)?;
     // Only the disk of an active sandbox, whose locks QEMU holds, is read without locks. The disk of a stopped one is
     // read under qemu-img's own locks, so that the sandbox cannot be started meanwhile.
     let is_shared = source.state.is_active();
-    let needed_bytes = host.images().measure(&source.disk_path, is_shared).await?;
-    let free_bytes = host.fs().free_bytes(&image.dir).await?;
+    let needed_bytes = host.measure(&source.disk_path, is_shared).await?;
+    let free_bytes = host.free_bytes(&image.dir).await?;
     if needed_bytes > free_bytes {
         return Err(Error::new(
             Kind::NoSpace,
@@ -159,19 +149,12 @@ async fn convert(
     ctx.check_cancelled()?;
     let copy = |required_state: Option<SandboxState>| async move {
         let stamps = source.stamps(host).await?;
-        host.images()
-            .convert(
-                &source.disk_path,
-                &image.image_path,
-                is_shared,
-                needed_bytes,
-                &ctx.progress,
-                &ctx.cancel,
-            )
+        let (from, to, progress) = (&source.disk_path, &image.image_path, &ctx.progress);
+        host.convert(from, to, is_shared, needed_bytes, progress, &ctx.cancel)
             .await?;
         if let (Some(from), Some(to)) = (&source.variables, &image.variables) {
-            host.fs().create_exclusive(to).await?;
-            host.fs().copy_file(from, to).await?;
+            host.create_exclusive(to).await?;
+            host.copy_file(from, to).await?;
         }
         match required_state {
             Some(state) => source.check_unchanged(host, state, &stamps).await,
@@ -184,11 +167,11 @@ async fn convert(
         ConsistencyMode::PauseGuest => {}
     }
 
-    let watchdog = host.watchdogs().spawn_for_pause(id, &image.dir).await?;
+    let watchdog = host.spawn_pause_watchdog(id, &image.dir).await?;
     ctx.progress.enter(Phase::Pausing, 0);
     let paused_at = Instant::now();
     let converted = async {
-        host.sandboxes().suspend(id).await?;
+        host.suspend(id).await?;
         ctx.info(format!("paused {id}"));
         copy(Some(SandboxState::Paused)).await
     }
@@ -221,14 +204,12 @@ async fn convert(
 
 /// Uploads the image; returns its variables, too.
 async fn upload(
-    host: &Host,
-    bucket: &Bucket,
+    job: SnapshotJob<'_>,
     image: &ConvertedImage,
-    request: &SnapshotRequest,
-    ctx: &Context,
 ) -> Result<(Object, BlockDigests, Option<Bytes>)> {
+    let (host, request, ctx) = (job.host, job.request, job.ctx);
     ctx.check_cancelled()?;
-    let reader = &host.fs().open_reader(&image.image_path).await?;
+    let reader = &host.open_reader(&image.image_path).await?;
     let variables = match &image.variables {
         Some(path) => Some(variables::read_variables(host, path).await?),
         None => None,
@@ -241,7 +222,8 @@ async fn upload(
         Ok(bytes)
     };
     let (name, size, overwrite) = (&request.name, reader.size_bytes(), request.overwrite);
-    let object = bucket
+    let object = job
+        .bucket
         .upload(name, size, read, overwrite, &ctx.progress, &ctx.cancel)
         .await?;
     Ok((object, digests, variables))

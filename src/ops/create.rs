@@ -7,6 +7,7 @@ use snapdeck_model::{Outcome, Phase, Result, SandboxId, SandboxState};
 use crate::consistency_mode::ConsistencyMode;
 use crate::context::Context;
 use crate::create_object::build_object;
+use crate::job::SnapshotJob;
 use crate::request::SnapshotRequest;
 use crate::sandbox_disk::SandboxDisk;
 
@@ -40,7 +41,14 @@ pub async fn create(
         _ => ConsistencyMode::AlreadyQuiet,
     };
     source.warn_of_memory(ctx);
-    let image = build_object(host, bucket, &source, mode, request, ctx).await?;
+    let job = SnapshotJob {
+        host,
+        bucket,
+        source: &source,
+        request,
+        ctx,
+    };
+    let image = build_object(job, mode).await?;
     Ok(Outcome::Created {
         name: request.name.clone(),
         paused_ms: image.paused_ms().unwrap_or_default(),

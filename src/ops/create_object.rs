@@ -1,18 +1,16 @@
 //! Builds an object from a sandbox's disk, composed if possible, else converted as a whole; and its manifest.
 
-use bytes::Bytes;
 use humansize::{BINARY, format_size};
 use jiff::Timestamp;
 
-use snapdeck_bucket::Bucket;
 use snapdeck_host::Host;
 use snapdeck_model::{Error, Kind, Manifest, Method, Parent, Phase, Result, TransferStats};
 
-use crate::compose::{ComposeOutcome, compose_and_upload, compose_running};
+use crate::compose::{ComposeAbort, compose_and_upload, compose_running};
 use crate::consistency_mode::ConsistencyMode;
 use crate::context::Context;
 use crate::convert::convert_and_upload;
-use crate::request::SnapshotRequest;
+use crate::job::SnapshotJob;
 use crate::sandbox_disk::SandboxDisk;
 use crate::uploaded_image::UploadedImage;
 use crate::variables;
@@ -22,77 +20,63 @@ use crate::variables;
 /// # Errors
 /// Those of composing or converting. A manifest that cannot be written is only a warning: the object works without it.
 pub(crate) async fn build_object(
-    host: &Host,
-    bucket: &Bucket,
-    source: &SandboxDisk,
+    job: SnapshotJob<'_>,
     mode: ConsistencyMode,
-    request: &SnapshotRequest,
-    ctx: &Context,
 ) -> Result<UploadedImage> {
+    let ctx = job.ctx;
     // Boxed: the futures are large.
     let composed = match mode {
-        ConsistencyMode::PauseGuest => {
-            Box::pin(compose_by_first_method(host, bucket, source, request, ctx)).await?
-        }
-        ConsistencyMode::AlreadyQuiet => {
-            Box::pin(compose_and_upload(host, bucket, source, request, ctx)).await?
-        }
-        ConsistencyMode::Live => ComposeOutcome::Unsupported(
+        ConsistencyMode::PauseGuest => Box::pin(compose_by_first_method(job)).await,
+        ConsistencyMode::AlreadyQuiet => Box::pin(compose_and_upload(job)).await,
+        ConsistencyMode::Live => Err(ComposeAbort::Unsupported(
             "the sandbox is running and must not be paused (--live)".to_owned(),
-        ),
+        )),
     };
     let image = match composed {
-        ComposeOutcome::Uploaded(image) => *image,
-        ComposeOutcome::Unsupported(reason) | ComposeOutcome::MethodUnavailable(reason) => {
+        Ok(image) => image,
+        Err(ComposeAbort::Failed(error)) => return Err(error),
+        Err(ComposeAbort::Unsupported(reason) | ComposeAbort::MethodUnavailable(reason)) => {
             ctx.info(format!(
                 "falling back to converting the whole disk: {reason}"
             ));
-            Box::pin(convert_and_upload(host, bucket, source, mode, request, ctx)).await?
+            Box::pin(convert_and_upload(job, mode)).await?
         }
     };
-    upload_variables(bucket, &image, request, ctx).await?;
+    upload_variables(job, &image).await?;
     log_transfer(&image.transfer, ctx);
-    write_manifest(host, bucket, source, &image, ctx).await;
+    write_manifest(job, &image).await;
     Ok(image)
 }
 
 /// Composes the disk of a running sandbox by the first of the host's methods that works.
 ///
 /// # Errors
-/// Those of composing; `Failed` if no method works and the settings do not allow converting.
-async fn compose_by_first_method(
-    host: &Host,
-    bucket: &Bucket,
-    source: &SandboxDisk,
-    request: &SnapshotRequest,
-    ctx: &Context,
-) -> Result<ComposeOutcome> {
+/// Those of composing; [`ComposeAbort::Failed`] if no method works and the settings do not allow converting.
+async fn compose_by_first_method(job: SnapshotJob<'_>) -> Result<UploadedImage, ComposeAbort> {
+    let (host, source) = (job.host, job.source);
     let methods = &host.settings().running_methods;
     let mut reason = None;
     for method in methods.iter().copied() {
         if method == Method::Convert {
             break;
         }
-        let compose = compose_running(host, bucket, source, method, request, ctx);
-        match Box::pin(compose).await? {
-            ComposeOutcome::Uploaded(image) => return Ok(ComposeOutcome::Uploaded(image)),
-            ComposeOutcome::MethodUnavailable(cause) => {
-                ctx.warn(format!(
-                    "cannot read the disk of {} by {}: {cause}",
-                    source.id,
-                    method.as_str()
-                ));
+        match Box::pin(compose_running(job, method)).await {
+            Err(ComposeAbort::MethodUnavailable(cause)) => {
+                let (id, name) = (&source.id, method.as_str());
+                job.ctx
+                    .warn(format!("cannot read the disk of {id} by {name}: {cause}"));
                 reason = Some(cause);
             }
-            ComposeOutcome::Unsupported(cause) => {
+            Err(ComposeAbort::Unsupported(cause)) => {
                 reason = Some(cause);
                 break;
             }
+            result => return result,
         }
     }
     if methods.contains(&Method::Convert) {
         let reason = reason.unwrap_or_else(|| "the settings say so".to_owned());
-        return Ok(ComposeOutcome::Unsupported(reason));
+        return Err(ComposeAbort::Unsupported(reason));
     }
     let error = Error::new(
         Kind::Failed,
@@ -104,21 +88,17 @@ async fn compose_by_first_method(
     )
     .hint("stop or pause it first, or check `running` of the host in the settings");
     Err(match reason {
-        Some(reason) => error.with_cause(reason),
-        None => error,
+        Some(reason) => error.with_cause(reason).into(),
+        None => error.into(),
     })
 }
 
 /// Uploads the UEFI variables of the image. If that fails, a new image is removed again: without its variables it does
 /// not boot.
-async fn upload_variables(
-    bucket: &Bucket,
-    image: &UploadedImage,
-    request: &SnapshotRequest,
-    ctx: &Context,
-) -> Result<()> {
-    let (name, overwrite) = (&request.name, request.overwrite);
-    let variables: Option<&Bytes> = image.variables.as_ref();
+async fn upload_variables(job: SnapshotJob<'_>, image: &UploadedImage) -> Result<()> {
+    let (bucket, ctx) = (job.bucket, job.ctx);
+    let (name, overwrite) = (&job.request.name, job.request.overwrite);
+    let variables = image.variables.as_ref();
     let Err(error) = variables::upload(bucket, variables, name, overwrite, ctx).await else {
         return Ok(());
     };
@@ -148,13 +128,8 @@ fn log_transfer(transfer: &TransferStats, ctx: &Context) {
     ));
 }
 
-async fn write_manifest(
-    host: &Host,
-    bucket: &Bucket,
-    source: &SandboxDisk,
-    image: &UploadedImage,
-    ctx: &Context,
-) {
+async fn write_manifest(job: SnapshotJob<'_>, image: &UploadedImage) {
+    let (host, source, ctx) = (job.host, job.source, job.ctx);
     let object = &image.object;
     let Some(digests) = image.digests.clone() else {
         return;
@@ -169,7 +144,7 @@ async fn write_manifest(
     manifest.method = Some(image.transfer.method.as_str().to_owned());
     manifest.paused_ms = image.paused_ms();
     manifest.etag = object.etag.clone();
-    match bucket.write_manifest(&manifest).await {
+    match job.bucket.write_manifest(&manifest).await {
         Ok(()) => {}
         // Another client has replaced the object and written its manifest.
         Err(error) if error.kind() == Kind::Conflict => ctx.info(error.to_string()),

@@ -2,7 +2,6 @@
 //! (spec, "Push Snapshot", "Pull Snapshot", "Create Snapshot", "API Reference").
 
 mod block_digests;
-mod block_plan;
 mod compose;
 mod consistency_mode;
 mod context;
@@ -15,16 +14,21 @@ mod destroy;
 mod fetch;
 mod hash_blocks;
 mod install;
+mod job;
+mod lag_tracker;
 mod leftovers;
 mod pull;
 mod push;
+mod remote_object;
 mod remove;
 mod repair;
 mod request;
 mod retry;
 mod sandbox;
 mod sandbox_disk;
+mod standalone_image;
 mod transfer;
+mod transfer_plan;
 mod uploaded_image;
 mod variables;
 mod verify;

@@ -7,6 +7,7 @@ use snapdeck_model::{Outcome, Phase, Result, SandboxId};
 use crate::consistency_mode::ConsistencyMode;
 use crate::context::Context;
 use crate::create_object::build_object;
+use crate::job::SnapshotJob;
 use crate::request::SnapshotRequest;
 use crate::sandbox_disk::SandboxDisk;
 
@@ -26,8 +27,14 @@ pub async fn push(
     let source = SandboxDisk::find_pushable(host, sandbox).await?;
     request.refuse_existing(bucket).await?;
     source.warn_of_memory(ctx);
-    let mode = ConsistencyMode::AlreadyQuiet;
-    let image = build_object(host, bucket, &source, mode, request, ctx).await?;
+    let job = SnapshotJob {
+        host,
+        bucket,
+        source: &source,
+        request,
+        ctx,
+    };
+    let image = build_object(job, ConsistencyMode::AlreadyQuiet).await?;
     Ok(Outcome::Pushed {
         snapshot_name: request.name.clone(),
         snapshot_path: image.object.key,

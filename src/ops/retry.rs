@@ -1,4 +1,4 @@
-//! What is tried again: reading a disk whose host was unreachable, and resuming a guest.
+//! Retries of reading a disk after a lost connection, and of resuming a guest.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Verbs of a sandbox. [`SandboxVerb::applicability`] says in which states each is possible.
+//! The verbs of a sandbox; [`SandboxVerb::applicability`] has the states in which each is possible.
 
 use std::time::Duration;
 
@@ -12,15 +12,16 @@ use snapdeck_model::{
 use crate::context::Context;
 use crate::destroy;
 
-/// How often a guest that is told to stop is looked at.
 const STATE_POLL_INTERVAL: Duration = Duration::from_millis(250);
-/// How often it is told: a guest whose screen is off takes the first press for a wish to see it.
+/// Interval of shutdown requests: a guest whose screen is off may use the first one only to turn it on.
 const SHUTDOWN_REQUEST_INTERVAL: Duration = Duration::from_secs(15);
 
-/// Applies `verb` to the sandbox `id`; `stop_timeout` is the limit of a stop without its own.
+/// Applies `verb` to the sandbox `id`.
+///
+/// `stop_timeout` is the limit of a stop that sets none.
 ///
 /// # Errors
-/// `Conflict` if its state does not allow it, or a guest did not stop in time; `NotFound`; `Cancelled`.
+/// `Conflict` if its state does not allow it, or the guest does not stop in time; `NotFound`; `Cancelled`.
 pub async fn sandbox(
     host: &Host,
     id: &SandboxId,
@@ -32,7 +33,7 @@ pub async fn sandbox(
     if verb == SandboxVerb::Destroy {
         return destroy::destroy(host, id, ctx).await;
     }
-    let state = host.sandboxes().owned_state(id).await?;
+    let state = host.owned_sandbox_state(id).await?;
     let changed = match verb.applicability(state) {
         Applicability::Possible => {
             apply(host, id, verb, state, stop_timeout, ctx).await?;
@@ -52,7 +53,7 @@ pub async fn sandbox(
         host: host.name().clone(),
         id: id.clone(),
         state: Some(match changed {
-            true => host.sandboxes().state(id).await?,
+            true => host.sandbox_state(id).await?,
             false => state,
         }),
         changed,
@@ -74,39 +75,39 @@ async fn apply(
                 ctx.info(format!("{id} resumes from its saved state"));
             }
             ctx.enter_phase(Phase::Starting)?;
-            host.sandboxes().start(id).await
+            host.start(id).await
         }
         SandboxVerb::Stop { timeout, force } => {
             stop(host, id, timeout.unwrap_or(stop_timeout), force, ctx).await
         }
         SandboxVerb::ForceOff => {
             ctx.enter_phase(Phase::Stopping)?;
-            host.sandboxes().force_off(id).await
+            host.force_off(id).await
         }
         SandboxVerb::Pause => {
             ctx.enter_phase(Phase::Pausing)?;
-            host.sandboxes().suspend(id).await
+            host.suspend(id).await
         }
         SandboxVerb::Resume => {
             ctx.enter_phase(Phase::Starting)?;
             match state {
-                SandboxState::Suspended => host.sandboxes().wake(id).await,
-                _ => host.sandboxes().resume(id).await,
+                SandboxState::Suspended => host.wake(id).await,
+                _ => host.resume(id).await,
             }
         }
         SandboxVerb::Save => {
             ctx.enter_phase(Phase::Saving)?;
-            host.sandboxes().save(id, &ctx.progress, &ctx.cancel).await
+            host.save(id, &ctx.progress, &ctx.cancel).await
         }
         SandboxVerb::DropSaved => {
             ctx.enter_phase(Phase::Removing)?;
-            host.sandboxes().discard_saved_state(id).await
+            host.discard_saved_state(id).await
         }
         SandboxVerb::Destroy => destroy::destroy(host, id, ctx).await.map(drop),
     }
 }
 
-/// Asks the guest to stop and waits until it has.
+/// Requests a shutdown of the guest and waits for it.
 async fn stop(
     host: &Host,
     id: &SandboxId,
@@ -115,23 +116,23 @@ async fn stop(
     ctx: &Context,
 ) -> Result<()> {
     ctx.enter_phase(Phase::Stopping)?;
-    let since = Instant::now();
-    let mut pressed = None;
+    let started_at = Instant::now();
+    let mut requested_at: Option<Instant> = None;
     loop {
-        if pressed.is_none_or(|at: Instant| at.elapsed() >= SHUTDOWN_REQUEST_INTERVAL) {
-            pressed = Some(Instant::now());
-            match host.sandboxes().shut_down(id).await {
+        if requested_at.is_none_or(|at| at.elapsed() >= SHUTDOWN_REQUEST_INTERVAL) {
+            requested_at = Some(Instant::now());
+            match host.shut_down(id).await {
                 Ok(()) => {}
-                // It has just stopped: the next look tells.
+                // It has just stopped, as the state below shows.
                 Err(error) if error.kind() == Kind::Conflict => ctx.info(error.to_string()),
                 Err(error) => return Err(error),
             }
         }
-        let state = host.sandboxes().state(id).await?;
+        let state = host.sandbox_state(id).await?;
         if !state.is_active() {
             return Ok(());
         }
-        if since.elapsed() >= timeout {
+        if started_at.elapsed() >= timeout {
             break;
         }
         tokio::select! {
@@ -139,7 +140,7 @@ async fn stop(
             () = ctx.cancel.cancelled() => return Err(Error::cancelled(format!(
                 "waiting for {id} to stop"
             ))
-            .hint("the guest was asked to shut down and may still do so")),
+            .hint("the guest has received the request and may still shut down")),
         }
     }
     if force {
@@ -147,7 +148,7 @@ async fn stop(
             "{id} has not stopped within {} s: forcing it off",
             timeout.as_secs()
         ));
-        return host.sandboxes().force_off(id).await;
+        return host.force_off(id).await;
     }
     Err(Error::new(
         Kind::Conflict,

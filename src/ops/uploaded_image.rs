@@ -10,7 +10,7 @@ use snapdeck_model::{Consistency, Digest, Object, TransferStats};
 pub(crate) struct UploadedImage {
     pub object: Object,
     pub transfer: TransferStats,
-    /// How long the operation kept the guest paused, if it did.
+    /// `None` if the operation did not pause the guest.
     pub pause_duration: Option<Duration>,
     pub consistency: Consistency,
     /// Digests of the object's blocks, if all are known.

@@ -2,7 +2,7 @@
 
 use snapdeck_model::{Error, Kind};
 
-pub(super) enum ComposeAbort {
+pub(crate) enum ComposeAbort {
     /// The disk cannot be composed, and why.
     Unsupported(String),
     /// The disk of a running sandbox cannot be read by this method, and why.

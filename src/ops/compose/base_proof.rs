@@ -5,6 +5,7 @@ use snapdeck_host::Host;
 use snapdeck_model::{Digest, Object, Result};
 
 use super::disk_chain::DiskChain;
+use crate::remote_object::is_unchanged;
 use crate::sandbox_disk::SandboxDisk;
 
 /// An object with exactly the bytes of the base's file.
@@ -68,9 +69,6 @@ impl BaseProof {
     /// # Errors
     /// Those of the store.
     pub(super) async fn is_still_valid(&self, bucket: &Bucket) -> Result<bool> {
-        let current = bucket.head(&self.object.name).await?;
-        Ok(current.is_some_and(|current| {
-            current.etag == self.object.etag && current.size_bytes == self.object.size_bytes
-        }))
+        is_unchanged(bucket, &self.object).await
     }
 }

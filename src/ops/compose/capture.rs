@@ -20,8 +20,8 @@ use snapdeck_qcow2::Tables;
 
 use super::abort::{ComposeAbort, internal_error};
 use super::layer::read_tables;
-use super::point_in_time::{OverlaySource, PointInTime, end_backup};
-use crate::context::Context;
+use super::point_in_time::{CapturedDisk, OverlaySource, PointInTime, end_backup};
+use crate::job::SnapshotJob;
 use crate::retry::{resume_error, resume_with_retries};
 use crate::sandbox_disk::SandboxDisk;
 use crate::variables;
@@ -43,23 +43,18 @@ const MAX_THAW_ATTEMPTS: u32 = 3;
 /// # Errors
 /// [`ComposeAbort::MethodUnavailable`] if the host cannot do it by that method. Nothing is left behind then.
 pub(super) async fn capture(
-    host: &Host,
-    source: &SandboxDisk,
+    job: SnapshotJob<'_>,
     method: Method,
-    ctx: &Context,
 ) -> Result<PointInTime, ComposeAbort> {
+    let (host, source, ctx) = (job.host, job.source, job.ctx);
     let method = match method {
-        Method::Backup => match host
-            .backups()
-            .support(&source.id, &source.disk_path)
-            .await?
-        {
+        Method::Backup => match host.backup_support(&source.id, &source.disk_path).await? {
             Ok(target) => CaptureMethod::Backup { target },
             Err(reason) => return Err(ComposeAbort::MethodUnavailable(reason)),
         },
         _ => {
-            let free_bytes = host.fs().free_bytes(&host.settings().sandboxes_dir).await?;
-            let file = host.fs().image_file(&source.disk_path).await?;
+            let free_bytes = host.free_bytes(&host.settings().sandboxes_dir).await?;
+            let file = host.image_file(&source.disk_path).await?;
             let needed_bytes = file.map_or(u64::MAX, |file| file.allocated_bytes);
             CaptureMethod::Copy {
                 must_share_extents: needed_bytes > free_bytes,
@@ -69,16 +64,14 @@ pub(super) async fn capture(
     let can_freeze = match method {
         // Copying may take longer than file systems stay frozen.
         CaptureMethod::Copy { .. } => false,
-        CaptureMethod::Backup { .. } => host.sandboxes().has_agent(&source.id).await?,
+        CaptureMethod::Backup { .. } => host.has_agent(&source.id).await?,
     };
     ctx.check_cancelled()?;
     let scratch_bytes = match method {
         CaptureMethod::Backup { .. } => source.virtual_size(),
         CaptureMethod::Copy { .. } => None,
     };
-    let preparation = host
-        .backups()
-        .prepare(&source.id, can_freeze, scratch_bytes);
+    let preparation = host.prepare_backup(&source.id, can_freeze, scratch_bytes);
     let backup = match Box::pin(preparation).await {
         Ok(backup) => backup,
         Err(error) if error.kind() == Kind::Unreachable && error.is_retryable() => {
@@ -86,15 +79,9 @@ pub(super) async fn capture(
         }
         Err(error) => return Err(ComposeAbort::MethodUnavailable(error.to_string())),
     };
-    let guest = freeze_and_capture(host, source, &backup, &method, can_freeze, ctx);
-    match Box::pin(guest).await {
-        Ok(guest) => Ok(PointInTime {
-            backup,
-            overlay: guest.overlay,
-            pause_duration: guest.pause_duration,
-            consistency: guest.consistency,
-            variables: guest.variables,
-        }),
+    let disk = freeze_and_capture(job, &backup, &method, can_freeze);
+    match Box::pin(disk).await {
+        Ok(disk) => Ok(PointInTime { backup, disk }),
         Err(CaptureError::GuestRunning(abort)) => {
             end_backup(backup, ctx).await;
             Err(abort)
@@ -120,14 +107,6 @@ enum CapturedOverlay<'a> {
     Copy { path: String },
 }
 
-/// State of the disk during the pause.
-struct FrozenGuest {
-    overlay: OverlaySource,
-    pause_duration: Duration,
-    consistency: Consistency,
-    variables: Option<Bytes>,
-}
-
 enum CaptureError {
     GuestRunning(ComposeAbort),
     GuestMaybePaused(Error),
@@ -146,44 +125,38 @@ struct PreopenedDisk {
     variables: Option<PreopenedFile>,
 }
 
-impl PreopenedDisk {
-    async fn open(host: &Host, source: &SandboxDisk, method: &CaptureMethod) -> Self {
-        let overlay = async {
-            match method {
-                CaptureMethod::Backup { .. } => Some(host.fs().preopen(&source.disk_path).await),
-                CaptureMethod::Copy { .. } => None,
-            }
-        };
-        let variables = async {
-            match &source.variables {
-                Some(path) => Some(host.fs().preopen(path).await),
-                None => None,
-            }
-        };
-        let (overlay, variables) = tokio::join!(Box::pin(overlay), Box::pin(variables));
-        Self { overlay, variables }
-    }
+async fn preopen_disk(job: SnapshotJob<'_>, method: &CaptureMethod) -> PreopenedDisk {
+    let preopen = async |path: Option<&String>| match path {
+        Some(path) => Some(job.host.preopen(path).await),
+        None => None,
+    };
+    let is_backup = matches!(method, CaptureMethod::Backup { .. });
+    let overlay = is_backup.then_some(&job.source.disk_path);
+    let (overlay, variables) = tokio::join!(
+        Box::pin(preopen(overlay)),
+        Box::pin(preopen(job.source.variables.as_ref()))
+    );
+    PreopenedDisk { overlay, variables }
 }
 
 async fn freeze_and_capture(
-    host: &Host,
-    source: &SandboxDisk,
+    job: SnapshotJob<'_>,
     backup: &Backup,
     method: &CaptureMethod,
     can_freeze: bool,
-    ctx: &Context,
-) -> Result<FrozenGuest, CaptureError> {
+) -> Result<CapturedDisk, CaptureError> {
+    let (host, source, ctx) = (job.host, job.source, job.ctx);
     let id = &source.id;
-    let files = PreopenedDisk::open(host, source, method).await;
-    flush_overlay(host, source, ctx).await?;
-    let is_frozen = can_freeze && freeze_file_systems(host, source, ctx).await;
+    let files = preopen_disk(job, method).await;
+    flush_overlay(job).await?;
+    let is_frozen = can_freeze && freeze_file_systems(job).await;
     let frozen_at = Instant::now();
     ctx.progress.enter(Phase::Pausing, 0);
     let paused_at = Instant::now();
-    let suspended = host.sandboxes().suspend_running(id).await;
+    let suspended = host.suspend_running(id).await;
     tracing::debug!("{id} paused after {:?}", paused_at.elapsed());
     let captured = match &suspended {
-        Ok(()) => Box::pin(capture_disk(host, source, backup, method, files, ctx)).await,
+        Ok(()) => Box::pin(capture_disk(job, backup, method, files)).await,
         Err(error) => Err(error.clone().into()),
     };
     tracing::debug!("disk state captured after {:?}", paused_at.elapsed());
@@ -199,7 +172,7 @@ async fn freeze_and_capture(
     }
     backup.mark_running();
     let was_still_frozen = match can_freeze {
-        true => thaw_file_systems(host, source, backup, ctx)
+        true => thaw_file_systems(job, backup)
             .await
             .map_err(CaptureError::GuestMaybePaused)?,
         false => false,
@@ -223,7 +196,7 @@ async fn freeze_and_capture(
                 export.map_err(|error| ComposeAbort::MethodUnavailable(error.to_string()))?;
             OverlaySource::Export { tables, export }
         }
-        CapturedOverlay::Copy { path } => OverlaySource::Copy(host.fs().open_reader(&path).await?),
+        CapturedOverlay::Copy { path } => OverlaySource::Copy(host.open_reader(&path).await?),
     };
     let consistency = match is_frozen && was_still_frozen && is_in_time {
         true => Consistency::Quiesced,
@@ -234,7 +207,7 @@ async fn freeze_and_capture(
             "the file systems of {id} were thawed early by the guest: the snapshot is crash-consistent"
         ));
     }
-    Ok(FrozenGuest {
+    Ok(CapturedDisk {
         overlay,
         pause_duration,
         consistency,
@@ -245,10 +218,11 @@ async fn freeze_and_capture(
 /// Flushes the disk, so that QEMU, which flushes it when it stops the guest, has little left to write during the pause.
 ///
 /// Repeated after a slow flush, because more data has collected behind it.
-async fn flush_overlay(host: &Host, source: &SandboxDisk, ctx: &Context) -> Result<()> {
+async fn flush_overlay(job: SnapshotJob<'_>) -> Result<()> {
+    let (host, ctx) = (job.host, job.ctx);
     for _ in 0..MAX_FLUSHES {
         let since = Instant::now();
-        if let Err(error) = host.fs().flush_file(&source.disk_path, &ctx.cancel).await {
+        if let Err(error) = host.flush_file(&job.source.disk_path, &ctx.cancel).await {
             ctx.check_cancelled()?;
             tracing::debug!("{error}");
             break;
@@ -262,13 +236,12 @@ async fn flush_overlay(host: &Host, source: &SandboxDisk, ctx: &Context) -> Resu
 
 /// Captures the overlay and the UEFI variables of the paused guest.
 async fn capture_disk<'a>(
-    host: &Host,
-    source: &SandboxDisk,
+    job: SnapshotJob<'_>,
     backup: &Backup,
     method: &'a CaptureMethod,
     files: PreopenedDisk,
-    ctx: &Context,
 ) -> Result<(CapturedOverlay<'a>, Option<Bytes>), ComposeAbort> {
+    let (host, source, ctx) = (job.host, job.source, job.ctx);
     let PreopenedDisk { overlay, variables } = files;
     let variables = async {
         match (variables, &source.variables) {
@@ -323,7 +296,7 @@ enum ResumeError {
 
 async fn resume_guest(host: &Host, source: &SandboxDisk) -> Result<(), ResumeError> {
     let id = &source.id;
-    let Err(error) = host.sandboxes().resume_paused(id).await else {
+    let Err(error) = host.resume_paused(id).await else {
         return Ok(());
     };
     match resume_with_retries(host, id).await {
@@ -337,8 +310,9 @@ async fn resume_guest(host: &Host, source: &SandboxDisk) -> Result<(), ResumeErr
 }
 
 /// Freezes the guest's file systems; returns whether any is frozen.
-async fn freeze_file_systems(host: &Host, source: &SandboxDisk, ctx: &Context) -> bool {
-    match host.sandboxes().freeze(&source.id).await {
+async fn freeze_file_systems(job: SnapshotJob<'_>) -> bool {
+    let (host, source, ctx) = (job.host, job.source, job.ctx);
+    match host.freeze(&source.id).await {
         Ok(count) => {
             ctx.info(format!("froze {count} file systems of {}", source.id));
             count > 0
@@ -351,15 +325,11 @@ async fn freeze_file_systems(host: &Host, source: &SandboxDisk, ctx: &Context) -
 }
 
 /// Thaws the guest's file systems; returns whether any was still frozen.
-async fn thaw_file_systems(
-    host: &Host,
-    source: &SandboxDisk,
-    backup: &Backup,
-    ctx: &Context,
-) -> Result<bool> {
+async fn thaw_file_systems(job: SnapshotJob<'_>, backup: &Backup) -> Result<bool> {
+    let (host, source, ctx) = (job.host, job.source, job.ctx);
     let mut attempts = 1;
     loop {
-        match host.sandboxes().thaw(&source.id).await {
+        match host.thaw(&source.id).await {
             Ok(count) => {
                 backup.mark_thawed();
                 return Ok(count > 0);

@@ -16,11 +16,12 @@ use crate::sandbox_disk::{ChainStamps, SandboxDisk};
 pub(super) struct DiskChain {
     host: HostName,
     readers: Vec<FileReader>,
-    virtual_size: u64,
-    stamps: ChainStamps,
-    buffers: BufferPool,
+    pub virtual_size: u64,
+    /// Stamps of the files from before any of them was read.
+    pub stamps: ChainStamps,
+    pub buffers: BufferPool,
     /// Read instead of the topmost file, if a guest writes to that.
-    point_in_time: Option<PointInTime>,
+    pub point_in_time: Option<PointInTime>,
 }
 
 impl DiskChain {
@@ -72,30 +73,12 @@ impl DiskChain {
         }
     }
 
-    /// Reads the topmost file as of `point_in_time` from now on.
-    pub(super) fn attach(&mut self, point_in_time: PointInTime) {
-        self.point_in_time = Some(point_in_time);
-    }
-
-    pub(super) fn point_in_time(&self) -> Option<&PointInTime> {
-        self.point_in_time.as_ref()
-    }
-
-    /// Closes the files; the caller ends the point in time.
-    pub(super) fn close(self) -> Option<PointInTime> {
-        self.point_in_time
-    }
-
     /// Reads the tables of the base and of the overlays, the one right above the base first.
     pub(super) async fn read_tables(&self) -> Result<(Tables, Vec<Tables>), ComposeAbort> {
         let (mut files, mut top_tables) = (&self.readers[..], None);
         if let (Some(point_in_time), Some((_, lower))) = (&self.point_in_time, files.split_last()) {
             files = lower;
-            top_tables = Some(match (point_in_time.tables(), point_in_time.copy()) {
-                (Some(tables), _) => tables.clone(),
-                (None, Some(copy)) => read_tables(&self.buffers, copy).await?,
-                (None, None) => return Err(internal_error("no overlay").into()),
-            });
+            top_tables = Some(point_in_time.read_tables(&self.buffers).await?);
         }
         let read = |reader| read_tables(&self.buffers, reader);
         let mut tables = try_join_all(files.iter().map(read)).await?;
@@ -131,20 +114,7 @@ impl DiskChain {
         base.read_at(&self.buffers, offset, length as usize).await
     }
 
-    /// Stamps of the files from before any of them was read.
-    pub(super) fn stamps(&self) -> &ChainStamps {
-        &self.stamps
-    }
-
     pub(super) fn base_stamp(&self) -> Option<FileStamp> {
         self.stamps.0.last().copied().flatten()
-    }
-
-    pub(super) fn buffers(&self) -> &BufferPool {
-        &self.buffers
-    }
-
-    pub(super) fn virtual_size(&self) -> u64 {
-        self.virtual_size
     }
 }

@@ -1,4 +1,4 @@
-//! What is read of one layer of a disk's chain: its tables, then its clusters.
+//! Tables and clusters of one layer of a disk's chain.
 
 use bytes::Bytes;
 use futures_util::future::try_join_all;

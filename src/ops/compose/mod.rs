@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The disk is read at its files' offsets, without QEMU's locks. A torn image is never published: the sandbox's state
-//! and the stamps of all its files are compared before and after ([`SandboxDisk::check_unchanged`]). The overlay of a
+//! and the stamps of all its files are compared before and after ([`check_unchanged`](crate::sandbox_disk::SandboxDisk::check_unchanged)). The overlay of a
 //! running sandbox is read as of one [point in time](capture).
 
 mod abort;
@@ -20,77 +20,56 @@ mod point_in_time;
 mod push_plan;
 mod upload;
 
-use snapdeck_bucket::Bucket;
-use snapdeck_host::Host;
 use snapdeck_model::{Method, Phase, Result, TransferStats};
 
-use crate::context::Context;
-use crate::request::SnapshotRequest;
+use crate::job::SnapshotJob;
 use crate::retry::ReadRetries;
-use crate::sandbox_disk::SandboxDisk;
 use crate::uploaded_image::UploadedImage;
 use crate::variables;
 
-use abort::ComposeAbort;
 use capture::capture;
 use disk_chain::DiskChain;
 use plan::ComposePlan;
 use upload::ComposedUpload;
 
+pub(crate) use abort::ComposeAbort;
 pub use push_plan::plan_push;
 
-/// Result of composing that did not fail; only `Uploaded` has left anything behind.
-pub(crate) enum ComposeOutcome {
-    Uploaded(Box<UploadedImage>),
-    /// The disk cannot be composed, and why.
-    Unsupported(String),
-    /// The disk of a running sandbox cannot be read by this method, and why.
-    MethodUnavailable(String),
-}
-
-/// Composes the disk of `source`, whose guest is not running, and uploads it.
+/// Composes the disk of a sandbox that is not running, and uploads it.
 ///
 /// # Errors
-/// `Conflict` if the sandbox changes meanwhile or the object exists; `Cancelled`; those of host and store. Nothing is
-/// left behind then.
+/// [`ComposeAbort::Unsupported`] if the disk has to be converted; `Conflict` if the sandbox changes meanwhile or the object exists; `Cancelled`; those of host
+/// and store. Nothing is left behind then.
 pub(crate) async fn compose_and_upload(
-    host: &Host,
-    bucket: &Bucket,
-    source: &SandboxDisk,
-    request: &SnapshotRequest,
-    ctx: &Context,
-) -> Result<ComposeOutcome> {
-    ctx.enter_phase(Phase::Checking)?;
-    let result = async {
-        let chain = DiskChain::open(host, source).await?;
-        compose(host, bucket, source, &chain, request, ctx).await
-    };
-    into_outcome(result.await)
+    job: SnapshotJob<'_>,
+) -> Result<UploadedImage, ComposeAbort> {
+    job.ctx.enter_phase(Phase::Checking)?;
+    let chain = DiskChain::open(job.host, job.source).await?;
+    compose(job, &chain).await
 }
 
-/// Composes the disk of the running sandbox `source` as of one point in time, and uploads it.
+/// Composes the disk of a running sandbox as of one point in time, and uploads it.
 ///
 /// `method` pauses the guest for that point in time; the guest runs when this returns.
 ///
 /// # Errors
-/// As [`compose_and_upload`]; `Conflict` if the sandbox shuts down meanwhile; `NoSpace` if what the guest writes
-/// meanwhile does not fit.
+/// As [`compose_and_upload`]; [`ComposeAbort::MethodUnavailable`] if the host cannot read the disk by `method`; `Conflict`
+/// if the sandbox shuts down meanwhile; `NoSpace` if what the guest writes meanwhile does not fit.
 pub(crate) async fn compose_running(
-    host: &Host,
-    bucket: &Bucket,
-    source: &SandboxDisk,
+    job: SnapshotJob<'_>,
     method: Method,
-    request: &SnapshotRequest,
-    ctx: &Context,
-) -> Result<ComposeOutcome> {
+) -> Result<UploadedImage, ComposeAbort> {
+    let ctx = job.ctx;
     let mut retries = ReadRetries::new();
     loop {
         ctx.enter_phase(Phase::Checking)?;
         let attempt = async {
-            let mut chain = DiskChain::open(host, source).await?;
-            chain.attach(Box::pin(capture(host, source, method, ctx)).await?);
-            let result = Box::pin(compose(host, bucket, source, &chain, request, ctx)).await;
-            if let Some(point_in_time) = chain.close() {
+            let mut chain = DiskChain::open(job.host, job.source).await?;
+            chain.point_in_time = Some(Box::pin(capture(job, method)).await?);
+            let result = Box::pin(compose(job, &chain)).await;
+            let point_in_time = chain.point_in_time.take();
+            drop(chain);
+            if let Some(point_in_time) = point_in_time {
                 point_in_time.end(ctx).await;
             }
             result.map(|image| UploadedImage {
@@ -104,44 +83,24 @@ pub(crate) async fn compose_running(
         match attempt.await {
             // The point in time is lost with the connection.
             Err(ComposeAbort::Failed(error)) if retries.should_retry(&error, ctx) => {}
-            result => return into_outcome(result),
+            result => return result,
         }
     }
 }
 
-fn into_outcome(result: Result<UploadedImage, ComposeAbort>) -> Result<ComposeOutcome> {
-    match result {
-        Ok(image) => Ok(ComposeOutcome::Uploaded(Box::new(image))),
-        Err(ComposeAbort::Unsupported(reason)) => Ok(ComposeOutcome::Unsupported(reason)),
-        Err(ComposeAbort::MethodUnavailable(reason)) => {
-            Ok(ComposeOutcome::MethodUnavailable(reason))
-        }
-        Err(ComposeAbort::Failed(error)) => Err(error),
-    }
-}
-
-async fn compose(
-    host: &Host,
-    bucket: &Bucket,
-    source: &SandboxDisk,
-    chain: &DiskChain,
-    request: &SnapshotRequest,
-    ctx: &Context,
-) -> Result<UploadedImage, ComposeAbort> {
-    let (compact, zstd_enabled) = (request.compact, ctx.zstd_enabled);
+async fn compose(job: SnapshotJob<'_>, chain: &DiskChain) -> Result<UploadedImage, ComposeAbort> {
+    let (host, bucket, source) = (job.host, job.bucket, job.source);
+    let (compact, zstd_enabled) = (job.request.compact, job.ctx.zstd_enabled);
     let plan = ComposePlan::new(host, bucket, source, chain, compact, zstd_enabled).await?;
-    plan.log(ctx);
-    Box::pin(upload(host, bucket, source, request, plan, ctx)).await
+    plan.log(job.ctx);
+    Box::pin(upload(job, plan)).await
 }
 
 async fn upload(
-    host: &Host,
-    bucket: &Bucket,
-    source: &SandboxDisk,
-    request: &SnapshotRequest,
+    job: SnapshotJob<'_>,
     plan: ComposePlan<'_>,
-    ctx: &Context,
 ) -> Result<UploadedImage, ComposeAbort> {
+    let (host, bucket, source, ctx) = (job.host, job.bucket, job.source, job.ctx);
     ctx.check_cancelled()?;
     let method = plan.method();
     let ComposePlan {
@@ -153,9 +112,9 @@ async fn upload(
     let estimate = composer.estimate();
     let multipart = bucket
         .begin_multipart(
-            &request.name,
+            &job.request.name,
             estimate.file_bytes,
-            request.overwrite,
+            job.request.overwrite,
             &ctx.progress,
             &ctx.cancel,
         )
@@ -163,14 +122,14 @@ async fn upload(
     let uploader = ComposedUpload::new(bucket, &multipart, chain, base.as_ref().ok(), &composer);
     let result = async {
         let sending = multipart.run_with_progress(uploader.send(composer));
-        let Some(point_in_time) = chain.point_in_time() else {
+        let Some(point_in_time) = &chain.point_in_time else {
             let object = sending.await?;
             let variables = match &source.variables {
                 Some(path) => Some(variables::read_variables(host, path).await?),
                 None => None,
             };
             source
-                .check_unchanged(host, source.state, chain.stamps())
+                .check_unchanged(host, source.state, &chain.stamps)
                 .await?;
             return Ok((object, variables));
         };
@@ -178,14 +137,14 @@ async fn upload(
             object = sending => object?,
             error = point_in_time.backup_error() => return Err(error.into()),
         };
-        source.check_base_unchanged(host, chain.stamps()).await?;
-        Ok::<_, ComposeAbort>((object, point_in_time.variables.clone()))
+        source.check_base_unchanged(host, &chain.stamps).await?;
+        Ok::<_, ComposeAbort>((object, point_in_time.disk.variables.clone()))
     };
     let (composed, variables) = match result.await {
         Ok(composed) => composed,
         Err(abort) => {
             multipart.abort().await;
-            return Err(match (chain.point_in_time(), abort) {
+            return Err(match (&chain.point_in_time, abort) {
                 (Some(point_in_time), ComposeAbort::Failed(error)) => {
                     point_in_time.explain(error).await.into()
                 }
@@ -200,6 +159,7 @@ async fn upload(
     }
     let object = multipart.complete().await?;
     let uploaded_bytes = composed.uploaded_bytes;
+    let captured = chain.point_in_time.as_ref().map(|point| &point.disk);
     Ok(UploadedImage {
         transfer: TransferStats {
             method,
@@ -210,11 +170,8 @@ async fn upload(
         digests: composed.digests.all(object.size_bytes),
         object,
         variables,
-        pause_duration: chain.point_in_time().map(|point| point.pause_duration),
-        consistency: match chain.point_in_time() {
-            Some(point_in_time) => point_in_time.consistency,
-            None => source.consistency(),
-        },
-        virtual_size: Some(chain.virtual_size()),
+        pause_duration: captured.map(|disk| disk.pause_duration),
+        consistency: captured.map_or_else(|| source.consistency(), |disk| disk.consistency),
+        virtual_size: Some(chain.virtual_size),
     })
 }

@@ -16,7 +16,7 @@ use crate::sandbox_disk::SandboxDisk;
 /// Fraction of dead bytes in the base above which the whole image is rewritten.
 const MAX_DEAD_FRACTION: f64 = 0.25;
 
-/// How a disk is composed.
+/// The layout of a composed image and the source of its base.
 pub(super) struct ComposePlan<'a> {
     pub chain: &'a DiskChain,
     pub composer: Composer,

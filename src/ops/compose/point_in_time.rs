@@ -8,19 +8,24 @@ use snapdeck_host::{Backup, Export, FileReader};
 use snapdeck_model::{BufferPool, Consistency, Error, Kind, Phase, Result};
 use snapdeck_qcow2::{ReadRequest, Tables};
 
-use super::layer::ClusterData;
+use super::abort::ComposeAbort;
+use super::layer::{ClusterData, read_tables};
 use crate::context::Context;
 
-/// A captured disk, and the backup job or copy that preserves it.
+/// A captured disk, and the backup that preserves it.
 pub(super) struct PointInTime {
     pub backup: Backup,
+    pub disk: CapturedDisk,
+}
+
+pub(super) struct CapturedDisk {
     pub overlay: OverlaySource,
     pub pause_duration: Duration,
     pub consistency: Consistency,
     pub variables: Option<Bytes>,
 }
 
-/// What the overlay's clusters are read from.
+/// The source of the overlay's clusters.
 pub(super) enum OverlaySource {
     /// The overlay's tables, and the whole disk as the backup job exports it.
     Export {
@@ -31,19 +36,11 @@ pub(super) enum OverlaySource {
 }
 
 impl PointInTime {
-    /// The overlay's tables, if they were read during the pause.
-    pub(super) fn tables(&self) -> Option<&Tables> {
-        match &self.overlay {
-            OverlaySource::Export { tables, .. } => Some(tables),
-            OverlaySource::Copy(_) => None,
-        }
-    }
-
-    /// The copy of the overlay, if there is one.
-    pub(super) fn copy(&self) -> Option<&FileReader> {
-        match &self.overlay {
-            OverlaySource::Export { .. } => None,
-            OverlaySource::Copy(reader) => Some(reader),
+    /// Returns the tables of the overlay.
+    pub(super) async fn read_tables(&self, buffers: &BufferPool) -> Result<Tables, ComposeAbort> {
+        match &self.disk.overlay {
+            OverlaySource::Export { tables, .. } => Ok(tables.clone()),
+            OverlaySource::Copy(reader) => read_tables(buffers, reader).await,
         }
     }
 
@@ -53,7 +50,7 @@ impl PointInTime {
         buffers: &BufferPool,
         request: &ReadRequest,
     ) -> Result<ClusterData> {
-        match &self.overlay {
+        match &self.disk.overlay {
             OverlaySource::Export { export, .. } => {
                 let bytes = export.read(buffers, &request.guest_ranges()).await?;
                 Ok(ClusterData::Guest(bytes))
@@ -69,7 +66,7 @@ impl PointInTime {
 
     /// Waits until the backup job fails, and returns why.
     pub(super) async fn backup_error(&self) -> Error {
-        match &self.overlay {
+        match &self.disk.overlay {
             OverlaySource::Export { .. } => self.backup.wait_for_failure().await,
             OverlaySource::Copy(_) => std::future::pending().await,
         }
@@ -77,7 +74,7 @@ impl PointInTime {
 
     /// Returns the cause of `error`, a failed read: why the backup job ended, if it did.
     pub(super) async fn explain(&self, error: Error) -> Error {
-        match (&self.overlay, error.kind()) {
+        match (&self.disk.overlay, error.kind()) {
             (OverlaySource::Export { .. }, Kind::Unreachable) => {
                 self.backup.diagnose().await.unwrap_or(error)
             }
@@ -87,7 +84,7 @@ impl PointInTime {
 
     /// Ends the backup and removes its files from the host.
     pub(super) async fn end(self, ctx: &Context) {
-        drop(self.overlay);
+        drop(self.disk);
         end_backup(self.backup, ctx).await;
     }
 }

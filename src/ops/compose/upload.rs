@@ -80,7 +80,7 @@ impl<'a> ComposedUpload<'a> {
             part_bytes: multipart.part_bytes(),
             base_range: composer.kept_range(),
             digests: BlockDigests::default(),
-            buffers: chain.buffers().clone(),
+            buffers: chain.buffers.clone(),
             slots: Arc::new(Semaphore::new(multipart.max_parts_in_memory())),
             uploaded_bytes: AtomicU64::new(0),
             copied_parts: Mutex::default(),

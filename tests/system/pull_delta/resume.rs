@@ -88,7 +88,7 @@ fn a_pull_stopped_by_a_full_disk_is_resumed_later() {
     // The partial file is kept while the disk is full.
     let ran = world.snapdeck(&["pull", "app"]);
     assert!(ran.stderr.contains("for the next pull"), "{ran:?}");
-    ran.failed(1, &["more bytes", "has 0 free"]);
+    ran.failed(1, &["cannot pull app", "has 0 B free"]);
 
     disk.run_on_host(&["rm", &filler]);
     world.received();
