@@ -26,7 +26,7 @@ const KEEPALIVE: (i32, u32) = (5, 1);
 pub struct ConnectTarget {
     /// Tried in this order until one opens.
     pub uris: Vec<String>,
-    /// The transport below the connection, kept as long as the connection. Only connections over the same one are reused.
+    /// Transport of the connection, dropped after it. Only connections with the same one are reused.
     pub tunnel: Option<Arc<dyn Any + Send + Sync>>,
 }
 

@@ -276,7 +276,7 @@ impl Backup {
         }
     }
 
-    /// Returns why the job has failed, as far as libvirt knows.
+    /// Returns why the job has failed, if libvirt reports it.
     pub async fn diagnose(&self) -> Option<Error> {
         let deadline = Instant::now() + SHUTDOWN_GRACE;
         let state = loop {
