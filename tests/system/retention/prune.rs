@@ -220,8 +220,8 @@ fn what_changed_since_it_was_listed_stays() {
     world.sandbox("a", "used", State::Off);
     screen.press("yes\r");
     screen.wait(&[
-        "left: replaced: it has changed since it was listed",
-        "left: pinned: pinned",
+        "kept: replaced: it has changed since it was listed",
+        "kept: pinned: pinned",
     ]);
     assert_eq!(screen.wait_for_exit(), 0);
     assert!(!world.is_in_bucket("gone") && !exists(&world.snapshot_path("gone")));
