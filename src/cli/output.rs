@@ -78,7 +78,7 @@ pub fn eprint_line(line: impl std::fmt::Display) {
 /// # Errors
 /// `Failed` for an I/O error.
 pub fn prompt(question: &str) -> Result<String> {
-    let ask = || -> io::Result<String> {
+    let read_line = || -> io::Result<String> {
         let mut stderr = io::stderr().lock();
         stderr.write_all(question.as_bytes())?;
         stderr.flush()?;
@@ -86,7 +86,7 @@ pub fn prompt(question: &str) -> Result<String> {
         io::stdin().lock().read_line(&mut line)?;
         Ok(line)
     };
-    ask().map_err(|error| {
+    read_line().map_err(|error| {
         Error::new(
             Kind::Failed,
             "cannot read the confirmation from this terminal",
