@@ -162,14 +162,14 @@ impl DemoEnvironment {
                 create_image(&self.dir, &tools, TOOLS_BYTES).await
             },
             // The start of libvirt takes a moment.
-            host.scan(),
+            host.inventory().scan(),
         );
         images?;
         inventory
             .map_err(|error| error.hint("check that libvirt-daemon-driver-qemu is installed"))?;
         let name: SnapshotName = TOOLS_NAME.parse()?;
         self.upload(host, &tools, &name).await?;
-        host.remove_file(&tools).await?;
+        host.fs().remove_file(&tools).await?;
         let mut starts = Vec::new();
         for (name, is_started, is_paused) in SANDBOXES {
             let id: SandboxId = name.parse()?;
@@ -178,7 +178,7 @@ impl DemoEnvironment {
                 "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", &base, &disk,
             ])
             .await?;
-            host.define(domain_xml(&id, &disk)).await?;
+            host.sandboxes().define(domain_xml(&id, &disk)).await?;
             if is_started {
                 starts.push((id, is_paused));
             }
@@ -195,7 +195,7 @@ impl DemoEnvironment {
     }
 
     async fn upload(&self, host: &Host, image: &str, name: &SnapshotName) -> Result<()> {
-        let reader = host.open_reader(image).await?;
+        let reader = host.fs().open_reader(image).await?;
         let bucket = Bucket::new(&self.settings.bucket).await;
         let (progress, cancel) = (ProgressCell::default(), CancellationToken::new());
         let buffers = BufferPool::default();
@@ -208,9 +208,9 @@ impl DemoEnvironment {
 }
 
 async fn start_sandbox(host: &Host, id: &SandboxId, is_paused: bool) -> Result<()> {
-    host.start(id).await?;
+    host.sandboxes().start(id).await?;
     if is_paused {
-        host.suspend(id).await?;
+        host.sandboxes().suspend(id).await?;
     }
     Ok(())
 }

@@ -17,7 +17,7 @@ impl Engine {
         name: &SnapshotName,
     ) -> Result<(Option<Annotations>, Option<Annotations>)> {
         let on_host = match host {
-            Some(host) => self.host(host)?.annotations(name).await?,
+            Some(host) => self.host(host)?.snapshots().annotations(name).await?,
             None => None,
         };
         let in_bucket = match bucket {
@@ -38,7 +38,7 @@ impl Engine {
         name: &SnapshotName,
         patch: &AnnotationsPatch,
     ) -> Result<Annotations> {
-        self.host(host)?.annotate_snapshot(name, patch).await
+        self.host(host)?.snapshots().annotate(name, patch).await
     }
 
     /// Changes the annotations of an object.

@@ -48,7 +48,7 @@ fn run_checks(inner: &Arc<Inner>, hosts: &[HostName], bucket: bool) -> Result<()
         start(inner, Some(name.clone()), async move {
             // A dropped check needs no cleanup: its processes on the host end by themselves.
             tokio::select! {
-                report = host.run_checks(accel) => report,
+                report = host.doctor().run(accel) => report,
                 () = tokio::time::sleep(CHECK_TIMEOUT) => aborted_report(Some(name), "the check did not finish in time"),
                 () = stop.cancelled() => aborted_report(Some(name), "it was cancelled"),
             }

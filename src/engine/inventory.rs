@@ -90,7 +90,7 @@ impl Backoff {
 
 pub(super) async fn follow_host(inner: Arc<Inner>, index: usize) {
     let host = &inner.hosts[index];
-    let mut changes = host.changes();
+    let mut changes = host.libvirt().changes();
     let mut backoff = Backoff(BACKOFF.0);
     let mut warned = Vec::new();
     let mut was_reachable = false;
@@ -98,7 +98,7 @@ pub(super) async fn follow_host(inner: Arc<Inner>, index: usize) {
     let mut has_event = false;
     loop {
         changes.mark_unchanged();
-        let is_lost = has_event && host.is_connection_lost();
+        let is_lost = has_event && host.libvirt().is_connection_lost();
         let Some(scanned) = scan_host(&inner, index, &mut cache, is_lost).await else {
             return;
         };
@@ -144,7 +144,10 @@ async fn scan_host(
     let host = &inner.hosts[index];
     let unreachable =
         |message: String, hint| Err(Error::new(Kind::Unreachable, message).hint(hint));
-    let mut scan = pin!(tokio::time::timeout(SCAN_TIMEOUT, host.scan_cached(cache)));
+    let mut scan = pin!(tokio::time::timeout(
+        SCAN_TIMEOUT,
+        host.inventory().scan_cached(cache)
+    ));
     loop {
         tokio::select! {
             scanned = &mut scan => return Some(scanned.unwrap_or_else(|_| {
@@ -163,7 +166,7 @@ async fn scan_host(
 async fn on_first_answer(inner: Arc<Inner>, index: usize) {
     let host = &inner.hosts[index];
     snapdeck_ops::clear_leftovers(host, None, &|_, text| tracing::warn!("{text}")).await;
-    if let Ok(false) = host.supports_backup().await {
+    if let Ok(false) = host.libvirt().supports_backup().await {
         let mut methods = host.settings().running_methods.iter().copied();
         let fallback = methods.find(|method| *method != Method::Backup);
         inner.publish(|view| Arc::make_mut(&mut view.hosts[index]).running_method = fallback);

@@ -296,7 +296,6 @@ async fn run_job(
         let ctx = snapdeck_ops::Context {
             progress: progress_cell.clone(),
             cancel,
-            suspend_token: inner.suspend_token.clone(),
             log: job_log(&inner, id),
             zstd_enabled: inner.settings.push.zstd_enabled,
         };
@@ -340,7 +339,10 @@ async fn run_operation(
         Some(host) => {
             ctx.progress.enter(Phase::Checking, 0);
             let requests = resource_locks::host_locks(operation, host);
-            let lock = host.lock(requests, &title, lock_lost.clone()).await;
+            let lock = host
+                .locks()
+                .acquire(requests, &title, lock_lost.clone())
+                .await;
             Some(lock.map_err(cannot)?)
         }
         None => None,

@@ -77,7 +77,7 @@ impl Engine {
         let size_bytes = object.as_ref().map(|object| object.size_bytes);
         let mut lineage = index.lineage(name, size_bytes, is_on_host);
         if let Some(host) = host.filter(|_| index.host_snapshots.contains_key(name)) {
-            lineage.local = self.host(host)?.annotations(name).await?;
+            lineage.local = self.host(host)?.snapshots().annotations(name).await?;
         }
         if object.is_some() {
             lineage.bucket = self
@@ -165,7 +165,7 @@ async fn snapshot_manifest(
     let manifest = match cached {
         Some(cached) => cached,
         None => {
-            let read = host.manifest(name).await?.map(Arc::new);
+            let read = host.snapshots().manifest(name).await?.map(Arc::new);
             inner
                 .manifests()
                 .insert(host_name, name, fingerprint, read.clone());

@@ -135,6 +135,7 @@ async fn sample_stats(
             .filter(|sandbox| sandbox.state.is_active());
         let start = Instant::now();
         let stats = host
+            .sandboxes()
             .stats(active.map(|sandbox| sandbox.id.clone()).collect())
             .await;
         let wait = match stats {
@@ -161,7 +162,10 @@ async fn take_screenshots(inner: &Inner, index: usize, host: &Host, target: &Wat
     loop {
         wait_for_host(inner, index).await;
         let start = Instant::now();
-        let screenshot = host.screenshot(&target.sandbox, previous.clone()).await;
+        let screenshot = host
+            .sandboxes()
+            .screenshot(&target.sandbox, previous.clone())
+            .await;
         let wait = match screenshot {
             Ok(picture) => {
                 let changed = previous
@@ -193,7 +197,7 @@ async fn take_screenshots(inner: &Inner, index: usize, host: &Host, target: &Wat
 /// Reads uptime, VNC server and agent channel, and data of the agent.
 async fn query_guest(inner: &Inner, index: usize, host: &Host, target: &WatchTarget) {
     wait_for_host(inner, index).await;
-    if let Some(age) = host.uptime(&target.sandbox).await {
+    if let Some(age) = host.sandboxes().uptime(&target.sandbox).await {
         update(inner, |metrics| {
             metrics.started_at = Instant::now().checked_sub(age)
         });
@@ -201,13 +205,13 @@ async fn query_guest(inner: &Inner, index: usize, host: &Host, target: &WatchTar
     let mut last_query: Option<Instant> = None;
     loop {
         wait_for_host(inner, index).await;
-        if let Ok(access) = host.guest_access(&target.sandbox).await {
+        if let Ok(access) = host.sandboxes().guest_access(&target.sandbox).await {
             let is_open = access.agent == AgentChannel::Connected;
             update_if_new(inner, |metrics| &mut metrics.guest_access, Some(access));
             let is_due = last_query.is_none_or(|time| time.elapsed() >= GUEST_INFO_INTERVAL);
             if is_open && is_due {
                 last_query = Some(Instant::now());
-                let guest = host.query_agent(&target.sandbox).await.ok();
+                let guest = host.sandboxes().query_agent(&target.sandbox).await.ok();
                 update_if_new(inner, |metrics| &mut metrics.guest, guest);
             } else if !is_open {
                 last_query = None;

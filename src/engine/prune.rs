@@ -81,7 +81,7 @@ impl Engine {
             return Ok(false);
         }
         match &leftover.host {
-            Some(host) => self.host(host)?.remove_leftover(leftover).await,
+            Some(host) => self.host(host)?.leftovers().remove(leftover).await,
             None => self.inner.bucket.remove_leftover(leftover).await,
         }
     }
@@ -89,7 +89,7 @@ impl Engine {
     async fn find_snapshots(&self, request: &PruneRequest, plan: &mut PrunePlan) -> Result<()> {
         let scan = |host: &Host| {
             let host = host.clone();
-            async move { (host.name().clone(), host.scan().await) }
+            async move { (host.name().clone(), host.inventory().scan().await) }
         };
         let scans: Vec<HostScan> = join_all(self.inner.hosts.iter().map(scan)).await;
         for (host, scan) in &scans {
@@ -167,7 +167,8 @@ impl Engine {
 
     async fn find_leftovers(&self, request: &PruneRequest, plan: &mut PrunePlan) -> Result<()> {
         for host in &request.hosts {
-            plan.leftovers.extend(self.host(host)?.leftovers().await?);
+            plan.leftovers
+                .extend(self.host(host)?.leftovers().list().await?);
         }
         if request.include_bucket {
             match self.inner.bucket.leftovers().await? {

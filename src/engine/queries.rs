@@ -41,7 +41,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::sandboxes`]; `NotFound`; `Conflict` where a domain of that name is not a sandbox.
     pub async fn sandbox(&self, host: &HostName, id: &SandboxId) -> Result<Sandbox> {
-        self.host(host)?.sandbox(id).await
+        self.host(host)?.sandboxes().get(id).await
     }
 
     /// Returns the sandboxes of a host and its other domains.
@@ -89,7 +89,7 @@ impl Engine {
     }
 
     async fn scan(&self, host: &HostName) -> Result<HostInventory> {
-        let inventory = self.host(host)?.scan().await?;
+        let inventory = self.host(host)?.inventory().scan().await?;
         for warning in inventory::warnings(&inventory) {
             tracing::warn!("{warning}");
         }

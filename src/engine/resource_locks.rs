@@ -76,17 +76,17 @@ pub(super) fn locks_for(operation: &Operation) -> Vec<ResourceLock> {
 pub(super) fn host_locks(operation: &Operation, host: &Host) -> Vec<LockRequest> {
     match operation {
         Operation::Create { sandbox, .. } | Operation::Push { sandbox, .. } => {
-            vec![host.sandbox_lock(sandbox)]
+            vec![host.locks().sandbox(sandbox)]
         }
         Operation::Pull { name, .. } | Operation::Remove { name, .. } => {
-            vec![host.snapshot_lock(name, true)]
+            vec![host.locks().snapshot(name, true)]
         }
-        Operation::Verify { name, repair, .. } => vec![host.snapshot_lock(name, *repair)],
+        Operation::Verify { name, repair, .. } => vec![host.locks().snapshot(name, *repair)],
         Operation::CreateSandbox { id, spec, .. } => vec![
-            host.sandbox_lock(id),
-            host.snapshot_lock(&spec.snapshot, false),
+            host.locks().sandbox(id),
+            host.locks().snapshot(&spec.snapshot, false),
         ],
-        Operation::Sandbox { id, .. } => vec![host.sandbox_lock(id)],
+        Operation::Sandbox { id, .. } => vec![host.locks().sandbox(id)],
     }
 }
 

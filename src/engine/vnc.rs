@@ -12,7 +12,11 @@ impl Engine {
     pub async fn viewer_url(&self, host: &HostName, sandbox: &SandboxId) -> Result<(String, bool)> {
         let key = (host.clone(), sandbox.clone());
         let existing = self.inner.tunnels().get(&key).cloned();
-        let tunnel = self.host(host)?.open_tunnel(sandbox, existing).await?;
+        let tunnel = self
+            .host(host)?
+            .sandboxes()
+            .open_tunnel(sandbox, existing)
+            .await?;
         let url = (tunnel.url(), tunnel.is_forwarded());
         self.inner.tunnels().insert(key, tunnel);
         Ok(url)
