@@ -166,7 +166,7 @@ fn is_conversion_first(host: &Host) -> bool {
 async fn find_parent(host: &Host, source: &SandboxDisk) -> Option<Parent> {
     let name = source.base()?.clone();
     // An unreadable manifest only leaves the entity tag unknown.
-    let manifest = host.manifest(&name).await.ok().flatten();
+    let manifest = host.snapshots().manifest(&name).await.ok().flatten();
     Some(Parent {
         name,
         etag: manifest.and_then(|manifest| manifest.etag),

@@ -43,10 +43,10 @@ impl ReadRetries {
 pub(crate) async fn resume_with_retries(host: &Host, id: &SandboxId) -> Result<()> {
     let mut attempts = 0;
     loop {
-        let Err(error) = host.resume(id).await else {
+        let Err(error) = host.sandboxes().resume(id).await else {
             return Ok(());
         };
-        match host.sandbox_state(id).await {
+        match host.sandboxes().state(id).await {
             // Another client has resumed, stopped or destroyed it.
             Ok(state) if state != SandboxState::Paused => return Ok(()),
             Err(error) if error.kind() == Kind::NotFound => return Ok(()),

@@ -27,7 +27,7 @@ pub(crate) struct ChainStamps(pub Vec<Option<FileStamp>>);
 impl SandboxDisk {
     /// Looks up the sandbox.
     pub(crate) async fn find(host: &Host, id: &SandboxId) -> Result<Self> {
-        let sandbox = host.sandbox(id).await?;
+        let sandbox = host.sandboxes().get(id).await?;
         let disk_path = sandbox.disk().map(str::to_owned).ok_or_else(|| {
             Error::new(
                 Kind::Conflict,
@@ -41,7 +41,7 @@ impl SandboxDisk {
             chain: sandbox.chain,
             // libvirt creates the file at the first start.
             variables: match sandbox.variables {
-                Some(path) if host.has_file(&path).await? => Some(path),
+                Some(path) if host.fs().has_file(&path).await? => Some(path),
                 _ => None,
             },
         })
@@ -99,7 +99,7 @@ impl SandboxDisk {
     pub(crate) async fn stamps(&self, host: &Host) -> Result<ChainStamps> {
         let stamps = self.chain.iter().map(|link| async {
             let file = match link.size_bytes {
-                Some(_) => host.image_file(&link.path).await?,
+                Some(_) => host.fs().image_file(&link.path).await?,
                 None => None,
             };
             Ok::<_, Error>(file.map(|file| file.stamp))
@@ -158,7 +158,7 @@ impl SandboxDisk {
         state: SandboxState,
         before: &ChainStamps,
     ) -> Result<()> {
-        let current = host.sandbox_state(&self.id).await?;
+        let current = host.sandboxes().state(&self.id).await?;
         // A managed save does not write to the disk, so shut off and saved are the same here.
         let is_stopped = |state| matches!(state, SandboxState::ShutOff | SandboxState::Saved);
         let is_same_state = current == state || is_stopped(current) && is_stopped(state);

@@ -33,7 +33,7 @@ pub(super) async fn prove_base(
     let Some(name) = source.base() else {
         return Ok(Err(format!("it is not a snapshot of host {}", host.name())));
     };
-    let manifest = host.manifest(name).await?;
+    let manifest = host.snapshots().manifest(name).await?;
     let stamp = chain.base_stamp();
     let Some(local) = manifest.filter(|local| stamp.is_some_and(|stamp| local.matches_file(stamp)))
     else {

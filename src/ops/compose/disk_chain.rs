@@ -44,7 +44,8 @@ impl DiskChain {
         let stamps = source.stamps(host).await?;
         // All at once: over SSH each open takes a round trip.
         let base_first = || source.chain.iter().rev();
-        let readers = try_join_all(base_first().map(|link| host.open_reader(&link.path))).await?;
+        let readers =
+            try_join_all(base_first().map(|link| host.fs().open_reader(&link.path))).await?;
         let chain = Self {
             host: host.name().clone(),
             readers,
