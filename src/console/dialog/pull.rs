@@ -134,7 +134,7 @@ impl PullDialog {
         let cost = self.cost(&host.name, name)?;
         let copies = format::parts(&cost.copies, "from");
         let download = size(cost.fetch_bytes);
-        (!copies.is_empty()).then(|| format!("downloads {download}, copies {copies} on the host"))
+        (!copies.is_empty()).then(|| format!("downloads {download}, copies {copies}"))
     }
 
     fn is_any_present(&self, view: &View) -> bool {

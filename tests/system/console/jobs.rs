@@ -26,7 +26,7 @@ fn push_both(screen: &mut Screen) {
     screen.press("pone\r");
     screen.wait(&["one", "uploading"]);
     screen.press("jptwo\r");
-    screen.wait(&["two", "waits for its turn"]);
+    screen.wait(&["two", "queued"]);
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn jobs_left_by_keys_or_by_a_kill_are_offered_at_the_next_start() {
     screen.press("\u{1b}");
     screen.wait_for("the offer is put off", |text| !text.contains("last exited"));
     screen.press("J");
-    screen.wait(&["Jobs page", "left", "t resumes"]);
+    screen.wait(&["Jobs page", "interrupted", "t resumes"]);
     kill(&mut screen);
 
     let mut screen = Screen::open(&world.command(&[]));
@@ -59,7 +59,7 @@ fn jobs_left_by_keys_or_by_a_kill_are_offered_at_the_next_start() {
     let mut screen = Screen::open(&world.command(&[]));
     screen.wait(&["2 jobs were running when"]);
     screen.press("tJ");
-    screen.wait(&["Jobs page (2)", "over", "one.qcow2", "two.qcow2"]);
+    screen.wait(&["Jobs page (2)", "finished", "one.qcow2", "two.qcow2"]);
     assert!(world.is_in_bucket("one") && world.is_in_bucket("two"));
     screen.press("q");
     assert_eq!(screen.wait_for_exit(), 0);
@@ -80,17 +80,19 @@ fn the_queue_is_put_in_order_and_what_was_cancelled_is_done_again() {
     screen.wait(&["three", "(3)"]);
     screen.press("J");
     screen.wait_for("the last of the queue is the third", |text| {
-        row(text, "queue 2").contains("three")
+        row(text, "queued 2").contains("three")
     });
     screen.press("G+");
     screen.wait_for("it has its turn before the other", |text| {
-        row(text, "queue 1").contains("three") && row(text, "queue 2").contains("two")
+        row(text, "queued 1").contains("three") && row(text, "queued 2").contains("two")
     });
     screen.press("x");
-    screen.wait_for("it is over", |text| row(text, "over").contains("three"));
+    screen.wait_for("it has finished", |text| {
+        row(text, "finished").contains("three")
+    });
     screen.press("t");
     screen.wait_for("it waits again, behind the other", |text| {
-        row(text, "queue 2").contains("three")
+        row(text, "queued 2").contains("three")
     });
     trouble.hold_parts.store(false, SeqCst);
     screen.wait(&["one.qcow2", "two.qcow2", "three.qcow2"]);

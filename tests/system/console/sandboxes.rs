@@ -210,7 +210,7 @@ fn one_confirmation_for_all_that_are_marked() {
     screen.press("   s");
     screen.wait(&[
         "start 3 sandboxes",
-        "Left out",
+        "Skipped",
         &format!("{}: it is already running", ids[1]),
     ]);
     screen.press("y");
