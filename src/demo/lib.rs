@@ -167,13 +167,13 @@ impl DemoEnvironment {
                 create_image(&self.dir, &tools, TOOLS_BYTES).await
             },
             // libvirt takes a moment to come up: both at once.
-            host.scan(),
+            host.inventory().scan(),
         );
         images?;
         opened.map_err(|error| error.hint("is libvirt-daemon-driver-qemu installed?"))?;
         let name: SnapshotName = TOOLS_NAME.parse()?;
         self.upload(host, &tools, &name).await?;
-        host.remove_file(&tools).await?;
+        host.fs().remove_file(&tools).await?;
         let mut starts = Vec::new();
         for (name, started, paused) in SANDBOXES {
             let id: SandboxId = name.parse()?;
@@ -182,7 +182,7 @@ impl DemoEnvironment {
                 "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", &base, &disk,
             ])
             .await?;
-            host.define(domain_xml(&id, &disk)).await?;
+            host.sandboxes().define(domain_xml(&id, &disk)).await?;
             if started {
                 starts.push((id, paused));
             }
@@ -199,7 +199,7 @@ impl DemoEnvironment {
     }
 
     async fn upload(&self, host: &Host, image: &str, name: &SnapshotName) -> Result<()> {
-        let reader = host.open_reader(image).await?;
+        let reader = host.fs().open_reader(image).await?;
         let bucket = Bucket::new(&self.settings.bucket).await;
         let (progress, cancel) = (ProgressCell::default(), CancellationToken::new());
         let buffers = BufferPool::default();
@@ -212,9 +212,9 @@ impl DemoEnvironment {
 }
 
 async fn start_sandbox(host: &Host, id: &SandboxId, paused: bool) -> Result<()> {
-    host.start(id).await?;
+    host.sandboxes().start(id).await?;
     if paused {
-        host.suspend(id).await?;
+        host.sandboxes().suspend(id).await?;
     }
     Ok(())
 }

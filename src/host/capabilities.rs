@@ -7,7 +7,8 @@ use virt::connect::Connect;
 use virt::error::ErrorNumber;
 
 use super::domain_xml::HYPERV;
-use super::{CALL_TIMEOUT, Host};
+use super::libvirt::Libvirt;
+use super::{CALL_TIMEOUT, backup};
 use snapdeck_model::settings::Accel;
 use snapdeck_model::{Result, SandboxId};
 
@@ -38,7 +39,7 @@ pub struct HostMemory {
     pub available_bytes: u64,
 }
 
-impl Host {
+impl Libvirt {
     /// What the host can give a sandbox.
     ///
     /// # Errors
@@ -48,7 +49,6 @@ impl Host {
             connect.domain_capabilities(None, Some("x86_64"), Some("q35"), Some("qemu"), 0)
         };
         let told = self
-            .libvirt
             .call("ask what it offers", CAPABILITIES_TIMEOUT, ask)
             .await?;
         Ok(parse_capabilities(&told))
@@ -65,10 +65,7 @@ impl Host {
                 snapdeck_libvirt::memory_stats(connect)?,
             ))
         };
-        let (total_kib, stats) = self
-            .libvirt
-            .call("look at the memory", CALL_TIMEOUT, ask)
-            .await?;
+        let (total_kib, stats) = self.call("look at the memory", CALL_TIMEOUT, ask).await?;
         let of = |field: &str| {
             let stat = stats.iter().find(|(name, _)| name == field);
             stat.map_or(0, |(_, kib)| *kib)
@@ -95,6 +92,16 @@ impl Host {
         }
     }
 
+    /// Can its QEMU back up running sandboxes, as far as libvirt knows?
+    ///
+    /// # Errors
+    /// `Unreachable`.
+    pub async fn supports_backup(&self) -> Result<bool> {
+        let query = |connect: &Connect| connect.domain_capabilities(None, None, None, None, 0);
+        let capabilities = self.call("read the domain capabilities", CAPABILITIES_TIMEOUT, query);
+        Ok(backup::offers_backup(&capabilities.await?))
+    }
+
     /// Runs a guest that finds nothing to boot and ends itself by a reset: proof that its CPU really ran, with what a
     /// sandbox asks of its hypervisor.
     async fn probe_kvm(&self) -> Result<bool> {
@@ -110,10 +117,9 @@ impl Host {
         let prove = move |connect: &Connect| run_probe_guest(connect, id.as_str(), &xml);
         let limit = CAPABILITIES_TIMEOUT + KVM_PROBE_TIMEOUT;
         let proven = self
-            .libvirt
             .call_long("run a guest under KVM", limit, prove)
             .await?;
-        let host = self.name();
+        let host = self.host();
         match &proven {
             KvmProbeResult::StartFailed(why) => {
                 tracing::info!(

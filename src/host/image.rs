@@ -6,7 +6,9 @@ use serde::Deserialize;
 use tokio::io::AsyncReadExt;
 use tokio_util::sync::CancellationToken;
 
+use super::Host;
 use super::command::{CommandRunner, Input, TextOutput, read_text};
+use super::reconnect::RetryPolicy;
 use snapdeck_model::{Error, Kind, Phase, ProgressCell, Result};
 
 /// Reads the image's tables only, however large the disk.
@@ -18,13 +20,93 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 /// A conversion that has not come one step (0.01 %... 1 %, as QEMU likes) further for so long hangs.
 const STALL_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
+/// `qemu-img` on a host.
+#[derive(Clone, Copy)]
+pub struct Images<'a> {
+    runner: &'a CommandRunner,
+    retry_policy: &'a RetryPolicy,
+}
+
+impl<'a> Images<'a> {
+    pub(super) fn new(host: &'a Host) -> Self {
+        Self {
+            runner: &host.runner,
+            retry_policy: &host.retry_policy,
+        }
+    }
+
+    /// Returns the bytes that a flattened copy of `disk` takes at most (`qemu-img measure`); `shared` while QEMU has the
+    /// disk open.
+    ///
+    /// # Errors
+    /// `Failed` with qemu-img's message; `Unreachable`.
+    pub async fn measure(self, disk: &str, shared: bool) -> Result<u64> {
+        self.retry_policy
+            .call(|| measure(self.runner, disk, shared))
+            .await
+    }
+
+    /// Flattens `disk` into the new file `target` (`qemu-img convert`); `shared` while QEMU has the disk open. Progress
+    /// counts to `expected_bytes`, as measured. qemu-img has exited when this returns.
+    ///
+    /// # Errors
+    /// `Cancelled`; `NoSpace`; `Failed` with qemu-img's message; `Unreachable`.
+    pub async fn convert(
+        self,
+        disk: &str,
+        target: &str,
+        shared: bool,
+        expected_bytes: u64,
+        progress: &ProgressCell,
+        cancel: &CancellationToken,
+    ) -> Result<()> {
+        let runner = self.runner;
+        convert(
+            runner,
+            disk,
+            target,
+            shared,
+            expected_bytes,
+            progress,
+            cancel,
+        )
+        .await
+    }
+
+    /// Checks an image (`qemu-img check`); `Some` with a warning if it has leaked clusters only.
+    ///
+    /// # Errors
+    /// `Damaged` if it is not consistent; `Cancelled`; `Failed` if qemu-img cannot tell; `Unreachable`.
+    pub async fn check(self, path: &str, cancel: &CancellationToken) -> Result<Option<String>> {
+        self.retry_policy
+            .call(|| check(self.runner, path, cancel))
+            .await
+    }
+
+    /// Makes the existing file `overlay` an empty overlay on `base`, both qcow2; `size_bytes` if its disk has another size
+    /// than the base's.
+    ///
+    /// # Errors
+    /// `Failed` with qemu-img's message; `NoSpace`; `Unreachable`.
+    pub async fn make_overlay(
+        self,
+        base: &str,
+        overlay: &str,
+        size_bytes: Option<u64>,
+    ) -> Result<()> {
+        self.retry_policy
+            .call(|| make_overlay(self.runner, base, overlay, size_bytes))
+            .await
+    }
+}
+
 /// `--force-share`: reads an image whose locks QEMU holds.
 fn share_flags(shared: bool) -> &'static [&'static str] {
     if shared { &["-U"] } else { &[] }
 }
 
 /// Bytes a flattened copy of `disk` may take at most, compressible or not.
-pub(crate) async fn measure(place: &CommandRunner, disk: &str, shared: bool) -> Result<u64> {
+async fn measure(place: &CommandRunner, disk: &str, shared: bool) -> Result<u64> {
     #[derive(Deserialize)]
     struct MeasureOutput {
         required: u64,
@@ -56,7 +138,7 @@ pub(crate) async fn measure(place: &CommandRunner, disk: &str, shared: bool) -> 
 }
 
 /// Makes an empty overlay on `base`; `size_bytes`: of its disk, where that is not the base's.
-pub(crate) async fn make_overlay(
+async fn make_overlay(
     place: &CommandRunner,
     base: &str,
     overlay: &str,
@@ -97,7 +179,7 @@ async fn create(place: &CommandRunner, argv: &[&str], path: &str) -> Result<()> 
 }
 
 /// Flattens `disk` into the new file `target`. `expected_bytes`, as measured, is what progress counts to.
-pub(crate) async fn convert(
+async fn convert(
     place: &CommandRunner,
     disk: &str,
     target: &str,

@@ -22,15 +22,30 @@ fn parse_partial_name(path: &str) -> Option<SnapshotName> {
     name.strip_suffix(".qcow2.partial")?.parse().ok()
 }
 
-impl Host {
+/// What interrupted operations have left on a host.
+#[derive(Clone, Copy)]
+pub struct Leftovers<'a> {
+    host: &'a Host,
+}
+
+impl<'a> Leftovers<'a> {
+    pub(super) fn new(host: &'a Host) -> Self {
+        Self { host }
+    }
+}
+
+impl Leftovers<'_> {
     /// Parts of pulls in the snapshots directory and directories of ours under `temp_dir` that nobody has touched for
     /// a day, has open, or has locked.
     ///
     /// # Errors
     /// The system's; `Unreachable`.
-    pub async fn leftovers(&self) -> Result<Vec<Leftover>> {
-        let dirs = [&*self.settings.snapshots_dir, &*self.settings.temp_dir];
-        let said = self.run_leftovers_script("list", &dirs).await?;
+    pub async fn list(self) -> Result<Vec<Leftover>> {
+        let dirs = [
+            &*self.host.settings.snapshots_dir,
+            &*self.host.settings.temp_dir,
+        ];
+        let said = self.run_script("list", &dirs).await?;
         let mut fields = said.stdout.split(|byte| *byte == 0);
         let mut found = Vec::new();
         while let [Some(kind), Some(bytes), Some(at), Some(path)] =
@@ -50,7 +65,7 @@ impl Host {
             let at = number(at).and_then(|seconds| i64::try_from(seconds).ok());
             found.push(Leftover {
                 kind,
-                host: Some(self.name().clone()),
+                host: Some(self.host.name().clone()),
                 name: parse_partial_name(&path),
                 path,
                 upload_id: None,
@@ -61,50 +76,60 @@ impl Host {
         Ok(found)
     }
 
-    /// Removes one that [`Host::leftovers`] has listed; tells whether it went: what somebody has taken up meanwhile
+    /// Removes one that [`Leftovers::list`] has listed; tells whether it went: what somebody has taken up meanwhile
     /// stays.
     ///
     /// # Errors
     /// `Unsupported` while somebody works on that snapshot; the system's; `Unreachable`.
-    pub async fn remove_leftover(&self, leftover: &Leftover) -> Result<bool> {
+    pub async fn remove(self, leftover: &Leftover) -> Result<bool> {
         let (dir, verb) = match leftover.kind {
-            LeftoverKind::Partial => (&self.settings.snapshots_dir, "partial"),
-            LeftoverKind::Directory => (&self.settings.temp_dir, "directory"),
+            LeftoverKind::Partial => (&self.host.settings.snapshots_dir, "partial"),
+            LeftoverKind::Directory => (&self.host.settings.temp_dir, "directory"),
             LeftoverKind::Upload => return Ok(false),
         };
         let name = leftover.path.strip_prefix(dir.as_str());
         let name = name.and_then(|name| name.strip_prefix('/'));
         let Some(name) = name.filter(|name| !name.contains('/')) else {
-            let what = format!("cannot remove {} on host {}", leftover.path, self.name());
+            let what = format!(
+                "cannot remove {} on host {}",
+                leftover.path,
+                self.host.name()
+            );
             return Err(Error::new(Kind::Failed, what).with_cause(format!("it is not in {dir}")));
         };
         let lock = match &parse_partial_name(name) {
             Some(snapshot) => {
-                let wants = vec![self.snapshot_lock(snapshot, true)];
+                let wants = vec![self.host.locks().snapshot(snapshot, true)];
                 let work = format!("remove {}", leftover.path);
                 // It goes within one call: there is nothing to stop when the lock is lost.
-                Some(self.lock(wants, &work, CancellationToken::new()).await?)
+                Some(
+                    self.host
+                        .locks()
+                        .acquire(wants, &work, CancellationToken::new())
+                        .await?,
+                )
             }
             None => None,
         };
-        let said = self.run_leftovers_script(verb, &[dir, name]).await;
+        let said = self.run_script(verb, &[dir, name]).await;
         if let Some(lock) = lock {
             lock.release().await;
         }
         Ok(said?.stdout.starts_with(b"removed"))
     }
 
-    async fn run_leftovers_script(&self, verb: &str, args: &[&str]) -> Result<Output> {
+    async fn run_script(self, verb: &str, args: &[&str]) -> Result<Output> {
         let argv = [&["sh", "-c", SCRIPT, "snapdeck", verb], args].concat();
         let never = CancellationToken::new();
         let said = self
+            .host
             .runner
             .run_raw(&argv, MAX_OUTPUT_BYTES, SCRIPT_TIMEOUT, &never)
             .await?;
         match said.status.success() {
             true => Ok(said),
             false => {
-                let what = format!("cannot search for leftovers on host {}", self.name());
+                let what = format!("cannot search for leftovers on host {}", self.host.name());
                 Err(system_error(what, &said.stderr))
             }
         }

@@ -7,7 +7,7 @@ use std::sync::atomic::{
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 use virt::connect::Connect;
 use virt::error::ErrorNumber;
 
@@ -43,11 +43,13 @@ const FIND_SOCKET_SCRIPT: &str =
 
 /// One host's libvirt.
 #[derive(Clone)]
-pub(crate) struct Libvirt {
+pub struct Libvirt {
     inner: Arc<ConnectionPool>,
     pool: BlockingPool,
     long_pool: BlockingPool,
     runner: CommandRunner,
+    /// Does a guest run under KVM? Probed once.
+    pub(super) kvm_usable: Arc<OnceCell<bool>>,
     /// The way to a remote libvirt, while its SSH connection stands.
     tunnel: Arc<tokio::sync::Mutex<Option<Arc<LibvirtTunnel>>>>,
 }
@@ -138,6 +140,7 @@ impl Libvirt {
             pool: BlockingPool::new(MAX_CALLS),
             long_pool: BlockingPool::new(MAX_LONG_CALLS),
             runner: place,
+            kvm_usable: Arc::default(),
             tunnel: Arc::default(),
         }
     }
@@ -214,7 +217,12 @@ impl Libvirt {
         master.forward_socket(&there).await.map(Some)
     }
 
-    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+    pub(crate) fn host(&self) -> &HostName {
+        &self.inner.host
+    }
+
+    /// Returns a counter that changes with every event, and when the connection is lost.
+    pub fn changes(&self) -> watch::Receiver<u64> {
         self.inner.changes.subscribe()
     }
 
@@ -228,8 +236,8 @@ impl Libvirt {
         tells.then(|| *self.inner.changes.borrow())
     }
 
-    /// Was the connection that tells of changes lost, and is there no other yet?
-    pub(crate) fn is_connection_lost(&self) -> bool {
+    /// Is the connection that receives events lost, and no other open yet?
+    pub fn is_connection_lost(&self) -> bool {
         self.inner.is_connection_lost.load(Relaxed)
     }
 

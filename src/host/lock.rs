@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Host;
 use super::command::{CommandRunner, Input, RunningCommand, read_text};
-use super::fs::{HostFs, system_error};
+use super::fs::{HostFiles, system_error};
 use snapdeck_model::{Error, Kind, Result, SandboxId, SnapshotName};
 
 const SCRIPT: &str = include_str!("lock.sh");
@@ -49,21 +49,37 @@ enum LockHolder {
     Remote(oneshot::Sender<oneshot::Sender<()>>),
 }
 
-impl Host {
+/// The locks of a host.
+#[derive(Clone, Copy)]
+pub struct Locks<'a> {
+    host: &'a Host,
+}
+
+impl<'a> Locks<'a> {
+    pub(super) fn new(host: &'a Host) -> Self {
+        Self { host }
+    }
+}
+
+impl Locks<'_> {
     /// The lock of a sandbox.
-    pub fn sandbox_lock(&self, id: &SandboxId) -> LockRequest {
+    pub fn sandbox(self, id: &SandboxId) -> LockRequest {
         LockRequest {
-            description: format!("sandbox {id} on host {}", self.name()),
-            path: format!("{}/.{id}.sandbox.lock", self.settings.sandboxes_dir),
+            description: format!("sandbox {id} on host {}", self.host.name()),
+            path: format!("{}/.{id}.sandbox.lock", self.host.settings.sandboxes_dir),
             is_exclusive: true,
         }
     }
 
     /// The lock of a snapshot: for one who writes it, or for many who only need it to stay.
-    pub fn snapshot_lock(&self, name: &SnapshotName, exclusive: bool) -> LockRequest {
+    pub fn snapshot(self, name: &SnapshotName, exclusive: bool) -> LockRequest {
         LockRequest {
-            description: format!("snapshot {name} on host {}", self.name()),
-            path: format!("{}/.{}.lock", self.settings.snapshots_dir, name.file_name()),
+            description: format!("snapshot {name} on host {}", self.host.name()),
+            path: format!(
+                "{}/.{}.lock",
+                self.host.settings.snapshots_dir,
+                name.file_name()
+            ),
             is_exclusive: exclusive,
         }
     }
@@ -73,15 +89,15 @@ impl Host {
     ///
     /// # Errors
     /// `Unsupported`, saying who has it; the system's; `Unreachable`.
-    pub async fn lock(
-        &self,
+    pub async fn acquire(
+        self,
         wants: Vec<LockRequest>,
         work: &str,
         lost: CancellationToken,
     ) -> Result<LockGuard> {
         let who = format!("{work}, {}", describe_self());
-        match &self.fs {
-            HostFs::Local(files) => {
+        match &self.host.files {
+            HostFiles::Local(files) => {
                 let taken = files
                     .run("take a lock".into(), LOCK_TIMEOUT, move || {
                         acquire_local(&wants, &who)
@@ -89,13 +105,13 @@ impl Host {
                     .await?;
                 taken.map(|held| LockGuard(LockHolder::Local(held)))
             }
-            HostFs::Remote(_) => {
+            HostFiles::Remote(_) => {
                 let taking = RemoteLock {
-                    runner: self.runner.clone(),
+                    runner: self.host.runner.clone(),
                     requests: wants,
                     holder: who,
                 };
-                let post = self.retry_policy.call(|| taking.acquire()).await?;
+                let post = self.host.retry_policy.call(|| taking.acquire()).await?;
                 let (release, released) = oneshot::channel();
                 tokio::spawn(maintain(taking, post, released, lost));
                 Ok(LockGuard(LockHolder::Remote(release)))

@@ -9,6 +9,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::Host;
 use super::command::{CommandRunner, Input, RunningCommand};
 use snapdeck_model::{Error, Kind, Result, SandboxId};
 
@@ -27,7 +28,7 @@ const RUNNING: &str = "running";
 const THAWED: &str = "thawed";
 
 #[derive(Clone)]
-pub(crate) struct WatchdogConfig {
+struct WatchdogConfig {
     /// A directory made by `make_temp_dir` or `make_backup_dir`.
     pub dir: String,
     /// The sandbox about to be paused. Such a watchdog does not remove `dir`, unless it is a backup's.
@@ -37,7 +38,7 @@ pub(crate) struct WatchdogConfig {
 }
 
 #[derive(Clone)]
-pub(crate) struct GuardedPause {
+struct GuardedPause {
     /// libvirt's URI on the host itself.
     pub uri: String,
     pub id: SandboxId,
@@ -45,6 +46,86 @@ pub(crate) struct GuardedPause {
     pub is_backup: bool,
     /// Are its file systems frozen before the pause?
     pub has_frozen_fs: bool,
+}
+
+/// The watchdogs of a host.
+#[derive(Clone, Copy)]
+pub struct Watchdogs<'a> {
+    host: &'a Host,
+}
+
+impl<'a> Watchdogs<'a> {
+    pub(super) fn new(host: &'a Host) -> Self {
+        Self { host }
+    }
+
+    /// Starts a watchdog over a directory made by [`HostFs::make_temp_dir`](crate::HostFs::make_temp_dir).
+    ///
+    /// # Errors
+    /// `Failed` if it does not start; `Unreachable`.
+    pub async fn spawn_for_dir(self, dir: &str) -> Result<Watchdog> {
+        let config = self.config(dir, None);
+        self.host
+            .retry_policy
+            .call(|| Watchdog::spawn(&self.host.runner, config.clone()))
+            .await
+    }
+
+    /// Starts a watchdog over the coming pause of a sandbox, whose disk is copied to a directory made by
+    /// [`HostFs::make_temp_dir`](crate::HostFs::make_temp_dir); `None` for a guest of the embedded driver, which no other
+    /// process can reach.
+    ///
+    /// # Errors
+    /// `Failed` if it does not start: nothing may be paused then; `Unreachable`.
+    pub async fn spawn_for_pause(self, id: &SandboxId, dir: &str) -> Result<Option<Watchdog>> {
+        self.spawn(id, dir, false, false).await
+    }
+
+    /// Starts a watchdog over a backup, its directory, which it removes, and the coming pause; with `thaw` over frozen file
+    /// systems, too.
+    ///
+    /// # Errors
+    /// As [`Watchdogs::spawn_for_pause`].
+    pub async fn spawn_for_backup(
+        self,
+        id: &SandboxId,
+        dir: &str,
+        thaw: bool,
+    ) -> Result<Option<Watchdog>> {
+        self.spawn(id, dir, true, thaw).await
+    }
+
+    async fn spawn(
+        self,
+        id: &SandboxId,
+        dir: &str,
+        is_backup: bool,
+        has_frozen_fs: bool,
+    ) -> Result<Option<Watchdog>> {
+        let uri = match self.host.runner.ssh() {
+            Some(ssh) => ssh.address().uri_on_host(),
+            None => self.host.settings.uri.clone(),
+        };
+        if uri.starts_with("qemu:///embed") {
+            return Ok(None);
+        }
+        let pause = GuardedPause {
+            uri,
+            id: id.clone(),
+            is_backup,
+            has_frozen_fs,
+        };
+        let config = self.config(dir, Some(pause));
+        Watchdog::spawn(&self.host.runner, config).await.map(Some)
+    }
+
+    fn config(self, dir: &str, pause: Option<GuardedPause>) -> WatchdogConfig {
+        WatchdogConfig {
+            dir: dir.to_owned(),
+            pause,
+            grace: self.host.settings.reconnect_timeout,
+        }
+    }
 }
 
 /// A running watchdog. Dropped without [`Watchdog::release`], it cleans up.
@@ -68,7 +149,7 @@ impl Watchdog {
     ///
     /// # Errors
     /// `Failed` if it does not start: nothing may be paused then; `Unreachable`.
-    pub(super) async fn spawn(runner: &CommandRunner, config: WatchdogConfig) -> Result<Self> {
+    async fn spawn(runner: &CommandRunner, config: WatchdogConfig) -> Result<Self> {
         let process = WatchdogProcess::start(runner, &config).await?;
         let (commands, receiver) = unbounded_channel();
         tokio::spawn(supervise(runner.clone(), config, process, receiver));

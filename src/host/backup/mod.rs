@@ -33,6 +33,7 @@ use snapdeck_nbd::Nbd;
 
 pub use stale::StaleBackup;
 use stale::{END_POLL_INTERVAL, is_paused_on_io_error};
+pub(crate) use support::offers_backup;
 
 /// For the start of a backup job, during which the guest is paused.
 const BEGIN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -71,30 +72,41 @@ enum BackupState {
     Ended,
 }
 
-impl Host {
+/// The backup jobs of a host.
+#[derive(Clone, Copy)]
+pub struct Backups<'a> {
+    host: &'a Host,
+}
+
+impl<'a> Backups<'a> {
+    pub(crate) fn new(host: &'a Host) -> Self {
+        Self { host }
+    }
+}
+
+impl Backups<'_> {
     /// Creates the directory of a backup and starts a watchdog over it and the coming pause; with `thaw` it thaws the
     /// file systems, too. With `scratch_bytes`, the size of the disk, the scratch file is created now, so that the
     /// paused guest need not wait for it.
     ///
     /// # Errors
     /// The system's; `Failed` if the watchdog does not start. Nothing is left on the host then.
-    pub async fn prepare_backup(
-        &self,
+    pub async fn prepare(
+        self,
         id: &SandboxId,
         thaw: bool,
         scratch_bytes: Option<u64>,
     ) -> Result<Backup> {
-        let (parent, owner) = (&self.settings.sandboxes_dir, &self.settings.owner);
-        let dir = self.fs.make_backup_dir(parent, id.as_str(), owner).await?;
-        let watchdog = match self.spawn_backup_watchdog(id, &dir, thaw).await {
+        let dir = self.host.fs().make_backup_dir(id.as_str()).await?;
+        let watchdog = match self.host.watchdogs().spawn_for_backup(id, &dir, thaw).await {
             Ok(watchdog) => watchdog,
             Err(error) => {
-                self.fs.remove_temp_dir(&dir).await?;
+                self.host.fs().remove_temp_dir(&dir).await?;
                 return Err(error);
             }
         };
         let mut backup = Backup {
-            host: self.clone(),
+            host: self.host.clone(),
             id: id.clone(),
             dir,
             watchdog,
@@ -102,12 +114,19 @@ impl Host {
         };
         if let Some(bytes) = scratch_bytes {
             let scratch = backup.scratch();
-            match image::make_scratch(&self.runner, &scratch, bytes, owner).await {
+            match image::make_scratch(
+                &self.host.runner,
+                &scratch,
+                bytes,
+                &self.host.settings.owner,
+            )
+            .await
+            {
                 Ok(()) => backup.has_scratch = true,
                 Err(error) => {
                     tracing::debug!("{error}");
                     // libvirt creates it then, and refuses one that exists.
-                    self.fs.remove_file(&scratch).await?;
+                    self.host.fs().remove_file(&scratch).await?;
                 }
             }
         }
@@ -162,6 +181,7 @@ impl Backup {
         let begin =
             move |domain: &Domain| snapdeck_libvirt::begin_backup(domain, &xml, has_scratch);
         self.host
+            .sandboxes()
             .call_domain(id, "begin a backup of", BEGIN_TIMEOUT, begin)
             .await
     }
@@ -264,6 +284,7 @@ impl Backup {
             let query = move |domain: &Domain| backup_state(domain, &name);
             match self
                 .host
+                .sandboxes()
                 .call_domain(&self.id, "inspect", CALL_TIMEOUT, query)
                 .await
             {
@@ -320,8 +341,11 @@ impl Backup {
     /// # Errors
     /// The first step that failed. The watchdog retries then.
     pub async fn clear(self) -> Result<()> {
-        self.host.end_backup(&self.id, self.name()).await?;
-        self.host.fs.remove_temp_dir(&self.dir).await?;
+        self.host
+            .backups()
+            .end_backup(&self.id, self.name())
+            .await?;
+        self.host.fs().remove_temp_dir(&self.dir).await?;
         match self.watchdog {
             Some(watchdog) => watchdog.release().await,
             None => Ok(()),

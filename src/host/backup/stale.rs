@@ -8,7 +8,8 @@ use virt::domain::{
 };
 use virt::error::Error as VirtError;
 
-use crate::{CALL_TIMEOUT, Host, domain};
+use super::Backups;
+use crate::{CALL_TIMEOUT, domain};
 use snapdeck_model::{Error, Kind, Result, SandboxId, SandboxState};
 
 const END_TIMEOUT: Duration = Duration::from_secs(20);
@@ -40,14 +41,14 @@ pub(super) fn dir_name(path: &str) -> &str {
     path.rsplit_once('/').map_or(path, |(_, name)| name)
 }
 
-impl Host {
+impl Backups<'_> {
     /// Returns all backups. One may belong to a running snapdeck: take the sandbox's lock before you change it.
     ///
     /// # Errors
     /// `Unreachable` if the directory cannot be listed.
-    pub async fn stale_backups(&self) -> Result<Vec<StaleBackup>> {
-        let parent = &self.settings.sandboxes_dir;
-        let names = self.fs.backup_dirs(parent).await?;
+    pub async fn stale(self) -> Result<Vec<StaleBackup>> {
+        let parent = &self.host.settings.sandboxes_dir;
+        let names = self.host.fs().backup_dirs().await?;
         Ok(names
             .iter()
             .filter_map(|name| StaleBackup::from_dir_name(parent, name))
@@ -58,13 +59,18 @@ impl Host {
     ///
     /// # Errors
     /// `Failed` if the job does not end; `Unreachable`.
-    pub async fn remove_stale(&self, backup: &StaleBackup) -> Result<String> {
-        let is_paused = self.has_file(&format!("{}/paused", backup.dir)).await?;
-        if is_paused && let Ok(SandboxState::Paused) = self.sandbox_state(&backup.id).await {
-            self.resume(&backup.id).await?;
+    pub async fn remove_stale(self, backup: &StaleBackup) -> Result<String> {
+        let is_paused = self
+            .host
+            .fs()
+            .has_file(&format!("{}/paused", backup.dir))
+            .await?;
+        if is_paused && let Ok(SandboxState::Paused) = self.host.sandboxes().state(&backup.id).await
+        {
+            self.host.sandboxes().resume(&backup.id).await?;
         }
         let ended = self.end_backup(&backup.id, dir_name(&backup.dir)).await?;
-        self.fs.remove_temp_dir(&backup.dir).await?;
+        self.host.fs().remove_temp_dir(&backup.dir).await?;
         let job = if ended { "the backup job and " } else { "" };
         Ok(format!(
             "removed leftovers of an earlier backup of sandbox {}: {job}{}",
@@ -73,7 +79,8 @@ impl Host {
     }
 
     /// Ends the backup job whose files are in the directory `dir_name`. Returns whether there was one.
-    pub(super) async fn end_backup(&self, id: &SandboxId, dir_name: &str) -> Result<bool> {
+    pub(super) async fn end_backup(self, id: &SandboxId, dir_name: &str) -> Result<bool> {
+        let sandboxes = self.host.sandboxes();
         let started_at = Instant::now();
         let mut existed = false;
         loop {
@@ -91,8 +98,9 @@ impl Host {
                 Ok(is_ours)
             };
             let ended = self
+                .host
                 .retry_policy
-                .call(|| self.call_domain(id, "end the backup of", CALL_TIMEOUT, end.clone()))
+                .call(|| sandboxes.call_domain(id, "end the backup of", CALL_TIMEOUT, end.clone()))
                 .await;
             match ended {
                 Ok(true) => existed = true,
@@ -111,7 +119,7 @@ impl Host {
                     Kind::Failed,
                     format!(
                         "cannot end the backup job of sandbox {id} on host {}",
-                        self.name()
+                        self.host.name()
                     ),
                 )
                 .with_cause(format!(
@@ -120,7 +128,7 @@ impl Host {
                 ))
                 .hint(format!(
                     "run `virsh domjobabort {id}` on host {}",
-                    self.name()
+                    self.host.name()
                 )));
             }
             sleep(END_POLL_INTERVAL).await;
@@ -130,7 +138,10 @@ impl Host {
             true => domain.resume(),
             false => Ok(()),
         };
-        match self.call_domain(id, "resume", CALL_TIMEOUT, resume).await {
+        match sandboxes
+            .call_domain(id, "resume", CALL_TIMEOUT, resume)
+            .await
+        {
             Err(error) if error.kind() == Kind::Unreachable => Err(error),
             _ => Ok(existed),
         }

@@ -6,29 +6,28 @@ use roxmltree::Document;
 use virt::connect::Connect;
 use virt::domain::Domain;
 
+use super::Backups;
+use crate::CALL_TIMEOUT;
 use crate::domain::child;
-use crate::{CALL_TIMEOUT, Host};
 use snapdeck_model::{Kind, Result, SandboxId};
 
 /// libvirt probes QEMU for them the first time.
 const CAPABILITIES_TIMEOUT: Duration = Duration::from_secs(120);
 const READ_CAPABILITIES: &str = "read the domain capabilities";
 
-impl Host {
+impl Backups<'_> {
     /// Returns the target name of `disk`, such as `vda`, if this host can back it up, else why it cannot.
     ///
     /// # Errors
     /// `NotFound`; `Unreachable`.
-    pub async fn backup_support(
-        &self,
-        id: &SandboxId,
-        disk: &str,
-    ) -> Result<Result<String, String>> {
+    pub async fn support(self, id: &SandboxId, disk: &str) -> Result<Result<String, String>> {
         let inspect = |domain: &Domain| {
             let is_busy = domain.job_info()?.r#type != virt_sys::VIR_DOMAIN_JOB_NONE as i32;
             Ok((domain.xml_desc(0)?, is_busy))
         };
         let (xml, is_busy) = self
+            .host
+            .sandboxes()
             .call_domain(id, "inspect", CALL_TIMEOUT, inspect)
             .await?;
         if is_busy {
@@ -45,6 +44,7 @@ impl Host {
             connect.domain_capabilities(emulator, arch, machine, virt_type, 0)
         };
         let capabilities = self
+            .host
             .libvirt
             .call(READ_CAPABILITIES, CAPABILITIES_TIMEOUT, query)
             .await;
@@ -57,18 +57,6 @@ impl Host {
             Err(error) if error.kind() == Kind::Unreachable => Err(error),
             Err(error) => Ok(Err(error.to_string())),
         }
-    }
-
-    /// Can its QEMU back up running sandboxes, as far as libvirt knows?
-    ///
-    /// # Errors
-    /// `Unreachable`.
-    pub async fn supports_backup(&self) -> Result<bool> {
-        let query = |connect: &Connect| connect.domain_capabilities(None, None, None, None, 0);
-        let capabilities = self
-            .libvirt
-            .call(READ_CAPABILITIES, CAPABILITIES_TIMEOUT, query);
-        Ok(offers_backup(&capabilities.await?))
     }
 }
 
@@ -113,7 +101,7 @@ impl BackupTarget {
 }
 
 /// `<backup supported='yes'/>` among the features (libvirt, "Domain capabilities").
-fn offers_backup(capabilities: &str) -> bool {
+pub(crate) fn offers_backup(capabilities: &str) -> bool {
     let Ok(document) = Document::parse(capabilities) else {
         return false;
     };

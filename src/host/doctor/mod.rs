@@ -25,24 +25,36 @@ const CAPABILITIES_TIMEOUT: Duration = Duration::from_secs(60);
 /// Below this rate a snapshot of 10 GiB takes more than 17 minutes.
 const SLOW_BYTES_PER_SECOND: f64 = (10 << 20) as f64;
 
-impl Host {
+/// The health checks of a host.
+#[derive(Clone, Copy)]
+pub struct Doctor<'a> {
+    host: &'a Host,
+}
+
+impl<'a> Doctor<'a> {
+    pub(crate) fn new(host: &'a Host) -> Self {
+        Self { host }
+    }
+}
+
+impl Doctor<'_> {
     /// Runs all checks, each step with a deadline. No files are left on the host.
-    pub async fn run_checks(&self, accel: Accel) -> HealthReport {
+    pub async fn run(self, accel: Accel) -> HealthReport {
         let mut checks = Vec::new();
         let reachable = self.check_connection(&mut checks).await
             && self.check_services(&mut checks, accel).await;
         HealthReport {
-            host: Some(self.name().clone()),
+            host: Some(self.host.name().clone()),
             reachable,
             checks,
         }
     }
 
     /// Checks SSH and its throughput; returns whether the host can be reached.
-    async fn check_connection(&self, checks: &mut Vec<Check>) -> bool {
+    async fn check_connection(self, checks: &mut Vec<Check>) -> bool {
         let what = "SSH";
         let started_at = Instant::now();
-        let Some(ssh) = self.runner.ssh() else {
+        let Some(ssh) = self.host.runner.ssh() else {
             return true;
         };
         if let Err(error) = ssh.acquire_master().await {
@@ -54,7 +66,7 @@ impl Host {
             what,
             format!("logged in within {seconds:.2} s"),
         ));
-        match probe::measure_speed(&self.runner).await {
+        match probe::measure_speed(&self.host.runner).await {
             Ok(speed) => {
                 let rate = format!("{}/s from the host", format_size(speed as u64, BINARY));
                 checks.push(match speed < SLOW_BYTES_PER_SECOND {
@@ -73,10 +85,11 @@ impl Host {
     }
 
     /// Checks libvirt and, at the same time, programs and files; returns whether libvirt answers.
-    async fn check_services(&self, checks: &mut Vec<Check>, accel: Accel) -> bool {
+    async fn check_services(self, checks: &mut Vec<Check>, accel: Accel) -> bool {
         let query = async {
             let started_at = Instant::now();
             let version = self
+                .host
                 .libvirt
                 .call("read libvirt's version", CALL_TIMEOUT, |connect| {
                     connect.lib_version()
@@ -84,17 +97,19 @@ impl Host {
                 .await?;
             let seconds = started_at.elapsed().as_secs_f64();
             let (guests, domains) = tokio::join!(
-                self.libvirt.call(
+                self.host.libvirt.call(
                     "read the domain capabilities",
                     CAPABILITIES_TIMEOUT,
                     GuestCapabilities::query
                 ),
-                self.libvirt
+                self.host
+                    .libvirt
                     .call("list sandboxes", CALL_TIMEOUT, domain::list),
             );
             Ok::<_, Error>((version, seconds, guests, domains))
         };
-        let (answer, probe) = tokio::join!(query, Probe::run(&self.runner, &self.settings));
+        let (answer, probe) =
+            tokio::join!(query, Probe::run(&self.host.runner, &self.host.settings));
         let installer = Installer::detect(probe.as_ref().ok());
         let is_reachable = answer.is_ok();
         let domains = match answer {
@@ -124,12 +139,12 @@ impl Host {
     }
 
     async fn check_files(
-        &self,
+        self,
         checks: &mut Vec<Check>,
         probe: Result<Probe>,
         domains: Result<Vec<domain::DomainSummary>>,
     ) {
-        let settings = &*self.settings;
+        let settings = &*self.host.settings;
         let probe = match probe {
             Ok(probe) => probe,
             Err(error) => {
@@ -140,7 +155,7 @@ impl Host {
         };
         checks.extend(programs::check_programs(
             &probe,
-            self.runner.ssh().is_some(),
+            self.host.runner.ssh().is_some(),
         ));
         checks.extend(probe::check_clock(&probe));
         checks.extend(access::check_dirs(&probe, settings));
@@ -150,7 +165,12 @@ impl Host {
         let has_domains = domains.is_ok();
         // The files are checked also if libvirt cannot list the domains that use them.
         let domains = domains.unwrap_or_default().into();
-        let inventory = match self.scan_with_domains(domains, Scope::All).await {
+        let inventory = match self
+            .host
+            .inventory()
+            .scan_with_domains(domains, Scope::All)
+            .await
+        {
             Ok(inventory) => inventory,
             Err(error) => {
                 // A directory that cannot be listed is reported by its own check.
@@ -160,7 +180,7 @@ impl Host {
                 return;
             }
         };
-        let results = images::check_images(&self.runner, &inventory).await;
+        let results = images::check_images(&self.host.runner, &inventory).await;
         checks.extend(disk_space::check_space(
             &probe,
             settings,

@@ -15,9 +15,9 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::explain;
+use super::errors::{explain, parse_system_error};
 use super::local::LocalFs;
-use super::remote::{RemoteFs, parse_system_error, script_argv};
+use super::remote::{RemoteFs, script_argv};
 use crate::command::{Input, read_text};
 use crate::digest::BlockHasher;
 use crate::image_file::file_stamp;
@@ -58,7 +58,7 @@ pub enum BlockState {
 }
 
 /// Where to tell of each block, as it is done.
-pub(super) type BlockSender = UnboundedSender<(BlockCopy, BlockState)>;
+pub type BlockSender = UnboundedSender<(BlockCopy, BlockState)>;
 
 /// A file that blocks are copied from.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, FcntlArg, RenameFlags, fcntl, renameat2};
@@ -17,13 +18,15 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::blocks::{BlockCopy, BlockSender, CopySource};
-use super::explain;
+use super::errors::{TEMP_DIR_HINT, explain, suggest_other_id};
 use super::resume_log::{Content, MAX_LOG_BYTES, ResumeLog, ResumeState};
+use super::{FileReader, FileWriter, HostFiles, HostFs, PreopenedFile, ReadFile, WriteFile};
 use crate::blocking_pool::{BlockingPool, Timeout};
 use crate::image_file::{self, ImageFile};
 use crate::inventory::file_source::FileMetadataSource;
 use snapdeck_libvirt::begin_sync;
-use snapdeck_model::{BufferPool, Digest, Error, HostName, Kind, Result};
+use snapdeck_model::settings::HostSettings;
+use snapdeck_model::{BufferPool, Digest, Error, Kind, Result};
 
 /// File calls under way at once on one host.
 const MAX_CONCURRENT_CALLS: usize = 16;
@@ -31,6 +34,8 @@ const MAX_CONCURRENT_CALLS: usize = 16;
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// For bringing gigabytes to the disk.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+/// For flushing the data of one file.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
 /// What the private directories under a host's `temp_dir` begin with.
 const TEMP_PREFIX: &str = "snapdeck-";
 /// What the hidden directories of backups end with.
@@ -41,14 +46,14 @@ const BOOT_ID_PATH: &str = "/proc/sys/kernel/random/boot_id";
 /// The files of this machine.
 #[derive(Clone)]
 pub(crate) struct LocalFs {
-    host: HostName,
+    settings: Arc<HostSettings>,
     pool: BlockingPool,
 }
 
 impl LocalFs {
-    pub(crate) fn new(host: HostName) -> Self {
+    pub(crate) fn new(settings: Arc<HostSettings>) -> Self {
         Self {
-            host,
+            settings,
             pool: BlockingPool::new(MAX_CONCURRENT_CALLS),
         }
     }
@@ -60,7 +65,7 @@ impl LocalFs {
         deadline: Duration,
         call: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) -> Result<T> {
-        let what = format!("cannot {what} on host {}", self.host);
+        let what = format!("cannot {what} on host {}", self.settings.name);
         match self.pool.run(deadline, call).await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => Err(explain(what, &error)),
@@ -70,9 +75,11 @@ impl LocalFs {
                 .retryable()),
         }
     }
+}
 
-    /// `None` where there is no such file.
-    pub(crate) async fn image_file(&self, path: &str) -> Result<Option<ImageFile>> {
+#[async_trait]
+impl HostFs for LocalFs {
+    async fn image_file(&self, path: &str) -> Result<Option<ImageFile>> {
         let file = PathBuf::from(path);
         self.run(
             format!("read {path}"),
@@ -86,7 +93,7 @@ impl LocalFs {
         .await
     }
 
-    pub(crate) async fn open_reader(&self, path: &str) -> Result<LocalReader> {
+    async fn open_reader(&self, path: &str) -> Result<FileReader> {
         let name = PathBuf::from(path);
         let (file, size_bytes) = self
             .run(format!("open {path}"), CALL_TIMEOUT, move || {
@@ -95,21 +102,20 @@ impl LocalFs {
                 Ok((file, size))
             })
             .await?;
-        Ok(LocalReader {
+        Ok(Box::new(LocalReader {
             files: self.clone(),
             path: path.into(),
             file: Arc::new(file),
             size_bytes,
-        })
+        }))
     }
 
-    pub(crate) async fn open_writer(
-        &self,
-        path: &str,
-        owner: &str,
-        content: &Content,
-    ) -> Result<LocalWriter> {
-        let (name, owner) = (PathBuf::from(path), owner.to_owned());
+    async fn preopen(&self, path: &str) -> PreopenedFile {
+        PreopenedFile::new(HostFiles::Local(self.clone()), path, None)
+    }
+
+    async fn open_writer(&self, path: &str, content: &Content) -> Result<FileWriter> {
+        let (name, owner) = (PathBuf::from(path), self.settings.owner.clone());
         let (marks, whole) = (ResumeLog::path(path), content.clone());
         let opened = self.run(format!("create {path}"), CALL_TIMEOUT, move || {
             let file = create(&name, &owner)?;
@@ -141,19 +147,17 @@ impl LocalFs {
             Ok((file, recorded, mark, marks))
         });
         let (file, recorded, mark, marks) = opened.await?;
-        Ok(LocalWriter {
+        Ok(Box::new(LocalWriter {
             files: self.clone(),
             path: path.into(),
             file: Arc::new(file),
             resume_state: recorded,
             resume_log: Some((mark, Arc::new(marks))),
             write_lock: Mutex::default(),
-        })
+        }))
     }
 
-    /// Opens a file that bears its final name, to write over what is bad in it. Nobody else writes it, and no QEMU has it
-    /// open or opens it, until the writer is dropped.
-    pub(crate) async fn open_for_repair(&self, path: &str) -> Result<LocalWriter> {
+    async fn open_for_repair(&self, path: &str) -> Result<FileWriter> {
         let name = PathBuf::from(path);
         let opened = self.run(format!("open {path}"), CALL_TIMEOUT, move || {
             let file = OpenOptions::new().read(true).write(true).open(name)?;
@@ -165,17 +169,28 @@ impl LocalFs {
             lock_as_qemu(&file)?;
             Ok(file)
         });
-        Ok(LocalWriter {
+        Ok(Box::new(LocalWriter {
             file: Arc::new(opened.await?),
             files: self.clone(),
             path: path.into(),
             resume_state: ResumeState::default(),
             resume_log: None,
             write_lock: Mutex::default(),
-        })
+        }))
     }
 
-    pub(crate) async fn make_temp_dir(&self, under: &str) -> Result<String> {
+    async fn hash_blocks(
+        &self,
+        path: &str,
+        blocks: &[BlockCopy],
+        results: &BlockSender,
+        cancel: &CancellationToken,
+    ) -> Result<()> {
+        self.hash(path, blocks, results, cancel).await
+    }
+
+    async fn make_temp_dir(&self) -> Result<String> {
+        let under = &self.settings.temp_dir;
         let parent = PathBuf::from(under);
         let made = self
             .run(
@@ -190,25 +205,22 @@ impl LocalFs {
                 },
             )
             .await;
-        made?.into_os_string().into_string().map_err(|dir| {
+        let made = made.map_err(|error| error.hint(TEMP_DIR_HINT))?;
+        made.into_os_string().into_string().map_err(|dir| {
             Error::new(
                 Kind::InvalidInput,
                 format!(
                     "temp_dir of host {} is not valid UTF-8: {}",
-                    self.host,
+                    self.settings.name,
                     dir.display()
                 ),
             )
         })
     }
 
-    pub(crate) async fn make_backup_dir(
-        &self,
-        under: &str,
-        id: &str,
-        owner: &str,
-    ) -> Result<String> {
-        let (parent, owner) = (PathBuf::from(under), owner.to_owned());
+    async fn make_backup_dir(&self, id: &str) -> Result<String> {
+        let under = &self.settings.sandboxes_dir;
+        let (parent, owner) = (PathBuf::from(under), self.settings.owner.clone());
         let prefix = format!(".{id}.");
         let made = self.run(
             format!("make a directory in {under}"),
@@ -229,7 +241,8 @@ impl LocalFs {
         Ok(format!("{under}/{}", made.await?))
     }
 
-    pub(crate) async fn backup_dirs(&self, under: &str) -> Result<Vec<String>> {
+    async fn backup_dirs(&self) -> Result<Vec<String>> {
+        let under = &self.settings.sandboxes_dir;
         let dir = PathBuf::from(under);
         self.run(format!("list {under}"), CALL_TIMEOUT, move || {
             let entries = match std::fs::read_dir(dir) {
@@ -243,7 +256,7 @@ impl LocalFs {
         .await
     }
 
-    pub(crate) async fn remove_temp_dir(&self, path: &str) -> Result<()> {
+    async fn remove_temp_dir(&self, path: &str) -> Result<()> {
         let dir = PathBuf::from(path);
         self.run(format!("remove {path}"), CALL_TIMEOUT, move || {
             let ours = dir.file_name().is_some_and(|name| {
@@ -258,7 +271,7 @@ impl LocalFs {
         .await
     }
 
-    pub(crate) async fn remove_file(&self, path: &str) -> Result<bool> {
+    async fn remove_file(&self, path: &str) -> Result<bool> {
         let file = PathBuf::from(path);
         self.run(format!("remove {path}"), CALL_TIMEOUT, move || {
             let removed = ignore_not_found(std::fs::remove_file(&file))?;
@@ -268,19 +281,7 @@ impl LocalFs {
         .await
     }
 
-    pub(crate) async fn canonicalize(&self, paths: &[&str]) -> Result<Vec<PathBuf>> {
-        let paths: Vec<PathBuf> = paths.iter().map(PathBuf::from).collect();
-        self.run("look at files".into(), CALL_TIMEOUT, move || {
-            Ok(paths
-                .iter()
-                .map(|path| FileMetadataSource::Local.canonicalize(path))
-                .collect())
-        })
-        .await
-    }
-
-    /// The first `limit` bytes of a file; `None` where there is none.
-    pub(crate) async fn read_file(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>> {
+    async fn read_file(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>> {
         let file = PathBuf::from(path);
         self.run(format!("read {path}"), CALL_TIMEOUT, move || {
             read_prefix(&file, limit)
@@ -288,9 +289,8 @@ impl LocalFs {
         .await
     }
 
-    /// Writes a whole file, or nothing.
-    pub(crate) async fn write_file(&self, path: &str, owner: &str, bytes: Vec<u8>) -> Result<()> {
-        let (file, owner) = (PathBuf::from(path), owner.to_owned());
+    async fn write_file(&self, path: &str, bytes: Vec<u8>) -> Result<()> {
+        let (file, owner) = (PathBuf::from(path), self.settings.owner.clone());
         self.run(format!("write {path}"), CALL_TIMEOUT, move || {
             let (uid, gid) = resolve_owner(&owner)?;
             let dir = file.parent().unwrap_or(Path::new("/"));
@@ -306,8 +306,8 @@ impl LocalFs {
         .await
     }
 
-    pub(crate) async fn create_exclusive(&self, path: &str, owner: &str) -> Result<()> {
-        let (file, owner) = (PathBuf::from(path), owner.to_owned());
+    async fn create_exclusive(&self, path: &str) -> Result<()> {
+        let (file, owner) = (PathBuf::from(path), self.settings.owner.clone());
         self.run(format!("create {path}"), CALL_TIMEOUT, move || {
             let (uid, gid) = resolve_owner(&owner)?;
             let made = OpenOptions::new()
@@ -324,9 +324,10 @@ impl LocalFs {
             })
         })
         .await
+        .map_err(suggest_other_id)
     }
 
-    pub(crate) async fn copy(&self, from: &str, to: &str) -> Result<()> {
+    async fn copy_file(&self, from: &str, to: &str) -> Result<()> {
         let (source, target) = (PathBuf::from(from), PathBuf::from(to));
         self.run(format!("copy {from} to {to}"), CALL_TIMEOUT, move || {
             let mut source = File::open(source)?;
@@ -337,13 +338,35 @@ impl LocalFs {
         .await
     }
 
-    pub(crate) async fn free_bytes(&self, dir: &str) -> Result<u64> {
+    async fn flush_file(&self, path: &str, cancel: &CancellationToken) -> Result<()> {
+        let file = PathBuf::from(path);
+        let flush = self.run(format!("flush {path}"), FLUSH_TIMEOUT, move || {
+            File::open(file)?.sync_data()
+        });
+        tokio::select! {
+            flushed = flush => flushed,
+            () = cancel.cancelled() => Err(Error::cancelled(format!("flushing {path}"))),
+        }
+    }
+
+    async fn free_bytes(&self, dir: &str) -> Result<u64> {
         let path = PathBuf::from(dir);
         self.run(format!("look at {dir}"), CALL_TIMEOUT, move || {
             let there = statvfs(&path)?;
             Ok(there
                 .blocks_available()
                 .saturating_mul(there.fragment_size()))
+        })
+        .await
+    }
+
+    async fn canonicalize(&self, paths: &[&str]) -> Result<Vec<PathBuf>> {
+        let paths: Vec<PathBuf> = paths.iter().map(PathBuf::from).collect();
+        self.run("look at files".into(), CALL_TIMEOUT, move || {
+            Ok(paths
+                .iter()
+                .map(|path| FileMetadataSource::Local.canonicalize(path))
+                .collect())
         })
         .await
     }
@@ -499,29 +522,20 @@ fn rename(from: &Path, to: &Path, replace: bool) -> io::Result<()> {
 }
 
 /// Reads a file of the host at offsets.
-pub(crate) struct LocalReader {
+struct LocalReader {
     files: LocalFs,
     path: Arc<str>,
     file: Arc<File>,
     size_bytes: u64,
 }
 
-impl LocalReader {
-    /// Length when it was opened, in bytes.
-    pub(crate) fn size_bytes(&self) -> u64 {
+#[async_trait]
+impl ReadFile for LocalReader {
+    fn size_bytes(&self) -> u64 {
         self.size_bytes
     }
 
-    /// Reads exactly `length` bytes at `offset`, to one of `buffers`.
-    ///
-    /// # Errors
-    /// `Failed` where the file ends before; the system's.
-    pub(crate) async fn read_at(
-        &self,
-        buffers: &BufferPool,
-        offset: u64,
-        length: usize,
-    ) -> Result<Bytes> {
+    async fn read_at(&self, buffers: &BufferPool, offset: u64, length: usize) -> Result<Bytes> {
         let (file, buffers) = (self.file.clone(), buffers.clone());
         self.files
             .run(format!("read {}", self.path), CALL_TIMEOUT, move || {
@@ -536,7 +550,7 @@ impl LocalReader {
 
 /// Writes a file of the host at offsets, in any order. Nobody else's [`Writer`] opens the same file
 /// until this one is dropped.
-pub(crate) struct LocalWriter {
+struct LocalWriter {
     files: LocalFs,
     path: Arc<str>,
     file: Arc<File>,
@@ -548,28 +562,6 @@ pub(crate) struct LocalWriter {
 }
 
 impl LocalWriter {
-    /// Blocks that an earlier writer of the same content left.
-    pub(crate) fn resume_state(&self) -> &ResumeState {
-        &self.resume_state
-    }
-
-    /// Notes, beside the file, that a block is written.
-    ///
-    /// # Errors
-    /// The system's.
-    pub(crate) async fn record(&self, block: u64, digest: &Digest) -> Result<()> {
-        self.append_to_log(|_| ResumeLog::record(block, digest))
-            .await
-    }
-
-    /// Notes, beside the file, that these blocks are written, and no others.
-    ///
-    /// # Errors
-    /// The system's.
-    pub(crate) async fn reset_records(&self, blocks: &BTreeMap<u64, Digest>) -> Result<()> {
-        self.append_to_log(|mark| mark.header(blocks)).await
-    }
-
     async fn append_to_log(&self, entry: impl FnOnce(&ResumeLog) -> String) -> Result<()> {
         let Some((mark, file)) = &self.resume_log else {
             return Ok(());
@@ -582,12 +574,29 @@ impl LocalWriter {
             })
             .await
     }
+}
 
-    /// Copies blocks of another file into this one.
-    ///
-    /// # Errors
-    /// The system's; `Cancelled`.
-    pub(crate) async fn copy(
+#[async_trait]
+impl WriteFile for LocalWriter {
+    fn resume_state(&self) -> &ResumeState {
+        &self.resume_state
+    }
+
+    async fn record(&self, block: u64, digest: &Digest) -> Result<()> {
+        self.append_to_log(|_| ResumeLog::record(block, digest))
+            .await
+    }
+
+    async fn reset_records(&self, blocks: &BTreeMap<u64, Digest>) -> Result<()> {
+        self.append_to_log(|mark| mark.header(blocks)).await
+    }
+
+    async fn share(&self, _source: &CopySource) -> Result<bool> {
+        // Extents are shared block by block.
+        Ok(false)
+    }
+
+    async fn copy(
         &self,
         origin: &CopySource,
         pieces: &[BlockCopy],
@@ -600,20 +609,12 @@ impl LocalWriter {
             .await
     }
 
-    /// Removes the file and its mark.
-    ///
-    /// # Errors
-    /// The system's.
-    pub(crate) async fn discard(&self) -> Result<()> {
+    async fn discard(&self) -> Result<()> {
         self.files.remove_file(&ResumeLog::path(&self.path)).await?;
         self.files.remove_file(&self.path).await.map(|_| ())
     }
 
-    /// Writes all of `data` at `offset`.
-    ///
-    /// # Errors
-    /// `NoSpace` where the disk is full; the system's.
-    pub(crate) async fn write_at(&self, offset: u64, data: Bytes) -> Result<()> {
+    async fn write_at(&self, offset: u64, data: Bytes) -> Result<()> {
         let file = self.file.clone();
         let _turn = self.write_lock.lock().await;
         self.files
@@ -626,11 +627,7 @@ impl LocalWriter {
             .await
     }
 
-    /// Everything written is on the disk when this returns.
-    ///
-    /// # Errors
-    /// The system's; what was written is then not to be relied on.
-    pub(crate) async fn finish(&self) -> Result<()> {
+    async fn finish(&self) -> Result<()> {
         let file = self.file.clone();
         self.files
             .run(format!("write {}", self.path), SYNC_TIMEOUT, move || {
@@ -639,11 +636,7 @@ impl LocalWriter {
             .await
     }
 
-    /// Gives the file its final name and mode 0644; with `replace` false never over an existing file.
-    ///
-    /// # Errors
-    /// `Unsupported` where `path` exists and `replace` is false; the system's. The file keeps its name then.
-    pub(crate) async fn rename_into_place(&self, path: &str, replace: bool) -> Result<()> {
+    async fn rename_into_place(&self, path: &str, replace: bool) -> Result<()> {
         let (file, from, to) = (
             self.file.clone(),
             PathBuf::from(&*self.path),

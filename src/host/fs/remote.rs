@@ -8,13 +8,20 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
-use super::explain;
+use super::blocks::{BlockCopy, BlockSender};
+use super::errors::{TEMP_DIR_HINT, explain, parse_system_error, suggest_other_id, system_error};
+use super::remote_file::{Mode, RemoteFile};
+use super::remote_handles::{RemoteWriter, SftpReader};
+use super::resume_log::Content;
+use super::{FileReader, FileWriter, HostFiles, HostFs, PreopenedFile};
 use crate::command::{CommandRunner, Output};
 use crate::image_file::{ImageFile, TRUNCATED_HEADER, parse_header};
 use crate::inventory::file_source::{DirListing, FileMetadataSource, parse_damage};
 use crate::reconnect::RetryPolicy;
+use snapdeck_model::settings::HostSettings;
 use snapdeck_model::{Error, FileStamp, Kind, Result};
 use snapdeck_qcow2::HEADER_BYTES;
 
@@ -23,6 +30,8 @@ const SCRIPT: &str = include_str!("remote.sh");
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// For removing, and for bringing a whole file to the disk.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+/// For flushing the data of one file.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes of paths in one command (Linux, execve(2): 128 KiB for one argument, which the whole line is).
 const MAX_PATH_BYTES: usize = 48 * 1024;
 /// Bytes that one command may say.
@@ -41,40 +50,10 @@ pub(super) fn script_argv(verb: &str, args: &[&str]) -> Vec<String> {
         .collect()
 }
 
-/// The error behind the words of a program that ran with `LC_ALL=C`.
-pub(super) fn parse_system_error(said: &str) -> io::Error {
-    use io::ErrorKind::*;
-    let line = said.trim().lines().next().unwrap_or("it said nothing");
-    let known = [
-        ("No space left on device", StorageFull),
-        ("Disk quota exceeded", QuotaExceeded),
-        ("Permission denied", PermissionDenied),
-        ("Operation not permitted", PermissionDenied),
-        ("File exists", AlreadyExists),
-        ("No such file or directory", NotFound),
-        ("Resource temporarily unavailable", WouldBlock),
-        ("invalid user", InvalidInput),
-        ("invalid group", InvalidInput),
-    ];
-    let kind = known
-        .iter()
-        .find(|(words, _)| said.contains(words))
-        .map_or(Other, |(_, kind)| *kind);
-    // "sh: 3: cannot create /x: ..." and "stat: cannot ...": who said it is of no use to anybody.
-    let line = match line.split_once(": ") {
-        Some((who, rest)) if !who.contains(['/', ' ']) => rest,
-        _ => line,
-    };
-    let line = match line.split_once(": ") {
-        Some((number, rest)) if number.bytes().all(|byte| byte.is_ascii_digit()) => rest,
-        _ => line,
-    };
-    io::Error::new(kind, line.to_owned())
-}
-
 /// The files of one remote host.
 #[derive(Clone)]
 pub(crate) struct RemoteFs {
+    settings: Arc<HostSettings>,
     pub runner: CommandRunner,
     pub retry_policy: RetryPolicy,
     /// Headers seen, until their file changes.
@@ -82,9 +61,10 @@ pub(crate) struct RemoteFs {
 }
 
 impl RemoteFs {
-    pub(crate) fn new(place: CommandRunner) -> Self {
+    pub(crate) fn new(settings: Arc<HostSettings>, runner: CommandRunner) -> Self {
         Self {
-            runner: place,
+            settings,
+            runner,
             retry_policy: RetryPolicy::no_retry(),
             header_cache: Arc::default(),
         }
@@ -142,105 +122,6 @@ impl RemoteFs {
         Ok(text.trim_end_matches('\n').to_owned())
     }
 
-    pub(crate) async fn make_temp_dir(&self, under: &str) -> Result<String> {
-        let what = format!("make a directory in {under}");
-        self.call_line(&what, "make_temp_dir", &[under], CALL_TIMEOUT)
-            .await
-    }
-
-    pub(crate) async fn make_backup_dir(
-        &self,
-        under: &str,
-        id: &str,
-        owner: &str,
-    ) -> Result<String> {
-        let what = format!("make a directory in {under}");
-        self.call_line(&what, "make_backup_dir", &[under, id, owner], CALL_TIMEOUT)
-            .await
-    }
-
-    pub(crate) async fn backup_dirs(&self, under: &str) -> Result<Vec<String>> {
-        let what = format!("list {under}");
-        let output = self
-            .call(&what, "backup_dirs", &[under], CALL_TIMEOUT)
-            .await?;
-        let names = output.stdout.split(|byte| *byte == 0);
-        let names = names.filter_map(|name| String::from_utf8(name.to_vec()).ok());
-        Ok(names.filter(|name| !name.is_empty()).collect())
-    }
-
-    pub(crate) async fn remove_temp_dir(&self, path: &str) -> Result<()> {
-        let what = format!("remove {path}");
-        self.call(&what, "remove_temp_dir", &[path], SYNC_TIMEOUT)
-            .await?;
-        Ok(())
-    }
-
-    pub(crate) async fn remove_file(&self, path: &str) -> Result<bool> {
-        let what = format!("remove {path}");
-        let said = self
-            .call_line(&what, "remove_file", &[path], SYNC_TIMEOUT)
-            .await?;
-        Ok(said == "removed")
-    }
-
-    /// The first `limit` bytes of a file; `None` where there is none.
-    pub(crate) async fn read_file(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>> {
-        let (what, limit) = (format!("read {path}"), limit.to_string());
-        let output = self
-            .call(&what, "read_file", &[path, &limit], CALL_TIMEOUT)
-            .await?;
-        Ok(output.stdout.strip_prefix(b"there\n").map(<[u8]>::to_vec))
-    }
-
-    /// Writes a whole file, or nothing.
-    pub(crate) async fn write_file(&self, path: &str, owner: &str, bytes: &[u8]) -> Result<()> {
-        let words = script_argv("write_file", &[path, owner, &bytes.len().to_string()]);
-        let argv: Vec<&str> = words.iter().map(String::as_str).collect();
-        let once = async || {
-            self.check_status(
-                &format!("write {path}"),
-                self.runner
-                    .run_with_input(&argv, bytes, CALL_TIMEOUT)
-                    .await?,
-            )
-        };
-        self.retry_policy.call(once).await.map(|_| ())
-    }
-
-    pub(crate) async fn create_exclusive(&self, path: &str, owner: &str) -> Result<()> {
-        let what = format!("create {path}");
-        // Tells a file that a try made whose answer was lost from one of somebody else's.
-        let ours = format!("{}-{:?}", std::process::id(), std::time::SystemTime::now());
-        self.call(&what, "claim", &[path, owner, &ours], CALL_TIMEOUT)
-            .await?;
-        Ok(())
-    }
-
-    pub(crate) async fn copy(&self, from: &str, to: &str) -> Result<()> {
-        let what = format!("copy {from} to {to}");
-        self.call(&what, "copy", &[from, to], SYNC_TIMEOUT).await?;
-        Ok(())
-    }
-
-    pub(crate) async fn free_bytes(&self, dir: &str) -> Result<u64> {
-        let what = format!("look at {dir}");
-        let said = self
-            .call_line(&what, "free_bytes", &[dir], CALL_TIMEOUT)
-            .await?;
-        let product = said.split_once(' ').and_then(|(blocks, size)| {
-            let (blocks, size): (u64, u64) = (blocks.parse().ok()?, size.parse().ok()?);
-            Some(blocks.saturating_mul(size))
-        });
-        product.ok_or_else(|| {
-            Error::new(
-                Kind::Failed,
-                format!("cannot {what} on host {}", self.runner.host()),
-            )
-            .with_cause(format!("stat said {said:?}"))
-        })
-    }
-
     pub(crate) async fn rename_into_place(
         &self,
         from: &str,
@@ -253,22 +134,6 @@ impl RemoteFs {
         self.call(&what, "land", &[from, to, how, inode], SYNC_TIMEOUT)
             .await?;
         Ok(())
-    }
-
-    /// `None` where there is no such file.
-    pub(crate) async fn image_file(&self, path: &str) -> Result<Option<ImageFile>> {
-        let what = format!("read {path}");
-        let file = PathBuf::from(path);
-        let seen = self.stat_files(&[file]).await?;
-        match seen.into_iter().next().map(|seen| seen.file) {
-            Some(Ok(file)) => Ok(Some(file)),
-            Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Some(Err(error)) => Err(explain(
-                format!("cannot {what} on host {}", self.runner.host()),
-                &error,
-            )),
-            None => Ok(None),
-        }
     }
 
     /// The images of each directory.
@@ -307,15 +172,6 @@ impl RemoteFs {
             });
         }
         Ok(listed)
-    }
-
-    /// Where `paths` really are, links resolved. In their order.
-    pub(crate) async fn canonicalize(&self, paths: &[&str]) -> Result<Vec<PathBuf>> {
-        let output = self
-            .call("look at files", "real", paths, CALL_TIMEOUT)
-            .await?;
-        let fields = output.stdout.split(|byte| *byte == 0).map(path_from_bytes);
-        Ok(fields.take(paths.len()).collect())
     }
 
     /// Looks at `paths`: where they really are, and what they are. In their order.
@@ -418,6 +274,192 @@ impl RemoteFs {
     pub(crate) fn prune_header_cache(&self, eyes: &FileMetadataSource) {
         self.lock_header_cache()
             .retain(|path, _| eyes.has_metadata(path));
+    }
+
+    async fn open(&self, path: &str, mode: Mode) -> Result<RemoteFile> {
+        let (runner, policy) = (self.runner.clone(), self.retry_policy.clone());
+        RemoteFile::open(runner, policy, path, mode).await
+    }
+}
+
+#[async_trait]
+impl HostFs for RemoteFs {
+    async fn image_file(&self, path: &str) -> Result<Option<ImageFile>> {
+        let what = format!("read {path}");
+        let file = PathBuf::from(path);
+        let seen = self.stat_files(&[file]).await?;
+        match seen.into_iter().next().map(|seen| seen.file) {
+            Some(Ok(file)) => Ok(Some(file)),
+            Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Some(Err(error)) => Err(explain(
+                format!("cannot {what} on host {}", self.runner.host()),
+                &error,
+            )),
+            None => Ok(None),
+        }
+    }
+
+    async fn open_reader(&self, path: &str) -> Result<FileReader> {
+        Ok(Box::new(self.open(path, Mode::Read).await?))
+    }
+
+    async fn preopen(&self, path: &str) -> PreopenedFile {
+        let sftp = SftpReader::open(&self.runner, path).await;
+        PreopenedFile::new(HostFiles::Remote(self.clone()), path, sftp)
+    }
+
+    async fn open_writer(&self, path: &str, content: &Content) -> Result<FileWriter> {
+        let mode = Mode::Write {
+            owner: self.settings.owner.clone(),
+            content: content.clone(),
+        };
+        Ok(Box::new(RemoteWriter::new(
+            self,
+            self.open(path, mode).await?,
+        )))
+    }
+
+    async fn open_for_repair(&self, path: &str) -> Result<FileWriter> {
+        let file = self.open(path, Mode::Repair).await?;
+        Ok(Box::new(RemoteWriter::new(self, file)))
+    }
+
+    async fn hash_blocks(
+        &self,
+        path: &str,
+        blocks: &[BlockCopy],
+        results: &BlockSender,
+        cancel: &CancellationToken,
+    ) -> Result<()> {
+        self.hash(path, blocks, results, cancel).await
+    }
+
+    async fn make_temp_dir(&self) -> Result<String> {
+        let parent = &self.settings.temp_dir;
+        let what = format!("make a directory in {parent}");
+        self.call_line(&what, "make_temp_dir", &[parent], CALL_TIMEOUT)
+            .await
+            .map_err(|error| error.hint(TEMP_DIR_HINT))
+    }
+
+    async fn make_backup_dir(&self, id: &str) -> Result<String> {
+        let (parent, owner) = (&self.settings.sandboxes_dir, &self.settings.owner);
+        let what = format!("make a directory in {parent}");
+        let args: [&str; 3] = [parent, id, owner];
+        self.call_line(&what, "make_backup_dir", &args, CALL_TIMEOUT)
+            .await
+    }
+
+    async fn backup_dirs(&self) -> Result<Vec<String>> {
+        let parent = &self.settings.sandboxes_dir;
+        let what = format!("list {parent}");
+        let output = self
+            .call(&what, "backup_dirs", &[parent], CALL_TIMEOUT)
+            .await?;
+        let names = output.stdout.split(|byte| *byte == 0);
+        let names = names.filter_map(|name| String::from_utf8(name.to_vec()).ok());
+        Ok(names.filter(|name| !name.is_empty()).collect())
+    }
+
+    async fn remove_temp_dir(&self, path: &str) -> Result<()> {
+        let what = format!("remove {path}");
+        self.call(&what, "remove_temp_dir", &[path], SYNC_TIMEOUT)
+            .await?;
+        Ok(())
+    }
+
+    async fn remove_file(&self, path: &str) -> Result<bool> {
+        let what = format!("remove {path}");
+        let said = self
+            .call_line(&what, "remove_file", &[path], SYNC_TIMEOUT)
+            .await?;
+        Ok(said == "removed")
+    }
+
+    async fn read_file(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>> {
+        let (what, limit) = (format!("read {path}"), limit.to_string());
+        let output = self
+            .call(&what, "read_file", &[path, &limit], CALL_TIMEOUT)
+            .await?;
+        Ok(output.stdout.strip_prefix(b"there\n").map(<[u8]>::to_vec))
+    }
+
+    async fn write_file(&self, path: &str, bytes: Vec<u8>) -> Result<()> {
+        let words = script_argv(
+            "write_file",
+            &[path, &self.settings.owner, &bytes.len().to_string()],
+        );
+        let argv: Vec<&str> = words.iter().map(String::as_str).collect();
+        let once = async || {
+            self.check_status(
+                &format!("write {path}"),
+                self.runner
+                    .run_with_input(&argv, &bytes, CALL_TIMEOUT)
+                    .await?,
+            )
+        };
+        self.retry_policy.call(once).await.map(|_| ())
+    }
+
+    async fn create_exclusive(&self, path: &str) -> Result<()> {
+        let what = format!("create {path}");
+        // Tells a file that a try made whose answer was lost from one of somebody else's.
+        let ours = format!("{}-{:?}", std::process::id(), std::time::SystemTime::now());
+        self.call(
+            &what,
+            "claim",
+            &[path, &self.settings.owner, &ours],
+            CALL_TIMEOUT,
+        )
+        .await
+        .map_err(suggest_other_id)?;
+        Ok(())
+    }
+
+    async fn copy_file(&self, from: &str, to: &str) -> Result<()> {
+        let what = format!("copy {from} to {to}");
+        self.call(&what, "copy", &[from, to], SYNC_TIMEOUT).await?;
+        Ok(())
+    }
+
+    async fn flush_file(&self, path: &str, cancel: &CancellationToken) -> Result<()> {
+        let output = self
+            .runner
+            .run(&["sync", "--data", "--", path], FLUSH_TIMEOUT, cancel)
+            .await?;
+        match output.status.success() {
+            true => Ok(()),
+            false => Err(system_error(
+                format!("cannot flush {path} on host {}", self.runner.host()),
+                &output.stderr,
+            )),
+        }
+    }
+
+    async fn free_bytes(&self, dir: &str) -> Result<u64> {
+        let what = format!("look at {dir}");
+        let said = self
+            .call_line(&what, "free_bytes", &[dir], CALL_TIMEOUT)
+            .await?;
+        let product = said.split_once(' ').and_then(|(blocks, size)| {
+            let (blocks, size): (u64, u64) = (blocks.parse().ok()?, size.parse().ok()?);
+            Some(blocks.saturating_mul(size))
+        });
+        product.ok_or_else(|| {
+            Error::new(
+                Kind::Failed,
+                format!("cannot {what} on host {}", self.runner.host()),
+            )
+            .with_cause(format!("stat said {said:?}"))
+        })
+    }
+
+    async fn canonicalize(&self, paths: &[&str]) -> Result<Vec<PathBuf>> {
+        let output = self
+            .call("look at files", "real", paths, CALL_TIMEOUT)
+            .await?;
+        let fields = output.stdout.split(|byte| *byte == 0).map(path_from_bytes);
+        Ok(fields.take(paths.len()).collect())
     }
 }
 
@@ -586,17 +628,5 @@ mod tests {
         assert!(parts.len() > 1);
         assert_eq!(parts.concat(), paths);
         assert!(split_into_batches(&[]).is_empty());
-    }
-
-    #[test]
-    fn words_of_the_system_are_understood() {
-        let error = parse_system_error(
-            "mktemp: failed to create directory via template '/x': No space left on device\n",
-        );
-        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
-        assert!(error.to_string().starts_with("failed to create"));
-        let error = parse_system_error("sh: 100: cannot create /x: Permission denied\n");
-        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
-        assert_eq!(error.to_string(), "cannot create /x: Permission denied");
     }
 }

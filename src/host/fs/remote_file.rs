@@ -16,7 +16,7 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::explain;
+use super::errors::explain;
 use super::remote::script_argv;
 use super::resume_log::{Content, ResumeLog, ResumeState};
 use crate::command::{CommandRunner, Input, RunningCommand, read_text};
@@ -239,6 +239,10 @@ impl RemoteFile {
         }
     }
 
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+
     pub(super) fn open_info(&self) -> &OpenInfo {
         &self.initial_info
     }
@@ -450,7 +454,7 @@ impl Session {
                 status?;
                 let error = match said.trim() {
                     "" => error,
-                    said => super::remote::parse_system_error(said),
+                    said => super::errors::parse_system_error(said),
                 };
                 return Err(explain(what, &error));
             }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::scan::{self, HostInventory, Scope};
-use crate::fs::HostFs;
+use crate::fs::HostFiles;
 use crate::{CALL_TIMEOUT, Host, SCAN_TIMEOUT, domain};
 use snapdeck_model::Result;
 
@@ -20,18 +20,30 @@ pub struct ScanCache {
     inventory: HostInventory,
 }
 
-impl Host {
+/// Scans of a host.
+#[derive(Clone, Copy)]
+pub struct Inventory<'a> {
+    host: &'a Host,
+}
+
+impl<'a> Inventory<'a> {
+    pub(crate) fn new(host: &'a Host) -> Self {
+        Self { host }
+    }
+}
+
+impl Inventory<'_> {
     /// Looks at everything: libvirt's domains, then the two directories, reading the first bytes of each image.
     /// On this machine no command is run, on another a handful, whatever the number of files.
     ///
     /// # Errors
     /// `Unreachable` where libvirt does not answer or a directory may not be listed.
-    pub async fn scan(&self) -> Result<HostInventory> {
+    pub async fn scan(self) -> Result<HostInventory> {
         let look = || async {
             self.scan_with_domains(self.list_domains().await?, Scope::All)
                 .await
         };
-        self.retry_policy.call(look).await
+        self.host.retry_policy.call(look).await
     }
 
     /// As [`Host::survey`], for whoever looks again and again: as long as libvirt has told of no change and the files are
@@ -40,9 +52,9 @@ impl Host {
     ///
     /// # Errors
     /// As [`Host::survey`]; then nothing is known any more.
-    pub async fn scan_cached(&self, known: &mut Option<ScanCache>) -> Result<HostInventory> {
+    pub async fn scan_cached(self, known: &mut Option<ScanCache>) -> Result<HostInventory> {
         let is_fresh = |known: &ScanCache| {
-            self.libvirt.event_count() == Some(known.event_count)
+            self.host.libvirt.event_count() == Some(known.event_count)
                 && known.fetched_at.elapsed() < CACHE_TTL
         };
         let mut looked = None;
@@ -57,7 +69,7 @@ impl Host {
             looked = Some((last.domains, survey));
         }
         // Before they are listed: what it tells meanwhile is not in the list for sure.
-        let (told, asked) = (self.libvirt.event_count(), Instant::now());
+        let (told, asked) = (self.host.libvirt.event_count(), Instant::now());
         let domains = self.list_domains().await?;
         let survey = match looked {
             Some((same, survey)) if same == domains => survey,
@@ -72,8 +84,9 @@ impl Host {
         Ok(survey)
     }
 
-    async fn list_domains(&self) -> Result<Arc<[domain::DomainSummary]>> {
+    async fn list_domains(self) -> Result<Arc<[domain::DomainSummary]>> {
         let listed = self
+            .host
             .libvirt
             .call("list sandboxes", CALL_TIMEOUT, domain::list)
             .await?;
@@ -82,18 +95,18 @@ impl Host {
 
     /// Puts domains together with the files they stand on.
     pub(crate) async fn scan_with_domains(
-        &self,
+        self,
         domains: Arc<[domain::DomainSummary]>,
         scope: Scope,
     ) -> Result<HostInventory> {
-        match &self.fs {
-            HostFs::Local(files) => {
-                let settings = self.settings.clone();
+        match &self.host.files {
+            HostFiles::Local(files) => {
+                let settings = self.host.settings.clone();
                 let look = move || scan::scan_local(&settings, &domains, scope);
                 files.run("list images".into(), SCAN_TIMEOUT, look).await
             }
-            HostFs::Remote(files) => {
-                scan::scan_remote(files, &self.settings, &domains, scope).await
+            HostFiles::Remote(files) => {
+                scan::scan_remote(files, &self.host.settings, &domains, scope).await
             }
         }
     }

@@ -7,13 +7,17 @@ use tokio_util::sync::CancellationToken;
 use virt::connect::Connect;
 use virt::domain::Domain;
 
+mod guest;
 mod quiesce;
+mod screenshot;
+mod stats;
+mod vnc_tunnel;
 
 use crate::inventory::scan::Scope;
-use crate::{CALL_TIMEOUT, Host, domain, image};
-use snapdeck_model::{
-    Error, Kind, Phase, ProgressCell, Result, Sandbox, SandboxId, SandboxState, SnapshotName,
-};
+use crate::{CALL_TIMEOUT, Host, domain};
+pub use vnc_tunnel::VncTunnel;
+
+use snapdeck_model::{Error, Kind, Phase, ProgressCell, Result, Sandbox, SandboxId, SandboxState};
 
 /// For defining a guest: the first one on a host waits until QEMU's capabilities are probed, seconds on a busy machine.
 const DEFINE_TIMEOUT: Duration = Duration::from_secs(120);
@@ -28,46 +32,41 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
 const SAVE_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 /// How often a save is asked how far it is.
 const SAVE_POLL_INTERVAL: Duration = Duration::from_millis(500);
-/// For bringing a disk's bytes to the host's.
-const FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
 
-impl Host {
-    /// Path of a sandbox's overlay.
-    pub fn disk_path(&self, id: &SandboxId) -> String {
-        format!("{}/{}", self.settings.sandboxes_dir, id.disk_file_name())
+/// The sandboxes of a host: their libvirt domains and guests.
+#[derive(Clone, Copy)]
+pub struct Sandboxes<'a> {
+    host: &'a Host,
+}
+
+impl<'a> Sandboxes<'a> {
+    pub(crate) fn new(host: &'a Host) -> Self {
+        Self { host }
     }
+}
 
-    /// Path of a sandbox's UEFI variables.
-    pub fn variables_path(&self, id: &SandboxId) -> String {
-        format!("{}/{}", self.settings.nvram_dir, id.variables_file_name())
-    }
-
-    /// Path of a snapshot's own UEFI variables.
-    pub fn snapshot_variables_path(&self, name: &SnapshotName) -> String {
-        format!(
-            "{}/{}",
-            self.settings.snapshots_dir,
-            name.variables_file_name()
-        )
-    }
-
+impl Sandboxes<'_> {
     /// One sandbox with its chain, asked now. Much less work than a [`Host::survey`].
     ///
     /// # Errors
     /// `NotFound` where there is none; `Unsupported` where there is a guest of that name that is none of ours;
     /// `Unreachable`.
-    pub async fn sandbox(&self, id: &SandboxId) -> Result<Sandbox> {
+    pub async fn get(self, id: &SandboxId) -> Result<Sandbox> {
         let survey = self
+            .host
             .retry_policy
             .call(|| async {
                 let facts = self
                     .call_domain(id, "look at", CALL_TIMEOUT, domain::summarize)
                     .await?;
-                self.scan_with_domains([facts].into(), Scope::Chains).await
+                self.host
+                    .inventory()
+                    .scan_with_domains([facts].into(), Scope::Chains)
+                    .await
             })
             .await
             .map_err(|error| match error.kind() {
-                Kind::NotFound => self.sandbox_not_found(id),
+                Kind::NotFound => self.not_found_error(id),
                 _ => error,
             })?;
         let found = survey.sandboxes.into_iter().next();
@@ -78,19 +77,19 @@ impl Host {
     ///
     /// # Errors
     /// As [`Host::sandbox`].
-    pub async fn owned_sandbox_state(&self, id: &SandboxId) -> Result<SandboxState> {
+    pub async fn owned_state(self, id: &SandboxId) -> Result<SandboxState> {
         let look = || self.call_domain(id, "look at", CALL_TIMEOUT, domain::summarize);
-        let facts = self.retry_policy.call(look).await;
+        let facts = self.host.retry_policy.call(look).await;
         let facts = facts.map_err(|error| match error.kind() {
-            Kind::NotFound => self.sandbox_not_found(id),
+            Kind::NotFound => self.not_found_error(id),
             _ => error,
         })?;
         let disks = facts.disks.iter().map(|disk| disk.path.as_str());
-        let paths: Vec<&str> = [&*self.settings.sandboxes_dir]
+        let paths: Vec<&str> = [&*self.host.settings.sandboxes_dir]
             .into_iter()
             .chain(disks)
             .collect();
-        let real = self.fs.canonicalize(&paths).await?;
+        let real = self.host.fs().canonicalize(&paths).await?;
         let ours = real.split_first().is_some_and(|(dir, disks)| {
             disks
                 .iter()
@@ -103,23 +102,26 @@ impl Host {
     }
 
     /// There is no sandbox of that id.
-    pub fn sandbox_not_found(&self, id: &SandboxId) -> Error {
+    pub fn not_found_error(self, id: &SandboxId) -> Error {
         Error::new(
             Kind::NotFound,
-            format!("sandbox {id} not found on host {}", self.name()),
+            format!("sandbox {id} not found on host {}", self.host.name()),
         )
         .hint("list sandboxes with `snapdeck sandboxes`")
     }
 
     /// There is a guest of that name, and it is no sandbox.
-    pub fn foreign_domain_error(&self, id: &SandboxId) -> Error {
+    pub fn foreign_domain_error(self, id: &SandboxId) -> Error {
         Error::new(
             Kind::Conflict,
-            format!("{id} on host {} is not a sandbox of snapdeck", self.name()),
+            format!(
+                "{id} on host {} is not a sandbox of snapdeck",
+                self.host.name()
+            ),
         )
         .with_cause(format!(
             "none of its disks is in {}",
-            self.settings.sandboxes_dir
+            self.host.settings.sandboxes_dir
         ))
         .hint("snapdeck does not touch other domains")
     }
@@ -128,8 +130,9 @@ impl Host {
     ///
     /// # Errors
     /// `NotFound` where there is no such domain; `Unreachable`.
-    pub async fn sandbox_state(&self, id: &SandboxId) -> Result<SandboxState> {
-        self.retry_policy
+    pub async fn state(self, id: &SandboxId) -> Result<SandboxState> {
+        self.host
+            .retry_policy
             .call(|| self.call_domain(id, "look at", CALL_TIMEOUT, domain::state))
             .await
     }
@@ -138,7 +141,7 @@ impl Host {
     ///
     /// # Errors
     /// `Unsupported` where it does not run; `NotFound`; `Unreachable`.
-    pub async fn suspend(&self, id: &SandboxId) -> Result<()> {
+    pub async fn suspend(self, id: &SandboxId) -> Result<()> {
         self.call_domain(id, "pause", CALL_TIMEOUT, |domain| domain.suspend())
             .await
     }
@@ -147,8 +150,9 @@ impl Host {
     ///
     /// # Errors
     /// As [`Host::suspend`].
-    pub async fn resume(&self, id: &SandboxId) -> Result<()> {
-        self.retry_policy
+    pub async fn resume(self, id: &SandboxId) -> Result<()> {
+        self.host
+            .retry_policy
             .call(|| self.call_domain(id, "resume", CALL_TIMEOUT, |domain| domain.resume()))
             .await
     }
@@ -157,7 +161,7 @@ impl Host {
     ///
     /// # Errors
     /// As [`Host::suspend`].
-    pub async fn wake(&self, id: &SandboxId) -> Result<()> {
+    pub async fn wake(self, id: &SandboxId) -> Result<()> {
         self.call_domain(id, "wake", CALL_TIMEOUT, |domain| {
             domain.pm_wakeup(0).map(|_| ())
         })
@@ -169,8 +173,9 @@ impl Host {
     ///
     /// # Errors
     /// `Failed` with libvirt's words where the XML is not to its liking; `Unreachable`.
-    pub async fn define(&self, xml: String) -> Result<()> {
-        self.libvirt
+    pub async fn define(self, xml: String) -> Result<()> {
+        self.host
+            .libvirt
             .call("define a sandbox", DEFINE_TIMEOUT, move |connect| {
                 connect.define_domain_xml(&xml).map(|_| ())
             })
@@ -182,7 +187,7 @@ impl Host {
     ///
     /// # Errors
     /// As [`Host::suspend`].
-    pub async fn undefine(&self, id: &SandboxId) -> Result<()> {
+    pub async fn undefine(self, id: &SandboxId) -> Result<()> {
         let flags = virt_sys::VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
             | virt_sys::VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
             | virt_sys::VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
@@ -197,7 +202,7 @@ impl Host {
     ///
     /// # Errors
     /// As [`Host::suspend`].
-    pub async fn start(&self, id: &SandboxId) -> Result<()> {
+    pub async fn start(self, id: &SandboxId) -> Result<()> {
         self.call_domain_long(id, "start", START_TIMEOUT, |domain| {
             domain.create().map(|_| ())
         })
@@ -209,7 +214,7 @@ impl Host {
     ///
     /// # Errors
     /// As [`Host::suspend`].
-    pub async fn shut_down(&self, id: &SandboxId) -> Result<()> {
+    pub async fn shut_down(self, id: &SandboxId) -> Result<()> {
         self.call_domain_long(id, "stop", SHUTDOWN_TIMEOUT, |domain| {
             domain.shutdown().map(|_| ())
         })
@@ -220,7 +225,7 @@ impl Host {
     ///
     /// # Errors
     /// As [`Host::suspend`].
-    pub async fn force_off(&self, id: &SandboxId) -> Result<()> {
+    pub async fn force_off(self, id: &SandboxId) -> Result<()> {
         self.call_domain(id, "force off", FORCE_OFF_TIMEOUT, |domain| {
             domain.destroy()
         })
@@ -232,7 +237,7 @@ impl Host {
     /// # Errors
     /// As [`Host::suspend`]; `Cancelled`.
     pub async fn save(
-        &self,
+        self,
         id: &SandboxId,
         progress: &ProgressCell,
         cancel: &CancellationToken,
@@ -272,7 +277,7 @@ impl Host {
     ///
     /// # Errors
     /// As [`Host::suspend`].
-    pub async fn discard_saved_state(&self, id: &SandboxId) -> Result<()> {
+    pub async fn discard_saved_state(self, id: &SandboxId) -> Result<()> {
         self.call_domain(
             id,
             "discard the saved state of",
@@ -282,59 +287,8 @@ impl Host {
         .await
     }
 
-    /// Creates an empty file of the host's `owner`, mode 0644, that was not there before.
-    ///
-    /// # Errors
-    /// `Unsupported` where there is one; the system's.
-    pub async fn create_exclusive(&self, path: &str) -> Result<()> {
-        self.fs.create_exclusive(path, &self.settings.owner).await
-    }
-
-    /// Copies the bytes of one file into another that is there, whose owner and mode stay.
-    ///
-    /// # Errors
-    /// The system's.
-    pub async fn copy_file(&self, from: &str, to: &str) -> Result<()> {
-        self.fs.copy(from, to).await
-    }
-
-    /// Brings what was written to a file to the host's disk (sync(1)).
-    ///
-    /// # Errors
-    /// `Failed` with sync's words; `Unreachable` where that takes longer than half a minute.
-    pub async fn flush_file(&self, path: &str, cancel: &CancellationToken) -> Result<()> {
-        let said = self
-            .runner
-            .run(&["sync", "--data", "--", path], FLUSH_TIMEOUT, cancel)
-            .await?;
-        match said.status.success() {
-            true => Ok(()),
-            false => Err(Error::new(
-                Kind::Failed,
-                format!("cannot flush {path} on host {}", self.name()),
-            )
-            .with_cause(said.stderr.trim())),
-        }
-    }
-
-    /// Makes the file `overlay`, which is there, an empty overlay on `base`, both qcow2; `size_bytes` where its disk
-    /// is not to be as large as the base's.
-    ///
-    /// # Errors
-    /// `Failed` with qemu-img's words; `NoSpace`.
-    pub async fn make_overlay(
-        &self,
-        base: &str,
-        overlay: &str,
-        size_bytes: Option<u64>,
-    ) -> Result<()> {
-        self.retry_policy
-            .call(|| image::make_overlay(&self.runner, base, overlay, size_bytes))
-            .await
-    }
-
     pub(super) async fn call_domain<T: Send + 'static>(
-        &self,
+        self,
         id: &SandboxId,
         verb: &str,
         deadline: Duration,
@@ -342,12 +296,12 @@ impl Host {
     ) -> Result<T> {
         let call = lookup_and_call(id, call);
         let what = format!("{verb} sandbox {id}");
-        self.libvirt.call(what, deadline, call).await
+        self.host.libvirt.call(what, deadline, call).await
     }
 
     /// As [`Host::on`], for what takes long: it holds up no other call.
     pub(super) async fn call_domain_long<T: Send + 'static>(
-        &self,
+        self,
         id: &SandboxId,
         verb: &str,
         deadline: Duration,
@@ -355,7 +309,7 @@ impl Host {
     ) -> Result<T> {
         let call = lookup_and_call(id, call);
         let what = format!("{verb} sandbox {id}");
-        self.libvirt.call_long(what, deadline, call).await
+        self.host.libvirt.call_long(what, deadline, call).await
     }
 }
 

@@ -31,14 +31,18 @@ fn a_manifest_that_lies_about_a_block() {
     assert_refused(
         &lab,
         "damaged",
-        &["app.qcow2 is damaged", "block 1 (8388608 bytes at 8388608)"],
+        &[
+            "app.qcow2 is damaged",
+            "1 of its 3 blocks of 8 MiB",
+            "match its manifest: 1;",
+        ],
     );
     // The block twice, and the rest once.
     lab.assert_fetched(size + BLOCK);
     // A good copy that is there is none the worse for it.
     std::fs::copy(&image, lab.snapshot_path("app")).unwrap();
     lab.snapdeck(&["pull", "app", "--overwrite"])
-        .failed(1, &["block 1"]);
+        .failed(1, &["match its manifest: 1;"]);
     lab.assert_pulled(&lab, "app", &image);
     lab.snapdeck(&["verify", "app", "--bucket"]).failed(
         1,

@@ -80,13 +80,13 @@ fn a_disk_smaller_than_the_snapshots_and_more_memory_than_there_is() {
     let world = World::new();
     world.snapshot("base", 0);
     let smaller = ["--storage", "1023M"];
-    refused(&world, "base", &smaller, 4, &["1072693248", "1073741824"]);
+    refused(&world, "base", &smaller, 4, &["1023 MiB", "1 GiB"]);
     refused(
         &world,
         "base",
         &["--memory", "64T"],
         4,
-        &["70368744177664", "in total"],
+        &["64 TiB", "in total"],
     );
     refused(&world, "base", &["--memory", "64"], 2, &["--memory"]);
 }

@@ -10,7 +10,7 @@ use virt::domain::Domain;
 use virt::error::Error as VirtError;
 use virt::stream::Stream;
 
-use super::Host;
+use super::Sandboxes;
 use snapdeck_model::{Error, Kind, Picture, Result, SandboxId};
 
 /// Short, because a screenshot is not worth waiting for.
@@ -20,13 +20,13 @@ const MAX_BYTES: usize = 64 << 20;
 /// Longest side, in pixels.
 const MAX_SIDE: u32 = 8192;
 
-impl Host {
+impl Sandboxes<'_> {
     /// Returns the guest's screen; `previous` itself if it has not changed.
     ///
     /// # Errors
-    /// `Failed` if it has no screen or the image cannot be decoded; as [`Host::suspend`].
+    /// `Failed` if it has no screen or the image cannot be decoded; as [`Sandboxes::suspend`].
     pub async fn screenshot(
-        &self,
+        self,
         id: &SandboxId,
         previous: Option<Arc<Picture>>,
     ) -> Result<Arc<Picture>> {

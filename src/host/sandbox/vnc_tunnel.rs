@@ -3,8 +3,8 @@
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
 
-use super::Host;
-use super::ssh::Master;
+use super::Sandboxes;
+use crate::ssh::Master;
 use snapdeck_model::{Error, Kind, Result, SandboxId, Vnc};
 
 /// A port that was free may be taken by another before ssh has it.
@@ -40,20 +40,20 @@ impl VncTunnel {
     }
 }
 
-impl Host {
+impl Sandboxes<'_> {
     /// A way to the sandbox's VNC server: its address on this machine, a port of this machine's loopback that SSH
     /// forwards for another. `before` itself where it still leads there.
     ///
     /// # Errors
     /// `Unsupported` where it has no VNC server, or one that no viewer here can reach; `NotFound`; `Unreachable`.
     pub async fn open_tunnel(
-        &self,
+        self,
         id: &SandboxId,
         before: Option<Arc<VncTunnel>>,
     ) -> Result<Arc<VncTunnel>> {
         let what = format!(
             "cannot reach the screen of sandbox {id} on host {}",
-            self.name()
+            self.host.name()
         );
         let refused = || Error::new(Kind::Conflict, &*what);
         let vnc = self.guest_access(id).await?.vnc;
@@ -62,7 +62,7 @@ impl Host {
         if let Some(tunnel) = before.filter(|tunnel| tunnel.is_open_to(&vnc)) {
             return Ok(tunnel);
         }
-        let Some(ssh) = self.runner.ssh() else {
+        let Some(ssh) = self.host.runner.ssh() else {
             return match vnc.clone() {
                 Vnc::Tcp { address, port } => Ok(Arc::new(VncTunnel {
                     vnc,

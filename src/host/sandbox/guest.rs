@@ -8,8 +8,9 @@ use tokio_util::sync::CancellationToken;
 use virt::domain::Domain;
 use virt::error::{Error as VirtError, ErrorNumber};
 
-use super::domain::child;
-use super::{CALL_TIMEOUT, Host};
+use super::Sandboxes;
+use crate::CALL_TIMEOUT;
+use crate::domain::child;
 use snapdeck_libvirt::{TypedParams, Value};
 use snapdeck_model::{AgentChannel, Guest, GuestAccess, Result, SandboxId, Vnc};
 
@@ -24,12 +25,12 @@ const MAX_TEXT: usize = 100;
 /// Prints the seconds since a file was written, by the host's own clock.
 const FILE_AGE_SCRIPT: &str = r#"echo "$(($(date +%s) - $(stat -c %Y -- "$1")))""#;
 
-impl Host {
+impl Sandboxes<'_> {
     /// Returns VNC server and agent channel of a guest with a QEMU process.
     ///
     /// # Errors
     /// `NotFound`; `Unreachable`.
-    pub async fn guest_access(&self, id: &SandboxId) -> Result<GuestAccess> {
+    pub async fn guest_access(self, id: &SandboxId) -> Result<GuestAccess> {
         let read = |domain: &Domain| Ok(parse_guest_access(&domain.xml_desc(0)?));
         self.call_domain(id, "inspect", CALL_TIMEOUT, read).await
     }
@@ -38,7 +39,7 @@ impl Host {
     ///
     /// # Errors
     /// `Failed` if it does not answer.
-    pub async fn query_agent(&self, id: &SandboxId) -> Result<Guest> {
+    pub async fn query_agent(self, id: &SandboxId) -> Result<Guest> {
         self.call_domain(
             id,
             "query the guest agent of",
@@ -51,14 +52,15 @@ impl Host {
     /// Returns the age of the sandbox's QEMU process; `None` if unknown.
     ///
     /// libvirt does not report it; its PID file is as old as the process.
-    pub async fn uptime(&self, id: &SandboxId) -> Option<Duration> {
+    pub async fn uptime(self, id: &SandboxId) -> Option<Duration> {
         let pid_file = format!("{}/{id}.pid", self.run_dir()?);
-        if self.runner.ssh().is_none() {
+        if self.host.runner.ssh().is_none() {
             let written = tokio::fs::metadata(pid_file).await.ok()?.modified().ok()?;
             return SystemTime::now().duration_since(written).ok();
         }
         let argv = ["sh", "-c", FILE_AGE_SCRIPT, "snapdeck", &pid_file];
         let output = self
+            .host
             .runner
             .run(&argv, CALL_TIMEOUT, &CancellationToken::new())
             .await;
@@ -67,12 +69,12 @@ impl Host {
     }
 
     /// Returns the state directory of libvirt's QEMU driver.
-    fn run_dir(&self) -> Option<String> {
-        if let Some(ssh) = self.runner.ssh() {
+    fn run_dir(self) -> Option<String> {
+        if let Some(ssh) = self.host.runner.ssh() {
             let address = ssh.address();
             return default_run_dir(&address.path, address.socket.as_deref());
         }
-        let uri = url::Url::parse(&self.settings.uri).ok()?;
+        let uri = url::Url::parse(&self.host.settings.uri).ok()?;
         let value = |name| uri.query_pairs().find(|(key, _)| key == name);
         if let Some((_, root)) = value("root") {
             return Some(format!("{root}/run/qemu"));

@@ -6,7 +6,8 @@ use std::time::Duration;
 use virt::connect::Connect;
 use virt::error::Error;
 
-use super::{CALL_TIMEOUT, Host};
+use super::Sandboxes;
+use crate::CALL_TIMEOUT;
 use snapdeck_libvirt::{TypedParams, Value};
 use snapdeck_model::{DiskUse, Result, SandboxId, Stats};
 
@@ -18,14 +19,15 @@ const STATS_KINDS: u32 = virt_sys::VIR_DOMAIN_STATS_CPU_TOTAL
 /// Bound of devices of a kind.
 const MAX_DEVICES: u64 = 64;
 
-impl Host {
+impl Sandboxes<'_> {
     /// Returns the usage of those of `ids` that have a QEMU process.
     ///
     /// # Errors
     /// `Unreachable`.
-    pub async fn stats(&self, ids: Vec<SandboxId>) -> Result<Vec<Stats>> {
+    pub async fn stats(self, ids: Vec<SandboxId>) -> Result<Vec<Stats>> {
         let query = move |connect: &Connect| query_stats(connect, &ids);
-        self.libvirt
+        self.host
+            .libvirt
             .call("read the statistics of sandboxes", CALL_TIMEOUT, query)
             .await
     }

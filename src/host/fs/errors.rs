@@ -1,0 +1,93 @@
+//! Errors of files: the kind and the hint behind an I/O error, or behind the message of a program.
+
+use std::io;
+
+use snapdeck_model::{Error, Kind};
+
+pub(super) const TEMP_DIR_HINT: &str = "check temp_dir of the host in the settings";
+
+/// Returns the error behind `stderr`, the message of a program that ran with `LC_ALL=C`.
+pub(crate) fn system_error(what: String, stderr: &str) -> Error {
+    explain(what, &parse_system_error(stderr))
+}
+
+pub(super) fn explain(what: String, error: &io::Error) -> Error {
+    use io::ErrorKind::*;
+    let (kind, hint) = match error.kind() {
+        StorageFull | QuotaExceeded => (Kind::NoSpace, Some("free space there")),
+        PermissionDenied => (
+            Kind::Unreachable,
+            Some("run snapdeck as root or as a user with access to it"),
+        ),
+        AlreadyExists => (
+            Kind::Conflict,
+            Some("choose another name, or pass --overwrite to replace it"),
+        ),
+        WouldBlock => (
+            Kind::Conflict,
+            Some("wait until the other pull has finished, then retry"),
+        ),
+        _ => (Kind::Failed, None),
+    };
+    let error = Error::new(kind, what).with_cause(error);
+    match hint {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
+}
+
+/// Adds the hint for a file of a sandbox that exists already.
+pub(super) fn suggest_other_id(error: Error) -> Error {
+    match error.kind() {
+        Kind::Conflict => error.hint("choose another id"),
+        _ => error,
+    }
+}
+
+/// Parses the message of a program that ran with `LC_ALL=C`.
+pub(super) fn parse_system_error(said: &str) -> io::Error {
+    use io::ErrorKind::*;
+    let line = said.trim().lines().next().unwrap_or("it said nothing");
+    let known = [
+        ("No space left on device", StorageFull),
+        ("Disk quota exceeded", QuotaExceeded),
+        ("Permission denied", PermissionDenied),
+        ("Operation not permitted", PermissionDenied),
+        ("File exists", AlreadyExists),
+        ("No such file or directory", NotFound),
+        ("Resource temporarily unavailable", WouldBlock),
+        ("invalid user", InvalidInput),
+        ("invalid group", InvalidInput),
+    ];
+    let kind = known
+        .iter()
+        .find(|(words, _)| said.contains(words))
+        .map_or(Other, |(_, kind)| *kind);
+    // "sh: 3: cannot create /x: ..." and "stat: cannot ...": who said it is of no use to anybody.
+    let line = match line.split_once(": ") {
+        Some((who, rest)) if !who.contains(['/', ' ']) => rest,
+        _ => line,
+    };
+    let line = match line.split_once(": ") {
+        Some((number, rest)) if number.bytes().all(|byte| byte.is_ascii_digit()) => rest,
+        _ => line,
+    };
+    io::Error::new(kind, line.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_the_system_are_understood() {
+        let error = parse_system_error(
+            "mktemp: failed to create directory via template '/x': No space left on device\n",
+        );
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        assert!(error.to_string().starts_with("failed to create"));
+        let error = parse_system_error("sh: 100: cannot create /x: Permission denied\n");
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+        assert_eq!(error.to_string(), "cannot create /x: Permission denied");
+    }
+}

@@ -1,0 +1,181 @@
+//! Readers and writers of a remote host's files.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::blocks::{BlockCopy, BlockSender, CopySource};
+use super::remote::RemoteFs;
+use super::remote_file::RemoteFile;
+use super::resume_log::{ResumeLog, ResumeState};
+use super::{FileReader, HostFiles, HostFs, ReadFile, WriteFile};
+use crate::command::{CommandRunner, RunningCommand};
+use crate::sftp::{Access, SftpFile};
+use snapdeck_model::{BufferPool, Digest, Error, Kind, Result};
+
+/// For opening a file ahead, and for one request on it.
+const PREOPEN_TIMEOUT: Duration = Duration::from_secs(10);
+
+#[async_trait]
+impl ReadFile for RemoteFile {
+    fn size_bytes(&self) -> u64 {
+        self.open_info().size_bytes
+    }
+
+    async fn read_at(&self, buffers: &BufferPool, offset: u64, length: usize) -> Result<Bytes> {
+        self.read(buffers, offset, length).await
+    }
+}
+
+/// A file that another program writes, opened ahead of the moment in which it is read.
+pub struct PreopenedFile {
+    files: HostFiles,
+    path: String,
+    sftp: Option<Box<SftpReader>>,
+}
+
+impl PreopenedFile {
+    pub(super) fn new(files: HostFiles, path: &str, sftp: Option<Box<SftpReader>>) -> Self {
+        Self {
+            files,
+            path: path.to_owned(),
+            sftp,
+        }
+    }
+
+    /// Returns a reader of the file as it is now.
+    ///
+    /// # Errors
+    /// As [`HostFs::open_reader`].
+    pub async fn into_reader(self) -> Result<FileReader> {
+        let Some(mut sftp) = self.sftp else {
+            return self.files.as_fs().open_reader(&self.path).await;
+        };
+        let refreshed = timeout(PREOPEN_TIMEOUT, sftp.file.refresh_size()).await;
+        refreshed
+            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+            .map_err(|error| sftp.read_error(&error))?;
+        Ok(sftp)
+    }
+}
+
+/// A file read through an SFTP connection of its own, which is not opened again when it is lost.
+pub(super) struct SftpReader {
+    file: SftpFile,
+    path: String,
+    runner: CommandRunner,
+    _ssh: RunningCommand,
+}
+
+impl SftpReader {
+    /// Returns `None` if the host has no SFTP server: the file is opened later then.
+    pub(super) async fn open(runner: &CommandRunner, path: &str) -> Option<Box<Self>> {
+        let mut ssh = runner.start_sftp().await.ok()?;
+        let (stdin, stdout) = (ssh.stdin()?, ssh.stdout()?);
+        let file = SftpFile::open(stdin, stdout, path, Access::Read, PREOPEN_TIMEOUT).await;
+        let file = file.inspect_err(|error| tracing::debug!("{path} by SFTP: {error}"));
+        Some(Box::new(Self {
+            file: file.ok()?,
+            path: path.to_owned(),
+            runner: runner.clone(),
+            _ssh: ssh,
+        }))
+    }
+
+    fn read_error(&self, error: &io::Error) -> Error {
+        let what = format!("cannot read {} on host {}", self.path, self.runner.host());
+        Error::new(Kind::Unreachable, what)
+            .with_cause(error)
+            .retryable()
+    }
+}
+
+#[async_trait]
+impl ReadFile for SftpReader {
+    fn size_bytes(&self) -> u64 {
+        self.file.size_bytes()
+    }
+
+    async fn read_at(&self, buffers: &BufferPool, offset: u64, length: usize) -> Result<Bytes> {
+        let read = self.file.read(buffers, offset, length).await;
+        read.map_err(|error| self.read_error(&error))
+    }
+}
+
+/// A file of a remote host, open for writes.
+pub(super) struct RemoteWriter {
+    fs: RemoteFs,
+    file: RemoteFile,
+}
+
+impl RemoteWriter {
+    pub(super) fn new(fs: &RemoteFs, file: RemoteFile) -> Self {
+        Self {
+            fs: fs.clone(),
+            file,
+        }
+    }
+}
+
+#[async_trait]
+impl WriteFile for RemoteWriter {
+    fn resume_state(&self) -> &ResumeState {
+        &self.file.open_info().resume_state
+    }
+
+    async fn record(&self, block: u64, digest: &Digest) -> Result<()> {
+        self.file.record(block, digest).await;
+        Ok(())
+    }
+
+    async fn reset_records(&self, blocks: &BTreeMap<u64, Digest>) -> Result<()> {
+        self.file.reset_records(blocks).await;
+        Ok(())
+    }
+
+    async fn share(&self, source: &CopySource) -> Result<bool> {
+        let size = self.file.open_info().size_bytes;
+        self.fs.clone_file(source, self.file.path(), size).await
+    }
+
+    async fn copy(
+        &self,
+        source: &CopySource,
+        blocks: &[BlockCopy],
+        results: &BlockSender,
+        cancel: &CancellationToken,
+    ) -> Result<()> {
+        let path = self.file.path();
+        self.fs
+            .copy_blocks(source, path, blocks, results, cancel)
+            .await
+    }
+
+    async fn discard(&self) -> Result<()> {
+        self.file.close().await;
+        let path = self.file.path();
+        self.fs.remove_file(&ResumeLog::path(path)).await?;
+        self.fs.remove_file(path).await.map(|_| ())
+    }
+
+    async fn write_at(&self, offset: u64, data: Bytes) -> Result<()> {
+        self.file.write(offset, data).await
+    }
+
+    async fn finish(&self) -> Result<()> {
+        self.file.finish().await
+    }
+
+    async fn rename_into_place(&self, path: &str, replace: bool) -> Result<()> {
+        let from = self.file.path();
+        self.file.finish().await?;
+        self.fs.remove_file(&ResumeLog::path(from)).await?;
+        let inode = &self.file.open_info().inode;
+        self.fs.rename_into_place(from, path, replace, inode).await
+    }
+}

@@ -1,0 +1,229 @@
+//! Snapshots of a host, and what is stored beside them: manifests with annotations, and records of damage.
+
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use crate::fs::HostFiles;
+use crate::inventory::{file_source, scan};
+use crate::{Host, SCAN_TIMEOUT};
+use snapdeck_model::{
+    Annotations, AnnotationsPatch, Damage, Error, Kind, MAX_MANIFEST_BYTES, Manifest, Result,
+    SnapshotName,
+};
+
+/// Longest record of damage that is read.
+const MAX_DAMAGE_BYTES: u64 = 64 << 10;
+
+/// A manifest beside a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredManifest {
+    /// The manifest.
+    pub manifest: Manifest,
+    /// Is the file known to hold these bytes: unchanged since it was verified, and without known damage?
+    pub is_verified: bool,
+}
+
+/// The snapshots of a host.
+#[derive(Clone, Copy)]
+pub struct Snapshots<'a> {
+    host: &'a Host,
+}
+
+impl<'a> Snapshots<'a> {
+    pub(super) fn new(host: &'a Host) -> Self {
+        Self { host }
+    }
+
+    /// Returns the names of all snapshots, damaged ones included.
+    ///
+    /// # Errors
+    /// `Unreachable` if the directory cannot be listed.
+    pub async fn names(self) -> Result<Vec<SnapshotName>> {
+        let dir = self.host.settings.snapshots_dir.clone();
+        let listings = match &self.host.files {
+            HostFiles::Local(fs) => {
+                let what = format!("list {dir}");
+                vec![
+                    fs.run(what, SCAN_TIMEOUT, move || file_source::list_images(&dir))
+                        .await?,
+                ]
+            }
+            HostFiles::Remote(fs) => fs.list(&[&dir]).await?,
+        };
+        let images = listings.iter().flat_map(|listing| &listing.images);
+        let mut names: Vec<SnapshotName> =
+            images.filter_map(|file| scan::image_name(file)).collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// Removes a snapshot and, after it, its manifest; returns whether the snapshot existed.
+    ///
+    /// # Errors
+    /// An I/O error; `Unreachable`.
+    pub async fn remove(self, name: &SnapshotName) -> Result<bool> {
+        let fs = self.host.fs();
+        let existed = fs.remove_file(&self.host.snapshot_path(name)).await?;
+        fs.remove_file(&self.manifest_path(name)).await?;
+        fs.remove_file(&self.damage_path(name)).await?;
+        Ok(existed)
+    }
+
+    /// Returns the manifest of a snapshot if it is this file's and no damage is known.
+    ///
+    /// # Errors
+    /// An I/O error; `Unreachable`.
+    pub async fn manifest(self, name: &SnapshotName) -> Result<Option<Manifest>> {
+        let stored = self.stored_manifest(name).await?;
+        Ok(stored
+            .filter(|stored| stored.is_verified)
+            .map(|stored| stored.manifest))
+    }
+
+    /// Returns the manifest beside a snapshot, even if the file was changed; `None` if either is missing.
+    ///
+    /// # Errors
+    /// As [`Snapshots::manifest`].
+    pub async fn stored_manifest(self, name: &SnapshotName) -> Result<Option<StoredManifest>> {
+        let path = self.manifest_path(name);
+        // One more byte shows that it is longer.
+        let limit = MAX_MANIFEST_BYTES + 1;
+        let Some(json) = self.host.fs().read_file(&path, limit).await? else {
+            return Ok(None);
+        };
+        let manifest = match Manifest::read(&json) {
+            Ok(manifest) => manifest,
+            Err(error) => {
+                tracing::debug!("{path} on host {} is ignored: {error}", self.host.name());
+                return Ok(None);
+            }
+        };
+        let image = self.host.snapshot_path(name);
+        let Some(file) = self.host.fs().image_file(&image).await? else {
+            return Ok(None);
+        };
+        let is_damaged = match manifest.matches_file(file.stamp) {
+            true => self
+                .damage(name)
+                .await?
+                .is_some_and(|damage| damage.file == file.stamp),
+            false => true,
+        };
+        Ok(Some(StoredManifest {
+            manifest,
+            is_verified: !is_damaged,
+        }))
+    }
+
+    /// Writes the manifest beside its snapshot atomically; annotations of the one it replaces are kept.
+    ///
+    /// # Errors
+    /// An I/O error; `Unreachable`.
+    pub async fn write_manifest(self, manifest: Manifest) -> Result<()> {
+        let path = self.manifest_path(&manifest.name);
+        let existing = self.annotations(&manifest.name).await?.unwrap_or_default();
+        let json = manifest.with_existing_annotations(existing).write()?;
+        self.host.fs().write_file(&path, json).await
+    }
+
+    /// Returns the damage found in a snapshot, or in an earlier file of that name.
+    ///
+    /// # Errors
+    /// An I/O error; `Unreachable`.
+    pub async fn damage(self, name: &SnapshotName) -> Result<Option<Damage>> {
+        let path = self.damage_path(name);
+        let json = self.host.fs().read_file(&path, MAX_DAMAGE_BYTES).await?;
+        Ok(json.and_then(|json| serde_json::from_slice(&json).ok()))
+    }
+
+    /// Records the damage of a snapshot, or that it has none.
+    ///
+    /// # Errors
+    /// An I/O error; `Unreachable`.
+    pub async fn record_damage(self, name: &SnapshotName, damage: Option<&Damage>) -> Result<()> {
+        let path = self.damage_path(name);
+        let Some(damage) = damage else {
+            return self.host.fs().remove_file(&path).await.map(|_| ());
+        };
+        let json = serde_json::to_vec(damage).map_err(|error| {
+            Error::new(Kind::Failed, format!("cannot write {path}")).with_cause(error)
+        })?;
+        self.host.fs().write_file(&path, json).await
+    }
+
+    /// Returns the annotations in the manifest beside a snapshot, whatever image the manifest describes; `None` without
+    /// a manifest.
+    ///
+    /// # Errors
+    /// An I/O error; `Unreachable`.
+    pub async fn annotations(self, name: &SnapshotName) -> Result<Option<Annotations>> {
+        let json = self.manifest_json(name).await?;
+        Ok(json.and_then(|json| Annotations::from_manifest_json(&json).ok()))
+    }
+
+    /// Changes the annotations of a snapshot; without a manifest, one with annotations only is created.
+    ///
+    /// # Errors
+    /// `NotFound` without such a snapshot; `Conflict` if the file beside it is not a manifest, or a job has locked the
+    /// snapshot; an I/O error; `Unreachable`.
+    pub async fn annotate(
+        self,
+        name: &SnapshotName,
+        patch: &AnnotationsPatch,
+    ) -> Result<Annotations> {
+        let locks = self.host.locks();
+        let requests = vec![locks.snapshot(name, true)];
+        // One call writes the file: nothing can be stopped when the lock is lost.
+        let lost = CancellationToken::new();
+        let guard = locks
+            .acquire(requests, &format!("note {name}"), lost)
+            .await?;
+        let result = self.annotate_locked(name, patch).await;
+        guard.release().await;
+        result
+    }
+
+    async fn annotate_locked(
+        self,
+        name: &SnapshotName,
+        patch: &AnnotationsPatch,
+    ) -> Result<Annotations> {
+        let path = self.host.snapshot_path(name);
+        let Some(file) = self.host.fs().image_file(&path).await? else {
+            let what = format!("snapshot {name} not found on host {}", self.host.name());
+            return Err(Error::new(Kind::NotFound, what));
+        };
+        let json = self.manifest_json(name).await?;
+        let stamp = serde_json::to_value(file.stamp).map_err(|error| {
+            Error::new(
+                Kind::Failed,
+                format!("cannot write the annotations of {name}"),
+            )
+            .with_cause(error)
+        })?;
+        let image = || {
+            let size = Value::from(file.stamp.size_bytes);
+            [("sizeBytes", size), ("file", stamp)]
+                .map(|(key, value)| (key.to_owned(), value))
+                .into_iter()
+                .collect()
+        };
+        let (json, annotations) = patch.apply(json.as_deref(), name, image)?;
+        let path = self.manifest_path(name);
+        self.host.fs().write_file(&path, json).await?;
+        Ok(annotations)
+    }
+
+    async fn manifest_json(self, name: &SnapshotName) -> Result<Option<Vec<u8>>> {
+        let path = self.manifest_path(name);
+        self.host.fs().read_file(&path, MAX_MANIFEST_BYTES).await
+    }
+
+    fn manifest_path(self, name: &SnapshotName) -> String {
+        self.host.in_snapshots_dir(&name.manifest_file_name())
+    }
+
+    fn damage_path(self, name: &SnapshotName) -> String {
+        self.host.in_snapshots_dir(&name.damage_file_name())
+    }
+}
