@@ -132,7 +132,7 @@ impl Host {
         }
     }
 
-    /// Is it reached over SSH?
+    /// Returns whether it is reached over SSH.
     pub fn is_remote(&self) -> bool {
         self.runner.ssh().is_some()
     }

@@ -258,7 +258,7 @@ impl Ssh {
 }
 
 impl Master {
-    /// Is it connected, as far as is known?
+    /// Returns whether the connection was not found to be lost.
     pub(crate) fn is_up(&self) -> bool {
         !self.is_dead.load(Relaxed)
     }

@@ -33,7 +33,7 @@ struct WatchdogConfig {
     pub dir: String,
     /// The sandbox about to be paused. Such a watchdog does not remove `dir`, unless it is a backup's.
     pub pause: Option<GuardedPause>,
-    /// How long `dir` is kept for the next watchdog, when the connection to a remote host is lost.
+    /// Time that `dir` is kept for the next watchdog after the connection to a remote host was lost.
     pub grace: Duration,
 }
 
