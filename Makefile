@@ -4,16 +4,16 @@
 # make words     banned words (not in make lint yet: the code still has some)
 # make install   install the program, man page, completions, systemd unit and sample settings (PREFIX, DESTDIR)
 # make deb       build a Debian package in target/debian
-# make written   write the generated files: man page, completions, keymap, docs/cli.md, docs/keys.md, docs/config.md
+# make written   update the generated files: man page, completions, keymap, docs/cli.md, docs/keys.md, docs/config.md
 # make audit     check dependencies for security advisories (downloads the advisory database)
 # make lab       a shell in the lab: two hosts and a bucket (tests/lab/run.sh describes them)
-# make bench-push    cost of a push, beside qemu-img convert with s5cmd or rclone (BENCH_BASE_MIB=512 for less)
-# make bench-remote  cost of a host over SSH, beside ssh HOST cat (BENCH_MIB=256 for less)
-# make bench-pull    cost of a pull, beside s5cmd, rclone and cp (BENCH_BASE_MIB=512 for less)
+# make bench-push    cost of a push, compared with qemu-img convert and s5cmd or rclone (BENCH_BASE_MIB=512 for less)
+# make bench-remote  cost of a host over SSH, compared with ssh HOST cat (BENCH_MIB=256 for less)
+# make bench-pull    cost of a pull, compared with s5cmd, rclone and cp (BENCH_BASE_MIB=512 for less)
 # make bench-pause   how long a guest is paused for a snapshot (BENCH_OVERLAY_MIB=512 BENCH_RUNS=5 for less)
-# make bench-console cost of the console in a real terminal (BENCH_IDLE=10 for less), beside bottom and television
-#                    where .lab/peers/bin has them: cargo install --locked --root .lab/peers bottom
-# make pictures  take the pictures and the recording in assets/ from the running demo (needs tmux)
+# make bench-console cost of the console in a pseudo terminal (BENCH_IDLE=10 for less), compared with bottom, yazi and
+#                    television if they are in .lab/peers/bin: cargo install --locked --root .lab/peers bottom
+# make pictures  create the pictures and the recording in assets/ from the running demo (needs tmux)
 .PHONY: demo test lint words build install deb written tools-deb tools-deny audit lab bench-push bench-pull \
   bench-remote bench-pause bench-console pictures
 
@@ -45,7 +45,7 @@ build:
 	@tests/lab/packages.sh build
 	cargo build --release --locked
 
-# sudo often has no cargo on its path: then the program must be built before.
+# With sudo, cargo is often not in PATH: then the program must be built before.
 install:
 	@if command -v cargo >/dev/null; then cargo build --release --locked; \
 	elif [ ! -x $(target)/release/snapdeck ]; then echo "run make build first" >&2; exit 1; fi
@@ -71,7 +71,7 @@ tools-deb:
 	@PATH="$(CURDIR)/$(tools)/bin:$$PATH" command -v cargo-deb >/dev/null || \
 	  cargo install --locked cargo-deb --root $(tools)
 
-# Little optimisation halves the build, which a fresh machine waits for: less than two minutes on two cores.
+# Without optimisation the tool builds in half the time: less than two minutes on two cores.
 tools-deny:
 	@PATH="$(CURDIR)/$(tools)/bin:$$PATH" command -v cargo-deny >/dev/null || \
 	  CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \

@@ -1,4 +1,4 @@
-//! A job as it goes on: server-sent events (HTML, section 9.2).
+//! Progress of a job as server-sent events (HTML, section 9.2).
 
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
@@ -16,20 +16,19 @@ use super::jobs::{self, Job, JobProgress};
 use super::problem::{CommonErrors, ErrorBody, Problem};
 use snapdeck_engine::JobId;
 
-/// How often a job is looked at; nothing is sent while nothing changes.
+/// Nothing is sent while nothing changes.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(100);
-/// A rate is that of the bytes of so long.
 const RATE_WINDOW: Duration = Duration::from_secs(2);
-/// A comment is sent after so much silence, so that nobody on the way takes the connection for dead.
+/// Interval of comments while nothing is sent, so that proxies do not close the connection.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Data of an event `progress`.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct JobEvent {
     #[serde(flatten)]
     progress: JobProgress,
-    /// Bytes a second in this phase, lately; 0 where nothing moves.
+    /// Current bytes per second of this phase.
     bytes_per_second: u64,
 }
 
@@ -43,15 +42,14 @@ pub(crate) struct JobMessage {
     data: String,
 }
 
-/// Follow a job: an event `progress` whenever it changed (its data is JobEvent), ten a second at most, and at last an
-/// event `result` (its data is Job). An event `ending` tells that snapdeck ends, and the job goes on at its next
-/// start.
+/// Follow a job: `progress` events with a JobEvent, at most ten per second, and at the end a `result` event with the
+/// Job. An `ending` event means that snapdeck shuts down; the job is resumed at its next start.
 #[utoipa::path(
     get, path = "/jobs/{id}/events", tag = "jobs",
-    params(("id" = u64, Path, description = "Its number")),
+    params(("id" = u64, Path, description = "Job number")),
     responses(
         (status = 200, description = "The events", content_type = "text/event-stream", body = JobMessage),
-        (status = 404, description = "There is no such job", body = ErrorBody),
+        (status = 404, description = "Unknown job", body = ErrorBody),
         CommonErrors,
     ),
 )]
@@ -73,28 +71,28 @@ struct JobFollower {
     app: App,
     id: JobId,
     ticks: Interval,
-    last_sent: Option<(JobProgress, u64)>,
+    last_sent: Option<JobEvent>,
     rate: RateMeter,
 }
 
 fn event_stream(app: App, id: JobId) -> impl Stream<Item = Result<Event, Infallible>> {
     let mut ticks = interval(SAMPLE_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let following = JobFollower {
+    let follower = JobFollower {
         app,
         id,
         ticks,
         last_sent: None,
         rate: RateMeter::default(),
     };
-    stream::unfold(Some(following), async |following| {
-        let (event, rest) = following?.next_event().await?;
-        Some((Ok(event), rest))
+    stream::unfold(Some(follower), async |follower| {
+        let (event, next) = follower?.next_event().await?;
+        Some((Ok(event), next))
     })
 }
 
 impl JobFollower {
-    /// The next event, and who brings the ones after it; `None` where the job is forgotten.
+    /// Returns the next event, and the follower unless it was the last; `None` where the job was dismissed.
     async fn next_event(mut self) -> Option<(Event, Option<Self>)> {
         loop {
             self.ticks.tick().await;
@@ -109,28 +107,27 @@ impl JobFollower {
             }
             let progress = JobProgress::from_view(job);
             let bytes_per_second = self.rate.add_sample(Instant::now(), &progress);
-            let now = (progress, bytes_per_second);
-            if self.last_sent.as_ref() == Some(&now) {
-                continue;
-            }
-            self.last_sent = Some(now.clone());
-            let (progress, bytes_per_second) = now;
-            let data = JobEvent {
+            let event = JobEvent {
                 progress,
                 bytes_per_second,
             };
-            return Some((sse_event("progress", &data), Some(self)));
+            if self.last_sent.as_ref() == Some(&event) {
+                continue;
+            }
+            let sse = sse_event("progress", &event);
+            self.last_sent = Some(event);
+            return Some((sse, Some(self)));
         }
     }
 }
 
 fn sse_event(name: &str, data: &impl Serialize) -> Event {
-    // Serializing one of our types does not fail, and its text has no line breaks.
+    // Serializing these types cannot fail, and compact JSON has no line breaks.
     let text = serde_json::to_string(data).unwrap_or_default();
     Event::default().event(name).data(text)
 }
 
-/// The bytes of the last moments.
+/// The byte counts of the last [`RATE_WINDOW`].
 #[derive(Default)]
 struct RateMeter {
     phase: String,
@@ -145,13 +142,13 @@ impl RateMeter {
         }
         self.samples.push((now, progress.done_bytes));
         self.samples
-            .retain(|(at, _)| now.duration_since(*at) <= RATE_WINDOW);
-        let Some((at, bytes)) = self.samples.first() else {
+            .retain(|(time, _)| now.duration_since(*time) <= RATE_WINDOW);
+        let Some((time, bytes)) = self.samples.first() else {
             return 0;
         };
-        let millis = now.duration_since(*at).as_millis();
-        let moved = u128::from(progress.done_bytes.saturating_sub(*bytes));
-        (moved * 1000)
+        let millis = now.duration_since(*time).as_millis();
+        let delta = u128::from(progress.done_bytes.saturating_sub(*bytes));
+        (delta * 1000)
             .checked_div(millis)
             .map_or(0, |rate| rate.try_into().unwrap_or(u64::MAX))
     }
@@ -163,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rate_is_of_the_last_moments_and_of_one_phase() {
+    fn a_rate_covers_the_window_and_one_phase() {
         let start = Instant::now();
         let at = |millis: u64| start + Duration::from_millis(millis);
         let done = |phase: &str, done_bytes| JobProgress {

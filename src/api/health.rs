@@ -1,4 +1,4 @@
-//! Is it alive, and is it of use?
+//! Liveness and readiness.
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -10,62 +10,62 @@ use super::problem::CommonErrors;
 use super::{App, json_response};
 use snapdeck_engine::Link;
 
-/// The one path that needs no token.
+/// The only path without a token.
 pub(crate) const HEALTHZ: &str = "/healthz";
 
-/// That it answers.
+/// The server is running.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Health {
     /// `ok`.
     status: String,
 }
 
-/// What it needs to be of use.
+/// Whether operations can succeed.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Readiness {
-    /// Host and bucket answer, and jobs are taken on.
+    /// Whether host and bucket answer and jobs are accepted.
     ready: bool,
     /// The host.
     host: ConnectionStatus,
-    /// The bucket; one that is not configured is `off`, which keeps nothing from being ready.
+    /// The bucket; `off` without one, which counts as ready.
     bucket: ConnectionStatus,
 }
 
-/// How the host or the bucket answers.
+/// State of the connection to the host or the bucket.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ConnectionStatus {
     /// `opening`, `up`, `down`, `off`.
     link: String,
-    /// Why it is down.
+    /// Why it is `down`.
     error: Option<String>,
 }
 
 impl ConnectionStatus {
     fn from_link(link: &Link) -> Self {
-        let (word, error) = match link {
+        let (state, error) = match link {
             Link::Connecting => ("opening", None),
             Link::Up => ("up", None),
             Link::Down(error) => ("down", Some(error.to_string())),
             Link::Unconfigured => ("off", None),
         };
         Self {
-            link: word.to_owned(),
+            link: state.to_owned(),
             error,
         }
     }
 }
 
-/// Is it alive? Needs no token.
+/// Check that the server is running. Needs no token.
 #[utoipa::path(get, path = HEALTHZ, tag = "service", security(()), responses((status = 200, body = Health)))]
 pub(crate) async fn healthz() -> Response {
     let status = "ok".to_owned();
     json_response(StatusCode::OK, &Health { status })
 }
 
-/// Do the host and the bucket answer, and are jobs taken on?
+/// Check that host and bucket answer and jobs are accepted.
 #[utoipa::path(
     get, path = "/readyz", tag = "service",
-    responses((status = 200, body = Readiness), (status = 503, description = "Not now", body = Readiness), CommonErrors),
+    responses((status = 200, body = Readiness), (status = 503, description = "Not ready", body = Readiness), CommonErrors),
 )]
 pub(crate) async fn readyz(State(app): State<App>) -> Response {
     let view = app.engine.view();

@@ -1,4 +1,4 @@
-//! Idempotency-Key: a request that is sent twice is done once.
+//! Idempotency-Key: a request that is sent twice runs once.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -7,11 +7,10 @@ use super::problem::Problem;
 use snapdeck_engine::JobId;
 use snapdeck_model::Operation;
 
-/// Keys that are remembered, and for how long.
 const MAX_KEYS: usize = 1000;
 const KEY_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
-/// The keys that were used, in this process.
+/// The keys used in this process.
 #[derive(Default)]
 pub(crate) struct IdempotencyKeys(HashMap<String, KeyRecord>);
 
@@ -22,41 +21,38 @@ struct KeyRecord {
 }
 
 impl IdempotencyKeys {
-    /// The job that was taken on under `key` before.
+    /// Returns the job that was submitted with `key`.
     ///
     /// # Errors
-    /// 409 where the key was used for another operation.
+    /// `keyReused` where the key was used for another operation.
     pub(crate) fn find(&self, key: &str, operation: &Operation) -> Result<Option<JobId>, Problem> {
         match self
             .0
             .get(key)
-            .filter(|used| used.used_at.elapsed() < KEY_LIFETIME)
+            .filter(|record| record.used_at.elapsed() < KEY_LIFETIME)
         {
-            Some(used) if used.operation == *operation => Ok(Some(used.job)),
+            Some(record) if record.operation == *operation => Ok(Some(record.job)),
             Some(_) => Err(Problem::key_reused()),
             None => Ok(None),
         }
     }
 
-    /// Remembers `key`; where there are too many the oldest is forgotten.
+    /// Records `key`; beyond [`MAX_KEYS`] the oldest one is removed.
     pub(crate) fn insert(&mut self, key: String, operation: Operation, job: JobId) {
         self.0
-            .retain(|_, used| used.used_at.elapsed() < KEY_LIFETIME);
+            .retain(|_, record| record.used_at.elapsed() < KEY_LIFETIME);
         if self.0.len() >= MAX_KEYS {
-            let oldest = self.0.iter().min_by_key(|(_, used)| used.used_at);
+            let oldest = self.0.iter().min_by_key(|(_, record)| record.used_at);
             if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
                 self.0.remove(&oldest);
             }
         }
-        let at = Instant::now();
-        self.0.insert(
-            key,
-            KeyRecord {
-                operation,
-                job,
-                used_at: at,
-            },
-        );
+        let record = KeyRecord {
+            operation,
+            job,
+            used_at: Instant::now(),
+        };
+        self.0.insert(key, record);
     }
 }
 
@@ -74,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_stands_for_one_operation_and_the_oldest_go_first() {
+    fn a_key_belongs_to_one_operation_and_the_oldest_key_is_evicted() {
         let mut keys = IdempotencyKeys::default();
         keys.insert("first".into(), pull("a"), JobId(1));
         assert_eq!(keys.find("first", &pull("a")).unwrap(), Some(JobId(1)));

@@ -1,4 +1,4 @@
-//! Jobs as the API tells them.
+//! Jobs in the API.
 
 use std::time::Instant;
 
@@ -11,113 +11,117 @@ use utoipa::ToSchema;
 
 use super::problem::{self, ApiResult, CommonErrors, ErrorBody, Problem};
 use super::{App, json_response};
-use snapdeck_engine::{JobId, JobState, JobView};
+use snapdeck_engine::{JobId, JobState, JobView, error_code};
 use snapdeck_model::{HostName, Kind, Outcome, SandboxId, SnapshotName};
 
-/// A job: one operation, waiting, running or over.
+/// A job.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Job {
-    /// Its number, unique until snapdeck ends.
+    /// Number, unique until snapdeck ends.
     id: u64,
-    /// The operation's word: `create`, `push`, `pull`, `remove`, `new`, or that of the sandbox's verb.
+    /// Name of the operation: `create`, `push`, `pull`, `remove`, `new`, or a verb such as `start`.
     operation: String,
-    /// The same in one line.
+    /// Operation and subject in one line.
     title: String,
-    /// The host it works on.
+    /// The host.
     host: Option<HostName>,
-    /// The sandbox it is about.
+    /// The sandbox.
     sandbox: Option<SandboxId>,
-    /// The snapshot it is about.
+    /// The snapshot.
     snapshot: Option<SnapshotName>,
-    /// Where it stands, and how far it is.
     #[serde(flatten)]
     progress: JobProgress,
-    /// When it began to run.
+    /// Start time.
     started_at: Option<Timestamp>,
-    /// When it was over.
+    /// End time.
     ended_at: Option<Timestamp>,
-    /// What came of it, once it is done.
+    /// The result of a finished job.
     result: Option<Outcome>,
-    /// Why it ended otherwise.
+    /// The error of a failed or cancelled job.
     error: Option<JobError>,
-    /// Its own log, oldest line first.
+    /// Log, oldest line first.
     log: Vec<JobLogLine>,
 }
 
-/// How far a job is.
+/// State and progress of a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct JobProgress {
-    /// Where it stands.
+    /// State.
     pub state: JobStatus,
-    /// What it is doing: `queued`, `checking`, `pausing`, `converting`, `uploading`, `downloading`, ...
+    /// Current phase: `queued`, `checking`, `pausing`, `converting`, `uploading`, `downloading`, ...
     pub phase: String,
     /// Bytes done in this phase.
     pub done_bytes: u64,
-    /// Bytes of this phase in all; 0 where not known.
+    /// All bytes of this phase; 0 if unknown.
     pub total_bytes: u64,
-    /// Hundredths done of this phase, under 100 until the job is over; null where not known.
+    /// Percentage of this phase, below 100 until the job ends; null if unknown.
     pub percent: Option<u8>,
 }
 
-/// Where a job stands.
+/// State of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum JobStatus {
-    /// Waits for its turn.
+    /// In the queue.
     Queued,
-    /// Runs.
+    /// Running.
     Running,
-    /// Was told to stop and cleans up.
+    /// Cancelled, cleaning up.
     Cancelling,
-    /// Ended well.
+    /// Finished successfully.
     Finished,
-    /// Was cancelled.
+    /// Cancelled.
     Cancelled,
     /// Failed.
     Failed,
 }
 
-/// Why a job ended otherwise than well.
+impl JobStatus {
+    pub(crate) fn from_state(state: &JobState) -> Self {
+        match state {
+            JobState::Queued => Self::Queued,
+            JobState::Running => Self::Running,
+            JobState::Cancelling => Self::Cancelling,
+            JobState::Finished(_) => Self::Finished,
+            JobState::Failed(error) if error.kind() == Kind::Cancelled => Self::Cancelled,
+            JobState::Failed(_) => Self::Failed,
+        }
+    }
+}
+
+/// The error of a job.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct JobError {
-    /// The status that a call which waited for it got.
+    /// The status of a call that waited for the job.
     status_code: u16,
-    /// What sort of failure it is, as in Error.
+    /// Error code, as in Error.
     code: String,
-    /// What failed, on what, and why.
+    /// Description with the cause.
     message: String,
-    /// What to do about it, if that is known.
+    /// Advice, if known.
     hint: Option<String>,
 }
 
-/// One line of a job's log.
+/// A line of a job's log.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct JobLogLine {
-    /// When.
+    /// Time.
     at: Timestamp,
-    /// What.
+    /// Text.
     text: String,
-    /// Is it something to heed?
+    /// Whether it is a warning.
     warning: bool,
 }
 
 impl JobProgress {
-    /// Of a job, now.
     pub(crate) fn from_view(job: &JobView) -> Self {
         let progress = job.progress();
         Self {
-            state: match &job.state {
-                JobState::Queued => JobStatus::Queued,
-                JobState::Running => JobStatus::Running,
-                JobState::Cancelling => JobStatus::Cancelling,
-                JobState::Finished(_) => JobStatus::Finished,
-                JobState::Failed(error) if error.kind() == Kind::Cancelled => JobStatus::Cancelled,
-                JobState::Failed(_) => JobStatus::Failed,
-            },
+            state: JobStatus::from_state(&job.state),
             phase: progress.phase.as_str().to_owned(),
             done_bytes: progress.done_bytes,
             total_bytes: progress.total_bytes,
@@ -127,14 +131,13 @@ impl JobProgress {
 }
 
 impl Job {
-    /// Of a job, now.
     pub(crate) fn from_view(job: &JobView) -> Self {
         let (result, error) = match &job.state {
             JobState::Finished(outcome) => (Some(outcome.clone()), None),
             JobState::Failed(error) => {
                 let error = JobError {
                     status_code: problem::status(error.kind()).as_u16(),
-                    code: problem::error_code(error.kind()).to_owned(),
+                    code: error_code(error.kind()).to_owned(),
                     message: error.message(),
                     hint: error.hint_text().map(str::to_owned),
                 };
@@ -167,23 +170,21 @@ impl Job {
     }
 }
 
-/// The time of a moment of this process.
-fn to_timestamp(at: Instant) -> Option<Timestamp> {
-    let ago = SignedDuration::try_from(at.elapsed()).ok()?;
-    Timestamp::now().checked_sub(ago).ok()
+fn to_timestamp(time: Instant) -> Option<Timestamp> {
+    let age = SignedDuration::try_from(time.elapsed()).ok()?;
+    Timestamp::now().checked_sub(age).ok()
 }
 
-/// The number in a path; what is none is no job's.
 pub(crate) fn parse_job_id(text: &str) -> Result<JobId, Problem> {
-    let unknown = || Problem::not_found(format!("there is no job {text}"));
-    text.parse().map(JobId).map_err(|_| unknown())
+    let not_found = |_| Problem::not_found(format!("there is no job {text}"));
+    text.parse().map(JobId).map_err(not_found)
 }
 
 pub(crate) fn job_not_found(id: JobId) -> Problem {
     Problem::not_found(format!("there is no job {}", id.0))
 }
 
-/// All jobs, oldest first. Of those that are over the last 200 are kept.
+/// List all jobs, oldest first. The last 200 finished ones are kept.
 #[utoipa::path(get, path = "/jobs", tag = "jobs", responses((status = 200, body = Vec<Job>), CommonErrors))]
 pub(crate) async fn list_jobs(State(app): State<App>) -> Response {
     let jobs: Vec<Job> = app
@@ -196,11 +197,11 @@ pub(crate) async fn list_jobs(State(app): State<App>) -> Response {
     json_response(StatusCode::OK, &jobs)
 }
 
-/// One job.
+/// Show a job.
 #[utoipa::path(
     get, path = "/jobs/{id}", tag = "jobs",
-    params(("id" = u64, Path, description = "Its number")),
-    responses((status = 200, body = Job), (status = 404, description = "There is no such job", body = ErrorBody), CommonErrors),
+    params(("id" = u64, Path, description = "Job number")),
+    responses((status = 200, body = Job), (status = 404, description = "Unknown job", body = ErrorBody), CommonErrors),
 )]
 pub(crate) async fn get_job(State(app): State<App>, Path(id): Path<String>) -> ApiResult {
     let id = parse_job_id(&id)?;
@@ -209,27 +210,27 @@ pub(crate) async fn get_job(State(app): State<App>, Path(id): Path<String>) -> A
     Ok(json_response(StatusCode::OK, &Job::from_view(job)))
 }
 
-/// Cancel a job. Its clean-up is a part of it: the answer tells how it stands now. One that is over stays as it is.
+/// Cancel a job. Answers at once; the job ends after its cleanup. A job that has ended is unchanged.
 #[utoipa::path(
     delete, path = "/jobs/{id}", tag = "jobs",
-    params(("id" = u64, Path, description = "Its number")),
+    params(("id" = u64, Path, description = "Job number")),
     responses(
-        (status = 200, description = "It was over already", body = Job),
-        (status = 202, description = "It was told to stop", body = Job),
-        (status = 404, description = "There is no such job", body = ErrorBody),
+        (status = 200, description = "The job had ended already", body = Job),
+        (status = 202, description = "The job is being cancelled", body = Job),
+        (status = 404, description = "Unknown job", body = ErrorBody),
         CommonErrors,
     ),
 )]
 pub(crate) async fn cancel_job(State(app): State<App>, Path(id): Path<String>) -> ApiResult {
     let id = parse_job_id(&id)?;
-    let was_over = match app.engine.view().job(id) {
+    let had_ended = match app.engine.view().job(id) {
         Some(job) => job.state.is_finished(),
         None => return Err(job_not_found(id)),
     };
     app.engine.cancel(id);
     let view = app.engine.view();
     let job = view.job(id).ok_or_else(|| job_not_found(id))?;
-    let status = match was_over {
+    let status = match had_ended {
         true => StatusCode::OK,
         false => StatusCode::ACCEPTED,
     };

@@ -1,4 +1,4 @@
-//! The HTTP API: the engine's operations and questions for programs, on one host (spec, "API Reference").
+//! The HTTP API of one host (spec, "API Reference").
 
 mod access;
 mod events;
@@ -37,19 +37,21 @@ pub use access::{Access, Token};
 pub use server::serve;
 pub use tls::TlsFiles;
 
-/// How the API is offered.
+/// Options of the server.
 pub struct Options {
-    /// Where it listens.
+    /// Address to listen on.
     pub listen: SocketAddr,
-    /// Who may call.
+    /// Access rule.
     pub access: Access,
     /// Certificate and key; `None`: plain HTTP.
     pub tls: Option<TlsFiles>,
 }
 
 impl Options {
+    /// Checks the options.
+    ///
     /// # Errors
-    /// `InvalidInput` where everybody in reach of the machine could call without a token.
+    /// `InvalidInput` for an address other than loopback without a token.
     pub fn check(&self) -> Result<()> {
         if self.access == Access::Open && !self.listen.ip().is_loopback() {
             return Err(Error::new(
@@ -62,18 +64,17 @@ impl Options {
     }
 }
 
-/// What every call has at hand.
+/// State of all handlers.
 #[derive(Clone)]
 struct App(Arc<AppState>);
 
 struct AppState {
     engine: Engine,
-    /// The one host it works on.
     host: HostName,
     access: Access,
     idempotency_keys: Mutex<IdempotencyKeys>,
     metrics: Metrics,
-    /// Fires when no more jobs are taken on.
+    /// Fires when no more jobs are accepted.
     shutdown: CancellationToken,
 }
 
@@ -85,7 +86,6 @@ impl std::ops::Deref for App {
     }
 }
 
-/// All routes with what describes them.
 fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(openapi::base_document())
         .routes(routes!(snapshots::create_snapshot))
@@ -128,16 +128,15 @@ fn router(app: App) -> Router {
         .with_state(app)
 }
 
-/// An answer in JSON.
 fn json_response(status: StatusCode, body: &impl Serialize) -> Response {
     match serde_json::to_vec(body) {
         Ok(text) => {
-            let kind = HeaderValue::from_static("application/json");
-            (status, [(header::CONTENT_TYPE, kind)], text).into_response()
+            let content_type = HeaderValue::from_static("application/json");
+            (status, [(header::CONTENT_TYPE, content_type)], text).into_response()
         }
         Err(error) => {
-            // None of our types has a key that is no string, or anything else that could fail.
-            tracing::error!("cannot write an answer as JSON: {error}");
+            // Does not happen: all map keys are strings.
+            tracing::error!("cannot write a response as JSON: {error}");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }

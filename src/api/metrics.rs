@@ -1,4 +1,4 @@
-//! What there is to count, for Prometheus.
+//! Metrics for Prometheus.
 
 use std::collections::HashSet;
 
@@ -12,15 +12,16 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::App;
+use super::jobs::JobStatus;
 use super::problem::CommonErrors;
-use super::{App, problem};
-use snapdeck_engine::{Engine, JobId, JobState, JobView, Link};
+use snapdeck_engine::{Engine, JobId, JobState, JobView, Link, error_code};
 use snapdeck_model::{HostName, Outcome};
 
-/// The text form's type (Prometheus, "Exposition formats", version 0.0.4).
+/// Prometheus, "Exposition formats", version 0.0.4.
 const TEXT_FORMAT: HeaderValue =
     HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-/// Bounds of what a job may take, and a pause, in seconds.
+/// In seconds.
 const JOB_DURATION_BUCKETS: [f64; 9] = [
     0.1,
     1.0,
@@ -50,10 +51,9 @@ struct StateLabels {
     state: &'static str,
 }
 
-/// The counters, and the registry that writes them down.
 pub(crate) struct Metrics {
     registry: Registry,
-    finished_jobs: Family<JobLabels, Counter>,
+    completed_jobs: Family<JobLabels, Counter>,
     transferred_bytes: Family<OperationLabels, Counter>,
     durations: Family<OperationLabels, Histogram, fn() -> Histogram>,
     pauses: Histogram,
@@ -66,7 +66,7 @@ impl Metrics {
     pub(crate) fn new() -> Self {
         let mut registry = Registry::with_prefix("snapdeck");
         let metrics = Self {
-            finished_jobs: Family::default(),
+            completed_jobs: Family::default(),
             transferred_bytes: Family::default(),
             durations: Family::new_with_constructor(|| Histogram::new(JOB_DURATION_BUCKETS)),
             pauses: Histogram::new(PAUSE_DURATION_BUCKETS),
@@ -75,28 +75,32 @@ impl Metrics {
             bucket_up: Gauge::default(),
             registry: Registry::default(),
         };
-        registry.register("jobs", "Jobs that are over", metrics.finished_jobs.clone());
+        registry.register(
+            "jobs_completed",
+            "Completed jobs by operation and result",
+            metrics.completed_jobs.clone(),
+        );
         registry.register_with_unit(
-            "moved",
-            "Bytes of snapshots uploaded to or downloaded from the bucket",
+            "transferred",
+            "Size of the snapshots uploaded to and downloaded from the bucket",
             Unit::Bytes,
             metrics.transferred_bytes.clone(),
         );
         registry.register_with_unit(
             "job_duration",
-            "How long jobs ran",
+            "Run time of jobs",
             Unit::Seconds,
             metrics.durations.clone(),
         );
         registry.register_with_unit(
-            "pause",
-            "Time guests were paused by create",
+            "guest_pause_duration",
+            "Time for which create paused guests",
             Unit::Seconds,
             metrics.pauses.clone(),
         );
         registry.register(
-            "jobs_live",
-            "Jobs that are not over",
+            "jobs",
+            "Jobs that have not completed, by state",
             metrics.active_jobs.clone(),
         );
         registry.register(
@@ -115,8 +119,8 @@ impl Metrics {
         }
     }
 
-    /// Counts every job of `engine` once, when it is over. Ends with the engine.
-    pub(crate) async fn count_finished_jobs(&self, engine: &Engine) {
+    /// Counts each job once, when it ends. Returns when the engine ends.
+    pub(crate) async fn count_completed_jobs(&self, engine: &Engine) {
         let mut views = engine.watch();
         let mut counted: HashSet<JobId> = HashSet::new();
         loop {
@@ -136,10 +140,10 @@ impl Metrics {
     fn record_job(&self, job: &JobView) {
         let operation = job.operation.verb();
         let result = match &job.state {
-            JobState::Failed(error) => problem::error_code(error.kind()),
-            _ => "done",
+            JobState::Failed(error) => error_code(error.kind()),
+            _ => "finished",
         };
-        self.finished_jobs
+        self.completed_jobs
             .get_or_create(&JobLabels { operation, result })
             .inc();
         if let (Some(started), Some(ended)) = (job.started_at, job.ended_at) {
@@ -148,7 +152,7 @@ impl Metrics {
                 .get_or_create(&OperationLabels { operation })
                 .observe(seconds);
         }
-        let moved = match &job.state {
+        let bytes = match &job.state {
             JobState::Finished(Outcome::Created {
                 size_bytes,
                 paused_ms,
@@ -169,24 +173,21 @@ impl Metrics {
         };
         self.transferred_bytes
             .get_or_create(&OperationLabels { operation })
-            .inc_by(moved);
+            .inc_by(bytes);
     }
 
     fn encode(&self, engine: &Engine, host: &HostName) -> Result<String, std::fmt::Error> {
         let view = engine.view();
-        for (state, is) in [
-            (
-                "queued",
-                (|state| *state == JobState::Queued) as fn(&JobState) -> bool,
-            ),
-            ("running", |state| {
-                matches!(state, JobState::Running | JobState::Cancelling)
-            }),
+        for (state, status) in [
+            ("queued", JobStatus::Queued),
+            ("running", JobStatus::Running),
+            ("cancelling", JobStatus::Cancelling),
         ] {
-            let count = view.jobs.iter().filter(|job| is(&job.state)).count();
+            let jobs = view.jobs.iter();
+            let count = jobs.filter(|job| JobStatus::from_state(&job.state) == status);
             self.active_jobs
                 .get_or_create(&StateLabels { state })
-                .set(count as i64);
+                .set(count.count() as i64);
         }
         let host = view.host(host).is_some_and(|host| host.link == Link::Up);
         self.host_up.set(host.into());
@@ -197,10 +198,10 @@ impl Metrics {
     }
 }
 
-/// Counters for Prometheus: jobs by operation and result, bytes moved, pauses, durations.
+/// Metrics for Prometheus: jobs, bytes transferred, run times, guest pauses.
 #[utoipa::path(
     get, path = "/metrics", tag = "service",
-    responses((status = 200, description = "Prometheus' text form", content_type = "text/plain", body = String), CommonErrors),
+    responses((status = 200, description = "Prometheus text format", content_type = "text/plain", body = String), CommonErrors),
 )]
 pub(crate) async fn get_metrics(State(app): State<App>) -> Response {
     match app.metrics.encode(&app.engine, &app.host) {

@@ -1,4 +1,4 @@
-//! The description of the API, made from its routes and types.
+//! The OpenAPI description, generated from routes and types.
 
 use std::sync::OnceLock;
 
@@ -16,9 +16,9 @@ use snapdeck_model::Outcome;
 #[openapi(
     info(
         title = "snapdeck",
-        description = "Windows VM sandboxes on one libvirt host, their snapshots, and an S3 bucket. Bodies are JSON, \
-                       whatever their content type says; unknown fields are ignored. Every call but GET /healthz \
-                       needs the token, where the server has one."
+        description = "Windows VM sandboxes on one libvirt host, their snapshots, and an S3 bucket. Bodies are JSON \
+                       whatever their content type; unknown fields are ignored. If the server has a token, all \
+                       calls but GET /healthz need it."
     ),
     security(("token" = [])),
     modifiers(&BearerAuth, &OutcomeSchemas),
@@ -37,7 +37,7 @@ impl Modify for BearerAuth {
     }
 }
 
-/// Gives each outcome a name of its own, for the one route that answers it.
+/// Adds a schema per outcome, which the route with that outcome refers to.
 struct OutcomeSchemas;
 
 impl Modify for OutcomeSchemas {
@@ -53,8 +53,8 @@ impl Modify for OutcomeSchemas {
                 _ => None,
             };
             if let Some(title) = title {
-                let place = Ref::from_schema_name(&title);
-                let schema = std::mem::replace(item, RefOr::Ref(place));
+                let reference = Ref::from_schema_name(&title);
+                let schema = std::mem::replace(item, RefOr::Ref(reference));
                 schemas.insert(title, schema);
             }
         }
@@ -63,12 +63,11 @@ impl Modify for OutcomeSchemas {
     }
 }
 
-/// What is said of all routes together.
 pub(crate) fn base_document() -> utoipa::openapi::OpenApi {
     ApiDoc::openapi()
 }
 
-/// This description.
+/// Show this description.
 #[utoipa::path(get, path = "/openapi.json", tag = "service", responses((status = 200, body = Object), CommonErrors))]
 pub(crate) async fn get_openapi() -> Response {
     static API: OnceLock<utoipa::openapi::OpenApi> = OnceLock::new();

@@ -1,4 +1,4 @@
-//! Errors over HTTP: the one place where kinds become statuses, and the one form all of them have.
+//! Errors over HTTP: the mapping of kinds to statuses, and the body of all errors.
 
 use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
@@ -7,9 +7,10 @@ use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::{IntoResponses, ToSchema};
 
+use snapdeck_engine::error_code;
 use snapdeck_model::{Error, Kind};
 
-/// What a failed call answers.
+/// Body of a failed call.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Error)]
@@ -17,23 +18,23 @@ pub(crate) struct ErrorBody {
     /// The HTTP status.
     #[schema(minimum = 400, maximum = 599)]
     status_code: u16,
-    /// What sort of failure it is, for programs: `badInput`, `unauthorized`, `forbidden`, `notFound`,
-    /// `methodNotAllowed`, `timeout`, `refused`, `cancelled`, `tooLarge`, `keyReused`, `failed`, `unreachable`,
+    /// Error code: `invalidInput`, `unauthorized`, `forbidden`, `notFound`,
+    /// `methodNotAllowed`, `timeout`, `conflict`, `cancelled`, `tooLarge`, `keyReused`, `failed`, `unreachable`,
     /// `damaged`, `shuttingDown`, `busy`, `noSpace`.
     code: String,
-    /// What failed, on what, and why.
+    /// Description with the cause.
     message: String,
-    /// What to do about it, if that is known.
+    /// Advice, if known.
     hint: Option<String>,
-    /// Path of the call.
+    /// Path of the request.
     path: String,
-    /// Method of the call.
+    /// Method of the request.
     method: String,
-    /// When.
+    /// Time.
     timestamp: Timestamp,
 }
 
-/// A failure on its way to the caller.
+/// An error response before its body is written.
 #[derive(Debug, Clone)]
 pub(crate) struct Problem {
     status: StatusCode,
@@ -43,12 +44,10 @@ pub(crate) struct Problem {
     header: Option<(HeaderName, &'static str)>,
 }
 
-/// A handler's answer.
 pub(crate) type ApiResult = Result<Response, Problem>;
 
-/// The status of a failure. What a host or the bucket holds and is broken (`Damaged`) is a bad answer of somebody
-/// behind us (RFC 9110, section 15.6.3), as one out of reach is; a job that somebody cancelled is a conflict of two
-/// callers.
+/// Returns the HTTP status of a kind. An unreachable host or bucket, and damaged data there, is a bad upstream response
+/// (RFC 9110, section 15.6.3). A cancelled job is a conflict: another caller cancelled it.
 pub(crate) fn status(kind: Kind) -> StatusCode {
     match kind {
         Kind::InvalidInput => StatusCode::BAD_REQUEST,
@@ -57,20 +56,6 @@ pub(crate) fn status(kind: Kind) -> StatusCode {
         Kind::Unreachable | Kind::Damaged => StatusCode::BAD_GATEWAY,
         Kind::NoSpace => StatusCode::INSUFFICIENT_STORAGE,
         Kind::Failed => StatusCode::INTERNAL_SERVER_ERROR,
-    }
-}
-
-/// The word of a failure in JSON.
-pub(crate) fn error_code(kind: Kind) -> &'static str {
-    match kind {
-        Kind::InvalidInput => "badInput",
-        Kind::NotFound => "notFound",
-        Kind::Conflict => "refused",
-        Kind::Cancelled => "cancelled",
-        Kind::Unreachable => "unreachable",
-        Kind::Damaged => "damaged",
-        Kind::NoSpace => "noSpace",
-        Kind::Failed => "failed",
     }
 }
 
@@ -95,73 +80,64 @@ impl Problem {
         self
     }
 
-    /// 400: what was sent cannot be meant.
     pub(crate) fn invalid_input(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "badInput", message)
+        Self::new(StatusCode::BAD_REQUEST, "invalidInput", message)
     }
 
-    /// 401 (RFC 6750, section 3).
+    /// RFC 6750, section 3.
     pub(crate) fn unauthorized(message: &str) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
             .hint("send the header Authorization: Bearer TOKEN")
             .header(header::WWW_AUTHENTICATE, "Bearer realm=\"snapdeck\"")
     }
 
-    /// 403: a page in a browser, where nobody has to show a token.
     pub(crate) fn origin_forbidden() -> Self {
         let message = "requests from web pages are refused when the server has no token";
         Self::new(StatusCode::FORBIDDEN, "forbidden", message)
     }
 
-    /// 404 for a path that leads nowhere.
     pub(crate) fn route_not_found() -> Self {
         Self::not_found("no route at this path").hint("GET /openapi.json lists all routes")
     }
 
-    /// 404.
     pub(crate) fn not_found(message: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "notFound", message)
     }
 
-    /// 405; the router adds `Allow`.
+    /// The router adds `Allow`.
     pub(crate) fn method_not_allowed() -> Self {
         let message = "method not allowed for this path";
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "methodNotAllowed", message)
     }
 
-    /// 408: a body that does not come.
     pub(crate) fn request_timeout() -> Self {
         let message = "timed out reading the request body";
         Self::new(StatusCode::REQUEST_TIMEOUT, "timeout", message)
             .header(header::CONNECTION, "close")
     }
 
-    /// 413.
     pub(crate) fn payload_too_large(limit: usize) -> Self {
         let message = format!("the request body is longer than {limit} bytes");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "tooLarge", message)
     }
 
-    /// 409: a key whose job nobody remembers.
+    /// The key's job was dismissed.
     pub(crate) fn key_expired() -> Self {
         let message = "this Idempotency-Key was used, and the result of its job is no longer known";
-        Self::new(StatusCode::CONFLICT, "refused", message)
+        Self::new(StatusCode::CONFLICT, "conflict", message)
             .hint("check the current state and use a new key")
     }
 
-    /// 409: a key used for something else before.
     pub(crate) fn key_reused() -> Self {
         let message = "this Idempotency-Key was used for a different request";
         Self::new(StatusCode::CONFLICT, "keyReused", message).hint("use a new key")
     }
 
-    /// 503 while we end; what runs is taken up again.
     pub(crate) fn shutting_down(message: &str) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "shuttingDown", message)
             .header(header::RETRY_AFTER, "10")
     }
 
-    /// 503: more jobs wait than is sane.
     pub(crate) fn busy(jobs: usize) -> Self {
         let message = format!("{jobs} jobs are already queued or running");
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message)
@@ -182,7 +158,7 @@ impl From<Error> for Problem {
     }
 }
 
-/// Without a body: that is put in by [`Told::fill`], which knows the call.
+/// [`RequestInfo::write_error_body`] adds the body.
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = self.status.into_response();
@@ -196,14 +172,13 @@ impl IntoResponse for Problem {
     }
 }
 
-/// What of a call is told in its error.
+/// The part of a request that its error shows.
 pub(crate) struct RequestInfo {
     path: String,
     method: String,
 }
 
 impl RequestInfo {
-    /// Of a request that is about to be served.
     pub(crate) fn from_request(request: &Request) -> Self {
         Self {
             path: request.uri().path().to_owned(),
@@ -211,7 +186,7 @@ impl RequestInfo {
         }
     }
 
-    /// Gives the answer of a failed call its body.
+    /// Adds the body to the response of a failed call.
     pub(crate) fn write_error_body(self, response: Response) -> Response {
         let Some(problem) = response.extensions().get::<Problem>().cloned() else {
             return response;
@@ -232,61 +207,60 @@ impl RequestInfo {
     }
 }
 
-/// What any call may answer.
+/// Errors of all calls.
 #[derive(IntoResponses)]
 #[allow(dead_code)]
 pub(crate) enum CommonErrors {
     /// The token is missing or wrong.
     #[response(status = 401, headers(("WWW-Authenticate" = String, description = "`Bearer`")))]
     Unauthorized(#[to_schema] ErrorBody),
-    /// Served without a token, and called by a page in a browser.
+    /// A web page called a server without a token.
     #[response(status = 403)]
     Forbidden(#[to_schema] ErrorBody),
-    /// It failed here.
+    /// Internal error.
     #[response(status = 500)]
     Failed(#[to_schema] ErrorBody),
 }
 
-/// What a question about the host or the bucket may answer beside [`Any`].
+/// Errors of calls that read from the host or the bucket, beside [`CommonErrors`].
 #[derive(IntoResponses)]
 #[allow(dead_code)]
 pub(crate) enum QueryErrors {
-    /// A name or parameter cannot be meant.
+    /// A name or parameter is invalid.
     #[response(status = 400)]
     InvalidInput(#[to_schema] ErrorBody),
-    /// There is no such thing.
+    /// Not found.
     #[response(status = 404)]
     NotFound(#[to_schema] ErrorBody),
-    /// The host or the bucket is out of reach.
+    /// The host or the bucket is unreachable.
     #[response(status = 502)]
     Unreachable(#[to_schema] ErrorBody),
 }
 
-/// What a call that works as a job may answer beside [`Any`].
+/// Errors of calls that run a job, beside [`CommonErrors`].
 #[derive(IntoResponses)]
 #[allow(dead_code)]
 pub(crate) enum JobErrors {
-    /// A field is missing, of a wrong type, or cannot be meant; it is named.
+    /// A field is missing or invalid; the message names it.
     #[response(status = 400)]
     InvalidInput(#[to_schema] ErrorBody),
-    /// There is no such sandbox, snapshot or object.
+    /// Unknown sandbox, snapshot or object.
     #[response(status = 404)]
     NotFound(#[to_schema] ErrorBody),
-    /// The body did not come in time.
+    /// The body did not arrive in time.
     #[response(status = 408)]
     RequestTimeout(#[to_schema] ErrorBody),
-    /// Wrong state, in use, or there already (`refused`); the Idempotency-Key was used for another request
-    /// (`keyReused`); or somebody cancelled the job (`cancelled`).
+    /// Wrong state, in use, or it exists (`conflict`); the Idempotency-Key was used for another request (`keyReused`); or
+    /// the job was cancelled (`cancelled`).
     #[response(status = 409)]
     Conflict(#[to_schema] ErrorBody),
     /// The body is too long.
     #[response(status = 413)]
     TooLarge(#[to_schema] ErrorBody),
-    /// The host or the bucket is out of reach (`unreachable`), or what it holds is broken (`damaged`).
+    /// The host or the bucket is unreachable (`unreachable`), or its data is damaged (`damaged`).
     #[response(status = 502)]
     BadGateway(#[to_schema] ErrorBody),
-    /// snapdeck is ending (`shuttingDown`: a job that was taken on goes on at the next start), or has too much to do
-    /// (`busy`).
+    /// snapdeck shuts down (`shuttingDown`; accepted jobs are resumed at its next start) or has too many jobs (`busy`).
     #[response(status = 503, headers(("Retry-After" = u32, description = "Seconds")))]
     ServiceUnavailable(#[to_schema] ErrorBody),
     /// A disk or the bucket is full.

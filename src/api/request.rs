@@ -1,4 +1,4 @@
-//! What a call asks beside its path: its JSON, its query, and how it wants to be answered.
+//! Extractors of request bodies, queries and headers.
 
 use std::time::Duration;
 
@@ -13,15 +13,11 @@ use utoipa::IntoParams;
 use super::problem::Problem;
 use snapdeck_model::SnapshotName;
 
-/// Longest body, in bytes; a request is a few names.
 pub(crate) const MAX_BODY_BYTES: usize = 64 * 1024;
-/// For a body to come.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest Idempotency-Key, in bytes.
 const MAX_KEY_BYTES: usize = 255;
 
-/// The JSON of a request's body, whatever its content type: the callers of old send none, which curl tells as a
-/// form's.
+/// A JSON body whatever its content type: existing callers send none, and curl adds that of a form.
 pub(crate) struct JsonBody<T>(pub T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
@@ -32,7 +28,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
     }
 }
 
-/// As [`ValueType`], where no body is one, too.
+/// A [`JsonBody`] that may be empty.
 pub(crate) struct OptionalJsonBody<T>(pub T);
 
 impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalJsonBody<T> {
@@ -52,27 +48,33 @@ async fn read_body<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes,
         Ok(Ok(text)) => Ok(text),
         Ok(Err(error)) => Err(match error.status() {
             StatusCode::PAYLOAD_TOO_LARGE => Problem::payload_too_large(MAX_BODY_BYTES),
-            _ => Problem::invalid_input(format!("the body broke off: {}", error.body_text())),
+            _ => Problem::invalid_input(format!(
+                "cannot read the request body: {}",
+                error.body_text()
+            )),
         }),
         Err(_) => Err(Problem::request_timeout()),
     }
 }
 
-/// Reads JSON; what is wrong is told with the field's name.
+/// Parses JSON; the error names the field.
 fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, Problem> {
     let mut json = serde_json::Deserializer::from_slice(text);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let field = error.path().to_string();
-        let what = error.into_inner();
-        let place = format!(" at line {} column {}", what.line(), what.column());
-        let what = what.to_string();
+        let cause = error.into_inner();
+        let position = format!(" at line {} column {}", cause.line(), cause.column());
+        let cause = cause.to_string();
         Problem::invalid_input(match field.as_str() {
             _ if text.trim_ascii().is_empty() => {
                 "the body is empty; a JSON object is required".into()
             }
-            "." => format!("invalid body: {what}"),
-            // The field says where it is.
-            field => format!("{field}: {}", what.strip_suffix(&place).unwrap_or(&what)),
+            "." => format!("invalid body: {cause}"),
+            // The field name replaces the position.
+            field => format!(
+                "{field}: {}",
+                cause.strip_suffix(&position).unwrap_or(&cause)
+            ),
         })
     })?;
     json.end()
@@ -88,9 +90,9 @@ impl<S: Sync> FromRequestParts<S> for SnapshotQuery {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         let query = parts.uri.query().unwrap_or_default();
-        let mut named =
+        let mut names =
             form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == "snapshot");
-        match (named.next(), named.next()) {
+        match (names.next(), names.next()) {
             (Some((_, name)), None) => Ok(Self(name.parse()?)),
             (None, _) => Err(Problem::invalid_input(
                 "the parameter snapshot is missing, as in ?snapshot=NAME",
@@ -102,16 +104,16 @@ impl<S: Sync> FromRequestParts<S> for SnapshotQuery {
     }
 }
 
-/// How a call that works as a job wants to be answered.
+/// Options of calls that run a job.
 #[derive(Debug, Default, PartialEq, Eq, IntoParams)]
 #[into_params(parameter_in = Header)]
 pub(crate) struct RequestOptions {
-    /// `respond-async`: answer at once, or after `wait=SECONDS`, with 202 and the job (RFC 7240). Without it a call
-    /// waits for its job.
+    /// `respond-async`: answer at once, or after `wait=SECONDS`, with 202 and the job (RFC 7240). Without it the call
+    /// waits for the job.
     #[param(rename = "Prefer", value_type = Option<String>)]
     pub wait: Option<Duration>,
-    /// Of two requests with one key the second is answered from the first one's job. A key is remembered for a day, of
-    /// the last 1000, until snapdeck ends.
+    /// A second request with the same key gets the result of the first one's job. The last 1000 keys are kept for a day,
+    /// until snapdeck ends.
     #[param(
         rename = "Idempotency-Key",
         min_length = 1,
@@ -140,10 +142,10 @@ impl RequestOptions {
             .collect();
         let is_async = preferences
             .iter()
-            .any(|word| word.eq_ignore_ascii_case("respond-async"));
-        // A preference that is not understood is none (RFC 7240, section 2).
-        let seconds = preferences.iter().find_map(|word| {
-            let (name, value) = word.split_once('=')?;
+            .any(|preference| preference.eq_ignore_ascii_case("respond-async"));
+        // Unknown preferences are ignored (RFC 7240, section 2).
+        let seconds = preferences.iter().find_map(|preference| {
+            let (name, value) = preference.split_once('=')?;
             let value = value.trim().trim_matches('"');
             name.trim()
                 .eq_ignore_ascii_case("wait")
@@ -175,7 +177,7 @@ mod tests {
     use super::*;
     use axum::http::HeaderValue;
 
-    fn wishes(headers: &[(&'static str, &'static str)]) -> RequestOptions {
+    fn options(headers: &[(&'static str, &'static str)]) -> RequestOptions {
         let pairs = headers.iter().map(|(name, value)| {
             let name = axum::http::HeaderName::from_static(name);
             (name, HeaderValue::from_static(value))
@@ -184,11 +186,11 @@ mod tests {
     }
 
     #[test]
-    fn preferences_are_read_as_the_rfc_has_them() {
-        assert_eq!(wishes(&[]).wait, None);
-        assert_eq!(wishes(&[("prefer", "wait=5")]).wait, None);
+    fn preferences_are_parsed_as_in_rfc_7240() {
+        assert_eq!(options(&[]).wait, None);
+        assert_eq!(options(&[("prefer", "wait=5")]).wait, None);
         assert_eq!(
-            wishes(&[("prefer", "Respond-Async")]).wait,
+            options(&[("prefer", "Respond-Async")]).wait,
             Some(Duration::ZERO)
         );
         for value in [
@@ -196,7 +198,7 @@ mod tests {
             "foo=bar,WAIT = \"5\" , respond-async",
         ] {
             assert_eq!(
-                wishes(&[("prefer", value)]).wait,
+                options(&[("prefer", value)]).wait,
                 Some(Duration::from_secs(5)),
                 "{value}"
             );

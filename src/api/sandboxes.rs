@@ -14,44 +14,43 @@ use super::request::{JsonBody, OptionalJsonBody, RequestOptions};
 use super::{App, json_response};
 use snapdeck_model::{Operation, Sandbox, SandboxId, SandboxSpec, SandboxVerb, SnapshotName};
 
-/// Bounds of what a sandbox may be given: beyond them is a slip, not a wish.
+/// Sanity limits.
 const MAX_CPUS: u32 = 512;
 const MAX_MEMORY_MIB: u32 = 16 << 20;
 const MAX_STORAGE_GIB: u32 = 64 << 10;
-/// Longest wait for a guest to stop, in seconds.
 const MAX_STOP_TIMEOUT_SECS: u32 = 24 * 3600;
 
-/// What to make (spec, "Using Custom Snapshots").
+/// The sandbox to create (spec, "Using Custom Snapshots").
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct CreateSandboxRequest {
-    /// Its id.
+    /// Id of the sandbox.
     id: SandboxId,
-    /// The snapshot it stands on, which must be on the host.
+    /// The snapshot it is based on, which must be on the host.
     snapshot: SnapshotName,
-    /// Virtual CPUs; absent: as the settings have it.
+    /// Virtual CPUs; default: `cpus` of the settings.
     #[serde(default, deserialize_with = "deserialize_whole_number")]
     #[schema(minimum = 1, maximum = 512)]
     cpu_quota: Option<u32>,
-    /// Memory, in MiB; absent: as the settings have it.
+    /// Memory in MiB; default: `memory_mib` of the settings.
     #[serde(default, deserialize_with = "deserialize_whole_number")]
     #[schema(minimum = 1, maximum = 16777216)]
     memory_quota: Option<u32>,
-    /// Size of its disk, in GiB; absent: as large as the snapshot's.
+    /// Disk size in GiB; default: that of the snapshot.
     #[serde(default, deserialize_with = "deserialize_whole_number")]
     #[schema(minimum = 1, maximum = 65536)]
     storage_quota: Option<u32>,
-    /// Start it, too; where that fails there is no sandbox.
+    /// Start it; if that fails, the sandbox is removed.
     #[serde(default = "default_true")]
     start: bool,
 }
 
-/// A number without a fraction, however it is written: 2.0 is 2 (JSON Schema, "integer").
+/// Accepts 2.0 as 2 (JSON Schema, "integer").
 fn deserialize_whole_number<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
     let Some(number) = Option::<f64>::deserialize(from)? else {
         return Ok(None);
     };
-    // Every u32 is a double, exactly.
+    // Each u32 has an exact f64.
     match number.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&number) {
         true => Ok(Some(number as u32)),
         false => Err(D::Error::custom(format!(
@@ -65,15 +64,15 @@ fn default_true() -> bool {
     true
 }
 
-/// How to stop it.
+/// Options of a stop.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct StopSandboxRequest {
-    /// How long its guest may take, in seconds; absent: as the settings have it.
+    /// Seconds to wait for the guest; default: `stop_timeout_secs` of the settings.
     #[serde(default, deserialize_with = "deserialize_whole_number")]
     #[schema(minimum = 0, maximum = 86400)]
     timeout: Option<u32>,
-    /// Cut its power when it has not obeyed by then.
+    /// Force it off after that time.
     #[serde(default)]
     force: bool,
 }
@@ -98,28 +97,28 @@ impl CreateSandboxRequest {
 fn check_range(
     field: &str,
     value: Option<u32>,
-    least: u32,
-    most: u32,
+    min: u32,
+    max: u32,
 ) -> Result<Option<u32>, Problem> {
     match value {
-        Some(value) if !(least..=most).contains(&value) => Err(Problem::invalid_input(format!(
-            "{field}: {value} is not between {least} and {most}"
+        Some(value) if !(min..=max).contains(&value) => Err(Problem::invalid_input(format!(
+            "{field}: {value} is not between {min} and {max}"
         ))),
         value => Ok(value),
     }
 }
 
-/// All sandboxes of the host.
+/// List the sandboxes of the host.
 #[utoipa::path(get, path = "/sandboxes", tag = "sandboxes", responses((status = 200, body = Vec<Sandbox>), CommonErrors, QueryErrors))]
 pub(crate) async fn list_sandboxes(State(app): State<App>) -> ApiResult {
     let sandboxes = app.engine.sandboxes(&app.host).await?;
     Ok(json_response(StatusCode::OK, &sandboxes))
 }
 
-/// One sandbox.
+/// Show a sandbox.
 #[utoipa::path(
     get, path = "/sandboxes/{id}", tag = "sandboxes",
-    params(("id" = SandboxId, Path, description = "Its id")),
+    params(("id" = SandboxId, Path, description = "Sandbox id")),
     responses(
         (status = 200, body = Sandbox),
         (status = 409, description = "A domain of that name is not a sandbox", body = super::problem::ErrorBody),
@@ -131,72 +130,65 @@ pub(crate) async fn get_sandbox(State(app): State<App>, Path(id): Path<String>) 
     Ok(json_response(StatusCode::OK, &sandbox))
 }
 
-/// Make a sandbox on a snapshot, and start it.
+/// Create a sandbox from a snapshot, and start it.
 #[utoipa::path(
     post, path = "/sandboxes", tag = "sandboxes", request_body = CreateSandboxRequest, params(RequestOptions),
     responses(
         (status = 201, description = "Created", body = ref("#/components/schemas/SandboxCreated"),
-         headers(("Location" = String, description = "Its path"))),
+         headers(("Location" = String, description = "Path of the sandbox"))),
         (status = 202, description = "Accepted: the job runs in the background", body = Job),
         CommonErrors, JobErrors,
     ),
 )]
 pub(crate) async fn create_sandbox(
     State(app): State<App>,
-    wishes: RequestOptions,
-    JsonBody(form): JsonBody<CreateSandboxRequest>,
+    options: RequestOptions,
+    JsonBody(request): JsonBody<CreateSandboxRequest>,
 ) -> ApiResult {
-    let (id, form) = form.into_spec()?;
+    let (id, spec) = request.into_spec()?;
     let host = app.host.clone();
-    app.run_operation(
-        wishes,
-        Operation::CreateSandbox {
-            host,
-            id,
-            spec: form,
-        },
-    )
-    .await
+    app.run_operation(options, Operation::CreateSandbox { host, id, spec })
+        .await
 }
 
 #[utoipa::path(
     post, path = "/sandboxes/{id}/stop", tag = "sandboxes", summary = SandboxVerb::STOP.effect(), request_body = Option<StopSandboxRequest>,
-    params(("id" = SandboxId, Path, description = "Its id"), RequestOptions),
+    params(("id" = SandboxId, Path, description = "Sandbox id"), RequestOptions),
     responses((status = 200, body = ref("#/components/schemas/SandboxChanged")), (status = 202, description = "Accepted: the job runs in the background", body = Job), CommonErrors, JobErrors),
 )]
 pub(crate) async fn stop_sandbox(
     State(app): State<App>,
     Path(id): Path<String>,
-    wishes: RequestOptions,
-    OptionalJsonBody(form): OptionalJsonBody<StopSandboxRequest>,
+    options: RequestOptions,
+    OptionalJsonBody(request): OptionalJsonBody<StopSandboxRequest>,
 ) -> ApiResult {
-    let timeout = check_range("timeout", form.timeout, 0, MAX_STOP_TIMEOUT_SECS)?
+    let timeout = check_range("timeout", request.timeout, 0, MAX_STOP_TIMEOUT_SECS)?
         .map(|secs| Duration::from_secs(secs.into()));
-    let force = form.force;
-    run_verb(app, id, wishes, SandboxVerb::Stop { timeout, force }).await
+    let force = request.force;
+    run_verb(app, id, options, SandboxVerb::Stop { timeout, force }).await
 }
 
-async fn run_verb(app: App, id: String, wishes: RequestOptions, verb: SandboxVerb) -> ApiResult {
+async fn run_verb(app: App, id: String, options: RequestOptions, verb: SandboxVerb) -> ApiResult {
     let id = id.parse()?;
     let host = app.host.clone();
-    app.run_operation(wishes, Operation::Sandbox { host, id, verb })
+    app.run_operation(options, Operation::Sandbox { host, id, verb })
         .await
 }
 
-/// A handler of a verb without parameters.
+/// Defines the handler of a verb without parameters.
 macro_rules! verb {
     ($name:ident, $method:ident, $path:literal, $verb:expr) => {
         #[utoipa::path(
             $method, path = $path, tag = "sandboxes", summary = $verb.effect(),
-            params(("id" = SandboxId, Path, description = "Its id"), RequestOptions),
+            params(("id" = SandboxId, Path, description = "Sandbox id"), RequestOptions),
             responses(
                 (status = 200, body = ref("#/components/schemas/SandboxChanged")),
                 (status = 202, description = "Accepted: the job runs in the background", body = Job),
                 CommonErrors, JobErrors,
             ),
         )]
-        pub(super) async fn $name(State(app): State<App>, Path(id): Path<String>, wishes: RequestOptions) -> ApiResult {
-            run_verb(app, id, wishes, $verb).await
+        pub(super) async fn $name(State(app): State<App>, Path(id): Path<String>, options: RequestOptions) -> ApiResult {
+            run_verb(app, id, options, $verb).await
         }
     };
 }

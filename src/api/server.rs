@@ -1,4 +1,4 @@
-//! The server: connections let in, a few hundred at once, none of them for ever, and its end.
+//! The server: accepts a limited number of connections, each with timeouts, and shuts down gracefully.
 
 use std::io;
 use std::net::SocketAddr;
@@ -23,26 +23,24 @@ use super::{App, AppState, Options, router};
 use snapdeck_engine::Engine;
 use snapdeck_model::{Error, HostName, Kind, Result};
 
-/// Connections at once; more wait at the door.
+/// Further connections wait in the backlog of the socket.
 const MAX_CONNECTIONS: usize = 512;
-/// For a TLS handshake, and for the headers of a request, an idle connection included.
+/// Of TLS handshakes and request headers; also ends idle connections.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
-/// A peer that takes nothing for so long is gone (tcp(7), `TCP_USER_TIMEOUT`).
+/// Closes a connection whose peer acknowledges nothing (tcp(7)).
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
-/// A peer that says nothing is asked by TCP itself after so long whether it is there: a caller may wait for its job
-/// for hours.
+/// Detects lost peers: callers may wait for a job for hours.
 const TCP_KEEPALIVE_TIME: Duration = Duration::from_secs(60);
-/// After an accept that failed, for want of file descriptors for instance.
+/// Delay after a failed accept, such as one without file descriptors.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(200);
-/// All of the end takes 10 s: jobs clean up, then the last answers go out.
+/// A shutdown takes at most 10 s: jobs clean up, then the last responses are sent.
 const JOBS_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(7);
 const RESPONSES_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Serves `engine`'s `host` until `stop` is over: no more jobs are taken on then, and those that run are
-/// left to the journal.
+/// Serves a host until `stop` completes. Then no more jobs are accepted, and unfinished ones stay in the journal.
 ///
 /// # Errors
-/// `InvalidInput` where it cannot listen so.
+/// `InvalidInput` where it cannot listen.
 pub async fn serve(
     engine: Engine,
     host: HostName,
@@ -76,15 +74,16 @@ pub async fn serve(
             Err(error) => tracing::warn!("{title}: cannot resume from the last run: {error}"),
         }
     }
-    let counting = app.clone();
-    let counting =
-        tokio::spawn(async move { counting.metrics.count_finished_jobs(&counting.engine).await });
-    let door = ConnectionHandler {
+    let counter = {
+        let app = app.clone();
+        tokio::spawn(async move { app.metrics.count_completed_jobs(&app.engine).await })
+    };
+    let handler = ConnectionHandler {
         router: router(app.clone()),
         tls,
     };
     let graceful = GracefulShutdown::new();
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let scheme = if options.tls.is_some() {
         "https"
     } else {
@@ -94,24 +93,23 @@ pub async fn serve(
     if options.tls.is_none() && !address.ip().is_loopback() {
         tracing::warn!("the token is sent unencrypted: enable TLS with --tls-cert and --tls-key");
     }
-    let ended = async {
+    let shutdown = async {
         stop.await;
         tracing::info!("shutting down: running jobs are resumed at the next start");
         app.shutdown.cancel();
         app.engine.suspend(JOBS_SHUTDOWN_TIMEOUT).await;
     };
     tokio::select! {
-        () = ended => {}
-        () = door.accept_connections(&listener, &places, &graceful) => {}
+        () = shutdown => {}
+        () = handler.accept_connections(&listener, &connections, &graceful) => {}
     }
     drop(listener);
-    // Those that follow nothing end at once; what is left is cut off.
+    // Idle connections end at once; after the timeout the others are closed.
     let _ = timeout(RESPONSES_SHUTDOWN_TIMEOUT, graceful.shutdown()).await;
-    counting.abort();
+    counter.abort();
     Ok(())
 }
 
-/// What every connection is led to.
 #[derive(Clone)]
 struct ConnectionHandler {
     router: Router,
@@ -119,23 +117,21 @@ struct ConnectionHandler {
 }
 
 impl ConnectionHandler {
-    /// Lets connections in, for ever.
     async fn accept_connections(
         &self,
         listener: &TcpListener,
-        places: &Arc<Semaphore>,
+        connections: &Arc<Semaphore>,
         graceful: &GracefulShutdown,
     ) {
         loop {
-            let Ok(place) = places.clone().acquire_owned().await else {
+            let Ok(permit) = connections.clone().acquire_owned().await else {
                 return;
             };
             match listener.accept().await {
                 Ok((stream, peer)) => {
-                    let work =
-                        self.clone()
-                            .handle_connection(stream, peer, graceful.watcher(), place);
-                    tokio::spawn(work);
+                    let watcher = graceful.watcher();
+                    let handler = self.clone();
+                    tokio::spawn(handler.handle_connection(stream, peer, watcher, permit));
                 }
                 Err(error) => {
                     tracing::warn!("cannot accept a connection: {error}");
@@ -150,7 +146,7 @@ impl ConnectionHandler {
         stream: TcpStream,
         peer: SocketAddr,
         watcher: Watcher,
-        _place: OwnedSemaphorePermit,
+        _permit: OwnedSemaphorePermit,
     ) {
         if let Err(error) = set_socket_options(&stream) {
             tracing::debug!("{peer}: {error}");
@@ -161,7 +157,7 @@ impl ConnectionHandler {
         match timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
             Ok(Ok(stream)) => self.serve_http(stream, peer, watcher).await,
             Ok(Err(error)) => tracing::debug!("{peer}: {error}"),
-            Err(_) => tracing::debug!("{peer}: TLS handshake failed"),
+            Err(_) => tracing::debug!("{peer}: TLS handshake timed out"),
         }
     }
 

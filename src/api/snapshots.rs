@@ -11,7 +11,7 @@ use super::request::{JsonBody, RequestOptions, SnapshotQuery};
 use super::{App, json_response};
 use snapdeck_model::{HostName, Object, Operation, Result, SandboxId, Snapshot, SnapshotName};
 
-/// What to create (spec, "Create Snapshot", request).
+/// The snapshot to create (spec, "Create Snapshot", request).
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct CreateSnapshotRequest {
@@ -25,12 +25,12 @@ pub(crate) struct CreateSnapshotRequest {
     /// Replace an object of that name.
     #[serde(default)]
     overwrite: bool,
-    /// Write the image anew, without what was deleted in the base.
+    /// Rewrite the whole image without deleted data.
     #[serde(default)]
     compact: bool,
 }
 
-/// What to push (spec, "Push Snapshot", request).
+/// The snapshot to push (spec, "Push Snapshot", request).
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PushSnapshotRequest {
@@ -41,80 +41,80 @@ pub(crate) struct PushSnapshotRequest {
     /// Replace an object of that name.
     #[serde(default)]
     overwrite: bool,
-    /// Write the image anew, without what was deleted in the base.
+    /// Rewrite the whole image without deleted data.
     #[serde(default)]
     compact: bool,
 }
 
-/// What to pull (spec, "Pull Snapshot", request).
+/// The snapshot to pull (spec, "Pull Snapshot", request).
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PullSnapshotRequest {
     /// The snapshot.
     snapshot: SnapshotName,
-    /// Fetch it again even where a valid copy is there.
+    /// Download it again even if the host has a valid copy.
     #[serde(default)]
     overwrite: bool,
 }
 
-/// What to remove from the host.
+/// The snapshot to remove.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct RemoveSnapshotRequest {
     /// The snapshot.
     snapshot: SnapshotName,
-    /// Remove it from the bucket, too.
+    /// Also remove it from the bucket.
     #[serde(default)]
     bucket: bool,
 }
 
-/// Where a snapshot is.
+/// Locations of a snapshot.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct SnapshotPresence {
-    /// Its name.
+    /// Name of the snapshot.
     name: SnapshotName,
-    /// The host that was asked.
+    /// The host of this API.
     host: HostName,
-    /// Is it on the host?
+    /// Whether the host has it.
     exists: bool,
-    /// The same.
+    /// Same as `exists`.
     local: bool,
-    /// Is it in the bucket? null where that is not known.
+    /// Whether the bucket has it; null if unknown.
     bucket: Option<bool>,
 }
 
-/// What is known of a snapshot.
+/// Details of a snapshot.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct SnapshotInfo {
-    /// Its name.
+    /// Name of the snapshot.
     name: SnapshotName,
-    /// The host that was asked.
+    /// The host of this API.
     host: HostName,
-    /// What is on the host; null where there is none.
+    /// The snapshot on the host; null if it has none.
     snapshot: Option<Snapshot>,
-    /// What is in the bucket; null where there is none, or that is not known.
+    /// The object in the bucket; null if there is none or the bucket does not answer.
     object: Option<Object>,
 }
 
-/// Create a snapshot from a sandbox in any state. A running guest is paused for a moment, unless `live`.
+/// Create a snapshot of a sandbox in any state. Pauses a running guest briefly, unless `live`.
 #[utoipa::path(
     post, path = "/snapshots/create", tag = "snapshots", request_body = CreateSnapshotRequest, params(RequestOptions),
     responses((status = 200, body = ref("#/components/schemas/SnapshotCreated")), (status = 202, description = "Accepted: the job runs in the background", body = Job), CommonErrors, JobErrors),
 )]
 pub(crate) async fn create_snapshot(
     State(app): State<App>,
-    wishes: RequestOptions,
-    JsonBody(form): JsonBody<CreateSnapshotRequest>,
+    options: RequestOptions,
+    JsonBody(request): JsonBody<CreateSnapshotRequest>,
 ) -> ApiResult {
     let operation = Operation::Create {
         host: app.host.clone(),
-        sandbox: form.sandbox_id,
-        name: form.name,
-        live: form.live,
-        overwrite: form.overwrite,
-        compact: form.compact,
+        sandbox: request.sandbox_id,
+        name: request.name,
+        live: request.live,
+        overwrite: request.overwrite,
+        compact: request.compact,
     };
-    app.run_operation(wishes, operation).await
+    app.run_operation(options, operation).await
 }
 
 /// Upload the disk of a stopped or paused sandbox as a snapshot.
@@ -124,57 +124,57 @@ pub(crate) async fn create_snapshot(
 )]
 pub(crate) async fn push_snapshot(
     State(app): State<App>,
-    wishes: RequestOptions,
-    JsonBody(form): JsonBody<PushSnapshotRequest>,
+    options: RequestOptions,
+    JsonBody(request): JsonBody<PushSnapshotRequest>,
 ) -> ApiResult {
     let operation = Operation::Push {
         host: app.host.clone(),
-        sandbox: form.sandbox_id,
-        name: form.snapshot_name,
-        overwrite: form.overwrite,
-        compact: form.compact,
+        sandbox: request.sandbox_id,
+        name: request.snapshot_name,
+        overwrite: request.overwrite,
+        compact: request.compact,
     };
-    app.run_operation(wishes, operation).await
+    app.run_operation(options, operation).await
 }
 
-/// Download a snapshot from the bucket to the host. A valid copy that is there is left as it is.
+/// Download a snapshot from the bucket to the host. An existing valid copy is kept.
 #[utoipa::path(
     post, path = "/snapshots/pull", tag = "snapshots", request_body = PullSnapshotRequest, params(RequestOptions),
     responses((status = 200, body = ref("#/components/schemas/SnapshotPulled")), (status = 202, description = "Accepted: the job runs in the background", body = Job), CommonErrors, JobErrors),
 )]
 pub(crate) async fn pull_snapshot(
     State(app): State<App>,
-    wishes: RequestOptions,
-    JsonBody(form): JsonBody<PullSnapshotRequest>,
+    options: RequestOptions,
+    JsonBody(request): JsonBody<PullSnapshotRequest>,
 ) -> ApiResult {
     let operation = Operation::Pull {
         host: app.host.clone(),
-        name: form.snapshot,
-        overwrite: form.overwrite,
+        name: request.snapshot,
+        overwrite: request.overwrite,
     };
-    app.run_operation(wishes, operation).await
+    app.run_operation(options, operation).await
 }
 
-/// Remove a snapshot from the host. One that sandboxes stand on is not removed.
+/// Remove a snapshot from the host. One that is in use is not removed.
 #[utoipa::path(
     post, path = "/snapshots/remove", tag = "snapshots", request_body = RemoveSnapshotRequest, params(RequestOptions),
     responses((status = 200, body = ref("#/components/schemas/SnapshotRemoved")), (status = 202, description = "Accepted: the job runs in the background", body = Job), CommonErrors, JobErrors),
 )]
 pub(crate) async fn remove_snapshot(
     State(app): State<App>,
-    wishes: RequestOptions,
-    JsonBody(form): JsonBody<RemoveSnapshotRequest>,
+    options: RequestOptions,
+    JsonBody(request): JsonBody<RemoveSnapshotRequest>,
 ) -> ApiResult {
     let operation = Operation::Remove {
         host: Some(app.host.clone()),
-        name: form.snapshot,
-        from_bucket: form.bucket,
+        name: request.snapshot,
+        from_bucket: request.bucket,
         expected_identity: None,
     };
-    app.run_operation(wishes, operation).await
+    app.run_operation(options, operation).await
 }
 
-/// Is a snapshot on the host? The bucket is told beside it.
+/// Check whether the host, and the bucket, has a snapshot.
 #[utoipa::path(
     get, path = "/snapshots/exists", tag = "snapshots",
     params(("snapshot" = SnapshotName, Query, description = "The snapshot")),
@@ -184,19 +184,19 @@ pub(crate) async fn snapshot_exists(
     State(app): State<App>,
     SnapshotQuery(name): SnapshotQuery,
 ) -> ApiResult {
-    let (here, object) = app.look_up_snapshot(&name).await;
-    let here = here?.is_some();
+    let (snapshot, object) = app.look_up_snapshot(&name).await;
+    let exists = snapshot?.is_some();
     let body = SnapshotPresence {
         name,
         host: app.host.clone(),
-        exists: here,
-        local: here,
+        exists,
+        local: exists,
         bucket: object.ok().flatten().map(|object| object.is_some()),
     };
     Ok(json_response(StatusCode::OK, &body))
 }
 
-/// What is known of a snapshot, on the host and in the bucket.
+/// Show details of a snapshot on the host and in the bucket.
 #[utoipa::path(
     get, path = "/snapshots/info", tag = "snapshots",
     params(("snapshot" = SnapshotName, Query, description = "The snapshot")),
@@ -210,14 +210,14 @@ pub(crate) async fn get_snapshot_info(
     let snapshot = snapshot?;
     let object = match object {
         Ok(object) => object.flatten(),
-        // What the host has is worth telling also while the bucket is away.
+        // The host's details are useful without the bucket's.
         Err(_) if snapshot.is_some() => None,
         Err(error) => return Err(error.into()),
     };
     if snapshot.is_none() && object.is_none() {
         let host = &app.host;
-        let what = format!("snapshot {name} not found on host {host} or in the bucket");
-        return Err(Problem::not_found(what));
+        let message = format!("snapshot {name} not found on host {host} or in the bucket");
+        return Err(Problem::not_found(message));
     }
     let host = app.host.clone();
     let body = SnapshotInfo {
@@ -230,7 +230,7 @@ pub(crate) async fn get_snapshot_info(
 }
 
 impl App {
-    /// What the host and the bucket have of a snapshot; the bucket's is `None` where none is configured.
+    /// Looks a snapshot up on the host and in the bucket; the latter is `None` without a bucket.
     async fn look_up_snapshot(
         &self,
         name: &SnapshotName,

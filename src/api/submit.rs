@@ -1,4 +1,4 @@
-//! Operations as jobs: taken on, waited for or not, and answered.
+//! Submits operations as jobs and answers with their results.
 
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -12,23 +12,22 @@ use super::{App, jobs, json_response};
 use snapdeck_engine::JobId;
 use snapdeck_model::{Kind, Operation, Outcome};
 
-/// Jobs that are not over, at most.
 const MAX_ACTIVE_JOBS: usize = 256;
 
 impl App {
-    /// Does `operation` as a job, and answers as the caller wishes. The job goes on when the caller goes away.
+    /// Does `operation` as a job, and answers as the caller options. The job goes on when the caller goes away.
     pub(crate) async fn run_operation(
         &self,
-        wishes: RequestOptions,
+        options: RequestOptions,
         operation: Operation,
     ) -> ApiResult {
-        let id = self.submit_job(wishes.key, operation)?;
-        let over = match wishes.wait {
+        let id = self.submit_job(options.key, operation)?;
+        let result = match options.wait {
             None => Some(self.engine.wait(id).await),
             Some(Duration::ZERO) => None,
             Some(wait) => tokio::time::timeout(wait, self.engine.wait(id)).await.ok(),
         };
-        match over {
+        match result {
             Some(Ok(outcome)) => Ok(self.outcome_response(&outcome)),
             Some(Err(error))
                 if error.kind() == Kind::NotFound && self.engine.view().job(id).is_none() =>
@@ -46,7 +45,7 @@ impl App {
     }
 
     fn submit_job(&self, key: Option<String>, operation: Operation) -> Result<JobId, Problem> {
-        // Held over the submission: of two requests with one key only one is taken on.
+        // Locked during the submission, so that of two requests with one key only one is submitted.
         let mut keys = self
             .idempotency_keys
             .lock()
@@ -62,13 +61,13 @@ impl App {
             ));
         }
         let view = self.engine.view();
-        let live = view
+        let active = view
             .jobs
             .iter()
             .filter(|job| !job.state.is_finished())
             .count();
-        if live >= MAX_ACTIVE_JOBS {
-            return Err(Problem::busy(live));
+        if active >= MAX_ACTIVE_JOBS {
+            return Err(Problem::busy(active));
         }
         let id = self.engine.submit(operation.clone())?;
         if let Some(key) = key {
@@ -98,7 +97,7 @@ impl App {
 }
 
 fn set_location(response: &mut Response, path: &str) {
-    // Ids and numbers fit in a header.
+    // Ids and numbers are valid in a header.
     if let Ok(path) = HeaderValue::from_str(path) {
         response.headers_mut().insert(header::LOCATION, path);
     }

@@ -11,43 +11,43 @@ use tokio_rustls::rustls::{self, ServerConfig};
 
 use snapdeck_model::{Error, Kind, Result};
 
-/// The files, PEM each.
+/// Certificate and key files in PEM format.
 #[derive(Debug, Clone)]
 pub struct TlsFiles {
-    /// The certificate, then those that vouch for it.
+    /// The certificate chain, leaf first.
     pub cert: PathBuf,
-    /// Its private key.
+    /// The private key.
     pub key: PathBuf,
 }
 
 impl TlsFiles {
-    /// Reads both.
+    /// Reads the files.
     ///
     /// # Errors
-    /// `InvalidInput` where a file cannot be read, or they do not belong together.
+    /// `InvalidInput` where a file cannot be read, or the key does not match the certificate.
     pub fn read(&self) -> Result<TlsAcceptor> {
-        let unread = |what: &str, path: &PathBuf, error: pem::Error| {
-            let what = format!("cannot read the {what} from {}", path.display());
-            Error::new(Kind::InvalidInput, what).with_cause(error)
+        let cannot_read = |object: &str, path: &PathBuf, error: pem::Error| {
+            let message = format!("cannot read the {object} from {}", path.display());
+            Error::new(Kind::InvalidInput, message).with_cause(error)
         };
         let chain = CertificateDer::pem_file_iter(&self.cert)
             .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-            .map_err(|error| unread("TLS certificate", &self.cert, error))?;
+            .map_err(|error| cannot_read("TLS certificate", &self.cert, error))?;
         let key = PrivateKeyDer::from_pem_file(&self.key)
-            .map_err(|error| unread("TLS key", &self.key, error))?;
-        let unfit = |error: rustls::Error| {
+            .map_err(|error| cannot_read("TLS key", &self.key, error))?;
+        let cannot_use = |error: rustls::Error| {
             let (cert, key) = (self.cert.display(), self.key.display());
-            let what = format!("cannot use {cert} and {key} for TLS");
-            Error::new(Kind::InvalidInput, what).with_cause(error)
+            let message = format!("cannot use {cert} and {key} for TLS");
+            Error::new(Kind::InvalidInput, message).with_cause(error)
         };
-        // The provider that the bucket's client uses, too: two would be a choice that somebody has to make.
+        // The same provider as in the S3 client; with two, rustls has no default.
         let mut config =
             ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
                 .with_safe_default_protocol_versions()
-                .map_err(unfit)?
+                .map_err(cannot_use)?
                 .with_no_client_auth()
                 .with_single_cert(chain, key)
-                .map_err(unfit)?;
+                .map_err(cannot_use)?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(TlsAcceptor::from(Arc::new(config)))
     }

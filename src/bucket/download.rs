@@ -14,7 +14,7 @@ use super::s3::{ObjectBody, Reason, Store, StoreError};
 use super::transfer::{MIN_PART_BYTES, Part, Transfer};
 use snapdeck_model::{BlockSet, BufferPool, Error, Kind, Object, Phase, ProgressCell, Result};
 
-/// Blocks in memory at a time; those that are not being downloaded are hashed, or wait to be written.
+/// Blocks in memory at a time; some are being downloaded, the others hashed or written.
 pub const MAX_BLOCKS_IN_MEMORY: usize = 8;
 const MAX_CONCURRENT_RANGES: usize = 5;
 
@@ -78,10 +78,10 @@ async fn download_range(
 ) -> Result<Bytes> {
     let address = store.address(&source.key);
     let range = part.offset..part.offset + part.length;
-    // A weak tag never matches (RFC 9110, section 13.1.1); the answer's tag is compared in any case.
+    // A weak tag never matches (RFC 9110, section 13.1.1); the tag of the response is compared in any case.
     let strong = source.etag.clone().filter(|etag| !etag.starts_with("W/"));
-    let answer = store.get(&source.key, Some(range), strong).await;
-    let mut body = answer.map_err(|StoreError { reason, error }| match reason {
+    let response = store.get(&source.key, Some(range), strong).await;
+    let mut body = response.map_err(|StoreError { reason, error }| match reason {
         Reason::PreconditionFailed | Reason::InvalidRange => changed_error(&address),
         Reason::NotFound => missing_object_error(format!("cannot download {address}")),
         _ => error,
@@ -108,7 +108,7 @@ async fn download_range(
     Ok(buffers.share(bytes))
 }
 
-/// Fails unless the answer is the requested range of `source`: not every store heeds `If-Match`.
+/// Fails unless the response is the requested range of `source`: not every store honours `If-Match`.
 fn check_range(body: &ObjectBody, source: &Object, part: Part, address: &str) -> Result<()> {
     if !etag_matches(source, body.etag.as_deref()) {
         return Err(changed_error(address));
@@ -134,7 +134,7 @@ fn etag_matches(object: &Object, etag: Option<&str>) -> bool {
         etag.trim_start_matches("W/").trim_matches('"')
     }
     match (object.etag.as_deref(), etag) {
-        (Some(known), Some(etag)) => opaque(known) == opaque(etag),
+        (Some(expected), Some(etag)) => opaque(expected) == opaque(etag),
         _ => true,
     }
 }

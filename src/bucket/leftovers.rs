@@ -31,7 +31,7 @@ pub(super) async fn list_stale_uploads(
     Ok(Some(leftovers))
 }
 
-/// Returns the upload if nothing was sent to it for a day: one of a large image over a slow line takes longer than that.
+/// Returns the upload if nothing was sent to it for a day: an upload of a large image over a slow connection may take longer than that.
 async fn check_stale(store: &Store, upload: &PendingUpload) -> Result<Option<Leftover>> {
     let Some(initiated) = upload.initiated.filter(is_old) else {
         return Ok(None);

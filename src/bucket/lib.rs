@@ -37,7 +37,7 @@ pub use download::MAX_BLOCKS_IN_MEMORY;
 pub use multipart_object::MultipartObject;
 pub use transfer::{MAX_PARTS_IN_MEMORY, part_size};
 
-/// A handle of the bucket. Cheap to clone; makes no call before it is used.
+/// A handle of the bucket. Cheap to clone; makes no call until it is used.
 #[derive(Clone)]
 pub struct Bucket {
     lazy_client: Arc<LazyClient>,
@@ -187,17 +187,17 @@ impl Bucket {
         download::download_blocks(store, object, blocks, write, progress, cancel).await
     }
 
-    /// Deletes the object and, with an image, its manifest. `NotFound` where there is no object.
+    /// Deletes the object and, with an image, its manifest. `NotFound` if it does not exist.
     pub async fn delete(&self, name: &SnapshotName) -> Result<()> {
         let store = self.lazy_client.get_store().await?;
         let key = self.key(name);
-        // DeleteObject also succeeds where there is none.
+        // DeleteObject also succeeds for a missing object.
         if store.head(&key).await?.is_none() {
             let summary = format!("cannot delete {}", store.address(&key));
             return Err(missing_object_error(summary));
         }
         store.delete(&key).await?;
-        // One that remains is ignored.
+        // A manifest without its object is ignored.
         if self.suffix == IMAGE_SUFFIX
             && let Err(failed) = store.delete(&self.manifest_key(name)).await
         {
@@ -224,7 +224,7 @@ impl Bucket {
         manifest::write(store, &key, &image, manifest).await
     }
 
-    /// Reads the annotations of a snapshot, whatever image its manifest is of; `None` where it has no manifest.
+    /// Reads the annotations of a snapshot, also from a manifest of another image; `None` without a manifest.
     pub async fn annotations(&self, name: &SnapshotName) -> Result<Option<Annotations>> {
         let store = self.lazy_client.get_store().await?;
         manifest::read_annotations(store, &self.manifest_key(name)).await

@@ -18,7 +18,7 @@ struct Paginator {
     is_done: bool,
 }
 
-/// Returns the pages as the store gives them; ends after the first error.
+/// Returns the pages in the order of the store; ends after the first error.
 pub(super) fn list_pages(
     lazy_client: Arc<LazyClient>,
 ) -> impl Stream<Item = Result<Vec<Object>>> + Send + use<> {

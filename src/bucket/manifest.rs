@@ -9,7 +9,7 @@ use snapdeck_model::{
     Annotations, AnnotationsPatch, Error, Kind, MAX_MANIFEST_BYTES, Manifest, Object, Result,
 };
 
-/// Reading a long one over a slow line.
+/// Timeout of reading a long manifest over a slow connection.
 const READ_TIMEOUT: Duration = Duration::from_secs(120);
 /// Attempts to write while other clients write the same manifest.
 const MAX_ATTEMPTS: u32 = 4;
@@ -67,7 +67,7 @@ pub(super) async fn read_annotations(store: &Store, key: &str) -> Result<Option<
     Ok(found.and_then(|(json, _)| Annotations::from_manifest_json(&json).ok()))
 }
 
-/// Changes the annotations of `object` under `key`, and nothing else there.
+/// Changes only the annotations of `object` under `key`.
 pub(super) async fn annotate(
     store: &Store,
     key: &str,

@@ -14,8 +14,8 @@ pub(super) struct Meter {
 }
 
 impl Meter {
-    /// Begins an attempt of `part`. Bytes of earlier attempts no longer count, even if a connection that was given up
-    /// still moves some.
+    /// Begins an attempt of `part`. Bytes of earlier attempts no longer count, even if an abandoned
+    /// connection still moves some.
     pub(super) fn begin(&self, part: u64) -> ByteCounter {
         let count = ByteCounter::default();
         self.lock().insert(part, count.clone());

@@ -1,5 +1,5 @@
-//! An object assembled from parts, some sent from here, some copied by the store from another object. Parts are sent in
-//! any order and may be replaced until the end.
+//! An object assembled from parts: some are uploaded, some are copied by the store from another object. Parts are sent
+//! in any order and may be replaced until the object is completed.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -14,8 +14,8 @@ use super::s3::{Checksums, Reason, Store, StoreError, UploadedPart};
 use super::transfer::{Part, Transfer, max_parts_in_memory, part_size};
 use snapdeck_model::{Error, Kind, Object, Phase, ProgressCell, Result, SnapshotName};
 
-/// The wait of a cancelled upload for the store's answer while it begins or completes: the answer says whether there is
-/// something to abort.
+/// Time that a cancelled upload waits for the response while it begins or completes: the response shows whether there is
+/// anything to abort.
 const CANCEL_GRACE: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Copy)]
@@ -61,7 +61,7 @@ impl<'a> MultipartObject<'a> {
         transfer
             .run_until_cancelled(Duration::ZERO, refuse_overwrite(store, key, overwrite))
             .await?;
-        // The capabilities are known by now: the store has answered.
+        // The store has responded, so its capabilities are known.
         let checksums = match options.has_copies && store.capabilities().rereads_copied_parts {
             true => Checksums::Parts,
             false => Checksums::Object,
@@ -89,7 +89,7 @@ impl<'a> MultipartObject<'a> {
         max_parts_in_memory(self.transfer.part_bytes)
     }
 
-    /// Returns how many parts the store is best asked to copy at a time: they take no memory here.
+    /// Returns how many part copies to request at a time; they take no memory on this machine.
     pub fn max_concurrent_copies(&self) -> usize {
         self.store.capabilities().max_concurrent_copies
     }
@@ -102,7 +102,7 @@ impl<'a> MultipartObject<'a> {
     /// Runs `work` and reports progress meanwhile.
     ///
     /// # Errors
-    /// Its own; `Cancelled` as soon as the operator cancels: then `work` is dropped.
+    /// Those of `work`; `Cancelled` as soon as the operator cancels: then `work` is dropped.
     pub async fn run_with_progress<T, E: From<Error>>(
         &self,
         work: impl Future<Output = Result<T, E>>,
@@ -144,8 +144,8 @@ impl<'a> MultipartObject<'a> {
         let uploaded = self
             .transfer
             .retry(part, |count| async move {
-                let sent = self.store.upload_part(upload, index, bytes.clone(), count);
-                Ok(sent.await?)
+                let uploaded = self.store.upload_part(upload, index, bytes.clone(), count);
+                Ok(uploaded.await?)
             })
             .await?;
         self.lock().insert(index, (part.length, uploaded));
@@ -155,7 +155,7 @@ impl<'a> MultipartObject<'a> {
     /// Has the store copy a part from `source`: `length` bytes at `offset`. Returns `false` where it does not: then the
     /// bytes have to be sent. After the first refusal no copy is requested any more ([`MultipartObject::copy_error`]).
     ///
-    /// The caller has to check before and after that `source` is unchanged: not every store heeds the condition.
+    /// The caller has to check before and after that `source` is unchanged: not every store honours the condition.
     ///
     /// # Errors
     /// `Failed` for a part that is too long.
@@ -235,8 +235,8 @@ impl<'a> MultipartObject<'a> {
         } = self;
         let key = upload.handle.key.clone();
         let summary = upload_summary(store, &key);
-        // In a task of its own: when this is dropped or cancelled the store may already be at it, and only its answer
-        // says whether there is something to abort.
+        // In a separate task: when this is dropped or cancelled the store may already be completing the upload, and only
+        // its response shows whether there is anything to abort.
         let task = tokio::spawn(upload.complete(parts, size_bytes, overwrite));
         let completed = async {
             task.await
@@ -313,8 +313,8 @@ impl<'a> MultipartObject<'a> {
     }
 }
 
-/// Fails with `Conflict` where the object exists, unless `overwrite`. Asked before every upload: some stores take parts
-/// for a bucket that does not exist.
+/// Fails with `Conflict` where the object exists, unless `overwrite`. Checked before every upload: some stores accept
+/// parts for a bucket that does not exist.
 async fn refuse_overwrite(store: &Store, key: &str, overwrite: bool) -> Result<()> {
     match store.head(key).await? {
         Some(_) if !overwrite => Err(already_exists_error(store, key)),

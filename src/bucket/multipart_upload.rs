@@ -1,5 +1,5 @@
-//! A multipart upload that has begun. It ends completed or aborted, also when it is dropped: stores keep (and bill) the
-//! parts of one that is neither.
+//! A multipart upload. It is completed or aborted, also when it is dropped: stores keep (and bill) the parts of an
+//! unfinished one.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -18,13 +18,13 @@ const MAX_ABORTS: usize = 3;
 pub(super) struct MultipartUpload {
     pub(super) store: Store,
     pub(super) handle: UploadHandle,
-    /// Identifies the object as this upload's when the store's answer was lost.
+    /// Identifies the object as this upload's if the response was lost.
     upload_tag: String,
     is_open: bool,
 }
 
 impl MultipartUpload {
-    /// Begins an upload, with `checksums` if the store knows them. It continues when the caller is dropped, so that its
+    /// Begins an upload, with `checksums` if the store supports them. It continues when the caller is dropped, so that its
     /// ID is never lost.
     pub(super) async fn begin(store: &Store, key: &str, checksums: Checksums) -> Result<Self> {
         let (store, key) = (store.clone(), key.to_owned());
@@ -60,7 +60,7 @@ impl MultipartUpload {
                 self.is_open = false;
                 return Ok(());
             };
-            // The answer may have been lost, or be that of a second attempt after one that succeeded.
+            // The response may have been lost, or be that of a second attempt after one that succeeded.
             if self.is_completed().await {
                 self.is_open = false;
                 return Ok(());
@@ -87,7 +87,7 @@ impl MultipartUpload {
         object.is_some_and(|object| object.upload_tag.as_ref() == Some(&self.upload_tag))
     }
 
-    /// Removes the parts from the store. A failure is only logged: the caller has an error of its own to return.
+    /// Removes the parts from the store. A failure is only logged: the caller already has an error to return.
     pub(super) async fn abort(&mut self) {
         self.remove_parts().await;
         self.is_open = false;
@@ -115,7 +115,7 @@ impl Drop for MultipartUpload {
         if !self.is_open {
             return;
         }
-        // Without a runtime the program is ending, and nothing can be sent any more.
+        // Without a runtime the program is ending and cannot send requests.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let mut upload = Self {
                 store: self.store.clone(),

@@ -13,7 +13,7 @@ use super::meter::{ByteCounter, Meter};
 use snapdeck_model::{BLOCK_BYTES, Error, Kind, ProgressCell, Result};
 
 const MIB: u64 = 1024 * 1024;
-/// S3 takes parts of 5 MiB; most clients send 8 MiB.
+/// S3 requires parts of at least 5 MiB; most clients send 8 MiB.
 pub(super) const MIN_PART_BYTES: u64 = BLOCK_BYTES;
 /// S3 user guide, "Amazon S3 multipart upload limits".
 const MAX_PARTS: u64 = 10_000;
@@ -23,8 +23,8 @@ pub const MAX_PARTS_IN_MEMORY: usize = 8;
 const MAX_MEMORY_BYTES: u64 = 64 * MIB;
 /// Retries of a part after its first attempt.
 const MAX_RETRIES: usize = 4;
-/// An attempt that moves no byte for so long is given up. Longer than it takes to drain a deep socket
-/// buffer over a slow line, during which no byte is counted either.
+/// An attempt that moves no byte for this long is abandoned. Longer than draining a deep socket buffer over a slow
+/// connection, during which no byte is counted.
 const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -70,7 +70,7 @@ impl Transfer<'_> {
     }
 
     /// Moves the parts of these indexes by `transfer`, in order, `concurrency` at a time; ends at the first error or
-    /// when it is cancelled, and drops those under way.
+    /// when it is cancelled, and drops unfinished ones.
     pub(super) async fn for_each_part<F: Future<Output = Result<()>>>(
         &self,
         indexes: impl Iterator<Item = u64>,

@@ -94,7 +94,7 @@ fn build_output(engine: &Engine, found: &[&HealthReport], columns: usize) -> Res
     }
     text += &summarize(found);
     let verdict = worst_verdict(found);
-    let answer = CommandOutput::new(&json!({ "verdict": verdict, "examinations": found }), text)?;
+    let answer = CommandOutput::new(&json!({ "verdict": verdict, "healthChecks": found }), text)?;
     let code = match verdict {
         Verdict::Failed if found.iter().any(|one| !one.reachable) => exit::code(Kind::Unreachable),
         Verdict::Failed => exit::code(Kind::Failed),

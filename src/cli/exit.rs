@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use snapdeck_engine::error_code;
 use snapdeck_model::{Error, Kind};
 
 /// The exit code of a failure; the only place where kinds become numbers.
@@ -16,25 +17,12 @@ pub fn code(kind: Kind) -> u8 {
     }
 }
 
-fn kind_name(kind: Kind) -> &'static str {
-    match kind {
-        Kind::InvalidInput => "badInput",
-        Kind::NotFound => "notFound",
-        Kind::Conflict => "refused",
-        Kind::Unreachable => "unreachable",
-        Kind::Cancelled => "cancelled",
-        Kind::NoSpace => "noSpace",
-        Kind::Damaged => "damaged",
-        Kind::Failed => "failed",
-    }
-}
-
 /// `{"error": {"message", "hint", "kind"}}`.
 pub fn json(error: &Error) -> Value {
     json!({"error": {
         "message": error.message(),
         "hint": error.hint_text(),
-        "kind": kind_name(error.kind()),
+        "kind": error_code(error.kind()),
     }})
 }
 

@@ -29,6 +29,15 @@ const NAMED: &[(&str, KeyCode)] = &[
     ("left", KeyCode::Left),
     ("right", KeyCode::Right),
 ];
+/// Former ids of actions, which a `keymap.toml` may still use, and the present ones.
+const FORMER_IDS: &[(&str, &str)] = &[
+    ("again", "retry"),
+    ("sooner", "move-up"),
+    ("later", "move-down"),
+    ("matrix", "locations"),
+    ("pane-before", "previous-pane"),
+    ("host-before", "previous-host"),
+];
 /// Stands for any of the digits, as the last key of a chord.
 const DIGIT: &str = "1-9";
 
@@ -214,7 +223,9 @@ impl Keymap {
         let mut named: Vec<Action> = Vec::new();
         for (name, value) in root.get_ref() {
             let known = || ACTIONS.iter().map(Entry::id);
-            let entry = ACTIONS.iter().find(|entry| entry.id() == *name.get_ref());
+            let former = FORMER_IDS.iter().find(|(old, _)| old == name.get_ref());
+            let id = former.map_or(name.get_ref().as_ref(), |(_, id)| *id);
+            let entry = ACTIONS.iter().find(|entry| entry.id() == id);
             let entry = entry.ok_or_else(|| {
                 text.unknown_name_error(name.span().start, "action", name.get_ref(), known())
                     .hint("the actions are those of config/keymap.toml, and of `?`")
@@ -386,6 +397,16 @@ mod tests {
 
     fn press(names: &str) -> Vec<Press> {
         Chord::named(names).unwrap().0
+    }
+
+    #[test]
+    fn former_action_ids_are_accepted() {
+        for (former, id) in FORMER_IDS {
+            assert!(ACTIONS.iter().any(|entry| entry.id() == *id), "{id}");
+            let (keymap, _) = read(&format!("{former} = [\"F\"]")).unwrap();
+            let entry = keymap.0.iter().find(|one| one.chord.name() == "F");
+            assert_eq!(entry.unwrap().entry.id(), *id);
+        }
     }
 
     #[test]

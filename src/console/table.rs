@@ -294,7 +294,7 @@ pub(crate) static ACTIONS: &[Entry] = &[
     ),
     entry(
         Action::Matrix,
-        "matrix",
+        "locations",
         &["m", "g m"],
         EVERYWHERE,
         "Toggle the page of snapshot locations by host.",
@@ -315,21 +315,21 @@ pub(crate) static ACTIONS: &[Entry] = &[
     ),
     mark_mutating(entry(
         Action::Retry,
-        "again",
+        "retry",
         &["t"],
         JOBS,
         "Retry the failed or cancelled job; resume the interrupted one.",
     )),
     mark_mutating(entry(
         Action::MoveJobUp,
-        "sooner",
+        "move up",
         &["+"],
         JOBS,
         "Move the queued job up.",
     )),
     mark_mutating(entry(
         Action::MoveJobDown,
-        "later",
+        "move down",
         &["-"],
         JOBS,
         "Move the queued job down.",
@@ -357,7 +357,7 @@ pub(crate) static ACTIONS: &[Entry] = &[
     )),
     hide_in_footer(entry(
         Action::PreviousPane,
-        "pane before",
+        "previous pane",
         &["shift-tab"],
         EVERYWHERE,
         "Go to the previous pane.",
@@ -462,7 +462,7 @@ pub(crate) static ACTIONS: &[Entry] = &[
     )),
     hide_in_footer(entry(
         Action::PreviousHost,
-        "host before",
+        "previous host",
         &["["],
         EVERYWHERE,
         "Show the previous host.",

@@ -1,30 +1,54 @@
-//! Examinations of hosts and the bucket, each a task of its own, so that one that hangs holds up no other.
+//! Health checks of hosts and the bucket, each a task of its own, so that one that hangs does not delay the others.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
+use super::state::{Engine, Inner};
 use super::view::HealthCheckView;
-use super::{Inner, jobs};
+use snapdeck_host::Host;
 use snapdeck_model::{Check, HealthReport, HostName, Result};
 
-/// The net under the deadlines of a host's single steps.
+/// Limit for a host; its single checks have shorter timeouts.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(180);
 
-/// See [`super::Engine::examine`].
-pub(super) fn run_checks(inner: &Arc<Inner>, hosts: &[HostName], bucket: bool) -> Result<()> {
-    let mut found = Vec::new();
-    for name in hosts {
-        found.push(jobs::find_host(inner, name)?.1.clone());
+impl Engine {
+    /// Starts the health checks of hosts, and with `bucket` of the bucket, in parallel. Each report appears in the view
+    /// ([`View::health_checks`](crate::View::health_checks)) within three minutes. A check that is running is not
+    /// restarted.
+    ///
+    /// # Errors
+    /// `InvalidInput` for an unknown host; no check is started then.
+    pub fn run_health_checks(&self, hosts: &[HostName], bucket: bool) -> Result<()> {
+        run_checks(&self.inner, hosts, bucket)
     }
+
+    /// Starts the health checks of all hosts and the bucket; see [`Engine::run_health_checks`].
+    pub fn run_all_health_checks(&self) {
+        let hosts: Vec<HostName> = self
+            .inner
+            .hosts
+            .iter()
+            .map(|host| host.name().clone())
+            .collect();
+        // Cannot fail: all hosts are known.
+        let _ = self.run_health_checks(&hosts, true);
+    }
+}
+
+fn run_checks(inner: &Arc<Inner>, hosts: &[HostName], bucket: bool) -> Result<()> {
+    let hosts = hosts
+        .iter()
+        .map(|name| Ok(inner.find_host(name)?.1.clone()))
+        .collect::<Result<Vec<Host>>>()?;
     let accel = inner.settings.sandbox.accel;
-    for host in found {
+    for host in hosts {
         let (name, stop) = (host.name().clone(), inner.stop.clone());
-        begin(inner, Some(name.clone()), async move {
-            // Nothing of it is left behind: what it starts on the host ends by itself.
+        start(inner, Some(name.clone()), async move {
+            // A dropped check needs no cleanup: its processes on the host end by themselves.
             tokio::select! {
-                examination = host.doctor().run(accel) => examination,
+                report = host.doctor().run(accel) => report,
                 () = tokio::time::sleep(CHECK_TIMEOUT) => aborted_report(Some(name), "the check did not finish in time"),
                 () = stop.cancelled() => aborted_report(Some(name), "it was cancelled"),
             }
@@ -32,51 +56,51 @@ pub(super) fn run_checks(inner: &Arc<Inner>, hosts: &[HostName], bucket: bool) -
     }
     if bucket {
         let (bucket, stop) = (inner.bucket.clone(), inner.stop.clone());
-        begin(inner, None, async move { bucket.run_checks(&stop).await });
+        start(inner, None, async move { bucket.run_checks(&stop).await });
     }
     Ok(())
 }
 
-fn begin(
+fn start(
     inner: &Arc<Inner>,
     host: Option<HostName>,
-    examination: impl Future<Output = HealthReport> + Send + 'static,
+    check: impl Future<Output = HealthReport> + Send + 'static,
 ) {
-    let mut idle = false;
-    edit(inner, host.as_ref(), |patient| {
-        idle = !std::mem::replace(&mut patient.is_running, true);
+    let mut was_idle = false;
+    edit(inner, host.as_ref(), |check| {
+        was_idle = !std::mem::replace(&mut check.is_running, true);
     });
-    if !idle {
+    if !was_idle {
         return;
     }
     let inner = inner.clone();
-    // A panic ends this examination and nothing else.
-    let task: JoinHandle<HealthReport> = tokio::spawn(examination);
+    // A task of its own, so that a panic ends only this check.
+    let task: JoinHandle<HealthReport> = tokio::spawn(check);
     tokio::spawn(async move {
-        let found = task.await.unwrap_or_else(|crash| {
-            let why = format!("it crashed inside snapdeck: {crash}");
-            aborted_report(host.clone(), &why)
+        let report = task.await.unwrap_or_else(|crash| {
+            let finding = format!("it crashed inside snapdeck: {crash}");
+            aborted_report(host.clone(), &finding)
         });
-        edit(&inner, host.as_ref(), |patient| {
-            patient.is_running = false;
-            patient.report = Some(Arc::new(found));
+        edit(&inner, host.as_ref(), |check| {
+            check.is_running = false;
+            check.report = Some(Arc::new(report));
         });
     });
 }
 
 fn edit(inner: &Inner, host: Option<&HostName>, change: impl FnOnce(&mut HealthCheckView)) {
     inner.publish(|view| {
-        let mut patients = view.health_checks.iter_mut();
-        if let Some(patient) = patients.find(|patient| patient.host.as_ref() == host) {
-            change(Arc::make_mut(patient));
+        let mut checks = view.health_checks.iter_mut();
+        if let Some(check) = checks.find(|check| check.host.as_ref() == host) {
+            change(Arc::make_mut(check));
         }
     });
 }
 
-fn aborted_report(host: Option<HostName>, why: &str) -> HealthReport {
+fn aborted_report(host: Option<HostName>, finding: &str) -> HealthReport {
     HealthReport {
         host,
         reachable: true,
-        checks: vec![Check::failed("examination", why, "run it again")],
+        checks: vec![Check::failed("health check", finding, "run it again")],
     }
 }

@@ -1,5 +1,5 @@
-//! The inventory: what is where, and how fresh. One follower a host and one for the bucket, so that one
-//! that hangs never holds up another.
+//! The inventory of hosts and the bucket in the view. Each host and the bucket have a task of their own, so that one that
+//! hangs does not delay the others.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -7,33 +7,33 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 
-use super::Inner;
+use super::state::Inner;
 use super::view::{BucketView, HealthCheckView, HostView, Link, View};
 use snapdeck_bucket::Bucket;
 use snapdeck_host::{HostInventory, ScanCache};
 use snapdeck_model::settings::Settings;
 use snapdeck_model::{Error, Kind, Method, Object, Result};
 
-/// The net under the events: a host is looked at this often even if it tells nothing, as of files it never does.
+/// Fallback poll interval: libvirt's events do not cover files.
 const HOST_POLL: Duration = Duration::from_secs(30);
-/// The bucket tells of nothing that happens in it, so it is listed this often.
+/// The bucket has no events.
 const BUCKET_POLL: Duration = Duration::from_secs(120);
-/// A large one is listed less often: each page of a thousand objects is a request that is paid for and read. So many
-/// seconds for each, and that long at most.
+/// A large bucket is listed less often: each page of 1000 objects is a request that is paid for. Interval per page, and
+/// its limit.
 const PAGE_POLL: Duration = Duration::from_secs(9);
 const MAX_BUCKET_POLL: Duration = Duration::from_secs(900);
-/// Events come in flocks: a start alone sends four. One look serves them all.
+/// One start emits four events.
 const EVENT_DEBOUNCE: Duration = Duration::from_millis(100);
-/// A host whose connection was lost is shown as away unless it answers again within this.
+/// A host whose connection was lost is shown as unreachable unless it answers within this time.
 const RECONNECT_GRACE: Duration = Duration::from_secs(2);
-/// A survey that takes longer is given up; each of its calls has a shorter deadline of its own.
+/// Limit for a scan; its single calls have shorter timeouts.
 const SCAN_TIMEOUT: Duration = Duration::from_secs(30);
-/// First and longest wait before a host or bucket that is down is asked again.
+/// Shortest and longest wait before an unreachable host or bucket is retried.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-/// A growing listing is shown at most this often.
+/// Shortest interval between updates of the view during the first listing.
 const PAGE_UPDATE_INTERVAL: Duration = Duration::from_millis(200);
 
-/// The view before anything has answered: every host and the bucket by name.
+/// Returns the view before the first answers.
 pub(super) fn empty_view(settings: &Settings, bucket: &Bucket) -> View {
     let hosts = settings.hosts.iter().map(|host| {
         Arc::new(HostView {
@@ -57,7 +57,7 @@ pub(super) fn empty_view(settings: &Settings, bucket: &Bucket) -> View {
         ..Default::default()
     };
     let names = settings.hosts.iter().map(|host| Some(host.name.clone()));
-    let patients = names.chain([None]).map(|host| {
+    let health_checks = names.chain([None]).map(|host| {
         Arc::new(HealthCheckView {
             host,
             is_running: false,
@@ -69,11 +69,11 @@ pub(super) fn empty_view(settings: &Settings, bucket: &Bucket) -> View {
         bucket: Arc::new(bucket),
         jobs: Vec::new(),
         interrupted_jobs: Arc::default(),
-        health_checks: patients.collect(),
+        health_checks: health_checks.collect(),
     }
 }
 
-/// Waits before the next try while something is down: doubling, bounded, back to the start once it is up.
+/// Exponential backoff.
 struct Backoff(Duration);
 
 impl Backoff {
@@ -93,39 +93,39 @@ pub(super) async fn follow_host(inner: Arc<Inner>, index: usize) {
     let mut changes = host.libvirt().changes();
     let mut backoff = Backoff(BACKOFF.0);
     let mut warned = Vec::new();
-    let mut is_met = false;
-    let mut known = None;
-    let mut is_told = false;
+    let mut was_reachable = false;
+    let mut cache = None;
+    let mut has_event = false;
     loop {
         changes.mark_unchanged();
-        let is_lost = is_told && host.libvirt().is_connection_lost();
-        let Some(survey) = scan_host(&inner, index, &mut known, is_lost).await else {
+        let is_lost = has_event && host.libvirt().is_connection_lost();
+        let Some(scanned) = scan_host(&inner, index, &mut cache, is_lost).await else {
             return;
         };
-        let up = survey.is_ok();
-        if up && !is_met {
-            is_met = true;
-            tokio::spawn(greet_host(inner.clone(), index));
+        let up = scanned.is_ok();
+        if up && !was_reachable {
+            was_reachable = true;
+            tokio::spawn(on_first_answer(inner.clone(), index));
         }
-        if let Ok(survey) = &survey {
-            let new: Vec<String> = warnings(survey).collect();
+        if let Ok(inventory) = &scanned {
+            let new: Vec<String> = warnings(inventory).collect();
             for warning in new.iter().filter(|warning| !warned.contains(*warning)) {
                 tracing::warn!("{warning}");
             }
             warned = new;
         }
-        show_host(&inner, index, survey);
+        show_host(&inner, index, scanned);
         let wait = backoff.next(up, HOST_POLL);
-        if is_told {
-            // How a change comes out is not always told: a guest that fails to start is paused for a moment before.
-            known = None;
+        if has_event {
+            // The end of a change may have no event: a guest that fails to start is paused first. Scan afresh next time.
+            cache = None;
         }
-        is_told = false;
+        has_event = false;
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
-            () = inner.host_refresh[index].notified() => known = None,
+            () = inner.host_refresh[index].notified() => cache = None,
             Ok(()) = changes.changed() => {
-                is_told = true;
+                has_event = true;
                 tokio::time::sleep(EVENT_DEBOUNCE).await;
             }
             () = inner.stop.cancelled() => return,
@@ -133,28 +133,29 @@ pub(super) async fn follow_host(inner: Arc<Inner>, index: usize) {
     }
 }
 
-/// One look at a host; `None` where the engine ends meanwhile. What is lost is not shown as if it were there until the
-/// next try has failed, too.
+/// Scans a host; `None` where the engine ends meanwhile. With `is_lost`, the connection was lost: the host is shown as
+/// unreachable while the scan takes longer than [`RECONNECT_GRACE`].
 async fn scan_host(
     inner: &Inner,
     index: usize,
-    known: &mut Option<ScanCache>,
+    cache: &mut Option<ScanCache>,
     mut is_lost: bool,
 ) -> Option<Result<HostInventory>> {
     let host = &inner.hosts[index];
-    let away = |what: String, hint| Err(Error::new(Kind::Unreachable, what).hint(hint));
-    let mut look = pin!(tokio::time::timeout(
+    let unreachable =
+        |message: String, hint| Err(Error::new(Kind::Unreachable, message).hint(hint));
+    let mut scan = pin!(tokio::time::timeout(
         SCAN_TIMEOUT,
-        host.inventory().scan_cached(known)
+        host.inventory().scan_cached(cache)
     ));
     loop {
         tokio::select! {
-            survey = &mut look => return Some(survey.unwrap_or_else(|_| {
-                away(format!("host {} does not answer", host.name()), "check that libvirtd is running there")
+            scanned = &mut scan => return Some(scanned.unwrap_or_else(|_| {
+                unreachable(format!("host {} does not answer", host.name()), "check that libvirtd is running there")
             })),
             () = tokio::time::sleep(RECONNECT_GRACE), if is_lost => {
-                let what = format!("the connection to libvirt of host {} was lost", host.name());
-                show_host(inner, index, away(what, "reconnecting"));
+                let message = format!("the connection to libvirt of host {} was lost", host.name());
+                show_host(inner, index, unreachable(message, "reconnecting"));
                 is_lost = false;
             }
             () = inner.stop.cancelled() => return None,
@@ -162,42 +163,41 @@ async fn scan_host(
     }
 }
 
-/// What is done once, when a host first answers.
-async fn greet_host(inner: Arc<Inner>, index: usize) {
+async fn on_first_answer(inner: Arc<Inner>, index: usize) {
     let host = &inner.hosts[index];
     snapdeck_ops::clear_leftovers(host, None, &|_, text| tracing::warn!("{text}")).await;
     if let Ok(false) = host.libvirt().supports_backup().await {
         let mut methods = host.settings().running_methods.iter().copied();
-        let running = methods.find(|method| *method != Method::Backup);
-        inner.publish(|view| Arc::make_mut(&mut view.hosts[index]).running_method = running);
+        let fallback = methods.find(|method| *method != Method::Backup);
+        inner.publish(|view| Arc::make_mut(&mut view.hosts[index]).running_method = fallback);
     }
 }
 
-/// What an operator should know of a survey beside what it lists.
-pub(super) fn warnings(survey: &HostInventory) -> impl Iterator<Item = String> {
-    let unread = survey
+/// Returns what an operator should know about an inventory.
+pub(super) fn warnings(inventory: &HostInventory) -> impl Iterator<Item = String> {
+    let unresolved = inventory
         .unresolved_chains
         .iter()
         .map(|chain| format!("cannot follow the disk chain of {chain}"));
-    survey.warnings.iter().cloned().chain(unread)
+    inventory.warnings.iter().cloned().chain(unresolved)
 }
 
-/// Puts what a host said into the view; wakes nobody where it said the same as before.
-fn show_host(inner: &Inner, index: usize, survey: Result<HostInventory>) {
+/// Updates a host in the view; an unchanged one wakes no receivers.
+fn show_host(inner: &Inner, index: usize, scanned: Result<HostInventory>) {
     let old = inner.view.borrow().hosts[index].clone();
     let mut new = HostView::clone(&old);
-    match survey {
-        Ok(survey) => {
+    match scanned {
+        Ok(inventory) => {
             if old.link != Link::Up {
                 tracing::info!("host {} answers", old.name);
             }
             new.link = Link::Up;
             new.last_scan = Some(Instant::now());
-            if *old.sandboxes != survey.sandboxes[..] {
-                new.sandboxes = survey.sandboxes.into();
+            if *old.sandboxes != inventory.sandboxes[..] {
+                new.sandboxes = inventory.sandboxes.into();
             }
-            if *old.snapshots != survey.snapshots[..] {
-                new.snapshots = survey.snapshots.into();
+            if *old.snapshots != inventory.snapshots[..] {
+                new.snapshots = inventory.snapshots.into();
             }
         }
         Err(error) => {
@@ -207,14 +207,14 @@ fn show_host(inner: &Inner, index: usize, survey: Result<HostInventory>) {
             new.link = Link::Down(error);
         }
     }
-    let same = old.link == new.link
+    let is_unchanged = old.link == new.link
         && Arc::ptr_eq(&old.sandboxes, &new.sandboxes)
         && Arc::ptr_eq(&old.snapshots, &new.snapshots);
-    let show = |view: &mut View| view.hosts[index] = Arc::new(new);
-    if same {
-        inner.note(show)
+    let update = |view: &mut View| view.hosts[index] = Arc::new(new);
+    if is_unchanged {
+        inner.publish_silently(update)
     } else {
-        inner.publish(show)
+        inner.publish(update)
     }
 }
 
@@ -239,7 +239,6 @@ pub(super) async fn follow_bucket(inner: Arc<Inner>) {
     }
 }
 
-/// How long a bucket of so many objects is left alone.
 fn bucket_poll(objects: usize) -> Duration {
     let pages = u32::try_from(objects / 1000).unwrap_or(u32::MAX);
     PAGE_POLL
@@ -247,16 +246,16 @@ fn bucket_poll(objects: usize) -> Duration {
         .clamp(BUCKET_POLL, MAX_BUCKET_POLL)
 }
 
-/// Lists the bucket. The first listing is shown as it grows; a later one replaces the old one whole.
+/// Lists the bucket. The first listing is shown as it grows; a later one replaces the old one as a whole.
 async fn list_objects(inner: &Inner) -> Result<Vec<Object>> {
-    let first = inner.view.borrow().bucket.last_listing.is_none();
-    let mut shown = Instant::now();
+    let is_first = inner.view.borrow().bucket.last_listing.is_none();
+    let mut updated_at = Instant::now();
     let mut objects = Vec::new();
     let mut pages = pin!(inner.bucket.list());
     while let Some(page) = pages.next().await {
         objects.extend(page?);
-        if first && shown.elapsed() > PAGE_UPDATE_INTERVAL {
-            shown = Instant::now();
+        if is_first && updated_at.elapsed() > PAGE_UPDATE_INTERVAL {
+            updated_at = Instant::now();
             edit_bucket(inner, |bucket| {
                 bucket.is_listing = true;
                 bucket.objects = objects.as_slice().into();
@@ -270,20 +269,21 @@ fn show_bucket(inner: &Inner, listed: Result<Vec<Object>>) {
     let old = inner.view.borrow().bucket.clone();
     match listed {
         Ok(objects) => {
-            let same = old.link == Link::Up && !old.is_listing && *old.objects == objects[..];
-            let change = |view: &mut View| {
+            let is_unchanged =
+                old.link == Link::Up && !old.is_listing && *old.objects == objects[..];
+            let update = |view: &mut View| {
                 let bucket = Arc::make_mut(&mut view.bucket);
                 bucket.link = Link::Up;
                 bucket.is_listing = false;
                 bucket.last_listing = Some(Instant::now());
-                if !same {
+                if !is_unchanged {
                     bucket.objects = objects.into();
                 }
             };
-            if same {
-                inner.note(change)
+            if is_unchanged {
+                inner.publish_silently(update)
             } else {
-                inner.publish(change)
+                inner.publish(update)
             }
         }
         Err(error) => {
@@ -307,7 +307,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn backs_off_while_down_and_starts_afresh_once_up() {
+    fn backoff_doubles_and_resets_after_success() {
         let mut backoff = Backoff(BACKOFF.0);
         let waits: Vec<u64> = (0..7)
             .map(|_| backoff.next(false, HOST_POLL).as_secs())
@@ -323,6 +323,6 @@ mod tests {
         assert_eq!(after(0), 120);
         assert_eq!(after(10_000), 120);
         assert_eq!(after(20_000), 180);
-        assert_eq!(after(10_000_000), 900, "every quarter of an hour at least");
+        assert_eq!(after(10_000_000), 900, "at least every 15 minutes");
     }
 }

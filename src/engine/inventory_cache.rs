@@ -1,4 +1,4 @@
-//! The inventory from one run to the next: what was seen last, to be shown until the hosts and the bucket answer.
+//! The inventory that is kept between two runs, to be shown until the hosts and the bucket answer.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::Engine;
+use super::state::Engine;
 use super::view::{BucketView, HostView, View};
 use snapdeck_model::{HostName, Object, Sandbox, Snapshot};
 
-/// What was seen, and when.
+/// An inventory and its age.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct CachedInventory {
     hosts: Vec<CachedHost>,
@@ -36,29 +36,29 @@ struct CachedBucket {
 }
 
 impl Engine {
-    /// What is known now, for a later run.
+    /// Returns the current inventory, for a later run.
     pub fn inventory(&self) -> CachedInventory {
         inventory(&self.view(), Instant::now(), Timestamp::now())
     }
 
-    /// Shows what an earlier run saw, with its age, of each host and the bucket that has not answered yet. Operations
-    /// look for themselves: nothing is decided by it.
-    pub fn restore_inventory(&self, known: CachedInventory) {
+    /// Shows the inventory of an earlier run, with its age, for each host and the bucket that have not answered yet.
+    /// Operations do not rely on it.
+    pub fn restore_inventory(&self, cached: CachedInventory) {
         self.inner
-            .publish(|view| restore(view, known, Instant::now(), Timestamp::now()));
+            .publish(|view| restore(view, cached, Instant::now(), Timestamp::now()));
     }
 }
 
 fn inventory(view: &View, now: Instant, clock: Timestamp) -> CachedInventory {
-    let at = |seen: Instant| {
-        let age = now.saturating_duration_since(seen);
+    let to_timestamp = |time: Instant| {
+        let age = now.saturating_duration_since(time);
         clock.checked_sub(age).unwrap_or(clock)
     };
     let host = |host: &Arc<HostView>| {
         Some(CachedHost {
             name: host.name.clone(),
             uri: host.uri.clone(),
-            last_scan: at(host.last_scan?),
+            last_scan: to_timestamp(host.last_scan?),
             sandboxes: host.sandboxes.clone(),
             snapshots: host.snapshots.clone(),
         })
@@ -66,7 +66,7 @@ fn inventory(view: &View, now: Instant, clock: Timestamp) -> CachedInventory {
     let bucket = |bucket: &BucketView| {
         Some(CachedBucket {
             location: bucket.location.clone(),
-            last_listing: at(bucket.last_listing?),
+            last_listing: to_timestamp(bucket.last_listing?),
             objects: bucket.objects.clone(),
         })
     };
@@ -76,31 +76,30 @@ fn inventory(view: &View, now: Instant, clock: Timestamp) -> CachedInventory {
     }
 }
 
-fn restore(view: &mut View, known: CachedInventory, now: Instant, clock: Timestamp) {
-    // A clock that was set back makes nothing older than it is.
-    let ago = |seen: Timestamp| {
-        let age = Duration::try_from(clock.duration_since(seen)).unwrap_or_default();
+fn restore(view: &mut View, cached: CachedInventory, now: Instant, clock: Timestamp) {
+    // A time in the future (the clock was set back) counts as now.
+    let to_instant = |time: Timestamp| {
+        let age = Duration::try_from(clock.duration_since(time)).unwrap_or_default();
         now.checked_sub(age)
     };
-    for found in known.hosts {
-        let place = view.hosts.iter_mut().find(|host| host.name == found.name);
-        let Some(host) = place.filter(|host| host.last_scan.is_none() && host.uri == found.uri)
+    for cached in cached.hosts {
+        let host = view.hosts.iter_mut().find(|host| host.name == cached.name);
+        let Some(host) = host.filter(|host| host.last_scan.is_none() && host.uri == cached.uri)
         else {
             continue;
         };
         let host = Arc::make_mut(host);
-        host.last_scan = ago(found.last_scan);
-        host.sandboxes = found.sandboxes;
-        host.snapshots = found.snapshots;
+        host.last_scan = to_instant(cached.last_scan);
+        host.sandboxes = cached.sandboxes;
+        host.snapshots = cached.snapshots;
     }
-    let place = &view.bucket;
-    if let Some(found) = known
-        .bucket
-        .filter(|found| place.last_listing.is_none() && place.location == found.location)
-    {
+    let bucket = &view.bucket;
+    let applies =
+        |cached: &CachedBucket| bucket.last_listing.is_none() && bucket.location == cached.location;
+    if let Some(cached) = cached.bucket.filter(applies) {
         let bucket = Arc::make_mut(&mut view.bucket);
-        bucket.last_listing = ago(found.last_listing);
-        bucket.objects = found.objects;
+        bucket.last_listing = to_instant(cached.last_listing);
+        bucket.objects = cached.objects;
     }
 }
 
@@ -110,13 +109,13 @@ mod tests {
     use super::*;
     use crate::Link;
 
-    fn host(name: &str, seen: Option<Instant>) -> Arc<HostView> {
+    fn host(name: &str, last_scan: Option<Instant>) -> Arc<HostView> {
         Arc::new(HostView {
             name: name.parse().unwrap(),
             uri: format!("qemu+ssh://{name}/system"),
             running_method: Default::default(),
             link: Link::Connecting,
-            last_scan: seen,
+            last_scan,
             sandboxes: Arc::default(),
             snapshots: Arc::default(),
         })
@@ -132,45 +131,45 @@ mod tests {
         }
     }
 
-    fn view(seen: Option<Instant>) -> View {
+    fn view(updated_at: Option<Instant>) -> View {
         let bucket = BucketView {
             location: "s3://b/".to_owned(),
-            last_listing: seen,
-            objects: match seen {
+            last_listing: updated_at,
+            objects: match updated_at {
                 Some(_) => Arc::new([object("a"), object("b")]),
                 None => Arc::default(),
             },
             ..BucketView::default()
         };
         View {
-            hosts: vec![host("alpha", seen), host("beta", None)],
+            hosts: vec![host("alpha", updated_at), host("beta", None)],
             bucket: Arc::new(bucket),
             ..View::default()
         }
     }
 
     #[test]
-    fn what_was_seen_comes_back_as_old_as_it_is_where_nothing_newer_is_known() {
+    fn a_restored_inventory_has_its_age_and_does_not_replace_newer_data() {
         let start = Instant::now();
         let clock: Timestamp = "2026-01-02T03:04:05Z".parse().unwrap();
-        let known = inventory(&view(Some(start)), start + Duration::from_secs(60), clock);
-        let text = serde_json::to_string(&known).unwrap();
-        let known: CachedInventory = serde_json::from_str(&text).unwrap();
+        let cached = inventory(&view(Some(start)), start + Duration::from_secs(60), clock);
+        let text = serde_json::to_string(&cached).unwrap();
+        let cached: CachedInventory = serde_json::from_str(&text).unwrap();
 
         let later = clock + Duration::from_secs(3600);
         let now = start + Duration::from_secs(100_000);
-        let mut blank = view(None);
-        restore(&mut blank, known.clone(), now, later);
-        let age = |seen: Option<Instant>| now.saturating_duration_since(seen.unwrap()).as_secs();
-        assert_eq!(age(blank.hosts[0].last_scan), 3660);
-        assert_eq!(age(blank.bucket.last_listing), 3660);
-        assert_eq!(blank.bucket.objects.len(), 2);
-        assert_eq!(blank.hosts[1].last_scan, None);
+        let mut empty = view(None);
+        restore(&mut empty, cached.clone(), now, later);
+        let age = |time: Option<Instant>| now.saturating_duration_since(time.unwrap()).as_secs();
+        assert_eq!(age(empty.hosts[0].last_scan), 3660);
+        assert_eq!(age(empty.bucket.last_listing), 3660);
+        assert_eq!(empty.bucket.objects.len(), 2);
+        assert_eq!(empty.hosts[1].last_scan, None);
 
         let mut answered = view(None);
         Arc::make_mut(&mut answered.hosts[0]).last_scan = Some(now);
         Arc::make_mut(&mut answered.bucket).location = "s3://other/".to_owned();
-        restore(&mut answered, known, now, later);
+        restore(&mut answered, cached, now, later);
         assert_eq!(answered.hosts[0].last_scan, Some(now));
         assert_eq!(answered.bucket.last_listing, None);
     }

@@ -1,4 +1,4 @@
-//! Jobs: operations taken on, run a few at a time, kept until dismissed.
+//! Jobs: submitted operations, which wait in the queue, run, and stay in the view until they are dismissed.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,51 +9,107 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::journal::JournalEntry;
+use super::resource_locks;
 use super::scheduler::JobPermit;
-use super::view::{JobId, JobState, JobView, LogLine};
+use super::state::{Engine, Inner};
+use super::view::{JobId, JobState, JobView, LogLine, View};
 use super::wording::operation_title;
-use super::{Inner, resource_locks};
 use snapdeck_host::{Host, RetryPolicy};
-use snapdeck_model::{Error, HostName, Kind, Operation, Outcome, Phase, ProgressCell, Result};
+use snapdeck_model::{Error, Kind, Operation, Outcome, Phase, ProgressCell, Result};
 use snapdeck_ops::FetchHandle;
 
-/// Finished jobs that are kept; the oldest go first.
+/// The oldest finished jobs beyond these are dismissed.
 const MAX_FINISHED_JOBS: usize = 200;
-/// Lines kept of one job's log; the first ones stay, they say how it began.
+/// The first lines are kept: they say how the job started.
 const MAX_LOG_LINES: usize = 500;
 
-/// The jobs that are not over, with what their views need not show.
-#[derive(Default)]
-pub(super) struct JobTable {
-    last_id: u64,
-    active: Vec<ActiveJob>,
-}
+impl Engine {
+    /// Submits an operation as a job.
+    ///
+    /// # Errors
+    /// `Conflict` where another job works on the same sandbox, snapshot or object; `InvalidInput` for an unknown host.
+    pub fn submit(&self, operation: Operation) -> Result<JobId> {
+        let mut results = self.submit_all(vec![operation]);
+        results
+            .pop()
+            .unwrap_or_else(|| Err(Error::new(Kind::Failed, "the operation was not accepted")))
+    }
 
-struct ActiveJob {
-    id: JobId,
-    title: String,
-    locks: Vec<resource_locks::ResourceLock>,
-    cancel: CancellationToken,
-}
+    /// Submits operations as jobs; returns their results in order. Pulls of one snapshot run together as one of the
+    /// `jobs.parallel` jobs, and each byte is downloaded once for all their hosts.
+    ///
+    /// # Errors
+    /// Per operation those of [`Engine::submit`]; the other operations are submitted nevertheless.
+    pub fn submit_all(&self, operations: Vec<Operation>) -> Vec<Result<JobId>> {
+        let now = Timestamp::now();
+        let requests = operations.into_iter().map(|operation| (operation, now));
+        submit_since(&self.inner, requests.collect())
+    }
 
-pub(super) fn find_host<'a>(inner: &'a Inner, name: &HostName) -> Result<(usize, &'a Host)> {
-    inner
-        .hosts
-        .iter()
-        .enumerate()
-        .find(|(_, host)| host.name() == name)
-        .ok_or_else(|| {
-            let known: Vec<&str> = inner
-                .hosts
-                .iter()
-                .map(|host| host.name().as_str())
+    /// Submits operations as a chain of jobs, all or none: each starts when the previous one finished, and fails with
+    /// its error otherwise.
+    ///
+    /// # Errors
+    /// Those of [`Engine::submit`]. The locks of the jobs of a chain do not conflict with each other.
+    pub fn submit_chain(&self, operations: Vec<Operation>) -> Result<Vec<JobId>> {
+        submit_chain_since(&self.inner, operations, Timestamp::now())
+    }
+
+    /// Waits until a job ends and returns its outcome. Each job ends: all its steps have a timeout or can be cancelled.
+    ///
+    /// # Errors
+    /// Those of the job; `NotFound` for an unknown or dismissed job.
+    pub async fn wait(&self, id: JobId) -> Result<Outcome> {
+        let not_found = || Error::new(Kind::NotFound, format!("there is no job {}", id.0));
+        let mut watch = self.watch();
+        let has_ended = |view: &Arc<View>| view.job(id).is_none_or(|job| job.state.is_finished());
+        let view = watch.wait_for(has_ended).await.map_err(|_| not_found())?;
+        match view.job(id).map(|job| &job.state) {
+            Some(JobState::Finished(outcome)) => Ok(outcome.clone()),
+            Some(JobState::Failed(error)) => Err(error.clone()),
+            _ => Err(not_found()),
+        }
+    }
+
+    /// Cancels a job. Returns at once; the job ends after its cleanup. A job that has ended is unchanged.
+    pub fn cancel(&self, id: JobId) {
+        // First, so that the job is not resumed even if this process is killed during the cleanup.
+        remove_from_journal(&self.inner, id);
+        interrupt(&self.inner, id);
+    }
+
+    /// Removes a job that has ended from the view.
+    pub fn dismiss(&self, id: JobId) {
+        self.inner.publish(|view| {
+            view.jobs
+                .retain(|job| job.id != id || !job.state.is_finished())
+        });
+    }
+
+    /// Moves a queued job, with the pulls that share its fetch, by `by` positions towards the end of the queue (negative:
+    /// the front).
+    pub fn shift(&self, id: JobId, by: isize) {
+        if !self.inner.job_queue.shift(id, by) {
+            return;
+        }
+        let queue = self.inner.job_queue.order();
+        let position = |job: &Arc<JobView>| queue.iter().position(|id| *id == job.id);
+        self.inner.publish(|view| {
+            let indices: Vec<usize> = (0..view.jobs.len())
+                .filter(|index| position(&view.jobs[*index]).is_some())
                 .collect();
-            Error::new(Kind::InvalidInput, format!("host {name} is not configured"))
-                .hint(format!("known hosts: {}", known.join(", ")))
-        })
+            let mut queued: Vec<_> = indices
+                .iter()
+                .map(|index| view.jobs[*index].clone())
+                .collect();
+            queued.sort_by_key(position);
+            for (index, job) in indices.into_iter().zip(queued) {
+                view.jobs[index] = job;
+            }
+        });
+    }
 }
 
-/// An operation that was taken on.
 struct AcceptedJob {
     id: JobId,
     operation: Operation,
@@ -62,32 +118,25 @@ struct AcceptedJob {
     cancel: CancellationToken,
 }
 
-/// A place among the jobs that run, or why there is none; the jobs of one fan-out have one in common.
+/// Waits for a place among the running jobs; the jobs of one fan-out share it.
 type PermitFuture = Shared<BoxFuture<'static, Result<Arc<JobPermit>>>>;
 
-/// Takes operations on, each for itself; pulls of one snapshot share a slot and a fetch.
-pub(super) fn submit(inner: &Arc<Inner>, operations: Vec<Operation>) -> Vec<Result<JobId>> {
-    let now = Timestamp::now();
-    let operations = operations.into_iter().map(|operation| (operation, now));
-    submit_since(inner, operations.collect())
-}
-
-/// As [`submit`], for operations that were asked for at some time.
+/// Submits operations that were requested at these times; pulls of one snapshot share a permit and a fetch.
 pub(super) fn submit_since(
     inner: &Arc<Inner>,
-    operations: Vec<(Operation, Timestamp)>,
+    requests: Vec<(Operation, Timestamp)>,
 ) -> Vec<Result<JobId>> {
-    let taken: Vec<Result<AcceptedJob>> = operations
+    let accepted: Vec<Result<AcceptedJob>> = requests
         .into_iter()
-        .map(|(operation, asked)| accept(inner, operation, &[], asked, None))
+        .map(|(operation, requested_at)| accept(inner, operation, requested_at, None))
         .collect();
-    let ids = taken
+    let ids = accepted
         .iter()
-        .map(|taken| taken.as_ref().map(|job| job.id).map_err(Error::clone))
+        .map(|job| job.as_ref().map(|job| job.id).map_err(Error::clone))
         .collect();
     let mut groups: Vec<Vec<AcceptedJob>> = Vec::new();
-    for job in taken.into_iter().flatten() {
-        let of_one = |group: &&mut Vec<AcceptedJob>| {
+    for job in accepted.into_iter().flatten() {
+        let shares_fetch = |group: &&mut Vec<AcceptedJob>| {
             let is_pull = |operation: &Operation| matches!(operation, Operation::Pull { .. });
             is_pull(&job.operation)
                 && group.first().is_some_and(|first| {
@@ -95,143 +144,100 @@ pub(super) fn submit_since(
                         && first.operation.snapshot() == job.operation.snapshot()
                 })
         };
-        match groups.iter_mut().find(of_one) {
+        match groups.iter_mut().find(shares_fetch) {
             Some(group) => group.push(job),
             None => groups.push(vec![job]),
         }
     }
     for group in groups {
         let ids = group.iter().map(|job| job.id).collect();
-        let turn = inner.job_queue.join(ids);
-        let slot = async move { turn.await.map(Arc::new) };
-        let slot: PermitFuture = slot.boxed().shared();
-        let shares = FetchHandle::shared_by(group.len());
-        for (job, share) in group.into_iter().zip(shares) {
-            tokio::spawn(run_job(inner.clone(), job, slot.clone(), share));
+        let permit = inner.job_queue.join(ids);
+        let permit = async move { permit.await.map(Arc::new) };
+        let permit: PermitFuture = permit.boxed().shared();
+        let fetches = FetchHandle::shared_by(group.len());
+        for (job, fetch) in group.into_iter().zip(fetches) {
+            tokio::spawn(run_job(inner.clone(), job, permit.clone(), fetch));
         }
     }
     ids
 }
 
-/// Takes operations on as a chain, all or none: each begins when the one before it has ended well.
-pub(super) fn submit_chain(inner: &Arc<Inner>, operations: Vec<Operation>) -> Result<Vec<JobId>> {
-    submit_chain_since(inner, operations, Timestamp::now())
-}
-
-/// As [`submit_chain`], for operations that were asked for at `asked`.
+/// As [`Engine::submit_chain`], for operations that were requested at `requested_at`.
 pub(super) fn submit_chain_since(
     inner: &Arc<Inner>,
     operations: Vec<Operation>,
-    asked: Timestamp,
+    requested_at: Timestamp,
 ) -> Result<Vec<JobId>> {
     let mut chain: Vec<AcceptedJob> = Vec::new();
     for operation in operations {
-        let before: Vec<JobId> = chain.iter().map(|job| job.id).collect();
-        match accept(inner, operation, &before, asked, Some(before.len())) {
+        let prerequisites: Vec<JobId> = chain.iter().map(|job| job.id).collect();
+        match accept(inner, operation, requested_at, Some(&prerequisites)) {
             Ok(job) => chain.push(job),
             Err(error) => {
-                for id in before {
-                    remove_entry(inner, id);
-                    remove_view(inner, id);
+                for id in prerequisites {
+                    remove_from_journal(inner, id);
+                    inner.jobs().remove(id);
+                    inner.publish(|view| view.jobs.retain(|job| job.id != id));
                 }
                 return Err(error);
             }
         }
     }
     let ids = chain.iter().map(|job| job.id).collect();
-    let mut before: Option<tokio::task::JoinHandle<Result<()>>> = None;
+    let mut previous: Option<tokio::task::JoinHandle<Result<()>>> = None;
     for job in chain {
-        let (turns, title, id) = (
+        let (queue, title, id) = (
             inner.job_queue.clone(),
             operation_title(&job.operation),
             job.id,
         );
-        let slot = async move {
-            if let Some(before) = before {
-                let ended = before.await.unwrap_or_else(|crash| {
+        let permit = async move {
+            if let Some(previous) = previous {
+                let result = previous.await.unwrap_or_else(|crash| {
                     Err(
                         Error::new(Kind::Failed, "the previous job of the chain crashed")
                             .with_cause(crash),
                     )
                 });
-                ended.map_err(|error| error.context(format!("cannot {title}")))?;
+                result.map_err(|error| error.context(format!("cannot {title}")))?;
             }
-            turns.join(vec![id]).await.map(Arc::new)
+            queue.join(vec![id]).await.map(Arc::new)
         };
-        let slot: PermitFuture = slot.boxed().shared();
-        before = Some(tokio::spawn(run_job(
-            inner.clone(),
-            job,
-            slot,
-            FetchHandle::single(),
-        )));
+        let permit: PermitFuture = permit.boxed().shared();
+        let fetch = FetchHandle::single();
+        previous = Some(tokio::spawn(run_job(inner.clone(), job, permit, fetch)));
     }
     Ok(ids)
 }
 
-/// Takes back the acceptance of a job that has not begun.
-fn remove_view(inner: &Inner, id: JobId) {
-    inner.jobs().active.retain(|live| live.id != id);
-    inner.publish(|view| view.jobs.retain(|job| job.id != id));
-}
-
-/// `friends` are jobs that it does not compete with: it waits for them. It is noted in the journal as asked for at
-/// `asked`, and as that `link` of the chain that begins with the first of its friends, or with itself.
+/// Takes the locks of an operation and records it in the journal and the view. `prerequisites` are the earlier jobs of
+/// its chain: their locks do not conflict.
 fn accept(
     inner: &Arc<Inner>,
     operation: Operation,
-    friends: &[JobId],
-    asked: Timestamp,
-    link: Option<usize>,
+    requested_at: Timestamp,
+    prerequisites: Option<&[JobId]>,
 ) -> Result<AcceptedJob> {
     let host = operation
         .host()
-        .map(|name| find_host(inner, name))
+        .map(|name| inner.find_host(name))
         .transpose()?;
-    let wanted = resource_locks::locks_for(&operation);
     let cancel = inner.stop.child_token();
-    let cell = Arc::new(ProgressCell::default());
-    let id = {
-        let mut table = inner.jobs();
-        let clash = table
-            .active
-            .iter()
-            .filter(|live| !friends.contains(&live.id))
-            .find_map(|live| {
-                resource_locks::conflict(&wanted, &live.locks).map(|claim| (live, claim))
-            });
-        if let Some((live, claim)) = clash {
-            return Err(Error::new(
-                Kind::Conflict,
-                format!(
-                    "cannot {} while job {} ({}) works on {}",
-                    operation_title(&operation),
-                    live.id.0,
-                    live.title,
-                    claim.resource
-                ),
-            )
-            .hint("wait until it has finished, or cancel it"));
-        }
-        table.last_id += 1;
-        let id = JobId(table.last_id);
-        table.active.push(ActiveJob {
-            id,
-            title: operation_title(&operation),
-            locks: wanted,
-            cancel: cancel.clone(),
-        });
-        id
-    };
+    let progress_cell = Arc::new(ProgressCell::default());
+    let title = operation_title(&operation);
+    let locks = resource_locks::locks_for(&operation);
+    let exempt = prerequisites.unwrap_or_default();
+    let id = inner.jobs().add(&title, locks, exempt, cancel.clone())?;
     if let Some(journal) = inner.journal.get() {
         let location = inner.bucket.location();
-        let mut note = JournalEntry::new(operation.clone(), asked, &inner.settings, location);
-        if let Some(link) = link {
-            let first = friends.first().copied().unwrap_or(id);
-            note = note.in_chain(journal.chain_name(first), link);
+        let mut entry =
+            JournalEntry::new(operation.clone(), requested_at, &inner.settings, location);
+        if let Some(prerequisites) = prerequisites {
+            let first = prerequisites.first().copied().unwrap_or(id);
+            entry = entry.in_chain(journal.chain_name(first), prerequisites.len());
         }
-        // What was asked for is worth more than the promise to go on with it.
-        if let Err(error) = journal.record(id, &note) {
+        // The job runs nevertheless.
+        if let Err(error) = journal.record(id, &entry) {
             tracing::warn!(
                 job = id.0,
                 "cannot record it in the journal, so it will not resume after a restart: {error}"
@@ -246,38 +252,38 @@ fn accept(
             started_at: None,
             ended_at: None,
             log: Arc::default(),
-            progress_cell: cell.clone(),
+            progress_cell: progress_cell.clone(),
         }));
     });
     Ok(AcceptedJob {
         id,
         host: host.map(|(index, host)| (index, host.clone())),
         operation,
-        progress_cell: cell,
+        progress_cell,
         cancel,
     })
 }
 
-/// Runs a job to its end, and tells whether that was a good one.
+/// Runs a job to its end; returns its error.
 async fn run_job(
     inner: Arc<Inner>,
     job: AcceptedJob,
-    slot: PermitFuture,
-    share: FetchHandle,
+    permit: PermitFuture,
+    fetch: FetchHandle,
 ) -> Result<()> {
     let AcceptedJob {
         id,
         operation,
         host,
-        progress_cell: cell,
+        progress_cell,
         cancel,
     } = job;
     let title = operation_title(&operation);
-    let slot = tokio::select! {
-        slot = slot => slot,
+    let permit = tokio::select! {
+        permit = permit => permit,
         () = cancel.cancelled() => Err(Error::cancelled(title.clone())),
     };
-    let result = if let Err(error) = &slot {
+    let result = if let Err(error) = &permit {
         Err(error.clone())
     } else {
         update(&inner, id, |job| {
@@ -288,18 +294,17 @@ async fn run_job(
         });
         tracing::info!(job = id.0, "{title}: started");
         let ctx = snapdeck_ops::Context {
-            progress: cell.clone(),
+            progress: progress_cell.clone(),
             cancel,
-            suspend_token: inner.suspend_token.clone(),
             log: job_log(&inner, id),
             zstd_enabled: inner.settings.push.zstd_enabled,
         };
         let worker = {
             let inner = inner.clone();
             let host = host.as_ref().map(|(_, host)| with_retry_policy(host, &ctx));
-            // A task of its own, so that a panic ends this job and nothing else.
+            // A task of its own, so that a panic ends only this job.
             tokio::spawn(async move {
-                run_operation(&inner, &operation, host.as_ref(), share, &ctx).await
+                run_operation(&inner, &operation, host.as_ref(), fetch, &ctx).await
             })
         };
         worker.await.unwrap_or_else(|crash| {
@@ -309,45 +314,45 @@ async fn run_job(
             )
         })
     };
-    let ended = result.as_ref().map(|_| ()).map_err(Error::clone);
-    finish(&inner, id, &title, &cell, result);
-    drop(slot);
+    let error = result.as_ref().map(|_| ()).map_err(Error::clone);
+    finish(&inner, id, &title, &progress_cell, result);
+    drop(permit);
     if let Some((index, _)) = host {
         inner.host_refresh[index].notify_one();
     }
     inner.bucket_refresh.notify_one();
-    ended
+    error
 }
 
-/// Does the operation, apart from all others: from this process's by its claims, from other processes' by locks on
-/// the host.
+/// Runs the operation under the locks on its host, which other processes respect, too.
 async fn run_operation(
     inner: &Inner,
     operation: &Operation,
     host: Option<&Host>,
-    share: FetchHandle,
+    fetch: FetchHandle,
     ctx: &snapdeck_ops::Context,
 ) -> Result<Outcome> {
-    let cannot = |error: Error| error.context(format!("cannot {}", operation_title(operation)));
-    let lost = CancellationToken::new();
+    let title = operation_title(operation);
+    let cannot = |error: Error| error.context(format!("cannot {title}"));
+    let lock_lost = CancellationToken::new();
     let lock = match host {
         Some(host) => {
             ctx.progress.enter(Phase::Checking, 0);
-            let wants = resource_locks::host_locks(operation, host);
+            let requests = resource_locks::host_locks(operation, host);
             let lock = host
                 .locks()
-                .acquire(wants, &operation_title(operation), lost.clone())
+                .acquire(requests, &title, lock_lost.clone())
                 .await;
             Some(lock.map_err(cannot)?)
         }
         None => None,
     };
     let (sandboxes, bucket) = (&inner.settings.sandbox, &inner.bucket);
-    let run = snapdeck_ops::run(operation, host, bucket, share, sandboxes, ctx);
+    let run = snapdeck_ops::run(operation, host, bucket, fetch, sandboxes, ctx);
     tokio::pin!(run);
     let result = tokio::select! {
         result = &mut run => result,
-        () = lost.cancelled() => {
+        () = lock_lost.cancelled() => {
             ctx.cancel.cancel();
             run.await.map_err(|_| {
                 cannot(Error::new(Kind::Conflict, "another snapdeck process took its lock while the host was unreachable"))
@@ -360,32 +365,35 @@ async fn run_operation(
     result
 }
 
-/// The host, for a job: it waits for it while it is away.
+/// Returns the host with the retry policy of a job: it waits while the host is unreachable.
 fn with_retry_policy(host: &Host, ctx: &snapdeck_ops::Context) -> Host {
     let log = ctx.log.clone();
-    let tell = Arc::new(move |warning, text| log(warning, text));
-    host.with_retry_policy(RetryPolicy::new(
-        host.settings().reconnect_timeout,
-        ctx.cancel.clone(),
-        tell,
-    ))
+    let log = Arc::new(move |is_warning, text| log(is_warning, text));
+    let timeout = host.settings().reconnect_timeout;
+    host.with_retry_policy(RetryPolicy::new(timeout, ctx.cancel.clone(), log))
 }
 
-fn finish(inner: &Inner, id: JobId, title: &str, cell: &ProgressCell, result: Result<Outcome>) {
+fn finish(
+    inner: &Inner,
+    id: JobId,
+    title: &str,
+    progress_cell: &ProgressCell,
+    result: Result<Outcome>,
+) {
     let is_cancelled = matches!(&result, Err(error) if error.kind() == Kind::Cancelled);
-    // What the operator cancelled was struck then.
+    // At a shutdown, jobs stay in the journal; those that the operator cancelled were removed before.
     if !(is_cancelled && inner.suspend_token.is_cancelled()) {
-        remove_entry(inner, id);
+        remove_from_journal(inner, id);
     }
     let state = match result {
         Ok(outcome) => {
-            tracing::info!(job = id.0, "{title}: done");
-            cell.enter(Phase::Finished, 0);
+            tracing::info!(job = id.0, "{title}: finished");
+            progress_cell.enter(Phase::Finished, 0);
             JobState::Finished(outcome)
         }
-        Err(error) if error.kind() == Kind::Cancelled => {
+        Err(_) if is_cancelled => {
             tracing::info!(job = id.0, "{title}: cancelled");
-            // However deep below it was noticed, the operator cancelled this job.
+            // Not the message of the step that noticed it.
             JobState::Failed(Error::cancelled(title))
         }
         Err(error) => {
@@ -393,47 +401,31 @@ fn finish(inner: &Inner, id: JobId, title: &str, cell: &ProgressCell, result: Re
             JobState::Failed(error)
         }
     };
-    inner.jobs().active.retain(|live| live.id != id);
+    inner.jobs().remove(id);
     inner.publish(|view| {
         edit(&mut view.jobs, id, |job| {
             job.state = state;
             job.ended_at = Some(Instant::now());
         });
-        let over = view
-            .jobs
-            .iter()
-            .filter(|job| job.state.is_finished())
-            .count();
-        let mut surplus = over.saturating_sub(MAX_FINISHED_JOBS);
+        let finished = view.jobs.iter().filter(|job| job.state.is_finished());
+        let mut surplus = finished.count().saturating_sub(MAX_FINISHED_JOBS);
         view.jobs.retain(|job| {
-            let goes = surplus > 0 && job.state.is_finished() && job.id != id;
-            surplus -= usize::from(goes);
-            !goes
+            let is_surplus = surplus > 0 && job.state.is_finished() && job.id != id;
+            surplus -= usize::from(is_surplus);
+            !is_surplus
         });
     });
 }
 
-fn remove_entry(inner: &Inner, id: JobId) {
+fn remove_from_journal(inner: &Inner, id: JobId) {
     if let Some(journal) = inner.journal.get() {
         journal.remove(id);
     }
 }
 
-/// Stops a job for good.
-pub(super) fn cancel(inner: &Inner, id: JobId) {
-    // At once: nobody is to take up what was cancelled, even if we are killed while it cleans up.
-    remove_entry(inner, id);
-    interrupt(inner, id);
-}
-
-/// Stops a job; what the journal has of it stays.
+/// Stops a job; its journal entry stays.
 pub(super) fn interrupt(inner: &Inner, id: JobId) {
-    let token = inner
-        .jobs()
-        .active
-        .iter()
-        .find(|live| live.id == id)
-        .map(|live| live.cancel.clone());
+    let token = inner.jobs().cancel_token(id);
     if let Some(token) = token {
         update(inner, id, |job| {
             if !job.state.is_finished() {
@@ -442,32 +434,6 @@ pub(super) fn interrupt(inner: &Inner, id: JobId) {
         });
         token.cancel();
     }
-}
-
-/// Moves a job that waits for its turn, and those it runs together with, by so many places.
-pub(super) fn shift(inner: &Inner, id: JobId, by: isize) {
-    if !inner.job_queue.shift(id, by) {
-        return;
-    }
-    let order = inner.job_queue.order();
-    let turn = |job: &Arc<JobView>| order.iter().position(|id| *id == job.id);
-    inner.publish(|view| {
-        let places: Vec<usize> = (0..view.jobs.len())
-            .filter(|at| turn(&view.jobs[*at]).is_some())
-            .collect();
-        let mut waiting: Vec<_> = places.iter().map(|at| view.jobs[*at].clone()).collect();
-        waiting.sort_by_key(turn);
-        for (at, job) in places.into_iter().zip(waiting) {
-            view.jobs[at] = job;
-        }
-    });
-}
-
-pub(super) fn dismiss(inner: &Inner, id: JobId) {
-    inner.publish(|view| {
-        view.jobs
-            .retain(|job| job.id != id || !job.state.is_finished())
-    });
 }
 
 fn update(inner: &Inner, id: JobId, change: impl FnOnce(&mut JobView)) {
@@ -480,11 +446,11 @@ fn edit(jobs: &mut [Arc<JobView>], id: JobId, change: impl FnOnce(&mut JobView))
     }
 }
 
-/// The log of one job: its lines stand on the job and in the program's log.
+/// Returns the log of a job; its lines also go to the program's log.
 fn job_log(inner: &Arc<Inner>, id: JobId) -> Arc<snapdeck_ops::LogFn> {
     let inner = inner.clone();
-    Arc::new(move |warning, text| {
-        if warning {
+    Arc::new(move |is_warning, text| {
+        if is_warning {
             tracing::warn!(job = id.0, "{text}");
         } else {
             tracing::info!(job = id.0, "{text}");
@@ -494,7 +460,7 @@ fn job_log(inner: &Arc<Inner>, id: JobId) -> Arc<snapdeck_ops::LogFn> {
                 let line = LogLine {
                     time: Timestamp::now(),
                     text,
-                    is_warning: warning,
+                    is_warning,
                 };
                 job.log = job.log.iter().cloned().chain([line]).collect();
             }

@@ -1,12 +1,12 @@
-//! The journal: operations that were taken on and are not over, noted in the state directory, so that the next
-//! start takes up what this process left.
+//! The journal: operations that were submitted and have not finished, recorded in the state directory, so that the next
+//! start can resume them.
 //!
 //! ```text
-//! STATE/journal/SESSION/lock     held (flock) by its process as long as that lives
-//!                       7.json   job 7 of that process; gone when the job is over
-//!                       left-2.json   what an earlier process had left, until somebody decides what becomes of it
+//! STATE/journal/SESSION/lock          held (flock) by its process
+//!                       7.json        job 7 of that process; removed when the job finishes
+//!                       left-2.json   entry of an earlier process, until it is resumed or discarded
 //! ```
-//! It outlives the process, not the machine: nothing is brought to the disk by force.
+//! It survives the end of the process, not of the machine: nothing is synced to disk.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read};
@@ -16,66 +16,60 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::view::JobId;
+use super::view::{InterruptedId, JobId};
 use snapdeck_model::settings::Settings;
 use snapdeck_model::{Error, Kind, Operation, Result};
 
-/// What is older is told, and not done any more: whoever asked for it has long asked somebody else.
+/// Older entries are reported and dropped: nobody waits for their result.
 const MAX_ENTRY_AGE: SignedDuration = SignedDuration::from_hours(24);
-/// Longest note, in bytes, and notes of one session that are looked at.
 const MAX_ENTRY_BYTES: u64 = 64 * 1024;
 const MAX_ENTRIES: usize = 1000;
 const LOCK_FILE: &str = "lock";
 
-/// This process's session.
+/// The journal session of this process.
 pub(super) struct Journal {
     root: PathBuf,
     dir: PathBuf,
-    /// Notes of others that were adopted.
     claimed_count: AtomicU64,
     _lock: File,
 }
 
-/// An operation that was taken on.
+/// A submitted operation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct JournalEntry {
     pub operation: Operation,
-    /// When it was first asked for.
+    /// Time of the first request.
     #[serde(rename = "taken")]
     pub requested_at: Timestamp,
-    /// The chain it is a link of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chain: Option<Chain>,
-    /// The host's URI and the bucket, as the settings had them: the names of others' mean other things.
+    /// URI of the host and location of the bucket in the settings: under other settings names mean other things.
     uri: Option<String>,
     bucket: String,
 }
 
-/// One of several operations of which each begins when the one before has ended well.
+/// Position in a chain of operations, each of which starts when the previous one finished.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Chain {
-    /// Tells the chain from all others, of whatever process.
+    /// Unique among the chains of all processes.
     name: String,
-    /// Its place in it.
     #[serde(rename = "link")]
     index: usize,
 }
 
 impl JournalEntry {
-    /// The same as a link of a chain.
-    pub(crate) fn in_chain(self, name: String, link: usize) -> Self {
+    pub(crate) fn in_chain(self, name: String, index: usize) -> Self {
         Self {
-            chain: Some(Chain { name, index: link }),
+            chain: Some(Chain { name, index }),
             ..self
         }
     }
 
-    /// The name of its chain.
     pub(crate) fn chain_name(&self) -> Option<&str> {
         self.chain.as_ref().map(|chain| &*chain.name)
     }
 
-    /// By this they are brought into their order: by age, and the links of a chain together.
+    /// Returns a sort key: oldest first, the entries of a chain together.
     pub(crate) fn order(&self) -> (Timestamp, Option<(&str, usize)>) {
         let chain = self.chain.as_ref();
         (
@@ -84,29 +78,27 @@ impl JournalEntry {
         )
     }
 
-    /// Of an operation under `settings`, on a bucket at `location`.
     pub(crate) fn new(
         operation: Operation,
-        taken: Timestamp,
+        requested_at: Timestamp,
         settings: &Settings,
-        location: &str,
+        bucket_location: &str,
     ) -> Self {
         Self {
             uri: uri_of(&operation, settings),
-            bucket: location.to_owned(),
+            bucket: bucket_location.to_owned(),
             chain: None,
             operation,
-            requested_at: taken,
+            requested_at,
         }
     }
 
-    /// Does it speak of what these settings speak of?
-    pub(crate) fn is_of(&self, settings: &Settings, location: &str) -> bool {
-        self.uri == uri_of(&self.operation, settings) && self.bucket == location
+    /// Returns whether its names mean the same host and bucket under these settings.
+    pub(crate) fn matches(&self, settings: &Settings, bucket_location: &str) -> bool {
+        self.uri == uri_of(&self.operation, settings) && self.bucket == bucket_location
     }
 
-    /// Was it asked for so long ago that nobody waits for it?
-    pub(crate) fn is_old(&self) -> bool {
+    pub(crate) fn is_expired(&self) -> bool {
         Timestamp::now().duration_since(self.requested_at) > MAX_ENTRY_AGE
     }
 }
@@ -115,24 +107,24 @@ fn uri_of(operation: &Operation, settings: &Settings) -> Option<String> {
     let host = operation.host()?;
     let mut hosts = settings.hosts.iter();
     hosts
-        .find(|known| known.name == *host)
-        .map(|known| known.uri.clone())
+        .find(|settings| settings.name == *host)
+        .map(|settings| settings.uri.clone())
 }
 
 impl Journal {
-    /// Opens a session of its own under `state`.
+    /// Opens a new session under `state`.
     ///
     /// # Errors
-    /// `Failed` where it cannot be written there.
+    /// `Failed` where `state` cannot be written.
     pub(crate) fn open(state: &Path) -> Result<Self> {
         let root = state.join("journal");
         let open = || -> io::Result<Self> {
             fs::create_dir_all(&root)?;
-            // Hidden until it is locked: nobody may take it for one that was left.
-            let made = tempfile::Builder::new().prefix(".").tempdir_in(&root)?;
-            let lock = File::create_new(made.path().join(LOCK_FILE))?;
+            // Hidden until it is locked, so that no other process takes it for an orphan.
+            let temp_dir = tempfile::Builder::new().prefix(".").tempdir_in(&root)?;
+            let lock = File::create_new(temp_dir.path().join(LOCK_FILE))?;
             lock.lock()?;
-            let hidden = made.keep();
+            let hidden = temp_dir.keep();
             let name = hidden.file_name().unwrap_or_default().to_string_lossy();
             let dir = root.join(format!(
                 "{}-{}",
@@ -161,18 +153,17 @@ impl Journal {
         self.dir.join(format!("{}.json", id.0))
     }
 
-    /// Notes an operation before it begins.
+    /// Records an operation before it starts.
     ///
     /// # Errors
-    /// The system's; the operation may begin nevertheless.
-    pub(crate) fn record(&self, id: JobId, note: &JournalEntry) -> io::Result<()> {
+    /// I/O errors; the operation may start nevertheless.
+    pub(crate) fn record(&self, id: JobId, entry: &JournalEntry) -> io::Result<()> {
         let mut file = tempfile::NamedTempFile::new_in(&self.dir)?;
-        serde_json::to_writer(&mut file, note)?;
+        serde_json::to_writer(&mut file, entry)?;
         file.persist(self.path(id)).map_err(|error| error.error)?;
         Ok(())
     }
 
-    /// Strikes a job that is over.
     pub(crate) fn remove(&self, id: JobId) {
         match fs::remove_file(self.path(id)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -182,14 +173,14 @@ impl Journal {
         }
     }
 
-    /// A name for a chain that begins with that job, which no other one has or had.
+    /// Returns a unique name for the chain that starts with a job.
     pub(crate) fn chain_name(&self, first: JobId) -> String {
         let session = self.dir.file_name().unwrap_or_default();
         format!("{}/{}", session.to_string_lossy(), first.0)
     }
 
-    /// Moves what processes that are gone have left, and `is_ours` holds of, into this session; returns each with
-    /// where it is now. It stays there, also past our end, until it is struck by [`Journal::remove_entry`].
+    /// Moves the entries of ended processes that match `is_ours` into this session; returns them with their new paths.
+    /// They stay in the journal until [`Journal::remove_entry`].
     pub(crate) fn claim_orphans(
         &self,
         is_ours: impl Fn(&JournalEntry) -> bool,
@@ -213,24 +204,24 @@ impl Journal {
                     continue;
                 }
             };
-            for (path, note) in read_entries(&dir)
+            for (path, entry) in read_entries(&dir)
                 .into_iter()
-                .filter(|(_, note)| is_ours(note))
+                .filter(|(_, entry)| is_ours(entry))
             {
                 let number = self.claimed_count.fetch_add(1, Ordering::Relaxed);
-                let here = self.dir.join(format!("left-{number}.json"));
-                match fs::rename(&path, &here) {
-                    Ok(()) => found.push((here, note)),
+                let claimed = self.dir.join(format!("left-{number}.json"));
+                match fs::rename(&path, &claimed) {
+                    Ok(()) => found.push((claimed, entry)),
                     Err(error) => tracing::warn!("cannot claim {}: {error}", path.display()),
                 }
             }
-            remove_dir(&dir);
+            remove_if_empty(&dir);
             drop(lock);
         }
         found
     }
 
-    /// Strikes what was adopted.
+    /// Removes a claimed entry.
     pub(crate) fn remove_entry(path: &Path) {
         if let Err(error) = fs::remove_file(path) {
             tracing::warn!("cannot remove {}: {error}", path.display());
@@ -238,17 +229,37 @@ impl Journal {
     }
 }
 
-impl Drop for Journal {
-    fn drop(&mut self) {
-        remove_dir(&self.dir);
+/// The entries of an interrupted job or chain.
+pub(super) struct InterruptedEntry {
+    pub id: InterruptedId,
+    pub requested_at: Timestamp,
+    pub entries: Vec<(PathBuf, JournalEntry)>,
+}
+
+impl InterruptedEntry {
+    pub(crate) fn operations(&self) -> Vec<Operation> {
+        let entries = self.entries.iter();
+        entries.map(|(_, entry)| entry.operation.clone()).collect()
+    }
+
+    pub(crate) fn remove(&self) {
+        for (path, _) in &self.entries {
+            Journal::remove_entry(path);
+        }
     }
 }
 
-/// The lock of a session whose process is gone; `None` while that lives.
+impl Drop for Journal {
+    fn drop(&mut self) {
+        remove_if_empty(&self.dir);
+    }
+}
+
+/// Locks the session of an ended process; `None` where the process is running.
 fn lock_orphan(dir: &Path) -> io::Result<Option<File>> {
     let lock = match File::open(dir.join(LOCK_FILE)) {
         Ok(lock) => lock,
-        // Somebody else has cleared it meanwhile.
+        // Another process has removed it meanwhile.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
@@ -259,35 +270,39 @@ fn lock_orphan(dir: &Path) -> io::Result<Option<File>> {
     }
 }
 
-/// The notes of a session. What is none of ours stays.
+/// Reads the entries of a session; other files are skipped.
 fn read_entries(dir: &Path) -> Vec<(PathBuf, JournalEntry)> {
     let Ok(entries) = fs::read_dir(dir) else {
         return Vec::new();
     };
     let paths = entries.flatten().map(|entry| entry.path());
-    let notes = paths.filter(|path| path.extension().is_some_and(|ending| ending == "json"));
+    let json = paths.filter(|path| {
+        path.extension()
+            .is_some_and(|extension| extension == "json")
+    });
     let read = |path: PathBuf| {
         let mut text = Vec::new();
         let read =
             File::open(&path).and_then(|file| file.take(MAX_ENTRY_BYTES).read_to_end(&mut text));
-        let note = match read {
+        let entry = match read {
             Ok(_) => serde_json::from_slice(&text).map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
         };
-        note.map_err(|error| tracing::warn!("cannot read {}: {error}", path.display()))
+        entry
+            .map_err(|error| tracing::warn!("cannot read {}: {error}", path.display()))
             .ok()
-            .map(|note| (path, note))
+            .map(|entry| (path, entry))
     };
-    notes.take(MAX_ENTRIES).filter_map(read).collect()
+    json.take(MAX_ENTRIES).filter_map(read).collect()
 }
 
-/// Removes a session that has no notes.
-fn remove_dir(dir: &Path) {
+/// Removes a session without entries.
+fn remove_if_empty(dir: &Path) {
     let is_empty = fs::read_dir(dir).is_ok_and(|mut entries| {
         entries.all(|entry| entry.is_ok_and(|entry| entry.file_name() == LOCK_FILE))
     });
     if is_empty {
-        // One that stays is cleared by the next start.
+        // On an error the next start removes it.
         let _ = fs::remove_file(dir.join(LOCK_FILE));
         let _ = fs::remove_dir(dir);
     }
@@ -298,7 +313,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn note(name: &str) -> JournalEntry {
+    fn entry(name: &str) -> JournalEntry {
         let operation = Operation::Pull {
             host: "local".parse().unwrap(),
             name: name.parse().unwrap(),
@@ -313,53 +328,53 @@ mod tests {
         }
     }
 
-    /// A session whose process is gone.
-    fn left(state: &Path, notes: &[JournalEntry]) {
+    fn leave_orphans(state: &Path, entries: &[JournalEntry]) {
         let journal = Journal::open(state).unwrap();
-        for (id, note) in (1..).zip(notes) {
-            journal.record(JobId(id), note).unwrap();
+        for (id, entry) in (1..).zip(entries) {
+            journal.record(JobId(id), entry).unwrap();
         }
         let Journal { dir, .. } = &journal;
         assert!(dir.join("1.json").exists());
     }
 
-    fn adopted(journal: &Journal) -> Vec<(PathBuf, JournalEntry)> {
-        let ours = note("any");
-        let is_ours = |note: &JournalEntry| (&note.uri, &note.bucket) == (&ours.uri, &ours.bucket);
+    fn claim(journal: &Journal) -> Vec<(PathBuf, JournalEntry)> {
+        let ours = entry("any");
+        let is_ours =
+            |entry: &JournalEntry| (&entry.uri, &entry.bucket) == (&ours.uri, &ours.bucket);
         let mut found = journal.claim_orphans(is_ours);
         found.sort_by(|(_, a), (_, b)| a.order().cmp(&b.order()));
         found
     }
 
-    fn titles(notes: &[(PathBuf, JournalEntry)]) -> Vec<String> {
-        let notes = notes.iter();
-        notes
-            .map(|(_, note)| crate::operation_title(&note.operation))
+    fn titles(entries: &[(PathBuf, JournalEntry)]) -> Vec<String> {
+        let entries = entries.iter();
+        entries
+            .map(|(_, entry)| crate::operation_title(&entry.operation))
             .collect()
     }
 
     #[test]
-    fn what_was_left_is_adopted_once_and_what_is_over_is_not() {
+    fn orphans_are_claimed_by_one_process_until_they_are_removed() {
         let state = tempfile::tempdir().unwrap();
-        left(state.path(), &[note("a"), note("b")]);
+        leave_orphans(state.path(), &[entry("a"), entry("b")]);
         let journal = Journal::open(state.path()).unwrap();
-        journal.record(JobId(1), &note("c")).unwrap();
+        journal.record(JobId(1), &entry("c")).unwrap();
         let other = Journal::open(state.path()).unwrap();
-        // Not c: its process lives.
-        let found = adopted(&other);
+        // Not c: its process is running.
+        let found = claim(&other);
         assert_eq!(titles(&found), ["pull a → local", "pull b → local"]);
-        assert!(adopted(&journal).is_empty());
-        // Nobody decided, and the next one finds it again.
+        assert!(claim(&journal).is_empty());
+        // They were not removed, and the next process claims them.
         drop(other);
         let other = Journal::open(state.path()).unwrap();
-        let found = adopted(&other);
+        let found = claim(&other);
         assert_eq!(titles(&found), ["pull a → local", "pull b → local"]);
         found
             .iter()
             .for_each(|(path, _)| Journal::remove_entry(path));
         journal.remove(JobId(1));
         drop(journal);
-        assert!(adopted(&other).is_empty());
+        assert!(claim(&other).is_empty());
         drop(other);
         assert_eq!(
             fs::read_dir(state.path().join("journal")).unwrap().count(),
@@ -368,23 +383,23 @@ mod tests {
     }
 
     #[test]
-    fn the_links_of_a_chain_come_together_and_what_others_mean_is_left_to_them() {
+    fn chains_are_sorted_together_and_entries_for_other_hosts_stay() {
         let state = tempfile::tempdir().unwrap();
-        let mut others = note("others");
-        others.uri = Some("qemu+ssh://elsewhere/system".into());
-        let mut all = [note("b2"), others, note("a"), note("b1"), note("c")];
+        let mut foreign = entry("foreign");
+        foreign.uri = Some("qemu+ssh://elsewhere/system".into());
+        let mut all = [entry("b2"), foreign, entry("a"), entry("b1"), entry("c")];
         let at = Timestamp::now();
-        all.iter_mut().for_each(|note| note.requested_at = at);
+        all.iter_mut().for_each(|entry| entry.requested_at = at);
         all[0] = all[0].clone().in_chain("x/1".into(), 1);
         all[3] = all[3].clone().in_chain("x/1".into(), 0);
         all[4].requested_at = at - SignedDuration::from_hours(25);
-        left(state.path(), &all);
+        leave_orphans(state.path(), &all);
         let journal = Journal::open(state.path()).unwrap();
-        let found = adopted(&journal);
+        let found = claim(&journal);
         let expected = ["c", "a", "b1", "b2"].map(|name| format!("pull {name} → local"));
         assert_eq!(titles(&found), expected);
-        let old: Vec<bool> = found.iter().map(|(_, note)| note.is_old()).collect();
-        assert_eq!(old, [true, false, false, false]);
+        let expired: Vec<bool> = found.iter().map(|(_, entry)| entry.is_expired()).collect();
+        assert_eq!(expired, [true, false, false, false]);
         found
             .iter()
             .for_each(|(path, _)| Journal::remove_entry(path));
@@ -397,7 +412,7 @@ mod tests {
         assert_eq!(
             fs::read_dir(sessions[0].path()).unwrap().count(),
             2,
-            "the lock and a note"
+            "the lock and the foreign entry"
         );
     }
 }

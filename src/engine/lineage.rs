@@ -1,116 +1,52 @@
-//! What manifests tell of one snapshot: asked for when somebody looks at it, never for all there are.
+//! The lineage of a snapshot by its manifests, which are read when they are needed.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use futures_util::{StreamExt, stream};
+use futures_util::{Stream, StreamExt, stream};
 
-use super::{Engine, Inner, Link};
+use super::state::{Engine, Inner};
+use super::view::{Link, Parents};
 use snapdeck_host::Host;
 use snapdeck_model::{
-    Annotations, AnnotationsPatch, Error, HostName, Kind, Lineage, LineageIndex, MAX_PARENTS,
-    Manifest, Object, PullCost, Result, Snapshot, SnapshotName,
+    Error, HostName, Kind, Lineage, LineageIndex, MAX_PARENTS, Manifest, Object, PullCost, Result,
+    Snapshot, SnapshotName,
 };
 
-/// Snapshots of a host whose manifests are read to compare with one; more are not compared.
+/// Limits of manifests read for one query.
 const MAX_HOST_MANIFESTS: usize = 200;
-/// Objects whose manifests are read for a tree.
 const MAX_TREE_OBJECTS: usize = 200;
-/// Manifests read from a host at once.
 const MAX_MANIFEST_READS: usize = 4;
-/// Manifests that are kept: of images of 40 GiB, 40 MiB.
-const MAX_CACHED_MANIFESTS: usize = 256;
-
-/// How long it is believed that there is no manifest beside an image: it may get one while it stays the same.
-const MISSING_MANIFEST_TTL: Duration = Duration::from_secs(60);
-
-/// Manifests that were read, each while its image is the same.
-#[derive(Default)]
-pub(super) struct ManifestCache {
-    entries: HashMap<(Option<HostName>, SnapshotName), CachedManifest>,
-}
-
-struct CachedManifest {
-    /// Tells the image from others of its name.
-    fingerprint: String,
-    cached_at: Instant,
-    manifest: Option<Arc<Manifest>>,
-}
-
-impl ManifestCache {
-    /// What is known of an image's manifest.
-    fn get(
-        &self,
-        place: Option<&HostName>,
-        name: &SnapshotName,
-        mark: &str,
-    ) -> Option<Option<Arc<Manifest>>> {
-        let kept = self.entries.get(&(place.cloned(), name.clone()))?;
-        let holds = kept.manifest.is_some() || kept.cached_at.elapsed() < MISSING_MANIFEST_TTL;
-        (kept.fingerprint == mark && holds).then(|| kept.manifest.clone())
-    }
-
-    fn insert(
-        &mut self,
-        place: Option<&HostName>,
-        name: &SnapshotName,
-        mark: String,
-        manifest: Option<Arc<Manifest>>,
-    ) {
-        if self.entries.len() >= MAX_CACHED_MANIFESTS {
-            self.entries.clear();
-        }
-        let kept = CachedManifest {
-            fingerprint: mark,
-            cached_at: Instant::now(),
-            manifest,
-        };
-        self.entries.insert((place.cloned(), name.clone()), kept);
-    }
-}
-
-/// What was made from what, by the manifests of all that the view shows.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Parents {
-    /// The snapshot that each was made from, where that is known.
-    pub parents: BTreeMap<SnapshotName, SnapshotName>,
-    /// Snapshots whose manifests were not read, because they are too many or did not come.
-    pub unread_count: usize,
-}
-
 impl Engine {
-    /// What was made from what, of all that is seen in the bucket and on the hosts that answer. A manifest in the
-    /// bucket is asked before one on a host: it is nearer, and says the same.
+    /// Returns the parents of the snapshots in the bucket and on reachable hosts. Prefers the manifest in the bucket: it
+    /// is the same one, and faster to read.
     pub async fn parents(&self) -> Parents {
         let (inner, view) = (&*self.inner, self.view());
         let mut manifests: BTreeMap<SnapshotName, Arc<Manifest>> = BTreeMap::new();
         let mut unread = view.bucket.objects.len().saturating_sub(MAX_TREE_OBJECTS);
-        let some = view.bucket.objects.iter().take(MAX_TREE_OBJECTS);
-        let read: Vec<_> = some.map(|object| object_manifest(inner, object)).collect();
-        let mut read = stream::iter(read).buffer_unordered(MAX_MANIFEST_READS);
-        while let Some(manifest) = read.next().await {
+        let objects = view.bucket.objects.iter().take(MAX_TREE_OBJECTS);
+        let reads: Vec<_> = objects
+            .map(|object| object_manifest(inner, object))
+            .collect();
+        let mut reads = stream::iter(reads).buffer_unordered(MAX_MANIFEST_READS);
+        while let Some(manifest) = reads.next().await {
             manifests.extend(manifest.map(|manifest| (manifest.name.clone(), manifest)));
         }
-        let up = view.hosts.iter().filter(|host| host.link == Link::Up);
-        for seen in up {
-            let Ok(host) = self.host(&seen.name) else {
+        let reachable = view.hosts.iter().filter(|host| host.link == Link::Up);
+        for host_view in reachable {
+            let Ok(host) = self.host(&host_view.name) else {
                 continue;
             };
-            let asked: Vec<&Snapshot> = {
-                let all = seen.snapshots.iter();
-                all.filter(|one| !manifests.contains_key(&one.name))
+            let snapshots: Vec<&Snapshot> = {
+                let all = host_view.snapshots.iter();
+                all.filter(|snapshot| !manifests.contains_key(&snapshot.name))
                     .collect()
             };
-            unread += asked.len().saturating_sub(MAX_HOST_MANIFESTS);
-            let some = asked.into_iter().take(MAX_HOST_MANIFESTS);
-            let read: Vec<_> = some
-                .map(|one| snapshot_manifest(inner, host, one))
-                .collect();
-            let mut read = stream::iter(read).buffer_unordered(MAX_MANIFEST_READS);
-            while let Some(found) = read.next().await {
-                match found {
-                    Ok(found) => manifests.extend(found),
+            unread += snapshots.len().saturating_sub(MAX_HOST_MANIFESTS);
+            let mut reads = read_snapshot_manifests(inner, host, snapshots);
+            while let Some(manifest) = reads.next().await {
+                match manifest {
+                    Ok(manifest) => manifests.extend(manifest),
                     Err(error) => {
                         tracing::debug!("{error}");
                         unread += 1;
@@ -118,30 +54,29 @@ impl Engine {
                 }
             }
         }
-        let parent =
-            |manifest: &Arc<Manifest>| manifest.parent.as_ref().map(|one| one.name.clone());
-        let of = manifests
+        let parent = |manifest: &Arc<Manifest>| Some(manifest.parent.as_ref()?.name.clone());
+        let parents = manifests
             .iter()
             .filter_map(|(name, manifest)| Some((name.clone(), parent(manifest)?)));
         Parents {
-            parents: of.collect(),
+            parents: parents.collect(),
             unread_count: unread,
         }
     }
 
-    /// What is known of a snapshot's relatives, what is said of it, and what a pull of it to `host` would bring. A
-    /// bucket that does not answer tells nothing.
+    /// Returns the relatives and annotations of a snapshot and the cost of a pull to `host`. Without an answer of the
+    /// bucket, its part is missing.
     ///
     /// # Errors
     /// `InvalidInput` for an unknown host; `Unreachable` where it does not answer.
     pub async fn lineage(&self, host: Option<&HostName>, name: &SnapshotName) -> Result<Lineage> {
-        let (family, object) = self.lineage_index(host, name).await?;
-        let is_there = object
+        let (index, object) = self.lineage_index(host, name).await?;
+        let is_on_host = object
             .as_ref()
-            .is_some_and(|object| family.has_copy_of(name, object.size_bytes));
-        let bytes = object.as_ref().map(|object| object.size_bytes);
-        let mut lineage = family.lineage(name, bytes, is_there);
-        if let Some(host) = host.filter(|_| family.host_snapshots.contains_key(name)) {
+            .is_some_and(|object| index.has_copy_of(name, object.size_bytes));
+        let size_bytes = object.as_ref().map(|object| object.size_bytes);
+        let mut lineage = index.lineage(name, size_bytes, is_on_host);
+        if let Some(host) = host.filter(|_| index.host_snapshots.contains_key(name)) {
             lineage.local = self.host(host)?.snapshots().annotations(name).await?;
         }
         if object.is_some() {
@@ -155,17 +90,17 @@ impl Engine {
         Ok(lineage)
     }
 
-    /// What a pull of a snapshot to `host` would bring, were there none of its name to be left alone.
+    /// Returns the cost of a pull of a snapshot to `host`, where an existing copy does not count.
     ///
     /// # Errors
-    /// `NotFound` where there is no such object, or the bucket does not answer; as [`Engine::lineage`].
+    /// `NotFound` for an unknown object and where the bucket does not answer; as [`Engine::lineage`].
     pub async fn pull_cost(&self, host: &HostName, name: &SnapshotName) -> Result<PullCost> {
-        let (family, object) = self.lineage_index(Some(host), name).await?;
-        let gone = || Error::new(Kind::NotFound, format!("object {name} not found"));
-        Ok(family.pull_cost(name, object.ok_or_else(gone)?.size_bytes))
+        let (index, object) = self.lineage_index(Some(host), name).await?;
+        let not_found = || Error::new(Kind::NotFound, format!("object {name} not found"));
+        Ok(index.pull_cost(name, object.ok_or_else(not_found)?.size_bytes))
     }
 
-    /// Reads the manifests there are on a host, and those of an object and its ancestors; returns the object, too.
+    /// Reads the manifests of a host's snapshots, and those of an object and its ancestors; also returns the object.
     async fn lineage_index(
         &self,
         host: Option<&HostName>,
@@ -173,120 +108,67 @@ impl Engine {
     ) -> Result<(LineageIndex, Option<Object>)> {
         let inner = &*self.inner;
         let host = host.map(|host| self.host(host)).transpose()?;
-        let mut family = LineageIndex::default();
+        let mut index = LineageIndex::default();
         if let Some(host) = host {
-            let snapshots = self.known_snapshots(host).await?;
-            let sound = |one: &Snapshot| one.problem.is_none().then_some(one.size_bytes);
-            let names = snapshots.iter().map(|one| (one.name.clone(), sound(one)));
-            family.host_snapshots = names.collect();
-            let some = snapshots.iter().take(MAX_HOST_MANIFESTS);
-            let read: Vec<_> = some
-                .map(|one| snapshot_manifest(inner, host, one))
+            let snapshots = self.cached_snapshots(host).await?;
+            let valid_size = |snapshot: &Snapshot| {
+                let is_valid = snapshot.problem.is_none();
+                is_valid.then_some(snapshot.size_bytes)
+            };
+            index.host_snapshots = snapshots
+                .iter()
+                .map(|snapshot| (snapshot.name.clone(), valid_size(snapshot)))
                 .collect();
-            let mut read = stream::iter(read).buffer_unordered(MAX_MANIFEST_READS);
-            while let Some(found) = read.next().await {
-                family.host_manifests.extend(found?);
+            let mut reads = read_snapshot_manifests(inner, host, snapshots.iter());
+            while let Some(manifest) = reads.next().await {
+                index.host_manifests.extend(manifest?);
             }
         }
         let object = match inner.bucket.is_configured() {
-            true => bucket_manifests(inner, name, &mut family).await,
+            true => read_bucket_manifests(inner, name, &mut index).await,
             false => None,
         };
-        Ok((family, object))
+        Ok((index, object))
     }
 
-    /// What is said of a snapshot: on the host where one is given, and in the bucket where that is asked for.
-    ///
-    /// # Errors
-    /// `Unreachable`.
-    pub async fn annotations(
-        &self,
-        host: Option<&HostName>,
-        bucket: bool,
-        name: &SnapshotName,
-    ) -> Result<(Option<Annotations>, Option<Annotations>)> {
-        let here = match host {
-            Some(host) => self.host(host)?.snapshots().annotations(name).await?,
-            None => None,
-        };
-        let there = match bucket {
-            true => self.inner.bucket.annotations(name).await?,
-            false => None,
-        };
-        Ok((here, there))
-    }
-
-    /// Changes what is said of a snapshot on a host.
-    ///
-    /// # Errors
-    /// `NotFound`; `Unsupported` while somebody works on it, or where what lies beside it is no manifest; `Unreachable`.
-    pub async fn annotate_snapshot(
-        &self,
-        host: &HostName,
-        name: &SnapshotName,
-        change: &AnnotationsPatch,
-    ) -> Result<Annotations> {
-        self.host(host)?.snapshots().annotate(name, change).await
-    }
-
-    /// Changes what is said of an object.
-    ///
-    /// # Errors
-    /// As the store fails to answer; `Unsupported` where what lies beside the object is no manifest.
-    pub async fn annotate_object(
-        &self,
-        object: &Object,
-        change: &AnnotationsPatch,
-    ) -> Result<Annotations> {
-        self.inner.bucket.annotate(object, change).await
-    }
-
-    /// Changes what is said of a snapshot on a host, and in the bucket.
-    ///
-    /// # Errors
-    /// As [`Engine::annotate_snapshot`] and [`Engine::annotate_object`]; `NotFound` where the bucket has no such object.
-    pub async fn annotate(
-        &self,
-        host: Option<&HostName>,
-        bucket: bool,
-        name: &SnapshotName,
-        change: &AnnotationsPatch,
-    ) -> Result<()> {
-        if let Some(host) = host {
-            self.annotate_snapshot(host, name, change).await?;
-        }
-        if bucket {
-            let gone = || Error::new(Kind::NotFound, format!("object {name} not found"));
-            let object = self.object(name).await?.ok_or_else(gone)?;
-            self.annotate_object(&object, change).await?;
-        }
-        Ok(())
-    }
-
-    /// A host's snapshots, as they were last seen while it is followed, else asked now.
-    async fn known_snapshots(&self, host: &Host) -> Result<Arc<[Snapshot]>> {
+    /// Returns a host's snapshots from the view, or from a new scan where the view has none.
+    async fn cached_snapshots(&self, host: &Host) -> Result<Arc<[Snapshot]>> {
         let view = self.view();
         match view.host(host.name()) {
-            Some(seen) if seen.link == Link::Up => Ok(seen.snapshots.clone()),
+            Some(view) if view.link == Link::Up => Ok(view.snapshots.clone()),
             _ => Ok(self.snapshots(host.name()).await?.into()),
         }
     }
 }
 
-/// The manifest of a host's snapshot, by name.
+/// Reads at most [`MAX_HOST_MANIFESTS`] manifests.
+fn read_snapshot_manifests<'a>(
+    inner: &'a Inner,
+    host: &'a Host,
+    snapshots: impl IntoIterator<Item = &'a Snapshot>,
+) -> impl Stream<Item = Result<Option<(SnapshotName, Arc<Manifest>)>>> {
+    let snapshots = snapshots.into_iter().take(MAX_HOST_MANIFESTS);
+    let reads: Vec<_> = snapshots
+        .map(|snapshot| snapshot_manifest(inner, host, snapshot))
+        .collect();
+    stream::iter(reads).buffer_unordered(MAX_MANIFEST_READS)
+}
+
 async fn snapshot_manifest(
     inner: &Inner,
     host: &Host,
     snapshot: &Snapshot,
 ) -> Result<Option<(SnapshotName, Arc<Manifest>)>> {
-    let (place, name) = (Some(host.name()), &snapshot.name);
-    let mark = format!("{} {:?}", snapshot.size_bytes, snapshot.modified);
-    let known = inner.manifests().get(place, name, &mark);
-    let manifest = match known {
-        Some(known) => known,
+    let (host_name, name) = (Some(host.name()), &snapshot.name);
+    let fingerprint = format!("{} {:?}", snapshot.size_bytes, snapshot.modified);
+    let cached = inner.manifests().get(host_name, name, &fingerprint);
+    let manifest = match cached {
+        Some(cached) => cached,
         None => {
             let read = host.snapshots().manifest(name).await?.map(Arc::new);
-            inner.manifests().insert(place, name, mark, read.clone());
+            inner
+                .manifests()
+                .insert(host_name, name, fingerprint, read.clone());
             read
         }
     };
@@ -294,15 +176,15 @@ async fn snapshot_manifest(
 }
 
 /// Reads the manifests of an object and its ancestors in the bucket; returns the object.
-async fn bucket_manifests(
+async fn read_bucket_manifests(
     inner: &Inner,
     subject_name: &SnapshotName,
-    family: &mut LineageIndex,
+    index: &mut LineageIndex,
 ) -> Option<Object> {
-    let (mut subject, mut seen) = (None, BTreeSet::new());
+    let (mut subject, mut visited) = (None, BTreeSet::new());
     let mut next = Some(subject_name.clone());
     for _ in 0..=MAX_PARENTS {
-        let Some(name) = next.take().filter(|name| !seen.contains(name)) else {
+        let Some(name) = next.take().filter(|name| !visited.contains(name)) else {
             break;
         };
         let object = match inner.bucket.head(&name).await {
@@ -313,19 +195,19 @@ async fn bucket_manifests(
             }
         };
         if let Some(object) = object {
-            family.bucket_objects.insert(name.clone());
+            index.bucket_objects.insert(name.clone());
             let manifest = object_manifest(inner, &object).await;
             let manifest = manifest.map(|manifest| (name.clone(), manifest));
-            family.bucket_manifests.extend(manifest);
+            index.bucket_manifests.extend(manifest);
             if object.name == *subject_name {
                 subject = Some(object);
             }
         }
-        seen.insert(name.clone());
-        let manifest = family
+        visited.insert(name.clone());
+        let manifest = index
             .host_manifests
             .get(&name)
-            .or_else(|| family.bucket_manifests.get(&name));
+            .or_else(|| index.bucket_manifests.get(&name));
         next = manifest
             .and_then(|manifest| manifest.parent.as_ref())
             .map(|parent| parent.name.clone());
@@ -333,17 +215,16 @@ async fn bucket_manifests(
     subject
 }
 
-/// The manifest of an object, where it can be read.
 async fn object_manifest(inner: &Inner, object: &Object) -> Option<Arc<Manifest>> {
-    let mark = object.etag.clone().unwrap_or_default();
-    let known = inner.manifests().get(None, &object.name, &mark);
-    if let Some(known) = known {
-        return known;
+    let fingerprint = object.etag.clone().unwrap_or_default();
+    let cached = inner.manifests().get(None, &object.name, &fingerprint);
+    if let Some(cached) = cached {
+        return cached;
     }
     let read = inner.bucket.manifest(object).await;
     let read = read.inspect_err(|error| tracing::debug!("{error}")).ok()?;
     let read = read.map(Arc::new);
     let mut manifests = inner.manifests();
-    manifests.insert(None, &object.name, mark, read.clone());
+    manifests.insert(None, &object.name, fingerprint, read.clone());
     read
 }

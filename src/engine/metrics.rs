@@ -1,5 +1,5 @@
-//! What the sandbox that somebody looks at is doing. Nobody looking: nothing is asked. It stands beside the view,
-//! which would be made anew every two seconds otherwise.
+//! Metrics of the one sandbox that a front end watches. They are published apart from the view, which they would change
+//! every 2 s.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::pending;
@@ -9,143 +9,51 @@ use std::time::{Duration, Instant};
 use futures_util::future::{BoxFuture, FutureExt, join3};
 use tokio::time::sleep;
 
-use super::view::{HostView, Link};
-use super::{Engine, Inner, jobs};
-use snapdeck_host::{Host, VncTunnel};
-use snapdeck_model::{
-    AgentChannel, Error, Guest, GuestAccess, HostName, Picture, Result, Sandbox, SandboxId, Stats,
-};
+use super::state::{Engine, Inner};
+use super::view::{HostView, Link, Sample, SandboxMetrics, WatchTarget};
+use snapdeck_host::Host;
+use snapdeck_model::{AgentChannel, HostName, Sandbox, SandboxId, Stats};
 
-/// A selection that moves on is not looked at.
+/// Skips sandboxes that are selected only briefly.
 const SELECTION_DEBOUNCE: Duration = Duration::from_millis(150);
-/// Between two looks at the counters, and at the screen.
+/// Of counters and screenshots.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(2);
-/// Between two looks at how the guest is reached, and so at whether its agent has come up.
+/// Of checks of the VNC server and the agent channel.
 const ACCESS_INTERVAL: Duration = Duration::from_secs(10);
-/// Between two questions to the guest's agent.
+/// Of queries of the guest agent.
 const GUEST_INFO_INTERVAL: Duration = Duration::from_secs(60);
-/// After something did not answer.
 const ERROR_RETRY_INTERVAL: Duration = Duration::from_secs(10);
-/// Samples that are kept of a sandbox: two minutes.
+/// Two minutes.
 const MAX_SAMPLES: usize = 60;
 
-/// What somebody looks at.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WatchTarget {
-    /// The host.
-    pub host: HostName,
-    /// The sandbox; one with a QEMU process.
-    pub sandbox: SandboxId,
-    /// Its screen, too?
-    pub include_screen: bool,
-}
-
-/// What it uses, at one moment.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Sample {
-    /// When.
-    pub time: Instant,
-    /// How busy its virtual CPUs are: 1.0 is all of them.
-    pub cpu: Option<f64>,
-    /// Bytes of the host's memory that it holds.
-    pub resident_bytes: Option<u64>,
-    /// Bytes a second read from its disks.
-    pub read_rate: f64,
-    /// Bytes a second written to them.
-    pub write_rate: f64,
-    /// Bytes a second received.
-    pub receive_rate: f64,
-    /// Bytes a second sent.
-    pub send_rate: f64,
-    /// Bytes that its overlay takes.
-    pub overlay_bytes: Option<u64>,
-}
-
-/// What the sandbox that is looked at does.
-#[derive(Debug, Clone)]
-pub struct SandboxMetrics {
-    /// Who.
-    pub target: WatchTarget,
-    /// What it used of late, oldest first, a sample about every two seconds.
-    pub samples: VecDeque<Sample>,
-    /// When its QEMU process was started, where that is known.
-    pub started_at: Option<Instant>,
-    /// How it is reached, once that is known.
-    pub guest_access: Option<GuestAccess>,
-    /// What its agent says.
-    pub guest: Option<Guest>,
-    /// Its screen.
-    pub screen: Option<Arc<Picture>>,
-    /// Why there is no (newer) picture of it.
-    pub screen_error: Option<Error>,
-    /// Why there are no newer samples.
-    pub error: Option<Error>,
-}
-
-impl SandboxMetrics {
-    fn new(look: WatchTarget, samples: VecDeque<Sample>) -> Self {
-        Self {
-            target: look,
-            samples,
-            started_at: None,
-            guest_access: None,
-            guest: None,
-            screen: None,
-            screen_error: None,
-            error: None,
-        }
-    }
-}
-
-/// Tunnels that were asked for, by host and sandbox.
-pub(super) type Tunnels = HashMap<(HostName, SandboxId), Arc<VncTunnel>>;
-
 impl Engine {
-    /// Tells what somebody looks at now: a sandbox with a QEMU process, or nothing. It is asked what it does as long
-    /// as that is so; [`Engine::live`] has the answers. Cheap where it is what it was.
-    pub fn watch_sandbox(&self, look: Option<WatchTarget>) {
+    /// Selects the sandbox whose metrics are collected, which must have a QEMU process; `None` stops the collection.
+    /// Cheap if it is selected already.
+    pub fn watch_sandbox(&self, target: Option<WatchTarget>) {
         self.inner.watch_target.send_if_modified(|old| {
-            let differs = *old != look;
-            *old = look;
+            let differs = *old != target;
+            *old = target;
             differs
         });
     }
 
-    /// Woken when there is news of what is looked at; `None` where nothing is.
+    /// Returns a receiver of the metrics of the watched sandbox; `None` while none is watched.
     pub fn metrics(&self) -> tokio::sync::watch::Receiver<Option<Arc<SandboxMetrics>>> {
         self.inner.metrics.subscribe()
     }
-
-    /// A URL for a VNC viewer on this machine, `vnc://ADDRESS:PORT`, and whether it leads through a tunnel, which is
-    /// opened for it where it must be and stands until the engine ends.
-    ///
-    /// # Errors
-    /// `Unsupported` where the sandbox has no VNC server that can be reached; `NotFound`; `Unreachable`.
-    pub async fn viewer_url(&self, host: &HostName, sandbox: &SandboxId) -> Result<(String, bool)> {
-        let key = (host.clone(), sandbox.clone());
-        let before = self.inner.tunnels().get(&key).cloned();
-        let tunnel = self
-            .host(host)?
-            .sandboxes()
-            .open_tunnel(sandbox, before)
-            .await?;
-        let answer = (tunnel.url(), tunnel.is_forwarded());
-        self.inner.tunnels().insert(key, tunnel);
-        Ok(answer)
-    }
 }
 
-/// Follows what is looked at, whatever it is, until the engine ends.
+/// Collects the metrics of the watched sandbox until the engine ends.
 pub(super) async fn follow(inner: Arc<Inner>) {
-    let mut looks = inner.watch_target.subscribe();
+    let mut targets = inner.watch_target.subscribe();
     let mut meters = MeterSet::default();
     loop {
-        let look = looks.borrow_and_update().clone();
-        let watching: BoxFuture<()> = match &look {
-            Some(look) => {
-                meters.watch(look);
-                begin(&inner, look, &meters);
-                watch(&inner, look, &mut meters).boxed()
+        let target = targets.borrow_and_update().clone();
+        let collection: BoxFuture<()> = match &target {
+            Some(target) => {
+                meters.select_host(&target.host);
+                publish_initial(&inner, target, &meters);
+                collect(&inner, target, &mut meters).boxed()
             }
             None => {
                 inner.metrics.send_replace(None);
@@ -153,56 +61,55 @@ pub(super) async fn follow(inner: Arc<Inner>) {
             }
         };
         tokio::select! {
-            () = watching => {}
-            changed = looks.changed() => if changed.is_err() { return },
+            () = collection => {}
+            changed = targets.changed() => if changed.is_err() { return },
             () = inner.stop.cancelled() => return,
         }
     }
 }
 
-/// Shows what is known of it already.
-fn begin(inner: &Inner, look: &WatchTarget, meters: &MeterSet) {
-    inner.metrics.send_modify(|live| {
-        let same = |live: &&mut Arc<SandboxMetrics>| {
-            live.target.host == look.host && live.target.sandbox == look.sandbox
+/// Publishes the samples that exist.
+fn publish_initial(inner: &Inner, target: &WatchTarget, meters: &MeterSet) {
+    inner.metrics.send_modify(|metrics| {
+        let is_same = |metrics: &&mut Arc<SandboxMetrics>| {
+            metrics.target.host == target.host && metrics.target.sandbox == target.sandbox
         };
-        match live.as_mut().filter(same) {
-            Some(live) => Arc::make_mut(live).target = look.clone(),
+        match metrics.as_mut().filter(is_same) {
+            Some(metrics) => Arc::make_mut(metrics).target = target.clone(),
             None => {
-                let samples = meters.samples(&look.sandbox);
-                *live = Some(Arc::new(SandboxMetrics::new(look.clone(), samples)));
+                let samples = meters.samples(&target.sandbox);
+                *metrics = Some(Arc::new(SandboxMetrics::new(target.clone(), samples)));
             }
         }
     });
 }
 
-/// Changes what is shown, and tells.
-fn show(inner: &Inner, change: impl FnOnce(&mut SandboxMetrics)) {
-    inner.metrics.send_if_modified(|live| {
-        let live = live.as_mut().map(Arc::make_mut);
-        live.map(change).is_some()
+fn update(inner: &Inner, change: impl FnOnce(&mut SandboxMetrics)) {
+    inner.metrics.send_if_modified(|metrics| {
+        let metrics = metrics.as_mut().map(Arc::make_mut);
+        metrics.map(change).is_some()
     });
 }
 
-async fn watch(inner: &Inner, look: &WatchTarget, meters: &mut MeterSet) {
-    let Ok((index, host)) = jobs::find_host(inner, &look.host) else {
+async fn collect(inner: &Inner, target: &WatchTarget, meters: &mut MeterSet) {
+    let Ok((index, host)) = inner.find_host(&target.host) else {
         return pending().await;
     };
     sleep(SELECTION_DEBOUNCE).await;
     let screen = async {
-        if look.include_screen {
-            fetch_screen(inner, index, host, look).await;
+        if target.include_screen {
+            take_screenshots(inner, index, host, target).await;
         }
     };
     join3(
-        sample_stats(inner, index, host, look, meters),
-        query_guest(inner, index, host, look),
+        sample_stats(inner, index, host, target, meters),
+        query_guest(inner, index, host, target),
         screen,
     )
     .await;
 }
 
-/// The host as it was last seen, once it answers: one that is away is its follower's to call, which knows how often.
+/// Returns the host's view once the host is reachable. The inventory retries an unreachable host, with backoff.
 async fn wait_for_host(inner: &Inner, index: usize) -> Arc<HostView> {
     loop {
         let host = inner.view.borrow().hosts[index].clone();
@@ -217,28 +124,31 @@ async fn sample_stats(
     inner: &Inner,
     index: usize,
     host: &Host,
-    look: &WatchTarget,
+    target: &WatchTarget,
     meters: &mut MeterSet,
 ) {
     loop {
         let view = wait_for_host(inner, index).await;
-        let active = view.sandboxes.iter().filter(|one| one.state.is_active());
-        let asked = Instant::now();
+        let active = view
+            .sandboxes
+            .iter()
+            .filter(|sandbox| sandbox.state.is_active());
+        let start = Instant::now();
         let stats = host
             .sandboxes()
-            .stats(active.map(|one| one.id.clone()).collect())
+            .stats(active.map(|sandbox| sandbox.id.clone()).collect())
             .await;
         let wait = match stats {
             Ok(stats) => {
                 meters.record(&stats, &view.sandboxes, Instant::now());
-                show(inner, |live| {
-                    live.samples = meters.samples(&look.sandbox);
-                    live.error = None;
+                update(inner, |metrics| {
+                    metrics.samples = meters.samples(&target.sandbox);
+                    metrics.error = None;
                 });
-                SAMPLE_INTERVAL.saturating_sub(asked.elapsed())
+                SAMPLE_INTERVAL.saturating_sub(start.elapsed())
             }
             Err(error) => {
-                show(inner, |live| live.error = Some(error));
+                update(inner, |metrics| metrics.error = Some(error));
                 ERROR_RETRY_INTERVAL
             }
         };
@@ -246,36 +156,36 @@ async fn sample_stats(
     }
 }
 
-/// Looks at the screen; tells only of one that has changed.
-async fn fetch_screen(inner: &Inner, index: usize, host: &Host, look: &WatchTarget) {
-    let mut before = None;
+/// Publishes a screenshot when it changed.
+async fn take_screenshots(inner: &Inner, index: usize, host: &Host, target: &WatchTarget) {
+    let mut previous = None;
     loop {
         wait_for_host(inner, index).await;
-        let asked = Instant::now();
-        let taken = host
+        let start = Instant::now();
+        let screenshot = host
             .sandboxes()
-            .screenshot(&look.sandbox, before.clone())
+            .screenshot(&target.sandbox, previous.clone())
             .await;
-        let wait = match taken {
+        let wait = match screenshot {
             Ok(picture) => {
-                let changed = before
+                let changed = previous
                     .as_ref()
                     .is_none_or(|old| !Arc::ptr_eq(old, &picture));
-                before = Some(picture.clone());
+                previous = Some(picture.clone());
                 if changed {
-                    show(inner, |live| {
-                        live.screen = Some(picture);
-                        live.screen_error = None;
+                    update(inner, |metrics| {
+                        metrics.screen = Some(picture);
+                        metrics.screen_error = None;
                     });
                 }
-                // Over a line that crawls pictures leave room for the rest.
-                SAMPLE_INTERVAL.max(asked.elapsed() * 4)
+                // On a slow connection screenshots take at most a fifth of the time.
+                SAMPLE_INTERVAL.max(start.elapsed() * 4)
             }
             Err(error) => {
-                before = None;
-                show(inner, |live| {
-                    live.screen = None;
-                    live.screen_error = Some(error);
+                previous = None;
+                update(inner, |metrics| {
+                    metrics.screen = None;
+                    metrics.screen_error = Some(error);
                 });
                 ERROR_RETRY_INTERVAL
             }
@@ -284,47 +194,51 @@ async fn fetch_screen(inner: &Inner, index: usize, host: &Host, look: &WatchTarg
     }
 }
 
-/// Asks since when it runs, how it is reached, and its agent.
-async fn query_guest(inner: &Inner, index: usize, host: &Host, look: &WatchTarget) {
+/// Reads uptime, VNC server and agent channel, and data of the agent.
+async fn query_guest(inner: &Inner, index: usize, host: &Host, target: &WatchTarget) {
     wait_for_host(inner, index).await;
-    if let Some(age) = host.sandboxes().uptime(&look.sandbox).await {
-        show(inner, |live| {
-            live.started_at = Instant::now().checked_sub(age)
+    if let Some(age) = host.sandboxes().uptime(&target.sandbox).await {
+        update(inner, |metrics| {
+            metrics.started_at = Instant::now().checked_sub(age)
         });
     }
-    let mut asked: Option<Instant> = None;
+    let mut last_query: Option<Instant> = None;
     loop {
         wait_for_host(inner, index).await;
-        if let Ok(reach) = host.sandboxes().guest_access(&look.sandbox).await {
-            let is_open = reach.agent == AgentChannel::Connected;
-            show_if_new(inner, |live| &mut live.guest_access, Some(reach));
-            let is_due = asked.is_none_or(|asked| asked.elapsed() >= GUEST_INFO_INTERVAL);
+        if let Ok(access) = host.sandboxes().guest_access(&target.sandbox).await {
+            let is_open = access.agent == AgentChannel::Connected;
+            update_if_new(inner, |metrics| &mut metrics.guest_access, Some(access));
+            let is_due = last_query.is_none_or(|time| time.elapsed() >= GUEST_INFO_INTERVAL);
             if is_open && is_due {
-                asked = Some(Instant::now());
-                let guest = host.sandboxes().query_agent(&look.sandbox).await.ok();
-                show_if_new(inner, |live| &mut live.guest, guest);
+                last_query = Some(Instant::now());
+                let guest = host.sandboxes().query_agent(&target.sandbox).await.ok();
+                update_if_new(inner, |metrics| &mut metrics.guest, guest);
             } else if !is_open {
-                asked = None;
-                show_if_new(inner, |live| &mut live.guest, None);
+                last_query = None;
+                update_if_new(inner, |metrics| &mut metrics.guest, None);
             }
         }
         sleep(ACCESS_INTERVAL).await;
     }
 }
 
-fn show_if_new<T: PartialEq>(inner: &Inner, part: impl Fn(&mut SandboxMetrics) -> &mut T, new: T) {
-    inner.metrics.send_if_modified(|live| {
-        let Some(live) = live.as_mut().map(Arc::make_mut) else {
+fn update_if_new<T: PartialEq>(
+    inner: &Inner,
+    field: impl Fn(&mut SandboxMetrics) -> &mut T,
+    new: T,
+) {
+    inner.metrics.send_if_modified(|metrics| {
+        let Some(metrics) = metrics.as_mut().map(Arc::make_mut) else {
             return false;
         };
-        let old = part(live);
+        let old = field(metrics);
         let differs = *old != new;
         *old = new;
         differs
     });
 }
 
-/// The samples of all running sandboxes of one host: who moves the selection finds them there.
+/// The samples of all running sandboxes of one host, so that a newly selected sandbox has samples at once.
 #[derive(Default)]
 struct MeterSet {
     host: Option<HostName>,
@@ -338,9 +252,9 @@ struct Meter {
 }
 
 impl MeterSet {
-    fn watch(&mut self, look: &WatchTarget) {
-        if self.host.as_ref() != Some(&look.host) {
-            self.host = Some(look.host.clone());
+    fn select_host(&mut self, host: &HostName) {
+        if self.host.as_ref() != Some(host) {
+            self.host = Some(host.clone());
             self.meters.clear();
         }
     }
@@ -350,9 +264,9 @@ impl MeterSet {
         meter.map(|meter| meter.samples.clone()).unwrap_or_default()
     }
 
-    fn record(&mut self, stats: &[Stats], sandboxes: &[Sandbox], at: Instant) {
+    fn record(&mut self, stats: &[Stats], sandboxes: &[Sandbox], time: Instant) {
         self.meters
-            .retain(|id, _| stats.iter().any(|one| one.id == *id));
+            .retain(|id, _| stats.iter().any(|stats| stats.id == *id));
         for stats in stats {
             let overlay = sandboxes
                 .iter()
@@ -360,22 +274,22 @@ impl MeterSet {
                 .and_then(Sandbox::disk);
             let meter = self.meters.entry(stats.id.clone());
             let meter = meter.or_insert_with(|| Meter {
-                last_time: at,
+                last_time: time,
                 last_stats: stats.clone(),
                 samples: VecDeque::new(),
             });
-            meter.record(stats, overlay, at);
+            meter.record(stats, overlay, time);
         }
     }
 }
 
 impl Meter {
-    /// Adds what happened since the counters were last seen. The first look has nothing to compare with, nor has the
-    /// first after a long pause: a mean over minutes is no reading.
-    fn record(&mut self, stats: &Stats, overlay: Option<&str>, at: Instant) {
-        let span = at.saturating_duration_since(self.last_time);
+    /// Adds a sample of the time since the last statistics. After a long gap there is none: a mean over minutes is
+    /// misleading.
+    fn record(&mut self, stats: &Stats, overlay: Option<&str>, time: Instant) {
+        let span = time.saturating_duration_since(self.last_time);
         let last = std::mem::replace(&mut self.last_stats, stats.clone());
-        self.last_time = at;
+        self.last_time = time;
         if span > ERROR_RETRY_INTERVAL * 2 {
             self.samples.clear();
             return;
@@ -391,7 +305,7 @@ impl Meter {
         let rate = |now: u64, then: u64| now.saturating_sub(then) as f64 / seconds;
         let disk = stats.disks.iter().find(|disk| Some(&*disk.path) == overlay);
         self.samples.push_back(Sample {
-            time: at,
+            time,
             cpu,
             resident_bytes: stats.resident_bytes,
             read_rate: rate(stats.read_bytes, last.read_bytes),
@@ -431,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn samples_are_rates_of_one_process_and_do_not_pile_up() {
+    fn samples_are_rates_and_their_number_is_limited() {
         let mut meter = Meter {
             last_time: Instant::now(),
             last_stats: stats(0),
@@ -446,7 +360,7 @@ mod tests {
         let last = meter.samples.back().unwrap();
         assert_eq!((last.cpu, last.write_rate), (Some(0.5), 1000.0));
         assert_eq!(last.overlay_bytes, Some(77));
-        // It was started anew: its counters begin again.
+        // A new process: its counters start at 0.
         meter.record(&stats(0), None, at(201));
         let last = meter.samples.back().unwrap();
         assert_eq!((last.cpu, last.write_rate), (Some(0.0), 0.0));

@@ -1,4 +1,4 @@
-//! What may go of what there is. Finds out; what is found goes as jobs like any other, which check again.
+//! Prune plans: the snapshots and leftovers that a rule selects. Snapshots are removed by jobs, which check again.
 
 use std::collections::BTreeSet;
 
@@ -6,76 +6,77 @@ use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 
-use super::Engine;
+use super::state::Engine;
 use snapdeck_host::{Host, HostInventory};
 use snapdeck_model::{
     Candidate, HostName, ImageIdentity, Leftover, Object, Operation, PrunePlan, PruneRule, Result,
     SnapshotName, find_matching, find_removable,
 };
 
-/// Manifests read at once.
 const MAX_ANNOTATION_READS: usize = 8;
 
-/// Where to look for what may go.
+/// A prune: a rule, and where to apply it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PruneRequest {
-    /// What may go.
+    /// The rule that selects snapshots.
     pub rule: PruneRule,
-    /// The hosts whose snapshots are looked at.
+    /// The hosts to prune.
     pub hosts: Vec<HostName>,
-    /// The bucket, too?
+    /// Whether to prune the bucket.
     pub include_bucket: bool,
-    /// And what was left behind there?
+    /// Whether to remove leftovers, too.
     pub include_leftovers: bool,
 }
 
-/// A host and what it has, or why that is not known.
 type HostScan = (HostName, Result<HostInventory>);
 
 impl Engine {
-    /// Finds what may go by a rule. Held is what a chain needs or may need, what is pinned, and the last sound copy of
-    /// what a sandbox stands on, for which all hosts of the settings are asked.
+    /// Returns what a rule selects. Keeps snapshots that a disk chain needs or may need, pinned ones, and the last good
+    /// copy of a snapshot that a sandbox is based on; all hosts of the settings are scanned for that.
     ///
     /// # Errors
-    /// `InvalidInput` for an unknown host; `Unreachable` where a host that is to be looked at, or the bucket, does not
-    /// answer.
-    pub async fn prune_plan(&self, asked: &PruneRequest) -> Result<PrunePlan> {
-        for host in &asked.hosts {
+    /// `InvalidInput` for an unknown host; `Unreachable` where a host to prune, or the bucket, does not answer.
+    pub async fn prune_plan(&self, request: &PruneRequest) -> Result<PrunePlan> {
+        for host in &request.hosts {
             self.host(host)?;
         }
         let mut plan = PrunePlan::default();
-        if asked.rule != PruneRule::default() {
-            self.find(asked, &mut plan).await?;
+        if request.rule != PruneRule::default() {
+            self.find_snapshots(request, &mut plan).await?;
         }
-        if asked.include_leftovers {
-            self.find_leftovers(asked, &mut plan).await?;
+        if request.include_leftovers {
+            self.find_leftovers(request, &mut plan).await?;
         }
         Ok(plan)
     }
 
-    /// Looks again at what `plan` lets go, just before it goes: what is in use or pinned by now, or is another image,
-    /// is held. What comes to be used later yet is the removing jobs' to find out.
+    /// Checks a plan again just before it is carried out: keeps snapshots that are in use or pinned by now, or were
+    /// replaced. The jobs that remove snapshots check for later uses.
     ///
     /// # Errors
     /// As [`Engine::prune_plan`].
-    pub async fn recheck_prune(&self, asked: &PruneRequest, plan: PrunePlan) -> Result<PrunePlan> {
+    pub async fn recheck_prune(
+        &self,
+        request: &PruneRequest,
+        plan: PrunePlan,
+    ) -> Result<PrunePlan> {
         if plan.to_remove.is_empty() {
             return Ok(plan);
         }
         let mut now = PrunePlan::default();
-        self.find(asked, &mut now).await?;
+        self.find_snapshots(request, &mut now).await?;
         Ok(plan.revalidate(&now, "it has changed since it was listed"))
     }
 
-    /// Removes what was left behind; tells whether it went: what was taken up meanwhile stays.
+    /// Removes a leftover; returns whether it was removed. One that is in use again stays.
     ///
     /// # Errors
-    /// `Unsupported` while somebody works on it; the host's; the store's.
+    /// `Conflict` while it is locked; those of the host and the bucket.
     pub async fn remove_leftover(&self, leftover: &Leftover) -> Result<bool> {
         if leftover
             .name
             .as_ref()
-            .is_some_and(|name| self.is_being_built(name))
+            .is_some_and(|name| self.is_being_uploaded(name))
         {
             return Ok(false);
         }
@@ -85,20 +86,20 @@ impl Engine {
         }
     }
 
-    async fn find(&self, asked: &PruneRequest, plan: &mut PrunePlan) -> Result<()> {
-        let look = |host: &Host| {
+    async fn find_snapshots(&self, request: &PruneRequest, plan: &mut PrunePlan) -> Result<()> {
+        let scan = |host: &Host| {
             let host = host.clone();
             async move { (host.name().clone(), host.inventory().scan().await) }
         };
-        let surveys: Vec<HostScan> = join_all(self.inner.hosts.iter().map(look)).await;
-        for (host, survey) in &surveys {
-            match survey {
-                Err(error) if asked.hosts.contains(host) => return Err(error.clone()),
+        let scans: Vec<HostScan> = join_all(self.inner.hosts.iter().map(scan)).await;
+        for (host, scan) in &scans {
+            match scan {
+                Err(error) if request.hosts.contains(host) => return Err(error.clone()),
                 Err(error) => plan.warnings.push(error.to_string()),
                 Ok(_) => {}
             }
         }
-        let objects = match (asked.include_bucket, self.inner.bucket.is_configured()) {
+        let objects = match (request.include_bucket, self.inner.bucket.is_configured()) {
             (true, _) => self.objects().await?,
             (false, true) => self.objects().await.unwrap_or_else(|error| {
                 plan.warnings.push(error.to_string());
@@ -106,70 +107,74 @@ impl Engine {
             }),
             (false, false) => Vec::new(),
         };
-        let mut all = candidates(asked, &surveys, &objects);
+        let mut all = candidates(request, &scans, &objects);
         let now = Timestamp::now();
-        // Manifests are read of what would go alone.
-        let chosen = find_removable(&asked.rule, &all, now);
-        let pins = chosen.into_iter().map(|at| {
-            let (name, host) = (all[at].name.clone(), all[at].host.clone());
+        // Only the annotations of removable snapshots are read.
+        let removable = find_removable(&request.rule, &all, now);
+        let reads = removable.into_iter().map(|index| {
+            let (name, host) = (all[index].name.clone(), all[index].host.clone());
             async move {
-                let said = self.annotations(host.as_ref(), host.is_none(), &name).await;
-                (at, said)
+                let annotations = self.annotations(host.as_ref(), host.is_none(), &name).await;
+                (index, annotations)
             }
         });
-        let pins: Vec<_> = stream::iter(pins)
+        let reads: Vec<_> = stream::iter(reads)
             .buffer_unordered(MAX_ANNOTATION_READS)
             .collect()
             .await;
-        for (at, said) in pins {
-            match said {
-                Ok((here, there)) if here.iter().chain(&there).any(|said| said.pinned) => {
-                    all[at].keep_reasons.push("pinned".to_owned());
+        for (index, annotations) in reads {
+            match annotations {
+                Ok((on_host, in_bucket)) if on_host.iter().chain(&in_bucket).any(|a| a.pinned) => {
+                    all[index].keep_reasons.push("pinned".to_owned());
                 }
                 Ok(_) => {}
-                Err(error) => all[at]
+                Err(error) => all[index]
                     .keep_reasons
                     .push(format!("cannot determine whether it is pinned: {error}")),
             }
         }
-        let goes: BTreeSet<usize> = find_removable(&asked.rule, &all, now).into_iter().collect();
-        let stays: BTreeSet<SnapshotName> = copies(&surveys, &objects)
+        let removable: BTreeSet<usize> = find_removable(&request.rule, &all, now)
+            .into_iter()
+            .collect();
+        let remaining: BTreeSet<SnapshotName> = copies(&scans, &objects)
             .filter(|(host, name)| {
-                let is_it = |at: &usize| all[*at].host.as_ref() == *host && all[*at].name == **name;
-                !goes.iter().any(is_it)
+                let is_same = |index: &usize| {
+                    all[*index].host.as_ref() == *host && all[*index].name == **name
+                };
+                !removable.iter().any(is_same)
             })
             .map(|(_, name)| name.clone())
             .collect();
-        for at in find_matching(&asked.rule, &all, now) {
-            let mut one = all[at].clone();
-            one.is_last_copy = !stays.contains(&one.name);
-            match goes.contains(&at) {
-                true => plan.to_remove.push(one),
-                false => plan.kept.push(one),
+        for index in find_matching(&request.rule, &all, now) {
+            let mut candidate = all[index].clone();
+            candidate.is_last_copy = !remaining.contains(&candidate.name);
+            match removable.contains(&index) {
+                true => plan.to_remove.push(candidate),
+                false => plan.kept.push(candidate),
             }
         }
         Ok(())
     }
 
-    /// Does a job of this process make an object of that name?
-    fn is_being_built(&self, name: &SnapshotName) -> bool {
+    /// Returns whether a job of this process uploads an object of that name.
+    fn is_being_uploaded(&self, name: &SnapshotName) -> bool {
         let view = self.view();
         view.jobs.iter().any(|job| {
             !job.state.is_finished()
-                && matches!(&job.operation, Operation::Create { name: made, .. } | Operation::Push { name: made, .. } if made == name)
+                && matches!(&job.operation, Operation::Create { name: new, .. } | Operation::Push { name: new, .. } if new == name)
         })
     }
 
-    async fn find_leftovers(&self, asked: &PruneRequest, plan: &mut PrunePlan) -> Result<()> {
-        for host in &asked.hosts {
-            let found = self.host(host)?.leftovers().list().await?;
-            plan.leftovers.extend(found);
+    async fn find_leftovers(&self, request: &PruneRequest, plan: &mut PrunePlan) -> Result<()> {
+        for host in &request.hosts {
+            plan.leftovers
+                .extend(self.host(host)?.leftovers().list().await?);
         }
-        if asked.include_bucket {
+        if request.include_bucket {
             match self.inner.bucket.leftovers().await? {
-                Some(found) => plan.leftovers.extend(found.into_iter().filter(|upload| {
+                Some(uploads) => plan.leftovers.extend(uploads.into_iter().filter(|upload| {
                     let name = upload.name.as_ref();
-                    !name.is_some_and(|name| self.is_being_built(name))
+                    !name.is_some_and(|name| self.is_being_uploaded(name))
                 })),
                 None => plan.warnings.push(format!(
                     "the store of {} does not list unfinished uploads",
@@ -181,107 +186,117 @@ impl Engine {
     }
 }
 
-/// Every copy that is sound as far as is known, by its host (`None`: the bucket) and name.
+/// Returns host (`None`: the bucket) and name of every copy without a known problem.
 fn copies<'a>(
-    surveys: &'a [HostScan],
+    scans: &'a [HostScan],
     objects: &'a [Object],
 ) -> impl Iterator<Item = (Option<&'a HostName>, &'a SnapshotName)> {
-    let on_hosts = surveys.iter().flat_map(|(host, survey)| {
-        let snapshots = survey.iter().flat_map(|survey| &survey.snapshots);
-        let sound = snapshots.filter(|snapshot| snapshot.problem.is_none());
-        sound.map(move |snapshot| (Some(host), &snapshot.name))
+    let on_hosts = scans.iter().flat_map(|(host, scan)| {
+        let snapshots = scan.iter().flat_map(|inventory| &inventory.snapshots);
+        let good = snapshots.filter(|snapshot| snapshot.problem.is_none());
+        good.map(move |snapshot| (Some(host), &snapshot.name))
     });
     on_hosts.chain(objects.iter().map(|object| (None, &object.name)))
 }
 
-/// The snapshots that sandboxes of a host stand on.
-fn used_snapshots(survey: &HostInventory) -> BTreeSet<&SnapshotName> {
-    let bases = survey
+/// Returns the snapshots that sandboxes and other domains of a host are based on.
+fn used_snapshots(inventory: &HostInventory) -> BTreeSet<&SnapshotName> {
+    let bases = inventory
         .sandboxes
         .iter()
         .flat_map(|sandbox| &sandbox.chain)
-        .chain(survey.foreign_domains.iter().flat_map(|guest| &guest.chain))
+        .chain(
+            inventory
+                .foreign_domains
+                .iter()
+                .flat_map(|guest| &guest.chain),
+        )
         .filter_map(|link| link.snapshot.as_ref());
-    let needed = survey
+    let with_dependents = inventory
         .snapshots
         .iter()
         .filter(|snapshot| !snapshot.dependents.is_empty())
         .map(|snapshot| &snapshot.name);
-    bases.chain(needed).collect()
+    bases.chain(with_dependents).collect()
 }
 
-/// What there is in the places that are asked for, and what holds it; pins are not looked at yet.
-fn candidates(asked: &PruneRequest, surveys: &[HostScan], objects: &[Object]) -> Vec<Candidate> {
-    let known = || {
-        let known = surveys.iter();
-        known.filter_map(|(host, survey)| Some((host, survey.as_ref().ok()?)))
+/// Returns all snapshots on the hosts and in the bucket of a request, with the reasons to keep them, except pins.
+fn candidates(request: &PruneRequest, scans: &[HostScan], objects: &[Object]) -> Vec<Candidate> {
+    let inventories = || {
+        let scans = scans.iter();
+        scans.filter_map(|(host, scan)| Some((host, scan.as_ref().ok()?)))
     };
-    let everywhere: BTreeSet<&SnapshotName> = known()
-        .flat_map(|(_, survey)| used_snapshots(survey))
+    let used: BTreeSet<&SnapshotName> = inventories()
+        .flat_map(|(_, inventory)| used_snapshots(inventory))
         .collect();
-    // Sandboxes stand on it where there is no sound file: who has one has the last.
-    let needy: BTreeSet<&SnapshotName> = known()
-        .flat_map(|(_, survey)| {
-            let sound = |name: &SnapshotName| {
-                let mut all = survey.snapshots.iter();
-                all.any(|snapshot| snapshot.name == *name && snapshot.problem.is_none())
+    // On some host its sandboxes have no good file of it: any other copy may be the last one.
+    let needed: BTreeSet<&SnapshotName> = inventories()
+        .flat_map(|(_, inventory)| {
+            let is_good = |name: &SnapshotName| {
+                let mut snapshots = inventory.snapshots.iter();
+                snapshots.any(|snapshot| snapshot.name == *name && snapshot.problem.is_none())
             };
-            used_snapshots(survey)
+            used_snapshots(inventory)
                 .into_iter()
-                .filter(move |name| !sound(name))
+                .filter(move |name| !is_good(name))
         })
         .collect();
     let needed = |name: &SnapshotName| {
-        let held = "in use by sandboxes, and their base file is missing or damaged";
-        needy.contains(name).then(|| held.to_owned())
+        let reason = "in use by sandboxes, and their base file is missing or damaged";
+        needed.contains(name).then(|| reason.to_owned())
     };
     let mut all = Vec::new();
-    for (host, survey) in known().filter(|(host, _)| asked.hosts.contains(host)) {
-        for snapshot in &survey.snapshots {
-            let users = &snapshot.dependents;
-            let unseen = snapshot.file.is_none();
-            let unseen = unseen.then(|| "it cannot be read".to_owned());
-            let in_use = (!users.is_empty()).then(|| format!("in use by {}", users.join(", ")));
-            let unread = &survey.unresolved_chains;
-            let unread = (!unread.is_empty())
-                .then(|| format!("cannot determine the bases of these: {}", unread.join(", ")));
+    for (host, inventory) in inventories().filter(|(host, _)| request.hosts.contains(host)) {
+        for snapshot in &inventory.snapshots {
+            let dependents = &snapshot.dependents;
+            let unreadable = snapshot.file.is_none();
+            let unreadable = unreadable.then(|| "it cannot be read".to_owned());
+            let in_use =
+                (!dependents.is_empty()).then(|| format!("in use by {}", dependents.join(", ")));
+            let unresolved = &inventory.unresolved_chains;
+            let unresolved = (!unresolved.is_empty()).then(|| {
+                format!(
+                    "cannot determine the bases of these: {}",
+                    unresolved.join(", ")
+                )
+            });
             all.push(Candidate {
                 name: snapshot.name.clone(),
                 host: Some(host.clone()),
                 size_bytes: snapshot.allocated_bytes,
                 modified: snapshot.modified,
-                in_use: !users.is_empty(),
+                in_use: !dependents.is_empty(),
                 is_last_copy: false,
                 identity: snapshot.file.map(ImageIdentity::File),
-                keep_reasons: [unseen, in_use, unread, needed(&snapshot.name)]
+                keep_reasons: [unreadable, in_use, unresolved, needed(&snapshot.name)]
                     .into_iter()
                     .flatten()
                     .collect(),
             });
         }
     }
-    // What stands on what there is not known: it may be any of them, and without a file of its own.
-    let unknown: Vec<String> = surveys
+    // A chain that cannot be read may need any object, and its host may have no file of it.
+    let unknown: Vec<String> = scans
         .iter()
-        .filter_map(|(host, survey)| match survey {
+        .filter_map(|(host, scan)| match scan {
             Err(_) => Some(format!(
                 "cannot determine what host {host} needs: it does not answer"
             )),
-            Ok(survey) if !survey.unresolved_chains.is_empty() => Some(format!(
+            Ok(inventory) if !inventory.unresolved_chains.is_empty() => Some(format!(
                 "cannot determine what host {host} needs: {}",
-                survey.unresolved_chains.join(", ")
+                inventory.unresolved_chains.join(", ")
             )),
             Ok(_) => None,
         })
         .collect();
-    let objects = objects.iter().filter(|_| asked.include_bucket);
+    let objects = objects.iter().filter(|_| request.include_bucket);
     all.extend(objects.map(|object| {
         Candidate {
             name: object.name.clone(),
             host: None,
             size_bytes: object.size_bytes,
             modified: object.modified,
-            in_use: everywhere.contains(&object.name),
+            in_use: used.contains(&object.name),
             is_last_copy: false,
             identity: Some(object.identity()),
             keep_reasons: needed(&object.name)

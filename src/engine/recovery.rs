@@ -1,173 +1,167 @@
-//! What processes before this one have left in the journal. It is moved into this one's own, so that it is not lost
-//! when this one ends, too, and stays there until somebody decides what becomes of it.
+//! Recovery of jobs that earlier processes did not finish. Their entries move to this process's journal session, so that
+//! they outlive this process, too, until they are resumed or discarded.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
-use jiff::Timestamp;
-
-use super::journal::{Journal, JournalEntry};
+use super::jobs;
+use super::journal::{InterruptedEntry, Journal, JournalEntry};
+use super::state::{Engine, Inner};
 use super::view::{InterruptedId, InterruptedJob, JobId};
 use super::wording::operation_title;
-use super::{Engine, Inner, jobs};
 use snapdeck_model::{Operation, Result};
 
-/// Something that was left, and its notes.
-pub(super) struct InterruptedEntry {
-    id: InterruptedId,
-    requested_at: Timestamp,
-    entries: Vec<(PathBuf, JournalEntry)>,
-}
-
-impl InterruptedEntry {
-    fn operations(&self) -> Vec<Operation> {
-        let notes = self.entries.iter();
-        notes.map(|(_, note)| note.operation.clone()).collect()
-    }
-
-    fn remove(&self) {
-        for (path, _) in &self.entries {
-            Journal::remove_entry(path);
-        }
-    }
-}
-
 impl Engine {
-    /// Finds what processes that are gone have left in the journal, and shows it in the view.
+    /// Returns whether jobs are recorded in a journal, so that the next start can resume them.
+    pub fn has_journal(&self) -> bool {
+        self.inner.journal.get().is_some()
+    }
+
+    /// Opens the journal in the directory `state`, in which all later jobs are recorded until they finish. Several
+    /// processes may share one directory.
+    ///
+    /// # Errors
+    /// `Failed` where it cannot be written.
+    pub fn open_journal(&self, state: &Path) -> Result<()> {
+        let journal = Journal::open(state)?;
+        // The first one stays: it has the entries of running jobs.
+        let _ = self.inner.journal.set(journal);
+        Ok(())
+    }
+
+    /// Resumes the jobs that earlier processes did not finish, oldest first; returns each with its title. Pulls continue
+    /// from their partial files, other jobs restart. Jobs older than a day are dropped with a warning.
+    ///
+    /// # Errors
+    /// Per job those of [`Engine::submit`]; the job is dropped then.
+    pub fn resume_unfinished(&self) -> Vec<(String, Result<JobId>)> {
+        resume_all(&self.inner)
+    }
+
+    /// Loads the jobs that earlier processes did not finish into the view.
     pub fn load_interrupted(&self) {
         load(&self.inner);
     }
 
-    /// Takes on what was left, as if it were asked for now: what it had come to is gone on from. Pulls of one snapshot
-    /// share a fetch. What is refused stays left.
+    /// Resumes interrupted jobs; returns each with its title. Pulls of one snapshot share a fetch.
+    ///
+    /// # Errors
+    /// Per job those of [`Engine::submit`]; the job stays interrupted then.
     pub fn resume_interrupted(&self, ids: &[InterruptedId]) -> Vec<(String, Result<Vec<JobId>>)> {
         resume(&self.inner, ids)
     }
 
-    /// Forgets what was left.
+    /// Removes interrupted jobs from the journal and the view.
     pub fn discard_interrupted(&self, ids: &[InterruptedId]) {
-        let mut left = self.inner.interrupted();
-        left.retain(|held| {
-            let goes = ids.contains(&held.id);
-            if goes {
-                held.remove();
-            }
-            !goes
-        });
-        show(&self.inner, &left);
+        let mut interrupted = self.inner.interrupted();
+        let discarded = interrupted.extract_if(.., |entry| ids.contains(&entry.id));
+        discarded.for_each(|entry| entry.remove());
+        publish(&self.inner, &interrupted);
     }
 }
 
-/// As [`Engine::load_interrupted`].
-pub(super) fn load(inner: &Inner) {
+fn load(inner: &Inner) {
     let Some(journal) = inner.journal.get() else {
         return;
     };
-    let is_ours = |note: &JournalEntry| note.is_of(&inner.settings, inner.bucket.location());
-    let mut found = journal.claim_orphans(is_ours);
-    // The links of a chain come together, in their order.
-    found.sort_by(|(_, a), (_, b)| a.order().cmp(&b.order()));
-    let mut left = inner.interrupted();
-    for (path, note) in found {
-        let of_chain = |held: &InterruptedEntry| {
-            let (_, other) = &held.entries[0];
-            other.chain.is_some() && other.chain_name() == note.chain_name()
+    let is_ours = |entry: &JournalEntry| entry.matches(&inner.settings, inner.bucket.location());
+    let mut orphans = journal.claim_orphans(is_ours);
+    // The jobs of a chain become neighbours, in their order.
+    orphans.sort_by(|(_, a), (_, b)| a.order().cmp(&b.order()));
+    let mut interrupted = inner.interrupted();
+    for (path, entry) in orphans {
+        let is_same_chain = |other: &InterruptedEntry| {
+            let (_, other) = &other.entries[0];
+            other.chain.is_some() && other.chain_name() == entry.chain_name()
         };
-        match left.last_mut().filter(|held| of_chain(held)) {
-            Some(held) => held.entries.push((path, note)),
+        match interrupted.last_mut().filter(|last| is_same_chain(last)) {
+            Some(last) => last.entries.push((path, entry)),
             None => {
-                let id = InterruptedId(left.last().map_or(1, |held| held.id.0 + 1));
-                left.push(InterruptedEntry {
+                let id = InterruptedId(interrupted.last().map_or(1, |last| last.id.0 + 1));
+                interrupted.push(InterruptedEntry {
                     id,
-                    requested_at: note.requested_at,
-                    entries: vec![(path, note)],
+                    requested_at: entry.requested_at,
+                    entries: vec![(path, entry)],
                 });
             }
         }
     }
-    show(inner, &left);
+    publish(inner, &interrupted);
 }
 
-/// As [`Engine::resume_interrupted`].
-pub(super) fn resume(
-    inner: &Arc<Inner>,
-    ids: &[InterruptedId],
-) -> Vec<(String, Result<Vec<JobId>>)> {
-    let mut left = inner.interrupted();
-    let (taken, stays): (Vec<InterruptedEntry>, Vec<InterruptedEntry>) =
-        left.drain(..).partition(|held| ids.contains(&held.id));
-    *left = stays;
-    let (chains, single): (Vec<InterruptedEntry>, Vec<InterruptedEntry>) =
-        taken.into_iter().partition(|held| held.entries.len() > 1);
+fn resume(inner: &Arc<Inner>, ids: &[InterruptedId]) -> Vec<(String, Result<Vec<JobId>>)> {
+    let mut interrupted = inner.interrupted();
+    let (chains, single): (Vec<InterruptedEntry>, Vec<InterruptedEntry>) = interrupted
+        .extract_if(.., |entry| ids.contains(&entry.id))
+        .partition(|entry| entry.entries.len() > 1);
     let mut results = Vec::new();
-    let mut settle = |held: InterruptedEntry, jobs: Result<Vec<JobId>>| {
-        let title = title(&held.operations());
+    let mut record = |entry: InterruptedEntry, jobs: Result<Vec<JobId>>| {
+        let title = title(&entry.operations());
         match &jobs {
-            Ok(_) => held.remove(),
-            Err(_) => left.push(held),
+            Ok(_) => entry.remove(),
+            Err(_) => interrupted.push(entry),
         }
         results.push((title, jobs));
     };
-    let asked = single.iter().flat_map(|held| {
-        let operations = held.operations().into_iter();
-        operations.map(|operation| (operation, held.requested_at))
+    let requests = single.iter().flat_map(|entry| {
+        let operations = entry.operations().into_iter();
+        operations.map(|operation| (operation, entry.requested_at))
     });
-    let jobs = jobs::submit_since(inner, asked.collect());
-    for (held, job) in single.into_iter().zip(jobs) {
-        settle(held, job.map(|id| vec![id]));
+    let jobs = jobs::submit_since(inner, requests.collect());
+    for (entry, job) in single.into_iter().zip(jobs) {
+        record(entry, job.map(|id| vec![id]));
     }
-    for held in chains {
-        let jobs = jobs::submit_chain_since(inner, held.operations(), held.requested_at);
-        settle(held, jobs);
+    for entry in chains {
+        let jobs = jobs::submit_chain_since(inner, entry.operations(), entry.requested_at);
+        record(entry, jobs);
     }
-    left.sort_by_key(|held| held.id);
-    show(inner, &left);
+    interrupted.sort_by_key(|entry| entry.id);
+    publish(inner, &interrupted);
     results
 }
 
-/// Takes on all that is not too old; the rest is told and forgotten. For faces that have nobody to ask.
-pub(super) fn resume_all(inner: &Arc<Inner>) -> Vec<(String, Result<JobId>)> {
+fn resume_all(inner: &Arc<Inner>) -> Vec<(String, Result<JobId>)> {
     load(inner);
-    let (mut ids, mut results) = (Vec::new(), Vec::new());
-    inner.interrupted().retain(|held| {
-        let old = held.entries[0].1.is_old();
-        if old {
-            tracing::warn!(
-                "{}, requested {}, was not finished and is too old to resume",
-                title(&held.operations()),
-                held.requested_at
-            );
-            held.remove();
-        } else {
-            ids.push(held.id);
-        }
-        !old
-    });
+    let mut results = Vec::new();
+    let mut interrupted = inner.interrupted();
+    for entry in interrupted.extract_if(.., |entry| entry.entries[0].1.is_expired()) {
+        tracing::warn!(
+            "{}, requested {}, was not finished and is too old to resume",
+            title(&entry.operations()),
+            entry.requested_at
+        );
+        entry.remove();
+    }
+    let ids: Vec<InterruptedId> = interrupted.iter().map(|entry| entry.id).collect();
+    drop(interrupted);
     for (title, jobs) in resume(inner, &ids) {
         match jobs {
             Ok(jobs) => results.extend(jobs.into_iter().map(|id| (title.clone(), Ok(id)))),
             Err(error) => results.push((title, Err(error))),
         }
     }
-    // What was refused is told, once.
-    inner.interrupted().drain(..).for_each(|held| held.remove());
+    // Jobs that could not be submitted are reported once, not at each start.
+    inner
+        .interrupted()
+        .drain(..)
+        .for_each(|entry| entry.remove());
     inner.publish(|view| view.interrupted_jobs = Arc::default());
     results
 }
 
-/// `pull base → alpha, then new a on base`.
+/// Returns the title of a chain: `pull base → alpha, then new a on base`.
 fn title(operations: &[Operation]) -> String {
     let titles: Vec<String> = operations.iter().map(operation_title).collect();
     titles.join(", then ")
 }
 
-fn show(inner: &Inner, left: &[InterruptedEntry]) {
-    let shown = left.iter().map(|held| InterruptedJob {
-        id: held.id,
-        title: title(&held.operations()),
-        operations: held.operations(),
-        requested_at: held.requested_at,
+fn publish(inner: &Inner, interrupted: &[InterruptedEntry]) {
+    let jobs = interrupted.iter().map(|entry| InterruptedJob {
+        id: entry.id,
+        title: title(&entry.operations()),
+        operations: entry.operations(),
+        requested_at: entry.requested_at,
     });
-    let shown: Arc<[InterruptedJob]> = shown.collect();
-    inner.publish(|view| view.interrupted_jobs = shown);
+    let jobs: Arc<[InterruptedJob]> = jobs.collect();
+    inner.publish(|view| view.interrupted_jobs = jobs);
 }

@@ -1,22 +1,22 @@
-//! What a job holds while it runs, so that two jobs never work on one sandbox, file or object.
+//! Locks that keep two jobs from working on one sandbox, snapshot or object at the same time.
 
 use snapdeck_host::{Host, LockRequest};
 use snapdeck_model::Operation;
 
-/// One thing a job needs: shared with readers, or for itself.
+/// A shared or exclusive lock of one resource.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ResourceLock {
-    /// Names the thing, in words the operator reads.
+    /// Shown to the operator: `object base`.
     pub resource: String,
     exclusive: bool,
 }
 
-/// What `operation` needs.
+/// Returns the locks between the jobs of this process.
 pub(super) fn locks_for(operation: &Operation) -> Vec<ResourceLock> {
-    let mut claims = Vec::new();
-    let mut claim = |what: String, exclusive| {
-        claims.push(ResourceLock {
-            resource: what,
+    let mut locks = Vec::new();
+    let mut lock = |resource: String, exclusive| {
+        locks.push(ResourceLock {
+            resource,
             exclusive,
         })
     };
@@ -33,50 +33,46 @@ pub(super) fn locks_for(operation: &Operation) -> Vec<ResourceLock> {
             name,
             ..
         } => {
-            claim(format!("sandbox {sandbox} on host {host}"), true);
-            claim(format!("object {name}"), true);
+            lock(format!("sandbox {sandbox} on host {host}"), true);
+            lock(format!("object {name}"), true);
         }
         Operation::Pull { host, name, .. } => {
-            claim(format!("snapshot {name} on host {host}"), true);
-            claim(format!("object {name}"), false);
+            lock(format!("snapshot {name} on host {host}"), true);
+            lock(format!("object {name}"), false);
         }
         Operation::Verify { host, name, repair } => match host {
             Some(host) => {
-                claim(format!("snapshot {name} on host {host}"), *repair);
-                claim(format!("object {name}"), false);
+                lock(format!("snapshot {name} on host {host}"), *repair);
+                lock(format!("object {name}"), false);
             }
-            None => claim(format!("object {name}"), false),
+            None => lock(format!("object {name}"), false),
         },
         Operation::Remove {
             host,
             name,
-            from_bucket: bucket,
+            from_bucket,
             ..
         } => {
             if let Some(host) = host {
-                claim(format!("snapshot {name} on host {host}"), true);
+                lock(format!("snapshot {name} on host {host}"), true);
             }
-            if *bucket {
-                claim(format!("object {name}"), true);
+            if *from_bucket {
+                lock(format!("object {name}"), true);
             }
         }
-        Operation::CreateSandbox {
-            host,
-            id,
-            spec: form,
-        } => {
-            claim(format!("sandbox {id} on host {host}"), true);
-            // Nobody pulls the snapshot from under it while its overlay is being made.
-            claim(format!("snapshot {} on host {host}", form.snapshot), false);
+        Operation::CreateSandbox { host, id, spec } => {
+            lock(format!("sandbox {id} on host {host}"), true);
+            // The snapshot must not be replaced or removed while its overlay is being made.
+            lock(format!("snapshot {} on host {host}", spec.snapshot), false);
         }
         Operation::Sandbox { host, id, .. } => {
-            claim(format!("sandbox {id} on host {host}"), true);
+            lock(format!("sandbox {id} on host {host}"), true);
         }
     }
-    claims
+    locks
 }
 
-/// The locks on its host that `operation` needs beside its claims: these keep it apart from other processes' jobs.
+/// Returns the locks on the host, which other processes respect, too.
 pub(super) fn host_locks(operation: &Operation, host: &Host) -> Vec<LockRequest> {
     match operation {
         Operation::Create { sandbox, .. } | Operation::Push { sandbox, .. } => {
@@ -86,22 +82,22 @@ pub(super) fn host_locks(operation: &Operation, host: &Host) -> Vec<LockRequest>
             vec![host.locks().snapshot(name, true)]
         }
         Operation::Verify { name, repair, .. } => vec![host.locks().snapshot(name, *repair)],
-        Operation::CreateSandbox { id, spec: form, .. } => vec![
+        Operation::CreateSandbox { id, spec, .. } => vec![
             host.locks().sandbox(id),
-            host.locks().snapshot(&form.snapshot, false),
+            host.locks().snapshot(&spec.snapshot, false),
         ],
         Operation::Sandbox { id, .. } => vec![host.locks().sandbox(id)],
     }
 }
 
-/// The first thing both want where one of them wants it for itself.
+/// Returns the first of `requested` that cannot be taken beside `held`.
 pub(super) fn conflict<'a>(
-    wanted: &'a [ResourceLock],
+    requested: &'a [ResourceLock],
     held: &[ResourceLock],
 ) -> Option<&'a ResourceLock> {
-    wanted.iter().find(|want| {
+    requested.iter().find(|request| {
         held.iter()
-            .any(|have| have.resource == want.resource && (have.exclusive || want.exclusive))
+            .any(|lock| lock.resource == request.resource && (lock.exclusive || request.exclusive))
     })
 }
 
@@ -118,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn two_hosts_may_pull_one_object_and_nobody_removes_it_meanwhile() {
+    fn pulls_share_an_object_and_block_its_removal() {
         let remove = Operation::Remove {
             host: None,
             name: "base".parse().unwrap(),
@@ -130,9 +126,9 @@ mod tests {
             None
         );
         assert!(conflict(&locks_for(&pull("a")), &locks_for(&pull("a"))).is_some());
-        let clash = locks_for(&remove);
+        let locks = locks_for(&remove);
         assert_eq!(
-            conflict(&clash, &locks_for(&pull("a"))).unwrap().resource,
+            conflict(&locks, &locks_for(&pull("a"))).unwrap().resource,
             "object base"
         );
     }

@@ -1,5 +1,6 @@
-//! What the engine shows: immutable, owned, shared where nothing changed.
+//! The view that the engine publishes.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -7,80 +8,80 @@ use jiff::Timestamp;
 
 use super::wording::operation_title;
 use snapdeck_model::{
-    Error, HealthReport, HostName, Method, Object, Operation, Outcome, Progress, ProgressCell,
-    Sandbox, Snapshot,
+    Error, Guest, GuestAccess, HealthReport, HostName, Method, Object, Operation, Outcome, Picture,
+    Progress, ProgressCell, Sandbox, SandboxId, Snapshot, SnapshotName,
 };
 
-/// Everything there is to show, immutable. Parts that did not change are shared with the view before.
+/// An immutable snapshot of the inventory and the jobs. Unchanged parts are shared with the previous view.
 #[derive(Debug, Clone, Default)]
 pub struct View {
     /// The hosts, in the order of the settings.
     pub hosts: Vec<Arc<HostView>>,
     /// The bucket.
     pub bucket: Arc<BucketView>,
-    /// Jobs, oldest first; those that wait for their turn are in the order in which they get it.
+    /// Jobs, oldest first; queued ones in queue order.
     pub jobs: Vec<Arc<JobView>>,
-    /// What earlier runs have left, oldest first; see [`super::Engine::load_interrupted`].
+    /// Jobs that earlier processes did not finish, oldest first; see [`super::Engine::load_interrupted`].
     pub interrupted_jobs: Arc<[InterruptedJob]>,
-    /// The examinations of the hosts, in the order of the settings, and then of the bucket.
+    /// Health checks of the hosts, in the order of the settings, then of the bucket.
     pub health_checks: Vec<Arc<HealthCheckView>>,
 }
 
-/// What [`super::Engine::examine`] has found, or will.
+/// The health check of a host or the bucket; see [`super::Engine::run_health_checks`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HealthCheckView {
     /// The host; `None`: the bucket.
     pub host: Option<HostName>,
-    /// Is it being examined now?
+    /// Whether it is running.
     pub is_running: bool,
-    /// What was found the last time; `None` until then.
+    /// The last report; `None` until the first one.
     pub report: Option<Arc<HealthReport>>,
 }
 
-/// How a host or the bucket answers.
+/// State of the connection to a host or the bucket.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Link {
-    /// Not asked yet, or the answer is awaited for the first time.
+    /// No answer yet.
     #[default]
     Connecting,
-    /// It answered last time.
+    /// The last request was answered.
     Up,
-    /// It did not: what is shown is as old as `seen`.
+    /// The last request failed; the data shown is older.
     Down(Error),
-    /// Nothing is configured (bucket without a name).
+    /// No bucket is configured.
     Unconfigured,
 }
 
-/// A host as last seen.
+/// A host as of its last scan.
 #[derive(Debug, Clone)]
 pub struct HostView {
     /// Name.
     pub name: HostName,
     /// libvirt URI.
     pub uri: String,
-    /// Does it answer?
+    /// State of the connection.
     pub link: Link,
-    /// When `sandboxes` and `snapshots` were seen: their files looked at, and libvirt, which tells of changes, asked not
-    /// long before.
+    /// Time of the scan of `sandboxes` and `snapshots`. Files were read then; libvirt's data may be a little older, for
+    /// it is cached until an event or a refresh.
     pub last_scan: Option<Instant>,
     /// Sandboxes by id.
     pub sandboxes: Arc<[Sandbox]>,
     /// Snapshots by name.
     pub snapshots: Arc<[Snapshot]>,
-    /// How the disk of a running sandbox is read, as far as is known before it is tried.
+    /// Method to read the disk of a running sandbox, as far as known.
     pub running_method: Option<Method>,
 }
 
-/// The bucket as last seen.
+/// The bucket as of its last listing.
 #[derive(Debug, Clone, Default)]
 pub struct BucketView {
     /// `s3://NAME/PREFIX`.
     pub location: String,
-    /// Does it answer?
+    /// State of the connection.
     pub link: Link,
-    /// When `objects` was seen whole.
+    /// Time of the last complete listing of `objects`.
     pub last_listing: Option<Instant>,
-    /// Is a listing under way? (`objects` grows page by page the first time.)
+    /// Whether the first listing is running; `objects` grows page by page then.
     pub is_listing: bool,
     /// Objects by key.
     pub objects: Arc<[Object]>,
@@ -90,94 +91,171 @@ pub struct BucketView {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct JobId(pub u64);
 
-/// Number of something that was left, from 1, unique in this process.
+/// Number of an interrupted job, from 1, unique in this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InterruptedId(pub u64);
 
-/// What a process that is gone had taken on and did not end.
+/// A job, or a chain of jobs, that an earlier process did not finish.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InterruptedJob {
     /// Number.
     pub id: InterruptedId,
-    /// In one line.
+    /// Title in one line.
     pub title: String,
-    /// What was asked: one operation, or several of which each begins when the one before has ended well.
+    /// One operation, or the operations of a chain in order.
     pub operations: Vec<Operation>,
-    /// When that was.
+    /// Time of the request.
     pub requested_at: Timestamp,
 }
 
-/// Where a job stands.
+/// State of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JobState {
-    /// Waits for its turn.
+    /// In the queue.
     Queued,
-    /// Runs.
+    /// Running.
     Running,
-    /// Was told to stop and cleans up.
+    /// Cancelled, cleaning up.
     Cancelling,
-    /// Ended well.
+    /// Finished successfully.
     Finished(Outcome),
-    /// Ended with an error (`Kind::Cancelled` where the operator stopped it).
+    /// Failed; with `Kind::Cancelled` it was cancelled.
     Failed(Error),
 }
 
 impl JobState {
-    /// Is it over?
+    /// Returns whether it finished, failed or was cancelled.
     pub fn is_finished(&self) -> bool {
         matches!(self, Self::Finished(_) | Self::Failed(_))
     }
 }
 
-/// One line of a job's own log.
+/// A line of a job's log.
 #[derive(Debug, Clone)]
 pub struct LogLine {
-    /// When.
+    /// Time.
     pub time: Timestamp,
-    /// What.
+    /// Text.
     pub text: String,
-    /// Is it something the operator should heed?
+    /// Whether it is a warning.
     pub is_warning: bool,
 }
 
-/// A job. Its progress is sampled when it is drawn.
+/// A job.
 #[derive(Debug, Clone)]
 pub struct JobView {
     /// Number.
     pub id: JobId,
-    /// What was asked.
+    /// The operation.
     pub operation: Operation,
-    /// Where it stands.
+    /// State.
     pub state: JobState,
-    /// When it began to run.
+    /// Start time.
     pub started_at: Option<Instant>,
-    /// When it was over.
+    /// End time.
     pub ended_at: Option<Instant>,
-    /// Its log so far, oldest first (bounded).
+    /// Log, oldest line first; at most 500 lines.
     pub log: Arc<[LogLine]>,
-    /// Where its worker writes progress.
+    /// Progress, written by its worker.
     pub progress_cell: Arc<ProgressCell>,
 }
 
 impl JobView {
-    /// Returns its line for people: `push config-vm → myapp-v1.1`.
+    /// Returns its title: `push config-vm → myapp-v1.1`.
     pub fn title(&self) -> String {
         operation_title(&self.operation)
     }
 
-    /// Progress now.
+    /// Returns its current progress.
     pub fn progress(&self) -> Progress {
         self.progress_cell.sample()
     }
 }
 
+/// A sandbox whose metrics are collected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WatchTarget {
+    /// The host.
+    pub host: HostName,
+    /// The sandbox, which has a QEMU process.
+    pub sandbox: SandboxId,
+    /// Whether to take screenshots.
+    pub include_screen: bool,
+}
+
+/// Resource use of a sandbox at one time.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sample {
+    /// Time.
+    pub time: Instant,
+    /// Load of its virtual CPUs; 1.0 is all of them.
+    pub cpu: Option<f64>,
+    /// Resident memory of its QEMU process, in bytes.
+    pub resident_bytes: Option<u64>,
+    /// Disk reads, in bytes per second.
+    pub read_rate: f64,
+    /// Disk writes, in bytes per second.
+    pub write_rate: f64,
+    /// Network input, in bytes per second.
+    pub receive_rate: f64,
+    /// Network output, in bytes per second.
+    pub send_rate: f64,
+    /// Allocated size of its overlay, in bytes.
+    pub overlay_bytes: Option<u64>,
+}
+
+/// Metrics of the watched sandbox.
+#[derive(Debug, Clone)]
+pub struct SandboxMetrics {
+    /// The sandbox.
+    pub target: WatchTarget,
+    /// Recent samples, oldest first, about one every 2 s.
+    pub samples: VecDeque<Sample>,
+    /// Start time of its QEMU process, if known.
+    pub started_at: Option<Instant>,
+    /// VNC server and agent channel, once known.
+    pub guest_access: Option<GuestAccess>,
+    /// Data of the guest agent.
+    pub guest: Option<Guest>,
+    /// The last screenshot.
+    pub screen: Option<Arc<Picture>>,
+    /// Why the last screenshot failed.
+    pub screen_error: Option<Error>,
+    /// Why the last sample failed.
+    pub error: Option<Error>,
+}
+
+impl SandboxMetrics {
+    pub(super) fn new(target: WatchTarget, samples: VecDeque<Sample>) -> Self {
+        Self {
+            target,
+            samples,
+            started_at: None,
+            guest_access: None,
+            guest: None,
+            screen: None,
+            screen_error: None,
+            error: None,
+        }
+    }
+}
+
+/// Parents of the snapshots in the view, by their manifests.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Parents {
+    /// Parent by snapshot, where known.
+    pub parents: BTreeMap<SnapshotName, SnapshotName>,
+    /// Number of snapshots whose manifests were not read: too many, or an error.
+    pub unread_count: usize,
+}
+
 impl View {
-    /// The job, unless it was dismissed.
+    /// Returns the job, unless it was dismissed.
     pub fn job(&self, id: JobId) -> Option<&Arc<JobView>> {
         self.jobs.iter().find(|job| job.id == id)
     }
 
-    /// The host, by name.
+    /// Returns the host of that name.
     pub fn host(&self, name: &HostName) -> Option<&Arc<HostView>> {
         self.hosts.iter().find(|host| host.name == *name)
     }

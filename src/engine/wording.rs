@@ -1,7 +1,7 @@
 //! Texts about operations and their results that the engine's log and all front ends share. The model has no wording,
 //! and the engine is the lowest crate that they have in common.
 
-use snapdeck_model::{HostName, LeftoverKind, Method, Operation, TransferStats};
+use snapdeck_model::{HostName, Kind, LeftoverKind, Method, Operation, TransferStats};
 
 /// Returns the line of a job: `push config-vm → myapp-v1.1`.
 pub fn operation_title(operation: &Operation) -> String {
@@ -65,6 +65,20 @@ pub fn transfer_summary(stats: &TransferStats, size: impl Fn(u64) -> String) -> 
         (Method::Convert, _) => String::new(),
         (_, 0) => format!(" ({sent} sent)"),
         (_, copied) => format!(" ({sent} sent, {} copied by the store)", size(copied)),
+    }
+}
+
+/// Returns the code of a failure in JSON and metrics.
+pub fn error_code(kind: Kind) -> &'static str {
+    match kind {
+        Kind::InvalidInput => "invalidInput",
+        Kind::NotFound => "notFound",
+        Kind::Conflict => "conflict",
+        Kind::Unreachable => "unreachable",
+        Kind::Cancelled => "cancelled",
+        Kind::NoSpace => "noSpace",
+        Kind::Damaged => "damaged",
+        Kind::Failed => "failed",
     }
 }
 

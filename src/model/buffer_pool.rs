@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 
-/// Shared buffers with their capacity in bytes; one is reused when no other handle to its bytes is left.
+/// Shared buffers with their capacity in bytes; one is reused when no other handle to its bytes remains.
 #[derive(Clone, Default)]
 pub struct BufferPool(Arc<Mutex<Vec<(usize, Bytes)>>>);
 

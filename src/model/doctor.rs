@@ -26,7 +26,7 @@ pub struct Check {
     pub verdict: Verdict,
     /// The finding in one line.
     pub finding: String,
-    /// Command that fixes it, or advice where no command can.
+    /// Command that fixes it, or advice if no command can.
     pub fix: Option<String>,
 }
 

@@ -1,5 +1,5 @@
-//! The error of the library: what failed, on which host or object, why, whether a retry helps, and what to do. Front
-//! ends map [`Kind`] to an exit code or an HTTP status; nothing else is parsed.
+//! The error type of all crates: summary, cause, hint, and whether a retry may help. Front ends map [`Kind`] to an exit
+//! code or an HTTP status and parse nothing else.
 
 use std::fmt;
 
@@ -143,9 +143,12 @@ mod tests {
     #[test]
     fn context_preserves_kind_and_hint() {
         let error = Error::new(Kind::NotFound, "no such file")
-            .hint("look again")
+            .hint("check the path")
             .context("cannot push a");
         assert_eq!(error.kind(), Kind::NotFound);
-        assert_eq!(error.to_string(), "cannot push a: no such file; look again");
+        assert_eq!(
+            error.to_string(),
+            "cannot push a: no such file; check the path"
+        );
     }
 }

@@ -73,7 +73,7 @@ pub struct Guest {
 /// Access to a guest, from its domain XML.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GuestAccess {
-    /// Its VNC server, if any.
+    /// VNC server, if any.
     pub vnc: Option<Vnc>,
     /// Channel of the guest agent.
     pub agent: AgentChannel,

@@ -26,7 +26,7 @@ pub enum SandboxState {
 }
 
 impl SandboxState {
-    /// Returns the word for filters and themes; people see [`Self::label`].
+    /// Returns the word for filters and themes; [`Self::label`] is for people.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Running => "running",
@@ -65,9 +65,9 @@ impl SandboxState {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Sandbox {
-    /// Its id: the domain's name.
+    /// Name of the domain.
     pub id: SandboxId,
-    /// Its state.
+    /// State of the domain.
     pub state: SandboxState,
     /// Virtual CPUs.
     pub cpus: u32,
@@ -75,7 +75,7 @@ pub struct Sandbox {
     pub memory_bytes: u64,
     /// The disk's chain of images, overlay first.
     pub chain: Vec<ChainLink>,
-    /// Path of its UEFI variables, if any; libvirt may create the file at the first start.
+    /// Path of the UEFI variables, if any; libvirt may create the file at the first start.
     pub variables: Option<String>,
 }
 
@@ -101,13 +101,13 @@ impl Sandbox {
 pub struct ForeignDomain {
     /// Name of the domain.
     pub id: String,
-    /// Its state.
+    /// State of the domain.
     pub state: SandboxState,
     /// Virtual CPUs.
     pub cpus: u32,
     /// Memory in bytes.
     pub memory_bytes: u64,
-    /// Chain of images of its first disk; empty where that is not a file.
+    /// Chain of images of its first disk; empty if that is not a file.
     pub chain: Vec<ChainLink>,
 }
 
@@ -122,7 +122,7 @@ pub struct ChainLink {
     pub snapshot: Option<SnapshotName>,
     /// Bytes allocated on the host's disk; `None`: unknown.
     pub size_bytes: Option<u64>,
-    /// Facts of its header; `None`: not readable.
+    /// Facts of the header; `None`: not readable.
     pub facts: Option<ImageFacts>,
 }
 
@@ -135,7 +135,7 @@ pub enum Compression {
     Zlib,
     /// Zstandard.
     Zstd,
-    /// A type that this version does not know.
+    /// A type unknown to this version.
     Unknown,
 }
 
@@ -185,7 +185,7 @@ impl ImageFacts {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Snapshot {
-    /// Its name.
+    /// Name of the file without `.qcow2`.
     pub name: SnapshotName,
     /// Path on the host.
     pub path: String,
@@ -195,7 +195,7 @@ pub struct Snapshot {
     pub allocated_bytes: u64,
     /// Time of the last write.
     pub modified: Option<Timestamp>,
-    /// Facts of its header; `None`: not a readable qcow2 image.
+    /// Facts of the header; `None`: not a readable qcow2 image.
     pub facts: Option<ImageFacts>,
     /// Why `facts` is `None`, or why the image cannot be used as a snapshot.
     pub problem: Option<String>,
@@ -220,7 +220,7 @@ impl Snapshot {
 pub struct Object {
     /// The snapshot's name.
     pub name: SnapshotName,
-    /// Its key in the bucket: prefix and `NAME.qcow2`.
+    /// Key in the bucket: prefix and `NAME.qcow2`.
     pub key: String,
     /// Length in bytes.
     pub size_bytes: u64,

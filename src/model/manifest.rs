@@ -63,7 +63,7 @@ pub enum Consistency {
 }
 
 impl Consistency {
-    /// Returns its word in JSON.
+    /// Returns the word in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::CleanShutdown => "clean-shutdown",
@@ -78,9 +78,9 @@ impl Consistency {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Parent {
-    /// Its name.
+    /// Name of the parent.
     pub name: SnapshotName,
-    /// Entity tag of its object, if known.
+    /// Entity tag of the parent's object, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub etag: Option<String>,
 }
@@ -126,7 +126,7 @@ pub struct Manifest {
     /// Word of the method.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
-    /// How long a running guest was paused, in milliseconds.
+    /// Pause of a running guest in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused_ms: Option<u64>,
     /// The operator's note.
@@ -147,7 +147,7 @@ pub struct Manifest {
     /// Digests of the blocks in order; in JSON one base64 text of all.
     #[serde(serialize_with = "write_blocks", deserialize_with = "read_blocks")]
     pub blocks: Vec<Digest>,
-    /// Keys that this version does not know.
+    /// Keys unknown to this version.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
 }
@@ -232,7 +232,7 @@ impl Manifest {
         }
     }
 
-    /// Merges its annotations into the `existing` ones of the place where it is written ([`Annotations::merge`]).
+    /// Merges its annotations into the `existing` ones of its destination ([`Annotations::merge`]).
     pub fn with_existing_annotations(mut self, existing: Annotations) -> Self {
         let Annotations {
             notes,

@@ -168,7 +168,7 @@ impl Operation {
     }
 }
 
-/// How an object is made from a sandbox's disk.
+/// Method to make an object from a sandbox's disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
@@ -186,7 +186,7 @@ pub enum Method {
 }
 
 impl Method {
-    /// Returns its word in JSON and settings.
+    /// Returns the word in JSON and settings.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Append => "append",
@@ -203,7 +203,7 @@ impl Method {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct TransferStats {
-    /// How the object was made.
+    /// Method that was used.
     pub method: Method,
     /// Bytes uploaded to the store.
     pub uploaded_bytes: u64,
@@ -226,16 +226,16 @@ pub struct PushPlan {
     /// Whether an object of that name exists; then the push needs `--overwrite`.
     #[serde(rename = "exists")]
     pub object_exists: bool,
-    /// How the object would be made.
+    /// Method that would be used.
     pub method: Method,
-    /// Why this method.
+    /// Reason for the method.
     pub reason: String,
     /// The snapshot that the sandbox is based on.
     pub base: Option<SnapshotName>,
     /// Whether the bucket provably has the bytes of the base.
     #[serde(rename = "baseInBucket")]
     pub is_base_in_bucket: bool,
-    /// Why `is_base_in_bucket` is so.
+    /// Reason for `is_base_in_bucket`.
     pub base_reason: String,
     /// Upper bound of the object's length in bytes; with `convert` that of the temporary file.
     pub size_bytes: u64,
@@ -268,7 +268,7 @@ pub enum Outcome {
         sandbox_id: SandboxId,
         /// Host of the sandbox.
         host: HostName,
-        /// How long the guest was paused, in milliseconds.
+        /// Pause of the guest in milliseconds.
         paused_ms: u64,
         /// Consistency of the file systems on the disk.
         consistency: Consistency,
@@ -364,7 +364,7 @@ pub enum Outcome {
         host: HostName,
         /// The sandbox.
         id: SandboxId,
-        /// Its state; `None`: it was destroyed.
+        /// New state of the sandbox; `None`: it was destroyed.
         state: Option<SandboxState>,
         /// Whether anything changed; `false`: it already was in that state.
         changed: bool,

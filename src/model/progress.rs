@@ -104,7 +104,7 @@ impl Progress {
     }
 }
 
-/// Progress as written by a worker: plain atomics, so that a hot loop never waits and no reader is woken.
+/// Progress as written by a worker: plain atomics, so that a hot loop never blocks and wakes no reader.
 #[derive(Debug)]
 pub struct ProgressCell {
     phase: AtomicU8,

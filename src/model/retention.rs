@@ -26,7 +26,7 @@ pub struct PruneRule {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Candidate {
-    /// Its name.
+    /// Name of the snapshot.
     pub name: SnapshotName,
     /// The host it is on; `None`: the bucket.
     pub host: Option<HostName>,
@@ -40,7 +40,7 @@ pub struct Candidate {
     /// Whether no other copy is known.
     #[serde(rename = "lastCopy")]
     pub is_last_copy: bool,
-    /// Its identity; `None`: unknown.
+    /// Identity of the image; `None`: unknown.
     #[serde(skip)]
     pub identity: Option<ImageIdentity>,
     /// Reasons to keep it.
@@ -122,7 +122,7 @@ pub fn find_removable(rule: &PruneRule, all: &[Candidate], now: Timestamp) -> Ve
     indices
 }
 
-/// What a prune would remove and keep.
+/// Removals of a prune.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PrunePlan {
@@ -146,7 +146,7 @@ impl PrunePlan {
 
     /// Reduces the plan to what `current`, a second plan of the same rule, removes too, of the same identity.
     ///
-    /// The rest is kept for the reasons of `current`, or for `changed_reason` where it has none. Nothing is added.
+    /// The rest is kept for the reasons of `current`, or for `changed_reason` if it has none. Nothing is added.
     pub fn revalidate(mut self, current: &Self, changed_reason: &str) -> Self {
         let find = |list: &[Candidate], candidate: &Candidate| -> Option<Candidate> {
             let is_same = |other: &&Candidate| {
@@ -190,7 +190,7 @@ impl PrunePlan {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Leftover {
-    /// Its kind.
+    /// Kind of the leftover.
     pub kind: LeftoverKind,
     /// The host it is on; `None`: the bucket.
     pub host: Option<HostName>,

@@ -1,32 +1,34 @@
-//! Settings as plain structs. `snapdeck_settings` fills them from files, environment and flags.
+//! Settings as plain structs, filled by `snapdeck_settings` from files, environment and flags.
 
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use super::{HostName, Method};
 
 /// All settings in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// The hosts, at least one, names unique.
+    /// The hosts: at least one, with unique names.
     pub hosts: Vec<HostSettings>,
     /// The bucket.
     pub bucket: BucketSettings,
-    /// How objects are made from disks.
+    /// `[push]`.
     pub push: PushSettings,
-    /// How sandboxes are run.
+    /// `[sandbox]`.
     pub sandbox: SandboxSettings,
-    /// How jobs are run.
+    /// `[jobs]`.
     pub jobs: JobSettings,
-    /// The console's.
+    /// `[console]`.
     pub console: ConsoleSettings,
 }
 
-/// One libvirt host.
+/// A libvirt host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostSettings {
-    /// Its name on screen and in `--host`.
+    /// Name on screen and in `--host`.
     pub name: HostName,
-    /// libvirt URI, as the user wrote it.
+    /// libvirt URI.
     pub uri: String,
     /// Directory of the snapshots, absolute.
     pub snapshots_dir: String,
@@ -34,33 +36,33 @@ pub struct HostSettings {
     pub sandboxes_dir: String,
     /// Directory of the sandboxes' UEFI variables, absolute.
     pub nvram_dir: String,
-    /// `user:group` that snapshots belong to.
+    /// Owner of snapshots as `user:group`.
     pub owner: String,
-    /// Directory for flattened images on their way to the bucket, absolute.
+    /// Directory for converted images before their upload, absolute.
     pub temp_dir: String,
-    /// How long a job waits for the host when it is away.
+    /// How long a job waits for an unreachable host.
     pub reconnect_timeout: Duration,
-    /// How the disk of a running sandbox is read, the first that works: [`Method::Backup`], [`Method::Copy`] and
-    /// [`Method::Convert`].
+    /// Methods to read the disk of a running sandbox, of which the first that works is used: [`Method::Backup`],
+    /// [`Method::Copy`] and [`Method::Convert`].
     pub running_methods: Vec<Method>,
 }
 
 /// The S3-compatible bucket.
 #[derive(Clone, PartialEq, Eq)]
 pub struct BucketSettings {
-    /// Its name; `None` until it is configured: everything about hosts works without.
+    /// Name; `None`: not configured. Everything else works without a bucket.
     pub name: Option<String>,
-    /// What every key begins with, `snapshots/` for instance; empty or ending in `/`.
+    /// Prefix of every key, such as `snapshots/`; empty or ending in `/`.
     pub prefix: String,
-    /// Endpoint URL of a store other than AWS; addressed by path style.
+    /// Endpoint URL of a store other than AWS, which is addressed in path style.
     pub endpoint: Option<String>,
-    /// Region; `None`: as the AWS chain finds it, else us-east-1.
+    /// Region; `None`: that of the AWS chain, else us-east-1.
     pub region: Option<String>,
     /// Key pair; `None`: the AWS chain (environment, profiles, SSO, instance roles).
     pub credentials: Option<Credentials>,
 }
 
-/// An access key pair. Its `Debug` shows no secret.
+/// An access key pair. `Debug` does not show the secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
     /// Access key id.
@@ -92,36 +94,38 @@ impl std::fmt::Debug for BucketSettings {
 /// `[push]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PushSettings {
-    /// Are clusters that are written anew compressed (zstd)? QEMU before 5.1 cannot read them then.
+    /// Whether rewritten clusters are compressed with zstd, which QEMU before 5.1 cannot read.
     pub zstd_enabled: bool,
 }
 
-/// How a sandbox's guest is run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Acceleration of a guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Accel {
-    /// KVM where a guest really runs under it, else QEMU's emulation.
+    /// KVM if a probe guest runs with it, else emulation.
     Auto,
     /// KVM only.
     Kvm,
-    /// QEMU's emulation (TCG).
+    /// Emulation (TCG).
     Qemu,
 }
 
-/// What a sandbox boots with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Firmware of a sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Firmware {
-    /// UEFI with secure boot, which the variables of the guest may leave off.
+    /// UEFI with secure boot, which the variables may disable.
     SecureUefi,
     /// UEFI without secure boot.
     Uefi,
-    /// A legacy BIOS.
+    /// Legacy BIOS.
     Bios,
 }
 
-/// What a sandbox is connected to.
+/// Network of a sandbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Network {
-    /// Nothing.
+    /// No network.
     None,
     /// A network of the host's libvirt.
     Libvirt(String),
@@ -129,73 +133,92 @@ pub enum Network {
     Bridge(String),
 }
 
-/// `[sandbox]`: how sandboxes are made and run.
+impl Network {
+    /// Parses `none`, `bridge:NAME` or the name of a libvirt network; `None` for any other text.
+    pub fn parse(text: &str) -> Option<Self> {
+        let name = text.strip_prefix("bridge:").unwrap_or(text);
+        let is_name = !name.is_empty()
+            && !name
+                .chars()
+                .any(|c| c == '/' || c.is_whitespace() || c.is_control());
+        match text.strip_prefix("bridge:") {
+            _ if !is_name => None,
+            Some(bridge) => Some(Self::Bridge(bridge.to_owned())),
+            None if text == "none" => Some(Self::None),
+            None => Some(Self::Libvirt(text.to_owned())),
+        }
+    }
+}
+
+/// `[sandbox]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SandboxSettings {
     /// Acceleration.
     pub accel: Accel,
-    /// Virtual CPUs of a new one.
+    /// Virtual CPUs of a new sandbox.
     pub cpus: u32,
-    /// Memory of a new one, in bytes.
+    /// Memory of a new sandbox in bytes.
     pub memory_bytes: u64,
-    /// What a new one boots with.
+    /// Firmware of a new sandbox.
     pub firmware: Firmware,
-    /// What a new one is connected to.
+    /// Network of a new sandbox.
     pub network: Network,
-    /// libvirt's XML of a new one, with placeholders (see `config/sandbox.xml`).
+    /// Domain XML of a new sandbox with placeholders (see `config/sandbox.xml`).
     pub template: String,
-    /// How long a guest that is told to stop may take.
+    /// How long a guest may take to shut down.
     pub stop_timeout: Duration,
 }
 
 /// `[jobs]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobSettings {
-    /// Jobs that run at once; the others wait in their order.
+    /// Number of jobs that run at the same time; the others are queued.
     pub max_parallel: usize,
 }
 
 /// `[console]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConsoleSettings {
-    /// Does the console take clicks and the wheel?
+    /// Whether the console uses the mouse.
     pub mouse_enabled: bool,
-    /// How a guest's screen is shown.
+    /// How the screen of a guest is shown.
     pub picture: PictureStyle,
-    /// The command that opens a VNC viewer, with `{url}` or `{host}` and `{port}` in it; `None`: one that is installed.
+    /// Command that opens a VNC viewer, with `{url}`, or `{host}` and `{port}`; `None`: an installed one.
     pub viewer: Option<String>,
-    /// The theme's name; `None`: as the background is, dark or light.
+    /// Name of the theme; `None`: dark or light, by the terminal's background.
     pub theme: Option<String>,
-    /// Is everything drawn with ASCII characters?
+    /// Whether only ASCII characters are drawn.
     pub ascii_only: bool,
-    /// How the end of a long job is told.
+    /// Signal at the end of a long job.
     pub notification: NotificationMethod,
-    /// A job is long from here on.
+    /// Duration from which a job counts as long.
     pub notification_threshold: Duration,
 }
 
-/// How the end of a long job is told to an operator who looks elsewhere.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Signal at the end of a long job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum NotificationMethod {
-    /// By the terminal's bell.
+    /// The terminal's bell.
     Bell,
-    /// By a notification of the terminal (OSC 9), with a bell for those that know none.
+    /// A notification of the terminal (OSC 9) with a bell for terminals without it.
     Notification,
-    /// Not at all.
+    /// None.
     Off,
 }
 
-/// How a terminal shows a picture.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How the screen of a guest is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum PictureStyle {
-    /// As its name says it can.
+    /// By the terminal's name.
     Auto,
-    /// kitty's graphics protocol.
+    /// Graphics protocol of kitty.
     Kitty,
     /// Sixel.
     Sixel,
-    /// Two coloured halves a cell: everywhere.
+    /// Two pixels a cell, in every terminal.
     Blocks,
-    /// Not at all.
+    /// None.
     Off,
 }

@@ -1,5 +1,5 @@
 //! The table of sandbox verbs: name, states in which each is possible, danger, wording. The operation, the command
-//! line, the HTTP API and the console use it; no other place knows which verb is possible when.
+//! line, the HTTP API and the console use it; no other place decides which verb is possible when.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ pub enum Applicability {
     Refused(&'static str),
 }
 
-/// What a verb can cost, which decides how a front end asks for confirmation.
+/// Possible damage of a verb, which decides how a front end asks for confirmation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Danger {
     /// Nothing is lost.
@@ -153,7 +153,7 @@ impl SandboxVerb {
         self.wording().effect
     }
 
-    /// Returns what the verb can cost.
+    /// Returns the possible damage.
     pub fn danger(self) -> Danger {
         self.wording().danger
     }
@@ -196,7 +196,7 @@ impl SandboxVerb {
         }
     }
 
-    /// Returns why the verb does nothing to a sandbox in `state`; `None` where it is possible.
+    /// Returns why the verb does nothing to a sandbox in `state`; `None` if it is possible.
     pub fn obstacle(self, state: SandboxState) -> Option<String> {
         match self.applicability(state) {
             Applicability::Possible => None,

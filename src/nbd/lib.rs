@@ -145,7 +145,7 @@ impl Nbd {
     /// Disconnects (`NBD_CMD_DISC`) and waits until the server has finished pending requests and closed the connection.
     ///
     /// # Errors
-    /// `TimedOut` after `deadline`; the connection is closed all the same.
+    /// `TimedOut` after `deadline`; the connection is closed in any case.
     pub async fn close(self, deadline: Duration) -> io::Result<()> {
         let Self {
             request_tx,
@@ -230,7 +230,7 @@ struct ConnectionState {
     close_reason: Option<(io::ErrorKind, String)>,
 }
 
-/// A request without a reply. It is kept when its caller is dropped, since the reply comes nevertheless.
+/// A request without a reply. It is kept when its caller is dropped, since the reply is still received.
 struct PendingRequest {
     /// Bytes of data that follow a reply without an error.
     remaining_bytes: usize,
@@ -316,7 +316,7 @@ async fn read_reply(connection: &Connection, stream: &mut OwnedReadHalf) -> io::
     }
     let filled = request.read_payload(stream).await;
     if let Err(error) = &filled {
-        // Before `reply_tx` is dropped and its caller asks for the reason.
+        // Before `reply_tx` is dropped and its caller reads the reason.
         connection.close(error);
     } else {
         let _ = request.reply_tx.send(Ok(request.buffer));
@@ -329,7 +329,7 @@ async fn write_requests(
     mut requests: mpsc::UnboundedReceiver<Frame>,
     mut stream: OwnedWriteHalf,
 ) {
-    // A task of its own, so that a dropped call never leaves half a request on the stream.
+    // A separate task, so that a dropped call never leaves half a request on the stream.
     while let Some(frame) = requests.recv().await {
         let mut bytes = Buf::chain(&frame.header[..], frame.payload);
         if let Err(error) = stream.write_all_buf(&mut bytes).await {

@@ -20,14 +20,14 @@ const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 const MIB: usize = 1 << 20;
 static BUFFERS: LazyLock<BufferPool> = LazyLock::new(BufferPool::default);
 
-/// A real qemu-nbd with a file of its own.
+/// A qemu-nbd that serves a temporary file.
 struct Server {
     dir: TempDir,
     child: Child,
 }
 
 impl Server {
-    /// Serves a file of `size` bytes, as `arguments` say; `FILE` in them is its path.
+    /// Serves a file of `size` bytes with `arguments`; `FILE` in them is its path.
     async fn start(size: u64, arguments: &[&str]) -> Self {
         let dir = TempDir::new().unwrap();
         let file = std::fs::File::create(dir.path().join("disk")).unwrap();
@@ -91,11 +91,11 @@ async fn with_timeout<T>(future: impl Future<Output = T>) -> T {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_tasks_write_and_read_in_any_order() {
-    // An odd length, as a file that was never a disk has.
+    // Not a multiple of 512 bytes.
     let size = 24 * MIB + 1000;
     let mut server = Server::start(size as u64, RAW).await;
     let nbd = Arc::new(server.open().await);
-    // Pieces of odd lengths, some longer than a request, in reverse order.
+    // Chunks of odd lengths, some longer than a request, in reverse order.
     let mut pieces = Vec::new();
     let mut start = 0;
     while start < size {
@@ -127,7 +127,7 @@ async fn many_tasks_write_and_read_in_any_order() {
             .is_empty()
     );
     with_timeout(nbd.write(7, Bytes::new())).await.unwrap();
-    // The file is what was written, and not longer.
+    // The file has the written bytes and no more.
     assert!(std::fs::read(server.disk()).unwrap() == pattern(0, size));
     let nbd = Arc::into_inner(nbd).unwrap();
     nbd.close(TEST_TIMEOUT).await.unwrap();
@@ -222,7 +222,7 @@ async fn the_error_has_the_message_of_the_server() {
     );
 }
 
-/// Polls a call until it first waits.
+/// Polls a call until it is pending for the first time.
 async fn poll_until_pending<T>(mut call: Pin<&mut impl Future<Output = T>>) {
     std::future::poll_fn(|context| {
         assert!(call.as_mut().poll(context).is_pending());
@@ -236,7 +236,7 @@ async fn a_killed_server_ends_every_call_at_once() {
     let mut server = Server::start(64 * MIB as u64, RAW).await;
     let nbd = server.open().await;
     server.signal("-STOP").await;
-    // More calls than may be in flight: some wait for a permit.
+    // More calls than requests in flight: some wait for a permit.
     let calls = (0..2 * MAX_IN_FLIGHT_REQUESTS).map(|at| {
         let (nbd, offset) = (&nbd, (at * MIB) as u64);
         async move {
@@ -292,30 +292,30 @@ async fn dropped_calls_leave_the_connection_usable() {
 
 /// The handshake of a server with an export of 1 MiB.
 fn greeting() -> Vec<u8> {
-    let mut sent = Vec::new();
-    sent.put_u64(MAGIC);
-    sent.put_u64(OPTION);
-    sent.put_u16(3);
-    option_reply(&mut sent, 3, &[0, 0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 5]);
-    option_reply(&mut sent, 1, &[]);
-    sent
+    let mut bytes = Vec::new();
+    bytes.put_u64(MAGIC);
+    bytes.put_u64(OPTION);
+    bytes.put_u16(3);
+    option_reply(&mut bytes, 3, &[0, 0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 5]);
+    option_reply(&mut bytes, 1, &[]);
+    bytes
 }
 
-fn option_reply(sent: &mut Vec<u8>, kind: u32, data: &[u8]) {
-    sent.put_u64(OPTION_REPLY);
-    sent.put_u32(7);
-    sent.put_u32(kind);
-    sent.put_u32(data.len() as u32);
-    sent.put_slice(data);
+fn option_reply(bytes: &mut Vec<u8>, kind: u32, data: &[u8]) {
+    bytes.put_u64(OPTION_REPLY);
+    bytes.put_u32(7);
+    bytes.put_u32(kind);
+    bytes.put_u32(data.len() as u32);
+    bytes.put_slice(data);
 }
 
-/// Opens a connection to a peer that sends just `sent`; the returned other end must be kept.
-async fn open_to(sent: &[u8]) -> (io::Result<Nbd>, UnixStream) {
-    let (ours, mut theirs) = UnixStream::pair().unwrap();
-    theirs.write_all(sent).await.unwrap();
+/// Opens a connection to a peer that sends only `bytes`; dropping the returned peer closes the connection.
+async fn open_to(bytes: &[u8]) -> (io::Result<Nbd>, UnixStream) {
+    let (client, mut peer) = UnixStream::pair().unwrap();
+    peer.write_all(bytes).await.unwrap();
     (
-        Nbd::open(ours, "", Duration::from_millis(100)).await,
-        theirs,
+        Nbd::open(client, "", Duration::from_millis(100)).await,
+        peer,
     )
 }
 
@@ -329,7 +329,7 @@ async fn a_peer_that_is_not_a_server_is_an_error() {
     long.put_u32(u32::MAX);
     let mut old = greeting();
     old[17] = 0;
-    for (sent, message) in [
+    for (bytes, message) in [
         (b"SSH-2.0-OpenSSH_9.2p1\r\n".to_vec(), "unknown greeting"),
         (vec![0; 4096], "unknown greeting"),
         (endless, "do not end"),
@@ -337,13 +337,13 @@ async fn a_peer_that_is_not_a_server_is_an_error() {
         (long, "4294967295"),
         (old, "no fixed newstyle"),
     ] {
-        let (opened, _theirs) = open_to(&sent).await;
+        let (opened, _peer) = open_to(&bytes).await;
         let error = opened.err().expect(message);
         assert_eq!(error.kind(), ErrorKind::InvalidData, "{error}");
         assert!(error.to_string().contains(message), "{error}");
     }
     for silent in [&greeting()[..0], &greeting()[..20]] {
-        let (opened, _theirs) = open_to(silent).await;
+        let (opened, _peer) = open_to(silent).await;
         assert_eq!(opened.err().unwrap().kind(), ErrorKind::TimedOut);
     }
 }
@@ -351,64 +351,64 @@ async fn a_peer_that_is_not_a_server_is_an_error() {
 #[tokio::test]
 async fn an_invalid_reply_ends_the_connection() {
     let header = |magic: u32, error: u32, cookie: u64| {
-        let mut sent = Vec::new();
-        sent.put_u32(magic);
-        sent.put_u32(error);
-        sent.put_u64(cookie);
-        sent
+        let mut bytes = Vec::new();
+        bytes.put_u32(magic);
+        bytes.put_u32(error);
+        bytes.put_u64(cookie);
+        bytes
     };
-    for (sent, kind) in [
+    for (bytes, kind) in [
         (vec![0xff; 64], ErrorKind::InvalidData),
         (header(SIMPLE_REPLY, 0, 77), ErrorKind::InvalidData),
         (header(0x668e_33ef, 0, 1), ErrorKind::InvalidData),
         (header(SIMPLE_REPLY, 108, 1), ErrorKind::ConnectionReset),
     ] {
-        let (opened, mut theirs) = open_to(&greeting()).await;
+        let (opened, mut peer) = open_to(&greeting()).await;
         let nbd = opened.unwrap();
         let mut calls = pin!(futures_util::future::join(
             nbd.read(&BUFFERS, 0, 9),
             nbd.write(9, pattern(0, 9))
         ));
         poll_until_pending(calls.as_mut()).await;
-        theirs.write_all(&sent).await.unwrap();
+        peer.write_all(&bytes).await.unwrap();
         let (read, write) = with_timeout(calls).await;
         assert_eq!(read.unwrap_err().kind(), kind);
         assert_eq!(write.unwrap_err().kind(), kind);
         assert_eq!(with_timeout(nbd.flush()).await.unwrap_err().kind(), kind);
     }
     // Half a reply.
-    let (opened, mut theirs) = open_to(&greeting()).await;
+    let (opened, mut peer) = open_to(&greeting()).await;
     let nbd = opened.unwrap();
     let mut call = pin!(nbd.read(&BUFFERS, 0, 9));
     poll_until_pending(call.as_mut()).await;
-    let mut sent = header(SIMPLE_REPLY, 0, 1);
-    sent.put_slice(b"half");
-    theirs.write_all(&sent).await.unwrap();
-    drop(theirs);
+    let mut bytes = header(SIMPLE_REPLY, 0, 1);
+    bytes.put_slice(b"half");
+    peer.write_all(&bytes).await.unwrap();
+    drop(peer);
     assert_connection_lost(&with_timeout(call).await.unwrap_err());
 }
 
 #[tokio::test]
 async fn an_unknown_error_keeps_the_connection() {
-    let (opened, mut theirs) = open_to(&greeting()).await;
+    let (opened, mut peer) = open_to(&greeting()).await;
     let nbd = opened.unwrap();
     let mut call = pin!(nbd.read(&BUFFERS, 0, 4));
     poll_until_pending(call.as_mut()).await;
-    let mut sent = Vec::new();
-    sent.put_u32(SIMPLE_REPLY);
-    sent.put_u32(4711);
-    sent.put_u64(1);
-    theirs.write_all(&sent).await.unwrap();
+    let mut bytes = Vec::new();
+    bytes.put_u32(SIMPLE_REPLY);
+    bytes.put_u32(4711);
+    bytes.put_u64(1);
+    peer.write_all(&bytes).await.unwrap();
     let error = with_timeout(call).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
 }
 
 proptest! {
     #[test]
-    fn the_handshake_accepts_any_bytes(good in 0..80_usize, sent in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn the_handshake_does_not_panic_on_any_bytes(valid_length in 0..80_usize, tail in prop::collection::vec(any::<u8>(), 0..200)) {
         let mut bytes = greeting();
-        bytes.truncate(good);
-        bytes.extend(sent);
+        bytes.truncate(valid_length);
+        bytes.extend(tail);
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let stream = tokio::io::join(&bytes[..], tokio::io::sink());
         let export = runtime.block_on(wire::negotiate(stream, ""));

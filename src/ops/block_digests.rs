@@ -1,4 +1,4 @@
-//! The digests of an object's blocks, gathered while its parts are made in any order.
+//! Digests of an object's blocks, collected while its parts are produced in any order.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -7,60 +7,55 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 
 use snapdeck_host::hash_block;
-use snapdeck_model::{BLOCK_BYTES, Digest, Error, Kind, Result};
+use snapdeck_model::{BLOCK_BYTES, Digest, Error, Kind, Result, block_count};
 use tokio::task::JoinHandle;
 
-/// Digests by their block's number.
+/// Digests by block number.
 #[derive(Default)]
-pub(super) struct BlockDigests(Mutex<BTreeMap<u64, Digest>>);
+pub(crate) struct BlockDigests(Mutex<BTreeMap<u64, Digest>>);
 
-/// A run of blocks that is being hashed.
-pub(super) struct PendingDigests<'a> {
+/// Consecutive blocks that are being hashed.
+pub(crate) struct PendingDigests<'a> {
     digests: &'a BlockDigests,
-    /// The first block's number.
     first_block: u64,
-    blocks: JoinHandle<Vec<Digest>>,
+    hashing: JoinHandle<Vec<Digest>>,
 }
 
 impl BlockDigests {
-    /// Hashes `bytes` at `offset` of the object, the beginning of a block: whole blocks, except the object's last.
+    /// Hashes `bytes` at `offset` of the object, which are whole blocks except the object's last.
     ///
     /// # Errors
-    /// `Failed` where the program is ending.
+    /// `Failed` if the program is exiting.
     pub(crate) async fn hash(&self, offset: u64, bytes: Bytes) -> Result<()> {
         self.begin(offset, bytes).finish().await
     }
 
-    /// Begins what [`BlockDigests::hash`] does, beside other work on the same bytes.
+    /// Starts [`BlockDigests::hash`] in the background.
     pub(crate) fn begin(&self, offset: u64, bytes: Bytes) -> PendingDigests<'_> {
         PendingDigests {
             digests: self,
             first_block: offset / BLOCK_BYTES,
-            blocks: tokio::task::spawn_blocking(move || {
+            hashing: tokio::task::spawn_blocking(move || {
                 bytes.chunks(BLOCK_BYTES as usize).map(hash_block).collect()
             }),
         }
     }
 
-    /// Takes over what is known of the blocks in `range`, which is whole blocks, from another image with the same bytes
-    /// there.
-    pub(crate) fn inherit(&self, range: Range<u64>, from: &[Digest]) {
+    /// Takes the digests of the whole blocks in `range` from another image that has the same bytes there.
+    pub(crate) fn inherit(&self, range: Range<u64>, digests: &[Digest]) {
         let blocks = range.start / BLOCK_BYTES..range.end / BLOCK_BYTES;
-        let known = blocks.filter_map(|block| {
-            let at = usize::try_from(block).ok()?;
-            Some((block, *from.get(at)?))
+        let inherited = blocks.filter_map(|block| {
+            let index = usize::try_from(block).ok()?;
+            Some((block, *digests.get(index)?))
         });
-        self.lock().extend(known);
+        self.lock().extend(inherited);
     }
 
-    /// All of an object of so many bytes, or `None` where some are missing.
+    /// Returns the digests of all blocks of an object of `size_bytes`, or `None` if any is missing.
     pub(crate) fn all(self, size_bytes: u64) -> Option<Vec<Digest>> {
         let digests = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let whole = digests
-            .keys()
-            .copied()
-            .eq(0..size_bytes.div_ceil(BLOCK_BYTES));
-        whole.then(|| digests.into_values().collect())
+        let is_complete = digests.keys().copied().eq(0..block_count(size_bytes));
+        is_complete.then(|| digests.into_values().collect())
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Digest>> {
@@ -72,9 +67,9 @@ impl PendingDigests<'_> {
     /// Waits for the digests and records them.
     ///
     /// # Errors
-    /// `Failed` where the program is ending.
+    /// `Failed` if the program is exiting.
     pub(crate) async fn finish(self) -> Result<()> {
-        let digests = (self.blocks.await)
+        let digests = (self.hashing.await)
             .map_err(|error| Error::new(Kind::Failed, "cannot hash an image").with_cause(error))?;
         self.digests
             .lock()
@@ -88,23 +83,23 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn parts_come_in_any_order_and_a_missing_one_is_noticed() {
+    async fn digests_are_complete_only_with_every_block() {
         let block = BLOCK_BYTES as usize;
-        let image = Bytes::from_iter((0..3 * block + 5).map(|at| (at / 7) as u8));
-        let wanted: Vec<Digest> = image.chunks(block).map(hash_block).collect();
-        let made = async |with_copy: bool| {
+        let image = Bytes::from_iter((0..3 * block + 5).map(|offset| (offset / 7) as u8));
+        let expected: Vec<Digest> = image.chunks(block).map(hash_block).collect();
+        let collect = async |has_inherited: bool| {
             let digests = BlockDigests::default();
             digests
                 .hash(2 * BLOCK_BYTES, image.slice(2 * block..))
                 .await
                 .unwrap();
-            if with_copy {
-                digests.inherit(BLOCK_BYTES..2 * BLOCK_BYTES, &wanted);
+            if has_inherited {
+                digests.inherit(BLOCK_BYTES..2 * BLOCK_BYTES, &expected);
             }
             digests.hash(0, image.slice(..block)).await.unwrap();
             digests.all(image.len() as u64)
         };
-        assert_eq!(made(true).await, Some(wanted.clone()));
-        assert_eq!(made(false).await, None);
+        assert_eq!(collect(false).await, None);
+        assert_eq!(collect(true).await, Some(expected));
     }
 }

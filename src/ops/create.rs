@@ -4,30 +4,33 @@ use snapdeck_bucket::Bucket;
 use snapdeck_host::Host;
 use snapdeck_model::{Outcome, Phase, Result, SandboxId, SandboxState};
 
-use super::convert::ConsistencyMode;
-use super::create_object::{SnapshotRequest, build_object, milliseconds};
-use super::push::warn_of_memory;
-use super::sandbox_disk::SandboxDisk;
-use super::{Context, refuse_existing};
+use crate::consistency_mode::ConsistencyMode;
+use crate::context::Context;
+use crate::create_object::build_object;
+use crate::job::SnapshotJob;
+use crate::request::SnapshotRequest;
+use crate::sandbox_disk::SandboxDisk;
 
-/// Cuts a snapshot from `sandbox` as `wish` says. A running guest is paused for a moment of its disk and always runs
-/// again afterwards; with `live` it is not paused, and the disk may be torn.
+/// Creates a snapshot of `sandbox`.
+///
+/// A running guest is paused for one point in time and always resumed; with `live` it is not paused, and the image may
+/// be torn.
 ///
 /// # Errors
-/// `Unsupported` where the object exists and is not to be overwritten; `NotFound` without such a sandbox; `NoSpace` where
-/// the disk has to be converted and does not fit.
+/// `Conflict` if the object exists and may not be overwritten; `NotFound` without such a sandbox; `NoSpace` if the disk
+/// has to be converted and does not fit.
 pub async fn create(
     host: &Host,
     bucket: &Bucket,
     sandbox: &SandboxId,
-    wish: &SnapshotRequest,
+    request: &SnapshotRequest,
     live: bool,
     ctx: &Context,
 ) -> Result<Outcome> {
     ctx.enter_phase(Phase::Checking)?;
     let source = SandboxDisk::find(host, sandbox).await?;
-    refuse_existing(bucket, &wish.name, wish.overwrite).await?;
-    let stillness = match (source.state, live) {
+    request.refuse_existing(bucket).await?;
+    let mode = match (source.state, live) {
         (SandboxState::Running, false) => ConsistencyMode::PauseGuest,
         (SandboxState::Running, true) => {
             ctx.warn(format!(
@@ -37,17 +40,24 @@ pub async fn create(
         }
         _ => ConsistencyMode::AlreadyQuiet,
     };
-    warn_of_memory(&source, ctx);
-    let sent = build_object(host, bucket, &source, stillness, wish, ctx).await?;
+    source.warn_of_memory(ctx);
+    let job = SnapshotJob {
+        host,
+        bucket,
+        source: &source,
+        request,
+        ctx,
+    };
+    let image = build_object(job, mode).await?;
     Ok(Outcome::Created {
-        name: wish.name.clone(),
-        snapshot_path: sent.object.key,
-        size_bytes: sent.object.size_bytes,
+        name: request.name.clone(),
+        paused_ms: image.paused_ms().unwrap_or_default(),
+        snapshot_path: image.object.key,
+        size_bytes: image.object.size_bytes,
         live_mode: live,
         sandbox_id: sandbox.clone(),
         host: host.name().clone(),
-        paused_ms: sent.pause_duration.map_or(0, milliseconds),
-        consistency: sent.consistency,
-        transfer: sent.transfer,
+        consistency: image.consistency,
+        transfer: image.transfer,
     })
 }

@@ -1,63 +1,66 @@
-//! New: a sandbox on a snapshot (spec, "Using Custom Snapshots"). Its overlay first, its definition last: what is left
-//! of one that was killed in the middle is a file that no sandbox has, and nothing that looks like one.
+//! Create a sandbox based on a snapshot (spec, "Using Custom Snapshots"). The overlay comes first and the definition
+//! last: if creation is killed, only a file without a sandbox remains.
+
+use humansize::{BINARY, format_size};
 
 use snapdeck_host::{DomainTemplate, Host, ImageFile};
 use snapdeck_model::settings::{Firmware, SandboxSettings};
 use snapdeck_model::{Error, ImageFacts, Kind, Outcome, Phase, Result, SandboxId, SandboxSpec};
 
-use super::Context;
+use crate::context::Context;
+use crate::standalone_image::standalone_facts;
 
-/// Makes the sandbox `id` as `form` says; what that leaves open is as `defaults` have it.
+/// Creates the sandbox `id` from `spec`; `defaults` apply to what that leaves unset.
 ///
 /// # Errors
-/// `Unsupported` where the id is taken, the disk is to be smaller than the snapshot's, or the host has not what it needs
-/// (memory, firmware); `NotFound` without the snapshot; `Damaged` where that is no sound standalone image;
-/// `InvalidInput` for a template that cannot be used; `Failed` with libvirt's words. Nothing of it stays then.
+/// `Conflict` if the id is taken, the disk would be smaller than the snapshot's, or the host lacks memory or firmware;
+/// `NotFound` without the snapshot; `Damaged` if it is not a valid standalone image; `InvalidInput` for an invalid
+/// template; `Failed` with libvirt's message. Everything that was created is removed then.
 pub async fn create_sandbox(
     host: &Host,
     id: &SandboxId,
-    form: &SandboxSpec,
+    spec: &SandboxSpec,
     defaults: &SandboxSettings,
     ctx: &Context,
 ) -> Result<Outcome> {
     ctx.enter_phase(Phase::Checking)?;
     refuse_existing_id(host, id).await?;
-    let base = BaseSnapshot::find(host, form).await?;
-    let storage_bytes = disk_size(host, id, form, &base.facts)?;
-    let memory_bytes = form.memory_bytes.unwrap_or(defaults.memory_bytes);
-    warn_of_low_memory(host, id, memory_bytes, ctx).await?;
+    let base = BaseSnapshot::find(host, spec).await?;
+    let storage_bytes = disk_size(host, id, spec, &base.facts)?;
+    let memory_bytes = spec.memory_bytes.unwrap_or(defaults.memory_bytes);
+    check_memory(host, id, memory_bytes, ctx).await?;
     let (disk, variables) = (host.disk_path(id), host.variables_path(id));
-    let mut plan = DomainTemplate {
+    let mut domain = DomainTemplate {
         id,
         disk: &disk,
         variables: &variables,
-        cpus: form.cpus.unwrap_or(defaults.cpus),
+        cpus: spec.cpus.unwrap_or(defaults.cpus),
         memory_bytes,
         is_kvm: false,
         firmware: defaults.firmware,
         network: &defaults.network,
         has_tpm: false,
     };
-    // A template that cannot be used is better known before anything is asked or made.
-    plan.fill(&defaults.template)?;
-    let offer = host.libvirt().capabilities().await?;
-    let lacks = match plan.firmware {
+    // Detect an invalid template before anything is queried or created.
+    domain.fill(&defaults.template)?;
+    let capabilities = host.libvirt().capabilities().await?;
+    let missing_firmware = match domain.firmware {
         Firmware::Bios => None,
-        Firmware::Uefi => (!offer.has_uefi).then_some("UEFI"),
-        Firmware::SecureUefi => (!offer.has_secure_boot).then_some("UEFI with Secure Boot"),
+        Firmware::Uefi => (!capabilities.has_uefi).then_some("UEFI"),
+        Firmware::SecureUefi => (!capabilities.has_secure_boot).then_some("UEFI with Secure Boot"),
     };
-    if let Some(lacks) = lacks {
+    if let Some(firmware) = missing_firmware {
         return Err(creation_error(host, id, Kind::Conflict)
-            .with_cause(format!("no firmware on the host for {lacks}"))
+            .with_cause(format!("no firmware on the host for {firmware}"))
             .hint("install ovmf there, or set firmware in [sandbox] of the settings"));
     }
-    plan.has_tpm = offer.has_tpm;
-    plan.is_kvm = host.libvirt().has_usable_kvm(defaults.accel).await?;
-    let xml = plan.fill(&defaults.template)?;
+    domain.has_tpm = capabilities.has_tpm;
+    domain.is_kvm = host.libvirt().has_usable_kvm(defaults.accel).await?;
+    let xml = domain.fill(&defaults.template)?;
     ctx.check_cancelled()?;
 
     ctx.enter_phase(Phase::Creating)?;
-    let mut made = NewSandboxFiles {
+    let mut new_sandbox = NewSandbox {
         host,
         id,
         disk: &disk,
@@ -65,11 +68,12 @@ pub async fn create_sandbox(
         files: Vec::new(),
         is_defined: false,
     };
-    let outcome = async {
-        made.create(&base, storage_bytes, plan.firmware, ctx)
+    let result = async {
+        new_sandbox
+            .create_files(&base, storage_bytes, domain.firmware, ctx)
             .await?;
         ctx.check_cancelled()?;
-        made.is_defined = true;
+        new_sandbox.is_defined = true;
         host.sandboxes()
             .define(xml)
             .await
@@ -78,21 +82,21 @@ pub async fn create_sandbox(
                 _ => error,
             })?;
         base.check_unchanged(host).await?;
-        if form.start {
+        if spec.start {
             ctx.enter_phase(Phase::Starting)?;
             host.sandboxes().start(id).await?;
         }
         host.sandboxes().get(id).await
     }
     .await;
-    match outcome {
+    match result {
         Ok(sandbox) => Ok(Outcome::SandboxCreated {
             host: host.name().clone(),
             sandbox,
         }),
         Err(error) => {
             ctx.progress.enter(Phase::CleaningUp, 0);
-            made.roll_back(ctx).await;
+            new_sandbox.roll_back(ctx).await;
             Err(error)
         }
     }
@@ -103,44 +107,44 @@ fn creation_error(host: &Host, id: &SandboxId, kind: Kind) -> Error {
     Error::new(kind, what)
 }
 
-/// Nobody may have that name, nor the disk.
+/// Fails if a domain has the id, or a file has the path of the new disk or its variables.
 async fn refuse_existing_id(host: &Host, id: &SandboxId) -> Result<()> {
-    let taken = |why: String| Err(creation_error(host, id, Kind::Conflict).with_cause(why));
+    let conflict = |cause: String| creation_error(host, id, Kind::Conflict).with_cause(cause);
     match host.sandboxes().state(id).await {
         Ok(state) => {
-            return taken(format!(
-                "a sandbox with this id exists and is {}",
-                state.label()
-            ))
-            .map_err(|error| error.hint("choose another id"));
+            let state = state.label();
+            return Err(
+                conflict(format!("a sandbox with this id exists and is {state}"))
+                    .hint("choose another id"),
+            );
         }
         Err(error) if error.kind() == Kind::NotFound => {}
         Err(error) => return Err(error),
     }
     for path in [host.disk_path(id), host.variables_path(id)] {
         if host.fs().has_file(&path).await? {
-            return taken(format!("{path} exists, but sandbox {id} does not")).map_err(|error| {
-                error.hint(format!(
+            return Err(
+                conflict(format!("{path} exists, but sandbox {id} does not")).hint(format!(
                     "remove the leftover with `snapdeck sandbox destroy {id}`, or choose another id"
-                ))
-            });
+                )),
+            );
         }
     }
     Ok(())
 }
 
-/// The snapshot a new sandbox stands on.
+/// The snapshot that a new sandbox is based on.
 struct BaseSnapshot {
     path: String,
-    /// Path of its own UEFI variables, where it has any.
+    /// Path of its own UEFI variables, if it has any.
     variables: Option<String>,
     file: ImageFile,
     facts: ImageFacts,
 }
 
 impl BaseSnapshot {
-    async fn find(host: &Host, form: &SandboxSpec) -> Result<Self> {
-        let name = &form.snapshot;
+    async fn find(host: &Host, spec: &SandboxSpec) -> Result<Self> {
+        let name = &spec.snapshot;
         let path = host.snapshot_path(name);
         let Some(file) = host.fs().image_file(&path).await? else {
             let what = format!("snapshot {name} not found on host {}", host.name());
@@ -148,12 +152,16 @@ impl BaseSnapshot {
                 "run `snapdeck pull {name}` first, or pass --pull to `snapdeck sandbox new`"
             )));
         };
-        let facts = check_usable_base(&file).map_err(|why| {
+        let usable = standalone_facts(&file).and_then(|facts| match facts.corrupt {
+            true => Err("it is marked corrupt".to_owned()),
+            false => Ok(facts.clone()),
+        });
+        let facts = usable.map_err(|reason| {
             Error::new(
                 Kind::Damaged,
                 format!("cannot use {path} on host {} as a base", host.name()),
             )
-            .with_cause(why)
+            .with_cause(reason)
             .hint(format!(
                 "run `snapdeck pull {name}` to repair a damaged copy"
             ))
@@ -167,87 +175,86 @@ impl BaseSnapshot {
         })
     }
 
-    /// Fails where somebody has removed or replaced it meanwhile: the overlay would stand on nothing it knows.
+    /// Fails if the snapshot was removed or replaced meanwhile: the overlay would be based on another image.
     async fn check_unchanged(&self, host: &Host) -> Result<()> {
-        let now = host.fs().image_file(&self.path).await?;
-        match now.is_some_and(|now| now.stamp == self.file.stamp) {
-            true => Ok(()),
-            false => Err(Error::new(
-                Kind::Conflict,
-                format!(
-                    "{} on host {} was changed or removed meanwhile",
-                    self.path,
-                    host.name()
-                ),
-            )
-            .hint("try again")),
+        let current = host.fs().image_file(&self.path).await?;
+        if current.is_some_and(|current| current.stamp == self.file.stamp) {
+            return Ok(());
         }
+        Err(Error::new(
+            Kind::Conflict,
+            format!(
+                "{} on host {} was changed or removed meanwhile",
+                self.path,
+                host.name()
+            ),
+        )
+        .hint("try again"))
     }
 }
 
-/// The facts of an image that an overlay may stand on, or why it may not.
-fn check_usable_base(file: &ImageFile) -> Result<ImageFacts, String> {
-    let facts = file.facts.clone()?;
-    match &facts.backing_file {
-        Some(backing) => Err(format!("it has the backing file {backing}")),
-        None if facts.has_external_data_file => Err("it has an external data file".to_owned()),
-        None if facts.corrupt => Err("it is marked corrupt".to_owned()),
-        None => Ok(facts),
-    }
-}
-
-/// The size of the new disk, where it is not to be the snapshot's.
+/// Returns the size of the new disk in bytes if it is larger than the snapshot's.
 fn disk_size(
     host: &Host,
     id: &SandboxId,
-    form: &SandboxSpec,
+    spec: &SandboxSpec,
     base: &ImageFacts,
 ) -> Result<Option<u64>> {
-    match form.storage_bytes {
-        Some(wanted) if wanted < base.virtual_size => Err(creation_error(host, id, Kind::Conflict)
+    let base_bytes = base.virtual_size;
+    match spec.storage_bytes {
+        Some(bytes) if bytes < base_bytes => Err(creation_error(host, id, Kind::Conflict)
             .with_cause(format!(
-                "its disk of {wanted} bytes would be smaller than the {} of its base, {}",
-                form.snapshot, base.virtual_size
+                "its disk of {} would be smaller than the {} of its base, {}",
+                format_size(bytes, BINARY),
+                format_size(base_bytes, BINARY),
+                spec.snapshot
             ))
             .hint("use at least the snapshot's size, or leave it out")),
-        wanted => Ok(wanted.filter(|wanted| *wanted > base.virtual_size)),
+        bytes => Ok(bytes.filter(|bytes| *bytes > base_bytes)),
     }
 }
 
-async fn warn_of_low_memory(host: &Host, id: &SandboxId, wanted: u64, ctx: &Context) -> Result<()> {
+/// Fails if the host has less memory than requested, and warns if less is available.
+async fn check_memory(
+    host: &Host,
+    id: &SandboxId,
+    requested_bytes: u64,
+    ctx: &Context,
+) -> Result<()> {
     let memory = host.libvirt().memory().await?;
-    if wanted > memory.total_bytes {
+    let requested = format_size(requested_bytes, BINARY);
+    if requested_bytes > memory.total_bytes {
+        let total = format_size(memory.total_bytes, BINARY);
         return Err(creation_error(host, id, Kind::Conflict)
             .with_cause(format!(
-                "{wanted} bytes of memory requested, the host has {} in total",
-                memory.total_bytes
+                "{requested} of memory requested, the host has {total} in total"
             ))
             .hint("request less with --memory"));
     }
-    if wanted > memory.available_bytes {
+    if requested_bytes > memory.available_bytes {
         ctx.warn(format!(
-            "{id} requests {wanted} bytes of memory, host {} has {} available",
+            "{id} requests {requested} of memory, host {} has {} available",
             host.name(),
-            memory.available_bytes
+            format_size(memory.available_bytes, BINARY)
         ));
     }
     Ok(())
 }
 
-/// What was made of a sandbox, to be taken back.
-struct NewSandboxFiles<'a> {
+/// A partly created sandbox, to be removed after an error.
+struct NewSandbox<'a> {
     host: &'a Host,
     id: &'a SandboxId,
     disk: &'a str,
     variables: &'a str,
-    /// Files that are ours, in the order they were made in.
+    /// Created files, oldest first.
     files: Vec<&'a str>,
-    /// May it be known to libvirt?
+    /// Whether libvirt may have its definition.
     is_defined: bool,
 }
 
-impl NewSandboxFiles<'_> {
-    async fn create(
+impl NewSandbox<'_> {
+    async fn create_files(
         &mut self,
         base: &BaseSnapshot,
         storage_bytes: Option<u64>,
@@ -255,7 +262,7 @@ impl NewSandboxFiles<'_> {
         ctx: &Context,
     ) -> Result<()> {
         let host = self.host;
-        // Nobody else's file is written: it is claimed first, then filled.
+        // Created exclusively before they are filled: files of other programs are never overwritten.
         host.fs().create_exclusive(self.disk).await?;
         self.files.push(self.disk);
         host.images()
@@ -266,12 +273,12 @@ impl NewSandboxFiles<'_> {
             return Ok(());
         }
         match &base.variables {
-            Some(own) => {
+            Some(variables) => {
                 host.fs().create_exclusive(self.variables).await?;
                 self.files.push(self.variables);
-                host.fs().copy_file(own, self.variables).await
+                host.fs().copy_file(variables, self.variables).await
             }
-            // libvirt makes them at the first start, from the template that belongs to the firmware it chose.
+            // libvirt creates them at the first start, from the template of the firmware it selects.
             None => {
                 ctx.info("the snapshot has no UEFI variables: using the firmware's defaults");
                 Ok(())
@@ -279,10 +286,10 @@ impl NewSandboxFiles<'_> {
         }
     }
 
-    /// Removes all of it, the overlay last: while that is there, `destroy` finds what is left.
+    /// Removes all of it, the overlay last: as long as that exists, `destroy` finds the leftovers.
     async fn roll_back(&self, ctx: &Context) {
         let (host, id) = (self.host, self.id);
-        let taken = async {
+        let result: Result<()> = async {
             if self.is_defined {
                 self.undefine().await?;
             }
@@ -290,16 +297,16 @@ impl NewSandboxFiles<'_> {
                 host.fs().remove_file(file).await?;
             }
             Ok(())
-        };
-        let taken: Result<()> = taken.await;
-        if let Err(error) = taken {
+        }
+        .await;
+        if let Err(error) = result {
             ctx.warn(format!(
                 "{error}; remove the rest with `snapdeck sandbox destroy {id}`"
             ));
         }
     }
 
-    /// Whether it was defined is not known where libvirt's answer was lost: it is ours if it has our disk.
+    /// Undefines the domain if it has the new disk; if libvirt's response was lost, it may not exist.
     async fn undefine(&self) -> Result<()> {
         let (host, id) = (self.host, self.id);
         match host.sandboxes().get(id).await {

@@ -1,55 +1,43 @@
-//! Destroy: a sandbox goes for good: its process, its definition with saved state and UEFI variables, its overlay.
+//! Destroy: a sandbox is removed with its process, its definition, saved state and UEFI variables, and its overlay.
 
 use snapdeck_host::Host;
 use snapdeck_model::{Error, Kind, Outcome, Phase, Result, SandboxId};
 
-use super::Context;
+use crate::context::Context;
+use crate::dependents::refuse_unresolved_chains;
 
-/// Destroys the sandbox `id`, or what is left of one that was made or destroyed in half.
+/// Destroys the sandbox `id`, or the leftovers of one whose creation or destruction was interrupted.
 ///
 /// # Errors
-/// `Unsupported` for a guest that is no sandbox of ours, or whose overlay is needed by others, naming them; `NotFound`
-/// where there is nothing of that id.
-pub(super) async fn destroy(host: &Host, id: &SandboxId, ctx: &Context) -> Result<Outcome> {
-    let survey = host.inventory().scan().await?;
-    let refused = || {
+/// `Conflict` for a domain that is not a sandbox, or whose overlay is in use, which names its users; `NotFound` if
+/// nothing has that id.
+pub(crate) async fn destroy(host: &Host, id: &SandboxId, ctx: &Context) -> Result<Outcome> {
+    let inventory = host.inventory().scan().await?;
+    let error = || {
         Error::new(
             Kind::Conflict,
             format!("cannot destroy {id} on host {}", host.name()),
         )
     };
-    if survey
-        .foreign_domains
-        .iter()
-        .any(|other| other.id == id.as_str())
-    {
+    let mut foreign_domains = inventory.foreign_domains.iter();
+    if foreign_domains.any(|domain| domain.id == id.as_str()) {
         return Err(host.sandboxes().foreign_domain_error(id));
     }
-    let sandbox = survey
-        .sandboxes
-        .into_iter()
-        .find(|sandbox| sandbox.id == *id);
-    let disk = match &sandbox {
+    let mut sandboxes = inventory.sandboxes.iter();
+    let sandbox = sandboxes.find(|sandbox| sandbox.id == *id);
+    let disk = match sandbox {
         Some(sandbox) => sandbox.disk().map(str::to_owned).unwrap_or_default(),
         None => host.disk_path(id),
     };
-    if let Some(users) = survey.overlay_users.get(id) {
-        return Err(refused()
+    if let Some(users) = inventory.overlay_users.get(id) {
+        return Err(error()
             .with_cause(format!("its disk {disk} is in use by {}", users.join(", ")))
             .hint("destroy those first"));
     }
-    if !survey.unresolved_chains.is_empty() {
-        return Err(refused()
-            .with_cause(format!(
-                "cannot determine the bases of these: {}",
-                survey.unresolved_chains.join(", ")
-            ))
-            .hint("make those files readable"));
-    }
+    refuse_unresolved_chains(&inventory, error)?;
     let variables = host.variables_path(id);
-    let others_variables = sandbox
-        .as_ref()
-        .is_some_and(|sandbox| sandbox.variables.as_ref() != Some(&variables));
+    let has_foreign_variables =
+        sandbox.is_some_and(|sandbox| sandbox.variables.as_ref() != Some(&variables));
     if sandbox.is_none()
         && !host.fs().has_file(&disk).await?
         && !host.fs().has_file(&variables).await?
@@ -57,7 +45,7 @@ pub(super) async fn destroy(host: &Host, id: &SandboxId, ctx: &Context) -> Resul
         return Err(host.sandboxes().not_found_error(id));
     }
     ctx.enter_phase(Phase::Removing)?;
-    match &sandbox {
+    match sandbox {
         Some(sandbox) => {
             if sandbox.state.is_active() {
                 host.sandboxes().force_off(id).await?;
@@ -66,8 +54,8 @@ pub(super) async fn destroy(host: &Host, id: &SandboxId, ctx: &Context) -> Resul
         }
         None => ctx.info(format!("no sandbox {id}, only its leftovers")),
     }
-    // From here on it is not known to libvirt any more; what is left is found by the next try.
-    if !others_variables {
+    // libvirt no longer lists it: if this is interrupted, the next destroy removes the remaining files.
+    if !has_foreign_variables {
         host.fs().remove_file(&variables).await?;
     }
     host.fs().remove_file(&disk).await?;

@@ -1,50 +1,70 @@
-//! What blocks of a host's file are, hashed on the host.
+//! Hashes blocks: of a file, on its host, and of downloaded data.
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use tokio::sync::mpsc::unbounded_channel;
 
-use snapdeck_host::{BlockCopy, BlockState, Host};
-use snapdeck_model::{BlockSet, Digest, Phase, Result, block_bytes};
+use snapdeck_host::{BlockCopy, BlockState, Host, hash_block};
+use snapdeck_model::{BlockSet, Digest, Error, Kind, Phase, Result, block_bytes, block_count};
 
-use super::Context;
+use crate::context::Context;
 
-/// Hashes `blocks` of the file `path`; one that cannot be read, because the file ends before or its disk is bad, has no
-/// digest.
+/// Hashes `blocks` of the file `path`.
+///
+/// A block that cannot be read, because the file ends before it or its disk is bad, has no digest.
 ///
 /// # Errors
-/// The host's; `Cancelled`.
-pub(super) async fn hash_local_blocks(
+/// Those of the host; `Cancelled`.
+pub(crate) async fn hash_local_blocks(
     host: &Host,
     path: &str,
     blocks: &BlockSet,
     ctx: &Context,
 ) -> Result<BTreeMap<u64, Digest>> {
-    let piece = |block| BlockCopy {
+    let in_place = |block| BlockCopy {
         source: block,
         target: block,
         size_bytes: block_bytes(block, blocks.size_bytes()),
     };
-    let pieces: Vec<BlockCopy> = blocks.iter().map(piece).collect();
+    let in_place: Vec<BlockCopy> = blocks.iter().map(in_place).collect();
     ctx.progress.enter(Phase::Verifying, blocks.bytes());
-    let (told, mut tellings) = unbounded_channel();
+    let (block_tx, mut block_rx) = unbounded_channel();
     let hashing = async move {
-        // Its end is the end of what is told.
-        let told = told;
+        // Moved, so that the channel is closed at the end.
+        let block_tx = block_tx;
         host.fs()
-            .hash_blocks(path, &pieces, &told, &ctx.cancel)
+            .hash_blocks(path, &in_place, &block_tx, &ctx.cancel)
             .await
     };
-    let taking = async {
+    let collecting = async {
         let mut digests = BTreeMap::new();
-        while let Some((piece, seen)) = tellings.recv().await {
-            ctx.progress.add(piece.size_bytes);
-            if let BlockState::Hashed(digest) = seen {
-                digests.insert(piece.target, digest);
+        while let Some((block, state)) = block_rx.recv().await {
+            ctx.progress.add(block.size_bytes);
+            if let BlockState::Hashed(digest) = state {
+                digests.insert(block.target, digest);
             }
         }
         digests
     };
-    let (hashed, digests) = tokio::join!(hashing, taking);
-    hashed.map(|()| digests)
+    let (result, digests) = tokio::join!(hashing, collecting);
+    result.map(|()| digests)
+}
+
+/// Hashes the data of one block on another thread.
+///
+/// # Errors
+/// `Failed` if the program is exiting.
+pub(crate) async fn hash_block_data(data: Bytes) -> Result<Digest> {
+    let digest = tokio::task::spawn_blocking(move || hash_block(&data)).await;
+    digest.map_err(|error| Error::new(Kind::Failed, "cannot hash a block").with_cause(error))
+}
+
+/// Describes blocks that are not what a manifest says.
+pub(crate) fn bad_blocks_text(bad: &BlockSet) -> String {
+    format!(
+        "{} of its {} blocks of 8 MiB do not match its manifest: {bad}",
+        bad.len(),
+        block_count(bad.size_bytes())
+    )
 }

@@ -1,9 +1,10 @@
-//! The operations, one file each, read top to bottom as the story of that operation
+//! The operations, one file each, whose steps are in order from top to bottom
 //! (spec, "Push Snapshot", "Pull Snapshot", "Create Snapshot", "API Reference").
 
 mod block_digests;
-mod block_plan;
 mod compose;
+mod consistency_mode;
+mod context;
 mod convert;
 mod create;
 mod create_object;
@@ -13,90 +14,54 @@ mod destroy;
 mod fetch;
 mod hash_blocks;
 mod install;
+mod job;
+mod lag_tracker;
 mod leftovers;
 mod pull;
 mod push;
+mod remote_object;
 mod remove;
 mod repair;
+mod request;
+mod retry;
 mod sandbox;
 mod sandbox_disk;
+mod standalone_image;
 mod transfer;
+mod transfer_plan;
+mod uploaded_image;
 mod variables;
 mod verify;
-
-use std::sync::Arc;
-
-use tokio_util::sync::CancellationToken;
 
 use snapdeck_bucket::Bucket;
 use snapdeck_host::Host;
 use snapdeck_model::settings::SandboxSettings;
-use snapdeck_model::{Error, Kind, Operation, Outcome, Phase, ProgressCell, Result, SnapshotName};
+use snapdeck_model::{Error, Kind, Operation, Outcome, Result};
 
 pub use compose::plan_push;
+pub use context::{Context, LogFn};
 pub use create::create;
-pub use create_object::SnapshotRequest;
 pub use create_sandbox::create_sandbox;
 pub use fetch::FetchHandle;
 pub use leftovers::clear_leftovers;
 pub use pull::pull;
 pub use push::push;
 pub use remove::remove;
+pub use request::SnapshotRequest;
 pub use sandbox::sandbox;
 pub use verify::{verify_object, verify_snapshot};
 
-/// A line an operation has to say; `true` marks a warning.
-pub type LogFn = dyn Fn(bool, String) + Send + Sync;
-
-/// What an operation is given beside its arguments: where to tell its progress, where to log, and
-/// when to stop.
-#[derive(Clone)]
-pub struct Context {
-    /// Progress, sampled by whoever draws.
-    pub progress: Arc<ProgressCell>,
-    /// Fires when the operator cancels; clean-up still runs to its end.
-    pub cancel: CancellationToken,
-    /// Fires before `cancel` where the next start goes on with the operation: what it can go on from stays then.
-    pub suspend_token: CancellationToken,
-    /// The job's own log.
-    pub log: Arc<LogFn>,
-    /// Are clusters that are written anew packed with zstd, where the image can have it?
-    pub zstd_enabled: bool,
-}
-
-impl Context {
-    /// Enters a phase without bytes; fails where the operation was cancelled meanwhile.
-    fn enter_phase(&self, phase: Phase) -> Result<()> {
-        self.progress.enter(phase, 0);
-        self.check_cancelled()
-    }
-
-    /// Fails where the operation was cancelled.
-    fn check_cancelled(&self) -> Result<()> {
-        if self.cancel.is_cancelled() {
-            return Err(Error::cancelled("the operation"));
-        }
-        Ok(())
-    }
-
-    fn info(&self, text: impl Into<String>) {
-        (self.log)(false, text.into());
-    }
-
-    fn warn(&self, text: impl Into<String>) {
-        (self.log)(true, text.into());
-    }
-}
-
-/// Runs `operation`; `host` is the host it names, `share` what a pull fetches by, `sandboxes` how sandboxes are made.
+/// Runs `operation` on the host it names.
+///
+/// A pull downloads by `fetch_handle`; `sandboxes` are the defaults of new sandboxes.
 ///
 /// # Errors
-/// What the operation failed with, after everything it made on the way is gone.
+/// That of the operation, after the temporary files of it are removed.
 pub async fn run(
     operation: &Operation,
     host: Option<&Host>,
     bucket: &Bucket,
-    share: FetchHandle,
+    fetch_handle: FetchHandle,
     sandboxes: &SandboxSettings,
     ctx: &Context,
 ) -> Result<Outcome> {
@@ -120,9 +85,9 @@ pub async fn run(
             compact,
             ..
         } => {
-            let wish = SnapshotRequest::new(name, *overwrite, *compact);
-            // On the heap: its state is large.
-            Box::pin(create(on_host()?, bucket, sandbox, &wish, *live, ctx)).await
+            let request = SnapshotRequest::new(name, *overwrite, *compact);
+            // Boxed: the future is large.
+            Box::pin(create(on_host()?, bucket, sandbox, &request, *live, ctx)).await
         }
         Operation::Push {
             sandbox,
@@ -131,12 +96,12 @@ pub async fn run(
             compact,
             ..
         } => {
-            let wish = SnapshotRequest::new(name, *overwrite, *compact);
-            Box::pin(push(on_host()?, bucket, sandbox, &wish, ctx)).await
+            let request = SnapshotRequest::new(name, *overwrite, *compact);
+            Box::pin(push(on_host()?, bucket, sandbox, &request, ctx)).await
         }
         Operation::Pull {
             name, overwrite, ..
-        } => pull(on_host()?, bucket, name, *overwrite, share, ctx).await,
+        } => pull(on_host()?, bucket, name, *overwrite, fetch_handle, ctx).await,
         Operation::Verify {
             host: Some(_),
             name,
@@ -146,30 +111,17 @@ pub async fn run(
         Operation::Remove {
             name,
             from_bucket,
-            expected_identity: only,
+            expected_identity,
             ..
         } => {
             let bucket = from_bucket.then_some(bucket);
-            remove(host, bucket, name, only.as_ref(), ctx).await
+            remove(host, bucket, name, expected_identity.as_ref(), ctx).await
         }
-        Operation::CreateSandbox { id, spec: form, .. } => {
-            create_sandbox(on_host()?, id, form, sandboxes, ctx).await
+        Operation::CreateSandbox { id, spec, .. } => {
+            create_sandbox(on_host()?, id, spec, sandboxes, ctx).await
         }
         Operation::Sandbox { id, verb, .. } => {
             sandbox(on_host()?, id, *verb, sandboxes.stop_timeout, ctx).await
         }
-    }
-}
-
-/// Refuses to go on where the object is there and may not be replaced: better now than after an
-/// hour of converting. The bucket checks again when the upload completes.
-async fn refuse_existing(bucket: &Bucket, name: &SnapshotName, overwrite: bool) -> Result<()> {
-    match bucket.head(name).await? {
-        Some(object) if !overwrite => Err(Error::new(
-            Kind::Conflict,
-            format!("{} already exists in {}", object.key, bucket.location()),
-        )
-        .hint("choose another name, or pass --overwrite to replace it")),
-        _ => variables::refuse_existing(bucket, name, overwrite).await,
     }
 }

@@ -6,39 +6,46 @@ use snapdeck_bucket::Bucket;
 use snapdeck_host::Host;
 use snapdeck_model::{Error, Kind, Outcome, Phase, Result, SandboxState, SnapshotName};
 
-use super::install::{ExistingCopy, find_object, install_snapshot, refuse_unusable};
-use super::repair::{has_dependent_images, repair_in_place};
-use super::variables::FetchedVariables;
-use super::{Context, FetchHandle, dependents};
+use crate::context::Context;
+use crate::dependents::{has_dependent_images, refuse_if_in_use};
+use crate::fetch::FetchHandle;
+use crate::install::{ExistingCopy, install_snapshot};
+use crate::job::PullJob;
+use crate::remote_object::RemoteObject;
+use crate::repair::repair_in_place;
+use crate::standalone_image::refuse_unusable;
+use crate::variables::FetchedVariables;
 
-/// What stands under the snapshot's name before the pull.
+/// The file that has the snapshot's name before the pull.
 enum LocalCopy {
     Absent,
     Valid { size_bytes: u64 },
-    Broken { problem: String, size_bytes: u64 },
+    Damaged { problem: String, size_bytes: u64 },
 }
 
-/// Pulls `name` to `host`. A valid local copy is left alone unless `overwrite`; a broken one is replaced once the new one
-/// is proven, or its bad blocks are, where images stand on it and the object has a manifest. What an earlier pull of the
-/// same object left is taken up.
+/// Pulls `name` to `host`.
+///
+/// A valid local copy is kept unless `overwrite` is set. A damaged one is replaced once the new one is verified; if
+/// other images are based on it and the object has a manifest, its bad blocks are repaired in place. An interrupted pull
+/// of the same object is resumed.
 ///
 /// # Errors
-/// `NotFound` where the bucket has no such object; `Damaged` where the object is no sound standalone qcow2
-/// image, or not what its manifest says; `Unsupported` where the file is in use by sandboxes; `NoSpace` where it does not
-/// fit. No error leaves anything new under the final name. A temporary file stays where the next pull can take it up,
-/// and where the host is out of reach.
+/// `NotFound` if the bucket does not have the object; `Damaged` if the object is not a standalone qcow2 image or does not
+/// match its manifest; `Conflict` if the file is in use by sandboxes; `NoSpace` if it does not fit. After an error there
+/// is nothing new under the final name. A partial file is kept if the next pull can resume it, or if the host is
+/// unreachable.
 pub async fn pull(
     host: &Host,
     bucket: &Bucket,
     name: &SnapshotName,
     overwrite: bool,
-    share: FetchHandle,
+    fetch_handle: FetchHandle,
     ctx: &Context,
 ) -> Result<Outcome> {
     ctx.enter_phase(Phase::Checking)?;
     let path = host.snapshot_path(name);
     let local = inspect(host, name, overwrite, ctx).await?;
-    let mut mends = false;
+    let mut can_repair_in_place = false;
     match &local {
         LocalCopy::Valid { size_bytes } if !overwrite => {
             ctx.info(format!(
@@ -57,42 +64,51 @@ pub async fn pull(
                 resumed_bytes: 0,
             });
         }
-        LocalCopy::Valid { .. } => dependents::refuse_if_in_use(
-            host,
-            &host.inventory().scan().await?,
-            name,
-            "replace",
-            |_| true,
-        )?,
-        LocalCopy::Broken { problem: why, .. } => {
+        LocalCopy::Valid { .. } => {
+            refuse_if_in_use(
+                host,
+                &host.inventory().scan().await?,
+                name,
+                "replace",
+                |_| true,
+            )?;
+        }
+        LocalCopy::Damaged { problem, .. } => {
             ctx.warn(format!(
-                "the copy of {name} on host {} is damaged, downloading it again: {why}",
+                "the copy of {name} on host {} is damaged, downloading it again: {problem}",
                 host.name()
             ));
-            let survey = host.inventory().scan().await?;
-            // Under a stopped sandbox a broken base may be mended; one that runs has it open.
-            dependents::refuse_if_in_use(host, &survey, name, "repair", |state| {
+            let inventory = host.inventory().scan().await?;
+            // The base of a stopped sandbox can be repaired; a running one has it open.
+            refuse_if_in_use(host, &inventory, name, "repair", |state| {
                 state != SandboxState::ShutOff
             })?;
-            mends = has_dependent_images(&survey, name);
+            can_repair_in_place = has_dependent_images(&inventory, name);
         }
         LocalCopy::Absent => {}
     }
-    let source = Arc::new(find_object(bucket, name, ctx).await?);
-    let (before, repaired) = match &local {
-        LocalCopy::Absent => (ExistingCopy::Absent, false),
-        LocalCopy::Valid { .. } => (ExistingCopy::Valid, false),
-        LocalCopy::Broken { size_bytes, .. } => {
-            // Only what has all of its length can be mended block by block.
-            mends &= source.manifest.is_some() && *size_bytes == source.object.size_bytes;
-            (ExistingCopy::Damaged, true)
+    let source = Arc::new(RemoteObject::find(bucket, name, ctx).await?);
+    let existing = match &local {
+        LocalCopy::Absent => ExistingCopy::Absent,
+        LocalCopy::Valid { .. } => ExistingCopy::Valid,
+        LocalCopy::Damaged { size_bytes, .. } => {
+            // Only a file of the full length can be repaired block by block.
+            can_repair_in_place &=
+                source.manifest.is_some() && *size_bytes == source.object.size_bytes;
+            ExistingCopy::Damaged
         }
     };
-    let replace = overwrite || before != ExistingCopy::Absent;
+    let job = PullJob {
+        host,
+        bucket,
+        source: &source,
+        ctx,
+    };
+    let replace = overwrite || existing != ExistingCopy::Absent;
     let variables = FetchedVariables::fetch(bucket, name, ctx).await?;
     match &variables {
         Some(variables) => variables.refuse_existing(host, name, replace).await?,
-        None if before != ExistingCopy::Absent
+        None if existing != ExistingCopy::Absent
             && host
                 .fs()
                 .has_file(&host.snapshot_variables_path(name))
@@ -104,17 +120,15 @@ pub async fn pull(
         }
         None => {}
     }
-    let received = if mends {
-        let received = repair_in_place(host, bucket, &source, None, share, ctx)
-            .await?
-            .0;
+    let progress = if can_repair_in_place {
+        let progress = repair_in_place(job, None, fetch_handle).await?;
         if let Some(variables) = &variables {
             variables.publish(host, name, replace).await?;
         }
-        received
+        progress
     } else {
-        let beside = variables.as_ref().map(|variables| (variables, replace));
-        install_snapshot(host, bucket, &source, before, beside, share, ctx).await?
+        let variables = variables.as_ref().map(|variables| (variables, replace));
+        install_snapshot(job, existing, variables, fetch_handle).await?
     };
     Ok(Outcome::Pulled {
         snapshot_name: name.clone(),
@@ -122,14 +136,14 @@ pub async fn pull(
         size_bytes: source.object.size_bytes,
         host: host.name().clone(),
         skipped: false,
-        repaired,
-        fetched_bytes: received.fetched_bytes,
-        copied_bytes: received.copied_bytes,
-        resumed_bytes: received.resumed_bytes,
+        repaired: existing == ExistingCopy::Damaged,
+        fetched_bytes: progress.fetched_bytes,
+        copied_bytes: progress.copied_bytes,
+        resumed_bytes: progress.resumed_bytes,
     })
 }
 
-/// What stands under the name now, proven by its header, `qemu-img check`, and what an earlier check of its blocks found.
+/// Checks the file under the snapshot's name: its header, `qemu-img check`, and damage found by an earlier verify.
 async fn inspect(
     host: &Host,
     name: &SnapshotName,
@@ -141,14 +155,14 @@ async fn inspect(
         return Ok(LocalCopy::Absent);
     };
     let size_bytes = file.size_bytes;
-    let broken = |why| LocalCopy::Broken {
-        problem: why,
+    let damaged = |problem| LocalCopy::Damaged {
+        problem,
         size_bytes,
     };
-    if let Err(why) = &file.facts {
-        return Ok(broken(why.clone()));
+    if let Err(problem) = &file.facts {
+        return Ok(damaged(problem.clone()));
     }
-    // An image that stands on another file is no broken copy of ours, it is something of the operator's.
+    // An image that needs another file is not a damaged snapshot: it is the operator's.
     if let Err(error) = refuse_unusable(&file, path) {
         if overwrite {
             return Ok(LocalCopy::Valid { size_bytes });
@@ -158,20 +172,20 @@ async fn inspect(
             format!("{path} on host {} is not a snapshot", host.name()),
         )
         .with_cause(error.message())
-        .hint("move it away, or pass --overwrite to replace it"));
+        .hint("move it elsewhere, or pass --overwrite to replace it"));
     }
     match host.images().check(path, &ctx.cancel).await {
         Ok(warning) => {
             if let Some(warning) = warning {
                 ctx.warn(warning);
             }
-            let known = host.snapshots().damage(name).await?;
-            Ok(match known.filter(|known| known.file == file.stamp) {
-                Some(known) => broken(known.problem),
+            let damage = host.snapshots().damage(name).await?;
+            Ok(match damage.filter(|damage| damage.file == file.stamp) {
+                Some(damage) => damaged(damage.problem),
                 None => LocalCopy::Valid { size_bytes },
             })
         }
-        Err(error) if error.kind() == Kind::Damaged => Ok(broken(error.message())),
+        Err(error) if error.kind() == Kind::Damaged => Ok(damaged(error.message())),
         Err(error) => Err(error),
     }
 }

@@ -1,4 +1,6 @@
-//! Remove: a snapshot goes from a host, from the bucket, or both (spec, "API Reference").
+//! Remove: a snapshot is removed from a host, from the bucket, or from both (spec, "API Reference").
+
+use std::fmt::Display;
 
 use snapdeck_bucket::Bucket;
 use snapdeck_host::Host;
@@ -6,25 +8,28 @@ use snapdeck_model::{
     Annotations, Error, ImageIdentity, Kind, Object, Outcome, Phase, Result, SnapshotName,
 };
 
-use super::{Context, dependents};
+use crate::context::Context;
+use crate::dependents::refuse_if_in_use;
 
-/// Removes `name` from the places given. Everything is checked before anything goes; a place that does not
-/// have it is a warning as long as another has. With `only`, nothing goes but that very image.
+/// Removes `name` from the given locations.
+///
+/// All checks come before the first removal. A location without the snapshot is a warning as long as another has it.
+/// With `expected_identity` only that very image is removed.
 ///
 /// # Errors
-/// `Unsupported` where a sandbox's chain needs the file, naming the sandboxes, where it is pinned, and where it is another
-/// image than was meant; `NotFound` where no place has it.
+/// `Conflict` if a sandbox's chain needs the file, which names the sandboxes, if it is pinned, and if it is another image
+/// than expected; `NotFound` if no location has it.
 pub async fn remove(
     host: Option<&Host>,
     bucket: Option<&Bucket>,
     name: &SnapshotName,
-    only: Option<&ImageIdentity>,
+    expected_identity: Option<&ImageIdentity>,
     ctx: &Context,
 ) -> Result<Outcome> {
     ctx.enter_phase(Phase::Checking)?;
     let mut missing = Vec::new();
     let on_host = match host {
-        Some(host) if refuse_dependents(host, name).await? => Some(host),
+        Some(host) if exists_unused_on_host(host, name).await? => Some(host),
         Some(host) => {
             missing.push(format!("{name} is not on host {}", host.name()));
             None
@@ -32,7 +37,7 @@ pub async fn remove(
         None => None,
     };
     let in_bucket = match bucket {
-        Some(bucket) if object_exists(bucket, name).await? => Some(bucket),
+        Some(bucket) if exists_in_bucket(bucket, name).await? => Some(bucket),
         Some(bucket) => {
             missing.push(format!("{name} is not in {}", bucket.location()));
             None
@@ -61,7 +66,8 @@ pub async fn remove(
     ctx.enter_phase(Phase::Removing)?;
     if let Some(host) = on_host {
         let file = host.fs().image_file(&host.snapshot_path(name)).await?;
-        refuse_other_image(name, file.map(|file| ImageIdentity::File(file.stamp)), only)?;
+        let identity = file.map(|file| ImageIdentity::File(file.stamp));
+        refuse_other_image(name, identity, expected_identity)?;
         host.snapshots().remove(name).await?;
         host.fs()
             .remove_file(&host.snapshot_variables_path(name))
@@ -70,10 +76,11 @@ pub async fn remove(
     }
     if let Some(bucket) = in_bucket {
         let object = bucket.head(name).await?;
-        refuse_other_image(name, object.as_ref().map(Object::identity), only)?;
-        for part in [bucket, &bucket.variables()] {
-            if part.head(name).await?.is_some() {
-                part.delete(name).await?;
+        let identity = object.as_ref().map(Object::identity);
+        refuse_other_image(name, identity, expected_identity)?;
+        for store in [bucket, &bucket.variables()] {
+            if store.head(name).await?.is_some() {
+                store.delete(name).await?;
             }
         }
         ctx.info(format!(
@@ -89,32 +96,35 @@ pub async fn remove(
     })
 }
 
-/// Refuses where what is there is another image than is meant.
-fn refuse_other_image(
-    name: &SnapshotName,
-    there: Option<ImageIdentity>,
-    only: Option<&ImageIdentity>,
-) -> Result<()> {
-    match (only, there) {
-        (Some(only), Some(there)) if *only != there => {
-            Err(Error::new(Kind::Conflict, format!("cannot remove {name}"))
-                .with_cause("it is a different image now")
-                .hint("look at it again"))
-        }
-        _ => Ok(()),
+/// Returns whether the host has the image, or variables without an image; fails if a chain needs the image.
+async fn exists_unused_on_host(host: &Host, name: &SnapshotName) -> Result<bool> {
+    let inventory = host.inventory().scan().await?;
+    let mut snapshots = inventory.snapshots.iter();
+    let has_image = snapshots.any(|snapshot| snapshot.name == *name);
+    if has_image {
+        refuse_if_in_use(host, &inventory, name, "remove", |_| true)?;
     }
+    Ok(has_image
+        || host
+            .fs()
+            .has_file(&host.snapshot_variables_path(name))
+            .await?)
 }
 
-/// Refuses where it is pinned at that place.
+/// Returns whether the bucket has the image, or variables without an image.
+async fn exists_in_bucket(bucket: &Bucket, name: &SnapshotName) -> Result<bool> {
+    Ok(bucket.head(name).await?.is_some() || bucket.variables().head(name).await?.is_some())
+}
+
 fn refuse_pinned(
     name: &SnapshotName,
-    remarks: Option<Annotations>,
-    place: &dyn std::fmt::Display,
+    annotations: Option<Annotations>,
+    location: &dyn Display,
 ) -> Result<()> {
-    match remarks {
-        Some(remarks) if remarks.pinned => Err(Error::new(
+    match annotations {
+        Some(annotations) if annotations.pinned => Err(Error::new(
             Kind::Conflict,
-            format!("cannot remove {name} from {place}"),
+            format!("cannot remove {name} from {location}"),
         )
         .with_cause("it is pinned")
         .hint(format!("unpin it first: snapdeck unpin {name}"))),
@@ -122,24 +132,18 @@ fn refuse_pinned(
     }
 }
 
-/// Has the bucket the image, or what is left of a snapshot without one?
-async fn object_exists(bucket: &Bucket, name: &SnapshotName) -> Result<bool> {
-    Ok(bucket.head(name).await?.is_some() || bucket.variables().head(name).await?.is_some())
-}
-
-/// Is the snapshot there, or what is left of one without an image? Refuses where a chain needs it.
-async fn refuse_dependents(host: &Host, name: &SnapshotName) -> Result<bool> {
-    let survey = host.inventory().scan().await?;
-    let there = survey
-        .snapshots
-        .iter()
-        .any(|snapshot| snapshot.name == *name);
-    if there {
-        dependents::refuse_if_in_use(host, &survey, name, "remove", |_| true)?;
+/// Fails if the image is not the one that the operator saw.
+fn refuse_other_image(
+    name: &SnapshotName,
+    identity: Option<ImageIdentity>,
+    expected: Option<&ImageIdentity>,
+) -> Result<()> {
+    match (expected, identity) {
+        (Some(expected), Some(identity)) if *expected != identity => {
+            Err(Error::new(Kind::Conflict, format!("cannot remove {name}"))
+                .with_cause("it is a different image now")
+                .hint("list it again before you remove it"))
+        }
+        _ => Ok(()),
     }
-    Ok(there
-        || host
-            .fs()
-            .has_file(&host.snapshot_variables_path(name))
-            .await?)
 }

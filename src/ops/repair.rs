@@ -1,40 +1,30 @@
-//! Mends a damaged snapshot that images stand on: its bad blocks are written over in their places, each once it is
-//! fetched and proven. A break leaves it less damaged than it was.
+//! Repairs a damaged snapshot that other images are based on: its bad blocks are overwritten in place, each after it was
+//! downloaded and verified. An interrupted repair leaves it less damaged than before.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use snapdeck_bucket::Bucket;
-use snapdeck_host::{Host, HostInventory};
-use snapdeck_model::{BlockSet, Digest, Phase, Result, SnapshotName};
+use snapdeck_model::{BlockSet, Digest, Phase, Result};
 
-use super::Context;
-use super::fetch::{FetchHandle, RemoteObject};
-use super::hash_blocks::hash_local_blocks;
-use super::install::{ExistingCopy, plan_transfer, write_local_manifest};
-use super::transfer::{TransferProgress, run_transfer};
+use crate::fetch::FetchHandle;
+use crate::hash_blocks::hash_local_blocks;
+use crate::install::write_local_manifest;
+use crate::job::PullJob;
+use crate::transfer::{TransferProgress, run_transfer};
+use crate::transfer_plan::TransferPlan;
 
-/// Does anything stand on it?
-pub(super) fn has_dependent_images(survey: &HostInventory, name: &SnapshotName) -> bool {
-    let mut snapshots = survey.snapshots.iter();
-    let ours = snapshots.find(|snapshot| snapshot.name == *name);
-    ours.is_some_and(|snapshot| !snapshot.dependents.is_empty())
-}
-
-/// Makes the snapshot what the manifest of `source` says; `good` are its good blocks, where that is known. Whoever calls
-/// has made sure that all sandboxes on it are stopped; a QEMU that comes meanwhile is kept off. Returns the blocks
-/// that were bad, too.
+/// Overwrites the blocks of the snapshot that do not match the manifest of `source`.
+///
+/// `good` are the digests of its blocks, if known. The caller has checked that all dependent sandboxes are shut off; a
+/// QEMU that starts meanwhile is locked out.
 ///
 /// # Errors
-/// `Unsupported` where a QEMU has it open; `Damaged` where the object is; the host's and the bucket's.
-pub(super) async fn repair_in_place(
-    host: &Host,
-    bucket: &Bucket,
-    source: &Arc<RemoteObject>,
+/// `Conflict` if a QEMU has the snapshot open; `Damaged` if the object is; those of host and bucket.
+pub(crate) async fn repair_in_place(
+    job: PullJob<'_>,
     good: Option<BTreeMap<u64, Digest>>,
-    share: FetchHandle,
-    ctx: &Context,
-) -> Result<(TransferProgress, BlockSet)> {
+    fetch_handle: FetchHandle,
+) -> Result<TransferProgress> {
+    let (host, source, ctx) = (job.host, job.source, job.ctx);
     let object = &source.object;
     let path = host.snapshot_path(&object.name);
     let mut good = match good {
@@ -45,23 +35,23 @@ pub(super) async fn repair_in_place(
     let bad = BlockSet::from_predicate(object.size_bytes, |block| !good.contains_key(&block));
     ctx.info(format!("repairing bad blocks {bad} of {path}"));
     ctx.check_cancelled()?;
-    let mut received = TransferProgress::empty(object.size_bytes);
+    let mut progress = TransferProgress::empty(object.size_bytes);
     let writer = host.fs().open_for_repair(&path).await?;
-    let mended = async {
-        let work = plan_transfer(host, source, &good, ExistingCopy::Valid, ctx).await;
-        run_transfer(share, bucket, source, &writer, work, &mut received, ctx)
+    let result = async {
+        let plan = TransferPlan::new(job, good, false).await;
+        run_transfer(job, fetch_handle, &writer, plan, &mut progress)
             .await
-            .map_err(|broke| broke.error)?;
+            .map_err(|failure| failure.error)?;
         ctx.enter_phase(Phase::Verifying)?;
         writer.finish().await
     }
     .await;
-    // It keeps every QEMU off, the one that checks among them.
+    // Its lock keeps out every QEMU, qemu-img check included.
     drop(writer);
-    mended?;
+    result?;
     if let Some(warning) = host.images().check(&path, &ctx.cancel).await? {
         ctx.warn(warning);
     }
-    write_local_manifest(host, source, &received, ctx).await;
-    Ok((received, bad))
+    write_local_manifest(job, &progress).await;
+    Ok(progress)
 }

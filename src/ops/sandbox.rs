@@ -1,4 +1,4 @@
-//! Verbs of a sandbox. [`SandboxVerb::applicability`] says in which states each is possible.
+//! The verbs of a sandbox; [`SandboxVerb::applicability`] has the states in which each is possible.
 
 use std::time::Duration;
 
@@ -9,17 +9,19 @@ use snapdeck_model::{
     Applicability, Error, Kind, Outcome, Phase, Result, SandboxId, SandboxState, SandboxVerb,
 };
 
-use super::{Context, destroy};
+use crate::context::Context;
+use crate::destroy;
 
-/// How often a guest that is told to stop is looked at.
 const STATE_POLL_INTERVAL: Duration = Duration::from_millis(250);
-/// How often it is told: a guest whose screen is off takes the first press for a wish to see it.
+/// Interval of shutdown requests: a guest whose screen is off may use the first one only to turn it on.
 const SHUTDOWN_REQUEST_INTERVAL: Duration = Duration::from_secs(15);
 
-/// Applies `verb` to the sandbox `id`; `stop_timeout` is the limit of a stop without its own.
+/// Applies `verb` to the sandbox `id`.
+///
+/// `stop_timeout` is the limit of a stop that sets none.
 ///
 /// # Errors
-/// `Conflict` if its state does not allow it, or a guest did not stop in time; `NotFound`; `Cancelled`.
+/// `Conflict` if its state does not allow it, or the guest does not stop in time; `NotFound`; `Cancelled`.
 pub async fn sandbox(
     host: &Host,
     id: &SandboxId,
@@ -105,7 +107,7 @@ async fn apply(
     }
 }
 
-/// Asks the guest to stop and waits until it has.
+/// Requests a shutdown of the guest and waits for it.
 async fn stop(
     host: &Host,
     id: &SandboxId,
@@ -114,14 +116,14 @@ async fn stop(
     ctx: &Context,
 ) -> Result<()> {
     ctx.enter_phase(Phase::Stopping)?;
-    let since = Instant::now();
-    let mut pressed = None;
+    let started_at = Instant::now();
+    let mut requested_at: Option<Instant> = None;
     loop {
-        if pressed.is_none_or(|at: Instant| at.elapsed() >= SHUTDOWN_REQUEST_INTERVAL) {
-            pressed = Some(Instant::now());
+        if requested_at.is_none_or(|at| at.elapsed() >= SHUTDOWN_REQUEST_INTERVAL) {
+            requested_at = Some(Instant::now());
             match host.sandboxes().shut_down(id).await {
                 Ok(()) => {}
-                // It has just stopped: the next look tells.
+                // It has just stopped, as the state below shows.
                 Err(error) if error.kind() == Kind::Conflict => ctx.info(error.to_string()),
                 Err(error) => return Err(error),
             }
@@ -130,7 +132,7 @@ async fn stop(
         if !state.is_active() {
             return Ok(());
         }
-        if since.elapsed() >= timeout {
+        if started_at.elapsed() >= timeout {
             break;
         }
         tokio::select! {
@@ -138,7 +140,7 @@ async fn stop(
             () = ctx.cancel.cancelled() => return Err(Error::cancelled(format!(
                 "waiting for {id} to stop"
             ))
-            .hint("the guest was asked to shut down and may still do so")),
+            .hint("the guest has received the request and may still shut down")),
         }
     }
     if force {

@@ -1,4 +1,4 @@
-//! The sandbox whose disk becomes an object, and whether it stood still meanwhile.
+//! The sandbox whose disk becomes an object, and the checks that its disk did not change meanwhile.
 
 use futures_util::future::try_join_all;
 
@@ -7,32 +7,28 @@ use snapdeck_model::{
     ChainLink, Consistency, Error, FileStamp, Kind, Result, SandboxId, SandboxState, SnapshotName,
 };
 
-/// A sandbox as an operation found it.
-pub(super) struct SandboxDisk {
+use crate::context::Context;
+
+/// State and disk of a sandbox when an operation began.
+pub(crate) struct SandboxDisk {
     pub id: SandboxId,
     pub state: SandboxState,
     pub disk_path: String,
-    /// The disk and what stands behind it, overlay first.
+    /// The disk and its backing files, overlay first.
     pub chain: Vec<ChainLink>,
-    /// Path of its UEFI variables, where it has any.
+    /// Path of its UEFI variables, if it has any.
     pub variables: Option<String>,
 }
 
-/// The files of a chain as they were before they were read, in the chain's order.
+/// Stamps of a chain's files, in the chain's order; `None` for a file that does not exist.
 #[derive(PartialEq, Eq)]
-pub(super) struct ChainStamps(pub Vec<Option<FileStamp>>);
+pub(crate) struct ChainStamps(pub Vec<Option<FileStamp>>);
 
 impl SandboxDisk {
-    /// Bytes of the disk as its guest sees it, where they are known.
-    pub(crate) fn virtual_size(&self) -> Option<u64> {
-        let facts = self.chain.first()?.facts.as_ref()?;
-        Some(facts.virtual_size)
-    }
-
-    /// Looks the sandbox up, now.
+    /// Looks up the sandbox.
     pub(crate) async fn find(host: &Host, id: &SandboxId) -> Result<Self> {
         let sandbox = host.sandboxes().get(id).await?;
-        let disk = sandbox.disk().map(str::to_owned).ok_or_else(|| {
+        let disk_path = sandbox.disk().map(str::to_owned).ok_or_else(|| {
             Error::new(
                 Kind::Conflict,
                 format!("sandbox {id} on host {} has no disk", host.name()),
@@ -41,9 +37,9 @@ impl SandboxDisk {
         Ok(Self {
             id: sandbox.id,
             state: sandbox.state,
-            disk_path: disk,
+            disk_path,
             chain: sandbox.chain,
-            // libvirt makes them at the first start.
+            // libvirt creates the file at the first start.
             variables: match sandbox.variables {
                 Some(path) if host.fs().has_file(&path).await? => Some(path),
                 _ => None,
@@ -51,27 +47,64 @@ impl SandboxDisk {
         })
     }
 
-    /// The snapshot at the end of its chain.
+    /// Looks up the sandbox, which must not be running.
+    pub(crate) async fn find_pushable(host: &Host, id: &SandboxId) -> Result<Self> {
+        let source = Self::find(host, id).await?;
+        if source.state.is_quiescent() {
+            return Ok(source);
+        }
+        Err(Error::new(
+            Kind::Conflict,
+            format!(
+                "cannot push {id} on host {}: sandbox must be stopped or paused",
+                host.name()
+            ),
+        )
+        .with_cause(format!("it is {}", source.state.label()))
+        .hint("stop or pause it first, or use create, which pauses it for you"))
+    }
+
+    /// Warns that data in the guest's memory is not on its disk.
+    pub(crate) fn warn_of_memory(&self, ctx: &Context) {
+        let id = &self.id;
+        match self.state {
+            SandboxState::Saved => ctx.warn(format!(
+                "{id} is saved: its memory is not in the snapshot, whose disk is as after a power cut"
+            )),
+            SandboxState::Paused => ctx.info(format!(
+                "{id} is paused: data that its guest has not written to disk is not in the snapshot"
+            )),
+            SandboxState::Crashed => {
+                ctx.warn(format!("{id} has crashed: its disk may need a repair"));
+            }
+            _ => {}
+        }
+    }
+
+    /// Returns the size in bytes of the disk as its guest sees it, if known.
+    pub(crate) fn virtual_size(&self) -> Option<u64> {
+        let facts = self.chain.first()?.facts.as_ref()?;
+        Some(facts.virtual_size)
+    }
+
+    /// Returns the snapshot at the end of its chain.
     pub(crate) fn base(&self) -> Option<&SnapshotName> {
         self.chain.last()?.snapshot.as_ref()
     }
 
-    /// Looks at every file of the chain; `None` for what is no file of the host.
+    /// Returns the stamps of the chain's files.
     ///
     /// # Errors
-    /// `NotFound` where the disk itself is missing; the system's.
+    /// `NotFound` if the disk itself does not exist; an I/O error.
     pub(crate) async fn stamps(&self, host: &Host) -> Result<ChainStamps> {
-        let looks = self.chain.iter().map(|link| async {
-            match link.size_bytes {
-                Some(_) => host.fs().image_file(&link.path).await,
-                None => Ok(None),
-            }
+        let stamps = self.chain.iter().map(|link| async {
+            let file = match link.size_bytes {
+                Some(_) => host.fs().image_file(&link.path).await?,
+                None => None,
+            };
+            Ok::<_, Error>(file.map(|file| file.stamp))
         });
-        let files = try_join_all(looks).await?;
-        let stamps: Vec<Option<FileStamp>> = files
-            .into_iter()
-            .map(|file| file.map(|file| file.stamp))
-            .collect();
+        let stamps: Vec<Option<FileStamp>> = try_join_all(stamps).await?;
         if stamps.first().is_none_or(Option::is_none) {
             return Err(Error::new(
                 Kind::NotFound,
@@ -86,7 +119,7 @@ impl SandboxDisk {
         Ok(ChainStamps(stamps))
     }
 
-    /// How sound the file systems on its disk are while it stands still.
+    /// Returns the consistency of its file systems while its guest is not running.
     pub(crate) fn consistency(&self) -> Consistency {
         match self.state {
             SandboxState::ShutOff => Consistency::CleanShutdown,
@@ -94,14 +127,14 @@ impl SandboxDisk {
         }
     }
 
-    /// Fails where a file of its chain below the overlay was written since `before`.
+    /// Fails if a file below the overlay was written since `before`.
     pub(crate) async fn check_base_unchanged(
         &self,
         host: &Host,
         before: &ChainStamps,
     ) -> Result<()> {
-        let now = self.stamps(host).await?;
-        if now.0.get(1..) == before.0.get(1..) {
+        let current = self.stamps(host).await?;
+        if current.0.get(1..) == before.0.get(1..) {
             return Ok(());
         }
         Err(Error::new(
@@ -115,22 +148,21 @@ impl SandboxDisk {
         .with_cause("nothing was uploaded"))
     }
 
-    /// Fails where the sandbox left `state`, or a file of its chain was written since `before`: what was read of them
-    /// may be torn.
+    /// Fails if the sandbox left `state` or a file of its chain was written since `before`: what was read may be torn.
     ///
-    /// This is what protects a reader that holds none of QEMU's locks: nobody is kept from starting the sandbox, but
-    /// then nothing of it is published.
+    /// This protects a reader that holds none of QEMU's locks: the sandbox can be started during the read, but then
+    /// nothing of it is published.
     pub(crate) async fn check_unchanged(
         &self,
         host: &Host,
         state: SandboxState,
         before: &ChainStamps,
     ) -> Result<()> {
-        let now = host.sandboxes().state(&self.id).await?;
-        // A managed save leaves the disk alone, so stopped and saved are one here.
-        let stopped = |state| matches!(state, SandboxState::ShutOff | SandboxState::Saved);
-        let same_state = now == state || stopped(now) && stopped(state);
-        if same_state && self.stamps(host).await? == *before {
+        let current = host.sandboxes().state(&self.id).await?;
+        // A managed save does not write to the disk, so shut off and saved are the same here.
+        let is_stopped = |state| matches!(state, SandboxState::ShutOff | SandboxState::Saved);
+        let is_same_state = current == state || is_stopped(current) && is_stopped(state);
+        if is_same_state && self.stamps(host).await? == *before {
             return Ok(());
         }
         Err(Error::new(
@@ -144,7 +176,7 @@ impl SandboxDisk {
         .with_cause(format!(
             "it was {} and is now {}; nothing was uploaded",
             state.label(),
-            now.as_str()
+            current.as_str()
         ))
         .hint("retry while it is neither started nor resumed")
         .retryable())

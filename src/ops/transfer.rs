@@ -1,8 +1,9 @@
-//! A host's end of a pull: blocks come from the bucket or from the host's other snapshots, and each one that is there
-//! and proven is noted beside the file, so that a pull that breaks off is taken up by the next one.
+//! Writes the blocks of a pulled image, from the bucket and from the host's other snapshots.
+//!
+//! Each verified block is recorded beside the file, so that the next pull resumes an interrupted one.
 
 use std::collections::HashMap;
-use std::future::Future;
+use std::future::{Future, ready};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,30 +12,31 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
+use humansize::{BINARY, format_size};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{MissedTickBehavior, interval};
 
-use snapdeck_bucket::Bucket;
 use snapdeck_host::{BlockCopy, BlockState, CopySource, FileWriter};
 use snapdeck_model::{BLOCK_BYTES, BlockSet, Digest, Error, Kind, Phase, Result, block_count};
 
-use super::fetch::{FetchHandle, FetchedBlock, Message, RemoteObject, Subscription};
-use super::{Context, block_plan};
+use crate::context::Context;
+use crate::fetch::{FetchHandle, FetchedBlock, Message, Subscription};
+use crate::job::PullJob;
+use crate::remote_object::RemoteObject;
+use crate::transfer_plan::{TransferPlan, is_mostly_in_place};
 
-/// Writes on their way at once.
 const MAX_CONCURRENT_WRITES: usize = 4;
-/// How often progress is told.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Why a pull ended early.
-pub(super) struct TransferError {
-    pub(super) error: Error,
-    /// The host is out of reach: what was written there can neither be used nor removed.
-    pub(super) is_host_unreachable: bool,
+pub(crate) struct TransferError {
+    pub error: Error,
+    /// Whether the host is unreachable: the partial file can be neither used nor removed.
+    pub is_host_unreachable: bool,
 }
 
-/// What the host said.
+/// For errors of the host; those of the bucket leave the host reachable.
 impl From<Error> for TransferError {
     fn from(error: Error) -> Self {
         Self {
@@ -44,142 +46,133 @@ impl From<Error> for TransferError {
     }
 }
 
-/// What is to be done for an image.
-pub(super) struct TransferPlan {
-    /// What is there already, and its digests.
-    pub(super) present: Vec<(u64, Digest)>,
-    /// What other snapshots of the host give.
-    pub(super) copies: Vec<(CopySource, Vec<BlockCopy>)>,
-    /// What comes from the bucket.
-    pub(super) to_fetch: BlockSet,
-}
-
-/// How far an image has come, and from where.
-pub(super) struct TransferProgress {
-    /// As far as they are known; all are, once it is whole.
+/// Completed blocks of an image, and their sources.
+pub(crate) struct TransferProgress {
+    /// Digests of the complete blocks.
     digests: Vec<Option<Digest>>,
-    completed_blocks: BlockSet,
-    pub(super) resumed_bytes: u64,
-    pub(super) copied_bytes: u64,
-    pub(super) fetched_bytes: u64,
+    pub resumed_bytes: u64,
+    pub copied_bytes: u64,
+    pub fetched_bytes: u64,
 }
 
 impl TransferProgress {
-    /// Nothing of an image of so many bytes.
-    pub(super) fn empty(size_bytes: u64) -> Self {
-        let done = BlockSet::none(size_bytes);
+    /// Returns the progress of an image of which no block is complete.
+    pub(crate) fn empty(size_bytes: u64) -> Self {
         Self {
             digests: vec![None; block_count(size_bytes) as usize],
-            completed_blocks: done,
             resumed_bytes: 0,
             copied_bytes: 0,
             fetched_bytes: 0,
         }
     }
 
-    /// Bytes that are there.
-    pub(super) fn done_bytes(&self) -> u64 {
+    pub(crate) fn done_bytes(&self) -> u64 {
         self.resumed_bytes + self.copied_bytes + self.fetched_bytes
     }
 
-    /// The digests of all blocks, where it is whole.
-    pub(super) fn digests(&self) -> Option<Vec<Digest>> {
+    /// Returns the digests of all blocks if all are complete.
+    pub(crate) fn digests(&self) -> Option<Vec<Digest>> {
         self.digests.iter().copied().collect()
     }
 
+    fn missing_blocks(&self, size_bytes: u64) -> BlockSet {
+        BlockSet::from_predicate(size_bytes, |block| {
+            self.digests.get(block as usize).is_none_or(Option::is_none)
+        })
+    }
+
     fn record(&mut self, block: u64, digest: Digest) {
-        self.completed_blocks.insert(block);
         if let Some(slot) = self.digests.get_mut(block as usize) {
             *slot = Some(digest);
         }
     }
 }
 
-/// Does `work` with `writer`: fetches by `share`, and for this host alone where that leaves it behind, or where a block
-/// of another snapshot turned out to be none. How far it came stands in `received`, whatever becomes of it.
-pub(super) async fn run_transfer(
-    share: FetchHandle,
-    bucket: &Bucket,
-    source: &Arc<RemoteObject>,
+/// Carries out `plan` with `writer`.
+///
+/// Blocks are downloaded by `fetch_handle`, and by a download for this host alone if the shared one drops it or a block
+/// of another snapshot does not match. `progress` is up to date in case of an error, too.
+pub(crate) async fn run_transfer(
+    job: PullJob<'_>,
+    fetch_handle: FetchHandle,
     writer: &FileWriter,
-    work: TransferPlan,
-    received: &mut TransferProgress,
-    ctx: &Context,
+    plan: TransferPlan,
+    progress: &mut TransferProgress,
 ) -> Result<(), TransferError> {
-    let total = source.object.size_bytes;
-    ctx.progress.enter(Phase::Downloading, total);
-    for (block, digest) in work.present {
-        received.record(block, digest);
+    let (bucket, source, ctx) = (job.bucket, job.source, job.ctx);
+    let total_bytes = source.object.size_bytes;
+    ctx.progress.enter(Phase::Downloading, total_bytes);
+    for (block, digest) in plan.present {
+        progress.record(block, digest);
+        progress.resumed_bytes += source.block_bytes(block);
     }
-    received.resumed_bytes = received.completed_blocks.bytes();
-    let mut receiving = Transfer {
+    let mut transfer = Transfer {
         source,
         writer,
         ctx,
-        progress: received,
+        progress,
         pending_records: FuturesUnordered::new(),
     };
-    let copies = receiving.share_extents(work.copies).await?;
-    // Who wants nothing keeps nobody waiting.
-    let mut queue = match work.to_fetch.is_empty() {
+    let copies = transfer.share_extents(plan.copies).await?;
+    let mut subscription = match plan.to_fetch.is_empty() {
         true => {
-            drop(share);
+            // The other hosts do not wait for this one.
+            drop(fetch_handle);
             None
         }
-        false => Some(share.subscribe(bucket, source, work.to_fetch)),
+        false => Some(fetch_handle.subscribe(bucket, source, plan.to_fetch)),
     };
-    if queue.as_ref().is_some_and(|queue| queue.is_late) {
+    if subscription
+        .as_ref()
+        .is_some_and(|subscription| subscription.is_separate)
+    {
         ctx.info("cannot share the download with the other hosts: downloading for this host alone");
     }
-    let (told, tellings) = unbounded_channel();
-    let mut copying = Some((copy_local_blocks(writer, copies, told, ctx), tellings));
+    let (block_tx, block_rx) = unbounded_channel();
+    let mut copying = Some((copy_local_blocks(writer, copies, block_tx, ctx), block_rx));
     loop {
-        let kept_up = match copying.take() {
-            Some((copying, tellings)) => receiving.receive_blocks(queue, copying, tellings).await?,
+        let is_complete = match copying.take() {
+            Some((copying, block_rx)) => {
+                let receiving = transfer.receive_blocks(subscription, copying, block_rx);
+                receiving.await?
+            }
             None => {
-                let (_, silent) = unbounded_channel();
-                let nothing = std::future::ready(Ok(()));
-                receiving.receive_blocks(queue, nothing, silent).await?
+                let (_, block_rx) = unbounded_channel();
+                let receiving = transfer.receive_blocks(subscription, ready(Ok(())), block_rx);
+                receiving.await?
             }
         };
-        let missing = BlockSet::from_predicate(total, |block| {
-            !receiving.progress.completed_blocks.contains(block)
-        });
+        let missing = transfer.progress.missing_blocks(total_bytes);
         if missing.is_empty() {
             return Ok(());
         }
-        let bytes = missing.bytes();
-        match kept_up {
+        let size = format_size(missing.bytes(), BINARY);
+        match is_complete {
             false => ctx.warn(format!(
-                "this host was too slow for the shared download: {bytes} bytes are downloaded again for it"
+                "this host was too slow for the shared download: downloading {size} again for it alone"
             )),
             true => ctx.info(format!(
-                "{bytes} bytes in other snapshots do not match: downloading them instead"
+                "{size} in other snapshots do not match: downloading them instead"
             )),
         }
-        queue = Some(FetchHandle::single().subscribe(bucket, source, missing));
+        subscription = Some(FetchHandle::single().subscribe(bucket, source, missing));
     }
 }
 
-/// Copies from one origin after the other. What one cannot give is fetched.
+/// Copies from one snapshot after the other; the blocks of one that fails are downloaded later.
 async fn copy_local_blocks(
     writer: &FileWriter,
     copies: Vec<(CopySource, Vec<BlockCopy>)>,
-    told: UnboundedSender<(BlockCopy, BlockState)>,
+    block_tx: UnboundedSender<(BlockCopy, BlockState)>,
     ctx: &Context,
 ) -> Result<()> {
-    for (origin, pieces) in copies {
-        match writer.copy(&origin, &pieces, &told, &ctx.cancel).await {
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    Kind::Cancelled | Kind::NoSpace | Kind::Unreachable
-                ) =>
-            {
-                return Err(error);
+    for (copy_source, blocks) in copies {
+        let copying = writer.copy(&copy_source, &blocks, &block_tx, &ctx.cancel);
+        if let Err(error) = copying.await {
+            match error.kind() {
+                Kind::Cancelled | Kind::NoSpace | Kind::Unreachable => return Err(error),
+                _ => ctx.info(format!("{error}; downloading its blocks instead")),
             }
-            Err(error) => ctx.info(format!("{error}; downloading its blocks instead")),
-            Ok(()) => {}
         }
     }
     Ok(())
@@ -190,105 +183,106 @@ struct Transfer<'a> {
     writer: &'a FileWriter,
     ctx: &'a Context,
     progress: &'a mut TransferProgress,
-    /// Notes on their way. Nobody waits for one of them while a write is under way: both may need the line to the host.
+    /// Records being written. Never awaited alone while a write is pending: both may need the connection to the host.
     pending_records: FuturesUnordered<BoxFuture<'a, Result<()>>>,
 }
 
 impl Transfer<'_> {
-    /// Begins a new file as one that shares all extents with the snapshot it is mostly like, where that can be had;
-    /// returns what is to be copied then.
+    /// Lets a new file share all extents with the snapshot that most of it is equal to, if the file system can; returns
+    /// what is still to be copied.
     async fn share_extents(
         &mut self,
         mut copies: Vec<(CopySource, Vec<BlockCopy>)>,
     ) -> Result<Vec<(CopySource, Vec<BlockCopy>)>> {
-        let total = self.source.object.size_bytes;
-        let alike = copies
+        let total_bytes = self.source.object.size_bytes;
+        let similar = copies
             .iter_mut()
-            .find(|(_, pieces)| block_plan::is_same_image(pieces, total));
-        if let Some((origin, pieces)) = alike
-            && self.progress.completed_blocks.is_empty()
-            && self.writer.share(origin).await?
+            .find(|(_, blocks)| is_mostly_in_place(blocks, total_bytes));
+        if let Some((copy_source, blocks)) = similar
+            && self.progress.done_bytes() == 0
+            && self.writer.share(copy_source).await?
         {
-            let (stay, move_on) = pieces
+            let (shared, remaining): (Vec<BlockCopy>, Vec<BlockCopy>) = blocks
                 .iter()
-                .partition(|piece| piece.source == piece.target);
-            *pieces = move_on;
-            let stay: Vec<BlockCopy> = stay;
-            for piece in stay {
-                self.on_block_copied(piece, BlockState::Trusted);
+                .partition(|block| block.source == block.target);
+            *blocks = remaining;
+            for block in shared {
+                self.on_block_copied(block, BlockState::Trusted);
             }
         }
         Ok(copies)
     }
 
-    /// Writes what comes by `queue`, and takes note of what `copying` tells; `false` where the other hosts went on
-    /// without this one.
+    /// Writes the blocks of `subscription` and records those that `copying` sends to `block_rx`.
+    ///
+    /// Returns false if the shared download dropped this host.
     async fn receive_blocks(
         &mut self,
-        queue: Option<Subscription>,
+        subscription: Option<Subscription>,
         copying: impl Future<Output = Result<()>>,
-        mut tellings: UnboundedReceiver<(BlockCopy, BlockState)>,
+        mut block_rx: UnboundedReceiver<(BlockCopy, BlockState)>,
     ) -> Result<bool, TransferError> {
-        let (mut complete, mut left, mut copied) = (queue.is_none(), false, false);
+        let mut is_complete = subscription.is_none();
+        let (mut is_dropped, mut is_copying) = (false, true);
         let Subscription {
             mut receiver,
-            backpressure: pace,
-            progress: fetched,
+            backpressure,
+            progress: fetch_progress,
             ..
-        } = queue.unwrap_or_else(Subscription::empty);
-        let before = self.progress.fetched_bytes;
+        } = subscription.unwrap_or_else(Subscription::empty);
+        let fetched_before = self.progress.fetched_bytes;
         let mut copying = pin!(copying);
         let mut writes = FuturesUnordered::new();
-        let mut places: HashMap<u64, Arc<OwnedSemaphorePermit>> = HashMap::new();
+        let mut permits: HashMap<u64, Arc<OwnedSemaphorePermit>> = HashMap::new();
         let mut ticks = interval(PROGRESS_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while !(copied
-            && (complete || left)
-            && writes.is_empty()
-            && self.pending_records.is_empty())
+        while is_copying
+            || !(is_complete || is_dropped)
+            || !writes.is_empty()
+            || !self.pending_records.is_empty()
         {
-            let takes = !complete && !left && writes.len() < MAX_CONCURRENT_WRITES;
+            let can_write = !is_complete && !is_dropped && writes.len() < MAX_CONCURRENT_WRITES;
             tokio::select! {
                 biased;
                 () = self.ctx.cancel.cancelled() => return Err(Error::cancelled("the pull").into()),
-                () = pace.dropped.cancelled(), if !left && !complete => {
-                    left = true;
+                () = backpressure.dropped.cancelled(), if !is_dropped && !is_complete => {
+                    is_dropped = true;
                     receiver.close();
                     while receiver.try_recv().is_ok() {}
-                    places.clear();
+                    permits.clear();
                 }
-                Some((block, digest, outcome)) = writes.next() => {
-                    let outcome: Result<()> = outcome;
-                    outcome?;
+                Some((block, digest, result)) = writes.next() => {
+                    let result: Result<()> = result;
+                    result?;
                     let bytes = self.source.block_bytes(block);
-                    places.remove(&block);
-                    pace.add_written(bytes);
+                    permits.remove(&block);
+                    backpressure.add_written(bytes);
                     self.progress.fetched_bytes += bytes;
                     self.record_block(block, digest);
                 }
                 Some(recorded) = self.pending_records.next() => {
-                    // The file is no worse without it.
+                    // The file is complete without the record, too.
                     if let Err(error) = recorded {
                         tracing::debug!("{error}");
                     }
                 }
-                Some((piece, seen)) = tellings.recv() => self.on_block_copied(piece, seen),
-                outcome = &mut copying, if !copied => {
-                    copied = true;
-                    while let Ok((piece, seen)) = tellings.try_recv() {
-                        self.on_block_copied(piece, seen);
+                Some((block, state)) = block_rx.recv() => self.on_block_copied(block, state),
+                result = &mut copying, if is_copying => {
+                    is_copying = false;
+                    while let Ok((block, state)) = block_rx.try_recv() {
+                        self.on_block_copied(block, state);
                     }
-                    outcome?;
+                    result?;
                 }
-                message = receiver.recv(), if takes => match message {
-                    Some(Message::Block(FetchedBlock { index: block, data, digest, permit: place })) => {
-                        places.insert(block, place);
-                        writes.push(write_block(self.writer, block, data, digest));
+                message = receiver.recv(), if can_write => match message {
+                    Some(Message::Block(FetchedBlock { index, data, digest, permit })) => {
+                        permits.insert(index, permit);
+                        writes.push(write_block(self.writer, index, data, digest));
                     }
-                    Some(Message::End(ended)) => {
-                        // The bucket's word, not the host's.
-                        ended.map_err(|error| TransferError { error, is_host_unreachable: false })?;
-                        complete = true;
+                    Some(Message::End(result)) => {
+                        // An error of the bucket.
+                        result.map_err(|error| TransferError { error, is_host_unreachable: false })?;
+                        is_complete = true;
                     }
                     None => {
                         let what = format!("the download of {} was interrupted", self.source.object.key);
@@ -296,35 +290,38 @@ impl Transfer<'_> {
                     }
                 },
                 _ = ticks.tick() => {
-                    // Smoother than whole blocks, while what is fetched is for us, too.
-                    let ours = match left {
+                    // Smoother than whole blocks, but only while the download is also for this host.
+                    let fetched_bytes = match is_dropped {
                         true => 0,
-                        false => fetched.sample().done_bytes.saturating_sub(pace.unwritten_bytes()),
+                        false => fetch_progress
+                            .sample()
+                            .done_bytes
+                            .saturating_sub(backpressure.unwritten_bytes()),
                     };
-                    let ahead = ours.saturating_sub(self.progress.fetched_bytes - before);
-                    let done = self.progress.done_bytes() + ahead;
-                    self.ctx.progress.set_done(done.min(self.source.object.size_bytes));
+                    let written_bytes = self.progress.fetched_bytes - fetched_before;
+                    let done_bytes =
+                        self.progress.done_bytes() + fetched_bytes.saturating_sub(written_bytes);
+                    self.ctx.progress.set_done(done_bytes.min(self.source.object.size_bytes));
                 }
             }
         }
         self.ctx.progress.set_done(self.progress.done_bytes());
-        Ok(complete)
+        Ok(is_complete)
     }
 
-    /// Takes note of a block that another snapshot gave, if it is what it is to be.
-    fn on_block_copied(&mut self, piece: BlockCopy, seen: BlockState) {
-        let wanted = self.source.digest(piece.target);
-        match (seen, wanted) {
-            (BlockState::Trusted, Some(wanted)) => self.record_block(piece.target, wanted),
-            (BlockState::Hashed(digest), Some(wanted)) if digest == wanted => {
-                self.record_block(piece.target, digest);
+    /// Records a block of another snapshot if it has the expected digest.
+    fn on_block_copied(&mut self, block: BlockCopy, state: BlockState) {
+        let expected = self.source.digest(block.target);
+        match (state, expected) {
+            (BlockState::Trusted, Some(expected)) => self.record_block(block.target, expected),
+            (BlockState::Hashed(digest), Some(expected)) if digest == expected => {
+                self.record_block(block.target, digest);
             }
             _ => return,
         }
-        self.progress.copied_bytes += piece.size_bytes;
+        self.progress.copied_bytes += block.size_bytes;
     }
 
-    /// Takes note of a block that is there.
     fn record_block(&mut self, block: u64, digest: Digest) {
         self.progress.record(block, digest);
         let writer = self.writer;
@@ -339,6 +336,6 @@ async fn write_block(
     data: Bytes,
     digest: Digest,
 ) -> (u64, Digest, Result<()>) {
-    let written = writer.write_at(block * BLOCK_BYTES, data).await;
-    (block, digest, written)
+    let result = writer.write_at(block * BLOCK_BYTES, data).await;
+    (block, digest, result)
 }

@@ -1,9 +1,11 @@
-//! UEFI variables that belong to a snapshot: `NAME_VARS.fd` beside the image, on a host and in the bucket. A Windows
-//! guest does not boot without its own. A snapshot without any is as good as one with.
+//! UEFI variables of a snapshot: `NAME_VARS.fd` beside the image, on a host and in the bucket. A Windows guest does not
+//! boot without its own; a snapshot without variables is valid too.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
+use humansize::{BINARY, format_size};
 
 use snapdeck_bucket::Bucket;
 use snapdeck_host::{Content, FileReader, Host};
@@ -11,139 +13,108 @@ use snapdeck_model::{
     BlockSet, BufferPool, Error, Kind, Object, ProgressCell, Result, SnapshotName,
 };
 
-use super::Context;
+use crate::context::Context;
 
-/// Firmware's flash memory is a few hundred KiB, and at most 16 MiB: what is longer is something else.
+/// Limit of a variables file: flash memory of firmware has a few hundred KiB, and 16 MiB at most.
 const MAX_BYTES: u64 = 16 << 20;
 
-/// Refuses to go on where the bucket has variables of that name that may not be replaced, though it has no such
-/// snapshot: with a new one they would be taken for its own.
-pub(super) async fn refuse_existing(
-    bucket: &Bucket,
-    name: &SnapshotName,
-    overwrite: bool,
-) -> Result<()> {
-    match bucket.variables().head(name).await? {
-        Some(object) if !overwrite => Err(Error::new(
-            Kind::Conflict,
-            format!("{} already exists in {}", object.key, bucket.location()),
-        )
-        .hint("choose another name, or pass --overwrite to replace it")),
-        _ => Ok(()),
-    }
-}
-
-/// Reads the variables in the file `path` of the host.
-pub(super) async fn read_variables(host: &Host, path: &str) -> Result<Bytes> {
+/// Reads the variables file `path` of the host.
+pub(crate) async fn read_variables(host: &Host, path: &str) -> Result<Bytes> {
     read_whole_file(&host.fs().open_reader(path).await?, path).await
 }
 
-/// As [`read`], of an opened file.
-pub(super) async fn read_whole_file(reader: &FileReader, path: &str) -> Result<Bytes> {
-    let size = reader.size_bytes();
-    refuse_long(path, size)?;
+/// Reads the open variables file `path`.
+pub(crate) async fn read_whole_file(reader: &FileReader, path: &str) -> Result<Bytes> {
+    let size_bytes = reader.size_bytes();
+    refuse_long(path, size_bytes)?;
     reader
-        .read_at(&BufferPool::default(), 0, size as usize)
+        .read_at(&BufferPool::default(), 0, size_bytes as usize)
         .await
 }
 
-/// Uploads the variables of `name`, whose image is in the bucket; without any, what the bucket has of another image is
-/// removed.
-pub(super) async fn upload(
+/// Uploads the variables of `name`, whose image is in the bucket.
+///
+/// Without any, those of the image that was overwritten are removed.
+pub(crate) async fn upload(
     bucket: &Bucket,
     variables: Option<&Bytes>,
     name: &SnapshotName,
     overwrite: bool,
     ctx: &Context,
 ) -> Result<()> {
-    let beside = bucket.variables();
+    let store = bucket.variables();
     let Some(bytes) = variables else {
-        if overwrite && beside.head(name).await?.is_some() {
-            beside.delete(name).await?;
+        if overwrite && store.head(name).await?.is_some() {
+            store.delete(name).await?;
             ctx.info(format!(
                 "removed {}, which belonged to the previous image",
-                beside.key(name)
+                store.key(name)
             ));
         }
         return Ok(());
     };
-    let part = |offset: u64, length: usize| {
-        // Within 16 MiB.
+    let read = |offset: u64, length: usize| {
+        // At most 16 MiB.
         let start = offset as usize;
         let part = bytes.slice(start..start + length);
         async { Ok(part) }
     };
-    beside
-        .upload(
-            name,
-            bytes.len() as u64,
-            part,
-            overwrite,
-            &ProgressCell::default(),
-            &ctx.cancel,
-        )
+    let progress = ProgressCell::default();
+    let size_bytes = bytes.len() as u64;
+    store
+        .upload(name, size_bytes, read, overwrite, &progress, &ctx.cancel)
         .await?;
-    ctx.info(format!("its UEFI variables are {}", beside.key(name)));
+    ctx.info(format!("uploaded its UEFI variables: {}", store.key(name)));
     Ok(())
 }
 
-fn refuse_long(what: &str, size: u64) -> Result<()> {
-    match size <= MAX_BYTES {
-        true => Ok(()),
-        false => Err(Error::new(
-            Kind::Damaged,
-            format!("{what} has {size} bytes: not a UEFI variables file"),
-        )),
+fn refuse_long(path: &str, size_bytes: u64) -> Result<()> {
+    if size_bytes <= MAX_BYTES {
+        return Ok(());
     }
+    let size = format_size(size_bytes, BINARY);
+    Err(Error::new(
+        Kind::Damaged,
+        format!("{path} has {size}: not a UEFI variables file"),
+    ))
 }
 
-/// The variables of a snapshot, fetched from the bucket.
-pub(super) struct FetchedVariables {
+/// UEFI variables of a snapshot, downloaded from the bucket.
+pub(crate) struct FetchedVariables {
     object: Object,
     bytes: Bytes,
 }
 
 impl FetchedVariables {
-    /// Fetches them; `None` where the bucket has none.
-    pub(super) async fn fetch(
+    /// Downloads the variables; `None` if the bucket has none.
+    pub(crate) async fn fetch(
         bucket: &Bucket,
         name: &SnapshotName,
         ctx: &Context,
     ) -> Result<Option<Self>> {
-        let beside = bucket.variables();
-        let Some(object) = beside.head(name).await? else {
+        let store = bucket.variables();
+        let Some(object) = store.head(name).await? else {
             return Ok(None);
         };
         refuse_long(&object.key, object.size_bytes)?;
-        // Few bytes: they are collected in one piece, whatever the order they come in.
-        let parts = Arc::new(std::sync::Mutex::new(Vec::new()));
-        let take = |offset: u64, part: Bytes| {
-            let parts = parts.clone();
-            async move {
-                let mut parts = parts
-                    .lock()
-                    .unwrap_or_else(std::sync::PoisonError::into_inner);
-                parts.push((offset, part));
-                Ok(())
-            }
+        // Blocks arrive in any order.
+        let blocks = Mutex::new(BTreeMap::new());
+        let collect = |block: u64, data: Bytes| {
+            let mut blocks = blocks.lock().unwrap_or_else(PoisonError::into_inner);
+            blocks.insert(block, data);
+            async { Ok(()) }
         };
-        let all = BlockSet::all(object.size_bytes);
-        beside
-            .download(&object, &all, take, &ProgressCell::default(), &ctx.cancel)
+        let (all, progress) = (BlockSet::all(object.size_bytes), ProgressCell::default());
+        store
+            .download(&object, &all, collect, &progress, &ctx.cancel)
             .await?;
-        let mut parts = std::mem::take(
-            &mut *parts
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner),
-        );
-        parts.sort_unstable_by_key(|(offset, _)| *offset);
-        let parts: Vec<Bytes> = parts.into_iter().map(|(_, part)| part).collect();
-        let bytes = parts.concat().into();
+        let blocks = blocks.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let bytes = blocks.into_values().collect::<Vec<_>>().concat().into();
         Ok(Some(Self { object, bytes }))
     }
 
-    /// Refuses where the host has others of that name that may not be replaced.
-    pub(super) async fn refuse_existing(
+    /// Fails if the host has other variables of that name that may not be replaced.
+    pub(crate) async fn refuse_existing(
         &self,
         host: &Host,
         name: &SnapshotName,
@@ -163,27 +134,26 @@ impl FetchedVariables {
                 host.name()
             ),
         )
-        .hint("move it away, or pass --overwrite to replace it"))
+        .hint("move it elsewhere, or pass --overwrite to replace it"))
     }
 
     async fn is_equal_to_file(&self, host: &Host, path: &str) -> Result<bool> {
-        let there = host.fs().open_reader(path).await?;
+        let file = host.fs().open_reader(path).await?;
         let length = self.bytes.len();
-        Ok(there.size_bytes() == length as u64
-            && there.read_at(&BufferPool::default(), 0, length).await? == self.bytes)
+        Ok(file.size_bytes() == length as u64
+            && file.read_at(&BufferPool::default(), 0, length).await? == self.bytes)
     }
 
-    /// Puts them beside the image that is about to land: first, so that no image is there without its own. Returns
-    /// the path where nothing was before.
-    pub(super) async fn publish(
+    /// Installs the variables before their image, so that no image is without them. Returns the path if it is new.
+    pub(crate) async fn publish(
         &self,
         host: &Host,
         name: &SnapshotName,
         replace: bool,
     ) -> Result<Option<String>> {
         let path = host.snapshot_variables_path(name);
-        let there = host.fs().has_file(&path).await?;
-        if there && self.is_equal_to_file(host, &path).await? {
+        let exists = host.fs().has_file(&path).await?;
+        if exists && self.is_equal_to_file(host, &path).await? {
             return Ok(None);
         }
         let tag = self.object.etag.as_deref().unwrap_or_default();
@@ -197,16 +167,16 @@ impl FetchedVariables {
             name.variables_file_name()
         );
         let writer = host.fs().open_writer(&partial, &content).await?;
-        let landed = async {
+        let result = async {
             writer.write_at(0, self.bytes.clone()).await?;
             writer.finish().await?;
             writer.rename_into_place(&path, replace).await
         }
         .await;
-        if landed.is_err() {
-            // Whatever keeps it from being removed is told by the other error.
+        if result.is_err() {
+            // The first error is reported.
             let _ = writer.discard().await;
         }
-        landed.map(|()| (!there).then_some(path))
+        result.map(|()| (!exists).then_some(path))
     }
 }

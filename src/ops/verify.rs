@@ -1,4 +1,4 @@
-//! Verify: a snapshot or an object is read again, and every block of it is checked against its manifest.
+//! Verify: all blocks of a snapshot or an object are read and compared with its manifest.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,25 +6,30 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 
 use snapdeck_bucket::Bucket;
-use snapdeck_host::{Host, ImageFile, StoredManifest, hash_block};
+use snapdeck_host::{Host, ImageFile, StoredManifest};
 use snapdeck_model::{
     BlockSet, Damage, Digest, Error, Kind, Manifest, Outcome, Phase, Result, SandboxState,
-    SnapshotName, block_count,
+    SnapshotName,
 };
 
-use super::fetch::{FetchHandle, RemoteObject};
-use super::hash_blocks::hash_local_blocks;
-use super::install::{ExistingCopy, find_object, install_snapshot, refuse_unusable};
-use super::repair::{has_dependent_images, repair_in_place};
-use super::{Context, dependents};
+use crate::context::Context;
+use crate::dependents::{has_dependent_images, refuse_if_in_use};
+use crate::fetch::FetchHandle;
+use crate::hash_blocks::{bad_blocks_text, hash_block_data, hash_local_blocks};
+use crate::install::{ExistingCopy, install_snapshot};
+use crate::job::PullJob;
+use crate::remote_object::RemoteObject;
+use crate::repair::repair_in_place;
+use crate::standalone_image::refuse_unusable;
 
-/// Verifies a snapshot, on its host. One without a manifest of its own is held against that of the object of its name
-/// and length; without either its structure alone is checked. What is bad is noted beside it until it is good again;
-/// with `repair` it is made good.
+/// Verifies a snapshot on its host, and repairs it with `repair`.
+///
+/// A snapshot without a manifest is compared with that of the object of the same name and length; without either, only
+/// its structure is checked. Damage is recorded beside the snapshot until it is repaired.
 ///
 /// # Errors
-/// `Damaged`, naming the bad blocks, unless they were repaired; `NotFound` where there is no such snapshot; with
-/// `repair` `Unsupported` where sandboxes that are not stopped stand on it, or the object is another image.
+/// `Damaged`, which names the bad blocks, unless they were repaired; `NotFound` without such a snapshot; with `repair`
+/// `Conflict` if sandboxes that are not stopped are based on it, or the object is another image.
 pub async fn verify_snapshot(
     host: &Host,
     bucket: &Bucket,
@@ -35,30 +40,26 @@ pub async fn verify_snapshot(
     ctx.enter_phase(Phase::Checking)?;
     let path = host.snapshot_path(name);
     let file = find_image(host, name).await?;
-    let outcome = |by_manifest, repaired_blocks, fetched_bytes, size_bytes| Outcome::Verified {
+    let outcome = |has_manifest, repaired_blocks, fetched_bytes, size_bytes| Outcome::Verified {
         snapshot_name: name.clone(),
         host: Some(host.name().clone()),
         size_bytes,
-        has_manifest: by_manifest,
+        has_manifest,
         repaired_blocks,
         fetched_bytes,
     };
-    let kept = host.snapshots().stored_manifest(name).await?;
     let Some(StoredManifest {
-        manifest,
-        is_verified: is_proven,
-    }) = find_manifest(bucket, name, &file, kept, ctx).await
+        mut manifest,
+        is_verified,
+    }) = find_manifest(host, bucket, name, &file, ctx).await?
     else {
         ctx.warn(format!(
             "{name} on host {} has no manifest: only its structure is checked",
             host.name()
         ));
         ctx.enter_phase(Phase::Verifying)?;
-        let checked = match refuse_unusable(&file, &path) {
-            Ok(()) => host.images().check(&path, &ctx.cancel).await,
-            Err(error) => Err(error),
-        };
-        if let Some(warning) = checked? {
+        refuse_unusable(&file, &path)?;
+        if let Some(warning) = host.images().check(&path, &ctx.cancel).await? {
             ctx.warn(warning);
         }
         return Ok(outcome(false, Vec::new(), 0, file.size_bytes));
@@ -75,34 +76,39 @@ pub async fn verify_snapshot(
     good.retain(|block, digest| manifest.blocks.get(*block as usize) == Some(digest));
     let bad = BlockSet::from_predicate(manifest.size_bytes, |block| !good.contains_key(&block));
     if bad.is_empty() && file.size_bytes == manifest.size_bytes {
-        if !is_proven {
-            let mut proven = manifest;
-            proven.file = Some(file.stamp);
-            host.snapshots().write_manifest(proven).await?;
+        if !is_verified {
+            manifest.file = Some(file.stamp);
+            host.snapshots().write_manifest(manifest).await?;
         }
         host.snapshots().record_damage(name, None).await?;
         return Ok(outcome(true, Vec::new(), 0, file.size_bytes));
     }
-    let what = describe_damage(&bad, manifest.size_bytes, file.size_bytes);
+    let problem = describe_damage(&bad, file.size_bytes);
     let damage = Damage {
         file: file.stamp,
-        problem: what.clone(),
+        problem: problem.clone(),
     };
     host.snapshots().record_damage(name, Some(&damage)).await?;
-    let damaged = Error::new(
+    let error = Error::new(
         Kind::Damaged,
         format!("{name} on host {} is damaged", host.name()),
     )
-    .with_cause(what);
+    .with_cause(problem);
     if !repair {
-        return Err(damaged.hint(format!(
+        return Err(error.hint(format!(
             "run `snapdeck verify {name} --repair` to download them again"
         )));
     }
-    ctx.warn(damaged.message());
-    let (blocks, fetched) =
-        repair_blocks(host, bucket, &manifest, file.size_bytes, good, ctx).await?;
-    Ok(outcome(true, blocks, fetched, manifest.size_bytes))
+    ctx.warn(error.message());
+    let fetched_bytes =
+        repair_snapshot(host, bucket, &manifest, file.size_bytes, good, ctx).await?;
+    let repaired_blocks = bad.iter().collect();
+    Ok(outcome(
+        true,
+        repaired_blocks,
+        fetched_bytes,
+        manifest.size_bytes,
+    ))
 }
 
 async fn find_image(host: &Host, name: &SnapshotName) -> Result<ImageFile> {
@@ -116,61 +122,61 @@ async fn find_image(host: &Host, name: &SnapshotName) -> Result<ImageFile> {
     })
 }
 
-/// The manifest beside the file, else the one of the object, if that may be of the file.
+/// Returns the manifest beside the file, else that of the object if it has the same length.
 async fn find_manifest(
+    host: &Host,
     bucket: &Bucket,
     name: &SnapshotName,
     file: &ImageFile,
-    kept: Option<StoredManifest>,
     ctx: &Context,
-) -> Option<StoredManifest> {
-    if kept.is_some() || !bucket.is_configured() {
-        return kept;
+) -> Result<Option<StoredManifest>> {
+    let stored = host.snapshots().stored_manifest(name).await?;
+    if stored.is_some() || !bucket.is_configured() {
+        return Ok(stored);
     }
-    match find_object(bucket, name, ctx).await {
-        Ok(source) => Some(StoredManifest {
-            manifest: source
-                .manifest
-                .filter(|manifest| manifest.size_bytes == file.size_bytes)?,
-            is_verified: false,
-        }),
+    let manifest = match RemoteObject::find(bucket, name, ctx).await {
+        Ok(source) => source.manifest,
         Err(error) => {
             ctx.info(error.to_string());
             None
         }
-    }
+    };
+    let manifest = manifest.filter(|manifest| manifest.size_bytes == file.size_bytes);
+    Ok(manifest.map(|manifest| StoredManifest {
+        manifest,
+        is_verified: false,
+    }))
 }
 
-fn describe_damage(bad: &BlockSet, wanted_bytes: u64, size_bytes: u64) -> String {
-    let mut wrong = Vec::new();
-    if size_bytes != wanted_bytes {
-        wrong.push(format!(
-            "it has {size_bytes} bytes, its manifest says {wanted_bytes}"
+/// Describes bad blocks, and a length that is not that of the manifest.
+fn describe_damage(bad: &BlockSet, size_bytes: u64) -> String {
+    let mut problems = Vec::new();
+    if size_bytes != bad.size_bytes() {
+        // Exact, since a few bytes may make the difference.
+        problems.push(format!(
+            "it has {size_bytes} bytes, its manifest says {}",
+            bad.size_bytes()
         ));
     }
     if !bad.is_empty() {
-        wrong.push(format!(
-            "{} of its {} blocks of 8 MiB do not match its manifest: {bad}",
-            bad.len(),
-            block_count(wanted_bytes)
-        ));
+        problems.push(bad_blocks_text(bad));
     }
-    wrong.join("; ")
+    problems.join("; ")
 }
 
-/// Makes a damaged snapshot good; returns the blocks that were bad, and how many bytes were fetched.
-async fn repair_blocks(
+/// Repairs a damaged snapshot; returns how many bytes were downloaded.
+async fn repair_snapshot(
     host: &Host,
     bucket: &Bucket,
     manifest: &Manifest,
     size_bytes: u64,
     good: BTreeMap<u64, Digest>,
     ctx: &Context,
-) -> Result<(Vec<u64>, u64)> {
+) -> Result<u64> {
     let name = &manifest.name;
-    let source = Arc::new(find_object(bucket, name, ctx).await?);
-    let is_same = |theirs: &Manifest| theirs.has_same_content(manifest);
-    if !source.manifest.as_ref().is_some_and(is_same) {
+    let source = Arc::new(RemoteObject::find(bucket, name, ctx).await?);
+    let is_same_image = |remote: &Manifest| remote.has_same_content(manifest);
+    if !source.manifest.as_ref().is_some_and(is_same_image) {
         return Err(Error::new(
             Kind::Conflict,
             format!("cannot repair {name} on host {}", host.name()),
@@ -181,51 +187,43 @@ async fn repair_blocks(
         ))
         .hint("run `snapdeck pull --overwrite` to replace the snapshot with it"));
     }
-    let survey = host.inventory().scan().await?;
-    dependents::refuse_if_in_use(host, &survey, name, "repair", |state| {
+    let inventory = host.inventory().scan().await?;
+    refuse_if_in_use(host, &inventory, name, "repair", |state| {
         state != SandboxState::ShutOff
     })?;
-    let bad = BlockSet::from_predicate(manifest.size_bytes, |block| !good.contains_key(&block));
-    let share = FetchHandle::single();
-    let received = match has_dependent_images(&survey, name) && size_bytes == manifest.size_bytes {
-        true => {
-            repair_in_place(host, bucket, &source, Some(good), share, ctx)
-                .await?
-                .0
-        }
-        false => {
-            install_snapshot(
-                host,
-                bucket,
-                &source,
-                ExistingCopy::Damaged,
-                None,
-                share,
-                ctx,
-            )
-            .await?
-        }
+    let job = PullJob {
+        host,
+        bucket,
+        source: &source,
+        ctx,
     };
-    Ok((bad.iter().collect(), received.fetched_bytes))
+    let handle = FetchHandle::single();
+    let can_repair_in_place =
+        has_dependent_images(&inventory, name) && size_bytes == manifest.size_bytes;
+    let progress = match can_repair_in_place {
+        true => repair_in_place(job, Some(good), handle).await?,
+        false => install_snapshot(job, ExistingCopy::Damaged, None, handle).await?,
+    };
+    Ok(progress.fetched_bytes)
 }
 
-/// Verifies an object: fetches it and keeps nothing.
+/// Verifies an object: downloads it and keeps nothing.
 ///
 /// # Errors
-/// `Damaged`, naming the bad blocks; `NotFound`; the bucket's.
+/// `Damaged`, which names the bad blocks; `NotFound`; those of the bucket.
 pub async fn verify_object(bucket: &Bucket, name: &SnapshotName, ctx: &Context) -> Result<Outcome> {
     ctx.enter_phase(Phase::Checking)?;
-    let source = find_object(bucket, name, ctx).await?;
+    let source = RemoteObject::find(bucket, name, ctx).await?;
     let size_bytes = source.object.size_bytes;
-    let by_manifest = source.manifest.is_some();
-    if !by_manifest {
+    let has_manifest = source.manifest.is_some();
+    if !has_manifest {
         ctx.warn(format!(
             "{} has no manifest: it is read, but its blocks cannot be checked",
             source.object.key
         ));
     }
     let mut bad = BlockSet::all(size_bytes);
-    // A bad block is read once more: it may have gone bad on its way.
+    // A bad block is downloaded once more: the download may have damaged it.
     for _ in 0..2 {
         bad = find_bad_blocks(bucket, &source, &bad, ctx).await?;
         if bad.is_empty() {
@@ -233,7 +231,7 @@ pub async fn verify_object(bucket: &Bucket, name: &SnapshotName, ctx: &Context) 
                 snapshot_name: name.clone(),
                 host: None,
                 size_bytes,
-                has_manifest: by_manifest,
+                has_manifest,
                 repaired_blocks: Vec::new(),
                 fetched_bytes: size_bytes,
             });
@@ -241,12 +239,12 @@ pub async fn verify_object(bucket: &Bucket, name: &SnapshotName, ctx: &Context) 
     }
     Err(
         Error::new(Kind::Damaged, format!("{} is damaged", source.object.key))
-            .with_cause(describe_damage(&bad, size_bytes, size_bytes))
+            .with_cause(bad_blocks_text(&bad))
             .hint("push it again from a host that has it"),
     )
 }
 
-/// Which of `blocks` are not what they are to be.
+/// Downloads `blocks` and returns those that do not match the manifest.
 async fn find_bad_blocks(
     bucket: &Bucket,
     source: &RemoteObject,
@@ -255,13 +253,10 @@ async fn find_bad_blocks(
 ) -> Result<BlockSet> {
     let bad = Mutex::new(BlockSet::none(source.object.size_bytes));
     let check = |block: u64, data: Bytes| {
-        let (wanted, bad) = (source.digest(block), &bad);
+        let (expected, bad) = (source.digest(block), &bad);
         async move {
-            let hashed = tokio::task::spawn_blocking(move || hash_block(&data)).await;
-            let is = hashed.map_err(|crash| {
-                Error::new(Kind::Failed, "cannot hash a block").with_cause(crash)
-            })?;
-            if wanted.is_some_and(|wanted| wanted != is) {
+            let digest = hash_block_data(data).await?;
+            if expected.is_some_and(|expected| expected != digest) {
                 bad.lock()
                     .unwrap_or_else(PoisonError::into_inner)
                     .insert(block);

@@ -1,4 +1,4 @@
-//! The disk that the top of a chain shows ("Cluster mapping": unallocated clusters are the backing file's).
+//! The guest-visible disk of a chain ("Cluster mapping": unallocated clusters are the backing file's).
 
 use std::ops::Range;
 
@@ -42,7 +42,7 @@ pub(super) enum Source {
 }
 
 impl Source {
-    /// Returns whether the base alone reads the same.
+    /// Returns whether the base alone has the same data there.
     pub(super) fn is_base(self) -> bool {
         match self {
             Self::Unallocated | Self::BaseZeros => true,
@@ -88,7 +88,7 @@ impl Chain {
     }
 
     /// Returns the longest segment from `at` to at most `end`, within one cluster of its layer. The topmost layer that
-    /// has a cluster there wins; none shows more of those below than its own disk is long.
+    /// has a cluster there wins; no layer shows data of lower layers past the end of its own disk.
     pub(super) fn segment(&self, at: u64, mut end: u64) -> Segment {
         for (layer, tables) in self.layers.iter().enumerate().rev() {
             let size = tables.facts.virtual_size;

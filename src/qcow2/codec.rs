@@ -33,7 +33,7 @@ impl Decoder {
         stored: &[u8],
         cluster: usize,
     ) -> Option<DecodedCluster<'_>> {
-        // One byte more, to tell data that continues past the cluster from data that ends with it.
+        // One byte more, to distinguish data that continues past the cluster from data that ends with it.
         self.plain.resize(cluster + 1, 0);
         let (decoded, length) = match kind {
             Compression::Zlib => self.inflate(stored)?,
@@ -103,7 +103,7 @@ pub(super) struct Encoder {
 }
 
 impl Encoder {
-    /// `None` where there is no memory for it: clusters are then stored uncompressed.
+    /// Returns `None` without enough memory: clusters are then stored uncompressed.
     pub(super) fn new() -> Option<Self> {
         Some(Self {
             zstd: zstd::bulk::Compressor::new(ZSTD_LEVEL).ok()?,

@@ -122,7 +122,7 @@ impl Geometry {
                 if entry & COPIED != 0 || host >> 56 != 0 || host < self.cluster_size() {
                     return Err(bad);
                 }
-                // The end of the file may cut the last sector, which does not begin a cluster of its own.
+                // The file may end within the last sector, which does not begin another cluster.
                 let end = self.clusters(host + stored);
                 if host >= file_bytes || end > self.clusters(file_bytes) {
                     return Err(ComposeError::Truncated {

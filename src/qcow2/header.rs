@@ -64,7 +64,7 @@ pub fn read_backing_format(start: &[u8]) -> Option<String> {
     Some(String::from_utf8_lossy(name).into_owned())
 }
 
-/// Returns the incompatible feature bits that are not known: no other field is known to mean what it says then.
+/// Returns the incompatible feature bits that are not known: other fields may have another meaning then.
 pub(super) fn unknown_features(start: &[u8]) -> u64 {
     match start.starts_with(&MAGIC) && field_u32(start, 4) == 3 {
         true => field_u64(start, 72) & !KNOWN_INCOMPATIBLE,

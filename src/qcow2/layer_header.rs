@@ -1,4 +1,4 @@
-//! The start of an image's file, for composing: facts, refusals, and the place of the L1 table.
+//! The start of an image's file, for composing: facts, unsupported features, and the offset of the L1 table.
 
 use std::ops::Range;
 
@@ -96,7 +96,7 @@ fn locate_l1(header: &Header, file_bytes: u64) -> Result<Range<u64>, ComposeErro
     }
 }
 
-/// Refuses what no layer of a chain may have.
+/// Refuses features that layers of a chain cannot have.
 fn refuse_features(facts: &ImageFacts) -> Result<(), ComposeError> {
     let refusal = if facts.dirty {
         ComposeError::Dirty

@@ -1,90 +1,80 @@
-//! What is in force and where it came from, secrets masked.
+//! The settings in use with the origin of each value, secrets masked.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::layer::{Key, Layer, Origin, SECTIONS, Setting, Table, Value, heading, section_keys};
+use super::layer::{Layer, Origin, heading};
 
-/// What stands for a secret.
+/// Replacement of a secret.
 const MASK: &str = "********";
 
-/// What is in force and where it came from. Its `Display` is a commented `config.toml`. Secrets do not
-/// leave it.
-#[derive(Clone)]
+/// The settings in use with the origin of each value. Its `Display` is a commented `config.toml`. It has no secrets.
+#[derive(Debug, Clone)]
 pub struct Report {
-    layer: Layer,
     file: Option<PathBuf>,
-    file_found: bool,
+    file_exists: bool,
     notes: Vec<String>,
+    tables: Vec<(&'static str, Vec<Line>)>,
 }
 
-impl fmt::Debug for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Report")
-            .field("file", &self.file)
-            .field("notes", &self.notes)
-            .finish_non_exhaustive()
-    }
+/// A key with its value, masked if it is secret, and origin; `None`: unset.
+#[derive(Debug, Clone)]
+struct Line {
+    key: &'static str,
+    setting: Option<(Json, Origin)>,
 }
 
 impl Report {
-    pub(super) fn new(
-        layer: Layer,
+    pub(crate) fn new(
+        layer: &Layer,
         file: Option<PathBuf>,
-        found: bool,
+        file_exists: bool,
         notes: Vec<String>,
     ) -> Self {
+        let tables = layer.tables().into_iter().map(|(section, entries)| {
+            let lines = entries.into_iter().map(|(key, entry)| Line {
+                key,
+                setting: entry.map(|entry| (mask_secret(key, &entry.shown), entry.origin.clone())),
+            });
+            (section, lines.collect())
+        });
         Self {
-            layer,
+            tables: tables.collect(),
             file,
-            file_found: found,
+            file_exists,
             notes,
         }
     }
 
-    /// Things the user wrote that have no effect, and why.
+    /// Returns a sentence for each setting that has no effect.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
 
-    /// The sections with their tables, in the order of the documentation.
-    fn tables(&self) -> impl Iterator<Item = (&'static str, &Table)> {
-        static EMPTY: Table = Table::new();
-        SECTIONS.iter().flat_map(|section| {
-            let tables: Vec<&Table> = match *section {
-                "hosts" => self.layer.hosts.iter().collect(),
-                other => vec![self.layer.tables.get(other).unwrap_or(&EMPTY)],
-            };
-            tables.into_iter().map(|table| (*section, table))
-        })
-    }
-
-    /// One document: `{"configFile", "hosts": [{KEY: {"value", "from"}}], "bucket": {KEY: ...}, ..., "notes"}`
-    /// with the keys in camelCase; `value` is null where a key is not set.
+    /// Returns `{"configFile", "hosts": [{KEY: {"value", "from"}}], "bucket": {KEY: ...}, ..., "notes"}` with the keys
+    /// in camelCase; `value` is null if a key is not set.
     pub fn to_json(&self) -> Json {
         let mut root = Map::new();
-        let file = self.file.as_ref().filter(|_| self.file_found);
+        let file = self.file.as_ref().filter(|_| self.file_exists);
         root.insert("configFile".to_owned(), json!(file));
-        for (section, table) in self.tables() {
-            let entries: Map<String, Json> = section_keys(section)
-                .map(|key| {
-                    (
-                        to_camel_case(key.name),
-                        entry_to_json(key, table.get(key.name)),
-                    )
-                })
-                .collect();
-            if section != "hosts" {
-                root.insert(section.to_owned(), Json::Object(entries));
-            } else if let Json::Array(hosts) = root
-                .entry(section)
-                .or_insert_with(|| Json::Array(Vec::new()))
-            {
-                hosts.push(Json::Object(entries));
+        let mut hosts = Vec::new();
+        for (section, lines) in &self.tables {
+            let entry = |line: &Line| {
+                let (value, origin) = line.setting.clone().unzip();
+                (
+                    to_camel_case(line.key),
+                    json!({"value": value, "from": origin}),
+                )
+            };
+            let entries: Map<String, Json> = lines.iter().map(entry).collect();
+            match *section {
+                "hosts" => hosts.push(entries),
+                _ => drop(root.insert((*section).to_owned(), json!(entries))),
             }
         }
+        root.insert("hosts".to_owned(), json!(hosts));
         root.insert("notes".to_owned(), json!(self.notes));
         Json::Object(root)
     }
@@ -92,7 +82,7 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.file, self.file_found) {
+        match (&self.file, self.file_exists) {
             (Some(file), true) => writeln!(f, "# settings file: {}", file.display())?,
             (Some(file), false) => writeln!(f, "# settings file: none at {}", file.display())?,
             (None, _) => writeln!(f, "# settings file: none, there is no home directory")?,
@@ -100,15 +90,18 @@ impl fmt::Display for Report {
         for note in &self.notes {
             writeln!(f, "# note: {note}")?;
         }
-        for (section, table) in self.tables() {
+        for (section, lines) in &self.tables {
             writeln!(f, "\n{}", heading(section))?;
-            for key in section_keys(section) {
-                match table.get(key.name) {
-                    Some(setting) => {
-                        let line = format!("{} = {}", key.name, format_value(key, &setting.value));
-                        writeln!(f, "{line:<56} # {}", setting.origin)?;
+            for Line { key, setting } in lines {
+                match setting {
+                    Some((value, origin)) => {
+                        let text = match value {
+                            Json::String(text) => toml::Value::from(text.as_str()).to_string(),
+                            number_or_bool => number_or_bool.to_string(),
+                        };
+                        writeln!(f, "{:<56} # {origin}", format!("{key} = {text}"))?;
                     }
-                    None => writeln!(f, "# {} is not set: {}", key.name, describe_unset(key))?,
+                    None => writeln!(f, "# {key} is not set: {}", describe_unset(key))?,
                 }
             }
         }
@@ -116,9 +109,9 @@ impl fmt::Display for Report {
     }
 }
 
-/// What holds where a key is not set.
-fn describe_unset(key: &Key) -> &'static str {
-    match key.name {
+/// Returns what is used if a key is not set.
+fn describe_unset(key: &str) -> &'static str {
+    match key {
         "endpoint" => "AWS itself",
         "region" => "from the AWS chain, else us-east-1",
         "access_key_id" | "secret_access_key" => {
@@ -130,55 +123,25 @@ fn describe_unset(key: &Key) -> &'static str {
     }
 }
 
-/// A text that may be shown in place of the value.
-fn mask_secret(key: &Key, text: &str) -> String {
-    match key.name {
-        "secret_access_key" => MASK.to_owned(),
-        // Four characters tell one key from another; of a short one they would tell too much.
-        "access_key_id" if text.chars().count() >= 8 => {
-            text.chars().take(4).chain(MASK.chars()).collect()
-        }
-        "access_key_id" => MASK.to_owned(),
-        _ => text.to_owned(),
+fn mask_secret(key: &str, value: &Json) -> Json {
+    match (key, value.as_str()) {
+        // Four characters distinguish keys; of a short key they would reveal too much.
+        ("access_key_id", Some(id)) if id.chars().count() >= 8 => id
+            .chars()
+            .take(4)
+            .chain(MASK.chars())
+            .collect::<String>()
+            .into(),
+        ("access_key_id" | "secret_access_key", _) => MASK.into(),
+        _ => value.clone(),
     }
 }
 
-fn format_value(key: &Key, value: &Value) -> String {
-    match value {
-        Value::Text(text) => toml::Value::String(mask_secret(key, text)).to_string(),
-        Value::Integer(count) => count.to_string(),
-        Value::Boolean(on) => on.to_string(),
-    }
-}
-
-fn entry_to_json(key: &Key, setting: Option<&Setting>) -> Json {
-    let Some(setting) = setting else {
-        return json!({"value": null, "from": null});
-    };
-    let value = match &setting.value {
-        Value::Text(text) => json!(mask_secret(key, text)),
-        Value::Integer(count) => json!(count),
-        Value::Boolean(on) => json!(on),
-    };
-    let from = match &setting.origin {
-        Origin::Default => json!({"layer": "default"}),
-        Origin::File { path, line } => json!({"layer": "file", "file": path, "line": line}),
-        Origin::Environment(name) => json!({"layer": "environment", "variable": name}),
-        Origin::Flag(name) => json!({"layer": "flag", "flag": name}),
-    };
-    json!({"value": value, "from": from})
-}
-
-fn to_camel_case(name: &str) -> String {
-    let mut after_dash = false;
-    name.chars()
-        .filter_map(|c| {
-            let upper = std::mem::replace(&mut after_dash, c == '_');
-            match (c, upper) {
-                ('_', _) => None,
-                (c, true) => Some(c.to_ascii_uppercase()),
-                (c, false) => Some(c),
-            }
-        })
-        .collect()
+fn to_camel_case(key: &str) -> String {
+    let mut words = key.split('_');
+    let first = words.next().unwrap_or_default().to_owned();
+    words.fold(first, |name, word| {
+        let (initial, rest) = word.split_at(1.min(word.len()));
+        name + &initial.to_ascii_uppercase() + rest
+    })
 }

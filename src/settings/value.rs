@@ -55,7 +55,7 @@ text_types! {
         keep_if(text, is_plain(text) && !has_password)
     };
     // Without slashes at the end.
-    Directory, "an absolute directory without . and ..", |text| {
+    Directory, "an absolute directory without '.' and '..'", |text| {
         let trimmed = text.trim_end_matches('/');
         let directory = if trimmed.is_empty() { "/" } else { trimmed };
         let is_relative = trimmed.split('/').any(|part| matches!(part, "." | ".."));

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Measures the console in a pseudo terminal: release build, 100,000 objects, one host that answers, one that does not, and
-one that stops answering. Compares it with other terminal programs, if installed.
+"""Measures the console in a pseudo terminal: release build, 100,000 objects, one host that answers, one
+that never answers, and one that stops answering. Compares it with other terminal programs, if installed.
 
 Runs in the lab (`make bench-console`). Prints a line for each figure with its limit; exit code 1 if one is exceeded.
 BENCH_IDLE sets the seconds of the idle measurements (60), BENCH_OBJECTS the number of objects (100000). Processor time is
@@ -36,7 +36,7 @@ OBJECTS = int(os.environ.get("BENCH_OBJECTS", "100000"))
 ROWS, COLUMNS = 40, 120
 FRAME = b"\x1b[?2026h"
 # Size and interval of the chunks of a pulled object: four pulls last for minutes.
-PIECE, PAUSE = 1 << 18, 0.25
+CHUNK_BYTES, CHUNK_INTERVAL = 1 << 18, 0.25
 SLOW = ("big-1", "big-2", "big-3", "big-4")
 SLOW_BYTES = 1 << 30
 
@@ -50,7 +50,7 @@ class Store(BaseHTTPRequestHandler):
     def log_message(self, *_):
         pass
 
-    def answer(self, status, body, **headers):
+    def respond(self, status, body, **headers):
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         for name, value in headers.items():
@@ -68,10 +68,10 @@ class Store(BaseHTTPRequestHandler):
         if "list-type" in query:
             return self.list(query)
         if url.path.strip("/") == "bench":
-            return self.answer(200, b"")
+            return self.respond(200, b"")
         name = os.path.basename(url.path).removesuffix(".qcow2")
         if name not in SLOW or not url.path.endswith(".qcow2"):
-            return self.answer(404, b"<Error><Code>NoSuchKey</Code><Message>no</Message></Error>")
+            return self.respond(404, b"<Error><Code>NoSuchKey</Code><Message>no</Message></Error>")
         span = re.match(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         first = int(span[1]) if span else 0
         last = min(int(span[2]) if span and span[2] else SLOW_BYTES - 1, SLOW_BYTES - 1)
@@ -86,16 +86,16 @@ class Store(BaseHTTPRequestHandler):
         at = first
         try:
             while at <= last:
-                size = min(PIECE, last + 1 - at)
+                size = min(CHUNK_BYTES, last + 1 - at)
                 # The header of a 64 GiB qcow2 image.
-                piece = bytearray(size)
+                chunk = bytearray(size)
                 if at == 0:
-                    piece[:104] = struct.pack(
+                    chunk[:104] = struct.pack(
                         ">4sIQIIQIIQQIIQQQQII", b"QFI\xfb", 3, 0, 0, 16, 64 << 30, 0, 128, 3 << 16, 1 << 16, 1, 0, 0, 0, 0, 0, 4, 104
                     )
-                self.wfile.write(piece)
+                self.wfile.write(chunk)
                 at += size
-                time.sleep(PAUSE)
+                time.sleep(CHUNK_INTERVAL)
         except OSError:
             pass
         return None
@@ -113,7 +113,7 @@ class Store(BaseHTTPRequestHandler):
         token = f"<NextContinuationToken>{start + 1000}</NextContinuationToken>" if more else ""
         if not more:
             self.listed.set()
-        return self.answer(
+        return self.respond(
             200,
             (
                 f'<?xml version="1.0"?><ListBucketResult><Name>bench</Name><KeyCount>{len(page)}</KeyCount>'
@@ -129,37 +129,37 @@ class Program:
     def __init__(self, *argv, **env):
         self.written, self.parsed, self.parts = bytearray(), 0, ""
         self.cells, self.row, self.column = [[" "] * COLUMNS for _ in range(ROWS)], 0, 0
-        # Closed by exec: the time to fork is not the program's.
-        begun, ours = os.pipe2(os.O_CLOEXEC)
+        # Closed by exec, so that the time to fork is not measured.
+        exec_pipe, child_end = os.pipe2(os.O_CLOEXEC)
         self.pid, self.terminal = pty.fork()
         if self.pid == 0:
             fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
-            whole = {"PATH": os.environ["PATH"], "HOME": f"{ROOT}/home", "TERM": "xterm-256color", "LANG": "C.UTF-8"}
-            os.execve(argv[0], argv, whole | env)
-        os.close(ours)
-        os.read(begun, 1)
-        self.began = time.perf_counter()
-        os.close(begun)
+            variables = {"PATH": os.environ["PATH"], "HOME": f"{ROOT}/home", "TERM": "xterm-256color", "LANG": "C.UTF-8"}
+            os.execve(argv[0], argv, variables | env)
+        os.close(child_end)
+        os.read(exec_pipe, 1)
+        self.started = time.perf_counter()
+        os.close(exec_pipe)
 
     def read(self, seconds):
         """Returns what is written within a number of seconds, or nothing."""
         if not select.select([self.terminal], [], [], seconds)[0]:
             return b""
         try:
-            piece = os.read(self.terminal, 1 << 16)
+            chunk = os.read(self.terminal, 1 << 16)
         except OSError:
-            piece = b""
-        self.written += piece
-        return piece
+            chunk = b""
+        self.written += chunk
+        return chunk
 
     def drain(self, seconds):
         """Reads for a number of seconds; returns the number of bytes."""
         end, count = time.perf_counter() + seconds, 0
-        while (left := end - time.perf_counter()) > 0:
-            count += len(self.read(left))
+        while (remaining := end - time.perf_counter()) > 0:
+            count += len(self.read(remaining))
         return count
 
-    def settle(self, quiet=0.3):
+    def drain_until_quiet(self, quiet=0.3):
         """Reads until nothing is written for a time."""
         end = time.perf_counter() + 30
         while self.read(quiet) and time.perf_counter() < end:
@@ -168,28 +168,28 @@ class Program:
     def until(self, text, seconds=60):
         """Waits until the screen contains a text; returns the seconds since the start."""
         end = time.perf_counter() + seconds
-        while text not in self.shown():
-            left = end - time.perf_counter()
-            if left <= 0:
-                sys.exit(f"never shown: {text}\n{self.shown()}")
-            self.read(left)
-        return time.perf_counter() - self.began
+        while text not in self.screen():
+            remaining = end - time.perf_counter()
+            if remaining <= 0:
+                sys.exit(f"timed out waiting for {text}\n{self.screen()}")
+            self.read(remaining)
+        return time.perf_counter() - self.started
 
     def until_written(self, text):
         """Returns the seconds from the start until a text was written, for the first frame."""
-        while text.encode() not in self.written and time.perf_counter() - self.began < 60:
+        while text.encode() not in self.written and time.perf_counter() - self.started < 60:
             self.read(1)
-        return time.perf_counter() - self.began
+        return time.perf_counter() - self.started
 
-    def shown(self):
+    def screen(self):
         """Returns the screen as text. Supports only the sequences of these programs: positions, clearing, and text."""
         text = self.parts + self.written[self.parsed :].decode(errors="ignore")
         self.parsed, self.parts = len(self.written), ""
         for part in re.split(r"(\x1b\[[0-9;:?<>=]*[A-Za-z]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[^\[\]])", text):
-            place = re.fullmatch(r"\x1b\[(\d*);?(\d*)([HJK])", part)
-            if place and place[3] == "H":
-                self.row, self.column = int(place[1] or 1) - 1, int(place[2] or 1) - 1
-            elif place and place[3] == "J":
+            position = re.fullmatch(r"\x1b\[(\d*);?(\d*)([HJK])", part)
+            if position and position[3] == "H":
+                self.row, self.column = int(position[1] or 1) - 1, int(position[2] or 1) - 1
+            elif position and position[3] == "J":
                 self.cells = [[" "] * COLUMNS for _ in range(ROWS)]
             elif part.startswith("\x1b"):
                 self.parts = part if re.fullmatch(r"\x1b(\[[0-9;:?<>=]*)?", part) else ""
@@ -204,34 +204,34 @@ class Program:
 
     def discard_output(self):
         """Discards the bytes written so far, but not the screen."""
-        self.shown()
+        self.screen()
         self.written.clear()
         self.parsed = 0
 
     def press(self, keys):
         os.write(self.terminal, keys.encode())
 
-    def answer(self, keys):
+    def measure_key(self, keys):
         """Returns the seconds from a key to the first byte."""
         start = time.perf_counter()
         self.press(keys)
         if not self.read(5):
-            sys.exit(f"no answer to {keys!r}")
+            sys.exit(f"nothing written after {keys!r}")
         return time.perf_counter() - start
 
     def threads(self):
         return [int(task) for task in os.listdir(f"/proc/{self.pid}/task")]
 
-    def busy(self, task=None):
+    def cpu_seconds(self, task=None):
         """Returns the processor time of one thread or all, in seconds."""
         tasks = [task] if task else self.threads()
-        return sum(int(self.of(task, "schedstat").split()[0]) for task in tasks) / 1e9
+        return sum(int(self.read_task_file(task, "schedstat").split()[0]) for task in tasks) / 1e9
 
     def wakeups(self):
-        found = (re.search(r"^voluntary_ctxt_switches:\s+(\d+)", self.of(task, "status"), re.M) for task in self.threads())
+        found = (re.search(r"^voluntary_ctxt_switches:\s+(\d+)", self.read_task_file(task, "status"), re.M) for task in self.threads())
         return sum(int(match[1]) for match in found if match)
 
-    def of(self, task, file):
+    def read_task_file(self, task, file):
         try:
             with open(f"/proc/{self.pid}/task/{task}/{file}") as content:
                 return content.read()
@@ -240,9 +240,9 @@ class Program:
 
     def idle(self, seconds):
         """Returns percent of a processor, wakeups per second and bytes written, for a number of seconds without a key."""
-        busy, wakeups = self.busy(), self.wakeups()
+        busy, wakeups = self.cpu_seconds(), self.wakeups()
         written = self.drain(seconds)
-        return (self.busy() - busy) / seconds * 100, (self.wakeups() - wakeups) / seconds, written
+        return (self.cpu_seconds() - busy) / seconds * 100, (self.wakeups() - wakeups) / seconds, written
 
     def end(self):
         os.kill(self.pid, signal.SIGKILL)
@@ -250,8 +250,8 @@ class Program:
         os.close(self.terminal)
 
 
-def silent():
-    """A port that accepts connections and never answers."""
+def open_silent_port():
+    """Opens a port that accepts connections and never answers."""
     listener = socket.create_server(("127.0.0.1", 0), backlog=64)
     return listener, listener.getsockname()[1]
 
@@ -275,14 +275,14 @@ def config(name, endpoint, hosts):
     return path
 
 
-missed = 0
+exceeded = 0
 
 
-def tell(what, value, most, unit, form="8.3f"):
-    global missed
-    fine = value <= most
-    missed += not fine
-    print(f"  {what:<58} {value:{form}} of {most:g} {unit}  {'ok' if fine else 'EXCEEDED'}", flush=True)
+def report(name, value, limit, unit, form="8.3f"):
+    global exceeded
+    within_limit = value <= limit
+    exceeded += not within_limit
+    print(f"  {name:<58} {value:{form}} of {limit:g} {unit}  {'ok' if within_limit else 'EXCEEDED'}", flush=True)
 
 
 def percentile(values, share):
@@ -290,30 +290,30 @@ def percentile(values, share):
 
 
 def first_frames(argv, text, env, runs=15):
-    def once():
+    def measure():
         program = Program(*argv, **env)
-        took = program.until_written(text)
+        elapsed = program.until_written(text)
         program.end()
-        return took * 1000
+        return elapsed * 1000
 
-    return [once() for _ in range(runs)]
+    return [measure() for _ in range(runs)]
 
 
 def latencies(program, count):
     """Returns the milliseconds from a key to the first byte, with an idle screen before each key."""
-    took = []
+    times = []
     for number in range(count):
-        took.append(program.answer("j" if number // 60 % 2 else "k") * 1000)
-        program.settle(0.004)
-    return took
+        times.append(program.measure_key("j" if number // 60 % 2 else "k") * 1000)
+        program.drain_until_quiet(0.004)
+    return times
 
 
-def built(whole):
+def frame_build_times(variables):
     """Returns the milliseconds to build each frame, from the trace log."""
-    console = Program(SNAPDECK, SNAPDECK_LOG="snapdeck_console=trace", **whole)
+    console = Program(SNAPDECK, SNAPDECK_LOG="snapdeck_console=trace", **variables)
     console.until(f"({OBJECTS})")
     console.press("gb")
-    console.settle(2)
+    console.drain_until_quiet(2)
     latencies(console, 500)
     console.end()
     with open(f"{ROOT}/home/.local/state/snapdeck/snapdeck.log") as log:
@@ -321,151 +321,151 @@ def built(whole):
     return [int(frame) / 1000 for frame in frames[-500:]]
 
 
-def flooded(program, seconds):
+def latencies_under_load(program, seconds):
     """Returns the milliseconds from the first key of a chord to its menu, during 10,000 wheel events per second."""
-    stop, unread = threading.Event(), threading.Event()
+    stop, stop_reader = threading.Event(), threading.Event()
 
-    def turn():
+    def send_wheel_events():
         wheel, number, start = "\x1b[<65;100;10M\x1b[<64;100;10M" * 5, 0, time.perf_counter()
         while not stop.is_set():
             os.write(program.terminal, wheel.encode())
             number += 1
-            left = start + number / 1000 - time.perf_counter()
-            if left > 0:
-                time.sleep(left)
+            remaining = start + number / 1000 - time.perf_counter()
+            if remaining > 0:
+                time.sleep(remaining)
 
     def read():
         # A separate thread that only reads: with a full terminal buffer both sides would block in write.
-        while not unread.is_set():
+        while not stop_reader.is_set():
             program.read(0.1)
 
     program.discard_output()
-    threads = [threading.Thread(target=turn), threading.Thread(target=read)]
+    threads = [threading.Thread(target=send_wheel_events), threading.Thread(target=read)]
     for thread in threads:
         thread.start()
-    took, end = [], time.perf_counter() + seconds
+    times, end = [], time.perf_counter() + seconds
     while time.perf_counter() < end:
         start, seen = time.perf_counter(), len(program.written)
         program.press(",")
         # The menu has a word that is nowhere else on the screen.
         while program.written.find(b"reverse", seen) < 0 and time.perf_counter() - start < 5:
             time.sleep(0.0003)
-        took.append((time.perf_counter() - start) * 1000)
+        times.append((time.perf_counter() - start) * 1000)
         program.press("\x7f")
         time.sleep(0.03)
     stop.set()
     threads[0].join()
-    unread.set()
+    stop_reader.set()
     threads[1].join()
-    program.settle()
-    return took
+    program.drain_until_quiet()
+    return times
 
 
 def main():
     store = ThreadingHTTPServer(("127.0.0.1", 0), Store)
-    # Its own process, so that its work does not disturb the measurement.
+    # A separate process, so that its work does not disturb the measurement.
     server = multiprocessing.Process(target=store.serve_forever, daemon=True)
     server.start()
     endpoint = f"http://127.0.0.1:{store.server_address[1]}"
-    listener, port = silent()
-    answers = f"qemu:///system?socket={LAB}/alpha/run/libvirt/libvirt-sock"
+    listener, port = open_silent_port()
+    responsive = f"qemu:///system?socket={LAB}/alpha/run/libvirt/libvirt-sock"
     dead = f"qemu+ssh://root@127.0.0.1:{port}/system"
     os.makedirs(f"{ROOT}/home")
-    nowhere = {"SNAPDECK_CONFIG": config("nowhere", f"http://127.0.0.1:{port}", {"dead": dead, "gone": "qemu:///system?socket=/nowhere"})}
-    whole = {"SNAPDECK_CONFIG": config("whole", endpoint, {"alpha": answers, "dead": dead})}
+    unreachable = {"SNAPDECK_CONFIG": config("unreachable", f"http://127.0.0.1:{port}", {"dead": dead, "missing": "qemu:///system?socket=/nowhere"})}
+    reachable = {"SNAPDECK_CONFIG": config("reachable", endpoint, {"alpha": responsive, "dead": dead})}
 
     load = os.getloadavg()[0]
     print(f"{OBJECTS} objects; {os.cpu_count()} processors, load {load:.1f}", flush=True)
-    frames = first_frames([SNAPDECK], "dead", nowhere)
-    tell("first useful frame, hosts unreachable, median of 15", statistics.median(frames), 20, "ms")
+    frames = first_frames([SNAPDECK], "dead", unreachable)
+    report("first useful frame, hosts unreachable, median of 15", statistics.median(frames), 20, "ms")
 
-    console = Program(SNAPDECK, **whole)
+    console = Program(SNAPDECK, **reachable)
     end = time.perf_counter() + 180
     while not Store.listed.is_set():
         console.read(0.2)
         if time.perf_counter() > end:
-            sys.exit("the objects were never listed whole")
-    console.settle(2)
+            sys.exit("timed out listing the objects")
+    console.drain_until_quiet(2)
     main_thread = console.pid
     console.press("gb")
-    console.settle(1)
+    console.drain_until_quiet(1)
 
-    took = latencies(console, 1000)
-    tell("key to first byte, p50", percentile(took, 0.5), 1, "ms")
-    tell("key to first byte, p99", percentile(took, 0.99), 8, "ms")
+    times = latencies(console, 1000)
+    report("key to first byte, p50", percentile(times, 0.5), 1, "ms")
+    report("key to first byte, p99", percentile(times, 0.99), 8, "ms")
     shares = []
     for number in range(500):
-        before = console.busy(main_thread)
-        console.answer("j" if number // 60 % 2 else "k")
-        console.settle(0.004)
-        shares.append((console.busy(main_thread) - before) * 1000)
-    tell("building a frame of 120x40, p50", percentile(built(whole), 0.5), 0.5, "ms")
-    print(f"    with key, comparing, writing: {percentile(shares, 0.5):.3f} ms of processor time (no limit)", flush=True)
+        before = console.cpu_seconds(main_thread)
+        console.measure_key("j" if number // 60 % 2 else "k")
+        console.drain_until_quiet(0.004)
+        shares.append((console.cpu_seconds(main_thread) - before) * 1000)
+    report("building a frame of 120x40, p50", percentile(frame_build_times(reachable), 0.5), 0.5, "ms")
+    print(f"    with the key, comparing and writing: {percentile(shares, 0.5):.3f} ms of processor time (no limit)", flush=True)
 
-    took = flooded(console, 10)
-    tell("key to its frame under 10,000 events/s, p50", percentile(took, 0.5), 8, "ms")
-    tell("key to its frame under 10,000 events/s, p99", percentile(took, 0.99), 16, "ms")
+    times = latencies_under_load(console, 10)
+    report("key to its frame under 10,000 events/s, p50", percentile(times, 0.5), 8, "ms")
+    report("key to its frame under 10,000 events/s, p99", percentile(times, 0.99), 16, "ms")
 
-    took, worst = [], (0, "")
+    times, worst = [], (0, "")
     for word in ("image", "0099", "size>1G", "mg77", "!image-00"):
         console.press("/")
-        console.settle(0.05)
+        console.drain_until_quiet(0.05)
         for letter in word:
-            took.append(console.answer(letter) * 1000)
-            worst = max(worst, (took[-1], f"{letter!r} of {word!r}"))
-            console.settle(0.02)
+            times.append(console.measure_key(letter) * 1000)
+            worst = max(worst, (times[-1], f"{letter!r} of {word!r}"))
+            console.drain_until_quiet(0.02)
         console.press("\x1b")
-        console.settle(0.2)
-    tell(f"filter keystroke over {OBJECTS} objects, worst of {len(took)}: {worst[1]}", max(took), 16, "ms")
-    tell(f"filter keystroke over {OBJECTS} objects, median", statistics.median(took), 16, "ms")
+        console.drain_until_quiet(0.2)
+    report(f"filter keystroke over {OBJECTS} objects, worst of {len(times)}: {worst[1]}", max(times), 16, "ms")
+    report(f"filter keystroke over {OBJECTS} objects, median", statistics.median(times), 16, "ms")
 
-    calm = {"SNAPDECK_CONFIG": config("calm", endpoint, {"alpha": answers})}
-    quiet = Program(SNAPDECK, **calm)
+    no_dead_host = {"SNAPDECK_CONFIG": config("no-dead-host", endpoint, {"alpha": responsive})}
+    quiet = Program(SNAPDECK, **no_dead_host)
     quiet.until("alpha ●")
     quiet.drain(15)
     busy, wakeups, written = quiet.idle(IDLE)
     quiet.end()
-    tell(f"idle for {IDLE} s, all answer", busy, 0.05, "% of a processor")
-    tell("  wakeups", wakeups, 1, "a second")
-    tell("  bytes written", written, 0, "bytes", "8.0f")
+    report(f"idle for {IDLE} s, all answer", busy, 0.05, "% of a processor")
+    report("  wakeups", wakeups, 1, "a second")
+    report("  bytes written", written, 0, "bytes", "8.0f")
     # By now the retry interval for the silent host is at its maximum.
-    console.settle(2)
+    console.drain_until_quiet(2)
     busy, wakeups, _ = console.idle(IDLE)
-    tell(f"idle for {IDLE} s with a host that never answers", busy, 0.05, "% of a processor")
-    tell("  wakeups", wakeups, 1, "a second")
+    report(f"idle for {IDLE} s with a host that never answers", busy, 0.05, "% of a processor")
+    report("  wakeups", wakeups, 1, "a second")
 
     with open(f"{LAB}/alpha/libvirtd.pid") as file:
         libvirtd = int(file.read())
     os.kill(libvirtd, signal.SIGSTOP)
     try:
-        took, end = [], time.perf_counter() + min(IDLE, 60)
+        times, end = [], time.perf_counter() + min(IDLE, 60)
         console.press("r")
         while time.perf_counter() < end:
-            took.append(console.answer("j" if len(took) // 60 % 2 else "k") * 1000)
+            times.append(console.measure_key("j" if len(times) // 60 % 2 else "k") * 1000)
             console.drain(0.05)
     finally:
         os.kill(libvirtd, signal.SIGCONT)
-    tell(f"a host stops answering: the slowest of {len(took)} keys", max(took), 16, "ms")
+    report(f"a host stops answering: the slowest of {len(times)} keys", max(times), 16, "ms")
 
     console.until("alpha ●", 120)
     console.press("gb/big")
-    console.settle(0.2)
+    console.drain_until_quiet(0.2)
     console.press("\r\x01l")
-    console.settle(0.5)
+    console.drain_until_quiet(0.5)
     console.press("y")
     console.until("4 jobs", 90)
     console.until("downloading", 90)
     console.drain(3)
     console.discard_output()
-    busy = console.busy(main_thread)
+    busy = console.cpu_seconds(main_thread)
     seconds = 20
     console.drain(seconds)
-    tell("four transfers: the console's own share", (console.busy(main_thread) - busy) / seconds * 100, 1, "% of a processor")
-    tell("  frames", console.written.count(FRAME) / seconds, 10.5, "a second")
+    report("four transfers: the console's own share", (console.cpu_seconds(main_thread) - busy) / seconds * 100, 1, "% of a processor")
+    report("  frames", console.written.count(FRAME) / seconds, 10.5, "a second")
     console.end()
 
     print("other programs (no limits): first frame, idle processor time, wakeups, bytes", flush=True)
-    for name, argv, sign in (
+    for name, argv, text in (
         ("snapdeck, hosts unreachable", [SNAPDECK], "dead"),
         ("bottom", [f"{PEERS}/btm", "--rate", "1000ms"], "CPU"),
         ("yazi", [f"{PEERS}/yazi", "/"], "etc"),
@@ -474,15 +474,15 @@ def main():
         if not os.path.exists(argv[0]):
             print(f"  {name:<30} is not installed: cargo install --root .lab/peers", flush=True)
             continue
-        frame = statistics.median(first_frames(argv, sign, nowhere, 5))
-        program = Program(*argv, **nowhere)
-        program.until(sign)
+        frame = statistics.median(first_frames(argv, text, unreachable, 5))
+        program = Program(*argv, **unreachable)
+        program.until(text)
         program.drain(5)
         busy, wakeups, written = program.idle(min(IDLE, 20))
         program.end()
         print(f"  {name:<30} {frame:8.1f} ms {busy:7.2f} % {wakeups:7.1f} /s {written / min(IDLE, 20):9.0f} B/s", flush=True)
     listener.close()
-    return 1 if missed else 0
+    return 1 if exceeded else 0
 
 
 os.makedirs(ROOT)

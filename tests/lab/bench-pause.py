@@ -59,7 +59,7 @@ def checksum(path):
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def use(methods):
+def configure(methods):
     """Sets the method for running sandboxes."""
     with open(f"{ROOT}/config.toml", "w") as config:
         config.write(
@@ -82,15 +82,15 @@ def prepare():
     # Data that is not replaced, so that the base is not compacted.
     run("qemu-io", "-f", "qcow2", *(word for at in range(600, 664) for word in ("-c", f"write -q -s {noise} {at}M 1M")), BASE)
     run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", BASE, DISK)
-    places = random.Random(1).sample(range(1024, disk_mib), OVERLAY_MIB)
-    for start in range(0, len(places), 1000):
-        writes = [f"write -q -s {noise} {at}M 1M" for at in places[start : start + 1000]]
+    offsets = random.Random(1).sample(range(1024, disk_mib), OVERLAY_MIB)
+    for start in range(0, len(offsets), 1000):
+        writes = [f"write -q -s {noise} {at}M 1M" for at in offsets[start : start + 1000]]
         run("qemu-io", "-f", "qcow2", *(word for write in writes for word in ("-c", write)), DISK)
     with open(f"{ROOT}/vm.xml", "w") as xml:
         xml.write(
             "<domain type='qemu'><name>bench-vm</name><memory unit='MiB'>128</memory><vcpu>1</vcpu>"
             f"<os><type arch='x86_64' machine='q35'>hvm</type><kernel>{GUEST}/kernel</kernel>"
-            f"<initrd>{GUEST}/initrd</initrd><cmdline>console=ttyS0 quiet panic=-1 scatter tell</cmdline></os>"
+            f"<initrd>{GUEST}/initrd</initrd><cmdline>console=ttyS0 quiet panic=-1 scatter report</cmdline></os>"
             "<features><acpi/></features><devices><disk type='file' device='disk'><driver name='qemu' type='qcow2'/>"
             f"<source file='{DISK}'/><target dev='vda' bus='virtio'/></disk><serial type='unix'>"
             f"<source mode='bind' path='{ROOT}/serial'/><target port='0'/></serial></devices></domain>"
@@ -104,12 +104,12 @@ class Writes:
 
     def __init__(self):
         self.times = []
-        self.line = socket.socket(socket.AF_UNIX)
-        self.line.connect(f"{ROOT}/serial")
+        self.serial = socket.socket(socket.AF_UNIX)
+        self.serial.connect(f"{ROOT}/serial")
         threading.Thread(target=self.listen, daemon=True).start()
 
     def listen(self):
-        for line in self.line.makefile("rb"):
+        for line in self.serial.makefile("rb"):
             if line.startswith(b"guest wrote "):
                 self.times.append(time.monotonic())
 
@@ -121,20 +121,20 @@ class Writes:
         part = times[first : last + 1]
         return 1000 * max(after - before for before, after in zip(part, part[1:]))
 
-    def gap_at(self, moment):
+    def gap_at(self, time_):
         """Returns the length of the gap between writes at a time, in milliseconds."""
         times = list(self.times)
         pairs = zip(times, times[1:])
-        return 1000 * next(after - before for before, after in pairs if before <= moment <= after)
+        return 1000 * next(after - before for before, after in pairs if before <= time_ <= after)
 
-    def wait_past(self, moment):
-        while not self.times or self.times[-1] < moment:
+    def wait_past(self, time_):
+        while not self.times or self.times[-1] < time_:
             time.sleep(0.05)
 
 
 def snapshot(name):
     """Creates a snapshot; returns its result, and the times of start, pause and resume."""
-    start, still, again = time.monotonic(), None, None
+    start, paused_at, resumed_at = time.monotonic(), None, None
     argv = [SNAPDECK, "create", "bench-vm", name, "--json", "-vv"]
     with subprocess.Popen(argv, env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
         lines = []
@@ -143,18 +143,18 @@ def snapshot(name):
             if " paused after" in line:
                 # The time of the log line, not of reading it.
                 ago = time.time() - datetime.datetime.fromisoformat(line.split()[0]).timestamp()
-                still = time.monotonic() - ago
+                paused_at = time.monotonic() - ago
             if " resumed after" in line:
-                again = time.monotonic()
-        said = child.stdout.read()
-    if child.returncode or again is None:
+                resumed_at = time.monotonic()
+        stdout = child.stdout.read()
+    if child.returncode or resumed_at is None:
         sys.exit(f"create failed: {''.join(lines)}")
-    return json.loads(said), start, still, again
+    return json.loads(stdout), start, paused_at, resumed_at
 
 
 def records(name):
     """Returns the last record in the object; exits if an earlier one is missing (tests/lab/guest.init)."""
-    image, raw = f"{ROOT}/got.qcow2", f"{ROOT}/got.raw"
+    image, raw = f"{ROOT}/downloaded.qcow2", f"{ROOT}/downloaded.raw"
     run(S5CMD, "cp", f"s3://{BUCKET}/bench/{name}.qcow2", image)
     run("qemu-img", "check", "-q", image)
     run("qemu-img", "convert", "-f", "qcow2", "-O", "raw", image, raw)
@@ -171,42 +171,42 @@ def records(name):
         for record in range(max(1, head - 999), head + 1):
             found = sector(1048576 + 128 * (record * 7919 % 1000))
             if found != f"record {record}" and not (record + 1000 == head + 1 and found == f"record {head + 1}"):
-                sys.exit(f"{name}: the head is {head}, and the other record {record} is {found!r}")
+                sys.exit(f"{name}: the head is {head}, and the scattered record {record} is {found!r}")
     os.remove(image)
     os.remove(raw)
     run(S5CMD, "rm", f"s3://{BUCKET}/bench/{name}.qcow2")
     return head
 
 
-def take(writes, method, count):
+def measure(writes, method, count):
     """Creates snapshots; returns the gaps before, at, around and after their pauses, and the reported pauses."""
-    use(method)
-    before, over, around, whole, reported = [], [], [], [], []
+    configure(method)
+    undisturbed, at_pause, around, total, reported = [], [], [], [], []
     for number in range(count):
         name = f"{method}-{number}"
-        # Downloaded data of the snapshot before is written to disk first.
+        # Flush the downloaded data of the previous snapshot.
         os.sync()
         start = time.monotonic()
         writes.wait_past(start + BEFORE)
-        before.append(writes.longest_gap(start, start + BEFORE))
-        created, start, still, again = snapshot(name)
+        undisturbed.append(writes.longest_gap(start, start + BEFORE))
+        created, start, paused_at, resumed_at = snapshot(name)
         end = time.monotonic()
-        writes.wait_past(max(end, again + AFTER))
+        writes.wait_past(max(end, resumed_at + AFTER))
         if created["method"] != method:
-            sys.exit(f"{name} was made by {created['method']}")
-        around.append(writes.longest_gap(start, again + AFTER))
+            sys.exit(f"{name} was created by {created['method']}")
+        around.append(writes.longest_gap(start, resumed_at + AFTER))
         # Not logged for convert.
-        over.append(writes.gap_at(still) if still else around[-1])
-        whole.append(writes.longest_gap(start, end))
+        at_pause.append(writes.gap_at(paused_at) if paused_at else around[-1])
+        total.append(writes.longest_gap(start, end))
         reported.append(created["pausedMs"])
         head = records(name)
         print(
-            f"  {name:<12} reported {reported[-1]:6} ms; longest gap: undisturbed {before[-1]:6.0f}, at the pause "
-            f"{over[-1]:6.0f}, within a second of it {around[-1]:6.0f}, until it was uploaded {whole[-1]:6.0f} ms; "
+            f"  {name:<12} reported {reported[-1]:6} ms; longest gap: undisturbed {undisturbed[-1]:6.0f}, at the pause "
+            f"{at_pause[-1]:6.0f}, within a second of it {around[-1]:6.0f}, until it was uploaded {total[-1]:6.0f} ms; "
             f"{head} records, complete",
             flush=True,
         )
-    return before, over, around, whole, reported
+    return undisturbed, at_pause, around, total, reported
 
 
 def main():
@@ -216,26 +216,26 @@ def main():
     writes.wait_past(0)
     overlay = os.stat(DISK).st_blocks * 512 / MIB
     print(f"overlay of {overlay:.0f} MiB, {RUNS} snapshots of a guest that writes and flushes", flush=True)
-    before, over, around, whole, reported = take(writes, "backup", RUNS)
-    _, classic, _, _, classic_reported = take(writes, "convert", CONVERT_RUNS)
-    more = [gap - still for gap, still in zip(over, before)]
+    undisturbed, at_pause, around, total, reported = measure(writes, "backup", RUNS)
+    _, classic, _, _, classic_reported = measure(writes, "convert", CONVERT_RUNS)
+    added = [gap - base for gap, base in zip(at_pause, undisturbed)]
     median = statistics.median
     figures = [
-        ("pause less the undisturbed, median", median(more), 50),
-        ("pause as the guest sees it, at most", max(over), 200),
+        ("pause less undisturbed gap, median", median(added), 50),
+        ("pause as the guest sees it, at most", max(at_pause), 200),
     ]
-    missed = 0
-    for what, value, most in figures:
-        verdict = "ok" if value <= most else "EXCEEDED"
-        missed += value > most
-        print(f"  {what:<36} {value:9.1f} of {most:6.1f} ms  {verdict}", flush=True)
-    print(f"  {'pause, median':<36} {median(over):9.1f} ms")
-    print(f"  {'gap undisturbed, median, most':<36} {median(before):9.1f}, {max(before):.1f} ms")
-    print(f"  {'within a second, median, most':<36} {median(around):9.1f}, {max(around):.1f} ms")
-    print(f"  {'gap until uploaded, median, most':<36} {median(whole):9.1f}, {max(whole):.1f} ms")
-    print(f"  {'reported pause, median, most':<36} {median(reported):9.1f}, {max(reported):.1f} ms")
+    exceeded = 0
+    for name, value, limit in figures:
+        verdict = "ok" if value <= limit else "EXCEEDED"
+        exceeded += value > limit
+        print(f"  {name:<36} {value:9.1f} of {limit:6.1f} ms  {verdict}", flush=True)
+    print(f"  {'pause, median':<36} {median(at_pause):9.1f} ms")
+    print(f"  {'gap undisturbed, median, max':<36} {median(undisturbed):9.1f}, {max(undisturbed):.1f} ms")
+    print(f"  {'within a second, median, max':<36} {median(around):9.1f}, {max(around):.1f} ms")
+    print(f"  {'gap until uploaded, median, max':<36} {median(total):9.1f}, {max(total):.1f} ms")
+    print(f"  {'reported pause, median, max':<36} {median(reported):9.1f}, {max(reported):.1f} ms")
     if classic:
-        print(f"  {'by convert: gap, median, most':<36} {median(classic):9.1f}, {max(classic):.1f} ms")
+        print(f"  {'by convert: gap, median, max':<36} {median(classic):9.1f}, {max(classic):.1f} ms")
         print(f"  {'by convert: reported pause, median':<36} {median(classic_reported):9.1f} ms")
     virsh("destroy", "bench-vm")
     virsh("undefine", "bench-vm")
@@ -243,7 +243,7 @@ def main():
         sys.exit("the base was written")
     print(f"  all {RUNS + CONVERT_RUNS} snapshots are of one point in time; the base is unchanged")
     shutil.rmtree(ROOT)
-    sys.exit(1 if missed else 0)
+    sys.exit(1 if exceeded else 0)
 
 
 os.makedirs(ROOT)

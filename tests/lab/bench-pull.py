@@ -56,41 +56,41 @@ class Cost:
         return f"{self.wall:7.2f} s, {self.peak / 1024:5.0f} MiB"
 
 
-def measured(*argv):
+def measure(*argv):
     """Runs a command that must succeed; returns its output and cost."""
     start = time.monotonic()
-    with open(f"{ROOT}/said", "w+b") as said, open(f"{ROOT}/complaint", "w+b") as complaint:
-        child = subprocess.Popen(argv, stdout=said, stderr=complaint, env=ENV)
+    with open(f"{ROOT}/stdout", "w+b") as stdout, open(f"{ROOT}/stderr", "w+b") as stderr:
+        child = subprocess.Popen(argv, stdout=stdout, stderr=stderr, env=ENV)
         _, status, usage = os.wait4(child.pid, 0)
         child.returncode = os.waitstatus_to_exitcode(status)
         wall = time.monotonic() - start
-        said.seek(0)
-        complaint.seek(0)
+        stdout.seek(0)
+        stderr.seek(0)
         if child.returncode:
-            sys.exit(f"{argv} failed: {complaint.read().decode()}")
-        return said.read().decode(), Cost(wall, usage.ru_maxrss)
+            sys.exit(f"{argv} failed: {stderr.read().decode()}")
+        return stdout.read().decode(), Cost(wall, usage.ru_maxrss)
 
 
 def run(*argv):
-    return measured(*argv)[0]
+    return measure(*argv)[0]
 
 
 def pull(name, host):
-    said, cost = measured(SNAPDECK, "pull", name, "--host", host, "--json")
-    return json.loads(said), cost
+    stdout, cost = measure(SNAPDECK, "pull", name, "--host", host, "--json")
+    return json.loads(stdout), cost
 
 
-def fetched(*argv, file):
+def measure_download(*argv, file):
     """Downloads with another client, and syncs as a pull does."""
     if os.path.exists(file):
         os.remove(file)
-    return measured("sh", "-c", '"$@" >/dev/null && sync "$0"', file, *argv)[1]
+    return measure("sh", "-c", '"$@" >/dev/null && sync "$0"', file, *argv)[1]
 
 
-def best(what, tries):
+def best(name, costs):
     """Returns the fastest run: other load only makes a run slower."""
-    cost = min(tries, key=lambda cost: cost.wall)
-    print(f"  {what:<32} {cost}", flush=True)
+    cost = min(costs, key=lambda cost: cost.wall)
+    print(f"  {name:<32} {cost}", flush=True)
     return cost
 
 
@@ -111,8 +111,8 @@ def configure():
 
 def digests(path):
     """Returns the SHA-256 of each block."""
-    said = run("split", "-b", str(BLOCK), "--filter=sha256sum", path)
-    return [bytes.fromhex(line.split()[0]) for line in said.splitlines()]
+    stdout = run("split", "-b", str(BLOCK), "--filter=sha256sum", path)
+    return [bytes.fromhex(line.split()[0]) for line in stdout.splitlines()]
 
 
 def put(path, name, parent=None):
@@ -136,7 +136,7 @@ def put(path, name, parent=None):
     return blocks
 
 
-def make_images():
+def create_images():
     """Creates a base, and a version of it with new clusters appended, as a composed push does."""
     raw, base, child = f"{ROOT}/raw", f"{ROOT}/base.qcow2", f"{ROOT}/child.qcow2"
     with open("/dev/urandom", "rb") as noise, open(raw, "wb") as file:
@@ -151,8 +151,8 @@ def make_images():
         file.write(os.urandom(256 << 10))
     # Where the base has no data: new clusters are appended.
     count = BASE_MIB * PERCENT * MIB // 100 // (256 << 10)
-    places = random.Random(1).sample(range(BASE_MIB * 4, 2 * BASE_MIB * 4), count)
-    commands = [f"write -q -s {noise} {place * (256 << 10)} {256 << 10}" for place in places]
+    offsets = random.Random(1).sample(range(BASE_MIB * 4, 2 * BASE_MIB * 4), count)
+    commands = [f"write -q -s {noise} {offset * (256 << 10)} {256 << 10}" for offset in offsets]
     for start in range(0, count, 500):
         argv = [word for command in commands[start : start + 500] for word in ("-c", command)]
         run("qemu-io", "-f", "qcow2", *argv, child)
@@ -165,29 +165,29 @@ def remove(host, name):
             os.remove(f"{ROOT}/{host}/{file}")
 
 
-def full(name, host):
+def measure_full_pull(name, host):
     remove(host, name)
     result, cost = pull(name, host)
     assert result["fetchedBytes"] == result["sizeBytes"], result
     return cost
 
 
-def delta(host):
+def measure_delta_pull(host):
     remove(host, "child")
     result, cost = pull("child", host)
     return result, cost
 
 
-def resumed():
+def resumed_share():
     """Returns the share of bytes fetched by the pull after one that was killed at 90 %."""
     remove("plain", "base")
-    mark = f"{ROOT}/plain/.base.qcow2.partial.mark"
+    resume_log = f"{ROOT}/plain/.base.qcow2.partial.mark"
     blocks = -(-os.path.getsize(f"{ROOT}/base.qcow2") // BLOCK)
     child = subprocess.Popen(
         [SNAPDECK, "pull", "base", "--host", "plain"], env=ENV, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     while child.poll() is None:
-        if os.path.exists(mark) and open(mark).read().count("\t") - 1 >= blocks * 9 // 10:
+        if os.path.exists(resume_log) and open(resume_log).read().count("\t") - 1 >= blocks * 9 // 10:
             child.send_signal(signal.SIGKILL)
             break
     child.wait()
@@ -202,34 +202,34 @@ def main():
     run("mkfs.xfs", "-q", "-m", "reflink=1", disk)
     run("mount", "-o", "loop", disk, f"{ROOT}/shared")
     try:
-        missed = bench()
+        exceeded = bench()
     finally:
         run("umount", f"{ROOT}/shared")
     shutil.rmtree(ROOT)
-    sys.exit(1 if missed else 0)
+    sys.exit(1 if exceeded else 0)
 
 
 def bench():
-    base, child = make_images()
-    known = set(put(base, "base"))
+    base, child = create_images()
+    base_digests = set(put(base, "base"))
     blocks = put(child, "child", "base")
     new = BASE_MIB * PERCENT * MIB // 100
-    changed = sum(BLOCK for digest in blocks if digest not in known)
-    print(f"base of {BASE_MIB} MiB, {new / MIB:.0f} MiB new in the child, in blocks of {changed / MIB:.0f} MiB", flush=True)
+    changed = sum(BLOCK for digest in blocks if digest not in base_digests)
+    print(f"base of {BASE_MIB} MiB, {new / MIB:.0f} MiB new in the child, in changed blocks of {changed / MIB:.0f} MiB", flush=True)
     run("qemu-img", "check", "-q", child)
-    there, times = f"{ROOT}/plain/other.qcow2", range(TRIES)
+    target, times = f"{ROOT}/plain/other.qcow2", range(TRIES)
     source = f"{BUCKET}/bench/base.qcow2"
-    s5cmd = best("s5cmd", [fetched(S5CMD, "cp", f"s3://{source}", there, file=there) for _ in times])
-    rclone = best("rclone", [fetched(RCLONE, "copyto", f"lab:{source}", there, file=there) for _ in times])
-    plain = best("pull", [full("base", "plain") for _ in times])
-    copied = best("cp", [fetched("cp", "--reflink=never", child, there, file=there) for _ in times])
-    os.remove(there)
-    deltas = [delta("plain") for _ in times]
-    result, by_delta = deltas[-1][0], best("pull with the parent there", [cost for _, cost in deltas])
+    s5cmd = best("s5cmd", [measure_download(S5CMD, "cp", f"s3://{source}", target, file=target) for _ in times])
+    rclone = best("rclone", [measure_download(RCLONE, "copyto", f"lab:{source}", target, file=target) for _ in times])
+    plain = best("pull", [measure_full_pull("base", "plain") for _ in times])
+    copied = best("cp", [measure_download("cp", "--reflink=never", child, target, file=target) for _ in times])
+    os.remove(target)
+    deltas = [measure_delta_pull("plain") for _ in times]
+    result, by_delta = deltas[-1][0], best("pull with the parent on the host", [cost for _, cost in deltas])
     run("cmp", child, f"{ROOT}/plain/child.qcow2")
     remove("plain", "child")
-    whole = best("pull, on XFS", [full("base", "shared") for _ in times])
-    shared = best("pull with the parent there, on XFS", [delta("shared")[1] for _ in times])
+    whole = best("pull, on XFS", [measure_full_pull("base", "shared") for _ in times])
+    shared = best("pull with the parent, on XFS", [measure_delta_pull("shared")[1] for _ in times])
     run("cmp", child, f"{ROOT}/shared/child.qcow2")
     peak = max(cost.peak for cost in (plain, by_delta, whole, shared))
     figures = [
@@ -238,14 +238,14 @@ def bench():
         ("bytes fetched", result["fetchedBytes"] / MIB, 1.1 * new / MIB + 16, "MiB"),
         ("with the parent, to cp", by_delta.wall / copied.wall, 1.3, ""),
         ("with the parent, to a full pull (XFS)", shared.wall / whole.wall, 0.1, ""),
-        ("fetched after a kill at 9/10", resumed(), 0.12, ""),
+        ("fetched after a kill at 90 %", resumed_share(), 0.12, ""),
         ("memory", peak / 1024, 128, "MiB"),
     ]
-    missed = 0
-    for what, value, most, unit in figures:
-        missed += value > most
-        print(f"  {what:<38} {value:9.3f} of {most:7.3f} {unit:<4} {'ok' if value <= most else 'EXCEEDED'}", flush=True)
-    return missed
+    exceeded = 0
+    for name, value, limit, unit in figures:
+        exceeded += value > limit
+        print(f"  {name:<38} {value:9.3f} of {limit:7.3f} {unit:<4} {'ok' if value <= limit else 'EXCEEDED'}", flush=True)
+    return exceeded
 
 
 os.makedirs(ROOT)

@@ -29,10 +29,10 @@ started = []
 
 
 def run(*argv, **more):
-    done = subprocess.run(argv, env=ENV, stdin=subprocess.DEVNULL, capture_output=True, text=True, **more)
-    if done.returncode:
-        sys.exit(f"{argv} failed: {done.stderr}")
-    return done.stdout
+    result = subprocess.run(argv, env=ENV, stdin=subprocess.DEVNULL, capture_output=True, text=True, **more)
+    if result.returncode:
+        sys.exit(f"{argv} failed: {result.stderr}")
+    return result.stdout
 
 
 def seconds(*argv, stdin=subprocess.DEVNULL):
@@ -53,10 +53,10 @@ def start(*argv):
     return child
 
 
-def open_store(*how):
+def open_store(*options):
     directory = f"{ROOT}/store-{len(started)}"
     os.makedirs(directory)
-    store = start(sys.executable, f"{HERE}/range-store.py", directory, *how)
+    store = start(sys.executable, f"{HERE}/range-store.py", directory, *options)
     return f"http://127.0.0.1:{store.stdout.readline().strip()}"
 
 
@@ -64,7 +64,7 @@ def open_hosts():
     """Starts an sshd for each host, in its mount namespace."""
     run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", f"{ROOT}/key")
     shutil.copy(f"{ROOT}/key.pub", f"{ROOT}/authorized")
-    known = open(f"{ROOT}/known", "w")
+    known_hosts = open(f"{ROOT}/known", "w")
     key = open(f"{ROOT}/key.pub").read().split()
     for name, (lab_host, last) in HOSTS.items():
         address = f"127.0.0.{last}"
@@ -73,20 +73,20 @@ def open_hosts():
         with open(f"{ROOT}/{name}/sshd", "w") as config:
             config.write(
                 f"ListenAddress {address}:2022\nHostKey {ROOT}/key\nAuthorizedKeysFile {ROOT}/authorized\n"
-                "StrictModes no\nUsePAM no\nSetEnv HOME={ROOT}/{name}\nPermitRootLogin yes\nPidFile none\nSubsystem sftp internal-sftp\n"
+                f"StrictModes no\nUsePAM no\nSetEnv HOME={ROOT}/{name}\nPermitRootLogin yes\nPidFile none\nSubsystem sftp internal-sftp\n"
             )
         holder = open(f"{LAB}/{lab_host}/holder.pid").read().strip()
         start(
             *("nsenter", f"--mount=/proc/{holder}/ns/mnt", "--", "setpriv", "--pdeathsig=KILL"),
             *("/usr/sbin/sshd", "-D", "-f", f"{ROOT}/{name}/sshd"),
         )
-        known.write(f"[{address}]:2022 {key[0]} {key[1]}\n")
-    known.close()
+        known_hosts.write(f"[{address}]:2022 {key[0]} {key[1]}\n")
+    known_hosts.close()
     for name in HOSTS:
         end = time.monotonic() + 20
         while subprocess.run(ssh(name, "true"), env=ENV, capture_output=True).returncode:
             if time.monotonic() > end:
-                sys.exit(f"the sshd of {name} does not come up")
+                sys.exit(f"the sshd of {name} does not start")
             time.sleep(0.1)
 
 
@@ -96,7 +96,7 @@ def ssh(name, *command):
     return ["ssh", "-i", f"{ROOT}/key", *words, f"root@127.0.0.{HOSTS[name][1]}", *command]
 
 
-def use(store):
+def configure(store):
     """Sets the store for snapdeck."""
     text = (
         f'[bucket]\nname = "bench"\nprefix = "bench/"\nendpoint = "{store}"\nregion = "us-east-1"\n'
@@ -112,7 +112,7 @@ def use(store):
         config.write(text)
 
 
-def make_image():
+def create_image():
     """Creates a sandbox whose base is not in the bucket, so that a push uploads all of it."""
     raw, base, disk = f"{ROOT}/raw", f"{ROOT}/alpha/snapshots/base.qcow2", f"{ROOT}/alpha/sandboxes/vm.qcow2"
     with open("/dev/urandom", "rb") as noise, open(raw, "wb") as file:
@@ -136,22 +136,22 @@ def median(measure):
     return statistics.median(measure() for _ in range(RUNS))
 
 
-def given(store):
+def sent_bytes(store):
     return int(urllib.request.urlopen(f"{store}/sent").read())
 
 
 def main():
     open_hosts()
-    base = make_image()
+    base = create_image()
     image = f"{ROOT}/image"
     shutil.copy(base, image)
 
-    use(open_store("discard"))
+    configure(open_store("discard"))
     push = median(lambda: snapdeck("push", "bench-vm", "pushed", "--overwrite", "--host", "alpha")[1])
     read = median(lambda: seconds(*ssh("alpha", "cat", base)))
 
     store = open_store()
-    use(store)
+    configure(store)
     request = urllib.request.Request(f"{store}/bench/bench/app.qcow2", open(image, "rb").read(), method="PUT")
     urllib.request.urlopen(request)
     pulls = []
@@ -163,35 +163,35 @@ def main():
 
     def write():
         with open(image, "rb") as bytes_:
-            took = seconds(*ssh("beta", f"cat >{copy} && sync {copy}"), stdin=bytes_)
+            elapsed = seconds(*ssh("beta", f"cat >{copy} && sync {copy}"), stdin=bytes_)
         os.remove(copy)
-        return took
+        return elapsed
 
     written = median(write)
-    before = given(store)
+    before = sent_bytes(store)
     result, fan_out = snapdeck("pull", "app", "--all-hosts")
     assert len(result["results"]) == 3, result
-    fetched = (given(store) - before) / os.path.getsize(image)
+    fetched = (sent_bytes(store) - before) / os.path.getsize(image)
 
     print(f"an image of {SIZE_MIB} MiB; medians of {RUNS}")
-    for what, took in (
+    for name, elapsed in (
         ("push", push),
         ("ssh HOST cat", read),
         ("pull", pull),
         ("ssh HOST 'cat > FILE && sync'", written),
         ("pull to three", fan_out),
     ):
-        print(f"  {what:<32} {took:7.2f} s  {SIZE_MIB / took:7.0f} MiB/s")
-    missed = 0
-    for what, value, most in (
+        print(f"  {name:<32} {elapsed:7.2f} s  {SIZE_MIB / elapsed:7.0f} MiB/s")
+    exceeded = 0
+    for name, value, limit in (
         ("push, to ssh cat", push / read, 1.15),
         ("pull, to ssh cat", pull / written, 1.15),
         ("bytes fetched for three, to one", fetched, 1.01),
     ):
-        missed += value > most
-        print(f"  {what:<32} {value:7.3f} of {most:5.2f}  {'ok' if value <= most else 'EXCEEDED'}")
+        exceeded += value > limit
+        print(f"  {name:<32} {value:7.3f} of {limit:5.2f}  {'ok' if value <= limit else 'EXCEEDED'}")
     run("virsh", "-q", "-c", f"qemu:///system?socket={LAB}/alpha/run/libvirt/libvirt-sock", "undefine", "bench-vm")
-    return 1 if missed else 0
+    return 1 if exceeded else 0
 
 
 os.makedirs(ROOT)

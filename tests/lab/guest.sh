@@ -7,7 +7,7 @@ out=.lab/guest
 
 if [ -e $out/initrd ] && cmp -s tests/lab/guest.init $out/init; then exit; fi
 mkdir -p .lab
-# Of two runs at the same time the second waits and finds it built.
+# A concurrent run waits here and finds the guest built.
 exec 8>.lab/guest.lock
 flock 8
 if [ -e $out/initrd ] && cmp -s tests/lab/guest.init $out/init; then exit; fi
@@ -15,7 +15,7 @@ if [ -e $out/initrd ] && cmp -s tests/lab/guest.init $out/init; then exit; fi
 work=$(mktemp -d "${TMPDIR:-/tmp}/snapdeck-guest.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 kernel=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/.*Depends: //p' | head -n 1)
-echo "building the guest of the tests from $kernel and busybox-static"
+echo "building the test guest from $kernel and busybox-static"
 (cd "$work" && apt-get -o APT::Sandbox::User=root download -q "$kernel" busybox-static)
 for package in "$work"/*.deb; do dpkg -x "$package" "$work/x"; done
 

@@ -13,7 +13,7 @@ as_root() {
   if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
 }
 
-alive() {
+is_alive() {
   as_root kill -0 "$1" 2>/dev/null
 }
 
@@ -47,7 +47,7 @@ start_holder() {
     for pair in etc:/etc/libvirt run:/run lib:/var/lib/libvirt cache:/var/cache/libvirt log:/var/log; do
       mount --bind "$dir/${pair%%:*}" "${pair#*:}"
     done
-    # swtpm_localca locks a file in there, which may be another user'"'"'s on the machine.
+    # swtpm_localca locks a file in this directory, which another user of the machine may own.
     if [ -d /var/lib/swtpm-localca ]; then mount --bind "$dir/swtpm-localca" /var/lib/swtpm-localca; fi
     if [ "$tpm" = no-tpm ]; then
       for program in swtpm swtpm_setup swtpm_ioctl; do
@@ -66,7 +66,7 @@ answers() {
   timeout 30 virsh -q -c "qemu:///system?socket=$dir/run/libvirt/libvirt-sock" list --all
 }
 
-# /run is the host's own, so libvirtd finds neither the machine's D-Bus nor its firewall daemon.
+# /run is private to the host, so libvirtd finds neither the machine's D-Bus nor its firewall daemon.
 start_libvirtd() {
   as_root nsenter --mount="/proc/$(cat "$dir/holder.pid")/ns/mnt" -- \
     setsid "$(realpath "$0")" supervise "$dir" "${SNAPDECK_LAB:-$dir}/crashes.log" >>"$dir/libvirtd.out.log" 2>&1 </dev/null &
@@ -74,7 +74,7 @@ start_libvirtd() {
 }
 
 # Runs libvirtd in the namespace and restarts it when it crashes, as systemd does. SIGTERM and SIGKILL are not crashes: the lab or
-# a test has ended it.
+# a test has ended libvirtd.
 supervise() {
   local crash_log=$1 libvirtd status crashes=()
   cd /
@@ -83,7 +83,7 @@ supervise() {
     env --default-signal libvirtd -f /etc/libvirt/libvirtd.conf -p "$dir/libvirtd.pid" &
     libvirtd=$!
     if [ -e "$dir/libvirtd.restarting" ]; then
-      until answers >/dev/null 2>&1 || ! alive $libvirtd; do sleep 0.05; done
+      until answers >/dev/null 2>&1 || ! is_alive $libvirtd; do sleep 0.05; done
       rm "$dir/libvirtd.restarting"
     fi
     status=0
@@ -91,9 +91,9 @@ supervise() {
     case $status in 0 | 137 | 143) return ;; esac
     touch "$dir/libvirtd.restarting"
     crashes+=("$SECONDS")
-    # 10 crashes in a minute: the next start would crash, too.
+    # 10 crashes in a minute: the next start would crash too.
     if [ ${#crashes[@]} -ge 10 ] && [ $((SECONDS - crashes[-10])) -lt 60 ]; then
-      echo "$(date +%T) libvirtd of $dir ended with status $status: 10 crashes in a minute, it is not restarted" >>"$crash_log"
+      echo "$(date +%T) libvirtd of $dir ended with status $status: 10 crashes in a minute, not restarted" >>"$crash_log"
       rm "$dir/libvirtd.restarting"
       return 1
     fi
@@ -106,7 +106,7 @@ start() {
   # An interrupted start would leave a namespace without a holder.pid, which nothing stops.
   trap '' INT TERM HUP
   mkdir -p "$dir"/{etc,run,lib,cache,log/libvirt,swtpm-localca}
-  # A range for each host: two libvirtds that look for a free port at the same time may find the same one.
+  # Each host has its own range of ports: two libvirtds that search a free port at the same time may find the same one.
   local port=$((5900 + RANDOM % 40 * 100))
   if [ -d "${1-}" ]; then as_root cp -a "$1/." "$dir/cache"; fi
   cat >"$dir/etc/qemu.conf" <<CONF
@@ -136,7 +136,7 @@ stop() {
   holder=$(cat "$dir"/holder.pid* 2>/dev/null | head -n 1)
   namespace=$(as_root readlink "/proc/${holder:-none}/ns/mnt") || return 0
   [ "$namespace" != "$(readlink /proc/self/ns/mnt)" ] || return 0
-  # Twice: a process may have started another one meanwhile. libvirtd takes 2 s to end on SIGTERM, and has nothing to save.
+  # Twice, since a process may have started another one meanwhile. SIGKILL, since libvirtd takes 2 s to end on SIGTERM.
   kill_namespace "$namespace"
   kill_namespace "$namespace"
 }

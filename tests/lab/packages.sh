@@ -8,9 +8,9 @@ demo=(libvirt-daemon libvirt-daemon-driver-qemu qemu-system-x86 qemu-utils)
 lab=(curl libvirt-daemon-system libvirt-clients openssh-client openssh-server openssl ovmf python3-venv swtpm
   swtpm-tools xfsprogs)
 case ${1-} in
-build) wanted=("${build[@]}") ;;
-demo) wanted=("${build[@]}" "${demo[@]}") ;;
-test) wanted=("${build[@]}" "${demo[@]}" "${lab[@]}") ;;
+build) packages=("${build[@]}") ;;
+demo) packages=("${build[@]}" "${demo[@]}") ;;
+test) packages=("${build[@]}" "${demo[@]}" "${lab[@]}") ;;
 *) echo "usage: $0 build|demo|test" >&2 && exit 2 ;;
 esac
 
@@ -27,7 +27,7 @@ installed() {
   dpkg-query -W -f '${Status}\n' "$1" 2>/dev/null | grep -q '^install ok installed$'
 }
 
-# Where qemu-system-x86 and qemu-utils come from different releases, they conflict with each other.
+# qemu-system-x86 and qemu-utils of different releases conflict.
 install() {
   # With env, since sudo removes variables.
   local apt=(env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends -o DPkg::Lock::Timeout=300) version
@@ -38,24 +38,24 @@ install() {
 }
 
 missing=()
-for package in "${wanted[@]}"; do
+for package in "${packages[@]}"; do
   installed "$package" || missing+=("$package")
 done
 if [ ${#missing[@]} -gt 0 ]; then
   if ! command -v apt-get >/dev/null; then
-    echo "install these packages (Debian's names): ${missing[*]}" >&2
+    echo "install these packages (names in Debian): ${missing[*]}" >&2
     exit 1
   fi
   echo "installing: ${missing[*]}"
   as_root apt-get update -q -o DPkg::Lock::Timeout=300
   # All packages, not only the missing ones, so that apt removes none of them.
-  install "${wanted[@]}"
+  install "${packages[@]}"
 fi
 
 installed_requirements=.lab/venv/requirements.txt
 if [ "$1" = test ] && ! cmp -s tests/lab/requirements.txt "$installed_requirements"; then
   mkdir -p .lab
-  # Of two runs at the same time the second waits and finds it installed.
+  # A concurrent run waits here and finds the environment installed.
   exec 9>.lab/lock
   flock 9
   if ! cmp -s tests/lab/requirements.txt "$installed_requirements"; then

@@ -35,15 +35,15 @@ def tmux(*argv):
     return subprocess.run((*TMUX, *argv), env=ENV | {"TERM": "xterm-256color"}, check=True, capture_output=True, text=True).stdout
 
 
-def shown():
+def screen():
     return tmux("capture-pane", "-p", "-e", "-N")
 
 
 def until(text):
     end = time.monotonic() + DEADLINE
-    while text not in re.sub(r"\x1b\[[0-9;:]*m", "", shown()):
+    while text not in re.sub(r"\x1b\[[0-9;:]*m", "", screen()):
         if time.monotonic() > end:
-            sys.exit(f"never shown: {text}\n{shown()}")
+            sys.exit(f"timed out waiting for: {text}\n{screen()}")
         time.sleep(0.05)
 
 
@@ -106,7 +106,7 @@ def picture(name, title, scheme=DARK):
         f'<rect width="100%" height="100%" rx="8" fill="{paper}"/>',
         '<g font-family="DejaVu Sans Mono, Menlo, Consolas, monospace" font-size="14" xml:space="preserve">',
     ]
-    for row, line in enumerate(shown().splitlines()[:ROWS]):
+    for row, line in enumerate(screen().splitlines()[:ROWS]):
         column = 0
         for text, wide, front, back, bold, dim, underlined in cells(line, paper, ink):
             x, y, length = 12 + column * CELL_WIDTH, 12 + row * CELL_HEIGHT, wide * CELL_WIDTH
@@ -115,8 +115,8 @@ def picture(name, title, scheme=DARK):
                 lines.append(f'<rect x="{x:.1f}" y="{y}" width="{length:.1f}" height="{CELL_HEIGHT}" fill="{back}"/>')
             if not text.strip():
                 continue
-            look = ' font-weight="bold"' * bold + ' opacity="0.6"' * dim + ' text-decoration="underline"' * underlined
-            lines.append(f'<text x="{x:.1f}" y="{y + 14}" textLength="{length:.1f}" fill="{front}"{look}>{escape(text)}</text>')
+            style = ' font-weight="bold"' * bold + ' opacity="0.6"' * dim + ' text-decoration="underline"' * underlined
+            lines.append(f'<text x="{x:.1f}" y="{y + 14}" textLength="{length:.1f}" fill="{front}"{style}>{escape(text)}</text>')
     lines += ["</g>", "</svg>", ""]
     os.makedirs(f"{OUT}/pictures", exist_ok=True)
     with open(f"{OUT}/pictures/{name}.svg", "w") as file:
@@ -136,7 +136,7 @@ def pictures():
     press("p")
     until("Name:")
     press("web-v1")
-    until("goes to")
+    until("uploads to")
     picture("push", "The push dialog says where the snapshot goes before it does")
     press("Enter")
     until("✓ push")
@@ -164,20 +164,20 @@ def recording():
     def read(seconds):
         nonlocal text
         end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
-            if select.select([terminal], [], [], left)[0]:
+        while (remaining := end - time.monotonic()) > 0:
+            if select.select([terminal], [], [], remaining)[0]:
                 try:
-                    piece = os.read(terminal, 1 << 16).decode(errors="replace")
+                    chunk = os.read(terminal, 1 << 16).decode(errors="replace")
                 except OSError:
                     return
-                text += piece
-                events.append((time.monotonic() - start, "o", piece))
+                text += chunk
+                events.append((time.monotonic() - start, "o", chunk))
 
-    def until_written(wanted):
+    def until_written(expected):
         end = time.monotonic() + DEADLINE
-        while wanted not in text:
+        while expected not in text:
             if time.monotonic() > end:
-                sys.exit(f"never written: {wanted}")
+                sys.exit(f"timed out waiting for: {expected}")
             read(0.05)
 
     until_written("winserver-tool")
@@ -193,11 +193,11 @@ def recording():
     os.close(terminal)
     os.waitpid(pid, 0)
     # Shortens pauses while the demo or QEMU starts.
-    gone, before, shortened = 0.0, 0.0, []
-    for at, kind, piece in events:
-        gone += max(0.0, at - before - 2)
+    removed, before, shortened = 0.0, 0.0, []
+    for at, kind, chunk in events:
+        removed += max(0.0, at - before - 2)
         before = at
-        shortened.append([round(at - gone, 3), kind, piece])
+        shortened.append([round(at - removed, 3), kind, chunk])
     with open(f"{OUT}/demo.cast", "w") as file:
         head = {"version": 2, "width": COLUMNS, "height": ROWS, "title": "snapdeck demo", "env": {"TERM": "xterm-256color"}}
         for line in (head, *shortened):

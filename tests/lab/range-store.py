@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
 ROOT, DISCARDS = sys.argv[1], sys.argv[2:] == ["discard"]
-PIECE = 1 << 20
+CHUNK_BYTES = 1 << 20
 numbers, lock = itertools.count(1), threading.Lock()
 # KEY -> Content; ID -> {NUMBER: Content}
 objects, uploads = {}, {}
@@ -25,28 +25,28 @@ sent = 0
 
 
 class Content:
-    """Ordered pieces (file, offset, length)."""
+    """Ordered extents (file, offset, length)."""
 
-    def __init__(self, pieces):
-        self.pieces, self.size = pieces, sum(length for _, _, length in pieces)
-        # Cannot be mistaken for a checksum.
+    def __init__(self, extents):
+        self.extents, self.size = extents, sum(length for _, _, length in extents)
+        # Not the form of a checksum.
         self.tag = f'"{next(numbers):032x}-1"'
 
-    def cut(self, start, length):
-        cut = []
-        for file, offset, size in self.pieces:
+    def slice(self, start, length):
+        extents = []
+        for file, offset, size in self.extents:
             if start < size and length > 0:
-                taken = min(size - start, length)
-                cut.append((file, offset + start, taken))
-                start, length = 0, length - taken
+                count = min(size - start, length)
+                extents.append((file, offset + start, count))
+                start, length = 0, length - count
             else:
                 start = max(0, start - size)
-        return cut
+        return extents
 
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    rbufsize = PIECE
+    rbufsize = CHUNK_BYTES
     disable_nagle_algorithm = True
 
     def log_message(self, *_):
@@ -57,7 +57,7 @@ class Handler(BaseHTTPRequestHandler):
         query = {name: values[0] for name, values in parse_qs(url.query, keep_blank_values=True).items()}
         return unquote(url.path).lstrip("/"), query
 
-    def answer(self, status, body="", **headers):
+    def respond(self, status, body="", **headers):
         body = body.encode()
         self.send_response(status)
         for name, value in headers.items():
@@ -68,36 +68,36 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def fail(self, status, code):
-        self.answer(status, f"<Error><Code>{code}</Code></Error>", Content_Type="application/xml")
+        self.respond(status, f"<Error><Code>{code}</Code></Error>", Content_Type="application/xml")
 
-    def pieces(self, discard=False):
+    def store_body(self, discard=False):
         """Writes the body of the request to a file; decodes aws-chunked bodies."""
         path = "/dev/null" if discard else os.path.join(ROOT, str(next(numbers)))
         with open(path, "wb", buffering=0) as file:
             if "aws-chunked" in self.headers.get("Content-Encoding", "") or self.headers.get(
                 "x-amz-content-sha256", ""
             ).startswith("STREAMING"):
-                size = self.chunks(file)
+                size = self.copy_chunks(file)
             else:
                 size = int(self.headers.get("Content-Length", 0))
-                self.move(file, size)
+                self.copy_body(file, size)
         return [(path, 0, size)]
 
-    def move(self, file, size):
+    def copy_body(self, file, size):
         while size > 0:
-            bytes_ = self.rfile.read(min(size, PIECE))
+            bytes_ = self.rfile.read(min(size, CHUNK_BYTES))
             if not bytes_:
                 raise ConnectionError
             file.write(bytes_)
             size -= len(bytes_)
 
-    def chunks(self, file):
+    def copy_chunks(self, file):
         total = 0
         while True:
             size = int(self.rfile.readline().split(b";")[0].strip() or b"0", 16)
             if size == 0:
                 break
-            self.move(file, size)
+            self.copy_body(file, size)
             total += size
             self.rfile.readline()
         # Trailers end with an empty line.
@@ -109,11 +109,11 @@ class Handler(BaseHTTPRequestHandler):
         key, query = self.parse()
         if "uploadId" in query:
             return self.put_part(query)
-        pieces = self.pieces()
+        extents = self.store_body()
         if "/" in key:
-            objects[key] = Content(pieces)
-            return self.answer(200, ETag=objects[key].tag)
-        return self.answer(200)
+            objects[key] = Content(extents)
+            return self.respond(200, ETag=objects[key].tag)
+        return self.respond(200)
 
     def put_part(self, query):
         upload, number = uploads.get(query["uploadId"]), int(query["partNumber"])
@@ -121,20 +121,20 @@ class Handler(BaseHTTPRequestHandler):
         part = None
         if source:
             first, last = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers["x-amz-copy-source-range"]).groups()
-            thing = objects.get(unquote(source).lstrip("/"))
-            if thing is None:
+            content = objects.get(unquote(source).lstrip("/"))
+            if content is None:
                 return self.fail(404, "NoSuchKey")
-            if self.headers.get("x-amz-copy-source-if-match", thing.tag) != thing.tag:
+            if self.headers.get("x-amz-copy-source-if-match", content.tag) != content.tag:
                 return self.fail(412, "PreconditionFailed")
-            part = Content(thing.cut(int(first), int(last) - int(first) + 1))
+            part = Content(content.slice(int(first), int(last) - int(first) + 1))
         else:
-            part = Content(self.pieces(DISCARDS))
+            part = Content(self.store_body(DISCARDS))
         if upload is None:
             return self.fail(404, "NoSuchUpload")
         upload[number] = part
         if source:
-            return self.answer(200, f"<CopyPartResult><ETag>{escape(part.tag)}</ETag></CopyPartResult>")
-        return self.answer(200, ETag=part.tag)
+            return self.respond(200, f"<CopyPartResult><ETag>{escape(part.tag)}</ETag></CopyPartResult>")
+        return self.respond(200, ETag=part.tag)
 
     def do_POST(self):
         key, query = self.parse()
@@ -142,7 +142,7 @@ class Handler(BaseHTTPRequestHandler):
         if "uploads" in query:
             upload = f"{next(numbers):016x}"
             uploads[upload] = {}
-            return self.answer(
+            return self.respond(
                 200,
                 f"<InitiateMultipartUploadResult><Bucket>lab</Bucket><Key>{escape(key)}</Key>"
                 f"<UploadId>{upload}</UploadId></InitiateMultipartUploadResult>",
@@ -151,9 +151,9 @@ class Handler(BaseHTTPRequestHandler):
         if parts is None:
             return self.fail(404, "NoSuchUpload")
         with lock:
-            objects[key] = Content([piece for number in sorted(parts) for piece in parts[number].pieces])
+            objects[key] = Content([extent for number in sorted(parts) for extent in parts[number].extents])
         tag = escape(objects[key].tag)
-        return self.answer(
+        return self.respond(
             200, f"<CompleteMultipartUploadResult><Key>{escape(key)}</Key><ETag>{tag}</ETag>"
             "</CompleteMultipartUploadResult>"
         )
@@ -161,7 +161,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_DELETE(self):
         key, query = self.parse()
         uploads.pop(query.get("uploadId"), None) if "uploadId" in query else objects.pop(key, None)
-        self.answer(204)
+        self.respond(204)
 
     def do_HEAD(self):
         self.do_GET()
@@ -170,20 +170,20 @@ class Handler(BaseHTTPRequestHandler):
         global sent
         key, query = self.parse()
         if key == "sent":
-            return self.answer(200, str(sent))
+            return self.respond(200, str(sent))
         if "uploadId" in query:
             return self.fail(404, "NoSuchUpload")
         if "/" not in key.rstrip("/"):
-            return self.answer(200, "<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>")
-        thing = objects.get(key)
-        if thing is None:
+            return self.respond(200, "<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>")
+        content = objects.get(key)
+        if content is None:
             return self.fail(404, "NoSuchKey")
-        start, end, status = 0, thing.size, 200
-        headers = {"ETag": thing.tag, "Accept_Ranges": "bytes", "Last_Modified": "Wed, 01 Jan 2025 00:00:00 GMT"}
-        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
-        if asked:
-            start, end, status = int(asked[1]), min(thing.size, int(asked[2] or thing.size - 1) + 1), 206
-            headers["Content_Range"] = f"bytes {start}-{end - 1}/{thing.size}"
+        start, end, status = 0, content.size, 200
+        headers = {"ETag": content.tag, "Accept_Ranges": "bytes", "Last_Modified": "Wed, 01 Jan 2025 00:00:00 GMT"}
+        requested = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        if requested:
+            start, end, status = int(requested[1]), min(content.size, int(requested[2] or content.size - 1) + 1), 206
+            headers["Content_Range"] = f"bytes {start}-{end - 1}/{content.size}"
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), value)
@@ -191,13 +191,13 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "HEAD":
             return None
-        for path, offset, length in thing.cut(start, end - start):
+        for path, offset, length in content.slice(start, end - start):
             with open(path, "rb") as file:
                 while length > 0:
-                    given = os.sendfile(self.connection.fileno(), file.fileno(), offset, length)
-                    offset, length = offset + given, length - given
+                    count = os.sendfile(self.connection.fileno(), file.fileno(), offset, length)
+                    offset, length = offset + count, length - count
                     with lock:
-                        sent += given
+                        sent += count
         return None
 
 

@@ -32,7 +32,7 @@ until_true() {
   done
 }
 
-# Ends a process and its descendants. It is stopped first: a script would go on with its next command when the one before ends.
+# Ends a process and its descendants. The process is stopped first: a script would run its next command when the current one ends.
 end_tree() {
   local child
   as_root kill -STOP "$1" 2>/dev/null || true
@@ -124,7 +124,7 @@ until_true 60 "the bucket" s5cmd mb "s3://$SNAPDECK_LAB_BUCKET"
 until_true 60 "the bucket's first object" s5cmd cp "$lab/s3.json" "s3://$SNAPDECK_LAB_BUCKET/ready"
 s5cmd rm "s3://$SNAPDECK_LAB_BUCKET/ready" >/dev/null
 
-# In the background, since bash handles a signal only after a foreground command has ended. The terminal and Ctrl-C are the command's.
+# In the background, since bash handles a signal only after a foreground command has ended. The command has the terminal and receives Ctrl-C.
 env --default-signal=INT,QUIT "$@" <&0 &
 command=$!
 code=0

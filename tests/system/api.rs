@@ -1,9 +1,9 @@
 //! The HTTP API: a real server in the lab, called with curl.
 mod access;
-mod described;
 mod errors;
 mod jobs;
 mod locks;
+mod openapi;
 mod restart;
 mod server;
 mod spec;

@@ -1,6 +1,6 @@
 //! The bucket on real S3 servers: s3s-fs in this process, and the lab's SeaweedFS.
-mod assembly;
 mod manifest;
+mod multipart;
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use crate::common::proxy::proxy;
-use crate::common::stores::{Lab, labs, s3s_fs, wait_until};
+use crate::common::stores::{TestStore, s3s_fs, stores, wait_until};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use snapdeck_bucket::Bucket;
@@ -71,12 +71,12 @@ async fn download(bucket: &Bucket, object: &Object) -> Result<Vec<u8>> {
     Ok(file.into_inner().unwrap())
 }
 
-async fn listed(bucket: &Bucket) -> Result<Vec<Vec<Object>>> {
+async fn list(bucket: &Bucket) -> Result<Vec<Vec<Object>>> {
     let pages: Vec<Result<Vec<Object>>> = bucket.list().collect().await;
     pages.into_iter().collect()
 }
 
-/// Asserts kind and words of an error, and that it has no secrets and no debug output.
+/// Asserts the kind of an error, words of its message, and that the message has no secrets and no debug output.
 fn assert_error(error: &Error, kind: Kind, words: &[&str]) {
     let text = error.to_string();
     assert_eq!(error.kind(), kind, "{text}");
@@ -90,25 +90,25 @@ fn assert_error(error: &Error, kind: Kind, words: &[&str]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_downloaded_object_equals_the_uploaded_one() {
-    for lab in labs().await {
-        let bucket = lab.bucket().await;
+    for store in stores().await {
+        let bucket = store.bucket().await;
         for size in [0, 1, 5 * MIB + 1, 40 * MIB] {
             let bytes = random(size, size as u64);
             let to = format!("image-{size}");
             let object = upload(&bucket, &to, &bytes, false).await.unwrap();
-            assert_eq!(object.key, lab.key(&format!("{to}.qcow2")));
+            assert_eq!(object.key, store.key(&format!("{to}.qcow2")));
             assert_eq!(object.size_bytes, size as u64);
             assert!(object.modified.is_some() && object.etag.is_some());
             assert_eq!(bucket.head(&name(&to)).await.unwrap(), Some(object.clone()));
             assert!(
                 download(&bucket, &object).await.unwrap() == bytes,
                 "{}: {size}",
-                lab.name
+                store.name
             );
-            let seen_by_others = lab.get(&format!("{to}.qcow2")).await.unwrap();
-            assert!(seen_by_others == bytes, "{}: {size}", lab.name);
+            let read_by_other_client = store.get(&format!("{to}.qcow2")).await.unwrap();
+            assert!(read_by_other_client == bytes, "{}: {size}", store.name);
         }
-        let pages = listed(&bucket).await.unwrap();
+        let pages = list(&bucket).await.unwrap();
         let sizes: Vec<u64> = pages
             .concat()
             .iter()
@@ -121,32 +121,32 @@ async fn a_downloaded_object_equals_the_uploaded_one() {
         );
         // Listed objects can be downloaded, although not every store lists ETags.
         download(&bucket, &pages[0][1]).await.unwrap();
-        assert_eq!(lab.leftovers().await, [""; 0], "{}", lab.name);
+        assert_eq!(store.leftovers().await, [""; 0], "{}", store.name);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn more_than_a_thousand_objects_are_listed_in_pages() {
-    for lab in labs().await {
-        let bucket = lab.bucket().await;
+    for store in stores().await {
+        let bucket = store.bucket().await;
         assert_eq!(
-            listed(&bucket).await.unwrap().concat(),
+            list(&bucket).await.unwrap().concat(),
             [],
             "an empty bucket has no objects"
         );
-        let strangers = ["deep/a.qcow2", "note.json", "a b.qcow2", "a.qcow2.qcow2"];
+        let ignored_files = ["deep/a.qcow2", "note.json", "a b.qcow2", "a.qcow2.qcow2"];
         let files = (0..1_003).map(|n| format!("image-{n:04}.qcow2"));
-        let files: Vec<String> = files.chain(strangers.map(String::from)).collect();
+        let files: Vec<String> = files.chain(ignored_files.map(String::from)).collect();
         futures_util::stream::iter(&files)
-            .map(|file| lab.put(file, vec![1, 2, 3]))
+            .map(|file| store.put(file, vec![1, 2, 3]))
             .buffer_unordered(16)
             .collect::<()>()
             .await;
-        let pages = listed(&bucket).await.unwrap();
+        let pages = list(&bucket).await.unwrap();
         assert!(pages.len() > 1 && pages.iter().all(|page| page.len() <= 1_000));
         let names: Vec<String> = pages.concat().iter().map(|o| o.name.to_string()).collect();
         let expected: Vec<String> = (0..1_003).map(|n| format!("image-{n:04}")).collect();
-        assert_eq!(names, expected, "{}", lab.name);
+        assert_eq!(names, expected, "{}", store.name);
         assert!(
             pages
                 .concat()
@@ -158,8 +158,8 @@ async fn more_than_a_thousand_objects_are_listed_in_pages() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_object_is_overwritten_only_on_request() {
-    for lab in labs().await {
-        let bucket = lab.bucket().await;
+    for store in stores().await {
+        let bucket = store.bucket().await;
         let (old, new) = (random(9 * MIB, 1), random(10 * MIB, 2));
         upload(&bucket, "image", &old, false).await.unwrap();
         let refused = upload(&bucket, "image", &new, false).await.unwrap_err();
@@ -168,19 +168,19 @@ async fn an_object_is_overwritten_only_on_request() {
             Kind::Conflict,
             &["image.qcow2", "exists", "--overwrite"],
         );
-        assert!(lab.get("image.qcow2").await.unwrap() == old);
+        assert!(store.get("image.qcow2").await.unwrap() == old);
         upload(&bucket, "image", &new, true).await.unwrap();
-        assert!(lab.get("image.qcow2").await.unwrap() == new);
-        lab.clean().await;
+        assert!(store.get("image.qcow2").await.unwrap() == new);
+        store.clean().await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_object_created_during_the_upload_is_not_overwritten() {
-    for lab in labs().await {
-        let bucket = lab.bucket().await;
+    for store in stores().await {
+        let bucket = store.bucket().await;
         let read = async |_, length| {
-            lab.put("image.qcow2", b"theirs".to_vec()).await;
+            store.put("image.qcow2", b"other".to_vec()).await;
             Ok(Bytes::from(vec![0; length]))
         };
         let (progress, cancel) = (ProgressCell::default(), CancellationToken::new());
@@ -188,16 +188,16 @@ async fn an_object_created_during_the_upload_is_not_overwritten() {
             .upload(&name("image"), 100, read, false, &progress, &cancel)
             .await;
         assert_error(&outcome.unwrap_err(), Kind::Conflict, &["exists"]);
-        assert_eq!(lab.get("image.qcow2").await.unwrap(), b"theirs");
-        lab.clean().await;
+        assert_eq!(store.get("image.qcow2").await.unwrap(), b"other");
+        store.clean().await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn delete_reports_whether_the_object_existed() {
-    for lab in labs().await {
-        let bucket = lab.bucket().await;
-        lab.put("image.qcow2", vec![1]).await;
+    for store in stores().await {
+        let bucket = store.bucket().await;
+        store.put("image.qcow2", vec![1]).await;
         bucket.delete(&name("image")).await.unwrap();
         assert_eq!(bucket.head(&name("image")).await.unwrap(), None);
         let error = bucket.delete(&name("image")).await.unwrap_err();
@@ -211,17 +211,17 @@ async fn delete_reports_whether_the_object_existed() {
 
 /// Starts an upload of 40 MiB over a slow connection and waits until it has moved some bytes.
 async fn slow_upload(
-    lab: &Lab,
+    store: &TestStore,
 ) -> (
     tokio::task::JoinHandle<Result<Object>>,
     CancellationToken,
     Arc<crate::common::proxy::Faults>,
 ) {
-    let (address, trouble) = proxy(lab.address()).await;
-    trouble.slow.store(30, SeqCst);
-    let bucket = lab.bucket_at(address).await;
+    let (address, faults) = proxy(store.address()).await;
+    faults.slow.store(30, SeqCst);
+    let bucket = store.bucket_at(address).await;
     let (progress, cancel) = (Arc::new(ProgressCell::default()), CancellationToken::new());
-    let (shown, token) = (progress.clone(), cancel.clone());
+    let (watched, token) = (progress.clone(), cancel.clone());
     let task = tokio::spawn(async move {
         let read = async |_, length| Ok(Bytes::from(vec![7; length]));
         let read = |offset, length| read(offset, length);
@@ -231,50 +231,50 @@ async fn slow_upload(
             .await
     });
     wait_until(
-        async || shown.sample().done_bytes > 4 << 20 && !lab.leftovers().await.is_empty(),
+        async || watched.sample().done_bytes > 4 << 20 && !store.leftovers().await.is_empty(),
         "some bytes are uploaded",
     )
     .await;
-    (task, cancel, trouble)
+    (task, cancel, faults)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_upload_stops_at_once_and_leaves_no_parts() {
-    for lab in labs().await {
-        let (task, cancel, trouble) = slow_upload(&lab).await;
-        let asked = Instant::now();
+    for store in stores().await {
+        let (task, cancel, faults) = slow_upload(&store).await;
+        let started = Instant::now();
         cancel.cancel();
         let error = task.await.unwrap().unwrap_err();
         assert!(
-            asked.elapsed() < Duration::from_secs(2),
+            started.elapsed() < Duration::from_secs(2),
             "{:?}",
-            asked.elapsed()
+            started.elapsed()
         );
         assert_error(&error, Kind::Cancelled, &["image.qcow2", "was cancelled"]);
         assert!(
-            trouble.sent.load(SeqCst) < 40 << 20,
-            "it was not stopped before its end"
+            faults.sent.load(SeqCst) < 40 << 20,
+            "the upload was not stopped before its end"
         );
-        lab.clean().await;
-        assert_eq!(lab.get("image.qcow2").await, None);
+        store.clean().await;
+        assert_eq!(store.get("image.qcow2").await, None);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dropped_upload_leaves_no_parts() {
-    for lab in labs().await {
-        let (task, _cancel, _trouble) = slow_upload(&lab).await;
+    for store in stores().await {
+        let (task, _cancel, _faults) = slow_upload(&store).await;
         task.abort();
         assert!(task.await.unwrap_err().is_cancelled());
-        lab.clean().await;
-        assert_eq!(lab.get("image.qcow2").await, None);
+        store.clean().await;
+        assert_eq!(store.get("image.qcow2").await, None);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_whose_source_fails_leaves_no_parts() {
-    for lab in labs().await {
-        let bucket = lab.bucket().await;
+    for store in stores().await {
+        let bucket = store.bucket().await;
         let read = |offset, length| async move {
             match offset {
                 0 => Ok(Bytes::from(vec![0; length])),
@@ -290,46 +290,46 @@ async fn an_upload_whose_source_fails_leaves_no_parts() {
             Kind::Damaged,
             &["cannot read the image"],
         );
-        lab.clean().await;
-        assert_eq!(lab.get("image.qcow2").await, None);
+        store.clean().await;
+        assert_eq!(store.get("image.qcow2").await, None);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lost_parts_are_sent_again() {
-    for lab in labs().await {
-        let (address, trouble) = proxy(lab.address()).await;
-        let bucket = lab.bucket_at(address).await;
+    for store in stores().await {
+        let (address, faults) = proxy(store.address()).await;
+        let bucket = store.bucket_at(address).await;
         let bytes = random(40 * MIB, 3);
-        trouble.busy.store(2, SeqCst);
-        trouble.cut_up.store(2, SeqCst);
+        faults.busy.store(2, SeqCst);
+        faults.cut_up.store(2, SeqCst);
         // `upload` also asserts that progress ends at the size, although parts were sent twice.
         let object = upload(&bucket, "image", &bytes, false).await.unwrap();
-        assert_eq!(trouble.busy.load(SeqCst) + trouble.cut_up.load(SeqCst), 0);
+        assert_eq!(faults.busy.load(SeqCst) + faults.cut_up.load(SeqCst), 0);
         assert!(
-            trouble.sent.load(SeqCst) > 40 << 20,
+            faults.sent.load(SeqCst) > 40 << 20,
             "no bytes were sent twice"
         );
         assert!(
-            lab.get("image.qcow2").await.unwrap() == bytes,
+            store.get("image.qcow2").await.unwrap() == bytes,
             "{}",
-            lab.name
+            store.name
         );
 
-        trouble.cut_down.store(3, SeqCst);
-        let back = download(&bucket, &object).await.unwrap();
-        assert_eq!(trouble.cut_down.load(SeqCst), 0);
-        assert!(back == bytes, "{}", lab.name);
-        lab.clean().await;
+        faults.cut_down.store(3, SeqCst);
+        let downloaded = download(&bucket, &object).await.unwrap();
+        assert_eq!(faults.cut_down.load(SeqCst), 0);
+        assert!(downloaded == bytes, "{}", store.name);
+        store.clean().await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_permanent_fault_is_an_error_and_leaves_no_parts() {
-    let lab = s3s_fs().await;
-    let (address, trouble) = proxy(lab.address()).await;
-    let bucket = lab.bucket_at(address).await;
-    trouble.busy.store(i32::MAX, SeqCst);
+    let store = s3s_fs().await;
+    let (address, faults) = proxy(store.address()).await;
+    let bucket = store.bucket_at(address).await;
+    faults.busy.store(i32::MAX, SeqCst);
     let error = upload(&bucket, "image", &random(MIB, 4), false)
         .await
         .unwrap_err();
@@ -339,13 +339,13 @@ async fn a_permanent_fault_is_an_error_and_leaves_no_parts() {
         &["image.qcow2", "SlowDown", "try again"],
     );
     assert!(error.is_retryable());
-    lab.clean().await;
+    store.clean().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_object_that_changes_during_its_download_is_an_error() {
-    for lab in labs().await {
-        let bucket = lab.bucket().await;
+    for store in stores().await {
+        let bucket = store.bucket().await;
         // More than is in memory at a time.
         let size = 96 * MIB;
         let object = upload(&bucket, "image", &random(size, 5), false)
@@ -353,7 +353,7 @@ async fn an_object_that_changes_during_its_download_is_an_error() {
             .unwrap();
         // The first ranges wait until the object is replaced by one of the same size.
         let replaced = tokio::sync::OnceCell::new();
-        let replace = || lab.put("image.qcow2", vec![9; size]);
+        let replace = || store.put("image.qcow2", vec![9; size]);
         let write = |_, _| async {
             replaced.get_or_init(replace).await;
             Ok(())
@@ -383,31 +383,31 @@ async fn an_object_that_changes_during_its_download_is_an_error() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_download_fetches_only_the_requested_blocks() {
-    for lab in labs().await {
-        let (address, trouble) = proxy(lab.address()).await;
-        let bucket = lab.bucket_at(address).await;
+    for store in stores().await {
+        let (address, faults) = proxy(store.address()).await;
+        let bucket = store.bucket_at(address).await;
         let bytes = random(20 * MIB, 8);
         let object = upload(&bucket, "image", &bytes, false).await.unwrap();
-        for wanted in [&[][..], &[0], &[2], &[0, 2], &[0, 1, 2]] {
-            trouble.received.store(0, SeqCst);
+        for requested in [&[][..], &[0], &[2], &[0, 2], &[0, 1, 2]] {
+            faults.received.store(0, SeqCst);
             let (progress, cancel) = (ProgressCell::default(), CancellationToken::new());
-            let came = Mutex::new(Vec::new());
+            let received_blocks = Mutex::new(Vec::new());
             let write = |block: u64, part: Bytes| {
                 let offset = block as usize * 8 * MIB;
-                assert!(part == bytes[offset..offset + part.len()], "{}", lab.name);
-                came.lock().unwrap().push(block);
+                assert!(part == bytes[offset..offset + part.len()], "{}", store.name);
+                received_blocks.lock().unwrap().push(block);
                 async { Ok(()) }
             };
-            let blocks = BlockSet::from_predicate(20 << 20, |block| wanted.contains(&block));
+            let blocks = BlockSet::from_predicate(20 << 20, |block| requested.contains(&block));
             let fetched = bucket.download(&object, &blocks, write, &progress, &cancel);
             fetched.await.unwrap();
-            let mut came = came.into_inner().unwrap();
-            came.sort_unstable();
-            assert_eq!(came, wanted, "{}", lab.name);
+            let mut received_blocks = received_blocks.into_inner().unwrap();
+            received_blocks.sort_unstable();
+            assert_eq!(received_blocks, requested, "{}", store.name);
             let sample = progress.sample();
             assert_eq!(sample.done_bytes, blocks.bytes());
             assert_eq!(sample.total_bytes, blocks.bytes());
-            let received = trouble.received.load(SeqCst);
+            let received = faults.received.load(SeqCst);
             assert!(received < blocks.bytes() + (MIB as u64) / 10, "{received}");
         }
     }
@@ -415,8 +415,8 @@ async fn a_download_fetches_only_the_requested_blocks() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_download_stops_at_once() {
-    for lab in labs().await {
-        let bucket = lab.bucket().await;
+    for store in stores().await {
+        let bucket = store.bucket().await;
         let object = upload(&bucket, "image", &random(20 * MIB, 6), false)
             .await
             .unwrap();
@@ -455,12 +455,12 @@ impl Drop for CountedBytes {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_keeps_few_parts_in_memory() {
-    for lab in labs().await {
-        let bucket = lab.bucket().await;
-        let (alive, most) = (Arc::new(AtomicUsize::new(0)), AtomicUsize::new(0));
+    for store in stores().await {
+        let bucket = store.bucket().await;
+        let (alive, peak) = (Arc::new(AtomicUsize::new(0)), AtomicUsize::new(0));
         let read = |_, length| {
             let now = alive.fetch_add(length, SeqCst) + length;
-            most.fetch_max(now, SeqCst);
+            peak.fetch_max(now, SeqCst);
             let counted = CountedBytes {
                 bytes: vec![1; length],
                 alive: alive.clone(),
@@ -472,12 +472,12 @@ async fn an_upload_keeps_few_parts_in_memory() {
             .upload(&name("image"), 128 << 20, read, false, &progress, &cancel)
             .await
             .unwrap();
-        let most = most.load(SeqCst);
-        assert!(most <= 64 * MIB, "{}: {most} bytes", lab.name);
+        let peak = peak.load(SeqCst);
+        assert!(peak <= 64 * MIB, "{}: {peak} bytes", store.name);
         assert!(
-            most > 8 * MIB,
+            peak > 8 * MIB,
             "{}: parts are not uploaded in parallel",
-            lab.name
+            store.name
         );
         bucket.delete(&name("image")).await.unwrap();
     }
@@ -497,21 +497,21 @@ async fn a_bucket_that_is_not_configured_is_an_error() {
     ];
     let error = bucket.head(&name("a")).await.unwrap_err();
     assert_error(&error, Kind::InvalidInput, &words);
-    let error = listed(&bucket).await.unwrap_err();
+    let error = list(&bucket).await.unwrap_err();
     assert_error(&error, Kind::InvalidInput, &words);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_bucket_differs_from_a_missing_object() {
-    for lab in labs().await {
-        assert_eq!(lab.bucket().await.head(&name("a")).await.unwrap(), None);
-        let mut settings = lab.settings.clone();
+    for store in stores().await {
+        assert_eq!(store.bucket().await.head(&name("a")).await.unwrap(), None);
+        let mut settings = store.settings.clone();
         settings.name = Some("no-such-bucket".into());
         let bucket = Bucket::new(&settings).await;
         let words = ["no-such-bucket does not exist", "[bucket] name"];
         let errors = [
             bucket.head(&name("a")).await.unwrap_err(),
-            listed(&bucket).await.unwrap_err(),
+            list(&bucket).await.unwrap_err(),
             bucket.delete(&name("a")).await.unwrap_err(),
             upload(&bucket, "a", &random(1, 1), false)
                 .await
@@ -526,11 +526,11 @@ async fn a_missing_bucket_differs_from_a_missing_object() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_keys_are_an_error() {
-    for lab in labs().await {
-        let good = lab.settings.credentials.clone().unwrap();
+    for store in stores().await {
+        let good = store.settings.credentials.clone().unwrap();
         let secret_access_key = "secret-of-another".to_owned();
-        for access_key_id in [good.access_key_id, "nobody".to_owned()] {
-            let mut settings = lab.settings.clone();
+        for access_key_id in [good.access_key_id, "unknown-key".to_owned()] {
+            let mut settings = store.settings.clone();
             settings.credentials = Some(Credentials {
                 access_key_id,
                 secret_access_key: secret_access_key.clone(),
@@ -538,7 +538,7 @@ async fn wrong_keys_are_an_error() {
             let bucket = Bucket::new(&settings).await;
             let errors = [
                 bucket.head(&name("a")).await.unwrap_err(),
-                listed(&bucket).await.unwrap_err(),
+                list(&bucket).await.unwrap_err(),
                 upload(&bucket, "a", &random(1, 1), true).await.unwrap_err(),
             ];
             for error in errors {
@@ -566,9 +566,9 @@ async fn a_wrong_endpoint_is_an_error_within_20_seconds() {
     ] {
         settings.endpoint = Some(endpoint.clone());
         let bucket = Bucket::new(&settings).await;
-        let asked = Instant::now();
+        let started = Instant::now();
         for error in [
-            listed(&bucket).await.unwrap_err(),
+            list(&bucket).await.unwrap_err(),
             upload(&bucket, "a", &random(1, 1), true).await.unwrap_err(),
         ] {
             assert_error(
@@ -578,13 +578,13 @@ async fn a_wrong_endpoint_is_an_error_within_20_seconds() {
             );
         }
         assert!(
-            asked.elapsed() < Duration::from_secs(20),
+            started.elapsed() < Duration::from_secs(20),
             "{:?}",
-            asked.elapsed()
+            started.elapsed()
         );
     }
     settings.endpoint = Some("127.0.0.1:9000".into());
-    let error = listed(&Bucket::new(&settings).await).await.unwrap_err();
+    let error = list(&Bucket::new(&settings).await).await.unwrap_err();
     assert_error(
         &error,
         Kind::InvalidInput,
@@ -605,7 +605,7 @@ async fn a_server_that_is_not_an_s3_store_is_an_error() {
             let _ = client.write_all(page.as_bytes()).await;
         }
     });
-    let error = listed(&Bucket::new(&settings).await).await.unwrap_err();
+    let error = list(&Bucket::new(&settings).await).await.unwrap_err();
     assert_error(
         &error,
         Kind::Unreachable,

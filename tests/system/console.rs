@@ -1,13 +1,13 @@
 //! The console in a pseudo terminal, with a real host and bucket.
 mod jobs;
-mod manners;
 mod sandboxes;
+mod terminal;
 
 use crate::common::screen::Screen;
 use crate::common::{State, World, run, same_disk, wait_until};
 
 #[test]
-fn pushes_and_pulls() {
+fn a_push_and_a_pull_by_keys() {
     let world = World::new();
     world.snapshot("base", 8);
     let id = world.sandbox("vm", "base", State::Off);
@@ -21,7 +21,7 @@ fn pushes_and_pulls() {
     let object = world.get("golden");
     assert!(same_disk(&object, &world.disk("vm")));
 
-    // To the list of the bucket, which has the new object.
+    // The bucket list has the new object.
     screen.press("\t\t");
     screen.wait(&["golden", "absent"]);
     screen.press("l");
@@ -55,7 +55,7 @@ fn removes_a_snapshot_without_dependents_after_confirmation() {
     assert_eq!(world.names("snapshots"), ["base.qcow2", "old.qcow2"]);
 
     screen.press("jd");
-    // Removing the last copy asks for its name.
+    // The last copy is removed only after its name is typed.
     screen.wait(&["To remove", "Type old to confirm"]);
     screen.press("y");
     screen.wait(&["enter remove"]);
@@ -157,18 +157,18 @@ fn the_demo_needs_no_setup_and_leaves_nothing() {
 }
 
 #[test]
-fn a_newcomers_first_push_in_the_demo_takes_six_keys_at_most() {
+fn the_first_push_in_the_demo_takes_at_most_six_keys() {
     let world = World::new();
     let mut screen = Screen::open(&world.command(&["demo"]));
     let mut pressed = 0;
     // Before each key the screen shows which one to press.
-    for (shown, key) in [
+    for (expected, key) in [
         (&["build-02", "shut off", "p push"][..], "p"),
         (&["push a snapshot of build-02", "Name:", "enter push"], "v"),
         (&["Name: v"], "1"),
         (&["uploads to s3://demo/snapshots/v1.qcow2"], "\r"),
     ] {
-        screen.wait(shown);
+        screen.wait(expected);
         screen.press(key);
         pressed += 1;
     }
@@ -182,7 +182,7 @@ fn every_page_opens_with_one_key_and_closes_with_esc() {
     let world = World::new();
     let mut screen = Screen::open(&world.command(&["demo"]));
     screen.wait(&["build-02", "winserver-base", "winserver-tools-v1"]);
-    for (keys, shown) in [
+    for (keys, expected) in [
         ("?", &["┌ help", "Create a snapshot"][..]),
         (":", &["┌ :", "enter do it"]),
         ("D", &["┌ doctor", "qemu-img"]),
@@ -196,10 +196,11 @@ fn every_page_opens_with_one_key_and_closes_with_esc() {
         ("/web", &["(1 of 3)"]),
     ] {
         screen.press(keys);
-        screen.wait(shown);
+        screen.wait(expected);
         screen.press("\u{1b}");
-        screen.wait_for("the lists are back", |text| {
-            text.contains("Sandboxes · demo (3)") && !shown.iter().all(|word| text.contains(word))
+        screen.wait_for("the lists are shown again", |text| {
+            text.contains("Sandboxes · demo (3)")
+                && !expected.iter().all(|word| text.contains(word))
         });
     }
     screen.press("q");
@@ -215,8 +216,8 @@ fn a_killed_demo_leaves_nothing() {
     let dir = demo_directory(pid);
     assert!(!demo_guests(&dir).is_empty());
     run("kill", &["-9", &pid.to_string()]);
-    wait_until("the directory is gone", || !crate::common::exists(&dir));
-    wait_until("the guests are gone", || demo_guests(&dir).is_empty());
+    wait_until("the directory is removed", || !crate::common::exists(&dir));
+    wait_until("the guests are ended", || demo_guests(&dir).is_empty());
 }
 
 /// Returns the directory of a demo, by its open log file.

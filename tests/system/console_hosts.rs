@@ -15,7 +15,7 @@ const HALF: u64 = 24 * 1024 * 1024;
 
 /// A proxy to the bucket that holds ranges from `hold` on until they are released.
 struct HoldingProxy {
-    trouble: Arc<Faults>,
+    faults: Arc<Faults>,
     _runtime: Runtime,
 }
 
@@ -24,21 +24,21 @@ impl HoldingProxy {
         let store = std::env::var("SNAPDECK_LAB_S3").unwrap();
         let runtime = Runtime::new().unwrap();
         let address = store.trim_start_matches("http://").to_owned();
-        let (address, trouble) = runtime.block_on(proxy(address));
+        let (address, faults) = runtime.block_on(proxy(address));
         world.reconfigure(&store, &format!("http://{address}"));
-        trouble.hold_from.store(hold, SeqCst);
+        faults.hold_from.store(hold, SeqCst);
         Self {
-            trouble,
+            faults,
             _runtime: runtime,
         }
     }
 
     fn release(&self) {
-        self.trouble.hold_from.store(0, SeqCst);
+        self.faults.hold_from.store(0, SeqCst);
     }
 }
 
-/// Returns the cells of the row `name` in the matrix, the bucket first.
+/// Returns the cells of the row `name` in the Locations list, the bucket first.
 fn cells(text: &str, name: &str) -> Vec<String> {
     let line = text
         .lines()
@@ -52,7 +52,7 @@ fn cells(text: &str, name: &str) -> Vec<String> {
         .collect()
 }
 
-/// Opens the matrix, marks the row of `app`, and pulls it to all hosts.
+/// Opens Locations, marks the row of `app`, and pulls it to all hosts.
 fn fan_out(world: &World) -> Screen {
     let mut screen = Screen::open(&world.command(&[]));
     screen.wait(&["alpha ●", "beta ●", "Bucket (1)"]);
@@ -105,14 +105,14 @@ fn a_pull_to_several_hosts_shows_progress_for_each_host() {
     let image = world.path("scratch/app.qcow2");
     world.image(&image, IMAGE);
     world.put(&image, "app");
-    let line = HoldingProxy::start(&world, HALF);
+    let holding_proxy = HoldingProxy::start(&world, HALF);
     let screen = fan_out(&world);
-    screen.wait_for("both gauges", |text| {
+    screen.wait_for("progress of both hosts", |text| {
         let cells = cells(text, "app");
         cells.len() == 3 && cells[1..].iter().all(|cell| cell.ends_with(" %"))
     });
-    line.release();
-    screen.wait_for("both are there", |text| {
+    holding_proxy.release();
+    screen.wait_for("both hosts have it", |text| {
         let cells = cells(text, "app");
         cells.len() == 3 && cells[1..].iter().all(|cell| cell == "● here")
     });
@@ -120,7 +120,7 @@ fn a_pull_to_several_hosts_shows_progress_for_each_host() {
         assert_eq!(sha256(&host.snapshot_path("app")), sha256(&image));
     }
     let (fetched, size) = (
-        line.trouble.received.load(SeqCst),
+        holding_proxy.faults.received.load(SeqCst),
         std::fs::metadata(&image).unwrap().len(),
     );
     assert!(
@@ -137,15 +137,15 @@ fn a_disconnected_host_shows_its_error_and_the_other_host_finishes() {
     let image = world.path("scratch/app.qcow2");
     world.image(&image, IMAGE);
     world.put(&image, "app");
-    let line = HoldingProxy::start(&world, HALF);
+    let holding_proxy = HoldingProxy::start(&world, HALF);
     let mut screen = fan_out(&world);
-    screen.wait_for("both gauges", |text| {
+    screen.wait_for("progress of both hosts", |text| {
         let cells = cells(text, "app");
         cells.len() == 3 && cells[1..].iter().all(|cell| cell.ends_with(" %"))
     });
     beta.link().cut(Fault::Closed);
     screen.wait(&["beta ✗ away, seen"]);
-    line.release();
+    holding_proxy.release();
     screen.wait_for("alpha has it, beta has its error", |text| {
         let cells = cells(text, "app");
         cells.get(1..) == Some(&["● here".to_owned(), "✗ out of reach".to_owned()])
@@ -163,7 +163,7 @@ fn a_disconnected_host_shows_its_error_and_the_other_host_finishes() {
     screen.press("l");
     screen.wait(&["pull to beta"]);
     screen.press("y");
-    screen.wait_for("beta has it, too", |text| {
+    screen.wait_for("beta has it too", |text| {
         cells(text, "app")
             .get(2)
             .is_some_and(|cell| cell == "● here")

@@ -40,7 +40,7 @@ fn find_check(ran: &CommandOutput, host: Option<&str>, name: &str) -> Check {
 
 fn checks(ran: &CommandOutput, host: Option<&str>) -> Vec<Value> {
     let json = ran.json();
-    let reports = json["examinations"].as_array().unwrap();
+    let reports = json["healthChecks"].as_array().unwrap();
     let report = reports
         .iter()
         .find(|report| report["host"].as_str() == host);
@@ -282,9 +282,9 @@ fn unreadable_and_invalid_snapshots_are_reported() {
     use std::os::unix::fs::FileExt;
     let world = World::new();
     populate(&world);
-    let shut = world.snapshot("shut", 0);
-    run("chmod", &["600", &shut]);
-    std::fs::write(world.snapshot_path("noise"), "no image").unwrap();
+    let private = world.snapshot("private", 0);
+    run("chmod", &["600", &private]);
+    std::fs::write(world.snapshot_path("noise"), "not an image").unwrap();
     let overlay = world.snapshot_path("overlay");
     run(
         "qemu-img",
@@ -311,8 +311,8 @@ fn unreadable_and_invalid_snapshots_are_reported() {
         ALPHA,
         "owner and mode",
         "warning",
-        "shut (",
-        &format!("chmod 644 {shut}"),
+        "private (",
+        &format!("chmod 644 {private}"),
     );
     let unfit: Vec<String> = checks(&ran, ALPHA)
         .iter()
@@ -357,7 +357,7 @@ fn an_unknown_owner_is_reported() {
         .lines()
         .find(|line| line.starts_with("owner = "))
         .unwrap();
-    world.reconfigure(line, "owner = \"nobody-of-that-name:kvm\"");
+    world.reconfigure(line, "owner = \"no-such-user:kvm\"");
     let ran = doctor(&world);
     assert_eq!(ran.code, Some(1), "{ran:?}");
     assert_check(&ran, ALPHA, "owner", "failed", "no such user", "owner");
@@ -367,10 +367,10 @@ fn an_unknown_owner_is_reported() {
 fn running_sandboxes_and_missing_bases_are_reported() {
     let world = World::new();
     world.snapshot("base", 1);
-    world.snapshot("gone", 1);
+    world.snapshot("missing", 1);
     let running = world.sandbox("runs", "base", State::Running);
-    let torn = world.sandbox("torn", "gone", State::Off);
-    std::fs::remove_file(world.snapshot_path("gone")).unwrap();
+    let torn = world.sandbox("torn", "missing", State::Off);
+    std::fs::remove_file(world.snapshot_path("missing")).unwrap();
     let ran = doctor(&world);
     assert_eq!(ran.code, Some(1), "{ran:?}");
     assert_check(
@@ -379,7 +379,7 @@ fn running_sandboxes_and_missing_bases_are_reported() {
         "sandboxes",
         "failed",
         &torn,
-        "snapdeck pull gone --host alpha",
+        "snapdeck pull missing --host alpha",
     );
     // The error "sandbox must be stopped or paused": doctor shows which one runs, and the alternative.
     let passed: Vec<Value> = checks(&ran, ALPHA)
@@ -506,7 +506,7 @@ fn ssh_latency_and_throughput_are_measured() {
 
 #[test]
 fn a_missing_or_inaccessible_bucket_is_reported() {
-    if only_local("it is about the bucket") {
+    if only_local("the bucket is the same for all hosts") {
         return;
     }
     let world = World::new();
@@ -574,13 +574,13 @@ fn a_cancelled_check_leaves_no_objects() {
     let before = list_all(&world);
     let store = crate::common::lab("SNAPDECK_LAB_S3").replace("http://", "");
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let (address, trouble) = runtime.block_on(crate::common::proxy::proxy(store.clone()));
+    let (address, faults) = runtime.block_on(crate::common::proxy::proxy(store.clone()));
     world.reconfigure(&store, &address.to_string());
-    // Its test object is written, and reading it never ends.
-    trouble.hold_from.store(1, SeqCst);
+    // The test object is written, and reading it never ends.
+    faults.hold_from.store(1, SeqCst);
     let child = world.start(&["doctor"]);
     let probe = || world.s5cmd(&["ls", "{}/.snapdeck-probe*"]).status.success();
-    wait_until("its test object is written", probe);
+    wait_until("the test object is written", probe);
     signal(&child, "INT");
     let ran = wait_for_exit(child);
     ran.failed(130, &["cancelled"]);

@@ -1,18 +1,18 @@
 //! Faults of hosts, of libvirt and of SSH connections: each ends in success or in one clear error within its deadline,
 //! and leaves no files. `make test` starts the lab.
 mod crashed;
-mod cut;
+mod files;
 mod frozen;
 mod login;
 mod paused;
-mod several;
-mod there;
+mod transfers;
+mod two_hosts;
 
 use crate::common::{World, wait_until};
 
 /// Waits until the job's temporary files on the host are removed.
 #[track_caller]
-fn assert_nothing_stays(world: &World) {
+fn assert_no_temporary_files(world: &World) {
     wait_until("the temporary directory is empty", || {
         world.names("temp").is_empty()
     });

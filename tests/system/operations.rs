@@ -1,14 +1,14 @@
 //! Operations: the real program, libvirt with QEMU and an S3 server; results are checked with another S3 client and
 //! qemu-img. `make test` starts the lab.
 mod create;
-mod followed;
+mod errors;
+mod events;
 mod interrupted;
+mod invalid_objects;
 mod listings;
 mod pull;
 mod push;
 mod remove;
-mod trouble;
-mod unfit;
 
 use crate::common::{World, run, same_disk};
 use serde_json::Value;
@@ -27,7 +27,7 @@ fn assert_object_is(world: &World, name: &str, disk: &str) {
 
 /// Asserts that there are no temporary files.
 #[track_caller]
-fn assert_nothing_left(world: &World) {
+fn assert_no_temporary_files(world: &World) {
     assert!(world.names("temp").is_empty(), "{:?}", world.names("temp"));
     let snapshots = world.names("snapshots");
     assert!(

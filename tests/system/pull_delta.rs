@@ -1,6 +1,6 @@
 //! Pulls that reuse local blocks and verify what they write: real libvirt and S3, with a proxy that counts, holds and
 //! corrupts downloads.
-mod bad;
+mod invalid;
 mod resume;
 mod verify;
 
@@ -18,34 +18,37 @@ const MIB: u64 = 1024 * 1024;
 /// Block size in bytes.
 const BLOCK: u64 = 8 * MIB;
 
-/// Hosts, and a proxy to the bucket.
-struct Lab {
-    world: World,
-    line: Arc<Faults>,
+/// A test environment with a proxy to the bucket.
+struct ProxiedWorld {
+    inner: World,
+    faults: Arc<Faults>,
 }
 
-impl Deref for Lab {
+impl Deref for ProxiedWorld {
     type Target = World;
 
     fn deref(&self) -> &World {
-        &self.world
+        &self.inner
     }
 }
 
-impl Lab {
+impl ProxiedWorld {
     fn new(hosts: usize) -> Self {
         let world = World::hosts(hosts);
-        let line = world.use_proxy();
-        Self { world, line }
+        let faults = world.use_proxy();
+        Self {
+            inner: world,
+            faults,
+        }
     }
 
-    /// Creates a lab with an object `app` of `megabytes` MiB and its manifest; also returns the uploaded file.
+    /// Creates an environment with an object `app` of `megabytes` MiB and its manifest; also returns the uploaded file.
     fn with_object(megabytes: u32) -> (Self, String) {
-        let lab = Self::new(1);
-        let image = lab.path("scratch/app.qcow2");
-        lab.image(&image, megabytes);
-        lab.put_with_manifest(&image, "app", None);
-        (lab, image)
+        let world = Self::new(1);
+        let image = world.path("scratch/app.qcow2");
+        world.image(&image, megabytes);
+        world.put_with_manifest(&image, "app", None);
+        (world, image)
     }
 
     /// Uploads a file and its manifest, as push does.
@@ -78,7 +81,7 @@ impl Lab {
 
     /// Returns the bytes received from the bucket since the last call.
     fn received(&self) -> u64 {
-        self.line.received.swap(0, SeqCst)
+        self.faults.received.swap(0, SeqCst)
     }
 
     /// Asserts that `bytes` were fetched since the last check, with up to 1 % overhead.
@@ -105,14 +108,14 @@ impl Lab {
 
     /// Starts a pull of `app` that stops after `bytes`, and waits until these are logged.
     fn start_held(&self, bytes: u64) -> Child {
-        self.line.hold_from.store(bytes, SeqCst);
+        self.faults.hold_from.store(bytes, SeqCst);
         let child = self.start(&["pull", "app", "--json"]);
         wait_until("the blocks are logged", || self.logged_bytes() == bytes);
         child
     }
 
     fn release(&self) {
-        self.line.hold_from.store(0, SeqCst);
+        self.faults.hold_from.store(0, SeqCst);
     }
 
     /// Returns the bytes of complete blocks in the log beside the partial file.
@@ -139,12 +142,12 @@ fn digests(file: &str) -> Vec<Digest> {
 
 /// Returns the total length of the blocks of `child` that `parent` does not have.
 fn new_bytes(parent: &str, child: &str) -> u64 {
-    let known = digests(parent);
+    let parent_digests = digests(parent);
     let size = std::fs::metadata(child).unwrap().len();
     let blocks = digests(child);
     let new = (0..)
         .zip(&blocks)
-        .filter(|(_, digest)| !known.contains(digest));
+        .filter(|(_, digest)| !parent_digests.contains(digest));
     new.map(|(at, _)| BLOCK.min(size - at * BLOCK)).sum()
 }
 
@@ -161,17 +164,17 @@ fn damage(path: &str, offset: u64) {
 }
 
 /// Uploads a snapshot `base` and one derived from it, `app`, with some clusters overwritten and some new.
-fn family(lab: &Lab) -> (String, String) {
+fn upload_base_and_child(world: &ProxiedWorld) -> (String, String) {
     let (parent, child) = (
-        lab.path("scratch/base.qcow2"),
-        lab.path("scratch/app.qcow2"),
+        world.path("scratch/base.qcow2"),
+        world.path("scratch/app.qcow2"),
     );
-    lab.image(&parent, 80);
+    world.image(&parent, 80);
     std::fs::copy(&parent, &child).unwrap();
-    lab.scribble(&child, 90, 1);
-    lab.scribble(&child, 500, 3);
-    lab.put_with_manifest(&parent, "base", None);
-    lab.put_with_manifest(&child, "app", Some("base"));
+    world.scribble(&child, 90, 1);
+    world.scribble(&child, 500, 3);
+    world.put_with_manifest(&parent, "base", None);
+    world.put_with_manifest(&child, "app", Some("base"));
     (parent, child)
 }
 
@@ -183,19 +186,19 @@ fn bytes(result: &Value, key: &str) -> u64 {
 
 #[test]
 fn hosts_with_and_without_the_parent_get_the_same_file() {
-    let lab = Lab::new(2);
-    let (parent, child) = family(&lab);
+    let world = ProxiedWorld::new(2);
+    let (parent, child) = upload_base_and_child(&world);
     let (size, new) = (
         std::fs::metadata(&child).unwrap().len(),
         new_bytes(&parent, &child),
     );
     assert!(new < size / 2, "{new} of {size} are new");
-    lab.snapdeck(&["pull", "base", "--host", "beta"]).ok();
-    lab.received();
+    world.snapdeck(&["pull", "base", "--host", "beta"]).ok();
+    world.received();
 
-    // Both hosts: each byte is fetched once, and the host with the parent writes only what it lacks.
+    // Both hosts: each byte is fetched once, and the host with the parent writes only the other blocks.
     let both = ["pull", "app", "--host", "alpha", "--host", "beta", "--json"];
-    let result = lab.snapdeck(&both).ok().json();
+    let result = world.snapdeck(&both).ok().json();
     let (empty, other) = (&result["results"][0], &result["results"][1]);
     assert_eq!(
         (bytes(empty, "fetchedBytes"), bytes(empty, "copiedBytes")),
@@ -203,71 +206,72 @@ fn hosts_with_and_without_the_parent_get_the_same_file() {
     );
     assert_eq!(bytes(other, "fetchedBytes"), new);
     assert_eq!(bytes(other, "copiedBytes"), size - new);
-    lab.hosts
+    world
+        .hosts
         .iter()
-        .for_each(|host| lab.assert_pulled(host, "app", &child));
-    lab.assert_fetched(size);
+        .for_each(|host| world.assert_pulled(host, "app", &child));
+    world.assert_fetched(size);
 
     // One host: only new blocks are downloaded.
-    let beta = &lab.hosts[1];
+    let beta = &world.hosts[1];
     std::fs::remove_file(beta.snapshot_path("app")).unwrap();
-    let ran = lab.snapdeck(&["pull", "app", "--host", "beta"]).ok();
+    let ran = world.snapdeck(&["pull", "app", "--host", "beta"]).ok();
     assert!(ran.stdout.contains("copied on the host"), "{ran:?}");
-    lab.assert_pulled(beta, "app", &child);
-    lab.assert_fetched(new);
+    world.assert_pulled(beta, "app", &child);
+    world.assert_fetched(new);
     // The parent is rebuilt from the child.
     std::fs::remove_file(beta.snapshot_path("base")).unwrap();
-    lab.snapdeck(&["pull", "base", "--host", "beta"]).ok();
-    lab.assert_pulled(beta, "base", &parent);
-    assert!(lab.received() < size / 2);
+    world.snapdeck(&["pull", "base", "--host", "beta"]).ok();
+    world.assert_pulled(beta, "base", &parent);
+    assert!(world.received() < size / 2);
 }
 
 #[test]
 fn a_local_copy_under_another_name_is_reused() {
-    let (lab, image) = Lab::with_object(20);
-    lab.put_with_manifest(&image, "twin", None);
-    lab.snapdeck(&["pull", "app"]).ok();
-    lab.received();
-    let result = lab.snapdeck(&["pull", "twin", "--json"]).ok().json();
+    let (world, image) = ProxiedWorld::with_object(20);
+    world.put_with_manifest(&image, "twin", None);
+    world.snapdeck(&["pull", "app"]).ok();
+    world.received();
+    let result = world.snapdeck(&["pull", "twin", "--json"]).ok().json();
     assert_eq!(bytes(&result, "fetchedBytes"), 0);
     assert_eq!(result["copiedBytes"], result["sizeBytes"]);
-    lab.assert_pulled(&lab, "twin", &image);
-    assert!(lab.received() < MIB / 4);
+    world.assert_pulled(&world, "twin", &image);
+    assert!(world.received() < MIB / 4);
 }
 
 #[test]
 fn damaged_local_blocks_are_fetched() {
-    let lab = Lab::new(1);
-    let (parent, child) = family(&lab);
+    let world = ProxiedWorld::new(1);
+    let (parent, child) = upload_base_and_child(&world);
     let new = new_bytes(&parent, &child);
-    lab.snapdeck(&["pull", "base"]).ok();
+    world.snapdeck(&["pull", "base"]).ok();
     // Block 5 is the same in parent and child.
-    damage(&lab.snapshot_path("base"), 5 * BLOCK + 5);
-    lab.received();
-    let result = lab.snapdeck(&["pull", "app", "--json"]).ok().json();
+    damage(&world.snapshot_path("base"), 5 * BLOCK + 5);
+    world.received();
+    let result = world.snapdeck(&["pull", "app", "--json"]).ok().json();
     assert_eq!(bytes(&result, "fetchedBytes"), new + BLOCK);
-    lab.assert_pulled(&lab, "app", &child);
-    lab.assert_fetched(new + BLOCK);
+    world.assert_pulled(&world, "app", &child);
+    world.assert_fetched(new + BLOCK);
 }
 
 #[test]
 fn blocks_are_shared_on_a_file_system_with_reflinks() {
-    let lab = Lab::new(1);
-    let Some(disk) = lab.reflink_disk("snapshots") else {
+    let world = ProxiedWorld::new(1);
+    let Some(disk) = world.reflink_disk("snapshots") else {
         return;
     };
-    let (parent, child) = family(&lab);
+    let (parent, child) = upload_base_and_child(&world);
     let new = new_bytes(&parent, &child);
-    lab.snapdeck(&["pull", "base"]).ok();
-    lab.received();
-    let dir = lab.path("snapshots");
+    world.snapdeck(&["pull", "base"]).ok();
+    world.received();
+    let dir = world.path("snapshots");
     let before = free_bytes(&disk, &dir);
-    let result = lab.snapdeck(&["pull", "app", "--json"]).ok().json();
+    let result = world.snapdeck(&["pull", "app", "--json"]).ok().json();
     assert_eq!(bytes(&result, "fetchedBytes"), new);
-    lab.assert_fetched(new);
+    world.assert_fetched(new);
     let used = before - free_bytes(&disk, &dir);
     assert!(used < new + 4 * MIB, "{used} for {new}");
-    let sum = output_on(&disk, &["sha256sum", &lab.snapshot_path("app")]);
+    let sum = output_on(&disk, &["sha256sum", &world.snapshot_path("app")]);
     assert!(sum.starts_with(&sha256(&child)), "{sum}");
 }
 

@@ -30,11 +30,11 @@ fn with_pulled_base(state: State) -> (World, String) {
 /// Asserts that an object is an intact image with the contents of `disk`, and that its manifest matches.
 #[track_caller]
 fn assert_object_is(world: &World, name: &str, disk: &str) -> Manifest {
-    let got = world.get(name);
-    run("qemu-img", &["check", "-q", "-f", "qcow2", &got]);
-    assert!(same_disk(&got, disk), "{name} differs from {disk}");
+    let file = world.get(name);
+    run("qemu-img", &["check", "-q", "-f", "qcow2", &file]);
+    assert!(same_disk(&file, disk), "{name} differs from {disk}");
     let manifest = manifest(world, name).expect("a manifest");
-    let bytes = std::fs::read(&got).unwrap();
+    let bytes = std::fs::read(&file).unwrap();
     let digests: Vec<Digest> = bytes
         .chunks(BLOCK_BYTES as usize)
         .map(snapdeck_host::hash_block)
@@ -42,25 +42,26 @@ fn assert_object_is(world: &World, name: &str, disk: &str) -> Manifest {
     assert_eq!(manifest.size_bytes, bytes.len() as u64);
     assert!(manifest.blocks == digests, "{name}");
     assert_eq!(manifest.virtual_size, Some(1 << 30));
-    let bare = |tag: &str| tag.trim_matches('"').to_owned();
+    let unquoted = |tag: &str| tag.trim_matches('"').to_owned();
     assert_eq!(
-        manifest.etag.as_deref().map(bare),
-        Some(bare(&world.etag(name)))
+        manifest.etag.as_deref().map(unquoted),
+        Some(unquoted(&world.etag(name)))
     );
-    std::fs::remove_file(got).unwrap();
+    std::fs::remove_file(file).unwrap();
     manifest
 }
 
 fn manifest(world: &World, name: &str) -> Option<Manifest> {
     let file = world.path("scratch/manifest.json");
-    let got = world.s5cmd(&["cp", &format!("{{}}/{name}.json"), &file]);
-    got.status
+    let copied = world.s5cmd(&["cp", &format!("{{}}/{name}.json"), &file]);
+    copied
+        .status
         .success()
         .then(|| Manifest::read(&std::fs::read(file).unwrap()).unwrap())
 }
 
 #[track_caller]
-fn assert_nothing_left(world: &World) {
+fn assert_no_temporary_files(world: &World) {
     assert!(world.names("temp").is_empty(), "{:?}", world.names("temp"));
     assert_eq!(world.uploads(), "[]");
 }
@@ -76,9 +77,9 @@ fn number(result: &Value, key: &str) -> u64 {
 fn assert_incremental(result: &Value) {
     let (sent, size) = (number(result, "uploadedBytes"), number(result, "sizeBytes"));
     let tables = MIB;
-    let most = OVERLAY * 102 / 100 + 8 * MIB + tables;
+    let max_bytes = OVERLAY * 102 / 100 + 8 * MIB + tables;
     // The part with the header, and the one in which appended data begins.
-    assert!(sent <= most + 8 * MIB, "{result}");
+    assert!(sent <= max_bytes + 8 * MIB, "{result}");
     assert_eq!(sent + number(result, "copiedBytes"), size, "{result}");
     assert!(number(result, "savedBytes") >= number(result, "copiedBytes"));
     assert_eq!(result["method"], "append");
@@ -87,14 +88,14 @@ fn assert_incremental(result: &Value) {
 #[test]
 fn a_push_uploads_only_changes_in_every_generation() {
     let (world, id) = with_pulled_base(State::Off);
-    let line = world.use_proxy();
+    let faults = world.use_proxy();
     let result = world.snapdeck(&["push", &id, "one", "--json"]).ok().json();
     assert_incremental(&result);
     assert!(
-        line.copies.load(SeqCst) >= 3,
+        faults.copies.load(SeqCst) >= 3,
         "parts of the base were not copied"
     );
-    let sent = line.sent.load(SeqCst);
+    let sent = faults.sent.load(SeqCst);
     assert!(
         sent < number(&result, "uploadedBytes") + MIB,
         "{sent} in all: {result}"
@@ -109,17 +110,17 @@ fn a_push_uploads_only_changes_in_every_generation() {
 
     world.snapdeck(&["pull", "one"]).ok();
     let id = world.sandbox("b", "one", State::Paused);
-    let copies = line.copies.load(SeqCst);
+    let copies = faults.copies.load(SeqCst);
     let result = world
         .snapdeck(&["create", &id, "two", "--json"])
         .ok()
         .json();
     assert_incremental(&result);
-    assert!(line.copies.load(SeqCst) >= copies + 3);
+    assert!(faults.copies.load(SeqCst) >= copies + 3);
     let two = assert_object_is(&world, "two", &world.disk("b"));
     assert_eq!(json!(two.consistency), "crash-consistent");
     assert_eq!(world.state(&id), "paused");
-    assert_nothing_left(&world);
+    assert_no_temporary_files(&world);
 }
 
 #[test]
@@ -134,7 +135,7 @@ fn without_the_base_in_the_bucket_its_bytes_are_uploaded() {
     assert_eq!(result["uploadedBytes"], result["sizeBytes"]);
     assert!(ran.stderr.contains("base has no manifest"), "{ran:?}");
     assert_object_is(&world, "app", &world.disk("a"));
-    assert_nothing_left(&world);
+    assert_no_temporary_files(&world);
 }
 
 #[test]
@@ -149,13 +150,13 @@ fn a_small_base_is_uploaded_in_one_part() {
 #[test]
 fn a_store_without_part_copies_gets_all_bytes() {
     let (world, id) = with_pulled_base(State::Off);
-    let line = world.use_proxy();
-    line.refuse_copies.store(true, SeqCst);
+    let faults = world.use_proxy();
+    faults.refuse_copies.store(true, SeqCst);
     let ran = world.snapdeck(&["-v", "push", &id, "app", "--json"]).ok();
     assert_eq!(ran.json()["copiedBytes"], 0);
     assert!(ran.stderr.contains("did not copy"), "{ran:?}");
     assert_object_is(&world, "app", &world.disk("a"));
-    assert_nothing_left(&world);
+    assert_no_temporary_files(&world);
 }
 
 /// Pushes and asserts that the store copied no bytes of the base.
@@ -180,11 +181,11 @@ fn a_replaced_base_object_is_not_copied() {
 #[test]
 fn a_base_object_replaced_during_the_push_is_not_copied() {
     let (world, id) = with_pulled_base(State::Off);
-    let (child, line) = world.start_to_parts(&["push", &id, "app", "--json"]);
+    let (child, faults) = world.start_to_parts(&["push", &id, "app", "--json"]);
     let other = world.path("scratch/other.qcow2");
     world.image(&other, BASE);
     world.put(&other, "base");
-    line.hold_parts.store(false, SeqCst);
+    faults.hold_parts.store(false, SeqCst);
     let result = wait_for_exit(child).ok().json();
     assert_eq!(result["copiedBytes"], 0);
     assert_object_is(&world, "app", &world.disk("a"));
@@ -204,16 +205,16 @@ fn wrong_manifests_are_ignored() {
     let good = std::fs::read_to_string(&file).unwrap();
     let manifest = Manifest::read(good.as_bytes()).unwrap();
 
-    std::fs::write(&file, "no manifest").unwrap();
+    std::fs::write(&file, "not a manifest").unwrap();
     assert_not_copied(&world, &id);
 
     // The manifest of the object has other digests.
     std::fs::write(&file, &good).unwrap();
     let mut other = manifest.clone();
     other.blocks[1] = Digest([0; 32]);
-    let theirs = world.path("scratch/theirs.json");
-    std::fs::write(&theirs, other.write().unwrap()).unwrap();
-    let put = world.s5cmd(&["cp", &theirs, "{}/base.json"]);
+    let other_file = world.path("scratch/other.json");
+    std::fs::write(&other_file, other.write().unwrap()).unwrap();
+    let put = world.s5cmd(&["cp", &other_file, "{}/base.json"]);
     assert!(put.status.success(), "{put:?}");
     world.snapdeck(&["remove", "app", "--bucket"]).ok();
     let ran = assert_not_copied(&world, &id);
@@ -238,7 +239,7 @@ fn plan_describes_a_push_without_uploading() {
     assert_eq!(compact["method"], "compact");
     assert_eq!(compact["copyBytes"], 0);
     assert!(!world.is_in_bucket("app"));
-    assert_nothing_left(&world);
+    assert_no_temporary_files(&world);
 
     let pushed = world.snapdeck(&["push", &id, "app", "--json"]).ok().json();
     assert_eq!(pushed["copiedBytes"], result["copyBytes"]);
@@ -257,13 +258,13 @@ fn compacting_omits_replaced_clusters() {
     let (world, id) = with_pulled_base(State::Off);
     // Half of the data of the base.
     world.scribble(&world.disk("a"), 64, 20);
-    let asked = world
-        .snapdeck(&["push", &id, "asked", "--compact", "--json"])
+    let compacted = world
+        .snapdeck(&["push", &id, "compacted", "--compact", "--json"])
         .ok()
         .json();
-    assert_eq!(asked["method"], "compact");
-    assert!(number(&asked, "sizeBytes") < 44 * MIB, "{asked}");
-    assert_object_is(&world, "asked", &world.disk("a"));
+    assert_eq!(compacted["method"], "compact");
+    assert!(number(&compacted, "sizeBytes") < 44 * MIB, "{compacted}");
+    assert_object_is(&world, "compacted", &world.disk("a"));
     let ran = world.snapdeck(&["-v", "push", &id, "app", "--json"]).ok();
     assert_eq!(
         ran.json()["method"],
@@ -275,7 +276,7 @@ fn compacting_omits_replaced_clusters() {
         "{ran:?}"
     );
     assert_object_is(&world, "app", &world.disk("a"));
-    assert_nothing_left(&world);
+    assert_no_temporary_files(&world);
 }
 
 #[test]
@@ -309,7 +310,7 @@ fn an_image_that_cannot_be_composed_is_converted_with_a_reason() {
     assert_eq!(ran.json()["method"], "convert");
     assert!(ran.stderr.contains("internal snapshots"), "{ran:?}");
     assert_object_is(&world, "app", &world.disk("a"));
-    assert_nothing_left(&world);
+    assert_no_temporary_files(&world);
 }
 
 #[test]
@@ -328,8 +329,8 @@ fn a_raw_base_is_not_read_as_qcow2() {
     let ran = world.snapdeck(&["-v", "push", &id, "app", "--json"]).ok();
     assert_eq!(ran.json()["method"], "convert");
     assert!(ran.stderr.contains("\"raw\""), "{ran:?}");
-    let got = world.get("app");
-    assert!(same_disk(&got, &disk));
+    let file = world.get("app");
+    assert!(same_disk(&file, &disk));
 }
 
 #[test]
@@ -340,7 +341,7 @@ fn a_cancelled_or_killed_push_publishes_nothing() {
     wait_for_exit(child).failed(130, &["was cancelled"]);
     assert!(!world.is_in_bucket("app"));
     assert!(manifest(&world, "app").is_none());
-    assert_nothing_left(&world);
+    assert_no_temporary_files(&world);
 
     let child = world.start(&["push", &id, "app"]);
     wait_until("a part is being uploaded", || world.uploads() != "[]");
@@ -377,8 +378,8 @@ fn s3s_fs_accepts_composed_objects() {
             &keys.secret_access_key,
         ),
     ] {
-        let was = format!("{key} = \"{}\"", crate::common::lab(variable));
-        world.reconfigure(&was, &format!("{key} = \"{value}\""));
+        let current = format!("{key} = \"{}\"", crate::common::lab(variable));
+        world.reconfigure(&current, &format!("{key} = \"{value}\""));
     }
     world.snapdeck(&["push", &id, "one"]).ok();
     world.snapdeck(&["pull", "one"]).ok();
@@ -387,8 +388,8 @@ fn s3s_fs_accepts_composed_objects() {
     assert_incremental(&result);
     world.snapdeck(&["pull", "two"]).ok();
     assert!(same_disk(&world.snapshot_path("two"), &world.disk("b")));
-    let left = in_background(async move { lab.leftovers().await });
-    assert_eq!(left, [""; 0]);
+    let leftovers = in_background(async move { lab.leftovers().await });
+    assert_eq!(leftovers, [""; 0]);
 }
 
 #[test]
@@ -402,10 +403,10 @@ fn memory_is_small_for_a_large_disk() {
         let args: Vec<String> = commands
             .flat_map(|write| ["-c".to_owned(), write])
             .collect();
-        let mut words = vec!["-f", "qcow2"];
-        words.extend(args.iter().map(String::as_str));
-        words.push(disk);
-        run("qemu-io", &words);
+        let mut arguments = vec!["-f", "qcow2"];
+        arguments.extend(args.iter().map(String::as_str));
+        arguments.push(disk);
+        run("qemu-io", &arguments);
     };
     write(&base, 10);
     let id = world.sandbox("a", "base", State::Off);

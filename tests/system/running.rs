@@ -1,22 +1,22 @@
 //! Snapshots of running sandboxes: each is of one point in time, with a short pause; after any fault the guest runs and
-//! no files are left. `make test` starts the lab.
+//! no files remain. `make test` starts the lab.
 mod agent;
-mod ends;
+mod consistency;
+mod faults;
 mod methods;
-mod moments;
 
 use crate::common::{Guest, World, output, run, sha256, wait_until};
 
 /// An environment with a running guest that writes to its disk.
-struct Busy {
+struct BusyGuest {
     world: World,
     id: String,
     guest: Guest,
-    /// Checksum of its base image.
+    /// Checksum of the base image.
     base: String,
 }
 
-impl Busy {
+impl BusyGuest {
     fn new() -> Self {
         Self::in_world(World::new())
     }
@@ -25,29 +25,29 @@ impl Busy {
         Self::with_arguments(world, "scatter")
     }
 
-    /// With additional kernel arguments (tests/lab/guest.init).
-    fn with_arguments(world: World, words: &str) -> Self {
-        Self::build(world, words, |_| {})
+    /// Creates a guest with additional kernel arguments (tests/lab/guest.init).
+    fn with_arguments(world: World, arguments: &str) -> Self {
+        Self::build(world, arguments, |_| {})
     }
 
-    /// With an overlay in which all clusters that the guest writes are allocated, so that it does not grow.
+    /// Creates a guest with an overlay in which all clusters that the guest writes are allocated, so that it does not grow.
     fn with_allocated_overlay(world: World) -> Self {
         Self::build(world, "scatter", |world| {
-            let at = world
+            let overlay = world
                 .path_on_host("sandboxes")
                 .join(format!("{}.qcow2", world.id("a")));
-            for place in ["0 8M", "512M 64M"] {
-                let write = format!("write -q -P 0 {place}");
+            for range in ["0 8M", "512M 64M"] {
+                let write = format!("write -q -P 0 {range}");
                 run(
                     "qemu-io",
-                    &["-f", "qcow2", "-c", &write, at.to_str().unwrap()],
+                    &["-f", "qcow2", "-c", &write, overlay.to_str().unwrap()],
                 );
             }
         })
     }
 
-    fn build(world: World, words: &str, prepare: impl FnOnce(&World)) -> Self {
-        world.use_guest_with(words);
+    fn build(world: World, arguments: &str, prepare: impl FnOnce(&World)) -> Self {
+        world.use_guest_with(arguments);
         let base = world.snapshot("base", 3);
         let base = sha256(&base);
         let id = world.id("a");
@@ -64,7 +64,7 @@ impl Busy {
         }
     }
 
-    /// Asserts that the guest runs and writes without a reboot, that nothing is left over, and that its base is unchanged.
+    /// Asserts that the guest runs and writes without a reboot, that no files remain, and that its base is unchanged.
     #[track_caller]
     fn assert_intact(&self) {
         let (world, id) = (&self.world, &self.id);
@@ -80,7 +80,7 @@ impl Busy {
     fn assert_cleaned_up(&self) {
         let world = &self.world;
         wait_until("the backup job has ended", || !has_backup(world, &self.id));
-        wait_until("its files are removed", || backups(world).is_empty());
+        wait_until("the backup files are removed", || backups(world).is_empty());
         wait_until("the temporary directory is empty", || {
             world.names("temp").is_empty()
         });

@@ -5,23 +5,23 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 
 /// Runs snapdeck with an empty environment and its own home directory.
-fn snapdeck(args: &[&str], env: &[(&str, &str)]) -> Output {
+fn snapdeck(args: &[&str], variables: &[(&str, &str)]) -> Output {
     let home = tempfile::tempdir().unwrap();
     Command::new(env!("CARGO_BIN_EXE_snapdeck"))
         .args(args)
         .env_clear()
         .env("HOME", home.path())
-        .envs(env.iter().copied())
+        .envs(variables.iter().copied())
         .stdin(Stdio::null())
         .output()
         .unwrap()
 }
 
-fn out(output: &Output) -> String {
+fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-fn err(output: &Output) -> String {
+fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
@@ -43,7 +43,7 @@ fn two_hosts() -> (tempfile::TempDir, String) {
 fn libvirt_is_not_loaded_at_start() {
     // With this variable the loader lists the libraries and does not run the program, as for ldd(1).
     let output = snapdeck(&[], &[("LD_TRACE_LOADED_OBJECTS", "1")]);
-    let libraries = out(&output);
+    let libraries = stdout(&output);
     assert!(libraries.contains("libc.so"), "{libraries}");
     assert!(!libraries.contains("libvirt"), "{libraries}");
 }
@@ -51,11 +51,11 @@ fn libvirt_is_not_loaded_at_start() {
 #[test]
 fn without_libvirt_the_error_names_the_package() {
     let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("libvirt.so.0"), "no library").unwrap();
+    std::fs::write(dir.path().join("libvirt.so.0"), "not a library").unwrap();
     let path = dir.path().to_str().unwrap();
     let output = snapdeck(&["sandboxes"], &[("LD_LIBRARY_PATH", path)]);
-    assert_eq!(output.status.code(), Some(5), "{}", err(&output));
-    let message = err(&output);
+    assert_eq!(output.status.code(), Some(5), "{}", stderr(&output));
+    let message = stderr(&output);
     assert!(
         message.contains("cannot load libvirt's client library"),
         "{message}"
@@ -92,12 +92,12 @@ fn bad_usage_is_one_sentence_and_exit_code_2() {
         (&["demo"], "the console needs a terminal"),
     ] {
         let output = snapdeck(args, &[]);
-        let sentence = err(&output);
+        let sentence = stderr(&output);
         assert_eq!(output.status.code(), Some(2), "{args:?}: {sentence}");
         assert!(sentence.starts_with("snapdeck: "), "{args:?}: {sentence}");
         assert_eq!(sentence.lines().count(), 1, "{args:?}: {sentence}");
         assert!(sentence.contains(words), "{args:?}: {sentence}");
-        assert_eq!(out(&output), "", "{args:?}");
+        assert_eq!(stdout(&output), "", "{args:?}");
     }
 }
 
@@ -111,14 +111,14 @@ fn errors_are_json_with_json() {
         let output = snapdeck(args, &[]);
         assert_eq!(output.status.code(), Some(2));
         let json: Value = serde_json::from_slice(&output.stdout).unwrap();
-        assert_eq!(json["error"]["kind"], "badInput", "{args:?}");
+        assert_eq!(json["error"]["kind"], "invalidInput", "{args:?}");
         assert!(!json["error"]["message"].as_str().unwrap().is_empty());
-        assert!(err(&output).starts_with("snapdeck: "));
+        assert!(stderr(&output).starts_with("snapdeck: "));
     }
 }
 
 #[test]
-fn with_several_hosts_one_must_be_named() {
+fn commands_need_a_host_if_there_are_several() {
     let (_dir, file) = two_hosts();
     for args in [
         &["pull", "x"][..],
@@ -130,9 +130,9 @@ fn with_several_hosts_one_must_be_named() {
         let output = snapdeck(&[args, &["--config", &file]].concat(), &[]);
         assert_eq!(output.status.code(), Some(2), "{args:?}");
         assert!(
-            err(&output).contains("name one with --host: alpha, beta"),
+            stderr(&output).contains("name one with --host: alpha, beta"),
             "{}",
-            err(&output)
+            stderr(&output)
         );
     }
 }
@@ -147,7 +147,7 @@ fn config_prints_the_settings_without_secrets() {
         ("AWS_DEFAULT_BUCKET", "daytona"),
     ];
     let output = snapdeck(&["config", "--json", "--prefix", "/images"], &env);
-    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let json: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(json["hosts"][1]["name"]["value"], "beta");
     assert_eq!(json["hosts"][1]["name"]["from"]["line"], 5);
@@ -158,24 +158,28 @@ fn config_prints_the_settings_without_secrets() {
     assert_eq!(json["bucket"]["prefix"]["value"], "images/");
     assert_eq!(json["bucket"]["secretAccessKey"]["value"], "********");
     let text = snapdeck(&["config"], &env);
-    for shown in [out(&output), out(&text)] {
+    for shown in [stdout(&output), stdout(&text)] {
         assert!(
             !shown.contains("wJalr") && !shown.contains("AKIAI"),
             "{shown}"
         );
     }
-    assert!(out(&text).contains("name = \"daytona\""), "{}", out(&text));
+    assert!(
+        stdout(&text).contains("name = \"daytona\""),
+        "{}",
+        stdout(&text)
+    );
 }
 
 /// The text output, with masked secrets, is itself a settings file.
 #[test]
 fn output_of_config_is_a_settings_file() {
     let (dir, file) = two_hosts();
-    let first = out(&snapdeck(&["config", "--config", &file], &[]));
-    let again = dir.path().join("again.toml");
-    std::fs::write(&again, &first).unwrap();
-    let output = snapdeck(&["config", "--config", again.to_str().unwrap()], &[]);
-    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    let first = stdout(&snapdeck(&["config", "--config", &file], &[]));
+    let copy = dir.path().join("copy.toml");
+    std::fs::write(&copy, &first).unwrap();
+    let output = snapdeck(&["config", "--config", copy.to_str().unwrap()], &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let values = |text: &str| -> Vec<String> {
         let value = |line: &str| line.split(" #").next().unwrap().trim().to_owned();
         text.lines()
@@ -183,7 +187,7 @@ fn output_of_config_is_a_settings_file() {
             .map(value)
             .collect()
     };
-    assert_eq!(values(&first), values(&out(&output)));
+    assert_eq!(values(&first), values(&stdout(&output)));
 }
 
 #[test]
@@ -199,8 +203,8 @@ fn a_closed_stdout_is_not_an_error() {
         .unwrap()
         .wait_with_output()
         .unwrap();
-    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
-    assert_eq!(err(&output), "");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(stderr(&output), "");
 }
 
 #[test]
@@ -229,7 +233,7 @@ fn help_of_every_command() {
         let args: Vec<&str> = command.split_whitespace().chain(["--help"]).collect();
         let output = snapdeck(&args, &[]);
         assert_eq!(output.status.code(), Some(0));
-        all += &format!("===== snapdeck {}\n{}\n", args.join(" "), out(&output));
+        all += &format!("===== snapdeck {}\n{}\n", args.join(" "), stdout(&output));
     }
     insta::assert_snapshot!("help", all);
 }

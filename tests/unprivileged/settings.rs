@@ -30,12 +30,12 @@ fn try_load(
         .iter()
         .map(|(name, value)| ((*name).into(), (*value).into()))
         .collect();
-    let ask = |name: &str| {
+    let lookup = |name: &str| {
         env.iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, v)| v.clone())
+            .find(|(variable, _)| variable == name)
+            .map(|(_, value)| value.clone())
     };
-    load(flags, &ask, file)
+    load(flags, &lookup, file)
 }
 
 fn with_env(env: &[(&str, &str)]) -> Result<LoadedSettings, Error> {
@@ -107,7 +107,7 @@ fn commented_out_keys_are_valid() {
 }
 
 #[test]
-fn later_layers_win_and_each_value_has_its_origin() {
+fn later_layers_override_and_each_value_has_its_origin() {
     let home = Home::new(
         "[bucket]\nname = \"from-file\"\nregion = \"file-1\"\nendpoint = \"http://file:1\"\n\
          prefix = \"/images\"\n\n[jobs]\nparallel = 0x10\n",
@@ -128,7 +128,7 @@ fn later_layers_win_and_each_value_has_its_origin() {
     assert_eq!(
         bucket.endpoint.as_deref(),
         Some("http://file:1"),
-        "an empty variable is none"
+        "an empty variable counts as unset"
     );
     assert_eq!(bucket.prefix, "images/");
     assert_eq!(loaded.settings.jobs.max_parallel, 16);
@@ -228,7 +228,7 @@ fn errors_of_a_file_have_line_and_key() {
         ),
         (
             "hosts = [\n  { name = \"a\", uri = \"qemu:///system\" },\n  { name = \"b\", uri = \"qemu:///system\", x = 1 },\n]\n",
-            "FILE line 3: unknown key \"x\" in [[hosts]]; known are name, uri, snapshots_dir, sandboxes_dir, nvram_dir, owner, temp_dir, reconnect_secs, running",
+            "FILE line 3: unknown key \"x\" in [[hosts]]; known keys: name, uri, snapshots_dir, sandboxes_dir, nvram_dir, owner, temp_dir, reconnect_secs, running",
         ),
         (
             "\n[bukket]\nname = \"x\"\n",
@@ -236,48 +236,48 @@ fn errors_of_a_file_have_line_and_key() {
         ),
         (
             "endpoint = \"http://x\"\n",
-            "FILE line 1: unknown key \"endpoint\" at the top level; it belongs under [bucket]",
+            "FILE line 1: unknown key \"endpoint\" at the top level; move it to [bucket]",
         ),
         (
             "colour = 1\n",
-            "FILE line 1: unknown key \"colour\" at the top level; known tables: hosts, bucket, push, sandbox, jobs and console",
+            "FILE line 1: unknown key \"colour\" at the top level; known tables: [[hosts]], [bucket], [push], [sandbox], [jobs], [console]",
         ),
         (
             "# x\n\n[jobs]\nparallel = \"4\"\n",
-            "FILE line 4: parallel in [jobs] must be an integer, is a string",
+            "FILE line 4: parallel in [jobs]: invalid type: string \"4\", expected an integer from 1 to 64",
         ),
         (
             "[jobs]\nparallel = 4.0\n",
-            "FILE line 2: parallel in [jobs] must be an integer, is a float",
+            "FILE line 2: parallel in [jobs]: invalid type: floating point `4.0`, expected an integer from 1 to 64",
         ),
         (
             "jobs.parallel = 0\n",
-            "FILE line 1: parallel in [jobs] must be 1 to 64, is 0",
+            "FILE line 1: parallel in [jobs]: invalid value: integer `0`, expected an integer from 1 to 64",
         ),
         (
             "[jobs]\nparallel = 99999999999999999999\n",
-            "FILE line 2: parallel in [jobs] is out of range: 99999999999999999999",
+            "FILE line 2: parallel in [jobs]: invalid type: integer `99999999999999999999` as i128, expected an integer from 1 to 64",
         ),
         (
             "[console]\nmouse = \"yes\"\n",
-            "FILE line 2: mouse in [console] must be true or false, is a string",
+            "FILE line 2: mouse in [console]: invalid type: string \"yes\", expected a boolean",
         ),
         (
             "[bucket]\nname = 7\n",
-            "FILE line 2: name in [bucket] must be a string in quotes, is an integer",
+            "FILE line 2: name in [bucket]: invalid type: integer `7`, expected a string",
         ),
         (
             "[bucket]\nname = [\"x\"]\n",
-            "FILE line 2: name in [bucket] must be a string in quotes, is a list",
+            "FILE line 2: name in [bucket]: invalid type: sequence, expected a string",
         ),
         (
             "[bucket.name]\nx = 1\n",
-            "FILE line 1: name in [bucket] must be a string in quotes, is a table",
+            "FILE line 1: name in [bucket]: invalid type: map, expected a string",
         ),
         ("bucket = \"x\"\n", "FILE line 1: [bucket] must be a table"),
         (
             "[hosts]\nname = \"a\"\n",
-            "FILE line 1: hosts is a list: each host begins with a line [[hosts]]",
+            "FILE line 1: hosts must be a list of tables; begin each host with a line [[hosts]]",
         ),
         (
             "[jobs]\n[[hosts]]\nname = \"a\"\n",
@@ -285,19 +285,19 @@ fn errors_of_a_file_have_line_and_key() {
         ),
         (
             "[[hosts]]\nname = \"a\"\nuri = \"qemu:///system\"\n[[hosts]]\nname = \"a\"\nuri = \"qemu:///system\"\n",
-            "FILE line 5: name in [[hosts]] must be unique, is the one of FILE:2",
+            "FILE line 5: name in [[hosts]] must be unique, a is also at FILE:2",
         ),
         (
             "[[hosts]]\nname = \"../x\"\nuri = \"qemu:///system\"\n",
-            "FILE line 2: name in [[hosts]] must be 1 to 128 letters, digits, '.', '_' and '-', beginning with a letter or digit, is \"../x\"",
+            "FILE line 2: name in [[hosts]]: \"../x\" is not a valid host name; use 1 to 128 letters, digits, '.', '_' and '-', beginning with a letter or digit",
         ),
         (
             "[[hosts]]\nname = \"a\"\nuri = \"qemu:///system\"\ntemp_dir = \"tmp\"\n",
-            "FILE line 4: temp_dir in [[hosts]] must be an absolute directory without . and .., is \"tmp\"",
+            "FILE line 4: temp_dir in [[hosts]]: invalid value: string \"tmp\", expected an absolute directory without '.' and '..'",
         ),
         (
             "[[hosts]]\nname = \"a\"\nuri = \"qemu:///system\"\nowner = \"root\"\n",
-            "FILE line 4: owner in [[hosts]] must be user:group, is \"root\"",
+            "FILE line 4: owner in [[hosts]]: invalid value: string \"root\", expected USER:GROUP",
         ),
         (
             "[sandbox]\ntemplate = \"/nowhere/own.xml\"\n",
@@ -305,11 +305,11 @@ fn errors_of_a_file_have_line_and_key() {
         ),
         (
             "[sandbox]\naccel = \"tcg\"\n",
-            "FILE line 2: accel in [sandbox] must be \"auto\", \"kvm\" or \"qemu\", is \"tcg\"",
+            "FILE line 2: accel in [sandbox]: unknown value `tcg`, expected one of `auto`, `kvm`, `qemu`",
         ),
         (
             "[bucket]\nendpoint = \"minio:9000\"\n",
-            "FILE line 2: endpoint in [bucket] must be a URL such as https://s3.example.com:9000, is \"minio:9000\"",
+            "FILE line 2: endpoint in [bucket]: invalid value: string \"minio:9000\", expected a URL such as https://s3.example.com:9000",
         ),
         (
             "[bucket]\naccess_key_id = \"AKIA\"\n",
@@ -376,15 +376,15 @@ fn only_a_named_file_must_exist() {
         );
     }
     // The flag has precedence over the variable, and both over the user's file.
-    let (own, named) = (
-        Home::new("[bucket]\nname = \"own\"\n"),
+    let (user, named) = (
+        Home::new("[bucket]\nname = \"user\"\n"),
         Home::new("[bucket]\nname = \"named\"\n"),
     );
     let flags = Flags {
         config: Some(named.file()),
         ..Flags::default()
     };
-    let loaded = try_load(Some(&own.file()), &env, &flags).unwrap();
+    let loaded = try_load(Some(&user.file()), &env, &flags).unwrap();
     assert_eq!(loaded.settings.bucket.name.as_deref(), Some("named"));
 }
 
@@ -465,6 +465,17 @@ fn a_session_token_uses_the_aws_chain() {
 
 #[test]
 fn secrets_are_masked_everywhere() {
+    for value in ["\"hunter 2\"", "[\"hunter\"]", "7001"] {
+        let message = error_of(format!("[bucket]\nsecret_access_key = {value}\n"));
+        let expected =
+            "secret_access_key in [bucket]: invalid value, expected a string without spaces";
+        assert_eq!(
+            message,
+            format!("cannot read settings: FILE line 2: {expected}")
+        );
+    }
+    let message = error_of("[[hosts]]\nname = \"a\"\nuri = \"qemu+ssh://root:hunter2@h/system\"\n");
+    assert!(!message.contains("hunter2"), "{message}");
     let env = [("AWS_ACCESS_KEY_ID", ID), ("AWS_SECRET_ACCESS_KEY", SECRET)];
     let loaded = with_env(&env).unwrap();
     let json = loaded.report.to_json();

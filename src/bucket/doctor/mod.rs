@@ -13,13 +13,13 @@ use super::keys::{IMAGE_SUFFIX, snapshot_name};
 use super::s3::{Reason, Store};
 use snapdeck_model::{Check, Error, HealthReport, Kind};
 
-/// One small call.
+/// Timeout of one small call.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_CLOCK_SKEW: Duration = Duration::from_secs(60);
-/// S3 refuses requests beyond it (`RequestTimeTooSkewed`).
+/// S3 refuses requests with a larger difference (`RequestTimeTooSkewed`).
 const REFUSED_CLOCK_SKEW: Duration = Duration::from_secs(15 * 60);
 const CLOCK_HINT: &str =
-    "run timedatectl set-ntp true, here or at the store, whichever clock is wrong";
+    "run timedatectl set-ntp true where the clock is wrong: on this machine or on the store";
 
 impl Bucket {
     /// Checks everything that operations need of the bucket, within a minute and a half.
@@ -78,7 +78,7 @@ enum StoreAccess {
     Bucket,
     /// The store has no such bucket.
     Store,
-    /// No answer, or the keys are refused.
+    /// The store does not respond, or it refuses the keys.
     NoAccess,
 }
 
@@ -87,7 +87,7 @@ async fn check_listing(store: &Store, prefix: &str, checks: &mut Vec<Check>) -> 
     let listed = store.with_timeout(CALL_TIMEOUT).list(prefix, None).await;
     let (address, endpoint) = (store.address(prefix), store.endpoint());
     let seconds = started.elapsed().as_secs_f64();
-    let answered = Check::passed(
+    let reachable = Check::passed(
         "store",
         format!("{endpoint} answered within {seconds:.2} s"),
     );
@@ -95,7 +95,7 @@ async fn check_listing(store: &Store, prefix: &str, checks: &mut Vec<Check>) -> 
     let clock = server_time.map(|time| check_clock(time, requested, Timestamp::now()));
     let failed = match listed {
         Ok(page) => {
-            checks.push(answered);
+            checks.push(reachable);
             checks.extend(clock);
             checks.push(Check::passed("list", format!("{address} can be listed")));
             let is_snapshot = |key: &str| snapshot_name(prefix, key, &[IMAGE_SUFFIX]).is_some();
@@ -117,15 +117,15 @@ async fn check_listing(store: &Store, prefix: &str, checks: &mut Vec<Check>) -> 
     let error = failed.error;
     let probe_checks = "rights, features of the store";
     match failed.reason {
-        // Keys that may not list may still have other rights.
+        // Keys without the right to list may have other rights.
         Reason::AccessDenied => {
-            checks.push(answered);
+            checks.push(reachable);
             checks.extend(clock);
             checks.push(with_unchecked(failed_check("list", &error), "objects"));
             StoreAccess::Bucket
         }
         Reason::NotFound => {
-            checks.push(answered);
+            checks.push(reachable);
             checks.extend(clock);
             let hint = format!(
                 "run aws s3 mb s3://{} to create it, or check [bucket] name and endpoint",
@@ -137,19 +137,19 @@ async fn check_listing(store: &Store, prefix: &str, checks: &mut Vec<Check>) -> 
         }
         reason => {
             checks.push(with_unchecked(failed_check("store", &error), probe_checks));
-            // Without an answer to this call the time is of an earlier one.
+            // Without a response to this call the time is that of an earlier one.
             checks.extend(clock.filter(|_| reason != Reason::NoAnswer));
             StoreAccess::NoAccess
         }
     }
 }
 
-/// Compares the store's clock, read between `requested` and `answered` in whole seconds, with this machine's.
-fn check_clock(server_time: Timestamp, requested: Timestamp, answered: Timestamp) -> Check {
+/// Compares the store's clock, read in whole seconds between `requested` and `received`, with this machine's.
+fn check_clock(server_time: Timestamp, requested: Timestamp, received: Timestamp) -> Check {
     let second = SignedDuration::from_secs(1);
     let skew = match server_time {
         time if time + second < requested => time.duration_since(requested),
-        time if time > answered => time.duration_since(answered),
+        time if time > received => time.duration_since(received),
         _ => SignedDuration::ZERO,
     };
     let direction = if skew.is_negative() {

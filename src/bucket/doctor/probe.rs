@@ -1,4 +1,4 @@
-//! Checks that need writing: writes, reads, copies and deletes two objects of its own.
+//! Checks that need the right to write: writes, reads, copies and deletes two test objects.
 
 use std::time::Duration;
 
@@ -12,9 +12,9 @@ use crate::multipart_upload::{MultipartUpload, random};
 use crate::s3::{Checksums, PutCondition, Store, StoreError};
 use snapdeck_model::{Check, Kind, Result};
 
-/// Writing or copying a part over a slow line.
+/// Timeout of writing or copying a part over a slow connection.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-/// All checks of the probe.
+/// Timeout of all checks of the probe.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(50);
 const CLEANUP_TIMEOUT: Duration = Duration::from_secs(15);
 /// Bytes of a part that is copied; a store copies a range only of a larger object (API reference, UploadPartCopy).
@@ -213,7 +213,7 @@ impl Probe {
         Ok([checksums, conditional])
     }
 
-    /// Uploads a small object in one part, unless it exists; returns whether the store took its checksum.
+    /// Uploads a small object in one part, unless it exists; returns whether the store accepted the checksum.
     async fn upload(&self) -> Result<bool> {
         let key = &self.multipart_key;
         let mut upload = MultipartUpload::begin(&self.store, key, Checksums::Object).await?;
@@ -255,7 +255,7 @@ impl Probe {
                 Some(Check::failed("delete", finding, hint))
             }
             Err(_) => {
-                let finding = format!("no answer; the probe {probe} may remain");
+                let finding = format!("no answer; the test object {probe} may remain");
                 Some(Check::failed("delete", finding, hint))
             }
         }
@@ -264,7 +264,7 @@ impl Probe {
 
 impl Drop for Probe {
     fn drop(&mut self) {
-        // Without a runtime the program is ending, and nothing can be sent any more.
+        // Without a runtime the program is ending and cannot send requests.
         if let (true, Ok(runtime)) = (self.has_objects, tokio::runtime::Handle::try_current()) {
             let (store, keys) = (
                 self.store.clone(),
@@ -281,14 +281,14 @@ impl Drop for Probe {
 async fn remove(store: &Store, keys: [&str; 2]) -> Result<bool, StoreError> {
     let mut has_deleted = false;
     for key in keys {
-        // Keys that may not look it up may still delete it.
+        // Keys without the right to look it up may have the right to delete it.
         if !matches!(store.head(key).await, Ok(None)) {
             store.delete(key).await?;
             has_deleted = true;
         }
     }
     let [_, key] = keys;
-    // Where they cannot be listed, each upload has aborted itself if it could.
+    // If they cannot be listed, dropping each upload has tried to abort it.
     for upload in store.list_uploads(key).await.unwrap_or_default() {
         let _ = store.abort_multipart(&upload.key, &upload.id).await;
     }

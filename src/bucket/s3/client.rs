@@ -29,13 +29,13 @@ use crate::meter::ByteCounter;
 use snapdeck_model::settings::BucketSettings;
 use snapdeck_model::{Error, Kind, Result};
 
-/// Three attempts end within 10 seconds where nothing answers, and one SYN may be lost.
+/// Three attempts end within 10 seconds without a response, and one SYN may be lost.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// One attempt of a small call.
+/// Timeout of one attempt of a small call.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(15);
-/// A small call with all its attempts.
+/// Timeout of a small call with all attempts.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
-/// Loading region and credentials (files, metadata service, sign-on).
+/// Timeout of loading region and credentials (files, metadata service, sign-on).
 const SETUP_TIMEOUT: Duration = Duration::from_secs(20);
 /// Bytes of a request's body that the connection gets at a time.
 const SLICE_BYTES: usize = 256 * 1024;
@@ -46,7 +46,7 @@ pub(crate) struct LazyClient {
     store: OnceCell<Store>,
 }
 
-/// Remembers headers of the store's answers.
+/// Records headers of the store's responses.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ResponseHeaders(Arc<Mutex<HeaderValues>>);
 
@@ -61,7 +61,7 @@ impl ResponseHeaders {
         self.lock().server.clone()
     }
 
-    /// Returns the date of the latest answer.
+    /// Returns the date of the latest response.
     pub(super) fn date(&self) -> Option<String> {
         self.lock().date.clone()
     }
@@ -162,7 +162,7 @@ impl LazyClient {
     }
 }
 
-/// Counts the bytes of a request's body as the connection takes them.
+/// Counts the bytes of a request's body as they are written to the connection.
 #[derive(Debug)]
 pub(super) struct CountingInterceptor(pub(super) ByteCounter);
 
@@ -171,7 +171,7 @@ impl Intercept for CountingInterceptor {
         "Counting"
     }
 
-    // Before transmit, not before: signing and checksums want the body in memory.
+    // Not earlier than before transmit: signing and checksums need the body in memory.
     fn modify_before_transmit(
         &self,
         context: &mut BeforeTransmitInterceptorContextMut<'_>,
@@ -233,7 +233,7 @@ impl Body for CountingBody {
     }
 }
 
-/// Fills in what the settings leave open from the AWS chain.
+/// Fills in missing settings from the AWS provider chain.
 async fn load_sdk_config(settings: &BucketSettings) -> aws_config::SdkConfig {
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .timeout_config(timeouts(ATTEMPT_TIMEOUT, CALL_TIMEOUT))
@@ -261,7 +261,7 @@ async fn load_sdk_config(settings: &BucketSettings) -> aws_config::SdkConfig {
     loader.load().await
 }
 
-/// Asks the metadata service only where the store can be AWS: elsewhere it would only cost time.
+/// Queries the metadata service only if the store may be AWS: elsewhere the query only costs time.
 fn region(settings: &BucketSettings) -> RegionProviderChain {
     let fixed = settings.region.clone().map(Region::new);
     let chain = RegionProviderChain::first_try(fixed);

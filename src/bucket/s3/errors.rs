@@ -35,14 +35,14 @@ const STORAGE_FULL_CODES: [&str; 5] = [
     "XMinioStorageFull",
     "XMinioAdminBucketQuotaExceeded",
 ];
-/// Phrases of a full store that answers `InternalError`.
+/// Phrases in the `InternalError` of a full store.
 const STORAGE_FULL_PHRASES: [&str; 4] = [
     "no space left",
     "no free volumes",
     "no writable volumes",
     "disk full",
 ];
-/// Codes below 500 of requests that were damaged or late on their way: a retry may succeed.
+/// Codes below 500 of requests that were damaged or delayed in transit: a retry may succeed.
 const TRANSIENT_CODES: [&str; 7] = [
     "BadDigest",
     "IncompleteBody",
@@ -66,9 +66,9 @@ pub(crate) enum Reason {
     PreconditionFailed,
     /// 416: the object is shorter.
     InvalidRange,
-    /// 501, or an argument of the call that the store does not know.
+    /// 501, or an argument of the call that the store does not support.
     Unsupported,
-    /// The store did not answer.
+    /// The store did not respond.
     NoAnswer,
     Other,
 }
@@ -86,7 +86,7 @@ impl From<StoreError> for Error {
     }
 }
 
-/// Returns the HTTP status; `None` where there was no answer.
+/// Returns the HTTP status; `None` without a response.
 pub(super) fn status<E>(error: &SdkError<E>) -> Option<u16> {
     Some(error.raw_response()?.status().as_u16())
 }
@@ -127,7 +127,7 @@ where
             .retryable(),
         SdkError::ServiceError(_) => service_error(store, summary, error),
         SdkError::ResponseError(_) => not_s3_error(endpoint, summary),
-        // Dispatch failures, and requests that could not be signed for want of credentials.
+        // Dispatch failures, and requests that could not be signed without credentials.
         other => {
             let causes: Vec<String> = std::iter::successors(other.source(), |&e| e.source())
                 .map(ToString::to_string)
@@ -146,7 +146,7 @@ where
     }
 }
 
-/// The store answered with an error.
+/// The store returned an error.
 fn service_error<E: ProvideErrorMetadata>(
     store: &Store,
     summary: String,
@@ -155,20 +155,20 @@ fn service_error<E: ProvideErrorMetadata>(
     let status = status(error).unwrap_or_default();
     let service = error.as_service_error();
     let code = service.and_then(|e| e.code()).unwrap_or_default();
-    let answer = match (code, service.and_then(|e| e.message())) {
+    let response = match (code, service.and_then(|e| e.message())) {
         ("", None) => format!("HTTP status {status}"),
         ("", Some(message)) => message.to_owned(),
         (code, None) => code.to_owned(),
         (code, Some(message)) => format!("{code}: {message}"),
     };
-    let lower = answer.to_lowercase();
+    let lower = response.to_lowercase();
     let endpoint = &store.endpoint;
     if status == 507
         || STORAGE_FULL_CODES.contains(&code)
         || STORAGE_FULL_PHRASES.iter().any(|w| lower.contains(w))
     {
         return Error::new(Kind::NoSpace, summary)
-            .with_cause(format!("{endpoint} is full ({answer})"))
+            .with_cause(format!("{endpoint} is full ({response})"))
             .hint("free space in the store or raise its quota");
     }
     match (status, code) {
@@ -176,35 +176,38 @@ fn service_error<E: ProvideErrorMetadata>(
         (200..=299, "") => not_s3_error(endpoint, summary),
         (_, "NoSuchBucket") => no_such_bucket(store, summary),
         (_, "RequestTimeTooSkewed") => Error::new(Kind::Unreachable, summary)
-            .with_cause(format!("{endpoint} denied access ({answer})"))
+            .with_cause(format!("{endpoint} denied access ({response})"))
             .hint("set this machine's clock"),
         (_, "AuthorizationHeaderMalformed" | "PermanentRedirect") | (301 | 307, _) => {
             Error::new(Kind::Unreachable, summary)
                 .with_cause(format!(
-                    "bucket {} is in another region ({answer})",
+                    "bucket {} is in another region ({response})",
                     store.bucket
                 ))
                 .hint(REGION_HINT)
         }
         (status, code) if matches!(status, 401 | 403) || ACCESS_DENIED_CODES.contains(&code) => {
             Error::new(Kind::Unreachable, summary)
-                .with_cause(format!("{endpoint} denied access ({answer})"))
+                .with_cause(format!("{endpoint} denied access ({response})"))
                 .hint(KEYS_HINT)
         }
         (404, _) => Error::new(Kind::NotFound, summary)
-            .with_cause(format!("not found at {endpoint} ({answer})"))
+            .with_cause(format!("not found at {endpoint} ({response})"))
             .hint("check [bucket] name and endpoint"),
-        (409 | 412, _) => Error::new(Kind::Conflict, summary).with_cause(answer),
-        (501, _) => Error::new(Kind::Failed, summary)
-            .with_cause(format!("{endpoint} does not support this call ({answer})")),
+        (409 | 412, _) => Error::new(Kind::Conflict, summary).with_cause(response),
+        (501, _) => Error::new(Kind::Failed, summary).with_cause(format!(
+            "{endpoint} does not support this call ({response})"
+        )),
         (429 | 500.., _) => Error::new(Kind::Failed, summary)
-            .with_cause(format!("{endpoint} is overloaded or failing ({answer})"))
+            .with_cause(format!("{endpoint} is overloaded or failing ({response})"))
             .hint("try again later")
             .retryable(),
         (_, code) if TRANSIENT_CODES.contains(&code) => Error::new(Kind::Failed, summary)
-            .with_cause(answer)
+            .with_cause(response)
             .retryable(),
-        _ => Error::new(Kind::Failed, summary).with_cause(format!("{endpoint} answered {answer}")),
+        _ => {
+            Error::new(Kind::Failed, summary).with_cause(format!("{endpoint} returned {response}"))
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The calls to the store as plain functions over plain data.
 //!
-//! Only this folder knows the SDK: another backend would offer the functions of [`Store`].
+//! Only this module uses the SDK: another backend would implement the functions of [`Store`].
 
 mod client;
 mod errors;
@@ -28,17 +28,17 @@ use snapdeck_model::{Error, Kind, Object, Result, SnapshotName};
 pub(crate) use client::LazyClient;
 pub(crate) use errors::{Reason, StoreError};
 
-/// A GetObject until its first byte.
+/// Timeout of a GetObject until its first byte.
 const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(30);
-/// A PutObject of a few MiB over a slow line.
+/// Timeout of a PutObject of a few MiB over a slow connection.
 const PUT_TIMEOUT: Duration = Duration::from_secs(120);
-/// An attempt to send or copy a part that makes progress; a stalled one is given up much earlier.
+/// Timeout of an attempt to send or copy a part; a stalled attempt is abandoned much earlier.
 const PART_TIMEOUT: Duration = Duration::from_secs(3600);
-/// An attempt to complete an upload: some stores write the object only now.
+/// Timeout of an attempt to complete an upload: some stores write the object only then.
 const COMPLETE_TIMEOUT: Duration = Duration::from_secs(300);
 /// Pages of up to 1,000 entries of one listing of uploads or parts: more than a bucket or an upload has.
 const MAX_PAGES: usize = 100;
-/// Metadata that identifies the upload an object was made by.
+/// Key of the metadata that identifies the upload of an object.
 const UPLOAD_TAG_KEY: &str = "snapdeck-upload";
 /// Bytes of a key in `x-amz-copy-source` that stay as they are (RFC 3986, section 2.3, and the slashes).
 const COPY_SOURCE_SET: &AsciiSet = &NON_ALPHANUMERIC
@@ -85,7 +85,7 @@ pub(crate) struct ListPage {
     pub(crate) next_token: Option<String>,
 }
 
-/// The answer to a GetObject, its body still to be read.
+/// The response to a GetObject, with an unread body.
 pub(crate) struct ObjectBody {
     pub(crate) etag: Option<String>,
     pub(crate) content_range: Option<String>,
@@ -99,21 +99,21 @@ impl ObjectBody {
     }
 }
 
-/// When a PutObject writes.
+/// Condition of a PutObject.
 pub(crate) enum PutCondition {
     Always,
     Absent,
     ETag(String),
 }
 
-/// Where CRC64NVME proves the bytes of an upload to the store.
+/// CRC64NVME checksums of an upload that the store verifies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Checksums {
-    /// Nowhere: the store does not know it.
+    /// None: the store does not support them.
     None,
-    /// In each part that is sent; its payload is not signed then.
+    /// Of each part that is sent; its payload is not signed then.
     Parts,
-    /// In each part that is sent, and the store keeps that of the whole object.
+    /// Of each part that is sent, and of the whole object.
     Object,
 }
 
@@ -173,7 +173,7 @@ impl Store {
         Capabilities::from_server_name(self.headers.server().as_deref())
     }
 
-    /// Returns the time in the latest answer's `Date` header (RFC 9110, section 6.6.1), in whole seconds.
+    /// Returns the time in the latest response's `Date` header (RFC 9110, section 6.6.1), in whole seconds.
     pub(crate) fn server_time(&self) -> Option<Timestamp> {
         let date = self.headers.date()?;
         to_timestamp(&DateTime::from_str(&date, DateTimeFormat::HttpDate).ok()?)
@@ -229,7 +229,7 @@ impl Store {
             Err(error) => {
                 let error = self.error("look up", key, &error);
                 match error.reason {
-                    // A 404 of HeadObject has no body to tell a missing object from a missing bucket.
+                    // A 404 of HeadObject has no body that distinguishes a missing object from a missing bucket.
                     Reason::NotFound => self.check_bucket(key).await.map(|()| None),
                     _ => Err(error),
                 }
@@ -248,7 +248,7 @@ impl Store {
                 reason: Reason::NotFound,
                 error: errors::no_such_bucket(self, self.summary("look up", key)),
             }),
-            // Without the right to look the bucket up, the 404 is still of the object.
+            // Without the right to look up the bucket, the 404 counts as that of the object.
             Reason::AccessDenied => Ok(()),
             _ => Err(error),
         }
@@ -264,14 +264,14 @@ impl Store {
         })
     }
 
-    /// Requests an object or a range of it, once. Not every store heeds `if_match` or knows ranges.
+    /// Requests an object or a range of it, once. Not every store honours `if_match` or supports ranges.
     pub(crate) async fn get(
         &self,
         key: &str,
         range: Option<Range<u64>>,
         if_match: Option<String>,
     ) -> Result<ObjectBody, StoreError> {
-        let answer = self
+        let response = self
             .client
             .get_object()
             .bucket(&self.bucket)
@@ -284,10 +284,10 @@ impl Store {
             .await
             .map_err(|error| self.error("download", key, &error))?;
         Ok(ObjectBody {
-            etag: answer.e_tag,
-            content_range: answer.content_range,
-            content_length: answer.content_length,
-            stream: answer.body,
+            etag: response.e_tag,
+            content_range: response.content_range,
+            content_length: response.content_length,
+            stream: response.body,
         })
     }
 
@@ -318,7 +318,7 @@ impl Store {
         Ok(())
     }
 
-    /// Deletes an object. Succeeds where there is none.
+    /// Deletes an object. Succeeds if it does not exist.
     pub(crate) async fn delete(&self, key: &str) -> Result<(), StoreError> {
         let call = self.client.delete_object().bucket(&self.bucket).key(key);
         match call.send().await {
@@ -330,7 +330,7 @@ impl Store {
         }
     }
 
-    /// Begins a multipart upload, with `checksums` if the store knows them.
+    /// Begins a multipart upload, with `checksums` if the store supports them.
     pub(crate) async fn create_multipart(
         &self,
         key: &str,
@@ -349,15 +349,15 @@ impl Store {
             .clone()
             .set_checksum_algorithm(full.then_some(ChecksumAlgorithm::Crc64Nvme))
             .set_checksum_type(full.then_some(ChecksumType::FullObject));
-        let (answer, checksums) = match with_checksum.send().await {
+        let (response, checksums) = match with_checksum.send().await {
             Err(error) if full && matches!(errors::status(&error), Some(400 | 501)) => {
                 (call.send().await, Checksums::None)
             }
-            answer => (answer, checksums),
+            response => (response, checksums),
         };
-        let answer = answer.map_err(|error| self.error("upload", key, &error))?;
-        let Some(id) = answer.upload_id else {
-            return Err(self.invalid_answer("upload", key, "the store returned no upload ID"));
+        let response = response.map_err(|error| self.error("upload", key, &error))?;
+        let Some(id) = response.upload_id else {
+            return Err(self.invalid_response("upload", key, "the store returned no upload ID"));
         };
         Ok(UploadHandle {
             key: key.to_owned(),
@@ -366,7 +366,7 @@ impl Store {
         })
     }
 
-    /// Sends a part, once, and counts its bytes as the connection takes them.
+    /// Sends a part, once, and counts its bytes as they are written to the connection.
     pub(crate) async fn upload_part(
         &self,
         upload: &UploadHandle,
@@ -384,7 +384,7 @@ impl Store {
             .body(ByteStream::from(bytes));
         let config = self.single_attempt(PART_TIMEOUT);
         let call = if upload.checksums != Checksums::None {
-            // The checksum proves the bytes: hashing them for the signature as well would only cost time.
+            // The checksum protects the bytes: hashing them for the signature too only costs time.
             call.checksum_algorithm(ChecksumAlgorithm::Crc64Nvme)
                 .customize()
                 .disable_payload_signing()
@@ -394,16 +394,16 @@ impl Store {
             call.customize()
                 .config_override(config.request_checksum_calculation(required))
         };
-        let sent = call.interceptor(CountingInterceptor(count)).send().await;
-        let sent = sent.map_err(|error| self.error("upload", &upload.key, &error))?;
+        let uploaded = call.interceptor(CountingInterceptor(count)).send().await;
+        let uploaded = uploaded.map_err(|error| self.error("upload", &upload.key, &error))?;
         Ok(UploadedPart {
             number: part_number(index),
-            etag: sent.e_tag,
-            crc64nvme: sent.checksum_crc64_nvme,
+            etag: uploaded.e_tag,
+            crc64nvme: uploaded.checksum_crc64_nvme,
         })
     }
 
-    /// Has the store copy a part from another object, once. Not every store heeds `if_match`.
+    /// Has the store copy a part from another object, once. Not every store honours `if_match`.
     pub(crate) async fn copy_part(
         &self,
         upload: &UploadHandle,
@@ -428,10 +428,10 @@ impl Store {
             .send()
             .await
             .map_err(|error| self.error("copy a part of", source_key, &error))?;
-        // A store that does not know the call takes it for an empty part, and acknowledges no copy.
+        // A store that does not support the call handles it as an empty part and acknowledges no copy.
         let Some(part) = copied.copy_part_result.filter(|part| part.e_tag.is_some()) else {
             let cause = "UploadPartCopy returned no ETag";
-            return Err(self.invalid_answer("copy a part of", source_key, cause));
+            return Err(self.invalid_response("copy a part of", source_key, cause));
         };
         Ok(UploadedPart {
             number: part_number(index),
@@ -440,7 +440,7 @@ impl Store {
         })
     }
 
-    /// Makes an object of `size_bytes` out of the parts, once; with `only_new` it replaces none.
+    /// Completes an object of `size_bytes` from the parts, once; with `only_new` no object is replaced.
     pub(crate) async fn complete_multipart(
         &self,
         upload: &UploadHandle,
@@ -517,7 +517,7 @@ impl Store {
             }
             (key_marker, id_marker) = (page.next_key_marker, page.next_upload_id_marker);
         }
-        Err(self.invalid_answer(verb, prefix, "the listing does not end"))
+        Err(self.invalid_response(verb, prefix, "the listing does not end"))
     }
 
     /// Lists the parts that a multipart upload has.
@@ -561,7 +561,7 @@ impl Store {
         errors::convert(self, self.summary(verb, key), error)
     }
 
-    fn invalid_answer(&self, verb: &str, key: &str, cause: &str) -> StoreError {
+    fn invalid_response(&self, verb: &str, key: &str, cause: &str) -> StoreError {
         StoreError {
             reason: Reason::Other,
             error: Error::new(Kind::Failed, self.summary(verb, key)).with_cause(cause),

@@ -1,44 +1,42 @@
-//! Does the bucket hold the base's bytes? Only what is proven is copied: a wrong guess would be a wrong disk.
+//! Proves that the bucket has the base's bytes. Only proven bytes are copied: a wrong guess would be a corrupt disk.
 
 use snapdeck_bucket::Bucket;
 use snapdeck_host::Host;
 use snapdeck_model::{Digest, Object, Result};
 
 use super::disk_chain::DiskChain;
+use crate::remote_object::is_unchanged;
 use crate::sandbox_disk::SandboxDisk;
 
-/// An object with the very bytes of the base's file.
+/// An object with exactly the bytes of the base's file.
 pub(super) struct BaseProof {
     pub object: Object,
     /// Digests of its blocks.
     pub blocks: Vec<Digest>,
-    /// In words.
     pub reason: &'static str,
 }
 
-/// Looks for the object; in words why there is none that is proven.
+/// Returns the object that has the base's bytes, or why that is not proven.
 ///
-/// The base's file is what its manifest says while its stamp is the recorded one. The object has these bytes where it
-/// is the one they were fetched from, by its strong entity tag, or where its own manifest has the same digests; and
-/// not where that has others.
+/// The base's file has the content of its manifest if its stamp is the recorded one. The object has the same content
+/// if its own manifest has the same digests, or if it has no manifest and its strong entity tag is that of the object
+/// the base was downloaded from.
 ///
 /// # Errors
-/// The host's and the store's.
+/// Those of host and store.
 pub(super) async fn prove_base(
     host: &Host,
     bucket: &Bucket,
     source: &SandboxDisk,
-    layers: &DiskChain,
+    chain: &DiskChain,
 ) -> Result<Result<BaseProof, String>> {
     let Some(name) = source.base() else {
         return Ok(Err(format!("it is not a snapshot of host {}", host.name())));
     };
-    let local = host.snapshots().manifest(name).await?;
-    let Some(local) = local.filter(|local| {
-        layers
-            .base_stamp()
-            .is_some_and(|stamp| local.matches_file(stamp))
-    }) else {
+    let manifest = host.snapshots().manifest(name).await?;
+    let stamp = chain.base_stamp();
+    let Some(local) = manifest.filter(|local| stamp.is_some_and(|stamp| local.matches_file(stamp)))
+    else {
         return Ok(Err(format!(
             "{name} has no manifest of its own on host {}, so its blocks are unknown",
             host.name()
@@ -47,9 +45,8 @@ pub(super) async fn prove_base(
     let Some(object) = bucket.head(name).await? else {
         return Ok(Err(format!("{name} is not in {}", bucket.location())));
     };
-    let theirs = bucket.manifest(&object).await?;
-    let why = match theirs {
-        Some(theirs) if theirs.has_same_content(&local) => "its manifest has the same digests",
+    let reason = match bucket.manifest(&object).await? {
+        Some(remote) if remote.has_same_content(&local) => "its manifest has the same digests",
         Some(_) => {
             return Ok(Err(format!(
                 "the manifest of {} has other digests",
@@ -62,19 +59,16 @@ pub(super) async fn prove_base(
     Ok(Ok(BaseProof {
         object,
         blocks: local.blocks,
-        reason: why,
+        reason,
     }))
 }
 
 impl BaseProof {
-    /// Is the object still the same? Not every store heeds a condition on what it copies.
+    /// Returns whether the object is still the same; some stores ignore a condition on the source of a copy.
     ///
     /// # Errors
-    /// The store's.
+    /// Those of the store.
     pub(super) async fn is_still_valid(&self, bucket: &Bucket) -> Result<bool> {
-        let now = bucket.head(&self.object.name).await?;
-        Ok(now.is_some_and(|now| {
-            now.etag == self.object.etag && now.size_bytes == self.object.size_bytes
-        }))
+        is_unchanged(bucket, &self.object).await
     }
 }

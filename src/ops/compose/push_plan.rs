@@ -1,33 +1,33 @@
-//! What a push would do, without moving anything.
+//! Predicts what a push would do, without transferring anything.
 
-use snapdeck_bucket::Bucket;
+use snapdeck_bucket::{Bucket, part_size};
 use snapdeck_host::Host;
-use snapdeck_model::{Error, Method, PushPlan, Result, SandboxId};
+use snapdeck_model::{Method, PushPlan, Result, SandboxId};
 
+use super::abort::ComposeAbort;
 use super::disk_chain::DiskChain;
-use super::{ComposeAbort, ComposePlan, method_of_layout, prepare};
-use crate::create_object::SnapshotRequest;
-use crate::push::find_pushable_disk;
+use super::plan::ComposePlan;
+use crate::request::SnapshotRequest;
 use crate::sandbox_disk::SandboxDisk;
 
-/// Reads the tables of the disk's chain and what the bucket says of the base.
+/// Reads the tables of the disk's chain and looks up the base in the bucket.
 ///
 /// # Errors
-/// As a push fails before it begins to upload; that the object exists is no error.
+/// Those of a push before it begins to upload; that the object exists is not an error.
 pub async fn plan_push(
     host: &Host,
     bucket: &Bucket,
     sandbox: &SandboxId,
-    wish: &SnapshotRequest,
-    zstd: bool,
+    request: &SnapshotRequest,
+    zstd_enabled: bool,
 ) -> Result<PushPlan> {
-    let source = find_pushable_disk(host, sandbox).await?;
-    let exists = bucket.head(&wish.name).await?.is_some();
-    let blank = PushPlan {
-        snapshot_name: wish.name.clone(),
+    let source = SandboxDisk::find_pushable(host, sandbox).await?;
+    let object_exists = bucket.head(&request.name).await?.is_some();
+    let conversion = PushPlan {
+        snapshot_name: request.name.clone(),
         sandbox_id: sandbox.clone(),
         host: host.name().clone(),
-        object_exists: exists,
+        object_exists,
         method: Method::Convert,
         reason: String::new(),
         base: source.base().cloned(),
@@ -38,51 +38,50 @@ pub async fn plan_push(
         copy_bytes: 0,
         dead_bytes: 0,
     };
-    let forecast = async {
-        let layers = DiskChain::open(host, &source).await?;
-        let way = prepare(host, bucket, &source, &layers, wish.compact, zstd).await?;
-        Ok(plan_composed(way, blank.clone()))
+    let result = async {
+        let chain = DiskChain::open(host, &source).await?;
+        let compact = request.compact;
+        let plan = ComposePlan::new(host, bucket, &source, &chain, compact, zstd_enabled).await?;
+        Ok(plan_composed(plan, conversion.clone()))
     };
-    match forecast.await {
-        Ok(forecast) => Ok(forecast),
-        Err(ComposeAbort::Unsupported(why) | ComposeAbort::MethodUnavailable(why)) => {
-            let size = measure_converted(host, &source).await?;
+    match result.await {
+        Ok(plan) => Ok(plan),
+        Err(ComposeAbort::Unsupported(reason) | ComposeAbort::MethodUnavailable(reason)) => {
+            let is_shared = source.state.is_active();
+            let size_bytes = host.images().measure(&source.disk_path, is_shared).await?;
             Ok(PushPlan {
-                reason: why,
-                size_bytes: size,
-                upload_bytes: size,
-                ..blank
+                reason,
+                size_bytes,
+                upload_bytes: size_bytes,
+                ..conversion
             })
         }
         Err(ComposeAbort::Failed(error)) => Err(error),
     }
 }
 
-/// Bytes a converted disk may take.
-async fn measure_converted(host: &Host, source: &SandboxDisk) -> Result<u64, Error> {
-    host.images()
-        .measure(&source.disk_path, source.state.is_active())
-        .await
-}
-
-fn plan_composed(way: ComposePlan<'_>, blank: PushPlan) -> PushPlan {
-    let estimate = way.composer.estimate();
-    let part = snapdeck_bucket::part_size(estimate.file_bytes);
-    let kept = way.composer.kept_range();
-    let body = (kept.end / part).saturating_sub(kept.start.div_ceil(part)) * part;
-    let copy_bytes = if way.base.is_ok() { body } else { 0 };
+fn plan_composed(plan: ComposePlan<'_>, conversion: PushPlan) -> PushPlan {
+    let estimate = plan.composer.estimate();
+    let part_bytes = part_size(estimate.file_bytes);
+    let base_range = plan.composer.kept_range();
+    let whole_parts =
+        (base_range.end / part_bytes).saturating_sub(base_range.start.div_ceil(part_bytes));
+    let copy_bytes = match plan.base {
+        Ok(_) => whole_parts * part_bytes,
+        Err(_) => 0,
+    };
     PushPlan {
-        method: method_of_layout(way.layout),
-        reason: way.reason,
-        is_base_in_bucket: way.base.is_ok(),
-        base_reason: match way.base {
+        method: plan.method(),
+        reason: plan.layout_reason,
+        is_base_in_bucket: plan.base.is_ok(),
+        base_reason: match plan.base {
             Ok(proof) => proof.reason.to_owned(),
-            Err(why) => why,
+            Err(reason) => reason,
         },
         size_bytes: estimate.file_bytes,
         upload_bytes: estimate.file_bytes - copy_bytes,
         copy_bytes,
         dead_bytes: estimate.dead_bytes,
-        ..blank
+        ..conversion
     }
 }

@@ -1,4 +1,4 @@
-//! Sending a composed image: copies, the base's bytes and the tail at the same time, and the head at last.
+//! Uploads a composed image: copies, the base's bytes and the tail in parallel, and the head last.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -15,21 +15,19 @@ use snapdeck_bucket::{Bucket, MultipartObject};
 use snapdeck_model::{BufferPool, Error, Kind, Result};
 use snapdeck_qcow2::Composer;
 
-use super::ComposeAbort;
+use super::abort::{ComposeAbort, internal_error};
 use super::base_proof::BaseProof;
 use super::disk_chain::DiskChain;
-use super::point_in_time::ClusterData;
+use super::layer::ClusterData;
 use crate::block_digests::BlockDigests;
 
-/// Reads of the overlays on their way, of some MiB at most each.
+/// Concurrent reads of the overlays, of a few MiB at most each.
 const MAX_OVERLAY_READS: usize = 6;
-
-/// What a read may make more of than fits into a part.
+/// Room in a part's buffer for what one read adds past the part's end.
 const PART_SLACK_BYTES: usize = 4 << 20;
-/// Places that making the tail takes: the part at hand, and what is read for it.
+/// Slots of the tail's writer: the current part, and the reads for it.
 const TAIL_SLOTS: usize = 4;
 
-/// What was sent.
 pub(super) struct ComposedObject {
     pub digests: BlockDigests,
     pub uploaded_bytes: u64,
@@ -41,13 +39,12 @@ pub(super) struct ComposedUpload<'a> {
     multipart: &'a MultipartObject<'a>,
     chain: &'a DiskChain,
     base_object: Option<&'a BaseProof>,
-    /// Bytes of a part.
     part_bytes: u64,
-    /// What is the base's.
+    /// Offsets at which the object has the base's bytes.
     base_range: Range<u64>,
     digests: BlockDigests,
     buffers: BufferPool,
-    /// Parts in memory.
+    /// Limits the parts in memory.
     slots: Arc<Semaphore>,
     uploaded_bytes: AtomicU64,
     /// Indexes of the parts that the store copied.
@@ -61,49 +58,48 @@ struct ReadyPart {
     permit: OwnedSemaphorePermit,
 }
 
-/// What the object's first part is made of.
 struct FirstPart {
     head: Vec<u8>,
-    /// `None` where all but the head is the base's.
+    /// `None` if all bytes after the head are the base's.
     bytes: Option<BytesMut>,
 }
 
 impl<'a> ComposedUpload<'a> {
     pub(super) fn new(
         bucket: &'a Bucket,
-        assembly: &'a MultipartObject<'a>,
-        layers: &'a DiskChain,
-        proof: Option<&'a BaseProof>,
+        multipart: &'a MultipartObject<'a>,
+        chain: &'a DiskChain,
+        base_object: Option<&'a BaseProof>,
         composer: &Composer,
     ) -> Self {
         Self {
             bucket,
-            multipart: assembly,
-            chain: layers,
-            base_object: proof,
-            part_bytes: assembly.part_bytes(),
+            multipart,
+            chain,
+            base_object,
+            part_bytes: multipart.part_bytes(),
             base_range: composer.kept_range(),
             digests: BlockDigests::default(),
-            buffers: layers.buffers().clone(),
-            slots: Arc::new(Semaphore::new(assembly.max_parts_in_memory())),
+            buffers: chain.buffers.clone(),
+            slots: Arc::new(Semaphore::new(multipart.max_parts_in_memory())),
             uploaded_bytes: AtomicU64::new(0),
             copied_parts: Mutex::default(),
         }
     }
 
-    /// Sends all of it.
+    /// Uploads all parts.
     pub(super) async fn send(self, composer: Composer) -> Result<ComposedObject, ComposeAbort> {
-        let (to_send, parts) = unbounded_channel();
-        // Boxed: together they are more than a thread's stack has room for in an unoptimized program.
-        let tail = Box::pin(self.build_tail(composer, to_send));
-        let sending = Box::pin(async { Ok(self.send_ready(parts).await?) });
+        let (part_tx, part_rx) = unbounded_channel();
+        // Boxed: together they overflow a thread's stack in an unoptimized build.
+        let tail = Box::pin(self.build_tail(composer, part_tx));
+        let sending = Box::pin(async { Ok(self.send_ready(part_rx).await?) });
         let body = Box::pin(async { Ok(self.send_base_parts(self.base_part_range()).await?) });
         let first = match self.base_object {
             Some(_) => {
                 let first = async { self.build_first_part(tail.await?).await };
                 tokio::try_join!(first, body, sending)?.0
             }
-            // What the store does not copy takes places: they are all there once the tail is made.
+            // Parts that the store does not copy need slots: all are free once the tail is written.
             None => {
                 let (first, ()) = tokio::try_join!(tail, sending)?;
                 self.buffers.release_unused();
@@ -125,14 +121,14 @@ impl<'a> ComposedUpload<'a> {
         })
     }
 
-    /// Indexes of the parts that are the base's as they are.
+    /// Indexes of the parts that have only bytes of the base.
     fn base_part_range(&self) -> Range<u64> {
-        // The head's part is not.
+        // Without the part of the head.
         let first = self.base_range.start.div_ceil(self.part_bytes);
         first..(self.base_range.end / self.part_bytes).max(first)
     }
 
-    /// Has parts of the base copied, and uploads those that are not.
+    /// Lets the store copy parts of the base, and uploads those it does not copy.
     async fn send_base_parts(&self, parts: impl IntoIterator<Item = u64>) -> Result<()> {
         stream::iter(parts.into_iter().map(Ok))
             .try_for_each_concurrent(self.multipart.max_concurrent_copies(), |index| {
@@ -153,12 +149,12 @@ impl<'a> ComposedUpload<'a> {
             self.lock_copied().insert(index);
             return Ok(());
         }
-        let _place = self.acquire_slot().await?;
+        let _slot = self.acquire_slot().await?;
         let bytes = self.chain.read_base(range.start, self.part_bytes).await?;
         self.upload(index, bytes).await
     }
 
-    /// Uploads after all what was copied from an object that was replaced meanwhile.
+    /// Uploads the copied parts if the object they were copied from was replaced meanwhile.
     async fn resend_stale_copies(&self) -> Result<()> {
         let Some(proof) = self.base_object else {
             return Ok(());
@@ -175,60 +171,57 @@ impl<'a> ComposedUpload<'a> {
         self.send_base_parts(copied).await
     }
 
-    /// Places that making the tail takes; one at least is left for its parts.
-    fn tail_parts_in_memory(&self) -> usize {
+    /// Slots of the tail's writer; at least one remains for its parts.
+    fn tail_slots(&self) -> usize {
         TAIL_SLOTS.min(self.multipart.max_parts_in_memory() - 1)
     }
 
-    /// Makes the tail, with the places that takes.
+    /// Waits for the slots of the tail's writer, then writes the tail.
     async fn build_tail(
         &self,
         composer: Composer,
-        to_send: UnboundedSender<ReadyPart>,
+        part_tx: UnboundedSender<ReadyPart>,
     ) -> Result<FirstPart, ComposeAbort> {
-        let _making = self
+        let _slots = self
             .slots
-            .acquire_many(self.tail_parts_in_memory() as u32)
+            .acquire_many(self.tail_slots() as u32)
             .await
-            .map_err(|closed| {
-                super::broken_plan_error("its parts are not taken").with_cause(closed)
-            })?;
-        self.write_tail(composer, to_send).await
+            .map_err(|closed| internal_error("the upload has ended").with_cause(closed))?;
+        self.write_tail(composer, part_tx).await
     }
 
-    /// Composes the tail and hands its parts over as they get full; returns what comes at last.
+    /// Composes the tail and queues its full parts; returns the object's first part.
     async fn write_tail(
         &self,
         mut composer: Composer,
-        to_send: UnboundedSender<ReadyPart>,
+        part_tx: UnboundedSender<ReadyPart>,
     ) -> Result<FirstPart, ComposeAbort> {
+        let first_index = self.base_range.end / self.part_bytes;
         let mut parts = PartWriter {
             uploader: self,
-            part_tx: to_send,
+            part_tx,
+            index: first_index,
             // The part in which the tail begins also has the base's last bytes.
-            index: self.base_range.end / self.part_bytes,
-            buffer: self
-                .read_base_bytes(self.base_range.end / self.part_bytes)
-                .await?,
+            buffer: self.read_base_bytes(first_index).await?,
             first_part: None,
         };
         let mut reads = FuturesOrdered::new();
         loop {
             while reads.len() < MAX_OVERLAY_READS
-                && let Some(read) = composer.next_read()
+                && let Some(request) = composer.next_read()
             {
                 reads.push_back(async move {
-                    let bytes = self.chain.read(&read).await;
-                    (read, bytes)
+                    let data = self.chain.read(&request).await;
+                    (request, data)
                 });
             }
-            let Some((read, bytes)) = reads.next().await else {
+            let Some((request, data)) = reads.next().await else {
                 break;
             };
-            match bytes? {
-                ClusterData::Host(bytes) => composer.push(&read, &bytes, &mut parts.buffer)?,
+            match data? {
+                ClusterData::Host(bytes) => composer.push(&request, &bytes, &mut parts.buffer)?,
                 ClusterData::Guest(bytes) => {
-                    composer.push_guest(&read, &bytes, &mut parts.buffer)?
+                    composer.push_guest(&request, &bytes, &mut parts.buffer)?
                 }
             }
             parts.flush_full_parts().await?;
@@ -242,26 +235,22 @@ impl<'a> ComposedUpload<'a> {
         parts.finish(ending.header_cluster()).await
     }
 
-    /// The first part, hashed.
+    /// Puts the head into the first part and hashes it.
     async fn build_first_part(&self, first: FirstPart) -> Result<Bytes, ComposeAbort> {
         let mut bytes = match first.bytes {
             Some(bytes) => bytes,
             None => self.read_base_bytes(0).await?,
         };
-        match bytes.get_mut(..first.head.len()) {
-            Some(place) => place.copy_from_slice(&first.head),
-            None => {
-                return Err(
-                    super::broken_plan_error("its head is longer than its first part").into(),
-                );
-            }
-        }
+        bytes
+            .get_mut(..first.head.len())
+            .ok_or_else(|| internal_error("the head is longer than the first part"))?
+            .copy_from_slice(&first.head);
         let bytes = bytes.freeze();
         self.digests.hash(0, bytes.clone()).await?;
         Ok(bytes)
     }
 
-    /// The beginning of a part: the bytes of it that are the base's, zeros in the place of the head.
+    /// Reads the base's bytes at the beginning of a part, with zeros instead of the head.
     async fn read_base_bytes(&self, index: u64) -> Result<BytesMut> {
         let start = index * self.part_bytes;
         let end = self.base_range.end.min(start + self.part_bytes);
@@ -273,34 +262,28 @@ impl<'a> ComposedUpload<'a> {
         Ok(bytes)
     }
 
-    /// Uploads what was handed over.
-    async fn send_ready(&self, parts: UnboundedReceiver<ReadyPart>) -> Result<()> {
-        let next = |mut parts: UnboundedReceiver<ReadyPart>| async move {
-            let part = parts.recv().await?;
-            Some((Ok(part), parts))
+    /// Uploads the queued parts.
+    async fn send_ready(&self, part_rx: UnboundedReceiver<ReadyPart>) -> Result<()> {
+        let next = |mut part_rx: UnboundedReceiver<ReadyPart>| async move {
+            let part = part_rx.recv().await?;
+            Some((Ok(part), part_rx))
         };
-        stream::unfold(parts, next)
-            // There are no more of them than places.
+        stream::unfold(part_rx, next)
+            // The slots limit their number.
             .try_for_each_concurrent(None, |part| async move {
-                let ReadyPart {
-                    index,
-                    bytes,
-                    permit: place,
-                } = part;
-                let uploaded = self.upload(index, bytes).await;
-                // Not before: its bytes are in memory until here.
-                drop(place);
-                uploaded
+                let result = self.upload(part.index, part.bytes).await;
+                // Not earlier: the bytes are in memory until here.
+                drop(part.permit);
+                result
             })
             .await
     }
 
-    /// Hashes a part and sends it.
+    /// Hashes a part while it is uploaded.
     async fn upload(&self, index: u64, bytes: Bytes) -> Result<()> {
-        let offset = index * self.part_bytes;
-        let hashed = self.digests.begin(offset, bytes.clone());
+        let hashing = self.digests.begin(index * self.part_bytes, bytes.clone());
         self.put(index, bytes).await?;
-        hashed.finish().await
+        hashing.finish().await
     }
 
     async fn put(&self, index: u64, bytes: Bytes) -> Result<()> {
@@ -309,10 +292,8 @@ impl<'a> ComposedUpload<'a> {
     }
 
     async fn acquire_slot(&self) -> Result<OwnedSemaphorePermit> {
-        let place = self.slots.clone().acquire_owned().await;
-        place.map_err(|closed| {
-            super::broken_plan_error("its parts are not taken").with_cause(closed)
-        })
+        let permit = self.slots.clone().acquire_owned().await;
+        permit.map_err(|closed| internal_error("the upload has ended").with_cause(closed))
     }
 
     fn lock_copied(&self) -> MutexGuard<'_, BTreeSet<u64>> {
@@ -322,21 +303,20 @@ impl<'a> ComposedUpload<'a> {
     }
 }
 
-/// The parts from the one in which the tail begins on.
+/// Splits the tail into parts, beginning with the part in which it starts.
 struct PartWriter<'a, 's> {
     uploader: &'s ComposedUpload<'a>,
     part_tx: UnboundedSender<ReadyPart>,
-    /// The one at hand, and its bytes so far.
+    /// Index of the current part.
     index: u64,
     buffer: BytesMut,
-    /// The object's first part, where it is full: its head comes at last.
+    /// The object's first part once it is full: its head is written last.
     first_part: Option<BytesMut>,
 }
 
 impl PartWriter<'_, '_> {
-    /// Hands over what is full of the buffer.
+    /// Queues the full parts in the buffer.
     async fn flush_full_parts(&mut self) -> Result<()> {
-        // As `PART` in memory.
         let length = self.uploader.part_bytes as usize;
         while self.buffer.len() >= length {
             let mut rest = self.uploader.buffers.acquire(length + PART_SLACK_BYTES);
@@ -361,11 +341,11 @@ impl PartWriter<'_, '_> {
             bytes: self.uploader.buffers.share(bytes),
             permit: self.uploader.acquire_slot().await?,
         };
-        let taken = self.part_tx.send(ready);
-        taken.map_err(|_| super::broken_plan_error("its parts are not taken"))
+        let queued = self.part_tx.send(ready);
+        queued.map_err(|_| internal_error("the upload has ended"))
     }
 
-    /// Hands over what is left.
+    /// Queues the last part.
     async fn finish(mut self, head: &[u8]) -> Result<FirstPart, ComposeAbort> {
         if !self.buffer.is_empty() {
             let last = std::mem::take(&mut self.buffer);

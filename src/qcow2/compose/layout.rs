@@ -1,4 +1,4 @@
-/// Where the clusters of the composed image are.
+/// Placement of clusters in the composed image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Layout {
     /// The base's bytes stay at their offsets, and the clusters of the overlays are appended. Clusters of the base that

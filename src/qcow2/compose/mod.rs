@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! TableReader per layer -> Tables -> Composer::new          plans reads, and the bytes that are written and kept
-//!   next_read, next_read, ...                               as far ahead as the caller likes
+//!   next_read, next_read, ...                               any number ahead
 //!   push(read, bytes, tail)                                 in the order of the reads; appends to the tail
 //! finish(tail) -> MetadataWriter: write(tail)*, header_cluster()
 //! ```
@@ -104,7 +104,7 @@ impl Composer {
     /// layer below it.
     ///
     /// # Errors
-    /// Why these images cannot be composed.
+    /// The reason why these images cannot be composed.
     pub fn new(
         base: Tables,
         overlays: Vec<Tables>,
@@ -194,11 +194,11 @@ impl Composer {
         self.plan.next_read(&self.chain)
     }
 
-    /// Takes the bytes of [`ReadRequest::host_range`] and appends to `tail` the clusters they complete, if any. Reads are
+    /// Consumes the bytes of [`ReadRequest::host_range`] and appends to `tail` the clusters they complete, if any. Reads are
     /// pushed in the order of [`next_read`](Self::next_read).
     ///
     /// # Errors
-    /// [`ComposeError::WrongLength`] and [`ComposeError::OutOfOrder`] for a mistake of the caller,
+    /// [`ComposeError::WrongLength`] and [`ComposeError::OutOfOrder`] for a wrong call,
     /// [`ComposeError::Undecodable`] for a damaged cluster. The composer must be dropped then.
     pub fn push(
         &mut self,

@@ -8,7 +8,7 @@ use crate::entry::{COPIED, Geometry};
 use crate::error::ComposeError;
 use crate::refcounts::Refcounts;
 
-/// Compressed clusters are collected in runs of so many bytes, or of four clusters: a run begins at a host cluster, and
+/// Compressed clusters are collected in runs of this many bytes, or of four clusters: a run begins at a host cluster, and
 /// its last one is padded.
 const RUN_BYTES: usize = 2 << 20;
 
@@ -55,7 +55,7 @@ impl Writer {
         }
     }
 
-    /// Takes bytes of the disk. Those of one cluster follow each other; bytes left out of it are zeros.
+    /// Writes bytes of the disk. Those of one cluster are consecutive calls; missing bytes are zeros.
     pub(super) fn write(
         &mut self,
         mut guest: u64,
@@ -91,7 +91,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Takes a whole cluster that is compressed with the image's compression type.
+    /// Writes a whole cluster that is compressed with the image's compression type.
     pub(super) fn write_compressed(
         &mut self,
         guest: u64,
@@ -135,7 +135,7 @@ impl Writer {
         }
     }
 
-    /// Stores a whole cluster; one of zeros is left out, since it was unmapped before.
+    /// Stores a whole cluster; a cluster of zeros is omitted, since it was unmapped before.
     fn store(&mut self, guest: u64, bytes: &[u8], tail: &mut BytesMut) -> Result<(), ComposeError> {
         if is_zero(bytes) {
             return Ok(());
@@ -199,7 +199,7 @@ impl Writer {
     }
 }
 
-/// The first bytes tell for most clusters; the rest is one comparison of memory with itself, shifted.
+/// The first bytes decide for most clusters; the rest is one comparison of the memory with itself, shifted by 16 bytes.
 fn is_zero(bytes: &[u8]) -> bool {
     let (head, _) = bytes.split_at(bytes.len().min(16));
     head.iter().all(|byte| *byte == 0)

@@ -1,12 +1,12 @@
-//! Who may call, and by what.
+//! Authentication and TLS.
 
 use std::process::Command;
 
-use crate::api::server::{Api, TOKEN, answer};
+use crate::api::server::{Api, TOKEN, send};
 use crate::common::{World, run};
 
 #[test]
-fn without_the_token_nothing_is_told_but_that_it_lives() {
+fn only_healthz_is_served_without_the_token() {
     let world = World::new();
     let api = Api::start(&world);
     let bare = |path: &str, header: &str| {
@@ -23,10 +23,10 @@ fn without_the_token_nothing_is_told_but_that_it_lives() {
         command
             .stdout(std::process::Stdio::piped())
             .stderr(std::process::Stdio::piped());
-        answer(command)
+        send(command)
     };
     for header in [
-        "X-None: at all".to_owned(),
+        "X-None: 1".to_owned(),
         "Authorization: Bearer wrong".to_owned(),
         format!("Authorization: Bearer {TOKEN}x"),
         format!("Authorization: Basic {TOKEN}"),
@@ -46,7 +46,7 @@ fn without_the_token_nothing_is_told_but_that_it_lives() {
             );
             refused.failed(401, "unauthorized", &[]);
         }
-        assert_eq!(bare("/healthz", &header).is(200)["status"], "ok");
+        assert_eq!(bare("/healthz", &header).expect_status(200)["status"], "ok");
     }
     assert_eq!(
         bare("/readyz", &format!("authorization: bearer {TOKEN}")).status,
@@ -55,14 +55,14 @@ fn without_the_token_nothing_is_told_but_that_it_lives() {
 }
 
 #[test]
-fn it_does_not_start_for_everybody() {
+fn serve_refuses_to_start_without_authentication() {
     let world = World::new();
     let empty = world.path("scratch/empty");
     std::fs::write(&empty, "\n").unwrap();
     for (args, word) in [
         (&["serve"][..], "needs a token"),
         (&["serve", "--token-file", "/nonexistent"], "/nonexistent"),
-        (&["serve", "--token-file", &empty], "token is none"),
+        (&["serve", "--token-file", &empty], "API token is empty"),
         (
             &["serve", "--insecure-no-auth", "--listen", "0.0.0.0:0"],
             "refusing to listen on 0.0.0.0",
@@ -74,16 +74,16 @@ fn it_does_not_start_for_everybody() {
 }
 
 #[test]
-fn without_authentication_pages_in_a_browser_are_kept_out() {
+fn web_pages_cannot_call_a_server_without_authentication() {
     let world = World::new();
     let api = Api::start_with(&world, &["--insecure-no-auth"], &[]);
-    api.get("/jobs").is(200);
+    api.get("/jobs").expect_status(200);
     api.call("/jobs", &["-H", "Origin: http://evil.example"])
         .failed(403, "forbidden", &[]);
 }
 
 #[test]
-fn tls_is_offered_with_a_certificate_and_a_token_from_a_file() {
+fn tls_and_a_token_file_are_supported() {
     let world = World::new();
     let (cert, key) = (
         world.path("scratch/cert.pem"),
@@ -125,10 +125,11 @@ fn tls_is_offered_with_a_certificate_and_a_token_from_a_file() {
     let api = Api::start_with(&world, &args, &[("SNAPDECK_API_TOKEN", "another")]);
     assert!(api.base.starts_with("https://"), "{}", api.base);
     assert_eq!(
-        api.call("/healthz", &["--cacert", &cert]).is(200)["status"],
+        api.call("/healthz", &["--cacert", &cert])
+            .expect_status(200)["status"],
         "ok"
     );
-    api.call("/jobs", &["--cacert", &cert]).is(200);
+    api.call("/jobs", &["--cacert", &cert]).expect_status(200);
     drop(api);
     world
         .snapdeck(&[

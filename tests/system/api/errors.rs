@@ -1,4 +1,4 @@
-//! What goes wrong is told in one form, with an honest code.
+//! Errors have one form and the right status code.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -10,7 +10,7 @@ use crate::api::with_object;
 use crate::common::{State, World, only_local};
 
 #[test]
-fn what_cannot_be_meant_is_400_and_names_the_field() {
+fn invalid_input_is_400_and_names_the_field() {
     let world = World::new();
     let api = Api::start(&world);
     let long = "x".repeat(70_000);
@@ -60,7 +60,9 @@ fn what_cannot_be_meant_is_400_and_names_the_field() {
             &["timeout: 1000000"],
         ),
     ] {
-        let error = api.call(path, &["-d", body]).failed(400, "badInput", words);
+        let error = api
+            .call(path, &["-d", body])
+            .failed(400, "invalidInput", words);
         assert_eq!(error["path"], path);
         assert_eq!(error["method"], "POST");
     }
@@ -69,17 +71,17 @@ fn what_cannot_be_meant_is_400_and_names_the_field() {
     api.call("/snapshots/pull", &["--data-binary", &format!("@{file}")])
         .failed(413, "tooLarge", &["65536"]);
     api.get("/snapshots/exists")
-        .failed(400, "badInput", &["snapshot is missing"]);
+        .failed(400, "invalidInput", &["snapshot is missing"]);
     api.get("/snapshots/info?snapshot=a%2Fb")
-        .failed(400, "badInput", &["a/b"]);
+        .failed(400, "invalidInput", &["a/b"]);
     api.get("/sandboxes/a%20b")
-        .failed(400, "badInput", &["a b"]);
+        .failed(400, "invalidInput", &["a b"]);
     api.call("/snapshots/pull", &["-d", "{}", "-H", "Idempotency-Key;"])
-        .failed(400, "badInput", &["Idempotency-Key"]);
+        .failed(400, "invalidInput", &["Idempotency-Key"]);
 }
 
 #[test]
-fn what_is_not_there_is_404_and_a_wrong_method_405() {
+fn unknown_paths_and_objects_are_404_and_wrong_methods_405() {
     let world = World::new();
     let api = Api::start(&world);
     for path in [
@@ -113,15 +115,15 @@ fn what_is_not_there_is_404_and_a_wrong_method_405() {
 }
 
 #[test]
-fn states_space_and_what_is_out_of_reach_have_codes_of_their_own() {
+fn conflicts_damage_and_unreachable_stores_have_their_own_codes() {
     let (world, id) = World::with_sandbox(State::Running);
     let api = Api::start(&world);
     world.put(&world.snapshot_path("base"), "taken");
     let create = |name: &str| json!({"sandboxId": id, "name": name});
     api.post("/snapshots/create", &create("taken"))
-        .failed(409, "refused", &["already exists"]);
+        .failed(409, "conflict", &["already exists"]);
     let text = world.path("scratch/text");
-    std::fs::write(&text, "this is no image").unwrap();
+    std::fs::write(&text, "not an image").unwrap();
     world.put(&text, "odd");
     api.post("/snapshots/pull", &json!({"snapshot": "odd"}))
         .failed(502, "damaged", &["odd"]);
@@ -137,13 +139,13 @@ fn states_space_and_what_is_out_of_reach_have_codes_of_their_own() {
     );
     api.post("/snapshots/pull", &json!({"snapshot": "app"}))
         .failed(502, "unreachable", &[]);
-    let ready = api.get("/readyz").is(503);
+    let ready = api.get("/readyz").expect_status(503);
     assert_eq!(ready["ready"], false);
 }
 
 #[test]
 fn a_full_disk_is_507() {
-    if only_local("the disk is of this machine") {
+    if only_local("the disk is mounted on this machine") {
         return;
     }
     let world = with_object();
@@ -156,15 +158,15 @@ fn a_full_disk_is_507() {
 }
 
 #[test]
-fn slow_callers_are_given_up() {
+fn slow_clients_time_out() {
     let world = World::new();
     let api = Api::start(&world);
     let send = |text: &str| {
         let mut stream = TcpStream::connect(api.address()).unwrap();
         stream.write_all(text.as_bytes()).unwrap();
-        let mut said = String::new();
-        stream.read_to_string(&mut said).unwrap();
-        said
+        let mut response = String::new();
+        stream.read_to_string(&mut response).unwrap();
+        response
     };
     std::thread::scope(|scope| {
         let headers = scope.spawn(|| send("GET /healthz HTTP/1.1\r\nHost: x\r\n"));
@@ -174,13 +176,16 @@ fn slow_callers_are_given_up() {
                 "POST /snapshots/pull HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Length: 100\r\n\r\n{{"
             ))
         });
-        // Both ends come from the server; a test that never ended would be cut by its runner.
-        let said = headers.join().unwrap();
-        assert!(said.is_empty() || said.contains("408"), "{said:?}");
-        let said = body.join().unwrap();
+        // The server closes both connections.
+        let response = headers.join().unwrap();
         assert!(
-            said.starts_with("HTTP/1.1 408") && said.contains("\"code\":\"timeout\""),
-            "{said:?}"
+            response.is_empty() || response.contains("408"),
+            "{response:?}"
+        );
+        let response = body.join().unwrap();
+        assert!(
+            response.starts_with("HTTP/1.1 408") && response.contains("\"code\":\"timeout\""),
+            "{response:?}"
         );
     });
 }

@@ -1,19 +1,19 @@
-//! Long work: answered at once or waited for, followed, cancelled, done once.
+//! Jobs: asynchronous or waited for, followed, cancelled, idempotent.
 
 use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::api::server::{Api, answer};
+use crate::api::server::{Api, send};
 use crate::api::with_object;
 use crate::common::{State, World, wait_for_exit, wait_until};
 
 #[test]
-fn a_job_is_answered_at_once_followed_and_done() {
+fn an_asynchronous_job_reports_progress_and_its_result() {
     let world = with_object();
     let gate = world.gate("check");
     let api = Api::start(&world);
-    let asked = api.call(
+    let response = api.call(
         "/snapshots/pull",
         &[
             "-H",
@@ -22,21 +22,24 @@ fn a_job_is_answered_at_once_followed_and_done() {
             r#"{"snapshot": "app"}"#,
         ],
     );
-    assert_eq!(asked.header("location"), "/jobs/1");
-    assert_eq!(asked.header("preference-applied"), "respond-async");
-    assert_eq!(asked.is(202)["operation"], "pull");
+    assert_eq!(response.header("location"), "/jobs/1");
+    assert_eq!(response.header("preference-applied"), "respond-async");
+    assert_eq!(response.expect_status(202)["operation"], "pull");
     let follow = api.curl("/jobs/1/events", &["-N"]).spawn().unwrap();
     gate.wait_reached();
-    let job = api.get("/jobs/1").is(200);
+    let job = api.get("/jobs/1").expect_status(200);
     assert_eq!(
         (&job["state"], &job["phase"]),
         (&json!("running"), &json!("verifying")),
         "{job}"
     );
     gate.open();
-    let told = wait_for_exit(follow).ok().stdout;
-    assert!(told.contains("content-type: text/event-stream"), "{told}");
-    let events: Vec<(&str, Value)> = told
+    let output = wait_for_exit(follow).ok().stdout;
+    assert!(
+        output.contains("content-type: text/event-stream"),
+        "{output}"
+    );
+    let events: Vec<(&str, Value)> = output
         .split("\n\n")
         .filter_map(|event| {
             let (name, data) = event.rsplit_once("event: ")?.1.split_once("\ndata: ")?;
@@ -52,12 +55,11 @@ fn a_job_is_answered_at_once_followed_and_done() {
             .all(|(name, data)| *name == "progress" && data["bytesPerSecond"].is_u64())
     );
     for pair in before.windows(2) {
-        assert_ne!(pair[0], pair[1], "nothing is told twice");
+        assert_ne!(pair[0], pair[1], "no event is repeated");
     }
-    // And it is counted.
     let metrics = api.get("/metrics").body;
     for line in [
-        "snapdeck_jobs_total{operation=\"pull\",result=\"done\"} 1",
+        "snapdeck_jobs_completed_total{operation=\"pull\",result=\"finished\"} 1",
         "snapdeck_job_duration_seconds_count{operation=\"pull\"} 1",
         "snapdeck_host_up 1",
     ] {
@@ -66,18 +68,18 @@ fn a_job_is_answered_at_once_followed_and_done() {
     let size = std::fs::metadata(world.snapshot_path("app")).unwrap().len();
     assert!(
         metrics.contains(&format!(
-            "snapdeck_moved_bytes_total{{operation=\"pull\"}} {size}"
+            "snapdeck_transferred_bytes_total{{operation=\"pull\"}} {size}"
         )),
         "{metrics}"
     );
 }
 
 #[test]
-fn a_wait_that_is_too_short_is_answered_with_the_job() {
+fn a_request_that_outlasts_its_wait_returns_the_job() {
     let world = with_object();
     let gate = world.gate("check");
     let api = Api::start(&world);
-    let asked = api.call(
+    let response = api.call(
         "/snapshots/pull",
         &[
             "-H",
@@ -86,9 +88,9 @@ fn a_wait_that_is_too_short_is_answered_with_the_job() {
             r#"{"snapshot": "app"}"#,
         ],
     );
-    assert_eq!(asked.is(202)["id"], 1);
+    assert_eq!(response.expect_status(202)["id"], 1);
     gate.open();
-    let asked = api.call(
+    let response = api.call(
         "/snapshots/pull",
         &[
             "-H",
@@ -100,19 +102,19 @@ fn a_wait_that_is_too_short_is_answered_with_the_job() {
         ],
     );
     assert!(
-        [200, 409].contains(&asked.status),
-        "waited for, or refused while the first runs: {asked:?}"
+        [200, 409].contains(&response.status),
+        "finished, or refused while the first job runs: {response:?}"
     );
 }
 
 #[test]
-fn a_cancelled_job_leaves_nothing_and_its_caller_is_told() {
+fn a_cancelled_job_leaves_no_files_and_its_client_gets_409() {
     let (world, id) = World::with_sandbox(State::Running);
     let gate = world.gate("convert");
     let api = Api::start(&world);
     let body = json!({"sandboxId": id, "name": "app"}).to_string();
     let waiting = api.curl("/snapshots/create", &["-d", &body]);
-    let waiting = std::thread::spawn(move || answer(waiting));
+    let waiting = std::thread::spawn(move || send(waiting));
     gate.wait_reached();
     let cancelled = api.call("/jobs/1", &["-X", "DELETE"]);
     assert!(
@@ -125,7 +127,7 @@ fn a_cancelled_job_leaves_nothing_and_its_caller_is_told() {
         .failed(409, "cancelled", &["was cancelled"]);
     assert_eq!(api.state(1), "cancelled");
     assert_eq!(
-        api.call("/jobs/1", &["-X", "DELETE"]).is(200)["state"],
+        api.call("/jobs/1", &["-X", "DELETE"]).expect_status(200)["state"],
         "cancelled"
     );
     assert_eq!(world.state(&id), "running");
@@ -133,22 +135,22 @@ fn a_cancelled_job_leaves_nothing_and_its_caller_is_told() {
 }
 
 #[test]
-fn a_caller_who_goes_away_does_not_end_the_job() {
+fn a_disconnected_client_does_not_end_the_job() {
     let world = with_object();
     let gate = world.gate("check");
     let api = Api::start(&world);
-    let mut caller = api.curl("/snapshots/pull", &["-d", r#"{"snapshot": "app"}"#]);
-    let mut caller = caller.stdout(Stdio::null()).spawn().unwrap();
+    let mut client = api.curl("/snapshots/pull", &["-d", r#"{"snapshot": "app"}"#]);
+    let mut client = client.stdout(Stdio::null()).spawn().unwrap();
     gate.wait_reached();
-    caller.kill().unwrap();
-    caller.wait().unwrap();
+    client.kill().unwrap();
+    client.wait().unwrap();
     gate.open();
     wait_until("the job is finished", || api.state(1) == "finished");
     assert!(world.names("snapshots").contains(&"app.qcow2".to_owned()));
 }
 
 #[test]
-fn a_key_stands_for_one_request() {
+fn an_idempotency_key_identifies_one_request() {
     let world = with_object();
     let gate = world.gate("check");
     let api = Api::start(&world);
@@ -164,21 +166,28 @@ fn a_key_stands_for_one_request() {
         pull(r#"{"snapshot": "app"}"#),
         pull(r#"{ "snapshot" : "app.qcow2" }"#),
     );
-    let first = std::thread::spawn(move || answer(first));
+    let first = std::thread::spawn(move || send(first));
     gate.wait_reached();
-    let second = std::thread::spawn(move || answer(second));
-    answer(pull(r#"{"snapshot": "other"}"#)).failed(409, "keyReused", &[]);
+    let second = std::thread::spawn(move || send(second));
+    send(pull(r#"{"snapshot": "other"}"#)).failed(409, "keyReused", &[]);
     gate.open();
     let (first, second) = (
-        first.join().unwrap().is(200),
-        second.join().unwrap().is(200),
+        first.join().unwrap().expect_status(200),
+        second.join().unwrap().expect_status(200),
     );
     assert_eq!(first, second);
     assert_eq!(first["skipped"], false);
     assert_eq!(
-        answer(pull(r#"{"snapshot": "app"}"#)).is(200),
+        send(pull(r#"{"snapshot": "app"}"#)).expect_status(200),
         first,
-        "also when it is over"
+        "also after the job has finished"
     );
-    assert_eq!(api.get("/jobs").is(200).as_array().unwrap().len(), 1);
+    assert_eq!(
+        api.get("/jobs")
+            .expect_status(200)
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
 }

@@ -1,4 +1,4 @@
-//! Several snapdecks on one host keep apart.
+//! Locks between snapdeck processes on one host.
 
 use serde_json::json;
 
@@ -6,7 +6,7 @@ use crate::api::server::Api;
 use crate::api::with_object;
 use crate::common::{State, World, signal, wait_for_exit, wait_until};
 
-/// Names of locks in a directory.
+/// Returns the names of the lock files in a directory.
 fn locks(world: &World, dir: &str) -> Vec<String> {
     let names = world.names(dir);
     names
@@ -16,7 +16,7 @@ fn locks(world: &World, dir: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_snapshot_that_one_pulls_is_left_alone_by_the_other_and_who_it_is_is_told() {
+fn a_snapshot_being_pulled_is_locked_for_other_processes() {
     let world = with_object();
     let gate = world.gate("check");
     let api = Api::start(&world);
@@ -42,14 +42,14 @@ fn a_snapshot_that_one_pulls_is_left_alone_by_the_other_and_who_it_is_is_told() 
 }
 
 #[test]
-fn a_sandbox_that_one_cuts_is_left_alone_by_the_other_until_that_is_gone() {
+fn a_sandbox_being_snapshotted_is_locked_until_the_process_ends() {
     let (world, id) = World::with_sandbox(State::Running);
     let api = Api::start(&world);
     let (child, gate) = world.start_to_gate("convert", &["create", &id, "app"]);
     let start = format!("/sandboxes/{id}/start");
     api.call(&start, &["-X", "POST"]).failed(
         409,
-        "refused",
+        "conflict",
         &[
             "another snapdeck process is working on sandbox",
             &id,
@@ -60,11 +60,11 @@ fn a_sandbox_that_one_cuts_is_left_alone_by_the_other_until_that_is_gone() {
         "/snapshots/create",
         &json!({"sandboxId": id, "name": "other"}),
     )
-    .failed(409, "refused", &[&id]);
+    .failed(409, "conflict", &[&id]);
     signal(&child, "KILL");
     wait_for_exit(child);
     gate.open();
-    // On a host over SSH its holder has to notice.
+    // On a host over SSH the lock is released once the host notices the lost session.
     wait_until("the lock is free", || {
         api.call(&start, &["-X", "POST"]).status == 200
     });

@@ -1,4 +1,4 @@
-//! A running `snapdeck serve`, and curl to talk to it.
+//! A running `snapdeck serve`, called with curl.
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
@@ -12,31 +12,29 @@ use crate::common::{CommandOutput, World, signal, wait_for_exit, wait_until};
 
 pub(crate) const TOKEN: &str = "a-token-of-the-tests";
 
-/// The server; killed where a test leaves it running.
+/// A server; killed on drop.
 pub(crate) struct Api {
     child: Option<Child>,
     /// `http://127.0.0.1:PORT`
     pub base: String,
-    /// Of its world.
     pub dir: PathBuf,
     log: Arc<Mutex<String>>,
 }
 
-/// What came back.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct HttpResponse {
     pub status: u16,
     headers: String,
     pub body: String,
 }
 
-impl Answer {
+impl HttpResponse {
     #[track_caller]
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    /// A header's value; empty where there is none.
+    /// Returns the value of a header; empty if it is missing.
     pub(crate) fn header(&self, name: &str) -> &str {
         let mut headers = self.headers.lines().filter_map(|line| line.split_once(':'));
         let found = headers.find(|(key, _)| key.eq_ignore_ascii_case(name));
@@ -44,15 +42,15 @@ impl Answer {
     }
 
     #[track_caller]
-    pub(crate) fn is(self, status: u16) -> Value {
+    pub(crate) fn expect_status(self, status: u16) -> Value {
         assert_eq!(self.status, status, "{self:?}");
         self.json()
     }
 
-    /// It is an error of that status and code in the one form, and its message says all of `words`.
+    /// Asserts an error of that status and code whose message contains all of `words`.
     #[track_caller]
     pub(crate) fn failed(self, status: u16, code: &str, words: &[&str]) -> Value {
-        let json = self.is(status);
+        let json = self.expect_status(status);
         assert_eq!(json["statusCode"], status, "{json}");
         assert_eq!(json["code"], code, "{json}");
         for key in ["path", "method", "timestamp"] {
@@ -68,26 +66,26 @@ impl Answer {
 }
 
 impl Api {
-    /// A server with a token, on a port of its own, that is ready.
+    /// Starts a server with a token on a free port and waits until it is ready.
     pub(crate) fn start(world: &World) -> Self {
         let api = Self::start_with(world, &[], &[("SNAPDECK_API_TOKEN", TOKEN)]);
         wait_until("the API is ready", || api.get("/readyz").status == 200);
         api
     }
 
-    pub(crate) fn start_with(world: &World, args: &[&str], env: &[(&str, &str)]) -> Self {
+    pub(crate) fn start_with(world: &World, args: &[&str], variables: &[(&str, &str)]) -> Self {
         let serve = [&["serve", "--listen", "127.0.0.1:0"], args].concat();
         let mut child = world
             .command(&serve)
-            .envs(env.iter().copied())
+            .envs(variables.iter().copied())
             .stderr(Stdio::piped())
             .process_group(0)
             .spawn()
             .unwrap();
         let log: Arc<Mutex<String>> = Arc::default();
-        let (said, shared) = (child.stderr.take().unwrap(), log.clone());
+        let (stderr, shared) = (child.stderr.take().unwrap(), log.clone());
         std::thread::spawn(move || {
-            for line in BufReader::new(said).lines().map_while(Result::ok) {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                 shared.lock().unwrap().push_str(&format!("{line}\n"));
             }
         });
@@ -97,7 +95,7 @@ impl Api {
             dir: world.dir.clone(),
             log,
         };
-        wait_until("the API tells where it listens", || {
+        wait_until("the API logs its address", || {
             let log = api.log();
             let at = log
                 .split("serving host ")
@@ -112,12 +110,12 @@ impl Api {
         api
     }
 
-    /// What it said on stderr so far.
+    /// Returns its standard error so far.
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
 
-    /// `127.0.0.1:PORT`
+    /// Returns `127.0.0.1:PORT`.
     pub(crate) fn address(&self) -> &str {
         self.base.split("//").nth(1).unwrap()
     }
@@ -126,13 +124,12 @@ impl Api {
         signal(self.child.as_ref().unwrap(), name);
     }
 
-    /// Waits for its end.
     #[track_caller]
     pub(crate) fn wait_for_exit(mut self) -> CommandOutput {
         wait_for_exit(self.child.take().unwrap())
     }
 
-    /// curl with the token and whatever is given.
+    /// Returns a curl command with the token and `args`.
     pub(crate) fn curl(&self, path: &str, args: &[&str]) -> Command {
         let mut command = Command::new("curl");
         command
@@ -153,33 +150,32 @@ impl Api {
     }
 
     #[track_caller]
-    pub(crate) fn call(&self, path: &str, args: &[&str]) -> Answer {
-        answer(self.curl(path, args))
+    pub(crate) fn call(&self, path: &str, args: &[&str]) -> HttpResponse {
+        send(self.curl(path, args))
     }
 
     #[track_caller]
-    pub(crate) fn get(&self, path: &str) -> Answer {
+    pub(crate) fn get(&self, path: &str) -> HttpResponse {
         self.call(path, &[])
     }
 
     #[track_caller]
-    pub(crate) fn post(&self, path: &str, body: &Value) -> Answer {
+    pub(crate) fn post(&self, path: &str, body: &Value) -> HttpResponse {
         self.call(path, &["-d", &body.to_string()])
     }
 
-    /// Posts and does not wait; the job's number.
+    /// Posts without waiting for the job; returns its number.
     #[track_caller]
     pub(crate) fn begin(&self, path: &str, body: &Value) -> u64 {
-        let asked = self.call(
+        let response = self.call(
             path,
             &["-H", "Prefer: respond-async", "-d", &body.to_string()],
         );
-        asked.is(202)["id"].as_u64().unwrap()
+        response.expect_status(202)["id"].as_u64().unwrap()
     }
 
-    /// The state of a job.
     pub(crate) fn state(&self, job: u64) -> String {
-        let json = self.get(&format!("/jobs/{job}")).is(200);
+        let json = self.get(&format!("/jobs/{job}")).expect_status(200);
         json["state"].as_str().unwrap().to_owned()
     }
 }
@@ -193,14 +189,14 @@ impl Drop for Api {
     }
 }
 
-/// Runs curl and takes its answer apart.
+/// Runs curl and parses the response.
 #[track_caller]
-pub(crate) fn answer(mut command: Command) -> Answer {
+pub(crate) fn send(mut command: Command) -> HttpResponse {
     let ran = wait_for_exit(command.spawn().unwrap());
-    let parted = ran.stdout.split_once("\r\n\r\n");
-    let (headers, body) = parted.unwrap_or_else(|| panic!("{ran:?}"));
+    let message = ran.stdout.split_once("\r\n\r\n");
+    let (headers, body) = message.unwrap_or_else(|| panic!("{ran:?}"));
     let status = headers.split_whitespace().nth(1).unwrap();
-    Answer {
+    HttpResponse {
         status: status.parse().unwrap(),
         headers: headers.to_owned(),
         body: body.to_owned(),

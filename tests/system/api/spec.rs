@@ -1,4 +1,4 @@
-//! Every example of the specification, as written there; host, token and ids aside.
+//! The examples of the specification, verbatim but for host, token and IDs.
 
 use std::process::Command;
 
@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 use crate::api::server::{Api, TOKEN};
 use crate::common::{State, World, wait_for_exit, wait_until};
 
-/// Runs an example as a shell does; returns status and answer.
+/// Runs an example in a shell; returns status and body.
 #[track_caller]
 fn example(api: &Api, text: &str) -> (u16, Value) {
     let home = api.dir.join("curl");
     std::fs::create_dir_all(&home).unwrap();
-    // What the examples leave out: to be quiet, and to tell the status.
+    // Options that the examples do not have: no progress meter, and the status after the body.
     std::fs::write(
         home.join(".curlrc"),
         "silent\nmax-time = 100\nwrite-out = \"\\n%{http_code}\"\n",
@@ -35,23 +35,23 @@ fn example(api: &Api, text: &str) -> (u16, Value) {
     (status.parse().unwrap(), json)
 }
 
-/// `json` has at least what the specification shows.
+/// Asserts that `json` contains the values in the specification.
 #[track_caller]
-fn assert_shows(json: &Value, shown: Value) {
-    for (key, value) in shown.as_object().unwrap() {
+fn assert_contains(json: &Value, expected: Value) {
+    for (key, value) in expected.as_object().unwrap() {
         assert_eq!(&json[key], value, "{key}: {json}");
     }
     assert!(json["sizeBytes"].as_u64().unwrap() > 0, "{json}");
 }
 
 #[test]
-fn a_base_image_is_made_configured_pushed_and_pulled() {
+fn a_base_image_is_created_configured_pushed_and_pulled() {
     let world = World::new();
     world.snapshot("winserver-autologin-base", 1);
     let api = Api::start(&world);
     let (config_vm, tag) = (world.id("config-vm"), &world.tag);
 
-    let (status, made) = example(
+    let (status, created) = example(
         &api,
         &format!(
             r#"curl -X POST http://runner:8080/sandboxes \
@@ -59,11 +59,11 @@ fn a_base_image_is_made_configured_pushed_and_pulled() {
   -d '{{"id": "{config_vm}", "snapshot": "winserver-autologin-base"}}'"#
         ),
     );
-    assert_eq!(status, 201, "{made}");
-    assert_eq!(made["id"], *config_vm);
+    assert_eq!(status, 201, "{created}");
+    assert_eq!(created["id"], *config_vm);
     assert_eq!(world.state(&config_vm), "running");
 
-    // A guest of firmware alone obeys nobody: it is as if it did once it was told to.
+    // A guest without an operating system ignores the shutdown request; ending it here simulates its shutdown.
     let (status, stopped) = std::thread::scope(|scope| {
         let stop = scope.spawn(|| {
             example(
@@ -74,8 +74,8 @@ fn a_base_image_is_made_configured_pushed_and_pulled() {
                 ),
             )
         });
-        wait_until("the guest is told to stop", || {
-            let jobs = api.get("/jobs").is(200);
+        wait_until("the guest is asked to shut down", || {
+            let jobs = api.get("/jobs").expect_status(200);
             jobs[1]["phase"] == "stopping"
         });
         world.virsh(&["destroy", &config_vm]);
@@ -93,7 +93,7 @@ fn a_base_image_is_made_configured_pushed_and_pulled() {
         ),
     );
     assert_eq!(status, 200, "{pushed}");
-    assert_shows(
+    assert_contains(
         &pushed,
         json!({
             "snapshotName": "myapp-configured-v1.0",
@@ -102,22 +102,22 @@ fn a_base_image_is_made_configured_pushed_and_pulled() {
     );
     assert!(world.is_in_bucket("myapp-configured-v1.0"));
 
-    let (status, gone) = example(
+    let (status, destroyed) = example(
         &api,
         &format!(
             r#"curl -X POST http://runner:8080/sandboxes/{config_vm}/destroy \
   -H "Authorization: Bearer $TOKEN""#
         ),
     );
-    assert_eq!(status, 200, "{gone}");
-    assert_eq!(gone["state"], Value::Null);
+    assert_eq!(status, 200, "{destroyed}");
+    assert_eq!(destroyed["state"], Value::Null);
     assert!(
         world.names("sandboxes").is_empty(),
         "{:?}",
         world.names("sandboxes")
     );
 
-    // "myapp-v1.0", pulled to each of two hosts: the second time it is there.
+    // Pulled twice: the second pull finds it.
     world.put(
         &world.snapshot_path("winserver-autologin-base"),
         "myapp-v1.0",
@@ -132,7 +132,7 @@ fn a_base_image_is_made_configured_pushed_and_pulled() {
             ),
         );
         assert_eq!(status, 200, "{pulled}");
-        assert_shows(
+        assert_contains(
             &pulled,
             json!({"snapshotName": "myapp-v1.0", "skipped": skipped}),
         );
@@ -144,7 +144,7 @@ fn a_base_image_is_made_configured_pushed_and_pulled() {
     );
 
     let my_sandbox = world.id("my-sandbox");
-    let (status, made) = example(
+    let (status, created) = example(
         &api,
         &format!(
             r#"curl -X POST http://runner:8080/sandboxes \
@@ -158,14 +158,14 @@ fn a_base_image_is_made_configured_pushed_and_pulled() {
   }}'"#
         ),
     );
-    assert_eq!(status, 201, "{made}");
+    assert_eq!(status, 201, "{created}");
     assert_eq!(
-        (&made["cpus"], &made["memoryBytes"]),
+        (&created["cpus"], &created["memoryBytes"]),
         (&json!(2), &json!(4096_u64 << 20))
     );
-    assert_eq!(made["chain"][0]["facts"]["virtualSize"], 50_u64 << 30);
+    assert_eq!(created["chain"][0]["facts"]["virtualSize"], 50_u64 << 30);
     api.call(&format!("/sandboxes/{my_sandbox}"), &["-X", "DELETE"])
-        .is(200);
+        .expect_status(200);
 }
 
 #[test]
@@ -186,7 +186,7 @@ fn snapshots_of_a_running_sandbox_with_and_without_a_pause() {
         ),
     );
     assert_eq!(status, 200, "{created}");
-    assert_shows(
+    assert_contains(
         &created,
         json!({
             "name": "myapp-checkpoint-v1",
@@ -207,7 +207,7 @@ fn snapshots_of_a_running_sandbox_with_and_without_a_pause() {
         ),
     );
     assert_eq!(status, 200, "{created}");
-    assert_shows(
+    assert_contains(
         &created,
         json!({"name": "myapp-quick-snapshot", "liveMode": true}),
     );
@@ -215,7 +215,7 @@ fn snapshots_of_a_running_sandbox_with_and_without_a_pause() {
 }
 
 #[test]
-fn troubleshooting_a_push_of_a_running_sandbox() {
+fn a_push_of_a_running_sandbox_is_refused_until_it_is_stopped() {
     let (world, id) = World::with_sandbox(State::Running);
     let api = Api::start(&world);
     let push = format!(
@@ -231,7 +231,7 @@ fn troubleshooting_a_push_of_a_running_sandbox() {
         "{message}"
     );
     world.virsh(&["destroy", &id]);
-    // Stopped already.
+    // It is stopped already.
     let (status, stopped) = example(
         &api,
         &format!(
@@ -249,55 +249,63 @@ curl -X POST http://runner:8080/sandboxes/$SANDBOX_ID/stop \
 }
 
 #[test]
-fn the_rest_of_the_reference() {
+fn the_other_endpoints_work() {
     let (world, id) = World::with_sandbox(State::Running);
     let api = Api::start(&world);
     let exists = |name: &str| {
         api.get(&format!("/snapshots/exists?snapshot={name}"))
-            .is(200)
+            .expect_status(200)
     };
     assert_eq!(
         (&exists("base")["exists"], &exists("base")["bucket"]),
         (&json!(true), &json!(false))
     );
     assert_eq!(exists("nope")["exists"], false);
-    let info = api.get("/snapshots/info?snapshot=base.qcow2").is(200);
+    let info = api
+        .get("/snapshots/info?snapshot=base.qcow2")
+        .expect_status(200);
     assert_eq!(info["snapshot"]["path"], world.snapshot_path("base"));
     assert_eq!(info["snapshot"]["dependents"], json!([id]));
     api.get("/snapshots/info?snapshot=nope")
         .failed(404, "notFound", &["nope"]);
     api.post("/snapshots/remove", &json!({"snapshot": "base"}))
-        .failed(409, "refused", &[&id]);
+        .failed(409, "conflict", &[&id]);
     assert_eq!(
-        api.get("/sandboxes").is(200)[0]["id"].as_str().map(|_| ()),
+        api.get("/sandboxes").expect_status(200)[0]["id"]
+            .as_str()
+            .map(|_| ()),
         Some(())
     );
     let path = format!("/sandboxes/{id}");
-    assert_eq!(api.get(&path).is(200)["state"], "running");
+    assert_eq!(api.get(&path).expect_status(200)["state"], "running");
     for (verb, state) in [
         ("pause", "paused"),
         ("resume", "running"),
         ("save", "saved"),
         ("restore", "running"),
     ] {
-        let turned = api.call(&format!("{path}/{verb}"), &["-X", "POST"]).is(200);
-        assert_eq!(turned["state"], state, "{verb}");
+        let sandbox = api
+            .call(&format!("{path}/{verb}"), &["-X", "POST"])
+            .expect_status(200);
+        assert_eq!(sandbox["state"], state, "{verb}");
     }
     let force = json!({"force": true, "timeout": 0});
     assert_eq!(
-        api.post(&format!("{path}/stop"), &force).is(200)["state"],
+        api.post(&format!("{path}/stop"), &force).expect_status(200)["state"],
         "shut-off"
     );
-    let turned = api.call(&format!("{path}/start"), &["-X", "POST"]).is(200);
-    assert_eq!(turned["state"], "running");
-    api.call(&path, &["-X", "DELETE"]).is(200);
+    let sandbox = api
+        .call(&format!("{path}/start"), &["-X", "POST"])
+        .expect_status(200);
+    assert_eq!(sandbox["state"], "running");
+    api.call(&path, &["-X", "DELETE"]).expect_status(200);
     api.get(&path).failed(404, "notFound", &[&id]);
     let removed = api
         .post(
             "/snapshots/remove",
             &json!({"snapshot": "base", "unknown": [1]}),
         )
-        .is(200);
+        .expect_status(200);
     assert_eq!(removed["snapshotName"], "base");
     assert!(world.names("snapshots").is_empty());
 }

@@ -2,8 +2,8 @@
 
 use snapdeck_model::{BLOCK_BYTES, Kind, Manifest, Object};
 
-use super::{assert_error, listed, name, random, upload};
-use crate::common::stores::labs;
+use super::{assert_error, list, name, random, upload};
+use crate::common::stores::stores;
 
 fn manifest_of(object: &Object, bytes: &[u8]) -> Manifest {
     let blocks = bytes
@@ -16,9 +16,9 @@ fn manifest_of(object: &Object, bytes: &[u8]) -> Manifest {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn stands_beside_its_object_and_goes_with_it() {
-    for lab in labs().await {
-        let bucket = lab.bucket().await;
+async fn a_manifest_is_stored_beside_its_object_and_deleted_with_it() {
+    for store in stores().await {
+        let bucket = store.bucket().await;
         let bytes = random(9 << 20, 1);
         let object = upload(&bucket, "app", &bytes, false).await.unwrap();
         assert_eq!(bucket.manifest(&object).await.unwrap(), None);
@@ -33,7 +33,7 @@ async fn stands_beside_its_object_and_goes_with_it() {
         bucket.write_manifest(&manifest).await.unwrap();
         assert_eq!(bucket.manifest(&object).await.unwrap(), Some(manifest));
 
-        let names: Vec<String> = listed(&bucket)
+        let keys: Vec<String> = list(&bucket)
             .await
             .unwrap()
             .concat()
@@ -41,20 +41,20 @@ async fn stands_beside_its_object_and_goes_with_it() {
             .map(|object| object.key.clone())
             .collect();
         assert_eq!(
-            names,
-            [lab.key("app.qcow2")],
-            "{}: it is no object",
-            lab.name
+            keys,
+            [store.key("app.qcow2")],
+            "{}: the manifest is listed as an object",
+            store.name
         );
         bucket.delete(&name("app")).await.unwrap();
-        assert_eq!(lab.get("app.json").await, None, "{}", lab.name);
+        assert_eq!(store.get("app.json").await, None, "{}", store.name);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_of_another_image_is_ignored_and_never_written() {
-    for lab in labs().await {
-        let bucket = lab.bucket().await;
+async fn a_manifest_of_another_image_is_ignored_and_never_written() {
+    for store in stores().await {
+        let bucket = store.bucket().await;
         let (old, new) = (random(100, 1), random(100, 2));
         let object = upload(&bucket, "app", &old, false).await.unwrap();
         let manifest = manifest_of(&object, &old);
@@ -65,16 +65,16 @@ async fn one_of_another_image_is_ignored_and_never_written() {
             bucket.manifest(&object).await.unwrap(),
             None,
             "{}",
-            lab.name
+            store.name
         );
-        let late = bucket.write_manifest(&manifest).await.unwrap_err();
-        assert_error(&late, Kind::Conflict, &["app.json", "replaced"]);
+        let refused = bucket.write_manifest(&manifest).await.unwrap_err();
+        assert_error(&refused, Kind::Conflict, &["app.json", "replaced"]);
         let manifest = manifest_of(&object, &new);
         bucket.write_manifest(&manifest).await.unwrap();
         assert_eq!(bucket.manifest(&object).await.unwrap(), Some(manifest));
 
-        for junk in [&b"{}"[..], b"", b"no JSON", &[b' '; 1 << 20]] {
-            lab.put("app.json", junk.to_vec()).await;
+        for junk in [&b"{}"[..], b"", b"not JSON", &[b' '; 1 << 20]] {
+            store.put("app.json", junk.to_vec()).await;
             assert_eq!(bucket.manifest(&object).await.unwrap(), None);
         }
     }

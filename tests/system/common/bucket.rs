@@ -27,10 +27,10 @@ impl World {
     /// Runs s5cmd; `{}` in an argument is replaced by the URL of the test's prefix.
     #[track_caller]
     pub(crate) fn s5cmd(&self, args: &[&str]) -> Output {
-        let place = format!("s3://{}/{}", lab("SNAPDECK_LAB_BUCKET"), self.tag);
+        let url = format!("s3://{}/{}", lab("SNAPDECK_LAB_BUCKET"), self.tag);
         output(
             Command::new(lab("SNAPDECK_LAB_S5CMD"))
-                .args(args.iter().map(|arg| arg.replace("{}", &place)))
+                .args(args.iter().map(|arg| arg.replace("{}", &url)))
                 .env("AWS_ACCESS_KEY_ID", lab("SNAPDECK_LAB_S3_KEY"))
                 .env("AWS_SECRET_ACCESS_KEY", lab("SNAPDECK_LAB_S3_SECRET"))
                 .env("AWS_REGION", "us-east-1")
@@ -41,23 +41,23 @@ impl World {
     /// Puts a proxy between snapdeck and the store.
     pub(crate) fn use_proxy(&self) -> Arc<Faults> {
         let store = lab("SNAPDECK_LAB_S3");
-        let (address, trouble) = in_background(proxy(store.replace("http://", "")));
+        let (address, faults) = in_background(proxy(store.replace("http://", "")));
         self.reconfigure(&store, &format!("http://{address}"));
-        trouble
+        faults
     }
 
     /// Starts snapdeck with a proxy that holds uploaded parts; returns when the first part is held.
     pub(crate) fn start_to_parts(&self, args: &[&str]) -> (Child, Arc<Faults>) {
-        let trouble = self.use_proxy();
-        trouble.hold_parts.store(true, SeqCst);
+        let faults = self.use_proxy();
+        faults.hold_parts.store(true, SeqCst);
         let child = self.start(args);
-        wait_until("a part is being uploaded", || trouble.held.load(SeqCst) > 0);
-        (child, trouble)
+        wait_until("a part is being uploaded", || faults.held.load(SeqCst) > 0);
+        (child, faults)
     }
 
     /// Returns the unfinished multipart uploads under the test's prefix, for an assertion.
     pub(crate) fn uploads(&self) -> String {
-        let place = format!("{}/", self.tag);
+        let prefix = format!("{}/", self.tag);
         let list = async {
             let config = aws_sdk_s3::Config::builder()
                 .behavior_version(aws_sdk_s3::config::BehaviorVersion::latest())
@@ -76,7 +76,7 @@ impl World {
             let call = client
                 .list_multipart_uploads()
                 .bucket(lab("SNAPDECK_LAB_BUCKET"))
-                .prefix(place);
+                .prefix(prefix);
             format!("{:?}", call.send().await.unwrap().uploads())
         };
         tokio::runtime::Runtime::new().unwrap().block_on(list)

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use super::process::{output, run};
 
-/// Whether the guest-visible contents of two images are equal.
+/// Returns whether the guest-visible contents of two images are equal.
 pub(crate) fn same_disk(a: &str, b: &str) -> bool {
     let compared = output(Command::new("qemu-img").args(["compare", "-q", "-U", a, b]));
     compared.status.success()

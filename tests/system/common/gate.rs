@@ -31,8 +31,8 @@ impl Host {
     pub(crate) fn hide_programs(&self, missing: &[&str]) {
         let dir = self.tool("programs");
         std::fs::create_dir(&dir).unwrap();
-        for place in self.programs.borrow().split(':') {
-            let Ok(entries) = std::fs::read_dir(place) else {
+        for path_dir in self.programs.borrow().split(':') {
+            let Ok(entries) = std::fs::read_dir(path_dir) else {
                 continue;
             };
             for entry in entries {
@@ -40,7 +40,7 @@ impl Host {
                 let link = Path::new(&dir).join(&name);
                 if missing.iter().all(|missing| name != *missing) {
                     // Fails for a name from an earlier directory, which has precedence.
-                    let _ = std::os::unix::fs::symlink(Path::new(place).join(&name), link);
+                    let _ = std::os::unix::fs::symlink(Path::new(path_dir).join(&name), link);
                 }
             }
         }
@@ -53,17 +53,20 @@ impl Host {
     /// Makes `qemu-img VERB` wait until [`Gate::open`].
     pub(crate) fn gate(&self, verb: &str) -> Gate {
         let gate = Gate {
-            pid: self.tool("gate.pid"),
-            go: self.tool("gate.go"),
+            pid_file: self.tool("gate.pid"),
+            release_file: self.tool("gate.go"),
         };
-        let Gate { pid, go } = &gate;
+        let Gate {
+            pid_file,
+            release_file,
+        } = &gate;
         let (dir, real) = (self.dir.display(), find_program("qemu-img"));
         self.fake(
             "qemu-img",
             &format!(
                 "if [ \"$1\" = {verb} ]; then\n\
-                 echo $$ >{pid}.new && mv {pid}.new {pid}\n\
-                 until [ -e {go} ] || [ ! -d {dir} ]; do sleep 0.02; done\n\
+                 echo $$ >{pid_file}.new && mv {pid_file}.new {pid_file}\n\
+                 until [ -e {release_file} ] || [ ! -d {dir} ]; do sleep 0.02; done\n\
                  fi\n\
                  exec {real} \"$@\""
             ),
@@ -72,27 +75,27 @@ impl Host {
     }
 }
 
-/// A qemu-img that waits.
+/// A qemu-img that waits until the gate is opened.
 pub(crate) struct Gate {
-    pid: String,
-    go: String,
+    pid_file: String,
+    release_file: String,
 }
 
 impl Gate {
     /// Waits until qemu-img is called.
     #[track_caller]
     pub(crate) fn wait_reached(&self) {
-        wait_until("qemu-img was called", || exists(&self.pid));
+        wait_until("qemu-img was called", || exists(&self.pid_file));
     }
 
-    /// Lets qemu-img run, now and later.
+    /// Makes this call and later ones continue.
     pub(crate) fn open(&self) {
-        std::fs::write(&self.go, "").unwrap();
+        std::fs::write(&self.release_file, "").unwrap();
     }
 
-    /// Whether the qemu-img that waited has ended.
+    /// Returns whether the qemu-img that waited has ended.
     pub(crate) fn has_ended(&self) -> bool {
-        let pid = std::fs::read_to_string(&self.pid).unwrap();
+        let pid = std::fs::read_to_string(&self.pid_file).unwrap();
         let command = std::fs::read(format!("/proc/{}/cmdline", pid.trim()));
         // A zombie has no arguments.
         command.map_or(true, |words| words.is_empty())

@@ -41,7 +41,7 @@ impl World {
     }
 
     /// Same as [`World::use_guest`], with additional kernel arguments (tests/lab/guest.init).
-    pub(crate) fn use_guest_with(&self, words: &str) {
+    pub(crate) fn use_guest_with(&self, arguments: &str) {
         let kernel = concat!(env!("CARGO_MANIFEST_DIR"), "/.lab/guest");
         assert!(exists(kernel), "no guest: run the tests with `make test`");
         let dir = self.dir.display();
@@ -52,7 +52,7 @@ impl World {
                 "<domain type='{{{{accel}}}}'><name>{{{{id}}}}</name>\n\
                  <memory unit='b'>{{{{memory_bytes}}}}</memory><vcpu>{{{{cpus}}}}</vcpu>\n\
                  <os><type arch='x86_64' machine='q35'>hvm</type><kernel>{kernel}/kernel</kernel>\n\
-                 <initrd>{kernel}/initrd</initrd><cmdline>console=ttyS0 quiet panic=-1 {words} </cmdline></os>\n\
+                 <initrd>{kernel}/initrd</initrd><cmdline>console=ttyS0 quiet panic=-1 {arguments} </cmdline></os>\n\
                  <features><acpi/></features>{{{{cpu}}}}<devices>\n\
                  <disk type='file' device='disk'><driver name='qemu' type='qcow2' discard='unmap'/>\n\
                  <source file='{{{{disk}}}}'/><target dev='vda' bus='virtio'/></disk>\n\
@@ -102,18 +102,18 @@ pub(crate) fn consistent_records(image: &str) -> u64 {
         );
     }
     for record in head.saturating_sub(999).max(1)..=head {
-        let place = 1_048_576 + 128 * (record * 7919 % 1000);
+        let position = 1_048_576 + 128 * (record * 7919 % 1000);
         // The record after the head may be written; it overwrites an older one.
         let next = (record + 1000 == head + 1).then(|| format!("record {}", head + 1));
-        let found = sector(place);
-        let right = found == format!("record {record}") || Some(&found) == next.as_ref();
-        assert!(right, "record {record} is {found:?}, head {head}");
+        let found = sector(position);
+        let is_intact = found == format!("record {record}") || Some(&found) == next.as_ref();
+        assert!(is_intact, "record {record} is {found:?}, head {head}");
     }
     head
 }
 
 impl Guest {
-    /// Returns its lines `guest WORD ...`, without those two words.
+    /// Returns the log lines `guest WORD ...`, without those two words.
     fn lines(&self, word: &str) -> Vec<Vec<String>> {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();
         // The last line may be incomplete.
@@ -162,7 +162,7 @@ impl Guest {
     #[track_caller]
     pub(crate) fn wait_for_heartbeat_after(&self, before: &Heartbeat) -> Heartbeat {
         let last = || self.heartbeats().pop().unwrap();
-        wait_until("the guest goes on", || last().count > before.count);
+        wait_until("the guest continues", || last().count > before.count);
         last()
     }
 
@@ -177,7 +177,7 @@ impl Guest {
         self.lines("thawed").len()
     }
 
-    /// Whether its power button was pressed.
+    /// Returns whether its power button was pressed.
     pub(crate) fn was_power_button_pressed(&self) -> bool {
         !self.lines("off").is_empty()
     }

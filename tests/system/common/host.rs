@@ -1,4 +1,4 @@
-//! One host of a test: its directories, sandboxes and libvirt. Nothing here uses snapdeck's own code.
+//! One host of a test: its directories, sandboxes and libvirt. It does not use the code of snapdeck.
 
 use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
@@ -83,7 +83,7 @@ impl Host {
     /// Returns its `[[hosts]]` table, with `more` in it.
     pub(super) fn settings(&self, more: &str) -> String {
         let (dir, name) = (self.dir.to_str().unwrap(), &self.name);
-        // Files of a killed snapdeck are kept on the host for this time.
+        // The host keeps files of a killed snapdeck for this time.
         let reconnect = match self.is_over_ssh() && !more.contains("reconnect_secs") {
             true => "reconnect_secs = 20\n",
             false => "",
@@ -370,7 +370,7 @@ impl SmallDisk {
         assert!(mounted.status.success(), "{mounted:?}");
     }
 
-    /// Fills a file system of less than 1 MiB. Never writes more, whatever is mounted there.
+    /// Fills a file system of less than 1 MiB. Never writes more if another file system is mounted.
     pub(crate) fn fill(&self) {
         let file = format!("{}/full", self.path);
         let fill = "head -c 1048576 /dev/zero >\"$1\"";

@@ -34,22 +34,22 @@ pub(crate) struct Link {
 }
 
 struct Inner {
-    state: Mutex<State>,
+    state: Mutex<LinkState>,
     changed: Condvar,
     sshd: Box<dyn Fn() -> Command + Send + Sync>,
 }
 
 #[derive(Default)]
-struct State {
+struct LinkState {
     fault: Option<Fault>,
-    over: bool,
+    is_dropped: bool,
     /// sshd has received SIGSTOP.
     paused: bool,
     /// Fault, direction, and the bytes that pass before it.
     planned: Option<(Fault, Direction, u64)>,
     bytes_per_second: Option<u64>,
     passed: [u64; 2],
-    came: usize,
+    accepted: usize,
     connections: Vec<Connection>,
 }
 
@@ -86,11 +86,11 @@ impl Link {
     }
 
     /// Starts a fault after `bytes` more in a direction.
-    pub(crate) fn cut_after(&self, fault: Fault, way: Direction, bytes: u64) {
-        self.inner.lock().planned = Some((fault, way, bytes));
+    pub(crate) fn cut_after(&self, fault: Fault, direction: Direction, bytes: u64) {
+        self.inner.lock().planned = Some((fault, direction, bytes));
     }
 
-    /// Whether a fault is active.
+    /// Returns whether a fault is active.
     pub(crate) fn is_cut(&self) -> bool {
         self.inner.lock().fault.is_some()
     }
@@ -109,13 +109,13 @@ impl Link {
     }
 
     /// Returns the bytes that have passed so far.
-    pub(crate) fn bytes_passed(&self, way: Direction) -> u64 {
-        self.inner.lock().passed[way as usize]
+    pub(crate) fn bytes_passed(&self, direction: Direction) -> u64 {
+        self.inner.lock().passed[direction as usize]
     }
 
     /// Returns the number of connections accepted so far.
     pub(crate) fn connection_count(&self) -> usize {
-        self.inner.lock().came
+        self.inner.lock().accepted
     }
 
     /// Kills sshd and its sessions but not the processes in them. New connections are refused until [`Link::heal`].
@@ -127,7 +127,7 @@ impl Link {
         self.inner.changed.notify_all();
     }
 
-    /// Sends SIGSTOP or SIGCONT to sshd and its sessions: connections stay open without an answer.
+    /// Sends SIGSTOP or SIGCONT to sshd and its sessions: connections stay open, and no request is answered.
     pub(crate) fn pause_sshd(&self, paused: bool) {
         let mut state = self.inner.lock();
         state.paused = paused;
@@ -139,7 +139,7 @@ impl Link {
 impl Drop for Link {
     fn drop(&mut self) {
         let mut state = self.inner.lock();
-        state.over = true;
+        state.is_dropped = true;
         state.signal("CONT");
         state.fail(Fault::Closed);
         self.inner.changed.notify_all();
@@ -170,7 +170,7 @@ fn listen(ip: Ipv4Addr) -> TcpListener {
     panic!("no port of {ip} is free");
 }
 
-impl State {
+impl LinkState {
     fn fail(&mut self, fault: Fault) {
         self.fault = Some(fault);
         self.planned = None;
@@ -196,8 +196,8 @@ impl State {
             std::fs::read_to_string(format!("/proc/{pid}/comm"))
                 .is_ok_and(|name| name.starts_with("sshd"))
         };
-        let of = |one: &Connection| {
-            let first = one.sshd.id();
+        let sshd_pids = |connection: &Connection| {
+            let first = connection.sshd.id();
             process_tree(first)
                 .into_iter()
                 // The first process is not renamed before exec.
@@ -206,7 +206,7 @@ impl State {
         let sshd: Vec<String> = self
             .connections
             .iter()
-            .flat_map(of)
+            .flat_map(sshd_pids)
             .map(|pid| pid.to_string())
             .collect();
         if !sshd.is_empty() {
@@ -219,7 +219,7 @@ impl State {
 }
 
 impl Inner {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, LinkState> {
         // Poisoned by a test that has failed.
         self.state.lock().unwrap_or_else(|lock| lock.into_inner())
     }
@@ -228,7 +228,7 @@ impl Inner {
         let mut listener = Some(listener);
         loop {
             let state = self.lock();
-            if state.over {
+            if state.is_dropped {
                 return;
             }
             let closed = state.fault == Some(Fault::Closed);
@@ -238,11 +238,11 @@ impl Inner {
             } else if listener.is_none() {
                 listener = TcpListener::bind(address).ok();
             }
-            let came = listener.as_ref().map(|listener| {
+            let accepted = listener.as_ref().map(|listener| {
                 listener.set_nonblocking(true).unwrap();
                 listener.accept()
             });
-            match came {
+            match accepted {
                 Some(Ok((client, _))) => self.serve(client),
                 Some(Err(error)) if error.kind() != ErrorKind::WouldBlock => panic!("{error}"),
                 _ => std::thread::sleep(Duration::from_millis(5)),
@@ -266,9 +266,9 @@ impl Inner {
         let ends = (client.try_clone().unwrap(), host.try_clone().unwrap());
         let mut state = self.lock();
         state.reap();
-        state.came += 1;
+        state.accepted += 1;
         state.connections.push(Connection { client, host, sshd });
-        if state.over || state.fault == Some(Fault::Closed) {
+        if state.is_dropped || state.fault == Some(Fault::Closed) {
             // Accepted while the fault started.
             state.fail(Fault::Closed);
         }
@@ -276,23 +276,23 @@ impl Inner {
             state.signal("STOP");
         }
         drop(state);
-        let (this, that) = (self.clone(), self.clone());
+        let (to_host, from_host) = (self.clone(), self.clone());
         std::thread::spawn(move || {
-            this.pump(Direction::ToHost, streams.0, &streams.1);
+            to_host.pump(Direction::ToHost, streams.0, &streams.1);
             let _ = streams.1.shutdown(Shutdown::Write);
         });
         std::thread::spawn(move || {
-            that.pump(Direction::FromHost, ends.1, &ends.0);
+            from_host.pump(Direction::FromHost, ends.1, &ends.0);
             let _ = ends.0.shutdown(Shutdown::Write);
         });
     }
 
-    fn pump(&self, way: Direction, mut from: impl Read, mut to: impl Write) {
+    fn pump(&self, direction: Direction, mut from: impl Read, mut to: impl Write) {
         let mut buffer = vec![0; 32 * 1024];
         loop {
             // The end of the stream is delayed as bytes are.
             let length = from.read(&mut buffer).unwrap_or(0);
-            let Some(rate) = self.pass(way, length) else {
+            let Some(rate) = self.pass(direction, length) else {
                 return;
             };
             if length == 0 || to.write_all(&buffer[..length]).is_err() {
@@ -305,29 +305,29 @@ impl Inner {
     }
 
     /// Waits until bytes may pass; returns the limit in bytes per second, or `None` if the connection is closed.
-    fn pass(&self, way: Direction, length: usize) -> Option<Option<u64>> {
+    fn pass(&self, direction: Direction, length: usize) -> Option<Option<u64>> {
         let length = length as u64;
         let mut state = self.lock();
-        if let Some((fault, planned, left)) = &mut state.planned
-            && *planned == way
+        if let Some((fault, planned, remaining)) = &mut state.planned
+            && *planned == direction
         {
-            *left = left.saturating_sub(length);
-            if *left == 0 {
+            *remaining = remaining.saturating_sub(length);
+            if *remaining == 0 {
                 let fault = *fault;
                 state.fail(fault);
                 self.changed.notify_all();
             }
         }
-        while state.fault == Some(Fault::Frozen) && !state.over {
+        while state.fault == Some(Fault::Frozen) && !state.is_dropped {
             state = self
                 .changed
                 .wait(state)
                 .unwrap_or_else(|lock| lock.into_inner());
         }
-        if state.over || state.fault.is_some() {
+        if state.is_dropped || state.fault.is_some() {
             return None;
         }
-        state.passed[way as usize] += length;
+        state.passed[direction as usize] += length;
         Some(state.bytes_per_second)
     }
 }

@@ -46,7 +46,7 @@ pub(crate) fn lab(variable: &str) -> String {
         .unwrap_or_else(|_| panic!("{variable} is not set: run the tests with `make test`"))
 }
 
-/// Whether this run uses hosts over SSH.
+/// Returns whether this run uses hosts over SSH.
 pub(crate) fn is_remote() -> bool {
     match std::env::var("SNAPDECK_TEST_HOST").as_deref() {
         Ok("remote") => true,

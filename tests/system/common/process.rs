@@ -54,7 +54,7 @@ pub(crate) fn wait_for_exit(child: Child) -> CommandOutput {
     wait_for_exit_within(child, DEADLINE)
 }
 
-/// Same as [`ended`], with another deadline.
+/// Same as [`wait_for_exit`], with another deadline.
 #[track_caller]
 pub(crate) fn wait_for_exit_within(child: Child, deadline: Duration) -> CommandOutput {
     let output = output_of(child, deadline);

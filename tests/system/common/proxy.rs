@@ -1,4 +1,4 @@
-//! A faulty connection to a store: slow, interrupted, corrupting, or answered by a busy server.
+//! A proxy in front of a store that delays, cuts or corrupts connections, or answers like a busy server.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -52,86 +52,87 @@ pub(crate) struct Faults {
 
 /// Starts a proxy in front of `store` (HOST:PORT).
 pub(crate) async fn proxy(store: String) -> (SocketAddr, Arc<Faults>) {
-    let trouble = Arc::new(Faults::default());
+    let faults = Arc::new(Faults::default());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let shared = trouble.clone();
+    let shared = faults.clone();
     tokio::spawn(async move {
         while let Ok((client, _)) = listener.accept().await {
-            let (store, trouble) = (store.clone(), shared.clone());
+            let (store, faults) = (store.clone(), shared.clone());
             tokio::spawn(async move {
                 let Ok(server) = TcpStream::connect(store).await else {
                     return;
                 };
-                trouble.open.fetch_add(1, SeqCst);
+                faults.open.fetch_add(1, SeqCst);
                 let (client_in, client_out) = client.into_split();
                 let (server_in, server_out) = server.into_split();
                 // The end of one direction closes both.
                 tokio::select! {
-                    back = up(client_in, server_out, &trouble) => {
-                        if let Some((client_in, answer)) = back {
-                            give(answer, client_in, client_out).await;
+                    refused = forward_requests(client_in, server_out, &faults) => {
+                        if let Some((client_in, response)) = refused {
+                            send_response(response, client_in, client_out).await;
                         }
                     }
-                    () = down(server_in, &trouble, &client_out) => {}
+                    () = forward_responses(server_in, &faults, &client_out) => {}
                 }
-                trouble.open.fetch_sub(1, SeqCst);
+                faults.open.fetch_sub(1, SeqCst);
             });
         }
     });
-    (address, trouble)
+    (address, faults)
 }
 
 /// Decrements a counter of faults to come; returns whether it was above 0.
-fn take(left: &AtomicI32) -> bool {
-    left.fetch_update(SeqCst, SeqCst, |n| (n > 0).then(|| n - 1))
+fn consume(counter: &AtomicI32) -> bool {
+    counter
+        .fetch_update(SeqCst, SeqCst, |n| (n > 0).then(|| n - 1))
         .is_ok()
 }
 
-/// Forwards requests; returns the client's half and a response when the proxy itself is to answer.
-async fn up(
+/// Forwards requests; returns the client's half and a response when the proxy itself must answer.
+async fn forward_requests(
     mut from: tcp::OwnedReadHalf,
     mut to: tcp::OwnedWriteHalf,
-    trouble: &Faults,
+    faults: &Faults,
 ) -> Option<(tcp::OwnedReadHalf, &'static str)> {
     let mut buffer = vec![0; 64 * 1024];
     let mut passed = 0;
     loop {
         let length = from.read(&mut buffer).await.ok().filter(|n| *n > 0)?;
         let head = String::from_utf8_lossy(&buffer[..length.min(2000)]);
-        if head.starts_with("PUT ") && head.contains("partNumber=") && take(&trouble.busy) {
+        if head.starts_with("PUT ") && head.contains("partNumber=") && consume(&faults.busy) {
             return Some((from, BUSY));
         }
         if head.starts_with("PUT ") && head.contains("partNumber=") {
-            if trouble.hold_parts.load(SeqCst) {
-                trouble.held.fetch_add(1, SeqCst);
+            if faults.hold_parts.load(SeqCst) {
+                faults.held.fetch_add(1, SeqCst);
             }
-            while trouble.hold_parts.load(SeqCst) {
+            while faults.hold_parts.load(SeqCst) {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         }
         if head.contains("x-amz-copy-source: ") {
-            if trouble.refuse_copies.load(SeqCst) {
+            if faults.refuse_copies.load(SeqCst) {
                 return Some((from, NOT_IMPLEMENTED));
             }
-            trouble.copies.fetch_add(1, SeqCst);
+            faults.copies.fetch_add(1, SeqCst);
         }
         if let Some(offset) = range(&head) {
-            while (1..=offset).contains(&trouble.hold_from.load(SeqCst)) {
+            while (1..=offset).contains(&faults.hold_from.load(SeqCst)) {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         }
         passed += length as u64;
-        trouble.sent.fetch_add(length as u64, SeqCst);
-        if passed > CUT_AFTER && take(&trouble.cut_up) {
+        faults.sent.fetch_add(length as u64, SeqCst);
+        if passed > CUT_AFTER && consume(&faults.cut_up) {
             return None;
         }
         // In the middle of a body, not in the headers.
-        if length == buffer.len() && passed > CUT_AFTER && take(&trouble.corrupt_up) {
+        if length == buffer.len() && passed > CUT_AFTER && consume(&faults.corrupt_up) {
             buffer[length / 2] ^= 1;
         }
         to.write_all(&buffer[..length]).await.ok()?;
-        let slow = trouble.slow.load(SeqCst);
+        let slow = faults.slow.load(SeqCst);
         if slow > 0 {
             tokio::time::sleep(Duration::from_millis(slow)).await;
         }
@@ -144,17 +145,21 @@ fn range(head: &str) -> Option<u64> {
     rest.split('-').next()?.parse().ok()
 }
 
-async fn down(mut from: tcp::OwnedReadHalf, trouble: &Faults, to: &tcp::OwnedWriteHalf) {
+async fn forward_responses(
+    mut from: tcp::OwnedReadHalf,
+    faults: &Faults,
+    to: &tcp::OwnedWriteHalf,
+) {
     let mut buffer = vec![0; 64 * 1024];
     let mut passed = 0;
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
         passed += length as u64;
-        if passed > CUT_AFTER && take(&trouble.cut_down) {
+        if passed > CUT_AFTER && consume(&faults.cut_down) {
             return;
         }
-        trouble.received.fetch_add(length as u64, SeqCst);
+        faults.received.fetch_add(length as u64, SeqCst);
         // In the middle of a long response, not in the headers.
-        if length == buffer.len() && passed > BLOCK / 2 && take(&trouble.corrupt) {
+        if length == buffer.len() && passed > BLOCK / 2 && consume(&faults.corrupt) {
             buffer[length / 2] ^= 1;
         }
         let mut rest = &buffer[..length];
@@ -172,7 +177,7 @@ async fn down(mut from: tcp::OwnedReadHalf, trouble: &Faults, to: &tcp::OwnedWri
 }
 
 /// Sends a response, then reads on: closing a socket with unread data would reset it and lose the response.
-async fn give(answer: &str, mut from: tcp::OwnedReadHalf, mut to: tcp::OwnedWriteHalf) {
-    let _ = to.write_all(answer.as_bytes()).await;
+async fn send_response(response: &str, mut from: tcp::OwnedReadHalf, mut to: tcp::OwnedWriteHalf) {
+    let _ = to.write_all(response.as_bytes()).await;
     let _ = tokio::io::copy(&mut from, &mut tokio::io::sink()).await;
 }

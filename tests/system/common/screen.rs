@@ -18,7 +18,7 @@ pub(crate) struct CellStyle {
 }
 
 pub(crate) struct Screen {
-    shown: Arc<Mutex<vt100::Parser>>,
+    parser: Arc<Mutex<vt100::Parser>>,
     /// All bytes written to the terminal.
     written: Arc<Mutex<Vec<u8>>>,
     keys: Box<dyn Write + Send>,
@@ -44,19 +44,19 @@ impl Screen {
         builder.env("TERM", "xterm-256color");
         let child = pair.slave.spawn_command(builder).unwrap();
         let mut output = pair.master.try_clone_reader().unwrap();
-        let shown = Arc::new(Mutex::new(vt100::Parser::new(ROWS, COLUMNS, 0)));
-        let parser = shown.clone();
+        let parser = Arc::new(Mutex::new(vt100::Parser::new(ROWS, COLUMNS, 0)));
+        let updated = parser.clone();
         let written = Arc::new(Mutex::new(Vec::new()));
         let copy = written.clone();
         std::thread::spawn(move || {
             let mut buffer = [0; 4096];
             while let Ok(length @ 1..) = output.read(&mut buffer) {
                 copy.lock().unwrap().extend_from_slice(&buffer[..length]);
-                parser.lock().unwrap().process(&buffer[..length]);
+                updated.lock().unwrap().process(&buffer[..length]);
             }
         });
         Self {
-            shown,
+            parser,
             written,
             keys: pair.master.take_writer().unwrap(),
             child,
@@ -65,10 +65,10 @@ impl Screen {
     }
 
     pub(crate) fn text(&self) -> String {
-        self.shown.lock().unwrap().screen().contents()
+        self.parser.lock().unwrap().screen().contents()
     }
 
-    /// Whether `sequence` was written to the terminal, visible or not.
+    /// Returns whether `sequence` was written to the terminal, visible or not.
     pub(crate) fn was_sent(&self, sequence: &str) -> bool {
         let written = self.written.lock().unwrap();
         String::from_utf8_lossy(&written).contains(sequence)
@@ -84,27 +84,27 @@ impl Screen {
 
     /// Waits until `text` is on the screen and its first cell meets a condition.
     #[track_caller]
-    pub(crate) fn wait_row(&self, text: &str, wanted: impl Fn(&CellStyle) -> bool) {
+    pub(crate) fn wait_row(&self, text: &str, condition: impl Fn(&CellStyle) -> bool) {
         self.wait_for(&format!("{text:?} has the expected attributes"), |_| {
-            let shown = self.shown.lock().unwrap();
-            let screen = shown.screen();
+            let parser = self.parser.lock().unwrap();
+            let screen = parser.screen();
             let rows: Vec<String> = screen.rows(0, COLUMNS).collect();
             let found = rows.iter().enumerate().find_map(|(row, line)| {
                 let before = line.split_once(text)?.0;
                 screen.cell(row as u16, before.chars().count() as u16)
             });
             found.is_some_and(|cell| {
-                wanted(&CellStyle {
+                condition(&CellStyle {
                     inverse: cell.inverse(),
                 })
             })
         });
     }
 
-    /// Whether any cell has a colour.
+    /// Returns whether any cell has a colour.
     pub(crate) fn has_colors(&self) -> bool {
-        let shown = self.shown.lock().unwrap();
-        let screen = shown.screen();
+        let parser = self.parser.lock().unwrap();
+        let screen = parser.screen();
         let mut cells = (0..ROWS).flat_map(|row| (0..COLUMNS).map(move |column| (row, column)));
         cells.any(|(row, column)| {
             screen.cell(row, column).is_some_and(|cell| {
@@ -115,8 +115,8 @@ impl Screen {
 
     /// Returns the number of cells with two different RGB colours, as pictures have.
     pub(crate) fn picture_cells(&self) -> usize {
-        let shown = self.shown.lock().unwrap();
-        let screen = shown.screen();
+        let parser = self.parser.lock().unwrap();
+        let screen = parser.screen();
         let is_picture = |row, column| {
             screen.cell(row, column).is_some_and(|cell| {
                 let colors = (cell.fgcolor(), cell.bgcolor());
@@ -133,10 +133,10 @@ impl Screen {
         .sum()
     }
 
-    /// Whether the alternate screen is left and the cursor is visible.
+    /// Returns whether the normal screen is shown and the cursor is visible.
     pub(crate) fn is_restored(&self) -> bool {
-        let shown = self.shown.lock().unwrap();
-        !shown.screen().alternate_screen() && !shown.screen().hide_cursor()
+        let parser = self.parser.lock().unwrap();
+        !parser.screen().alternate_screen() && !parser.screen().hide_cursor()
     }
 
     pub(crate) fn press(&mut self, keys: &str) {

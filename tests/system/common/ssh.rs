@@ -34,8 +34,8 @@ pub(super) fn open(host: &Host) -> Link {
         command
     });
     let key = std::fs::read_to_string(host.tool("host_key.pub")).unwrap();
-    let known = format!("[{}]:{} {key}", link.address.ip(), link.address.port());
-    std::fs::write(host.tool("known_hosts"), known).unwrap();
+    let line = format!("[{}]:{} {key}", link.address.ip(), link.address.port());
+    std::fs::write(host.tool("known_hosts"), line).unwrap();
     link
 }
 
@@ -77,9 +77,9 @@ fn enter(host: &Host) -> Vec<String> {
 /// Returns the URI of a host over SSH.
 pub(super) fn uri(host: &Host, link: &Link) -> String {
     let user = run("id", &["-un"]);
-    let (key, known) = (host.tool("key"), host.tool("known_hosts"));
+    let (key, known_hosts) = (host.tool("key"), host.tool("known_hosts"));
     format!(
-        "qemu+ssh://{}@{}/system?keyfile={key}&known_hosts={known}",
+        "qemu+ssh://{}@{}/system?keyfile={key}&known_hosts={known_hosts}",
         user.trim(),
         link.address,
     )

@@ -14,31 +14,31 @@ use tempfile::TempDir;
 
 const BUCKET: &str = "snapdeck-tests";
 
-/// A store with a bucket, and another client.
-pub(crate) struct Lab {
+/// A store with a bucket, and a client other than snapdeck's.
+pub(crate) struct TestStore {
     pub name: &'static str,
     pub settings: BucketSettings,
-    pub other: aws_sdk_s3::Client,
+    pub client: aws_sdk_s3::Client,
     /// Root directory of an s3s-fs.
     root: Option<TempDir>,
 }
 
 /// Returns all stores; without the lab only s3s-fs.
-pub(crate) async fn labs() -> Vec<Lab> {
-    let mut labs = vec![s3s_fs().await];
+pub(crate) async fn stores() -> Vec<TestStore> {
+    let mut stores = vec![s3s_fs().await];
     match std::env::var("SNAPDECK_LAB_S3") {
-        Ok(endpoint) => labs.push(seaweed(&endpoint).await),
+        Ok(endpoint) => stores.push(seaweed(&endpoint).await),
         Err(_) => eprintln!("skipped on SeaweedFS: SNAPDECK_LAB_S3 is not set"),
     }
-    labs
+    stores
 }
 
 /// Starts an s3s-fs on a free port; it ends with the test's runtime.
-pub(crate) async fn s3s_fs() -> Lab {
+pub(crate) async fn s3s_fs() -> TestStore {
     let root = tempfile::tempdir().unwrap();
     std::fs::create_dir(root.path().join(BUCKET)).unwrap();
     let address = serve(root.path()).await;
-    lab(
+    test_store(
         "s3s-fs",
         &format!("http://{address}"),
         "lab",
@@ -63,22 +63,29 @@ async fn serve(root: &Path) -> SocketAddr {
     address
 }
 
-async fn seaweed(endpoint: &str) -> Lab {
+async fn seaweed(endpoint: &str) -> TestStore {
     let key = std::env::var("SNAPDECK_LAB_S3_KEY").expect("SNAPDECK_LAB_S3_KEY");
     let secret = std::env::var("SNAPDECK_LAB_S3_SECRET").expect("SNAPDECK_LAB_S3_SECRET");
-    let lab = lab("SeaweedFS", endpoint, &key, &secret, None);
+    let store = test_store("SeaweedFS", endpoint, &key, &secret, None);
     // Tests share the bucket, each with its own prefix; another test may have created it.
-    let _ = lab.other.create_bucket().bucket(BUCKET).send().await;
-    lab.other
+    let _ = store.client.create_bucket().bucket(BUCKET).send().await;
+    store
+        .client
         .head_bucket()
         .bucket(BUCKET)
         .send()
         .await
         .expect("SeaweedFS answers");
-    lab
+    store
 }
 
-fn lab(name: &'static str, endpoint: &str, key: &str, secret: &str, root: Option<TempDir>) -> Lab {
+fn test_store(
+    name: &'static str,
+    endpoint: &str,
+    key: &str,
+    secret: &str,
+    root: Option<TempDir>,
+) -> TestStore {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos();
     let settings = BucketSettings {
@@ -98,15 +105,15 @@ fn lab(name: &'static str, endpoint: &str, key: &str, secret: &str, root: Option
         .force_path_style(true)
         .credentials_provider(Keys::new(key, secret, None, None, "lab"))
         .build();
-    Lab {
+    TestStore {
         name,
         settings,
-        other: aws_sdk_s3::Client::from_conf(config),
+        client: aws_sdk_s3::Client::from_conf(config),
         root,
     }
 }
 
-impl Lab {
+impl TestStore {
     pub(crate) async fn bucket(&self) -> Bucket {
         Bucket::new(&self.settings).await
     }
@@ -134,7 +141,7 @@ impl Lab {
 
     /// Uploads an object with the other client.
     pub(crate) async fn put(&self, file: &str, bytes: Vec<u8>) {
-        self.other
+        self.client
             .put_object()
             .bucket(BUCKET)
             .key(self.key(file))
@@ -146,7 +153,7 @@ impl Lab {
 
     /// Downloads an object with the other client; `None` if it does not exist.
     pub(crate) async fn get(&self, file: &str) -> Option<Vec<u8>> {
-        let call = self.other.get_object().bucket(BUCKET).key(self.key(file));
+        let call = self.client.get_object().bucket(BUCKET).key(self.key(file));
         let found = call.send().await.ok()?;
         Some(found.body.collect().await.unwrap().to_vec())
     }
@@ -160,7 +167,7 @@ impl Lab {
                 .filter(|name| name.contains("upload") || name.contains("tmp"))
                 .collect();
         }
-        let call = self.other.list_multipart_uploads().bucket(BUCKET);
+        let call = self.client.list_multipart_uploads().bucket(BUCKET);
         let listed = call.prefix(&self.settings.prefix).send().await.unwrap();
         listed
             .uploads()

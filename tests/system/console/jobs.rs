@@ -1,4 +1,4 @@
-//! Jobs by keys: the queue, leaving, and what is offered at the next start.
+//! Jobs in the console: the queue, quitting while they run, and resuming them at the next start.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
@@ -6,22 +6,22 @@ use std::sync::atomic::Ordering::SeqCst;
 use crate::common::screen::Screen;
 use crate::common::{Faults, State, World, run};
 
-/// A world in which parts of uploads are held, and one job runs at a time; with three stopped sandboxes.
-fn held() -> (World, Arc<Faults>) {
+/// Creates an environment with three stopped sandboxes in which uploaded parts are held and one job runs at a time.
+fn with_held_uploads() -> (World, Arc<Faults>) {
     let world = World::new();
     world.snapshot("base", 8);
     for short in ["a", "b", "c"] {
         world.sandbox(short, "base", State::Off);
     }
-    let trouble = world.use_proxy();
+    let faults = world.use_proxy();
     let config = std::fs::read_to_string(world.config()).unwrap();
     std::fs::write(world.config(), format!("{config}[jobs]\nparallel = 1\n")).unwrap();
-    trouble.hold_parts.store(true, SeqCst);
-    (world, trouble)
+    faults.hold_parts.store(true, SeqCst);
+    (world, faults)
 }
 
-/// Begins a push of each sandbox; the second one waits.
-fn push_both(screen: &mut Screen) {
+/// Starts two pushes; the second is queued.
+fn push_two(screen: &mut Screen) {
     screen.wait(&["shut off", "base"]);
     screen.press("pone\r");
     screen.wait(&["one", "uploading"]);
@@ -30,21 +30,23 @@ fn push_both(screen: &mut Screen) {
 }
 
 #[test]
-fn jobs_left_by_keys_or_by_a_kill_are_offered_at_the_next_start() {
-    let (world, trouble) = held();
+fn interrupted_jobs_are_offered_at_the_next_start() {
+    let (world, faults) = with_held_uploads();
     let mut screen = Screen::open(&world.command(&[]));
-    push_both(&mut screen);
+    push_two(&mut screen);
     screen.press("q");
     screen.wait(&["2 jobs are not finished", "leave: resume at the next start"]);
     screen.press("l");
     assert_eq!(screen.wait_for_exit(), 0);
-    assert_eq!(world.uploads(), "[]", "its parts are gone");
+    assert_eq!(world.uploads(), "[]", "the parts are removed");
 
-    // Offered, put off, and killed: nothing is lost.
+    // The offer is dismissed and the console is killed: the jobs are offered again.
     let mut screen = Screen::open(&world.command(&[]));
     screen.wait(&["2 jobs were running when", "→ one", "→ two"]);
     screen.press("\u{1b}");
-    screen.wait_for("the offer is put off", |text| !text.contains("last exited"));
+    screen.wait_for("the offer is dismissed", |text| {
+        !text.contains("last exited")
+    });
     screen.press("J");
     screen.wait(&["Jobs page", "left", "t resumes"]);
     kill(&mut screen);
@@ -55,7 +57,7 @@ fn jobs_left_by_keys_or_by_a_kill_are_offered_at_the_next_start() {
     screen.wait(&["one", "uploading"]);
     kill(&mut screen);
 
-    trouble.hold_parts.store(false, SeqCst);
+    faults.hold_parts.store(false, SeqCst);
     let mut screen = Screen::open(&world.command(&[]));
     screen.wait(&["2 jobs were running when"]);
     screen.press("tJ");
@@ -63,7 +65,7 @@ fn jobs_left_by_keys_or_by_a_kill_are_offered_at_the_next_start() {
     assert!(world.is_in_bucket("one") && world.is_in_bucket("two"));
     screen.press("q");
     assert_eq!(screen.wait_for_exit(), 0);
-    // What is over is over.
+    // Finished jobs are not offered.
     let mut screen = Screen::open(&world.command(&[]));
     screen.wait(&["shut off"]);
     assert!(!screen.text().contains("last exited"));
@@ -72,40 +74,41 @@ fn jobs_left_by_keys_or_by_a_kill_are_offered_at_the_next_start() {
 }
 
 #[test]
-fn the_queue_is_put_in_order_and_what_was_cancelled_is_done_again() {
-    let (world, trouble) = held();
+fn queued_jobs_are_reordered_and_a_cancelled_job_is_retried() {
+    let (world, faults) = with_held_uploads();
     let mut screen = Screen::open(&world.command(&[]));
-    push_both(&mut screen);
+    push_two(&mut screen);
     screen.press("jpthree\r");
     screen.wait(&["three", "(3)"]);
     screen.press("J");
-    screen.wait_for("the last of the queue is the third", |text| {
+    screen.wait_for("the third job is the last of the queue", |text| {
         row(text, "queue 2").contains("three")
     });
     screen.press("G+");
-    screen.wait_for("it has its turn before the other", |text| {
+    screen.wait_for("the third job is before the second", |text| {
         row(text, "queue 1").contains("three") && row(text, "queue 2").contains("two")
     });
     screen.press("x");
-    screen.wait_for("it is over", |text| row(text, "over").contains("three"));
+    screen.wait_for("the third job is cancelled", |text| {
+        row(text, "over").contains("three")
+    });
     screen.press("t");
-    screen.wait_for("it waits again, behind the other", |text| {
+    screen.wait_for("the third job is queued behind the second", |text| {
         row(text, "queue 2").contains("three")
     });
-    trouble.hold_parts.store(false, SeqCst);
+    faults.hold_parts.store(false, SeqCst);
     screen.wait(&["one.qcow2", "two.qcow2", "three.qcow2"]);
     screen.press("q");
     assert_eq!(screen.wait_for_exit(), 0);
 }
 
-/// The row of the page that begins so.
+/// Returns the row that begins with `part`.
 fn row<'a>(text: &'a str, part: &str) -> &'a str {
     let mut rows = text.lines();
     rows.find(|row| row.starts_with(&format!("│ {part}")))
         .unwrap_or_default()
 }
 
-/// As `kill -9`.
 fn kill(screen: &mut Screen) {
     let pid = screen.child.process_id().unwrap().to_string();
     run("kill", &["-9", &pid]);

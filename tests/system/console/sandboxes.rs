@@ -1,4 +1,4 @@
-//! Sandboxes by keys: their whole life, and what is seen of those that run.
+//! Sandboxes in the console: from creation to removal, metrics, screens and VNC.
 
 use std::io::Read;
 use std::net::TcpStream;
@@ -10,7 +10,7 @@ use crossterm::clipboard::CopyToClipboard;
 use crate::common::screen::Screen;
 use crate::common::{State, World, exists, wait_until};
 
-/// A world with a sandbox whose firmware runs and shows something.
+/// Adds a running sandbox whose firmware draws on its screen.
 fn with_screen(world: World) -> (World, String) {
     world.snapshot("base", 1);
     let id = world.id("vm");
@@ -20,7 +20,7 @@ fn with_screen(world: World) -> (World, String) {
 }
 
 #[test]
-fn a_custom_base_image_is_made_by_keys_alone() {
+fn a_custom_base_image_is_created_by_keys_alone() {
     let world = World::new();
     world.use_guest();
     world.snapshot("base", 1);
@@ -28,7 +28,6 @@ fn a_custom_base_image_is_made_by_keys_alone() {
     let mut screen = Screen::open(&world.command(&[]));
     screen.wait(&["base"]);
 
-    // On the snapshot that is selected.
     screen.press("\tn");
     screen.wait(&["new sandbox on alpha", "→ base, a disk of 1 GiB"]);
     screen.press(&format!("{config}\r"));
@@ -38,8 +37,7 @@ fn a_custom_base_image_is_made_by_keys_alone() {
     let written = guest.wait_for_heartbeat_after(&alive).head;
 
     screen.press("\u{1b}[Z");
-    // It writes all the time, and that is seen.
-    screen.wait_for("it writes", |text| {
+    screen.wait_for("the write rate is shown", |text| {
         let rate = text.split(" w ").nth(1).unwrap_or("0 B/s");
         text.contains("CPU") && !rate.starts_with("0 B/s")
     });
@@ -49,7 +47,7 @@ fn a_custom_base_image_is_made_by_keys_alone() {
         "Asks the guest to shut down",
     ]);
     screen.press("y");
-    // In its row, too: a push looks there. The row may be too narrow for all of the name.
+    // Wait for the row too: a push checks the state in it. The row may truncate the name.
     let row = format!("○ {}", &config[..config.len() - 4]);
     screen.wait(&[&format!("✓ stop {config}"), &row]);
     assert!(guest.was_power_button_pressed());
@@ -61,7 +59,7 @@ fn a_custom_base_image_is_made_by_keys_alone() {
     screen.wait(&[&format!("✓ destroy {config}"), "alpha has no sandboxes"]);
     assert!(!exists(&world.disk("config")));
 
-    // The bucket's one is pulled first.
+    // A snapshot that is only in the bucket is pulled first.
     screen.press("n");
     screen.wait(&["new sandbox on alpha", "CPUs:"]);
     screen.press(&format!("{next}\tmyapp"));
@@ -71,17 +69,20 @@ fn a_custom_base_image_is_made_by_keys_alone() {
     let guest = world.guest(&next);
     guest.wait_for_heartbeat(0);
     let found = guest.boots().remove(0);
-    assert!(found.head >= written, "{found:?}, and {written} were told");
+    assert!(
+        found.head >= written,
+        "{found:?}, but record {written} was written"
+    );
 
     screen.press("q");
     assert_eq!(screen.wait_for_exit(), 0);
 }
 
 #[test]
-fn what_runs_is_seen_with_its_screen() {
+fn a_running_sandbox_is_shown_with_metrics_and_screen() {
     let (world, id) = with_screen(World::new());
     let mut screen = Screen::open(&world.command(&[]));
-    let seen = [
+    let metrics = [
         "CPU",
         "memory",
         "overlay",
@@ -89,24 +90,26 @@ fn what_runs_is_seen_with_its_screen() {
         "VNC 127.0.0.1:",
         "no guest agent",
     ];
-    screen.wait(&[&[&*id, "running"], &seen[..]].concat());
-    wait_until("its screen is drawn", || screen.picture_cells() > 3);
+    screen.wait(&[&[&*id, "running"], &metrics[..]].concat());
+    wait_until("the screen is drawn", || screen.picture_cells() > 3);
     let small = screen.picture_cells();
     screen.press("i");
     screen.wait(&[&format!("screen of {id} on alpha")]);
-    wait_until("it is drawn large", || screen.picture_cells() > 4 * small);
+    wait_until("the screen is drawn large", || {
+        screen.picture_cells() > 4 * small
+    });
     screen.press("\u{1b}");
     screen.wait(&["VNC 127.0.0.1:"]);
-    // Nobody looks at what does not run.
+    // A sandbox that is shut off has no metrics.
     world.virsh(&["destroy", &id]);
-    screen.wait_for("it is off", |text| {
+    screen.wait_for("the sandbox is shut off", |text| {
         text.contains("shut off") && !text.contains("VNC")
     });
     assert_eq!(screen.picture_cells(), 0);
 }
 
 #[test]
-fn pixels_where_the_settings_say_that_the_terminal_draws_them() {
+fn the_configured_picture_protocol_is_used() {
     let (world, id) = with_screen(World::new());
     for (style, begins) in [("kitty", "\u{1b}_Gq=2,i="), ("sixel", "\u{1b}P")] {
         let picture = format!("[console]\npicture = \"{style}\"\n[bucket]\n");
@@ -120,8 +123,8 @@ fn pixels_where_the_settings_say_that_the_terminal_draws_them() {
     }
 }
 
-/// Waits for what a key has put on the clipboard, and connects to it.
-fn greeted(screen: &Screen) -> String {
+/// Waits for a VNC URL on the clipboard, connects to it, and returns its address.
+fn connect_to_copied_url(screen: &Screen) -> String {
     let text = screen.wait(&["copied vnc://127.0.0.1:"]);
     let url = text.split("vnc://").nth(1).unwrap();
     let url = format!("vnc://{}", url.split([' ', ';']).next().unwrap());
@@ -143,12 +146,12 @@ fn greeted(screen: &Screen) -> String {
 }
 
 #[test]
-fn its_vnc_server_is_on_the_clipboard() {
+fn the_vnc_url_is_copied_to_the_clipboard() {
     let (world, id) = with_screen(World::new());
     let mut screen = Screen::open(&world.command(&[]));
     screen.wait(&[&id, "running", "VNC"]);
     screen.press("v");
-    greeted(&screen);
+    connect_to_copied_url(&screen);
     screen.press("V");
     screen.wait(&["no display for a viewer"]);
     screen.press("q");
@@ -156,31 +159,31 @@ fn its_vnc_server_is_on_the_clipboard() {
 }
 
 #[test]
-fn to_a_host_over_ssh_it_leads_through_a_tunnel_until_the_end() {
+fn the_vnc_url_of_a_remote_host_leads_through_an_ssh_tunnel() {
     let (world, id) = with_screen(World::over_ssh(1));
     let mut screen = Screen::open(&world.command(&[]));
     screen.wait(&[&id, "running", "VNC", "up 0:"]);
     screen.press("v");
     screen.wait(&["the SSH tunnel stays open"]);
-    let address = greeted(&screen);
-    // The same one again.
+    let address = connect_to_copied_url(&screen);
+    // The tunnel is reused.
     screen.press("v");
-    assert_eq!(greeted(&screen), address);
+    assert_eq!(connect_to_copied_url(&screen), address);
     screen.press("q");
     assert_eq!(screen.wait_for_exit(), 0);
-    wait_until("the tunnel is gone", || {
+    wait_until("the tunnel is closed", || {
         TcpStream::connect(&address).is_err()
     });
 }
 
 #[test]
-fn a_guest_that_does_not_stop_is_forced_off_after_a_question() {
+fn a_guest_that_does_not_stop_is_forced_off_after_confirmation() {
     let world = World::new();
     world.reconfigure(
         "network = \"none\"\n",
         "network = \"none\"\nstop_timeout_secs = 1\n",
     );
-    // Firmware alone does not hear its power button.
+    // Firmware without an operating system ignores the power button.
     let (world, id) = with_screen(world);
     let mut screen = Screen::open(&world.command(&[]));
     screen.wait(&[&id, "running"]);
@@ -194,7 +197,7 @@ fn a_guest_that_does_not_stop_is_forced_off_after_a_question() {
 }
 
 #[test]
-fn one_confirmation_for_all_that_are_marked() {
+fn one_confirmation_applies_to_all_marked_sandboxes() {
     let world = World::new();
     world.snapshot("base", 1);
     let ids = ["a", "b", "c"].map(|short| {
@@ -224,8 +227,8 @@ fn one_confirmation_for_all_that_are_marked() {
     screen.wait(&["destroy 3 sandboxes", "Type destroy 3"]);
     screen.press("destroy 3\r");
     screen.wait(&["alpha has no sandboxes"]);
-    // The row goes with the domain, the files after it.
-    wait_until("their files are gone", || {
+    // The domain is undefined before the files are removed.
+    wait_until("the files are removed", || {
         world.names("sandboxes").is_empty()
     });
 }

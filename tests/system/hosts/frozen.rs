@@ -1,4 +1,4 @@
-//! A libvirtd that is stopped (SIGSTOP) while it has calls to answer.
+//! A libvirtd that is stopped (SIGSTOP) during calls.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
@@ -12,15 +12,15 @@ use tokio::time::timeout;
 
 use crate::common::{State, World};
 
-/// Keepalive gives a connection up after ten seconds, a call is given up after as many.
-const IN_TIME: Duration = Duration::from_secs(40);
+/// Keepalive closes a connection after 10 s, and a call times out after 10 s.
+const DEADLINE: Duration = Duration::from_secs(40);
 
-/// So many at once.
+/// Concurrent calls.
 const CALLS: usize = 8;
 
-/// Up to libvirt 10.3 (CVE-2024-4418) a connection that ends under several calls takes the whole process with it.
+/// Up to libvirt 10.3 (CVE-2024-4418) a connection that ends during several calls crashes the whole process.
 #[tokio::test(flavor = "multi_thread")]
-async fn under_many_calls_it_costs_no_more_than_the_calls() {
+async fn a_lost_connection_fails_concurrent_calls_without_a_crash() {
     let world = World::private_local();
     world.snapshot("base", 0);
     let id = world.sandbox("a", "base", State::Off);
@@ -30,64 +30,67 @@ async fn under_many_calls_it_costs_no_more_than_the_calls() {
 
     for _ in 0..2 {
         let mut changes = host.libvirt().changes();
-        let is_over = Arc::new(AtomicBool::new(false));
-        let begun = Arc::new(AtomicUsize::new(0));
+        let stop = Arc::new(AtomicBool::new(false));
+        let started = Arc::new(AtomicUsize::new(0));
         let mut calls = JoinSet::new();
         for _ in 0..CALLS {
             let (host, id) = (host.clone(), id.clone());
-            let (begun, is_over) = (begun.clone(), is_over.clone());
+            let (started, stop) = (started.clone(), stop.clone());
             calls.spawn(async move {
-                while !is_over.load(Relaxed) {
-                    begun.fetch_add(1, Relaxed);
+                while !stop.load(Relaxed) {
+                    started.fetch_add(1, Relaxed);
                     let _ = host.sandboxes().owned_state(&id).await;
                 }
             });
         }
         world.signal_libvirtd("STOP");
-        let before = begun.load(Relaxed);
-        let told = timeout(IN_TIME, changes.changed()).await;
-        let anew = async {
-            while begun.load(Relaxed) < before + CALLS {
+        let before = started.load(Relaxed);
+        let closed = timeout(DEADLINE, changes.changed()).await;
+        let restarted = async {
+            while started.load(Relaxed) < before + CALLS {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        let anew = timeout(IN_TIME, anew).await;
+        let restarted = timeout(DEADLINE, restarted).await;
         world.signal_libvirtd("CONT");
-        told.expect("the connection is given up").unwrap();
-        anew.expect("the calls are under way anew");
-        is_over.store(true, Relaxed);
-        while let Some(call) = timeout(IN_TIME, calls.join_next()).await.unwrap() {
+        closed.expect("the connection is closed").unwrap();
+        restarted.expect("the calls are started again");
+        stop.store(true, Relaxed);
+        while let Some(call) = timeout(DEADLINE, calls.join_next()).await.unwrap() {
             call.unwrap();
         }
         let mut last: Option<Result<HostInventory>> = None;
-        let seen = async {
-            while !matches!(&last, Some(Ok(survey)) if survey.sandboxes.len() == 1) {
+        let scanned = async {
+            while !matches!(&last, Some(Ok(inventory)) if inventory.sandboxes.len() == 1) {
                 last = Some(host.inventory().scan().await);
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         };
-        let seen = timeout(IN_TIME, seen).await;
-        assert!(seen.is_ok(), "not back: {last:?}");
+        let scanned = timeout(DEADLINE, scanned).await;
+        assert!(scanned.is_ok(), "cannot scan: {last:?}");
     }
 }
 
-/// Less than keepalive and another try together: that the connection is lost shows before a new one has failed.
-const LOST: Duration = Duration::from_secs(17);
+/// Less than keepalive and a connection attempt together: the loss is reported before a reconnect has failed.
+const LOSS_DEADLINE: Duration = Duration::from_secs(17);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_is_shown_as_away_while_it_is_tried_again_and_as_up_when_it_is_back() {
+async fn a_frozen_libvirtd_is_reported_as_down_and_as_up_after_it_continues() {
     let world = World::private_local();
     let engine = world.engine().await;
     engine.follow();
     let mut watch = engine.watch();
     let up = watch.wait_for(|view| view.hosts[0].link == Link::Up);
-    timeout(IN_TIME, up).await.unwrap().unwrap();
+    timeout(DEADLINE, up).await.unwrap().unwrap();
     world.signal_libvirtd("STOP");
     let lost = watch.wait_for(|view| matches!(view.hosts[0].link, Link::Down(_)));
-    let lost = timeout(LOST, lost).await.map(drop);
+    let lost = timeout(LOSS_DEADLINE, lost).await.map(drop);
     world.signal_libvirtd("CONT");
-    lost.expect("it is shown as away");
+    lost.expect("the host is reported as down");
     let up = watch.wait_for(|view| view.hosts[0].link == Link::Up);
-    timeout(IN_TIME, up).await.expect("it is back").unwrap();
+    timeout(DEADLINE, up)
+        .await
+        .expect("the host is up again")
+        .unwrap();
     engine.shutdown().await;
 }

@@ -1,23 +1,23 @@
-//! A host that does not let us in: said at once, with what to do, and never asked for on the terminal.
+//! SSH logins that fail: an error with a hint within the timeout, and never a prompt on the terminal.
 
 use std::time::Duration;
 
 use crate::common::{Fault, State, World, same_disk, wait_for_exit_within};
 
-/// A log-in is given up after 12 s; the rest is for a slow machine.
-const IN_TIME: Duration = Duration::from_secs(40);
+/// A login times out after 12 s; the rest is for a slow machine.
+const DEADLINE: Duration = Duration::from_secs(40);
 
 #[track_caller]
 fn assert_unreachable(world: &World, words: &[&str]) {
     for args in [&["snapshots"][..], &["sandboxes"], &["push", "vm", "app"]] {
-        let ran = wait_for_exit_within(world.start(args), IN_TIME);
+        let ran = wait_for_exit_within(world.start(args), DEADLINE);
         ran.failed(5, &[&["cannot reach host alpha over SSH"], words].concat());
     }
     assert!(!world.is_in_bucket("app"));
 }
 
 #[test]
-fn a_host_with_an_unknown_name() {
+fn an_unknown_host_name_is_an_error() {
     let world = World::over_ssh(1);
     let address = world.link().address.to_string();
     world.reconfigure(&address, "no-such-host.invalid");
@@ -25,37 +25,37 @@ fn a_host_with_an_unknown_name() {
 }
 
 #[test]
-fn a_key_that_it_does_not_know() {
+fn a_refused_client_key_is_an_error() {
     let world = World::over_ssh(1);
     world.replace_client_key();
     assert_unreachable(&world, &["Permission denied", "ssh-copy-id"]);
 }
 
 #[test]
-fn one_that_takes_passwords_only() {
+fn a_host_that_accepts_passwords_only_is_an_error() {
     let world = World::over_ssh(1);
     world.accept_passwords_only();
     assert_unreachable(&world, &["Permission denied", "ssh-copy-id"]);
 }
 
 #[test]
-fn a_host_key_that_is_not_known() {
+fn an_unknown_host_key_is_an_error_and_not_added() {
     let world = World::over_ssh(1);
     world.clear_known_hosts();
     assert_unreachable(&world, &["host key is not known", "compare the key"]);
-    // Not asked for, and taken for granted even less.
+    // The key is not added.
     assert_eq!(std::fs::read_to_string(world.known_hosts()).unwrap(), "");
 }
 
 #[test]
-fn a_host_key_that_has_changed() {
+fn a_changed_host_key_is_an_error() {
     let world = World::over_ssh(1);
     world.replace_host_key();
     assert_unreachable(&world, &["differs from the known one", "ssh-keygen -R"]);
 }
 
 #[test]
-fn an_operator_may_waive_the_host_key() {
+fn no_verify_skips_the_host_key_check() {
     let world = World::over_ssh(1);
     world.snapshot("base", 0);
     world.clear_known_hosts();
@@ -64,21 +64,21 @@ fn an_operator_may_waive_the_host_key() {
 }
 
 #[test]
-fn nobody_listens() {
+fn a_refused_connection_is_an_error() {
     let world = World::over_ssh(1);
     world.link().cut(Fault::Closed);
     assert_unreachable(&world, &["Connection refused", "check that the host is up"]);
 }
 
 #[test]
-fn nobody_answers() {
+fn a_silent_host_is_an_error() {
     let world = World::over_ssh(1);
     world.link().cut(Fault::Frozen);
     assert_unreachable(&world, &["check that the host is up"]);
 }
 
 #[test]
-fn an_sshd_that_forwards_nothing_serves_all_the_same() {
+fn an_sshd_without_forwarding_is_sufficient() {
     let world = World::over_ssh(1);
     world.set_sshd("AllowStreamLocalForwarding no\nAllowTcpForwarding no");
     world.snapshot("base", 4);

@@ -1,13 +1,13 @@
-//! A sandbox that was paused for its snapshot goes on, whatever becomes of the line, of libvirt, of snapdeck.
+//! A sandbox paused for its snapshot is resumed, even if the connection, libvirtd or snapdeck fails.
 
 use std::time::Duration;
 
 use crate::common::{
     Fault, State, World, same_disk, signal, wait_for_exit, wait_for_exit_within, wait_until,
 };
-use crate::hosts::assert_nothing_stays;
+use crate::hosts::assert_no_temporary_files;
 
-/// A world with a running sandbox on a host over SSH; its id.
+/// Adds a running sandbox; returns its ID.
 fn with_guest(world: World) -> (World, String) {
     world.snapshot("base", 1);
     let id = world.sandbox("vm", "base", State::Running);
@@ -15,27 +15,28 @@ fn with_guest(world: World) -> (World, String) {
 }
 
 #[test]
-fn cut_off_for_good_the_host_lets_the_guest_go_on_by_itself() {
+fn the_host_resumes_the_guest_if_the_connection_stays_lost() {
     for fault in [Fault::Closed, Fault::Frozen] {
         let (world, id) = with_guest(World::over_ssh(1));
         world.configure("reconnect_secs = 3");
         let (child, gate) = world.start_to_gate("convert", &["create", &id, "app"]);
         assert_eq!(world.state(&id), "paused");
         world.link().cut(fault);
-        wait_until("the guest goes on, with the line still cut", || {
-            world.state(&id) == "running"
-        });
+        wait_until(
+            "the guest is resumed while the connection is still cut",
+            || world.state(&id) == "running",
+        );
         wait_for_exit_within(child, Duration::from_secs(100)).failed(5, &["host alpha"]);
         world.link().heal();
-        assert_nothing_stays(&world);
-        wait_until("qemu-img is gone", || gate.has_ended());
+        assert_no_temporary_files(&world);
+        wait_until("qemu-img has ended", || gate.has_ended());
         assert!(!world.is_in_bucket("app"));
         assert_eq!(world.state(&id), "running");
     }
 }
 
 #[test]
-fn cut_off_for_a_moment_the_guest_goes_on_whatever_the_job_comes_to() {
+fn the_guest_is_resumed_after_a_short_fault() {
     for fault in [Fault::Closed, Fault::Frozen] {
         let (world, id) = with_guest(World::over_ssh(1));
         let (child, gate) = world.start_to_gate("convert", &["create", &id, "app"]);
@@ -43,34 +44,34 @@ fn cut_off_for_a_moment_the_guest_goes_on_whatever_the_job_comes_to() {
         gate.open();
         world.link().heal();
         let ran = wait_for_exit(child);
-        wait_until("the guest goes on", || world.state(&id) == "running");
+        wait_until("the guest is resumed", || world.state(&id) == "running");
         match ran.code {
             Some(0) => assert!(same_disk(&world.get("app"), &world.disk("vm"))),
-            // The host let the guest go on before we were back: what was read is no snapshot.
+            // The host resumed the guest before the reconnect: the data read is inconsistent.
             _ => {
                 assert!(matches!(ran.code, Some(4 | 5)), "{ran:?}");
                 assert!(!world.is_in_bucket("app"));
             }
         }
-        assert_nothing_stays(&world);
+        assert_no_temporary_files(&world);
     }
 }
 
 #[test]
-fn killed_together_with_the_line_snapdeck_leaves_no_guest_paused() {
+fn the_host_resumes_the_guest_of_a_killed_snapdeck_without_connection() {
     let (world, id) = with_guest(World::over_ssh(1));
     let (child, gate) = world.start_to_gate("convert", &["create", &id, "app"]);
     world.link().cut(Fault::Frozen);
     signal(&child, "KILL");
     wait_for_exit(child);
-    wait_until("the guest goes on", || world.state(&id) == "running");
-    wait_until("qemu-img is gone", || gate.has_ended());
+    wait_until("the guest is resumed", || world.state(&id) == "running");
+    wait_until("qemu-img has ended", || gate.has_ended());
     world.link().heal();
-    assert_nothing_stays(&world);
+    assert_no_temporary_files(&world);
 }
 
 #[test]
-fn with_libvirtd_killed_in_the_middle_the_guest_goes_on_and_the_snapshot_is_made() {
+fn a_snapshot_succeeds_although_libvirtd_was_restarted() {
     let (world, id) = with_guest(World::private());
     let (child, gate) = world.start_to_gate("convert", &["create", &id, "app"]);
     world.kill_libvirtd();
@@ -80,5 +81,5 @@ fn with_libvirtd_killed_in_the_middle_the_guest_goes_on_and_the_snapshot_is_made
     wait_for_exit(child).ok();
     assert_eq!(world.state(&id), "running");
     assert!(same_disk(&world.get("app"), &world.disk("vm")));
-    assert_nothing_stays(&world);
+    assert_no_temporary_files(&world);
 }

@@ -1,10 +1,10 @@
-//! Cancelled, failed or killed in the middle: a guest that ran runs, and nothing is left.
+//! Cancelled, failed or killed operations: a paused guest is resumed, and no temporary files remain.
 
 use crate::common::{State, World, signal, wait_for_exit, wait_until};
-use crate::operations::assert_nothing_left;
+use crate::operations::assert_no_temporary_files;
 
 #[test]
-fn a_cancelled_create_lets_the_guest_go_on() {
+fn a_cancelled_create_resumes_the_guest() {
     for name in ["INT", "TERM", "HUP"] {
         let (world, id) = World::with_sandbox(State::Running);
         let (child, gate) = world.start_to_gate("convert", &["create", &id, "app", "--json"]);
@@ -15,40 +15,40 @@ fn a_cancelled_create_lets_the_guest_go_on() {
         assert_eq!(world.state(&id), "running", "{name}");
         assert!(gate.has_ended(), "{name}");
         assert!(!world.is_in_bucket("app"));
-        assert_nothing_left(&world);
+        assert_no_temporary_files(&world);
     }
 }
 
 #[test]
-fn a_second_signal_does_not_cut_the_clean_up_short() {
+fn a_second_signal_does_not_stop_the_cleanup() {
     let (world, id) = World::with_sandbox(State::Running);
     let (child, _gate) = world.start_to_gate("convert", &["create", &id, "app"]);
     signal(&child, "INT");
-    // It may be over already.
+    // snapdeck may have ended already.
     let _ = std::process::Command::new("kill")
         .args(["-INT", &child.id().to_string()])
         .output();
     wait_for_exit(child).failed(130, &["was cancelled"]);
     assert_eq!(world.state(&id), "running");
-    assert_nothing_left(&world);
+    assert_no_temporary_files(&world);
 }
 
 #[test]
 fn a_cancelled_push_leaves_the_sandbox_as_it_was() {
     for (state, after) in [(State::Off, "shut off"), (State::Paused, "paused")] {
         let (world, id) = World::with_sandbox(state);
-        let (child, _line) = world.start_to_parts(&["push", &id, "app"]);
+        let (child, _faults) = world.start_to_parts(&["push", &id, "app"]);
         signal(&child, "INT");
         wait_for_exit(child).failed(130, &["was cancelled"]);
         assert_eq!(world.state(&id), after);
         assert!(!world.is_in_bucket("app"));
         assert_eq!(world.uploads(), "[]");
-        assert_nothing_left(&world);
+        assert_no_temporary_files(&world);
     }
 }
 
 #[test]
-fn a_disk_that_fills_up_in_the_middle_is_told_and_the_guest_goes_on() {
+fn a_full_temp_disk_during_a_create_is_an_error_and_resumes_the_guest() {
     let (world, id) = World::with_sandbox(State::Running);
     world.force_convert();
     let real = crate::common::find_program("qemu-img");
@@ -66,37 +66,40 @@ fn a_disk_that_fills_up_in_the_middle_is_told_and_the_guest_goes_on() {
     ran.failed(1, &[&id, "No space left on device", "temp_dir"]);
     assert_eq!(world.state(&id), "running");
     assert!(!world.is_in_bucket("app"));
-    assert_nothing_left(&world);
+    assert_no_temporary_files(&world);
 }
 
 #[test]
-fn killed_outright_its_guard_takes_everything_back() {
+fn the_watchdog_cleans_up_after_a_killed_create() {
     let (world, id) = World::with_sandbox(State::Running);
     let (child, gate) = world.start_to_gate("convert", &["create", &id, "app"]);
     assert_eq!(world.state(&id), "paused");
     signal(&child, "KILL");
     assert_eq!(wait_for_exit(child).code, None);
     wait_until("the sandbox runs again", || world.state(&id) == "running");
-    wait_until("qemu-img is gone", || gate.has_ended());
-    wait_until("the temporary directory is gone", || {
+    wait_until("qemu-img has ended", || gate.has_ended());
+    wait_until("the temporary directory is empty", || {
         world.names("temp").is_empty()
     });
     assert!(!world.is_in_bucket("app"));
 }
 
 #[test]
-fn killed_while_it_pushes_a_paused_sandbox_that_stays_paused() {
+fn a_killed_push_leaves_a_paused_sandbox_paused() {
     let (world, id) = World::with_sandbox(State::Paused);
-    let (child, _line) = world.start_to_parts(&["push", &id, "app"]);
+    let (child, _faults) = world.start_to_parts(&["push", &id, "app"]);
     signal(&child, "KILL");
     wait_for_exit(child);
     assert!(!world.is_in_bucket("app"));
-    assert!(world.names("temp").is_empty(), "nothing was made there");
+    assert!(
+        world.names("temp").is_empty(),
+        "temporary files were created"
+    );
     assert_eq!(world.state(&id), "paused");
 }
 
 #[test]
-fn a_pull_cancelled_in_the_middle_leaves_no_snapshot_and_what_the_next_can_use() {
+fn a_cancelled_pull_keeps_the_partial_file_for_the_next() {
     let world = World::new();
     let image = world.path("scratch/image.qcow2");
     world.image(&image, 2);
@@ -111,17 +114,17 @@ fn a_pull_cancelled_in_the_middle_leaves_no_snapshot_and_what_the_next_can_use()
     signal(&child, "INT");
     wait_for_exit(child).failed(130, &["was cancelled"]);
     assert!(gate.has_ended());
-    let left = [".app.qcow2.partial", ".app.qcow2.partial.mark"];
-    assert_eq!(world.names("snapshots"), left);
+    let partial = [".app.qcow2.partial", ".app.qcow2.partial.mark"];
+    assert_eq!(world.names("snapshots"), partial);
     gate.open();
-    let told = world.snapdeck(&["pull", "app", "--json"]).ok().json();
-    assert_eq!(told["fetchedBytes"], 0, "{told}");
-    assert_eq!(told["resumedBytes"], told["sizeBytes"]);
+    let result = world.snapdeck(&["pull", "app", "--json"]).ok().json();
+    assert_eq!(result["fetchedBytes"], 0, "{result}");
+    assert_eq!(result["resumedBytes"], result["sizeBytes"]);
     assert_eq!(world.names("snapshots"), ["app.qcow2"]);
 }
 
 #[test]
-fn a_pull_killed_in_the_middle_is_made_good_by_the_next() {
+fn a_killed_pull_is_completed_by_the_next() {
     let world = World::new();
     let image = world.path("scratch/image.qcow2");
     world.image(&image, 2);
@@ -130,7 +133,7 @@ fn a_pull_killed_in_the_middle_is_made_good_by_the_next() {
     signal(&child, "KILL");
     wait_for_exit(child);
     let listed = world.snapdeck(&["snapshots", "--json"]).ok().json();
-    assert_eq!(listed, serde_json::json!([]), "half a snapshot is none");
+    assert_eq!(listed, serde_json::json!([]), "the partial file is listed");
     gate.open();
     world.snapdeck(&["pull", "app"]).ok();
     assert_eq!(world.names("snapshots"), ["app.qcow2"]);

@@ -1,11 +1,11 @@
-//! What there is, as `--json` and the exit code tell it.
+//! Listings of sandboxes, snapshots and objects, in text and `--json`.
 
 use serde_json::{Value, json};
 
 use crate::common::{State, World, find_program, is_remote, run};
 
 #[test]
-fn sandboxes_with_their_states_and_chains() {
+fn sandboxes_are_listed_with_state_and_chain() {
     let world = World::new();
     let base = world.snapshot("base", 1);
     let ids = [
@@ -26,10 +26,10 @@ fn sandboxes_with_their_states_and_chains() {
         ),
         (world.sandbox("d", "base", State::Saved), "saved", "saved"),
     ];
-    let told = world.snapdeck(&["sandboxes", "--json"]).ok().json();
+    let listed = world.snapdeck(&["sandboxes", "--json"]).ok().json();
     let text = world.snapdeck(&["sandboxes"]).ok().stdout;
-    assert_eq!(told.as_array().unwrap().len(), ids.len());
-    for ((id, state, words), sandbox) in ids.iter().zip(told.as_array().unwrap()) {
+    assert_eq!(listed.as_array().unwrap().len(), ids.len());
+    for ((id, state, text_state), sandbox) in ids.iter().zip(listed.as_array().unwrap()) {
         assert_eq!(sandbox["id"], json!(id));
         assert_eq!(sandbox["host"], "alpha");
         assert_eq!(sandbox["state"], *state);
@@ -40,15 +40,18 @@ fn sandboxes_with_their_states_and_chains() {
         assert_eq!(chain[1]["path"], json!(base));
         assert_eq!(chain[1]["snapshot"], "base");
         let line = text.lines().find(|line| line.starts_with(id)).unwrap();
-        assert!(line.contains(words) && line.ends_with("base"), "{line}");
+        assert!(
+            line.contains(text_state) && line.ends_with("base"),
+            "{line}"
+        );
     }
 }
 
 #[test]
-fn snapshots_with_their_users_and_their_problems() {
+fn snapshots_are_listed_with_dependents_and_problems() {
     let (world, id) = World::with_sandbox(State::Off);
-    std::fs::write(world.snapshot_path("broken"), "no image").unwrap();
-    std::fs::write(world.path("snapshots/note.txt"), "no snapshot").unwrap();
+    std::fs::write(world.snapshot_path("broken"), "not an image").unwrap();
+    std::fs::write(world.path("snapshots/note.txt"), "not a snapshot").unwrap();
     let overlay = world.snapshot_path("overlay");
     let base = world.snapshot_path("base");
     run(
@@ -58,31 +61,31 @@ fn snapshots_with_their_users_and_their_problems() {
         ],
     );
 
-    let told = world.snapdeck(&["snapshots", "--json"]).ok().json();
-    let names: Vec<&Value> = told
+    let listed = world.snapdeck(&["snapshots", "--json"]).ok().json();
+    let names: Vec<&Value> = listed
         .as_array()
         .unwrap()
         .iter()
-        .map(|one| &one["name"])
+        .map(|snapshot| &snapshot["name"])
         .collect();
     assert_eq!(names, ["base", "broken", "overlay"]);
     let length = std::fs::metadata(&base).unwrap().len();
-    assert_eq!(told[0]["host"], "alpha");
-    assert_eq!(told[0]["sizeBytes"], json!(length));
-    assert_eq!(told[0]["facts"]["virtualSize"], 1 << 30);
-    assert_eq!(told[0]["problem"], Value::Null);
-    assert_eq!(told[0]["dependents"], json!([overlay, id]));
-    assert_eq!(told[1]["facts"], Value::Null);
+    assert_eq!(listed[0]["host"], "alpha");
+    assert_eq!(listed[0]["sizeBytes"], json!(length));
+    assert_eq!(listed[0]["facts"]["virtualSize"], 1 << 30);
+    assert_eq!(listed[0]["problem"], Value::Null);
+    assert_eq!(listed[0]["dependents"], json!([overlay, id]));
+    assert_eq!(listed[1]["facts"], Value::Null);
     assert!(
-        told[1]["problem"].as_str().unwrap().contains("qcow2"),
-        "{told}"
+        listed[1]["problem"].as_str().unwrap().contains("qcow2"),
+        "{listed}"
     );
     assert!(
-        told[2]["problem"]
+        listed[2]["problem"]
             .as_str()
             .unwrap()
             .contains("it has the backing file"),
-        "{told}"
+        "{listed}"
     );
 
     let text = world.snapdeck(&["snapshots"]).ok().stdout;
@@ -94,30 +97,30 @@ fn snapshots_with_their_users_and_their_problems() {
 }
 
 #[test]
-fn objects_of_the_bucket() {
+fn objects_are_listed_with_key_size_and_etag() {
     let world = World::new();
     let ran = world.snapdeck(&["objects", "--json"]).ok();
     assert_eq!(ran.json(), json!([]));
     let image = world.snapshot("app", 1);
     world.put(&image, "app");
     world.put(&image, "b.c-1");
-    let told = world.snapdeck(&["objects", "--json"]).ok().json();
-    assert_eq!(told.as_array().unwrap().len(), 2);
-    assert_eq!(told[0]["name"], "app");
-    assert_eq!(told[0]["key"], json!(format!("{}/app.qcow2", world.tag)));
+    let listed = world.snapdeck(&["objects", "--json"]).ok().json();
+    assert_eq!(listed.as_array().unwrap().len(), 2);
+    assert_eq!(listed[0]["name"], "app");
+    assert_eq!(listed[0]["key"], json!(format!("{}/app.qcow2", world.tag)));
     assert_eq!(
-        told[0]["sizeBytes"],
+        listed[0]["sizeBytes"],
         json!(std::fs::metadata(&image).unwrap().len())
     );
     assert_eq!(
-        told[0]["etag"].as_str().unwrap().trim_matches('"'),
+        listed[0]["etag"].as_str().unwrap().trim_matches('"'),
         world.etag("app")
     );
-    assert_eq!(told[1]["name"], "b.c-1");
+    assert_eq!(listed[1]["name"], "b.c-1");
 }
 
 #[test]
-fn exists_answers_for_the_host_and_tells_of_the_bucket() {
+fn exists_depends_on_the_host_and_reports_the_bucket() {
     let world = World::new();
     let ran = world.snapdeck(&["exists", "app", "--json"]);
     assert_eq!(ran.code, Some(3));
@@ -131,15 +134,15 @@ fn exists_answers_for_the_host_and_tells_of_the_bucket() {
     let ran = world.snapdeck(&["exists", "app", "--json"]);
     assert_eq!((ran.code, &ran.json()["bucket"]), (Some(3), &json!(true)));
     world.snapdeck(&["pull", "app"]).ok();
-    let told = world.snapdeck(&["exists", "app", "--json"]).ok().json();
+    let listed = world.snapdeck(&["exists", "app", "--json"]).ok().json();
     assert_eq!(
-        (&told["local"], &told["exists"]),
+        (&listed["local"], &listed["exists"]),
         (&json!(true), &json!(true))
     );
 }
 
 #[test]
-fn info_tells_of_both_places() {
+fn info_shows_snapshot_and_object() {
     let world = World::new();
     world.snapdeck(&["info", "app"]).failed(
         3,
@@ -147,17 +150,17 @@ fn info_tells_of_both_places() {
     );
 
     let image = world.snapshot("app", 0);
-    let told = world.snapdeck(&["info", "app", "--json"]).ok().json();
-    assert_eq!(told["snapshot"]["path"], json!(image));
-    assert_eq!(told["snapshot"]["facts"]["version"], 3);
-    assert_eq!(told["object"], Value::Null);
+    let listed = world.snapdeck(&["info", "app", "--json"]).ok().json();
+    assert_eq!(listed["snapshot"]["path"], json!(image));
+    assert_eq!(listed["snapshot"]["facts"]["version"], 3);
+    assert_eq!(listed["object"], Value::Null);
 
     world.put(&image, "app");
     std::fs::remove_file(image).unwrap();
-    let told = world.snapdeck(&["info", "app", "--json"]).ok().json();
-    assert_eq!(told["snapshot"], Value::Null);
+    let listed = world.snapdeck(&["info", "app", "--json"]).ok().json();
+    assert_eq!(listed["snapshot"], Value::Null);
     assert_eq!(
-        told["object"]["key"],
+        listed["object"]["key"],
         json!(format!("{}/app.qcow2", world.tag))
     );
     let text = world.snapdeck(&["info", "app"]).ok().stdout;
@@ -165,7 +168,7 @@ fn info_tells_of_both_places() {
 }
 
 #[test]
-fn a_thousand_snapshots_are_listed_without_a_command_for_each() {
+fn listing_1000_snapshots_runs_few_commands() {
     let world = World::new();
     let first = world.snapshot("s-0000", 0);
     for number in 1..1000 {
@@ -179,17 +182,18 @@ fn a_thousand_snapshots_are_listed_without_a_command_for_each() {
             &format!("echo {program} >>{calls}; exec {real} \"$@\""),
         );
     }
-    let told = world.snapdeck(&["snapshots", "--json"]).ok().json();
-    let told = told.as_array().unwrap();
-    assert_eq!(told.len(), 1000);
-    assert_eq!(told[999]["name"], "s-0999");
+    let listed = world.snapdeck(&["snapshots", "--json"]).ok().json();
+    let listed = listed.as_array().unwrap();
+    assert_eq!(listed.len(), 1000);
+    assert_eq!(listed[999]["name"], "s-0999");
     assert!(
-        told.iter()
-            .all(|one| one["facts"]["virtualSize"] == 1 << 30)
+        listed
+            .iter()
+            .all(|snapshot| snapshot["facts"]["virtualSize"] == 1 << 30)
     );
-    let called = std::fs::read_to_string(calls).unwrap_or_default();
-    // Over SSH each command looks at a hundred or more of them.
+    let calls = std::fs::read_to_string(calls).unwrap_or_default();
+    // Over SSH each command reads 100 or more images.
     let allowed = if is_remote() { 48 } else { 0 };
-    assert!(called.lines().count() <= allowed, "{called}");
-    assert!(!called.contains("qemu-img"), "{called}");
+    assert!(calls.lines().count() <= allowed, "{calls}");
+    assert!(!calls.contains("qemu-img"), "{calls}");
 }

@@ -1,14 +1,14 @@
-//! Pull: an object becomes a snapshot, once, and never over one that is in use.
+//! `pull` downloads an object as a snapshot, and never replaces one that is in use.
 
 use std::os::unix::fs::MetadataExt;
 
 use serde_json::json;
 
 use crate::common::{CommandOutput, State, World, is_root, run, sha256, stamp, wait_for_exit};
-use crate::operations::assert_nothing_left;
+use crate::operations::assert_no_temporary_files;
 
-/// A world with an object `app`, and the file it was put from.
-pub(crate) fn stocked() -> (World, String) {
+/// Creates an environment with an object `app`; also returns the file it was uploaded from.
+fn with_object() -> (World, String) {
     let world = World::new();
     let image = world.path("scratch/app.qcow2");
     world.image(&image, 3);
@@ -16,31 +16,31 @@ pub(crate) fn stocked() -> (World, String) {
     (world, image)
 }
 
-/// The snapshot is the object, byte for byte.
+/// Asserts that the snapshot equals the object byte for byte.
 #[track_caller]
 fn assert_pulled(world: &World, image: &str) {
     assert_eq!(sha256(&world.snapshot_path("app")), sha256(image));
-    assert_nothing_left(world);
+    assert_no_temporary_files(world);
 }
 
 #[test]
-fn an_object_becomes_a_snapshot_that_libvirt_may_read() {
-    let (world, image) = stocked();
+fn a_pulled_snapshot_has_the_configured_owner_and_mode() {
+    let (world, image) = with_object();
     let (mut uid, mut gid) = (run("id", &["-u"]), run("id", &["-g"]));
     if is_root() {
         let owner = format!("\"{}:{}\"", uid.trim(), gid.trim());
         world.reconfigure(&owner, "\"nobody:daemon\"");
         (uid, gid) = (run("id", &["-u", "nobody"]), run("id", &["-g", "daemon"]));
     }
-    let told = world.snapdeck(&["pull", "app", "--json"]).ok().json();
+    let result = world.snapdeck(&["pull", "app", "--json"]).ok().json();
 
     let path = world.snapshot_path("app");
     let metadata = std::fs::metadata(&path).unwrap();
-    assert_eq!(told["snapshotName"], "app");
-    assert_eq!(told["snapshotPath"], json!(path));
-    assert_eq!(told["sizeBytes"], json!(metadata.len()));
+    assert_eq!(result["snapshotName"], "app");
+    assert_eq!(result["snapshotPath"], json!(path));
+    assert_eq!(result["sizeBytes"], json!(metadata.len()));
     assert_eq!(
-        (&told["skipped"], &told["repaired"]),
+        (&result["skipped"], &result["repaired"]),
         (&json!(false), &json!(false))
     );
     assert_eq!(metadata.mode() & 0o7777, 0o644);
@@ -50,7 +50,7 @@ fn an_object_becomes_a_snapshot_that_libvirt_may_read() {
 }
 
 #[test]
-fn what_was_pushed_here_and_pulled_there_starts_a_sandbox() {
+fn a_pulled_snapshot_starts_a_sandbox() {
     let (world, id) = World::with_sandbox(State::Off);
     world.snapdeck(&["push", &id, "app"]).ok();
     world.snapdeck(&["pull", "app"]).ok();
@@ -59,38 +59,35 @@ fn what_was_pushed_here_and_pulled_there_starts_a_sandbox() {
 }
 
 #[test]
-fn a_valid_copy_is_left_alone() {
-    let (world, image) = stocked();
+fn a_valid_copy_is_kept_and_needs_no_object() {
+    let (world, image) = with_object();
     world.snapdeck(&["pull", "app"]).ok();
     let path = world.snapshot_path("app");
     let before = stamp(&path);
-    let told = world.snapdeck(&["pull", "app", "--json"]).ok().json();
-    assert_eq!(told["skipped"], true);
+    let result = world.snapdeck(&["pull", "app", "--json"]).ok().json();
+    assert_eq!(result["skipped"], true);
     assert_eq!(stamp(&path), before);
     assert_pulled(&world, &image);
-}
-
-#[test]
-fn a_valid_copy_needs_no_bucket() {
-    let (world, _) = stocked();
-    world.snapdeck(&["pull", "app"]).ok();
+    // Nor does it need the object.
     world.snapdeck(&["remove", "app", "--bucket"]).ok();
     world.snapdeck(&["pull", "app"]).ok();
 }
 
-/// A way in which a local copy is broken: its name, and what breaks a file so.
+/// The name of a damage, and a function that does it to a file.
 type Breakage = (&'static str, fn(&str));
 
 fn breakages() -> [Breakage; 5] {
     [
-        ("garbage", |path| std::fs::write(path, "no image").unwrap()),
+        ("garbage", |path| {
+            std::fs::write(path, "not an image").unwrap()
+        }),
         ("empty", |path| std::fs::write(path, "").unwrap()),
         ("truncated", |path| {
             let file = std::fs::File::options().write(true).open(path).unwrap();
             let length = file.metadata().unwrap().len();
             file.set_len(length / 2).unwrap();
         }),
-        // The header's version; its pointer to the refcount table.
+        // The version and the refcount table offset in the header.
         ("version", |path| damage(path, 7)),
         ("refcounts", |path| damage(path, 50)),
     ]
@@ -103,8 +100,8 @@ fn damage(path: &str, offset: u64) {
 }
 
 #[test]
-fn a_broken_copy_is_repaired() {
-    let (world, image) = stocked();
+fn a_damaged_copy_is_replaced() {
+    let (world, image) = with_object();
     let path = world.snapshot_path("app");
     for (what, breakage) in breakages() {
         std::fs::copy(&image, &path).unwrap();
@@ -120,39 +117,39 @@ fn a_broken_copy_is_repaired() {
 }
 
 #[test]
-fn a_broken_copy_without_an_object_stays_for_the_operator_to_see() {
+fn a_damaged_copy_without_an_object_is_kept() {
     let world = World::new();
     let path = world.snapshot_path("app");
-    std::fs::write(&path, "no image").unwrap();
+    std::fs::write(&path, "not an image").unwrap();
     world
         .snapdeck(&["pull", "app"])
         .failed(3, &["snapshot not found in store"]);
-    assert_eq!(std::fs::read(path).unwrap(), b"no image");
+    assert_eq!(std::fs::read(path).unwrap(), b"not an image");
 }
 
 #[test]
-fn a_broken_copy_is_repaired_under_a_stopped_sandbox_and_no_other() {
+fn a_damaged_copy_is_replaced_only_under_stopped_sandboxes() {
     for state in [State::Running, State::Paused, State::Saved, State::Off] {
-        let (world, image) = stocked();
+        let (world, image) = with_object();
         let path = world.snapshot_path("app");
         std::fs::copy(&image, &path).unwrap();
         let id = world.sandbox("a", "app", state);
-        std::fs::write(&path, "no image").unwrap();
+        std::fs::write(&path, "not an image").unwrap();
         let ran = world.snapdeck(&["pull", "app"]);
         if state == State::Off {
             ran.ok();
             assert_pulled(&world, &image);
         } else {
             ran.failed(4, &["cannot repair app", &id, "stop"]);
-            assert_eq!(std::fs::read(&path).unwrap(), b"no image");
-            assert_nothing_left(&world);
+            assert_eq!(std::fs::read(&path).unwrap(), b"not an image");
+            assert_no_temporary_files(&world);
         }
     }
 }
 
 #[test]
-fn a_valid_copy_is_replaced_only_when_asked_and_never_under_a_sandbox() {
-    let (world, image) = stocked();
+fn overwrite_replaces_a_valid_copy_unless_it_is_in_use() {
+    let (world, image) = with_object();
     let path = world.snapshot("app", 1);
     let before = (sha256(&path), stamp(&path));
     let id = world.sandbox("a", "app", State::Off);
@@ -167,19 +164,19 @@ fn a_valid_copy_is_replaced_only_when_asked_and_never_under_a_sandbox() {
     assert_eq!((sha256(&path), stamp(&path)), before);
 
     std::fs::remove_file(world.disk("a")).unwrap();
-    let told = world
+    let result = world
         .snapdeck(&["pull", "app", "--overwrite", "--json"])
         .ok()
         .json();
     assert_eq!(
-        (&told["skipped"], &told["repaired"]),
+        (&result["skipped"], &result["repaired"]),
         (&json!(false), &json!(false))
     );
     assert_pulled(&world, &image);
 }
 
 #[test]
-fn what_is_not_in_the_bucket_is_not_found() {
+fn a_missing_object_is_not_found() {
     let world = World::new();
     let ran = world.snapdeck(&["pull", "app", "--json"]);
     assert_eq!(ran.error_kind(), "notFound");
@@ -188,8 +185,8 @@ fn what_is_not_in_the_bucket_is_not_found() {
 }
 
 #[test]
-fn a_second_pull_of_the_same_name_is_refused_while_the_first_is_at_it() {
-    let (world, image) = stocked();
+fn a_second_pull_of_one_name_is_refused_meanwhile() {
+    let (world, image) = with_object();
     let gate = world.gate("check");
     let first = world.start(&["pull", "app"]);
     gate.wait_reached();
@@ -207,7 +204,7 @@ fn a_second_pull_of_the_same_name_is_refused_while_the_first_is_at_it() {
 
 #[test]
 fn many_pulls_at_once_never_leave_a_damaged_file() {
-    let (world, image) = stocked();
+    let (world, image) = with_object();
     for _ in 0..3 {
         let pulls: Vec<_> = (0..4).map(|_| world.start(&["pull", "app"])).collect();
         let ran: Vec<CommandOutput> = pulls.into_iter().map(wait_for_exit).collect();
@@ -222,8 +219,8 @@ fn many_pulls_at_once_never_leave_a_damaged_file() {
 }
 
 #[test]
-fn an_overlay_under_the_name_is_the_operators_own_and_replaced_only_when_asked() {
-    let (world, image) = stocked();
+fn an_overlay_of_that_name_is_replaced_only_with_overwrite() {
+    let (world, image) = with_object();
     let (base, path) = (world.snapshot("base", 0), world.snapshot_path("app"));
     let create = [
         "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", &base, &path,

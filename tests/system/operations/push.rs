@@ -1,14 +1,14 @@
-//! Push: what is stopped or paused, and only that.
+//! `push` uploads stopped and paused sandboxes, and refuses running ones.
 
 use std::sync::atomic::Ordering::SeqCst;
 
 use serde_json::json;
 
 use crate::common::{State, World, only_local, sha256, stamp, wait_for_exit};
-use crate::operations::{assert_nothing_left, assert_object_is};
+use crate::operations::{assert_no_temporary_files, assert_object_is};
 
 #[test]
-fn a_stopped_sandbox_becomes_an_object_and_its_base_stays_untouched() {
+fn a_stopped_sandbox_is_pushed_and_its_base_unchanged() {
     let world = World::new();
     let base = world.snapshot("base", 3);
     let id = world.sandbox("a", "base", State::Off);
@@ -16,24 +16,27 @@ fn a_stopped_sandbox_becomes_an_object_and_its_base_stays_untouched() {
 
     let ran = world.snapdeck(&["push", &id, "app", "--json"]).ok();
 
-    let told = ran.json();
-    assert_eq!(told["snapshotName"], "app");
+    let result = ran.json();
+    assert_eq!(result["snapshotName"], "app");
     assert_eq!(
-        told["snapshotPath"],
+        result["snapshotPath"],
         json!(format!("{}/app.qcow2", world.tag))
     );
-    let got = world.get("app");
-    let length = std::fs::metadata(&got).unwrap().len();
-    assert_eq!(told["sizeBytes"], json!(length));
-    assert!(length > 5 << 20, "base and overlay are in it: {length}");
+    let file = world.get("app");
+    let length = std::fs::metadata(&file).unwrap().len();
+    assert_eq!(result["sizeBytes"], json!(length));
+    assert!(
+        length > 5 << 20,
+        "base and overlay have more than {length} bytes"
+    );
     assert_object_is(&world, "app", &world.disk("a"));
     assert_eq!((sha256(&base), stamp(&base)), before);
     assert_eq!(world.state(&id), "shut off");
-    assert_nothing_left(&world);
+    assert_no_temporary_files(&world);
 }
 
 #[test]
-fn a_name_may_carry_the_ending() {
+fn a_snapshot_name_may_end_with_qcow2() {
     let world = World::new();
     world.snapshot("base", 0);
     let id = world.sandbox("a", "base", State::Off);
@@ -49,11 +52,11 @@ fn a_paused_sandbox_is_pushed_and_stays_paused() {
     world.snapdeck(&["push", &id, "app"]).ok();
     assert_object_is(&world, "app", &world.disk("a"));
     assert_eq!(world.state(&id), "paused");
-    assert_nothing_left(&world);
+    assert_no_temporary_files(&world);
 }
 
 #[test]
-fn a_saved_sandbox_is_pushed_with_a_word_about_its_memory_and_stays_saved() {
+fn a_saved_sandbox_is_pushed_with_a_warning_and_stays_saved() {
     let (world, id) = World::with_sandbox(State::Saved);
     let ran = world.snapdeck(&["push", &id, "app", "--json"]).ok();
     assert!(
@@ -67,25 +70,25 @@ fn a_saved_sandbox_is_pushed_with_a_word_about_its_memory_and_stays_saved() {
             .virsh(&["dominfo", &id])
             .contains("Managed save:   yes")
     );
-    assert_nothing_left(&world);
+    assert_no_temporary_files(&world);
 }
 
 #[test]
 fn a_running_sandbox_is_refused() {
     let (world, id) = World::with_sandbox(State::Running);
     let ran = world.snapdeck(&["push", &id, "app", "--json"]);
-    assert_eq!(ran.error_kind(), "refused");
+    assert_eq!(ran.error_kind(), "conflict");
     ran.failed(
         4,
         &[&id, "sandbox must be stopped or paused", "it is running"],
     );
     assert_eq!(world.state(&id), "running");
     assert!(!world.is_in_bucket("app"));
-    assert_nothing_left(&world);
+    assert_no_temporary_files(&world);
 }
 
 #[test]
-fn an_object_is_replaced_only_when_asked() {
+fn an_object_is_replaced_only_with_overwrite() {
     let world = World::new();
     world.snapshot("base", 1);
     let (a, b) = (
@@ -95,10 +98,10 @@ fn an_object_is_replaced_only_when_asked() {
     world.snapdeck(&["push", &a, "app"]).ok();
     let first = world.etag("app");
 
-    for again in [["push", &a, "app"], ["create", &b, "app"]] {
-        let ran = world.snapdeck(&again);
+    for args in [["push", &a, "app"], ["create", &b, "app"]] {
+        let ran = world.snapdeck(&args);
         ran.failed(4, &["app.qcow2 already exists", "--overwrite"]);
-        assert_eq!(world.etag("app"), first, "{again:?}");
+        assert_eq!(world.etag("app"), first, "{args:?}");
     }
     assert_eq!(world.state(&b), "running");
 
@@ -107,29 +110,29 @@ fn an_object_is_replaced_only_when_asked() {
     assert_object_is(&world, "app", &world.disk("b"));
     world.snapdeck(&["push", &a, "app", "--overwrite"]).ok();
     assert_object_is(&world, "app", &world.disk("a"));
-    assert_nothing_left(&world);
+    assert_no_temporary_files(&world);
 }
 
 #[test]
-fn an_object_that_comes_up_meanwhile_is_not_replaced() {
+fn an_object_created_during_the_push_is_not_replaced() {
     let world = World::new();
     let base = world.snapshot("base", 1);
     let id = world.sandbox("a", "base", State::Off);
-    let (child, line) = world.start_to_parts(&["push", &id, "app"]);
+    let (child, faults) = world.start_to_parts(&["push", &id, "app"]);
     world.put(&base, "app");
-    let theirs = world.etag("app");
-    line.hold_parts.store(false, SeqCst);
+    let other = world.etag("app");
+    faults.hold_parts.store(false, SeqCst);
     wait_for_exit(child).failed(4, &["app.qcow2", "exists"]);
-    assert_eq!(world.etag("app"), theirs);
-    assert_nothing_left(&world);
+    assert_eq!(world.etag("app"), other);
+    assert_no_temporary_files(&world);
 }
 
 #[test]
-fn a_sandbox_resumed_in_the_middle_is_not_uploaded() {
+fn a_sandbox_resumed_during_the_push_is_not_uploaded() {
     let (world, id) = World::with_sandbox(State::Paused);
-    let (child, line) = world.start_to_parts(&["push", &id, "app"]);
+    let (child, faults) = world.start_to_parts(&["push", &id, "app"]);
     world.virsh(&["resume", &id]);
-    line.hold_parts.store(false, SeqCst);
+    faults.hold_parts.store(false, SeqCst);
     wait_for_exit(child).failed(
         4,
         &[
@@ -138,23 +141,21 @@ fn a_sandbox_resumed_in_the_middle_is_not_uploaded() {
             "it was paused and is now running",
         ],
     );
-    assert_eq!(world.state(&id), "running", "who resumed it wants it so");
+    assert_eq!(world.state(&id), "running", "the operator resumed it");
     assert!(!world.is_in_bucket("app"));
     assert_eq!(world.uploads(), "[]");
-    assert_nothing_left(&world);
+    assert_no_temporary_files(&world);
 }
 
 #[test]
-fn a_sandbox_started_in_the_middle_is_not_uploaded() {
-    if only_local(
-        "the qemu-nbd that reads the disk there holds QEMU's locks: nobody starts it meanwhile",
-    ) {
+fn a_sandbox_started_during_the_push_is_not_uploaded() {
+    if only_local("qemu-nbd on the host locks the disk, so the sandbox cannot be started") {
         return;
     }
     let (world, id) = World::with_sandbox(State::Off);
-    let (child, line) = world.start_to_parts(&["push", &id, "app"]);
+    let (child, faults) = world.start_to_parts(&["push", &id, "app"]);
     world.virsh(&["start", &id]);
-    line.hold_parts.store(false, SeqCst);
+    faults.hold_parts.store(false, SeqCst);
     wait_for_exit(child).failed(
         4,
         &[
@@ -166,5 +167,5 @@ fn a_sandbox_started_in_the_middle_is_not_uploaded() {
     assert_eq!(world.state(&id), "running");
     assert!(!world.is_in_bucket("app"));
     assert_eq!(world.uploads(), "[]");
-    assert_nothing_left(&world);
+    assert_no_temporary_files(&world);
 }

@@ -1,11 +1,11 @@
-//! Remove: here, in the bucket, both; never what a chain needs.
+//! `remove` on the host and in the bucket; a snapshot that a chain needs is kept.
 
 use serde_json::json;
 
 use crate::common::{State, World, exists, run};
 
 #[test]
-fn refused_while_sandboxes_need_it_and_they_are_named() {
+fn refused_with_the_names_of_dependent_sandboxes() {
     for state in [State::Running, State::Paused, State::Saved, State::Off] {
         let world = World::new();
         let base = world.snapshot("base", 0);
@@ -14,27 +14,27 @@ fn refused_while_sandboxes_need_it_and_they_are_named() {
             world.sandbox("a", "base", state),
             world.sandbox("b", "base", State::Off),
         );
-        for places in [&["--local"][..], &["--local", "--bucket"]] {
-            let ran = world.snapdeck(&[&["remove", "base"], places].concat());
+        for flags in [&["--local"][..], &["--local", "--bucket"]] {
+            let ran = world.snapdeck(&[&["remove", "base"], flags].concat());
             ran.failed(4, &["cannot remove base", &a, &b]);
             assert!(exists(&base));
             assert!(
                 world.is_in_bucket("base"),
-                "all is checked before anything goes"
+                "an object is removed before all is checked"
             );
         }
-        // What is in the bucket only is under nobody.
+        // Objects have no dependents.
         world.snapdeck(&["remove", "base", "--bucket"]).ok();
         assert!(exists(&base) && !world.is_in_bucket("base"));
     }
 }
 
 #[test]
-fn refused_while_an_overlay_without_a_domain_needs_it() {
+fn refused_if_an_overlay_without_a_domain_needs_it() {
     let world = World::new();
     let base = world.snapshot("base", 0);
     let overlay = world.path("sandboxes/orphan.qcow2");
-    on_top(&overlay, &base);
+    create_overlay(&overlay, &base);
     world
         .snapdeck(&["remove", "base", "--local"])
         .failed(4, &["cannot remove base", &overlay]);
@@ -45,19 +45,23 @@ fn refused_while_an_overlay_without_a_domain_needs_it() {
 }
 
 #[test]
-fn refused_while_a_domain_that_is_no_sandbox_needs_it() {
+fn refused_if_a_foreign_domain_needs_it() {
     let world = World::new();
     let base = world.snapshot("base", 0);
     let (middle, disk) = (
         world.path("scratch/middle.qcow2"),
         world.path("scratch/foreign.qcow2"),
     );
-    on_top(&middle, &base);
-    on_top(&disk, &middle);
+    create_overlay(&middle, &base);
+    create_overlay(&disk, &middle);
     let id = world.id("foreign");
     world.define(&id, &disk);
     let sandboxes = world.snapdeck(&["sandboxes", "--json"]).ok().json();
-    assert_eq!(sandboxes, json!([]), "it is none of ours");
+    assert_eq!(
+        sandboxes,
+        json!([]),
+        "a domain outside sandboxes_dir is listed"
+    );
     world
         .snapdeck(&["remove", "base", "--local"])
         .failed(4, &["cannot remove base", &id]);
@@ -65,10 +69,10 @@ fn refused_while_a_domain_that_is_no_sandbox_needs_it() {
 }
 
 #[test]
-fn refused_while_another_snapshot_stands_on_it() {
+fn refused_if_another_snapshot_is_based_on_it() {
     let world = World::new();
     let base = world.snapshot("base", 0);
-    on_top(&world.snapshot_path("next"), &base);
+    create_overlay(&world.snapshot_path("next"), &base);
     world
         .snapdeck(&["remove", "base", "--local"])
         .failed(4, &["cannot remove base", "next.qcow2"]);
@@ -76,7 +80,7 @@ fn refused_while_another_snapshot_stands_on_it() {
 }
 
 #[test]
-fn refused_while_a_domain_has_it_for_its_own_disk() {
+fn refused_if_it_is_the_disk_of_a_domain() {
     let world = World::new();
     let base = world.snapshot("base", 0);
     let id = world.id("direct");
@@ -88,13 +92,13 @@ fn refused_while_a_domain_has_it_for_its_own_disk() {
 }
 
 #[test]
-fn a_link_to_the_directory_hides_no_user() {
+fn refused_if_an_overlay_names_it_by_a_symlink() {
     let world = World::new();
     let base = world.snapshot("base", 0);
     let link = world.path("scratch/link");
     std::os::unix::fs::symlink(world.path("snapshots"), &link).unwrap();
     let overlay = world.path("sandboxes/orphan.qcow2");
-    on_top(&overlay, &format!("{link}/base.qcow2"));
+    create_overlay(&overlay, &format!("{link}/base.qcow2"));
     world
         .snapdeck(&["remove", "base", "--local"])
         .failed(4, &[&overlay]);
@@ -102,26 +106,26 @@ fn a_link_to_the_directory_hides_no_user() {
 }
 
 #[test]
-fn from_the_places_that_were_named() {
+fn removed_on_the_host_in_the_bucket_or_both() {
     let world = World::new();
     let path = world.snapshot("app", 0);
     world.put(&path, "app");
-    let told = world
+    let result = world
         .snapdeck(&["remove", "app", "--local", "--json"])
         .ok()
         .json();
     assert_eq!(
-        told,
+        result,
         json!({"snapshotName": "app", "host": "alpha", "bucket": false})
     );
     assert!(!exists(&path) && world.is_in_bucket("app"));
 
-    let told = world
+    let result = world
         .snapdeck(&["remove", "app", "--bucket", "--json"])
         .ok()
         .json();
     assert_eq!(
-        told,
+        result,
         json!({"snapshotName": "app", "host": null, "bucket": true})
     );
     assert!(!world.is_in_bucket("app"));
@@ -135,7 +139,7 @@ fn from_the_places_that_were_named() {
 }
 
 #[test]
-fn missing_in_one_place_is_a_warning_and_in_all_an_error() {
+fn missing_in_one_of_two_is_a_warning_and_in_both_an_error() {
     let world = World::new();
     let both = ["remove", "app", "--local", "--bucket"];
     let path = world.snapshot("app", 0);
@@ -168,7 +172,7 @@ fn missing_in_one_place_is_a_warning_and_in_all_an_error() {
     world.snapdeck(&["remove", "app"]).failed(2, &["--local"]);
 }
 
-fn on_top(overlay: &str, base: &str) {
+fn create_overlay(overlay: &str, base: &str) {
     let create = [
         "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", base, overlay,
     ];

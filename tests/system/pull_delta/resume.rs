@@ -1,76 +1,76 @@
-//! Taken up after anything: at most what was on its way is fetched again.
+//! Resumed pulls fetch at most the incomplete blocks again.
 
 use std::sync::atomic::Ordering::SeqCst;
 
-use super::{BLOCK, Lab, MIB, bytes, family, new_bytes};
+use super::{BLOCK, MIB, ProxiedWorld, bytes, new_bytes, upload_base_and_child};
 use crate::common::{signal, wait_for_exit, wait_until};
 
 /// MiB in the object: with its tables 20 blocks.
 const IMAGE: u32 = 152;
 
 #[test]
-fn killed_at_nine_tenths_a_tenth_is_fetched_again() {
-    let (lab, image) = Lab::with_object(IMAGE);
+fn a_pull_interrupted_at_90_percent_fetches_the_rest() {
+    let (world, image) = ProxiedWorld::with_object(IMAGE);
     let size = std::fs::metadata(&image).unwrap().len();
     assert_eq!(size.div_ceil(BLOCK), 20);
     for name in ["KILL", "INT"] {
-        let child = lab.start_held(18 * BLOCK);
+        let child = world.start_held(18 * BLOCK);
         signal(&child, name);
         let ran = wait_for_exit(child);
-        lab.release();
-        lab.received();
+        world.release();
+        world.received();
         if name == "INT" {
             assert!(ran.stderr.contains("for the next pull"), "{ran:?}");
             ran.failed(130, &["was cancelled"]);
         }
-        let told = lab.snapdeck(&["pull", "app", "--json"]).ok().json();
-        assert_eq!(bytes(&told, "resumedBytes"), 18 * BLOCK);
-        assert_eq!(bytes(&told, "fetchedBytes"), size - 18 * BLOCK);
-        lab.assert_pulled(&lab, "app", &image);
-        let received = lab.received();
+        let result = world.snapdeck(&["pull", "app", "--json"]).ok().json();
+        assert_eq!(bytes(&result, "resumedBytes"), 18 * BLOCK);
+        assert_eq!(bytes(&result, "fetchedBytes"), size - 18 * BLOCK);
+        world.assert_pulled(&world, "app", &image);
+        let received = world.received();
         assert!(received <= size * 12 / 100, "{received} of {size}");
-        std::fs::remove_file(lab.snapshot_path("app")).unwrap();
+        std::fs::remove_file(world.snapshot_path("app")).unwrap();
     }
 }
 
 #[test]
-fn what_was_copied_from_other_snapshots_is_there_after_a_kill_too() {
-    let lab = Lab::new(1);
-    let (parent, child) = family(&lab);
+fn blocks_copied_on_the_host_survive_a_kill() {
+    let world = ProxiedWorld::new(1);
+    let (parent, child) = upload_base_and_child(&world);
     let (size, new) = (
         std::fs::metadata(&child).unwrap().len(),
         new_bytes(&parent, &child),
     );
-    lab.snapdeck(&["pull", "base"]).ok();
-    lab.line.hold_from.store(1, SeqCst);
-    let pull = lab.start(&["pull", "app"]);
-    // All that is not new, and the first block, which is.
-    wait_until("what can be copied is noted", || {
-        lab.logged_bytes() >= size - new
+    world.snapdeck(&["pull", "base"]).ok();
+    world.faults.hold_from.store(1, SeqCst);
+    let pull = world.start(&["pull", "app"]);
+    // All blocks of the parent, and the first block of the download.
+    wait_until("the copied blocks are logged", || {
+        world.logged_bytes() >= size - new
     });
     signal(&pull, "KILL");
     wait_for_exit(pull);
-    lab.release();
-    // The next one need not read them again.
-    std::fs::remove_file(lab.snapshot_path("base")).unwrap();
-    lab.received();
-    let told = lab.snapdeck(&["pull", "app", "--json"]).ok().json();
-    assert_eq!(bytes(&told, "copiedBytes"), 0);
-    assert!(bytes(&told, "resumedBytes") >= size - new, "{told}");
-    lab.assert_pulled(&lab, "app", &child);
-    assert!(lab.received() < new + MIB);
+    world.release();
+    // The next pull does not need the parent.
+    std::fs::remove_file(world.snapshot_path("base")).unwrap();
+    world.received();
+    let result = world.snapdeck(&["pull", "app", "--json"]).ok().json();
+    assert_eq!(bytes(&result, "copiedBytes"), 0);
+    assert!(bytes(&result, "resumedBytes") >= size - new, "{result}");
+    world.assert_pulled(&world, "app", &child);
+    assert!(world.received() < new + MIB);
 }
 
 #[test]
-fn a_disk_that_fills_up_on_the_way_is_told_and_what_is_there_is_used_later() {
-    let (lab, image) = Lab::with_object(40);
+fn a_pull_stopped_by_a_full_disk_is_resumed_later() {
+    let (world, image) = ProxiedWorld::with_object(40);
     let size = std::fs::metadata(&image).unwrap().len();
-    let Some(disk) = lab.small_disk("snapshots", "44m") else {
+    let Some(disk) = world.small_disk("snapshots", "44m") else {
         return;
     };
-    let child = lab.start_held(3 * BLOCK);
-    let filler = lab.path("snapshots/filler");
-    // It ends where the disk does.
+    let child = world.start_held(3 * BLOCK);
+    let filler = world.path("snapshots/filler");
+    // dd ends when the disk is full.
     disk.run_on_host(&[
         "dd",
         "if=/dev/zero",
@@ -78,21 +78,21 @@ fn a_disk_that_fills_up_on_the_way_is_told_and_what_is_there_is_used_later() {
         "bs=1M",
         "status=none",
     ]);
-    lab.release();
+    world.release();
     let ran = wait_for_exit(child);
     assert_eq!(ran.error_kind(), "noSpace");
     assert!(ran.stderr.contains("for the next pull"), "{ran:?}");
     ran.failed(1, &["No space left", "free space there"]);
-    let listed = lab.snapdeck(&["snapshots", "--json"]).ok().json();
+    let listed = world.snapdeck(&["snapshots", "--json"]).ok().json();
     assert_eq!(listed, serde_json::json!([]));
-    // As long as it is full nothing is lost.
-    let ran = lab.snapdeck(&["pull", "app"]);
+    // The partial file is kept while the disk is full.
+    let ran = world.snapdeck(&["pull", "app"]);
     assert!(ran.stderr.contains("for the next pull"), "{ran:?}");
-    ran.failed(1, &["more bytes", "has 0 free"]);
+    ran.failed(1, &["cannot pull app", "has 0 B free"]);
 
     disk.run_on_host(&["rm", &filler]);
-    lab.received();
-    let told = lab.snapdeck(&["pull", "app", "--json"]).ok().json();
-    assert!(bytes(&told, "resumedBytes") >= 3 * BLOCK, "{told}");
-    assert!(lab.received() < size - 3 * BLOCK + MIB);
+    world.received();
+    let result = world.snapdeck(&["pull", "app", "--json"]).ok().json();
+    assert!(bytes(&result, "resumedBytes") >= 3 * BLOCK, "{result}");
+    assert!(world.received() < size - 3 * BLOCK + MIB);
 }

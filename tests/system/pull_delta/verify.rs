@@ -1,75 +1,78 @@
-//! Verify: what is damaged is found, told, and made good without touching what is not.
+//! `verify` reports damaged blocks; `--repair` replaces only these.
 
 use serde_json::Value;
 
-use super::{BLOCK, Lab, MIB, bytes, damage};
+use super::{BLOCK, MIB, ProxiedWorld, bytes, damage};
 use crate::common::{State, sha256, stamp};
 
-/// What the listing says is wrong with the snapshot.
-fn problem(lab: &Lab) -> Value {
-    let listed = lab.snapdeck(&["snapshots", "--json"]).ok().json();
+/// Returns the problem of the snapshot in the listing.
+fn problem(world: &ProxiedWorld) -> Value {
+    let listed = world.snapdeck(&["snapshots", "--json"]).ok().json();
     listed[0]["problem"].clone()
 }
 
-/// A host with a pulled snapshot; the file it was put from.
-fn pulled() -> (Lab, String) {
-    let (lab, image) = Lab::with_object(40);
-    lab.snapdeck(&["pull", "app"]).ok();
-    lab.received();
-    (lab, image)
+/// Creates an environment with a pulled snapshot; also returns the uploaded file.
+fn with_pulled_snapshot() -> (ProxiedWorld, String) {
+    let (world, image) = ProxiedWorld::with_object(40);
+    world.snapdeck(&["pull", "app"]).ok();
+    world.received();
+    (world, image)
 }
 
 #[test]
-fn a_sound_snapshot_and_a_sound_object() {
-    let (lab, image) = pulled();
-    let ran = lab.snapdeck(&["verify", "app"]).ok();
+fn valid_snapshots_and_objects_pass() {
+    let (world, image) = with_pulled_snapshot();
+    let ran = world.snapdeck(&["verify", "app"]).ok();
     assert!(
         ran.stdout.contains("all blocks match the manifest"),
         "{ran:?}"
     );
-    assert!(lab.received() < MIB / 4, "nothing is fetched for it");
-    let told = lab
+    assert!(world.received() < MIB / 4, "the object was downloaded");
+    let result = world
         .snapdeck(&["verify", "app", "--bucket", "--json"])
         .ok()
         .json();
-    assert_eq!(told["host"], Value::Null);
-    lab.assert_fetched(std::fs::metadata(&image).unwrap().len());
-    // One that was touched and is the same is believed again.
+    assert_eq!(result["host"], Value::Null);
+    world.assert_fetched(std::fs::metadata(&image).unwrap().len());
+    // After a change of the mtime alone the file is hashed and trusted again.
     let file = std::fs::File::options()
         .write(true)
-        .open(lab.snapshot_path("app"))
+        .open(world.snapshot_path("app"))
         .unwrap();
     file.set_modified(std::time::SystemTime::now()).unwrap();
-    let told = lab
+    let result = world
         .snapdeck(&["verify", "app", "--repair", "--json"])
         .ok()
         .json();
     assert_eq!(
-        (&told["hasManifest"], bytes(&told, "fetchedBytes")),
+        (&result["hasManifest"], bytes(&result, "fetchedBytes")),
         (&true.into(), 0)
     );
 }
 
 #[test]
-fn what_is_not_there_is_not_found() {
-    let lab = Lab::new(1);
-    lab.snapdeck(&["verify", "app"])
+fn missing_snapshots_are_not_found() {
+    let world = ProxiedWorld::new(1);
+    world
+        .snapdeck(&["verify", "app"])
         .failed(3, &["app is not on host"]);
-    lab.snapdeck(&["verify", "app", "--bucket"])
+    world
+        .snapdeck(&["verify", "app", "--bucket"])
         .failed(3, &["not found in store"]);
-    lab.snapdeck(&["verify", "app", "--bucket", "--local"])
+    world
+        .snapdeck(&["verify", "app", "--bucket", "--local"])
         .failed(2, &["--local"]);
 }
 
 #[test]
-fn bad_blocks_are_named_and_shown_until_they_are_repaired() {
-    let (lab, image) = pulled();
-    let path = lab.snapshot_path("app");
+fn bad_blocks_are_listed_until_they_are_repaired() {
+    let (world, image) = with_pulled_snapshot();
+    let path = world.snapshot_path("app");
     damage(&path, 3 * BLOCK + 5);
     damage(&path, 4 * BLOCK - 1);
     damage(&path, BLOCK);
-    assert_eq!(problem(&lab), Value::Null, "nobody has looked");
-    let ran = lab.snapdeck(&["verify", "app", "--json"]);
+    assert_eq!(problem(&world), Value::Null, "the damage is not known yet");
+    let ran = world.snapdeck(&["verify", "app", "--json"]);
     assert_eq!(ran.error_kind(), "damaged");
     ran.failed(
         1,
@@ -80,74 +83,77 @@ fn bad_blocks_are_named_and_shown_until_they_are_repaired() {
             "--repair",
         ],
     );
-    let told = problem(&lab);
+    let message = problem(&world);
     assert!(
-        told.as_str()
-            .is_some_and(|told| told.contains("match its manifest: 1, 3")),
-        "{told}"
+        message
+            .as_str()
+            .is_some_and(|message| message.contains("match its manifest: 1, 3")),
+        "{message}"
     );
 
-    lab.received();
-    let told = lab
+    world.received();
+    let result = world
         .snapdeck(&["verify", "app", "--repair", "--json"])
         .ok()
         .json();
-    assert_eq!(told["repairedBlocks"], serde_json::json!([1, 3]));
-    assert_eq!(bytes(&told, "fetchedBytes"), 2 * BLOCK);
-    lab.assert_fetched(2 * BLOCK);
-    lab.assert_pulled(&lab, "app", &image);
-    assert_eq!(problem(&lab), Value::Null);
-    lab.snapdeck(&["verify", "app"]).ok();
+    assert_eq!(result["repairedBlocks"], serde_json::json!([1, 3]));
+    assert_eq!(bytes(&result, "fetchedBytes"), 2 * BLOCK);
+    world.assert_fetched(2 * BLOCK);
+    world.assert_pulled(&world, "app", &image);
+    assert_eq!(problem(&world), Value::Null);
+    world.snapdeck(&["verify", "app"]).ok();
 }
 
 #[test]
-fn a_pull_mends_what_is_known_to_be_bad() {
-    let (lab, image) = pulled();
-    damage(&lab.snapshot_path("app"), 2 * BLOCK);
-    lab.snapdeck(&["verify", "app"])
+fn a_pull_repairs_known_bad_blocks() {
+    let (world, image) = with_pulled_snapshot();
+    damage(&world.snapshot_path("app"), 2 * BLOCK);
+    world
+        .snapdeck(&["verify", "app"])
         .failed(1, &["match its manifest: 2;"]);
-    lab.received();
-    let told = lab.snapdeck(&["pull", "app", "--json"]).ok().json();
-    assert_eq!(told["repaired"], true);
-    lab.assert_fetched(BLOCK);
-    lab.assert_pulled(&lab, "app", &image);
-    assert_eq!(problem(&lab), Value::Null);
+    world.received();
+    let result = world.snapdeck(&["pull", "app", "--json"]).ok().json();
+    assert_eq!(result["repaired"], true);
+    world.assert_fetched(BLOCK);
+    world.assert_pulled(&world, "app", &image);
+    assert_eq!(problem(&world), Value::Null);
 }
 
 #[test]
-fn what_is_cut_off_or_grown_is_damaged_too() {
-    let (lab, image) = pulled();
+fn files_of_the_wrong_length_are_damaged() {
+    let (world, image) = with_pulled_snapshot();
     let size = std::fs::metadata(&image).unwrap().len();
     for length in [size - 1, size + 1, BLOCK] {
         let file = std::fs::File::options()
             .write(true)
-            .open(lab.snapshot_path("app"))
+            .open(world.snapshot_path("app"))
             .unwrap();
         file.set_len(length).unwrap();
-        lab.snapdeck(&["verify", "app"])
+        world
+            .snapdeck(&["verify", "app"])
             .failed(1, &[&format!("it has {length} bytes")]);
-        lab.snapdeck(&["verify", "app", "--repair"]).ok();
-        lab.assert_pulled(&lab, "app", &image);
+        world.snapdeck(&["verify", "app", "--repair"]).ok();
+        world.assert_pulled(&world, "app", &image);
     }
 }
 
 #[test]
-fn under_stopped_sandboxes_it_is_mended_in_its_place_and_under_others_refused() {
+fn repair_is_refused_unless_dependent_sandboxes_are_stopped() {
     for state in [State::Running, State::Paused, State::Saved, State::Off] {
-        let (lab, image) = pulled();
-        let path = lab.snapshot_path("app");
-        let id = lab.sandbox("a", "app", state);
+        let (world, image) = with_pulled_snapshot();
+        let path = world.snapshot_path("app");
+        let id = world.sandbox("a", "app", state);
         damage(&path, 3 * BLOCK + 5);
         let (sum, before) = (sha256(&path), stamp(&path));
-        lab.received();
-        let ran = lab.snapdeck(&["verify", "app", "--repair", "--json"]);
+        world.received();
+        let ran = world.snapdeck(&["verify", "app", "--repair", "--json"]);
         if state == State::Off {
             assert_eq!(ran.ok().json()["repairedBlocks"], serde_json::json!([3]));
-            lab.assert_pulled(&lab, "app", &image);
-            assert_eq!(stamp(&path).0, before.0, "the same file");
-            lab.assert_fetched(BLOCK);
-            lab.virsh(&["start", &id]);
-            assert_eq!(lab.state(&id), "running");
+            world.assert_pulled(&world, "app", &image);
+            assert_eq!(stamp(&path).0, before.0, "repaired in place");
+            world.assert_fetched(BLOCK);
+            world.virsh(&["start", &id]);
+            assert_eq!(world.state(&id), "running");
         } else {
             ran.failed(4, &["cannot repair app", &id, "stop"]);
             assert_eq!((sha256(&path), stamp(&path)), (sum, before));
@@ -156,26 +162,28 @@ fn under_stopped_sandboxes_it_is_mended_in_its_place_and_under_others_refused() 
 }
 
 #[test]
-fn another_image_under_the_objects_name_repairs_nothing() {
-    let (lab, image) = pulled();
-    let path = lab.snapshot_path("app");
+fn an_object_with_another_image_is_not_used_for_repair() {
+    let (world, image) = with_pulled_snapshot();
+    let path = world.snapshot_path("app");
     damage(&path, BLOCK);
     let before = (sha256(&path), stamp(&path));
-    lab.image(&image, 40);
-    lab.put_with_manifest(&image, "app", None);
-    lab.snapdeck(&["verify", "app", "--repair"])
+    world.image(&image, 40);
+    world.put_with_manifest(&image, "app", None);
+    world
+        .snapdeck(&["verify", "app", "--repair"])
         .failed(4, &["cannot repair app", "is a different image"]);
     assert_eq!((sha256(&path), stamp(&path)), before);
 }
 
 #[test]
-fn without_a_manifest_its_structure_alone_is_checked() {
-    let lab = Lab::new(1);
-    let path = lab.snapshot("app", 3);
-    let ran = lab.snapdeck(&["verify", "app"]).ok();
+fn without_a_manifest_only_the_structure_is_checked() {
+    let world = ProxiedWorld::new(1);
+    let path = world.snapshot("app", 3);
+    let ran = world.snapdeck(&["verify", "app"]).ok();
     assert!(ran.stdout.contains("no manifest"), "{ran:?}");
-    // Its pointer to the refcounts.
+    // The offset of the refcount table.
     damage(&path, 50);
-    lab.snapdeck(&["verify", "app"])
+    world
+        .snapdeck(&["verify", "app"])
         .failed(1, &["qemu-img check failed"]);
 }

@@ -1,4 +1,4 @@
-//! What operations that broke off left behind.
+//! Leftovers of interrupted operations.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -15,18 +15,18 @@ fn age(path: &str, hours: u64) {
     std::fs::File::open(path).unwrap().set_modified(at).unwrap();
 }
 
-fn paths(told: &Value) -> Vec<String> {
-    let all = told["leftovers"].as_array().unwrap();
+fn paths(plan: &Value) -> Vec<String> {
+    let all = plan["leftovers"].as_array().unwrap();
     let mut paths: Vec<String> = all
         .iter()
-        .map(|one| one["path"].as_str().unwrap().to_owned())
+        .map(|leftover| leftover["path"].as_str().unwrap().to_owned())
         .collect();
     paths.sort();
     paths
 }
 
 #[test]
-fn on_a_host_what_nobody_touched_for_a_day_goes() {
+fn old_unused_leftovers_on_a_host_are_removed() {
     let world = World::new();
     let file = |name: &str| world.path(&format!("snapshots/{name}"));
     for name in [
@@ -39,9 +39,9 @@ fn on_a_host_what_nobody_touched_for_a_day_goes() {
         age(&file(name), 25);
     }
     age(&file(".young.qcow2.partial"), 23);
-    let mark = file(".old.qcow2.partial.mark");
-    std::fs::write(&mark, "{}").unwrap();
-    age(&mark, 25);
+    let resume_log = file(".old.qcow2.partial.mark");
+    std::fs::write(&resume_log, "{}").unwrap();
+    age(&resume_log, 25);
     let locked = std::fs::File::open(file(".locked.qcow2.partial")).unwrap();
     locked.try_lock().unwrap();
     let dir = |name: &str| world.path(&format!("temp/{name}"));
@@ -49,7 +49,7 @@ fn on_a_host_what_nobody_touched_for_a_day_goes() {
         "snapdeck-old",
         "snapdeck-busy",
         "snapdeck-open",
-        "others-old",
+        "foreign-old",
     ] {
         std::fs::create_dir(dir(name)).unwrap();
         std::fs::write(format!("{}/disk.qcow2", dir(name)), [1; 9000]).unwrap();
@@ -58,13 +58,13 @@ fn on_a_host_what_nobody_touched_for_a_day_goes() {
     }
     age(&format!("{}/disk.qcow2", dir("snapdeck-busy")), 1);
     let open = std::fs::File::open(format!("{}/disk.qcow2", dir("snapdeck-open"))).unwrap();
-    std::os::unix::fs::symlink(dir("others-old"), dir("snapdeck-link")).unwrap();
+    std::os::unix::fs::symlink(dir("foreign-old"), dir("snapdeck-link")).unwrap();
 
     let old = [file(".old.qcow2.partial"), dir("snapdeck-old")];
     let dry = ["prune", "--leftovers", "--local", "--dry-run", "--json"];
-    let told = world.snapdeck(&dry).ok().json();
-    assert_eq!(paths(&told), old, "{told}");
-    assert!(told["reclaimedBytes"].as_u64().unwrap() >= 18_000, "{told}");
+    let plan = world.snapdeck(&dry).ok().json();
+    assert_eq!(paths(&plan), old, "{plan}");
+    assert!(plan["reclaimedBytes"].as_u64().unwrap() >= 18_000, "{plan}");
     assert!(old.iter().all(|path| exists(path)));
 
     let ran = world
@@ -74,7 +74,7 @@ fn on_a_host_what_nobody_touched_for_a_day_goes() {
         ran.stdout.contains("removed temporary directory"),
         "{ran:?}"
     );
-    assert!(!old.iter().any(|path| Path::new(path).exists()) && !exists(&mark));
+    assert!(!old.iter().any(|path| Path::new(path).exists()) && !exists(&resume_log));
     for name in [
         ".young.qcow2.partial",
         ".locked.qcow2.partial",
@@ -85,7 +85,7 @@ fn on_a_host_what_nobody_touched_for_a_day_goes() {
     for name in [
         "snapdeck-busy",
         "snapdeck-open",
-        "others-old",
+        "foreign-old",
         "snapdeck-link",
     ] {
         assert!(Path::new(&dir(name)).exists(), "{name}");
@@ -94,25 +94,25 @@ fn on_a_host_what_nobody_touched_for_a_day_goes() {
 }
 
 #[test]
-fn an_upload_under_way_is_none() {
+fn a_bucket_without_uploads_has_no_leftovers() {
     let world = World::new();
-    let told = ["prune", "--leftovers", "--bucket", "--dry-run", "--json"];
-    let told = world.snapdeck(&told).ok().json();
-    assert_eq!(paths(&told), Vec::<String>::new(), "{told}");
+    let dry = ["prune", "--leftovers", "--bucket", "--dry-run", "--json"];
+    let plan = world.snapdeck(&dry).ok().json();
+    assert_eq!(paths(&plan), Vec::<String>::new(), "{plan}");
     assert_eq!(
-        told["warnings"],
+        plan["warnings"],
         serde_json::json!([]),
-        "this store lists them"
+        "the store cannot list uploads"
     );
 }
 
-/// A store of one bucket in which uploads to `app` have broken off three days ago, to `late` too, but for a part sent
-/// now, and to `new` now. Returns its address and what was asked of it to change.
+/// Starts a store with three unfinished uploads: `app` from three days ago, `late` from three days ago with a part sent
+/// now, and `new` from now. Returns its address and the DELETE requests that it received.
 fn store_with_uploads(prefix: String) -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let deleted = Arc::new(Mutex::new(Vec::new()));
-    let seen = deleted.clone();
+    let requests = deleted.clone();
     let stamp = |ago: u64| {
         let at = SystemTime::now() - Duration::from_secs(ago);
         jiff::Timestamp::try_from(at)
@@ -143,7 +143,7 @@ fn store_with_uploads(prefix: String) -> (String, Arc<Mutex<Vec<String>>>) {
                 )
             };
             let (status, body) = if first.starts_with("DELETE") {
-                seen.lock().unwrap().push(first.clone());
+                requests.lock().unwrap().push(first.clone());
                 ("204 No Content", String::new())
             } else if first.contains("uploadId=id-late") {
                 (
@@ -160,7 +160,7 @@ fn store_with_uploads(prefix: String) -> (String, Arc<Mutex<Vec<String>>>) {
                     upload("app.qcow2", &old),
                     upload("late.qcow2", &old),
                     upload("new.qcow2", &now),
-                    upload("theirs.iso", &old),
+                    upload("foreign.iso", &old),
                 ];
                 let uploads = uploads.concat();
                 (
@@ -179,14 +179,14 @@ fn store_with_uploads(prefix: String) -> (String, Arc<Mutex<Vec<String>>>) {
 }
 
 #[test]
-fn in_the_bucket_uploads_that_nothing_was_sent_to_for_a_day_go() {
+fn uploads_without_new_parts_for_a_day_are_removed() {
     let world = World::new();
     let (address, deleted) = store_with_uploads(format!("{}/", world.tag));
     world.reconfigure(&std::env::var("SNAPDECK_LAB_S3").unwrap(), &address);
     let dry = ["prune", "--leftovers", "--bucket", "--dry-run", "--json"];
-    let told = world.snapdeck(&dry).ok().json();
-    assert_eq!(paths(&told), [format!("{}/app.qcow2", world.tag)], "{told}");
-    assert_eq!(told["reclaimedBytes"], 700);
+    let plan = world.snapdeck(&dry).ok().json();
+    assert_eq!(paths(&plan), [format!("{}/app.qcow2", world.tag)], "{plan}");
+    assert_eq!(plan["reclaimedBytes"], 700);
     assert!(deleted.lock().unwrap().is_empty());
     world
         .snapdeck(&["prune", "--leftovers", "--bucket", "--yes"])

@@ -1,9 +1,9 @@
-//! Relatives, what they have in common, and what a pull would fetch.
+//! Parents and children of snapshots, shared blocks, and the cost of a pull.
 
 use crate::common::{State, World};
 
 #[test]
-fn info_tells_parents_children_and_the_cost_of_a_pull() {
+fn info_shows_parents_children_and_the_cost_of_a_pull() {
     let world = World::new();
     let image = world.path("scratch/base.qcow2");
     world.image(&image, 40);
@@ -24,7 +24,7 @@ fn info_tells_parents_children_and_the_cost_of_a_pull() {
     let fetch = app["pullWouldFetchBytes"].as_u64().unwrap();
     let copy = app["pullWouldCopyBytes"].as_u64().unwrap();
     assert_eq!(fetch + copy, size, "{app}");
-    assert!(copy >= 24 << 20, "blocks of 8 MiB that base has: {app}");
+    assert!(copy >= 24 << 20, "blocks of 8 MiB shared with base: {app}");
     assert_eq!(app["lineage"]["sharedWithParentBytes"], copy);
     assert_eq!(app["lineage"]["shares"][0]["name"], "base", "{app}");
     assert_eq!(app["lineage"]["shares"][0]["bytes"], copy);
@@ -42,7 +42,7 @@ fn info_tells_parents_children_and_the_cost_of_a_pull() {
         (&"app".into(), &copy.into())
     );
 
-    // What has no manifest is fetched whole, and no relatives are made up.
+    // An object without a manifest is downloaded whole and has no relatives.
     world.put(&image, "plain");
     let plain = world.snapdeck(&["info", "plain", "--json"]).ok().json();
     assert_eq!(plain["pullWouldFetchBytes"], plain["object"]["sizeBytes"]);

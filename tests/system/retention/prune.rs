@@ -1,4 +1,4 @@
-//! Prune: what a rule lets go, here and in the bucket, and what holds it.
+//! `prune`: snapshots that a rule removes on hosts and in the bucket, and those that are kept.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -10,7 +10,7 @@ use snapdeck_model::{Kind, PruneRule};
 use crate::common::screen::Screen;
 use crate::common::{State, World, exists, only_local, run};
 
-/// Lets a snapshot be that old.
+/// Sets the modification time of a snapshot to `days` ago.
 fn age(world: &World, name: &str, days: u64) {
     let file = std::fs::File::options()
         .append(true)
@@ -20,15 +20,15 @@ fn age(world: &World, name: &str, days: u64) {
     file.set_modified(at).unwrap();
 }
 
-fn names(told: &Value, part: &str) -> Vec<String> {
-    let all = told[part].as_array().unwrap();
-    let name = |one: &Value| one["name"].as_str().unwrap().to_owned();
+fn names(plan: &Value, part: &str) -> Vec<String> {
+    let all = plan[part].as_array().unwrap();
+    let name = |snapshot: &Value| snapshot["name"].as_str().unwrap().to_owned();
     let mut names: Vec<String> = all.iter().map(name).collect();
     names.sort();
     names
 }
 
-/// Versions of one snapshot, older ones first.
+/// Creates an environment with three versions of one snapshot, oldest first, and one of another.
 fn with_versions() -> World {
     let world = World::new();
     for (name, days) in [
@@ -44,10 +44,10 @@ fn with_versions() -> World {
 }
 
 #[test]
-fn what_meets_all_conditions_goes_and_what_is_held_stays() {
+fn snapshots_that_match_all_conditions_are_removed_unless_needed() {
     let world = with_versions();
     let id = world.sandbox("a", "app-v1", State::Off);
-    // The overlay's making does not make the base younger.
+    // The time of the base counts, not that of the overlay.
     age(&world, "app-v1", 40);
     world.snapdeck(&["pin", "web-v1"]).ok();
     age(&world, "web-v1", 50);
@@ -62,18 +62,18 @@ fn what_meets_all_conditions_goes_and_what_is_held_stays() {
         "--dry-run",
         "--json",
     ];
-    let told = world.snapdeck(&dry).ok().json();
-    assert_eq!(names(&told, "toRemove"), ["app-v2"], "{told}");
-    assert_eq!(names(&told, "kept"), ["app-v1"], "{told}");
+    let plan = world.snapdeck(&dry).ok().json();
+    assert_eq!(names(&plan, "toRemove"), ["app-v2"], "{plan}");
+    assert_eq!(names(&plan, "kept"), ["app-v1"], "{plan}");
     assert!(
-        told["kept"][0]["keepReasons"][0]
+        plan["kept"][0]["keepReasons"][0]
             .as_str()
             .unwrap()
             .contains(&id),
-        "{told}"
+        "{plan}"
     );
-    assert_eq!(told["toRemove"][0]["lastCopy"], true);
-    assert!(told["reclaimedBytes"].as_u64().unwrap() > 0);
+    assert_eq!(plan["toRemove"][0]["lastCopy"], true);
+    assert!(plan["reclaimedBytes"].as_u64().unwrap() > 0);
     assert!(
         exists(&world.snapshot_path("app-v2")),
         "a dry run removes nothing"
@@ -84,23 +84,23 @@ fn what_meets_all_conditions_goes_and_what_is_held_stays() {
     assert!(exists(&world.snapshot_path("app-v2")));
 
     let yes = ["prune", "--older-than", "1d", "--local", "--yes", "--json"];
-    let told = world.snapdeck(&yes).ok().json();
-    assert_eq!(names(&told, "toRemove"), ["app-v2", "app-v3"], "{told}");
-    assert_eq!(names(&told, "kept"), ["app-v1", "web-v1"], "{told}");
-    assert_eq!(told["results"].as_array().unwrap().len(), 2);
-    let left: Vec<String> = world.names("snapshots");
-    assert_eq!(left, ["app-v1.qcow2", "web-v1.qcow2"]);
+    let plan = world.snapdeck(&yes).ok().json();
+    assert_eq!(names(&plan, "toRemove"), ["app-v2", "app-v3"], "{plan}");
+    assert_eq!(names(&plan, "kept"), ["app-v1", "web-v1"], "{plan}");
+    assert_eq!(plan["results"].as_array().unwrap().len(), 2);
+    let remaining: Vec<String> = world.names("snapshots");
+    assert_eq!(remaining, ["app-v1.qcow2", "web-v1.qcow2"]);
 }
 
 #[test]
-fn one_whose_chain_cannot_be_followed_holds_all_of_its_host() {
+fn an_unresolved_chain_keeps_all_snapshots_of_its_host() {
     let world = with_versions();
     let disk = world.path("sandboxes/torn.qcow2");
     let backing = "json:{\"driver\":\"blkdebug\"}";
-    let make = [
+    let create = [
         "create", "-q", "-u", "-f", "qcow2", "-F", "raw", "-b", backing,
     ];
-    run("qemu-img", &[&make[..], &[&disk, "1G"]].concat());
+    run("qemu-img", &[&create[..], &[&disk, "1G"]].concat());
     let dry = [
         "prune",
         "--older-than",
@@ -109,26 +109,25 @@ fn one_whose_chain_cannot_be_followed_holds_all_of_its_host() {
         "--dry-run",
         "--json",
     ];
-    let told = world.snapdeck(&dry).ok().json();
-    assert_eq!(names(&told, "toRemove"), Vec::<String>::new(), "{told}");
-    assert_eq!(names(&told, "kept").len(), 4, "{told}");
+    let plan = world.snapdeck(&dry).ok().json();
+    assert_eq!(names(&plan, "toRemove"), Vec::<String>::new(), "{plan}");
+    assert_eq!(names(&plan, "kept").len(), 4, "{plan}");
 }
 
 #[test]
-fn in_the_bucket_what_hosts_need_stays() {
+fn objects_that_hosts_need_are_kept() {
     let world = World::new();
     let base = world.snapshot("base", 0);
-    for name in ["base", "old", "gone"] {
+    for name in ["base", "old", "extra"] {
         world.put(&base, name);
     }
     world.sandbox("a", "base", State::Off);
     let dry = ["prune", "--unused", "--bucket", "--dry-run", "--json"];
-    let told = world.snapdeck(&dry).ok().json();
-    assert_eq!(names(&told, "toRemove"), ["gone", "old"], "{told}");
+    let plan = world.snapdeck(&dry).ok().json();
+    assert_eq!(names(&plan, "toRemove"), ["extra", "old"], "{plan}");
 
     world.snapdeck(&["pin", "old", "--bucket"]).ok();
-    // The file under the sandbox is no image any more: the object is the last sound one, also where its being used
-    // does not count.
+    // The base of the sandbox is missing: its object is the last good copy and is kept, with or without --unused.
     std::fs::rename(&base, world.path("scratch/base")).unwrap();
     let dry = [
         "prune",
@@ -138,20 +137,20 @@ fn in_the_bucket_what_hosts_need_stays() {
         "--dry-run",
         "--json",
     ];
-    let told = world.snapdeck(&dry).ok().json();
-    assert_eq!(names(&told, "toRemove"), ["gone"], "{told}");
-    assert_eq!(names(&told, "kept"), ["base", "old"], "{told}");
+    let plan = world.snapdeck(&dry).ok().json();
+    assert_eq!(names(&plan, "toRemove"), ["extra"], "{plan}");
+    assert_eq!(names(&plan, "kept"), ["base", "old"], "{plan}");
 
     world
         .snapdeck(&["prune", "--unused", "--bucket", "--yes"])
         .ok();
-    assert!(!world.is_in_bucket("gone"));
+    assert!(!world.is_in_bucket("extra"));
     assert!(world.is_in_bucket("old") && world.is_in_bucket("base"));
 }
 
 #[test]
-fn a_host_that_does_not_answer_holds_the_bucket() {
-    if only_local("which hosts answer is asked the same way") {
+fn an_unreachable_host_keeps_all_objects() {
+    if only_local("an unreachable host is handled in the same way") {
         return;
     }
     let world = World::hosts(2);
@@ -159,16 +158,16 @@ fn a_host_that_does_not_answer_holds_the_bucket() {
     world.put(&base, "base");
     world.reconfigure(&world.hosts[1].uri(), "qemu:///system?socket=/nonexistent");
     let dry = ["prune", "--unused", "--bucket", "--dry-run", "--json"];
-    let told = world.snapdeck(&dry).ok().json();
-    assert_eq!(names(&told, "kept"), ["base"], "{told}");
+    let plan = world.snapdeck(&dry).ok().json();
+    assert_eq!(names(&plan, "kept"), ["base"], "{plan}");
     assert!(
-        told["kept"][0]["keepReasons"][0]
+        plan["kept"][0]["keepReasons"][0]
             .as_str()
             .unwrap()
             .contains("beta"),
-        "{told}"
+        "{plan}"
     );
-    // Its own snapshots cannot be pruned; those of others can.
+    // Snapshots of the unreachable host cannot be pruned; those of other hosts can.
     world
         .snapdeck(&["prune", "--unused", "--local", "--dry-run"])
         .failed(5, &["beta"]);
@@ -201,12 +200,12 @@ fn a_rule_is_needed() {
 }
 
 #[test]
-fn what_changed_since_it_was_listed_stays() {
+fn snapshots_changed_since_the_listing_are_kept() {
     let world = World::new();
     let base = world.snapshot("base", 0);
     let other = world.path("scratch/other.qcow2");
     world.image(&other, 1);
-    for name in ["kept", "gone", "replaced", "pinned", "used"] {
+    for name in ["kept", "extra", "replaced", "pinned", "used"] {
         world.snapshot(name, 0);
         world.put(&base, name);
     }
@@ -224,7 +223,7 @@ fn what_changed_since_it_was_listed_stays() {
         "left: pinned: pinned",
     ]);
     assert_eq!(screen.wait_for_exit(), 0);
-    assert!(!world.is_in_bucket("gone") && !exists(&world.snapshot_path("gone")));
+    assert!(!world.is_in_bucket("extra") && !exists(&world.snapshot_path("extra")));
     for name in ["replaced", "pinned", "used"] {
         assert!(world.is_in_bucket(name), "{name}");
         assert!(exists(&world.snapshot_path(name)), "{name}");
@@ -232,13 +231,13 @@ fn what_changed_since_it_was_listed_stays() {
 }
 
 #[test]
-fn the_removal_itself_looks_once_more() {
+fn the_removal_checks_the_image_again() {
     let world = World::new();
     let base = world.snapshot("base", 0);
     world.put(&base, "base");
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let engine = runtime.block_on(world.engine());
-    let asked = PruneRequest {
+    let request = PruneRequest {
         rule: PruneRule {
             unused: true,
             ..PruneRule::default()
@@ -247,7 +246,7 @@ fn the_removal_itself_looks_once_more() {
         include_bucket: true,
         include_leftovers: false,
     };
-    let plan = runtime.block_on(engine.prune_plan(&asked)).unwrap();
+    let plan = runtime.block_on(engine.prune_plan(&request)).unwrap();
     assert_eq!(plan.to_remove.len(), 2);
     world.image(&base, 1);
     world.put(&base, "base");
@@ -255,12 +254,13 @@ fn the_removal_itself_looks_once_more() {
         let mut views = engine.watch();
         let ended = async {
             let id = engine.submit_all(vec![operation])[0].clone().unwrap();
-            let over = |view: &Arc<View>| view.job(id).is_some_and(|job| job.state.is_finished());
-            let view = views.wait_for(over).await.unwrap().clone();
+            let is_finished =
+                |view: &Arc<View>| view.job(id).is_some_and(|job| job.state.is_finished());
+            let view = views.wait_for(is_finished).await.unwrap().clone();
             view.job(id).unwrap().state.clone()
         };
         let JobState::Failed(error) = runtime.block_on(ended) else {
-            panic!("it went");
+            panic!("a changed snapshot was removed");
         };
         assert_eq!(error.kind(), Kind::Conflict, "{error}");
         assert!(error.to_string().contains("different image"), "{error}");

@@ -1,15 +1,15 @@
-//! The ways to read the disk of a running sandbox: which is taken, and how it is told.
+//! The methods to read the disk of a running sandbox: which is used, and how it is reported.
 
 use crate::common::{World, consistent_records};
-use crate::running::Busy;
+use crate::running::BusyGuest;
 
-impl Busy {
+impl BusyGuest {
     fn use_methods(&self, methods: &str) {
         let methods = format!("running = \"{methods}\"\nowner = ");
         self.world.reconfigure("owner = ", &methods);
     }
 
-    /// The path of a backup's socket is too long here: libvirt or QEMU refuses to begin.
+    /// Creates a guest in a directory with a path too long for a backup socket, so that no backup can begin.
     fn without_backups() -> Self {
         let long = "a".repeat(60);
         Self::in_world(World::over_ssh_in(&long))
@@ -17,21 +17,24 @@ impl Busy {
 }
 
 #[test]
-fn its_overlay_is_copied_where_no_backup_can_begin() {
-    let busy = Busy::without_backups();
+fn the_overlay_is_copied_if_no_backup_can_begin() {
+    let busy = BusyGuest::without_backups();
     let (world, id) = (&busy.world, &busy.id);
     let ran = world.snapdeck(&["create", id, "app", "--json"]).ok();
     assert_eq!(ran.json()["method"], "copy");
-    assert!(ran.stderr.contains("cannot be read by backup"), "{ran:?}");
+    assert!(
+        ran.stderr
+            .contains(&format!("cannot read the disk of {id} by backup")),
+        "{ran:?}"
+    );
     assert_eq!(world.manifest("app")["method"], "copy");
     consistent_records(&world.get("app"));
     busy.assert_intact();
 }
 
-/// As a host whose qemu-img stops in the middle.
 #[test]
-fn libvirt_makes_the_scratch_file_where_we_cannot() {
-    let busy = Busy::new();
+fn libvirt_creates_the_scratch_file_if_qemu_img_fails() {
+    let busy = BusyGuest::new();
     let (world, id) = (&busy.world, &busy.id);
     let real = crate::common::find_program("qemu-img");
     world.fake(
@@ -45,17 +48,13 @@ fn libvirt_makes_the_scratch_file_where_we_cannot() {
 }
 
 #[test]
-fn it_is_converted_where_there_is_no_other_way() {
-    let busy = Busy::without_backups();
+fn the_disk_is_converted_if_backup_and_copy_fail() {
+    let busy = BusyGuest::without_backups();
     let (world, id) = (&busy.world, &busy.id);
     world.fake("cp", "echo 'cp: it fails' >&2; exit 1");
     let ran = world.snapdeck(&["create", id, "app", "--json"]).ok();
     assert_eq!(ran.json()["method"], "convert");
-    for word in [
-        "cannot be read by backup",
-        "cannot be read by copy",
-        "it fails",
-    ] {
+    for word in ["by backup: ", "by copy: ", "it fails"] {
         assert!(ran.stderr.contains(word), "{word}: {ran:?}");
     }
     let manifest = world.manifest("app");
@@ -67,8 +66,8 @@ fn it_is_converted_where_there_is_no_other_way() {
 }
 
 #[test]
-fn what_may_not_be_converted_is_not() {
-    let busy = Busy::without_backups();
+fn methods_that_are_not_configured_are_not_used() {
+    let busy = BusyGuest::without_backups();
     busy.use_methods("backup");
     let ran = busy.world.snapdeck(&["create", &busy.id, "app"]);
     ran.failed(
@@ -80,23 +79,23 @@ fn what_may_not_be_converted_is_not() {
 }
 
 #[test]
-fn a_backup_of_somebody_else_is_left_alone() {
-    let busy = Busy::new();
+fn a_backup_of_another_program_is_not_touched() {
+    let busy = BusyGuest::new();
     let (world, id) = (&busy.world, &busy.id);
-    let socket = world.path("scratch/theirs");
-    let scratch = world.path("scratch/theirs.scratch");
-    let xml = world.path("scratch/theirs.xml");
-    let theirs = format!(
+    let socket = world.path("scratch/foreign");
+    let scratch = world.path("scratch/foreign.scratch");
+    let xml = world.path("scratch/foreign.xml");
+    let foreign = format!(
         "<domainbackup mode='pull'><server transport='unix' socket='{socket}'/><disks>\
          <disk name='vda' type='file'><scratch file='{scratch}'/></disk></disks></domainbackup>"
     );
-    std::fs::write(&xml, theirs).unwrap();
+    std::fs::write(&xml, foreign).unwrap();
     world.virsh(&["backup-begin", id, &xml]);
     let ran = world.snapdeck(&["create", id, "app", "--json"]).ok();
     assert_eq!(ran.json()["method"], "copy");
     assert!(ran.stderr.contains("another job"), "{ran:?}");
-    let still = world.virsh(&["backup-dumpxml", id]);
-    assert!(still.contains(&socket), "{still}");
+    let backup = world.virsh(&["backup-dumpxml", id]);
+    assert!(backup.contains(&socket), "{backup}");
     world.virsh(&["domjobabort", id]);
     consistent_records(&world.get("app"));
     busy.assert_intact();

@@ -1,4 +1,4 @@
-//! Destroy: all of a sandbox, and nothing of anybody else's.
+//! `sandbox destroy` removes the domain and its files, and nothing that others use.
 
 use serde_json::json;
 
@@ -7,14 +7,14 @@ use crate::common::{State, World, exists, run};
 use crate::sandboxes::assert_no_sandbox;
 
 #[test]
-fn all_of_it_goes_whatever_its_state() {
+fn destroy_removes_domain_and_files_in_every_state() {
     let world = World::new();
     let base = world.snapshot("base", 0);
     for state in [State::Off, State::Running, State::Paused, State::Saved] {
         let id = world.sandbox("a", "base", state);
-        let told = world.snapdeck(&["sandbox", "destroy", &id, "--yes", "--json"]);
+        let ran = world.snapdeck(&["sandbox", "destroy", &id, "--yes", "--json"]);
         assert_eq!(
-            told.ok().json(),
+            ran.ok().json(),
             json!({"host": "alpha", "id": id, "state": null, "changed": true})
         );
         assert_no_sandbox(&world, &id);
@@ -22,7 +22,7 @@ fn all_of_it_goes_whatever_its_state() {
         let again = world.snapdeck(&["sandbox", "destroy", &id, "--yes"]);
         again.failed(3, &["not found", &id]);
     }
-    // A saved one's memory must not wake up in a new one of that name.
+    // A new sandbox of that ID does not get the saved memory of the old one.
     let id = world.sandbox("a", "base", State::Off);
     assert!(
         world
@@ -32,7 +32,7 @@ fn all_of_it_goes_whatever_its_state() {
 }
 
 #[test]
-fn nothing_goes_without_a_word() {
+fn destroy_needs_a_confirmation() {
     let (world, id) = World::with_sandbox(State::Off);
     let destroy = ["sandbox", "destroy", &id];
     world.snapdeck(&destroy).failed(2, &[&id, "--yes"]);
@@ -52,13 +52,13 @@ fn nothing_goes_without_a_word() {
 }
 
 #[test]
-fn a_guest_that_is_none_of_ours_is_refused() {
+fn a_foreign_domain_is_not_destroyed() {
     let world = World::new();
     world.snapshot("base", 0);
     let (id, disk) = (world.id("foreign"), world.path("scratch/foreign.qcow2"));
     world.image(&disk, 0);
     world.define(&id, &disk);
-    // A file of that name makes it none of ours either.
+    // Nor does a file of that name make it a sandbox.
     world.image(&world.disk("foreign"), 0);
     let ran = world.snapdeck(&["sandbox", "destroy", &id, "--yes"]);
     ran.failed(4, &[&id, "is not a sandbox of snapdeck"]);
@@ -67,12 +67,12 @@ fn a_guest_that_is_none_of_ours_is_refused() {
 }
 
 #[test]
-fn a_disk_that_others_need_is_refused_and_they_are_named() {
+fn a_disk_in_use_is_kept_and_its_dependents_are_named() {
     let (world, id) = World::with_sandbox(State::Off);
     let disk = world.disk("a");
-    let refused = |id: &str, who: &str| {
+    let refused = |id: &str, dependent: &str| {
         let ran = world.snapdeck(&["sandbox", "destroy", id, "--yes"]);
-        ran.failed(4, &[&disk, "is in use by", who]);
+        ran.failed(4, &[&disk, "is in use by", dependent]);
         assert!(exists(&disk));
     };
 
@@ -89,7 +89,7 @@ fn a_disk_that_others_need_is_refused_and_they_are_named() {
     refused(&id, &twin);
     refused(&twin, &id);
 
-    // The name of a file is no proof that nobody else has it.
+    // A disk named after the sandbox may still be used by another domain.
     world.virsh(&["undefine", &id]);
     refused(&id, &twin);
     world.snapdeck(&["sandbox", "destroy", &twin, "--yes"]).ok();

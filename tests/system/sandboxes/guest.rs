@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::common::{World, exists};
 
 #[test]
-fn a_custom_base_image_is_made_and_its_sandboxes_find_what_was_written() {
+fn a_custom_base_image_has_the_data_written_by_its_guest() {
     let world = World::new();
     world.use_guest();
     world.snapshot("base", 0);
@@ -16,9 +16,12 @@ fn a_custom_base_image_is_made_and_its_sandboxes_find_what_was_written() {
     let guest = world.guest(&config);
     let alive = guest.wait_for_heartbeat(0);
     let written = guest.wait_for_heartbeat_after(&alive).head;
-    let told = world.snapdeck(&["sandbox", "stop", &config, "--json"]).ok();
-    assert_eq!(told.json()["state"], "shut-off");
-    assert!(guest.was_power_button_pressed(), "it shut itself down");
+    let stopped = world.snapdeck(&["sandbox", "stop", &config, "--json"]).ok();
+    assert_eq!(stopped.json()["state"], "shut-off");
+    assert!(
+        guest.was_power_button_pressed(),
+        "the guest was not shut down by its power button"
+    );
     world.snapdeck(&["push", &config, "myapp"]).ok();
     world
         .snapdeck(&["sandbox", "destroy", &config, "--yes"])
@@ -32,12 +35,15 @@ fn a_custom_base_image_is_made_and_its_sandboxes_find_what_was_written() {
     let guest = world.guest(&next);
     guest.wait_for_heartbeat(0);
     let found = guest.boots().remove(0);
-    assert!(found.head >= written, "{found:?}, and {written} were told");
+    assert!(
+        found.head >= written,
+        "{found:?}, but record {written} was written"
+    );
     assert_eq!(found.whole, found.head);
 }
 
 #[test]
-fn a_saved_one_goes_on_where_it_was() {
+fn a_restored_sandbox_continues_without_a_reboot() {
     let world = World::new();
     world.use_guest();
     world.snapshot("base", 0);
@@ -48,20 +54,20 @@ fn a_saved_one_goes_on_where_it_was() {
     let guest = world.guest(&id);
     guest.wait_for_heartbeat(0);
 
-    let told = world
+    let saved_sandbox = world
         .snapdeck(&["sandbox", "save", &id, "--json"])
         .ok()
         .json();
-    assert_eq!(told["state"], "saved");
+    assert_eq!(saved_sandbox["state"], "saved");
     let saved = guest.heartbeats().pop().unwrap();
     assert_eq!(world.state(&id), "shut off");
-    let told = world.snapdeck(&["sandbox", "restore", &id, "--json"]).ok();
-    assert_eq!(told.json()["state"], json!("running"));
+    let restored = world.snapdeck(&["sandbox", "restore", &id, "--json"]).ok();
+    assert_eq!(restored.json()["state"], json!("running"));
 
     let after = guest.wait_for_heartbeat_after(&saved);
-    assert_eq!(after.boot, saved.boot, "it was booted anew");
+    assert_eq!(after.boot, saved.boot, "the guest was rebooted");
     assert_eq!(guest.boots().len(), 1);
-    // Nothing between was lost or done twice.
+    // No heartbeat was lost or repeated.
     let counts: Vec<u64> = guest.heartbeats().iter().map(|alive| alive.count).collect();
     assert!(
         counts.windows(2).all(|pair| pair[1] == pair[0] + 10),

@@ -1,4 +1,4 @@
-//! New: what was asked for, from what is there, and nothing where it ends early.
+//! `sandbox new` creates a sandbox as requested, or leaves no trace of it.
 
 use std::os::unix::fs::MetadataExt;
 
@@ -8,7 +8,7 @@ use crate::common::{State, World, exists, only_local, run, sha256, signal, stamp
 use crate::sandboxes::assert_no_sandbox;
 
 #[test]
-fn it_is_what_was_asked_for_and_the_snapshot_stays_untouched() {
+fn a_new_sandbox_is_as_requested_and_its_base_unchanged() {
     let world = World::new();
     let base = world.snapshot("base", 1);
     let before = (sha256(&base), stamp(&base));
@@ -16,15 +16,18 @@ fn it_is_what_was_asked_for_and_the_snapshot_stays_untouched() {
     let size = ["--cpus", "2", "--memory", "96M", "--storage", "2G"];
     let args = [&["sandbox", "new", &id, "base", "--json"], &size[..]].concat();
 
-    let told = world.snapdeck(&args).ok().json();
+    let sandbox = world.snapdeck(&args).ok().json();
 
-    assert_eq!((&told["id"], &told["host"]), (&json!(id), &json!("alpha")));
-    assert_eq!(told["state"], "shut-off");
-    assert_eq!(told["cpus"], 2);
-    assert_eq!(told["memoryBytes"], 96 << 20);
-    assert_eq!(told["chain"][0]["path"], json!(world.disk("a")));
-    assert_eq!(told["chain"][0]["facts"]["virtualSize"], 2_u64 << 30);
-    assert_eq!(told["chain"][1]["snapshot"], "base");
+    assert_eq!(
+        (&sandbox["id"], &sandbox["host"]),
+        (&json!(id), &json!("alpha"))
+    );
+    assert_eq!(sandbox["state"], "shut-off");
+    assert_eq!(sandbox["cpus"], 2);
+    assert_eq!(sandbox["memoryBytes"], 96 << 20);
+    assert_eq!(sandbox["chain"][0]["path"], json!(world.disk("a")));
+    assert_eq!(sandbox["chain"][0]["facts"]["virtualSize"], 2_u64 << 30);
+    assert_eq!(sandbox["chain"][1]["snapshot"], "base");
     let info = run("qemu-img", &["info", "--output=json", &world.disk("a")]);
     let info: Value = serde_json::from_str(&info).unwrap();
     assert_eq!(info["backing-filename-format"], "qcow2");
@@ -45,7 +48,7 @@ fn it_is_what_was_asked_for_and_the_snapshot_stays_untouched() {
             .snapdeck(&["sandbox", "show", &id, "--json"])
             .ok()
             .json(),
-        told
+        sandbox
     );
 
     world.snapdeck(&["sandbox", "start", &id]).ok();
@@ -54,23 +57,23 @@ fn it_is_what_was_asked_for_and_the_snapshot_stays_untouched() {
 }
 
 #[test]
-fn what_is_not_named_is_as_the_settings_and_the_snapshot_have_it() {
+fn defaults_are_those_of_the_settings_and_the_snapshot() {
     let world = World::new();
     world.snapshot("base", 0);
     let id = world.id("a");
     let args = ["sandbox", "new", &id, "base.qcow2", "--start", "--json"];
-    let told = world.snapdeck(&args).ok().json();
-    assert_eq!(told["state"], "running");
+    let sandbox = world.snapdeck(&args).ok().json();
+    assert_eq!(sandbox["state"], "running");
     assert_eq!(
-        (&told["cpus"], &told["memoryBytes"]),
+        (&sandbox["cpus"], &sandbox["memoryBytes"]),
         (&json!(1), &json!(64 << 20))
     );
-    assert_eq!(told["chain"][0]["facts"]["virtualSize"], 1 << 30);
+    assert_eq!(sandbox["chain"][0]["facts"]["virtualSize"], 1 << 30);
     assert_eq!(world.state(&id), "running");
 }
 
 #[test]
-fn acceleration_is_one_that_runs_a_guest() {
+fn automatic_acceleration_runs_a_guest() {
     let world = World::new();
     world.snapshot("base", 0);
     world.reconfigure("accel = \"qemu\"", "accel = \"auto\"");
@@ -79,12 +82,12 @@ fn acceleration_is_one_that_runs_a_guest() {
         .snapdeck(&["sandbox", "new", &id, "base", "--start"])
         .ok();
     assert_eq!(world.state(&id), "running");
-    let left = world.virsh(&["list", "--all", "--name"]);
-    assert!(!left.contains("snapdeck-probe"), "{left}");
+    let domains = world.virsh(&["list", "--all", "--name"]);
+    assert!(!domains.contains("snapdeck-probe"), "{domains}");
 }
 
 #[test]
-fn a_snapshot_that_is_only_in_the_bucket_is_pulled_first_when_asked() {
+fn pull_downloads_a_snapshot_that_is_only_in_the_bucket() {
     let world = World::new();
     let image = world.path("scratch/app.qcow2");
     world.image(&image, 1);
@@ -102,14 +105,14 @@ fn a_snapshot_that_is_only_in_the_bucket_is_pulled_first_when_asked() {
     );
     assert_no_sandbox(&world, &id);
 
-    let told = world
+    let sandbox = world
         .snapdeck(&[&new[..], &["--pull", "--json"]].concat())
         .ok()
         .json();
-    assert_eq!(told["chain"][1]["snapshot"], "app");
+    assert_eq!(sandbox["chain"][1]["snapshot"], "app");
     assert!(exists(&world.snapshot_path("app")));
 
-    // Once it is there, there is nothing to pull.
+    // With the snapshot on the host nothing is pulled.
     let id = world.id("b");
     world
         .snapdeck(&["sandbox", "new", &id, "app", "--pull"])
@@ -117,7 +120,7 @@ fn a_snapshot_that_is_only_in_the_bucket_is_pulled_first_when_asked() {
 }
 
 #[test]
-fn a_pull_that_fails_makes_no_sandbox() {
+fn a_failed_pull_creates_no_sandbox() {
     let world = World::new();
     let id = world.id("a");
     let ran = world.snapdeck(&["sandbox", "new", &id, "app", "--pull", "--json"]);
@@ -127,7 +130,7 @@ fn a_pull_that_fails_makes_no_sandbox() {
 }
 
 #[test]
-fn one_that_does_not_start_is_taken_back() {
+fn a_sandbox_that_does_not_start_is_removed() {
     let world = World::new();
     world.snapshot("base", 0);
     world.reconfigure("network = \"none\"", "network = \"nowhere\"");
@@ -138,7 +141,7 @@ fn one_that_does_not_start_is_taken_back() {
 }
 
 #[test]
-fn cancelled_in_the_middle_it_is_taken_back() {
+fn a_cancelled_creation_is_undone() {
     for name in ["INT", "TERM"] {
         let world = World::new();
         world.snapshot("base", 0);
@@ -152,7 +155,7 @@ fn cancelled_in_the_middle_it_is_taken_back() {
 }
 
 #[test]
-fn killed_in_the_middle_it_looks_like_none_and_destroy_clears_it_away() {
+fn destroy_removes_the_files_of_a_killed_creation() {
     let world = World::new();
     world.snapshot("base", 0);
     let id = world.id("a");
@@ -178,7 +181,7 @@ fn killed_in_the_middle_it_looks_like_none_and_destroy_clears_it_away() {
 }
 
 #[test]
-fn a_snapshot_removed_meanwhile_leaves_no_sandbox_on_nothing() {
+fn a_base_removed_meanwhile_fails_the_creation() {
     let world = World::new();
     world.snapshot("base", 0);
     let id = world.id("a");
@@ -190,7 +193,7 @@ fn a_snapshot_removed_meanwhile_leaves_no_sandbox_on_nothing() {
 }
 
 #[test]
-fn a_disk_that_is_full_is_told() {
+fn a_full_disk_is_an_error() {
     if only_local("a fake qemu-img is the same everywhere") {
         return;
     }

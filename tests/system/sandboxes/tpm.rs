@@ -1,9 +1,9 @@
-//! Sandboxes on a host with a TPM emulator (swtpm) and on one without. In the lab alpha has it and beta does not.
+//! Sandboxes on a host with a TPM emulator (swtpm) and on one without. In the lab alpha has swtpm and beta does not.
 
 use crate::common::{Host, World};
 use crate::sandboxes::assert_no_sandbox;
 
-/// Whether the host has the state of a sandbox's TPM.
+/// Returns whether the host has the state of a sandbox's TPM.
 fn has_tpm_state(host: &Host, uuid: &str) -> bool {
     host.run_on_host(&["find", "/var/lib/libvirt/swtpm", "-name", uuid])
         .contains(uuid)

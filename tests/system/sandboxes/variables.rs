@@ -1,19 +1,19 @@
-//! UEFI variables: a sandbox's own, which travel with its snapshots.
+//! UEFI variables of sandboxes, which are part of their snapshots.
 
 use crate::common::{State, World, exists, run, sha256};
 
-/// With UEFI, and a snapshot `base` on the first host that has variables of its own; returns their checksum.
+/// Creates an environment with UEFI and a snapshot `base` that has variables; also returns their checksum.
 fn with_variables(hosts: usize) -> (World, String) {
     let world = World::hosts(hosts);
     world.reconfigure("firmware = \"bios\"", "firmware = \"secure-uefi\"");
     world.snapshot("base", 0);
     let variables = world.path("snapshots/base_VARS.fd");
-    random(&variables);
+    write_random(&variables);
     (world, sha256(&variables))
 }
 
-/// As many random bytes as the firmware's variables have.
-fn random(path: &str) {
+/// Writes a file of random bytes, as long as the firmware's variables.
+fn write_random(path: &str) {
     let of = format!("of={path}");
     run(
         "dd",
@@ -29,19 +29,20 @@ fn random(path: &str) {
 }
 
 #[test]
-fn a_new_sandbox_has_the_snapshots_and_they_travel_to_another_host() {
+fn variables_are_pushed_and_pulled_with_the_snapshot() {
     let (world, sum) = with_variables(2);
     let beta = &world.hosts[1];
     let id = world.id("a");
     world
         .snapdeck(&["sandbox", "new", &id, "base", "--host", "alpha"])
         .ok();
-    let own = |host: &crate::common::Host, id: &str| host.path(&format!("nvram/{id}_VARS.fd"));
-    assert_eq!(sha256(&own(&world, &id)), sum);
+    let variables =
+        |host: &crate::common::Host, id: &str| host.path(&format!("nvram/{id}_VARS.fd"));
+    assert_eq!(sha256(&variables(&world, &id)), sum);
 
-    // Its own, not the snapshot's, go into the bucket.
-    random(&own(&world, &id));
-    let sum = sha256(&own(&world, &id));
+    // The variables of the sandbox are uploaded, not those of its base.
+    write_random(&variables(&world, &id));
+    let sum = sha256(&variables(&world, &id));
     world
         .snapdeck(&["push", &id, "app", "--host", "alpha"])
         .ok();
@@ -52,7 +53,7 @@ fn a_new_sandbox_has_the_snapshots_and_they_travel_to_another_host() {
     let new = ["sandbox", "new", &other, "app", "--pull", "--host", "beta"];
     world.snapdeck(&new).ok();
     assert_eq!(sha256(&beta.path("snapshots/app_VARS.fd")), sum);
-    assert_eq!(sha256(&own(beta, &other)), sum);
+    assert_eq!(sha256(&variables(beta, &other)), sum);
     assert!(
         !beta
             .names("snapshots")
@@ -65,69 +66,72 @@ fn a_new_sandbox_has_the_snapshots_and_they_travel_to_another_host() {
     world
         .snapdeck(&["sandbox", "destroy", &other, "--yes", "--host", "beta"])
         .ok();
-    assert!(!exists(&own(beta, &other)));
+    assert!(!exists(&variables(beta, &other)));
     let remove = ["remove", "app", "--local", "--bucket", "--host", "beta"];
     world.snapdeck(&remove).ok();
     assert!(!exists(&beta.path("snapshots/app_VARS.fd")));
-    let left = world.s5cmd(&["ls", "{}/*"]);
-    assert!(!left.status.success(), "the bucket has {left:?}");
+    let objects = world.s5cmd(&["ls", "{}/*"]);
+    assert!(!objects.status.success(), "the bucket has {objects:?}");
 }
 
 #[test]
-fn without_any_it_begins_with_the_firmwares() {
+fn a_base_without_variables_uses_those_of_the_firmware() {
     let (world, _) = with_variables(1);
     std::fs::remove_file(world.path("snapshots/base_VARS.fd")).unwrap();
     let id = world.id("a");
     world
         .snapdeck(&["sandbox", "new", &id, "base", "--memory", "256M", "--start"])
         .ok();
-    let own = world.path(&format!("nvram/{id}_VARS.fd"));
-    assert!(exists(&own));
-    // Fixed while nothing runs that could write them.
+    let variables = world.path(&format!("nvram/{id}_VARS.fd"));
+    assert!(exists(&variables));
+    // Only a running guest writes them.
     world.snapdeck(&["sandbox", "stop", &id, "--force"]).ok();
-    let sum = sha256(&own);
+    let sum = sha256(&variables);
     world.snapdeck(&["push", &id, "app"]).ok();
     world.snapdeck(&["pull", "app"]).ok();
     assert_eq!(sha256(&world.path("snapshots/app_VARS.fd")), sum);
 }
 
 #[test]
-fn they_are_replaced_only_when_asked() {
+fn variables_are_replaced_only_with_overwrite() {
     let (world, sum) = with_variables(1);
     let id = world.id("a");
     world.snapdeck(&["sandbox", "new", &id, "base"]).ok();
     world.snapdeck(&["push", &id, "app"]).ok();
 
     // On the host.
-    let here = world.path("snapshots/app_VARS.fd");
-    random(&here);
-    let others = sha256(&here);
+    let local = world.path("snapshots/app_VARS.fd");
+    write_random(&local);
+    let local_sum = sha256(&local);
     world
         .snapdeck(&["pull", "app"])
-        .failed(4, &[&here, "differs"]);
-    assert_eq!(sha256(&here), others);
+        .failed(4, &[&local, "differs"]);
+    assert_eq!(sha256(&local), local_sum);
     assert!(!exists(&world.snapshot_path("app")));
     world.snapdeck(&["pull", "app", "--overwrite"]).ok();
-    assert_eq!(sha256(&here), sum);
+    assert_eq!(sha256(&local), sum);
 
-    // In the bucket: with an image that has none, those of the one before go.
+    // In the bucket: an image without variables removes those of the replaced one.
     let plain = world.sandbox("plain", "base", State::Off);
     world
         .snapdeck(&["push", &plain, "app"])
         .failed(4, &["already exists"]);
     world.snapdeck(&["push", &plain, "app", "--overwrite"]).ok();
     world.snapdeck(&["remove", "app", "--local"]).ok();
-    assert!(!exists(&here));
+    assert!(!exists(&local));
     world.snapdeck(&["pull", "app"]).ok();
-    assert!(!exists(&here), "an object without any goes on working");
+    assert!(
+        !exists(&local),
+        "the variables of the replaced object were pulled"
+    );
 }
 
 #[test]
-fn what_is_left_of_a_snapshot_is_not_taken_for_a_new_ones() {
+fn leftover_variables_of_another_snapshot_are_not_used() {
     let (world, _) = with_variables(1);
-    let left = world.path("scratch/left");
-    random(&left);
-    let put = world.s5cmd(&["cp", &left, "{}/app_VARS.fd"]);
+    let leftover = world.path("scratch/leftover");
+    write_random(&leftover);
+    let put = world.s5cmd(&["cp", &leftover, "{}/app_VARS.fd"]);
     assert!(put.status.success(), "{put:?}");
     let id = world.id("a");
     world.snapdeck(&["sandbox", "new", &id, "base"]).ok();

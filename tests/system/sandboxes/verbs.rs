@@ -1,21 +1,21 @@
-//! Start, stop, pause, resume, save, restore, drop-saved: in every state, and again.
+//! start, stop, pause, resume, save, restore and drop-saved in every state, each also without effect.
 
 use serde_json::json;
 
 use crate::common::{State, World};
 
-/// Does `verb` to the sandbox; it is in `state` afterwards, and something was done or not.
+/// Asserts that `verb` leaves the sandbox in `state` and reports whether it has changed.
 #[track_caller]
-fn turned(world: &World, id: &str, verb: &[&str], state: &str, changed: bool) {
+fn assert_changes(world: &World, id: &str, verb: &[&str], state: &str, changed: bool) {
     let args = [&["sandbox"], verb, &[id, "--json"]].concat();
-    let told = world.snapdeck(&args).ok().json();
+    let result = world.snapdeck(&args).ok().json();
     let expected = json!({"host": "alpha", "id": id, "state": state, "changed": changed});
-    assert_eq!(told, expected, "{verb:?}");
+    assert_eq!(result, expected, "{verb:?}");
 }
 
-/// It is refused, with the state it is in.
+/// Asserts that `verb` is refused with `words` in the message.
 #[track_caller]
-fn refused(world: &World, id: &str, verb: &[&str], words: &[&str]) {
+fn assert_refused(world: &World, id: &str, verb: &[&str], words: &[&str]) {
     let args = [&["sandbox"], verb, &[id]].concat();
     let verb = verb[0].replace('-', " ");
     let cannot = format!("cannot {verb} {id}");
@@ -25,58 +25,58 @@ fn refused(world: &World, id: &str, verb: &[&str], words: &[&str]) {
 }
 
 #[test]
-fn through_all_states() {
+fn verbs_change_the_state_have_no_effect_or_are_refused() {
     let (world, id) = World::with_sandbox(State::Off);
-    let turned = |verb: &[&str], state, changed| turned(&world, &id, verb, state, changed);
-    let refused = |verb: &[&str], words: &[&str]| refused(&world, &id, verb, words);
+    let changes = |verb: &[&str], state, changed| assert_changes(&world, &id, verb, state, changed);
+    let refused = |verb: &[&str], words: &[&str]| assert_refused(&world, &id, verb, words);
 
     for verb in [&["stop"][..], &["stop", "--force"], &["drop-saved"]] {
-        turned(verb, "shut-off", false);
+        changes(verb, "shut-off", false);
     }
     for verb in ["pause", "resume", "save", "restore"] {
         refused(&[verb], &["it is shut off"]);
     }
-    turned(&["start"], "running", true);
+    changes(&["start"], "running", true);
     for verb in ["start", "restore", "resume"] {
-        turned(&[verb], "running", false);
+        changes(&[verb], "running", false);
     }
-    turned(&["drop-saved"], "running", false);
-    turned(&["pause"], "paused", true);
-    turned(&["pause"], "paused", false);
+    changes(&["drop-saved"], "running", false);
+    changes(&["pause"], "paused", true);
+    changes(&["pause"], "paused", false);
     for verb in ["start", "restore", "stop"] {
         refused(&[verb], &["it is paused", "resume it"]);
     }
-    turned(&["resume"], "running", true);
-    turned(&["save"], "saved", true);
+    changes(&["resume"], "running", true);
+    changes(&["save"], "saved", true);
     assert!(
         world
             .virsh(&["dominfo", &id])
             .contains("Managed save:   yes")
     );
-    turned(&["save"], "saved", false);
-    turned(&["stop"], "saved", false);
+    changes(&["save"], "saved", false);
+    changes(&["stop"], "saved", false);
     for verb in ["pause", "resume"] {
         refused(&[verb], &["it is saved"]);
     }
-    turned(&["restore"], "running", true);
-    turned(&["pause"], "paused", true);
-    turned(&["save"], "saved", true);
-    // It goes on as it was: paused.
-    turned(&["start"], "paused", true);
-    turned(&["save"], "saved", true);
-    turned(&["drop-saved"], "shut-off", true);
+    changes(&["restore"], "running", true);
+    changes(&["pause"], "paused", true);
+    changes(&["save"], "saved", true);
+    // It was saved while paused.
+    changes(&["start"], "paused", true);
+    changes(&["save"], "saved", true);
+    changes(&["drop-saved"], "shut-off", true);
     assert!(
         world
             .virsh(&["dominfo", &id])
             .contains("Managed save:   no")
     );
-    turned(&["start"], "running", true);
-    turned(&["stop", "--force"], "shut-off", true);
+    changes(&["start"], "running", true);
+    changes(&["stop", "--force"], "shut-off", true);
 }
 
 #[test]
-fn a_guest_that_does_not_stop_runs_on_until_it_is_forced() {
-    // Firmware alone hears no power button.
+fn a_guest_that_does_not_stop_runs_until_it_is_forced_off() {
+    // Firmware without an operating system ignores the power button.
     let (world, id) = World::with_sandbox(State::Running);
     let stop = ["sandbox", "stop", &id, "--timeout", "1"];
     world
@@ -91,14 +91,14 @@ fn a_guest_that_does_not_stop_runs_on_until_it_is_forced() {
 }
 
 #[test]
-fn several_at_once_have_a_result_each() {
+fn several_sandboxes_have_one_result_each() {
     let world = World::new();
     world.snapshot("base", 0);
     let (a, b) = (
         world.sandbox("a", "base", State::Paused),
         world.sandbox("b", "base", State::Off),
     );
-    let ids = [a.as_str(), "nobody", &b, &a];
+    let ids = [a.as_str(), "unknown", &b, &a];
     let ran = world.snapdeck(&[&["sandbox", "resume"], &ids[..], &["--json"]].concat());
     assert_eq!(ran.code, Some(3), "{ran:?}");
     let results = ran.json()["results"].clone();
@@ -106,22 +106,22 @@ fn several_at_once_have_a_result_each() {
     assert_eq!(results[0]["state"], "running");
     assert_eq!(
         (&results[1]["id"], &results[1]["error"]["kind"]),
-        (&json!("nobody"), &json!("notFound"))
+        (&json!("unknown"), &json!("notFound"))
     );
-    assert_eq!(results[2]["error"]["kind"], "refused");
+    assert_eq!(results[2]["error"]["kind"], "conflict");
     assert_eq!(world.state(&a), "running");
     assert_eq!(world.state(&b), "shut off");
 }
 
 #[test]
-fn other_guests_are_shown_when_asked_for_and_left_alone() {
+fn foreign_domains_are_listed_on_request_and_not_changed() {
     let (world, id) = World::with_sandbox(State::Off);
     let (foreign, disk) = (world.id("foreign"), world.path("scratch/foreign.qcow2"));
     world.image(&disk, 0);
     world.define(&foreign, &disk);
     let ids = |args: &[&str]| {
-        let told = world.snapdeck(args).ok().json();
-        let rows = told.as_array().unwrap().clone();
+        let listed = world.snapdeck(args).ok().json();
+        let rows = listed.as_array().unwrap().clone();
         let ours = rows.iter().filter(|row| {
             let id = row["id"].as_str().unwrap();
             id.starts_with(&world.tag)
@@ -148,8 +148,8 @@ fn other_guests_are_shown_when_asked_for_and_left_alone() {
         let ran = world.snapdeck(&["sandbox", verb, &foreign]);
         ran.failed(4, &[&foreign, "is not a sandbox of snapdeck"]);
         world
-            .snapdeck(&["sandbox", verb, "nobody"])
-            .failed(3, &["sandbox nobody not found"]);
+            .snapdeck(&["sandbox", verb, "unknown"])
+            .failed(3, &["sandbox unknown not found"]);
     }
     let push = world.snapdeck(&["push", &foreign, "app"]);
     push.failed(4, &[&foreign, "is not a sandbox of snapdeck"]);

@@ -9,11 +9,11 @@ pub(crate) struct Case {
     pub version: u32,
     pub cluster_bits: u32,
     pub size: u64,
-    /// Compression of the base.
-    pub packed: Option<&'static str>,
+    /// Compression of the base image.
+    pub compression: Option<&'static str>,
     pub bitmaps: bool,
     pub writes: Vec<Write>,
-    /// Each is based on the composed image of the one before.
+    /// Each is based on the composed image of the previous one.
     pub generations: Vec<Generation>,
 }
 
@@ -23,13 +23,13 @@ pub(crate) struct Generation {
     pub layout: Layout,
     pub zstd: bool,
     /// Read the guest's view of the disk instead of the layers.
-    pub by_guest: bool,
+    pub reads_guest: bool,
     /// Maximum number of pending reads.
-    pub ahead: usize,
+    pub read_ahead: usize,
     /// Writes to the composed image, which must stay intact.
-    pub after: Vec<Write>,
+    pub later_writes: Vec<Write>,
     /// Bytes by which the composed disk is enlarged; data past its old end must not appear.
-    pub grown: u64,
+    pub added_bytes: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -48,7 +48,7 @@ pub(crate) struct Overlay {
 pub(crate) struct Write {
     pub kind: Kind,
     /// Offset in thousandths of the disk.
-    pub place: u64,
+    pub permille: u64,
     pub sectors: u64,
     /// Round offset and length to clusters.
     pub aligned: bool,
@@ -70,7 +70,7 @@ pub(crate) enum Kind {
     Packed(u8),
 }
 
-fn writes(cluster_bits: u32, most: usize) -> impl Strategy<Value = Vec<Write>> {
+fn writes(cluster_bits: u32, max_count: usize) -> impl Strategy<Value = Vec<Write>> {
     let kind = prop_oneof![
         4 => (0..4u8).prop_map(Kind::Noise),
         4 => (0..4u8).prop_map(Kind::Text),
@@ -86,13 +86,13 @@ fn writes(cluster_bits: u32, most: usize) -> impl Strategy<Value = Vec<Write>> {
         1 => 1..=(5 * cluster).min(8192),
     ];
     let write = (kind, 0..=1000u64, sectors, any::<bool>());
-    let write = write.prop_map(|(kind, place, sectors, aligned)| Write {
+    let write = write.prop_map(|(kind, permille, sectors, aligned)| Write {
         kind,
-        place,
+        permille,
         sectors,
         aligned,
     });
-    proptest::collection::vec(write, 0..=most)
+    proptest::collection::vec(write, 0..=max_count)
 }
 
 /// Returns small sizes, for speed, some of which need several L2 tables.
@@ -110,12 +110,12 @@ fn size(cluster_bits: u32) -> impl Strategy<Value = u64> {
 fn overlay(base_bits: u32, base_size: u64) -> impl Strategy<Value = Overlay> {
     let bits = prop_oneof![5 => Just(base_bits), 2 => 9..=21u32];
     bits.prop_flat_map(move |cluster_bits| {
-        let near = (0u64..=40).prop_map(move |sectors| {
+        let similar = (0u64..=40).prop_map(move |sectors| {
             (base_size + (20 * 512))
                 .saturating_sub(sectors * 512)
                 .max(512)
         });
-        let size = prop_oneof![4 => Just(base_size), 2 => near, 2 => size(base_bits)];
+        let size = prop_oneof![4 => Just(base_size), 2 => similar, 2 => size(base_bits)];
         let resized = prop_oneof![4 => Just(None), 1 => self::size(base_bits).prop_map(Some)];
         (
             prop_oneof![1 => Just(2u32), 4 => Just(3u32)],
@@ -150,14 +150,14 @@ fn generation(base_bits: u32, base_size: u64) -> impl Strategy<Value = Generatio
         0..=8192u64,
     )
         .prop_map(
-            |(overlays, layout, zstd, by_guest, ahead, after, sectors)| Generation {
-                grown: sectors * 512,
+            |(overlays, layout, zstd, reads_guest, read_ahead, later_writes, sectors)| Generation {
+                added_bytes: sectors * 512,
                 overlays,
                 layout,
                 zstd,
-                by_guest,
-                ahead,
-                after,
+                reads_guest,
+                read_ahead,
+                later_writes,
             },
         )
 }
@@ -173,16 +173,20 @@ pub(crate) fn case() -> impl Strategy<Value = Case> {
                 writes(cluster_bits, 12),
                 proptest::collection::vec(generation(cluster_bits, size), 1..=3),
             )
-                .prop_map(move |(version, packed, bitmaps, writes, generations)| {
-                    Case {
-                        version: if packed == Some("zstd") { 3 } else { version },
+                .prop_map(
+                    move |(version, compression, bitmaps, writes, generations)| Case {
+                        version: if compression == Some("zstd") {
+                            3
+                        } else {
+                            version
+                        },
                         cluster_bits,
                         size,
-                        packed,
+                        compression,
                         bitmaps,
                         writes,
                         generations,
-                    }
-                })
+                    },
+                )
         })
 }

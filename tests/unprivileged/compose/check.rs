@@ -24,13 +24,13 @@ pub(crate) fn run<S: AsRef<std::ffi::OsStr>>(program: &str, arguments: &[S]) {
 /// Runs a tool; returns whether it succeeded, and a message with its output.
 pub(crate) fn attempt<S: AsRef<std::ffi::OsStr>>(program: &str, arguments: &[S]) -> (bool, String) {
     let output = Command::new(program).args(arguments).output().unwrap();
-    let shown: Vec<String> = arguments
+    let words: Vec<String> = arguments
         .iter()
         .map(|argument| argument.as_ref().to_string_lossy().into_owned())
         .collect();
     let message = format!(
         "{program} {}: {}\n{}{}",
-        shown.join(" "),
+        words.join(" "),
         output.status,
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
@@ -88,7 +88,7 @@ fn sources() -> &'static Path {
 
 /// Returns offset and length of a write.
 fn extent(write: &Write, size: u64, cluster: u64) -> (u64, u64) {
-    let mut at = size / 512 * write.place / 1000 * 512;
+    let mut at = size / 512 * write.permille / 1000 * 512;
     let mut length = write.sectors * 512;
     if write.aligned || matches!(write.kind, Kind::Packed(_)) {
         at -= at % cluster;
@@ -102,16 +102,18 @@ fn commands(writes: &[Write], size: u64, cluster: u64, compress: bool) -> Vec<St
     let dir = sources().display();
     let command = |write: &Write| {
         let (at, length) = extent(write, size, cluster);
-        let to = format!("{at} {length}");
+        let range = format!("{at} {length}");
         (length > 0).then(|| match write.kind {
-            Kind::Noise(number) => format!("write -q -s {dir}/noise-{number} {to}"),
-            Kind::Text(number) => format!("write -q -s {dir}/text-{number} {to}"),
-            Kind::ZeroBytes => format!("write -q -P 0 {to}"),
-            Kind::Zeros { unmap: false } => format!("write -q -z {to}"),
-            Kind::Zeros { unmap: true } => format!("write -q -z -u {to}"),
-            Kind::Discard => format!("discard -q {to}"),
-            Kind::Packed(number) if compress => format!("write -q -c -s {dir}/text-{number} {to}"),
-            Kind::Packed(number) => format!("write -q -s {dir}/text-{number} {to}"),
+            Kind::Noise(number) => format!("write -q -s {dir}/noise-{number} {range}"),
+            Kind::Text(number) => format!("write -q -s {dir}/text-{number} {range}"),
+            Kind::ZeroBytes => format!("write -q -P 0 {range}"),
+            Kind::Zeros { unmap: false } => format!("write -q -z {range}"),
+            Kind::Zeros { unmap: true } => format!("write -q -z -u {range}"),
+            Kind::Discard => format!("discard -q {range}"),
+            Kind::Packed(number) if compress => {
+                format!("write -q -c -s {dir}/text-{number} {range}")
+            }
+            Kind::Packed(number) => format!("write -q -s {dir}/text-{number} {range}"),
         })
     };
     writes.iter().filter_map(command).collect()
@@ -132,13 +134,13 @@ fn write(path: &Path, format: &str, commands: &[String], must_succeed: bool) {
     assert!(success || !must_succeed, "{message}");
 }
 
-fn has_packed(writes: &[Write]) -> bool {
+fn has_compressed(writes: &[Write]) -> bool {
     writes
         .iter()
         .any(|write| matches!(write.kind, Kind::Packed(_)))
 }
 
-fn make_base(case: &Case, path: &Path) {
+fn create_base(case: &Case, path: &Path) {
     let cluster = 1u64 << case.cluster_bits;
     let compat = if case.version == 2 { "0.10" } else { "1.1" };
     let plain = path.with_extension("plain");
@@ -153,16 +155,16 @@ fn make_base(case: &Case, path: &Path) {
     write(
         &plain,
         "qcow2",
-        &commands(&case.writes, case.size, cluster, case.packed.is_none()),
-        case.packed.is_some() || !has_packed(&case.writes),
+        &commands(&case.writes, case.size, cluster, case.compression.is_none()),
+        case.compression.is_some() || !has_compressed(&case.writes),
     );
-    let Some(packed) = case.packed else {
+    let Some(compression) = case.compression else {
         std::fs::rename(&plain, path).unwrap();
         return;
     };
     let kind = match case.version {
         2 => String::new(),
-        _ => format!(",compression_type={packed}"),
+        _ => format!(",compression_type={compression}"),
     };
     qemu_img(&format!(
         "convert -q -c -O qcow2 -o cluster_size={cluster},compat={compat}{kind} {shown} {}",
@@ -173,7 +175,7 @@ fn make_base(case: &Case, path: &Path) {
     }
 }
 
-fn make_overlay(overlay: &Overlay, backing: &Path, path: &Path) {
+fn create_overlay(overlay: &Overlay, backing: &Path, path: &Path) {
     let cluster = 1u64 << overlay.cluster_bits;
     let compat = if overlay.version == 2 { "0.10" } else { "1.1" };
     let kind = if overlay.zstd {
@@ -194,7 +196,7 @@ fn make_overlay(overlay: &Overlay, backing: &Path, path: &Path) {
         path,
         "qcow2",
         &commands(&overlay.writes, overlay.size, cluster, true),
-        !has_packed(&overlay.writes),
+        !has_compressed(&overlay.writes),
     );
     if let Some(size) = overlay.resized {
         // Fails for some images, such as those with bitmaps.
@@ -212,7 +214,7 @@ fn make_overlay(overlay: &Overlay, backing: &Path, path: &Path) {
 pub(crate) fn try_case(case: &Case) -> bool {
     let dir = temp_dir();
     let mut base = dir.path().join("base.qcow2");
-    make_base(case, &base);
+    create_base(case, &base);
     if is_damaged(&base) {
         return false;
     }
@@ -220,7 +222,7 @@ pub(crate) fn try_case(case: &Case) -> bool {
         let mut chain = vec![base.clone()];
         for (layer, overlay) in generation.overlays.iter().enumerate() {
             let path = dir.path().join(format!("overlay-{number}-{layer}.qcow2"));
-            make_overlay(overlay, &chain[layer], &path);
+            create_overlay(overlay, &chain[layer], &path);
             if is_damaged(&path) {
                 return false;
             }
@@ -232,7 +234,7 @@ pub(crate) fn try_case(case: &Case) -> bool {
     true
 }
 
-/// Whether an image written by QEMU is damaged. Leaks (exit code 3) are not damage. `check` may pass for an image that
+/// Returns whether an image written by QEMU is damaged. Leaks (exit code 3) are not damage. `check` may pass for an image that
 /// QEMU has marked as corrupt.
 fn is_damaged(path: &Path) -> bool {
     let check = Command::new("qemu-img")
@@ -258,8 +260,8 @@ fn check_composed(chain: &[PathBuf], generation: &Generation, path: &Path, clust
         &Parameters {
             layout: generation.layout,
             zstd: generation.zstd,
-            ahead: generation.ahead,
-            disk: generation.by_guest.then_some(&*raw),
+            read_ahead: generation.read_ahead,
+            disk: generation.reads_guest.then_some(&*raw),
         },
     )
     .unwrap();
@@ -317,7 +319,7 @@ pub(crate) fn assert_same_for_imago(path: &Path, raw: &Path, size: u64) {
     let image = FormatAccess::new(image);
     let raw = std::fs::File::open(raw).unwrap();
     let step = 1 << 20;
-    let places: Vec<u64> = match size <= MAX_FULL_READ {
+    let offsets: Vec<u64> = match size <= MAX_FULL_READ {
         true => (0..size).step_by(step as usize).collect(),
         // Start, end, and samples in between.
         false => (0..=20u64)
@@ -325,12 +327,12 @@ pub(crate) fn assert_same_for_imago(path: &Path, raw: &Path, size: u64) {
             .chain([size - step])
             .collect(),
     };
-    for at in places {
+    for at in offsets {
         let length = step.min(size - at);
-        let mut got = vec![0; length as usize];
-        image.read(&mut got[..], at).unwrap();
+        let mut bytes = vec![0; length as usize];
+        image.read(&mut bytes[..], at).unwrap();
         let expected = crate::compose::driver::read(&raw, &(at..at + length));
-        assert!(got == expected, "imago reads other bytes at {at}");
+        assert!(bytes == expected, "imago reads other bytes at {at}");
     }
 }
 
@@ -351,11 +353,11 @@ fn assert_writable(path: &Path, raw: &Path, generation: &Generation, size: u64, 
         },
         ..write.clone()
     };
-    let writes: Vec<Write> = generation.after.iter().map(zeros).collect();
+    let writes: Vec<Write> = generation.later_writes.iter().map(zeros).collect();
     let commands = commands(&writes, size, cluster, false);
     write(&copy, "qcow2", &commands, true);
     write(&raw_copy, "raw", &commands, true);
-    let grown = size + generation.grown;
+    let grown = size + generation.added_bytes;
     qemu_img(&format!("resize -q -f qcow2 {} {grown}", copy.display()));
     let file = std::fs::File::options().write(true).open(&raw_copy);
     file.unwrap().set_len(grown).unwrap();

@@ -16,7 +16,7 @@ use crate::compose::setting;
 fn images() -> Vec<Vec<u8>> {
     let dir = temp_dir();
     let mut images = Vec::new();
-    for (options, packed, commands) in [
+    for (options, compress, commands) in [
         ("cluster_size=512", false, "write -P 1 1000k 8k"),
         ("cluster_size=4k", false, "write -P 1 0 64k"),
         ("cluster_size=4k,compat=0.10", true, "write -P 1 0 64k"),
@@ -27,21 +27,21 @@ fn images() -> Vec<Vec<u8>> {
             "write -P 1 3M 64k",
         ),
     ] {
-        let shown = dir.path().join("image").display().to_string();
-        qemu_img(&format!("create -q -f qcow2 -o {options} {shown} 4000k"));
-        run("qemu-io", &["-f", "qcow2", "-c", commands, &shown]);
-        if packed {
-            let from = format!("{shown}-from");
-            std::fs::rename(&shown, &from).unwrap();
-            qemu_img(&format!("convert -c -O qcow2 -o {options} {from} {shown}"));
+        let path = dir.path().join("image").display().to_string();
+        qemu_img(&format!("create -q -f qcow2 -o {options} {path} 4000k"));
+        run("qemu-io", &["-f", "qcow2", "-c", commands, &path]);
+        if compress {
+            let source = format!("{path}-source");
+            std::fs::rename(&path, &source).unwrap();
+            qemu_img(&format!("convert -c -O qcow2 -o {options} {source} {path}"));
         }
-        images.push(std::fs::read(&shown).unwrap());
+        images.push(std::fs::read(&path).unwrap());
         // The same image as an overlay.
-        qemu_img(&format!("create -q -f qcow2 -o {options} {shown}-base 3M"));
+        qemu_img(&format!("create -q -f qcow2 -o {options} {path}-base 3M"));
         qemu_img(&format!(
-            "rebase -q -u -f qcow2 -b {shown}-base -F qcow2 {shown}"
+            "rebase -q -u -f qcow2 -b {path}-base -F qcow2 {path}"
         ));
-        images.push(std::fs::read(&shown).unwrap());
+        images.push(std::fs::read(&path).unwrap());
     }
     images
 }
@@ -49,12 +49,12 @@ fn images() -> Vec<Vec<u8>> {
 /// New bytes at an offset, modulo the length of the image.
 #[derive(Debug, Clone)]
 struct Change {
-    place: usize,
+    offset: usize,
     bytes: Vec<u8>,
 }
 
 fn changes() -> impl Strategy<Value = Vec<Change>> {
-    let interesting = prop_oneof![
+    let field = prop_oneof![
         any::<u64>(),
         (0..64u32).prop_map(|bit| 1 << bit),
         (0..64u64).prop_map(|number| number * 512),
@@ -63,25 +63,25 @@ fn changes() -> impl Strategy<Value = Vec<Change>> {
         Just(u64::MAX),
     ];
     let bytes = prop_oneof![
-        3 => interesting.prop_map(|field| field.to_be_bytes().to_vec()),
+        3 => field.prop_map(|field: u64| field.to_be_bytes().to_vec()),
         1 => proptest::collection::vec(any::<u8>(), 1..4),
     ];
     // Fields of header and tables are at multiples of 8, mostly in the first clusters.
-    let place = prop_oneof![
+    let offset = prop_oneof![
         2 => (0..14usize).prop_map(|field| field * 8),
         3 => (0..8192usize).prop_map(|field| field * 8),
         1 => any::<usize>(),
     ];
-    let change = (place, bytes).prop_map(|(place, bytes)| Change { place, bytes });
+    let change = (offset, bytes).prop_map(|(offset, bytes)| Change { offset, bytes });
     proptest::collection::vec(change, 1..5)
 }
 
-fn changed(image: &[u8], changes: &[Change]) -> Vec<u8> {
+fn apply_changes(image: &[u8], changes: &[Change]) -> Vec<u8> {
     let mut image = image.to_vec();
     for change in changes {
-        let place = change.place % image.len();
+        let offset = change.offset % image.len();
         for (at, byte) in change.bytes.iter().enumerate() {
-            if let Some(slot) = image.get_mut(place + at) {
+            if let Some(slot) = image.get_mut(offset + at) {
                 *slot = *byte;
             }
         }
@@ -131,8 +131,8 @@ fn try_image(
 }
 
 #[test]
-fn damaged_images_end_in_success_or_an_error() {
-    let until = Instant::now() + Duration::from_secs(setting("SNAPDECK_FUZZ_SECONDS", 5));
+fn damaged_images_are_composed_or_refused() {
+    let deadline = Instant::now() + Duration::from_secs(setting("SNAPDECK_FUZZ_SECONDS", 5));
     let images = images();
     let standalone: Vec<&Vec<u8>> = images.iter().step_by(2).collect();
     let overlays: Vec<&Vec<u8>> = images.iter().skip(1).step_by(2).collect();
@@ -147,8 +147,8 @@ fn damaged_images_end_in_success_or_an_error() {
         any::<[bool; 3]>(),
     );
     let (mut rounds, mut refused) = (0u64, 0u64);
-    while Instant::now() < until {
-        let (changes, base, overlay, [of_base, compact, zstd]) =
+    while Instant::now() < deadline {
+        let (changes, base, overlay, [changes_base, compact, zstd]) =
             case.new_tree(&mut runner).unwrap().current();
         let layout = if compact {
             Layout::Compact
@@ -156,22 +156,22 @@ fn damaged_images_end_in_success_or_an_error() {
             Layout::Append
         };
         let (mut base, mut overlay) = (standalone[base].clone(), overlays[overlay].clone());
-        match of_base {
-            true => base = changed(&base, &changes),
-            false => overlay = changed(&overlay, &changes),
+        match changes_base {
+            true => base = apply_changes(&base, &changes),
+            false => overlay = apply_changes(&overlay, &changes),
         }
         let started = Instant::now();
-        let tried = std::panic::catch_unwind(|| try_image(&base, Some(&overlay), layout, zstd));
-        let took = started.elapsed();
-        let Ok(tried) = tried else {
-            panic!("{changes:?} of the base: {of_base}, {layout:?}, zstd: {zstd}");
+        let outcome = std::panic::catch_unwind(|| try_image(&base, Some(&overlay), layout, zstd));
+        let elapsed = started.elapsed();
+        let Ok(outcome) = outcome else {
+            panic!("{changes:?} of the base: {changes_base}, {layout:?}, zstd: {zstd}");
         };
         assert!(
-            took < Duration::from_secs(20),
-            "{took:?}: {changes:?} of the base: {of_base}"
+            elapsed < Duration::from_secs(20),
+            "{elapsed:?}: {changes:?} of the base: {changes_base}"
         );
         rounds += 1;
-        refused += u64::from(tried.is_err());
+        refused += u64::from(outcome.is_err());
     }
     eprintln!("{rounds} damaged images, {refused} of them refused");
     // If all or none are refused, the changes are of no use.

@@ -24,16 +24,16 @@ pub(crate) fn tables(
 ) -> Result<Tables, ComposeError> {
     let mut reader = TableReader::new(file_bytes);
     while !reader.pending_reads().is_empty() {
-        let wanted = reader.pending_reads();
-        assert!(wanted.iter().all(|range| range.end <= file_bytes));
+        let ranges = reader.pending_reads();
+        assert!(ranges.iter().all(|range| range.end <= file_bytes));
         assert!(
-            wanted
+            ranges
                 .iter()
                 .map(|range| range.end - range.start)
                 .sum::<u64>()
                 <= 4 << 20
         );
-        let chunks: Vec<Vec<u8>> = wanted.iter().map(&mut read).collect();
+        let chunks: Vec<Vec<u8>> = ranges.iter().map(&mut read).collect();
         reader.feed(&chunks)?;
     }
     reader.finish()
@@ -55,7 +55,7 @@ pub(crate) struct Composed {
 pub(crate) struct Parameters<'a> {
     pub layout: Layout,
     pub zstd: bool,
-    pub ahead: usize,
+    pub read_ahead: usize,
     /// Raw disk to read instead of the layers.
     pub disk: Option<&'a Path>,
 }
@@ -86,7 +86,7 @@ pub(crate) fn compose(
     let mut tail = bytes::BytesMut::new();
     let mut pending: VecDeque<ReadRequest> = VecDeque::new();
     loop {
-        while pending.len() < parameters.ahead
+        while pending.len() < parameters.read_ahead
             && let Some(next) = composer.next_read()
         {
             pending.push_back(next);
@@ -108,10 +108,10 @@ pub(crate) fn compose(
             composer.push(&next, &stored, &mut tail)?;
         }
     }
-    let ending: MetadataWriter = finish(composer, &mut tail)?;
+    let metadata: MetadataWriter = finish(composer, &mut tail)?;
     bytes.extend_from_slice(&tail);
-    assert_eq!(bytes.len() as u64, ending.file_bytes());
-    bytes[..ending.header_cluster().len()].copy_from_slice(ending.header_cluster());
+    assert_eq!(bytes.len() as u64, metadata.file_bytes());
+    bytes[..metadata.header_cluster().len()].copy_from_slice(metadata.header_cluster());
     Ok(Composed {
         bytes,
         kept,
@@ -124,9 +124,9 @@ pub(crate) fn finish(
     composer: Composer,
     tail: &mut bytes::BytesMut,
 ) -> Result<MetadataWriter, ComposeError> {
-    let mut ending = composer.finish(tail)?;
-    while ending.write(tail) {}
-    Ok(ending)
+    let mut metadata = composer.finish(tail)?;
+    while metadata.write(tail) {}
+    Ok(metadata)
 }
 
 fn length(file: &File) -> u64 {

@@ -16,7 +16,7 @@ const TABLES: u64 = SIZE / SPAN;
 const DATA: u64 = (2 + TABLES) * CLUSTER;
 
 /// Returns a range of a generated image in which every guest cluster that is a multiple of `every` is allocated.
-fn bytes_of(range: &Range<u64>, backing: bool, every: u64) -> Vec<u8> {
+fn image_bytes(range: &Range<u64>, backing: bool, every: u64) -> Vec<u8> {
     let mut bytes = Vec::with_capacity((range.end - range.start) as usize);
     for at in (range.start..range.end).step_by(8) {
         let copied = 1u64 << 63;
@@ -58,7 +58,7 @@ fn length(every: u64) -> u64 {
 }
 
 /// Returns the peak resident memory of this process, in bytes.
-fn peak() -> u64 {
+fn peak_memory() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status
         .lines()
@@ -72,9 +72,9 @@ fn peak() -> u64 {
 #[test]
 #[ignore = "run by a_large_disk_needs_little_memory"]
 fn compose_a_large_disk() {
-    let before = peak();
-    let base = tables(length(1), |range| bytes_of(range, false, 1)).unwrap();
-    let overlay = tables(length(20), |range| bytes_of(range, true, 20)).unwrap();
+    let before = peak_memory();
+    let base = tables(length(1), |range| image_bytes(range, false, 1)).unwrap();
+    let overlay = tables(length(20), |range| image_bytes(range, true, 20)).unwrap();
     let mut composer =
         Composer::new(base, vec![overlay], Layout::Append, Options::default()).unwrap();
     // Any data except zeros.
@@ -88,17 +88,17 @@ fn compose_a_large_disk() {
         tail.clear();
     }
     let start = composer.tail_start();
-    let mut ending = composer.finish(&mut tail).unwrap();
+    let mut metadata = composer.finish(&mut tail).unwrap();
     loop {
-        let more = ending.write(&mut tail);
+        let more = metadata.write(&mut tail);
         written += tail.len() as u64;
         tail.clear();
         if !more {
             break;
         }
     }
-    assert_eq!(start + written, ending.file_bytes());
-    println!("took {} KiB", (peak() - before) >> 10);
+    assert_eq!(start + written, metadata.file_bytes());
+    println!("took {} KiB", (peak_memory() - before) >> 10);
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn a_large_disk_needs_little_memory() {
         let (_, rest) = line.split_once("took ")?;
         rest.split_whitespace().next()?.parse::<u64>().ok()
     });
-    let memory = memory.expect("the test of that name ran");
+    let memory = memory.expect("compose_a_large_disk prints its memory");
     eprintln!("{} MiB of memory for a disk of 40 GiB", memory >> 10);
     assert!(memory < 26 << 10, "{memory} KiB");
 }

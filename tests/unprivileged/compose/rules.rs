@@ -1,4 +1,4 @@
-//! Single rules of composing, on images made for each.
+//! One rule of composing per test.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -15,7 +15,7 @@ use crate::compose::driver::{Parameters, compose, tables_of};
 const PLAIN: Parameters = Parameters {
     layout: Layout::Append,
     zstd: false,
-    ahead: 4,
+    read_ahead: 4,
     disk: None,
 };
 
@@ -35,7 +35,7 @@ fn image(dir: &Path, name: &str, options: &str, size: &str, backing: Option<&Pat
     path
 }
 
-fn io(path: &Path, commands: &[&str]) {
+fn run_qemu_io(path: &Path, commands: &[&str]) {
     let mut arguments = vec!["-f", "qcow2", "-d", "unmap"];
     for command in commands {
         arguments.extend(["-c", command]);
@@ -45,7 +45,7 @@ fn io(path: &Path, commands: &[&str]) {
     run("qemu-io", &arguments);
 }
 
-fn poke(path: &Path, at: u64, bytes: &[u8]) {
+fn overwrite(path: &Path, at: u64, bytes: &[u8]) {
     let file = File::options().write(true).open(path).unwrap();
     file.write_all_at(bytes, at).unwrap();
 }
@@ -72,9 +72,9 @@ fn compose_error(chain: &[PathBuf]) -> ComposeError {
 fn zeros_of_the_overlay_take_no_space() {
     let dir = temp_dir();
     let base = image(dir.path(), "base", "", "64M", None);
-    io(&base, &["write -P 1 0 32M"]);
+    run_qemu_io(&base, &["write -P 1 0 32M"]);
     let overlay = image(dir.path(), "overlay", "", "64M", Some(&base));
-    io(&overlay, &["write -P 0 0 16M", "write -P 7 16M 1M"]);
+    run_qemu_io(&overlay, &["write -P 0 0 16M", "write -P 7 16M 1M"]);
     let base_bytes = base.metadata().unwrap().len();
     let chain = [base, overlay];
     let (_, length) = compose_and_check(dir.path(), &chain, &PLAIN);
@@ -99,7 +99,7 @@ fn the_estimate_holds_for_an_overlay_with_larger_clusters() {
     let dir = temp_dir();
     let base = image(dir.path(), "base", "cluster_size=1k", "1M", None);
     let overlay = image(dir.path(), "overlay", "cluster_size=1M", "1M", Some(&base));
-    io(&overlay, &["write -P 1 0 1M"]);
+    run_qemu_io(&overlay, &["write -P 1 0 1M"]);
     let chain = [base, overlay];
     for layout in [Layout::Append, Layout::Compact] {
         let (_, length) = compose_and_check(dir.path(), &chain, &Parameters { layout, ..PLAIN });
@@ -125,7 +125,7 @@ fn contiguous_clusters_are_read_together() {
     let writes: Vec<String> = (0..64u64)
         .map(|at| format!("write -P 3 {}M 64k", (at * 37) % 64 * 16))
         .collect();
-    io(
+    run_qemu_io(
         &overlay,
         &writes.iter().map(String::as_str).collect::<Vec<_>>(),
     );
@@ -141,10 +141,10 @@ fn contiguous_clusters_are_read_together() {
 }
 
 #[test]
-fn data_past_an_old_end_stays_hidden() {
+fn data_past_a_previous_end_is_not_visible() {
     let dir = temp_dir();
     let base = image(dir.path(), "base", "", "1M", None);
-    io(&base, &["write -P 1 0 1M"]);
+    run_qemu_io(&base, &["write -P 1 0 1M"]);
     // A shorter overlay below a longer one: zeros between the two ends, from the middle of a cluster on.
     let low = image(dir.path(), "low", "", "300000", Some(&base));
     let top = image(dir.path(), "top", "", "2M", Some(&low));
@@ -168,21 +168,21 @@ fn data_past_an_old_end_stays_hidden() {
 fn compression_depends_on_the_base() {
     let dir = temp_dir();
     let base = image(dir.path(), "base", "compat=0.10", "8M", None);
-    io(&base, &["write -P 1 0 4M"]);
+    run_qemu_io(&base, &["write -P 1 0 4M"]);
     let overlay = image(dir.path(), "overlay", "", "8M", Some(&base));
-    io(&overlay, &["write -P 2 1M 4M"]);
+    run_qemu_io(&overlay, &["write -P 2 1M 4M"]);
     let zstd = Parameters {
         zstd: true,
         ..PLAIN
     };
     let chain = [base, overlay];
-    let (path, packed) = compose_and_check(dir.path(), &chain, &zstd);
+    let (path, compressed) = compose_and_check(dir.path(), &chain, &zstd);
     let facts = read_header(&std::fs::read(&path).unwrap()).unwrap();
     assert_eq!((facts.version, facts.compression), (3, Compression::Zstd));
     let (path, plain) = compose_and_check(dir.path(), &chain, &PLAIN);
     let facts = read_header(&std::fs::read(&path).unwrap()).unwrap();
     assert_eq!((facts.version, facts.compression), (2, Compression::Zlib));
-    assert_eq!(plain - packed, 63 * 65536);
+    assert_eq!(plain - compressed, 63 * 65536);
 
     // With zlib clusters in the base no other compression is possible.
     let deflate = dir.path().join("deflate");
@@ -192,7 +192,7 @@ fn compression_depends_on_the_base() {
         deflate.display()
     ));
     let overlay = image(dir.path(), "overlay-2", "", "8M", Some(&deflate));
-    io(&overlay, &["write -P 2 1M 4M"]);
+    run_qemu_io(&overlay, &["write -P 2 1M 4M"]);
     let chain = [deflate, overlay];
     let (path, _) = compose_and_check(dir.path(), &chain, &zstd);
     let facts = read_header(&std::fs::read(&path).unwrap()).unwrap();
@@ -210,18 +210,18 @@ fn compression_depends_on_the_base() {
 fn the_header_keeps_valid_extensions_only() {
     let dir = temp_dir();
     let base = image(dir.path(), "base", "lazy_refcounts=on", "8M", None);
-    io(&base, &["write -P 1 0 4M"]);
+    run_qemu_io(&base, &["write -P 1 0 4M"]);
     let overlay = image(dir.path(), "overlay", "", "9M", Some(&base));
     for path in [&base, &overlay] {
         qemu_img(&format!("bitmap --add {} kept", path.display()));
     }
-    io(&overlay, &["write -P 2 1M 4M"]);
+    run_qemu_io(&overlay, &["write -P 2 1M 4M"]);
     let chain = [base, overlay];
     let (path, _) = compose_and_check(dir.path(), &chain, &PLAIN);
     let head = &std::fs::read(&path).unwrap()[..65536];
     let (names, rest) = (&head[112..116], &head[112..]);
     assert_eq!(names, 0x6803_f857u32.to_be_bytes());
-    let has = |what: &[u8]| rest.windows(what.len()).any(|window| window == what);
+    let has = |bytes: &[u8]| rest.windows(bytes.len()).any(|window| window == bytes);
     // Bitmaps, format and name of the backing file.
     assert!(!has(&0x2385_2875u32.to_be_bytes()) && !has(&0xe279_2acau32.to_be_bytes()));
     assert!(!has(b"/base"));
@@ -232,9 +232,9 @@ fn the_header_keeps_valid_extensions_only() {
     );
 
     // A header without compression type and without extensions.
-    poke(&chain[0], 100, &104u32.to_be_bytes());
-    poke(&chain[0], 104, &[0; 600]);
-    poke(&chain[0], 88, &[0; 8]);
+    overwrite(&chain[0], 100, &104u32.to_be_bytes());
+    overwrite(&chain[0], 104, &[0; 600]);
+    overwrite(&chain[0], 88, &[0; 8]);
     for (zstd, length) in [(false, 104u32), (true, 112)] {
         let (path, _) = compose_and_check(dir.path(), &chain, &Parameters { zstd, ..PLAIN });
         let head = std::fs::read(&path).unwrap();
@@ -248,7 +248,7 @@ fn unsupported_images_are_refused_with_a_reason() {
     let base = || image(dir.path(), "base", "", "8M", None);
     let features = |bits: u64| {
         let path = base();
-        poke(&path, 72, &bits.to_be_bytes());
+        overwrite(&path, 72, &bits.to_be_bytes());
         compose_error(&[path])
     };
     assert_eq!(features(1), ComposeError::Dirty);
@@ -263,7 +263,7 @@ fn unsupported_images_are_refused_with_a_reason() {
     qemu_img(&format!("snapshot -c one {}", path.display()));
     assert_eq!(compose_error(&[path]), ComposeError::InternalSnapshots(1));
     let path = base();
-    poke(&path, 32, &1u32.to_be_bytes());
+    overwrite(&path, 32, &1u32.to_be_bytes());
     assert_eq!(compose_error(&[path]), ComposeError::Encrypted);
     let path = base();
     let overlay = image(dir.path(), "overlay", "", "8M", Some(&path));
@@ -276,16 +276,16 @@ fn unsupported_images_are_refused_with_a_reason() {
         compose_error(&[path.clone(), other]),
         ComposeError::OverlayWithoutBackingFile(1)
     );
-    poke(&path, 24, &1000u64.to_be_bytes());
+    overwrite(&path, 24, &1000u64.to_be_bytes());
     assert_eq!(compose_error(&[path]), ComposeError::UnalignedSize(1000));
 }
 
 #[test]
 fn invalid_tables_are_refused() {
     let dir = temp_dir();
-    let make = || {
+    let create = || {
         let path = image(dir.path(), "base", "cluster_size=4k", "8M", None);
-        io(&path, &["write -P 1 0 4M"]);
+        run_qemu_io(&path, &["write -P 1 0 4M"]);
         path
     };
     let field = |path: &Path, at: u64| {
@@ -296,54 +296,54 @@ fn invalid_tables_are_refused() {
             .unwrap();
         u64::from_be_bytes(bytes)
     };
-    let l1_of = |path: &Path| field(path, 40);
+    let l1_offset = |path: &Path| field(path, 40);
     let copied = 1u64 << 63;
     // Two L1 entries with the same L2 table, each of which would double the reads.
-    let path = make();
-    let l1 = l1_of(&path);
+    let path = create();
+    let l1 = l1_offset(&path);
     let l2 = field(&path, l1) & !copied;
-    poke(&path, l1 + 8, &(copied | l2).to_be_bytes());
-    let what = "an L2 table";
+    overwrite(&path, l1 + 8, &(copied | l2).to_be_bytes());
+    let structure = "an L2 table";
     assert_eq!(
         compose_error(&[path]),
         ComposeError::Overlap {
-            structure: what,
+            structure,
             offset: l2
         }
     );
     // A data cluster that is an L2 table.
-    let path = make();
-    poke(&path, l2, &(copied | l2).to_be_bytes());
+    let path = create();
+    overwrite(&path, l2, &(copied | l2).to_be_bytes());
     assert_eq!(
         compose_error(&[path]),
         ComposeError::Overlap {
-            structure: what,
+            structure,
             offset: l2
         }
     );
     // Beyond the end of the file.
-    let path = make();
+    let path = create();
     let far = 1u64 << 40;
-    poke(&path, l1, &(copied | far).to_be_bytes());
+    overwrite(&path, l1, &(copied | far).to_be_bytes());
     assert_eq!(
         compose_error(&[path]),
         ComposeError::Truncated {
-            structure: what,
+            structure,
             offset: far
         }
     );
-    let path = make();
-    poke(&path, l2, &(copied | far).to_be_bytes());
+    let path = create();
+    overwrite(&path, l2, &(copied | far).to_be_bytes());
     assert!(matches!(
         compose_error(&[path]),
         ComposeError::Truncated { .. }
     ));
     // A disk whose L1 table would be too large.
-    let path = make();
-    poke(&path, 24, &(1u64 << 60).to_be_bytes());
+    let path = create();
+    overwrite(&path, 24, &(1u64 << 60).to_be_bytes());
     assert!(matches!(compose_error(&[path]), ComposeError::TooLarge(_)));
     // A truncated file.
-    let path = make();
+    let path = create();
     let file = File::options().write(true).open(&path).unwrap();
     file.set_len(2 << 20).unwrap();
     assert!(matches!(
@@ -360,30 +360,33 @@ const _: () = {
 };
 
 #[test]
-fn wrong_calls_are_errors() {
+fn calls_out_of_order_are_errors() {
     let dir = temp_dir();
     let base = image(dir.path(), "base", "", "8M", None);
     let overlay = image(dir.path(), "overlay", "", "8M", Some(&base));
-    io(&overlay, &["write -P 2 0 4M"]);
+    run_qemu_io(&overlay, &["write -P 2 0 4M"]);
     let (base, overlay) = (tables_of(&base).unwrap(), tables_of(&overlay).unwrap());
-    let fresh = || {
+    let new_composer = || {
         let (base, overlay) = (base.clone(), vec![overlay.clone()]);
         Composer::new(base, overlay, Layout::Append, Options::default()).unwrap()
     };
     let mut tail = bytes::BytesMut::new();
-    let mut composer = fresh();
+    let mut composer = new_composer();
     let (first, second) = (composer.next_read().unwrap(), composer.next_read().unwrap());
     let short = ComposeError::WrongLength {
         expected_bytes: 2 << 20,
         received_bytes: 5,
     };
-    let late = ComposeError::OutOfOrder {
+    let out_of_order = ComposeError::OutOfOrder {
         expected_number: 0,
         received_number: 1,
     };
-    assert_eq!(composer.push(&second, &[1; 2 << 20], &mut tail), Err(late));
+    assert_eq!(
+        composer.push(&second, &[1; 2 << 20], &mut tail),
+        Err(out_of_order)
+    );
     assert_eq!(composer.push(&first, &[1; 5], &mut tail), Err(short));
     assert!(composer.finish(&mut tail).is_err());
-    assert!(fresh().finish(&mut tail).is_err());
+    assert!(new_composer().finish(&mut tail).is_err());
     assert!(tail.is_empty());
 }

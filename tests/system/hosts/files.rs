@@ -1,10 +1,10 @@
-//! What is wrong on the host itself is told in its words; odd paths there are nothing wrong.
+//! I/O errors on a host over SSH are reported with the host's message; paths with special characters work.
 
-use crate::common::{State, World, run, same_disk, sha256};
-use crate::hosts::assert_nothing_stays;
+use crate::common::{Direction, State, World, run, same_disk, sha256, wait_for_exit, wait_until};
+use crate::hosts::assert_no_temporary_files;
 
-/// A world with an object `app`, and the file it was put from.
-fn stocked(world: World) -> (World, String) {
+/// Adds an object `app`; returns the file it was uploaded from.
+fn with_object(world: World) -> (World, String) {
     let image = world.path("scratch/app.qcow2");
     world.image(&image, 3);
     world.put(&image, "app");
@@ -12,8 +12,8 @@ fn stocked(world: World) -> (World, String) {
 }
 
 #[test]
-fn directories_where_we_may_not_write() {
-    let (world, _) = stocked(World::over_ssh(1));
+fn directories_without_write_permission_are_an_error() {
+    let (world, _) = with_object(World::over_ssh(1));
     world.snapshot("base", 0);
     let id = world.sandbox("vm", "base", State::Running);
     world.force_convert();
@@ -33,18 +33,18 @@ fn directories_where_we_may_not_write() {
 }
 
 #[test]
-fn a_disk_that_fills_up_while_a_pull_writes() {
-    let (world, image) = stocked(World::over_ssh(1));
+fn a_disk_filled_during_a_pull_is_an_error() {
+    let (world, image) = with_object(World::over_ssh(1));
     let length = std::fs::metadata(image).unwrap().len();
-    // All of it seems to fit until others take their share.
+    // The image fits until another process writes to the disk.
     let Some(_disk) = world.small_disk("snapshots", &(length + (1 << 20)).to_string()) else {
         return;
     };
     world.link().limit(Some(1 << 20));
     let child = world.start(&["pull", "app", "--json"]);
-    let before = world.link().bytes_passed(crate::common::Direction::ToHost);
-    crate::common::wait_until("the pull writes", || {
-        world.link().bytes_passed(crate::common::Direction::ToHost) > before + (1 << 20)
+    let before = world.link().bytes_passed(Direction::ToHost);
+    wait_until("the pull writes", || {
+        world.link().bytes_passed(Direction::ToHost) > before + (1 << 20)
     });
     let other = world.path("snapshots/other");
     let filled = world.run_on_host(&[
@@ -56,15 +56,15 @@ fn a_disk_that_fills_up_while_a_pull_writes() {
     ]);
     assert!(filled.contains("No space left"), "{filled}");
     world.link().limit(None);
-    let ran = crate::common::wait_for_exit(child);
+    let ran = wait_for_exit(child);
     assert_eq!(ran.error_kind(), "noSpace", "{ran:?}");
     ran.failed(1, &["app", "host alpha", "No space left on device"]);
     assert!(!world.names("snapshots").contains(&"app.qcow2".to_owned()));
 }
 
 #[test]
-fn odd_names_of_directories_are_names_and_nothing_else() {
-    for odd in [
+fn directory_names_with_special_characters_work() {
+    for name in [
         "a b",
         "it's \"quoted\"",
         "$(touch pwned) `touch pwned` $HOME",
@@ -73,22 +73,29 @@ fn odd_names_of_directories_are_names_and_nothing_else() {
         "Übersicht 概要 🗄",
         "%s%%20+",
     ] {
-        let (world, image) = stocked(World::over_ssh_in(odd));
+        let (world, image) = with_object(World::over_ssh_in(name));
         world.snapshot("base", 1);
         let id = world.sandbox("vm", "base", State::Running);
         world.snapdeck(&["create", &id, "new"]).ok();
-        assert!(same_disk(&world.get("new"), &world.disk("vm")), "{odd}");
-        assert_eq!(world.state(&id), "running", "{odd}");
+        assert!(same_disk(&world.get("new"), &world.disk("vm")), "{name}");
+        assert_eq!(world.state(&id), "running", "{name}");
         world.snapdeck(&["pull", "app"]).ok();
-        assert_eq!(sha256(&world.snapshot_path("app")), sha256(&image), "{odd}");
-        let told = world.snapdeck(&["sandboxes", "--json"]).ok().json();
-        assert_eq!(told[0]["chain"][1]["snapshot"], "base", "{odd}: {told}");
+        assert_eq!(
+            sha256(&world.snapshot_path("app")),
+            sha256(&image),
+            "{name}"
+        );
+        let sandboxes = world.snapdeck(&["sandboxes", "--json"]).ok().json();
+        assert_eq!(
+            sandboxes[0]["chain"][1]["snapshot"], "base",
+            "{name}: {sandboxes}"
+        );
         let ran = world.snapdeck(&["remove", "base", "--local"]);
         ran.failed(4, &["cannot remove base", &id]);
         world.snapdeck(&["remove", "app", "--local"]).ok();
-        assert_eq!(world.names("snapshots"), ["base.qcow2"], "{odd}");
-        assert_nothing_stays(&world);
+        assert_eq!(world.names("snapshots"), ["base.qcow2"], "{name}");
+        assert_no_temporary_files(&world);
         let found = run("find", &[world.dir.to_str().unwrap(), "-name", "pwned"]);
-        assert_eq!(found, "", "{odd}");
+        assert_eq!(found, "", "{name}");
     }
 }

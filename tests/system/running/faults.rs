@@ -1,4 +1,4 @@
-//! Every way in which it can end in the middle: the guest runs, nothing stays, nothing is half there.
+//! Errors, cancels, kills and lost connections during a snapshot: the guest runs, and no files or parts remain.
 
 use std::process::{Child, Command};
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use crate::common::{
     Fault, Faults, State, World, consistent_records, exists, only_local, process_tree, run, signal,
     wait_for_exit, wait_for_exit_within, wait_until,
 };
-use crate::running::{Busy, backups, has_backup};
+use crate::running::{BusyGuest, backups, has_backup};
 
-impl Busy {
-    /// A create that reads the disk through its backup, the guest running, and is held at its first part.
+impl BusyGuest {
+    /// Starts a create that is held at its first part while the guest runs and its backup job is active.
     fn start_to_parts(&self) -> (Child, Arc<Faults>) {
         let started = self.world.start_to_parts(&["create", &self.id, "app"]);
         assert!(has_backup(&self.world, &self.id));
@@ -21,21 +21,21 @@ impl Busy {
     }
 }
 
-/// Kills snapdeck and its guards, these first: they would act at its end.
-fn kill_with_guards(child: Child) {
+/// Kills snapdeck and its watchdogs, these first: they would clean up when it ends.
+fn kill_with_watchdogs(child: Child) {
     let tree = process_tree(child.id());
     let all = tree.iter().rev().map(u32::to_string);
-    // One of them may have ended by itself just now.
+    // Some may have ended meanwhile.
     let _ = Command::new("kill").arg("-9").args(all).status();
     wait_for_exit(child);
 }
 
 #[test]
-fn an_error() {
-    let busy = Busy::new();
-    let (child, line) = busy.start_to_parts();
+fn an_error_ends_the_backup() {
+    let busy = BusyGuest::new();
+    let (child, faults) = busy.start_to_parts();
     run("touch", &[&busy.world.snapshot_path("base")]);
-    line.hold_parts.store(false, SeqCst);
+    faults.hold_parts.store(false, SeqCst);
     wait_for_exit(child).failed(4, &[&busy.id, "changed while its disk was read"]);
     assert_eq!(busy.world.uploads(), "[]");
     assert!(!busy.world.is_in_bucket("app"));
@@ -43,8 +43,8 @@ fn an_error() {
 }
 
 #[test]
-fn cancelled() {
-    let busy = Busy::new();
+fn a_cancelled_create_ends_the_backup() {
+    let busy = BusyGuest::new();
     let (child, _line) = busy.start_to_parts();
     signal(&child, "INT");
     wait_for_exit(child).failed(130, &["was cancelled"]);
@@ -54,31 +54,33 @@ fn cancelled() {
 }
 
 #[test]
-fn killed_while_the_guest_runs() {
-    let busy = Busy::new();
-    let (child, line) = busy.start_to_parts();
+fn the_watchdog_ends_the_backup_of_a_killed_snapdeck() {
+    let busy = BusyGuest::new();
+    let (child, faults) = busy.start_to_parts();
     signal(&child, "KILL");
     wait_for_exit(child);
-    line.hold_parts.store(false, SeqCst);
+    faults.hold_parts.store(false, SeqCst);
     let now = busy.guest.heartbeats().pop().unwrap();
     busy.guest.wait_for_heartbeat_after(&now);
-    wait_until("the guard has ended the backup", || {
+    wait_until("the watchdog has ended the backup", || {
         !has_backup(&busy.world, &busy.id)
     });
-    wait_until("and removed its files", || backups(&busy.world).is_empty());
+    wait_until("the watchdog has removed the files", || {
+        backups(&busy.world).is_empty()
+    });
     busy.world.snapdeck(&["create", &busy.id, "app"]).ok();
     consistent_records(&busy.world.get("app"));
 }
 
 #[test]
-fn killed_at_any_moment_around_the_pause() {
-    if only_local("files there are seen too late") {
+fn a_kill_at_any_step_around_the_pause_is_cleaned_up() {
+    if only_local("files on a host over SSH are seen too late") {
         return;
     }
-    let busy = Busy::new();
-    // What comes up in the backup's directory, in that order: the guard's note, libvirt's file, QEMU's socket; and
-    // the note's end.
-    for (file, there) in [
+    let busy = BusyGuest::new();
+    // Files in the backup directory, in order: the watchdog's note, libvirt's scratch file, QEMU's socket; at last the note
+    // is removed.
+    for (file, is_present) in [
         ("paused", true),
         ("scratch", true),
         ("nbd", true),
@@ -90,41 +92,38 @@ fn killed_at_any_moment_around_the_pause() {
             std::hint::spin_loop();
         }
         let dir = busy.world.path(&format!("sandboxes/{}", dir().unwrap()));
-        let look = |file: &str| exists(&format!("{dir}/{file}"));
-        while !look("paused") {
+        let has_file = |file: &str| exists(&format!("{dir}/{file}"));
+        while !has_file("paused") {
             std::hint::spin_loop();
         }
-        while look(file) != there {
+        while has_file(file) != is_present {
             std::hint::spin_loop();
         }
         signal(&child, "KILL");
         wait_for_exit(child);
         wait_until("the guest runs", || busy.world.state(&busy.id) == "running");
-        wait_until("the backup is over", || backups(&busy.world).is_empty());
-        assert!(!has_backup(&busy.world, &busy.id), "{file} {there}");
+        wait_until("the backup has ended", || backups(&busy.world).is_empty());
+        assert!(!has_backup(&busy.world, &busy.id), "{file} {is_present}");
     }
     busy.assert_intact();
 }
 
 #[test]
-fn killed_together_with_its_guard_the_next_start_finds_what_was_left() {
-    if only_local("the guard there is no child of ours") {
+fn the_next_command_ends_a_backup_without_watchdog() {
+    if only_local("the watchdog runs on the host, not as a child") {
         return;
     }
-    let busy = Busy::new();
+    let busy = BusyGuest::new();
     let (child, _line) = busy.start_to_parts();
-    kill_with_guards(child);
-    let left = backups(&busy.world).pop().unwrap();
-    assert!(
-        has_backup(&busy.world, &busy.id),
-        "nobody is left to end it"
-    );
+    kill_with_watchdogs(child);
+    let backup = backups(&busy.world).pop().unwrap();
+    assert!(has_backup(&busy.world, &busy.id), "the backup has ended");
     let ran = busy.world.snapdeck(&["sandbox", "pause", &busy.id]).ok();
     for word in [
         "leftovers of an earlier backup",
         &busy.id,
         "backup job",
-        &left,
+        &backup,
     ] {
         assert!(ran.stderr.contains(word), "{word}: {ran:?}");
     }
@@ -135,22 +134,18 @@ fn killed_together_with_its_guard_the_next_start_finds_what_was_left() {
 }
 
 #[test]
-fn killed_together_with_its_guard_in_the_pause_the_next_start_lets_the_guest_go_on() {
-    if only_local("the guard there is no child of ours") {
+fn the_next_command_resumes_a_guest_without_watchdog() {
+    if only_local("the watchdog runs on the host, not as a child") {
         return;
     }
-    let busy = Busy::new();
+    let busy = BusyGuest::new();
     let world = &busy.world;
     world.reconfigure("owner = ", "running = \"copy\"\nowner = ");
     world.fake("cp", "sleep 1000");
     let child = world.start(&["create", &busy.id, "app"]);
     wait_until("the guest is paused", || world.state(&busy.id) == "paused");
-    kill_with_guards(child);
-    assert_eq!(
-        world.state(&busy.id),
-        "paused",
-        "nobody is left to resume it"
-    );
+    kill_with_watchdogs(child);
+    assert_eq!(world.state(&busy.id), "paused", "the guest was resumed");
     world.fake("cp", "exec /bin/cp \"$@\"");
     let ran = world.snapdeck(&["create", &busy.id, "app"]).ok();
     assert!(
@@ -161,8 +156,8 @@ fn killed_together_with_its_guard_in_the_pause_the_next_start_lets_the_guest_go_
 }
 
 #[test]
-fn killed_in_the_pause_the_guest_goes_on_within_5_seconds() {
-    let busy = Busy::new();
+fn a_guest_paused_by_a_killed_snapdeck_is_resumed_within_5_seconds() {
+    let busy = BusyGuest::new();
     let world = &busy.world;
     world.reconfigure("owner = ", "running = \"copy\"\nowner = ");
     world.fake("cp", "sleep 1000");
@@ -177,9 +172,9 @@ fn killed_in_the_pause_the_guest_goes_on_within_5_seconds() {
 }
 
 #[test]
-fn the_line_is_cut_in_the_pause() {
+fn a_connection_lost_during_the_pause_resumes_the_guest() {
     for fault in [Fault::Closed, Fault::Frozen] {
-        let busy = Busy::in_world(World::over_ssh(1));
+        let busy = BusyGuest::in_world(World::over_ssh(1));
         let world = &busy.world;
         world.reconfigure("owner = ", "running = \"copy\"\nowner = ");
         world.reconfigure("reconnect_secs = 20", "reconnect_secs = 3");
@@ -188,10 +183,10 @@ fn the_line_is_cut_in_the_pause() {
         wait_until("the guest is paused", || world.state(&busy.id) == "paused");
         world.link().cut(fault);
         let cut = std::time::Instant::now();
-        wait_until("the guest runs, with the line still cut", || {
+        wait_until("the guest runs while the connection is still cut", || {
             world.state(&busy.id) == "running"
         });
-        // The guard counts 4 s of silence, and a slow machine takes its time.
+        // The watchdog waits for 4 s; the rest is for a slow machine.
         assert!(
             cut.elapsed() < Duration::from_secs(8),
             "{:?}",
@@ -204,17 +199,17 @@ fn the_line_is_cut_in_the_pause() {
 }
 
 #[test]
-fn the_line_is_cut_for_good_while_the_guest_runs() {
+fn a_connection_that_stays_lost_ends_the_backup() {
     for fault in [Fault::Closed, Fault::Frozen] {
-        let busy = Busy::in_world(World::over_ssh(1));
+        let busy = BusyGuest::in_world(World::over_ssh(1));
         busy.world
             .reconfigure("reconnect_secs = 20", "reconnect_secs = 3");
-        let (child, line) = busy.start_to_parts();
+        let (child, faults) = busy.start_to_parts();
         busy.world.link().cut(fault);
-        wait_until("the host ends the backup by itself", || {
+        wait_until("the host has ended the backup", || {
             !has_backup(&busy.world, &busy.id)
         });
-        line.hold_parts.store(false, SeqCst);
+        faults.hold_parts.store(false, SeqCst);
         wait_for_exit_within(child, Duration::from_secs(100)).failed(5, &["host alpha"]);
         busy.world.link().heal();
         assert!(!busy.world.is_in_bucket("app"));
@@ -223,43 +218,45 @@ fn the_line_is_cut_for_good_while_the_guest_runs() {
 }
 
 #[test]
-fn the_line_is_cut_for_a_moment() {
-    let busy = Busy::in_world(World::over_ssh(1));
-    let (child, line) = busy.start_to_parts();
+fn a_snapshot_survives_a_short_fault_of_the_connection() {
+    let busy = BusyGuest::in_world(World::over_ssh(1));
+    let (child, faults) = busy.start_to_parts();
     busy.world.link().cut(Fault::Closed);
-    wait_until("the host ends the backup by itself", || {
+    wait_until("the host has ended the backup", || {
         !has_backup(&busy.world, &busy.id)
     });
     busy.world.link().heal();
-    line.hold_parts.store(false, SeqCst);
-    // What was read by then is of one moment, else it is read from the start.
+    faults.hold_parts.store(false, SeqCst);
+    // The data read so far is of one point in time, or the disk is read again from the start.
     wait_for_exit(child).ok();
     consistent_records(&busy.world.get("app"));
     busy.assert_intact();
 }
 
 #[test]
-fn libvirtd_is_restarted() {
-    let busy = Busy::in_world(World::private());
-    let (child, line) = busy.start_to_parts();
+fn a_snapshot_survives_a_restart_of_libvirtd() {
+    let busy = BusyGuest::in_world(World::private());
+    let (child, faults) = busy.start_to_parts();
     busy.world.kill_libvirtd();
     busy.world.start_libvirtd();
-    line.hold_parts.store(false, SeqCst);
+    faults.hold_parts.store(false, SeqCst);
     wait_for_exit(child).ok();
     consistent_records(&busy.world.get("app"));
     busy.assert_intact();
 }
 
 #[test]
-fn the_guest_shuts_down_by_itself() {
-    let busy = Busy::new();
-    let (child, line) = busy.start_to_parts();
+fn a_guest_that_shuts_down_meanwhile_is_an_error() {
+    let busy = BusyGuest::new();
+    let (child, faults) = busy.start_to_parts();
     busy.world.virsh(&["shutdown", "--mode", "acpi", &busy.id]);
-    wait_until("it is off", || busy.world.state(&busy.id) == "shut off");
-    let told = [&*busy.id, "shut down while its disk was read", "retry"];
-    // Before its parts are taken: all of them may have been read.
-    wait_for_exit(child).failed(4, &told);
-    line.hold_parts.store(false, SeqCst);
+    wait_until("the guest is off", || {
+        busy.world.state(&busy.id) == "shut off"
+    });
+    let words = [&*busy.id, "shut down while its disk was read", "retry"];
+    // The parts are held until snapdeck has ended: the whole disk may have been read already.
+    wait_for_exit(child).failed(4, &words);
+    faults.hold_parts.store(false, SeqCst);
     assert!(busy.guest.was_power_button_pressed());
     assert!(!busy.world.is_in_bucket("app"));
     assert_eq!(busy.world.state(&busy.id), "shut off");
@@ -269,13 +266,13 @@ fn the_guest_shuts_down_by_itself() {
 }
 
 #[test]
-fn there_is_no_room_for_what_the_guest_overwrites() {
-    // In the host's own namespace the disk is QEMU's, too.
+fn a_full_scratch_disk_is_an_error() {
+    // The mount must be in the namespace of the host's QEMU.
     let world = World::over_ssh(1);
     let Some(disk) = world.small_disk("sandboxes", "100m") else {
         return;
     };
-    let busy = Busy::with_allocated_overlay(world);
+    let busy = BusyGuest::with_allocated_overlay(world);
     let (child, _line) = busy.start_to_parts();
     disk.run_on_host(&[
         "sh",
@@ -284,29 +281,29 @@ fn there_is_no_room_for_what_the_guest_overwrites() {
         "sh",
         &busy.world.path("sandboxes/full"),
     ]);
-    let told = [
+    let words = [
         "no space left for data that its guest overwrites",
         "free space",
     ];
-    wait_for_exit(child).failed(1, &told);
+    wait_for_exit(child).failed(1, &words);
     assert!(!busy.world.is_in_bucket("app"));
     busy.assert_intact();
 }
 
 #[test]
-fn what_the_operator_paused_stays_paused() {
-    let busy = Busy::new();
+fn a_sandbox_paused_by_the_operator_stays_paused() {
+    let busy = BusyGuest::new();
     let (world, id) = (&busy.world, &busy.id);
     for killed in [false, true] {
-        let (child, line) = busy.start_to_parts();
+        let (child, faults) = busy.start_to_parts();
         world.virsh(&["suspend", id]);
         match killed {
             true => signal(&child, "KILL"),
-            false => line.hold_parts.store(false, SeqCst),
+            false => faults.hold_parts.store(false, SeqCst),
         }
         let ran = wait_for_exit(child);
         assert_eq!(ran.code, (!killed).then_some(0), "{ran:?}");
-        wait_until("the backup is over", || backups(world).is_empty());
+        wait_until("the backup has ended", || backups(world).is_empty());
         assert_eq!(world.state(id), "paused");
         world.virsh(&["resume", id]);
         if !killed {
@@ -315,7 +312,7 @@ fn what_the_operator_paused_stays_paused() {
         }
         world.configure("");
     }
-    let still = world.sandbox("b", "base", State::Paused);
-    world.snapdeck(&["create", &still, "other"]).ok();
-    assert_eq!(world.state(&still), "paused");
+    let paused = world.sandbox("b", "base", State::Paused);
+    world.snapdeck(&["create", &paused, "other"]).ok();
+    assert_eq!(world.state(&paused), "paused");
 }

@@ -1,14 +1,14 @@
-//! How the console behaves as a guest of a terminal, and what it remembers from one run to the next.
+//! The console and its terminal: colours, keys, suspension, key map, theme, and the state kept between runs.
 
 use std::process::Command;
 
 use crate::common::screen::Screen;
 use crate::common::{State, World, only_local};
 
-/// A console on a world with nothing but a snapshot.
-fn opened(world: &World, args: &[&str], env: &[(&str, &str)]) -> Screen {
+/// Opens a console and waits for the snapshot of its host.
+fn open_console(world: &World, args: &[&str], variables: &[(&str, &str)]) -> Screen {
     let mut command = world.command(args);
-    command.envs(env.iter().copied());
+    command.envs(variables.iter().copied());
     let screen = Screen::open(&command);
     screen.wait_for("the host's snapshots", |text| {
         text.contains("base") || text.contains("Snapshots (1)")
@@ -23,19 +23,19 @@ fn quit(screen: &mut Screen) {
 }
 
 #[test]
-fn the_background_is_asked_for_and_the_answer_is_no_key() {
+fn the_theme_follows_the_terminals_background_colour() {
     let world = World::new();
     world.snapshot("base", 1);
-    let mut screen = opened(&world, &[], &[]);
+    let mut screen = open_console(&world, &[], &[]);
     screen.wait_sent("\u{1b}]11;?");
     assert!(
         !screen.was_sent("38;5;25;"),
-        "a light theme before the answer"
+        "the light theme is used before the terminal replied"
     );
     screen.press("\u{1b}]11;rgb:ffff/ffff/ffff\u{1b}\\");
     // The blue of the light theme.
     screen.wait_sent("38;5;25;");
-    // None of it was a key: ] would have gone to another host, r would have asked all again.
+    // The reply is not read as keys: ] would select another host, r would refresh all.
     assert!(
         !screen.text().contains("refreshing all hosts"),
         "{}",
@@ -45,17 +45,17 @@ fn the_background_is_asked_for_and_the_answer_is_no_key() {
 }
 
 #[test]
-fn more_than_is_read_at_once_waits_for_no_other_key() {
+fn input_longer_than_one_read_is_handled_at_once() {
     let world = World::new();
     world.snapshot("base", 1);
-    let mut screen = opened(&world, &[], &[]);
-    // One turn of the wheel on a slow line, and then a key.
+    let mut screen = open_console(&world, &[], &[]);
+    // Mouse wheel events longer than one read, then a key.
     screen.press(&"\u{1b}[<65;100;10M\u{1b}[<64;100;10M".repeat(200));
     screen.press("?");
     screen.wait(&["help"]);
     screen.press("\u{1b}");
     screen.wait_for("the help is closed", |text| !text.contains("help:"));
-    // Of an arrow right behind an escape no letter is a key: A and B mean nothing, [ is another host, D the doctor.
+    // An arrow key right after Esc is not read as the keys [ (another host) and D (doctor).
     screen.press("?");
     screen.wait(&["help"]);
     screen.press("\u{1b}\u{1b}[D");
@@ -69,10 +69,10 @@ fn more_than_is_read_at_once_waits_for_no_other_key() {
 }
 
 #[test]
-fn without_colours_the_selection_is_seen_still() {
+fn the_selection_is_visible_without_colours() {
     let world = World::new();
     world.snapshot("base", 1);
-    let mut screen = opened(&world, &[], &[("NO_COLOR", "1")]);
+    let mut screen = open_console(&world, &[], &[("NO_COLOR", "1")]);
     screen.press("\t");
     screen.wait_row("base", |row| row.inverse);
     assert!(!screen.was_sent("\u{1b}]11;?"));
@@ -81,10 +81,10 @@ fn without_colours_the_selection_is_seen_still() {
 }
 
 #[test]
-fn plain_text_has_no_borders_and_tells_the_selection_in_letters() {
+fn plain_mode_is_ascii_without_borders_and_marks_the_selection() {
     let world = World::new();
     world.snapshot("base", 1);
-    let mut screen = opened(&world, &["--plain"], &[]);
+    let mut screen = open_console(&world, &["--plain"], &[]);
     screen.press("\t");
     let text = screen.wait(&["> base"]);
     assert!(text.is_ascii() && !text.contains('|'), "{text}");
@@ -92,16 +92,16 @@ fn plain_text_has_no_borders_and_tells_the_selection_in_letters() {
     let text = screen.wait(&["help: vnc", "Copy the sandbox's vnc:// URL"]);
     assert!(text.is_ascii() && !text.contains('|'), "{text}");
     screen.press("\u{1b}");
-    screen.wait_for("the help is gone", |text| !text.contains("help: vnc"));
+    screen.wait_for("the help is closed", |text| !text.contains("help: vnc"));
     quit(&mut screen);
 }
 
 #[test]
-fn a_read_only_console_says_so_and_changes_nothing() {
+fn a_read_only_console_refuses_changes() {
     let world = World::new();
     world.snapshot("base", 1);
     let id = world.sandbox("vm", "base", State::Off);
-    let mut screen = opened(&world, &["--read-only"], &[]);
+    let mut screen = open_console(&world, &["--read-only"], &[]);
     screen.wait(&["[read-only]", &id]);
     screen.press("p");
     screen.wait(&["started with --read-only"]);
@@ -112,7 +112,7 @@ fn a_read_only_console_says_so_and_changes_nothing() {
 }
 
 #[test]
-fn ctrl_z_gives_the_terminal_to_the_shell_and_fg_takes_it_back() {
+fn ctrl_z_suspends_to_the_shell_and_fg_resumes() {
     let world = World::new();
     world.snapshot("base", 1);
     let console = world.command(&[]);
@@ -136,9 +136,9 @@ fn ctrl_z_gives_the_terminal_to_the_shell_and_fg_takes_it_back() {
     screen.press("?");
     screen.wait(&["┌ help"]);
     screen.press("\u{1b}");
-    screen.wait_for("the help is gone", |text| !text.contains("┌ help"));
+    screen.wait_for("the help is closed", |text| !text.contains("┌ help"));
     screen.press("q");
-    screen.wait_for("the shell has it back", |text| {
+    screen.wait_for("the shell has the terminal again", |text| {
         text.contains("shell> ") && !text.contains("alpha ●")
     });
     screen.press("exit\n");
@@ -146,20 +146,20 @@ fn ctrl_z_gives_the_terminal_to_the_shell_and_fg_takes_it_back() {
 }
 
 #[test]
-fn the_next_run_begins_where_this_one_ended_before_any_host_answers() {
-    if only_local("the host's socket is replaced by one that is silent") {
+fn the_next_run_restores_list_filter_and_cached_inventory() {
+    if only_local("the libvirt socket is replaced by one that never answers") {
         return;
     }
     let world = World::new();
     world.snapshot("base", 1);
     world.snapshot("other", 1);
-    let mut screen = opened(&world, &[], &[]);
+    let mut screen = open_console(&world, &[], &[]);
     screen.press("\t,z/o");
     screen.wait(&["Snapshots · alpha (1 of 2) ↓size", "/o"]);
     screen.press("\r");
     quit(&mut screen);
 
-    // A host that never answers: what is shown can only be what was seen then.
+    // A host that never answers: only the cached inventory can be shown.
     let socket = world.dir.join("silent");
     let _silent = std::os::unix::net::UnixListener::bind(&socket).unwrap();
     let settings = std::fs::read_to_string(world.config()).unwrap();
@@ -168,12 +168,12 @@ fn the_next_run_begins_where_this_one_ended_before_any_host_answers() {
         .find(|line| line.starts_with("uri = "))
         .unwrap();
     assert!(line.contains("socket="), "{line}");
-    let home = world.dir.join("home/.local/state/snapdeck/inventory.json");
+    let cache = world.dir.join("home/.local/state/snapdeck/inventory.json");
     let old = line.trim_start_matches("uri = \"").trim_end_matches('"');
     let new = format!("qemu:///system?socket={}", socket.display());
     world.reconfigure(old, &new);
-    let inventory = std::fs::read_to_string(&home).unwrap();
-    std::fs::write(&home, inventory.replace(old, &new)).unwrap();
+    let inventory = std::fs::read_to_string(&cache).unwrap();
+    std::fs::write(&cache, inventory.replace(old, &new)).unwrap();
 
     let mut screen = Screen::open(&world.command(&[]));
     screen.wait(&[
@@ -185,19 +185,19 @@ fn the_next_run_begins_where_this_one_ended_before_any_host_answers() {
 }
 
 #[test]
-fn keys_and_themes_of_the_users_are_taken_or_refused_with_their_line() {
+fn user_keymaps_and_themes_are_applied_or_refused_with_the_line() {
     let world = World::new();
     world.snapshot("base", 1);
     let keymap = world.dir.join("keymap.toml");
     std::fs::write(&keymap, "quit = [\"Z Z\"]\nhelp = [\"c\"]\n").unwrap();
-    let mut screen = opened(&world, &[], &[]);
+    let mut screen = open_console(&world, &[], &[]);
     screen.wait(&["c is help now, not create"]);
     screen.press("\u{1b}");
     screen.wait(&["c help"]);
     screen.press("c");
     screen.wait(&["┌ help"]);
     screen.press("\u{1b}");
-    screen.wait_for("the help is gone", |text| !text.contains("┌ help"));
+    screen.wait_for("the help is closed", |text| !text.contains("┌ help"));
     screen.press("Z");
     screen.wait(&["Z … · esc cancel", "Z quit"]);
     screen.press("Z");
@@ -220,7 +220,7 @@ fn keys_and_themes_of_the_users_are_taken_or_refused_with_their_line() {
     screen.wait(&["no theme \"mine\"", "themes/mine.toml"]);
     std::fs::create_dir_all(world.dir.join("themes")).unwrap();
     std::fs::write(world.dir.join("themes/mine.toml"), "title = \"#123456\"\n").unwrap();
-    let mut screen = opened(&world, &[], &[]);
+    let mut screen = open_console(&world, &[], &[]);
     screen.wait_sent("38;2;18;52;86;");
     quit(&mut screen);
 }

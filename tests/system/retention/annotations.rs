@@ -1,27 +1,27 @@
-//! Notes, labels and pins, in manifests.
+//! Notes, labels and pins are stored in manifests.
 
 use serde_json::{Value, json};
 use snapdeck_model::Manifest;
 
 use crate::common::{World, exists};
 
-/// The manifest in the bucket.
-fn manifest(world: &World, name: &str) -> Vec<u8> {
+/// Downloads a manifest from the bucket.
+fn read_manifest(world: &World, name: &str) -> Vec<u8> {
     let file = world.path("scratch/manifest.json");
-    let got = world.s5cmd(&["cp", &format!("{{}}/{name}.json"), &file]);
-    assert!(got.status.success(), "{got:?}");
+    let copied = world.s5cmd(&["cp", &format!("{{}}/{name}.json"), &file]);
+    assert!(copied.status.success(), "{copied:?}");
     std::fs::read(file).unwrap()
 }
 
 #[test]
-fn are_kept_where_the_snapshot_is_and_leave_its_digests_alone() {
+fn annotations_are_stored_per_location_and_keep_the_digests() {
     let world = World::new();
     let base = world.snapshot("base", 9);
     world.sandbox("a", "base", crate::common::State::Off);
     let id = world.id("a");
     world.snapdeck(&["push", &id, "app"]).ok();
     world.snapdeck(&["pull", "app"]).ok();
-    let before = Manifest::read(&manifest(&world, "app")).unwrap();
+    let before = Manifest::read(&read_manifest(&world, "app")).unwrap();
 
     let args = [
         "note",
@@ -37,27 +37,31 @@ fn are_kept_where_the_snapshot_is_and_leave_its_digests_alone() {
         .snapdeck(&["note", "app", "--remove-label", "team"])
         .ok();
     world.snapdeck(&["pin", "app"]).ok();
-    let after = Manifest::read(&manifest(&world, "app")).unwrap();
+    let after = Manifest::read(&read_manifest(&world, "app")).unwrap();
     assert!(after.pinned && after.blocks == before.blocks && after.etag == before.etag);
     assert_eq!(after.notes.as_deref(), Some("for the fair"));
     let local = std::fs::read(world.path("snapshots/app.json")).unwrap();
     let local = Manifest::read(&local).unwrap();
     assert!(local.pinned && local.blocks == before.blocks && local.file.is_some());
 
-    let told = world.snapdeck(&["note", "app", "--json"]).ok().json();
-    let said = json!({"notes": "for the fair", "labels": {"os": "2022"}, "pinned": true});
-    assert_eq!(told["places"][0]["host"], "alpha");
-    assert_eq!(told["places"][0]["remarks"], said);
-    assert_eq!(told["places"][1]["bucket"], true);
-    assert_eq!(told["places"][1]["remarks"], said);
+    let shown = world.snapdeck(&["note", "app", "--json"]).ok().json();
+    let expected = json!({"notes": "for the fair", "labels": {"os": "2022"}, "pinned": true});
+    assert_eq!(shown["places"][0]["host"], "alpha");
+    assert_eq!(shown["places"][0]["remarks"], expected);
+    assert_eq!(shown["places"][1]["bucket"], true);
+    assert_eq!(shown["places"][1]["remarks"], expected);
     let text = world.snapdeck(&["info", "app"]).ok().stdout;
     for words in ["pinned", "for the fair", "os=2022"] {
         assert!(text.contains(words), "{text}");
     }
 
-    // One place alone.
+    // Only in the bucket, then only on the host.
     world.snapdeck(&["unpin", "app", "--bucket"]).ok();
-    assert!(!Manifest::read(&manifest(&world, "app")).unwrap().pinned);
+    assert!(
+        !Manifest::read(&read_manifest(&world, "app"))
+            .unwrap()
+            .pinned
+    );
     let ran = world.snapdeck(&["remove", "app", "--local"]);
     ran.failed(4, &["app", "pinned", "snapdeck unpin app"]);
     assert!(exists(&world.snapshot_path("app")) && exists(&base));
@@ -75,20 +79,23 @@ fn a_snapshot_without_a_manifest_gets_one_without_digests() {
     world.snapdeck(&["pin", "base"]).ok();
     for json in [
         std::fs::read(world.path("snapshots/base.json")).unwrap(),
-        manifest(&world, "base"),
+        read_manifest(&world, "base"),
     ] {
         let value: Value = serde_json::from_slice(&json).unwrap();
         assert_eq!(
             (&value["pinned"], value.get("blocks")),
             (&json!(true), None)
         );
-        assert!(Manifest::read(&json).is_err(), "it proves nothing");
+        assert!(
+            Manifest::read(&json).is_err(),
+            "a manifest without digests is used as one with digests"
+        );
     }
-    for place in ["--local", "--bucket"] {
-        let ran = world.snapdeck(&["remove", "base", place]);
+    for flag in ["--local", "--bucket"] {
+        let ran = world.snapdeck(&["remove", "base", flag]);
         ran.failed(4, &["pinned"]);
     }
-    // The pin is the name's, whatever becomes of the file.
+    // The pin belongs to the name: it holds after a change of the file.
     std::fs::File::options()
         .append(true)
         .open(&base)
@@ -102,17 +109,20 @@ fn a_snapshot_without_a_manifest_gets_one_without_digests() {
 }
 
 #[test]
-fn what_cannot_be_noted_is_told() {
+fn invalid_annotations_are_refused() {
     let world = World::new();
     world
         .snapdeck(&["pin", "nope"])
         .failed(3, &["snapshot nope not found"]);
     world.snapshot("base", 0);
-    let theirs = world.path("snapshots/base.json");
-    std::fs::write(&theirs, "{\"mine\": 1}").unwrap();
+    let foreign = world.path("snapshots/base.json");
+    std::fs::write(&foreign, "{\"foreign\": 1}").unwrap();
     let ran = world.snapdeck(&["pin", "base"]);
     ran.failed(4, &["base.json", "it is not a manifest"]);
-    assert_eq!(std::fs::read_to_string(&theirs).unwrap(), "{\"mine\": 1}");
+    assert_eq!(
+        std::fs::read_to_string(&foreign).unwrap(),
+        "{\"foreign\": 1}"
+    );
     world
         .snapdeck(&["note", "base", "\u{1b}[2J"])
         .failed(2, &["control characters"]);
@@ -121,15 +131,15 @@ fn what_cannot_be_noted_is_told() {
         .failed(2, &["KEY=VALUE"]);
 }
 
-/// What is said at each place: `(host's, bucket's)`.
-fn said(world: &World, name: &str) -> (Value, Value) {
-    let told = world.snapdeck(&["note", name, "--json"]).ok().json();
-    let at = |at: usize| told["places"][at]["remarks"].clone();
+/// Returns the annotations on the host and in the bucket.
+fn annotations(world: &World, name: &str) -> (Value, Value) {
+    let shown = world.snapdeck(&["note", name, "--json"]).ok().json();
+    let at = |index: usize| shown["places"][index]["remarks"].clone();
     (at(0), at(1))
 }
 
 #[test]
-fn a_pull_brings_the_objects_note_and_loses_nothing_that_was_said_here() {
+fn a_pull_adds_annotations_of_the_object_and_keeps_local_ones() {
     let world = World::new();
     let image = world.path("scratch/app.qcow2");
     world.image(&image, 9);
@@ -139,7 +149,7 @@ fn a_pull_brings_the_objects_note_and_loses_nothing_that_was_said_here() {
         world.sandbox("a", "base", crate::common::State::Off)
     };
     world.snapdeck(&["push", &id, "full"]).ok();
-    // With a manifest, and one of remarks alone.
+    // With a full manifest, and with one of annotations alone.
     for name in ["full", "app"] {
         let note = [
             "note", name, "golden", "--label", "os=2022", "--label", "team=web",
@@ -147,46 +157,46 @@ fn a_pull_brings_the_objects_note_and_loses_nothing_that_was_said_here() {
         world.snapdeck(&note).ok();
         world.snapdeck(&["pin", name]).ok();
         world.snapdeck(&["pull", name]).ok();
-        let (here, there) = said(&world, name);
-        assert_eq!(there["pinned"], true);
-        let brought =
+        let (on_host, in_bucket) = annotations(&world, name);
+        assert_eq!(in_bucket["pinned"], true);
+        let pulled =
             json!({"notes": "golden", "labels": {"os": "2022", "team": "web"}, "pinned": false});
-        assert_eq!(here, brought, "the pin is the bucket's: {name}");
+        assert_eq!(on_host, pulled, "a pin is not pulled: {name}");
 
-        let ours = ["note", name, "ours", "--local", "--label", "os=2025"];
-        world.snapdeck(&ours).ok();
+        let edit = ["note", name, "local", "--local", "--label", "os=2025"];
+        world.snapdeck(&edit).ok();
         world.snapdeck(&["pin", name, "--local"]).ok();
         world.snapdeck(&["unpin", name, "--bucket"]).ok();
         world.snapdeck(&["note", name, "newer", "--bucket"]).ok();
         world.snapdeck(&["pull", name, "--overwrite"]).ok();
-        let ours =
-            json!({"notes": "ours", "labels": {"os": "2025", "team": "web"}, "pinned": true});
-        assert_eq!(said(&world, name).0, ours, "{name}");
-        // A verification that writes the manifest anew, too.
+        let expected =
+            json!({"notes": "local", "labels": {"os": "2025", "team": "web"}, "pinned": true});
+        assert_eq!(annotations(&world, name).0, expected, "{name}");
+        // A verification that rewrites the manifest keeps them too.
         std::fs::File::open(world.snapshot_path(name))
             .unwrap()
             .set_modified(std::time::SystemTime::UNIX_EPOCH)
             .unwrap();
         world.snapdeck(&["verify", name]).ok();
-        assert_eq!(said(&world, name).0, ours, "{name}");
+        assert_eq!(annotations(&world, name).0, expected, "{name}");
     }
 }
 
 #[test]
-fn a_push_that_overwrites_keeps_what_was_said_of_the_object() {
+fn an_overwriting_push_keeps_annotations_of_the_object() {
     let world = World::new();
     world.snapshot("base", 9);
     let id = world.sandbox("a", "base", crate::common::State::Off);
     world.snapdeck(&["push", &id, "app"]).ok();
-    let before = Manifest::read(&manifest(&world, "app")).unwrap();
+    let before = Manifest::read(&read_manifest(&world, "app")).unwrap();
     world
         .snapdeck(&["note", "app", "golden", "--label", "os=2022"])
         .ok();
     world.snapdeck(&["pin", "app"]).ok();
     world.scribble(&world.disk("a"), 1, 1);
     world.snapdeck(&["push", &id, "app", "--overwrite"]).ok();
-    let after = Manifest::read(&manifest(&world, "app")).unwrap();
-    assert_ne!(after.blocks, before.blocks, "it is another image");
+    let after = Manifest::read(&read_manifest(&world, "app")).unwrap();
+    assert_ne!(after.blocks, before.blocks, "the image is the same");
     assert_eq!(after.notes.as_deref(), Some("golden"));
     assert!(after.pinned && after.labels["os"] == "2022");
     world
@@ -195,11 +205,11 @@ fn a_push_that_overwrites_keeps_what_was_said_of_the_object() {
 }
 
 #[test]
-fn a_place_that_fails_is_told_and_keeps_no_other_from_it() {
+fn a_failure_on_the_host_does_not_stop_the_bucket() {
     let world = World::new();
     let base = world.snapshot("base", 0);
     world.put(&base, "base");
-    std::fs::write(world.path("snapshots/base.json"), "{\"mine\": 1}").unwrap();
+    std::fs::write(world.path("snapshots/base.json"), "{\"foreign\": 1}").unwrap();
     let ran = world.snapdeck(&["pin", "base", "--json"]);
     assert_eq!(ran.code, Some(4), "{ran:?}");
     assert!(ran.stderr.contains("it is not a manifest"), "{ran:?}");

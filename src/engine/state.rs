@@ -1,0 +1,101 @@
+//! The state that the parts of the engine share.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::job_table::JobTable;
+use super::journal::{InterruptedEntry, Journal};
+use super::manifest_cache::ManifestCache;
+use super::scheduler::JobQueue;
+use super::view::{SandboxMetrics, View, WatchTarget};
+use snapdeck_bucket::Bucket;
+use snapdeck_host::{Host, VncTunnel};
+use snapdeck_model::settings::Settings;
+use snapdeck_model::{Error, HostName, Kind, Result, SandboxId};
+
+pub(super) type Tunnels = HashMap<(HostName, SandboxId), Arc<VncTunnel>>;
+
+/// A handle of the engine; its clones share one engine.
+#[derive(Clone)]
+pub struct Engine {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(super) struct Inner {
+    pub settings: Settings,
+    pub hosts: Vec<Host>,
+    /// Per host: requests a new scan.
+    pub host_refresh: Vec<Notify>,
+    pub bucket: Bucket,
+    pub bucket_refresh: Notify,
+    pub jobs: Mutex<JobTable>,
+    pub job_queue: JobQueue,
+    /// The lock is held while a view is changed, never during I/O.
+    pub view: watch::Sender<Arc<View>>,
+    pub watch_target: watch::Sender<Option<WatchTarget>>,
+    pub metrics: watch::Sender<Option<Arc<SandboxMetrics>>>,
+    pub tunnels: Mutex<Tunnels>,
+    pub manifests: Mutex<ManifestCache>,
+    pub interrupted_jobs: Mutex<Vec<InterruptedEntry>>,
+    pub stop: CancellationToken,
+    /// Set once, by [`Engine::open_journal`].
+    pub journal: OnceLock<Journal>,
+    /// Fires before jobs are stopped that the next start is to resume.
+    pub suspend_token: CancellationToken,
+}
+
+impl Inner {
+    pub(crate) fn jobs(&self) -> MutexGuard<'_, JobTable> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn tunnels(&self) -> MutexGuard<'_, Tunnels> {
+        self.tunnels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn manifests(&self) -> MutexGuard<'_, ManifestCache> {
+        self.manifests
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn interrupted(&self) -> MutexGuard<'_, Vec<InterruptedEntry>> {
+        self.interrupted_jobs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn find_host(&self, name: &HostName) -> Result<(usize, &Host)> {
+        self.hosts
+            .iter()
+            .enumerate()
+            .find(|(_, host)| host.name() == name)
+            .ok_or_else(|| {
+                let names: Vec<&str> = self.hosts.iter().map(|host| host.name().as_str()).collect();
+                Error::new(Kind::InvalidInput, format!("host {name} is not configured"))
+                    .hint(format!("known hosts: {}", names.join(", ")))
+            })
+    }
+
+    /// Changes the view and wakes its receivers.
+    pub(crate) fn publish(&self, change: impl FnOnce(&mut View)) {
+        self.view.send_modify(|view| change(Arc::make_mut(view)));
+    }
+
+    /// Changes the view without waking its receivers.
+    pub(crate) fn publish_silently(&self, change: impl FnOnce(&mut View)) {
+        self.view.send_if_modified(|view| {
+            change(Arc::make_mut(view));
+            false
+        });
+    }
+}
+
+impl Engine {
+    pub(crate) fn host(&self, name: &HostName) -> Result<&Host> {
+        self.inner.find_host(name).map(|(_, host)| host)
+    }
+}

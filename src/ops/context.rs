@@ -1,0 +1,47 @@
+//! The context of every operation.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use snapdeck_model::{Error, Phase, ProgressCell, Result};
+
+/// A log callback; `true` marks a warning.
+pub type LogFn = dyn Fn(bool, String) + Send + Sync;
+
+/// Progress, cancellation and log of one operation.
+#[derive(Clone)]
+pub struct Context {
+    /// Progress, sampled by the front ends.
+    pub progress: Arc<ProgressCell>,
+    /// Fires when the operator cancels; clean-up still runs to its end.
+    pub cancel: CancellationToken,
+    /// The job's own log.
+    pub log: Arc<LogFn>,
+    /// Whether new clusters are compressed with zstd, where the image's version allows it.
+    pub zstd_enabled: bool,
+}
+
+impl Context {
+    /// Enters a phase without a byte count; fails if the operation is cancelled.
+    pub(crate) fn enter_phase(&self, phase: Phase) -> Result<()> {
+        self.progress.enter(phase, 0);
+        self.check_cancelled()
+    }
+
+    /// Fails if the operation is cancelled.
+    pub(crate) fn check_cancelled(&self) -> Result<()> {
+        if self.cancel.is_cancelled() {
+            return Err(Error::cancelled("the operation"));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn info(&self, text: impl Into<String>) {
+        (self.log)(false, text.into());
+    }
+
+    pub(crate) fn warn(&self, text: impl Into<String>) {
+        (self.log)(true, text.into());
+    }
+}

@@ -1,0 +1,44 @@
+//! The snapshot that a create or push is asked for.
+
+use snapdeck_bucket::Bucket;
+use snapdeck_model::{Error, Kind, Result, SnapshotName};
+
+/// Name and options of a new object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotRequest {
+    /// Name of the object.
+    pub name: SnapshotName,
+    /// Whether an existing object of that name may be replaced.
+    pub overwrite: bool,
+    /// Whether the whole image is rewritten, without deleted data.
+    pub compact: bool,
+}
+
+impl SnapshotRequest {
+    /// Returns the request for an object of that name.
+    pub fn new(name: &SnapshotName, overwrite: bool, compact: bool) -> Self {
+        Self {
+            name: name.clone(),
+            overwrite,
+            compact,
+        }
+    }
+
+    /// Fails if the bucket has the object, or UEFI variables that the new one would be taken to own.
+    ///
+    /// Saves an hour of converting for nothing; the bucket checks again when the upload completes.
+    pub(crate) async fn refuse_existing(&self, bucket: &Bucket) -> Result<()> {
+        for store in [bucket, &bucket.variables()] {
+            if let Some(object) = store.head(&self.name).await?
+                && !self.overwrite
+            {
+                return Err(Error::new(
+                    Kind::Conflict,
+                    format!("{} already exists in {}", object.key, bucket.location()),
+                )
+                .hint("choose another name, or pass --overwrite to replace it"));
+            }
+        }
+        Ok(())
+    }
+}

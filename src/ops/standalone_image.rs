@@ -1,0 +1,28 @@
+//! Whether a file can be a snapshot: a qcow2 image that needs no other file.
+
+use snapdeck_host::ImageFile;
+use snapdeck_model::{Error, ImageFacts, Kind, Result};
+
+/// Returns the facts of a standalone qcow2 image, or why the file is none.
+pub(crate) fn standalone_facts(file: &ImageFile) -> Result<&ImageFacts, String> {
+    let facts = file.facts.as_ref().map_err(String::clone)?;
+    match &facts.backing_file {
+        Some(backing) => Err(format!("it has the backing file {backing:?}")),
+        None if facts.has_external_data_file => Err("it has an external data file".to_owned()),
+        None => Ok(facts),
+    }
+}
+
+/// Fails unless `file`, which messages call `name`, is a standalone qcow2 image.
+///
+/// # Errors
+/// `Damaged`.
+pub(crate) fn refuse_unusable(file: &ImageFile, name: &str) -> Result<()> {
+    let Err(reason) = standalone_facts(file) else {
+        return Ok(());
+    };
+    let what = format!("{name} cannot be used as a snapshot");
+    Err(Error::new(Kind::Damaged, what)
+        .with_cause(reason)
+        .hint("only standalone qcow2 images can; inspect it with `qemu-img info`"))
+}
