@@ -1,5 +1,6 @@
 //! `qemu-img` on a host.
 
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -35,8 +36,8 @@ impl<'a> Images<'a> {
         }
     }
 
-    /// Returns the bytes that a flattened copy of `disk` takes at most (`qemu-img measure`); `shared` while QEMU has the
-    /// disk open.
+    /// Returns the maximum size of a flattened copy of `disk` in bytes (`qemu-img measure`); `shared` while QEMU has
+    /// the disk open.
     ///
     /// # Errors
     /// `Failed` with qemu-img's message; `Unreachable`.
@@ -99,15 +100,7 @@ impl<'a> Images<'a> {
             if status.success() {
                 return Ok(());
             }
-            let stdout = String::new();
-            Err(explain(
-                what(),
-                &TextOutput {
-                    status,
-                    stdout,
-                    stderr,
-                },
-            ))
+            Err(explain(what(), status, &stderr))
         };
         let result = tokio::select! {
             result = run => result,
@@ -130,8 +123,8 @@ impl<'a> Images<'a> {
             .await
     }
 
-    /// Makes the existing file `overlay` an empty overlay on `base`, both qcow2; `size_bytes` if its disk has another size
-    /// than the base's.
+    /// Makes the existing file `overlay` an empty overlay on `base`, both qcow2; with `size_bytes` if its disk is
+    /// larger than the base's.
     ///
     /// # Errors
     /// `Failed` with qemu-img's message; `NoSpace`; `Unreachable`.
@@ -173,7 +166,7 @@ async fn measure(runner: &CommandRunner, disk: &str, shared: bool) -> Result<u64
         .run(&argv, MEASURE_TIMEOUT, &CancellationToken::new())
         .await?;
     if !output.status.success() {
-        return Err(explain(what(), &output));
+        return Err(explain(what(), output.status, &output.stderr));
     }
     serde_json::from_str(&output.stdout)
         .map(|measured: MeasureOutput| measured.required)
@@ -223,7 +216,8 @@ async fn create(runner: &CommandRunner, argv: &[&str], path: &str) -> Result<()>
         true => Ok(()),
         false => Err(explain(
             format!("cannot create {path} on host {}", runner.host()),
-            &output,
+            output.status,
+            &output.stderr,
         )),
     }
 }
@@ -258,7 +252,7 @@ async fn check(
             ),
         )
         .with_cause(last_line(&output.stderr))),
-        _ => Err(explain(what(), &output)),
+        _ => Err(explain(what(), output.status, &output.stderr)),
     }
 }
 
@@ -294,8 +288,7 @@ fn last_line(text: &str) -> &str {
         .unwrap_or("no error message")
 }
 
-fn explain(what: String, output: &TextOutput) -> Error {
-    let stderr = &output.stderr;
+fn explain(what: String, status: ExitStatus, stderr: &str) -> Error {
     if stderr.contains("No space left") || stderr.contains("Disk quota exceeded") {
         return Error::new(Kind::NoSpace, what)
             .with_cause(last_line(stderr))
@@ -307,12 +300,9 @@ fn explain(what: String, output: &TextOutput) -> Error {
             "another program has the image open: wait for it, or pause the sandbox rather than stop it",
         );
     }
-    match output.status.code() {
+    match status.code() {
         Some(_) => error.with_cause(last_line(stderr)),
-        None => error.with_cause(format!(
-            "qemu-img was killed by a signal ({})",
-            output.status
-        )),
+        None => error.with_cause(format!("qemu-img was killed by a signal ({status})")),
     }
 }
 

@@ -136,7 +136,7 @@ pub trait HostFs: Send + Sync {
     /// `Conflict` if it exists.
     async fn create_exclusive(&self, path: &str) -> Result<()>;
 
-    /// Copies the bytes of one file into another existing one, whose owner and mode are kept.
+    /// Copies the bytes of one file into another existing one, which keeps its owner and mode.
     ///
     /// # Errors
     /// An I/O error.

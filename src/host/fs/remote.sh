@@ -111,8 +111,8 @@ hash_blocks)
   done
   ;;
 
-# copy_blocks FROM TO STAMP BLOCK_BYTES [SOURCE TARGET BYTES]...: copies blocks; prints "trusted" for each while FROM has
-# that stamp, else the digest of the copy.
+# copy_blocks FROM TO STAMP BLOCK_BYTES [SOURCE TARGET BYTES]...: copies blocks; for each, prints "trusted" if FROM has
+# that stamp before and after, else the digest of the copy.
 copy_blocks)
   from=$1 to=$2 stamp=$3 block=$4
   shift 4
@@ -162,7 +162,7 @@ write_file)
 
 # rename_into_place FROM TO replace|keep INODE
 rename_into_place)
-  # An earlier try, whose answer was lost, has done it.
+  # Done by an earlier try whose answer was lost.
   if [ ! -e "$1" ] && [ "$(stat -c %i -- "$2" 2>/dev/null)" = "$4" ]; then exit 0; fi
   chmod 644 -- "$1" && sync -- "$1" || exit 1
   if [ "$3" = replace ]; then

@@ -16,8 +16,8 @@ use crate::command::CommandRunner;
 use crate::reconnect::RetryPolicy;
 use snapdeck_model::{BufferPool, Digest, Error, Kind, Result};
 
-/// Retries of a locked file after the connection was lost: the lock may still be held by the process of that connection,
-/// which exits after 20 s without a heartbeat.
+/// Retries of a locked file after a lost connection, whose process on the host may still hold the lock: it exits after
+/// 20 s without a heartbeat.
 const LOCK_RETRIES: u32 = 12;
 const LOCK_RETRY_INTERVAL: Duration = Duration::from_secs(2);
 

@@ -69,7 +69,10 @@ impl RemoteFs {
 
     /// Returns the canonical path, the metadata and the header of each of `paths`, in their order.
     pub(crate) async fn stat_files(&self, paths: &[PathBuf]) -> Result<Vec<FileStatus>> {
-        let is_changed = |status: &&mut FileStatus| matches!(&status.file, Err(error) if error.kind() == CHANGED_WHILE_READ);
+        let is_changed = |status: &&mut FileStatus| {
+            let error = status.file.as_ref().err();
+            error.is_some_and(|error| error.kind() == CHANGED_WHILE_READ)
+        };
         let mut statuses = Vec::new();
         for batch in split_into_batches(paths) {
             let mut batch = self.stat_once(batch).await?;

@@ -1,4 +1,4 @@
-//! The resume log: records which blocks of a partial file are written, so that an interrupted pull continues from there.
+//! The resume log: records the written blocks of a partial file, so that an interrupted pull is continued there.
 //!
 //! It is a text file beside the partial one that is only appended to: a header, then one record for each written block.
 //! A later header discards all records before it, and a record truncated by a crash is ignored.
@@ -29,7 +29,8 @@ pub struct Content {
 pub struct ResumeState {
     /// The digest of each written block.
     pub blocks: BTreeMap<u64, Digest>,
-    /// Were they written since the host booted? Otherwise some may not have reached its disk, and all have to be verified.
+    /// Were they written since the host booted? Otherwise some may not have reached its disk, and all have to be
+    /// verified.
     pub is_same_boot: bool,
 }
 

@@ -35,8 +35,8 @@ pub(crate) enum Access {
 
 /// A file of a host on its own SFTP connection.
 ///
-/// Many tasks may call it concurrently. Calls have no deadline of their own and may be dropped; a dropped write may happen
-/// nevertheless.
+/// Many tasks may call it concurrently. Calls have no deadline of their own and may be dropped; a dropped write may
+/// happen nevertheless.
 pub(crate) struct SftpFile {
     sftp: Sftp,
     file: File,
@@ -49,12 +49,12 @@ pub(crate) struct SftpFile {
 }
 
 impl SftpFile {
-    /// Opens the existing file `path` over the pipes of an `ssh -s HOST sftp`, which the caller owns; all calls fail when
-    /// it exits.
+    /// Opens the existing file `path` over the pipes of an `ssh -s HOST sftp`, which the caller owns; all calls fail
+    /// when it exits.
     ///
     /// # Errors
-    /// `NotFound`; `PermissionDenied`; `TimedOut` after `deadline`; `UnexpectedEof` or `BrokenPipe` if the server exits;
-    /// `InvalidData` if it is not an SFTP server, or the file is not a regular one.
+    /// `NotFound`; `PermissionDenied`; `TimedOut` after `deadline`; `UnexpectedEof` or `BrokenPipe` if the server
+    /// exits; `InvalidData` if it is not an SFTP server, or the file is not a regular one.
     pub(crate) async fn open(
         stdin: impl AsyncWrite + Send + 'static,
         stdout: impl AsyncRead + Send + 'static,
