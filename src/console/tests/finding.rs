@@ -206,7 +206,10 @@ fn rows_of_an_earlier_run_are_shown_with_their_age() {
     set_alpha(&mut view, |host| host.link = Link::Connecting);
     let mut app = app(view);
     let shown = screen_at(&mut app, 120, 40, now);
-    assert!(shown.contains("Sandboxes · alpha (4) · 2h old"), "{shown}");
+    assert!(
+        shown.contains("Sandboxes · alpha (4) · seen 2h ago"),
+        "{shown}"
+    );
     assert!(shown.contains("alpha ◌ connecting, seen 2h ago"), "{shown}");
 }
 

@@ -183,7 +183,7 @@ fn with_many_hosts_the_current_one_and_the_bucket_stay_in_sight() {
 fn a_host_that_never_answered_says_since_when() {
     let mut app = app(empty());
     let later = Instant::now() + Duration::from_secs(130);
-    assert!(screen_at(&mut app, 120, 40, later).contains("alpha ◌ opening 2m"));
+    assert!(screen_at(&mut app, 120, 40, later).contains("alpha ◌ connecting 2m"));
     update(&mut app, |view| {
         set_alpha(view, |host| {
             *host = HostView {
@@ -192,7 +192,7 @@ fn a_host_that_never_answered_says_since_when() {
             };
         });
     });
-    assert!(screen(&mut app, 120, 40).contains("alpha ✗ away <1m"));
+    assert!(screen(&mut app, 120, 40).contains("alpha ✗ unreachable <1m"));
 }
 
 #[test]

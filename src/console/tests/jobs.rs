@@ -95,7 +95,10 @@ fn the_selection_stays_on_its_job_when_that_moves_in_the_queue_or_ends() {
     update(&mut app, |view| view.jobs.swap(2, 3));
     assert_eq!(current(&app), JobId(4));
     let shown = screen(&mut app, 120, 40);
-    let first = shown.lines().find(|line| line.contains("queue 1")).unwrap();
+    let first = shown
+        .lines()
+        .find(|line| line.contains("queued 1"))
+        .unwrap();
     assert!(first.contains("myapp-v1.0"), "{shown}");
     update(&mut app, |view| {
         let mut job = (*view.jobs[2]).clone();

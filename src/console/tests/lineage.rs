@@ -41,7 +41,7 @@ fn a_selection_is_asked_about_and_an_answer_to_another_is_not_shown() {
     keys(&mut app, "j");
     assert!(!screen(&mut app, 120, 40).contains("the one for the fair"));
     answer(&mut app, Err("cannot reach host alpha"));
-    assert!(screen(&mut app, 120, 40).contains("not known: cannot reach host alpha"));
+    assert!(screen(&mut app, 120, 40).contains("unknown: cannot reach host alpha"));
     // Another length is another image.
     update(&mut app, |view| {
         set_bucket(view, |bucket| {

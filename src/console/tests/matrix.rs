@@ -24,10 +24,10 @@ fn a_cell_says_what_is_there_and_what_goes_on() {
     let shown = screen_at(&mut app, 120, 40, now);
     for (row, words) in [
         ("far-away", "66 %"),
-        ("far-away", "✗ out of reach"),
-        ("local-only", "● here"),
+        ("far-away", "✗ unreachable"),
+        ("local-only", "● present"),
         ("myapp-v1.0", "! damaged"),
-        ("winserver-base", "● here ⌂4"),
+        ("winserver-base", "● present ⌂4"),
         ("winserver-base", "≠ differs ⌂1"),
     ] {
         let line = shown.lines().find(|line| line.contains(row)).unwrap();
@@ -40,7 +40,7 @@ fn a_cell_says_what_is_there_and_what_goes_on() {
     );
     let line = shown.lines().find(|line| line.contains("winserver-base"));
     assert!(
-        line.unwrap().contains("? here ⌂1"),
+        line.unwrap().contains("? present ⌂1"),
         "what was seen last: {shown}"
     );
     press(&mut app, KeyCode::Enter);
@@ -59,7 +59,7 @@ fn an_error_stands_in_its_cell_until_it_is_put_right() {
         gamma.link = Link::Up;
     });
     let shown = screen_at(&mut app, 120, 40, now);
-    assert!(!shown.contains("✗ out of reach"), "{shown}");
+    assert!(!shown.contains("✗ unreachable"), "{shown}");
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn hosts_are_ticked_in_the_pull_dialog() {
     );
     keys(&mut app, "l ");
     let shown = screen(&mut app, 80, 24);
-    assert!(shown.contains("no host is ticked"), "{shown}");
+    assert!(shown.contains("no host is selected"), "{shown}");
     assert!(keys(&mut app, "y").is_empty());
     // One that is away alone is refused with its error.
     keys(&mut app, "jj ");

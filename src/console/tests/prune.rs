@@ -102,7 +102,7 @@ fn leftovers_alone_need_one_key_and_where_nothing_goes_none_helps() {
     assert_eq!(keys(&mut app, "y"), [Command::Prune(pruning, only)]);
     let pruning = submit_rule(&mut app);
     give_plan(&mut app, &pruning, Ok(PrunePlan::default()));
-    assert!(screen(&mut app, 120, 40).contains("Nothing goes."));
+    assert!(screen(&mut app, 120, 40).contains("Nothing to remove."));
     assert!(keys(&mut app, "y").is_empty() && !app.layers.is_empty());
 }
 
@@ -142,5 +142,5 @@ fn without_a_condition_or_a_place_nothing_is_looked_for() {
     // All hosts, then none.
     keys(&mut app, "  ");
     assert!(press(&mut app, KeyCode::Enter).is_empty());
-    assert!(screen(&mut app, 80, 24).contains("no location is ticked"));
+    assert!(screen(&mut app, 80, 24).contains("no location is selected"));
 }

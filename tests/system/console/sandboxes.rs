@@ -213,7 +213,7 @@ fn one_confirmation_applies_to_all_marked_sandboxes() {
     screen.press("   s");
     screen.wait(&[
         "start 3 sandboxes",
-        "Left out",
+        "Skipped",
         &format!("{}: it is already running", ids[1]),
     ]);
     screen.press("y");
