@@ -12,7 +12,7 @@ pub(crate) enum Pane {
     Matrix,
     /// Page: the lineage tree.
     Tree,
-    /// Page: all jobs, those that an earlier run left interrupted included.
+    /// Page: all jobs, with those that were interrupted in an earlier run.
     JobsPage,
     /// Details of the selected row.
     Details,

@@ -30,7 +30,7 @@ pub(crate) enum TaskResult {
     PullCost(PullTarget, Option<snapdeck_model::Result<PullCost>>),
     Parents(TreeInputs, Parents),
     PrunePlan(PruneRequest, snapdeck_model::Result<PrunePlan>),
-    /// What remains for jobs, and why other candidates were kept.
+    /// The plan with the candidates that jobs are to remove, and why others were skipped.
     PruneApplied(snapdeck_model::Result<(PrunePlan, Vec<String>)>),
     /// The message for success, and the result.
     Annotated(String, snapdeck_model::Result<()>),
@@ -42,7 +42,7 @@ pub(crate) enum TaskResult {
     },
 }
 
-/// What the event loop does next.
+/// The next step of the event loop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LoopControl {
     Continue,

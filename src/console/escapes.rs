@@ -88,7 +88,7 @@ mod tests {
     /// Returns the keys read from an escape followed at once by `letters`.
     fn after_escape(letters: &str) -> Vec<KeyCode> {
         let mut letters = letters.chars();
-        let more = || {
+        let next = || {
             letters
                 .next()
                 .map(|c| Ok(Event::Key(KeyCode::Char(c).into())))

@@ -212,12 +212,12 @@ impl Keymap {
         let mut user_bindings = Vec::new();
         let mut named: Vec<Action> = Vec::new();
         for (name, value) in root.get_ref() {
-            let known = || ACTIONS.iter().map(Entry::id);
+            let ids = || ACTIONS.iter().map(Entry::id);
             let former = FORMER_IDS.iter().find(|(old, _)| old == name.get_ref());
             let id = former.map_or(name.get_ref().as_ref(), |(_, id)| *id);
             let entry = ACTIONS.iter().find(|entry| entry.id() == id);
             let entry = entry.ok_or_else(|| {
-                text.unknown_name_error(name.span().start, "action", name.get_ref(), known())
+                text.unknown_name_error(name.span().start, "action", name.get_ref(), ids())
                     .hint("use an action of config/keymap.toml; `?` lists them")
             })?;
             named.push(entry.action);

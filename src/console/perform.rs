@@ -27,6 +27,8 @@ use snapdeck_model::{HostName, SandboxId, SandboxVerb};
 
 pub(crate) const READ_ONLY: &str = "disabled: the console was started with --read-only";
 
+pub(crate) const NO_BUCKET: &str = "no bucket configured: set [bucket] name in config.toml";
+
 /// Returns whether the key is ctrl-c, which closes a dialog or filter, else quits.
 pub(crate) fn is_interrupt(key: KeyEvent) -> bool {
     key.code == KeyCode::Char('c') && key.modifiers.contains(KeyModifiers::CONTROL)
@@ -163,10 +165,8 @@ fn no_host() -> String {
 }
 
 fn require_bucket(app: &App) -> Result<(), String> {
-    match &app.view.bucket.link {
-        Link::Unconfigured => {
-            Err("no bucket is configured: set [bucket] name in config.toml".to_owned())
-        }
+    match app.view.bucket.link {
+        Link::Unconfigured => Err(NO_BUCKET.to_owned()),
         _ => Ok(()),
     }
 }
@@ -466,7 +466,7 @@ fn move_sideways(app: &mut App, by: isize) {
     }
 }
 
-/// Cycles through the hosts; after the last one come all hosts, if there are several.
+/// Cycles through the hosts; the lists of all hosts follow the last one, if there are several.
 fn cycle_host(app: &mut App, by: isize) {
     if app.focus == Pane::Matrix {
         return move_sideways(app, by);

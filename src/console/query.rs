@@ -169,10 +169,10 @@ fn test(token: &str, now: Timestamp) -> Result<Option<Test>, String> {
     let value = rest[sign.len()..].to_ascii_lowercase();
     let is_age = name == "age";
     let Some(column) = Column::named(&name).or(is_age.then_some(Column::Modified)) else {
-        let known: Vec<&str> = COLUMNS.iter().map(|(name, _)| *name).collect();
+        let names: Vec<&str> = COLUMNS.iter().map(|(name, _)| *name).collect();
         return Err(format!(
             "unknown field {name:?}: use {} or age",
-            known.join(", ")
+            names.join(", ")
         ));
     };
     if value.is_empty() {

@@ -50,7 +50,7 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(120);
 /// Limit of the clean-up of jobs that can be resumed at the next start.
 const SUSPEND_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What happens to running jobs on exit.
+/// Treatment of running jobs on exit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ExitMode {
     Cancel,
@@ -205,11 +205,11 @@ fn theme(settings: &ConsoleSettings, dir: Option<&Path>) -> snapdeck_model::Resu
         _ => match Theme::named(name) {
             Some(theme) => Ok(Some(theme)),
             None => {
-                let known: Vec<&str> = THEMES.iter().map(|(name, _)| *name).collect();
+                let names: Vec<&str> = THEMES.iter().map(|(name, _)| *name).collect();
                 let error = Error::new(Kind::InvalidInput, format!("unknown theme {name:?}"));
                 Err(error.hint(format!(
                     "set [console] theme to auto, {}, or create themes/{name}.toml beside config.toml",
-                    known.join(", ")
+                    names.join(", ")
                 )))
             }
         },

@@ -63,7 +63,7 @@ const ROLES: &[(&str, Role)] = &[
 impl Theme {
     /// Returns a compiled-in theme.
     pub(crate) fn named(name: &str) -> Option<Self> {
-        let (_, text) = THEMES.iter().find(|(known, _)| *known == name)?;
+        let (_, text) = THEMES.iter().find(|(other, _)| *other == name)?;
         Self::read(text, Path::new(name)).ok()
     }
 
@@ -82,10 +82,10 @@ impl Theme {
             .map_err(|error| text.syntax_error(error.span(), error.message()))?;
         let mut theme = Self::default();
         for (name, value) in root.get_ref() {
-            let role = ROLES.iter().find(|(known, _)| known == name.get_ref());
-            let known = || ROLES.iter().map(|(known, _)| (*known).to_owned());
+            let role = ROLES.iter().find(|(role, _)| role == name.get_ref());
+            let roles = || ROLES.iter().map(|(role, _)| (*role).to_owned());
             let (_, role) = role.ok_or_else(|| {
-                text.unknown_name_error(name.span().start, "role", name.get_ref(), known())
+                text.unknown_name_error(name.span().start, "role", name.get_ref(), roles())
             })?;
             let at = value.span().start;
             let words = value.get_ref().as_str();

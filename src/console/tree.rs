@@ -139,9 +139,9 @@ fn rows(view: &View, parents: &BTreeMap<SnapshotName, SnapshotName>) -> Vec<Tree
         }
     }
     // Show parents that no longer exist, too: they group their children.
-    let known = parents.iter().filter(|(name, _)| names.contains(name));
-    let missing: Vec<&SnapshotName> = known.map(|(_, parent)| parent).collect();
-    names.extend(missing);
+    let relations = parents.iter().filter(|(name, _)| names.contains(name));
+    let parent_names: Vec<&SnapshotName> = relations.map(|(_, parent)| parent).collect();
+    names.extend(parent_names);
     let mut children: Children<'_, &SnapshotName> = BTreeMap::new();
     let mut roots: BTreeSet<&SnapshotName> = names.clone();
     for name in &names {
