@@ -1,4 +1,4 @@
-//! The one table of actions: keymap, footer, help, palette, the README's keys and the man page are made from it.
+//! The table of actions. Keymap, footer, help, palette, `docs/keys.md` and the man page are generated from it.
 
 use super::actions::{Action, EVERYWHERE, Entry, LISTS, Pane};
 use super::columns::Column;
@@ -52,7 +52,7 @@ const fn mark_mutating(mut entry: Entry) -> Entry {
     entry
 }
 
-/// All actions, in the order of the help.
+/// All actions, in the order of the help. The ids in `keymap.toml` are the names with dashes.
 pub(crate) static ACTIONS: &[Entry] = &[
     mark_mutating(entry(
         Action::Create,

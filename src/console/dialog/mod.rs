@@ -167,9 +167,7 @@ fn moved_focus<F: Copy + PartialEq>(fields: &[F], focus: F, key: KeyCode) -> Opt
 /// Returns why nothing can be uploaded to or downloaded from the bucket now.
 fn bucket_refusal(view: &View) -> Option<String> {
     match &view.bucket.link {
-        Link::Unconfigured => {
-            Some("no bucket configured: set [bucket] name in config.toml".to_owned())
-        }
+        Link::Unconfigured => Some(crate::perform::NO_BUCKET.to_owned()),
         Link::Down(error) => Some(error.to_string()),
         Link::Connecting | Link::Up => None,
     }
