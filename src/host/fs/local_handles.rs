@@ -26,7 +26,7 @@ use snapdeck_model::{BufferPool, Digest, Result};
 
 /// For flushing gigabytes to the disk.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(30 * 60);
-/// Its content differs after every boot (proc(5)).
+/// A file whose content differs after every boot (proc(5)).
 const BOOT_ID_PATH: &str = "/proc/sys/kernel/random/boot_id";
 
 /// A file open for reads.
