@@ -72,7 +72,7 @@ impl ConvertedImage {
     async fn remove(self, job: SnapshotJob<'_>) {
         let (dir, ctx) = (&self.dir, job.ctx);
         ctx.progress.enter(Phase::CleaningUp, 0);
-        match job.host.remove_temp_dir(dir).await {
+        match job.host.fs().remove_temp_dir(dir).await {
             // A watchdog that was killed meanwhile has nothing left to do: the job has not failed.
             Ok(()) => {
                 if let Err(error) = self.watchdog.release().await {
@@ -91,11 +91,11 @@ async fn convert_to_temp_dir(
     mode: ConsistencyMode,
 ) -> Result<ConvertedImage> {
     let (host, name) = (job.host, &job.request.name);
-    let dir = host.make_temp_dir().await?;
-    let watchdog = match host.spawn_dir_watchdog(&dir).await {
+    let dir = host.fs().make_temp_dir().await?;
+    let watchdog = match host.watchdogs().spawn_for_dir(&dir).await {
         Ok(watchdog) => watchdog,
         Err(error) => {
-            host.remove_temp_dir(&dir).await?;
+            host.fs().remove_temp_dir(&dir).await?;
             return Err(error);
         }
     };
@@ -131,8 +131,8 @@ async fn convert(
     // Only the disk of an active sandbox, whose locks QEMU holds, is read without locks. The disk of a stopped one is
     // read under qemu-img's own locks, so that the sandbox cannot be started meanwhile.
     let is_shared = source.state.is_active();
-    let needed_bytes = host.measure(&source.disk_path, is_shared).await?;
-    let free_bytes = host.free_bytes(&image.dir).await?;
+    let needed_bytes = host.images().measure(&source.disk_path, is_shared).await?;
+    let free_bytes = host.fs().free_bytes(&image.dir).await?;
     if needed_bytes > free_bytes {
         return Err(Error::new(
             Kind::NoSpace,
@@ -150,11 +150,12 @@ async fn convert(
     let copy = |required_state: Option<SandboxState>| async move {
         let stamps = source.stamps(host).await?;
         let (from, to, progress) = (&source.disk_path, &image.image_path, &ctx.progress);
-        host.convert(from, to, is_shared, needed_bytes, progress, &ctx.cancel)
+        host.images()
+            .convert(from, to, is_shared, needed_bytes, progress, &ctx.cancel)
             .await?;
         if let (Some(from), Some(to)) = (&source.variables, &image.variables) {
-            host.create_exclusive(to).await?;
-            host.copy_file(from, to).await?;
+            host.fs().create_exclusive(to).await?;
+            host.fs().copy_file(from, to).await?;
         }
         match required_state {
             Some(state) => source.check_unchanged(host, state, &stamps).await,
@@ -167,11 +168,11 @@ async fn convert(
         ConsistencyMode::PauseGuest => {}
     }
 
-    let watchdog = host.spawn_pause_watchdog(id, &image.dir).await?;
+    let watchdog = host.watchdogs().spawn_for_pause(id, &image.dir).await?;
     ctx.progress.enter(Phase::Pausing, 0);
     let paused_at = Instant::now();
     let converted = async {
-        host.suspend(id).await?;
+        host.sandboxes().suspend(id).await?;
         ctx.info(format!("paused {id}"));
         copy(Some(SandboxState::Paused)).await
     }
@@ -209,7 +210,7 @@ async fn upload(
 ) -> Result<(Object, BlockDigests, Option<Bytes>)> {
     let (host, request, ctx) = (job.host, job.request, job.ctx);
     ctx.check_cancelled()?;
-    let reader = &host.open_reader(&image.image_path).await?;
+    let reader = &host.fs().open_reader(&image.image_path).await?;
     let variables = match &image.variables {
         Some(path) => Some(variables::read_variables(host, path).await?),
         None => None,

@@ -43,7 +43,7 @@ pub async fn create_sandbox(
     };
     // Detect an invalid template before anything is queried or created.
     domain.fill(&defaults.template)?;
-    let capabilities = host.capabilities().await?;
+    let capabilities = host.libvirt().capabilities().await?;
     let missing_firmware = match domain.firmware {
         Firmware::Bios => None,
         Firmware::Uefi => (!capabilities.has_uefi).then_some("UEFI"),
@@ -55,7 +55,7 @@ pub async fn create_sandbox(
             .hint("install ovmf there, or set firmware in [sandbox] of the settings"));
     }
     domain.has_tpm = capabilities.has_tpm;
-    domain.is_kvm = host.has_usable_kvm(defaults.accel).await?;
+    domain.is_kvm = host.libvirt().has_usable_kvm(defaults.accel).await?;
     let xml = domain.fill(&defaults.template)?;
     ctx.check_cancelled()?;
 
@@ -74,16 +74,19 @@ pub async fn create_sandbox(
             .await?;
         ctx.check_cancelled()?;
         new_sandbox.is_defined = true;
-        host.define(xml).await.map_err(|error| match error.kind() {
-            Kind::Failed => error.hint("check template in [sandbox] of the settings"),
-            _ => error,
-        })?;
+        host.sandboxes()
+            .define(xml)
+            .await
+            .map_err(|error| match error.kind() {
+                Kind::Failed => error.hint("check template in [sandbox] of the settings"),
+                _ => error,
+            })?;
         base.check_unchanged(host).await?;
         if spec.start {
             ctx.enter_phase(Phase::Starting)?;
-            host.start(id).await?;
+            host.sandboxes().start(id).await?;
         }
-        host.sandbox(id).await
+        host.sandboxes().get(id).await
     }
     .await;
     match result {
@@ -107,7 +110,7 @@ fn creation_error(host: &Host, id: &SandboxId, kind: Kind) -> Error {
 /// Fails if a domain has the id, or a file has the path of the new disk or its variables.
 async fn refuse_existing_id(host: &Host, id: &SandboxId) -> Result<()> {
     let conflict = |cause: String| creation_error(host, id, Kind::Conflict).with_cause(cause);
-    match host.sandbox_state(id).await {
+    match host.sandboxes().state(id).await {
         Ok(state) => {
             let state = state.label();
             return Err(
@@ -119,7 +122,7 @@ async fn refuse_existing_id(host: &Host, id: &SandboxId) -> Result<()> {
         Err(error) => return Err(error),
     }
     for path in [host.disk_path(id), host.variables_path(id)] {
-        if host.has_file(&path).await? {
+        if host.fs().has_file(&path).await? {
             return Err(
                 conflict(format!("{path} exists, but sandbox {id} does not")).hint(format!(
                     "remove the leftover with `snapdeck sandbox destroy {id}`, or choose another id"
@@ -143,7 +146,7 @@ impl BaseSnapshot {
     async fn find(host: &Host, spec: &SandboxSpec) -> Result<Self> {
         let name = &spec.snapshot;
         let path = host.snapshot_path(name);
-        let Some(file) = host.image_file(&path).await? else {
+        let Some(file) = host.fs().image_file(&path).await? else {
             let what = format!("snapshot {name} not found on host {}", host.name());
             return Err(Error::new(Kind::NotFound, what).hint(format!(
                 "run `snapdeck pull {name}` first, or pass --pull to `snapdeck sandbox new`"
@@ -165,7 +168,7 @@ impl BaseSnapshot {
         })?;
         let variables = host.snapshot_variables_path(name);
         Ok(Self {
-            variables: host.has_file(&variables).await?.then_some(variables),
+            variables: host.fs().has_file(&variables).await?.then_some(variables),
             path,
             facts,
             file,
@@ -174,7 +177,7 @@ impl BaseSnapshot {
 
     /// Fails if the snapshot was removed or replaced meanwhile: the overlay would be based on another image.
     async fn check_unchanged(&self, host: &Host) -> Result<()> {
-        let current = host.image_file(&self.path).await?;
+        let current = host.fs().image_file(&self.path).await?;
         if current.is_some_and(|current| current.stamp == self.file.stamp) {
             return Ok(());
         }
@@ -218,7 +221,7 @@ async fn check_memory(
     requested_bytes: u64,
     ctx: &Context,
 ) -> Result<()> {
-    let memory = host.memory().await?;
+    let memory = host.libvirt().memory().await?;
     let requested = format_size(requested_bytes, BINARY);
     if requested_bytes > memory.total_bytes {
         let total = format_size(memory.total_bytes, BINARY);
@@ -260,9 +263,10 @@ impl NewSandbox<'_> {
     ) -> Result<()> {
         let host = self.host;
         // Created exclusively before they are filled: files of other programs are never overwritten.
-        host.create_exclusive(self.disk).await?;
+        host.fs().create_exclusive(self.disk).await?;
         self.files.push(self.disk);
-        host.make_overlay(&base.path, self.disk, storage_bytes)
+        host.images()
+            .make_overlay(&base.path, self.disk, storage_bytes)
             .await?;
         ctx.check_cancelled()?;
         if firmware == Firmware::Bios {
@@ -270,9 +274,9 @@ impl NewSandbox<'_> {
         }
         match &base.variables {
             Some(variables) => {
-                host.create_exclusive(self.variables).await?;
+                host.fs().create_exclusive(self.variables).await?;
                 self.files.push(self.variables);
-                host.copy_file(variables, self.variables).await
+                host.fs().copy_file(variables, self.variables).await
             }
             // libvirt creates them at the first start, from the template of the firmware it selects.
             None => {
@@ -290,7 +294,7 @@ impl NewSandbox<'_> {
                 self.undefine().await?;
             }
             for file in self.files.iter().rev() {
-                host.remove_file(file).await?;
+                host.fs().remove_file(file).await?;
             }
             Ok(())
         }
@@ -305,12 +309,12 @@ impl NewSandbox<'_> {
     /// Undefines the domain if it has the new disk; if libvirt's response was lost, it may not exist.
     async fn undefine(&self) -> Result<()> {
         let (host, id) = (self.host, self.id);
-        match host.sandbox(id).await {
+        match host.sandboxes().get(id).await {
             Ok(sandbox) if sandbox.disk() == Some(self.disk) => {
                 if sandbox.state.is_active() {
-                    host.force_off(id).await?;
+                    host.sandboxes().force_off(id).await?;
                 }
-                host.undefine(id).await
+                host.sandboxes().undefine(id).await
             }
             Ok(_) => Ok(()),
             Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Conflict) => Ok(()),

@@ -12,7 +12,7 @@ use crate::dependents::refuse_unresolved_chains;
 /// `Conflict` for a domain that is not a sandbox, or whose overlay is in use, which names its users; `NotFound` if
 /// nothing has that id.
 pub(crate) async fn destroy(host: &Host, id: &SandboxId, ctx: &Context) -> Result<Outcome> {
-    let inventory = host.scan().await?;
+    let inventory = host.inventory().scan().await?;
     let error = || {
         Error::new(
             Kind::Conflict,
@@ -21,7 +21,7 @@ pub(crate) async fn destroy(host: &Host, id: &SandboxId, ctx: &Context) -> Resul
     };
     let mut foreign_domains = inventory.foreign_domains.iter();
     if foreign_domains.any(|domain| domain.id == id.as_str()) {
-        return Err(host.foreign_domain_error(id));
+        return Err(host.sandboxes().foreign_domain_error(id));
     }
     let mut sandboxes = inventory.sandboxes.iter();
     let sandbox = sandboxes.find(|sandbox| sandbox.id == *id);
@@ -38,24 +38,27 @@ pub(crate) async fn destroy(host: &Host, id: &SandboxId, ctx: &Context) -> Resul
     let variables = host.variables_path(id);
     let has_foreign_variables =
         sandbox.is_some_and(|sandbox| sandbox.variables.as_ref() != Some(&variables));
-    if sandbox.is_none() && !host.has_file(&disk).await? && !host.has_file(&variables).await? {
-        return Err(host.sandbox_not_found(id));
+    if sandbox.is_none()
+        && !host.fs().has_file(&disk).await?
+        && !host.fs().has_file(&variables).await?
+    {
+        return Err(host.sandboxes().not_found_error(id));
     }
     ctx.enter_phase(Phase::Removing)?;
     match sandbox {
         Some(sandbox) => {
             if sandbox.state.is_active() {
-                host.force_off(id).await?;
+                host.sandboxes().force_off(id).await?;
             }
-            host.undefine(id).await?;
+            host.sandboxes().undefine(id).await?;
         }
         None => ctx.info(format!("no sandbox {id}, only its leftovers")),
     }
     // libvirt no longer lists it: if this is interrupted, the next destroy removes the remaining files.
     if !has_foreign_variables {
-        host.remove_file(&variables).await?;
+        host.fs().remove_file(&variables).await?;
     }
-    host.remove_file(&disk).await?;
+    host.fs().remove_file(&disk).await?;
     Ok(Outcome::SandboxChanged {
         host: host.name().clone(),
         id: id.clone(),

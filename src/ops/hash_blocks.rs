@@ -33,7 +33,8 @@ pub(crate) async fn hash_local_blocks(
     let hashing = async move {
         // Moved, so that the channel is closed at the end.
         let block_tx = block_tx;
-        host.hash_blocks(path, &in_place, &block_tx, &ctx.cancel)
+        host.fs()
+            .hash_blocks(path, &in_place, &block_tx, &ctx.cancel)
             .await
     };
     let collecting = async {

@@ -45,6 +45,7 @@ pub(crate) async fn install_snapshot(
     ctx.check_cancelled()?;
     // Fails if another process writes this partial file, which must not be removed then.
     let writer = host
+        .fs()
         .open_writer(&partial, &content_id(job))
         .await
         .map_err(|error| match (error.kind(), error.hint_text()) {
@@ -67,7 +68,7 @@ pub(crate) async fn install_snapshot(
             .await;
         if let (Err(_), Some(new_variables)) = (&published, new_variables) {
             // The first error is reported; this one has the same cause.
-            let _ = host.remove_file(&new_variables).await;
+            let _ = host.fs().remove_file(&new_variables).await;
         }
         Ok(published?)
     }
@@ -104,7 +105,7 @@ async fn plan_transfer(
     let plan = TransferPlan::new(job, recorded, reuse_damaged).await;
     let needed_bytes = plan.to_fetch.bytes();
     let dir = &host.settings().snapshots_dir;
-    let free_bytes = host.free_bytes(dir).await?;
+    let free_bytes = host.fs().free_bytes(dir).await?;
     if needed_bytes > free_bytes {
         let name = &job.source.object.name;
         return Err(Error::new(
@@ -155,7 +156,7 @@ async fn validate_image(
     ctx.enter_phase(Phase::Verifying)?;
     writer.finish().await?;
     let partial = host.partial_path(&object.name);
-    let file = host.image_file(&partial).await?.ok_or_else(|| {
+    let file = host.fs().image_file(&partial).await?.ok_or_else(|| {
         Error::new(
             Kind::Failed,
             format!("{partial} disappeared on host {}", host.name()),
@@ -163,7 +164,7 @@ async fn validate_image(
     })?;
     // The header first: no program may open an image that names other files (CVE-2024-32498).
     let checked = match refuse_unusable(&file, &object.key) {
-        Ok(()) => host.check(&partial, &ctx.cancel).await,
+        Ok(()) => host.images().check(&partial, &ctx.cancel).await,
         Err(error) => Err(error),
     };
     let warning = checked.map_err(|error| match error.kind() {
@@ -224,11 +225,15 @@ pub(crate) async fn write_local_manifest(job: PullJob<'_>, progress: &TransferPr
     let (host, source) = (job.host, job.source);
     let object = &source.object;
     let write = async {
-        host.record_damage(&object.name, None).await?;
+        host.snapshots().record_damage(&object.name, None).await?;
         let Some(blocks) = progress.digests() else {
             return Ok(());
         };
-        if let Some(file) = host.image_file(&host.snapshot_path(&object.name)).await? {
+        if let Some(file) = host
+            .fs()
+            .image_file(&host.snapshot_path(&object.name))
+            .await?
+        {
             let new = || Manifest::new(object.name.clone(), object.size_bytes, blocks);
             let mut manifest = source.manifest.clone().unwrap_or_else(new);
             manifest.etag = object.etag.clone();
@@ -237,7 +242,7 @@ pub(crate) async fn write_local_manifest(job: PullJob<'_>, progress: &TransferPr
             if let Some(annotations) = &source.annotations {
                 manifest = manifest.with_existing_annotations(annotations.clone());
             }
-            host.write_manifest(manifest).await?;
+            host.snapshots().write_manifest(manifest).await?;
         }
         Ok::<(), Error>(())
     };

@@ -12,7 +12,7 @@ use crate::context::LogFn;
 ///
 /// The caller holds the lock of `locked`.
 pub async fn clear_leftovers(host: &Host, locked: Option<&SandboxId>, log: &LogFn) {
-    let backups = match host.stale_backups().await {
+    let backups = match host.backups().stale().await {
         Ok(backups) => backups,
         // The operation that follows reports it better.
         Err(error) => return tracing::debug!("{error}"),
@@ -32,19 +32,23 @@ async fn remove_backup(
     locked: Option<&SandboxId>,
 ) -> Result<Option<String>> {
     if locked == Some(&backup.id) {
-        return host.remove_stale(backup).await.map(Some);
+        return host.backups().remove_stale(backup).await.map(Some);
     }
-    let request = host.sandbox_lock(&backup.id);
+    let request = host.locks().sandbox(&backup.id);
     let lost = CancellationToken::new();
-    let lock = match host.lock(vec![request], "remove leftovers", lost).await {
+    let lock = match host
+        .locks()
+        .acquire(vec![request], "remove leftovers", lost)
+        .await
+    {
         Ok(lock) => lock,
         Err(error) if error.kind() == Kind::Conflict => return Ok(None),
         Err(error) => return Err(error),
     };
     // The previous holder of the lock may have removed it just now.
-    let result = match host.stale_backups().await {
+    let result = match host.backups().stale().await {
         Ok(backups) if !backups.contains(backup) => Ok(None),
-        Ok(_) => host.remove_stale(backup).await.map(Some),
+        Ok(_) => host.backups().remove_stale(backup).await.map(Some),
         Err(error) => Err(error),
     };
     lock.release().await;

@@ -65,14 +65,20 @@ pub async fn pull(
             });
         }
         LocalCopy::Valid { .. } => {
-            refuse_if_in_use(host, &host.scan().await?, name, "replace", |_| true)?;
+            refuse_if_in_use(
+                host,
+                &host.inventory().scan().await?,
+                name,
+                "replace",
+                |_| true,
+            )?;
         }
         LocalCopy::Damaged { problem, .. } => {
             ctx.warn(format!(
                 "the copy of {name} on host {} is damaged, downloading it again: {problem}",
                 host.name()
             ));
-            let inventory = host.scan().await?;
+            let inventory = host.inventory().scan().await?;
             // The base of a stopped sandbox can be repaired; a running one has it open.
             refuse_if_in_use(host, &inventory, name, "repair", |state| {
                 state != SandboxState::ShutOff
@@ -103,7 +109,10 @@ pub async fn pull(
     match &variables {
         Some(variables) => variables.refuse_existing(host, name, replace).await?,
         None if existing != ExistingCopy::Absent
-            && host.has_file(&host.snapshot_variables_path(name)).await? =>
+            && host
+                .fs()
+                .has_file(&host.snapshot_variables_path(name))
+                .await? =>
         {
             ctx.warn(format!(
                 "no UEFI variables for {name} in the bucket: keeping those on the host"
@@ -142,7 +151,7 @@ async fn inspect(
     ctx: &Context,
 ) -> Result<LocalCopy> {
     let path = &*host.snapshot_path(name);
-    let Some(file) = host.image_file(path).await? else {
+    let Some(file) = host.fs().image_file(path).await? else {
         return Ok(LocalCopy::Absent);
     };
     let size_bytes = file.size_bytes;
@@ -165,12 +174,12 @@ async fn inspect(
         .with_cause(error.message())
         .hint("move it elsewhere, or pass --overwrite to replace it"));
     }
-    match host.check(path, &ctx.cancel).await {
+    match host.images().check(path, &ctx.cancel).await {
         Ok(warning) => {
             if let Some(warning) = warning {
                 ctx.warn(warning);
             }
-            let damage = host.damage(name).await?;
+            let damage = host.snapshots().damage(name).await?;
             Ok(match damage.filter(|damage| damage.file == file.stamp) {
                 Some(damage) => damaged(damage.problem),
                 None => LocalCopy::Valid { size_bytes },

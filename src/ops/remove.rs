@@ -57,7 +57,7 @@ pub async fn remove(
     }
     missing.into_iter().for_each(|line| ctx.warn(line));
     if let Some(host) = on_host {
-        refuse_pinned(name, host.annotations(name).await?, host.name())?;
+        refuse_pinned(name, host.snapshots().annotations(name).await?, host.name())?;
     }
     if let Some(bucket) = in_bucket {
         refuse_pinned(name, bucket.annotations(name).await?, &bucket.location())?;
@@ -65,11 +65,12 @@ pub async fn remove(
 
     ctx.enter_phase(Phase::Removing)?;
     if let Some(host) = on_host {
-        let file = host.image_file(&host.snapshot_path(name)).await?;
+        let file = host.fs().image_file(&host.snapshot_path(name)).await?;
         let identity = file.map(|file| ImageIdentity::File(file.stamp));
         refuse_other_image(name, identity, expected_identity)?;
-        host.remove_snapshot(name).await?;
-        host.remove_file(&host.snapshot_variables_path(name))
+        host.snapshots().remove(name).await?;
+        host.fs()
+            .remove_file(&host.snapshot_variables_path(name))
             .await?;
         ctx.info(format!("removed {name} from host {}", host.name()));
     }
@@ -97,13 +98,17 @@ pub async fn remove(
 
 /// Returns whether the host has the image, or variables without an image; fails if a chain needs the image.
 async fn exists_unused_on_host(host: &Host, name: &SnapshotName) -> Result<bool> {
-    let inventory = host.scan().await?;
+    let inventory = host.inventory().scan().await?;
     let mut snapshots = inventory.snapshots.iter();
     let has_image = snapshots.any(|snapshot| snapshot.name == *name);
     if has_image {
         refuse_if_in_use(host, &inventory, name, "remove", |_| true)?;
     }
-    Ok(has_image || host.has_file(&host.snapshot_variables_path(name)).await?)
+    Ok(has_image
+        || host
+            .fs()
+            .has_file(&host.snapshot_variables_path(name))
+            .await?)
 }
 
 /// Returns whether the bucket has the image, or variables without an image.

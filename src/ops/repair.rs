@@ -36,7 +36,7 @@ pub(crate) async fn repair_in_place(
     ctx.info(format!("repairing bad blocks {bad} of {path}"));
     ctx.check_cancelled()?;
     let mut progress = TransferProgress::empty(object.size_bytes);
-    let writer = host.open_for_repair(&path).await?;
+    let writer = host.fs().open_for_repair(&path).await?;
     let result = async {
         let plan = TransferPlan::new(job, good, false).await;
         run_transfer(job, fetch_handle, &writer, plan, &mut progress)
@@ -49,7 +49,7 @@ pub(crate) async fn repair_in_place(
     // Its lock keeps out every QEMU, qemu-img check included.
     drop(writer);
     result?;
-    if let Some(warning) = host.check(&path, &ctx.cancel).await? {
+    if let Some(warning) = host.images().check(&path, &ctx.cancel).await? {
         ctx.warn(warning);
     }
     write_local_manifest(job, &progress).await;

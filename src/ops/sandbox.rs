@@ -33,7 +33,7 @@ pub async fn sandbox(
     if verb == SandboxVerb::Destroy {
         return destroy::destroy(host, id, ctx).await;
     }
-    let state = host.owned_sandbox_state(id).await?;
+    let state = host.sandboxes().owned_state(id).await?;
     let changed = match verb.applicability(state) {
         Applicability::Possible => {
             apply(host, id, verb, state, stop_timeout, ctx).await?;
@@ -53,7 +53,7 @@ pub async fn sandbox(
         host: host.name().clone(),
         id: id.clone(),
         state: Some(match changed {
-            true => host.sandbox_state(id).await?,
+            true => host.sandboxes().state(id).await?,
             false => state,
         }),
         changed,
@@ -75,33 +75,33 @@ async fn apply(
                 ctx.info(format!("{id} resumes from its saved state"));
             }
             ctx.enter_phase(Phase::Starting)?;
-            host.start(id).await
+            host.sandboxes().start(id).await
         }
         SandboxVerb::Stop { timeout, force } => {
             stop(host, id, timeout.unwrap_or(stop_timeout), force, ctx).await
         }
         SandboxVerb::ForceOff => {
             ctx.enter_phase(Phase::Stopping)?;
-            host.force_off(id).await
+            host.sandboxes().force_off(id).await
         }
         SandboxVerb::Pause => {
             ctx.enter_phase(Phase::Pausing)?;
-            host.suspend(id).await
+            host.sandboxes().suspend(id).await
         }
         SandboxVerb::Resume => {
             ctx.enter_phase(Phase::Starting)?;
             match state {
-                SandboxState::Suspended => host.wake(id).await,
-                _ => host.resume(id).await,
+                SandboxState::Suspended => host.sandboxes().wake(id).await,
+                _ => host.sandboxes().resume(id).await,
             }
         }
         SandboxVerb::Save => {
             ctx.enter_phase(Phase::Saving)?;
-            host.save(id, &ctx.progress, &ctx.cancel).await
+            host.sandboxes().save(id, &ctx.progress, &ctx.cancel).await
         }
         SandboxVerb::DropSaved => {
             ctx.enter_phase(Phase::Removing)?;
-            host.discard_saved_state(id).await
+            host.sandboxes().discard_saved_state(id).await
         }
         SandboxVerb::Destroy => destroy::destroy(host, id, ctx).await.map(drop),
     }
@@ -121,14 +121,14 @@ async fn stop(
     loop {
         if requested_at.is_none_or(|at| at.elapsed() >= SHUTDOWN_REQUEST_INTERVAL) {
             requested_at = Some(Instant::now());
-            match host.shut_down(id).await {
+            match host.sandboxes().shut_down(id).await {
                 Ok(()) => {}
                 // It has just stopped, as the state below shows.
                 Err(error) if error.kind() == Kind::Conflict => ctx.info(error.to_string()),
                 Err(error) => return Err(error),
             }
         }
-        let state = host.sandbox_state(id).await?;
+        let state = host.sandboxes().state(id).await?;
         if !state.is_active() {
             return Ok(());
         }
@@ -148,7 +148,7 @@ async fn stop(
             "{id} has not stopped within {} s: forcing it off",
             timeout.as_secs()
         ));
-        return host.force_off(id).await;
+        return host.sandboxes().force_off(id).await;
     }
     Err(Error::new(
         Kind::Conflict,

@@ -137,11 +137,11 @@ pub(crate) fn is_mostly_in_place(copies: &[BlockCopy], size_bytes: u64) -> bool 
 
 /// Returns the host's snapshots that have manifests, closest relatives of the image first.
 async fn find_copy_sources(host: &Host, image: &Manifest) -> Result<Vec<(CopySource, Manifest)>> {
-    let names = host.snapshot_names().await?;
+    let names = host.snapshots().names().await?;
     let stored: Vec<Option<(SnapshotName, StoredManifest)>> = stream::iter(names)
         .map(|name| {
             let read = async move {
-                match host.stored_manifest(&name).await {
+                match host.snapshots().stored_manifest(&name).await {
                     Ok(stored) => stored.map(|stored| (name, stored)),
                     Err(error) => {
                         tracing::debug!("{error}");

@@ -20,7 +20,7 @@ const MAX_BYTES: u64 = 16 << 20;
 
 /// Reads the variables file `path` of the host.
 pub(crate) async fn read_variables(host: &Host, path: &str) -> Result<Bytes> {
-    read_whole_file(&host.open_reader(path).await?, path).await
+    read_whole_file(&host.fs().open_reader(path).await?, path).await
 }
 
 /// Reads the open variables file `path`.
@@ -121,7 +121,10 @@ impl FetchedVariables {
         replace: bool,
     ) -> Result<()> {
         let path = host.snapshot_variables_path(name);
-        if replace || !host.has_file(&path).await? || self.is_equal_to_file(host, &path).await? {
+        if replace
+            || !host.fs().has_file(&path).await?
+            || self.is_equal_to_file(host, &path).await?
+        {
             return Ok(());
         }
         Err(Error::new(
@@ -135,7 +138,7 @@ impl FetchedVariables {
     }
 
     async fn is_equal_to_file(&self, host: &Host, path: &str) -> Result<bool> {
-        let file = host.open_reader(path).await?;
+        let file = host.fs().open_reader(path).await?;
         let length = self.bytes.len();
         Ok(file.size_bytes() == length as u64
             && file.read_at(&BufferPool::default(), 0, length).await? == self.bytes)
@@ -149,7 +152,7 @@ impl FetchedVariables {
         replace: bool,
     ) -> Result<Option<String>> {
         let path = host.snapshot_variables_path(name);
-        let exists = host.has_file(&path).await?;
+        let exists = host.fs().has_file(&path).await?;
         if exists && self.is_equal_to_file(host, &path).await? {
             return Ok(None);
         }
@@ -163,7 +166,7 @@ impl FetchedVariables {
             host.settings().snapshots_dir,
             name.variables_file_name()
         );
-        let writer = host.open_writer(&partial, &content).await?;
+        let writer = host.fs().open_writer(&partial, &content).await?;
         let result = async {
             writer.write_at(0, self.bytes.clone()).await?;
             writer.finish().await?;

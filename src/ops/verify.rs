@@ -59,7 +59,7 @@ pub async fn verify_snapshot(
         ));
         ctx.enter_phase(Phase::Verifying)?;
         refuse_unusable(&file, &path)?;
-        if let Some(warning) = host.check(&path, &ctx.cancel).await? {
+        if let Some(warning) = host.images().check(&path, &ctx.cancel).await? {
             ctx.warn(warning);
         }
         return Ok(outcome(false, Vec::new(), 0, file.size_bytes));
@@ -78,9 +78,9 @@ pub async fn verify_snapshot(
     if bad.is_empty() && file.size_bytes == manifest.size_bytes {
         if !is_verified {
             manifest.file = Some(file.stamp);
-            host.write_manifest(manifest).await?;
+            host.snapshots().write_manifest(manifest).await?;
         }
-        host.record_damage(name, None).await?;
+        host.snapshots().record_damage(name, None).await?;
         return Ok(outcome(true, Vec::new(), 0, file.size_bytes));
     }
     let problem = describe_damage(&bad, file.size_bytes);
@@ -88,7 +88,7 @@ pub async fn verify_snapshot(
         file: file.stamp,
         problem: problem.clone(),
     };
-    host.record_damage(name, Some(&damage)).await?;
+    host.snapshots().record_damage(name, Some(&damage)).await?;
     let error = Error::new(
         Kind::Damaged,
         format!("{name} on host {} is damaged", host.name()),
@@ -112,7 +112,7 @@ pub async fn verify_snapshot(
 }
 
 async fn find_image(host: &Host, name: &SnapshotName) -> Result<ImageFile> {
-    let file = host.image_file(&host.snapshot_path(name)).await?;
+    let file = host.fs().image_file(&host.snapshot_path(name)).await?;
     file.ok_or_else(|| {
         Error::new(
             Kind::NotFound,
@@ -130,7 +130,7 @@ async fn find_manifest(
     file: &ImageFile,
     ctx: &Context,
 ) -> Result<Option<StoredManifest>> {
-    let stored = host.stored_manifest(name).await?;
+    let stored = host.snapshots().stored_manifest(name).await?;
     if stored.is_some() || !bucket.is_configured() {
         return Ok(stored);
     }
@@ -187,7 +187,7 @@ async fn repair_snapshot(
         ))
         .hint("run `snapdeck pull --overwrite` to replace the snapshot with it"));
     }
-    let inventory = host.scan().await?;
+    let inventory = host.inventory().scan().await?;
     refuse_if_in_use(host, &inventory, name, "repair", |state| {
         state != SandboxState::ShutOff
     })?;

@@ -48,13 +48,17 @@ pub(super) async fn capture(
 ) -> Result<PointInTime, ComposeAbort> {
     let (host, source, ctx) = (job.host, job.source, job.ctx);
     let method = match method {
-        Method::Backup => match host.backup_support(&source.id, &source.disk_path).await? {
+        Method::Backup => match host
+            .backups()
+            .support(&source.id, &source.disk_path)
+            .await?
+        {
             Ok(target) => CaptureMethod::Backup { target },
             Err(reason) => return Err(ComposeAbort::MethodUnavailable(reason)),
         },
         _ => {
-            let free_bytes = host.free_bytes(&host.settings().sandboxes_dir).await?;
-            let file = host.image_file(&source.disk_path).await?;
+            let free_bytes = host.fs().free_bytes(&host.settings().sandboxes_dir).await?;
+            let file = host.fs().image_file(&source.disk_path).await?;
             let needed_bytes = file.map_or(u64::MAX, |file| file.allocated_bytes);
             CaptureMethod::Copy {
                 must_share_extents: needed_bytes > free_bytes,
@@ -64,14 +68,16 @@ pub(super) async fn capture(
     let can_freeze = match method {
         // Copying may take longer than file systems stay frozen.
         CaptureMethod::Copy { .. } => false,
-        CaptureMethod::Backup { .. } => host.has_agent(&source.id).await?,
+        CaptureMethod::Backup { .. } => host.sandboxes().has_agent(&source.id).await?,
     };
     ctx.check_cancelled()?;
     let scratch_bytes = match method {
         CaptureMethod::Backup { .. } => source.virtual_size(),
         CaptureMethod::Copy { .. } => None,
     };
-    let preparation = host.prepare_backup(&source.id, can_freeze, scratch_bytes);
+    let preparation = host
+        .backups()
+        .prepare(&source.id, can_freeze, scratch_bytes);
     let backup = match Box::pin(preparation).await {
         Ok(backup) => backup,
         Err(error) if error.kind() == Kind::Unreachable && error.is_retryable() => {
@@ -127,7 +133,7 @@ struct PreopenedDisk {
 
 async fn preopen_disk(job: SnapshotJob<'_>, method: &CaptureMethod) -> PreopenedDisk {
     let preopen = async |path: Option<&String>| match path {
-        Some(path) => Some(job.host.preopen(path).await),
+        Some(path) => Some(job.host.fs().preopen(path).await),
         None => None,
     };
     let is_backup = matches!(method, CaptureMethod::Backup { .. });
@@ -153,7 +159,7 @@ async fn freeze_and_capture(
     let frozen_at = Instant::now();
     ctx.progress.enter(Phase::Pausing, 0);
     let paused_at = Instant::now();
-    let suspended = host.suspend_running(id).await;
+    let suspended = host.sandboxes().suspend_running(id).await;
     tracing::debug!("{id} paused after {:?}", paused_at.elapsed());
     let captured = match &suspended {
         Ok(()) => Box::pin(capture_disk(job, backup, method, files)).await,
@@ -196,7 +202,7 @@ async fn freeze_and_capture(
                 export.map_err(|error| ComposeAbort::MethodUnavailable(error.to_string()))?;
             OverlaySource::Export { tables, export }
         }
-        CapturedOverlay::Copy { path } => OverlaySource::Copy(host.open_reader(&path).await?),
+        CapturedOverlay::Copy { path } => OverlaySource::Copy(host.fs().open_reader(&path).await?),
     };
     let consistency = match is_frozen && was_still_frozen && is_in_time {
         true => Consistency::Quiesced,
@@ -222,7 +228,11 @@ async fn flush_overlay(job: SnapshotJob<'_>) -> Result<()> {
     let (host, ctx) = (job.host, job.ctx);
     for _ in 0..MAX_FLUSHES {
         let since = Instant::now();
-        if let Err(error) = host.flush_file(&job.source.disk_path, &ctx.cancel).await {
+        if let Err(error) = host
+            .fs()
+            .flush_file(&job.source.disk_path, &ctx.cancel)
+            .await
+        {
             ctx.check_cancelled()?;
             tracing::debug!("{error}");
             break;
@@ -296,7 +306,7 @@ enum ResumeError {
 
 async fn resume_guest(host: &Host, source: &SandboxDisk) -> Result<(), ResumeError> {
     let id = &source.id;
-    let Err(error) = host.resume_paused(id).await else {
+    let Err(error) = host.sandboxes().resume_paused(id).await else {
         return Ok(());
     };
     match resume_with_retries(host, id).await {
@@ -312,7 +322,7 @@ async fn resume_guest(host: &Host, source: &SandboxDisk) -> Result<(), ResumeErr
 /// Freezes the guest's file systems; returns whether any is frozen.
 async fn freeze_file_systems(job: SnapshotJob<'_>) -> bool {
     let (host, source, ctx) = (job.host, job.source, job.ctx);
-    match host.freeze(&source.id).await {
+    match host.sandboxes().freeze(&source.id).await {
         Ok(count) => {
             ctx.info(format!("froze {count} file systems of {}", source.id));
             count > 0
@@ -329,7 +339,7 @@ async fn thaw_file_systems(job: SnapshotJob<'_>, backup: &Backup) -> Result<bool
     let (host, source, ctx) = (job.host, job.source, job.ctx);
     let mut attempts = 1;
     loop {
-        match host.thaw(&source.id).await {
+        match host.sandboxes().thaw(&source.id).await {
             Ok(count) => {
                 backup.mark_thawed();
                 return Ok(count > 0);

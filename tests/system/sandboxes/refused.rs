@@ -1,11 +1,11 @@
-//! What no sandbox is made of: the message says which, and nothing half-made stays.
+//! Invalid requests for a new sandbox are refused with the reason, and leave no trace.
 
 use crate::common::{State, World, run, stamp};
 use crate::sandboxes::assert_no_sandbox;
 
-/// `sandbox new a base` with more arguments fails so.
+/// Asserts that `sandbox new` fails with `code` and `words`.
 #[track_caller]
-fn refused(world: &World, snapshot: &str, more: &[&str], code: i32, words: &[&str]) {
+fn assert_refused(world: &World, snapshot: &str, more: &[&str], code: i32, words: &[&str]) {
     let id = world.id("new");
     let args = [&["sandbox", "new", &id, snapshot], more].concat();
     world.snapdeck(&args).failed(code, words);
@@ -13,7 +13,7 @@ fn refused(world: &World, snapshot: &str, more: &[&str], code: i32, words: &[&st
 }
 
 #[test]
-fn a_taken_id() {
+fn an_id_in_use_is_refused() {
     let (world, id) = World::with_sandbox(State::Running);
     let before = stamp(&world.disk("a"));
     let new = ["sandbox", "new", &id, "base"];
@@ -23,7 +23,7 @@ fn a_taken_id() {
     assert_eq!(world.state(&id), "running");
     assert_eq!(stamp(&world.disk("a")), before);
 
-    // By a guest that is none of ours.
+    // A foreign domain has the ID.
     let (foreign, disk) = (world.id("foreign"), world.path("scratch/foreign.qcow2"));
     world.image(&disk, 0);
     world.define(&foreign, &disk);
@@ -33,7 +33,7 @@ fn a_taken_id() {
         .failed(4, &[&foreign, "a sandbox with this id exists"]);
     assert!(world.virsh(&["dumpxml", &foreign]).contains(&disk));
 
-    // By a file that nobody has.
+    // A file without a domain has the ID.
     for (short, file) in [
         ("b", world.disk("b")),
         ("c", world.path(&format!("nvram/{}_VARS.fd", world.id("c")))),
@@ -49,24 +49,24 @@ fn a_taken_id() {
 }
 
 #[test]
-fn a_snapshot_that_no_sandbox_can_stand_on() {
+fn missing_and_invalid_bases_are_refused() {
     let world = World::new();
     let base = world.snapshot("base", 0);
-    refused(
+    assert_refused(
         &world,
         "nope",
         &[],
         3,
         &["snapshot nope not found", "snapdeck pull nope"],
     );
-    std::fs::write(world.snapshot_path("text"), "no image").unwrap();
-    refused(&world, "text", &[], 1, &["text.qcow2", "as a base"]);
+    std::fs::write(world.snapshot_path("text"), "not an image").unwrap();
+    assert_refused(&world, "text", &[], 1, &["text.qcow2", "as a base"]);
     let overlay = world.snapshot_path("overlay");
     let create = [
         "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", &base, &overlay,
     ];
     run("qemu-img", &create);
-    refused(
+    assert_refused(
         &world,
         "overlay",
         &[],
@@ -76,23 +76,23 @@ fn a_snapshot_that_no_sandbox_can_stand_on() {
 }
 
 #[test]
-fn a_disk_smaller_than_the_snapshots_and_more_memory_than_there_is() {
+fn impossible_sizes_are_refused() {
     let world = World::new();
     world.snapshot("base", 0);
     let smaller = ["--storage", "1023M"];
-    refused(&world, "base", &smaller, 4, &["1023 MiB", "1 GiB"]);
-    refused(
+    assert_refused(&world, "base", &smaller, 4, &["1023 MiB", "1 GiB"]);
+    assert_refused(
         &world,
         "base",
         &["--memory", "64T"],
         4,
         &["64 TiB", "in total"],
     );
-    refused(&world, "base", &["--memory", "64"], 2, &["--memory"]);
+    assert_refused(&world, "base", &["--memory", "64"], 2, &["--memory"]);
 }
 
 #[test]
-fn a_template_that_cannot_be_used() {
+fn invalid_templates_are_refused() {
     let world = World::new();
     world.snapshot("base", 0);
     let template = world.dir.join("own.xml");
@@ -100,7 +100,7 @@ fn a_template_that_cannot_be_used() {
         "[sandbox]\n",
         &format!("[sandbox]\ntemplate = \"{}\"\n", template.display()),
     );
-    refused(&world, "base", &[], 2, &["own.xml", "No such file"]);
+    assert_refused(&world, "base", &[], 2, &["own.xml", "No such file"]);
     let domain = |inside: &str| {
         format!(
             "<domain type='{{{{accel}}}}'><name>{{{{id}}}}</name><memory unit='b'>{{{{memory_bytes}}}}</memory>\
@@ -123,7 +123,7 @@ fn a_template_that_cannot_be_used() {
             2,
             "<name> must be {{id}}",
         ),
-        // libvirt's own word.
+        // Refused by libvirt.
         (
             domain("").replace("virtio", "floppy"),
             1,
@@ -131,7 +131,7 @@ fn a_template_that_cannot_be_used() {
         ),
     ] {
         std::fs::write(&template, &text).unwrap();
-        refused(&world, "base", &[], code, &[words]);
+        assert_refused(&world, "base", &[], code, &[words]);
     }
     std::fs::write(&template, domain("<!-- {{cpus}} -->")).unwrap();
     let id = world.id("new");
@@ -142,7 +142,7 @@ fn a_template_that_cannot_be_used() {
 }
 
 #[test]
-fn a_host_without_the_firmware() {
+fn missing_firmware_is_an_error() {
     let world = World::private();
     world.snapshot("base", 0);
     world.reconfigure("firmware = \"bios\"", "firmware = \"secure-uefi\"");
