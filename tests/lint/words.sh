@@ -6,7 +6,7 @@ cd "$(dirname "$0")/../.."
 
 words=(
   told 'hears?' 'heeds?' 'believe[sd]?' 'mend(s|ed|ing)?' anew 'for (good|ever)' 'under way' 'given up' 'made good'
-  whoever somebody nobody everybody anybody '(?-i:(is|are) none)' 'is no (snapshot|reason|such)' 'whatever bec[ao]mes?'
+  whoever somebody nobody everybody anybody '(?-i:(?<!there )(is|are) none)' 'is no (snapshot|reason|such)' 'whatever bec[ao]mes?'
   'stands? (on|for|still)' 'lets? go' 'goes on' 'goes(?=:)' 'parted by' 'be it that' 'cannot be meant' 'as it is told'
   '(is|was) said of' 'at rest' survey glance patience
 )
