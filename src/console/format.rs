@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use humansize::{BINARY, FormatSizeOptions, format_size};
 use jiff::Timestamp;
-use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+use unicode_segmentation::UnicodeSegmentation;
+use unicode_width::UnicodeWidthStr;
 
 use snapdeck_model::SharedBytes;
 
@@ -91,16 +92,21 @@ pub(crate) fn clip(text: &str, width: usize) -> String {
     let Some(room) = width.checked_sub(1) else {
         return String::new();
     };
-    let mut used = 0;
-    let mut cut: String = text
-        .chars()
-        .take_while(|c| {
-            used += c.width().unwrap_or(0);
-            used <= room
-        })
-        .collect();
+    let mut cut = text[..cut_at(text, room)].to_owned();
     cut.push('…');
     cut
+}
+
+/// Returns the length in bytes of the longest start of `text` that fits in `width` columns. Grapheme clusters stay whole:
+/// a variation selector changes the width of the character before it.
+fn cut_at(text: &str, width: usize) -> usize {
+    let mut used = 0;
+    text.grapheme_indices(true)
+        .find(|(_, cluster)| {
+            used += cluster.width();
+            used > width
+        })
+        .map_or(text.len(), |(at, _)| at)
 }
 
 /// Returns `text` in exactly `width` columns: cut, or padded with spaces.
@@ -122,17 +128,11 @@ pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
             lines.push(std::mem::take(&mut line));
         }
         while line.is_empty() && rest.width() > width {
-            let mut used = 0;
-            let cut = rest
-                .char_indices()
-                .find(|(_, c)| {
-                    used += c.width().unwrap_or(0);
-                    used > width
-                })
-                .map_or(
-                    rest.len(),
-                    |(at, c)| if at == 0 { c.len_utf8() } else { at },
-                );
+            let cut = match cut_at(rest, width) {
+                // A cluster that is wider than the line.
+                0 => rest.chars().next().map_or(rest.len(), char::len_utf8),
+                cut => cut,
+            };
             let (head, tail) = rest.split_at(cut);
             lines.push(head.to_owned());
             rest = tail;
@@ -198,6 +198,12 @@ mod tests {
         assert_eq!(age(Duration::from_secs(59)), "<1m");
         assert_eq!(age(Duration::from_secs(200)), "3m");
         assert_eq!(age(Duration::from_secs(7200)), "2h");
+    }
+
+    #[test]
+    fn a_variation_selector_counts() {
+        assert_eq!(clip("*\u{fe0f} a0aa", 2), "…");
+        assert_eq!(clip("*\u{fe0f} a0aa", 3), "*\u{fe0f}…");
     }
 
     proptest! {
