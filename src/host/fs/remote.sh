@@ -100,13 +100,19 @@ free_bytes)
   stat -f --printf '%a %S' -- "$1"
   ;;
 
-# hash_blocks PATH BLOCK_BYTES [SOURCE TARGET BYTES]...: prints the digest of each block; TARGET is not used.
+# hash_blocks PATH BLOCK_BYTES [SOURCE TARGET BYTES]...: prints the digest of each block, or "unreadable" for one past the
+# end; TARGET is not used.
 hash_blocks)
   path=$1 block=$2
   shift 2
   [ -r "$path" ] || fail "$path: No such file or directory"
+  size=$(stat -L -c %s -- "$path") || exit 1
   while [ $# -ge 3 ]; do
-    dd if="$path" bs=1M iflag=skip_bytes,count_bytes skip=$(($1 * block)) count="$3" status=none | sha256sum
+    if [ $(($1 * block + $3)) -le "$size" ]; then
+      dd if="$path" bs=1M iflag=skip_bytes,count_bytes skip=$(($1 * block)) count="$3" status=none | sha256sum
+    else
+      echo unreadable
+    fi
     shift 3
   done
   ;;

@@ -108,6 +108,12 @@ impl RemoteFile {
         offset: u64,
         length: usize,
     ) -> Result<Bytes> {
+        // qemu-nbd fills the last sector up with zeros. The size of a block device is unknown (0).
+        let size = self.open_info().size_bytes;
+        if size > 0 && offset.saturating_add(length as u64) > size {
+            let what = format!("cannot read {} on host {}", self.path, self.runner.host());
+            return Err(explain(what, &io::ErrorKind::UnexpectedEof.into()));
+        }
         self.execute(&Request::Read(buffers.clone(), offset, length))
             .await
     }
