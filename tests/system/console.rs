@@ -184,7 +184,7 @@ fn every_page_opens_with_one_key_and_closes_with_esc() {
     screen.wait(&["build-02", "winserver-base", "winserver-tools-v1"]);
     for (keys, expected) in [
         ("?", &["┌ help", "Create a snapshot"][..]),
-        (":", &["┌ :", "enter do it"]),
+        (":", &["┌ :", "enter run"]),
         ("D", &["┌ doctor", "qemu-img"]),
         ("o", &["f force off"]),
         ("c", &["create a snapshot of build-02"]),

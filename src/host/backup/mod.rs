@@ -323,7 +323,7 @@ impl Backup {
                     Kind::Conflict,
                     "it was shut down while its disk was read; nothing was uploaded",
                 )
-                .hint("try again: it is shut off now"),
+                .hint("create the snapshot again: it is shut off now"),
             ),
             // The watchdog aborts it when the connection is lost.
             BackupState::Ended if self.host.runner.ssh().is_some() => {

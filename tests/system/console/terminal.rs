@@ -191,7 +191,7 @@ fn user_keymaps_and_themes_are_applied_or_refused_with_the_line() {
     let keymap = world.dir.join("keymap.toml");
     std::fs::write(&keymap, "quit = [\"Z Z\"]\nhelp = [\"c\"]\n").unwrap();
     let mut screen = open_console(&world, &[], &[]);
-    screen.wait(&["c is help now, not create"]);
+    screen.wait(&["c is now help, no longer create"]);
     screen.press("\u{1b}");
     screen.wait(&["c help"]);
     screen.press("c");
